@@ -1,0 +1,1 @@
+//! dashgate: a transparent reverse proxy for DashScope.
