@@ -53,6 +53,7 @@ def cancel_pending(base):
         refused(lambda: other.videos.jobs.cancel(id), 400, "UnsupportedOperation")
         same(client.videos.jobs.fetch(id).status, "PENDING", "after a foreign cancel")
         client.videos.jobs.cancel(id)
+        same(client.videos.jobs.fetch(id).status, "CANCELED", "after cancel")
         same(other.videos.jobs.fetch(id).status, "UNKNOWN", "a foreign task")
 
 
