@@ -97,8 +97,8 @@ impl Client {
     /// Runs the script against a gateway of its own. It passes if it exits with 0.
     fn run(mut self) {
         let directory = TempDir::new().expect("a directory for the gateway");
-        let usual = Gateway::start(directory.path(), "usual", "1");
-        let patient = Gateway::start(directory.path(), "patient", "3600");
+        let usual = Gateway::start(directory.path(), "usual", &["--run-seconds", "1", "--submit-rps", "100"]);
+        let patient = Gateway::start(directory.path(), "patient", &["--pending-seconds", "3600"]);
         let output = directory.path().join("output");
         let file = File::create(&output).expect("a file for the script's output");
         forget_the_callers_settings(&mut self.command);
@@ -139,8 +139,8 @@ struct Gateway {
 }
 
 impl Gateway {
-    fn start(directory: &Path, name: &str, run_seconds: &str) -> Self {
-        let sim = ["sim", "--listen", "127.0.0.1:0", "--key", UPSTREAM_KEY, "--run-seconds", run_seconds];
+    fn start(directory: &Path, name: &str, pace: &[&str]) -> Self {
+        let sim = [&["sim", "--listen", "127.0.0.1:0", "--key", UPSTREAM_KEY], pace].concat();
         let simulator = Server::start(&sim);
         let config = directory.join(format!("{name}.toml"));
         let store = directory.join(format!("{name}.db"));
