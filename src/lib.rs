@@ -1,1 +1,4 @@
 //! dashgate: a transparent reverse proxy for DashScope.
+
+pub mod config;
+pub mod dashscope;
