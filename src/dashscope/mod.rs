@@ -1,3 +1,7 @@
 //! The upstream's public surface as data and pure functions. It imports nothing of ours.
 
+pub mod envelope;
+pub mod headers;
 pub mod operation;
+pub mod path;
+pub mod task;
