@@ -1,4 +1,9 @@
 //! dashgate: a transparent reverse proxy for DashScope.
 
+pub mod account;
 pub mod config;
 pub mod dashscope;
+pub mod proxy;
+pub mod server;
+pub mod tasks;
+pub mod tenant;

@@ -1,0 +1,4 @@
+//! The client's side of the wire.
+
+mod head;
+mod wire;
