@@ -7,3 +7,5 @@ pub mod proxy;
 pub mod server;
 pub mod tasks;
 pub mod tenant;
+pub mod timer;
+pub mod upstream;

@@ -5,7 +5,6 @@
 //! hyper sees it; one that is refused is replaced by a stand-in of our own, which `proxy` answers like any
 //! other request, with a clear error and `connection: close`.
 
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,10 +13,11 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::head::{self, Chunks, Framing, Head};
 use crate::proxy::peer::{HeadFault, Line, REFUSED_METHOD};
+use crate::timer::Timer;
 
 /// A connection whose heads are checked and whose silences end.
 #[derive(Debug)]
@@ -38,7 +38,10 @@ pub(crate) struct Wire<S> {
     served: bool,
     reading: Timer,
     writing: Timer,
-    lingering: Timer,
+    /// When the client is given up if it goes on not reading.
+    unread_until: Option<Instant>,
+    /// When the connection ends, once it is being closed.
+    linger_until: Option<Instant>,
 }
 
 /// How long a client may take.
@@ -84,7 +87,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             served: false,
             reading: Timer::default(),
             writing: Timer::default(),
-            lingering: Timer::default(),
+            unread_until: None,
+            linger_until: None,
         }
     }
 
@@ -310,10 +314,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// A client that does not read its answer is given up after a while.
     fn poll_reader<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.writing.stop();
+            self.unread_until = None;
             return written;
         }
-        let deadline = self.writing.started(self.patience.idle);
+        let deadline = *self.unread_until.get_or_insert_with(|| Instant::now() + self.patience.idle);
         ready!(self.writing.poll_until(deadline, cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -321,11 +325,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Reads what the client still sends, for a while: closing on unread bytes would reset the connection
     /// and could take the answer with it (RFC 9112, 9.6).
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = self.lingering.started(LINGER);
-        self.held.clear();
+        let deadline = *self.linger_until.get_or_insert_with(|| Instant::now() + LINGER);
         self.held.reserve(16 * 1024);
         loop {
-            if self.lingering.poll_until(deadline, cx).is_ready() {
+            if self.reading.poll_until(deadline, cx).is_ready() {
                 return Poll::Ready(());
             }
             self.held.clear();
@@ -361,50 +364,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.lingering.runs() {
+        if self.linger_until.is_none() {
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
         }
         match self.expect {
             Expect::Length(_) | Expect::Chunks(_) | Expect::Nothing => self.poll_linger(cx).map(Ok),
             Expect::Head | Expect::Anything => Poll::Ready(Ok(())),
         }
-    }
-}
-
-/// A deadline that may move; the runtime's timer is only touched when it really has to wait.
-#[derive(Debug, Default)]
-struct Timer {
-    sleep: Option<Pin<Box<Sleep>>>,
-    deadline: Option<Instant>,
-}
-
-impl Timer {
-    /// The deadline that was set when this was first asked since the last [`Timer::stop`].
-    fn started(&mut self, patience: Duration) -> Instant {
-        *self.deadline.get_or_insert_with(|| Instant::now() + patience)
-    }
-
-    fn runs(&self) -> bool {
-        self.deadline.is_some()
-    }
-
-    fn stop(&mut self) {
-        self.deadline = None;
-    }
-
-    fn poll_until(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        // A timer that is set too early is left alone: when it fires it is set anew, once.
-        if sleep.deadline() > deadline {
-            sleep.as_mut().reset(deadline);
-        }
-        while sleep.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= deadline {
-                return Poll::Ready(());
-            }
-            sleep.as_mut().reset(deadline);
-        }
-        Poll::Pending
     }
 }
 
