@@ -4,4 +4,5 @@ pub mod envelope;
 pub mod headers;
 pub mod operation;
 pub mod path;
+pub mod submit;
 pub mod task;

@@ -13,6 +13,11 @@ impl<'h> VirtualKey<'h> {
         Self(secret)
     }
 
+    /// A copy of the secret, for as long as its headers are being changed.
+    pub fn to_vec(self) -> Vec<u8> {
+        self.0.to_vec()
+    }
+
     /// SHA-256, the form in which keys are stored and looked up.
     pub fn digest(self) -> KeyDigest {
         Sha256::digest(self.0).into()

@@ -50,10 +50,24 @@ impl Download {
         }
     }
 
+    /// The connection became a tunnel.
+    pub fn detach(mut self) {
+        if let Some(connection) = self.connection.take() {
+            connection.detach();
+        }
+    }
+
     fn release(&mut self) {
         if let Some(connection) = self.connection.take() {
             connection.release();
         }
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        // An answer without a body may never be polled.
+        self.release_if_over();
     }
 }
 
@@ -74,7 +88,7 @@ impl Body for Download {
             }
         };
         self.last = Instant::now();
-        match next {
+        match &next {
             None if self.upload.is_finished() => self.release(),
             None => {}
             Some(Ok(_)) => self.release_if_over(),

@@ -1,6 +1,6 @@
 //! A request's body on its way up: counted, bounded, and given up when the client stalls.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -21,6 +21,8 @@ pub struct Upload {
     left: u64,
     patience: Duration,
     timer: Timer,
+    /// Bytes of the beginning that are still to be kept.
+    keeps: usize,
 }
 
 /// How far an upload is, for those who wait for its end.
@@ -29,6 +31,8 @@ pub struct Progress {
     last: Cell<Instant>,
     finished: Cell<bool>,
     fault: Cell<Option<UploadFault>>,
+    /// The first pieces, shared with the upload itself.
+    beginning: RefCell<Vec<Bytes>>,
 }
 
 /// Why a body was not sent to its end.
@@ -43,13 +47,23 @@ pub enum UploadFault {
 }
 
 impl Upload {
-    pub fn new(incoming: Incoming, most_bytes: u64, patience: Duration) -> Self {
+    /// `keeps_beginning` for [`Progress::beginning`].
+    pub fn new(incoming: Incoming, most_bytes: u64, patience: Duration, keeps_beginning: bool) -> Self {
+        let keeps = if keeps_beginning { MOST_KEPT_BYTES } else { 0 };
         let progress = Progress {
             last: Cell::new(Instant::now()),
             finished: Cell::new(incoming.is_end_stream()),
             fault: Cell::new(None),
+            beginning: RefCell::default(),
         };
-        Self { incoming, progress: Rc::new(progress), left: most_bytes, patience, timer: Timer::default() }
+        Self {
+            incoming,
+            progress: Rc::new(progress),
+            left: most_bytes,
+            patience,
+            timer: Timer::default(),
+            keeps,
+        }
     }
 
     pub fn progress(&self) -> Rc<Progress> {
@@ -71,6 +85,11 @@ impl Progress {
     /// Whether the whole body went up.
     pub fn is_finished(&self) -> bool {
         self.finished.get()
+    }
+
+    /// What the body begins with, if it was asked to be kept.
+    pub fn beginning(&self) -> Vec<u8> {
+        self.beginning.borrow().concat()
     }
 
     pub fn fault(&self) -> Option<UploadFault> {
@@ -104,6 +123,11 @@ impl Body for Upload {
             return self.fail(UploadFault::TooLarge);
         }
         self.left -= length;
+        if let Some(data) = frame.data_ref().filter(|_| self.keeps > 0) {
+            let kept = data.slice(..data.len().min(self.keeps));
+            self.keeps -= kept.len();
+            self.progress.beginning.borrow_mut().push(kept);
+        }
         self.progress.last.set(Instant::now());
         self.progress.finished.set(self.incoming.is_end_stream());
         Poll::Ready(Some(Ok(frame)))
@@ -129,3 +153,6 @@ impl fmt::Display for UploadFault {
 }
 
 impl std::error::Error for UploadFault {}
+
+/// Enough for the fields that stand before a submit's media.
+const MOST_KEPT_BYTES: usize = 16 * 1024;
