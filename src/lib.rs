@@ -1,6 +1,7 @@
 //! dashgate: a transparent reverse proxy for DashScope.
 
 pub mod account;
+pub mod app;
 pub mod config;
 pub mod dashscope;
 pub mod proxy;

@@ -12,7 +12,7 @@ use crate::tenant::directory::{Caller, Tenant};
 
 /// The proof that a request was let in. Nothing is sent without one.
 #[derive(Debug, Clone)]
-pub struct Permit {
+pub(super) struct Permit {
     caller: Caller,
     /// Put `X-DashScope-Async: enable` on.
     pub adds_async: bool,
@@ -21,11 +21,11 @@ pub struct Permit {
 }
 
 impl Permit {
-    pub fn tenant(&self) -> &Tenant {
+    pub(super) fn tenant(&self) -> &Tenant {
         self.caller.tenant()
     }
 
-    pub fn caller(&self) -> &Caller {
+    pub(super) fn caller(&self) -> &Caller {
         &self.caller
     }
 }
@@ -34,7 +34,7 @@ impl Permit {
 ///
 /// # Errors
 /// `NotAllowed`, `AsyncRequired`, `BodyTooLarge`, or `BadRequest` for a plain call to a WebSocket's path.
-pub fn admit(
+pub(super) fn admit(
     caller: Caller,
     route: &Route,
     request: &Parts,

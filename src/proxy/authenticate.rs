@@ -15,7 +15,7 @@ use crate::tenant::key::VirtualKey;
 ///
 /// # Errors
 /// `NoKey`, `UnknownKey`, `ExpiredKey`; `BadRequest` for two different keys.
-pub fn authenticate(
+pub(super) fn authenticate(
     directory: &Arc<Directory>,
     headers: &HeaderMap,
     peer: &Peer,
@@ -35,7 +35,7 @@ pub fn authenticate(
 ///
 /// # Errors
 /// `BadRequest` where there are two: one that we judge by and another that somebody might read.
-pub fn presented(headers: &HeaderMap) -> Result<Option<VirtualKey<'_>>, Rejection> {
+pub(super) fn presented(headers: &HeaderMap) -> Result<Option<VirtualKey<'_>>, Rejection> {
     let bearers = headers.get_all(AUTHORIZATION).iter().filter_map(|value| bearer(value.as_bytes()));
     let plain = [X_API_KEY, API_KEY].into_iter().flat_map(|name| headers.get_all(name));
     let mut keys = bearers

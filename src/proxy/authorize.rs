@@ -19,7 +19,7 @@ use crate::tasks::list::{self, Query};
 
 /// Where an admitted request goes.
 #[derive(Debug)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// To this account, an index into the directory's.
     Forward(usize),
     /// It is answered here, as DashScope would answer it.
@@ -31,7 +31,7 @@ pub enum Verdict {
 /// # Errors
 /// `BadRequest` for a list whose parameters can't be read, `StoreUnavailable` for a submit whose task could
 /// not be noted, `UpstreamUnreachable` if the task's account is not configured any more.
-pub fn authorize(
+pub(super) fn authorize(
     ledger: &Ledger,
     permit: &Permit,
     route: &Route,

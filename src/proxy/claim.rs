@@ -24,7 +24,7 @@ use crate::upstream::{Download, DownloadFault};
 ///
 /// # Errors
 /// `UpstreamLost` or `UpstreamTimeout` if the answer broke off: the client was told nothing yet.
-pub async fn read(response: Response<Download>) -> Result<(Response<Held>, Option<Named>), Rejection> {
+pub(super) async fn read(response: Response<Download>) -> Result<(Response<Held>, Option<Named>), Rejection> {
     let (parts, mut download) = response.into_parts();
     let mut frames = VecDeque::new();
     let mut length = 0;
@@ -48,7 +48,7 @@ pub async fn read(response: Response<Download>) -> Result<(Response<Held>, Optio
 }
 
 /// Notes the new task of a submit.
-pub fn claim(
+pub(super) fn claim(
     ledger: &Ledger,
     permit: &Permit,
     account: &str,

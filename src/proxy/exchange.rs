@@ -12,7 +12,7 @@ use crate::tenant::directory::Caller;
 
 /// Filled stage by stage; rides in the answer's body, and is recorded once, when that is dropped.
 #[derive(Debug)]
-pub struct Exchange {
+pub(super) struct Exchange {
     began: Instant,
     line: Arc<Line>,
     pub operation: Cell<Operation>,
@@ -26,7 +26,7 @@ pub struct Exchange {
 
 /// How an exchange ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// The client left before the end.
     Abandoned,
     /// The upstream's answer was passed on whole.
@@ -42,7 +42,7 @@ pub enum Outcome {
 }
 
 impl Exchange {
-    pub fn begin(peer: &Peer, now: Instant) -> Self {
+    pub(super) fn begin(peer: &Peer, now: Instant) -> Self {
         peer.line.enter();
         Self {
             began: now,

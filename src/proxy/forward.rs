@@ -17,7 +17,7 @@ use crate::upstream::{Connection, Download, Progress, Upload, UploadFault, Upstr
 /// # Errors
 /// `UpstreamUnreachable`, `UpstreamLost`, `UpstreamTimeout`; and what was wrong with the client's body:
 /// `BodyTooLarge`, `ClientTimeout`, `BadRequest`.
-pub async fn forward(
+pub(super) async fn forward(
     upstream: &Upstream,
     outbound: Outbound<'_>,
     patience: Duration,

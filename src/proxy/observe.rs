@@ -25,23 +25,23 @@ enum Source {
 }
 
 /// The beginning of an upstream's body, of which a copy was read, and what has not come yet.
-pub struct Held {
+pub(super) struct Held {
     pub frames: VecDeque<Frame<Bytes>>,
     pub rest: Option<Download>,
 }
 
 /// The answer was made here.
-pub fn whole(response: Response<Bytes>, exchange: &Rc<Exchange>) -> Response<Observed> {
+pub(super) fn whole(response: Response<Bytes>, exchange: &Rc<Exchange>) -> Response<Observed> {
     observe(response.map(Source::Whole), exchange)
 }
 
 /// The answer is the upstream's, as it comes.
-pub fn stream(response: Response<Download>, exchange: &Rc<Exchange>) -> Response<Observed> {
+pub(super) fn stream(response: Response<Download>, exchange: &Rc<Exchange>) -> Response<Observed> {
     observe(response.map(Source::Stream), exchange)
 }
 
 /// The answer is the upstream's, and was read.
-pub fn held(response: Response<Held>, exchange: &Rc<Exchange>) -> Response<Observed> {
+pub(super) fn held(response: Response<Held>, exchange: &Rc<Exchange>) -> Response<Observed> {
     observe(response.map(Source::Held), exchange)
 }
 

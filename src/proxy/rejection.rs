@@ -9,7 +9,7 @@ use crate::dashscope::path::PathFault;
 
 /// Why a request is not passed on, or why its answer is ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rejection {
+pub(super) enum Rejection {
     NoKey,
     UnknownKey,
     ExpiredKey,
@@ -36,7 +36,7 @@ pub enum Rejection {
 
 /// How a rejection is told.
 #[derive(Debug, Clone, Copy)]
-pub struct Row {
+pub(super) struct Row {
     /// The metric's label and the value of `x-dashgate-reason`.
     pub reason: &'static str,
     pub status: StatusCode,
@@ -48,7 +48,7 @@ pub struct Row {
 }
 
 impl Rejection {
-    pub const fn row(&self) -> Row {
+    pub(super) const fn row(&self) -> Row {
         match self {
             Rejection::NoKey => Row { reason: "no_key", ..INVALID_KEY },
             Rejection::UnknownKey => Row { reason: "unknown_key", ..INVALID_KEY },
@@ -97,7 +97,7 @@ impl Rejection {
     }
 
     /// What the client is told, in words.
-    pub fn message(&self) -> Cow<'static, str> {
+    pub(super) fn message(&self) -> Cow<'static, str> {
         match self {
             Rejection::NoKey => "No API-key provided.".into(),
             Rejection::UnknownKey | Rejection::ExpiredKey => "Invalid API-key provided.".into(),
@@ -128,7 +128,7 @@ impl Rejection {
     }
 
     /// Whether the upstream may have got the request: a submit must then not be sent again.
-    pub const fn may_have_arrived(&self) -> bool {
+    pub(super) const fn may_have_arrived(&self) -> bool {
         matches!(self, Rejection::UpstreamLost | Rejection::UpstreamTimeout)
     }
 }

@@ -11,7 +11,7 @@ use crate::dashscope::envelope::{self, Fault};
 use crate::dashscope::headers::{REQUEST_ID, SHOULD_RETRY};
 
 /// The answer to a refused request, in the shape of the surface that was called.
-pub fn refusal(rejection: &Rejection, exchange: &Exchange, version: Version) -> Response<Bytes> {
+pub(super) fn refusal(rejection: &Rejection, exchange: &Exchange, version: Version) -> Response<Bytes> {
     let row = rejection.row();
     let request_id = new_request_id();
     let fault = Fault {
@@ -35,7 +35,7 @@ pub fn refusal(rejection: &Rejection, exchange: &Exchange, version: Version) -> 
 }
 
 /// An answer as DashScope would give it.
-pub fn json(status: StatusCode, body: Bytes, request_id: &str) -> Response<Bytes> {
+pub(super) fn json(status: StatusCode, body: Bytes, request_id: &str) -> Response<Bytes> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -46,7 +46,7 @@ pub fn json(status: StatusCode, body: Bytes, request_id: &str) -> Response<Bytes
     response
 }
 
-pub fn new_request_id() -> Box<str> {
+pub(super) fn new_request_id() -> Box<str> {
     Uuid::new_v4().to_string().into()
 }
 

@@ -19,18 +19,18 @@ use crate::tenant::key::VirtualKey;
 use crate::upstream::Upload;
 
 /// A request that may be sent: it was admitted, bears the account's key and no other.
-pub struct Outbound<'d> {
+pub(super) struct Outbound<'d> {
     request: Request<Upload>,
     account: &'d Account,
     key: &'d UpstreamKey,
 }
 
 impl<'d> Outbound<'d> {
-    pub fn key(&self) -> &'d UpstreamKey {
+    pub(super) fn key(&self) -> &'d UpstreamKey {
         self.key
     }
 
-    pub fn into_parts(self) -> (Request<Upload>, &'d Account) {
+    pub(super) fn into_parts(self) -> (Request<Upload>, &'d Account) {
         (self.request, self.account)
     }
 }
@@ -39,7 +39,7 @@ impl<'d> Outbound<'d> {
 ///
 /// # Errors
 /// `BadRequest` if the virtual key stands in the target, `UpstreamUnreachable` if the account has no key.
-pub fn request<'d>(
+pub(super) fn request<'d>(
     permit: &Permit,
     route: &Route,
     mut from: Parts,
@@ -78,7 +78,7 @@ pub fn request<'d>(
 }
 
 /// Takes off the upstream's answer what is not for the client.
-pub fn response<B>(response: &mut Response<B>, key: &UpstreamKey) {
+pub(super) fn response<B>(response: &mut Response<B>, key: &UpstreamKey) {
     let headers = response.headers_mut();
     strip(headers, is_withheld_from_client);
     withhold(headers, |value| key.stands_in(value));

@@ -15,7 +15,7 @@ use crate::tenant::directory::Directory;
 
 /// Where a request leads.
 #[derive(Debug)]
-pub struct Route {
+pub(super) struct Route {
     pub operation: Operation,
     pub surface: Surface,
     /// The path on the upstream, below its base URL.
@@ -25,7 +25,7 @@ pub struct Route {
 }
 
 impl Route {
-    pub fn task_id(&self) -> Option<&str> {
+    pub(super) fn task_id(&self) -> Option<&str> {
         self.task_id.clone().and_then(|range| self.path.get(range))
     }
 }
@@ -34,7 +34,7 @@ impl Route {
 ///
 /// # Errors
 /// `BadHead`, `BadRequest`, `BadPath` or `NoMount`: what has no one reading, or no place here.
-pub fn route(directory: &Directory, request: &Parts, line: &Line) -> Result<Route, Rejection> {
+pub(super) fn route(directory: &Directory, request: &Parts, line: &Line) -> Result<Route, Rejection> {
     if let Some(fault) = line.fault().filter(|_| request.method.as_str() == REFUSED_METHOD) {
         return Err(Rejection::BadHead(fault));
     }

@@ -14,7 +14,7 @@ use crate::upstream::Download;
 
 /// Joins the two connections and answers the client's handshake. The future that comes with the answer
 /// carries the bytes; it must be spawned.
-pub fn open(
+pub(super) fn open(
     client: OnUpgrade,
     mut response: Response<Download>,
     exchange: &Rc<Exchange>,

@@ -19,7 +19,7 @@ use crate::account::Account;
 
 /// Where an account's connections go, and how.
 #[derive(Clone)]
-pub struct Endpoint {
+pub(super) struct Endpoint {
     host: Box<str>,
     port: u16,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
@@ -52,7 +52,7 @@ impl ConnectFault {
 impl Endpoint {
     /// # Errors
     /// What is wrong with the account's certificates or its host's name.
-    pub fn new(account: &Account) -> Result<Self, rustls::Error> {
+    pub(super) fn new(account: &Account) -> Result<Self, rustls::Error> {
         let url = &account.base_url;
         let tls = if url.tls {
             let name = ServerName::try_from(url.host.clone())
@@ -68,7 +68,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// The [`ConnectFault`]; nothing of any request was sent.
-    pub async fn connect(&self, patience: Duration) -> Result<Stream, ConnectFault> {
+    pub(super) async fn connect(&self, patience: Duration) -> Result<Stream, ConnectFault> {
         tokio::time::timeout(patience, self.reach()).await.unwrap_or(Err(ConnectFault::Timeout))
     }
 
@@ -101,7 +101,7 @@ impl Endpoint {
 }
 
 /// A connection to the upstream, with or without TLS.
-pub enum Stream {
+pub(super) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }

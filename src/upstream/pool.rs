@@ -14,7 +14,7 @@ use super::connect::{ConnectFault, Endpoint};
 use super::upload::Upload;
 
 /// The idle connections of one worker to one account.
-pub struct Pool {
+pub(super) struct Pool {
     endpoint: Endpoint,
     connect_patience: Duration,
     /// The one used last at the back: the fewest are kept warm, the rest grow old at the front.
@@ -28,7 +28,7 @@ struct Idle {
 }
 
 impl Pool {
-    pub fn new(endpoint: Endpoint, connect_patience: Duration) -> Rc<Self> {
+    pub(super) fn new(endpoint: Endpoint, connect_patience: Duration) -> Rc<Self> {
         Rc::new(Self { endpoint, connect_patience, idle: RefCell::default(), open: Rc::default() })
     }
 
@@ -36,7 +36,7 @@ impl Pool {
     ///
     /// # Errors
     /// The [`ConnectFault`] of a new one.
-    pub async fn connection(self: &Rc<Self>) -> Result<Connection, ConnectFault> {
+    pub(super) async fn connection(self: &Rc<Self>) -> Result<Connection, ConnectFault> {
         while let Some(mut link) = self.take_idle() {
             if link.sender.ready().await.is_ok() {
                 return Ok(Connection { link: Some(link), pool: Rc::clone(self), reused: true });
@@ -76,7 +76,7 @@ impl Pool {
     }
 
     /// Closes what has been idle for too long: the upstream would, at a moment of its own choice.
-    pub fn sweep(&self, now: Instant) {
+    pub(super) fn sweep(&self, now: Instant) {
         let mut idle = self.idle.borrow_mut();
         while idle.front().is_some_and(|idle| now - idle.since >= MOST_IDLE || idle.link.sender.is_closed()) {
             idle.pop_front();

@@ -10,7 +10,7 @@ use rustls::{ClientConfig, RootCertStore};
 ///
 /// # Errors
 /// What is wrong with the certificates in `ca_pem`.
-pub fn client_config(ca_pem: Option<&[u8]>) -> Result<Arc<ClientConfig>, rustls::Error> {
+pub(super) fn client_config(ca_pem: Option<&[u8]>) -> Result<Arc<ClientConfig>, rustls::Error> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     for certificate in CertificateDer::pem_slice_iter(ca_pem.unwrap_or_default()) {
         roots.add(
