@@ -11,6 +11,7 @@ mod reader;
 mod scalar;
 mod secret;
 mod sidecar;
+mod syntax;
 mod tenants;
 mod unique;
 

@@ -13,6 +13,7 @@ use toml::value::Datetime;
 
 use super::fault::{Fault, Lines, Position, in_order};
 use super::interpolate::{Environment, Flaw, interpolate};
+use super::syntax::{Guessed, syntax_faults};
 
 /// One reading of one file: what stands around it, and what was found.
 pub(super) struct Reading<'a> {
@@ -21,6 +22,7 @@ pub(super) struct Reading<'a> {
     lines: Lines<'a>,
     /// The tree lacks something that the file may well hold.
     pub(super) torn: bool,
+    guessed: Option<Guessed>,
     syntax: Vec<Fault>,
     found: RefCell<Vec<Fault>>,
     warnings: RefCell<Vec<Fault>>,
@@ -34,17 +36,9 @@ impl<'a> Reading<'a> {
         errors: &[toml::de::Error],
     ) -> Self {
         let lines = Lines::of(text);
-        let mut torn = false;
-        let mut syntax = Vec::new();
-        for error in errors {
-            let position = lines.position(error.span().map_or(0, |span| span.start.min(text.len())));
-            torn |= !is_repeated_key(error, lines.line(position));
-            let (problem, hint) = describe_syntax(error.message());
-            let (problem, hint) = (problem.to_owned(), hint.to_owned());
-            syntax.push(Fault { position: Some(position), path: String::new(), problem, hint });
-        }
+        let (syntax, torn) = syntax_faults(&lines, text.len(), errors);
         let (found, warnings) = (RefCell::default(), RefCell::default());
-        Self { directory, environment, lines, torn, syntax, found, warnings }
+        Self { directory, environment, lines, torn: torn.is_some(), guessed: torn, syntax, found, warnings }
     }
 
     pub(super) fn position(&self, place: &Place) -> Position {
@@ -83,38 +77,14 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// All faults, in order, and all warnings. On a line whose syntax is broken only that is told: what
-    /// was made of the rest of the line is a guess.
+    /// All faults, in order, and all warnings. Where syntax is broken only that is told: what was made of
+    /// the rest is a guess.
     pub(super) fn finish(self) -> (Vec<Fault>, Vec<Fault>) {
-        let torn_lines: Vec<usize> = if self.torn {
-            self.syntax.iter().filter_map(|fault| fault.position).map(|position| position.line).collect()
-        } else {
-            Vec::new()
-        };
+        let guessed = |at: Position| self.guessed.as_ref().is_some_and(|guessed| guessed.holds(at));
         let mut faults = self.syntax;
         let found = self.found.into_inner().into_iter();
-        faults.extend(found.filter(|fault| fault.position.is_none_or(|at| !torn_lines.contains(&at.line))));
+        faults.extend(found.filter(|fault| !fault.position.is_some_and(guessed)));
         (in_order(faults), in_order(self.warnings.into_inner()))
-    }
-}
-
-/// A key written twice in a table leaves the tree whole; a table header written twice does not.
-fn is_repeated_key(error: &toml::de::Error, line: &str) -> bool {
-    error.message() == "duplicate key" && !line.trim_start().starts_with('[')
-}
-
-/// From toml's message, which is made of its own words only: its `Display` would print the line.
-fn describe_syntax(message: &str) -> (&str, &'static str) {
-    if message == "duplicate key" {
-        let hint = "keep one of them; what may stand several times is written with two brackets: [[tenants]]";
-        ("the key is written twice", hint)
-    } else if message.starts_with("string values must be quoted") {
-        ("a value is missing or not in quotes", "write text between double quotes")
-    } else if message.starts_with("unclosed") {
-        (message, "close it, or look at the lines above")
-    } else {
-        let message = message.trim_end_matches(", expected nothing");
-        (message, "this is not TOML; write key = \"value\", or [table], a line each")
     }
 }
 

@@ -312,6 +312,20 @@ fn suggestions() {
 /// A broken line is told once, and what it may have hidden is not told as missing.
 #[test]
 fn broken_syntax_brings_no_other_faults() {
-    assert_eq!(faults("[[accounts]]\nname = \n"), ["2:8: a value is missing or not in quotes"]);
-    assert_eq!(faults("[server\nlisten = 1").len(), 2);
+    for (text, expected) in [
+        ("[[accounts]]\nname = \n", "2:8: a value is missing or not in quotes"),
+        ("[[accounts]]\nname = a b c\n", "2:8: a value is missing or not in quotes"),
+        ("[[accounts]]\nkeys = [\"a\" \"b\"]", "2:13: missing comma between array elements, expected `,`"),
+        ("[server]\nlisten = \"0.0.0.0:80\n[[tenants]]\nname = \"t\"", "2:21: the text is not closed"),
+        ("[[accounts]]\nkeys = [\"a\"\n[[tenants]]\nnme = \"t\"\n", "3:1: a [ or { above is not closed"),
+    ] {
+        assert_eq!(faults(text), [expected], "{text}");
+    }
+    let brace = "[server]\nx = 1\ntimeouts = { idle = \"75s\n[[accounts]]\nname = \"a\"\nbase_url = \"b\"\n";
+    let told = [
+        "2:1: server.x: unknown key `x`",
+        "3:25: the text is not closed",
+        "4:1: a [ or { above is not closed",
+    ];
+    assert_eq!(faults(brace), told);
 }

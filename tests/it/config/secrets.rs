@@ -38,6 +38,7 @@ fn shown(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> String {
             report("f", &loaded.warnings) + &printed
         }
         Err(faults) => {
+            assert!(!faults.is_empty(), "refused without a fault: {text}");
             let printed: String = faults.iter().map(ToString::to_string).collect();
             report("f", &faults) + &format!("{faults:?}") + &printed
         }
@@ -53,9 +54,14 @@ fn holds_a_piece(text: &str, secret: &str) -> bool {
 fn secrets_in_wrong_places() {
     for secret in ["sk-0f9a8b7c6d5e4f3a2b1c", "vk_9A8b7C6d5E4f3G2h1I0j"] {
         for planted in PLANTED {
-            for table in
-                ["", "[server]\n", "[admin]\n", "[[accounts]]\n", "[[tenants]]\n", "[[tenants.keys]]\n"]
-            {
+            for table in [
+                "",
+                "[server]\n",
+                "[admin]\n",
+                "[[accounts]]\n",
+                "[[tenants]]\n",
+                "[[tenants]]\n[[tenants.keys]]\n",
+            ] {
                 let text = format!("{table}{}\n{ACCOUNT}", planted.replace('@', secret));
                 let shown = shown(&text, &environment);
                 assert!(!shown.is_empty());
