@@ -1,12 +1,29 @@
 //! What the operator asked for: a file is read, every fault in it is found at once, and a [`Config`] is
 //! what is true afterwards. Nothing of a `Config` needs checking again.
 
+mod base_url;
+mod check;
+mod fault;
+mod file;
+mod interpolate;
+mod load;
+mod reader;
+mod scalar;
+mod secret;
+mod sidecar;
+mod syntax;
+mod tenants;
+mod unique;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+pub use self::fault::{Fault, Position, report};
+pub use self::interpolate::Environment;
+pub use self::load::Loaded;
 use crate::dashscope::operation::Groups;
 
 /// A whole, checked configuration.
