@@ -1,3 +1,5 @@
 //! The one integration binary: a file a promise.
 
 mod config;
+mod harness;
+mod routing;
