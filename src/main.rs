@@ -1,1 +1,182 @@
-fn main() {}
+//! Arguments, logging, signals and exit codes.
+
+use std::io::{self, IsTerminal, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use dashgate::app;
+use dashgate::config::{self, Config, Loaded};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// A transparent reverse proxy for Alibaba Cloud's DashScope: virtual keys, tenants that keep to their own
+/// tasks, streams untouched.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway.
+    ///
+    /// Without a file, and with DASHSCOPE_API_KEY set, it runs as a sidecar: it listens on 127.0.0.1:8080,
+    /// takes any key or none from the same host, and puts the upstream key on. DASHGATE_LISTEN and
+    /// DASHGATE_UPSTREAM_URL change the two addresses. RUST_LOG sets what is logged (default: info).
+    Serve(ConfigFile),
+    /// Validate a configuration: every fault at once, as file:line:column: problem. Exits with 0 or 64.
+    Check(ConfigFile),
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration; without it $DASHGATE_CONFIG, else ./dashgate.toml.
+    #[arg(short, long = "config", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // What can't be printed has nobody to read it.
+            let _ = error.print();
+            return if error.use_stderr() { bad_usage() } else { ExitCode::SUCCESS };
+        }
+    };
+    log();
+    match cli.command {
+        Command::Serve(file) => serve(&file),
+        Command::Check(file) => check(&file),
+    }
+}
+
+/// Diagnostics go to standard error, as `RUST_LOG` says.
+fn log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+}
+
+fn check(file: &ConfigFile) -> ExitCode {
+    match load(file) {
+        Ok((source, loaded)) => {
+            let Config { accounts, mounts, tenants, .. } = &loaded.config;
+            let (accounts, mounts, tenants) = (accounts.len(), mounts.len(), tenants.len());
+            say(&format!("{source}: valid: {accounts} account(s), {mounts} mount(s), {tenants} tenant(s)\n"));
+            ExitCode::SUCCESS
+        }
+        Err(code) => code,
+    }
+}
+
+fn serve(file: &ConfigFile) -> ExitCode {
+    let (source, Loaded { config, .. }) = match load(file) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed_start(&error),
+    };
+    let mut gateway = match app::start(&config) {
+        Ok(gateway) => gateway,
+        Err(error) => {
+            let listen = config.server.listen;
+            tracing::error!("can't listen on {listen}: {error}; is another process there? Set server.listen");
+            return FAILED;
+        }
+    };
+    let address = gateway.address();
+    tracing::info!("ready: listening on http://{address} (config: {source})");
+    if config.sidecar {
+        let upstream = &config.accounts[0].base_url.host;
+        tracing::info!(
+            "sidecar: any caller on this host is let in, with any key or none, and its calls go to {upstream} \
+             with the key in DASHSCOPE_API_KEY; point clients at http://{address}/api/v1"
+        );
+    }
+    let outcome = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = gateway.worker_ended() => return Err(io::Error::other("a worker ended unasked")),
+        }
+        Ok(())
+    });
+    if let Err(error) = outcome {
+        tracing::error!("{error}");
+        return FAILED;
+    }
+    tracing::info!("stopping: what runs may end within {:?}", config.server.timeouts.drain);
+    gateway.drain();
+    match gateway.join() {
+        Ok(()) => {
+            tracing::info!("stopped");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            tracing::error!("{error}");
+            FAILED
+        }
+    }
+}
+
+/// Reads the configuration and tells what is wrong with it.
+fn load(file: &ConfigFile) -> Result<(String, Loaded), ExitCode> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let given = file.config.clone().or_else(|| std::env::var_os("DASHGATE_CONFIG").map(PathBuf::from));
+    let default = Path::new("dashgate.toml");
+    let (source, loaded) = match given {
+        Some(path) => (path.display().to_string(), Config::load(&path)),
+        None if default.exists() => (default.display().to_string(), Config::load(default)),
+        None => match Config::sidecar(&environment) {
+            Some(loaded) => ("environment".to_owned(), loaded),
+            None => {
+                complain(
+                    "no configuration: give one with -c FILE, set DASHGATE_CONFIG, or put dashgate.toml here;\n\
+                     or set DASHSCOPE_API_KEY to run as a sidecar without one.\n\
+                     To see it work without any: dashgate demo\n",
+                );
+                return Err(bad_usage());
+            }
+        },
+    };
+    let loaded = loaded.map_err(|faults| {
+        complain(&config::report(&source, &faults));
+        bad_usage()
+    })?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{source}:{warning}");
+    }
+    Ok((source, loaded))
+}
+
+fn failed_start(error: &io::Error) -> ExitCode {
+    tracing::error!("can't start: {error}");
+    FAILED
+}
+
+fn say(text: &str) {
+    // Who closed standard output does not want to know.
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+fn complain(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// `EX_USAGE` of sysexits.h: bad usage or configuration.
+fn bad_usage() -> ExitCode {
+    ExitCode::from(64)
+}
+
+const FAILED: ExitCode = ExitCode::FAILURE;

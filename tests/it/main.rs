@@ -1,3 +1,6 @@
 //! The one integration binary: a file a promise.
 
 mod clients;
+mod config;
+mod harness;
+mod routing;

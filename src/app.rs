@@ -1,0 +1,142 @@
+//! Wires everything together: a config goes in; bound addresses and a way to stop come out.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Config, Server};
+use crate::proxy::Proxy;
+use crate::server;
+use crate::server::worker::{self, Drain, DrainHandle};
+use crate::tasks::ledger::Ledger;
+use crate::tenant::directory::Directory;
+use crate::upstream::Upstream;
+
+/// A gateway that runs. Dropped, it is cut.
+#[derive(Debug)]
+pub struct Running {
+    address: SocketAddr,
+    workers: Vec<JoinHandle<io::Result<()>>>,
+    drain: DrainHandle,
+    patience: Duration,
+    /// Yields once for each worker that ends, however it does.
+    ended: mpsc::UnboundedReceiver<()>,
+}
+
+/// What all workers share.
+#[derive(Clone)]
+struct Shared {
+    directory: Arc<ArcSwap<Directory>>,
+    ledger: Arc<Ledger>,
+    server: Server,
+}
+
+/// Starts the workers.
+///
+/// # Errors
+/// Why the listening address can't be had.
+pub fn start(config: &Config) -> io::Result<Running> {
+    let workers = match config.server.workers {
+        0 => thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        workers => workers,
+    };
+    let listeners = server::bind(config.server.listen, workers)?;
+    let address = listeners.first().map_or(Ok(config.server.listen), TcpListener::local_addr)?;
+    let shared = Shared {
+        directory: Arc::new(ArcSwap::from_pointee(Directory::build(config))),
+        ledger: Arc::default(),
+        server: config.server.clone(),
+    };
+    let (handle, drain) = worker::drain();
+    let (alive, ended) = mpsc::unbounded_channel();
+    let workers = listeners
+        .into_iter()
+        .enumerate()
+        .map(|(number, listener)| {
+            let (shared, drain, alive) = (shared.clone(), drain.clone(), Alive(alive.clone()));
+            let work = move || {
+                let _alive = alive;
+                run_worker(listener, &shared, drain)
+            };
+            thread::Builder::new().name(format!("worker-{number}")).spawn(work)
+        })
+        .collect::<io::Result<_>>()?;
+    Ok(Running { address, workers, drain: handle, patience: config.server.timeouts.drain, ended })
+}
+
+fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Result<()> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(MOST_LOOKUPS)
+        .build_local(LocalOptions::default())?;
+    let timeouts = shared.server.timeouts;
+    let proxy = Rc::new(Proxy {
+        directory: Arc::clone(&shared.directory),
+        ledger: Arc::clone(&shared.ledger),
+        upstream: Upstream::new(timeouts.connect),
+        timeouts,
+        max_body_bytes: shared.server.max_body_bytes,
+        draining: false.into(),
+        running: TaskTracker::new(),
+    });
+    runtime.block_on(worker::work(listener, proxy, drain))
+}
+
+impl Running {
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops accepting; what runs may end, until `timeouts.drain` has passed.
+    pub fn drain(&self) {
+        self.drain.begin(Instant::now() + self.patience);
+    }
+
+    /// Waits for a worker to end. Before a drain that is a fault: a part of the clients would go unserved.
+    pub async fn worker_ended(&mut self) {
+        self.ended.recv().await;
+    }
+
+    /// Waits for every worker to end.
+    ///
+    /// # Errors
+    /// What stopped one that was not asked to.
+    pub fn join(mut self) -> io::Result<()> {
+        for worker in self.workers.drain(..) {
+            worker.join().map_err(|_| io::Error::other("a worker panicked"))??;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.drain.begin(Instant::now());
+        for worker in self.workers.drain(..) {
+            // Nobody is left to be told of it.
+            let _ = worker.join();
+        }
+    }
+}
+
+/// Says, when dropped, that its worker has ended: also by a panic.
+struct Alive(mpsc::UnboundedSender<()>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+/// Threads for name look-ups, a worker's.
+const MOST_LOOKUPS: usize = 4;

@@ -1,0 +1,166 @@
+//! The root of an account's API.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use rustls::pki_types::ServerName;
+
+use super::BaseUrl;
+use super::reader::Wrong;
+use super::scalar::is_segment;
+
+/// Reads `http(s)://host[:port][/path]`.
+pub(super) fn base_url(text: &str) -> Result<BaseUrl, Wrong> {
+    let (tls, rest) = match text.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
+        Some(_) | None => return Err(wrong("does not start with http:// or https://")),
+    };
+    if rest.contains(['?', '#']) {
+        return Err(wrong("has a query or a fragment"));
+    }
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if authority.contains('@') {
+        let hint = "remove what stands before the @; keys belong into `keys`";
+        return Err(Wrong::new("has a user name or a password in it", hint));
+    }
+    let (host, port) = split_authority(authority).ok_or_else(|| wrong("has no valid host and port"))?;
+    let port = match port {
+        None if tls => 443,
+        None => 80,
+        Some(port) => port,
+    };
+    check_path(path)?;
+    Ok(BaseUrl { tls, host: host.to_ascii_lowercase(), port, path: path.to_owned() })
+}
+
+fn wrong(problem: &str) -> Wrong {
+    Wrong::new(problem, "write the root of the API, like \"https://dashscope.aliyuncs.com\"")
+}
+
+/// The host without brackets, and the port if there is one.
+fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (host, after) = rest.split_once(']')?;
+            host.parse::<Ipv6Addr>().ok()?;
+            (host, if after.is_empty() { None } else { Some(after.strip_prefix(':')?) })
+        }
+        None => {
+            let (host, port) = match authority.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (authority, None),
+            };
+            ServerName::try_from(host).ok()?;
+            (host, port)
+        }
+    };
+    let port = match port {
+        None => None,
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some(digits.parse().ok().filter(|port| *port != 0)?)
+        }
+        Some(_) => return None,
+    };
+    Some((host, port))
+}
+
+fn check_path(path: &str) -> Result<(), Wrong> {
+    if path.ends_with('/') {
+        return Err(wrong("ends in a slash"));
+    }
+    if let Some(ending) = OWN_ENDINGS.iter().find(|ending| path.ends_with(**ending)) {
+        let problem = format!("ends in {ending}, which dashgate adds itself");
+        return Err(Wrong::new(problem, "leave this ending off: give what stands before it"));
+    }
+    match path.strip_prefix('/') {
+        Some(segments) if !segments.split('/').all(is_segment) => Err(wrong("has a path that is not plain")),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether a host is in nobody's reach but the operator's: loopback, private addresses, local names.
+pub(super) fn is_private(host: &str) -> bool {
+    match host.parse() {
+        Ok(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        Ok(IpAddr::V6(ip)) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+        Err(_) => {
+            let host = host.trim_end_matches('.');
+            !host.contains('.') || LOCAL_ENDINGS.iter().any(|ending| host.ends_with(ending))
+        }
+    }
+}
+
+/// Paths that clients write, and that must not stand twice in the upstream's.
+const OWN_ENDINGS: [&str; 6] =
+    ["/api/v1", "/compatible-mode/v1", "/compatible-api/v1", "/api", "/compatible-mode", "/compatible-api"];
+
+const LOCAL_ENDINGS: [&str; 6] = [".local", ".localhost", ".internal", ".svc", ".test", ".home.arpa"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<BaseUrl, String> {
+        base_url(text).map_err(|wrong| wrong.problem)
+    }
+
+    #[test]
+    fn roots() {
+        for (text, tls, host, port, path) in [
+            ("https://dashscope.aliyuncs.com", true, "dashscope.aliyuncs.com", 443, ""),
+            ("HTTPS://DashScope.aliyuncs.com:8443", true, "dashscope.aliyuncs.com", 8443, ""),
+            ("http://127.0.0.1:9000", false, "127.0.0.1", 9000, ""),
+            ("http://[::1]", false, "::1", 80, ""),
+            ("https://[2001:db8::1]:444/x/y", true, "2001:db8::1", 444, "/x/y"),
+            ("http://dash_scope/base", false, "dash_scope", 80, "/base"),
+        ] {
+            let expected = BaseUrl { tls, host: host.into(), port, path: path.into() };
+            assert_eq!(read(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_root() {
+        for text in [
+            "",
+            "dashscope.aliyuncs.com",
+            "ftp://host",
+            "https://",
+            "https:///x",
+            "https://:443",
+            "https://host:",
+            "https://host:0",
+            "https://host:65536",
+            "https://host:+1",
+            "https://ho st",
+            "https://[::1",
+            "https://[::1]443",
+            "https://[host]",
+            "https://::1",
+            "https://user:pass@host",
+            "https://host?x",
+            "https://host#x",
+            "https://host/",
+            "https://host/api/v1",
+            "https://host/x/compatible-mode/v1",
+            "https://host/api",
+            "https://host/a//b",
+            "https://host/../b",
+            "https://host/%61",
+        ] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn private_hosts() {
+        for host in
+            ["localhost", "127.0.0.1", "10.1.2.3", "::1", "fd00::1", "sim", "sim.ns.svc", "a.internal"]
+        {
+            assert!(is_private(host), "{host}");
+        }
+        for host in ["dashscope.aliyuncs.com", "8.8.8.8", "2001:db8::1"] {
+            assert!(!is_private(host), "{host}");
+        }
+    }
+}

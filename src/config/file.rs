@@ -1,0 +1,302 @@
+//! What may be written in a configuration file: its tables, their keys, and the types of these. What the
+//! values mean, and whether they agree, is for `check`.
+
+use toml::value::Datetime;
+
+use super::Secret;
+use super::reader::{Node, Place, Table, Written};
+use super::secret::{bytes_in_file, secret, secret_in_file, secrets_in_file};
+
+pub(super) type Text = Written<String>;
+pub(super) type Whole = Written<u64>;
+
+/// A file as written; what is `None` was left out, or has its fault already.
+pub(super) struct File {
+    pub(super) server: Server,
+    pub(super) admin: Admin,
+    pub(super) store_path: Option<Text>,
+    pub(super) accounts: Vec<Account>,
+    pub(super) mounts: Vec<Mount>,
+    pub(super) tenants: Vec<Tenant>,
+}
+
+#[derive(Default)]
+pub(super) struct Server {
+    pub(super) listen: Option<Text>,
+    pub(super) workers: Option<Whole>,
+    pub(super) max_body_bytes: Option<Whole>,
+    pub(super) timeouts: Timeouts,
+}
+
+#[derive(Default)]
+pub(super) struct Timeouts {
+    pub(super) header: Option<Text>,
+    pub(super) idle: Option<Text>,
+    pub(super) connect: Option<Text>,
+    pub(super) upstream: Option<Text>,
+    pub(super) drain: Option<Text>,
+}
+
+#[derive(Default)]
+pub(super) struct Admin {
+    pub(super) listen: Option<Text>,
+    pub(super) token: Option<Written<Secret>>,
+}
+
+pub(super) struct Account {
+    pub(super) name: Option<Text>,
+    pub(super) base_url: Option<Text>,
+    pub(super) keys: Option<Vec<Written<Secret>>>,
+    pub(super) ca_pem: Option<Written<Vec<u8>>>,
+    pub(super) query_qps: Option<Whole>,
+}
+
+pub(super) struct Mount {
+    pub(super) prefix: Option<Text>,
+    pub(super) dialect: Option<Text>,
+    pub(super) video_statuses: Option<Text>,
+}
+
+pub(super) struct Tenant {
+    pub(super) place: Place,
+    pub(super) name: Option<Text>,
+    pub(super) has_keys: bool,
+    pub(super) keys: Vec<Key>,
+    pub(super) async_header: Option<Text>,
+    pub(super) accounts: Option<Written<Vec<Text>>>,
+    pub(super) models: Option<Written<Vec<Text>>>,
+    pub(super) allow: Option<Written<Vec<Text>>>,
+    pub(super) limits: Option<Limits>,
+}
+
+pub(super) struct Key {
+    pub(super) id: Option<Text>,
+    pub(super) material: Option<Material>,
+    pub(super) expires: Option<Expiry>,
+}
+
+pub(super) enum Material {
+    Secret(Written<Secret>),
+    Sha256(Text),
+}
+
+pub(super) enum Expiry {
+    Text(Text),
+    Datetime(Written<Datetime>),
+}
+
+pub(super) struct Limits {
+    pub(super) place: Place,
+    pub(super) requests_per_second: Option<Written<f64>>,
+    pub(super) burst: Option<Whole>,
+    pub(super) concurrent_requests: Option<Whole>,
+    pub(super) tasks_in_flight: Option<Whole>,
+}
+
+/// Reads the whole tree.
+pub(super) fn file(mut root: Table<'_>) -> File {
+    let file = File {
+        server: root.field("server").and_then(server).unwrap_or_default(),
+        admin: root.field("admin").and_then(admin).unwrap_or_default(),
+        store_path: root.field("store").and_then(store_path),
+        accounts: root.tables("accounts").into_iter().map(account).collect(),
+        mounts: root.tables("mounts").into_iter().map(mount).collect(),
+        tenants: root.tables("tenants").into_iter().map(tenant).collect(),
+    };
+    for (name, what) in [
+        ("accounts", "[[accounts]] with name, base_url and keys"),
+        ("tenants", "[[tenants]] with name and keys"),
+    ] {
+        if !root.has_items(name) {
+            root.missing(&format!("has no {name}"), &format!("add {what}"));
+        }
+    }
+    root.finish();
+    file
+}
+
+fn server(node: Node<'_>) -> Option<Server> {
+    let mut table = node.table("write [server]")?;
+    let server = Server {
+        listen: table.field("listen").and_then(|node| node.string(LISTEN_HINT)),
+        workers: table.field("workers").and_then(|node| node.whole(0..=1024)),
+        max_body_bytes: table.field("max_body_bytes").and_then(|node| node.whole(1..=1 << 40)),
+        timeouts: table.field("timeouts").and_then(timeouts).unwrap_or_default(),
+    };
+    table.refuse(
+        "tls",
+        "TLS on the listener is not in this version",
+        "remove it, and let a load balancer or a sidecar end TLS in front of dashgate",
+    );
+    table.finish();
+    Some(server)
+}
+
+fn timeouts(node: Node<'_>) -> Option<Timeouts> {
+    let mut table = node.table("write it like { header = \"10s\", idle = \"75s\" }")?;
+    let mut text = |name| table.field(name).and_then(|node| node.string("write it like \"10s\""));
+    let timeouts = Timeouts {
+        header: text("header"),
+        idle: text("idle"),
+        connect: text("connect"),
+        upstream: text("upstream"),
+        drain: text("drain"),
+    };
+    table.finish();
+    Some(timeouts)
+}
+
+fn admin(node: Node<'_>) -> Option<Admin> {
+    let mut table = node.table("write [admin]")?;
+    let listen = table.field("listen").and_then(|node| node.string(LISTEN_HINT));
+    let token = table.field("token");
+    let key_file = table.field("key_file");
+    if let (Some(_), Some(second)) = (&token, &key_file) {
+        second.reading.fault(&second.place, "`token` is given too", "keep one of them");
+    }
+    let token = token.and_then(|node| secret(&node));
+    let token = key_file.and_then(|node| secret_in_file(&node)).or(token);
+    table.finish();
+    Some(Admin { listen, token })
+}
+
+fn store_path(node: Node<'_>) -> Option<Text> {
+    let mut table = node.table("write [store]")?;
+    let path = table.field("path").and_then(|node| node.string("write the path of a file"));
+    table.refuse(
+        "url",
+        "a shared store is not in this version",
+        "remove it; `path` names the file of the embedded store",
+    );
+    table.finish();
+    path
+}
+
+fn account(mut table: Table<'_>) -> Account {
+    let name = table.required("name", "give it a name, which tenants refer to");
+    let base_url = table.required("base_url", "for example \"https://dashscope.aliyuncs.com\"");
+    let keys = table.field("keys");
+    let key_file = table.field("key_file");
+    match (&keys, &key_file) {
+        (Some(_), Some(second)) => {
+            second.reading.fault(&second.place, "`keys` are given too", "keep one of them");
+        }
+        (None, None) if !table.has("keys") && !table.has("key_file") => {
+            table.missing(
+                "has neither `keys` nor `key_file`",
+                "for example keys = [\"${DASHSCOPE_API_KEY}\"]",
+            );
+        }
+        _ => {}
+    }
+    let from_file = key_file.and_then(|node| secrets_in_file(&node));
+    let account = Account {
+        name: name.and_then(|node| node.string("write it in quotes")),
+        base_url: base_url.and_then(|node| node.string("write it in quotes")),
+        keys: keys.and_then(upstream_keys).or(from_file),
+        ca_pem: table.field("ca_file").and_then(|node| {
+            let (value, _) = bytes_in_file(&node, MAX_CA_FILE_BYTES)?;
+            Some(Written { value, place: node.place })
+        }),
+        query_qps: table.field("query_qps").and_then(|node| node.whole(1..=u64::from(u32::MAX))),
+    };
+    table.finish();
+    account
+}
+
+fn upstream_keys(node: Node<'_>) -> Option<Vec<Written<Secret>>> {
+    let hint = "write it like keys = [\"${DASHSCOPE_API_KEY}\"]";
+    let items = node.items(hint)?;
+    if items.is_empty() {
+        node.reading.fault(&node.place, "is empty", hint);
+        return None;
+    }
+    // Every key is read, so that every fault is told.
+    Some(items.iter().filter_map(secret).collect())
+}
+
+fn mount(mut table: Table<'_>) -> Mount {
+    let prefix = table.required("prefix", "the path that clients write first, like \"/wan\" or \"/\"");
+    let mut text = |name| table.field(name).and_then(|node| node.string("write one of its words in quotes"));
+    let mount = Mount {
+        prefix: prefix.and_then(|node| node.string("write a path in quotes")),
+        dialect: text("dialect"),
+        video_statuses: text("video_statuses"),
+    };
+    table.finish();
+    mount
+}
+
+fn tenant(mut table: Table<'_>) -> Tenant {
+    let name = table.required("name", "give it a name, for logs and metrics");
+    let list = |node: Node<'_>| {
+        let value = node.strings("write words in quotes between [ and ]")?;
+        Some(Written { value, place: node.place })
+    };
+    let tenant = Tenant {
+        place: table.place.clone(),
+        name: name.and_then(|node| node.string("write it in quotes")),
+        has_keys: table.has_items("keys"),
+        keys: table.field("keys").and_then(keys).unwrap_or_default(),
+        async_header: table.field("async_header").and_then(|node| node.string("\"require\" or \"add\"")),
+        accounts: table.field("accounts").and_then(list),
+        models: table.field("models").and_then(list),
+        allow: table.field("allow").and_then(list),
+        limits: table.field("limits").and_then(limits),
+    };
+    table.finish();
+    tenant
+}
+
+fn keys(node: Node<'_>) -> Option<Vec<Key>> {
+    let hint = "write it like keys = [{ id = \"acme-prod\", key = \"${ACME_KEY}\" }]";
+    let items = node.items(hint)?;
+    Some(items.iter().filter_map(|item| item.table(hint)).map(key).collect())
+}
+
+fn key(mut table: Table<'_>) -> Key {
+    let id = table.required("id", "give the key a name for logs and metrics: the key itself is never shown");
+    let key = table.field("key");
+    let key_file = table.field("key_file");
+    let sha256 = table.field("sha256");
+    let written = MATERIALS.iter().filter(|name| table.has(name)).count();
+    let hint = "give exactly one of `key`, `key_file` and `sha256`";
+    if written == 0 {
+        table.missing("has no key", hint);
+    } else if written > 1 {
+        table.reading.fault(&table.place, "has more than one key", hint);
+    }
+    let key = key.and_then(|node| secret(&node));
+    let from_file = key_file.and_then(|node| secret_in_file(&node));
+    let sha256 = sha256.and_then(|node| node.string("write 64 hex digits in quotes"));
+    let material = key.or(from_file).map(Material::Secret).or(sha256.map(Material::Sha256));
+    let key = Key {
+        id: id.and_then(|node| node.string("write it in quotes")),
+        material,
+        expires: table.field("expires").and_then(|node| match node.datetime() {
+            Some(datetime) => Some(Expiry::Datetime(datetime)),
+            None => node.string("write it like \"2027-01-01T00:00:00Z\"").map(Expiry::Text),
+        }),
+    };
+    table.finish();
+    key
+}
+
+fn limits(node: Node<'_>) -> Option<Limits> {
+    let mut table = node.table("write it like { requests_per_second = 10, burst = 20 }")?;
+    let requests_per_second = table.field("requests_per_second").and_then(|node| node.rate());
+    let mut whole = |name| table.field(name).and_then(|node| node.whole(1..=u64::from(u32::MAX)));
+    let limits = Limits {
+        place: node.place,
+        requests_per_second,
+        burst: whole("burst"),
+        concurrent_requests: whole("concurrent_requests"),
+        tasks_in_flight: whole("tasks_in_flight"),
+    };
+    table.finish();
+    Some(limits)
+}
+
+const LISTEN_HINT: &str = "write it like \"0.0.0.0:8080\"";
+const MATERIALS: [&str; 3] = ["key", "key_file", "sha256"];
+const MAX_CA_FILE_BYTES: u64 = 4 * 1024 * 1024;

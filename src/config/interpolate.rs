@@ -1,0 +1,122 @@
+//! `${NAME}` and `${NAME:-default}` in strings; `$${` stands for `${`.
+
+/// Where variables come from: the process, or a test.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// A string after its variables were put in.
+pub(super) struct Interpolated<'a> {
+    pub(super) text: String,
+    /// The variables it names.
+    pub(super) variables: Vec<&'a str>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Flaw<'a> {
+    /// Not set, and no default.
+    Unset(&'a str),
+    /// What stands between the braces is no variable's name.
+    BadName,
+    /// A default with a variable in it.
+    Nested,
+    /// No `}` follows.
+    Unclosed,
+}
+
+/// All flaws of a string at once.
+pub(super) fn interpolate<'a>(
+    raw: &'a str,
+    environment: Environment<'_>,
+) -> Result<Interpolated<'a>, Vec<Flaw<'a>>> {
+    let mut text = String::with_capacity(raw.len());
+    let mut variables = Vec::new();
+    let mut flaws = Vec::new();
+    let mut rest = raw;
+    while let Some(at) = rest.find("${") {
+        let (before, from) = rest.split_at(at);
+        if let Some(before) = before.strip_suffix('$') {
+            text.push_str(before);
+            text.push_str("${");
+            rest = &from[2..];
+            continue;
+        }
+        text.push_str(before);
+        let Some(end) = from.find('}') else {
+            flaws.push(Flaw::Unclosed);
+            rest = "";
+            break;
+        };
+        let (name, default) = match from[2..end].split_once(":-") {
+            Some((name, default)) => (name, Some(default)),
+            None => (&from[2..end], None),
+        };
+        rest = &from[end + 1..];
+        if !is_name(name) {
+            flaws.push(Flaw::BadName);
+            continue;
+        }
+        if default.is_some_and(|default| default.contains("${")) {
+            flaws.push(Flaw::Nested);
+            continue;
+        }
+        variables.push(name);
+        // As in a shell, `:-` also fills in for an empty variable.
+        match (environment(name).filter(|value| default.is_none() || !value.is_empty()), default) {
+            (Some(value), _) => text.push_str(&value),
+            (None, Some(default)) => text.push_str(default),
+            (None, None) => flaws.push(Flaw::Unset(name)),
+        }
+    }
+    text.push_str(rest);
+    if flaws.is_empty() { Ok(Interpolated { text, variables }) } else { Err(flaws) }
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(raw: &str) -> Result<String, Vec<Flaw<'_>>> {
+        let environment = |name: &str| match name {
+            "A" => Some("one".to_owned()),
+            "LOOP" => Some("${A}".to_owned()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        };
+        interpolate(raw, &environment).map(|done| done.text)
+    }
+
+    #[test]
+    fn variables_defaults_and_escapes() {
+        for (raw, expected) in [
+            ("", ""),
+            ("plain $A {A}", "plain $A {A}"),
+            ("${A}", "one"),
+            ("<${A}${A}>", "<oneone>"),
+            ("${B:-two}", "two"),
+            ("${A:-two}", "one"),
+            ("${EMPTY:-two}", "two"),
+            ("${EMPTY}", ""),
+            ("${B:-}", ""),
+            ("${B:-http://h:1}", "http://h:1"),
+            ("$${A}", "${A}"),
+            ("$$${A}", "$${A}"),
+            ("$${A}${A}", "${A}one"),
+            ("${LOOP}", "${A}"),
+        ] {
+            assert_eq!(with(raw).as_deref(), Ok(expected), "{raw}");
+        }
+    }
+
+    #[test]
+    fn flaws_are_all_told() {
+        assert_eq!(with("${B} ${} ${C"), Err(vec![Flaw::Unset("B"), Flaw::BadName, Flaw::Unclosed]));
+        assert_eq!(with("${1A}"), Err(vec![Flaw::BadName]));
+        assert_eq!(with("${A-b}"), Err(vec![Flaw::BadName]));
+        assert_eq!(with("${A:-${B}}"), Err(vec![Flaw::Nested]));
+    }
+}

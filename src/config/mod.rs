@@ -1,0 +1,177 @@
+//! What the operator asked for: a file is read, every fault in it is found at once, and a [`Config`] is
+//! what is true afterwards. Nothing of a `Config` needs checking again.
+
+mod base_url;
+mod check;
+mod fault;
+mod file;
+mod interpolate;
+mod load;
+mod reader;
+mod scalar;
+mod secret;
+mod sidecar;
+mod syntax;
+mod tenants;
+mod unique;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+pub use self::fault::{Fault, Position, report};
+pub use self::interpolate::Environment;
+pub use self::load::Loaded;
+use crate::dashscope::operation::Groups;
+
+/// A whole, checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub server: Server,
+    pub admin: Admin,
+    pub store: Store,
+    pub accounts: Vec<Account>,
+    pub mounts: Vec<Mount>,
+    pub tenants: Vec<Tenant>,
+    /// No file: any caller of the same host, with any key or none, is the one tenant.
+    pub sidecar: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Server {
+    pub listen: SocketAddr,
+    /// Worker threads; 0 stands for one per core.
+    pub workers: usize,
+    pub max_body_bytes: u64,
+    pub timeouts: Timeouts,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// From the first byte of a request's head to its last.
+    pub header: Duration,
+    /// How long a client may be silent between two requests or inside one, or not read its answer.
+    pub idle: Duration,
+    /// To a connected (and, with TLS, verified) upstream.
+    pub connect: Duration,
+    /// How long the upstream may be silent, before its answer or inside it.
+    pub upstream: Duration,
+    /// From the request to stop until what still runs is cut.
+    pub drain: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Admin {
+    pub listen: SocketAddr,
+    pub token: Option<Secret>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub path: PathBuf,
+}
+
+/// One Alibaba Cloud account: one namespace of tasks, one set of quotas.
+#[derive(Debug, Clone)]
+pub struct Account {
+    pub name: Arc<str>,
+    pub base_url: BaseUrl,
+    /// At least one.
+    pub keys: Vec<Secret>,
+    /// PEM of certificate authorities trusted for this account beside the public ones.
+    pub ca_pem: Option<Vec<u8>>,
+    pub query_qps: u32,
+}
+
+/// Where an account's API lives; the path never ends in a slash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseUrl {
+    pub tls: bool,
+    /// A DNS name or an IP address, without brackets.
+    pub host: String,
+    pub port: u16,
+    /// What stands before `/api/v1`; usually empty.
+    pub path: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct Mount {
+    /// `/`, or `/name` without a slash at its end.
+    pub prefix: String,
+    pub dialect: Dialect,
+    pub video_statuses: VideoStatuses,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    Native,
+    Unified,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VideoStatuses {
+    Openai,
+    Opeai,
+}
+
+#[derive(Debug, Clone)]
+pub struct Tenant {
+    pub name: Arc<str>,
+    pub keys: Vec<Key>,
+    pub async_header: AsyncHeader,
+    /// Indices into [`Config::accounts`]; at least one.
+    pub accounts: Vec<usize>,
+    /// Patterns with `*`; empty stands for all models.
+    pub models: Vec<String>,
+    pub allow: Groups,
+    pub limits: Limits,
+}
+
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// The key's loggable name.
+    pub id: Arc<str>,
+    /// SHA-256 of the secret: the secret itself is forgotten once the file is read.
+    pub sha256: [u8; 32],
+    pub expires: Option<SystemTime>,
+}
+
+/// What becomes of an async-only call without `X-DashScope-Async: enable`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AsyncHeader {
+    /// It is refused as DashScope refuses it.
+    Require,
+    /// The header is put on.
+    Add,
+}
+
+/// Each for every key of the tenant.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Limits {
+    pub requests_per_second: Option<f64>,
+    pub burst: Option<u32>,
+    pub concurrent_requests: Option<u32>,
+    pub tasks_in_flight: Option<u32>,
+}
+
+/// A credential as the operator wrote it. It is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<str>);
+
+impl Secret {
+    pub fn new(text: impl Into<Box<str>>) -> Self {
+        Self(text.into())
+    }
+
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}

@@ -1,0 +1,366 @@
+//! Walks a TOML tree and notes every fault on the way: a wrong type, an unknown key, a missing one. What it
+//! could not read is `None`, and has its fault already.
+
+use std::borrow::Borrow;
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+use toml::value::Datetime;
+
+use super::fault::{Fault, Lines, Position, in_order};
+use super::interpolate::{Environment, Flaw, interpolate};
+use super::syntax::{Guessed, syntax_faults};
+
+/// One reading of one file: what stands around it, and what was found.
+pub(super) struct Reading<'a> {
+    pub(super) directory: &'a Path,
+    environment: Environment<'a>,
+    lines: Lines<'a>,
+    /// The tree lacks something that the file may well hold.
+    pub(super) torn: bool,
+    guessed: Option<Guessed>,
+    syntax: Vec<Fault>,
+    found: RefCell<Vec<Fault>>,
+    warnings: RefCell<Vec<Fault>>,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn new(
+        text: &'a str,
+        directory: &'a Path,
+        environment: Environment<'a>,
+        errors: &[toml::de::Error],
+    ) -> Self {
+        let lines = Lines::of(text);
+        let (syntax, torn) = syntax_faults(&lines, text.len(), errors);
+        let (found, warnings) = (RefCell::default(), RefCell::default());
+        Self { directory, environment, lines, torn: torn.is_some(), guessed: torn, syntax, found, warnings }
+    }
+
+    pub(super) fn position(&self, place: &Place) -> Position {
+        self.lines.position(place.offset)
+    }
+
+    pub(super) fn fault(&self, place: &Place, problem: impl Into<String>, hint: impl Into<String>) {
+        self.found.borrow_mut().push(self.at(place, problem.into(), hint.into()));
+    }
+
+    /// A fault of something that is not written, but is so by default.
+    pub(super) fn fault_at_start(&self, path: &str, problem: &str, hint: &str) {
+        self.fault(&Place { offset: 0, path: path.to_owned() }, problem, hint);
+    }
+
+    pub(super) fn warn(&self, place: &Place, problem: impl Into<String>, hint: impl Into<String>) {
+        self.warnings.borrow_mut().push(self.at(place, problem.into(), hint.into()));
+    }
+
+    fn at(&self, place: &Place, problem: String, hint: String) -> Fault {
+        Fault { position: Some(self.position(place)), path: place.path.clone(), problem, hint }
+    }
+
+    /// Takes a value through a check of its text or number.
+    pub(super) fn check<T: Borrow<Q>, Q: ?Sized, U>(
+        &self,
+        written: &Written<T>,
+        check: impl FnOnce(&Q) -> Result<U, Wrong>,
+    ) -> Option<U> {
+        match check(written.value.borrow()) {
+            Ok(value) => Some(value),
+            Err(Wrong { problem, hint }) => {
+                self.fault(&written.place, problem, hint);
+                None
+            }
+        }
+    }
+
+    /// All faults, in order, and all warnings. Where syntax is broken only that is told: what was made of
+    /// the rest is a guess.
+    pub(super) fn finish(self) -> (Vec<Fault>, Vec<Fault>) {
+        let guessed = |at: Position| self.guessed.as_ref().is_some_and(|guessed| guessed.holds(at));
+        let mut faults = self.syntax;
+        let found = self.found.into_inner().into_iter();
+        faults.extend(found.filter(|fault| !fault.position.is_some_and(guessed)));
+        (in_order(faults), in_order(self.warnings.into_inner()))
+    }
+}
+
+/// What is wrong with one value; never the value itself.
+pub(super) struct Wrong {
+    pub(super) problem: String,
+    pub(super) hint: String,
+}
+
+impl Wrong {
+    pub(super) fn new(problem: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { problem: problem.into(), hint: hint.into() }
+    }
+}
+
+/// Where a thing is written.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) offset: usize,
+    pub(super) path: String,
+}
+
+/// A value and where it is written.
+#[derive(Debug, Clone)]
+pub(super) struct Written<T> {
+    pub(super) value: T,
+    pub(super) place: Place,
+}
+
+/// A value that has yet to be read.
+pub(super) struct Node<'a> {
+    pub(super) reading: &'a Reading<'a>,
+    pub(super) place: Place,
+    value: &'a DeValue<'a>,
+}
+
+impl<'a> Node<'a> {
+    fn new(reading: &'a Reading<'a>, path: String, value: &'a Spanned<DeValue<'a>>) -> Option<Self> {
+        // The parser stands a zero without a place where a value should have been, and has said so.
+        let span = value.span();
+        (span.end > 0).then(|| Self {
+            reading,
+            place: Place { offset: span.start, path },
+            value: value.get_ref(),
+        })
+    }
+
+    fn written<T>(&self, value: T) -> Written<T> {
+        Written { value, place: self.place.clone() }
+    }
+
+    fn wrong_type<T>(&self, expected: &str, hint: &str) -> Option<T> {
+        let found = match self.value {
+            DeValue::String(_) => "a string",
+            DeValue::Integer(_) => "an integer",
+            DeValue::Float(_) => "a float",
+            DeValue::Boolean(_) => "a boolean",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "an array",
+            DeValue::Table(_) => "a table",
+        };
+        self.reading.fault(&self.place, format!("must be {expected}, not {found}"), hint);
+        None
+    }
+
+    /// A string with its variables put in, and the names of these.
+    pub(super) fn interpolated(&self, expected: &str, hint: &str) -> Option<(String, Vec<&'a str>)> {
+        let DeValue::String(raw) = self.value else {
+            return self.wrong_type(expected, hint);
+        };
+        match interpolate(raw, self.reading.environment) {
+            Ok(done) => Some((done.text, done.variables)),
+            Err(flaws) => {
+                for flaw in flaws {
+                    let (problem, hint) = describe(&flaw);
+                    self.reading.fault(&self.place, problem, hint);
+                }
+                None
+            }
+        }
+    }
+
+    pub(super) fn string(&self, hint: &str) -> Option<Written<String>> {
+        let (text, _) = self.interpolated("a string", hint)?;
+        Some(self.written(text))
+    }
+
+    /// As the operator wrote it, before variables are put in.
+    pub(super) fn raw(&self) -> Option<&'a str> {
+        if let DeValue::String(raw) = self.value { Some(raw) } else { None }
+    }
+
+    pub(super) fn datetime(&self) -> Option<Written<Datetime>> {
+        if let DeValue::Datetime(value) = self.value { Some(self.written(*value)) } else { None }
+    }
+
+    pub(super) fn is_table(&self) -> bool {
+        matches!(self.value, DeValue::Table(_))
+    }
+
+    pub(super) fn whole(&self, range: RangeInclusive<u64>) -> Option<Written<u64>> {
+        let DeValue::Integer(integer) = self.value else {
+            return self.wrong_type("a whole number", "write it in digits, without quotes");
+        };
+        let number = i128::from_str_radix(integer.as_str(), integer.radix()).ok();
+        match number.and_then(|number| u64::try_from(number).ok()).filter(|number| range.contains(number)) {
+            Some(number) => Some(self.written(number)),
+            None => {
+                let problem = format!("must be from {} to {}", range.start(), range.end());
+                self.reading.fault(&self.place, problem, "write a number in this range");
+                None
+            }
+        }
+    }
+
+    /// A number above 0.
+    pub(super) fn rate(&self) -> Option<Written<f64>> {
+        let number: Option<f64> = match self.value {
+            DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str().parse().ok(),
+            DeValue::Float(float) => float.as_str().parse().ok(),
+            DeValue::Integer(_)
+            | DeValue::String(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_) => {
+                return self.wrong_type("a number", "write it in digits, without quotes");
+            }
+        };
+        match number.filter(|number| number.is_finite() && *number > 0.0) {
+            Some(number) => Some(self.written(number)),
+            None => {
+                self.reading.fault(&self.place, "must be above 0", "leave it out for no limit");
+                None
+            }
+        }
+    }
+
+    pub(super) fn items(&self, hint: &str) -> Option<Vec<Node<'a>>> {
+        let DeValue::Array(items) = self.value else {
+            return self.wrong_type("an array", hint);
+        };
+        let path = |index: usize| format!("{}[{index}]", self.place.path);
+        let items = items.iter().enumerate();
+        Some(items.filter_map(|(index, item)| Node::new(self.reading, path(index), item)).collect())
+    }
+
+    pub(super) fn strings(&self, hint: &str) -> Option<Vec<Written<String>>> {
+        Some(self.items(hint)?.iter().filter_map(|item| item.string(hint)).collect())
+    }
+
+    pub(super) fn table(&self, hint: &str) -> Option<Table<'a>> {
+        let DeValue::Table(entries) = self.value else {
+            return self.wrong_type("a table", hint);
+        };
+        Some(Table { reading: self.reading, place: self.place.clone(), entries, known: Vec::new() })
+    }
+}
+
+fn describe(flaw: &Flaw<'_>) -> (String, String) {
+    let escape = "write $${ for the characters ${ themselves";
+    match flaw {
+        Flaw::Unset(name) if is_printable_variable(name) => (
+            format!("the environment variable {name} is not set"),
+            format!("set {name}, or give a default: ${{{name}:-default}}"),
+        ),
+        Flaw::Unset(_) => (
+            "the environment variable it names is not set".into(),
+            "set it, or give a default: ${NAME:-default}; its name is not shown, as it looks like a secret"
+                .into(),
+        ),
+        Flaw::BadName => ("has ${...} without a variable's name in it".into(), escape.into()),
+        Flaw::Nested => ("has a variable in a variable's default".into(), "give a plain default".into()),
+        Flaw::Unclosed => ("has ${ without a } after it".into(), escape.into()),
+    }
+}
+
+/// A secret between the braces is an easy mistake, and must not be shown.
+fn is_printable_variable(name: &str) -> bool {
+    name.len() <= 12 || name.bytes().all(|byte| !byte.is_ascii_lowercase())
+}
+
+/// A table of which each key is asked for once; then [`Table::finish`] tells the keys nobody asked for.
+pub(super) struct Table<'a> {
+    pub(super) reading: &'a Reading<'a>,
+    pub(super) place: Place,
+    entries: &'a DeTable<'a>,
+    known: Vec<&'static str>,
+}
+
+impl<'a> Table<'a> {
+    /// The whole file.
+    pub(super) fn root(reading: &'a Reading<'a>, entries: &'a DeTable<'a>) -> Self {
+        Self { reading, place: Place { offset: 0, path: String::new() }, entries, known: Vec::new() }
+    }
+
+    pub(super) fn path(&self, name: &str) -> String {
+        if self.place.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.place.path) }
+    }
+
+    /// Whether the key is written, readable or not.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// Whether the key is written, and not as an empty array.
+    pub(super) fn has_items(&self, name: &str) -> bool {
+        let value = self.entries.get(name).map(Spanned::get_ref);
+        value.is_some_and(|value| !value.as_array().is_some_and(|items| items.is_empty()))
+    }
+
+    pub(super) fn field(&mut self, name: &'static str) -> Option<Node<'a>> {
+        self.known.push(name);
+        Node::new(self.reading, self.path(name), self.entries.get(name)?)
+    }
+
+    pub(super) fn required(&mut self, name: &'static str, hint: &str) -> Option<Node<'a>> {
+        if !self.has(name) {
+            self.missing(&format!("the key `{name}` is missing"), hint);
+        }
+        self.field(name)
+    }
+
+    /// Tells what this table lacks, unless broken syntax may have eaten it.
+    pub(super) fn missing(&self, problem: &str, hint: &str) {
+        if !self.reading.torn {
+            self.reading.fault(&self.place, problem, hint);
+        }
+    }
+
+    /// The items of an array of tables, `[[name]]`.
+    pub(super) fn tables(&mut self, name: &'static str) -> Vec<Table<'a>> {
+        let hint = format!("write each one below a line [[{name}]], with two brackets");
+        let items = self.field(name).and_then(|node| node.items(&hint)).unwrap_or_default();
+        items.iter().filter_map(|item| item.table(&hint)).collect()
+    }
+
+    /// A key that a later version reads.
+    pub(super) fn refuse(&mut self, name: &'static str, problem: &str, hint: &str) {
+        self.known.push(name);
+        if let Some((key, _)) = self.entries.get_key_value(name) {
+            let place = Place { offset: key.span().start, path: self.path(name) };
+            self.reading.fault(&place, problem, hint);
+        }
+    }
+
+    pub(super) fn finish(self) {
+        for (key, _) in self.entries {
+            let name: &str = key.get_ref();
+            if self.known.contains(&name) {
+                continue;
+            }
+            let near = nearest(name, &self.known);
+            let mut place = Place { offset: key.span().start, path: self.place.path.clone() };
+            let mut problem = "unknown key".to_owned();
+            if near.is_some() || is_printable_key(name) {
+                let _ = write!(problem, " `{name}`");
+                place.path = self.path(name);
+            }
+            let hint = match near {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("known here: {}", self.known.join(", ")),
+            };
+            self.reading.fault(&place, problem, hint);
+        }
+    }
+}
+
+/// The known word that was most likely meant.
+pub(super) fn nearest(word: &str, known: &[&'static str]) -> Option<&'static str> {
+    let alike = |known: &str| strsim::normalized_damerau_levenshtein(&word.to_lowercase(), known);
+    let best = known.iter().map(|known| (*known, alike(known))).max_by(|a, b| a.1.total_cmp(&b.1))?;
+    (word.len() <= 40 && best.1 >= 0.6).then_some(best.0)
+}
+
+/// Broken syntax can make a key of a secret: a key is shown only if it can't be one.
+fn is_printable_key(name: &str) -> bool {
+    name.len() < 16 && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}

@@ -1,0 +1,83 @@
+//! The configuration without a file: one upstream key in the environment, and callers of the same host.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use super::base_url::base_url;
+use super::check::{ADMIN_LISTEN, LISTEN, MAX_BODY_BYTES, QUERY_QPS, STORE_PATH, overlap, warn_of_cleartext};
+use super::fault::Fault;
+use super::interpolate::Environment;
+use super::reader::Wrong;
+use super::{
+    Account, Admin, AsyncHeader, Config, Limits, Loaded, Mount, Server, Store, Tenant, Timeouts, scalar,
+    secret,
+};
+use crate::dashscope::operation::Groups;
+
+/// None without `DASHSCOPE_API_KEY`.
+pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec<Fault>>> {
+    let key = environment(KEY).filter(|key| !key.is_empty())?;
+    let mut faults = Vec::new();
+    let mut warnings = Vec::new();
+
+    let key = noted(KEY, secret::checked(&key), &mut faults);
+    let listen = match environment(LISTEN_AT) {
+        Some(text) => noted(LISTEN_AT, loopback(&text), &mut faults),
+        None => Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), LISTEN.port())),
+    };
+    let url = environment(UPSTREAM_URL).unwrap_or_else(|| DASHSCOPE.to_owned());
+    let url = noted(UPSTREAM_URL, base_url(&url), &mut faults);
+    if let Some(url) = &url {
+        warn_of_cleartext(url, |problem, hint| warnings.push(Fault::elsewhere(UPSTREAM_URL, problem, hint)));
+    }
+    let (Some(key), Some(listen), Some(base_url)) = (key, listen, url) else {
+        return Some(Err(faults));
+    };
+
+    let server = Server { listen, workers: 0, max_body_bytes: MAX_BODY_BYTES, timeouts: Timeouts::default() };
+    let account =
+        Account { name: "main".into(), base_url, keys: vec![key], ca_pem: None, query_qps: QUERY_QPS };
+    let tenant = Tenant {
+        name: "local".into(),
+        keys: Vec::new(),
+        async_header: AsyncHeader::Require,
+        accounts: vec![0],
+        models: Vec::new(),
+        allow: Groups::ALL,
+        limits: Limits::default(),
+    };
+    let config = Config {
+        server,
+        admin: Admin { listen: ADMIN_LISTEN, token: None },
+        store: Store { path: PathBuf::from(STORE_PATH) },
+        accounts: vec![account],
+        mounts: ["/alibabacloudapi", "/wan", "/"].map(Mount::native).into(),
+        tenants: vec![tenant],
+        sidecar: true,
+    };
+    Some(Ok(Loaded { config, warnings }))
+}
+
+/// A sidecar takes any key or none, so only its own host may reach it.
+fn loopback(text: &str) -> Result<SocketAddr, Wrong> {
+    let listen = scalar::listen(text)?;
+    if !listen.ip().is_loopback() {
+        return Err(Wrong::new(
+            "is not a loopback address, and a sidecar takes calls without a key",
+            "listen on 127.0.0.1 or [::1], or write a configuration file with tenants",
+        ));
+    }
+    if overlap(listen, ADMIN_LISTEN) {
+        return Err(Wrong::new("is the admin listener's address", "choose another port"));
+    }
+    Ok(listen)
+}
+
+fn noted<T>(variable: &str, checked: Result<T, Wrong>, faults: &mut Vec<Fault>) -> Option<T> {
+    checked.map_err(|Wrong { problem, hint }| faults.push(Fault::elsewhere(variable, problem, hint))).ok()
+}
+
+const KEY: &str = "DASHSCOPE_API_KEY";
+const LISTEN_AT: &str = "DASHGATE_LISTEN";
+const UPSTREAM_URL: &str = "DASHGATE_UPSTREAM_URL";
+const DASHSCOPE: &str = "https://dashscope.aliyuncs.com";

@@ -1,0 +1,178 @@
+//! Tenants and their keys.
+
+use std::time::SystemTime;
+
+use super::check::{setting, unique_name};
+use super::file::{self, Expiry, File, Material};
+use super::reader::{Reading, Written, Wrong};
+use super::secret::check_virtual_key;
+use super::unique::{Secrets, Unique, Use};
+use super::{AsyncHeader, Key, Limits, Tenant, scalar};
+use crate::dashscope::operation::Groups;
+
+pub(super) fn check(
+    reading: &Reading<'_>,
+    file: &File,
+    now: SystemTime,
+    secrets: &mut Secrets,
+) -> Option<Vec<Tenant>> {
+    let mut check = Check {
+        reading,
+        now,
+        secrets,
+        accounts: file.accounts.iter().map(|account| Some(account.name.as_ref()?.value.as_str())).collect(),
+        names: Unique::default(),
+        key_ids: Unique::default(),
+    };
+    let checked: Vec<Option<Tenant>> = file.tenants.iter().map(|tenant| check.tenant(tenant)).collect();
+    checked.into_iter().collect()
+}
+
+/// What the tenants of one file are held against.
+struct Check<'a, 'r> {
+    reading: &'a Reading<'r>,
+    now: SystemTime,
+    secrets: &'a mut Secrets,
+    /// By their place in the file; None where a name could not be read.
+    accounts: Vec<Option<&'a str>>,
+    names: Unique<String>,
+    key_ids: Unique<String>,
+}
+
+impl Check<'_, '_> {
+    fn tenant(&mut self, file: &file::Tenant) -> Option<Tenant> {
+        let reading = self.reading;
+        let name = file.name.as_ref().and_then(|name| unique_name(reading, name, &mut self.names));
+        if file.keys.is_empty() && !file.has_keys {
+            reading.warn(&file.place, "has no keys, so nobody can call as this tenant", "add `keys`");
+        }
+        let keys: Vec<Option<Key>> = file.keys.iter().map(|key| self.key(key)).collect();
+        let async_header = setting(reading, &file.async_header, scalar::async_header, AsyncHeader::Require);
+        let accounts = match &file.accounts {
+            Some(written) => self.references(written),
+            None => Some((0..self.accounts.len()).collect()),
+        };
+        let models = match &file.models {
+            Some(written) => self.models(written),
+            None => Some(Vec::new()),
+        };
+        let allow = match &file.allow {
+            Some(written) => self.groups(written),
+            None => Some(Groups::ALL),
+        };
+        let limits = file.limits.as_ref().map(|limits| self.limits(limits)).unwrap_or_default();
+        Some(Tenant {
+            name: name?,
+            keys: keys.into_iter().collect::<Option<_>>()?,
+            async_header,
+            accounts: accounts?,
+            models: models?,
+            allow: allow?,
+            limits,
+        })
+    }
+
+    fn key(&mut self, file: &file::Key) -> Option<Key> {
+        let id = file.id.as_ref().and_then(|id| unique_name(self.reading, id, &mut self.key_ids));
+        let sha256 = file.material.as_ref().and_then(|material| self.digest(material));
+        let expires = match &file.expires {
+            Some(expires) => Some(self.expires(expires)?),
+            None => None,
+        };
+        Some(Key { id: id?, sha256: sha256?, expires })
+    }
+
+    fn digest(&mut self, material: &Material) -> Option<[u8; 32]> {
+        match material {
+            Material::Secret(secret) => {
+                if let Err((place, Wrong { problem, hint })) = check_virtual_key(secret) {
+                    self.reading.fault(&place, problem, hint);
+                }
+                Some(self.secrets.note(self.reading, secret, Use::Virtual))
+            }
+            Material::Sha256(text) => {
+                let digest = self.reading.check(text, scalar::sha256)?;
+                self.secrets.note_digest(self.reading, digest, &text.place, Use::Virtual);
+                Some(digest)
+            }
+        }
+    }
+
+    fn expires(&self, written: &Expiry) -> Option<SystemTime> {
+        let (moment, place) = match written {
+            Expiry::Text(text) => (self.reading.check(text, scalar::moment)?, &text.place),
+            Expiry::Datetime(datetime) => (self.reading.check(datetime, scalar::instant)?, &datetime.place),
+        };
+        if moment <= self.now {
+            self.reading.warn(place, "has already expired", "remove the key, or give it a later date");
+        }
+        Some(moment)
+    }
+
+    fn references(&self, written: &Written<Vec<file::Text>>) -> Option<Vec<usize>> {
+        self.not_empty(written, "leave it out to allow all accounts")?;
+        let mut once = Unique::default();
+        let found: Vec<Option<usize>> =
+            written.value.iter().map(|name| self.reference(name, &mut once)).collect();
+        found.into_iter().collect()
+    }
+
+    fn reference(&self, name: &file::Text, once: &mut Unique<String>) -> Option<usize> {
+        once.note(self.reading, name.value.clone(), &name.place, "is the same as", "keep one of them");
+        let known = || self.accounts.iter().enumerate();
+        let found = known().find(|(_, account)| **account == Some(name.value.as_str()));
+        // Where some account's name is not known, this may be the one that is meant.
+        if found.is_none() && !self.reading.torn && self.accounts.iter().all(Option::is_some) {
+            let likeness = |account: &str| strsim::normalized_damerau_levenshtein(account, &name.value);
+            let near = known().find(|(_, account)| account.is_some_and(|account| likeness(account) >= 0.6));
+            let hint = match near {
+                // By its place: a name is a value, and no value is shown.
+                Some((index, _)) => format!("did you mean the name of accounts[{index}]?"),
+                None => "write the name of one of [[accounts]]".to_owned(),
+            };
+            self.reading.fault(&name.place, "no account has this name", hint);
+        }
+        found.map(|(index, _)| index)
+    }
+
+    fn models(&self, written: &Written<Vec<file::Text>>) -> Option<Vec<String>> {
+        self.reading.warn(&written.place, NOT_ENFORCED, "");
+        self.not_empty(written, "leave it out to allow all models")?;
+        for model in &written.value {
+            if model.value.is_empty() {
+                self.reading.fault(
+                    &model.place,
+                    "is empty",
+                    "write a model's name, or a pattern like \"wan2.7-*\"",
+                );
+            }
+        }
+        Some(written.value.iter().map(|model| model.value.clone()).collect())
+    }
+
+    fn groups(&self, written: &Written<Vec<file::Text>>) -> Option<Groups> {
+        self.not_empty(written, "leave it out to allow all groups")?;
+        written.value.iter().map(|group| self.reading.check(group, scalar::group)).collect()
+    }
+
+    fn not_empty(&self, written: &Written<Vec<file::Text>>, hint: &str) -> Option<()> {
+        if written.value.is_empty() {
+            self.reading.fault(&written.place, "is empty", hint);
+            return None;
+        }
+        Some(())
+    }
+
+    fn limits(&self, file: &file::Limits) -> Limits {
+        self.reading.warn(&file.place, NOT_ENFORCED, "");
+        let whole = |written: &Option<file::Whole>| u32::try_from(written.as_ref()?.value).ok();
+        Limits {
+            requests_per_second: file.requests_per_second.as_ref().map(|written| written.value),
+            burst: whole(&file.burst),
+            concurrent_requests: whole(&file.concurrent_requests),
+            tasks_in_flight: whole(&file.tasks_in_flight),
+        }
+    }
+}
+
+const NOT_ENFORCED: &str = "is read but not enforced by this version";

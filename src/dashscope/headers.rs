@@ -1,0 +1,55 @@
+//! Which header fields cross the gateway, in which direction.
+
+use hyper::header::{HeaderMap, HeaderName};
+
+/// `X-DashScope-Async: enable` asks for a task instead of an answer.
+pub const ASYNC: HeaderName = HeaderName::from_static("x-dashscope-async");
+pub const API_KEY: HeaderName = HeaderName::from_static("api-key");
+pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Read by the DashScope v2 and OpenAI SDKs: `false` stops their retries.
+pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// Whether the client asks for a task.
+pub fn asks_async(headers: &HeaderMap) -> bool {
+    headers.get(ASYNC).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"enable"))
+}
+
+/// Fields of one connection only (RFC 9110, 7.6.1), those that a `Connection` field names excepted.
+pub fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// Fields that a client may send and the upstream must not see: credentials, who the client is, and what
+/// DashScope's own edge sets for itself.
+pub fn is_withheld_from_upstream(name: &str) -> bool {
+    match name {
+        // Answered by our own server: the upstream would answer it a second time.
+        "expect" => true,
+        "authorization" | "x-api-key" | "api-key" | "cookie" => true,
+        "forwarded" | "x-real-ip" => true,
+        "x-dashscope-workspace" | "x-dashscope-datainspection" | "x-dashscope-euid" => true,
+        "x-dashscope-apikeyid" | "x-dashscope-uid" | "x-dashscope-bwid" | "x-dashscope-apikeyloc" => true,
+        other => {
+            other.starts_with("x-")
+                && (other.starts_with("x-forwarded-")
+                    || other.starts_with("x-dashscope-inner-")
+                    || other.starts_with("x-ds-"))
+        }
+    }
+}
+
+/// Fields of the upstream that are not for the client: a load balancer's cookie would tie it to us.
+pub fn is_withheld_from_client(name: &str) -> bool {
+    matches!(name, "set-cookie" | "set-cookie2")
+}

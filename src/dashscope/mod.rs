@@ -1,0 +1,8 @@
+//! The upstream's public surface as data and pure functions. It imports nothing of ours.
+
+pub mod envelope;
+pub mod headers;
+pub mod operation;
+pub mod path;
+pub mod submit;
+pub mod task;

@@ -1,0 +1,331 @@
+//! What a call does, told from its method and path.
+
+use hyper::Method;
+
+/// Everything that may pass, and [`Operation::Unlisted`] for the rest.
+///
+/// The list is that of Model Studio's inference surface: one request, or one task that belongs to the
+/// caller. What is account-wide (tokens, files, fine-tunes, ...) has no variant on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// A service that only runs as a task: video synthesis and recorded speech.
+    Submit,
+    /// Any other inference service; a task if the client asks for one.
+    Service,
+    Tokenizer,
+    PublicKey,
+    TaskGet,
+    TaskList,
+    TaskCancel,
+    UploadPolicy,
+    Chat,
+    Completion,
+    Embedding,
+    Rerank,
+    Message,
+    Inference,
+    Realtime,
+    Unlisted,
+}
+
+impl Operation {
+    /// The name in metrics and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Operation::Submit => "submit",
+            Operation::Service => "service",
+            Operation::Tokenizer => "tokenizer",
+            Operation::PublicKey => "public_key",
+            Operation::TaskGet => "task_get",
+            Operation::TaskList => "task_list",
+            Operation::TaskCancel => "task_cancel",
+            Operation::UploadPolicy => "upload_policy",
+            Operation::Chat => "chat",
+            Operation::Completion => "completion",
+            Operation::Embedding => "embedding",
+            Operation::Rerank => "rerank",
+            Operation::Message => "message",
+            Operation::Inference => "inference",
+            Operation::Realtime => "realtime",
+            Operation::Unlisted => "unlisted",
+        }
+    }
+
+    /// The group that a tenant must be allowed; none for what nobody is.
+    pub const fn group(self) -> Option<Group> {
+        match self {
+            Operation::Submit | Operation::Service | Operation::Tokenizer | Operation::PublicKey => {
+                Some(Group::Generate)
+            }
+            Operation::TaskGet | Operation::TaskList | Operation::TaskCancel => Some(Group::Tasks),
+            Operation::UploadPolicy => Some(Group::Uploads),
+            Operation::Chat
+            | Operation::Completion
+            | Operation::Embedding
+            | Operation::Rerank
+            | Operation::Message => Some(Group::Compatible),
+            Operation::Inference | Operation::Realtime => Some(Group::Realtime),
+            Operation::Unlisted => None,
+        }
+    }
+
+    /// Whether the call is a WebSocket handshake.
+    pub const fn is_socket(self) -> bool {
+        matches!(self, Operation::Inference | Operation::Realtime)
+    }
+}
+
+/// The groups of operations that a tenant's `allow` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    Generate,
+    Tasks,
+    Uploads,
+    Compatible,
+    Realtime,
+}
+
+impl Group {
+    pub const ALL: [Group; 5] =
+        [Group::Generate, Group::Tasks, Group::Uploads, Group::Compatible, Group::Realtime];
+
+    /// The name in the config.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Group::Generate => "generate",
+            Group::Tasks => "tasks",
+            Group::Uploads => "uploads",
+            Group::Compatible => "compatible",
+            Group::Realtime => "realtime",
+        }
+    }
+
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// A set of [`Group`]s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Groups(u8);
+
+impl Groups {
+    pub const ALL: Groups = Groups(0b1_1111);
+
+    pub fn contains(self, group: Group) -> bool {
+        self.0 & group.bit() != 0
+    }
+}
+
+impl FromIterator<Group> for Groups {
+    fn from_iter<I: IntoIterator<Item = Group>>(groups: I) -> Self {
+        Groups(groups.into_iter().fold(0, |bits, group| bits | group.bit()))
+    }
+}
+
+/// Which of DashScope's roots a path lies under: it decides the shape of errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Surface {
+    Native,
+    Compatible,
+}
+
+/// A call as its path names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call<'p> {
+    pub operation: Operation,
+    pub surface: Surface,
+    /// The root on the upstream, such as `/api/v1`.
+    pub root: &'static str,
+    /// What follows the root, with its slash, and with one at its end if the client sent one.
+    pub rest: &'p str,
+    /// Of `tasks/{id}` and `tasks/{id}/cancel`.
+    pub task_id: Option<&'p str>,
+}
+
+/// Tells the call from a normalised path below a native mount.
+pub fn classify<'p>(method: &Method, path: &'p str, query: Option<&str>) -> Call<'p> {
+    for (spelling, root, surface, listed) in ROOTS {
+        let Some(rest) = path.strip_prefix(spelling) else { continue };
+        if !(rest.is_empty() || rest.starts_with('/')) {
+            continue;
+        }
+        let inner = rest.strip_prefix('/').unwrap_or(rest);
+        let inner = inner.strip_suffix('/').unwrap_or(inner);
+        let (operation, task_id) = listed(method, inner, query);
+        return Call { operation, surface, root, rest, task_id };
+    }
+    Call { operation: Operation::Unlisted, surface: Surface::Native, root: "", rest: path, task_id: None }
+}
+
+type Listed = for<'p> fn(&Method, &'p str, Option<&str>) -> (Operation, Option<&'p str>);
+
+/// The spellings under a mount, the root that each stands for, and the operations below it.
+const ROOTS: [(&str, &str, Surface, Listed); 6] = [
+    ("/api/v1", "/api/v1", Surface::Native, native),
+    ("/v1", "/api/v1", Surface::Native, native),
+    ("/compatible-mode/v1", "/compatible-mode/v1", Surface::Compatible, compatible_mode),
+    ("/compatible-api/v1", "/compatible-api/v1", Surface::Compatible, compatible_api),
+    ("/apps/anthropic/v1", "/apps/anthropic/v1", Surface::Compatible, anthropic),
+    ("/api-ws/v1", "/api-ws/v1", Surface::Native, sockets),
+];
+
+fn native<'p>(method: &Method, path: &'p str, query: Option<&str>) -> (Operation, Option<&'p str>) {
+    if let Some(service) = path.strip_prefix("services/") {
+        return (if method == Method::POST { self::service(service) } else { Operation::Unlisted }, None);
+    }
+    if path == "tasks" && method == Method::GET {
+        return (Operation::TaskList, None);
+    }
+    if let Some(task) = path.strip_prefix("tasks/") {
+        return match task.split_once('/') {
+            None if method == Method::GET => (Operation::TaskGet, Some(task)),
+            Some((id, "cancel")) if method == Method::POST => (Operation::TaskCancel, Some(id)),
+            _ => (Operation::Unlisted, None),
+        };
+    }
+    let operation = match path {
+        "uploads" if method == Method::GET && asks_for_policy(query) => Operation::UploadPolicy,
+        "tokenizer" if method == Method::POST => Operation::Tokenizer,
+        "public-keys/latest" if method == Method::GET => Operation::PublicKey,
+        _ => Operation::Unlisted,
+    };
+    (operation, None)
+}
+
+/// A service, unless it manages what the whole account shares: voices and hot words (`customization`).
+/// DashScope's own matching of letter case is not documented, so the refusal ignores it.
+fn service(path: &str) -> Operation {
+    let plain = |segment: &str| {
+        !segment.is_empty()
+            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+            && !segment.eq_ignore_ascii_case("customization")
+    };
+    if !path.split('/').all(plain) {
+        return Operation::Unlisted;
+    }
+    if ASYNC_ONLY.iter().any(|only| path.eq_ignore_ascii_case(only)) {
+        return Operation::Submit;
+    }
+    Operation::Service
+}
+
+/// `uploads` hands out a form for OSS, with this one action; a second `action` could be read instead.
+fn asks_for_policy(query: Option<&str>) -> bool {
+    let mut actions = query
+        .unwrap_or("")
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .filter(|(name, _)| name.contains('%') || name.eq_ignore_ascii_case("action"));
+    actions.next() == Some(("action", "getPolicy")) && actions.next().is_none()
+}
+
+fn compatible_mode<'p>(method: &Method, path: &'p str, _: Option<&str>) -> (Operation, Option<&'p str>) {
+    let operation = match path {
+        "chat/completions" if method == Method::POST => Operation::Chat,
+        "completions" if method == Method::POST => Operation::Completion,
+        "embeddings" if method == Method::POST => Operation::Embedding,
+        _ => Operation::Unlisted,
+    };
+    (operation, None)
+}
+
+fn compatible_api<'p>(method: &Method, path: &'p str, _: Option<&str>) -> (Operation, Option<&'p str>) {
+    let listed = path == "reranks" && method == Method::POST;
+    (if listed { Operation::Rerank } else { Operation::Unlisted }, None)
+}
+
+fn anthropic<'p>(method: &Method, path: &'p str, _: Option<&str>) -> (Operation, Option<&'p str>) {
+    let listed = path == "messages" && method == Method::POST;
+    (if listed { Operation::Message } else { Operation::Unlisted }, None)
+}
+
+fn sockets<'p>(method: &Method, path: &'p str, _: Option<&str>) -> (Operation, Option<&'p str>) {
+    let operation = match path {
+        "inference" if method == Method::GET => Operation::Inference,
+        "realtime" if method == Method::GET => Operation::Realtime,
+        _ => Operation::Unlisted,
+    };
+    (operation, None)
+}
+
+/// Services that answer 403 AccessDenied, "current user api does not support synchronous calls.",
+/// without `X-DashScope-Async: enable`.
+const ASYNC_ONLY: [&str; 3] =
+    ["aigc/video-generation/video-synthesis", "aigc/image2video/video-synthesis", "audio/asr/transcription"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operation(method: &str, target: &str) -> Operation {
+        let (path, query) =
+            target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        classify(&method.parse().expect("a method"), path, query).operation
+    }
+
+    #[test]
+    fn every_listed_operation_has_its_name_and_group() {
+        for (method, target, expected) in [
+            ("POST", "/api/v1/services/aigc/video-generation/video-synthesis", Operation::Submit),
+            ("POST", "/v1/services/aigc/image2video/video-synthesis/", Operation::Submit),
+            ("POST", "/v1/services/audio/asr/transcription", Operation::Submit),
+            ("POST", "/v1/services/aigc/text-generation/generation", Operation::Service),
+            ("POST", "/api/v1/tokenizer", Operation::Tokenizer),
+            ("GET", "/api/v1/public-keys/latest", Operation::PublicKey),
+            ("GET", "/api/v1/tasks", Operation::TaskList),
+            ("GET", "/api/v1/tasks/?page_no=1", Operation::TaskList),
+            ("GET", "/api/v1/tasks/x", Operation::TaskGet),
+            ("GET", "/api/v1/tasks/x/", Operation::TaskGet),
+            ("POST", "/api/v1/tasks/x/cancel/", Operation::TaskCancel),
+            ("GET", "/api/v1/uploads?action=getPolicy&model=wan2.7-i2v", Operation::UploadPolicy),
+            ("POST", "/compatible-mode/v1/chat/completions", Operation::Chat),
+            ("POST", "/compatible-mode/v1/completions", Operation::Completion),
+            ("POST", "/compatible-mode/v1/embeddings", Operation::Embedding),
+            ("POST", "/compatible-api/v1/reranks", Operation::Rerank),
+            ("POST", "/apps/anthropic/v1/messages", Operation::Message),
+            ("GET", "/api-ws/v1/inference/", Operation::Inference),
+            ("GET", "/api-ws/v1/realtime?model=x", Operation::Realtime),
+        ] {
+            assert_eq!(operation(method, target), expected, "{method} {target}");
+            assert!(expected.group().is_some());
+        }
+    }
+
+    #[test]
+    fn the_rest_is_unlisted() {
+        for (method, target) in [
+            ("POST", "/api/v1/tokens"),
+            ("POST", "/api/v1/"),
+            ("POST", "/api/v1"),
+            ("POST", "/api/v1x/tokenizer"),
+            ("POST", "/API/v1/tokenizer"),
+            ("GET", "/api/v1/files"),
+            ("POST", "/api/v1/services/audio/asr/customization"),
+            ("POST", "/api/v1/services/audio/tts/Customization/"),
+            ("POST", "/api/v1/services/"),
+            ("GET", "/api/v1/services/aigc/text-generation/generation"),
+            ("DELETE", "/api/v1/tasks/x"),
+            ("HEAD", "/api/v1/tasks/x"),
+            ("GET", "/api/v1/tasks/x/cancel"),
+            ("GET", "/api/v1/tasks/x/y"),
+            ("GET", "/api/v1/uploads"),
+            ("GET", "/api/v1/uploads?action=list"),
+            ("GET", "/api/v1/uploads?action=getPolicy&action=list"),
+            ("GET", "/api/v1/uploads?action=getPolicy&%61ction=list"),
+            ("GET", "/api-task/v1/tasks/x"),
+            ("GET", "/compatible-mode/v1/files"),
+            ("POST", "/compatible-mode/v1/responses"),
+            ("POST", "/api/v2/apps/agent/x/compatible-mode/v1/responses"),
+            ("GET", "/"),
+        ] {
+            assert_eq!(operation(method, target), Operation::Unlisted, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn both_native_spellings_stand_for_one_root() {
+        let call = classify(&Method::GET, "/v1/tasks/x/", None);
+        assert_eq!((call.root, call.rest, call.task_id), ("/api/v1", "/tasks/x/", Some("x")));
+    }
+}

@@ -1,0 +1,65 @@
+//! What a submit asks for.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+
+/// Reads the top-level `model` from the beginning of a body, which may end anywhere.
+pub fn model(beginning: &[u8]) -> Option<Box<str>> {
+    let mut found = None;
+    // An error only says that the beginning is not the whole.
+    let _ = Seek(&mut found).deserialize(&mut serde_json::Deserializer::from_slice(beginning));
+    found
+}
+
+struct Seek<'a>(&'a mut Option<Box<str>>);
+
+impl<'de> DeserializeSeed<'de> for Seek<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seek<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<Box<str>>()? {
+            if &*key == "model" {
+                *self.0 = Some(map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_model_is_read_wherever_it_stands() {
+        for body in [
+            r#"{"model":"wan2.7-i2v","input":{"model":"no"}}"#,
+            r#"{"input":{"model":"no"},"model":"wan2.7-i2v"}"#,
+            r#"{"model":"wan2.7-i2v","input":{"media":[{"url":"data:image/png;base64,iVBO"#,
+        ] {
+            assert_eq!(model(body.as_bytes()).as_deref(), Some("wan2.7-i2v"), "{body}");
+        }
+    }
+
+    #[test]
+    fn other_bodies_have_none() {
+        for body in ["", "[]", r#"{"model":3}"#, r#"{"input":{"model":"no"}}"#, r#"{"model":"wan2."#] {
+            assert_eq!(model(body.as_bytes()), None, "{body}");
+        }
+    }
+}

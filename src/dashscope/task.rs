@@ -1,0 +1,115 @@
+//! Tasks as DashScope writes them: ids, statuses, the answers that name them.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// `output.task_status`, as the page "Manage asynchronous tasks" lists them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Status {
+    Pending,
+    Running,
+    Suspended,
+    Succeeded,
+    Failed,
+    Canceled,
+    Unknown,
+    /// One that came later than this list.
+    #[serde(other)]
+    Other,
+}
+
+impl Status {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Status::Pending => "PENDING",
+            Status::Running => "RUNNING",
+            Status::Suspended => "SUSPENDED",
+            Status::Succeeded => "SUCCEEDED",
+            Status::Failed => "FAILED",
+            Status::Canceled => "CANCELED",
+            Status::Unknown | Status::Other => "UNKNOWN",
+        }
+    }
+}
+
+/// What an answer says of one task.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Named {
+    pub task_id: Box<str>,
+    pub status: Status,
+}
+
+/// Reads `output.task_id` and `output.task_status`; `None` where the body names no task.
+pub fn named(body: &[u8]) -> Option<Named> {
+    #[derive(Deserialize)]
+    struct Answer {
+        output: Output,
+    }
+    #[derive(Deserialize)]
+    struct Output {
+        task_id: Box<str>,
+        task_status: Option<Status>,
+    }
+    let Answer { output } = serde_json::from_slice(body).ok()?;
+    let status = output.task_status.unwrap_or(Status::Unknown);
+    (!output.task_id.is_empty()).then_some(Named { task_id: output.task_id, status })
+}
+
+/// The answer to a query for a task that the account does not have, or not any more.
+pub fn unknown(task_id: &str, request_id: &str) -> Bytes {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        request_id: &'a str,
+        output: Output<'a>,
+    }
+    #[derive(Serialize)]
+    struct Output<'a> {
+        task_id: &'a str,
+        task_status: &'static str,
+    }
+    let answer = Answer { request_id, output: Output { task_id, task_status: Status::Unknown.name() } };
+    serde_json::to_vec(&answer).map(Bytes::from).unwrap_or_default()
+}
+
+/// The message of a refused cancel, whatever the reason.
+pub const CANCEL_REFUSED: &str =
+    "Failed to cancel the task, please confirm if the task is in PENDING status.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_submit_names_its_task_in_any_order_of_keys() {
+        for body in [
+            r#"{"output":{"task_status":"PENDING","task_id":"a-1"},"request_id":"r"}"#,
+            r#"{"request_id":"r","output":{"task_id":"a-1","task_status":"PENDING","new":[1]}}"#,
+        ] {
+            let expected = Named { task_id: "a-1".into(), status: Status::Pending };
+            assert_eq!(named(body.as_bytes()), Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_status_of_the_future_still_names_the_task() {
+        let body = br#"{"output":{"task_id":"a","task_status":"POST-PROCESSING"}}"#;
+        assert_eq!(named(body).map(|named| named.status), Some(Status::Other));
+    }
+
+    #[test]
+    fn other_answers_name_none() {
+        for body in ["", "[]", r#"{"output":{}}"#, r#"{"output":{"task_id":""}}"#, r#"{"code":"Throttling"}"#]
+        {
+            assert_eq!(named(body.as_bytes()), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_task_is_told_as_dashscope_tells_it() {
+        assert_eq!(
+            unknown("a\"b", "r"),
+            r#"{"request_id":"r","output":{"task_id":"a\"b","task_status":"UNKNOWN"}}"#.as_bytes()
+        );
+    }
+}

@@ -1,0 +1,66 @@
+//! Stage 3: may this caller do this now? Limits will have their place here.
+
+use hyper::header::{HeaderMap, UPGRADE};
+use hyper::http::request::Parts;
+
+use super::rejection::Rejection;
+use super::route::{MOST_SHOWN, Route};
+use crate::config::AsyncHeader;
+use crate::dashscope::headers::asks_async;
+use crate::dashscope::operation::Operation;
+use crate::tenant::directory::{Caller, Tenant};
+
+/// The proof that a request was let in. Nothing is sent without one.
+#[derive(Debug, Clone)]
+pub(super) struct Permit {
+    caller: Caller,
+    /// Put `X-DashScope-Async: enable` on.
+    pub adds_async: bool,
+    /// The upstream will answer with a new task.
+    pub submits: bool,
+}
+
+impl Permit {
+    pub(super) fn tenant(&self) -> &Tenant {
+        self.caller.tenant()
+    }
+
+    pub(super) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+}
+
+/// Lets a request in, or says why not.
+///
+/// # Errors
+/// `NotAllowed`, `AsyncRequired`, `BodyTooLarge`, or `BadRequest` for a plain call to a WebSocket's path.
+pub(super) fn admit(
+    caller: Caller,
+    route: &Route,
+    request: &Parts,
+    body_bytes: u64,
+    most_bytes: u64,
+) -> Result<Permit, Rejection> {
+    let tenant = caller.tenant();
+    if !route.operation.group().is_some_and(|group| tenant.allow.contains(group)) {
+        let path: String = route.path.chars().take(MOST_SHOWN).collect();
+        return Err(Rejection::NotAllowed(format!("{} {path}", request.method).into()));
+    }
+    if body_bytes > most_bytes {
+        return Err(Rejection::BodyTooLarge(most_bytes));
+    }
+    if route.operation.is_socket() && !is_websocket(&request.headers) {
+        return Err(Rejection::BadRequest("this path takes a WebSocket handshake (RFC 6455) over HTTP/1.1"));
+    }
+    let asks_async = asks_async(&request.headers);
+    let adds_async = route.operation == Operation::Submit && !asks_async;
+    if adds_async && tenant.async_header == AsyncHeader::Require {
+        return Err(Rejection::AsyncRequired);
+    }
+    let submits = route.operation == Operation::Submit || route.operation == Operation::Service && asks_async;
+    Ok(Permit { caller, adds_async, submits })
+}
+
+fn is_websocket(headers: &HeaderMap) -> bool {
+    headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}

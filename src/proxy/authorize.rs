@@ -1,0 +1,90 @@
+//! Stage 4: is the task that it names the tenant's own? After `admit`, so that guessing ids costs the
+//! guesser's own quota.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::http::request::Parts;
+
+use super::admit::Permit;
+use super::rejection::Rejection;
+use super::respond;
+use super::route::Route;
+use crate::dashscope::envelope::{self, Fault};
+use crate::dashscope::operation::{Operation, Surface};
+use crate::dashscope::task;
+use crate::tasks::ledger::Ledger;
+use crate::tasks::list::{self, Query};
+
+/// Where an admitted request goes.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// To this account, an index into the directory's.
+    Forward(usize),
+    /// It is answered here, as DashScope would answer it.
+    Answer { status: StatusCode, body: Bytes, request_id: Box<str> },
+}
+
+/// Decides on the account, or on the answer to a question about a task that isn't the tenant's.
+///
+/// # Errors
+/// `BadRequest` for a list whose parameters can't be read, `StoreUnavailable` for a submit whose task could
+/// not be noted, `UpstreamUnreachable` if the task's account is not configured any more.
+pub(super) fn authorize(
+    ledger: &Ledger,
+    permit: &Permit,
+    route: &Route,
+    request: &Parts,
+    now: SystemTime,
+) -> Result<Verdict, Rejection> {
+    let tenant = permit.tenant();
+    let accounts = &permit.caller().directory().accounts;
+    let task_id = route.task_id().unwrap_or_default();
+    match route.operation {
+        Operation::TaskGet | Operation::TaskCancel => match ledger.account_of(task_id, &tenant.name) {
+            Some(name) => accounts
+                .iter()
+                .position(|account| account.name == name)
+                .map(Verdict::Forward)
+                .ok_or(Rejection::UpstreamUnreachable),
+            None if route.operation == Operation::TaskGet => Ok(unknown(task_id)),
+            None => Ok(cancel_refused()),
+        },
+        Operation::TaskList => listed(ledger, &tenant.name, request.uri.query().unwrap_or(""), now),
+        _ if permit.submits && !ledger.has_room() => Err(Rejection::StoreUnavailable),
+        _ => tenant.accounts.first().copied().map(Verdict::Forward).ok_or(Rejection::UpstreamUnreachable),
+    }
+}
+
+fn unknown(task_id: &str) -> Verdict {
+    let request_id = respond::new_request_id();
+    Verdict::Answer { status: StatusCode::OK, body: task::unknown(task_id, &request_id), request_id }
+}
+
+fn cancel_refused() -> Verdict {
+    let request_id = respond::new_request_id();
+    let fault = Fault {
+        native_code: "UnsupportedOperation",
+        openai_code: "unsupported_operation",
+        openai_type: "invalid_request_error",
+        message: task::CANCEL_REFUSED,
+        request_id: &request_id,
+    };
+    Verdict::Answer {
+        status: StatusCode::BAD_REQUEST,
+        body: envelope::write(Surface::Native, &fault),
+        request_id,
+    }
+}
+
+fn listed(ledger: &Ledger, tenant: &str, query: &str, now: SystemTime) -> Result<Verdict, Rejection> {
+    let query = Query::parse(query).map_err(|name| match name {
+        "page_no" => Rejection::BadRequest("page_no is not a whole number from 1"),
+        "page_size" => Rejection::BadRequest("page_size is not a whole number from 1"),
+        _ => Rejection::BadRequest("start_time or end_time is not YYYYMMDDhhmmss"),
+    })?;
+    let request_id = respond::new_request_id();
+    let body = list::page(&ledger.of_tenant(tenant), &query, now, &request_id);
+    Ok(Verdict::Answer { status: StatusCode::OK, body, request_id })
+}

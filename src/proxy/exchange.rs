@@ -1,0 +1,74 @@
+//! One request and its answer, from the first stage to the last byte.
+
+use std::cell::{Cell, OnceCell};
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use tokio::time::Instant;
+
+use super::peer::{Line, Peer};
+use crate::dashscope::operation::{Operation, Surface};
+use crate::tenant::directory::Caller;
+
+/// Filled stage by stage; rides in the answer's body, and is recorded once, when that is dropped.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    began: Instant,
+    line: Arc<Line>,
+    pub operation: Cell<Operation>,
+    pub surface: Cell<Surface>,
+    /// A task may come of it, and be paid for.
+    pub submits: Cell<bool>,
+    pub caller: OnceCell<Caller>,
+    pub status: Cell<Option<StatusCode>>,
+    pub outcome: Cell<Outcome>,
+}
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The client left before the end.
+    Abandoned,
+    /// The upstream's answer was passed on whole.
+    Answered,
+    /// The answer was ours.
+    Local,
+    /// Refused, for this reason.
+    Rejected(&'static str),
+    /// The upstream's answer broke off.
+    Cut,
+    /// It became a tunnel, which has ended.
+    Tunnelled,
+}
+
+impl Exchange {
+    pub(super) fn begin(peer: &Peer, now: Instant) -> Self {
+        peer.line.enter();
+        Self {
+            began: now,
+            line: Arc::clone(&peer.line),
+            operation: Cell::new(Operation::Unlisted),
+            surface: Cell::new(Surface::Native),
+            submits: Cell::new(false),
+            caller: OnceCell::new(),
+            status: Cell::new(None),
+            outcome: Cell::new(Outcome::Abandoned),
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.line.leave();
+        let caller = self.caller.get();
+        tracing::debug!(
+            operation = self.operation.get().name(),
+            tenant = caller.map(|caller| &*caller.tenant().name),
+            key_id = caller.map(|caller| &*caller.key().id),
+            code = self.status.get().map(|status| status.as_u16()),
+            outcome = ?self.outcome.get(),
+            elapsed_seconds = self.began.elapsed().as_secs_f64(),
+            "exchange"
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! The last stage: the body that the client reads, with the exchange that ends when it is dropped.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use hyper::Response;
+use hyper::body::{Body, Frame, SizeHint};
+
+use super::exchange::{Exchange, Outcome};
+use crate::upstream::{Download, DownloadFault};
+
+/// An answer's body and the exchange that it ends.
+pub struct Observed {
+    source: Source,
+    exchange: Rc<Exchange>,
+}
+
+enum Source {
+    Whole(Bytes),
+    Held(Held),
+    Stream(Download),
+}
+
+/// The beginning of an upstream's body, of which a copy was read, and what has not come yet.
+pub(super) struct Held {
+    pub frames: VecDeque<Frame<Bytes>>,
+    pub rest: Option<Download>,
+}
+
+/// The answer was made here.
+pub(super) fn whole(response: Response<Bytes>, exchange: &Rc<Exchange>) -> Response<Observed> {
+    observe(response.map(Source::Whole), exchange)
+}
+
+/// The answer is the upstream's, as it comes.
+pub(super) fn stream(response: Response<Download>, exchange: &Rc<Exchange>) -> Response<Observed> {
+    observe(response.map(Source::Stream), exchange)
+}
+
+/// The answer is the upstream's, and was read.
+pub(super) fn held(response: Response<Held>, exchange: &Rc<Exchange>) -> Response<Observed> {
+    observe(response.map(Source::Held), exchange)
+}
+
+fn observe(response: Response<Source>, exchange: &Rc<Exchange>) -> Response<Observed> {
+    exchange.status.set(Some(response.status()));
+    let observed = response.map(|source| Observed { source, exchange: Rc::clone(exchange) });
+    if observed.body().is_end_stream() {
+        observed.body().end();
+    }
+    observed
+}
+
+impl Observed {
+    /// Notes that everything was passed on. A refusal keeps its reason.
+    fn end(&self) {
+        let outcome = match self.exchange.outcome.get() {
+            Outcome::Abandoned if matches!(self.source, Source::Whole(_)) => Outcome::Local,
+            Outcome::Abandoned => Outcome::Answered,
+            other => other,
+        };
+        self.exchange.outcome.set(outcome);
+    }
+}
+
+impl Body for Observed {
+    type Data = Bytes;
+    type Error = DownloadFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, DownloadFault>>> {
+        let next = match &mut self.source {
+            Source::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Source::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Source::Held(held) => held.poll_frame(cx),
+            Source::Stream(download) => Pin::new(download).poll_frame(cx),
+        };
+        match &next {
+            Poll::Ready(Some(Err(_))) => self.exchange.outcome.set(Outcome::Cut),
+            Poll::Ready(_) if self.is_end_stream() => self.end(),
+            Poll::Ready(None) => self.end(),
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+        }
+        next
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Whole(bytes) => bytes.is_empty(),
+            Source::Held(held) => {
+                held.frames.is_empty() && held.rest.as_ref().is_none_or(Body::is_end_stream)
+            }
+            Source::Stream(download) => download.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Held(held) => held.size_hint(),
+            Source::Stream(download) => download.size_hint(),
+        }
+    }
+}
+
+impl Held {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, DownloadFault>>> {
+        match (self.frames.pop_front(), &mut self.rest) {
+            (Some(frame), _) => Poll::Ready(Some(Ok(frame))),
+            (None, Some(rest)) => Pin::new(rest).poll_frame(cx),
+            (None, None) => Poll::Ready(None),
+        }
+    }
+
+    /// Exact only if no trailers follow: those need a chunked answer.
+    fn size_hint(&self) -> SizeHint {
+        if self.rest.is_some() || self.frames.iter().any(Frame::is_trailers) {
+            return SizeHint::default();
+        }
+        let lengths = self.frames.iter().filter_map(|frame| frame.data_ref().map(Buf::remaining));
+        SizeHint::with_exact(lengths.sum::<usize>() as u64)
+    }
+}

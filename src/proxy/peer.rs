@@ -1,0 +1,108 @@
+//! The client's side of a connection, as the proxy knows it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+/// Who is at the other end. Made by `server`, one a connection.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    pub address: SocketAddr,
+    pub line: Arc<Line>,
+}
+
+/// What the bytes of a connection and its exchanges know of each other.
+#[derive(Debug, Default)]
+pub struct Line {
+    exchanges: AtomicU32,
+    fault: AtomicU8,
+}
+
+impl Line {
+    /// Counts an exchange that runs on this connection: while one does, its silence is not idleness.
+    pub fn enter(&self) {
+        self.exchanges.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn leave(&self) {
+        self.exchanges.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub fn is_busy(&self) -> bool {
+        self.exchanges.load(Ordering::Relaxed) > 0
+    }
+
+    /// Notes that what came next on the wire is not a request that may be read.
+    pub fn refuse(&self, fault: HeadFault) {
+        self.fault.store(fault as u8 + 1, Ordering::Relaxed);
+    }
+
+    pub fn fault(&self) -> Option<HeadFault> {
+        let noted = usize::from(self.fault.load(Ordering::Relaxed));
+        noted.checked_sub(1).and_then(|at| HeadFault::ALL.get(at).copied())
+    }
+}
+
+/// Stands in the place of a head that was refused below the parser; see `server::wire`.
+pub const REFUSED_METHOD: &str = "DASHGATE-REFUSED";
+
+/// Why a request's head is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum HeadFault {
+    Slow,
+    TooLarge,
+    TooManyFields,
+    BareLineFeed,
+    ControlCharacter,
+    RequestLine,
+    FieldLine,
+    ContentLength,
+    TransferEncoding,
+    TwoLengths,
+}
+
+impl HeadFault {
+    const ALL: [HeadFault; 10] = [
+        HeadFault::Slow,
+        HeadFault::TooLarge,
+        HeadFault::TooManyFields,
+        HeadFault::BareLineFeed,
+        HeadFault::ControlCharacter,
+        HeadFault::RequestLine,
+        HeadFault::FieldLine,
+        HeadFault::ContentLength,
+        HeadFault::TransferEncoding,
+        HeadFault::TwoLengths,
+    ];
+
+    pub const fn problem(self) -> &'static str {
+        match self {
+            HeadFault::Slow => "the request's head did not arrive in time",
+            HeadFault::TooLarge => "the request's head is larger than 64 KiB",
+            HeadFault::TooManyFields => "the request has more than 100 header fields",
+            HeadFault::BareLineFeed => "a line of the request's head does not end in CR LF",
+            HeadFault::ControlCharacter => "the request's head holds a control character",
+            HeadFault::RequestLine => "the request line is not `METHOD target HTTP/1.1`",
+            HeadFault::FieldLine => "a header field is not `name: value` on one line",
+            HeadFault::ContentLength => "Content-Length is not one number",
+            HeadFault::TransferEncoding => "Transfer-Encoding is not `chunked` alone",
+            HeadFault::TwoLengths => "Content-Length and Transfer-Encoding come together",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_survives_the_line() {
+        for fault in HeadFault::ALL {
+            let line = Line::default();
+            assert_eq!(line.fault(), None);
+            line.refuse(fault);
+            assert_eq!(line.fault(), Some(fault));
+        }
+    }
+}

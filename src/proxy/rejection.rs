@@ -1,0 +1,170 @@
+//! Every way in which a request is refused, and how each is told: one enum, one table.
+
+use std::borrow::Cow;
+
+use hyper::StatusCode;
+
+use super::peer::HeadFault;
+use crate::dashscope::path::PathFault;
+
+/// Why a request is not passed on, or why its answer is ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Rejection {
+    NoKey,
+    UnknownKey,
+    ExpiredKey,
+    /// The path, and the mounts that there are.
+    NoMount(Box<str>),
+    /// Method and path of an operation that is not passed on, or not for this tenant.
+    NotAllowed(Box<str>),
+    AsyncRequired,
+    BadPath(PathFault),
+    BadRequest(&'static str),
+    BadHead(HeadFault),
+    BodyTooLarge(u64),
+    ClientTimeout,
+    /// The task of a submit could not be noted, so it is not sent.
+    StoreUnavailable,
+    /// Nothing was sent.
+    UpstreamUnreachable,
+    /// It may have arrived.
+    UpstreamLost,
+    /// It may have arrived.
+    UpstreamTimeout,
+    Draining,
+}
+
+/// How a rejection is told.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Row {
+    /// The metric's label and the value of `x-dashgate-reason`.
+    pub reason: &'static str,
+    pub status: StatusCode,
+    pub native_code: &'static str,
+    pub openai_code: &'static str,
+    pub openai_type: &'static str,
+    /// Whether the connection can't be used any further.
+    pub closes: bool,
+}
+
+impl Rejection {
+    pub(super) const fn row(&self) -> Row {
+        match self {
+            Rejection::NoKey => Row { reason: "no_key", ..INVALID_KEY },
+            Rejection::UnknownKey => Row { reason: "unknown_key", ..INVALID_KEY },
+            Rejection::ExpiredKey => Row { reason: "expired_key", ..INVALID_KEY },
+            Rejection::NoMount(_) => Row {
+                reason: "no_mount",
+                status: StatusCode::NOT_FOUND,
+                native_code: "InvalidURL",
+                openai_code: "invalid_url",
+                ..BAD_REQUEST
+            },
+            Rejection::NotAllowed(_) => Row { reason: "not_allowed", ..DENIED },
+            Rejection::AsyncRequired => Row { reason: "async_required", ..DENIED },
+            Rejection::BadPath(_) => Row { reason: "bad_path", ..BAD_REQUEST },
+            Rejection::BadRequest(_) => BAD_REQUEST,
+            Rejection::BadHead(HeadFault::Slow) | Rejection::ClientTimeout => Row {
+                reason: "client_timeout",
+                status: StatusCode::REQUEST_TIMEOUT,
+                native_code: "RequestTimeOut",
+                openai_code: "request_timeout",
+                closes: true,
+                ..BAD_REQUEST
+            },
+            Rejection::BadHead(HeadFault::TooLarge | HeadFault::TooManyFields) => {
+                Row { status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, closes: true, ..BAD_REQUEST }
+            }
+            Rejection::BadHead(_) => Row { closes: true, ..BAD_REQUEST },
+            Rejection::BodyTooLarge(_) => Row {
+                reason: "body_too_large",
+                status: StatusCode::PAYLOAD_TOO_LARGE,
+                native_code: "BadRequest.TooLarge",
+                openai_code: "request_too_large",
+                closes: true,
+                ..BAD_REQUEST
+            },
+            Rejection::StoreUnavailable => Row { reason: "store_unavailable", ..UNAVAILABLE },
+            Rejection::UpstreamUnreachable => Row { reason: "upstream_unreachable", ..UNAVAILABLE },
+            Rejection::UpstreamLost => {
+                Row { reason: "upstream_lost", status: StatusCode::BAD_GATEWAY, ..UNAVAILABLE }
+            }
+            Rejection::UpstreamTimeout => {
+                Row { reason: "upstream_timeout", status: StatusCode::GATEWAY_TIMEOUT, ..UNAVAILABLE }
+            }
+            Rejection::Draining => Row { reason: "draining", closes: true, ..UNAVAILABLE },
+        }
+    }
+
+    /// What the client is told, in words.
+    pub(super) fn message(&self) -> Cow<'static, str> {
+        match self {
+            Rejection::NoKey => "No API-key provided.".into(),
+            Rejection::UnknownKey | Rejection::ExpiredKey => "Invalid API-key provided.".into(),
+            Rejection::NoMount(what) => what.to_string().into(),
+            Rejection::NotAllowed(operation) => {
+                format!("Access denied. This gateway does not pass on {operation}.").into()
+            }
+            Rejection::AsyncRequired => "current user api does not support synchronous calls.".into(),
+            Rejection::BadPath(fault) => format!("The path is refused: {}.", fault.problem()).into(),
+            Rejection::BadRequest(problem) => format!("The request is refused: {problem}.").into(),
+            Rejection::BadHead(fault) => format!("The request is refused: {}.", fault.problem()).into(),
+            Rejection::BodyTooLarge(most) => {
+                format!("The request's body is larger than the {most} bytes that this gateway takes.").into()
+            }
+            Rejection::ClientTimeout => "The request's body stopped coming.".into(),
+            Rejection::StoreUnavailable => {
+                "The gateway can't note a new task now, so this one was not submitted.".into()
+            }
+            Rejection::UpstreamUnreachable => "The upstream can't be reached; nothing was sent.".into(),
+            Rejection::UpstreamLost => {
+                "The connection to the upstream broke; the request may have arrived.".into()
+            }
+            Rejection::UpstreamTimeout => {
+                "The upstream did not answer in time; the request may have arrived.".into()
+            }
+            Rejection::Draining => "The gateway is shutting down; connect again.".into(),
+        }
+    }
+
+    /// Whether the upstream may have got the request: a submit must then not be sent again.
+    pub(super) const fn may_have_arrived(&self) -> bool {
+        matches!(self, Rejection::UpstreamLost | Rejection::UpstreamTimeout)
+    }
+}
+
+const INVALID_KEY: Row = Row {
+    reason: "unknown_key",
+    status: StatusCode::UNAUTHORIZED,
+    native_code: "InvalidApiKey",
+    openai_code: "invalid_api_key",
+    openai_type: "invalid_request_error",
+    closes: false,
+};
+
+const DENIED: Row = Row {
+    reason: "not_allowed",
+    status: StatusCode::FORBIDDEN,
+    native_code: "AccessDenied",
+    openai_code: "access_denied",
+    openai_type: "invalid_request_error",
+    closes: false,
+};
+
+const BAD_REQUEST: Row = Row {
+    reason: "bad_request",
+    status: StatusCode::BAD_REQUEST,
+    native_code: "InvalidParameter",
+    openai_code: "invalid_parameter",
+    openai_type: "invalid_request_error",
+    closes: false,
+};
+
+const UNAVAILABLE: Row = Row {
+    reason: "upstream_unreachable",
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    native_code: "ServiceUnavailable",
+    openai_code: "service_unavailable",
+    openai_type: "server_error",
+    closes: false,
+};

@@ -1,0 +1,54 @@
+//! Answers of our own.
+
+use bytes::Bytes;
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode, Version};
+use uuid::Uuid;
+
+use super::exchange::{Exchange, Outcome};
+use super::rejection::Rejection;
+use crate::dashscope::envelope::{self, Fault};
+use crate::dashscope::headers::{REQUEST_ID, SHOULD_RETRY};
+
+/// The answer to a refused request, in the shape of the surface that was called.
+pub(super) fn refusal(rejection: &Rejection, exchange: &Exchange, version: Version) -> Response<Bytes> {
+    let row = rejection.row();
+    let request_id = new_request_id();
+    let fault = Fault {
+        native_code: row.native_code,
+        openai_code: row.openai_code,
+        openai_type: row.openai_type,
+        message: &rejection.message(),
+        request_id: &request_id,
+    };
+    let mut response = json(row.status, envelope::write(exchange.surface.get(), &fault), &request_id);
+    let headers = response.headers_mut();
+    headers.insert(REASON, HeaderValue::from_static(row.reason));
+    if rejection.may_have_arrived() && exchange.submits.get() {
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+    if row.closes && version != Version::HTTP_2 {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    exchange.outcome.set(Outcome::Rejected(row.reason));
+    response
+}
+
+/// An answer as DashScope would give it.
+pub(super) fn json(status: StatusCode, body: Bytes, request_id: &str) -> Response<Bytes> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    response
+}
+
+pub(super) fn new_request_id() -> Box<str> {
+    Uuid::new_v4().to_string().into()
+}
+
+/// Why the gateway refused; its absence says that the upstream answered.
+const REASON: HeaderName = HeaderName::from_static("x-dashgate-reason");

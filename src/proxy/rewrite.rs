@@ -1,0 +1,287 @@
+//! Stage 5, and its twin on the way back: what the other side may see.
+
+use hyper::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    UPGRADE,
+};
+use hyper::http::request::Parts;
+use hyper::http::uri::PathAndQuery;
+use hyper::{Request, Response, Uri};
+
+use super::admit::Permit;
+use super::authenticate::presented;
+use super::rejection::Rejection;
+use super::route::Route;
+use crate::account::{Account, UpstreamKey};
+use crate::dashscope::headers::{ASYNC, is_hop_by_hop, is_withheld_from_client, is_withheld_from_upstream};
+use crate::dashscope::operation::Operation;
+use crate::tenant::key::VirtualKey;
+use crate::upstream::Upload;
+
+/// A request that may be sent: it was admitted, bears the account's key and no other.
+pub(super) struct Outbound<'d> {
+    request: Request<Upload>,
+    account: &'d Account,
+    key: &'d UpstreamKey,
+}
+
+impl<'d> Outbound<'d> {
+    pub(super) fn key(&self) -> &'d UpstreamKey {
+        self.key
+    }
+
+    pub(super) fn into_parts(self) -> (Request<Upload>, &'d Account) {
+        (self.request, self.account)
+    }
+}
+
+/// Makes the upstream's request out of the client's.
+///
+/// # Errors
+/// `BadRequest` if the virtual key stands in the target, `UpstreamUnreachable` if the account has no key.
+pub(super) fn request<'d>(
+    permit: &Permit,
+    route: &Route,
+    mut from: Parts,
+    account: &'d Account,
+    body: Upload,
+) -> Result<Outbound<'d>, Rejection> {
+    let key = account.key().ok_or(Rejection::UpstreamUnreachable)?;
+    let query = from.uri.query();
+    withhold_secret(&mut from.headers, query, &route.path)?;
+    let uri = target(&account.base_url.path, &route.path, query)?;
+    let trailers = accepts_trailers(&from.headers);
+    strip(&mut from.headers, is_withheld_from_upstream);
+    let headers = &mut from.headers;
+    headers.insert(HOST, account.host.clone());
+    headers.insert(AUTHORIZATION, key.bearer().clone());
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    if permit.adds_async {
+        headers.insert(ASYNC, HeaderValue::from_static("enable"));
+    }
+    match route.operation {
+        Operation::Inference | Operation::Realtime => {
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        }
+        Operation::Submit | Operation::Service | Operation::TaskGet => keep_readable(headers),
+        _ => {}
+    }
+    let mut request = Request::new(body);
+    *request.method_mut() = from.method;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = from.headers;
+    Ok(Outbound { request, account, key })
+}
+
+/// Takes off the upstream's answer what is not for the client.
+pub(super) fn response<B>(response: &mut Response<B>, key: &UpstreamKey) {
+    let headers = response.headers_mut();
+    strip(headers, is_withheld_from_client);
+    withhold(headers, |value| key.stands_in(value));
+}
+
+/// The secret may stand in another field or in the target, put there by mistake: it goes nowhere.
+fn withhold_secret(headers: &mut HeaderMap, query: Option<&str>, path: &str) -> Result<(), Rejection> {
+    // Copied, as it stands in the very headers that are changed.
+    let Some(secret) = presented(headers)?.map(VirtualKey::to_vec) else { return Ok(()) };
+    let key = VirtualKey::new(&secret);
+    if secret.len() < SHORTEST_SECRET {
+        return Ok(());
+    }
+    if key.stands_in(path.as_bytes()) || query.is_some_and(|query| key.stands_in(query.as_bytes())) {
+        return Err(Rejection::BadRequest("its target holds the API key, which belongs into Authorization"));
+    }
+    withhold(headers, |value| key.stands_in(value));
+    Ok(())
+}
+
+/// Removes every field whose value the secret stands in.
+fn withhold(headers: &mut HeaderMap, bears_secret: impl Fn(&[u8]) -> bool) {
+    while let Some(name) =
+        headers.iter().find_map(|(name, value)| bears_secret(value.as_bytes()).then(|| name.clone()))
+    {
+        headers.remove(name);
+    }
+}
+
+/// Removes the fields of this connection only, and those withheld. Walks every `Connection` line, and does
+/// so before anything of ours is put on: a client's `Connection: authorization` must not take our key off.
+fn strip(headers: &mut HeaderMap, is_withheld: fn(&str) -> bool) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        // Where the message ends is not the client's to take away.
+        .filter(|name| *name != CONTENT_LENGTH)
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    while let Some(name) =
+        headers.keys().find(|name| is_hop_by_hop(name.as_str()) || is_withheld(name.as_str())).cloned()
+    {
+        headers.remove(name);
+    }
+}
+
+fn accepts_trailers(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(TE)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+/// Leaves only codings that we can undo: of these answers a copy is read, for the task that they name.
+fn keep_readable(headers: &mut HeaderMap) {
+    let is_readable = |coding: &str| {
+        let name = coding.split(';').next().unwrap_or_default().trim();
+        ["gzip", "x-gzip", "deflate", "identity"].iter().any(|known| name.eq_ignore_ascii_case(known))
+    };
+    let asked: Vec<&str> = headers
+        .get_all(ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .collect();
+    if asked.iter().all(|coding| is_readable(coding)) {
+        return;
+    }
+    let kept =
+        asked.into_iter().filter(|coding| is_readable(coding)).map(str::trim).collect::<Vec<_>>().join(", ");
+    let kept = if kept.is_empty() { "identity" } else { &kept };
+    if let Ok(value) = HeaderValue::from_str(kept) {
+        headers.insert(ACCEPT_ENCODING, value);
+    }
+}
+
+fn target(base: &str, path: &str, query: Option<&str>) -> Result<Uri, Rejection> {
+    let mut target = String::with_capacity(base.len() + path.len() + 1 + query.map_or(0, str::len));
+    target.push_str(base);
+    target.push_str(path);
+    if let Some(query) = query {
+        target.push('?');
+        target.push_str(query);
+    }
+    PathAndQuery::try_from(target)
+        .map(Uri::from)
+        .map_err(|_| Rejection::BadRequest("its target can't be passed on"))
+}
+
+/// Shorter ones are no keys of ours, and could stand anywhere by chance.
+const SHORTEST_SECRET: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn what_every_connection_line_names_is_taken_off() {
+        let mut headers = headers(&[
+            ("connection", "keep-alive, x-one"),
+            ("connection", "X-Two"),
+            ("keep-alive", "timeout=5"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("x-three", "3"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+        ]);
+        strip(&mut headers, is_withheld_from_upstream);
+        assert_eq!(names(&headers), ["x-three"]);
+    }
+
+    #[test]
+    fn credentials_and_inner_fields_stay_here() {
+        let mut headers = headers(&[
+            ("authorization", "Bearer a"),
+            ("x-api-key", "a"),
+            ("api-key", "a"),
+            ("cookie", "a"),
+            ("forwarded", "a"),
+            ("x-forwarded-for", "a"),
+            ("x-real-ip", "a"),
+            ("x-dashscope-workspace", "a"),
+            ("x-dashscope-datainspection", "a"),
+            ("x-dashscope-inner-flow-control", "a"),
+            ("x-dashscope-apikeyid", "a"),
+            ("x-ds-request-priority", "a"),
+            ("proxy-authorization", "a"),
+            ("x-dashscope-async", "enable"),
+            ("x-dashscope-ossresourceresolve", "enable"),
+            ("x-dashscope-wait-timeout", "9"),
+            ("traceparent", "a"),
+        ]);
+        strip(&mut headers, is_withheld_from_upstream);
+        let expected = [
+            "traceparent",
+            "x-dashscope-async",
+            "x-dashscope-ossresourceresolve",
+            "x-dashscope-wait-timeout",
+        ];
+        assert_eq!(names(&headers), expected);
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_place_goes_nowhere() {
+        let mut fields = headers(&[
+            ("authorization", "Bearer sk-0123456789abcdef"),
+            ("x-debug", "curl -H 'sk-0123456789abcdef'"),
+            ("x-other", "plain"),
+        ]);
+        assert_eq!(withhold_secret(&mut fields, Some("a=b"), "/api/v1/tokenizer"), Ok(()));
+        assert_eq!(names(&fields), ["x-other"]);
+        let mut fields = headers(&[("authorization", "Bearer sk-0123456789abcdef")]);
+        assert!(withhold_secret(&mut fields, Some("key=sk-0123456789abcdef"), "/").is_err());
+    }
+
+    #[test]
+    fn only_codings_that_can_be_read_are_asked_for() {
+        for (asked, kept) in [
+            ("gzip, deflate", "gzip, deflate"),
+            ("br, gzip;q=0.8, zstd", "gzip;q=0.8"),
+            ("br", "identity"),
+            ("*", "identity"),
+        ] {
+            let mut fields = headers(&[("accept-encoding", asked)]);
+            keep_readable(&mut fields);
+            assert_eq!(fields.get(ACCEPT_ENCODING).map(HeaderValue::as_bytes), Some(kept.as_bytes()));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_withheld_survives(fields in prop::collection::vec(
+            (prop::sample::select(vec!["authorization", "cookie", "te", "connection", "x-a", "x-ds-b", "accept", "x-forwarded-for"]),
+             prop::sample::select(vec!["x-a", "accept, te", "close", "1", "authorization"])), 0..20)
+        ) {
+            let mut map = headers(&fields);
+            strip(&mut map, is_withheld_from_upstream);
+            prop_assert!(map.keys().all(|name| !is_hop_by_hop(name.as_str()) && !is_withheld_from_upstream(name.as_str())));
+            let says_connection = fields.iter().any(|(name, _)| *name == "connection");
+            if !says_connection {
+                prop_assert_eq!(map.contains_key("x-a"), fields.iter().any(|(name, _)| *name == "x-a"));
+            }
+        }
+    }
+}

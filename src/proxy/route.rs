@@ -1,0 +1,146 @@
+//! Stage 1: what is called, and under which mount.
+
+use std::borrow::Cow;
+
+use hyper::header::HOST;
+use hyper::http::request::Parts;
+use hyper::{Method, Version};
+
+use super::peer::{Line, REFUSED_METHOD};
+use super::rejection::Rejection;
+use crate::config::{Dialect, Mount};
+use crate::dashscope::operation::{self, Operation, Surface};
+use crate::dashscope::path;
+use crate::tenant::directory::Directory;
+
+/// Where a request leads.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub operation: Operation,
+    pub surface: Surface,
+    /// The path on the upstream, below its base URL.
+    pub path: Box<str>,
+    /// Where the id stands in `path`.
+    task_id: Option<std::ops::Range<usize>>,
+}
+
+impl Route {
+    pub(super) fn task_id(&self) -> Option<&str> {
+        self.task_id.clone().and_then(|range| self.path.get(range))
+    }
+}
+
+/// Finds mount and operation.
+///
+/// # Errors
+/// `BadHead`, `BadRequest`, `BadPath` or `NoMount`: what has no one reading, or no place here.
+pub(super) fn route(directory: &Directory, request: &Parts, line: &Line) -> Result<Route, Rejection> {
+    if let Some(fault) = line.fault().filter(|_| request.method.as_str() == REFUSED_METHOD) {
+        return Err(Rejection::BadHead(fault));
+    }
+    check_target(request)?;
+    let path = path::normalise(request.uri.path()).map_err(Rejection::BadPath)?;
+    let Some((mount, rest)) = find_mount(&directory.mounts, &path) else {
+        return Err(Rejection::NoMount(no_mount(&path, &directory.mounts)));
+    };
+    if mount.dialect == Dialect::Unified {
+        return Ok(unlisted(Surface::Compatible, path));
+    }
+    let call = operation::classify(&request.method, rest, request.uri.query());
+    if call.operation == Operation::Unlisted {
+        let surface = call.surface;
+        return Ok(unlisted(surface, path));
+    }
+    let upstream = [call.root, call.rest].concat();
+    let task_id = call.task_id.and_then(|id| {
+        let start = upstream.find(TASKS)? + TASKS.len();
+        Some(start..start + id.len())
+    });
+    Ok(Route { operation: call.operation, surface: call.surface, path: upstream.into(), task_id })
+}
+
+fn unlisted(surface: Surface, path: Cow<'_, str>) -> Route {
+    Route { operation: Operation::Unlisted, surface, path: path.into(), task_id: None }
+}
+
+/// A request with two hosts, or one for another server, could be read differently behind us
+/// (RFC 9112, 3.2 and 3.2.2).
+fn check_target(request: &Parts) -> Result<(), Rejection> {
+    if request.method == Method::TRACE || request.method == Method::CONNECT {
+        return Err(Rejection::BadRequest("the methods TRACE and CONNECT are not served"));
+    }
+    let mut hosts = request.headers.get_all(HOST).iter();
+    let (host, second) = (hosts.next(), hosts.next());
+    if second.is_some() {
+        return Err(Rejection::BadRequest("it has two Host fields"));
+    }
+    if request.version == Version::HTTP_2 {
+        let authority = request.uri.authority().map(|authority| authority.as_str().as_bytes());
+        return match (authority, host) {
+            (None, None) => Err(Rejection::BadRequest("it names no host")),
+            (Some(authority), Some(host)) if authority != host.as_bytes() => {
+                Err(Rejection::BadRequest("its :authority and its Host field differ"))
+            }
+            _ => Ok(()),
+        };
+    }
+    if request.uri.scheme().is_some() || request.uri.authority().is_some() {
+        return Err(Rejection::BadRequest("its target is not a path; this is no forward proxy"));
+    }
+    if host.is_none() && request.version == Version::HTTP_11 {
+        return Err(Rejection::BadRequest("it has no Host field"));
+    }
+    Ok(())
+}
+
+/// The mount with the longest prefix that ends where a segment of the path does, and what follows it.
+fn find_mount<'m, 'p>(mounts: &'m [Mount], path: &'p str) -> Option<(&'m Mount, &'p str)> {
+    mounts.iter().find_map(|mount| {
+        let rest = if mount.prefix == "/" { path } else { path.strip_prefix(&*mount.prefix)? };
+        (rest.is_empty() || rest.starts_with('/')).then_some((mount, rest))
+    })
+}
+
+fn no_mount(path: &str, mounts: &[Mount]) -> Box<str> {
+    let shown: String = path.chars().take(MOST_SHOWN).collect();
+    let prefixes: Vec<&str> = mounts.iter().map(|mount| mount.prefix.as_str()).collect();
+    format!("No mount takes the path {shown}; there are: {}.", prefixes.join(", ")).into()
+}
+
+const TASKS: &str = "/tasks/";
+/// Of a path in a message, in characters.
+pub(super) const MOST_SHOWN: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::VideoStatuses;
+
+    fn mounts(prefixes: &[&str]) -> Vec<Mount> {
+        let mount = |prefix: &&str| Mount {
+            prefix: (*prefix).into(),
+            dialect: Dialect::Native,
+            video_statuses: VideoStatuses::Openai,
+        };
+        prefixes.iter().map(mount).collect()
+    }
+
+    #[test]
+    fn the_longest_prefix_wins_and_ends_with_a_segment() {
+        let mounts = mounts(&["/wan/eu", "/wan", "/"]);
+        for (path, prefix, rest) in [
+            ("/wan/eu/api/v1/tasks", "/wan/eu", "/api/v1/tasks"),
+            ("/wan/eux/api/v1/tasks", "/wan", "/eux/api/v1/tasks"),
+            ("/wan", "/wan", ""),
+            ("/wanx/api/v1/tasks", "/", "/wanx/api/v1/tasks"),
+        ] {
+            let (mount, found) = find_mount(&mounts, path).expect("a mount");
+            assert_eq!((mount.prefix.as_str(), found), (prefix, rest), "{path}");
+        }
+    }
+
+    #[test]
+    fn without_a_root_mount_some_paths_have_none() {
+        assert!(find_mount(&mounts(&["/wan"]), "/api/v1/tasks").is_none());
+    }
+}

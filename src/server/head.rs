@@ -1,0 +1,323 @@
+//! Reads just enough of HTTP/1.1 (RFC 9112) to know where a request ends and whether anybody could read it
+//! differently. hyper does the real parsing afterwards.
+
+use crate::proxy::peer::HeadFault;
+
+/// What follows a whole head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// So many bytes of body.
+    Length(u64),
+    Chunked,
+    /// A WebSocket handshake: what follows is not HTTP.
+    Tunnel,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Head {
+    Partial,
+    /// The head is this many bytes long, its last empty line included.
+    Whole(usize, Framing),
+    Refused(HeadFault),
+}
+
+/// Looks at the bytes that begin a request.
+pub(crate) fn inspect(bytes: &[u8]) -> Head {
+    match walk(bytes) {
+        Ok(Some((length, framing))) => Head::Whole(length, framing),
+        Ok(None) if bytes.len() > MOST_BYTES => Head::Refused(HeadFault::TooLarge),
+        Ok(None) => Head::Partial,
+        Err(fault) => Head::Refused(fault),
+    }
+}
+
+fn walk(bytes: &[u8]) -> Result<Option<(usize, Framing)>, HeadFault> {
+    let mut fields = Fields::default();
+    let mut seen_request_line = false;
+    let mut start = 0;
+    for end in memchr::memchr_iter(b'\n', bytes) {
+        if end >= MOST_BYTES {
+            return Err(HeadFault::TooLarge);
+        }
+        let line = match &bytes[start..end] {
+            [line @ .., b'\r'] => line,
+            _ => return Err(HeadFault::BareLineFeed),
+        };
+        start = end + 1;
+        if line.iter().any(|byte| *byte < 0x20 && *byte != b'\t' || *byte == 0x7f) {
+            return Err(HeadFault::ControlCharacter);
+        }
+        match (line.is_empty(), seen_request_line) {
+            // RFC 9112, 2.2: an empty line before the request line is passed over.
+            (true, false) if start <= MOST_EMPTY_BYTES => {}
+            (true, false) => return Err(HeadFault::RequestLine),
+            (true, true) => return fields.framing().map(|framing| Some((start, framing))),
+            (false, false) => {
+                check_request_line(line)?;
+                fields.http_1_0 = line.ends_with(b"HTTP/1.0");
+                seen_request_line = true;
+            }
+            (false, true) => fields.read(line)?,
+        }
+    }
+    Ok(None)
+}
+
+fn check_request_line(line: &[u8]) -> Result<(), HeadFault> {
+    let mut parts = line.split(|byte| *byte == b' ');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(method), Some(target), Some(b"HTTP/1.1" | b"HTTP/1.0"), None)
+            if !method.is_empty() && method.iter().copied().all(is_token) && !target.is_empty() =>
+        {
+            Ok(())
+        }
+        _ => Err(HeadFault::RequestLine),
+    }
+}
+
+/// The fields that say where the message ends.
+#[derive(Default)]
+struct Fields {
+    count: usize,
+    length: Option<u64>,
+    chunked: bool,
+    websocket: bool,
+    http_1_0: bool,
+}
+
+impl Fields {
+    fn read(&mut self, line: &[u8]) -> Result<(), HeadFault> {
+        self.count += 1;
+        if self.count > MOST_FIELDS {
+            return Err(HeadFault::TooManyFields);
+        }
+        let colon = memchr::memchr(b':', line).ok_or(HeadFault::FieldLine)?;
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if name.is_empty() || !name.iter().copied().all(is_token) {
+            return Err(HeadFault::FieldLine);
+        }
+        if name.eq_ignore_ascii_case(b"content-length") {
+            if self.length.replace(number(value).ok_or(HeadFault::ContentLength)?).is_some() {
+                return Err(HeadFault::ContentLength);
+            }
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(HeadFault::TransferEncoding);
+            }
+            self.chunked = true;
+        } else if name.eq_ignore_ascii_case(b"upgrade") {
+            self.websocket |= value.eq_ignore_ascii_case(b"websocket");
+        }
+        Ok(())
+    }
+
+    fn framing(&self) -> Result<Framing, HeadFault> {
+        match (self.chunked, self.length) {
+            (true, Some(_)) => Err(HeadFault::TwoLengths),
+            (true, None) if self.http_1_0 => Err(HeadFault::TransferEncoding),
+            (true, None) => Ok(Framing::Chunked),
+            (false, None | Some(0)) if self.websocket => Ok(Framing::Tunnel),
+            (false, length) => Ok(Framing::Length(length.unwrap_or(0))),
+        }
+    }
+}
+
+fn number(value: &[u8]) -> Option<u64> {
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    digits.then(|| std::str::from_utf8(value).ok()?.parse().ok()).flatten()
+}
+
+/// `tchar` of RFC 9110, 5.6.2.
+const fn is_token(byte: u8) -> bool {
+    matches!(byte,
+        b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~'
+        | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z')
+}
+
+/// Follows a chunked body (RFC 9112, 7.1) to its last byte, whatever pieces it comes in.
+#[derive(Debug, Default)]
+pub(crate) struct Chunks {
+    state: ChunkState,
+    size: u64,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum ChunkState {
+    #[default]
+    Size,
+    Extension,
+    Data,
+    DataEnd,
+    /// At the start of a line of the trailer section.
+    TrailerStart,
+    Trailer,
+    /// Behind the CR of the empty line that ends the message.
+    LastLine,
+}
+
+impl Chunks {
+    /// How many of the bytes belong to the body, if it ends among them. What is malformed is left for
+    /// hyper to refuse: it reads the same bytes, and closes.
+    pub(crate) fn end_within(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        while let Some(&byte) = bytes.get(at) {
+            if self.state == ChunkState::Data {
+                let here = usize::try_from(self.size).unwrap_or(usize::MAX).min(bytes.len() - at);
+                self.size -= here as u64;
+                at += here;
+                if self.size == 0 {
+                    self.state = ChunkState::DataEnd;
+                }
+                continue;
+            }
+            at += 1;
+            if self.step(byte) {
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// Takes one byte outside of data; true when it was the body's last.
+    fn step(&mut self, byte: u8) -> bool {
+        self.state = match (self.state, byte) {
+            (ChunkState::Size | ChunkState::Extension, b'\n') if self.size == 0 => ChunkState::TrailerStart,
+            (ChunkState::Size | ChunkState::Extension, b'\n') => ChunkState::Data,
+            (ChunkState::Size, byte) => match char::from(byte).to_digit(16) {
+                Some(digit) => {
+                    self.size = self.size.saturating_mul(16).saturating_add(u64::from(digit));
+                    ChunkState::Size
+                }
+                None => ChunkState::Extension,
+            },
+            (ChunkState::DataEnd, b'\n') => ChunkState::Size,
+            (ChunkState::TrailerStart, b'\r') => ChunkState::LastLine,
+            (ChunkState::TrailerStart | ChunkState::LastLine, b'\n') => return true,
+            (ChunkState::Trailer, b'\n') => ChunkState::TrailerStart,
+            (ChunkState::TrailerStart | ChunkState::LastLine, _) => ChunkState::Trailer,
+            (
+                same @ (ChunkState::Extension | ChunkState::Data | ChunkState::DataEnd | ChunkState::Trailer),
+                _,
+            ) => same,
+        };
+        false
+    }
+}
+
+pub(super) const MOST_BYTES: usize = 64 * 1024;
+const MOST_FIELDS: usize = 100;
+const MOST_EMPTY_BYTES: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn refused(head: &str) -> Option<HeadFault> {
+        match inspect(head.as_bytes()) {
+            Head::Refused(fault) => Some(fault),
+            Head::Partial | Head::Whole(..) => None,
+        }
+    }
+
+    #[test]
+    fn framing_is_read() {
+        for (fields, framing) in [
+            ("", Framing::Length(0)),
+            ("Content-Length: 12\r\n", Framing::Length(12)),
+            ("transfer-encoding:\tChunked \r\n", Framing::Chunked),
+            ("Upgrade: WebSocket\r\nConnection: Upgrade\r\n", Framing::Tunnel),
+            ("Upgrade: h2c\r\nContent-Length: 3\r\n", Framing::Length(3)),
+        ] {
+            let head = format!("POST /x HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            let more = format!("{head}GET / HTTP/1.1\r\n");
+            assert_eq!(inspect(more.as_bytes()), Head::Whole(head.len(), framing), "{fields}");
+        }
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_refused() {
+        for (head, fault) in [
+            ("GET / HTTP/1.1\nHost: a\r\n\r\n", HeadFault::BareLineFeed),
+            ("GET / HTTP/1.1\r\nHost: a\n\r\n", HeadFault::BareLineFeed),
+            ("GET / HTTP/1.1\r\nHost: a\rb: c\r\n\r\n", HeadFault::ControlCharacter),
+            ("GET / HTTP/1.1\r\nHost: a\0\r\n\r\n", HeadFault::ControlCharacter),
+            ("GET /a b HTTP/1.1\r\n\r\n", HeadFault::RequestLine),
+            ("GET  / HTTP/1.1\r\n\r\n", HeadFault::RequestLine),
+            ("GET / HTTP/2.0\r\n\r\n", HeadFault::RequestLine),
+            ("GET /\r\n\r\n", HeadFault::RequestLine),
+            ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", HeadFault::FieldLine),
+            ("GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", HeadFault::FieldLine),
+            ("GET / HTTP/1.1\r\nnonsense\r\n\r\n", HeadFault::FieldLine),
+            ("POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n", HeadFault::ContentLength),
+            ("POST / HTTP/1.1\r\nContent-Length: 3, 3\r\n\r\n", HeadFault::ContentLength),
+            ("POST / HTTP/1.1\r\nContent-Length: +3\r\n\r\n", HeadFault::ContentLength),
+            ("POST / HTTP/1.1\r\nContent-Length:\r\n\r\n", HeadFault::ContentLength),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", HeadFault::TransferEncoding),
+            (
+                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+                HeadFault::TransferEncoding,
+            ),
+            ("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", HeadFault::TransferEncoding),
+            (
+                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n",
+                HeadFault::TwoLengths,
+            ),
+            (
+                "POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+                HeadFault::TwoLengths,
+            ),
+        ] {
+            assert_eq!(refused(head), Some(fault), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn size_and_number_of_fields_are_bounded() {
+        let long = format!("GET / HTTP/1.1\r\nA: {}", "x".repeat(MOST_BYTES));
+        assert_eq!(refused(&long), Some(HeadFault::TooLarge));
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(MOST_FIELDS + 1));
+        assert_eq!(refused(&many), Some(HeadFault::TooManyFields));
+    }
+
+    proptest! {
+        #[test]
+        fn a_head_is_partial_until_its_last_byte(cut in 0usize..60) {
+            let head = b"\r\nPOST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 7\r\nA: b\r\n\r\n";
+            let whole = Head::Whole(head.len(), Framing::Length(7));
+            let cut = cut.min(head.len());
+            prop_assert_eq!(inspect(&head[..cut]), if cut == head.len() { whole } else { Head::Partial });
+        }
+
+        #[test]
+        fn nothing_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = inspect(&bytes);
+            let _ = Chunks::default().end_within(&bytes);
+        }
+
+        #[test]
+        fn a_chunked_body_ends_where_it_ends_in_any_pieces(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 0..5),
+            trailers in prop::sample::select(vec!["", "a: b\r\n", "a: b\r\nc: d\r\n"]),
+            piece in 1usize..50,
+        ) {
+            let mut body = Vec::new();
+            for chunk in &chunks {
+                body.extend(format!("{:X};x=y\r\n", chunk.len()).bytes());
+                body.extend(chunk);
+                body.extend(b"\r\n");
+            }
+            body.extend(format!("0\r\n{trailers}\r\n").bytes());
+            let length = body.len();
+            body.extend(b"GET / HTTP/1.1\r\n");
+            let mut reader = Chunks::default();
+            let mut read = 0;
+            let end = body.chunks(piece).find_map(|piece| {
+                let end = reader.end_within(piece).map(|here| read + here);
+                read += piece.len();
+                end
+            });
+            prop_assert_eq!(end, Some(length));
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Which tenant owns which task.
+
+pub mod ledger;
+pub mod list;

@@ -1,0 +1,4 @@
+//! Who may call.
+
+pub mod directory;
+pub mod key;

@@ -1,0 +1,164 @@
+//! From a base URL to an open connection.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::tls;
+use crate::account::Account;
+
+/// Where an account's connections go, and how.
+#[derive(Clone)]
+pub(super) struct Endpoint {
+    host: Box<str>,
+    port: u16,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+}
+
+/// Why there is no connection; nothing was sent.
+#[derive(Debug)]
+pub enum ConnectFault {
+    Address(io::Error),
+    Refused(io::Error),
+    Tls(io::Error),
+    Timeout,
+    /// The worker has as many connections to the account as it may.
+    Full,
+}
+
+impl ConnectFault {
+    /// For the operator's log.
+    pub fn problem(&self) -> String {
+        match self {
+            ConnectFault::Address(error) => format!("the host's address was not found: {error}"),
+            ConnectFault::Refused(error) => format!("no connection: {error}"),
+            ConnectFault::Tls(error) => format!("TLS failed: {error}"),
+            ConnectFault::Timeout => "no connection within timeouts.connect".to_owned(),
+            ConnectFault::Full => "too many connections are open already".to_owned(),
+        }
+    }
+}
+
+impl Endpoint {
+    /// # Errors
+    /// What is wrong with the account's certificates or its host's name.
+    pub(super) fn new(account: &Account) -> Result<Self, rustls::Error> {
+        let url = &account.base_url;
+        let tls = if url.tls {
+            let name = ServerName::try_from(url.host.clone())
+                .map_err(|_| rustls::Error::General(format!("{} is not a host's name", url.host)))?;
+            Some((tls::client_config(account.ca_pem.as_deref())?, name))
+        } else {
+            None
+        };
+        Ok(Self { host: url.host.as_str().into(), port: url.port, tls })
+    }
+
+    /// Connects, and shakes hands where the account has TLS.
+    ///
+    /// # Errors
+    /// The [`ConnectFault`]; nothing of any request was sent.
+    pub(super) async fn connect(&self, patience: Duration) -> Result<Stream, ConnectFault> {
+        tokio::time::timeout(patience, self.reach()).await.unwrap_or(Err(ConnectFault::Timeout))
+    }
+
+    async fn reach(&self) -> Result<Stream, ConnectFault> {
+        let addresses =
+            tokio::net::lookup_host((&*self.host, self.port)).await.map_err(ConnectFault::Address)?;
+        let mut last = io::Error::from(io::ErrorKind::NotFound);
+        for address in addresses {
+            match TcpStream::connect(address).await {
+                Ok(stream) => return self.dress(stream).await,
+                Err(error) => last = error,
+            }
+        }
+        Err(ConnectFault::Refused(last))
+    }
+
+    async fn dress(&self, stream: TcpStream) -> Result<Stream, ConnectFault> {
+        stream.set_nodelay(true).map_err(ConnectFault::Refused)?;
+        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 2);
+        SockRef::from(&stream).set_tcp_keepalive(&keepalive).map_err(ConnectFault::Refused)?;
+        match &self.tls {
+            None => Ok(Stream::Plain(stream)),
+            Some((config, name)) => TlsConnector::from(Arc::clone(config))
+                .connect(name.clone(), stream)
+                .await
+                .map(|stream| Stream::Tls(Box::new(stream)))
+                .map_err(ConnectFault::Tls),
+        }
+    }
+}
+
+/// A connection to the upstream, with or without TLS.
+pub(super) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// A peer that vanished without a word is noticed by the kernel's probes.
+const KEEPALIVE: Duration = Duration::from_secs(60);

@@ -1,0 +1,118 @@
+//! An answer's body on its way down: given up when the upstream falls silent, and its connection kept for
+//! the next request once it has ended.
+
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::Instant;
+
+use super::pool::Connection;
+use super::upload::Progress;
+use crate::timer::Timer;
+
+/// The upstream's body. Dropped before its end, it closes the connection: the upstream is told to stop.
+pub struct Download {
+    incoming: Incoming,
+    connection: Option<Connection>,
+    upload: Rc<Progress>,
+    patience: Duration,
+    timer: Timer,
+    last: Instant,
+}
+
+/// Why an answer ended early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DownloadFault {
+    /// The connection broke, or its framing was wrong.
+    Lost,
+    /// Nothing came for `timeouts.upstream`.
+    Silent,
+}
+
+impl Download {
+    pub fn new(incoming: Incoming, connection: Connection, upload: Rc<Progress>, patience: Duration) -> Self {
+        let connection = Some(connection);
+        let mut download =
+            Self { incoming, connection, upload, patience, timer: Timer::default(), last: Instant::now() };
+        download.release_if_over();
+        download
+    }
+
+    /// The connection is good for another request if nothing of this one is left in either direction.
+    fn release_if_over(&mut self) {
+        if self.incoming.is_end_stream() && self.upload.is_finished() {
+            self.release();
+        }
+    }
+
+    /// The connection became a tunnel.
+    pub fn detach(mut self) {
+        if let Some(connection) = self.connection.take() {
+            connection.detach();
+        }
+    }
+
+    fn release(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            connection.release();
+        }
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        // An answer without a body may never be polled.
+        self.release_if_over();
+    }
+}
+
+impl Body for Download {
+    type Data = Bytes;
+    type Error = DownloadFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, DownloadFault>>> {
+        let next = match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(next) => next,
+            Poll::Pending => {
+                let deadline = self.last + self.patience;
+                ready!(self.timer.poll_until(deadline, cx));
+                return Poll::Ready(Some(Err(DownloadFault::Silent)));
+            }
+        };
+        self.last = Instant::now();
+        match &next {
+            None if self.upload.is_finished() => self.release(),
+            None => {}
+            Some(Ok(_)) => self.release_if_over(),
+            Some(Err(_)) => return Poll::Ready(Some(Err(DownloadFault::Lost))),
+        }
+        Poll::Ready(next.map(|frame| frame.map_err(|_| DownloadFault::Lost)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl fmt::Display for DownloadFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DownloadFault::Lost => "the upstream's answer broke off",
+            DownloadFault::Silent => "the upstream fell silent",
+        })
+    }
+}
+
+impl std::error::Error for DownloadFault {}

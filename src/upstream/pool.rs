@@ -1,0 +1,160 @@
+//! Connections that are kept between requests: one worker's, to one account.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::connect::{ConnectFault, Endpoint};
+use super::upload::Upload;
+
+/// The idle connections of one worker to one account.
+pub(super) struct Pool {
+    endpoint: Endpoint,
+    connect_patience: Duration,
+    /// The one used last at the back: the fewest are kept warm, the rest grow old at the front.
+    idle: RefCell<VecDeque<Idle>>,
+    open: Rc<Cell<usize>>,
+}
+
+struct Idle {
+    link: Link,
+    since: Instant,
+}
+
+impl Pool {
+    pub(super) fn new(endpoint: Endpoint, connect_patience: Duration) -> Rc<Self> {
+        Rc::new(Self { endpoint, connect_patience, idle: RefCell::default(), open: Rc::default() })
+    }
+
+    /// A connection to send one request on: one that was kept, else a new one.
+    ///
+    /// # Errors
+    /// The [`ConnectFault`] of a new one.
+    pub(super) async fn connection(self: &Rc<Self>) -> Result<Connection, ConnectFault> {
+        while let Some(mut link) = self.take_idle() {
+            if link.sender.ready().await.is_ok() {
+                return Ok(Connection { link: Some(link), pool: Rc::clone(self), reused: true });
+            }
+        }
+        let link = self.open().await?;
+        Ok(Connection { link: Some(link), pool: Rc::clone(self), reused: false })
+    }
+
+    fn take_idle(&self) -> Option<Link> {
+        let mut idle = self.idle.borrow_mut();
+        let now = Instant::now();
+        while let Some(Idle { link, since }) = idle.pop_back() {
+            if !link.sender.is_closed() && now - since < MOST_IDLE {
+                return Some(link);
+            }
+        }
+        None
+    }
+
+    async fn open(&self) -> Result<Link, ConnectFault> {
+        if self.open.get() >= MOST_OPEN {
+            return Err(ConnectFault::Full);
+        }
+        let count = Counted::new(&self.open);
+        let stream = self.endpoint.connect(self.connect_patience).await?;
+        let (sender, connection) = http1::Builder::new()
+            .handshake::<_, Upload>(TokioIo::new(stream))
+            .await
+            .map_err(|error| ConnectFault::Refused(std::io::Error::other(error)))?;
+        let task = tokio::task::spawn_local(async move {
+            // How it ended is told to whoever has a request on it.
+            let _ = connection.with_upgrades().await;
+            drop(count);
+        });
+        Ok(Link { sender, task: task.abort_handle() })
+    }
+
+    /// Closes what has been idle for too long: the upstream would, at a moment of its own choice.
+    pub(super) fn sweep(&self, now: Instant) {
+        let mut idle = self.idle.borrow_mut();
+        while idle.front().is_some_and(|idle| now - idle.since >= MOST_IDLE || idle.link.sender.is_closed()) {
+            idle.pop_front();
+        }
+    }
+
+    fn keep(&self, link: Link) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < MOST_KEPT && !link.sender.is_closed() {
+            idle.push_back(Idle { link, since: Instant::now() });
+        }
+    }
+}
+
+/// One connection and the task that drives it.
+struct Link {
+    sender: SendRequest<Upload>,
+    task: AbortHandle,
+}
+
+/// A connection that one request has for itself. Dropped, it is closed, whatever it was doing; only
+/// [`Connection::release`] keeps it.
+pub struct Connection {
+    link: Option<Link>,
+    pool: Rc<Pool>,
+    reused: bool,
+}
+
+impl Connection {
+    /// Whether it carried a request before: only then may one of which nothing was written go elsewhere.
+    pub fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// # Panics
+    /// Never: the link is only taken by [`Connection::release`] and [`Connection::detach`], which consume.
+    pub fn sender(&mut self) -> &mut SendRequest<Upload> {
+        &mut self.link.as_mut().expect("a connection has its link until it is consumed").sender
+    }
+
+    /// The exchange on it is over, to the last byte in both directions.
+    pub fn release(mut self) {
+        if let Some(link) = self.link.take() {
+            self.pool.keep(link);
+        }
+    }
+
+    /// It became a tunnel: its task ends by itself.
+    pub fn detach(mut self) {
+        self.link = None;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(link) = &self.link {
+            link.task.abort();
+        }
+    }
+}
+
+/// One of the open connections, for as long as it lives.
+struct Counted(Rc<Cell<usize>>);
+
+impl Counted {
+    fn new(open: &Rc<Cell<usize>>) -> Self {
+        open.set(open.get() + 1);
+        Self(Rc::clone(open))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// Shorter than the 15 s after which Alibaba's load balancers close an idle connection.
+const MOST_IDLE: Duration = Duration::from_secs(12);
+const MOST_KEPT: usize = 512;
+const MOST_OPEN: usize = 8192;

@@ -1,0 +1,67 @@
+//! A gateway in this process, on a port of its own.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use dashgate::app::{self, Running};
+use dashgate::config::Config;
+
+use super::client;
+use super::message::Message;
+
+pub(crate) const UPSTREAM_KEY: &str = "sk-upstream-5f0c1e9ab7d24c38";
+pub(crate) const TENANT_KEY: &str = "sk-tenant-one-3b9d6c70e1f84a52";
+pub(crate) const OTHER_KEY: &str = "sk-tenant-two-8a17e4d2906bc3f5";
+
+pub(crate) struct Gateway {
+    pub(crate) address: SocketAddr,
+    pub(crate) running: Running,
+}
+
+impl Gateway {
+    /// Mounts `/alibabacloudapi`, `/wan` and `/`, the tenants `one` and `two`, one account.
+    pub(crate) fn start(upstream: SocketAddr) -> Self {
+        Self::with(upstream, "", "")
+    }
+
+    /// The same, with more lines in `[server]` and in the tenant `one`.
+    pub(crate) fn with(upstream: SocketAddr, server: &str, tenant: &str) -> Self {
+        Self::configured(&format!(
+            r#"
+            [server]
+            listen = "127.0.0.1:0"
+            workers = 1
+            {server}
+            [[accounts]]
+            name = "main"
+            base_url = "http://{upstream}"
+            keys = ["{UPSTREAM_KEY}"]
+            [[mounts]]
+            prefix = "/alibabacloudapi"
+            [[mounts]]
+            prefix = "/wan"
+            [[mounts]]
+            prefix = "/"
+            [[tenants]]
+            name = "one"
+            keys = [{{ id = "one-key", key = "{TENANT_KEY}" }}]
+            {tenant}
+            [[tenants]]
+            name = "two"
+            keys = [{{ id = "two-key", key = "{OTHER_KEY}" }}]
+            "#
+        ))
+    }
+
+    pub(crate) fn configured(text: &str) -> Self {
+        let loaded =
+            Config::parse(text, Path::new("."), &|_| None).unwrap_or_else(|faults| panic!("{faults:#?}"));
+        let running = app::start(&loaded.config).expect("a gateway");
+        Self { address: running.address(), running }
+    }
+
+    /// One request on a connection of its own.
+    pub(crate) fn ask(&self, request: impl AsRef<[u8]>) -> Message {
+        client::once(self.address, request)
+    }
+}

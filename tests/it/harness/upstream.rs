@@ -1,0 +1,117 @@
+//! A scripted upstream over plain TCP: it answers as the test says and keeps what it saw.
+
+use std::io::{BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::message::{self, Message};
+use super::{PATIENCE, eventually};
+
+/// What a script does with a request: it writes its answer; true keeps the connection.
+pub(crate) type Script = dyn Fn(&Message, &mut TcpStream) -> bool + Send + Sync;
+
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    seen: Mutex<Vec<Message>>,
+    connections: AtomicUsize,
+    open: AtomicUsize,
+    stopped: AtomicBool,
+}
+
+impl Upstream {
+    /// Reads each request whole, then asks the script.
+    pub(crate) fn start(script: impl Fn(&Message, &mut TcpStream) -> bool + Send + Sync + 'static) -> Self {
+        let script: Arc<Script> = Arc::new(script);
+        Self::raw(move |state, stream| {
+            let mut reader = BufReader::new(stream.try_clone().expect("a clone"));
+            while let Ok(Some(mut request)) = message::read_head(&mut reader) {
+                message::read_body(&mut request, &mut reader, false);
+                state.seen.lock().expect("no panic").push(request.clone());
+                if !request.complete || !script(&request, stream) {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// Answers each request with the same bytes.
+    pub(crate) fn answering(bytes: impl Into<Vec<u8>>) -> Self {
+        let bytes = bytes.into();
+        Self::start(move |_, stream| stream.write_all(&bytes).is_ok())
+    }
+
+    /// Leaves every byte to the script, which gets the bare connection.
+    pub(crate) fn bare(script: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Self {
+        Self::raw(move |_, stream| script(stream))
+    }
+
+    fn raw(talk: impl Fn(&State, &mut TcpStream) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let state = Arc::new(State::default());
+        let (shared, talk) = (Arc::clone(&state), Arc::new(talk));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if shared.stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                let Ok(mut stream) = stream else { continue };
+                stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+                stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+                stream.set_nodelay(true).expect("no delay");
+                shared.connections.fetch_add(1, Ordering::SeqCst);
+                shared.open.fetch_add(1, Ordering::SeqCst);
+                let (shared, talk) = (Arc::clone(&shared), Arc::clone(&talk));
+                std::thread::spawn(move || {
+                    talk(&shared, &mut stream);
+                    shared.open.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        Self { address, state }
+    }
+
+    /// Every request so far, in the order of their ends.
+    pub(crate) fn seen(&self) -> Vec<Message> {
+        self.state.seen.lock().expect("no panic").clone()
+    }
+
+    /// The one request that came.
+    pub(crate) fn only(&self) -> Message {
+        let seen = self.seen();
+        assert_eq!(seen.len(), 1, "requests seen: {seen:#?}");
+        seen.into_iter().next().expect("one")
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
+    }
+
+    /// Waits until no connection is served any more.
+    pub(crate) fn wait_for_silence(&self) {
+        eventually("the upstream's connections are closed", || self.state.open.load(Ordering::SeqCst) == 0);
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.state.stopped.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+/// A whole answer by length.
+pub(crate) fn answer(status: &str, fields: &[&str], body: &str) -> Vec<u8> {
+    let mut text = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n", body.len());
+    for field in fields {
+        text.push_str(field);
+        text.push_str("\r\n");
+    }
+    (text + "\r\n" + body).into_bytes()
+}
