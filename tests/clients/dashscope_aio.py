@@ -16,6 +16,9 @@ from dashscope import AioGeneration
 from dashscope.aigc.image_synthesis import AioImageSynthesis
 from dashscope.aigc.video_synthesis import AioVideoSynthesis
 
+# Old versions ask for a cancel with GET, which is no operation of DashScope.
+CANCELS = not dashscope.version.__version__.startswith("1.")
+
 QUESTION = [{"role": "user", "content": "Where does the sun rise?"}]
 
 
@@ -51,8 +54,13 @@ async def others_tasks(id):
     # Older versions show a list without tasks as no output at all.
     listed = ok(await AioVideoSynthesis.list(api_key=OTHER_KEY), "list").output
     check(listed is None or (listed["total"], listed["data"]) == (0, []), "another tenant's list:", listed)
+    await cancel_refused(id, "cancel of a foreign task")
+
+
+async def cancel_refused(id, what):
     refused = await AioVideoSynthesis.cancel(id, api_key=OTHER_KEY)
-    same((refused.status_code, refused.code), (400, "UnsupportedOperation"), "cancel of a foreign task")
+    expected = (400, "UnsupportedOperation") if CANCELS else (403, "AccessDenied")
+    same((refused.status_code, refused.code), expected, what)
 
 
 async def cancel_pending():
@@ -60,11 +68,11 @@ async def cancel_pending():
     dashscope.base_http_api_url = usual.replace(URL, PATIENT_URL)
     task = ok(await AioVideoSynthesis.async_call(model="wan2.7-t2v", prompt="Never begun"), "async_call")
     id = task.output["task_id"]
-    refused = await AioVideoSynthesis.cancel(id, api_key=OTHER_KEY)
-    same((refused.status_code, refused.code), (400, "UnsupportedOperation"), "a foreign cancel")
+    await cancel_refused(id, "a foreign cancel")
     same(status(ok(await AioVideoSynthesis.fetch(id), "fetch")), "PENDING", "after a foreign cancel")
-    ok(await AioVideoSynthesis.cancel(id), "cancel")
-    same(status(await AioVideoSynthesis.fetch(id)), "CANCELED")
+    if CANCELS:
+        ok(await AioVideoSynthesis.cancel(id), "cancel")
+        same(status(await AioVideoSynthesis.fetch(id)), "CANCELED")
     dashscope.base_http_api_url = usual
 
 
