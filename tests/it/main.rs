@@ -1,5 +1,6 @@
 //! The one integration binary: a file a promise.
 
+mod architecture;
 mod clients;
 mod config;
 mod harness;
