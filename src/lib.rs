@@ -1,1 +1,3 @@
 //! dashgate: a transparent reverse proxy for DashScope.
+
+pub mod sim;

@@ -1,1 +1,3 @@
 //! The one integration binary: a file a promise.
+
+mod simulator;
