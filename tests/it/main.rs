@@ -5,3 +5,4 @@ mod clients;
 mod config;
 mod harness;
 mod routing;
+mod simulator;
