@@ -62,13 +62,12 @@ pub(super) fn request<'d>(
     if permit.adds_async {
         headers.insert(ASYNC, HeaderValue::from_static("enable"));
     }
-    match route.operation {
-        Operation::Inference | Operation::Realtime => {
-            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        }
-        Operation::Submit | Operation::Service | Operation::TaskGet => keep_readable(headers),
-        _ => {}
+    if route.operation.is_socket() {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    if permit.submits || route.operation == Operation::TaskGet {
+        keep_readable(headers);
     }
     let mut request = Request::new(body);
     *request.method_mut() = from.method;
