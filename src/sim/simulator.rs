@@ -21,7 +21,8 @@ use super::world::{World, lock};
 /// Serves until `shutdown`.
 pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> io::Result<()> {
     let bound = Bound::new(options).await?;
-    tracing::info!(api = %bound.address, oss = %bound.oss_address, "the simulator listens");
+    let (api, oss) = (bound.address, bound.oss_address);
+    tracing::info!("ready: the simulator is listening on http://{api} (its stand-in for OSS: http://{oss})");
     tokio::select! {
         () = shutdown => {}
         () = bound.serve() => {}
