@@ -6,7 +6,7 @@ use super::errors::{Cause, Refusal};
 use super::reply::Reply;
 use super::route::{Route, Surface};
 use super::world::{World, lock};
-use super::{account_wide, compatible, inference, models, service, task_api};
+use super::{account_wide, compatible, handshake, models, service, task_api};
 
 /// Key, route, model, standing of the account, body.
 pub(super) fn answer(world: &World, call: &mut Call) -> (Reply, Option<Caller>) {
@@ -43,7 +43,7 @@ fn routed(world: &World, call: &mut Call, caller: &Caller) -> Result<Reply, Refu
         Route::CompatibleEmbeddings => compatible::embeddings(world, call, caller),
         Route::Reranks => compatible::reranks(world, call, caller),
         Route::Messages => compatible::messages(world, call, caller),
-        Route::Inference | Route::Realtime => inference::handshake(call),
+        Route::Inference | Route::Realtime => handshake::answer(call),
         Route::WrongMethod => {
             let message = format!("Request method '{}' is not supported.", call.method);
             Err(Refusal::parameter(message))

@@ -6,6 +6,7 @@ mod faults;
 mod oss;
 mod streams;
 mod tasks;
+mod websocket;
 mod wire;
 
 use std::io::{Read, Write};

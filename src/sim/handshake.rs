@@ -8,7 +8,7 @@ use super::errors::Refusal;
 use super::reply::Reply;
 
 /// The answer to a good handshake; the server then runs the session.
-pub(super) fn handshake(call: &Call) -> Result<Reply, Refusal> {
+pub(super) fn answer(call: &Call) -> Result<Reply, Refusal> {
     let says = |name: &str, wanted: &str| {
         let value = call.header(name).unwrap_or_default().to_ascii_lowercase();
         value.split(',').any(|part| part.trim() == wanted)
