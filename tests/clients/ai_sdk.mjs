@@ -56,7 +56,7 @@ for (const mount of mounts) {
     talk(alibaba),
     video(alibaba, 'wan2.7-t2v', { resolution: '1280x720', duration: 5 }),
     video(alibaba, 'wan2.7-r2v', { providerOptions: { media: reference } }),
-    video(alibaba, 'wan2.6-i2v', { prompt: { text: prompt, image: new Uint8Array([137, 80, 78, 71]) } }),
+    video(alibaba, 'wan2.6-i2v', { prompt: { text: prompt, image: picture } }),
   ]);
   const nobody = provider(mount, wrongKey);
   await assert.rejects(video(nobody, 'wan2.7-t2v'), /Invalid API-key provided/);

@@ -6,6 +6,7 @@ then by the module's own variable.
 
 import os
 from http import HTTPStatus
+from inspect import signature
 
 from gateway import KEY, NATIVE_BASES, OTHER_KEY, PATIENT_URL, URL, WRONG_KEY
 from gateway import check, download_video, finish, png, same, scratch, step
@@ -40,10 +41,13 @@ def video_calls(picture):
     same(answer.usage["video_count"], 1, "usage")
 
     frames = {"first_frame_url": PICTURE, "last_frame_url": PICTURE}
-    media = [{"type": "first_frame", "url": PICTURE}]
+    media = {"media": [{"type": "first_frame", "url": PICTURE}]}
+    # Old versions take it only among what else goes into the input.
+    if "media" not in signature(VideoSynthesis.async_call).parameters:
+        media = {"extra_input": media}
     submitted = {
         "t2v": VideoSynthesis.async_call(model="wan2.7-t2v", prompt="A boat", resolution="720P"),
-        "i2v": VideoSynthesis.async_call(model="wan2.7-i2v", prompt="It walks", media=media),
+        "i2v": VideoSynthesis.async_call(model="wan2.7-i2v", prompt="It walks", **media),
         "i2v 2.6": VideoSynthesis.async_call(model="wan2.6-i2v", prompt="It walks", img_url=PICTURE),
         "kf2v": VideoSynthesis.async_call(model="wan2.2-kf2v-flash", prompt="It looks up", **frames),
         "local file": VideoSynthesis.async_call(model="wan2.6-i2v", prompt="It walks", img_url=f"file://{picture}"),
