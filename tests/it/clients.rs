@@ -97,7 +97,8 @@ impl Client {
     /// Runs the script against a gateway of its own. It passes if it exits with 0.
     fn run(mut self) {
         let directory = TempDir::new().expect("a directory for the gateway");
-        let usual = Gateway::start(directory.path(), "usual", &["--run-seconds", "0.8", "--submit-rps", "100"]);
+        let usual =
+            Gateway::start(directory.path(), "usual", &["--run-seconds", "0.8", "--submit-rps", "100"]);
         let patient = Gateway::start(directory.path(), "patient", &["--pending-seconds", "3600"]);
         let output = directory.path().join("output");
         let file = File::create(&output).expect("a file for the script's output");
