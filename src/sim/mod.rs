@@ -37,6 +37,7 @@ mod streaming;
 mod task_api;
 mod tasks;
 mod upload;
+mod usage;
 mod wire;
 mod world;
 
@@ -61,9 +62,11 @@ that matches:
   lose                 do it, then RST             silence, garbage              no answer; not HTTP
   truncate=N[:reset]   cut the answer's body       stall=N                       stop after N bytes of it
   wrong-length=+N|-N   lie in content-length       slow=BYTES/TIME               send it in pieces
+  hang-up              answer, then close unannounced
 
 A request may ask for a longer answer in parameters.sim (native) or sim (compatible):
-  {\"events\": N, \"interval_ms\": N, \"bytes\": N, \"fail_after\": N}
+  {\"events\": N, \"interval_ms\": N, \"bytes\": N, \"fail_after\": N, \"framed_error\": true}
+A WebSocket task may ask in parameters.sim for {\"ping\": true}, {\"fail\": true} or {\"close\": CODE}.
 GET /sim/bytes?size=N gives N bytes. An image prompt with fail:N fails the Nth image; an audio URL with \
 \"missing\" in it cannot be downloaded.
 
@@ -85,4 +88,4 @@ WebSocket task ends after 23 s; HMAC-SHA-256 where OSS signs with HMAC-SHA-1, an
 GET; most answers of account-wide endpoints; errors before a stream are JSON, within it event:error.
 
 It does not simulate: decrypting an encrypted input, fetching the URLs of inputs, moderation, billing, \
-super-resolution states, responses that continue stored ones.";
+limits of synchronous models, X-DashScope-Wait-Timeout, super-resolution states, responses that continue stored ones.";
