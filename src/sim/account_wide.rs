@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::account::Caller;
 use super::call::Call;
 use super::errors::{Cause, Refusal};
+use super::generation::{event, streams};
 use super::models;
 use super::reply::{Reply, Step};
 use super::task_api::{key_id, uid};
@@ -24,10 +25,7 @@ pub(super) fn answer(world: &World, call: &Call, caller: &Caller, path: &[String
         ["quotas"] => {
             json!({"output": {"total": 1, "quotas": [{"model": "wan2.7-t2v", "account": uid(&caller.account), "rps": 5, "concurrency": 5}]}})
         }
-        ["apps", _, "completion"] => json!({
-            "output": {"text": "An answer from the workspace's app.", "finish_reason": "stop", "session_id": Uuid::new_v4().simple().to_string()},
-            "usage": {"models": [{"model_id": "qwen-plus", "input_tokens": 10, "output_tokens": 8}]},
-        }),
+        ["apps", _, "completion"] => return Ok(app(call)),
         ["fine-tunes", .., "stream"] | ["agentstudio", .., "stream"] => return Ok(event_stream()),
         ["compatible", rest @ ..] => compatible(call, caller, rest),
         ["asr" | "tts", "customization"] => customization(call, caller)?,
@@ -39,6 +37,29 @@ pub(super) fn answer(world: &World, call: &Call, caller: &Caller, path: &[String
         answered["request_id"] = call.request_id.clone().into();
     }
     Ok(Reply::json(200, &answered))
+}
+
+/// The workspace's app, whole or in two events.
+fn app(call: &Call) -> Reply {
+    let session = Uuid::new_v4().simple().to_string();
+    let request_id = call.request_id.clone();
+    let answer = move |text: &str, finish_reason: &str| {
+        json!({
+            "output": {"text": text, "finish_reason": finish_reason, "session_id": session},
+            "usage": {"models": [{"model_id": "qwen-plus", "input_tokens": 10, "output_tokens": 8}]},
+            "request_id": request_id,
+        })
+    };
+    let text = "An answer from the workspace's app.";
+    if !streams(call) {
+        return Reply::json(200, &answer(text, "stop"));
+    }
+    let events = [answer("An answer", "null"), answer(text, "stop")].into_iter().zip(1..);
+    let step = |(data, number): (Value, u64)| Step {
+        wait: Duration::ZERO,
+        bytes: event(number, "result", 200, &data).into(),
+    };
+    Reply::stream(events.map(step))
 }
 
 /// Mints a temporary key with every right of the account.

@@ -70,17 +70,40 @@ pub(super) fn tokens(text: &str) -> u64 {
 }
 
 pub(super) fn answer(world: &World, call: &Call, service: Service, family: Family, body: &Value) -> Reply {
-    let score = Score::of(&world.options, &body["parameters"]["sim"]);
-    match (service, family) {
-        (Service::TextEmbedding, _) => at_once(call, embeddings(&body["input"]["texts"])),
-        (Service::MultimodalEmbedding, _) => at_once(call, multimodal_embeddings(&body["input"]["contents"])),
-        (Service::Rerank, _) => at_once(call, rerank(body)),
-        (Service::Detect, _) => {
-            at_once(call, (json!({"check_pass": true, "humanoid": true}), json!({"image_count": 1})))
+    let wishes = &body["parameters"]["sim"];
+    if wishes["framed_error"] == true {
+        // Seen in the wild: an event in an answer that says it is JSON.
+        let refusal = Refusal::parameter("The simulator was told to refuse.");
+        let framed = event(1, "error", 400, &refusal.native(&call.request_id));
+        return Reply::new(400, "application/json", framed);
+    }
+    let score = Score::of(&world.options, wishes);
+    match service {
+        Service::TextEmbedding => at_once(call, embeddings(&body["input"]["texts"])),
+        Service::MultimodalEmbedding => at_once(call, multimodal_embeddings(&body["input"]["contents"])),
+        Service::Rerank => at_once(call, rerank(body)),
+        Service::Detect => {
+            let output = json!({"check_pass": true, "humanoid": true});
+            at_once(call, (output, json!({"image_count": 1})))
         }
-        (Service::SpeechSynthesizer, _) | (_, Family::Speech) => speech(world, call, &score, body),
-        (_, Family::Image | Family::ImageChoices) => at_once(call, image(world, call)),
-        (_, _) => text(call, score, service, body),
+        Service::SpeechSynthesizer => speech(world, call, &score, body),
+        Service::Multimodal if family == Family::Speech => speech(world, call, &score, body),
+        Service::Multimodal if matches!(family, Family::Image | Family::ImageChoices) => {
+            at_once(call, image(world, call))
+        }
+        Service::Multimodal
+        | Service::TextGeneration
+        | Service::Understanding
+        | Service::CodeGeneration
+        | Service::VideoSynthesis
+        | Service::ImageToVideo
+        | Service::TextToImage
+        | Service::ImageToImage
+        | Service::OutPainting
+        | Service::ImageGeneration
+        | Service::ThreeD
+        | Service::VirtualModel
+        | Service::Transcription => text(call, score, service, body),
     }
 }
 
@@ -89,7 +112,7 @@ fn at_once(call: &Call, (output, usage): (Value, Value)) -> Reply {
 }
 
 /// One native event. No blanks after the colons: clients look for exactly this.
-fn event(number: u64, kind: &str, status: u16, data: &Value) -> String {
+pub(super) fn event(number: u64, kind: &str, status: u16, data: &Value) -> String {
     format!("id:{number}\nevent:{kind}\n:HTTP_STATUS/{status}\ndata:{data}\n\n")
 }
 
@@ -164,7 +187,7 @@ fn text(call: &Call, score: Score, service: Service, body: &Value) -> Reply {
     Reply::stream(score.steps(result, move |number| broken(&request_id, number)))
 }
 
-fn streams(call: &Call) -> bool {
+pub(super) fn streams(call: &Call) -> bool {
     call.enables("x-dashscope-sse")
         || call.header("accept").is_some_and(|kinds| kinds.contains("text/event-stream"))
 }

@@ -188,6 +188,9 @@ fn what_belongs_to_the_account_is_there_to_leak() {
     {
         assert_eq!(get(&simulator, "sk-east", &format!("/api/v1/{path}")).status, 200, "{path}");
     }
+    let app =
+        post(&simulator, "sk-east", "/api/v1/apps/a1/completion", "X-DashScope-SSE: enable\r\n", &json!({}));
+    assert!(app.text().contains("id:2\nevent:result\n") && app.text().contains("session_id"));
     let traversal = get(&simulator, "sk-east", "/api/v1/tasks/x/%2e%2e/../files");
     assert!(traversal.json()["data"]["files"].is_array());
 }
