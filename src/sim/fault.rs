@@ -48,6 +48,8 @@ pub enum Act {
     Truncate { after: u64, reset: bool },
     /// After so many bytes of the answer's body nothing more comes.
     Stall { after: u64 },
+    /// The answer is whole, then the connection closes without having said so.
+    HangUp,
     /// The content-length is wrong by so many bytes, then the connection closes.
     WrongLength(i64),
     /// So many bytes of the answer's body at a time, with a pause before each.
@@ -140,6 +142,7 @@ impl Fault {
             "lose" => Act::Lose,
             "silence" => Act::Silence,
             "garbage" => Act::Garbage,
+            "hang-up" => Act::HangUp,
             "truncate" => {
                 let (after, how) = value.split_once(':').unwrap_or((value, ""));
                 Act::Truncate { after: number(after)?, reset: how == "reset" }

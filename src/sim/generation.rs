@@ -70,7 +70,14 @@ pub(super) fn tokens(text: &str) -> u64 {
 }
 
 pub(super) fn answer(world: &World, call: &Call, service: Service, family: Family, body: &Value) -> Reply {
-    let score = Score::of(&world.options, &body["parameters"]["sim"]);
+    let wishes = &body["parameters"]["sim"];
+    if wishes["framed_error"] == true {
+        // Seen in the wild: an event in an answer that says it is JSON.
+        let refusal = Refusal::parameter("The simulator was told to refuse.");
+        let framed = event(1, "error", 400, &refusal.native(&call.request_id));
+        return Reply::new(400, "application/json", framed);
+    }
+    let score = Score::of(&world.options, wishes);
     match (service, family) {
         (Service::TextEmbedding, _) => at_once(call, embeddings(&body["input"]["texts"])),
         (Service::MultimodalEmbedding, _) => at_once(call, multimodal_embeddings(&body["input"]["contents"])),

@@ -45,7 +45,7 @@ pub struct Seen {
     pub answered: bool,
     /// The other side went away before that.
     pub closed_early: bool,
-    /// What came over a WebSocket.
+    /// What came over a WebSocket: up to 1000 frames and 4 MiB.
     pub frames: Vec<Frame>,
 }
 
@@ -65,6 +65,10 @@ impl Seen {
         self.target.split('?').next().unwrap_or_default()
     }
 
+    fn kept_bytes(&self) -> usize {
+        self.head.len() + self.body.len() + self.frames.iter().map(Frame::length).sum::<usize>()
+    }
+
     /// The body as JSON, or null.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
@@ -79,6 +83,16 @@ pub enum Frame {
     Ping(Bytes),
     Pong(Bytes),
     Close(Option<u16>),
+}
+
+impl Frame {
+    fn length(&self) -> usize {
+        match self {
+            Frame::Text(text) => text.len(),
+            Frame::Binary(bytes) | Frame::Ping(bytes) | Frame::Pong(bytes) => bytes.len(),
+            Frame::Close(_) => 0,
+        }
+    }
 }
 
 /// The last requests, oldest first.
@@ -102,7 +116,7 @@ impl Journal {
     pub(super) fn open(&self, seen: Seen) -> Entry {
         let mut pages = self.pages();
         let number = pages.first + pages.entries.len() as u64;
-        pages.kept_bytes += seen.head.len();
+        pages.kept_bytes += seen.kept_bytes();
         pages.entries.push_back(seen);
         pages.shrink();
         Entry { journal: self.clone(), number, ended: false }
@@ -130,7 +144,7 @@ impl Pages {
         while full(self) {
             let Some(oldest) = self.entries.pop_front() else { break };
             self.first += 1;
-            self.kept_bytes = self.kept_bytes.saturating_sub(oldest.head.len() + oldest.body.len());
+            self.kept_bytes = self.kept_bytes.saturating_sub(oldest.kept_bytes());
         }
     }
 }
@@ -150,14 +164,12 @@ impl Entry {
             seen.body_sha256.clone_from(&body.sha256);
             seen.body_complete = body.complete;
         });
-        let mut pages = self.journal.pages();
-        pages.kept_bytes += body.start.len();
-        pages.shrink();
     }
 
     pub(super) fn frame(&self, frame: Frame) {
         self.write(|seen| {
-            if seen.frames.len() < LONGEST_FRAME_LIST {
+            let kept: usize = seen.frames.iter().map(Frame::length).sum();
+            if kept + frame.length() <= KEPT_FRAME_BYTES && seen.frames.len() < LONGEST_FRAME_LIST {
                 seen.frames.push(frame);
             }
         });
@@ -169,7 +181,11 @@ impl Entry {
         if let Some(index) = self.number.checked_sub(pages.first)
             && let Some(seen) = pages.entries.get_mut(index as usize)
         {
+            let before = seen.kept_bytes();
             change(seen);
+            let after = seen.kept_bytes();
+            pages.kept_bytes = pages.kept_bytes + after - before;
+            pages.shrink();
         }
     }
 
@@ -195,7 +211,8 @@ impl Drop for Entry {
 }
 
 const KEPT_BYTES: usize = 256 << 20;
-const LONGEST_FRAME_LIST: usize = 10_000;
+const KEPT_FRAME_BYTES: usize = 4 << 20;
+const LONGEST_FRAME_LIST: usize = 1000;
 
 #[cfg(test)]
 pub(super) mod tests {

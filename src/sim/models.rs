@@ -209,6 +209,9 @@ pub(super) fn find(name: &str) -> Option<Model> {
     Some(Model { family: row.1, running: row.2, submits_per_second: row.3 })
 }
 
+/// Limits of synchronous models are per minute and in tokens; they are not simulated.
+const UNLIMITED: u32 = u32::MAX;
+
 /// Pattern, family, running tasks, submits a second. The first that matches counts.
 const CATALOGUE: &[(&str, Family, usize, u32)] = &[
     ("wan2.7-t2v*", Family::TextToVideo, 5, 5),
@@ -259,23 +262,23 @@ const CATALOGUE: &[(&str, Family, usize, u32)] = &[
     ("fun-asr*", Family::Transcription, 100, 10),
     ("paraformer-*", Family::Transcription, 100, 20),
     ("sensevoice-*", Family::Transcription, 100, 10),
-    ("cosyvoice-*", Family::Speech, 100, 100),
-    ("sambert-*", Family::Speech, 100, 100),
-    ("*-realtime*", Family::Realtime, 100, 100),
-    ("qwen*-tts*", Family::Speech, 100, 100),
-    ("qwen*-asr*", Family::TextAndImage, 100, 100),
-    ("qwen*-vl*", Family::TextAndImage, 100, 100),
-    ("qwen*-omni*", Family::TextAndImage, 100, 100),
-    ("qwen3.5-*", Family::TextAndImage, 100, 100),
-    ("qwen*", Family::Text, 100, 100),
-    ("qwq*", Family::Text, 100, 100),
-    ("deepseek-*", Family::Text, 100, 100),
+    ("cosyvoice-*", Family::Speech, 100, UNLIMITED),
+    ("sambert-*", Family::Speech, 100, UNLIMITED),
+    ("*-realtime*", Family::Realtime, 100, UNLIMITED),
+    ("qwen*-tts*", Family::Speech, 100, UNLIMITED),
+    ("qwen*-asr*", Family::TextAndImage, 100, UNLIMITED),
+    ("qwen*-vl*", Family::TextAndImage, 100, UNLIMITED),
+    ("qwen*-omni*", Family::TextAndImage, 100, UNLIMITED),
+    ("qwen3.5-*", Family::TextAndImage, 100, UNLIMITED),
+    ("qwen*", Family::Text, 100, UNLIMITED),
+    ("qwq*", Family::Text, 100, UNLIMITED),
+    ("deepseek-*", Family::Text, 100, UNLIMITED),
     ("text-embedding-async-v*", Family::EmbeddingFile, 3, 1),
-    ("text-embedding-v*", Family::Embedding, 100, 100),
-    ("multimodal-embedding-*", Family::MultimodalEmbedding, 100, 100),
-    ("tongyi-embedding-*", Family::MultimodalEmbedding, 100, 100),
-    ("gte-rerank*", Family::Rerank, 100, 100),
-    ("opennlu-v1", Family::Legacy, 100, 100),
+    ("text-embedding-v*", Family::Embedding, 100, UNLIMITED),
+    ("multimodal-embedding-*", Family::MultimodalEmbedding, 100, UNLIMITED),
+    ("tongyi-embedding-*", Family::MultimodalEmbedding, 100, UNLIMITED),
+    ("gte-rerank*", Family::Rerank, 100, UNLIMITED),
+    ("opennlu-v1", Family::Legacy, 100, UNLIMITED),
     ("virtualmodel*", Family::Legacy, 2, 2),
 ];
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::media::Medium;
 use super::models::Family;
 use super::tasks::{Status, Task};
+use super::usage::usage;
 
 /// Signs the URL of a result by its name.
 pub(super) type Sign<'a> = dyn Fn(&str) -> String + 'a;
@@ -169,109 +170,19 @@ fn put_transcripts(task: &Task, url: &dyn Fn(usize, Medium) -> Value, output: &m
     output.insert("task_metrics".into(), metrics(urls.len(), urls.len() - missing, missing));
 }
 
-pub(super) fn usage(task: &Task) -> Value {
-    let seconds = task.parameter("duration").as_i64().filter(|seconds| *seconds > 0).unwrap_or(5);
-    let sr = resolution(task);
-    let ratio = task.parameter("ratio").as_str().unwrap_or("16:9");
-    match task.family {
-        Family::TextToVideo => {
-            json!({"duration": seconds, "output_video_duration": seconds, "video_count": 1, "ratio": ratio, "SR": sr})
-        }
-        Family::ImageToVideo => json!({
-            "duration": seconds, "input_video_duration": 0, "output_video_duration": seconds,
-            "video_count": 1, "SR": sr,
-        }),
-        Family::ReferenceToVideo => {
-            let input = if has_media(task, "reference_video") { INPUT_VIDEO_SECONDS } else { 0 };
-            json!({
-                "duration": seconds + input, "input_video_duration": input, "output_video_duration": seconds,
-                "video_count": 1, "SR": sr, "ratio": ratio,
-            })
-        }
-        Family::VideoEdit => {
-            let cut = task.parameter("duration").as_f64().filter(|cut| *cut > 0.0);
-            let input = cut.map_or(EDITED_SECONDS, |cut| cut.min(EDITED_SECONDS));
-            json!({
-                "duration": input * 2.0, "input_video_duration": input, "output_video_duration": input,
-                "video_count": 1, "SR": sr,
-            })
-        }
-        Family::Wan30 => json!({
-            "duration": seconds, "input_video_duration": 0, "output_video_duration": seconds,
-            "video_count": 1, "SR": sr, "ratio": ratio, "fps": 30,
-        }),
-        Family::Wan26 => json!({
-            "duration": seconds, "input_video_duration": 0, "output_video_duration": seconds,
-            "video_count": 1, "SR": sr, "size": task.parameter("size").as_str().unwrap_or("1280*720"),
-        }),
-        Family::Wan25 => json!({"duration": seconds, "video_count": 1, "SR": sr}),
-        Family::Wan2 => match task.parameter("size").as_str() {
-            Some(size) => json!({"video_duration": seconds, "video_count": 1, "video_ratio": size}),
-            None => json!({"video_duration": seconds, "video_count": 1, "SR": sr}),
-        },
-        Family::KeyFrames if task.model.contains("flash") => {
-            json!({"video_duration": 5, "video_count": 1, "SR": sr})
-        }
-        Family::KeyFrames => json!({"video_duration": 5, "video_count": 1, "video_ratio": "standard"}),
-        Family::Animate => json!({
-            "video_duration": 5.2,
-            "video_ratio": task.parameter("mode").as_str().map_or("standard", |mode| if mode == "wan-pro" { "pro" } else { "standard" }),
-        }),
-        Family::OtherVideo => json!({"duration": seconds, "video_count": 1, "SR": sr}),
-        Family::Transcription => json!({"duration": 6 * file_urls(task).len()}),
-        Family::TranscriptionOfOne => json!({"seconds": 3}),
-        Family::EmbeddingFile => json!({"total_tokens": 384}),
-        Family::Image => {
-            let failed =
-                (0..items(task)).filter(|number| text(&prompt(task)).contains(&format!("fail:{number}")));
-            let mut usage = json!({"image_count": items(task) - failed.count()});
-            if task.model.starts_with("qwen-image") {
-                usage["size"] = task.parameter("size").as_str().unwrap_or("1328*1328").into();
-            }
-            usage
-        }
-        Family::ImageChoices => {
-            json!({"image_count": items(task), "size": task.parameter("size").as_str().unwrap_or("2985*1405")})
-        }
-        Family::ThreeD
-        | Family::Detect
-        | Family::Text
-        | Family::TextAndImage
-        | Family::Speech
-        | Family::Embedding
-        | Family::MultimodalEmbedding
-        | Family::Rerank
-        | Family::Realtime
-        | Family::Legacy => json!({"count": 1}),
-    }
-}
-
-/// The lines of the picture: what `SR` says.
-fn resolution(task: &Task) -> u64 {
-    let named = task.parameter("resolution").as_str();
-    let lines = named.and_then(|name| name.trim_end_matches('P').parse().ok());
-    let older = matches!(task.family, Family::Wan2 | Family::KeyFrames | Family::OtherVideo);
-    lines.unwrap_or(if older { 720 } else { 1080 })
-}
-
-fn has_media(task: &Task, kind: &str) -> bool {
-    let media = task.input("media").as_array();
-    media.is_some_and(|media| media.iter().any(|item| item["type"] == kind))
-}
-
 fn counts_items(family: Family) -> bool {
     matches!(family, Family::Image | Family::Transcription)
 }
 
 /// Images or files of the task.
-fn items(task: &Task) -> usize {
+pub(super) fn items(task: &Task) -> usize {
     if task.family == Family::Transcription {
         return file_urls(task).len();
     }
     task.parameter("n").as_u64().unwrap_or(1).clamp(1, 10) as usize
 }
 
-fn file_urls(task: &Task) -> Vec<&str> {
+pub(super) fn file_urls(task: &Task) -> Vec<&str> {
     let urls = task.input("file_urls").as_array().map(Vec::as_slice).unwrap_or_default();
     urls.iter().filter_map(Value::as_str).collect()
 }
@@ -282,12 +193,12 @@ fn extends_prompt(task: &Task) -> bool {
         && !text(&prompt(task)).is_empty()
 }
 
-fn prompt(task: &Task) -> Value {
+pub(super) fn prompt(task: &Task) -> Value {
     let prompt = task.input("prompt");
     if prompt.is_string() { prompt.clone() } else { "".into() }
 }
 
-fn text(value: &Value) -> &str {
+pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
@@ -297,8 +208,6 @@ fn metrics(total: usize, succeeded: usize, failed: usize) -> Value {
 
 pub(super) const FAILURE_CODE: &str = "InternalError.Algo";
 pub(super) const FAILURE_MESSAGE: &str = "The simulator was told to let this task fail.";
-const INPUT_VIDEO_SECONDS: i64 = 5;
-const EDITED_SECONDS: f64 = 5.02;
 
 #[cfg(test)]
 mod tests {
@@ -311,25 +220,6 @@ mod tests {
         task.started = Some(at(1.0));
         task.ended = Some(at(11.0));
         answer(&task, &|name| format!("http://oss/{name}"))
-    }
-
-    #[test]
-    fn each_video_model_has_its_usage() {
-        let usage = |model, body| finished(model, body)["usage"].clone();
-        assert_eq!(
-            usage("wan2.7-t2v", json!({"parameters": {"duration": 10, "resolution": "720P"}})),
-            json!({"duration": 10, "output_video_duration": 10, "video_count": 1, "ratio": "16:9", "SR": 720})
-        );
-        assert_eq!(usage("wan2.7-i2v", json!({}))["SR"], 1080);
-        let r2v = json!({"input": {"media": [{"type": "reference_video"}]}, "parameters": {"duration": 10}});
-        assert_eq!(usage("wan2.7-r2v", r2v)["duration"], 15);
-        assert_eq!(usage("wan2.7-videoedit", json!({}))["duration"], json!(10.04));
-        assert_eq!(
-            usage("wanx2.1-kf2v-plus", json!({})),
-            json!({"video_duration": 5, "video_count": 1, "video_ratio": "standard"})
-        );
-        let size = json!({"parameters": {"size": "1920*1080"}});
-        assert_eq!(usage("wan2.2-t2v-plus", size)["video_ratio"], "1920*1080");
     }
 
     #[test]

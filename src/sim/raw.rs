@@ -46,6 +46,7 @@ impl RawAnswer {
             | Act::Lose
             | Act::Truncate { .. }
             | Act::Stall { .. }
+            | Act::HangUp
             | Act::WrongLength(_)
             | Act::Slow { .. } => None,
         }
@@ -62,6 +63,7 @@ impl RawAnswer {
             Act::Truncate { after, reset: true } => (*after, Ending::Reset, 0),
             Act::Truncate { after, reset: false } => (*after, Ending::Close, 0),
             Act::Stall { after } => (*after, Ending::Hang, 0),
+            Act::HangUp => (u64::MAX, Ending::Close, 0),
             Act::WrongLength(by) => (u64::MAX, Ending::Close, *by),
             Act::Answer
             | Act::Status { .. }
@@ -100,9 +102,10 @@ impl RawAnswer {
 
 async fn send_body(body: &mut Outgoing, limit: u64, chunked: bool, wire: &Wire) -> io::Result<()> {
     let mut left = limit;
-    while left > 0
-        && let Some(data) = next_data(body).await
-    {
+    while left > 0 {
+        let Some(data) = next_data(body).await else {
+            return if chunked { wire.send(b"0\r\n\r\n").await } else { Ok(()) };
+        };
         let size = left.min(data.len() as u64);
         left -= size;
         if chunked {

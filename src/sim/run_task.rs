@@ -118,7 +118,11 @@ impl RunTask {
         let mut said = Vec::new();
         match task.kind {
             Kind::Speech => {
-                let sentence = json!({"index": task.sentences - 1, "words": []});
+                let begins = (task.sentences - 1) * u64::from(SOUND_MILLIS);
+                let sentence = json!({
+                    "index": task.sentences - 1, "begin_time": begins,
+                    "end_time": begins + u64::from(SOUND_MILLIS), "words": [],
+                });
                 let output =
                     json!({"output": {"type": "sentence-synthesis", "sentence": sentence}, "usage": null});
                 said.push(event(id, "result-generated", output));
@@ -162,7 +166,7 @@ impl RunTask {
         match task.kind {
             Kind::Speech => {
                 let usage = json!({"characters": task.characters});
-                vec![event(id, "task-finished", json!({"output": {}, "usage": usage}))]
+                vec![event(id, "task-finished", json!({"output": null, "usage": usage}))]
             }
             Kind::Text => vec![event(id, "task-finished", json!({"output": {}, "usage": null}))],
             Kind::Recognition => {

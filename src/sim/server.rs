@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -107,43 +107,27 @@ async fn serve(
     let fault = lock(&world.script).next(request.method().as_str(), request.uri().path());
     if let Some(fault) = &fault {
         tokio::time::sleep(fault.delay).await;
+        if let Some(raw) = RawAnswer::at_once(&fault.act) {
+            return given_up(&handover, entry, raw).await;
+        }
     }
-    let early = fault.as_ref().is_some_and(|fault| fault.early);
-    if let Some(raw) = fault.as_ref().and_then(|fault| RawAnswer::at_once(&fault.act)) {
-        return given_up(&handover, entry, raw).await;
-    }
-    let body = if early { Gathered::default() } else { gather(request.body_mut()).await };
-    if !early {
+    let mut body = Gathered::default();
+    if !fault.as_ref().is_some_and(|fault| fault.early) {
+        body = gather(request.body_mut()).await;
         entry.body(&body);
         if !body.complete {
             // Dropped here, the entry says so; nobody is left to answer.
-            return Ok(response(
-                hyper::StatusCode::BAD_REQUEST,
-                hyper::HeaderMap::new(),
-                Outgoing::nothing(),
-            ));
+            return Ok(response(StatusCode::BAD_REQUEST, HeaderMap::new(), Outgoing::nothing()));
         }
     }
     let mut call = Call::new(&mut request, body, request_id, world.now());
-    let scripted = fault.as_ref().and_then(|fault| scripted(fault, &call));
-    let reply = match (scripted, kind) {
-        (Some(reply), _) => reply,
-        (None, Listener::Oss) => oss::answer(&world, &call),
-        (None, Listener::Api) => {
-            let (reply, caller) = api::answer(&world, &mut call);
-            if let Some(caller) = caller {
-                entry.write(|seen| seen.account = Some(caller.account));
-            }
-            reply
-        }
-    };
-    entry.write(|seen| seen.status = Some(reply.status.as_u16()));
-    if matches!(fault.as_ref().map(|fault| &fault.act), Some(Act::Lose)) {
+    let reply = handled(&world, kind, &mut call, &entry, fault.as_ref());
+    if fault.as_ref().is_some_and(|fault| fault.act == Act::Lose) {
         return given_up(&handover, entry, RawAnswer::only(Bytes::new(), Ending::Reset)).await;
     }
     let reply = dressed(&world, kind, &call, reply, started);
     let reply = fault.iter().fold(reply, altered);
-    if reply.status == 101
+    if reply.status == StatusCode::SWITCHING_PROTOCOLS
         && let Some(upgrade) = call.upgrade.take()
     {
         let session = Box::pin(session::run(world, call, upgrade, entry));
@@ -152,14 +136,27 @@ async fn serve(
         return Ok(response(reply.status, reply.headers, Outgoing::nothing()));
     }
     let body = Outgoing::new(reply.payload, entry);
-    if let Some(fault) = &fault
-        && let Some(raw) = RawAnswer::of(&fault.act, reply.status, &reply.headers, &body)
-    {
-        let raw = raw.with(body);
-        handover.send(Handover::Raw(raw)).unwrap_or_default();
+    let raw = fault.and_then(|fault| RawAnswer::of(&fault.act, reply.status, &reply.headers, &body));
+    if let Some(raw) = raw {
+        handover.send(Handover::Raw(raw.with(body))).unwrap_or_default();
         return std::future::pending().await;
     }
     Ok(response(reply.status, reply.headers, body))
+}
+
+/// The handler's reply, or the script's.
+fn handled(world: &World, kind: Listener, call: &mut Call, entry: &Entry, fault: Option<&Fault>) -> Reply {
+    let reply = match (fault.and_then(|fault| scripted(fault, call)), kind) {
+        (Some(reply), _) => reply,
+        (None, Listener::Oss) => oss::answer(world, call),
+        (None, Listener::Api) => {
+            let (reply, caller) = api::answer(world, call);
+            entry.write(|seen| seen.account = caller.map(|caller| caller.account));
+            reply
+        }
+    };
+    entry.write(|seen| seen.status = Some(reply.status.as_u16()));
+    reply
 }
 
 /// The connection is taken from HTTP; there will be no answer from here.
@@ -174,7 +171,7 @@ async fn given_up(
     std::future::pending().await
 }
 
-fn response(status: hyper::StatusCode, headers: hyper::HeaderMap, body: Outgoing) -> Response<Outgoing> {
+fn response(status: StatusCode, headers: HeaderMap, body: Outgoing) -> Response<Outgoing> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -228,6 +225,7 @@ fn scripted(fault: &Fault, call: &Call) -> Option<Reply> {
         | Act::Garbage
         | Act::Truncate { .. }
         | Act::Stall { .. }
+        | Act::HangUp
         | Act::WrongLength(_)
         | Act::Slow { .. } => return None,
     };

@@ -124,8 +124,9 @@ fn submit(
     service: Service,
     name: &str,
     model: Model,
-    body: Value,
+    mut body: Value,
 ) -> Reply {
+    cut_data_urls(&mut body);
     let task = Task {
         id: Uuid::new_v4().to_string(),
         request_id: call.request_id.clone(),
@@ -148,6 +149,16 @@ fn submit(
     let running = world.options.running.unwrap_or(model.running);
     lock(&world.tasks).submit(task, running);
     Reply::json(200, &answer)
+}
+
+/// Tasks are remembered for a day; their pictures need not be.
+fn cut_data_urls(value: &mut Value) {
+    match value {
+        Value::String(text) if text.starts_with("data:") => *text = text.chars().take(64).collect(),
+        Value::Array(items) => items.iter_mut().for_each(cut_data_urls),
+        Value::Object(fields) => fields.values_mut().for_each(cut_data_urls),
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// What is wrong with an input comes out only when the task runs.

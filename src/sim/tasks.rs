@@ -1,6 +1,6 @@
 //! The life of the asynchronous tasks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
@@ -110,6 +110,15 @@ pub(super) struct Pace {
     pub(super) lifetime: Duration,
 }
 
+impl Pace {
+    /// When the id turns UNKNOWN and the results go.
+    pub(super) fn end_of_life(&self, task: &Task) -> SystemTime {
+        let lifetime =
+            if task.family == Family::ThreeD { self.lifetime.min(THREE_D_LIFETIME) } else { self.lifetime };
+        task.submitted + lifetime
+    }
+}
+
 /// Why a task was not canceled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NotCanceled {
@@ -127,10 +136,31 @@ pub(super) struct Tasks {
 }
 
 struct Queue {
-    running: usize,
-    ids: Vec<String>,
+    /// How many run at a time.
+    places: usize,
+    /// With the time from which each may run.
+    waiting: VecDeque<(String, SystemTime)>,
+    /// With the time at which each ends; all run equally long, so the first ends first.
+    running: VecDeque<(String, SystemTime)>,
     /// When a place was last left.
     freed: SystemTime,
+}
+
+enum Event {
+    Starts(SystemTime),
+    Ends(SystemTime),
+}
+
+impl Queue {
+    fn next_event(&self, now: SystemTime) -> Option<Event> {
+        let ends = self.running.front().map(|(_, at)| *at);
+        let starts = self.waiting.front().map(|(_, ready)| (*ready).max(self.freed));
+        match (starts.filter(|_| self.running.len() < self.places), ends) {
+            (Some(at), ends) if at <= now && ends.is_none_or(|end| at <= end) => Some(Event::Starts(at)),
+            (_, Some(end)) if end <= now => Some(Event::Ends(end)),
+            (Some(_) | None, Some(_) | None) => None,
+        }
+    }
 }
 
 impl Tasks {
@@ -141,19 +171,20 @@ impl Tasks {
     /// Takes in a task; `running` of its account and model run at a time.
     pub(super) fn submit(&mut self, task: Task, running: usize) {
         self.purge(task.submitted);
-        let queue = self.queues.entry(queue_of(&task)).or_insert(Queue {
-            running,
-            ids: Vec::new(),
+        let queue = self.queues.entry(queue_of(&task)).or_insert_with(|| Queue {
+            places: running,
+            waiting: VecDeque::new(),
+            running: VecDeque::new(),
             freed: SystemTime::UNIX_EPOCH,
         });
-        queue.ids.push(task.id.clone());
+        queue.waiting.push_back((task.id.clone(), task.submitted + self.pace.pending));
         self.by_id.insert(task.id.clone(), task);
     }
 
     /// A task as its account sees it now.
     pub(super) fn find(&mut self, id: &str, account: &str, now: SystemTime) -> Option<&Task> {
         let task = self.by_id.get(id).filter(|task| task.caller.account == account)?;
-        if task.submitted + self.pace.lifetime <= now {
+        if self.pace.end_of_life(task) <= now {
             return None;
         }
         let queue = queue_of(task);
@@ -212,28 +243,35 @@ impl Tasks {
         task.pinned = None;
         task.ended = Some(now);
         if let Some(queue) = self.queues.get_mut(&queue_of(task)) {
-            queue.ids.retain(|queued| queued != id);
-            queue.freed = now;
+            queue.waiting.retain(|(queued, _)| queued != id);
+            let running = queue.running.len();
+            queue.running.retain(|(queued, _)| queued != id);
+            if queue.running.len() < running {
+                queue.freed = now;
+            }
         }
     }
 
     /// Plays what happened in a queue up to now, in the order of time.
     fn advance(&mut self, key: &(String, String), now: SystemTime) {
-        while let Some(queue) = self.queues.get(key) {
-            let next = next_event(queue, &self.by_id, self.pace, now);
-            match next {
-                None => return,
-                Some(Event::Starts(id, at)) => {
+        let Some(queue) = self.queues.get_mut(key) else { return };
+        while let Some(event) = queue.next_event(now) {
+            match event {
+                Event::Starts(at) => {
+                    let Some((id, _)) = queue.waiting.pop_front() else { return };
                     if let Some(task) = self.by_id.get_mut(&id) {
                         task.status = Status::Running;
                         task.started = Some(at);
+                        queue.running.push_back((id, at + self.pace.run));
                     }
                 }
-                Some(Event::Ends(id, at)) => {
-                    let failed = self.by_id.get(&id).is_some_and(|task| task.failure.is_some());
-                    let pinned = self.by_id.get(&id).and_then(|task| task.pinned);
-                    self.end(&id, if failed { Status::Failed } else { Status::Succeeded }, at);
-                    self.pin(&id, pinned);
+                Event::Ends(at) => {
+                    let Some((id, _)) = queue.running.pop_front() else { return };
+                    queue.freed = at;
+                    if let Some(task) = self.by_id.get_mut(&id) {
+                        task.status = if task.failure.is_some() { Status::Failed } else { Status::Succeeded };
+                        task.ended = Some(at);
+                    }
                 }
             }
         }
@@ -245,41 +283,19 @@ impl Tasks {
             return;
         }
         self.last_purge = now;
-        let lifetime = self.pace.lifetime;
-        self.by_id.retain(|_, task| task.submitted + lifetime > now);
+        let pace = self.pace;
+        self.by_id.retain(|_, task| pace.end_of_life(task) > now);
         for queue in self.queues.values_mut() {
-            queue.ids.retain(|id| self.by_id.contains_key(id));
+            queue.waiting.retain(|(id, _)| self.by_id.contains_key(id));
         }
-    }
-}
-
-enum Event {
-    Starts(String, SystemTime),
-    Ends(String, SystemTime),
-}
-
-fn next_event(queue: &Queue, tasks: &HashMap<String, Task>, pace: Pace, now: SystemTime) -> Option<Event> {
-    let queued: Vec<&Task> = queue.ids.iter().filter_map(|id| tasks.get(id)).collect();
-    let running: Vec<(&Task, SystemTime)> =
-        queued.iter().filter_map(|task| Some((*task, task.started? + pace.run))).collect();
-    let ends = running.iter().min_by_key(|(_, end)| *end);
-    let starts = queued
-        .iter()
-        .find(|task| task.started.is_none())
-        .filter(|_| running.len() < queue.running)
-        .map(|task| (task, (task.submitted + pace.pending).max(queue.freed)));
-    match (starts, ends) {
-        (Some((task, at)), ends) if at <= now && ends.is_none_or(|(_, end)| at <= *end) => {
-            Some(Event::Starts(task.id.clone(), at))
-        }
-        (_, Some((task, end))) if *end <= now => Some(Event::Ends(task.id.clone(), *end)),
-        (Some(_) | None, Some(_) | None) => None,
     }
 }
 
 fn queue_of(task: &Task) -> (String, String) {
     (task.caller.account.clone(), task.model.clone())
 }
+
+const THREE_D_LIFETIME: Duration = Duration::from_secs(2 * 3600);
 
 #[cfg(test)]
 pub(super) mod tests {

@@ -186,6 +186,10 @@ impl Scanner {
 
     fn head(&mut self, bytes: &[u8]) -> usize {
         for (index, byte) in bytes.iter().enumerate() {
+            // Blank lines before a request line are allowed (RFC 9112, 2.2).
+            if self.line.is_empty() && matches!(byte, b'\r' | b'\n') {
+                continue;
+            }
             self.line.push(*byte);
             let ended = self.line.ends_with(b"\r\n\r\n") || self.line.ends_with(b"\n\n");
             if ended {
@@ -266,7 +270,7 @@ mod tests {
 
     #[test]
     fn heads_are_found_between_bodies_however_the_bytes_are_cut() {
-        let stream = b"POST /a HTTP/1.1\r\nContent-Length: 5\r\n\r\nhelloPOST /b HTTP/1.1\r\n\
+        let stream = b"\r\n\r\nPOST /a HTTP/1.1\r\nContent-Length: 5\r\n\r\nhelloPOST /b HTTP/1.1\r\n\
             Transfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nT: 1\r\n\r\nGET /c HTTP/1.1\r\nA: b\r\n\r\n";
         for size in 1..stream.len() {
             let mut scanner = Scanner::default();

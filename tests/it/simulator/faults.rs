@@ -67,6 +67,19 @@ fn bodies_are_cut_and_lengths_lie() {
 }
 
 #[test]
+fn a_connection_hangs_up_after_a_whole_answer() {
+    let simulator = start(Options::default());
+    simulator.fault(Fault::on("*", Act::HangUp));
+    // Without `connection: close` the answer would otherwise be followed by nothing.
+    let head = "authorization: Bearer sk-1\r\n\r\n";
+    let answer = super::ask(simulator.address(), &format!("GET {TASK} HTTP/1.1\r\nhost: s\r\n{head}"));
+    assert_eq!((answer.status, answer.cut, answer.header("connection")), (200, false, None));
+    let body = serde_json::json!({"model": "qwen-plus", "input": {"prompt": "hi"}});
+    let stream = post(&simulator, "sk-1", super::GENERATION, "X-DashScope-SSE: enable\r\n", &body);
+    assert_eq!((stream.status, stream.cut), (200, false));
+}
+
+#[test]
 fn a_stream_is_cut_inside_a_chunk() {
     let simulator = start(Options::default());
     simulator.fault(Fault::on("POST *", Act::Truncate { after: 100, reset: false }));

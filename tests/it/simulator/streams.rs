@@ -34,6 +34,16 @@ fn a_stream_may_end_in_an_error() {
 }
 
 #[test]
+fn an_error_may_be_framed_as_an_event_and_called_json() {
+    let simulator = start(Options::default());
+    let sim = json!({"framed_error": true});
+    let body = json!({"model": "qwen-plus", "input": {"prompt": "hi"}, "parameters": {"sim": sim}});
+    let answer = post(&simulator, "sk-1", GENERATION, SSE, &body);
+    assert_eq!((answer.status, answer.header("content-type")), (400, Some("application/json")));
+    assert!(answer.text().starts_with("id:1\nevent:error\n:HTTP_STATUS/"));
+}
+
+#[test]
 fn synchronous_services_answer_at_once() {
     let simulator = start(Options::default());
     let output = |path: &str, model: &str, input: Value| {
