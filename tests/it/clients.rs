@@ -205,6 +205,7 @@ impl Server {
     fn start(arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dashgate"));
         forget_the_callers_settings(&mut command);
+        command.env("RUST_LOG", "info");
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the dashgate binary");
         let log = Arc::new(Mutex::new(String::new()));
