@@ -219,7 +219,7 @@ async fn send(authority: &str, request: Request<Full<Bytes>>) -> Result<(StatusC
     let stream =
         TcpStream::connect(authority).await.map_err(|error| Failure(format!("{authority}: {error}")))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let exchange = async {
+    let exchange = async move {
         let response = sender.send_request(request).await?;
         let status = response.status();
         Ok::<_, hyper::Error>((status, response.into_body().collect().await?.to_bytes()))

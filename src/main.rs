@@ -32,7 +32,6 @@ enum Command {
     Check(ConfigFile),
     /// Show it work: a simulator and a gateway on loopback, and one Wan task from submit to a downloaded MP4.
     Demo(demo::Options),
-    /// Run the DashScope simulator alone.
     Sim(sim::Options),
 }
 
