@@ -4,6 +4,7 @@
 pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod message;
+pub(crate) mod refusal;
 pub(crate) mod upstream;
 
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 pub(crate) use client::Client;
 pub(crate) use gateway::{Gateway, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY};
 pub(crate) use message::{Message, message};
+pub(crate) use refusal::{Envelope, assert_refused};
 pub(crate) use upstream::{Upstream, answer};
 
 /// Nothing in a test takes this long; what does has failed.

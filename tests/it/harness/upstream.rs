@@ -82,6 +82,11 @@ impl Upstream {
         self.state.seen.lock().expect("no panic").clone()
     }
 
+    /// What came since the last call of this.
+    pub(crate) fn take(&self) -> Vec<Message> {
+        std::mem::take(&mut *self.state.seen.lock().expect("no panic"))
+    }
+
     /// The one request that came.
     pub(crate) fn only(&self) -> Message {
         let seen = self.seen();
