@@ -1,5 +1,8 @@
 //! Stage 5, and its twin on the way back: what the other side may see.
 
+use std::borrow::Cow;
+
+use hyper::ext::ReasonPhrase;
 use hyper::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE,
     UPGRADE,
@@ -7,6 +10,7 @@ use hyper::header::{
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
 use hyper::{Request, Response, Uri};
+use percent_encoding::percent_decode;
 
 use super::admit::Permit;
 use super::authenticate::presented;
@@ -16,7 +20,7 @@ use crate::account::{Account, UpstreamKey};
 use crate::dashscope::headers::{ASYNC, is_hop_by_hop, is_withheld_from_client, is_withheld_from_upstream};
 use crate::dashscope::operation::Operation;
 use crate::tenant::key::VirtualKey;
-use crate::upstream::Upload;
+use crate::upstream::{Download, Upload};
 
 /// A request that may be sent: it was admitted, bears the account's key and no other.
 pub(super) struct Outbound<'d> {
@@ -44,15 +48,18 @@ pub(super) fn request<'d>(
     route: &Route,
     mut from: Parts,
     account: &'d Account,
-    body: Upload,
+    mut body: Upload,
 ) -> Result<Outbound<'d>, Rejection> {
     let key = account.key().ok_or(Rejection::UpstreamUnreachable)?;
     let query = from.uri.query();
-    withhold_secret(&mut from.headers, query, &route.path)?;
     let uri = target(&account.base_url.path, &route.path, query)?;
+    let secret = presented(&from.headers)?.map(VirtualKey::to_vec).unwrap_or_default();
+    let bears_secret =
+        move |value: &[u8]| secret.len() >= SHORTEST_SECRET && VirtualKey::new(&secret).stands_in(value);
+    check_target(&bears_secret, query, &route.path)?;
     let trailers = accepts_trailers(&from.headers);
-    strip(&mut from.headers, is_withheld_from_upstream);
     let headers = &mut from.headers;
+    strip(headers, is_withheld_from_upstream, &bears_secret);
     headers.insert(HOST, account.host.clone());
     headers.insert(AUTHORIZATION, key.bearer().clone());
     if trailers {
@@ -62,14 +69,13 @@ pub(super) fn request<'d>(
     if permit.adds_async {
         headers.insert(ASYNC, HeaderValue::from_static("enable"));
     }
-    match route.operation {
-        Operation::Inference | Operation::Realtime => {
-            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        }
-        Operation::Submit | Operation::Service | Operation::TaskGet => keep_readable(headers),
-        _ => {}
+    if route.operation.is_socket() {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    } else if matches!(route.operation, Operation::Submit | Operation::Service | Operation::TaskGet) {
+        keep_readable(headers);
     }
+    body.strip_trailers(Box::new(move |fields| strip(fields, is_withheld_from_upstream, &bears_secret)));
     let mut request = Request::new(body);
     *request.method_mut() = from.method;
     *request.uri_mut() = uri;
@@ -78,39 +84,36 @@ pub(super) fn request<'d>(
 }
 
 /// Takes off the upstream's answer what is not for the client.
-pub(super) fn response<B>(response: &mut Response<B>, key: &UpstreamKey) {
-    let headers = response.headers_mut();
-    strip(headers, is_withheld_from_client);
-    withhold(headers, |value| key.stands_in(value));
+pub(super) fn response(response: &mut Response<Download>, key: &UpstreamKey) {
+    let key = key.clone();
+    let bears_secret = move |value: &[u8]| key.stands_in(value);
+    strip(response.headers_mut(), is_withheld_from_client, &bears_secret);
+    let reason = response.extensions().get::<ReasonPhrase>();
+    if reason.is_some_and(|reason| bears_secret(reason.as_bytes())) {
+        response.extensions_mut().remove::<ReasonPhrase>();
+    }
+    let strip = move |fields: &mut HeaderMap| strip(fields, is_withheld_from_client, &bears_secret);
+    response.body_mut().strip_trailers(Box::new(strip));
 }
 
-/// The secret may stand in another field or in the target, put there by mistake: it goes nowhere.
-fn withhold_secret(headers: &mut HeaderMap, query: Option<&str>, path: &str) -> Result<(), Rejection> {
-    // Copied, as it stands in the very headers that are changed.
-    let Some(secret) = presented(headers)?.map(VirtualKey::to_vec) else { return Ok(()) };
-    let key = VirtualKey::new(&secret);
-    if secret.len() < SHORTEST_SECRET {
-        return Ok(());
-    }
-    if key.stands_in(path.as_bytes()) || query.is_some_and(|query| key.stands_in(query.as_bytes())) {
+/// The secret may stand in the target, put there by mistake: it goes nowhere.
+fn check_target(
+    bears_secret: impl Fn(&[u8]) -> bool,
+    query: Option<&str>,
+    path: &str,
+) -> Result<(), Rejection> {
+    let query = query.unwrap_or_default().as_bytes();
+    let plain = Cow::from(percent_decode(query));
+    if [path.as_bytes(), query, &plain].into_iter().any(bears_secret) {
         return Err(Rejection::BadRequest("its target holds the API key, which belongs into Authorization"));
     }
-    withhold(headers, |value| key.stands_in(value));
     Ok(())
 }
 
-/// Removes every field whose value the secret stands in.
-fn withhold(headers: &mut HeaderMap, bears_secret: impl Fn(&[u8]) -> bool) {
-    while let Some(name) =
-        headers.iter().find_map(|(name, value)| bears_secret(value.as_bytes()).then(|| name.clone()))
-    {
-        headers.remove(name);
-    }
-}
-
-/// Removes the fields of this connection only, and those withheld. Walks every `Connection` line, and does
-/// so before anything of ours is put on: a client's `Connection: authorization` must not take our key off.
-fn strip(headers: &mut HeaderMap, is_withheld: fn(&str) -> bool) {
+/// Removes the fields of this connection only, those withheld, and those in which the secret stands. Walks
+/// every `Connection` line, and does so before anything of ours is put on: a client's
+/// `Connection: authorization` must not take our key off.
+fn strip(headers: &mut HeaderMap, is_withheld: fn(&str) -> bool, bears_secret: impl Fn(&[u8]) -> bool) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -122,9 +125,11 @@ fn strip(headers: &mut HeaderMap, is_withheld: fn(&str) -> bool) {
     for name in named {
         headers.remove(name);
     }
-    while let Some(name) =
-        headers.keys().find(|name| is_hop_by_hop(name.as_str()) || is_withheld(name.as_str())).cloned()
-    {
+    let goes = |(name, value): (&HeaderName, &HeaderValue)| {
+        let name_goes = is_hop_by_hop(name.as_str()) || is_withheld(name.as_str());
+        (name_goes || bears_secret(value.as_bytes())).then(|| name.clone())
+    };
+    while let Some(name) = headers.iter().find_map(goes) {
         headers.remove(name);
     }
 }
@@ -207,7 +212,7 @@ mod tests {
             ("te", "trailers"),
             ("transfer-encoding", "chunked"),
         ]);
-        strip(&mut headers, is_withheld_from_upstream);
+        strip(&mut headers, is_withheld_from_upstream, |_| false);
         assert_eq!(names(&headers), ["x-three"]);
     }
 
@@ -232,7 +237,7 @@ mod tests {
             ("x-dashscope-wait-timeout", "9"),
             ("traceparent", "a"),
         ]);
-        strip(&mut headers, is_withheld_from_upstream);
+        strip(&mut headers, is_withheld_from_upstream, |_| false);
         let expected = [
             "traceparent",
             "x-dashscope-async",
@@ -249,10 +254,17 @@ mod tests {
             ("x-debug", "curl -H 'sk-0123456789abcdef'"),
             ("x-other", "plain"),
         ]);
-        assert_eq!(withhold_secret(&mut fields, Some("a=b"), "/api/v1/tokenizer"), Ok(()));
+        let bears_secret = |value: &[u8]| VirtualKey::new(b"sk-0123456789abcdef").stands_in(value);
+        strip(&mut fields, is_withheld_from_upstream, bears_secret);
         assert_eq!(names(&fields), ["x-other"]);
-        let mut fields = headers(&[("authorization", "Bearer sk-0123456789abcdef")]);
-        assert!(withhold_secret(&mut fields, Some("key=sk-0123456789abcdef"), "/").is_err());
+        assert_eq!(check_target(bears_secret, Some("a=b"), "/api/v1/tokenizer"), Ok(()));
+        for (query, path) in [
+            (Some("key=sk-0123456789abcdef"), "/"),
+            (Some("key=%73k-0123456789abcdef"), "/"),
+            (None, "/api/v1/tasks/sk-0123456789abcdef"),
+        ] {
+            assert!(check_target(bears_secret, query, path).is_err());
+        }
     }
 
     #[test]
@@ -276,7 +288,7 @@ mod tests {
              prop::sample::select(vec!["x-a", "accept, te", "close", "1", "authorization"])), 0..20)
         ) {
             let mut map = headers(&fields);
-            strip(&mut map, is_withheld_from_upstream);
+            strip(&mut map, is_withheld_from_upstream, |_| false);
             prop_assert!(map.keys().all(|name| !is_hop_by_hop(name.as_str()) && !is_withheld_from_upstream(name.as_str())));
             let says_connection = fields.iter().any(|(name, _)| *name == "connection");
             if !says_connection {
