@@ -120,3 +120,20 @@ pub(crate) fn answer(status: &str, fields: &[&str], body: &str) -> Vec<u8> {
     }
     (text + "\r\n" + body).into_bytes()
 }
+
+/// A chunked answer with these lines behind its last chunk.
+pub(crate) fn chunked(status: &str, fields: &[&str], chunks: &[&str], trailers: &[&str]) -> Vec<u8> {
+    let mut text = format!("HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n");
+    for field in fields {
+        text.push_str(&format!("{field}\r\n"));
+    }
+    text.push_str("\r\n");
+    for chunk in chunks {
+        text.push_str(&format!("{:x}\r\n{chunk}\r\n", chunk.len()));
+    }
+    text.push_str("0\r\n");
+    for trailer in trailers {
+        text.push_str(&format!("{trailer}\r\n"));
+    }
+    (text + "\r\n").into_bytes()
+}
