@@ -17,7 +17,9 @@ use super::authenticate::presented;
 use super::rejection::Rejection;
 use super::route::Route;
 use crate::account::{Account, UpstreamKey};
-use crate::dashscope::headers::{ASYNC, is_hop_by_hop, is_withheld_from_client, is_withheld_from_upstream};
+use crate::dashscope::headers::{
+    ASYNC, is_hop_by_hop, is_withheld_from_client, is_withheld_from_upstream, of_this_connection,
+};
 use crate::dashscope::operation::Operation;
 use crate::tenant::key::VirtualKey;
 use crate::upstream::{Download, Upload};
@@ -114,11 +116,7 @@ fn check_target(
 /// every `Connection` line, and does so before anything of ours is put on: a client's
 /// `Connection: authorization` must not take our key off.
 fn strip(headers: &mut HeaderMap, is_withheld: fn(&str) -> bool, bears_secret: impl Fn(&[u8]) -> bool) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+    let named: Vec<HeaderName> = of_this_connection(headers)
         // Where the message ends is not the client's to take away.
         .filter(|name| *name != CONTENT_LENGTH)
         .collect();

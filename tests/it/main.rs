@@ -1,5 +1,6 @@
 //! The one integration binary: a file a promise.
 
+mod async_rule;
 mod config;
 mod credentials;
 mod harness;
