@@ -74,7 +74,7 @@ pub(super) fn request<'d>(
     if route.operation.is_socket() {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    } else if matches!(route.operation, Operation::Submit | Operation::Service | Operation::TaskGet) {
+    } else if permit.submits || route.operation == Operation::TaskGet {
         keep_readable(headers);
     }
     body.strip_trailers(Box::new(move |fields| strip(fields, is_withheld_from_upstream, &bears_secret)));
@@ -149,8 +149,8 @@ fn keep_readable(headers: &mut HeaderMap) {
     let asked: Vec<&str> = headers
         .get_all(ACCEPT_ENCODING)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
+        // What is no text is no coding that we know.
+        .flat_map(|value| value.to_str().unwrap_or("?").split(','))
         .collect();
     if asked.iter().all(|coding| is_readable(coding)) {
         return;

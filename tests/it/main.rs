@@ -5,3 +5,4 @@ mod config;
 mod credentials;
 mod harness;
 mod routing;
+mod tasks;

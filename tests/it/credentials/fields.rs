@@ -8,7 +8,7 @@ use crate::harness::{Gateway, TENANT_KEY, UPSTREAM_KEY, Upstream, answer, chunke
 /// Lines of a request's head, and whether the upstream sees them.
 const UP: [(&str, bool); 45] = [
     ("Accept: application/json; charset=utf-8", true),
-    ("Accept-Encoding: gzip, deflate", true),
+    ("Accept-Encoding: gzip, deflate, br", true),
     ("Cache-Control: no-cache", true),
     ("Content-Type: application/json; charset=utf-8", true),
     ("Content-Encoding: gzip", true),
