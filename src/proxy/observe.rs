@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use hyper::Response;
 use hyper::body::{Body, Frame, SizeHint};
 
@@ -60,7 +60,11 @@ impl Observed {
         let outcome = match self.exchange.outcome.get() {
             Outcome::Abandoned if matches!(self.source, Source::Whole(_)) => Outcome::Local,
             Outcome::Abandoned => Outcome::Answered,
-            other => other,
+            ended @ (Outcome::Answered
+            | Outcome::Local
+            | Outcome::Rejected(_)
+            | Outcome::Cut
+            | Outcome::Tunnelled) => ended,
         };
         self.exchange.outcome.set(outcome);
     }
@@ -102,7 +106,8 @@ impl Body for Observed {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Source::Held(held) => held.size_hint(),
+            // A length that the upstream named stands in the head; it gets none where it came without.
+            Source::Held(_) => SizeHint::default(),
             Source::Stream(download) => download.size_hint(),
         }
     }
@@ -115,14 +120,5 @@ impl Held {
             (None, Some(rest)) => Pin::new(rest).poll_frame(cx),
             (None, None) => Poll::Ready(None),
         }
-    }
-
-    /// Exact only if no trailers follow: those need a chunked answer.
-    fn size_hint(&self) -> SizeHint {
-        if self.rest.is_some() || self.frames.iter().any(Frame::is_trailers) {
-            return SizeHint::default();
-        }
-        let lengths = self.frames.iter().filter_map(|frame| frame.data_ref().map(Buf::remaining));
-        SizeHint::with_exact(lengths.sum::<usize>() as u64)
     }
 }

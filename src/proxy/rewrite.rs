@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
+use hyper::body::Body;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE,
-    UPGRADE,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
@@ -76,6 +77,10 @@ pub(super) fn request<'d>(
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     } else if permit.submits || route.operation == Operation::TaskGet {
         keep_readable(headers);
+    }
+    if !body.is_end_stream() && !headers.contains_key(CONTENT_LENGTH) {
+        // Without it hyper takes a GET for one without a body, and drops that.
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     body.strip_trailers(Box::new(move |fields| strip(fields, is_withheld_from_upstream, &bears_secret)));
     let mut request = Request::new(body);

@@ -6,3 +6,4 @@ mod credentials;
 mod harness;
 mod routing;
 mod tasks;
+mod transparency;
