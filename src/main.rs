@@ -32,7 +32,7 @@ enum Command {
     Check(ConfigFile),
     /// Show it work: a simulator and a gateway on loopback, and one Wan task from submit to a downloaded MP4.
     Demo(demo::Options),
-    Sim(sim::Options),
+    Sim(Box<sim::Options>),
 }
 
 #[derive(Debug, Args)]
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
         Command::Serve(file) => serve(&file),
         Command::Check(file) => check(&file),
         Command::Demo(options) => demonstrate(&options),
-        Command::Sim(options) => simulate(options),
+        Command::Sim(options) => simulate(*options),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which header fields cross the gateway, in which direction.
 
-use hyper::header::{HeaderMap, HeaderName};
+use hyper::header::{CONNECTION, HeaderMap, HeaderName};
 
 /// `X-DashScope-Async: enable` asks for a task instead of an answer.
 pub const ASYNC: HeaderName = HeaderName::from_static("x-dashscope-async");
@@ -10,9 +10,22 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Read by the DashScope v2 and OpenAI SDKs: `false` stops their retries.
 pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
-/// Whether the client asks for a task.
-pub fn asks_async(headers: &HeaderMap) -> bool {
-    headers.get(ASYNC).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"enable"))
+/// Whether the client asks for a task; `None` where we and the upstream might read that differently: two
+/// fields that differ, or one that goes no further than this connection.
+pub fn asks_async(headers: &HeaderMap) -> Option<bool> {
+    let mut asking =
+        headers.get_all(ASYNC).iter().map(|value| value.as_bytes().eq_ignore_ascii_case(b"enable"));
+    let Some(first) = asking.next() else { return Some(false) };
+    let passes = of_this_connection(headers).all(|name| name != ASYNC);
+    (passes && asking.all(|other| other == first)).then_some(first)
+}
+
+/// The fields that a `Connection` field names: walks each of its lines.
+pub fn of_this_connection(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+    let lines = headers.get_all(CONNECTION).iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
 }
 
 /// Fields of one connection only (RFC 9110, 7.6.1), those that a `Connection` field names excepted.

@@ -155,7 +155,16 @@ pub fn classify<'p>(method: &Method, path: &'p str, query: Option<&str>) -> Call
         let (operation, task_id) = listed(method, inner, query);
         return Call { operation, surface, root, rest, task_id };
     }
-    Call { operation: Operation::Unlisted, surface: Surface::Native, root: "", rest: path, task_id: None }
+    Call { operation: Operation::Unlisted, surface: surface(path), root: "", rest: path, task_id: None }
+}
+
+/// The surface that a path below a native mount begins to name, however it goes on: whoever calls it reads
+/// errors in that surface's shape, also where the path is refused.
+pub fn surface(path: &str) -> Surface {
+    match path.trim_start_matches('/').split('/').next() {
+        Some("compatible-mode" | "compatible-api" | "apps") => Surface::Compatible,
+        Some(_) | None => Surface::Native,
+    }
 }
 
 type Listed = for<'p> fn(&Method, &'p str, Option<&str>) -> (Operation, Option<&'p str>);
@@ -320,6 +329,21 @@ mod tests {
             ("GET", "/"),
         ] {
             assert_eq!(operation(method, target), Operation::Unlisted, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn a_surface_is_told_from_the_first_segment() {
+        for (path, expected) in [
+            ("/compatible-mode//v1/chat", Surface::Compatible),
+            ("/compatible-api/v1", Surface::Compatible),
+            ("/apps/anthropic/v1;x", Surface::Compatible),
+            ("/compatible-modes/v1", Surface::Native),
+            ("/api/v1/apps/a/completion", Surface::Native),
+            ("/", Surface::Native),
+            ("", Surface::Native),
+        ] {
+            assert_eq!(surface(path), expected, "{path}");
         }
     }
 

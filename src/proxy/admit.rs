@@ -52,7 +52,10 @@ pub(super) fn admit(
     if route.operation.is_socket() && !is_websocket(&request.headers) {
         return Err(Rejection::BadRequest("this path takes a WebSocket handshake (RFC 6455) over HTTP/1.1"));
     }
-    let asks_async = asks_async(&request.headers);
+    let runs = matches!(route.operation, Operation::Submit | Operation::Service);
+    let asks_async = asks_async(&request.headers)
+        .or((!runs).then_some(false))
+        .ok_or(Rejection::BadRequest("what it says with X-DashScope-Async could be read in two ways"))?;
     let adds_async = route.operation == Operation::Submit && !asks_async;
     if adds_async && tenant.async_header == AsyncHeader::Require {
         return Err(Rejection::AsyncRequired);

@@ -73,7 +73,8 @@ fn text(frames: &VecDeque<Frame<Bytes>>, coding: Option<&[u8]>) -> Option<Vec<u8
     let raw: Vec<u8> =
         frames.iter().filter_map(Frame::data_ref).flat_map(|data| data.iter().copied()).collect();
     let mut plain = Vec::new();
-    match coding {
+    // The names of codings have no case (RFC 9110, 8.4.1).
+    match coding.map(<[u8]>::to_ascii_lowercase).as_deref() {
         None | Some(b"identity") => return Some(raw),
         Some(b"gzip" | b"x-gzip") => {
             MultiGzDecoder::new(&*raw).take(MOST_DECODED_BYTES).read_to_end(&mut plain).ok()?;
@@ -108,9 +109,12 @@ mod tests {
         let mut deflate = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
         deflate.write_all(b"{\"a\":1}").expect("memory");
         let deflate = deflate.finish().expect("memory");
-        for (bytes, coding) in
-            [(&b"{\"a\":1}"[..], None), (&gzip, Some(&b"gzip"[..])), (&deflate, Some(b"deflate"))]
-        {
+        for (bytes, coding) in [
+            (&b"{\"a\":1}"[..], None),
+            (&gzip, Some(&b"gzip"[..])),
+            (&gzip, Some(b"GZIP")),
+            (&deflate, Some(b"deflate")),
+        ] {
             assert_eq!(text(&frames(bytes), coding).as_deref(), Some(&b"{\"a\":1}"[..]));
         }
         assert_eq!(text(&frames(b"x"), Some(b"br")), None);

@@ -81,6 +81,7 @@ impl Proxy {
         let (request, body) = request.into_parts();
         let now = SystemTime::now();
         let directory = self.directory.load_full();
+        exchange.surface.set(route::surface(&directory, request.uri.path()));
         let route = route::route(&directory, &request, &peer.line)?;
         exchange.operation.set(route.operation);
         exchange.surface.set(route.surface);

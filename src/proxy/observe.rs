@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::Response;
 use hyper::body::{Body, Frame, SizeHint};
@@ -141,7 +141,8 @@ impl Body for Observed {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Source::Held(held) => held.size_hint(),
+            // A length that the upstream named stands in the head; it gets none where it came without.
+            Source::Held(_) => SizeHint::default(),
             Source::Stream(download) => download.size_hint(),
             Source::Pumped(_) => SizeHint::default(),
         }
@@ -155,14 +156,5 @@ impl Held {
             (None, Some(rest)) => Pin::new(rest).poll_frame(cx),
             (None, None) => Poll::Ready(None),
         }
-    }
-
-    /// Exact only if no trailers follow: those need a chunked answer.
-    fn size_hint(&self) -> SizeHint {
-        if self.rest.is_some() || self.frames.iter().any(Frame::is_trailers) {
-            return SizeHint::default();
-        }
-        let lengths = self.frames.iter().filter_map(|frame| frame.data_ref().map(Buf::remaining));
-        SizeHint::with_exact(lengths.sum::<usize>() as u64)
     }
 }

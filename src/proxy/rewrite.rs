@@ -1,22 +1,29 @@
 //! Stage 5, and its twin on the way back: what the other side may see.
 
+use std::borrow::Cow;
+
+use hyper::body::Body;
+use hyper::ext::ReasonPhrase;
 use hyper::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE,
-    UPGRADE,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
 use hyper::{Request, Response, Uri};
+use percent_encoding::percent_decode;
 
 use super::admit::Permit;
 use super::authenticate::presented;
 use super::rejection::Rejection;
 use super::route::Route;
 use crate::account::{Account, UpstreamKey};
-use crate::dashscope::headers::{ASYNC, is_hop_by_hop, is_withheld_from_client, is_withheld_from_upstream};
+use crate::dashscope::headers::{
+    ASYNC, is_hop_by_hop, is_withheld_from_client, is_withheld_from_upstream, of_this_connection,
+};
 use crate::dashscope::operation::Operation;
 use crate::tenant::key::VirtualKey;
-use crate::upstream::Upload;
+use crate::upstream::{Download, Upload};
 
 /// A request that may be sent: it was admitted, bears the account's key and no other.
 pub(super) struct Outbound<'d> {
@@ -44,15 +51,18 @@ pub(super) fn request<'d>(
     route: &Route,
     mut from: Parts,
     account: &'d Account,
-    body: Upload,
+    mut body: Upload,
 ) -> Result<Outbound<'d>, Rejection> {
     let key = account.key().ok_or(Rejection::UpstreamUnreachable)?;
     let query = from.uri.query();
-    withhold_secret(&mut from.headers, query, &route.path)?;
     let uri = target(&account.base_url.path, &route.path, query)?;
+    let secret = presented(&from.headers)?.map(VirtualKey::to_vec).unwrap_or_default();
+    let bears_secret =
+        move |value: &[u8]| secret.len() >= SHORTEST_SECRET && VirtualKey::new(&secret).stands_in(value);
+    check_target(&bears_secret, query, &route.path)?;
     let trailers = accepts_trailers(&from.headers);
-    strip(&mut from.headers, is_withheld_from_upstream);
     let headers = &mut from.headers;
+    strip(headers, is_withheld_from_upstream, &bears_secret);
     headers.insert(HOST, account.host.clone());
     headers.insert(AUTHORIZATION, key.bearer().clone());
     if trailers {
@@ -65,10 +75,14 @@ pub(super) fn request<'d>(
     if route.operation.is_socket() {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    }
-    if permit.submits || route.operation == Operation::TaskGet {
+    } else if permit.submits || route.operation == Operation::TaskGet {
         keep_readable(headers);
     }
+    if !body.is_end_stream() && !headers.contains_key(CONTENT_LENGTH) {
+        // Without it hyper takes a GET for one without a body, and drops that.
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    body.strip_trailers(Box::new(move |fields| strip(fields, is_withheld_from_upstream, &bears_secret)));
     let mut request = Request::new(body);
     *request.method_mut() = from.method;
     *request.uri_mut() = uri;
@@ -77,53 +91,48 @@ pub(super) fn request<'d>(
 }
 
 /// Takes off the upstream's answer what is not for the client.
-pub(super) fn response<B>(response: &mut Response<B>, key: &UpstreamKey) {
-    let headers = response.headers_mut();
-    strip(headers, is_withheld_from_client);
-    withhold(headers, |value| key.stands_in(value));
+pub(super) fn response(response: &mut Response<Download>, key: &UpstreamKey) {
+    let key = key.clone();
+    let bears_secret = move |value: &[u8]| key.stands_in(value);
+    strip(response.headers_mut(), is_withheld_from_client, &bears_secret);
+    let reason = response.extensions().get::<ReasonPhrase>();
+    if reason.is_some_and(|reason| bears_secret(reason.as_bytes())) {
+        response.extensions_mut().remove::<ReasonPhrase>();
+    }
+    let strip = move |fields: &mut HeaderMap| strip(fields, is_withheld_from_client, &bears_secret);
+    response.body_mut().strip_trailers(Box::new(strip));
 }
 
-/// The secret may stand in another field or in the target, put there by mistake: it goes nowhere.
-fn withhold_secret(headers: &mut HeaderMap, query: Option<&str>, path: &str) -> Result<(), Rejection> {
-    // Copied, as it stands in the very headers that are changed.
-    let Some(secret) = presented(headers)?.map(VirtualKey::to_vec) else { return Ok(()) };
-    let key = VirtualKey::new(&secret);
-    if secret.len() < SHORTEST_SECRET {
-        return Ok(());
-    }
-    if key.stands_in(path.as_bytes()) || query.is_some_and(|query| key.stands_in(query.as_bytes())) {
+/// The secret may stand in the target, put there by mistake: it goes nowhere.
+fn check_target(
+    bears_secret: impl Fn(&[u8]) -> bool,
+    query: Option<&str>,
+    path: &str,
+) -> Result<(), Rejection> {
+    let query = query.unwrap_or_default().as_bytes();
+    let plain = Cow::from(percent_decode(query));
+    if [path.as_bytes(), query, &plain].into_iter().any(bears_secret) {
         return Err(Rejection::BadRequest("its target holds the API key, which belongs into Authorization"));
     }
-    withhold(headers, |value| key.stands_in(value));
     Ok(())
 }
 
-/// Removes every field whose value the secret stands in.
-fn withhold(headers: &mut HeaderMap, bears_secret: impl Fn(&[u8]) -> bool) {
-    while let Some(name) =
-        headers.iter().find_map(|(name, value)| bears_secret(value.as_bytes()).then(|| name.clone()))
-    {
-        headers.remove(name);
-    }
-}
-
-/// Removes the fields of this connection only, and those withheld. Walks every `Connection` line, and does
-/// so before anything of ours is put on: a client's `Connection: authorization` must not take our key off.
-fn strip(headers: &mut HeaderMap, is_withheld: fn(&str) -> bool) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+/// Removes the fields of this connection only, those withheld, and those in which the secret stands. Walks
+/// every `Connection` line, and does so before anything of ours is put on: a client's
+/// `Connection: authorization` must not take our key off.
+fn strip(headers: &mut HeaderMap, is_withheld: fn(&str) -> bool, bears_secret: impl Fn(&[u8]) -> bool) {
+    let named: Vec<HeaderName> = of_this_connection(headers)
         // Where the message ends is not the client's to take away.
         .filter(|name| *name != CONTENT_LENGTH)
         .collect();
     for name in named {
         headers.remove(name);
     }
-    while let Some(name) =
-        headers.keys().find(|name| is_hop_by_hop(name.as_str()) || is_withheld(name.as_str())).cloned()
-    {
+    let goes = |(name, value): (&HeaderName, &HeaderValue)| {
+        let name_goes = is_hop_by_hop(name.as_str()) || is_withheld(name.as_str());
+        (name_goes || bears_secret(value.as_bytes())).then(|| name.clone())
+    };
+    while let Some(name) = headers.iter().find_map(goes) {
         headers.remove(name);
     }
 }
@@ -145,8 +154,8 @@ fn keep_readable(headers: &mut HeaderMap) {
     let asked: Vec<&str> = headers
         .get_all(ACCEPT_ENCODING)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
+        // What is no text is no coding that we know.
+        .flat_map(|value| value.to_str().unwrap_or("?").split(','))
         .collect();
     if asked.iter().all(|coding| is_readable(coding)) {
         return;
@@ -206,7 +215,7 @@ mod tests {
             ("te", "trailers"),
             ("transfer-encoding", "chunked"),
         ]);
-        strip(&mut headers, is_withheld_from_upstream);
+        strip(&mut headers, is_withheld_from_upstream, |_| false);
         assert_eq!(names(&headers), ["x-three"]);
     }
 
@@ -231,7 +240,7 @@ mod tests {
             ("x-dashscope-wait-timeout", "9"),
             ("traceparent", "a"),
         ]);
-        strip(&mut headers, is_withheld_from_upstream);
+        strip(&mut headers, is_withheld_from_upstream, |_| false);
         let expected = [
             "traceparent",
             "x-dashscope-async",
@@ -248,10 +257,17 @@ mod tests {
             ("x-debug", "curl -H 'sk-0123456789abcdef'"),
             ("x-other", "plain"),
         ]);
-        assert_eq!(withhold_secret(&mut fields, Some("a=b"), "/api/v1/tokenizer"), Ok(()));
+        let bears_secret = |value: &[u8]| VirtualKey::new(b"sk-0123456789abcdef").stands_in(value);
+        strip(&mut fields, is_withheld_from_upstream, bears_secret);
         assert_eq!(names(&fields), ["x-other"]);
-        let mut fields = headers(&[("authorization", "Bearer sk-0123456789abcdef")]);
-        assert!(withhold_secret(&mut fields, Some("key=sk-0123456789abcdef"), "/").is_err());
+        assert_eq!(check_target(bears_secret, Some("a=b"), "/api/v1/tokenizer"), Ok(()));
+        for (query, path) in [
+            (Some("key=sk-0123456789abcdef"), "/"),
+            (Some("key=%73k-0123456789abcdef"), "/"),
+            (None, "/api/v1/tasks/sk-0123456789abcdef"),
+        ] {
+            assert!(check_target(bears_secret, query, path).is_err());
+        }
     }
 
     #[test]
@@ -275,7 +291,7 @@ mod tests {
              prop::sample::select(vec!["x-a", "accept, te", "close", "1", "authorization"])), 0..20)
         ) {
             let mut map = headers(&fields);
-            strip(&mut map, is_withheld_from_upstream);
+            strip(&mut map, is_withheld_from_upstream, |_| false);
             prop_assert!(map.keys().all(|name| !is_hop_by_hop(name.as_str()) && !is_withheld_from_upstream(name.as_str())));
             let says_connection = fields.iter().any(|(name, _)| *name == "connection");
             if !says_connection {

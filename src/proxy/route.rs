@@ -59,6 +59,16 @@ pub(super) fn route(directory: &Directory, request: &Parts, line: &Line) -> Resu
     Ok(Route { operation: call.operation, surface: call.surface, path: upstream.into(), task_id })
 }
 
+/// The shape of errors that the caller reads, as far as the beginning of a path shows it: a path that is
+/// refused gets its refusal in that shape too.
+pub(super) fn surface(directory: &Directory, raw_path: &str) -> Surface {
+    match find_mount(&directory.mounts, raw_path) {
+        Some((mount, _)) if mount.dialect == Dialect::Unified => Surface::Compatible,
+        Some((_, rest)) => operation::surface(rest),
+        None => Surface::Native,
+    }
+}
+
 fn unlisted(surface: Surface, path: Cow<'_, str>) -> Route {
     Route { operation: Operation::Unlisted, surface, path: path.into(), task_id: None }
 }

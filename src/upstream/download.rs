@@ -12,6 +12,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
 use super::pool::Connection;
+use super::screen::{Screen, Strip};
 use super::upload::Progress;
 use crate::timer::Timer;
 
@@ -23,6 +24,7 @@ pub struct Download {
     patience: Duration,
     timer: Timer,
     last: Instant,
+    screen: Screen,
 }
 
 /// Why an answer ended early.
@@ -36,11 +38,22 @@ pub enum DownloadFault {
 
 impl Download {
     pub fn new(incoming: Incoming, connection: Connection, upload: Rc<Progress>, patience: Duration) -> Self {
-        let connection = Some(connection);
-        let mut download =
-            Self { incoming, connection, upload, patience, timer: Timer::default(), last: Instant::now() };
+        let mut download = Self {
+            incoming,
+            connection: Some(connection),
+            upload,
+            patience,
+            timer: Timer::default(),
+            last: Instant::now(),
+            screen: Screen::default(),
+        };
         download.release_if_over();
         download
+    }
+
+    /// Lets trailers pass, but for what is taken off them.
+    pub fn strip_trailers(&mut self, strip: Strip) {
+        self.screen = Screen::new(strip);
     }
 
     /// The connection is good for another request if nothing of this one is left in either direction.
@@ -94,7 +107,8 @@ impl Body for Download {
             Some(Ok(_)) => self.release_if_over(),
             Some(Err(_)) => return Poll::Ready(Some(Err(DownloadFault::Lost))),
         }
-        Poll::Ready(next.map(|frame| frame.map_err(|_| DownloadFault::Lost)))
+        let screen = &self.screen;
+        Poll::Ready(next.map(|frame| frame.map(|frame| screen.pass(frame)).map_err(|_| DownloadFault::Lost)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -3,6 +3,7 @@
 mod connect;
 mod download;
 mod pool;
+mod screen;
 mod tls;
 mod upload;
 
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 pub use connect::ConnectFault;
 pub use download::{Download, DownloadFault};
 pub use pool::Connection;
+pub use screen::Strip;
 pub use upload::{Progress, Upload, UploadFault};
 
 use crate::account::Account;

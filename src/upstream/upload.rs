@@ -11,6 +11,7 @@ use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
+use super::screen::{Screen, Strip};
 use crate::timer::Timer;
 
 /// The body that hyper sends to the upstream, chunk by chunk as the client's chunks arrive.
@@ -23,6 +24,7 @@ pub struct Upload {
     timer: Timer,
     /// Bytes of the beginning that are still to be kept.
     keeps: usize,
+    screen: Screen,
 }
 
 /// How far an upload is, for those who wait for its end.
@@ -63,7 +65,13 @@ impl Upload {
             patience,
             timer: Timer::default(),
             keeps,
+            screen: Screen::default(),
         }
+    }
+
+    /// Lets trailers pass, but for what is taken off them.
+    pub fn strip_trailers(&mut self, strip: Strip) {
+        self.screen = Screen::new(strip);
     }
 
     pub fn progress(&self) -> Rc<Progress> {
@@ -130,7 +138,7 @@ impl Body for Upload {
         }
         self.progress.last.set(Instant::now());
         self.progress.finished.set(self.incoming.is_end_stream());
-        Poll::Ready(Some(Ok(frame)))
+        Poll::Ready(Some(Ok(self.screen.pass(frame))))
     }
 
     fn is_end_stream(&self) -> bool {

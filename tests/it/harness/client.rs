@@ -38,7 +38,11 @@ impl Client {
         let has_length =
             answer.field("content-length").is_some() || answer.field("transfer-encoding").is_some();
         let bodiless = matches!(answer.status(), 100..=199 | 204 | 304);
-        message::read_body(&mut answer, &mut self.reader, !has_length && !bodiless);
+        if bodiless {
+            answer.complete = true;
+        } else {
+            message::read_body(&mut answer, &mut self.reader, !has_length);
+        }
         answer
     }
 

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Read};
 /// A request or a response, byte for byte, and its parts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Message {
-    /// Up to the empty line.
+    /// Up to the empty line; each character stands for one byte, so that no two values look alike.
     pub(crate) head: String,
     /// Without chunk framing.
     pub(crate) body: Vec<u8>,
@@ -19,7 +19,7 @@ pub(crate) struct Message {
 
 impl Message {
     pub(crate) fn start_line(&self) -> &str {
-        self.head.lines().next().unwrap_or_default()
+        self.head.split("\r\n").next().unwrap_or_default()
     }
 
     /// Of a response.
@@ -32,9 +32,9 @@ impl Message {
     pub(crate) fn fields(&self) -> Vec<(String, String)> {
         let field = |line: &str| {
             let (name, value) = line.split_once(':')?;
-            Some((name.to_ascii_lowercase(), value.trim().to_owned()))
+            Some((name.to_ascii_lowercase(), value.trim_matches([' ', '\t', '\r']).to_owned()))
         };
-        self.head.lines().skip(1).filter_map(field).collect()
+        self.head.split("\r\n").skip(1).filter_map(field).collect()
     }
 
     pub(crate) fn field(&self, name: &str) -> Option<String> {
@@ -68,7 +68,8 @@ pub(crate) fn read_head(from: &mut impl BufRead) -> io::Result<Option<Message>> 
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
-    Ok(Some(Message { head: String::from_utf8_lossy(&head).into_owned(), ..Message::default() }))
+    let head = head.into_iter().map(char::from).collect();
+    Ok(Some(Message { head, ..Message::default() }))
 }
 
 /// Reads the body that a head announces. A broken one is no error: it is `complete: false`.

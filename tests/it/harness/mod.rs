@@ -3,7 +3,10 @@
 
 pub(crate) mod client;
 pub(crate) mod gateway;
+pub(crate) mod http2;
+pub(crate) mod logs;
 pub(crate) mod message;
+pub(crate) mod refusal;
 pub(crate) mod upstream;
 
 use std::time::{Duration, Instant};
@@ -11,7 +14,8 @@ use std::time::{Duration, Instant};
 pub(crate) use client::Client;
 pub(crate) use gateway::{Gateway, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY};
 pub(crate) use message::{Message, message};
-pub(crate) use upstream::{Upstream, answer};
+pub(crate) use refusal::{Envelope, assert_refused};
+pub(crate) use upstream::{Upstream, answer, chunked};
 
 /// Nothing in a test takes this long; what does has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

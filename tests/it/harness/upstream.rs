@@ -82,6 +82,11 @@ impl Upstream {
         self.state.seen.lock().expect("no panic").clone()
     }
 
+    /// What came since the last call of this.
+    pub(crate) fn take(&self) -> Vec<Message> {
+        std::mem::take(&mut *self.state.seen.lock().expect("no panic"))
+    }
+
     /// The one request that came.
     pub(crate) fn only(&self) -> Message {
         let seen = self.seen();
@@ -114,4 +119,21 @@ pub(crate) fn answer(status: &str, fields: &[&str], body: &str) -> Vec<u8> {
         text.push_str("\r\n");
     }
     (text + "\r\n" + body).into_bytes()
+}
+
+/// A chunked answer with these lines behind its last chunk.
+pub(crate) fn chunked(status: &str, fields: &[&str], chunks: &[&str], trailers: &[&str]) -> Vec<u8> {
+    let mut text = format!("HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n");
+    for field in fields {
+        text.push_str(&format!("{field}\r\n"));
+    }
+    text.push_str("\r\n");
+    for chunk in chunks {
+        text.push_str(&format!("{:x}\r\n{chunk}\r\n", chunk.len()));
+    }
+    text.push_str("0\r\n");
+    for trailer in trailers {
+        text.push_str(&format!("{trailer}\r\n"));
+    }
+    (text + "\r\n").into_bytes()
 }

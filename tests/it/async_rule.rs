@@ -1,0 +1,147 @@
+//! What only runs as a task is refused without `X-DashScope-Async: enable`, as DashScope refuses it, or gets
+//! that put on; what may be either passes as it came.
+
+use crate::harness::{Envelope, Gateway, Message, TENANT_KEY, Upstream, answer, assert_refused, message};
+
+const ASYNC_ONLY: [&str; 3] =
+    ["aigc/video-generation/video-synthesis", "aigc/image2video/video-synthesis", "audio/asr/transcription"];
+
+/// Services that answer at once or with a task, as the caller asks.
+const EITHER: [&str; 4] = [
+    "aigc/text2image/image-synthesis",
+    "aigc/multimodal-generation/generation",
+    "embeddings/text-embedding/text-embedding",
+    "aigc/image2video/face-detect",
+];
+
+const ADDS: &str = r#"async_header = "add""#;
+
+/// Heads that do not ask for a task.
+const NOT_ASKING: [&[&str]; 6] = [
+    &[],
+    &["X-DashScope-Async: disable"],
+    &["X-DashScope-Async:"],
+    &["X-DashScope-Async: enabled"],
+    &["X-DashScope-Async: true"],
+    &["X-DashScope-SSE: enable"],
+];
+
+/// Heads that do.
+const ASKING: [&[&str]; 3] =
+    [&["X-DashScope-Async: enable"], &["x-dashscope-async:  ENABLE "], &["X-DASHSCOPE-ASYNC: Enable"]];
+
+fn post(gateway: &Gateway, target: &str, fields: &[&str]) -> Message {
+    let key = format!("Authorization: Bearer {TENANT_KEY}");
+    let fields: Vec<&str> = [&*key].into_iter().chain(fields.iter().copied()).collect();
+    gateway.ask(message(&format!("POST {target}"), &fields, r#"{"model":"wan2.7-i2v"}"#))
+}
+
+fn upstream() -> Upstream {
+    Upstream::answering(answer("200 OK", &[], r#"{"output":{"task_id":"t-1","task_status":"PENDING"}}"#))
+}
+
+fn asked(seen: &Message) -> Vec<String> {
+    let fields = seen.fields().into_iter().filter(|(name, _)| name == "x-dashscope-async");
+    fields.map(|(_, value)| value).collect()
+}
+
+#[test]
+fn an_async_only_call_that_does_not_ask_for_a_task_is_refused_and_not_sent() {
+    let upstream = upstream();
+    let gateway = Gateway::start(upstream.address);
+    for service in ASYNC_ONLY {
+        for fields in NOT_ASKING {
+            for target in [
+                format!("/wan/v1/services/{service}"),
+                format!("/api/v1/services/{service}/"),
+                format!("/alibabacloudapi/api/v1/services/{}", service.to_ascii_uppercase()),
+                format!("/api/v1/services/{}", service.replace('s', "%73")),
+            ] {
+                let got = post(&gateway, &target, fields);
+                let told = assert_refused(&got, 403, "async_required", "AccessDenied", Envelope::Flat);
+                assert_eq!(told, "current user api does not support synchronous calls.");
+            }
+        }
+    }
+    assert_eq!(upstream.connections(), 0);
+}
+
+#[test]
+fn a_call_that_asks_for_a_task_passes_as_it_came() {
+    let upstream = upstream();
+    for tenant in ["", ADDS] {
+        let gateway = Gateway::with(upstream.address, "", tenant);
+        for service in ASYNC_ONLY.iter().chain(&EITHER) {
+            for fields in ASKING {
+                assert_eq!(post(&gateway, &format!("/wan/v1/services/{service}"), fields).status(), 200);
+                let value = fields[0].split_once(':').expect("a field").1.trim();
+                assert_eq!(asked(&upstream.take()[0]), [value]);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_field_is_put_on_for_tenants_that_cannot() {
+    let upstream = upstream();
+    let gateway = Gateway::with(upstream.address, "", ADDS);
+    for service in ASYNC_ONLY {
+        for fields in NOT_ASKING {
+            assert_eq!(post(&gateway, &format!("/wan/v1/services/{service}"), fields).status(), 200);
+            let seen = upstream.take();
+            assert_eq!(asked(&seen[0]), ["enable"], "{fields:?}");
+            assert_eq!(seen[0].text(), r#"{"model":"wan2.7-i2v"}"#);
+        }
+    }
+    // The task that comes of it has its owner.
+    let key = format!("x-api-key: {TENANT_KEY}");
+    assert!(!gateway.ask(message("GET /wan/v1/tasks/t-1", &[&key], "")).text().contains("UNKNOWN"));
+    assert_eq!(upstream.take().len(), 1);
+}
+
+#[test]
+fn a_call_that_may_be_either_passes_as_it_came() {
+    let upstream = upstream();
+    for tenant in ["", ADDS] {
+        let gateway = Gateway::with(upstream.address, "", tenant);
+        for service in EITHER {
+            for fields in NOT_ASKING {
+                assert_eq!(post(&gateway, &format!("/wan/v1/services/{service}"), fields).status(), 200);
+                let sent = fields.iter().filter_map(|field| field.strip_prefix("X-DashScope-Async:"));
+                let sent: Vec<&str> = sent.map(str::trim).collect();
+                assert_eq!(asked(&upstream.take()[0]), sent);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_query_that_bears_the_field_by_mistake_passes_as_it_came() {
+    let upstream = upstream();
+    let gateway = Gateway::start(upstream.address);
+    assert_eq!(post(&gateway, "/wan/v1/services/audio/asr/transcription", ASKING[0]).status(), 200);
+    upstream.take();
+    let key = format!("x-api-key: {TENANT_KEY}");
+    gateway.ask(message("GET /wan/v1/tasks/t-1", &[&key, "X-DashScope-Async: enable"], ""));
+    assert_eq!(asked(&upstream.take()[0]), ["enable"]);
+}
+
+/// What is not judged as asking must not reach an upstream that might read it so: two fields of which the
+/// second asks, or a field that the connection takes away after it was read.
+#[test]
+fn a_field_that_could_be_read_in_two_ways_is_read_in_one() {
+    let upstream = upstream();
+    let gateway = Gateway::start(upstream.address);
+    for fields in [
+        &["X-DashScope-Async: disable", "X-DashScope-Async: enable"][..],
+        &["X-DashScope-Async: enable", "X-DashScope-Async: disable"],
+        &["Connection: x-dashscope-async", "X-DashScope-Async: enable"],
+    ] {
+        for service in ASYNC_ONLY.iter().chain(&EITHER) {
+            let got = post(&gateway, &format!("/wan/v1/services/{service}"), fields);
+            let told = assert_refused(&got, 400, "bad_request", "InvalidParameter", Envelope::Flat);
+            assert!(told.contains("X-DashScope-Async"), "{told}");
+        }
+    }
+    assert_eq!(upstream.connections(), 0);
+}

@@ -1,0 +1,167 @@
+//! Whatever a submit's answer looks like, the client gets it as it came, and its task gets its owner if the
+//! answer can be understood.
+
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::{GzEncoder, ZlibEncoder};
+
+use super::{SUBMIT, ask, id};
+use crate::harness::{Gateway, Message, TENANT_KEY, Upstream, answer, chunked, message};
+
+/// The upstream gives these bytes to everything, so a task that was claimed shows by its not being UNKNOWN.
+fn submitted(bytes: &[u8], fields: &[&str]) -> (Message, Message, bool) {
+    let upstream = Upstream::answering(bytes);
+    let gateway = Gateway::start(upstream.address);
+    let key = format!("Authorization: Bearer {TENANT_KEY}");
+    let fields: Vec<&str> =
+        [&*key, "X-DashScope-Async: enable"].into_iter().chain(fields.iter().copied()).collect();
+    let got = gateway.ask(message(&format!("POST {SUBMIT}"), &fields, r#"{"model":"wan2.7-i2v"}"#));
+    let seen = upstream.take().remove(0);
+    ask(&gateway, TENANT_KEY, &format!("GET /wan/v1/tasks/{}", id(1)));
+    (got, seen, !upstream.take().is_empty())
+}
+
+fn naming() -> String {
+    format!(r#"{{"output":{{"task_status":"PENDING","task_id":"{}"}},"request_id":"r-1"}}"#, id(1))
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(text.as_bytes()).expect("memory");
+    gzip.finish().expect("memory")
+}
+
+fn deflate(text: &str) -> Vec<u8> {
+    let mut deflate = ZlibEncoder::new(Vec::new(), Compression::default());
+    deflate.write_all(text.as_bytes()).expect("memory");
+    deflate.finish().expect("memory")
+}
+
+/// A whole answer of bytes.
+fn whole(status: &str, fields: &[&str], body: &[u8]) -> Vec<u8> {
+    let mut bytes = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n", body.len());
+    for field in fields {
+        bytes.push_str(&format!("{field}\r\n"));
+    }
+    [bytes.as_bytes(), b"\r\n", body].concat()
+}
+
+#[test]
+fn a_packed_answer_is_claimed_and_stays_packed() {
+    let cases = [
+        ("gzip", gzip(&naming())),
+        ("GZIP", gzip(&naming())),
+        ("x-gzip", gzip(&naming())),
+        ("deflate", deflate(&naming())),
+        ("identity", naming().into_bytes()),
+        // Two members, one after the other (RFC 1952, 2.2).
+        ("gzip", [gzip(&naming()[..20]), gzip(&naming()[20..])].concat()),
+    ];
+    for (coding, body) in cases {
+        let field = format!("Content-Encoding: {coding}");
+        let (got, _, claimed) = submitted(&whole("200 OK", &[&field], &body), &["Accept-Encoding: gzip"]);
+        assert_eq!((got.status(), &got.body), (200, &body), "{coding}");
+        assert_eq!(got.field("content-encoding").as_deref(), Some(coding));
+        assert_eq!(got.field("content-length"), Some(body.len().to_string()));
+        assert!(claimed, "{coding}");
+    }
+}
+
+#[test]
+fn a_chunked_answer_is_claimed_and_keeps_its_trailers() {
+    let naming = naming();
+    let (first, second) = naming.split_at(25);
+    let bytes = chunked("200 OK", &["Trailer: X-Checksum"], &[first, second], &["X-Checksum: 1"]);
+    let (got, _, claimed) = submitted(&bytes, &["TE: trailers"]);
+    assert_eq!((got.text(), got.trailers, claimed), (naming, vec!["x-checksum: 1".to_owned()], true));
+    assert!(got.complete);
+}
+
+#[test]
+fn only_codings_that_can_be_undone_are_asked_for_where_an_answer_is_read() {
+    for (lines, seen_field) in [
+        (&["Accept-Encoding: gzip, deflate"][..], Some("gzip, deflate")),
+        (&["Accept-Encoding: gzip, deflate, br, zstd"], Some("gzip, deflate")),
+        (&["Accept-Encoding: br;q=1.0, GZIP;q=0.5"], Some("GZIP;q=0.5")),
+        (&["Accept-Encoding: br"], Some("identity")),
+        (&["Accept-Encoding: *"], Some("identity")),
+        (&["Accept-Encoding: gzip", "Accept-Encoding: zstd"], Some("gzip")),
+        (&["Accept-Encoding: \u{e9}, br"], Some("identity")),
+        (&[], None),
+    ] {
+        let (_, seen, claimed) = submitted(&answer("200 OK", &[], &naming()), lines);
+        assert_eq!(seen.field("accept-encoding").as_deref(), seen_field, "{lines:?}");
+        assert!(claimed);
+    }
+}
+
+/// Nobody reads these on the way, so they may be packed as client and upstream like.
+#[test]
+fn other_calls_keep_the_codings_that_they_ask_for() {
+    let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
+    let gateway = Gateway::start(upstream.address);
+    for path in [
+        "/wan/v1/services/aigc/text-generation/generation",
+        "/wan/v1/services/aigc/text2image/image-synthesis",
+        "/wan/v1/tokenizer",
+        "/wan/compatible-mode/v1/chat/completions",
+    ] {
+        let key = format!("Authorization: Bearer {TENANT_KEY}");
+        gateway.ask(message(&format!("POST {path}"), &[&key, "Accept-Encoding: br, zstd, *"], "{}"));
+        assert_eq!(upstream.take()[0].field("accept-encoding").as_deref(), Some("br, zstd, *"), "{path}");
+    }
+}
+
+#[test]
+fn an_answer_that_cannot_be_understood_passes_unharmed() {
+    let large = format!(r#"{{"pad":"{}","output":{{"task_id":"{}"}}}}"#, "x".repeat(70_000), id(1));
+    let endless: String = format!("{{\"a\":\"{}\"}}", " ".repeat(100_000));
+    let cases: [(&[&str], Vec<u8>); 11] = [
+        (&["Content-Encoding: br"], naming().into_bytes()),
+        (&["Content-Encoding: gzip"], naming().into_bytes()),
+        (&["Content-Encoding: gzip"], gzip(&naming())[..30].to_vec()),
+        (&["Content-Encoding: gzip, gzip"], gzip(&naming())),
+        (&["Content-Type: text/html"], b"<html>not JSON</html>".to_vec()),
+        (&[], b"".to_vec()),
+        (&[], b"{\"output\":{\"task_id\":7}}".to_vec()),
+        (&[], b"\xff\xfe\x00".to_vec()),
+        (&[], format!("data: {}\n\n", naming()).into_bytes()),
+        (&[], large.into_bytes()),
+        (&[], endless.into_bytes()),
+    ];
+    for (fields, body) in cases {
+        let (got, _, claimed) = submitted(&whole("200 OK", fields, &body), &[]);
+        assert_eq!(got.status(), 200);
+        assert!(got.body == body && got.complete, "{} bytes of {}", got.body.len(), body.len());
+        assert_eq!(got.field("content-length"), Some(body.len().to_string()));
+        assert!(!claimed);
+    }
+}
+
+#[test]
+fn a_refusal_by_the_upstream_passes_as_it_is_and_claims_nothing() {
+    for (status, body) in [
+        (
+            "400 Bad Request",
+            r#"{"code":"InvalidParameter","message":"url error","request_id":"r"}"#.to_owned(),
+        ),
+        (
+            "401 Unauthorized",
+            r#"{"code":"InvalidApiKey","message":"Invalid API-key provided.","request_id":"r"}"#.to_owned(),
+        ),
+        ("403 Forbidden", naming()),
+        ("429 Too Many Requests", r#"{"code":"Throttling.RateQuota"}"#.to_owned()),
+        ("500 Internal Server Error", naming()),
+        ("502 Bad Gateway", "<html>502</html>".to_owned()),
+        ("503 Service Unavailable", String::new()),
+        ("302 Found", naming()),
+    ] {
+        let fields = ["Retry-After: 7", "X-Request-Id: r"];
+        let (got, _, claimed) = submitted(&answer(status, &fields, &body), &[]);
+        assert_eq!((got.start_line(), got.text()), (&*format!("HTTP/1.1 {status}"), body));
+        assert_eq!(got.field("retry-after").as_deref(), Some("7"));
+        assert_eq!((got.field("x-dashgate-reason"), got.field("x-should-retry")), (None, None));
+        assert!(!claimed, "{status}");
+    }
+}
