@@ -1,11 +1,55 @@
-//! dashgate: a transparent reverse proxy for DashScope.
+//! dashgate: a transparent reverse proxy for Alibaba Cloud's DashScope.
+//!
+//! # The life of a request
+//!
+//! ```text
+//!  client ─▶ server ─▶ proxy::serve ──────────────────────────────────────────────┐
+//!                       │ route ▶ authenticate ▶ admit ▶ authorize ▶ rewrite ▶ forward ─▶ DashScope
+//!                       │                                                       │
+//!                       │ respond ◀── Rejection ◀── any stage                   ▼
+//!                       └─ observe(body, exchange) ◀── claim ◀── rewrite(response)
+//! ```
+//!
+//! [`server`] owns the client's side of the wire: a worker is a thread with its own listener, connections
+//! and upstream pool, and a request never leaves it. [`proxy`] holds a file per stage. Everything else is a
+//! noun that knows nothing of stages.
+//!
+//! # The map
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`app`] | wires everything together: a config in, bound addresses and a drain out |
+//! | [`server`] | bind, accept, connection, wire, drain |
+//! | [`proxy`] | the life of one request |
+//! | [`tasks`] | which tenant owns which task |
+//! | [`tenant`] | who may call: keys and the directory |
+//! | [`account`] | Alibaba accounts and their keys |
+//! | [`upstream`] | connections to DashScope |
+//! | [`dashscope`] | its public surface, as data and pure functions |
+//! | [`config`] | from a file to what is true, with all faults at once |
+//! | [`timer`] | deadlines that move with every byte |
+//! | [`sim`] | the DashScope simulator; only the program and the demo may use it |
+//! | [`demo`] | both on loopback, and one task from submit to file |
+//!
+//! A module uses only what lies to its right: `app ▶ server ▶ proxy ▶ tasks, tenant, account, upstream ▶
+//! config ▶ dashscope`. `tests/it/architecture.rs` holds the rule.
+//!
+//! # Words
+//!
+//! *Tenant*: who is limited and billed. *Virtual key*: the secret that we issued; its *key id* is what may be
+//! logged. *Upstream key*: our DashScope credential. *Account*: one Alibaba Cloud account, one namespace of
+//! tasks. *Mount*: a path prefix with its dialect. *Operation*: what a call does. *Permit*, *rejection*: leave
+//! to run, refusal. *Claim*, *owner*: to note a new task's id; whose it is. *Exchange*: one request and its
+//! answer. *Drain*, *cut*: to finish what runs; to end it.
 
 pub mod account;
 pub mod app;
 pub mod config;
 pub mod dashscope;
+pub mod demo;
 pub mod proxy;
 pub mod server;
+pub mod sim;
 pub mod tasks;
 pub mod tenant;
 pub mod timer;

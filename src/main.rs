@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use dashgate::app;
 use dashgate::config::{self, Config, Loaded};
+use dashgate::{demo, sim};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -29,6 +30,9 @@ enum Command {
     Serve(ConfigFile),
     /// Validate a configuration: every fault at once, as file:line:column: problem. Exits with 0 or 64.
     Check(ConfigFile),
+    /// Show it work: a simulator and a gateway on loopback, and one Wan task from submit to a downloaded MP4.
+    Demo(demo::Options),
+    Sim(sim::Options),
 }
 
 #[derive(Debug, Args)]
@@ -51,6 +55,8 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Serve(file) => serve(&file),
         Command::Check(file) => check(&file),
+        Command::Demo(options) => demonstrate(&options),
+        Command::Sim(options) => simulate(options),
     }
 }
 
@@ -81,10 +87,6 @@ fn serve(file: &ConfigFile) -> ExitCode {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed_start(&error),
-    };
     let mut gateway = match app::start(&config) {
         Ok(gateway) => gateway,
         Err(error) => {
@@ -102,17 +104,13 @@ fn serve(file: &ConfigFile) -> ExitCode {
              with the key in DASHSCOPE_API_KEY; point clients at http://{address}/api/v1"
         );
     }
-    let outcome = runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    let outcome = run(async {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            () = gateway.worker_ended() => return Err(io::Error::other("a worker ended unasked")),
+            stopped = asked_to_stop() => stopped,
+            () = gateway.worker_ended() => Err(io::Error::other("a worker ended unasked")),
         }
-        Ok(())
     });
-    if let Err(error) = outcome {
+    if let Err(error) = outcome.flatten() {
         tracing::error!("{error}");
         return FAILED;
     }
@@ -128,6 +126,57 @@ fn serve(file: &ConfigFile) -> ExitCode {
             FAILED
         }
     }
+}
+
+fn demonstrate(options: &demo::Options) -> ExitCode {
+    let shown = run(async {
+        let demo = demo::start(options).map_err(|error| demo::Failure(error.to_string()))?;
+        demo.show().await?;
+        if !options.once {
+            say(&demo.invitation());
+            asked_to_stop().await?;
+        }
+        Ok::<_, demo::Failure>(())
+    });
+    match shown {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(demo::Failure(problem))) => {
+            complain(&format!("the demonstration failed: {problem}\n"));
+            FAILED
+        }
+        Err(error) => failed_start(&error),
+    }
+}
+
+fn simulate(options: sim::Options) -> ExitCode {
+    let stop = async {
+        if let Err(error) = asked_to_stop().await {
+            tracing::error!("{error}");
+        }
+    };
+    match run(sim::run(options, stop)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) | Err(error) => failed_start(&error),
+    }
+}
+
+/// Runs the future on this thread.
+fn run<F: Future>(future: F) -> io::Result<F::Output> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())?;
+    Ok(runtime.block_on(future))
+}
+
+/// SIGTERM or SIGINT.
+async fn asked_to_stop() -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
 }
 
 /// Reads the configuration and tells what is wrong with it.

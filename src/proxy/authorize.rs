@@ -40,21 +40,23 @@ pub(super) fn authorize(
 ) -> Result<Verdict, Rejection> {
     let tenant = permit.tenant();
     let accounts = &permit.caller().directory().accounts;
-    let task_id = route.task_id().unwrap_or_default();
-    match route.operation {
-        Operation::TaskGet | Operation::TaskCancel => match ledger.account_of(task_id, &tenant.name) {
-            Some(name) => accounts
-                .iter()
-                .position(|account| account.name == name)
-                .map(Verdict::Forward)
-                .ok_or(Rejection::UpstreamUnreachable),
-            None if route.operation == Operation::TaskGet => Ok(unknown(task_id)),
-            None => Ok(cancel_refused()),
-        },
-        Operation::TaskList => listed(ledger, &tenant.name, request.uri.query().unwrap_or(""), now),
-        _ if permit.submits && !ledger.has_room() => Err(Rejection::StoreUnavailable),
-        _ => tenant.accounts.first().copied().map(Verdict::Forward).ok_or(Rejection::UpstreamUnreachable),
+    let names_task = matches!(route.operation, Operation::TaskGet | Operation::TaskCancel);
+    if names_task {
+        let task_id = route.task_id().unwrap_or_default();
+        let Some(name) = ledger.account_of(task_id, &tenant.name) else {
+            let is_query = route.operation == Operation::TaskGet;
+            return Ok(if is_query { unknown(task_id) } else { cancel_refused() });
+        };
+        let account = accounts.iter().position(|account| account.name == name);
+        return account.map(Verdict::Forward).ok_or(Rejection::UpstreamUnreachable);
     }
+    if route.operation == Operation::TaskList {
+        return listed(ledger, &tenant.name, request.uri.query().unwrap_or(""), now);
+    }
+    if permit.submits && !ledger.has_room() {
+        return Err(Rejection::StoreUnavailable);
+    }
+    tenant.accounts.first().copied().map(Verdict::Forward).ok_or(Rejection::UpstreamUnreachable)
 }
 
 fn unknown(task_id: &str) -> Verdict {

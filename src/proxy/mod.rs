@@ -29,7 +29,7 @@ use arc_swap::ArcSwap;
 use hyper::body::{Body, Incoming};
 use hyper::http::request::Parts;
 use hyper::upgrade::OnUpgrade;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode, Version};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -121,14 +121,21 @@ impl Proxy {
     /// A call whose answer is passed on as it comes; what a query says of its task is noted.
     async fn pass(&self, passage: Passage) -> Result<Response<Observed>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
-        if passage.route.operation != Operation::TaskGet {
-            return Ok(observe::stream(self.send(passage).await?, &exchange));
+        let (operation, version) = (passage.route.operation, passage.request.version);
+        let response = self.send(passage).await?;
+        if operation == Operation::TaskGet {
+            let (response, named) = claim::read(response).await?;
+            if let Some(named) = named {
+                self.ledger.learn(&named.task_id, named.status);
+            }
+            return Ok(observe::held(response, &exchange));
         }
-        let (response, named) = claim::read(self.send(passage).await?).await?;
-        if let Some(named) = named {
-            self.ledger.learn(&named.task_id, named.status);
+        if version == Version::HTTP_2 {
+            let (response, carry) = observe::pump(response, &exchange, self.timeouts.idle);
+            tokio::task::spawn_local(carry);
+            return Ok(response);
         }
-        Ok(observe::held(response, &exchange))
+        Ok(observe::stream(response, &exchange))
     }
 
     /// A call that makes a task. It is paid for, so it is read to its end though the client may leave.

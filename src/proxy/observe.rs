@@ -1,13 +1,18 @@
 //! The last stage: the body that the client reads, with the exchange that ends when it is dropped.
 
 use std::collections::VecDeque;
+use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
+use http_body_util::BodyExt;
 use hyper::Response;
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::exchange::{Exchange, Outcome};
 use crate::upstream::{Download, DownloadFault};
@@ -22,7 +27,11 @@ enum Source {
     Whole(Bytes),
     Held(Held),
     Stream(Download),
+    /// `None` is the end: without it, the rest was given up.
+    Pumped(mpsc::Receiver<Option<Piece>>),
 }
+
+type Piece = Result<Frame<Bytes>, DownloadFault>;
 
 /// The beginning of an upstream's body, of which a copy was read, and what has not come yet.
 pub(super) struct Held {
@@ -38,6 +47,32 @@ pub(super) fn whole(response: Response<Bytes>, exchange: &Rc<Exchange>) -> Respo
 /// The answer is the upstream's, as it comes.
 pub(super) fn stream(response: Response<Download>, exchange: &Rc<Exchange>) -> Response<Observed> {
     observe(response.map(Source::Stream), exchange)
+}
+
+/// The same for HTTP/2, where hyper does not ask for the body of a stream whose client does not read. Nobody
+/// would notice, so a task of its own carries the pieces, and gives up when one is not taken in time.
+pub(super) fn pump(
+    response: Response<Download>,
+    exchange: &Rc<Exchange>,
+    patience: Duration,
+) -> (Response<Observed>, impl Future<Output = ()> + use<>) {
+    let (pieces, taken) = mpsc::channel(1);
+    let (parts, mut download) = response.into_parts();
+    let carry = async move {
+        loop {
+            let piece = tokio::select! {
+                piece = download.frame() => piece,
+                () = pieces.closed() => return,
+            };
+            let last = piece.is_none();
+            let taken = timeout(patience, pieces.send(piece)).await;
+            if last || !matches!(taken, Ok(Ok(()))) {
+                return;
+            }
+        }
+    };
+    let response = Response::from_parts(parts, Source::Pumped(taken));
+    (observe(response, exchange), carry)
 }
 
 /// The answer is the upstream's, and was read.
@@ -57,15 +92,11 @@ fn observe(response: Response<Source>, exchange: &Rc<Exchange>) -> Response<Obse
 impl Observed {
     /// Notes that everything was passed on. A refusal keeps its reason.
     fn end(&self) {
-        let outcome = match self.exchange.outcome.get() {
-            Outcome::Abandoned if matches!(self.source, Source::Whole(_)) => Outcome::Local,
-            Outcome::Abandoned => Outcome::Answered,
-            ended @ (Outcome::Answered
-            | Outcome::Local
-            | Outcome::Rejected(_)
-            | Outcome::Cut
-            | Outcome::Tunnelled) => ended,
-        };
+        if self.exchange.outcome.get() != Outcome::Abandoned {
+            return;
+        }
+        let is_ours = matches!(self.source, Source::Whole(_));
+        let outcome = if is_ours { Outcome::Local } else { Outcome::Answered };
         self.exchange.outcome.set(outcome);
     }
 }
@@ -83,6 +114,9 @@ impl Body for Observed {
             Source::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Source::Held(held) => held.poll_frame(cx),
             Source::Stream(download) => Pin::new(download).poll_frame(cx),
+            Source::Pumped(taken) => {
+                taken.poll_recv(cx).map(|piece| piece.unwrap_or(Some(Err(DownloadFault::Lost))))
+            }
         };
         match &next {
             Poll::Ready(Some(Err(_))) => self.exchange.outcome.set(Outcome::Cut),
@@ -100,6 +134,7 @@ impl Body for Observed {
                 held.frames.is_empty() && held.rest.as_ref().is_none_or(Body::is_end_stream)
             }
             Source::Stream(download) => download.is_end_stream(),
+            Source::Pumped(_) => false,
         }
     }
 
@@ -109,6 +144,7 @@ impl Body for Observed {
             // A length that the upstream named stands in the head; it gets none where it came without.
             Source::Held(_) => SizeHint::default(),
             Source::Stream(download) => download.size_hint(),
+            Source::Pumped(_) => SizeHint::default(),
         }
     }
 }

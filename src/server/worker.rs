@@ -93,7 +93,11 @@ pub async fn work(listener: TcpListener, proxy: Rc<Proxy>, mut drain: Drain) -> 
     proxy.running.close();
     loop {
         let deadline = drain.deadline().await;
-        let all = async { tokio::join!(connections.wait(), proxy.running.wait()) };
+        // In this order: only a connection starts what may outlive it.
+        let all = async {
+            connections.wait().await;
+            proxy.running.wait().await;
+        };
         tokio::select! {
             ended = timeout_at(deadline, all) => {
                 if ended.is_err() {

@@ -1,0 +1,292 @@
+//! Answers given at once, whole or as native server-sent events.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::call::Call;
+use super::errors::{Cause, Refusal};
+use super::media;
+use super::models::{Family, Service};
+use super::reply::Reply;
+use super::streaming::Score;
+use super::world::World;
+
+/// Checks the body of a call that is answered at once.
+pub(super) fn check(family: Family, service: Service, body: &Value) -> Result<(), Refusal> {
+    let input = &body["input"];
+    if input.is_string() {
+        return Ok(());
+    }
+    if input.is_null() || input.as_object().is_some_and(serde_json::Map::is_empty) {
+        return Err(Refusal::new(Cause::EmptyInput, "input is required."));
+    }
+    let filled = |name: &str| match &input[name] {
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(_) => true,
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    };
+    let needed: &[&str] = match service {
+        Service::TextGeneration => &["messages", "prompt"],
+        Service::Multimodal if family == Family::Speech => &["text", "messages"],
+        Service::Multimodal => &["messages", "prompt"],
+        Service::TextEmbedding => &["texts"],
+        Service::MultimodalEmbedding => &["contents"],
+        Service::Rerank => &["query"],
+        Service::SpeechSynthesizer => &["text"],
+        Service::Detect
+        | Service::Understanding
+        | Service::CodeGeneration
+        | Service::VideoSynthesis
+        | Service::ImageToVideo
+        | Service::TextToImage
+        | Service::ImageToImage
+        | Service::OutPainting
+        | Service::ImageGeneration
+        | Service::ThreeD
+        | Service::VirtualModel
+        | Service::Transcription => &[],
+    };
+    if needed.is_empty() || needed.iter().any(|name| filled(name)) {
+        return Ok(());
+    }
+    Err(Refusal::parameter(format!("input must contain {}.", needed.join(" or "))))
+}
+
+/// All the text of an input, for counting.
+pub(super) fn said(input: &Value) -> String {
+    match input {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(said).collect::<Vec<_>>().join(" "),
+        Value::Object(fields) => fields.values().map(said).collect::<Vec<_>>().join(" "),
+        Value::Null | Value::Bool(_) | Value::Number(_) => String::new(),
+    }
+}
+
+pub(super) fn tokens(text: &str) -> u64 {
+    (text.len() as u64).div_ceil(4)
+}
+
+pub(super) fn answer(world: &World, call: &Call, service: Service, family: Family, body: &Value) -> Reply {
+    let wishes = &body["parameters"]["sim"];
+    if wishes["framed_error"] == true {
+        // Seen in the wild: an event in an answer that says it is JSON.
+        let refusal = Refusal::parameter("The simulator was told to refuse.");
+        let framed = event(1, "error", 400, &refusal.native(&call.request_id));
+        return Reply::new(400, "application/json", framed);
+    }
+    let score = Score::of(&world.options, wishes);
+    match service {
+        Service::TextEmbedding => at_once(call, embeddings(&body["input"]["texts"])),
+        Service::MultimodalEmbedding => at_once(call, multimodal_embeddings(&body["input"]["contents"])),
+        Service::Rerank => at_once(call, rerank(body)),
+        Service::Detect => {
+            let output = json!({"check_pass": true, "humanoid": true});
+            at_once(call, (output, json!({"image_count": 1})))
+        }
+        Service::SpeechSynthesizer => speech(world, call, &score, body),
+        Service::Multimodal if family == Family::Speech => speech(world, call, &score, body),
+        Service::Multimodal if matches!(family, Family::Image | Family::ImageChoices) => {
+            at_once(call, image(world, call))
+        }
+        Service::Multimodal
+        | Service::TextGeneration
+        | Service::Understanding
+        | Service::CodeGeneration
+        | Service::VideoSynthesis
+        | Service::ImageToVideo
+        | Service::TextToImage
+        | Service::ImageToImage
+        | Service::OutPainting
+        | Service::ImageGeneration
+        | Service::ThreeD
+        | Service::VirtualModel
+        | Service::Transcription => text(call, score, service, body),
+    }
+}
+
+fn at_once(call: &Call, (output, usage): (Value, Value)) -> Reply {
+    Reply::json(200, &json!({"output": output, "usage": usage, "request_id": call.request_id}))
+}
+
+/// One native event. No blanks after the colons: clients look for exactly this.
+pub(super) fn event(number: u64, kind: &str, status: u16, data: &Value) -> String {
+    format!("id:{number}\nevent:{kind}\n:HTTP_STATUS/{status}\ndata:{data}\n\n")
+}
+
+fn broken(request_id: &str, number: u64) -> String {
+    let data = json!({
+        "code": "InternalError.Algo",
+        "message": "The simulator was told to break this stream.",
+        "request_id": request_id,
+    });
+    event(number + 1, "error", 500, &data)
+}
+
+/// The shape of the text in an output.
+#[derive(Clone, Copy)]
+enum Shape {
+    Text,
+    Message,
+    /// A message whose content is a list of parts.
+    Parts,
+}
+
+impl Shape {
+    fn of(service: Service, body: &Value) -> Shape {
+        if service == Service::Multimodal {
+            Shape::Parts
+        } else if body["parameters"]["result_format"] == "message" {
+            Shape::Message
+        } else {
+            Shape::Text
+        }
+    }
+
+    fn output(self, text: &str, finish_reason: &str) -> Value {
+        let choice = |content: Value| json!({"choices": [{"message": {"role": "assistant", "content": content}, "finish_reason": finish_reason}]});
+        match self {
+            Shape::Text => json!({"text": text, "finish_reason": finish_reason}),
+            Shape::Message => choice(text.into()),
+            Shape::Parts => choice(json!([{"text": text}])),
+        }
+    }
+}
+
+fn text(call: &Call, score: Score, service: Service, body: &Value) -> Reply {
+    let shape = Shape::of(service, body);
+    let input_tokens = tokens(&said(&body["input"]));
+    let request_id = call.request_id.clone();
+    let answer = move |text: &str, shown: &str, finish_reason: &str| {
+        let output_tokens = tokens(text);
+        json!({
+            "output": shape.output(shown, finish_reason),
+            "usage": {
+                "input_tokens": input_tokens,
+                "output_tokens": output_tokens,
+                "total_tokens": input_tokens + output_tokens,
+            },
+            "request_id": request_id,
+        })
+    };
+    if !streams(call) {
+        let text = score.whole();
+        return Reply::json(200, &answer(&text, &text, "stop"));
+    }
+    let incremental = body["parameters"]["incremental_output"] == true;
+    let spoken = score.clone();
+    let result = move |number: u64| {
+        let text = spoken.text(number);
+        let shown = if incremental { spoken.piece(number) } else { text.clone() };
+        let finish_reason = if number == spoken.last() { "stop" } else { "null" };
+        event(number + 1, "result", 200, &answer(&text, &shown, finish_reason))
+    };
+    let request_id = call.request_id.clone();
+    Reply::stream(score.steps(result, move |number| broken(&request_id, number)))
+}
+
+pub(super) fn streams(call: &Call) -> bool {
+    call.enables("x-dashscope-sse")
+        || call.header("accept").is_some_and(|kinds| kinds.contains("text/event-stream"))
+}
+
+fn speech(world: &World, call: &Call, score: &Score, body: &Value) -> Reply {
+    let id = format!("audio_{}", Uuid::new_v4());
+    let until = call.now + world.options.task_lifetime;
+    let url = world.sign(&format!("{id}.wav"), until);
+    let characters = said(&body["input"]["text"]).chars().count();
+    let request_id = call.request_id.clone();
+    let answer = move |data: String, url: &str, finish_reason: &str| {
+        json!({
+            "output": {
+                "audio": {"data": data, "url": url, "id": id},
+                "finish_reason": finish_reason,
+            },
+            "usage": {"characters": characters},
+            "request_id": request_id,
+        })
+    };
+    if !streams(call) {
+        return Reply::json(200, &answer(String::new(), &url, "stop"));
+    }
+    let last = score.last();
+    let result = move |number: u64| {
+        let sound = STANDARD.encode(media::tone(20));
+        let (url, finish_reason) = if number == last { (url.as_str(), "stop") } else { ("", "null") };
+        event(number + 1, "result", 200, &answer(sound, url, finish_reason))
+    };
+    let request_id = call.request_id.clone();
+    Reply::stream(score.steps(result, move |number| broken(&request_id, number)))
+}
+
+fn image(world: &World, call: &Call) -> (Value, Value) {
+    let url = world.sign(&format!("{}.png", Uuid::new_v4()), call.now + world.options.task_lifetime);
+    let content = json!([{"type": "image", "image": url}]);
+    let choice = json!({"finish_reason": "stop", "message": {"role": "assistant", "content": content}});
+    (json!({"choices": [choice], "finished": true}), json!({"image_count": 1, "size": "2985*1405"}))
+}
+
+fn embeddings(texts: &Value) -> (Value, Value) {
+    let texts = listed(texts);
+    let rows = texts.iter().enumerate();
+    let rows: Vec<Value> =
+        rows.map(|(index, text)| json!({"text_index": index, "embedding": vector(&said(text))})).collect();
+    let total: u64 = texts.iter().map(|text| tokens(&said(text))).sum();
+    (json!({"embeddings": rows}), json!({"total_tokens": total}))
+}
+
+fn multimodal_embeddings(contents: &Value) -> (Value, Value) {
+    let rows = listed(contents).into_iter().enumerate().map(|(index, content)| {
+        let kind = content.as_object().and_then(|fields| fields.keys().next().cloned()).unwrap_or_default();
+        json!({"index": index, "type": kind, "embedding": vector(&said(&content))})
+    });
+    let rows: Vec<Value> = rows.collect();
+    (json!({"embeddings": rows}), json!({"input_tokens": 10, "image_tokens": 0}))
+}
+
+/// The native rerank; the compatible one has the same results.
+pub(super) fn rerank(body: &Value) -> (Value, Value) {
+    let documents =
+        if body["documents"].is_array() { &body["documents"] } else { &body["input"]["documents"] };
+    let results = listed(documents).into_iter().enumerate().map(|(index, document)| {
+        let score = 0.9 / (index + 1) as f64;
+        json!({"index": index, "relevance_score": score, "document": {"text": document}})
+    });
+    let results: Vec<Value> = results.collect();
+    (json!({"results": results}), json!({"total_tokens": tokens(&said(body))}))
+}
+
+/// A list as it is, anything else as a list of one.
+pub(super) fn listed(value: &Value) -> Vec<Value> {
+    value.as_array().cloned().unwrap_or_else(|| vec![value.clone()])
+}
+
+/// A small vector that depends on the text.
+pub(super) fn vector(text: &str) -> Vec<f64> {
+    let seed = text.bytes().fold(1u32, |seed, byte| seed.wrapping_mul(31).wrapping_add(u32::from(byte)));
+    (1..=8).map(|number| f64::from(seed.wrapping_mul(number * 2_654_435) % 2000) / 1000.0 - 1.0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_framed_as_dashscope_frames_them() {
+        let text = event(1, "result", 200, &json!({"a": 1}));
+        assert_eq!(text, "id:1\nevent:result\n:HTTP_STATUS/200\ndata:{\"a\":1}\n\n");
+    }
+
+    #[test]
+    fn a_call_needs_something_to_say() {
+        let check =
+            |input: Value| check(Family::Text, Service::TextGeneration, &json!({"input": input})).is_ok();
+        assert!(check(json!({"prompt": "hi"})));
+        assert!(check(json!({"messages": [{"role": "user", "content": "hi"}]})));
+        assert!(check(json!("encrypted")));
+        assert!(!check(json!({"messages": []})));
+        assert!(!check(json!({})));
+    }
+}

@@ -1,0 +1,221 @@
+//! The rules for the parameters of video, image and transcription models.
+
+use serde_json::Value;
+
+use super::errors::{Cause, Refusal};
+use super::models::Family;
+
+type Checked = Result<(), Refusal>;
+
+/// Checks the body of a submit. What the docs don't forbid passes: unknown fields are tolerated.
+pub(super) fn check(family: Family, model: &str, body: &Value) -> Checked {
+    let (input, parameters) = (&body["input"], &body["parameters"]);
+    if !parameters.is_null() && !parameters.is_object() {
+        return Err(Refusal::parameter("parameters must be an object."));
+    }
+    match input {
+        Value::Object(fields) if !fields.is_empty() => {}
+        // An encrypted input is a string, and nothing in it can be checked.
+        Value::String(_) => return Ok(()),
+        Value::Null | Value::Object(_) => return Err(Refusal::new(Cause::EmptyInput, "input is required.")),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) => {
+            return Err(Refusal::parameter("input must be an object."));
+        }
+    }
+    match family {
+        Family::TextToVideo
+        | Family::ImageToVideo
+        | Family::ReferenceToVideo
+        | Family::VideoEdit
+        | Family::Wan30 => super::media_sets::check(family, input, parameters),
+        Family::KeyFrames => key_frames(model, input, parameters),
+        Family::Wan26 | Family::Wan25 | Family::Wan2 => older(model, input, parameters),
+        Family::Animate => {
+            url(input, "image_url", true)?;
+            url(input, "video_url", true)
+        }
+        Family::OtherVideo => common(parameters),
+        Family::Image => {
+            string(input, "prompt", false)?;
+            integer(parameters, "n", 1, 10)?;
+            size(parameters)
+        }
+        Family::ImageChoices => integer(parameters, "n", 1, 12),
+        Family::Transcription => file_urls(input),
+        Family::TranscriptionOfOne => url(input, "file_url", true),
+        Family::EmbeddingFile => url(input, "url", true),
+        Family::Detect
+        | Family::ThreeD
+        | Family::Text
+        | Family::TextAndImage
+        | Family::Speech
+        | Family::Embedding
+        | Family::MultimodalEmbedding
+        | Family::Rerank
+        | Family::Realtime
+        | Family::Legacy => Ok(()),
+    }
+}
+
+/// What every video model asks of its parameters.
+pub(super) fn common(parameters: &Value) -> Checked {
+    boolean(parameters, "prompt_extend")?;
+    boolean(parameters, "watermark")?;
+    integer(parameters, "seed", 0, i64::from(i32::MAX))?;
+    integer(parameters, "duration", -1, 60)
+}
+
+fn key_frames(model: &str, input: &Value, parameters: &Value) -> Checked {
+    common(parameters)?;
+    url(input, "first_frame_url", true)?;
+    url(input, "last_frame_url", false)?;
+    string(input, "prompt", false)?;
+    string(input, "negative_prompt", false)?;
+    integer(parameters, "duration", 5, 5)?;
+    let resolutions: &[&str] = if model.contains("flash") { &["480P", "720P", "1080P"] } else { &["720P"] };
+    one_of(parameters, "resolution", resolutions)
+}
+
+/// Wan 2.1 to 2.6.
+fn older(model: &str, input: &Value, parameters: &Value) -> Checked {
+    common(parameters)?;
+    if model.contains("t2v") {
+        string(input, "prompt", true)?;
+    } else if model.contains("i2v") {
+        url(input, "img_url", true)?;
+    } else if model.contains("r2v") {
+        let references = ["reference_urls", "reference_video_urls"];
+        if references.iter().all(|name| input[*name].as_array().is_none_or(Vec::is_empty)) {
+            return Err(Refusal::parameter("input must contain reference_urls."));
+        }
+    }
+    url(input, "audio_url", false)?;
+    boolean(parameters, "audio")?;
+    one_of(parameters, "shot_type", &["single", "multi"])?;
+    one_of(parameters, "resolution", &["480P", "720P", "1080P"])?;
+    size(parameters)
+}
+
+fn file_urls(input: &Value) -> Checked {
+    let urls = input["file_urls"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if urls.is_empty() || urls.len() > 100 {
+        return Err(Refusal::parameter("input must contain file_urls, 1 to 100 of them."));
+    }
+    urls.iter().try_for_each(|url| check_url("file_urls", url))
+}
+
+fn size(parameters: &Value) -> Checked {
+    let value = &parameters["size"];
+    let well_formed = value.as_str().is_some_and(|text| {
+        text.split_once('*')
+            .is_some_and(|(width, height)| width.parse::<u32>().is_ok() && height.parse::<u32>().is_ok())
+    });
+    // qwen-image and the 2K names of newer models.
+    let named = value.as_str().is_some_and(|text| matches!(text, "1K" | "2K" | "4K"));
+    if value.is_null() || well_formed || named {
+        return Ok(());
+    }
+    Err(Refusal::parameter(format!("The size is not match {value}")))
+}
+
+pub(super) fn string(fields: &Value, name: &str, required: bool) -> Checked {
+    match &fields[name] {
+        Value::String(text) if required && text.is_empty() => {
+            Err(Refusal::parameter(format!("{name} must not be empty.")))
+        }
+        Value::String(_) => Ok(()),
+        Value::Null if required => Err(Refusal::parameter(format!("input must contain {name}."))),
+        Value::Null => Ok(()),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            Err(Refusal::parameter(format!("{name} must be a string.")))
+        }
+    }
+}
+
+pub(super) fn url(fields: &Value, name: &str, required: bool) -> Checked {
+    string(fields, name, required)?;
+    if fields[name].is_null() { Ok(()) } else { check_url(name, &fields[name]) }
+}
+
+pub(super) fn check_url(name: &str, value: &Value) -> Checked {
+    let known = ["http://", "https://", "oss://", "data:"];
+    let text = value.as_str().unwrap_or_default();
+    if known.iter().any(|scheme| text.starts_with(scheme)) {
+        return Ok(());
+    }
+    Err(Refusal::parameter(format!("{name} must be a valid URL.")))
+}
+
+pub(super) fn boolean(fields: &Value, name: &str) -> Checked {
+    match &fields[name] {
+        Value::Null | Value::Bool(_) => Ok(()),
+        Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+            Err(Refusal::parameter(format!("{name} must be a boolean.")))
+        }
+    }
+}
+
+/// An integer between two bounds; `"5"` and `5.0` are none.
+pub(super) fn integer(fields: &Value, name: &str, least: i64, most: i64) -> Checked {
+    let value = &fields[name];
+    if value.is_null() {
+        return Ok(());
+    }
+    match value.as_i64() {
+        Some(number) if (least..=most).contains(&number) => Ok(()),
+        Some(_) => Err(Refusal::parameter(format!("{name} must be between {least} and {most}."))),
+        None => Err(Refusal::parameter(format!("{name} must be an integer."))),
+    }
+}
+
+pub(super) fn one_of(fields: &Value, name: &str, values: &[&str]) -> Checked {
+    let value = &fields[name];
+    if value.is_null() || value.as_str().is_some_and(|text| values.contains(&text)) {
+        return Ok(());
+    }
+    Err(Refusal::parameter(format!("{name} must be one of {}, but is {value}.", values.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::models;
+    use super::*;
+    use serde_json::json;
+
+    fn code(model: &str, body: Value) -> Option<String> {
+        let family = models::find(model).unwrap().family;
+        check(family, model, &body).err().map(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn key_frames_need_a_first_frame_and_last_five_seconds() {
+        let body = |input: Value, parameters: Value| json!({"input": input, "parameters": parameters});
+        let frame = json!({"first_frame_url": "https://x/a.png"});
+        assert_eq!(code("wan2.2-kf2v-flash", body(frame.clone(), json!({"duration": 5}))), None);
+        assert!(code("wan2.2-kf2v-flash", body(frame.clone(), json!({"duration": 6}))).is_some());
+        assert!(code("wanx2.1-kf2v-plus", body(frame, json!({"resolution": "480P"}))).is_some());
+        assert!(code("wanx2.1-kf2v-plus", body(json!({"prompt": "p"}), json!({}))).is_some());
+    }
+
+    #[test]
+    fn inputs_are_objects_or_encrypted() {
+        assert_eq!(code("wan2.7-t2v", json!({})).as_deref(), Some("BadRequest.EmptyInput"));
+        assert_eq!(code("wan2.7-t2v", json!({"input": 3})).as_deref(), Some("InvalidParameter"));
+        assert_eq!(code("wan2.7-t2v", json!({"input": "c2VjcmV0"})), None);
+    }
+
+    #[test]
+    fn a_transcription_needs_its_files() {
+        assert_eq!(code("paraformer-v2", json!({"input": {"file_urls": ["https://x/a.wav"]}})), None);
+        assert!(code("paraformer-v2", json!({"input": {"file_urls": []}})).is_some());
+        assert!(code("paraformer-v2", json!({"input": {"file_urls": ["a.wav"]}})).is_some());
+        assert_eq!(code("qwen3-asr-flash-filetrans", json!({"input": {"file_url": "oss://k"}})), None);
+    }
+
+    #[test]
+    fn older_models_take_sizes_with_an_asterisk() {
+        let body = |size| json!({"input": {"prompt": "p"}, "parameters": {"size": size}});
+        assert_eq!(code("wan2.5-t2v-preview", body("1280*720")), None);
+        assert!(code("wan2.5-t2v-preview", body("1280x720")).is_some());
+    }
+}

@@ -1,0 +1,177 @@
+//! The realtime protocol: JSON events like OpenAI's.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::errors::Refusal;
+use super::media::tone;
+use super::models;
+use super::session::{Heard, Say};
+
+pub(super) struct Realtime {
+    session: Value,
+    /// Base64 characters of audio since the last commit.
+    buffered: usize,
+    text: String,
+}
+
+impl Realtime {
+    pub(super) fn open(standing: Result<(), Refusal>, model: &str) -> (Realtime, Vec<Say>) {
+        let session = json!({
+            "id": id("sess"), "object": "realtime.session", "model": model, "modalities": ["text", "audio"],
+            "voice": "Cherry", "input_audio_format": "pcm16", "output_audio_format": "pcm16",
+        });
+        let realtime = Realtime { session, buffered: 0, text: String::new() };
+        let opening = if models::find(model).is_none() {
+            vec![Say::Close(1007, "Model not found")]
+        } else if standing.is_err() {
+            vec![Say::Close(1007, "Access denied, please make sure your account is in good standing.")]
+        } else {
+            vec![event("session.created", json!({"session": realtime.session}))]
+        };
+        (realtime, opening)
+    }
+
+    pub(super) fn hear(&mut self, heard: Heard<'_>) -> Vec<Say> {
+        let frame: Value = match heard {
+            Heard::Text(text) => serde_json::from_str(text).unwrap_or_default(),
+            Heard::Binary(_) => return vec![error("Binary frames are not part of this protocol.")],
+        };
+        match frame["type"].as_str().unwrap_or_default() {
+            "session.update" => {
+                if let (Some(session), Some(update)) =
+                    (self.session.as_object_mut(), frame["session"].as_object())
+                {
+                    session.extend(update.clone());
+                }
+                vec![event("session.updated", json!({"session": self.session}))]
+            }
+            "input_audio_buffer.append" | "input_image_buffer.append" => {
+                self.buffered += frame["audio"].as_str().map_or(0, str::len);
+                Vec::new()
+            }
+            "input_text_buffer.append" => {
+                self.text += frame["text"].as_str().unwrap_or_default();
+                Vec::new()
+            }
+            "input_audio_buffer.commit" => self.commit("input_audio_buffer.committed"),
+            "input_text_buffer.commit" => {
+                let mut said = self.commit("input_text_buffer.committed");
+                said.extend(self.respond());
+                said
+            }
+            "input_audio_buffer.clear" => {
+                self.buffered = 0;
+                vec![event("input_audio_buffer.cleared", json!({}))]
+            }
+            "conversation.item.create" => {
+                vec![event("conversation.item.created", json!({"item": frame["item"]}))]
+            }
+            "response.create" => self.respond(),
+            "response.cancel" => {
+                vec![event("response.done", json!({"response": {"id": id("resp"), "status": "cancelled"}}))]
+            }
+            "session.finish" => {
+                let mut said = if self.text.is_empty() { Vec::new() } else { self.respond() };
+                said.extend([event("session.finished", json!({})), Say::Close(1000, "finished")]);
+                said
+            }
+            other => vec![error(&format!("Invalid event type: {other:?}."))],
+        }
+    }
+
+    fn commit(&mut self, name: &str) -> Vec<Say> {
+        self.buffered = 0;
+        let item = id("item");
+        vec![
+            event(name, json!({"item_id": item})),
+            event(
+                "conversation.item.created",
+                json!({"item": {"id": item, "type": "message", "role": "user"}}),
+            ),
+        ]
+    }
+
+    fn respond(&mut self) -> Vec<Say> {
+        let (response, item) = (id("resp"), id("item"));
+        let input_tokens = 10 + self.text.len();
+        self.text.clear();
+        let of = |fields: Value| {
+            let mut fields = fields;
+            fields["response_id"] = response.clone().into();
+            fields["item_id"] = item.clone().into();
+            fields["output_index"] = 0.into();
+            fields["content_index"] = 0.into();
+            fields
+        };
+        let transcript = "Hello from the simulator.";
+        let message = json!({"id": item, "type": "message", "role": "assistant", "status": "completed",
+            "content": [{"type": "audio", "transcript": transcript}]});
+        let usage =
+            json!({"input_tokens": input_tokens, "output_tokens": 8, "total_tokens": input_tokens + 8});
+        let done = json!({"id": response, "status": "completed", "output": [message], "usage": usage});
+        let mut said = vec![
+            event("response.created", json!({"response": {"id": response, "status": "in_progress"}})),
+            event("response.output_item.added", of(json!({"item": {"id": item, "type": "message"}}))),
+        ];
+        for word in transcript.split_inclusive(' ') {
+            said.push(event("response.audio_transcript.delta", of(json!({"delta": word}))));
+            said.push(event("response.audio.delta", of(json!({"delta": STANDARD.encode(tone(50))}))));
+        }
+        said.push(event("response.audio_transcript.done", of(json!({"transcript": transcript}))));
+        said.push(event("response.audio.done", of(json!({}))));
+        said.push(event("response.output_item.done", of(json!({"item": message}))));
+        said.push(event("response.done", json!({"response": done})));
+        said
+    }
+}
+
+fn event(kind: &str, mut fields: Value) -> Say {
+    fields["type"] = kind.into();
+    fields["event_id"] = id("event").into();
+    Say::Event(fields)
+}
+
+fn error(message: &str) -> Say {
+    let error =
+        json!({"type": "invalid_request_error", "code": "invalid_value", "message": message, "param": null});
+    event("error", json!({"error": error}))
+}
+
+fn id(kind: &str) -> String {
+    format!("{kind}_{}", Uuid::new_v4().simple())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(said: &[Say]) -> Vec<String> {
+        let kind = |say: &Say| match say {
+            Say::Event(event) => event["type"].as_str().unwrap().to_owned(),
+            Say::Close(code, reason) => format!("{code} {reason}"),
+            Say::Binary(_) | Say::Ping => panic!("{say:?}"),
+        };
+        said.iter().map(kind).collect()
+    }
+
+    #[test]
+    fn a_session_greets_answers_and_ends() {
+        let (mut realtime, opening) = Realtime::open(Ok(()), "qwen3-omni-flash-realtime");
+        assert_eq!(kinds(&opening), ["session.created"]);
+        let mut hear = |text: &str| kinds(&realtime.hear(Heard::Text(text)));
+        assert_eq!(hear(r#"{"type":"session.update","session":{"voice":"Ethan"}}"#), ["session.updated"]);
+        assert!(hear(r#"{"type":"input_audio_buffer.append","audio":"AAAA"}"#).is_empty());
+        let said = hear(r#"{"type":"response.create"}"#);
+        assert_eq!((said[0].as_str(), said[said.len() - 1].as_str()), ("response.created", "response.done"));
+        assert_eq!(hear(r#"{"type":"nonsense"}"#), ["error"]);
+        assert_eq!(hear(r#"{"type":"session.finish"}"#), ["session.finished", "1000 finished"]);
+    }
+
+    #[test]
+    fn an_unknown_model_closes_with_1007() {
+        assert_eq!(kinds(&Realtime::open(Ok(()), "x").1), ["1007 Model not found"]);
+    }
+}

@@ -1,0 +1,379 @@
+//! The life of the asynchronous tasks.
+
+use std::collections::{HashMap, VecDeque};
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use super::account::Caller;
+use super::models::{Family, Service};
+
+/// The states a query may show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Pending,
+    Running,
+    Suspended,
+    Succeeded,
+    Failed,
+    Canceled,
+    Unknown,
+}
+
+impl Status {
+    const ALL: [Status; 7] = [
+        Status::Pending,
+        Status::Running,
+        Status::Suspended,
+        Status::Succeeded,
+        Status::Failed,
+        Status::Canceled,
+        Status::Unknown,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Pending => "PENDING",
+            Status::Running => "RUNNING",
+            Status::Suspended => "SUSPENDED",
+            Status::Succeeded => "SUCCEEDED",
+            Status::Failed => "FAILED",
+            Status::Canceled => "CANCELED",
+            Status::Unknown => "UNKNOWN",
+        }
+    }
+
+    pub(super) fn has_ended(self) -> bool {
+        match self {
+            Status::Succeeded | Status::Failed | Status::Canceled | Status::Unknown => true,
+            Status::Pending | Status::Running | Status::Suspended => false,
+        }
+    }
+}
+
+impl FromStr for Status {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Status, ()> {
+        Status::ALL.into_iter().find(|status| status.name() == text).ok_or(())
+    }
+}
+
+/// Why a task failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) code: String,
+    pub(super) message: String,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Task {
+    pub(super) id: String,
+    pub(super) request_id: String,
+    pub(super) caller: Caller,
+    pub(super) model: String,
+    pub(super) family: Family,
+    pub(super) service: Service,
+    /// The body of the submit, long strings cut.
+    pub(super) body: Value,
+    pub(super) submitted: SystemTime,
+    pub(super) started: Option<SystemTime>,
+    pub(super) ended: Option<SystemTime>,
+    pub(super) status: Status,
+    /// Set when it will fail, or has.
+    pub(super) failure: Option<Failure>,
+    /// Shown whatever the clock says.
+    pub(super) pinned: Option<Status>,
+}
+
+impl Task {
+    pub(super) fn shown(&self) -> Status {
+        self.pinned.unwrap_or(self.status)
+    }
+
+    pub(super) fn input(&self, name: &str) -> &Value {
+        &self.body["input"][name]
+    }
+
+    pub(super) fn parameter(&self, name: &str) -> &Value {
+        &self.body["parameters"][name]
+    }
+}
+
+/// How long the parts of a life take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    pub(super) pending: Duration,
+    pub(super) run: Duration,
+    /// From its submit on; then the id is UNKNOWN.
+    pub(super) lifetime: Duration,
+}
+
+impl Pace {
+    /// When the id turns UNKNOWN and the results go.
+    pub(super) fn end_of_life(&self, task: &Task) -> SystemTime {
+        let lifetime =
+            if task.family == Family::ThreeD { self.lifetime.min(THREE_D_LIFETIME) } else { self.lifetime };
+        task.submitted + lifetime
+    }
+}
+
+/// Why a task was not canceled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotCanceled {
+    Unknown,
+    NotPending,
+}
+
+/// All tasks of all accounts. Their states follow from the times given.
+pub(super) struct Tasks {
+    pace: Pace,
+    by_id: HashMap<String, Task>,
+    /// Tasks that have not ended, by account and model, in the order of submission.
+    queues: HashMap<(String, String), Queue>,
+    last_purge: SystemTime,
+}
+
+struct Queue {
+    /// How many run at a time.
+    places: usize,
+    /// With the time from which each may run.
+    waiting: VecDeque<(String, SystemTime)>,
+    /// With the time at which each ends; all run equally long, so the first ends first.
+    running: VecDeque<(String, SystemTime)>,
+    /// When a place was last left.
+    freed: SystemTime,
+}
+
+enum Event {
+    Starts(SystemTime),
+    Ends(SystemTime),
+}
+
+impl Queue {
+    fn next_event(&self, now: SystemTime) -> Option<Event> {
+        let ends = self.running.front().map(|(_, at)| *at);
+        let starts = self.waiting.front().map(|(_, ready)| (*ready).max(self.freed));
+        match (starts.filter(|_| self.running.len() < self.places), ends) {
+            (Some(at), ends) if at <= now && ends.is_none_or(|end| at <= end) => Some(Event::Starts(at)),
+            (_, Some(end)) if end <= now => Some(Event::Ends(end)),
+            (Some(_) | None, Some(_) | None) => None,
+        }
+    }
+}
+
+impl Tasks {
+    pub(super) fn new(pace: Pace) -> Tasks {
+        Tasks { pace, by_id: HashMap::new(), queues: HashMap::new(), last_purge: SystemTime::UNIX_EPOCH }
+    }
+
+    /// Takes in a task; `running` of its account and model run at a time.
+    pub(super) fn submit(&mut self, task: Task, running: usize) {
+        self.purge(task.submitted);
+        let queue = self.queues.entry(queue_of(&task)).or_insert_with(|| Queue {
+            places: running,
+            waiting: VecDeque::new(),
+            running: VecDeque::new(),
+            freed: SystemTime::UNIX_EPOCH,
+        });
+        queue.waiting.push_back((task.id.clone(), task.submitted + self.pace.pending));
+        self.by_id.insert(task.id.clone(), task);
+    }
+
+    /// A task as its account sees it now.
+    pub(super) fn find(&mut self, id: &str, account: &str, now: SystemTime) -> Option<&Task> {
+        let task = self.by_id.get(id).filter(|task| task.caller.account == account)?;
+        if self.pace.end_of_life(task) <= now {
+            return None;
+        }
+        let queue = queue_of(task);
+        self.advance(&queue, now);
+        self.by_id.get(id)
+    }
+
+    /// All tasks of an account, the newest first.
+    pub(super) fn of_account(&mut self, account: &str, now: SystemTime) -> Vec<Task> {
+        let queues: Vec<_> = self.queues.keys().filter(|queue| queue.0 == account).cloned().collect();
+        queues.iter().for_each(|queue| self.advance(queue, now));
+        let alive =
+            |task: &&Task| task.caller.account == account && task.submitted + self.pace.lifetime > now;
+        let mut tasks: Vec<Task> = self.by_id.values().filter(alive).cloned().collect();
+        tasks.sort_by(|a, b| b.submitted.cmp(&a.submitted).then_with(|| b.id.cmp(&a.id)));
+        tasks
+    }
+
+    pub(super) fn all(&mut self, now: SystemTime) -> Vec<Task> {
+        let queues: Vec<_> = self.queues.keys().cloned().collect();
+        queues.iter().for_each(|queue| self.advance(queue, now));
+        let mut tasks: Vec<Task> = self.by_id.values().cloned().collect();
+        tasks.sort_by_key(|task| task.submitted);
+        tasks
+    }
+
+    pub(super) fn cancel(&mut self, id: &str, account: &str, now: SystemTime) -> Result<(), NotCanceled> {
+        let task = self.find(id, account, now).ok_or(NotCanceled::Unknown)?;
+        if task.shown() != Status::Pending {
+            return Err(NotCanceled::NotPending);
+        }
+        self.end(id, Status::Canceled, now);
+        Ok(())
+    }
+
+    /// Holds a task in a state, or lets it go on.
+    pub(super) fn pin(&mut self, id: &str, status: Option<Status>) -> bool {
+        let Some(task) = self.by_id.get_mut(id) else { return false };
+        task.pinned = status;
+        true
+    }
+
+    /// Ends a task at once, with a failure or without.
+    pub(super) fn finish(&mut self, id: &str, failure: Option<Failure>, now: SystemTime) -> bool {
+        let Some(task) = self.by_id.get_mut(id) else { return false };
+        let status = if failure.is_some() { Status::Failed } else { Status::Succeeded };
+        task.failure = failure;
+        task.started.get_or_insert(now);
+        self.end(id, status, now);
+        true
+    }
+
+    fn end(&mut self, id: &str, status: Status, now: SystemTime) {
+        let Some(task) = self.by_id.get_mut(id) else { return };
+        task.status = status;
+        task.pinned = None;
+        task.ended = Some(now);
+        if let Some(queue) = self.queues.get_mut(&queue_of(task)) {
+            queue.waiting.retain(|(queued, _)| queued != id);
+            let running = queue.running.len();
+            queue.running.retain(|(queued, _)| queued != id);
+            if queue.running.len() < running {
+                queue.freed = now;
+            }
+        }
+    }
+
+    /// Plays what happened in a queue up to now, in the order of time.
+    fn advance(&mut self, key: &(String, String), now: SystemTime) {
+        let Some(queue) = self.queues.get_mut(key) else { return };
+        while let Some(event) = queue.next_event(now) {
+            match event {
+                Event::Starts(at) => {
+                    let Some((id, _)) = queue.waiting.pop_front() else { return };
+                    if let Some(task) = self.by_id.get_mut(&id) {
+                        task.status = Status::Running;
+                        task.started = Some(at);
+                        queue.running.push_back((id, at + self.pace.run));
+                    }
+                }
+                Event::Ends(at) => {
+                    let Some((id, _)) = queue.running.pop_front() else { return };
+                    queue.freed = at;
+                    if let Some(task) = self.by_id.get_mut(&id) {
+                        task.status = if task.failure.is_some() { Status::Failed } else { Status::Succeeded };
+                        task.ended = Some(at);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Forgets tasks long expired, now and then.
+    fn purge(&mut self, now: SystemTime) {
+        if now < self.last_purge + Duration::from_secs(60) {
+            return;
+        }
+        self.last_purge = now;
+        let pace = self.pace;
+        self.by_id.retain(|_, task| pace.end_of_life(task) > now);
+        for queue in self.queues.values_mut() {
+            queue.waiting.retain(|(id, _)| self.by_id.contains_key(id));
+        }
+    }
+}
+
+fn queue_of(task: &Task) -> (String, String) {
+    (task.caller.account.clone(), task.model.clone())
+}
+
+const THREE_D_LIFETIME: Duration = Duration::from_secs(2 * 3600);
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use serde_json::json;
+
+    pub(in crate::sim) fn at(seconds: f64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + Duration::from_secs_f64(seconds)
+    }
+
+    pub(in crate::sim) fn task(id: &str, model: &str, body: Value) -> Task {
+        Task {
+            id: id.into(),
+            request_id: "r".into(),
+            caller: Caller { account: "main".into(), key: "sk-1".into() },
+            model: model.into(),
+            family: super::super::models::find(model).unwrap().family,
+            service: Service::VideoSynthesis,
+            body,
+            submitted: at(0.0),
+            started: None,
+            ended: None,
+            status: Status::Pending,
+            failure: None,
+            pinned: None,
+        }
+    }
+
+    fn tasks() -> Tasks {
+        let seconds = Duration::from_secs;
+        Tasks::new(Pace { pending: seconds(1), run: seconds(10), lifetime: seconds(86_400) })
+    }
+
+    fn status(tasks: &mut Tasks, id: &str, seconds: f64) -> Option<Status> {
+        tasks.find(id, "main", at(seconds)).map(Task::shown)
+    }
+
+    #[test]
+    fn a_task_waits_runs_and_succeeds_then_is_forgotten() {
+        let mut tasks = tasks();
+        tasks.submit(task("a", "wan2.7-t2v", json!({})), 5);
+        assert_eq!(status(&mut tasks, "a", 0.9), Some(Status::Pending));
+        assert_eq!(status(&mut tasks, "a", 1.0), Some(Status::Running));
+        assert_eq!(status(&mut tasks, "a", 11.0), Some(Status::Succeeded));
+        assert_eq!(status(&mut tasks, "a", 86_400.0), None);
+        assert!(tasks.find("a", "other", at(0.0)).is_none());
+    }
+
+    #[test]
+    fn over_the_running_limit_a_task_waits_for_a_place() {
+        let mut tasks = tasks();
+        for id in ["a", "b", "c"] {
+            tasks.submit(task(id, "wan2.7-t2v", json!({})), 2);
+        }
+        assert_eq!(status(&mut tasks, "c", 10.9), Some(Status::Pending));
+        assert_eq!(status(&mut tasks, "c", 11.0), Some(Status::Running));
+        let started = tasks.find("c", "main", at(30.0)).unwrap().started;
+        assert_eq!(started, Some(at(11.0)));
+        assert_eq!(status(&mut tasks, "c", 30.0), Some(Status::Succeeded));
+    }
+
+    #[test]
+    fn only_a_pending_task_is_canceled() {
+        let mut tasks = tasks();
+        tasks.submit(task("a", "wan2.7-t2v", json!({})), 5);
+        assert_eq!(tasks.cancel("a", "other", at(0.5)), Err(NotCanceled::Unknown));
+        assert_eq!(tasks.cancel("a", "main", at(0.5)), Ok(()));
+        assert_eq!(tasks.cancel("a", "main", at(0.6)), Err(NotCanceled::NotPending));
+        assert_eq!(status(&mut tasks, "a", 50.0), Some(Status::Canceled));
+    }
+
+    #[test]
+    fn a_pin_shows_and_lets_go() {
+        let mut tasks = tasks();
+        tasks.submit(task("a", "wan2.7-t2v", json!({})), 5);
+        assert!(tasks.pin("a", Some(Status::Suspended)));
+        assert_eq!(status(&mut tasks, "a", 50.0), Some(Status::Suspended));
+        tasks.pin("a", None);
+        assert_eq!(status(&mut tasks, "a", 50.0), Some(Status::Succeeded));
+    }
+}

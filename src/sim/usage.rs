@@ -1,0 +1,166 @@
+//! What a finished task cost, in the words of its model.
+
+use serde_json::{Value, json};
+
+use super::models::Family;
+use super::outcome::{file_urls, items, prompt, text};
+use super::tasks::Task;
+
+pub(super) fn usage(task: &Task) -> Value {
+    let seconds = task.parameter("duration").as_i64().filter(|seconds| *seconds > 0).unwrap_or(5);
+    match task.family {
+        Family::TextToVideo => {
+            let mut usage = video(task, json!(0), json!(seconds), json!(seconds));
+            usage["ratio"] = ratio(task).into();
+            // Some pages show it, the one with the full sample does not.
+            usage.as_object_mut().and_then(|usage| usage.remove("input_video_duration"));
+            usage
+        }
+        Family::ImageToVideo => video(task, json!(0), json!(seconds), json!(seconds)),
+        Family::ReferenceToVideo => {
+            let input = if has_media(task, "reference_video") { INPUT_VIDEO_SECONDS } else { 0 };
+            let mut usage = video(task, json!(input), json!(seconds), json!(input + seconds));
+            usage["ratio"] = ratio(task).into();
+            usage
+        }
+        Family::VideoEdit => {
+            let cut = task.parameter("duration").as_f64().filter(|cut| *cut > 0.0);
+            let kept = cut.map_or(EDITED_SECONDS, |cut| cut.min(EDITED_SECONDS));
+            video(task, json!(kept), json!(kept), json!(kept * 2.0))
+        }
+        Family::Wan30 => {
+            let mut usage = video(task, json!(0), json!(seconds), json!(seconds));
+            usage["ratio"] = ratio(task).into();
+            usage["fps"] = 30.into();
+            usage
+        }
+        Family::Wan26 => {
+            let mut usage = video(task, json!(0), json!(seconds), json!(seconds));
+            usage["size"] = task.parameter("size").as_str().unwrap_or("1280*720").into();
+            usage
+        }
+        Family::Wan25 | Family::OtherVideo => {
+            json!({"duration": seconds, "video_count": 1, "SR": lines(task)})
+        }
+        Family::Wan2 | Family::KeyFrames | Family::Animate => older_video(task, seconds),
+        Family::Image | Family::ImageChoices => images(task),
+        Family::Transcription => json!({"duration": 6 * file_urls(task).len()}),
+        Family::TranscriptionOfOne => json!({"seconds": 3}),
+        Family::EmbeddingFile => json!({"total_tokens": 384}),
+        Family::ThreeD
+        | Family::Detect
+        | Family::Text
+        | Family::TextAndImage
+        | Family::Speech
+        | Family::Embedding
+        | Family::MultimodalEmbedding
+        | Family::Rerank
+        | Family::Realtime
+        | Family::Legacy => json!({"count": 1}),
+    }
+}
+
+/// Wan 2.6 and later. Whole seconds are integers, measured ones are not.
+fn video(task: &Task, input: Value, output: Value, billed: Value) -> Value {
+    json!({
+        "duration": billed,
+        "input_video_duration": input,
+        "output_video_duration": output,
+        "video_count": 1,
+        "SR": lines(task),
+    })
+}
+
+fn older_video(task: &Task, seconds: i64) -> Value {
+    if task.family == Family::Animate {
+        let professional = task.parameter("mode") == "wan-pro";
+        return json!({"video_duration": 5.2, "video_ratio": if professional { "pro" } else { "standard" }});
+    }
+    if task.family == Family::KeyFrames && !task.model.contains("flash") {
+        return json!({"video_duration": 5, "video_count": 1, "video_ratio": "standard"});
+    }
+    match task.parameter("size").as_str() {
+        Some(size) => json!({"video_duration": seconds, "video_count": 1, "video_ratio": size}),
+        None => json!({"video_duration": seconds, "video_count": 1, "SR": lines(task)}),
+    }
+}
+
+fn images(task: &Task) -> Value {
+    let size = task.parameter("size").as_str();
+    if task.family == Family::ImageChoices {
+        return json!({"image_count": items(task), "size": size.unwrap_or("2985*1405")});
+    }
+    let prompt = prompt(task);
+    let failed = (0..items(task)).filter(|number| text(&prompt).contains(&format!("fail:{number}")));
+    let mut usage = json!({"image_count": items(task) - failed.count()});
+    if task.model.starts_with("qwen-image") {
+        usage["size"] = size.unwrap_or("1328*1328").into();
+    }
+    usage
+}
+
+fn ratio(task: &Task) -> &str {
+    task.parameter("ratio").as_str().unwrap_or("16:9")
+}
+
+/// The lines of the picture: what `SR` says.
+fn lines(task: &Task) -> u64 {
+    let named = task.parameter("resolution").as_str();
+    let lines = named.and_then(|name| name.trim_end_matches('P').parse().ok());
+    let older = matches!(task.family, Family::Wan2 | Family::KeyFrames | Family::OtherVideo);
+    lines.unwrap_or(if older { 720 } else { 1080 })
+}
+
+fn has_media(task: &Task, kind: &str) -> bool {
+    let media = task.input("media").as_array();
+    media.is_some_and(|media| media.iter().any(|item| item["type"] == kind))
+}
+
+const INPUT_VIDEO_SECONDS: i64 = 5;
+const EDITED_SECONDS: f64 = 5.02;
+
+#[cfg(test)]
+mod tests {
+    use super::super::tasks::tests::task;
+    use super::*;
+
+    #[test]
+    fn each_video_model_has_its_usage() {
+        let usage = |model, body| usage(&task("t", model, body));
+        assert_eq!(
+            usage("wan2.7-t2v", json!({"parameters": {"duration": 10, "resolution": "720P"}})),
+            json!({"duration": 10, "output_video_duration": 10, "video_count": 1, "ratio": "16:9", "SR": 720})
+        );
+        assert_eq!(usage("wan2.7-i2v", json!({}))["SR"], 1080);
+        let r2v = json!({"input": {"media": [{"type": "reference_video"}]}, "parameters": {"duration": 10}});
+        assert_eq!(
+            usage("wan2.7-r2v", r2v),
+            json!({"duration": 15, "input_video_duration": 5, "output_video_duration": 10, "video_count": 1,
+                "SR": 1080, "ratio": "16:9"})
+        );
+        assert_eq!(
+            usage("wan2.7-videoedit", json!({"parameters": {"resolution": "720P"}})),
+            json!({"duration": 10.04, "input_video_duration": 5.02, "output_video_duration": 5.02,
+                "video_count": 1, "SR": 720})
+        );
+        assert_eq!(
+            usage("wanx2.1-kf2v-plus", json!({})),
+            json!({"video_duration": 5, "video_count": 1, "video_ratio": "standard"})
+        );
+        assert_eq!(
+            usage("wan2.2-kf2v-flash", json!({"parameters": {"resolution": "480P"}})),
+            json!({"video_duration": 5, "video_count": 1, "SR": 480})
+        );
+        let size = json!({"parameters": {"size": "1920*1080"}});
+        assert_eq!(usage("wan2.2-t2v-plus", size)["video_ratio"], "1920*1080");
+    }
+
+    #[test]
+    fn images_are_counted() {
+        assert_eq!(
+            usage(&task("t", "wan2.2-t2i-flash", json!({"parameters": {"n": 3}}))),
+            json!({"image_count": 3})
+        );
+        assert_eq!(usage(&task("t", "qwen-image", json!({})))["size"], "1328*1328");
+    }
+}

@@ -1,0 +1,115 @@
+//! The dependency rule, the sizes, and what the README and the lock file promise.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each module may use of ours. `main`, `app` and `demo` wire things together, so they may use all.
+const MAY_USE: [(&str, &[&str]); 11] = [
+    ("server", &["proxy", "timer"]),
+    ("proxy", &["account", "config", "dashscope", "tasks", "tenant", "upstream"]),
+    ("tasks", &["dashscope"]),
+    ("tenant", &["account", "config", "dashscope"]),
+    ("account", &["config"]),
+    ("upstream", &["account", "dashscope", "timer"]),
+    ("config", &["dashscope"]),
+    ("dashscope", &[]),
+    ("timer", &[]),
+    ("sim", &[]),
+    ("lib", &[]),
+];
+const WIRING: [&str; 3] = ["main", "app", "demo"];
+const MOST_LINES: usize = 500;
+
+#[test]
+fn modules_use_only_what_the_rule_allows() {
+    for file in sources() {
+        let module = module_of(&file);
+        if WIRING.contains(&module.as_str()) {
+            continue;
+        }
+        let rule = MAY_USE.iter().find(|(name, _)| *name == module);
+        let (_, allowed) = rule.unwrap_or_else(|| panic!("{} is not in the rule", file.display()));
+        let text = fs::read_to_string(&file).expect("a source");
+        for used in text.split("crate::").skip(1).map(first_name) {
+            assert!(
+                used == module || allowed.contains(&used.as_str()),
+                "{} uses {used}, and {module} may use {allowed:?}",
+                file.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn only_the_demo_and_the_program_know_the_simulator() {
+    for file in sources() {
+        let text = fs::read_to_string(&file).expect("a source");
+        let uses = text.contains("crate::sim") || text.contains("dashgate::sim");
+        let may = ["sim", "demo", "main"].contains(&module_of(&file).as_str());
+        assert!(!uses || may, "{} uses the simulator", file.display());
+    }
+}
+
+#[test]
+fn no_file_is_longer_than_it_may_be() {
+    for file in sources() {
+        let lines = fs::read_to_string(&file).expect("a source").lines().count();
+        assert!(lines <= MOST_LINES, "{} has {lines} lines", file.display());
+    }
+}
+
+#[test]
+fn the_test_command_of_the_readme_is_what_ci_runs() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("the README");
+    let ci = fs::read_to_string(root().join(".ci/run")).expect(".ci/run");
+    assert!(readme.lines().any(|line| line == "cargo test"), "the README names no test command");
+    assert!(ci.lines().any(|line| line == "exec cargo test"), ".ci/run runs something else");
+}
+
+#[test]
+fn files_that_the_readme_links_to_exist() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("the README");
+    let links: BTreeSet<&str> = readme
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next())
+        .filter(|link| !link.contains("://") && !link.starts_with('#'))
+        .collect();
+    assert!(!links.is_empty());
+    for link in links {
+        assert!(root().join(link).exists(), "README.md links to {link}");
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    assert!(found.len() > 20, "sources found: {}", found.len());
+    found
+}
+
+/// The first name below `src/`: a folder or a file.
+fn module_of(file: &Path) -> String {
+    let below = file.strip_prefix(root().join("src")).expect("a source");
+    let first = below.components().next().expect("a name");
+    Path::new(first.as_os_str()).with_extension("").display().to_string()
+}
+
+fn first_name(text: &str) -> String {
+    text.chars().take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_').collect()
+}

@@ -1,0 +1,310 @@
+//! Unmodified clients against the real binary: the DashScope SDK, requests, Node, Java, curl, openai and the
+//! AI SDK, and every example of the documentation pages. What they do is in `tests/clients/`, a script each.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+#[test]
+fn the_examples_of_the_documentation() {
+    Client::python("seeds.py").run();
+}
+
+#[test]
+fn dashscope_classic_classes() {
+    Client::python("dashscope_v1.py").run();
+}
+
+#[test]
+fn dashscope_classic_classes_of_an_old_version() {
+    Client::old_python("dashscope_v1.py").run();
+}
+
+#[test]
+fn dashscope_asynchronous_classes() {
+    Client::python("dashscope_aio.py").run();
+}
+
+#[test]
+fn dashscope_asynchronous_classes_of_an_old_version() {
+    Client::old_python("dashscope_aio.py").run();
+}
+
+#[test]
+fn dashscope_client_of_version_2() {
+    Client::python("dashscope_v2.py").run();
+}
+
+#[test]
+fn dashscope_speech() {
+    Client::python("speech.py").run();
+}
+
+#[test]
+fn dashscope_speech_of_an_old_version() {
+    Client::old_python("speech.py").run();
+}
+
+#[test]
+fn openai_for_python() {
+    Client::python("openai_chat.py").run();
+}
+
+#[test]
+fn openai_for_node() {
+    Client::node("openai_chat.mjs").run();
+}
+
+#[test]
+fn ai_sdk_with_its_alibaba_provider() {
+    Client::node("ai_sdk.mjs").run();
+}
+
+/// A client script and what runs it.
+struct Client {
+    script: &'static str,
+    command: Command,
+}
+
+impl Client {
+    fn python(script: &'static str) -> Self {
+        Self::new(script, installed("python/bin/python"), &[], sources())
+    }
+
+    fn old_python(script: &'static str) -> Self {
+        Self::new(script, installed("python-old/bin/python"), &[], sources())
+    }
+
+    /// Node looks for packages beside the script as it was named, a link's target does not count.
+    fn node(script: &'static str) -> Self {
+        let options = ["--preserve-symlinks", "--preserve-symlinks-main"];
+        Self::new(script, "node".into(), &options, installed("node/scripts"))
+    }
+
+    fn new(script: &'static str, interpreter: PathBuf, options: &[&str], directory: PathBuf) -> Self {
+        let mut command = Command::new(interpreter);
+        command.args(options).arg(directory.join(script));
+        Self { script, command }
+    }
+
+    /// Runs the script against a gateway of its own. It passes if it exits with 0.
+    fn run(mut self) {
+        let directory = TempDir::new().expect("a directory for the gateway");
+        let usual =
+            Gateway::start(directory.path(), "usual", &["--run-seconds", "0.8", "--submit-rps", "100"]);
+        let patient = Gateway::start(directory.path(), "patient", &["--pending-seconds", "3600"]);
+        let output = directory.path().join("output");
+        let file = File::create(&output).expect("a file for the script's output");
+        forget_the_callers_settings(&mut self.command);
+        let child = self
+            .command
+            .env("HOME", directory.path())
+            .env("DASHGATE_URL", &usual.server.url)
+            .env("DASHGATE_PATIENT_URL", &patient.server.url)
+            .env("DASHGATE_KEY", TENANT_KEY)
+            .env("DASHGATE_OTHER_KEY", OTHER_TENANT_KEY)
+            .env("DASHGATE_OLD_PYTHON", installed("python-old/bin/python"))
+            .env("NODE_PATH", installed("node/node_modules"))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("the same file"))
+            .stderr(file)
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{:?}: {error}", self.command));
+        let result = exit_code(child);
+        let said = fs::read_to_string(&output).unwrap_or_else(|error| error.to_string());
+        assert!(
+            result == Ok(0),
+            "{} ended with {result:?}\n{said}\n--- gateway\n{}\n--- patient gateway\n{}",
+            self.script,
+            usual.log(),
+            patient.log()
+        );
+        // Shown by --nocapture; says which examples were run, and which were not.
+        println!("{said}");
+    }
+}
+
+/// A gateway before a simulator of its own, both the real binary.
+struct Gateway {
+    server: Server,
+    simulator: Server,
+}
+
+impl Gateway {
+    fn start(directory: &Path, name: &str, pace: &[&str]) -> Self {
+        let sim = [&["sim", "--listen", "127.0.0.1:0", "--key", UPSTREAM_KEY], pace].concat();
+        let simulator = Server::start(&sim);
+        let config = directory.join(format!("{name}.toml"));
+        let store = directory.join(format!("{name}.db"));
+        fs::write(&config, configuration(&simulator.url, &store)).expect("a config file");
+        let server = Server::start(&["serve", "-c", &config.display().to_string()]);
+        Self { server, simulator }
+    }
+
+    fn log(&self) -> String {
+        let (gateway, simulator) = (self.server.log(), self.simulator.log());
+        format!("{gateway}\n--- its simulator\n{simulator}")
+    }
+}
+
+/// One account, the mounts that the documentation pages use, and two tenants.
+fn configuration(upstream: &str, store: &Path) -> String {
+    let store = store.display();
+    format!(
+        r#"
+[server]
+listen = "127.0.0.1:0"
+workers = 1
+
+[admin]
+listen = "127.0.0.1:0"
+
+[store]
+path = "{store}"
+
+[[accounts]]
+name = "main"
+base_url = "{upstream}"
+keys = ["{UPSTREAM_KEY}"]
+
+[[mounts]]
+prefix = "/alibabacloudapi"
+[[mounts]]
+prefix = "/wan"
+[[mounts]]
+prefix = "/"
+
+[[tenants]]
+name = "one"
+keys = [{{ id = "one", key = "{TENANT_KEY}" }}]
+
+[[tenants]]
+name = "two"
+keys = [{{ id = "two", key = "{OTHER_TENANT_KEY}" }}]
+"#
+    )
+}
+
+/// A running `dashgate`; ends with the value.
+struct Server {
+    child: Child,
+    url: String,
+    log: Arc<Mutex<String>>,
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dashgate"));
+        forget_the_callers_settings(&mut command);
+        command.env("RUST_LOG", "info");
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the dashgate binary");
+        let log = Arc::new(Mutex::new(String::new()));
+        let (sender, addresses) = mpsc::channel();
+        collect(child.stdout.take().expect("a pipe"), log.clone(), sender.clone());
+        collect(child.stderr.take().expect("a pipe"), log.clone(), sender);
+        let url = addresses.recv_timeout(READY_WITHIN);
+        let mut server = Self { child, url: String::new(), log };
+        server.url =
+            url.unwrap_or_else(|error| panic!("{arguments:?} named no address: {error}\n{}", server.log()));
+        server
+    }
+
+    fn log(&self) -> String {
+        self.log.lock().expect("the log").clone()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Keeps what a server says, and passes on the address it listens on.
+fn collect(pipe: impl Read + Send + 'static, log: Arc<Mutex<String>>, addresses: mpsc::Sender<String>) {
+    thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            if let Some((_, rest)) = line.split_once("listening on http://") {
+                let address: String =
+                    rest.chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
+                let _ = addresses.send(format!("http://{address}"));
+            }
+            let mut log = log.lock().expect("the log");
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
+}
+
+/// A real key, a proxy or a base URL of whoever runs the tests must not reach what is tested.
+fn forget_the_callers_settings(command: &mut Command) {
+    let ours = ["DASHGATE_SEEDS", "DASHGATE_WITHOUT_SEEDS"];
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        let upper = name.to_ascii_uppercase();
+        let foreign =
+            ["DASHGATE_", "DASHSCOPE_", "OPENAI_", "ALIBABA_"].iter().any(|start| upper.starts_with(start));
+        if (foreign && !ours.contains(&name.as_str())) || upper.ends_with("_PROXY") {
+            command.env_remove(name);
+        }
+    }
+}
+
+/// How the script ended; if it has not within the limit, it and all that it started are killed.
+fn exit_code(mut child: Child) -> Result<i32, String> {
+    let group = format!("-{}", child.id());
+    let (sender, ended) = mpsc::channel();
+    thread::spawn(move || sender.send(child.wait()));
+    match ended.recv_timeout(SCRIPT_WITHIN) {
+        Ok(status) => {
+            let status = status.map_err(|error| error.to_string())?;
+            status.code().ok_or_else(|| status.to_string())
+        }
+        Err(_) => {
+            let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
+            Err(format!("no end after {} s", SCRIPT_WITHIN.as_secs()))
+        }
+    }
+}
+
+/// A path below the directory of what `tests/clients/setup` installs, installed.
+fn installed(path: &str) -> PathBuf {
+    static SETUP: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let directory = SETUP.get_or_init(|| {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("clients");
+        let output = Command::new("bash")
+            .arg(sources().join("setup"))
+            .arg(&directory)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| format!("bash: {error}"))?;
+        let said = [output.stdout, output.stderr].concat();
+        if output.status.success() { Ok(directory) } else { Err(String::from_utf8_lossy(&said).into_owned()) }
+    });
+    match directory {
+        Ok(directory) => directory.join(path),
+        Err(said) => panic!("the clients could not be installed:\n{said}"),
+    }
+}
+
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
+}
+
+const READY_WITHIN: Duration = Duration::from_secs(60);
+const SCRIPT_WITHIN: Duration = Duration::from_secs(300);
+
+const UPSTREAM_KEY: &str = "sk-upstream-0000000000000000000000000000";
+const TENANT_KEY: &str = "sk-tenant-one-000000000000000000000000";
+const OTHER_TENANT_KEY: &str = "sk-tenant-two-000000000000000000000000";
