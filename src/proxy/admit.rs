@@ -64,6 +64,7 @@ pub(super) fn admit(
     Ok(Permit { caller, adds_async, submits })
 }
 
-fn is_websocket(headers: &HeaderMap) -> bool {
+/// Whether it asks to become a WebSocket (RFC 6455, 4.1).
+pub(super) fn is_websocket(headers: &HeaderMap) -> bool {
     headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }

@@ -27,6 +27,7 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use hyper::body::{Body, Incoming};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode, Version};
@@ -64,9 +65,15 @@ impl Proxy {
     pub async fn serve(self: Rc<Self>, peer: Peer, request: Request<Incoming>) -> Response<Observed> {
         let exchange = Rc::new(Exchange::begin(&peer, Instant::now()));
         let version = request.version();
-        self.answer(&peer, &exchange, request).await.unwrap_or_else(|rejection| {
+        let wants_tunnel = admit::is_websocket(request.headers()) && version != Version::HTTP_2;
+        let mut response = self.answer(&peer, &exchange, request).await.unwrap_or_else(|rejection| {
             observe::whole(respond::refusal(&rejection, &exchange, version), &exchange)
-        })
+        });
+        if wants_tunnel && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            // Below us nobody looks at what follows a handshake, so nothing may.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 
     async fn answer(

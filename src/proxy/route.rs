@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use hyper::header::HOST;
 use hyper::http::request::Parts;
 use hyper::{Method, Version};
+use percent_encoding::percent_decode_str;
 
+use super::authenticate::presented;
 use super::peer::{Line, REFUSED_METHOD};
 use super::rejection::Rejection;
 use crate::config::{Dialect, Mount};
@@ -39,6 +41,7 @@ pub(super) fn route(directory: &Directory, request: &Parts, line: &Line) -> Resu
         return Err(Rejection::BadHead(fault));
     }
     check_target(request)?;
+    check_secret(request)?;
     let path = path::normalise(request.uri.path()).map_err(Rejection::BadPath)?;
     let Some((mount, rest)) = find_mount(&directory.mounts, &path) else {
         return Err(Rejection::NoMount(no_mount(&path, &directory.mounts)));
@@ -99,6 +102,17 @@ fn check_target(request: &Parts) -> Result<(), Rejection> {
     }
     if host.is_none() && request.version == Version::HTTP_11 {
         return Err(Rejection::BadRequest("it has no Host field"));
+    }
+    Ok(())
+}
+
+/// A key in the target would go up with it, and come back in a refusal that names the path.
+fn check_secret(request: &Parts) -> Result<(), Rejection> {
+    let Some(key) = presented(&request.headers)? else { return Ok(()) };
+    let target = request.uri.path_and_query().map_or("", |target| target.as_str());
+    let plain = Cow::from(percent_decode_str(target));
+    if key.stands_in(target.as_bytes()) || key.stands_in(&plain) {
+        return Err(Rejection::BadRequest("its target holds the API key, which belongs into Authorization"));
     }
     Ok(())
 }

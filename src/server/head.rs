@@ -67,12 +67,22 @@ fn check_request_line(line: &[u8]) -> Result<(), HeadFault> {
     let mut parts = line.split(|byte| *byte == b' ');
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
         (Some(method), Some(target), Some(b"HTTP/1.1" | b"HTTP/1.0"), None)
-            if !method.is_empty() && method.iter().copied().all(is_token) && !target.is_empty() =>
+            if !method.is_empty() && method.iter().copied().all(is_token) && is_target(target) =>
         {
             Ok(())
         }
         _ => Err(HeadFault::RequestLine),
     }
+}
+
+/// What hyper could not read, or would cut off, is told from the rest of a target here: its own refusal has
+/// no words.
+fn is_target(target: &[u8]) -> bool {
+    let path_ends = memchr::memchr(b'?', target).unwrap_or(target.len());
+    !target.is_empty()
+        && !target.iter().any(|byte| matches!(byte, b'<' | b'>' | b'#'))
+        && !target[..path_ends].contains(&b'`')
+        && std::str::from_utf8(target).is_ok()
 }
 
 /// The fields that say where the message ends.
@@ -246,6 +256,9 @@ mod tests {
             ("GET  / HTTP/1.1\r\n\r\n", HeadFault::RequestLine),
             ("GET / HTTP/2.0\r\n\r\n", HeadFault::RequestLine),
             ("GET /\r\n\r\n", HeadFault::RequestLine),
+            ("GET /a<b HTTP/1.1\r\n\r\n", HeadFault::RequestLine),
+            ("GET /a#b HTTP/1.1\r\n\r\n", HeadFault::RequestLine),
+            ("GET /a` HTTP/1.1\r\n\r\n", HeadFault::RequestLine),
             ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", HeadFault::FieldLine),
             ("GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", HeadFault::FieldLine),
             ("GET / HTTP/1.1\r\nnonsense\r\n\r\n", HeadFault::FieldLine),
@@ -270,6 +283,14 @@ mod tests {
         ] {
             assert_eq!(refused(head), Some(fault), "{head:?}");
         }
+    }
+
+    #[test]
+    fn a_target_is_text() {
+        let head = b"GET /a\xff HTTP/1.1\r\n\r\n";
+        assert_eq!(inspect(head), Head::Refused(HeadFault::RequestLine));
+        let head = "GET /a?model_name=\u{4e07}` HTTP/1.1\r\n\r\n";
+        assert_eq!(inspect(head.as_bytes()), Head::Whole(head.len(), Framing::Length(0)));
     }
 
     #[test]

@@ -139,7 +139,16 @@ fn a_key_in_the_target_goes_nowhere() {
     let (spelled, whole) =
         (format!("{CALL}?api_key={escaped}"), TENANT_KEY.bytes().map(|byte| format!("%{byte:02X}")));
     let whole = format!("{CALL}?x={}", whole.collect::<String>());
-    for target in [&*format!("{CALL}?api_key={{K}}"), &format!("{CALL}?a=b&{{K}}"), &spelled, &whole] {
+    for target in [
+        &*format!("{CALL}?api_key={{K}}"),
+        &format!("{CALL}?a=b&{{K}}"),
+        &spelled,
+        &whole,
+        // These would be named in the refusal.
+        "/api/v1/tokens/{K}",
+        "/api/v1/tasks/{K}/cancel",
+        "/api/v1/tasks/%73{K}",
+    ] {
         let got = gateway.ask(call(target, &["Authorization: Bearer {K}"]));
         let told = assert_refused(&got, 400, "bad_request", "InvalidParameter", Envelope::Flat);
         assert!(told.contains("its target holds the API key"), "{told}");

@@ -7,8 +7,8 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 
 use crate::harness::{
-    Envelope, Gateway, Message, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, Upstream, answer, assert_refused,
-    message,
+    Client, Envelope, Gateway, Message, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, Upstream, answer,
+    assert_refused, message,
 };
 use endpoints::{Endpoint, Fate};
 use spellings::{Expected, Names, Spelling};
@@ -248,4 +248,21 @@ fn the_path_of_a_base_url_stands_before_what_the_client_asked() {
         assert_eq!(post(&gateway, path).status(), 200);
         assert_eq!(upstream.take()[0].start_line(), format!("POST {seen} HTTP/1.1"));
     }
+}
+
+/// Heads behind a WebSocket handshake are not looked at below hyper, so a handshake that was no success ends
+/// its connection.
+#[test]
+fn a_failed_handshake_ends_its_connection() {
+    let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
+    let gateway = Gateway::start(upstream.address);
+    let key = format!("Authorization: Bearer {TENANT_KEY}");
+    let upgrade = ["Connection: upgrade", "Upgrade: websocket", &key];
+    let mut client = Client::connect(gateway.address);
+    let first = message("GET /api/v1/public-keys/latest", &upgrade, "");
+    let second = message("GET /api/v1/public-keys/latest", &[&key], "");
+    let got = client.ask(first + &second);
+    assert_eq!((got.status(), got.field("connection").as_deref()), (200, Some("close")));
+    assert_eq!(client.rest(), b"");
+    assert_eq!(upstream.seen().len(), 1);
 }
