@@ -27,6 +27,16 @@ impl Client {
         self.stream().write_all(bytes.as_ref()).expect("sent");
     }
 
+    /// Sends what the other side may refuse to take.
+    pub(crate) fn push(&mut self, bytes: impl AsRef<[u8]>) {
+        let _ = self.stream().write_all(bytes.as_ref());
+    }
+
+    /// What comes, byte by byte.
+    pub(crate) fn reader(&mut self) -> &mut BufReader<TcpStream> {
+        &mut self.reader
+    }
+
     /// The head of the next answer, its body unread.
     pub(crate) fn head(&mut self) -> Message {
         message::read_head(&mut self.reader).expect("a head").expect("an answer before the close")

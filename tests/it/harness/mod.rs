@@ -1,6 +1,7 @@
 //! What the tests stand on: a gateway on a port of its own, a scripted upstream that keeps what it saw, and
 //! a client that can send what no client should.
 
+pub(crate) mod calls;
 pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod http2;
@@ -27,4 +28,9 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "never came true: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Lets time pass, where that is itself what a test is about: something must still be there afterwards.
+pub(crate) fn let_pass(time: Duration) {
+    std::thread::sleep(time);
 }

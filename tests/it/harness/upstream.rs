@@ -1,6 +1,6 @@
 //! A scripted upstream over plain TCP: it answers as the test says and keeps what it saw.
 
-use std::io::{BufReader, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -109,6 +109,12 @@ impl Drop for Upstream {
         self.state.stopped.store(true, Ordering::SeqCst);
         let _ = TcpStream::connect(self.address);
     }
+}
+
+/// Waits until the gateway closes; what it sends until then is of no interest.
+pub(crate) fn until_closed(stream: &mut TcpStream) {
+    let mut bytes = [0; 4096];
+    while matches!(stream.read(&mut bytes), Ok(1..)) {}
 }
 
 /// A whole answer by length.
