@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::task::Waker;
+
+use futures_util::task::AtomicWaker;
 
 /// Who is at the other end. Made by `server`, one a connection.
 #[derive(Debug, Clone)]
@@ -15,6 +18,10 @@ pub struct Peer {
 #[derive(Debug, Default)]
 pub struct Line {
     exchanges: AtomicU32,
+    ended: AtomicU32,
+    tunnelled: AtomicBool,
+    /// Who waits for an exchange to end.
+    waits: AtomicWaker,
     fault: AtomicU8,
 }
 
@@ -26,6 +33,23 @@ impl Line {
 
     pub fn leave(&self) {
         self.exchanges.fetch_sub(1, Ordering::Relaxed);
+        self.ended.fetch_add(1, Ordering::Relaxed);
+        self.waits.wake();
+    }
+
+    /// Whether so many exchanges have ended on this connection; if not, the waker is called when one does.
+    pub fn has_ended(&self, exchanges: u32, waker: &Waker) -> bool {
+        self.waits.register(waker);
+        self.ended.load(Ordering::Relaxed) == exchanges
+    }
+
+    /// Notes that a handshake succeeded: what comes now is not HTTP any more.
+    pub fn tunnel(&self) {
+        self.tunnelled.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_tunnelled(&self) -> bool {
+        self.tunnelled.load(Ordering::Relaxed)
     }
 
     pub fn is_busy(&self) -> bool {

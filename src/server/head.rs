@@ -9,7 +9,7 @@ pub(crate) enum Framing {
     /// So many bytes of body.
     Length(u64),
     Chunked,
-    /// A WebSocket handshake: what follows is not HTTP.
+    /// A WebSocket handshake: if it succeeds, what follows is not HTTP.
     Tunnel,
 }
 

@@ -36,6 +36,8 @@ pub(crate) struct Wire<S> {
     idle_since: Instant,
     /// A request came since `idle_since` was set.
     served: bool,
+    /// How many requests hyper got; it begins anew behind the last number.
+    requests: u32,
     reading: Timer,
     writing: Timer,
     /// When the client is given up if it goes on not reading.
@@ -59,6 +61,8 @@ enum Expect {
     Head,
     Length(u64),
     Chunks(Chunks),
+    /// A head or a tunnel's bytes: that depends on the answer to a handshake. They are held until then.
+    Answer,
     /// HTTP/2 or a tunnel: not ours to look at.
     Anything,
     /// A head was refused: nothing more is read.
@@ -85,6 +89,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             head_began: None,
             idle_since: Instant::now(),
             served: false,
+            requests: 0,
             reading: Timer::default(),
             writing: Timer::default(),
             unread_until: None,
@@ -129,6 +134,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Looks at `held`, of which what comes behind `known` is new, for a head.
     fn examine(&mut self, known: usize) {
+        if !matches!(self.expect, Expect::Head) {
+            return;
+        }
         let ends_a_line = memchr::memchr(b'\n', self.held.get(known..).unwrap_or_default()).is_some();
         if !ends_a_line && self.held.len() <= head::MOST_BYTES {
             return;
@@ -146,8 +154,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     fn begin(&mut self, framing: Framing, behind: &[u8]) -> usize {
         self.head_began = None;
         self.served = true;
+        self.requests = self.requests.wrapping_add(1);
         self.expect = match framing {
-            Framing::Tunnel => Expect::Anything,
+            Framing::Tunnel => Expect::Answer,
             Framing::Length(0) => Expect::Head,
             Framing::Length(body) => Expect::Length(body),
             Framing::Chunked => Expect::Chunks(Chunks::default()),
@@ -191,7 +200,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                     return buf.set_filled(before);
                 }
             },
-            Expect::Length(_) | Expect::Chunks(_) | Expect::Anything | Expect::Nothing => {
+            Expect::Length(_) | Expect::Chunks(_) | Expect::Answer | Expect::Anything | Expect::Nothing => {
                 self.expect.take(fresh)
             }
         };
@@ -204,8 +213,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// What is held begins a head: the rest of one that came in part, or of one sent ahead of its turn.
     fn look_ahead(&mut self) {
-        self.head_began = Some(Instant::now());
-        self.examine(0);
+        if let Expect::Head = self.expect {
+            self.head_began = Some(Instant::now());
+            self.examine(0);
+        }
+    }
+
+    /// Whether a handshake was answered by now, and with it what the bytes behind it are.
+    fn settle(&mut self, cx: &Context<'_>) {
+        if self.line.is_tunnelled() {
+            self.expect = Expect::Anything;
+            self.released = self.held.len();
+        } else if self.line.has_ended(self.requests, cx.waker()) {
+            self.expect = Expect::Head;
+            if !self.held.is_empty() {
+                self.look_ahead();
+            }
+        }
     }
 
     /// Ends the silence of a client that is to send something.
@@ -247,7 +271,7 @@ impl Expect {
                 None => bytes.len(),
             },
             Expect::Anything => bytes.len(),
-            Expect::Head | Expect::Nothing => 0,
+            Expect::Head | Expect::Answer | Expect::Nothing => 0,
         }
     }
 }
@@ -260,12 +284,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
     ) -> Poll<io::Result<()>> {
         let wire = &mut *self;
         loop {
+            if let Expect::Answer = wire.expect {
+                wire.settle(cx);
+            }
             if wire.released > 0 {
                 wire.hand_over(buf);
                 wire.idle_since = Instant::now();
                 return Poll::Ready(Ok(()));
             }
-            if let Expect::Nothing = wire.expect {
+            let is_full = matches!(wire.expect, Expect::Answer) && wire.held.len() > head::MOST_BYTES;
+            if is_full || matches!(wire.expect, Expect::Nothing) {
                 return Poll::Pending;
             }
             let came = if wire.held.is_empty() {
@@ -368,7 +396,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
         }
         match self.expect {
-            Expect::Length(_) | Expect::Chunks(_) | Expect::Nothing => self.poll_linger(cx).map(Ok),
+            Expect::Length(_) | Expect::Chunks(_) | Expect::Answer | Expect::Nothing => {
+                self.poll_linger(cx).map(Ok)
+            }
             Expect::Head | Expect::Anything => Poll::Ready(Ok(())),
         }
     }

@@ -196,3 +196,33 @@ fn a_smuggling_attempt_behind_a_good_request_is_refused_too() {
     }
     assert!(upstream.seen().iter().all(|request| request.text() == "first"), "{:#?}", upstream.seen());
 }
+
+/// Behind a WebSocket handshake the bytes are not HTTP, so they were not looked at any more; but if the
+/// handshake was refused, HTTP went on, and with it everything that is refused elsewhere.
+#[test]
+fn a_refused_handshake_is_no_way_around_the_checks() {
+    let upstream = echo();
+    let gateway = Gateway::start(upstream.address);
+    let auth = bearer();
+    let smuggling = generate_head("Content-Length: 3\r\nTransfer-Encoding: chunked") + "0\r\n\r\n";
+    for path in ["/api/v1/tasks/not-mine", "/api-ws/v1/inference?x=..", "/api-ws/v1/nothing"] {
+        let upgrade = ["Connection: upgrade", "Upgrade: websocket", "Host: a second one", &auth];
+        let handshake = message(&format!("GET {path}"), &upgrade, "");
+        for in_one in [true, false] {
+            let mut client = Client::connect(gateway.address);
+            client.push(if in_one { handshake.clone() + &smuggling } else { handshake.clone() });
+            let first = client.answer();
+            assert_ne!(first.status(), 101);
+            if !in_one {
+                client.push(smuggling.clone());
+            }
+            check_refusal(&client.answer(), 400, "bad_request");
+            assert_eq!(client.rest(), b"");
+        }
+        let mut client = Client::connect(gateway.address);
+        client.send(handshake.clone() + &generate("well-formed"));
+        assert_ne!(client.answer().status(), 101);
+        assert_eq!(client.answer().text(), "well-formed", "the connection goes on");
+    }
+    assert!(upstream.seen().iter().all(|request| request.text() == "well-formed"), "{:#?}", upstream.seen());
+}
