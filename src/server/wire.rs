@@ -106,6 +106,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             Speaks::Http2 => {
                 self.expect = Expect::Anything;
                 self.released = self.held.len();
+                self.head_began = None;
             }
             Speaks::Http1 if self.held.is_empty() => return Speaks::Nothing,
             Speaks::Http1 => self.examine(0),

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -67,6 +68,21 @@ fn many_streams_pass_at_once() {
     let seen = upstream.seen();
     assert_eq!(seen.len(), 300);
     assert!(seen.iter().all(|request| request.start_line().ends_with("HTTP/1.1") && request.complete));
+}
+
+/// The time for the first head went on when HTTP/2 had begun, and an HTTP/1.1 error was put among its frames.
+#[test]
+fn a_connection_lives_on_after_the_time_for_a_head() {
+    let upstream = echo();
+    let gateway = Gateway::with(upstream.address, r#"timeouts = { header = "200ms" }"#, "");
+    run(async {
+        let (mut sender, _connection) = connect(gateway.address).await;
+        for body in ["first", "second"] {
+            let response = sender.send_request(request(gateway.address, body)).await.expect("an answer");
+            assert_eq!(text(response).await, body);
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    });
 }
 
 #[test]
