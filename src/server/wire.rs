@@ -236,8 +236,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Ends the silence of a client that is to send something.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.line.is_busy() || matches!(self.expect, Expect::Length(_) | Expect::Chunks(_)) {
-            // An exchange runs: its own stages keep the time.
+            // An exchange runs: its own stages keep the time. When it has ended, hyper asks for more only when
+            // it is woken, so the timer goes on.
             self.served = true;
+            let _ = self.reading.poll_until(Instant::now() + self.patience.idle, cx);
             return Poll::Pending;
         }
         if std::mem::take(&mut self.served) {

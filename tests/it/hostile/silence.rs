@@ -78,6 +78,19 @@ fn an_idle_connection_is_closed() {
     }
 }
 
+/// The timer ran out while the answer was awaited, and nobody set it anew.
+#[test]
+fn an_idle_connection_is_closed_after_an_exchange_that_took_longer() {
+    let upstream = Upstream::start(|_, stream| {
+        crate::harness::let_pass(Duration::from_millis(500));
+        stream.write_all(&answer("200 OK", &[], "{}")).is_ok()
+    });
+    let gateway = Gateway::with(upstream.address, r#"timeouts = { idle = "200ms" }"#, "");
+    let mut client = Client::connect(gateway.address);
+    assert_eq!(client.ask(generate("{}")).status(), 200);
+    assert_eq!(client.rest(), b"");
+}
+
 #[test]
 fn a_body_that_stalls_is_answered_408() {
     let upstream = echo();
