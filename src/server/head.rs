@@ -23,6 +23,10 @@ pub(crate) enum Head {
 
 /// Looks at the bytes that begin a request.
 pub(crate) fn inspect(bytes: &[u8]) -> Head {
+    if bytes.first().is_some_and(|byte| !is_token(*byte) && !matches!(byte, b'\r' | b'\n')) {
+        // TLS, say, whose first line may never end.
+        return Head::Refused(HeadFault::RequestLine);
+    }
     match walk(bytes) {
         Ok(Some((length, framing))) => Head::Whole(length, framing),
         Ok(None) if bytes.len() > MOST_BYTES => Head::Refused(HeadFault::TooLarge),
@@ -134,7 +138,8 @@ impl Fields {
 
 fn number(value: &[u8]) -> Option<u64> {
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    digits.then(|| std::str::from_utf8(value).ok()?.parse().ok()).flatten()
+    let number = digits.then(|| std::str::from_utf8(value).ok()?.parse().ok()).flatten();
+    number.filter(|number| *number <= MOST_LENGTH)
 }
 
 /// `tchar` of RFC 9110, 5.6.2.
@@ -216,6 +221,8 @@ impl Chunks {
 
 pub(super) const MOST_BYTES: usize = 64 * 1024;
 const MOST_FIELDS: usize = 100;
+/// hyper has no more, and would answer without a word of ours.
+const MOST_LENGTH: u64 = u64::MAX - 2;
 const MOST_EMPTY_BYTES: usize = 8;
 
 #[cfg(test)]
@@ -259,6 +266,8 @@ mod tests {
             ("GET /a<b HTTP/1.1\r\n\r\n", HeadFault::RequestLine),
             ("GET /a#b HTTP/1.1\r\n\r\n", HeadFault::RequestLine),
             ("GET /a` HTTP/1.1\r\n\r\n", HeadFault::RequestLine),
+            ("\x16\x03\x01", HeadFault::RequestLine),
+            ("POST / HTTP/1.1\r\nContent-Length: 18446744073709551615\r\n\r\n", HeadFault::ContentLength),
             ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", HeadFault::FieldLine),
             ("GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", HeadFault::FieldLine),
             ("GET / HTTP/1.1\r\nnonsense\r\n\r\n", HeadFault::FieldLine),

@@ -139,7 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             return;
         }
         let ends_a_line = memchr::memchr(b'\n', self.held.get(known..).unwrap_or_default()).is_some();
-        if !ends_a_line && self.held.len() <= head::MOST_BYTES {
+        if known > 0 && !ends_a_line && self.held.len() <= head::MOST_BYTES {
             return;
         }
         let held = std::mem::take(&mut self.held);

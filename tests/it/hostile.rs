@@ -164,6 +164,25 @@ fn a_head_that_is_too_large_is_refused_before_its_end() {
 }
 
 #[test]
+fn what_is_no_http_is_told_so_at_once() {
+    let upstream = echo();
+    let gateway = Gateway::start(upstream.address);
+    let tls_hello =
+        b"\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03 random bytes, and no end of a line".as_slice();
+    let socks = b"\x05\x01\x00".as_slice();
+    let ssh = b"SSH-2.0-OpenSSH_9.9\r\n".as_slice();
+    let garbage = b"\xff\xfe\x00\x01\x02".as_slice();
+    let almost_http2 = b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n".as_slice();
+    for bytes in [tls_hello, socks, ssh, garbage, almost_http2] {
+        let mut client = Client::connect(gateway.address);
+        client.send(bytes);
+        check_refusal(&client.answer(), 400, "bad_request");
+        assert_eq!(client.rest(), b"");
+    }
+    assert_eq!(upstream.connections(), 0);
+}
+
+#[test]
 fn pipelined_requests_are_answered_in_their_order() {
     let upstream = echo();
     let gateway = Gateway::start(upstream.address);
