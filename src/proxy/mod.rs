@@ -178,7 +178,7 @@ impl Proxy {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(observe::stream(response, &exchange));
         }
-        let (response, carry) = tunnel::open(client, response, &exchange);
+        let (response, carry) = tunnel::open(client, response, &exchange, self.timeouts.idle);
         self.running.spawn_local(carry);
         Ok(observe::whole(response, &exchange))
     }

@@ -1,7 +1,7 @@
 //! WebSockets: a refusal is a real HTTP status, and behind the 101 every byte passes as it came.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::Mutex;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -188,6 +188,24 @@ fn an_upstream_that_closes_closes_the_client() {
     let upstream = accepting(|stream| stream.write_all(b"\x88\x02\x03\xe8").expect("written"));
     let gateway = Gateway::start(upstream.address);
     assert_eq!(open(&gateway).rest(), b"\x88\x02\x03\xe8");
+}
+
+/// A side that does not close when the other has would hold the tunnel for ever.
+#[test]
+fn a_side_that_does_not_follow_a_close_is_cut() {
+    let (ended, end) = mpsc::channel();
+    let upstream = accepting(move |stream| {
+        // It reads the close, and goes on as if nothing had been.
+        until_closed(stream);
+        let cut = (0..).find(|_| stream.write_all(b"\x89\x00").is_err());
+        ended.send(cut).expect("heard");
+    });
+    let gateway = Gateway::with(upstream.address, r#"timeouts = { idle = "200ms" }"#, "");
+    let mut client = open(&gateway);
+    client.stream().shutdown(Shutdown::Write).expect("shut");
+    let mut sink = std::io::sink();
+    let _ = std::io::copy(client.reader(), &mut sink);
+    end.recv_timeout(crate::harness::PATIENCE).expect("the upstream was cut");
 }
 
 #[test]
