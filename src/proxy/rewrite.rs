@@ -89,6 +89,10 @@ pub(super) fn request<'d>(
 pub(super) fn response(response: &mut Response<Download>, key: &UpstreamKey) {
     let key = key.clone();
     let bears_secret = move |value: &[u8]| key.stands_in(value);
+    if response.headers().contains_key(TRANSFER_ENCODING) {
+        // It was read in chunks, whatever else it says (RFC 9112, 6.3).
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
     strip(response.headers_mut(), is_withheld_from_client, &bears_secret);
     let reason = response.extensions().get::<ReasonPhrase>();
     if reason.is_some_and(|reason| bears_secret(reason.as_bytes())) {

@@ -228,6 +228,7 @@ fn garbage_instead_of_http_is_a_lost_answer() {
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab".to_owned(),
         format!("HTTP/1.1 200 OK\r\nLong: {}\r\n\r\n", "x".repeat(1024 * 1024)),
         "HTTP/2.0 200 OK\r\n\r\n".to_owned(),
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n".to_owned(),
     ] {
         for request in [submit(), generate("{}")] {
             let garbage = garbage.clone();
@@ -258,6 +259,28 @@ fn bytes_behind_an_answer_are_nobodys() {
         let body = format!("round {round}");
         let got = client.ask(generate(&body));
         assert_eq!((got.status(), got.text()), (200, body));
+    }
+}
+
+/// RFC 9112, 6.3: the coding wins. Both must not go on to the client.
+#[test]
+fn an_answer_with_two_lengths_reaches_the_client_with_one() {
+    for fields in
+        ["Content-Length: 3\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 3"]
+    {
+        let bytes = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n7\r\nseven\r\n\r\n0\r\n\r\n");
+        let upstream = Upstream::answering(bytes);
+        let gateway = Gateway::start(upstream.address);
+        let mut client = Client::connect(gateway.address);
+        for _ in 0..2 {
+            let got = client.ask(generate("{}"));
+            if got.field("x-dashgate-reason").is_some() {
+                check_refusal(&got, 502, "upstream_lost");
+                continue;
+            }
+            let both = got.field("content-length").is_some() && got.field("transfer-encoding").is_some();
+            assert!(!both && got.complete && got.text() == "seven\r\n", "{}{}", got.head, got.text());
+        }
     }
 }
 
