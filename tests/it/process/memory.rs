@@ -94,10 +94,10 @@ fn memory_stays_flat_over_large_bodies() {
     let id = process.child.id();
     let at_start = resident_kib(id);
     // Enough connections that each worker has had one of them.
-    for _ in 0..16 {
+    for _ in 0..32 {
         let mut client = Client::connect(address);
-        up(&mut client, 4);
-        down(&mut client, 4);
+        up(&mut client, 16);
+        down(&mut client, 16);
     }
     let warm = resident_kib(id);
     let uploading = most_resident_kib(id, || up(&mut Client::connect(address), 64));
