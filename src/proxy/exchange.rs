@@ -55,11 +55,6 @@ impl Exchange {
             outcome: Cell::new(Outcome::Abandoned),
         }
     }
-
-    /// The connection that it came on is a tunnel from now on.
-    pub(super) fn tunnel(&self) {
-        self.line.tunnel();
-    }
 }
 
 impl Drop for Exchange {

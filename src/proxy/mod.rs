@@ -69,9 +69,13 @@ impl Proxy {
         let mut response = self.answer(&peer, &exchange, request).await.unwrap_or_else(|rejection| {
             observe::whole(respond::refusal(&rejection, &exchange, version), &exchange)
         });
-        if wants_tunnel && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        match response.status() {
+            StatusCode::SWITCHING_PROTOCOLS => peer.line.tunnel(),
             // Below us nobody looks at what follows a handshake, so nothing may.
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            _ if wants_tunnel => {
+                drop(response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close")))
+            }
+            _ => {}
         }
         response
     }

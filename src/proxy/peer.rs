@@ -3,9 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use std::task::Waker;
-
-use futures_util::task::AtomicWaker;
 
 /// Who is at the other end. Made by `server`, one a connection.
 #[derive(Debug, Clone)]
@@ -18,10 +15,7 @@ pub struct Peer {
 #[derive(Debug, Default)]
 pub struct Line {
     exchanges: AtomicU32,
-    ended: AtomicU32,
     tunnelled: AtomicBool,
-    /// Who waits for an exchange to end.
-    waits: AtomicWaker,
     fault: AtomicU8,
 }
 
@@ -33,14 +27,6 @@ impl Line {
 
     pub fn leave(&self) {
         self.exchanges.fetch_sub(1, Ordering::Relaxed);
-        self.ended.fetch_add(1, Ordering::Relaxed);
-        self.waits.wake();
-    }
-
-    /// Whether so many exchanges have ended on this connection; if not, the waker is called when one does.
-    pub fn has_ended(&self, exchanges: u32, waker: &Waker) -> bool {
-        self.waits.register(waker);
-        self.ended.load(Ordering::Relaxed) == exchanges
     }
 
     /// Notes that a handshake succeeded: what comes now is not HTTP any more.

@@ -29,7 +29,6 @@ pub(super) fn open(
     parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     let exchange = Rc::clone(exchange);
-    exchange.tunnel();
     let carry = async move {
         let both = async { tokio::join!(client, upstream) };
         let Ok((Ok(client), Ok(upstream))) = timeout(HANDSHAKE, both).await else {

@@ -36,8 +36,6 @@ pub(crate) struct Wire<S> {
     idle_since: Instant,
     /// A request came since `idle_since` was set.
     served: bool,
-    /// How many requests hyper got; it begins anew behind the last number.
-    requests: u32,
     reading: Timer,
     writing: Timer,
     /// When the client is given up if it goes on not reading.
@@ -61,9 +59,9 @@ enum Expect {
     Head,
     Length(u64),
     Chunks(Chunks),
-    /// A head or a tunnel's bytes: that depends on the answer to a handshake. They are held until then.
-    Answer,
-    /// HTTP/2 or a tunnel: not ours to look at.
+    /// What follows a WebSocket's handshake is not ours to look at: if that fails, `proxy` ends the connection.
+    Tunnel,
+    /// HTTP/2 has heads of its own kind.
     Anything,
     /// A head was refused: nothing more is read.
     Nothing,
@@ -89,7 +87,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             head_began: None,
             idle_since: Instant::now(),
             served: false,
-            requests: 0,
             reading: Timer::default(),
             writing: Timer::default(),
             unread_until: None,
@@ -155,9 +152,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     fn begin(&mut self, framing: Framing, behind: &[u8]) -> usize {
         self.head_began = None;
         self.served = true;
-        self.requests = self.requests.wrapping_add(1);
         self.expect = match framing {
-            Framing::Tunnel => Expect::Answer,
+            Framing::Tunnel => Expect::Tunnel,
             Framing::Length(0) => Expect::Head,
             Framing::Length(body) => Expect::Length(body),
             Framing::Chunked => Expect::Chunks(Chunks::default()),
@@ -201,7 +197,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                     return buf.set_filled(before);
                 }
             },
-            Expect::Length(_) | Expect::Chunks(_) | Expect::Answer | Expect::Anything | Expect::Nothing => {
+            Expect::Length(_) | Expect::Chunks(_) | Expect::Tunnel | Expect::Anything | Expect::Nothing => {
                 self.expect.take(fresh)
             }
         };
@@ -217,19 +213,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         if let Expect::Head = self.expect {
             self.head_began = Some(Instant::now());
             self.examine(0);
-        }
-    }
-
-    /// Whether a handshake was answered by now, and with it what the bytes behind it are.
-    fn settle(&mut self, cx: &Context<'_>) {
-        if self.line.is_tunnelled() {
-            self.expect = Expect::Anything;
-            self.released = self.held.len();
-        } else if self.line.has_ended(self.requests, cx.waker()) {
-            self.expect = Expect::Head;
-            if !self.held.is_empty() {
-                self.look_ahead();
-            }
         }
     }
 
@@ -273,8 +256,8 @@ impl Expect {
                 }
                 None => bytes.len(),
             },
-            Expect::Anything => bytes.len(),
-            Expect::Head | Expect::Answer | Expect::Nothing => 0,
+            Expect::Tunnel | Expect::Anything => bytes.len(),
+            Expect::Head | Expect::Nothing => 0,
         }
     }
 }
@@ -287,16 +270,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
     ) -> Poll<io::Result<()>> {
         let wire = &mut *self;
         loop {
-            if let Expect::Answer = wire.expect {
-                wire.settle(cx);
-            }
             if wire.released > 0 {
                 wire.hand_over(buf);
                 wire.idle_since = Instant::now();
                 return Poll::Ready(Ok(()));
             }
-            let is_full = matches!(wire.expect, Expect::Answer) && wire.held.len() > head::MOST_BYTES;
-            if is_full || matches!(wire.expect, Expect::Nothing) {
+            if let Expect::Nothing = wire.expect {
                 return Poll::Pending;
             }
             let came = if wire.held.is_empty() {
@@ -399,10 +378,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
         }
         match self.expect {
-            Expect::Length(_) | Expect::Chunks(_) | Expect::Answer | Expect::Nothing => {
-                self.poll_linger(cx).map(Ok)
-            }
-            Expect::Head | Expect::Anything => Poll::Ready(Ok(())),
+            Expect::Length(_) | Expect::Chunks(_) | Expect::Nothing => self.poll_linger(cx).map(Ok),
+            Expect::Tunnel if !self.line.is_tunnelled() => self.poll_linger(cx).map(Ok),
+            Expect::Head | Expect::Tunnel | Expect::Anything => Poll::Ready(Ok(())),
         }
     }
 }
