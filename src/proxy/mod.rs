@@ -69,13 +69,11 @@ impl Proxy {
         let mut response = self.answer(&peer, &exchange, request).await.unwrap_or_else(|rejection| {
             observe::whole(respond::refusal(&rejection, &exchange, version), &exchange)
         });
-        match response.status() {
-            StatusCode::SWITCHING_PROTOCOLS => peer.line.tunnel(),
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            peer.line.tunnel();
+        } else if wants_tunnel {
             // Below us nobody looks at what follows a handshake, so nothing may.
-            _ if wants_tunnel => {
-                drop(response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close")))
-            }
-            _ => {}
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
