@@ -3,11 +3,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use hyper::Response;
+use hyper::header::TRANSFER_ENCODING;
+use hyper::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::rejection::Rejection;
 use super::rewrite::Outbound;
+use super::route::Route;
 use crate::account::Account;
 use crate::upstream::{Connection, Download, Progress, Upload, UploadFault, Upstream};
 
@@ -37,6 +39,15 @@ pub(super) async fn forward(
             Err(failure) => return Err(blame(&failure, &progress, account, most_body_bytes)),
         }
     }
+}
+
+/// Whether the answer is one that can be passed on: in no protocol that nobody asked for, and in no transfer
+/// coding that would be lost with the field that names it.
+pub(super) fn is_readable(response: &Response<Download>, route: &Route) -> bool {
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();
+    (!switches || route.operation.is_socket())
+        && codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
 async fn connect(upstream: &Upstream, account: &Account) -> Result<Connection, Rejection> {

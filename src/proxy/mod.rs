@@ -123,8 +123,7 @@ impl Proxy {
         let key = outbound.key();
         let sent = forward::forward(&self.upstream, outbound, self.timeouts.upstream, self.max_body_bytes);
         let mut response = sent.await?;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS && !route.operation.is_socket() {
-            // Nobody asked for another protocol, and what follows would be in one.
+        if !forward::is_readable(&response, &route) {
             return Err(Rejection::UpstreamLost);
         }
         rewrite::response(&mut response, key);

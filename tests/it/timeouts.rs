@@ -229,6 +229,8 @@ fn garbage_instead_of_http_is_a_lost_answer() {
         format!("HTTP/1.1 200 OK\r\nLong: {}\r\n\r\n", "x".repeat(1024 * 1024)),
         "HTTP/2.0 200 OK\r\n\r\n".to_owned(),
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n".to_owned(),
+        // A transfer coding that the client would not be told of.
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\n\x1f\x0b\r\n0\r\n\r\n".to_owned(),
     ] {
         for request in [submit(), generate("{}")] {
             let garbage = garbage.clone();
