@@ -2,7 +2,7 @@
 //! AI SDK, and every example of the documentation pages. What they do is in `tests/clients/`, a script each.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,9 +12,16 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::harness::{OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, configuration, signal};
+
 #[test]
 fn the_examples_of_the_documentation() {
-    Client::python("seeds.py").run();
+    if Client::python("seeds.py").ends_with(&[0, NOTHING_CHECKED]) == NOTHING_CHECKED {
+        // Written past the capture of a passing test's output: nobody is to miss it.
+        let said = "\nNOT RUN: the examples of the documentation pages; they are no part of this repository.\n\
+                    DASHGATE_SEEDS names the directory that holds them.\n";
+        io::stderr().write_all(said.as_bytes()).expect("standard error");
+    }
 }
 
 #[test]
@@ -95,7 +102,12 @@ impl Client {
     }
 
     /// Runs the script against a gateway of its own. It passes if it exits with 0.
-    fn run(mut self) {
+    fn run(self) {
+        self.ends_with(&[0]);
+    }
+
+    /// The same, where other ends than 0 are good too; says which it was.
+    fn ends_with(mut self, good: &[i32]) -> i32 {
         let directory = TempDir::new().expect("a directory for the gateway");
         let usual =
             Gateway::start(directory.path(), "usual", &["--run-seconds", "0.8", "--submit-rps", "100"]);
@@ -109,7 +121,7 @@ impl Client {
             .env("DASHGATE_URL", &usual.server.url)
             .env("DASHGATE_PATIENT_URL", &patient.server.url)
             .env("DASHGATE_KEY", TENANT_KEY)
-            .env("DASHGATE_OTHER_KEY", OTHER_TENANT_KEY)
+            .env("DASHGATE_OTHER_KEY", OTHER_KEY)
             .env("DASHGATE_OLD_PYTHON", installed("python-old/bin/python"))
             .env("NODE_PATH", installed("node/node_modules"))
             .env("PYTHONDONTWRITEBYTECODE", "1")
@@ -121,8 +133,9 @@ impl Client {
             .unwrap_or_else(|error| panic!("{:?}: {error}", self.command));
         let result = exit_code(child);
         let said = fs::read_to_string(&output).unwrap_or_else(|error| error.to_string());
+        let good = result.as_ref().ok().filter(|code| good.contains(code));
         assert!(
-            result == Ok(0),
+            good.is_some(),
             "{} ended with {result:?}\n{said}\n--- gateway\n{}\n--- patient gateway\n{}",
             self.script,
             usual.log(),
@@ -130,6 +143,7 @@ impl Client {
         );
         // Shown by --nocapture; says which examples were run, and which were not.
         println!("{said}");
+        good.copied().unwrap_or_default()
     }
 }
 
@@ -145,7 +159,9 @@ impl Gateway {
         let simulator = Server::start(&sim);
         let config = directory.join(format!("{name}.toml"));
         let store = directory.join(format!("{name}.db"));
-        fs::write(&config, configuration(&simulator.url, &store)).expect("a config file");
+        let text = configuration(&simulator.url, "127.0.0.1:0", "", "");
+        fs::write(&config, format!("{text}[store]\npath = \"{}\"\n", store.display()))
+            .expect("a config file");
         let server = Server::start(&["serve", "-c", &config.display().to_string()]);
         Self { server, simulator }
     }
@@ -154,44 +170,6 @@ impl Gateway {
         let (gateway, simulator) = (self.server.log(), self.simulator.log());
         format!("{gateway}\n--- its simulator\n{simulator}")
     }
-}
-
-/// One account, the mounts that the documentation pages use, and two tenants.
-fn configuration(upstream: &str, store: &Path) -> String {
-    let store = store.display();
-    format!(
-        r#"
-[server]
-listen = "127.0.0.1:0"
-workers = 1
-
-[admin]
-listen = "127.0.0.1:0"
-
-[store]
-path = "{store}"
-
-[[accounts]]
-name = "main"
-base_url = "{upstream}"
-keys = ["{UPSTREAM_KEY}"]
-
-[[mounts]]
-prefix = "/alibabacloudapi"
-[[mounts]]
-prefix = "/wan"
-[[mounts]]
-prefix = "/"
-
-[[tenants]]
-name = "one"
-keys = [{{ id = "one", key = "{TENANT_KEY}" }}]
-
-[[tenants]]
-name = "two"
-keys = [{{ id = "two", key = "{OTHER_TENANT_KEY}" }}]
-"#
-    )
 }
 
 /// A running `dashgate`; ends with the value.
@@ -249,13 +227,12 @@ fn collect(pipe: impl Read + Send + 'static, log: Arc<Mutex<String>>, addresses:
 
 /// A real key, a proxy or a base URL of whoever runs the tests must not reach what is tested.
 fn forget_the_callers_settings(command: &mut Command) {
-    let ours = ["DASHGATE_SEEDS", "DASHGATE_WITHOUT_SEEDS"];
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         let upper = name.to_ascii_uppercase();
         let foreign =
             ["DASHGATE_", "DASHSCOPE_", "OPENAI_", "ALIBABA_"].iter().any(|start| upper.starts_with(start));
-        if (foreign && !ours.contains(&name.as_str())) || upper.ends_with("_PROXY") {
+        if (foreign && name != "DASHGATE_SEEDS") || upper.ends_with("_PROXY") {
             command.env_remove(name);
         }
     }
@@ -272,7 +249,7 @@ fn exit_code(mut child: Child) -> Result<i32, String> {
             status.code().ok_or_else(|| status.to_string())
         }
         Err(_) => {
-            let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
+            signal("KILL", &group);
             Err(format!("no end after {} s", SCRIPT_WITHIN.as_secs()))
         }
     }
@@ -302,9 +279,7 @@ fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
 
+/// A script's word for: what I would check is not there.
+const NOTHING_CHECKED: i32 = 77;
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const SCRIPT_WITHIN: Duration = Duration::from_secs(300);
-
-const UPSTREAM_KEY: &str = "sk-upstream-0000000000000000000000000000";
-const TENANT_KEY: &str = "sk-tenant-one-000000000000000000000000";
-const OTHER_TENANT_KEY: &str = "sk-tenant-two-000000000000000000000000";

@@ -11,7 +11,8 @@ use std::thread::JoinHandle;
 
 use crate::harness::calls::{bearer, generate, poll, submit, task};
 use crate::harness::{
-    Client, Message, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, Upstream, answer, eventually, message,
+    Client, Message, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, Upstream, answer, configuration, eventually,
+    message, signal,
 };
 
 /// The program with nothing in its environment but what the test sets, in an empty folder.
@@ -72,8 +73,7 @@ impl Process {
     }
 
     fn signal(&self, name: &str) {
-        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
-        assert!(sent.expect("kill").success());
+        assert!(signal(name, &self.child.id().to_string()), "{name} was not sent");
     }
 
     /// Waits for its end, and for all that it printed.
@@ -100,26 +100,7 @@ impl Drop for Process {
 /// A folder with a configuration for the upstream.
 fn configured(upstream: SocketAddr, listen: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    let text = format!(
-        r#"
-[server]
-listen = "{listen}"
-[admin]
-listen = "127.0.0.1:0"
-[[accounts]]
-name = "main"
-base_url = "http://{upstream}"
-keys = ["{UPSTREAM_KEY}"]
-[[mounts]]
-prefix = "/"
-[[tenants]]
-name = "one"
-keys = [{{ id = "one-key", key = "{TENANT_KEY}" }}]
-[[tenants]]
-name = "two"
-keys = [{{ id = "two-key", key = "{OTHER_KEY}" }}]
-"#
-    );
+    let text = configuration(&format!("http://{upstream}"), listen, "", "");
     std::fs::write(folder.path().join("dashgate.toml"), text).expect("written");
     folder
 }

@@ -26,31 +26,7 @@ impl Gateway {
 
     /// The same, with more lines in `[server]` and in the tenant `one`.
     pub(crate) fn with(upstream: SocketAddr, server: &str, tenant: &str) -> Self {
-        Self::configured(&format!(
-            r#"
-            [server]
-            listen = "127.0.0.1:0"
-            workers = 1
-            {server}
-            [[accounts]]
-            name = "main"
-            base_url = "http://{upstream}"
-            keys = ["{UPSTREAM_KEY}"]
-            [[mounts]]
-            prefix = "/alibabacloudapi"
-            [[mounts]]
-            prefix = "/wan"
-            [[mounts]]
-            prefix = "/"
-            [[tenants]]
-            name = "one"
-            keys = [{{ id = "one-key", key = "{TENANT_KEY}" }}]
-            {tenant}
-            [[tenants]]
-            name = "two"
-            keys = [{{ id = "two-key", key = "{OTHER_KEY}" }}]
-            "#
-        ))
+        Self::configured(&configuration(&format!("http://{upstream}"), "127.0.0.1:0", server, tenant))
     }
 
     pub(crate) fn configured(text: &str) -> Self {
@@ -64,4 +40,40 @@ impl Gateway {
     pub(crate) fn ask(&self, request: impl AsRef<[u8]>) -> Message {
         client::once(self.address, request)
     }
+}
+
+/// A gateway before the upstream, with more lines in `[server]` and in the tenant `one`.
+pub(crate) fn configuration(upstream: &str, listen: &str, server: &str, tenant: &str) -> String {
+    format!(
+        r#"
+[server]
+listen = "{listen}"
+workers = 1
+{server}
+
+[admin]
+listen = "127.0.0.1:0"
+
+[[accounts]]
+name = "main"
+base_url = "{upstream}"
+keys = ["{UPSTREAM_KEY}"]
+
+[[mounts]]
+prefix = "/alibabacloudapi"
+[[mounts]]
+prefix = "/wan"
+[[mounts]]
+prefix = "/"
+
+[[tenants]]
+name = "one"
+keys = [{{ id = "one-key", key = "{TENANT_KEY}" }}]
+{tenant}
+
+[[tenants]]
+name = "two"
+keys = [{{ id = "two-key", key = "{OTHER_KEY}" }}]
+"#
+    )
 }

@@ -13,7 +13,7 @@ pub(crate) mod upstream;
 use std::time::{Duration, Instant};
 
 pub(crate) use client::Client;
-pub(crate) use gateway::{Gateway, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY};
+pub(crate) use gateway::{Gateway, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, configuration};
 pub(crate) use message::{Message, message};
 pub(crate) use refusal::{Envelope, assert_refused};
 pub(crate) use upstream::{Upstream, answer, chunked};
@@ -33,4 +33,11 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 /// Lets time pass, where that is itself what a test is about: something must still be there afterwards.
 pub(crate) fn let_pass(time: Duration) {
     std::thread::sleep(time);
+}
+
+/// Sends a signal to a process, or to a group if a minus stands before its number. By the shell's own `kill`:
+/// a small machine has no other.
+pub(crate) fn signal(name: &str, process: &str) -> bool {
+    let kill = format!("kill -{name} -- {process}");
+    std::process::Command::new("bash").args(["-c", &kill]).status().is_ok_and(|status| status.success())
 }
