@@ -1,4 +1,4 @@
-//! Stage 5, and its twin on the way back: what the other side may see.
+//! Stage 7, and its twin on the way back: what the other side may see.
 
 use hyper::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE,
@@ -13,7 +13,9 @@ use super::authenticate::presented;
 use super::rejection::Rejection;
 use super::route::Route;
 use crate::account::{Account, UpstreamKey};
-use crate::dashscope::headers::{ASYNC, is_hop_by_hop, is_withheld_from_client, is_withheld_from_upstream};
+use crate::dashscope::headers::{
+    ASYNC, OSS_RESOLVE, is_hop_by_hop, is_withheld_from_client, is_withheld_from_upstream,
+};
 use crate::dashscope::operation::Operation;
 use crate::tenant::key::VirtualKey;
 use crate::upstream::Upload;
@@ -22,14 +24,9 @@ use crate::upstream::Upload;
 pub(super) struct Outbound<'d> {
     request: Request<Upload>,
     account: &'d Account,
-    key: &'d UpstreamKey,
 }
 
 impl<'d> Outbound<'d> {
-    pub(super) fn key(&self) -> &'d UpstreamKey {
-        self.key
-    }
-
     pub(super) fn into_parts(self) -> (Request<Upload>, &'d Account) {
         (self.request, self.account)
     }
@@ -38,15 +35,15 @@ impl<'d> Outbound<'d> {
 /// Makes the upstream's request out of the client's.
 ///
 /// # Errors
-/// `BadRequest` if the virtual key stands in the target, `UpstreamUnreachable` if the account has no key.
+/// `BadRequest` if the virtual key stands in the target.
 pub(super) fn request<'d>(
     permit: &Permit,
     route: &Route,
     mut from: Parts,
     account: &'d Account,
+    key: &'d UpstreamKey,
     body: Upload,
 ) -> Result<Outbound<'d>, Rejection> {
-    let key = account.key().ok_or(Rejection::UpstreamUnreachable)?;
     let query = from.uri.query();
     withhold_secret(&mut from.headers, query, &route.path)?;
     let uri = target(&account.base_url.path, &route.path, query)?;
@@ -65,15 +62,17 @@ pub(super) fn request<'d>(
     if route.operation.is_socket() {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        // Nobody could tell whose files the messages would name.
+        headers.remove(OSS_RESOLVE);
     }
-    if permit.submits || route.operation == Operation::TaskGet {
+    if permit.submits || matches!(route.operation, Operation::TaskGet | Operation::UploadPolicy) {
         keep_readable(headers);
     }
     let mut request = Request::new(body);
     *request.method_mut() = from.method;
     *request.uri_mut() = uri;
     *request.headers_mut() = from.headers;
-    Ok(Outbound { request, account, key })
+    Ok(Outbound { request, account })
 }
 
 /// Takes off the upstream's answer what is not for the client.

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 pub use connect::ConnectFault;
 pub use download::{Download, DownloadFault};
 pub use pool::Connection;
-pub use upload::{Progress, Upload, UploadFault};
+pub use upload::{Keep, Progress, Upload, UploadFault};
 
 use crate::account::Account;
 use connect::Endpoint;

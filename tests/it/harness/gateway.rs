@@ -53,6 +53,31 @@ impl Gateway {
         ))
     }
 
+    /// The mount `/`, the tenants `one` and `two`, and accounts: a name, where its upstream is, its keys, and more
+    /// lines.
+    pub(crate) fn pooled(accounts: &[(&str, SocketAddr, &[&str], &str)]) -> Self {
+        let table = |(name, upstream, keys, more): &(&str, SocketAddr, &[&str], &str)| {
+            format!(
+                "[[accounts]]\nname = {name:?}\nbase_url = \"http://{upstream}\"\nkeys = {keys:?}\n{more}\n"
+            )
+        };
+        let accounts: String = accounts.iter().map(table).collect();
+        Self::configured(&format!(
+            r#"
+            [server]
+            listen = "127.0.0.1:0"
+            workers = 2
+            {accounts}
+            [[tenants]]
+            name = "one"
+            keys = [{{ id = "one-key", key = "{TENANT_KEY}" }}]
+            [[tenants]]
+            name = "two"
+            keys = [{{ id = "two-key", key = "{OTHER_KEY}" }}]
+            "#
+        ))
+    }
+
     pub(crate) fn configured(text: &str) -> Self {
         let loaded =
             Config::parse(text, Path::new("."), &|_| None).unwrap_or_else(|faults| panic!("{faults:#?}"));
