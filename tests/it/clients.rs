@@ -141,7 +141,10 @@ struct Gateway {
 
 impl Gateway {
     fn start(directory: &Path, name: &str, pace: &[&str]) -> Self {
-        let sim = [&["sim", "--listen", "127.0.0.1:0", "--key", UPSTREAM_KEY], pace].concat();
+        let keys: Vec<String> = ACCOUNTS.iter().map(|name| format!("{name}={UPSTREAM_KEY}-{name}")).collect();
+        let keys = keys.iter().flat_map(|key| ["--key", key]);
+        let sim: Vec<&str> =
+            ["sim", "--listen", "127.0.0.1:0"].into_iter().chain(keys).chain(pace.iter().copied()).collect();
         let simulator = Server::start(&sim);
         let config = directory.join(format!("{name}.toml"));
         let store = directory.join(format!("{name}.db"));
@@ -156,9 +159,15 @@ impl Gateway {
     }
 }
 
-/// One account, the mounts that the documentation pages use, and two tenants.
+/// Three accounts, none of which knows the tasks and files of another, the mounts that the documentation pages use, and two tenants.
 fn configuration(upstream: &str, store: &Path) -> String {
     let store = store.display();
+    let account = |name: &&str| {
+        format!(
+            "[[accounts]]\nname = \"{name}\"\nbase_url = \"{upstream}\"\nkeys = [\"{UPSTREAM_KEY}-{name}\"]\n"
+        )
+    };
+    let accounts: String = ACCOUNTS.iter().map(account).collect();
     format!(
         r#"
 [server]
@@ -171,11 +180,7 @@ listen = "127.0.0.1:0"
 [store]
 path = "{store}"
 
-[[accounts]]
-name = "main"
-base_url = "{upstream}"
-keys = ["{UPSTREAM_KEY}"]
-
+{accounts}
 [[mounts]]
 prefix = "/alibabacloudapi"
 [[mounts]]
@@ -305,6 +310,7 @@ fn sources() -> PathBuf {
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const SCRIPT_WITHIN: Duration = Duration::from_secs(300);
 
+const ACCOUNTS: [&str; 3] = ["east", "west", "north"];
 const UPSTREAM_KEY: &str = "sk-upstream-0000000000000000000000000000";
 const TENANT_KEY: &str = "sk-tenant-one-000000000000000000000000";
 const OTHER_TENANT_KEY: &str = "sk-tenant-two-000000000000000000000000";
