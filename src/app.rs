@@ -13,6 +13,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::account::Registry;
+use crate::account::uploads::Uploads;
 use crate::config::{Config, Server};
 use crate::proxy::Proxy;
 use crate::server;
@@ -37,6 +39,8 @@ pub struct Running {
 struct Shared {
     directory: Arc<ArcSwap<Directory>>,
     ledger: Arc<Ledger>,
+    accounts: Arc<Registry>,
+    uploads: Arc<Uploads>,
     server: Server,
 }
 
@@ -51,9 +55,12 @@ pub fn start(config: &Config) -> io::Result<Running> {
     };
     let listeners = server::bind(config.server.listen, workers)?;
     let address = listeners.first().map_or(Ok(config.server.listen), TcpListener::local_addr)?;
+    let accounts = Arc::new(Registry::new(std::time::Instant::now()));
     let shared = Shared {
-        directory: Arc::new(ArcSwap::from_pointee(Directory::build(config))),
+        directory: Arc::new(ArcSwap::from_pointee(Directory::build(config, &accounts))),
         ledger: Arc::default(),
+        accounts,
+        uploads: Arc::default(),
         server: config.server.clone(),
     };
     let (handle, drain) = worker::drain();
@@ -82,6 +89,8 @@ fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Resul
     let proxy = Rc::new(Proxy {
         directory: Arc::clone(&shared.directory),
         ledger: Arc::clone(&shared.ledger),
+        accounts: Arc::clone(&shared.accounts),
+        uploads: Arc::clone(&shared.uploads),
         upstream: Upstream::new(timeouts.connect),
         timeouts,
         max_body_bytes: shared.server.max_body_bytes,

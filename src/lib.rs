@@ -3,11 +3,11 @@
 //! # The life of a request
 //!
 //! ```text
-//!  client ─▶ server ─▶ proxy::serve ──────────────────────────────────────────────┐
-//!                       │ route ▶ authenticate ▶ admit ▶ authorize ▶ rewrite ▶ forward ─▶ DashScope
-//!                       │                                                       │
-//!                       │ respond ◀── Rejection ◀── any stage                   ▼
-//!                       └─ observe(body, exchange) ◀── claim ◀── rewrite(response)
+//!  client ─▶ server ─▶ proxy::serve ────────────────────────────────────────────────────────────────┐
+//!                       │ route ▶ authenticate ▶ admit ▶ authorize ▶ resolve ▶ choose ▶ rewrite ▶ forward ─▶ DashScope
+//!                       │                                              again, at another ▲              │
+//!                       │ respond ◀── Rejection ◀── any stage        account or key ──── judge          ▼
+//!                       └─ observe(body, exchange) ◀── claim ◀─────────────────────────────── rewrite(response)
 //! ```
 //!
 //! [`server`] owns the client's side of the wire: a worker is a thread with its own listener, connections
@@ -23,7 +23,7 @@
 //! | [`proxy`] | the life of one request |
 //! | [`tasks`] | which tenant owns which task |
 //! | [`tenant`] | who may call: keys and the directory |
-//! | [`account`] | Alibaba accounts and their keys |
+//! | [`account`] | Alibaba accounts: keys, health, choice, and whose uploads are where |
 //! | [`upstream`] | connections to DashScope |
 //! | [`dashscope`] | its public surface, as data and pure functions |
 //! | [`config`] | from a file to what is true, with all faults at once |

@@ -1,11 +1,23 @@
-//! Alibaba Cloud accounts: where their API lives and the keys that open it.
+//! Alibaba Cloud accounts: where their API lives, the keys that open it, and how they are.
 
-use std::fmt;
+mod cooldown;
+mod health;
+mod key;
+
+pub mod choice;
+pub mod uploads;
+
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hyper::header::HeaderValue;
 
-use crate::config::{self, BaseUrl, Secret};
+pub use health::Registry;
+pub use key::UpstreamKey;
+
+use crate::config::{self, BaseUrl};
+use crate::dashscope::refusal::Cause;
+use health::Health;
 
 /// One account: one namespace of tasks, one set of quotas, some upstream keys.
 #[derive(Debug)]
@@ -17,54 +29,82 @@ pub struct Account {
     /// PEM of certificate authorities trusted beside the public ones.
     pub ca_pem: Option<Vec<u8>>,
     keys: Vec<UpstreamKey>,
+    weight: u32,
+    health: Arc<Health>,
 }
 
 impl Account {
-    pub fn new(config: &config::Account) -> Self {
+    /// With the health that it had, if the registry knows it.
+    pub fn new(config: &config::Account, registry: &Registry) -> Self {
         let host = authority(&config.base_url);
+        let health = registry.account(&config.name);
         Self {
             name: Arc::clone(&config.name),
             base_url: config.base_url.clone(),
             host: HeaderValue::try_from(host).unwrap_or(HeaderValue::from_static("")),
             ca_pem: config.ca_pem.clone(),
-            keys: config.keys.iter().filter_map(UpstreamKey::new).collect(),
+            keys: config.keys.iter().filter_map(|secret| UpstreamKey::new(secret, &health)).collect(),
+            weight: config.weight,
+            health,
         }
     }
 
-    /// The key to sign with now.
-    pub fn key(&self) -> Option<&UpstreamKey> {
-        self.keys.first()
+    /// Whether it takes what may go to any account.
+    pub fn takes_new(&self) -> bool {
+        self.weight > 0
+    }
+
+    /// Whether it matters to [`choice::choose`] which model a request is for.
+    pub fn has_throttled_models(&self) -> bool {
+        self.health.has_models()
+    }
+
+    /// Whether a request of this kind would be sent to it now.
+    pub fn is_fit(&self, need: &choice::Need<'_>, now: Instant) -> bool {
+        choice::is_fit(self, need, now)
+    }
+
+    /// How the account is, for its operator.
+    pub fn status(&self, now: Instant) -> Status {
+        let keys = self.keys.iter().map(|key| Resting::of(key.cooldown.state(now))).collect();
+        let models = self.health.models().into_iter().filter_map(|(model, cooldown)| {
+            let resting = Resting::of(cooldown.state(now))?;
+            Some((model, resting))
+        });
+        Status {
+            name: Arc::clone(&self.name),
+            weight: self.weight,
+            resting: Resting::of(self.health.account.state(now)),
+            keys,
+            models: models.collect(),
+        }
     }
 }
 
-/// A credential of ours at DashScope, ready to be sent.
-#[derive(Clone)]
-pub struct UpstreamKey {
-    bearer: HeaderValue,
+/// How an account is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    pub name: Arc<str>,
+    pub weight: u32,
+    /// `None`: it is well.
+    pub resting: Option<Resting>,
+    /// In the order of the config; a key that is well is `None`.
+    pub keys: Vec<Option<Resting>>,
+    /// Those that are not well.
+    pub models: Vec<(Box<str>, Resting)>,
 }
 
-impl UpstreamKey {
-    fn new(secret: &Secret) -> Option<Self> {
-        let mut bearer = HeaderValue::try_from(format!("{BEARER}{}", secret.expose())).ok()?;
-        bearer.set_sensitive(true);
-        Some(Self { bearer })
-    }
-
-    /// The whole `authorization` field.
-    pub fn bearer(&self) -> &HeaderValue {
-        &self.bearer
-    }
-
-    /// Whether the secret stands anywhere in the bytes: what bears it must not reach a client.
-    pub fn stands_in(&self, bytes: &[u8]) -> bool {
-        let secret = &self.bearer.as_bytes()[BEARER.len()..];
-        bytes.len() >= secret.len() && memchr::memmem::find(bytes, secret).is_some()
-    }
+/// Why something is not used now, and when it will be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resting {
+    pub cause: Cause,
+    /// Zero: the next request tries it.
+    pub left: Duration,
 }
 
-impl fmt::Debug for UpstreamKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+impl Resting {
+    fn of(state: Option<(Cause, Duration)>) -> Option<Self> {
+        state.map(|(cause, left)| Self { cause, left })
     }
 }
 
@@ -77,8 +117,6 @@ fn authority(url: &BaseUrl) -> String {
     }
 }
 
-const BEARER: &str = "Bearer ";
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,12 +127,5 @@ mod tests {
         assert_eq!(authority(&url(true, "dashscope.aliyuncs.com", 443)), "dashscope.aliyuncs.com");
         assert_eq!(authority(&url(false, "127.0.0.1", 8090)), "127.0.0.1:8090");
         assert_eq!(authority(&url(false, "::1", 443)), "[::1]:443");
-    }
-
-    #[test]
-    fn an_upstream_key_is_never_printed() {
-        let key = UpstreamKey::new(&Secret::new("sk-upstream")).expect("a key");
-        assert_eq!(format!("{key:?}{:?}", key.bearer()), "***Sensitive");
-        assert!(key.stands_in(b"x sk-upstream y"));
     }
 }

@@ -135,6 +135,7 @@ fn account(
         keys: file.keys.as_ref()?.iter().map(|key| key.value.clone()).collect(),
         ca_pem,
         query_qps: number(&file.query_qps, QUERY_QPS),
+        weight: number(&file.weight, WEIGHT),
     })
 }
 
@@ -200,3 +201,4 @@ pub(super) const ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr:
 pub(super) const MAX_BODY_BYTES: u64 = 64 * 1024 * 1024;
 pub(super) const STORE_PATH: &str = "dashgate.db";
 pub(super) const QUERY_QPS: u32 = 20;
+pub(super) const WEIGHT: u32 = 1;

@@ -49,6 +49,7 @@ pub(super) struct Account {
     pub(super) keys: Option<Vec<Written<Secret>>>,
     pub(super) ca_pem: Option<Written<Vec<u8>>>,
     pub(super) query_qps: Option<Whole>,
+    pub(super) weight: Option<Whole>,
 }
 
 pub(super) struct Mount {
@@ -199,6 +200,7 @@ fn account(mut table: Table<'_>) -> Account {
             Some(Written { value, place: node.place })
         }),
         query_qps: table.field("query_qps").and_then(|node| node.whole(1..=u64::from(u32::MAX))),
+        weight: table.field("weight").and_then(|node| node.whole(0..=MAX_WEIGHT)),
     };
     table.finish();
     account
@@ -299,4 +301,5 @@ fn limits(node: Node<'_>) -> Option<Limits> {
 
 const LISTEN_HINT: &str = "write it like \"0.0.0.0:8080\"";
 const MATERIALS: [&str; 3] = ["key", "key_file", "sha256"];
+const MAX_WEIGHT: u64 = 1000;
 const MAX_CA_FILE_BYTES: u64 = 4 * 1024 * 1024;

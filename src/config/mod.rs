@@ -83,6 +83,8 @@ pub struct Account {
     /// PEM of certificate authorities trusted for this account beside the public ones.
     pub ca_pem: Option<Vec<u8>>,
     pub query_qps: u32,
+    /// Its share of what may go to any account; 0 leaves it only the tasks that it has already.
+    pub weight: u32,
 }
 
 /// Where an account's API lives; the path never ends in a slash.

@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::base_url::base_url;
-use super::check::{ADMIN_LISTEN, LISTEN, MAX_BODY_BYTES, QUERY_QPS, STORE_PATH, overlap, warn_of_cleartext};
+use super::check::{
+    ADMIN_LISTEN, LISTEN, MAX_BODY_BYTES, QUERY_QPS, STORE_PATH, WEIGHT, overlap, warn_of_cleartext,
+};
 use super::fault::Fault;
 use super::interpolate::Environment;
 use super::reader::Wrong;
@@ -35,8 +37,14 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
     };
 
     let server = Server { listen, workers: 0, max_body_bytes: MAX_BODY_BYTES, timeouts: Timeouts::default() };
-    let account =
-        Account { name: "main".into(), base_url, keys: vec![key], ca_pem: None, query_qps: QUERY_QPS };
+    let account = Account {
+        name: "main".into(),
+        base_url,
+        keys: vec![key],
+        ca_pem: None,
+        query_qps: QUERY_QPS,
+        weight: WEIGHT,
+    };
     let tenant = Tenant {
         name: "local".into(),
         keys: Vec::new(),

@@ -4,6 +4,8 @@ use hyper::header::{CONNECTION, HeaderMap, HeaderName};
 
 /// `X-DashScope-Async: enable` asks for a task instead of an answer.
 pub const ASYNC: HeaderName = HeaderName::from_static("x-dashscope-async");
+/// Present, it asks for `oss://` URLs in the body to be resolved.
+pub const OSS_RESOLVE: HeaderName = HeaderName::from_static("x-dashscope-ossresourceresolve");
 pub const API_KEY: HeaderName = HeaderName::from_static("api-key");
 pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -3,6 +3,8 @@
 pub mod envelope;
 pub mod headers;
 pub mod operation;
+pub mod oss;
 pub mod path;
+pub mod refusal;
 pub mod submit;
 pub mod task;

@@ -8,6 +8,7 @@ use hyper::StatusCode;
 use hyper::http::request::Parts;
 
 use super::admit::Permit;
+use super::choose::Destination;
 use super::rejection::Rejection;
 use super::respond;
 use super::route::Route;
@@ -20,13 +21,16 @@ use crate::tasks::list::{self, Query};
 /// Where an admitted request goes.
 #[derive(Debug)]
 pub(super) enum Verdict {
-    /// To this account, an index into the directory's.
-    Forward(usize),
+    Forward(Destination),
     /// It is answered here, as DashScope would answer it.
-    Answer { status: StatusCode, body: Bytes, request_id: Box<str> },
+    Answer {
+        status: StatusCode,
+        body: Bytes,
+        request_id: Box<str>,
+    },
 }
 
-/// Decides on the account, or on the answer to a question about a task that isn't the tenant's.
+/// Decides on the task's account, or on the answer to a question about a task that isn't the tenant's.
 ///
 /// # Errors
 /// `BadRequest` for a list whose parameters can't be read, `StoreUnavailable` for a submit whose task could
@@ -48,7 +52,8 @@ pub(super) fn authorize(
             return Ok(if is_query { unknown(task_id) } else { cancel_refused() });
         };
         let account = accounts.iter().position(|account| account.name == name);
-        return account.map(Verdict::Forward).ok_or(Rejection::UpstreamUnreachable);
+        let account = account.map(|index| Verdict::Forward(Destination::Task(index)));
+        return account.ok_or(Rejection::UpstreamUnreachable);
     }
     if route.operation == Operation::TaskList {
         return listed(ledger, &tenant.name, request.uri.query().unwrap_or(""), now);
@@ -56,7 +61,7 @@ pub(super) fn authorize(
     if permit.submits && !ledger.has_room() {
         return Err(Rejection::StoreUnavailable);
     }
-    tenant.accounts.first().copied().map(Verdict::Forward).ok_or(Rejection::UpstreamUnreachable)
+    Ok(Verdict::Forward(Destination::Any))
 }
 
 fn unknown(task_id: &str) -> Verdict {

@@ -69,7 +69,7 @@ pub(super) fn claim(
 }
 
 /// The body without its content coding.
-fn text(frames: &VecDeque<Frame<Bytes>>, coding: Option<&[u8]>) -> Option<Vec<u8>> {
+pub(super) fn text(frames: &VecDeque<Frame<Bytes>>, coding: Option<&[u8]>) -> Option<Vec<u8>> {
     let raw: Vec<u8> =
         frames.iter().filter_map(Frame::data_ref).flat_map(|data| data.iter().copied()).collect();
     let mut plain = Vec::new();

@@ -20,6 +20,8 @@ pub(super) struct Exchange {
     /// A task may come of it, and be paid for.
     pub submits: Cell<bool>,
     pub caller: OnceCell<Caller>,
+    /// The account that it was sent to last, an index into the directory's.
+    pub account: Cell<usize>,
     pub status: Cell<Option<StatusCode>>,
     pub outcome: Cell<Outcome>,
 }
@@ -51,6 +53,7 @@ impl Exchange {
             surface: Cell::new(Surface::Native),
             submits: Cell::new(false),
             caller: OnceCell::new(),
+            account: Cell::new(0),
             status: Cell::new(None),
             outcome: Cell::new(Outcome::Abandoned),
         }

@@ -1,4 +1,4 @@
-//! Stage 6: to the upstream and back.
+//! Stage 8: to the upstream and back.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -97,15 +97,19 @@ async fn exchange(
     }
 }
 
+/// The client's body was at fault.
+pub(super) fn blame_client(fault: UploadFault, most_body_bytes: u64) -> Rejection {
+    match fault {
+        UploadFault::TooLarge => Rejection::BodyTooLarge(most_body_bytes),
+        UploadFault::Stalled => Rejection::ClientTimeout,
+        UploadFault::Broken => Rejection::BadRequest("its body broke off or is not framed as HTTP demands"),
+    }
+}
+
 /// Whose fault it was.
 fn blame(failure: &Failure, progress: &Progress, account: &Account, most_body_bytes: u64) -> Rejection {
-    match progress.fault() {
-        Some(UploadFault::TooLarge) => return Rejection::BodyTooLarge(most_body_bytes),
-        Some(UploadFault::Stalled) => return Rejection::ClientTimeout,
-        Some(UploadFault::Broken) => {
-            return Rejection::BadRequest("its body broke off or is not framed as HTTP demands");
-        }
-        None => {}
+    if let Some(fault) = progress.fault() {
+        return blame_client(fault, most_body_bytes);
     }
     let (rejection, problem) = match failure {
         Failure::Unsent(_) => {

@@ -1,20 +1,24 @@
 //! The life of one request: a file a stage, named by its verb.
 //!
 //! ```text
-//! route ▶ authenticate ▶ admit ▶ authorize ▶ rewrite ▶ forward ─▶ DashScope
-//!   respond ◀── Rejection ◀── any stage                   ▼
-//!   observe(body, exchange) ◀── claim ◀── rewrite(response)
+//! route ▶ authenticate ▶ admit ▶ authorize ▶ resolve ▶ choose ▶ rewrite ▶ forward ─▶ DashScope
+//!   respond ◀── Rejection ◀── any stage          ▲ attempt again ◀── judge ◀── ▼
+//!   observe(body, exchange) ◀── claim ◀───────────────── rewrite(response)
 //! ```
 
 mod admit;
+mod attempt;
 mod authenticate;
 mod authorize;
+mod choose;
 mod claim;
 mod exchange;
 mod forward;
+mod judge;
 mod observe;
 pub mod peer;
 mod rejection;
+mod resolve;
 mod respond;
 mod rewrite;
 mod route;
@@ -36,13 +40,16 @@ use tokio_util::task::TaskTracker;
 
 pub use observe::Observed;
 
+use crate::account::Registry;
+use crate::account::uploads::Uploads;
 use crate::config::Timeouts;
 use crate::dashscope::operation::Operation;
 use crate::tasks::ledger::Ledger;
 use crate::tenant::directory::Directory;
-use crate::upstream::{Download, Upload, Upstream};
+use crate::upstream::{Keep, Upload, Upstream};
 use admit::Permit;
 use authorize::Verdict;
+use choose::Destination;
 use exchange::Exchange;
 use peer::Peer;
 use rejection::Rejection;
@@ -52,6 +59,8 @@ use route::Route;
 pub struct Proxy {
     pub directory: Arc<ArcSwap<Directory>>,
     pub ledger: Arc<Ledger>,
+    pub accounts: Arc<Registry>,
+    pub uploads: Arc<Uploads>,
     pub upstream: Upstream,
     pub timeouts: Timeouts,
     pub max_body_bytes: u64,
@@ -98,14 +107,20 @@ impl Proxy {
         let _ = exchange.caller.set(caller.clone());
         let permit = admit::admit(caller, &route, &request, body.size_hint().lower(), self.max_body_bytes)?;
         exchange.submits.set(permit.submits);
-        let account = match authorize::authorize(&self.ledger, &permit, &route, &request, now)? {
-            Verdict::Forward(account) => account,
+        let mut destination = match authorize::authorize(&self.ledger, &permit, &route, &request, now)? {
+            Verdict::Forward(destination) => destination,
             Verdict::Answer { status, body, request_id } => {
                 return Ok(observe::whole(respond::json(status, body, &request_id), exchange));
             }
         };
-        let body = Upload::new(body, self.max_body_bytes, self.timeouts.idle, permit.submits);
-        let passage = Passage { permit, route, account, request, body, exchange: Rc::clone(exchange) };
+        let may_repeat = permit.submits || destination != Destination::Any;
+        let keep = if may_repeat { Keep::Whole } else { Keep::Beginning };
+        let mut body = Upload::new(body, self.max_body_bytes, self.timeouts.idle, keep);
+        if destination == Destination::Any {
+            let stored = resolve::resolve(&self.uploads, &permit, &request, &mut body, self.max_body_bytes);
+            destination = stored.await?.map_or(destination, Destination::Files);
+        }
+        let passage = Passage { permit, route, destination, request, body, exchange: Rc::clone(exchange) };
         if passage.permit.submits {
             self.submit(passage).await
         } else if passage.route.operation.is_socket() {
@@ -113,21 +128,6 @@ impl Proxy {
         } else {
             self.pass(passage).await
         }
-    }
-
-    /// To the upstream and back.
-    async fn send(&self, passage: Passage) -> Result<Response<Download>, Rejection> {
-        let Passage { permit, route, account, request, body, .. } = passage;
-        let account = &permit.caller().directory().accounts[account];
-        let outbound = rewrite::request(&permit, &route, request, account, body)?;
-        let key = outbound.key();
-        let sent = forward::forward(&self.upstream, outbound, self.timeouts.upstream, self.max_body_bytes);
-        let mut response = sent.await?;
-        if !forward::is_readable(&response, &route) {
-            return Err(Rejection::UpstreamLost);
-        }
-        rewrite::response(&mut response, key);
-        Ok(response)
     }
 
     /// A call whose answer is passed on as it comes; what a query says of its task is noted.
@@ -155,8 +155,9 @@ impl Proxy {
         let proxy = Rc::clone(self);
         let work = async move {
             let (permit, exchange) = (passage.permit.clone(), Rc::clone(&passage.exchange));
-            let (account, progress) = (passage.account, passage.body.progress());
+            let progress = passage.body.progress();
             let (response, named) = claim::read(proxy.send(passage).await?).await?;
+            let account = exchange.account.get();
             match named {
                 Some(named) => {
                     let account = &permit.caller().directory().accounts[account].name;
@@ -193,8 +194,7 @@ impl Proxy {
 struct Passage {
     permit: Permit,
     route: Route,
-    /// Index into the directory's accounts.
-    account: usize,
+    destination: Destination,
     request: Parts,
     body: Upload,
     exchange: Rc<Exchange>,

@@ -1,6 +1,7 @@
 //! Every way in which a request is refused, and how each is told: one enum, one table.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use hyper::StatusCode;
 
@@ -25,6 +26,10 @@ pub(super) enum Rejection {
     ClientTimeout,
     /// The task of a submit could not be noted, so it is not sent.
     StoreUnavailable,
+    /// No account can take it; one may again after this time.
+    AccountsOut(Duration),
+    /// The account of a task refused every key.
+    NoLiveKey,
     /// Nothing was sent.
     UpstreamUnreachable,
     /// It may have arrived.
@@ -85,6 +90,15 @@ impl Rejection {
                 ..BAD_REQUEST
             },
             Rejection::StoreUnavailable => Row { reason: "store_unavailable", ..UNAVAILABLE },
+            Rejection::AccountsOut(_) => Row {
+                reason: "accounts_out",
+                status: StatusCode::TOO_MANY_REQUESTS,
+                native_code: "Throttling.RateQuota",
+                openai_code: "limit_requests",
+                openai_type: "rate_limit_error",
+                closes: false,
+            },
+            Rejection::NoLiveKey => Row { reason: "no_live_key", ..UNAVAILABLE },
             Rejection::UpstreamUnreachable => Row { reason: "upstream_unreachable", ..UNAVAILABLE },
             Rejection::UpstreamLost => {
                 Row { reason: "upstream_lost", status: StatusCode::BAD_GATEWAY, ..UNAVAILABLE }
@@ -116,6 +130,8 @@ impl Rejection {
             Rejection::StoreUnavailable => {
                 "The gateway can't note a new task now, so this one was not submitted.".into()
             }
+            Rejection::AccountsOut(_) => "Requests rate limit exceeded, please try again later.".into(),
+            Rejection::NoLiveKey => "The task's account can't be asked at present; ask again.".into(),
             Rejection::UpstreamUnreachable => "The upstream can't be reached; nothing was sent.".into(),
             Rejection::UpstreamLost => {
                 "The connection to the upstream broke; the request may have arrived.".into()
@@ -125,6 +141,11 @@ impl Rejection {
             }
             Rejection::Draining => "The gateway is shutting down; connect again.".into(),
         }
+    }
+
+    /// When the client may come again.
+    pub(super) const fn retry_after(&self) -> Option<Duration> {
+        if let Rejection::AccountsOut(wait) = self { Some(*wait) } else { None }
     }
 
     /// Whether the upstream may have got the request: a submit must then not be sent again.

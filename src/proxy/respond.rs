@@ -1,7 +1,7 @@
 //! Answers of our own.
 
 use bytes::Bytes;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode, Version};
 use uuid::Uuid;
 
@@ -26,6 +26,9 @@ pub(super) fn refusal(rejection: &Rejection, exchange: &Exchange, version: Versi
     headers.insert(REASON, HeaderValue::from_static(row.reason));
     if rejection.may_have_arrived() && exchange.submits.get() {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+    if let Some(wait) = rejection.retry_after() {
+        headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs_f64().ceil() as u64));
     }
     if row.closes && version != Version::HTTP_2 {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -1,4 +1,4 @@
-//! Stage 5, and its twin on the way back: what the other side may see.
+//! Stage 7, and its twin on the way back: what the other side may see.
 
 use hyper::body::Body;
 use hyper::ext::ReasonPhrase;
@@ -16,7 +16,7 @@ use super::rejection::Rejection;
 use super::route::Route;
 use crate::account::{Account, UpstreamKey};
 use crate::dashscope::headers::{
-    ASYNC, is_hop_by_hop, is_withheld_from_client, is_withheld_from_upstream, of_this_connection,
+    ASYNC, OSS_RESOLVE, is_hop_by_hop, is_withheld_from_client, is_withheld_from_upstream, of_this_connection,
 };
 use crate::dashscope::operation::Operation;
 use crate::tenant::key::VirtualKey;
@@ -26,14 +26,9 @@ use crate::upstream::{Download, Upload};
 pub(super) struct Outbound<'d> {
     request: Request<Upload>,
     account: &'d Account,
-    key: &'d UpstreamKey,
 }
 
 impl<'d> Outbound<'d> {
-    pub(super) fn key(&self) -> &'d UpstreamKey {
-        self.key
-    }
-
     pub(super) fn into_parts(self) -> (Request<Upload>, &'d Account) {
         (self.request, self.account)
     }
@@ -42,15 +37,15 @@ impl<'d> Outbound<'d> {
 /// Makes the upstream's request out of the client's.
 ///
 /// # Errors
-/// `BadRequest` for a target that can't be written, `UpstreamUnreachable` if the account has no key.
+/// `BadRequest` for a target that can't be written.
 pub(super) fn request<'d>(
     permit: &Permit,
     route: &Route,
     mut from: Parts,
     account: &'d Account,
+    key: &'d UpstreamKey,
     mut body: Upload,
 ) -> Result<Outbound<'d>, Rejection> {
-    let key = account.key().ok_or(Rejection::UpstreamUnreachable)?;
     let query = from.uri.query();
     let uri = target(&account.base_url.path, &route.path, query)?;
     let secret = presented(&from.headers)?.map(VirtualKey::to_vec).unwrap_or_default();
@@ -70,7 +65,10 @@ pub(super) fn request<'d>(
     if route.operation.is_socket() {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    } else if permit.submits || route.operation == Operation::TaskGet {
+        // Nobody could tell whose files the messages would name.
+        headers.remove(OSS_RESOLVE);
+    }
+    if permit.submits || matches!(route.operation, Operation::TaskGet | Operation::UploadPolicy) {
         keep_readable(headers);
     }
     if !body.is_end_stream() && !headers.contains_key(CONTENT_LENGTH) {
@@ -82,7 +80,7 @@ pub(super) fn request<'d>(
     *request.method_mut() = from.method;
     *request.uri_mut() = uri;
     *request.headers_mut() = from.headers;
-    Ok(Outbound { request, account, key })
+    Ok(Outbound { request, account })
 }
 
 /// Takes off the upstream's answer what is not for the client.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::key::{KeyDigest, VirtualKey};
-use crate::account::Account;
+use crate::account::{Account, Registry};
 use crate::config::{AsyncHeader, Config, Mount};
 use crate::dashscope::operation::Groups;
 
@@ -47,12 +47,13 @@ pub enum Stranger {
 }
 
 impl Directory {
-    pub fn build(config: &Config) -> Self {
+    /// The accounts are as the registry knows them: that outlives every directory.
+    pub fn build(config: &Config, registry: &Registry) -> Self {
         let mut mounts = config.mounts.clone();
         mounts.sort_by_key(|mount| std::cmp::Reverse(mount.prefix.len()));
         let mut directory = Directory {
             mounts,
-            accounts: config.accounts.iter().map(Account::new).collect(),
+            accounts: config.accounts.iter().map(|account| Account::new(account, registry)).collect(),
             tenants: Vec::with_capacity(config.tenants.len()),
             keys: Vec::new(),
             by_digest: HashMap::default(),

@@ -1,7 +1,9 @@
 //! An answer's body on its way down: given up when the upstream falls silent, and its connection kept for
 //! the next request once it has ended.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -19,6 +21,8 @@ use crate::timer::Timer;
 /// The upstream's body. Dropped before its end, it closes the connection: the upstream is told to stop.
 pub struct Download {
     incoming: Incoming,
+    /// What was read before it was asked for.
+    ahead: VecDeque<Result<Frame<Bytes>, DownloadFault>>,
     connection: Option<Connection>,
     upload: Rc<Progress>,
     patience: Duration,
@@ -40,6 +44,7 @@ impl Download {
     pub fn new(incoming: Incoming, connection: Connection, upload: Rc<Progress>, patience: Duration) -> Self {
         let mut download = Self {
             incoming,
+            ahead: VecDeque::new(),
             connection: Some(connection),
             upload,
             patience,
@@ -63,6 +68,24 @@ impl Download {
         }
     }
 
+    /// A copy of the body, which still comes whole to whoever reads it; `None` if it is larger, or broke off.
+    pub async fn peek(&mut self, most_bytes: usize) -> Option<VecDeque<Frame<Bytes>>> {
+        let mut copy = VecDeque::new();
+        let mut length = 0;
+        while !self.incoming.is_end_stream() {
+            let Some(frame) = poll_fn(|cx| self.poll_incoming(cx)).await else { break };
+            let data = frame.as_ref().ok().and_then(Frame::data_ref).cloned();
+            let broke_off = frame.is_err();
+            self.ahead.push_back(frame);
+            length += data.as_ref().map_or(0, Bytes::len);
+            copy.extend(data.map(Frame::data));
+            if broke_off || length > most_bytes {
+                return None;
+            }
+        }
+        Some(copy)
+    }
+
     /// The connection became a tunnel.
     pub fn detach(mut self) {
         if let Some(connection) = self.connection.take() {
@@ -84,14 +107,8 @@ impl Drop for Download {
     }
 }
 
-impl Body for Download {
-    type Data = Bytes;
-    type Error = DownloadFault;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, DownloadFault>>> {
+impl Download {
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, DownloadFault>>> {
         let next = match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(next) => next,
             Poll::Pending => {
@@ -107,16 +124,38 @@ impl Body for Download {
             Some(Ok(_)) => self.release_if_over(),
             Some(Err(_)) => return Poll::Ready(Some(Err(DownloadFault::Lost))),
         }
+        Poll::Ready(next.map(|frame| frame.map_err(|_| DownloadFault::Lost)))
+    }
+}
+
+impl Body for Download {
+    type Data = Bytes;
+    type Error = DownloadFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, DownloadFault>>> {
+        let next = match self.ahead.pop_front() {
+            Some(frame) => Some(frame),
+            None => ready!(self.poll_incoming(cx)),
+        };
         let screen = &self.screen;
-        Poll::Ready(next.map(|frame| frame.map(|frame| screen.pass(frame)).map_err(|_| DownloadFault::Lost)))
+        Poll::Ready(next.map(|frame| frame.map(|frame| screen.pass(frame))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.ahead.is_empty() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let ahead = self.ahead.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
+        let ahead = ahead.map(|data| data.len() as u64).sum::<u64>();
+        // An answer by length has no trailers.
+        match self.incoming.size_hint().exact() {
+            Some(rest) => SizeHint::with_exact(ahead + rest),
+            None => SizeHint::default(),
+        }
     }
 }
 

@@ -19,7 +19,7 @@ pub use connect::ConnectFault;
 pub use download::{Download, DownloadFault};
 pub use pool::Connection;
 pub use screen::Strip;
-pub use upload::{Progress, Upload, UploadFault};
+pub use upload::{Keep, Progress, Upload, UploadFault};
 
 use crate::account::Account;
 use connect::Endpoint;

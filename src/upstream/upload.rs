@@ -1,7 +1,10 @@
-//! A request's body on its way up: counted, bounded, and given up when the client stalls.
+//! A request's body on its way up: counted, bounded, and given up when the client stalls. What may have to be
+//! read before, or sent again, is kept.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -16,15 +19,34 @@ use crate::timer::Timer;
 
 /// The body that hyper sends to the upstream, chunk by chunk as the client's chunks arrive.
 pub struct Upload {
-    incoming: Incoming,
+    source: Source,
+    /// What was read before it was asked for.
+    ahead: VecDeque<Frame<Bytes>>,
+    ahead_bytes: usize,
+    /// Nothing more comes from the source.
+    ended: bool,
     progress: Rc<Progress>,
     /// Bytes that may still come.
     left: u64,
     patience: Duration,
     timer: Timer,
-    /// Bytes of the beginning that are still to be kept.
-    keeps: usize,
+    keep: Keep,
     screen: Screen,
+}
+
+enum Source {
+    Client(Incoming),
+    /// A body that was sent before.
+    Kept(VecDeque<Bytes>),
+}
+
+/// What of a body is kept while it goes up. The pieces are shared, not copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// The first 16 KiB: enough for the fields that stand before a submit's media.
+    Beginning,
+    /// All of it, so that it can be sent again; of one that is larger than 1 MiB the beginning.
+    Whole,
 }
 
 /// How far an upload is, for those who wait for its end.
@@ -33,8 +55,10 @@ pub struct Progress {
     last: Cell<Instant>,
     finished: Cell<bool>,
     fault: Cell<Option<UploadFault>>,
-    /// The first pieces, shared with the upload itself.
-    beginning: RefCell<Vec<Bytes>>,
+    kept: RefCell<Vec<Bytes>>,
+    kept_bytes: Cell<usize>,
+    /// Nothing that came is missing in `kept`.
+    whole: Cell<bool>,
 }
 
 /// Why a body was not sent to its end.
@@ -49,22 +73,30 @@ pub enum UploadFault {
 }
 
 impl Upload {
-    /// `keeps_beginning` for [`Progress::beginning`].
-    pub fn new(incoming: Incoming, most_bytes: u64, patience: Duration, keeps_beginning: bool) -> Self {
-        let keeps = if keeps_beginning { MOST_KEPT_BYTES } else { 0 };
+    pub fn new(incoming: Incoming, most_bytes: u64, patience: Duration, keep: Keep) -> Self {
+        let ended = incoming.is_end_stream();
+        Self::of(Source::Client(incoming), ended, most_bytes, patience, keep)
+    }
+
+    fn of(source: Source, ended: bool, left: u64, patience: Duration, keep: Keep) -> Self {
         let progress = Progress {
             last: Cell::new(Instant::now()),
-            finished: Cell::new(incoming.is_end_stream()),
+            finished: Cell::new(ended),
             fault: Cell::new(None),
-            beginning: RefCell::default(),
+            kept: RefCell::default(),
+            kept_bytes: Cell::new(0),
+            whole: Cell::new(true),
         };
         Self {
-            incoming,
+            source,
+            ahead: VecDeque::new(),
+            ahead_bytes: 0,
+            ended,
             progress: Rc::new(progress),
-            left: most_bytes,
+            left,
             patience,
             timer: Timer::default(),
-            keeps,
+            keep,
             screen: Screen::default(),
         }
     }
@@ -78,9 +110,70 @@ impl Upload {
         Rc::clone(&self.progress)
     }
 
+    /// Reads from the client before anything is sent, until it is enough or all, or so many bytes are there.
+    /// Whether it is all.
+    ///
+    /// # Errors
+    /// The [`UploadFault`] of the client.
+    pub async fn read_ahead(
+        &mut self,
+        most_bytes: usize,
+        is_enough: impl Fn(&Progress) -> bool,
+    ) -> Result<bool, UploadFault> {
+        while !self.ended && self.ahead_bytes < most_bytes && !is_enough(&self.progress) {
+            match poll_fn(|cx| self.poll_source(cx)).await {
+                None => break,
+                Some(Err(fault)) => return Err(fault),
+                Some(Ok(frame)) => {
+                    self.ahead_bytes += frame.data_ref().map_or(0, Bytes::len);
+                    self.ahead.push_back(frame);
+                }
+            }
+        }
+        Ok(self.ended)
+    }
+
+    /// A copy of what was read ahead.
+    pub fn ahead(&self) -> Vec<u8> {
+        let pieces = self.ahead.iter().filter_map(Frame::data_ref);
+        pieces.flat_map(|piece| piece.iter().copied()).collect()
+    }
+
     fn fail(&self, fault: UploadFault) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
         self.progress.fault.set(Some(fault));
         Poll::Ready(Some(Err(fault)))
+    }
+
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
+        let next = match &mut self.source {
+            Source::Client(incoming) => Pin::new(incoming).poll_frame(cx),
+            Source::Kept(pieces) => Poll::Ready(pieces.pop_front().map(|piece| Ok(Frame::data(piece)))),
+        };
+        let Poll::Ready(next) = next else {
+            let deadline = self.progress.last.get() + self.patience;
+            ready!(self.timer.poll_until(deadline, cx));
+            return self.fail(UploadFault::Stalled);
+        };
+        let frame = match next {
+            None => {
+                self.ended = true;
+                return Poll::Ready(None);
+            }
+            Some(Err(_)) => return self.fail(UploadFault::Broken),
+            Some(Ok(frame)) => frame,
+        };
+        let length = frame.data_ref().map_or(0, |data| data.remaining() as u64);
+        if length > self.left {
+            return self.fail(UploadFault::TooLarge);
+        }
+        self.left -= length;
+        self.progress.keep(&frame, self.keep);
+        self.progress.last.set(Instant::now());
+        self.ended = match &self.source {
+            Source::Client(incoming) => incoming.is_end_stream(),
+            Source::Kept(pieces) => pieces.is_empty(),
+        };
+        Poll::Ready(Some(Ok(frame)))
     }
 }
 
@@ -95,13 +188,64 @@ impl Progress {
         self.finished.get()
     }
 
-    /// What the body begins with, if it was asked to be kept.
+    /// What the body begins with.
     pub fn beginning(&self) -> Vec<u8> {
-        self.beginning.borrow().concat()
+        let mut left = BEGINNING_BYTES;
+        let kept = self.kept.borrow();
+        let pieces = kept.iter().map(|piece| {
+            let piece = &piece[..piece.len().min(left)];
+            left -= piece.len();
+            piece
+        });
+        pieces.flatten().copied().collect()
+    }
+
+    /// The same body once more, if it went up to its end and was kept.
+    pub fn again(&self) -> Option<Upload> {
+        if !(self.finished.get() && self.whole.get()) {
+            return None;
+        }
+        let pieces: VecDeque<Bytes> = self.kept.borrow().iter().cloned().collect();
+        let (ended, patience) = (pieces.is_empty(), Duration::ZERO);
+        // Nobody need wait for it, and it was counted before.
+        Some(Upload::of(Source::Kept(pieces), ended, u64::MAX, patience, Keep::Whole))
+    }
+
+    /// Lets go of what is kept.
+    pub fn forget(&self) {
+        self.whole.set(false);
+        self.kept.take();
     }
 
     pub fn fault(&self) -> Option<UploadFault> {
         self.fault.get()
+    }
+
+    fn keep(&self, frame: &Frame<Bytes>, keep: Keep) {
+        let Some(piece) = frame.data_ref() else {
+            // Trailers have no place in a body that is sent by its length.
+            self.whole.set(false);
+            return;
+        };
+        let most = match keep {
+            Keep::Whole if self.whole.get() => WHOLE_BYTES,
+            Keep::Whole | Keep::Beginning => BEGINNING_BYTES,
+        };
+        let before = self.kept_bytes.get();
+        let taken = piece.len().min(most.saturating_sub(before));
+        let mut kept = self.kept.borrow_mut();
+        if taken > 0 {
+            kept.push(piece.slice(..taken));
+            self.kept_bytes.set(before + taken);
+        }
+        if taken < piece.len() && self.whole.replace(false) {
+            let mut length = 0;
+            kept.retain(|piece| {
+                let begins = length < BEGINNING_BYTES;
+                length += piece.len();
+                begins
+            });
+        }
     }
 }
 
@@ -113,40 +257,36 @@ impl Body for Upload {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
-        let Poll::Ready(next) = Pin::new(&mut self.incoming).poll_frame(cx) else {
-            let deadline = self.progress.last.get() + self.patience;
-            ready!(self.timer.poll_until(deadline, cx));
-            return self.fail(UploadFault::Stalled);
-        };
-        let frame = match next {
-            None => {
-                self.progress.finished.set(true);
-                return Poll::Ready(None);
+        let next = match self.ahead.pop_front() {
+            Some(frame) => {
+                self.progress.last.set(Instant::now());
+                Some(Ok(frame))
             }
-            Some(Err(_)) => return self.fail(UploadFault::Broken),
-            Some(Ok(frame)) => frame,
+            None => ready!(self.poll_source(cx)),
         };
-        let length = frame.data_ref().map_or(0, |data| data.remaining() as u64);
-        if length > self.left {
-            return self.fail(UploadFault::TooLarge);
-        }
-        self.left -= length;
-        if let Some(data) = frame.data_ref().filter(|_| self.keeps > 0) {
-            let kept = data.slice(..data.len().min(self.keeps));
-            self.keeps -= kept.len();
-            self.progress.beginning.borrow_mut().push(kept);
-        }
-        self.progress.last.set(Instant::now());
-        self.progress.finished.set(self.incoming.is_end_stream());
-        Poll::Ready(Some(Ok(self.screen.pass(frame))))
+        self.progress.finished.set(self.ended && self.ahead.is_empty());
+        let screen = &self.screen;
+        Poll::Ready(next.map(|frame| frame.map(|frame| screen.pass(frame))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.ended && self.ahead.is_empty()
     }
 
+    /// Exact as far as its source knows, and only if no trailers follow.
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let ahead =
+            self.ahead.iter().filter_map(Frame::data_ref).map(|piece| piece.len() as u64).sum::<u64>();
+        let rest = match &self.source {
+            Source::Client(_) if self.ended => Some(0),
+            Source::Client(incoming) => incoming.size_hint().exact(),
+            Source::Kept(pieces) => Some(pieces.iter().map(|piece| piece.len() as u64).sum()),
+        };
+        let has_trailers = self.ahead.iter().any(Frame::is_trailers);
+        match rest {
+            Some(rest) if !has_trailers => SizeHint::with_exact(ahead + rest),
+            Some(_) | None => SizeHint::default(),
+        }
     }
 }
 
@@ -162,5 +302,60 @@ impl fmt::Display for UploadFault {
 
 impl std::error::Error for UploadFault {}
 
-/// Enough for the fields that stand before a submit's media.
-const MOST_KEPT_BYTES: usize = 16 * 1024;
+const BEGINNING_BYTES: usize = 16 * 1024;
+const WHOLE_BYTES: usize = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    fn upload(pieces: &[&'static [u8]], keep: Keep) -> Upload {
+        let pieces: VecDeque<Bytes> = pieces.iter().map(|piece| Bytes::from_static(piece)).collect();
+        Upload::of(Source::Kept(pieces), false, u64::MAX, Duration::from_secs(9), keep)
+    }
+
+    async fn sent(upload: Upload) -> Vec<u8> {
+        upload.collect().await.expect("a body").to_bytes().to_vec()
+    }
+
+    #[tokio::test]
+    async fn a_body_goes_up_as_often_as_it_must() {
+        let mut first = upload(&[b"one", b"two", b"three"], Keep::Whole);
+        assert_eq!(first.read_ahead(4, |_| false).await, Ok(false));
+        assert_eq!(first.ahead(), b"onetwo");
+        assert_eq!(first.size_hint().exact(), Some(11));
+        let progress = first.progress();
+        assert!(progress.again().is_none());
+        assert_eq!(sent(first).await, b"onetwothree");
+        for _ in 0..2 {
+            let again = progress.again().expect("kept");
+            assert_eq!(again.size_hint().exact(), Some(11));
+            let next = again.progress();
+            assert_eq!(sent(again).await, b"onetwothree");
+            assert!(next.is_finished());
+        }
+        progress.forget();
+        assert!(progress.again().is_none());
+    }
+
+    #[tokio::test]
+    async fn of_a_large_body_the_beginning_is_kept() {
+        static LARGE: [u8; WHOLE_BYTES] = [b'x'; WHOLE_BYTES];
+        for (pieces, keep, fits) in [
+            (&[&LARGE[..]][..], Keep::Whole, true),
+            (&[b"ab", &LARGE], Keep::Whole, false),
+            (&[b"ab", &LARGE, b"cd"], Keep::Whole, false),
+            (&[b"ab", b"cd"], Keep::Beginning, true),
+            (&[b"ab", &LARGE, b"cd"], Keep::Beginning, false),
+        ] {
+            let upload = upload(pieces, keep);
+            let progress = upload.progress();
+            let whole = sent(upload).await;
+            assert_eq!(progress.again().is_some(), fits);
+            assert_eq!(progress.beginning(), whole[..whole.len().min(BEGINNING_BYTES)]);
+            let kept: usize = progress.kept.borrow().iter().map(Bytes::len).sum();
+            assert!(kept <= WHOLE_BYTES);
+        }
+    }
+}

@@ -10,7 +10,7 @@ const MAY_USE: [(&str, &[&str]); 11] = [
     ("proxy", &["account", "config", "dashscope", "tasks", "tenant", "upstream"]),
     ("tasks", &["dashscope"]),
     ("tenant", &["account", "config", "dashscope"]),
-    ("account", &["config"]),
+    ("account", &["config", "dashscope"]),
     ("upstream", &["account", "dashscope", "timer"]),
     ("config", &["dashscope"]),
     ("dashscope", &[]),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::harness::{OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, configuration, signal};
+use crate::harness::{Account, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, configuration, signal};
 
 #[test]
 fn the_examples_of_the_documentation() {
@@ -155,11 +155,20 @@ struct Gateway {
 
 impl Gateway {
     fn start(directory: &Path, name: &str, pace: &[&str]) -> Self {
-        let sim = [&["sim", "--listen", "127.0.0.1:0", "--key", UPSTREAM_KEY], pace].concat();
+        let key = |account: &str| format!("{UPSTREAM_KEY}-{account}");
+        let keys = ACCOUNTS.map(|name| format!("{name}={}", key(name)));
+        let keys = keys.iter().flat_map(|key| ["--key", key]);
+        let sim: Vec<&str> =
+            ["sim", "--listen", "127.0.0.1:0"].into_iter().chain(keys).chain(pace.iter().copied()).collect();
         let simulator = Server::start(&sim);
+        let upstream = simulator.url.trim_start_matches("http://").parse().expect("an address");
+        let keys = ACCOUNTS.map(key);
+        let keys = keys.each_ref().map(|key| [key.as_str()]);
+        let accounts: Vec<Account<'_>> =
+            ACCOUNTS.iter().zip(&keys).map(|(name, key)| (*name, upstream, key.as_slice(), "")).collect();
+        let text = configuration("listen = \"127.0.0.1:0\"\nworkers = 1", &accounts, "");
         let config = directory.join(format!("{name}.toml"));
         let store = directory.join(format!("{name}.db"));
-        let text = configuration(&simulator.url, "127.0.0.1:0", "", "");
         fs::write(&config, format!("{text}[store]\npath = \"{}\"\n", store.display()))
             .expect("a config file");
         let server = Server::start(&["serve", "-c", &config.display().to_string()]);
@@ -283,3 +292,6 @@ fn sources() -> PathBuf {
 const NOTHING_CHECKED: i32 = 77;
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const SCRIPT_WITHIN: Duration = Duration::from_secs(300);
+
+/// None of them knows the tasks and files of another.
+const ACCOUNTS: [&str; 3] = ["east", "west", "north"];

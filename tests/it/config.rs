@@ -80,7 +80,7 @@ fn the_shortest_file_takes_the_defaults() {
     assert_eq!(timeouts.drain, Duration::from_secs(30));
     assert_eq!((config.admin.listen.to_string().as_str(), config.admin.token), ("127.0.0.1:8081", None));
     assert_eq!(config.store.path, Path::new("dashgate.db"));
-    assert_eq!(config.accounts[0].query_qps, 20);
+    assert_eq!((config.accounts[0].query_qps, config.accounts[0].weight), (20, 1));
     assert_eq!(config.mounts.len(), 1);
     assert_eq!((config.mounts[0].prefix.as_str(), config.mounts[0].dialect), ("/", Dialect::Native));
     let tenant = &config.tenants[0];
@@ -169,6 +169,7 @@ fn the_example_loads_and_shows_the_defaults() {
     assert_eq!(config.admin.listen, bare.admin.listen);
     assert_eq!(config.store.path, bare.store.path);
     assert_eq!(config.accounts[0].query_qps, bare.accounts[0].query_qps);
+    assert_eq!(config.accounts[0].weight, bare.accounts[0].weight);
     assert_eq!(config.tenants[0].allow, bare.tenants[0].allow);
     // What is commented out there can be written too.
     let whole = text.replace("\n# models", "\nmodels").replace("\n# limits", "\nlimits");

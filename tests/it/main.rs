@@ -1,5 +1,6 @@
 //! The one integration binary: a file a promise.
 
+mod accounts;
 mod architecture;
 mod async_rule;
 mod clients;
@@ -15,5 +16,6 @@ mod streaming;
 mod tasks;
 mod timeouts;
 mod transparency;
+mod uploads;
 mod upstream_tls;
 mod websocket;

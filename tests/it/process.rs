@@ -100,7 +100,8 @@ impl Drop for Process {
 /// A folder with a configuration for the upstream.
 fn configured(upstream: SocketAddr, listen: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    let text = configuration(&format!("http://{upstream}"), listen, "", "");
+    let server = format!("listen = {listen:?}\nworkers = 2");
+    let text = configuration(&server, &[("main", upstream, &[UPSTREAM_KEY], "")], "");
     std::fs::write(folder.path().join("dashgate.toml"), text).expect("written");
     folder
 }

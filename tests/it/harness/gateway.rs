@@ -26,7 +26,13 @@ impl Gateway {
 
     /// The same, with more lines in `[server]` and in the tenant `one`.
     pub(crate) fn with(upstream: SocketAddr, server: &str, tenant: &str) -> Self {
-        Self::configured(&configuration(&format!("http://{upstream}"), "127.0.0.1:0", server, tenant))
+        let server = format!("listen = \"127.0.0.1:0\"\nworkers = 1\n{server}");
+        Self::configured(&configuration(&server, &[("main", upstream, &[UPSTREAM_KEY], "")], tenant))
+    }
+
+    /// The same with several accounts, and two workers.
+    pub(crate) fn pooled(accounts: &[Account<'_>]) -> Self {
+        Self::configured(&configuration("listen = \"127.0.0.1:0\"\nworkers = 2", accounts, ""))
     }
 
     pub(crate) fn configured(text: &str) -> Self {
@@ -42,23 +48,24 @@ impl Gateway {
     }
 }
 
-/// A gateway before the upstream, with more lines in `[server]` and in the tenant `one`.
-pub(crate) fn configuration(upstream: &str, listen: &str, server: &str, tenant: &str) -> String {
+/// A name, where its upstream is, its keys, and more lines.
+pub(crate) type Account<'a> = (&'a str, SocketAddr, &'a [&'a str], &'a str);
+
+/// Accounts, mounts and two tenants, with lines in `[server]` and in the tenant `one`.
+pub(crate) fn configuration(server: &str, accounts: &[Account<'_>], tenant: &str) -> String {
+    let account = |(name, upstream, keys, more): &Account<'_>| {
+        format!("[[accounts]]\nname = {name:?}\nbase_url = \"http://{upstream}\"\nkeys = {keys:?}\n{more}\n")
+    };
+    let accounts: String = accounts.iter().map(account).collect();
     format!(
         r#"
 [server]
-listen = "{listen}"
-workers = 1
 {server}
 
 [admin]
 listen = "127.0.0.1:0"
 
-[[accounts]]
-name = "main"
-base_url = "{upstream}"
-keys = ["{UPSTREAM_KEY}"]
-
+{accounts}
 [[mounts]]
 prefix = "/alibabacloudapi"
 [[mounts]]

@@ -1,0 +1,306 @@
+//! Which account and which of its keys a request goes with, and what its answer says of them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::cooldown::{Cooldown, Fitness, Probe, Scope, scope};
+use super::{Account, UpstreamKey};
+use crate::dashscope::refusal::Cause;
+
+/// What matters of a request to the choice.
+#[derive(Debug, Clone, Copy)]
+pub struct Need<'r> {
+    /// Unknown or of no matter: `None`.
+    pub model: Option<&'r str>,
+    /// Its answer tells whether an account that rested is well again.
+    pub tells: bool,
+    /// It can be sent again, so that a key that was refused may be tried with it.
+    pub repeats: bool,
+}
+
+/// What a request was refused by already.
+#[derive(Debug, Default)]
+pub struct Tried {
+    accounts: Vec<usize>,
+    keys: Vec<(usize, usize)>,
+}
+
+/// An account, by its place in the directory, a key of it, and what their answer is to tell.
+#[derive(Debug)]
+pub struct Pick<'d> {
+    pub index: usize,
+    pub account: &'d Account,
+    pub key: &'d UpstreamKey,
+    ticket: Ticket,
+}
+
+/// What is tried by this request. Dropped without an answer, another one may try it.
+#[derive(Debug)]
+pub struct Ticket {
+    index: usize,
+    key: usize,
+    key_probe: Option<Probe>,
+    account_probe: Option<Probe>,
+    model_probe: Option<Probe>,
+}
+
+/// No account is fit, and none will be for so long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AllOut(pub Duration);
+
+/// An answer, as far as it concerns the account.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer<'r> {
+    pub is_success: bool,
+    pub cause: Option<Cause>,
+    pub retry_after: Option<Duration>,
+    /// Where limits that count by model are not what was asked of: `None`.
+    pub model: Option<&'r str>,
+}
+
+/// One of the accounts at these places, by weight among those that are fit; `turn` decides. Where only one
+/// takes new requests there is nothing to choose, and the upstream answers for itself.
+///
+/// # Errors
+/// [`AllOut`].
+pub fn choose<'d>(
+    accounts: &'d [Account],
+    among: &[usize],
+    need: &Need<'_>,
+    tried: &Tried,
+    turn: u64,
+    now: Instant,
+) -> Result<Pick<'d>, AllOut> {
+    let mut taking = among.iter().filter(|index| accounts[**index].takes_new());
+    if let (Some(only), None) = (taking.next(), taking.next()) {
+        return alone(accounts, *only, need, tried, now);
+    }
+    // Those whose probe went to another request between the look and the grasp.
+    let mut lost = Vec::new();
+    // What can't tell whether an account is well again goes to one that may be so only for want of others.
+    let mut takes_due = need.tells;
+    loop {
+        let weight = |index: usize| {
+            let account = &accounts[index];
+            let is_fit = match account.fitness(index, need, tried, now) {
+                _ if lost.contains(&index) || tried.accounts.contains(&index) => false,
+                Fitness::Fit => true,
+                Fitness::Due => takes_due,
+                Fitness::Out(_) => false,
+            };
+            if is_fit { u64::from(account.weight) } else { 0 }
+        };
+        let total: u64 = among.iter().map(|index| weight(*index)).sum();
+        if total == 0 {
+            if takes_due {
+                return Err(all_out(accounts, among, need, now));
+            }
+            takes_due = true;
+            continue;
+        }
+        let mut left = ((u128::from(turn) * u128::from(total)) >> 64) as u64;
+        let drawn = among.iter().copied().find(|index| {
+            let weight = weight(*index);
+            let is_drawn = left < weight;
+            left = left.saturating_sub(weight);
+            is_drawn
+        });
+        // The health of one that was drawn on can change at any time.
+        let drawn = drawn.or_else(|| among.iter().copied().find(|index| weight(*index) > 0));
+        let Some(index) = drawn else { continue };
+        match accounts[index].enter(index, need, tried, now) {
+            Some((key, ticket)) => return Ok(Pick { index, account: &accounts[index], key, ticket }),
+            None => lost.push(index),
+        }
+    }
+}
+
+/// This account: its task is there, or its file, or there is no other. Keys that are well are taken first; in
+/// the end any that was not tried.
+///
+/// # Errors
+/// [`AllOut`] if each was tried.
+pub fn alone<'d>(
+    accounts: &'d [Account],
+    index: usize,
+    need: &Need<'_>,
+    tried: &Tried,
+    now: Instant,
+) -> Result<Pick<'d>, AllOut> {
+    let account = &accounts[index];
+    if tried.accounts.contains(&index) {
+        return Err(all_out(accounts, &[index], need, now));
+    }
+    let found = account.key(index, need, tried, now).or_else(|| {
+        let mut untried = account.untried(index, tried);
+        let (number, key) = untried.next()?;
+        Some((number, key, key.cooldown.look(now)))
+    });
+    let (key_number, key, key_probe) = found.ok_or_else(|| all_out(accounts, &[index], need, now))?;
+    let look = |cooldown: &Arc<Cooldown>| if need.tells { cooldown.look(now) } else { None };
+    let model = need.model.and_then(|model| account.health.model(model));
+    let ticket = Ticket {
+        index,
+        key: key_number,
+        key_probe,
+        account_probe: look(&account.health.account),
+        model_probe: model.as_ref().and_then(look),
+    };
+    Ok(Pick { index, account, key, ticket })
+}
+
+/// Whether the account is well, for a request of this kind.
+pub(super) fn is_fit(account: &Account, need: &Need<'_>, now: Instant) -> bool {
+    account.fitness(0, need, &Tried::default(), now) == Fitness::Fit
+}
+
+fn all_out(accounts: &[Account], among: &[usize], need: &Need<'_>, now: Instant) -> AllOut {
+    let nothing_tried = Tried::default();
+    let wait = |index: &usize| match accounts[*index].fitness(*index, need, &nothing_tried, now) {
+        Fitness::Fit | Fitness::Due => Duration::ZERO,
+        Fitness::Out(left) => left,
+    };
+    let taking = among.iter().filter(|index| accounts[**index].takes_new());
+    AllOut(taking.map(wait).min().unwrap_or_default().max(SHORTEST_WAIT))
+}
+
+impl Account {
+    /// The worst of account, model and the best key.
+    fn fitness(&self, index: usize, need: &Need<'_>, tried: &Tried, now: Instant) -> Fitness {
+        let model = need.model.and_then(|model| self.health.model(model));
+        let model = model.map_or(Fitness::Fit, |cooldown| cooldown.fitness(now));
+        let keys = self.untried(index, tried).map(|(_, key)| key.cooldown.fitness(now)).min();
+        let keys = keys.unwrap_or(Fitness::Out(SHORTEST_WAIT));
+        self.health.account.fitness(now).max(model).max(keys)
+    }
+
+    fn untried<'d>(&'d self, index: usize, tried: &Tried) -> impl Iterator<Item = (usize, &'d UpstreamKey)> {
+        let numbered = self.keys.iter().enumerate();
+        numbered.filter(move |(number, _)| !tried.keys.contains(&(index, *number)))
+    }
+
+    /// A key that is well, the first in the config's order; before it, if this request can be sent again, one
+    /// that may be well again.
+    fn key(
+        &self,
+        index: usize,
+        need: &Need<'_>,
+        tried: &Tried,
+        now: Instant,
+    ) -> Option<(usize, &UpstreamKey, Option<Probe>)> {
+        let probe = || {
+            self.untried(index, tried)
+                .find_map(|(number, key)| Some((number, key, Some(key.cooldown.probe(now)?))))
+        };
+        let is_fit = |key: &UpstreamKey| key.cooldown.fitness(now) == Fitness::Fit;
+        let fit = || {
+            let (number, key) = self.untried(index, tried).find(|(_, key)| is_fit(key))?;
+            Some((number, key, None))
+        };
+        if need.repeats { probe().or_else(fit) } else { fit().or_else(probe) }
+    }
+
+    /// Takes what is to be tried with this request; `None` if another one was faster.
+    fn enter(
+        &self,
+        index: usize,
+        need: &Need<'_>,
+        tried: &Tried,
+        now: Instant,
+    ) -> Option<(&UpstreamKey, Ticket)> {
+        let model = need.model.and_then(|model| self.health.model(model));
+        let take = |cooldown: &Arc<Cooldown>| match cooldown.fitness(now) {
+            Fitness::Fit => Some(None),
+            Fitness::Due if !need.tells => Some(None),
+            Fitness::Due => cooldown.probe(now).map(Some),
+            Fitness::Out(_) => None,
+        };
+        let account_probe = take(&self.health.account)?;
+        let model_probe = model.as_ref().map_or(Some(None), take)?;
+        let (number, key, key_probe) = self.key(index, need, tried, now)?;
+        Some((key, Ticket { index, key: number, key_probe, account_probe, model_probe }))
+    }
+
+    /// Notes what an answer says. How long what it concerns rests from now on, if it does.
+    fn learn(&self, ticket: Ticket, answer: &Answer<'_>, now: Instant) -> Option<Duration> {
+        let Ticket { key: number, key_probe, account_probe, model_probe, .. } = ticket;
+        let key = &self.keys[number].cooldown;
+        let Answer { cause, retry_after, .. } = *answer;
+        let (concerned, probe) = match cause.map(|cause| (cause, scope(cause))) {
+            Some((cause, Scope::Key)) => (Some((cause, Arc::clone(key))), key_probe),
+            Some((cause, Scope::Account)) => {
+                key_probe.into_iter().for_each(Probe::succeed);
+                (Some((cause, Arc::clone(&self.health.account))), account_probe)
+            }
+            Some((cause, Scope::Model)) => {
+                key_probe.into_iter().for_each(Probe::succeed);
+                let model = answer.model.map(|model| self.health.throttled_model(model, now));
+                (model.map(|model| (cause, model)), model_probe)
+            }
+            None => {
+                // Whatever it was, the key was taken; of the rest only a success says that it is well.
+                key_probe.into_iter().for_each(Probe::succeed);
+                if answer.is_success {
+                    account_probe.into_iter().for_each(Probe::succeed);
+                    if let Some(probe) = model_probe {
+                        probe.succeed();
+                        answer.model.into_iter().for_each(|model| self.health.forget_model(model));
+                    }
+                }
+                return None;
+            }
+        };
+        let (cause, cooldown) = concerned?;
+        let news = match probe {
+            Some(probe) => probe.fail(cause, retry_after, now),
+            None => cooldown.rest(cause, retry_after, false, now),
+        };
+        if let Some(rest) = news {
+            self.tell(cause, number, answer, rest);
+        }
+        match cooldown.fitness(now) {
+            Fitness::Fit | Fitness::Due => None,
+            Fitness::Out(left) => Some(left),
+        }
+    }
+
+    /// A key is told by its place in the config.
+    fn tell(&self, cause: Cause, number: usize, answer: &Answer<'_>, rest: Duration) {
+        let (account, cause_name, seconds) = (&*self.name, cause.name(), rest.as_secs());
+        match scope(cause) {
+            Scope::Key => {
+                tracing::warn!(
+                    account,
+                    key = number + 1,
+                    cause = cause_name,
+                    seconds,
+                    "upstream key ejected"
+                );
+            }
+            Scope::Account => tracing::warn!(account, cause = cause_name, seconds, "account ejected"),
+            Scope::Model => {
+                let model = answer.model.unwrap_or_default();
+                tracing::warn!(account, model, cause = cause_name, seconds, "account cools down for a model");
+            }
+        }
+    }
+}
+
+impl Pick<'_> {
+    /// Notes what the answer says of account and key. How long what it concerns rests from now on, if it does;
+    /// then the same request need not be tried there again.
+    pub fn answered(self, answer: &Answer<'_>, tried: &mut Tried, now: Instant) -> Option<Duration> {
+        match answer.cause.map(scope) {
+            Some(Scope::Key) => tried.keys.push((self.index, self.ticket.key)),
+            Some(Scope::Account | Scope::Model) => tried.accounts.push(self.ticket.index),
+            None => {}
+        }
+        self.account.learn(self.ticket, answer, now)
+    }
+}
+
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+#[path = "choice_tests.rs"]
+mod tests;

@@ -1,0 +1,271 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::account::Registry;
+use crate::config::{self, BaseUrl, Secret};
+use crate::dashscope::refusal::Throttling;
+
+/// Accounts with these weights and so many keys each, and the moment at which they are all well.
+struct Pool {
+    registry: Registry,
+    accounts: Vec<Account>,
+    start: Instant,
+}
+
+fn pool(weights: &[u32], keys: usize) -> Pool {
+    let start = Instant::now();
+    let registry = Registry::new(start);
+    let accounts = configured(weights, keys, &registry);
+    Pool { registry, accounts, start }
+}
+
+fn configured(weights: &[u32], keys: usize, registry: &Registry) -> Vec<Account> {
+    let account = |(number, weight): (usize, &u32)| config::Account {
+        name: format!("a{number}").into(),
+        base_url: BaseUrl { tls: false, host: "h".into(), port: 1, path: String::new() },
+        keys: (0..keys).map(|key| Secret::new(format!("sk-{number}-{key}"))).collect(),
+        ca_pem: None,
+        query_qps: 20,
+        weight: *weight,
+    };
+    weights.iter().enumerate().map(account).map(|account| Account::new(&account, registry)).collect()
+}
+
+impl Pool {
+    fn choose(&self, need: &Need<'_>, tried: &Tried, now: Instant) -> Result<Pick<'_>, AllOut> {
+        let among: Vec<usize> = (0..self.accounts.len()).collect();
+        choose(&self.accounts, &among, need, tried, self.registry.turn(), now)
+    }
+
+    /// Which account a submit goes to; it succeeds.
+    fn submit(&self, now: Instant) -> Result<usize, AllOut> {
+        let pick = self.choose(&SUBMIT, &Tried::default(), now)?;
+        let index = pick.index;
+        pick.answered(&GOOD, &mut Tried::default(), now);
+        Ok(index)
+    }
+
+    /// The account refuses a submit.
+    fn refuse(&self, index: usize, cause: Cause, now: Instant) -> Option<Duration> {
+        let pick = alone(&self.accounts, index, &SUBMIT, &Tried::default(), now).expect("a key");
+        pick.answered(&Answer { is_success: false, cause: Some(cause), ..GOOD }, &mut Tried::default(), now)
+    }
+}
+
+const SUBMIT: Need<'_> = Need { model: Some("wan"), tells: true, repeats: true };
+const OTHER_MODEL: Need<'_> = Need { model: Some("qwen"), ..SUBMIT };
+const CHAT: Need<'_> = Need { repeats: false, ..SUBMIT };
+const POLICY: Need<'_> = Need { tells: false, ..SUBMIT };
+const GOOD: Answer<'_> = Answer { is_success: true, cause: None, retry_after: None, model: Some("wan") };
+const RATE: Cause = Cause::Throttled(Throttling::RateQuota);
+const BURST: Cause = Cause::Throttled(Throttling::BurstRate);
+const BILL: Cause = Cause::Throttled(Throttling::PostpaidBillOverdue);
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn the_shares_are_those_of_the_weights() {
+    let pool = pool(&[1, 3, 0, 6], 1);
+    let mut shares = BTreeMap::new();
+    for _ in 0..1000 {
+        *shares.entry(pool.submit(pool.start).expect("an account")).or_insert(0) += 1;
+    }
+    let [one, three, six] = [0, 1, 3].map(|index| shares[&index]);
+    assert_eq!(shares.len(), 3);
+    assert!(
+        (98..=102).contains(&one) && (298..=302).contains(&three) && (598..=602).contains(&six),
+        "{shares:?}"
+    );
+}
+
+#[test]
+fn a_throttled_model_rests_and_others_do_not() {
+    let pool = pool(&[1, 1], 1);
+    assert_eq!(pool.refuse(0, RATE, pool.start), Some(seconds(60)));
+    let rested = |now| (0..20).map(|_| pool.submit(now)).filter(|index| *index == Ok(0)).count();
+    assert_eq!(rested(pool.start + seconds(59)), 0);
+    let other =
+        (0..20).map(|_| pool.choose(&OTHER_MODEL, &Tried::default(), pool.start).map(|pick| pick.index));
+    assert!(other.filter(|index| *index == Ok(0)).count() >= 9);
+    assert_eq!(pool.accounts[0].status(pool.start).models.len(), 1);
+    assert!(rested(pool.start + seconds(60)) > 0);
+    assert_eq!(pool.accounts[0].status(pool.start + seconds(60)).models, []);
+    assert!(!pool.accounts[0].has_throttled_models());
+}
+
+#[test]
+fn an_overdue_account_rests_for_every_model() {
+    for cause in [Cause::Arrearage, BILL] {
+        let pool = pool(&[1, 1], 1);
+        pool.refuse(0, cause, pool.start);
+        for need in [SUBMIT, OTHER_MODEL, POLICY] {
+            for _ in 0..20 {
+                assert_eq!(pool.choose(&need, &Tried::default(), pool.start).map(|pick| pick.index), Ok(1));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_dead_key_gives_way_to_the_next_and_with_the_last_the_account_is_out() {
+    let pool = pool(&[1, 1], 2);
+    pool.refuse(0, Cause::InvalidKey, pool.start);
+    let key = |now| {
+        let pick = alone(&pool.accounts, 0, &CHAT, &Tried::default(), now).expect("a key");
+        pick.ticket.key
+    };
+    assert_eq!(key(pool.start), 1);
+    assert!((0..20).any(|_| pool.submit(pool.start) == Ok(0)));
+    pool.refuse(0, Cause::InvalidKey, pool.start);
+    assert!((0..20).all(|_| pool.submit(pool.start) == Ok(1)));
+    let status = pool.accounts[0].status(pool.start);
+    let causes: Vec<_> = status.keys.iter().map(|key| key.map(|key| key.cause)).collect();
+    assert_eq!(causes, [Some(Cause::InvalidKey); 2]);
+    assert_eq!(status.resting, None);
+}
+
+#[test]
+fn a_key_is_tried_again_by_what_can_be_repeated() {
+    let pool = pool(&[1], 2);
+    pool.refuse(0, Cause::InvalidKey, pool.start);
+    let later = pool.start + seconds(60);
+    let key = |need| alone(&pool.accounts, 0, need, &Tried::default(), later).expect("a key");
+    assert_eq!(key(&CHAT).ticket.key, 1);
+    let probe = key(&SUBMIT);
+    assert_eq!(probe.ticket.key, 0);
+    // One at a time.
+    assert_eq!(key(&SUBMIT).ticket.key, 1);
+    probe.answered(&GOOD, &mut Tried::default(), later);
+    assert_eq!(key(&CHAT).ticket.key, 0);
+}
+
+#[test]
+fn what_refused_a_request_is_not_asked_again_by_it() {
+    let pool = pool(&[1, 1, 1], 2);
+    let (mut tried, mut asked) = (Tried::default(), Vec::new());
+    while let Ok(pick) = pool.choose(&SUBMIT, &tried, pool.start) {
+        asked.push((pick.index, pick.ticket.key));
+        let cause = if pick.index == 1 { Cause::InvalidKey } else { RATE };
+        pick.answered(&Answer { is_success: false, cause: Some(cause), ..GOOD }, &mut tried, pool.start);
+    }
+    asked.sort_unstable();
+    assert_eq!(asked, [(0, 0), (1, 0), (1, 1), (2, 0)]);
+    assert_eq!(pool.submit(pool.start), Err(AllOut(seconds(60))));
+}
+
+#[test]
+fn with_all_out_the_wait_is_that_for_the_first_to_come_back() {
+    let pool = pool(&[1, 1, 1], 1);
+    pool.refuse(0, RATE, pool.start);
+    pool.refuse(1, BURST, pool.start);
+    pool.refuse(2, Cause::Arrearage, pool.start);
+    assert_eq!(pool.submit(pool.start + seconds(2)), Err(AllOut(seconds(3))));
+    assert_eq!(pool.submit(pool.start + seconds(5)), Ok(1));
+}
+
+#[test]
+fn what_came_back_is_tried_by_one_request() {
+    let pool = pool(&[1, 1], 1);
+    for index in [0, 1] {
+        pool.refuse(index, Cause::Arrearage, pool.start);
+    }
+    let later = pool.start + seconds(60);
+    let none = Tried::default();
+    let probes = [pool.choose(&SUBMIT, &none, later), pool.choose(&SUBMIT, &none, later)].map(Result::ok);
+    assert!(probes.iter().all(Option::is_some));
+    assert_eq!(pool.submit(later), Err(AllOut(seconds(1))));
+    for probe in probes.into_iter().flatten() {
+        let answer = Answer { is_success: false, cause: Some(Cause::Arrearage), ..GOOD };
+        assert_eq!(probe.answered(&answer, &mut Tried::default(), later), Some(seconds(120)));
+    }
+    assert_eq!(pool.submit(later), Err(AllOut(seconds(120))));
+}
+
+#[test]
+fn a_probe_that_learns_nothing_lets_the_next_one_try() {
+    let pool = pool(&[1, 1], 1);
+    pool.refuse(0, Cause::Arrearage, pool.start);
+    pool.refuse(1, Cause::Arrearage, pool.start);
+    let later = pool.start + seconds(60);
+    for _ in 0..2 {
+        let probe = pool.choose(&SUBMIT, &Tried::default(), later).expect("a probe");
+        // Such as a body that the upstream does not like.
+        probe.answered(&Answer { is_success: false, ..GOOD }, &mut Tried::default(), later);
+        drop(pool.choose(&SUBMIT, &Tried::default(), later).expect("a probe"));
+    }
+    assert!(pool.submit(later).is_ok());
+}
+
+#[test]
+fn what_cannot_tell_goes_where_it_is_well_and_else_where_it_may_be() {
+    let pool = pool(&[1, 1], 1);
+    pool.refuse(0, Cause::Arrearage, pool.start);
+    let later = pool.start + seconds(60);
+    let policy = |now| pool.choose(&POLICY, &Tried::default(), now).map(|pick| pick.index);
+    assert!((0..10).all(|_| policy(later) == Ok(1)));
+    pool.refuse(1, RATE, later);
+    assert!((0..10).all(|_| policy(later) == Ok(0)));
+    assert_eq!(pool.submit(later), Ok(0));
+}
+
+#[test]
+fn the_only_account_is_asked_in_any_case() {
+    let pool = pool(&[1, 0], 1);
+    for cause in [RATE, Cause::Arrearage, Cause::InvalidKey] {
+        pool.refuse(0, cause, pool.start);
+        assert!(pool.choose(&SUBMIT, &Tried::default(), pool.start).is_ok());
+    }
+    // And what it answers counts.
+    assert_eq!(pool.submit(pool.start), Ok(0));
+    let status = pool.accounts[0].status(pool.start);
+    assert_eq!((status.resting, status.keys, status.models), (None, vec![None], vec![]));
+}
+
+#[test]
+fn a_reload_forgets_nothing() {
+    let pool = pool(&[1, 1], 2);
+    pool.refuse(0, Cause::InvalidKey, pool.start);
+    pool.refuse(1, Cause::Arrearage, pool.start);
+    // The second key of each is new, the order is another, and an account came in.
+    let mut reloaded = configured(&[1, 1, 1], 2, &pool.registry);
+    reloaded.swap(0, 1);
+    let status: Vec<_> = reloaded.iter().map(|account| account.status(pool.start)).collect();
+    assert_eq!(status[0].resting.map(|resting| resting.cause), Some(Cause::Arrearage));
+    assert_eq!(status[1].keys.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false]);
+    assert_eq!((status[2].resting, status[2].keys.clone()), (None, vec![None, None]));
+}
+
+proptest! {
+    /// Whatever happens, a request is never refused while an account is well, never goes to one that rests, and
+    /// once all have rested it goes somewhere.
+    #[test]
+    fn a_request_goes_where_it_is_well(
+        weights in prop::collection::vec(0u32..4, 2..6),
+        events in prop::collection::vec((0usize..6, 0usize..4, 0u64..90), 0..40),
+    ) {
+        let pool = pool(&weights, 2);
+        let taking = weights.iter().filter(|weight| **weight > 0).count();
+        prop_assume!(taking > 1);
+        let mut now = pool.start;
+        for (index, cause, pause) in events {
+            now += seconds(pause);
+            let index = index % weights.len();
+            let cause = [RATE, BURST, Cause::Arrearage, Cause::InvalidKey][cause];
+            pool.refuse(index, cause, now);
+            let is_fit = |account: &&Account| account.takes_new() && account.is_fit(&SUBMIT, now);
+            let some_fit = pool.accounts.iter().any(|account| is_fit(&account));
+            match pool.choose(&SUBMIT, &Tried::default(), now) {
+                Ok(pick) => prop_assert!(pick.account.takes_new()),
+                Err(AllOut(wait)) => {
+                    prop_assert!(!some_fit);
+                    prop_assert!(wait >= seconds(1) && wait <= seconds(600));
+                }
+            }
+        }
+        prop_assert!(pool.choose(&SUBMIT, &Tried::default(), now + seconds(601)).is_ok());
+    }
+}

@@ -1,0 +1,313 @@
+//! What was refused rests for a time, and then comes back by itself: one request is let through to try it.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::dashscope::refusal::{Cause, Throttling};
+
+/// Whether a key, an account, or a model of it may be used. All workers share it; none ever waits for it.
+#[derive(Debug)]
+pub(super) struct Cooldown {
+    origin: Instant,
+    /// [`OPEN`], [`PROBED`], or the millisecond since `origin` at which it may be tried.
+    until: AtomicU64,
+    /// How many probes in a row failed.
+    strikes: AtomicU32,
+    cause: Mutex<Option<Cause>>,
+}
+
+/// Whether something may be used now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fitness {
+    Fit,
+    /// It has rested long enough: one request may try it.
+    Due,
+    /// For so long.
+    Out(Duration),
+}
+
+/// What a refusal concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    Key,
+    Account,
+    Model,
+}
+
+/// What a cause concerns.
+///
+/// DashScope counts its limits per account and model, over all keys (protocol 6.1), so that every
+/// `Throttling.*` is held against the model alone, also `AllocationQuota`, which is allotted per model: should
+/// it be the whole account's, each other model finds that out by one refused request, which goes elsewhere at
+/// once. Bills are the account's.
+pub(super) fn scope(cause: Cause) -> Scope {
+    match cause {
+        Cause::InvalidKey => Scope::Key,
+        Cause::Throttled(
+            Throttling::General
+            | Throttling::RateQuota
+            | Throttling::BurstRate
+            | Throttling::Concurrency
+            | Throttling::AllocationQuota,
+        ) => Scope::Model,
+        Cause::Arrearage
+        | Cause::Throttled(
+            Throttling::CommodityNotPurchased
+            | Throttling::PrepaidBillOverdue
+            | Throttling::PostpaidBillOverdue,
+        ) => Scope::Account,
+    }
+}
+
+/// The first rest, and the longest after probes that failed: it doubles with each. A rate recovers in about a
+/// minute (protocol 6.1) and a burst in seconds, however often; keys and bills wait for a human, who will not
+/// want to wait long for us.
+fn rests(cause: Cause) -> (Duration, Duration) {
+    let (first, longest) = match cause {
+        Cause::Throttled(Throttling::BurstRate) => (5, 60),
+        Cause::Throttled(Throttling::Concurrency) => (10, 60),
+        Cause::Throttled(Throttling::General | Throttling::RateQuota) => (60, 60),
+        Cause::Throttled(
+            Throttling::AllocationQuota
+            | Throttling::CommodityNotPurchased
+            | Throttling::PrepaidBillOverdue
+            | Throttling::PostpaidBillOverdue,
+        )
+        | Cause::Arrearage
+        | Cause::InvalidKey => (60, LONGEST.as_secs()),
+    };
+    (Duration::from_secs(first), Duration::from_secs(longest))
+}
+
+impl Cooldown {
+    pub(super) fn new(origin: Instant) -> Self {
+        Self { origin, until: AtomicU64::new(OPEN), strikes: AtomicU32::new(0), cause: Mutex::default() }
+    }
+
+    pub(super) fn fitness(&self, now: Instant) -> Fitness {
+        match self.until.load(Ordering::Acquire) {
+            OPEN => Fitness::Fit,
+            PROBED => Fitness::Out(WHILE_PROBED),
+            until => match until.saturating_sub(self.millis(now)) {
+                0 => Fitness::Due,
+                left => Fitness::Out(Duration::from_millis(left)),
+            },
+        }
+    }
+
+    /// The right to be the one request that tries it; `None` if it is not due, or another one is trying.
+    pub(super) fn probe(self: &Arc<Self>, now: Instant) -> Option<Probe> {
+        let until = self.until.load(Ordering::Acquire);
+        let is_due = until != OPEN && until != PROBED && until <= self.millis(now);
+        let swap = || self.until.compare_exchange(until, PROBED, Ordering::AcqRel, Ordering::Relaxed);
+        (is_due && swap().is_ok()).then(|| Probe { cooldown: Arc::clone(self), is_the_one: true })
+    }
+
+    /// For a request that goes there in any case, as there is nothing else: it may find it well again.
+    pub(super) fn look(self: &Arc<Self>, now: Instant) -> Option<Probe> {
+        let is_open = self.until.load(Ordering::Acquire) == OPEN;
+        self.probe(now)
+            .or_else(|| (!is_open).then(|| Probe { cooldown: Arc::clone(self), is_the_one: false }))
+    }
+
+    /// Lets it rest, and says for how long if that is news. What was on its way before is no news: many
+    /// requests that fail together are one failure.
+    pub(super) fn rest(
+        &self,
+        cause: Cause,
+        retry_after: Option<Duration>,
+        by_probe: bool,
+        now: Instant,
+    ) -> Option<Duration> {
+        let before = self.until.load(Ordering::Acquire);
+        let strikes = match (before, by_probe) {
+            (OPEN, _) => 0,
+            (_, true) => self.strikes.load(Ordering::Relaxed).saturating_add(1),
+            (PROBED, false) => return None,
+            (_, false) => self.strikes.load(Ordering::Relaxed),
+        };
+        let (first, longest) = rests(cause);
+        let usual = first.saturating_mul(1 << strikes.min(10)).min(longest);
+        let rest = retry_after.map_or(usual, |asked| asked.clamp(SHORTEST, LONGEST));
+        let until = self.millis(now + rest);
+        let until = if before == PROBED { until } else { until.max(before) };
+        // Whoever changed it meanwhile has just seen what we saw.
+        self.until.compare_exchange(before, until, Ordering::AcqRel, Ordering::Relaxed).ok()?;
+        self.strikes.store(strikes, Ordering::Relaxed);
+        *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
+        (before == OPEN || by_probe).then_some(rest)
+    }
+
+    /// Why it rests, and for how long; `None` if it does not.
+    pub(super) fn state(&self, now: Instant) -> Option<(Cause, Duration)> {
+        let left = match self.fitness(now) {
+            Fitness::Fit => return None,
+            Fitness::Due => Duration::ZERO,
+            Fitness::Out(left) => left,
+        };
+        Some(((*self.cause.lock().unwrap_or_else(PoisonError::into_inner))?, left))
+    }
+
+    fn millis(&self, now: Instant) -> u64 {
+        // Neither 0 nor the highest: those stand for states.
+        now.saturating_duration_since(self.origin).as_millis() as u64 + 1
+    }
+}
+
+/// A request that tries whether something is well again. Dropped without an answer, it lets another one try.
+#[derive(Debug)]
+pub(super) struct Probe {
+    cooldown: Arc<Cooldown>,
+    is_the_one: bool,
+}
+
+impl Probe {
+    pub(super) fn succeed(self) {
+        self.cooldown.until.store(OPEN, Ordering::Release);
+    }
+
+    pub(super) fn fail(self, cause: Cause, retry_after: Option<Duration>, now: Instant) -> Option<Duration> {
+        self.cooldown.rest(cause, retry_after, self.is_the_one, now)
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        if self.is_the_one {
+            // It fails where the probe's answer has been noted.
+            let _ =
+                self.cooldown.until.compare_exchange(PROBED, AT_ONCE, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+}
+
+const OPEN: u64 = 0;
+const AT_ONCE: u64 = 1;
+const PROBED: u64 = u64::MAX;
+/// How long the answer of another request's probe may take: a guess, for those who are told to come again.
+const WHILE_PROBED: Duration = Duration::from_secs(1);
+const SHORTEST: Duration = Duration::from_secs(1);
+/// Also of what an upstream asks for: a probe costs little, and a quota may be raised at any time.
+const LONGEST: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const RATE: Cause = Cause::Throttled(Throttling::RateQuota);
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn fresh() -> (Arc<Cooldown>, Instant) {
+        let now = Instant::now();
+        (Arc::new(Cooldown::new(now)), now)
+    }
+
+    #[test]
+    fn it_rests_is_tried_by_one_and_comes_back() {
+        let (cooldown, start) = fresh();
+        assert_eq!(cooldown.fitness(start), Fitness::Fit);
+        assert_eq!(cooldown.rest(RATE, None, false, start), Some(seconds(60)));
+        assert_eq!(cooldown.fitness(start + seconds(20)), Fitness::Out(seconds(40)));
+        assert!(cooldown.probe(start + seconds(59)).is_none());
+        let later = start + seconds(60);
+        assert_eq!(cooldown.fitness(later), Fitness::Due);
+        let probe = cooldown.probe(later).expect("the first");
+        assert!(cooldown.probe(later).is_none());
+        assert_eq!(cooldown.fitness(later), Fitness::Out(WHILE_PROBED));
+        probe.succeed();
+        assert_eq!(cooldown.fitness(later), Fitness::Fit);
+    }
+
+    #[test]
+    fn a_probe_without_an_answer_lets_another_one_try() {
+        let (cooldown, start) = fresh();
+        cooldown.rest(RATE, None, false, start);
+        drop(cooldown.probe(start + seconds(60)).expect("the first"));
+        assert!(cooldown.probe(start + seconds(60)).is_some());
+    }
+
+    #[test]
+    fn each_failed_probe_doubles_the_rest_up_to_its_longest() {
+        let (cooldown, mut now) = fresh();
+        assert_eq!(cooldown.rest(Cause::Arrearage, None, false, now), Some(seconds(60)));
+        let rests: Vec<u64> = (0..5)
+            .map(|_| {
+                now += LONGEST;
+                let probe = cooldown.probe(now).expect("due");
+                probe.fail(Cause::Arrearage, None, now).expect("news").as_secs()
+            })
+            .collect();
+        assert_eq!(rests, [120, 240, 480, 600, 600]);
+    }
+
+    #[test]
+    fn many_failures_together_are_one() {
+        let (cooldown, start) = fresh();
+        assert!(cooldown.rest(Cause::InvalidKey, None, false, start).is_some());
+        for _ in 0..100 {
+            assert_eq!(cooldown.rest(Cause::InvalidKey, None, false, start), None);
+        }
+        assert_eq!(cooldown.fitness(start), Fitness::Out(seconds(60)));
+        let later = start + seconds(60);
+        let probe = cooldown.probe(later).expect("due");
+        assert_eq!(cooldown.rest(Cause::InvalidKey, None, false, later), None);
+        probe.succeed();
+        assert_eq!(cooldown.fitness(later), Fitness::Fit);
+    }
+
+    #[test]
+    fn what_the_upstream_asks_for_is_kept_within_bounds() {
+        for (asked, expected) in [(0, 1), (7, 7), (1_000_000, 600)] {
+            let (cooldown, now) = fresh();
+            assert_eq!(cooldown.rest(RATE, Some(seconds(asked)), false, now), Some(seconds(expected)));
+        }
+    }
+
+    #[test]
+    fn every_kind_has_its_own_time() {
+        for (kind, first, longest, concerned) in [
+            (Throttling::General, 60, 60, Scope::Model),
+            (Throttling::RateQuota, 60, 60, Scope::Model),
+            (Throttling::BurstRate, 5, 60, Scope::Model),
+            (Throttling::Concurrency, 10, 60, Scope::Model),
+            (Throttling::AllocationQuota, 60, 600, Scope::Model),
+            (Throttling::CommodityNotPurchased, 60, 600, Scope::Account),
+            (Throttling::PrepaidBillOverdue, 60, 600, Scope::Account),
+            (Throttling::PostpaidBillOverdue, 60, 600, Scope::Account),
+        ] {
+            let cause = Cause::Throttled(kind);
+            assert_eq!(rests(cause), (seconds(first), seconds(longest)), "{kind:?}");
+            assert_eq!(scope(cause), concerned, "{kind:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever comes in whatever order: never two probes at once, and after rest enough there is one.
+        #[test]
+        fn there_is_one_probe_at_a_time(steps in prop::collection::vec((0u8..5, 0u64..700), 1..60)) {
+            let (cooldown, mut now) = fresh();
+            let mut probe = None;
+            for (step, pause) in steps {
+                now += seconds(pause);
+                match step {
+                    0 => drop(cooldown.rest(RATE, None, false, now)),
+                    1 => if let Some(taken) = cooldown.probe(now) {
+                        prop_assert!(probe.is_none());
+                        probe = Some(taken);
+                    },
+                    2 => if let Some(probe) = probe.take() { probe.succeed() },
+                    3 => if let Some(probe) = probe.take() { let _ = probe.fail(RATE, None, now); },
+                    _ => drop(probe.take()),
+                }
+            }
+            drop(probe);
+            now += LONGEST;
+            prop_assert!(cooldown.fitness(now) == Fitness::Fit || cooldown.probe(now).is_some());
+        }
+    }
+}

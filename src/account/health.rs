@@ -1,0 +1,179 @@
+//! How accounts, their keys and their models are, beside the directory: a reload replaces that, and forgets
+//! none of this.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
+
+use super::cooldown::{Cooldown, Fitness};
+
+/// The health of all accounts, by name. An account that no directory knows any more is forgotten.
+#[derive(Debug)]
+pub struct Registry {
+    origin: Instant,
+    accounts: Mutex<HashMap<Arc<str>, Weak<Health>>>,
+    turn: AtomicU64,
+}
+
+impl Registry {
+    pub fn new(now: Instant) -> Self {
+        Self { origin: now, accounts: Mutex::default(), turn: AtomicU64::new(0) }
+    }
+
+    pub(super) fn account(&self, name: &Arc<str>) -> Arc<Health> {
+        let mut accounts = lock(&self.accounts);
+        if let Some(health) = accounts.get(name).and_then(Weak::upgrade) {
+            return health;
+        }
+        accounts.retain(|_, health| health.strong_count() > 0);
+        let health = Arc::new(Health::new(self.origin));
+        accounts.insert(Arc::clone(name), Arc::downgrade(&health));
+        health
+    }
+
+    /// A number for [`choose`](super::choice::choose). The golden ratio's multiples spread evenly, however few
+    /// there are: the shares come out as the weights say, not only in the long run.
+    pub fn turn(&self) -> u64 {
+        self.turn.fetch_add(GOLDEN_RATIO, Ordering::Relaxed)
+    }
+}
+
+/// What is out of order of one account. Its keys are known by their digests.
+#[derive(Debug)]
+pub(super) struct Health {
+    origin: Instant,
+    pub(super) account: Arc<Cooldown>,
+    keys: Mutex<HashMap<[u8; 32], Weak<Cooldown>>>,
+    /// Only those that were throttled and are not known to be well again.
+    models: Mutex<HashMap<Box<str>, Arc<Cooldown>>>,
+    has_models: AtomicBool,
+}
+
+impl Health {
+    pub(super) fn new(origin: Instant) -> Self {
+        Self {
+            origin,
+            account: Arc::new(Cooldown::new(origin)),
+            keys: Mutex::default(),
+            models: Mutex::default(),
+            has_models: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn key(&self, digest: [u8; 32]) -> Arc<Cooldown> {
+        let mut keys = lock(&self.keys);
+        if let Some(cooldown) = keys.get(&digest).and_then(Weak::upgrade) {
+            return cooldown;
+        }
+        keys.retain(|_, cooldown| cooldown.strong_count() > 0);
+        let cooldown = Arc::new(Cooldown::new(self.origin));
+        keys.insert(digest, Arc::downgrade(&cooldown));
+        cooldown
+    }
+
+    /// Whether any model is throttled: if not, nobody need know which one a request is for.
+    pub(super) fn has_models(&self) -> bool {
+        self.has_models.load(Ordering::Acquire)
+    }
+
+    /// Of a model that was throttled.
+    pub(super) fn model(&self, model: &str) -> Option<Arc<Cooldown>> {
+        if !self.has_models() {
+            return None;
+        }
+        lock(&self.models).get(bounded(model)).cloned()
+    }
+
+    /// The same, made if there is none yet.
+    pub(super) fn throttled_model(&self, model: &str, now: Instant) -> Arc<Cooldown> {
+        let model = bounded(model);
+        let mut models = lock(&self.models);
+        if let Some(cooldown) = models.get(model) {
+            return Arc::clone(cooldown);
+        }
+        if models.len() >= MOST_MODELS {
+            models.retain(|_, cooldown| matches!(cooldown.fitness(now), Fitness::Out(_)));
+        }
+        let cooldown = Arc::new(Cooldown::new(self.origin));
+        // Where a thousand are throttled at once, one that is not noted is only asked again.
+        if models.len() < MOST_MODELS {
+            models.insert(model.into(), Arc::clone(&cooldown));
+            self.has_models.store(true, Ordering::Release);
+        }
+        cooldown
+    }
+
+    /// The model is well again.
+    pub(super) fn forget_model(&self, model: &str) {
+        let mut models = lock(&self.models);
+        models.remove(bounded(model));
+        self.has_models.store(!models.is_empty(), Ordering::Release);
+    }
+
+    /// The models that were throttled, in their order.
+    pub(super) fn models(&self) -> Vec<(Box<str>, Arc<Cooldown>)> {
+        let models =
+            lock(&self.models).iter().map(|(model, cooldown)| (model.clone(), cooldown.clone())).collect();
+        let mut models: Vec<(Box<str>, Arc<Cooldown>)> = models;
+        models.sort_by(|one, other| one.0.cmp(&other.0));
+        models
+    }
+}
+
+/// A longer name is none of DashScope's: all of them are one.
+fn bounded(model: &str) -> &str {
+    if model.len() <= LONGEST_MODEL { model } else { "" }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const GOLDEN_RATIO: u64 = 0x9E37_79B9_7F4A_7C15;
+const MOST_MODELS: usize = 256;
+const LONGEST_MODEL: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::dashscope::refusal::{Cause, Throttling};
+
+    #[test]
+    fn an_account_keeps_its_health_as_long_as_somebody_knows_it() {
+        let registry = Registry::new(Instant::now());
+        let (main, other) = (Arc::from("main"), Arc::from("other"));
+        let before = registry.account(&main);
+        let after = registry.account(&main);
+        assert!(Arc::ptr_eq(&before, &after));
+        let key = before.key([1; 32]);
+        assert!(Arc::ptr_eq(&key, &after.key([1; 32])));
+        assert!(!Arc::ptr_eq(&key, &after.key([2; 32])));
+        drop((before, after));
+        registry.account(&other);
+        assert_eq!(lock(&registry.accounts).len(), 1);
+    }
+
+    #[test]
+    fn only_so_many_models_are_noted() {
+        let now = Instant::now();
+        let health = Health::new(now);
+        let throttled = Cause::Throttled(Throttling::RateQuota);
+        for number in 0..MOST_MODELS + 10 {
+            health.throttled_model(&format!("m{number}"), now).rest(throttled, None, false, now);
+        }
+        assert_eq!(health.models().len(), MOST_MODELS);
+        assert!(health.model("m0").is_some());
+        let later = now + Duration::from_secs(61);
+        health.throttled_model("new", later);
+        assert_eq!(health.models().len(), 1);
+        health.forget_model("new");
+        assert!(!health.has_models());
+        assert!(Arc::ptr_eq(
+            &health.throttled_model(&"a".repeat(200), now),
+            &health.throttled_model("", now)
+        ));
+    }
+}

@@ -1,0 +1,114 @@
+//! From the choice of an account to its answer. A request that was surely not accepted may go elsewhere at once;
+//! anything ambiguous never does.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use hyper::header::{HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+
+use super::choose::Choice;
+use super::rejection::Rejection;
+use super::{Passage, Proxy, forward, judge, resolve, rewrite};
+use crate::account::choice::{Answer, Tried};
+use crate::dashscope::operation::Operation;
+use crate::dashscope::refusal::Cause;
+use crate::dashscope::submit;
+use crate::upstream::Download;
+
+impl Proxy {
+    /// To the upstream and back. `exchange.account` then says which one it was.
+    pub(super) async fn send(&self, passage: Passage) -> Result<Response<Download>, Rejection> {
+        let Passage { permit, route, destination, mut request, mut body, exchange } = passage;
+        let most = self.max_body_bytes;
+        let mut choice =
+            Choice::new(&permit, &route, destination, &request, &mut body, &self.uploads, most).await?;
+        let mut tried = Tried::default();
+        let mut refused: Option<(Response<Download>, Cause)> = None;
+        loop {
+            let pick = match choice.pick(&self.accounts, &tried, Instant::now()) {
+                Ok(pick) => pick,
+                Err(out) => {
+                    if choice.is_for_task() {
+                        // Java's SDK asks again without a pause.
+                        tokio::time::sleep(BEFORE_NEXT_QUERY).await;
+                    }
+                    return last(refused, choice.refusal(out), &choice, out.0);
+                }
+            };
+            exchange.account.set(pick.index);
+            let (progress, key, account) = (body.progress(), pick.key, pick.account);
+            let copy = choice.repeats.then(|| request.clone());
+            let outbound = rewrite::request(&permit, &route, request, account, key, body)?;
+            // Dropped by an error, the pick lets others try what it was to try.
+            let mut response =
+                forward::forward(&self.upstream, outbound, self.timeouts.upstream, most).await?;
+            if !forward::is_readable(&response, &route) {
+                return Err(Rejection::UpstreamLost);
+            }
+            rewrite::response(&mut response, key);
+            let cause = judge::judge(&mut response).await;
+            if matches!(cause, Some(Cause::Throttled(_))) && choice.model.is_none() {
+                choice.model = submit::model(&progress.beginning());
+            }
+            let answer = Answer {
+                is_success: response.status().as_u16() < 400,
+                cause,
+                retry_after: judge::retry_after(response.headers()),
+                model: choice.counts_by_model().then(|| choice.model.as_deref().unwrap_or("")),
+            };
+            let rest = pick.answered(&answer, &mut tried, Instant::now());
+            tell_when(&mut response, rest);
+            if let Some(cause) = cause
+                && let Some(copy) = copy
+                && may_repeat(cause, &choice)
+                && let Some(again) = progress.again()
+            {
+                refused = Some((response, cause));
+                (request, body) = (copy, again);
+                continue;
+            }
+            if !permit.submits {
+                progress.forget();
+            }
+            if route.operation == Operation::UploadPolicy && response.status() == StatusCode::OK {
+                let answer = judge::plain(&mut response, judge::MOST_BYTES).await.unwrap_or_default();
+                let model = choice.model.as_deref().unwrap_or("");
+                resolve::note(&self.uploads, &permit, model, &account.name, &answer, SystemTime::now());
+            }
+            return Ok(response);
+        }
+    }
+}
+
+/// A call on a task has no other account, but maybe another key.
+fn may_repeat(cause: Cause, choice: &Choice<'_>) -> bool {
+    cause == Cause::InvalidKey || !choice.is_for_task()
+}
+
+/// Nothing is left to try: the last answer if it tells the client what it needs to know, else ours.
+fn last(
+    refused: Option<(Response<Download>, Cause)>,
+    refusal: Option<Rejection>,
+    choice: &Choice<'_>,
+    wait: Duration,
+) -> Result<Response<Download>, Rejection> {
+    match (refused, refusal) {
+        (Some((response, Cause::Throttled(_))), _) if !choice.is_for_task() => Ok(response),
+        (_, Some(rejection)) => Err(rejection),
+        (Some((response, _)), None) => Ok(response),
+        (None, None) => Err(Rejection::AccountsOut(wait)),
+    }
+}
+
+/// DashScope's 429 seldom says when to come again; the SDKs read it where it is said.
+fn tell_when(response: &mut Response<Download>, rest: Option<Duration>) {
+    if let Some(rest) = rest
+        && response.status() == StatusCode::TOO_MANY_REQUESTS
+        && !response.headers().contains_key(RETRY_AFTER)
+    {
+        let seconds = rest.as_secs_f64().ceil() as u64;
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+}
+
+const BEFORE_NEXT_QUERY: Duration = Duration::from_secs(1);

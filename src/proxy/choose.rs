@@ -1,0 +1,175 @@
+//! Stage 6: which account, and which of its keys.
+
+use std::borrow::Cow;
+use std::time::{Duration, Instant, SystemTime};
+
+use hyper::http::request::Parts;
+use percent_encoding::percent_decode_str;
+
+use super::admit::Permit;
+use super::forward;
+use super::rejection::Rejection;
+use super::route::Route;
+use crate::account::choice::{self, AllOut, Need, Pick, Tried};
+use crate::account::uploads::Uploads;
+use crate::account::{Account, Registry};
+use crate::dashscope::operation::Operation;
+use crate::dashscope::submit;
+use crate::upstream::{Progress, Upload};
+
+/// Where a request may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Destination {
+    /// To the account that has its task; an index into the directory's, as below.
+    Task(usize),
+    /// To the account that stores its files.
+    Files(usize),
+    /// To any account of the tenant.
+    Any,
+}
+
+/// What the choice goes by, as far as it is the same for each attempt.
+pub(super) struct Choice<'d> {
+    accounts: &'d [Account],
+    among: Cow<'d, [usize]>,
+    destination: Destination,
+    operation: Operation,
+    /// As far as it is known before the body went up.
+    pub model: Option<Box<str>>,
+    /// A refusal that says it was surely not accepted may be answered by another attempt.
+    pub repeats: bool,
+}
+
+impl<'d> Choice<'d> {
+    /// Reads the model ahead, if an account is throttled for one and the choice depends on it.
+    ///
+    /// # Errors
+    /// What was wrong with the client's body.
+    pub(super) async fn new(
+        permit: &'d Permit,
+        route: &Route,
+        destination: Destination,
+        request: &Parts,
+        body: &mut Upload,
+        uploads: &Uploads,
+        most_body_bytes: u64,
+    ) -> Result<Self, Rejection> {
+        let accounts = &*permit.caller().directory().accounts;
+        let operation = route.operation;
+        let among = Cow::Borrowed(&*permit.tenant().accounts);
+        let is_policy = operation == Operation::UploadPolicy;
+        let repeats = permit.submits || is_policy || matches!(destination, Destination::Task(_));
+        let mut choice = Self { accounts, among, destination, operation, model: None, repeats };
+        let is_throttled = |index: &usize| accounts[*index].has_throttled_models();
+        if is_policy || operation == Operation::Realtime {
+            choice.model = query_model(request.uri.query().unwrap_or(""));
+        } else if choice.is_open() && choice.among.iter().any(is_throttled) {
+            let is_named = |progress: &Progress| submit::model(&progress.beginning()).is_some();
+            let read = body.read_ahead(MOST_AHEAD, is_named).await;
+            read.map_err(|fault| forward::blame_client(fault, most_body_bytes))?;
+            // Those that name it too late to be read are throttled as one.
+            choice.model = Some(submit::model(&body.progress().beginning()).unwrap_or_default());
+        }
+        if is_policy {
+            choice.stay_with_last_policy(uploads, permit, SystemTime::now());
+        }
+        Ok(choice)
+    }
+
+    /// Whether there is anything to choose.
+    fn is_open(&self) -> bool {
+        self.destination == Destination::Any
+            && self.among.iter().filter(|index| self.accounts[**index].takes_new()).count() > 1
+    }
+
+    /// The files of one request must be in one account, though each may be uploaded with a policy of its own,
+    /// as old versions of the Python SDK do. So a tenant's policies for a model come from one account, until
+    /// there was a pause.
+    fn stay_with_last_policy(&mut self, uploads: &Uploads, permit: &Permit, now: SystemTime) {
+        let Some((name, age)) = uploads.last(&permit.tenant().name, self.model.as_deref().unwrap_or(""), now)
+        else {
+            return;
+        };
+        let is_it =
+            |index: &&usize| self.accounts[**index].name == name && self.accounts[**index].takes_new();
+        let Some(index) = self.among.iter().find(is_it).copied() else { return };
+        let (account, now) = (&self.accounts[index], Instant::now());
+        let any_model = Need { model: None, tells: false, repeats: true };
+        let this_model = Need { model: self.model.as_deref(), ..any_model };
+        let patience = if account.is_fit(&this_model, now) { PAUSE } else { SHORT_PAUSE };
+        if account.is_fit(&any_model, now) && age < patience {
+            self.destination = Destination::Files(index);
+        }
+    }
+
+    /// The next attempt.
+    ///
+    /// # Errors
+    /// [`AllOut`] if there is none now.
+    pub(super) fn pick(&self, registry: &Registry, tried: &Tried, now: Instant) -> Result<Pick<'d>, AllOut> {
+        let need = Need {
+            model: self.model.as_deref(),
+            tells: match self.operation {
+                Operation::Submit
+                | Operation::Service
+                | Operation::Chat
+                | Operation::Completion
+                | Operation::Embedding
+                | Operation::Rerank
+                | Operation::Message => true,
+                // Answered by an overdue or throttled account too, or, for a WebSocket, inside it.
+                Operation::Tokenizer
+                | Operation::PublicKey
+                | Operation::TaskGet
+                | Operation::TaskList
+                | Operation::TaskCancel
+                | Operation::UploadPolicy
+                | Operation::Inference
+                | Operation::Realtime
+                | Operation::Unlisted => false,
+            },
+            repeats: self.repeats,
+        };
+        let any = || choice::choose(self.accounts, &self.among, &need, tried, registry.turn(), now);
+        let alone = |index| choice::alone(self.accounts, index, &need, tried, now);
+        match self.destination {
+            // Nothing was uploaded with a policy that was refused.
+            Destination::Files(index) if self.operation == Operation::UploadPolicy => {
+                alone(index).or_else(|_| any())
+            }
+            Destination::Task(index) | Destination::Files(index) => alone(index),
+            Destination::Any => any(),
+        }
+    }
+
+    /// Where limits are counted by model, and this call counts. A query's, and a policy's, are other limits than
+    /// those of submits, and are good again in a second.
+    pub(super) fn counts_by_model(&self) -> bool {
+        !self.is_for_task() && self.operation != Operation::UploadPolicy
+    }
+
+    pub(super) fn is_for_task(&self) -> bool {
+        matches!(self.destination, Destination::Task(_))
+    }
+
+    /// What the client is told when its last answer was not a 429, and there is no other account to ask.
+    pub(super) fn refusal(&self, AllOut(wait): AllOut) -> Option<Rejection> {
+        match self.destination {
+            // Some SDKs give up a task at 429, all ask again at 503.
+            Destination::Task(_) => Some(Rejection::NoLiveKey),
+            Destination::Any if self.is_open() => Some(Rejection::AccountsOut(wait)),
+            Destination::Files(_) | Destination::Any => None,
+        }
+    }
+}
+
+fn query_model(query: &str) -> Option<Box<str>> {
+    let value = query.split('&').find_map(|pair| pair.strip_prefix("model="))?;
+    Some(percent_decode_str(value).decode_utf8().ok()?.into())
+}
+
+const MOST_AHEAD: usize = 16 * 1024;
+/// A policy is good for five minutes; files of one request are uploaded within.
+const PAUSE: Duration = Duration::from_secs(300);
+/// With an account that would refuse the submit that follows, for a while.
+const SHORT_PAUSE: Duration = Duration::from_secs(10);

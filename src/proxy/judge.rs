@@ -1,0 +1,42 @@
+//! On the way back: what an error answer says of the key and the account that it came for.
+
+use std::time::Duration;
+
+use hyper::Response;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+
+use super::claim;
+use crate::dashscope::refusal::{self, Cause};
+use crate::upstream::Download;
+
+/// The cause of a refusal, if it lies with key or account. Only a JSON error is read for it, as a copy;
+/// of what can't be read, the status decides.
+pub(super) async fn judge(response: &mut Response<Download>) -> Option<Cause> {
+    let status = response.status();
+    if !status.is_client_error() {
+        return None;
+    }
+    let text = if is_json(response.headers()) { plain(response, MOST_BYTES).await } else { None };
+    refusal::cause(status.as_u16(), text.as_deref())
+}
+
+/// A copy of the body without its content coding, if it is not larger.
+pub(super) async fn plain(response: &mut Response<Download>, most_bytes: usize) -> Option<Vec<u8>> {
+    let coding = response.headers().get(CONTENT_ENCODING).cloned();
+    let frames = response.body_mut().peek(most_bytes).await?;
+    claim::text(&frames, coding.as_ref().map(|coding| coding.as_bytes()))
+}
+
+/// How long the upstream asks for, in the one form that it was seen to use.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
+    let essence =
+        |kind: &[u8]| kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii().to_owned();
+    kind.is_some_and(|kind| essence(kind).eq_ignore_ascii_case(b"application/json"))
+}
+
+pub(super) const MOST_BYTES: usize = 64 * 1024;

@@ -1,0 +1,82 @@
+//! Stage 5: whose are the files that it names? An `oss://` URL is good for every caller with a key of its
+//! account, so those of other tenants are refused here; a tenant's own lead to the account that stores them.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use hyper::body::Body;
+use hyper::http::request::Parts;
+
+use super::admit::Permit;
+use super::forward;
+use super::rejection::Rejection;
+use crate::account::uploads::Uploads;
+use crate::dashscope::headers::OSS_RESOLVE;
+use crate::dashscope::oss;
+use crate::upstream::Upload;
+
+/// The account, an index into the directory's, that stores the files named in the body; `None` if it names
+/// none. The upstream resolves them only where a header asks for it: such a body is read before it is sent,
+/// the whole of it, as these hold URLs in place of media.
+///
+/// # Errors
+/// `BadRequest` for a file that the tenant did not upload, files of two accounts, and bodies that can't be
+/// judged; what was wrong with the client's body; `UpstreamUnreachable` if the account is not configured any
+/// more.
+pub(super) async fn resolve(
+    uploads: &Uploads,
+    permit: &Permit,
+    request: &Parts,
+    body: &mut Upload,
+    most_body_bytes: u64,
+) -> Result<Option<usize>, Rejection> {
+    if !request.headers.contains_key(OSS_RESOLVE) || body.is_end_stream() {
+        return Ok(None);
+    }
+    let is_larger = body.size_hint().lower() > MOST_BYTES as u64;
+    let client = |fault| forward::blame_client(fault, most_body_bytes);
+    if is_larger || !body.read_ahead(MOST_BYTES + 1, |_| false).await.map_err(client)? {
+        return Err(Rejection::BadRequest(
+            "a body with X-DashScope-OssResourceResolve may have 1 MiB; upload its media, or leave out the header",
+        ));
+    }
+    let urls = oss::urls(&body.ahead()).map_err(|oss::NotJson| {
+        Rejection::BadRequest("with X-DashScope-OssResourceResolve its body must be JSON")
+    })?;
+    let tenant = &permit.tenant().name;
+    let mut stored = None;
+    for url in &urls {
+        let account = uploads.account_of(tenant, url).ok_or(Rejection::BadRequest(
+            "an oss:// URL in it is not of a file that this tenant uploaded in the last 48 hours",
+        ))?;
+        if stored.replace(account.clone()).is_some_and(|before| before != account) {
+            return Err(Rejection::BadRequest(
+                "its oss:// URLs were uploaded to different accounts; upload these files again, one after another",
+            ));
+        }
+    }
+    let Some(stored) = stored else { return Ok(None) };
+    let accounts = &permit.caller().directory().accounts;
+    let index = accounts.iter().position(|account| account.name == stored);
+    index.map(Some).ok_or(Rejection::UpstreamUnreachable)
+}
+
+/// Notes the directory of an upload policy that the client is about to get.
+pub(super) fn note(
+    uploads: &Uploads,
+    permit: &Permit,
+    model: &str,
+    account: &Arc<str>,
+    answer: &[u8],
+    now: SystemTime,
+) {
+    match oss::upload_directory(answer) {
+        Some(directory) => uploads.note(&permit.tenant().name, model, &directory, account, now),
+        None => tracing::warn!(
+            account = &**account,
+            "an upload policy names no directory; its files can't be used"
+        ),
+    }
+}
+
+const MOST_BYTES: usize = 1024 * 1024;
