@@ -12,6 +12,7 @@ mod hostile;
 mod process;
 mod routing;
 mod simulator;
+mod store;
 mod streaming;
 mod tasks;
 mod timeouts;
