@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, LocalOptions};
@@ -19,6 +19,7 @@ use crate::config::{Config, Server};
 use crate::proxy::Proxy;
 use crate::server;
 use crate::server::worker::{self, Drain, DrainHandle};
+use crate::store::{Store, StoreFault};
 use crate::tasks::ledger::Ledger;
 use crate::tenant::directory::Directory;
 use crate::upstream::Upstream;
@@ -28,6 +29,7 @@ use crate::upstream::Upstream;
 pub struct Running {
     address: SocketAddr,
     workers: Vec<JoinHandle<io::Result<()>>>,
+    ledger: Arc<Ledger>,
     drain: DrainHandle,
     patience: Duration,
     /// Yields once for each worker that ends, however it does.
@@ -47,18 +49,24 @@ struct Shared {
 /// Starts the workers.
 ///
 /// # Errors
-/// Why the listening address can't be had.
+/// Why the listening address can't be had, or the store can't be used.
 pub fn start(config: &Config) -> io::Result<Running> {
     let workers = match config.server.workers {
         0 => thread::available_parallelism().map_or(1, std::num::NonZero::get),
         workers => workers,
     };
-    let listeners = server::bind(config.server.listen, workers)?;
-    let address = listeners.first().map_or(Ok(config.server.listen), TcpListener::local_addr)?;
+    let listen = config.server.listen;
+    let listeners = server::bind(listen, workers).map_err(|error| {
+        let problem =
+            format!("can't listen on {listen}: {error}; is another process there? Set server.listen");
+        io::Error::new(error.kind(), problem)
+    })?;
+    let address = listeners.first().map_or(Ok(listen), TcpListener::local_addr)?;
+    let ledger = Arc::new(ledger(config).map_err(|fault| io::Error::other(fault.to_string()))?);
     let accounts = Arc::new(Registry::new(std::time::Instant::now()));
     let shared = Shared {
         directory: Arc::new(ArcSwap::from_pointee(Directory::build(config, &accounts))),
-        ledger: Arc::default(),
+        ledger: Arc::clone(&ledger),
         accounts,
         uploads: Arc::default(),
         server: config.server.clone(),
@@ -77,7 +85,20 @@ pub fn start(config: &Config) -> io::Result<Running> {
             thread::Builder::new().name(format!("worker-{number}")).spawn(work)
         })
         .collect::<io::Result<_>>()?;
-    Ok(Running { address, workers, drain: handle, patience: config.server.timeouts.drain, ended })
+    let patience = config.server.timeouts.drain;
+    Ok(Running { address, workers, ledger, drain: handle, patience, ended })
+}
+
+/// The tasks of before. A sidecar without a place to write goes on without: it has no file to say where.
+fn ledger(config: &Config) -> Result<Ledger, StoreFault> {
+    let store = match config.store.path.as_deref().map(Store::open).transpose() {
+        Err(fault) if config.sidecar => {
+            tracing::warn!("tasks are kept in memory only, a restart forgets them: {fault}");
+            None
+        }
+        opened => opened?,
+    };
+    Ledger::load(store, SystemTime::now())
 }
 
 fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Result<()> {
@@ -135,6 +156,7 @@ impl Drop for Running {
             // Nobody is left to be told of it.
             let _ = worker.join();
         }
+        self.ledger.close();
     }
 }
 

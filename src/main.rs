@@ -89,11 +89,7 @@ fn serve(file: &ConfigFile) -> ExitCode {
     };
     let mut gateway = match app::start(&config) {
         Ok(gateway) => gateway,
-        Err(error) => {
-            let listen = config.server.listen;
-            tracing::error!("can't listen on {listen}: {error}; is another process there? Set server.listen");
-            return FAILED;
-        }
+        Err(error) => return failed_start(&error),
     };
     let address = gateway.address();
     tracing::info!("ready: listening on http://{address} (config: {source})");

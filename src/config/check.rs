@@ -30,7 +30,7 @@ pub(super) fn check(reading: &Reading<'_>, file: File, now: SystemTime) -> Optio
     Some(Config {
         server,
         admin,
-        store: Store { path },
+        store: Store { path: Some(path) },
         accounts: accounts?,
         mounts: mounts?,
         tenants: tenants?,
@@ -186,12 +186,12 @@ fn mount(reading: &Reading<'_>, file: &file::Mount, prefixes: &mut Unique<String
     let prefix = file.prefix.as_ref()?;
     reading.check(prefix, scalar::prefix)?;
     prefixes.note(reading, prefix.value.clone(), &prefix.place, "is the same as", "keep one of them");
-    Some(Mount { prefix: prefix.value.clone(), dialect, video_statuses: statuses })
+    Some(Mount { prefix: prefix.value.as_str().into(), dialect, video_statuses: statuses })
 }
 
 impl Mount {
     pub(super) fn native(prefix: &str) -> Self {
-        Self { prefix: prefix.to_owned(), dialect: Dialect::Native, video_statuses: VideoStatuses::Openai }
+        Self { prefix: prefix.into(), dialect: Dialect::Native, video_statuses: VideoStatuses::Openai }
     }
 }
 

@@ -70,7 +70,8 @@ pub struct Admin {
 
 #[derive(Debug, Clone)]
 pub struct Store {
-    pub path: PathBuf,
+    /// None: nothing outlives the process.
+    pub path: Option<PathBuf>,
 }
 
 /// One Alibaba Cloud account: one namespace of tasks, one set of quotas.
@@ -101,7 +102,7 @@ pub struct BaseUrl {
 #[derive(Debug, Clone)]
 pub struct Mount {
     /// `/`, or `/name` without a slash at its end.
-    pub prefix: String,
+    pub prefix: Arc<str>,
     pub dialect: Dialect,
     pub video_statuses: VideoStatuses,
 }

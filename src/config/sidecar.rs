@@ -57,7 +57,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
     let config = Config {
         server,
         admin: Admin { listen: ADMIN_LISTEN, token: None },
-        store: Store { path: PathBuf::from(STORE_PATH) },
+        store: Store { path: Some(PathBuf::from(STORE_PATH)) },
         accounts: vec![account],
         mounts: ["/alibabacloudapi", "/wan", "/"].map(Mount::native).into(),
         tenants: vec![tenant],

@@ -58,7 +58,7 @@ pub(super) fn authorize(
     if route.operation == Operation::TaskList {
         return listed(ledger, &tenant.name, request.uri.query().unwrap_or(""), now);
     }
-    if permit.submits && !ledger.has_room() {
+    if permit.submits && !ledger.takes_more() {
         return Err(Rejection::StoreUnavailable);
     }
     Ok(Verdict::Forward(Destination::Any))

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::Read;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::{Buf, Bytes};
@@ -16,7 +17,8 @@ use super::observe::Held;
 use super::rejection::Rejection;
 use crate::dashscope::submit;
 use crate::dashscope::task::{self, Named};
-use crate::tasks::ledger::{Ledger, Task};
+use crate::store::TaskRecord;
+use crate::tasks::ledger::Ledger;
 use crate::upstream::{Download, DownloadFault};
 
 /// Reads an answer, up to a bound, and what it says of a task. What is larger or can't be understood passes
@@ -47,25 +49,31 @@ pub(super) async fn read(response: Response<Download>) -> Result<(Response<Held>
     Ok((Response::from_parts(parts, held), named))
 }
 
-/// Notes the new task of a submit.
-pub(super) fn claim(
+/// Notes the new task of a submit; it is durable when this returns.
+pub(super) async fn claim(
     ledger: &Ledger,
     permit: &Permit,
-    account: &str,
+    account: usize,
+    mount: Arc<str>,
     named: Named,
     beginning: &[u8],
-    now: SystemTime,
 ) {
-    let key = permit.caller().key();
-    ledger.claim(Task {
+    let caller = permit.caller();
+    let task = TaskRecord {
         id: named.task_id,
-        tenant: permit.tenant().name.clone(),
-        key_id: key.id.clone(),
-        account: account.into(),
+        tenant: Arc::clone(&permit.tenant().name),
+        key_id: Arc::clone(&caller.key().id),
+        account: Arc::clone(&caller.directory().accounts[account].name),
         model: submit::model(beginning).unwrap_or_default(),
-        claimed_at: now,
+        mount,
+        claimed_at: SystemTime::now(),
         status: named.status,
-    });
+    };
+    let id = task.id.clone();
+    if let Err(fault) = ledger.claim(task).await {
+        // It is paid for, so its client is told of it; a crash now would make it nobody's.
+        tracing::error!(task_id = &*id, tenant = &*permit.tenant().name, %fault, "a task's owner is not durable yet");
+    }
 }
 
 /// The body without its content coding.

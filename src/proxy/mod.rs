@@ -70,6 +70,12 @@ pub struct Proxy {
 }
 
 impl Proxy {
+    /// Lets go of what is not needed any more; called every second or so.
+    pub fn tidy(&self) {
+        self.upstream.sweep();
+        self.ledger.tidy(SystemTime::now());
+    }
+
     /// Answers a request. Never fails: what goes wrong is told to the client.
     pub async fn serve(self: Rc<Self>, peer: Peer, request: Request<Incoming>) -> Response<Observed> {
         let exchange = Rc::new(Exchange::begin(&peer, Instant::now()));
@@ -155,14 +161,12 @@ impl Proxy {
         let proxy = Rc::clone(self);
         let work = async move {
             let (permit, exchange) = (passage.permit.clone(), Rc::clone(&passage.exchange));
-            let progress = passage.body.progress();
+            let (progress, mount) = (passage.body.progress(), Arc::clone(&passage.route.mount));
             let (response, named) = claim::read(proxy.send(passage).await?).await?;
             let account = exchange.account.get();
             match named {
                 Some(named) => {
-                    let account = &permit.caller().directory().accounts[account].name;
-                    let beginning = progress.beginning();
-                    claim::claim(&proxy.ledger, &permit, account, named, &beginning, SystemTime::now());
+                    claim::claim(&proxy.ledger, &permit, account, mount, named, &progress.beginning()).await;
                 }
                 None if response.status() == StatusCode::OK => {
                     tracing::warn!(account, "the answer to a submit names no task; it has no owner");

@@ -1,6 +1,7 @@
 //! Stage 1: what is called, and under which mount.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use hyper::header::HOST;
 use hyper::http::request::Parts;
@@ -18,6 +19,8 @@ use crate::tenant::directory::Directory;
 /// Where a request leads.
 #[derive(Debug)]
 pub(super) struct Route {
+    /// The prefix of the mount.
+    pub mount: Arc<str>,
     pub operation: Operation,
     pub surface: Surface,
     /// The path on the upstream, below its base URL.
@@ -47,19 +50,20 @@ pub(super) fn route(directory: &Directory, request: &Parts, line: &Line) -> Resu
         return Err(Rejection::NoMount(no_mount(&path, &directory.mounts)));
     };
     if mount.dialect == Dialect::Unified {
-        return Ok(unlisted(Surface::Compatible, path));
+        return Ok(unlisted(mount, Surface::Compatible, path));
     }
     let call = operation::classify(&request.method, rest, request.uri.query());
     if call.operation == Operation::Unlisted {
         let surface = call.surface;
-        return Ok(unlisted(surface, path));
+        return Ok(unlisted(mount, surface, path));
     }
     let upstream = [call.root, call.rest].concat();
     let task_id = call.task_id.and_then(|id| {
         let start = upstream.find(TASKS)? + TASKS.len();
         Some(start..start + id.len())
     });
-    Ok(Route { operation: call.operation, surface: call.surface, path: upstream.into(), task_id })
+    let mount = Arc::clone(&mount.prefix);
+    Ok(Route { mount, operation: call.operation, surface: call.surface, path: upstream.into(), task_id })
 }
 
 /// The shape of errors that the caller reads, as far as the beginning of a path shows it: a path that is
@@ -72,8 +76,9 @@ pub(super) fn surface(directory: &Directory, raw_path: &str) -> Surface {
     }
 }
 
-fn unlisted(surface: Surface, path: Cow<'_, str>) -> Route {
-    Route { operation: Operation::Unlisted, surface, path: path.into(), task_id: None }
+fn unlisted(mount: &Mount, surface: Surface, path: Cow<'_, str>) -> Route {
+    let mount = Arc::clone(&mount.prefix);
+    Route { mount, operation: Operation::Unlisted, surface, path: path.into(), task_id: None }
 }
 
 /// A request with two hosts, or one for another server, could be read differently behind us
@@ -120,14 +125,14 @@ fn check_secret(request: &Parts) -> Result<(), Rejection> {
 /// The mount with the longest prefix that ends where a segment of the path does, and what follows it.
 fn find_mount<'m, 'p>(mounts: &'m [Mount], path: &'p str) -> Option<(&'m Mount, &'p str)> {
     mounts.iter().find_map(|mount| {
-        let rest = if mount.prefix == "/" { path } else { path.strip_prefix(&*mount.prefix)? };
+        let rest = if &*mount.prefix == "/" { path } else { path.strip_prefix(&*mount.prefix)? };
         (rest.is_empty() || rest.starts_with('/')).then_some((mount, rest))
     })
 }
 
 fn no_mount(path: &str, mounts: &[Mount]) -> Box<str> {
     let shown: String = path.chars().take(MOST_SHOWN).collect();
-    let prefixes: Vec<&str> = mounts.iter().map(|mount| mount.prefix.as_str()).collect();
+    let prefixes: Vec<&str> = mounts.iter().map(|mount| &*mount.prefix).collect();
     format!("No mount takes the path {shown}; there are: {}.", prefixes.join(", ")).into()
 }
 
@@ -159,7 +164,7 @@ mod tests {
             ("/wanx/api/v1/tasks", "/", "/wanx/api/v1/tasks"),
         ] {
             let (mount, found) = find_mount(&mounts, path).expect("a mount");
-            assert_eq!((mount.prefix.as_str(), found), (prefix, rest), "{path}");
+            assert_eq!((&*mount.prefix, found), (prefix, rest), "{path}");
         }
     }
 

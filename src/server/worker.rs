@@ -74,7 +74,7 @@ pub async fn work(listener: TcpListener, proxy: Rc<Proxy>, mut drain: Drain) -> 
     loop {
         tokio::select! {
             () = drain.begun() => break,
-            _ = sweep.tick() => proxy.upstream.sweep(),
+            _ = sweep.tick() => proxy.tidy(),
             accepted = listener.accept(), if connections.len() < MOST_CONNECTIONS => match accepted {
                 Ok((stream, address)) => {
                     let talk = connection::converse(stream, address, Rc::clone(&proxy), drain.clone());

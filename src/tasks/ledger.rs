@@ -1,46 +1,60 @@
-//! The tasks that clients were told of, in memory.
+//! The tasks that clients were told of: all in memory, and durable where there is a store.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use dashmap::DashMap;
 
 use crate::dashscope::task::Status;
-
-/// One task and whose it is.
-#[derive(Debug, Clone)]
-pub struct Task {
-    pub id: Box<str>,
-    pub tenant: Arc<str>,
-    pub key_id: Arc<str>,
-    /// The account that runs it: every later call on the task goes there.
-    pub account: Arc<str>,
-    /// As the submit named it; empty where it could not be read.
-    pub model: Box<str>,
-    pub claimed_at: SystemTime,
-    /// As last known.
-    pub status: Status,
-}
+use crate::store::{Health, Store, StoreFault, TaskRecord};
 
 /// Every task of the last day and its day of grace, by id and by tenant.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    by_id: DashMap<Box<str>, Task, foldhash::fast::RandomState>,
+    by_id: DashMap<Box<str>, TaskRecord, foldhash::fast::RandomState>,
     /// A tenant's ids, oldest first.
     by_tenant: DashMap<Arc<str>, VecDeque<Box<str>>, foldhash::fast::RandomState>,
     count: AtomicUsize,
+    store: Option<Store>,
+    /// In seconds since 1970: when expired tasks were last dropped from the store.
+    tidied: AtomicU64,
 }
 
 impl Ledger {
-    /// Whether another task can be noted; a submit is not sent if its task could not be.
-    pub fn has_room(&self) -> bool {
-        self.count.load(Ordering::Relaxed) < MOST_TASKS
+    /// Everything that the store remembers. Blocks.
+    ///
+    /// # Errors
+    /// Why the store can't be read.
+    pub fn load(store: Option<Store>, now: SystemTime) -> Result<Self, StoreFault> {
+        let ledger = Self { store, ..Self::default() };
+        if let Some(store) = &ledger.store {
+            store.tasks(now - REMEMBERED, |task| ledger.remember(task))?;
+        }
+        Ok(ledger)
     }
 
-    /// Notes whose a new task is. An id that is known already keeps its owner.
-    pub fn claim(&self, task: Task) {
+    /// Whether another task can be noted; a submit is not sent if its task could not be.
+    pub fn takes_more(&self) -> bool {
+        let is_writable = self.store.as_ref().is_none_or(|store| store.health() == Health::Writable);
+        is_writable && self.count.load(Ordering::Relaxed) < MOST_TASKS
+    }
+
+    /// Notes whose a new task is; durable when it returns. An id that is known already keeps its owner.
+    ///
+    /// # Errors
+    /// Why it is in memory only. The store goes on trying to write it.
+    pub async fn claim(&self, task: TaskRecord) -> Result<(), StoreFault> {
+        let durable = match &self.store {
+            Some(store) => store.claim(task.clone()).await,
+            None => Ok(()),
+        };
+        self.remember(task);
+        durable
+    }
+
+    fn remember(&self, task: TaskRecord) {
         let (id, tenant, now) = (task.id.clone(), Arc::clone(&task.tenant), task.claimed_at);
         if let dashmap::Entry::Vacant(vacant) = self.by_id.entry(id.clone()) {
             vacant.insert(task);
@@ -68,13 +82,36 @@ impl Ledger {
 
     /// Notes what the upstream said of a task.
     pub fn learn(&self, id: &str, status: Status) {
-        if let Some(mut task) = self.by_id.get_mut(id) {
+        let Some(mut task) = self.by_id.get_mut(id) else { return };
+        if task.status != status {
             task.status = status;
+            if let Some(store) = &self.store {
+                store.learn(id.into(), status);
+            }
+        }
+    }
+
+    /// Drops what has expired from the store, every ten minutes at most.
+    pub fn tidy(&self, now: SystemTime) {
+        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let before = self.tidied.load(Ordering::Relaxed);
+        let is_due = seconds.saturating_sub(before) >= TIDY_EVERY_SECONDS;
+        let exchanged =
+            || self.tidied.compare_exchange(before, seconds, Ordering::Relaxed, Ordering::Relaxed);
+        if let Some(store) = self.store.as_ref().filter(|_| is_due && exchanged().is_ok()) {
+            store.forget_before(now - REMEMBERED);
+        }
+    }
+
+    /// Writes what waits, and lets go of the store. Blocks.
+    pub fn close(&self) {
+        if let Some(store) = &self.store {
+            store.close();
         }
     }
 
     /// The tenant's tasks, newest first.
-    pub fn of_tenant(&self, tenant: &str) -> Vec<Task> {
+    pub fn of_tenant(&self, tenant: &str) -> Vec<TaskRecord> {
         let ids: Vec<Box<str>> = match self.by_tenant.get(tenant) {
             Some(ids) => ids.iter().rev().cloned().collect(),
             None => return Vec::new(),
@@ -93,18 +130,20 @@ impl Ledger {
 const REMEMBERED: Duration = Duration::from_secs(48 * 3600);
 /// About 300 bytes each.
 const MOST_TASKS: usize = 4_000_000;
+const TIDY_EVERY_SECONDS: u64 = 600;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn task(id: &str, tenant: &str, claimed_at: SystemTime) -> Task {
-        Task {
+    fn task(id: &str, tenant: &str, claimed_at: SystemTime) -> TaskRecord {
+        TaskRecord {
             id: id.into(),
             tenant: tenant.into(),
             key_id: "key".into(),
             account: "main".into(),
             model: "wan2.7-i2v".into(),
+            mount: "/".into(),
             claimed_at,
             status: Status::Pending,
         }
@@ -113,7 +152,7 @@ mod tests {
     #[test]
     fn only_its_owner_finds_a_task() {
         let ledger = Ledger::default();
-        ledger.claim(task("a", "one", SystemTime::now()));
+        ledger.remember(task("a", "one", SystemTime::now()));
         assert_eq!(ledger.account_of("a", "one").as_deref(), Some("main"));
         assert_eq!(ledger.account_of("a", "two"), None);
         assert_eq!(ledger.account_of("b", "one"), None);
@@ -123,8 +162,8 @@ mod tests {
     #[test]
     fn an_id_keeps_its_first_owner() {
         let ledger = Ledger::default();
-        ledger.claim(task("a", "one", SystemTime::now()));
-        ledger.claim(task("a", "two", SystemTime::now()));
+        ledger.remember(task("a", "one", SystemTime::now()));
+        ledger.remember(task("a", "two", SystemTime::now()));
         assert_eq!(ledger.account_of("a", "two"), None);
         assert_eq!(ledger.of_tenant("two").len(), 0);
     }
@@ -134,9 +173,9 @@ mod tests {
         let ledger = Ledger::default();
         let now = SystemTime::now();
         for id in ["a", "b"] {
-            ledger.claim(task(id, "one", now - REMEMBERED - Duration::from_secs(1)));
+            ledger.remember(task(id, "one", now - REMEMBERED - Duration::from_secs(1)));
         }
-        ledger.claim(task("c", "one", now));
+        ledger.remember(task("c", "one", now));
         let left: Vec<_> = ledger.of_tenant("one").into_iter().map(|task| task.id).collect();
         assert_eq!(left, ["c".into()]);
         assert_eq!(ledger.account_of("a", "one"), None);
@@ -146,7 +185,7 @@ mod tests {
     #[test]
     fn what_was_learnt_is_listed() {
         let ledger = Ledger::default();
-        ledger.claim(task("a", "one", SystemTime::now()));
+        ledger.remember(task("a", "one", SystemTime::now()));
         ledger.learn("a", Status::Succeeded);
         assert_eq!(ledger.of_tenant("one")[0].status, Status::Succeeded);
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
-use super::ledger::Task;
+use crate::store::TaskRecord;
 
 /// What a client asks of `GET tasks`: the filters and pages of "Manage asynchronous tasks".
 #[derive(Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl Query {
         Ok(read)
     }
 
-    fn takes(&self, task: &Task) -> bool {
+    fn takes(&self, task: &TaskRecord) -> bool {
         let claimed = since_epoch(task.claimed_at);
         self.task_id.as_deref().is_none_or(|id| id == &*task.id)
             && self.model_name.as_deref().is_none_or(|model| model == &*task.model)
@@ -67,9 +67,9 @@ impl Query {
 }
 
 /// The page of the tasks (newest first) that the query asks for, as the body of an answer.
-pub fn page(tasks: &[Task], query: &Query, now: SystemTime, request_id: &str) -> Bytes {
-    let living = |task: &&Task| now.duration_since(task.claimed_at).is_ok_and(|age| age <= LISTED);
-    let matching: Vec<&Task> = tasks.iter().filter(living).filter(|task| query.takes(task)).collect();
+pub fn page(tasks: &[TaskRecord], query: &Query, now: SystemTime, request_id: &str) -> Bytes {
+    let living = |task: &&TaskRecord| now.duration_since(task.claimed_at).is_ok_and(|age| age <= LISTED);
+    let matching: Vec<&TaskRecord> = tasks.iter().filter(living).filter(|task| query.takes(task)).collect();
     let data = matching
         .iter()
         .skip((query.page_no - 1).saturating_mul(query.page_size))
@@ -146,19 +146,20 @@ mod tests {
     use super::*;
     use crate::dashscope::task::Status;
 
-    fn task(id: &str, model: &str, status: Status, at: u64) -> Task {
-        Task {
+    fn task(id: &str, model: &str, status: Status, at: u64) -> TaskRecord {
+        TaskRecord {
             id: id.into(),
             tenant: Arc::from("one"),
             key_id: Arc::from("key"),
             account: Arc::from("main"),
             model: model.into(),
+            mount: Arc::from("/"),
             claimed_at: UNIX_EPOCH + Duration::from_secs(at),
             status,
         }
     }
 
-    fn ids(tasks: &[Task], query: &str, now: u64) -> Vec<String> {
+    fn ids(tasks: &[TaskRecord], query: &str, now: u64) -> Vec<String> {
         let query = Query::parse(query).expect("a query");
         let body = page(tasks, &query, UNIX_EPOCH + Duration::from_secs(now), "r");
         let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");

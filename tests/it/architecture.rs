@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// What each module may use of ours. `main`, `app` and `demo` wire things together, so they may use all.
 const MAY_USE: [(&str, &[&str]); 12] = [
     ("server", &["proxy", "timer"]),
-    ("proxy", &["account", "config", "dashscope", "tasks", "tenant", "upstream"]),
+    ("proxy", &["account", "config", "dashscope", "store", "tasks", "tenant", "upstream"]),
     ("tasks", &["dashscope", "store"]),
     ("tenant", &["account", "config", "dashscope", "store"]),
     ("account", &["config", "dashscope"]),

@@ -1,5 +1,6 @@
 //! The program itself: exit codes, signals, what it prints, and the memory that it takes.
 
+mod kills;
 mod memory;
 
 use std::io::{BufRead, BufReader, Write};

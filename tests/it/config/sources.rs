@@ -140,7 +140,7 @@ fn a_sidecar_needs_a_key_only() {
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.accounts[0].base_url.host, "dashscope.aliyuncs.com");
     assert_eq!(config.accounts[0].keys[0].expose(), "sk-1");
-    let prefixes: Vec<&str> = config.mounts.iter().map(|mount| mount.prefix.as_str()).collect();
+    let prefixes: Vec<&str> = config.mounts.iter().map(|mount| &*mount.prefix).collect();
     assert_eq!(prefixes, ["/alibabacloudapi", "/wan", "/"]);
     assert_eq!((config.tenants[0].name.as_ref(), config.tenants[0].keys.len()), ("local", 0));
 }

@@ -35,10 +35,13 @@ impl Gateway {
         Self::configured(&configuration("listen = \"127.0.0.1:0\"\nworkers = 2", accounts, ""))
     }
 
+    /// Keeps its tasks in memory, unless the text names a store.
     pub(crate) fn configured(text: &str) -> Self {
         let loaded =
             Config::parse(text, Path::new("."), &|_| None).unwrap_or_else(|faults| panic!("{faults:#?}"));
-        let running = app::start(&loaded.config).expect("a gateway");
+        let mut config = loaded.config;
+        config.store.path = config.store.path.filter(|path| path.is_absolute());
+        let running = app::start(&config).expect("a gateway");
         Self { address: running.address(), running }
     }
 
