@@ -61,10 +61,30 @@ impl Held {
         }
         schema::migrate(&mut connection)?;
         schema::touch(&connection)?;
+        self.reserve()?;
         // SQLite syncs the directory for its log, but not for the file itself.
         File::open(self.path.parent().unwrap_or(Path::new("/")))?.sync_all()?;
         self.identity = Some(identity(&self.path)?);
         Ok(connection)
+    }
+
+    /// Keeps some of the disk for later: when it is full, what was sent already can still be noted.
+    pub(super) fn reserve(&self) -> Result<(), Cause> {
+        let path = beside(&self.path, "-reserve");
+        if fs::metadata(&path).is_ok_and(|reserve| reserve.len() == RESERVE_BYTES as u64) {
+            return Ok(());
+        }
+        let mut file = File::create(&path)?;
+        let written = file.write_all(&vec![0x5a; RESERVE_BYTES]).and_then(|()| file.sync_all());
+        // Half of one would take what little there is.
+        written.map_err(|error| file.set_len(0).err().unwrap_or(error).into())
+    }
+
+    /// Gives up the reserve; false where there was none.
+    pub(super) fn release(&self) -> bool {
+        let path = beside(&self.path, "-reserve");
+        let held = fs::metadata(&path).is_ok_and(|reserve| reserve.len() > 0);
+        held && fs::remove_file(&path).is_ok()
     }
 
     /// Whether the name still stands for the open file: what is written to a removed one is lost.
@@ -136,6 +156,8 @@ fn identity(path: &Path) -> Result<(u64, u64), Cause> {
     Ok((file.dev(), file.ino()))
 }
 
+/// Some thousand claims.
+const RESERVE_BYTES: usize = 1024 * 1024;
 /// How long another program's transaction is waited for.
 pub(super) const BUSY: Duration = Duration::from_secs(1);
 /// What the log may keep of the disk between two uses.

@@ -46,6 +46,8 @@ pub(super) struct Writer {
     forgotten: i64,
     retry_at: Option<Instant>,
     tick_at: Instant,
+    /// Not after a full disk, until there is space for it again.
+    has_reserve: bool,
     truncate_at: Instant,
     /// Rows changed since the log was last copied into the file.
     since_checkpoint: usize,
@@ -71,6 +73,7 @@ impl Writer {
             forgotten: i64::MIN,
             retry_at: None,
             tick_at: now + TICK,
+            has_reserve: true,
             truncate_at: now + TRUNCATE,
             since_checkpoint: 0,
         }
@@ -145,7 +148,16 @@ impl Writer {
             return;
         };
         match done {
-            Ok(()) => self.recovered(),
+            Ok(()) => self.succeeded(due),
+            Err(Cause::Full) if self.file.release() => {
+                // Health says so from here on; what was sent until now is noted in the space kept for it.
+                self.has_reserve = false;
+                self.failed(Cause::Full);
+                match self.commit() {
+                    Ok(()) => self.retry_at = None,
+                    Err(cause) => self.failed(cause),
+                }
+            }
             Err(cause) => self.failed(cause),
         }
         if due {
@@ -202,8 +214,15 @@ impl Writer {
         Ok(())
     }
 
-    fn recovered(&mut self) {
-        if self.retry_at.take().is_some() {
+    fn succeeded(&mut self, due: bool) {
+        self.retry_at = None;
+        if !self.has_reserve && due {
+            match self.file.reserve() {
+                Ok(()) => self.has_reserve = true,
+                Err(cause) => self.shared.set_fault(cause),
+            }
+        }
+        if self.has_reserve && self.shared.fault().is_some() {
             self.shared.clear_fault();
             tracing::info!("{} can be written again", self.shared.path.display());
         }

@@ -71,6 +71,7 @@ fn tasks(store: &Store) -> Vec<TaskRecord> {
 fn keys(store: &Store) -> Vec<KeyRecord> {
     let mut keys = Vec::new();
     store.keys(|key| keys.push(key)).unwrap();
+    keys.sort_by_key(|key| (key.id.clone(), key.sha256));
     keys
 }
 
