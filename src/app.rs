@@ -19,6 +19,7 @@ use crate::server;
 use crate::server::worker::{self, Drain, DrainHandle};
 use crate::tasks::ledger::Ledger;
 use crate::tenant::directory::Directory;
+use crate::tenant::keyring::Keyring;
 use crate::upstream::Upstream;
 
 /// A gateway that runs. Dropped, it is cut.
@@ -36,6 +37,7 @@ pub struct Running {
 #[derive(Clone)]
 struct Shared {
     directory: Arc<ArcSwap<Directory>>,
+    keyring: Arc<Keyring>,
     ledger: Arc<Ledger>,
     server: Server,
 }
@@ -53,6 +55,7 @@ pub fn start(config: &Config) -> io::Result<Running> {
     let address = listeners.first().map_or(Ok(config.server.listen), TcpListener::local_addr)?;
     let shared = Shared {
         directory: Arc::new(ArcSwap::from_pointee(Directory::build(config))),
+        keyring: Arc::default(),
         ledger: Arc::default(),
         server: config.server.clone(),
     };
@@ -81,12 +84,14 @@ fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Resul
     let timeouts = shared.server.timeouts;
     let proxy = Rc::new(Proxy {
         directory: Arc::clone(&shared.directory),
+        keyring: Arc::clone(&shared.keyring),
         ledger: Arc::clone(&shared.ledger),
         upstream: Upstream::new(timeouts.connect),
         timeouts,
         max_body_bytes: shared.server.max_body_bytes,
         draining: false.into(),
         running: TaskTracker::new(),
+        live: Rc::default(),
     });
     runtime.block_on(worker::work(listener, proxy, drain))
 }

@@ -56,11 +56,10 @@ pub(super) fn claim(
     beginning: &[u8],
     now: SystemTime,
 ) {
-    let key = permit.caller().key();
     ledger.claim(Task {
         id: named.task_id,
         tenant: permit.tenant().name.clone(),
-        key_id: key.id.clone(),
+        key_id: permit.caller().key_id().into(),
         account: account.into(),
         model: submit::model(beginning).unwrap_or_default(),
         claimed_at: now,

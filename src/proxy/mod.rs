@@ -10,6 +10,7 @@ mod admit;
 mod authenticate;
 mod authorize;
 mod claim;
+mod cut;
 mod exchange;
 mod forward;
 mod observe;
@@ -33,12 +34,14 @@ use hyper::{Request, Response, StatusCode, Version};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+pub use cut::Live;
 pub use observe::Observed;
 
 use crate::config::Timeouts;
 use crate::dashscope::operation::Operation;
 use crate::tasks::ledger::Ledger;
 use crate::tenant::directory::Directory;
+use crate::tenant::keyring::Keyring;
 use crate::upstream::{Download, Upload, Upstream};
 use admit::Permit;
 use authorize::Verdict;
@@ -50,6 +53,7 @@ use route::Route;
 /// One worker's share of the gateway.
 pub struct Proxy {
     pub directory: Arc<ArcSwap<Directory>>,
+    pub keyring: Arc<Keyring>,
     pub ledger: Arc<Ledger>,
     pub upstream: Upstream,
     pub timeouts: Timeouts,
@@ -57,6 +61,8 @@ pub struct Proxy {
     pub draining: Cell<bool>,
     /// What may outlive its connection: submits that are read to their end, and tunnels.
     pub running: TaskTracker,
+    /// Exchanges that end when their key does.
+    pub live: Rc<Live>,
 }
 
 impl Proxy {
@@ -67,6 +73,12 @@ impl Proxy {
         self.answer(&peer, &exchange, request).await.unwrap_or_else(|rejection| {
             observe::whole(respond::refusal(&rejection, &exchange, version), &exchange)
         })
+    }
+
+    /// What is to be done twice a second: old connections are closed, and exchanges whose key died are cut.
+    pub fn sweep(&self, now: SystemTime) {
+        self.upstream.sweep();
+        self.live.sweep(&self.directory.load(), now);
     }
 
     async fn answer(
@@ -84,8 +96,9 @@ impl Proxy {
         let route = route::route(&directory, &request, &peer.line)?;
         exchange.operation.set(route.operation);
         exchange.surface.set(route.surface);
-        let caller = authenticate::authenticate(&directory, &request.headers, peer, now)?;
+        let caller = authenticate::authenticate(&directory, &self.keyring, &request.headers, peer, now)?;
         let _ = exchange.caller.set(caller.clone());
+        self.live.enter(exchange, request.version != Version::HTTP_2);
         let permit = admit::admit(caller, &route, &request, body.size_hint().lower(), self.max_body_bytes)?;
         exchange.submits.set(permit.submits);
         let account = match authorize::authorize(&self.ledger, &permit, &route, &request, now)? {
@@ -121,7 +134,7 @@ impl Proxy {
     async fn pass(&self, passage: Passage) -> Result<Response<Observed>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
         let (operation, version) = (passage.route.operation, passage.request.version);
-        let response = self.send(passage).await?;
+        let response = exchange.unless_cut(self.send(passage)).await?;
         if operation == Operation::TaskGet {
             let (response, named) = claim::read(response).await?;
             if let Some(named) = named {
@@ -166,7 +179,7 @@ impl Proxy {
         let exchange = Rc::clone(&passage.exchange);
         let client = passage.request.extensions.remove::<OnUpgrade>();
         let client = client.ok_or(Rejection::BadRequest("a WebSocket handshake takes HTTP/1.1"))?;
-        let response = self.send(passage).await?;
+        let response = exchange.unless_cut(self.send(passage)).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(observe::stream(response, &exchange));
         }

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
+use tokio::sync::Notify;
+
 /// Who is at the other end. Made by `server`, one a connection.
 #[derive(Debug, Clone)]
 pub struct Peer {
@@ -16,6 +18,7 @@ pub struct Peer {
 pub struct Line {
     exchanges: AtomicU32,
     fault: AtomicU8,
+    cut: Notify,
 }
 
 impl Line {
@@ -30,6 +33,16 @@ impl Line {
 
     pub fn is_busy(&self) -> bool {
         self.exchanges.load(Ordering::Relaxed) > 0
+    }
+
+    /// Has the connection closed at once, whatever runs on it.
+    pub fn cut(&self) {
+        self.cut.notify_one();
+    }
+
+    /// Waits for [`Line::cut`].
+    pub async fn is_cut(&self) {
+        self.cut.notified().await;
     }
 
     /// Notes that what came next on the wire is not a request that may be read.

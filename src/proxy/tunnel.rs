@@ -31,9 +31,13 @@ pub(super) fn open(
             return;
         };
         let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
-        // However it ended, both sides are closed now, and that is all there is to tell them.
-        let _ = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
-        exchange.outcome.set(Outcome::Tunnelled);
+        tokio::select! {
+            // However it ended, both sides are closed now, and that is all there is to tell them.
+            _ = tokio::io::copy_bidirectional(&mut client, &mut upstream) => {
+                exchange.outcome.set(Outcome::Tunnelled);
+            }
+            _ = exchange.is_cut() => {}
+        }
     };
     (Response::from_parts(parts, Bytes::new()), carry)
 }
