@@ -26,13 +26,14 @@
 //! | [`account`] | Alibaba accounts and their keys |
 //! | [`upstream`] | connections to DashScope |
 //! | [`dashscope`] | its public surface, as data and pure functions |
+//! | [`store`] | what outlives the process: tasks with their owners, virtual keys |
 //! | [`config`] | from a file to what is true, with all faults at once |
 //! | [`timer`] | deadlines that move with every byte |
 //! | [`sim`] | the DashScope simulator; only the program and the demo may use it |
 //! | [`demo`] | both on loopback, and one task from submit to file |
 //!
 //! A module uses only what lies to its right: `app ▶ server ▶ proxy ▶ tasks, tenant, account, upstream ▶
-//! config ▶ dashscope`. `tests/it/architecture.rs` holds the rule.
+//! store ▶ config ▶ dashscope`. `tests/it/architecture.rs` holds the rule.
 //!
 //! # Words
 //!
@@ -50,6 +51,7 @@ pub mod demo;
 pub mod proxy;
 pub mod server;
 pub mod sim;
+pub mod store;
 pub mod tasks;
 pub mod tenant;
 pub mod timer;

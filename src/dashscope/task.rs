@@ -31,6 +31,19 @@ impl Status {
             Status::Unknown | Status::Other => "UNKNOWN",
         }
     }
+
+    /// What [`Status::name`] made a name of; any other name is [`Status::Unknown`].
+    pub fn from_name(name: &str) -> Self {
+        let known = [
+            Status::Pending,
+            Status::Running,
+            Status::Suspended,
+            Status::Succeeded,
+            Status::Failed,
+            Status::Canceled,
+        ];
+        known.into_iter().find(|status| status.name() == name).unwrap_or(Status::Unknown)
+    }
 }
 
 /// What an answer says of one task.

@@ -5,13 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module may use of ours. `main`, `app` and `demo` wire things together, so they may use all.
-const MAY_USE: [(&str, &[&str]); 11] = [
+const MAY_USE: [(&str, &[&str]); 12] = [
     ("server", &["proxy", "timer"]),
     ("proxy", &["account", "config", "dashscope", "tasks", "tenant", "upstream"]),
-    ("tasks", &["dashscope"]),
-    ("tenant", &["account", "config", "dashscope"]),
+    ("tasks", &["dashscope", "store"]),
+    ("tenant", &["account", "config", "dashscope", "store"]),
     ("account", &["config"]),
     ("upstream", &["account", "dashscope", "timer"]),
+    ("store", &["config", "dashscope"]),
     ("config", &["dashscope"]),
     ("dashscope", &[]),
     ("timer", &[]),

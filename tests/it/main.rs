@@ -6,3 +6,4 @@ mod config;
 mod harness;
 mod routing;
 mod simulator;
+mod store;

@@ -1,0 +1,224 @@
+//! What outlives the process: tasks with their owners, and virtual keys; in one SQLite file.
+//!
+//! Nobody waits on the disk but one thread of its own. The rest ask it and are told when a change is durable.
+
+mod fault;
+mod file;
+mod record;
+mod rows;
+mod schema;
+mod shared;
+mod writer;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime};
+
+use tokio::runtime::Builder;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+pub use self::fault::{Cause, StoreFault};
+use self::file::Held;
+use self::record::MOST_ID_BYTES;
+pub use self::record::{KeyRecord, TaskRecord};
+use self::shared::Shared;
+use self::writer::{Change, Queued, Writer};
+use crate::dashscope::task::Status;
+
+/// A handle on the store; all copies share one file and one writer.
+#[derive(Debug, Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+    queue: mpsc::Sender<Queued>,
+    patience: Duration,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// How much it takes on.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Changes that share a commit.
+    pub most_per_commit: usize,
+    /// Changes that may wait for one.
+    pub most_waiting: usize,
+    /// How long a change may take.
+    pub patience: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { most_per_commit: 256, most_waiting: 4_096, patience: Duration::from_secs(5) }
+    }
+}
+
+/// Whether changes can be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    Writable,
+    /// What can't be noted must not be sent.
+    Unwritable(Arc<StoreFault>),
+}
+
+impl Store {
+    /// Opens the file or makes it, brings it to this version, and sees that it can be written. Blocks.
+    ///
+    /// # Errors
+    /// What is wrong with the file, and what to do.
+    pub fn open(path: &Path) -> Result<Self, StoreFault> {
+        Self::open_with(path, Settings::default())
+    }
+
+    /// [`Store::open`], with bounds of one's own.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_with(path: &Path, settings: Settings) -> Result<Self, StoreFault> {
+        let because = |cause| StoreFault { path: path.into(), cause };
+        let mut file = Held::acquire(path).map_err(because)?;
+        let connection = file.open().map_err(because)?;
+        let shared = Arc::new(Shared::new(Arc::clone(&file.path)));
+        let (queue, changes) = mpsc::channel(settings.most_waiting);
+        let most_per_commit = settings.most_per_commit.max(1);
+        let writer = Writer::new(Arc::clone(&shared), file, connection, changes, most_per_commit);
+        let runtime = Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.map_err(|error| because(error.into()))?;
+        let work = move || writer.run(&runtime);
+        let thread = thread::Builder::new().name("store".to_owned()).spawn(work);
+        let thread = thread.map_err(|error| because(error.into()))?;
+        let thread = Arc::new(Mutex::new(Some(thread)));
+        Ok(Self { shared, queue, patience: settings.patience, thread })
+    }
+
+    /// Every task that was claimed since, oldest first. Blocks.
+    ///
+    /// # Errors
+    /// Why the file can't be read.
+    pub fn tasks(&self, since: SystemTime, each: impl FnMut(TaskRecord)) -> Result<(), StoreFault> {
+        let read = file::open_to_read(&self.shared.path)
+            .and_then(|connection| rows::tasks(&connection, since, each).map_err(Cause::from));
+        read.map_err(|cause| self.shared.because(cause))
+    }
+
+    /// Every secret of every key, with what was revoked or has expired. Blocks.
+    ///
+    /// # Errors
+    /// Why the file can't be read.
+    pub fn keys(&self, each: impl FnMut(KeyRecord)) -> Result<(), StoreFault> {
+        let read = file::open_to_read(&self.shared.path)
+            .and_then(|connection| rows::keys(&connection, each).map_err(Cause::from));
+        read.map_err(|cause| self.shared.because(cause))
+    }
+
+    /// Notes whose a new task is; durable when it returns. An id that is known already keeps its owner.
+    ///
+    /// Once polled it need not be polled again, unless the queue is full: the claim is written all the same.
+    ///
+    /// # Errors
+    /// Why it was not written in time. It may be later: a claim that was taken on is not given up.
+    pub async fn claim(&self, mut task: TaskRecord) -> Result<(), StoreFault> {
+        if task.id.len() > MOST_ID_BYTES {
+            return Err(self.shared.because(Cause::TooLarge));
+        }
+        task.shorten();
+        self.write(Change::Claim(task)).await.map(drop)
+    }
+
+    /// Keeps a task's status as last known. It rides with a commit soon, and is lost in a crash before.
+    pub fn learn(&self, task_id: Box<str>, status: Status) {
+        self.shared.learn(task_id, status);
+    }
+
+    /// Drops the tasks that were claimed before the time, a few at a time.
+    pub fn forget_before(&self, time: SystemTime) {
+        self.shared.forget_before(rows::milliseconds(time));
+    }
+
+    /// Adds a key; false, and nothing changes, where the id or the secret exists already.
+    ///
+    /// # Errors
+    /// Why it was not written; it may be yet, with a secret that nobody saw.
+    pub async fn create_key(&self, key: KeyRecord) -> Result<bool, StoreFault> {
+        self.write(Change::CreateKey(key)).await
+    }
+
+    /// Adds a secret under the id of a living key of the tenant, whose older ones work until the time;
+    /// false, and nothing changes, where there is no such key or the secret exists already.
+    ///
+    /// # Errors
+    /// Why it was not written in time.
+    pub async fn rotate_key(&self, successor: KeyRecord, old_until: SystemTime) -> Result<bool, StoreFault> {
+        self.write(Change::RotateKey { successor, old_until }).await
+    }
+
+    /// Revokes all secrets of a key; false where no living key has the id.
+    ///
+    /// # Errors
+    /// Why it was not written in time; it may be yet.
+    pub async fn revoke_key(&self, id: &str, at: SystemTime) -> Result<bool, StoreFault> {
+        self.write(Change::RevokeKey { id: id.into(), at }).await
+    }
+
+    /// Whether changes can be written, as last seen. Cheap.
+    pub fn health(&self) -> Health {
+        if let Some(fault) = self.shared.fault() {
+            Health::Unwritable(fault)
+        } else if self.queue.is_closed() {
+            Health::Unwritable(Arc::new(self.shared.because(Cause::Closed)))
+        } else if self.shared.is_stuck(self.patience) {
+            Health::Unwritable(Arc::new(self.shared.because(Cause::Stuck)))
+        } else {
+            Health::Writable
+        }
+    }
+
+    /// Transactions so far.
+    pub fn commits(&self) -> u64 {
+        self.shared.commits()
+    }
+
+    /// The size of the write-ahead log.
+    pub fn wal_bytes(&self) -> u64 {
+        file::wal_bytes(&self.shared.path)
+    }
+
+    /// Writes what waits, takes no more, and lets go of the file. Blocks.
+    pub fn close(&self) {
+        self.shared.closing.cancel();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A writer that panicked has said so itself.
+            let _ = thread.join();
+        }
+    }
+
+    async fn write(&self, change: Change) -> Result<bool, StoreFault> {
+        let deadline = Instant::now() + self.patience;
+        let because = |cause| self.shared.because(cause);
+        let (reply, answer) = oneshot::channel();
+        match self.queue.try_send(Queued { change, reply }) {
+            Ok(()) => {}
+            Err(TrySendError::Closed(_)) => return Err(because(Cause::Closed)),
+            Err(TrySendError::Full(queued)) => match timeout_at(deadline, self.queue.send(queued)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(because(Cause::Closed)),
+                Err(_) => return Err(self.late(Cause::Crowded)),
+            },
+        }
+        match timeout_at(deadline, answer).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(_)) => Err(because(Cause::Closed)),
+            Err(_) => Err(self.late(Cause::Stuck)),
+        }
+    }
+
+    /// Why a change took too long: what health says, where it says something.
+    fn late(&self, otherwise: Cause) -> StoreFault {
+        match self.health() {
+            Health::Unwritable(fault) => StoreFault::clone(&fault),
+            Health::Writable => self.shared.because(otherwise),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What is kept: a task with its owner, a secret of a virtual key.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::dashscope::task::Status;
+
+/// One task and whose it is. Times are kept to the millisecond.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskRecord {
+    pub id: Box<str>,
+    pub tenant: Arc<str>,
+    pub key_id: Arc<str>,
+    /// The account that runs it: every later call on the task goes there.
+    pub account: Arc<str>,
+    /// As the submit named it, up to 128 bytes; empty where it could not be read.
+    pub model: Box<str>,
+    /// The prefix of the mount that the submit came by.
+    pub mount: Arc<str>,
+    pub claimed_at: SystemTime,
+    /// As last known.
+    pub status: Status,
+}
+
+impl TaskRecord {
+    /// Cuts what a client may have made long at will.
+    pub(super) fn shorten(&mut self) {
+        if self.model.len() > MOST_MODEL_BYTES {
+            let end = (0..=MOST_MODEL_BYTES).rev().find(|end| self.model.is_char_boundary(*end));
+            self.model = self.model[..end.unwrap_or(0)].into();
+        }
+    }
+}
+
+/// One secret of a virtual key. A key that is being rotated has two for a while, under the same id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// The key's loggable name.
+    pub id: Arc<str>,
+    pub tenant: Arc<str>,
+    /// SHA-256 of the secret, which itself is kept nowhere.
+    pub sha256: [u8; 32],
+    pub created_at: SystemTime,
+    pub expires: Option<SystemTime>,
+    pub revoked_at: Option<SystemTime>,
+    /// Until when it works beside its successor.
+    pub retires_at: Option<SystemTime>,
+}
+
+/// The longest task id: DashScope's have 36.
+pub(super) const MOST_ID_BYTES: usize = 256;
+const MOST_MODEL_BYTES: usize = 128;

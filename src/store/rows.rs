@@ -1,0 +1,160 @@
+//! Records to rows and back: all the SQL there is but for the schema.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, Result, Row, params};
+
+use super::record::{KeyRecord, TaskRecord};
+use crate::dashscope::task::Status;
+
+/// A task that is known already keeps its owner.
+pub(super) fn insert_task(connection: &Connection, task: &TaskRecord) -> Result<bool> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO tasks (id, tenant, key_id, account, model, mount, claimed_at, status)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING",
+    )?;
+    let TaskRecord { id, tenant, key_id, account, model, mount, claimed_at, status } = task;
+    let row = params![id, tenant, key_id, account, model, mount, milliseconds(*claimed_at), status.name()];
+    insert.execute(row).map(|rows| rows > 0)
+}
+
+pub(super) fn update_status(connection: &Connection, id: &str, status: Status) -> Result<()> {
+    let mut update = connection.prepare_cached("UPDATE tasks SET status = ?2 WHERE id = ?1")?;
+    update.execute(params![id, status.name()]).map(drop)
+}
+
+/// Drops some tasks claimed before the time, and says how many.
+pub(super) fn delete_tasks(connection: &Connection, before: i64, most: usize) -> Result<usize> {
+    let mut delete = connection.prepare_cached(
+        "DELETE FROM tasks WHERE rowid IN
+         (SELECT rowid FROM tasks WHERE claimed_at < ?1 ORDER BY claimed_at LIMIT ?2)",
+    )?;
+    delete.execute(params![before, most as i64])
+}
+
+pub(super) fn tasks(
+    connection: &Connection,
+    since: SystemTime,
+    mut each: impl FnMut(TaskRecord),
+) -> Result<()> {
+    let mut select = connection.prepare(
+        "SELECT id, tenant, key_id, account, model, mount, claimed_at, status
+         FROM tasks WHERE claimed_at >= ?1 ORDER BY claimed_at, rowid",
+    )?;
+    let mut rows = select.query([milliseconds(since)])?;
+    let mut names = Names::default();
+    while let Some(row) = rows.next()? {
+        each(TaskRecord {
+            id: row.get_ref(0)?.as_str()?.into(),
+            tenant: names.read(row, 1)?,
+            key_id: names.read(row, 2)?,
+            account: names.read(row, 3)?,
+            model: row.get_ref(4)?.as_str()?.into(),
+            mount: names.read(row, 5)?,
+            claimed_at: time(row.get(6)?),
+            status: Status::from_name(row.get_ref(7)?.as_str()?),
+        });
+    }
+    Ok(())
+}
+
+/// False where the id or the secret exists already.
+pub(super) fn insert_key(connection: &Connection, key: &KeyRecord) -> Result<bool> {
+    let mut known = connection.prepare_cached("SELECT 1 FROM keys WHERE id = ?1")?;
+    if known.exists([&key.id])? {
+        return Ok(false);
+    }
+    insert_secret(connection, key)
+}
+
+/// False where no living key has the id and tenant, or the secret exists already.
+pub(super) fn rotate_key(
+    connection: &Connection,
+    successor: &KeyRecord,
+    old_until: SystemTime,
+) -> Result<bool> {
+    let mut living = connection
+        .prepare_cached("SELECT 1 FROM keys WHERE id = ?1 AND tenant = ?2 AND revoked_at IS NULL")?;
+    if !living.exists(params![successor.id, successor.tenant])? || !insert_secret(connection, successor)? {
+        return Ok(false);
+    }
+    let mut retire = connection.prepare_cached(
+        "UPDATE keys SET retires_at = min(coalesce(retires_at, ?3), ?3) WHERE id = ?1 AND sha256 <> ?2",
+    )?;
+    retire.execute(params![successor.id, &successor.sha256[..], milliseconds(old_until)])?;
+    // Those of earlier rotations that open nothing any more.
+    let mut retired = connection.prepare_cached("DELETE FROM keys WHERE id = ?1 AND retires_at < ?2")?;
+    retired.execute(params![successor.id, milliseconds(successor.created_at)])?;
+    Ok(true)
+}
+
+/// Revokes every secret of the key; false where none of that id lived.
+pub(super) fn revoke_key(connection: &Connection, id: &str, at: SystemTime) -> Result<bool> {
+    let mut revoke =
+        connection.prepare_cached("UPDATE keys SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL")?;
+    revoke.execute(params![id, milliseconds(at)]).map(|rows| rows > 0)
+}
+
+pub(super) fn keys(connection: &Connection, mut each: impl FnMut(KeyRecord)) -> Result<()> {
+    let mut select = connection.prepare(
+        "SELECT sha256, id, tenant, created_at, expires, revoked_at, retires_at FROM keys ORDER BY id, created_at",
+    )?;
+    let mut rows = select.query([])?;
+    let mut names = Names::default();
+    while let Some(row) = rows.next()? {
+        each(KeyRecord {
+            sha256: row.get(0)?,
+            id: row.get_ref(1)?.as_str()?.into(),
+            tenant: names.read(row, 2)?,
+            created_at: time(row.get(3)?),
+            expires: row.get::<_, Option<i64>>(4)?.map(time),
+            revoked_at: row.get::<_, Option<i64>>(5)?.map(time),
+            retires_at: row.get::<_, Option<i64>>(6)?.map(time),
+        });
+    }
+    Ok(())
+}
+
+fn insert_secret(connection: &Connection, key: &KeyRecord) -> Result<bool> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO keys (sha256, id, tenant, created_at, expires, revoked_at, retires_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (sha256) DO NOTHING",
+    )?;
+    let row = params![
+        &key.sha256[..],
+        key.id,
+        key.tenant,
+        milliseconds(key.created_at),
+        key.expires.map(milliseconds),
+        key.revoked_at.map(milliseconds),
+        key.retires_at.map(milliseconds),
+    ];
+    insert.execute(row).map(|rows| rows > 0)
+}
+
+/// Names that many rows share, each in memory once.
+#[derive(Default)]
+struct Names(HashSet<Arc<str>, foldhash::fast::RandomState>);
+
+impl Names {
+    fn read(&mut self, row: &Row<'_>, column: usize) -> Result<Arc<str>> {
+        let name = row.get_ref(column)?.as_str()?;
+        if let Some(known) = self.0.get(name) {
+            return Ok(Arc::clone(known));
+        }
+        let new: Arc<str> = name.into();
+        self.0.insert(Arc::clone(&new));
+        Ok(new)
+    }
+}
+
+pub(super) fn milliseconds(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn time(milliseconds: i64) -> SystemTime {
+    let since = Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
+    UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
+}

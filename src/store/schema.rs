@@ -1,0 +1,110 @@
+//! The tables, and how older files become today's: a step a version, each in a transaction of its own.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::fault::Cause;
+
+/// The version that this program writes.
+pub(super) const CURRENT: i64 = STEPS.len() as i64;
+
+/// What is in the file, before anything is changed in it.
+pub(super) fn inspect(connection: &Connection) -> Result<(), Cause> {
+    let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if application != APPLICATION && (application != 0 || tables > 0) {
+        return Err(Cause::NotOurs);
+    }
+    let found = version(connection)?;
+    if found > CURRENT {
+        return Err(Cause::Newer { found, known: CURRENT });
+    }
+    Ok(())
+}
+
+/// Brings the file to the current version.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), Cause> {
+    advance(connection, &STEPS)
+}
+
+/// Writes without a change: page 1 goes through the log and to the disk.
+pub(super) fn touch(connection: &Connection) -> Result<(), Cause> {
+    Ok(connection.pragma_update(None, "user_version", version(connection)?)?)
+}
+
+fn advance(connection: &mut Connection, steps: &[&str]) -> Result<(), Cause> {
+    let done = usize::try_from(version(connection)?).unwrap_or(0);
+    for (number, step) in steps.iter().enumerate().skip(done) {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "application_id", APPLICATION)?;
+        transaction.pragma_update(None, "user_version", number as i64 + 1)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+fn version(connection: &Connection) -> Result<i64, Cause> {
+    Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
+}
+
+/// Never change one that was released: add another. Times are milliseconds since 1970.
+const STEPS: [&str; 1] = ["
+    CREATE TABLE tasks (
+        id TEXT NOT NULL UNIQUE,
+        tenant TEXT NOT NULL,
+        key_id TEXT NOT NULL,
+        account TEXT NOT NULL,
+        model TEXT NOT NULL,
+        mount TEXT NOT NULL,
+        claimed_at INTEGER NOT NULL,
+        status TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX tasks_by_time ON tasks (claimed_at);
+    CREATE TABLE keys (
+        sha256 BLOB NOT NULL PRIMARY KEY,
+        id TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        expires INTEGER,
+        revoked_at INTEGER,
+        retires_at INTEGER
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX keys_by_id ON keys (id);
+"];
+/// `dgat`: what tells our file from another program's.
+const APPLICATION: i64 = 0x6467_6174;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDED: &str = "ALTER TABLE tasks ADD COLUMN priority INTEGER NOT NULL DEFAULT 7";
+
+    fn of_version_1() -> Connection {
+        let mut connection = Connection::open_in_memory().expect("memory");
+        advance(&mut connection, &STEPS[..1]).expect("version 1");
+        let row = "INSERT INTO tasks VALUES ('a', 'one', 'key', 'main', 'wan', '/', 1, 'PENDING')";
+        connection.execute(row, []).expect("a task");
+        connection
+    }
+
+    #[test]
+    fn a_file_of_version_1_is_brought_up_with_what_it_holds() {
+        let mut connection = of_version_1();
+        advance(&mut connection, &[STEPS[0], ADDED]).expect("a migration");
+        assert_eq!(version(&connection), Ok(2));
+        let read = "SELECT priority FROM tasks WHERE id = 'a'";
+        assert_eq!(connection.query_row(read, [], |row| row.get::<_, i64>(0)), Ok(7));
+    }
+
+    #[test]
+    fn a_step_that_fails_half_way_leaves_no_trace() {
+        let mut connection = of_version_1();
+        let broken = format!("{ADDED}; INSERT INTO nowhere VALUES (1)");
+        advance(&mut connection, &[STEPS[0], &broken]).expect_err("no such table");
+        assert_eq!(version(&connection), Ok(1));
+        connection.prepare("SELECT priority FROM tasks").expect_err("no such column");
+        advance(&mut connection, &[STEPS[0], ADDED]).expect("the mended step");
+        assert_eq!(version(&connection), Ok(2));
+    }
+}

@@ -1,0 +1,296 @@
+//! The one thread that writes. A commit takes all that waits, up to a bound, so that many changes share the
+//! disk's one answer; those who wait are told once it is there.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::fault::{Cause, StoreFault};
+use super::file::{self, Held};
+use super::record::{KeyRecord, TaskRecord};
+use super::shared::{Learnt, Shared};
+use super::{rows, schema};
+
+/// What is to be written, and who wants to know.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub(super) change: Change,
+    pub(super) reply: oneshot::Sender<Result<bool, StoreFault>>,
+}
+
+#[derive(Debug)]
+pub(super) enum Change {
+    Claim(TaskRecord),
+    CreateKey(KeyRecord),
+    RotateKey { successor: KeyRecord, old_until: SystemTime },
+    RevokeKey { id: Box<str>, at: SystemTime },
+}
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    file: Held,
+    /// None while it could not be opened again.
+    connection: Option<Connection>,
+    queue: mpsc::Receiver<Queued>,
+    most_per_commit: usize,
+    /// Of the queue, taken and not yet durable. After a failure they are tried again.
+    waiting: Vec<Queued>,
+    /// Statuses that ride with the next commits.
+    learnt: Learnt,
+    /// Up to which time the expired tasks are gone.
+    forgotten: i64,
+    retry_at: Option<Instant>,
+    tick_at: Instant,
+    truncate_at: Instant,
+    /// Rows changed since the log was last copied into the file.
+    since_checkpoint: usize,
+}
+
+impl Writer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        file: Held,
+        connection: Connection,
+        queue: mpsc::Receiver<Queued>,
+        most_per_commit: usize,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            shared,
+            file,
+            connection: Some(connection),
+            queue,
+            most_per_commit,
+            waiting: Vec::with_capacity(most_per_commit),
+            learnt: Learnt::default(),
+            forgotten: i64::MIN,
+            retry_at: None,
+            tick_at: now + TICK,
+            truncate_at: now + TRUNCATE,
+            since_checkpoint: 0,
+        }
+    }
+
+    /// Writes until the store is closed or nobody holds it any more.
+    pub(super) fn run(mut self, runtime: &Runtime) {
+        loop {
+            let more = runtime.block_on(self.gather());
+            let shared = Arc::clone(&self.shared);
+            shared.on_disk(|| self.write());
+            let written = self.waiting.is_empty() && self.learnt.is_empty();
+            if !more && (self.retry_at.is_some() || written) {
+                break;
+            }
+        }
+        for queued in self.waiting.drain(..) {
+            // Who does not listen any more has given up.
+            let _ = queued.reply.send(Err(self.shared.because(Cause::Closed)));
+        }
+        // Closing copies the log into the file.
+        drop(self.connection.take());
+    }
+
+    /// Waits for something to write, or for a time at which to look after things; false once no more can come.
+    async fn gather(&mut self) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let room = self.most_per_commit.saturating_sub(self.waiting.len());
+        if let Some(retry_at) = self.retry_at {
+            tokio::select! {
+                () = shared.closing.cancelled() => self.queue.close(),
+                () = tokio::time::sleep_until(retry_at) => {}
+            }
+            while self.waiting.len() < self.most_per_commit
+                && let Ok(queued) = self.queue.try_recv()
+            {
+                self.waiting.push(queued);
+            }
+            return !self.queue.is_closed();
+        }
+        let until = if self.has_work() { Instant::now() } else { self.tick_at };
+        tokio::select! {
+            biased;
+            count = self.queue.recv_many(&mut self.waiting, room) => count > 0,
+            () = shared.closing.cancelled(), if !self.queue.is_closed() => {
+                self.queue.close();
+                true
+            }
+            () = tokio::time::sleep_until(until) => true,
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        !self.waiting.is_empty() || !self.learnt.is_empty() || self.forgotten < self.shared.to_forget()
+    }
+
+    fn write(&mut self) {
+        if self.learnt.is_empty() {
+            self.learnt = self.shared.take_learnt();
+        }
+        // Nobody saw the secret of such a key; to rotate to it would lock its holder out.
+        self.waiting.retain(|queued| match queued.change {
+            Change::CreateKey(_) | Change::RotateKey { .. } => !queued.reply.is_closed(),
+            Change::Claim(_) | Change::RevokeKey { .. } => true,
+        });
+        let due = Instant::now() >= self.tick_at;
+        let done = if self.has_work() || self.retry_at.is_some() {
+            self.commit()
+        } else if due {
+            self.file.is_in_place()
+        } else {
+            return;
+        };
+        match done {
+            Ok(()) => self.recovered(),
+            Err(cause) => self.failed(cause),
+        }
+        if due {
+            self.tick_at = Instant::now() + TICK;
+        }
+        if self.retry_at.is_none() {
+            self.checkpoint();
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), Cause> {
+        self.file.is_in_place()?;
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none @ None => none.insert(self.file.open()?),
+        };
+        let target = self.shared.to_forget();
+        let ids: Vec<Box<str>> = self.learnt.keys().take(MOST_RIDERS).cloned().collect();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut outcomes = Vec::with_capacity(self.waiting.len());
+        for queued in &self.waiting {
+            match apply(&transaction, &queued.change) {
+                Ok(outcome) => outcomes.push(Ok(outcome)),
+                // One that the tables don't take must not keep the others waiting.
+                Err(error) if is_its_own(&error) => outcomes.push(Err(Cause::from(&error))),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        for id in &ids {
+            if let Some(status) = self.learnt.get(id) {
+                rows::update_status(&transaction, id, *status)?;
+            }
+        }
+        let mut deleted = 0;
+        if self.forgotten < target {
+            deleted = rows::delete_tasks(&transaction, target, MOST_RIDERS)?;
+        }
+        if self.retry_at.is_some() {
+            schema::touch(&transaction)?;
+        }
+        transaction.commit()?;
+        self.shared.count_commit();
+        self.since_checkpoint += self.waiting.len() + ids.len() + deleted;
+        if self.forgotten < target && deleted < MOST_RIDERS {
+            self.forgotten = target;
+        }
+        for id in &ids {
+            self.learnt.remove(id);
+        }
+        for (queued, outcome) in self.waiting.drain(..).zip(outcomes) {
+            // Who does not listen any more has given up; it is written all the same.
+            let _ = queued.reply.send(outcome.map_err(|cause| self.shared.because(cause)));
+        }
+        Ok(())
+    }
+
+    fn recovered(&mut self) {
+        if self.retry_at.take().is_some() {
+            self.shared.clear_fault();
+            tracing::info!("{} can be written again", self.shared.path.display());
+        }
+    }
+
+    fn failed(&mut self, cause: Cause) {
+        if !cause.keeps_connection() {
+            self.connection = None;
+        }
+        let pause = if cause.is_of_contents() { RETRY_CONTENTS } else { RETRY };
+        self.retry_at = Some(Instant::now() + pause);
+        let fault = self.shared.because(cause);
+        if self.shared.fault().is_none_or(|last| *last != fault) {
+            tracing::error!("{fault}");
+        }
+        self.shared.set_fault(fault.cause);
+    }
+
+    /// Copies the log into the file, and now and then gives the log's space back.
+    fn checkpoint(&mut self) {
+        let Some(connection) = &self.connection else { return };
+        let truncate = Instant::now() >= self.truncate_at;
+        if !truncate && self.since_checkpoint < CHECKPOINT_ROWS {
+            return;
+        }
+        let path = &self.shared.path;
+        let run = |mode: &str| {
+            let statement = format!("PRAGMA wal_checkpoint({mode})");
+            connection.query_row(&statement, [], |row| row.get::<_, bool>(0))
+        };
+        let ran = if truncate {
+            self.truncate_at = Instant::now() + TRUNCATE;
+            // Claims wait meanwhile, and a reader may take its time.
+            let ran = connection.busy_timeout(BUSY_CHECKPOINT).and_then(|()| run("TRUNCATE"));
+            if let Err(error) = connection.busy_timeout(file::BUSY) {
+                tracing::warn!("{}: {error}", path.display());
+            }
+            ran
+        } else {
+            run("PASSIVE")
+        };
+        self.since_checkpoint = 0;
+        match ran {
+            Ok(false) => {}
+            Ok(true) => {
+                let bytes = file::wal_bytes(path);
+                if truncate && bytes > MOST_WAL_BYTES {
+                    tracing::warn!(
+                        "{}-wal has grown to {bytes} bytes: a program that reads the database keeps a transaction \
+                         open; `fuser FILE` names it",
+                        path.display()
+                    );
+                }
+            }
+            // Nothing is lost: it stays in the log.
+            Err(error) => tracing::warn!("{}", self.shared.because(error.into())),
+        }
+    }
+}
+
+fn apply(connection: &Connection, change: &Change) -> rusqlite::Result<bool> {
+    match change {
+        Change::Claim(task) => rows::insert_task(connection, task),
+        Change::CreateKey(key) => rows::insert_key(connection, key),
+        Change::RotateKey { successor, old_until } => rows::rotate_key(connection, successor, *old_until),
+        Change::RevokeKey { id, at } => rows::revoke_key(connection, id, *at),
+    }
+}
+
+/// Whether the change is at fault, and not the file or the disk.
+fn is_its_own(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code().is_some_and(|code| {
+        [ErrorCode::ConstraintViolation, ErrorCode::TypeMismatch, ErrorCode::TooBig].contains(&code)
+    })
+}
+
+/// Statuses in a commit, and expired tasks, beside the changes that somebody waits for.
+const MOST_RIDERS: usize = 256;
+/// How long a status waits for a commit to ride with.
+const TICK: Duration = Duration::from_secs(1);
+/// Until the next try, after a failure.
+const RETRY: Duration = Duration::from_secs(1);
+/// Where that means to read all the file.
+const RETRY_CONTENTS: Duration = Duration::from_secs(30);
+/// Each takes a page or three of the log.
+const CHECKPOINT_ROWS: usize = 1_000;
+const TRUNCATE: Duration = Duration::from_secs(60);
+const BUSY_CHECKPOINT: Duration = Duration::from_millis(50);
+/// Larger than any load makes it alone.
+const MOST_WAL_BYTES: u64 = 256 * 1024 * 1024;

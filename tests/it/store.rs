@@ -1,0 +1,144 @@
+//! The store: what it said was written is there whatever happens, and what keeps it from writing is said.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod crash;
+mod figures;
+mod full;
+mod refused;
+mod writing;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use dashgate::dashscope::task::Status;
+use dashgate::store::{Cause, Health, KeyRecord, Store, StoreFault, TaskRecord};
+use tempfile::TempDir;
+
+/// A file in a directory of its own.
+struct Place {
+    path: PathBuf,
+    _directory: TempDir,
+}
+
+fn place() -> Place {
+    let directory = tempfile::tempdir().unwrap();
+    Place { path: directory.path().join("dashgate.db"), _directory: directory }
+}
+
+impl Place {
+    fn open(&self) -> Store {
+        Store::open(&self.path).unwrap()
+    }
+}
+
+fn task(id: &str, claimed_at: SystemTime) -> TaskRecord {
+    TaskRecord {
+        id: id.into(),
+        tenant: "acme".into(),
+        key_id: "acme-prod".into(),
+        account: "main".into(),
+        model: "wan2.7-t2v".into(),
+        mount: "/wan".into(),
+        claimed_at,
+        status: Status::Pending,
+    }
+}
+
+fn key(id: &str, secret: u8) -> KeyRecord {
+    KeyRecord {
+        id: id.into(),
+        tenant: "acme".into(),
+        sha256: [secret; 32],
+        created_at: at(1),
+        expires: None,
+        revoked_at: None,
+        retires_at: None,
+    }
+}
+
+fn at(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)
+}
+
+fn tasks(store: &Store) -> Vec<TaskRecord> {
+    let mut tasks = Vec::new();
+    store.tasks(UNIX_EPOCH, |task| tasks.push(task)).unwrap();
+    tasks
+}
+
+fn keys(store: &Store) -> Vec<KeyRecord> {
+    let mut keys = Vec::new();
+    store.keys(|key| keys.push(key)).unwrap();
+    keys
+}
+
+fn ids(store: &Store) -> Vec<String> {
+    tasks(store).into_iter().map(|task| task.id.into()).collect()
+}
+
+fn wait<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+}
+
+fn health(store: &Store) -> Option<Arc<StoreFault>> {
+    match store.health() {
+        Health::Writable => None,
+        Health::Unwritable(fault) => Some(fault),
+    }
+}
+
+/// What opening the file says.
+fn refusal(path: &Path) -> StoreFault {
+    Store::open(path).expect_err("a refusal")
+}
+
+fn assert_says(fault: &StoreFault, cause: &Cause, words: &[&str]) {
+    assert_eq!(&fault.cause, cause);
+    let text = fault.to_string();
+    for word in words {
+        assert!(text.contains(word), "{text}");
+    }
+}
+
+/// This test is what other tests run in processes of their own; by itself it is nothing.
+#[test]
+fn as_a_child() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let path = PathBuf::from(std::env::var(FILE).unwrap());
+    match role.as_str() {
+        "claims" => crash::claim_for_ever(&path),
+        "full" => full::fill_and_free(&path),
+        "read-only" => refused::open_read_only(&path),
+        "lock" => refused::hold(&path),
+        other => panic!("{other}?"),
+    }
+}
+
+/// A command that runs this test binary as a child; `shell` may do things before with `"$@"`.
+fn child(shell: Option<&str>, role: &str, path: &Path) -> std::process::Command {
+    let binary = std::env::current_exe().unwrap();
+    let mut command = match shell {
+        Some(script) => {
+            let mut command = std::process::Command::new("bash");
+            command.args(["-c", script, "bash"]).arg(binary);
+            command
+        }
+        None => std::process::Command::new(binary),
+    };
+    command.args(["--exact", "store::as_a_child", "--nocapture"]).env(ROLE, role).env(FILE, path);
+    command
+}
+
+/// Whether this machine lets a process have mounts of its own.
+fn can_mount() -> bool {
+    let tried = std::process::Command::new("unshare")
+        .args(["-rm", "sh", "-c", "mount -t tmpfs none /mnt"])
+        .stderr(std::process::Stdio::null())
+        .status();
+    tried.is_ok_and(|status| status.success())
+}
+
+const ROLE: &str = "DASHGATE_STORE_CHILD";
+const FILE: &str = "DASHGATE_STORE_FILE";

@@ -1,0 +1,94 @@
+//! Figures, not promises. Run them alone, and on a disk: TMPDIR says which.
+
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use dashgate::store::{Settings, Store};
+use futures_util::future::join_all;
+use rusqlite::{Connection, params};
+
+use super::{at, place, task, wait};
+
+#[test]
+#[ignore = "takes half a minute and asserts nothing"]
+fn rate_and_latency_of_claims() {
+    for most_per_commit in [1, 256] {
+        for in_flight in [1, 64, 512] {
+            let place = place();
+            let settings = Settings { most_per_commit, ..Settings::default() };
+            let store = Store::open_with(&place.path, settings).unwrap();
+            let before = store.commits();
+            let (store, begun) = (&store, Instant::now());
+            let times = wait(join_all((0..in_flight).map(async |lane| {
+                let mut times = Vec::new();
+                while begun.elapsed() < Duration::from_secs(4) {
+                    let id = uuid::Uuid::new_v4().to_string();
+                    let claim = Instant::now();
+                    store.claim(task(&id, at(lane))).await.unwrap();
+                    times.push(claim.elapsed());
+                }
+                times
+            })));
+            let seconds = begun.elapsed().as_secs_f64();
+            let mut times = times.concat();
+            times.sort_unstable();
+            let part = |parts: usize| times[(times.len() - 1) * parts / 1_000];
+            println!(
+                "at most {most_per_commit} a commit, {in_flight} in flight: {:.0} claims/s, {:.0} commits/s, \
+                 latency median {:.2?}, 99% {:.2?}, 99.9% {:.2?}",
+                times.len() as f64 / seconds,
+                (store.commits() - before) as f64 / seconds,
+                part(500),
+                part(990),
+                part(999)
+            );
+            store.close();
+        }
+    }
+}
+
+#[test]
+#[ignore = "takes half a minute and asserts nothing"]
+fn a_million_tasks_and_a_million_keys() {
+    let place = place();
+    place.open().close();
+    let mut filling = Connection::open(&place.path).unwrap();
+    let transaction = filling.transaction().unwrap();
+    let mut claim = transaction
+        .prepare("INSERT INTO tasks VALUES (?1, ?2, ?2, 'main', 'wan2.7-t2v', '/wan', ?3, 'SUCCEEDED')")
+        .unwrap();
+    let mut create =
+        transaction.prepare("INSERT INTO keys VALUES (?1, ?2, ?3, 1, NULL, NULL, NULL)").unwrap();
+    for number in 0..1_000_000_i64 {
+        let tenant = format!("tenant-{}", number % 1_000);
+        let id = uuid::Uuid::new_v4();
+        claim.execute(params![id.to_string(), tenant, number]).unwrap();
+        let digest: [u8; 32] = std::array::from_fn(|at| id.as_bytes()[at % 16]);
+        create.execute(params![&digest[..], format!("key-{number}"), tenant]).unwrap();
+    }
+    drop((claim, create));
+    transaction.commit().unwrap();
+    drop(filling);
+    let bytes = std::fs::metadata(&place.path).unwrap().len();
+    let begun = Instant::now();
+    let store = place.open();
+    println!("{bytes} bytes; opened and checked in {:.2?}", begun.elapsed());
+    let (mut tasks, mut keys) = (0, 0);
+    let begun = Instant::now();
+    store.tasks(UNIX_EPOCH, |_| tasks += 1).unwrap();
+    println!("{tasks} tasks read in {:.2?}", begun.elapsed());
+    let begun = Instant::now();
+    store.keys(|_| keys += 1).unwrap();
+    println!("{keys} keys read in {:.2?}", begun.elapsed());
+    let begun = Instant::now();
+    store.forget_before(at(0));
+    let mut slowest = Duration::ZERO;
+    for number in 0..500 {
+        let claim = Instant::now();
+        wait(store.claim(task(&format!("new-{number}"), at(number)))).unwrap();
+        slowest = slowest.max(claim.elapsed());
+    }
+    println!(
+        "while a million is forgotten, the slowest of 500 claims took {slowest:.2?} ({:.2?})",
+        begun.elapsed()
+    );
+}

@@ -1,0 +1,73 @@
+//! A full disk: said, nothing acknowledged is lost, and it passes when there is space.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use dashgate::store::{Cause, Settings, Store};
+use futures_util::future::join_all;
+
+use super::{at, can_mount, child, health, ids, place, task, wait};
+use crate::harness::eventually;
+
+#[test]
+fn a_full_disk_is_said_and_passes() {
+    let place = place();
+    // A disk of its own; without, a limit on the size of its files, which looks the same but for the words.
+    let script = if can_mount() {
+        "exec unshare -rm sh -c 'mount -t tmpfs -o size=4m none \"$0\" && exec \"$@\"' \
+         \"${DASHGATE_STORE_FILE%/*}\" \"$@\""
+    } else {
+        "trap '' XFSZ; ulimit -S -f 2048; export DASHGATE_STORE_LIMITED=1; exec \"$@\""
+    };
+    let ran = child(Some(script), "full", &place.path).output().unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+    assert!(String::from_utf8_lossy(&ran.stdout).contains("recovered"), "{ran:?}");
+}
+
+pub(super) fn fill_and_free(path: &Path) {
+    let limited = std::env::var_os("DASHGATE_STORE_LIMITED").is_some();
+    let settings = Settings { patience: Duration::from_millis(300), ..Settings::default() };
+    let store = Store::open_with(path, settings).unwrap();
+    let mut kept = Vec::new();
+    let ballast = path.with_file_name("ballast");
+    if !limited {
+        let mut file = File::create(&ballast).unwrap();
+        while file.write_all(&[7; 4_096]).is_ok() {}
+    }
+    let mut refused = None;
+    for round in 0..100 {
+        let names: Vec<_> = (0..100).map(|number| format!("{round}-{number}")).collect();
+        let done = wait(join_all(names.iter().map(|id| store.claim(task(id, at(round))))));
+        for (id, done) in names.into_iter().zip(done) {
+            match done {
+                Ok(()) => kept.push(id),
+                Err(fault) => refused = Some(fault),
+            }
+        }
+        if refused.is_some() {
+            break;
+        }
+    }
+    let refused = refused.expect("a full disk");
+    let fault = health(&store).expect("a reason");
+    assert_eq!(refused, *fault);
+    if limited {
+        assert!(matches!(&fault.cause, Cause::Failed(detail) if detail.contains("I/O")), "{fault}");
+        let process = format!("--pid={}", std::process::id());
+        assert!(Command::new("prlimit").args([&process, "--fsize=unlimited:"]).status().unwrap().success());
+    } else {
+        assert_eq!(fault.cause, Cause::Full);
+        assert!(fault.to_string().contains("its disk is full"));
+        fs::remove_file(&ballast).unwrap();
+    }
+    eventually("it can be written", || health(&store).is_none());
+    wait(store.claim(task("after", at(1_000)))).unwrap();
+    kept.push("after".to_owned());
+    store.close();
+    let there = ids(&Store::open(path).unwrap());
+    assert!(kept.iter().all(|id| there.contains(id)));
+    println!("recovered: {fault}");
+}

@@ -1,0 +1,196 @@
+//! What keeps the store from opening or writing: each is said plainly, and passes by itself where it can.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use dashgate::store::{Cause, Settings, Store};
+use futures_util::future::join_all;
+use rusqlite::Connection;
+
+use super::{assert_says, at, can_mount, child, health, ids, key, place, refusal, task, wait};
+use crate::harness::eventually;
+
+#[test]
+fn a_file_of_a_newer_program_is_left_as_it_is() {
+    let place = place();
+    place.open().close();
+    Connection::open(&place.path).unwrap().pragma_update(None, "user_version", 7).unwrap();
+    let before = fs::read(&place.path).unwrap();
+    let newer = Cause::Newer { found: 7, known: 1 };
+    assert_says(&refusal(&place.path), &newer, &["newer dashgate", "version 7", "version 1", "store.path"]);
+    assert!(fs::read(&place.path).unwrap() == before);
+}
+
+#[test]
+fn the_database_of_another_program_is_left_as_it_is() {
+    let place = place();
+    Connection::open(&place.path).unwrap().execute_batch("CREATE TABLE theirs (a)").unwrap();
+    let before = fs::read(&place.path).unwrap();
+    assert_says(&refusal(&place.path), &Cause::NotOurs, &["another program", "store.path"]);
+    assert!(fs::read(&place.path).unwrap() == before);
+}
+
+#[test]
+fn what_is_no_database_is_left_as_it_is() {
+    let place = place();
+    fs::write(&place.path, "[server]\nlisten = \"0.0.0.0:8080\"\n".repeat(100)).unwrap();
+    assert_says(&refusal(&place.path), &Cause::NotADatabase, &["not a database", "store.path"]);
+    assert!(fs::read_to_string(&place.path).unwrap().starts_with("[server]"));
+}
+
+#[test]
+fn a_truncated_file_is_refused() {
+    let place = place();
+    filled(&place.path);
+    let length = fs::metadata(&place.path).unwrap().len();
+    for part in [length / 2, length - 4_096, 5_000, 1_000] {
+        fs::File::options().write(true).open(&place.path).unwrap().set_len(part).unwrap();
+        let fault = refusal(&place.path);
+        assert!(matches!(fault.cause, Cause::Corrupt(_) | Cause::NotADatabase), "{part}: {fault}");
+    }
+}
+
+#[test]
+fn a_damaged_file_is_refused() {
+    let place = place();
+    filled(&place.path);
+    let mut bytes = fs::read(&place.path).unwrap();
+    let middle = bytes.len() / 2 / 4_096 * 4_096;
+    bytes[middle..middle + 4_096].fill(0xa5);
+    fs::write(&place.path, bytes).unwrap();
+    let fault = refusal(&place.path);
+    assert!(matches!(fault.cause, Cause::Corrupt(_)), "{fault}");
+    for words in ["is damaged", "restore a backup", "dashgate.db"] {
+        assert!(fault.to_string().contains(words), "{fault}");
+    }
+}
+
+fn filled(path: &Path) {
+    let store = Store::open(path).unwrap();
+    let claims = (0..1_000).map(|number| store.claim(task(&number.to_string(), at(number))));
+    assert!(wait(join_all(claims)).iter().all(Result::is_ok));
+    store.close();
+}
+
+#[test]
+fn a_path_that_cannot_be_a_file_is_named() {
+    let place = place();
+    let nowhere = place.path.join("dashgate.db");
+    assert_says(&refusal(&nowhere), &Cause::NoDirectory, &["dashgate.db", "does not exist", "create it"]);
+    fs::create_dir(&place.path).unwrap();
+    assert_says(&refusal(&place.path), &Cause::NotAFile, &["not a file"]);
+}
+
+#[test]
+fn two_gateways_do_not_share_a_file() {
+    let place = place();
+    let mut first =
+        child(None, "lock", &place.path).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(first.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().ends_with("held")));
+    let cause = Cause::OtherGateway { process: Some(first.id()) };
+    let words = ["another dashgate", &first.id().to_string(), "stop that one"];
+    assert_says(&refusal(&place.path), &cause, &words);
+    // Nor under another name.
+    let link = place.path.with_file_name("link.db");
+    std::os::unix::fs::symlink(&place.path, &link).unwrap();
+    assert_says(&refusal(&link), &cause, &words);
+    // A killed one leaves no lock.
+    first.kill().unwrap();
+    first.wait().unwrap();
+    place.open().close();
+}
+
+pub(super) fn hold(path: &Path) {
+    let _store = Store::open(path).unwrap();
+    println!("held");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+}
+
+#[test]
+fn a_lock_of_another_program_is_said_at_start() {
+    let place = place();
+    place.open().close();
+    let other = Connection::open(&place.path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert_says(&refusal(&place.path), &Cause::Busy, &["locked by another program", "fuser"]);
+    other.execute_batch("ROLLBACK").unwrap();
+    place.open().close();
+}
+
+#[test]
+fn a_lock_of_another_program_is_said_meanwhile_and_passes() {
+    let place = place();
+    let patience = Duration::from_millis(1_500);
+    let settings = Settings { most_per_commit: 4, most_waiting: 4, patience };
+    let store = Store::open_with(&place.path, settings).unwrap();
+    let other = Connection::open(&place.path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let begun = Instant::now();
+    let claims = (0..20).map(|number| store.claim(task(&number.to_string(), at(number))));
+    for fault in wait(join_all(claims)).into_iter().map(Result::unwrap_err) {
+        assert_eq!(fault.cause, Cause::Busy);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(4), "waited {:?}", begun.elapsed());
+    assert_says(&health(&store).unwrap(), &Cause::Busy, &["locked by another program", "resumes by itself"]);
+    // A key whose secret nobody got is not made later.
+    wait(store.create_key(key("prod", 1))).unwrap_err();
+    other.execute_batch("ROLLBACK").unwrap();
+    eventually("it can be written", || health(&store).is_none());
+    wait(store.claim(task("after", at(100)))).unwrap();
+    store.close();
+    // What was taken on is there, though nobody waited for it any more.
+    let store = place.open();
+    let ids = ids(&store);
+    assert!((5..=9).contains(&ids.len()) && ids[0] == "0" && ids.contains(&"after".to_owned()), "{ids:?}");
+    store.keys(|key| panic!("{key:?}")).unwrap();
+}
+
+#[test]
+fn a_file_that_is_moved_away_is_missed_until_it_is_back() {
+    let place = place();
+    let settings = Settings { patience: Duration::from_millis(100), ..Settings::default() };
+    let store = Store::open_with(&place.path, settings).unwrap();
+    let away = place.path.with_file_name("away.db");
+    fs::rename(&place.path, &away).unwrap();
+    eventually("it is missed", || health(&store).is_some());
+    assert_says(&health(&store).unwrap(), &Cause::Moved, &["removed or replaced", "restart"]);
+    fs::File::create(&place.path).unwrap().write_all(b"another").unwrap();
+    let fault = wait(store.claim(task("a", at(1)))).unwrap_err();
+    assert_eq!(fault.cause, Cause::Moved);
+    fs::rename(&away, &place.path).unwrap();
+    eventually("it is back", || health(&store).is_none());
+    store.close();
+    assert_eq!(ids(&place.open()), ["a"]);
+}
+
+#[test]
+fn a_read_only_file_is_refused() {
+    let place = place();
+    place.open().close();
+    if can_mount() {
+        let script = "exec unshare -rm sh -c 'mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" \
+                      && exec \"$@\"' \"${DASHGATE_STORE_FILE%/*}\" \"$@\"";
+        let ran = child(Some(script), "read-only", &place.path).output().unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+        assert!(String::from_utf8_lossy(&ran.stdout).contains("refused"), "{ran:?}");
+    } else {
+        eprintln!("not shown on a read-only file system: no mounts here");
+    }
+    let mut permissions = fs::metadata(&place.path).unwrap().permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(&place.path, permissions).unwrap();
+    if fs::File::options().write(true).open(&place.path).is_ok() {
+        eprintln!("not shown with permissions: they don't bind root");
+        return;
+    }
+    assert_says(&refusal(&place.path), &Cause::ReadOnly, &["read-only", "make both writable"]);
+}
+
+pub(super) fn open_read_only(path: &Path) {
+    assert_says(&refusal(path), &Cause::ReadOnly, &["read-only", "make both writable"]);
+    println!("refused");
+}

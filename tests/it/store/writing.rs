@@ -1,0 +1,221 @@
+//! What is written and read back, in a life without accidents.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use dashgate::dashscope::task::Status;
+use dashgate::store::{Cause, Health, Settings, Store};
+use futures_util::future::join_all;
+
+use super::{at, health, ids, key, keys, place, task, tasks, wait};
+use crate::harness::eventually;
+
+#[test]
+fn a_claim_is_there_after_a_restart_with_all_it_holds() {
+    let place = place();
+    let store = place.open();
+    let mut first = task("a", at(2));
+    first.status = Status::Running;
+    first.model = "通义".into();
+    let second = task("b", at(1));
+    wait(store.claim(first.clone())).unwrap();
+    wait(store.claim(second.clone())).unwrap();
+    store.close();
+    let store = place.open();
+    assert_eq!(tasks(&store), [second, first.clone()]);
+    let mut young = Vec::new();
+    store.tasks(at(2), |task| young.push(task)).unwrap();
+    assert_eq!(young, [first]);
+}
+
+#[test]
+fn a_task_keeps_its_first_owner() {
+    let place = place();
+    let store = place.open();
+    wait(store.claim(task("a", at(1)))).unwrap();
+    let mut other = task("a", at(2));
+    other.tenant = "other".into();
+    wait(store.claim(other)).unwrap();
+    assert_eq!(tasks(&store), [task("a", at(1))]);
+}
+
+#[test]
+fn what_a_client_can_make_long_is_bounded() {
+    let place = place();
+    let store = place.open();
+    let mut long = task("a", at(1));
+    long.model = "语".repeat(1_000).into();
+    wait(store.claim(long)).unwrap();
+    assert_eq!(&*tasks(&store)[0].model, "语".repeat(42));
+    let fault = wait(store.claim(task(&"a".repeat(257), at(1)))).unwrap_err();
+    assert_eq!(fault.cause, Cause::TooLarge);
+}
+
+#[test]
+fn a_status_is_written_soon_and_before_the_store_is_closed() {
+    let place = place();
+    let store = place.open();
+    for id in ["a", "b"] {
+        wait(store.claim(task(id, at(1)))).unwrap();
+    }
+    store.learn("a".into(), Status::Running);
+    store.learn("a".into(), Status::Succeeded);
+    store.learn("nobody's".into(), Status::Failed);
+    eventually("the status is written", || tasks(&store)[0].status == Status::Succeeded);
+    store.learn("b".into(), Status::Canceled);
+    store.close();
+    assert_eq!(tasks(&place.open())[1].status, Status::Canceled);
+}
+
+#[test]
+fn expired_tasks_go_a_few_at_a_time_and_young_ones_stay() {
+    let place = place();
+    let store = place.open();
+    wait(join_all((0..2_000).map(|number| store.claim(task(&format!("old-{number}"), at(number))))));
+    wait(store.claim(task("young", at(2_000)))).unwrap();
+    let before = store.commits();
+    store.forget_before(at(2_000));
+    eventually("the old ones are gone", || ids(&store) == ["young"]);
+    assert!(store.commits() - before >= 2_000 / 256);
+}
+
+#[test]
+fn a_key_is_created_once() {
+    let place = place();
+    let store = place.open();
+    let mut first = key("prod", 1);
+    first.expires = Some(at(100));
+    assert_eq!(wait(store.create_key(first.clone())), Ok(true));
+    assert_eq!(wait(store.create_key(key("prod", 2))), Ok(false), "the id is taken");
+    assert_eq!(wait(store.create_key(key("other", 1))), Ok(false), "the secret is taken");
+    store.close();
+    assert_eq!(keys(&place.open()), [first]);
+}
+
+#[test]
+fn while_a_key_is_rotated_two_secrets_work() {
+    let place = place();
+    let store = place.open();
+    wait(store.create_key(key("prod", 1))).unwrap();
+    let mut second = key("prod", 2);
+    second.created_at = at(10);
+    assert_eq!(wait(store.rotate_key(second.clone(), at(20))), Ok(true));
+    assert_eq!(wait(store.rotate_key(second.clone(), at(20))), Ok(false), "the secret is taken");
+    let mut strangers = key("prod", 3);
+    strangers.tenant = "other".into();
+    assert_eq!(wait(store.rotate_key(strangers, at(20))), Ok(false), "another tenant's");
+    let mut old = key("prod", 1);
+    old.retires_at = Some(at(20));
+    assert_eq!(keys(&store), [old.clone(), second.clone()]);
+
+    // Again within the grace: a longer one does not give the oldest more time.
+    let mut third = key("prod", 3);
+    third.created_at = at(15);
+    assert_eq!(wait(store.rotate_key(third.clone(), at(30))), Ok(true));
+    second.retires_at = Some(at(30));
+    assert_eq!(keys(&store), [old, second.clone(), third.clone()]);
+
+    // After the first grace its secret is gone.
+    let mut fourth = key("prod", 4);
+    fourth.created_at = at(25);
+    assert_eq!(wait(store.rotate_key(fourth.clone(), at(26))), Ok(true));
+    second.retires_at = Some(at(26));
+    third.retires_at = Some(at(26));
+    store.close();
+    assert_eq!(keys(&place.open()), [second, third, fourth]);
+}
+
+#[test]
+fn a_revoked_key_stays_revoked_with_all_its_secrets() {
+    let place = place();
+    let store = place.open();
+    wait(store.create_key(key("prod", 1))).unwrap();
+    wait(store.rotate_key(key("prod", 2), at(20))).unwrap();
+    assert_eq!(wait(store.revoke_key("prod", at(5))), Ok(true));
+    assert_eq!(wait(store.revoke_key("prod", at(6))), Ok(false));
+    assert_eq!(wait(store.revoke_key("nobody's", at(6))), Ok(false));
+    assert_eq!(wait(store.rotate_key(key("prod", 3), at(20))), Ok(false));
+    assert_eq!(wait(store.create_key(key("prod", 3))), Ok(false));
+    store.close();
+    let revoked: Vec<_> = keys(&place.open()).into_iter().map(|key| key.revoked_at).collect();
+    assert_eq!(revoked, [Some(at(5)); 2]);
+}
+
+#[test]
+fn many_claims_share_a_commit() {
+    let place = place();
+    let store = place.open();
+    let before = store.commits();
+    let claims = (0..5_000).map(|number| store.claim(task(&number.to_string(), at(number))));
+    assert!(wait(join_all(claims)).iter().all(Result::is_ok));
+    let commits = store.commits() - before;
+    assert_eq!(tasks(&store).len(), 5_000);
+    assert!((5_000 / 256..500).contains(&commits), "{commits} commits");
+}
+
+#[test]
+fn a_commit_takes_no_more_than_it_may() {
+    let place = place();
+    let settings = Settings { most_per_commit: 1, ..Settings::default() };
+    let store = Store::open_with(&place.path, settings).unwrap();
+    let claims = (0..100).map(|number| store.claim(task(&number.to_string(), at(number))));
+    assert!(wait(join_all(claims)).iter().all(Result::is_ok));
+    assert!(store.commits() >= 100);
+}
+
+#[test]
+fn the_log_stays_small() {
+    let place = place();
+    let store = place.open();
+    let mut most = 0;
+    for round in 0..40 {
+        let claims = (0..500).map(|number| store.claim(task(&format!("{number:x}-{round}"), at(number))));
+        assert!(wait(join_all(claims)).iter().all(Result::is_ok));
+        most = most.max(store.wal_bytes());
+    }
+    assert!(most > 0 && most < 16 * 1024 * 1024, "{most} bytes");
+    store.close();
+    assert_eq!(store.wal_bytes(), 0);
+}
+
+#[test]
+fn others_can_read_the_file_meanwhile() {
+    let place = place();
+    let store = place.open();
+    wait(store.claim(task("a", at(1)))).unwrap();
+    let read = std::process::Command::new("sqlite3")
+        .args(["-readonly".as_ref(), place.path.as_os_str(), "SELECT id, tenant FROM tasks".as_ref()])
+        .output();
+    match read {
+        Ok(read) => assert_eq!(String::from_utf8_lossy(&read.stdout), "a|acme\n", "{read:?}"),
+        Err(error) => eprintln!("not shown with the sqlite3 program: {error}"),
+    }
+    // An open transaction that reads does not keep anyone from writing.
+    let reader = rusqlite::Connection::open(&place.path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM tasks").unwrap();
+    wait(store.claim(task("b", at(1)))).unwrap();
+    assert_eq!(store.health(), Health::Writable);
+}
+
+#[test]
+fn a_claim_whose_future_is_dropped_is_written_all_the_same() {
+    let place = place();
+    let store = place.open();
+    wait(async {
+        let claim = store.claim(task("a", at(1)));
+        tokio::time::timeout(Duration::ZERO, claim).await.ok();
+    });
+    store.close();
+    assert_eq!(ids(&place.open()), ["a"]);
+}
+
+#[test]
+fn a_closed_store_says_so() {
+    let place = place();
+    let store = place.open();
+    store.close();
+    let fault = wait(store.claim(task("a", SystemTime::now()))).unwrap_err();
+    assert_eq!(fault.cause, Cause::Closed);
+    assert_eq!(health(&store).unwrap().cause, Cause::Closed);
+    store.close();
+    store.tasks(UNIX_EPOCH, |_| panic!("there is none")).unwrap();
+}
