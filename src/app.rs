@@ -4,19 +4,22 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::{self, Admin, Token};
 use crate::config::{Config, Server};
 use crate::proxy::Proxy;
 use crate::server;
 use crate::server::worker::{self, Drain, DrainHandle};
+use crate::store::Store;
 use crate::tasks::ledger::Ledger;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
@@ -28,6 +31,9 @@ pub struct Running {
     address: SocketAddr,
     workers: Vec<JoinHandle<io::Result<()>>>,
     drain: DrainHandle,
+    draining: Arc<AtomicBool>,
+    admin: Option<admin::Listener>,
+    store: Store,
     patience: Duration,
     /// Yields once for each worker that ends, however it does.
     ended: mpsc::UnboundedReceiver<()>,
@@ -42,25 +48,44 @@ struct Shared {
     server: Server,
 }
 
-/// Starts the workers.
+/// Starts the workers and the admin listener.
 ///
 /// # Errors
-/// Why the listening address can't be had.
+/// Why an address can't be had, or the store can't be used.
 pub fn start(config: &Config) -> io::Result<Running> {
     let workers = match config.server.workers {
         0 => thread::available_parallelism().map_or(1, std::num::NonZero::get),
         workers => workers,
     };
-    let listeners = server::bind(config.server.listen, workers)?;
+    let listen = config.server.listen;
+    let listeners = server::bind(listen, workers).map_err(|error| taken("server", listen, &error))?;
+    let listen = config.admin.listen;
+    let admin_listener = TcpListener::bind(listen).map_err(|error| taken("admin", listen, &error))?;
+    let store = Store::open(&config.store.path).map_err(|fault| io::Error::other(fault.to_string()))?;
+    let keyring = Keyring::load(&store).map_err(|fault| io::Error::other(fault.to_string()))?;
+    let directory = Directory::build(config);
+    for clash in directory.clashes(&keyring) {
+        tracing::warn!("{clash}");
+    }
     let address = listeners.first().map_or(Ok(config.server.listen), TcpListener::local_addr)?;
     let shared = Shared {
-        directory: Arc::new(ArcSwap::from_pointee(Directory::build(config))),
-        keyring: Arc::default(),
+        directory: Arc::new(ArcSwap::from_pointee(directory)),
+        keyring: Arc::new(keyring),
         ledger: Arc::default(),
         server: config.server.clone(),
     };
     let (handle, drain) = worker::drain();
     let (alive, ended) = mpsc::unbounded_channel();
+    let draining = Arc::<AtomicBool>::default();
+    let admin = Admin {
+        token: config.admin.token.as_ref().map(Token::new),
+        directory: Arc::clone(&shared.directory),
+        keyring: Arc::clone(&shared.keyring),
+        store: store.clone(),
+        draining: Arc::clone(&draining),
+        changing: Mutex::default(),
+    };
+    let admin = Some(admin::start(admin_listener, admin, Alive(alive.clone()))?);
     let workers = listeners
         .into_iter()
         .enumerate()
@@ -73,7 +98,14 @@ pub fn start(config: &Config) -> io::Result<Running> {
             thread::Builder::new().name(format!("worker-{number}")).spawn(work)
         })
         .collect::<io::Result<_>>()?;
-    Ok(Running { address, workers, drain: handle, patience: config.server.timeouts.drain, ended })
+    let patience = config.server.timeouts.drain;
+    Ok(Running { address, workers, drain: handle, draining, admin, store, patience, ended })
+}
+
+/// Says which listener it was, and what to do.
+fn taken(table: &str, listen: SocketAddr, error: &io::Error) -> io::Error {
+    let problem = format!("can't listen on {listen}: {error}; is another process there? Set {table}.listen");
+    io::Error::new(error.kind(), problem)
 }
 
 fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Result<()> {
@@ -102,12 +134,18 @@ impl Running {
         self.address
     }
 
+    /// Where the operator connects.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(admin::Listener::address)
+    }
+
     /// Stops accepting; what runs may end, until `timeouts.drain` has passed.
     pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
         self.drain.begin(Instant::now() + self.patience);
     }
 
-    /// Waits for a worker to end. Before a drain that is a fault: a part of the clients would go unserved.
+    /// Waits for a worker or the admin listener to end. Before a drain that is a fault.
     pub async fn worker_ended(&mut self) {
         self.ended.recv().await;
     }
@@ -131,6 +169,9 @@ impl Drop for Running {
             // Nobody is left to be told of it.
             let _ = worker.join();
         }
+        // A change that runs is answered before the store is closed.
+        self.admin = None;
+        self.store.close();
     }
 }
 

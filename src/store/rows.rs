@@ -98,9 +98,8 @@ pub(super) fn revoke_key(connection: &Connection, id: &str, at: SystemTime) -> R
 }
 
 pub(super) fn keys(connection: &Connection, mut each: impl FnMut(KeyRecord)) -> Result<()> {
-    let mut select = connection.prepare(
-        "SELECT sha256, id, tenant, created_at, expires, revoked_at, retires_at FROM keys ORDER BY id, created_at",
-    )?;
+    let mut select = connection
+        .prepare("SELECT sha256, id, tenant, created_at, expires, revoked_at, retires_at FROM keys")?;
     let mut rows = select.query([])?;
     let mut names = Names::default();
     while let Some(row) = rows.next()? {

@@ -1,13 +1,14 @@
 //! Everything that a request is checked against, as one immutable snapshot.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use foldhash::fast::RandomState;
 
 use super::key::{KeyDigest, VirtualKey};
-use super::keyring::{IssuedKey, Keyring};
+use super::keyring::{Ends, IssuedKey, Keyring};
 use crate::account::Account;
 use crate::config::{AsyncHeader, Config, Mount};
 use crate::dashscope::operation::Groups;
@@ -122,7 +123,7 @@ impl Directory {
         let Some(issued) = keyring.find(&digest) else {
             return Err(if key.is_mistyped() { Stranger::Mistyped } else { Stranger::Unknown });
         };
-        let tenant = self.tenant_of(keyring, &issued).ok_or(Stranger::Unknown)?;
+        let tenant = self.tenant_of(&issued).ok_or(Stranger::Unknown)?;
         match issued.fault(now) {
             Some(stranger) => Err(stranger),
             None => Ok(Caller { directory: Arc::clone(self), tenant, holds: Holds::Issued(issued) }),
@@ -140,8 +141,8 @@ impl Directory {
     }
 
     /// None where the tenant is not configured any more, or a key of the configuration has the same id.
-    fn tenant_of(&self, keyring: &Keyring, issued: &IssuedKey) -> Option<usize> {
-        let tenant = self.tenants_by_name.get(&keyring.tenant_of(issued)).copied();
+    fn tenant_of(&self, issued: &IssuedKey) -> Option<usize> {
+        let tenant = self.tenants_by_name.get(&issued.tenant).copied();
         tenant.filter(|_| !self.by_id.contains_key(&*issued.id))
     }
 
@@ -169,8 +170,10 @@ impl Directory {
     pub fn clashes(&self, keyring: &Keyring) -> Vec<Clash> {
         let mut clashes = Vec::new();
         for (key, tenant) in self.keys() {
-            if let Some(issued) = keyring.named(&key.id) {
-                let (configured, issued) = (Arc::clone(&tenant.name), keyring.tenant_of(&issued));
+            // One that is revoked is in nobody's way.
+            let living = keyring.named(&key.id).filter(|issued| issued.ends() != Ends::Revoked);
+            if let Some(issued) = living {
+                let (configured, issued) = (Arc::clone(&tenant.name), Arc::clone(&issued.tenant));
                 clashes.push(Clash::SameId { id: Arc::clone(&key.id), configured, issued });
             }
             if let Some(issued) = key.digest.and_then(|digest| keyring.find(&digest)) {
@@ -179,6 +182,25 @@ impl Directory {
             }
         }
         clashes
+    }
+}
+
+/// For the operator's log.
+impl fmt::Display for Clash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Clash::SameId { id, configured, issued } => write!(
+                f,
+                "two keys have the id `{id}`: one of the configuration, of the tenant `{configured}`, and one made \
+                 at run time, of `{issued}`. The configuration's stands, the other is refused: revoke that with \
+                 `dashgate keys revoke {id}`, or give the one in the configuration another id"
+            ),
+            Clash::SameSecret { configured, issued } => write!(
+                f,
+                "the key `{configured}` of the configuration has the same secret as `{issued}`, which was made at \
+                 run time. The configuration's stands, whatever becomes of the other: give it a secret of its own"
+            ),
+        }
     }
 }
 

@@ -1,19 +1,19 @@
 //! The keys that were made at run time, by the admin API: one ring, which all workers share.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use arc_swap::ArcSwap;
 use dashmap::DashSet;
 use foldhash::fast::RandomState;
 
 use super::directory::Stranger;
 use super::key::KeyDigest;
+use crate::store::{Store, StoreFault};
 
 /// Found by digest in constant time. A change is seen by every worker at its next look.
 ///
@@ -24,19 +24,35 @@ pub struct Keyring {
     /// The newest secret of each id.
     by_id: DashSet<ById, RandomState>,
     /// Secrets that have a successor, by their id.
-    retired: Mutex<HashMap<Box<str>, Vec<Arc<IssuedKey>>, RandomState>>,
-    /// Names, at the numbers that keys hold. It only grows.
-    tenants: ArcSwap<Vec<Arc<str>>>,
+    retired: Mutex<Retired>,
+    /// The name of each tenant is in memory once.
+    tenants: Mutex<HashSet<Arc<str>, RandomState>>,
 }
+
+type Retired = HashMap<Box<str>, Vec<Arc<IssuedKey>>, RandomState>;
 
 /// One secret of a key that was made at run time.
 pub struct IssuedKey {
     digest: KeyDigest,
     /// The loggable name: that of the key, whichever of its secrets this is.
     pub id: Box<str>,
-    tenant: u32,
+    pub tenant: Arc<str>,
+    /// In seconds since 1970.
+    created: u32,
     /// In seconds since 1970, or [`NEVER`], or [`REVOKED`].
     ends: AtomicU32,
+}
+
+/// A secret to be taken in.
+#[derive(Debug, Clone, Copy)]
+pub struct Issue<'a> {
+    pub id: &'a str,
+    pub tenant: &'a str,
+    pub digest: KeyDigest,
+    pub created: SystemTime,
+    pub ends: Ends,
+    /// It has a successor.
+    pub retired: bool,
 }
 
 /// Until when a secret opens anything.
@@ -49,6 +65,31 @@ pub enum Ends {
 }
 
 impl Keyring {
+    /// Takes in every key of the store. Blocks.
+    ///
+    /// # Errors
+    /// Why the store can't be read.
+    pub fn load(store: &Store) -> Result<Self, StoreFault> {
+        let keyring = Self::default();
+        store.keys(|key| {
+            let ends = match (key.revoked_at, key.expires, key.retires_at) {
+                (Some(_), _, _) => Ends::Revoked,
+                (None, Some(expires), Some(retires)) => Ends::At(expires.min(retires)),
+                (None, Some(end), None) | (None, None, Some(end)) => Ends::At(end),
+                (None, None, None) => Ends::Never,
+            };
+            keyring.insert(&Issue {
+                id: &key.id,
+                tenant: &key.tenant,
+                digest: key.sha256,
+                created: key.created_at,
+                ends,
+                retired: key.retires_at.is_some(),
+            });
+        })?;
+        Ok(keyring)
+    }
+
     /// Who the secret belongs to, dead or alive.
     pub fn find(&self, digest: &KeyDigest) -> Option<Arc<IssuedKey>> {
         self.by_digest.get(digest).map(|found| Arc::clone(&found.0))
@@ -57,10 +98,6 @@ impl Keyring {
     /// The newest secret of the key.
     pub fn named(&self, id: &str) -> Option<Arc<IssuedKey>> {
         self.by_id.get(id).map(|found| Arc::clone(&found.0))
-    }
-
-    pub fn tenant_of(&self, key: &IssuedKey) -> Arc<str> {
-        Arc::clone(&self.tenants.load()[key.tenant as usize])
     }
 
     /// How many secrets there are.
@@ -72,16 +109,20 @@ impl Keyring {
         self.by_digest.is_empty()
     }
 
-    /// Takes in a key's secret; `retired` if it has a successor.
-    pub fn insert(&self, id: &str, tenant: &str, digest: KeyDigest, ends: Ends, retired: bool) {
-        let (tenant, ends) = (self.number(tenant), AtomicU32::new(ends.seconds()));
-        let key = Arc::new(IssuedKey { digest, id: id.into(), tenant, ends });
+    /// Takes in a key's secret.
+    pub fn insert(&self, issue: &Issue<'_>) {
+        let key = Arc::new(IssuedKey {
+            digest: issue.digest,
+            id: issue.id.into(),
+            tenant: self.name_of(issue.tenant),
+            created: Ends::At(issue.created).seconds(),
+            ends: AtomicU32::new(issue.ends.seconds()),
+        });
         self.by_digest.insert(ByDigest(Arc::clone(&key)));
-        if retired {
-            let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
-            retired.entry(id.into()).or_default().push(key);
+        if issue.retired {
+            self.retired().entry(issue.id.into()).or_default().push(key);
         } else {
-            self.by_id.remove(id);
+            self.by_id.remove(issue.id);
             self.by_id.insert(ById(key));
         }
     }
@@ -89,9 +130,9 @@ impl Keyring {
     /// Gives the key a new secret. The old ones work until `until`, unless their end comes sooner.
     pub fn rotate(&self, id: &str, digest: KeyDigest, until: SystemTime, now: SystemTime) {
         let Some(old) = self.named(id) else { return };
-        let ends = Ends::of_seconds(old.ends.load(Ordering::Relaxed));
-        self.insert(id, &self.tenant_of(&old), digest, ends, false);
-        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        let ends = old.ends();
+        self.insert(&Issue { id, tenant: &old.tenant, digest, created: now, ends, retired: false });
+        let mut retired = self.retired();
         let secrets = retired.entry(id.into()).or_default();
         secrets.retain(|secret| {
             let stays = secret.fault(now).is_none();
@@ -111,25 +152,39 @@ impl Keyring {
         if let Some(key) = self.named(id) {
             key.ends.store(REVOKED, Ordering::Relaxed);
         }
-        let retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
-        for secret in retired.get(id).into_iter().flatten() {
+        for secret in self.retired().get(id).into_iter().flatten() {
             secret.ends.store(REVOKED, Ordering::Relaxed);
         }
     }
 
-    fn number(&self, tenant: &str) -> u32 {
-        let known = |names: &[Arc<str>]| names.iter().rposition(|name| **name == *tenant);
-        if let Some(at) = known(&self.tenants.load()) {
-            return at as u32;
-        }
-        self.tenants.rcu(|names| {
-            let mut names = Vec::clone(names);
-            if known(&names).is_none() {
-                names.push(tenant.into());
-            }
-            names
+    /// Until when the secrets that have a successor still work.
+    pub fn retiring(&self, id: &str, now: SystemTime) -> Vec<SystemTime> {
+        let retired = self.retired();
+        let secrets = retired.get(id).into_iter().flatten().filter(|secret| secret.fault(now).is_none());
+        let until = secrets.filter_map(|secret| match secret.ends() {
+            Ends::At(until) => Some(until),
+            Ends::Never | Ends::Revoked => None,
         });
-        known(&self.tenants.load()).map_or(0, |at| at as u32)
+        until.collect()
+    }
+
+    /// Shows the newest secret of every key, in no order. Changes wait meanwhile, look-ups do not.
+    pub fn each(&self, mut show: impl FnMut(&IssuedKey)) {
+        self.by_id.iter().for_each(|key| show(&key.0));
+    }
+
+    fn retired(&self) -> MutexGuard<'_, Retired> {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn name_of(&self, tenant: &str) -> Arc<str> {
+        let mut names = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = names.get(tenant) {
+            return Arc::clone(known);
+        }
+        let name: Arc<str> = tenant.into();
+        names.insert(Arc::clone(&name));
+        name
     }
 }
 
@@ -140,6 +195,14 @@ impl fmt::Debug for Keyring {
 }
 
 impl IssuedKey {
+    pub fn created(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(self.created.into())
+    }
+
+    pub fn ends(&self) -> Ends {
+        Ends::of_seconds(self.ends.load(Ordering::Relaxed))
+    }
+
     /// Why it opens nothing now; None while it does.
     pub fn fault(&self, now: SystemTime) -> Option<Stranger> {
         match self.ends.load(Ordering::Relaxed) {
@@ -238,6 +301,10 @@ mod tests {
         UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
+    fn insert(ring: &Keyring, id: &str, tenant: &str, digest: KeyDigest, ends: Ends, retired: bool) {
+        ring.insert(&Issue { id, tenant, digest, created: at(1), ends, retired });
+    }
+
     fn fault(ring: &Keyring, digest: u8, now: u64) -> Option<Stranger> {
         ring.find(&[digest; 32]).expect("a key").fault(at(now))
     }
@@ -245,21 +312,22 @@ mod tests {
     #[test]
     fn a_key_ends_at_its_second() {
         let ring = Keyring::default();
-        ring.insert("a", "one", [1; 32], Ends::At(at(1000)), false);
-        ring.insert("b", "two", [2; 32], Ends::Never, false);
+        insert(&ring, "a", "one", [1; 32], Ends::At(at(1000)), false);
+        insert(&ring, "b", "two", [2; 32], Ends::Never, false);
         assert_eq!(fault(&ring, 1, 999), None);
         assert_eq!(fault(&ring, 1, 1000), Some(Stranger::Expired));
         assert_eq!(fault(&ring, 2, u64::from(u32::MAX) * 2), None);
         let key = ring.named("b").expect("a key");
-        assert_eq!((&*ring.tenant_of(&key), ring.len()), ("two", 2));
+        assert_eq!((&*key.tenant, ring.len()), ("two", 2));
         assert!(ring.find(&[3; 32]).is_none() && ring.named("c").is_none());
     }
 
     #[test]
     fn in_the_grace_period_both_work_and_then_the_new_one() {
         let ring = Keyring::default();
-        ring.insert("a", "one", [1; 32], Ends::At(at(9000)), false);
+        insert(&ring, "a", "one", [1; 32], Ends::At(at(9000)), false);
         ring.rotate("a", [2; 32], at(2000), at(1000));
+        assert_eq!((ring.retiring("a", at(1999)), ring.retiring("a", at(2000))), (vec![at(2000)], vec![]));
         assert_eq!((fault(&ring, 1, 1999), fault(&ring, 2, 1999)), (None, None));
         assert_eq!((fault(&ring, 1, 2000), fault(&ring, 2, 2000)), (Some(Stranger::Expired), None));
         assert_eq!(fault(&ring, 2, 9000), Some(Stranger::Expired), "a successor keeps the key's own end");
@@ -275,9 +343,9 @@ mod tests {
     #[test]
     fn a_revoked_key_has_no_secret_left() {
         let ring = Keyring::default();
-        ring.insert("a", "one", [1; 32], Ends::Never, true);
-        ring.insert("a", "one", [2; 32], Ends::Never, false);
-        ring.insert("b", "one", [3; 32], Ends::Never, false);
+        insert(&ring, "a", "one", [1; 32], Ends::Never, true);
+        insert(&ring, "a", "one", [2; 32], Ends::Never, false);
+        insert(&ring, "b", "one", [3; 32], Ends::Never, false);
         ring.revoke("a");
         assert_eq!(fault(&ring, 1, 1), Some(Stranger::Revoked));
         assert_eq!(fault(&ring, 2, 1), Some(Stranger::Revoked));
@@ -287,6 +355,6 @@ mod tests {
     /// A key's share that no allocator can hide; the rest is measured on the running program.
     #[test]
     fn a_key_is_small() {
-        assert!(size_of::<IssuedKey>() <= 56, "{}", size_of::<IssuedKey>());
+        assert!(size_of::<IssuedKey>() <= 72, "{}", size_of::<IssuedKey>());
     }
 }

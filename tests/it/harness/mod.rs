@@ -9,7 +9,7 @@ pub(crate) mod upstream;
 use std::time::{Duration, Instant};
 
 pub(crate) use client::Client;
-pub(crate) use gateway::{Gateway, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY};
+pub(crate) use gateway::{ADMIN_TOKEN, Gateway, TENANT_KEY, UPSTREAM_KEY};
 pub(crate) use message::{Message, message};
 pub(crate) use upstream::{Upstream, answer};
 
