@@ -4,17 +4,19 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::account::Registry;
 use crate::account::uploads::Uploads;
+use crate::admin::{self, Admin, Token};
 use crate::config::{Config, Server};
 use crate::proxy::Proxy;
 use crate::server;
@@ -22,6 +24,7 @@ use crate::server::worker::{self, Drain, DrainHandle};
 use crate::store::{Store, StoreFault};
 use crate::tasks::ledger::Ledger;
 use crate::tenant::directory::Directory;
+use crate::tenant::keyring::Keyring;
 use crate::upstream::Upstream;
 
 /// A gateway that runs. Dropped, it is cut.
@@ -29,8 +32,10 @@ use crate::upstream::Upstream;
 pub struct Running {
     address: SocketAddr,
     workers: Vec<JoinHandle<io::Result<()>>>,
-    ledger: Arc<Ledger>,
     drain: DrainHandle,
+    draining: Arc<AtomicBool>,
+    admin: Option<admin::Listener>,
+    store: Store,
     patience: Duration,
     /// Yields once for each worker that ends, however it does.
     ended: mpsc::UnboundedReceiver<()>,
@@ -40,39 +45,56 @@ pub struct Running {
 #[derive(Clone)]
 struct Shared {
     directory: Arc<ArcSwap<Directory>>,
+    keyring: Arc<Keyring>,
     ledger: Arc<Ledger>,
     accounts: Arc<Registry>,
     uploads: Arc<Uploads>,
     server: Server,
 }
 
-/// Starts the workers.
+/// Starts the workers and the admin listener.
 ///
 /// # Errors
-/// Why the listening address can't be had, or the store can't be used.
+/// Why an address can't be had, or the store can't be used.
 pub fn start(config: &Config) -> io::Result<Running> {
     let workers = match config.server.workers {
         0 => thread::available_parallelism().map_or(1, std::num::NonZero::get),
         workers => workers,
     };
     let listen = config.server.listen;
-    let listeners = server::bind(listen, workers).map_err(|error| {
-        let problem =
-            format!("can't listen on {listen}: {error}; is another process there? Set server.listen");
-        io::Error::new(error.kind(), problem)
-    })?;
+    let listeners = server::bind(listen, workers).map_err(|error| taken("server", listen, &error))?;
     let address = listeners.first().map_or(Ok(listen), TcpListener::local_addr)?;
-    let ledger = Arc::new(ledger(config).map_err(|fault| io::Error::other(fault.to_string()))?);
+    let listen = config.admin.listen;
+    let admin_listener = TcpListener::bind(listen).map_err(|error| taken("admin", listen, &error))?;
+    let because = |fault: StoreFault| io::Error::other(fault.to_string());
+    let store = open_store(config).map_err(because)?;
+    let keyring = Keyring::load(&store).map_err(because)?;
+    let ledger = Ledger::load(store.clone(), SystemTime::now()).map_err(because)?;
     let accounts = Arc::new(Registry::new(std::time::Instant::now()));
+    let directory = Directory::build(config, &accounts);
+    for clash in directory.clashes(&keyring) {
+        tracing::warn!("{clash}");
+    }
     let shared = Shared {
-        directory: Arc::new(ArcSwap::from_pointee(Directory::build(config, &accounts))),
-        ledger: Arc::clone(&ledger),
+        directory: Arc::new(ArcSwap::from_pointee(directory)),
+        keyring: Arc::new(keyring),
+        ledger: Arc::new(ledger),
         accounts,
         uploads: Arc::default(),
         server: config.server.clone(),
     };
     let (handle, drain) = worker::drain();
     let (alive, ended) = mpsc::unbounded_channel();
+    let draining = Arc::<AtomicBool>::default();
+    let admin = Admin {
+        token: config.admin.token.as_ref().map(Token::new),
+        directory: Arc::clone(&shared.directory),
+        keyring: Arc::clone(&shared.keyring),
+        store: store.clone(),
+        draining: Arc::clone(&draining),
+        changing: Mutex::default(),
+    };
+    let admin = Some(admin::start(admin_listener, admin, Alive(alive.clone()))?);
     let workers = listeners
         .into_iter()
         .enumerate()
@@ -86,19 +108,26 @@ pub fn start(config: &Config) -> io::Result<Running> {
         })
         .collect::<io::Result<_>>()?;
     let patience = config.server.timeouts.drain;
-    Ok(Running { address, workers, ledger, drain: handle, patience, ended })
+    Ok(Running { address, workers, drain: handle, draining, admin, store, patience, ended })
 }
 
-/// The tasks of before. A sidecar without a place to write goes on without: it has no file to say where.
-fn ledger(config: &Config) -> Result<Ledger, StoreFault> {
-    let store = match config.store.path.as_deref().map(Store::open).transpose() {
+/// A sidecar that can't write where it should goes on: it has no file to say where.
+fn open_store(config: &Config) -> Result<Store, StoreFault> {
+    let opened = Store::open(&config.store.path);
+    match opened {
         Err(fault) if config.sidecar => {
-            tracing::warn!("tasks are kept in memory only, a restart forgets them: {fault}");
-            None
+            let aside = std::env::temp_dir().join(format!("dashgate-{}.db", std::process::id()));
+            tracing::warn!("a restart forgets the tasks of before: {fault}, or set DASHGATE_STORE");
+            Store::open(&aside)
         }
-        opened => opened?,
-    };
-    Ledger::load(store, SystemTime::now())
+        opened => opened,
+    }
+}
+
+/// Says which listener it was, and what to do.
+fn taken(table: &str, listen: SocketAddr, error: &io::Error) -> io::Error {
+    let problem = format!("can't listen on {listen}: {error}; is another process there? Set {table}.listen");
+    io::Error::new(error.kind(), problem)
 }
 
 fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Result<()> {
@@ -109,6 +138,7 @@ fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Resul
     let timeouts = shared.server.timeouts;
     let proxy = Rc::new(Proxy {
         directory: Arc::clone(&shared.directory),
+        keyring: Arc::clone(&shared.keyring),
         ledger: Arc::clone(&shared.ledger),
         accounts: Arc::clone(&shared.accounts),
         uploads: Arc::clone(&shared.uploads),
@@ -117,6 +147,7 @@ fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Resul
         max_body_bytes: shared.server.max_body_bytes,
         draining: false.into(),
         running: TaskTracker::new(),
+        live: Rc::default(),
     });
     runtime.block_on(worker::work(listener, proxy, drain))
 }
@@ -127,12 +158,18 @@ impl Running {
         self.address
     }
 
+    /// Where the operator connects.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(admin::Listener::address)
+    }
+
     /// Stops accepting; what runs may end, until `timeouts.drain` has passed.
     pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
         self.drain.begin(Instant::now() + self.patience);
     }
 
-    /// Waits for a worker to end. Before a drain that is a fault: a part of the clients would go unserved.
+    /// Waits for a worker or the admin listener to end. Before a drain that is a fault.
     pub async fn worker_ended(&mut self) {
         self.ended.recv().await;
     }
@@ -156,7 +193,9 @@ impl Drop for Running {
             // Nobody is left to be told of it.
             let _ = worker.join();
         }
-        self.ledger.close();
+        // A change that runs is answered before the store is closed.
+        self.admin = None;
+        self.store.close();
     }
 }
 

@@ -7,16 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1;
+use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
 
 use crate::app::{self, Running};
 use crate::config::Config;
+use crate::fetch::fetch;
 use crate::sim::{self, Simulator};
 
 /// How the demonstration runs.
@@ -41,6 +39,7 @@ pub struct Demo {
     _simulator: Simulator,
     gateway: Running,
     output: PathBuf,
+    _scratch: Scratch,
 }
 
 /// Starts the simulator and a gateway in front of it.
@@ -54,9 +53,10 @@ pub fn start(options: &Options) -> io::Result<Demo> {
         ..sim::Options::default()
     })?;
     let upstream = simulator.address();
-    let gateway = match app::start(&config(options.listen, upstream)?) {
+    let scratch = Scratch::make()?;
+    let gateway = match app::start(&config(options.listen, upstream, &scratch)?) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            app::start(&config(SocketAddr::new(options.listen.ip(), 0), upstream)?)?
+            app::start(&config(SocketAddr::new(options.listen.ip(), 0), upstream, &scratch)?)?
         }
         started => started?,
     };
@@ -66,13 +66,14 @@ pub fn start(options: &Options) -> io::Result<Demo> {
          and two tenants on that one account: acme and globex.\n",
         gateway.address()
     ));
-    Ok(Demo { _simulator: simulator, gateway, output: options.output.clone() })
+    Ok(Demo { _simulator: simulator, gateway, output: options.output.clone(), _scratch: scratch })
 }
 
-fn config(listen: SocketAddr, upstream: SocketAddr) -> io::Result<Config> {
+fn config(listen: SocketAddr, upstream: SocketAddr, scratch: &Scratch) -> io::Result<Config> {
     let text = format!(
         r#"
         server = {{ listen = "{listen}" }}
+        admin = {{ listen = "127.0.0.1:0" }}
         accounts = [{{ name = "main", base_url = "http://{upstream}", keys = ["{UPSTREAM_KEY}"] }}]
         mounts = [{{ prefix = "/wan" }}, {{ prefix = "/alibabacloudapi" }}, {{ prefix = "/" }}]
         tenants = [
@@ -83,9 +84,26 @@ fn config(listen: SocketAddr, upstream: SocketAddr) -> io::Result<Config> {
     );
     let loaded = Config::parse(&text, Path::new("."), &|_| None);
     let mut config = loaded.map_err(|faults| io::Error::other(format!("{faults:?}")))?.config;
-    // The simulator forgets its tasks too.
-    config.store.path = None;
+    config.store.path = scratch.0.join("dashgate.db");
     Ok(config)
+}
+
+/// A directory for the store, gone with the demonstration.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn make() -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("dashgate-demo-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What can't be removed is left to the system, as all that is in its directory for such things.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 impl Demo {
@@ -131,7 +149,7 @@ impl Demo {
         let host = url.authority().map(ToString::to_string).unwrap_or_default();
         let target = url.path_and_query().map_or("/", |target| target.as_str());
         let request = Request::get(target).header(HOST, &host).body(Full::default())?;
-        let (status, video) = send(&host, request).await?;
+        let (status, video) = fetch(&host, request).await?;
         if status != StatusCode::OK || video.get(4..8) != Some(b"ftyp") {
             return Err(Failure(format!(
                 "the result at {host} is no MP4 but {status}, {} bytes",
@@ -186,7 +204,7 @@ impl Demo {
             request = request.header(CONTENT_TYPE, "application/json").header("x-dashscope-async", "enable");
         }
         let request = request.body(Full::from(Bytes::from_static(body.unwrap_or_default().as_bytes())))?;
-        let (status, body) = send(&address, request).await?;
+        let (status, body) = fetch(&address, request).await?;
         let json = serde_json::from_slice(&body).map_err(|error| {
             Failure(format!("{path} answered {status} with something else than JSON: {error}"))
         })?;
@@ -216,21 +234,6 @@ impl Demo {
         );
         text
     }
-}
-
-async fn send(authority: &str, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), Failure> {
-    let stream =
-        TcpStream::connect(authority).await.map_err(|error| Failure(format!("{authority}: {error}")))?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let exchange = async move {
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        Ok::<_, hyper::Error>((status, response.into_body().collect().await?.to_bytes()))
-    };
-    let both = async { tokio::join!(exchange, connection).0 };
-    Ok(tokio::time::timeout(ANSWER_WITHIN, both)
-        .await
-        .map_err(|_| Failure(format!("{authority} did not answer")))??)
 }
 
 struct Answer {
@@ -303,4 +306,3 @@ const UPSTREAM_KEY: &str = "sk-demo-upstream-9c41f07b";
 const ACME_KEY: &str = "sk-demo-acme-2f9b7c01d4e8";
 const GLOBEX_KEY: &str = "sk-demo-globex-6a03e5b8f7";
 const POLL_EVERY: Duration = Duration::from_millis(250);
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);

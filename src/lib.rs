@@ -19,6 +19,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`app`] | wires everything together: a config in, bound addresses and a drain out |
+//! | [`admin`] | the operator's listener: health, keys, tenants |
 //! | [`server`] | bind, accept, connection, wire, drain |
 //! | [`proxy`] | the life of one request |
 //! | [`tasks`] | which tenant owns which task |
@@ -28,12 +29,14 @@
 //! | [`dashscope`] | its public surface, as data and pure functions |
 //! | [`store`] | what outlives the process: tasks with their owners, virtual keys |
 //! | [`config`] | from a file to what is true, with all faults at once |
+//! | [`keys`] | the command that manages keys, a client of the admin API |
+//! | [`fetch`] | one HTTP/1.1 request on a connection of its own |
 //! | [`timer`] | deadlines that move with every byte |
 //! | [`sim`] | the DashScope simulator; only the program and the demo may use it |
 //! | [`demo`] | both on loopback, and one task from submit to file |
 //!
 //! A module uses only what lies to its right: `app ▶ server ▶ proxy ▶ tasks, tenant, account, upstream ▶
-//! store ▶ config ▶ dashscope`. `tests/it/architecture.rs` holds the rule.
+//! store ▶ config ▶ dashscope`, and `app ▶ admin ▶ tenant, store`. `tests/it/architecture.rs` holds the rule.
 //!
 //! # Words
 //!
@@ -44,10 +47,13 @@
 //! answer. *Drain*, *cut*: to finish what runs; to end it.
 
 pub mod account;
+pub mod admin;
 pub mod app;
 pub mod config;
 pub mod dashscope;
 pub mod demo;
+pub mod fetch;
+pub mod keys;
 pub mod proxy;
 pub mod server;
 pub mod sim;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use dashgate::app;
 use dashgate::config::{self, Config, Loaded};
-use dashgate::{demo, sim};
+use dashgate::{demo, keys, sim};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -25,14 +25,15 @@ enum Command {
     /// Run the gateway.
     ///
     /// Without a file, and with DASHSCOPE_API_KEY set, it runs as a sidecar: it listens on 127.0.0.1:8080,
-    /// takes any key or none from the same host, and puts the upstream key on. DASHGATE_LISTEN and
-    /// DASHGATE_UPSTREAM_URL change the two addresses. RUST_LOG sets what is logged (default: info).
+    /// takes any key or none from the same host, and puts the upstream key on. DASHGATE_LISTEN,
+    /// DASHGATE_ADMIN_LISTEN and DASHGATE_UPSTREAM_URL change the addresses, DASHGATE_STORE_PATH the store's file. RUST_LOG sets what is logged (default: info).
     Serve(ConfigFile),
     /// Validate a configuration: every fault at once, as file:line:column: problem. Exits with 0 or 64.
     Check(ConfigFile),
     /// Show it work: a simulator and a gateway on loopback, and one Wan task from submit to a downloaded MP4.
     Demo(demo::Options),
     Sim(Box<sim::Options>),
+    Keys(keys::Options),
 }
 
 #[derive(Debug, Args)]
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         Command::Check(file) => check(&file),
         Command::Demo(options) => demonstrate(&options),
         Command::Sim(options) => simulate(*options),
+        Command::Keys(options) => manage(&options),
     }
 }
 
@@ -92,7 +94,9 @@ fn serve(file: &ConfigFile) -> ExitCode {
         Err(error) => return failed_start(&error),
     };
     let address = gateway.address();
-    tracing::info!("ready: listening on http://{address} (config: {source})");
+    let admin =
+        gateway.admin_address().map(|address| format!(", admin http://{address}")).unwrap_or_default();
+    tracing::info!("ready: listening on http://{address}{admin} (config: {source})");
     if config.sidecar {
         let upstream = &config.accounts[0].base_url.host;
         tracing::info!(
@@ -103,7 +107,7 @@ fn serve(file: &ConfigFile) -> ExitCode {
     let outcome = run(async {
         tokio::select! {
             stopped = asked_to_stop() => stopped,
-            () = gateway.worker_ended() => Err(io::Error::other("a worker ended unasked")),
+            () = gateway.worker_ended() => Err(io::Error::other("a worker or the admin listener ended unasked")),
         }
     });
     if let Err(error) = outcome.flatten() {
@@ -153,6 +157,17 @@ fn simulate(options: sim::Options) -> ExitCode {
     match run(sim::run(options, stop)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) | Err(error) => failed_start(&error),
+    }
+}
+
+fn manage(options: &keys::Options) -> ExitCode {
+    match run(keys::run(options, std::env::var("DASHGATE_ADMIN_TOKEN").ok(), say)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(keys::Failure { problem, usage })) => {
+            complain(&format!("dashgate keys: {problem}\n"));
+            if usage { bad_usage() } else { FAILED }
+        }
+        Err(error) => failed_start(&error),
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) fn check(reading: &Reading<'_>, file: File, now: SystemTime) -> Optio
     Some(Config {
         server,
         admin,
-        store: Store { path: Some(path) },
+        store: Store { path },
         accounts: accounts?,
         mounts: mounts?,
         tenants: tenants?,

@@ -70,8 +70,7 @@ pub struct Admin {
 
 #[derive(Debug, Clone)]
 pub struct Store {
-    /// None: nothing outlives the process.
-    pub path: Option<PathBuf>,
+    pub path: PathBuf,
 }
 
 /// One Alibaba Cloud account: one namespace of tasks, one set of quotas.

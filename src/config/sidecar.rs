@@ -27,12 +27,25 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         Some(text) => noted(LISTEN_AT, loopback(&text), &mut faults),
         None => Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), LISTEN.port())),
     };
+    let admin = match environment(ADMIN_LISTEN_AT) {
+        Some(text) => noted(ADMIN_LISTEN_AT, scalar::listen(&text), &mut faults),
+        None => Some(ADMIN_LISTEN),
+    };
+    let store = environment(STORE_AT).filter(|path| !path.is_empty());
     let url = environment(UPSTREAM_URL).unwrap_or_else(|| DASHSCOPE.to_owned());
     let url = noted(UPSTREAM_URL, base_url(&url), &mut faults);
     if let Some(url) = &url {
         warn_of_cleartext(url, |problem, hint| warnings.push(Fault::elsewhere(UPSTREAM_URL, problem, hint)));
     }
-    let (Some(key), Some(listen), Some(base_url)) = (key, listen, url) else {
+    if let (Some(listen), Some(admin)) = (listen, admin)
+        && overlap(listen, admin)
+    {
+        let wrong = Wrong::new("is the admin listener's address", "choose another port");
+        noted::<()>(LISTEN_AT, Err(wrong), &mut faults);
+    }
+    let (Some(key), Some(listen), Some(admin), Some(base_url), true) =
+        (key, listen, admin, url, faults.is_empty())
+    else {
         return Some(Err(faults));
     };
 
@@ -56,8 +69,8 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
     };
     let config = Config {
         server,
-        admin: Admin { listen: ADMIN_LISTEN, token: None },
-        store: Store { path: Some(PathBuf::from(STORE_PATH)) },
+        admin: Admin { listen: admin, token: None },
+        store: Store { path: store.map_or_else(|| PathBuf::from(STORE_PATH), PathBuf::from) },
         accounts: vec![account],
         mounts: ["/alibabacloudapi", "/wan", "/"].map(Mount::native).into(),
         tenants: vec![tenant],
@@ -75,9 +88,6 @@ fn loopback(text: &str) -> Result<SocketAddr, Wrong> {
             "listen on 127.0.0.1 or [::1], or write a configuration file with tenants",
         ));
     }
-    if overlap(listen, ADMIN_LISTEN) {
-        return Err(Wrong::new("is the admin listener's address", "choose another port"));
-    }
     Ok(listen)
 }
 
@@ -87,5 +97,7 @@ fn noted<T>(variable: &str, checked: Result<T, Wrong>, faults: &mut Vec<Fault>) 
 
 const KEY: &str = "DASHSCOPE_API_KEY";
 const LISTEN_AT: &str = "DASHGATE_LISTEN";
+const ADMIN_LISTEN_AT: &str = "DASHGATE_ADMIN_LISTEN";
+const STORE_AT: &str = "DASHGATE_STORE_PATH";
 const UPSTREAM_URL: &str = "DASHGATE_UPSTREAM_URL";
 const DASHSCOPE: &str = "https://dashscope.aliyuncs.com";

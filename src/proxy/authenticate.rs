@@ -8,15 +8,17 @@ use hyper::header::{AUTHORIZATION, HeaderMap};
 use super::peer::Peer;
 use super::rejection::Rejection;
 use crate::dashscope::headers::{API_KEY, X_API_KEY};
-use crate::tenant::directory::{Caller, Directory, Stranger};
+use crate::tenant::directory::{Caller, Directory};
 use crate::tenant::key::VirtualKey;
+use crate::tenant::keyring::Keyring;
 
 /// Finds the caller by the key it presents.
 ///
 /// # Errors
-/// `NoKey`, `UnknownKey`, `ExpiredKey`; `BadRequest` for two different keys.
+/// `NoKey`, `UnknownKey`, `ExpiredKey`, `RevokedKey`; `BadRequest` for two different keys.
 pub(super) fn authenticate(
     directory: &Arc<Directory>,
+    keyring: &Keyring,
     headers: &HeaderMap,
     peer: &Peer,
     now: SystemTime,
@@ -25,9 +27,10 @@ pub(super) fn authenticate(
     if let Some(caller) = directory.local_caller() {
         return if peer.address.ip().is_loopback() { Ok(caller) } else { Err(Rejection::UnknownKey) };
     }
-    directory.caller(key.ok_or(Rejection::NoKey)?, now).map_err(|stranger| match stranger {
-        Stranger::Unknown => Rejection::UnknownKey,
-        Stranger::Expired => Rejection::ExpiredKey,
+    directory.caller(keyring, key.ok_or(Rejection::NoKey)?, now).map_err(|stranger| {
+        // The client is told the same of every key that opens nothing; whoever helps it may know more.
+        tracing::debug!(?stranger, address = %peer.address, "a key opens nothing");
+        stranger.into()
     })
 }
 

@@ -62,7 +62,7 @@ pub(super) async fn claim(
     let task = TaskRecord {
         id: named.task_id,
         tenant: Arc::clone(&permit.tenant().name),
-        key_id: Arc::clone(&caller.key().id),
+        key_id: caller.key_id().into(),
         account: Arc::clone(&caller.directory().accounts[account].name),
         model: submit::model(beginning).unwrap_or_default(),
         mount,

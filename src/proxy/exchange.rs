@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use tokio::time::Instant;
 
+use super::cut::Seat;
 use super::peer::{Line, Peer};
 use crate::dashscope::operation::{Operation, Surface};
 use crate::tenant::directory::Caller;
@@ -24,6 +25,8 @@ pub(super) struct Exchange {
     pub account: Cell<usize>,
     pub status: Cell<Option<StatusCode>>,
     pub outcome: Cell<Outcome>,
+    /// Once its caller is known.
+    pub seat: OnceCell<Seat>,
 }
 
 /// How an exchange ended.
@@ -41,6 +44,8 @@ pub(super) enum Outcome {
     Cut,
     /// It became a tunnel, which has ended.
     Tunnelled,
+    /// It was cut here, as its key was revoked or has expired.
+    Withdrawn,
 }
 
 impl Exchange {
@@ -56,7 +61,13 @@ impl Exchange {
             account: Cell::new(0),
             status: Cell::new(None),
             outcome: Cell::new(Outcome::Abandoned),
+            seat: OnceCell::new(),
         }
+    }
+
+    /// The connection that it runs on.
+    pub(super) fn line(&self) -> &Line {
+        &self.line
     }
 }
 
@@ -67,7 +78,7 @@ impl Drop for Exchange {
         tracing::debug!(
             operation = self.operation.get().name(),
             tenant = caller.map(|caller| &*caller.tenant().name),
-            key_id = caller.map(|caller| &*caller.key().id),
+            key_id = caller.map(Caller::key_id),
             code = self.status.get().map(|status| status.as_u16()),
             outcome = ?self.outcome.get(),
             elapsed_seconds = self.began.elapsed().as_secs_f64(),

@@ -12,6 +12,7 @@ mod authenticate;
 mod authorize;
 mod choose;
 mod claim;
+mod cut;
 mod exchange;
 mod forward;
 mod judge;
@@ -38,6 +39,7 @@ use hyper::{Request, Response, StatusCode, Version};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+pub use cut::Live;
 pub use observe::Observed;
 
 use crate::account::Registry;
@@ -46,6 +48,7 @@ use crate::config::Timeouts;
 use crate::dashscope::operation::Operation;
 use crate::tasks::ledger::Ledger;
 use crate::tenant::directory::Directory;
+use crate::tenant::keyring::Keyring;
 use crate::upstream::{Keep, Upload, Upstream};
 use admit::Permit;
 use authorize::Verdict;
@@ -58,6 +61,7 @@ use route::Route;
 /// One worker's share of the gateway.
 pub struct Proxy {
     pub directory: Arc<ArcSwap<Directory>>,
+    pub keyring: Arc<Keyring>,
     pub ledger: Arc<Ledger>,
     pub accounts: Arc<Registry>,
     pub uploads: Arc<Uploads>,
@@ -67,15 +71,11 @@ pub struct Proxy {
     pub draining: Cell<bool>,
     /// What may outlive its connection: submits that are read to their end, and tunnels.
     pub running: TaskTracker,
+    /// Exchanges that end when their key does.
+    pub live: Rc<Live>,
 }
 
 impl Proxy {
-    /// Lets go of what is not needed any more; called every second or so.
-    pub fn tidy(&self) {
-        self.upstream.sweep();
-        self.ledger.tidy(SystemTime::now());
-    }
-
     /// Answers a request. Never fails: what goes wrong is told to the client.
     pub async fn serve(self: Rc<Self>, peer: Peer, request: Request<Incoming>) -> Response<Observed> {
         let exchange = Rc::new(Exchange::begin(&peer, Instant::now()));
@@ -91,6 +91,14 @@ impl Proxy {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+
+    /// What is to be done twice a second: old connections are closed, old tasks dropped, and exchanges whose key
+    /// died are cut.
+    pub fn sweep(&self, now: SystemTime) {
+        self.upstream.sweep();
+        self.ledger.tidy(now);
+        self.live.sweep(&self.directory.load(), now);
     }
 
     async fn answer(
@@ -109,8 +117,9 @@ impl Proxy {
         let route = route::route(&directory, &request, &peer.line)?;
         exchange.operation.set(route.operation);
         exchange.surface.set(route.surface);
-        let caller = authenticate::authenticate(&directory, &request.headers, peer, now)?;
+        let caller = authenticate::authenticate(&directory, &self.keyring, &request.headers, peer, now)?;
         let _ = exchange.caller.set(caller.clone());
+        self.live.enter(exchange, request.version != Version::HTTP_2);
         let permit = admit::admit(caller, &route, &request, body.size_hint().lower(), self.max_body_bytes)?;
         exchange.submits.set(permit.submits);
         let mut destination = match authorize::authorize(&self.ledger, &permit, &route, &request, now)? {
@@ -140,7 +149,7 @@ impl Proxy {
     async fn pass(&self, passage: Passage) -> Result<Response<Observed>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
         let (operation, version) = (passage.route.operation, passage.request.version);
-        let response = self.send(passage).await?;
+        let response = exchange.unless_cut(self.send(passage)).await?;
         if operation == Operation::TaskGet {
             let (response, named) = claim::read(response).await?;
             if let Some(named) = named {
@@ -184,7 +193,7 @@ impl Proxy {
         let exchange = Rc::clone(&passage.exchange);
         let client = passage.request.extensions.remove::<OnUpgrade>();
         let client = client.ok_or(Rejection::BadRequest("a WebSocket handshake takes HTTP/1.1"))?;
-        let response = self.send(passage).await?;
+        let response = exchange.unless_cut(self.send(passage)).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(observe::stream(response, &exchange));
         }

@@ -58,17 +58,24 @@ pub(super) fn pump(
 ) -> (Response<Observed>, impl Future<Output = ()> + use<>) {
     let (pieces, taken) = mpsc::channel(1);
     let (parts, mut download) = response.into_parts();
+    let held = Rc::clone(exchange);
     let carry = async move {
-        loop {
-            let piece = tokio::select! {
-                piece = download.frame() => piece,
-                () = pieces.closed() => return,
-            };
-            let last = piece.is_none();
-            let taken = timeout(patience, pieces.send(piece)).await;
-            if last || !matches!(taken, Ok(Ok(()))) {
-                return;
+        let all = async {
+            loop {
+                let piece = tokio::select! {
+                    piece = download.frame() => piece,
+                    () = pieces.closed() => return,
+                };
+                let last = piece.is_none();
+                let taken = timeout(patience, pieces.send(piece)).await;
+                if last || !matches!(taken, Ok(Ok(()))) {
+                    return;
+                }
             }
+        };
+        tokio::select! {
+            () = all => {}
+            _ = held.is_cut() => {}
         }
     };
     let response = Response::from_parts(parts, Source::Pumped(taken));
@@ -119,6 +126,7 @@ impl Body for Observed {
             }
         };
         match &next {
+            Poll::Ready(Some(Err(_))) if self.exchange.outcome.get() == Outcome::Withdrawn => {}
             Poll::Ready(Some(Err(_))) => self.exchange.outcome.set(Outcome::Cut),
             Poll::Ready(_) if self.is_end_stream() => self.end(),
             Poll::Ready(None) => self.end(),

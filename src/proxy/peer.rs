@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
+use tokio::sync::Notify;
+
 /// Who is at the other end. Made by `server`, one a connection.
 #[derive(Debug, Clone)]
 pub struct Peer {
@@ -17,6 +19,7 @@ pub struct Line {
     exchanges: AtomicU32,
     tunnelled: AtomicBool,
     fault: AtomicU8,
+    cut: Notify,
 }
 
 impl Line {
@@ -40,6 +43,16 @@ impl Line {
 
     pub fn is_busy(&self) -> bool {
         self.exchanges.load(Ordering::Relaxed) > 0
+    }
+
+    /// Has the connection closed at once, whatever runs on it.
+    pub fn cut(&self) {
+        self.cut.notify_one();
+    }
+
+    /// Waits for [`Line::cut`].
+    pub async fn is_cut(&self) {
+        self.cut.notified().await;
     }
 
     /// Notes that what came next on the wire is not a request that may be read.

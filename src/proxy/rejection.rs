@@ -7,6 +7,7 @@ use hyper::StatusCode;
 
 use super::peer::HeadFault;
 use crate::dashscope::path::PathFault;
+use crate::tenant::directory::Stranger;
 
 /// Why a request is not passed on, or why its answer is ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,7 @@ pub(super) enum Rejection {
     NoKey,
     UnknownKey,
     ExpiredKey,
+    RevokedKey,
     /// The path, and the mounts that there are.
     NoMount(Box<str>),
     /// Method and path of an operation that is not passed on, or not for this tenant.
@@ -58,6 +60,7 @@ impl Rejection {
             Rejection::NoKey => Row { reason: "no_key", ..INVALID_KEY },
             Rejection::UnknownKey => Row { reason: "unknown_key", ..INVALID_KEY },
             Rejection::ExpiredKey => Row { reason: "expired_key", ..INVALID_KEY },
+            Rejection::RevokedKey => Row { reason: "revoked_key", ..INVALID_KEY },
             Rejection::NoMount(_) => Row {
                 reason: "no_mount",
                 status: StatusCode::NOT_FOUND,
@@ -114,7 +117,9 @@ impl Rejection {
     pub(super) fn message(&self) -> Cow<'static, str> {
         match self {
             Rejection::NoKey => "No API-key provided.".into(),
-            Rejection::UnknownKey | Rejection::ExpiredKey => "Invalid API-key provided.".into(),
+            Rejection::UnknownKey | Rejection::ExpiredKey | Rejection::RevokedKey => {
+                "Invalid API-key provided.".into()
+            }
             Rejection::NoMount(what) => what.to_string().into(),
             Rejection::NotAllowed(operation) => {
                 format!("Access denied. This gateway does not pass on {operation}.").into()
@@ -151,6 +156,16 @@ impl Rejection {
     /// Whether the upstream may have got the request: a submit must then not be sent again.
     pub(super) const fn may_have_arrived(&self) -> bool {
         matches!(self, Rejection::UpstreamLost | Rejection::UpstreamTimeout)
+    }
+}
+
+impl From<Stranger> for Rejection {
+    fn from(stranger: Stranger) -> Self {
+        match stranger {
+            Stranger::Unknown | Stranger::Mistyped => Rejection::UnknownKey,
+            Stranger::Expired => Rejection::ExpiredKey,
+            Stranger::Revoked => Rejection::RevokedKey,
+        }
     }
 }
 

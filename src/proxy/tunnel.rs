@@ -39,15 +39,20 @@ pub(super) fn open(
         let mut up = std::pin::pin!(carry(client_sends, upstream_gets));
         let mut down = std::pin::pin!(carry(upstream_sends, client_gets));
         // However it ends, both sides are closed then, and that is all there is to tell them.
+        let talk = async {
+            tokio::select! {
+                ended = &mut up => if ended.is_ok() {
+                    let _ = timeout(patience, down).await;
+                },
+                ended = &mut down => if ended.is_ok() {
+                    let _ = timeout(patience, up).await;
+                },
+            }
+        };
         tokio::select! {
-            ended = &mut up => if ended.is_ok() {
-                let _ = timeout(patience, down).await;
-            },
-            ended = &mut down => if ended.is_ok() {
-                let _ = timeout(patience, up).await;
-            },
+            () = talk => exchange.outcome.set(Outcome::Tunnelled),
+            _ = exchange.is_cut() => {}
         }
-        exchange.outcome.set(Outcome::Tunnelled);
     };
     (Response::from_parts(parts, Bytes::new()), carry)
 }

@@ -29,7 +29,7 @@ pub(crate) async fn converse(stream: TcpStream, address: SocketAddr, proxy: Rc<P
     let line = Arc::new(Line::default());
     let peer = Peer { address, line: Arc::clone(&line) };
     let patience = Patience { head: proxy.timeouts.header, idle: proxy.timeouts.idle };
-    let mut wire = Wire::new(stream, line, patience);
+    let mut wire = Wire::new(stream, Arc::clone(&line), patience);
     let speaks = tokio::select! {
         speaks = wire.greeting() => speaks,
         () = drain.begun() => return,
@@ -46,9 +46,13 @@ pub(crate) async fn converse(stream: TcpStream, address: SocketAddr, proxy: Rc<P
             let mut connection = pin!(http1::Builder::new().serve_connection(io, service).with_upgrades());
             tokio::select! {
                 _ = connection.as_mut() => return,
+                () = line.is_cut() => return,
                 () = drain.begun() => connection.as_mut().graceful_shutdown(),
             }
-            let _ = connection.await;
+            tokio::select! {
+                _ = connection => {}
+                () = line.is_cut() => {}
+            }
         }
         Speaks::Http2 => {
             let mut builder = http2::Builder::new(LocalExecutor);

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
@@ -74,7 +74,7 @@ pub async fn work(listener: TcpListener, proxy: Rc<Proxy>, mut drain: Drain) -> 
     loop {
         tokio::select! {
             () = drain.begun() => break,
-            _ = sweep.tick() => proxy.tidy(),
+            _ = sweep.tick() => proxy.sweep(SystemTime::now()),
             accepted = listener.accept(), if connections.len() < MOST_CONNECTIONS => match accepted {
                 Ok((stream, address)) => {
                     let talk = connection::converse(stream, address, Rc::clone(&proxy), drain.clone());
@@ -107,11 +107,13 @@ pub async fn work(listener: TcpListener, proxy: Rc<Proxy>, mut drain: Drain) -> 
                 return Ok(());
             }
             () = drain.hastened() => {}
+            _ = sweep.tick() => proxy.sweep(SystemTime::now()),
         }
     }
 }
 
-const SWEEP: Duration = Duration::from_secs(1);
+/// Half of the second within which the streams of a revoked key must end.
+const SWEEP: Duration = Duration::from_millis(500);
 const MOST_CONNECTIONS: usize = 100_000;
 /// A process out of file descriptors would spin otherwise.
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(50);

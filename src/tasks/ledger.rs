@@ -27,11 +27,9 @@ impl Ledger {
     ///
     /// # Errors
     /// Why the store can't be read.
-    pub fn load(store: Option<Store>, now: SystemTime) -> Result<Self, StoreFault> {
-        let ledger = Self { store, ..Self::default() };
-        if let Some(store) = &ledger.store {
-            store.tasks(now - REMEMBERED, |task| ledger.remember(task))?;
-        }
+    pub fn load(store: Store, now: SystemTime) -> Result<Self, StoreFault> {
+        let ledger = Self { store: Some(store.clone()), ..Self::default() };
+        store.tasks(now - REMEMBERED, |task| ledger.remember(task))?;
         Ok(ledger)
     }
 
@@ -100,13 +98,6 @@ impl Ledger {
             || self.tidied.compare_exchange(before, seconds, Ordering::Relaxed, Ordering::Relaxed);
         if let Some(store) = self.store.as_ref().filter(|_| is_due && exchanged().is_ok()) {
             store.forget_before(now - REMEMBERED);
-        }
-    }
-
-    /// Writes what waits, and lets go of the store. Blocks.
-    pub fn close(&self) {
-        if let Some(store) = &self.store {
-            store.close();
         }
     }
 

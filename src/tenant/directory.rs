@@ -1,10 +1,14 @@
 //! Everything that a request is checked against, as one immutable snapshot.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use foldhash::fast::RandomState;
+
 use super::key::{KeyDigest, VirtualKey};
+use super::keyring::{Ends, IssuedKey, Keyring};
 use crate::account::{Account, Registry};
 use crate::config::{AsyncHeader, Config, Mount};
 use crate::dashscope::operation::Groups;
@@ -16,8 +20,10 @@ pub struct Directory {
     pub mounts: Vec<Mount>,
     pub accounts: Vec<Account>,
     tenants: Vec<Tenant>,
+    tenants_by_name: HashMap<Arc<str>, usize, RandomState>,
     keys: Vec<Key>,
-    by_digest: HashMap<KeyDigest, usize, foldhash::fast::RandomState>,
+    by_digest: HashMap<KeyDigest, usize, RandomState>,
+    by_id: HashMap<Arc<str>, usize, RandomState>,
     /// The key of callers on the same host who need none.
     local: Option<usize>,
 }
@@ -31,11 +37,14 @@ pub struct Tenant {
     pub allow: Groups,
 }
 
+/// A key of the configuration.
 #[derive(Debug)]
 pub struct Key {
     /// The loggable name.
     pub id: Arc<str>,
-    expires: Option<SystemTime>,
+    pub expires: Option<SystemTime>,
+    /// None for callers who need no key.
+    digest: Option<KeyDigest>,
     tenant: usize,
 }
 
@@ -43,7 +52,17 @@ pub struct Key {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stranger {
     Unknown,
+    /// It looks like one of ours, and its checksum is wrong.
+    Mistyped,
     Expired,
+    Revoked,
+}
+
+/// A key of the configuration and one made at run time that can't be told apart. The configuration's stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Clash {
+    SameId { id: Arc<str>, configured: Arc<str>, issued: Arc<str> },
+    SameSecret { configured: Arc<str>, issued: Box<str> },
 }
 
 impl Directory {
@@ -55,20 +74,25 @@ impl Directory {
             mounts,
             accounts: config.accounts.iter().map(|account| Account::new(account, registry)).collect(),
             tenants: Vec::with_capacity(config.tenants.len()),
+            tenants_by_name: HashMap::default(),
             keys: Vec::new(),
             by_digest: HashMap::default(),
+            by_id: HashMap::default(),
             local: None,
         };
         for tenant in &config.tenants {
+            let number = directory.tenants.len();
+            directory.tenants_by_name.insert(Arc::clone(&tenant.name), number);
             for key in &tenant.keys {
+                let (id, digest) = (Arc::clone(&key.id), Some(key.sha256));
                 directory.by_digest.insert(key.sha256, directory.keys.len());
-                let (id, expires) = (Arc::clone(&key.id), key.expires);
-                directory.keys.push(Key { id, expires, tenant: directory.tenants.len() });
+                directory.by_id.insert(Arc::clone(&id), directory.keys.len());
+                directory.keys.push(Key { id, expires: key.expires, digest, tenant: number });
             }
             if config.sidecar {
                 directory.local = Some(directory.keys.len());
                 let id = Arc::clone(&tenant.name);
-                directory.keys.push(Key { id, expires: None, tenant: directory.tenants.len() });
+                directory.keys.push(Key { id, expires: None, digest: None, tenant: number });
             }
             directory.tenants.push(Tenant {
                 name: Arc::clone(&tenant.name),
@@ -80,21 +104,110 @@ impl Directory {
         directory
     }
 
-    /// Who holds the key.
+    /// Who holds the key: one of the configuration, else one of the ring.
     ///
     /// # Errors
     /// The [`Stranger`] that it is.
-    pub fn caller(self: &Arc<Self>, key: VirtualKey<'_>, now: SystemTime) -> Result<Caller, Stranger> {
-        let at = *self.by_digest.get(&key.digest()).ok_or(Stranger::Unknown)?;
-        match self.keys[at].expires {
-            Some(expires) if expires <= now => Err(Stranger::Expired),
-            Some(_) | None => Ok(Caller { directory: Arc::clone(self), key: at }),
+    pub fn caller(
+        self: &Arc<Self>,
+        keyring: &Keyring,
+        key: VirtualKey<'_>,
+        now: SystemTime,
+    ) -> Result<Caller, Stranger> {
+        let digest = key.digest();
+        if let Some(at) = self.by_digest.get(&digest) {
+            return match self.keys[*at].fault(now) {
+                Some(stranger) => Err(stranger),
+                None => Ok(self.configured(*at)),
+            };
+        }
+        let Some(issued) = keyring.find(&digest) else {
+            return Err(if key.is_mistyped() { Stranger::Mistyped } else { Stranger::Unknown });
+        };
+        let tenant = self.tenant_of(&issued).ok_or(Stranger::Unknown)?;
+        match issued.fault(now) {
+            Some(stranger) => Err(stranger),
+            None => Ok(Caller { directory: Arc::clone(self), tenant, holds: Holds::Issued(issued) }),
         }
     }
 
     /// Who a caller on the same host is, where that is all it takes.
     pub fn local_caller(self: &Arc<Self>) -> Option<Caller> {
-        self.local.map(|key| Caller { directory: Arc::clone(self), key })
+        self.local.map(|at| self.configured(at))
+    }
+
+    fn configured(self: &Arc<Self>, at: usize) -> Caller {
+        let tenant = self.keys[at].tenant;
+        Caller { directory: Arc::clone(self), tenant, holds: Holds::Configured(at) }
+    }
+
+    /// None where the tenant is not configured any more, or a key of the configuration has the same id.
+    fn tenant_of(&self, issued: &IssuedKey) -> Option<usize> {
+        let tenant = self.tenants_by_name.get(&issued.tenant).copied();
+        tenant.filter(|_| !self.by_id.contains_key(&*issued.id))
+    }
+
+    pub fn tenants(&self) -> &[Tenant] {
+        &self.tenants
+    }
+
+    pub fn has_tenant(&self, name: &str) -> bool {
+        self.tenants_by_name.contains_key(name)
+    }
+
+    /// The key of the configuration with this id, and its tenant.
+    pub fn key_named(&self, id: &str) -> Option<(&Key, &Tenant)> {
+        let key = &self.keys[*self.by_id.get(id)?];
+        Some((key, &self.tenants[key.tenant]))
+    }
+
+    /// The keys of the configuration, in no order, each with its tenant.
+    pub fn keys(&self) -> impl Iterator<Item = (&Key, &Tenant)> {
+        let written = self.keys.iter().filter(|key| key.digest.is_some());
+        written.map(|key| (key, &self.tenants[key.tenant]))
+    }
+
+    /// What stands both in the configuration and on the ring.
+    pub fn clashes(&self, keyring: &Keyring) -> Vec<Clash> {
+        let mut clashes = Vec::new();
+        for (key, tenant) in self.keys() {
+            // One that is revoked is in nobody's way.
+            let living = keyring.named(&key.id).filter(|issued| issued.ends() != Ends::Revoked);
+            if let Some(issued) = living {
+                let (configured, issued) = (Arc::clone(&tenant.name), Arc::clone(&issued.tenant));
+                clashes.push(Clash::SameId { id: Arc::clone(&key.id), configured, issued });
+            }
+            if let Some(issued) = key.digest.and_then(|digest| keyring.find(&digest)) {
+                clashes
+                    .push(Clash::SameSecret { configured: Arc::clone(&key.id), issued: issued.id.clone() });
+            }
+        }
+        clashes
+    }
+}
+
+/// For the operator's log.
+impl fmt::Display for Clash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Clash::SameId { id, configured, issued } => write!(
+                f,
+                "two keys have the id `{id}`: one of the configuration, of the tenant `{configured}`, and one made \
+                 at run time, of `{issued}`. The configuration's stands, the other is refused: revoke that with \
+                 `dashgate keys revoke {id}`, or give the one in the configuration another id"
+            ),
+            Clash::SameSecret { configured, issued } => write!(
+                f,
+                "the key `{configured}` of the configuration has the same secret as `{issued}`, which was made at \
+                 run time. The configuration's stands, whatever becomes of the other: give it a secret of its own"
+            ),
+        }
+    }
+}
+
+impl Key {
+    fn fault(&self, now: SystemTime) -> Option<Stranger> {
+        self.expires.is_some_and(|expires| expires <= now).then_some(Stranger::Expired)
     }
 }
 
@@ -102,19 +215,50 @@ impl Directory {
 #[derive(Debug, Clone)]
 pub struct Caller {
     directory: Arc<Directory>,
-    key: usize,
+    tenant: usize,
+    holds: Holds,
+}
+
+#[derive(Debug, Clone)]
+enum Holds {
+    /// Index of a key of the configuration.
+    Configured(usize),
+    Issued(Arc<IssuedKey>),
 }
 
 impl Caller {
-    pub fn key(&self) -> &Key {
-        &self.directory.keys[self.key]
+    /// The loggable name of its key.
+    pub fn key_id(&self) -> &str {
+        match &self.holds {
+            Holds::Configured(at) => &self.directory.keys[*at].id,
+            Holds::Issued(key) => &key.id,
+        }
     }
 
     pub fn tenant(&self) -> &Tenant {
-        &self.directory.tenants[self.key().tenant]
+        &self.directory.tenants[self.tenant]
     }
 
     pub fn directory(&self) -> &Arc<Directory> {
         &self.directory
+    }
+
+    /// Why its key opens nothing now, though it did; None while it does. `current` is today's directory.
+    pub fn fault(&self, current: &Arc<Directory>, now: SystemTime) -> Option<Stranger> {
+        let unchanged = Arc::ptr_eq(current, &self.directory);
+        match &self.holds {
+            Holds::Configured(at) if unchanged => self.directory.keys[*at].fault(now),
+            Holds::Configured(at) => {
+                let digest = self.directory.keys[*at].digest?;
+                let written = current.by_digest.get(&digest).map(|at| &current.keys[*at]);
+                let own = |key: &&Key| current.tenants[key.tenant].name == self.tenant().name;
+                written.filter(own).map_or(Some(Stranger::Revoked), |key| key.fault(now))
+            }
+            Holds::Issued(key) => {
+                let stays = unchanged
+                    || current.has_tenant(&self.tenant().name) && !current.by_id.contains_key(&*key.id);
+                if stays { key.fault(now) } else { Some(Stranger::Revoked) }
+            }
+        }
     }
 }

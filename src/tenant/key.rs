@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use flate2::Crc;
 use sha2::{Digest, Sha256};
 
 /// A virtual key as a client presents it. It is never printed, and only its digest is ever kept.
@@ -27,6 +28,16 @@ impl<'h> VirtualKey<'h> {
     pub fn stands_in(self, bytes: &[u8]) -> bool {
         (SHORTEST..=bytes.len()).contains(&self.0.len()) && memchr::memmem::find(bytes, self.0).is_some()
     }
+
+    /// Whether it has the look of a key that was made here, but not its checksum: a typo, or a part of one.
+    pub fn is_mistyped(self) -> bool {
+        self.0.starts_with(PREFIX.as_bytes()) && !self.is_whole()
+    }
+
+    fn is_whole(self) -> bool {
+        let signed = PREFIX.len() + RANDOM_CHARACTERS;
+        self.0.len() == signed + CHECKSUM_CHARACTERS && checksum(&self.0[..signed]) == self.0[signed..]
+    }
 }
 
 impl fmt::Debug for VirtualKey<'_> {
@@ -37,16 +48,90 @@ impl fmt::Debug for VirtualKey<'_> {
 
 pub type KeyDigest = [u8; 32];
 
+/// A secret made here: `sk-dg-`, 43 random characters of base62 (256 bits), and the CRC-32 of all these in six
+/// more. A scanner finds it by its look, and by its checksum knows it from an example.
+pub struct Minted(String);
+
+impl Minted {
+    /// # Errors
+    /// What keeps the system from giving randomness.
+    pub fn mint() -> Result<Self, getrandom::Error> {
+        let mut text = format!("{PREFIX}{}", random(&BASE62, RANDOM_CHARACTERS)?);
+        let checksum = checksum(text.as_bytes());
+        text.extend(checksum.into_iter().map(char::from));
+        Ok(Self(text))
+    }
+
+    /// The secret, to be shown once.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    pub fn digest(&self) -> KeyDigest {
+        VirtualKey::new(self.0.as_bytes()).digest()
+    }
+}
+
+impl fmt::Debug for Minted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// An id for a key that was given none.
+///
+/// # Errors
+/// What keeps the system from giving randomness.
+pub fn mint_id() -> Result<String, getrandom::Error> {
+    // Digits and small letters alone: it is read aloud and typed.
+    Ok(format!("key-{}", random(&BASE62[..36], ID_CHARACTERS)?))
+}
+
+/// Random characters, each as likely as another.
+fn random(alphabet: &[u8], length: usize) -> Result<String, getrandom::Error> {
+    let fair = 256 / alphabet.len() * alphabet.len();
+    let mut text = String::with_capacity(length);
+    let mut bytes = [0; 64];
+    while text.len() < length {
+        getrandom::fill(&mut bytes)?;
+        let drawn = bytes.iter().map(|byte| usize::from(*byte)).filter(|byte| *byte < fair);
+        let characters = drawn.map(|byte| char::from(alphabet[byte % alphabet.len()]));
+        text.extend(characters.take(length - text.len()));
+    }
+    Ok(text)
+}
+
+/// CRC-32 sees every change inside four bytes that stand together, so every single mistyped character.
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_CHARACTERS] {
+    let mut crc = Crc::new();
+    crc.update(bytes);
+    let mut rest = crc.sum();
+    let mut digits = [0; CHECKSUM_CHARACTERS];
+    for digit in digits.iter_mut().rev() {
+        *digit = BASE62[(rest % 62) as usize];
+        rest /= 62;
+    }
+    digits
+}
+
+const PREFIX: &str = "sk-dg-";
+const BASE62: [u8; 62] = *b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+const RANDOM_CHARACTERS: usize = 43;
+const CHECKSUM_CHARACTERS: usize = 6;
+const ID_CHARACTERS: usize = 10;
 /// In bytes: what is shorter is no key of ours, and could stand anywhere by chance.
 const SHORTEST: usize = 16;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn a_key_is_never_printed() {
         assert_eq!(format!("{:?}", VirtualKey::new(b"sk-secret")), "***");
+        assert_eq!(format!("{:?}", Minted::mint().expect("randomness")), "***");
     }
 
     #[test]
@@ -55,5 +140,61 @@ mod tests {
         assert!(key.stands_in(b"a=sk-0123456789abcdef&b"));
         assert!(!key.stands_in(b"sk-0123456789abcde"));
         assert!(!VirtualKey::new(b"sk").stands_in(b"a task"));
+    }
+
+    #[test]
+    fn a_minted_key_has_its_look_and_no_twin() {
+        let one = Minted::mint().expect("randomness");
+        let text = one.expose();
+        assert!(text.starts_with("sk-dg-") && text.len() == 55, "its length is {}", text.len());
+        assert!(text[6..].bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        assert!(!VirtualKey::new(text.as_bytes()).is_mistyped());
+        assert_ne!(one.digest(), Minted::mint().expect("randomness").digest());
+        assert_eq!(mint_id().expect("randomness").len(), "key-".len() + ID_CHARACTERS);
+    }
+
+    /// What another program computes of it: scanners rely on these characters.
+    #[test]
+    fn the_checksum_is_the_common_crc_32() {
+        // CRC-32 of "123456789" is 0xcbf43926, the check value of its specification.
+        let digits = checksum(b"123456789");
+        let value = digits.iter().fold(0, |value, digit| {
+            let at = BASE62.iter().position(|letter| letter == digit).expect("a digit");
+            value * 62 + at as u64
+        });
+        assert_eq!(value, 0xcbf4_3926);
+    }
+
+    #[test]
+    fn a_key_that_was_not_made_here_is_no_typo() {
+        for other in ["sk-0123456789abcdef", "sk-d", "", "SK-DG-0123"] {
+            assert!(!VirtualKey::new(other.as_bytes()).is_mistyped(), "{other}");
+        }
+        assert!(VirtualKey::new(b"sk-dg-").is_mistyped());
+    }
+
+    proptest! {
+        #[test]
+        fn every_wrong_character_is_caught(at in 6_usize..55, wrong in 0x21_u8..0x7f) {
+            let mut text = Minted::mint().expect("randomness").expose().as_bytes().to_vec();
+            prop_assume!(text[at] != wrong);
+            text[at] = wrong;
+            prop_assert!(VirtualKey::new(&text).is_mistyped());
+        }
+
+        #[test]
+        fn a_lost_a_doubled_and_two_swapped_characters_are_caught(at in 6_usize..54) {
+            let text = Minted::mint().expect("randomness").expose().as_bytes().to_vec();
+            let mut lost = text.clone();
+            lost.remove(at);
+            prop_assert!(VirtualKey::new(&lost).is_mistyped());
+            let mut doubled = text.clone();
+            doubled.insert(at, text[at]);
+            prop_assert!(VirtualKey::new(&doubled).is_mistyped());
+            let mut swapped = text.clone();
+            swapped.swap(at, at + 1);
+            prop_assume!(swapped != text);
+            prop_assert!(VirtualKey::new(&swapped).is_mistyped());
+        }
     }
 }

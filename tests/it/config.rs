@@ -79,7 +79,7 @@ fn the_shortest_file_takes_the_defaults() {
     assert_eq!(timeouts.upstream, Duration::from_secs(300));
     assert_eq!(timeouts.drain, Duration::from_secs(30));
     assert_eq!((config.admin.listen.to_string().as_str(), config.admin.token), ("127.0.0.1:8081", None));
-    assert_eq!(config.store.path.as_deref(), Some(Path::new("dashgate.db")));
+    assert_eq!(config.store.path, Path::new("dashgate.db"));
     assert_eq!((config.accounts[0].query_qps, config.accounts[0].weight), (20, 1));
     assert_eq!(config.mounts.len(), 1);
     assert_eq!((&*config.mounts[0].prefix, config.mounts[0].dialect), ("/", Dialect::Native));

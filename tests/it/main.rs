@@ -1,6 +1,7 @@
 //! The one integration binary: a file a promise.
 
 mod accounts;
+mod admin;
 mod architecture;
 mod async_rule;
 mod clients;
@@ -9,6 +10,8 @@ mod credentials;
 mod drain;
 mod harness;
 mod hostile;
+mod keys;
+mod million_keys;
 mod process;
 mod routing;
 mod simulator;

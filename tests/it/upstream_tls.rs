@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use dashgate::config::Config;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection};
@@ -115,10 +114,7 @@ fn gateway(host: &str, port: u16, ca: Option<&Path>, timeouts: &str) -> Gateway 
         keys = [{{ id = "one-key", key = "{TENANT_KEY}" }}]
         "#
     );
-    let loaded =
-        Config::parse(&text, Path::new("."), &|_| None).unwrap_or_else(|faults| panic!("{faults:#?}"));
-    let running = dashgate::app::start(&loaded.config).expect("a gateway");
-    Gateway { address: running.address(), running }
+    Gateway::configured(&text)
 }
 
 fn ca_file(issuer: &CertifiedIssuer<'static, KeyPair>) -> tempfile::NamedTempFile {

@@ -7,15 +7,22 @@ use dashgate::app::{self, Running};
 use dashgate::config::Config;
 
 use super::client;
-use super::message::Message;
+use super::message::{Message, message};
+use tempfile::TempDir;
 
 pub(crate) const UPSTREAM_KEY: &str = "sk-upstream-5f0c1e9ab7d24c38";
 pub(crate) const TENANT_KEY: &str = "sk-tenant-one-3b9d6c70e1f84a52";
 pub(crate) const OTHER_KEY: &str = "sk-tenant-two-8a17e4d2906bc3f5";
 
+/// Opens the admin API of every gateway that has one configured.
+pub(crate) const ADMIN_TOKEN: &str = "admin-4c1d7be09f2a5836";
+
 pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
     pub(crate) running: Running,
+    /// Of the store; gone with the gateway.
+    pub(crate) directory: TempDir,
 }
 
 impl Gateway {
@@ -35,14 +42,34 @@ impl Gateway {
         Self::configured(&configuration("listen = \"127.0.0.1:0\"\nworkers = 2", accounts, ""))
     }
 
-    /// Keeps its tasks in memory, unless the text names a store.
+    /// The admin listener takes any free port, whatever is written.
     pub(crate) fn configured(text: &str) -> Self {
+        Self::over(tempfile::tempdir().expect("a directory"), text)
+    }
+
+    /// The same, over the store in the directory.
+    pub(crate) fn over(directory: TempDir, text: &str) -> Self {
         let loaded =
             Config::parse(text, Path::new("."), &|_| None).unwrap_or_else(|faults| panic!("{faults:#?}"));
         let mut config = loaded.config;
-        config.store.path = config.store.path.filter(|path| path.is_absolute());
+        config.admin.listen.set_port(0);
+        config.store.path = directory.path().join("dashgate.db");
         let running = app::start(&config).expect("a gateway");
-        Self { address: running.address(), running }
+        let admin = running.admin_address().expect("an admin listener");
+        Self { address: running.address(), admin, running, directory }
+    }
+
+    /// Stops it, and leaves its store.
+    pub(crate) fn stop(self) -> TempDir {
+        let Self { running, directory, .. } = self;
+        drop(running);
+        directory
+    }
+
+    /// One request to the admin listener with its token.
+    pub(crate) fn administer(&self, request_line: &str, body: &str) -> Message {
+        let token = format!("Authorization: Bearer {ADMIN_TOKEN}");
+        client::once(self.admin, message(request_line, &[&token, "Content-Type: application/json"], body))
     }
 
     /// One request on a connection of its own.
@@ -67,6 +94,7 @@ pub(crate) fn configuration(server: &str, accounts: &[Account<'_>], tenant: &str
 
 [admin]
 listen = "127.0.0.1:0"
+token = "{ADMIN_TOKEN}"
 
 {accounts}
 [[mounts]]

@@ -13,7 +13,7 @@ pub(crate) mod upstream;
 use std::time::{Duration, Instant};
 
 pub(crate) use client::Client;
-pub(crate) use gateway::{Account, Gateway, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, configuration};
+pub(crate) use gateway::{ADMIN_TOKEN, Account, Gateway, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, configuration};
 pub(crate) use message::{Message, message};
 pub(crate) use refusal::{Envelope, assert_refused};
 pub(crate) use upstream::{Upstream, answer, chunked};

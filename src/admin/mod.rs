@@ -1,0 +1,88 @@
+//! The operator's own listener: health for whoever reaches it, and with the admin token what may be seen and
+//! changed at run time. None of it is on the listener of the clients.
+
+mod answer;
+mod body;
+mod keys;
+mod listener;
+mod page;
+mod problem;
+mod route;
+mod tenants;
+mod token;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use hyper::body::Incoming;
+use hyper::{Request, StatusCode};
+use serde_json::json;
+use tokio::sync::Mutex;
+
+pub use self::listener::{Listener, start};
+pub use self::token::Token;
+
+use self::answer::{Answer, answer};
+use self::problem::Problem;
+use self::route::Action;
+use crate::store::{Health, Store};
+use crate::tenant::directory::Directory;
+use crate::tenant::keyring::Keyring;
+
+/// What the listener shows and changes.
+#[derive(Debug)]
+pub struct Admin {
+    /// Without one there is health only.
+    pub token: Option<Token>,
+    pub directory: Arc<ArcSwap<Directory>>,
+    pub keyring: Arc<Keyring>,
+    pub store: Store,
+    pub draining: Arc<AtomicBool>,
+    /// Held from the look at what there is to the end of its change.
+    pub changing: Mutex<()>,
+}
+
+impl Admin {
+    /// Answers a request. Never fails: what goes wrong is told.
+    async fn serve(&self, peer: SocketAddr, request: Request<Incoming>) -> Answer {
+        let head = request.method() == hyper::Method::HEAD;
+        let answer = self.act(peer, request).await.unwrap_or_else(|problem| problem.answer());
+        if head { answer.map(|_| bytes::Bytes::new().into()) } else { answer }
+    }
+
+    async fn act(&self, peer: SocketAddr, request: Request<Incoming>) -> Result<Answer, Problem> {
+        let (request, body) = request.into_parts();
+        let path = request.uri.path();
+        let query = request.uri.query().unwrap_or_default();
+        // A path that nobody without the token may use tells them nothing either, not even whether it exists.
+        if route::is_guarded(path) {
+            token::check(self.token.as_ref(), &request.headers)?;
+        }
+        match route::route(&request.method, path)? {
+            Action::Live => Ok(answer(StatusCode::OK, &json!({ "status": "live" }))),
+            Action::Ready => Ok(self.ready()),
+            Action::ListKeys => self.list_keys(query),
+            Action::CreateKey => self.create_key(peer, body::read(&request.headers, body).await?).await,
+            Action::RotateKey(id) => {
+                self.rotate_key(peer, id, body::read(&request.headers, body).await?).await
+            }
+            Action::RevokeKey(id) => self.revoke_key(peer, id).await,
+            Action::ListTenants => self.list_tenants(query),
+        }
+    }
+
+    fn ready(&self) -> Answer {
+        if self.draining.load(Ordering::Relaxed) {
+            return answer(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "draining" }));
+        }
+        match self.store.health() {
+            Health::Writable => answer(StatusCode::OK, &json!({ "status": "ready" })),
+            Health::Unwritable(fault) => {
+                let problem = fault.to_string();
+                answer(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "store", "problem": problem }))
+            }
+        }
+    }
+}

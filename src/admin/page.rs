@@ -1,0 +1,111 @@
+//! Long lists come a page at a time: `?after=NAME&limit=N`, in the order of their names.
+
+use std::collections::BTreeMap;
+
+use super::problem::Problem;
+
+/// Which page is asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Query {
+    /// Names behind this one.
+    pub after: String,
+    pub limit: usize,
+    /// This tenant's alone.
+    pub tenant: Option<String>,
+}
+
+impl Query {
+    /// # Errors
+    /// `BadField` for a limit out of bounds, or a parameter that there is not.
+    pub(super) fn parse(query: &str) -> Result<Self, Problem> {
+        let mut parsed = Self { after: String::new(), limit: USUAL, tenant: None };
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value = percent_encoding::percent_decode_str(value).decode_utf8_lossy();
+            match name {
+                "after" => parsed.after = value.into_owned(),
+                "tenant" => parsed.tenant = Some(value.into_owned()),
+                "limit" => {
+                    let limit = value.parse().ok().filter(|limit| (1..=MOST).contains(limit));
+                    let wrong = || Problem::BadField("limit", format!("must be from 1 to {MOST}").into());
+                    parsed.limit = limit.ok_or_else(wrong)?;
+                }
+                _ => {
+                    return Err(Problem::BadField("query", "takes after, limit and tenant".into()));
+                }
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+/// The first of many, by name, in bounded memory; and where the next page starts. A name may have some items.
+pub(super) struct Page<T> {
+    limit: usize,
+    /// One name more than the page takes, to know whether there is a next one.
+    first: BTreeMap<String, Vec<T>>,
+}
+
+impl<T> Page<T> {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, first: BTreeMap::new() }
+    }
+
+    /// Notes an item if the page takes it, as far as is known by now.
+    pub(super) fn note(&mut self, name: &str, item: impl FnOnce() -> T) {
+        let last = self.first.last_key_value().map_or("", |(last, _)| last);
+        if self.first.len() > self.limit && name > last {
+            return;
+        }
+        self.first.entry(name.to_owned()).or_default().push(item());
+        if self.first.len() > self.limit + 1 {
+            self.first.pop_last();
+        }
+    }
+
+    /// The items in order, and the name after which the next page starts.
+    pub(super) fn finish(mut self) -> (Vec<T>, Option<String>) {
+        let more = self.first.len() > self.limit && self.first.pop_last().is_some();
+        let next = self.first.last_key_value().filter(|_| more).map(|(last, _)| last.clone());
+        (self.first.into_values().flatten().collect(), next)
+    }
+}
+
+const USUAL: usize = 100;
+const MOST: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_follow_one_another() {
+        let names = ["d", "a", "c", "e", "b"];
+        let page = |after: &str| {
+            let mut page = Page::new(2);
+            for name in names.into_iter().filter(|name| *name > after) {
+                page.note(name, || name);
+            }
+            page.finish()
+        };
+        assert_eq!(page(""), (vec!["a", "b"], Some("b".to_owned())));
+        assert_eq!(page("b"), (vec!["c", "d"], Some("d".to_owned())));
+        assert_eq!(page("d"), (vec!["e"], None));
+        assert_eq!(page("e"), (vec![], None));
+        let mut twins = Page::new(1);
+        for (name, item) in [("b", 1), ("a", 2), ("b", 3), ("a", 4)] {
+            twins.note(name, || item);
+        }
+        assert_eq!(twins.finish(), (vec![2, 4], Some("a".to_owned())));
+    }
+
+    #[test]
+    fn queries_are_read_strictly() {
+        let query = Query::parse("after=a%2Eb&limit=7&tenant=one").expect("a query");
+        assert_eq!(query, Query { after: "a.b".into(), limit: 7, tenant: Some("one".into()) });
+        assert_eq!(Query::parse("").expect("a query").limit, USUAL);
+        for wrong in ["limit=0", "limit=1001", "limit=x", "limit", "page=1"] {
+            assert!(matches!(Query::parse(wrong), Err(Problem::BadField(..))), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Why a request to the admin listener is refused, and how that is told: one enum, one table.
+
+use std::borrow::Cow;
+
+use hyper::StatusCode;
+use hyper::header::{ALLOW, CONNECTION, HeaderValue, WWW_AUTHENTICATE};
+use serde_json::json;
+
+use super::answer::{Answer, answer};
+use crate::store::StoreFault;
+
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// No token is configured.
+    Off,
+    /// No token came with it, or another.
+    Unauthorized,
+    NotFound,
+    /// The methods that there are.
+    WrongMethod(String),
+    WrongContent,
+    BodyTooLarge,
+    SlowBody,
+    BrokenBody,
+    /// What the parser says.
+    BadJson(String),
+    /// A field or a parameter, and what is wrong with it.
+    BadField(&'static str, Cow<'static, str>),
+    UnknownTenant(String),
+    IdTaken(String),
+    /// A key of the configuration, which is changed there.
+    Configured(String),
+    NoSuchKey(String),
+    /// It was revoked, or has expired.
+    Ended(String),
+    Store(StoreFault),
+    /// Revoked here and now, but not for good.
+    RevokedNotKept(StoreFault),
+    NoRandomness(getrandom::Error),
+    Panicked,
+}
+
+impl Problem {
+    pub(super) fn answer(&self) -> Answer {
+        let (status, code) = self.row();
+        let mut answer = answer(status, &json!({ "code": code, "message": self.message() }));
+        let headers = answer.headers_mut();
+        match self {
+            Problem::Unauthorized => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Problem::WrongMethod(offered) => {
+                if let Ok(offered) = HeaderValue::from_str(offered) {
+                    headers.insert(ALLOW, offered);
+                }
+            }
+            Problem::BodyTooLarge | Problem::SlowBody | Problem::BrokenBody => {
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Problem::Off
+            | Problem::NotFound
+            | Problem::WrongContent
+            | Problem::BadJson(_)
+            | Problem::BadField(..)
+            | Problem::UnknownTenant(_)
+            | Problem::IdTaken(_)
+            | Problem::Configured(_)
+            | Problem::NoSuchKey(_)
+            | Problem::Ended(_)
+            | Problem::Store(_)
+            | Problem::RevokedNotKept(_)
+            | Problem::NoRandomness(_)
+            | Problem::Panicked => {}
+        }
+        answer
+    }
+
+    const fn row(&self) -> (StatusCode, &'static str) {
+        match self {
+            Problem::Off => (StatusCode::FORBIDDEN, "admin_api_off"),
+            Problem::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Problem::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Problem::WrongMethod(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Problem::WrongContent => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Problem::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+            Problem::SlowBody => (StatusCode::REQUEST_TIMEOUT, "client_timeout"),
+            Problem::BrokenBody => (StatusCode::BAD_REQUEST, "broken_body"),
+            Problem::BadJson(_) => (StatusCode::BAD_REQUEST, "bad_json"),
+            Problem::BadField(..) => (StatusCode::BAD_REQUEST, "bad_field"),
+            Problem::UnknownTenant(_) => (StatusCode::BAD_REQUEST, "unknown_tenant"),
+            Problem::IdTaken(_) => (StatusCode::CONFLICT, "id_taken"),
+            Problem::Configured(_) => (StatusCode::CONFLICT, "configured_key"),
+            Problem::NoSuchKey(_) => (StatusCode::NOT_FOUND, "no_such_key"),
+            Problem::Ended(_) => (StatusCode::CONFLICT, "key_ended"),
+            Problem::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
+            Problem::RevokedNotKept(_) => (StatusCode::SERVICE_UNAVAILABLE, "revoked_not_kept"),
+            Problem::NoRandomness(_) => (StatusCode::SERVICE_UNAVAILABLE, "no_randomness"),
+            Problem::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
+        }
+    }
+
+    fn message(&self) -> Cow<'static, str> {
+        match self {
+            Problem::Off => {
+                "the admin API is off: set `token` in [admin] of the configuration and start again".into()
+            }
+            Problem::Unauthorized => "send `Authorization: Bearer <the token in [admin]>`".into(),
+            Problem::NotFound => {
+                "there is /livez, /readyz, /admin/keys, /admin/keys/{id}, /admin/keys/{id}/rotate and \
+                 /admin/tenants"
+                    .into()
+            }
+            Problem::WrongMethod(offered) => format!("this path takes {offered}").into(),
+            Problem::WrongContent => "the body must be JSON: send `Content-Type: application/json`".into(),
+            Problem::BodyTooLarge => "the body is larger than 16 KiB".into(),
+            Problem::SlowBody => "the body did not arrive within 10 seconds".into(),
+            Problem::BrokenBody => "the body broke off".into(),
+            Problem::BadJson(fault) => format!("the body is not what is expected: {fault}").into(),
+            Problem::BadField(field, problem) => format!("`{field}` {problem}").into(),
+            Problem::UnknownTenant(name) => {
+                format!("no tenant `{name}` is configured; GET /admin/tenants lists them").into()
+            }
+            Problem::IdTaken(whose) => whose.clone().into(),
+            Problem::Configured(id) => {
+                format!("`{id}` is a key of the configuration: change it there").into()
+            }
+            Problem::NoSuchKey(id) => format!("there is no key `{id}`; GET /admin/keys lists them").into(),
+            Problem::Ended(id) => {
+                format!("`{id}` was revoked or has expired, and can't be rotated; create another key").into()
+            }
+            Problem::Store(fault) => format!("it was not done: the store {fault}").into(),
+            Problem::RevokedNotKept(fault) => format!(
+                "the key is refused from now on, but would work again after a restart, as the store {fault}; \
+                 revoke it again once that is mended"
+            )
+            .into(),
+            Problem::NoRandomness(error) => format!("the system gives no randomness: {error}").into(),
+            Problem::Panicked => "it failed inside; whether it was done, GET /admin/keys tells".into(),
+        }
+    }
+}
+
+impl From<getrandom::Error> for Problem {
+    fn from(error: getrandom::Error) -> Self {
+        Problem::NoRandomness(error)
+    }
+}

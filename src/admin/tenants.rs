@@ -1,0 +1,39 @@
+//! Tenants, as they are configured.
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use super::Admin;
+use super::answer::{Answer, answer};
+use super::page::{Page, Query};
+use super::problem::Problem;
+use crate::config::AsyncHeader;
+use crate::dashscope::operation::Group;
+use crate::tenant::directory::{Directory, Tenant};
+
+impl Admin {
+    pub(super) fn list_tenants(&self, query: &str) -> Result<Answer, Problem> {
+        let query = Query::parse(query)?;
+        if query.tenant.is_some() {
+            return Err(Problem::BadField("tenant", "is for lists of keys".into()));
+        }
+        let directory = self.directory.load_full();
+        let mut page = Page::new(query.limit);
+        for tenant in directory.tenants().iter().filter(|tenant| *tenant.name > *query.after) {
+            page.note(&tenant.name, || describe(&directory, tenant));
+        }
+        let (tenants, next) = page.finish();
+        Ok(answer(StatusCode::OK, &json!({ "tenants": tenants, "next": next })))
+    }
+}
+
+fn describe(directory: &Directory, tenant: &Tenant) -> Value {
+    let accounts: Vec<&str> = tenant.accounts.iter().map(|at| &*directory.accounts[*at].name).collect();
+    let allow: Vec<&str> =
+        Group::ALL.into_iter().filter(|group| tenant.allow.contains(*group)).map(Group::name).collect();
+    let async_header = match tenant.async_header {
+        AsyncHeader::Require => "require",
+        AsyncHeader::Add => "add",
+    };
+    json!({ "name": &*tenant.name, "accounts": accounts, "allow": allow, "async_header": async_header })
+}

@@ -1,0 +1,63 @@
+//! One HTTP/1.1 request on a connection of its own, for commands that talk to a gateway.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// Sends a request to `host:port` and reads its answer whole.
+///
+/// # Errors
+/// Why there is no answer, or no end of it.
+pub async fn fetch(authority: &str, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), Fault> {
+    let because = |cause| Fault { authority: authority.into(), cause };
+    let broken = |error| because(Cause::Broken(error));
+    let exchange = async {
+        let stream =
+            TcpStream::connect(authority).await.map_err(|error| because(Cause::Unreachable(error)))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let answer = async move {
+            let response = sender.send_request(request).await?;
+            let status = response.status();
+            Ok::<_, hyper::Error>((status, response.into_body().collect().await?.to_bytes()))
+        };
+        tokio::join!(answer, connection).0.map_err(broken)
+    };
+    tokio::time::timeout(PATIENCE, exchange).await.unwrap_or_else(|_| Err(because(Cause::Silent)))
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub struct Fault {
+    authority: Box<str>,
+    cause: Cause,
+}
+
+#[derive(Debug)]
+enum Cause {
+    Unreachable(io::Error),
+    Broken(hyper::Error),
+    Silent,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let authority = &self.authority;
+        match &self.cause {
+            Cause::Unreachable(error) => write!(f, "{authority} can't be reached: {error}"),
+            Cause::Broken(error) => write!(f, "{authority} gave no HTTP answer: {error}"),
+            Cause::Silent => write!(f, "{authority} did not answer within {} s", PATIENCE.as_secs()),
+        }
+    }
+}
+
+impl Error for Fault {}
+
+const PATIENCE: Duration = Duration::from_secs(30);

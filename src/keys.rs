@@ -1,0 +1,231 @@
+//! `dashgate keys`: a client of a running gateway's admin API.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use http_body_util::Full;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::{Method, Request, StatusCode, Uri};
+use serde_json::{Value, json};
+
+use crate::fetch::fetch;
+
+/// Manage the virtual keys of a running gateway, through its admin API.
+///
+/// The admin token is taken from $DASHGATE_ADMIN_TOKEN. A secret is shown once, when it is made: only its
+/// digest is kept. Exits with 0 when it is done, 1 when not, 64 for bad usage.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// The gateway's admin listener.
+    #[arg(long, global = true, value_name = "URL", env = "DASHGATE_ADMIN_URL", default_value = USUAL_URL)]
+    admin: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a key for a tenant, and show its secret once.
+    Create {
+        #[arg(long, value_name = "NAME")]
+        tenant: String,
+        /// The key's name in logs and lists; without it, one is made.
+        #[arg(long)]
+        id: Option<String>,
+        /// When it ends: "30d", or "2030-01-01T00:00:00Z". Without it, never.
+        #[arg(long, value_name = "WHEN")]
+        expires: Option<String>,
+    },
+    /// List all keys, those of the configuration too.
+    List {
+        /// Of this tenant only.
+        #[arg(long, value_name = "NAME")]
+        tenant: Option<String>,
+    },
+    /// Give a key a new secret, and show it once. The old one goes on working for a while.
+    Rotate {
+        id: String,
+        /// For how long the old secret still works; "0s" ends it at once.
+        #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
+        grace: String,
+    },
+    /// End a key for good: it is refused from now on, and what it has open is cut.
+    Revoke { id: String },
+}
+
+fn duration(text: &str) -> Result<String, humantime::DurationError> {
+    humantime::parse_duration(text).map(|_: Duration| text.to_owned())
+}
+
+/// Why it was not done.
+#[derive(Debug)]
+pub struct Failure {
+    /// What is wrong, and what to do.
+    pub problem: String,
+    /// It was asked wrongly, and nothing was tried.
+    pub usage: bool,
+}
+
+/// Does what the options say; `show` gets what is to be printed.
+///
+/// # Errors
+/// The [`Failure`].
+pub async fn run(options: &Options, token: Option<String>, show: impl Fn(&str)) -> Result<(), Failure> {
+    let gateway = Gateway::new(&options.admin, token)?;
+    match &options.command {
+        Command::Create { tenant, id, expires } => {
+            let asked = json!({ "tenant": tenant, "id": id, "expires": expires });
+            let made = gateway.call(Method::POST, "/admin/keys", Some(asked)).await?;
+            show(&told(&made, "made"));
+        }
+        Command::Rotate { id, grace } => {
+            let path = format!("/admin/keys/{}/rotate", segment(id)?);
+            let made = gateway.call(Method::POST, &path, Some(json!({ "grace": grace }))).await?;
+            show(&told(&made, "rotated"));
+        }
+        Command::Revoke { id } => {
+            gateway.call(Method::DELETE, &format!("/admin/keys/{}", segment(id)?), None).await?;
+            show(&format!("{id}: revoked; it is refused from now on, and what it has open is cut\n"));
+        }
+        Command::List { tenant } => list(&gateway, tenant.as_deref(), show).await?,
+    }
+    Ok(())
+}
+
+/// A page at a time, so that any number can be listed.
+async fn list(gateway: &Gateway, tenant: Option<&str>, show: impl Fn(&str)) -> Result<(), Failure> {
+    let tenant = tenant.map(segment).transpose()?;
+    let mut path = format!("/admin/keys?limit={PAGE}");
+    if let Some(tenant) = tenant {
+        let _ = write!(path, "&tenant={tenant}");
+    }
+    let mut page = gateway.call(Method::GET, &path, None).await?;
+    show(&row(["ID", "TENANT", "SOURCE", "STATUS", "CREATED", "EXPIRES", "OLD SECRET UNTIL"]));
+    loop {
+        for key in page["keys"].as_array().into_iter().flatten() {
+            let text = |name: &str| key[name].as_str().unwrap_or("-");
+            let old = key["old_until"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let old = old.max().unwrap_or("-");
+            let (id, tenant, source) = (text("id"), text("tenant"), text("source"));
+            show(&row([id, tenant, source, text("status"), text("created_at"), text("expires_at"), old]));
+        }
+        let Some(next) = page["next"].as_str() else { return Ok(()) };
+        page = gateway.call(Method::GET, &format!("{path}&after={}", segment(next)?), None).await?;
+    }
+}
+
+fn row([id, tenant, source, status, created, expires, old]: [&str; 7]) -> String {
+    format!("{id:<24} {tenant:<16} {source:<7} {status:<9} {created:<20} {expires:<20} {old}\n")
+}
+
+fn told(made: &Value, what: &str) -> String {
+    let text = |name: &str| made[name].as_str().unwrap_or("-");
+    let mut told = format!("{}: {what}, for the tenant {}", text("id"), text("tenant"));
+    if let Some(until) = made["expires_at"].as_str() {
+        let _ = write!(told, ", until {until}");
+    }
+    if let Some(until) = made["old_until"].as_str() {
+        let _ = write!(told, "; the old secret works until {until}");
+    }
+    let _ = write!(told, "\n\n  {}\n\nKeep it now: it is not shown again.\n", text("key"));
+    told
+}
+
+/// What may stand in a path or a query as it is. It is not shown otherwise: it may be a secret.
+fn segment(text: &str) -> Result<&str, Failure> {
+    let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if !text.is_empty() && text.len() <= 64 && text.bytes().all(fine) {
+        return Ok(text);
+    }
+    Err(misused("a name has 1 to 64 letters, digits, dots, underscores and hyphens"))
+}
+
+fn misused(problem: &str) -> Failure {
+    Failure { problem: problem.to_owned(), usage: true }
+}
+
+/// The admin API that is spoken to.
+struct Gateway {
+    authority: String,
+    token: HeaderValue,
+}
+
+impl Gateway {
+    fn new(url: &str, token: Option<String>) -> Result<Self, Failure> {
+        let uri: Option<Uri> = url.parse().ok();
+        let plain = uri.filter(|uri| uri.scheme_str() == Some("http") && matches!(uri.path(), "" | "/"));
+        let authority = plain.as_ref().and_then(Uri::authority);
+        let authority = authority.ok_or_else(|| misused("--admin takes a URL like http://127.0.0.1:8081"))?;
+        let port = authority.port_u16().unwrap_or(80);
+        let token = token.filter(|token| !token.is_empty()).ok_or_else(|| {
+            misused("set DASHGATE_ADMIN_TOKEN to the `token` in [admin] of the gateway's configuration")
+        })?;
+        let mut token = HeaderValue::try_from(format!("Bearer {token}"))
+            .map_err(|_| misused("DASHGATE_ADMIN_TOKEN holds what no token can, perhaps a line end"))?;
+        token.set_sensitive(true);
+        Ok(Self { authority: format!("{}:{port}", authority.host()), token })
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, Failure> {
+        let failed = |problem: String| Failure { problem, usage: false };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, &self.authority)
+            .header(AUTHORIZATION, &self.token);
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+        let request = request.body(Full::new(body)).map_err(|error| failed(error.to_string()))?;
+        let (status, body) = fetch(&self.authority, request).await.map_err(|fault| {
+            failed(format!("{fault}; is the gateway running, and its admin listener there? See --admin"))
+        })?;
+        let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if status.is_success() && answer.is_object() {
+            return Ok(answer);
+        }
+        let message = answer["message"].as_str().map_or_else(
+            || {
+                format!(
+                    "{} answered {status}, and not as an admin listener does; see --admin",
+                    self.authority
+                )
+            },
+            str::to_owned,
+        );
+        let hint = match status {
+            _ if answer["request_id"].is_string() => {
+                "\nThat is the listener for clients: give the URL of the admin listener with --admin"
+            }
+            StatusCode::UNAUTHORIZED => "; DASHGATE_ADMIN_TOKEN is not the gateway's token",
+            _ => "",
+        };
+        Err(failed(format!("{message}{hint}")))
+    }
+}
+
+const USUAL_URL: &str = "http://127.0.0.1:8081";
+const PAGE: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_admin_url_is_plain_http_to_a_host() {
+        let token = || Some("t".to_owned());
+        let authority = |url: &str| Gateway::new(url, token()).map(|gateway| gateway.authority).ok();
+        assert_eq!(authority("http://127.0.0.1:8081").as_deref(), Some("127.0.0.1:8081"));
+        assert_eq!(authority("http://[::1]:1/").as_deref(), Some("[::1]:1"));
+        assert_eq!(authority("http://gateway").as_deref(), Some("gateway:80"));
+        for wrong in ["", "127.0.0.1:8081", "https://gateway", "http://gateway/admin", "http://"] {
+            assert!(authority(wrong).is_none(), "{wrong}");
+        }
+        for token in [None, Some(String::new()), Some("a\nb".to_owned())] {
+            assert!(Gateway::new(USUAL_URL, token).is_err_and(|failure| failure.usage));
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Cuts exchanges whose key was revoked, or has expired, since they were let in.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::Notify;
+
+use super::exchange::{Exchange, Outcome};
+use super::rejection::Rejection;
+use crate::tenant::directory::{Directory, Stranger};
+
+/// The exchanges of one worker whose caller is known. To enter and to leave costs a push and a swap, for there
+/// are more short exchanges than streams.
+#[derive(Debug, Default)]
+pub struct Live(RefCell<Vec<Weak<Exchange>>>);
+
+/// An exchange's place among the live ones, left when it is dropped.
+#[derive(Debug)]
+pub(super) struct Seat {
+    live: Rc<Live>,
+    place: Cell<usize>,
+    /// Nothing else runs on its connection: HTTP/1.1.
+    alone: bool,
+    fault: Cell<Option<Stranger>>,
+    cut: Notify,
+}
+
+impl Live {
+    pub(super) fn enter(self: &Rc<Self>, exchange: &Rc<Exchange>, alone: bool) {
+        let mut exchanges = self.0.borrow_mut();
+        let place = Cell::new(exchanges.len());
+        let seat = Seat { live: Rc::clone(self), place, alone, fault: Cell::new(None), cut: Notify::new() };
+        if exchange.seat.set(seat).is_ok() {
+            exchanges.push(Rc::downgrade(exchange));
+        }
+    }
+
+    /// Cuts those whose key opens nothing any more. A submit is not cut: it may be accepted and paid for, and
+    /// its task must find its owner.
+    pub(super) fn sweep(&self, current: &Arc<Directory>, now: SystemTime) {
+        let doomed = |exchange: Rc<Exchange>| {
+            let fault = exchange.caller.get()?.fault(current, now)?;
+            (!exchange.submits.get()).then_some((exchange, fault))
+        };
+        let found: Vec<_> = self.0.borrow().iter().filter_map(Weak::upgrade).filter_map(doomed).collect();
+        for (exchange, fault) in found {
+            exchange.cut(fault);
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut exchanges = self.live.0.borrow_mut();
+        exchanges.swap_remove(self.place.get());
+        let moved = exchanges.get(self.place.get()).and_then(Weak::upgrade);
+        if let Some(seat) = moved.as_ref().and_then(|exchange| exchange.seat.get()) {
+            seat.place.set(self.place.get());
+        }
+    }
+}
+
+impl Exchange {
+    /// Ends it: an answer that has begun breaks off, whether or not the client reads; a request that still
+    /// waits for one is refused.
+    fn cut(&self, fault: Stranger) {
+        let Some(seat) = self.seat.get().filter(|seat| seat.fault.get().is_none()) else { return };
+        seat.fault.set(Some(fault));
+        seat.cut.notify_one();
+        if self.status.get().is_some() {
+            self.outcome.set(Outcome::Withdrawn);
+            if seat.alone {
+                self.line().cut();
+            }
+        }
+    }
+
+    /// Waits until it is cut.
+    pub(super) async fn is_cut(&self) -> Stranger {
+        let Some(seat) = self.seat.get() else { return std::future::pending().await };
+        seat.cut.notified().await;
+        seat.fault.get().unwrap_or(Stranger::Revoked)
+    }
+
+    /// Goes on with the work until the exchange is cut.
+    pub(super) async fn unless_cut<T>(
+        &self,
+        work: impl Future<Output = Result<T, Rejection>>,
+    ) -> Result<T, Rejection> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            fault = self.is_cut() => Err(fault.into()),
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! The keys that were made at run time, by the admin API: one ring, which all workers share.
+
+use std::borrow::Borrow;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use dashmap::DashSet;
+use foldhash::fast::RandomState;
+
+use super::directory::Stranger;
+use super::key::KeyDigest;
+use crate::store::{Store, StoreFault};
+
+/// Found by digest in constant time. A change is seen by every worker at its next look.
+///
+/// A million keys must be cheap: one allocation and an id each, and two slots of a pointer.
+#[derive(Default)]
+pub struct Keyring {
+    by_digest: DashSet<ByDigest, RandomState>,
+    /// The newest secret of each id.
+    by_id: DashSet<ById, RandomState>,
+    /// Secrets that have a successor, by their id.
+    retired: Mutex<Retired>,
+    /// The name of each tenant is in memory once.
+    tenants: Mutex<HashSet<Arc<str>, RandomState>>,
+}
+
+type Retired = HashMap<Box<str>, Vec<Arc<IssuedKey>>, RandomState>;
+
+/// One secret of a key that was made at run time.
+pub struct IssuedKey {
+    digest: KeyDigest,
+    /// The loggable name: that of the key, whichever of its secrets this is.
+    pub id: Box<str>,
+    pub tenant: Arc<str>,
+    /// In seconds since 1970.
+    created: u32,
+    /// In seconds since 1970, or [`NEVER`], or [`REVOKED`].
+    ends: AtomicU32,
+}
+
+/// A secret to be taken in.
+#[derive(Debug, Clone, Copy)]
+pub struct Issue<'a> {
+    pub id: &'a str,
+    pub tenant: &'a str,
+    pub digest: KeyDigest,
+    pub created: SystemTime,
+    pub ends: Ends,
+    /// It has a successor.
+    pub retired: bool,
+}
+
+/// Until when a secret opens anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    Never,
+    /// In whole seconds.
+    At(SystemTime),
+    Revoked,
+}
+
+impl Keyring {
+    /// Takes in every key of the store. Blocks.
+    ///
+    /// # Errors
+    /// Why the store can't be read.
+    pub fn load(store: &Store) -> Result<Self, StoreFault> {
+        let keyring = Self::default();
+        store.keys(|key| {
+            let ends = match (key.revoked_at, key.expires, key.retires_at) {
+                (Some(_), _, _) => Ends::Revoked,
+                (None, Some(expires), Some(retires)) => Ends::At(expires.min(retires)),
+                (None, Some(end), None) | (None, None, Some(end)) => Ends::At(end),
+                (None, None, None) => Ends::Never,
+            };
+            keyring.insert(&Issue {
+                id: &key.id,
+                tenant: &key.tenant,
+                digest: key.sha256,
+                created: key.created_at,
+                ends,
+                retired: key.retires_at.is_some(),
+            });
+        })?;
+        Ok(keyring)
+    }
+
+    /// Who the secret belongs to, dead or alive.
+    pub fn find(&self, digest: &KeyDigest) -> Option<Arc<IssuedKey>> {
+        self.by_digest.get(digest).map(|found| Arc::clone(&found.0))
+    }
+
+    /// The newest secret of the key.
+    pub fn named(&self, id: &str) -> Option<Arc<IssuedKey>> {
+        self.by_id.get(id).map(|found| Arc::clone(&found.0))
+    }
+
+    /// How many secrets there are.
+    pub fn len(&self) -> usize {
+        self.by_digest.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_digest.is_empty()
+    }
+
+    /// Takes in a key's secret.
+    pub fn insert(&self, issue: &Issue<'_>) {
+        let key = Arc::new(IssuedKey {
+            digest: issue.digest,
+            id: issue.id.into(),
+            tenant: self.name_of(issue.tenant),
+            created: Ends::At(issue.created).seconds(),
+            ends: AtomicU32::new(issue.ends.seconds()),
+        });
+        self.by_digest.insert(ByDigest(Arc::clone(&key)));
+        if issue.retired {
+            self.retired().entry(issue.id.into()).or_default().push(key);
+        } else {
+            self.by_id.remove(issue.id);
+            self.by_id.insert(ById(key));
+        }
+    }
+
+    /// Gives the key a new secret. The old ones work until `until`, unless their end comes sooner.
+    pub fn rotate(&self, id: &str, digest: KeyDigest, until: SystemTime, now: SystemTime) {
+        let Some(old) = self.named(id) else { return };
+        let ends = old.ends();
+        self.insert(&Issue { id, tenant: &old.tenant, digest, created: now, ends, retired: false });
+        let mut retired = self.retired();
+        let secrets = retired.entry(id.into()).or_default();
+        secrets.retain(|secret| {
+            let stays = secret.fault(now).is_none();
+            if !stays {
+                self.by_digest.remove(&secret.digest);
+            }
+            stays
+        });
+        secrets.push(old);
+        for secret in secrets {
+            secret.ends.fetch_min(Ends::At(until).seconds(), Ordering::Relaxed);
+        }
+    }
+
+    /// From now on no secret of the key opens anything.
+    pub fn revoke(&self, id: &str) {
+        if let Some(key) = self.named(id) {
+            key.ends.store(REVOKED, Ordering::Relaxed);
+        }
+        for secret in self.retired().get(id).into_iter().flatten() {
+            secret.ends.store(REVOKED, Ordering::Relaxed);
+        }
+    }
+
+    /// Until when the secrets that have a successor still work.
+    pub fn retiring(&self, id: &str, now: SystemTime) -> Vec<SystemTime> {
+        let retired = self.retired();
+        let secrets = retired.get(id).into_iter().flatten().filter(|secret| secret.fault(now).is_none());
+        let until = secrets.filter_map(|secret| match secret.ends() {
+            Ends::At(until) => Some(until),
+            Ends::Never | Ends::Revoked => None,
+        });
+        until.collect()
+    }
+
+    /// Shows the newest secret of every key, in no order. Changes wait meanwhile, look-ups do not.
+    pub fn each(&self, mut show: impl FnMut(&IssuedKey)) {
+        self.by_id.iter().for_each(|key| show(&key.0));
+    }
+
+    fn retired(&self) -> MutexGuard<'_, Retired> {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn name_of(&self, tenant: &str) -> Arc<str> {
+        let mut names = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = names.get(tenant) {
+            return Arc::clone(known);
+        }
+        let name: Arc<str> = tenant.into();
+        names.insert(Arc::clone(&name));
+        name
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyring").field("secrets", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl IssuedKey {
+    pub fn created(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(self.created.into())
+    }
+
+    pub fn ends(&self) -> Ends {
+        Ends::of_seconds(self.ends.load(Ordering::Relaxed))
+    }
+
+    /// Why it opens nothing now; None while it does.
+    pub fn fault(&self, now: SystemTime) -> Option<Stranger> {
+        match self.ends.load(Ordering::Relaxed) {
+            NEVER => None,
+            REVOKED => Some(Stranger::Revoked),
+            ends if u64::from(ends) <= since_1970(now).as_secs() => Some(Stranger::Expired),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for IssuedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IssuedKey").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Ends {
+    fn seconds(self) -> u32 {
+        match self {
+            Ends::Never => NEVER,
+            Ends::Revoked => REVOKED,
+            Ends::At(time) => {
+                let seconds = u32::try_from(since_1970(time).as_secs()).unwrap_or(NEVER);
+                seconds.clamp(REVOKED + 1, NEVER - 1)
+            }
+        }
+    }
+
+    fn of_seconds(seconds: u32) -> Self {
+        match seconds {
+            NEVER => Ends::Never,
+            REVOKED => Ends::Revoked,
+            seconds => Ends::At(UNIX_EPOCH + Duration::from_secs(seconds.into())),
+        }
+    }
+}
+
+fn since_1970(time: SystemTime) -> Duration {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+struct ByDigest(Arc<IssuedKey>);
+
+impl Borrow<KeyDigest> for ByDigest {
+    fn borrow(&self) -> &KeyDigest {
+        &self.0.digest
+    }
+}
+
+impl Hash for ByDigest {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.digest.hash(state);
+    }
+}
+
+impl PartialEq for ByDigest {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.digest == other.0.digest
+    }
+}
+
+impl Eq for ByDigest {}
+
+struct ById(Arc<IssuedKey>);
+
+impl Borrow<str> for ById {
+    fn borrow(&self) -> &str {
+        &self.0.id
+    }
+}
+
+impl Hash for ById {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.id.hash(state);
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for ById {}
+
+/// Past 2106, where the seconds end, no key is given.
+const NEVER: u32 = u32::MAX;
+const REVOKED: u32 = 0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn insert(ring: &Keyring, id: &str, tenant: &str, digest: KeyDigest, ends: Ends, retired: bool) {
+        ring.insert(&Issue { id, tenant, digest, created: at(1), ends, retired });
+    }
+
+    fn fault(ring: &Keyring, digest: u8, now: u64) -> Option<Stranger> {
+        ring.find(&[digest; 32]).expect("a key").fault(at(now))
+    }
+
+    #[test]
+    fn a_key_ends_at_its_second() {
+        let ring = Keyring::default();
+        insert(&ring, "a", "one", [1; 32], Ends::At(at(1000)), false);
+        insert(&ring, "b", "two", [2; 32], Ends::Never, false);
+        assert_eq!(fault(&ring, 1, 999), None);
+        assert_eq!(fault(&ring, 1, 1000), Some(Stranger::Expired));
+        assert_eq!(fault(&ring, 2, u64::from(u32::MAX) * 2), None);
+        let key = ring.named("b").expect("a key");
+        assert_eq!((&*key.tenant, ring.len()), ("two", 2));
+        assert!(ring.find(&[3; 32]).is_none() && ring.named("c").is_none());
+    }
+
+    #[test]
+    fn in_the_grace_period_both_work_and_then_the_new_one() {
+        let ring = Keyring::default();
+        insert(&ring, "a", "one", [1; 32], Ends::At(at(9000)), false);
+        ring.rotate("a", [2; 32], at(2000), at(1000));
+        assert_eq!((ring.retiring("a", at(1999)), ring.retiring("a", at(2000))), (vec![at(2000)], vec![]));
+        assert_eq!((fault(&ring, 1, 1999), fault(&ring, 2, 1999)), (None, None));
+        assert_eq!((fault(&ring, 1, 2000), fault(&ring, 2, 2000)), (Some(Stranger::Expired), None));
+        assert_eq!(fault(&ring, 2, 9000), Some(Stranger::Expired), "a successor keeps the key's own end");
+        // A longer grace gives no secret a longer life.
+        ring.rotate("a", [3; 32], at(5000), at(1500));
+        assert_eq!((fault(&ring, 1, 2000), fault(&ring, 2, 4999)), (Some(Stranger::Expired), None));
+        // What opens nothing any more is forgotten at the next rotation.
+        ring.rotate("a", [4; 32], at(6000), at(5500));
+        assert!(ring.find(&[1; 32]).is_none() && ring.find(&[2; 32]).is_none());
+        assert_eq!(ring.len(), 2);
+    }
+
+    #[test]
+    fn a_revoked_key_has_no_secret_left() {
+        let ring = Keyring::default();
+        insert(&ring, "a", "one", [1; 32], Ends::Never, true);
+        insert(&ring, "a", "one", [2; 32], Ends::Never, false);
+        insert(&ring, "b", "one", [3; 32], Ends::Never, false);
+        ring.revoke("a");
+        assert_eq!(fault(&ring, 1, 1), Some(Stranger::Revoked));
+        assert_eq!(fault(&ring, 2, 1), Some(Stranger::Revoked));
+        assert_eq!(fault(&ring, 3, 1), None);
+    }
+
+    /// A key's share that no allocator can hide; the rest is measured on the running program.
+    #[test]
+    fn a_key_is_small() {
+        assert!(size_of::<IssuedKey>() <= 72, "{}", size_of::<IssuedKey>());
+    }
+}

@@ -1,0 +1,201 @@
+//! The admin listener: health for all, the rest for the token, and a clear word for each bad request.
+
+use std::io::Write as _;
+
+use crate::harness::{ADMIN_TOKEN, Client, Gateway, Message, Upstream, answer, client, message};
+use serde_json::Value;
+
+fn gateway() -> (Upstream, Gateway) {
+    let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
+    let gateway = Gateway::start(upstream.address);
+    (upstream, gateway)
+}
+
+fn code(answer: &Message) -> (u16, String) {
+    let json = answer.json();
+    assert!(json["message"].as_str().is_some_and(|message| !message.is_empty()), "{json}");
+    (answer.status(), json["code"].as_str().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn health_is_open_and_readiness_ends_with_a_drain() {
+    let (_upstream, gateway) = gateway();
+    for path in ["/livez", "/readyz"] {
+        let got = client::once(gateway.admin, message(&format!("GET {path}"), &[], ""));
+        assert_eq!(got.status(), 200, "{path}: {}", got.text());
+    }
+    gateway.running.drain();
+    let ready = client::once(gateway.admin, message("GET /readyz", &[], ""));
+    assert_eq!((ready.status(), ready.json()["status"].as_str()), (503, Some("draining")));
+    assert_eq!(client::once(gateway.admin, message("GET /livez", &[], "")).status(), 200);
+}
+
+#[test]
+fn without_the_token_everything_is_refused_with_the_same_bytes() {
+    let (_upstream, gateway) = gateway();
+    let wrong =
+        ["Authorization: Bearer nope", "Authorization: Basic nope", "X-Api-Key: nope", "X-Nothing: x"];
+    let mut bodies = Vec::new();
+    for line in ["GET /admin/keys", "DELETE /admin/keys/one-key", "GET /admin/nothing", "GET /", "PUT /x"] {
+        for field in wrong {
+            let got = client::once(gateway.admin, message(line, &[field], ""));
+            assert_eq!(code(&got), (401, "unauthorized".into()), "{line} {field}");
+            assert_eq!(got.field("www-authenticate").as_deref(), Some("Bearer"));
+            bodies.push(got.body);
+        }
+    }
+    bodies.dedup();
+    assert_eq!(bodies.len(), 1);
+    let twice = [&*format!("Authorization: Bearer {ADMIN_TOKEN}"), "Authorization: Bearer nope"];
+    assert_eq!(client::once(gateway.admin, message("GET /admin/keys", &twice, "")).status(), 401);
+}
+
+#[test]
+fn with_no_token_configured_there_is_health_only() {
+    let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
+    let gateway = Gateway::configured(&format!(
+        r#"
+        server = {{ listen = "127.0.0.1:0", workers = 1 }}
+        accounts = [{{ name = "main", base_url = "http://{}", keys = ["sk-1"] }}]
+        tenants = [{{ name = "one", keys = [{{ id = "one-key", key = "0123456789abcdef" }}] }}]
+        "#,
+        upstream.address
+    ));
+    let got = gateway.administer("GET /admin/keys", "");
+    assert_eq!(code(&got), (403, "admin_api_off".into()));
+    assert!(got.text().contains("`token` in [admin]"), "{}", got.text());
+    assert_eq!(gateway.administer("GET /livez", "").status(), 200);
+}
+
+#[test]
+fn none_of_it_is_on_the_listener_of_the_clients() {
+    let (upstream, gateway) = gateway();
+    let token = format!("Authorization: Bearer {ADMIN_TOKEN}");
+    for line in ["GET /admin/keys", "POST /admin/keys", "GET /livez", "GET /readyz", "GET /admin/tenants"] {
+        let got = gateway.ask(message(line, &[&token], ""));
+        assert!(matches!(got.status(), 401 | 403 | 404), "{line}: {}", got.text());
+        assert!(got.field("x-dashgate-reason").is_some(), "{line}");
+    }
+    assert!(upstream.seen().is_empty());
+}
+
+#[test]
+fn every_bad_input_has_its_code_and_a_message() {
+    let (_upstream, gateway) = gateway();
+    let create = |body: &str| code(&gateway.administer("POST /admin/keys", body));
+    for (body, expected) in [
+        ("", "bad_json"),
+        ("{", "bad_json"),
+        ("[]", "bad_json"),
+        ("{}", "bad_json"),
+        (r#"{"tenant":7}"#, "bad_json"),
+        (r#"{"tenant":"one","tenant":"two"}"#, "bad_json"),
+        (r#"{"tenant":"one","ids":"x"}"#, "bad_json"),
+        (r#"{"tenant":"one"} x"#, "bad_json"),
+        (r#"{"tenant":"nobody"}"#, "unknown_tenant"),
+        (r#"{"tenant":""}"#, "unknown_tenant"),
+        (r#"{"tenant":"one","id":""}"#, "bad_field"),
+        (r#"{"tenant":"one","id":"a b"}"#, "bad_field"),
+        (r#"{"tenant":"one","id":"a/b"}"#, "bad_field"),
+        (r#"{"tenant":"one","id":"sk-dg-0123456789"}"#, "bad_field"),
+        (r#"{"tenant":"one","expires":"soon"}"#, "bad_field"),
+        (r#"{"tenant":"one","expires":"30"}"#, "bad_field"),
+        (r#"{"tenant":"one","expires":"0s"}"#, "bad_field"),
+        (r#"{"tenant":"one","expires":"2001-01-01T00:00:00Z"}"#, "bad_field"),
+        (r#"{"tenant":"one","expires":"99999y"}"#, "bad_field"),
+    ] {
+        assert_eq!(create(body), (400, expected.into()), "{body}");
+    }
+    let taken = gateway.administer("POST /admin/keys", r#"{"tenant":"one","id":"two-key"}"#);
+    assert_eq!(code(&taken), (409, "id_taken".into()));
+    assert!(taken.text().contains("the configuration has a key `two-key`, of the tenant `two`"));
+    for (line, body, expected) in [
+        ("POST /admin/keys/nothing/rotate", "", (404, "no_such_key")),
+        ("POST /admin/keys/one-key/rotate", "", (409, "configured_key")),
+        ("POST /admin/keys/one-key/rotate", r#"{"grace":"soon"}"#, (400, "bad_field")),
+        ("POST /admin/keys/one-key/rotate", r#"{"grace":"366d"}"#, (400, "bad_field")),
+        ("POST /admin/keys/one-key/rotate", r#"{"after":"1h"}"#, (400, "bad_json")),
+        ("DELETE /admin/keys/nothing", "", (404, "no_such_key")),
+        ("DELETE /admin/keys/one-key", "", (409, "configured_key")),
+        ("DELETE /admin/keys/sk-dg-0123", "", (400, "bad_field")),
+        ("GET /admin/keys?limit=0", "", (400, "bad_field")),
+        ("GET /admin/keys?page=2", "", (400, "bad_field")),
+        ("GET /admin/tenants?tenant=one", "", (400, "bad_field")),
+        ("GET /admin/nothing", "", (404, "not_found")),
+        ("PUT /admin/keys", "", (405, "method_not_allowed")),
+        ("GET /admin/keys/one-key", "", (405, "method_not_allowed")),
+        ("GET /admin/keys/one-key/rotate", "", (405, "method_not_allowed")),
+    ] {
+        let got = gateway.administer(line, body);
+        assert_eq!(code(&got), (expected.0, expected.1.into()), "{line} {body}");
+        assert_eq!(got.field("allow").is_some(), expected.0 == 405, "{line}");
+    }
+    assert_eq!(list(&gateway, "").len(), 2, "nothing was made");
+}
+
+#[test]
+fn bodies_are_bounded_and_must_say_that_they_are_json() {
+    let (_upstream, gateway) = gateway();
+    let large = gateway.administer("POST /admin/keys", &"x".repeat(16 * 1024 + 1));
+    assert_eq!(code(&large), (413, "body_too_large".into()));
+    let token = format!("Authorization: Bearer {ADMIN_TOKEN}");
+    let mut endless = Client::connect(gateway.admin);
+    let chunked = ["Content-Type: application/json", "Transfer-Encoding: chunked", token.as_str()];
+    endless.send(message("POST /admin/keys", &chunked, ""));
+    let chunk = format!("1000\r\n{}\r\n", "x".repeat(4096));
+    for _ in 0..5 {
+        let _ = endless.stream().write_all(chunk.as_bytes());
+    }
+    assert_eq!(code(&endless.answer()), (413, "body_too_large".into()));
+    for kind in ["Content-Type: text/plain", "X-Nothing: x"] {
+        let got =
+            client::once(gateway.admin, message("POST /admin/keys", &[&token, kind], r#"{"tenant":"one"}"#));
+        assert_eq!(code(&got), (415, "unsupported_media_type".into()));
+    }
+    let kind = "Content-Type: application/json; charset=utf-8";
+    let got =
+        client::once(gateway.admin, message("POST /admin/keys", &[&token, kind], r#"{"tenant":"one"}"#));
+    assert_eq!((got.status(), got.field("cache-control").as_deref()), (201, Some("no-store")));
+}
+
+fn list(gateway: &Gateway, query: &str) -> Vec<Value> {
+    let got = gateway.administer(&format!("GET /admin/keys{query}"), "");
+    assert_eq!(got.status(), 200, "{}", got.text());
+    got.json()["keys"].as_array().expect("keys").clone()
+}
+
+#[test]
+fn keys_are_listed_by_pages_without_their_secrets() {
+    let (_upstream, gateway) = gateway();
+    for number in 0..7 {
+        let tenant = if number % 2 == 0 { "one" } else { "two" };
+        let body = format!(r#"{{"tenant":"{tenant}","id":"k{number}"}}"#);
+        assert_eq!(gateway.administer("POST /admin/keys", &body).status(), 201);
+    }
+    let mut ids = Vec::new();
+    let mut after = String::new();
+    loop {
+        let got = gateway.administer(&format!("GET /admin/keys?limit=4&after={after}"), "");
+        assert!(!got.holds("sk-"), "{}", got.text());
+        let page = got.json();
+        ids.extend(page["keys"].as_array().expect("keys").iter().map(|key| key["id"].to_string()));
+        let Some(next) = page["next"].as_str() else { break };
+        after = next.to_owned();
+    }
+    let expected = ["k0", "k1", "k2", "k3", "k4", "k5", "k6", "one-key", "two-key"];
+    assert_eq!(ids, expected.map(|id| format!("\"{id}\"")));
+    let of_two = list(&gateway, "?tenant=two");
+    assert_eq!(of_two.len(), 4);
+    let sources: Vec<_> = of_two.iter().map(|key| key["source"].as_str().expect("a source")).collect();
+    assert_eq!(sources, ["admin", "admin", "admin", "config"]);
+}
+
+#[test]
+fn tenants_are_listed() {
+    let (_upstream, gateway) = gateway();
+    let page = gateway.administer("GET /admin/tenants?limit=1", "").json();
+    assert_eq!((page["tenants"][0]["name"].as_str(), page["next"].as_str()), (Some("one"), Some("one")));
+    assert_eq!(page["tenants"][0]["accounts"][0].as_str(), Some("main"));
+    let page = gateway.administer("GET /admin/tenants?after=one", "").json();
+    assert_eq!((page["tenants"][0]["name"].as_str(), page["next"].as_str()), (Some("two"), None));
+}
