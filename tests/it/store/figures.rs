@@ -1,5 +1,8 @@
 //! Figures, not promises. Run them alone, and on a disk: TMPDIR says which.
 
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use dashgate::store::{Settings, Store};
@@ -14,6 +17,7 @@ fn rate_and_latency_of_claims() {
     for most_per_commit in [1, 256] {
         for in_flight in [1, 64, 512] {
             let place = place();
+            let sync = bare_sync(&place.path.with_file_name("probe"));
             let settings = Settings { most_per_commit, ..Settings::default() };
             let store = Store::open_with(&place.path, settings).unwrap();
             let before = store.commits();
@@ -34,7 +38,7 @@ fn rate_and_latency_of_claims() {
             let part = |parts: usize| times[(times.len() - 1) * parts / 1_000];
             println!(
                 "at most {most_per_commit} a commit, {in_flight} in flight: {:.0} claims/s, {:.0} commits/s, \
-                 latency median {:.2?}, 99% {:.2?}, 99.9% {:.2?}",
+                 latency median {:.2?}, 99% {:.2?}, 99.9% {:.2?}; a bare fsync before: {sync:.2?}",
                 times.len() as f64 / seconds,
                 (store.commits() - before) as f64 / seconds,
                 part(500),
@@ -44,6 +48,20 @@ fn rate_and_latency_of_claims() {
             store.close();
         }
     }
+}
+
+/// The median of what the disk takes for 4 KiB more of a file: here it changes by the minute.
+fn bare_sync(path: &Path) -> Duration {
+    let mut file = File::create(path).unwrap();
+    let mut times: Vec<_> = (0..200)
+        .map(|_| {
+            let begun = Instant::now();
+            file.write_all(&[7; 4_096]).and_then(|()| file.sync_all()).unwrap();
+            begun.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    times[100]
 }
 
 #[test]
