@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::account::Registry;
 use crate::account::uploads::Uploads;
 use crate::admin::{self, Admin, Token};
-use crate::config::{Config, Server};
+use crate::config::{self, Config, Server};
 use crate::proxy::Proxy;
 use crate::server;
 use crate::server::worker::{self, Drain, DrainHandle};
@@ -64,8 +64,7 @@ pub fn start(config: &Config) -> io::Result<Running> {
     let listen = config.server.listen;
     let listeners = server::bind(listen, workers).map_err(|error| taken("server", listen, &error))?;
     let address = listeners.first().map_or(Ok(listen), TcpListener::local_addr)?;
-    let listen = config.admin.listen;
-    let admin_listener = TcpListener::bind(listen).map_err(|error| taken("admin", listen, &error))?;
+    let admin_listener = bind_admin(config.admin.listen)?;
     let because = |fault: StoreFault| io::Error::other(fault.to_string());
     let store = open_store(config).map_err(because)?;
     let keyring = Keyring::load(&store).map_err(because)?;
@@ -121,6 +120,19 @@ fn open_store(config: &Config) -> Result<Store, StoreFault> {
             Store::open(&aside)
         }
         opened => opened,
+    }
+}
+
+/// Another gateway on the host has the default address already: that one was not asked for, so any will do.
+fn bind_admin(listen: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(listen) {
+        Err(error) if listen == config::ADMIN_LISTEN && error.kind() == io::ErrorKind::AddrInUse => {
+            tracing::warn!(
+                "another process listens on {listen}: set admin.listen; the admin listener takes any port"
+            );
+            TcpListener::bind(SocketAddr::new(listen.ip(), 0))
+        }
+        bound => bound.map_err(|error| taken("admin", listen, &error)),
     }
 }
 

@@ -95,8 +95,8 @@ fn serve(file: &ConfigFile) -> ExitCode {
     };
     let address = gateway.address();
     let admin =
-        gateway.admin_address().map(|address| format!(", admin http://{address}")).unwrap_or_default();
-    tracing::info!("ready: listening on http://{address}{admin} (config: {source})");
+        gateway.admin_address().map(|address| format!("admin http://{address}, ")).unwrap_or_default();
+    tracing::info!("ready: listening on http://{address} ({admin}config: {source})");
     if config.sidecar {
         let upstream = &config.accounts[0].base_url.host;
         tracing::info!(

@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+pub use self::check::ADMIN_LISTEN;
 pub use self::fault::{Fault, Position, report};
 pub use self::interpolate::Environment;
 pub use self::load::Loaded;

@@ -123,7 +123,7 @@ fn the_start_says_where_it_listens_and_which_keys_clash() {
     );
     assert!(said.contains("`two-key` of the configuration has the same secret as `dynamic`"), "{said}");
     assert!(
-        said.contains("listening on http://127.0.0.1:") && said.contains(", admin http://127.0.0.1:"),
+        said.contains("listening on http://127.0.0.1:") && said.contains("(admin http://127.0.0.1:"),
         "{said}"
     );
     assert!(!said.contains(&twin));
