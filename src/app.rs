@@ -21,7 +21,7 @@ use crate::config::{self, Config, Server};
 use crate::proxy::Proxy;
 use crate::server;
 use crate::server::worker::{self, Drain, DrainHandle};
-use crate::store::{Store, StoreFault};
+use crate::store::{Cause, Store, StoreFault};
 use crate::tasks::ledger::Ledger;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
@@ -110,17 +110,21 @@ pub fn start(config: &Config) -> io::Result<Running> {
     Ok(Running { address, workers, drain: handle, draining, admin, store, patience, ended })
 }
 
-/// A sidecar that can't write where it should goes on: it has no file to say where.
+/// The store of the configuration. Two throw-away gateways go on without it, aside and with a warning: a sidecar
+/// that can't write there, as it has no file to say where, and one that listens on any port (a trial, a test)
+/// while another gateway has the file. Whoever serves for good is told instead, and does not start.
 fn open_store(config: &Config) -> Result<Store, StoreFault> {
-    let opened = Store::open(&config.store.path);
-    match opened {
-        Err(fault) if config.sidecar => {
-            let aside = std::env::temp_dir().join(format!("dashgate-{}.db", std::process::id()));
-            tracing::warn!("a restart forgets the tasks of before: {fault}, or set DASHGATE_STORE");
-            Store::open(&aside)
-        }
-        opened => opened,
+    let fault = match Store::open(&config.store.path) {
+        Ok(store) => return Ok(store),
+        Err(fault) => fault,
+    };
+    let is_taken = matches!(fault.cause, Cause::OtherGateway { .. });
+    if !(config.sidecar || config.server.listen.port() == 0 && is_taken) {
+        return Err(fault);
     }
+    let aside = std::env::temp_dir().join(format!("dashgate-{}.db", uuid::Uuid::new_v4()));
+    tracing::warn!("a restart will forget tasks and keys, which are kept in {}: {fault}", aside.display());
+    Store::open(&aside)
 }
 
 /// Another gateway on the host has the default address already: that one was not asked for, so any will do.

@@ -172,6 +172,28 @@ fn a_port_that_is_taken_ends_with_1() {
 }
 
 /// Both would listen with SO_REUSEPORT, and the kernel would share the connections out among them.
+/// On a port that was named, it is no trial: it must not serve beside the tasks that it should know.
+#[test]
+fn a_second_process_over_the_same_store_starts_only_as_a_trial() {
+    let folder = configured(nowhere(), "127.0.0.1:0");
+    let mut first = Process::start(program(folder.path()).arg("serve"));
+    let taken = first.address();
+    let mut second = Process::start(program(folder.path()).arg("serve"));
+    second.address();
+    assert!(second.printed().contains("a restart will forget tasks and keys"), "{}", second.printed());
+    let port =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr()).expect("a port");
+    assert_ne!(port, taken);
+    let other = configured(nowhere(), &port.to_string());
+    let config = other.path().join("dashgate.toml").display().to_string();
+    let (status, printed) = Process::start(program(folder.path()).args(["serve", "-c", &config])).end();
+    assert_eq!(status.code(), Some(1), "{printed}");
+    assert!(printed.contains("dashgate.db"), "{printed}");
+    first.signal("TERM");
+    second.signal("TERM");
+    assert_eq!((first.end().0.code(), second.end().0.code()), (Some(0), Some(0)));
+}
+
 #[test]
 fn a_second_process_on_the_same_port_ends_with_1() {
     let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
