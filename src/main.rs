@@ -26,7 +26,8 @@ enum Command {
     ///
     /// Without a file, and with DASHSCOPE_API_KEY set, it runs as a sidecar: it listens on 127.0.0.1:8080,
     /// takes any key or none from the same host, and puts the upstream key on. DASHGATE_LISTEN,
-    /// DASHGATE_ADMIN_LISTEN and DASHGATE_UPSTREAM_URL change the addresses, DASHGATE_STORE_PATH the store's file. RUST_LOG sets what is logged (default: info).
+    /// DASHGATE_ADMIN_LISTEN and DASHGATE_UPSTREAM_URL change the addresses, DASHGATE_STORE_PATH the store's file.
+    /// RUST_LOG sets what is logged (default: info).
     Serve(ConfigFile),
     /// Validate a configuration: every fault at once, as file:line:column: problem. Exits with 0 or 64.
     Check(ConfigFile),

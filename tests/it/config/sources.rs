@@ -150,9 +150,14 @@ fn a_sidecar_is_for_its_own_host() {
     let config = sidecar(&[
         ("DASHSCOPE_API_KEY", "sk-1"),
         ("DASHGATE_LISTEN", "[::1]:0"),
+        ("DASHGATE_ADMIN_LISTEN", "127.0.0.1:0"),
+        ("DASHGATE_STORE_PATH", "/tmp/aside.db"),
         ("DASHGATE_UPSTREAM_URL", "http://127.0.0.1:9000"),
     ]);
     let config = config.unwrap().unwrap().config;
+    assert_eq!(config.admin.listen.to_string(), "127.0.0.1:0");
+    assert!(config.admin.token.is_none());
+    assert_eq!(config.store.path, Path::new("/tmp/aside.db"));
     assert_eq!(config.server.listen.to_string(), "[::1]:0");
     assert_eq!(config.accounts[0].base_url.port, 9000);
     let faults = sidecar(&[
@@ -166,4 +171,13 @@ fn a_sidecar_is_for_its_own_host() {
         "environment: DASHGATE_UPSTREAM_URL: ends in a slash",
     ];
     assert_eq!(faults.unwrap().unwrap_err(), expected);
+    for admin in ["127.0.0.1:9000", "0.0.0.0:9000"] {
+        let faults = sidecar(&[
+            ("DASHSCOPE_API_KEY", "sk-1"),
+            ("DASHGATE_LISTEN", "127.0.0.1:9000"),
+            ("DASHGATE_ADMIN_LISTEN", admin),
+        ]);
+        let expected = ["environment: DASHGATE_LISTEN: is the admin listener's address"];
+        assert_eq!(faults.unwrap().unwrap_err(), expected);
+    }
 }
