@@ -2,7 +2,7 @@
 //! AI SDK, and every example of the documentation pages. What they do is in `tests/clients/`, a script each.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,15 +12,15 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::harness::{Account, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, configuration, signal};
+use crate::harness::{Account, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, configuration, not_run, signal};
 
 #[test]
 fn the_examples_of_the_documentation() {
     if Client::python("seeds.py").ends_with(&[0, NOTHING_CHECKED]) == NOTHING_CHECKED {
-        // Written past the capture of a passing test's output: nobody is to miss it.
-        let said = "\nNOT RUN: the examples of the documentation pages; they are no part of this repository.\n\
-                    DASHGATE_SEEDS names the directory that holds them.\n";
-        io::stderr().write_all(said.as_bytes()).expect("standard error");
+        not_run(
+            "the examples of the documentation pages; they are no part of this repository.\n\
+             DASHGATE_SEEDS names the directory that holds them.",
+        );
     }
 }
 

@@ -41,3 +41,9 @@ pub(crate) fn signal(name: &str, process: &str) -> bool {
     let kill = format!("kill -{name} -- {process}");
     std::process::Command::new("bash").args(["-c", &kill]).status().is_ok_and(|status| status.success())
 }
+
+/// Says what could not be tried here, past the capture of a passing test's output: nobody is to miss it.
+pub(crate) fn not_run(what: &str) {
+    let said = format!("\nNOT RUN: {what}\n");
+    std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes()).expect("standard error");
+}
