@@ -28,6 +28,8 @@ fn configured(weights: &[u32], keys: usize, registry: &Registry) -> Vec<Account>
         keys: (0..keys).map(|key| Secret::new(format!("sk-{number}-{key}"))).collect(),
         ca_pem: None,
         query_qps: 20,
+        list_qps: 20,
+        cancel_qps: 20,
         weight: *weight,
     };
     weights.iter().enumerate().map(account).map(|account| Account::new(&account, registry)).collect()

@@ -11,8 +11,8 @@ use super::fault::Fault;
 use super::interpolate::Environment;
 use super::reader::Wrong;
 use super::{
-    Account, Admin, AsyncHeader, Config, Limits, Loaded, Mount, Server, Store, Tenant, Timeouts, scalar,
-    secret,
+    Account, Admin, AsyncHeader, Config, Limits, Loaded, Mount, Poll, Server, Store, Tenant, Timeouts,
+    scalar, secret,
 };
 use crate::dashscope::operation::Groups;
 
@@ -56,6 +56,8 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         keys: vec![key],
         ca_pem: None,
         query_qps: QUERY_QPS,
+        list_qps: QUERY_QPS,
+        cancel_qps: QUERY_QPS,
         weight: WEIGHT,
     };
     let tenant = Tenant {
@@ -71,6 +73,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         server,
         admin: Admin { listen: admin, token: None },
         store: Store { path: store.map_or_else(|| PathBuf::from(STORE_PATH), PathBuf::from) },
+        poll: Poll::default(),
         accounts: vec![account],
         mounts: ["/alibabacloudapi", "/wan", "/"].map(Mount::native).into(),
         tenants: vec![tenant],

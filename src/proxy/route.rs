@@ -150,6 +150,7 @@ mod tests {
             prefix: (*prefix).into(),
             dialect: Dialect::Native,
             video_statuses: VideoStatuses::Openai,
+            hold: std::time::Duration::ZERO,
         };
         prefixes.iter().map(mount).collect()
     }
