@@ -15,8 +15,8 @@ use super::file::{self, File, Text, Whole};
 use super::reader::{Reading, Written, Wrong};
 use super::unique::{Secrets, Unique, Use};
 use super::{
-    Account, Admin, BaseUrl, Config, Dialect, Mount, Poll, Server, Store, Timeouts, VideoStatuses, scalar,
-    tenants,
+    Account, Admin, BaseUrl, Config, Dialect, Mount, Poll, Rates, Server, Store, Timeouts, VideoStatuses,
+    scalar, tenants,
 };
 
 /// The checked configuration; None if anything is wrong, which `reading` has then noted.
@@ -132,14 +132,17 @@ fn account(
         Some(pem) => Some(reading.check(pem, certificates)?),
         None => None,
     };
+    let default = Rates::default();
     Some(Account {
         name: name?,
         base_url: url?,
         keys: file.keys.as_ref()?.iter().map(|key| key.value.clone()).collect(),
         ca_pem,
-        query_qps: number(&file.query_qps, QUERY_QPS),
-        list_qps: number(&file.list_qps, QUERY_QPS),
-        cancel_qps: number(&file.cancel_qps, QUERY_QPS),
+        rates: Rates {
+            query: number(&file.query_qps, default.query),
+            list: number(&file.list_qps, default.list),
+            cancel: number(&file.cancel_qps, default.cancel),
+        },
         weight: number(&file.weight, WEIGHT),
     })
 }
@@ -177,6 +180,13 @@ fn poll(reading: &Reading<'_>, file: &file::Poll) -> Poll {
     Poll {
         max_age: setting(reading, &file.max_age, scalar::age, default.max_age),
         hold: setting(reading, &file.hold, scalar::hold, default.hold),
+    }
+}
+
+impl Default for Rates {
+    /// DashScope's own, which hold for all keys of an account together.
+    fn default() -> Self {
+        Self { query: 20, list: 20, cancel: 20 }
     }
 }
 
@@ -231,5 +241,4 @@ pub const ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALH
 /// DashScope's own limit.
 pub(super) const MAX_BODY_BYTES: u64 = 64 * 1024 * 1024;
 pub(super) const STORE_PATH: &str = "dashgate.db";
-pub(super) const QUERY_QPS: u32 = 20;
 pub(super) const WEIGHT: u32 = 1;

@@ -93,12 +93,17 @@ pub struct Account {
     pub keys: Vec<Secret>,
     /// PEM of certificate authorities trusted for this account beside the public ones.
     pub ca_pem: Option<Vec<u8>>,
-    /// How many queries, lists and cancels of tasks a second the upstream takes.
-    pub query_qps: u32,
-    pub list_qps: u32,
-    pub cancel_qps: u32,
+    pub rates: Rates,
     /// Its share of what may go to any account; 0 leaves it only the tasks that it has already.
     pub weight: u32,
+}
+
+/// How many queries, lists and cancels of tasks a second an account takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rates {
+    pub query: u32,
+    pub list: u32,
+    pub cancel: u32,
 }
 
 /// Where an account's API lives; the path never ends in a slash.

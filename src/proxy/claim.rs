@@ -17,7 +17,7 @@ use crate::dashscope::coding;
 use crate::dashscope::submit;
 use crate::dashscope::task::{self, Named};
 use crate::store::TaskRecord;
-use crate::tasks::ledger::Ledger;
+use crate::tasks::hub::Hub;
 use crate::upstream::{Download, DownloadFault};
 
 /// Reads an answer, up to a bound, and what it says of a task. What is larger or can't be understood passes
@@ -52,7 +52,7 @@ pub(super) async fn read(response: Response<Download>) -> Result<(Response<Held>
 
 /// Notes the new task of a submit; it is durable when this returns.
 pub(super) async fn claim(
-    ledger: &Ledger,
+    hub: &Hub,
     permit: &Permit,
     account: usize,
     mount: Arc<str>,
@@ -71,7 +71,7 @@ pub(super) async fn claim(
         status: named.status,
     };
     let id = task.id.clone();
-    if let Err(fault) = ledger.claim(task).await {
+    if let Err(fault) = hub.claim(task).await {
         // It is paid for, so its client is told of it; a crash now would make it nobody's.
         tracing::error!(task_id = &*id, tenant = &*permit.tenant().name, %fault, "a task's owner is not durable yet");
     }
