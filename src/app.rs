@@ -19,6 +19,7 @@ use crate::account::Registry;
 use crate::account::uploads::Uploads;
 use crate::admin::{self, Admin, Token};
 use crate::config::{self, Config, Server};
+use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::querier::Querier;
 use crate::server;
@@ -54,6 +55,7 @@ struct Shared {
     directory: Arc<ArcSwap<Directory>>,
     keyring: Arc<Keyring>,
     hub: Arc<Hub>,
+    metrics: Arc<Metrics>,
     accounts: Arc<Registry>,
     uploads: Arc<Uploads>,
     server: Server,
@@ -87,6 +89,7 @@ pub fn start(config: &Config) -> io::Result<Running> {
         directory: Arc::new(ArcSwap::from_pointee(directory)),
         keyring: Arc::new(keyring),
         hub: Arc::clone(&hub),
+        metrics: Arc::new(Metrics::new().map_err(io::Error::other)?),
         accounts,
         uploads: Arc::default(),
         server: config.server.clone(),
@@ -99,6 +102,8 @@ pub fn start(config: &Config) -> io::Result<Running> {
         directory: Arc::clone(&shared.directory),
         keyring: Arc::clone(&shared.keyring),
         store: store.clone(),
+        hub: Arc::clone(&hub),
+        metrics: Arc::clone(&shared.metrics),
         draining: Arc::clone(&draining),
         changing: Mutex::default(),
     };
@@ -164,6 +169,7 @@ fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Resul
         directory: Arc::clone(&shared.directory),
         keyring: Arc::clone(&shared.keyring),
         hub: Arc::clone(&shared.hub),
+        metrics: Arc::clone(&shared.metrics),
         accounts: Arc::clone(&shared.accounts),
         uploads: Arc::clone(&shared.uploads),
         upstream: Upstream::new(timeouts.connect),
@@ -184,11 +190,13 @@ fn start_querier(
     alive: Alive,
 ) -> io::Result<JoinHandle<io::Result<()>>> {
     let (hub, directory) = (Arc::clone(&shared.hub), Arc::clone(&shared.directory));
+    let metrics = Arc::clone(&shared.metrics);
     let timeouts = shared.server.timeouts;
     let patience = timeouts.upstream.min(QUERY_PATIENCE);
     let work = move || {
         let _alive = alive;
-        let querier = Querier { hub, directory, upstream: Upstream::new(timeouts.connect), patience };
+        let querier =
+            Querier { hub, directory, metrics, upstream: Upstream::new(timeouts.connect), patience };
         runtime()?.block_on(querier.work(opened, stop));
         Ok(())
     };

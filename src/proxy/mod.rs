@@ -47,6 +47,7 @@ use crate::account::Registry;
 use crate::account::uploads::Uploads;
 use crate::config::Timeouts;
 use crate::dashscope::operation::Operation;
+use crate::metrics::Metrics;
 use crate::tasks::hub::Hub;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
@@ -64,6 +65,7 @@ pub struct Proxy {
     pub directory: Arc<ArcSwap<Directory>>,
     pub keyring: Arc<Keyring>,
     pub hub: Arc<Hub>,
+    pub metrics: Arc<Metrics>,
     pub accounts: Arc<Registry>,
     pub uploads: Arc<Uploads>,
     pub upstream: Upstream,

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::account::Account;
 use crate::dashscope::row;
 use crate::dashscope::task;
+use crate::metrics::Metrics;
 use crate::tasks::hub::{Hub, Told};
 use crate::tasks::{Desk, Page, Watch, Work};
 use crate::tenant::directory::Directory;
@@ -26,6 +27,7 @@ use crate::upstream::Upstream;
 pub struct Querier {
     pub hub: Arc<Hub>,
     pub directory: Arc<ArcSwap<Directory>>,
+    pub metrics: Arc<Metrics>,
     pub upstream: Upstream,
     /// How long an answer may take.
     pub patience: Duration,
@@ -88,7 +90,11 @@ impl Querier {
             },
             Err(told) => told,
         };
-        self.hub.tell(&watch, told, asked, SystemTime::now());
+        let now = SystemTime::now();
+        let ended = self.hub.tell(&watch, told, asked, now).and_then(|ended| ended.at);
+        if let Some(ended) = ended {
+            self.metrics.completion_lag.observe(now.duration_since(ended).unwrap_or_default().as_secs_f64());
+        }
     }
 
     async fn list(self: Rc<Self>, desk: Arc<Desk>) {
