@@ -1,6 +1,7 @@
 //! Two tenants on one account, a thousand tasks each: neither ever sees anything of the other's, nor can it tell
 //! the other's tasks from none.
 
+mod sdks;
 mod times;
 
 use std::collections::{BTreeSet, HashSet};
