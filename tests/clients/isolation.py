@@ -7,6 +7,7 @@ Runs with an old SDK too, which has no Client.
 
 import asyncio
 import os
+import re
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
@@ -37,6 +38,7 @@ def read():
 
 def masked(text, id, request_id):
     check(request_id, "no request id:", text)
+    text = re.sub(r"\w{3}, \d\d \w{3} \d{4} [\d:]{8} GMT", "DATE", text)
     return text.replace(request_id, "REQUEST").replace(id, "TASK")
 
 
