@@ -15,7 +15,7 @@ use hyper::header::HeaderValue;
 pub use health::Registry;
 pub use key::UpstreamKey;
 
-use crate::config::{self, BaseUrl};
+use crate::config::{self, BaseUrl, Rates};
 use crate::dashscope::refusal::Cause;
 use health::Health;
 
@@ -30,6 +30,7 @@ pub struct Account {
     pub ca_pem: Option<Vec<u8>>,
     keys: Vec<UpstreamKey>,
     weight: u32,
+    rates: Rates,
     health: Arc<Health>,
 }
 
@@ -45,8 +46,14 @@ impl Account {
             ca_pem: config.ca_pem.clone(),
             keys: config.keys.iter().filter_map(|secret| UpstreamKey::new(secret, &health)).collect(),
             weight: config.weight,
+            rates: config.rates,
             health,
         }
+    }
+
+    /// How often its task API may be asked.
+    pub fn rates(&self) -> Rates {
+        self.rates
     }
 
     /// Whether it takes what may go to any account.

@@ -13,6 +13,7 @@ mod hostile;
 mod isolation;
 mod keys;
 mod million_keys;
+mod polls;
 mod process;
 mod routing;
 mod simulator;
