@@ -10,6 +10,7 @@ mod credentials;
 mod drain;
 mod harness;
 mod hostile;
+mod isolation;
 mod keys;
 mod million_keys;
 mod polls;

@@ -2,6 +2,7 @@
 
 mod kills;
 mod memory;
+mod outages;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -1,7 +1,7 @@
 //! Listed operations pass under every mount; nothing else reaches the upstream, however its path is spelled.
 
-mod endpoints;
-mod spellings;
+pub(crate) mod endpoints;
+pub(crate) mod spellings;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
