@@ -16,9 +16,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::account::Registry;
 use crate::account::uploads::Uploads;
-use crate::admin::{self, Admin, Token};
-use crate::config::{self, Config, Server};
+use crate::admin::{self, Admin};
+use crate::config::{self, Config, Files};
 use crate::proxy::Proxy;
+use crate::reload::{self, Reloader};
 use crate::server;
 use crate::server::worker::{self, Drain, DrainHandle};
 use crate::store::{Cause, Store, StoreFault};
@@ -36,7 +37,8 @@ pub struct Running {
     draining: Arc<AtomicBool>,
     admin: Option<admin::Listener>,
     store: Store,
-    patience: Duration,
+    directory: Arc<ArcSwap<Directory>>,
+    reloads: Option<reload::Handle>,
     /// Yields once for each worker that ends, however it does.
     ended: mpsc::UnboundedReceiver<()>,
 }
@@ -49,14 +51,21 @@ struct Shared {
     ledger: Arc<Ledger>,
     accounts: Arc<Registry>,
     uploads: Arc<Uploads>,
-    server: Server,
 }
 
-/// Starts the workers and the admin listener.
+/// Starts the workers and the admin listener, for good with this configuration.
 ///
 /// # Errors
 /// Why an address can't be had, or the store can't be used.
 pub fn start(config: &Config) -> io::Result<Running> {
+    start_from(config, Files::default())
+}
+
+/// The same with a configuration that was read from these files, and is loaded anew when they change.
+///
+/// # Errors
+/// As above.
+pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
     let workers = match config.server.workers {
         0 => thread::available_parallelism().map_or(1, std::num::NonZero::get),
         workers => workers,
@@ -80,20 +89,22 @@ pub fn start(config: &Config) -> io::Result<Running> {
         ledger: Arc::new(ledger),
         accounts,
         uploads: Arc::default(),
-        server: config.server.clone(),
     };
+    let reloader = Reloader::new(files, config, &shared.directory, &shared.accounts, &shared.keyring);
+    let reloads = reloader.map(Reloader::start).transpose()?;
     let (handle, drain) = worker::drain();
     let (alive, ended) = mpsc::unbounded_channel();
     let draining = Arc::<AtomicBool>::default();
     let admin = Admin {
-        token: config.admin.token.as_ref().map(Token::new),
         directory: Arc::clone(&shared.directory),
+        reloads: reloads.clone(),
         keyring: Arc::clone(&shared.keyring),
         store: store.clone(),
         draining: Arc::clone(&draining),
         changing: Mutex::default(),
     };
     let admin = Some(admin::start(admin_listener, admin, Alive(alive.clone()))?);
+    let directory = Arc::clone(&shared.directory);
     let workers = listeners
         .into_iter()
         .enumerate()
@@ -106,8 +117,7 @@ pub fn start(config: &Config) -> io::Result<Running> {
             thread::Builder::new().name(format!("worker-{number}")).spawn(work)
         })
         .collect::<io::Result<_>>()?;
-    let patience = config.server.timeouts.drain;
-    Ok(Running { address, workers, drain: handle, draining, admin, store, patience, ended })
+    Ok(Running { address, workers, drain: handle, draining, admin, store, directory, reloads, ended })
 }
 
 /// The store of the configuration. Two throw-away gateways go on without it, aside and with a warning: a sidecar
@@ -151,16 +161,13 @@ fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Resul
         .enable_all()
         .max_blocking_threads(MOST_LOOKUPS)
         .build_local(LocalOptions::default())?;
-    let timeouts = shared.server.timeouts;
     let proxy = Rc::new(Proxy {
         directory: Arc::clone(&shared.directory),
         keyring: Arc::clone(&shared.keyring),
         ledger: Arc::clone(&shared.ledger),
         accounts: Arc::clone(&shared.accounts),
         uploads: Arc::clone(&shared.uploads),
-        upstream: Upstream::new(timeouts.connect),
-        timeouts,
-        max_body_bytes: shared.server.max_body_bytes,
+        upstream: Upstream::default(),
         draining: false.into(),
         running: TaskTracker::new(),
         live: Rc::default(),
@@ -179,10 +186,17 @@ impl Running {
         self.admin.as_ref().map(admin::Listener::address)
     }
 
-    /// Stops accepting; what runs may end, until `timeouts.drain` has passed.
-    pub fn drain(&self) {
+    /// Loads the configuration anew; `None` if it is not from a file.
+    pub fn reloads(&self) -> Option<&reload::Handle> {
+        self.reloads.as_ref()
+    }
+
+    /// Stops accepting; what runs may end, until `timeouts.drain` has passed, which is returned.
+    pub fn drain(&self) -> Duration {
+        let patience = self.directory.load().timeouts.drain;
         self.draining.store(true, Ordering::Relaxed);
-        self.drain.begin(Instant::now() + self.patience);
+        self.drain.begin(Instant::now() + patience);
+        patience
     }
 
     /// Waits for a worker or the admin listener to end. Before a drain that is a fault.

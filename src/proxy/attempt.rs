@@ -19,9 +19,8 @@ impl Proxy {
     /// To the upstream and back. `exchange.account` then says which one it was.
     pub(super) async fn send(&self, passage: Passage) -> Result<Response<Download>, Rejection> {
         let Passage { permit, route, destination, mut request, mut body, exchange } = passage;
-        let most = self.max_body_bytes;
         let mut choice =
-            Choice::new(&permit, &route, destination, &request, &mut body, &self.uploads, most).await?;
+            Choice::new(&permit, &route, destination, &request, &mut body, &self.uploads).await?;
         let mut tried = Tried::default();
         let mut refused: Option<(Response<Download>, Cause)> = None;
         loop {
@@ -40,8 +39,7 @@ impl Proxy {
             let copy = choice.repeats.then(|| request.clone());
             let outbound = rewrite::request(&permit, &route, request, account, key, body)?;
             // Dropped by an error, the pick lets others try what it was to try.
-            let mut response =
-                forward::forward(&self.upstream, outbound, self.timeouts.upstream, most).await?;
+            let mut response = forward::forward(&self.upstream, outbound, permit.directory()).await?;
             if !forward::is_readable(&response, &route) {
                 return Err(Rejection::UpstreamLost);
             }

@@ -43,7 +43,7 @@ pub(super) fn authorize(
     now: SystemTime,
 ) -> Result<Verdict, Rejection> {
     let tenant = permit.tenant();
-    let accounts = &permit.caller().directory().accounts;
+    let accounts = &permit.directory().accounts;
     let names_task = matches!(route.operation, Operation::TaskGet | Operation::TaskCancel);
     if names_task {
         let task_id = route.task_id().unwrap_or_default();

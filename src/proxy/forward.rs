@@ -11,6 +11,7 @@ use super::rejection::Rejection;
 use super::rewrite::Outbound;
 use super::route::Route;
 use crate::account::Account;
+use crate::tenant::directory::Directory;
 use crate::upstream::{Connection, Download, Progress, Upload, UploadFault, Upstream};
 
 /// Sends the request and waits for the head of its answer. Only a request of which nothing was written, on
@@ -22,13 +23,13 @@ use crate::upstream::{Connection, Download, Progress, Upload, UploadFault, Upstr
 pub(super) async fn forward(
     upstream: &Upstream,
     outbound: Outbound<'_>,
-    patience: Duration,
-    most_body_bytes: u64,
+    directory: &Directory,
 ) -> Result<Response<Download>, Rejection> {
+    let (patience, most_body_bytes) = (directory.timeouts.upstream, directory.max_body_bytes);
     let (mut request, account) = outbound.into_parts();
     let progress = request.body().progress();
     loop {
-        let mut connection = connect(upstream, account).await?;
+        let mut connection = connect(upstream, account, directory.timeouts.connect).await?;
         let answer = exchange(&mut connection, request, &progress, patience).await;
         match answer {
             Ok(response) => {
@@ -50,9 +51,13 @@ pub(super) fn is_readable(response: &Response<Download>, route: &Route) -> bool 
         && codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
-async fn connect(upstream: &Upstream, account: &Account) -> Result<Connection, Rejection> {
-    upstream.connection(account).await.map_err(|fault| {
-        tracing::warn!(account = &*account.name, host = ?account.host, problem = fault.problem(), "upstream unreachable");
+async fn connect(
+    upstream: &Upstream,
+    account: &Account,
+    patience: Duration,
+) -> Result<Connection, Rejection> {
+    upstream.connection(account, patience).await.map_err(|fault| {
+        tracing::warn!(account = &*account.name, host = ?account.address.host, problem = fault.problem(), "upstream unreachable");
         Rejection::UpstreamUnreachable
     })
 }

@@ -44,7 +44,6 @@ pub use observe::Observed;
 
 use crate::account::Registry;
 use crate::account::uploads::Uploads;
-use crate::config::Timeouts;
 use crate::dashscope::operation::Operation;
 use crate::tasks::ledger::Ledger;
 use crate::tenant::directory::Directory;
@@ -66,8 +65,6 @@ pub struct Proxy {
     pub accounts: Arc<Registry>,
     pub uploads: Arc<Uploads>,
     pub upstream: Upstream,
-    pub timeouts: Timeouts,
-    pub max_body_bytes: u64,
     pub draining: Cell<bool>,
     /// What may outlive its connection: submits that are read to their end, and tunnels.
     pub running: TaskTracker,
@@ -120,7 +117,7 @@ impl Proxy {
         let caller = authenticate::authenticate(&directory, &self.keyring, &request.headers, peer, now)?;
         let _ = exchange.caller.set(caller.clone());
         self.live.enter(exchange, request.version != Version::HTTP_2);
-        let permit = admit::admit(caller, &route, &request, body.size_hint().lower(), self.max_body_bytes)?;
+        let permit = admit::admit(caller, &route, &request, body.size_hint().lower())?;
         exchange.submits.set(permit.submits);
         let mut destination = match authorize::authorize(&self.ledger, &permit, &route, &request, now)? {
             Verdict::Forward(destination) => destination,
@@ -130,9 +127,9 @@ impl Proxy {
         };
         let may_repeat = permit.submits || destination != Destination::Any;
         let keep = if may_repeat { Keep::Whole } else { Keep::Beginning };
-        let mut body = Upload::new(body, self.max_body_bytes, self.timeouts.idle, keep);
+        let mut body = Upload::new(body, directory.max_body_bytes, directory.timeouts.idle, keep);
         if destination == Destination::Any {
-            let stored = resolve::resolve(&self.uploads, &permit, &request, &mut body, self.max_body_bytes);
+            let stored = resolve::resolve(&self.uploads, &permit, &request, &mut body);
             destination = stored.await?.map_or(destination, Destination::Files);
         }
         let passage = Passage { permit, route, destination, request, body, exchange: Rc::clone(exchange) };
@@ -149,6 +146,7 @@ impl Proxy {
     async fn pass(&self, passage: Passage) -> Result<Response<Observed>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
         let (operation, version) = (passage.route.operation, passage.request.version);
+        let patience = passage.permit.directory().timeouts.idle;
         let response = exchange.unless_cut(self.send(passage)).await?;
         if operation == Operation::TaskGet {
             let (response, named) = claim::read(response).await?;
@@ -158,7 +156,7 @@ impl Proxy {
             return Ok(observe::held(response, &exchange));
         }
         if version == Version::HTTP_2 {
-            let (response, carry) = observe::pump(response, &exchange, self.timeouts.idle);
+            let (response, carry) = observe::pump(response, &exchange, patience);
             tokio::task::spawn_local(carry);
             return Ok(response);
         }
@@ -191,13 +189,14 @@ impl Proxy {
     /// A WebSocket: a refused handshake is an ordinary answer.
     async fn tunnel(&self, mut passage: Passage) -> Result<Response<Observed>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
+        let patience = passage.permit.directory().timeouts.idle;
         let client = passage.request.extensions.remove::<OnUpgrade>();
         let client = client.ok_or(Rejection::BadRequest("a WebSocket handshake takes HTTP/1.1"))?;
         let response = exchange.unless_cut(self.send(passage)).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(observe::stream(response, &exchange));
         }
-        let (response, carry) = tunnel::open(client, response, &exchange, self.timeouts.idle);
+        let (response, carry) = tunnel::open(client, response, &exchange, patience);
         self.running.spawn_local(carry);
         Ok(observe::whole(response, &exchange))
     }

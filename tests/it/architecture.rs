@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module may use of ours. `main`, `app` and `demo` wire things together, so they may use all.
-const MAY_USE: [(&str, &[&str]); 15] = [
-    ("admin", &["config", "dashscope", "store", "tenant"]),
+const MAY_USE: [(&str, &[&str]); 16] = [
+    ("admin", &["config", "dashscope", "reload", "store", "tenant"]),
+    ("reload", &["account", "config", "tenant"]),
     ("keys", &["fetch"]),
     ("fetch", &[]),
     ("server", &["proxy", "timer"]),
