@@ -210,3 +210,85 @@ const PERIOD: Duration = Duration::from_secs(2);
 const MOST_WAITING: usize = 16;
 /// Of the faults of one file, in the log.
 const MOST_TOLD: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Instant;
+
+    use super::*;
+    use tempfile::TempDir;
+
+    const GOOD: &str = r#"
+        accounts = [{ name = "main", base_url = "https://h", keys = [{ key_file = "upstream" }] }]
+        tenants = [{ name = "one", keys = [{ id = "k", key = "0123456789abcdef" }] }]"#;
+
+    fn reloader() -> (TempDir, Reloader) {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("upstream"), "sk-1").expect("written");
+        let path = folder.path().join("dashgate.toml");
+        fs::write(&path, GOOD).expect("written");
+        let (files, loaded) = Config::load_with_files(&path);
+        let config = loaded.expect("a configuration").config;
+        let accounts = Arc::new(Registry::new(Instant::now()));
+        let directory = Arc::new(ArcSwap::from_pointee(Directory::build(&config, &accounts)));
+        let reloader = Reloader::new(files, &config, &directory, &accounts, &Arc::default());
+        (folder, reloader.expect("a file"))
+    }
+
+    fn counts(reloader: &Reloader) -> (u64, u64) {
+        let Counts { ok, rejected } = &*reloader.counts;
+        (ok.load(Ordering::Relaxed), rejected.load(Ordering::Relaxed))
+    }
+
+    #[test]
+    fn what_changed_is_loaded_when_it_has_settled_and_once() {
+        let (folder, mut reloader) = reloader();
+        reloader.look();
+        for (name, text, expected) in [
+            ("dashgate.toml", "", (0, 1)),
+            ("dashgate.toml", GOOD, (1, 1)),
+            ("upstream", "sk-2", (2, 1)),
+            ("upstream", "sk 3", (2, 2)),
+            ("upstream", "sk-4", (3, 2)),
+        ] {
+            let before = counts(&reloader);
+            fs::write(folder.path().join(name), "[[ half of it").expect("written");
+            reloader.look();
+            fs::write(folder.path().join(name), text).expect("written");
+            reloader.look();
+            assert_eq!(counts(&reloader), before, "it was still being written");
+            for _ in 0..3 {
+                reloader.look();
+                assert_eq!(counts(&reloader), expected, "{name}: {text}");
+            }
+        }
+        assert_eq!(reloader.config.accounts[0].keys[0].expose(), "sk-4");
+    }
+
+    #[test]
+    fn the_same_bytes_are_no_news() {
+        let (folder, mut reloader) = reloader();
+        for _ in 0..2 {
+            let path = folder.path().join("dashgate.toml");
+            fs::write(folder.path().join("new"), GOOD).expect("written");
+            fs::rename(folder.path().join("new"), path).expect("renamed");
+            (0..3).for_each(|_| reloader.look());
+        }
+        assert_eq!(counts(&reloader), (0, 0));
+    }
+
+    #[test]
+    fn a_file_that_is_gone_for_a_moment_is_no_fault() {
+        let (folder, mut reloader) = reloader();
+        let path = folder.path().join("upstream");
+        fs::remove_file(&path).expect("removed");
+        reloader.look();
+        fs::write(&path, "sk-1").expect("written");
+        (0..3).for_each(|_| reloader.look());
+        assert_eq!(counts(&reloader), (0, 0));
+        fs::remove_file(&path).expect("removed");
+        (0..3).for_each(|_| reloader.look());
+        assert_eq!(counts(&reloader), (0, 1));
+    }
+}

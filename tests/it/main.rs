@@ -13,6 +13,7 @@ mod hostile;
 mod keys;
 mod million_keys;
 mod process;
+mod reload;
 mod routing;
 mod simulator;
 mod store;
