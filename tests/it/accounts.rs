@@ -1,6 +1,8 @@
 //! A submit goes to a fit account, every later call on its task to that account, and what is ambiguous is never
 //! sent twice.
 
+mod rotation;
+
 use std::collections::HashMap;
 use std::io::Write;
 use std::time::{Duration, Instant};
