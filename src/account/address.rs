@@ -1,7 +1,11 @@
 //! Where an account's API lives.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use hyper::header::HeaderValue;
 
+use super::cooldown::Cooldown;
 use crate::config::{self, BaseUrl};
 
 /// Which host, and who vouches for it. A reload that changes neither leaves an account the same one, with the
@@ -13,15 +17,18 @@ pub struct Address {
     pub host: HeaderValue,
     /// PEM of certificate authorities trusted beside the public ones.
     pub ca_pem: Option<Vec<u8>>,
+    /// Whether it can be reached.
+    pub(super) reach: Arc<Cooldown>,
 }
 
 impl Address {
-    pub(super) fn new(config: &config::Account) -> Self {
+    pub(super) fn new(config: &config::Account, origin: Instant) -> Self {
         let host = HeaderValue::try_from(authority(&config.base_url));
         Self {
             base_url: config.base_url.clone(),
             host: host.unwrap_or(HeaderValue::from_static("")),
             ca_pem: config.ca_pem.clone(),
+            reach: Arc::new(Cooldown::new(origin)),
         }
     }
 

@@ -72,7 +72,7 @@ impl Health {
         if let Some(address) = last.upgrade().filter(|address| address.is_of(config)) {
             return address;
         }
-        let address = Arc::new(Address::new(config));
+        let address = Arc::new(Address::new(config, self.origin));
         *last = Arc::downgrade(&address);
         address
     }

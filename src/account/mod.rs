@@ -47,6 +47,11 @@ impl Account {
         self.weight > 0
     }
 
+    /// Whether a request that one key was refused for has another to try.
+    pub fn has_spare_keys(&self) -> bool {
+        self.keys.len() > 1
+    }
+
     /// Whether it matters to [`choice::choose`] which model a request is for.
     pub fn has_throttled_models(&self) -> bool {
         self.health.has_models()
@@ -67,7 +72,7 @@ impl Account {
         Status {
             name: Arc::clone(&self.name),
             weight: self.weight,
-            resting: Resting::of(self.health.account.state(now)),
+            resting: Resting::of(self.address.reach.state(now).or_else(|| self.health.account.state(now))),
             keys,
             models: models.collect(),
         }

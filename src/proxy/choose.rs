@@ -141,6 +141,11 @@ impl<'d> Choice<'d> {
         }
     }
 
+    /// Whether there is something else to try, should it be refused by this account, or not reach it.
+    pub(super) fn has_more(&self, account: &Account) -> bool {
+        self.repeats || account.has_spare_keys() || self.is_open()
+    }
+
     /// Where limits are counted by model, and this call counts. A query's, and a policy's, are other limits than
     /// those of submits, and are good again in a second.
     pub(super) fn counts_by_model(&self) -> bool {
