@@ -2,9 +2,11 @@
 //! what is true afterwards. Nothing of a `Config` needs checking again.
 
 mod base_url;
+mod changes;
 mod check;
 mod fault;
 mod file;
+mod files;
 mod interpolate;
 mod load;
 mod reader;
@@ -21,8 +23,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+pub use self::changes::{Changes, Difference, Fixed};
 pub use self::check::ADMIN_LISTEN;
 pub use self::fault::{Fault, Position, report};
+pub use self::files::{Files, Glimpse};
 pub use self::interpolate::Environment;
 pub use self::load::Loaded;
 use crate::dashscope::operation::Groups;
@@ -50,7 +54,7 @@ pub struct Server {
     pub timeouts: Timeouts,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Timeouts {
     /// From the first byte of a request's head to its last.
     pub header: Duration,
@@ -85,7 +89,7 @@ pub struct Poll {
 }
 
 /// One Alibaba Cloud account: one namespace of tasks, one set of quotas.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Account {
     pub name: Arc<str>,
     pub base_url: BaseUrl,
@@ -117,7 +121,7 @@ pub struct BaseUrl {
     pub path: String,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Mount {
     /// `/`, or `/name` without a slash at its end.
     pub prefix: Arc<str>,
@@ -139,7 +143,7 @@ pub enum VideoStatuses {
     Opeai,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Tenant {
     pub name: Arc<str>,
     pub keys: Vec<Key>,
@@ -152,7 +156,7 @@ pub struct Tenant {
     pub limits: Limits,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Key {
     /// The key's loggable name.
     pub id: Arc<str>,

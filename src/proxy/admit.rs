@@ -8,7 +8,7 @@ use super::route::{MOST_SHOWN, Route};
 use crate::config::AsyncHeader;
 use crate::dashscope::headers::asks_async;
 use crate::dashscope::operation::Operation;
-use crate::tenant::directory::{Caller, Tenant};
+use crate::tenant::directory::{Caller, Directory, Tenant};
 
 /// The proof that a request was let in. Nothing is sent without one.
 #[derive(Debug, Clone)]
@@ -28,6 +28,11 @@ impl Permit {
     pub(super) fn caller(&self) -> &Caller {
         &self.caller
     }
+
+    /// The snapshot that this request goes by, to its end.
+    pub(super) fn directory(&self) -> &Directory {
+        self.caller.directory()
+    }
 }
 
 /// Lets a request in, or says why not.
@@ -39,13 +44,13 @@ pub(super) fn admit(
     route: &Route,
     request: &Parts,
     body_bytes: u64,
-    most_bytes: u64,
 ) -> Result<Permit, Rejection> {
     let tenant = caller.tenant();
     if !route.operation.group().is_some_and(|group| tenant.allow.contains(group)) {
         let path: String = route.path.chars().take(MOST_SHOWN).collect();
         return Err(Rejection::NotAllowed(format!("{} {path}", request.method).into()));
     }
+    let most_bytes = caller.directory().max_body_bytes;
     if body_bytes > most_bytes {
         return Err(Rejection::BodyTooLarge(most_bytes));
     }

@@ -45,7 +45,6 @@ pub use observe::Observed;
 
 use crate::account::Registry;
 use crate::account::uploads::Uploads;
-use crate::config::Timeouts;
 use crate::dashscope::operation::Operation;
 use crate::metrics::Metrics;
 use crate::tasks::hub::Hub;
@@ -69,8 +68,6 @@ pub struct Proxy {
     pub accounts: Arc<Registry>,
     pub uploads: Arc<Uploads>,
     pub upstream: Upstream,
-    pub timeouts: Timeouts,
-    pub max_body_bytes: u64,
     pub draining: Cell<bool>,
     /// What may outlive its connection: submits that are read to their end, and tunnels.
     pub running: TaskTracker,
@@ -123,7 +120,7 @@ impl Proxy {
         let caller = authenticate::authenticate(&directory, &self.keyring, &request.headers, peer, now)?;
         let _ = exchange.caller.set(caller.clone());
         self.live.enter(exchange, request.version != Version::HTTP_2);
-        let permit = admit::admit(caller, &route, &request, body.size_hint().lower(), self.max_body_bytes)?;
+        let permit = admit::admit(caller, &route, &request, body.size_hint().lower())?;
         exchange.submits.set(permit.submits);
         let mut destination = match authorize::authorize(&self.hub, &permit, &route, &request, now)? {
             Verdict::Forward(destination) => destination,
@@ -136,9 +133,9 @@ impl Proxy {
         };
         let may_repeat = permit.submits || destination != Destination::Any;
         let keep = if may_repeat { Keep::Whole } else { Keep::Beginning };
-        let mut body = Upload::new(body, self.max_body_bytes, self.timeouts.idle, keep);
+        let mut body = Upload::new(body, directory.max_body_bytes, directory.timeouts.idle, keep);
         if destination == Destination::Any {
-            let stored = resolve::resolve(&self.uploads, &permit, &request, &mut body, self.max_body_bytes);
+            let stored = resolve::resolve(&self.uploads, &permit, &request, &mut body);
             destination = stored.await?.map_or(destination, Destination::Files);
         }
         let passage = Passage { permit, route, destination, request, body, exchange: Rc::clone(exchange) };
@@ -155,6 +152,7 @@ impl Proxy {
     async fn pass(&self, passage: Passage) -> Result<Response<Observed>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
         let version = passage.request.version;
+        let patience = passage.permit.directory().timeouts.idle;
         let cancels = (passage.route.operation == Operation::TaskCancel)
             .then(|| passage.route.task_id().unwrap_or_default().to_owned());
         if let Some(task_id) = &cancels {
@@ -165,7 +163,7 @@ impl Proxy {
             self.hub.outdate(&task_id);
         }
         if version == Version::HTTP_2 {
-            let (response, carry) = observe::pump(response, &exchange, self.timeouts.idle);
+            let (response, carry) = observe::pump(response, &exchange, patience);
             tokio::task::spawn_local(carry);
             return Ok(response);
         }
@@ -212,13 +210,14 @@ impl Proxy {
     /// A WebSocket: a refused handshake is an ordinary answer.
     async fn tunnel(&self, mut passage: Passage) -> Result<Response<Observed>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
+        let patience = passage.permit.directory().timeouts.idle;
         let client = passage.request.extensions.remove::<OnUpgrade>();
         let client = client.ok_or(Rejection::BadRequest("a WebSocket handshake takes HTTP/1.1"))?;
         let response = exchange.unless_cut(self.send(passage)).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(observe::stream(response, &exchange));
         }
-        let (response, carry) = tunnel::open(client, response, &exchange, self.timeouts.idle);
+        let (response, carry) = tunnel::open(client, response, &exchange, patience);
         self.running.spawn_local(carry);
         Ok(observe::whole(response, &exchange))
     }

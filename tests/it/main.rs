@@ -15,6 +15,7 @@ mod keys;
 mod million_keys;
 mod polls;
 mod process;
+mod reload;
 mod routing;
 mod simulator;
 mod store;
