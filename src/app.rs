@@ -18,6 +18,7 @@ use crate::account::Registry;
 use crate::account::uploads::Uploads;
 use crate::admin::{self, Admin, Token};
 use crate::config::{self, Config, Server};
+use crate::limits::{self, Strangers};
 use crate::proxy::Proxy;
 use crate::server;
 use crate::server::worker::{self, Drain, DrainHandle};
@@ -49,6 +50,8 @@ struct Shared {
     ledger: Arc<Ledger>,
     accounts: Arc<Registry>,
     uploads: Arc<Uploads>,
+    limits: Arc<limits::Registry>,
+    strangers: Arc<Strangers>,
     server: Server,
 }
 
@@ -80,6 +83,8 @@ pub fn start(config: &Config) -> io::Result<Running> {
         ledger: Arc::new(ledger),
         accounts,
         uploads: Arc::default(),
+        limits: Arc::default(),
+        strangers: Arc::default(),
         server: config.server.clone(),
     };
     let (handle, drain) = worker::drain();
@@ -158,6 +163,8 @@ fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Resul
         ledger: Arc::clone(&shared.ledger),
         accounts: Arc::clone(&shared.accounts),
         uploads: Arc::clone(&shared.uploads),
+        limits: Arc::clone(&shared.limits),
+        strangers: Arc::clone(&shared.strangers),
         upstream: Upstream::new(timeouts.connect),
         timeouts,
         max_body_bytes: shared.server.max_body_bytes,

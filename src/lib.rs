@@ -54,6 +54,7 @@ pub mod dashscope;
 pub mod demo;
 pub mod fetch;
 pub mod keys;
+pub mod limits;
 pub mod proxy;
 pub mod server;
 pub mod sim;

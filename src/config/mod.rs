@@ -6,6 +6,7 @@ mod check;
 mod fault;
 mod file;
 mod interpolate;
+mod limits;
 mod load;
 mod reader;
 mod scalar;
@@ -24,6 +25,7 @@ use std::time::{Duration, SystemTime};
 pub use self::check::ADMIN_LISTEN;
 pub use self::fault::{Fault, Position, report};
 pub use self::interpolate::Environment;
+pub use self::limits::{Limits, Rate, Rule};
 pub use self::load::Loaded;
 use crate::dashscope::operation::Groups;
 
@@ -46,6 +48,8 @@ pub struct Server {
     /// Worker threads; 0 stands for one per core.
     pub workers: usize,
     pub max_body_bytes: u64,
+    /// Of one address; 0 stands for no limit.
+    pub auth_failures_per_second: u32,
     pub timeouts: Timeouts,
 }
 
@@ -129,7 +133,10 @@ pub struct Tenant {
     /// Patterns with `*`; empty stands for all models.
     pub models: Vec<String>,
     pub allow: Groups,
+    /// Of each of its keys.
     pub limits: Limits,
+    /// Of all its keys together.
+    pub tenant_limits: Limits,
 }
 
 #[derive(Debug, Clone)]
@@ -148,15 +155,6 @@ pub enum AsyncHeader {
     Require,
     /// The header is put on.
     Add,
-}
-
-/// Each for every key of the tenant.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Limits {
-    pub requests_per_second: Option<f64>,
-    pub burst: Option<u32>,
-    pub concurrent_requests: Option<u32>,
-    pub tasks_in_flight: Option<u32>,
 }
 
 /// A credential as the operator wrote it. It is never printed.

@@ -46,6 +46,7 @@ use crate::account::Registry;
 use crate::account::uploads::Uploads;
 use crate::config::Timeouts;
 use crate::dashscope::operation::Operation;
+use crate::limits::{self, Strangers};
 use crate::tasks::ledger::Ledger;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
@@ -65,6 +66,8 @@ pub struct Proxy {
     pub ledger: Arc<Ledger>,
     pub accounts: Arc<Registry>,
     pub uploads: Arc<Uploads>,
+    pub limits: Arc<limits::Registry>,
+    pub strangers: Arc<Strangers>,
     pub upstream: Upstream,
     pub timeouts: Timeouts,
     pub max_body_bytes: u64,
@@ -84,6 +87,9 @@ impl Proxy {
         let mut response = self.answer(&peer, &exchange, request).await.unwrap_or_else(|rejection| {
             observe::whole(respond::refusal(&rejection, &exchange, version), &exchange)
         });
+        if let Some(standing) = exchange.standing.get() {
+            respond::tell_standing(response.headers_mut(), standing);
+        }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             peer.line.tunnel();
         } else if wants_tunnel {
@@ -93,11 +99,12 @@ impl Proxy {
         response
     }
 
-    /// What is to be done twice a second: old connections are closed, old tasks dropped, and exchanges whose key
-    /// died are cut.
+    /// What is to be done twice a second: old connections are closed, old tasks and idle limits dropped, and exchanges
+    /// whose key died are cut.
     pub fn sweep(&self, now: SystemTime) {
         self.upstream.sweep();
         self.ledger.tidy(now);
+        self.limits.sweep(now);
         self.live.sweep(&self.directory.load(), now);
     }
 
@@ -117,10 +124,12 @@ impl Proxy {
         let route = route::route(&directory, &request, &peer.line)?;
         exchange.operation.set(route.operation);
         exchange.surface.set(route.surface);
-        let caller = authenticate::authenticate(&directory, &self.keyring, &request.headers, peer, now)?;
+        let caller = authenticate::authenticate(&directory, &self.keyring, &request.headers, peer, now)
+            .map_err(|rejection| authenticate::count(rejection, &self.strangers, &directory, peer))?;
         let _ = exchange.caller.set(caller.clone());
         self.live.enter(exchange, request.version != Version::HTTP_2);
-        let permit = admit::admit(caller, &route, &request, body.size_hint().lower(), self.max_body_bytes)?;
+        let (bytes, most) = (body.size_hint().lower(), self.max_body_bytes);
+        let permit = admit::admit(caller, &route, &request, bytes, most, &self.limits, exchange)?;
         exchange.submits.set(permit.submits);
         let mut destination = match authorize::authorize(&self.ledger, &permit, &route, &request, now)? {
             Verdict::Forward(destination) => destination,

@@ -5,15 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module may use of ours. `main`, `app` and `demo` wire things together, so they may use all.
-const MAY_USE: [(&str, &[&str]); 15] = [
+const MAY_USE: [(&str, &[&str]); 16] = [
     ("admin", &["config", "dashscope", "store", "tenant"]),
     ("keys", &["fetch"]),
     ("fetch", &[]),
     ("server", &["proxy", "timer"]),
-    ("proxy", &["account", "config", "dashscope", "store", "tasks", "tenant", "upstream"]),
-    ("tasks", &["dashscope", "store"]),
+    ("proxy", &["account", "config", "dashscope", "limits", "store", "tasks", "tenant", "upstream"]),
+    ("tasks", &["dashscope", "limits", "store"]),
     ("tenant", &["account", "config", "dashscope", "store"]),
     ("account", &["config", "dashscope"]),
+    ("limits", &["config", "dashscope"]),
     ("upstream", &["account", "dashscope", "timer"]),
     ("store", &["config", "dashscope"]),
     ("config", &["dashscope"]),

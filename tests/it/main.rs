@@ -11,6 +11,7 @@ mod drain;
 mod harness;
 mod hostile;
 mod keys;
+mod limits;
 mod million_keys;
 mod process;
 mod routing;
