@@ -71,7 +71,8 @@ pub fn start(config: &Config) -> io::Result<Running> {
     let because = |fault: StoreFault| io::Error::other(fault.to_string());
     let store = open_store(config).map_err(because)?;
     let keyring = Keyring::load(&store).map_err(because)?;
-    let ledger = Ledger::load(store.clone(), SystemTime::now()).map_err(because)?;
+    let limits = Arc::<limits::Registry>::default();
+    let ledger = Ledger::load(store.clone(), Arc::clone(&limits), SystemTime::now()).map_err(because)?;
     let accounts = Arc::new(Registry::new(std::time::Instant::now()));
     let directory = Directory::build(config, &accounts);
     for clash in directory.clashes(&keyring) {
@@ -83,7 +84,7 @@ pub fn start(config: &Config) -> io::Result<Running> {
         ledger: Arc::new(ledger),
         accounts,
         uploads: Arc::default(),
-        limits: Arc::default(),
+        limits,
         strangers: Arc::default(),
         server: config.server.clone(),
     };

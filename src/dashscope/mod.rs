@@ -5,6 +5,7 @@ pub mod headers;
 pub mod operation;
 pub mod oss;
 pub mod path;
+pub mod pattern;
 pub mod refusal;
 pub mod submit;
 pub mod task;

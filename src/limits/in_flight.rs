@@ -11,37 +11,31 @@ use super::slots::TaskSlot;
 
 /// By task id.
 #[derive(Debug, Default)]
-pub struct InFlight {
+pub(super) struct InFlight {
     by_task: DashMap<Box<str>, TaskSlot, RandomState>,
     /// The oldest first, with some that have ended.
     order: Mutex<VecDeque<(SystemTime, Box<str>)>>,
 }
 
 impl InFlight {
-    pub(super) fn began(&self, id: &str, at: SystemTime, slot: TaskSlot) {
-        if self.by_task.insert(id.into(), slot).is_none() {
+    /// Notes a task that runs, unless it is noted already.
+    pub(super) fn began(&self, id: &str, at: SystemTime, slot: impl FnOnce() -> TaskSlot) {
+        if let dashmap::Entry::Vacant(vacant) = self.by_task.entry(id.into()) {
+            vacant.insert(slot());
             self.order().push_back((at, id.into()));
         }
     }
 
     /// Frees the slot of a task that will not run any more.
-    pub fn ended(&self, id: &str) {
+    pub(super) fn ended(&self, id: &str) {
         self.by_task.remove(id);
     }
 
-    pub fn len(&self) -> usize {
-        self.by_task.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.by_task.is_empty()
-    }
-
     /// Frees what was claimed a day ago, whatever became of it.
-    pub(super) fn sweep(&self, now: SystemTime) {
+    pub(super) fn sweep(&self, now: SystemTime, most: usize) {
         let is_over = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age >= REMEMBERED);
         let mut order = self.order();
-        for _ in 0..MOST_A_SWEEP {
+        for _ in 0..most {
             let Some((at, id)) = order.front() else { return };
             if is_over(*at) {
                 self.by_task.remove(id);
@@ -59,4 +53,3 @@ impl InFlight {
 
 /// DashScope's own memory of a task.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
-const MOST_A_SWEEP: usize = 4_000;

@@ -12,7 +12,6 @@ use std::fmt;
 use std::time::Duration;
 
 pub use bucket::Standing;
-pub use in_flight::InFlight;
 pub use registry::{Admitted, Registry, Who};
 pub use slots::TaskSlot;
 pub use strangers::Strangers;

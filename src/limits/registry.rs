@@ -10,9 +10,10 @@ use foldhash::fast::RandomState;
 use governor::clock::{Clock, MonotonicClock, Reference};
 
 use super::bucket::Standing;
+use super::in_flight::InFlight;
 use super::meter::{Meter, Shared, Usage};
 use super::slots::{Slot, TaskSlot};
-use super::{InFlight, Kind, Limit, Refusal, Whose};
+use super::{Kind, Limit, Refusal, Whose};
 use crate::config::{Limits, Rate};
 
 /// One for all workers.
@@ -83,21 +84,29 @@ impl<C: Clock> Registry<C> {
         }
     }
 
-    /// The tasks that run. Whoever learns of a new one, or of an end, notes it.
-    pub fn in_flight(&self) -> &InFlight {
-        &self.in_flight
+    /// Notes a task that its submit reserved a slot for; [`Registry::task_began`] follows.
+    pub fn task_reserved(&self, id: &str, at: SystemTime, slot: TaskSlot) {
+        self.in_flight.began(id, at, || slot);
     }
 
-    /// Notes a task that runs; its submit may have reserved the slot.
-    pub fn task_began(&self, id: &str, key_id: &str, tenant: &str, at: SystemTime, slot: Option<TaskSlot>) {
-        let slot =
-            slot.unwrap_or_else(|| TaskSlot::enter([self.keys.meter(key_id), self.tenants.meter(tenant)]));
-        self.in_flight.began(id, at, slot);
+    /// Notes a task that runs, limited or not: a limit that a reload brings counts those that run already.
+    pub fn task_began(&self, id: &str, key_id: &str, tenant: &str, at: SystemTime) {
+        let meters = || [self.keys.meter(key_id), self.tenants.meter(tenant)];
+        self.in_flight.began(id, at, || TaskSlot::enter(meters()));
+    }
+
+    pub fn task_ended(&self, id: &str) {
+        self.in_flight.ended(id);
+    }
+
+    /// Drops all tasks whose day has passed.
+    pub fn drop_old_tasks(&self, now: SystemTime) {
+        self.in_flight.sweep(now, usize::MAX);
     }
 
     /// Drops what is idle, and the tasks whose day has passed: a bounded number of each.
     pub fn sweep(&self, now: SystemTime) {
-        self.in_flight.sweep(now);
+        self.in_flight.sweep(now, MOST_A_SWEEP);
         for meters in [&self.keys, &self.tenants] {
             meters.sweep(self.now());
         }

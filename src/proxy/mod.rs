@@ -184,6 +184,10 @@ impl Proxy {
             let account = exchange.account.get();
             match named {
                 Some(named) => {
+                    let slot = exchange.admitted.borrow_mut().task.take();
+                    if let Some(slot) = slot {
+                        proxy.limits.task_reserved(&named.task_id, SystemTime::now(), slot);
+                    }
                     claim::claim(&proxy.ledger, &permit, account, mount, named, &progress.beginning()).await;
                 }
                 None if response.status() == StatusCode::OK => {

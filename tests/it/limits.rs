@@ -1,6 +1,7 @@
 //! A key, and a tenant, get what their limits say: no more, and what they were refused cost them nothing.
 
 mod at_once;
+mod tasks;
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
