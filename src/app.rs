@@ -26,7 +26,7 @@ use crate::store::{Cause, Store, StoreFault};
 use crate::tasks::ledger::Ledger;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
-use crate::upstream::Upstream;
+use crate::upstream::{Room, Upstream};
 
 /// A gateway that runs. Dropped, it is cut.
 #[derive(Debug)]
@@ -52,6 +52,7 @@ struct Shared {
     uploads: Arc<Uploads>,
     limits: Arc<limits::Registry>,
     strangers: Arc<Strangers>,
+    room: Arc<Room>,
     server: Server,
 }
 
@@ -86,6 +87,7 @@ pub fn start(config: &Config) -> io::Result<Running> {
         uploads: Arc::default(),
         limits,
         strangers: Arc::default(),
+        room: Room::new(ROOM_BYTES),
         server: config.server.clone(),
     };
     let (handle, drain) = worker::drain();
@@ -166,6 +168,7 @@ fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Resul
         uploads: Arc::clone(&shared.uploads),
         limits: Arc::clone(&shared.limits),
         strangers: Arc::clone(&shared.strangers),
+        room: Arc::clone(&shared.room),
         upstream: Upstream::new(timeouts.connect),
         timeouts,
         max_body_bytes: shared.server.max_body_bytes,
@@ -232,5 +235,7 @@ impl Drop for Alive {
     }
 }
 
-/// Threads for name look-ups, a worker's.
+/// Threads for name look-ups, and for reading large bodies, a worker's.
 const MOST_LOOKUPS: usize = 4;
+/// For the bodies of callers whose submits are capped, or whose models are listed.
+const ROOM_BYTES: u64 = 256 * 1024 * 1024;

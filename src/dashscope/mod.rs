@@ -1,5 +1,6 @@
 //! The upstream's public surface as data and pure functions. It imports nothing of ours.
 
+pub mod asked;
 pub mod envelope;
 pub mod headers;
 pub mod operation;
@@ -9,3 +10,4 @@ pub mod pattern;
 pub mod refusal;
 pub mod submit;
 pub mod task;
+pub mod video;

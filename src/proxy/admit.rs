@@ -33,6 +33,17 @@ impl Permit {
         &self.caller
     }
 
+    /// Goes on as an event stream, which its body turned out to ask for: limited as that, and not as what it was
+    /// let in as.
+    ///
+    /// # Errors
+    /// `Limited`; then nothing is taken.
+    pub(super) fn becomes_stream(&mut self, limits: &Registry, exchange: &Exchange) -> Result<(), Rejection> {
+        limits.give_back(exchange.admitted.take());
+        self.kind = Kind::Stream;
+        self.take(limits, exchange)
+    }
+
     /// Takes from the caller's limits what a call of its kind needs, for as long as the exchange lasts.
     ///
     /// # Errors

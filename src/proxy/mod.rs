@@ -1,7 +1,7 @@
 //! The life of one request: a file a stage, named by its verb.
 //!
 //! ```text
-//! route ▶ authenticate ▶ admit ▶ authorize ▶ resolve ▶ choose ▶ rewrite ▶ forward ─▶ DashScope
+//! route ▶ authenticate ▶ admit ▶ authorize ▶ inspect ▶ resolve ▶ choose ▶ rewrite ▶ forward ─▶ DashScope
 //!   respond ◀── Rejection ◀── any stage          ▲ attempt again ◀── judge ◀── ▼
 //!   observe(body, exchange) ◀── claim ◀───────────────── rewrite(response)
 //! ```
@@ -15,6 +15,7 @@ mod claim;
 mod cut;
 mod exchange;
 mod forward;
+mod inspect;
 mod judge;
 mod observe;
 pub mod peer;
@@ -50,7 +51,7 @@ use crate::limits::{self, Strangers};
 use crate::tasks::ledger::Ledger;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
-use crate::upstream::{Keep, Upload, Upstream};
+use crate::upstream::{Keep, Room, Upload, Upstream};
 use admit::Permit;
 use authorize::Verdict;
 use choose::Destination;
@@ -68,6 +69,8 @@ pub struct Proxy {
     pub uploads: Arc<Uploads>,
     pub limits: Arc<limits::Registry>,
     pub strangers: Arc<Strangers>,
+    /// For bodies that are read whole.
+    pub room: Arc<Room>,
     pub upstream: Upstream,
     pub timeouts: Timeouts,
     pub max_body_bytes: u64,
@@ -129,7 +132,7 @@ impl Proxy {
         let _ = exchange.caller.set(caller.clone());
         self.live.enter(exchange, request.version != Version::HTTP_2);
         let (bytes, most) = (body.size_hint().lower(), self.max_body_bytes);
-        let permit = admit::admit(caller, &route, &request, bytes, most, &self.limits, exchange)?;
+        let mut permit = admit::admit(caller, &route, &request, bytes, most, &self.limits, exchange)?;
         exchange.submits.set(permit.submits);
         let mut destination = match authorize::authorize(&self.ledger, &permit, &route, &request, now)? {
             Verdict::Forward(destination) => destination,
@@ -140,6 +143,9 @@ impl Proxy {
         let may_repeat = permit.submits || destination != Destination::Any;
         let keep = if may_repeat { Keep::Whole } else { Keep::Beginning };
         let mut body = Upload::new(body, self.max_body_bytes, self.timeouts.idle, keep);
+        if inspect::inspect(&permit, &route, &request, &mut body, &self.room, most).await?.streams {
+            permit.becomes_stream(&self.limits, exchange)?;
+        }
         if destination == Destination::Any {
             let stored = resolve::resolve(&self.uploads, &permit, &request, &mut body, self.max_body_bytes);
             destination = stored.await?.map_or(destination, Destination::Files);

@@ -26,8 +26,16 @@ pub(super) enum Rejection {
     Limited(Refusal),
     /// Its address has failed to authenticate too often; not before this time.
     AuthRate(Duration),
+    /// The model, or why it can't be told.
+    ModelNotAllowed(Box<str>),
+    /// What the submit asks for, and the cap.
+    OverCap(Box<str>),
+    /// Too many bodies are being read whole.
+    NoRoom,
     BadPath(PathFault),
     BadRequest(&'static str),
+    /// What its body says can't be judged.
+    BadBody(Box<str>),
     BadHead(HeadFault),
     BodyTooLarge(u64),
     ClientTimeout,
@@ -76,7 +84,7 @@ impl Rejection {
             Rejection::NotAllowed(_) => Row { reason: "not_allowed", ..DENIED },
             Rejection::AsyncRequired => Row { reason: "async_required", ..DENIED },
             Rejection::BadPath(_) => Row { reason: "bad_path", ..BAD_REQUEST },
-            Rejection::BadRequest(_) => BAD_REQUEST,
+            Rejection::BadRequest(_) | Rejection::BadBody(_) => BAD_REQUEST,
             Rejection::BadHead(HeadFault::Slow) | Rejection::ClientTimeout => Row {
                 reason: "client_timeout",
                 status: StatusCode::REQUEST_TIMEOUT,
@@ -108,6 +116,14 @@ impl Rejection {
                 Row { reason: "tasks_in_flight", ..CROWDED }
             }
             Rejection::AuthRate(_) => Row { reason: "auth_rate", ..THROTTLED },
+            Rejection::ModelNotAllowed(_) => Row {
+                reason: "model_not_allowed",
+                native_code: "Model.AccessDenied",
+                openai_code: "model_access_denied",
+                ..DENIED
+            },
+            Rejection::OverCap(_) => Row { reason: "over_cap", ..BAD_REQUEST },
+            Rejection::NoRoom => Row { reason: "no_room", closes: true, ..UNAVAILABLE },
             Rejection::AccountsOut(_) => Row { reason: "accounts_out", ..THROTTLED },
             Rejection::NoLiveKey => Row { reason: "no_live_key", ..UNAVAILABLE },
             Rejection::UpstreamUnreachable => Row { reason: "upstream_unreachable", ..UNAVAILABLE },
@@ -145,8 +161,14 @@ impl Rejection {
             Rejection::AuthRate(_) => {
                 "Too many requests from this address had no valid API-key, please try again later.".into()
             }
+            Rejection::ModelNotAllowed(what) => format!("Model access denied: {what}.").into(),
+            Rejection::OverCap(what) => format!("The request is refused: {what}.").into(),
+            Rejection::NoRoom => {
+                "The gateway reads too many large bodies at present; nothing was sent, come again.".into()
+            }
             Rejection::BadPath(fault) => format!("The path is refused: {}.", fault.problem()).into(),
             Rejection::BadRequest(problem) => format!("The request is refused: {problem}.").into(),
+            Rejection::BadBody(problem) => format!("The request is refused: {problem}.").into(),
             Rejection::BadHead(fault) => format!("The request is refused: {}.", fault.problem()).into(),
             Rejection::BodyTooLarge(most) => {
                 format!("The request's body is larger than the {most} bytes that this gateway takes.").into()
@@ -174,10 +196,9 @@ impl Rejection {
         | Rejection::AuthRate(wait)
         | Rejection::Limited(Refusal { wait, .. }) = self
         {
-            Some(*wait)
-        } else {
-            None
+            return Some(*wait);
         }
+        if matches!(self, Rejection::NoRoom) { Some(Duration::from_secs(1)) } else { None }
     }
 
     /// Whether the upstream may have got the request: a submit must then not be sent again.

@@ -1,5 +1,6 @@
 //! A key, and a tenant, get what their limits say: no more, and what they were refused cost them nothing.
 
+mod asked;
 mod at_once;
 mod tasks;
 
