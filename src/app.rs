@@ -19,6 +19,7 @@ use crate::account::Registry;
 use crate::account::uploads::Uploads;
 use crate::admin::{self, Admin};
 use crate::config::{self, Config, Files};
+use crate::limits::{self, Strangers};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::querier::Querier;
@@ -31,7 +32,7 @@ use crate::tasks::hub::Hub;
 use crate::tasks::ledger::Ledger;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
-use crate::upstream::Upstream;
+use crate::upstream::{Room, Upstream};
 
 /// A gateway that runs. Dropped, it is cut.
 #[derive(Debug)]
@@ -60,6 +61,9 @@ struct Shared {
     metrics: Arc<Metrics>,
     accounts: Arc<Registry>,
     uploads: Arc<Uploads>,
+    limits: Arc<limits::Registry>,
+    strangers: Arc<Strangers>,
+    room: Arc<Room>,
 }
 
 /// Starts the workers and the admin listener, for good with this configuration.
@@ -86,7 +90,8 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
     let because = |fault: StoreFault| io::Error::other(fault.to_string());
     let store = open_store(config).map_err(because)?;
     let keyring = Keyring::load(&store).map_err(because)?;
-    let ledger = Ledger::load(store.clone(), SystemTime::now()).map_err(because)?;
+    let limits = Arc::<limits::Registry>::default();
+    let ledger = Ledger::load(store.clone(), Arc::clone(&limits), SystemTime::now()).map_err(because)?;
     let accounts = Arc::new(Registry::new(std::time::Instant::now()));
     let directory = Directory::build(config, &accounts);
     for clash in directory.clashes(&keyring) {
@@ -101,6 +106,9 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
         metrics: Arc::new(Metrics::new().map_err(io::Error::other)?),
         accounts,
         uploads: Arc::default(),
+        limits,
+        strangers: Arc::default(),
+        room: Room::new(ROOM_BYTES),
     };
     let reloader = Reloader::new(files, config, &shared.directory, &shared.accounts, &shared.keyring);
     let reloads = reloader.map(Reloader::start).transpose()?;
@@ -193,6 +201,9 @@ fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Resul
         metrics: Arc::clone(&shared.metrics),
         accounts: Arc::clone(&shared.accounts),
         uploads: Arc::clone(&shared.uploads),
+        limits: Arc::clone(&shared.limits),
+        strangers: Arc::clone(&shared.strangers),
+        room: Arc::clone(&shared.room),
         upstream: Upstream::default(),
         draining: false.into(),
         running: TaskTracker::new(),
@@ -296,5 +307,7 @@ impl Drop for Alive {
     }
 }
 
-/// Threads for name look-ups, a worker's.
+/// Threads for name look-ups, and for reading large bodies, a worker's.
 const MOST_LOOKUPS: usize = 4;
+/// For the bodies of callers whose submits are capped, or whose models are listed.
+const ROOM_BYTES: u64 = 256 * 1024 * 1024;

@@ -57,6 +57,7 @@ pub mod dashscope;
 pub mod demo;
 pub mod fetch;
 pub mod keys;
+pub mod limits;
 pub mod metrics;
 pub mod proxy;
 pub mod querier;

@@ -12,6 +12,7 @@ mod harness;
 mod hostile;
 mod isolation;
 mod keys;
+mod limits;
 mod million_keys;
 mod polls;
 mod process;
