@@ -12,7 +12,7 @@ pub(super) struct Course {
 #[derive(Debug)]
 struct Sweep {
     began: Instant,
-    /// Known from the first page.
+    /// Known from the first page on.
     pages: Option<usize>,
     asked: usize,
     answered: usize,
@@ -57,11 +57,13 @@ impl Course {
         sweep.began
     }
 
-    /// A page came; `pages` as the first one says. Whether that was the last one.
+    /// A page came, of so many as it says. Whether that was the last one.
     pub(super) fn answered(&mut self, began: Instant, pages: usize) -> bool {
         let Some(sweep) = self.sweep.as_mut().filter(|sweep| sweep.began == began) else { return false };
         sweep.answered += 1;
-        let pages = *sweep.pages.get_or_insert(pages.min(MOST_PAGES));
+        // The list may have grown meanwhile, and what was on the last page be behind it.
+        let pages = sweep.pages.unwrap_or_default().max(pages).min(MOST_PAGES);
+        sweep.pages = Some(pages);
         let is_over = sweep.answered >= pages;
         if is_over {
             self.sweep = None;
@@ -102,6 +104,20 @@ mod tests {
         assert!(course.answered(began, 3));
         assert_eq!(course.step(every, start), Step::At(start + every));
         assert_eq!(course.step(every, start + every), Step::Page(1));
+    }
+
+    #[test]
+    fn a_list_that_grows_is_gone_through_to_its_new_end() {
+        let start = Instant::now();
+        let every = Duration::from_secs(1);
+        let mut course = Course::new();
+        let began = course.ask(start);
+        assert!(!course.answered(began, 2));
+        course.ask(start);
+        assert!(!course.answered(began, 3));
+        assert_eq!(course.step(every, start), Step::Page(3));
+        course.ask(start);
+        assert!(course.answered(began, 2));
     }
 
     #[test]
