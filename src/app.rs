@@ -76,6 +76,7 @@ pub fn start(config: &Config) -> io::Result<Running> {
     let store = open_store(config).map_err(because)?;
     let keyring = Keyring::load(&store).map_err(because)?;
     let ledger = Ledger::load(store.clone(), SystemTime::now()).map_err(because)?;
+    let uploads = Uploads::load(store.clone(), SystemTime::now()).map_err(because)?;
     let accounts = Arc::new(Registry::new(std::time::Instant::now()));
     let directory = Directory::build(config, &accounts);
     for clash in directory.clashes(&keyring) {
@@ -88,7 +89,7 @@ pub fn start(config: &Config) -> io::Result<Running> {
         keyring: Arc::new(keyring),
         hub: Arc::clone(&hub),
         accounts,
-        uploads: Arc::default(),
+        uploads: Arc::new(uploads),
         server: config.server.clone(),
     };
     let (handle, drain) = worker::drain();

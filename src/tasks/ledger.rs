@@ -10,7 +10,7 @@ use dashmap::{DashMap, DashSet};
 use foldhash::fast::RandomState;
 
 use crate::dashscope::task::Status;
-use crate::store::{Health, Store, StoreFault, TaskRecord};
+use crate::store::{Health, Store, StoreFault, TASKS_KEPT, TaskRecord};
 
 /// Every task of the last day and its day of grace, by id and by tenant.
 #[derive(Debug, Default)]
@@ -82,7 +82,8 @@ impl Ledger {
 
     /// Whether it is a task of the tenant.
     pub fn owns(&self, id: &str, tenant: &str) -> bool {
-        self.by_id.get(id).is_some_and(|task| *task.tenant == *tenant)
+        self.owned.contains(&self.hash(id, tenant))
+            && self.by_id.get(id).is_some_and(|task| *task.tenant == *tenant)
     }
 
     /// What is known of a task, whosever it is.
@@ -99,11 +100,10 @@ impl Ledger {
 
     /// The account of the tenant's task; `None` for a stranger's task as for no task at all.
     pub fn account_of(&self, id: &str, tenant: &str) -> Option<Arc<str>> {
-        if !self.owned.contains(&self.hash(id, tenant)) {
+        if !self.owns(id, tenant) {
             return None;
         }
-        let task = self.by_id.get(id)?;
-        (*task.tenant == *tenant).then(|| Arc::clone(&task.account))
+        self.by_id.get(id).map(|task| Arc::clone(&task.account))
     }
 
     /// Notes what the upstream said of a task.
@@ -125,7 +125,7 @@ impl Ledger {
         let exchanged =
             || self.tidied.compare_exchange(before, seconds, Ordering::Relaxed, Ordering::Relaxed);
         if let Some(store) = self.store.as_ref().filter(|_| is_due && exchanged().is_ok()) {
-            store.forget_before(now - REMEMBERED);
+            store.tidy(now);
         }
     }
 
@@ -151,8 +151,7 @@ impl Ledger {
 
 /// DashScope forgets a task after 24 hours.
 pub(super) const LIVES: Duration = Duration::from_secs(24 * 3600);
-/// A day of grace follows.
-const REMEMBERED: Duration = Duration::from_secs(48 * 3600);
+const REMEMBERED: Duration = TASKS_KEPT;
 /// About 300 bytes each.
 const MOST_TASKS: usize = 4_000_000;
 const TIDY_EVERY_SECONDS: u64 = 600;

@@ -14,7 +14,7 @@ const MAY_USE: [(&str, &[&str]); 16] = [
     ("querier", &["account", "dashscope", "tasks", "tenant", "upstream"]),
     ("tasks", &["config", "dashscope", "store"]),
     ("tenant", &["account", "config", "dashscope", "store"]),
-    ("account", &["config", "dashscope"]),
+    ("account", &["config", "dashscope", "store"]),
     ("upstream", &["account", "dashscope", "timer"]),
     ("store", &["config", "dashscope"]),
     ("config", &["dashscope"]),
