@@ -10,6 +10,7 @@ use dashmap::{DashMap, DashSet};
 use foldhash::fast::RandomState;
 
 use crate::dashscope::task::Status;
+use crate::limits::Registry;
 use crate::store::{Health, Store, StoreFault, TASKS_KEPT, TaskRecord};
 
 /// Every task of the last day and its day of grace, by id and by tenant.
@@ -24,6 +25,8 @@ pub struct Ledger {
     hasher: RandomState,
     count: AtomicUsize,
     store: Option<Store>,
+    /// Where the tasks that run are counted.
+    limits: Arc<Registry>,
     /// In seconds since 1970: when expired tasks were last dropped from the store.
     tidied: AtomicU64,
 }
@@ -33,9 +36,10 @@ impl Ledger {
     ///
     /// # Errors
     /// Why the store can't be read.
-    pub fn load(store: Store, now: SystemTime) -> Result<Self, StoreFault> {
-        let ledger = Self { store: Some(store.clone()), ..Self::default() };
+    pub fn load(store: Store, limits: Arc<Registry>, now: SystemTime) -> Result<Self, StoreFault> {
+        let ledger = Self { store: Some(store.clone()), limits, ..Self::default() };
         store.tasks(now - REMEMBERED, |task| ledger.remember(task))?;
+        ledger.limits.drop_old_tasks(now);
         Ok(ledger)
     }
 
@@ -60,13 +64,20 @@ impl Ledger {
 
     fn remember(&self, task: TaskRecord) {
         let (id, tenant, now) = (task.id.clone(), Arc::clone(&task.tenant), task.claimed_at);
-        if let dashmap::Entry::Vacant(vacant) = self.by_id.entry(id.clone()) {
-            vacant.insert(task);
-            self.owned.insert(self.hash(&id, &tenant));
-            self.count.fetch_add(1, Ordering::Relaxed);
-        } else {
+        // Counted before anybody can learn of its end.
+        self.limits.task_began(&id, &task.key_id, &tenant, now);
+        let (is_final, is_new) = match self.by_id.entry(id.clone()) {
+            dashmap::Entry::Vacant(vacant) => (vacant.insert(task).status.is_final(), true),
+            dashmap::Entry::Occupied(known) => (known.get().status.is_final(), false),
+        };
+        if is_final {
+            self.limits.task_ended(&id);
+        }
+        if !is_new {
             return;
         }
+        self.owned.insert(self.hash(&id, &tenant));
+        self.count.fetch_add(1, Ordering::Relaxed);
         let expired = {
             let mut ids = self.by_tenant.entry(Arc::clone(&tenant)).or_default();
             ids.push_back(id);
@@ -100,17 +111,17 @@ impl Ledger {
 
     /// The account of the tenant's task; `None` for a stranger's task as for no task at all.
     pub fn account_of(&self, id: &str, tenant: &str) -> Option<Arc<str>> {
-        if !self.owns(id, tenant) {
-            return None;
-        }
-        self.by_id.get(id).map(|task| Arc::clone(&task.account))
+        self.owns(id, tenant).then(|| self.by_id.get(id).map(|task| Arc::clone(&task.account)))?
     }
 
-    /// Notes what the upstream said of a task.
+    /// Notes what the upstream said of a task. The final word stands: an answer that was overtaken changes nothing.
     pub fn learn(&self, id: &str, status: Status) {
         let Some(mut task) = self.by_id.get_mut(id) else { return };
-        if task.status != status {
+        if task.status != status && !task.status.is_final() {
             task.status = status;
+            if status.is_final() {
+                self.limits.task_ended(id);
+            }
             if let Some(store) = &self.store {
                 store.learn(id.into(), status);
             }
