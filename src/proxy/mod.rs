@@ -102,11 +102,12 @@ impl Proxy {
         response
     }
 
-    /// What is to be done twice a second: old connections are closed, old tasks and idle limits dropped, and exchanges
+    /// What is to be done twice a second: old connections are closed, old tasks, keys and idle limits dropped, and exchanges
     /// whose key died are cut.
     pub fn sweep(&self, now: SystemTime) {
         self.upstream.sweep();
         self.hub.ledger().tidy(now);
+        self.keyring.tidy();
         self.limits.sweep(now);
         self.live.sweep(&self.directory.load(), now);
     }
