@@ -2,6 +2,7 @@
 
 mod asked;
 mod at_once;
+mod ends;
 mod tasks;
 
 use std::collections::BTreeSet;
