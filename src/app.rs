@@ -9,20 +9,26 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::account::Registry;
 use crate::account::uploads::Uploads;
-use crate::admin::{self, Admin, Token};
-use crate::config::{self, Config, Server};
+use crate::admin::{self, Admin};
+use crate::config::{self, Config, Files};
 use crate::limits::{self, Strangers};
+use crate::metrics::Metrics;
 use crate::proxy::Proxy;
+use crate::querier::Querier;
+use crate::reload::{self, Reloader};
 use crate::server;
 use crate::server::worker::{self, Drain, DrainHandle};
 use crate::store::{Cause, Store, StoreFault};
+use crate::tasks::Desk;
+use crate::tasks::hub::Hub;
 use crate::tasks::ledger::Ledger;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
@@ -35,9 +41,13 @@ pub struct Running {
     workers: Vec<JoinHandle<io::Result<()>>>,
     drain: DrainHandle,
     draining: Arc<AtomicBool>,
+    hub: Arc<Hub>,
+    /// With what stops it.
+    querier: Option<(JoinHandle<io::Result<()>>, CancellationToken)>,
     admin: Option<admin::Listener>,
     store: Store,
-    patience: Duration,
+    directory: Arc<ArcSwap<Directory>>,
+    reloads: Option<reload::Handle>,
     /// Yields once for each worker that ends, however it does.
     ended: mpsc::UnboundedReceiver<()>,
 }
@@ -47,20 +57,28 @@ pub struct Running {
 struct Shared {
     directory: Arc<ArcSwap<Directory>>,
     keyring: Arc<Keyring>,
-    ledger: Arc<Ledger>,
+    hub: Arc<Hub>,
+    metrics: Arc<Metrics>,
     accounts: Arc<Registry>,
     uploads: Arc<Uploads>,
     limits: Arc<limits::Registry>,
     strangers: Arc<Strangers>,
     room: Arc<Room>,
-    server: Server,
 }
 
-/// Starts the workers and the admin listener.
+/// Starts the workers and the admin listener, for good with this configuration.
 ///
 /// # Errors
 /// Why an address can't be had, or the store can't be used.
 pub fn start(config: &Config) -> io::Result<Running> {
+    start_from(config, Files::default())
+}
+
+/// The same with a configuration that was read from these files, and is loaded anew when they change.
+///
+/// # Errors
+/// As above.
+pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
     let workers = match config.server.workers {
         0 => thread::available_parallelism().map_or(1, std::num::NonZero::get),
         workers => workers,
@@ -79,29 +97,38 @@ pub fn start(config: &Config) -> io::Result<Running> {
     for clash in directory.clashes(&keyring) {
         tracing::warn!("{clash}");
     }
+    let (opening, opened) = mpsc::unbounded_channel();
+    let hub = Arc::new(Hub::new(Arc::new(ledger), config.poll.max_age, opening, SystemTime::now()));
     let shared = Shared {
         directory: Arc::new(ArcSwap::from_pointee(directory)),
         keyring: Arc::new(keyring),
-        ledger: Arc::new(ledger),
+        hub: Arc::clone(&hub),
+        metrics: Arc::new(Metrics::new().map_err(io::Error::other)?),
         accounts,
         uploads: Arc::default(),
         limits,
         strangers: Arc::default(),
         room: Room::new(ROOM_BYTES),
-        server: config.server.clone(),
     };
+    let reloader = Reloader::new(files, config, &shared.directory, &shared.accounts, &shared.keyring);
+    let reloads = reloader.map(Reloader::start).transpose()?;
     let (handle, drain) = worker::drain();
     let (alive, ended) = mpsc::unbounded_channel();
     let draining = Arc::<AtomicBool>::default();
     let admin = Admin {
-        token: config.admin.token.as_ref().map(Token::new),
         directory: Arc::clone(&shared.directory),
+        reloads: reloads.clone(),
         keyring: Arc::clone(&shared.keyring),
         store: store.clone(),
+        hub: Arc::clone(&hub),
+        metrics: Arc::clone(&shared.metrics),
         draining: Arc::clone(&draining),
         changing: Mutex::default(),
     };
     let admin = Some(admin::start(admin_listener, admin, Alive(alive.clone()))?);
+    let stop_querier = CancellationToken::new();
+    let querier = start_querier(&shared, opened, stop_querier.clone(), Alive(alive.clone()))?;
+    let directory = Arc::clone(&shared.directory);
     let workers = listeners
         .into_iter()
         .enumerate()
@@ -114,8 +141,20 @@ pub fn start(config: &Config) -> io::Result<Running> {
             thread::Builder::new().name(format!("worker-{number}")).spawn(work)
         })
         .collect::<io::Result<_>>()?;
-    let patience = config.server.timeouts.drain;
-    Ok(Running { address, workers, drain: handle, draining, admin, store, patience, ended })
+    let querier = Some((querier, stop_querier));
+    Ok(Running {
+        address,
+        workers,
+        drain: handle,
+        draining,
+        hub,
+        querier,
+        admin,
+        store,
+        directory,
+        reloads,
+        ended,
+    })
 }
 
 /// The store of the configuration. Two throw-away gateways go on without it, aside and with a warning: a sidecar
@@ -155,28 +194,48 @@ fn taken(table: &str, listen: SocketAddr, error: &io::Error) -> io::Error {
 }
 
 fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Result<()> {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(MOST_LOOKUPS)
-        .build_local(LocalOptions::default())?;
-    let timeouts = shared.server.timeouts;
     let proxy = Rc::new(Proxy {
         directory: Arc::clone(&shared.directory),
         keyring: Arc::clone(&shared.keyring),
-        ledger: Arc::clone(&shared.ledger),
+        hub: Arc::clone(&shared.hub),
+        metrics: Arc::clone(&shared.metrics),
         accounts: Arc::clone(&shared.accounts),
         uploads: Arc::clone(&shared.uploads),
         limits: Arc::clone(&shared.limits),
         strangers: Arc::clone(&shared.strangers),
         room: Arc::clone(&shared.room),
-        upstream: Upstream::new(timeouts.connect),
-        timeouts,
-        max_body_bytes: shared.server.max_body_bytes,
+        upstream: Upstream::default(),
         draining: false.into(),
         running: TaskTracker::new(),
         live: Rc::default(),
     });
-    runtime.block_on(worker::work(listener, proxy, drain))
+    runtime()?.block_on(worker::work(listener, proxy, drain))
+}
+
+/// The thread that asks how tasks are.
+fn start_querier(
+    shared: &Shared,
+    opened: mpsc::UnboundedReceiver<Arc<Desk>>,
+    stop: CancellationToken,
+    alive: Alive,
+) -> io::Result<JoinHandle<io::Result<()>>> {
+    let (hub, directory) = (Arc::clone(&shared.hub), Arc::clone(&shared.directory));
+    let metrics = Arc::clone(&shared.metrics);
+    let work = move || {
+        let _alive = alive;
+        let querier = Querier { hub, directory, metrics, upstream: Upstream::default() };
+        runtime()?.block_on(querier.work(opened, stop));
+        Ok(())
+    };
+    thread::Builder::new().name("querier".to_owned()).spawn(work)
+}
+
+/// A thread is a world.
+fn runtime() -> io::Result<LocalRuntime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(MOST_LOOKUPS)
+        .build_local(LocalOptions::default())
 }
 
 impl Running {
@@ -190,10 +249,18 @@ impl Running {
         self.admin.as_ref().map(admin::Listener::address)
     }
 
-    /// Stops accepting; what runs may end, until `timeouts.drain` has passed.
-    pub fn drain(&self) {
+    /// Loads the configuration anew; `None` if it is not from a file.
+    pub fn reloads(&self) -> Option<&reload::Handle> {
+        self.reloads.as_ref()
+    }
+
+    /// Stops accepting; what runs may end, until `timeouts.drain` has passed, which is returned.
+    pub fn drain(&self) -> Duration {
+        let patience = self.directory.load().timeouts.drain;
         self.draining.store(true, Ordering::Relaxed);
-        self.drain.begin(Instant::now() + self.patience);
+        self.hub.release();
+        self.drain.begin(Instant::now() + patience);
+        patience
     }
 
     /// Waits for a worker or the admin listener to end. Before a drain that is a fault.
@@ -215,10 +282,15 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.hub.release();
         self.drain.begin(Instant::now());
         for worker in self.workers.drain(..) {
             // Nobody is left to be told of it.
             let _ = worker.join();
+        }
+        if let Some((querier, stop)) = self.querier.take() {
+            stop.cancel();
+            let _ = querier.join();
         }
         // A change that runs is answered before the store is closed.
         self.admin = None;

@@ -20,9 +20,11 @@
 //! |---|---|
 //! | [`app`] | wires everything together: a config in, bound addresses and a drain out |
 //! | [`admin`] | the operator's listener: health, keys, tenants |
+//! | [`reload`] | loads the configuration anew, and swaps the directory |
 //! | [`server`] | bind, accept, connection, wire, drain |
 //! | [`proxy`] | the life of one request |
-//! | [`tasks`] | which tenant owns which task |
+//! | [`tasks`] | which tenant owns which task, and how each is: the poll hub |
+//! | [`querier`] | asks DashScope how tasks are, for all who want to know |
 //! | [`tenant`] | who may call: keys and the directory |
 //! | [`account`] | Alibaba accounts: keys, health, choice, and whose uploads are where |
 //! | [`upstream`] | connections to DashScope |
@@ -31,12 +33,13 @@
 //! | [`config`] | from a file to what is true, with all faults at once |
 //! | [`keys`] | the command that manages keys, a client of the admin API |
 //! | [`fetch`] | one HTTP/1.1 request on a connection of its own |
+//! | [`metrics`] | what Prometheus sees |
 //! | [`timer`] | deadlines that move with every byte |
 //! | [`sim`] | the DashScope simulator; only the program and the demo may use it |
 //! | [`demo`] | both on loopback, and one task from submit to file |
 //!
 //! A module uses only what lies to its right: `app ▶ server ▶ proxy ▶ tasks, tenant, account, upstream ▶
-//! store ▶ config ▶ dashscope`, and `app ▶ admin ▶ tenant, store`. `tests/it/architecture.rs` holds the rule.
+//! store ▶ config ▶ dashscope`, and `app ▶ admin ▶ reload ▶ tenant, store`. `tests/it/architecture.rs` holds the rule.
 //!
 //! # Words
 //!
@@ -55,7 +58,10 @@ pub mod demo;
 pub mod fetch;
 pub mod keys;
 pub mod limits;
+pub mod metrics;
 pub mod proxy;
+pub mod querier;
+pub mod reload;
 pub mod server;
 pub mod sim;
 pub mod store;

@@ -9,17 +9,19 @@ use super::problem::Problem;
 pub(super) enum Action<'p> {
     Live,
     Ready,
+    Metrics,
     ListKeys,
     CreateKey,
     /// By the key's id, as all below.
     RotateKey(&'p str),
     RevokeKey(&'p str),
     ListTenants,
+    Reload,
 }
 
 /// Whether the token is needed.
 pub(super) fn is_guarded(path: &str) -> bool {
-    !matches!(path, "/livez" | "/readyz")
+    !matches!(path, "/livez" | "/readyz" | "/metrics")
 }
 
 /// # Errors
@@ -29,10 +31,12 @@ pub(super) fn route<'p>(method: &Method, path: &'p str) -> Result<Action<'p>, Pr
     let offered: &[(Method, Action<'p>)] = match segments[..] {
         ["livez"] => &[(Method::GET, Action::Live)],
         ["readyz"] => &[(Method::GET, Action::Ready)],
+        ["metrics"] => &[(Method::GET, Action::Metrics)],
         ["admin", "keys"] => &[(Method::GET, Action::ListKeys), (Method::POST, Action::CreateKey)],
         ["admin", "keys", id] => &[(Method::DELETE, Action::RevokeKey(id))],
         ["admin", "keys", id, "rotate"] => &[(Method::POST, Action::RotateKey(id))],
         ["admin", "tenants"] => &[(Method::GET, Action::ListTenants)],
+        ["admin", "reload"] => &[(Method::POST, Action::Reload)],
         _ => return Err(Problem::NotFound),
     };
     let asked = if method == Method::HEAD { &Method::GET } else { method };
@@ -52,11 +56,13 @@ mod tests {
         for (method, path, action) in [
             (Method::GET, "/livez", Action::Live),
             (Method::HEAD, "/readyz", Action::Ready),
+            (Method::GET, "/metrics", Action::Metrics),
             (Method::GET, "/admin/keys", Action::ListKeys),
             (Method::POST, "/admin/keys", Action::CreateKey),
             (Method::DELETE, "/admin/keys/a.b", Action::RevokeKey("a.b")),
             (Method::POST, "/admin/keys/a/rotate", Action::RotateKey("a")),
             (Method::GET, "/admin/tenants", Action::ListTenants),
+            (Method::POST, "/admin/reload", Action::Reload),
         ] {
             assert_eq!(route(&method, path).ok(), Some(action), "{method} {path}");
         }
@@ -71,8 +77,8 @@ mod tests {
     }
 
     #[test]
-    fn only_health_is_open() {
-        assert!(!is_guarded("/livez") && !is_guarded("/readyz"));
+    fn only_health_and_metrics_are_open() {
+        assert!(!["/livez", "/readyz", "/metrics"].into_iter().any(is_guarded));
         for path in ["/", "/livez/", "/admin/keys", "/Livez", "/livez/../admin/keys"] {
             assert!(is_guarded(path), "{path}");
         }

@@ -2,9 +2,11 @@
 //! what is true afterwards. Nothing of a `Config` needs checking again.
 
 mod base_url;
+mod changes;
 mod check;
 mod fault;
 mod file;
+mod files;
 mod interpolate;
 mod limits;
 mod load;
@@ -22,8 +24,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+pub use self::changes::{Changes, Difference, Fixed};
 pub use self::check::ADMIN_LISTEN;
 pub use self::fault::{Fault, Position, report};
+pub use self::files::{Files, Glimpse};
 pub use self::interpolate::Environment;
 pub use self::limits::{Limits, Rate, Rule};
 pub use self::load::Loaded;
@@ -35,6 +39,7 @@ pub struct Config {
     pub server: Server,
     pub admin: Admin,
     pub store: Store,
+    pub poll: Poll,
     pub accounts: Vec<Account>,
     pub mounts: Vec<Mount>,
     pub tenants: Vec<Tenant>,
@@ -53,7 +58,7 @@ pub struct Server {
     pub timeouts: Timeouts,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Timeouts {
     /// From the first byte of a request's head to its last.
     pub header: Duration,
@@ -78,8 +83,17 @@ pub struct Store {
     pub path: PathBuf,
 }
 
+/// How task queries are answered.
+#[derive(Debug, Clone, Copy)]
+pub struct Poll {
+    /// How old what is known of a running task may be.
+    pub max_age: Duration,
+    /// [`Mount::hold`] of the mounts that don't set it.
+    pub hold: Duration,
+}
+
 /// One Alibaba Cloud account: one namespace of tasks, one set of quotas.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Account {
     pub name: Arc<str>,
     pub base_url: BaseUrl,
@@ -87,9 +101,17 @@ pub struct Account {
     pub keys: Vec<Secret>,
     /// PEM of certificate authorities trusted for this account beside the public ones.
     pub ca_pem: Option<Vec<u8>>,
-    pub query_qps: u32,
+    pub rates: Rates,
     /// Its share of what may go to any account; 0 leaves it only the tasks that it has already.
     pub weight: u32,
+}
+
+/// How many queries, lists and cancels of tasks a second an account takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rates {
+    pub query: u32,
+    pub list: u32,
+    pub cancel: u32,
 }
 
 /// Where an account's API lives; the path never ends in a slash.
@@ -103,12 +125,14 @@ pub struct BaseUrl {
     pub path: String,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Mount {
     /// `/`, or `/name` without a slash at its end.
     pub prefix: Arc<str>,
     pub dialect: Dialect,
     pub video_statuses: VideoStatuses,
+    /// How long a poll of a task that runs waits for its end, where the client says nothing of it.
+    pub hold: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +147,7 @@ pub enum VideoStatuses {
     Opeai,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Tenant {
     pub name: Arc<str>,
     pub keys: Vec<Key>,
@@ -139,7 +163,7 @@ pub struct Tenant {
     pub tenant_limits: Limits,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Key {
     /// The key's loggable name.
     pub id: Arc<str>,

@@ -10,7 +10,7 @@ use crate::config::AsyncHeader;
 use crate::dashscope::headers::{asks_async, asks_events};
 use crate::dashscope::operation::Operation;
 use crate::limits::{Kind, Registry, Who};
-use crate::tenant::directory::{Caller, Tenant};
+use crate::tenant::directory::{Caller, Directory, Tenant};
 
 /// The proof that a request was let in. Nothing is sent without one.
 #[derive(Debug, Clone)]
@@ -31,6 +31,11 @@ impl Permit {
 
     pub(super) fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// The snapshot that this request goes by, to its end.
+    pub(super) fn directory(&self) -> &Directory {
+        self.caller.directory()
     }
 
     /// Goes on as an event stream, which its body turned out to ask for: limited as that, and not as what it was
@@ -76,7 +81,6 @@ pub(super) fn admit(
     route: &Route,
     request: &Parts,
     body_bytes: u64,
-    most_bytes: u64,
     limits: &Registry,
     exchange: &Exchange,
 ) -> Result<Permit, Rejection> {
@@ -85,6 +89,7 @@ pub(super) fn admit(
         let path: String = route.path.chars().take(MOST_SHOWN).collect();
         return Err(Rejection::NotAllowed(format!("{} {path}", request.method).into()));
     }
+    let most_bytes = caller.directory().max_body_bytes;
     if body_bytes > most_bytes {
         return Err(Rejection::BodyTooLarge(most_bytes));
     }

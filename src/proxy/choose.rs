@@ -52,9 +52,8 @@ impl<'d> Choice<'d> {
         request: &Parts,
         body: &mut Upload,
         uploads: &Uploads,
-        most_body_bytes: u64,
     ) -> Result<Self, Rejection> {
-        let accounts = &*permit.caller().directory().accounts;
+        let accounts = &*permit.directory().accounts;
         let operation = route.operation;
         let among = Cow::Borrowed(&*permit.tenant().accounts);
         let is_policy = operation == Operation::UploadPolicy;
@@ -66,7 +65,7 @@ impl<'d> Choice<'d> {
         } else if choice.is_open() && choice.among.iter().any(is_throttled) {
             let is_named = |progress: &Progress| submit::model(&progress.beginning()).is_some();
             let read = body.read_ahead(MOST_AHEAD, is_named).await;
-            read.map_err(|fault| forward::blame_client(fault, most_body_bytes))?;
+            read.map_err(|fault| forward::blame_client(fault, permit.directory().max_body_bytes))?;
             // Those that name it too late to be read are throttled as one.
             choice.model = Some(submit::model(&body.progress().beginning()).unwrap_or_default());
         }
@@ -140,6 +139,11 @@ impl<'d> Choice<'d> {
             Destination::Task(index) | Destination::Files(index) => alone(index),
             Destination::Any => any(),
         }
+    }
+
+    /// Whether there is something else to try, should it be refused by this account, or not reach it.
+    pub(super) fn has_more(&self, account: &Account) -> bool {
+        self.repeats || account.has_spare_keys() || self.is_open()
     }
 
     /// Where limits are counted by model, and this call counts. A query's, and a policy's, are other limits than

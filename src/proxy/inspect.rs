@@ -42,7 +42,6 @@ pub(super) async fn inspect(
     request: &Parts,
     body: &mut Upload,
     room: &Arc<Room>,
-    most_body_bytes: u64,
 ) -> Result<Seen, Rejection> {
     let needs = Needs::of(permit, route);
     if needs.model == Some(Place::Query) {
@@ -56,7 +55,7 @@ pub(super) async fn inspect(
         return Ok(Seen::default());
     }
     let read = body.read_whole(room).await;
-    read.map_err(|fault| forward::blame_client(fault, most_body_bytes))?;
+    read.map_err(|fault| forward::blame_client(fault, permit.directory().max_body_bytes))?;
     let asked = read_body(body).await.map_err(|fault| bad_body(&fault))?;
     if needs.model.is_some() {
         check_model(permit.tenant(), asked.model.as_deref())?;

@@ -19,6 +19,7 @@ mod inspect;
 mod judge;
 mod observe;
 pub mod peer;
+mod poll;
 mod rejection;
 mod resolve;
 mod respond;
@@ -29,7 +30,7 @@ mod tunnel;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use hyper::body::{Body, Incoming};
@@ -45,10 +46,10 @@ pub use observe::Observed;
 
 use crate::account::Registry;
 use crate::account::uploads::Uploads;
-use crate::config::Timeouts;
 use crate::dashscope::operation::Operation;
 use crate::limits::{self, Strangers};
-use crate::tasks::ledger::Ledger;
+use crate::metrics::Metrics;
+use crate::tasks::hub::Hub;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
 use crate::upstream::{Keep, Room, Upload, Upstream};
@@ -64,7 +65,8 @@ use route::Route;
 pub struct Proxy {
     pub directory: Arc<ArcSwap<Directory>>,
     pub keyring: Arc<Keyring>,
-    pub ledger: Arc<Ledger>,
+    pub hub: Arc<Hub>,
+    pub metrics: Arc<Metrics>,
     pub accounts: Arc<Registry>,
     pub uploads: Arc<Uploads>,
     pub limits: Arc<limits::Registry>,
@@ -72,8 +74,6 @@ pub struct Proxy {
     /// For bodies that are read whole.
     pub room: Arc<Room>,
     pub upstream: Upstream,
-    pub timeouts: Timeouts,
-    pub max_body_bytes: u64,
     pub draining: Cell<bool>,
     /// What may outlive its connection: submits that are read to their end, and tunnels.
     pub running: TaskTracker,
@@ -106,7 +106,7 @@ impl Proxy {
     /// whose key died are cut.
     pub fn sweep(&self, now: SystemTime) {
         self.upstream.sweep();
-        self.ledger.tidy(now);
+        self.hub.ledger().tidy(now);
         self.limits.sweep(now);
         self.live.sweep(&self.directory.load(), now);
     }
@@ -131,23 +131,26 @@ impl Proxy {
             .map_err(|rejection| authenticate::count(rejection, &self.strangers, &directory, peer))?;
         let _ = exchange.caller.set(caller.clone());
         self.live.enter(exchange, request.version != Version::HTTP_2);
-        let (bytes, most) = (body.size_hint().lower(), self.max_body_bytes);
-        let mut permit = admit::admit(caller, &route, &request, bytes, most, &self.limits, exchange)?;
+        let bytes = body.size_hint().lower();
+        let mut permit = admit::admit(caller, &route, &request, bytes, &self.limits, exchange)?;
         exchange.submits.set(permit.submits);
-        let mut destination = match authorize::authorize(&self.ledger, &permit, &route, &request, now)? {
+        let mut destination = match authorize::authorize(&self.hub, &permit, &route, &request, now)? {
             Verdict::Forward(destination) => destination,
+            Verdict::Poll(watch) => {
+                return poll::poll(self, &permit, &route, &request.headers, &watch, exchange).await;
+            }
             Verdict::Answer { status, body, request_id } => {
                 return Ok(observe::whole(respond::json(status, body, &request_id), exchange));
             }
         };
         let may_repeat = permit.submits || destination != Destination::Any;
         let keep = if may_repeat { Keep::Whole } else { Keep::Beginning };
-        let mut body = Upload::new(body, self.max_body_bytes, self.timeouts.idle, keep);
-        if inspect::inspect(&permit, &route, &request, &mut body, &self.room, most).await?.streams {
+        let mut body = Upload::new(body, directory.max_body_bytes, directory.timeouts.idle, keep);
+        if inspect::inspect(&permit, &route, &request, &mut body, &self.room).await?.streams {
             permit.becomes_stream(&self.limits, exchange)?;
         }
         if destination == Destination::Any {
-            let stored = resolve::resolve(&self.uploads, &permit, &request, &mut body, self.max_body_bytes);
+            let stored = resolve::resolve(&self.uploads, &permit, &request, &mut body);
             destination = stored.await?.map_or(destination, Destination::Files);
         }
         let passage = Passage { permit, route, destination, request, body, exchange: Rc::clone(exchange) };
@@ -160,24 +163,40 @@ impl Proxy {
         }
     }
 
-    /// A call whose answer is passed on as it comes; what a query says of its task is noted.
+    /// A call whose answer is passed on as it comes.
     async fn pass(&self, passage: Passage) -> Result<Response<Observed>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
-        let (operation, version) = (passage.route.operation, passage.request.version);
+        let version = passage.request.version;
+        let patience = passage.permit.directory().timeouts.idle;
+        let cancels = (passage.route.operation == Operation::TaskCancel)
+            .then(|| passage.route.task_id().unwrap_or_default().to_owned());
+        if let Some(task_id) = &cancels {
+            exchange.unless_cut(self.turn_to_cancel(&passage, task_id)).await?;
+        }
         let response = exchange.unless_cut(self.send(passage)).await?;
-        if operation == Operation::TaskGet {
-            let (response, named) = claim::read(response).await?;
-            if let Some(named) = named {
-                self.ledger.learn(&named.task_id, named.status);
-            }
-            return Ok(observe::held(response, &exchange));
+        if let Some(task_id) = cancels.filter(|_| response.status() == StatusCode::OK) {
+            self.hub.outdate(&task_id);
         }
         if version == Version::HTTP_2 {
-            let (response, carry) = observe::pump(response, &exchange, self.timeouts.idle);
+            let (response, carry) = observe::pump(response, &exchange, patience);
             tokio::task::spawn_local(carry);
             return Ok(response);
         }
         Ok(observe::stream(response, &exchange))
+    }
+
+    /// Waits for a place among the cancels that the task's account takes a second.
+    async fn turn_to_cancel(&self, passage: &Passage, task_id: &str) -> Result<(), Rejection> {
+        let account = self.hub.account_of(task_id, &passage.permit.tenant().name);
+        let Some(desk) = account.map(|account| self.hub.desk(&account)) else { return Ok(()) };
+        let deadline = std::time::Instant::now() + CANCEL_PATIENCE;
+        while let Err(time) = desk.spend_cancel(std::time::Instant::now()) {
+            if time > deadline {
+                return Err(Rejection::AccountsOut(CANCEL_PATIENCE));
+            }
+            tokio::time::sleep_until(time.into()).await;
+        }
+        Ok(())
     }
 
     /// A call that makes a task. It is paid for, so it is read to its end though the client may leave.
@@ -194,7 +213,7 @@ impl Proxy {
                     if let Some(slot) = slot {
                         proxy.limits.task_reserved(&named.task_id, SystemTime::now(), slot);
                     }
-                    claim::claim(&proxy.ledger, &permit, account, mount, named, &progress.beginning()).await;
+                    claim::claim(&proxy.hub, &permit, account, mount, named, &progress.beginning()).await;
                 }
                 None if response.status() == StatusCode::OK => {
                     tracing::warn!(account, "the answer to a submit names no task; it has no owner");
@@ -210,17 +229,21 @@ impl Proxy {
     /// A WebSocket: a refused handshake is an ordinary answer.
     async fn tunnel(&self, mut passage: Passage) -> Result<Response<Observed>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
+        let patience = passage.permit.directory().timeouts.idle;
         let client = passage.request.extensions.remove::<OnUpgrade>();
         let client = client.ok_or(Rejection::BadRequest("a WebSocket handshake takes HTTP/1.1"))?;
         let response = exchange.unless_cut(self.send(passage)).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(observe::stream(response, &exchange));
         }
-        let (response, carry) = tunnel::open(client, response, &exchange, self.timeouts.idle);
+        let (response, carry) = tunnel::open(client, response, &exchange, patience);
         self.running.spawn_local(carry);
         Ok(observe::whole(response, &exchange))
     }
 }
+
+/// Cancels of a minute ahead are none that a client would wait for.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// An authorized request, before it is rewritten.
 struct Passage {

@@ -3,7 +3,7 @@
 use hyper::body::Body;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TE,
     TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::request::Parts;
@@ -16,7 +16,7 @@ use super::rejection::Rejection;
 use super::route::Route;
 use crate::account::{Account, UpstreamKey};
 use crate::dashscope::headers::{
-    ASYNC, OSS_RESOLVE, is_hop_by_hop, is_withheld_from_client, is_withheld_from_upstream, of_this_connection,
+    ASYNC, OSS_RESOLVE, is_withheld_from_client, is_withheld_from_upstream, strip,
 };
 use crate::dashscope::operation::Operation;
 use crate::tenant::key::VirtualKey;
@@ -47,13 +47,13 @@ pub(super) fn request<'d>(
     mut body: Upload,
 ) -> Result<Outbound<'d>, Rejection> {
     let query = from.uri.query();
-    let uri = target(&account.base_url.path, &route.path, query)?;
+    let uri = target(&account.address.base_url.path, &route.path, query)?;
     let secret = presented(&from.headers)?.map(VirtualKey::to_vec).unwrap_or_default();
     let bears_secret = move |value: &[u8]| VirtualKey::new(&secret).stands_in(value);
     let trailers = accepts_trailers(&from.headers);
     let headers = &mut from.headers;
     strip(headers, is_withheld_from_upstream, &bears_secret);
-    headers.insert(HOST, account.host.clone());
+    headers.insert(HOST, account.address.host.clone());
     headers.insert(AUTHORIZATION, key.bearer().clone());
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -98,26 +98,6 @@ pub(super) fn response(response: &mut Response<Download>, key: &UpstreamKey) {
     }
     let strip = move |fields: &mut HeaderMap| strip(fields, is_withheld_from_client, &bears_secret);
     response.body_mut().strip_trailers(Box::new(strip));
-}
-
-/// Removes the fields of this connection only, those withheld, and those in which the secret stands. Walks
-/// every `Connection` line, and does so before anything of ours is put on: a client's
-/// `Connection: authorization` must not take our key off.
-fn strip(headers: &mut HeaderMap, is_withheld: fn(&str) -> bool, bears_secret: impl Fn(&[u8]) -> bool) {
-    let named: Vec<HeaderName> = of_this_connection(headers)
-        // Where the message ends is not the client's to take away.
-        .filter(|name| *name != CONTENT_LENGTH)
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    let goes = |(name, value): (&HeaderName, &HeaderValue)| {
-        let name_goes = is_hop_by_hop(name.as_str()) || is_withheld(name.as_str());
-        (name_goes || bears_secret(value.as_bytes())).then(|| name.clone())
-    };
-    while let Some(name) = headers.iter().find_map(goes) {
-        headers.remove(name);
-    }
 }
 
 fn accepts_trailers(headers: &HeaderMap) -> bool {
@@ -167,6 +147,8 @@ fn target(base: &str, path: &str, query: Option<&str>) -> Result<Uri, Rejection>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dashscope::headers::is_hop_by_hop;
+    use hyper::header::HeaderName;
     use proptest::prelude::*;
 
     fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {

@@ -1,11 +1,12 @@
 //! Alibaba accounts: their keys, their standing and how often they may call.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::str::FromStr;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::errors::{Cause, Refusal, Throttling};
+use super::meter::Meter;
 
 /// An upstream key and the account it belongs to: `ACCOUNT=KEY`, or `KEY` of the account `main`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +85,14 @@ impl Accounts {
         }
     }
 
+    pub(super) fn issue(&mut self, Credential { account, key }: Credential) {
+        self.by_key.insert(key, account);
+    }
+
+    pub(super) fn revoke(&mut self, key: &str) {
+        self.by_key.remove(key);
+    }
+
     /// A temporary key with every right of the account.
     pub(super) fn mint(&mut self, account: &str, key: String, end: SystemTime) {
         self.temporary.insert(key, (account.to_owned(), end));
@@ -105,7 +114,7 @@ impl Accounts {
         }
     }
 
-    /// Counts one call; over the limit it is refused. What is refused does not count; `u32::MAX` is no limit.
+    /// Counts one call; over the limit it is refused.
     pub(super) fn meter(
         &mut self,
         account: &str,
@@ -113,28 +122,13 @@ impl Accounts {
         per_second: u32,
         now: SystemTime,
     ) -> Result<(), Refusal> {
-        if per_second == u32::MAX {
-            return Ok(());
-        }
         let meter = self.meters.entry((account.to_owned(), what)).or_default();
         if meter.admit(per_second, now) { Ok(()) } else { Err(Refusal::throttled(Throttling::RateQuota)) }
     }
-}
 
-/// The calls of the last second.
-#[derive(Default)]
-struct Meter(VecDeque<SystemTime>);
-
-impl Meter {
-    fn admit(&mut self, per_second: u32, now: SystemTime) -> bool {
-        while self.0.front().is_some_and(|at| *at + Duration::from_secs(1) <= now) {
-            self.0.pop_front();
-        }
-        let admitted = self.0.len() < per_second as usize;
-        if admitted {
-            self.0.push_back(now);
-        }
-        admitted
+    /// What was counted so far.
+    pub(super) fn meters(&self) -> impl Iterator<Item = (&str, &Metered, &Meter)> {
+        self.meters.iter().map(|((account, what), meter)| (account.as_str(), what, meter))
     }
 }
 
@@ -142,6 +136,8 @@ pub(super) const DEFAULT_ACCOUNT: &str = "main";
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn at(millis: u64) -> SystemTime {
@@ -154,6 +150,15 @@ mod tests {
         assert_eq!((credential.account.as_str(), credential.key.as_str()), ("east", "sk-1"));
         let credential: Credential = "sk-ab==".parse().unwrap();
         assert_eq!((credential.account.as_str(), credential.key.as_str()), ("main", "sk-ab=="));
+    }
+
+    #[test]
+    fn a_key_is_good_until_it_is_revoked() {
+        let mut accounts = Accounts::new(&["east=sk-1".parse().unwrap()], &[]);
+        accounts.issue("east=sk-2".parse().unwrap());
+        accounts.revoke("sk-1");
+        assert!(accounts.authenticate(Some("sk-1"), at(0)).is_err());
+        assert_eq!(accounts.authenticate(Some("sk-2"), at(0)).unwrap().account, "east");
     }
 
     #[test]

@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use foldhash::fast::RandomState;
 
 use super::key::{KeyDigest, VirtualKey};
 use super::keyring::{Ends, IssuedKey, Keyring};
+use super::token::Token;
 use crate::account::{Account, Registry};
-use crate::config::{AsyncHeader, Config, Limits, Mount};
+use crate::config::{AsyncHeader, Config, Limits, Mount, Timeouts};
 use crate::dashscope::operation::Groups;
 
 /// Mounts, accounts, tenants and their keys. A request loads it once and keeps it to its end.
@@ -19,6 +20,12 @@ pub struct Directory {
     /// The longest prefix first.
     pub mounts: Vec<Mount>,
     pub accounts: Vec<Account>,
+    pub timeouts: Timeouts,
+    /// Of what is known of a running task.
+    pub max_age: Duration,
+    pub max_body_bytes: u64,
+    /// Without one the admin listener has health only.
+    pub admin_token: Option<Token>,
     /// Of one address; 0 stands for no limit.
     pub auth_failures_per_second: u32,
     tenants: Vec<Tenant>,
@@ -81,6 +88,10 @@ impl Directory {
         let mut directory = Directory {
             mounts,
             accounts: config.accounts.iter().map(|account| Account::new(account, registry)).collect(),
+            timeouts: config.server.timeouts,
+            max_age: config.poll.max_age,
+            max_body_bytes: config.server.max_body_bytes,
+            admin_token: config.admin.token.as_ref().map(Token::new),
             auth_failures_per_second: config.server.auth_failures_per_second,
             tenants: Vec::with_capacity(config.tenants.len()),
             tenants_by_name: HashMap::default(),

@@ -5,13 +5,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module may use of ours. `main`, `app` and `demo` wire things together, so they may use all.
-const MAY_USE: [(&str, &[&str]); 16] = [
-    ("admin", &["config", "dashscope", "store", "tenant"]),
+const MAY_USE: [(&str, &[&str]); 19] = [
+    ("admin", &["config", "dashscope", "metrics", "reload", "store", "tasks", "tenant"]),
+    ("reload", &["account", "config", "tenant"]),
     ("keys", &["fetch"]),
     ("fetch", &[]),
     ("server", &["proxy", "timer"]),
-    ("proxy", &["account", "config", "dashscope", "limits", "store", "tasks", "tenant", "upstream"]),
-    ("tasks", &["dashscope", "limits", "store"]),
+    (
+        "proxy",
+        &["account", "config", "dashscope", "limits", "metrics", "store", "tasks", "tenant", "upstream"],
+    ),
+    ("querier", &["account", "config", "dashscope", "metrics", "tasks", "tenant", "upstream"]),
+    ("tasks", &["config", "dashscope", "limits", "metrics", "store"]),
     ("tenant", &["account", "config", "dashscope", "store"]),
     ("account", &["config", "dashscope"]),
     ("limits", &["config", "dashscope"]),
@@ -19,6 +24,7 @@ const MAY_USE: [(&str, &[&str]); 16] = [
     ("store", &["config", "dashscope"]),
     ("config", &["dashscope"]),
     ("dashscope", &[]),
+    ("metrics", &[]),
     ("timer", &[]),
     ("sim", &[]),
     ("lib", &[]),
