@@ -9,9 +9,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::account::Registry;
@@ -19,10 +20,13 @@ use crate::account::uploads::Uploads;
 use crate::admin::{self, Admin};
 use crate::config::{self, Config, Files};
 use crate::proxy::Proxy;
+use crate::querier::Querier;
 use crate::reload::{self, Reloader};
 use crate::server;
 use crate::server::worker::{self, Drain, DrainHandle};
 use crate::store::{Cause, Store, StoreFault};
+use crate::tasks::Desk;
+use crate::tasks::hub::Hub;
 use crate::tasks::ledger::Ledger;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
@@ -35,6 +39,9 @@ pub struct Running {
     workers: Vec<JoinHandle<io::Result<()>>>,
     drain: DrainHandle,
     draining: Arc<AtomicBool>,
+    hub: Arc<Hub>,
+    /// With what stops it.
+    querier: Option<(JoinHandle<io::Result<()>>, CancellationToken)>,
     admin: Option<admin::Listener>,
     store: Store,
     directory: Arc<ArcSwap<Directory>>,
@@ -48,7 +55,7 @@ pub struct Running {
 struct Shared {
     directory: Arc<ArcSwap<Directory>>,
     keyring: Arc<Keyring>,
-    ledger: Arc<Ledger>,
+    hub: Arc<Hub>,
     accounts: Arc<Registry>,
     uploads: Arc<Uploads>,
 }
@@ -83,14 +90,25 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
     for clash in directory.clashes(&keyring) {
         tracing::warn!("{clash}");
     }
+    let (opening, opened) = mpsc::unbounded_channel();
+    let hub = Arc::new(Hub::new(Arc::new(ledger), config.poll.max_age, opening, SystemTime::now()));
     let shared = Shared {
         directory: Arc::new(ArcSwap::from_pointee(directory)),
         keyring: Arc::new(keyring),
-        ledger: Arc::new(ledger),
+        hub: Arc::clone(&hub),
         accounts,
         uploads: Arc::default(),
     };
-    let reloader = Reloader::new(files, config, &shared.directory, &shared.accounts, &shared.keyring);
+    let reloader = Reloader::new(
+        files,
+        config,
+        reload::Shared {
+            directory: Arc::clone(&shared.directory),
+            accounts: Arc::clone(&shared.accounts),
+            keyring: Arc::clone(&shared.keyring),
+            hub: Arc::clone(&shared.hub),
+        },
+    );
     let reloads = reloader.map(Reloader::start).transpose()?;
     let (handle, drain) = worker::drain();
     let (alive, ended) = mpsc::unbounded_channel();
@@ -105,6 +123,8 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
     };
     let admin = Some(admin::start(admin_listener, admin, Alive(alive.clone()))?);
     let directory = Arc::clone(&shared.directory);
+    let stop_querier = CancellationToken::new();
+    let querier = start_querier(&shared, opened, stop_querier.clone(), Alive(alive.clone()))?;
     let workers = listeners
         .into_iter()
         .enumerate()
@@ -117,7 +137,20 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
             thread::Builder::new().name(format!("worker-{number}")).spawn(work)
         })
         .collect::<io::Result<_>>()?;
-    Ok(Running { address, workers, drain: handle, draining, admin, store, directory, reloads, ended })
+    let querier = Some((querier, stop_querier));
+    Ok(Running {
+        address,
+        workers,
+        drain: handle,
+        draining,
+        hub,
+        querier,
+        admin,
+        store,
+        directory,
+        reloads,
+        ended,
+    })
 }
 
 /// The store of the configuration. Two throw-away gateways go on without it, aside and with a warning: a sidecar
@@ -157,14 +190,10 @@ fn taken(table: &str, listen: SocketAddr, error: &io::Error) -> io::Error {
 }
 
 fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Result<()> {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(MOST_LOOKUPS)
-        .build_local(LocalOptions::default())?;
     let proxy = Rc::new(Proxy {
         directory: Arc::clone(&shared.directory),
         keyring: Arc::clone(&shared.keyring),
-        ledger: Arc::clone(&shared.ledger),
+        hub: Arc::clone(&shared.hub),
         accounts: Arc::clone(&shared.accounts),
         uploads: Arc::clone(&shared.uploads),
         upstream: Upstream::default(),
@@ -172,7 +201,32 @@ fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Resul
         running: TaskTracker::new(),
         live: Rc::default(),
     });
-    runtime.block_on(worker::work(listener, proxy, drain))
+    runtime()?.block_on(worker::work(listener, proxy, drain))
+}
+
+/// The thread that asks how tasks are.
+fn start_querier(
+    shared: &Shared,
+    opened: mpsc::UnboundedReceiver<Arc<Desk>>,
+    stop: CancellationToken,
+    alive: Alive,
+) -> io::Result<JoinHandle<io::Result<()>>> {
+    let (hub, directory) = (Arc::clone(&shared.hub), Arc::clone(&shared.directory));
+    let work = move || {
+        let _alive = alive;
+        let querier = Querier { hub, directory, upstream: Upstream::default(), patience: QUERY_PATIENCE };
+        runtime()?.block_on(querier.work(opened, stop));
+        Ok(())
+    };
+    thread::Builder::new().name("querier".to_owned()).spawn(work)
+}
+
+/// A thread is a world.
+fn runtime() -> io::Result<LocalRuntime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(MOST_LOOKUPS)
+        .build_local(LocalOptions::default())
 }
 
 impl Running {
@@ -195,6 +249,7 @@ impl Running {
     pub fn drain(&self) -> Duration {
         let patience = self.directory.load().timeouts.drain;
         self.draining.store(true, Ordering::Relaxed);
+        self.hub.release();
         self.drain.begin(Instant::now() + patience);
         patience
     }
@@ -218,10 +273,15 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.hub.release();
         self.drain.begin(Instant::now());
         for worker in self.workers.drain(..) {
             // Nobody is left to be told of it.
             let _ = worker.join();
+        }
+        if let Some((querier, stop)) = self.querier.take() {
+            stop.cancel();
+            let _ = querier.join();
         }
         // A change that runs is answered before the store is closed.
         self.admin = None;
@@ -238,5 +298,7 @@ impl Drop for Alive {
     }
 }
 
+/// For an answer that takes DashScope some milliseconds.
+const QUERY_PATIENCE: Duration = Duration::from_secs(10);
 /// Threads for name look-ups, a worker's.
 const MOST_LOOKUPS: usize = 4;

@@ -23,7 +23,8 @@
 //! | [`reload`] | loads the configuration anew, and swaps the directory |
 //! | [`server`] | bind, accept, connection, wire, drain |
 //! | [`proxy`] | the life of one request |
-//! | [`tasks`] | which tenant owns which task |
+//! | [`tasks`] | which tenant owns which task, and how each is: the poll hub |
+//! | [`querier`] | asks DashScope how tasks are, for all who want to know |
 //! | [`tenant`] | who may call: keys and the directory |
 //! | [`account`] | Alibaba accounts: keys, health, choice, and whose uploads are where |
 //! | [`upstream`] | connections to DashScope |
@@ -56,6 +57,7 @@ pub mod demo;
 pub mod fetch;
 pub mod keys;
 pub mod proxy;
+pub mod querier;
 pub mod reload;
 pub mod server;
 pub mod sim;

@@ -15,7 +15,7 @@ pub use address::Address;
 pub use health::Registry;
 pub use key::UpstreamKey;
 
-use crate::config;
+use crate::config::{self, Rates};
 use crate::dashscope::refusal::Cause;
 use health::Health;
 
@@ -26,6 +26,7 @@ pub struct Account {
     pub address: Arc<Address>,
     keys: Vec<UpstreamKey>,
     weight: u32,
+    rates: Rates,
     health: Arc<Health>,
 }
 
@@ -38,8 +39,14 @@ impl Account {
             address: health.address(config),
             keys: config.keys.iter().filter_map(|secret| UpstreamKey::new(secret, &health)).collect(),
             weight: config.weight,
+            rates: config.rates,
             health,
         }
+    }
+
+    /// How often its task API may be asked.
+    pub fn rates(&self) -> Rates {
+        self.rates
     }
 
     /// Whether it takes what may go to any account.

@@ -37,6 +37,7 @@ pub struct Config {
     pub server: Server,
     pub admin: Admin,
     pub store: Store,
+    pub poll: Poll,
     pub accounts: Vec<Account>,
     pub mounts: Vec<Mount>,
     pub tenants: Vec<Tenant>,
@@ -78,6 +79,15 @@ pub struct Store {
     pub path: PathBuf,
 }
 
+/// How task queries are answered.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Poll {
+    /// How old what is known of a running task may be.
+    pub max_age: Duration,
+    /// [`Mount::hold`] of the mounts that don't set it.
+    pub hold: Duration,
+}
+
 /// One Alibaba Cloud account: one namespace of tasks, one set of quotas.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Account {
@@ -87,9 +97,17 @@ pub struct Account {
     pub keys: Vec<Secret>,
     /// PEM of certificate authorities trusted for this account beside the public ones.
     pub ca_pem: Option<Vec<u8>>,
-    pub query_qps: u32,
+    pub rates: Rates,
     /// Its share of what may go to any account; 0 leaves it only the tasks that it has already.
     pub weight: u32,
+}
+
+/// How many queries, lists and cancels of tasks a second an account takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rates {
+    pub query: u32,
+    pub list: u32,
+    pub cancel: u32,
 }
 
 /// Where an account's API lives; the path never ends in a slash.
@@ -109,6 +127,8 @@ pub struct Mount {
     pub prefix: Arc<str>,
     pub dialect: Dialect,
     pub video_statuses: VideoStatuses,
+    /// How long a poll of a task that runs waits for its end, where the client says nothing of it.
+    pub hold: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

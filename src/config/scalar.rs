@@ -24,6 +24,22 @@ pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
     Ok(duration)
 }
 
+/// How old an answer may be; 0 is fine.
+pub(super) fn age(text: &str) -> Result<Duration, Wrong> {
+    at_most(text, Duration::from_secs(3600), "must not be longer than 1h")
+}
+
+/// How long a poll may be held; 0 is fine. Clients and load balancers give up soon after a minute.
+pub(super) fn hold(text: &str) -> Result<Duration, Wrong> {
+    at_most(text, Duration::from_secs(60), "must not be longer than 60s")
+}
+
+fn at_most(text: &str, longest: Duration, problem: &str) -> Result<Duration, Wrong> {
+    let hint = "write it like \"2s\" or \"500ms\"; \"0s\" turns it off";
+    let duration = humantime::parse_duration(text).map_err(|_| Wrong::new("is not a duration", hint))?;
+    if duration > longest { Err(Wrong::new(problem, hint)) } else { Ok(duration) }
+}
+
 /// A name that stands in logs, labels and addresses.
 pub(super) fn name(text: &str) -> Result<(), Wrong> {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);

@@ -1,10 +1,13 @@
 //! The upstream's public surface as data and pure functions. It imports nothing of ours.
 
+pub mod coding;
 pub mod envelope;
 pub mod headers;
 pub mod operation;
 pub mod oss;
 pub mod path;
 pub mod refusal;
+pub mod row;
 pub mod submit;
 pub mod task;
+pub mod time;

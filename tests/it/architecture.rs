@@ -5,14 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module may use of ours. `main`, `app` and `demo` wire things together, so they may use all.
-const MAY_USE: [(&str, &[&str]); 16] = [
+const MAY_USE: [(&str, &[&str]); 17] = [
     ("admin", &["config", "dashscope", "reload", "store", "tenant"]),
-    ("reload", &["account", "config", "tenant"]),
+    ("reload", &["account", "config", "tasks", "tenant"]),
     ("keys", &["fetch"]),
     ("fetch", &[]),
     ("server", &["proxy", "timer"]),
     ("proxy", &["account", "config", "dashscope", "store", "tasks", "tenant", "upstream"]),
-    ("tasks", &["dashscope", "store"]),
+    ("querier", &["account", "dashscope", "tasks", "tenant", "upstream"]),
+    ("tasks", &["config", "dashscope", "store"]),
     ("tenant", &["account", "config", "dashscope", "store"]),
     ("account", &["config", "dashscope"]),
     ("upstream", &["account", "dashscope", "timer"]),

@@ -12,6 +12,7 @@ mod harness;
 mod hostile;
 mod keys;
 mod million_keys;
+mod polls;
 mod process;
 mod reload;
 mod routing;
