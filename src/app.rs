@@ -19,6 +19,8 @@ use crate::account::Registry;
 use crate::account::uploads::Uploads;
 use crate::admin::{self, Admin};
 use crate::config::{self, Config, Files};
+use crate::limits::{self, Strangers};
+use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::querier::Querier;
 use crate::reload::{self, Reloader};
@@ -30,7 +32,7 @@ use crate::tasks::hub::Hub;
 use crate::tasks::ledger::Ledger;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
-use crate::upstream::Upstream;
+use crate::upstream::{Room, Upstream};
 
 /// A gateway that runs. Dropped, it is cut.
 #[derive(Debug)]
@@ -56,8 +58,12 @@ struct Shared {
     directory: Arc<ArcSwap<Directory>>,
     keyring: Arc<Keyring>,
     hub: Arc<Hub>,
+    metrics: Arc<Metrics>,
     accounts: Arc<Registry>,
     uploads: Arc<Uploads>,
+    limits: Arc<limits::Registry>,
+    strangers: Arc<Strangers>,
+    room: Arc<Room>,
 }
 
 /// Starts the workers and the admin listener, for good with this configuration.
@@ -84,7 +90,8 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
     let because = |fault: StoreFault| io::Error::other(fault.to_string());
     let store = open_store(config).map_err(because)?;
     let keyring = Keyring::load(&store).map_err(because)?;
-    let ledger = Ledger::load(store.clone(), SystemTime::now()).map_err(because)?;
+    let limits = Arc::<limits::Registry>::default();
+    let ledger = Ledger::load(store.clone(), Arc::clone(&limits), SystemTime::now()).map_err(because)?;
     let accounts = Arc::new(Registry::new(std::time::Instant::now()));
     let directory = Directory::build(config, &accounts);
     for clash in directory.clashes(&keyring) {
@@ -96,8 +103,12 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
         directory: Arc::new(ArcSwap::from_pointee(directory)),
         keyring: Arc::new(keyring),
         hub: Arc::clone(&hub),
+        metrics: Arc::new(Metrics::new().map_err(io::Error::other)?),
         accounts,
         uploads: Arc::default(),
+        limits,
+        strangers: Arc::default(),
+        room: Room::new(ROOM_BYTES),
     };
     let reloader = Reloader::new(
         files,
@@ -118,13 +129,15 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
         reloads: reloads.clone(),
         keyring: Arc::clone(&shared.keyring),
         store: store.clone(),
+        hub: Arc::clone(&hub),
+        metrics: Arc::clone(&shared.metrics),
         draining: Arc::clone(&draining),
         changing: Mutex::default(),
     };
     let admin = Some(admin::start(admin_listener, admin, Alive(alive.clone()))?);
-    let directory = Arc::clone(&shared.directory);
     let stop_querier = CancellationToken::new();
     let querier = start_querier(&shared, opened, stop_querier.clone(), Alive(alive.clone()))?;
+    let directory = Arc::clone(&shared.directory);
     let workers = listeners
         .into_iter()
         .enumerate()
@@ -194,8 +207,12 @@ fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Resul
         directory: Arc::clone(&shared.directory),
         keyring: Arc::clone(&shared.keyring),
         hub: Arc::clone(&shared.hub),
+        metrics: Arc::clone(&shared.metrics),
         accounts: Arc::clone(&shared.accounts),
         uploads: Arc::clone(&shared.uploads),
+        limits: Arc::clone(&shared.limits),
+        strangers: Arc::clone(&shared.strangers),
+        room: Arc::clone(&shared.room),
         upstream: Upstream::default(),
         draining: false.into(),
         running: TaskTracker::new(),
@@ -212,9 +229,10 @@ fn start_querier(
     alive: Alive,
 ) -> io::Result<JoinHandle<io::Result<()>>> {
     let (hub, directory) = (Arc::clone(&shared.hub), Arc::clone(&shared.directory));
+    let metrics = Arc::clone(&shared.metrics);
     let work = move || {
         let _alive = alive;
-        let querier = Querier { hub, directory, upstream: Upstream::default(), patience: QUERY_PATIENCE };
+        let querier = Querier { hub, directory, metrics, upstream: Upstream::default() };
         runtime()?.block_on(querier.work(opened, stop));
         Ok(())
     };
@@ -298,7 +316,7 @@ impl Drop for Alive {
     }
 }
 
-/// For an answer that takes DashScope some milliseconds.
-const QUERY_PATIENCE: Duration = Duration::from_secs(10);
-/// Threads for name look-ups, a worker's.
+/// Threads for name look-ups, and for reading large bodies, a worker's.
 const MOST_LOOKUPS: usize = 4;
+/// For the bodies of callers whose submits are capped, or whose models are listed.
+const ROOM_BYTES: u64 = 256 * 1024 * 1024;

@@ -33,6 +33,7 @@
 //! | [`config`] | from a file to what is true, with all faults at once |
 //! | [`keys`] | the command that manages keys, a client of the admin API |
 //! | [`fetch`] | one HTTP/1.1 request on a connection of its own |
+//! | [`metrics`] | what Prometheus sees |
 //! | [`timer`] | deadlines that move with every byte |
 //! | [`sim`] | the DashScope simulator; only the program and the demo may use it |
 //! | [`demo`] | both on loopback, and one task from submit to file |
@@ -56,6 +57,8 @@ pub mod dashscope;
 pub mod demo;
 pub mod fetch;
 pub mod keys;
+pub mod limits;
+pub mod metrics;
 pub mod proxy;
 pub mod querier;
 pub mod reload;

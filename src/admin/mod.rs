@@ -24,11 +24,14 @@ use tokio::sync::Mutex;
 
 pub use self::listener::{Listener, start};
 
-use self::answer::{Answer, answer};
+use self::answer::{Answer, answer, text};
 use self::problem::Problem;
 use self::route::Action;
+use crate::dashscope::task::Status;
+use crate::metrics::Metrics;
 use crate::reload::Handle;
 use crate::store::{Health, Store};
+use crate::tasks::hub::Hub;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
 
@@ -40,6 +43,8 @@ pub struct Admin {
     pub reloads: Option<Handle>,
     pub keyring: Arc<Keyring>,
     pub store: Store,
+    pub hub: Arc<Hub>,
+    pub metrics: Arc<Metrics>,
     pub draining: Arc<AtomicBool>,
     /// Held from the look at what there is to the end of its change.
     pub changing: Mutex<()>,
@@ -64,6 +69,7 @@ impl Admin {
         match route::route(&request.method, path)? {
             Action::Live => Ok(answer(StatusCode::OK, &json!({ "status": "live" }))),
             Action::Ready => Ok(self.ready()),
+            Action::Metrics => Ok(self.metrics()),
             Action::ListKeys => self.list_keys(query),
             Action::CreateKey => self.create_key(peer, body::read(&request.headers, body).await?).await,
             Action::RotateKey(id) => {
@@ -75,6 +81,12 @@ impl Admin {
         }
     }
 
+    fn metrics(&self) -> Answer {
+        let states = [("pending", Status::Pending), ("running", Status::Running), ("other", Status::Other)];
+        let tasks = states.map(|(name, status)| (name, self.hub.count(status)));
+        text(self.metrics.text(&tasks))
+    }
+
     fn ready(&self) -> Answer {
         if self.draining.load(Ordering::Relaxed) {
             return answer(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "draining" }));
@@ -82,7 +94,8 @@ impl Admin {
         match self.store.health() {
             Health::Writable => answer(StatusCode::OK, &json!({ "status": "ready" })),
             Health::Unwritable(fault) => {
-                let problem = fault.to_string();
+                // Whoever asks needs no token, so where the store lies is for the log alone.
+                let problem = format!("the store {}", fault.cause);
                 answer(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "store", "problem": problem }))
             }
         }

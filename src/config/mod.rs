@@ -8,6 +8,7 @@ mod fault;
 mod file;
 mod files;
 mod interpolate;
+mod limits;
 mod load;
 mod reader;
 mod scalar;
@@ -28,6 +29,7 @@ pub use self::check::ADMIN_LISTEN;
 pub use self::fault::{Fault, Position, report};
 pub use self::files::{Files, Glimpse};
 pub use self::interpolate::Environment;
+pub use self::limits::{Limits, Rate, Rule};
 pub use self::load::Loaded;
 use crate::dashscope::operation::Groups;
 
@@ -51,6 +53,8 @@ pub struct Server {
     /// Worker threads; 0 stands for one per core.
     pub workers: usize,
     pub max_body_bytes: u64,
+    /// Of one address; 0 stands for no limit.
+    pub auth_failures_per_second: u32,
     pub timeouts: Timeouts,
 }
 
@@ -153,7 +157,10 @@ pub struct Tenant {
     /// Patterns with `*`; empty stands for all models.
     pub models: Vec<String>,
     pub allow: Groups,
+    /// Of each of its keys.
     pub limits: Limits,
+    /// Of all its keys together.
+    pub tenant_limits: Limits,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -172,15 +179,6 @@ pub enum AsyncHeader {
     Require,
     /// The header is put on.
     Add,
-}
-
-/// Each for every key of the tenant.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Limits {
-    pub requests_per_second: Option<f64>,
-    pub burst: Option<u32>,
-    pub concurrent_requests: Option<u32>,
-    pub tasks_in_flight: Option<u32>,
 }
 
 /// A credential as the operator wrote it. It is never printed.

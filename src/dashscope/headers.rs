@@ -1,9 +1,11 @@
 //! Which header fields cross the gateway, in which direction.
 
-use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 
 /// `X-DashScope-Async: enable` asks for a task instead of an answer.
 pub const ASYNC: HeaderName = HeaderName::from_static("x-dashscope-async");
+/// `X-DashScope-SSE: enable` asks for an event stream.
+const SSE: HeaderName = HeaderName::from_static("x-dashscope-sse");
 /// Present, it asks for `oss://` URLs in the body to be resolved.
 pub const OSS_RESOLVE: HeaderName = HeaderName::from_static("x-dashscope-ossresourceresolve");
 pub const API_KEY: HeaderName = HeaderName::from_static("api-key");
@@ -20,6 +22,14 @@ pub fn asks_async(headers: &HeaderMap) -> Option<bool> {
     let Some(first) = asking.next() else { return Some(false) };
     let passes = of_this_connection(headers).all(|name| name != ASYNC);
     (passes && asking.all(|other| other == first)).then_some(first)
+}
+
+/// Whether the client asks for an event stream in a header field. On the compatible surface `stream` in the body
+/// does so too.
+pub fn asks_events(headers: &HeaderMap) -> bool {
+    let enables = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"enable");
+    let accepts = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains("text/event-stream"));
+    headers.get_all(SSE).iter().any(enables) || headers.get_all(ACCEPT).iter().any(accepts)
 }
 
 /// The fields that a `Connection` field names: walks each of its lines.

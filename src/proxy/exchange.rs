@@ -1,6 +1,6 @@
 //! One request and its answer, from the first stage to the last byte.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::sync::Arc;
 
 use hyper::StatusCode;
@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::cut::Seat;
 use super::peer::{Line, Peer};
 use crate::dashscope::operation::{Operation, Surface};
+use crate::limits::{Admitted, Standing};
 use crate::tenant::directory::Caller;
 
 /// Filled stage by stage; rides in the answer's body, and is recorded once, when that is dropped.
@@ -21,6 +22,10 @@ pub(super) struct Exchange {
     /// A task may come of it, and be paid for.
     pub submits: Cell<bool>,
     pub caller: OnceCell<Caller>,
+    /// What it holds of its caller's limits; freed with it.
+    pub admitted: RefCell<Admitted>,
+    /// How its caller stands with a rate, for the answer.
+    pub standing: Cell<Option<Standing>>,
     /// The account that it was sent to last, an index into the directory's.
     pub account: Cell<usize>,
     pub status: Cell<Option<StatusCode>>,
@@ -58,6 +63,8 @@ impl Exchange {
             surface: Cell::new(Surface::Native),
             submits: Cell::new(false),
             caller: OnceCell::new(),
+            admitted: RefCell::default(),
+            standing: Cell::new(None),
             account: Cell::new(0),
             status: Cell::new(None),
             outcome: Cell::new(Outcome::Abandoned),

@@ -141,6 +141,7 @@ pub(super) fn blame_client(fault: UploadFault, most_body_bytes: u64) -> Rejectio
     match fault {
         UploadFault::TooLarge => Rejection::BodyTooLarge(most_body_bytes),
         UploadFault::Stalled => Rejection::ClientTimeout,
+        UploadFault::Crowded => Rejection::NoRoom,
         UploadFault::Broken => Rejection::BadRequest("its body broke off or is not framed as HTTP demands"),
     }
 }

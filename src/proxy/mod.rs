@@ -1,7 +1,7 @@
 //! The life of one request: a file a stage, named by its verb.
 //!
 //! ```text
-//! route ▶ authenticate ▶ admit ▶ authorize ▶ resolve ▶ choose ▶ rewrite ▶ forward ─▶ DashScope
+//! route ▶ authenticate ▶ admit ▶ authorize ▶ inspect ▶ resolve ▶ choose ▶ rewrite ▶ forward ─▶ DashScope
 //!   respond ◀── Rejection ◀── any stage          ▲ attempt again ◀── judge ◀── ▼
 //!   observe(body, exchange) ◀── claim ◀───────────────── rewrite(response)
 //! ```
@@ -15,6 +15,7 @@ mod claim;
 mod cut;
 mod exchange;
 mod forward;
+mod inspect;
 mod judge;
 mod observe;
 pub mod peer;
@@ -46,10 +47,12 @@ pub use observe::Observed;
 use crate::account::Registry;
 use crate::account::uploads::Uploads;
 use crate::dashscope::operation::Operation;
+use crate::limits::{self, Strangers};
+use crate::metrics::Metrics;
 use crate::tasks::hub::Hub;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
-use crate::upstream::{Keep, Upload, Upstream};
+use crate::upstream::{Keep, Room, Upload, Upstream};
 use admit::Permit;
 use authorize::Verdict;
 use choose::Destination;
@@ -63,8 +66,13 @@ pub struct Proxy {
     pub directory: Arc<ArcSwap<Directory>>,
     pub keyring: Arc<Keyring>,
     pub hub: Arc<Hub>,
+    pub metrics: Arc<Metrics>,
     pub accounts: Arc<Registry>,
     pub uploads: Arc<Uploads>,
+    pub limits: Arc<limits::Registry>,
+    pub strangers: Arc<Strangers>,
+    /// For bodies that are read whole.
+    pub room: Arc<Room>,
     pub upstream: Upstream,
     pub draining: Cell<bool>,
     /// What may outlive its connection: submits that are read to their end, and tunnels.
@@ -82,6 +90,9 @@ impl Proxy {
         let mut response = self.answer(&peer, &exchange, request).await.unwrap_or_else(|rejection| {
             observe::whole(respond::refusal(&rejection, &exchange, version), &exchange)
         });
+        if let Some(standing) = exchange.standing.get() {
+            respond::tell_standing(response.headers_mut(), standing);
+        }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             peer.line.tunnel();
         } else if wants_tunnel {
@@ -91,11 +102,12 @@ impl Proxy {
         response
     }
 
-    /// What is to be done twice a second: old connections are closed, old tasks dropped, and exchanges whose key
-    /// died are cut.
+    /// What is to be done twice a second: old connections are closed, old tasks and idle limits dropped, and exchanges
+    /// whose key died are cut.
     pub fn sweep(&self, now: SystemTime) {
         self.upstream.sweep();
         self.hub.ledger().tidy(now);
+        self.limits.sweep(now);
         self.live.sweep(&self.directory.load(), now);
     }
 
@@ -115,10 +127,12 @@ impl Proxy {
         let route = route::route(&directory, &request, &peer.line)?;
         exchange.operation.set(route.operation);
         exchange.surface.set(route.surface);
-        let caller = authenticate::authenticate(&directory, &self.keyring, &request.headers, peer, now)?;
+        let caller = authenticate::authenticate(&directory, &self.keyring, &request.headers, peer, now)
+            .map_err(|rejection| authenticate::count(rejection, &self.strangers, &directory, peer))?;
         let _ = exchange.caller.set(caller.clone());
         self.live.enter(exchange, request.version != Version::HTTP_2);
-        let permit = admit::admit(caller, &route, &request, body.size_hint().lower())?;
+        let bytes = body.size_hint().lower();
+        let mut permit = admit::admit(caller, &route, &request, bytes, &self.limits, exchange)?;
         exchange.submits.set(permit.submits);
         let mut destination = match authorize::authorize(&self.hub, &permit, &route, &request, now)? {
             Verdict::Forward(destination) => destination,
@@ -132,6 +146,9 @@ impl Proxy {
         let may_repeat = permit.submits || destination != Destination::Any;
         let keep = if may_repeat { Keep::Whole } else { Keep::Beginning };
         let mut body = Upload::new(body, directory.max_body_bytes, directory.timeouts.idle, keep);
+        if inspect::inspect(&permit, &route, &request, &mut body, &self.room).await?.streams {
+            permit.becomes_stream(&self.limits, exchange)?;
+        }
         if destination == Destination::Any {
             let stored = resolve::resolve(&self.uploads, &permit, &request, &mut body);
             destination = stored.await?.map_or(destination, Destination::Files);
@@ -192,6 +209,10 @@ impl Proxy {
             let account = exchange.account.get();
             match named {
                 Some(named) => {
+                    let slot = exchange.admitted.borrow_mut().task.take();
+                    if let Some(slot) = slot {
+                        proxy.limits.task_reserved(&named.task_id, SystemTime::now(), slot);
+                    }
                     claim::claim(&proxy.hub, &permit, account, mount, named, &progress.beginning()).await;
                 }
                 None if response.status() == StatusCode::OK => {

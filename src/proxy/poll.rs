@@ -13,8 +13,9 @@ use super::exchange::{Exchange, Outcome};
 use super::observe::{self, Observed};
 use super::rejection::Rejection;
 use super::route::Route;
+use crate::metrics::PollServed;
 use crate::tasks::Watch;
-use crate::tasks::poll::{Hold, Served, Until};
+use crate::tasks::poll::{Hold, Until};
 
 /// Needs the permit that nothing is asked without.
 ///
@@ -44,12 +45,10 @@ pub(super) async fn poll(
     *response.status_mut() = polled.answer.status;
     *response.headers_mut() = polled.answer.headers.clone();
     let fields = response.headers_mut();
-    match polled.served {
-        Served::Upstream => {}
+    proxy.metrics.polled(polled.served);
+    if polled.served != PollServed::Upstream {
         // How old it is (RFC 9111, 5.1).
-        Served::Cache | Served::Stale => {
-            fields.insert(AGE, HeaderValue::from(polled.age.as_secs()));
-        }
+        fields.insert(AGE, HeaderValue::from(polled.age.as_secs()));
     }
     if let Some(longest) = asked {
         let applied = HeaderValue::try_from(format!("wait={}", longest.as_secs()));

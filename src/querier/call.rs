@@ -13,12 +13,12 @@ use tokio::time::timeout;
 use super::{Querier, turn};
 use crate::account::choice::{self, Need, Tried};
 use crate::account::{Account, UpstreamKey};
+use crate::config::Timeouts;
 use crate::dashscope::coding;
 use crate::dashscope::headers::{is_withheld_from_client, strip};
 use crate::dashscope::refusal::{self, Cause};
 use crate::tasks::hub::Told;
 use crate::tasks::{Answer, Desk};
-use crate::tenant::directory::Directory;
 use crate::upstream::{Download, Upload};
 
 impl Querier {
@@ -35,14 +35,13 @@ impl Querier {
         loop {
             let pick = choice::alone(&directory.accounts, index, &NEED, &tried, Instant::now());
             let pick = pick.map_err(|_| Told::Unreachable)?;
-            let response = match self.send(pick.account, pick.key, &directory, target).await {
+            let response = match self.send(pick.account, pick.key, target, directory.timeouts).await {
                 Ok(response) => response,
-                Err(told) => {
-                    if matches!(told, Told::Unreachable) {
-                        pick.unreached(&mut tried, Instant::now());
-                    }
-                    return Err(told);
+                Err(Told::Unreachable) => {
+                    pick.unreached(&mut tried, Instant::now());
+                    return Err(Told::Unreachable);
                 }
+                Err(told) => return Err(told),
             };
             let answer = read(response, pick.key, most_bytes).await?;
             let cause = refusal::cause(answer.status.as_u16(), Some(&answer.body));
@@ -71,18 +70,18 @@ impl Querier {
         &self,
         account: &Account,
         key: &UpstreamKey,
-        directory: &Directory,
         target: &str,
+        timeouts: Timeouts,
     ) -> Result<Response<Download>, Told> {
-        let patience = directory.timeouts.upstream.min(self.patience);
         let uri =
             format!("{}{target}", account.address.base_url.path).parse::<Uri>().map_err(|_| Told::Failed)?;
+        let patience = timeouts.upstream.min(PATIENCE);
         loop {
-            let mut connection = match self.upstream.connection(account, directory.timeouts.connect).await {
+            let mut connection = match self.upstream.connection(account, timeouts.connect).await {
                 Ok(connection) => connection,
                 Err(fault) => {
                     let problem = fault.problem();
-                    tracing::warn!(
+                    tracing::debug!(
                         account = &*account.name,
                         problem,
                         "the state of tasks can't be asked for"
@@ -134,4 +133,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 const NEED: Need<'static> = Need { model: None, tells: false, repeats: true };
+/// For an answer that takes DashScope some milliseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
 const OURSELVES: &str = concat!("dashgate/", env!("CARGO_PKG_VERSION"));

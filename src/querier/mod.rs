@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::account::Account;
 use crate::dashscope::row;
 use crate::dashscope::task;
+use crate::metrics::Metrics;
 use crate::tasks::hub::{Hub, Told};
 use crate::tasks::{Desk, Page, Watch, Work};
 use crate::tenant::directory::Directory;
@@ -26,9 +27,8 @@ use crate::upstream::Upstream;
 pub struct Querier {
     pub hub: Arc<Hub>,
     pub directory: Arc<ArcSwap<Directory>>,
+    pub metrics: Arc<Metrics>,
     pub upstream: Upstream,
-    /// How long an answer may take, if the configuration gives it no less.
-    pub patience: Duration,
 }
 
 impl Querier {
@@ -56,6 +56,7 @@ impl Querier {
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             second.tick().await;
+            self.hub.set_max_age(self.directory.load().max_age);
             if let Some(rates) = self.with(&desk, Account::rates) {
                 desk.set_rates(rates);
             }
@@ -88,7 +89,11 @@ impl Querier {
             },
             Err(told) => told,
         };
-        self.hub.tell(&watch, told, asked, SystemTime::now());
+        let now = SystemTime::now();
+        let ended = self.hub.tell(&watch, told, asked, now).and_then(|ended| ended.at);
+        if let Some(ended) = ended {
+            self.metrics.completion_lag.observe(now.duration_since(ended).unwrap_or_default().as_secs_f64());
+        }
     }
 
     async fn list(self: Rc<Self>, desk: Arc<Desk>) {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::hub::Hub;
 use super::watch::{Answer, Watch};
+use crate::metrics::PollServed;
 
 /// How long a poll waits for something to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,20 +27,9 @@ pub enum Until {
 #[derive(Debug, Clone)]
 pub struct Polled {
     pub answer: Arc<Answer>,
-    pub served: Served,
+    pub served: PollServed,
     /// Since the upstream was asked.
     pub age: Duration,
-}
-
-/// Where an answer came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Served {
-    /// What was known was fresh enough.
-    Cache,
-    /// The upstream was asked.
-    Upstream,
-    /// It could not be asked in time.
-    Stale,
 }
 
 impl Hub {
@@ -47,7 +37,7 @@ impl Hub {
     /// can't be had.
     pub async fn poll(&self, watch: &Arc<Watch>, hold: Option<Hold>, arrived: Instant) -> Option<Polled> {
         if watch.is_final() {
-            return self.polled(watch, Served::Cache);
+            return self.polled(watch, PollServed::Cache);
         }
         self.note_poll(watch, arrived);
         let is_fresh = || {
@@ -58,7 +48,7 @@ impl Hub {
             return self.held(watch, hold, arrived).await;
         }
         if is_fresh() && !self.max_age().is_zero() {
-            return self.polled(watch, Served::Cache);
+            return self.polled(watch, PollServed::Cache);
         }
         self.asked(watch, arrived).await
     }
@@ -90,7 +80,7 @@ impl Hub {
                 }
             }
         }
-        let served = if watch.seen() > seen { Served::Upstream } else { Served::Stale };
+        let served = if watch.seen() > seen { PollServed::Upstream } else { PollServed::Stale };
         self.polled(watch, served)
     }
 
@@ -120,16 +110,16 @@ impl Hub {
         let now = Instant::now();
         let is_fresh = |at: Instant| now.saturating_duration_since(at) <= self.max_age().max(STILL_FRESH);
         let served = if watch.seen() > seen {
-            Served::Upstream
+            PollServed::Upstream
         } else if watch.desk.seen(watch).is_some_and(is_fresh) {
-            Served::Cache
+            PollServed::Cache
         } else {
-            Served::Stale
+            PollServed::Stale
         };
         self.polled(watch, served)
     }
 
-    fn polled(&self, watch: &Watch, served: Served) -> Option<Polled> {
+    fn polled(&self, watch: &Watch, served: PollServed) -> Option<Polled> {
         let now = Instant::now();
         let age = watch.desk.seen(watch).map_or(Duration::ZERO, |seen| now.saturating_duration_since(seen));
         Some(Polled { answer: watch.answer()?, served, age })

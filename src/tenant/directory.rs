@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use foldhash::fast::RandomState;
 
@@ -11,7 +11,7 @@ use super::key::{KeyDigest, VirtualKey};
 use super::keyring::{Ends, IssuedKey, Keyring};
 use super::token::Token;
 use crate::account::{Account, Registry};
-use crate::config::{AsyncHeader, Config, Mount, Timeouts};
+use crate::config::{AsyncHeader, Config, Limits, Mount, Timeouts};
 use crate::dashscope::operation::Groups;
 
 /// Mounts, accounts, tenants and their keys. A request loads it once and keeps it to its end.
@@ -21,9 +21,13 @@ pub struct Directory {
     pub mounts: Vec<Mount>,
     pub accounts: Vec<Account>,
     pub timeouts: Timeouts,
+    /// Of what is known of a running task.
+    pub max_age: Duration,
     pub max_body_bytes: u64,
     /// Without one the admin listener has health only.
     pub admin_token: Option<Token>,
+    /// Of one address; 0 stands for no limit.
+    pub auth_failures_per_second: u32,
     tenants: Vec<Tenant>,
     tenants_by_name: HashMap<Arc<str>, usize, RandomState>,
     keys: Vec<Key>,
@@ -40,6 +44,12 @@ pub struct Tenant {
     /// Indices into [`Directory::accounts`].
     pub accounts: Vec<usize>,
     pub allow: Groups,
+    /// Patterns with `*`; empty stands for all models.
+    pub models: Vec<String>,
+    /// Of each of its keys.
+    pub limits: Limits,
+    /// Of all its keys together.
+    pub tenant_limits: Limits,
 }
 
 /// A key of the configuration.
@@ -79,8 +89,10 @@ impl Directory {
             mounts,
             accounts: config.accounts.iter().map(|account| Account::new(account, registry)).collect(),
             timeouts: config.server.timeouts,
+            max_age: config.poll.max_age,
             max_body_bytes: config.server.max_body_bytes,
             admin_token: config.admin.token.as_ref().map(Token::new),
+            auth_failures_per_second: config.server.auth_failures_per_second,
             tenants: Vec::with_capacity(config.tenants.len()),
             tenants_by_name: HashMap::default(),
             keys: Vec::new(),
@@ -107,6 +119,9 @@ impl Directory {
                 async_header: tenant.async_header,
                 accounts: tenant.accounts.clone(),
                 allow: tenant.allow,
+                models: tenant.models.clone(),
+                limits: tenant.limits.clone(),
+                tenant_limits: tenant.tenant_limits.clone(),
             });
         }
         directory

@@ -3,6 +3,7 @@
 mod connect;
 mod download;
 mod pool;
+mod room;
 mod screen;
 mod tls;
 mod upload;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 pub use connect::ConnectFault;
 pub use download::{Download, DownloadFault};
 pub use pool::Connection;
+pub use room::Room;
 pub use screen::Strip;
 pub use upload::{Keep, Progress, Upload, UploadFault};
 

@@ -5,21 +5,26 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module may use of ours. `main`, `app` and `demo` wire things together, so they may use all.
-const MAY_USE: [(&str, &[&str]); 17] = [
-    ("admin", &["config", "dashscope", "reload", "store", "tenant"]),
+const MAY_USE: [(&str, &[&str]); 19] = [
+    ("admin", &["config", "dashscope", "metrics", "reload", "store", "tasks", "tenant"]),
     ("reload", &["account", "config", "tasks", "tenant"]),
     ("keys", &["fetch"]),
     ("fetch", &[]),
     ("server", &["proxy", "timer"]),
-    ("proxy", &["account", "config", "dashscope", "store", "tasks", "tenant", "upstream"]),
-    ("querier", &["account", "dashscope", "tasks", "tenant", "upstream"]),
-    ("tasks", &["config", "dashscope", "store"]),
+    (
+        "proxy",
+        &["account", "config", "dashscope", "limits", "metrics", "store", "tasks", "tenant", "upstream"],
+    ),
+    ("querier", &["account", "config", "dashscope", "metrics", "tasks", "tenant", "upstream"]),
+    ("tasks", &["config", "dashscope", "limits", "metrics", "store"]),
     ("tenant", &["account", "config", "dashscope", "store"]),
     ("account", &["config", "dashscope"]),
+    ("limits", &["config", "dashscope"]),
     ("upstream", &["account", "dashscope", "timer"]),
     ("store", &["config", "dashscope"]),
     ("config", &["dashscope"]),
     ("dashscope", &[]),
+    ("metrics", &[]),
     ("timer", &[]),
     ("sim", &[]),
     ("lib", &[]),

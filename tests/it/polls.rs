@@ -333,3 +333,24 @@ fn a_cancel_is_seen_by_the_next_poll() {
     assert_eq!(got.status(), 200, "{}", got.text());
     assert_eq!(state(&gateway.ask(poll(&id))), "CANCELED");
 }
+
+/// What an operator sees of it.
+#[test]
+fn polls_and_ends_are_counted() {
+    let simulator = simulator(Options { run: Duration::from_secs(3600), ..Options::default() });
+    let gateway = gateway(simulator.address(), "max_age = \"60s\"", "");
+    let id = submit_video(&gateway);
+    let metrics = || gateway.administer("GET /metrics", "").text();
+    let has = |line: &str| metrics().lines().any(|found| found == line);
+    for _ in 0..3 {
+        gateway.ask(poll(&id));
+    }
+    assert!(has("dashgate_polls_total{served=\"upstream\"} 1"), "{}", metrics());
+    assert!(has("dashgate_polls_total{served=\"cache\"} 2"), "{}", metrics());
+    assert!(has("dashgate_tasks{state=\"pending\"} 1"), "{}", metrics());
+    assert!(simulator.finish(&id));
+    gateway.ask(message(&format!("POST /api/v1/tasks/{id}/cancel"), &[&bearer()], ""));
+    assert_eq!(state(&gateway.ask(long_poll(&id, 60))), "SUCCEEDED");
+    assert!(has("dashgate_completion_lag_seconds_count 1"), "{}", metrics());
+    assert!(has("dashgate_tasks{state=\"pending\"} 0"), "{}", metrics());
+}

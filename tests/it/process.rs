@@ -2,6 +2,7 @@
 
 mod kills;
 mod memory;
+mod outages;
 mod reloads;
 
 use std::io::{BufRead, BufReader, Write};
