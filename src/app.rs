@@ -94,9 +94,7 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
     let ledger = Ledger::load(store.clone(), Arc::clone(&limits), SystemTime::now()).map_err(because)?;
     let accounts = Arc::new(Registry::new(std::time::Instant::now()));
     let directory = Directory::build(config, &accounts);
-    for clash in directory.clashes(&keyring) {
-        tracing::warn!("{clash}");
-    }
+    directory.tell_shut_out(&keyring, SystemTime::now());
     let (opening, opened) = mpsc::unbounded_channel();
     let hub = Arc::new(Hub::new(Arc::new(ledger), config.poll.max_age, opening, SystemTime::now()));
     let shared = Shared {

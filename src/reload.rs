@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
@@ -175,9 +175,7 @@ impl Reloader {
         let needs_restart = self.fixed.needs_restart(&config);
         let Shared { directory, accounts, keyring, hub } = &self.shared;
         let next = Directory::build(&config, accounts);
-        for clash in next.clashes(keyring) {
-            tracing::warn!("{clash}");
-        }
+        next.tell_shut_out(keyring, SystemTime::now());
         self.retired.push(directory.swap(Arc::new(next)));
         hub.set_max_age(config.poll.max_age);
         self.config = config;
@@ -215,7 +213,7 @@ const MOST_TOLD: usize = 20;
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::time::{Instant, SystemTime};
+    use std::time::Instant;
 
     use super::*;
     use tempfile::TempDir;
