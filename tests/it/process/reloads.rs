@@ -67,6 +67,11 @@ fn a_signal_reloads_and_a_bad_file_is_told() {
     write_config(folder.path(), &text(upstream.address));
     process.signal("HUP");
     eventually("the old key works again", || status(address, TENANT_KEY) == 200);
+
+    write_config(folder.path(), &text(upstream.address).replace("name = \"two\"", "name = \"three\""));
+    process.signal("HUP");
+    let homeless = "1 key(s) made at run time are refused, as their tenants are not configured: `clash`;";
+    eventually("it says so", || process.printed().contains(homeless));
     process.signal("TERM");
     let (ended, printed) = process.end();
     assert_eq!(ended.code(), Some(0), "{printed}");
