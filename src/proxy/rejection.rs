@@ -175,7 +175,7 @@ impl Rejection {
             }
             Rejection::ClientTimeout => "The request's body stopped coming.".into(),
             Rejection::StoreUnavailable => {
-                "The gateway can't note a new task now, so this one was not submitted.".into()
+                "The gateway can't note new tasks and uploads now, so this one was not submitted.".into()
             }
             Rejection::AccountsOut(_) => RATE_EXCEEDED.into(),
             Rejection::NoLiveKey => "The task's account can't be asked at present; ask again.".into(),

@@ -11,7 +11,7 @@ use foldhash::fast::RandomState;
 
 use crate::dashscope::task::Status;
 use crate::limits::Registry;
-use crate::store::{Health, Store, StoreFault, TaskRecord};
+use crate::store::{Health, Store, StoreFault, TASKS_KEPT, TaskRecord};
 
 /// Every task of the last day and its day of grace, by id and by tenant.
 #[derive(Debug, Default)]
@@ -136,7 +136,7 @@ impl Ledger {
         let exchanged =
             || self.tidied.compare_exchange(before, seconds, Ordering::Relaxed, Ordering::Relaxed);
         if let Some(store) = self.store.as_ref().filter(|_| is_due && exchanged().is_ok()) {
-            store.forget_before(now - REMEMBERED);
+            store.tidy(now);
         }
     }
 
@@ -188,8 +188,7 @@ impl Ledger {
 
 /// DashScope forgets a task after 24 hours.
 pub(super) const LIVES: Duration = Duration::from_secs(24 * 3600);
-/// A day of grace follows.
-const REMEMBERED: Duration = Duration::from_secs(48 * 3600);
+const REMEMBERED: Duration = TASKS_KEPT;
 /// About 300 bytes each.
 const MOST_TASKS: usize = 4_000_000;
 /// Ids that are copied while a tenant's are locked.
