@@ -29,6 +29,7 @@ fn configured(weights: &[u32], keys: usize, registry: &Registry) -> Vec<Account>
         ca_pem: None,
         query_qps: 20,
         weight: *weight,
+        pace: Vec::new(),
     };
     weights.iter().enumerate().map(account).map(|account| Account::new(&account, registry)).collect()
 }

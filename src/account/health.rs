@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use super::cooldown::{Cooldown, Fitness};
+use super::pace::{Pace, Paces};
 
 /// The health of all accounts, by name. An account that no directory knows any more is forgotten.
 #[derive(Debug)]
@@ -48,6 +49,7 @@ pub(super) struct Health {
     /// Only those that were throttled and are not known to be well again.
     models: Mutex<HashMap<Box<str>, Arc<Cooldown>>>,
     has_models: AtomicBool,
+    paces: Paces,
 }
 
 impl Health {
@@ -58,6 +60,7 @@ impl Health {
             keys: Mutex::default(),
             models: Mutex::default(),
             has_models: AtomicBool::new(false),
+            paces: Paces::default(),
         }
     }
 
@@ -75,6 +78,11 @@ impl Health {
     /// Whether any model is throttled: if not, nobody need know which one a request is for.
     pub(super) fn has_models(&self) -> bool {
         self.has_models.load(Ordering::Acquire)
+    }
+
+    /// Of the submits of a model.
+    pub(super) fn pace(&self, model: &str, now: Instant) -> Arc<Pace> {
+        self.paces.of(bounded(model), now)
     }
 
     /// Of a model that was throttled.

@@ -3,8 +3,12 @@
 mod cooldown;
 mod health;
 mod key;
+mod rules;
+mod turns;
+mod window;
 
 pub mod choice;
+pub mod pace;
 pub mod uploads;
 
 use std::sync::Arc;
@@ -16,8 +20,11 @@ pub use health::Registry;
 pub use key::UpstreamKey;
 
 use crate::config::{self, BaseUrl};
+use crate::dashscope::pace::Rule;
 use crate::dashscope::refusal::Cause;
 use health::Health;
+use pace::Pace;
+use rules::Rules;
 
 /// One account: one namespace of tasks, one set of quotas, some upstream keys.
 #[derive(Debug)]
@@ -30,6 +37,7 @@ pub struct Account {
     pub ca_pem: Option<Vec<u8>>,
     keys: Vec<UpstreamKey>,
     weight: u32,
+    rules: Rules,
     health: Arc<Health>,
 }
 
@@ -45,6 +53,7 @@ impl Account {
             ca_pem: config.ca_pem.clone(),
             keys: config.keys.iter().filter_map(|secret| UpstreamKey::new(secret, &health)).collect(),
             weight: config.weight,
+            rules: Rules::new(&config.pace, &config.base_url.host),
             health,
         }
     }
@@ -57,6 +66,17 @@ impl Account {
     /// Whether it matters to [`choice::choose`] which model a request is for.
     pub fn has_throttled_models(&self) -> bool {
         self.health.has_models()
+    }
+
+    /// Whether submits are paced, for any model.
+    pub fn paces(&self) -> bool {
+        self.rules.any()
+    }
+
+    /// How submits of the model are paced, if they are.
+    pub fn pace(&self, model: &str, now: Instant) -> Option<(Arc<Pace>, Rule)> {
+        let rule = self.rules.of(model)?;
+        Some((self.health.pace(model, now), rule))
     }
 
     /// Whether a request of this kind would be sent to it now.

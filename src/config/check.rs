@@ -15,7 +15,8 @@ use super::file::{self, File, Text, Whole};
 use super::reader::{Reading, Written, Wrong};
 use super::unique::{Secrets, Unique, Use};
 use super::{
-    Account, Admin, BaseUrl, Config, Dialect, Mount, Server, Store, Timeouts, VideoStatuses, scalar, tenants,
+    Account, Admin, BaseUrl, Config, Dialect, Mount, Server, Store, Submit, Timeouts, VideoStatuses, pace,
+    scalar, tenants,
 };
 
 /// The checked configuration; None if anything is wrong, which `reading` has then noted.
@@ -26,11 +27,13 @@ pub(super) fn check(reading: &Reading<'_>, file: File, now: SystemTime) -> Optio
     let admin = admin(reading, &file.admin, &server, &mut secrets);
     let mounts = mounts(reading, &file.mounts);
     let tenants = tenants::check(reading, &file, now, &mut secrets);
+    let max_wait = setting(reading, &file.max_submit_wait, scalar::wait, MAX_SUBMIT_WAIT);
     let path = file.store_path.map_or_else(|| PathBuf::from(STORE_PATH), |path| path.value.into());
     Some(Config {
         server,
         admin,
         store: Store { path },
+        submit: Submit { max_wait },
         accounts: accounts?,
         mounts: mounts?,
         tenants: tenants?,
@@ -48,7 +51,7 @@ pub(super) fn setting<T>(
     written.as_ref().and_then(|written| reading.check(written, check)).unwrap_or(default)
 }
 
-fn number<T: TryFrom<u64>>(written: &Option<Whole>, default: T) -> T {
+pub(super) fn number<T: TryFrom<u64>>(written: &Option<Whole>, default: T) -> T {
     written.as_ref().and_then(|written| written.value.try_into().ok()).unwrap_or(default)
 }
 
@@ -136,6 +139,7 @@ fn account(
         ca_pem,
         query_qps: number(&file.query_qps, QUERY_QPS),
         weight: number(&file.weight, WEIGHT),
+        pace: file.pace.iter().map(|rule| pace::check(reading, rule)).collect::<Option<_>>()?,
     })
 }
 
@@ -200,5 +204,6 @@ pub const ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALH
 /// DashScope's own limit.
 pub(super) const MAX_BODY_BYTES: u64 = 64 * 1024 * 1024;
 pub(super) const STORE_PATH: &str = "dashgate.db";
+pub(super) const MAX_SUBMIT_WAIT: Duration = Duration::from_secs(5);
 pub(super) const QUERY_QPS: u32 = 20;
 pub(super) const WEIGHT: u32 = 1;

@@ -4,6 +4,7 @@
 use toml::value::Datetime;
 
 use super::Secret;
+use super::pace::{self, Pace};
 use super::reader::{Node, Place, Table, Written};
 use super::secret::{bytes_in_file, secret, secret_in_file, secrets_in_file};
 
@@ -15,6 +16,7 @@ pub(super) struct File {
     pub(super) server: Server,
     pub(super) admin: Admin,
     pub(super) store_path: Option<Text>,
+    pub(super) max_submit_wait: Option<Text>,
     pub(super) accounts: Vec<Account>,
     pub(super) mounts: Vec<Mount>,
     pub(super) tenants: Vec<Tenant>,
@@ -50,6 +52,7 @@ pub(super) struct Account {
     pub(super) ca_pem: Option<Written<Vec<u8>>>,
     pub(super) query_qps: Option<Whole>,
     pub(super) weight: Option<Whole>,
+    pub(super) pace: Vec<Pace>,
 }
 
 pub(super) struct Mount {
@@ -67,6 +70,7 @@ pub(super) struct Tenant {
     pub(super) accounts: Option<Written<Vec<Text>>>,
     pub(super) models: Option<Written<Vec<Text>>>,
     pub(super) allow: Option<Written<Vec<Text>>>,
+    pub(super) weight: Option<Whole>,
     pub(super) limits: Option<Limits>,
 }
 
@@ -100,6 +104,7 @@ pub(super) fn file(mut root: Table<'_>) -> File {
         server: root.field("server").and_then(server).unwrap_or_default(),
         admin: root.field("admin").and_then(admin).unwrap_or_default(),
         store_path: root.field("store").and_then(store_path),
+        max_submit_wait: root.field("submit").and_then(pace::max_wait),
         accounts: root.tables("accounts").into_iter().map(account).collect(),
         mounts: root.tables("mounts").into_iter().map(mount).collect(),
         tenants: root.tables("tenants").into_iter().map(tenant).collect(),
@@ -201,6 +206,7 @@ fn account(mut table: Table<'_>) -> Account {
         }),
         query_qps: table.field("query_qps").and_then(|node| node.whole(1..=u64::from(u32::MAX))),
         weight: table.field("weight").and_then(|node| node.whole(0..=MAX_WEIGHT)),
+        pace: table.field("pace").map(pace::read).unwrap_or_default(),
     };
     table.finish();
     account
@@ -244,6 +250,7 @@ fn tenant(mut table: Table<'_>) -> Tenant {
         accounts: table.field("accounts").and_then(list),
         models: table.field("models").and_then(list),
         allow: table.field("allow").and_then(list),
+        weight: table.field("weight").and_then(|node| node.whole(1..=MAX_WEIGHT)),
         limits: table.field("limits").and_then(limits),
     };
     table.finish();

@@ -24,6 +24,16 @@ pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
     Ok(duration)
 }
 
+/// How long a submit may wait; not at all, too.
+pub(super) fn wait(text: &str) -> Result<Duration, Wrong> {
+    let duration = humantime::parse_duration(text)
+        .map_err(|_| Wrong::new("is not a duration", "write it like \"5s\", or \"0s\" for no wait"))?;
+    if duration > LONGEST_WAIT {
+        return Err(Wrong::new("must be from 0s to 120s", "clients give up before a longer wait ends"));
+    }
+    Ok(duration)
+}
+
 /// A name that stands in logs, labels and addresses.
 pub(super) fn name(text: &str) -> Result<(), Wrong> {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
@@ -153,6 +163,9 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
 /// Longer ones are mistakes, and must not overflow a clock.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The longest that DashScope takes in X-DashScope-Wait-Timeout.
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
+
 /// First segments of DashScope's own paths.
 const RESERVED: [&str; 5] = ["api", "api-ws", "compatible-mode", "compatible-api", "apps"];
 
@@ -199,6 +212,15 @@ mod tests {
         assert_eq!(sha256(&"fF".repeat(32)).ok(), Some([255; 32]));
         for wrong in ["", "f", &"f".repeat(63), &"g".repeat(64), &"é".repeat(32), &"+f".repeat(32)] {
             assert!(sha256(wrong).is_err());
+        }
+    }
+
+    #[test]
+    fn waits() {
+        assert_eq!(wait("0s").ok(), Some(Duration::ZERO));
+        assert_eq!(wait("120s").ok(), Some(LONGEST_WAIT));
+        for wrong in ["", "5", "121s", "-1s"] {
+            assert!(wait(wrong).is_err(), "{wrong}");
         }
     }
 

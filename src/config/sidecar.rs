@@ -5,14 +5,15 @@ use std::path::PathBuf;
 
 use super::base_url::base_url;
 use super::check::{
-    ADMIN_LISTEN, LISTEN, MAX_BODY_BYTES, QUERY_QPS, STORE_PATH, WEIGHT, overlap, warn_of_cleartext,
+    ADMIN_LISTEN, LISTEN, MAX_BODY_BYTES, MAX_SUBMIT_WAIT, QUERY_QPS, STORE_PATH, WEIGHT, overlap,
+    warn_of_cleartext,
 };
 use super::fault::Fault;
 use super::interpolate::Environment;
 use super::reader::Wrong;
 use super::{
-    Account, Admin, AsyncHeader, Config, Limits, Loaded, Mount, Server, Store, Tenant, Timeouts, scalar,
-    secret,
+    Account, Admin, AsyncHeader, Config, Limits, Loaded, Mount, Server, Store, Submit, Tenant, Timeouts,
+    scalar, secret,
 };
 use crate::dashscope::operation::Groups;
 
@@ -57,6 +58,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         ca_pem: None,
         query_qps: QUERY_QPS,
         weight: WEIGHT,
+        pace: Vec::new(),
     };
     let tenant = Tenant {
         name: "local".into(),
@@ -65,12 +67,14 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         accounts: vec![0],
         models: Vec::new(),
         allow: Groups::ALL,
+        weight: WEIGHT,
         limits: Limits::default(),
     };
     let config = Config {
         server,
         admin: Admin { listen: admin, token: None },
         store: Store { path: store.map_or_else(|| PathBuf::from(STORE_PATH), PathBuf::from) },
+        submit: Submit { max_wait: MAX_SUBMIT_WAIT },
         accounts: vec![account],
         mounts: ["/alibabacloudapi", "/wan", "/"].map(Mount::native).into(),
         tenants: vec![tenant],

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::check::{setting, unique_name};
+use super::check::{WEIGHT, number, setting, unique_name};
 use super::file::{self, Expiry, File, Material};
 use super::reader::{Reading, Written, Wrong};
 use super::secret::check_virtual_key;
@@ -68,6 +68,7 @@ impl Check<'_, '_> {
             accounts: accounts?,
             models: models?,
             allow: allow?,
+            weight: number(&file.weight, WEIGHT),
             limits,
         })
     }

@@ -1,0 +1,184 @@
+//! So many starts in any second, whenever in between the upstream may have counted them.
+
+use std::time::{Duration, Instant};
+
+/// So many starts, and the time after which each makes room for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rate {
+    starts: usize,
+    span: Duration,
+}
+
+/// What was started of late.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    starts: Vec<Begun>,
+    number: u64,
+    /// How long the upstream takes to answer, smoothed.
+    lag: Duration,
+}
+
+#[derive(Debug)]
+struct Begun {
+    number: u64,
+    at: Instant,
+    ended: Option<Instant>,
+}
+
+impl Rate {
+    pub(super) fn per_second(requests: f64) -> Self {
+        let requests = requests.clamp(*RANGE.start(), *RANGE.end());
+        let starts = requests.ceil();
+        Self { starts: starts as usize, span: Duration::from_secs_f64(starts / requests * MARGIN) }
+    }
+}
+
+impl Window {
+    /// Notes a start, and its number.
+    pub(super) fn begin(&mut self, now: Instant) -> u64 {
+        self.number += 1;
+        self.starts.push(Begun { number: self.number, at: now, ended: None });
+        self.number
+    }
+
+    /// The upstream has it: it was counted between the start and now.
+    pub(super) fn end(&mut self, number: u64, now: Instant) {
+        let Some(begun) = self.starts.iter_mut().find(|begun| begun.number == number) else { return };
+        begun.ended = Some(now);
+        let took = now.saturating_duration_since(begun.at).min(LONGEST_ANSWER);
+        self.lag = (self.lag * 7 + took) / 8;
+    }
+
+    /// When there is room for one more, and so many before it: exact for the next one unless an answer is late,
+    /// and else as it looks now.
+    pub(super) fn turn(&mut self, rate: Rate, before: usize, now: Instant) -> Instant {
+        self.starts.retain(|begun| begun.frees(rate, now) > now);
+        let mut frees: Vec<Instant> = self.starts.iter().map(|begun| begun.frees(rate, now)).collect();
+        frees.sort_unstable();
+        let free = rate.starts.saturating_sub(frees.len());
+        // A slower rate than before: the first that are freed make no room yet.
+        let taken = &frees[frees.len().saturating_sub(rate.starts)..];
+        let (round, place) = (before / rate.starts, before % rate.starts);
+        let first = if place < free { now } else { taken[place - free] };
+        let rounds = u32::try_from(round).unwrap_or(u32::MAX);
+        first + (rate.span + self.lag).saturating_mul(rounds).min(LONGEST)
+    }
+
+    /// The time between two starts, in the long run.
+    pub(super) fn interval(&self, rate: Rate) -> Duration {
+        (rate.span + self.lag) / u32::try_from(rate.starts).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn is_empty(&mut self, rate: Rate, now: Instant) -> bool {
+        self.starts.retain(|begun| begun.frees(rate, now) > now);
+        self.starts.is_empty()
+    }
+}
+
+impl Begun {
+    /// A span after the latest moment at which the upstream may have counted it. What is not answered may be
+    /// counted only now, within reason.
+    fn frees(&self, rate: Rate, now: Instant) -> Instant {
+        self.ended.unwrap_or(now).min(self.at + LONGEST_ANSWER) + rate.span
+    }
+}
+
+/// Two clocks differ, and a timer may be early by a millisecond.
+const MARGIN: f64 = 1.02;
+/// An answer that takes longer says nothing of when the request was counted.
+const LONGEST_ANSWER: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// Of requests per second. A start is remembered with 40 bytes.
+const RANGE: std::ops::RangeInclusive<f64> = 0.01..=1000.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_second_after_their_answers_there_is_room_again() {
+        let (mut window, rate, start) = (Window::default(), Rate::per_second(2.0), Instant::now());
+        let numbers = [0, 1].map(|_| window.begin(start));
+        window.end(numbers[0], start + millis(100));
+        window.end(numbers[1], start + millis(300));
+        let later = start + millis(300);
+        assert_eq!(window.turn(rate, 0, later), start + millis(1120));
+        assert_eq!(window.turn(rate, 1, later), start + millis(1320));
+        // An eighth of 100 ms, and of 300 ms: what answers are expected to take.
+        assert_eq!(
+            window.turn(rate, 2, later),
+            start + millis(1120 + 1020) + Duration::from_nanos(48_437_500)
+        );
+        assert_eq!(window.turn(rate, 0, start + millis(1120)), start + millis(1120));
+        assert!(!window.is_empty(rate, start + millis(1319)));
+        assert!(window.is_empty(rate, start + millis(1320)));
+    }
+
+    #[test]
+    fn a_late_answer_is_waited_for_but_not_for_ever() {
+        let (mut window, rate, start) = (Window::default(), Rate::per_second(1.0), Instant::now());
+        window.begin(start);
+        assert_eq!(window.turn(rate, 0, start + millis(500)), start + millis(1520));
+        assert_eq!(window.turn(rate, 0, start + millis(1500)), start + millis(2020));
+        assert_eq!(window.turn(rate, 0, start + millis(2020)), start + millis(2020));
+    }
+
+    #[test]
+    fn a_rate_below_one_is_one_in_a_longer_time() {
+        let (mut window, rate, start) = (Window::default(), Rate::per_second(0.5), Instant::now());
+        let number = window.begin(start);
+        window.end(number, start);
+        assert_eq!(window.turn(rate, 0, start), start + millis(2040));
+        assert_eq!(window.turn(rate, 3, start), start + millis(4 * 2040));
+    }
+
+    #[test]
+    fn a_slower_rate_holds_for_what_was_started_before_it() {
+        let (mut window, start) = (Window::default(), Instant::now());
+        for _ in 0..5 {
+            let number = window.begin(start);
+            window.end(number, start);
+        }
+        assert_eq!(window.turn(Rate::per_second(2.0), 0, start), start + millis(1020));
+        assert_eq!(window.turn(Rate::per_second(6.0), 0, start), start);
+    }
+
+    proptest! {
+        /// Wherever between start and answer the upstream counts, it never counts more in a second.
+        #[test]
+        fn no_second_has_more_than_the_rule(
+            rate in 1usize..6,
+            steps in prop::collection::vec((0u64..400, 0u64..900, 0u64..100), 1..80),
+        ) {
+            let (mut window, mut now) = (Window::default(), Instant::now());
+            let (mut counted, mut open) = (Vec::new(), Vec::<(Instant, u64)>::new());
+            for (pause, answer, at) in steps {
+                let mut turn = window.turn(Rate::per_second(rate as f64), 0, now);
+                let wanted = now + millis(pause);
+                // Answers come in their order while it waits.
+                while turn > now || wanted > now {
+                    now = open.iter().map(|(end, _)| *end).chain([turn.max(wanted)]).min().expect("one").max(now);
+                    open.retain(|(end, number)| {
+                        if *end <= now { window.end(*number, *end); }
+                        *end > now
+                    });
+                    turn = window.turn(Rate::per_second(rate as f64), 0, now);
+                    if turn <= now && wanted <= now { break; }
+                }
+                open.push((now + millis(answer), window.begin(now)));
+                counted.push(now + millis(answer * at / 100));
+            }
+            counted.sort_unstable();
+            for group in counted.windows(rate + 1) {
+                prop_assert!(group[rate] - group[0] >= SECOND, "{:?}", group[rate] - group[0]);
+            }
+        }
+    }
+}

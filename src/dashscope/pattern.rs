@@ -1,0 +1,51 @@
+//! Patterns of names: `*` stands for any text, also none.
+
+/// Whether the whole text is of the pattern. Linear, for the text is a client's.
+pub fn matches(pattern: &str, text: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else {
+        return pattern == text;
+    };
+    let Some(mut text) = text.strip_prefix(start) else {
+        return false;
+    };
+    let mut parts = rest.split('*').peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return text.ends_with(part);
+        }
+        let Some(at) = text.find(part) else { return false };
+        text = &text[at + part.len()..];
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, text, expected) in [
+            ("wan2.7-t2v", "wan2.7-t2v", true),
+            ("wan2.7-t2v", "wan2.7-t2v-x", false),
+            ("wan2.7-*", "wan2.7-", true),
+            ("wan2.7-*", "wan2.6-t2v", false),
+            ("*", "", true),
+            ("*kf2v*", "wan2.2-kf2v-flash", true),
+            ("wan*2.1-t2v-*", "wanx2.1-t2v-plus", true),
+            ("a*b", "ab", true),
+            ("a*a", "a", false),
+            ("a*bc*c", "abc", false),
+            ("a*bc*c", "abcbcc", true),
+            ("", "a", false),
+        ] {
+            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn many_stars_cost_no_more_than_a_walk() {
+        let (pattern, text) = ("*a".repeat(50) + "b", "a".repeat(10_000));
+        assert!(!matches(&pattern, &text));
+    }
+}
