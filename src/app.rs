@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::account::Registry;
@@ -161,7 +162,7 @@ fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Resul
         upstream: Upstream::new(timeouts.connect),
         timeouts,
         max_body_bytes: shared.server.max_body_bytes,
-        draining: false.into(),
+        draining: CancellationToken::new(),
         running: TaskTracker::new(),
         live: Rc::default(),
     });

@@ -73,6 +73,10 @@ impl Account {
         self.rules.any()
     }
 
+    pub fn is_paced(&self, model: &str) -> bool {
+        self.rules.of(model).is_some()
+    }
+
     /// How submits of the model are paced, if they are.
     pub fn pace(&self, model: &str, now: Instant) -> Option<(Arc<Pace>, Rule)> {
         let rule = self.rules.of(model)?;

@@ -128,12 +128,8 @@ impl State {
     }
 
     fn has_room(&mut self, running: u32, now: Instant) -> bool {
-        self.is_below(running) && self.next(now) <= now
-    }
-
-    /// When the rate lets the next one start.
-    fn next(&mut self, now: Instant) -> Instant {
-        self.rate().map_or(now, |rate| self.window.turn(rate, 0, now))
+        let room = self.rate().map_or(now, |rate| self.window.room(rate, now));
+        self.is_below(running) && room <= now
     }
 
     fn turn(&mut self, ask: &Ask<'_>, now: Instant) -> Instant {
@@ -199,7 +195,7 @@ impl Lead {
             if !state.is_below(running) {
                 break Some(now + LOOK_AGAIN);
             }
-            let next = state.next(now);
+            let next = state.rate().map_or(now, |rate| state.window.turn(rate, 0, now));
             if next > now {
                 // Not too late for a rule that has changed.
                 break Some(next.min(now + LONGEST_PAUSE));

@@ -49,19 +49,37 @@ impl Window {
         self.lag = (self.lag * 7 + took) / 8;
     }
 
-    /// When there is room for one more, and so many before it: exact for the next one unless an answer is late,
-    /// and else as it looks now.
+    /// When there is room for one more: exact, unless an answer is late.
+    pub(super) fn room(&mut self, rate: Rate, now: Instant) -> Instant {
+        self.slots(rate, now).into_iter().min().unwrap_or(now)
+    }
+
+    /// When it is the turn of one that waits behind so many: those that wait are started evenly, so that none who
+    /// comes later finds the whole second taken. Exact for the first, unless an answer is late, and else as it
+    /// looks now.
     pub(super) fn turn(&mut self, rate: Rate, before: usize, now: Instant) -> Instant {
+        let slots = self.slots(rate, now);
+        let interval = self.interval(rate);
+        let last = self.starts.iter().map(|begun| begun.at).max();
+        let mut turn = last.map_or(now, |last| now.max(last + interval));
+        for (place, slot) in slots.iter().cycle().take(before + 1).enumerate() {
+            let round = u32::try_from(place / slots.len()).unwrap_or(u32::MAX);
+            let freed = *slot + (rate.span + self.lag) * round;
+            turn = freed.max(if place == 0 { turn } else { turn + interval });
+        }
+        turn
+    }
+
+    /// When each of as many as may start in a span may do so, in their order.
+    fn slots(&mut self, rate: Rate, now: Instant) -> Vec<Instant> {
         self.starts.retain(|begun| begun.frees(rate, now) > now);
-        let mut frees: Vec<Instant> = self.starts.iter().map(|begun| begun.frees(rate, now)).collect();
-        frees.sort_unstable();
-        let free = rate.starts.saturating_sub(frees.len());
+        let mut slots: Vec<Instant> = self.starts.iter().map(|begun| begun.frees(rate, now)).collect();
+        slots.sort_unstable();
         // A slower rate than before: the first that are freed make no room yet.
-        let taken = &frees[frees.len().saturating_sub(rate.starts)..];
-        let (round, place) = (before / rate.starts, before % rate.starts);
-        let first = if place < free { now } else { taken[place - free] };
-        let rounds = u32::try_from(round).unwrap_or(u32::MAX);
-        first + (rate.span + self.lag).saturating_mul(rounds).min(LONGEST)
+        slots.drain(..slots.len().saturating_sub(rate.starts));
+        let mut free = vec![now; rate.starts - slots.len()];
+        free.append(&mut slots);
+        free
     }
 
     /// The time between two starts, in the long run.
@@ -87,7 +105,6 @@ impl Begun {
 const MARGIN: f64 = 1.02;
 /// An answer that takes longer says nothing of when the request was counted.
 const LONGEST_ANSWER: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// Of requests per second. A start is remembered with 40 bytes.
 const RANGE: std::ops::RangeInclusive<f64> = 0.01..=1000.0;
 
@@ -109,16 +126,28 @@ mod tests {
         window.end(numbers[0], start + millis(100));
         window.end(numbers[1], start + millis(300));
         let later = start + millis(300);
+        assert_eq!(window.room(rate, later), start + millis(1120));
         assert_eq!(window.turn(rate, 0, later), start + millis(1120));
-        assert_eq!(window.turn(rate, 1, later), start + millis(1320));
-        // An eighth of 100 ms, and of 300 ms: what answers are expected to take.
-        assert_eq!(
-            window.turn(rate, 2, later),
-            start + millis(1120 + 1020) + Duration::from_nanos(48_437_500)
-        );
-        assert_eq!(window.turn(rate, 0, start + millis(1120)), start + millis(1120));
+        // Half a span later, and half of what answers are expected to take.
+        let half = millis(510) + Duration::from_nanos(48_437_500) / 2;
+        assert_eq!(window.turn(rate, 1, later), start + millis(1120) + half);
+        assert_eq!(window.turn(rate, 2, later), start + millis(1120) + half * 2);
+        assert_eq!(window.room(rate, start + millis(1120)), start + millis(1120));
         assert!(!window.is_empty(rate, start + millis(1319)));
         assert!(window.is_empty(rate, start + millis(1320)));
+    }
+
+    #[test]
+    fn those_who_wait_start_evenly_and_others_when_there_is_room() {
+        let (mut window, rate, start) = (Window::default(), Rate::per_second(5.0), Instant::now());
+        for _ in 0..4 {
+            let number = window.begin(start);
+            window.end(number, start);
+        }
+        assert_eq!((window.room(rate, start), window.turn(rate, 0, start)), (start, start + millis(204)));
+        assert_eq!(window.turn(rate, 1, start), start + millis(1020));
+        assert_eq!(window.turn(rate, 2, start), start + millis(1224));
+        assert_eq!(window.turn(rate, 500, start), start + millis(1020 + 499 * 204));
     }
 
     #[test]
@@ -146,8 +175,8 @@ mod tests {
             let number = window.begin(start);
             window.end(number, start);
         }
-        assert_eq!(window.turn(Rate::per_second(2.0), 0, start), start + millis(1020));
-        assert_eq!(window.turn(Rate::per_second(6.0), 0, start), start);
+        assert_eq!(window.room(Rate::per_second(2.0), start), start + millis(1020));
+        assert_eq!(window.room(Rate::per_second(6.0), start), start);
     }
 
     proptest! {
@@ -160,17 +189,16 @@ mod tests {
             let (mut window, mut now) = (Window::default(), Instant::now());
             let (mut counted, mut open) = (Vec::new(), Vec::<(Instant, u64)>::new());
             for (pause, answer, at) in steps {
-                let mut turn = window.turn(Rate::per_second(rate as f64), 0, now);
                 let wanted = now + millis(pause);
                 // Answers come in their order while it waits.
-                while turn > now || wanted > now {
-                    now = open.iter().map(|(end, _)| *end).chain([turn.max(wanted)]).min().expect("one").max(now);
+                loop {
+                    let room = window.room(Rate::per_second(rate as f64), now);
+                    if room.max(wanted) <= now { break; }
+                    now = open.iter().map(|(end, _)| *end).chain([room.max(wanted)]).min().expect("one").max(now);
                     open.retain(|(end, number)| {
                         if *end <= now { window.end(*number, *end); }
                         *end > now
                     });
-                    turn = window.turn(Rate::per_second(rate as f64), 0, now);
-                    if turn <= now && wanted <= now { break; }
                 }
                 open.push((now + millis(answer), window.begin(now)));
                 counted.push(now + millis(answer * at / 100));

@@ -32,6 +32,15 @@ impl Status {
         }
     }
 
+    /// Whether the task will never be in another state. `UNKNOWN` is none: it says that the task is not known
+    /// (any more), which its age must bear out.
+    pub const fn is_final(self) -> bool {
+        match self {
+            Status::Succeeded | Status::Failed | Status::Canceled => true,
+            Status::Pending | Status::Running | Status::Suspended | Status::Unknown | Status::Other => false,
+        }
+    }
+
     /// What [`Status::name`] made a name of; any other name is [`Status::Unknown`].
     pub fn from_name(name: &str) -> Self {
         let known = [

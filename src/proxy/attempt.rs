@@ -1,12 +1,15 @@
 //! From the choice of an account to its answer. A request that was surely not accepted may go elsewhere at once;
 //! anything ambiguous never does.
 
+use std::convert::Infallible;
 use std::time::{Duration, Instant, SystemTime};
 
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
+use tokio::sync::oneshot;
 
 use super::choose::Choice;
+use super::pace::{Halt, Patience};
 use super::rejection::Rejection;
 use super::{Passage, Proxy, forward, judge, resolve, rewrite};
 use crate::account::choice::{Answer, Tried};
@@ -17,17 +20,26 @@ use crate::upstream::Download;
 
 impl Proxy {
     /// To the upstream and back. `exchange.account` then says which one it was.
-    pub(super) async fn send(&self, passage: Passage) -> Result<Response<Download>, Rejection> {
+    /// A submit's client is waited for only as long as it is there, until something is sent.
+    pub(super) async fn send(
+        &self,
+        passage: Passage,
+        client: Option<oneshot::Receiver<Infallible>>,
+    ) -> Result<Response<Download>, Rejection> {
         let Passage { permit, route, destination, mut request, mut body, exchange } = passage;
         let most = self.max_body_bytes;
         let mut choice =
             Choice::new(&permit, &route, destination, &request, &mut body, &self.uploads, most).await?;
+        let mut patience = client.map(|client| Patience::new(&permit, &request.headers, client));
         let mut tried = Tried::default();
         let mut refused: Option<(Response<Download>, Cause)> = None;
         loop {
-            let pick = match choice.pick(&self.accounts, &tried, Instant::now()) {
-                Ok(pick) => pick,
-                Err(out) => {
+            let (pick, start) = match self.next(&choice, &permit, &tried, &mut patience).await {
+                Ok(next) => next,
+                Err(Halt::Refused(rejection)) => {
+                    return last(refused, Some(rejection), &choice, Duration::ZERO);
+                }
+                Err(Halt::AllOut(out)) => {
                     if choice.is_for_task() {
                         // Java's SDK asks again without a pause.
                         tokio::time::sleep(BEFORE_NEXT_QUERY).await;
@@ -36,12 +48,14 @@ impl Proxy {
                 }
             };
             exchange.account.set(pick.index);
+            exchange.start.replace(start);
             let (progress, key, account) = (body.progress(), pick.key, pick.account);
             let copy = choice.repeats.then(|| request.clone());
             let outbound = rewrite::request(&permit, &route, request, account, key, body)?;
             // Dropped by an error, the pick lets others try what it was to try.
             let mut response =
                 forward::forward(&self.upstream, outbound, self.timeouts.upstream, most).await?;
+            exchange.answered(Instant::now());
             if !forward::is_readable(&response, &route) {
                 return Err(Rejection::UpstreamLost);
             }

@@ -1,6 +1,6 @@
 //! One request and its answer, from the first stage to the last byte.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::sync::Arc;
 
 use hyper::StatusCode;
@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::cut::Seat;
 use super::peer::{Line, Peer};
+use crate::account::pace::Start;
 use crate::dashscope::operation::{Operation, Surface};
 use crate::tenant::directory::Caller;
 
@@ -23,6 +24,8 @@ pub(super) struct Exchange {
     pub caller: OnceCell<Caller>,
     /// The account that it was sent to last, an index into the directory's.
     pub account: Cell<usize>,
+    /// Of a paced submit, until its task is claimed.
+    pub start: RefCell<Option<Start>>,
     pub status: Cell<Option<StatusCode>>,
     pub outcome: Cell<Outcome>,
     /// Once its caller is known.
@@ -59,9 +62,17 @@ impl Exchange {
             submits: Cell::new(false),
             caller: OnceCell::new(),
             account: Cell::new(0),
+            start: RefCell::default(),
             status: Cell::new(None),
             outcome: Cell::new(Outcome::Abandoned),
             seat: OnceCell::new(),
+        }
+    }
+
+    /// The upstream has begun its answer.
+    pub(super) fn answered(&self, now: std::time::Instant) {
+        if let Some(start) = self.start.borrow_mut().as_mut() {
+            start.answered(now);
         }
     }
 

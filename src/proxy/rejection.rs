@@ -28,6 +28,12 @@ pub(super) enum Rejection {
     ClientTimeout,
     /// The task of a submit could not be noted, so it is not sent.
     StoreUnavailable,
+    /// It waited for its turn, or would have, longer than it may; nothing was sent. When to come again.
+    Paced {
+        limit: Box<str>,
+        model: Box<str>,
+        wait: Duration,
+    },
     /// No account can take it; one may again after this time.
     AccountsOut(Duration),
     /// The account of a task refused every key.
@@ -93,14 +99,8 @@ impl Rejection {
                 ..BAD_REQUEST
             },
             Rejection::StoreUnavailable => Row { reason: "store_unavailable", ..UNAVAILABLE },
-            Rejection::AccountsOut(_) => Row {
-                reason: "accounts_out",
-                status: StatusCode::TOO_MANY_REQUESTS,
-                native_code: "Throttling.RateQuota",
-                openai_code: "limit_requests",
-                openai_type: "rate_limit_error",
-                closes: false,
-            },
+            Rejection::Paced { .. } => Row { reason: "paced", ..THROTTLED },
+            Rejection::AccountsOut(_) => Row { reason: "accounts_out", ..THROTTLED },
             Rejection::NoLiveKey => Row { reason: "no_live_key", ..UNAVAILABLE },
             Rejection::UpstreamUnreachable => Row { reason: "upstream_unreachable", ..UNAVAILABLE },
             Rejection::UpstreamLost => {
@@ -135,7 +135,10 @@ impl Rejection {
             Rejection::StoreUnavailable => {
                 "The gateway can't note a new task now, so this one was not submitted.".into()
             }
-            Rejection::AccountsOut(_) => "Requests rate limit exceeded, please try again later.".into(),
+            Rejection::Paced { limit, model, .. } => {
+                format!("{RATE_EXCEEDED} The limit is {limit} of {model}.").into()
+            }
+            Rejection::AccountsOut(_) => RATE_EXCEEDED.into(),
             Rejection::NoLiveKey => "The task's account can't be asked at present; ask again.".into(),
             Rejection::UpstreamUnreachable => "The upstream can't be reached; nothing was sent.".into(),
             Rejection::UpstreamLost => {
@@ -150,7 +153,11 @@ impl Rejection {
 
     /// When the client may come again.
     pub(super) const fn retry_after(&self) -> Option<Duration> {
-        if let Rejection::AccountsOut(wait) = self { Some(*wait) } else { None }
+        if let Rejection::AccountsOut(wait) | Rejection::Paced { wait, .. } = self {
+            Some(*wait)
+        } else {
+            None
+        }
     }
 
     /// Whether the upstream may have got the request: a submit must then not be sent again.
@@ -187,6 +194,15 @@ const DENIED: Row = Row {
     closes: false,
 };
 
+const THROTTLED: Row = Row {
+    reason: "rate",
+    status: StatusCode::TOO_MANY_REQUESTS,
+    native_code: "Throttling.RateQuota",
+    openai_code: "limit_requests",
+    openai_type: "rate_limit_error",
+    closes: false,
+};
+
 const BAD_REQUEST: Row = Row {
     reason: "bad_request",
     status: StatusCode::BAD_REQUEST,
@@ -204,3 +220,5 @@ const UNAVAILABLE: Row = Row {
     openai_type: "server_error",
     closes: false,
 };
+
+const RATE_EXCEEDED: &str = "Requests rate limit exceeded, please try again later.";

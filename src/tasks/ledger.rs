@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use dashmap::DashMap;
 
+use super::running::Running;
 use crate::dashscope::task::Status;
 use crate::store::{Health, Store, StoreFault, TaskRecord};
 
@@ -17,6 +18,7 @@ pub struct Ledger {
     /// A tenant's ids, oldest first.
     by_tenant: DashMap<Arc<str>, VecDeque<Box<str>>, foldhash::fast::RandomState>,
     count: AtomicUsize,
+    running: Running,
     store: Option<Store>,
     /// In seconds since 1970: when expired tasks were last dropped from the store.
     tidied: AtomicU64,
@@ -55,6 +57,9 @@ impl Ledger {
     fn remember(&self, task: TaskRecord) {
         let (id, tenant, now) = (task.id.clone(), Arc::clone(&task.tenant), task.claimed_at);
         if let dashmap::Entry::Vacant(vacant) = self.by_id.entry(id.clone()) {
+            if !task.status.is_final() {
+                self.running.began(&task);
+            }
             vacant.insert(task);
             self.count.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -78,15 +83,23 @@ impl Ledger {
         (*task.tenant == *tenant).then(|| Arc::clone(&task.account))
     }
 
-    /// Notes what the upstream said of a task.
+    /// Notes what the upstream said of a task. The final word stands: an answer that was overtaken changes nothing.
     pub fn learn(&self, id: &str, status: Status) {
         let Some(mut task) = self.by_id.get_mut(id) else { return };
-        if task.status != status {
+        if task.status != status && !task.status.is_final() {
             task.status = status;
+            if status.is_final() {
+                self.running.ended(&task);
+            }
             if let Some(store) = &self.store {
                 store.learn(id.into(), status);
             }
         }
+    }
+
+    /// How many tasks of the model have not ended, as far as is known.
+    pub fn running(&self, account: &Arc<str>, model: &str, now: SystemTime) -> u32 {
+        self.running.count(account, model, now)
     }
 
     /// Drops what has expired from the store, every ten minutes at most.

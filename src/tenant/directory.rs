@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use foldhash::fast::RandomState;
 
@@ -19,6 +19,8 @@ pub struct Directory {
     /// The longest prefix first.
     pub mounts: Vec<Mount>,
     pub accounts: Vec<Account>,
+    /// How long a submit waits for its turn, where its client does not say.
+    pub max_submit_wait: Duration,
     tenants: Vec<Tenant>,
     tenants_by_name: HashMap<Arc<str>, usize, RandomState>,
     keys: Vec<Key>,
@@ -35,6 +37,8 @@ pub struct Tenant {
     /// Indices into [`Directory::accounts`].
     pub accounts: Vec<usize>,
     pub allow: Groups,
+    /// Its share of the turns, where submits wait.
+    pub weight: u32,
 }
 
 /// A key of the configuration.
@@ -73,6 +77,7 @@ impl Directory {
         let mut directory = Directory {
             mounts,
             accounts: config.accounts.iter().map(|account| Account::new(account, registry)).collect(),
+            max_submit_wait: config.submit.max_wait,
             tenants: Vec::with_capacity(config.tenants.len()),
             tenants_by_name: HashMap::default(),
             keys: Vec::new(),
@@ -99,6 +104,7 @@ impl Directory {
                 async_header: tenant.async_header,
                 accounts: tenant.accounts.clone(),
                 allow: tenant.allow,
+                weight: tenant.weight,
             });
         }
         directory

@@ -12,6 +12,7 @@ mod harness;
 mod hostile;
 mod keys;
 mod million_keys;
+mod pacing;
 mod process;
 mod routing;
 mod simulator;
