@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -19,10 +19,14 @@ use crate::account::Registry;
 use crate::account::uploads::Uploads;
 use crate::admin::{self, Admin, Token};
 use crate::config::{self, Config, Server};
+use crate::metrics::Metrics;
 use crate::proxy::Proxy;
+use crate::querier::Querier;
 use crate::server;
 use crate::server::worker::{self, Drain, DrainHandle};
 use crate::store::{Cause, Store, StoreFault};
+use crate::tasks::Desk;
+use crate::tasks::hub::Hub;
 use crate::tasks::ledger::Ledger;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
@@ -35,6 +39,9 @@ pub struct Running {
     workers: Vec<JoinHandle<io::Result<()>>>,
     drain: DrainHandle,
     draining: Arc<AtomicBool>,
+    hub: Arc<Hub>,
+    /// With what stops it.
+    querier: Option<(JoinHandle<io::Result<()>>, CancellationToken)>,
     admin: Option<admin::Listener>,
     store: Store,
     patience: Duration,
@@ -47,7 +54,8 @@ pub struct Running {
 struct Shared {
     directory: Arc<ArcSwap<Directory>>,
     keyring: Arc<Keyring>,
-    ledger: Arc<Ledger>,
+    hub: Arc<Hub>,
+    metrics: Arc<Metrics>,
     accounts: Arc<Registry>,
     uploads: Arc<Uploads>,
     server: Server,
@@ -75,10 +83,13 @@ pub fn start(config: &Config) -> io::Result<Running> {
     for clash in directory.clashes(&keyring) {
         tracing::warn!("{clash}");
     }
+    let (opening, opened) = mpsc::unbounded_channel();
+    let hub = Arc::new(Hub::new(Arc::new(ledger), config.poll.max_age, opening, SystemTime::now()));
     let shared = Shared {
         directory: Arc::new(ArcSwap::from_pointee(directory)),
         keyring: Arc::new(keyring),
-        ledger: Arc::new(ledger),
+        hub: Arc::clone(&hub),
+        metrics: Arc::new(Metrics::new().map_err(io::Error::other)?),
         accounts,
         uploads: Arc::default(),
         server: config.server.clone(),
@@ -91,10 +102,14 @@ pub fn start(config: &Config) -> io::Result<Running> {
         directory: Arc::clone(&shared.directory),
         keyring: Arc::clone(&shared.keyring),
         store: store.clone(),
+        hub: Arc::clone(&hub),
+        metrics: Arc::clone(&shared.metrics),
         draining: Arc::clone(&draining),
         changing: Mutex::default(),
     };
     let admin = Some(admin::start(admin_listener, admin, Alive(alive.clone()))?);
+    let stop_querier = CancellationToken::new();
+    let querier = start_querier(&shared, opened, stop_querier.clone(), Alive(alive.clone()))?;
     let workers = listeners
         .into_iter()
         .enumerate()
@@ -108,7 +123,8 @@ pub fn start(config: &Config) -> io::Result<Running> {
         })
         .collect::<io::Result<_>>()?;
     let patience = config.server.timeouts.drain;
-    Ok(Running { address, workers, drain: handle, draining, admin, store, patience, ended })
+    let querier = Some((querier, stop_querier));
+    Ok(Running { address, workers, drain: handle, draining, hub, querier, admin, store, patience, ended })
 }
 
 /// The store of the configuration. Two throw-away gateways go on without it, aside and with a warning: a sidecar
@@ -148,15 +164,12 @@ fn taken(table: &str, listen: SocketAddr, error: &io::Error) -> io::Error {
 }
 
 fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Result<()> {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(MOST_LOOKUPS)
-        .build_local(LocalOptions::default())?;
     let timeouts = shared.server.timeouts;
     let proxy = Rc::new(Proxy {
         directory: Arc::clone(&shared.directory),
         keyring: Arc::clone(&shared.keyring),
-        ledger: Arc::clone(&shared.ledger),
+        hub: Arc::clone(&shared.hub),
+        metrics: Arc::clone(&shared.metrics),
         accounts: Arc::clone(&shared.accounts),
         uploads: Arc::clone(&shared.uploads),
         upstream: Upstream::new(timeouts.connect),
@@ -166,7 +179,36 @@ fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Resul
         running: TaskTracker::new(),
         live: Rc::default(),
     });
-    runtime.block_on(worker::work(listener, proxy, drain))
+    runtime()?.block_on(worker::work(listener, proxy, drain))
+}
+
+/// The thread that asks how tasks are.
+fn start_querier(
+    shared: &Shared,
+    opened: mpsc::UnboundedReceiver<Arc<Desk>>,
+    stop: CancellationToken,
+    alive: Alive,
+) -> io::Result<JoinHandle<io::Result<()>>> {
+    let (hub, directory) = (Arc::clone(&shared.hub), Arc::clone(&shared.directory));
+    let metrics = Arc::clone(&shared.metrics);
+    let timeouts = shared.server.timeouts;
+    let patience = timeouts.upstream.min(QUERY_PATIENCE);
+    let work = move || {
+        let _alive = alive;
+        let querier =
+            Querier { hub, directory, metrics, upstream: Upstream::new(timeouts.connect), patience };
+        runtime()?.block_on(querier.work(opened, stop));
+        Ok(())
+    };
+    thread::Builder::new().name("querier".to_owned()).spawn(work)
+}
+
+/// A thread is a world.
+fn runtime() -> io::Result<LocalRuntime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(MOST_LOOKUPS)
+        .build_local(LocalOptions::default())
 }
 
 impl Running {
@@ -183,6 +225,7 @@ impl Running {
     /// Stops accepting; what runs may end, until `timeouts.drain` has passed.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+        self.hub.release();
         self.drain.begin(Instant::now() + self.patience);
     }
 
@@ -205,10 +248,15 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.hub.release();
         self.drain.begin(Instant::now());
         for worker in self.workers.drain(..) {
             // Nobody is left to be told of it.
             let _ = worker.join();
+        }
+        if let Some((querier, stop)) = self.querier.take() {
+            stop.cancel();
+            let _ = querier.join();
         }
         // A change that runs is answered before the store is closed.
         self.admin = None;
@@ -225,5 +273,7 @@ impl Drop for Alive {
     }
 }
 
+/// For an answer that takes DashScope some milliseconds.
+const QUERY_PATIENCE: Duration = Duration::from_secs(10);
 /// Threads for name look-ups, a worker's.
 const MOST_LOOKUPS: usize = 4;

@@ -22,7 +22,8 @@
 //! | [`admin`] | the operator's listener: health, keys, tenants |
 //! | [`server`] | bind, accept, connection, wire, drain |
 //! | [`proxy`] | the life of one request |
-//! | [`tasks`] | which tenant owns which task |
+//! | [`tasks`] | which tenant owns which task, and how each is: the poll hub |
+//! | [`querier`] | asks DashScope how tasks are, for all who want to know |
 //! | [`tenant`] | who may call: keys and the directory |
 //! | [`account`] | Alibaba accounts: keys, health, choice, and whose uploads are where |
 //! | [`upstream`] | connections to DashScope |
@@ -31,6 +32,7 @@
 //! | [`config`] | from a file to what is true, with all faults at once |
 //! | [`keys`] | the command that manages keys, a client of the admin API |
 //! | [`fetch`] | one HTTP/1.1 request on a connection of its own |
+//! | [`metrics`] | what Prometheus sees |
 //! | [`timer`] | deadlines that move with every byte |
 //! | [`sim`] | the DashScope simulator; only the program and the demo may use it |
 //! | [`demo`] | both on loopback, and one task from submit to file |
@@ -54,7 +56,9 @@ pub mod dashscope;
 pub mod demo;
 pub mod fetch;
 pub mod keys;
+pub mod metrics;
 pub mod proxy;
+pub mod querier;
 pub mod server;
 pub mod sim;
 pub mod store;

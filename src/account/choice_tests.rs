@@ -27,7 +27,7 @@ fn configured(weights: &[u32], keys: usize, registry: &Registry) -> Vec<Account>
         base_url: BaseUrl { tls: false, host: "h".into(), port: 1, path: String::new() },
         keys: (0..keys).map(|key| Secret::new(format!("sk-{number}-{key}"))).collect(),
         ca_pem: None,
-        query_qps: 20,
+        rates: config::Rates::default(),
         weight: *weight,
         pace: Vec::new(),
     };

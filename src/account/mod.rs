@@ -19,7 +19,7 @@ use hyper::header::HeaderValue;
 pub use health::Registry;
 pub use key::UpstreamKey;
 
-use crate::config::{self, BaseUrl};
+use crate::config::{self, BaseUrl, Rates};
 use crate::dashscope::pace::Rule;
 use crate::dashscope::refusal::Cause;
 use health::Health;
@@ -38,6 +38,7 @@ pub struct Account {
     keys: Vec<UpstreamKey>,
     weight: u32,
     rules: Rules,
+    rates: Rates,
     health: Arc<Health>,
 }
 
@@ -54,8 +55,14 @@ impl Account {
             keys: config.keys.iter().filter_map(|secret| UpstreamKey::new(secret, &health)).collect(),
             weight: config.weight,
             rules: Rules::new(&config.pace, &config.base_url.host),
+            rates: config.rates,
             health,
         }
+    }
+
+    /// How often its task API may be asked.
+    pub fn rates(&self) -> Rates {
+        self.rates
     }
 
     /// Whether it takes what may go to any account.

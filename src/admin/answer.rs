@@ -21,6 +21,14 @@ pub(super) fn answer(status: StatusCode, body: &impl Serialize) -> Answer {
     answer
 }
 
+/// Prometheus' text format.
+pub(super) fn text(text: String) -> Answer {
+    let mut answer = Response::new(Full::from(text));
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    answer.headers_mut().insert(CONTENT_TYPE, kind);
+    answer
+}
+
 /// As RFC 3339 writes it, to the second.
 pub(super) fn moment(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string()

@@ -24,10 +24,13 @@ use tokio::sync::Mutex;
 pub use self::listener::{Listener, start};
 pub use self::token::Token;
 
-use self::answer::{Answer, answer};
+use self::answer::{Answer, answer, text};
 use self::problem::Problem;
 use self::route::Action;
+use crate::dashscope::task::Status;
+use crate::metrics::Metrics;
 use crate::store::{Health, Store};
+use crate::tasks::hub::Hub;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
 
@@ -39,6 +42,8 @@ pub struct Admin {
     pub directory: Arc<ArcSwap<Directory>>,
     pub keyring: Arc<Keyring>,
     pub store: Store,
+    pub hub: Arc<Hub>,
+    pub metrics: Arc<Metrics>,
     pub draining: Arc<AtomicBool>,
     /// Held from the look at what there is to the end of its change.
     pub changing: Mutex<()>,
@@ -63,6 +68,7 @@ impl Admin {
         match route::route(&request.method, path)? {
             Action::Live => Ok(answer(StatusCode::OK, &json!({ "status": "live" }))),
             Action::Ready => Ok(self.ready()),
+            Action::Metrics => Ok(self.metrics()),
             Action::ListKeys => self.list_keys(query),
             Action::CreateKey => self.create_key(peer, body::read(&request.headers, body).await?).await,
             Action::RotateKey(id) => {
@@ -71,6 +77,12 @@ impl Admin {
             Action::RevokeKey(id) => self.revoke_key(peer, id).await,
             Action::ListTenants => self.list_tenants(query),
         }
+    }
+
+    fn metrics(&self) -> Answer {
+        let states = [("pending", Status::Pending), ("running", Status::Running), ("other", Status::Other)];
+        let tasks = states.map(|(name, status)| (name, self.hub.count(status)));
+        text(self.metrics.text(&tasks))
     }
 
     fn ready(&self) -> Answer {

@@ -9,6 +9,7 @@ use super::problem::Problem;
 pub(super) enum Action<'p> {
     Live,
     Ready,
+    Metrics,
     ListKeys,
     CreateKey,
     /// By the key's id, as all below.
@@ -19,7 +20,7 @@ pub(super) enum Action<'p> {
 
 /// Whether the token is needed.
 pub(super) fn is_guarded(path: &str) -> bool {
-    !matches!(path, "/livez" | "/readyz")
+    !matches!(path, "/livez" | "/readyz" | "/metrics")
 }
 
 /// # Errors
@@ -29,6 +30,7 @@ pub(super) fn route<'p>(method: &Method, path: &'p str) -> Result<Action<'p>, Pr
     let offered: &[(Method, Action<'p>)] = match segments[..] {
         ["livez"] => &[(Method::GET, Action::Live)],
         ["readyz"] => &[(Method::GET, Action::Ready)],
+        ["metrics"] => &[(Method::GET, Action::Metrics)],
         ["admin", "keys"] => &[(Method::GET, Action::ListKeys), (Method::POST, Action::CreateKey)],
         ["admin", "keys", id] => &[(Method::DELETE, Action::RevokeKey(id))],
         ["admin", "keys", id, "rotate"] => &[(Method::POST, Action::RotateKey(id))],
@@ -52,6 +54,7 @@ mod tests {
         for (method, path, action) in [
             (Method::GET, "/livez", Action::Live),
             (Method::HEAD, "/readyz", Action::Ready),
+            (Method::GET, "/metrics", Action::Metrics),
             (Method::GET, "/admin/keys", Action::ListKeys),
             (Method::POST, "/admin/keys", Action::CreateKey),
             (Method::DELETE, "/admin/keys/a.b", Action::RevokeKey("a.b")),
@@ -71,8 +74,8 @@ mod tests {
     }
 
     #[test]
-    fn only_health_is_open() {
-        assert!(!is_guarded("/livez") && !is_guarded("/readyz"));
+    fn only_health_and_metrics_are_open() {
+        assert!(!["/livez", "/readyz", "/metrics"].into_iter().any(is_guarded));
         for path in ["/", "/livez/", "/admin/keys", "/Livez", "/livez/../admin/keys"] {
             assert!(is_guarded(path), "{path}");
         }

@@ -15,8 +15,8 @@ use super::file::{self, File, Text, Whole};
 use super::reader::{Reading, Written, Wrong};
 use super::unique::{Secrets, Unique, Use};
 use super::{
-    Account, Admin, BaseUrl, Config, Dialect, Mount, Server, Store, Submit, Timeouts, VideoStatuses, pace,
-    scalar, tenants,
+    Account, Admin, BaseUrl, Config, Dialect, Mount, Poll, Rates, Server, Store, Submit, Timeouts,
+    VideoStatuses, pace, scalar, tenants,
 };
 
 /// The checked configuration; None if anything is wrong, which `reading` has then noted.
@@ -25,15 +25,18 @@ pub(super) fn check(reading: &Reading<'_>, file: File, now: SystemTime) -> Optio
     let server = server(reading, &file.server);
     let accounts = accounts(reading, &file.accounts, &mut secrets);
     let admin = admin(reading, &file.admin, &server, &mut secrets);
-    let mounts = mounts(reading, &file.mounts);
+    let poll = poll(reading, &file.poll);
+    let mounts = mounts(reading, &file.mounts, poll.hold);
     let tenants = tenants::check(reading, &file, now, &mut secrets);
-    let max_wait = setting(reading, &file.max_submit_wait, scalar::wait, MAX_SUBMIT_WAIT);
+    let usual = Submit::default().max_wait;
+    let submit = Submit { max_wait: setting(reading, &file.max_submit_wait, scalar::wait, usual) };
     let path = file.store_path.map_or_else(|| PathBuf::from(STORE_PATH), |path| path.value.into());
     Some(Config {
         server,
         admin,
         store: Store { path },
-        submit: Submit { max_wait },
+        submit,
+        poll,
         accounts: accounts?,
         mounts: mounts?,
         tenants: tenants?,
@@ -132,12 +135,17 @@ fn account(
         Some(pem) => Some(reading.check(pem, certificates)?),
         None => None,
     };
+    let default = Rates::default();
     Some(Account {
         name: name?,
         base_url: url?,
         keys: file.keys.as_ref()?.iter().map(|key| key.value.clone()).collect(),
         ca_pem,
-        query_qps: number(&file.query_qps, QUERY_QPS),
+        rates: Rates {
+            query: number(&file.query_qps, default.query),
+            list: number(&file.list_qps, default.list),
+            cancel: number(&file.cancel_qps, default.cancel),
+        },
         weight: number(&file.weight, WEIGHT),
         pace: file.pace.iter().map(|rule| pace::check(reading, rule)).collect::<Option<_>>()?,
     })
@@ -171,31 +179,70 @@ fn certificates(pem: &[u8]) -> Result<Vec<u8>, Wrong> {
     if store.is_empty() { Err(wrong("has no certificate in it")) } else { Ok(pem.to_vec()) }
 }
 
-fn mounts(reading: &Reading<'_>, files: &[file::Mount]) -> Option<Vec<Mount>> {
+fn poll(reading: &Reading<'_>, file: &file::Poll) -> Poll {
+    let default = Poll::default();
+    Poll {
+        max_age: setting(reading, &file.max_age, scalar::age, default.max_age),
+        hold: setting(reading, &file.hold, scalar::hold, default.hold),
+    }
+}
+
+impl Default for Submit {
+    fn default() -> Self {
+        Self { max_wait: Duration::from_secs(5) }
+    }
+}
+
+impl Default for Rates {
+    /// DashScope's own, which hold for all keys of an account together.
+    fn default() -> Self {
+        Self { query: 20, list: 20, cancel: 20 }
+    }
+}
+
+impl Default for Poll {
+    fn default() -> Self {
+        Self { max_age: Duration::from_secs(2), hold: Duration::ZERO }
+    }
+}
+
+fn mounts(reading: &Reading<'_>, files: &[file::Mount], hold: Duration) -> Option<Vec<Mount>> {
     if files.is_empty() {
-        return Some(vec![Mount::native("/")]);
+        return Some(vec![Mount { hold, ..Mount::native("/") }]);
     }
     let mut prefixes = Unique::default();
-    let checked: Vec<Option<Mount>> = files.iter().map(|file| mount(reading, file, &mut prefixes)).collect();
+    let checked: Vec<Option<Mount>> =
+        files.iter().map(|file| mount(reading, file, hold, &mut prefixes)).collect();
     checked.into_iter().collect()
 }
 
-fn mount(reading: &Reading<'_>, file: &file::Mount, prefixes: &mut Unique<String>) -> Option<Mount> {
+fn mount(
+    reading: &Reading<'_>,
+    file: &file::Mount,
+    hold: Duration,
+    prefixes: &mut Unique<String>,
+) -> Option<Mount> {
     let dialect = setting(reading, &file.dialect, scalar::dialect, Dialect::Native);
     if let (Dialect::Unified, Some(written)) = (dialect, &file.dialect) {
         let hint = "requests below this prefix are refused";
         reading.warn(&written.place, "a unified mount is not served by this version", hint);
     }
     let statuses = setting(reading, &file.video_statuses, scalar::video_statuses, VideoStatuses::Openai);
+    let hold = setting(reading, &file.hold, scalar::hold, hold);
     let prefix = file.prefix.as_ref()?;
     reading.check(prefix, scalar::prefix)?;
     prefixes.note(reading, prefix.value.clone(), &prefix.place, "is the same as", "keep one of them");
-    Some(Mount { prefix: prefix.value.as_str().into(), dialect, video_statuses: statuses })
+    Some(Mount { prefix: prefix.value.as_str().into(), dialect, video_statuses: statuses, hold })
 }
 
 impl Mount {
     pub(super) fn native(prefix: &str) -> Self {
-        Self { prefix: prefix.into(), dialect: Dialect::Native, video_statuses: VideoStatuses::Openai }
+        Self {
+            prefix: prefix.into(),
+            dialect: Dialect::Native,
+            video_statuses: VideoStatuses::Openai,
+            hold: Duration::ZERO,
+        }
     }
 }
 
@@ -204,6 +251,4 @@ pub const ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALH
 /// DashScope's own limit.
 pub(super) const MAX_BODY_BYTES: u64 = 64 * 1024 * 1024;
 pub(super) const STORE_PATH: &str = "dashgate.db";
-pub(super) const MAX_SUBMIT_WAIT: Duration = Duration::from_secs(5);
-pub(super) const QUERY_QPS: u32 = 20;
 pub(super) const WEIGHT: u32 = 1;

@@ -17,6 +17,7 @@ pub(super) struct File {
     pub(super) admin: Admin,
     pub(super) store_path: Option<Text>,
     pub(super) max_submit_wait: Option<Text>,
+    pub(super) poll: Poll,
     pub(super) accounts: Vec<Account>,
     pub(super) mounts: Vec<Mount>,
     pub(super) tenants: Vec<Tenant>,
@@ -45,12 +46,20 @@ pub(super) struct Admin {
     pub(super) token: Option<Written<Secret>>,
 }
 
+#[derive(Default)]
+pub(super) struct Poll {
+    pub(super) max_age: Option<Text>,
+    pub(super) hold: Option<Text>,
+}
+
 pub(super) struct Account {
     pub(super) name: Option<Text>,
     pub(super) base_url: Option<Text>,
     pub(super) keys: Option<Vec<Written<Secret>>>,
     pub(super) ca_pem: Option<Written<Vec<u8>>>,
     pub(super) query_qps: Option<Whole>,
+    pub(super) list_qps: Option<Whole>,
+    pub(super) cancel_qps: Option<Whole>,
     pub(super) weight: Option<Whole>,
     pub(super) pace: Vec<Pace>,
 }
@@ -59,6 +68,7 @@ pub(super) struct Mount {
     pub(super) prefix: Option<Text>,
     pub(super) dialect: Option<Text>,
     pub(super) video_statuses: Option<Text>,
+    pub(super) hold: Option<Text>,
 }
 
 pub(super) struct Tenant {
@@ -105,6 +115,7 @@ pub(super) fn file(mut root: Table<'_>) -> File {
         admin: root.field("admin").and_then(admin).unwrap_or_default(),
         store_path: root.field("store").and_then(store_path),
         max_submit_wait: root.field("submit").and_then(pace::max_wait),
+        poll: root.field("poll").and_then(poll).unwrap_or_default(),
         accounts: root.tables("accounts").into_iter().map(account).collect(),
         mounts: root.tables("mounts").into_iter().map(mount).collect(),
         tenants: root.tables("tenants").into_iter().map(tenant).collect(),
@@ -178,6 +189,22 @@ fn store_path(node: Node<'_>) -> Option<Text> {
     path
 }
 
+fn poll(node: Node<'_>) -> Option<Poll> {
+    let mut table = node.table("write [poll]")?;
+    let mut text = |name| table.field(name).and_then(|node| node.string("write it like \"2s\""));
+    let poll = Poll { max_age: text("max_age"), hold: text("hold") };
+    table.finish();
+    Some(poll)
+}
+
+/// Of a mount only one of [`poll`]'s.
+fn hold(node: Node<'_>) -> Option<Text> {
+    let mut table = node.table("write it like { hold = \"30s\" }")?;
+    let hold = table.field("hold").and_then(|node| node.string("write it like \"30s\""));
+    table.finish();
+    hold
+}
+
 fn account(mut table: Table<'_>) -> Account {
     let name = table.required("name", "give it a name, which tenants refer to");
     let base_url = table.required("base_url", "for example \"https://dashscope.aliyuncs.com\"");
@@ -204,12 +231,19 @@ fn account(mut table: Table<'_>) -> Account {
             let (value, _) = bytes_in_file(&node, MAX_CA_FILE_BYTES)?;
             Some(Written { value, place: node.place })
         }),
-        query_qps: table.field("query_qps").and_then(|node| node.whole(1..=u64::from(u32::MAX))),
+        query_qps: table.field("query_qps").and_then(rate),
+        list_qps: table.field("list_qps").and_then(rate),
+        cancel_qps: table.field("cancel_qps").and_then(rate),
         weight: table.field("weight").and_then(|node| node.whole(0..=MAX_WEIGHT)),
         pace: table.field("pace").map(pace::read).unwrap_or_default(),
     };
     table.finish();
     account
+}
+
+/// Of calls a second.
+fn rate(node: Node<'_>) -> Option<Whole> {
+    node.whole(1..=u64::from(u32::MAX))
 }
 
 fn upstream_keys(node: Node<'_>) -> Option<Vec<Written<Secret>>> {
@@ -230,6 +264,7 @@ fn mount(mut table: Table<'_>) -> Mount {
         prefix: prefix.and_then(|node| node.string("write a path in quotes")),
         dialect: text("dialect"),
         video_statuses: text("video_statuses"),
+        hold: table.field("poll").and_then(hold),
     };
     table.finish();
     mount

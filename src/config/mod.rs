@@ -35,6 +35,7 @@ pub struct Config {
     pub admin: Admin,
     pub store: Store,
     pub submit: Submit,
+    pub poll: Poll,
     pub accounts: Vec<Account>,
     pub mounts: Vec<Mount>,
     pub tenants: Vec<Tenant>,
@@ -83,6 +84,15 @@ pub struct Submit {
     pub max_wait: Duration,
 }
 
+/// How task queries are answered.
+#[derive(Debug, Clone, Copy)]
+pub struct Poll {
+    /// How old what is known of a running task may be.
+    pub max_age: Duration,
+    /// [`Mount::hold`] of the mounts that don't set it.
+    pub hold: Duration,
+}
+
 /// One Alibaba Cloud account: one namespace of tasks, one set of quotas.
 #[derive(Debug, Clone)]
 pub struct Account {
@@ -92,7 +102,7 @@ pub struct Account {
     pub keys: Vec<Secret>,
     /// PEM of certificate authorities trusted for this account beside the public ones.
     pub ca_pem: Option<Vec<u8>>,
-    pub query_qps: u32,
+    pub rates: Rates,
     /// Its share of what may go to any account; 0 leaves it only the tasks that it has already.
     pub weight: u32,
     /// How its submits are paced; the first rule that fits a model counts, before DashScope's own.
@@ -115,6 +125,14 @@ pub enum Bound<T> {
     At(T),
 }
 
+/// How many queries, lists and cancels of tasks a second an account takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rates {
+    pub query: u32,
+    pub list: u32,
+    pub cancel: u32,
+}
+
 /// Where an account's API lives; the path never ends in a slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseUrl {
@@ -132,6 +150,8 @@ pub struct Mount {
     pub prefix: Arc<str>,
     pub dialect: Dialect,
     pub video_statuses: VideoStatuses,
+    /// How long a poll of a task that runs waits for its end, where the client says nothing of it.
+    pub hold: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

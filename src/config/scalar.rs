@@ -24,14 +24,25 @@ pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
     Ok(duration)
 }
 
-/// How long a submit may wait; not at all, too.
+/// How long a submit may wait; 0 is fine. DashScope takes no longer one in X-DashScope-Wait-Timeout.
 pub(super) fn wait(text: &str) -> Result<Duration, Wrong> {
-    let duration = humantime::parse_duration(text)
-        .map_err(|_| Wrong::new("is not a duration", "write it like \"5s\", or \"0s\" for no wait"))?;
-    if duration > LONGEST_WAIT {
-        return Err(Wrong::new("must be from 0s to 120s", "clients give up before a longer wait ends"));
-    }
-    Ok(duration)
+    at_most(text, Duration::from_secs(120), "must not be longer than 120s")
+}
+
+/// How old an answer may be; 0 is fine.
+pub(super) fn age(text: &str) -> Result<Duration, Wrong> {
+    at_most(text, Duration::from_secs(3600), "must not be longer than 1h")
+}
+
+/// How long a poll may be held; 0 is fine. Clients and load balancers give up soon after a minute.
+pub(super) fn hold(text: &str) -> Result<Duration, Wrong> {
+    at_most(text, Duration::from_secs(60), "must not be longer than 60s")
+}
+
+fn at_most(text: &str, longest: Duration, problem: &str) -> Result<Duration, Wrong> {
+    let hint = "write it like \"2s\" or \"500ms\"; \"0s\" turns it off";
+    let duration = humantime::parse_duration(text).map_err(|_| Wrong::new("is not a duration", hint))?;
+    if duration > longest { Err(Wrong::new(problem, hint)) } else { Ok(duration) }
 }
 
 /// A name that stands in logs, labels and addresses.
@@ -163,9 +174,6 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
 /// Longer ones are mistakes, and must not overflow a clock.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The longest that DashScope takes in X-DashScope-Wait-Timeout.
-const LONGEST_WAIT: Duration = Duration::from_secs(120);
-
 /// First segments of DashScope's own paths.
 const RESERVED: [&str; 5] = ["api", "api-ws", "compatible-mode", "compatible-api", "apps"];
 
@@ -218,7 +226,7 @@ mod tests {
     #[test]
     fn waits() {
         assert_eq!(wait("0s").ok(), Some(Duration::ZERO));
-        assert_eq!(wait("120s").ok(), Some(LONGEST_WAIT));
+        assert_eq!(wait("120s").ok(), Some(Duration::from_secs(120)));
         for wrong in ["", "5", "121s", "-1s"] {
             assert!(wait(wrong).is_err(), "{wrong}");
         }

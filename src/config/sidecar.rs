@@ -4,16 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::base_url::base_url;
-use super::check::{
-    ADMIN_LISTEN, LISTEN, MAX_BODY_BYTES, MAX_SUBMIT_WAIT, QUERY_QPS, STORE_PATH, WEIGHT, overlap,
-    warn_of_cleartext,
-};
+use super::check::{ADMIN_LISTEN, LISTEN, MAX_BODY_BYTES, STORE_PATH, WEIGHT, overlap, warn_of_cleartext};
 use super::fault::Fault;
 use super::interpolate::Environment;
 use super::reader::Wrong;
 use super::{
-    Account, Admin, AsyncHeader, Config, Limits, Loaded, Mount, Server, Store, Submit, Tenant, Timeouts,
-    scalar, secret,
+    Account, Admin, AsyncHeader, Config, Limits, Loaded, Mount, Poll, Rates, Server, Store, Submit, Tenant,
+    Timeouts, scalar, secret,
 };
 use crate::dashscope::operation::Groups;
 
@@ -56,7 +53,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         base_url,
         keys: vec![key],
         ca_pem: None,
-        query_qps: QUERY_QPS,
+        rates: Rates::default(),
         weight: WEIGHT,
         pace: Vec::new(),
     };
@@ -74,7 +71,8 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         server,
         admin: Admin { listen: admin, token: None },
         store: Store { path: store.map_or_else(|| PathBuf::from(STORE_PATH), PathBuf::from) },
-        submit: Submit { max_wait: MAX_SUBMIT_WAIT },
+        submit: Submit::default(),
+        poll: Poll::default(),
         accounts: vec![account],
         mounts: ["/alibabacloudapi", "/wan", "/"].map(Mount::native).into(),
         tenants: vec![tenant],

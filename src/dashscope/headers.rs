@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hyper::header::{CONNECTION, HeaderMap, HeaderName};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 
 /// `X-DashScope-Async: enable` asks for a task instead of an answer.
 pub const ASYNC: HeaderName = HeaderName::from_static("x-dashscope-async");
@@ -38,6 +38,26 @@ pub fn of_this_connection(headers: &HeaderMap) -> impl Iterator<Item = HeaderNam
     lines
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+}
+
+/// Removes the fields of this connection only, those withheld, and those in which the secret stands. Walks
+/// every `Connection` line, and does so before anything of ours is put on: a client's
+/// `Connection: authorization` must not take our key off.
+pub fn strip(headers: &mut HeaderMap, is_withheld: fn(&str) -> bool, bears_secret: impl Fn(&[u8]) -> bool) {
+    let named: Vec<HeaderName> = of_this_connection(headers)
+        // Where the message ends is not the client's to take away.
+        .filter(|name| *name != CONTENT_LENGTH)
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    let goes = |(name, value): (&HeaderName, &HeaderValue)| {
+        let name_goes = is_hop_by_hop(name.as_str()) || is_withheld(name.as_str());
+        (name_goes || bears_secret(value.as_bytes())).then(|| name.clone())
+    };
+    while let Some(name) = headers.iter().find_map(goes) {
+        headers.remove(name);
+    }
 }
 
 /// Fields of one connection only (RFC 9110, 7.6.1), those that a `Connection` field names excepted.

@@ -1,5 +1,6 @@
 //! The upstream's public surface as data and pure functions. It imports nothing of ours.
 
+pub mod coding;
 pub mod envelope;
 pub mod headers;
 pub mod operation;
@@ -8,5 +9,7 @@ pub mod pace;
 pub mod path;
 pub mod pattern;
 pub mod refusal;
+pub mod row;
 pub mod submit;
 pub mod task;
+pub mod time;

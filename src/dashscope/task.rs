@@ -1,7 +1,11 @@
 //! Tasks as DashScope writes them: ids, statuses, the answers that name them.
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+use super::time;
 
 /// `output.task_status`, as the page "Manage asynchronous tasks" lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
@@ -60,9 +64,11 @@ impl Status {
 pub struct Named {
     pub task_id: Box<str>,
     pub status: Status,
+    /// By the upstream's clock, once it has.
+    pub ended: Option<SystemTime>,
 }
 
-/// Reads `output.task_id` and `output.task_status`; `None` where the body names no task.
+/// Reads `output.task_id`, `output.task_status` and `output.end_time`; `None` where the body names no task.
 pub fn named(body: &[u8]) -> Option<Named> {
     #[derive(Deserialize)]
     struct Answer {
@@ -72,10 +78,31 @@ pub fn named(body: &[u8]) -> Option<Named> {
     struct Output {
         task_id: Box<str>,
         task_status: Option<Status>,
+        #[serde(default)]
+        end_time: Option<Box<str>>,
     }
     let Answer { output } = serde_json::from_slice(body).ok()?;
     let status = output.task_status.unwrap_or(Status::Unknown);
-    (!output.task_id.is_empty()).then_some(Named { task_id: output.task_id, status })
+    let ended = output.end_time.and_then(|text| time::read(&text));
+    (!output.task_id.is_empty()).then_some(Named { task_id: output.task_id, status, ended })
+}
+
+/// The answer to a query for a task of which no more is known than its status.
+pub fn known(task_id: &str, status: Status, submitted: SystemTime, request_id: &str) -> Bytes {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        request_id: &'a str,
+        output: Output<'a>,
+    }
+    #[derive(Serialize)]
+    struct Output<'a> {
+        task_id: &'a str,
+        task_status: &'static str,
+        submit_time: &'a str,
+    }
+    let submit_time = &time::write(submitted);
+    let answer = Answer { request_id, output: Output { task_id, task_status: status.name(), submit_time } };
+    serde_json::to_vec(&answer).map(Bytes::from).unwrap_or_default()
 }
 
 /// The answer to a query for a task that the account does not have, or not any more.
@@ -108,7 +135,7 @@ mod tests {
             r#"{"output":{"task_status":"PENDING","task_id":"a-1"},"request_id":"r"}"#,
             r#"{"request_id":"r","output":{"task_id":"a-1","task_status":"PENDING","new":[1]}}"#,
         ] {
-            let expected = Named { task_id: "a-1".into(), status: Status::Pending };
+            let expected = Named { task_id: "a-1".into(), status: Status::Pending, ended: None };
             assert_eq!(named(body.as_bytes()), Some(expected));
         }
     }
@@ -125,6 +152,22 @@ mod tests {
         {
             assert_eq!(named(body.as_bytes()), None, "{body}");
         }
+    }
+
+    #[test]
+    fn an_end_is_told_by_the_upstreams_clock() {
+        let body =
+            br#"{"output":{"task_id":"a","task_status":"FAILED","end_time":"1970-01-01 08:00:02.000"}}"#;
+        let ended = Some(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(2));
+        assert_eq!(named(body).and_then(|named| named.ended), ended);
+        assert_eq!(named(br#"{"output":{"task_id":"a","end_time":""}}"#).and_then(|named| named.ended), None);
+    }
+
+    #[test]
+    fn a_status_alone_is_told_as_dashscope_tells_it() {
+        let told = known("a", Status::Running, SystemTime::UNIX_EPOCH, "r");
+        let expected = r#"{"request_id":"r","output":{"task_id":"a","task_status":"RUNNING","submit_time":"1970-01-01 08:00:00.000"}}"#;
+        assert_eq!(told, expected.as_bytes());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Stage 4: is the task that it names the tenant's own? After `admit`, so that guessing ids costs the
 //! guesser's own quota.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -15,6 +16,8 @@ use super::route::Route;
 use crate::dashscope::envelope::{self, Fault};
 use crate::dashscope::operation::{Operation, Surface};
 use crate::dashscope::task;
+use crate::tasks::Watch;
+use crate::tasks::hub::Hub;
 use crate::tasks::ledger::Ledger;
 use crate::tasks::list::{self, Query};
 
@@ -22,6 +25,8 @@ use crate::tasks::list::{self, Query};
 #[derive(Debug)]
 pub(super) enum Verdict {
     Forward(Destination),
+    /// It asks how a task of the tenant's is.
+    Poll(Arc<Watch>),
     /// It is answered here, as DashScope would answer it.
     Answer {
         status: StatusCode,
@@ -36,7 +41,7 @@ pub(super) enum Verdict {
 /// `BadRequest` for a list whose parameters can't be read, `StoreUnavailable` for a submit whose task could
 /// not be noted, `UpstreamUnreachable` if the task's account is not configured any more.
 pub(super) fn authorize(
-    ledger: &Ledger,
+    hub: &Hub,
     permit: &Permit,
     route: &Route,
     request: &Parts,
@@ -44,21 +49,23 @@ pub(super) fn authorize(
 ) -> Result<Verdict, Rejection> {
     let tenant = permit.tenant();
     let accounts = &permit.caller().directory().accounts;
-    let names_task = matches!(route.operation, Operation::TaskGet | Operation::TaskCancel);
-    if names_task {
-        let task_id = route.task_id().unwrap_or_default();
-        let Some(name) = ledger.account_of(task_id, &tenant.name) else {
-            let is_query = route.operation == Operation::TaskGet;
-            return Ok(if is_query { unknown(task_id) } else { cancel_refused() });
+    let task_id = route.task_id().unwrap_or_default();
+    if route.operation == Operation::TaskGet {
+        let watch = hub.watch(task_id, &tenant.name, now);
+        return Ok(watch.map_or_else(|| unknown(task_id), Verdict::Poll));
+    }
+    if route.operation == Operation::TaskCancel {
+        let Some(name) = hub.ledger().account_of(task_id, &tenant.name) else {
+            return Ok(cancel_refused());
         };
         let account = accounts.iter().position(|account| account.name == name);
         let account = account.map(|index| Verdict::Forward(Destination::Task(index)));
         return account.ok_or(Rejection::UpstreamUnreachable);
     }
     if route.operation == Operation::TaskList {
-        return listed(ledger, &tenant.name, request.uri.query().unwrap_or(""), now);
+        return listed(hub.ledger(), &tenant.name, request.uri.query().unwrap_or(""), now);
     }
-    if permit.submits && !ledger.takes_more() {
+    if permit.submits && !hub.ledger().takes_more() {
         return Err(Rejection::StoreUnavailable);
     }
     Ok(Verdict::Forward(Destination::Any))

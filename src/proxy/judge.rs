@@ -5,7 +5,7 @@ use std::time::Duration;
 use hyper::Response;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 
-use super::claim;
+use crate::dashscope::coding;
 use crate::dashscope::refusal::{self, Cause};
 use crate::upstream::Download;
 
@@ -24,7 +24,7 @@ pub(super) async fn judge(response: &mut Response<Download>) -> Option<Cause> {
 pub(super) async fn plain(response: &mut Response<Download>, most_bytes: usize) -> Option<Vec<u8>> {
     let coding = response.headers().get(CONTENT_ENCODING).cloned();
     let frames = response.body_mut().peek(most_bytes).await?;
-    claim::text(&frames, coding.as_ref().map(|coding| coding.as_bytes()))
+    coding::plain(&frames, coding.as_ref().map(|coding| coding.as_bytes()))
 }
 
 /// How long the upstream asks for, in the one form that it was seen to use.

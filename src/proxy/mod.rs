@@ -19,6 +19,7 @@ mod judge;
 mod observe;
 mod pace;
 pub mod peer;
+mod poll;
 mod rejection;
 mod resolve;
 mod respond;
@@ -28,7 +29,7 @@ mod tunnel;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use hyper::body::{Body, Incoming};
@@ -48,7 +49,8 @@ use crate::account::Registry;
 use crate::account::uploads::Uploads;
 use crate::config::Timeouts;
 use crate::dashscope::operation::Operation;
-use crate::tasks::ledger::Ledger;
+use crate::metrics::Metrics;
+use crate::tasks::hub::Hub;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
 use crate::upstream::{Keep, Upload, Upstream};
@@ -64,7 +66,8 @@ use route::Route;
 pub struct Proxy {
     pub directory: Arc<ArcSwap<Directory>>,
     pub keyring: Arc<Keyring>,
-    pub ledger: Arc<Ledger>,
+    pub hub: Arc<Hub>,
+    pub metrics: Arc<Metrics>,
     pub accounts: Arc<Registry>,
     pub uploads: Arc<Uploads>,
     pub upstream: Upstream,
@@ -99,7 +102,7 @@ impl Proxy {
     /// died are cut.
     pub fn sweep(&self, now: SystemTime) {
         self.upstream.sweep();
-        self.ledger.tidy(now);
+        self.hub.ledger().tidy(now);
         self.live.sweep(&self.directory.load(), now);
     }
 
@@ -124,8 +127,11 @@ impl Proxy {
         self.live.enter(exchange, request.version != Version::HTTP_2);
         let permit = admit::admit(caller, &route, &request, body.size_hint().lower(), self.max_body_bytes)?;
         exchange.submits.set(permit.submits);
-        let mut destination = match authorize::authorize(&self.ledger, &permit, &route, &request, now)? {
+        let mut destination = match authorize::authorize(&self.hub, &permit, &route, &request, now)? {
             Verdict::Forward(destination) => destination,
+            Verdict::Poll(watch) => {
+                return poll::poll(self, &permit, &route, &request.headers, &watch, exchange).await;
+            }
             Verdict::Answer { status, body, request_id } => {
                 return Ok(observe::whole(respond::json(status, body, &request_id), exchange));
             }
@@ -147,17 +153,18 @@ impl Proxy {
         }
     }
 
-    /// A call whose answer is passed on as it comes; what a query says of its task is noted.
+    /// A call whose answer is passed on as it comes.
     async fn pass(&self, passage: Passage) -> Result<Response<Observed>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
-        let (operation, version) = (passage.route.operation, passage.request.version);
+        let version = passage.request.version;
+        let cancels = (passage.route.operation == Operation::TaskCancel)
+            .then(|| passage.route.task_id().unwrap_or_default().to_owned());
+        if let Some(task_id) = &cancels {
+            exchange.unless_cut(self.turn_to_cancel(&passage, task_id)).await?;
+        }
         let response = exchange.unless_cut(self.send(passage, None)).await?;
-        if operation == Operation::TaskGet {
-            let (response, named) = claim::read(response).await?;
-            if let Some(named) = named {
-                self.ledger.learn(&named.task_id, named.status);
-            }
-            return Ok(observe::held(response, &exchange));
+        if let Some(task_id) = cancels.filter(|_| response.status() == StatusCode::OK) {
+            self.hub.outdate(&task_id);
         }
         if version == Version::HTTP_2 {
             let (response, carry) = observe::pump(response, &exchange, self.timeouts.idle);
@@ -165,6 +172,20 @@ impl Proxy {
             return Ok(response);
         }
         Ok(observe::stream(response, &exchange))
+    }
+
+    /// Waits for a place among the cancels that the task's account takes a second.
+    async fn turn_to_cancel(&self, passage: &Passage, task_id: &str) -> Result<(), Rejection> {
+        let account = self.hub.account_of(task_id, &passage.permit.tenant().name);
+        let Some(desk) = account.map(|account| self.hub.desk(&account)) else { return Ok(()) };
+        let deadline = std::time::Instant::now() + CANCEL_PATIENCE;
+        while let Err(time) = desk.spend_cancel(std::time::Instant::now()) {
+            if time > deadline {
+                return Err(Rejection::AccountsOut(CANCEL_PATIENCE));
+            }
+            tokio::time::sleep_until(time.into()).await;
+        }
+        Ok(())
     }
 
     /// A call that makes a task. Once it is sent it is paid for, so it is read to its end though the client may
@@ -180,7 +201,7 @@ impl Proxy {
             let account = exchange.account.get();
             match named {
                 Some(named) => {
-                    claim::claim(&proxy.ledger, &permit, account, mount, named, &progress.beginning()).await;
+                    claim::claim(&proxy.hub, &permit, account, mount, named, &progress.beginning()).await;
                 }
                 None if response.status() == StatusCode::OK => {
                     tracing::warn!(account, "the answer to a submit names no task; it has no owner");
@@ -208,6 +229,9 @@ impl Proxy {
         Ok(observe::whole(response, &exchange))
     }
 }
+
+/// Cancels of a minute ahead are none that a client would wait for.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// An authorized request, before it is rewritten.
 struct Passage {

@@ -16,7 +16,7 @@ use crate::account::Account;
 use crate::account::choice::{AllOut, Pick, Tried};
 use crate::account::pace::{Ask, Lead, Pace, Start};
 use crate::dashscope::headers;
-use crate::tasks::ledger::Ledger;
+use crate::tasks::hub::Hub;
 
 /// How long a submit waits, and for whom.
 pub(super) struct Patience {
@@ -109,7 +109,7 @@ impl Proxy {
 
     /// Counted only where it is limited.
     fn running(&self, account: &Account, model: &str, limit: Option<u32>) -> u32 {
-        limit.map_or(0, |_| self.ledger.running(&account.name, model, SystemTime::now()))
+        limit.map_or(0, |_| self.hub.ledger().running(&account.name, model, SystemTime::now()))
     }
 
     /// Waits in line. Nothing was sent yet, so who leaves, or must go, just gives the place up.
@@ -126,7 +126,7 @@ impl Proxy {
         };
         if let Some(lead) = lead {
             let (name, model) = (Arc::clone(&paced.account.name), Box::from(paced.model));
-            tokio::task::spawn_local(lead_on(lead, Arc::clone(&self.ledger), name, model));
+            tokio::task::spawn_local(lead_on(lead, Arc::clone(&self.hub), name, model));
         }
         let called = tokio::select! {
             biased;
@@ -163,10 +163,10 @@ impl Paced<'_> {
 }
 
 /// Calls those who wait, one worker for all, until nobody does.
-async fn lead_on(mut lead: Lead, ledger: Arc<Ledger>, account: Arc<str>, model: Box<str>) {
+async fn lead_on(mut lead: Lead, hub: Arc<Hub>, account: Arc<str>, model: Box<str>) {
     loop {
         let limit = lead.rule().running;
-        let running = limit.map_or(0, |_| ledger.running(&account, &model, SystemTime::now()));
+        let running = limit.map_or(0, |_| hub.ledger().running(&account, &model, SystemTime::now()));
         let Some(next) = lead.call(running, Instant::now()) else { return };
         sleep_until(next.into()).await;
     }

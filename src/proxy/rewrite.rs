@@ -3,7 +3,7 @@
 use hyper::body::Body;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TE,
     TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::request::Parts;
@@ -16,7 +16,7 @@ use super::rejection::Rejection;
 use super::route::Route;
 use crate::account::{Account, UpstreamKey};
 use crate::dashscope::headers::{
-    ASYNC, OSS_RESOLVE, is_hop_by_hop, is_withheld_from_client, is_withheld_from_upstream, of_this_connection,
+    ASYNC, OSS_RESOLVE, is_withheld_from_client, is_withheld_from_upstream, strip,
 };
 use crate::dashscope::operation::Operation;
 use crate::tenant::key::VirtualKey;
@@ -100,26 +100,6 @@ pub(super) fn response(response: &mut Response<Download>, key: &UpstreamKey) {
     response.body_mut().strip_trailers(Box::new(strip));
 }
 
-/// Removes the fields of this connection only, those withheld, and those in which the secret stands. Walks
-/// every `Connection` line, and does so before anything of ours is put on: a client's
-/// `Connection: authorization` must not take our key off.
-fn strip(headers: &mut HeaderMap, is_withheld: fn(&str) -> bool, bears_secret: impl Fn(&[u8]) -> bool) {
-    let named: Vec<HeaderName> = of_this_connection(headers)
-        // Where the message ends is not the client's to take away.
-        .filter(|name| *name != CONTENT_LENGTH)
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    let goes = |(name, value): (&HeaderName, &HeaderValue)| {
-        let name_goes = is_hop_by_hop(name.as_str()) || is_withheld(name.as_str());
-        (name_goes || bears_secret(value.as_bytes())).then(|| name.clone())
-    };
-    while let Some(name) = headers.iter().find_map(goes) {
-        headers.remove(name);
-    }
-}
-
 fn accepts_trailers(headers: &HeaderMap) -> bool {
     headers
         .get_all(TE)
@@ -167,6 +147,8 @@ fn target(base: &str, path: &str, query: Option<&str>) -> Result<Uri, Rejection>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dashscope::headers::is_hop_by_hop;
+    use hyper::header::HeaderName;
     use proptest::prelude::*;
 
     fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::header::HOST;
 use hyper::http::request::Parts;
@@ -23,6 +24,8 @@ pub(super) struct Route {
     pub mount: Arc<str>,
     pub operation: Operation,
     pub surface: Surface,
+    /// How long a query of a running task waits for its end.
+    pub hold: Duration,
     /// The path on the upstream, below its base URL.
     pub path: Box<str>,
     /// Where the id stands in `path`.
@@ -62,8 +65,14 @@ pub(super) fn route(directory: &Directory, request: &Parts, line: &Line) -> Resu
         let start = upstream.find(TASKS)? + TASKS.len();
         Some(start..start + id.len())
     });
-    let mount = Arc::clone(&mount.prefix);
-    Ok(Route { mount, operation: call.operation, surface: call.surface, path: upstream.into(), task_id })
+    Ok(Route {
+        mount: Arc::clone(&mount.prefix),
+        operation: call.operation,
+        surface: call.surface,
+        hold: mount.hold,
+        path: upstream.into(),
+        task_id,
+    })
 }
 
 /// The shape of errors that the caller reads, as far as the beginning of a path shows it: a path that is
@@ -77,8 +86,8 @@ pub(super) fn surface(directory: &Directory, raw_path: &str) -> Surface {
 }
 
 fn unlisted(mount: &Mount, surface: Surface, path: Cow<'_, str>) -> Route {
-    let mount = Arc::clone(&mount.prefix);
-    Route { mount, operation: Operation::Unlisted, surface, path: path.into(), task_id: None }
+    let (mount, hold) = (Arc::clone(&mount.prefix), mount.hold);
+    Route { mount, operation: Operation::Unlisted, surface, hold, path: path.into(), task_id: None }
 }
 
 /// A request with two hosts, or one for another server, could be read differently behind us
@@ -150,6 +159,7 @@ mod tests {
             prefix: (*prefix).into(),
             dialect: Dialect::Native,
             video_statuses: VideoStatuses::Openai,
+            hold: Duration::ZERO,
         };
         prefixes.iter().map(mount).collect()
     }

@@ -1,11 +1,12 @@
 //! Alibaba accounts: their keys, their standing and how often they may call.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::str::FromStr;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::errors::{Cause, Refusal, Throttling};
+use super::meter::Meter;
 
 /// An upstream key and the account it belongs to: `ACCOUNT=KEY`, or `KEY` of the account `main`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +106,7 @@ impl Accounts {
         }
     }
 
-    /// Counts one call; over the limit it is refused. What is refused does not count; `u32::MAX` is no limit.
+    /// Counts one call; over the limit it is refused.
     pub(super) fn meter(
         &mut self,
         account: &str,
@@ -113,28 +114,13 @@ impl Accounts {
         per_second: u32,
         now: SystemTime,
     ) -> Result<(), Refusal> {
-        if per_second == u32::MAX {
-            return Ok(());
-        }
         let meter = self.meters.entry((account.to_owned(), what)).or_default();
         if meter.admit(per_second, now) { Ok(()) } else { Err(Refusal::throttled(Throttling::RateQuota)) }
     }
-}
 
-/// The calls of the last second.
-#[derive(Default)]
-struct Meter(VecDeque<SystemTime>);
-
-impl Meter {
-    fn admit(&mut self, per_second: u32, now: SystemTime) -> bool {
-        while self.0.front().is_some_and(|at| *at + Duration::from_secs(1) <= now) {
-            self.0.pop_front();
-        }
-        let admitted = self.0.len() < per_second as usize;
-        if admitted {
-            self.0.push_back(now);
-        }
-        admitted
+    /// What was counted so far.
+    pub(super) fn meters(&self) -> impl Iterator<Item = (&str, &Metered, &Meter)> {
+        self.meters.iter().map(|((account, what), meter)| (account.as_str(), what, meter))
     }
 }
 
@@ -142,6 +128,8 @@ pub(super) const DEFAULT_ACCOUNT: &str = "main";
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn at(millis: u64) -> SystemTime {

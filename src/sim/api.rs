@@ -6,12 +6,12 @@ use super::errors::{Cause, Refusal};
 use super::reply::Reply;
 use super::route::{Route, Surface};
 use super::world::{World, lock};
-use super::{account_wide, compatible, handshake, models, service, task_api};
+use super::{account_wide, compatible, handshake, models, report, service, task_api};
 
 /// Key, route, model, standing of the account, body.
 pub(super) fn answer(world: &World, call: &mut Call) -> (Reply, Option<Caller>) {
-    if let Some(filler) = call.filler() {
-        return (filler, None);
+    if let Some(page) = call.filler().or_else(|| report::answer(world, call)) {
+        return (page, None);
     }
     let surface = Surface::of(&call.path());
     let key = call.key().or_else(|| call.header("x-api-key").filter(|_| surface == Surface::Anthropic));

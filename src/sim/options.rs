@@ -32,6 +32,11 @@ pub struct Options {
     #[arg(long = "run-seconds", value_name = "SECONDS", value_parser = seconds, default_value = "10")]
     pub run: Duration,
 
+    /// By which share of that a run may be shorter or longer, 0 to 1: at 0.5 tasks that start together end
+    /// spread over as long as they run.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub run_jitter: f64,
+
     /// How long a task stays PENDING before; a tenth of the run when not given.
     #[arg(long = "pending-seconds", value_name = "SECONDS", value_parser = seconds)]
     pub pending: Option<Duration>,
@@ -43,6 +48,10 @@ pub struct Options {
     /// Task queries an account may send a second; lists and cancels have as many each.
     #[arg(long, value_name = "N", default_value_t = QUERY_QPS)]
     pub query_qps: u32,
+
+    /// The most tasks that a page of the list holds, whatever is asked for.
+    #[arg(long, value_name = "N", default_value_t = PAGE_SIZE_MAX)]
+    pub page_size_max: u64,
 
     /// Submits a second of one account and model, in place of the model's own limit.
     #[arg(long, value_name = "N")]
@@ -108,9 +117,11 @@ impl Default for Options {
             oss_url: None,
             keys: Vec::new(),
             run: Duration::from_secs(10),
+            run_jitter: 0.0,
             pending: None,
             failure_rate: 0.0,
             query_qps: QUERY_QPS,
+            page_size_max: PAGE_SIZE_MAX,
             submit_rps: None,
             running: None,
             throttle: None,
@@ -151,6 +162,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 const EPHEMERAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const QUERY_QPS: u32 = 20;
+const PAGE_SIZE_MAX: u64 = 100;
 const STREAM_EVENTS: u64 = 5;
 const JOURNAL: usize = 10_000;
 

@@ -141,6 +141,8 @@ fn submit(
         ended: None,
         status: Status::Pending,
         pinned: None,
+        listed: None,
+        answered: None,
     };
     let answer = json!({
         "output": {"task_status": task.status.name(), "task_id": task.id},

@@ -16,7 +16,7 @@ use super::world::{World, lock};
 pub(super) fn query(world: &World, call: &Call, caller: &Caller, id: &str) -> Result<Reply, Refusal> {
     meter(world, call, caller, Metered::Query)?;
     let mut tasks = lock(&world.tasks);
-    let answer = match tasks.find(id, &caller.account, call.now) {
+    let answer = match tasks.query(id, &caller.account, call.now) {
         None => json!({"request_id": call.request_id, "output": outcome::unknown(id)}),
         Some(task) => {
             let until = task.ended.unwrap_or(call.now) + world.options.task_lifetime;
@@ -42,19 +42,20 @@ pub(super) fn cancel(world: &World, call: &Call, caller: &Caller, id: &str) -> R
 pub(super) fn list(world: &World, call: &Call, caller: &Caller) -> Result<Reply, Refusal> {
     meter(world, call, caller, Metered::List)?;
     let filter = Filter::of(call)?;
-    let tasks = lock(&world.tasks).of_account(&caller.account, call.now);
-    let found: Vec<&Task> = tasks.iter().filter(|task| filter.keeps(task)).collect();
     let page_no = call.number("page_no").unwrap_or(1).max(1);
-    let page_size = call.number("page_size").unwrap_or(10).clamp(1, 100);
+    let most = world.options.page_size_max.max(1);
+    let page_size = call.number("page_size").unwrap_or(10).clamp(1, most);
     let skipped = (page_no - 1).saturating_mul(page_size) as usize;
-    let page = found.iter().skip(skipped).take(page_size as usize);
-    let data: Vec<Value> = page.map(|task| row(task)).collect();
+    let page = skipped..skipped.saturating_add(page_size as usize);
+    let mut tasks = lock(&world.tasks);
+    let (total, shown) = tasks.list(&caller.account, call.now, |task| filter.keeps(task), page);
+    let data: Vec<Value> = shown.into_iter().map(row).collect();
     Ok(Reply::json(
         200,
         &json!({
-            "total": found.len(),
+            "total": total,
             "data": data,
-            "total_page": (found.len() as u64).div_ceil(page_size),
+            "total_page": (total as u64).div_ceil(page_size),
             "page_no": page_no,
             "page_size": page_size,
             "request_id": call.request_id,
@@ -106,12 +107,12 @@ impl Filter {
     fn keeps(&self, task: &Task) -> bool {
         let same =
             |wanted: &Option<String>, value: &str| wanted.as_ref().is_none_or(|text| matches(text, value));
-        same(&self.task_id, &task.id)
-            && same(&self.model_name, &task.model)
-            && same(&self.api_key_id, &key_id(&task.caller.key))
-            && same(&self.region, REGION)
+        (self.start..=self.end).contains(&task.submitted)
             && self.status.is_none_or(|status| status == task.shown())
-            && (self.start..=self.end).contains(&task.submitted)
+            && same(&self.task_id, &task.id)
+            && same(&self.model_name, &task.model)
+            && same(&self.region, REGION)
+            && (self.api_key_id.is_none() || same(&self.api_key_id, &key_id(&task.caller.key)))
     }
 }
 

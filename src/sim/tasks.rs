@@ -1,6 +1,7 @@
 //! The life of the asynchronous tasks.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
+use std::ops::Range;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
@@ -8,6 +9,7 @@ use serde_json::Value;
 
 use super::account::Caller;
 use super::models::{Family, Service};
+use super::queue::{Event, Queue};
 
 /// The states a query may show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +87,9 @@ pub(super) struct Task {
     pub(super) failure: Option<Failure>,
     /// Shown whatever the clock says.
     pub(super) pinned: Option<Status>,
+    /// When a list first showed that it had ended, and when the answer to a query did.
+    pub(super) listed: Option<SystemTime>,
+    pub(super) answered: Option<SystemTime>,
 }
 
 impl Task {
@@ -106,11 +111,19 @@ impl Task {
 pub(super) struct Pace {
     pub(super) pending: Duration,
     pub(super) run: Duration,
+    /// By which share of it a run may be shorter or longer.
+    pub(super) jitter: f64,
     /// From its submit on; then the id is UNKNOWN.
     pub(super) lifetime: Duration,
 }
 
 impl Pace {
+    /// How long the Nth task runs. Multiples of the golden ratio spread evenly, however few there are.
+    fn run_of(&self, number: u64) -> Duration {
+        let place = (number as f64 * GOLDEN_RATIO).fract();
+        self.run.mul_f64(1.0 + self.jitter.clamp(0.0, 1.0) * (2.0 * place - 1.0))
+    }
+
     /// When the id turns UNKNOWN and the results go.
     pub(super) fn end_of_life(&self, task: &Task) -> SystemTime {
         let lifetime =
@@ -132,52 +145,22 @@ pub(super) struct Tasks {
     by_id: HashMap<String, Task>,
     /// Tasks that have not ended, by account and model, in the order of submission.
     queues: HashMap<(String, String), Queue>,
+    /// How many have begun to run.
+    begun: u64,
     last_purge: SystemTime,
-}
-
-struct Queue {
-    /// How many run at a time.
-    places: usize,
-    /// With the time from which each may run.
-    waiting: VecDeque<(String, SystemTime)>,
-    /// With the time at which each ends; all run equally long, so the first ends first.
-    running: VecDeque<(String, SystemTime)>,
-    /// When a place was last left.
-    freed: SystemTime,
-}
-
-enum Event {
-    Starts(SystemTime),
-    Ends(SystemTime),
-}
-
-impl Queue {
-    fn next_event(&self, now: SystemTime) -> Option<Event> {
-        let ends = self.running.front().map(|(_, at)| *at);
-        let starts = self.waiting.front().map(|(_, ready)| (*ready).max(self.freed));
-        match (starts.filter(|_| self.running.len() < self.places), ends) {
-            (Some(at), ends) if at <= now && ends.is_none_or(|end| at <= end) => Some(Event::Starts(at)),
-            (_, Some(end)) if end <= now => Some(Event::Ends(end)),
-            (Some(_) | None, Some(_) | None) => None,
-        }
-    }
 }
 
 impl Tasks {
     pub(super) fn new(pace: Pace) -> Tasks {
-        Tasks { pace, by_id: HashMap::new(), queues: HashMap::new(), last_purge: SystemTime::UNIX_EPOCH }
+        let last_purge = SystemTime::UNIX_EPOCH;
+        Tasks { pace, by_id: HashMap::new(), queues: HashMap::new(), begun: 0, last_purge }
     }
 
     /// Takes in a task; `running` of its account and model run at a time.
     pub(super) fn submit(&mut self, task: Task, running: usize) {
         self.purge(task.submitted);
-        let queue = self.queues.entry(queue_of(&task)).or_insert_with(|| Queue {
-            places: running,
-            waiting: VecDeque::new(),
-            running: VecDeque::new(),
-            freed: SystemTime::UNIX_EPOCH,
-        });
-        queue.waiting.push_back((task.id.clone(), task.submitted + self.pace.pending));
+        let queue = self.queues.entry(queue_of(&task)).or_insert_with(|| Queue::new(running));
+        queue.wait(task.id.clone(), task.submitted + self.pace.pending);
         self.by_id.insert(task.id.clone(), task);
     }
 
@@ -192,15 +175,46 @@ impl Tasks {
         self.by_id.get(id)
     }
 
-    /// All tasks of an account, the newest first.
-    pub(super) fn of_account(&mut self, account: &str, now: SystemTime) -> Vec<Task> {
+    /// The same, for the answer to a query.
+    pub(super) fn query(&mut self, id: &str, account: &str, now: SystemTime) -> Option<&Task> {
+        self.find(id, account, now)?;
+        let task = self.by_id.get_mut(id)?;
+        if task.shown().has_ended() {
+            task.answered.get_or_insert(now);
+        }
+        Some(task)
+    }
+
+    /// The tasks of an account that are kept, the newest first: how many there are, and a page of them. Only the
+    /// page is sorted, as an account may have tens of thousands.
+    pub(super) fn list(
+        &mut self,
+        account: &str,
+        now: SystemTime,
+        keeps: impl Fn(&Task) -> bool,
+        page: Range<usize>,
+    ) -> (usize, Vec<&Task>) {
         let queues: Vec<_> = self.queues.keys().filter(|queue| queue.0 == account).cloned().collect();
         queues.iter().for_each(|queue| self.advance(queue, now));
-        let alive =
-            |task: &&Task| task.caller.account == account && task.submitted + self.pace.lifetime > now;
-        let mut tasks: Vec<Task> = self.by_id.values().filter(alive).cloned().collect();
-        tasks.sort_by(|a, b| b.submitted.cmp(&a.submitted).then_with(|| b.id.cmp(&a.id)));
-        tasks
+        let lifetime = self.pace.lifetime;
+        let alive = |task: &Task| task.caller.account == account && task.submitted + lifetime > now;
+        let mut found: Vec<&mut Task> =
+            self.by_id.values_mut().filter(|task| alive(task) && keeps(task)).collect();
+        let total = found.len();
+        let newest_first =
+            |a: &&mut Task, b: &&mut Task| b.submitted.cmp(&a.submitted).then_with(|| b.id.cmp(&a.id));
+        if page.end < total {
+            found.select_nth_unstable_by(page.end, newest_first);
+            found.truncate(page.end);
+        }
+        found.sort_unstable_by(newest_first);
+        let shown = found.into_iter().skip(page.start).map(|task| {
+            if task.shown().has_ended() {
+                task.listed.get_or_insert(now);
+            }
+            &*task
+        });
+        (total, shown.collect())
     }
 
     pub(super) fn all(&mut self, now: SystemTime) -> Vec<Task> {
@@ -243,12 +257,7 @@ impl Tasks {
         task.pinned = None;
         task.ended = Some(now);
         if let Some(queue) = self.queues.get_mut(&queue_of(task)) {
-            queue.waiting.retain(|(queued, _)| queued != id);
-            let running = queue.running.len();
-            queue.running.retain(|(queued, _)| queued != id);
-            if queue.running.len() < running {
-                queue.freed = now;
-            }
+            queue.leave(id, now);
         }
     }
 
@@ -257,17 +266,15 @@ impl Tasks {
         let Some(queue) = self.queues.get_mut(key) else { return };
         while let Some(event) = queue.next_event(now) {
             match event {
-                Event::Starts(at) => {
-                    let Some((id, _)) = queue.waiting.pop_front() else { return };
+                Event::Starts(id, at) => {
                     if let Some(task) = self.by_id.get_mut(&id) {
                         task.status = Status::Running;
                         task.started = Some(at);
-                        queue.running.push_back((id, at + self.pace.run));
+                        queue.run(id, at + self.pace.run_of(self.begun));
+                        self.begun += 1;
                     }
                 }
-                Event::Ends(at) => {
-                    let Some((id, _)) = queue.running.pop_front() else { return };
-                    queue.freed = at;
+                Event::Ends(id, at) => {
                     if let Some(task) = self.by_id.get_mut(&id) {
                         task.status = if task.failure.is_some() { Status::Failed } else { Status::Succeeded };
                         task.ended = Some(at);
@@ -286,7 +293,7 @@ impl Tasks {
         let pace = self.pace;
         self.by_id.retain(|_, task| pace.end_of_life(task) > now);
         for queue in self.queues.values_mut() {
-            queue.waiting.retain(|(id, _)| self.by_id.contains_key(id));
+            queue.forget(|id| !self.by_id.contains_key(id));
         }
     }
 }
@@ -295,6 +302,7 @@ fn queue_of(task: &Task) -> (String, String) {
     (task.caller.account.clone(), task.model.clone())
 }
 
+const GOLDEN_RATIO: f64 = 0.618_033_988_749_894_8;
 const THREE_D_LIFETIME: Duration = Duration::from_secs(2 * 3600);
 
 #[cfg(test)]
@@ -321,12 +329,14 @@ pub(super) mod tests {
             status: Status::Pending,
             failure: None,
             pinned: None,
+            listed: None,
+            answered: None,
         }
     }
 
     fn tasks() -> Tasks {
         let seconds = Duration::from_secs;
-        Tasks::new(Pace { pending: seconds(1), run: seconds(10), lifetime: seconds(86_400) })
+        Tasks::new(Pace { pending: seconds(1), run: seconds(10), jitter: 0.0, lifetime: seconds(86_400) })
     }
 
     fn status(tasks: &mut Tasks, id: &str, seconds: f64) -> Option<Status> {
@@ -375,5 +385,43 @@ pub(super) mod tests {
         assert_eq!(status(&mut tasks, "a", 50.0), Some(Status::Suspended));
         tasks.pin("a", None);
         assert_eq!(status(&mut tasks, "a", 50.0), Some(Status::Succeeded));
+    }
+
+    #[test]
+    fn with_jitter_tasks_that_start_together_end_one_by_one() {
+        let mut tasks = tasks();
+        tasks.pace.jitter = 0.5;
+        for number in 0..100 {
+            tasks.submit(task(&number.to_string(), "wan2.7-t2v", json!({})), 100);
+        }
+        let ended = |tasks: &mut Tasks, seconds| {
+            tasks.all(at(seconds)).iter().filter(|task| task.shown() == Status::Succeeded).count()
+        };
+        assert_eq!(ended(&mut tasks, 5.9), 0);
+        assert!((48..=52).contains(&ended(&mut tasks, 11.0)));
+        assert_eq!(ended(&mut tasks, 16.1), 100);
+        let places: std::collections::BTreeSet<_> =
+            tasks.all(at(17.0)).iter().filter_map(|task| task.ended).collect();
+        assert_eq!(places.len(), 100);
+    }
+
+    #[test]
+    fn a_page_of_the_list_is_the_newest_of_those_kept_and_notes_which_ends_it_showed() {
+        let mut tasks = tasks();
+        for number in 0..50_u32 {
+            let mut task = task(&format!("{number:02}"), "wan2.7-t2v", json!({}));
+            task.submitted = at(f64::from(number / 2));
+            tasks.submit(task, 100);
+        }
+        let (total, page) = tasks.list("main", at(30.0), |task| task.id != "47", 1..4);
+        let ids: Vec<&str> = page.iter().map(|task| task.id.as_str()).collect();
+        assert_eq!((total, ids), (49, vec!["48", "46", "45"]));
+        let (total, page) = tasks.list("main", at(31.0), |task| task.shown().has_ended(), 0..100);
+        assert_eq!((total, page.len()), (42, 42));
+        assert_eq!(tasks.list("main", at(31.0), |_| true, 60..70).1.len(), 0);
+        assert_eq!(tasks.find("00", "main", at(31.0)).unwrap().listed, Some(at(31.0)));
+        assert_eq!(tasks.find("49", "main", at(31.0)).unwrap().listed, None);
+        assert_eq!(tasks.query("00", "main", at(32.0)).unwrap().answered, Some(at(32.0)));
+        assert_eq!(tasks.query("00", "main", at(33.0)).unwrap().answered, Some(at(32.0)));
     }
 }

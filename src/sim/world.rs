@@ -35,7 +35,12 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(options: Options, oss_address: SocketAddr) -> World {
-        let pace = Pace { pending: options.pending(), run: options.run, lifetime: options.task_lifetime };
+        let pace = Pace {
+            pending: options.pending(),
+            run: options.run,
+            jitter: options.run_jitter,
+            lifetime: options.task_lifetime,
+        };
         let mut script = Script::default();
         options.faults.iter().cloned().for_each(|fault| script.add(fault));
         let oss_url = options.oss_url.clone().unwrap_or_else(|| format!("http://{oss_address}"));

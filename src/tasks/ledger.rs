@@ -77,6 +77,23 @@ impl Ledger {
         }
     }
 
+    /// Whether it is a task of the tenant.
+    pub fn owns(&self, id: &str, tenant: &str) -> bool {
+        self.by_id.get(id).is_some_and(|task| *task.tenant == *tenant)
+    }
+
+    /// What is known of a task, whosever it is.
+    pub fn task(&self, id: &str) -> Option<TaskRecord> {
+        self.by_id.get(id).map(|task| task.clone())
+    }
+
+    /// The tasks that have not ended, as far as is known, and are not forgotten by DashScope.
+    pub fn under_way(&self, now: SystemTime) -> Vec<TaskRecord> {
+        let lives = |task: &TaskRecord| now.duration_since(task.claimed_at).is_ok_and(|age| age <= LIVES);
+        let under_way = self.by_id.iter().filter(|task| !task.status.is_final() && lives(task));
+        under_way.map(|task| task.clone()).collect()
+    }
+
     /// The account of the tenant's task; `None` for a stranger's task as for no task at all.
     pub fn account_of(&self, id: &str, tenant: &str) -> Option<Arc<str>> {
         let task = self.by_id.get(id)?;
@@ -130,7 +147,9 @@ impl Ledger {
     }
 }
 
-/// DashScope forgets a task after 24 hours; a day of grace follows.
+/// DashScope forgets a task after 24 hours.
+pub(super) const LIVES: Duration = Duration::from_secs(24 * 3600);
+/// A day of grace follows.
 const REMEMBERED: Duration = Duration::from_secs(48 * 3600);
 /// About 300 bytes each.
 const MOST_TASKS: usize = 4_000_000;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
+use crate::dashscope::time;
 use crate::store::TaskRecord;
 
 /// What a client asks of `GET tasks`: the filters and pages of "Manage asynchronous tasks".
@@ -46,8 +47,10 @@ impl Query {
                 "task_id" => read.task_id = Some(value),
                 "model_name" => read.model_name = Some(value),
                 "status" => read.status = Some(value),
-                "start_time" => read.from = Some(milliseconds(&value).ok_or("start_time")?),
-                "end_time" => read.until = Some(milliseconds(&value).ok_or("end_time")?),
+                "start_time" => {
+                    read.from = Some(since_epoch(time::read_compact(&value).ok_or("start_time")?))
+                }
+                "end_time" => read.until = Some(since_epoch(time::read_compact(&value).ok_or("end_time")?)),
                 "page_no" => read.page_no = counting(&value).ok_or("page_no")?,
                 "page_size" => read.page_size = counting(&value).ok_or("page_size")?.min(MOST_PER_PAGE),
                 _ => {}
@@ -118,24 +121,6 @@ fn counting(value: &str) -> Option<usize> {
     value.parse().ok().filter(|number| *number > 0)
 }
 
-/// Reads `YYYYMMDDhhmmss`, which DashScope means in UTC+8.
-fn milliseconds(value: &str) -> Option<u64> {
-    let digits = value.len() == 14 && value.bytes().all(|byte| byte.is_ascii_digit());
-    let part = |range: std::ops::Range<usize>| value.get(range).unwrap_or_default();
-    let written = format!(
-        "{}-{}-{}T{}:{}:{}Z",
-        part(0..4),
-        part(4..6),
-        part(6..8),
-        part(8..10),
-        part(10..12),
-        part(12..14)
-    );
-    let local = digits.then(|| humantime::parse_rfc3339(&written).ok()).flatten()?;
-    Some(since_epoch(local.checked_sub(BEIJING_AHEAD)?))
-}
-
-const BEIJING_AHEAD: Duration = Duration::from_secs(8 * 3600);
 const LISTED: Duration = Duration::from_secs(24 * 3600);
 const MOST_PER_PAGE: usize = 100;
 

@@ -1,5 +1,17 @@
-//! Which tenant owns which task.
+//! Which tenant owns which task, and how each of them is.
 
+mod budget;
+mod desk;
+pub mod hub;
+mod kept;
+mod lane;
 pub mod ledger;
 pub mod list;
+pub mod poll;
 mod running;
+mod schedule;
+mod sweep;
+mod watch;
+
+pub use desk::{Desk, Page, Work};
+pub use watch::{Answer, Watch};

@@ -78,6 +78,11 @@ impl Upload {
         Self::of(Source::Client(incoming), ended, most_bytes, patience, keep)
     }
 
+    /// A body without a byte, for a request of our own.
+    pub fn empty() -> Self {
+        Self::of(Source::Kept(VecDeque::new()), true, 0, Duration::ZERO, Keep::Beginning)
+    }
+
     fn of(source: Source, ended: bool, left: u64, patience: Duration, keep: Keep) -> Self {
         let progress = Progress {
             last: Cell::new(Instant::now()),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use dashgate::sim::{Act, Fault, Listener, Options, Seen, Simulator, Throttle, Throttling};
 use serde_json::json;
 
-use crate::harness::{Client, Gateway, Message, TENANT_KEY, Upstream, answer, eventually, message};
+use crate::harness::{Client, Gateway, Message, PATIENCE, TENANT_KEY, Upstream, answer, eventually, message};
 
 const SYNTHESIS: &str = "/api/v1/services/aigc/video-generation/video-synthesis";
 const GENERATION: &str = "/api/v1/services/aigc/text-generation/generation";
@@ -17,6 +17,8 @@ const GENERATION: &str = "/api/v1/services/aigc/text-generation/generation";
 fn simulator(keys: &[&str]) -> Simulator {
     let keys = keys.iter().map(|key| key.parse().expect("a key")).collect();
     let options = Options { keys, submit_rps: Some(u32::MAX), query_qps: u32::MAX, ..Options::default() };
+    // Its tasks can be canceled for as long as a test takes.
+    let options = Options { pending: Some(PATIENCE), ..options };
     Simulator::start(options).expect("a simulator")
 }
 
@@ -104,7 +106,8 @@ fn new_tasks_are_shared_by_weight_and_keep_their_account() {
     }
     for (simulator, count) in simulators.iter().zip(counts) {
         let known: Vec<String> = simulator.tasks().into_iter().map(|task| task.id).collect();
-        assert_eq!((known.len(), queries(simulator).len()), (count, 2 * count));
+        assert_eq!(known.len(), count);
+        assert!(queries(simulator).len() >= 2 * count);
         assert!(queries(simulator).iter().all(|seen| seen.status == Some(200)));
     }
 }
@@ -347,24 +350,25 @@ fn a_query_goes_on_with_another_key_of_the_same_account() {
     }
     let keys: Vec<_> = queries(&east).into_iter().map(|seen| seen.key.unwrap_or_default()).collect();
     assert_eq!(keys, ["sk-old", "sk-new", "sk-new", "sk-new", "sk-new", "sk-new"]);
-    // And the new one: no SDK takes 503 for the task's end, nor for its own key's.
+    // And the new one: what was known last is told, as no SDK takes an error for anything but the task's end.
     east.fault(Fault::on("/api/v1/tasks/*", dead));
     let got = call(&gateway, &format!("GET /api/v1/tasks/{id}/"));
-    assert_eq!((got.status(), got.field("x-dashgate-reason").as_deref()), (503, Some("no_live_key")));
+    assert_eq!((got.status(), got.json()["output"]["task_id"].as_str()), (200, Some(&*id)), "{}", got.text());
+    assert!(got.field("age").is_some(), "{}", got.head);
     east.clear_faults();
     assert_eq!(call(&gateway, &format!("GET /api/v1/tasks/{id}")).status(), 200);
     assert_eq!(queries(&west).len(), 0);
 }
 
 #[test]
-fn a_throttled_query_is_the_clients_and_stops_no_submit() {
+fn a_throttled_query_is_no_clients_and_stops_no_submit() {
     let (gateway, simulators) = three();
     let id = task_id(&submit(&gateway));
     for simulator in &simulators {
         simulator.fault(Fault::on("GET /api/v1/tasks/*", Act::Throttle(Throttling::RateQuota)));
     }
     let got = call(&gateway, &format!("GET /api/v1/tasks/{id}"));
-    assert_eq!((got.status(), got.field("x-dashgate-reason")), (429, None));
+    assert_eq!((got.status(), got.json()["output"]["task_id"].as_str()), (200, Some(&*id)), "{}", got.text());
     for _ in 0..6 {
         task_id(&submit(&gateway));
     }

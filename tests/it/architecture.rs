@@ -5,19 +5,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module may use of ours. `main`, `app` and `demo` wire things together, so they may use all.
-const MAY_USE: [(&str, &[&str]); 15] = [
-    ("admin", &["config", "dashscope", "store", "tenant"]),
+const MAY_USE: [(&str, &[&str]); 17] = [
+    ("admin", &["config", "dashscope", "metrics", "store", "tasks", "tenant"]),
     ("keys", &["fetch"]),
     ("fetch", &[]),
     ("server", &["proxy", "timer"]),
-    ("proxy", &["account", "config", "dashscope", "store", "tasks", "tenant", "upstream"]),
-    ("tasks", &["dashscope", "store"]),
+    ("proxy", &["account", "config", "dashscope", "metrics", "store", "tasks", "tenant", "upstream"]),
+    ("querier", &["account", "dashscope", "metrics", "tasks", "tenant", "upstream"]),
+    ("tasks", &["config", "dashscope", "metrics", "store"]),
     ("tenant", &["account", "config", "dashscope", "store"]),
     ("account", &["config", "dashscope"]),
     ("upstream", &["account", "dashscope", "timer"]),
     ("store", &["config", "dashscope"]),
     ("config", &["dashscope"]),
     ("dashscope", &[]),
+    ("metrics", &[]),
     ("timer", &[]),
     ("sim", &[]),
     ("lib", &[]),

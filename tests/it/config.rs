@@ -80,7 +80,7 @@ fn the_shortest_file_takes_the_defaults() {
     assert_eq!(timeouts.drain, Duration::from_secs(30));
     assert_eq!((config.admin.listen.to_string().as_str(), config.admin.token), ("127.0.0.1:8081", None));
     assert_eq!(config.store.path, Path::new("dashgate.db"));
-    assert_eq!((config.accounts[0].query_qps, config.accounts[0].weight), (20, 1));
+    assert_eq!((config.accounts[0].rates.query, config.accounts[0].weight), (20, 1));
     assert_eq!(config.mounts.len(), 1);
     assert_eq!((&*config.mounts[0].prefix, config.mounts[0].dialect), ("/", Dialect::Native));
     let tenant = &config.tenants[0];
@@ -168,7 +168,8 @@ fn the_example_loads_and_shows_the_defaults() {
     assert_eq!(format!("{:?}", config.server), format!("{:?}", bare.server));
     assert_eq!(config.admin.listen, bare.admin.listen);
     assert_eq!(config.store.path, bare.store.path);
-    assert_eq!(config.accounts[0].query_qps, bare.accounts[0].query_qps);
+    assert_eq!(config.accounts[0].rates, bare.accounts[0].rates);
+    assert_eq!((config.poll.max_age, config.poll.hold), (bare.poll.max_age, bare.poll.hold));
     assert_eq!(config.accounts[0].weight, bare.accounts[0].weight);
     assert_eq!(config.tenants[0].allow, bare.tenants[0].allow);
     // What is commented out there can be written too.

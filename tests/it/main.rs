@@ -13,6 +13,7 @@ mod hostile;
 mod keys;
 mod million_keys;
 mod pacing;
+mod polls;
 mod process;
 mod routing;
 mod simulator;

@@ -37,9 +37,10 @@ impl Gateway {
         Self::configured(&configuration(&server, &[("main", upstream, &[UPSTREAM_KEY], "")], tenant))
     }
 
-    /// The same with several accounts, and two workers.
+    /// The same with several accounts, and two workers; each task query has the upstream asked.
     pub(crate) fn pooled(accounts: &[Account<'_>]) -> Self {
-        Self::configured(&configuration("listen = \"127.0.0.1:0\"\nworkers = 2", accounts, ""))
+        let server = "listen = \"127.0.0.1:0\"\nworkers = 2\n[poll]\nmax_age = \"0s\"";
+        Self::configured(&configuration(server, accounts, ""))
     }
 
     /// The admin listener takes any free port, whatever is written.

@@ -161,6 +161,33 @@ fn an_account_queries_lists_and_cancels_twenty_times_a_second_each() {
 }
 
 #[test]
+fn it_tells_how_often_it_was_called_and_when_an_end_was_first_seen() {
+    let simulator = start(Options { query_qps: 0, run: SECOND, ..Options::default() });
+    let id = submit(&simulator, "sk-1");
+    assert_eq!(get(&simulator, "sk-1", &format!("/api/v1/tasks/{id}")).status, 429);
+    assert_eq!(get(&simulator, "sk-1", "/api/v1/tasks").status, 429);
+    let calls = get(&simulator, "", "/sim/calls").json();
+    let refused = json!({"arrived": 1, "refused": 1, "busiest_second": 1});
+    assert_eq!((&calls["main"]["query"], &calls["main"]["list"]), (&refused, &refused));
+    assert_eq!(calls["main"]["submit wan2.7-i2v"]["refused"], 0);
+    simulator.advance(10 * SECOND);
+    let tasks = get(&simulator, "", "/sim/tasks").json();
+    assert_eq!((&tasks[0]["task_id"], &tasks[0]["status"]), (&json!(id), &json!("SUCCEEDED")));
+    assert!(tasks[0]["ended_micros"].is_u64() && tasks[0]["answered_micros"].is_null(), "{tasks}");
+}
+
+#[test]
+fn a_page_holds_no_more_than_the_simulator_was_told() {
+    let simulator = start(Options { page_size_max: 2, submit_rps: Some(100), ..Options::default() });
+    for _ in 0..3 {
+        submit(&simulator, "sk-1");
+    }
+    let page = get(&simulator, "sk-1", "/api/v1/tasks?page_size=100").json();
+    assert_eq!((&page["total"], &page["page_size"], &page["total_page"]), (&json!(3), &json!(2), &json!(2)));
+    assert_eq!(page["data"].as_array().unwrap().len(), 2);
+}
+
+#[test]
 fn every_kind_of_throttling_can_be_had() {
     let simulator = start(Options { submit_rps: Some(1000), ..Options::default() });
     for kind in Throttling::ALL {

@@ -1,0 +1,121 @@
+//! The load of waiting SDKs: how many clients a proxy lets learn of their task's end, when they learn of it, and
+//! what the upstream sees of them. `benches/README.md` says how to read it.
+
+mod client;
+mod figures;
+mod load;
+mod machine;
+mod metrics;
+mod peer;
+mod process;
+mod sdk;
+mod share;
+mod simulator;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use peer::{Poll, Through};
+use simulator::Account;
+
+/// Loads a proxy before the simulated DashScope with SDKs that wait for their tasks.
+#[derive(Debug, Parser)]
+struct Options {
+    /// How many tasks are in flight, each waited for by a client of its own.
+    #[arg(long, default_value_t = 2_000)]
+    tasks: usize,
+
+    /// What stands between; more than one are shown beside each other.
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["gateway", "nginx"])]
+    through: Vec<Through>,
+
+    /// Instead: so many concurrent VideoSynthesis.call of the real Python SDK, with poll.hold of 30s.
+    #[arg(long, value_name = "CALLS")]
+    sdk: Option<usize>,
+
+    /// Instead: a tenant with a few waiters, alone and beside one that polls 100 times its share for all its tasks.
+    #[arg(long)]
+    share: bool,
+
+    /// poll.max_age of the gateway; its default when not given.
+    #[arg(long, value_name = "TIME")]
+    max_age: Option<String>,
+
+    /// poll.hold of the gateway; its default when not given, but 30s for --sdk.
+    #[arg(long, value_name = "TIME")]
+    hold: Option<String>,
+
+    /// Queries a second that the upstream takes, and as many lists.
+    #[arg(long, default_value_t = 20)]
+    query_qps: u32,
+
+    /// The most tasks on a page of the upstream's list.
+    #[arg(long, default_value_t = 100)]
+    page_size_max: u64,
+
+    /// How many tasks of a model end a second.
+    #[arg(long, default_value_t = 15)]
+    ends_per_second: usize,
+
+    /// How fast the clients come.
+    #[arg(long, default_value_t = 200.0)]
+    submits_per_second: f64,
+
+    /// What cargo puts behind its own arguments.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+impl Options {
+    fn account(&self) -> Account {
+        Account {
+            query_qps: self.query_qps,
+            page_size_max: self.page_size_max,
+            ends_per_second: self.ends_per_second,
+        }
+    }
+
+    fn poll(&self) -> Poll {
+        Poll { max_age: self.max_age.clone(), hold: self.hold.clone() }
+    }
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let done = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .and_then(|runtime| runtime.block_on(run(&options)));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("waiters: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: &Options) -> io::Result<()> {
+    println!("load average before: {}", std::fs::read_to_string("/proc/loadavg")?.trim());
+    let mut outcomes = Vec::new();
+    for through in &options.through {
+        eprintln!("through {} ...", through.name());
+        outcomes.push(match options.sdk {
+            Some(calls) => sdk::run(options, *through, calls).await?,
+            None if options.share => share::run(options, *through).await?,
+            None => load::run(options, *through).await?,
+        });
+    }
+    let names: Vec<&str> = options.through.iter().map(|through| through.name()).collect();
+    for outcome in &outcomes {
+        println!("\n{}", outcome.bars);
+    }
+    for (name, outcome) in names.iter().zip(&outcomes) {
+        outcome.warning.iter().for_each(|warning| println!("{name}: {warning}\n"));
+    }
+    let columns: Vec<_> = outcomes.into_iter().map(|outcome| outcome.lines).collect();
+    println!("{}", figures::table(&names, &columns));
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! Content codings (RFC 9110, 8.4.1), of answers of which a copy is read.
+
+use std::collections::VecDeque;
+use std::io::Read;
+
+use bytes::Bytes;
+use flate2::read::{MultiGzDecoder, ZlibDecoder};
+use hyper::body::Frame;
+
+/// The body without its content coding; `None` if that is none that can be undone. A body that unpacks to more
+/// than 1 MiB is cut there.
+pub fn plain(frames: &VecDeque<Frame<Bytes>>, coding: Option<&[u8]>) -> Option<Vec<u8>> {
+    let raw: Vec<u8> =
+        frames.iter().filter_map(Frame::data_ref).flat_map(|data| data.iter().copied()).collect();
+    let mut plain = Vec::new();
+    // The names of codings have no case.
+    match coding.map(<[u8]>::to_ascii_lowercase).as_deref() {
+        None | Some(b"identity") => return Some(raw),
+        Some(b"gzip" | b"x-gzip") => {
+            MultiGzDecoder::new(&*raw).take(MOST_BYTES).read_to_end(&mut plain).ok()?;
+        }
+        Some(b"deflate") => {
+            ZlibDecoder::new(&*raw).take(MOST_BYTES).read_to_end(&mut plain).ok()?;
+        }
+        Some(_) => return None,
+    }
+    Some(plain)
+}
+
+const MOST_BYTES: u64 = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn frames(bytes: &[u8]) -> VecDeque<Frame<Bytes>> {
+        bytes.chunks(7).map(|chunk| Frame::data(Bytes::copy_from_slice(chunk))).collect()
+    }
+
+    #[test]
+    fn the_text_is_read_through_its_coding() {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        gzip.write_all(b"{\"a\":1}").expect("memory");
+        let gzip = gzip.finish().expect("memory");
+        let mut deflate = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+        deflate.write_all(b"{\"a\":1}").expect("memory");
+        let deflate = deflate.finish().expect("memory");
+        for (bytes, coding) in [
+            (&b"{\"a\":1}"[..], None),
+            (&gzip, Some(&b"gzip"[..])),
+            (&gzip, Some(b"GZIP")),
+            (&deflate, Some(b"deflate")),
+        ] {
+            assert_eq!(plain(&frames(bytes), coding).as_deref(), Some(&b"{\"a\":1}"[..]));
+        }
+        assert_eq!(plain(&frames(b"x"), Some(b"br")), None);
+        assert_eq!(plain(&frames(b"not gzip"), Some(b"gzip")), None);
+    }
+
+    #[test]
+    fn a_small_answer_that_unpacks_to_a_huge_one_is_bounded() {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(&vec![b' '; 16 * 1024 * 1024]).expect("memory");
+        let bomb = gzip.finish().expect("memory");
+        assert!(bomb.len() < 64 * 1024);
+        let text = plain(&frames(&bomb), Some(b"gzip")).expect("the beginning");
+        assert_eq!(text.len() as u64, MOST_BYTES);
+    }
+}

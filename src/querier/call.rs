@@ -1,0 +1,125 @@
+//! One call of our own, with whichever key of the account works.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, RETRY_AFTER,
+    USER_AGENT,
+};
+use hyper::{Request, Response, StatusCode, Uri};
+use tokio::time::timeout;
+
+use super::{Querier, turn};
+use crate::account::choice::{self, Need, Tried};
+use crate::account::{Account, UpstreamKey};
+use crate::dashscope::coding;
+use crate::dashscope::headers::{is_withheld_from_client, strip};
+use crate::dashscope::refusal::{self, Cause};
+use crate::tasks::hub::Told;
+use crate::tasks::{Answer, Desk};
+use crate::upstream::{Download, Upload};
+
+impl Querier {
+    /// The answer, as a client may see it.
+    ///
+    /// # Errors
+    /// What there is to tell where there is none of use.
+    pub(super) async fn call(&self, desk: &Desk, target: &str, most_bytes: usize) -> Result<Answer, Told> {
+        let mut tried = Tried::default();
+        // The snapshot is kept for this call: its keys stay those that were chosen among.
+        let directory = self.directory.load_full();
+        let found = directory.accounts.iter().position(|account| account.name == *desk.account());
+        let index = found.ok_or(Told::Unreachable)?;
+        loop {
+            let pick = choice::alone(&directory.accounts, index, &NEED, &tried, Instant::now());
+            let pick = pick.map_err(|_| Told::Unreachable)?;
+            let response = self.send(pick.account, pick.key, target).await?;
+            let answer = read(response, pick.key, most_bytes).await?;
+            let cause = refusal::cause(answer.status.as_u16(), Some(&answer.body));
+            let retry_after = retry_after(&answer.headers);
+            let told = choice::Answer {
+                is_success: answer.status.is_success(),
+                cause,
+                retry_after,
+                // A query's limits are no model's.
+                model: None,
+            };
+            pick.answered(&told, &mut tried, Instant::now());
+            match cause {
+                None if answer.status.is_server_error() || answer.status == StatusCode::REQUEST_TIMEOUT => {
+                    return Err(Told::Failed);
+                }
+                None => return Ok(answer),
+                Some(Cause::InvalidKey) => turn(desk).await,
+                Some(Cause::Throttled(_)) => return Err(Told::Throttled(retry_after)),
+                Some(Cause::Arrearage) => return Err(Told::Failed),
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        account: &Account,
+        key: &UpstreamKey,
+        target: &str,
+    ) -> Result<Response<Download>, Told> {
+        let uri = format!("{}{target}", account.base_url.path).parse::<Uri>().map_err(|_| Told::Failed)?;
+        loop {
+            let mut connection = match self.upstream.connection(account).await {
+                Ok(connection) => connection,
+                Err(fault) => {
+                    let problem = fault.problem();
+                    tracing::warn!(
+                        account = &*account.name,
+                        problem,
+                        "the state of tasks can't be asked for"
+                    );
+                    return Err(Told::Unreachable);
+                }
+            };
+            let mut request = Request::new(Upload::empty());
+            *request.uri_mut() = uri.clone();
+            let headers = request.headers_mut();
+            headers.insert(HOST, account.host.clone());
+            headers.insert(AUTHORIZATION, key.bearer().clone());
+            headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+            headers.insert(USER_AGENT, HeaderValue::from_static(OURSELVES));
+            let progress = request.body().progress();
+            match timeout(self.patience, connection.sender().try_send_request(request)).await {
+                Ok(Ok(response)) => {
+                    return Ok(response.map(|incoming| {
+                        Download::new(incoming, connection, Rc::clone(&progress), self.patience)
+                    }));
+                }
+                // It was closed while it was idle.
+                Ok(Err(_)) if connection.is_reused() => {}
+                Ok(Err(_)) | Err(_) => return Err(Told::Failed),
+            }
+        }
+    }
+}
+
+/// The whole answer, without its content coding, and without what is not for clients.
+async fn read(
+    mut response: Response<Download>,
+    key: &UpstreamKey,
+    most_bytes: usize,
+) -> Result<Answer, Told> {
+    let frames = response.body_mut().peek(most_bytes).await.ok_or(Told::Failed)?;
+    let (parts, _) = response.into_parts();
+    let coding = parts.headers.get(CONTENT_ENCODING).map(|value| value.as_bytes());
+    let body = coding::plain(&frames, coding).ok_or(Told::Failed)?;
+    let mut headers = parts.headers;
+    strip(&mut headers, is_withheld_from_client, |value| key.stands_in(value));
+    headers.remove(CONTENT_LENGTH);
+    headers.remove(CONTENT_ENCODING);
+    Ok(Answer { status: parts.status, headers, body: body.into() })
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+const NEED: Need<'static> = Need { model: None, tells: false, repeats: true };
+const OURSELVES: &str = concat!("dashgate/", env!("CARGO_PKG_VERSION"));

@@ -1,0 +1,154 @@
+//! A client asks for a task: from memory while that is fresh, else by a query that all who ask share, else what
+//! was known last. It never fails for want of budget.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::hub::Hub;
+use super::watch::{Answer, Watch};
+use crate::metrics::PollServed;
+
+/// How long a poll waits for something to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hold {
+    pub longest: Duration,
+    pub until: Until,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Any other state than the one that is known now.
+    Change,
+    End,
+}
+
+/// An answer to a poll.
+#[derive(Debug, Clone)]
+pub struct Polled {
+    pub answer: Arc<Answer>,
+    pub served: PollServed,
+    /// Since the upstream was asked.
+    pub age: Duration,
+}
+
+impl Hub {
+    /// What is to be said of the task; `None` if it has ended, as is known from before a restart, and its answer
+    /// can't be had.
+    pub async fn poll(&self, watch: &Arc<Watch>, hold: Option<Hold>, arrived: Instant) -> Option<Polled> {
+        if watch.is_final() {
+            return self.polled(watch, PollServed::Cache);
+        }
+        self.note_poll(watch, arrived);
+        let is_fresh = || {
+            let seen = watch.desk.seen(watch);
+            seen.is_some_and(|seen| arrived.saturating_duration_since(seen) <= self.max_age())
+        };
+        if let Some(hold) = hold.filter(|hold| !hold.longest.is_zero()) {
+            return self.held(watch, hold, arrived).await;
+        }
+        if is_fresh() && !self.max_age().is_zero() {
+            return self.polled(watch, PollServed::Cache);
+        }
+        self.asked(watch, arrived).await
+    }
+
+    /// Waits for a query, for as long as there is any point in it.
+    async fn asked(&self, watch: &Arc<Watch>, arrived: Instant) -> Option<Polled> {
+        let (seen, heard) = (watch.seen(), watch.heard());
+        self.want(watch, arrived);
+        // Without any answer there is nothing else to say.
+        let patience = if watch.answer().is_some() { FOR_A_TURN } else { FOR_AN_ANSWER };
+        let mut deadline = arrived + patience;
+        loop {
+            let changed = watch.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let is_late = watch.desk.lateness() > patience && !watch.in_hand.load(Ordering::Acquire);
+            if watch.heard() != heard || is_late || self.released.is_cancelled() {
+                break;
+            }
+            tokio::select! {
+                () = changed => {}
+                () = self.released.cancelled() => {}
+                () = tokio::time::sleep_until(deadline.into()) => {
+                    let last = arrived + FOR_AN_ANSWER;
+                    if !watch.in_hand.load(Ordering::Acquire) || deadline >= last {
+                        break;
+                    }
+                    deadline = last;
+                }
+            }
+        }
+        let served = if watch.seen() > seen { PollServed::Upstream } else { PollServed::Stale };
+        self.polled(watch, served)
+    }
+
+    /// Waits until the task changes, or its time is over.
+    async fn held(&self, watch: &Arc<Watch>, hold: Hold, arrived: Instant) -> Option<Polled> {
+        let before = watch.status();
+        let seen = watch.seen();
+        let _held = Held::enter(watch);
+        let due = watch.desk.known_until(watch).unwrap_or(arrived);
+        self.want(watch, due);
+        let time_is_over = tokio::time::sleep_until((arrived + hold.longest).into());
+        tokio::pin!(time_is_over);
+        loop {
+            let changed = watch.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let has_changed = hold.until == Until::Change && watch.status() != before;
+            if watch.is_final() || has_changed || self.released.is_cancelled() {
+                break;
+            }
+            tokio::select! {
+                () = changed => {}
+                () = self.released.cancelled() => {}
+                () = &mut time_is_over => break,
+            }
+        }
+        let now = Instant::now();
+        let is_fresh = |at: Instant| now.saturating_duration_since(at) <= self.max_age().max(STILL_FRESH);
+        let served = if watch.seen() > seen {
+            PollServed::Upstream
+        } else if watch.desk.seen(watch).is_some_and(is_fresh) {
+            PollServed::Cache
+        } else {
+            PollServed::Stale
+        };
+        self.polled(watch, served)
+    }
+
+    fn polled(&self, watch: &Watch, served: PollServed) -> Option<Polled> {
+        let now = Instant::now();
+        let age = watch.desk.seen(watch).map_or(Duration::ZERO, |seen| now.saturating_duration_since(seen));
+        Some(Polled { answer: watch.answer()?, served, age })
+    }
+}
+
+/// A poll that is held. Dropped, it is not.
+struct Held<'w>(&'w Watch);
+
+impl<'w> Held<'w> {
+    fn enter(watch: &'w Watch) -> Self {
+        watch.held.fetch_add(1, Ordering::AcqRel);
+        if watch.desk.held.fetch_add(1, Ordering::AcqRel) == 0 {
+            // What is swept for it is swept more often.
+            watch.desk.lists.notify_one();
+        }
+        Self(watch)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(1, Ordering::AcqRel);
+        self.0.desk.held.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// For a turn in the account's budget.
+const FOR_A_TURN: Duration = Duration::from_secs(1);
+/// Once the query is on its way.
+const FOR_AN_ANSWER: Duration = Duration::from_secs(10);
+const STILL_FRESH: Duration = Duration::from_secs(1);

@@ -1,0 +1,140 @@
+use std::time::SystemTime;
+
+use super::super::desk::Desk;
+use super::*;
+use crate::config::Rates;
+use crate::store::TaskRecord;
+
+struct World {
+    schedule: Schedule,
+    desk: Arc<Desk>,
+    start: Instant,
+}
+
+fn world() -> World {
+    let start = Instant::now();
+    let desk = Desk::new(&"main".into(), Rates::default(), Arc::default(), start);
+    World { schedule: Schedule::default(), desk: Arc::new(desk), start }
+}
+
+impl World {
+    fn at(&self, seconds: u64) -> Instant {
+        self.start + Duration::from_secs(seconds)
+    }
+
+    fn follow(&mut self, number: u64, tenant: &str, rest: u64) -> Arc<Watch> {
+        let task = TaskRecord {
+            id: number.to_string().into(),
+            tenant: tenant.into(),
+            key_id: "key".into(),
+            account: "main".into(),
+            model: "m".into(),
+            mount: "/".into(),
+            claimed_at: SystemTime::UNIX_EPOCH,
+            status: Status::Pending,
+        };
+        let watch = Arc::new(Watch::new(number, &task, Arc::clone(&self.desk)));
+        let rest = self.at(rest);
+        self.schedule.follow(&watch, rest);
+        watch
+    }
+
+    fn next(&mut self, seconds: u64) -> Option<u64> {
+        match self.schedule.next(self.at(seconds), |_| None) {
+            Next::Ask(watch, _) => Some(watch.number),
+            Next::At(_) | Next::Nothing => None,
+        }
+    }
+}
+
+#[test]
+fn what_has_ended_goes_before_what_is_wanted_and_that_before_the_rest() {
+    let mut world = world();
+    for number in 0..3 {
+        world.follow(number, "one", 0);
+    }
+    world.schedule.want(1, world.start);
+    world.schedule.missing(2, world.at(1));
+    assert_eq!(
+        [world.next(2), world.next(2), world.next(2), world.next(2)],
+        [Some(2), Some(1), Some(0), None]
+    );
+    assert_eq!(world.schedule.lengths(), (3, 0));
+}
+
+#[test]
+fn one_in_hand_is_asked_for_once_more_if_somebody_asked_meanwhile() {
+    let mut world = world();
+    world.follow(7, "one", 100);
+    world.schedule.want(7, world.start);
+    assert_eq!(world.next(1), Some(7));
+    world.schedule.want(7, world.at(1));
+    world.schedule.want(7, world.at(1));
+    assert_eq!(world.next(2), None);
+    world.schedule.put_back(7, None, world.at(100), world.at(3));
+    assert_eq!([world.next(3), world.next(3)], [Some(7), None]);
+    world.schedule.put_back(7, None, world.at(100), world.at(4));
+    assert_eq!([world.next(99), world.next(100)], [None, Some(7)]);
+}
+
+#[test]
+fn the_sooner_of_two_wishes_counts() {
+    let mut world = world();
+    world.follow(7, "one", 100);
+    world.schedule.want(7, world.at(9));
+    world.schedule.want(7, world.at(5));
+    world.schedule.want(7, world.at(8));
+    assert_eq!([world.next(4), world.next(5)], [None, Some(7)]);
+}
+
+#[test]
+fn whoever_nobody_asks_for_gets_every_sixteenth_turn() {
+    let mut world = world();
+    for number in 0..100 {
+        world.follow(number, "one", 1_000);
+        world.schedule.want(number, world.start);
+    }
+    for number in 100..110 {
+        world.follow(number, "two", 0);
+    }
+    let turns: Vec<u64> = (0..32).filter_map(|_| world.next(1)).collect();
+    let of_the_rest: Vec<usize> = (0..32).filter(|turn| turns[*turn] >= 100).collect();
+    assert_eq!(of_the_rest, [15, 31]);
+}
+
+#[test]
+fn what_is_known_well_enough_is_not_asked_for() {
+    let mut world = world();
+    world.follow(1, "one", 100);
+    world.schedule.want(1, world.start);
+    let until = world.at(5);
+    assert!(matches!(world.schedule.next(world.at(1), |_| Some(until)), Next::At(at) if at == until));
+    assert!(matches!(world.schedule.next(world.at(5), |_| Some(until)), Next::Ask(..)));
+}
+
+#[test]
+fn what_was_dropped_leaves_nothing() {
+    let mut world = world();
+    let watch = world.follow(1, "one", 0);
+    world.follow(2, "one", 0);
+    world.schedule.missing(2, world.start);
+    assert_eq!(world.next(0), Some(2));
+    world.schedule.want(1, world.start);
+    assert_eq!(world.schedule.unheard(Status::Pending, 1).len(), 2);
+    world.schedule.drop(1);
+    world.schedule.drop(2);
+    assert_eq!(world.schedule.lengths(), (0, 0));
+    assert_eq!((world.schedule.length(), world.schedule.unheard(Status::Pending, 1).len()), (0, 0));
+    assert_eq!(world.next(1_000), None);
+    drop(watch);
+}
+
+#[test]
+fn only_so_many_are_in_hand() {
+    let mut world = world();
+    for number in 0..1_000 {
+        world.follow(number, "one", 0);
+    }
+    let taken = std::iter::from_fn(|| world.next(1)).count();
+    assert_eq!(taken, MOST_IN_HAND);
+}

@@ -1,0 +1,127 @@
+//! Going through the list of all tasks in one state, page by page.
+
+use std::time::{Duration, Instant};
+
+/// One state's sweeps: at most one goes on at a time.
+#[derive(Debug)]
+pub(super) struct Course {
+    sweep: Option<Sweep>,
+    began: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Sweep {
+    began: Instant,
+    /// Known from the first page.
+    pages: Option<usize>,
+    asked: usize,
+    answered: usize,
+}
+
+/// What a course would do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Ask for this page.
+    Page(usize),
+    /// Nothing before then.
+    At(Instant),
+    /// An answer must come first.
+    Waits,
+}
+
+impl Course {
+    pub(super) fn new() -> Self {
+        Self { sweep: None, began: None }
+    }
+
+    pub(super) fn step(&self, every: Duration, now: Instant) -> Step {
+        match &self.sweep {
+            None => match self.began.map(|began| began + every) {
+                Some(next) if now < next => Step::At(next),
+                Some(_) | None => Step::Page(1),
+            },
+            Some(sweep) => match sweep.pages {
+                Some(pages) if sweep.asked < pages => Step::Page(sweep.asked + 1),
+                Some(_) | None => Step::Waits,
+            },
+        }
+    }
+
+    /// The page of the last step is asked for. When the sweep that it is of began: the moment by which a late
+    /// answer is told from one of another sweep.
+    pub(super) fn ask(&mut self, now: Instant) -> Instant {
+        let fresh = || Sweep { began: now, pages: None, asked: 0, answered: 0 };
+        let sweep = self.sweep.get_or_insert_with(fresh);
+        sweep.asked += 1;
+        self.began = Some(sweep.began);
+        sweep.began
+    }
+
+    /// A page came; `pages` as the first one says. Whether that was the last one.
+    pub(super) fn answered(&mut self, began: Instant, pages: usize) -> bool {
+        let Some(sweep) = self.sweep.as_mut().filter(|sweep| sweep.began == began) else { return false };
+        sweep.answered += 1;
+        let pages = *sweep.pages.get_or_insert(pages.min(MOST_PAGES));
+        let is_over = sweep.answered >= pages;
+        if is_over {
+            self.sweep = None;
+        }
+        is_over
+    }
+
+    /// A page did not come: what was seen is no whole.
+    pub(super) fn failed(&mut self, began: Instant) {
+        if self.sweep.as_ref().is_some_and(|sweep| sweep.began == began) {
+            self.sweep = None;
+        }
+    }
+}
+
+/// Of an answer that promises the world.
+const MOST_PAGES: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_page_tells_how_many_follow() {
+        let start = Instant::now();
+        let every = Duration::from_secs(1);
+        let mut course = Course::new();
+        assert_eq!(course.step(every, start), Step::Page(1));
+        let began = course.ask(start);
+        assert_eq!(course.step(every, start), Step::Waits);
+        assert!(!course.answered(began, 3));
+        assert_eq!(course.step(every, start), Step::Page(2));
+        course.ask(start);
+        assert_eq!(course.step(every, start), Step::Page(3));
+        course.ask(start);
+        assert_eq!(course.step(every, start), Step::Waits);
+        assert!(!course.answered(began, 3));
+        assert!(course.answered(began, 3));
+        assert_eq!(course.step(every, start), Step::At(start + every));
+        assert_eq!(course.step(every, start + every), Step::Page(1));
+    }
+
+    #[test]
+    fn an_empty_list_is_one_page() {
+        let start = Instant::now();
+        let mut course = Course::new();
+        let began = course.ask(start);
+        assert!(course.answered(began, 0));
+    }
+
+    #[test]
+    fn a_page_that_failed_ends_the_sweep_and_late_ones_do_not_count() {
+        let start = Instant::now();
+        let later = start + Duration::from_secs(2);
+        let mut course = Course::new();
+        let began = course.ask(start);
+        course.failed(began);
+        assert_eq!(course.step(Duration::from_secs(1), later), Step::Page(1));
+        let again = course.ask(later);
+        assert!(!course.answered(began, 1));
+        assert!(course.answered(again, 1));
+    }
+}
