@@ -34,6 +34,8 @@ impl Proxy {
         let mut tried = Tried::default();
         let mut refused: Option<(Response<Download>, Cause)> = None;
         loop {
+            // Of an attempt that was refused: it counts no more.
+            exchange.start.take();
             let (pick, start) = match self.next(&choice, &permit, &tried, &mut patience).await {
                 Ok(next) => next,
                 Err(Halt::Refused(rejection)) => {

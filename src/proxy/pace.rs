@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use hyper::header::HeaderMap;
 use tokio::sync::oneshot;
@@ -150,13 +150,12 @@ impl Proxy {
 
 impl Paced<'_> {
     /// Names the limit that holds it up.
-    fn rejection(&self, wait: std::time::Duration) -> Rejection {
+    fn rejection(&self, wait: Duration) -> Rejection {
         let rule = self.ask.rule;
         let is_full = self.pace.turn(&self.ask, Instant::now()).is_none();
-        let limit = match (rule.running.filter(|_| is_full), rule.requests_per_second) {
-            (Some(running), _) => format!("{running} running tasks"),
-            (None, Some(submits)) => format!("{submits} submits per second"),
-            (None, None) => "none that holds any more".to_owned(),
+        let limit = match (rule.requests_per_second.filter(|_| !is_full), rule.running) {
+            (None, Some(running)) => format!("{running} running tasks"),
+            (submits, _) => format!("{} submits per second", submits.unwrap_or_default()),
         };
         Rejection::Paced { limit: limit.into(), model: self.model.into(), wait }
     }
