@@ -17,11 +17,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::account::Registry;
 use crate::account::uploads::Uploads;
-use crate::admin::{self, Admin, Token};
-use crate::config::{self, Config, Server};
+use crate::admin::{self, Admin};
+use crate::config::{self, Config, Files};
+use crate::limits::{self, Strangers};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::querier::Querier;
+use crate::reload::{self, Reloader};
 use crate::server;
 use crate::server::worker::{self, Drain, DrainHandle};
 use crate::store::{Cause, Store, StoreFault};
@@ -30,7 +32,7 @@ use crate::tasks::hub::Hub;
 use crate::tasks::ledger::Ledger;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
-use crate::upstream::Upstream;
+use crate::upstream::{Room, Upstream};
 
 /// A gateway that runs. Dropped, it is cut.
 #[derive(Debug)]
@@ -44,7 +46,8 @@ pub struct Running {
     querier: Option<(JoinHandle<io::Result<()>>, CancellationToken)>,
     admin: Option<admin::Listener>,
     store: Store,
-    patience: Duration,
+    directory: Arc<ArcSwap<Directory>>,
+    reloads: Option<reload::Handle>,
     /// Yields once for each worker that ends, however it does.
     ended: mpsc::UnboundedReceiver<()>,
 }
@@ -58,14 +61,24 @@ struct Shared {
     metrics: Arc<Metrics>,
     accounts: Arc<Registry>,
     uploads: Arc<Uploads>,
-    server: Server,
+    limits: Arc<limits::Registry>,
+    strangers: Arc<Strangers>,
+    room: Arc<Room>,
 }
 
-/// Starts the workers and the admin listener.
+/// Starts the workers and the admin listener, for good with this configuration.
 ///
 /// # Errors
 /// Why an address can't be had, or the store can't be used.
 pub fn start(config: &Config) -> io::Result<Running> {
+    start_from(config, Files::default())
+}
+
+/// The same with a configuration that was read from these files, and is loaded anew when they change.
+///
+/// # Errors
+/// As above.
+pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
     let workers = match config.server.workers {
         0 => thread::available_parallelism().map_or(1, std::num::NonZero::get),
         workers => workers,
@@ -77,7 +90,8 @@ pub fn start(config: &Config) -> io::Result<Running> {
     let because = |fault: StoreFault| io::Error::other(fault.to_string());
     let store = open_store(config).map_err(because)?;
     let keyring = Keyring::load(&store).map_err(because)?;
-    let ledger = Ledger::load(store.clone(), SystemTime::now()).map_err(because)?;
+    let limits = Arc::<limits::Registry>::default();
+    let ledger = Ledger::load(store.clone(), Arc::clone(&limits), SystemTime::now()).map_err(because)?;
     let accounts = Arc::new(Registry::new(std::time::Instant::now()));
     let directory = Directory::build(config, &accounts);
     for clash in directory.clashes(&keyring) {
@@ -92,14 +106,18 @@ pub fn start(config: &Config) -> io::Result<Running> {
         metrics: Arc::new(Metrics::new().map_err(io::Error::other)?),
         accounts,
         uploads: Arc::default(),
-        server: config.server.clone(),
+        limits,
+        strangers: Arc::default(),
+        room: Room::new(ROOM_BYTES),
     };
+    let reloader = Reloader::new(files, config, &shared.directory, &shared.accounts, &shared.keyring);
+    let reloads = reloader.map(Reloader::start).transpose()?;
     let (handle, drain) = worker::drain();
     let (alive, ended) = mpsc::unbounded_channel();
     let draining = Arc::<AtomicBool>::default();
     let admin = Admin {
-        token: config.admin.token.as_ref().map(Token::new),
         directory: Arc::clone(&shared.directory),
+        reloads: reloads.clone(),
         keyring: Arc::clone(&shared.keyring),
         store: store.clone(),
         hub: Arc::clone(&hub),
@@ -110,6 +128,7 @@ pub fn start(config: &Config) -> io::Result<Running> {
     let admin = Some(admin::start(admin_listener, admin, Alive(alive.clone()))?);
     let stop_querier = CancellationToken::new();
     let querier = start_querier(&shared, opened, stop_querier.clone(), Alive(alive.clone()))?;
+    let directory = Arc::clone(&shared.directory);
     let workers = listeners
         .into_iter()
         .enumerate()
@@ -122,9 +141,20 @@ pub fn start(config: &Config) -> io::Result<Running> {
             thread::Builder::new().name(format!("worker-{number}")).spawn(work)
         })
         .collect::<io::Result<_>>()?;
-    let patience = config.server.timeouts.drain;
     let querier = Some((querier, stop_querier));
-    Ok(Running { address, workers, drain: handle, draining, hub, querier, admin, store, patience, ended })
+    Ok(Running {
+        address,
+        workers,
+        drain: handle,
+        draining,
+        hub,
+        querier,
+        admin,
+        store,
+        directory,
+        reloads,
+        ended,
+    })
 }
 
 /// The store of the configuration. Two throw-away gateways go on without it, aside and with a warning: a sidecar
@@ -164,7 +194,6 @@ fn taken(table: &str, listen: SocketAddr, error: &io::Error) -> io::Error {
 }
 
 fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Result<()> {
-    let timeouts = shared.server.timeouts;
     let proxy = Rc::new(Proxy {
         directory: Arc::clone(&shared.directory),
         keyring: Arc::clone(&shared.keyring),
@@ -172,9 +201,10 @@ fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Resul
         metrics: Arc::clone(&shared.metrics),
         accounts: Arc::clone(&shared.accounts),
         uploads: Arc::clone(&shared.uploads),
-        upstream: Upstream::new(timeouts.connect),
-        timeouts,
-        max_body_bytes: shared.server.max_body_bytes,
+        limits: Arc::clone(&shared.limits),
+        strangers: Arc::clone(&shared.strangers),
+        room: Arc::clone(&shared.room),
+        upstream: Upstream::default(),
         draining: CancellationToken::new(),
         running: TaskTracker::new(),
         live: Rc::default(),
@@ -191,12 +221,9 @@ fn start_querier(
 ) -> io::Result<JoinHandle<io::Result<()>>> {
     let (hub, directory) = (Arc::clone(&shared.hub), Arc::clone(&shared.directory));
     let metrics = Arc::clone(&shared.metrics);
-    let timeouts = shared.server.timeouts;
-    let patience = timeouts.upstream.min(QUERY_PATIENCE);
     let work = move || {
         let _alive = alive;
-        let querier =
-            Querier { hub, directory, metrics, upstream: Upstream::new(timeouts.connect), patience };
+        let querier = Querier { hub, directory, metrics, upstream: Upstream::default() };
         runtime()?.block_on(querier.work(opened, stop));
         Ok(())
     };
@@ -222,11 +249,18 @@ impl Running {
         self.admin.as_ref().map(admin::Listener::address)
     }
 
-    /// Stops accepting; what runs may end, until `timeouts.drain` has passed.
-    pub fn drain(&self) {
+    /// Loads the configuration anew; `None` if it is not from a file.
+    pub fn reloads(&self) -> Option<&reload::Handle> {
+        self.reloads.as_ref()
+    }
+
+    /// Stops accepting; what runs may end, until `timeouts.drain` has passed, which is returned.
+    pub fn drain(&self) -> Duration {
+        let patience = self.directory.load().timeouts.drain;
         self.draining.store(true, Ordering::Relaxed);
         self.hub.release();
-        self.drain.begin(Instant::now() + self.patience);
+        self.drain.begin(Instant::now() + patience);
+        patience
     }
 
     /// Waits for a worker or the admin listener to end. Before a drain that is a fault.
@@ -273,7 +307,7 @@ impl Drop for Alive {
     }
 }
 
-/// For an answer that takes DashScope some milliseconds.
-const QUERY_PATIENCE: Duration = Duration::from_secs(10);
-/// Threads for name look-ups, a worker's.
+/// Threads for name look-ups, and for reading large bodies, a worker's.
 const MOST_LOOKUPS: usize = 4;
+/// For the bodies of callers whose submits are capped, or whose models are listed.
+const ROOM_BYTES: u64 = 256 * 1024 * 1024;

@@ -20,6 +20,7 @@
 //! |---|---|
 //! | [`app`] | wires everything together: a config in, bound addresses and a drain out |
 //! | [`admin`] | the operator's listener: health, keys, tenants |
+//! | [`reload`] | loads the configuration anew, and swaps the directory |
 //! | [`server`] | bind, accept, connection, wire, drain |
 //! | [`proxy`] | the life of one request |
 //! | [`tasks`] | which tenant owns which task, and how each is: the poll hub |
@@ -38,7 +39,7 @@
 //! | [`demo`] | both on loopback, and one task from submit to file |
 //!
 //! A module uses only what lies to its right: `app ▶ server ▶ proxy ▶ tasks, tenant, account, upstream ▶
-//! store ▶ config ▶ dashscope`, and `app ▶ admin ▶ tenant, store`. `tests/it/architecture.rs` holds the rule.
+//! store ▶ config ▶ dashscope`, and `app ▶ admin ▶ reload ▶ tenant, store`. `tests/it/architecture.rs` holds the rule.
 //!
 //! # Words
 //!
@@ -56,9 +57,11 @@ pub mod dashscope;
 pub mod demo;
 pub mod fetch;
 pub mod keys;
+pub mod limits;
 pub mod metrics;
 pub mod proxy;
 pub mod querier;
+pub mod reload;
 pub mod server;
 pub mod sim;
 pub mod store;

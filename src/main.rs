@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use dashgate::app;
-use dashgate::config::{self, Config, Loaded};
-use dashgate::{demo, keys, sim};
-use tokio::signal::unix::{SignalKind, signal};
+use dashgate::app::{self, Running};
+use dashgate::config::{self, Config, Files, Loaded};
+use dashgate::{demo, keys, reload, sim};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// A transparent reverse proxy for Alibaba Cloud's DashScope: virtual keys, tenants that keep to their own
@@ -75,7 +75,7 @@ fn log() {
 
 fn check(file: &ConfigFile) -> ExitCode {
     match load(file) {
-        Ok((source, loaded)) => {
+        Ok((source, _, loaded)) => {
             let Config { accounts, mounts, tenants, .. } = &loaded.config;
             let (accounts, mounts, tenants) = (accounts.len(), mounts.len(), tenants.len());
             say(&format!("{source}: valid: {accounts} account(s), {mounts} mount(s), {tenants} tenant(s)\n"));
@@ -86,37 +86,31 @@ fn check(file: &ConfigFile) -> ExitCode {
 }
 
 fn serve(file: &ConfigFile) -> ExitCode {
-    let (source, Loaded { config, .. }) = match load(file) {
+    let (source, files, Loaded { config, .. }) = match load(file) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    let mut gateway = match app::start(&config) {
+    let mut gateway = match app::start_from(&config, files) {
         Ok(gateway) => gateway,
         Err(error) => return failed_start(&error),
     };
-    let address = gateway.address();
-    let admin =
-        gateway.admin_address().map(|address| format!("admin http://{address}, ")).unwrap_or_default();
-    tracing::info!("ready: listening on http://{address} ({admin}config: {source})");
-    if config.sidecar {
-        let upstream = &config.accounts[0].base_url.host;
-        tracing::info!(
-            "sidecar: any caller on this host is let in, with any key or none, and its calls go to {upstream} \
-             with the key in DASHSCOPE_API_KEY; point clients at http://{address}/api/v1"
-        );
-    }
+    let reloads = gateway.reloads().cloned();
     let outcome = run(async {
+        // Heard from now on: whoever reads that it is ready may send one.
+        let (stop, hangup) = (asked_to_stop()?, signal(SignalKind::hangup())?);
+        announce(&gateway, &config, &source);
         tokio::select! {
-            stopped = asked_to_stop() => stopped,
+            () = stop => Ok(()),
             () = gateway.worker_ended() => Err(io::Error::other("a worker or the admin listener ended unasked")),
+            () = reload_when_asked(hangup, reloads) => Ok(()),
         }
     });
     if let Err(error) = outcome.flatten() {
         tracing::error!("{error}");
         return FAILED;
     }
-    tracing::info!("stopping: what runs may end within {:?}", config.server.timeouts.drain);
-    gateway.drain();
+    let patience = gateway.drain();
+    tracing::info!("stopping: what runs may end within {patience:?}");
     match gateway.join() {
         Ok(()) => {
             tracing::info!("stopped");
@@ -129,13 +123,40 @@ fn serve(file: &ConfigFile) -> ExitCode {
     }
 }
 
+fn announce(gateway: &Running, config: &Config, source: &str) {
+    let address = gateway.address();
+    let admin =
+        gateway.admin_address().map(|address| format!("admin http://{address}, ")).unwrap_or_default();
+    tracing::info!("ready: listening on http://{address} ({admin}config: {source})");
+    if config.sidecar {
+        let upstream = &config.accounts[0].base_url.host;
+        tracing::info!(
+            "sidecar: any caller on this host is let in, with any key or none, and its calls go to {upstream} \
+             with the key in DASHSCOPE_API_KEY; point clients at http://{address}/api/v1"
+        );
+    }
+}
+
+/// At each SIGHUP; never ends.
+async fn reload_when_asked(mut hangup: Signal, reloads: Option<reload::Handle>) {
+    while hangup.recv().await.is_some() {
+        match &reloads {
+            Some(reloads) => reloads.ask(),
+            None => tracing::warn!(
+                "nothing to reload: the configuration is the environment's, which needs a restart"
+            ),
+        }
+    }
+    std::future::pending().await
+}
+
 fn demonstrate(options: &demo::Options) -> ExitCode {
     let shown = run(async {
         let demo = demo::start(options).map_err(|error| demo::Failure(error.to_string()))?;
         demo.show().await?;
         if !options.once {
             say(&demo.invitation());
-            asked_to_stop().await?;
+            asked_to_stop()?.await;
         }
         Ok::<_, demo::Failure>(())
     });
@@ -150,12 +171,7 @@ fn demonstrate(options: &demo::Options) -> ExitCode {
 }
 
 fn simulate(options: sim::Options) -> ExitCode {
-    let stop = async {
-        if let Err(error) = asked_to_stop().await {
-            tracing::error!("{error}");
-        }
-    };
-    match run(sim::run(options, stop)) {
+    match run(async { sim::run(options, asked_to_stop()?).await }) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) | Err(error) => failed_start(&error),
     }
@@ -180,27 +196,28 @@ fn run<F: Future>(future: F) -> io::Result<F::Output> {
     Ok(runtime.block_on(future))
 }
 
-/// SIGTERM or SIGINT.
-async fn asked_to_stop() -> io::Result<()> {
+/// Waits for SIGTERM or SIGINT, which are heard from the call on.
+fn asked_to_stop() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
-/// Reads the configuration and tells what is wrong with it.
-fn load(file: &ConfigFile) -> Result<(String, Loaded), ExitCode> {
+/// Reads the configuration and tells what is wrong with it. Without a file, there are no files.
+fn load(file: &ConfigFile) -> Result<(String, Files, Loaded), ExitCode> {
     let environment = |name: &str| std::env::var(name).ok();
     let given = file.config.clone().or_else(|| std::env::var_os("DASHGATE_CONFIG").map(PathBuf::from));
     let default = Path::new("dashgate.toml");
-    let (source, loaded) = match given {
-        Some(path) => (path.display().to_string(), Config::load(&path)),
-        None if default.exists() => (default.display().to_string(), Config::load(default)),
+    let path = given.or_else(|| default.exists().then(|| default.to_owned()));
+    let (source, (files, loaded)) = match path {
+        Some(path) => (path.display().to_string(), Config::load_with_files(&path)),
         None => match Config::sidecar(&environment) {
-            Some(loaded) => ("environment".to_owned(), loaded),
+            Some(loaded) => ("environment".to_owned(), (Files::default(), loaded)),
             None => {
                 complain(
                     "no configuration: give one with -c FILE, set DASHGATE_CONFIG, or put dashgate.toml here;\n\
@@ -218,7 +235,7 @@ fn load(file: &ConfigFile) -> Result<(String, Loaded), ExitCode> {
     for warning in &loaded.warnings {
         tracing::warn!("{source}:{warning}");
     }
-    Ok((source, loaded))
+    Ok((source, files, loaded))
 }
 
 fn failed_start(error: &io::Error) -> ExitCode {

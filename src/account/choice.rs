@@ -25,6 +25,12 @@ pub struct Tried {
     keys: Vec<(usize, usize)>,
 }
 
+impl Tried {
+    fn is_empty(&self) -> bool {
+        self.accounts.is_empty() && self.keys.is_empty()
+    }
+}
+
 /// An account, by its place in the directory, a key of it, and what their answer is to tell.
 #[derive(Debug)]
 pub struct Pick<'d> {
@@ -39,6 +45,7 @@ pub struct Pick<'d> {
 pub struct Ticket {
     index: usize,
     key: usize,
+    reach_probe: Option<Probe>,
     key_probe: Option<Probe>,
     account_probe: Option<Probe>,
     model_probe: Option<Probe>,
@@ -59,7 +66,8 @@ pub struct Answer<'r> {
 }
 
 /// One of the accounts at these places, by weight among those that are fit; `turn` decides. Where only one
-/// takes new requests there is nothing to choose, and the upstream answers for itself.
+/// takes new requests there is nothing to choose, and the upstream answers for itself. Where none can be reached
+/// nothing is lost by trying one of them.
 ///
 /// # Errors
 /// [`AllOut`].
@@ -93,7 +101,11 @@ pub fn choose<'d>(
         let total: u64 = among.iter().map(|index| weight(*index)).sum();
         if total == 0 {
             if takes_due {
-                return Err(all_out(accounts, among, need, now));
+                let unreached = unreached(accounts, among, need, tried, turn, now);
+                return match unreached.filter(|_| tried.is_empty()) {
+                    Some(index) => alone(accounts, index, need, tried, now),
+                    None => Err(all_out(accounts, among, need, now)),
+                };
             }
             takes_due = true;
             continue;
@@ -142,6 +154,7 @@ pub fn alone<'d>(
     let ticket = Ticket {
         index,
         key: key_number,
+        reach_probe: account.address.reach.look(now),
         key_probe,
         account_probe: look(&account.health.account),
         model_probe: model.as_ref().and_then(look),
@@ -152,6 +165,25 @@ pub fn alone<'d>(
 /// Whether the account is well, for a request of this kind.
 pub(super) fn is_fit(account: &Account, need: &Need<'_>, now: Instant) -> bool {
     account.fitness(0, need, &Tried::default(), now) == Fitness::Fit
+}
+
+/// One of the accounts, if all of them are out for no other reason than that they can't be reached.
+fn unreached(
+    accounts: &[Account],
+    among: &[usize],
+    need: &Need<'_>,
+    tried: &Tried,
+    turn: u64,
+    now: Instant,
+) -> Option<usize> {
+    let taking: Vec<usize> = among.iter().copied().filter(|index| accounts[*index].takes_new()).collect();
+    let is_unreached = |index: &usize| {
+        let account = &accounts[*index];
+        let rest = account.health_fitness(*index, need, tried, now);
+        matches!(account.address.reach.fitness(now), Fitness::Out(_)) && !matches!(rest, Fitness::Out(_))
+    };
+    let place = ((u128::from(turn) * taking.len() as u128) >> 64) as usize;
+    taking.get(place).copied().filter(|_| taking.iter().all(is_unreached))
 }
 
 fn all_out(accounts: &[Account], among: &[usize], need: &Need<'_>, now: Instant) -> AllOut {
@@ -179,8 +211,13 @@ impl Tried {
 }
 
 impl Account {
-    /// The worst of account, model and the best key.
+    /// The worst of its address, and of what is behind that.
     fn fitness(&self, index: usize, need: &Need<'_>, tried: &Tried, now: Instant) -> Fitness {
+        self.address.reach.fitness(now).max(self.health_fitness(index, need, tried, now))
+    }
+
+    /// The worst of account, model and the best key.
+    fn health_fitness(&self, index: usize, need: &Need<'_>, tried: &Tried, now: Instant) -> Fitness {
         let model = need.model.and_then(|model| self.health.model(model));
         let model = model.map_or(Fitness::Fit, |cooldown| cooldown.fitness(now));
         let keys = self.untried(index, tried).map(|(_, key)| key.cooldown.fitness(now)).min();
@@ -223,24 +260,29 @@ impl Account {
         now: Instant,
     ) -> Option<(&UpstreamKey, Ticket)> {
         let model = need.model.and_then(|model| self.health.model(model));
-        let take = |cooldown: &Arc<Cooldown>| match cooldown.fitness(now) {
+        let take = |cooldown: &Arc<Cooldown>, tells: bool| match cooldown.fitness(now) {
             Fitness::Fit => Some(None),
-            Fitness::Due if !need.tells => Some(None),
+            Fitness::Due if !tells => Some(None),
             Fitness::Due => cooldown.probe(now).map(Some),
             Fitness::Out(_) => None,
         };
-        let account_probe = take(&self.health.account)?;
-        let model_probe = model.as_ref().map_or(Some(None), take)?;
+        // Whatever the answer is, it came from there.
+        let reach_probe = take(&self.address.reach, true)?;
+        let account_probe = take(&self.health.account, need.tells)?;
+        let model_probe = model.as_ref().map_or(Some(None), |model| take(model, need.tells))?;
         let (number, key, key_probe) = self.key(index, need, tried, now)?;
-        Some((key, Ticket { index, key: number, key_probe, account_probe, model_probe }))
+        Some((key, Ticket { index, key: number, reach_probe, key_probe, account_probe, model_probe }))
     }
 
     /// Notes what an answer says. How long what it concerns rests from now on, if it does.
     fn learn(&self, ticket: Ticket, answer: &Answer<'_>, now: Instant) -> Option<Duration> {
-        let Ticket { key: number, key_probe, account_probe, model_probe, .. } = ticket;
+        let Ticket { key: number, reach_probe, key_probe, account_probe, model_probe, .. } = ticket;
+        reach_probe.into_iter().for_each(Probe::succeed);
         let key = &self.keys[number].cooldown;
         let Answer { cause, retry_after, .. } = *answer;
         let (concerned, probe) = match cause.map(|cause| (cause, scope(cause))) {
+            // No answer says so.
+            Some((_, Scope::Address)) => return None,
             Some((cause, Scope::Key)) => (Some((cause, Arc::clone(key))), key_probe),
             Some((cause, Scope::Account)) => {
                 key_probe.into_iter().for_each(Probe::succeed);
@@ -270,7 +312,7 @@ impl Account {
             None => cooldown.rest(cause, retry_after, false, now),
         };
         if let Some(rest) = news {
-            self.tell(cause, number, answer, rest);
+            self.tell(cause, number, answer.model, rest);
         }
         match cooldown.fitness(now) {
             Fitness::Fit | Fitness::Due => None,
@@ -279,7 +321,7 @@ impl Account {
     }
 
     /// A key is told by its place in the config.
-    fn tell(&self, cause: Cause, number: usize, answer: &Answer<'_>, rest: Duration) {
+    fn tell(&self, cause: Cause, number: usize, model: Option<&str>, rest: Duration) {
         let (account, cause_name, seconds) = (&*self.name, cause.name(), rest.as_secs());
         match scope(cause) {
             Scope::Key => {
@@ -291,9 +333,11 @@ impl Account {
                     "upstream key ejected"
                 );
             }
-            Scope::Account => tracing::warn!(account, cause = cause_name, seconds, "account ejected"),
+            Scope::Account | Scope::Address => {
+                tracing::warn!(account, cause = cause_name, seconds, "account ejected");
+            }
             Scope::Model => {
-                let model = answer.model.unwrap_or_default();
+                let model = model.unwrap_or_default();
                 tracing::warn!(account, model, cause = cause_name, seconds, "account cools down for a model");
             }
         }
@@ -306,10 +350,28 @@ impl Pick<'_> {
     pub fn answered(self, answer: &Answer<'_>, tried: &mut Tried, now: Instant) -> Option<Duration> {
         match answer.cause.map(scope) {
             Some(Scope::Key) => tried.keys.push((self.index, self.ticket.key)),
-            Some(Scope::Account | Scope::Model) => tried.accounts.push(self.ticket.index),
+            Some(Scope::Account | Scope::Model | Scope::Address) => tried.accounts.push(self.ticket.index),
             None => {}
         }
         self.account.learn(self.ticket, answer, now)
+    }
+
+    /// Notes that there was no connection, so that nothing was sent.
+    pub fn unreached(self, tried: &mut Tried, now: Instant) {
+        let Ticket { index, key, reach_probe, .. } = self.ticket;
+        let news = match reach_probe {
+            Some(probe) => probe.fail(Cause::Unreachable, None, now),
+            None => self.account.address.reach.rest(Cause::Unreachable, None, false, now),
+        };
+        if let Some(rest) = news {
+            self.account.tell(Cause::Unreachable, key, None, rest);
+        }
+        tried.accounts.push(index);
+    }
+
+    /// Goes elsewhere, for no fault of the account.
+    pub fn leave(self, tried: &mut Tried) {
+        tried.accounts.push(self.index);
     }
 }
 

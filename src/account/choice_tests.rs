@@ -22,7 +22,12 @@ fn pool(weights: &[u32], keys: usize) -> Pool {
 }
 
 fn configured(weights: &[u32], keys: usize, registry: &Registry) -> Vec<Account> {
-    let account = |(number, weight): (usize, &u32)| config::Account {
+    let configs = weights.iter().enumerate().map(|(number, weight)| config_of(number, weight, keys));
+    configs.map(|account| Account::new(&account, registry)).collect()
+}
+
+fn config_of(number: usize, weight: &u32, keys: usize) -> config::Account {
+    config::Account {
         name: format!("a{number}").into(),
         base_url: BaseUrl { tls: false, host: "h".into(), port: 1, path: String::new() },
         keys: (0..keys).map(|key| Secret::new(format!("sk-{number}-{key}"))).collect(),
@@ -30,8 +35,7 @@ fn configured(weights: &[u32], keys: usize, registry: &Registry) -> Vec<Account>
         rates: config::Rates::default(),
         weight: *weight,
         pace: Vec::new(),
-    };
-    weights.iter().enumerate().map(account).map(|account| Account::new(&account, registry)).collect()
+    }
 }
 
 impl Pool {
@@ -227,6 +231,66 @@ fn the_only_account_is_asked_in_any_case() {
 }
 
 #[test]
+fn what_cannot_be_reached_rests_a_little_and_is_tried_by_one() {
+    let pool = pool(&[1, 1], 1);
+    let mut now = pool.start;
+    let unreached = |pick: Pick<'_>, now| pick.unreached(&mut Tried::default(), now);
+    unreached(alone(&pool.accounts, 0, &SUBMIT, &Tried::default(), now).expect("a key"), now);
+    for (rest, next) in [(2, 4), (4, 8), (8, 16), (16, 32), (32, 60), (60, 60)] {
+        let resting = |now| pool.accounts[0].status(now).resting.map(|resting| (resting.cause, resting.left));
+        assert_eq!(resting(now), Some((Cause::Unreachable, seconds(rest))));
+        assert!((0..10).all(|_| pool.submit(now) == Ok(1)));
+        now += seconds(rest);
+        // Any kind of request can tell, and one of them does.
+        let probe = (0..10)
+            .find_map(|_| pool.choose(&SUBMIT, &Tried::default(), now).ok().filter(|pick| pick.index == 0));
+        let probe = probe.expect("a probe");
+        assert!((0..10).all(|_| pool.submit(now) == Ok(1)));
+        unreached(probe, now);
+        assert_eq!(resting(now).map(|(_, left)| left), Some(seconds(next)));
+    }
+    // An answer that is no success comes from there too.
+    now += seconds(60);
+    let probe = alone(&pool.accounts, 0, &POLICY, &Tried::default(), now).expect("a key");
+    probe.answered(&Answer { is_success: false, ..GOOD }, &mut Tried::default(), now);
+    assert_eq!(pool.accounts[0].status(now).resting, None);
+}
+
+#[test]
+fn where_none_can_be_reached_one_is_tried_and_no_more() {
+    let pool = pool(&[1, 1, 1], 1);
+    for index in 0..3 {
+        let pick = alone(&pool.accounts, index, &SUBMIT, &Tried::default(), pool.start).expect("a key");
+        pick.unreached(&mut Tried::default(), pool.start);
+    }
+    let mut asked = [0; 3];
+    for _ in 0..30 {
+        let mut tried = Tried::default();
+        let pick = pool.choose(&SUBMIT, &tried, pool.start).expect("one to try");
+        asked[pick.index] += 1;
+        pick.unreached(&mut tried, pool.start);
+        assert!(pool.choose(&SUBMIT, &tried, pool.start).is_err());
+    }
+    assert!(asked.iter().all(|asked| *asked >= 8), "{asked:?}");
+    // Where one has told us when to come again, that is for the client to know.
+    pool.refuse(1, RATE, pool.start);
+    assert_eq!(pool.submit(pool.start), Err(AllOut(seconds(2))));
+}
+
+#[test]
+fn another_address_can_be_reached_for_all_we_know() {
+    let pool = pool(&[1], 1);
+    let pick = alone(&pool.accounts, 0, &SUBMIT, &Tried::default(), pool.start).expect("a key");
+    pick.unreached(&mut Tried::default(), pool.start);
+    let same = configured(&[1], 1, &pool.registry);
+    assert!(Arc::ptr_eq(&same[0].address, &pool.accounts[0].address));
+    assert!(same[0].status(pool.start).resting.is_some());
+    let mut moved = config_of(0, &1, 1);
+    moved.base_url.port = 2;
+    assert_eq!(Account::new(&moved, &pool.registry).status(pool.start).resting, None);
+}
+
+#[test]
 fn a_reload_forgets_nothing() {
     let pool = pool(&[1, 1], 2);
     pool.refuse(0, Cause::InvalidKey, pool.start);
@@ -234,6 +298,8 @@ fn a_reload_forgets_nothing() {
     // The second key of each is new, the order is another, and an account came in.
     let mut reloaded = configured(&[1, 1, 1], 2, &pool.registry);
     reloaded.swap(0, 1);
+    let pace = |account: &Account| account.pace("wan2.6-t2v", pool.start).expect("a rule").0;
+    assert!(Arc::ptr_eq(&pace(&pool.accounts[0]), &pace(&reloaded[1])));
     let status: Vec<_> = reloaded.iter().map(|account| account.status(pool.start)).collect();
     assert_eq!(status[0].resting.map(|resting| resting.cause), Some(Cause::Arrearage));
     assert_eq!(status[1].keys.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false]);

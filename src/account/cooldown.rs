@@ -30,6 +30,7 @@ pub(super) enum Fitness {
 /// What a refusal concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
+    Address,
     Key,
     Account,
     Model,
@@ -43,6 +44,7 @@ pub(super) enum Scope {
 /// once. Bills are the account's.
 pub(super) fn scope(cause: Cause) -> Scope {
     match cause {
+        Cause::Unreachable => Scope::Address,
         Cause::InvalidKey => Scope::Key,
         Cause::Throttled(
             Throttling::General
@@ -62,9 +64,10 @@ pub(super) fn scope(cause: Cause) -> Scope {
 
 /// The first rest, and the longest after probes that failed: it doubles with each. A rate recovers in about a
 /// minute (protocol 6.1) and a burst in seconds, however often; keys and bills wait for a human, who will not
-/// want to wait long for us.
+/// want to wait long for us. A host that can't be reached may be only just restarting, and asking it costs little.
 fn rests(cause: Cause) -> (Duration, Duration) {
     let (first, longest) = match cause {
+        Cause::Unreachable => (2, 60),
         Cause::Throttled(Throttling::BurstRate) => (5, 60),
         Cause::Throttled(Throttling::Concurrency) => (10, 60),
         Cause::Throttled(Throttling::General | Throttling::RateQuota) => (60, 60),

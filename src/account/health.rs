@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
+use super::address::Address;
 use super::cooldown::{Cooldown, Fitness};
 use super::pace::{Pace, Paces};
+use crate::config;
 
 /// The health of all accounts, by name. An account that no directory knows any more is forgotten.
 #[derive(Debug)]
@@ -45,6 +47,8 @@ impl Registry {
 pub(super) struct Health {
     origin: Instant,
     pub(super) account: Arc<Cooldown>,
+    /// As last configured.
+    address: Mutex<Weak<Address>>,
     keys: Mutex<HashMap<[u8; 32], Weak<Cooldown>>>,
     /// Only those that were throttled and are not known to be well again.
     models: Mutex<HashMap<Box<str>, Arc<Cooldown>>>,
@@ -57,11 +61,23 @@ impl Health {
         Self {
             origin,
             account: Arc::new(Cooldown::new(origin)),
+            address: Mutex::default(),
             keys: Mutex::default(),
             models: Mutex::default(),
             has_models: AtomicBool::new(false),
             paces: Paces::default(),
         }
+    }
+
+    /// The same as before, if nothing of it has changed.
+    pub(super) fn address(&self, config: &config::Account) -> Arc<Address> {
+        let mut last = lock(&self.address);
+        if let Some(address) = last.upgrade().filter(|address| address.is_of(config)) {
+            return address;
+        }
+        let address = Arc::new(Address::new(config, self.origin));
+        *last = Arc::downgrade(&address);
+        address
     }
 
     pub(super) fn key(&self, digest: [u8; 32]) -> Arc<Cooldown> {

@@ -1,5 +1,6 @@
 //! Alibaba Cloud accounts: where their API lives, the keys that open it, and how they are.
 
+mod address;
 mod cooldown;
 mod health;
 mod key;
@@ -14,12 +15,11 @@ pub mod uploads;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::header::HeaderValue;
-
+pub use address::Address;
 pub use health::Registry;
 pub use key::UpstreamKey;
 
-use crate::config::{self, BaseUrl, Rates};
+use crate::config::{self, Rates};
 use crate::dashscope::pace::Rule;
 use crate::dashscope::refusal::Cause;
 use health::Health;
@@ -30,11 +30,7 @@ use rules::Rules;
 #[derive(Debug)]
 pub struct Account {
     pub name: Arc<str>,
-    pub base_url: BaseUrl,
-    /// The `host` field of every request to it.
-    pub host: HeaderValue,
-    /// PEM of certificate authorities trusted beside the public ones.
-    pub ca_pem: Option<Vec<u8>>,
+    pub address: Arc<Address>,
     keys: Vec<UpstreamKey>,
     weight: u32,
     rules: Rules,
@@ -45,13 +41,10 @@ pub struct Account {
 impl Account {
     /// With the health that it had, if the registry knows it.
     pub fn new(config: &config::Account, registry: &Registry) -> Self {
-        let host = authority(&config.base_url);
         let health = registry.account(&config.name);
         Self {
             name: Arc::clone(&config.name),
-            base_url: config.base_url.clone(),
-            host: HeaderValue::try_from(host).unwrap_or(HeaderValue::from_static("")),
-            ca_pem: config.ca_pem.clone(),
+            address: health.address(config),
             keys: config.keys.iter().filter_map(|secret| UpstreamKey::new(secret, &health)).collect(),
             weight: config.weight,
             rules: Rules::new(&config.pace, &config.base_url.host),
@@ -68,6 +61,11 @@ impl Account {
     /// Whether it takes what may go to any account.
     pub fn takes_new(&self) -> bool {
         self.weight > 0
+    }
+
+    /// Whether a request that one key was refused for has another to try.
+    pub fn has_spare_keys(&self) -> bool {
+        self.keys.len() > 1
     }
 
     /// Whether it matters to [`choice::choose`] which model a request is for.
@@ -105,7 +103,7 @@ impl Account {
         Status {
             name: Arc::clone(&self.name),
             weight: self.weight,
-            resting: Resting::of(self.health.account.state(now)),
+            resting: Resting::of(self.address.reach.state(now).or_else(|| self.health.account.state(now))),
             keys,
             models: models.collect(),
         }
@@ -136,27 +134,5 @@ pub struct Resting {
 impl Resting {
     fn of(state: Option<(Cause, Duration)>) -> Option<Self> {
         state.map(|(cause, left)| Self { cause, left })
-    }
-}
-
-/// `host` or `host:port`, as a `host` field spells it.
-fn authority(url: &BaseUrl) -> String {
-    let host = if url.host.contains(':') { format!("[{}]", url.host) } else { url.host.clone() };
-    match (url.tls, url.port) {
-        (true, 443) | (false, 80) => host,
-        (_, port) => format!("{host}:{port}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_authority_names_a_port_only_where_it_must() {
-        let url = |tls, host: &str, port| BaseUrl { tls, host: host.into(), port, path: String::new() };
-        assert_eq!(authority(&url(true, "dashscope.aliyuncs.com", 443)), "dashscope.aliyuncs.com");
-        assert_eq!(authority(&url(false, "127.0.0.1", 8090)), "127.0.0.1:8090");
-        assert_eq!(authority(&url(false, "::1", 443)), "[::1]:443");
     }
 }

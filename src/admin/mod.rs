@@ -7,6 +7,7 @@ mod keys;
 mod listener;
 mod page;
 mod problem;
+mod reload;
 mod route;
 mod tenants;
 mod token;
@@ -22,13 +23,13 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 pub use self::listener::{Listener, start};
-pub use self::token::Token;
 
 use self::answer::{Answer, answer, text};
 use self::problem::Problem;
 use self::route::Action;
 use crate::dashscope::task::Status;
 use crate::metrics::Metrics;
+use crate::reload::Handle;
 use crate::store::{Health, Store};
 use crate::tasks::hub::Hub;
 use crate::tenant::directory::Directory;
@@ -37,9 +38,9 @@ use crate::tenant::keyring::Keyring;
 /// What the listener shows and changes.
 #[derive(Debug)]
 pub struct Admin {
-    /// Without one there is health only.
-    pub token: Option<Token>,
     pub directory: Arc<ArcSwap<Directory>>,
+    /// None without a file.
+    pub reloads: Option<Handle>,
     pub keyring: Arc<Keyring>,
     pub store: Store,
     pub hub: Arc<Hub>,
@@ -63,7 +64,7 @@ impl Admin {
         let query = request.uri.query().unwrap_or_default();
         // A path that nobody without the token may use tells them nothing either, not even whether it exists.
         if route::is_guarded(path) {
-            token::check(self.token.as_ref(), &request.headers)?;
+            token::check(self.directory.load().admin_token.as_ref(), &request.headers)?;
         }
         match route::route(&request.method, path)? {
             Action::Live => Ok(answer(StatusCode::OK, &json!({ "status": "live" }))),
@@ -76,6 +77,7 @@ impl Admin {
             }
             Action::RevokeKey(id) => self.revoke_key(peer, id).await,
             Action::ListTenants => self.list_tenants(query),
+            Action::Reload => self.reload(peer).await,
         }
     }
 
@@ -92,7 +94,8 @@ impl Admin {
         match self.store.health() {
             Health::Writable => answer(StatusCode::OK, &json!({ "status": "ready" })),
             Health::Unwritable(fault) => {
-                let problem = fault.to_string();
+                // Whoever asks needs no token, so where the store lies is for the log alone.
+                let problem = format!("the store {}", fault.cause);
                 answer(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "store", "problem": problem }))
             }
         }

@@ -7,6 +7,8 @@ use hyper::header::{ALLOW, CONNECTION, HeaderValue, WWW_AUTHENTICATE};
 use serde_json::json;
 
 use super::answer::{Answer, answer};
+use super::reload;
+use crate::config::Fault;
 use crate::store::StoreFault;
 
 #[derive(Debug)]
@@ -37,13 +39,22 @@ pub(super) enum Problem {
     /// Revoked here and now, but not for good.
     RevokedNotKept(StoreFault),
     NoRandomness(getrandom::Error),
+    /// The configuration is not from a file.
+    NoFile,
+    /// What is wrong with it; the one before stays.
+    BadConfig(Vec<Fault>),
+    ReloadBusy,
     Panicked,
 }
 
 impl Problem {
     pub(super) fn answer(&self) -> Answer {
         let (status, code) = self.row();
-        let mut answer = answer(status, &json!({ "code": code, "message": self.message() }));
+        let mut body = json!({ "code": code, "message": self.message() });
+        if let Problem::BadConfig(faults) = self {
+            body["faults"] = faults.iter().map(reload::fault).collect();
+        }
+        let mut answer = answer(status, &body);
         let headers = answer.headers_mut();
         match self {
             Problem::Unauthorized => {
@@ -70,6 +81,9 @@ impl Problem {
             | Problem::Store(_)
             | Problem::RevokedNotKept(_)
             | Problem::NoRandomness(_)
+            | Problem::NoFile
+            | Problem::BadConfig(_)
+            | Problem::ReloadBusy
             | Problem::Panicked => {}
         }
         answer
@@ -95,6 +109,9 @@ impl Problem {
             Problem::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
             Problem::RevokedNotKept(_) => (StatusCode::SERVICE_UNAVAILABLE, "revoked_not_kept"),
             Problem::NoRandomness(_) => (StatusCode::SERVICE_UNAVAILABLE, "no_randomness"),
+            Problem::NoFile => (StatusCode::CONFLICT, "no_config_file"),
+            Problem::BadConfig(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_config"),
+            Problem::ReloadBusy => (StatusCode::SERVICE_UNAVAILABLE, "reload_busy"),
             Problem::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
         }
     }
@@ -102,12 +119,12 @@ impl Problem {
     fn message(&self) -> Cow<'static, str> {
         match self {
             Problem::Off => {
-                "the admin API is off: set `token` in [admin] of the configuration and start again".into()
+                "the admin API is off: set `token` in [admin] of the configuration and reload it".into()
             }
             Problem::Unauthorized => "send `Authorization: Bearer <the token in [admin]>`".into(),
             Problem::NotFound => {
-                "there is /livez, /readyz, /admin/keys, /admin/keys/{id}, /admin/keys/{id}/rotate and \
-                 /admin/tenants"
+                "there is /livez, /readyz, /admin/keys, /admin/keys/{id}, /admin/keys/{id}/rotate, \
+                 /admin/tenants and /admin/reload"
                     .into()
             }
             Problem::WrongMethod(offered) => format!("this path takes {offered}").into(),
@@ -135,6 +152,11 @@ impl Problem {
             )
             .into(),
             Problem::NoRandomness(error) => format!("the system gives no randomness: {error}").into(),
+            Problem::NoFile => "there is no configuration file: start `dashgate serve` with one".into(),
+            Problem::BadConfig(faults) => {
+                format!("nothing was changed: the configuration has {} fault(s)", faults.len()).into()
+            }
+            Problem::ReloadBusy => "nothing was changed: too many reloads wait already; try again".into(),
             Problem::Panicked => "it failed inside; whether it was done, GET /admin/keys tells".into(),
         }
     }

@@ -16,6 +16,7 @@ pub(super) enum Action<'p> {
     RotateKey(&'p str),
     RevokeKey(&'p str),
     ListTenants,
+    Reload,
 }
 
 /// Whether the token is needed.
@@ -35,6 +36,7 @@ pub(super) fn route<'p>(method: &Method, path: &'p str) -> Result<Action<'p>, Pr
         ["admin", "keys", id] => &[(Method::DELETE, Action::RevokeKey(id))],
         ["admin", "keys", id, "rotate"] => &[(Method::POST, Action::RotateKey(id))],
         ["admin", "tenants"] => &[(Method::GET, Action::ListTenants)],
+        ["admin", "reload"] => &[(Method::POST, Action::Reload)],
         _ => return Err(Problem::NotFound),
     };
     let asked = if method == Method::HEAD { &Method::GET } else { method };
@@ -60,6 +62,7 @@ mod tests {
             (Method::DELETE, "/admin/keys/a.b", Action::RevokeKey("a.b")),
             (Method::POST, "/admin/keys/a/rotate", Action::RotateKey("a")),
             (Method::GET, "/admin/tenants", Action::ListTenants),
+            (Method::POST, "/admin/reload", Action::Reload),
         ] {
             assert_eq!(route(&method, path).ok(), Some(action), "{method} {path}");
         }

@@ -1,34 +1,9 @@
-//! The admin token.
-
-use std::fmt;
+//! Who may use what is guarded: whoever bears the admin token.
 
 use hyper::header::{AUTHORIZATION, HeaderMap};
-use sha2::{Digest, Sha256};
 
 use super::problem::Problem;
-use crate::config::Secret;
-
-/// The digest of the configured token.
-pub struct Token([u8; 32]);
-
-impl Token {
-    pub fn new(secret: &Secret) -> Self {
-        Self(Sha256::digest(secret.expose()).into())
-    }
-
-    /// Takes the same time whatever is presented.
-    fn is(&self, presented: &[u8]) -> bool {
-        let presented: [u8; 32] = Sha256::digest(presented).into();
-        let pairs = self.0.iter().zip(&presented);
-        std::hint::black_box(pairs.fold(0, |unlike, (own, other)| unlike | (own ^ other))) == 0
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
+use crate::tenant::token::Token;
 
 /// # Errors
 /// `Off` where no token is configured, `Unauthorized` for everything but the one that is.
@@ -50,6 +25,7 @@ mod tests {
     use hyper::header::HeaderValue;
 
     use super::*;
+    use crate::config::Secret;
 
     #[test]
     fn one_token_opens() {

@@ -65,6 +65,7 @@ fn server(reading: &Reading<'_>, file: &file::Server) -> Server {
         listen: setting(reading, &file.listen, scalar::listen, LISTEN),
         workers: number(&file.workers, 0),
         max_body_bytes: number(&file.max_body_bytes, MAX_BODY_BYTES),
+        auth_failures_per_second: number(&file.auth_failures_per_second, AUTH_FAILURES_PER_SECOND),
         timeouts: Timeouts {
             header: duration(&file.timeouts.header, default.header),
             idle: duration(&file.timeouts.idle, default.idle),
@@ -250,5 +251,6 @@ pub(super) const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPE
 pub const ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
 /// DashScope's own limit.
 pub(super) const MAX_BODY_BYTES: u64 = 64 * 1024 * 1024;
+pub(super) const AUTH_FAILURES_PER_SECOND: u32 = 10;
 pub(super) const STORE_PATH: &str = "dashgate.db";
 pub(super) const WEIGHT: u32 = 1;

@@ -4,9 +4,11 @@
 use toml::value::Datetime;
 
 use super::Secret;
+use super::limits::{Limits, limits};
 use super::pace::{self, Pace};
 use super::reader::{Node, Place, Table, Written};
 use super::secret::{bytes_in_file, secret, secret_in_file, secrets_in_file};
+use super::tenants::models;
 
 pub(super) type Text = Written<String>;
 pub(super) type Whole = Written<u64>;
@@ -28,6 +30,7 @@ pub(super) struct Server {
     pub(super) listen: Option<Text>,
     pub(super) workers: Option<Whole>,
     pub(super) max_body_bytes: Option<Whole>,
+    pub(super) auth_failures_per_second: Option<Whole>,
     pub(super) timeouts: Timeouts,
 }
 
@@ -78,10 +81,11 @@ pub(super) struct Tenant {
     pub(super) keys: Vec<Key>,
     pub(super) async_header: Option<Text>,
     pub(super) accounts: Option<Written<Vec<Text>>>,
-    pub(super) models: Option<Written<Vec<Text>>>,
+    pub(super) models: Option<Vec<String>>,
     pub(super) allow: Option<Written<Vec<Text>>>,
     pub(super) weight: Option<Whole>,
     pub(super) limits: Option<Limits>,
+    pub(super) tenant_limits: Option<Limits>,
 }
 
 pub(super) struct Key {
@@ -98,14 +102,6 @@ pub(super) enum Material {
 pub(super) enum Expiry {
     Text(Text),
     Datetime(Written<Datetime>),
-}
-
-pub(super) struct Limits {
-    pub(super) place: Place,
-    pub(super) requests_per_second: Option<Written<f64>>,
-    pub(super) burst: Option<Whole>,
-    pub(super) concurrent_requests: Option<Whole>,
-    pub(super) tasks_in_flight: Option<Whole>,
 }
 
 /// Reads the whole tree.
@@ -138,6 +134,9 @@ fn server(node: Node<'_>) -> Option<Server> {
         listen: table.field("listen").and_then(|node| node.string(LISTEN_HINT)),
         workers: table.field("workers").and_then(|node| node.whole(0..=1024)),
         max_body_bytes: table.field("max_body_bytes").and_then(|node| node.whole(1..=1 << 40)),
+        auth_failures_per_second: table
+            .field("auth_failures_per_second")
+            .and_then(|node| node.whole(0..=1_000_000)),
         timeouts: table.field("timeouts").and_then(timeouts).unwrap_or_default(),
     };
     table.refuse(
@@ -283,10 +282,11 @@ fn tenant(mut table: Table<'_>) -> Tenant {
         keys: table.field("keys").and_then(keys).unwrap_or_default(),
         async_header: table.field("async_header").and_then(|node| node.string("\"require\" or \"add\"")),
         accounts: table.field("accounts").and_then(list),
-        models: table.field("models").and_then(list),
+        models: table.field("models").and_then(models),
         allow: table.field("allow").and_then(list),
         weight: table.field("weight").and_then(|node| node.whole(1..=MAX_WEIGHT)),
-        limits: table.field("limits").and_then(limits),
+        limits: table.field("limits").and_then(|node| limits(node, true)),
+        tenant_limits: table.field("tenant_limits").and_then(|node| limits(node, false)),
     };
     table.finish();
     tenant
@@ -324,21 +324,6 @@ fn key(mut table: Table<'_>) -> Key {
     };
     table.finish();
     key
-}
-
-fn limits(node: Node<'_>) -> Option<Limits> {
-    let mut table = node.table("write it like { requests_per_second = 10, burst = 20 }")?;
-    let requests_per_second = table.field("requests_per_second").and_then(|node| node.rate());
-    let mut whole = |name| table.field(name).and_then(|node| node.whole(1..=u64::from(u32::MAX)));
-    let limits = Limits {
-        place: node.place,
-        requests_per_second,
-        burst: whole("burst"),
-        concurrent_requests: whole("concurrent_requests"),
-        tasks_in_flight: whole("tasks_in_flight"),
-    };
-    table.finish();
-    Some(limits)
 }
 
 const LISTEN_HINT: &str = "write it like \"0.0.0.0:8080\"";

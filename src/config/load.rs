@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use toml::de::DeTable;
 
 use super::fault::{Fault, Lines};
+use super::files::Files;
 use super::interpolate::Environment;
 use super::reader::{Reading, Table};
 use super::{Config, check, file, secret, sidecar};
@@ -20,27 +21,50 @@ pub struct Loaded {
 impl Config {
     /// Reads a file, with variables from the process's environment.
     pub fn load(path: &Path) -> Result<Loaded, Vec<Fault>> {
-        let bytes = std::fs::read(path).map_err(|error| {
-            let problem = format!("cannot be read: {}", secret::why(&error));
-            vec![Fault::elsewhere("", problem, "give a readable file with -c, or set DASHGATE_CONFIG")]
-        })?;
-        let text =
-            std::str::from_utf8(&bytes).map_err(|error| vec![not_utf8(&bytes, error.valid_up_to())])?;
+        Self::load_with_files(path).1
+    }
+
+    /// The same, with the files that were read for it, whatever came of it.
+    pub fn load_with_files(path: &Path) -> (Files, Result<Loaded, Vec<Fault>>) {
+        let mut files = Files::default();
+        let bytes = match files.read(path, MAX_FILE_BYTES) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let problem = format!("cannot be read: {}", secret::why(&error));
+                let hint = "give a readable file with -c, or set DASHGATE_CONFIG";
+                return (files, Err(vec![Fault::elsewhere("", problem, hint)]));
+            }
+        };
+        let text = match std::str::from_utf8(&bytes) {
+            Ok(text) => text,
+            Err(error) => return (files, Err(vec![not_utf8(&bytes, error.valid_up_to())])),
+        };
         let directory = path.parent().unwrap_or(Path::new(""));
-        Self::parse(text, directory, &|name| std::env::var(name).ok())
+        Self::read(text, directory, &|name| std::env::var(name).ok(), files)
     }
 
     /// Reads a text as if it stood in a file of this directory.
     pub fn parse(text: &str, directory: &Path, environment: Environment<'_>) -> Result<Loaded, Vec<Fault>> {
+        Self::read(text, directory, environment, Files::default()).1
+    }
+
+    fn read(
+        text: &str,
+        directory: &Path,
+        environment: Environment<'_>,
+        files: Files,
+    ) -> (Files, Result<Loaded, Vec<Fault>>) {
         let (tree, errors) = DeTable::parse_recoverable(text);
-        let reading = Reading::new(text, directory, environment, &errors);
+        let reading = Reading::new(text, directory, environment, &errors, files);
         let file = file::file(Table::root(&reading, tree.get_ref()));
         let config = check::check(&reading, file, SystemTime::now());
+        let files = reading.files.take();
         let (faults, warnings) = reading.finish();
-        match config {
+        let outcome = match config {
             Some(config) if faults.is_empty() => Ok(Loaded { config, warnings }),
             Some(_) | None => Err(faults),
-        }
+        };
+        (files, outcome)
     }
 
     /// The configuration of `DASHSCOPE_API_KEY` without a file; None if it is not set.
@@ -56,3 +80,6 @@ fn not_utf8(bytes: &[u8], valid: usize) -> Fault {
         ..Fault::elsewhere("", "is not UTF-8", "save the file as UTF-8")
     }
 }
+
+/// A million keys take a tenth of it.
+const MAX_FILE_BYTES: u64 = 1 << 30;

@@ -2,10 +2,13 @@
 //! what is true afterwards. Nothing of a `Config` needs checking again.
 
 mod base_url;
+mod changes;
 mod check;
 mod fault;
 mod file;
+mod files;
 mod interpolate;
+mod limits;
 mod load;
 mod pace;
 mod reader;
@@ -22,9 +25,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+pub use self::changes::{Changes, Difference, Fixed};
 pub use self::check::ADMIN_LISTEN;
 pub use self::fault::{Fault, Position, report};
+pub use self::files::{Files, Glimpse};
 pub use self::interpolate::Environment;
+pub use self::limits::{Limits, Rate, Rule};
 pub use self::load::Loaded;
 use crate::dashscope::operation::Groups;
 
@@ -49,10 +55,12 @@ pub struct Server {
     /// Worker threads; 0 stands for one per core.
     pub workers: usize,
     pub max_body_bytes: u64,
+    /// Of one address; 0 stands for no limit.
+    pub auth_failures_per_second: u32,
     pub timeouts: Timeouts,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Timeouts {
     /// From the first byte of a request's head to its last.
     pub header: Duration,
@@ -94,7 +102,7 @@ pub struct Poll {
 }
 
 /// One Alibaba Cloud account: one namespace of tasks, one set of quotas.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Account {
     pub name: Arc<str>,
     pub base_url: BaseUrl,
@@ -144,7 +152,7 @@ pub struct BaseUrl {
     pub path: String,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Mount {
     /// `/`, or `/name` without a slash at its end.
     pub prefix: Arc<str>,
@@ -166,7 +174,7 @@ pub enum VideoStatuses {
     Opeai,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Tenant {
     pub name: Arc<str>,
     pub keys: Vec<Key>,
@@ -178,10 +186,13 @@ pub struct Tenant {
     pub allow: Groups,
     /// Its share of the turns, where submits of several tenants wait.
     pub weight: u32,
+    /// Of each of its keys.
     pub limits: Limits,
+    /// Of all its keys together.
+    pub tenant_limits: Limits,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Key {
     /// The key's loggable name.
     pub id: Arc<str>,
@@ -197,15 +208,6 @@ pub enum AsyncHeader {
     Require,
     /// The header is put on.
     Add,
-}
-
-/// Each for every key of the tenant.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Limits {
-    pub requests_per_second: Option<f64>,
-    pub burst: Option<u32>,
-    pub concurrent_requests: Option<u32>,
-    pub tasks_in_flight: Option<u32>,
 }
 
 /// A credential as the operator wrote it. It is never printed.

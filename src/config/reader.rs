@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 use toml::value::Datetime;
 
 use super::fault::{Fault, Lines, Position, in_order};
+use super::files::Files;
 use super::interpolate::{Environment, Flaw, interpolate};
 use super::syntax::{Guessed, syntax_faults};
 
@@ -22,6 +23,8 @@ pub(super) struct Reading<'a> {
     lines: Lines<'a>,
     /// The tree lacks something that the file may well hold.
     pub(super) torn: bool,
+    /// What was read for it so far.
+    pub(super) files: RefCell<Files>,
     guessed: Option<Guessed>,
     syntax: Vec<Fault>,
     found: RefCell<Vec<Fault>>,
@@ -34,11 +37,21 @@ impl<'a> Reading<'a> {
         directory: &'a Path,
         environment: Environment<'a>,
         errors: &[toml::de::Error],
+        files: Files,
     ) -> Self {
         let lines = Lines::of(text);
         let (syntax, torn) = syntax_faults(&lines, text.len(), errors);
-        let (found, warnings) = (RefCell::default(), RefCell::default());
-        Self { directory, environment, lines, torn: torn.is_some(), guessed: torn, syntax, found, warnings }
+        Self {
+            directory,
+            environment,
+            lines,
+            torn: torn.is_some(),
+            files: files.into(),
+            guessed: torn,
+            syntax,
+            found: RefCell::default(),
+            warnings: RefCell::default(),
+        }
     }
 
     pub(super) fn position(&self, place: &Place) -> Position {

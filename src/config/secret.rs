@@ -1,8 +1,6 @@
 //! Secrets: written in place, taken from the environment, or read from a file of their own.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
+use std::io;
 
 use super::Secret;
 use super::reader::{Node, Place, Written, Wrong};
@@ -63,7 +61,9 @@ pub(super) fn bytes_in_file(node: &Node<'_>, limit: u64) -> Option<(Vec<u8>, Str
     let path = node.string("write the path of a file, relative to this file's directory")?;
     let raw = node.raw().unwrap_or_default();
     let shown = if looks_like_a_path(raw) { format!("the file {raw}") } else { "the file".to_owned() };
-    match read(&node.reading.directory.join(&path.value), limit) {
+    let found = node.reading.directory.join(&path.value);
+    let bytes = node.reading.files.borrow_mut().read(&found, limit);
+    match bytes {
         Ok(bytes) => Some((bytes, shown)),
         Err(error) => {
             let hint = if looks_like_a_path(raw) {
@@ -75,12 +75,6 @@ pub(super) fn bytes_in_file(node: &Node<'_>, limit: u64) -> Option<(Vec<u8>, Str
             None
         }
     }
-}
-
-fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 
 /// An error in plain words.

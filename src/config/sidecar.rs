@@ -4,7 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::base_url::base_url;
-use super::check::{ADMIN_LISTEN, LISTEN, MAX_BODY_BYTES, STORE_PATH, WEIGHT, overlap, warn_of_cleartext};
+use super::check::{
+    ADMIN_LISTEN, AUTH_FAILURES_PER_SECOND, LISTEN, MAX_BODY_BYTES, STORE_PATH, WEIGHT, overlap,
+    warn_of_cleartext,
+};
 use super::fault::Fault;
 use super::interpolate::Environment;
 use super::reader::Wrong;
@@ -47,7 +50,13 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         return Some(Err(faults));
     };
 
-    let server = Server { listen, workers: 0, max_body_bytes: MAX_BODY_BYTES, timeouts: Timeouts::default() };
+    let server = Server {
+        listen,
+        workers: 0,
+        max_body_bytes: MAX_BODY_BYTES,
+        auth_failures_per_second: AUTH_FAILURES_PER_SECOND,
+        timeouts: Timeouts::default(),
+    };
     let account = Account {
         name: "main".into(),
         base_url,
@@ -66,6 +75,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         allow: Groups::ALL,
         weight: WEIGHT,
         limits: Limits::default(),
+        tenant_limits: Limits::default(),
     };
     let config = Config {
         server,

@@ -4,10 +4,10 @@ use std::time::SystemTime;
 
 use super::check::{WEIGHT, number, setting, unique_name};
 use super::file::{self, Expiry, File, Material};
-use super::reader::{Reading, Written, Wrong};
+use super::reader::{Node, Reading, Written, Wrong};
 use super::secret::check_virtual_key;
 use super::unique::{Secrets, Unique, Use};
-use super::{AsyncHeader, Key, Limits, Tenant, scalar};
+use super::{AsyncHeader, Key, Tenant, scalar};
 use crate::dashscope::operation::Groups;
 
 pub(super) fn check(
@@ -52,24 +52,20 @@ impl Check<'_, '_> {
             Some(written) => self.references(written),
             None => Some((0..self.accounts.len()).collect()),
         };
-        let models = match &file.models {
-            Some(written) => self.models(written),
-            None => Some(Vec::new()),
-        };
         let allow = match &file.allow {
             Some(written) => self.groups(written),
             None => Some(Groups::ALL),
         };
-        let limits = file.limits.as_ref().map(|limits| self.limits(limits)).unwrap_or_default();
         Some(Tenant {
             name: name?,
             keys: keys.into_iter().collect::<Option<_>>()?,
             async_header,
             accounts: accounts?,
-            models: models?,
+            models: file.models.clone().unwrap_or_default(),
             allow: allow?,
             weight: number(&file.weight, WEIGHT),
-            limits,
+            limits: file.limits.clone().unwrap_or_default(),
+            tenant_limits: file.tenant_limits.clone().unwrap_or_default(),
         })
     }
 
@@ -136,21 +132,6 @@ impl Check<'_, '_> {
         found.map(|(index, _)| index)
     }
 
-    fn models(&self, written: &Written<Vec<file::Text>>) -> Option<Vec<String>> {
-        self.reading.warn(&written.place, NOT_ENFORCED, "");
-        self.not_empty(written, "leave it out to allow all models")?;
-        for model in &written.value {
-            if model.value.is_empty() {
-                self.reading.fault(
-                    &model.place,
-                    "is empty",
-                    "write a model's name, or a pattern like \"wan2.7-*\"",
-                );
-            }
-        }
-        Some(written.value.iter().map(|model| model.value.clone()).collect())
-    }
-
     fn groups(&self, written: &Written<Vec<file::Text>>) -> Option<Groups> {
         self.not_empty(written, "leave it out to allow all groups")?;
         written.value.iter().map(|group| self.reading.check(group, scalar::group)).collect()
@@ -163,17 +144,20 @@ impl Check<'_, '_> {
         }
         Some(())
     }
-
-    fn limits(&self, file: &file::Limits) -> Limits {
-        self.reading.warn(&file.place, NOT_ENFORCED, "");
-        let whole = |written: &Option<file::Whole>| u32::try_from(written.as_ref()?.value).ok();
-        Limits {
-            requests_per_second: file.requests_per_second.as_ref().map(|written| written.value),
-            burst: whole(&file.burst),
-            concurrent_requests: whole(&file.concurrent_requests),
-            tasks_in_flight: whole(&file.tasks_in_flight),
-        }
-    }
 }
 
-const NOT_ENFORCED: &str = "is read but not enforced by this version";
+/// A list of models: names or patterns.
+pub(super) fn models(node: Node<'_>) -> Option<Vec<String>> {
+    let list = node.strings("write names of models in quotes between [ and ]")?;
+    if list.is_empty() {
+        node.reading.fault(&node.place, "is empty", "leave it out to allow all models");
+        return None;
+    }
+    for model in &list {
+        if model.value.is_empty() {
+            let hint = "write a model's name, or a pattern like \"wan2.7-*\"";
+            node.reading.fault(&model.place, "is empty", hint);
+        }
+    }
+    Some(list.into_iter().map(|model| model.value).collect())
+}

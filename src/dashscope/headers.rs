@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 
 /// `X-DashScope-Async: enable` asks for a task instead of an answer.
 pub const ASYNC: HeaderName = HeaderName::from_static("x-dashscope-async");
+/// `X-DashScope-SSE: enable` asks for an event stream.
+const SSE: HeaderName = HeaderName::from_static("x-dashscope-sse");
 /// How many seconds the client lets a call wait for its turn instead of getting 429.
 const WAIT_TIMEOUT: HeaderName = HeaderName::from_static("x-dashscope-wait-timeout");
 /// Present, it asks for `oss://` URLs in the body to be resolved.
@@ -30,6 +32,14 @@ pub fn asks_async(headers: &HeaderMap) -> Option<bool> {
 pub fn wait_timeout(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(WAIT_TIMEOUT)?.to_str().ok()?.trim().parse().ok()?;
     (1..=120).contains(&seconds).then(|| Duration::from_secs(seconds))
+}
+
+/// Whether the client asks for an event stream in a header field. On the compatible surface `stream` in the body
+/// does so too.
+pub fn asks_events(headers: &HeaderMap) -> bool {
+    let enables = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"enable");
+    let accepts = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains("text/event-stream"));
+    headers.get_all(SSE).iter().any(enables) || headers.get_all(ACCEPT).iter().any(accepts)
 }
 
 /// The fields that a `Connection` field names: walks each of its lines.

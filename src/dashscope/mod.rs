@@ -1,5 +1,6 @@
 //! The upstream's public surface as data and pure functions. It imports nothing of ours.
 
+pub mod asked;
 pub mod coding;
 pub mod envelope;
 pub mod headers;
@@ -13,3 +14,4 @@ pub mod row;
 pub mod submit;
 pub mod task;
 pub mod time;
+pub mod video;

@@ -1,15 +1,17 @@
-//! Why DashScope refuses a call that it surely did not accept: the key, the account, or a limit of it.
+//! Why a call was surely not accepted by DashScope: the key, the account, a limit of it, or the way there.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
 
-/// What a refusal says of the key and the account that a call came with.
+/// What the end of a call says of the key and the account that it came with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cause {
     InvalidKey,
     /// Bills are overdue.
     Arrearage,
+    /// There is no connection, so nothing was sent.
+    Unreachable,
     Throttled(Throttling),
 }
 
@@ -33,6 +35,7 @@ impl Cause {
         match self {
             Cause::InvalidKey => "invalid_key",
             Cause::Arrearage => "arrearage",
+            Cause::Unreachable => "unreachable",
             Cause::Throttled(Throttling::General) => "throttling",
             Cause::Throttled(Throttling::RateQuota) => "rate_quota",
             Cause::Throttled(Throttling::BurstRate) => "burst_rate",

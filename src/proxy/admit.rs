@@ -1,14 +1,16 @@
-//! Stage 3: may this caller do this now? Limits will have their place here.
+//! Stage 3: may this caller do this now?
 
 use hyper::header::{HeaderMap, UPGRADE};
 use hyper::http::request::Parts;
 
+use super::exchange::Exchange;
 use super::rejection::Rejection;
 use super::route::{MOST_SHOWN, Route};
 use crate::config::AsyncHeader;
-use crate::dashscope::headers::asks_async;
+use crate::dashscope::headers::{asks_async, asks_events};
 use crate::dashscope::operation::Operation;
-use crate::tenant::directory::{Caller, Tenant};
+use crate::limits::{Kind, Registry, Who};
+use crate::tenant::directory::{Caller, Directory, Tenant};
 
 /// The proof that a request was let in. Nothing is sent without one.
 #[derive(Debug, Clone)]
@@ -18,6 +20,8 @@ pub(super) struct Permit {
     pub adds_async: bool,
     /// The upstream will answer with a new task.
     pub submits: bool,
+    /// What it is limited as.
+    pub kind: Kind,
 }
 
 impl Permit {
@@ -28,24 +32,64 @@ impl Permit {
     pub(super) fn caller(&self) -> &Caller {
         &self.caller
     }
+
+    /// The snapshot that this request goes by, to its end.
+    pub(super) fn directory(&self) -> &Directory {
+        self.caller.directory()
+    }
+
+    /// Goes on as an event stream, which its body turned out to ask for: limited as that, and not as what it was
+    /// let in as.
+    ///
+    /// # Errors
+    /// `Limited`; then nothing is taken.
+    pub(super) fn becomes_stream(&mut self, limits: &Registry, exchange: &Exchange) -> Result<(), Rejection> {
+        limits.give_back(exchange.admitted.take());
+        self.kind = Kind::Stream;
+        self.take(limits, exchange)
+    }
+
+    /// Takes from the caller's limits what a call of its kind needs, for as long as the exchange lasts.
+    ///
+    /// # Errors
+    /// `Limited`; then nothing is taken.
+    fn take(&self, limits: &Registry, exchange: &Exchange) -> Result<(), Rejection> {
+        let tenant = self.tenant();
+        let who = Who {
+            key_id: self.caller.key_id(),
+            tenant: &tenant.name,
+            limits: &tenant.limits,
+            tenant_limits: &tenant.tenant_limits,
+        };
+        let admitted = limits.admit(&who, self.kind).map_err(|refusal| {
+            exchange.standing.set(refusal.standing);
+            Rejection::Limited(refusal)
+        })?;
+        exchange.standing.set(admitted.standing);
+        *exchange.admitted.borrow_mut() = admitted;
+        Ok(())
+    }
 }
 
 /// Lets a request in, or says why not.
 ///
 /// # Errors
-/// `NotAllowed`, `AsyncRequired`, `BodyTooLarge`, or `BadRequest` for a plain call to a WebSocket's path.
+/// `NotAllowed`, `AsyncRequired`, `BodyTooLarge`, `BadRequest` for a plain call to a WebSocket's path, or
+/// `Limited`.
 pub(super) fn admit(
     caller: Caller,
     route: &Route,
     request: &Parts,
     body_bytes: u64,
-    most_bytes: u64,
+    limits: &Registry,
+    exchange: &Exchange,
 ) -> Result<Permit, Rejection> {
     let tenant = caller.tenant();
     if !route.operation.group().is_some_and(|group| tenant.allow.contains(group)) {
         let path: String = route.path.chars().take(MOST_SHOWN).collect();
         return Err(Rejection::NotAllowed(format!("{} {path}", request.method).into()));
     }
+    let most_bytes = caller.directory().max_body_bytes;
     if body_bytes > most_bytes {
         return Err(Rejection::BodyTooLarge(most_bytes));
     }
@@ -61,7 +105,38 @@ pub(super) fn admit(
         return Err(Rejection::AsyncRequired);
     }
     let submits = route.operation == Operation::Submit || route.operation == Operation::Service && asks_async;
-    Ok(Permit { caller, adds_async, submits })
+    let kind = kind(route.operation, submits, &request.headers);
+    let permit = Permit { caller, adds_async, submits, kind };
+    permit.take(limits, exchange)?;
+    Ok(permit)
+}
+
+fn kind(operation: Operation, submits: bool, headers: &HeaderMap) -> Kind {
+    match operation {
+        Operation::TaskGet | Operation::TaskList | Operation::TaskCancel => Kind::Poll,
+        Operation::Inference | Operation::Realtime => Kind::Stream,
+        Operation::Submit | Operation::Service if submits => Kind::Submit,
+        Operation::Submit
+        | Operation::Service
+        | Operation::Chat
+        | Operation::Completion
+        | Operation::Message
+            if asks_events(headers) =>
+        {
+            Kind::Stream
+        }
+        Operation::Submit
+        | Operation::Service
+        | Operation::Chat
+        | Operation::Completion
+        | Operation::Message
+        | Operation::Tokenizer
+        | Operation::PublicKey
+        | Operation::UploadPolicy
+        | Operation::Embedding
+        | Operation::Rerank
+        | Operation::Unlisted => Kind::Other,
+    }
 }
 
 /// Whether it asks to become a WebSocket (RFC 6455, 4.1).

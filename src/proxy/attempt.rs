@@ -9,6 +9,7 @@ use hyper::{Response, StatusCode};
 use tokio::sync::oneshot;
 
 use super::choose::Choice;
+use super::forward::{NoAnswer, Unsent};
 use super::pace::{Halt, Patience};
 use super::rejection::Rejection;
 use super::{Passage, Proxy, forward, judge, resolve, rewrite};
@@ -27,12 +28,12 @@ impl Proxy {
         client: Option<oneshot::Receiver<Infallible>>,
     ) -> Result<Response<Download>, Rejection> {
         let Passage { permit, route, destination, mut request, mut body, exchange } = passage;
-        let most = self.max_body_bytes;
         let mut choice =
-            Choice::new(&permit, &route, destination, &request, &mut body, &self.uploads, most).await?;
+            Choice::new(&permit, &route, destination, &request, &mut body, &self.uploads).await?;
         let mut patience = client.map(|client| Patience::new(&permit, &request.headers, client));
         let mut tried = Tried::default();
         let mut refused: Option<(Response<Download>, Cause)> = None;
+        let mut unreached = false;
         loop {
             // Of an attempt that was refused: it counts no more.
             exchange.start.take();
@@ -40,6 +41,9 @@ impl Proxy {
                 Ok(next) => next,
                 Err(Halt::Refused(rejection)) => {
                     return last(refused, Some(rejection), &choice, Duration::ZERO);
+                }
+                Err(Halt::AllOut(_)) if unreached && refused.is_none() => {
+                    return Err(Rejection::UpstreamUnreachable);
                 }
                 Err(Halt::AllOut(out)) => {
                     if choice.is_for_task() {
@@ -52,11 +56,23 @@ impl Proxy {
             exchange.account.set(pick.index);
             exchange.start.replace(start);
             let (progress, key, account) = (body.progress(), pick.key, pick.account);
-            let copy = choice.repeats.then(|| request.clone());
+            let copy = choice.has_more(account).then(|| request.clone());
             let outbound = rewrite::request(&permit, &route, request, account, key, body)?;
             // Dropped by an error, the pick lets others try what it was to try.
-            let mut response =
-                forward::forward(&self.upstream, outbound, self.timeouts.upstream, most).await?;
+            let mut response = match forward::forward(&self.upstream, outbound, permit.directory()).await {
+                Ok(response) => response,
+                Err(NoAnswer::Rejected(rejection)) => return Err(rejection),
+                Err(NoAnswer::Unsent { body: unsent, reason }) => {
+                    match reason {
+                        Unsent::Unreachable => pick.unreached(&mut tried, Instant::now()),
+                        Unsent::Full => pick.leave(&mut tried),
+                    }
+                    let elsewhere = copy.filter(|_| !choice.is_for_task());
+                    request = elsewhere.ok_or(Rejection::UpstreamUnreachable)?;
+                    (body, unreached) = (*unsent, true);
+                    continue;
+                }
+            };
             exchange.answered(Instant::now());
             if !forward::is_readable(&response, &route) {
                 return Err(Rejection::UpstreamLost);
@@ -96,9 +112,10 @@ impl Proxy {
     }
 }
 
-/// A call on a task has no other account, but maybe another key.
+/// A call on a task has no other account, but maybe another key; a synchronous one is repeated only where a key of
+/// ours is dead.
 fn may_repeat(cause: Cause, choice: &Choice<'_>) -> bool {
-    cause == Cause::InvalidKey || !choice.is_for_task()
+    cause == Cause::InvalidKey || choice.repeats && !choice.is_for_task()
 }
 
 /// Nothing is left to try: the last answer if it tells the client what it needs to know, else ours.

@@ -8,6 +8,7 @@ use hyper::header::{AUTHORIZATION, HeaderMap};
 use super::peer::Peer;
 use super::rejection::Rejection;
 use crate::dashscope::headers::{API_KEY, X_API_KEY};
+use crate::limits::Strangers;
 use crate::tenant::directory::{Caller, Directory};
 use crate::tenant::key::VirtualKey;
 use crate::tenant::keyring::Keyring;
@@ -32,6 +33,20 @@ pub(super) fn authenticate(
         tracing::debug!(?stranger, address = %peer.address, "a key opens nothing");
         stranger.into()
     })
+}
+
+/// Counts a failure against its address. A caller with a good key from there is not held up: who shares an address
+/// with a guesser, behind one NAT, notices nothing.
+pub(super) fn count(
+    rejection: Rejection,
+    strangers: &Strangers,
+    directory: &Directory,
+    peer: &Peer,
+) -> Rejection {
+    match strangers.failed(peer.address.ip(), directory.auth_failures_per_second) {
+        Ok(()) => rejection,
+        Err(wait) => Rejection::AuthRate(wait),
+    }
 }
 
 /// The one key in `Authorization: Bearer`, `x-api-key` or `api-key`.

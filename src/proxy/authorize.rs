@@ -48,7 +48,7 @@ pub(super) fn authorize(
     now: SystemTime,
 ) -> Result<Verdict, Rejection> {
     let tenant = permit.tenant();
-    let accounts = &permit.caller().directory().accounts;
+    let accounts = &permit.directory().accounts;
     let task_id = route.task_id().unwrap_or_default();
     if route.operation == Operation::TaskGet {
         let watch = hub.watch(task_id, &tenant.name, now);

@@ -53,9 +53,8 @@ impl<'d> Choice<'d> {
         request: &Parts,
         body: &mut Upload,
         uploads: &Uploads,
-        most_body_bytes: u64,
     ) -> Result<Self, Rejection> {
-        let accounts = &*permit.caller().directory().accounts;
+        let accounts = &*permit.directory().accounts;
         let operation = route.operation;
         let among = Cow::Borrowed(&*permit.tenant().accounts);
         let is_policy = operation == Operation::UploadPolicy;
@@ -68,13 +67,13 @@ impl<'d> Choice<'d> {
         } else if may_wait || choice.is_open() && choice.among.iter().any(is_throttled) {
             let is_named = |progress: &Progress| submit::model(&progress.beginning()).is_some();
             let read = body.read_ahead(MOST_AHEAD, is_named).await;
-            read.map_err(|fault| forward::blame_client(fault, most_body_bytes))?;
+            read.map_err(|fault| forward::blame_client(fault, permit.directory().max_body_bytes))?;
             // Those that name it too late to be read are throttled as one.
             let model = submit::model(&body.progress().beginning()).unwrap_or_default();
             if may_wait && choice.among.iter().any(|index| accounts[*index].is_paced(&model)) {
                 // It is to arrive when it may start, not when a slow client has sent it.
                 let read = body.read_ahead(MOST_PACED, |_| false).await;
-                read.map_err(|fault| forward::blame_client(fault, most_body_bytes))?;
+                read.map_err(|fault| forward::blame_client(fault, permit.directory().max_body_bytes))?;
             }
             choice.model = Some(model);
         }
@@ -148,6 +147,11 @@ impl<'d> Choice<'d> {
             Destination::Task(index) | Destination::Files(index) => alone(index),
             Destination::Any => any(),
         }
+    }
+
+    /// Whether there is something else to try, should it be refused by this account, or not reach it.
+    pub(super) fn has_more(&self, account: &Account) -> bool {
+        self.repeats || account.has_spare_keys() || self.is_open()
     }
 
     /// Where limits are counted by model, and this call counts. A query's, and a policy's, are other limits than

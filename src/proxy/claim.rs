@@ -64,7 +64,7 @@ pub(super) async fn claim(
         id: named.task_id,
         tenant: Arc::clone(&permit.tenant().name),
         key_id: caller.key_id().into(),
-        account: Arc::clone(&caller.directory().accounts[account].name),
+        account: Arc::clone(&permit.directory().accounts[account].name),
         model: submit::model(beginning).unwrap_or_default(),
         mount,
         claimed_at: SystemTime::now(),

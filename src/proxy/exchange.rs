@@ -10,6 +10,7 @@ use super::cut::Seat;
 use super::peer::{Line, Peer};
 use crate::account::pace::Start;
 use crate::dashscope::operation::{Operation, Surface};
+use crate::limits::{Admitted, Standing};
 use crate::tenant::directory::Caller;
 
 /// Filled stage by stage; rides in the answer's body, and is recorded once, when that is dropped.
@@ -22,6 +23,10 @@ pub(super) struct Exchange {
     /// A task may come of it, and be paid for.
     pub submits: Cell<bool>,
     pub caller: OnceCell<Caller>,
+    /// What it holds of its caller's limits; freed with it.
+    pub admitted: RefCell<Admitted>,
+    /// How its caller stands with a rate, for the answer.
+    pub standing: Cell<Option<Standing>>,
     /// The account that it was sent to last, an index into the directory's.
     pub account: Cell<usize>,
     /// Of a paced submit, until its task is claimed.
@@ -61,6 +66,8 @@ impl Exchange {
             surface: Cell::new(Surface::Native),
             submits: Cell::new(false),
             caller: OnceCell::new(),
+            admitted: RefCell::default(),
+            standing: Cell::new(None),
             account: Cell::new(0),
             start: RefCell::default(),
             status: Cell::new(None),

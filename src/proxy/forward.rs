@@ -11,24 +11,41 @@ use super::rejection::Rejection;
 use super::rewrite::Outbound;
 use super::route::Route;
 use crate::account::Account;
-use crate::upstream::{Connection, Download, Progress, Upload, UploadFault, Upstream};
+use crate::tenant::directory::Directory;
+use crate::upstream::{ConnectFault, Connection, Download, Progress, Upload, UploadFault, Upstream};
+
+/// Why there is no answer.
+pub(super) enum NoAnswer {
+    /// Nothing was sent, so the body is as it was.
+    Unsent { body: Box<Upload>, reason: Unsent },
+    /// `UpstreamLost`, `UpstreamTimeout`; and what was wrong with the client's body: `BodyTooLarge`,
+    /// `ClientTimeout`, `BadRequest`.
+    Rejected(Rejection),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unsent {
+    /// By the account's fault, or that of the way there.
+    Unreachable,
+    /// There are as many connections as may be.
+    Full,
+}
 
 /// Sends the request and waits for the head of its answer. Only a request of which nothing was written, on
 /// a connection that had been idle, is sent again.
-///
-/// # Errors
-/// `UpstreamUnreachable`, `UpstreamLost`, `UpstreamTimeout`; and what was wrong with the client's body:
-/// `BodyTooLarge`, `ClientTimeout`, `BadRequest`.
 pub(super) async fn forward(
     upstream: &Upstream,
     outbound: Outbound<'_>,
-    patience: Duration,
-    most_body_bytes: u64,
-) -> Result<Response<Download>, Rejection> {
+    directory: &Directory,
+) -> Result<Response<Download>, NoAnswer> {
+    let (patience, most_body_bytes) = (directory.timeouts.upstream, directory.max_body_bytes);
     let (mut request, account) = outbound.into_parts();
     let progress = request.body().progress();
     loop {
-        let mut connection = connect(upstream, account).await?;
+        let mut connection = match connect(upstream, account, directory.timeouts.connect).await {
+            Ok(connection) => connection,
+            Err(reason) => return Err(NoAnswer::Unsent { body: request.into_body().into(), reason }),
+        };
         let answer = exchange(&mut connection, request, &progress, patience).await;
         match answer {
             Ok(response) => {
@@ -36,7 +53,19 @@ pub(super) async fn forward(
                 return Ok(response.map(body));
             }
             Err(Failure::Unsent(unsent)) if connection.is_reused() => request = *unsent,
-            Err(failure) => return Err(blame(&failure, &progress, account, most_body_bytes)),
+            Err(Failure::Unsent(unsent)) => {
+                tell_unreachable(account, "closed before the request was written");
+                let body = unsent.into_body().into();
+                return Err(NoAnswer::Unsent { body, reason: Unsent::Unreachable });
+            }
+            Err(Failure::Lost(error)) => {
+                let lost = (Rejection::UpstreamLost, error.to_string());
+                return Err(blame(lost, &progress, account, most_body_bytes));
+            }
+            Err(Failure::Timeout) => {
+                let timeout = (Rejection::UpstreamTimeout, "no answer within timeouts.upstream".to_owned());
+                return Err(blame(timeout, &progress, account, most_body_bytes));
+            }
         }
     }
 }
@@ -50,14 +79,24 @@ pub(super) fn is_readable(response: &Response<Download>, route: &Route) -> bool 
         && codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
-async fn connect(upstream: &Upstream, account: &Account) -> Result<Connection, Rejection> {
-    upstream.connection(account).await.map_err(|fault| {
-        tracing::warn!(account = &*account.name, host = ?account.host, problem = fault.problem(), "upstream unreachable");
-        Rejection::UpstreamUnreachable
+async fn connect(upstream: &Upstream, account: &Account, patience: Duration) -> Result<Connection, Unsent> {
+    upstream.connection(account, patience).await.map_err(|fault| {
+        tell_unreachable(account, &fault.problem());
+        match fault {
+            ConnectFault::Full => Unsent::Full,
+            ConnectFault::Address(_)
+            | ConnectFault::Refused(_)
+            | ConnectFault::Tls(_)
+            | ConnectFault::Timeout => Unsent::Unreachable,
+        }
     })
 }
 
-/// Why there is no answer.
+fn tell_unreachable(account: &Account, problem: &str) {
+    let (account, host) = (&*account.name, &account.address.host);
+    tracing::warn!(account, ?host, problem, "upstream unreachable");
+}
+
 enum Failure {
     /// Nothing was written.
     Unsent(Box<hyper::Request<Upload>>),
@@ -102,22 +141,21 @@ pub(super) fn blame_client(fault: UploadFault, most_body_bytes: u64) -> Rejectio
     match fault {
         UploadFault::TooLarge => Rejection::BodyTooLarge(most_body_bytes),
         UploadFault::Stalled => Rejection::ClientTimeout,
+        UploadFault::Crowded => Rejection::NoRoom,
         UploadFault::Broken => Rejection::BadRequest("its body broke off or is not framed as HTTP demands"),
     }
 }
 
-/// Whose fault it was.
-fn blame(failure: &Failure, progress: &Progress, account: &Account, most_body_bytes: u64) -> Rejection {
+/// The upstream's fault, unless it was the client's.
+fn blame(
+    (rejection, problem): (Rejection, String),
+    progress: &Progress,
+    account: &Account,
+    most_body_bytes: u64,
+) -> NoAnswer {
     if let Some(fault) = progress.fault() {
-        return blame_client(fault, most_body_bytes);
+        return NoAnswer::Rejected(blame_client(fault, most_body_bytes));
     }
-    let (rejection, problem) = match failure {
-        Failure::Unsent(_) => {
-            (Rejection::UpstreamUnreachable, "closed before the request was written".to_owned())
-        }
-        Failure::Lost(error) => (Rejection::UpstreamLost, error.to_string()),
-        Failure::Timeout => (Rejection::UpstreamTimeout, "no answer within timeouts.upstream".to_owned()),
-    };
     tracing::warn!(account = &*account.name, problem, "no answer from the upstream");
-    rejection
+    NoAnswer::Rejected(rejection)
 }

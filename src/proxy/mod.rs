@@ -1,9 +1,9 @@
 //! The life of one request: a file a stage, named by its verb.
 //!
 //! ```text
-//! route ▶ authenticate ▶ admit ▶ authorize ▶ resolve ▶ choose ▶ pace ▶ rewrite ▶ forward ─▶ DashScope
-//!   respond ◀── Rejection ◀── any stage          ▲ attempt again ◀────── judge ◀── ▼
-//!   observe(body, exchange) ◀── claim ◀───────────────────── rewrite(response)
+//! route ▶ authenticate ▶ admit ▶ authorize ▶ inspect ▶ resolve ▶ choose ▶ pace ▶ rewrite ▶ forward ─▶ DashScope
+//!   respond ◀── Rejection ◀── any stage                            ▲ attempt again ◀── judge ◀── ▼
+//!   observe(body, exchange) ◀── claim ◀──────────────────────────────────────── rewrite(response)
 //! ```
 
 mod admit;
@@ -15,6 +15,7 @@ mod claim;
 mod cut;
 mod exchange;
 mod forward;
+mod inspect;
 mod judge;
 mod observe;
 mod pace;
@@ -47,13 +48,13 @@ pub use observe::Observed;
 
 use crate::account::Registry;
 use crate::account::uploads::Uploads;
-use crate::config::Timeouts;
 use crate::dashscope::operation::Operation;
+use crate::limits::{self, Strangers};
 use crate::metrics::Metrics;
 use crate::tasks::hub::Hub;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
-use crate::upstream::{Keep, Upload, Upstream};
+use crate::upstream::{Keep, Room, Upload, Upstream};
 use admit::Permit;
 use authorize::Verdict;
 use choose::Destination;
@@ -70,9 +71,11 @@ pub struct Proxy {
     pub metrics: Arc<Metrics>,
     pub accounts: Arc<Registry>,
     pub uploads: Arc<Uploads>,
+    pub limits: Arc<limits::Registry>,
+    pub strangers: Arc<Strangers>,
+    /// For bodies that are read whole.
+    pub room: Arc<Room>,
     pub upstream: Upstream,
-    pub timeouts: Timeouts,
-    pub max_body_bytes: u64,
     pub draining: CancellationToken,
     /// What may outlive its connection: submits that are read to their end, and tunnels.
     pub running: TaskTracker,
@@ -89,6 +92,9 @@ impl Proxy {
         let mut response = self.answer(&peer, &exchange, request).await.unwrap_or_else(|rejection| {
             observe::whole(respond::refusal(&rejection, &exchange, version), &exchange)
         });
+        if let Some(standing) = exchange.standing.get() {
+            respond::tell_standing(response.headers_mut(), standing);
+        }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             peer.line.tunnel();
         } else if wants_tunnel {
@@ -98,11 +104,12 @@ impl Proxy {
         response
     }
 
-    /// What is to be done twice a second: old connections are closed, old tasks dropped, and exchanges whose key
-    /// died are cut.
+    /// What is to be done twice a second: old connections are closed, old tasks and idle limits dropped, and exchanges
+    /// whose key died are cut.
     pub fn sweep(&self, now: SystemTime) {
         self.upstream.sweep();
         self.hub.ledger().tidy(now);
+        self.limits.sweep(now);
         self.live.sweep(&self.directory.load(), now);
     }
 
@@ -122,10 +129,12 @@ impl Proxy {
         let route = route::route(&directory, &request, &peer.line)?;
         exchange.operation.set(route.operation);
         exchange.surface.set(route.surface);
-        let caller = authenticate::authenticate(&directory, &self.keyring, &request.headers, peer, now)?;
+        let caller = authenticate::authenticate(&directory, &self.keyring, &request.headers, peer, now)
+            .map_err(|rejection| authenticate::count(rejection, &self.strangers, &directory, peer))?;
         let _ = exchange.caller.set(caller.clone());
         self.live.enter(exchange, request.version != Version::HTTP_2);
-        let permit = admit::admit(caller, &route, &request, body.size_hint().lower(), self.max_body_bytes)?;
+        let bytes = body.size_hint().lower();
+        let mut permit = admit::admit(caller, &route, &request, bytes, &self.limits, exchange)?;
         exchange.submits.set(permit.submits);
         let mut destination = match authorize::authorize(&self.hub, &permit, &route, &request, now)? {
             Verdict::Forward(destination) => destination,
@@ -138,9 +147,12 @@ impl Proxy {
         };
         let may_repeat = permit.submits || destination != Destination::Any;
         let keep = if may_repeat { Keep::Whole } else { Keep::Beginning };
-        let mut body = Upload::new(body, self.max_body_bytes, self.timeouts.idle, keep);
+        let mut body = Upload::new(body, directory.max_body_bytes, directory.timeouts.idle, keep);
+        if inspect::inspect(&permit, &route, &request, &mut body, &self.room).await?.streams {
+            permit.becomes_stream(&self.limits, exchange)?;
+        }
         if destination == Destination::Any {
-            let stored = resolve::resolve(&self.uploads, &permit, &request, &mut body, self.max_body_bytes);
+            let stored = resolve::resolve(&self.uploads, &permit, &request, &mut body);
             destination = stored.await?.map_or(destination, Destination::Files);
         }
         let passage = Passage { permit, route, destination, request, body, exchange: Rc::clone(exchange) };
@@ -157,6 +169,7 @@ impl Proxy {
     async fn pass(&self, passage: Passage) -> Result<Response<Observed>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
         let version = passage.request.version;
+        let patience = passage.permit.directory().timeouts.idle;
         let cancels = (passage.route.operation == Operation::TaskCancel)
             .then(|| passage.route.task_id().unwrap_or_default().to_owned());
         if let Some(task_id) = &cancels {
@@ -167,7 +180,7 @@ impl Proxy {
             self.hub.outdate(&task_id);
         }
         if version == Version::HTTP_2 {
-            let (response, carry) = observe::pump(response, &exchange, self.timeouts.idle);
+            let (response, carry) = observe::pump(response, &exchange, patience);
             tokio::task::spawn_local(carry);
             return Ok(response);
         }
@@ -201,6 +214,10 @@ impl Proxy {
             let account = exchange.account.get();
             match named {
                 Some(named) => {
+                    let slot = exchange.admitted.borrow_mut().task.take();
+                    if let Some(slot) = slot {
+                        proxy.limits.task_reserved(&named.task_id, SystemTime::now(), slot);
+                    }
                     claim::claim(&proxy.hub, &permit, account, mount, named, &progress.beginning()).await;
                 }
                 None if response.status() == StatusCode::OK => {
@@ -218,13 +235,14 @@ impl Proxy {
     /// A WebSocket: a refused handshake is an ordinary answer.
     async fn tunnel(&self, mut passage: Passage) -> Result<Response<Observed>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
+        let patience = passage.permit.directory().timeouts.idle;
         let client = passage.request.extensions.remove::<OnUpgrade>();
         let client = client.ok_or(Rejection::BadRequest("a WebSocket handshake takes HTTP/1.1"))?;
         let response = exchange.unless_cut(self.send(passage, None)).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(observe::stream(response, &exchange));
         }
-        let (response, carry) = tunnel::open(client, response, &exchange, self.timeouts.idle);
+        let (response, carry) = tunnel::open(client, response, &exchange, patience);
         self.running.spawn_local(carry);
         Ok(observe::whole(response, &exchange))
     }

@@ -41,7 +41,7 @@ struct Paced<'a> {
 impl Patience {
     /// The client can ask for another patience than ours. It leaves by dropping the other end.
     pub(super) fn new(permit: &Permit, asked: &HeaderMap, client: oneshot::Receiver<Infallible>) -> Self {
-        let usual = permit.caller().directory().max_submit_wait;
+        let usual = permit.directory().max_submit_wait;
         Self { until: Instant::now() + headers::wait_timeout(asked).unwrap_or(usual), client }
     }
 }

@@ -7,10 +7,11 @@ use hyper::StatusCode;
 
 use super::peer::HeadFault;
 use crate::dashscope::path::PathFault;
+use crate::limits::{Limit, Refusal};
 use crate::tenant::directory::Stranger;
 
 /// Why a request is not passed on, or why its answer is ours.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Rejection {
     NoKey,
     UnknownKey,
@@ -21,8 +22,20 @@ pub(super) enum Rejection {
     /// Method and path of an operation that is not passed on, or not for this tenant.
     NotAllowed(Box<str>),
     AsyncRequired,
+    /// A limit of the caller is reached.
+    Limited(Refusal),
+    /// Its address has failed to authenticate too often; not before this time.
+    AuthRate(Duration),
+    /// The model, or why it can't be told.
+    ModelNotAllowed(Box<str>),
+    /// What the submit asks for, and the cap.
+    OverCap(Box<str>),
+    /// Too many bodies are being read whole.
+    NoRoom,
     BadPath(PathFault),
     BadRequest(&'static str),
+    /// What its body says can't be judged.
+    BadBody(Box<str>),
     BadHead(HeadFault),
     BodyTooLarge(u64),
     ClientTimeout,
@@ -77,7 +90,7 @@ impl Rejection {
             Rejection::NotAllowed(_) => Row { reason: "not_allowed", ..DENIED },
             Rejection::AsyncRequired => Row { reason: "async_required", ..DENIED },
             Rejection::BadPath(_) => Row { reason: "bad_path", ..BAD_REQUEST },
-            Rejection::BadRequest(_) => BAD_REQUEST,
+            Rejection::BadRequest(_) | Rejection::BadBody(_) => BAD_REQUEST,
             Rejection::BadHead(HeadFault::Slow) | Rejection::ClientTimeout => Row {
                 reason: "client_timeout",
                 status: StatusCode::REQUEST_TIMEOUT,
@@ -99,6 +112,24 @@ impl Rejection {
                 ..BAD_REQUEST
             },
             Rejection::StoreUnavailable => Row { reason: "store_unavailable", ..UNAVAILABLE },
+            Rejection::Limited(Refusal { limit: Limit::Rate { .. }, .. }) => {
+                Row { reason: "rate", ..THROTTLED }
+            }
+            Rejection::Limited(Refusal { limit: Limit::Concurrent { .. }, .. }) => {
+                Row { reason: "concurrency", ..CROWDED }
+            }
+            Rejection::Limited(Refusal { limit: Limit::Tasks { .. }, .. }) => {
+                Row { reason: "tasks_in_flight", ..CROWDED }
+            }
+            Rejection::AuthRate(_) => Row { reason: "auth_rate", ..THROTTLED },
+            Rejection::ModelNotAllowed(_) => Row {
+                reason: "model_not_allowed",
+                native_code: "Model.AccessDenied",
+                openai_code: "model_access_denied",
+                ..DENIED
+            },
+            Rejection::OverCap(_) => Row { reason: "over_cap", ..BAD_REQUEST },
+            Rejection::NoRoom => Row { reason: "no_room", closes: true, ..UNAVAILABLE },
             Rejection::Paced { .. } => Row { reason: "paced", ..THROTTLED },
             Rejection::AccountsOut(_) => Row { reason: "accounts_out", ..THROTTLED },
             Rejection::NoLiveKey => Row { reason: "no_live_key", ..UNAVAILABLE },
@@ -125,8 +156,26 @@ impl Rejection {
                 format!("Access denied. This gateway does not pass on {operation}.").into()
             }
             Rejection::AsyncRequired => "current user api does not support synchronous calls.".into(),
+            Rejection::Limited(Refusal { limit: limit @ Limit::Rate { .. }, .. }) => {
+                format!("{RATE_EXCEEDED} The limit is {limit}.").into()
+            }
+            Rejection::Limited(Refusal { limit: limit @ Limit::Concurrent { .. }, .. }) => {
+                format!("Too many requests run at once, please try again later. The limit is {limit}.").into()
+            }
+            Rejection::Limited(Refusal { limit: limit @ Limit::Tasks { .. }, .. }) => {
+                format!("Too many tasks are in flight, please try again later. The limit is {limit}.").into()
+            }
+            Rejection::AuthRate(_) => {
+                "Too many requests from this address had no valid API-key, please try again later.".into()
+            }
+            Rejection::ModelNotAllowed(what) => format!("Model access denied: {what}.").into(),
+            Rejection::OverCap(what) => format!("The request is refused: {what}.").into(),
+            Rejection::NoRoom => {
+                "The gateway reads too many large bodies at present; nothing was sent, come again.".into()
+            }
             Rejection::BadPath(fault) => format!("The path is refused: {}.", fault.problem()).into(),
             Rejection::BadRequest(problem) => format!("The request is refused: {problem}.").into(),
+            Rejection::BadBody(problem) => format!("The request is refused: {problem}.").into(),
             Rejection::BadHead(fault) => format!("The request is refused: {}.", fault.problem()).into(),
             Rejection::BodyTooLarge(most) => {
                 format!("The request's body is larger than the {most} bytes that this gateway takes.").into()
@@ -153,11 +202,14 @@ impl Rejection {
 
     /// When the client may come again.
     pub(super) const fn retry_after(&self) -> Option<Duration> {
-        if let Rejection::AccountsOut(wait) | Rejection::Paced { wait, .. } = self {
-            Some(*wait)
-        } else {
-            None
+        if let Rejection::AccountsOut(wait)
+        | Rejection::AuthRate(wait)
+        | Rejection::Paced { wait, .. }
+        | Rejection::Limited(Refusal { wait, .. }) = self
+        {
+            return Some(*wait);
         }
+        if matches!(self, Rejection::NoRoom) { Some(Duration::from_secs(1)) } else { None }
     }
 
     /// Whether the upstream may have got the request: a submit must then not be sent again.
@@ -201,6 +253,13 @@ const THROTTLED: Row = Row {
     openai_code: "limit_requests",
     openai_type: "rate_limit_error",
     closes: false,
+};
+
+const CROWDED: Row = Row {
+    reason: "concurrency",
+    native_code: "Throttling.Concurrency",
+    openai_code: "limit_concurrency",
+    ..THROTTLED
 };
 
 const BAD_REQUEST: Row = Row {

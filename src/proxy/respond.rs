@@ -1,7 +1,9 @@
 //! Answers of our own.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode, Version};
 use uuid::Uuid;
 
@@ -9,6 +11,7 @@ use super::exchange::{Exchange, Outcome};
 use super::rejection::Rejection;
 use crate::dashscope::envelope::{self, Fault};
 use crate::dashscope::headers::{REQUEST_ID, SHOULD_RETRY};
+use crate::limits::Standing;
 
 /// The answer to a refused request, in the shape of the surface that was called.
 pub(super) fn refusal(rejection: &Rejection, exchange: &Exchange, version: Version) -> Response<Bytes> {
@@ -28,13 +31,26 @@ pub(super) fn refusal(rejection: &Rejection, exchange: &Exchange, version: Versi
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
     if let Some(wait) = rejection.retry_after() {
-        headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs_f64().ceil() as u64));
+        // At once would be sooner than said.
+        headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait).max(1)));
     }
     if row.closes && version != Version::HTTP_2 {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     exchange.outcome.set(Outcome::Rejected(row.reason));
     response
+}
+
+/// Tells the caller how it stands with its rate, on every answer.
+pub(super) fn tell_standing(headers: &mut HeaderMap, standing: Standing) {
+    headers.insert(LIMIT, HeaderValue::from(standing.limit));
+    headers.insert(REMAINING, HeaderValue::from(standing.remaining));
+    headers.insert(RESET, HeaderValue::from(whole_seconds(standing.reset)));
+}
+
+/// Rounded up.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 /// An answer as DashScope would give it.
@@ -55,3 +71,7 @@ pub(super) fn new_request_id() -> Box<str> {
 
 /// Why the gateway refused; its absence says that the upstream answered.
 const REASON: HeaderName = HeaderName::from_static("x-dashgate-reason");
+/// The three fields of draft-ietf-httpapi-ratelimit-headers, up to its version 7.
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");

@@ -47,13 +47,13 @@ pub(super) fn request<'d>(
     mut body: Upload,
 ) -> Result<Outbound<'d>, Rejection> {
     let query = from.uri.query();
-    let uri = target(&account.base_url.path, &route.path, query)?;
+    let uri = target(&account.address.base_url.path, &route.path, query)?;
     let secret = presented(&from.headers)?.map(VirtualKey::to_vec).unwrap_or_default();
     let bears_secret = move |value: &[u8]| VirtualKey::new(&secret).stands_in(value);
     let trailers = accepts_trailers(&from.headers);
     let headers = &mut from.headers;
     strip(headers, is_withheld_from_upstream, &bears_secret);
-    headers.insert(HOST, account.host.clone());
+    headers.insert(HOST, account.address.host.clone());
     headers.insert(AUTHORIZATION, key.bearer().clone());
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::{Querier, turn};
 use crate::account::choice::{self, Need, Tried};
 use crate::account::{Account, UpstreamKey};
+use crate::config::Timeouts;
 use crate::dashscope::coding;
 use crate::dashscope::headers::{is_withheld_from_client, strip};
 use crate::dashscope::refusal::{self, Cause};
@@ -34,7 +35,14 @@ impl Querier {
         loop {
             let pick = choice::alone(&directory.accounts, index, &NEED, &tried, Instant::now());
             let pick = pick.map_err(|_| Told::Unreachable)?;
-            let response = self.send(pick.account, pick.key, target).await?;
+            let response = match self.send(pick.account, pick.key, target, directory.timeouts).await {
+                Ok(response) => response,
+                Err(Told::Unreachable) => {
+                    pick.unreached(&mut tried, Instant::now());
+                    return Err(Told::Unreachable);
+                }
+                Err(told) => return Err(told),
+            };
             let answer = read(response, pick.key, most_bytes).await?;
             let cause = refusal::cause(answer.status.as_u16(), Some(&answer.body));
             let retry_after = retry_after(&answer.headers);
@@ -53,7 +61,7 @@ impl Querier {
                 None => return Ok(answer),
                 Some(Cause::InvalidKey) => turn(desk).await,
                 Some(Cause::Throttled(_)) => return Err(Told::Throttled(retry_after)),
-                Some(Cause::Arrearage) => return Err(Told::Failed),
+                Some(Cause::Arrearage | Cause::Unreachable) => return Err(Told::Failed),
             }
         }
     }
@@ -63,14 +71,17 @@ impl Querier {
         account: &Account,
         key: &UpstreamKey,
         target: &str,
+        timeouts: Timeouts,
     ) -> Result<Response<Download>, Told> {
-        let uri = format!("{}{target}", account.base_url.path).parse::<Uri>().map_err(|_| Told::Failed)?;
+        let uri =
+            format!("{}{target}", account.address.base_url.path).parse::<Uri>().map_err(|_| Told::Failed)?;
+        let patience = timeouts.upstream.min(PATIENCE);
         loop {
-            let mut connection = match self.upstream.connection(account).await {
+            let mut connection = match self.upstream.connection(account, timeouts.connect).await {
                 Ok(connection) => connection,
                 Err(fault) => {
                     let problem = fault.problem();
-                    tracing::warn!(
+                    tracing::debug!(
                         account = &*account.name,
                         problem,
                         "the state of tasks can't be asked for"
@@ -81,15 +92,15 @@ impl Querier {
             let mut request = Request::new(Upload::empty());
             *request.uri_mut() = uri.clone();
             let headers = request.headers_mut();
-            headers.insert(HOST, account.host.clone());
+            headers.insert(HOST, account.address.host.clone());
             headers.insert(AUTHORIZATION, key.bearer().clone());
             headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
             headers.insert(USER_AGENT, HeaderValue::from_static(OURSELVES));
             let progress = request.body().progress();
-            match timeout(self.patience, connection.sender().try_send_request(request)).await {
+            match timeout(patience, connection.sender().try_send_request(request)).await {
                 Ok(Ok(response)) => {
                     return Ok(response.map(|incoming| {
-                        Download::new(incoming, connection, Rc::clone(&progress), self.patience)
+                        Download::new(incoming, connection, Rc::clone(&progress), patience)
                     }));
                 }
                 // It was closed while it was idle.
@@ -122,4 +133,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 const NEED: Need<'static> = Need { model: None, tells: false, repeats: true };
+/// For an answer that takes DashScope some milliseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
 const OURSELVES: &str = concat!("dashgate/", env!("CARGO_PKG_VERSION"));

@@ -29,8 +29,6 @@ pub struct Querier {
     pub directory: Arc<ArcSwap<Directory>>,
     pub metrics: Arc<Metrics>,
     pub upstream: Upstream,
-    /// How long an answer may take.
-    pub patience: Duration,
 }
 
 impl Querier {
@@ -58,6 +56,7 @@ impl Querier {
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             second.tick().await;
+            self.hub.set_max_age(self.directory.load().max_age);
             if let Some(rates) = self.with(&desk, Account::rates) {
                 desk.set_rates(rates);
             }

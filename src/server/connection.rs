@@ -28,7 +28,8 @@ pub(crate) async fn converse(stream: TcpStream, address: SocketAddr, proxy: Rc<P
     }
     let line = Arc::new(Line::default());
     let peer = Peer { address, line: Arc::clone(&line) };
-    let patience = Patience { head: proxy.timeouts.header, idle: proxy.timeouts.idle };
+    let timeouts = proxy.directory.load().timeouts;
+    let patience = Patience { head: timeouts.header, idle: timeouts.idle };
     let mut wire = Wire::new(stream, Arc::clone(&line), patience);
     let speaks = tokio::select! {
         speaks = wire.greeting() => speaks,

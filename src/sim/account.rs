@@ -85,6 +85,14 @@ impl Accounts {
         }
     }
 
+    pub(super) fn issue(&mut self, Credential { account, key }: Credential) {
+        self.by_key.insert(key, account);
+    }
+
+    pub(super) fn revoke(&mut self, key: &str) {
+        self.by_key.remove(key);
+    }
+
     /// A temporary key with every right of the account.
     pub(super) fn mint(&mut self, account: &str, key: String, end: SystemTime) {
         self.temporary.insert(key, (account.to_owned(), end));
@@ -142,6 +150,15 @@ mod tests {
         assert_eq!((credential.account.as_str(), credential.key.as_str()), ("east", "sk-1"));
         let credential: Credential = "sk-ab==".parse().unwrap();
         assert_eq!((credential.account.as_str(), credential.key.as_str()), ("main", "sk-ab=="));
+    }
+
+    #[test]
+    fn a_key_is_good_until_it_is_revoked() {
+        let mut accounts = Accounts::new(&["east=sk-1".parse().unwrap()], &[]);
+        accounts.issue("east=sk-2".parse().unwrap());
+        accounts.revoke("sk-1");
+        assert!(accounts.authenticate(Some("sk-1"), at(0)).is_err());
+        assert_eq!(accounts.authenticate(Some("sk-2"), at(0)).unwrap().account, "east");
     }
 
     #[test]

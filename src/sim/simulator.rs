@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use super::account::Credential;
 use super::fault::Fault;
 use super::journal::{Listener, Seen};
 use super::options::{Options, Throttle};
@@ -137,6 +138,16 @@ impl Simulator {
 
     pub fn set_overdue(&self, account: &str, overdue: bool) {
         lock(&self.world.accounts).set_overdue(account, overdue);
+    }
+
+    /// Another key is good from now on.
+    pub fn issue(&self, credential: Credential) {
+        lock(&self.world.accounts).issue(credential);
+    }
+
+    /// A key is refused from now on.
+    pub fn revoke(&self, key: &str) {
+        lock(&self.world.accounts).revoke(key);
     }
 
     /// Moves the clock on: tasks run, signatures expire, meters refill. Pauses are not shortened.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use rusqlite::{Error, ErrorCode, ffi};
 
-/// Why something could not be read or written. Displayed, it names the file and what to do.
+/// Why something could not be read or written. Displayed, it names the file and what to do; its cause alone does
+/// not name the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreFault {
     pub path: Arc<Path>,
@@ -28,6 +29,8 @@ pub enum Cause {
     /// A database, but of another program.
     NotOurs,
     NotADatabase,
+    /// It has nothing in it, and a gateway once wrote to it: SQLite would take it for a new one.
+    Emptied,
     Corrupt(Box<str>),
     /// Another gateway has it open.
     OtherGateway {
@@ -52,8 +55,13 @@ pub enum Cause {
 
 impl fmt::Display for StoreFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", self.path.display())?;
-        match &self.cause {
+        write!(f, "{} {}", self.path.display(), self.cause)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Cause::NoDirectory => {
                 f.write_str("is in a directory that does not exist: create it, or set store.path")
             }
@@ -69,6 +77,10 @@ impl fmt::Display for StoreFault {
             Cause::NotADatabase => {
                 f.write_str("is not a database: move it away, or set store.path to another file")
             }
+            Cause::Emptied => f.write_str(
+                "is empty, though a gateway has written to it: stop the gateway and restore a backup, or remove the \
+                 file to begin without its tasks and keys",
+            ),
             Cause::Corrupt(detail) => write!(
                 f,
                 "is damaged ({detail}): stop the gateway, move the file away together with its -wal, and restore \

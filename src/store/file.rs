@@ -16,24 +16,33 @@ use super::schema;
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) path: Arc<Path>,
-    /// Device and inode, to see when the name stands for another file.
-    identity: Option<(u64, u64)>,
+    /// As it was when last looked at.
+    seen: Option<Seen>,
     /// Locked until dropped.
     _lock: File,
+}
+
+/// What shows that the name stands for another file, or that a part of it is gone.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    device: u64,
+    inode: u64,
+    length: u64,
 }
 
 impl Held {
     pub(super) fn acquire(path: &Path) -> Result<Self, Cause> {
         let path = resolved(path)?;
         let lock = lock(&beside(&path, "-lock"))?;
-        Ok(Self { path: path.into(), identity: None, _lock: lock })
+        Ok(Self { path: path.into(), seen: None, _lock: lock })
     }
 
     /// Opens it for writing, with everything checked.
     pub(super) fn open(&mut self) -> Result<Connection, Cause> {
-        if self.identity.is_some() {
-            self.is_in_place()?;
+        if self.seen.is_some() {
+            self.has_shrunk()?;
         }
+        self.is_new_or_written()?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -64,7 +73,7 @@ impl Held {
         self.reserve()?;
         // SQLite syncs the directory for its log, but not for the file itself.
         File::open(self.path.parent().unwrap_or(Path::new("/")))?.sync_all()?;
-        self.identity = Some(identity(&self.path)?);
+        self.seen = Some(look(&self.path)?);
         Ok(connection)
     }
 
@@ -87,12 +96,26 @@ impl Held {
         held && fs::remove_file(&path).is_ok()
     }
 
-    /// Whether the name still stands for the open file: what is written to a removed one is lost.
-    pub(super) fn is_in_place(&self) -> Result<(), Cause> {
-        match identity(&self.path) {
-            Ok(found) if Some(found) == self.identity => Ok(()),
-            Ok(_) | Err(_) => Err(Cause::Moved),
+    /// Whether the file is shorter than before; only a look at the whole tells a VACUUM from a loss.
+    ///
+    /// # Errors
+    /// `Moved` if the name stands for another file: what is written to a removed one is lost.
+    pub(super) fn has_shrunk(&mut self) -> Result<bool, Cause> {
+        let found = look(&self.path).map_err(|_| Cause::Moved)?;
+        let Some(seen) = &mut self.seen else { return Err(Cause::Moved) };
+        if (found.device, found.inode) != (seen.device, seen.inode) {
+            return Err(Cause::Moved);
         }
+        let shrunk = found.length < seen.length;
+        seen.length = seen.length.max(found.length);
+        Ok(shrunk)
+    }
+
+    /// SQLite takes an empty file for a new database, and deletes what its log has.
+    fn is_new_or_written(&self) -> Result<(), Cause> {
+        let is_empty = fs::metadata(&self.path).is_ok_and(|file| file.len() == 0);
+        let was_written = || wal_bytes(&self.path) > 0 || beside(&self.path, "-reserve").exists();
+        if is_empty && was_written() { Err(Cause::Emptied) } else { Ok(()) }
     }
 }
 
@@ -151,9 +174,9 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn identity(path: &Path) -> Result<(u64, u64), Cause> {
+fn look(path: &Path) -> Result<Seen, Cause> {
     let file = fs::metadata(path)?;
-    Ok((file.dev(), file.ino()))
+    Ok(Seen { device: file.dev(), inode: file.ino(), length: file.len() })
 }
 
 /// Some thousand claims.

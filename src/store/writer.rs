@@ -143,7 +143,7 @@ impl Writer {
         let done = if self.has_work() || self.retry_at.is_some() {
             self.commit()
         } else if due {
-            self.file.is_in_place()
+            self.file.has_shrunk().and_then(|shrunk| if shrunk { self.commit() } else { Ok(()) })
         } else {
             return;
         };
@@ -169,7 +169,9 @@ impl Writer {
     }
 
     fn commit(&mut self) -> Result<(), Cause> {
-        self.file.is_in_place()?;
+        if self.file.has_shrunk()? {
+            self.connection = None;
+        }
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none @ None => none.insert(self.file.open()?),

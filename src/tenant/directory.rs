@@ -9,8 +9,9 @@ use foldhash::fast::RandomState;
 
 use super::key::{KeyDigest, VirtualKey};
 use super::keyring::{Ends, IssuedKey, Keyring};
+use super::token::Token;
 use crate::account::{Account, Registry};
-use crate::config::{AsyncHeader, Config, Mount};
+use crate::config::{AsyncHeader, Config, Limits, Mount, Timeouts};
 use crate::dashscope::operation::Groups;
 
 /// Mounts, accounts, tenants and their keys. A request loads it once and keeps it to its end.
@@ -21,6 +22,14 @@ pub struct Directory {
     pub accounts: Vec<Account>,
     /// How long a submit waits for its turn, where its client does not say.
     pub max_submit_wait: Duration,
+    pub timeouts: Timeouts,
+    /// Of what is known of a running task.
+    pub max_age: Duration,
+    pub max_body_bytes: u64,
+    /// Without one the admin listener has health only.
+    pub admin_token: Option<Token>,
+    /// Of one address; 0 stands for no limit.
+    pub auth_failures_per_second: u32,
     tenants: Vec<Tenant>,
     tenants_by_name: HashMap<Arc<str>, usize, RandomState>,
     keys: Vec<Key>,
@@ -39,6 +48,12 @@ pub struct Tenant {
     pub allow: Groups,
     /// Its share of the turns, where submits wait.
     pub weight: u32,
+    /// Patterns with `*`; empty stands for all models.
+    pub models: Vec<String>,
+    /// Of each of its keys.
+    pub limits: Limits,
+    /// Of all its keys together.
+    pub tenant_limits: Limits,
 }
 
 /// A key of the configuration.
@@ -78,6 +93,11 @@ impl Directory {
             mounts,
             accounts: config.accounts.iter().map(|account| Account::new(account, registry)).collect(),
             max_submit_wait: config.submit.max_wait,
+            timeouts: config.server.timeouts,
+            max_age: config.poll.max_age,
+            max_body_bytes: config.server.max_body_bytes,
+            admin_token: config.admin.token.as_ref().map(Token::new),
+            auth_failures_per_second: config.server.auth_failures_per_second,
             tenants: Vec::with_capacity(config.tenants.len()),
             tenants_by_name: HashMap::default(),
             keys: Vec::new(),
@@ -105,6 +125,9 @@ impl Directory {
                 accounts: tenant.accounts.clone(),
                 allow: tenant.allow,
                 weight: tenant.weight,
+                models: tenant.models.clone(),
+                limits: tenant.limits.clone(),
+                tenant_limits: tenant.tenant_limits.clone(),
             });
         }
         directory

@@ -3,3 +3,4 @@
 pub mod directory;
 pub mod key;
 pub mod keyring;
+pub mod token;

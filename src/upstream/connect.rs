@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::tls;
-use crate::account::Account;
+use crate::account::Address;
 
 /// Where an account's connections go, and how.
 #[derive(Clone)]
@@ -51,13 +51,13 @@ impl ConnectFault {
 
 impl Endpoint {
     /// # Errors
-    /// What is wrong with the account's certificates or its host's name.
-    pub(super) fn new(account: &Account) -> Result<Self, rustls::Error> {
-        let url = &account.base_url;
+    /// What is wrong with its certificates or its host's name.
+    pub(super) fn new(address: &Address) -> Result<Self, rustls::Error> {
+        let url = &address.base_url;
         let tls = if url.tls {
             let name = ServerName::try_from(url.host.clone())
                 .map_err(|_| rustls::Error::General(format!("{} is not a host's name", url.host)))?;
-            Some((tls::client_config(account.ca_pem.as_deref())?, name))
+            Some((tls::client_config(address.ca_pem.as_deref())?, name))
         } else {
             None
         };

@@ -3,6 +3,7 @@
 mod connect;
 mod download;
 mod pool;
+mod room;
 mod screen;
 mod tls;
 mod upload;
@@ -18,47 +19,50 @@ use tokio::time::Instant;
 pub use connect::ConnectFault;
 pub use download::{Download, DownloadFault};
 pub use pool::Connection;
+pub use room::Room;
 pub use screen::Strip;
 pub use upload::{Keep, Progress, Upload, UploadFault};
 
-use crate::account::Account;
-use connect::Endpoint;
+use crate::account::{Account, Address};
 use pool::Pool;
 
 /// One worker's connections to every account.
+#[derive(Default)]
 pub struct Upstream {
-    pools: RefCell<HashMap<Arc<str>, Rc<Pool>, foldhash::fast::RandomState>>,
-    connect_patience: Duration,
+    /// By where the address is in memory, which is its own for as long as its pool is here.
+    pools: RefCell<HashMap<*const Address, Rc<Pool>, foldhash::fast::RandomState>>,
 }
 
 impl Upstream {
-    pub fn new(connect_patience: Duration) -> Self {
-        Self { pools: RefCell::default(), connect_patience }
-    }
-
     /// A connection to the account, for one request.
     ///
     /// # Errors
     /// Why there is none; nothing was sent.
-    pub async fn connection(&self, account: &Account) -> Result<Connection, ConnectFault> {
-        let pool = self.pool(account)?;
-        pool.connection().await
+    pub async fn connection(
+        &self,
+        account: &Account,
+        patience: Duration,
+    ) -> Result<Connection, ConnectFault> {
+        let pool = self.pool(&account.address)?;
+        pool.connection(patience).await
     }
 
-    fn pool(&self, account: &Account) -> Result<Rc<Pool>, ConnectFault> {
-        if let Some(pool) = self.pools.borrow().get(&account.name) {
+    fn pool(&self, address: &Arc<Address>) -> Result<Rc<Pool>, ConnectFault> {
+        let place = Arc::as_ptr(address);
+        if let Some(pool) = self.pools.borrow().get(&place) {
             return Ok(Rc::clone(pool));
         }
-        let endpoint =
-            Endpoint::new(account).map_err(|error| ConnectFault::Tls(std::io::Error::other(error)))?;
-        let pool = Pool::new(endpoint, self.connect_patience);
-        self.pools.borrow_mut().insert(Arc::clone(&account.name), Rc::clone(&pool));
+        let pool = Pool::new(address).map_err(|error| ConnectFault::Tls(std::io::Error::other(error)))?;
+        self.pools.borrow_mut().insert(place, Rc::clone(&pool));
         Ok(pool)
     }
 
-    /// Closes what has been idle for too long.
+    /// Closes what has been idle for too long, and all that leads to an address which a reload took away.
     pub fn sweep(&self) {
         let now = Instant::now();
-        self.pools.borrow().values().for_each(|pool| pool.sweep(now));
+        self.pools.borrow_mut().retain(|_, pool| {
+            pool.sweep(now);
+            !pool.is_forgotten()
+        });
     }
 }

@@ -1,8 +1,9 @@
-//! Connections that are kept between requests: one worker's, to one account.
+//! Connections that are kept between requests: one worker's, to one account's address.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use hyper::client::conn::http1::{self, SendRequest};
@@ -12,11 +13,12 @@ use tokio::time::Instant;
 
 use super::connect::{ConnectFault, Endpoint};
 use super::upload::Upload;
+use crate::account::Address;
 
 /// The idle connections of one worker to one account.
 pub(super) struct Pool {
+    address: Weak<Address>,
     endpoint: Endpoint,
-    connect_patience: Duration,
     /// The one used last at the back: the fewest are kept warm, the rest grow old at the front.
     idle: RefCell<VecDeque<Idle>>,
     open: Rc<Cell<usize>>,
@@ -28,21 +30,33 @@ struct Idle {
 }
 
 impl Pool {
-    pub(super) fn new(endpoint: Endpoint, connect_patience: Duration) -> Rc<Self> {
-        Rc::new(Self { endpoint, connect_patience, idle: RefCell::default(), open: Rc::default() })
+    /// # Errors
+    /// What is wrong with the address.
+    pub(super) fn new(address: &Arc<Address>) -> Result<Rc<Self>, rustls::Error> {
+        Ok(Rc::new(Self {
+            address: Arc::downgrade(address),
+            endpoint: Endpoint::new(address)?,
+            idle: RefCell::default(),
+            open: Rc::default(),
+        }))
+    }
+
+    /// Whether no directory knows its address any more, nor any request that has begun.
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.address.strong_count() == 0
     }
 
     /// A connection to send one request on: one that was kept, else a new one.
     ///
     /// # Errors
     /// The [`ConnectFault`] of a new one.
-    pub(super) async fn connection(self: &Rc<Self>) -> Result<Connection, ConnectFault> {
+    pub(super) async fn connection(self: &Rc<Self>, patience: Duration) -> Result<Connection, ConnectFault> {
         while let Some(mut link) = self.take_idle() {
             if link.sender.ready().await.is_ok() {
                 return Ok(Connection { link: Some(link), pool: Rc::clone(self), reused: true });
             }
         }
-        let link = self.open().await?;
+        let link = self.open(patience).await?;
         Ok(Connection { link: Some(link), pool: Rc::clone(self), reused: false })
     }
 
@@ -57,12 +71,12 @@ impl Pool {
         None
     }
 
-    async fn open(&self) -> Result<Link, ConnectFault> {
+    async fn open(&self, patience: Duration) -> Result<Link, ConnectFault> {
         if self.open.get() >= MOST_OPEN {
             return Err(ConnectFault::Full);
         }
         let count = Counted::new(&self.open);
-        let stream = self.endpoint.connect(self.connect_patience).await?;
+        let stream = self.endpoint.connect(patience).await?;
         let (sender, connection) = http1::Builder::new()
             .handshake::<_, Upload>(TokioIo::new(stream))
             .await

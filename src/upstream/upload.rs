@@ -7,6 +7,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
+use super::room::{Held, Room};
 use super::screen::{Screen, Strip};
 use crate::timer::Timer;
 
@@ -23,6 +25,8 @@ pub struct Upload {
     /// What was read before it was asked for.
     ahead: VecDeque<Frame<Bytes>>,
     ahead_bytes: usize,
+    /// Of the room for bodies that are read whole.
+    held: Option<Held>,
     /// Nothing more comes from the source.
     ended: bool,
     progress: Rc<Progress>,
@@ -70,6 +74,8 @@ pub enum UploadFault {
     Stalled,
     /// The client left, or its framing was wrong.
     Broken,
+    /// There was no room to read it whole.
+    Crowded,
 }
 
 impl Upload {
@@ -96,6 +102,7 @@ impl Upload {
             source,
             ahead: VecDeque::new(),
             ahead_bytes: 0,
+            held: None,
             ended,
             progress: Rc::new(progress),
             left,
@@ -136,6 +143,28 @@ impl Upload {
             }
         }
         Ok(self.ended)
+    }
+
+    /// Reads all of it before anything is sent, as far as there is room.
+    ///
+    /// # Errors
+    /// [`UploadFault::Crowded`], or what the client did.
+    pub async fn read_whole(&mut self, room: &Arc<Room>) -> Result<(), UploadFault> {
+        let mut held = self.held.take().unwrap_or_else(|| Held::nothing(room));
+        while !self.ended {
+            let before = self.ahead_bytes;
+            self.read_ahead(before + 1, |_| false).await?;
+            if !held.grow((self.ahead_bytes - before + PIECE_BYTES) as u64) {
+                return Err(UploadFault::Crowded);
+            }
+        }
+        self.held = Some(held);
+        Ok(())
+    }
+
+    /// What was read ahead, shared.
+    pub fn pieces(&self) -> Vec<Bytes> {
+        self.ahead.iter().filter_map(Frame::data_ref).cloned().collect()
     }
 
     /// A copy of what was read ahead.
@@ -301,6 +330,7 @@ impl fmt::Display for UploadFault {
             UploadFault::TooLarge => "the body is too large",
             UploadFault::Stalled => "the client stopped sending",
             UploadFault::Broken => "the client's body broke off",
+            UploadFault::Crowded => "there is no room to read the body",
         })
     }
 }
@@ -309,6 +339,8 @@ impl std::error::Error for UploadFault {}
 
 const BEGINNING_BYTES: usize = 16 * 1024;
 const WHOLE_BYTES: usize = 1024 * 1024;
+/// What a piece costs beside its bytes: a body may come in very small ones.
+const PIECE_BYTES: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,9 @@
 //! A submit goes to a fit account, every later call on its task to that account, and what is ambiguous is never
 //! sent twice.
 
+mod rotation;
+mod unreachable;
+
 use std::collections::HashMap;
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -410,7 +413,36 @@ fn a_refused_handshake_ejects_the_key() {
         client.send(message("GET /api-ws/v1/inference", &fields, ""));
         client.head().status()
     };
-    assert_eq!([handshake(), handshake()], [401, 101]);
+    assert_eq!([handshake(), handshake()], [101, 101]);
+    let keys: Vec<_> = east.seen().into_iter().map(|seen| seen.key.unwrap_or_default()).collect();
+    assert_eq!(keys, ["sk-dead", "sk-live", "sk-live"]);
+}
+
+#[test]
+fn a_synchronous_call_that_a_dead_key_refused_goes_on_with_the_next_one() {
+    let (east, west) = (simulator(&["sk-live"]), simulator(&["sk-west"]));
+    let gateway = Gateway::pooled(&[("east", east.address(), &["sk-dead", "sk-live"], "")]);
+    assert_eq!([chat(&gateway).status(), chat(&gateway).status()], [200, 200]);
+    let asked = |simulator: &Simulator| {
+        let seen = simulator.seen().into_iter();
+        seen.map(|seen| (seen.key.unwrap_or_default(), seen.status.unwrap_or_default())).collect::<Vec<_>>()
+    };
+    let [dead, live] = [("sk-dead".to_owned(), 401), ("sk-live".to_owned(), 200)];
+    assert_eq!(asked(&east), [dead.clone(), live.clone(), live]);
+    assert!(east.seen().windows(2).all(|pair| pair[0].body == pair[1].body));
+    // With its last key dead the account is left.
+    east.clear();
+    let accounts: [crate::harness::Account<'_>; 2] =
+        [("east", east.address(), &["sk-dead"], "weight = 1000"), ("west", west.address(), &["sk-west"], "")];
+    let gateway = Gateway::pooled(&accounts);
+    assert_eq!(chat(&gateway).status(), 200);
+    assert_eq!((asked(&east), west.seen().len()), (vec![dead], 1));
+    // A body that is not at hand any more gets the upstream's answer.
+    let gateway = Gateway::pooled(&accounts);
+    let body = format!(r#"{{"model":"qwen-plus","x":"{}"}}"#, "x".repeat(20_000));
+    let fields = [&format!("Authorization: Bearer {TENANT_KEY}"), "Content-Type: application/json"];
+    let got = gateway.ask(message(&format!("POST {GENERATION}"), &fields, &body));
+    assert_eq!((got.status(), got.field("x-dashgate-reason"), west.seen().len()), (401, None, 1));
 }
 
 #[test]

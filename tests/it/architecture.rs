@@ -5,16 +5,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module may use of ours. `main`, `app` and `demo` wire things together, so they may use all.
-const MAY_USE: [(&str, &[&str]); 17] = [
-    ("admin", &["config", "dashscope", "metrics", "store", "tasks", "tenant"]),
+const MAY_USE: [(&str, &[&str]); 19] = [
+    ("admin", &["config", "dashscope", "metrics", "reload", "store", "tasks", "tenant"]),
+    ("reload", &["account", "config", "tenant"]),
     ("keys", &["fetch"]),
     ("fetch", &[]),
     ("server", &["proxy", "timer"]),
-    ("proxy", &["account", "config", "dashscope", "metrics", "store", "tasks", "tenant", "upstream"]),
-    ("querier", &["account", "dashscope", "metrics", "tasks", "tenant", "upstream"]),
-    ("tasks", &["config", "dashscope", "metrics", "store"]),
+    (
+        "proxy",
+        &["account", "config", "dashscope", "limits", "metrics", "store", "tasks", "tenant", "upstream"],
+    ),
+    ("querier", &["account", "config", "dashscope", "metrics", "tasks", "tenant", "upstream"]),
+    ("tasks", &["config", "dashscope", "limits", "metrics", "store"]),
     ("tenant", &["account", "config", "dashscope", "store"]),
     ("account", &["config", "dashscope"]),
+    ("limits", &["config", "dashscope"]),
     ("upstream", &["account", "dashscope", "timer"]),
     ("store", &["config", "dashscope"]),
     ("config", &["dashscope"]),

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -75,24 +76,30 @@ fn ai_sdk_with_its_alibaba_provider() {
 }
 
 /// A client script and what runs it.
-struct Client {
+pub(crate) struct Client {
     script: &'static str,
     command: Command,
 }
 
 impl Client {
-    fn python(script: &'static str) -> Self {
+    pub(crate) fn python(script: &'static str) -> Self {
         Self::new(script, installed("python/bin/python"), &[], sources())
     }
 
-    fn old_python(script: &'static str) -> Self {
+    pub(crate) fn old_python(script: &'static str) -> Self {
         Self::new(script, installed("python-old/bin/python"), &[], sources())
     }
 
     /// Node looks for packages beside the script as it was named, a link's target does not count.
-    fn node(script: &'static str) -> Self {
+    pub(crate) fn node(script: &'static str) -> Self {
         let options = ["--preserve-symlinks", "--preserve-symlinks-main"];
         Self::new(script, "node".into(), &options, installed("node/scripts"))
+    }
+
+    /// A source file, run as it is.
+    pub(crate) fn java(script: &'static str) -> Self {
+        installed("");
+        Self::new(script, "java".into(), &[], sources())
     }
 
     fn new(script: &'static str, interpreter: PathBuf, options: &[&str], directory: PathBuf) -> Self {
@@ -112,27 +119,8 @@ impl Client {
         let usual =
             Gateway::start(directory.path(), "usual", &["--run-seconds", "0.8", "--submit-rps", "100"]);
         let patient = Gateway::start(directory.path(), "patient", &["--pending-seconds", "3600"]);
-        let output = directory.path().join("output");
-        let file = File::create(&output).expect("a file for the script's output");
-        forget_the_callers_settings(&mut self.command);
-        let child = self
-            .command
-            .env("HOME", directory.path())
-            .env("DASHGATE_URL", &usual.server.url)
-            .env("DASHGATE_PATIENT_URL", &patient.server.url)
-            .env("DASHGATE_KEY", TENANT_KEY)
-            .env("DASHGATE_OTHER_KEY", OTHER_KEY)
-            .env("DASHGATE_OLD_PYTHON", installed("python-old/bin/python"))
-            .env("NODE_PATH", installed("node/node_modules"))
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().expect("the same file"))
-            .stderr(file)
-            .process_group(0)
-            .spawn()
-            .unwrap_or_else(|error| panic!("{:?}: {error}", self.command));
-        let result = exit_code(child);
-        let said = fs::read_to_string(&output).unwrap_or_else(|error| error.to_string());
+        let (usual_url, patient_url) = (&usual.server.url, &patient.server.url);
+        let (result, said) = self.execute(&directory, [usual_url, patient_url], &[], SCRIPT_WITHIN);
         let good = result.as_ref().ok().filter(|code| good.contains(code));
         assert!(
             good.is_some(),
@@ -144,6 +132,48 @@ impl Client {
         // Shown by --nocapture; says which examples were run, and which were not.
         println!("{said}");
         good.copied().unwrap_or_default()
+    }
+
+    /// Runs the script against a gateway that is there already; `tasks` is a file for it.
+    pub(crate) fn run_at(mut self, address: SocketAddr, tasks: &Path, within: Duration) {
+        let directory = TempDir::new().expect("a home directory");
+        let url = format!("http://{address}");
+        let tasks = tasks.display().to_string();
+        let (result, said) = self.execute(&directory, [&url, &url], &[("DASHGATE_TASKS", &tasks)], within);
+        assert_eq!(result, Ok(0), "{}\n{said}", self.script);
+        println!("{said}");
+    }
+
+    /// How the script ended, and all that it printed.
+    fn execute(
+        &mut self,
+        home: &TempDir,
+        [usual, patient]: [&str; 2],
+        more: &[(&str, &str)],
+        within: Duration,
+    ) -> (Result<i32, String>, String) {
+        let output = home.path().join("output");
+        let file = File::create(&output).expect("a file for the script's output");
+        forget_the_callers_settings(&mut self.command);
+        let child = self
+            .command
+            .env("HOME", home.path())
+            .env("DASHGATE_URL", usual)
+            .env("DASHGATE_PATIENT_URL", patient)
+            .env("DASHGATE_KEY", TENANT_KEY)
+            .env("DASHGATE_OTHER_KEY", OTHER_KEY)
+            .env("DASHGATE_OLD_PYTHON", installed("python-old/bin/python"))
+            .env("NODE_PATH", installed("node/node_modules"))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .envs(more.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("the same file"))
+            .stderr(file)
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{:?}: {error}", self.command));
+        let result = exit_code(child, within);
+        (result, fs::read_to_string(&output).unwrap_or_else(|error| error.to_string()))
     }
 }
 
@@ -248,18 +278,18 @@ fn forget_the_callers_settings(command: &mut Command) {
 }
 
 /// How the script ended; if it has not within the limit, it and all that it started are killed.
-fn exit_code(mut child: Child) -> Result<i32, String> {
+fn exit_code(mut child: Child, within: Duration) -> Result<i32, String> {
     let group = format!("-{}", child.id());
     let (sender, ended) = mpsc::channel();
     thread::spawn(move || sender.send(child.wait()));
-    match ended.recv_timeout(SCRIPT_WITHIN) {
+    match ended.recv_timeout(within) {
         Ok(status) => {
             let status = status.map_err(|error| error.to_string())?;
             status.code().ok_or_else(|| status.to_string())
         }
         Err(_) => {
             signal("KILL", &group);
-            Err(format!("no end after {} s", SCRIPT_WITHIN.as_secs()))
+            Err(format!("no end after {} s", within.as_secs()))
         }
     }
 }

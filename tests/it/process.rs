@@ -2,6 +2,8 @@
 
 mod kills;
 mod memory;
+mod outages;
+mod reloads;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -59,14 +61,23 @@ impl Process {
 
     /// The address of the line that says it is ready.
     fn address(&mut self) -> SocketAddr {
+        self.told("listening on http://")
+    }
+
+    /// The same of its admin listener.
+    fn admin_address(&mut self) -> SocketAddr {
+        self.told("(admin http://")
+    }
+
+    fn told(&mut self, before: &str) -> SocketAddr {
         let mut found = None;
         eventually("it is ready", || {
             let printed = self.printed();
             let ended = self.child.try_wait().expect("a status");
             assert!(ended.is_none(), "it ended with {ended:?}: {printed}");
             found = printed.lines().find_map(|line| {
-                let (_, behind) = line.split_once("listening on http://")?;
-                behind.split([' ', '\n']).next()?.parse().ok()
+                let (_, behind) = line.split_once(before)?;
+                behind.split([' ', ',']).next()?.parse().ok()
             });
             found.is_some()
         });

@@ -11,7 +11,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection};
 
 use crate::harness::calls::{check_refusal, generate, submit};
-use crate::harness::{Gateway, PATIENCE, TENANT_KEY, UPSTREAM_KEY, answer};
+use crate::harness::{ADMIN_TOKEN, Gateway, PATIENCE, TENANT_KEY, UPSTREAM_KEY, answer};
 
 /// An authority of our own.
 fn authority() -> CertifiedIssuer<'static, KeyPair> {
@@ -95,13 +95,20 @@ impl State {
 }
 
 fn gateway(host: &str, port: u16, ca: Option<&Path>, timeouts: &str) -> Gateway {
+    Gateway::configured(&text(host, port, ca, timeouts))
+}
+
+fn text(host: &str, port: u16, ca: Option<&Path>, timeouts: &str) -> String {
     let ca = ca.map(|path| format!("ca_file = {:?}", path.display().to_string())).unwrap_or_default();
-    let text = format!(
+    format!(
         r#"
         [server]
         listen = "127.0.0.1:0"
         workers = 1
         {timeouts}
+        [admin]
+        listen = "127.0.0.1:0"
+        token = "{ADMIN_TOKEN}"
         [[accounts]]
         name = "main"
         base_url = "https://{host}:{port}"
@@ -113,8 +120,7 @@ fn gateway(host: &str, port: u16, ca: Option<&Path>, timeouts: &str) -> Gateway 
         name = "one"
         keys = [{{ id = "one-key", key = "{TENANT_KEY}" }}]
         "#
-    );
-    Gateway::configured(&text)
+    )
 }
 
 fn ca_file(issuer: &CertifiedIssuer<'static, KeyPair>) -> tempfile::NamedTempFile {
@@ -195,4 +201,20 @@ fn an_upstream_that_does_not_shake_hands_is_given_up() {
     let gateway = gateway("localhost", silent.address.port(), None, r#"timeouts = { connect = "200ms" }"#);
     check_refusal(&gateway.ask(submit()), 503, "upstream_unreachable");
     silent.wait_for_silence();
+}
+
+#[test]
+fn another_authority_after_a_reload_is_asked_at_once() {
+    let (old, new) = (authority(), authority());
+    let file = ca_file(&old);
+    let upstream = Secure::start(&old, "localhost", |_| {});
+    let gateway = Gateway::from_file(&text("localhost", upstream.address.port(), Some(file.path()), ""));
+    assert_eq!(gateway.ask(generate("{}")).status(), 200);
+    std::fs::write(file.path(), new.pem()).expect("written");
+    assert_eq!(gateway.administer("POST /admin/reload", "").status(), 200);
+    // Not by the connection that the old one vouched for.
+    check_refusal(&gateway.ask(generate("{}")), 503, "upstream_unreachable");
+    std::fs::write(file.path(), old.pem()).expect("written");
+    assert_eq!(gateway.administer("POST /admin/reload", "").status(), 200);
+    assert_eq!(gateway.ask(generate("{}")).status(), 200);
 }

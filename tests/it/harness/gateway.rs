@@ -60,6 +60,23 @@ impl Gateway {
         Self { address: running.address(), admin, running, directory }
     }
 
+    /// From a file beside its store, which can be written anew.
+    pub(crate) fn from_file(text: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        write_config(directory.path(), text);
+        let (files, loaded) = Config::load_with_files(&directory.path().join(CONFIG_FILE));
+        let config = loaded.unwrap_or_else(|faults| panic!("{faults:#?}")).config;
+        let running = app::start_from(&config, files).expect("a gateway");
+        let admin = running.admin_address().expect("an admin listener");
+        Self { address: running.address(), admin, running, directory }
+    }
+
+    /// Writes its file anew and has it loaded.
+    pub(crate) fn reload(&self, text: &str) -> Message {
+        write_config(self.directory.path(), text);
+        self.administer("POST /admin/reload", "")
+    }
+
     /// Stops it, and leaves its store.
     pub(crate) fn stop(self) -> TempDir {
         let Self { running, directory, .. } = self;
@@ -77,6 +94,15 @@ impl Gateway {
     pub(crate) fn ask(&self, request: impl AsRef<[u8]>) -> Message {
         client::once(self.address, request)
     }
+}
+
+pub(crate) const CONFIG_FILE: &str = "dashgate.toml";
+
+/// Writes the configuration, with a store beside it.
+pub(crate) fn write_config(folder: &Path, text: &str) {
+    let store = folder.join("dashgate.db");
+    let file = folder.join(CONFIG_FILE);
+    std::fs::write(file, format!("{text}\n[store]\npath = {store:?}\n")).expect("written");
 }
 
 /// A name, where its upstream is, its keys, and more lines.

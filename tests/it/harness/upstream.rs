@@ -27,8 +27,15 @@ struct State {
 impl Upstream {
     /// Reads each request whole, then asks the script.
     pub(crate) fn start(script: impl Fn(&Message, &mut TcpStream) -> bool + Send + Sync + 'static) -> Self {
+        Self::talking(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"), script)
+    }
+
+    fn talking(
+        listener: TcpListener,
+        script: impl Fn(&Message, &mut TcpStream) -> bool + Send + Sync + 'static,
+    ) -> Self {
         let script: Arc<Script> = Arc::new(script);
-        Self::raw(move |state, stream| {
+        Self::raw(listener, move |state, stream| {
             let mut reader = BufReader::new(stream.try_clone().expect("a clone"));
             while let Ok(Some(mut request)) = message::read_head(&mut reader) {
                 message::read_body(&mut request, &mut reader, false);
@@ -48,11 +55,11 @@ impl Upstream {
 
     /// Leaves every byte to the script, which gets the bare connection.
     pub(crate) fn bare(script: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Self {
-        Self::raw(move |_, stream| script(stream))
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        Self::raw(listener, move |_, stream| script(stream))
     }
 
-    fn raw(talk: impl Fn(&State, &mut TcpStream) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    fn raw(listener: TcpListener, talk: impl Fn(&State, &mut TcpStream) + Send + Sync + 'static) -> Self {
         let address = listener.local_addr().expect("an address");
         let state = Arc::new(State::default());
         let (shared, talk) = (Arc::clone(&state), Arc::new(talk));
@@ -108,6 +115,29 @@ impl Drop for Upstream {
     fn drop(&mut self) {
         self.state.stopped.store(true, Ordering::SeqCst);
         let _ = TcpStream::connect(self.address);
+    }
+}
+
+/// A port on which nobody listens, until it is opened: whoever connects is refused.
+pub(crate) struct ClosedPort(socket2::Socket);
+
+impl ClosedPort {
+    pub(crate) fn reserve() -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.expect("a socket");
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a port");
+        Self(socket)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.local_addr().ok().and_then(|address| address.as_socket()).expect("an address")
+    }
+
+    /// From now on each request gets these bytes.
+    pub(crate) fn open(self, bytes: impl Into<Vec<u8>>) -> Upstream {
+        let bytes = bytes.into();
+        self.0.listen(128).expect("listening");
+        Upstream::talking(self.0.into(), move |_, stream| stream.write_all(&bytes).is_ok())
     }
 }
 

@@ -53,6 +53,52 @@ fn a_truncated_file_is_refused() {
     }
 }
 
+/// SQLite would make a new database of it, and nobody would know of the old tasks.
+#[test]
+fn an_emptied_file_is_refused() {
+    let place = place();
+    filled(&place.path);
+    fs::File::create(&place.path).unwrap();
+    let words = ["is empty", "restore a backup", "remove the file"];
+    assert_says(&refusal(&place.path), &Cause::Emptied, &words);
+    assert_eq!(fs::metadata(&place.path).unwrap().len(), 0);
+    fs::remove_file(&place.path).unwrap();
+    assert!(ids(&place.open()).is_empty());
+}
+
+/// Its pages are still in memory, so nothing else would say it before the next start.
+#[test]
+fn a_file_that_is_cut_short_while_open_is_missed() {
+    for empties in [false, true] {
+        let place = place();
+        filled(&place.path);
+        let store = place.open();
+        let file = fs::File::options().write(true).open(&place.path).unwrap();
+        file.set_len(if empties { 0 } else { 40 * 1_024 }).unwrap();
+        eventually("it is missed", || health(&store).is_some());
+        let fault = health(&store).unwrap();
+        assert!(matches!(fault.cause, Cause::Corrupt(_) | Cause::Emptied), "{fault}");
+        assert!(fault.to_string().contains("restore a backup"), "{fault}");
+        wait(store.claim(task("after", at(1)))).unwrap_err();
+    }
+}
+
+#[test]
+fn a_file_that_another_program_made_smaller_is_whole() {
+    let place = place();
+    filled(&place.path);
+    let store = place.open();
+    let before = fs::metadata(&place.path).unwrap().len();
+    let other = Connection::open(&place.path).unwrap();
+    other
+        .execute_batch("DELETE FROM tasks WHERE rowid > 10; VACUUM; PRAGMA wal_checkpoint(TRUNCATE)")
+        .unwrap();
+    assert!(fs::metadata(&place.path).unwrap().len() < before);
+    wait(store.claim(task("after", at(2_000)))).unwrap();
+    assert!(health(&store).is_none());
+    assert_eq!(ids(&store).len(), 11);
+}
+
 #[test]
 fn a_damaged_file_is_refused() {
     let place = place();

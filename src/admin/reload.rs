@@ -1,0 +1,48 @@
+//! The configuration loaded anew, as its operator asks for it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use super::Admin;
+use super::answer::{Answer, answer};
+use super::problem::Problem;
+use crate::config::{Difference, Fault, Position};
+use crate::reload::Reloaded;
+
+impl Admin {
+    pub(super) async fn reload(&self, peer: SocketAddr) -> Result<Answer, Problem> {
+        let reloads = self.reloads.as_ref().ok_or(Problem::NoFile)?;
+        // Until the reload is over no key is made: it may take away its tenant, or bring a key of its name.
+        let _turn = self.changing.lock().await;
+        let outcome = reloads.reload().await.ok_or(Problem::ReloadBusy)?;
+        tracing::info!(target: "audit", action = "reload", taken = outcome.is_ok(), %peer, "reload asked for");
+        let Reloaded { changes, needs_restart, warnings } = outcome.map_err(Problem::BadConfig)?;
+        Ok(answer(
+            StatusCode::OK,
+            &json!({
+                "status": "reloaded",
+                "changes": {
+                    "tenants": difference(&changes.tenants), "keys": difference(&changes.keys),
+                    "accounts": difference(&changes.accounts), "mounts": difference(&changes.mounts),
+                    "settings": changes.settings,
+                },
+                "needs_restart": needs_restart,
+                "warnings": warnings.iter().map(fault).collect::<Vec<_>>(),
+            }),
+        ))
+    }
+}
+
+fn difference(Difference { added, removed, changed }: &Difference) -> Value {
+    let names = |names: &[Arc<str>]| names.iter().map(|name| Value::from(&**name)).collect::<Vec<_>>();
+    json!({ "added": names(added), "removed": names(removed), "changed": names(changed) })
+}
+
+/// As `dashgate check` tells it.
+pub(super) fn fault(Fault { position, path, problem, hint }: &Fault) -> Value {
+    let (line, column) = position.map(|Position { line, column }| (line, column)).unzip();
+    json!({ "line": line, "column": column, "path": path, "problem": problem, "hint": hint })
+}

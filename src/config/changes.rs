@@ -1,0 +1,217 @@
+//! What differs between two configurations, by name: for the operator, so never a value.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Config, Key, Tenant};
+
+/// What a new configuration changes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// In anything but their keys.
+    pub tenants: Difference,
+    /// Virtual keys, by id.
+    pub keys: Difference,
+    pub accounts: Difference,
+    /// By prefix.
+    pub mounts: Difference,
+    /// Everything else, by its name in the file.
+    pub settings: Vec<&'static str>,
+}
+
+/// Names in the order of the configuration that has them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Difference {
+    pub added: Vec<Arc<str>>,
+    pub removed: Vec<Arc<str>>,
+    pub changed: Vec<Arc<str>>,
+}
+
+impl Changes {
+    pub fn between(old: &Config, new: &Config) -> Self {
+        let tenant = |config: &Config, tenant: &Tenant| {
+            let accounts: Vec<Arc<str>> =
+                tenant.accounts.iter().map(|at| Arc::clone(&config.accounts[*at].name)).collect();
+            // By name: an account's place says nothing.
+            let rest = Tenant { keys: Vec::new(), accounts: Vec::new(), ..tenant.clone() };
+            (Arc::clone(&tenant.name), (rest, accounts))
+        };
+        let tenants = |config: &Config| config.tenants.iter().map(|one| tenant(config, one)).collect();
+        let keys = |config: &Config| {
+            let of_tenant = |tenant: &Tenant| {
+                let key = |key: &Key| (Arc::clone(&key.id), (key.clone(), Arc::clone(&tenant.name)));
+                tenant.keys.iter().map(key).collect::<Vec<_>>()
+            };
+            config.tenants.iter().flat_map(of_tenant).collect()
+        };
+        let accounts = |config: &Config| {
+            config.accounts.iter().map(|one| (Arc::clone(&one.name), one.clone())).collect()
+        };
+        let mounts = |config: &Config| {
+            config.mounts.iter().map(|one| (Arc::clone(&one.prefix), one.clone())).collect()
+        };
+        let settings = [
+            ("admin.token", old.admin.token != new.admin.token),
+            ("server.max_body_bytes", old.server.max_body_bytes != new.server.max_body_bytes),
+            ("server.timeouts", old.server.timeouts != new.server.timeouts),
+            ("submit.max_wait", old.submit.max_wait != new.submit.max_wait),
+        ];
+        Self {
+            tenants: Difference::between(tenants(old), tenants(new)),
+            keys: Difference::between(keys(old), keys(new)),
+            accounts: Difference::between(accounts(old), accounts(new)),
+            mounts: Difference::between(mounts(old), mounts(new)),
+            settings: named(&settings),
+        }
+    }
+}
+
+/// What is only read at a start.
+#[derive(Debug, Clone)]
+pub struct Fixed {
+    listen: SocketAddr,
+    workers: usize,
+    admin: SocketAddr,
+    store: PathBuf,
+}
+
+impl Fixed {
+    pub fn of(config: &Config) -> Self {
+        Self {
+            listen: config.server.listen,
+            workers: config.server.workers,
+            admin: config.admin.listen,
+            store: config.store.path.clone(),
+        }
+    }
+
+    /// What a restart with the new configuration would change.
+    pub fn needs_restart(&self, new: &Config) -> Vec<&'static str> {
+        let new = Self::of(new);
+        named(&[
+            ("server.listen", self.listen != new.listen),
+            ("server.workers", self.workers != new.workers),
+            ("admin.listen", self.admin != new.admin),
+            ("store.path", self.store != new.store),
+        ])
+    }
+}
+
+fn named(settings: &[(&'static str, bool)]) -> Vec<&'static str> {
+    settings.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect()
+}
+
+impl Difference {
+    fn between<T: PartialEq>(old: Vec<(Arc<str>, T)>, new: Vec<(Arc<str>, T)>) -> Self {
+        let mut before: HashMap<&Arc<str>, &T> = old.iter().map(|(name, item)| (name, item)).collect();
+        let mut difference = Self::default();
+        for (name, item) in &new {
+            match before.remove(name) {
+                None => difference.added.push(Arc::clone(name)),
+                Some(before) if before != item => difference.changed.push(Arc::clone(name)),
+                Some(_) => {}
+            }
+        }
+        let gone = old.iter().filter(|(name, _)| before.contains_key(name));
+        difference.removed = gone.map(|(name, _)| Arc::clone(name)).collect();
+        difference
+    }
+}
+
+/// In one line: `tenants +new -gone ~changed; keys ...`.
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = [
+            ("tenants", &self.tenants),
+            ("keys", &self.keys),
+            ("accounts", &self.accounts),
+            ("mounts", &self.mounts),
+        ];
+        let mut parts: Vec<String> = Vec::new();
+        for (kind, Difference { added, removed, changed }) in kinds {
+            let signs = [('+', added), ('-', removed), ('~', changed)];
+            let names =
+                signs.into_iter().flat_map(|(sign, names)| names.iter().map(move |name| (sign, name)));
+            let names: Vec<String> = names.map(|(sign, name)| format!("{sign}{name}")).collect();
+            let more = names.len().saturating_sub(MOST_SHOWN);
+            let shown = names[..names.len() - more].join(" ");
+            match (names.len(), more) {
+                (0, _) => {}
+                (_, 0) => parts.push(format!("{kind} {shown}")),
+                (_, more) => parts.push(format!("{kind} {shown} and {more} more")),
+            }
+        }
+        parts.extend(self.settings.iter().map(|name| (*name).to_owned()));
+        f.write_str(&if parts.is_empty() { "nothing changed".to_owned() } else { parts.join("; ") })
+    }
+}
+
+/// Of one kind, in a line of the log.
+const MOST_SHOWN: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        Config::parse(text, Path::new("."), &|_| None).expect("a configuration").config
+    }
+
+    const OLD: &str = r#"
+        admin = { token = "old-token" }
+        mounts = [{ prefix = "/" }, { prefix = "/wan" }]
+        accounts = [{ name = "east", base_url = "https://e", keys = ["sk-e"] },
+                    { name = "west", base_url = "https://w", keys = ["sk-w"] }]
+        tenants = [{ name = "one", keys = [{ id = "k1", key = "0123456789abcdef1" }], accounts = ["west"] },
+                   { name = "two", keys = [{ id = "k2", key = "0123456789abcdef2" }] },
+                   { name = "three", keys = [{ id = "k3", key = "0123456789abcdef3" }] }]"#;
+
+    #[test]
+    fn what_changed_is_named_and_no_value_is_shown() {
+        let new = r#"
+            admin = { token = "new-token", listen = "127.0.0.1:9" }
+            store = { path = "elsewhere" }
+            server = { timeouts = { idle = "1s" } }
+            mounts = [{ prefix = "/" }, { prefix = "/all" }]
+            accounts = [{ name = "west", base_url = "https://w", keys = ["sk-w"] },
+                        { name = "east", base_url = "https://e", keys = ["sk-e2"] }]
+            tenants = [{ name = "one", keys = [{ id = "k1", key = "0123456789abcdef9" }], accounts = ["west"] },
+                       { name = "two", keys = [{ id = "k4", key = "0123456789abcdef2" }], async_header = "add" },
+                       { name = "four", keys = [{ id = "k3", key = "0123456789abcdef3" }] }]"#;
+        let (old, new) = (config(OLD), config(new));
+        assert_eq!(
+            Changes::between(&old, &new).to_string(),
+            "tenants +four -three ~two; keys +k4 -k2 ~k1 ~k3; accounts ~east; mounts +/all -/wan; \
+             admin.token; server.timeouts"
+        );
+        assert_eq!(Fixed::of(&old).needs_restart(&new), ["admin.listen", "store.path"]);
+    }
+
+    #[test]
+    fn the_order_of_accounts_is_no_change() {
+        let accounts = |text: &str| {
+            let tenants = r#"tenants = [{ name = "one", keys = [], accounts = ["west"] }]"#;
+            config(&format!("accounts = [{text}]\n{tenants}"))
+        };
+        let east = r#"{ name = "east", base_url = "https://e", keys = ["sk-e"] }"#;
+        let west = r#"{ name = "west", base_url = "https://w", keys = ["sk-w"] }"#;
+        let changes = |old: &str, new: &str| Changes::between(&accounts(old), &accounts(new)).to_string();
+        assert_eq!(changes(&format!("{east}, {west}"), &format!("{west}, {east}")), "nothing changed");
+        assert_eq!(changes(&format!("{east}, {west}"), west), "accounts -east");
+    }
+
+    #[test]
+    fn a_line_names_only_so_many() {
+        let many: String = (0..30)
+            .map(|number| format!("{{ name = \"t{number}\", keys = [{{ id = \"i{number}\", key = \"0123456789abcde-{number}\" }}] }},"))
+            .collect();
+        let new = config(&OLD.replace("tenants = [", &format!("tenants = [{many}")));
+        let line = Changes::between(&config(OLD), &new).to_string();
+        assert!(line.contains("+t19 and 10 more") && !line.contains("+t20"), "{line}");
+    }
+}

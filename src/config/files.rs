@@ -1,0 +1,134 @@
+//! The files that a configuration was read from, and whether they are still as they were.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+/// What was read: the configuration first, then what it names.
+#[derive(Debug, Clone, Default)]
+pub struct Files(Vec<Source>);
+
+#[derive(Debug, Clone)]
+struct Source {
+    path: PathBuf,
+    /// Of what was opened, from before it was read.
+    look: Option<Look>,
+    /// `None`: it could not be read.
+    sha256: Option<[u8; 32]>,
+}
+
+/// What can be seen of a file from outside. Another file behind the same path has another inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Look {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// How all of them look from outside. Of what is no regular file nothing can be told.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Glimpse(Vec<Option<Look>>);
+
+impl Files {
+    /// The path of the configuration; `None` if there is no file.
+    pub fn path(&self) -> Option<&Path> {
+        Some(&self.0.first()?.path)
+    }
+
+    /// As they were when they were read.
+    pub fn when_read(&self) -> Glimpse {
+        Glimpse(self.0.iter().map(|source| source.look).collect())
+    }
+
+    /// As they are now.
+    pub fn now(&self) -> Glimpse {
+        let look = |source: &Source| fs::metadata(&source.path).ok().and_then(|found| Look::of(&found));
+        Glimpse(self.0.iter().map(look).collect())
+    }
+
+    /// Whether these are the same files with the same bytes in them.
+    pub fn hold_the_same(&self, others: &Files) -> bool {
+        let held = |files: &Files| {
+            files.0.iter().map(|source| (source.path.clone(), source.sha256)).collect::<Vec<_>>()
+        };
+        held(self) == held(others)
+    }
+
+    /// Reads a file, and notes that it was.
+    pub(super) fn read(&mut self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+        let opened = File::open(path);
+        let found = match &opened {
+            Ok(file) => file.metadata(),
+            Err(_) => fs::metadata(path),
+        };
+        let look = found.ok().and_then(|found| Look::of(&found));
+        let bytes = opened.and_then(|file| whole(file, limit));
+        let sha256 = bytes.as_ref().ok().map(|bytes| Sha256::digest(bytes).into());
+        self.0.push(Source { path: path.to_owned(), look, sha256 });
+        bytes
+    }
+}
+
+fn whole(file: File, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
+}
+
+impl Look {
+    fn of(found: &Metadata) -> Option<Self> {
+        found.is_file().then(|| Self {
+            device: found.dev(),
+            inode: found.ino(),
+            length: found.len(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_swapped_a_rewritten_and_a_removed_file_are_noticed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, other) = (folder.path().join("a"), folder.path().join("b"));
+        fs::write(&path, "one").expect("written");
+        fs::write(&other, "one").expect("written");
+        let mut files = Files::default();
+        assert_eq!(files.read(&path, 10).expect("read"), b"one");
+        assert_eq!((files.now(), files.path()), (files.when_read(), Some(&*path)));
+        fs::write(&path, "more").expect("written");
+        assert_ne!(files.now(), files.when_read());
+        let mut again = Files::default();
+        again.read(&path, 10).expect("read");
+        assert!(!again.hold_the_same(&files));
+        // Another file with the same bytes: it looks different, and holds the same.
+        fs::rename(&other, &path).expect("renamed");
+        let mut swapped = Files::default();
+        swapped.read(&path, 10).expect("read");
+        assert_ne!(swapped.when_read(), files.when_read());
+        assert!(swapped.hold_the_same(&files));
+        fs::remove_file(&path).expect("removed");
+        assert_ne!(swapped.now(), swapped.when_read());
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_watched_for_too() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a");
+        let mut files = Files::default();
+        assert!(files.read(&path, 10).is_err());
+        assert_eq!(files.now(), files.when_read());
+        fs::write(&path, "twelve bytes").expect("written");
+        assert_ne!(files.now(), files.when_read());
+        assert_eq!(files.read(&path, 10).map_err(|error| error.kind()), Err(io::ErrorKind::FileTooLarge));
+    }
+}

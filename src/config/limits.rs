@@ -1,0 +1,116 @@
+//! What `limits` and `tenant_limits` of a tenant say.
+
+use super::reader::{Node, Table, Wrong};
+use super::tenants::models;
+
+/// For each key of a tenant, or for all of them together. What is `None`, or empty, is unlimited.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Limits {
+    /// For every call, but for what the three below say themselves.
+    pub all: Rule,
+    pub polls: Rule,
+    pub submits: Rule,
+    pub streams: Rule,
+    pub tasks_in_flight: Option<u32>,
+    pub max_duration_seconds: Option<u32>,
+    /// In lines: 720 for 720P.
+    pub max_resolution: Option<u32>,
+    /// Patterns with `*`.
+    pub models: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Rule {
+    pub rate: Option<Rate>,
+    pub concurrent_requests: Option<u32>,
+}
+
+/// So many a second, evenly, and `burst` at once after a pause.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate {
+    pub requests_per_second: f64,
+    pub burst: u32,
+}
+
+impl Rate {
+    /// From one request to the next, in nanoseconds. Rounded up: never is more let in than the rule says.
+    pub fn interval_nanos(&self) -> u64 {
+        (1e9 / self.requests_per_second).ceil() as u64
+    }
+}
+
+/// Reads the table; its faults are noted on the way.
+pub(super) fn limits(node: Node<'_>, lists_models: bool) -> Option<Limits> {
+    let mut table = node.table("write it like { requests_per_second = 10, burst = 20 }")?;
+    let limits = Limits {
+        all: rule(&mut table),
+        polls: kind(&mut table, "polls"),
+        submits: kind(&mut table, "submits"),
+        streams: kind(&mut table, "streams"),
+        tasks_in_flight: whole(&mut table, "tasks_in_flight"),
+        max_duration_seconds: whole(&mut table, "max_duration_seconds"),
+        max_resolution: table.field("max_resolution").and_then(|node| {
+            let written = node.string("write it like \"720P\"")?;
+            node.reading.check(&written, lines)
+        }),
+        models: if lists_models { table.field("models").and_then(models) } else { None }.unwrap_or_default(),
+    };
+    if !lists_models {
+        table.refuse("models", "is a limit of each key", "write it in `limits`, or as the tenant's `models`");
+    }
+    table.finish();
+    Some(limits)
+}
+
+fn kind(table: &mut Table<'_>, name: &'static str) -> Rule {
+    let inner = table.field(name).and_then(|node| node.table("write it like { requests_per_second = 10 }"));
+    let Some(mut inner) = inner else { return Rule::default() };
+    let rule = rule(&mut inner);
+    inner.finish();
+    rule
+}
+
+fn rule(table: &mut Table<'_>) -> Rule {
+    let per_second = table.field("requests_per_second").and_then(|node| node.rate());
+    let burst = table.field("burst").and_then(|node| node.whole(1..=u64::from(u32::MAX)));
+    if let Some(burst) = burst.as_ref().filter(|_| !table.has("requests_per_second")) {
+        let hint = "give `requests_per_second` beside it, or remove it";
+        table.reading.fault(&burst.place, "is the burst of no rate", hint);
+    }
+    let concurrent_requests = whole(table, "concurrent_requests");
+    let rate = per_second.and_then(|written| {
+        let burst = burst.as_ref().and_then(|burst| u32::try_from(burst.value).ok());
+        table.reading.check(&written, |per_second: &f64| rate(*per_second, burst))
+    });
+    Rule { rate, concurrent_requests }
+}
+
+fn rate(requests_per_second: f64, burst: Option<u32>) -> Result<Rate, Wrong> {
+    if !(SLOWEST..=FASTEST).contains(&requests_per_second) {
+        return Err(Wrong::new("must be from 0.00001 to 1000000", "leave it out for no limit"));
+    }
+    // One second's worth.
+    let burst = burst.unwrap_or((requests_per_second.ceil() as u32).max(1));
+    let rate = Rate { requests_per_second, burst };
+    if rate.interval_nanos().checked_mul(burst.into()).is_none_or(|nanos| nanos > LONGEST_REFILL_NANOS) {
+        return Err(Wrong::new("would take years to refill its burst", "lower `burst`"));
+    }
+    Ok(rate)
+}
+
+fn whole(table: &mut Table<'_>, name: &'static str) -> Option<u32> {
+    let written = table.field(name)?.whole(1..=u64::from(u32::MAX))?;
+    u32::try_from(written.value).ok()
+}
+
+/// "720P" has 720 lines.
+fn lines(text: &str) -> Result<u32, Wrong> {
+    let digits = text.strip_suffix(['P', 'p']).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+    let lines = digits.and_then(|digits| digits.parse().ok()).filter(|lines| (1..=10_000).contains(lines));
+    lines.ok_or_else(|| Wrong::new("is not a resolution", "write it like \"480P\", \"720P\" or \"1080P\""))
+}
+
+/// One a day, about.
+const SLOWEST: f64 = 0.000_01;
+const FASTEST: f64 = 1_000_000.0;
+const LONGEST_REFILL_NANOS: u64 = 2 * 365 * 86_400 * 1_000_000_000;

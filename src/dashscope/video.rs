@@ -1,0 +1,163 @@
+//! How long a video, and of how many lines, a submit makes, also where it does not say.
+
+use super::asked::Asked;
+use super::pattern::matches;
+
+/// Whether a path below `/api/v1` makes videos.
+pub fn is_made_at(path: &str) -> bool {
+    let mut segments = path.split('/');
+    segments.any(|segment| {
+        ["video-generation", "image2video", "video-synthesis"]
+            .iter()
+            .any(|own| segment.eq_ignore_ascii_case(own))
+    })
+}
+
+/// The seconds that are asked for; `None` where the model's default is not known.
+pub fn seconds(asked: &Asked) -> Option<u32> {
+    let model = model(asked);
+    match asked.duration {
+        // As long as the input, or as the model likes.
+        Some(..=0) => Some(model.longest),
+        Some(seconds) => Some(u32::try_from(seconds).unwrap_or(u32::MAX)),
+        None => model.seconds,
+    }
+}
+
+/// The most lines of what is asked for; `None` where a default counts, and is not known.
+pub fn lines(asked: &Asked) -> Option<u32> {
+    let model = model(asked);
+    let size = asked.size.map(lines_of_size);
+    let governing = match model.named_by {
+        NamedBy::Resolution => asked.resolution.or(model.lines),
+        NamedBy::Size => size.or(model.lines),
+        // One of the two may be ignored.
+        NamedBy::Unknown => asked.resolution.and(size),
+    };
+    // What is named counts, even where another field governs.
+    [governing?].into_iter().chain(asked.resolution).chain(size).max()
+}
+
+/// The class of a size, by its pixels: 960*960 and 1088*832 are 720P as 1280*720 is.
+fn lines_of_size((width, height): (u32, u32)) -> u32 {
+    let pixels = u128::from(width) * u128::from(height);
+    // Of 16:9, rounded up: a class of n lines has n * n * 16 / 9 pixels.
+    let lines = (pixels * 9).div_ceil(16).isqrt();
+    let lines = if lines * lines * 16 < pixels * 9 { lines + 1 } else { lines };
+    u32::try_from(lines).unwrap_or(u32::MAX)
+}
+
+/// What is known of a model.
+#[derive(Clone, Copy)]
+struct Model {
+    name: &'static str,
+    /// If the submit names none.
+    seconds: Option<u32>,
+    /// If it leaves the duration to the model.
+    longest: u32,
+    /// If the submit names none.
+    lines: Option<u32>,
+    named_by: NamedBy,
+}
+
+/// Which field the upstream goes by; it ignores the other.
+#[derive(Clone, Copy)]
+enum NamedBy {
+    Resolution,
+    Size,
+    Unknown,
+}
+
+fn model(asked: &Asked) -> &'static Model {
+    let name = asked.model.as_deref().unwrap_or_default();
+    MODELS.iter().find(|model| matches(model.name, name)).unwrap_or(&UNKNOWN)
+}
+
+const UNKNOWN: Model =
+    Model { name: "*", seconds: None, longest: 30, lines: None, named_by: NamedBy::Unknown };
+const RESOLUTION: Model = Model { named_by: NamedBy::Resolution, ..UNKNOWN };
+const SIZE: Model = Model { named_by: NamedBy::Size, ..UNKNOWN };
+
+/// Chapter 7 of the protocol, as far as it is confirmed; the first that fits counts.
+const MODELS: [Model; 11] = [
+    Model { name: "*kf2v*", seconds: Some(5), lines: Some(720), ..RESOLUTION },
+    Model { name: "wan2.7-videoedit*", seconds: Some(10), longest: 10, lines: Some(1080), ..RESOLUTION },
+    Model { name: "wan2.7-*", seconds: Some(5), lines: Some(1080), ..RESOLUTION },
+    Model { name: "wan3.0-*", ..RESOLUTION },
+    Model { name: "wan2.6-t2v*", seconds: Some(5), lines: Some(1080), ..SIZE },
+    Model { name: "wan2.6-i2v*", seconds: Some(5), lines: Some(1080), ..RESOLUTION },
+    Model { name: "wan2.6-*", seconds: Some(5), ..UNKNOWN },
+    Model { name: "wan2.*-t2v-*", ..SIZE },
+    Model { name: "wanx2.*-t2v-*", ..SIZE },
+    Model { name: "wan2.*-i2v-*", ..RESOLUTION },
+    Model { name: "wanx2.*-i2v-*", ..RESOLUTION },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(model: &str, parameters: &str) -> Asked {
+        let body = format!(r#"{{"model":"{model}","parameters":{{{parameters}}}}}"#);
+        Asked::of_slice(body.as_bytes()).expect("a body")
+    }
+
+    #[test]
+    fn what_is_not_said_is_the_models_default() {
+        for (model, parameters, seconds_then, lines_then) in [
+            ("wan2.7-t2v", "", Some(5), Some(1080)),
+            ("wan2.7-i2v", r#""resolution":"720P","duration":15"#, Some(15), Some(720)),
+            ("wan2.7-t2v-2026-06-12", r#""size":"832*480""#, Some(5), Some(1080)),
+            ("wan2.7-videoedit", "", Some(10), Some(1080)),
+            ("wan2.7-videoedit", r#""duration":0"#, Some(10), Some(1080)),
+            ("wan3.0-video", r#""resolution":"480P","duration":-1"#, Some(30), Some(480)),
+            ("wan3.0-video", "", None, None),
+            ("wan2.2-kf2v-flash", "", Some(5), Some(720)),
+            ("wanx2.1-kf2v-plus", "", Some(5), Some(720)),
+            ("wan2.6-t2v", r#""size":"1280*720""#, Some(5), Some(720)),
+            ("wan2.6-t2v", r#""resolution":"720P""#, Some(5), Some(1080)),
+            ("wan2.6-t2v", r#""size":"1280*720","resolution":"1080P""#, Some(5), Some(1080)),
+            ("wan2.6-r2v", r#""size":"1280*720""#, Some(5), None),
+            ("wan2.6-r2v", r#""size":"1280*720","resolution":"480P""#, Some(5), Some(720)),
+            ("wan2.2-t2v-plus", r#""size":"832*480""#, None, Some(474)),
+            ("wan2.2-i2v-plus", r#""size":"832*480""#, None, None),
+            ("kling-v3", r#""resolution":"720P","duration":5"#, Some(5), None),
+            ("", "", None, None),
+        ] {
+            let asked = asked(model, parameters);
+            assert_eq!((seconds(&asked), lines(&asked)), (seconds_then, lines_then), "{model} {parameters}");
+        }
+    }
+
+    #[test]
+    fn a_size_is_of_the_class_of_its_pixels() {
+        for (class, sizes) in [
+            (480, [(832, 480), (480, 832), (624, 624)]),
+            (720, [(1280, 720), (960, 960), (1088, 832)]),
+            (1080, [(1920, 1080), (1440, 1440), (1248, 1632)]),
+        ] {
+            for size in sizes {
+                let lines = lines_of_size(size);
+                assert!(lines <= class && lines > class * 9 / 10, "{size:?} has {lines}");
+            }
+        }
+        assert_eq!(lines_of_size((1280, 721)), 721);
+        assert_eq!(lines_of_size((u32::MAX, u32::MAX)), 3_221_225_472);
+    }
+
+    #[test]
+    fn videos_are_known_by_their_path() {
+        for path in [
+            "/api/v1/services/aigc/video-generation/video-synthesis",
+            "/api/v1/services/aigc/image2video/video-synthesis/",
+            "/api/v1/services/aigc/Video-Generation/generation",
+        ] {
+            assert!(is_made_at(path), "{path}");
+        }
+        for path in
+            ["/api/v1/services/audio/asr/transcription", "/api/v1/services/aigc/text2image/image-synthesis"]
+        {
+            assert!(!is_made_at(path), "{path}");
+        }
+    }
+}

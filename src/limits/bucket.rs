@@ -1,0 +1,116 @@
+//! How many a second: a bucket that holds `burst` and is filled evenly.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{NotKeyed, StateStore};
+use governor::{Quota, RateLimiter};
+
+use crate::config::Rate;
+
+/// One bucket. The time is an argument, so that all that is asked of one request is asked at one moment; it never
+/// goes back.
+pub(super) struct Bucket {
+    limiter: RateLimiter<NotKeyed, FullAt, Moment, NoOpMiddleware<Nanos>>,
+    full_at: FullAt,
+    interval_nanos: u64,
+    burst: u32,
+}
+
+/// How a caller stands with a rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// What a full bucket holds.
+    pub limit: u32,
+    pub remaining: u32,
+    /// Until it is full.
+    pub reset: Duration,
+}
+
+impl Bucket {
+    pub(super) fn new(rate: &Rate) -> Self {
+        let full_at = FullAt::default();
+        let limiter = RateLimiter::new(quota(rate), full_at.clone(), Moment::default());
+        Self { limiter, full_at, interval_nanos: rate.interval_nanos(), burst: rate.burst }
+    }
+
+    /// Takes one.
+    ///
+    /// # Errors
+    /// How long it takes until there is one.
+    pub(super) fn take(&self, now: Duration) -> Result<(), Duration> {
+        let now = Nanos::from(now);
+        self.limiter.clock().0.store(now.as_u64(), Ordering::Relaxed);
+        self.limiter.check().map_err(|until| until.wait_time_from(now))
+    }
+
+    /// Puts back what was taken at `taken`, but for what has come in since: that much more may have been lost by
+    /// a bucket which was full.
+    pub(super) fn give_back(&self, taken: Duration, now: Duration) {
+        let since = u64::try_from(now.saturating_sub(taken).as_nanos()).unwrap_or(u64::MAX);
+        let back = self.interval_nanos.saturating_sub(since);
+        let full_at = self.full_at.0.load(Ordering::Relaxed);
+        self.full_at.0.store(full_at.saturating_sub(back), Ordering::Relaxed);
+    }
+
+    pub(super) fn standing(&self, now: Duration) -> Standing {
+        let missing = self.missing_nanos(now);
+        // A part of one is none.
+        let missing_whole = u32::try_from(missing.div_ceil(self.interval_nanos)).unwrap_or(u32::MAX);
+        Standing {
+            limit: self.burst,
+            remaining: self.burst.saturating_sub(missing_whole),
+            reset: Duration::from_nanos(missing),
+        }
+    }
+
+    /// A full one may be forgotten.
+    pub(super) fn is_full(&self, now: Duration) -> bool {
+        self.missing_nanos(now) == 0
+    }
+
+    fn missing_nanos(&self, now: Duration) -> u64 {
+        self.full_at.0.load(Ordering::Relaxed).saturating_sub(Nanos::from(now).as_u64())
+    }
+}
+
+pub(super) fn quota(rate: &Rate) -> Quota {
+    let burst = NonZeroU32::new(rate.burst).unwrap_or(NonZeroU32::MIN);
+    let period = Duration::from_nanos(rate.interval_nanos().max(1));
+    Quota::with_period(period).unwrap_or(Quota::per_second(burst)).allow_burst(burst)
+}
+
+/// When the bucket will be full again; governor's own store can't give back. Only read and written under the lock
+/// of its meter.
+#[derive(Clone, Default)]
+struct FullAt(Arc<AtomicU64>);
+
+impl StateStore for FullAt {
+    type Key = NotKeyed;
+
+    fn measure_and_replace<T, F, E>(&self, _: &NotKeyed, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let (outcome, full_at) = decide(Some(self.0.load(Ordering::Relaxed).into()))?;
+        self.0.store(full_at.as_u64(), Ordering::Relaxed);
+        Ok(outcome)
+    }
+}
+
+/// The clock that a limiter reads: the moment it is told.
+#[derive(Default)]
+struct Moment(AtomicU64);
+
+impl Clock for Moment {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        self.0.load(Ordering::Relaxed).into()
+    }
+}

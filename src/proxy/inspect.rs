@@ -1,0 +1,236 @@
+//! Stage 5: does it ask for more than its caller may have? Only for callers who may not have all models, whose
+//! submits are capped, or whose streams are limited apart; nothing of anybody else's body is read here.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use hyper::body::Body;
+use hyper::http::request::Parts;
+use percent_encoding::percent_decode_str;
+
+use super::admit::Permit;
+use super::forward;
+use super::rejection::Rejection;
+use super::route::Route;
+use crate::config::Rule;
+use crate::dashscope::asked::{Asked, AskedFault};
+use crate::dashscope::operation::Operation;
+use crate::dashscope::pattern::matches;
+use crate::dashscope::video;
+use crate::limits::Kind;
+use crate::tenant::directory::Tenant;
+use crate::upstream::{Room, Upload};
+
+/// What came of looking.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// The body asks for an event stream, which no header field did.
+    pub streams: bool,
+}
+
+/// Reads the body, all of it, where its caller is limited in what stands there: nothing is sent before.
+///
+/// # Errors
+/// `ModelNotAllowed`, `OverCap`; `BadRequest` for what can't be judged, or could be read in two ways; `NoRoom`,
+/// and what was wrong with the client's body.
+pub(super) async fn inspect(
+    permit: &Permit,
+    route: &Route,
+    request: &Parts,
+    body: &mut Upload,
+    room: &Arc<Room>,
+) -> Result<Seen, Rejection> {
+    let needs = Needs::of(permit, route);
+    if needs.model == Some(Place::Query) {
+        let model = query_model(request.uri.query().unwrap_or(""))?;
+        check_model(permit.tenant(), model.as_deref())?;
+    }
+    if needs.model == Some(Place::Messages) {
+        return Err(Rejection::ModelNotAllowed(UNTOLD.into()));
+    }
+    if needs.model != Some(Place::Body) && !needs.caps && !needs.stream {
+        return Ok(Seen::default());
+    }
+    let read = body.read_whole(room).await;
+    read.map_err(|fault| forward::blame_client(fault, permit.directory().max_body_bytes))?;
+    let asked = read_body(body).await.map_err(|fault| bad_body(&fault))?;
+    if needs.model.is_some() {
+        check_model(permit.tenant(), asked.model.as_deref())?;
+    }
+    if needs.caps {
+        check_caps(permit.tenant(), &asked)?;
+    }
+    Ok(Seen { streams: needs.stream && asked.stream })
+}
+
+/// What must be known of a request.
+struct Needs {
+    model: Option<Place>,
+    caps: bool,
+    stream: bool,
+}
+
+/// Where a model is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Body,
+    Query,
+    /// Inside the WebSocket.
+    Messages,
+}
+
+impl Needs {
+    fn of(permit: &Permit, route: &Route) -> Self {
+        let Tenant { models, limits, tenant_limits, .. } = permit.tenant();
+        let lists_models = !models.is_empty() || !limits.models.is_empty();
+        let both = [limits, tenant_limits];
+        let is_capped =
+            both.iter().any(|limits| limits.max_duration_seconds.or(limits.max_resolution).is_some());
+        let limits_streams = both.iter().any(|limits| limits.streams != Rule::default());
+        let may_stream =
+            matches!(route.operation, Operation::Chat | Operation::Completion | Operation::Message);
+        Self {
+            model: place(route.operation).filter(|_| lists_models),
+            caps: is_capped && permit.submits && video::is_made_at(&route.path),
+            stream: limits_streams && may_stream && permit.kind != Kind::Stream,
+        }
+    }
+}
+
+fn place(operation: Operation) -> Option<Place> {
+    match operation {
+        Operation::Submit
+        | Operation::Service
+        | Operation::Tokenizer
+        | Operation::Chat
+        | Operation::Completion
+        | Operation::Embedding
+        | Operation::Rerank
+        | Operation::Message => Some(Place::Body),
+        Operation::UploadPolicy | Operation::Realtime => Some(Place::Query),
+        Operation::Inference => Some(Place::Messages),
+        Operation::PublicKey
+        | Operation::TaskGet
+        | Operation::TaskList
+        | Operation::TaskCancel
+        | Operation::Unlisted => None,
+    }
+}
+
+/// Large ones are read on another thread: that takes longer than others should wait.
+async fn read_body(body: &Upload) -> Result<Asked, AskedFault> {
+    let is_large = body.size_hint().lower() > MOST_AT_ONCE;
+    if !is_large {
+        return Asked::of_slice(&body.ahead());
+    }
+    let pieces = Pieces(body.pieces().into());
+    let read = tokio::task::spawn_blocking(move || Asked::of_reader(pieces)).await;
+    read.unwrap_or(Err(AskedFault::NotJson))
+}
+
+/// The pieces of a body, one behind the other.
+struct Pieces(VecDeque<Bytes>);
+
+impl Read for Pieces {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.0.front().is_some_and(Bytes::is_empty) {
+            self.0.pop_front();
+        }
+        let Some(piece) = self.0.front_mut() else { return Ok(0) };
+        let length = piece.len().min(into.len());
+        piece.copy_to_slice(&mut into[..length]);
+        Ok(length)
+    }
+}
+
+fn bad_body(fault: &AskedFault) -> Rejection {
+    let refused = |problem: String| Rejection::BadBody(problem.into());
+    match fault {
+        AskedFault::NotJson => {
+            refused("its body must be plain JSON, as what this key may ask for is limited".into())
+        }
+        AskedFault::Ambiguous(name) => refused(format!("`{name}` could be read in two ways; write it once")),
+        AskedFault::Unreadable(name) => {
+            refused(format!("`{name}` is not of the type and form that DashScope documents"))
+        }
+    }
+}
+
+/// The one `model` of a query.
+fn query_model(query: &str) -> Result<Option<Cow<'_, str>>, Rejection> {
+    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let is_model = |name: &str| percent_decode_str(name).decode_utf8_lossy().eq_ignore_ascii_case("model");
+    let mut models = pairs.filter(|(name, _)| is_model(name));
+    let Some((name, value)) = models.next() else { return Ok(None) };
+    let model = percent_decode_str(value).decode_utf8().ok().filter(|_| name == "model");
+    match (model, models.next()) {
+        (Some(model), None) => Ok(Some(model)),
+        _ => Err(Rejection::BadRequest("`model` in its query could be read in two ways; write it once")),
+    }
+}
+
+/// In both lists, where there are two.
+fn check_model(tenant: &Tenant, model: Option<&str>) -> Result<(), Rejection> {
+    let Some(model) = model else {
+        return Err(Rejection::ModelNotAllowed(
+            "the request names no model, and this key may use some only".into(),
+        ));
+    };
+    let is_in = |list: &Vec<String>| list.is_empty() || list.iter().any(|pattern| matches(pattern, model));
+    if is_in(&tenant.models) && is_in(&tenant.limits.models) {
+        return Ok(());
+    }
+    let shown: String = model.chars().take(MOST_SHOWN).collect();
+    Err(Rejection::ModelNotAllowed(format!("this key may not use {shown}").into()))
+}
+
+/// The lower of two caps counts.
+fn check_caps(tenant: &Tenant, asked: &Asked) -> Result<(), Rejection> {
+    let (own, all) = (&tenant.limits, &tenant.tenant_limits);
+    let lower = |one: Option<u32>, other: Option<u32>| one.into_iter().chain(other).min();
+    let refused = |problem: String| Err(Rejection::OverCap(problem.into()));
+    if let Some(most) = lower(own.max_duration_seconds, all.max_duration_seconds) {
+        match video::seconds(asked) {
+            Some(seconds) if seconds <= most => {}
+            Some(seconds) => {
+                let what = what_is_asked(asked.duration.is_some());
+                return refused(format!("{what} is {seconds} seconds, and max_duration_seconds = {most}"));
+            }
+            None => {
+                return refused(format!(
+                    "max_duration_seconds = {most}, and this model's default is not known; name parameters.duration"
+                ));
+            }
+        }
+    }
+    if let Some(most) = lower(own.max_resolution, all.max_resolution) {
+        match video::lines(asked) {
+            Some(lines) if lines <= most => {}
+            Some(lines) => {
+                let what = what_is_asked(asked.resolution.is_some() || asked.size.is_some());
+                return refused(format!("{what} is {lines}P, and max_resolution = {most}P"));
+            }
+            None => {
+                return refused(format!(
+                    "max_resolution = {most}P, and this model's default is not known; name parameters.resolution, and \
+                     parameters.size too if it is still refused"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn what_is_asked(is_named: bool) -> &'static str {
+    if is_named { "what it asks for" } else { "the model's default, as it names none," }
+}
+
+const UNTOLD: &str =
+    "the model of a WebSocket on /api-ws/v1/inference is named inside it, and this key may use some only";
+/// Of a body that is looked at between two other requests: some ten microseconds.
+const MOST_AT_ONCE: u64 = 64 * 1024;
+/// Of a model's name in a message, in characters.
+const MOST_SHOWN: usize = 64;

@@ -1,0 +1,294 @@
+//! Loads the configuration anew: when it is asked to, and when its files changed. What is found good replaces
+//! the directory in one swap; a bad file changes nothing.
+//!
+//! On a thread of its own, so that reloads come one after another, and no worker ever waits for a disk.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::thread;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
+
+use crate::account::Registry;
+use crate::config::{Changes, Config, Fault, Files, Fixed, Glimpse, Loaded};
+use crate::tenant::directory::Directory;
+use crate::tenant::keyring::Keyring;
+
+/// Asks for reloads, and knows how many there were. The thread ends with the last one of it.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    asked: SyncSender<Ask>,
+    counts: Arc<Counts>,
+}
+
+/// How many configurations were taken, and how many were not.
+#[derive(Debug, Default)]
+pub struct Counts {
+    pub ok: AtomicU64,
+    pub rejected: AtomicU64,
+}
+
+/// What came of a reload.
+pub type Outcome = Result<Reloaded, Vec<Fault>>;
+
+/// A configuration that was taken.
+#[derive(Debug)]
+pub struct Reloaded {
+    pub changes: Changes,
+    /// What it changes at the next start only.
+    pub needs_restart: Vec<&'static str>,
+    pub warnings: Vec<Fault>,
+}
+
+/// Who waits to hear of it, if anybody does.
+type Ask = Option<oneshot::Sender<Outcome>>;
+
+impl Handle {
+    /// Has it loaded; the log tells what came of it.
+    pub fn ask(&self) {
+        // Where as many wait already as may, these do what is asked.
+        let _ = self.asked.try_send(None);
+    }
+
+    /// Has it loaded; `None` if too many wait already, or it failed inside.
+    pub async fn reload(&self) -> Option<Outcome> {
+        let (told, outcome) = oneshot::channel();
+        self.asked.try_send(Some(told)).ok()?;
+        outcome.await.ok()
+    }
+
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+}
+
+/// What is kept of the configuration in use, and what a new one replaces.
+pub struct Reloader {
+    path: PathBuf,
+    /// As last read, whatever came of it.
+    files: Files,
+    /// How they looked last.
+    last: Glimpse,
+    fixed: Fixed,
+    config: Config,
+    directory: Arc<ArcSwap<Directory>>,
+    accounts: Arc<Registry>,
+    keyring: Arc<Keyring>,
+    /// Directories that exchanges still hold: a large one must not be taken down on a worker.
+    retired: Vec<Arc<Directory>>,
+    counts: Arc<Counts>,
+}
+
+impl Reloader {
+    /// For the configuration that was read from these files; `None` if there are none.
+    pub fn new(
+        files: Files,
+        config: &Config,
+        directory: &Arc<ArcSwap<Directory>>,
+        accounts: &Arc<Registry>,
+        keyring: &Arc<Keyring>,
+    ) -> Option<Self> {
+        Some(Self {
+            path: files.path()?.to_owned(),
+            last: files.when_read(),
+            files,
+            fixed: Fixed::of(config),
+            config: config.clone(),
+            directory: Arc::clone(directory),
+            accounts: Arc::clone(accounts),
+            keyring: Arc::clone(keyring),
+            retired: Vec::new(),
+            counts: Arc::default(),
+        })
+    }
+
+    /// Watches from now on.
+    ///
+    /// # Errors
+    /// Why there is no thread.
+    pub fn start(self) -> io::Result<Handle> {
+        let (asked, asks) = mpsc::sync_channel(MOST_WAITING);
+        let counts = Arc::clone(&self.counts);
+        // Nobody waits for its end: it may hang in a file that is not there to be read, and has nothing to lose.
+        thread::Builder::new().name("reload".to_owned()).spawn(move || self.run(&asks))?;
+        Ok(Handle { asked, counts })
+    }
+
+    fn run(mut self, asks: &Receiver<Ask>) {
+        loop {
+            match asks.recv_timeout(PERIOD) {
+                Ok(ask) => {
+                    let (files, loaded) = Config::load_with_files(&self.path);
+                    let outcome = self.settle(files, loaded);
+                    if let Some(told) = ask {
+                        let _ = told.send(outcome);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.look(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.retired.retain(|directory| Arc::strong_count(directory) > 1);
+        }
+    }
+
+    /// Loads what has changed, once it stays as it is: a file that is being written is not whole yet.
+    fn look(&mut self) {
+        let now = self.files.now();
+        let has_settled = now == self.last;
+        let is_as_read = now == self.files.when_read();
+        self.last = now;
+        if is_as_read || !has_settled {
+            return;
+        }
+        let (files, loaded) = Config::load_with_files(&self.path);
+        if files.hold_the_same(&self.files) {
+            self.note(files);
+        } else {
+            // The log tells.
+            let _ = self.settle(files, loaded);
+        }
+    }
+
+    fn note(&mut self, files: Files) {
+        self.last = files.when_read();
+        self.files = files;
+    }
+
+    fn settle(&mut self, files: Files, loaded: Result<Loaded, Vec<Fault>>) -> Outcome {
+        self.note(files);
+        match loaded {
+            Ok(loaded) => Ok(self.take(loaded)),
+            Err(faults) => {
+                self.counts.rejected.fetch_add(1, Ordering::Relaxed);
+                self.tell_faults(&faults);
+                Err(faults)
+            }
+        }
+    }
+
+    fn take(&mut self, Loaded { config, warnings }: Loaded) -> Reloaded {
+        let changes = Changes::between(&self.config, &config);
+        let needs_restart = self.fixed.needs_restart(&config);
+        let directory = Directory::build(&config, &self.accounts);
+        for clash in directory.clashes(&self.keyring) {
+            tracing::warn!("{clash}");
+        }
+        self.retired.push(self.directory.swap(Arc::new(directory)));
+        self.config = config;
+        self.counts.ok.fetch_add(1, Ordering::Relaxed);
+        let path = self.path.display();
+        tracing::info!("{path}: reloaded: {changes}");
+        if !needs_restart.is_empty() {
+            let names = needs_restart.join(", ");
+            tracing::warn!("{path}: takes effect at the next start only: {names}");
+        }
+        for warning in &warnings {
+            tracing::warn!("{path}:{warning}");
+        }
+        Reloaded { changes, needs_restart, warnings }
+    }
+
+    fn tell_faults(&self, faults: &[Fault]) {
+        let path = self.path.display();
+        tracing::error!("{path}: not reloaded, and nothing changed: it has {} fault(s)", faults.len());
+        for fault in faults.iter().take(MOST_TOLD) {
+            tracing::error!("{path}:{fault}");
+        }
+        if faults.len() > MOST_TOLD {
+            tracing::error!("{path}: `dashgate check` tells the rest");
+        }
+    }
+}
+
+/// Between two looks at the files.
+const PERIOD: Duration = Duration::from_secs(2);
+const MOST_WAITING: usize = 16;
+/// Of the faults of one file, in the log.
+const MOST_TOLD: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Instant;
+
+    use super::*;
+    use tempfile::TempDir;
+
+    const GOOD: &str = r#"
+        accounts = [{ name = "main", base_url = "https://h", keys = [{ key_file = "upstream" }] }]
+        tenants = [{ name = "one", keys = [{ id = "k", key = "0123456789abcdef" }] }]"#;
+
+    fn reloader() -> (TempDir, Reloader) {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("upstream"), "sk-1").expect("written");
+        let path = folder.path().join("dashgate.toml");
+        fs::write(&path, GOOD).expect("written");
+        let (files, loaded) = Config::load_with_files(&path);
+        let config = loaded.expect("a configuration").config;
+        let accounts = Arc::new(Registry::new(Instant::now()));
+        let directory = Arc::new(ArcSwap::from_pointee(Directory::build(&config, &accounts)));
+        let reloader = Reloader::new(files, &config, &directory, &accounts, &Arc::default());
+        (folder, reloader.expect("a file"))
+    }
+
+    fn counts(reloader: &Reloader) -> (u64, u64) {
+        let Counts { ok, rejected } = &*reloader.counts;
+        (ok.load(Ordering::Relaxed), rejected.load(Ordering::Relaxed))
+    }
+
+    #[test]
+    fn what_changed_is_loaded_when_it_has_settled_and_once() {
+        let (folder, mut reloader) = reloader();
+        reloader.look();
+        for (name, text, expected) in [
+            ("dashgate.toml", "", (0, 1)),
+            ("dashgate.toml", GOOD, (1, 1)),
+            ("upstream", "sk-2", (2, 1)),
+            ("upstream", "sk 3", (2, 2)),
+            ("upstream", "sk-4", (3, 2)),
+        ] {
+            let before = counts(&reloader);
+            fs::write(folder.path().join(name), "[[ half of it").expect("written");
+            reloader.look();
+            fs::write(folder.path().join(name), text).expect("written");
+            reloader.look();
+            assert_eq!(counts(&reloader), before, "it was still being written");
+            for _ in 0..3 {
+                reloader.look();
+                assert_eq!(counts(&reloader), expected, "{name}: {text}");
+            }
+        }
+        assert_eq!(reloader.config.accounts[0].keys[0].expose(), "sk-4");
+    }
+
+    #[test]
+    fn the_same_bytes_are_no_news() {
+        let (folder, mut reloader) = reloader();
+        for _ in 0..2 {
+            let path = folder.path().join("dashgate.toml");
+            fs::write(folder.path().join("new"), GOOD).expect("written");
+            fs::rename(folder.path().join("new"), path).expect("renamed");
+            (0..3).for_each(|_| reloader.look());
+        }
+        assert_eq!(counts(&reloader), (0, 0));
+    }
+
+    #[test]
+    fn a_file_that_is_gone_for_a_moment_is_no_fault() {
+        let (folder, mut reloader) = reloader();
+        let path = folder.path().join("upstream");
+        fs::remove_file(&path).expect("removed");
+        reloader.look();
+        fs::write(&path, "sk-1").expect("written");
+        (0..3).for_each(|_| reloader.look());
+        assert_eq!(counts(&reloader), (0, 0));
+        fs::remove_file(&path).expect("removed");
+        (0..3).for_each(|_| reloader.look());
+        assert_eq!(counts(&reloader), (0, 1));
+    }
+}

@@ -1,0 +1,63 @@
+//! How much memory all bodies that are read before they are sent may take together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One for all workers.
+#[derive(Debug)]
+pub struct Room {
+    left: AtomicU64,
+}
+
+impl Room {
+    pub fn new(bytes: u64) -> Arc<Self> {
+        Arc::new(Self { left: AtomicU64::new(bytes) })
+    }
+
+    fn take(&self, bytes: u64) -> bool {
+        let less = |left: u64| left.checked_sub(bytes);
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+}
+
+/// What one body takes of it; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    room: Arc<Room>,
+    bytes: u64,
+}
+
+impl Held {
+    pub(super) fn nothing(room: &Arc<Room>) -> Self {
+        Self { room: Arc::clone(room), bytes: 0 }
+    }
+
+    /// Whether there was room for so much more.
+    pub(super) fn grow(&mut self, bytes: u64) -> bool {
+        let took = self.room.take(bytes);
+        self.bytes += if took { bytes } else { 0 };
+        took
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.room.left.fetch_add(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_held_than_there_is_room_for() {
+        let room = Room::new(10);
+        let (mut one, mut two) = (Held::nothing(&room), Held::nothing(&room));
+        assert!(one.grow(6) && two.grow(4) && !two.grow(1) && !one.grow(1));
+        drop(one);
+        assert!(two.grow(6) && !two.grow(1));
+        drop(two);
+        assert_eq!(room.left.load(Ordering::Relaxed), 10);
+    }
+}

@@ -1,0 +1,100 @@
+//! Tasks in flight: from the submit to the word that it has ended, whoever brings it, across restarts.
+
+use std::io::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use super::{check_limited, gateway, with_tasks};
+use crate::harness::calls::{generate, poll, submit, task};
+use crate::harness::{Client, Gateway, Upstream, answer, configuration, eventually};
+
+const TWO: &str = "limits = { tasks_in_flight = 2 }";
+
+#[test]
+fn as_many_tasks_run_as_the_limit_says_until_one_has_ended() {
+    for status in ["SUCCEEDED", "FAILED", "CANCELED"] {
+        let upstream = with_tasks(status);
+        let gateway = gateway(&upstream, TWO);
+        assert_eq!([(); 2].map(|()| gateway.ask(submit()).status()), [200; 2]);
+        for _ in 0..3 {
+            check_limited(&gateway.ask(submit()), "tasks_in_flight", "limits.tasks_in_flight = 2");
+        }
+        assert_eq!(upstream.seen().len(), 2, "what is refused is not sent");
+        // Other calls are not limited by it.
+        assert_eq!(gateway.ask(generate("{}")).status(), 200);
+        assert_eq!(gateway.ask(poll("t-0")).status(), 200, "{status}");
+        assert_eq!(gateway.ask(submit()).status(), 200, "{status} frees its slot");
+        check_limited(&gateway.ask(submit()), "tasks_in_flight", "limits.tasks_in_flight = 2");
+    }
+}
+
+#[test]
+fn a_task_that_runs_holds_its_slot() {
+    let upstream = with_tasks("RUNNING");
+    let gateway = gateway(&upstream, "tenant_limits = { tasks_in_flight = 1 }");
+    assert_eq!(gateway.ask(submit()).status(), 200);
+    assert_eq!(gateway.ask(poll("t-0")).status(), 200);
+    check_limited(&gateway.ask(submit()), "tasks_in_flight", "tenant_limits.tasks_in_flight = 1");
+}
+
+#[test]
+fn a_submit_that_makes_no_task_frees_its_slot() {
+    let refusal =
+        answer("400 Bad Request", &[], r#"{"code":"InvalidParameter","message":"","request_id":""}"#);
+    let upstream = Upstream::answering(refusal);
+    let gateway = gateway(&upstream, "limits = { tasks_in_flight = 1 }");
+    for _ in 0..5 {
+        eventually("the slot is free", || gateway.ask(submit()).status() == 400);
+    }
+}
+
+#[test]
+fn submits_at_one_time_do_not_pass_the_limit_together() {
+    let (go, wait) = mpsc::channel::<()>();
+    let (wait, made) = (Mutex::new(wait), AtomicUsize::new(0));
+    let upstream = Upstream::start(move |_, stream| {
+        wait.lock().expect("no panic").recv().expect("a word");
+        stream.write_all(&task(&format!("t-{}", made.fetch_add(1, Ordering::SeqCst)), "PENDING")).is_ok()
+    });
+    let gateway = gateway(&upstream, TWO);
+    let mut clients: Vec<Client> = (0..2)
+        .map(|_| {
+            let mut client = Client::connect(gateway.address);
+            client.send(submit());
+            client
+        })
+        .collect();
+    // Both are on their way, and neither has made a task yet.
+    eventually("both have arrived", || upstream.seen().len() == 2);
+    check_limited(&gateway.ask(submit()), "tasks_in_flight", "limits.tasks_in_flight = 2");
+    for _ in 0..2 {
+        go.send(()).expect("heard");
+    }
+    assert!(clients.iter_mut().all(|client| client.answer().status() == 200));
+    check_limited(&gateway.ask(submit()), "tasks_in_flight", "limits.tasks_in_flight = 2");
+}
+
+#[test]
+fn a_restart_forgets_no_task_that_runs() {
+    let upstream = with_tasks("SUCCEEDED");
+    let text = configuration(
+        "listen = \"127.0.0.1:0\"\nworkers = 2",
+        &[("main", upstream.address, &[crate::harness::UPSTREAM_KEY], "")],
+        "limits = { tasks_in_flight = 3 }",
+    );
+    let gateway = Gateway::configured(&text);
+    assert_eq!([(); 3].map(|()| gateway.ask(submit()).status()), [200; 3]);
+    assert_eq!(gateway.ask(poll("t-0")).status(), 200);
+    let gateway = Gateway::over(gateway.stop(), &text);
+    assert_eq!(gateway.ask(submit()).status(), 200, "one of three has ended");
+    check_limited(&gateway.ask(submit()), "tasks_in_flight", "limits.tasks_in_flight = 3");
+    // A limit that is new counts those that ran without one.
+    let fewer = text.replace("tasks_in_flight = 3", "tasks_in_flight = 1");
+    let gateway = Gateway::over(gateway.stop(), &fewer);
+    for id in ["t-1", "t-2", "t-3"] {
+        check_limited(&gateway.ask(submit()), "tasks_in_flight", "limits.tasks_in_flight = 1");
+        assert_eq!(gateway.ask(poll(id)).status(), 200);
+    }
+    assert_eq!(gateway.ask(submit()).status(), 200);
+}

@@ -1,0 +1,242 @@
+//! The store can't be written: what is new is refused before anything is sent, what is known goes on, the operator
+//! reads why, and it passes by itself where that can be.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use dashgate::sim::{Options, Simulator};
+use rusqlite::Connection;
+use serde_json::json;
+
+use super::{Process, program};
+use crate::harness::calls::{GENERATION, SYNTHESIS, bearer, poll};
+use crate::harness::{
+    Client, Envelope, Message, assert_refused, client, configuration, eventually, message, not_run,
+};
+
+/// A simulator, and the folder and the store of a gateway before it.
+struct Place {
+    simulator: Simulator,
+    folder: tempfile::TempDir,
+    store: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        let options = Options {
+            keys: vec!["sk-main".parse().expect("a key")],
+            run: Duration::from_secs(24 * 3600),
+            submit_rps: Some(u32::MAX),
+            query_qps: u32::MAX,
+            ..Options::default()
+        };
+        let simulator = Simulator::start(options).expect("a simulator");
+        let account = ("main", simulator.address(), &["sk-main"][..], "query_qps = 100000");
+        let text = configuration("listen = \"127.0.0.1:0\"\nworkers = 1", &[account], "");
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("disk")).expect("a folder");
+        let store = folder.path().join("disk/dashgate.db");
+        let text = format!("{text}\n[store]\npath = {store:?}\n");
+        fs::write(folder.path().join("dashgate.toml"), text).expect("written");
+        Self { simulator, folder, store }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = program(self.folder.path());
+        command.arg("serve");
+        command
+    }
+
+    fn submits(&self) -> usize {
+        self.simulator.seen().iter().filter(|seen| seen.path() == SYNTHESIS).count()
+    }
+}
+
+/// A running gateway, and every task that its client was told of.
+struct Gateway<'a> {
+    place: &'a Place,
+    process: Process,
+    address: SocketAddr,
+    admin: SocketAddr,
+    told: BTreeSet<String>,
+}
+
+impl<'a> Gateway<'a> {
+    fn start(place: &'a Place, mut command: Command) -> Self {
+        let mut process = Process::start(&mut command);
+        let address = process.address();
+        let printed = process.printed();
+        let (_, behind) = printed.split_once("(admin http://").expect("an admin listener");
+        let admin = behind.split(',').next().and_then(|text| text.parse().ok()).expect("an address");
+        let mut gateway = Self { place, process, address, admin, told: BTreeSet::new() };
+        for _ in 0..5 {
+            assert_eq!(gateway.submit().status(), 200);
+        }
+        assert_eq!(gateway.ready().0, 200);
+        gateway
+    }
+
+    fn submit(&mut self) -> Message {
+        let body = json!({"model": "wan2.7-t2v", "input": {"prompt": "a cat"}}).to_string();
+        let fields = [&*bearer(), "X-DashScope-Async: enable"];
+        let got = client::once(self.address, message(&format!("POST {SYNTHESIS}"), &fields, &body));
+        if got.status() == 200 {
+            self.told.insert(got.json()["output"]["task_id"].as_str().expect("an id").to_owned());
+        }
+        got
+    }
+
+    /// What `/readyz` says to whoever asks.
+    fn ready(&self) -> (u16, String) {
+        let got = client::once(self.admin, message("GET /readyz", &[], ""));
+        (got.status(), got.json()["problem"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// What everybody sees while nothing can be noted. `words` stand in the reason.
+    fn is_out(&mut self, words: &str) {
+        // Those that were sent before it was noticed are told of, and remembered.
+        eventually("it is noticed", || self.submit().status() == 503);
+        let before = self.place.submits();
+        for _ in 0..20 {
+            let got = self.submit();
+            let told = assert_refused(&got, 503, "store_unavailable", "ServiceUnavailable", Envelope::Flat);
+            assert!(told.contains("was not submitted"), "{told}");
+        }
+        assert_eq!(self.place.submits(), before, "a refused submit was sent");
+        let (status, problem) = self.ready();
+        assert_eq!(status, 503, "{problem}");
+        assert!(problem.starts_with("the store ") && problem.contains(words), "{problem}");
+        assert!(!problem.contains("dashgate.db") && !problem.contains('/'), "{problem}");
+        let line = format!("{} {}", self.place.store.display(), &problem["the store ".len()..]);
+        eventually("the operator is told", || self.process.printed().contains(&line));
+        self.serves_what_is_known();
+    }
+
+    /// Polls and lists of every task, and calls that make none.
+    fn serves_what_is_known(&self) {
+        let mut client = Client::connect(self.address);
+        for id in &self.told {
+            let got = client.ask(poll(id));
+            let status = got.json()["output"]["task_status"].as_str().expect("a status").to_owned();
+            assert!(["PENDING", "RUNNING"].contains(&&*status), "{id}: {}", got.text());
+        }
+        let got = client.ask(message("GET /api/v1/tasks?page_size=100", &[&bearer()], ""));
+        assert_eq!(got.json()["total"], self.told.len());
+        let body = r#"{"model":"qwen-plus","input":{"messages":[{"role":"user","content":"hi"}]}}"#;
+        let got = client.ask(message(&format!("POST {GENERATION}"), &[&bearer()], body));
+        assert_eq!(got.status(), 200, "{}", got.text());
+        let live = client::once(self.admin, message("GET /livez", &[], ""));
+        assert_eq!(live.status(), 200, "a restart would help nobody");
+    }
+
+    /// Afterwards it works unaided.
+    fn is_back(&mut self) {
+        eventually("it can be written again", || self.ready().0 == 200);
+        assert_eq!(self.submit().status(), 200);
+        assert!(self.process.printed().contains("can be written again"), "{}", self.process.printed());
+        self.serves_what_is_known();
+    }
+
+    /// Nothing that a client was told of is lost, and a kill shows that it was written.
+    fn has_kept_all(mut self) {
+        self.process.child.kill().expect("killed");
+        let (place, told) = (self.place, self.told);
+        self.process.end();
+        let mut after = Self::start(place, place.command());
+        after.told.extend(told);
+        after.serves_what_is_known();
+    }
+
+    /// It does not start over such a file, and says why.
+    fn refuses_to_start(place: &Place, words: &str) {
+        let (status, printed) = Process::start(&mut place.command()).end();
+        assert_eq!(status.code(), Some(1), "{printed}");
+        let path = place.store.display().to_string();
+        assert!(printed.lines().any(|line| line.contains(&path) && line.contains(words)), "{printed}");
+    }
+}
+
+#[test]
+fn a_full_disk() {
+    let place = Place::new();
+    // A disk of its own, in a view of the files that is the gateway's alone.
+    let disk = place.store.parent().expect("a folder").to_owned();
+    let mut command = Command::new("unshare");
+    let mounting = "mount -t tmpfs -o size=4m none \"$0\" && exec \"$@\"";
+    command.args(["-rm", "sh", "-c", mounting]).arg(&disk);
+    let mut trial = Command::new("unshare");
+    trial.args(command.get_args()).arg("true");
+    if !trial.status().is_ok_and(|status| status.success()) {
+        return not_run("a gateway whose disk is full: this machine lets no process have mounts of its own");
+    }
+    let serve = place.command();
+    command.arg(serve.get_program()).args(serve.get_args()).current_dir(place.folder.path());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut gateway = Gateway::start(&place, command);
+    let inside = PathBuf::from(format!("/proc/{}/root{}", gateway.process.child.id(), disk.display()));
+    let ballast = inside.join("ballast");
+    let mut file = File::create(&ballast).expect("a file");
+    while file.write_all(&[7; 4_096]).is_ok() {}
+    drop(file);
+    gateway.is_out("its disk is full");
+    fs::remove_file(&ballast).expect("removed");
+    gateway.is_back();
+    // The disk goes with the process, so what is on it is taken out first.
+    gateway.process.signal("STOP");
+    for name in ["dashgate.db", "dashgate.db-wal"] {
+        fs::copy(inside.join(name), disk.join(name)).expect("copied");
+    }
+    gateway.has_kept_all();
+}
+
+#[test]
+fn a_lock_of_another_process() {
+    let place = Place::new();
+    let mut gateway = Gateway::start(&place, place.command());
+    // This process is another one than the gateway.
+    let other = Connection::open(&place.store).expect("the file");
+    other.execute_batch("BEGIN EXCLUSIVE").expect("a lock");
+    gateway.is_out("locked by another program");
+    other.execute_batch("COMMIT").expect("no lock");
+    gateway.is_back();
+    gateway.has_kept_all();
+}
+
+#[test]
+fn a_file_that_is_cut_short() {
+    for (length, words) in [(40 * 1_024, "is damaged"), (0, "is empty")] {
+        let place = Place::new();
+        let mut gateway = Gateway::start(&place, place.command());
+        for _ in 0..1_100 {
+            gateway.submit();
+        }
+        // A clean end has put all of it into the file.
+        gateway.process.signal("TERM");
+        let Gateway { process, told, .. } = gateway;
+        process.end();
+        let backup = fs::read(&place.store).expect("the file");
+        let cut = || File::options().write(true).open(&place.store).and_then(|file| file.set_len(length));
+        let mut gateway = Gateway::start(&place, place.command());
+        gateway.told.extend(told.clone());
+        cut().expect("cut");
+        // There is no way back but the operator's, whom it names.
+        gateway.is_out("restore a backup");
+        gateway.process.child.kill().expect("killed");
+        gateway.process.end();
+        fs::write(&place.store, &backup).expect("written");
+        for suffix in ["-wal", "-shm"] {
+            let _ = fs::remove_file(format!("{}{suffix}", place.store.display()));
+        }
+        cut().expect("cut");
+        Gateway::refuses_to_start(&place, words);
+        fs::write(&place.store, &backup).expect("written");
+        let mut gateway = Gateway::start(&place, place.command());
+        gateway.told.extend(told);
+        gateway.serves_what_is_known();
+    }
+}
