@@ -213,7 +213,7 @@ fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Resul
         strangers: Arc::clone(&shared.strangers),
         room: Arc::clone(&shared.room),
         upstream: Upstream::default(),
-        draining: false.into(),
+        draining: CancellationToken::new(),
         running: TaskTracker::new(),
         live: Rc::default(),
     });
