@@ -175,6 +175,13 @@ fn the_example_loads_and_shows_the_defaults() {
     assert_eq!(config.tenants[0].allow, bare.tenants[0].allow);
     // What is commented out there can be written too.
     let whole = text.replace("\n# models", "\nmodels").replace("\n# limits", "\nlimits");
-    let whole = whole.replace("\n# expires", "\nexpires").replace("\n# pace", "\npace");
-    assert_eq!(parse(&whole).unwrap().warnings, []);
+    let whole = whole.replace("\n# pace", "\npace");
+    let whole = whole.replace("\n# tenant_limits", "\ntenant_limits").replace("\n# expires", "\nexpires");
+    let Loaded { config, warnings } =
+        parse(&whole).unwrap_or_else(|faults| panic!("{}", report("f", &faults)));
+    assert_eq!(warnings, []);
+    let tenant = &config.tenants[0];
+    assert_eq!(tenant.limits.polls.rate, Some(Rate { requests_per_second: 20.0, burst: 40 }));
+    assert_eq!((tenant.limits.max_duration_seconds, tenant.limits.max_resolution), (Some(10), Some(1080)));
+    assert_eq!(tenant.tenant_limits.all.rate, Some(Rate { requests_per_second: 100.0, burst: 100 }));
 }

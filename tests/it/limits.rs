@@ -226,3 +226,36 @@ fn without_a_limit_on_failures_all_are_told_as_they_are() {
         check_refusal(&client.ask(&guess), 401, "unknown_key");
     }
 }
+
+#[test]
+fn a_reload_leaves_what_was_used_where_the_rule_is_the_same() {
+    let upstream = with_tasks("RUNNING");
+    let text = |limits: &str| {
+        let accounts = [("main", upstream.address, &[UPSTREAM_KEY][..], "")];
+        configuration("listen = \"127.0.0.1:0\"\nworkers = 2", &accounts, limits)
+    };
+    let rules = format!(
+        "limits = {{ {SLOW}, burst = 3, tasks_in_flight = 1, polls = {{ {SLOW}, burst = 1 }} }}\n\
+         tenant_limits = {{ {SLOW}, burst = 20 }}"
+    );
+    let gateway = Gateway::from_file(&text(&rules));
+    assert_eq!(gateway.ask(submit()).status(), 200);
+    assert_eq!(statuses(&gateway, &generate("{}"), 3), [200, 200, 429]);
+    assert_eq!(gateway.ask(poll("t-0")).status(), 200);
+    // The common rule changes, all else stays; a list of models comes.
+    let changed = rules.replace("burst = 3", "burst = 2") + "\nmodels = [\"wan*\"]";
+    assert_eq!(gateway.reload(&text(&changed)).status(), 200);
+    check_limited(&gateway.ask(poll("t-0")), "rate", "limits.polls.requests_per_second");
+    check_limited(&gateway.ask(submit()), "tasks_in_flight", "limits.tasks_in_flight = 1");
+    let (allowed, other) = (generate(r#"{"model":"wan2.7-t2v"}"#), generate(r#"{"model":"qwen-max"}"#));
+    assert_eq!(statuses(&gateway, &allowed, 3), [200, 200, 429], "it starts afresh");
+    check_limited(&gateway.ask(&other), "rate", "limits.requests_per_second = 0.001, with burst = 2");
+    // Without limits all pass, and none of the fields is told.
+    assert_eq!(gateway.reload(&text("")).status(), 200);
+    let got = gateway.ask(&other);
+    assert_eq!((got.status(), got.field("ratelimit-limit")), (200, None));
+    // Back again at once, everything is as it was.
+    assert_eq!(gateway.reload(&text(&changed)).status(), 200);
+    assert_eq!(gateway.ask(&allowed).status(), 429);
+    check_limited(&gateway.ask(poll("t-0")), "rate", "limits.polls.requests_per_second");
+}

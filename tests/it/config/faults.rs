@@ -124,6 +124,30 @@ fn values() {
             "7:16: tenants[0].limits.burst: must be from 1 to 4294967295",
         ),
         (
+            tenant("name = \"t\"\nlimits = { burst = 5 }"),
+            "7:20: tenants[0].limits.burst: is the burst of no rate",
+        ),
+        (
+            tenant("name = \"t\"\nlimits.requests_per_second = 0.000001"),
+            "7:30: tenants[0].limits.requests_per_second: must be from 0.00001 to 1000000",
+        ),
+        (
+            tenant("name = \"t\"\nlimits = { requests_per_second = 0.001, burst = 4000000000 }"),
+            "7:34: tenants[0].limits.requests_per_second: would take years to refill its burst",
+        ),
+        (
+            tenant("name = \"t\"\nlimits.max_resolution = \"big\""),
+            "7:25: tenants[0].limits.max_resolution: is not a resolution",
+        ),
+        (
+            tenant("name = \"t\"\nlimits.polls = { tasks_in_flight = 1 }"),
+            "7:18: tenants[0].limits.polls.tasks_in_flight: unknown key `tasks_in_flight`",
+        ),
+        (
+            tenant("name = \"t\"\ntenant_limits = { models = [\"a\"] }"),
+            "7:19: tenants[0].tenant_limits.models: is a limit of each key",
+        ),
+        (
             key("{ id = \"i\", sha256 = \"9f86d0\" }"),
             "7:30: tenants[0].keys[0].sha256: is not a SHA-256 in hex",
         ),
