@@ -92,6 +92,7 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
     let keyring = Keyring::load(&store).map_err(because)?;
     let limits = Arc::<limits::Registry>::default();
     let ledger = Ledger::load(store.clone(), Arc::clone(&limits), SystemTime::now()).map_err(because)?;
+    let uploads = Uploads::load(store.clone(), SystemTime::now()).map_err(because)?;
     let accounts = Arc::new(Registry::new(std::time::Instant::now()));
     let directory = Directory::build(config, &accounts);
     directory.tell_shut_out(&keyring, SystemTime::now());
@@ -103,7 +104,7 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
         hub: Arc::clone(&hub),
         metrics: Arc::new(Metrics::new().map_err(io::Error::other)?),
         accounts,
-        uploads: Arc::default(),
+        uploads: Arc::new(uploads),
         limits,
         strangers: Arc::default(),
         room: Room::new(ROOM_BYTES),
@@ -212,7 +213,7 @@ fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Resul
         strangers: Arc::clone(&shared.strangers),
         room: Arc::clone(&shared.room),
         upstream: Upstream::default(),
-        draining: false.into(),
+        draining: CancellationToken::new(),
         running: TaskTracker::new(),
         live: Rc::default(),
     });

@@ -58,6 +58,7 @@ impl Changes {
             ("admin.token", old.admin.token != new.admin.token),
             ("server.max_body_bytes", old.server.max_body_bytes != new.server.max_body_bytes),
             ("server.timeouts", old.server.timeouts != new.server.timeouts),
+            ("submit.max_wait", old.submit.max_wait != new.submit.max_wait),
         ];
         Self {
             tenants: Difference::between(tenants(old), tenants(new)),

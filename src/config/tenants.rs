@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::check::{setting, unique_name};
+use super::check::{WEIGHT, number, setting, unique_name};
 use super::file::{self, Expiry, File, Material};
 use super::reader::{Node, Reading, Written, Wrong};
 use super::secret::check_virtual_key;
@@ -74,6 +74,7 @@ impl Check<'_, '_> {
             accounts: accounts?,
             models: file.models.clone().unwrap_or_default(),
             allow: allow?,
+            weight: number(&file.weight, WEIGHT),
             limits: file.limits.clone().unwrap_or_default(),
             tenant_limits: file.tenant_limits.clone().unwrap_or_default(),
         })

@@ -9,9 +9,10 @@ use std::time::{Duration, SystemTime};
 use dashmap::{DashMap, DashSet};
 use foldhash::fast::RandomState;
 
+use super::running::Running;
 use crate::dashscope::task::Status;
 use crate::limits::Registry;
-use crate::store::{Health, Store, StoreFault, TaskRecord};
+use crate::store::{Health, Store, StoreFault, TASKS_KEPT, TaskRecord};
 
 /// Every task of the last day and its day of grace, by id and by tenant.
 #[derive(Debug, Default)]
@@ -24,6 +25,7 @@ pub struct Ledger {
     owned: DashSet<u64, RandomState>,
     hasher: RandomState,
     count: AtomicUsize,
+    running: Running,
     store: Option<Store>,
     /// Where the tasks that run are counted.
     limits: Arc<Registry>,
@@ -67,7 +69,12 @@ impl Ledger {
         // Counted before anybody can learn of its end.
         self.limits.task_began(&id, &task.key_id, &tenant, now);
         let (is_final, is_new) = match self.by_id.entry(id.clone()) {
-            dashmap::Entry::Vacant(vacant) => (vacant.insert(task).status.is_final(), true),
+            dashmap::Entry::Vacant(vacant) => {
+                if !task.status.is_final() {
+                    self.running.began(&task);
+                }
+                (vacant.insert(task).status.is_final(), true)
+            }
             dashmap::Entry::Occupied(known) => (known.get().status.is_final(), false),
         };
         if is_final {
@@ -120,12 +127,18 @@ impl Ledger {
         if task.status != status && !task.status.is_final() {
             task.status = status;
             if status.is_final() {
+                self.running.ended(&task);
                 self.limits.task_ended(id);
             }
             if let Some(store) = &self.store {
                 store.learn(id.into(), status);
             }
         }
+    }
+
+    /// How many tasks of the model have not ended, as far as is known.
+    pub fn running(&self, account: &Arc<str>, model: &str, now: SystemTime) -> u32 {
+        self.running.count(account, model, now)
     }
 
     /// Drops what has expired from the store, every ten minutes at most.
@@ -136,7 +149,7 @@ impl Ledger {
         let exchanged =
             || self.tidied.compare_exchange(before, seconds, Ordering::Relaxed, Ordering::Relaxed);
         if let Some(store) = self.store.as_ref().filter(|_| is_due && exchanged().is_ok()) {
-            store.forget_before(now - REMEMBERED);
+            store.tidy(now);
         }
     }
 
@@ -188,8 +201,7 @@ impl Ledger {
 
 /// DashScope forgets a task after 24 hours.
 pub(super) const LIVES: Duration = Duration::from_secs(24 * 3600);
-/// A day of grace follows.
-const REMEMBERED: Duration = Duration::from_secs(48 * 3600);
+const REMEMBERED: Duration = TASKS_KEPT;
 /// About 300 bytes each.
 const MOST_TASKS: usize = 4_000_000;
 /// Ids that are copied while a tenant's are locked.

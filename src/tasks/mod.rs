@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod list;
 pub mod newest;
 pub mod poll;
+mod running;
 mod schedule;
 mod sweep;
 mod watch;

@@ -20,6 +20,8 @@ pub struct Directory {
     /// The longest prefix first.
     pub mounts: Vec<Mount>,
     pub accounts: Vec<Account>,
+    /// How long a submit waits for its turn, where its client does not say.
+    pub max_submit_wait: Duration,
     pub timeouts: Timeouts,
     /// Of what is known of a running task.
     pub max_age: Duration,
@@ -44,6 +46,8 @@ pub struct Tenant {
     /// Indices into [`Directory::accounts`].
     pub accounts: Vec<usize>,
     pub allow: Groups,
+    /// Its share of the turns, where submits wait.
+    pub weight: u32,
     /// Patterns with `*`; empty stands for all models.
     pub models: Vec<String>,
     /// Of each of its keys.
@@ -87,6 +91,7 @@ impl Directory {
         let mut directory = Directory {
             mounts,
             accounts: config.accounts.iter().map(|account| Account::new(account, registry)).collect(),
+            max_submit_wait: config.submit.max_wait,
             timeouts: config.server.timeouts,
             max_age: config.poll.max_age,
             max_body_bytes: config.server.max_body_bytes,
@@ -118,6 +123,7 @@ impl Directory {
                 async_header: tenant.async_header,
                 accounts: tenant.accounts.clone(),
                 allow: tenant.allow,
+                weight: tenant.weight,
                 models: tenant.models.clone(),
                 limits: tenant.limits.clone(),
                 tenant_limits: tenant.tenant_limits.clone(),

@@ -18,7 +18,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("querier", &["account", "config", "dashscope", "metrics", "tasks", "tenant", "upstream"]),
     ("tasks", &["config", "dashscope", "limits", "metrics", "store"]),
     ("tenant", &["account", "config", "dashscope", "store"]),
-    ("account", &["config", "dashscope"]),
+    ("account", &["config", "dashscope", "store"]),
     ("limits", &["config", "dashscope"]),
     ("upstream", &["account", "dashscope", "timer"]),
     ("store", &["config", "dashscope"]),
