@@ -187,6 +187,10 @@ fn patient(released: Arc<AtomicBool>, word: mpsc::Receiver<usize>) -> Upstream {
             }
             return stream.write_all(b"0\r\n\r\n").is_ok();
         }
+        if let Some((_, rest)) = request.start_line().split_once("GET /api/v1/tasks/") {
+            let id = rest.split(' ').next().unwrap_or_default();
+            return stream.write_all(&task(id, "PENDING")).is_ok();
+        }
         eventually("it is released", || released.load(Ordering::SeqCst));
         let body = if request.start_line().contains("video-synthesis") {
             task(&request.field("x-number").expect("a number"), "PENDING")
