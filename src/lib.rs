@@ -29,7 +29,7 @@
 //! | [`account`] | Alibaba accounts: keys, health, choice, the pace of submits, and whose uploads are where |
 //! | [`upstream`] | connections to DashScope |
 //! | [`dashscope`] | its public surface, as data and pure functions |
-//! | [`store`] | what outlives the process: tasks with their owners, virtual keys |
+//! | [`store`] | what outlives the process: tasks and uploads with their owners, virtual keys |
 //! | [`config`] | from a file to what is true, with all faults at once |
 //! | [`keys`] | the command that manages keys, a client of the admin API |
 //! | [`fetch`] | one HTTP/1.1 request on a connection of its own |

@@ -54,6 +54,7 @@ impl Changes {
             config.mounts.iter().map(|one| (Arc::clone(&one.prefix), one.clone())).collect()
         };
         let settings = [
+            ("poll", old.poll != new.poll),
             ("admin.token", old.admin.token != new.admin.token),
             ("server.max_body_bytes", old.server.max_body_bytes != new.server.max_body_bytes),
             ("server.timeouts", old.server.timeouts != new.server.timeouts),

@@ -93,7 +93,7 @@ pub struct Submit {
 }
 
 /// How task queries are answered.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Poll {
     /// How old what is known of a running task may be.
     pub max_age: Duration,

@@ -105,7 +105,8 @@ impl Proxy {
             if route.operation == Operation::UploadPolicy && response.status() == StatusCode::OK {
                 let answer = judge::plain(&mut response, judge::MOST_BYTES).await.unwrap_or_default();
                 let model = choice.model.as_deref().unwrap_or("");
-                resolve::note(&self.uploads, &permit, model, &account.name, &answer, SystemTime::now());
+                let now = SystemTime::now();
+                resolve::note(&self.uploads, &permit, model, &account.name, &answer, now).await?;
             }
             return Ok(response);
         }

@@ -182,7 +182,7 @@ impl Rejection {
             }
             Rejection::ClientTimeout => "The request's body stopped coming.".into(),
             Rejection::StoreUnavailable => {
-                "The gateway can't note a new task now, so this one was not submitted.".into()
+                "The gateway can't note new tasks and uploads now, so this one was not submitted.".into()
             }
             Rejection::Paced { limit, model, .. } => {
                 format!("{RATE_EXCEEDED} The limit is {limit} of {model}.").into()

@@ -7,6 +7,7 @@ mod kept;
 mod lane;
 pub mod ledger;
 pub mod list;
+pub mod newest;
 pub mod poll;
 mod running;
 mod schedule;

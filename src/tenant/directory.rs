@@ -78,8 +78,7 @@ pub enum Stranger {
 }
 
 /// A key of the configuration and one made at run time that can't be told apart. The configuration's stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Clash {
+enum Clash {
     SameId { id: Arc<str>, configured: Arc<str>, issued: Arc<str> },
     SameSecret { configured: Arc<str>, issued: Box<str> },
 }
@@ -196,8 +195,31 @@ impl Directory {
         written.map(|key| (key, &self.tenants[key.tenant]))
     }
 
+    /// Says which keys made at run time open nothing, though they were not revoked.
+    pub fn tell_shut_out(&self, keyring: &Keyring, now: SystemTime) {
+        for clash in self.clashes(keyring) {
+            tracing::warn!("{clash}");
+        }
+        let (mut count, mut ids) = (0_usize, Vec::new());
+        keyring.each(|key| {
+            if key.fault(now).is_none() && !self.has_tenant(&key.tenant) {
+                count += 1;
+                if ids.len() < MOST_NAMED {
+                    ids.push(format!("`{}`", key.id));
+                }
+            }
+        });
+        if count > 0 {
+            let (ids, more) = (ids.join(", "), if count > MOST_NAMED { ", ..." } else { "" });
+            tracing::warn!(
+                "{count} key(s) made at run time are refused, as their tenants are not configured: {ids}{more}; \
+                 revoke them, or configure their tenants"
+            );
+        }
+    }
+
     /// What stands both in the configuration and on the ring.
-    pub fn clashes(&self, keyring: &Keyring) -> Vec<Clash> {
+    fn clashes(&self, keyring: &Keyring) -> Vec<Clash> {
         let mut clashes = Vec::new();
         for (key, tenant) in self.keys() {
             // One that is revoked is in nobody's way.
@@ -291,3 +313,6 @@ impl Caller {
         }
     }
 }
+
+/// Of keys that are told of together.
+const MOST_NAMED: usize = 5;
