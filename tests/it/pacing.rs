@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use dashgate::sim::{Options, Seen, Simulator};
 use serde_json::json;
 
-use crate::harness::calls::{SYNTHESIS, generate, task};
+use crate::harness::calls::{GENERATION, SYNTHESIS, generate, task};
 use crate::harness::{
     Account, Client, Envelope, Gateway, Message, TENANT_KEY, Upstream, assert_refused, configuration,
     eventually, let_pass, message,
@@ -174,6 +174,38 @@ fn who_leaves_while_it_waits_has_submitted_nothing() {
     assert_eq!(prompts(&simulator), ["first", "first", "first", "first", "last"]);
 }
 
+/// The same over HTTP/2, where its connection stays.
+#[test]
+fn who_gives_its_stream_up_while_it_waits_has_submitted_nothing() {
+    let simulator = simulator();
+    let rule = "pace = [{ models = [\"*\"], requests_per_second = 0.2 }]";
+    let gateway = gateway(&[simulator.address()], "60s", rule, "");
+    assert_eq!(gateway.ask(submit(TENANT_KEY, MODEL, "first", &[])).status(), 200);
+    let request = |path: &str, prompt: &str| {
+        let body = json!({"model": MODEL, "input": {"prompt": prompt}}).to_string();
+        hyper::Request::post(format!("http://gateway{path}"))
+            .header("authorization", format!("Bearer {TENANT_KEY}"))
+            .header("x-dashscope-async", if path == SYNTHESIS { "enable" } else { "disable" })
+            .body(http_body_util::Full::new(bytes::Bytes::from(body)))
+            .expect("a request")
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(gateway.address).await.expect("a connection");
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let handshake = hyper::client::conn::http2::handshake(executor, io);
+        let (mut sender, connection) = handshake.await.expect("HTTP/2");
+        tokio::spawn(connection);
+        let waits = sender.send_request(request(SYNTHESIS, "left"));
+        assert!(tokio::time::timeout(Duration::from_millis(500), waits).await.is_err(), "it did not wait");
+        // Frames come in their order: with this one's answer, the end of the other has been seen.
+        sender.send_request(request(GENERATION, "")).await.expect("an answer");
+    });
+    assert_eq!(gateway.ask(submit(TENANT_KEY, MODEL, "last", &[])).status(), 200);
+    assert_eq!(prompts(&simulator), ["first", "last"]);
+}
+
 #[test]
 fn those_who_wait_at_a_drain_are_told_to_connect_again() {
     let simulator = simulator();
@@ -207,7 +239,7 @@ fn an_account_with_room_comes_before_a_wait_at_any() {
     assert_eq!(simulators.each_ref().map(|simulator| submits(simulator).len()), [1, 1]);
     assert!(refused(&ask(MODEL), "0.01 submits per second of wan2.2-t2v-plus") > 30);
     // Another model has a rate of its own.
-    assert_eq!(ask("wan2.2-i2v-plus").status(), 200);
+    assert_eq!(ask("wan2.1-t2v-plus").status(), 200);
 }
 
 /// One try with each of them is enough, though only one may run.
