@@ -3,11 +3,11 @@
 //! # The life of a request
 //!
 //! ```text
-//!  client ─▶ server ─▶ proxy::serve ──────────────────────────────────────────────────────────────────────────┐
-//!                       │ route ▶ authenticate ▶ admit ▶ authorize ▶ inspect ▶ resolve ▶ choose ▶ rewrite ▶ forward ─▶ DashScope
-//!                       │                                                        again, at another ▲              │
-//!                       │ respond ◀── Rejection ◀── any stage                  account or key ──── judge          ▼
-//!                       └─ observe(body, exchange) ◀── claim ◀─────────────────────────────────────── rewrite(response)
+//!  client ─▶ server ─▶ proxy::serve ─────────────────────────────────────────────────────────────────────────────────┐
+//!                       │ route ▶ authenticate ▶ admit ▶ authorize ▶ inspect ▶ resolve ▶ choose ▶ pace ▶ rewrite ▶ forward ─▶ DashScope
+//!                       │                                                        again, at another ▲                     │
+//!                       │ respond ◀── Rejection ◀── any stage                  account or key ──────────── judge         ▼
+//!                       └─ observe(body, exchange) ◀── claim ◀──────────────────────────────────────────────── rewrite(response)
 //! ```
 //!
 //! [`server`] owns the client's side of the wire: a worker is a thread with its own listener, connections
@@ -27,10 +27,10 @@
 //! | [`tasks`] | which tenant owns which task, and how each is: the poll hub |
 //! | [`querier`] | asks DashScope how tasks are, for all who want to know |
 //! | [`tenant`] | who may call: keys and the directory |
-//! | [`account`] | Alibaba accounts: keys, health, choice, and whose uploads are where |
+//! | [`account`] | Alibaba accounts: keys, health, choice, the pace of submits, and whose uploads are where |
 //! | [`upstream`] | connections to DashScope |
 //! | [`dashscope`] | its public surface, as data and pure functions |
-//! | [`store`] | what outlives the process: tasks with their owners, virtual keys |
+//! | [`store`] | what outlives the process: tasks and uploads with their owners, virtual keys |
 //! | [`config`] | from a file to what is true, with all faults at once |
 //! | [`keys`] | the command that manages keys, a client of the admin API |
 //! | [`fetch`] | one HTTP/1.1 request on a connection of its own |

@@ -48,7 +48,8 @@ fn version(connection: &Connection) -> Result<i64, Cause> {
 }
 
 /// Never change one that was released: add another. Times are milliseconds since 1970.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
     CREATE TABLE tasks (
         id TEXT NOT NULL UNIQUE,
         tenant TEXT NOT NULL,
@@ -70,7 +71,19 @@ const STEPS: [&str; 1] = ["
         retires_at INTEGER
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX keys_by_id ON keys (id);
-"];
+",
+    "
+    CREATE TABLE uploads (
+        tenant TEXT NOT NULL,
+        directory TEXT NOT NULL,
+        model TEXT NOT NULL,
+        account TEXT NOT NULL,
+        issued_at INTEGER NOT NULL,
+        PRIMARY KEY (tenant, directory)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX uploads_by_time ON uploads (issued_at);
+",
+];
 /// `dgat`: what tells our file from another program's.
 const APPLICATION: i64 = 0x6467_6174;
 

@@ -170,10 +170,13 @@ fn the_example_loads_and_shows_the_defaults() {
     assert_eq!(config.accounts[0].rates, bare.accounts[0].rates);
     assert_eq!((config.poll.max_age, config.poll.hold), (bare.poll.max_age, bare.poll.hold));
     assert_eq!(config.accounts[0].weight, bare.accounts[0].weight);
+    assert_eq!(config.submit.max_wait, bare.submit.max_wait);
+    assert_eq!(config.tenants[0].weight, bare.tenants[0].weight);
     assert_eq!(config.tenants[0].allow, bare.tenants[0].allow);
     // What is commented out there can be written too.
     let whole = text.replace("\n# models", "\nmodels").replace("\n# limits", "\nlimits");
     let whole = whole.replace("\n# tenant_limits", "\ntenant_limits").replace("\n# expires", "\nexpires");
+    let whole = whole.replace("\n# pace", "\npace");
     let Loaded { config, warnings } =
         parse(&whole).unwrap_or_else(|faults| panic!("{}", report("f", &faults)));
     assert_eq!(warnings, []);

@@ -67,6 +67,11 @@ fn a_signal_reloads_and_a_bad_file_is_told() {
     write_config(folder.path(), &text(upstream.address));
     process.signal("HUP");
     eventually("the old key works again", || status(address, TENANT_KEY) == 200);
+
+    write_config(folder.path(), &text(upstream.address).replace("name = \"two\"", "name = \"three\""));
+    process.signal("HUP");
+    let homeless = "1 key(s) made at run time are refused, as their tenants are not configured: `clash`;";
+    eventually("it says so", || process.printed().contains(homeless));
     process.signal("TERM");
     let (ended, printed) = process.end();
     assert_eq!(ended.code(), Some(0), "{printed}");
@@ -97,6 +102,8 @@ fn a_swapped_config_map_and_a_swapped_secret_are_taken_without_a_signal() {
     fs::create_dir(&secret).expect("a folder");
     let key_file = "{ key_file = \"../secret/upstream\" }";
     let text = text(upstream.address).replace(&format!("{UPSTREAM_KEY:?}"), key_file);
+    // It is tried with wrong keys until they are right.
+    let text = text.replace("[server]", "[server]\nauth_failures_per_second = 0");
     swap(&secret, "..1", &[("upstream", UPSTREAM_KEY)]);
     swap(&config, "..1", &[("dashgate.toml", &text)]);
     let mut process = Process::start(program(folder.path()).args(["serve", "-c", "config/dashgate.toml"]));

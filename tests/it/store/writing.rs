@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dashgate::dashscope::task::Status;
-use dashgate::store::{Cause, Health, Settings, Store};
+use dashgate::store::{Cause, Health, Settings, Store, TASKS_KEPT, UPLOADS_KEPT};
 use futures_util::future::join_all;
 
-use super::{at, health, ids, key, keys, place, task, tasks, wait};
+use super::{at, health, ids, key, keys, place, task, tasks, upload, uploads, wait};
 use crate::harness::eventually;
 
 #[test]
@@ -36,6 +36,34 @@ fn a_task_keeps_its_first_owner() {
     other.tenant = "other".into();
     wait(store.claim(other)).unwrap();
     assert_eq!(tasks(&store), [task("a", at(1))]);
+}
+
+#[test]
+fn an_upload_directory_is_kept_until_it_expires_or_is_displaced() {
+    let place = place();
+    let store = place.open();
+    let mut other = upload("d/1", at(2));
+    other.tenant = "other".into();
+    let mut long = upload("d/3", at(3));
+    long.model = "x".repeat(1_000).into();
+    for upload in [upload("d/1", at(1)), other.clone(), long, upload("d/4", at(4))] {
+        wait(store.keep_upload(upload, None)).unwrap();
+    }
+    // It makes room for the other tenant's own only.
+    wait(store.keep_upload(upload("d/5", at(5)), Some("d/1".into()))).unwrap();
+    // Issued again, it lives longer.
+    wait(store.keep_upload(upload("d/4", at(6)), None)).unwrap();
+    let fault = wait(store.keep_upload(upload(&"d".repeat(257), at(7)), None)).unwrap_err();
+    assert_eq!(fault.cause, Cause::TooLarge);
+    store.close();
+    let store = place.open();
+    let mut long = upload("d/3", at(3));
+    long.model = "x".repeat(128).into();
+    assert_eq!(uploads(&store), [other, long, upload("d/5", at(5)), upload("d/4", at(6))]);
+    store.tidy(at(5) + UPLOADS_KEPT);
+    eventually("the expired are gone", || uploads(&store).len() == 2);
+    store.close();
+    assert_eq!(uploads(&place.open()), [upload("d/5", at(5)), upload("d/4", at(6))]);
 }
 
 #[test]
@@ -73,7 +101,7 @@ fn expired_tasks_go_a_few_at_a_time_and_young_ones_stay() {
     wait(join_all((0..2_000).map(|number| store.claim(task(&format!("old-{number}"), at(number))))));
     wait(store.claim(task("young", at(2_000)))).unwrap();
     let before = store.commits();
-    store.forget_before(at(2_000));
+    store.tidy(at(2_000) + TASKS_KEPT);
     eventually("the old ones are gone", || ids(&store) == ["young"]);
     assert!(store.commits() - before >= 2_000 / 256);
 }
