@@ -49,27 +49,27 @@ pub(crate) async fn run(options: &Options, through: Through) -> io::Result<Outco
     line("machine busy, with others", format!("{:.0}%, {:.0}%", busy * 100.0, others * 100.0));
     let bars = format!(
         "through {}, from a task's end to its client's learning (seconds):\n{}\
-         through {}, from a task's end to the upstream's first answer that tells it:\n{}",
+         through {}, from a task's end to the upstream's first answer that tells it:\n{}\n{}",
         through.name(),
         client.bars(),
         through.name(),
-        answered.bars()
+        answered.bars(),
+        course(&tasks)
     );
     Ok(Outcome { lines, bars, warning: warning(busy, others) })
 }
 
 /// One client for each task, and how its wait went; those without an answer at the deadline still wait.
 async fn submit_and_wait(options: &Options, peer: &Peer) -> Vec<(Option<String>, Waited)> {
-    let submitting = Duration::from_secs_f64(options.tasks as f64 / options.submits_per_second);
     let ending = Duration::from_secs_f64(options.tasks as f64 / options.ends_per_second as f64);
-    let deadline = Instant::now() + (submitting + ending).mul_f64(1.5) + GRACE;
+    let deadline = Instant::now() + (turn(options, options.tasks) + ending).mul_f64(1.5) + GRACE;
     let waits = Arc::new(Mutex::new(Vec::with_capacity(options.tasks)));
     let mut clients = JoinSet::new();
     let begun = Instant::now();
     for number in 0..options.tasks {
         let client = peer.client(Tenant::One);
         let waits = Arc::clone(&waits);
-        let turn = begun + Duration::from_secs_f64(number as f64 / options.submits_per_second);
+        let turn = begun + turn(options, number);
         clients.spawn(async move {
             tokio::time::sleep_until(turn).await;
             let wait = call(&client).await;
@@ -81,6 +81,15 @@ async fn submit_and_wait(options: &Options, peer: &Peer) -> Vec<(Option<String>,
     let _ = tokio::time::timeout_at(deadline, ended).await;
     let mut waits = waits.lock().unwrap_or_else(PoisonError::into_inner);
     std::mem::take(&mut waits)
+}
+
+/// When the Nth client comes. Those whose tasks run at once come as fast as tasks are to end, so that the tasks
+/// behind them start, and end, at that rate too.
+fn turn(options: &Options, number: usize) -> Duration {
+    let first = number.min(options.account().running());
+    let seconds =
+        first as f64 / options.ends_per_second as f64 + (number - first) as f64 / options.submits_per_second;
+    Duration::from_secs_f64(seconds)
 }
 
 /// As the SDK's `call`: submits, then waits.
@@ -161,6 +170,23 @@ fn of_lags(
         lines.push(("  of so many".to_owned(), times.count().to_string()));
     }
     (client, answered)
+}
+
+/// How the lag went while the tasks ended, in twelve parts of that time.
+fn course(tasks: &[Task]) -> String {
+    let ends = || tasks.iter().filter_map(|task| task.ended);
+    let (Some(first), Some(last)) = (ends().min(), ends().max()) else { return String::new() };
+    let part = (last.duration_since(first).unwrap_or_default() / 12).max(Duration::from_millis(1));
+    let mut text = "  ended, seconds since the first   tasks   lag to the upstream's telling\n".to_owned();
+    for number in 0..12 {
+        let from = first + part * number;
+        let within = |task: &&Task| task.ended.is_some_and(|at| from <= at && at <= from + part);
+        let count = tasks.iter().filter(within).count();
+        let lags = Times::new(tasks.iter().filter(within).filter_map(|task| lag(task.ended, task.answered)));
+        let at = (part * number).as_secs();
+        text += &format!("  {at:>30} {count:>7}   {}\n", lags.summary());
+    }
+    text
 }
 
 fn of_metrics(lines: &mut Vec<(String, String)>, metrics: Option<&str>) {

@@ -59,7 +59,11 @@ struct Options {
     #[arg(long, default_value_t = 15)]
     ends_per_second: usize,
 
-    /// How fast the clients come.
+    /// By which share a run may be shorter or longer: then tasks end at that rate only on average.
+    #[arg(long, default_value_t = 0.0)]
+    run_jitter: f64,
+
+    /// How fast the clients come once as many tasks run as may.
     #[arg(long, default_value_t = 200.0)]
     submits_per_second: f64,
 
@@ -74,6 +78,7 @@ impl Options {
             query_qps: self.query_qps,
             page_size_max: self.page_size_max,
             ends_per_second: self.ends_per_second,
+            run_jitter: self.run_jitter,
         }
     }
 

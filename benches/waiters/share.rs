@@ -16,7 +16,7 @@ use crate::figures::{Times, lag, shown};
 use crate::load::{Outcome, of_calls};
 use crate::machine::{Look, warning};
 use crate::peer::{Peer, Tenant, Through};
-use crate::simulator::{Calls, Simulator};
+use crate::simulator::{Calls, RUN_SECONDS, Simulator};
 
 pub(crate) async fn run(options: &Options, through: Through) -> io::Result<Outcome> {
     let look = Look::now();
@@ -30,7 +30,9 @@ pub(crate) async fn run(options: &Options, through: Through) -> io::Result<Outco
         line("lag to its clients' learning (p50 p90 p99 max)", part.lags.summary());
         line("lag to the upstream's telling, of its tasks", part.told.summary());
         line("time of a poll's answer", part.polls.summary());
-        lines.extend(of_calls(&part.calls, part.all_tasks));
+        for (what, value) in of_calls(&part.calls, part.all_tasks) {
+            line(&what, value);
+        }
     }
     let mut line = |name: &str, value: String| lines.push((name.to_owned(), value));
     line("what the other's polls were told", beside.greedy.clone());
@@ -43,7 +45,10 @@ pub(crate) async fn run(options: &Options, through: Through) -> io::Result<Outco
             let of = |part| of(part).percentile(percent).map(|time: Duration| time.as_secs_f64());
             Some(format!("{:.2}", of(&beside)? / of(&alone)?))
         };
-        line(name, [ratio(50.0), ratio(99.0)].map(|ratio| ratio.unwrap_or_else(|| "-".into())).join(" "));
+        // What is left after losses are the lucky ones.
+        let whole = beside.lost == 0;
+        let shown = |percent| ratio(percent).filter(|_| whole).unwrap_or_else(|| "-".to_owned());
+        line(name, [50.0, 99.0].map(shown).join(" "));
     }
     let bars = format!(
         "through {}: its clients' lag, p99: alone {} s, beside {} s\n{}",
@@ -89,7 +94,12 @@ async fn measure(options: &Options, through: Through, beside: bool) -> io::Resul
             while begun.elapsed() < LASTING {
                 let id = client.submit(MODEL).await?;
                 let waited = client.wait(&id).await;
+                let lost = !matches!(waited.end, End::Succeeded(_));
                 ends.lock().unwrap_or_else(PoisonError::into_inner).push((id, waited));
+                if lost {
+                    // It comes again no sooner than if it had waited for the task.
+                    tokio::time::sleep(Duration::from_secs(RUN_SECONDS as u64)).await;
+                }
             }
             Ok::<_, io::Error>(())
         });

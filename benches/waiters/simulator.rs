@@ -21,11 +21,18 @@ pub(crate) struct Account {
     pub(crate) query_qps: u32,
     pub(crate) page_size_max: u64,
     pub(crate) ends_per_second: usize,
+    pub(crate) run_jitter: f64,
+}
+
+impl Account {
+    /// How many tasks of a model run at a time.
+    pub(crate) fn running(self) -> usize {
+        self.ends_per_second * RUN_SECONDS
+    }
 }
 
 impl Simulator {
     pub(crate) fn start(account: Account) -> io::Result<Simulator> {
-        let running = account.ends_per_second * RUN_SECONDS;
         let mut command = Command::new(env!("CARGO_BIN_EXE_dashgate"));
         command.env("RUST_LOG", "info").arg("sim");
         for (name, value) in [
@@ -34,9 +41,9 @@ impl Simulator {
             ("--query-qps", account.query_qps.to_string()),
             ("--page-size-max", account.page_size_max.to_string()),
             ("--submit-rps", u32::MAX.to_string()),
-            ("--running", running.to_string()),
+            ("--running", account.running().to_string()),
             ("--run-seconds", RUN_SECONDS.to_string()),
-            ("--run-jitter", "0.5".to_owned()),
+            ("--run-jitter", account.run_jitter.to_string()),
             ("--journal", "100".to_owned()),
         ] {
             command.args([name, &value]);

@@ -245,3 +245,7 @@ impl Meters {
 /// Nobody knows when a slot will be free.
 const UNTIL_A_SLOT: Duration = Duration::from_secs(1);
 const MOST_A_SWEEP: usize = 2_000;
+
+#[cfg(test)]
+#[path = "registry_tests.rs"]
+mod tests;

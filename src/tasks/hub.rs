@@ -278,7 +278,7 @@ impl Hub {
             state.shrink_pages(given);
         }
         let began = self.since(asked_for.began);
-        if state.course(asked_for.status).answered(asked_for.began, page.pages()) {
+        if state.course(asked_for.status).answered(asked_for.began, page.total, page.size()) {
             if asked_for.status == Status::Running {
                 desk.swept(began);
             }

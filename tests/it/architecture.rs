@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// What each module may use of ours. `main`, `app` and `demo` wire things together, so they may use all.
 const MAY_USE: [(&str, &[&str]); 19] = [
-    ("admin", &["config", "dashscope", "metrics", "reload", "store", "tasks", "tenant"]),
-    ("reload", &["account", "config", "tenant"]),
+    ("admin", &["account", "config", "dashscope", "metrics", "reload", "store", "tasks", "tenant"]),
+    ("reload", &["account", "config", "tasks", "tenant"]),
     ("keys", &["fetch"]),
     ("fetch", &[]),
     ("server", &["proxy", "timer"]),
