@@ -149,7 +149,11 @@ impl Proxy {
         let may_repeat = permit.submits || destination != Destination::Any;
         let keep = if may_repeat { Keep::Whole } else { Keep::Beginning };
         let mut body = Upload::new(body, directory.max_body_bytes, directory.timeouts.idle, keep);
-        if inspect::inspect(&permit, &route, &request, &mut body, &self.room).await?.streams {
+        let seen = inspect::inspect(&permit, &route, &request, &mut body, &self.room).await;
+        if seen.as_ref().is_err_and(Rejection::is_of_caller) {
+            exchange.standing.set(self.limits.give_back(exchange.admitted.take()));
+        }
+        if seen?.streams {
             permit.becomes_stream(&self.limits, exchange)?;
         }
         if destination == Destination::Any {
