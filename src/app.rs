@@ -92,11 +92,10 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
     let keyring = Keyring::load(&store).map_err(because)?;
     let limits = Arc::<limits::Registry>::default();
     let ledger = Ledger::load(store.clone(), Arc::clone(&limits), SystemTime::now()).map_err(because)?;
+    let uploads = Uploads::load(store.clone(), SystemTime::now()).map_err(because)?;
     let accounts = Arc::new(Registry::new(std::time::Instant::now()));
     let directory = Directory::build(config, &accounts);
-    for clash in directory.clashes(&keyring) {
-        tracing::warn!("{clash}");
-    }
+    directory.tell_shut_out(&keyring, SystemTime::now());
     let (opening, opened) = mpsc::unbounded_channel();
     let hub = Arc::new(Hub::new(Arc::new(ledger), config.poll.max_age, opening, SystemTime::now()));
     let shared = Shared {
@@ -105,12 +104,21 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
         hub: Arc::clone(&hub),
         metrics: Arc::new(Metrics::new().map_err(io::Error::other)?),
         accounts,
-        uploads: Arc::default(),
+        uploads: Arc::new(uploads),
         limits,
         strangers: Arc::default(),
         room: Room::new(ROOM_BYTES),
     };
-    let reloader = Reloader::new(files, config, &shared.directory, &shared.accounts, &shared.keyring);
+    let reloader = Reloader::new(
+        files,
+        config,
+        reload::Shared {
+            directory: Arc::clone(&shared.directory),
+            accounts: Arc::clone(&shared.accounts),
+            keyring: Arc::clone(&shared.keyring),
+            hub: Arc::clone(&shared.hub),
+        },
+    );
     let reloads = reloader.map(Reloader::start).transpose()?;
     let (handle, drain) = worker::drain();
     let (alive, ended) = mpsc::unbounded_channel();
@@ -205,7 +213,7 @@ fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Resul
         strangers: Arc::clone(&shared.strangers),
         room: Arc::clone(&shared.room),
         upstream: Upstream::default(),
-        draining: false.into(),
+        draining: CancellationToken::new(),
         running: TaskTracker::new(),
         live: Rc::default(),
     });

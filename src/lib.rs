@@ -3,11 +3,11 @@
 //! # The life of a request
 //!
 //! ```text
-//!  client ─▶ server ─▶ proxy::serve ────────────────────────────────────────────────────────────────┐
-//!                       │ route ▶ authenticate ▶ admit ▶ authorize ▶ resolve ▶ choose ▶ rewrite ▶ forward ─▶ DashScope
-//!                       │                                              again, at another ▲              │
-//!                       │ respond ◀── Rejection ◀── any stage        account or key ──── judge          ▼
-//!                       └─ observe(body, exchange) ◀── claim ◀─────────────────────────────── rewrite(response)
+//!  client ─▶ server ─▶ proxy::serve ─────────────────────────────────────────────────────────────────────────────────┐
+//!                       │ route ▶ authenticate ▶ admit ▶ authorize ▶ inspect ▶ resolve ▶ choose ▶ pace ▶ rewrite ▶ forward ─▶ DashScope
+//!                       │ poll ◀── a query for a task ──┘                        again, at another ▲                     │
+//!                       │ respond ◀── Rejection ◀── any stage                  account or key ──────────── judge         ▼
+//!                       └─ observe(body, exchange) ◀── claim ◀────────────────────────────────────────────── rewrite(response)
 //! ```
 //!
 //! [`server`] owns the client's side of the wire: a worker is a thread with its own listener, connections
@@ -23,13 +23,14 @@
 //! | [`reload`] | loads the configuration anew, and swaps the directory |
 //! | [`server`] | bind, accept, connection, wire, drain |
 //! | [`proxy`] | the life of one request |
+//! | [`limits`] | how much a caller may do, and what it has used of it |
 //! | [`tasks`] | which tenant owns which task, and how each is: the poll hub |
 //! | [`querier`] | asks DashScope how tasks are, for all who want to know |
 //! | [`tenant`] | who may call: keys and the directory |
-//! | [`account`] | Alibaba accounts: keys, health, choice, and whose uploads are where |
+//! | [`account`] | Alibaba accounts: keys, health, choice, the pace of submits, and whose uploads are where |
 //! | [`upstream`] | connections to DashScope |
 //! | [`dashscope`] | its public surface, as data and pure functions |
-//! | [`store`] | what outlives the process: tasks with their owners, virtual keys |
+//! | [`store`] | what outlives the process: tasks and uploads with their owners, virtual keys |
 //! | [`config`] | from a file to what is true, with all faults at once |
 //! | [`keys`] | the command that manages keys, a client of the admin API |
 //! | [`fetch`] | one HTTP/1.1 request on a connection of its own |
@@ -39,7 +40,7 @@
 //! | [`demo`] | both on loopback, and one task from submit to file |
 //!
 //! A module uses only what lies to its right: `app ▶ server ▶ proxy ▶ tasks, tenant, account, upstream ▶
-//! store ▶ config ▶ dashscope`, and `app ▶ admin ▶ reload ▶ tenant, store`. `tests/it/architecture.rs` holds the rule.
+//! limits, store ▶ config ▶ dashscope`, and `app ▶ admin ▶ reload ▶ tenant, store`. `tests/it/architecture.rs` holds the rule.
 //!
 //! # Words
 //!
@@ -47,7 +48,8 @@
 //! logged. *Upstream key*: our DashScope credential. *Account*: one Alibaba Cloud account, one namespace of
 //! tasks. *Mount*: a path prefix with its dialect. *Operation*: what a call does. *Permit*, *rejection*: leave
 //! to run, refusal. *Claim*, *owner*: to note a new task's id; whose it is. *Exchange*: one request and its
-//! answer. *Drain*, *cut*: to finish what runs; to end it.
+//! answer. *Limit*, *bucket*, *slot*: a rule; how many a second; how many at once. *Drain*, *cut*: to finish what
+//! runs; to end it.
 
 pub mod account;
 pub mod admin;

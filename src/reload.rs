@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
 use crate::account::Registry;
 use crate::config::{Changes, Config, Fault, Files, Fixed, Glimpse, Loaded};
+use crate::tasks::hub::Hub;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
 
@@ -76,32 +77,30 @@ pub struct Reloader {
     last: Glimpse,
     fixed: Fixed,
     config: Config,
-    directory: Arc<ArcSwap<Directory>>,
-    accounts: Arc<Registry>,
-    keyring: Arc<Keyring>,
+    shared: Shared,
     /// Directories that exchanges still hold: a large one must not be taken down on a worker.
     retired: Vec<Arc<Directory>>,
     counts: Arc<Counts>,
 }
 
+/// What a reload changes, and what outlives it.
+pub struct Shared {
+    pub directory: Arc<ArcSwap<Directory>>,
+    pub accounts: Arc<Registry>,
+    pub keyring: Arc<Keyring>,
+    pub hub: Arc<Hub>,
+}
+
 impl Reloader {
     /// For the configuration that was read from these files; `None` if there are none.
-    pub fn new(
-        files: Files,
-        config: &Config,
-        directory: &Arc<ArcSwap<Directory>>,
-        accounts: &Arc<Registry>,
-        keyring: &Arc<Keyring>,
-    ) -> Option<Self> {
+    pub fn new(files: Files, config: &Config, shared: Shared) -> Option<Self> {
         Some(Self {
             path: files.path()?.to_owned(),
             last: files.when_read(),
             files,
             fixed: Fixed::of(config),
             config: config.clone(),
-            directory: Arc::clone(directory),
-            accounts: Arc::clone(accounts),
-            keyring: Arc::clone(keyring),
+            shared,
             retired: Vec::new(),
             counts: Arc::default(),
         })
@@ -174,11 +173,11 @@ impl Reloader {
     fn take(&mut self, Loaded { config, warnings }: Loaded) -> Reloaded {
         let changes = Changes::between(&self.config, &config);
         let needs_restart = self.fixed.needs_restart(&config);
-        let directory = Directory::build(&config, &self.accounts);
-        for clash in directory.clashes(&self.keyring) {
-            tracing::warn!("{clash}");
-        }
-        self.retired.push(self.directory.swap(Arc::new(directory)));
+        let Shared { directory, accounts, keyring, hub } = &self.shared;
+        let next = Directory::build(&config, accounts);
+        next.tell_shut_out(keyring, SystemTime::now());
+        self.retired.push(directory.swap(Arc::new(next)));
+        hub.set_max_age(config.poll.max_age);
         self.config = config;
         self.counts.ok.fetch_add(1, Ordering::Relaxed);
         let path = self.path.display();
@@ -218,6 +217,7 @@ mod tests {
 
     use super::*;
     use tempfile::TempDir;
+    use tokio::sync::mpsc;
 
     const GOOD: &str = r#"
         accounts = [{ name = "main", base_url = "https://h", keys = [{ key_file = "upstream" }] }]
@@ -232,8 +232,10 @@ mod tests {
         let config = loaded.expect("a configuration").config;
         let accounts = Arc::new(Registry::new(Instant::now()));
         let directory = Arc::new(ArcSwap::from_pointee(Directory::build(&config, &accounts)));
-        let reloader = Reloader::new(files, &config, &directory, &accounts, &Arc::default());
-        (folder, reloader.expect("a file"))
+        let (opened, _) = mpsc::unbounded_channel();
+        let hub = Hub::new(Arc::default(), config.poll.max_age, opened, SystemTime::now());
+        let shared = Shared { directory, accounts, keyring: Arc::default(), hub: Arc::new(hub) };
+        (folder, Reloader::new(files, &config, shared).expect("a file"))
     }
 
     fn counts(reloader: &Reloader) -> (u64, u64) {

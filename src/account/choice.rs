@@ -19,7 +19,7 @@ pub struct Need<'r> {
 }
 
 /// What a request was refused by already.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Tried {
     accounts: Vec<usize>,
     keys: Vec<(usize, usize)>,
@@ -194,6 +194,20 @@ fn all_out(accounts: &[Account], among: &[usize], need: &Need<'_>, now: Instant)
     };
     let taking = among.iter().filter(|index| accounts[**index].takes_new());
     AllOut(taking.map(wait).min().unwrap_or_default().max(SHORTEST_WAIT))
+}
+
+impl Tried {
+    /// Not this one, as if it had refused.
+    pub fn pass_over(&mut self, index: usize) {
+        self.accounts.push(index);
+    }
+
+    /// Only this one of these, if it has not refused.
+    pub fn and_all_but(&self, index: usize, among: impl Iterator<Item = usize>) -> Self {
+        let mut tried = self.clone();
+        tried.accounts.extend(among.filter(|other| *other != index));
+        tried
+    }
 }
 
 impl Account {

@@ -34,6 +34,7 @@ fn config_of(number: usize, weight: &u32, keys: usize) -> config::Account {
         ca_pem: None,
         rates: config::Rates::default(),
         weight: *weight,
+        pace: Vec::new(),
     }
 }
 
@@ -297,6 +298,8 @@ fn a_reload_forgets_nothing() {
     // The second key of each is new, the order is another, and an account came in.
     let mut reloaded = configured(&[1, 1, 1], 2, &pool.registry);
     reloaded.swap(0, 1);
+    let pace = |account: &Account| account.pace("wan2.6-t2v", pool.start).expect("a rule").0;
+    assert!(Arc::ptr_eq(&pace(&pool.accounts[0]), &pace(&reloaded[1])));
     let status: Vec<_> = reloaded.iter().map(|account| account.status(pool.start)).collect();
     assert_eq!(status[0].resting.map(|resting| resting.cause), Some(Cause::Arrearage));
     assert_eq!(status[1].keys.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false]);

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::address::Address;
 use super::cooldown::{Cooldown, Fitness};
+use super::pace::{Pace, Paces};
 use crate::config;
 
 /// The health of all accounts, by name. An account that no directory knows any more is forgotten.
@@ -52,6 +53,7 @@ pub(super) struct Health {
     /// Only those that were throttled and are not known to be well again.
     models: Mutex<HashMap<Box<str>, Arc<Cooldown>>>,
     has_models: AtomicBool,
+    paces: Paces,
 }
 
 impl Health {
@@ -63,6 +65,7 @@ impl Health {
             keys: Mutex::default(),
             models: Mutex::default(),
             has_models: AtomicBool::new(false),
+            paces: Paces::default(),
         }
     }
 
@@ -91,6 +94,11 @@ impl Health {
     /// Whether any model is throttled: if not, nobody need know which one a request is for.
     pub(super) fn has_models(&self) -> bool {
         self.has_models.load(Ordering::Acquire)
+    }
+
+    /// Of the submits of a model.
+    pub(super) fn pace(&self, model: &str, now: Instant) -> Arc<Pace> {
+        self.paces.of(bounded(model), now)
     }
 
     /// Of a model that was throttled.

@@ -4,8 +4,12 @@ mod address;
 mod cooldown;
 mod health;
 mod key;
+mod rules;
+mod turns;
+mod window;
 
 pub mod choice;
+pub mod pace;
 pub mod uploads;
 
 use std::sync::Arc;
@@ -16,8 +20,11 @@ pub use health::Registry;
 pub use key::UpstreamKey;
 
 use crate::config::{self, Rates};
+use crate::dashscope::pace::Rule;
 use crate::dashscope::refusal::Cause;
 use health::Health;
+use pace::Pace;
+use rules::Rules;
 
 /// One account: one namespace of tasks, one set of quotas, some upstream keys.
 #[derive(Debug)]
@@ -26,6 +33,7 @@ pub struct Account {
     pub address: Arc<Address>,
     keys: Vec<UpstreamKey>,
     weight: u32,
+    rules: Rules,
     rates: Rates,
     health: Arc<Health>,
 }
@@ -39,6 +47,7 @@ impl Account {
             address: health.address(config),
             keys: config.keys.iter().filter_map(|secret| UpstreamKey::new(secret, &health)).collect(),
             weight: config.weight,
+            rules: Rules::new(&config.pace, &config.base_url.host),
             rates: config.rates,
             health,
         }
@@ -62,6 +71,21 @@ impl Account {
     /// Whether it matters to [`choice::choose`] which model a request is for.
     pub fn has_throttled_models(&self) -> bool {
         self.health.has_models()
+    }
+
+    /// Whether submits are paced, for any model.
+    pub fn paces(&self) -> bool {
+        self.rules.any()
+    }
+
+    pub fn is_paced(&self, model: &str) -> bool {
+        self.rules.of(model).is_some()
+    }
+
+    /// How submits of the model are paced, if they are.
+    pub fn pace(&self, model: &str, now: Instant) -> Option<(Arc<Pace>, Rule)> {
+        let rule = self.rules.of(model)?;
+        Some((self.health.pace(model, now), rule))
     }
 
     /// Whether a request of this kind would be sent to it now.

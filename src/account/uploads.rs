@@ -8,20 +8,21 @@ use std::time::{Duration, SystemTime};
 use dashmap::DashMap;
 
 use crate::dashscope::oss;
+use crate::store::{Store, StoreFault, UPLOADS_KEPT, UploadRecord};
 
-/// The upload directories that policies named. What is asked of it is [`Uploads::note`] and
-/// [`Uploads::account_of`]; this one keeps them in memory, so that a restart forgets them.
+/// The upload directories that policies named: all in memory, and durable where there is a store.
 #[derive(Debug, Default)]
 pub struct Uploads {
     by_tenant: DashMap<Arc<str>, Issued, foldhash::fast::RandomState>,
+    store: Option<Store>,
 }
 
 /// What one tenant was issued.
 #[derive(Debug, Default)]
 struct Issued {
-    /// The account of each directory.
-    directories: HashMap<Arc<str>, Arc<str>, foldhash::fast::RandomState>,
-    /// The same, oldest first.
+    /// The account of each directory, and when it was last issued.
+    directories: HashMap<Arc<str>, (Arc<str>, SystemTime), foldhash::fast::RandomState>,
+    /// Each time that one was issued, oldest first.
     order: VecDeque<(Arc<str>, SystemTime)>,
     /// The last policy for each model, oldest first.
     last: VecDeque<Last>,
@@ -35,27 +36,50 @@ struct Last {
 }
 
 impl Uploads {
-    /// Notes a policy.
-    pub fn note(&self, tenant: &Arc<str>, model: &str, directory: &str, account: &Arc<str>, now: SystemTime) {
-        let mut issued = self.by_tenant.entry(Arc::clone(tenant)).or_default();
+    /// Everything that the store remembers. Blocks.
+    ///
+    /// # Errors
+    /// Why the store can't be read.
+    pub fn load(store: Store, now: SystemTime) -> Result<Self, StoreFault> {
+        let uploads = Self { store: Some(store.clone()), ..Self::default() };
+        store.uploads(now - UPLOADS_KEPT, |upload| uploads.remember(upload))?;
+        Ok(uploads)
+    }
+
+    /// Notes a policy; durable when it returns.
+    ///
+    /// # Errors
+    /// Why it was not written: the client must not be given it.
+    pub async fn note(&self, mut upload: UploadRecord) -> Result<(), StoreFault> {
+        upload.directory = upload.directory.trim_matches('/').into();
+        if let Some(store) = &self.store {
+            let displaced = self.by_tenant.get(&upload.tenant).and_then(|issued| issued.displaced());
+            store.keep_upload(upload.clone(), displaced).await?;
+        }
+        self.remember(upload);
+        Ok(())
+    }
+
+    fn remember(&self, upload: UploadRecord) {
+        let UploadRecord { tenant, directory, model, account, issued_at: at } = upload;
+        let mut issued = self.by_tenant.entry(tenant).or_default();
         let issued = &mut *issued;
-        let is_old = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age > KEPT);
-        while issued.order.len() >= MOST_DIRECTORIES
-            || issued.order.front().is_some_and(|(_, at)| is_old(*at))
-        {
-            if let Some((directory, _)) = issued.order.pop_front() {
+        let is_old =
+            |(_, before): &(_, SystemTime)| at.duration_since(*before).is_ok_and(|age| age > UPLOADS_KEPT);
+        while issued.order.len() >= MOST_DIRECTORIES || issued.order.front().is_some_and(is_old) {
+            let Some((directory, at)) = issued.order.pop_front() else { break };
+            // One that was issued again stands further behind, too.
+            if issued.directories.get(&directory).is_some_and(|(_, last)| *last <= at) {
                 issued.directories.remove(&directory);
             }
         }
-        let directory: Arc<str> = directory.trim_matches('/').into();
-        if issued.directories.insert(Arc::clone(&directory), Arc::clone(account)).is_none() {
-            issued.order.push_back((directory, now));
-        }
-        issued.last.retain(|last| *last.model != *model);
+        issued.directories.insert(Arc::clone(&directory), (Arc::clone(&account), at));
+        issued.order.push_back((directory, at));
+        issued.last.retain(|last| last.model != model);
         if issued.last.len() >= MOST_MODELS {
             issued.last.pop_front();
         }
-        issued.last.push_back(Last { model: model.into(), account: Arc::clone(account), at: now });
+        issued.last.push_back(Last { model, account, at });
     }
 
     /// The account that stores what the URL names; `None` if it was not issued to this tenant, for whatever
@@ -64,7 +88,9 @@ impl Uploads {
         let key = oss::key(url)?;
         let issued = self.by_tenant.get(tenant)?;
         let mut parents = key.match_indices('/').map(|(at, _)| &key[..at]);
-        parents.find_map(|directory| issued.directories.get(directory)).cloned()
+        parents
+            .find_map(|directory| issued.directories.get(directory))
+            .map(|(account, _)| Arc::clone(account))
     }
 
     /// The account that issued the tenant's last policy for the model, and how long ago: the files of one
@@ -76,8 +102,15 @@ impl Uploads {
     }
 }
 
-/// DashScope keeps a file for 48 hours, and a policy is good for some minutes before.
-const KEPT: Duration = Duration::from_secs(49 * 3600);
+impl Issued {
+    /// What the next one takes the place of.
+    fn displaced(&self) -> Option<Arc<str>> {
+        let (directory, at) = self.order.front().filter(|_| self.order.len() >= MOST_DIRECTORIES)?;
+        let is_last = self.directories.get(directory).is_some_and(|(_, last)| last <= at);
+        is_last.then(|| Arc::clone(directory))
+    }
+}
+
 /// A tenant's; about 200 bytes each.
 const MOST_DIRECTORIES: usize = 65_536;
 const MOST_MODELS: usize = 64;
@@ -86,10 +119,20 @@ const MOST_MODELS: usize = 64;
 mod tests {
     use super::*;
 
+    fn upload(tenant: &str, model: &str, directory: &str, account: &str, at: SystemTime) -> UploadRecord {
+        UploadRecord {
+            tenant: tenant.into(),
+            directory: directory.into(),
+            model: model.into(),
+            account: account.into(),
+            issued_at: at,
+        }
+    }
+
     fn noted(directories: &[(&str, &str, &str)]) -> Uploads {
         let uploads = Uploads::default();
         for (tenant, directory, account) in directories {
-            uploads.note(&Arc::from(*tenant), "m", directory, &Arc::from(*account), SystemTime::UNIX_EPOCH);
+            uploads.remember(upload(tenant, "m", directory, account, SystemTime::UNIX_EPOCH));
         }
         uploads
     }
@@ -117,10 +160,9 @@ mod tests {
     #[test]
     fn old_and_too_many_directories_are_forgotten() {
         let uploads = noted(&[("one", "d/old", "east")]);
-        let (one, east) = (Arc::from("one"), Arc::from("east"));
-        let later = SystemTime::UNIX_EPOCH + KEPT + Duration::from_secs(1);
+        let later = SystemTime::UNIX_EPOCH + UPLOADS_KEPT + Duration::from_secs(1);
         for number in 0..=MOST_DIRECTORIES {
-            uploads.note(&one, &format!("m{number}"), &format!("d/{number}"), &east, later);
+            uploads.remember(upload("one", &format!("m{number}"), &format!("d/{number}"), "east", later));
         }
         for (url, expected) in [("oss://d/old/a", None), ("oss://d/0/a", None), ("oss://d/1/a", Some("east"))]
         {
@@ -129,6 +171,19 @@ mod tests {
         let issued = uploads.by_tenant.get("one").expect("issued");
         assert_eq!((issued.order.len(), issued.directories.len()), (MOST_DIRECTORIES, MOST_DIRECTORIES));
         assert_eq!(issued.last.len(), MOST_MODELS);
+    }
+
+    #[test]
+    fn what_is_issued_again_lives_longer() {
+        let uploads = noted(&[("one", "d/1", "east"), ("one", "d/2", "east")]);
+        let day = |days: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(days * 24 * 3600);
+        uploads.remember(upload("one", "m", "d/1", "east", day(2)));
+        uploads.remember(upload("one", "m", "d/3", "east", day(3)));
+        for (url, expected) in [("oss://d/1/a", Some("east")), ("oss://d/2/a", None)] {
+            assert_eq!(uploads.account_of("one", url).as_deref(), expected, "{url}");
+        }
+        uploads.remember(upload("one", "m", "d/4", "east", day(5)));
+        assert_eq!(uploads.account_of("one", "oss://d/1/a"), None);
     }
 
     #[test]

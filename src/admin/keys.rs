@@ -146,7 +146,7 @@ impl Admin {
     }
 
     pub(super) fn list_keys(&self, query: &str) -> Result<Answer, Problem> {
-        let Query { after, limit, tenant: wanted } = Query::parse(query)?;
+        let Query { after, limit, tenant: wanted, .. } = Query::parse(query, &["tenant"])?;
         let (directory, now) = (self.directory.load_full(), SystemTime::now());
         let is_wanted = |tenant: &str| wanted.as_ref().is_none_or(|wanted| wanted == tenant);
         let mut page = Page::new(limit);

@@ -1,6 +1,7 @@
 //! The operator's own listener: health for whoever reaches it, and with the admin token what may be seen and
 //! changed at run time. None of it is on the listener of the clients.
 
+mod accounts;
 mod answer;
 mod body;
 mod keys;
@@ -9,6 +10,7 @@ mod page;
 mod problem;
 mod reload;
 mod route;
+mod tasks;
 mod tenants;
 mod token;
 
@@ -77,6 +79,8 @@ impl Admin {
             }
             Action::RevokeKey(id) => self.revoke_key(peer, id).await,
             Action::ListTenants => self.list_tenants(query),
+            Action::ListAccounts => self.list_accounts(query),
+            Action::ListTasks => self.list_tasks(query),
             Action::Reload => self.reload(peer).await,
         }
     }

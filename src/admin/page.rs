@@ -12,26 +12,31 @@ pub(super) struct Query {
     pub limit: usize,
     /// This tenant's alone.
     pub tenant: Option<String>,
+    pub status: Option<String>,
 }
 
 impl Query {
+    /// `filters` are the names of what else may be asked for.
+    ///
     /// # Errors
     /// `BadField` for a limit out of bounds, or a parameter that there is not.
-    pub(super) fn parse(query: &str) -> Result<Self, Problem> {
-        let mut parsed = Self { after: String::new(), limit: USUAL, tenant: None };
+    pub(super) fn parse(query: &str, filters: &[&str]) -> Result<Self, Problem> {
+        let mut parsed = Self { after: String::new(), limit: USUAL, tenant: None, status: None };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value = percent_encoding::percent_decode_str(value).decode_utf8_lossy();
             match name {
                 "after" => parsed.after = value.into_owned(),
-                "tenant" => parsed.tenant = Some(value.into_owned()),
+                "tenant" if filters.contains(&name) => parsed.tenant = Some(value.into_owned()),
+                "status" if filters.contains(&name) => parsed.status = Some(value.into_owned()),
                 "limit" => {
                     let limit = value.parse().ok().filter(|limit| (1..=MOST).contains(limit));
                     let wrong = || Problem::BadField("limit", format!("must be from 1 to {MOST}").into());
                     parsed.limit = limit.ok_or_else(wrong)?;
                 }
                 _ => {
-                    return Err(Problem::BadField("query", "takes after, limit and tenant".into()));
+                    let names = [&["after", "limit"], filters].concat().join(", ");
+                    return Err(Problem::BadField("query", format!("takes {names}").into()));
                 }
             }
         }
@@ -101,11 +106,11 @@ mod tests {
 
     #[test]
     fn queries_are_read_strictly() {
-        let query = Query::parse("after=a%2Eb&limit=7&tenant=one").expect("a query");
-        assert_eq!(query, Query { after: "a.b".into(), limit: 7, tenant: Some("one".into()) });
-        assert_eq!(Query::parse("").expect("a query").limit, USUAL);
-        for wrong in ["limit=0", "limit=1001", "limit=x", "limit", "page=1"] {
-            assert!(matches!(Query::parse(wrong), Err(Problem::BadField(..))), "{wrong}");
+        let query = Query::parse("after=a%2Eb&limit=7&tenant=one", &["tenant"]).expect("a query");
+        assert_eq!(query, Query { after: "a.b".into(), limit: 7, tenant: Some("one".into()), status: None });
+        assert_eq!(Query::parse("", &[]).expect("a query").limit, USUAL);
+        for wrong in ["limit=0", "limit=1001", "limit=x", "limit", "page=1", "status=PENDING"] {
+            assert!(matches!(Query::parse(wrong, &["tenant"]), Err(Problem::BadField(..))), "{wrong}");
         }
     }
 }

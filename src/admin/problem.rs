@@ -124,7 +124,7 @@ impl Problem {
             Problem::Unauthorized => "send `Authorization: Bearer <the token in [admin]>`".into(),
             Problem::NotFound => {
                 "there is /livez, /readyz, /admin/keys, /admin/keys/{id}, /admin/keys/{id}/rotate, \
-                 /admin/tenants and /admin/reload"
+                 /admin/tenants, /admin/accounts, /admin/tasks and /admin/reload"
                     .into()
             }
             Problem::WrongMethod(offered) => format!("this path takes {offered}").into(),

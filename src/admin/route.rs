@@ -16,6 +16,8 @@ pub(super) enum Action<'p> {
     RotateKey(&'p str),
     RevokeKey(&'p str),
     ListTenants,
+    ListAccounts,
+    ListTasks,
     Reload,
 }
 
@@ -36,6 +38,8 @@ pub(super) fn route<'p>(method: &Method, path: &'p str) -> Result<Action<'p>, Pr
         ["admin", "keys", id] => &[(Method::DELETE, Action::RevokeKey(id))],
         ["admin", "keys", id, "rotate"] => &[(Method::POST, Action::RotateKey(id))],
         ["admin", "tenants"] => &[(Method::GET, Action::ListTenants)],
+        ["admin", "accounts"] => &[(Method::GET, Action::ListAccounts)],
+        ["admin", "tasks"] => &[(Method::GET, Action::ListTasks)],
         ["admin", "reload"] => &[(Method::POST, Action::Reload)],
         _ => return Err(Problem::NotFound),
     };
@@ -62,6 +66,8 @@ mod tests {
             (Method::DELETE, "/admin/keys/a.b", Action::RevokeKey("a.b")),
             (Method::POST, "/admin/keys/a/rotate", Action::RotateKey("a")),
             (Method::GET, "/admin/tenants", Action::ListTenants),
+            (Method::GET, "/admin/accounts", Action::ListAccounts),
+            (Method::GET, "/admin/tasks", Action::ListTasks),
             (Method::POST, "/admin/reload", Action::Reload),
         ] {
             assert_eq!(route(&method, path).ok(), Some(action), "{method} {path}");

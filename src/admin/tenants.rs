@@ -13,10 +13,7 @@ use crate::tenant::directory::{Directory, Tenant};
 
 impl Admin {
     pub(super) fn list_tenants(&self, query: &str) -> Result<Answer, Problem> {
-        let query = Query::parse(query)?;
-        if query.tenant.is_some() {
-            return Err(Problem::BadField("tenant", "is for lists of keys".into()));
-        }
+        let query = Query::parse(query, &[])?;
         let directory = self.directory.load_full();
         let mut page = Page::new(query.limit);
         for tenant in directory.tenants().iter().filter(|tenant| *tenant.name > *query.after) {

@@ -54,9 +54,16 @@ impl Changes {
             config.mounts.iter().map(|one| (Arc::clone(&one.prefix), one.clone())).collect()
         };
         let settings = [
+            ("submit", old.submit != new.submit),
+            ("poll", old.poll != new.poll),
             ("admin.token", old.admin.token != new.admin.token),
+            (
+                "server.auth_failures_per_second",
+                old.server.auth_failures_per_second != new.server.auth_failures_per_second,
+            ),
             ("server.max_body_bytes", old.server.max_body_bytes != new.server.max_body_bytes),
             ("server.timeouts", old.server.timeouts != new.server.timeouts),
+            ("submit.max_wait", old.submit.max_wait != new.submit.max_wait),
         ];
         Self {
             tenants: Difference::between(tenants(old), tenants(new)),

@@ -15,8 +15,8 @@ use super::file::{self, File, Text, Whole};
 use super::reader::{Reading, Written, Wrong};
 use super::unique::{Secrets, Unique, Use};
 use super::{
-    Account, Admin, BaseUrl, Config, Dialect, Mount, Poll, Rates, Server, Store, Timeouts, VideoStatuses,
-    scalar, tenants,
+    Account, Admin, BaseUrl, Config, Dialect, Mount, Poll, Rates, Server, Store, Submit, Timeouts,
+    VideoStatuses, pace, scalar, tenants,
 };
 
 /// The checked configuration; None if anything is wrong, which `reading` has then noted.
@@ -28,11 +28,14 @@ pub(super) fn check(reading: &Reading<'_>, file: File, now: SystemTime) -> Optio
     let poll = poll(reading, &file.poll);
     let mounts = mounts(reading, &file.mounts, poll.hold);
     let tenants = tenants::check(reading, &file, now, &mut secrets);
+    let usual = Submit::default().max_wait;
+    let submit = Submit { max_wait: setting(reading, &file.max_submit_wait, scalar::wait, usual) };
     let path = file.store_path.map_or_else(|| PathBuf::from(STORE_PATH), |path| path.value.into());
     Some(Config {
         server,
         admin,
         store: Store { path },
+        submit,
         poll,
         accounts: accounts?,
         mounts: mounts?,
@@ -51,7 +54,7 @@ pub(super) fn setting<T>(
     written.as_ref().and_then(|written| reading.check(written, check)).unwrap_or(default)
 }
 
-fn number<T: TryFrom<u64>>(written: &Option<Whole>, default: T) -> T {
+pub(super) fn number<T: TryFrom<u64>>(written: &Option<Whole>, default: T) -> T {
     written.as_ref().and_then(|written| written.value.try_into().ok()).unwrap_or(default)
 }
 
@@ -145,6 +148,7 @@ fn account(
             cancel: number(&file.cancel_qps, default.cancel),
         },
         weight: number(&file.weight, WEIGHT),
+        pace: file.pace.iter().map(|rule| pace::check(reading, rule)).collect::<Option<_>>()?,
     })
 }
 
@@ -181,6 +185,12 @@ fn poll(reading: &Reading<'_>, file: &file::Poll) -> Poll {
     Poll {
         max_age: setting(reading, &file.max_age, scalar::age, default.max_age),
         hold: setting(reading, &file.hold, scalar::hold, default.hold),
+    }
+}
+
+impl Default for Submit {
+    fn default() -> Self {
+        Self { max_wait: Duration::from_secs(5) }
     }
 }
 
@@ -241,6 +251,6 @@ pub(super) const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPE
 pub const ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
 /// DashScope's own limit.
 pub(super) const MAX_BODY_BYTES: u64 = 64 * 1024 * 1024;
-pub(super) const AUTH_FAILURES_PER_SECOND: u32 = 10;
+pub(super) const AUTH_FAILURES_PER_SECOND: u32 = 20;
 pub(super) const STORE_PATH: &str = "dashgate.db";
 pub(super) const WEIGHT: u32 = 1;

@@ -5,6 +5,7 @@ use toml::value::Datetime;
 
 use super::Secret;
 use super::limits::{Limits, limits};
+use super::pace::{self, Pace};
 use super::reader::{Node, Place, Table, Written};
 use super::secret::{bytes_in_file, secret, secret_in_file, secrets_in_file};
 use super::tenants::models;
@@ -17,6 +18,7 @@ pub(super) struct File {
     pub(super) server: Server,
     pub(super) admin: Admin,
     pub(super) store_path: Option<Text>,
+    pub(super) max_submit_wait: Option<Text>,
     pub(super) poll: Poll,
     pub(super) accounts: Vec<Account>,
     pub(super) mounts: Vec<Mount>,
@@ -62,6 +64,7 @@ pub(super) struct Account {
     pub(super) list_qps: Option<Whole>,
     pub(super) cancel_qps: Option<Whole>,
     pub(super) weight: Option<Whole>,
+    pub(super) pace: Vec<Pace>,
 }
 
 pub(super) struct Mount {
@@ -80,6 +83,7 @@ pub(super) struct Tenant {
     pub(super) accounts: Option<Written<Vec<Text>>>,
     pub(super) models: Option<Vec<String>>,
     pub(super) allow: Option<Written<Vec<Text>>>,
+    pub(super) weight: Option<Whole>,
     pub(super) limits: Option<Limits>,
     pub(super) tenant_limits: Option<Limits>,
 }
@@ -106,6 +110,7 @@ pub(super) fn file(mut root: Table<'_>) -> File {
         server: root.field("server").and_then(server).unwrap_or_default(),
         admin: root.field("admin").and_then(admin).unwrap_or_default(),
         store_path: root.field("store").and_then(store_path),
+        max_submit_wait: root.field("submit").and_then(pace::max_wait),
         poll: root.field("poll").and_then(poll).unwrap_or_default(),
         accounts: root.tables("accounts").into_iter().map(account).collect(),
         mounts: root.tables("mounts").into_iter().map(mount).collect(),
@@ -229,6 +234,7 @@ fn account(mut table: Table<'_>) -> Account {
         list_qps: table.field("list_qps").and_then(rate),
         cancel_qps: table.field("cancel_qps").and_then(rate),
         weight: table.field("weight").and_then(|node| node.whole(0..=MAX_WEIGHT)),
+        pace: table.field("pace").map(pace::read).unwrap_or_default(),
     };
     table.finish();
     account
@@ -278,6 +284,7 @@ fn tenant(mut table: Table<'_>) -> Tenant {
         accounts: table.field("accounts").and_then(list),
         models: table.field("models").and_then(models),
         allow: table.field("allow").and_then(list),
+        weight: table.field("weight").and_then(|node| node.whole(1..=MAX_WEIGHT)),
         limits: table.field("limits").and_then(|node| limits(node, true)),
         tenant_limits: table.field("tenant_limits").and_then(|node| limits(node, false)),
     };

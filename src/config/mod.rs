@@ -10,6 +10,7 @@ mod files;
 mod interpolate;
 mod limits;
 mod load;
+mod pace;
 mod reader;
 mod scalar;
 mod secret;
@@ -39,6 +40,7 @@ pub struct Config {
     pub server: Server,
     pub admin: Admin,
     pub store: Store,
+    pub submit: Submit,
     pub poll: Poll,
     pub accounts: Vec<Account>,
     pub mounts: Vec<Mount>,
@@ -83,8 +85,15 @@ pub struct Store {
     pub path: PathBuf,
 }
 
+/// What holds for every call that makes a task.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Submit {
+    /// How long one waits for its turn where its client does not say.
+    pub max_wait: Duration,
+}
+
 /// How task queries are answered.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Poll {
     /// How old what is known of a running task may be.
     pub max_age: Duration,
@@ -104,6 +113,24 @@ pub struct Account {
     pub rates: Rates,
     /// Its share of what may go to any account; 0 leaves it only the tasks that it has already.
     pub weight: u32,
+    /// How its submits are paced; the first rule that fits a model counts, before DashScope's own.
+    pub pace: Vec<PaceRule>,
+}
+
+/// How submits of some models are paced at one account. What is left out is as DashScope has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PaceRule {
+    /// Names, or patterns with `*`; at least one.
+    pub models: Vec<String>,
+    pub requests_per_second: Option<Bound<f64>>,
+    /// Tasks that have not ended.
+    pub running: Option<Bound<u32>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound<T> {
+    Unlimited,
+    At(T),
 }
 
 /// How many queries, lists and cancels of tasks a second an account takes.
@@ -157,6 +184,8 @@ pub struct Tenant {
     /// Patterns with `*`; empty stands for all models.
     pub models: Vec<String>,
     pub allow: Groups,
+    /// Its share of the turns, where submits of several tenants wait.
+    pub weight: u32,
     /// Of each of its keys.
     pub limits: Limits,
     /// Of all its keys together.

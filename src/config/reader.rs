@@ -215,6 +215,16 @@ impl<'a> Node<'a> {
 
     /// A number above 0.
     pub(super) fn rate(&self) -> Option<Written<f64>> {
+        self.decimal(f64::MIN_POSITIVE..=f64::MAX, "must be above 0", "leave it out for no limit")
+    }
+
+    /// A number, not necessarily a whole one; what is wrong with any out of the range.
+    pub(super) fn decimal(
+        &self,
+        range: RangeInclusive<f64>,
+        problem: &str,
+        hint: &str,
+    ) -> Option<Written<f64>> {
         let number: Option<f64> = match self.value {
             DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str().parse().ok(),
             DeValue::Float(float) => float.as_str().parse().ok(),
@@ -227,10 +237,10 @@ impl<'a> Node<'a> {
                 return self.wrong_type("a number", "write it in digits, without quotes");
             }
         };
-        match number.filter(|number| number.is_finite() && *number > 0.0) {
+        match number.filter(|number| range.contains(number)) {
             Some(number) => Some(self.written(number)),
             None => {
-                self.reading.fault(&self.place, "must be above 0", "leave it out for no limit");
+                self.reading.fault(&self.place, problem, hint);
                 None
             }
         }

@@ -24,6 +24,11 @@ pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
     Ok(duration)
 }
 
+/// How long a submit may wait; 0 is fine. DashScope takes no longer one in X-DashScope-Wait-Timeout.
+pub(super) fn wait(text: &str) -> Result<Duration, Wrong> {
+    at_most(text, Duration::from_secs(120), "must not be longer than 120s")
+}
+
 /// How old an answer may be; 0 is fine.
 pub(super) fn age(text: &str) -> Result<Duration, Wrong> {
     at_most(text, Duration::from_secs(3600), "must not be longer than 1h")
@@ -215,6 +220,15 @@ mod tests {
         assert_eq!(sha256(&"fF".repeat(32)).ok(), Some([255; 32]));
         for wrong in ["", "f", &"f".repeat(63), &"g".repeat(64), &"é".repeat(32), &"+f".repeat(32)] {
             assert!(sha256(wrong).is_err());
+        }
+    }
+
+    #[test]
+    fn waits() {
+        assert_eq!(wait("0s").ok(), Some(Duration::ZERO));
+        assert_eq!(wait("120s").ok(), Some(Duration::from_secs(120)));
+        for wrong in ["", "5", "121s", "-1s"] {
+            assert!(wait(wrong).is_err(), "{wrong}");
         }
     }
 

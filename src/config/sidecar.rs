@@ -12,8 +12,8 @@ use super::fault::Fault;
 use super::interpolate::Environment;
 use super::reader::Wrong;
 use super::{
-    Account, Admin, AsyncHeader, Config, Limits, Loaded, Mount, Poll, Rates, Server, Store, Tenant, Timeouts,
-    scalar, secret,
+    Account, Admin, AsyncHeader, Config, Limits, Loaded, Mount, Poll, Rates, Server, Store, Submit, Tenant,
+    Timeouts, scalar, secret,
 };
 use crate::dashscope::operation::Groups;
 
@@ -64,6 +64,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         ca_pem: None,
         rates: Rates::default(),
         weight: WEIGHT,
+        pace: Vec::new(),
     };
     let tenant = Tenant {
         name: "local".into(),
@@ -72,6 +73,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         accounts: vec![0],
         models: Vec::new(),
         allow: Groups::ALL,
+        weight: WEIGHT,
         limits: Limits::default(),
         tenant_limits: Limits::default(),
     };
@@ -79,6 +81,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         server,
         admin: Admin { listen: admin, token: None },
         store: Store { path: store.map_or_else(|| PathBuf::from(STORE_PATH), PathBuf::from) },
+        submit: Submit::default(),
         poll: Poll::default(),
         accounts: vec![account],
         mounts: ["/alibabacloudapi", "/wan", "/"].map(Mount::native).into(),

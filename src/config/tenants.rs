@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::check::{setting, unique_name};
+use super::check::{WEIGHT, number, setting, unique_name};
 use super::file::{self, Expiry, File, Material};
 use super::reader::{Node, Reading, Written, Wrong};
 use super::secret::check_virtual_key;
@@ -21,11 +21,16 @@ pub(super) fn check(
         now,
         secrets,
         accounts: file.accounts.iter().map(|account| Some(account.name.as_ref()?.value.as_str())).collect(),
+        takes_new: file.accounts.iter().map(|account| !is_zero(account)).collect(),
         names: Unique::default(),
         key_ids: Unique::default(),
     };
     let checked: Vec<Option<Tenant>> = file.tenants.iter().map(|tenant| check.tenant(tenant)).collect();
     checked.into_iter().collect()
+}
+
+fn is_zero(account: &file::Account) -> bool {
+    account.weight.as_ref().is_some_and(|weight| weight.value == 0)
 }
 
 /// What the tenants of one file are held against.
@@ -35,6 +40,7 @@ struct Check<'a, 'r> {
     secrets: &'a mut Secrets,
     /// By their place in the file; None where a name could not be read.
     accounts: Vec<Option<&'a str>>,
+    takes_new: Vec<bool>,
     names: Unique<String>,
     key_ids: Unique<String>,
 }
@@ -52,6 +58,11 @@ impl Check<'_, '_> {
             Some(written) => self.references(written),
             None => Some((0..self.accounts.len()).collect()),
         };
+        let takes_new = |index: &usize| self.takes_new[*index];
+        if accounts.as_ref().is_some_and(|accounts| !accounts.is_empty() && !accounts.iter().any(takes_new)) {
+            let place = file.accounts.as_ref().map_or(&file.place, |written| &written.place);
+            reading.warn(place, NOWHERE, "give one of them a weight above 0");
+        }
         let allow = match &file.allow {
             Some(written) => self.groups(written),
             None => Some(Groups::ALL),
@@ -63,6 +74,7 @@ impl Check<'_, '_> {
             accounts: accounts?,
             models: file.models.clone().unwrap_or_default(),
             allow: allow?,
+            weight: number(&file.weight, WEIGHT),
             limits: file.limits.clone().unwrap_or_default(),
             tenant_limits: file.tenant_limits.clone().unwrap_or_default(),
         })
@@ -160,3 +172,6 @@ pub(super) fn models(node: Node<'_>) -> Option<Vec<String>> {
     }
     Some(list.into_iter().map(|model| model.value).collect())
 }
+
+const NOWHERE: &str =
+    "all accounts of this tenant have the weight 0, so that it can make no calls but on old tasks";

@@ -1,11 +1,15 @@
 //! Which header fields cross the gateway, in which direction.
 
+use std::time::Duration;
+
 use hyper::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 
 /// `X-DashScope-Async: enable` asks for a task instead of an answer.
 pub const ASYNC: HeaderName = HeaderName::from_static("x-dashscope-async");
 /// `X-DashScope-SSE: enable` asks for an event stream.
 const SSE: HeaderName = HeaderName::from_static("x-dashscope-sse");
+/// How many seconds the client lets a call wait for its turn instead of getting 429.
+const WAIT_TIMEOUT: HeaderName = HeaderName::from_static("x-dashscope-wait-timeout");
 /// Present, it asks for `oss://` URLs in the body to be resolved.
 pub const OSS_RESOLVE: HeaderName = HeaderName::from_static("x-dashscope-ossresourceresolve");
 pub const API_KEY: HeaderName = HeaderName::from_static("api-key");
@@ -24,11 +28,19 @@ pub fn asks_async(headers: &HeaderMap) -> Option<bool> {
     (passes && asking.all(|other| other == first)).then_some(first)
 }
 
+/// How long the client lets a call wait, where it says so in whole seconds that DashScope takes.
+pub fn wait_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(WAIT_TIMEOUT)?.to_str().ok()?.trim().parse().ok()?;
+    (1..=120).contains(&seconds).then(|| Duration::from_secs(seconds))
+}
+
 /// Whether the client asks for an event stream in a header field. On the compatible surface `stream` in the body
 /// does so too.
 pub fn asks_events(headers: &HeaderMap) -> bool {
     let enables = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"enable");
-    let accepts = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains("text/event-stream"));
+    // The names of media types have no case (RFC 9110, 8.3.1).
+    let is_events = |part: &[u8]| part.eq_ignore_ascii_case(EVENTS);
+    let accepts = |value: &HeaderValue| value.as_bytes().windows(EVENTS.len()).any(is_events);
     headers.get_all(SSE).iter().any(enables) || headers.get_all(ACCEPT).iter().any(accepts)
 }
 
@@ -98,3 +110,5 @@ pub fn is_withheld_from_upstream(name: &str) -> bool {
 pub fn is_withheld_from_client(name: &str) -> bool {
     matches!(name, "set-cookie" | "set-cookie2")
 }
+
+const EVENTS: &[u8] = b"text/event-stream";

@@ -6,6 +6,7 @@ pub mod envelope;
 pub mod headers;
 pub mod operation;
 pub mod oss;
+pub mod pace;
 pub mod path;
 pub mod pattern;
 pub mod refusal;

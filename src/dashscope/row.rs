@@ -27,11 +27,11 @@ impl Page {
         serde_json::from_slice(body).ok()
     }
 
-    /// How many pages there are in all, by the first one.
-    pub fn pages(&self) -> usize {
+    /// How many tasks a page has, by the first one, which is full if there is another.
+    pub fn size(&self) -> usize {
         // Some services say what was asked for, and give fewer.
-        let given = if self.total > self.data.len() { self.data.len() } else { self.page_size };
-        self.total.div_ceil(given.max(1))
+        let size = if self.total > self.data.len() { self.data.len() } else { self.page_size };
+        size.max(1)
     }
 }
 
@@ -51,22 +51,22 @@ mod tests {
             "status":"SUCCEEDED","task_id":"a"},{"task_id":"b","status":"POST-PROCESSING"}],
             "total_page":1,"page_no":1,"request_id":"r","page_size":10}"#;
         let page = Page::read(body).expect("a page");
-        assert_eq!((page.pages(), page.data.len()), (1, 2));
+        assert_eq!((page.size(), page.data.len()), (10, 2));
         assert_eq!((page.data[0].status, page.data[1].status), (Status::Succeeded, Status::Other));
         assert!(Page::read(br#"{"code":"Throttling"}"#).is_none());
     }
 
     #[test]
-    fn the_pages_follow_from_what_was_given() {
+    fn the_size_is_what_was_given() {
         let page = |total, page_size, given| {
             let row = |number: usize| Row { task_id: number.to_string().into(), status: Status::Running };
             Page { total, page_size, data: (0..given).map(row).collect() }
         };
-        assert_eq!(page(0, 100, 0).pages(), 0);
-        assert_eq!(page(7, 100, 7).pages(), 1);
-        assert_eq!(page(201, 100, 100).pages(), 3);
+        assert_eq!(page(0, 100, 0).size(), 100);
+        assert_eq!(page(7, 100, 7).size(), 100);
+        assert_eq!(page(201, 100, 100).size(), 100);
         // Asked for 100, which it says, and gave 10.
-        assert_eq!(page(201, 100, 10).pages(), 21);
-        assert_eq!(page(5, 100, 0).pages(), 5);
+        assert_eq!(page(201, 100, 10).size(), 10);
+        assert_eq!(page(5, 100, 0).size(), 1);
     }
 }

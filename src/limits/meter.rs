@@ -78,6 +78,11 @@ impl Usage {
         self.tasks -= 1;
     }
 
+    #[cfg(test)]
+    pub(super) fn tasks(&self) -> u32 {
+        self.tasks
+    }
+
     /// Whether a fresh one would say the same.
     pub(super) fn is_idle(&self, now: Duration) -> bool {
         self.tasks == 0

@@ -115,3 +115,50 @@ impl StateStore for Places {
 /// 512 KiB.
 const PLACES: usize = 65_536;
 const BURST_SECONDS: u32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use governor::clock::FakeRelativeClock;
+
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn an_address_has_five_seconds_worth_and_then_its_rate() {
+        let clock = FakeRelativeClock::default();
+        let strangers = Strangers::new(clock.clone());
+        let fails =
+            |count: usize| (0..count).filter(|_| strangers.failed(address("192.0.2.1"), 10).is_ok()).count();
+        assert_eq!(fails(80), 50);
+        clock.advance(Duration::from_millis(250));
+        assert_eq!(fails(80), 2);
+        let wait = strangers.failed(address("192.0.2.1"), 10).expect_err("too many");
+        assert_eq!(wait, Duration::from_millis(50));
+        // A leap of the clock fills it, and no more than that.
+        clock.advance(Duration::from_secs(86_400));
+        assert_eq!(fails(80), 50);
+        assert!(strangers.failed(address("192.0.2.1"), 0).is_ok(), "no limit");
+        assert!(strangers.failed(address("192.0.2.1"), 9).is_ok(), "another rule starts afresh");
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        assert_eq!(network(address("2001:db8:1:2::1")), network(address("2001:db8:1:2:ffff::9")));
+        assert_ne!(network(address("2001:db8:1:2::1")), network(address("2001:db8:1:3::1")));
+        assert_ne!(network(address("192.0.2.1")), network(address("192.0.2.2")));
+        assert_eq!(network(address("::ffff:192.0.2.1")), network(address("192.0.2.1")));
+    }
+
+    #[test]
+    fn others_are_not_held_up_by_a_guesser() {
+        let strangers = Strangers::new(FakeRelativeClock::default());
+        while strangers.failed(address("192.0.2.1"), 1).is_ok() {}
+        // One of them may share its place.
+        let free =
+            (2..=101).filter(|last| strangers.failed(IpAddr::from([192, 0, 2, *last]), 1).is_ok()).count();
+        assert!(free >= 98, "{free} of 100");
+    }
+}

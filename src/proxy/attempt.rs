@@ -1,35 +1,51 @@
 //! From the choice of an account to its answer. A request that was surely not accepted may go elsewhere at once;
 //! anything ambiguous never does.
 
+use std::convert::Infallible;
 use std::time::{Duration, Instant, SystemTime};
 
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
+use tokio::sync::oneshot;
 
 use super::choose::Choice;
 use super::forward::{NoAnswer, Unsent};
+use super::pace::{Halt, Patience};
 use super::rejection::Rejection;
 use super::{Passage, Proxy, forward, judge, resolve, rewrite};
 use crate::account::choice::{Answer, Tried};
 use crate::dashscope::operation::Operation;
-use crate::dashscope::refusal::Cause;
+use crate::dashscope::refusal::{self, Cause};
 use crate::dashscope::submit;
 use crate::upstream::Download;
 
 impl Proxy {
     /// To the upstream and back. `exchange.account` then says which one it was.
-    pub(super) async fn send(&self, passage: Passage) -> Result<Response<Download>, Rejection> {
+    /// A submit's client is waited for only as long as it is there, until something is sent.
+    pub(super) async fn send(
+        &self,
+        passage: Passage,
+        client: Option<oneshot::Receiver<Infallible>>,
+    ) -> Result<Response<Download>, Rejection> {
         let Passage { permit, route, destination, mut request, mut body, exchange } = passage;
         let mut choice =
             Choice::new(&permit, &route, destination, &request, &mut body, &self.uploads).await?;
+        let mut patience = client.map(|client| Patience::new(&permit, &request.headers, client));
         let mut tried = Tried::default();
         let mut refused: Option<(Response<Download>, Cause)> = None;
         let mut unreached = false;
         loop {
-            let pick = match choice.pick(&self.accounts, &tried, Instant::now()) {
-                Ok(pick) => pick,
-                Err(_) if unreached && refused.is_none() => return Err(Rejection::UpstreamUnreachable),
-                Err(out) => {
+            // Of an attempt that was refused: it counts no more.
+            exchange.start.take();
+            let (pick, start) = match self.next(&choice, &permit, &tried, &mut patience).await {
+                Ok(next) => next,
+                Err(Halt::Refused(rejection)) => {
+                    return last(refused, Some(rejection), &choice, Duration::ZERO);
+                }
+                Err(Halt::AllOut(_)) if unreached && refused.is_none() => {
+                    return Err(Rejection::UpstreamUnreachable);
+                }
+                Err(Halt::AllOut(out)) => {
                     if choice.is_for_task() {
                         // Java's SDK asks again without a pause.
                         tokio::time::sleep(BEFORE_NEXT_QUERY).await;
@@ -38,6 +54,7 @@ impl Proxy {
                 }
             };
             exchange.account.set(pick.index);
+            exchange.start.replace(start);
             let (progress, key, account) = (body.progress(), pick.key, pick.account);
             let copy = choice.has_more(account).then(|| request.clone());
             let outbound = rewrite::request(&permit, &route, request, account, key, body)?;
@@ -56,6 +73,7 @@ impl Proxy {
                     continue;
                 }
             };
+            exchange.answered(Instant::now());
             if !forward::is_readable(&response, &route) {
                 return Err(Rejection::UpstreamLost);
             }
@@ -67,7 +85,7 @@ impl Proxy {
             let answer = Answer {
                 is_success: response.status().as_u16() < 400,
                 cause,
-                retry_after: judge::retry_after(response.headers()),
+                retry_after: refusal::retry_after(response.headers()),
                 model: choice.counts_by_model().then(|| choice.model.as_deref().unwrap_or("")),
             };
             let rest = pick.answered(&answer, &mut tried, Instant::now());
@@ -87,7 +105,8 @@ impl Proxy {
             if route.operation == Operation::UploadPolicy && response.status() == StatusCode::OK {
                 let answer = judge::plain(&mut response, judge::MOST_BYTES).await.unwrap_or_default();
                 let model = choice.model.as_deref().unwrap_or("");
-                resolve::note(&self.uploads, &permit, model, &account.name, &answer, SystemTime::now());
+                let now = SystemTime::now();
+                resolve::note(&self.uploads, &permit, model, &account.name, &answer, now).await?;
             }
             return Ok(response);
         }

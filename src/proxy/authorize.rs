@@ -38,8 +38,8 @@ pub(super) enum Verdict {
 /// Decides on the task's account, or on the answer to a question about a task that isn't the tenant's.
 ///
 /// # Errors
-/// `BadRequest` for a list whose parameters can't be read, `StoreUnavailable` for a submit whose task could
-/// not be noted, `UpstreamUnreachable` if the task's account is not configured any more.
+/// `BadRequest` for a list whose parameters can't be read, `StoreUnavailable` for a submit or an upload
+/// policy that could not be noted, `UpstreamUnreachable` if the task's account is not configured any more.
 pub(super) fn authorize(
     hub: &Hub,
     permit: &Permit,
@@ -65,7 +65,8 @@ pub(super) fn authorize(
     if route.operation == Operation::TaskList {
         return listed(hub.ledger(), &tenant.name, request.uri.query().unwrap_or(""), now);
     }
-    if permit.submits && !hub.ledger().takes_more() {
+    let is_noted = permit.submits || route.operation == Operation::UploadPolicy;
+    if is_noted && !hub.ledger().takes_more() {
         return Err(Rejection::StoreUnavailable);
     }
     Ok(Verdict::Forward(Destination::Any))

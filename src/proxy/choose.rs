@@ -41,7 +41,8 @@ pub(super) struct Choice<'d> {
 }
 
 impl<'d> Choice<'d> {
-    /// Reads the model ahead, if an account is throttled for one and the choice depends on it.
+    /// Reads the model ahead, if an account is throttled for one and the choice depends on it, or if submits are
+    /// paced.
     ///
     /// # Errors
     /// What was wrong with the client's body.
@@ -60,14 +61,21 @@ impl<'d> Choice<'d> {
         let repeats = permit.submits || is_policy || matches!(destination, Destination::Task(_));
         let mut choice = Self { accounts, among, destination, operation, model: None, repeats };
         let is_throttled = |index: &usize| accounts[*index].has_throttled_models();
+        let may_wait = permit.submits && choice.among.iter().any(|index| accounts[*index].paces());
         if is_policy || operation == Operation::Realtime {
             choice.model = query_model(request.uri.query().unwrap_or(""));
-        } else if choice.is_open() && choice.among.iter().any(is_throttled) {
+        } else if may_wait || choice.is_open() && choice.among.iter().any(is_throttled) {
             let is_named = |progress: &Progress| submit::model(&progress.beginning()).is_some();
             let read = body.read_ahead(MOST_AHEAD, is_named).await;
             read.map_err(|fault| forward::blame_client(fault, permit.directory().max_body_bytes))?;
             // Those that name it too late to be read are throttled as one.
-            choice.model = Some(submit::model(&body.progress().beginning()).unwrap_or_default());
+            let model = submit::model(&body.progress().beginning()).unwrap_or_default();
+            if may_wait && choice.among.iter().any(|index| accounts[*index].is_paced(&model)) {
+                // It is to arrive when it may start, not when a slow client has sent it.
+                let read = body.read_ahead(MOST_PACED, |_| false).await;
+                read.map_err(|fault| forward::blame_client(fault, permit.directory().max_body_bytes))?;
+            }
+            choice.model = Some(model);
         }
         if is_policy {
             choice.stay_with_last_policy(uploads, permit, SystemTime::now());
@@ -173,6 +181,8 @@ fn query_model(query: &str) -> Option<Box<str>> {
 }
 
 const MOST_AHEAD: usize = 16 * 1024;
+/// Of each submit that waits; what is larger goes up in its turn.
+const MOST_PACED: usize = 64 * 1024;
 /// A policy is good for five minutes; files of one request are uploaded within.
 const PAUSE: Duration = Duration::from_secs(300);
 /// With an account that would refuse the submit that follows, for a while.

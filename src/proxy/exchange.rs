@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::cut::Seat;
 use super::peer::{Line, Peer};
+use crate::account::pace::Start;
 use crate::dashscope::operation::{Operation, Surface};
 use crate::limits::{Admitted, Standing};
 use crate::tenant::directory::Caller;
@@ -28,6 +29,8 @@ pub(super) struct Exchange {
     pub standing: Cell<Option<Standing>>,
     /// The account that it was sent to last, an index into the directory's.
     pub account: Cell<usize>,
+    /// Of a paced submit, until its task is claimed.
+    pub start: RefCell<Option<Start>>,
     pub status: Cell<Option<StatusCode>>,
     pub outcome: Cell<Outcome>,
     /// Once its caller is known.
@@ -66,9 +69,17 @@ impl Exchange {
             admitted: RefCell::default(),
             standing: Cell::new(None),
             account: Cell::new(0),
+            start: RefCell::default(),
             status: Cell::new(None),
             outcome: Cell::new(Outcome::Abandoned),
             seat: OnceCell::new(),
+        }
+    }
+
+    /// The upstream has begun its answer.
+    pub(super) fn answered(&self, now: std::time::Instant) {
+        if let Some(start) = self.start.borrow_mut().as_mut() {
+            start.answered(now);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Stage 8: to the upstream and back.
+//! Stage 9: to the upstream and back.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Stage 5: does it ask for more than its caller may have? Only for callers who may not have all models, whose
+//! Behind stage 4: does it ask for more than its caller may have? Only for callers who may not have all models, whose
 //! submits are capped, or whose streams are limited apart; nothing of anybody else's body is read here.
 
 use std::borrow::Cow;

@@ -1,9 +1,9 @@
 //! The life of one request: a file a stage, named by its verb.
 //!
 //! ```text
-//! route ▶ authenticate ▶ admit ▶ authorize ▶ inspect ▶ resolve ▶ choose ▶ rewrite ▶ forward ─▶ DashScope
-//!   respond ◀── Rejection ◀── any stage          ▲ attempt again ◀── judge ◀── ▼
-//!   observe(body, exchange) ◀── claim ◀───────────────── rewrite(response)
+//! route ▶ authenticate ▶ admit ▶ authorize ▶ inspect ▶ resolve ▶ choose ▶ pace ▶ rewrite ▶ forward ─▶ DashScope
+//!   respond ◀── Rejection ◀── any stage                            ▲ attempt again ◀── judge ◀── ▼
+//!   observe(body, exchange) ◀── claim ◀──────────────────────────────────────── rewrite(response)
 //! ```
 
 mod admit;
@@ -18,6 +18,7 @@ mod forward;
 mod inspect;
 mod judge;
 mod observe;
+mod pace;
 pub mod peer;
 mod poll;
 mod rejection;
@@ -27,7 +28,6 @@ mod rewrite;
 mod route;
 mod tunnel;
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -38,7 +38,9 @@ use hyper::header::{CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode, Version};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use cut::Live;
@@ -74,7 +76,7 @@ pub struct Proxy {
     /// For bodies that are read whole.
     pub room: Arc<Room>,
     pub upstream: Upstream,
-    pub draining: Cell<bool>,
+    pub draining: CancellationToken,
     /// What may outlive its connection: submits that are read to their end, and tunnels.
     pub running: TaskTracker,
     /// Exchanges that end when their key does.
@@ -102,11 +104,12 @@ impl Proxy {
         response
     }
 
-    /// What is to be done twice a second: old connections are closed, old tasks and idle limits dropped, and exchanges
+    /// What is to be done twice a second: old connections are closed, old tasks, keys and idle limits dropped, and exchanges
     /// whose key died are cut.
     pub fn sweep(&self, now: SystemTime) {
         self.upstream.sweep();
         self.hub.ledger().tidy(now);
+        self.keyring.tidy();
         self.limits.sweep(now);
         self.live.sweep(&self.directory.load(), now);
     }
@@ -117,7 +120,7 @@ impl Proxy {
         exchange: &Rc<Exchange>,
         request: Request<Incoming>,
     ) -> Result<Response<Observed>, Rejection> {
-        if self.draining.get() {
+        if self.draining.is_cancelled() {
             return Err(Rejection::Draining);
         }
         let (request, body) = request.into_parts();
@@ -146,7 +149,11 @@ impl Proxy {
         let may_repeat = permit.submits || destination != Destination::Any;
         let keep = if may_repeat { Keep::Whole } else { Keep::Beginning };
         let mut body = Upload::new(body, directory.max_body_bytes, directory.timeouts.idle, keep);
-        if inspect::inspect(&permit, &route, &request, &mut body, &self.room).await?.streams {
+        let seen = inspect::inspect(&permit, &route, &request, &mut body, &self.room).await;
+        if seen.as_ref().is_err_and(Rejection::is_of_caller) {
+            exchange.standing.set(self.limits.give_back(exchange.admitted.take()));
+        }
+        if seen?.streams {
             permit.becomes_stream(&self.limits, exchange)?;
         }
         if destination == Destination::Any {
@@ -173,7 +180,7 @@ impl Proxy {
         if let Some(task_id) = &cancels {
             exchange.unless_cut(self.turn_to_cancel(&passage, task_id)).await?;
         }
-        let response = exchange.unless_cut(self.send(passage)).await?;
+        let response = exchange.unless_cut(self.send(passage, None)).await?;
         if let Some(task_id) = cancels.filter(|_| response.status() == StatusCode::OK) {
             self.hub.outdate(&task_id);
         }
@@ -199,13 +206,16 @@ impl Proxy {
         Ok(())
     }
 
-    /// A call that makes a task. It is paid for, so it is read to its end though the client may leave.
+    /// A call that makes a task. Once it is sent it is paid for, so it is read to its end though the client may
+    /// leave.
     async fn submit(self: &Rc<Self>, passage: Passage) -> Result<Response<Observed>, Rejection> {
         let proxy = Rc::clone(self);
+        // Dropped with this future, when the client leaves.
+        let (_present, client) = oneshot::channel();
         let work = async move {
             let (permit, exchange) = (passage.permit.clone(), Rc::clone(&passage.exchange));
             let (progress, mount) = (passage.body.progress(), Arc::clone(&passage.route.mount));
-            let (response, named) = claim::read(proxy.send(passage).await?).await?;
+            let (response, named) = claim::read(proxy.send(passage, Some(client)).await?).await?;
             let account = exchange.account.get();
             match named {
                 Some(named) => {
@@ -220,6 +230,7 @@ impl Proxy {
                 }
                 None => {}
             }
+            exchange.start.take();
             Ok(observe::held(response, &exchange))
         };
         // A panic in there may have come after the request was sent.
@@ -232,7 +243,7 @@ impl Proxy {
         let patience = passage.permit.directory().timeouts.idle;
         let client = passage.request.extensions.remove::<OnUpgrade>();
         let client = client.ok_or(Rejection::BadRequest("a WebSocket handshake takes HTTP/1.1"))?;
-        let response = exchange.unless_cut(self.send(passage)).await?;
+        let response = exchange.unless_cut(self.send(passage, None)).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(observe::stream(response, &exchange));
         }

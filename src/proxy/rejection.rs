@@ -41,6 +41,12 @@ pub(super) enum Rejection {
     ClientTimeout,
     /// The task of a submit could not be noted, so it is not sent.
     StoreUnavailable,
+    /// It waited for its turn, or would have, longer than it may; nothing was sent. When to come again.
+    Paced {
+        limit: Box<str>,
+        model: Box<str>,
+        wait: Duration,
+    },
     /// No account can take it; one may again after this time.
     AccountsOut(Duration),
     /// The account of a task refused every key.
@@ -124,6 +130,7 @@ impl Rejection {
             },
             Rejection::OverCap(_) => Row { reason: "over_cap", ..BAD_REQUEST },
             Rejection::NoRoom => Row { reason: "no_room", closes: true, ..UNAVAILABLE },
+            Rejection::Paced { .. } => Row { reason: "paced", ..THROTTLED },
             Rejection::AccountsOut(_) => Row { reason: "accounts_out", ..THROTTLED },
             Rejection::NoLiveKey => Row { reason: "no_live_key", ..UNAVAILABLE },
             Rejection::UpstreamUnreachable => Row { reason: "upstream_unreachable", ..UNAVAILABLE },
@@ -175,7 +182,10 @@ impl Rejection {
             }
             Rejection::ClientTimeout => "The request's body stopped coming.".into(),
             Rejection::StoreUnavailable => {
-                "The gateway can't note a new task now, so this one was not submitted.".into()
+                "The gateway can't note new tasks and uploads now, so this one was not submitted.".into()
+            }
+            Rejection::Paced { limit, model, .. } => {
+                format!("{RATE_EXCEEDED} The limit is {limit} of {model}.").into()
             }
             Rejection::AccountsOut(_) => RATE_EXCEEDED.into(),
             Rejection::NoLiveKey => "The task's account can't be asked at present; ask again.".into(),
@@ -194,11 +204,17 @@ impl Rejection {
     pub(super) const fn retry_after(&self) -> Option<Duration> {
         if let Rejection::AccountsOut(wait)
         | Rejection::AuthRate(wait)
+        | Rejection::Paced { wait, .. }
         | Rejection::Limited(Refusal { wait, .. }) = self
         {
             return Some(*wait);
         }
         if matches!(self, Rejection::NoRoom) { Some(Duration::from_secs(1)) } else { None }
+    }
+
+    /// Whether it says that the caller may not have so much. Such a refusal takes nothing of its limits.
+    pub(super) const fn is_of_caller(&self) -> bool {
+        matches!(self, Rejection::ModelNotAllowed(_) | Rejection::OverCap(_))
     }
 
     /// Whether the upstream may have got the request: a submit must then not be sent again.

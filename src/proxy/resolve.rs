@@ -13,6 +13,7 @@ use super::rejection::Rejection;
 use crate::account::uploads::Uploads;
 use crate::dashscope::headers::OSS_RESOLVE;
 use crate::dashscope::oss;
+use crate::store::UploadRecord;
 use crate::upstream::Upload;
 
 /// The account, an index into the directory's, that stores the files named in the body; `None` if it names
@@ -60,22 +61,33 @@ pub(super) async fn resolve(
     index.map(Some).ok_or(Rejection::UpstreamUnreachable)
 }
 
-/// Notes the directory of an upload policy that the client is about to get.
-pub(super) fn note(
+/// Notes the directory of an upload policy that the client is about to get; it is durable when this returns.
+///
+/// # Errors
+/// `StoreUnavailable`: a policy whose files would be refused after a restart is not passed on.
+pub(super) async fn note(
     uploads: &Uploads,
     permit: &Permit,
     model: &str,
     account: &Arc<str>,
     answer: &[u8],
     now: SystemTime,
-) {
-    match oss::upload_directory(answer) {
-        Some(directory) => uploads.note(&permit.tenant().name, model, &directory, account, now),
-        None => tracing::warn!(
-            account = &**account,
-            "an upload policy names no directory; its files can't be used"
-        ),
-    }
+) -> Result<(), Rejection> {
+    let Some(directory) = oss::upload_directory(answer) else {
+        tracing::warn!(account = &**account, "an upload policy names no directory; its files can't be used");
+        return Ok(());
+    };
+    let upload = UploadRecord {
+        tenant: Arc::clone(&permit.tenant().name),
+        directory: directory.into(),
+        model: model.into(),
+        account: Arc::clone(account),
+        issued_at: now,
+    };
+    uploads.note(upload).await.map_err(|fault| {
+        tracing::error!(%fault, "an upload policy could not be noted, so its client does not get it");
+        Rejection::StoreUnavailable
+    })
 }
 
 const MOST_BYTES: usize = 1024 * 1024;

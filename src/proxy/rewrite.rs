@@ -1,4 +1,4 @@
-//! Stage 7, and its twin on the way back: what the other side may see.
+//! Stage 8, and its twin on the way back: what the other side may see.
 
 use hyper::body::Body;
 use hyper::ext::ReasonPhrase;

@@ -88,7 +88,7 @@ pub async fn work(listener: TcpListener, proxy: Rc<Proxy>, mut drain: Drain) -> 
         }
     }
     drop(listener);
-    proxy.draining.set(true);
+    proxy.draining.cancel();
     connections.close();
     proxy.running.close();
     loop {

@@ -119,7 +119,7 @@ impl fmt::Display for Cause {
             Cause::Crowded => f.write_str(
                 "can't be written in time: too many changes wait for its disk, which is too slow for this load",
             ),
-            Cause::TooLarge => f.write_str("does not take a task id as long as this"),
+            Cause::TooLarge => f.write_str("does not take an id as long as this"),
             Cause::Closed => f.write_str("is closed: the gateway is stopping, or must be restarted"),
         }
     }

@@ -1,4 +1,4 @@
-//! What outlives the process: tasks with their owners, and virtual keys; in one SQLite file.
+//! What outlives the process: tasks and uploads with their owners, and virtual keys; in one SQLite file.
 //!
 //! Nobody waits on the disk but one thread of its own. The rest ask it and are told when a change is durable.
 
@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout_at};
 pub use self::fault::{Cause, StoreFault};
 use self::file::Held;
 use self::record::MOST_ID_BYTES;
-pub use self::record::{KeyRecord, TaskRecord};
+pub use self::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};
 use self::shared::Shared;
 use self::writer::{Change, Queued, Writer};
 use crate::dashscope::task::Status;
@@ -102,6 +102,16 @@ impl Store {
         read.map_err(|cause| self.shared.because(cause))
     }
 
+    /// Every upload directory that was issued since, oldest first. Blocks.
+    ///
+    /// # Errors
+    /// Why the file can't be read.
+    pub fn uploads(&self, since: SystemTime, each: impl FnMut(UploadRecord)) -> Result<(), StoreFault> {
+        let read = file::open_to_read(&self.shared.path)
+            .and_then(|connection| rows::uploads(&connection, since, each).map_err(Cause::from));
+        read.map_err(|cause| self.shared.because(cause))
+    }
+
     /// Every secret of every key, with what was revoked or has expired. Blocks.
     ///
     /// # Errors
@@ -131,9 +141,26 @@ impl Store {
         self.shared.learn(task_id, status);
     }
 
-    /// Drops the tasks that were claimed before the time, a few at a time.
-    pub fn forget_before(&self, time: SystemTime) {
-        self.shared.forget_before(rows::milliseconds(time));
+    /// Notes whose files are in a directory; durable when it returns. `displaced` is an older one of the tenant,
+    /// which makes room for it.
+    ///
+    /// # Errors
+    /// Why it was not written in time. It may be later.
+    pub async fn keep_upload(
+        &self,
+        mut upload: UploadRecord,
+        displaced: Option<Arc<str>>,
+    ) -> Result<(), StoreFault> {
+        if upload.directory.len() > MOST_ID_BYTES {
+            return Err(self.shared.because(Cause::TooLarge));
+        }
+        upload.shorten();
+        self.write(Change::KeepUpload { upload, displaced }).await.map(drop)
+    }
+
+    /// Drops what has expired at the time, a few rows at a time.
+    pub fn tidy(&self, now: SystemTime) {
+        self.shared.tidy(rows::milliseconds(now));
     }
 
     /// Adds a key; false, and nothing changes, where the id or the secret exists already.
@@ -159,6 +186,11 @@ impl Store {
     /// Why it was not written in time; it may be yet.
     pub async fn revoke_key(&self, id: &str, at: SystemTime) -> Result<bool, StoreFault> {
         self.write(Change::RevokeKey { id: id.into(), at }).await
+    }
+
+    /// The digests of secrets that were dropped since the last call. Cheap.
+    pub fn dropped_keys(&self) -> Vec<[u8; 32]> {
+        self.shared.take_dropped_keys()
     }
 
     /// Whether changes can be written, as last seen. Cheap.

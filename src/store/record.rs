@@ -1,7 +1,8 @@
-//! What is kept: a task with its owner, a secret of a virtual key.
+//! What is kept, and for how long: a task with its owner, an upload directory with its owner, a secret of a virtual
+//! key.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::dashscope::task::Status;
 
@@ -25,10 +26,33 @@ pub struct TaskRecord {
 impl TaskRecord {
     /// Cuts what a client may have made long at will.
     pub(super) fn shorten(&mut self) {
-        if self.model.len() > MOST_MODEL_BYTES {
-            let end = (0..=MOST_MODEL_BYTES).rev().find(|end| self.model.is_char_boundary(*end));
-            self.model = self.model[..end.unwrap_or(0)].into();
-        }
+        shorten(&mut self.model);
+    }
+}
+
+/// An upload policy that a tenant was given: the files below its directory are the tenant's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadRecord {
+    pub tenant: Arc<str>,
+    pub directory: Arc<str>,
+    /// As the client named it, up to 128 bytes.
+    pub model: Box<str>,
+    /// The account that stores the files.
+    pub account: Arc<str>,
+    pub issued_at: SystemTime,
+}
+
+impl UploadRecord {
+    /// Cuts what a client may have made long at will.
+    pub(super) fn shorten(&mut self) {
+        shorten(&mut self.model);
+    }
+}
+
+fn shorten(model: &mut Box<str>) {
+    if model.len() > MOST_MODEL_BYTES {
+        let end = (0..=MOST_MODEL_BYTES).rev().find(|end| model.is_char_boundary(*end));
+        *model = model[..end.unwrap_or(0)].into();
     }
 }
 
@@ -47,6 +71,12 @@ pub struct KeyRecord {
     pub retires_at: Option<SystemTime>,
 }
 
-/// The longest task id: DashScope's have 36.
+/// DashScope forgets a task after 24 hours; a day of grace follows.
+pub const TASKS_KEPT: Duration = Duration::from_secs(48 * 3600);
+/// DashScope keeps a file for 48 hours, and a policy is good for some minutes before.
+pub const UPLOADS_KEPT: Duration = Duration::from_secs(49 * 3600);
+/// What opens nothing any more is told apart from what never did for so long; then its id is free again.
+pub const ENDED_KEYS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The longest task id, or directory: DashScope's have 36 bytes, and about 100.
 pub(super) const MOST_ID_BYTES: usize = 256;
 const MOST_MODEL_BYTES: usize = 128;

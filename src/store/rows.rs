@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, Result, Row, params};
 
-use super::record::{KeyRecord, TaskRecord};
+use super::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};
 use crate::dashscope::task::Status;
 
 /// A task that is known already keeps its owner.
@@ -25,13 +25,34 @@ pub(super) fn update_status(connection: &Connection, id: &str, status: Status) -
     update.execute(params![id, status.name()]).map(drop)
 }
 
-/// Drops some tasks claimed before the time, and says how many.
-pub(super) fn delete_tasks(connection: &Connection, before: i64, most: usize) -> Result<usize> {
-    let mut delete = connection.prepare_cached(
+/// What was dropped.
+#[derive(Debug, Default)]
+pub(super) struct Deleted {
+    pub(super) rows: usize,
+    /// Digests of the secrets among it.
+    pub(super) keys: Vec<[u8; 32]>,
+}
+
+/// Drops some of what has expired at the time.
+pub(super) fn delete_expired(connection: &Connection, now: i64, most: usize) -> Result<Deleted> {
+    let before = |kept: Duration| now.saturating_sub(kept.as_millis() as i64);
+    let mut tasks = connection.prepare_cached(
         "DELETE FROM tasks WHERE rowid IN
          (SELECT rowid FROM tasks WHERE claimed_at < ?1 ORDER BY claimed_at LIMIT ?2)",
     )?;
-    delete.execute(params![before, most as i64])
+    let mut uploads = connection.prepare_cached(
+        "DELETE FROM uploads WHERE (tenant, directory) IN
+         (SELECT tenant, directory FROM uploads WHERE issued_at < ?1 ORDER BY issued_at LIMIT ?2)",
+    )?;
+    let mut keys = connection.prepare_cached(
+        "DELETE FROM keys WHERE sha256 IN
+         (SELECT sha256 FROM keys WHERE ended_at < ?1 ORDER BY ended_at LIMIT ?2) RETURNING sha256",
+    )?;
+    let mut rows = tasks.execute(params![before(TASKS_KEPT), most as i64])?;
+    rows += uploads.execute(params![before(UPLOADS_KEPT), (most - rows) as i64])?;
+    let ended = params![before(ENDED_KEYS_KEPT), (most - rows) as i64];
+    let keys: Vec<[u8; 32]> = keys.query_map(ended, |row| row.get(0))?.collect::<Result<_>>()?;
+    Ok(Deleted { rows: rows + keys.len(), keys })
 }
 
 pub(super) fn tasks(
@@ -55,6 +76,43 @@ pub(super) fn tasks(
             mount: names.read(row, 5)?,
             claimed_at: time(row.get(6)?),
             status: Status::from_name(row.get_ref(7)?.as_str()?),
+        });
+    }
+    Ok(())
+}
+
+/// What is issued again lives longer.
+pub(super) fn insert_upload(connection: &Connection, upload: &UploadRecord) -> Result<()> {
+    let mut insert = connection.prepare_cached(
+        "INSERT OR REPLACE INTO uploads (tenant, directory, model, account, issued_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    let UploadRecord { tenant, directory, model, account, issued_at } = upload;
+    insert.execute(params![tenant, directory, model, account, milliseconds(*issued_at)]).map(drop)
+}
+
+pub(super) fn delete_upload(connection: &Connection, tenant: &str, directory: &str) -> Result<()> {
+    let mut delete = connection.prepare_cached("DELETE FROM uploads WHERE tenant = ?1 AND directory = ?2")?;
+    delete.execute([tenant, directory]).map(drop)
+}
+
+pub(super) fn uploads(
+    connection: &Connection,
+    since: SystemTime,
+    mut each: impl FnMut(UploadRecord),
+) -> Result<()> {
+    let mut select = connection.prepare(
+        "SELECT tenant, directory, model, account, issued_at
+         FROM uploads WHERE issued_at >= ?1 ORDER BY issued_at",
+    )?;
+    let mut rows = select.query([milliseconds(since)])?;
+    let mut names = Names::default();
+    while let Some(row) = rows.next()? {
+        each(UploadRecord {
+            tenant: names.read(row, 0)?,
+            directory: row.get_ref(1)?.as_str()?.into(),
+            model: row.get_ref(2)?.as_str()?.into(),
+            account: names.read(row, 3)?,
+            issued_at: time(row.get(4)?),
         });
     }
     Ok(())

@@ -48,7 +48,8 @@ fn version(connection: &Connection) -> Result<i64, Cause> {
 }
 
 /// Never change one that was released: add another. Times are milliseconds since 1970.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 3] = [
+    "
     CREATE TABLE tasks (
         id TEXT NOT NULL UNIQUE,
         tenant TEXT NOT NULL,
@@ -70,7 +71,30 @@ const STEPS: [&str; 1] = ["
         retires_at INTEGER
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX keys_by_id ON keys (id);
-"];
+",
+    "
+    CREATE TABLE uploads (
+        tenant TEXT NOT NULL,
+        directory TEXT NOT NULL,
+        model TEXT NOT NULL,
+        account TEXT NOT NULL,
+        issued_at INTEGER NOT NULL,
+        PRIMARY KEY (tenant, directory)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX uploads_by_time ON uploads (issued_at);
+",
+    // When a secret began to open nothing, if it does: which of its ends came first.
+    "
+    ALTER TABLE keys ADD COLUMN ended_at INTEGER GENERATED ALWAYS AS (
+        nullif(min(
+            coalesce(expires, 9223372036854775807),
+            coalesce(revoked_at, 9223372036854775807),
+            coalesce(retires_at, 9223372036854775807)
+        ), 9223372036854775807)
+    ) VIRTUAL;
+    CREATE INDEX keys_by_end ON keys (ended_at) WHERE ended_at IS NOT NULL;
+",
+];
 /// `dgat`: what tells our file from another program's.
 const APPLICATION: i64 = 0x6467_6174;
 

@@ -25,8 +25,10 @@ pub(super) struct Shared {
     /// Since when the writer waits for the disk, in milliseconds after `started`; 0 while it does not.
     waits_since: AtomicU64,
     learnt: Mutex<Learnt>,
-    /// Tasks claimed before it, in milliseconds since 1970, are to be dropped.
-    forget_before: AtomicI64,
+    /// What has expired at this time, in milliseconds since 1970, is to be dropped.
+    tidy_at: AtomicI64,
+    /// Digests of dropped secrets, for whoever has them in memory.
+    dropped_keys: Mutex<Vec<[u8; 32]>>,
     commits: AtomicU64,
     /// Ends the writer, once what waits is written.
     pub(super) closing: CancellationToken,
@@ -40,7 +42,8 @@ impl Shared {
             started: Instant::now(),
             waits_since: AtomicU64::new(0),
             learnt: Mutex::default(),
-            forget_before: AtomicI64::new(i64::MIN),
+            tidy_at: AtomicI64::new(i64::MIN),
+            dropped_keys: Mutex::default(),
             commits: AtomicU64::new(0),
             closing: CancellationToken::new(),
         }
@@ -89,12 +92,20 @@ impl Shared {
         std::mem::take(&mut *self.learnt.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn forget_before(&self, milliseconds: i64) {
-        self.forget_before.fetch_max(milliseconds, Ordering::Relaxed);
+    pub(super) fn tidy(&self, milliseconds: i64) {
+        self.tidy_at.fetch_max(milliseconds, Ordering::Relaxed);
     }
 
-    pub(super) fn to_forget(&self) -> i64 {
-        self.forget_before.load(Ordering::Relaxed)
+    pub(super) fn tidy_at(&self) -> i64 {
+        self.tidy_at.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn drop_keys(&self, keys: Vec<[u8; 32]>) {
+        self.dropped_keys.lock().unwrap_or_else(PoisonError::into_inner).extend(keys);
+    }
+
+    pub(super) fn take_dropped_keys(&self) -> Vec<[u8; 32]> {
+        std::mem::take(&mut *self.dropped_keys.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn count_commit(&self) {

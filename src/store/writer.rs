@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use super::fault::{Cause, StoreFault};
 use super::file::{self, Held};
-use super::record::{KeyRecord, TaskRecord};
+use super::record::{KeyRecord, TaskRecord, UploadRecord};
+use super::rows::Deleted;
 use super::shared::{Learnt, Shared};
 use super::{rows, schema};
 
@@ -25,9 +26,20 @@ pub(super) struct Queued {
 #[derive(Debug)]
 pub(super) enum Change {
     Claim(TaskRecord),
+    /// With an older directory of the tenant that makes room for it.
+    KeepUpload {
+        upload: UploadRecord,
+        displaced: Option<Arc<str>>,
+    },
     CreateKey(KeyRecord),
-    RotateKey { successor: KeyRecord, old_until: SystemTime },
-    RevokeKey { id: Box<str>, at: SystemTime },
+    RotateKey {
+        successor: KeyRecord,
+        old_until: SystemTime,
+    },
+    RevokeKey {
+        id: Box<str>,
+        at: SystemTime,
+    },
 }
 
 #[derive(Debug)]
@@ -42,8 +54,8 @@ pub(super) struct Writer {
     waiting: Vec<Queued>,
     /// Statuses that ride with the next commits.
     learnt: Learnt,
-    /// Up to which time the expired tasks are gone.
-    forgotten: i64,
+    /// For which time what had expired is gone.
+    tidied: i64,
     retry_at: Option<Instant>,
     tick_at: Instant,
     /// Not after a full disk, until there is space for it again.
@@ -70,7 +82,7 @@ impl Writer {
             most_per_commit,
             waiting: Vec::with_capacity(most_per_commit),
             learnt: Learnt::default(),
-            forgotten: i64::MIN,
+            tidied: i64::MIN,
             retry_at: None,
             tick_at: now + TICK,
             has_reserve: true,
@@ -127,7 +139,7 @@ impl Writer {
     }
 
     fn has_work(&self) -> bool {
-        !self.waiting.is_empty() || !self.learnt.is_empty() || self.forgotten < self.shared.to_forget()
+        !self.waiting.is_empty() || !self.learnt.is_empty() || self.tidied < self.shared.tidy_at()
     }
 
     fn write(&mut self) {
@@ -137,7 +149,7 @@ impl Writer {
         // Nobody saw the secret of such a key; to rotate to it would lock its holder out.
         self.waiting.retain(|queued| match queued.change {
             Change::CreateKey(_) | Change::RotateKey { .. } => !queued.reply.is_closed(),
-            Change::Claim(_) | Change::RevokeKey { .. } => true,
+            Change::Claim(_) | Change::KeepUpload { .. } | Change::RevokeKey { .. } => true,
         });
         let due = Instant::now() >= self.tick_at;
         let done = if self.has_work() || self.retry_at.is_some() {
@@ -176,7 +188,7 @@ impl Writer {
             Some(connection) => connection,
             none @ None => none.insert(self.file.open()?),
         };
-        let target = self.shared.to_forget();
+        let target = self.shared.tidy_at();
         let ids: Vec<Box<str>> = self.learnt.keys().take(MOST_RIDERS).cloned().collect();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut outcomes = Vec::with_capacity(self.waiting.len());
@@ -193,19 +205,20 @@ impl Writer {
                 rows::update_status(&transaction, id, *status)?;
             }
         }
-        let mut deleted = 0;
-        if self.forgotten < target {
-            deleted = rows::delete_tasks(&transaction, target, MOST_RIDERS)?;
+        let mut deleted = Deleted::default();
+        if self.tidied < target {
+            deleted = rows::delete_expired(&transaction, target, MOST_RIDERS)?;
         }
         if self.retry_at.is_some() {
             schema::touch(&transaction)?;
         }
         transaction.commit()?;
         self.shared.count_commit();
-        self.since_checkpoint += self.waiting.len() + ids.len() + deleted;
-        if self.forgotten < target && deleted < MOST_RIDERS {
-            self.forgotten = target;
+        self.since_checkpoint += self.waiting.len() + ids.len() + deleted.rows;
+        if self.tidied < target && deleted.rows < MOST_RIDERS {
+            self.tidied = target;
         }
+        self.shared.drop_keys(deleted.keys);
         for id in &ids {
             self.learnt.remove(id);
         }
@@ -288,6 +301,12 @@ impl Writer {
 fn apply(connection: &Connection, change: &Change) -> rusqlite::Result<bool> {
     match change {
         Change::Claim(task) => rows::insert_task(connection, task),
+        Change::KeepUpload { upload, displaced } => {
+            if let Some(displaced) = displaced {
+                rows::delete_upload(connection, &upload.tenant, displaced)?;
+            }
+            rows::insert_upload(connection, upload).map(|()| true)
+        }
         Change::CreateKey(key) => rows::insert_key(connection, key),
         Change::RotateKey { successor, old_until } => rows::rotate_key(connection, successor, *old_until),
         Change::RevokeKey { id, at } => rows::revoke_key(connection, id, *at),
@@ -301,7 +320,7 @@ fn is_its_own(error: &rusqlite::Error) -> bool {
     })
 }
 
-/// Statuses in a commit, and expired tasks, beside the changes that somebody waits for.
+/// Statuses in a commit, and expired rows, beside the changes that somebody waits for.
 const MOST_RIDERS: usize = 256;
 /// How long a status waits for a commit to ride with.
 const TICK: Duration = Duration::from_secs(1);

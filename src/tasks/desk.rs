@@ -275,11 +275,6 @@ impl State {
         if status == Status::Running { &mut self.running } else { &mut self.pending }
     }
 
-    /// How many tasks a page holds, the last one apart.
-    pub(super) fn page_size(&self) -> usize {
-        self.page_size
-    }
-
     /// Pages are smaller than was asked for.
     pub(super) fn shrink_pages(&mut self, given: usize) {
         self.page_size = given.clamp(1, self.page_size);

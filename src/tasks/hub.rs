@@ -278,9 +278,7 @@ impl Hub {
             state.shrink_pages(given);
         }
         let began = self.since(asked_for.began);
-        // The last page holds fewer than the others do, so only the first one tells how many there are on each.
-        let pages = if asked_for.number == 1 { page.pages() } else { page.total.div_ceil(state.page_size()) };
-        if state.course(asked_for.status).answered(asked_for.began, pages) {
+        if state.course(asked_for.status).answered(asked_for.began, page.total, page.size()) {
             let mut missing = Vec::new();
             if asked_for.status == Status::Running {
                 desk.swept(began);

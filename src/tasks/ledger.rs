@@ -9,9 +9,10 @@ use std::time::{Duration, SystemTime};
 use dashmap::{DashMap, DashSet};
 use foldhash::fast::RandomState;
 
+use super::running::Running;
 use crate::dashscope::task::Status;
 use crate::limits::Registry;
-use crate::store::{Health, Store, StoreFault, TaskRecord};
+use crate::store::{Health, Store, StoreFault, TASKS_KEPT, TaskRecord};
 
 /// Every task of the last day and its day of grace, by id and by tenant.
 #[derive(Debug, Default)]
@@ -24,6 +25,7 @@ pub struct Ledger {
     owned: DashSet<u64, RandomState>,
     hasher: RandomState,
     count: AtomicUsize,
+    running: Running,
     store: Option<Store>,
     /// Where the tasks that run are counted.
     limits: Arc<Registry>,
@@ -62,12 +64,17 @@ impl Ledger {
         durable
     }
 
-    fn remember(&self, task: TaskRecord) {
+    pub(super) fn remember(&self, task: TaskRecord) {
         let (id, tenant, now) = (task.id.clone(), Arc::clone(&task.tenant), task.claimed_at);
         // Counted before anybody can learn of its end.
         self.limits.task_began(&id, &task.key_id, &tenant, now);
         let (is_final, is_new) = match self.by_id.entry(id.clone()) {
-            dashmap::Entry::Vacant(vacant) => (vacant.insert(task).status.is_final(), true),
+            dashmap::Entry::Vacant(vacant) => {
+                if !task.status.is_final() {
+                    self.running.began(&task);
+                }
+                (vacant.insert(task).status.is_final(), true)
+            }
             dashmap::Entry::Occupied(known) => (known.get().status.is_final(), false),
         };
         if is_final {
@@ -120,12 +127,18 @@ impl Ledger {
         if task.status != status && !task.status.is_final() {
             task.status = status;
             if status.is_final() {
+                self.running.ended(&task);
                 self.limits.task_ended(id);
             }
             if let Some(store) = &self.store {
                 store.learn(id.into(), status);
             }
         }
+    }
+
+    /// How many tasks of the model have not ended, as far as is known.
+    pub fn running(&self, account: &Arc<str>, model: &str, now: SystemTime) -> u32 {
+        self.running.count(account, model, now)
     }
 
     /// Drops what has expired from the store, every ten minutes at most.
@@ -136,7 +149,7 @@ impl Ledger {
         let exchanged =
             || self.tidied.compare_exchange(before, seconds, Ordering::Relaxed, Ordering::Relaxed);
         if let Some(store) = self.store.as_ref().filter(|_| is_due && exchanged().is_ok()) {
-            store.forget_before(now - REMEMBERED);
+            store.tidy(now);
         }
     }
 
@@ -153,6 +166,32 @@ impl Ledger {
         self.hasher.hash_one((tenant, id))
     }
 
+    /// Whoever has, or had, a task.
+    pub(super) fn tenants(&self) -> Vec<Arc<str>> {
+        self.by_tenant.iter().map(|tenant| Arc::clone(tenant.key())).collect()
+    }
+
+    /// Shows the tenant's tasks, newest first, as long as more are wanted. Nothing is locked for long: as others
+    /// come meanwhile, one may be shown twice.
+    pub(super) fn each_of(&self, tenant: &str, mut show: impl FnMut(&TaskRecord) -> bool) {
+        let mut shown = 0;
+        loop {
+            let some = |ids: &VecDeque<Box<str>>| {
+                ids.iter().rev().skip(shown).take(AT_ONCE).cloned().collect::<Vec<_>>()
+            };
+            let ids = self.by_tenant.get(tenant).map(|ids| some(&ids)).unwrap_or_default();
+            if ids.is_empty() {
+                return;
+            }
+            shown += ids.len();
+            for id in ids {
+                if self.by_id.get(&id).is_some_and(|task| !show(&task)) {
+                    return;
+                }
+            }
+        }
+    }
+
     fn is_expired(&self, id: &str, now: SystemTime) -> bool {
         self.by_id
             .get(id)
@@ -162,10 +201,11 @@ impl Ledger {
 
 /// DashScope forgets a task after 24 hours.
 pub(super) const LIVES: Duration = Duration::from_secs(24 * 3600);
-/// A day of grace follows.
-const REMEMBERED: Duration = Duration::from_secs(48 * 3600);
+const REMEMBERED: Duration = TASKS_KEPT;
 /// About 300 bytes each.
 const MOST_TASKS: usize = 4_000_000;
+/// Ids that are copied while a tenant's are locked.
+const AT_ONCE: usize = 1024;
 const TIDY_EVERY_SECONDS: u64 = 600;
 
 #[cfg(test)]

@@ -12,8 +12,10 @@ pub(super) struct Course {
 #[derive(Debug)]
 struct Sweep {
     began: Instant,
-    /// Known from the first page on.
-    pages: Option<usize>,
+    /// How many tasks a page has: known from the first one.
+    size: Option<usize>,
+    /// How many pages there are, as the last answer said.
+    pages: usize,
     asked: usize,
     answered: usize,
 }
@@ -40,31 +42,29 @@ impl Course {
                 Some(next) if now < next => Step::At(next),
                 Some(_) | None => Step::Page(1),
             },
-            Some(sweep) => match sweep.pages {
-                Some(pages) if sweep.asked < pages => Step::Page(sweep.asked + 1),
-                Some(_) | None => Step::Waits,
-            },
+            Some(sweep) if sweep.asked < sweep.pages => Step::Page(sweep.asked + 1),
+            Some(_) => Step::Waits,
         }
     }
 
     /// The page of the last step is asked for. When the sweep that it is of began: the moment by which a late
     /// answer is told from one of another sweep.
     pub(super) fn ask(&mut self, now: Instant) -> Instant {
-        let fresh = || Sweep { began: now, pages: None, asked: 0, answered: 0 };
+        let fresh = || Sweep { began: now, size: None, pages: 0, asked: 0, answered: 0 };
         let sweep = self.sweep.get_or_insert_with(fresh);
         sweep.asked += 1;
         self.began = Some(sweep.began);
         sweep.began
     }
 
-    /// A page came, of so many as it says. Whether that was the last one.
-    pub(super) fn answered(&mut self, began: Instant, pages: usize) -> bool {
+    /// A page came, of a list of so many tasks; the first one says how many a page has. Whether that was the last.
+    pub(super) fn answered(&mut self, began: Instant, total: usize, size: usize) -> bool {
         let Some(sweep) = self.sweep.as_mut().filter(|sweep| sweep.began == began) else { return false };
         sweep.answered += 1;
+        let size = *sweep.size.get_or_insert(size.max(1));
         // The list may have grown meanwhile, and what was on the last page be behind it.
-        let pages = sweep.pages.unwrap_or_default().max(pages).min(MOST_PAGES);
-        sweep.pages = Some(pages);
-        let is_over = sweep.answered >= pages;
+        sweep.pages = sweep.pages.max(total.div_ceil(size)).min(MOST_PAGES);
+        let is_over = sweep.answered >= sweep.pages;
         if is_over {
             self.sweep = None;
         }
@@ -94,14 +94,15 @@ mod tests {
         assert_eq!(course.step(every, start), Step::Page(1));
         let began = course.ask(start);
         assert_eq!(course.step(every, start), Step::Waits);
-        assert!(!course.answered(began, 3));
+        assert!(!course.answered(began, 250, 100));
         assert_eq!(course.step(every, start), Step::Page(2));
         course.ask(start);
         assert_eq!(course.step(every, start), Step::Page(3));
         course.ask(start);
         assert_eq!(course.step(every, start), Step::Waits);
-        assert!(!course.answered(began, 3));
-        assert!(course.answered(began, 3));
+        assert!(!course.answered(began, 250, 100));
+        // The last page is not full, and says nothing of the others.
+        assert!(course.answered(began, 250, 50));
         assert_eq!(course.step(every, start), Step::At(start + every));
         assert_eq!(course.step(every, start + every), Step::Page(1));
     }
@@ -112,12 +113,12 @@ mod tests {
         let every = Duration::from_secs(1);
         let mut course = Course::new();
         let began = course.ask(start);
-        assert!(!course.answered(began, 2));
+        assert!(!course.answered(began, 200, 100));
         course.ask(start);
-        assert!(!course.answered(began, 3));
+        assert!(!course.answered(began, 201, 100));
         assert_eq!(course.step(every, start), Step::Page(3));
         course.ask(start);
-        assert!(course.answered(began, 2));
+        assert!(course.answered(began, 199, 1));
     }
 
     #[test]
@@ -125,7 +126,7 @@ mod tests {
         let start = Instant::now();
         let mut course = Course::new();
         let began = course.ask(start);
-        assert!(course.answered(began, 0));
+        assert!(course.answered(began, 0, 100));
     }
 
     #[test]
@@ -137,7 +138,7 @@ mod tests {
         course.failed(began);
         assert_eq!(course.step(Duration::from_secs(1), later), Step::Page(1));
         let again = course.ask(later);
-        assert!(!course.answered(began, 1));
-        assert!(course.answered(again, 1));
+        assert!(!course.answered(began, 1, 100));
+        assert!(course.answered(again, 1, 100));
     }
 }

@@ -20,6 +20,8 @@ pub struct Directory {
     /// The longest prefix first.
     pub mounts: Vec<Mount>,
     pub accounts: Vec<Account>,
+    /// How long a submit waits for its turn, where its client does not say.
+    pub max_submit_wait: Duration,
     pub timeouts: Timeouts,
     /// Of what is known of a running task.
     pub max_age: Duration,
@@ -44,6 +46,8 @@ pub struct Tenant {
     /// Indices into [`Directory::accounts`].
     pub accounts: Vec<usize>,
     pub allow: Groups,
+    /// Its share of the turns, where submits wait.
+    pub weight: u32,
     /// Patterns with `*`; empty stands for all models.
     pub models: Vec<String>,
     /// Of each of its keys.
@@ -74,8 +78,7 @@ pub enum Stranger {
 }
 
 /// A key of the configuration and one made at run time that can't be told apart. The configuration's stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Clash {
+enum Clash {
     SameId { id: Arc<str>, configured: Arc<str>, issued: Arc<str> },
     SameSecret { configured: Arc<str>, issued: Box<str> },
 }
@@ -88,6 +91,7 @@ impl Directory {
         let mut directory = Directory {
             mounts,
             accounts: config.accounts.iter().map(|account| Account::new(account, registry)).collect(),
+            max_submit_wait: config.submit.max_wait,
             timeouts: config.server.timeouts,
             max_age: config.poll.max_age,
             max_body_bytes: config.server.max_body_bytes,
@@ -119,6 +123,7 @@ impl Directory {
                 async_header: tenant.async_header,
                 accounts: tenant.accounts.clone(),
                 allow: tenant.allow,
+                weight: tenant.weight,
                 models: tenant.models.clone(),
                 limits: tenant.limits.clone(),
                 tenant_limits: tenant.tenant_limits.clone(),
@@ -190,8 +195,31 @@ impl Directory {
         written.map(|key| (key, &self.tenants[key.tenant]))
     }
 
+    /// Says which keys made at run time open nothing, though they were not revoked.
+    pub fn tell_shut_out(&self, keyring: &Keyring, now: SystemTime) {
+        for clash in self.clashes(keyring) {
+            tracing::warn!("{clash}");
+        }
+        let (mut count, mut ids) = (0_usize, Vec::new());
+        keyring.each(|key| {
+            if key.fault(now).is_none() && !self.has_tenant(&key.tenant) {
+                count += 1;
+                if ids.len() < MOST_NAMED {
+                    ids.push(format!("`{}`", key.id));
+                }
+            }
+        });
+        if count > 0 {
+            let (ids, more) = (ids.join(", "), if count > MOST_NAMED { ", ..." } else { "" });
+            tracing::warn!(
+                "{count} key(s) made at run time are refused, as their tenants are not configured: {ids}{more}; \
+                 revoke them, or configure their tenants"
+            );
+        }
+    }
+
     /// What stands both in the configuration and on the ring.
-    pub fn clashes(&self, keyring: &Keyring) -> Vec<Clash> {
+    fn clashes(&self, keyring: &Keyring) -> Vec<Clash> {
         let mut clashes = Vec::new();
         for (key, tenant) in self.keys() {
             // One that is revoked is in nobody's way.
@@ -285,3 +313,6 @@ impl Caller {
         }
     }
 }
+
+/// Of keys that are told of together.
+const MOST_NAMED: usize = 5;

@@ -1,9 +1,14 @@
 //! The admin listener: health for all, the rest for the token, and a clear word for each bad request.
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::harness::{ADMIN_TOKEN, Client, Gateway, Message, Upstream, answer, client, message};
-use serde_json::Value;
+use crate::harness::calls::{submit, task};
+use crate::harness::upstream::ClosedPort;
+use crate::harness::{
+    ADMIN_TOKEN, Client, Gateway, Message, OTHER_KEY, TENANT_KEY, Upstream, answer, client, message,
+};
+use serde_json::{Value, json};
 
 fn gateway() -> (Upstream, Gateway) {
     let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
@@ -121,6 +126,11 @@ fn every_bad_input_has_its_code_and_a_message() {
         ("GET /admin/keys?limit=0", "", (400, "bad_field")),
         ("GET /admin/keys?page=2", "", (400, "bad_field")),
         ("GET /admin/tenants?tenant=one", "", (400, "bad_field")),
+        ("GET /admin/accounts?tenant=one", "", (400, "bad_field")),
+        ("GET /admin/tasks?status=DONE", "", (400, "bad_field")),
+        ("GET /admin/tasks?after=t-1", "", (400, "bad_field")),
+        ("GET /admin/tasks?limit=1001", "", (400, "bad_field")),
+        ("DELETE /admin/tasks", "", (405, "method_not_allowed")),
         ("GET /admin/nothing", "", (404, "not_found")),
         ("PUT /admin/keys", "", (405, "method_not_allowed")),
         ("GET /admin/keys/one-key", "", (405, "method_not_allowed")),
@@ -198,4 +208,90 @@ fn tenants_are_listed() {
     assert_eq!(page["tenants"][0]["accounts"][0].as_str(), Some("main"));
     let page = gateway.administer("GET /admin/tenants?after=one", "").json();
     assert_eq!((page["tenants"][0]["name"].as_str(), page["next"].as_str()), (Some("two"), None));
+}
+
+#[test]
+fn accounts_are_listed_with_what_rests_and_why() {
+    let refusing = Upstream::start(|request, stream| {
+        let is_dead = request.holds("sk-dead");
+        let json = "Content-Type: application/json";
+        let (status, body) = if is_dead {
+            ("401 Unauthorized", r#"{"code":"InvalidApiKey"}"#)
+        } else {
+            ("429 Too Many Requests", r#"{"code":"Throttling.RateQuota"}"#)
+        };
+        stream.write_all(&answer(status, &[json], body)).is_ok()
+    });
+    let closed = ClosedPort::reserve();
+    let gateway = Gateway::pooled(&[
+        ("east", refusing.address, &["sk-dead", "sk-live"], ""),
+        ("north", closed.address(), &["sk-north"], "weight = 3"),
+    ]);
+    let page = |query: &str| gateway.administer(&format!("GET /admin/accounts{query}"), "").json();
+    let well = json!({ "key": 1, "resting": null });
+    let first = page("?limit=1");
+    assert_eq!(first["next"], "east");
+    assert_eq!(first["accounts"][0]["resting"], Value::Null);
+    let listed = page("?after=east");
+    assert_eq!(
+        listed,
+        json!({ "next": null, "accounts": [{
+            "name": "north", "host": closed.address().to_string(), "weight": 3, "resting": null,
+            "keys": [well], "models": [],
+        }] })
+    );
+    // Each is tried, and says what it is like.
+    for _ in 0..4 {
+        gateway.ask(submit());
+    }
+    let listed = page("");
+    let rest = |resting: &Value, cause: &str, most: u64| {
+        assert_eq!(resting["cause"], cause, "{listed}");
+        assert!(resting["seconds_left"].as_u64().is_some_and(|left| left <= most), "{listed}");
+    };
+    let (east, north) = (&listed["accounts"][0], &listed["accounts"][1]);
+    rest(&east["keys"][0]["resting"], "invalid_key", 60);
+    assert_eq!((&east["keys"][1]["resting"], &east["resting"]), (&Value::Null, &Value::Null));
+    assert_eq!(east["models"][0]["model"], "wan2.7-t2v");
+    rest(&east["models"][0]["resting"], "rate_quota", 60);
+    rest(&north["resting"], "unreachable", 60);
+    assert!(!listed.to_string().contains("sk-"), "{listed}");
+}
+
+#[test]
+fn tasks_are_listed_from_the_newest_by_pages() {
+    let count = AtomicUsize::new(0);
+    let upstream = Upstream::start(move |seen, stream| {
+        if !seen.start_line().starts_with("POST") {
+            return stream.write_all(&answer("500 Internal Server Error", &[], "{}")).is_ok();
+        }
+        stream.write_all(&task(&format!("t-{}", count.fetch_add(1, Ordering::SeqCst)), "PENDING")).is_ok()
+    });
+    let gateway = Gateway::start(upstream.address);
+    for number in 0..5 {
+        let key = if number == 2 { OTHER_KEY } else { TENANT_KEY };
+        let prompt = r#"{"model":"wan2.7-t2v","input":{"prompt":"a-secret-wish"}}"#;
+        let request = submit().replace(TENANT_KEY, key).replace(r#"{"model":"wan2.7-t2v"}"#, prompt);
+        let request = request.replace("Content-Length: 22", &format!("Content-Length: {}", prompt.len()));
+        assert_eq!(gateway.ask(request).status(), 200);
+    }
+    let ids = |query: &str| {
+        let got = gateway.administer(&format!("GET /admin/tasks?{query}"), "");
+        assert_eq!(got.status(), 200, "{}", got.text());
+        assert!(!got.holds("a-secret-wish") && !got.holds("sk-"));
+        let tasks = got.json()["tasks"].as_array().expect("tasks").clone();
+        let ids = tasks.iter().map(|task| task["id"].as_str().expect("an id").to_owned());
+        (ids.collect::<Vec<_>>().join(" "), got.json()["next"].as_str().map(str::to_owned))
+    };
+    assert_eq!(ids(""), ("t-4 t-3 t-2 t-1 t-0".into(), None));
+    assert_eq!(ids("tenant=two"), ("t-2".into(), None));
+    assert_eq!(ids("tenant=nobody"), (String::new(), None));
+    assert_eq!(ids("status=SUCCEEDED"), (String::new(), None));
+    let (first, next) = ids("status=PENDING&tenant=one&limit=3");
+    assert_eq!(first, "t-4 t-3 t-1");
+    assert_eq!(ids(&format!("tenant=one&limit=3&after={}", next.expect("a page"))), ("t-0".into(), None));
+    let task = gateway.administer("GET /admin/tasks?tenant=two", "").json()["tasks"][0].clone();
+    let named = ["tenant", "key_id", "account", "model", "mount", "status"].map(|name| task[name].clone());
+    assert_eq!(named, ["two", "two-key", "main", "wan2.7-t2v", "/", "PENDING"]);
+    assert!(task["claimed_at"].as_str().is_some_and(|moment| moment.ends_with('Z')));
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// What each module may use of ours. `main`, `app` and `demo` wire things together, so they may use all.
 const MAY_USE: [(&str, &[&str]); 19] = [
-    ("admin", &["config", "dashscope", "metrics", "reload", "store", "tasks", "tenant"]),
-    ("reload", &["account", "config", "tenant"]),
+    ("admin", &["account", "config", "dashscope", "metrics", "reload", "store", "tasks", "tenant"]),
+    ("reload", &["account", "config", "tasks", "tenant"]),
     ("keys", &["fetch"]),
     ("fetch", &[]),
     ("server", &["proxy", "timer"]),
@@ -18,7 +18,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("querier", &["account", "config", "dashscope", "metrics", "tasks", "tenant", "upstream"]),
     ("tasks", &["config", "dashscope", "limits", "metrics", "store"]),
     ("tenant", &["account", "config", "dashscope", "store"]),
-    ("account", &["config", "dashscope"]),
+    ("account", &["config", "dashscope", "store"]),
     ("limits", &["config", "dashscope"]),
     ("upstream", &["account", "dashscope", "timer"]),
     ("store", &["config", "dashscope"]),

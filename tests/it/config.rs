@@ -170,9 +170,18 @@ fn the_example_loads_and_shows_the_defaults() {
     assert_eq!(config.accounts[0].rates, bare.accounts[0].rates);
     assert_eq!((config.poll.max_age, config.poll.hold), (bare.poll.max_age, bare.poll.hold));
     assert_eq!(config.accounts[0].weight, bare.accounts[0].weight);
+    assert_eq!(config.submit.max_wait, bare.submit.max_wait);
+    assert_eq!(config.tenants[0].weight, bare.tenants[0].weight);
     assert_eq!(config.tenants[0].allow, bare.tenants[0].allow);
     // What is commented out there can be written too.
     let whole = text.replace("\n# models", "\nmodels").replace("\n# limits", "\nlimits");
-    let whole = whole.replace("\n# expires", "\nexpires");
-    assert_eq!(parse(&whole).unwrap().warnings, []);
+    let whole = whole.replace("\n# pace", "\npace");
+    let whole = whole.replace("\n# tenant_limits", "\ntenant_limits").replace("\n# expires", "\nexpires");
+    let Loaded { config, warnings } =
+        parse(&whole).unwrap_or_else(|faults| panic!("{}", report("f", &faults)));
+    assert_eq!(warnings, []);
+    let tenant = &config.tenants[0];
+    assert_eq!(tenant.limits.polls.rate, Some(Rate { requests_per_second: 20.0, burst: 40 }));
+    assert_eq!((tenant.limits.max_duration_seconds, tenant.limits.max_resolution), (Some(10), Some(1080)));
+    assert_eq!(tenant.tenant_limits.all.rate, Some(Rate { requests_per_second: 100.0, burst: 100 }));
 }

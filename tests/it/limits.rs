@@ -2,10 +2,13 @@
 
 mod asked;
 mod at_once;
+mod ends;
 mod tasks;
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::harness::calls::{bearer, check_refusal, generate, poll, submit, task};
 use crate::harness::{
@@ -22,13 +25,20 @@ fn gateway(upstream: &Upstream, tenant: &str) -> Gateway {
 
 /// Answers submits with a task of its own each, queries with that task, and the rest with `{}`.
 fn with_tasks(status: &'static str) -> Upstream {
-    let made = std::sync::atomic::AtomicUsize::new(0);
+    with_ended(status, Arc::new(AtomicUsize::new(usize::MAX)))
+}
+
+/// The same; only the first so many have this state, the others run.
+fn with_ended(status: &'static str, ended: Arc<AtomicUsize>) -> Upstream {
+    let made = AtomicUsize::new(0);
     Upstream::start(move |request, stream| {
         let line = request.start_line().to_owned();
         let bytes = if request.field("x-dashscope-async").is_some() {
-            task(&format!("t-{}", made.fetch_add(1, std::sync::atomic::Ordering::SeqCst)), "PENDING")
+            task(&format!("t-{}", made.fetch_add(1, Ordering::SeqCst)), "PENDING")
         } else if let Some((_, id)) = line.split_once("/tasks/") {
-            task(id.split([' ', '/']).next().expect("an id"), status)
+            let id = id.split([' ', '/']).next().expect("an id");
+            let number: usize = id.trim_start_matches("t-").parse().unwrap_or(0);
+            task(id, if number < ended.load(Ordering::SeqCst) { status } else { "RUNNING" })
         } else {
             answer("200 OK", &[], "{}")
         };
@@ -118,7 +128,8 @@ fn each_kind_of_call_can_be_limited_apart() {
         assert_eq!(statuses(&gateway, &request, burst), vec![200; burst], "{limit}");
         check_limited(&gateway.ask(&request), "rate", limit);
     }
-    assert_eq!(upstream.seen().len(), 10);
+    // Of three polls of a task that runs the upstream saw one.
+    assert_eq!(upstream.seen().len(), 8);
 }
 
 #[test]
@@ -214,4 +225,37 @@ fn without_a_limit_on_failures_all_are_told_as_they_are() {
     for _ in 0..200 {
         check_refusal(&client.ask(&guess), 401, "unknown_key");
     }
+}
+
+#[test]
+fn a_reload_leaves_what_was_used_where_the_rule_is_the_same() {
+    let upstream = with_tasks("RUNNING");
+    let text = |limits: &str| {
+        let accounts = [("main", upstream.address, &[UPSTREAM_KEY][..], "")];
+        configuration("listen = \"127.0.0.1:0\"\nworkers = 2", &accounts, limits)
+    };
+    let rules = format!(
+        "limits = {{ {SLOW}, burst = 3, tasks_in_flight = 1, polls = {{ {SLOW}, burst = 1 }} }}\n\
+         tenant_limits = {{ {SLOW}, burst = 20 }}"
+    );
+    let gateway = Gateway::from_file(&text(&rules));
+    assert_eq!(gateway.ask(submit()).status(), 200);
+    assert_eq!(statuses(&gateway, &generate("{}"), 3), [200, 200, 429]);
+    assert_eq!(gateway.ask(poll("t-0")).status(), 200);
+    // The common rule changes, all else stays; a list of models comes.
+    let changed = rules.replace("burst = 3", "burst = 2") + "\nmodels = [\"wan*\"]";
+    assert_eq!(gateway.reload(&text(&changed)).status(), 200);
+    check_limited(&gateway.ask(poll("t-0")), "rate", "limits.polls.requests_per_second");
+    check_limited(&gateway.ask(submit()), "tasks_in_flight", "limits.tasks_in_flight = 1");
+    let (allowed, other) = (generate(r#"{"model":"wan2.7-t2v"}"#), generate(r#"{"model":"qwen-max"}"#));
+    assert_eq!(statuses(&gateway, &allowed, 3), [200, 200, 429], "it starts afresh");
+    check_limited(&gateway.ask(&other), "rate", "limits.requests_per_second = 0.001, with burst = 2");
+    // Without limits all pass, and none of the fields is told.
+    assert_eq!(gateway.reload(&text("")).status(), 200);
+    let got = gateway.ask(&other);
+    assert_eq!((got.status(), got.field("ratelimit-limit")), (200, None));
+    // Back again at once, everything is as it was.
+    assert_eq!(gateway.reload(&text(&changed)).status(), 200);
+    assert_eq!(gateway.ask(&allowed).status(), 429);
+    check_limited(&gateway.ask(poll("t-0")), "rate", "limits.polls.requests_per_second");
 }

@@ -14,6 +14,7 @@ mod isolation;
 mod keys;
 mod limits;
 mod million_keys;
+mod pacing;
 mod polls;
 mod process;
 mod reload;

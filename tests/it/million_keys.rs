@@ -16,7 +16,7 @@ use dashgate::tenant::directory::Directory;
 use dashgate::tenant::key::VirtualKey;
 use dashgate::tenant::keyring::{Ends, Issue, Keyring};
 
-use crate::harness::{Upstream, answer, client, message};
+use crate::harness::{Upstream, answer, client, message, processor_time};
 
 const FEW: usize = 1_000;
 const MANY: usize = 1_000_000;
@@ -89,7 +89,7 @@ impl Gateway {
 
     /// The processor time of so many requests, with keys from all over the ring.
     fn cpu_of(&self, requests: usize, keys: usize) -> Duration {
-        let before = self.cpu();
+        let before = processor_time(self.child.id());
         let mut client = client::Client::connect(self.address);
         for number in 0..requests {
             let key = secret(number * 7919 % keys);
@@ -100,18 +100,7 @@ impl Gateway {
             );
             assert_eq!(client.ask(request).status(), 200);
         }
-        self.cpu() - before
-    }
-
-    fn cpu(&self) -> Duration {
-        let mut spent = Duration::ZERO;
-        for thread in fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("its threads") {
-            let thread = thread.expect("a thread").path();
-            // Nanoseconds on a processor, the first number there.
-            let stat = fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
-            spent += Duration::from_nanos(stat.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0));
-        }
-        spent
+        processor_time(self.child.id()) - before
     }
 }
 

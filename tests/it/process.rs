@@ -1,5 +1,6 @@
 //! The program itself: exit codes, signals, what it prints, and the memory that it takes.
 
+mod admission;
 mod kills;
 mod memory;
 mod outages;

@@ -5,6 +5,7 @@
 mod crash;
 mod figures;
 mod full;
+mod older;
 mod refused;
 mod writing;
 
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dashgate::dashscope::task::Status;
-use dashgate::store::{Cause, Health, KeyRecord, Store, StoreFault, TaskRecord};
+use dashgate::store::{Cause, Health, KeyRecord, Store, StoreFault, TaskRecord, UploadRecord};
 use tempfile::TempDir;
 
 /// A file in a directory of its own.
@@ -58,6 +59,16 @@ fn key(id: &str, secret: u8) -> KeyRecord {
     }
 }
 
+fn upload(directory: &str, issued_at: SystemTime) -> UploadRecord {
+    UploadRecord {
+        tenant: "acme".into(),
+        directory: directory.into(),
+        model: "wan2.7-i2v".into(),
+        account: "main".into(),
+        issued_at,
+    }
+}
+
 fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)
 }
@@ -66,6 +77,12 @@ fn tasks(store: &Store) -> Vec<TaskRecord> {
     let mut tasks = Vec::new();
     store.tasks(UNIX_EPOCH, |task| tasks.push(task)).unwrap();
     tasks
+}
+
+fn uploads(store: &Store) -> Vec<UploadRecord> {
+    let mut uploads = Vec::new();
+    store.uploads(UNIX_EPOCH, |upload| uploads.push(upload)).unwrap();
+    uploads
 }
 
 fn keys(store: &Store) -> Vec<KeyRecord> {

@@ -3,18 +3,25 @@
 use dashgate::sim::{Act, Fault, Options, Simulator, Throttle, Throttling};
 use serde_json::{Value, json};
 
-use crate::harness::{Gateway, Message, OTHER_KEY, TENANT_KEY, client, message};
+use crate::harness::{Account, Gateway, Message, OTHER_KEY, TENANT_KEY, client, configuration, message};
 
 const SYNTHESIS: &str = "/api/v1/services/aigc/video-generation/video-synthesis";
 const MODEL: &str = "wan2.7-i2v";
+/// Which take a first frame.
+const MODELS: [&str; 3] = [MODEL, "wan2.7-i2v-2026-01-01", "wan2.7-i2v-2026-02-02"];
 const RESOLVE: &str = "X-DashScope-OssResourceResolve: enable";
 
-fn three() -> (Gateway, [Simulator; 3]) {
-    let simulators = ["sk-east", "sk-west", "sk-north"].map(|key| {
+/// One of an account each.
+fn simulators() -> [Simulator; 3] {
+    ["sk-east", "sk-west", "sk-north"].map(|key| {
         let keys = vec![key.parse().expect("a key")];
         Simulator::start(Options { keys, submit_rps: Some(u32::MAX), ..Options::default() })
             .expect("a simulator")
-    });
+    })
+}
+
+fn three() -> (Gateway, [Simulator; 3]) {
+    let simulators = simulators();
     let [east, west, north] = [0, 1, 2].map(|index| simulators[index].address());
     let gateway = Gateway::pooled(&[
         ("east", east, &["sk-east"], ""),
@@ -93,6 +100,39 @@ fn files_are_read_where_they_were_uploaded() {
         }
     }
     assert_eq!(sent(&simulators), 48);
+}
+
+/// A restart between an upload and its use is no reason to refuse a tenant's own file, or to let in another's.
+#[test]
+fn a_restart_forgets_no_file() {
+    let simulators = simulators();
+    let names = ["east", "west", "north"];
+    let keys = names.map(|name| format!("sk-{name}"));
+    let keys = keys.each_ref().map(|key| [key.as_str()]);
+    let accounts: Vec<Account<'_>> =
+        (0..3).map(|index| (names[index], simulators[index].address(), &keys[index][..], "")).collect();
+    let text = configuration("listen = \"127.0.0.1:0\"\nworkers = 1", &accounts, "");
+    let mut gateway = Gateway::configured(&text);
+    let mut files = Vec::new();
+    for round in 0..12 {
+        let key = [TENANT_KEY, OTHER_KEY][round % 2];
+        // Several models, so that the files lie in several accounts.
+        let url = upload(&policy(&gateway, key, MODELS[round % MODELS.len()]), "a.png");
+        files.push((round, url));
+    }
+    for _ in 0..2 {
+        gateway = Gateway::over(gateway.stop(), &text);
+        for (round, url) in &files {
+            let body = body(&[url]).replace(MODEL, MODELS[round % MODELS.len()]);
+            let (own, other) = ([TENANT_KEY, OTHER_KEY][round % 2], [TENANT_KEY, OTHER_KEY][(round + 1) % 2]);
+            let got = submit(&gateway, other, &body);
+            assert_eq!(got.field("x-dashgate-reason").as_deref(), Some("bad_request"), "{}", got.text());
+            // The simulator refuses files of another account or model.
+            let got = submit(&gateway, own, &body);
+            assert_eq!(got.status(), 200, "{}", got.text());
+        }
+    }
+    assert!(simulators.iter().filter(|simulator| !simulator.uploads().is_empty()).count() > 1);
 }
 
 #[test]

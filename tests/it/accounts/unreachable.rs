@@ -88,7 +88,7 @@ fn a_connection_that_was_kept_and_lost_its_host_is_no_loss() {
     }
     assert_eq!(counted(&west), 12);
     // A task has no other account.
-    check_refusal(&call(&gateway, &format!("GET /api/v1/tasks/{id}")), 503, "upstream_unreachable");
+    check_refusal(&call(&gateway, &format!("POST /api/v1/tasks/{id}/cancel")), 503, "upstream_unreachable");
 }
 
 #[test]

@@ -124,8 +124,71 @@ fn values() {
             "7:16: tenants[0].limits.burst: must be from 1 to 4294967295",
         ),
         (
+            tenant("name = \"t\"\nlimits = { burst = 5 }"),
+            "7:20: tenants[0].limits.burst: is the burst of no rate",
+        ),
+        (
+            tenant("name = \"t\"\nlimits.requests_per_second = 0.000001"),
+            "7:30: tenants[0].limits.requests_per_second: must be from 0.00001 to 1000000",
+        ),
+        (
+            tenant("name = \"t\"\nlimits = { requests_per_second = 0.001, burst = 4000000000 }"),
+            "7:34: tenants[0].limits.requests_per_second: would take years to refill its burst",
+        ),
+        (
+            tenant("name = \"t\"\nlimits.max_resolution = \"big\""),
+            "7:25: tenants[0].limits.max_resolution: is not a resolution",
+        ),
+        (
+            tenant("name = \"t\"\nlimits.polls = { tasks_in_flight = 1 }"),
+            "7:18: tenants[0].limits.polls.tasks_in_flight: unknown key `tasks_in_flight`",
+        ),
+        (
+            tenant("name = \"t\"\ntenant_limits = { models = [\"a\"] }"),
+            "7:19: tenants[0].tenant_limits.models: is a limit of each key",
+        ),
+        (
             key("{ id = \"i\", sha256 = \"9f86d0\" }"),
             "7:30: tenants[0].keys[0].sha256: is not a SHA-256 in hex",
+        ),
+    ]);
+}
+
+#[test]
+fn pacing() {
+    let pace = |rule: &str| {
+        account(&format!("name = \"a\"\nkeys = [\"sk-1\"]\nbase_url = \"http://h\"\npace = {rule}"))
+    };
+    expect(vec![
+        (around("[submit]\nmax_wait = \"5\""), "2:12: submit.max_wait: is not a duration"),
+        (around("[submit]\nmax_wait = \"121s\""), "2:12: submit.max_wait: must not be longer than 120s"),
+        (around("[submit]\nmax_wai = \"1s\""), "2:1: submit.max_wai: unknown key `max_wai`"),
+        (tenant("name = \"t\"\nweight = 0"), "7:10: tenants[0].weight: must be from 1 to 1000"),
+        (pace("5"), "5:8: accounts[0].pace: must be an array, not an integer"),
+        (pace("[5]"), "5:9: accounts[0].pace[0]: must be a table, not an integer"),
+        (pace("[{ running = 5 }]"), "5:9: accounts[0].pace[0]: the key `models` is missing"),
+        (pace("[{ models = [\"*\"] }]"), "5:9: accounts[0].pace[0]: says nothing of its models"),
+        (pace("[{ models = [], running = 5 }]"), "5:20: accounts[0].pace[0].models: is empty"),
+        (pace("[{ models = [\"\"], running = 5 }]"), "5:21: accounts[0].pace[0].models[0]: is empty"),
+        (
+            pace("[{ models = [\"*\"], running = 0 }]"),
+            "5:37: accounts[0].pace[0].running: must be from 1 to 4294967295",
+        ),
+        (
+            pace("[{ models = [\"*\"], running = \"none\" }]"),
+            "5:37: accounts[0].pace[0].running: must be a number, or \"unlimited\"",
+        ),
+        (
+            pace("[{ models = [\"*\"], requests_per_second = 0 }]"),
+            "5:49: accounts[0].pace[0].requests_per_second: must be from 0.01 to 1000",
+        ),
+        (
+            pace("[{ models = [\"*\"], requests_per_second = \"5\" }]"),
+            "5:49: accounts[0].pace[0].requests_per_second: must be a number, or \"unlimited\"",
+        ),
+        (
+            pace("[{ models = [\"*\"], request_per_second = 5 }]"),
+            "5:27: accounts[0].pace[0].request_per_second: unknown key `request_per_second`",
         ),
     ]);
 }

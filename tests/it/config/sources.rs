@@ -116,6 +116,12 @@ fn warnings_do_not_stop() {
     assert_eq!(warnings(&around("").replace("https://h", "http://127.0.0.1:9000")), [""; 0]);
     let expired = key("{ id = \"i\", key = \"0123456789abcdef\", expires = 2020-01-01T00:00:00Z }");
     assert_eq!(warnings(&expired), ["7:57: tenants[0].keys[0].expires: has already expired"]);
+    let weightless = around("").replace("keys = [\"sk-1\"]", "keys = [\"sk-1\"]\nweight = 0");
+    let problem =
+        "all accounts of this tenant have the weight 0, so that it can make no calls but on old tasks";
+    assert_eq!(warnings(&weightless), [format!("7:1: tenants[0]: {problem}")]);
+    let named = weightless.replace("name = \"t\"", "name = \"t\"\naccounts = [\"a\"]");
+    assert_eq!(warnings(&named), [format!("9:12: tenants[0].accounts: {problem}")]);
     let keyless = tenant("name = \"t\"");
     assert_eq!(warnings(&keyless), ["5:1: tenants[0]: has no keys, so nobody can call as this tenant"]);
 }

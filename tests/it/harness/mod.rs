@@ -47,3 +47,15 @@ pub(crate) fn not_run(what: &str) {
     let said = format!("\nNOT RUN: {what}\n");
     std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes()).expect("standard error");
 }
+
+/// What a process has spent on processors so far, in all its threads.
+pub(crate) fn processor_time(process: u32) -> Duration {
+    let mut spent = Duration::ZERO;
+    for thread in std::fs::read_dir(format!("/proc/{process}/task")).expect("its threads") {
+        let thread = thread.expect("a thread").path();
+        // Nanoseconds on a processor, the first number there.
+        let stat = std::fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
+        spent += Duration::from_nanos(stat.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0));
+    }
+    spent
+}

@@ -1,11 +1,11 @@
 //! Tasks in flight: from the submit to the word that it has ended, whoever brings it, across restarts.
 
 use std::io::Write as _;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 
-use super::{check_limited, gateway, with_tasks};
+use super::{check_limited, gateway, with_ended, with_tasks};
 use crate::harness::calls::{generate, poll, submit, task};
 use crate::harness::{Client, Gateway, Upstream, answer, configuration, eventually};
 
@@ -77,9 +77,10 @@ fn submits_at_one_time_do_not_pass_the_limit_together() {
 
 #[test]
 fn a_restart_forgets_no_task_that_runs() {
-    let upstream = with_tasks("SUCCEEDED");
+    let ended = Arc::new(AtomicUsize::new(1));
+    let upstream = with_ended("SUCCEEDED", Arc::clone(&ended));
     let text = configuration(
-        "listen = \"127.0.0.1:0\"\nworkers = 2",
+        "listen = \"127.0.0.1:0\"\nworkers = 2\n[poll]\nmax_age = \"0s\"",
         &[("main", upstream.address, &[crate::harness::UPSTREAM_KEY], "")],
         "limits = { tasks_in_flight = 3 }",
     );
@@ -94,7 +95,8 @@ fn a_restart_forgets_no_task_that_runs() {
     let gateway = Gateway::over(gateway.stop(), &fewer);
     for id in ["t-1", "t-2", "t-3"] {
         check_limited(&gateway.ask(submit()), "tasks_in_flight", "limits.tasks_in_flight = 1");
-        assert_eq!(gateway.ask(poll(id)).status(), 200);
+        ended.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(gateway.ask(poll(id)).json()["output"]["task_status"], "SUCCEEDED");
     }
     assert_eq!(gateway.ask(submit()).status(), 200);
 }

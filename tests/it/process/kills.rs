@@ -15,10 +15,11 @@ use super::{Process, program};
 use crate::harness::calls::SYNTHESIS;
 use crate::harness::message::{read_body, read_head};
 use crate::harness::{
-    Account, Client, OTHER_KEY, PATIENCE, TENANT_KEY, configuration, eventually, let_pass, message,
+    Account, Client, OTHER_KEY, PATIENCE, TENANT_KEY, client, configuration, eventually, let_pass, message,
 };
 
 const CLIENTS: usize = 16;
+const POLICY: &str = "GET /api/v1/uploads?action=getPolicy&model=wan2.7-i2v";
 const ACCOUNTS: [&str; 3] = ["east", "west", "north"];
 /// A tenant's key, and the model that it alone submits: so the simulator's own record says whose a task is.
 const TENANTS: [(&str, &str); 2] = [(TENANT_KEY, "wan2.7-t2v-one"), (OTHER_KEY, "wan2.7-t2v-two")];
@@ -116,6 +117,53 @@ fn a_task_whose_client_hung_up_is_its_owners() {
     assert!(made > orphans && !settled.is_empty(), "{made} tasks made, {orphans} orphans");
 }
 
+/// An `oss://` URL that is good today must be good after a crash, for its tenant alone, at its account.
+#[test]
+fn no_upload_that_a_client_was_told_of_is_lost() {
+    let (place, mut dice, kills) = (Place::new(), Dice::new(), kills());
+    let by_account = ACCOUNTS.map(|name| place.directory_of(name));
+    let mut told = Vec::new();
+    for _ in 0..kills {
+        let mut process = place.start();
+        let address = process.address();
+        let (enough, pause) = (dice.throw(100) as usize + 1, Duration::from_micros(dice.throw(4_000)));
+        let now = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for client in 0..CLIENTS {
+                let now = &now;
+                scope.spawn(move || ask_for_policies(address, client % 2, now));
+            }
+            eventually("enough policies were given", || now.lock().expect("no panic").len() >= enough);
+            let_pass(pause);
+            process.child.kill().expect("killed");
+        });
+        process.end();
+        told.extend(now.into_inner().expect("no panic"));
+    }
+    let mut process = place.start();
+    let mut clients = TENANTS.map(|_| Client::connect(process.address()));
+    for (tenant, directory) in &told {
+        place.simulator.clear();
+        let mut submit =
+            |tenant: usize| clients[tenant].ask(submit_with(tenant, &format!("oss://{directory}/a.png")));
+        let refused = submit(1 - tenant);
+        assert_eq!(refused.field("x-dashgate-reason").as_deref(), Some("bad_request"), "{}", refused.text());
+        assert_eq!(place.simulator.seen().len(), 0, "{directory} is foreign");
+        // Nothing lies there, which is for the account to say.
+        let passed = submit(*tenant);
+        assert_eq!(passed.field("x-dashgate-reason"), None, "{}", passed.text());
+        let account =
+            by_account.iter().position(|start| directory.starts_with(&**start)).expect("an account");
+        let asked: Vec<_> = place.simulator.seen().into_iter().filter_map(|seen| seen.account).collect();
+        assert_eq!(asked, [ACCOUNTS[account]], "{directory}");
+    }
+    println!(
+        "{kills} kills (dice {}): {} upload directories told of, none lost or misplaced",
+        dice.seed,
+        told.len()
+    );
+}
+
 /// A simulator with three accounts, and the folder of a gateway before it.
 struct Place {
     simulator: Simulator,
@@ -147,6 +195,14 @@ impl Place {
 
     fn start(&self) -> Process {
         Process::start(program(self.folder.path()).arg("serve"))
+    }
+
+    /// How every upload directory of the account begins.
+    fn directory_of(&self, account: &str) -> String {
+        let key = format!("Authorization: Bearer sk-{account}");
+        let got = client::once(self.simulator.address(), message(POLICY, &[&key], ""));
+        let directory = got.json()["data"]["upload_dir"].as_str().expect("a directory").to_owned();
+        directory.split('/').take(2).collect::<Vec<_>>().join("/")
     }
 
     /// Starts once more and asks for every task that the upstream made, for its tenant and for the other one.
@@ -203,6 +259,14 @@ fn submit(tenant: usize) -> String {
     message(&format!("POST {SYNTHESIS}"), &fields, &body.to_string())
 }
 
+fn submit_with(tenant: usize, url: &str) -> String {
+    let key = format!("Authorization: Bearer {}", TENANTS[tenant].0);
+    let fields = [&*key, "X-DashScope-Async: enable", "X-DashScope-OssResourceResolve: enable"];
+    let media = json!([{"type": "first_frame", "url": url}]);
+    let body = json!({"model": "wan2.7-i2v", "input": {"prompt": "a cat", "media": media}});
+    message(&format!("POST {SYNTHESIS}"), &fields, &body.to_string())
+}
+
 /// What the tenant is told of the task.
 fn status(client: &mut Client, tenant: usize, id: &str) -> String {
     let key = format!("Authorization: Bearer {}", TENANTS[tenant].0);
@@ -223,6 +287,23 @@ fn submit_for_ever(address: SocketAddr, tenant: usize, told: &Mutex<Vec<String>>
         let answer = answer.complete.then(|| answer.json())?;
         let id = answer["output"]["task_id"].as_str().expect("a task's id").to_owned();
         told.lock().expect("no panic").push(id);
+    }
+}
+
+/// Asks for upload policies, until the gateway is gone.
+fn ask_for_policies(address: SocketAddr, tenant: usize, told: &Mutex<Vec<(usize, String)>>) -> Option<()> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let key = format!("Authorization: Bearer {}", TENANTS[tenant].0);
+    loop {
+        stream.write_all(message(POLICY, &[&key], "").as_bytes()).ok()?;
+        let mut answer = read_head(&mut reader).ok()??;
+        read_body(&mut answer, &mut reader, false);
+        let answer = answer.complete.then(|| answer.json())?;
+        // Of these an account gives a hundred a second.
+        let Some(directory) = answer["data"]["upload_dir"].as_str() else { continue };
+        told.lock().expect("no panic").push((tenant, directory.to_owned()));
     }
 }
 

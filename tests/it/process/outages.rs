@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use dashgate::sim::{Options, Simulator};
+use dashgate::sim::{Options, Seen, Simulator};
 use rusqlite::Connection;
 use serde_json::json;
 
@@ -108,6 +108,14 @@ impl<'a> Gateway<'a> {
             assert!(told.contains("was not submitted"), "{told}");
         }
         assert_eq!(self.place.submits(), before, "a refused submit was sent");
+        let policy = message("GET /api/v1/uploads?action=getPolicy&model=wan2.7-i2v", &[&bearer()], "");
+        let got = client::once(self.address, policy);
+        assert_refused(&got, 503, "store_unavailable", "ServiceUnavailable", Envelope::Flat);
+        let is_policy = |seen: &Seen| seen.path() == "/api/v1/uploads";
+        assert!(
+            !self.place.simulator.seen().iter().any(is_policy),
+            "a policy was asked for that can't be noted"
+        );
         let (status, problem) = self.ready();
         assert_eq!(status, 503, "{problem}");
         assert!(problem.starts_with("the store ") && problem.contains(words), "{problem}");

@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dashgate::dashscope::task::Status;
-use dashgate::store::{Cause, Health, Settings, Store};
+use dashgate::store::{Cause, ENDED_KEYS_KEPT, Health, Settings, Store, TASKS_KEPT, UPLOADS_KEPT};
 use futures_util::future::join_all;
 
-use super::{at, health, ids, key, keys, place, task, tasks, wait};
+use super::{at, health, ids, key, keys, place, task, tasks, upload, uploads, wait};
 use crate::harness::eventually;
 
 #[test]
@@ -36,6 +36,34 @@ fn a_task_keeps_its_first_owner() {
     other.tenant = "other".into();
     wait(store.claim(other)).unwrap();
     assert_eq!(tasks(&store), [task("a", at(1))]);
+}
+
+#[test]
+fn an_upload_directory_is_kept_until_it_expires_or_is_displaced() {
+    let place = place();
+    let store = place.open();
+    let mut other = upload("d/1", at(2));
+    other.tenant = "other".into();
+    let mut long = upload("d/3", at(3));
+    long.model = "x".repeat(1_000).into();
+    for upload in [upload("d/1", at(1)), other.clone(), long, upload("d/4", at(4))] {
+        wait(store.keep_upload(upload, None)).unwrap();
+    }
+    // It makes room for the other tenant's own only.
+    wait(store.keep_upload(upload("d/5", at(5)), Some("d/1".into()))).unwrap();
+    // Issued again, it lives longer.
+    wait(store.keep_upload(upload("d/4", at(6)), None)).unwrap();
+    let fault = wait(store.keep_upload(upload(&"d".repeat(257), at(7)), None)).unwrap_err();
+    assert_eq!(fault.cause, Cause::TooLarge);
+    store.close();
+    let store = place.open();
+    let mut long = upload("d/3", at(3));
+    long.model = "x".repeat(128).into();
+    assert_eq!(uploads(&store), [other, long, upload("d/5", at(5)), upload("d/4", at(6))]);
+    store.tidy(at(5) + UPLOADS_KEPT);
+    eventually("the expired are gone", || uploads(&store).len() == 2);
+    store.close();
+    assert_eq!(uploads(&place.open()), [upload("d/5", at(5)), upload("d/4", at(6))]);
 }
 
 #[test]
@@ -73,7 +101,7 @@ fn expired_tasks_go_a_few_at_a_time_and_young_ones_stay() {
     wait(join_all((0..2_000).map(|number| store.claim(task(&format!("old-{number}"), at(number))))));
     wait(store.claim(task("young", at(2_000)))).unwrap();
     let before = store.commits();
-    store.forget_before(at(2_000));
+    store.tidy(at(2_000) + TASKS_KEPT);
     eventually("the old ones are gone", || ids(&store) == ["young"]);
     assert!(store.commits() - before >= 2_000 / 256);
 }
@@ -138,6 +166,32 @@ fn a_revoked_key_stays_revoked_with_all_its_secrets() {
     store.close();
     let revoked: Vec<_> = keys(&place.open()).into_iter().map(|key| key.revoked_at).collect();
     assert_eq!(revoked, [Some(at(5)); 2]);
+}
+
+#[test]
+fn a_secret_is_dropped_when_it_ended_long_ago() {
+    let place = place();
+    let store = place.open();
+    let mut expiring = key("expiring", 1);
+    expiring.expires = Some(at(10));
+    for key in [expiring, key("revoked", 2), key("young", 3), key("rotated", 4), key("living", 5)] {
+        assert_eq!(wait(store.create_key(key)), Ok(true));
+    }
+    assert_eq!(wait(store.revoke_key("revoked", at(11))), Ok(true));
+    assert_eq!(wait(store.revoke_key("young", at(30))), Ok(true));
+    assert_eq!(wait(store.rotate_key(key("rotated", 6), at(12))), Ok(true));
+    store.tidy(at(20) + ENDED_KEYS_KEPT);
+    let mut dropped = Vec::new();
+    eventually("the ended are gone", || {
+        dropped.extend(store.dropped_keys());
+        dropped.len() == 3
+    });
+    dropped.sort_unstable();
+    assert_eq!(dropped, [[1; 32], [2; 32], [4; 32]]);
+    let left = keys(&store).into_iter().map(|key| (key.id, key.sha256[0]));
+    assert_eq!(left.collect::<Vec<_>>(), [("living".into(), 5), ("rotated".into(), 6), ("young".into(), 3)]);
+    assert_eq!(wait(store.create_key(key("revoked", 7))), Ok(true));
+    assert_eq!(wait(store.create_key(key("young", 8))), Ok(false));
 }
 
 #[test]

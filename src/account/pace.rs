@@ -1,0 +1,257 @@
+//! When a submit of one model may start at one account: not sooner than DashScope takes it, and in fair turns.
+//! All workers share it, and a reload forgets nothing of it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::turns::Turns;
+use super::window::{Rate, Window};
+use crate::dashscope::pace::Rule;
+
+/// The submits of one model at one account.
+#[derive(Debug, Default)]
+pub struct Pace(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// As the last one to ask had it.
+    rule: Rule,
+    window: Window,
+    turns: Turns<oneshot::Sender<Start>>,
+    /// Started, and not known to be a task or none.
+    starting: u32,
+    is_led: bool,
+}
+
+/// Who asks, and by which rule.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    pub rule: Rule,
+    pub tenant: &'a Arc<str>,
+    pub weight: u32,
+    /// Tasks of the account and model that have not ended.
+    pub running: u32,
+}
+
+/// The leave to submit. Dropped, it counts as a task no more.
+#[derive(Debug)]
+pub struct Start {
+    pace: Arc<Pace>,
+    /// In the window, until it was answered.
+    number: Option<u64>,
+}
+
+/// A place in a line, given up when dropped.
+#[derive(Debug)]
+pub struct Place {
+    pace: Arc<Pace>,
+    tenant: Arc<str>,
+    number: u64,
+    called: oneshot::Receiver<Start>,
+}
+
+/// The duty to call those who wait. Where it is dropped before its end, the next one to come takes it over.
+#[derive(Debug)]
+pub struct Lead {
+    pace: Arc<Pace>,
+    is_over: bool,
+}
+
+impl Pace {
+    /// Starts at once, if there is room and nobody waits for it.
+    pub fn start(self: &Arc<Self>, ask: &Ask<'_>, now: Instant) -> Option<Start> {
+        let mut state = self.lock();
+        state.rule = ask.rule;
+        let is_free = state.turns.is_empty() && state.has_room(ask.running, now);
+        is_free.then(|| state.begin(self, now))
+    }
+
+    /// When one that asked now would have its turn; `None` where that hangs on when a task ends.
+    pub fn turn(&self, ask: &Ask<'_>, now: Instant) -> Option<Instant> {
+        let mut state = self.lock();
+        state.rule = ask.rule;
+        state.is_below(ask.running).then(|| state.turn(ask, now))
+    }
+
+    /// Takes a place, and the lead if nobody has it.
+    ///
+    /// # Errors
+    /// When to come again, where no turn comes in time.
+    pub fn wait(
+        self: &Arc<Self>,
+        ask: &Ask<'_>,
+        until: Instant,
+        now: Instant,
+    ) -> Result<(Place, Option<Lead>), Duration> {
+        let (call, called) = oneshot::channel();
+        let mut state = self.lock();
+        state.rule = ask.rule;
+        if state.turn(ask, now) > until {
+            return Err(state.refuse(ask, now));
+        }
+        let Ok((number, _)) = state.turns.push(ask.tenant, ask.weight, call, now) else {
+            return Err(state.refuse(ask, now));
+        };
+        let leads = !std::mem::replace(&mut state.is_led, true);
+        let place = Place { pace: Arc::clone(self), tenant: Arc::clone(ask.tenant), number, called };
+        Ok((place, leads.then(|| Lead { pace: Arc::clone(self), is_over: false })))
+    }
+
+    /// When one that is refused now may come again: another time for each.
+    pub fn refuse(&self, ask: &Ask<'_>, now: Instant) -> Duration {
+        self.lock().refuse(ask, now)
+    }
+
+    fn is_idle(&self, now: Instant) -> bool {
+        let mut state = self.lock();
+        let rate = state.rate();
+        state.turns.is_empty()
+            && state.starting == 0
+            && rate.is_none_or(|rate| state.window.is_empty(rate, now))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn rate(&self) -> Option<Rate> {
+        self.rule.requests_per_second.map(Rate::per_second)
+    }
+
+    fn is_below(&self, running: u32) -> bool {
+        self.rule.running.is_none_or(|most| running.saturating_add(self.starting) < most)
+    }
+
+    fn has_room(&mut self, running: u32, now: Instant) -> bool {
+        let room = self.rate().map_or(now, |rate| self.window.room(rate, now));
+        self.is_below(running) && room <= now
+    }
+
+    fn turn(&mut self, ask: &Ask<'_>, now: Instant) -> Instant {
+        let before = self.turns.before(ask.tenant, ask.weight);
+        self.rate().map_or(now, |rate| self.window.turn(rate, before, now))
+    }
+
+    fn begin(&mut self, pace: &Arc<Pace>, now: Instant) -> Start {
+        self.starting += 1;
+        let number = self.rule.requests_per_second.map(|_| self.window.begin(now));
+        Start { pace: Arc::clone(pace), number }
+    }
+
+    fn refuse(&mut self, ask: &Ask<'_>, now: Instant) -> Duration {
+        let turn = self.turn(ask, now);
+        let turn = if self.is_below(ask.running) { turn } else { turn.max(now + UNTIL_A_TASK_ENDS) };
+        let interval = self.rate().map_or(Duration::ZERO, |rate| self.window.interval(rate));
+        let promised = self.turns.promise(ask.tenant, ask.weight, turn, interval, now);
+        promised.saturating_duration_since(now).max(SHORTEST_WAIT)
+    }
+}
+
+impl Start {
+    /// The upstream has answered: it has counted it, at the latest now.
+    pub fn answered(&mut self, now: Instant) {
+        if let Some(number) = self.number.take() {
+            self.pace.lock().window.end(number, now);
+        }
+    }
+}
+
+impl Drop for Start {
+    fn drop(&mut self) {
+        self.answered(Instant::now());
+        self.pace.lock().starting -= 1;
+    }
+}
+
+impl Place {
+    /// Waits for its turn; `None` if it was put out for another tenant's sake.
+    pub async fn called(&mut self) -> Option<Start> {
+        (&mut self.called).await.ok()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.pace.lock().turns.remove(&self.tenant, self.number);
+    }
+}
+
+impl Lead {
+    /// Calls those whose turn it is, and says when to do so again; `None` when nobody waits any more.
+    pub fn call(&mut self, running: u32, now: Instant) -> Option<Instant> {
+        let mut called = Vec::new();
+        let mut state = self.pace.lock();
+        let next = loop {
+            if state.turns.is_empty() {
+                state.is_led = false;
+                self.is_over = true;
+                break None;
+            }
+            if !state.is_below(running) {
+                break Some(now + LOOK_AGAIN);
+            }
+            let next = state.rate().map_or(now, |rate| state.window.turn(rate, 0, now));
+            if next > now {
+                // Not too late for a rule that has changed.
+                break Some(next.min(now + LONGEST_PAUSE));
+            }
+            if let Some(call) = state.turns.pop() {
+                called.push((call, state.begin(&self.pace, now)));
+            }
+        };
+        drop(state);
+        for (call, start) in called {
+            // One that has left meanwhile gives its start back here, with the lock free.
+            drop(call.send(start));
+        }
+        next
+    }
+
+    /// By which rule it calls.
+    pub fn rule(&self) -> Rule {
+        self.pace.lock().rule
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.pace.lock().is_led = false;
+        }
+    }
+}
+
+/// The paces of one account, by model.
+#[derive(Debug, Default)]
+pub(super) struct Paces(Mutex<HashMap<Box<str>, Arc<Pace>>>);
+
+impl Paces {
+    pub(super) fn of(&self, model: &str, now: Instant) -> Arc<Pace> {
+        let mut paces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pace) = paces.get(model) {
+            return Arc::clone(pace);
+        }
+        if paces.len() >= MOST_MODELS {
+            paces.retain(|_, pace| Arc::strong_count(pace) > 1 || !pace.is_idle(now));
+        }
+        // Where so many are in use at once, the rest of them are paced as one.
+        let model = if paces.len() < MOST_MODELS { model } else { "" };
+        Arc::clone(paces.entry(model.into()).or_default())
+    }
+}
+
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+/// When a task ends is not told: as long as DashScope's own 429 for it lets a model rest.
+const UNTIL_A_TASK_ENDS: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const MOST_MODELS: usize = 256;
+
+#[cfg(test)]
+#[path = "pace_tests.rs"]
+mod tests;

@@ -1,0 +1,47 @@
+//! Alibaba accounts: how each is now, and when what rests will be tried again. Keys by their place, as in logs.
+
+use std::time::Instant;
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use super::Admin;
+use super::answer::{Answer, answer};
+use super::page::{Page, Query};
+use super::problem::Problem;
+use crate::account::{Account, Resting};
+
+impl Admin {
+    pub(super) fn list_accounts(&self, query: &str) -> Result<Answer, Problem> {
+        let query = Query::parse(query, &[])?;
+        let (directory, now) = (self.directory.load_full(), Instant::now());
+        let mut page = Page::new(query.limit);
+        for account in directory.accounts.iter().filter(|account| *account.name > *query.after) {
+            page.note(&account.name, || describe(account, now));
+        }
+        let (accounts, next) = page.finish();
+        Ok(answer(StatusCode::OK, &json!({ "accounts": accounts, "next": next })))
+    }
+}
+
+fn describe(account: &Account, now: Instant) -> Value {
+    let status = account.status(now);
+    let key =
+        |(place, resting): (usize, &Option<Resting>)| json!({ "key": place + 1, "resting": rest(*resting) });
+    let model =
+        |(model, resting): &(Box<str>, Resting)| json!({ "model": model, "resting": rest(Some(*resting)) });
+    json!({
+        "name": &*status.name,
+        "host": String::from_utf8_lossy(account.address.host.as_bytes()),
+        "weight": status.weight,
+        "resting": rest(status.resting),
+        "keys": status.keys.iter().enumerate().map(key).collect::<Vec<_>>(),
+        "models": status.models.iter().map(model).collect::<Vec<_>>(),
+    })
+}
+
+/// Null: it is well. With no seconds left, the next request tries it.
+fn rest(resting: Option<Resting>) -> Value {
+    let told = |Resting { cause, left }| json!({ "cause": cause.name(), "seconds_left": left.as_secs_f64().ceil() as u64 });
+    resting.map_or(Value::Null, told)
+}

@@ -1,0 +1,56 @@
+//! The tasks that clients were told of, newest first; never what was asked for in them.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use super::Admin;
+use super::answer::{Answer, answer, moment};
+use super::page::Query;
+use super::problem::Problem;
+use crate::dashscope::task::Status;
+use crate::store::TaskRecord;
+use crate::tasks::newest::{Newest, Place};
+
+impl Admin {
+    pub(super) fn list_tasks(&self, query: &str) -> Result<Answer, Problem> {
+        let query = Query::parse(query, &["tenant", "status"])?;
+        let status = query.status.as_deref().map(status).transpose()?;
+        let wrong = || Problem::BadField("after", "must be the `next` of the page before".into());
+        let after = if query.after.is_empty() { None } else { Some(place(&query.after).ok_or_else(wrong)?) };
+        let wanted = Newest { tenant: query.tenant.as_deref(), status, after, limit: query.limit };
+        let (tasks, next) = self.hub.ledger().newest(&wanted);
+        let next = next.map(|Place(at, id)| format!("{}-{id}", since_1970(at).as_millis()));
+        let tasks: Vec<Value> = tasks.iter().map(describe).collect();
+        Ok(answer(StatusCode::OK, &json!({ "tasks": tasks, "next": next })))
+    }
+}
+
+fn describe(task: &TaskRecord) -> Value {
+    json!({
+        "id": &*task.id, "tenant": &*task.tenant, "key_id": &*task.key_id, "account": &*task.account,
+        "model": &*task.model, "mount": &*task.mount, "status": task.status.name(),
+        "claimed_at": moment(task.claimed_at),
+    })
+}
+
+fn status(name: &str) -> Result<Status, Problem> {
+    let known = Status::from_name(name);
+    if known.name() == name {
+        return Ok(known);
+    }
+    let problem = "must be PENDING, RUNNING, SUSPENDED, SUCCEEDED, FAILED, CANCELED or UNKNOWN";
+    Err(Problem::BadField("status", problem.into()))
+}
+
+/// Reads what `next` was.
+fn place(text: &str) -> Option<Place> {
+    let (millis, id) = text.split_once('-')?;
+    let at = UNIX_EPOCH.checked_add(Duration::from_millis(millis.parse().ok()?))?;
+    Some(Place(at, id.into()))
+}
+
+fn since_1970(time: SystemTime) -> Duration {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default()
+}

@@ -1,0 +1,80 @@
+//! How submits are paced, as it is written and what it means.
+
+use super::file::Text;
+use super::reader::{Node, Reading, Written};
+use super::{Bound, PaceRule};
+
+/// One rule as written.
+pub(super) struct Pace {
+    models: Option<Written<Vec<Text>>>,
+    requests_per_second: Option<Bound<f64>>,
+    running: Option<Bound<u32>>,
+}
+
+/// `max_wait` of `[submit]`.
+pub(super) fn max_wait(node: Node<'_>) -> Option<Text> {
+    let mut table = node.table("write [submit]")?;
+    let max_wait = table.field("max_wait").and_then(|node| node.string("write it like \"5s\""));
+    table.finish();
+    max_wait
+}
+
+/// The rules of one account.
+pub(super) fn read(node: Node<'_>) -> Vec<Pace> {
+    let items = node.items(HINT).unwrap_or_default();
+    items.iter().filter_map(rule).collect()
+}
+
+fn rule(node: &Node<'_>) -> Option<Pace> {
+    let mut table = node.table(HINT)?;
+    let models = table.required("models", "name models, or patterns: models = [\"wan2.6-*\"]");
+    let models = models.and_then(|node| {
+        let value = node.strings("write names in quotes between [ and ]")?;
+        Some(Written { value, place: node.place })
+    });
+    if !table.has("requests_per_second") && !table.has("running") {
+        table.missing("says nothing of its models", "give `requests_per_second`, `running`, or both");
+    }
+    let submits = table.field("requests_per_second").and_then(|node| {
+        let problem = "must be from 0.01 to 1000";
+        let number = |node: &Node<'_>| node.decimal(0.01..=1000.0, problem, OR_UNLIMITED);
+        bound(&node, |node| Some(number(node)?.value))
+    });
+    let running = table.field("running").and_then(|node| {
+        let number = |node: &Node<'_>| node.whole(1..=u64::from(u32::MAX));
+        bound(&node, |node| u32::try_from(number(node)?.value).ok())
+    });
+    table.finish();
+    Some(Pace { models, requests_per_second: submits, running })
+}
+
+fn bound<T>(node: &Node<'_>, number: impl FnOnce(&Node<'_>) -> Option<T>) -> Option<Bound<T>> {
+    if node.raw().is_none() {
+        return number(node).map(Bound::At);
+    }
+    if node.string(OR_UNLIMITED)?.value == "unlimited" {
+        return Some(Bound::Unlimited);
+    }
+    node.reading.fault(&node.place, "must be a number, or \"unlimited\"", OR_UNLIMITED);
+    None
+}
+
+/// None if there is no model in it; the rest was told where it was read.
+pub(super) fn check(reading: &Reading<'_>, file: &Pace) -> Option<PaceRule> {
+    let written = file.models.as_ref()?;
+    if written.value.is_empty() {
+        reading.fault(&written.place, "is empty", "for all models write [\"*\"]");
+    }
+    for model in written.value.iter().filter(|model| model.value.is_empty()) {
+        reading.fault(&model.place, "is empty", "write a model's name, or a pattern like \"wan2.6-*\"");
+    }
+    Some(PaceRule {
+        models: written.value.iter().map(|model| model.value.clone()).collect(),
+        requests_per_second: file.requests_per_second,
+        running: file.running,
+    })
+}
+
+const HINT: &str = "write it like pace = [{ models = [\"wan2.6-*\"], requests_per_second = 5 }]";
+const OR_UNLIMITED: &str =
+    "write a number, or \"unlimited\"; left out, it is as DashScope has it for these models";

@@ -1,0 +1,103 @@
+//! How often, and how many at a time, one account may submit tasks of a model: protocol 6.1, as far as it is
+//! confirmed. Of a model that does not stand here nothing is assumed.
+
+use super::pattern::matches;
+
+/// What holds for one account and model; `None` is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Rule {
+    pub requests_per_second: Option<f64>,
+    /// Tasks that were submitted and have not ended.
+    pub running: Option<u32>,
+}
+
+/// DashScope's own rule for a model, at this host.
+pub fn usual(model: &str, host: &str) -> Rule {
+    let is_meant = |(models, _): &&(&[&str], f64)| models.iter().any(|pattern| matches(pattern, model));
+    let submits = SUBMITS_PER_SECOND.iter().find(is_meant).map(|(_, submits)| *submits);
+    let is_faster = model == FASTER_ABROAD && is_abroad(host);
+    Rule {
+        requests_per_second: if is_faster { Some(5.0) } else { submits },
+        running: matches(REFUSES_TO_QUEUE, model).then_some(MOST_QUEUED),
+    }
+}
+
+/// A host that is not known may be a proxy to any of them.
+fn is_abroad(host: &str) -> bool {
+    host == "dashscope-intl.aliyuncs.com"
+        || host == "dashscope-us.aliyuncs.com"
+        || ABROAD.iter().any(|region| host.ends_with(region))
+}
+
+/// The first that fits counts.
+const SUBMITS_PER_SECOND: [(&[&str], f64); 10] = [
+    (&["wan2.6-t2v", "wan2.6-t2v-us", "wan2.6-i2v", "wan2.6-i2v-us", "wan2.6-i2v-flash"], 5.0),
+    (&["wan2.6-r2v", "wan2.6-r2v-flash", "wan2.5-t2v-preview", "wan2.5-i2v-preview"], 5.0),
+    (&["wan2.2-t2v-plus", "wan2.2-i2v-plus", "wan2.1-vace-plus"], 2.0),
+    (&["wan2.1-t2v-*", "wanx2.1-t2v-*", "wan2.1-i2v-*", "wanx2.1-i2v-*"], 2.0),
+    (&["wan2.1-kf2v-plus", "wanx2.1-kf2v-plus", "wan2.2-t2i-*", "qwen-image"], 2.0),
+    (&["wan2.2-animate-move", "wan2.2-animate-mix", "emo-*", "liveportrait*"], 5.0),
+    (&["wan2.7-image", "wan2.7-image-pro"], 5.0),
+    (&[FASTER_ABROAD, REFUSES_TO_QUEUE], 1.0),
+    (&["fun-asr"], 10.0),
+    (&["paraformer-*"], 20.0),
+];
+const FASTER_ABROAD: &str = "wan2.6-t2i";
+/// Everywhere else, what is submitted past the limit of running tasks stays PENDING: it is no refusal, and must
+/// not become one here.
+const REFUSES_TO_QUEUE: &str = "text-embedding-async-*";
+/// 3 that run and 50 that wait.
+const MOST_QUEUED: u32 = 53;
+const ABROAD: [&str; 4] = [
+    ".ap-southeast-1.maas.aliyuncs.com",
+    ".us-east-1.maas.aliyuncs.com",
+    ".eu-central-1.maas.aliyuncs.com",
+    ".ap-northeast-1.maas.aliyuncs.com",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_confirmed_has_a_rule() {
+        let china = "dashscope.aliyuncs.com";
+        for (model, submits, running) in [
+            ("wan2.6-t2v", Some(5.0), None),
+            ("wan2.6-r2v-flash", Some(5.0), None),
+            ("wan2.5-i2v-preview", Some(5.0), None),
+            ("wan2.2-i2v-plus", Some(2.0), None),
+            ("wanx2.1-i2v-turbo", Some(2.0), None),
+            ("wan2.1-kf2v-plus", Some(2.0), None),
+            ("wan2.2-animate-mix", Some(5.0), None),
+            ("wan2.7-image-pro", Some(5.0), None),
+            ("wan2.6-t2i", Some(1.0), None),
+            ("wan2.2-t2i-flash", Some(2.0), None),
+            ("qwen-image", Some(2.0), None),
+            ("text-embedding-async-v2", Some(1.0), Some(53)),
+            ("fun-asr", Some(10.0), None),
+            ("paraformer-v2", Some(20.0), None),
+            ("wan2.7-t2v", None, None),
+            ("wan2.7-i2v", None, None),
+            ("wan3.0-video", None, None),
+            ("qwen-plus", None, None),
+            ("", None, None),
+        ] {
+            assert_eq!(usual(model, china), Rule { requests_per_second: submits, running }, "{model}");
+        }
+    }
+
+    #[test]
+    fn the_region_matters_where_the_host_tells_it() {
+        for (host, expected) in [
+            ("dashscope.aliyuncs.com", 1.0),
+            ("ws-1.cn-beijing.maas.aliyuncs.com", 1.0),
+            ("cn-hongkong.dashscope.aliyuncs.com", 1.0),
+            ("127.0.0.1", 1.0),
+            ("dashscope-intl.aliyuncs.com", 5.0),
+            ("ws-1.ap-southeast-1.maas.aliyuncs.com", 5.0),
+        ] {
+            assert_eq!(usual("wan2.6-t2i", host).requests_per_second, Some(expected), "{host}");
+        }
+    }
+}

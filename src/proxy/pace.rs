@@ -1,0 +1,172 @@
+//! Stage 7: when may it start? A submit waits for its turn, for a while, rather than being refused.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use hyper::header::HeaderMap;
+use tokio::sync::oneshot;
+use tokio::time::sleep_until;
+
+use super::Proxy;
+use super::admit::Permit;
+use super::choose::Choice;
+use super::rejection::Rejection;
+use crate::account::Account;
+use crate::account::choice::{AllOut, Pick, Tried};
+use crate::account::pace::{Ask, Lead, Pace, Start};
+use crate::dashscope::headers;
+use crate::tasks::hub::Hub;
+
+/// How long a submit waits, and for whom.
+pub(super) struct Patience {
+    until: Instant,
+    client: oneshot::Receiver<Infallible>,
+}
+
+/// Why there is no attempt any more.
+pub(super) enum Halt {
+    AllOut(AllOut),
+    Refused(Rejection),
+}
+
+/// A submit before one account.
+struct Paced<'a> {
+    pace: Arc<Pace>,
+    ask: Ask<'a>,
+    account: &'a Account,
+    model: &'a str,
+}
+
+impl Patience {
+    /// The client can ask for another patience than ours. It leaves by dropping the other end.
+    pub(super) fn new(permit: &Permit, asked: &HeaderMap, client: oneshot::Receiver<Infallible>) -> Self {
+        let usual = permit.directory().max_submit_wait;
+        Self { until: Instant::now() + headers::wait_timeout(asked).unwrap_or(usual), client }
+    }
+}
+
+impl Proxy {
+    /// The next attempt, at an account that takes it now; where none does, at the one that will be first. A call
+    /// without patience is not paced.
+    pub(super) async fn next<'d>(
+        &self,
+        choice: &Choice<'d>,
+        permit: &Permit,
+        tried: &Tried,
+        patience: &mut Option<Patience>,
+    ) -> Result<(Pick<'d>, Option<Start>), Halt> {
+        let pick = |tried: &Tried| choice.pick(&self.accounts, tried, Instant::now());
+        let Some(patience) = patience else {
+            return pick(tried).map(|pick| (pick, None)).map_err(Halt::AllOut);
+        };
+        loop {
+            let mut without = tried.clone();
+            let mut first: Option<(Option<Instant>, usize, Paced<'_>)> = None;
+            let out = loop {
+                let pick = match pick(&without) {
+                    Ok(pick) => pick,
+                    Err(out) => break out,
+                };
+                let now = Instant::now();
+                let Some(paced) = self.paced(choice, permit, pick.account, now) else {
+                    return Ok((pick, None));
+                };
+                if let Some(start) = paced.pace.start(&paced.ask, now) {
+                    return Ok((pick, Some(start)));
+                }
+                without.pass_over(pick.index);
+                let turn = paced.pace.turn(&paced.ask, now);
+                let is_sooner = |(best, _, _): &(Option<Instant>, usize, Paced<'_>)| {
+                    turn.is_some_and(|turn| best.is_none_or(|best| turn < best))
+                };
+                if first.as_ref().is_none_or(is_sooner) {
+                    first = Some((turn, pick.index, paced));
+                }
+            };
+            let Some((_, index, paced)) = first else { return Err(Halt::AllOut(out)) };
+            let start = self.wait(paced, permit, patience).await.map_err(Halt::Refused)?;
+            // It may have been ejected meanwhile; then there is perhaps another one.
+            if let Ok(pick) = pick(&tried.and_all_but(index, permit.tenant().accounts.iter().copied())) {
+                return Ok((pick, Some(start)));
+            }
+        }
+    }
+
+    fn paced<'a>(
+        &self,
+        choice: &'a Choice<'_>,
+        permit: &'a Permit,
+        account: &'a Account,
+        now: Instant,
+    ) -> Option<Paced<'a>> {
+        let model = choice.model.as_deref()?;
+        let (pace, rule) = account.pace(model, now)?;
+        let (tenant, running) = (permit.tenant(), self.running(account, model, rule.running));
+        let ask = Ask { rule, tenant: &tenant.name, weight: tenant.weight, running };
+        Some(Paced { pace, ask, account, model })
+    }
+
+    /// Counted only where it is limited.
+    fn running(&self, account: &Account, model: &str, limit: Option<u32>) -> u32 {
+        limit.map_or(0, |_| self.hub.ledger().running(&account.name, model, SystemTime::now()))
+    }
+
+    /// Waits in line. Nothing was sent yet, so who leaves, or must go, just gives the place up.
+    async fn wait(
+        &self,
+        mut paced: Paced<'_>,
+        permit: &Permit,
+        patience: &mut Patience,
+    ) -> Result<Start, Rejection> {
+        let until = patience.until;
+        let (mut place, lead) = match paced.pace.wait(&paced.ask, until, Instant::now()) {
+            Ok(place) => place,
+            Err(wait) => return Err(paced.rejection(wait)),
+        };
+        if let Some(lead) = lead {
+            let (name, model) = (Arc::clone(&paced.account.name), Box::from(paced.model));
+            tokio::task::spawn_local(lead_on(lead, Arc::clone(&self.hub), name, model));
+        }
+        let called = tokio::select! {
+            biased;
+            _ = &mut patience.client => None,
+            () = self.draining.cancelled() => return Err(Rejection::Draining),
+            called = place.called() => called,
+            () = sleep_until(until.into()) => None,
+        };
+        let Some(start) = called else {
+            paced.ask.running = self.running(paced.account, paced.model, paced.ask.rule.running);
+            let wait = paced.pace.refuse(&paced.ask, Instant::now());
+            return Err(paced.rejection(wait));
+        };
+        // A minute or two are long enough for a key to be revoked.
+        match permit.caller().fault(&self.directory.load(), SystemTime::now()) {
+            Some(fault) => Err(fault.into()),
+            None => Ok(start),
+        }
+    }
+}
+
+impl Paced<'_> {
+    /// Names the limit that holds it up.
+    fn rejection(&self, wait: Duration) -> Rejection {
+        let rule = self.ask.rule;
+        let is_full = self.pace.turn(&self.ask, Instant::now()).is_none();
+        let limit = match (rule.requests_per_second.filter(|_| !is_full), rule.running) {
+            (None, Some(running)) => format!("{running} running tasks"),
+            (submits, _) => format!("{} submits per second", submits.unwrap_or_default()),
+        };
+        Rejection::Paced { limit: limit.into(), model: self.model.into(), wait }
+    }
+}
+
+/// Calls those who wait, one worker for all, until nobody does.
+async fn lead_on(mut lead: Lead, hub: Arc<Hub>, account: Arc<str>, model: Box<str>) {
+    loop {
+        let limit = lead.rule().running;
+        let running = limit.map_or(0, |_| hub.ledger().running(&account, &model, SystemTime::now()));
+        let Some(next) = lead.call(running, Instant::now()) else { return };
+        sleep_until(next.into()).await;
+    }
+}

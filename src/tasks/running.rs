@@ -1,0 +1,122 @@
+//! How many tasks of an account and model have not ended.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use dashmap::DashMap;
+
+use crate::store::TaskRecord;
+
+/// Counts by account and model. A task of which no end is heard counts until DashScope would have ended it itself.
+#[derive(Debug, Default)]
+pub(super) struct Running(DashMap<(Arc<str>, Box<str>), Hours, foldhash::fast::RandomState>);
+
+/// The tasks that run, by the hour of their claim.
+#[derive(Debug, Default)]
+struct Hours([(u64, u32); HOURS]);
+
+impl Running {
+    pub(super) fn began(&self, task: &TaskRecord) {
+        // Only what the upstream accepted comes here, so there are as many as it has models.
+        if self.0.len() < MOST_MODELS {
+            let hour = hour(task.claimed_at);
+            self.0.entry(key(&task.account, &task.model)).or_default().add(hour);
+        }
+    }
+
+    pub(super) fn ended(&self, task: &TaskRecord) {
+        if let Some(mut hours) = self.0.get_mut(&key(&task.account, &task.model)) {
+            hours.remove(hour(task.claimed_at));
+        }
+    }
+
+    pub(super) fn count(&self, account: &Arc<str>, model: &str, now: SystemTime) -> u32 {
+        self.0.get(&key(account, model)).map_or(0, |hours| hours.count(hour(now)))
+    }
+}
+
+impl Hours {
+    fn add(&mut self, hour: u64) {
+        let slot = &mut self.0[(hour % HOURS as u64) as usize];
+        if slot.0 < hour {
+            *slot = (hour, 0);
+        }
+        if slot.0 == hour {
+            slot.1 += 1;
+        }
+    }
+
+    fn remove(&mut self, hour: u64) {
+        let slot = &mut self.0[(hour % HOURS as u64) as usize];
+        if slot.0 == hour {
+            slot.1 = slot.1.saturating_sub(1);
+        }
+    }
+
+    fn count(&self, now: u64) -> u32 {
+        let lives = |(hour, _): &&(u64, u32)| hour + HOURS as u64 > now;
+        self.0.iter().filter(lives).map(|(_, count)| count).sum()
+    }
+}
+
+fn key(account: &Arc<str>, model: &str) -> (Arc<str>, Box<str>) {
+    (Arc::clone(account), model.into())
+}
+
+fn hour(at: SystemTime) -> u64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() / 3600)
+}
+
+/// DashScope ends a task after three hours (protocol 6.2), and the first of these has begun already.
+const HOURS: usize = 4;
+const MOST_MODELS: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::dashscope::task::Status;
+
+    fn task(model: &str, hour: u64) -> TaskRecord {
+        TaskRecord {
+            id: "id".into(),
+            tenant: "one".into(),
+            key_id: "key".into(),
+            account: "main".into(),
+            model: model.into(),
+            mount: "/".into(),
+            claimed_at: at(hour),
+            status: Status::Pending,
+        }
+    }
+
+    fn at(hour: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(hour * 3600 + 1800)
+    }
+
+    #[test]
+    fn tasks_count_from_their_claim_to_their_end() {
+        let (running, main) = (Running::default(), Arc::from("main"));
+        let count = |model, hour| running.count(&main, model, at(hour));
+        for hour in [7, 7, 8] {
+            running.began(&task("a", hour));
+        }
+        running.began(&task("b", 8));
+        assert_eq!((count("a", 8), count("b", 8), count("c", 8)), (3, 1, 0));
+        running.ended(&task("a", 7));
+        assert_eq!((count("a", 8), count("b", 8)), (2, 1));
+        // Those that nobody heard of any more.
+        assert_eq!([10, 11, 12].map(|hour| count("a", hour)), [2, 1, 0]);
+    }
+
+    #[test]
+    fn an_old_hour_makes_room_for_a_new_one() {
+        let (running, main) = (Running::default(), Arc::from("main"));
+        running.began(&task("a", 3));
+        running.began(&task("a", 3 + HOURS as u64));
+        running.ended(&task("a", 3));
+        running.began(&task("a", 3));
+        assert_eq!(running.count(&main, "a", at(8)), 1);
+    }
+}
