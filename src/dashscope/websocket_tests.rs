@@ -193,8 +193,10 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+type Parts = Vec<(Vec<u8>, Width)>;
+
 /// The frames of a message or a control frame, with pings between its fragments, all as a client may send them.
-fn fine() -> impl Strategy<Value = (u8, Vec<(Vec<u8>, Width)>, [u8; 4], bool)> {
+fn fine() -> impl Strategy<Value = (u8, Parts, [u8; 4], bool)> {
     let kinds = prop::sample::select(vec![TEXT, BINARY, PING, 10]);
     let parts = prop::collection::vec((payload(), width()), 1..4);
     (kinds, parts, any::<[u8; 4]>(), any::<bool>())
