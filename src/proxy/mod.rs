@@ -52,6 +52,7 @@ use crate::dashscope::operation::Operation;
 use crate::limits::{self, Strangers};
 use crate::metrics::Metrics;
 use crate::tasks::hub::Hub;
+use crate::tasks::{Endpoint, Spent};
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
 use crate::upstream::{Keep, Room, Upload, Upstream};
@@ -177,10 +178,12 @@ impl Proxy {
         let patience = passage.permit.directory().timeouts.idle;
         let cancels = (passage.route.operation == Operation::TaskCancel)
             .then(|| passage.route.task_id().unwrap_or_default().to_owned());
-        if let Some(task_id) = &cancels {
-            exchange.unless_cut(self.turn_to_cancel(&passage, task_id)).await?;
-        }
+        let spent = match &cancels {
+            Some(task_id) => exchange.unless_cut(self.turn_to_cancel(&passage, task_id)).await?,
+            None => None,
+        };
         let response = exchange.unless_cut(self.send(passage, None)).await?;
+        drop(spent);
         if let Some(task_id) = cancels.filter(|_| response.status() == StatusCode::OK) {
             self.hub.outdate(&task_id);
         }
@@ -192,18 +195,19 @@ impl Proxy {
         Ok(observe::stream(response, &exchange))
     }
 
-    /// Waits for a place among the cancels that the task's account takes a second.
-    async fn turn_to_cancel(&self, passage: &Passage, task_id: &str) -> Result<(), Rejection> {
+    /// Waits for a place among the cancels that the task's account takes a second. It is held until there is an
+    /// answer.
+    async fn turn_to_cancel(&self, passage: &Passage, task_id: &str) -> Result<Option<Spent>, Rejection> {
         let account = self.hub.account_of(task_id, &passage.permit.tenant().name);
-        let Some(desk) = account.map(|account| self.hub.desk(&account)) else { return Ok(()) };
+        let Some(desk) = account.map(|account| self.hub.desk(&account)) else { return Ok(None) };
         let deadline = std::time::Instant::now() + CANCEL_PATIENCE;
-        while let Err(time) = desk.spend_cancel(std::time::Instant::now()) {
-            if time > deadline {
-                return Err(Rejection::AccountsOut(CANCEL_PATIENCE));
+        loop {
+            match desk.spend(Endpoint::Cancel, std::time::Instant::now()) {
+                Ok(spent) => return Ok(Some(spent)),
+                Err(time) if time > deadline => return Err(Rejection::AccountsOut(CANCEL_PATIENCE)),
+                Err(time) => tokio::time::sleep_until(time.into()).await,
             }
-            tokio::time::sleep_until(time.into()).await;
         }
-        Ok(())
     }
 
     /// A call that makes a task. Once it is sent it is paid for, so it is read to its end though the client may

@@ -1,6 +1,7 @@
 //! One call of our own, with whichever key of the account works.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderValue, USER_AGENT};
@@ -15,7 +16,7 @@ use crate::dashscope::coding;
 use crate::dashscope::headers::{is_withheld_from_client, strip};
 use crate::dashscope::refusal::{self, Cause};
 use crate::tasks::hub::Told;
-use crate::tasks::{Answer, Desk};
+use crate::tasks::{Answer, Desk, Spent};
 use crate::upstream::{Download, Upload};
 
 impl Querier {
@@ -23,7 +24,13 @@ impl Querier {
     ///
     /// # Errors
     /// What there is to tell where there is none of use.
-    pub(super) async fn call(&self, desk: &Desk, target: &str, most_bytes: usize) -> Result<Answer, Told> {
+    pub(super) async fn call(
+        &self,
+        desk: &Arc<Desk>,
+        target: &str,
+        most_bytes: usize,
+        mut spent: Spent,
+    ) -> Result<Answer, Told> {
         let mut tried = Tried::default();
         // The snapshot is kept for this call: its keys stay those that were chosen among.
         let directory = self.directory.load_full();
@@ -56,7 +63,11 @@ impl Querier {
                     return Err(Told::Failed);
                 }
                 None => return Ok(answer),
-                Some(Cause::InvalidKey) => turn(desk).await,
+                Some(Cause::InvalidKey) => {
+                    let endpoint = spent.endpoint();
+                    drop(spent);
+                    spent = turn(desk, endpoint).await;
+                }
                 Some(Cause::Throttled(_)) => return Err(Told::Throttled(retry_after)),
                 Some(Cause::Arrearage | Cause::Unreachable) => return Err(Told::Failed),
             }

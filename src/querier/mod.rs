@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use hyper::StatusCode;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::account::Account;
@@ -19,7 +19,7 @@ use crate::dashscope::row;
 use crate::dashscope::task;
 use crate::metrics::Metrics;
 use crate::tasks::hub::{Hub, Told};
-use crate::tasks::{Desk, Page, Watch, Work};
+use crate::tasks::{Desk, Endpoint, Page, Spent, Watch, Work};
 use crate::tenant::directory::Directory;
 use crate::upstream::Upstream;
 
@@ -67,8 +67,8 @@ impl Querier {
     async fn query(self: Rc<Self>, desk: Arc<Desk>) {
         loop {
             match desk.next_query(Instant::now()) {
-                Work::Ask(watch) => {
-                    tokio::task::spawn_local(Rc::clone(&self).query_one(Arc::clone(&desk), watch));
+                Work::Ask((watch, spent)) => {
+                    tokio::task::spawn_local(Rc::clone(&self).query_one(Arc::clone(&desk), watch, spent));
                 }
                 Work::At(time) => tokio::select! {
                     () = sleep_until(time.into()) => {}
@@ -79,10 +79,10 @@ impl Querier {
         }
     }
 
-    async fn query_one(self: Rc<Self>, desk: Arc<Desk>, watch: Arc<Watch>) {
+    async fn query_one(self: Rc<Self>, desk: Arc<Desk>, watch: Arc<Watch>, spent: Spent) {
         let asked = Instant::now();
         let id = utf8_percent_encode(watch.id(), UNRESERVED);
-        let told = match self.call(&desk, &format!("{TASKS}/{id}"), MOST_ANSWER_BYTES).await {
+        let told = match self.call(&desk, &format!("{TASKS}/{id}"), MOST_ANSWER_BYTES, spent).await {
             Ok(answer) => match task::named(&answer.body).filter(|named| *named.task_id == *watch.id()) {
                 Some(named) if answer.status == StatusCode::OK => Told::State(named, answer),
                 Some(_) | None => Told::Odd(answer),
@@ -99,8 +99,8 @@ impl Querier {
     async fn list(self: Rc<Self>, desk: Arc<Desk>) {
         loop {
             match desk.next_page(Instant::now()) {
-                Work::Ask(page) => {
-                    tokio::task::spawn_local(Rc::clone(&self).list_one(Arc::clone(&desk), page));
+                Work::Ask((page, spent)) => {
+                    tokio::task::spawn_local(Rc::clone(&self).list_one(Arc::clone(&desk), page, spent));
                 }
                 Work::At(time) => tokio::select! {
                     () = sleep_until(time.into()) => {}
@@ -111,10 +111,10 @@ impl Querier {
         }
     }
 
-    async fn list_one(self: Rc<Self>, desk: Arc<Desk>, page: Page) {
+    async fn list_one(self: Rc<Self>, desk: Arc<Desk>, page: Page, spent: Spent) {
         let asked = Instant::now();
         let query = row::query(page.status, page.number, page.size);
-        match self.call(&desk, &format!("{TASKS}?{query}"), MOST_PAGE_BYTES).await {
+        match self.call(&desk, &format!("{TASKS}?{query}"), MOST_PAGE_BYTES, spent).await {
             Ok(answer) => match row::Page::read(&answer.body) {
                 Some(told) if answer.status == StatusCode::OK => {
                     self.hub.tell_page(&desk, page, &told, asked);
@@ -132,10 +132,13 @@ impl Querier {
     }
 }
 
-/// Waits for a turn in the account's query budget.
-async fn turn(desk: &Desk) {
-    while let Err(time) = desk.spend_query(Instant::now()) {
-        sleep(time.saturating_duration_since(Instant::now())).await;
+/// Waits for another turn at the same endpoint.
+async fn turn(desk: &Arc<Desk>, endpoint: Endpoint) -> Spent {
+    loop {
+        match desk.spend(endpoint, Instant::now()) {
+            Ok(spent) => return spent,
+            Err(time) => sleep_until(time.into()).await,
+        }
     }
 }
 

@@ -61,6 +61,39 @@ pub struct Page {
     pub(super) began: Instant,
 }
 
+/// What of the task API is counted by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    Query,
+    List,
+    Cancel,
+}
+
+/// A call that was spent. Dropped, it has its answer, or will have none.
+#[derive(Debug)]
+pub struct Spent {
+    desk: Arc<Desk>,
+    endpoint: Endpoint,
+}
+
+impl Spent {
+    pub fn endpoint(&self) -> Endpoint {
+        self.endpoint
+    }
+}
+
+impl Drop for Spent {
+    fn drop(&mut self) {
+        self.desk.state().budget(self.endpoint).answered(Instant::now());
+        match self.endpoint {
+            Endpoint::Query => self.desk.queries.notify_one(),
+            Endpoint::List => self.desk.lists.notify_one(),
+            // Those who wait look again by themselves.
+            Endpoint::Cancel => {}
+        }
+    }
+}
+
 /// What the querier does next.
 #[derive(Debug)]
 pub enum Work<T> {
@@ -130,18 +163,18 @@ impl Desk {
     }
 
     /// The task to query next; it is in hand until the hub is told of its answer.
-    pub fn next_query(&self, now: Instant) -> Work<Arc<Watch>> {
+    pub fn next_query(self: &Arc<Self>, now: Instant) -> Work<(Arc<Watch>, Spent)> {
         let mut state = self.state();
-        let ready = state.queries.ready_at();
-        if ready > now {
-            return Work::At(ready);
+        if let Err(time) = state.queries.ready(now) {
+            return Work::At(time);
         }
         match state.schedule.next(now, |watch| self.known_until(watch)) {
             Next::Ask(watch, due) => {
-                state.queries.take(now);
                 watch.in_hand.store(true, Ordering::Release);
                 self.lateness.store(millis(now - due), Ordering::Relaxed);
-                Work::Ask(watch)
+                // It is ready, as was just seen.
+                let _ = state.queries.take(now);
+                Work::Ask((watch, self.spent(Endpoint::Query)))
             }
             Next::At(due) => {
                 self.lateness.store(0, Ordering::Relaxed);
@@ -151,23 +184,21 @@ impl Desk {
         }
     }
 
-    /// Another call is spent on the task in hand, as another key of the account is tried.
-    pub fn spend_query(&self, now: Instant) -> Result<(), Instant> {
-        let mut state = self.state();
-        if state.queries.take(now) { Ok(()) } else { Err(state.queries.ready_at()) }
-    }
-
-    /// A cancel may be sent.
+    /// Spends a call that is not one of those that the desk has next: another try, or a cancel.
     ///
     /// # Errors
     /// When to come again.
-    pub fn spend_cancel(&self, now: Instant) -> Result<(), Instant> {
-        let mut state = self.state();
-        if state.cancels.take(now) { Ok(()) } else { Err(state.cancels.ready_at()) }
+    pub fn spend(self: &Arc<Self>, endpoint: Endpoint, now: Instant) -> Result<Spent, Instant> {
+        self.state().budget(endpoint).take(now)?;
+        Ok(self.spent(endpoint))
+    }
+
+    fn spent(self: &Arc<Self>, endpoint: Endpoint) -> Spent {
+        Spent { desk: Arc::clone(self), endpoint }
     }
 
     /// The page to ask for next, where states are learnt from lists.
-    pub fn next_page(&self, now: Instant) -> Work<Page> {
+    pub fn next_page(self: &Arc<Self>, now: Instant) -> Work<(Page, Spent)> {
         let mut state = self.state();
         if let Some(until) = state.no_lists_until.filter(|until| *until > now) {
             return Work::At(until);
@@ -175,9 +206,8 @@ impl Desk {
         if !self.is_bulk() {
             return Work::Nothing;
         }
-        let ready = state.lists.ready_at();
-        if ready > now {
-            return Work::At(ready);
+        if let Err(time) = state.lists.ready(now) {
+            return Work::At(time);
         }
         let (every_running, every_pending) = self.periods();
         let steps = [
@@ -190,9 +220,10 @@ impl Desk {
         let found = if pending_first { steps.iter().rev().find(is_page) } else { steps.iter().find(is_page) };
         if let Some(&(status, Step::Page(number))) = found {
             state.list_turns += 1;
-            state.lists.take(now);
+            let _ = state.lists.take(now);
             let began = state.course(status).ask(now);
-            return Work::Ask(Page { status, number, size: state.page_size, began });
+            let page = Page { status, number, size: state.page_size, began };
+            return Work::Ask((page, self.spent(Endpoint::List)));
         }
         let times = steps.iter().filter_map(|(_, step)| match step {
             Step::At(time) => Some(*time),
@@ -273,6 +304,14 @@ impl Desk {
 impl State {
     pub(super) fn course(&mut self, status: Status) -> &mut Course {
         if status == Status::Running { &mut self.running } else { &mut self.pending }
+    }
+
+    fn budget(&mut self, endpoint: Endpoint) -> &mut Budget {
+        match endpoint {
+            Endpoint::Query => &mut self.queries,
+            Endpoint::List => &mut self.lists,
+            Endpoint::Cancel => &mut self.cancels,
+        }
     }
 
     /// Pages are smaller than was asked for.

@@ -14,5 +14,5 @@ mod schedule;
 mod sweep;
 mod watch;
 
-pub use desk::{Desk, Page, Work};
+pub use desk::{Desk, Endpoint, Page, Spent, Work};
 pub use watch::{Answer, Watch};

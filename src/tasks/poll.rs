@@ -57,8 +57,13 @@ impl Hub {
     async fn asked(&self, watch: &Arc<Watch>, arrived: Instant) -> Option<Polled> {
         let (seen, heard) = (watch.seen(), watch.heard());
         self.want(watch, arrived);
-        // Without any answer there is nothing else to say.
-        let patience = if watch.answer().is_some() { FOR_A_TURN } else { FOR_AN_ANSWER };
+        let patience = match watch.answer() {
+            // Without any answer there is nothing else to say.
+            None => FOR_AN_ANSWER,
+            // The list will tell, and queries are for those that have ended.
+            Some(_) if watch.desk.is_bulk() => FOR_A_TURN_AMONG_MANY,
+            Some(_) => FOR_A_TURN,
+        };
         let mut deadline = arrived + patience;
         loop {
             let changed = watch.changed.notified();
@@ -149,6 +154,7 @@ impl Drop for Held<'_> {
 
 /// For a turn in the account's budget.
 const FOR_A_TURN: Duration = Duration::from_secs(1);
+const FOR_A_TURN_AMONG_MANY: Duration = Duration::from_millis(100);
 /// Once the query is on its way.
 const FOR_AN_ANSWER: Duration = Duration::from_secs(10);
 const STILL_FRESH: Duration = Duration::from_secs(1);
