@@ -1,6 +1,6 @@
 """Concurrent `VideoSynthesis.call` of the unmodified DashScope SDK.
 
-    sdk.py CALLS PROCESSES    DASHSCOPE_API_KEY and DASHSCOPE_HTTP_BASE_URL say where
+    sdk.py CALLS RATE    so many a second; DASHSCOPE_API_KEY and DASHSCOPE_HTTP_BASE_URL say where
 
 One line for each call: its task, when it returned (seconds since the epoch)
 and the task's status, or what it was told instead.
@@ -11,10 +11,13 @@ import sys
 import threading
 import time
 
+PROCESSES = 4
 
-def call(results):
+
+def call(turn, results):
     from dashscope import VideoSynthesis
 
+    time.sleep(turn)
     try:
         answer = VideoSynthesis.call(model="wan2.7-t2v", prompt="a lighthouse at dusk")
         returned = time.time()
@@ -26,12 +29,12 @@ def call(results):
     results.append((task, returned, status))
 
 
-def calls(count, ready, lines):
+def calls(turns, ready, lines):
     import dashscope  # noqa: F401  it takes seconds, which are no part of a call
 
     ready.wait()
     results = []
-    threads = [threading.Thread(target=call, args=(results,)) for _ in range(count)]
+    threads = [threading.Thread(target=call, args=(turn, results)) for turn in turns]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -40,10 +43,10 @@ def calls(count, ready, lines):
 
 
 def main():
-    count, processes = int(sys.argv[1]), int(sys.argv[2])
+    turns = [number / float(sys.argv[2]) for number in range(int(sys.argv[1]))]
+    shares = [share for share in (turns[process::PROCESSES] for process in range(PROCESSES)) if share]
     context = multiprocessing.get_context("spawn")
-    ready, lines = context.Barrier(processes), context.Queue()
-    shares = [len(range(number, count, processes)) for number in range(processes)]
+    ready, lines = context.Barrier(len(shares)), context.Queue()
     children = [context.Process(target=calls, args=(share, ready, lines)) for share in shares]
     for child in children:
         child.start()

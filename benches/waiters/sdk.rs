@@ -20,7 +20,7 @@ pub(crate) async fn run(options: &Options, through: Through, calls: usize) -> io
     poll.hold.get_or_insert_with(|| "30s".to_owned());
     let peer = Peer::start(through, simulator.address, &poll).await?;
     let look = Look::now();
-    let returned = call(python, &peer, calls).await?;
+    let returned = call(python, &peer, calls, options.ends_per_second).await?;
     let (taken, upstream) = (peer.taken(), simulator.taken());
     let (busy, _) = look.shares_since(taken.cpu + upstream.cpu);
     let counted = simulator.calls().await?;
@@ -65,7 +65,7 @@ struct Returned {
     status: String,
 }
 
-async fn call(python: PathBuf, peer: &Peer, calls: usize) -> io::Result<Vec<Returned>> {
+async fn call(python: PathBuf, peer: &Peer, calls: usize, per_second: usize) -> io::Result<Vec<Returned>> {
     let mut command = Command::new(python);
     for (name, _) in std::env::vars_os() {
         let upper = name.to_string_lossy().to_ascii_uppercase();
@@ -76,7 +76,7 @@ async fn call(python: PathBuf, peer: &Peer, calls: usize) -> io::Result<Vec<Retu
     }
     command
         .arg(sources().join("benches/waiters/sdk.py"))
-        .args([calls.to_string(), calls.min(PROCESSES).to_string()])
+        .args([calls.to_string(), per_second.to_string()])
         .env("DASHSCOPE_API_KEY", peer.key(Tenant::One))
         .env("DASHSCOPE_HTTP_BASE_URL", format!("http://{}/api/v1", peer.address))
         .env("PYTHONDONTWRITEBYTECODE", "1");
@@ -110,5 +110,4 @@ fn sources() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-const PROCESSES: usize = 4;
 const WITHIN: Duration = Duration::from_secs(1_800);

@@ -54,6 +54,7 @@ impl Changes {
             config.mounts.iter().map(|one| (Arc::clone(&one.prefix), one.clone())).collect()
         };
         let settings = [
+            ("submit", old.submit != new.submit),
             ("poll", old.poll != new.poll),
             ("admin.token", old.admin.token != new.admin.token),
             (

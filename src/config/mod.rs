@@ -86,7 +86,7 @@ pub struct Store {
 }
 
 /// What holds for every call that makes a task.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Submit {
     /// How long one waits for its turn where its client does not say.
     pub max_wait: Duration,

@@ -38,7 +38,9 @@ pub fn wait_timeout(headers: &HeaderMap) -> Option<Duration> {
 /// does so too.
 pub fn asks_events(headers: &HeaderMap) -> bool {
     let enables = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"enable");
-    let accepts = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains("text/event-stream"));
+    // The names of media types have no case (RFC 9110, 8.3.1).
+    let is_events = |part: &[u8]| part.eq_ignore_ascii_case(EVENTS);
+    let accepts = |value: &HeaderValue| value.as_bytes().windows(EVENTS.len()).any(is_events);
     headers.get_all(SSE).iter().any(enables) || headers.get_all(ACCEPT).iter().any(accepts)
 }
 
@@ -108,3 +110,5 @@ pub fn is_withheld_from_upstream(name: &str) -> bool {
 pub fn is_withheld_from_client(name: &str) -> bool {
     matches!(name, "set-cookie" | "set-cookie2")
 }
+
+const EVENTS: &[u8] = b"text/event-stream";

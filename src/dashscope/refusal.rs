@@ -1,7 +1,9 @@
 //! Why a call was surely not accepted by DashScope: the key, the account, a limit of it, or the way there.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
+use hyper::header::{HeaderMap, RETRY_AFTER};
 use serde::Deserialize;
 
 /// What the end of a call says of the key and the account that it came with.
@@ -68,6 +70,11 @@ pub fn cause(status: u16, body: Option<&[u8]>) -> Option<Cause> {
         (429, code) => Some(Cause::Throttled(throttling(code))),
         _ => None,
     }
+}
+
+/// How long the upstream asks for, in the one form that it was seen to use.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 fn throttling(code: &str) -> Throttling {

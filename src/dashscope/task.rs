@@ -89,24 +89,15 @@ pub fn named(body: &[u8]) -> Option<Named> {
 
 /// The answer to a query for a task of which no more is known than its status.
 pub fn known(task_id: &str, status: Status, submitted: SystemTime, request_id: &str) -> Bytes {
-    #[derive(Serialize)]
-    struct Answer<'a> {
-        request_id: &'a str,
-        output: Output<'a>,
-    }
-    #[derive(Serialize)]
-    struct Output<'a> {
-        task_id: &'a str,
-        task_status: &'static str,
-        submit_time: &'a str,
-    }
-    let submit_time = &time::write(submitted);
-    let answer = Answer { request_id, output: Output { task_id, task_status: status.name(), submit_time } };
-    serde_json::to_vec(&answer).map(Bytes::from).unwrap_or_default()
+    answer(task_id, status, Some(&time::write(submitted)), request_id)
 }
 
 /// The answer to a query for a task that the account does not have, or not any more.
 pub fn unknown(task_id: &str, request_id: &str) -> Bytes {
+    answer(task_id, Status::Unknown, None, request_id)
+}
+
+fn answer(task_id: &str, status: Status, submit_time: Option<&str>, request_id: &str) -> Bytes {
     #[derive(Serialize)]
     struct Answer<'a> {
         request_id: &'a str,
@@ -116,8 +107,10 @@ pub fn unknown(task_id: &str, request_id: &str) -> Bytes {
     struct Output<'a> {
         task_id: &'a str,
         task_status: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        submit_time: Option<&'a str>,
     }
-    let answer = Answer { request_id, output: Output { task_id, task_status: Status::Unknown.name() } };
+    let answer = Answer { request_id, output: Output { task_id, task_status: status.name(), submit_time } };
     serde_json::to_vec(&answer).map(Bytes::from).unwrap_or_default()
 }
 

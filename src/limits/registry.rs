@@ -73,15 +73,18 @@ impl<C: Clock> Registry<C> {
         Ok(Admitted { taken, at: now, task, standing })
     }
 
-    /// Takes an admission back, rates and all, as if it had not been.
-    pub fn give_back(&self, admitted: Admitted) {
-        for Taken { meter, rate, .. } in admitted.taken.iter().flatten() {
-            if let Some((kind, rate)) = *rate {
-                let mut usage = meter.lock();
-                let now = self.now();
-                usage.bucket(kind, rate, now).give_back(admitted.at, now);
-            }
-        }
+    /// Takes an admission back, rates and all, as if it had not been; returns how its caller stands then.
+    pub fn give_back(&self, admitted: Admitted) -> Option<Standing> {
+        let give_back = |taken: &Taken| {
+            let (kind, rate) = taken.rate?;
+            let mut usage = taken.meter.lock();
+            let now = self.now();
+            let bucket = usage.bucket(kind, rate, now);
+            bucket.give_back(admitted.at, now);
+            Some(bucket.standing(now))
+        };
+        let standings = admitted.taken.iter().flatten().filter_map(give_back);
+        standings.min_by_key(|standing| standing.remaining)
     }
 
     /// Notes a task that its submit reserved a slot for; [`Registry::task_began`] follows.

@@ -202,8 +202,9 @@ proptest! {
                     let (own, all) = &rules[rules_then];
                     let shares = [(Whose::Key, key, own), (Whose::Tenant, 0, all)];
                     if gives_back {
-                        registry.give_back(admitted);
+                        let standing = registry.give_back(admitted);
                         model.give_back(shares, kind, taken);
+                        prop_assert_eq!(standing, model.standing(shares, kind));
                     } else {
                         drop(admitted);
                         model.end(shares, kind);

@@ -15,7 +15,7 @@ use super::rejection::Rejection;
 use super::{Passage, Proxy, forward, judge, resolve, rewrite};
 use crate::account::choice::{Answer, Tried};
 use crate::dashscope::operation::Operation;
-use crate::dashscope::refusal::Cause;
+use crate::dashscope::refusal::{self, Cause};
 use crate::dashscope::submit;
 use crate::upstream::Download;
 
@@ -85,7 +85,7 @@ impl Proxy {
             let answer = Answer {
                 is_success: response.status().as_u16() < 400,
                 cause,
-                retry_after: judge::retry_after(response.headers()),
+                retry_after: refusal::retry_after(response.headers()),
                 model: choice.counts_by_model().then(|| choice.model.as_deref().unwrap_or("")),
             };
             let rest = pick.answered(&answer, &mut tried, Instant::now());

@@ -1,9 +1,7 @@
 //! On the way back: what an error answer says of the key and the account that it came for.
 
-use std::time::Duration;
-
 use hyper::Response;
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 
 use crate::dashscope::coding;
 use crate::dashscope::refusal::{self, Cause};
@@ -25,11 +23,6 @@ pub(super) async fn plain(response: &mut Response<Download>, most_bytes: usize) 
     let coding = response.headers().get(CONTENT_ENCODING).cloned();
     let frames = response.body_mut().peek(most_bytes).await?;
     coding::plain(&frames, coding.as_ref().map(|coding| coding.as_bytes()))
-}
-
-/// How long the upstream asks for, in the one form that it was seen to use.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

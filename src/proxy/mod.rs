@@ -104,11 +104,12 @@ impl Proxy {
         response
     }
 
-    /// What is to be done twice a second: old connections are closed, old tasks and idle limits dropped, and exchanges
+    /// What is to be done twice a second: old connections are closed, old tasks, keys and idle limits dropped, and exchanges
     /// whose key died are cut.
     pub fn sweep(&self, now: SystemTime) {
         self.upstream.sweep();
         self.hub.ledger().tidy(now);
+        self.keyring.tidy();
         self.limits.sweep(now);
         self.live.sweep(&self.directory.load(), now);
     }
@@ -148,7 +149,11 @@ impl Proxy {
         let may_repeat = permit.submits || destination != Destination::Any;
         let keep = if may_repeat { Keep::Whole } else { Keep::Beginning };
         let mut body = Upload::new(body, directory.max_body_bytes, directory.timeouts.idle, keep);
-        if inspect::inspect(&permit, &route, &request, &mut body, &self.room).await?.streams {
+        let seen = inspect::inspect(&permit, &route, &request, &mut body, &self.room).await;
+        if seen.as_ref().is_err_and(Rejection::is_of_caller) {
+            exchange.standing.set(self.limits.give_back(exchange.admitted.take()));
+        }
+        if seen?.streams {
             permit.becomes_stream(&self.limits, exchange)?;
         }
         if destination == Destination::Any {

@@ -213,6 +213,11 @@ impl Rejection {
         if matches!(self, Rejection::NoRoom) { Some(Duration::from_secs(1)) } else { None }
     }
 
+    /// Whether it says that the caller may not have so much. Such a refusal takes nothing of its limits.
+    pub(super) const fn is_of_caller(&self) -> bool {
+        matches!(self, Rejection::ModelNotAllowed(_) | Rejection::OverCap(_))
+    }
+
     /// Whether the upstream may have got the request: a submit must then not be sent again.
     pub(super) const fn may_have_arrived(&self) -> bool {
         matches!(self, Rejection::UpstreamLost | Rejection::UpstreamTimeout)

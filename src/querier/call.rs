@@ -3,10 +3,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use hyper::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, RETRY_AFTER,
-    USER_AGENT,
-};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderValue, USER_AGENT};
 use hyper::{Request, Response, StatusCode, Uri};
 use tokio::time::timeout;
 
@@ -45,7 +42,7 @@ impl Querier {
             };
             let answer = read(response, pick.key, most_bytes).await?;
             let cause = refusal::cause(answer.status.as_u16(), Some(&answer.body));
-            let retry_after = retry_after(&answer.headers);
+            let retry_after = refusal::retry_after(&answer.headers);
             let told = choice::Answer {
                 is_success: answer.status.is_success(),
                 cause,
@@ -126,10 +123,6 @@ async fn read(
     headers.remove(CONTENT_LENGTH);
     headers.remove(CONTENT_ENCODING);
     Ok(Answer { status: parts.status, headers, body: body.into() })
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 const NEED: Need<'static> = Need { model: None, tells: false, repeats: true };

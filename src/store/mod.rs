@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout_at};
 pub use self::fault::{Cause, StoreFault};
 use self::file::Held;
 use self::record::MOST_ID_BYTES;
-pub use self::record::{KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};
+pub use self::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};
 use self::shared::Shared;
 use self::writer::{Change, Queued, Writer};
 use crate::dashscope::task::Status;
@@ -186,6 +186,11 @@ impl Store {
     /// Why it was not written in time; it may be yet.
     pub async fn revoke_key(&self, id: &str, at: SystemTime) -> Result<bool, StoreFault> {
         self.write(Change::RevokeKey { id: id.into(), at }).await
+    }
+
+    /// The digests of secrets that were dropped since the last call. Cheap.
+    pub fn dropped_keys(&self) -> Vec<[u8; 32]> {
+        self.shared.take_dropped_keys()
     }
 
     /// Whether changes can be written, as last seen. Cheap.

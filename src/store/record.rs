@@ -75,6 +75,8 @@ pub struct KeyRecord {
 pub const TASKS_KEPT: Duration = Duration::from_secs(48 * 3600);
 /// DashScope keeps a file for 48 hours, and a policy is good for some minutes before.
 pub const UPLOADS_KEPT: Duration = Duration::from_secs(49 * 3600);
+/// What opens nothing any more is told apart from what never did for so long; then its id is free again.
+pub const ENDED_KEYS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The longest task id, or directory: DashScope's have 36 bytes, and about 100.
 pub(super) const MOST_ID_BYTES: usize = 256;
 const MOST_MODEL_BYTES: usize = 128;

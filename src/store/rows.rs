@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, Result, Row, params};
 
-use super::record::{KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};
+use super::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};
 use crate::dashscope::task::Status;
 
 /// A task that is known already keeps its owner.
@@ -25,8 +25,16 @@ pub(super) fn update_status(connection: &Connection, id: &str, status: Status) -
     update.execute(params![id, status.name()]).map(drop)
 }
 
-/// Drops some of what has expired at the time, and says how many rows.
-pub(super) fn delete_expired(connection: &Connection, now: i64, most: usize) -> Result<usize> {
+/// What was dropped.
+#[derive(Debug, Default)]
+pub(super) struct Deleted {
+    pub(super) rows: usize,
+    /// Digests of the secrets among it.
+    pub(super) keys: Vec<[u8; 32]>,
+}
+
+/// Drops some of what has expired at the time.
+pub(super) fn delete_expired(connection: &Connection, now: i64, most: usize) -> Result<Deleted> {
     let before = |kept: Duration| now.saturating_sub(kept.as_millis() as i64);
     let mut tasks = connection.prepare_cached(
         "DELETE FROM tasks WHERE rowid IN
@@ -36,8 +44,15 @@ pub(super) fn delete_expired(connection: &Connection, now: i64, most: usize) -> 
         "DELETE FROM uploads WHERE (tenant, directory) IN
          (SELECT tenant, directory FROM uploads WHERE issued_at < ?1 ORDER BY issued_at LIMIT ?2)",
     )?;
-    let deleted = tasks.execute(params![before(TASKS_KEPT), most as i64])?;
-    Ok(deleted + uploads.execute(params![before(UPLOADS_KEPT), (most - deleted) as i64])?)
+    let mut keys = connection.prepare_cached(
+        "DELETE FROM keys WHERE sha256 IN
+         (SELECT sha256 FROM keys WHERE ended_at < ?1 ORDER BY ended_at LIMIT ?2) RETURNING sha256",
+    )?;
+    let mut rows = tasks.execute(params![before(TASKS_KEPT), most as i64])?;
+    rows += uploads.execute(params![before(UPLOADS_KEPT), (most - rows) as i64])?;
+    let ended = params![before(ENDED_KEYS_KEPT), (most - rows) as i64];
+    let keys: Vec<[u8; 32]> = keys.query_map(ended, |row| row.get(0))?.collect::<Result<_>>()?;
+    Ok(Deleted { rows: rows + keys.len(), keys })
 }
 
 pub(super) fn tasks(

@@ -48,7 +48,7 @@ fn version(connection: &Connection) -> Result<i64, Cause> {
 }
 
 /// Never change one that was released: add another. Times are milliseconds since 1970.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
     CREATE TABLE tasks (
         id TEXT NOT NULL UNIQUE,
@@ -82,6 +82,17 @@ const STEPS: [&str; 2] = [
         PRIMARY KEY (tenant, directory)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX uploads_by_time ON uploads (issued_at);
+",
+    // When a secret began to open nothing, if it does: which of its ends came first.
+    "
+    ALTER TABLE keys ADD COLUMN ended_at INTEGER GENERATED ALWAYS AS (
+        nullif(min(
+            coalesce(expires, 9223372036854775807),
+            coalesce(revoked_at, 9223372036854775807),
+            coalesce(retires_at, 9223372036854775807)
+        ), 9223372036854775807)
+    ) VIRTUAL;
+    CREATE INDEX keys_by_end ON keys (ended_at) WHERE ended_at IS NOT NULL;
 ",
 ];
 /// `dgat`: what tells our file from another program's.

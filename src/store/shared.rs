@@ -27,6 +27,8 @@ pub(super) struct Shared {
     learnt: Mutex<Learnt>,
     /// What has expired at this time, in milliseconds since 1970, is to be dropped.
     tidy_at: AtomicI64,
+    /// Digests of dropped secrets, for whoever has them in memory.
+    dropped_keys: Mutex<Vec<[u8; 32]>>,
     commits: AtomicU64,
     /// Ends the writer, once what waits is written.
     pub(super) closing: CancellationToken,
@@ -41,6 +43,7 @@ impl Shared {
             waits_since: AtomicU64::new(0),
             learnt: Mutex::default(),
             tidy_at: AtomicI64::new(i64::MIN),
+            dropped_keys: Mutex::default(),
             commits: AtomicU64::new(0),
             closing: CancellationToken::new(),
         }
@@ -95,6 +98,14 @@ impl Shared {
 
     pub(super) fn tidy_at(&self) -> i64 {
         self.tidy_at.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn drop_keys(&self, keys: Vec<[u8; 32]>) {
+        self.dropped_keys.lock().unwrap_or_else(PoisonError::into_inner).extend(keys);
+    }
+
+    pub(super) fn take_dropped_keys(&self) -> Vec<[u8; 32]> {
+        std::mem::take(&mut *self.dropped_keys.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn count_commit(&self) {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::fault::{Cause, StoreFault};
 use super::file::{self, Held};
 use super::record::{KeyRecord, TaskRecord, UploadRecord};
+use super::rows::Deleted;
 use super::shared::{Learnt, Shared};
 use super::{rows, schema};
 
@@ -204,7 +205,7 @@ impl Writer {
                 rows::update_status(&transaction, id, *status)?;
             }
         }
-        let mut deleted = 0;
+        let mut deleted = Deleted::default();
         if self.tidied < target {
             deleted = rows::delete_expired(&transaction, target, MOST_RIDERS)?;
         }
@@ -213,10 +214,11 @@ impl Writer {
         }
         transaction.commit()?;
         self.shared.count_commit();
-        self.since_checkpoint += self.waiting.len() + ids.len() + deleted;
-        if self.tidied < target && deleted < MOST_RIDERS {
+        self.since_checkpoint += self.waiting.len() + ids.len() + deleted.rows;
+        if self.tidied < target && deleted.rows < MOST_RIDERS {
             self.tidied = target;
         }
+        self.shared.drop_keys(deleted.keys);
         for id in &ids {
             self.learnt.remove(id);
         }

@@ -41,6 +41,9 @@ pub(super) struct State {
     cancels: Budget,
     running: Course,
     pending: Course,
+    /// When the last whole sweep of what waits to run began, in milliseconds since the origin, and when it was
+    /// over, until it is known what has begun to run by then.
+    pub(super) pending_swept: Option<(u64, Instant)>,
     list_turns: u64,
     page_size: usize,
     /// Lists are of no use before then.
@@ -81,6 +84,7 @@ impl Desk {
                 cancels: Budget::new(rates.cancel, now),
                 running: Course::new(),
                 pending: Course::new(),
+                pending_swept: None,
                 list_turns: 0,
                 page_size: PAGE_SIZE,
                 no_lists_until: None,

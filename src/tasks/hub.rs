@@ -116,7 +116,7 @@ impl Hub {
     fn follow(&self, task: &TaskRecord, rest: Instant) -> Arc<Watch> {
         let fresh = || {
             let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-            Arc::new(Watch::new(number, task, self.desk(&task.account)))
+            Arc::new(Watch::new(number, task, self.desk(&task.account), self.since(Instant::now())))
         };
         let watch = Arc::clone(self.watches.entry(task.id.clone()).or_insert_with(fresh).value());
         let mut state = watch.desk.state();
@@ -279,10 +279,18 @@ impl Hub {
         }
         let began = self.since(asked_for.began);
         if state.course(asked_for.status).answered(asked_for.began, page.total, page.size()) {
+            let mut missing = Vec::new();
             if asked_for.status == Status::Running {
                 desk.swept(began);
+                missing = state.schedule.unheard(Status::Running, began);
+                // Only now is it known which of those that wait no more have begun to run.
+                if let Some((since, _)) = state.pending_swept.take_if(|(_, over)| *over <= asked_for.began) {
+                    missing.extend(state.schedule.unheard(Status::Pending, since));
+                }
+            } else {
+                state.pending_swept = Some((began, now));
             }
-            for number in state.schedule.unheard(asked_for.status, began) {
+            for number in missing {
                 state.schedule.missing(number, now);
             }
             drop(state);

@@ -233,7 +233,9 @@ impl Schedule {
     /// Those in a state, of which nothing was heard since.
     pub(super) fn unheard(&self, status: Status, since: u64) -> Vec<u64> {
         let numbers = if status == Status::Running { &self.running } else { &self.pending };
-        let unheard = |number: &&u64| self.slots.get(number).is_some_and(|slot| slot.watch.seen() < since);
+        let unheard = |number: &&u64| {
+            self.slots.get(number).is_some_and(|slot| slot.watch.seen().max(slot.watch.since) < since)
+        };
         numbers.iter().filter(unheard).copied().collect()
     }
 

@@ -23,6 +23,10 @@ impl World {
     }
 
     fn follow(&mut self, number: u64, tenant: &str, rest: u64) -> Arc<Watch> {
+        self.follow_since(number, tenant, rest, 0)
+    }
+
+    fn follow_since(&mut self, number: u64, tenant: &str, rest: u64, since: u64) -> Arc<Watch> {
         let task = TaskRecord {
             id: number.to_string().into(),
             tenant: tenant.into(),
@@ -33,7 +37,7 @@ impl World {
             claimed_at: SystemTime::UNIX_EPOCH,
             status: Status::Pending,
         };
-        let watch = Arc::new(Watch::new(number, &task, Arc::clone(&self.desk)));
+        let watch = Arc::new(Watch::new(number, &task, Arc::clone(&self.desk), since));
         let rest = self.at(rest);
         self.schedule.follow(&watch, rest);
         watch
@@ -127,6 +131,15 @@ fn what_was_dropped_leaves_nothing() {
     assert_eq!((world.schedule.length(), world.schedule.unheard(Status::Pending, 1).len()), (0, 0));
     assert_eq!(world.next(1_000), None);
     drop(watch);
+}
+
+/// It may be on none of the pages that were asked for.
+#[test]
+fn a_task_that_came_after_a_sweep_began_is_not_missed_by_it() {
+    let mut world = world();
+    world.follow_since(1, "one", 100, 10);
+    world.follow_since(2, "one", 100, 20);
+    assert_eq!(world.schedule.unheard(Status::Pending, 20), [1]);
 }
 
 #[test]

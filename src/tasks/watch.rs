@@ -58,6 +58,8 @@ pub struct Watch {
     knowledge: ArcSwap<Knowledge>,
     /// As of when, in milliseconds since the hub's origin; 0: nothing but the submit's answer.
     seen: AtomicU64,
+    /// Since when it is followed, in milliseconds since the hub's origin.
+    pub(super) since: u64,
     /// How often anything was heard or failed to be.
     heard: AtomicU32,
     /// Somebody asks for it now.
@@ -72,7 +74,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(number: u64, task: &TaskRecord, desk: Arc<Desk>) -> Self {
+    pub(super) fn new(number: u64, task: &TaskRecord, desk: Arc<Desk>, since: u64) -> Self {
         Self {
             number,
             id: task.id.clone(),
@@ -81,6 +83,7 @@ impl Watch {
             claimed_at: task.claimed_at,
             knowledge: ArcSwap::from_pointee(Knowledge::status_alone(task.status)),
             seen: AtomicU64::new(0),
+            since,
             heard: AtomicU32::new(0),
             in_hand: AtomicBool::new(false),
             held: AtomicU32::new(0),

@@ -27,6 +27,7 @@ pub struct Keyring {
     retired: Mutex<Retired>,
     /// The name of each tenant is in memory once.
     tenants: Mutex<HashSet<Arc<str>, RandomState>>,
+    store: Option<Store>,
 }
 
 type Retired = HashMap<Box<str>, Vec<Arc<IssuedKey>>, RandomState>;
@@ -70,7 +71,7 @@ impl Keyring {
     /// # Errors
     /// Why the store can't be read.
     pub fn load(store: &Store) -> Result<Self, StoreFault> {
-        let keyring = Self::default();
+        let keyring = Self { store: Some(store.clone()), ..Self::default() };
         store.keys(|key| {
             let ends = match (key.revoked_at, key.expires, key.retires_at) {
                 (Some(_), _, _) => Ends::Revoked,
@@ -154,6 +155,25 @@ impl Keyring {
         }
         for secret in self.retired().get(id).into_iter().flatten() {
             secret.ends.store(REVOKED, Ordering::Relaxed);
+        }
+    }
+
+    /// Drops what the store has dropped: secrets that ended long ago.
+    pub fn tidy(&self) {
+        for digest in self.store.as_ref().map(Store::dropped_keys).unwrap_or_default() {
+            self.remove(&digest);
+        }
+    }
+
+    fn remove(&self, digest: &KeyDigest) {
+        let Some(ByDigest(key)) = self.by_digest.remove(digest) else { return };
+        self.by_id.remove_if(&*key.id, |newest| newest.0.digest == *digest);
+        let mut retired = self.retired();
+        if let Some(secrets) = retired.get_mut(&key.id) {
+            secrets.retain(|secret| secret.digest != *digest);
+            if secrets.is_empty() {
+                retired.remove(&key.id);
+            }
         }
     }
 
@@ -350,6 +370,22 @@ mod tests {
         assert_eq!(fault(&ring, 1, 1), Some(Stranger::Revoked));
         assert_eq!(fault(&ring, 2, 1), Some(Stranger::Revoked));
         assert_eq!(fault(&ring, 3, 1), None);
+    }
+
+    #[test]
+    fn a_secret_is_removed_and_its_siblings_stay() {
+        let ring = Keyring::default();
+        insert(&ring, "a", "one", [1; 32], Ends::At(at(5)), true);
+        insert(&ring, "a", "one", [2; 32], Ends::Never, false);
+        insert(&ring, "b", "one", [3; 32], Ends::Revoked, false);
+        for digest in [1, 3, 9] {
+            ring.remove(&[digest; 32]);
+        }
+        assert!(ring.find(&[1; 32]).is_none() && ring.named("b").is_none() && ring.retired().is_empty());
+        assert_eq!(ring.named("a").map(|key| key.digest), Some([2; 32]));
+        // The id may be somebody else's then.
+        insert(&ring, "b", "two", [4; 32], Ends::Never, false);
+        assert_eq!((fault(&ring, 4, 1), ring.len(), ring.by_id.len()), (None, 2, 2));
     }
 
     /// A key's share that no allocator can hide; the rest is measured on the running program.

@@ -281,15 +281,18 @@ fn a_drain_lets_go_of_those_who_wait() {
     assert_eq!(state(&client.answer()), "RUNNING");
 }
 
+/// A simulator whose tasks end when the test says so, and the text of a gateway before it that can be started again.
+fn lasting() -> (Simulator, String) {
+    let simulator = simulator(Options { run: Duration::from_secs(3600), ..Options::default() });
+    let accounts = [("main", simulator.address(), &[UPSTREAM_KEY][..], "")];
+    let text = configuration("listen = \"127.0.0.1:0\"\nworkers = 1", &accounts, "");
+    (simulator, text)
+}
+
 /// After a restart too: what has ended meanwhile is learnt though nobody asks.
 #[test]
 fn a_task_that_nobody_polls_comes_to_its_end() {
-    let simulator = simulator(Options { run: Duration::from_secs(3600), ..Options::default() });
-    let text = configuration(
-        "listen = \"127.0.0.1:0\"\nworkers = 1",
-        &[("main", simulator.address(), &[UPSTREAM_KEY], "")],
-        "",
-    );
+    let (simulator, text) = lasting();
     let gateway = Gateway::configured(&text);
     let id = submit_video(&gateway);
     let directory = gateway.stop();
@@ -306,12 +309,7 @@ fn a_task_that_nobody_polls_comes_to_its_end() {
 /// A restart forgets answers, not whether tasks have ended: the answer is asked for again.
 #[test]
 fn the_answer_of_a_task_that_ended_before_a_restart_is_asked_for() {
-    let simulator = simulator(Options { run: Duration::from_secs(3600), ..Options::default() });
-    let text = configuration(
-        "listen = \"127.0.0.1:0\"\nworkers = 1",
-        &[("main", simulator.address(), &[UPSTREAM_KEY], "")],
-        "",
-    );
+    let (simulator, text) = lasting();
     let gateway = Gateway::configured(&text);
     let id = submit_video(&gateway);
     assert!(simulator.finish(&id));

@@ -151,6 +151,27 @@ fn a_submit_may_not_ask_for_more_than_its_caps() {
 }
 
 #[test]
+fn what_is_refused_for_what_it_asks_takes_nothing() {
+    let upstream = with_tasks("RUNNING");
+    let slow = super::SLOW;
+    let rules = format!(
+        "limits = {{ {slow}, burst = 1, tasks_in_flight = 1, max_duration_seconds = 5, models = [\"wan2.7-*\"] }}"
+    );
+    let gateway = gateway(&upstream, &rules);
+    for _ in 0..3 {
+        let over = gateway.ask(with_parameters("wan2.7-t2v", r#""duration":6"#));
+        check_refusal(&over, 400, "over_cap");
+        let other = gateway.ask(with_parameters("wan2.6-t2v", r#""duration":5"#));
+        check_refusal(&other, 403, "model_not_allowed");
+        for refused in [over, other] {
+            assert_eq!(refused.field("ratelimit-remaining").as_deref(), Some("1"));
+        }
+    }
+    assert_eq!(gateway.ask(with_parameters("wan2.7-t2v", r#""duration":5"#)).status(), 200);
+    assert_eq!(upstream.seen().len(), 1);
+}
+
+#[test]
 fn nothing_goes_up_before_a_large_body_was_judged() {
     let upstream = with_tasks("RUNNING");
     let gateway = gateway(&upstream, "limits = { max_duration_seconds = 10 }");

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dashgate::dashscope::task::Status;
-use dashgate::store::{Cause, Health, Settings, Store, TASKS_KEPT, UPLOADS_KEPT};
+use dashgate::store::{Cause, ENDED_KEYS_KEPT, Health, Settings, Store, TASKS_KEPT, UPLOADS_KEPT};
 use futures_util::future::join_all;
 
 use super::{at, health, ids, key, keys, place, task, tasks, upload, uploads, wait};
@@ -166,6 +166,32 @@ fn a_revoked_key_stays_revoked_with_all_its_secrets() {
     store.close();
     let revoked: Vec<_> = keys(&place.open()).into_iter().map(|key| key.revoked_at).collect();
     assert_eq!(revoked, [Some(at(5)); 2]);
+}
+
+#[test]
+fn a_secret_is_dropped_when_it_ended_long_ago() {
+    let place = place();
+    let store = place.open();
+    let mut expiring = key("expiring", 1);
+    expiring.expires = Some(at(10));
+    for key in [expiring, key("revoked", 2), key("young", 3), key("rotated", 4), key("living", 5)] {
+        assert_eq!(wait(store.create_key(key)), Ok(true));
+    }
+    assert_eq!(wait(store.revoke_key("revoked", at(11))), Ok(true));
+    assert_eq!(wait(store.revoke_key("young", at(30))), Ok(true));
+    assert_eq!(wait(store.rotate_key(key("rotated", 6), at(12))), Ok(true));
+    store.tidy(at(20) + ENDED_KEYS_KEPT);
+    let mut dropped = Vec::new();
+    eventually("the ended are gone", || {
+        dropped.extend(store.dropped_keys());
+        dropped.len() == 3
+    });
+    dropped.sort_unstable();
+    assert_eq!(dropped, [[1; 32], [2; 32], [4; 32]]);
+    let left = keys(&store).into_iter().map(|key| (key.id, key.sha256[0]));
+    assert_eq!(left.collect::<Vec<_>>(), [("living".into(), 5), ("rotated".into(), 6), ("young".into(), 3)]);
+    assert_eq!(wait(store.create_key(key("revoked", 7))), Ok(true));
+    assert_eq!(wait(store.create_key(key("young", 8))), Ok(false));
 }
 
 #[test]
