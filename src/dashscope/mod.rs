@@ -3,7 +3,9 @@
 pub mod asked;
 pub mod coding;
 pub mod envelope;
+mod fields;
 pub mod headers;
+pub mod inference;
 pub mod operation;
 pub mod oss;
 pub mod pace;
@@ -15,3 +17,4 @@ pub mod submit;
 pub mod task;
 pub mod time;
 pub mod video;
+pub mod websocket;

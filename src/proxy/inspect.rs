@@ -17,6 +17,7 @@ use super::rejection::Rejection;
 use super::route::Route;
 use crate::config::Rule;
 use crate::dashscope::asked::{Asked, AskedFault};
+use crate::dashscope::inference::Spoken;
 use crate::dashscope::operation::Operation;
 use crate::dashscope::pattern::matches;
 use crate::dashscope::video;
@@ -48,15 +49,12 @@ pub(super) async fn inspect(
         let model = query_model(request.uri.query().unwrap_or(""))?;
         check_model(permit.tenant(), model.as_deref())?;
     }
-    if needs.model == Some(Place::Messages) {
-        return Err(Rejection::ModelNotAllowed(UNTOLD.into()));
-    }
     if needs.model != Some(Place::Body) && !needs.caps && !needs.stream {
         return Ok(Seen::default());
     }
     let read = body.read_whole(room).await;
     read.map_err(|fault| forward::blame_client(fault, permit.directory().max_body_bytes))?;
-    let asked = read_body(body).await.map_err(|fault| bad_body(&fault))?;
+    let asked = read_body(body).await.map_err(|fault| bad_body("its body", &fault))?;
     if needs.model.is_some() {
         check_model(permit.tenant(), asked.model.as_deref())?;
     }
@@ -64,6 +62,23 @@ pub(super) async fn inspect(
         check_caps(permit.tenant(), &asked)?;
     }
     Ok(Seen { streams: needs.stream && asked.stream })
+}
+
+/// Whether what its caller says inside the WebSocket must be inspected, for it names models there.
+pub(super) fn names_models_inside(permit: &Permit, route: &Route) -> bool {
+    Needs::of(permit, route).model == Some(Place::Messages)
+}
+
+/// The same for a text message inside a WebSocket, of which nothing was passed on yet.
+///
+/// # Errors
+/// `ModelNotAllowed`; `BadBody` for what can't be judged, or could be read in two ways.
+pub(super) fn inspect_message(tenant: &Tenant, message: &[u8]) -> Result<(), Rejection> {
+    let spoken = Spoken::of_slice(message).map_err(|fault| bad_body("a text message", &fault))?;
+    if !spoken.runs && spoken.model.is_none() {
+        return Ok(());
+    }
+    check_model(tenant, spoken.model.as_deref())
 }
 
 /// What must be known of a request.
@@ -146,11 +161,11 @@ impl Read for Pieces {
     }
 }
 
-fn bad_body(fault: &AskedFault) -> Rejection {
+fn bad_body(what: &str, fault: &AskedFault) -> Rejection {
     let refused = |problem: String| Rejection::BadBody(problem.into());
     match fault {
         AskedFault::NotJson => {
-            refused("its body must be plain JSON, as what this key may ask for is limited".into())
+            refused(format!("{what} must be plain JSON, as what this key may ask for is limited"))
         }
         AskedFault::Ambiguous(name) => refused(format!("`{name}` could be read in two ways; write it once")),
         AskedFault::Unreadable(name) => {
@@ -228,8 +243,6 @@ fn what_is_asked(is_named: bool) -> &'static str {
     if is_named { "what it asks for" } else { "the model's default, as it names none," }
 }
 
-const UNTOLD: &str =
-    "the model of a WebSocket on /api-ws/v1/inference is named inside it, and this key may use some only";
 /// Of a body that is looked at between two other requests: some ten microseconds.
 const MOST_AT_ONCE: u64 = 64 * 1024;
 /// Of a model's name in a message, in characters.

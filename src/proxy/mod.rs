@@ -243,11 +243,13 @@ impl Proxy {
         let patience = passage.permit.directory().timeouts.idle;
         let client = passage.request.extensions.remove::<OnUpgrade>();
         let client = client.ok_or(Rejection::BadRequest("a WebSocket handshake takes HTTP/1.1"))?;
+        let inspects = inspect::names_models_inside(&passage.permit, &passage.route);
+        let inspected = inspects.then(|| passage.permit.clone());
         let response = exchange.unless_cut(self.send(passage, None)).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(observe::stream(response, &exchange));
         }
-        let (response, carry) = tunnel::open(client, response, &exchange, patience);
+        let (response, carry) = tunnel::open(client, response, &exchange, patience, inspected);
         self.running.spawn_local(carry);
         Ok(observe::whole(response, &exchange))
     }

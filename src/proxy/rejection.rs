@@ -7,6 +7,7 @@ use hyper::StatusCode;
 
 use super::peer::HeadFault;
 use crate::dashscope::path::PathFault;
+use crate::dashscope::websocket::FrameFault;
 use crate::limits::{Limit, Refusal};
 use crate::tenant::directory::Stranger;
 
@@ -230,6 +231,12 @@ impl From<Stranger> for Rejection {
             Stranger::Expired => Rejection::ExpiredKey,
             Stranger::Revoked => Rejection::RevokedKey,
         }
+    }
+}
+
+impl From<FrameFault> for Rejection {
+    fn from(fault: FrameFault) -> Self {
+        Rejection::BadRequest(fault.problem())
     }
 }
 

@@ -3,8 +3,8 @@
 use hyper::body::Body;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TE,
-    TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue,
+    SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_VERSION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
@@ -12,6 +12,7 @@ use hyper::{Request, Response, Uri};
 
 use super::admit::Permit;
 use super::authenticate::presented;
+use super::inspect;
 use super::rejection::Rejection;
 use super::route::Route;
 use crate::account::{Account, UpstreamKey};
@@ -67,6 +68,11 @@ pub(super) fn request<'d>(
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         // Nobody could tell whose files the messages would name.
         headers.remove(OSS_RESOLVE);
+        if inspect::names_models_inside(permit, route) {
+            // Frames are read as version 13 writes them, and without extensions.
+            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            headers.remove(SEC_WEBSOCKET_EXTENSIONS);
+        }
     }
     if permit.submits || matches!(route.operation, Operation::TaskGet | Operation::UploadPolicy) {
         keep_readable(headers);

@@ -1,4 +1,5 @@
-//! WebSockets: a handshake with the swapped key, then raw bytes both ways.
+//! WebSockets: a handshake with the swapped key, then raw bytes both ways; or, where models are named inside and
+//! not all are allowed, what the client says frame by frame.
 
 use std::io;
 use std::rc::Rc;
@@ -9,19 +10,27 @@ use hyper::Response;
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
+use super::admit::Permit;
 use super::exchange::{Exchange, Outcome};
+use super::inspect;
+use super::rejection::Rejection;
+use crate::dashscope::websocket::{self, Boundary, Frames};
+use crate::tenant::directory::Tenant;
 use crate::upstream::Download;
 
 /// Joins the two connections and answers the client's handshake. The future that comes with the answer
-/// carries the bytes; it must be spawned. When one side has closed, the other has some patience to follow.
+/// carries the bytes; it must be spawned. When one side has closed, the other has some patience to follow. With a
+/// permit, the client's messages are inspected against it.
 pub(super) fn open(
     client: OnUpgrade,
     mut response: Response<Download>,
     exchange: &Rc<Exchange>,
     patience: Duration,
+    inspected: Option<Permit>,
 ) -> (Response<Bytes>, impl Future<Output = ()> + use<>) {
     let upstream = hyper::upgrade::on(&mut response);
     let (mut parts, download) = response.into_parts();
@@ -34,27 +43,40 @@ pub(super) fn open(
         let Ok((Ok(client), Ok(upstream))) = timeout(HANDSHAKE, both).await else {
             return;
         };
-        let (client_sends, client_gets) = tokio::io::split(TokioIo::new(client));
-        let (upstream_sends, upstream_gets) = tokio::io::split(TokioIo::new(upstream));
-        let mut up = std::pin::pin!(carry(client_sends, upstream_gets));
-        let mut down = std::pin::pin!(carry(upstream_sends, client_gets));
-        // However it ends, both sides are closed then, and that is all there is to tell them.
+        let (client, upstream) = (TokioIo::new(client), TokioIo::new(upstream));
         let talk = async {
-            tokio::select! {
-                ended = &mut up => if ended.is_ok() {
-                    let _ = timeout(patience, down).await;
-                },
-                ended = &mut down => if ended.is_ok() {
-                    let _ = timeout(patience, up).await;
-                },
+            match &inspected {
+                None => carry_both(client, upstream, patience).await,
+                Some(permit) => carry_inspected(client, upstream, patience, permit.tenant()).await,
             }
         };
         tokio::select! {
-            () = talk => exchange.outcome.set(Outcome::Tunnelled),
+            outcome = talk => exchange.outcome.set(outcome),
             _ = exchange.is_cut() => {}
         }
     };
     (Response::from_parts(parts, Bytes::new()), carry)
+}
+
+async fn carry_both(
+    client: impl AsyncRead + AsyncWrite,
+    upstream: impl AsyncRead + AsyncWrite,
+    patience: Duration,
+) -> Outcome {
+    let (client_sends, client_gets) = tokio::io::split(client);
+    let (upstream_sends, upstream_gets) = tokio::io::split(upstream);
+    let mut up = std::pin::pin!(carry(client_sends, upstream_gets));
+    let mut down = std::pin::pin!(carry(upstream_sends, client_gets));
+    // However it ends, both sides are closed then, and that is all there is to tell them.
+    tokio::select! {
+        ended = &mut up => if ended.is_ok() {
+            let _ = timeout(patience, down).await;
+        },
+        ended = &mut down => if ended.is_ok() {
+            let _ = timeout(patience, up).await;
+        },
+    }
+    Outcome::Tunnelled
 }
 
 /// One direction, to its end and the close that tells of it.
@@ -63,5 +85,235 @@ async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin
     to.shutdown().await
 }
 
+/// The same as both, until the client says what it may not.
+async fn carry_inspected(
+    client: impl AsyncRead + AsyncWrite,
+    upstream: impl AsyncRead + AsyncWrite,
+    patience: Duration,
+    tenant: &Tenant,
+) -> Outcome {
+    let (mut client_sends, mut client_gets) = tokio::io::split(client);
+    let rejection = {
+        let (upstream_sends, upstream_gets) = tokio::io::split(upstream);
+        let is_refused = CancellationToken::new();
+        let mut up = std::pin::pin!(carry_judged(&mut client_sends, upstream_gets, tenant));
+        let mut down = std::pin::pin!(carry_frames(upstream_sends, &mut client_gets, &is_refused));
+        tokio::select! {
+            ended = &mut up => match ended {
+                Ok(None) => {
+                    let _ = timeout(patience, down).await;
+                    None
+                }
+                Ok(Some(rejection)) => {
+                    is_refused.cancel();
+                    let is_whole = matches!(timeout(FAREWELL, down).await, Ok(Ok(())));
+                    Some((rejection, is_whole))
+                }
+                Err(_) => None,
+            },
+            ended = &mut down => match ended {
+                Ok(()) => {
+                    let said = timeout(patience, up).await;
+                    // The client was told of the end already.
+                    said.ok().and_then(Result::ok).flatten().map(|rejection| (rejection, false))
+                }
+                Err(_) => None,
+            },
+        }
+    };
+    let Some((rejection, is_whole)) = rejection else { return Outcome::Tunnelled };
+    if is_whole {
+        let frame = websocket::close(POLICY_VIOLATION, &rejection.message());
+        let _ = timeout(FAREWELL, bid_farewell(client_sends, client_gets, &frame)).await;
+    }
+    Outcome::Rejected(rejection.row().reason)
+}
+
+/// What the client says, as far as it may, to its end or a refusal.
+async fn carry_judged(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    tenant: &Tenant,
+) -> io::Result<Option<Rejection>> {
+    let mut frames = Frames::default();
+    let mut bytes = vec![0; CHUNK];
+    loop {
+        let read = from.read(&mut bytes).await?;
+        if read == 0 {
+            to.shutdown().await?;
+            return Ok(None);
+        }
+        let mut passed = Vec::new();
+        let judge = |text: &[u8]| inspect::inspect_message(tenant, text);
+        let verdict = frames.read(&bytes[..read], &mut passed, judge);
+        let sent = write(&mut to, &passed).await;
+        if let Err(rejection) = verdict {
+            return Ok(Some(rejection));
+        }
+        sent?;
+    }
+}
+
+/// What the upstream says, to its end; or, once the client is refused, to the end of the frame that has begun, so
+/// that a close frame may follow.
+async fn carry_frames(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    is_refused: &CancellationToken,
+) -> io::Result<()> {
+    let mut boundary = Boundary::default();
+    let mut bytes = vec![0; CHUNK];
+    loop {
+        let ends = is_refused.is_cancelled();
+        let most = if ends {
+            usize::try_from(boundary.missing()).map_or(CHUNK, |missing| missing.min(CHUNK))
+        } else {
+            CHUNK
+        };
+        if most == 0 {
+            return Ok(());
+        }
+        let read = tokio::select! {
+            read = from.read(&mut bytes[..most]) => read?,
+            () = is_refused.cancelled(), if !ends => continue,
+        };
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        write(&mut to, &bytes[..read]).await?;
+        boundary.pass(&bytes[..read]);
+    }
+}
+
+/// To the wire, and not only into the buffers of TLS.
+async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    to.write_all(bytes).await?;
+    to.flush().await
+}
+
+/// Closes, and reads on until the client has: closed over unread bytes, a connection is reset, and the frame lost.
+async fn bid_farewell(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    frame: &[u8],
+) -> io::Result<()> {
+    to.write_all(frame).await?;
+    to.shutdown().await?;
+    tokio::io::copy(&mut from, &mut tokio::io::sink()).await?;
+    Ok(())
+}
+
 /// From the upstream's consent to the two raw connections.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// For the end of the upstream's frame, and then for the client to close.
+const FAREWELL: Duration = Duration::from_secs(5);
+const CHUNK: usize = 8 * 1024;
+/// RFC 6455, 7.4.1.
+const POLICY_VIOLATION: u16 = 1008;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{AsyncHeader, Limits};
+    use crate::dashscope::operation::Groups;
+    use tokio::io::{DuplexStream, duplex};
+
+    fn tenant() -> Tenant {
+        Tenant {
+            name: "one".into(),
+            async_header: AsyncHeader::Require,
+            accounts: Vec::new(),
+            allow: Groups::ALL,
+            weight: 1,
+            models: vec!["cosyvoice-*".into()],
+            limits: Limits::default(),
+            tenant_limits: Limits::default(),
+        }
+    }
+
+    /// A masked frame of text; the mask is 0.
+    fn run_task(model: &str) -> Vec<u8> {
+        let text = format!(r#"{{"header":{{"action":"run-task"}},"payload":{{"model":"{model}"}}}}"#);
+        let length = u8::try_from(text.len()).expect("short") | 0x80;
+        [&[0x81, length, 0, 0, 0, 0], text.as_bytes()].concat()
+    }
+
+    fn refusal() -> Vec<u8> {
+        websocket::close(1008, "Model access denied: this key may not use other.")
+    }
+
+    async fn carried<F: Future>(
+        script: impl FnOnce(DuplexStream, DuplexStream) -> F,
+    ) -> (Outcome, F::Output) {
+        let (client, inner_client) = duplex(1 << 16);
+        let (upstream, inner_upstream) = duplex(1 << 16);
+        let tenant = tenant();
+        let carry = carry_inspected(inner_client, inner_upstream, Duration::from_secs(60), &tenant);
+        tokio::join!(carry, script(client, upstream))
+    }
+
+    async fn rest(of: &mut DuplexStream) -> Vec<u8> {
+        let mut rest = Vec::new();
+        of.read_to_end(&mut rest).await.expect("read");
+        rest
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_waits_for_the_end_of_the_upstreams_frame() {
+        let (outcome, (told, seen)) = carried(|mut client, mut upstream| async move {
+            client.write_all(&run_task("cosyvoice-v2")).await.expect("written");
+            upstream.write_all(b"\x82\x05ab").await.expect("written");
+            let mut begun = [0; 4];
+            client.read_exact(&mut begun).await.expect("read");
+            client.write_all(&run_task("other")).await.expect("written");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            upstream.write_all(b"cde\x82\x01z").await.expect("written");
+            (rest(&mut client).await, rest(&mut upstream).await)
+        })
+        .await;
+        assert_eq!(outcome, Outcome::Rejected("model_not_allowed"));
+        assert_eq!(told, [b"cde", &refusal()[..]].concat());
+        assert_eq!(seen, run_task("cosyvoice-v2"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_does_not_end_is_cut_and_no_close_stands_in_it() {
+        let (outcome, (told, _upstream)) = carried(|mut client, mut upstream| async move {
+            upstream.write_all(b"\x82\x05ab").await.expect("written");
+            let mut begun = [0; 4];
+            client.read_exact(&mut begun).await.expect("read");
+            client.write_all(&run_task("other")).await.expect("written");
+            (rest(&mut client).await, upstream)
+        })
+        .await;
+        assert_eq!((outcome, told), (Outcome::Rejected("model_not_allowed"), Vec::new()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_client_that_goes_on_talking_is_left() {
+        let (outcome, told) = carried(|mut client, _upstream| async move {
+            client.write_all(&run_task("other")).await.expect("written");
+            while client.write_all(&[0; 1024]).await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            rest(&mut client).await
+        })
+        .await;
+        assert_eq!((outcome, told), (Outcome::Rejected("model_not_allowed"), refusal()));
+    }
+
+    #[tokio::test]
+    async fn a_talk_without_a_refusal_ends_as_any_other() {
+        let (outcome, (told, seen)) = carried(|mut client, mut upstream| async move {
+            client.write_all(&run_task("cosyvoice-v2")).await.expect("written");
+            client.shutdown().await.expect("shut");
+            let seen = rest(&mut upstream).await;
+            upstream.write_all(b"\x82\x05ab").await.expect("written");
+            drop(upstream);
+            (rest(&mut client).await, seen)
+        })
+        .await;
+        assert_eq!((outcome, told), (Outcome::Tunnelled, b"\x82\x05ab".to_vec()));
+        assert_eq!(seen, run_task("cosyvoice-v2"));
+    }
+}

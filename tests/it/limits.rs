@@ -3,6 +3,7 @@
 mod asked;
 mod at_once;
 mod ends;
+mod messages;
 mod tasks;
 
 use std::collections::BTreeSet;

@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 use rusqlite::{Connection, params};
 
 use super::{at, place, task, wait};
+use crate::harness::PATIENCE;
 
 #[test]
 fn rate_and_latency_of_claims() {
@@ -19,7 +20,8 @@ fn rate_and_latency_of_claims() {
         for in_flight in [1, 64, 512] {
             let place = place();
             let sync = bare_sync(&place.path.with_file_name("probe"));
-            let settings = Settings { most_per_commit, ..Settings::default() };
+            // On a busy disk 512 that take turns may wait for longer than a client would.
+            let settings = Settings { most_per_commit, patience: PATIENCE, ..Settings::default() };
             let store = Store::open_with(&place.path, settings).unwrap();
             let before = store.commits();
             let (store, begun) = (&store, Instant::now());

@@ -1,0 +1,262 @@
+//! WebSocket frames (RFC 6455, 5), read from bytes that come split anywhere. No extension is negotiated.
+
+/// What a client says, frame by frame: text messages are held back until they are whole and judged, and all
+/// else passes as it comes.
+#[derive(Debug, Default)]
+pub struct Frames {
+    head: Head,
+    current: Option<Current>,
+    /// The message of which more fragments are to come.
+    message: Option<Opcode>,
+    /// The frames of a text message, as they came.
+    held: Vec<u8>,
+    /// What they say.
+    text: Vec<u8>,
+}
+
+/// A frame whose head was read.
+#[derive(Debug)]
+struct Current {
+    left: u64,
+    /// Of a text message, its mask, which begins with the next byte.
+    mask: Option<[u8; 4]>,
+    ends_text: bool,
+}
+
+/// Why what a client says is not passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameFault {
+    Unmasked,
+    /// Reserved bits or opcodes, of extensions that nobody agreed on.
+    Reserved,
+    /// A fragment without a message, a message within another, a control frame in fragments or too long.
+    Disorder,
+    TooLong,
+}
+
+impl FrameFault {
+    pub const fn problem(self) -> &'static str {
+        match self {
+            FrameFault::Unmasked => "a client's WebSocket frames must be masked",
+            FrameFault::Reserved => "a WebSocket frame is of an extension, and none is passed on",
+            FrameFault::Disorder => "a WebSocket frame is not of the order and form of RFC 6455",
+            FrameFault::TooLong => "a text message is longer than 64 KiB",
+        }
+    }
+}
+
+impl Frames {
+    /// Takes the next bytes and appends those that may pass now. A refusal is final; what came ahead of what is
+    /// refused has passed.
+    ///
+    /// # Errors
+    /// What the judge of a text message says, or what is wrong with a frame.
+    pub fn read<E: From<FrameFault>>(
+        &mut self,
+        mut bytes: &[u8],
+        passed: &mut Vec<u8>,
+        judge: impl Fn(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        loop {
+            let Some(current) = &mut self.current else {
+                let Some(header) = self.head.take(&mut bytes) else { return Ok(()) };
+                self.current = Some(self.begin(header, passed)?);
+                continue;
+            };
+            let taken = shorter(bytes.len(), current.left);
+            let (payload, rest) = bytes.split_at(taken);
+            bytes = rest;
+            current.left -= taken as u64;
+            match &mut current.mask {
+                Some(mask) => {
+                    self.held.extend_from_slice(payload);
+                    self.text.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+                    mask.rotate_left(taken % 4);
+                }
+                None => passed.extend_from_slice(payload),
+            }
+            if current.left > 0 {
+                return Ok(());
+            }
+            if current.ends_text {
+                judge(&std::mem::take(&mut self.text))?;
+                passed.append(&mut std::mem::take(&mut self.held));
+            }
+            self.current = None;
+        }
+    }
+
+    /// Checks a frame by its head, and passes that on, or holds it.
+    fn begin(&mut self, header: Header, passed: &mut Vec<u8>) -> Result<Current, FrameFault> {
+        let mask = header.mask.ok_or(FrameFault::Unmasked)?;
+        let opcode = header.opcode.ok_or(FrameFault::Reserved)?;
+        if header.length > LONGEST_FRAME {
+            return Err(FrameFault::Disorder);
+        }
+        let message = match (opcode, self.message) {
+            (Opcode::Text | Opcode::Binary, None) => Some(opcode),
+            (Opcode::Continuation, Some(begun)) => Some(begun),
+            (Opcode::Control, _) if header.is_last && header.length <= LONGEST_CONTROL => None,
+            (Opcode::Text | Opcode::Binary, Some(_))
+            | (Opcode::Continuation, None)
+            | (Opcode::Control, _) => {
+                return Err(FrameFault::Disorder);
+            }
+        };
+        if message.is_some() {
+            self.message = message.filter(|_| !header.is_last);
+        }
+        let is_text = message == Some(Opcode::Text);
+        if is_text {
+            let length = header.length.saturating_add(self.text.len() as u64);
+            // Empty fragments are short, but may be many.
+            if length > LONGEST_TEXT || self.held.len() > MOST_HELD {
+                return Err(FrameFault::TooLong);
+            }
+        }
+        if is_text { &mut self.held } else { passed }.extend_from_slice(header.bytes());
+        Ok(Current {
+            left: header.length,
+            mask: is_text.then_some(mask),
+            ends_text: is_text && header.is_last,
+        })
+    }
+}
+
+/// Where frames end, in either direction; for a stream that is only watched.
+#[derive(Debug, Default)]
+pub struct Boundary {
+    head: Head,
+    left: u64,
+}
+
+impl Boundary {
+    pub fn pass(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let taken = shorter(bytes.len(), self.left);
+            self.left -= taken as u64;
+            bytes = &bytes[taken..];
+            if self.left == 0
+                && let Some(header) = self.head.take(&mut bytes)
+            {
+                self.left = header.length;
+            }
+        }
+    }
+
+    /// How many bytes are missing of a frame that has begun, as far as that is known.
+    pub fn missing(&self) -> u64 {
+        if self.left > 0 || self.head.read == 0 {
+            self.left
+        } else {
+            (self.head.wanted() - self.head.read) as u64
+        }
+    }
+}
+
+/// The close frame of a server, with as much of the reason as there is room for.
+pub fn close(code: u16, reason: &str) -> Vec<u8> {
+    let mut frame = vec![0x88, 2];
+    frame.extend(code.to_be_bytes());
+    let ends = reason.char_indices().map(|(at, letter)| at + letter.len_utf8());
+    let length = ends.take_while(|end| *end <= LONGEST_REASON).last().unwrap_or(0);
+    frame.extend(&reason.as_bytes()[..length]);
+    frame[1] = (frame.len() - 2) as u8;
+    frame
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opcode {
+    Continuation,
+    Text,
+    Binary,
+    Control,
+}
+
+/// The head of a frame, read whole.
+#[derive(Debug)]
+struct Header {
+    /// None for those that are reserved, and under reserved bits.
+    opcode: Option<Opcode>,
+    is_last: bool,
+    mask: Option<[u8; 4]>,
+    length: u64,
+    raw: [u8; LONGEST_HEAD],
+    size: usize,
+}
+
+impl Header {
+    fn bytes(&self) -> &[u8] {
+        &self.raw[..self.size]
+    }
+
+    fn parse(raw: [u8; LONGEST_HEAD], size: usize) -> Self {
+        let opcode = match raw[0] & 0x7f {
+            0 => Some(Opcode::Continuation),
+            1 => Some(Opcode::Text),
+            2 => Some(Opcode::Binary),
+            8..=10 => Some(Opcode::Control),
+            _ => None,
+        };
+        let is_masked = raw[1] & 0x80 != 0;
+        let mask_at = if is_masked { size - 4 } else { size };
+        let length = match raw[1] & 0x7f {
+            126 | 127 => raw[2..mask_at].iter().fold(0, |length, byte| length << 8 | u64::from(*byte)),
+            short => u64::from(short),
+        };
+        let mask = is_masked.then(|| std::array::from_fn(|at| raw[mask_at + at]));
+        Self { opcode, is_last: raw[0] & 0x80 != 0, mask, length, raw, size }
+    }
+}
+
+/// The bytes of a head that have come.
+#[derive(Debug, Default)]
+struct Head {
+    bytes: [u8; LONGEST_HEAD],
+    read: usize,
+}
+
+impl Head {
+    /// Takes what belongs to it, until it is whole.
+    fn take(&mut self, from: &mut &[u8]) -> Option<Header> {
+        while self.read < self.wanted() {
+            let (byte, rest) = from.split_first()?;
+            self.bytes[self.read] = *byte;
+            self.read += 1;
+            *from = rest;
+        }
+        let size = std::mem::take(&mut self.read);
+        Some(Header::parse(self.bytes, size))
+    }
+
+    /// How long it is, by its first two bytes.
+    fn wanted(&self) -> usize {
+        if self.read < 2 {
+            return 2;
+        }
+        let length = match self.bytes[1] & 0x7f {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        2 + length + if self.bytes[1] & 0x80 == 0 { 0 } else { 4 }
+    }
+}
+
+fn shorter(bytes: usize, left: u64) -> usize {
+    usize::try_from(left).map_or(bytes, |left| left.min(bytes))
+}
+
+/// Two bytes, a length of eight, a mask of four.
+const LONGEST_HEAD: usize = 14;
+/// The highest bit of a length must be 0.
+const LONGEST_FRAME: u64 = u64::MAX >> 1;
+const LONGEST_CONTROL: u64 = 125;
+const LONGEST_REASON: usize = 123;
+const LONGEST_TEXT: u64 = 64 * 1024;
+/// Of a text message with the heads of its fragments.
+const MOST_HELD: usize = 128 * 1024;
+
+#[cfg(test)]
+#[path = "websocket_tests.rs"]
+mod tests;
