@@ -75,7 +75,10 @@ struct Part {
 }
 
 async fn measure(options: &Options, through: Through, beside: bool) -> io::Result<Part> {
-    let simulator = Simulator::start(options.account())?;
+    let mut account = options.account();
+    // With runs of one length all would end at the same point between two polls of the SDK.
+    account.run_jitter = account.run_jitter.max(0.5);
+    let simulator = Simulator::start(account)?;
     let peer = Peer::start(through, simulator.address, &options.poll()).await?;
     let mut greedy = None;
     if beside {

@@ -69,7 +69,7 @@ pub(super) fn names_models_inside(permit: &Permit, route: &Route) -> bool {
     Needs::of(permit, route).model == Some(Place::Messages)
 }
 
-/// The same for a text message inside a WebSocket, of which nothing was passed on yet.
+/// Judges a text message inside a WebSocket, of which nothing was passed on yet.
 ///
 /// # Errors
 /// `ModelNotAllowed`; `BadBody` for what can't be judged, or could be read in two ways.

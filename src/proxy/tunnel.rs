@@ -58,6 +58,7 @@ pub(super) fn open(
     (Response::from_parts(parts, Bytes::new()), carry)
 }
 
+/// Both directions, as they come.
 async fn carry_both(
     client: impl AsyncRead + AsyncWrite,
     upstream: impl AsyncRead + AsyncWrite,
@@ -85,7 +86,7 @@ async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin
     to.shutdown().await
 }
 
-/// The same as both, until the client says what it may not.
+/// The same, until the client says what it may not: then it is told why, and both sides are closed.
 async fn carry_inspected(
     client: impl AsyncRead + AsyncWrite,
     upstream: impl AsyncRead + AsyncWrite,
@@ -291,12 +292,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_refused_client_that_goes_on_talking_is_left() {
-        let (outcome, told) = carried(|mut client, _upstream| async move {
+        let (outcome, (told, _upstream)) = carried(|mut client, upstream| async move {
             client.write_all(&run_task("other")).await.expect("written");
             while client.write_all(&[0; 1024]).await.is_ok() {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            rest(&mut client).await
+            (rest(&mut client).await, upstream)
         })
         .await;
         assert_eq!((outcome, told), (Outcome::Rejected("model_not_allowed"), refusal()));

@@ -107,7 +107,7 @@ fn a_listed_model_speaks_and_another_on_the_same_socket_ends_it() {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(talk);
-    eventually("the session ends", || simulator.seen()[0].answered);
+    eventually("the upstream is left", || simulator.seen()[0].closed_early);
     let frames = simulator.seen().remove(0).frames;
     let runs: Vec<_> = frames
         .iter()
