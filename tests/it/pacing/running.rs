@@ -45,7 +45,10 @@ fn tasks_run_on_over_a_restart() {
     let address = simulator.address();
     let text =
         configuration("listen = \"127.0.0.1:0\"\nworkers = 1", &[("a0", address, &["sk-one"], TWO)], "");
-    let after = Gateway::over(before.stop(), &format!("{text}\n[submit]\nmax_wait = \"0s\"\n"));
+    let after = Gateway::over(
+        before.stop(),
+        &format!("{text}\n[submit]\nmax_wait = \"0s\"\n[poll]\nmax_age = \"0s\"\n"),
+    );
     refused(&after.ask(&request), "2 running tasks of wan2.2-t2v-plus");
     simulator.fail(&ids[1], "InternalError", "m");
     assert_eq!(

@@ -48,8 +48,10 @@ pub(super) fn fill_and_free(path: &Path) {
                     kept.push(id);
                     after_the_warning += usize::from(warned);
                 }
-                // A busy machine is slow, not full.
-                Err(fault) if matches!(fault.cause, Cause::Stuck | Cause::Crowded) => {}
+                // A busy machine is slow, not full: what it took on has its room.
+                Err(fault) if matches!(fault.cause, Cause::Stuck | Cause::Crowded) => {
+                    after_the_warning += usize::from(warned);
+                }
                 Err(fault) => refused = Some(fault),
             }
         }
