@@ -178,10 +178,7 @@ impl Proxy {
         let patience = passage.permit.directory().timeouts.idle;
         let cancels = (passage.route.operation == Operation::TaskCancel)
             .then(|| passage.route.task_id().unwrap_or_default().to_owned());
-        let spent = match &cancels {
-            Some(task_id) => exchange.unless_cut(self.turn_to_cancel(&passage, task_id)).await?,
-            None => None,
-        };
+        let spent = exchange.unless_cut(self.turn_to_cancel(&passage)).await?;
         let response = exchange.unless_cut(self.send(passage, None)).await?;
         drop(spent);
         if let Some(task_id) = cancels.filter(|_| response.status() == StatusCode::OK) {
@@ -197,9 +194,9 @@ impl Proxy {
 
     /// Waits for a place among the cancels that the task's account takes a second. It is held until there is an
     /// answer.
-    async fn turn_to_cancel(&self, passage: &Passage, task_id: &str) -> Result<Option<Spent>, Rejection> {
-        let account = self.hub.account_of(task_id, &passage.permit.tenant().name);
-        let Some(desk) = account.map(|account| self.hub.desk(&account)) else { return Ok(None) };
+    async fn turn_to_cancel(&self, passage: &Passage) -> Result<Option<Spent>, Rejection> {
+        let Destination::Task(index) = passage.destination else { return Ok(None) };
+        let desk = self.hub.desk(&passage.permit.directory().accounts[index].name);
         let deadline = std::time::Instant::now() + CANCEL_PATIENCE;
         loop {
             match desk.spend(Endpoint::Cancel, std::time::Instant::now()) {

@@ -74,7 +74,7 @@ pub(super) fn request<'d>(
             headers.remove(SEC_WEBSOCKET_EXTENSIONS);
         }
     }
-    if permit.submits || matches!(route.operation, Operation::TaskGet | Operation::UploadPolicy) {
+    if permit.submits || route.operation == Operation::UploadPolicy {
         keep_readable(headers);
     }
     if !body.is_end_stream() && !headers.contains_key(CONTENT_LENGTH) {

@@ -162,11 +162,6 @@ impl Hub {
         Some(self.follow(&task, Instant::now() + REST))
     }
 
-    /// The account that has the tenant's task.
-    pub fn account_of(&self, id: &str, tenant: &str) -> Option<Arc<str>> {
-        self.ledger.account_of(id, tenant)
-    }
-
     /// A cancel was accepted: what is known of the task is true no more.
     pub fn outdate(&self, id: &str) {
         let Some(watch) = self.watches.get(id).map(|watch| Arc::clone(&watch)) else { return };
