@@ -35,6 +35,7 @@
 //! | [`keys`] | the command that manages keys, a client of the admin API |
 //! | [`fetch`] | one HTTP/1.1 request on a connection of its own |
 //! | [`metrics`] | what Prometheus sees |
+//! | [`stopwatch`] | whose time an exchange takes |
 //! | [`timer`] | deadlines that move with every byte |
 //! | [`sim`] | the DashScope simulator; only the program and the demo may use it |
 //! | [`demo`] | both on loopback, and one task from submit to file |
@@ -66,6 +67,7 @@ pub mod querier;
 pub mod reload;
 pub mod server;
 pub mod sim;
+pub mod stopwatch;
 pub mod store;
 pub mod tasks;
 pub mod tenant;
