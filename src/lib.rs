@@ -36,6 +36,7 @@
 //! | [`fetch`] | one HTTP/1.1 request on a connection of its own |
 //! | [`metrics`] | what Prometheus sees |
 //! | [`stopwatch`] | whose time an exchange takes |
+//! | [`supervisor`] | what systemd is told |
 //! | [`timer`] | deadlines that move with every byte |
 //! | [`sim`] | the DashScope simulator; only the program and the demo may use it |
 //! | [`demo`] | both on loopback, and one task from submit to file |
@@ -69,6 +70,7 @@ pub mod server;
 pub mod sim;
 pub mod stopwatch;
 pub mod store;
+pub mod supervisor;
 pub mod tasks;
 pub mod tenant;
 pub mod timer;

@@ -31,7 +31,8 @@ fn what_was_counted_stands_on_the_page() {
     account.attempt(Operation::Chat, Instant::now()).answered(StatusCode::OK, Instant::now());
     drop(account.attempt(Operation::Chat, Instant::now()));
     account.throttled(Throttling::RateQuota);
-    metrics.model(&"wan2.7-*".into()).task_durations.observe(61.0);
+    let model = metrics.model(&"wan2.7-*".into());
+    model.task_durations.observe(61.0);
     let connected = metrics.connected();
     let text = metrics.text(&Levels {
         tasks: vec![("pending", 1), ("running", 2)],

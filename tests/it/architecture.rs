@@ -38,6 +38,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     ("metrics", &["dashscope"]),
     ("stopwatch", &[]),
     ("timer", &[]),
+    ("supervisor", &[]),
     ("sim", &[]),
     ("lib", &[]),
 ];
