@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module may use of ours. `main`, `app` and `demo` wire things together, so they may use all.
-const MAY_USE: [(&str, &[&str]); 20] = [
+const MAY_USE: &[(&str, &[&str])] = &[
     ("admin", &["account", "config", "dashscope", "metrics", "reload", "store", "tasks", "tenant"]),
     ("reload", &["account", "config", "metrics", "tasks", "tenant"]),
     ("keys", &["fetch"]),
