@@ -37,6 +37,7 @@
 //! | [`metrics`] | what Prometheus sees |
 //! | [`stopwatch`] | whose time an exchange takes |
 //! | [`supervisor`] | what systemd is told |
+//! | [`access_log`] | one line for each exchange |
 //! | [`timer`] | deadlines that move with every byte |
 //! | [`sim`] | the DashScope simulator; only the program and the demo may use it |
 //! | [`demo`] | both on loopback, and one task from submit to file |
@@ -53,6 +54,7 @@
 //! answer. *Limit*, *bucket*, *slot*: a rule; how many a second; how many at once. *Drain*, *cut*: to finish what
 //! runs; to end it.
 
+pub mod access_log;
 pub mod account;
 pub mod admin;
 pub mod app;

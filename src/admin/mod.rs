@@ -30,6 +30,7 @@ pub use self::listener::{Listener, start};
 use self::answer::{Answer, answer, text};
 use self::problem::Problem;
 use self::route::Action;
+use crate::access_log::AccessLog;
 use crate::dashscope::refusal::Cause;
 use crate::dashscope::task::Status;
 use crate::metrics::{Levels, Metrics};
@@ -49,6 +50,7 @@ pub struct Admin {
     pub store: Store,
     pub hub: Arc<Hub>,
     pub metrics: Arc<Metrics>,
+    pub access_log: Arc<AccessLog>,
     pub draining: Arc<AtomicBool>,
     /// Held from the look at what there is to the end of its change.
     pub changing: Mutex<()>,
@@ -100,6 +102,7 @@ impl Admin {
         text(self.metrics.text(&Levels {
             tasks: states.map(|(name, status)| (name, self.hub.count(status))).into(),
             cooldowns: cooldowns.collect(),
+            lines_dropped: self.access_log.dropped(),
             reloads: reloads.map_or((0, 0), |counts| (count(&counts.ok), count(&counts.rejected))),
         }))
     }

@@ -56,6 +56,7 @@ impl Changes {
         let settings = [
             ("submit", old.submit != new.submit),
             ("poll", old.poll != new.poll),
+            ("log", old.log != new.log),
             ("admin.token", old.admin.token != new.admin.token),
             (
                 "server.auth_failures_per_second",

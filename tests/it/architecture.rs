@@ -6,14 +6,19 @@ use std::path::{Path, PathBuf};
 
 /// What each module may use of ours. `main`, `app` and `demo` wire things together, so they may use all.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("admin", &["account", "config", "dashscope", "metrics", "reload", "store", "tasks", "tenant"]),
-    ("reload", &["account", "config", "metrics", "tasks", "tenant"]),
+    ("access_log", &["config"]),
+    (
+        "admin",
+        &["access_log", "account", "config", "dashscope", "metrics", "reload", "store", "tasks", "tenant"],
+    ),
+    ("reload", &["access_log", "account", "config", "metrics", "tasks", "tenant"]),
     ("keys", &["fetch"]),
     ("fetch", &[]),
     ("server", &["proxy", "timer"]),
     (
         "proxy",
         &[
+            "access_log",
             "account",
             "config",
             "dashscope",

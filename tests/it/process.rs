@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use crate::harness::calls::{bearer, generate, poll, submit, task};
+use crate::harness::secrets;
 use crate::harness::{
     Client, Message, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, Upstream, answer, configuration, eventually,
     message, signal,
@@ -108,6 +109,10 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if !std::thread::panicking() {
+            let printed = self.printed();
+            assert_eq!(secrets::leak(&printed), None, "the program printed a secret");
+        }
     }
 }
 

@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use dashgate::app::{self, Running};
-use dashgate::config::Config;
+use dashgate::config::{Config, LogTarget};
 
 use super::client;
+use super::logs;
 use super::message::{Message, message};
+use super::secrets::Searched;
 use tempfile::TempDir;
 
 pub(crate) const UPSTREAM_KEY: &str = "sk-upstream-5f0c1e9ab7d24c38";
@@ -21,7 +23,9 @@ pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) running: Running,
-    /// Of the store; gone with the gateway.
+    /// Searched for secrets when the gateway has ended.
+    _searched: Searched,
+    /// Of the store and the access log; gone with the gateway.
     pub(crate) directory: TempDir,
 }
 
@@ -55,9 +59,12 @@ impl Gateway {
         let mut config = loaded.config;
         config.admin.listen.set_port(0);
         config.store.path = directory.path().join("dashgate.db");
+        config.log.access = LogTarget::File(directory.path().join(ACCESS_LOG));
+        logs::capture();
         let running = app::start(&config).expect("a gateway");
         let admin = running.admin_address().expect("an admin listener");
-        Self { address: running.address(), admin, running, directory }
+        let _searched = Searched::new(&directory.path().join(ACCESS_LOG));
+        Self { address: running.address(), admin, running, _searched, directory }
     }
 
     /// From a file beside its store, which can be written anew.
@@ -66,9 +73,11 @@ impl Gateway {
         write_config(directory.path(), text);
         let (files, loaded) = Config::load_with_files(&directory.path().join(CONFIG_FILE));
         let config = loaded.unwrap_or_else(|faults| panic!("{faults:#?}")).config;
+        logs::capture();
         let running = app::start_from(&config, files).expect("a gateway");
         let admin = running.admin_address().expect("an admin listener");
-        Self { address: running.address(), admin, running, directory }
+        let _searched = Searched::new(&directory.path().join(ACCESS_LOG));
+        Self { address: running.address(), admin, running, _searched, directory }
     }
 
     /// Writes its file anew and has it loaded.
@@ -84,6 +93,12 @@ impl Gateway {
         directory
     }
 
+    /// The lines of its access log so far.
+    pub(crate) fn lines(&self) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(self.directory.path().join(ACCESS_LOG)).expect("an access log");
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
     /// One request to the admin listener with its token.
     pub(crate) fn administer(&self, request_line: &str, body: &str) -> Message {
         let token = format!("Authorization: Bearer {ADMIN_TOKEN}");
@@ -97,12 +112,15 @@ impl Gateway {
 }
 
 pub(crate) const CONFIG_FILE: &str = "dashgate.toml";
+pub(crate) const ACCESS_LOG: &str = "access.log";
 
 /// Writes the configuration, with a store beside it.
 pub(crate) fn write_config(folder: &Path, text: &str) {
     let store = folder.join("dashgate.db");
     let file = folder.join(CONFIG_FILE);
-    std::fs::write(file, format!("{text}\n[store]\npath = {store:?}\n")).expect("written");
+    let log = folder.join(ACCESS_LOG);
+    let own = format!("[store]\npath = {store:?}\n[log]\naccess = {log:?}\n");
+    std::fs::write(file, format!("{text}\n{own}")).expect("written");
 }
 
 /// A name, where its upstream is, its keys, and more lines.
