@@ -19,7 +19,7 @@ use world::World;
 fn every_exchange_is_counted_once_everywhere() {
     let world = World::start();
     let mut told = world.prelude();
-    let each = exchanges() / THREADS;
+    let each = exchanges().div_ceil(THREADS);
     std::thread::scope(|scope| {
         let world = &world;
         let clients: Vec<_> =

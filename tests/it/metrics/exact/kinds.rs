@@ -243,6 +243,13 @@ fn bearer(key: &str) -> String {
     if key.is_empty() { "X-None: none".to_owned() } else { format!("Authorization: Bearer {key}") }
 }
 
+/// A head that does not end.
+pub(super) fn half_a_head(world: &World) -> Told {
+    let mut client = Client::connect(world.gateway.address);
+    client.send(format!("GET /wan/api/v1/tasks HTTP/1.1\r\nAuthorization: Bearer {TENANT_KEY}"));
+    Told::whole("none", "", &client.answer(), 0).under("none")
+}
+
 /// The one chunk of an answer that goes on for ever, in its framing.
 pub(super) fn read_chunk(client: &mut Client) {
     let framed = format!("{:x}\r\n{CHUNK}\r\n", CHUNK.len());

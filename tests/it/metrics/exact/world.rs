@@ -63,7 +63,7 @@ impl World {
         let text = [
             format!(
                 "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 2\nmax_body_bytes = 4096\nauth_failures_per_second = 0\n\
-                 timeouts = {{ header = \"2s\", upstream = \"5s\" }}\n[admin]\ntoken = \"{ADMIN_TOKEN}\"\n\
+                 timeouts = {{ header = \"1s\" }}\n[admin]\ntoken = \"{ADMIN_TOKEN}\"\n\
                  [submit]\nmax_wait = \"0s\"\n[[mounts]]\nprefix = \"/wan\"\n[[mounts]]\nprefix = \"/b\"\n\
                  [[accounts]]\nname = \"sim\"\nbase_url = \"http://{}\"\nkeys = [\"{UPSTREAM_KEY}\"]\nquery_qps = 100000\n",
                 simulator.address()
@@ -105,7 +105,9 @@ impl World {
     /// What ends at the end.
     pub(super) fn finale(&self) -> Vec<Told> {
         self.crowd.lock().expect("no panic").take().expect("the holder").leave();
-        vec![Told { status: Some(200), bytes_out: kinds::CHUNK.len(), ..Told::of("crowd", "abandoned") }]
+        let left =
+            Told { status: Some(200), bytes_out: kinds::CHUNK.len(), ..Told::of("crowd", "abandoned") };
+        vec![left, kinds::half_a_head(self)]
     }
 
     /// Waits until the scripted upstream has a request that it will never answer.
