@@ -4,12 +4,11 @@ use std::time::{Instant, SystemTime};
 
 use uuid::Uuid;
 
-use super::line::{Time, name};
+use super::line::{name, push_digits};
 use super::*;
 
 fn line(number: u64) -> Line<'static> {
     Line {
-        time: Time(SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_001)),
         request_id: Uuid::nil(),
         upstream_request_id: Some("up-1"),
         client: ([127, 0, 0, 1], 1234).into(),
@@ -27,11 +26,11 @@ fn line(number: u64) -> Line<'static> {
         reason: None,
         bytes_in: number,
         bytes_out: 2,
-        duration_seconds: Duration::from_micros(10_500),
-        upstream_seconds: Duration::from_micros(10_000),
-        client_seconds: Duration::from_micros(400),
-        turn_seconds: Duration::ZERO,
-        overhead_seconds: Duration::from_micros(100),
+        duration: Duration::from_micros(10_500),
+        upstream: Duration::from_micros(10_000),
+        client_wait: Duration::from_micros(400),
+        turn: Duration::ZERO,
+        overhead: Duration::from_micros(100),
         sample: None,
     }
 }
@@ -55,16 +54,17 @@ fn lines(path: &Path) -> usize {
 #[test]
 fn a_line_is_json_or_text() {
     let mut written = Vec::new();
-    line(1).write(LogFormat::Json, &mut written);
+    line(1).write(LogFormat::Json, &mut Clock::default(), &mut written);
     let text = String::from_utf8(written).expect("text");
     assert!(text.ends_with("}\n"), "{text}");
     let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    assert_eq!(json["time"], "2023-11-14T22:13:20.000001Z");
+    let time = json["time"].as_str().and_then(|time| humantime::parse_rfc3339(time).ok()).expect("a time");
+    assert!(SystemTime::now().duration_since(time).is_ok_and(|age| age < Duration::from_secs(60)), "{text}");
     assert_eq!(json["client"], "127.0.0.1:1234");
     assert_eq!((&json["code"], &json["duration_seconds"]), (&200.into(), &0.0105.into()));
     assert!(json.get("task_id").is_none() && json.get("sample").is_none(), "{text}");
     let mut written = Vec::new();
-    line(1).write(LogFormat::Text, &mut written);
+    line(1).write(LogFormat::Text, &mut Clock::default(), &mut written);
     let text = String::from_utf8(written).expect("text");
     assert!(
         text.starts_with("2023-11-14T22:13:20.000001Z 200 answered submit method=POST mount=/wan"),
@@ -155,4 +155,40 @@ fn a_target_that_is_stuck_drops_what_does_not_fit() {
     let began_to_close = Instant::now();
     log.close(Duration::from_millis(50));
     assert!(began_to_close.elapsed() < Duration::from_secs(10), "after {:?}", began.elapsed());
+}
+
+#[test]
+fn a_time_is_written_as_rfc_3339_has_it() {
+    let mut clock = Clock::default();
+    for (micros, text) in [
+        (1_700_000_000_000_001, "2023-11-14T22:13:20.000001Z"),
+        (1_700_000_000_999_999, "2023-11-14T22:13:20.999999Z"),
+        (1_700_000_001_000_000, "2023-11-14T22:13:21.000000Z"),
+        (0, "1970-01-01T00:00:00.000000Z"),
+    ] {
+        let mut written = Vec::new();
+        clock.write_at(Duration::from_micros(micros), &mut written);
+        assert_eq!(String::from_utf8_lossy(&written), text);
+    }
+}
+
+#[test]
+fn digits_are_those_of_the_number() {
+    for number in [0, 7, 10, 999, 1_000_000, u64::MAX] {
+        for least in [1, 6] {
+            let mut written = Vec::new();
+            push_digits(&mut written, number, least);
+            assert_eq!(String::from_utf8_lossy(&written), format!("{number:0least$}"));
+        }
+    }
+}
+
+/// Nobody gives such a name; a line stays a line all the same.
+#[test]
+fn whatever_stands_in_a_name_a_line_is_json() {
+    let mut written = Vec::new();
+    let odd = Line { tenant: Some("a\"b\\c\nd\u{4e07}"), ..line(1) };
+    odd.write(LogFormat::Json, &mut Clock::default(), &mut written);
+    let json: serde_json::Value = serde_json::from_slice(&written).expect("JSON");
+    assert_eq!(json["tenant"], "a_b_c_d___");
 }

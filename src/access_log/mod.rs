@@ -3,8 +3,10 @@
 
 mod line;
 mod sink;
+mod time;
 mod writer;
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver};
@@ -12,9 +14,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-pub use self::line::{Line, Time, name};
+pub use self::line::{Line, name};
 
 use self::sink::Sink;
+use self::time::Clock;
 use self::writer::Writer;
 use crate::config::{Log, LogFormat, LogTarget};
 
@@ -73,7 +76,8 @@ impl AccessLog {
     pub fn pen(&self) -> Pen {
         let buffer = Arc::<Mutex<Vec<u8>>>::default();
         lock(&self.shared.buffers).push(Arc::clone(&buffer));
-        Pen { buffer, shared: Arc::clone(&self.shared), writer: self.writer.clone() }
+        let (shared, writer) = (Arc::clone(&self.shared), self.writer.clone());
+        Pen { buffer, shared, writer, clock: RefCell::default() }
     }
 
     /// How many lines there was no room for, or that could not be written.
@@ -104,6 +108,7 @@ pub struct Pen {
     buffer: Arc<Mutex<Vec<u8>>>,
     shared: Arc<Shared>,
     writer: Thread,
+    clock: RefCell<Clock>,
 }
 
 impl Pen {
@@ -116,7 +121,7 @@ impl Pen {
             return;
         }
         let is_first = buffer.is_empty();
-        line.write(format, &mut buffer);
+        line.write(format, &mut self.clock.borrow_mut(), &mut buffer);
         drop(buffer);
         if is_first {
             self.shared.wake(&self.writer);

@@ -4,13 +4,13 @@ use std::cell::Cell;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use hyper::{Method, StatusCode};
 use uuid::Uuid;
 
 use super::exchange::Exchange;
-use crate::access_log::{Line, Pen, Time, name};
+use crate::access_log::{Line, Pen, name};
 use crate::config::Log;
 use crate::dashscope::operation::Operation;
 use crate::metrics::{Metrics, Outcome};
@@ -84,7 +84,6 @@ impl Recorder {
         let is_ours = matches!(outcome, Outcome::Local | Outcome::Rejected(_));
         let own = answered.filter(|_| is_ours).and_then(|id| Uuid::try_parse(id).ok());
         let line = Line {
-            time: Time(SystemTime::now()),
             request_id: own.unwrap_or_else(|| self.request_id()),
             upstream_request_id: answered.filter(|_| !is_ours).and_then(name),
             client: exchange.address,
@@ -102,11 +101,11 @@ impl Recorder {
             reason: outcome.reason().map(crate::metrics::Reason::name),
             bytes_in: exchange.bytes_in(),
             bytes_out: exchange.bytes_out(),
-            duration_seconds: spent.total,
-            upstream_seconds: spent.upstream,
-            client_seconds: spent.client,
-            turn_seconds: spent.turn,
-            overhead_seconds: spent.overhead(),
+            duration: spent.total,
+            upstream: spent.upstream,
+            client_wait: spent.client,
+            turn: spent.turn,
+            overhead: spent.overhead(),
             sample: Some(log.sample).filter(|sample| *sample < 1.0 && is_ordinary(exchange)),
         };
         self.pen.write(&line, log.format);

@@ -2,6 +2,7 @@
 
 mod admission;
 mod kills;
+mod lines;
 mod memory;
 mod outages;
 mod reloads;
@@ -42,9 +43,15 @@ struct Process {
 
 impl Process {
     fn start(command: &mut Command) -> Self {
-        let mut child = command.spawn().expect("a process");
+        Self::start_into(command, Stdio::piped())
+    }
+
+    /// With its output to somewhere else, if that is not a pipe of ours.
+    fn start_into(command: &mut Command, output: Stdio) -> Self {
+        let mut child = command.stdout(output).spawn().expect("a process");
         let printed = Arc::new(Mutex::new(String::new()));
-        let out: Box<dyn std::io::Read + Send> = Box::new(child.stdout.take().expect("its output"));
+        let none = || Box::new(std::io::empty()) as Box<dyn std::io::Read + Send>;
+        let out = child.stdout.take().map_or_else(none, |out| Box::new(out));
         let err: Box<dyn std::io::Read + Send> = Box::new(child.stderr.take().expect("its errors"));
         let read = |from| {
             let printed = Arc::clone(&printed);

@@ -302,7 +302,7 @@ pub(super) fn tenants() -> String {
 const SERVICE: &str = "/wan/api/v1/services/aigc/scripted";
 const SYNTHESIS: &str = "/wan/api/v1/services/aigc/video-generation/video-synthesis";
 const STRANGER: &str = "11111111-2222-4333-8444-555555555555";
-const BODY: &str = concat!(r#"{"model":"qwen-plus","input":"planted-prompt-9c02e7b41f"}"#);
+const BODY: &str = r#"{"model":"qwen-plus","input":"planted-prompt-9c02e7b41f"}"#;
 /// What an upstream says before it says no more.
 pub(super) const CHUNK: &str = "planted-answer-e47b90c2d5";
 const SPOKEN: &[u8] = b"\x81\x05hello";
