@@ -5,28 +5,45 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module may use of ours. `main`, `app` and `demo` wire things together, so they may use all.
-const MAY_USE: [(&str, &[&str]); 20] = [
-    ("admin", &["account", "config", "dashscope", "metrics", "reload", "store", "tasks", "tenant"]),
+const MAY_USE: [(&str, &[&str]); 23] = [
+    (
+        "admin",
+        &[
+            "account",
+            "config",
+            "dashscope",
+            "listen",
+            "metrics",
+            "reload",
+            "store",
+            "stream",
+            "tasks",
+            "tenant",
+        ],
+    ),
     ("reload", &["account", "config", "tasks", "tenant"]),
-    ("keys", &["fetch"]),
-    ("fetch", &[]),
-    ("server", &["proxy", "timer"]),
+    ("keys", &["fetch", "stream"]),
+    ("fetch", &["stream"]),
+    ("server", &["listen", "proxy", "stream", "tenant", "timer"]),
+    ("listen", &["stream"]),
     (
         "proxy",
         &["account", "config", "dashscope", "limits", "metrics", "store", "tasks", "tenant", "upstream"],
     ),
     ("querier", &["account", "config", "dashscope", "metrics", "tasks", "tenant", "upstream"]),
     ("tasks", &["config", "dashscope", "limits", "metrics", "store"]),
-    ("tenant", &["account", "config", "dashscope", "store"]),
+    ("tenant", &["account", "certificate", "config", "dashscope", "store"]),
     ("account", &["config", "dashscope", "store"]),
     ("limits", &["config", "dashscope"]),
-    ("upstream", &["account", "dashscope", "timer"]),
+    ("upstream", &["account", "dashscope", "stream", "timer"]),
     ("store", &["config", "dashscope"]),
-    ("config", &["dashscope"]),
+    ("config", &["certificate", "dashscope"]),
     ("dashscope", &[]),
     ("metrics", &[]),
     ("timer", &[]),
     ("supervisor", &[]),
+    ("stream", &[]),
+    ("certificate", &[]),
     ("sim", &[]),
     ("lib", &[]),
 ];
