@@ -35,6 +35,7 @@
 //! | [`keys`] | the command that manages keys, a client of the admin API |
 //! | [`fetch`] | one HTTP/1.1 request on a connection of its own |
 //! | [`metrics`] | what Prometheus sees |
+//! | [`stopwatch`] | whose time an exchange takes |
 //! | [`supervisor`] | what systemd is told |
 //! | [`timer`] | deadlines that move with every byte |
 //! | [`sim`] | the DashScope simulator; only the program and the demo may use it |
@@ -67,6 +68,7 @@ pub mod querier;
 pub mod reload;
 pub mod server;
 pub mod sim;
+pub mod stopwatch;
 pub mod store;
 pub mod supervisor;
 pub mod tasks;

@@ -26,6 +26,7 @@ pub(crate) async fn converse(stream: TcpStream, address: SocketAddr, proxy: Rc<P
         // The client has gone already.
         return;
     }
+    let _connected = proxy.recorder.metrics.connected();
     let line = Arc::new(Line::default());
     let peer = Peer { address, line: Arc::clone(&line) };
     let timeouts = proxy.directory.load().timeouts;

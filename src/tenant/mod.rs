@@ -3,4 +3,5 @@
 pub mod directory;
 pub mod key;
 pub mod keyring;
+mod models;
 pub mod token;
