@@ -36,6 +36,7 @@
 //! | [`keys`] | the command that manages keys, a client of the admin API |
 //! | [`fetch`] | one HTTP/1.1 request on a connection of its own |
 //! | [`metrics`] | what Prometheus sees |
+//! | [`stopwatch`] | whose time an exchange takes |
 //! | [`supervisor`] | what systemd is told |
 //! | [`stream`] | a TCP connection with or without TLS, and whom we trust |
 //! | [`certificate`] | what a certificate says |
@@ -72,6 +73,7 @@ pub mod querier;
 pub mod reload;
 pub mod server;
 pub mod sim;
+pub mod stopwatch;
 pub mod store;
 pub mod stream;
 pub mod supervisor;

@@ -16,8 +16,8 @@ mod token;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use hyper::body::Incoming;
@@ -30,8 +30,9 @@ pub use self::listener::{Listener, start};
 use self::answer::{Answer, answer, text};
 use self::problem::Problem;
 use self::route::Action;
+use crate::dashscope::refusal::Cause;
 use crate::dashscope::task::Status;
-use crate::metrics::Metrics;
+use crate::metrics::{Levels, Metrics};
 use crate::reload::Handle;
 use crate::store::{Health, Store};
 use crate::tasks::hub::Hub;
@@ -113,8 +114,19 @@ impl Admin {
 
     fn metrics(&self) -> Answer {
         let states = [("pending", Status::Pending), ("running", Status::Running), ("other", Status::Other)];
-        let tasks = states.map(|(name, status)| (name, self.hub.count(status)));
-        text(self.metrics.text(&tasks))
+        let now = Instant::now();
+        let directory = self.directory.load();
+        let cooldowns = directory.accounts.iter().flat_map(|account| {
+            let status = account.status(now);
+            Cause::ALL.map(|cause| (Arc::clone(&status.name), cause, status.resting_for(cause)))
+        });
+        let reloads = self.reloads.as_ref().map(Handle::counts);
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        text(self.metrics.text(&Levels {
+            tasks: states.map(|(name, status)| (name, self.hub.count(status))).into(),
+            cooldowns: cooldowns.collect(),
+            reloads: reloads.map_or((0, 0), |counts| (count(&counts.ok), count(&counts.rejected))),
+        }))
     }
 
     fn ready(&self) -> Answer {

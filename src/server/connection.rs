@@ -35,6 +35,7 @@ pub(crate) async fn converse(
         // The client has gone already.
         return;
     }
+    let _connected = proxy.recorder.metrics.connected();
     let (timeouts, tls) = {
         let directory = proxy.directory.load();
         (directory.timeouts, directory.tls.clone())

@@ -10,16 +10,20 @@ use foldhash::fast::RandomState;
 use super::certificate::{Certificates, ClientCertificate, Holder};
 use super::key::{KeyDigest, VirtualKey};
 use super::keyring::{Ends, IssuedKey, Keyring};
+use super::models::Models;
 use super::token::Token;
 use crate::account::{Account, Registry};
 use crate::config::{AsyncHeader, Config, Limits, Mount, Timeouts, Tls};
 use crate::dashscope::operation::Groups;
+use crate::metrics::{Metrics, ModelSeries, MountSeries, TenantSeries};
 
 /// Mounts, accounts, tenants and their keys. A request loads it once and keeps it to its end.
 #[derive(Debug)]
 pub struct Directory {
     /// The longest prefix first.
     pub mounts: Vec<Mount>,
+    /// What is counted of them, in the same order.
+    pub mount_series: Vec<Arc<MountSeries>>,
     pub accounts: Vec<Account>,
     /// How long a submit waits for its turn, where its client does not say.
     pub max_submit_wait: Duration,
@@ -35,6 +39,7 @@ pub struct Directory {
     pub admin_tls: Option<Tls>,
     /// Of one address; 0 stands for no limit.
     pub auth_failures_per_second: u32,
+    models: Models,
     tenants: Vec<Tenant>,
     tenants_by_name: HashMap<Arc<str>, usize, RandomState>,
     keys: Vec<Key>,
@@ -48,6 +53,8 @@ pub struct Directory {
 #[derive(Debug)]
 pub struct Tenant {
     pub name: Arc<str>,
+    /// What is counted of it.
+    pub series: Arc<TenantSeries>,
     pub async_header: AsyncHeader,
     /// Indices into [`Directory::accounts`].
     pub accounts: Vec<usize>,
@@ -94,13 +101,18 @@ enum Clash {
 }
 
 impl Directory {
-    /// The accounts are as the registry knows them: that outlives every directory.
-    pub fn build(config: &Config, registry: &Registry) -> Self {
+    /// The accounts are as the registry knows them, and what is counted goes on: both outlive every directory.
+    pub fn build(config: &Config, registry: &Registry, metrics: &Metrics) -> Self {
         let mut mounts = config.mounts.clone();
         mounts.sort_by_key(|mount| std::cmp::Reverse(mount.prefix.len()));
         let mut directory = Directory {
+            mount_series: mounts.iter().map(|mount| metrics.mount(&mount.prefix)).collect(),
             mounts,
-            accounts: config.accounts.iter().map(|account| Account::new(account, registry)).collect(),
+            accounts: config
+                .accounts
+                .iter()
+                .map(|account| Account::new(account, registry, metrics))
+                .collect(),
             max_submit_wait: config.submit.max_wait,
             timeouts: config.server.timeouts,
             max_age: config.poll.max_age,
@@ -109,6 +121,7 @@ impl Directory {
             tls: config.server.tls.clone(),
             admin_tls: config.admin.tls.clone(),
             auth_failures_per_second: config.server.auth_failures_per_second,
+            models: Models::new(config, metrics),
             tenants: Vec::with_capacity(config.tenants.len()),
             tenants_by_name: HashMap::default(),
             keys: Vec::new(),
@@ -137,6 +150,7 @@ impl Directory {
             }
             directory.tenants.push(Tenant {
                 name: Arc::clone(&tenant.name),
+                series: metrics.tenant(&tenant.name, number),
                 async_header: tenant.async_header,
                 accounts: tenant.accounts.clone(),
                 allow: tenant.allow,
@@ -217,6 +231,16 @@ impl Directory {
     fn tenant_of(&self, issued: &IssuedKey) -> Option<usize> {
         let tenant = self.tenants_by_name.get(&issued.tenant).copied();
         tenant.filter(|_| !self.by_id.contains_key(&*issued.id))
+    }
+
+    /// The place of the mount with this prefix.
+    pub fn mount(&self, prefix: &Arc<str>) -> Option<usize> {
+        self.mounts.iter().position(|mount| Arc::ptr_eq(&mount.prefix, prefix))
+    }
+
+    /// What is counted of the model.
+    pub fn model_series(&self, model: &str) -> &Arc<ModelSeries> {
+        self.models.series(model)
     }
 
     pub fn tenants(&self) -> &[Tenant] {

@@ -4,4 +4,5 @@ pub mod certificate;
 pub mod directory;
 pub mod key;
 pub mod keyring;
+mod models;
 pub mod token;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module may use of ours. `main`, `app` and `demo` wire things together, so they may use all.
-const MAY_USE: [(&str, &[&str]); 23] = [
+const MAY_USE: &[(&str, &[&str])] = &[
     (
         "admin",
         &[
@@ -21,25 +21,37 @@ const MAY_USE: [(&str, &[&str]); 23] = [
             "tenant",
         ],
     ),
-    ("reload", &["account", "config", "tasks", "tenant"]),
+    ("reload", &["account", "config", "metrics", "tasks", "tenant"]),
     ("keys", &["fetch", "stream"]),
     ("fetch", &["stream"]),
     ("server", &["listen", "proxy", "stream", "tenant", "timer"]),
     ("listen", &["stream"]),
     (
         "proxy",
-        &["account", "config", "dashscope", "limits", "metrics", "store", "tasks", "tenant", "upstream"],
+        &[
+            "account",
+            "config",
+            "dashscope",
+            "limits",
+            "metrics",
+            "stopwatch",
+            "store",
+            "tasks",
+            "tenant",
+            "upstream",
+        ],
     ),
     ("querier", &["account", "config", "dashscope", "metrics", "tasks", "tenant", "upstream"]),
     ("tasks", &["config", "dashscope", "limits", "metrics", "store"]),
-    ("tenant", &["account", "certificate", "config", "dashscope", "store"]),
-    ("account", &["config", "dashscope", "store"]),
+    ("tenant", &["account", "certificate", "config", "dashscope", "metrics", "store"]),
+    ("account", &["config", "dashscope", "metrics", "store"]),
     ("limits", &["config", "dashscope"]),
-    ("upstream", &["account", "dashscope", "stream", "timer"]),
+    ("upstream", &["account", "dashscope", "stopwatch", "stream", "timer"]),
     ("store", &["config", "dashscope"]),
     ("config", &["certificate", "dashscope"]),
     ("dashscope", &[]),
-    ("metrics", &[]),
+    ("metrics", &["dashscope"]),
+    ("stopwatch", &[]),
     ("timer", &[]),
     ("supervisor", &[]),
     ("stream", &[]),

@@ -13,6 +13,7 @@ mod hostile;
 mod isolation;
 mod keys;
 mod limits;
+mod metrics;
 mod million_keys;
 mod pacing;
 mod polls;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use dashgate::account::Registry;
 use dashgate::config::Config;
+use dashgate::metrics::Metrics;
 use dashgate::store::Store;
 use dashgate::tenant::directory::Directory;
 use dashgate::tenant::key::VirtualKey;
@@ -157,8 +158,11 @@ fn a_look_up_costs_the_same_among_a_million() {
         Path::new("."),
         &|_| None,
     );
-    let directory =
-        Arc::new(Directory::build(&config.expect("a config").config, &Registry::new(Instant::now())));
+    let directory = Arc::new(Directory::build(
+        &config.expect("a config").config,
+        &Registry::new(Instant::now()),
+        &Metrics::default(),
+    ));
     let rings = [FEW, MANY].map(|keys| {
         let ring = Keyring::default();
         for number in 0..keys {
