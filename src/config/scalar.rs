@@ -58,7 +58,7 @@ pub(super) fn name(text: &str) -> Result<(), Wrong> {
 /// What a certificate says of its holder, as [`certificate::names`] gives it.
 pub(super) fn certificate_name(text: &str) -> Result<String, Wrong> {
     let (kind, name) = text.split_at(text.find([':', '=']).map_or(0, |at| at + 1));
-    let in_subject = kind.strip_suffix('=').is_some_and(|kind| certificate::is_attribute(kind));
+    let in_subject = kind.strip_suffix('=').is_some_and(certificate::is_attribute);
     if name.is_empty() || !in_subject && !matches!(kind, "dns:" | "uri:") {
         return Err(Wrong::new(
             "is not a name of a certificate",

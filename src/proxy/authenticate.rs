@@ -29,10 +29,9 @@ pub(super) fn authenticate(
     if let Some(caller) = directory.local_caller() {
         return if peer.address.ip().is_loopback() { Ok(caller) } else { Err(Rejection::UnknownKey) };
     }
-    let found = directory.identify(keyring, key, peer.certificate.as_ref(), now).map_err(|stranger| {
+    let found = directory.identify(keyring, key, peer.certificate.as_ref(), now).inspect_err(|stranger| {
         // The client is told the same of every key that opens nothing; whoever helps it may know more.
         tracing::debug!(?stranger, address = %peer.address, "a key opens nothing");
-        stranger
     })?;
     found.ok_or(Rejection::NoKey)
 }
