@@ -6,11 +6,26 @@ use std::path::{Path, PathBuf};
 
 /// What each module may use of ours. `main`, `app` and `demo` wire things together, so they may use all.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("admin", &["account", "config", "dashscope", "metrics", "reload", "store", "tasks", "tenant"]),
+    (
+        "admin",
+        &[
+            "account",
+            "config",
+            "dashscope",
+            "listen",
+            "metrics",
+            "reload",
+            "store",
+            "stream",
+            "tasks",
+            "tenant",
+        ],
+    ),
     ("reload", &["account", "config", "metrics", "tasks", "tenant"]),
-    ("keys", &["fetch"]),
-    ("fetch", &[]),
-    ("server", &["proxy", "timer"]),
+    ("keys", &["fetch", "stream"]),
+    ("fetch", &["stream"]),
+    ("server", &["listen", "proxy", "stream", "tenant", "timer"]),
+    ("listen", &["stream"]),
     (
         "proxy",
         &[
@@ -28,17 +43,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("querier", &["account", "config", "dashscope", "metrics", "tasks", "tenant", "upstream"]),
     ("tasks", &["config", "dashscope", "limits", "metrics", "store"]),
-    ("tenant", &["account", "config", "dashscope", "metrics", "store"]),
+    ("tenant", &["account", "certificate", "config", "dashscope", "metrics", "store"]),
     ("account", &["config", "dashscope", "metrics", "store"]),
     ("limits", &["config", "dashscope"]),
-    ("upstream", &["account", "dashscope", "stopwatch", "timer"]),
+    ("upstream", &["account", "dashscope", "stopwatch", "stream", "timer"]),
     ("store", &["config", "dashscope"]),
-    ("config", &["dashscope"]),
+    ("config", &["certificate", "dashscope"]),
     ("dashscope", &[]),
     ("metrics", &["dashscope"]),
     ("stopwatch", &[]),
     ("timer", &[]),
     ("supervisor", &[]),
+    ("stream", &[]),
+    ("certificate", &[]),
     ("sim", &[]),
     ("lib", &[]),
 ];
