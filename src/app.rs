@@ -21,11 +21,11 @@ use crate::account::uploads::Uploads;
 use crate::admin::{self, Admin};
 use crate::config::{self, Config, Files};
 use crate::limits::{self, Strangers};
+use crate::listen;
 use crate::metrics::Metrics;
 use crate::proxy::{Proxy, Recorder};
 use crate::querier::Querier;
 use crate::reload::{self, Reloader};
-use crate::server;
 use crate::server::worker::{self, Drain, DrainHandle};
 use crate::store::{Cause, Store, StoreFault};
 use crate::tasks::Desk;
@@ -86,9 +86,9 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
         0 => thread::available_parallelism().map_or(1, std::num::NonZero::get),
         workers => workers,
     };
-    let listen = config.server.listen;
-    let listeners = server::bind(listen, workers).map_err(|error| taken("server", listen, &error))?;
-    let address = listeners.first().map_or(Ok(listen), TcpListener::local_addr)?;
+    let address = config.server.listen;
+    let listeners = listen::bind(address, workers).map_err(|error| taken("server", address, &error))?;
+    let address = listeners.first().map_or(Ok(address), TcpListener::local_addr)?;
     let admin_listener = bind_admin(config.admin.listen)?;
     let because = |fault: StoreFault| io::Error::other(fault.to_string());
     let store = open_store(config).map_err(because)?;

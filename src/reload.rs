@@ -174,7 +174,8 @@ impl Reloader {
         }
     }
 
-    fn take(&mut self, Loaded { config, warnings }: Loaded) -> Reloaded {
+    fn take(&mut self, Loaded { mut config, warnings }: Loaded) -> Reloaded {
+        config.succeed(&self.config);
         let changes = Changes::between(&self.config, &config);
         let needs_restart = self.fixed.needs_restart(&config);
         let Shared { directory, accounts, metrics, access_log, keyring, hub } = &self.shared;

@@ -58,6 +58,8 @@ impl Changes {
             ("poll", old.poll != new.poll),
             ("log", old.log != new.log),
             ("admin.token", old.admin.token != new.admin.token),
+            ("admin.tls", old.admin.tls != new.admin.tls),
+            ("server.tls", old.server.tls != new.server.tls),
             (
                 "server.auth_failures_per_second",
                 old.server.auth_failures_per_second != new.server.auth_failures_per_second,

@@ -55,6 +55,8 @@ pub enum Reason {
     UnknownKey,
     ExpiredKey,
     RevokedKey,
+    NoCertificate,
+    OtherCertificate,
     NoMount,
     NotAllowed,
     AsyncRequired,
@@ -80,11 +82,13 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Reason; 26] = [
+    pub const ALL: [Reason; 28] = [
         Reason::NoKey,
         Reason::UnknownKey,
         Reason::ExpiredKey,
         Reason::RevokedKey,
+        Reason::NoCertificate,
+        Reason::OtherCertificate,
         Reason::NoMount,
         Reason::NotAllowed,
         Reason::AsyncRequired,
@@ -115,6 +119,8 @@ impl Reason {
             Reason::UnknownKey => "unknown_key",
             Reason::ExpiredKey => "expired_key",
             Reason::RevokedKey => "revoked_key",
+            Reason::NoCertificate => "no_certificate",
+            Reason::OtherCertificate => "other_certificate",
             Reason::NoMount => "no_mount",
             Reason::NotAllowed => "not_allowed",
             Reason::AsyncRequired => "async_required",

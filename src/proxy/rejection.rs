@@ -19,6 +19,10 @@ pub(super) enum Rejection {
     UnknownKey,
     ExpiredKey,
     RevokedKey,
+    /// The key's tenant has client certificates, and none came with it.
+    NoCertificate,
+    /// The client's certificate is another tenant's than its key.
+    OtherCertificate,
     /// The path, and the mounts that there are.
     NoMount(Box<str>),
     /// Method and path of an operation that is not passed on, or not for this tenant.
@@ -82,6 +86,8 @@ impl Rejection {
             Rejection::UnknownKey => Row { reason: Reason::UnknownKey, ..INVALID_KEY },
             Rejection::ExpiredKey => Row { reason: Reason::ExpiredKey, ..INVALID_KEY },
             Rejection::RevokedKey => Row { reason: Reason::RevokedKey, ..INVALID_KEY },
+            Rejection::NoCertificate => Row { reason: Reason::NoCertificate, ..INVALID_KEY },
+            Rejection::OtherCertificate => Row { reason: Reason::OtherCertificate, ..INVALID_KEY },
             Rejection::NoMount(_) => Row {
                 reason: Reason::NoMount,
                 status: StatusCode::NOT_FOUND,
@@ -152,6 +158,13 @@ impl Rejection {
             Rejection::NoKey => "No API-key provided.".into(),
             Rejection::UnknownKey | Rejection::ExpiredKey | Rejection::RevokedKey => {
                 "Invalid API-key provided.".into()
+            }
+            Rejection::NoCertificate => {
+                "Invalid API-key provided: it is accepted with a client certificate of its tenant only."
+                    .into()
+            }
+            Rejection::OtherCertificate => {
+                "Invalid API-key provided: the client's certificate is not of its tenant.".into()
             }
             Rejection::NoMount(what) => what.to_string().into(),
             Rejection::NotAllowed(operation) => {
@@ -231,6 +244,8 @@ impl From<Stranger> for Rejection {
             Stranger::Unknown | Stranger::Mistyped => Rejection::UnknownKey,
             Stranger::Expired => Rejection::ExpiredKey,
             Stranger::Revoked => Rejection::RevokedKey,
+            Stranger::NoCertificate => Rejection::NoCertificate,
+            Stranger::OtherCertificate => Rejection::OtherCertificate,
         }
     }
 }

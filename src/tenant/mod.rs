@@ -1,5 +1,6 @@
 //! Who may call.
 
+pub mod certificate;
 pub mod directory;
 pub mod key;
 pub mod keyring;

@@ -26,6 +26,7 @@ mod store;
 mod streaming;
 mod tasks;
 mod timeouts;
+mod tls;
 mod transparency;
 mod uploads;
 mod upstream_tls;
