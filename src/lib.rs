@@ -35,6 +35,7 @@
 //! | [`keys`] | the command that manages keys, a client of the admin API |
 //! | [`fetch`] | one HTTP/1.1 request on a connection of its own |
 //! | [`metrics`] | what Prometheus sees |
+//! | [`readiness`], [`liveness`] | whether clients should be sent here, and whether the workers still turn |
 //! | [`timer`] | deadlines that move with every byte |
 //! | [`sim`] | the DashScope simulator; only the program and the demo may use it |
 //! | [`demo`] | both on loopback, and one task from submit to file |
@@ -60,9 +61,11 @@ pub mod demo;
 pub mod fetch;
 pub mod keys;
 pub mod limits;
+pub mod liveness;
 pub mod metrics;
 pub mod proxy;
 pub mod querier;
+pub mod readiness;
 pub mod reload;
 pub mod server;
 pub mod sim;

@@ -3,7 +3,9 @@
 
 mod accounts;
 mod answer;
+mod audit;
 mod body;
+mod health;
 mod keys;
 mod listener;
 mod page;
@@ -14,25 +16,28 @@ mod tasks;
 mod tenants;
 mod token;
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use hyper::Request;
 use hyper::body::Incoming;
-use hyper::{Request, StatusCode};
-use serde_json::json;
 use tokio::sync::Mutex;
 
+pub use self::audit::Refusals;
 pub use self::listener::{Listener, start};
 
-use self::answer::{Answer, answer, text};
+use self::answer::Answer;
+use self::audit::Entry;
 use self::problem::Problem;
 use self::route::Action;
-use crate::dashscope::task::Status;
+use crate::liveness::Watch;
 use crate::metrics::Metrics;
+use crate::readiness::Readiness;
 use crate::reload::Handle;
-use crate::store::{Health, Store};
+use crate::store::Store;
 use crate::tasks::hub::Hub;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
@@ -47,9 +52,11 @@ pub struct Admin {
     pub store: Store,
     pub hub: Arc<Hub>,
     pub metrics: Arc<Metrics>,
-    pub draining: Arc<AtomicBool>,
+    pub readiness: Arc<Readiness>,
+    pub workers: RefCell<Watch>,
     /// Held from the look at what there is to the end of its change.
     pub changing: Mutex<()>,
+    pub refusals: Refusals,
 }
 
 impl Admin {
@@ -60,48 +67,59 @@ impl Admin {
         if head { answer.map(|_| bytes::Bytes::new().into()) } else { answer }
     }
 
+    /// What is to be done once a second.
+    fn look(&self) {
+        self.workers.borrow_mut().look();
+        self.refusals.tell(Instant::now());
+    }
+
     async fn act(&self, peer: SocketAddr, request: Request<Incoming>) -> Result<Answer, Problem> {
         let (request, body) = request.into_parts();
-        let path = request.uri.path();
+        let (path, headers) = (request.uri.path(), &request.headers);
         let query = request.uri.query().unwrap_or_default();
         // A path that nobody without the token may use tells them nothing either, not even whether it exists.
-        if route::is_guarded(path) {
-            token::check(self.directory.load().admin_token.as_ref(), &request.headers)?;
-        }
+        let token = if route::is_guarded(path) {
+            let opened = token::check(self.directory.load().admin_token.as_ref(), headers);
+            opened.inspect_err(|problem| self.refusals.note(peer, problem, Instant::now()))?
+        } else {
+            String::new()
+        };
+        let entry = |action| Entry::new(action, peer, token);
         match route::route(&request.method, path)? {
-            Action::Live => Ok(answer(StatusCode::OK, &json!({ "status": "live" }))),
-            Action::Ready => Ok(self.ready()),
-            Action::Metrics => Ok(self.metrics()),
-            Action::ListKeys => self.list_keys(query),
-            Action::CreateKey => self.create_key(peer, body::read(&request.headers, body).await?).await,
-            Action::RotateKey(id) => {
-                self.rotate_key(peer, id, body::read(&request.headers, body).await?).await
+            (Action::Live, _) => Ok(self.live()),
+            (Action::Ready, _) => Ok(self.ready()),
+            (Action::Metrics, _) => Ok(self.metrics()),
+            (Action::Document, _) => Ok(answer::document(DOCUMENT)),
+            (Action::ListKeys, _) => self.list_keys(query),
+            (Action::CreateKey, _) => {
+                let mut entry = entry("create_key");
+                let created = self.create_key(body::read(headers, body).await, &mut entry).await;
+                entry.end(created)
             }
-            Action::RevokeKey(id) => self.revoke_key(peer, id).await,
-            Action::ListTenants => self.list_tenants(query),
-            Action::ListAccounts => self.list_accounts(query),
-            Action::ListTasks => self.list_tasks(query),
-            Action::Reload => self.reload(peer).await,
-        }
-    }
-
-    fn metrics(&self) -> Answer {
-        let states = [("pending", Status::Pending), ("running", Status::Running), ("other", Status::Other)];
-        let tasks = states.map(|(name, status)| (name, self.hub.count(status)));
-        text(self.metrics.text(&tasks))
-    }
-
-    fn ready(&self) -> Answer {
-        if self.draining.load(Ordering::Relaxed) {
-            return answer(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "draining" }));
-        }
-        match self.store.health() {
-            Health::Writable => answer(StatusCode::OK, &json!({ "status": "ready" })),
-            Health::Unwritable(fault) => {
-                // Whoever asks needs no token, so where the store lies is for the log alone.
-                let problem = format!("the store {}", fault.cause);
-                answer(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "store", "problem": problem }))
+            (Action::RotateKey, id) => {
+                let mut entry = entry("rotate_key");
+                let rotated = self.rotate_key(id, body::read(headers, body).await, &mut entry).await;
+                entry.end(rotated)
+            }
+            (Action::RevokeKey, id) => {
+                let mut entry = entry("revoke_key");
+                let revoked = self.revoke_key(id, &mut entry).await;
+                entry.end(revoked)
+            }
+            (Action::ListTenants, _) => self.list_tenants(query),
+            (Action::ListAccounts, _) => self.list_accounts(query),
+            (Action::ListTasks, _) => self.list_tasks(query),
+            (Action::Reload, _) => {
+                let entry = entry("reload");
+                entry.end(self.reload().await)
             }
         }
     }
 }
+
+/// What there is, for programs.
+const DOCUMENT: &str = include_str!("openapi.json");
+
+#[cfg(test)]
+#[path = "openapi_tests.rs"]
+mod openapi_tests;

@@ -5,15 +5,40 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module may use of ours. `main`, `app` and `demo` wire things together, so they may use all.
-const MAY_USE: [(&str, &[&str]); 19] = [
-    ("admin", &["account", "config", "dashscope", "metrics", "reload", "store", "tasks", "tenant"]),
+const MAY_USE: [(&str, &[&str]); 21] = [
+    (
+        "admin",
+        &[
+            "account",
+            "config",
+            "dashscope",
+            "liveness",
+            "metrics",
+            "readiness",
+            "reload",
+            "store",
+            "tasks",
+            "tenant",
+        ],
+    ),
     ("reload", &["account", "config", "tasks", "tenant"]),
     ("keys", &["fetch"]),
     ("fetch", &[]),
     ("server", &["proxy", "timer"]),
     (
         "proxy",
-        &["account", "config", "dashscope", "limits", "metrics", "store", "tasks", "tenant", "upstream"],
+        &[
+            "account",
+            "config",
+            "dashscope",
+            "limits",
+            "liveness",
+            "metrics",
+            "store",
+            "tasks",
+            "tenant",
+            "upstream",
+        ],
     ),
     ("querier", &["account", "config", "dashscope", "metrics", "tasks", "tenant", "upstream"]),
     ("tasks", &["config", "dashscope", "limits", "metrics", "store"]),
@@ -25,6 +50,8 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("config", &["dashscope"]),
     ("dashscope", &[]),
     ("metrics", &[]),
+    ("readiness", &[]),
+    ("liveness", &[]),
     ("timer", &[]),
     ("sim", &[]),
     ("lib", &[]),

@@ -1,6 +1,7 @@
 //! The program itself: exit codes, signals, what it prints, and the memory that it takes.
 
 mod admission;
+mod audit;
 mod kills;
 mod memory;
 mod outages;
