@@ -6,6 +6,7 @@ mod kills;
 mod memory;
 mod outages;
 mod reloads;
+mod storm;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

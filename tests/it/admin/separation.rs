@@ -6,7 +6,7 @@ use crate::harness::{ADMIN_TOKEN, Gateway, Upstream, answer, client, message, op
 /// Ways to write a path that another program could take for it.
 fn spellings(path: &str) -> Vec<String> {
     let bare = &path[1..];
-    let first = path[1..2].as_bytes()[0];
+    let first = path.as_bytes()[1];
     let upper = path.to_uppercase();
     let mut all = vec![
         path.to_owned(),
