@@ -1,13 +1,20 @@
 //! What load balancers, Kubernetes and Prometheus ask for, without a token.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
 use hyper::StatusCode;
 use serde_json::json;
 
 use super::Admin;
 use super::answer::{Answer, answer, text};
+use crate::dashscope::refusal::Cause;
 use crate::dashscope::task::Status;
 use crate::liveness::MOST_STILL;
+use crate::metrics::Levels;
 use crate::readiness::Need;
+use crate::reload::Handle;
 use crate::store::Health;
 
 impl Admin {
@@ -40,8 +47,19 @@ impl Admin {
 
     pub(super) fn metrics(&self) -> Answer {
         let states = [("pending", Status::Pending), ("running", Status::Running), ("other", Status::Other)];
-        let tasks = states.map(|(name, status)| (name, self.hub.count(status)));
-        text(self.metrics.text(&tasks))
+        let now = Instant::now();
+        let directory = self.directory.load();
+        let cooldowns = directory.accounts.iter().flat_map(|account| {
+            let status = account.status(now);
+            Cause::ALL.map(|cause| (Arc::clone(&status.name), cause, status.resting_for(cause)))
+        });
+        let reloads = self.reloads.as_ref().map(Handle::counts);
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        text(self.metrics.text(&Levels {
+            tasks: states.map(|(name, status)| (name, self.hub.count(status))).into(),
+            cooldowns: cooldowns.collect(),
+            reloads: reloads.map_or((0, 0), |counts| (count(&counts.ok), count(&counts.rejected))),
+        }))
     }
 }
 

@@ -19,11 +19,12 @@ mod token;
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use hyper::Request;
 use hyper::body::Incoming;
+use hyper::header::HeaderMap;
 use tokio::sync::Mutex;
 
 pub use self::audit::Refusals;
@@ -39,6 +40,7 @@ use crate::readiness::Readiness;
 use crate::reload::Handle;
 use crate::store::Store;
 use crate::tasks::hub::Hub;
+use crate::tenant::certificate::ClientCertificate;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
 
@@ -59,11 +61,20 @@ pub struct Admin {
     pub refusals: Refusals,
 }
 
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+struct Visitor {
+    address: SocketAddr,
+    certificate: Option<Arc<ClientCertificate>>,
+    /// It speaks cleartext to a listener with TLS.
+    lost: bool,
+}
+
 impl Admin {
     /// Answers a request. Never fails: what goes wrong is told.
-    async fn serve(&self, peer: SocketAddr, request: Request<Incoming>) -> Answer {
+    async fn serve(&self, visitor: &Visitor, request: Request<Incoming>) -> Answer {
         let head = request.method() == hyper::Method::HEAD;
-        let answer = self.act(peer, request).await.unwrap_or_else(|problem| problem.answer());
+        let answer = self.act(visitor, request).await.unwrap_or_else(|problem| problem.answer());
         if head { answer.map(|_| bytes::Bytes::new().into()) } else { answer }
     }
 
@@ -73,13 +84,17 @@ impl Admin {
         self.refusals.tell(Instant::now());
     }
 
-    async fn act(&self, peer: SocketAddr, request: Request<Incoming>) -> Result<Answer, Problem> {
+    async fn act(&self, visitor: &Visitor, request: Request<Incoming>) -> Result<Answer, Problem> {
+        if visitor.lost {
+            return Err(Problem::Cleartext);
+        }
+        let peer = visitor.address;
         let (request, body) = request.into_parts();
         let (path, headers) = (request.uri.path(), &request.headers);
         let query = request.uri.query().unwrap_or_default();
         // A path that nobody without the token may use tells them nothing either, not even whether it exists.
         let token = if route::is_guarded(path) {
-            let opened = token::check(self.directory.load().admin_token.as_ref(), headers);
+            let opened = self.open(visitor, headers);
             opened.inspect_err(|problem| self.refusals.note(peer, problem, Instant::now()))?
         } else {
             String::new()
@@ -114,6 +129,18 @@ impl Admin {
                 entry.end(self.reload().await)
             }
         }
+    }
+
+    /// The fingerprint of the token, which where clients are asked for certificates needs one beside it.
+    fn open(&self, visitor: &Visitor, headers: &HeaderMap) -> Result<String, Problem> {
+        let directory = self.directory.load();
+        if let Some(verifier) = directory.admin_tls.as_ref().and_then(|tls| tls.clients.as_ref()) {
+            let holds = |certificate: &Arc<ClientCertificate>| certificate.holds(verifier, SystemTime::now());
+            if !visitor.certificate.as_ref().is_some_and(holds) {
+                return Err(Problem::NoCertificate);
+            }
+        }
+        token::check(directory.admin_token.as_ref(), headers)
     }
 }
 

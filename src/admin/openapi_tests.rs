@@ -64,7 +64,8 @@ fn it_has_every_code_of_a_problem_and_no_other() {
     let real: BTreeSet<String> = every().iter().map(|problem| problem.code().to_owned()).collect();
     assert_eq!(written, real);
     // Each stands at an operation too, but for those of no operation.
-    let mut used = BTreeSet::from(["not_found".to_owned(), "method_not_allowed".to_owned()]);
+    let mut used: BTreeSet<String> =
+        ["not_found", "method_not_allowed", "cleartext"].map(str::to_owned).into();
     collect(&document["paths"], &mut used);
     collect(&document["components"]["responses"], &mut used);
     assert_eq!(used, real);
@@ -88,6 +89,8 @@ fn every() -> Vec<Problem> {
     vec![
         Problem::Off,
         Problem::Unauthorized,
+        Problem::NoCertificate,
+        Problem::Cleartext,
         Problem::NotFound,
         Problem::WrongMethod(text()),
         Problem::WrongContent,

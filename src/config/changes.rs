@@ -56,13 +56,22 @@ impl Changes {
         // In full, so that no key can be forgotten: a new one does not compile before it stands here, or in `Fixed`.
         let Config { server, admin, store: _, submit, poll, accounts: _, mounts: _, tenants: _, sidecar: _ } =
             new;
-        let Server { listen: _, workers: _, max_body_bytes, auth_failures_per_second, timeouts } = server;
-        let Admin { listen: _, token } = admin;
+        let Server {
+            listen: _,
+            workers: _,
+            max_body_bytes,
+            auth_failures_per_second,
+            timeouts,
+            tls: server_tls,
+        } = server;
+        let Admin { listen: _, token, tls: admin_tls } = admin;
         let Submit { max_wait } = submit;
         let settings = [
             ("submit.max_wait", old.submit.max_wait != *max_wait),
             ("poll", old.poll != *poll),
             ("admin.token", old.admin.token != *token),
+            ("admin.tls", old.admin.tls != *admin_tls),
+            ("server.tls", old.server.tls != *server_tls),
             (
                 "server.auth_failures_per_second",
                 old.server.auth_failures_per_second != *auth_failures_per_second,
@@ -91,9 +100,9 @@ pub struct Fixed {
 
 impl Fixed {
     pub fn of(config: &Config) -> Self {
-        let Server { listen, workers, max_body_bytes: _, auth_failures_per_second: _, timeouts: _ } =
+        let Server { listen, workers, max_body_bytes: _, auth_failures_per_second: _, timeouts: _, tls: _ } =
             &config.server;
-        let Admin { listen: admin, token: _ } = &config.admin;
+        let Admin { listen: admin, token: _, tls: _ } = &config.admin;
         let Store { path: store } = &config.store;
         Self { listen: *listen, workers: *workers, admin: *admin, store: store.clone() }
     }

@@ -7,6 +7,7 @@ mod memory;
 mod outages;
 mod reloads;
 mod storm;
+mod supervisor;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

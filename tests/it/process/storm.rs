@@ -27,12 +27,15 @@ struct Load {
     threads: Vec<(&'static str, JoinHandle<usize>)>,
 }
 
+/// Calls until it is told to stop, and counts what was answered.
+type Work = fn(SocketAddr, &AtomicBool) -> usize;
+
 impl Load {
     fn start(address: SocketAddr) -> Self {
         let stop = Arc::<AtomicBool>::default();
-        let kinds: [(&str, fn(SocketAddr, &AtomicBool) -> usize); 4] =
+        let kinds: [(&'static str, Work); 4] =
             [("polls", polls), ("submits", submits), ("streams", streams), ("socket messages", messages)];
-        let start = |(name, work): (&'static str, fn(SocketAddr, &AtomicBool) -> usize)| {
+        let start = |(name, work): (&'static str, Work)| {
             let stop = Arc::clone(&stop);
             (name, thread::spawn(move || work(address, &stop)))
         };

@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use serde_json::{Value, json};
+use dashgate::config::Difference;
+use dashgate::reload::Reloaded;
 use toml::Table;
 
-use super::{reloaded, upstream};
+use super::upstream;
 use crate::harness::gateway::CONFIG_FILE;
-use crate::harness::{ADMIN_TOKEN, Gateway, Message};
+use crate::harness::tls::{Authority, Identity};
+use crate::harness::{ADMIN_TOKEN, Gateway};
 
 /// What the answer to a reload says of a key that has changed.
 #[derive(Debug, Clone, Copy)]
@@ -35,11 +37,15 @@ const TENANT: Takes = Changes("tenants", "acme");
 const KEY: Takes = Changes("keys", "acme-prod");
 
 #[rustfmt::skip]
-const ROWS: [Row; 64] = [
+const ROWS: &[Row] = &[
     ("server.listen", "listen = \"127.0.0.1:0\"", "listen = \"127.0.0.2:0\"", Restart("server.listen")),
     ("server.workers", "workers = 1", "workers = 2", Restart("server.workers")),
     ("server.max_body_bytes", "max_body_bytes = 9000", "max_body_bytes = 9001", Setting("server.max_body_bytes")),
     ("server.auth_failures_per_second", "auth_failures_per_second = 20", "auth_failures_per_second = 21", Setting("server.auth_failures_per_second")),
+    ("server.tls.cert", "[server.tls]\ncert = \"tls.crt\"", "[server.tls]\ncert = \"other.crt\"", Setting("server.tls")),
+    ("server.tls.key", "key = \"server.key\"", "key = \"other.key\"", Setting("server.tls")),
+    ("server.tls.client_ca", "client_ca = \"ca.pem\" # server", "client_ca = \"other.pem\"", Setting("server.tls")),
+    ("server.tls.client_crl", "client_crl = \"ca.crl\" # server", "client_crl = \"other.crl\"", Setting("server.tls")),
     ("server.timeouts.header", "header = \"10s\"", "header = \"11s\"", Setting("server.timeouts")),
     ("server.timeouts.idle", "idle = \"75s\"", "idle = \"76s\"", Setting("server.timeouts")),
     ("server.timeouts.connect", "connect = \"5s\"", "connect = \"6s\"", Setting("server.timeouts")),
@@ -47,6 +53,10 @@ const ROWS: [Row; 64] = [
     ("server.timeouts.drain", "drain = \"30s\"", "drain = \"31s\"", Setting("server.timeouts")),
     ("admin.listen", "listen = \"127.0.0.3:0\"", "listen = \"127.0.0.4:0\"", Restart("admin.listen")),
     ("admin.token", "token = \"${UNSET:-admin-4c1d7be09f2a5836}\"", "token = \"another-token-0123\"", Setting("admin.token")),
+    ("admin.tls.cert", "[admin.tls]\ncert = \"tls.crt\"", "[admin.tls]\ncert = \"other.crt\"", Setting("admin.tls")),
+    ("admin.tls.key", "key = \"admin.key\"", "key = \"other.key\"", Setting("admin.tls")),
+    ("admin.tls.client_ca", "client_ca = \"ca.pem\" # admin", "client_ca = \"other.pem\"", Setting("admin.tls")),
+    ("admin.tls.client_crl", "client_crl = \"ca.crl\" # admin", "client_crl = \"other.crl\"", Setting("admin.tls")),
     ("store.path", "dashgate.db", "other.db", Restart("store.path")),
     ("poll.max_age", "max_age = \"2s\"", "max_age = \"3s\"", Setting("poll")),
     ("poll.hold", "hold = \"0s\"", "hold = \"1s\"", Setting("poll")),
@@ -54,7 +64,7 @@ const ROWS: [Row; 64] = [
     ("accounts.name", "name = \"spare\"", "name = \"other\"", Renames("accounts")),
     ("accounts.base_url", "/base", "/other", ACCOUNT),
     ("accounts.keys", "sk-upstream-1", "sk-upstream-2", ACCOUNT),
-    ("accounts.ca_file", "ca_file = \"ca.pem\"", "", ACCOUNT),
+    ("accounts.ca_file", "ca_file = \"authorities.pem\"", "", ACCOUNT),
     ("accounts.query_qps", "query_qps = 20", "query_qps = 21", ACCOUNT),
     ("accounts.list_qps", "list_qps = 20", "list_qps = 21", ACCOUNT),
     ("accounts.cancel_qps", "cancel_qps = 20", "cancel_qps = 21", ACCOUNT),
@@ -84,8 +94,9 @@ const ROWS: [Row; 64] = [
     ("tenants.limits.submits.requests_per_second", "requests_per_second = 2,", "requests_per_second = 3,", TENANT),
     ("tenants.limits.submits.burst", "burst = 5 ", "burst = 6 ", TENANT),
     ("tenants.limits.streams.concurrent_requests", "concurrent_requests = 15 ", "concurrent_requests = 16 ", TENANT),
-    ("tenants.tenant_limits.requests_per_second", "tenant_limits.requests_per_second = 100", "tenant_limits.requests_per_second = 101", TENANT),
-    ("tenants.tenant_limits.concurrent_requests", "tenant_limits.concurrent_requests = 200", "tenant_limits.concurrent_requests = 201", TENANT),
+    ("tenants.tenant_limits.requests_per_second", "requests_per_second = 100,", "requests_per_second = 101,", TENANT),
+    ("tenants.tenant_limits.concurrent_requests", "concurrent_requests = 200 ", "concurrent_requests = 201 ", TENANT),
+    ("tenants.client_certificates", "CN=acme-prod", "CN=acme-test", TENANT),
     ("tenants.keys.id", "id = \"spare-key\"", "id = \"other-key\"", Renames("keys")),
     ("tenants.keys.key", "sk-tenant-0123456789", "sk-tenant-9876543210", KEY),
     ("tenants.keys.expires", "expires = \"2040-01-01T00:00:00Z\"", "expires = \"2041-01-01T00:00:00Z\"", KEY),
@@ -98,13 +109,13 @@ const ROWS: [Row; 64] = [
     ("tenants.limits.submits.concurrent_requests", "burst = 5 ", "burst = 5, concurrent_requests = 1 ", TENANT),
     ("tenants.limits.streams.requests_per_second", "concurrent_requests = 15 ", "concurrent_requests = 15, requests_per_second = 1 ", TENANT),
     ("tenants.limits.streams.burst", "concurrent_requests = 15 ", "concurrent_requests = 15, requests_per_second = 1, burst = 9 ", TENANT),
-    ("tenants.tenant_limits.burst", "tenant_limits.requests_per_second = 100", "tenant_limits.requests_per_second = 100\ntenant_limits.burst = 7", TENANT),
-    ("tenants.tenant_limits.tasks_in_flight", "tenant_limits.requests_per_second = 100", "tenant_limits.requests_per_second = 100\ntenant_limits.tasks_in_flight = 7", TENANT),
-    ("tenants.tenant_limits.polls.burst", "tenant_limits.requests_per_second = 100", "tenant_limits.requests_per_second = 100\ntenant_limits.polls = { requests_per_second = 1, burst = 2 }", TENANT),
+    ("tenants.tenant_limits.burst", "requests_per_second = 100,", "requests_per_second = 100, burst = 7,", TENANT),
+    ("tenants.tenant_limits.tasks_in_flight", "requests_per_second = 100,", "requests_per_second = 100, tasks_in_flight = 7,", TENANT),
+    ("tenants.tenant_limits.polls.burst", "requests_per_second = 100,", "requests_per_second = 100, polls = { requests_per_second = 1, burst = 2 },", TENANT),
 ];
 
 /// Where the rows for what the example does not show begin.
-const SHOWN: usize = 53;
+const SHOWN: usize = 62;
 
 fn base(upstream: &str) -> String {
     format!(
@@ -114,6 +125,11 @@ listen = "127.0.0.1:0"
 workers = 1
 max_body_bytes = 9000
 auth_failures_per_second = 20
+[server.tls]
+cert = "tls.crt"
+key = "server.key"
+client_ca = "ca.pem" # server
+client_crl = "ca.crl" # server
 [server.timeouts]
 header = "10s"
 idle = "75s"
@@ -123,6 +139,11 @@ drain = "30s"
 [admin]
 listen = "127.0.0.3:0"
 token = "${{UNSET:-{ADMIN_TOKEN}}}"
+[admin.tls]
+cert = "tls.crt"
+key = "admin.key"
+client_ca = "ca.pem" # admin
+client_crl = "ca.crl" # admin
 [poll]
 max_age = "2s"
 hold = "0s"
@@ -132,7 +153,7 @@ max_wait = "5s"
 name = "main"
 base_url = "http://{upstream}/base"
 keys = ["sk-upstream-1"]
-ca_file = "ca.pem"
+ca_file = "authorities.pem"
 query_qps = 20
 list_qps = 20
 cancel_qps = 20
@@ -155,6 +176,7 @@ name = "acme"
 async_header = "require"
 accounts = ["main"]
 allow = ["generate"]
+client_certificates = ["CN=acme-prod"]
 weight = 3
 models = ["wan*"]
 limits.requests_per_second = 10
@@ -167,14 +189,14 @@ limits.models = ["wan2.7-*"]
 limits.polls = {{ requests_per_second = 30, burst = 40 }}
 limits.submits = {{ requests_per_second = 2, burst = 5 }}
 limits.streams = {{ concurrent_requests = 15 }}
-tenant_limits.requests_per_second = 100
-tenant_limits.concurrent_requests = 200
+tenant_limits = {{ requests_per_second = 100, concurrent_requests = 200 }}
 [[tenants.keys]]
 id = "acme-prod"
 key = "sk-tenant-0123456789"
 expires = "2040-01-01T00:00:00Z"
 [[tenants]]
 name = "spare-tenant"
+accounts = [ "main" ]
 keys = [{{ id = "spare-key", key = "sk-tenant-spare-012345" }}]
 "#
     )
@@ -207,7 +229,12 @@ fn collect(path: &str, value: &toml::Value, keys: &mut BTreeSet<String>) {
         toml::Value::Array(items) if items.iter().any(toml::Value::is_table) => {
             items.iter().for_each(|item| collect(path, item, keys));
         }
-        _ => {
+        toml::Value::String(_)
+        | toml::Value::Integer(_)
+        | toml::Value::Float(_)
+        | toml::Value::Boolean(_)
+        | toml::Value::Datetime(_)
+        | toml::Value::Array(_) => {
             keys.insert(path.to_owned());
         }
     }
@@ -222,69 +249,74 @@ fn every_key_of_the_example_has_its_row() {
 #[test]
 fn each_key_takes_effect_or_says_that_it_needs_a_restart() {
     let upstream = upstream();
-    let without_files = base(&upstream.address.to_string()).replace("ca_file = \"ca.pem\"", "");
-    let gateway = Gateway::from_file(&without_files);
-    let folder = gateway.directory.path();
-    let authority = rcgen::generate_simple_self_signed(["gateway.test".to_owned()]).expect("a certificate");
-    fs::write(folder.join("ca.pem"), authority.cert.pem()).expect("written");
-    fs::write(folder.join("keys"), "sk-from-a-file-0123456789\n").expect("written");
-    let store = folder.join("dashgate.db");
-    let base = format!("{}[store]\npath = {store:?}\n", base(&upstream.address.to_string()));
-    let write = |text: &str| fs::write(folder.join(CONFIG_FILE), text).expect("written");
+    let folder = tempfile::tempdir().expect("a folder");
+    write_files(folder.path());
+    let store = folder.path().join("dashgate.db");
+    let file = folder.path().join(CONFIG_FILE);
+    let text = base(&upstream.address.to_string());
+    let base = format!("{text}\n[store]\npath = {store:?}\n");
+    let write = |text: &str| fs::write(&file, text).expect("written");
+    let gateway = Gateway::from_file_in(folder, &text);
     for (key, written, instead, takes) in ROWS {
         assert_eq!(base.matches(written).count(), 1, "{key}: {written}");
         write(&base);
-        reloaded(&load(&gateway));
+        load(&gateway);
         write(&base.replace(written, instead));
-        let got = load(&gateway);
-        let got = reloaded(&got);
-        let (named, needs_restart) = expected(takes);
-        assert_eq!(got["needs_restart"], needs_restart, "{key}: {got}");
+        let Reloaded { changes, needs_restart, .. } = load(&gateway);
+        let (named, at_the_next_start) = expected(*takes);
+        assert_eq!(needs_restart, at_the_next_start, "{key}: {changes}");
+        let kinds = [
+            ("tenants", &changes.tenants),
+            ("keys", &changes.keys),
+            ("accounts", &changes.accounts),
+            ("mounts", &changes.mounts),
+        ];
         let mut found = Vec::new();
-        for kind in ["tenants", "keys", "accounts", "mounts"] {
-            for how in ["added", "removed", "changed"] {
-                let names = got["changes"][kind][how].as_array().expect("names");
-                found.extend(names.iter().map(|name| match how {
-                    "changed" => format!("{kind} ~{}", name.as_str().expect("a name")),
-                    _ => format!("{kind} {how}"),
-                }));
-            }
+        for (kind, Difference { added, removed, changed }) in kinds {
+            found.extend(added.iter().map(|_| format!("{kind} added")));
+            found.extend(removed.iter().map(|_| format!("{kind} removed")));
+            found.extend(changed.iter().map(|name| format!("{kind} ~{name}")));
         }
-        found.extend(
-            got["changes"]["settings"]
-                .as_array()
-                .expect("names")
-                .iter()
-                .map(|name| name.as_str().expect("a name").to_owned()),
-        );
-        if key == "tenants.name" {
+        found.extend(changes.settings.iter().map(|name| (*name).to_owned()));
+        if *key == "tenants.name" {
             // Its key is another tenant's now.
             found.retain(|name| name != "keys ~spare-key");
         }
-        assert_eq!(found, named, "{key}: {got}");
+        assert_eq!(found, named, "{key}: {changes}");
     }
 }
 
-/// With whichever token holds.
-fn load(gateway: &Gateway) -> Message {
-    let mut last = None;
-    for token in [ADMIN_TOKEN, "another-token-0123", "sk-from-a-file-0123456789"] {
-        let token = format!("Authorization: Bearer {token}");
-        let request = crate::harness::message("POST /admin/reload", &[&token], "");
-        let got = crate::harness::client::once(gateway.admin, request);
-        if got.status() != 401 {
-            return got;
-        }
-        last = Some(got);
+/// What the configuration names, and another of each.
+fn write_files(folder: &Path) {
+    let authority = Authority::new();
+    let Identity { certificate, key } = authority.server();
+    let write = |name: &str, text: String| fs::write(folder.join(name), text).expect("written");
+    write("other.crt", certificate.clone() + &authority.pem());
+    write("tls.crt", certificate);
+    write("other.key", key.clone() + "\n");
+    write("server.key", key.clone());
+    write("admin.key", key);
+    for name in ["ca.pem", "authorities.pem"] {
+        write(name, authority.pem());
     }
-    last.expect("an answer")
+    write("other.pem", authority.pem() + &Authority::new().pem());
+    write("ca.crl", authority.revoking(&[7]));
+    write("other.crl", authority.revoking(&[7, 8]));
+    write("keys", "sk-from-a-file-0123456789\n".to_owned());
 }
 
-fn expected(takes: Takes) -> (Vec<String>, Value) {
+/// Without the admin listener, which may be another one with each row.
+fn load(gateway: &Gateway) -> Reloaded {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let outcome = runtime.block_on(gateway.running.reloads().expect("a file").reload());
+    outcome.expect("an outcome").unwrap_or_else(|faults| panic!("{faults:#?}"))
+}
+
+fn expected(takes: Takes) -> (Vec<String>, Vec<&'static str>) {
     match takes {
-        Setting(name) => (vec![name.to_owned()], json!([])),
-        Changes(kind, name) => (vec![format!("{kind} ~{name}")], json!([])),
-        Renames(kind) => (vec![format!("{kind} added"), format!("{kind} removed")], json!([])),
-        Restart(name) => (Vec::new(), json!([name])),
+        Setting(name) => (vec![name.to_owned()], Vec::new()),
+        Changes(kind, name) => (vec![format!("{kind} ~{name}")], Vec::new()),
+        Renames(kind) => (vec![format!("{kind} added"), format!("{kind} removed")], Vec::new()),
+        Restart(name) => (Vec::new(), vec![name]),
     }
 }
