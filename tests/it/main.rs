@@ -7,6 +7,7 @@ mod async_rule;
 mod clients;
 mod config;
 mod credentials;
+mod deploy;
 mod drain;
 mod harness;
 mod hostile;

@@ -1,0 +1,3 @@
+//! What `deploy/` ships is true: of the configuration's reader, of Prometheus, and of Kubernetes.
+
+mod schema;
