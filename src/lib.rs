@@ -35,6 +35,7 @@
 //! | [`keys`] | the command that manages keys, a client of the admin API |
 //! | [`fetch`] | one HTTP/1.1 request on a connection of its own |
 //! | [`metrics`] | what Prometheus sees |
+//! | [`supervisor`] | what systemd is told |
 //! | [`timer`] | deadlines that move with every byte |
 //! | [`sim`] | the DashScope simulator; only the program and the demo may use it |
 //! | [`demo`] | both on loopback, and one task from submit to file |
@@ -67,6 +68,7 @@ pub mod reload;
 pub mod server;
 pub mod sim;
 pub mod store;
+pub mod supervisor;
 pub mod tasks;
 pub mod tenant;
 pub mod timer;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use dashgate::app::{self, Running};
 use dashgate::config::{self, Config, Files, Loaded};
-use dashgate::{demo, keys, reload, sim};
+use dashgate::{demo, keys, reload, sim, supervisor};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -99,6 +99,7 @@ fn serve(file: &ConfigFile) -> ExitCode {
         // Heard from now on: whoever reads that it is ready may send one.
         let (stop, hangup) = (asked_to_stop()?, signal(SignalKind::hangup())?);
         announce(&gateway, &config, &source);
+        supervisor::ready();
         tokio::select! {
             () = stop => Ok(()),
             () = gateway.worker_ended() => Err(io::Error::other("a worker or the admin listener ended unasked")),
@@ -110,6 +111,7 @@ fn serve(file: &ConfigFile) -> ExitCode {
         return FAILED;
     }
     let patience = gateway.drain();
+    supervisor::stopping();
     tracing::info!("stopping: what runs may end within {patience:?}");
     match gateway.join() {
         Ok(()) => {
@@ -141,7 +143,12 @@ fn announce(gateway: &Running, config: &Config, source: &str) {
 async fn reload_when_asked(mut hangup: Signal, reloads: Option<reload::Handle>) {
     while hangup.recv().await.is_some() {
         match &reloads {
-            Some(reloads) => reloads.ask(),
+            Some(reloads) => {
+                supervisor::reloading();
+                // The log tells what came of it.
+                let _ = reloads.reload().await;
+                supervisor::ready();
+            }
             None => tracing::warn!(
                 "nothing to reload: the configuration is the environment's, which needs a restart"
             ),

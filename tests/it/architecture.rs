@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module may use of ours. `main`, `app` and `demo` wire things together, so they may use all.
-const MAY_USE: [(&str, &[&str]); 19] = [
+const MAY_USE: [(&str, &[&str]); 20] = [
     ("admin", &["account", "config", "dashscope", "metrics", "reload", "store", "tasks", "tenant"]),
     ("reload", &["account", "config", "tasks", "tenant"]),
     ("keys", &["fetch"]),
@@ -26,6 +26,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("dashscope", &[]),
     ("metrics", &[]),
     ("timer", &[]),
+    ("supervisor", &[]),
     ("sim", &[]),
     ("lib", &[]),
 ];
