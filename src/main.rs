@@ -127,9 +127,11 @@ fn serve(file: &ConfigFile) -> ExitCode {
 
 fn announce(gateway: &Running, config: &Config, source: &str) {
     let address = gateway.address();
+    let scheme = |tls: bool| if tls { "https" } else { "http" };
+    let (clients, admin) = (scheme(config.server.tls.is_some()), scheme(config.admin.tls.is_some()));
     let admin =
-        gateway.admin_address().map(|address| format!("admin http://{address}, ")).unwrap_or_default();
-    tracing::info!("ready: listening on http://{address} ({admin}config: {source})");
+        gateway.admin_address().map(|address| format!("admin {admin}://{address}, ")).unwrap_or_default();
+    tracing::info!("ready: listening on {clients}://{address} ({admin}config: {source})");
     if config.sidecar {
         let upstream = &config.accounts[0].base_url.host;
         tracing::info!(
