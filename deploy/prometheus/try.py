@@ -40,7 +40,7 @@ ACCOUNTS = {
     "broken": ["--fault", "POST /api/v1/services/* status=500"],
     "cutting": ["--fault", "POST /compatible-mode/* truncate=20:reset"],
     "busy": ["--throttle", "rate-quota"],
-    "late": ["--fault", "GET /api/v1/tasks* delay=14s", "--run-seconds", "2"],
+    "late": ["--fault", "GET /api/v1/tasks* slow=40/1s", "--run-seconds", "2"],
     "overdue": ["--overdue", "overdue"],
     "dead": [],
     "gone": None,
@@ -236,6 +236,11 @@ def await_alerts(rig, wanted, seconds, fired):
             fired[name] = time.monotonic() - START
             say(f"{name} fires")
         time.sleep(0.3)
+    for name in wanted - fired.keys():
+        rules = (rule for group in rig.ask("rules")["groups"] for rule in group["rules"])
+        query = next(rule["query"] for rule in rules if rule["name"] == name)
+        left, _, _ = query.rpartition(" > ")
+        say(f"{name} does not fire: {[sample['value'] for sample in rig.ask('query', query=left)['result']]}")
     return wanted - fired.keys()
 
 
@@ -244,34 +249,21 @@ def strangers(rig):
 
 
 def large_bodies(rig, stop):
-    """Four bodies that stop one byte before their end, and a fifth that finds no room."""
-    held = []
-    most = 64 * 1024 * 1024
-    for _ in range(5):
-        one = socket.create_connection(("127.0.0.1", rig.ports["data"]))
-        head = (f"POST {SUBMIT} HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {key('large')}\r\nx-dashscope-async: enable"
-                f"\r\ncontent-type: application/json\r\ncontent-length: {most}\r\n\r\n")
-        held.append(one)
-        try:
-            one.sendall(head.encode())
-            rest = most - 1
-            while rest:
-                one.sendall(b" " * min(rest, 1 << 20))
-                rest -= min(rest, 1 << 20)
-        except OSError:
-            pass
+    """Bodies that stop before their end and hold their memory, and more that find no room."""
+    held, part = [], b" " * (32 << 20)
+    head = (f"POST {SUBMIT} HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {key('large')}\r\nx-dashscope-async: enable"
+            f"\r\ncontent-type: application/json\r\ncontent-length: {64 << 20}\r\n\r\n").encode()
     while not stop.is_set():
-        rig.submit("large", wait=False)
+        one = socket.create_connection(("127.0.0.1", rig.ports["data"]))
         try:
-            one = socket.create_connection(("127.0.0.1", rig.ports["data"]))
-            one.sendall(head.encode())
-            for _ in range(8):
-                one.sendall(b" " * (1 << 20))
-        except OSError:
-            pass
-        finally:
+            one.sendall(head + part)
+            one.settimeout(0.5)
+            one.recv(1)
             one.close()
-        stop.wait(0.3)
+        except TimeoutError:
+            held.append(one)
+        except OSError:
+            one.close()
     for one in held:
         one.close()
 
@@ -309,7 +301,8 @@ def rehearse(rig):
         (0.2, rig.submit, "out", False), (0.05, rig.chat, "keen"), (0.05, strangers, rig),
     ]:
         rig.keep(pause, work, *arguments)
-    for _ in range(6):
+    rig.keep(0.2, rig.submit, "late", False)
+    for _ in range(12):
         rig.keep(0.1, rig.submit, "late")
     missed |= await_alerts(rig, {
         "DashgateServerErrors", "DashgateUpstreamErrors", "DashgateAnswersCut", "DashgateUpstreamThrottled",

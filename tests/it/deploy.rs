@@ -1,3 +1,6 @@
-//! What `deploy/` ships is true: of the configuration's reader, of Prometheus, and of Kubernetes.
+//! What `deploy/` ships is true: of the reader of configurations, of Prometheus, and of Kubernetes.
 
+mod kubernetes;
+mod prometheus;
 mod schema;
+mod tools;

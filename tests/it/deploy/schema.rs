@@ -9,6 +9,8 @@ use dashgate::config::{Config, Fault};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
+use super::tools::root;
+
 #[test]
 fn the_reader_and_the_schema_know_the_same_keys() {
     let schema = schema();
@@ -368,13 +370,9 @@ fn validator() -> Validator {
     jsonschema::draft7::new(&schema()).expect("a schema of draft 7")
 }
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 const UNKNOWN: &str = "qqqqqqqqqq";
 /// Keys that the reader knows only to say that this version does not have them.
-const REFUSED: [&str; 3] = ["server.tls", "store.url", "tenants.tenant_limits.models"];
+const REFUSED: [&str; 2] = ["store.url", "tenants.tenant_limits.models"];
 /// What the example shows with another value than the default.
 const EXAMPLES: [&str; 1] = ["mounts[0].poll.hold"];
 
