@@ -3,4 +3,5 @@
 mod kubernetes;
 mod prometheus;
 mod schema;
+mod systemd;
 mod tools;

@@ -130,6 +130,20 @@ fn only_the_sidecar_has_the_account_s_key() {
     }
 }
 
+#[test]
+fn the_sidecar_serves_an_application_that_is_not_changed() {
+    let (text, _) = rendered("sidecar");
+    for kind in ["Job", "Deployment"] {
+        let mut both = Command::new(installed("python/bin/python"));
+        both.arg(root().join("tests/deploy/sidecar.py")).arg(env!("CARGO_BIN_EXE_dashgate")).arg(kind);
+        let said = run(&mut both, &text);
+        assert!(
+            said.contains("base URL: http://127.0.0.1:8080/api/v1") && said.contains("SUCCEEDED"),
+            "{said}"
+        );
+    }
+}
+
 /// As JSON text and as values, after Kubernetes' schemas have taken them.
 fn rendered(overlay: &str) -> (String, Vec<Value>) {
     let python = installed("python/bin/python");
