@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fires the alerts for real: a gateway before simulated accounts, each with a fault of its own, under load, and a real
 Prometheus that scrapes it. First all is well and nothing may fire, then each fault is made and its alert awaited, and
-every query of the Grafana dashboard must have data. On loopback only; some four minutes; it ends what it started.
+every query of the Grafana dashboard must have data. On loopback only; some six minutes; it ends what it started.
 
     deploy/prometheus/try.py [--dashgate target/release/dashgate] [--prometheus prometheus] [--picture FILE.svg]
 
@@ -114,7 +114,7 @@ class Rig:
         self.options, self.folder = options, folder
         self.stop = threading.Event()
         self.programs, self.ports = [], {"data": free_port(), "admin": free_port(), "prometheus": free_port()}
-        self.upstreams = {}
+        self.simulated, self.upstreams = {}, {}
         self.sent = itertools.count()
 
     def start(self, *command, **options):
@@ -129,9 +129,10 @@ class Rig:
                 continue
             taken = "sk-another" if name == "dead" else f"sk-{name}-upstream"
             pace = [] if "--run-seconds" in faults else ["--run-seconds", "3"]
-            self.upstreams[name] = self.start(
+            self.simulated[name] = self.start(
                 self.options.dashgate, "sim", "--listen", "127.0.0.1:0", "--key", f"{name}={taken}", "--submit-rps",
-                "100", "--running", "500", *pace, *faults).address()
+                "100", "--running", "500", *pace, *faults)
+            self.upstreams[name] = self.simulated[name].address()
 
     def configuration(self, more=""):
         lines = [f'server = {{ listen = "127.0.0.1:{self.ports["data"]}", workers = 2, auth_failures_per_second = 20 }}',
@@ -301,9 +302,9 @@ def rehearse(rig):
         (0.2, rig.submit, "out", False), (0.05, rig.chat, "keen"), (0.05, strangers, rig),
     ]:
         rig.keep(pause, work, *arguments)
-    rig.keep(0.2, rig.submit, "late", False)
-    for _ in range(12):
+    for _ in range(40):
         rig.keep(0.1, rig.submit, "late")
+        time.sleep(0.2)
     missed |= await_alerts(rig, {
         "DashgateServerErrors", "DashgateUpstreamErrors", "DashgateAnswersCut", "DashgateUpstreamThrottled",
         "DashgateAccountOverdue", "DashgateUpstreamKeyRefused", "DashgateUpstreamUnreachable", "DashgateAccountsOut",
@@ -356,13 +357,15 @@ def rehearse(rig):
     rig.stop.set()
     time.sleep(3)
     rig.stop = threading.Event()
+    # Nothing more is heard of its tasks.
+    rig.simulated["late"].end()
     hanging = rig.start(rig.options.dashgate, "sim", "--listen", rig.upstreams["gone"], "--key",
                         "gone=sk-gone-upstream", "--run-seconds", "9999", "--submit-rps", "100")
     hanging.address()
     for _ in range(5):
         rig.submit("gone", wait=False)
         time.sleep(1)
-    missed |= await_alerts(rig, {"DashgateTasksNotEnding"}, 150, fired)
+    missed |= await_alerts(rig, {"DashgateTasksNotEnding"}, 180, fired)
 
     say("the gateway ends")
     gateway.end()

@@ -75,6 +75,36 @@ fn the_shipped_configuration_is_one_that_the_gateway_takes() {
 }
 
 #[test]
+fn the_readme_s_kustomization_puts_secrets_and_image_in() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("the README");
+    let (_, rest) = readme.split_once("cat > kustomization.yaml <<'END'\n").expect("a kustomization");
+    let (kustomization, _) = rest.split_once("\nEND\n").expect("its end");
+    // Kustomize takes no absolute paths.
+    let folder = TempDir::new().expect("a folder");
+    let here = folder.path().join("mine");
+    fs::create_dir_all(here.join("secrets")).expect("a folder");
+    for name in ["dashscope.key", "admin.token", "acme.key"] {
+        fs::write(here.join("secrets").join(name), "0123456789abcdef").expect("written");
+    }
+    let up = "../".repeat(here.canonicalize().expect("a folder").components().count() - 1);
+    let below = root().strip_prefix("/").expect("an absolute path").display();
+    let text = kustomization.replace("../deploy/", &format!("{up}{below}/deploy/"));
+    fs::write(here.join("kustomization.yaml"), text).expect("written");
+    let (_, manifests) = rendered_from(&here);
+    let secret = one(&manifests, "Secret");
+    assert_eq!(
+        secret["metadata"]["name"],
+        json!("dashgate"),
+        "no hash, or a change would restart the gateway"
+    );
+    let filled =
+        secret["data"].as_object().expect("data").values().filter(|value| **value != json!("")).count();
+    assert_eq!(filled, 3, "{secret}");
+    let pod = &one(&manifests, "Deployment")["spec"]["template"]["spec"];
+    assert_eq!(pod["containers"][0]["image"], json!("registry.example.com/dashgate:0.1.0"));
+}
+
+#[test]
 fn no_container_has_more_rights_than_it_needs() {
     for overlay in ["base", "sidecar"] {
         let (_, manifests) = rendered(overlay);
@@ -146,8 +176,11 @@ fn the_sidecar_serves_an_application_that_is_not_changed() {
 
 /// As JSON text and as values, after Kubernetes' schemas have taken them.
 fn rendered(overlay: &str) -> (String, Vec<Value>) {
+    rendered_from(&root().join("deploy/kubernetes").join(overlay))
+}
+
+fn rendered_from(folder: &Path) -> (String, Vec<Value>) {
     let python = installed("python/bin/python");
-    let folder = root().join("deploy/kubernetes").join(overlay);
     let yaml = run(Command::new("kubectl").arg("kustomize").arg(folder), "");
     let text = run(Command::new(python).arg(root().join("tests/deploy/manifests.py")), &yaml);
     let mut parsed: Value = serde_json::from_str(&text).expect("JSON");
