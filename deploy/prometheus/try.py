@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fires the alerts for real: a gateway before simulated accounts, each with a fault of its own, under load, and a real
 Prometheus that scrapes it. First all is well and nothing may fire, then each fault is made and its alert awaited, and
-every query of the Grafana dashboard must have data. On loopback only; some six minutes; it ends what it started.
+every query of the Grafana dashboard must have data. On loopback only; some four minutes; it ends what it started.
 
     deploy/prometheus/try.py [--dashgate target/release/dashgate] [--prometheus prometheus] [--picture FILE.svg]
 
