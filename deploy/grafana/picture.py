@@ -45,7 +45,8 @@ def main(data, picture):
                          "ytick.color": GREY, "axes.edgecolor": GREY, "font.family": "sans-serif", "svg.fonttype": "none", "svg.hashsalt": "dashgate"})
     figure, axes = plt.subplots(3, 3, figsize=(12, 8), layout="constrained")
     figure.patch.set_alpha(0)
-    start = min(float(series["values"][0][0]) for targets in data.values() for t in targets for series in t["result"])
+    times = [float(at) for targets in data.values() for t in targets for series in t["result"] for at, _ in series["values"]]
+    start, end = min(times), max(times)
     for axis, (title, unit) in zip(axes.flat, PANELS):
         series = [(label(target["legend"], one["metric"]), one["values"]) for target in data[title] for one in target["result"]]
         points = [(name, [(float(t) - start, float(v)) for t, v in values if v != "NaN"]) for name, values in series]
@@ -55,6 +56,7 @@ def main(data, picture):
             axis.plot(*zip(*found), label=name, color=colour, linewidth=1.2)
         axis.set_title(title + (f" ({unit})" if unit else ""), fontsize=9, color=GREY)
         axis.patch.set_alpha(0)
+        axis.set_xlim(0, end - start)
         if unit == "s":
             axis.set_yscale("log")
             axis.yaxis.set_major_formatter(FuncFormatter(seconds))

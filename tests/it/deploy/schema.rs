@@ -303,7 +303,7 @@ fn with(path: &[Step], value: Value) -> Value {
                 &mut at[key]
             }
             Step::First => {
-                if !at.as_array().is_some_and(|items| !items.is_empty()) {
+                if at.as_array().is_none_or(Vec::is_empty) {
                     *at = json!([null]);
                 }
                 &mut at[0]
