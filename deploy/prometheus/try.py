@@ -249,6 +249,15 @@ def strangers(rig):
     rig.call("GET", "/api/v1/tasks/x", "nobody")
 
 
+def descriptors(process):
+    """Those that were open for what is over now are closed one after the other, so the limit follows."""
+    try:
+        limit = len(os.listdir(f"/proc/{process}/fd")) + 8
+        resource.prlimit(process, resource.RLIMIT_NOFILE, (limit, limit))
+    except OSError:
+        pass  # It has ended.
+
+
 def large_bodies(rig, stop):
     """Bodies that stop before their end and hold their memory, and more that find no room."""
     held, part = [], b" " * (32 << 20)
@@ -341,9 +350,10 @@ def rehearse(rig):
         say("no slow disk: there is no strace here")
 
     say("descriptors: a limit little above what is open")
-    open_now = len(os.listdir(f"/proc/{gateway.process.pid}/fd"))
-    resource.prlimit(gateway.process.pid, resource.RLIMIT_NOFILE, (open_now + 8, open_now + 8))
+    tight = threading.Event()
+    rig.keep(0.5, descriptors, gateway.process.pid, stop=tight)
     missed |= await_alerts(rig, {"DashgateDescriptorsRunOut"}, 30, fired)
+    tight.set()
 
     say("restarts, one after the other")
     for _ in range(6):
