@@ -137,7 +137,8 @@ class Rig:
     def configuration(self, more=""):
         lines = [f'server = {{ listen = "127.0.0.1:{self.ports["data"]}", workers = 2, auth_failures_per_second = 20 }}',
                  f'admin = {{ listen = "127.0.0.1:{self.ports["admin"]}", token = "{ADMIN_TOKEN}" }}',
-                 f'store = {{ path = "{self.folder}/store.db" }}', more]
+                 f'store = {{ path = "{self.folder}/store.db" }}',
+                 f'log = {{ access = "{self.folder}/access.log" }}', more]
         lines += [f'[[accounts]]\nname = "{name}"\nbase_url = "http://{at}"\nkeys = ["sk-{name}-upstream"]\n'
                   f'pace = [{{ models = ["*"], requests_per_second = "unlimited" }}]'
                   for name, at in self.upstreams.items()]
@@ -331,7 +332,7 @@ def rehearse(rig):
 
     say("a disk that is full: the process may write no further into files")
     resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
-    missed |= await_alerts(rig, {"DashgateStoreUnwritable"}, 30, fired)
+    missed |= await_alerts(rig, {"DashgateStoreUnwritable", "DashgateAccessLogDrops"}, 40, fired)
     resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
     say("large bodies that stop before their end")
