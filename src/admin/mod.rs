@@ -34,6 +34,7 @@ use self::answer::Answer;
 use self::audit::Entry;
 use self::problem::Problem;
 use self::route::Action;
+use crate::access_log::AccessLog;
 use crate::liveness::Watch;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
@@ -56,6 +57,7 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     pub readiness: Arc<Readiness>,
     pub workers: RefCell<Watch>,
+    pub access_log: Arc<AccessLog>,
     /// Held from the look at what there is to the end of its change.
     pub changing: Mutex<()>,
     pub refusals: Refusals,

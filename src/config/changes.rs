@@ -54,8 +54,18 @@ impl Changes {
             config.mounts.iter().map(|one| (Arc::clone(&one.prefix), one.clone())).collect()
         };
         // In full, so that no key can be forgotten: a new one does not compile before it stands here, or in `Fixed`.
-        let Config { server, admin, store: _, submit, poll, accounts: _, mounts: _, tenants: _, sidecar: _ } =
-            new;
+        let Config {
+            server,
+            admin,
+            store: _,
+            submit,
+            poll,
+            log,
+            accounts: _,
+            mounts: _,
+            tenants: _,
+            sidecar: _,
+        } = new;
         let Server {
             listen: _,
             workers: _,
@@ -72,6 +82,7 @@ impl Changes {
             ("admin.token", old.admin.token != *token),
             ("admin.tls", old.admin.tls != *admin_tls),
             ("server.tls", old.server.tls != *server_tls),
+            ("log", old.log != *log),
             (
                 "server.auth_failures_per_second",
                 old.server.auth_failures_per_second != *auth_failures_per_second,
