@@ -60,6 +60,10 @@ const ROWS: &[Row] = &[
     ("store.path", "dashgate.db", "other.db", Restart("store.path")),
     ("poll.max_age", "max_age = \"2s\"", "max_age = \"3s\"", Setting("poll")),
     ("poll.hold", "hold = \"0s\"", "hold = \"1s\"", Setting("poll")),
+    ("log.access", "access = \"off\"", "access = \"stderr\"", Setting("log")),
+    ("log.format", "format = \"json\"", "format = \"text\"", Setting("log")),
+    ("log.sample", "sample = 1.0", "sample = 0.5", Setting("log")),
+    ("traces.propagate", "propagate = false", "propagate = true", Setting("traces.propagate")),
     ("submit.max_wait", "max_wait = \"5s\"", "max_wait = \"6s\"", Setting("submit.max_wait")),
     ("accounts.name", "name = \"spare\"", "name = \"other\"", Renames("accounts")),
     ("accounts.base_url", "/base", "/other", ACCOUNT),
@@ -115,7 +119,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// Where the rows for what the example does not show begin.
-const SHOWN: usize = 62;
+const SHOWN: usize = 66;
 
 fn base(upstream: &str) -> String {
     format!(
@@ -149,6 +153,8 @@ max_age = "2s"
 hold = "0s"
 [submit]
 max_wait = "5s"
+[traces]
+propagate = false
 [[accounts]]
 name = "main"
 base_url = "http://{upstream}/base"
@@ -254,7 +260,7 @@ fn each_key_takes_effect_or_says_that_it_needs_a_restart() {
     let store = folder.path().join("dashgate.db");
     let file = folder.path().join(CONFIG_FILE);
     let text = base(&upstream.address.to_string());
-    let base = format!("{text}\n[store]\npath = {store:?}\n");
+    let base = format!("{text}\n[store]\npath = {store:?}\n{LOG}");
     let write = |text: &str| fs::write(&file, text).expect("written");
     let gateway = Gateway::from_file_in(folder, &text);
     for (key, written, instead, takes) in ROWS {
@@ -285,6 +291,9 @@ fn each_key_takes_effect_or_says_that_it_needs_a_restart() {
         assert_eq!(found, named, "{key}: {changes}");
     }
 }
+
+/// The harness writes one of its own, where the gateway starts.
+const LOG: &str = "[log]\naccess = \"off\"\nformat = \"json\"\nsample = 1.0\n";
 
 /// What the configuration names, and another of each.
 fn write_files(folder: &Path) {
