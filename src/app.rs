@@ -150,11 +150,11 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
         store: store.clone(),
         hub: Arc::clone(&hub),
         metrics: Arc::clone(&shared.metrics),
+        access_log: Arc::clone(&shared.access_log),
         readiness: Arc::clone(&readiness),
         workers: RefCell::new(watch),
         changing: tokio::sync::Mutex::default(),
         refusals: Refusals::default(),
-        access_log: Arc::clone(&shared.access_log),
     };
     let admin = Some(admin::start(admin_listener, admin, Alive(alive.clone()))?);
     let stop_querier = CancellationToken::new();

@@ -55,9 +55,9 @@ pub struct Admin {
     pub store: Store,
     pub hub: Arc<Hub>,
     pub metrics: Arc<Metrics>,
+    pub access_log: Arc<AccessLog>,
     pub readiness: Arc<Readiness>,
     pub workers: RefCell<Watch>,
-    pub access_log: Arc<AccessLog>,
     /// Held from the look at what there is to the end of its change.
     pub changing: Mutex<()>,
     pub refusals: Refusals,

@@ -81,10 +81,10 @@ impl Changes {
         let settings = [
             ("submit.max_wait", old.submit.max_wait != *max_wait),
             ("poll", old.poll != *poll),
+            ("log", old.log != *log),
             ("admin.token", old.admin.token != *token),
             ("admin.tls", old.admin.tls != *admin_tls),
             ("server.tls", old.server.tls != *server_tls),
-            ("log", old.log != *log),
             ("traces.propagate", old.traces.propagate != *propagate),
             (
                 "server.auth_failures_per_second",

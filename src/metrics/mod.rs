@@ -44,6 +44,7 @@ pub struct Metrics {
     polls: [AtomicU64; PollServed::NAMES.len()],
     spans: [AtomicU64; SpanFate::NAMES.len()],
     connections: AtomicI64,
+    failed_handshakes: AtomicU64,
     /// In seconds, from a task's end by the upstream's clock to our knowing of it.
     pub completion_lag: Histogram,
     /// In seconds; a commit may hold many changes.
@@ -69,6 +70,7 @@ impl Default for Metrics {
             polls: [const { AtomicU64::new(0) }; PollServed::NAMES.len()],
             spans: [const { AtomicU64::new(0) }; SpanFate::NAMES.len()],
             connections: AtomicI64::new(0),
+            failed_handshakes: AtomicU64::new(0),
             completion_lag: family::completion_lag(),
             store_commit: family::store_commit(),
         }
@@ -135,6 +137,11 @@ impl Metrics {
     /// So many spans ended this way.
     pub fn spans(&self, fate: SpanFate, count: usize) {
         self.spans[fate as usize].fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// A client's TLS handshake came to nothing.
+    pub fn failed_to_shake(&self) {
+        self.failed_handshakes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A client's connection is open, until what this returns is dropped.

@@ -119,6 +119,12 @@ impl Metrics {
                 &[],
                 [(Vec::new(), read(&self.connections))],
             ),
+            counters(
+                "dashgate_tls_handshake_failures_total",
+                "TLS handshakes of clients that failed, took too long, or made room for others",
+                &[],
+                [(Vec::new(), self.failed_handshakes.load(Ordering::Relaxed))],
+            ),
         ]
     }
 

@@ -4,6 +4,7 @@
 //! route ▶ authenticate ▶ admit ▶ authorize ▶ inspect ▶ resolve ▶ choose ▶ pace ▶ rewrite ▶ forward ─▶ DashScope
 //!   respond ◀── Rejection ◀── any stage                            ▲ attempt again ◀── judge ◀── ▼
 //!   observe(body, exchange) ◀── claim ◀──────────────────────────────────────── rewrite(response)
+//!   record, when the exchange is dropped, however it ended
 //! ```
 
 mod admit;

@@ -12,7 +12,8 @@ static LOGGED: OnceLock<Mutex<Vec<u8>>> = OnceLock::new();
 pub(crate) fn capture() {
     LOGGED.get_or_init(|| {
         tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
+            // What the clients of the tests themselves say of their requests is no log of the gateway's.
+            .with_env_filter("trace,tungstenite=off,tokio_tungstenite=off")
             .with_ansi(false)
             .with_writer(|| Writer)
             .init();
