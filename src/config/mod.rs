@@ -46,6 +46,7 @@ pub struct Config {
     pub submit: Submit,
     pub poll: Poll,
     pub log: Log,
+    pub traces: Traces,
     pub accounts: Vec<Account>,
     pub mounts: Vec<Mount>,
     pub tenants: Vec<Tenant>,
@@ -106,6 +107,13 @@ pub struct Poll {
     pub max_age: Duration,
     /// [`Mount::hold`] of the mounts that don't set it.
     pub hold: Duration,
+}
+
+/// What becomes of a caller's trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traces {
+    /// It goes on at the upstream, below our own span.
+    pub propagate: bool,
 }
 
 /// One line for each exchange.

@@ -28,6 +28,7 @@ mod resolve;
 mod respond;
 mod rewrite;
 mod route;
+mod trace;
 mod tunnel;
 
 use std::rc::Rc;
@@ -95,6 +96,7 @@ impl Proxy {
         let method = request.method().clone();
         let exchange = Exchange::begin(&self.recorder, directory, &peer, method, Instant::now());
         let exchange = Rc::new(exchange);
+        exchange.trace(request.headers());
         let version = request.version();
         let wants_tunnel = admit::is_websocket(request.headers()) && version != Version::HTTP_2;
         let mut response = self.answer(&peer, &exchange, request).await.unwrap_or_else(|rejection| {

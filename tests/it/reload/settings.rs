@@ -63,6 +63,7 @@ const ROWS: &[Row] = &[
     ("log.access", "access.log", "other.log", Setting("log")),
     ("log.format", "format = \"json\"", "format = \"text\"", Setting("log")),
     ("log.sample", "sample = 1.0", "sample = 0.5", Setting("log")),
+    ("traces.propagate", "propagate = false", "propagate = true", Setting("traces.propagate")),
     ("submit.max_wait", "max_wait = \"5s\"", "max_wait = \"6s\"", Setting("submit.max_wait")),
     ("accounts.name", "name = \"spare\"", "name = \"other\"", Renames("accounts")),
     ("accounts.base_url", "/base", "/other", ACCOUNT),
@@ -118,7 +119,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// Where the rows for what the example does not show begin.
-const SHOWN: usize = 65;
+const SHOWN: usize = 66;
 
 fn base(upstream: &str) -> String {
     format!(
@@ -152,6 +153,8 @@ max_age = "2s"
 hold = "0s"
 [submit]
 max_wait = "5s"
+[traces]
+propagate = false
 [[accounts]]
 name = "main"
 base_url = "http://{upstream}/base"
@@ -288,6 +291,7 @@ fn each_key_takes_effect_or_says_that_it_needs_a_restart() {
         assert_eq!(found, named, "{key}: {changes}");
     }
 }
+
 
 /// What the configuration names, and another of each.
 fn write_files(folder: &Path) {
