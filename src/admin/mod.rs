@@ -21,6 +21,7 @@ use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::{Request, StatusCode};
 use serde_json::json;
 use tokio::sync::Mutex;
@@ -68,7 +69,11 @@ impl Admin {
     /// Answers a request. Never fails: what goes wrong is told.
     async fn serve(&self, visitor: &Visitor, request: Request<Incoming>) -> Answer {
         let head = request.method() == hyper::Method::HEAD;
-        let answer = self.act(visitor, request).await.unwrap_or_else(|problem| problem.answer());
+        let mut answer = self.act(visitor, request).await.unwrap_or_else(|problem| problem.answer());
+        if self.draining.load(Ordering::Relaxed) {
+            // What comes next may be for the process that has taken over.
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if head { answer.map(|_| bytes::Bytes::new().into()) } else { answer }
     }
 

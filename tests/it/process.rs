@@ -6,6 +6,7 @@ mod memory;
 mod outages;
 mod reloads;
 mod supervisor;
+mod upgrade;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
