@@ -166,18 +166,7 @@ pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) ->
     };
     let admin = Some(admin::start(admin_listener, admin, Alive(alive.clone()))?);
     let directory = Arc::clone(&shared.directory);
-    let workers = shares
-        .into_iter()
-        .enumerate()
-        .map(|(number, listeners)| {
-            let (shared, drain, alive) = (shared.clone(), drain.clone(), Alive(alive.clone()));
-            let work = move || {
-                let _alive = alive;
-                run_worker(listeners, &shared, drain)
-            };
-            thread::Builder::new().name(format!("worker-{number}")).spawn(work)
-        })
-        .collect::<io::Result<_>>()?;
+    let workers = start_workers(shares, &shared, &drain, &alive)?;
     let mut running = Running {
         address,
         workers,
@@ -270,6 +259,23 @@ fn bind_admin(listen: SocketAddr, inherited: Option<&mut Inheritance>) -> io::Re
 fn taken(table: &str, listen: SocketAddr, error: &io::Error) -> io::Error {
     let problem = format!("can't listen on {listen}: {error}; is another process there? Set {table}.listen");
     io::Error::new(error.kind(), problem)
+}
+
+fn start_workers(
+    shares: Vec<Vec<TcpListener>>,
+    shared: &Shared,
+    drain: &Drain,
+    alive: &mpsc::UnboundedSender<()>,
+) -> io::Result<Vec<JoinHandle<io::Result<()>>>> {
+    let start = |(number, listeners)| {
+        let (shared, drain, alive) = (shared.clone(), drain.clone(), Alive(alive.clone()));
+        let work = move || {
+            let _alive = alive;
+            run_worker(listeners, &shared, drain)
+        };
+        thread::Builder::new().name(format!("worker-{number}")).spawn(work)
+    };
+    shares.into_iter().enumerate().map(start).collect()
 }
 
 fn run_worker(listeners: Vec<TcpListener>, shared: &Shared, drain: Drain) -> io::Result<()> {

@@ -31,7 +31,9 @@ fn upstream() -> Upstream {
         } else if let Some((_, id)) = line.split_once("/tasks/") {
             stream.write_all(&task(id.split(' ').next().unwrap_or_default(), "RUNNING")).is_ok()
         } else if request.text() == "stream" {
-            events(stream).is_ok()
+            events(stream, EVENTS).is_ok()
+        } else if request.text() == "endless" {
+            events(stream, usize::MAX).is_ok()
         } else {
             stream.write_all(&answer("200 OK", &[], "{}")).is_ok()
         }
@@ -49,11 +51,11 @@ fn echo(stream: &mut TcpStream) {
     }
 }
 
-fn events(stream: &mut TcpStream) -> io::Result<()> {
+fn events(stream: &mut TcpStream, count: usize) -> io::Result<()> {
     stream.write_all(
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
     )?;
-    for _ in 0..EVENTS {
+    for _ in 0..count {
         stream.write_all(b"8\r\ndata:1\n\n\r\n")?;
         let_pass(BETWEEN_EVENTS);
     }

@@ -2,10 +2,11 @@
 
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use super::{Line, place, serve, take_over, upstream};
-use crate::harness::calls::generate;
-use crate::harness::gateway::{CONFIG_FILE, write_config};
+use crate::harness::calls::{Dechunk, generate};
+use crate::harness::gateway::CONFIG_FILE;
 use crate::harness::{ADMIN_TOKEN, OTHER_KEY, PATIENCE, TENANT_KEY, client, eventually, message, signal};
 use crate::process::{Process, program};
 
@@ -98,6 +99,27 @@ fn the_new_process_has_a_configuration_of_its_own() {
     }
 }
 
+/// Not before: then it has had its time.
+#[test]
+fn a_stream_that_goes_on_and_on_is_cut_at_the_deadline() {
+    let upstream = upstream();
+    let folder = place(upstream.address);
+    let file = folder.path().join(CONFIG_FILE);
+    let text = std::fs::read_to_string(&file).expect("a file").replace("drain = \"20s\"", "drain = \"1s\"");
+    std::fs::write(&file, text).expect("written");
+    let mut old = serve(folder.path());
+    let mut line = Line::open(old.address()).expect("a connection");
+    assert_eq!(line.head(&generate("endless")).expect("a head").status(), 200);
+    let began = Instant::now();
+    let mut new = take_over(folder.path());
+    new.address();
+    let cut = std::io::copy(&mut Dechunk::new(&mut line.0), &mut std::io::sink());
+    assert!(cut.is_err() && began.elapsed() >= Duration::from_secs(1), "{cut:?} after {:?}", began.elapsed());
+    let (status, printed) = old.end();
+    assert_eq!(status.code(), Some(0), "{printed}");
+    assert!(printed.contains("what still runs is cut cut=1"), "{printed}");
+}
+
 /// What one of the two makes or revokes holds in both.
 #[test]
 fn keys_hold_in_both_processes() {
@@ -139,5 +161,4 @@ fn keys_hold_in_both_processes() {
         assert_eq!(line.ask(&with(key)).expect("an answer").status(), 401, "revoked at the new one");
     }
     assert_eq!(old.end().0.code(), Some(0));
-    write_config(folder.path(), "");
 }
