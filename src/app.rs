@@ -1,31 +1,32 @@
 //! Wires everything together: a config goes in; bound addresses and a way to stop come out.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::account::Registry;
 use crate::account::uploads::Uploads;
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Refusals};
 use crate::config::{self, Config, Files};
 use crate::handover::{Estate, Inheritance, Offer, Predecessor, Sockets};
 use crate::limits::{self, Strangers};
 use crate::listen;
+use crate::liveness::{Pulse, Watch};
 use crate::metrics::Metrics;
 use crate::proxy::{Proxy, Recorder};
 use crate::querier::Querier;
+use crate::readiness::{Guard, Need, Readiness};
 use crate::reload::{self, Reloader};
 use crate::server::worker::{self, Drain, DrainHandle, End, Manner};
 use crate::store::{Cause, Store, StoreFault};
@@ -42,7 +43,10 @@ pub struct Running {
     address: SocketAddr,
     workers: Vec<JoinHandle<io::Result<()>>>,
     drain: DrainHandle,
-    draining: Arc<AtomicBool>,
+    /// Until it is asked to stop.
+    serving: Mutex<Option<Guard>>,
+    /// There is always one, from the start on.
+    _configured: Guard,
     hub: Arc<Hub>,
     /// With what stops it.
     querier: Option<(JoinHandle<io::Result<()>>, CancellationToken)>,
@@ -153,7 +157,13 @@ pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) ->
     let reloads = reloader.map(Reloader::start).transpose()?;
     let (handle, drain) = worker::drain();
     let (alive, ended) = mpsc::unbounded_channel();
-    let draining = Arc::<AtomicBool>::default();
+    let readiness = Readiness::new(shares.len());
+    let (mut pulses, mut watch) = (Vec::with_capacity(shares.len()), Watch::default());
+    for _ in &shares {
+        let pulse = Pulse::default();
+        watch.on(&pulse);
+        pulses.push(pulse);
+    }
     let admin = Admin {
         directory: Arc::clone(&shared.directory),
         reloads: reloads.clone(),
@@ -161,17 +171,20 @@ pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) ->
         store: store.clone(),
         hub: Arc::clone(&hub),
         metrics: Arc::clone(&shared.metrics),
-        draining: Arc::clone(&draining),
-        changing: Mutex::default(),
+        readiness: Arc::clone(&readiness),
+        workers: RefCell::new(watch),
+        changing: tokio::sync::Mutex::default(),
+        refusals: Refusals::default(),
     };
     let admin = Some(admin::start(admin_listener, admin, Alive(alive.clone()))?);
     let directory = Arc::clone(&shared.directory);
-    let workers = start_workers(shares, &shared, &drain, &alive)?;
+    let workers = start_workers(shares.into_iter().zip(pulses), &shared, &readiness, &drain, &alive)?;
     let mut running = Running {
         address,
         workers,
         drain: handle,
-        draining,
+        serving: Mutex::new(Some(readiness.hold(Need::Serving))),
+        _configured: readiness.hold(Need::Config),
         hub,
         querier: None,
         admin,
@@ -262,23 +275,25 @@ fn taken(table: &str, listen: SocketAddr, error: &io::Error) -> io::Error {
 }
 
 fn start_workers(
-    shares: Vec<Vec<TcpListener>>,
+    shares: impl Iterator<Item = (Vec<TcpListener>, Pulse)>,
     shared: &Shared,
+    readiness: &Arc<Readiness>,
     drain: &Drain,
     alive: &mpsc::UnboundedSender<()>,
 ) -> io::Result<Vec<JoinHandle<io::Result<()>>>> {
-    let start = |(number, listeners)| {
+    let start = |(number, (listeners, pulse))| {
         let (shared, drain, alive) = (shared.clone(), drain.clone(), Alive(alive.clone()));
+        let listening = readiness.hold(Need::Workers);
         let work = move || {
-            let _alive = alive;
-            run_worker(listeners, &shared, drain)
+            let _held = (alive, listening);
+            run_worker(listeners, &shared, pulse, drain)
         };
         thread::Builder::new().name(format!("worker-{number}")).spawn(work)
     };
-    shares.into_iter().enumerate().map(start).collect()
+    shares.enumerate().map(start).collect()
 }
 
-fn run_worker(listeners: Vec<TcpListener>, shared: &Shared, drain: Drain) -> io::Result<()> {
+fn run_worker(listeners: Vec<TcpListener>, shared: &Shared, pulse: Pulse, drain: Drain) -> io::Result<()> {
     let proxy = Rc::new(Proxy {
         directory: Arc::clone(&shared.directory),
         keyring: Arc::clone(&shared.keyring),
@@ -294,6 +309,7 @@ fn run_worker(listeners: Vec<TcpListener>, shared: &Shared, drain: Drain) -> io:
         parting: Cell::new(false),
         running: TaskTracker::new(),
         live: Rc::default(),
+        pulse,
     });
     runtime()?.block_on(worker::work(listeners, proxy, drain))
 }
@@ -356,7 +372,7 @@ impl Running {
 
     fn end(&self, manner: Manner) -> Duration {
         let patience = self.directory.load().timeouts.drain;
-        self.draining.store(true, Ordering::Relaxed);
+        self.serving.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.hub.release();
         self.estate.give_up_sockets();
         self.drain.begin(End { deadline: Instant::now() + patience, manner });

@@ -51,3 +51,4 @@ struct Header {
 const PROTOCOL: u32 = 1;
 const READY: &str = "ready";
 const YOURS: &str = "yours";
+const NO: &str = "no";

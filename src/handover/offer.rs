@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::wire::{receive_line, send_descriptors, send_line};
-use super::{Estate, Header, Hello, PROTOCOL, Predecessor, READY, YOURS, socket_path};
+use super::{Estate, Header, Hello, NO, PROTOCOL, Predecessor, READY, YOURS, socket_path};
 use crate::store::Follower;
 
 /// Hands over once, to whoever asks and becomes ready.
@@ -91,7 +91,7 @@ fn hand_over(
 ) -> io::Result<()> {
     let peer = rustix::net::sockopt::socket_peercred(stream)?;
     if peer.uid != rustix::process::geteuid() && !peer.uid.is_root() {
-        send_line(stream, "no")?;
+        send_line(stream, NO)?;
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it runs as another user"));
     }
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -131,9 +131,9 @@ fn hand_over(
     drop((ours, theirs));
     // It reads the whole store before; if it ends, this does.
     stream.set_read_timeout(None)?;
-    let said = receive_line(stream)?;
+    let said = receive_line(stream).map_err(|_| io::Error::other("it ended before it was ready"))?;
     if said != READY || !estate.store.is_linked() {
-        send_line(stream, "no")?;
+        send_line(stream, NO)?;
         return Err(io::Error::other("it does not know of everything"));
     }
     let (released, done) = mpsc::sync_channel(1);

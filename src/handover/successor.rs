@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::wire::{receive_descriptors, receive_line, send_line};
-use super::{Estate, Header, Hello, PROTOCOL, READY, YOURS, socket_path};
+use super::{Estate, Header, Hello, NO, PROTOCOL, READY, YOURS, socket_path};
 use crate::store::Follower;
 
 /// What the process that runs has handed us; it goes on until it is told that we are ready.
@@ -67,7 +67,11 @@ fn inherit(control: UnixStream) -> io::Result<Inheritance> {
         "asking the gateway that runs to hand over; if it has just taken over itself, it waits a while"
     );
     send_line(&control, &serde_json::to_string(&Hello { protocol: PROTOCOL, process })?)?;
-    let header: Header = serde_json::from_str(&receive_line(&control)?)?;
+    let said = receive_line(&control)?;
+    if said == NO {
+        return Err(io::Error::other("the gateway that runs hands over to its own user only, or to root"));
+    }
+    let header: Header = serde_json::from_str(&said)?;
     if header.protocol != PROTOCOL {
         let problem =
             "the gateway that runs is of another version, which can't hand over to this one: restart it";
@@ -141,4 +145,4 @@ const FIXED: usize = 3;
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 /// Once we are ready.
 const PATIENCE: Duration = Duration::from_secs(30);
-const RETRY: Duration = Duration::from_millis(100);
+const RETRY: Duration = Duration::from_millis(500);
