@@ -97,11 +97,7 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
 /// As above.
 pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) -> io::Result<Running> {
     let mut inherited = inherited;
-    let workers = match config.server.workers {
-        0 => thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        workers => workers,
-    };
-    let shares = bind(config.server.listen, workers, inherited.as_mut())?;
+    let shares = bind(&config.server, inherited.as_mut())?;
     let address = shares.iter().flatten().next().map_or(Ok(config.server.listen), TcpListener::local_addr)?;
     let admin_listener = bind_admin(config.admin.listen, inherited.as_mut())?;
     let sockets = copies(&shares, &admin_listener)?;
@@ -158,12 +154,9 @@ pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) ->
     let (handle, drain) = worker::drain();
     let (alive, ended) = mpsc::unbounded_channel();
     let readiness = Readiness::new(shares.len());
-    let (mut pulses, mut watch) = (Vec::with_capacity(shares.len()), Watch::default());
-    for _ in &shares {
-        let pulse = Pulse::default();
-        watch.on(&pulse);
-        pulses.push(pulse);
-    }
+    let pulses: Vec<Pulse> = shares.iter().map(|_| Pulse::default()).collect();
+    let mut watch = Watch::default();
+    pulses.iter().for_each(|pulse| watch.on(pulse));
     let admin = Admin {
         directory: Arc::clone(&shared.directory),
         reloads: reloads.clone(),
@@ -207,11 +200,12 @@ pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) ->
 }
 
 /// The sockets of each worker.
-fn bind(
-    address: SocketAddr,
-    workers: usize,
-    inherited: Option<&mut Inheritance>,
-) -> io::Result<Vec<Vec<TcpListener>>> {
+fn bind(server: &config::Server, inherited: Option<&mut Inheritance>) -> io::Result<Vec<Vec<TcpListener>>> {
+    let address = server.listen;
+    let workers = match server.workers {
+        0 => thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        workers => workers,
+    };
     let because = |error| taken("server", address, &error);
     if let Some(inherited) = inherited {
         let listeners = std::mem::take(&mut inherited.listeners);
