@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access_log::AccessLog;
 use crate::account::Registry;
 use crate::account::uploads::Uploads;
 use crate::admin::{self, Admin, Refusals};
@@ -52,6 +53,7 @@ pub struct Running {
     querier: Option<(JoinHandle<io::Result<()>>, CancellationToken)>,
     admin: Option<admin::Listener>,
     store: Store,
+    access_log: Arc<AccessLog>,
     directory: Arc<ArcSwap<Directory>>,
     reloads: Option<reload::Handle>,
     /// Yields once for each worker that ends, however it does.
@@ -72,6 +74,7 @@ struct Shared {
     limits: Arc<limits::Registry>,
     strangers: Arc<Strangers>,
     room: Arc<Room>,
+    access_log: Arc<AccessLog>,
 }
 
 /// Starts the workers and the admin listener, for good with this configuration.
@@ -128,6 +131,7 @@ pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) ->
         limits,
         strangers: Arc::default(),
         room: Room::new(ROOM_BYTES),
+        access_log: Arc::new(AccessLog::start(&config.log)?),
     };
     let estate = Estate {
         store: store.clone(),
@@ -147,6 +151,7 @@ pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) ->
             accounts: Arc::clone(&shared.accounts),
             keyring: Arc::clone(&shared.keyring),
             metrics: Arc::clone(&shared.metrics),
+            access_log: Arc::clone(&shared.access_log),
             hub: Arc::clone(&shared.hub),
         },
     );
@@ -164,6 +169,7 @@ pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) ->
         store: store.clone(),
         hub: Arc::clone(&hub),
         metrics: Arc::clone(&shared.metrics),
+        access_log: Arc::clone(&shared.access_log),
         readiness: Arc::clone(&readiness),
         workers: RefCell::new(watch),
         changing: tokio::sync::Mutex::default(),
@@ -182,6 +188,7 @@ pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) ->
         querier: None,
         admin,
         store,
+        access_log: Arc::clone(&shared.access_log),
         directory,
         reloads,
         ended,
@@ -292,7 +299,7 @@ fn run_worker(listeners: Vec<TcpListener>, shared: &Shared, pulse: Pulse, drain:
         directory: Arc::clone(&shared.directory),
         keyring: Arc::clone(&shared.keyring),
         hub: Arc::clone(&shared.hub),
-        recorder: Rc::new(Recorder { metrics: Arc::clone(&shared.metrics) }),
+        recorder: Rc::new(Recorder::new(Arc::clone(&shared.metrics), shared.access_log.pen())),
         accounts: Arc::clone(&shared.accounts),
         uploads: Arc::clone(&shared.uploads),
         limits: Arc::clone(&shared.limits),
@@ -413,6 +420,7 @@ impl Drop for Running {
         }
         // A change that runs is answered before the store is closed.
         self.admin = None;
+        self.access_log.close(LOG_PATIENCE);
         self.store.close();
     }
 }
@@ -426,6 +434,8 @@ impl Drop for Alive {
     }
 }
 
+/// At the end, for the last lines of the access log, should nobody take them.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
 /// Threads for name look-ups, and for reading large bodies, a worker's.
 const MOST_LOOKUPS: usize = 4;
 /// For the bodies of callers whose submits are capped, or whose models are listed.

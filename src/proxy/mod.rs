@@ -4,6 +4,7 @@
 //! route ▶ authenticate ▶ admit ▶ authorize ▶ inspect ▶ resolve ▶ choose ▶ pace ▶ rewrite ▶ forward ─▶ DashScope
 //!   respond ◀── Rejection ◀── any stage                            ▲ attempt again ◀── judge ◀── ▼
 //!   observe(body, exchange) ◀── claim ◀──────────────────────────────────────── rewrite(response)
+//!   record, when the exchange is dropped, however it ended
 //! ```
 
 mod admit;
@@ -94,7 +95,8 @@ impl Proxy {
     /// Answers a request. Never fails: what goes wrong is told to the client.
     pub async fn serve(self: Rc<Self>, peer: Peer, request: Request<Incoming>) -> Response<Observed> {
         let directory = self.directory.load_full();
-        let exchange = Exchange::begin(&self.recorder, directory, &peer, Instant::now());
+        let method = request.method().clone();
+        let exchange = Exchange::begin(&self.recorder, directory, &peer, method, Instant::now());
         let exchange = Rc::new(exchange);
         let version = request.version();
         let wants_tunnel = admit::is_websocket(request.headers()) && version != Version::HTTP_2;
@@ -192,6 +194,7 @@ impl Proxy {
         let patience = passage.permit.directory().timeouts.idle;
         let cancels = (passage.route.operation == Operation::TaskCancel)
             .then(|| passage.route.task_id().unwrap_or_default().to_owned());
+        cancels.iter().for_each(|id| exchange.note_task(id));
         let spent = exchange.unless_cut(self.turn_to_cancel(&passage)).await?;
         let response = exchange.unless_cut(self.send(passage, None)).await?;
         drop(spent);
@@ -232,14 +235,16 @@ impl Proxy {
             let (permit, exchange) = (passage.permit.clone(), Rc::clone(&passage.exchange));
             let (progress, mount) = (passage.body.progress(), Arc::clone(&passage.route.mount));
             let (response, named) = claim::read(proxy.send(passage, Some(client)).await?).await?;
-            let account = exchange.account.get();
+            let account = exchange.account.get().unwrap_or_default();
             match named {
                 Some(named) => {
+                    exchange.note_task(&named.task_id);
                     let slot = exchange.admitted.borrow_mut().task.take();
                     if let Some(slot) = slot {
                         proxy.limits.task_reserved(&named.task_id, SystemTime::now(), slot);
                     }
-                    claim::claim(&proxy.hub, &permit, account, mount, named, &progress.beginning()).await;
+                    claim::claim(&proxy.hub, &permit, account, mount, named, &progress.beginning(usize::MAX))
+                        .await;
                 }
                 None if response.status() == StatusCode::OK => {
                     tracing::warn!(account, "the answer to a submit names no task; it has no owner");

@@ -31,8 +31,10 @@ pub(super) async fn poll(
     exchange: &Rc<Exchange>,
 ) -> Result<Response<Observed>, Rejection> {
     let accounts = &permit.caller().directory().accounts;
-    let is_configured = || accounts.iter().any(|account| account.name == *watch.account());
-    if !watch.is_final() && !is_configured() {
+    let account = accounts.iter().position(|account| account.name == *watch.account());
+    exchange.account.set(account);
+    exchange.note_task(watch.id());
+    if !watch.is_final() && account.is_none() {
         return Err(Rejection::UpstreamUnreachable);
     }
     let asked = wait(headers);
