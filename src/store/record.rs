@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
+
 use crate::dashscope::task::Status;
 
 /// One task and whose it is. Times are kept to the millisecond.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskRecord {
     pub id: Box<str>,
     pub tenant: Arc<str>,
@@ -31,7 +33,7 @@ impl TaskRecord {
 }
 
 /// An upload policy that a tenant was given: the files below its directory are the tenant's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadRecord {
     pub tenant: Arc<str>,
     pub directory: Arc<str>,
@@ -57,7 +59,7 @@ fn shorten(model: &mut Box<str>) {
 }
 
 /// One secret of a virtual key. A key that is being rotated has two for a while, under the same id.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRecord {
     /// The key's loggable name.
     pub id: Arc<str>,
