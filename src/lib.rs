@@ -28,6 +28,7 @@
 //! | [`querier`] | asks DashScope how tasks are, for all who want to know |
 //! | [`tenant`] | who may call: keys and the directory |
 //! | [`account`] | Alibaba accounts: keys, health, choice, the pace of submits, and whose uploads are where |
+//! | [`unified`] | the other dialects over the same tasks: their fields, mapped to native bodies and back |
 //! | [`upstream`] | connections to DashScope |
 //! | [`dashscope`] | its public surface, as data and pure functions |
 //! | [`store`] | what outlives the process: tasks and uploads with their owners, virtual keys |
@@ -70,4 +71,5 @@ pub mod store;
 pub mod tasks;
 pub mod tenant;
 pub mod timer;
+pub mod unified;
 pub mod upstream;

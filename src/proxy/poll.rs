@@ -4,18 +4,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use hyper::Response;
 use hyper::header::{AGE, HeaderMap, HeaderName, HeaderValue};
 
-use super::Proxy;
 use super::admit::Permit;
 use super::exchange::{Exchange, Outcome};
 use super::observe::{self, Observed};
 use super::rejection::Rejection;
 use super::route::Route;
+use super::{Proxy, present};
 use crate::metrics::PollServed;
-use crate::tasks::Watch;
 use crate::tasks::poll::{Hold, Until};
+use crate::tasks::{Answer, Watch};
 
 /// Needs the permit that nothing is asked without.
 ///
@@ -41,9 +42,10 @@ pub(super) async fn poll(
     };
     let polling = async { Ok(proxy.hub.poll(watch, Some(hold), Instant::now()).await) };
     let polled = exchange.unless_cut(polling).await?.ok_or(Rejection::UpstreamUnreachable)?;
-    let mut response = Response::new(polled.answer.body.clone());
-    *response.status_mut() = polled.answer.status;
-    *response.headers_mut() = polled.answer.headers.clone();
+    let mut response = match &route.unified {
+        None => native(&polled.answer),
+        Some(unified) => present::task(&proxy.hub, watch.id(), route.operation, unified, &polled.answer)?,
+    };
     let fields = response.headers_mut();
     proxy.metrics.polled(polled.served);
     if polled.served != PollServed::Upstream {
@@ -56,6 +58,13 @@ pub(super) async fn poll(
     }
     exchange.outcome.set(Outcome::Answered);
     Ok(observe::whole(response, exchange))
+}
+
+fn native(answer: &Answer) -> Response<Bytes> {
+    let mut response = Response::new(answer.body.clone());
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers.clone();
+    response
 }
 
 /// How long the client is ready to wait, by `Prefer: wait=N` (RFC 7240, 4.3), a minute at most.

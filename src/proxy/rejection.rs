@@ -10,6 +10,7 @@ use crate::dashscope::path::PathFault;
 use crate::dashscope::websocket::FrameFault;
 use crate::limits::{Limit, Refusal};
 use crate::tenant::directory::Stranger;
+use crate::unified;
 
 /// Why a request is not passed on, or why its answer is ours.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +38,22 @@ pub(super) enum Rejection {
     BadRequest(&'static str),
     /// What its body says can't be judged.
     BadBody(Box<str>),
+    /// In the unified dialect: a field, and what is wrong with it.
+    BadField(unified::Fault),
+    /// The tenant has no such video.
+    NoVideo,
+    /// It is being made: there is nothing to fetch yet, or no way to stop it any more.
+    VideoRuns(&'static str),
+    /// There will be no video: why.
+    VideoFailed(Box<str>),
+    /// It is gone from DashScope's storage.
+    VideoExpired,
+    /// There is nothing of the file where a range begins.
+    BadRange,
+    /// DashScope named a place in storage that is on no list.
+    StorageRefused,
+    /// Nothing was submitted, or nothing passed on.
+    StorageFailed,
     BadHead(HeadFault),
     BodyTooLarge(u64),
     ClientTimeout,
@@ -91,7 +108,46 @@ impl Rejection {
             Rejection::NotAllowed(_) => Row { reason: "not_allowed", ..DENIED },
             Rejection::AsyncRequired => Row { reason: "async_required", ..DENIED },
             Rejection::BadPath(_) => Row { reason: "bad_path", ..BAD_REQUEST },
-            Rejection::BadRequest(_) | Rejection::BadBody(_) => BAD_REQUEST,
+            Rejection::BadRequest(_) | Rejection::BadBody(_) | Rejection::BadField(_) => BAD_REQUEST,
+            Rejection::NoVideo => Row {
+                reason: "no_video",
+                status: StatusCode::NOT_FOUND,
+                native_code: "NotFound",
+                openai_code: "not_found",
+                ..BAD_REQUEST
+            },
+            Rejection::VideoRuns(_) => Row {
+                reason: "video_not_ready",
+                native_code: "UnsupportedOperation",
+                openai_code: "video_not_ready",
+                ..BAD_REQUEST
+            },
+            Rejection::VideoFailed(_) => Row {
+                reason: "video_failed",
+                native_code: "UnsupportedOperation",
+                openai_code: "video_failed",
+                ..BAD_REQUEST
+            },
+            Rejection::VideoExpired => Row {
+                reason: "video_expired",
+                status: StatusCode::GONE,
+                native_code: "NotFound",
+                openai_code: "video_expired",
+                ..BAD_REQUEST
+            },
+            Rejection::BadRange => Row {
+                reason: "bad_range",
+                status: StatusCode::RANGE_NOT_SATISFIABLE,
+                native_code: "InvalidRange",
+                openai_code: "invalid_range",
+                ..BAD_REQUEST
+            },
+            Rejection::StorageRefused => {
+                Row { reason: "storage_refused", status: StatusCode::BAD_GATEWAY, ..UNAVAILABLE }
+            }
+            Rejection::StorageFailed => {
+                Row { reason: "storage_failed", status: StatusCode::BAD_GATEWAY, ..UNAVAILABLE }
+            }
             Rejection::BadHead(HeadFault::Slow) | Rejection::ClientTimeout => Row {
                 reason: "client_timeout",
                 status: StatusCode::REQUEST_TIMEOUT,
@@ -177,6 +233,21 @@ impl Rejection {
             Rejection::BadPath(fault) => format!("The path is refused: {}.", fault.problem()).into(),
             Rejection::BadRequest(problem) => format!("The request is refused: {problem}.").into(),
             Rejection::BadBody(problem) => format!("The request is refused: {problem}.").into(),
+            Rejection::BadField(unified::Fault { field: Some(field), problem }) => {
+                format!("The request is refused: `{field}` {problem}.").into()
+            }
+            Rejection::BadField(unified::Fault { field: None, problem }) => {
+                format!("The request is refused: {problem}.").into()
+            }
+            Rejection::NoVideo => "There is no video with this id.".into(),
+            Rejection::VideoRuns(problem) => format!("The video is not finished: {problem}.").into(),
+            Rejection::VideoFailed(why) => format!("There is no video: {why}").into(),
+            Rejection::VideoExpired => "The video is gone: DashScope keeps one for 24 hours.".into(),
+            Rejection::BadRange => "The video has no bytes in this range.".into(),
+            Rejection::StorageRefused => {
+                "The file lies in a place that this gateway does not talk to; its operator finds it in the log.".into()
+            }
+            Rejection::StorageFailed => "The storage of files can't be used at present; try again.".into(),
             Rejection::BadHead(fault) => format!("The request is refused: {}.", fault.problem()).into(),
             Rejection::BodyTooLarge(most) => {
                 format!("The request's body is larger than the {most} bytes that this gateway takes.").into()
@@ -199,6 +270,11 @@ impl Rejection {
             }
             Rejection::Draining => "The gateway is shutting down; connect again.".into(),
         }
+    }
+
+    /// The field that is at fault.
+    pub(super) fn param(&self) -> Option<&str> {
+        if let Rejection::BadField(fault) = self { fault.field.as_deref() } else { None }
     }
 
     /// When the client may come again.
@@ -231,6 +307,12 @@ impl From<Stranger> for Rejection {
             Stranger::Expired => Rejection::ExpiredKey,
             Stranger::Revoked => Rejection::RevokedKey,
         }
+    }
+}
+
+impl From<unified::Fault> for Rejection {
+    fn from(fault: unified::Fault) -> Self {
+        Rejection::BadField(fault)
     }
 }
 

@@ -12,6 +12,7 @@ pub mod poll;
 mod running;
 mod schedule;
 mod sweep;
+mod usual;
 mod watch;
 
 pub use desk::{Desk, Endpoint, Page, Spent, Work};

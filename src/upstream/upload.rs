@@ -89,6 +89,13 @@ impl Upload {
         Self::of(Source::Kept(VecDeque::new()), true, 0, Duration::ZERO, Keep::Beginning)
     }
 
+    /// A body of our own in the place of the one that was read whole. What that holds of the room goes on to it.
+    pub fn replace(&mut self, pieces: impl IntoIterator<Item = Bytes>, keep: Keep) {
+        let pieces: VecDeque<Bytes> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
+        let (ended, held) = (pieces.is_empty(), self.held.take());
+        *self = Self { held, ..Self::of(Source::Kept(pieces), ended, u64::MAX, self.patience, keep) };
+    }
+
     fn of(source: Source, ended: bool, left: u64, patience: Duration, keep: Keep) -> Self {
         let progress = Progress {
             last: Cell::new(Instant::now()),
@@ -165,6 +172,12 @@ impl Upload {
     /// What was read ahead, shared.
     pub fn pieces(&self) -> Vec<Bytes> {
         self.ahead.iter().filter_map(Frame::data_ref).cloned().collect()
+    }
+
+    /// What was read ahead, in one piece; shared where it came so.
+    pub fn whole(&self) -> Bytes {
+        let mut pieces = self.pieces();
+        if pieces.len() == 1 { pieces.remove(0) } else { self.ahead().into() }
     }
 
     /// A copy of what was read ahead.

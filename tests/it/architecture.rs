@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module may use of ours. `main`, `app` and `demo` wire things together, so they may use all.
-const MAY_USE: [(&str, &[&str]); 19] = [
+const MAY_USE: [(&str, &[&str]); 20] = [
     ("admin", &["account", "config", "dashscope", "metrics", "reload", "store", "tasks", "tenant"]),
     ("reload", &["account", "config", "tasks", "tenant"]),
     ("keys", &["fetch"]),
@@ -13,7 +13,18 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("server", &["proxy", "timer"]),
     (
         "proxy",
-        &["account", "config", "dashscope", "limits", "metrics", "store", "tasks", "tenant", "upstream"],
+        &[
+            "account",
+            "config",
+            "dashscope",
+            "limits",
+            "metrics",
+            "store",
+            "tasks",
+            "tenant",
+            "unified",
+            "upstream",
+        ],
     ),
     ("querier", &["account", "config", "dashscope", "metrics", "tasks", "tenant", "upstream"]),
     ("tasks", &["config", "dashscope", "limits", "metrics", "store"]),
@@ -21,6 +32,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("account", &["config", "dashscope", "store"]),
     ("limits", &["config", "dashscope"]),
     ("upstream", &["account", "dashscope", "timer"]),
+    ("unified", &["config", "dashscope", "store"]),
     ("store", &["config", "dashscope"]),
     ("config", &["dashscope"]),
     ("dashscope", &[]),
