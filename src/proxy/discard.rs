@@ -16,7 +16,7 @@ use super::judge;
 use super::observe::{self, Observed};
 use super::rejection::Rejection;
 use super::route::Route;
-use super::{Passage, Proxy, present};
+use super::{Passage, Proxy, present, translate};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::task::Status;
 use crate::tasks::Watch;
@@ -52,7 +52,7 @@ impl Proxy {
         &self,
         permit: Permit,
         route: &Route,
-        mut request: Parts,
+        request: Parts,
         watch: &Arc<Watch>,
         exchange: &Rc<Exchange>,
     ) -> Result<Option<Response<Bytes>>, Rejection> {
@@ -61,7 +61,7 @@ impl Proxy {
         let destination = Destination::Task(index.ok_or(Rejection::UpstreamUnreachable)?);
         let path = format!("/api/v1/tasks/{}/cancel", watch.id());
         let route = route.natively(Operation::TaskCancel, path);
-        (request.method, request.uri) = (Method::POST, Uri::from_static("/"));
+        let request = translate::without_body(request, Method::POST, Uri::from_static("/"));
         let (body, exchange) = (Upload::empty(), Rc::clone(exchange));
         let passage = Passage { permit, route, destination, request, body, exchange, asked: None };
         let mut response = self.passed(passage, Some(watch.id())).await?;

@@ -14,6 +14,7 @@ mod choose;
 mod claim;
 mod cut;
 mod discard;
+mod download;
 mod exchange;
 mod forward;
 mod inspect;
@@ -23,11 +24,13 @@ mod pace;
 pub mod peer;
 mod poll;
 mod present;
+mod reach;
 mod rejection;
 mod resolve;
 mod respond;
 mod rewrite;
 mod route;
+mod stow;
 mod translate;
 mod tunnel;
 
@@ -147,6 +150,11 @@ impl Proxy {
             Verdict::Poll(watch) if route.operation == Operation::VideoDelete => {
                 return self.discard(permit, &route, request, &watch, exchange).await;
             }
+            Verdict::Poll(watch)
+                if let (Operation::VideoContent, Some(unified)) = (route.operation, &route.unified) =>
+            {
+                return self.download(&permit, unified, &request, &watch, exchange).await;
+            }
             Verdict::Poll(watch) => {
                 return poll::poll(self, &permit, &route, &request.headers, &watch, exchange).await;
             }
@@ -157,7 +165,7 @@ impl Proxy {
         let may_repeat = permit.submits || destination != Destination::Any;
         let keep = if may_repeat { Keep::Whole } else { Keep::Beginning };
         let mut body = Upload::new(body, directory.max_body_bytes, directory.timeouts.idle, keep);
-        let asked = self.translate(&permit, &mut route, &mut request, &mut body).await?;
+        let asked = self.translate(&permit, &mut route, &mut request, &mut body, exchange).await?;
         let seen = inspect::inspect(&permit, &route, &request, &mut body, &self.room).await;
         if seen.as_ref().is_err_and(Rejection::is_of_caller) {
             exchange.standing.set(self.limits.give_back(exchange.admitted.take()));
@@ -188,12 +196,23 @@ impl Proxy {
         let cancels = (passage.route.operation == Operation::TaskCancel)
             .then(|| passage.route.task_id().unwrap_or_default().to_owned());
         let response = self.passed(passage, cancels.as_deref()).await?;
+        Ok(self.deliver(response, &exchange, version, patience))
+    }
+
+    /// Passes an answer on as it comes.
+    fn deliver(
+        &self,
+        response: Response<Download>,
+        exchange: &Rc<Exchange>,
+        version: Version,
+        patience: Duration,
+    ) -> Response<Observed> {
         if version == Version::HTTP_2 {
-            let (response, carry) = observe::pump(response, &exchange, patience);
+            let (response, carry) = observe::pump(response, exchange, patience);
             tokio::task::spawn_local(carry);
-            return Ok(response);
+            return response;
         }
-        Ok(observe::stream(response, &exchange))
+        observe::stream(response, exchange)
     }
 
     /// Sends it, and waits for the beginning of its answer. A cancel, of this task, takes its turn.

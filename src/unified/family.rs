@@ -12,6 +12,8 @@ pub(super) struct Family {
     pub(super) size: Sizing,
     /// Whether a negative prompt belongs into `input`; else it belongs into `parameters`.
     pub(super) negative_prompt_in_input: bool,
+    /// Pictures may stand in the body itself, as `data:` URLs.
+    pub(super) takes_data: bool,
     pub(super) inputs: Inputs,
     /// What it makes where none are named.
     pub(super) seconds: Option<u32>,
@@ -59,6 +61,7 @@ const OTHER: Family = Family {
     path: SYNTHESIS,
     size: Sizing::Unknown,
     negative_prompt_in_input: true,
+    takes_data: false,
     inputs: Inputs::Unknown,
     seconds: None,
     lines_and_ratio: None,
@@ -82,6 +85,7 @@ const FAMILIES: [Family; 14] = [
     },
     Family {
         models: &["wan2.7-i2v*"],
+        takes_data: true,
         size: Sizing::Resolution(&[720, 1080]),
         inputs: Inputs::Media(&[
             (Kind::Image, "first_frame"),
@@ -92,18 +96,21 @@ const FAMILIES: [Family; 14] = [
     },
     Family {
         models: &["wan2.7-r2v*"],
+        takes_data: true,
         size: Sizing::ResolutionAndRatio(&[720, 1080]),
         inputs: Inputs::Media(&[(Kind::Image, "reference_image"), (Kind::Video, "reference_video")]),
         ..FIVE
     },
     Family {
         models: &["wan2.7-videoedit*"],
+        takes_data: true,
         size: Sizing::ResolutionAndRatio(&[720, 1080]),
         inputs: Inputs::Media(&[(Kind::Video, "video"), (Kind::Image, "reference_image")]),
         ..OTHER
     },
     Family {
         models: &["wan3.0-*"],
+        takes_data: true,
         size: Sizing::ResolutionAndRatio(&[480, 720, 1080]),
         inputs: Inputs::Media(&[
             (Kind::Image, "first_frame"),

@@ -18,6 +18,11 @@ mod size;
 pub mod task;
 pub mod video;
 
+/// Whether the model takes pictures as `data:` URLs.
+pub fn takes_data(model: &str) -> bool {
+    family::of(model).takes_data
+}
+
 pub use fault::Fault;
 pub use fields::Ask;
 pub use map::{Native, map};

@@ -1,6 +1,7 @@
 //! From a base URL to an open connection.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::tls;
+use super::{public, tls};
 use crate::account::Address;
 
 /// Where an account's connections go, and how.
@@ -23,12 +24,22 @@ pub(super) struct Endpoint {
     host: Box<str>,
     port: u16,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    reach: Reach,
+}
+
+/// Which addresses a name may lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    Anywhere,
+    Public,
 }
 
 /// Why there is no connection; nothing was sent.
 #[derive(Debug)]
 pub enum ConnectFault {
     Address(io::Error),
+    /// The name leads to this address, which is not public.
+    Forbidden(IpAddr),
     Refused(io::Error),
     Tls(io::Error),
     Timeout,
@@ -41,6 +52,7 @@ impl ConnectFault {
     pub fn problem(&self) -> String {
         match self {
             ConnectFault::Address(error) => format!("the host's address was not found: {error}"),
+            ConnectFault::Forbidden(ip) => format!("the host leads to {ip}, which is not public"),
             ConnectFault::Refused(error) => format!("no connection: {error}"),
             ConnectFault::Tls(error) => format!("TLS failed: {error}"),
             ConnectFault::Timeout => "no connection within timeouts.connect".to_owned(),
@@ -54,14 +66,26 @@ impl Endpoint {
     /// What is wrong with its certificates or its host's name.
     pub(super) fn new(address: &Address) -> Result<Self, rustls::Error> {
         let url = &address.base_url;
-        let tls = if url.tls {
-            let name = ServerName::try_from(url.host.clone())
-                .map_err(|_| rustls::Error::General(format!("{} is not a host's name", url.host)))?;
-            Some((tls::client_config(address.ca_pem.as_deref())?, name))
+        Self::to(url.tls, &url.host, url.port, address.ca_pem.as_deref(), Reach::Anywhere)
+    }
+
+    /// # Errors
+    /// As above.
+    pub(super) fn to(
+        tls: bool,
+        host: &str,
+        port: u16,
+        ca_pem: Option<&[u8]>,
+        reach: Reach,
+    ) -> Result<Self, rustls::Error> {
+        let tls = if tls {
+            let name = ServerName::try_from(host.to_owned())
+                .map_err(|_| rustls::Error::General(format!("{host} is not a host's name")))?;
+            Some((tls::client_config(ca_pem)?, name))
         } else {
             None
         };
-        Ok(Self { host: url.host.as_str().into(), port: url.port, tls })
+        Ok(Self { host: host.into(), port, tls, reach })
     }
 
     /// Connects, and shakes hands where the account has TLS.
@@ -73,8 +97,8 @@ impl Endpoint {
     }
 
     async fn reach(&self) -> Result<Stream, ConnectFault> {
-        let addresses =
-            tokio::net::lookup_host((&*self.host, self.port)).await.map_err(ConnectFault::Address)?;
+        let lookup = tokio::net::lookup_host((&*self.host, self.port));
+        let addresses = self.screened(lookup.await.map_err(ConnectFault::Address)?)?;
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for address in addresses {
             match TcpStream::connect(address).await {
@@ -83,6 +107,16 @@ impl Endpoint {
             }
         }
         Err(ConnectFault::Refused(last))
+    }
+
+    /// The addresses to connect to are the very ones that are looked at: the name is not asked for again, so it can't
+    /// lead elsewhere by then.
+    fn screened(&self, found: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, ConnectFault> {
+        let found = found.collect();
+        match self.reach {
+            Reach::Anywhere => Ok(found),
+            Reach::Public => public::all_public(found).map_err(ConnectFault::Forbidden),
+        }
     }
 
     async fn dress(&self, stream: TcpStream) -> Result<Stream, ConnectFault> {

@@ -91,9 +91,15 @@ impl Upload {
 
     /// A body of our own in the place of the one that was read whole. What that holds of the room goes on to it.
     pub fn replace(&mut self, pieces: impl IntoIterator<Item = Bytes>, keep: Keep) {
+        let held = self.held.take();
+        *self = Self { held, keep, ..Self::ours(pieces) };
+    }
+
+    /// A body of our own.
+    pub fn ours(pieces: impl IntoIterator<Item = Bytes>) -> Self {
         let pieces: VecDeque<Bytes> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
-        let (ended, held) = (pieces.is_empty(), self.held.take());
-        *self = Self { held, ..Self::of(Source::Kept(pieces), ended, u64::MAX, self.patience, keep) };
+        let ended = pieces.is_empty();
+        Self::of(Source::Kept(pieces), ended, u64::MAX, Duration::ZERO, Keep::Beginning)
     }
 
     fn of(source: Source, ended: bool, left: u64, patience: Duration, keep: Keep) -> Self {

@@ -31,7 +31,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     ("tenant", &["account", "config", "dashscope", "store"]),
     ("account", &["config", "dashscope", "store"]),
     ("limits", &["config", "dashscope"]),
-    ("upstream", &["account", "dashscope", "timer"]),
+    ("upstream", &["account", "config", "dashscope", "timer"]),
     ("unified", &["config", "dashscope", "store"]),
     ("store", &["config", "dashscope"]),
     ("config", &["dashscope"]),
