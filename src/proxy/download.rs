@@ -8,8 +8,8 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use hyper::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE,
-    CONTENT_TYPE, ETAG, HOST, HeaderMap, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-    IF_UNMODIFIED_SINCE, LAST_MODIFIED, LOCATION, RANGE, USER_AGENT, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_TYPE, ETAG, HOST, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    LAST_MODIFIED, LOCATION, RANGE, USER_AGENT, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
@@ -48,7 +48,11 @@ impl Proxy {
             ));
         };
         let url = finished(&outcome, SystemTime::now())?;
-        let response = exchange.unless_cut(self.fetch(permit, unified, request, url)).await?;
+        let range = request.headers.get(RANGE);
+        let mut response = exchange.unless_cut(self.fetch(permit, unified, request, url, range)).await?;
+        if !is_same(&request.headers, &response) {
+            response = exchange.unless_cut(self.fetch(permit, unified, request, url, None)).await?;
+        }
         let (status, headers) = (response.status(), response.headers().clone());
         let told = describe(&headers, url, watch.id());
         if request.method == Method::HEAD {
@@ -78,6 +82,7 @@ impl Proxy {
         unified: &Unified,
         request: &Parts,
         url: &str,
+        range: Option<&HeaderValue>,
     ) -> Result<Response<Download>, Rejection> {
         let refused = |what: &str| {
             let host = url.split(['/', '?']).nth(2).unwrap_or_default();
@@ -88,7 +93,7 @@ impl Proxy {
         for _ in 0..=MOST_REDIRECTS {
             let mut asking = Request::new(Upload::empty());
             *asking.uri_mut() = place.target.clone().into();
-            *asking.headers_mut() = wanted(request);
+            *asking.headers_mut() = wanted(request, range);
             asking.headers_mut().insert(HOST, place.host.clone());
             let response = self.reach(permit, &place, asking).await?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
@@ -136,7 +141,7 @@ fn finished(outcome: &Outcome, now: SystemTime) -> Result<&str, Rejection> {
 }
 
 /// What the client wants of the object. A URL is signed for GET alone, so a HEAD becomes a GET of one byte.
-fn wanted(request: &Parts) -> HeaderMap {
+fn wanted(request: &Parts, range: Option<&HeaderValue>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(USER_AGENT, HeaderValue::from_static("dashgate"));
@@ -144,10 +149,22 @@ fn wanted(request: &Parts) -> HeaderMap {
         headers.insert(RANGE, HeaderValue::from_static("bytes=0-0"));
         return headers;
     }
-    for name in [RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE] {
+    headers.extend(range.cloned().map(|range| (RANGE, range)));
+    for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE] {
         headers.extend(request.headers.get(&name).cloned().map(|value| (name, value)));
     }
     headers
+}
+
+/// Whether a part is of the object of which the client has the rest (RFC 9110, 13.1.5). Not every storage knows
+/// `If-Range`.
+fn is_same(asked: &HeaderMap, response: &Response<Download>) -> bool {
+    let is_part =
+        matches!(response.status(), StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE);
+    let Some(known) = asked.get(IF_RANGE).filter(|_| is_part) else { return true };
+    // A weak tag begins with W/, and so equals none that is strong.
+    let told = |name: HeaderName| response.headers().get(name).is_some_and(|value| value == known);
+    !known.as_bytes().starts_with(b"W/") && (told(ETAG) || told(LAST_MODIFIED))
 }
 
 /// What the client is told of the object: what storage says of it, its type, and a name for it.

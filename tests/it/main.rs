@@ -25,6 +25,7 @@ mod streaming;
 mod tasks;
 mod timeouts;
 mod transparency;
+mod unified;
 mod uploads;
 mod upstream_tls;
 mod websocket;
