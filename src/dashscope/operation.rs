@@ -37,6 +37,32 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// In the order of the variants.
+    pub const ALL: [Operation; 22] = [
+        Operation::Submit,
+        Operation::Service,
+        Operation::Tokenizer,
+        Operation::PublicKey,
+        Operation::TaskGet,
+        Operation::TaskList,
+        Operation::TaskCancel,
+        Operation::UploadPolicy,
+        Operation::Chat,
+        Operation::Completion,
+        Operation::Embedding,
+        Operation::Rerank,
+        Operation::Message,
+        Operation::Inference,
+        Operation::Realtime,
+        Operation::VideoCreate,
+        Operation::VideoGet,
+        Operation::VideoList,
+        Operation::VideoDelete,
+        Operation::VideoContent,
+        Operation::TaskView,
+        Operation::Unlisted,
+    ];
+
     /// The name in metrics and logs.
     pub const fn name(self) -> &'static str {
         match self {

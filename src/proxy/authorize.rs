@@ -12,6 +12,7 @@ use super::admit::Permit;
 use super::choose::Destination;
 use super::rejection::Rejection;
 use super::route::Route;
+use super::video_fault::VideoFault;
 use super::{present, respond};
 use crate::dashscope::envelope::{self, Fault};
 use crate::dashscope::operation::{Operation, Surface};
@@ -72,7 +73,7 @@ pub(super) fn authorize(
     }
     if route.operation.is_of_one_video() {
         let watch = hub.watch(task_id, &tenant.name, now).filter(|_| !hub.ledger().is_hidden(task_id));
-        return watch.map(Verdict::Poll).ok_or(Rejection::NoVideo);
+        return watch.map(Verdict::Poll).ok_or(Rejection::Video(VideoFault::None));
     }
     let is_noted = permit.submits || route.operation == Operation::UploadPolicy;
     if is_noted && !hub.ledger().takes_more() {

@@ -16,9 +16,11 @@ use super::judge;
 use super::observe::{self, Observed};
 use super::rejection::Rejection;
 use super::route::Route;
+use super::video_fault::VideoFault;
 use super::{Passage, Proxy, present, translate};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::task::Status;
+use crate::stopwatch::Awaited;
 use crate::tasks::Watch;
 use crate::unified::outcome::Outcome;
 use crate::upstream::Upload;
@@ -62,8 +64,9 @@ impl Proxy {
         let path = format!("/api/v1/tasks/{}/cancel", watch.id());
         let route = route.natively(Operation::TaskCancel, path);
         let request = translate::without_body(request, Method::POST, Uri::from_static("/"));
-        let (body, exchange) = (Upload::empty(), Rc::clone(exchange));
-        let passage = Passage { permit, route, destination, request, body, exchange, asked: None };
+        let body = Upload::empty();
+        let of = Rc::clone(exchange);
+        let passage = Passage { permit, route, destination, request, body, exchange: of, asked: None };
         let mut response = self.passed(passage, Some(watch.id())).await?;
         if response.status() == StatusCode::OK {
             return Ok(None);
@@ -74,11 +77,15 @@ impl Proxy {
         }
         // It was not pending: it has ended meanwhile, or it runs.
         self.hub.outdate(watch.id());
+        let news = exchange.stopwatch.waiting(Awaited::Turn);
         let polled = self.hub.poll(watch, None, Instant::now()).await;
+        drop(news);
         let outcome = polled.and_then(|polled| Outcome::read(&polled.answer.body));
         match outcome.map(|outcome| outcome.status) {
             Some(status) if status.is_final() || status == Status::Unknown => Ok(None),
-            Some(_) | None => Err(Rejection::VideoRuns("DashScope cancels only what has not begun to run")),
+            Some(_) | None => {
+                Err(Rejection::Video(VideoFault::Runs("DashScope cancels only what has not begun to run")))
+            }
         }
     }
 }

@@ -19,8 +19,10 @@ use super::exchange::Exchange;
 use super::observe::{self, Observed};
 use super::rejection::Rejection;
 use super::route::Unified;
+use super::video_fault::VideoFault;
 use super::{Proxy, present, respond};
 use crate::dashscope::task::Status;
+use crate::stopwatch::Awaited;
 use crate::tasks::Watch;
 use crate::unified::outcome::Outcome;
 use crate::upstream::{Download, Place, Upload};
@@ -39,7 +41,9 @@ impl Proxy {
     ) -> Result<Response<Observed>, Rejection> {
         check_variant(request.uri.query().unwrap_or(""))?;
         let polling = async { Ok(self.hub.poll(watch, None, Instant::now()).await) };
+        let news = exchange.stopwatch.waiting(Awaited::Turn);
         let polled = exchange.unless_cut(polling).await?.ok_or(Rejection::UpstreamUnreachable)?;
+        drop(news);
         let Some(outcome) = Outcome::read(&polled.answer.body) else {
             let answer = &polled.answer;
             return Ok(observe::whole(
@@ -49,9 +53,10 @@ impl Proxy {
         };
         let url = finished(&outcome, SystemTime::now())?;
         let range = request.headers.get(RANGE);
-        let mut response = exchange.unless_cut(self.fetch(permit, unified, request, url, range)).await?;
+        let mut response =
+            exchange.unless_cut(self.fetch(permit, exchange, unified, request, url, range)).await?;
         if !is_same(&request.headers, &response) {
-            response = exchange.unless_cut(self.fetch(permit, unified, request, url, None)).await?;
+            response = exchange.unless_cut(self.fetch(permit, exchange, unified, request, url, None)).await?;
         }
         let (status, headers) = (response.status(), response.headers().clone());
         let told = describe(&headers, url, watch.id());
@@ -66,7 +71,8 @@ impl Proxy {
                 Ok(self.deliver(response, exchange, request.version, permit.directory().timeouts.idle))
             }
             StatusCode::RANGE_NOT_SATISFIABLE => {
-                let mut refusal = respond::refusal(&Rejection::BadRange, exchange, request.version);
+                let mut refusal =
+                    respond::refusal(&Rejection::Video(VideoFault::BadRange), exchange, request.version);
                 let range = headers.get(CONTENT_RANGE).cloned();
                 refusal.headers_mut().extend(range.map(|range| (CONTENT_RANGE, range)));
                 Ok(observe::whole(refusal, exchange))
@@ -79,6 +85,7 @@ impl Proxy {
     async fn fetch(
         &self,
         permit: &Permit,
+        exchange: &Exchange,
         unified: &Unified,
         request: &Parts,
         url: &str,
@@ -87,7 +94,7 @@ impl Proxy {
         let refused = |what: &str| {
             let host = url.split(['/', '?']).nth(2).unwrap_or_default();
             tracing::warn!(host, "a result is not fetched: {what} is not in storage.hosts of its mount");
-            Rejection::StorageRefused
+            Rejection::Video(VideoFault::StorageRefused)
         };
         let mut place = Place::of(url, &unified.storage).ok_or_else(|| refused("its host"))?;
         for _ in 0..=MOST_REDIRECTS {
@@ -95,7 +102,7 @@ impl Proxy {
             *asking.uri_mut() = place.target.clone().into();
             *asking.headers_mut() = wanted(request, range);
             asking.headers_mut().insert(HOST, place.host.clone());
-            let response = self.reach(permit, &place, asking).await?;
+            let response = self.reach(permit, exchange, &place, asking).await?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);
             }
@@ -103,7 +110,7 @@ impl Proxy {
             let next = location.and_then(|location| place.follow(location, &unified.storage));
             place = next.ok_or_else(|| refused("where it redirects to"))?;
         }
-        Err(Rejection::StorageFailed)
+        Err(Rejection::Video(VideoFault::StorageFailed))
     }
 }
 
@@ -121,23 +128,23 @@ fn finished(outcome: &Outcome, now: SystemTime) -> Result<&str, Rejection> {
     match outcome.status {
         Status::Succeeded => {}
         Status::Pending | Status::Running | Status::Suspended | Status::Other => {
-            return Err(Rejection::VideoRuns("ask for its status, and fetch it then"));
+            return Err(Rejection::Video(VideoFault::Runs("ask for its status, and fetch it then")));
         }
-        Status::Unknown => return Err(Rejection::VideoExpired),
+        Status::Unknown => return Err(Rejection::Video(VideoFault::Expired)),
         Status::Failed | Status::Canceled => {
             let message = outcome.message.as_deref().unwrap_or("the task was canceled");
             let code = outcome.code.as_deref().unwrap_or(outcome.status.name());
-            return Err(Rejection::VideoFailed(format!("{code}: {message}").into()));
+            return Err(Rejection::Video(VideoFault::Failed(format!("{code}: {message}").into())));
         }
     }
     if !outcome.is_video {
         let what = "the task made something else; GET tasks/{id} names it";
-        return Err(Rejection::VideoFailed(what.into()));
+        return Err(Rejection::Video(VideoFault::Failed(what.into())));
     }
     if outcome.url_expires().is_some_and(|end| end <= now) {
-        return Err(Rejection::VideoExpired);
+        return Err(Rejection::Video(VideoFault::Expired));
     }
-    outcome.url.as_deref().ok_or(Rejection::VideoExpired)
+    outcome.url.as_deref().ok_or(Rejection::Video(VideoFault::Expired))
 }
 
 /// What the client wants of the object. A URL is signed for GET alone, so a HEAD becomes a GET of one byte.
@@ -209,10 +216,12 @@ fn head(status: StatusCode, from: &HeaderMap, mut told: HeaderMap) -> Result<Res
 /// A signature that is good no more is answered like an object that is gone.
 fn failed(status: StatusCode) -> Rejection {
     match status {
-        StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::GONE => Rejection::VideoExpired,
+        StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::GONE => {
+            Rejection::Video(VideoFault::Expired)
+        }
         other => {
             tracing::warn!(status = other.as_u16(), "storage did not give a result");
-            Rejection::StorageFailed
+            Rejection::Video(VideoFault::StorageFailed)
         }
     }
 }

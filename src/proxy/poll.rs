@@ -9,12 +9,13 @@ use hyper::Response;
 use hyper::header::{AGE, HeaderMap, HeaderName, HeaderValue};
 
 use super::admit::Permit;
-use super::exchange::{Exchange, Outcome};
+use super::exchange::Exchange;
 use super::observe::{self, Observed};
 use super::rejection::Rejection;
 use super::route::Route;
 use super::{Proxy, present};
-use crate::metrics::PollServed;
+use crate::metrics::{Outcome, PollServed};
+use crate::stopwatch::Awaited;
 use crate::tasks::poll::{Hold, Until};
 use crate::tasks::{Answer, Watch};
 
@@ -41,13 +42,15 @@ pub(super) async fn poll(
         None => Hold { longest: route.hold, until: Until::End },
     };
     let polling = async { Ok(proxy.hub.poll(watch, Some(hold), Instant::now()).await) };
+    let held = exchange.stopwatch.waiting(Awaited::Turn);
     let polled = exchange.unless_cut(polling).await?.ok_or(Rejection::UpstreamUnreachable)?;
+    drop(held);
     let mut response = match &route.unified {
         None => native(&polled.answer),
         Some(unified) => present::task(&proxy.hub, watch.id(), route.operation, unified, &polled.answer)?,
     };
     let fields = response.headers_mut();
-    proxy.metrics.polled(polled.served);
+    proxy.recorder.metrics.polled(polled.served);
     if polled.served != PollServed::Upstream {
         // How old it is (RFC 9111, 5.1).
         fields.insert(AGE, HeaderValue::from(polled.age.as_secs()));

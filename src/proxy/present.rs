@@ -12,6 +12,7 @@ use super::observe::Held;
 use super::rejection::Rejection;
 use super::respond;
 use super::route::{Route, Unified};
+use super::video_fault::VideoFault;
 use crate::config::VideoStatuses;
 use crate::dashscope::coding;
 use crate::dashscope::envelope::{self, Fault};
@@ -62,7 +63,7 @@ pub(super) fn task(
     let Some(outcome) = Outcome::read(&answer.body).filter(|_| answer.status == StatusCode::OK) else {
         return Ok(refused(answer.status, &answer.headers, &answer.body));
     };
-    let task = hub.ledger().task(id).ok_or(Rejection::NoVideo)?;
+    let task = hub.ledger().task(id).ok_or(Rejection::Video(VideoFault::None))?;
     let request_id = request_id(&answer.headers);
     let mut response = if operation == Operation::TaskView {
         let view = Task::of(&task, &outcome, hub.usual(&task.model), SystemTime::now());
@@ -103,7 +104,9 @@ pub(super) fn page(
     }
     let start = match &query.after {
         None => 0,
-        Some(after) => tasks.iter().position(|task| *task.id == **after).ok_or(Rejection::NoVideo)? + 1,
+        Some(after) => {
+            tasks.iter().position(|task| *task.id == **after).ok_or(Rejection::Video(VideoFault::None))? + 1
+        }
     };
     let is_shown = |task: &&TaskRecord| {
         let is_video = task.asked.is_some() || wan::is_made_by(&task.model);

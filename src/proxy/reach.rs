@@ -6,8 +6,11 @@ use hyper::{Request, Response};
 
 use super::Proxy;
 use super::admit::Permit;
+use super::exchange::Exchange;
 use super::forward::{self, Failure};
 use super::rejection::Rejection;
+use super::video_fault::VideoFault;
+use crate::stopwatch::Awaited;
 use crate::upstream::{ConnectFault, Download, Place, Upload};
 
 impl Proxy {
@@ -19,17 +22,23 @@ impl Proxy {
     pub(super) async fn reach(
         &self,
         permit: &Permit,
+        exchange: &Exchange,
         place: &Place,
         mut request: Request<Upload>,
     ) -> Result<Response<Download>, Rejection> {
         let timeouts = permit.directory().timeouts;
         let progress = request.body().progress();
+        let _answer = exchange.stopwatch.waiting(Awaited::Upstream);
         loop {
             let connected = self.upstream.storage(place, timeouts.connect).await;
             let mut connection = connected.map_err(|fault| {
                 tracing::warn!(host = ?place.host, problem = fault.problem(), "storage can't be reached");
                 let is_forbidden = matches!(fault, ConnectFault::Forbidden(_));
-                if is_forbidden { Rejection::StorageRefused } else { Rejection::StorageFailed }
+                if is_forbidden {
+                    Rejection::Video(VideoFault::StorageRefused)
+                } else {
+                    Rejection::Video(VideoFault::StorageFailed)
+                }
             })?;
             match forward::exchange(&mut connection, request, &progress, timeouts.upstream).await {
                 Ok(response) => {
@@ -40,7 +49,7 @@ impl Proxy {
                 Err(Failure::Unsent(unsent)) if connection.is_reused() => request = *unsent,
                 Err(Failure::Unsent(_) | Failure::Lost(_) | Failure::Timeout) => {
                     tracing::warn!(host = ?place.host, "no answer from storage");
-                    return Err(Rejection::StorageFailed);
+                    return Err(Rejection::Video(VideoFault::StorageFailed));
                 }
             }
         }

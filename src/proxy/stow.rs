@@ -17,6 +17,7 @@ use super::choose::Destination;
 use super::exchange::Exchange;
 use super::rejection::Rejection;
 use super::route::Route;
+use super::video_fault::VideoFault;
 use super::{Passage, Proxy, claim, inspect, translate};
 use crate::dashscope::coding;
 use crate::dashscope::operation::{Group, Operation};
@@ -61,15 +62,16 @@ impl Proxy {
                 host = &*policy.upload_host,
                 "a file is not stored: its host is not in storage.hosts"
             );
-            Rejection::StorageRefused
+            Rejection::Video(VideoFault::StorageRefused)
         })?;
         // A name of the client's may hold what DashScope can't fetch.
         let name = format!("reference.{}", file.format.extension);
-        let response =
-            exchange.unless_cut(self.reach(permit, &place, form(&policy, &place, &name, file))).await?;
+        let response = exchange
+            .unless_cut(self.reach(permit, exchange, &place, form(&policy, &place, &name, file)))
+            .await?;
         if !response.status().is_success() {
             tracing::warn!(status = response.status().as_u16(), "storage did not take a file");
-            return Err(Rejection::StorageFailed);
+            return Err(Rejection::Video(VideoFault::StorageFailed));
         }
         Ok(Reference { kind, role: None, url: policy.url(&name).into() })
     }
@@ -111,7 +113,7 @@ impl Proxy {
         Policy::read(&text).filter(|_| response.status() == StatusCode::OK).ok_or_else(|| {
             let Refused { code, message, .. } = Refused::read(response.status().as_u16(), &text);
             tracing::warn!(code, message, "no upload policy for a file");
-            Rejection::StorageFailed
+            Rejection::Video(VideoFault::StorageFailed)
         })
     }
 }

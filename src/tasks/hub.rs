@@ -59,6 +59,7 @@ pub enum Told {
 pub struct Ended {
     pub status: Status,
     pub claimed_at: SystemTime,
+    pub model: Box<str>,
     /// By the upstream's clock.
     pub at: Option<SystemTime>,
 }
@@ -204,8 +205,9 @@ impl Hub {
                 watch.desk.state().succeed();
                 if status.is_final() || is_gone {
                     self.finish(watch, is_gone);
-                    self.note_usual(watch, status, named.ended.unwrap_or(now));
-                    ended = Some(Ended { status, claimed_at: watch.claimed_at, at: named.ended });
+                    let model = self.ledger.model_of(&watch.id);
+                    self.note_usual(watch, status, &model, named.ended.unwrap_or(now));
+                    ended = Some(Ended { status, claimed_at: watch.claimed_at, model, at: named.ended });
                 }
             }
             Told::Odd(answer) => {
@@ -239,10 +241,10 @@ impl Hub {
         ended
     }
 
-    fn note_usual(&self, watch: &Watch, status: Status, at: SystemTime) {
+    fn note_usual(&self, watch: &Watch, status: Status, model: &str, at: SystemTime) {
         let took = at.duration_since(watch.claimed_at).ok().filter(|_| status == Status::Succeeded);
-        if let Some((took, task)) = took.zip(self.ledger.task(&watch.id)) {
-            self.usual.note(&task.model, took);
+        if let Some(took) = took {
+            self.usual.note(model, took);
         }
     }
 

@@ -26,7 +26,9 @@ pub(super) fn read(value: &Value) -> Result<Vec<Reference>, Fault> {
             only(fields, &["content"])?;
             match &fields["content"] {
                 Value::Array(items) => items.iter().map(item).collect(),
-                _ => Err(fault("its content must be a list")),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+                    Err(fault("its content must be a list"))
+                }
             }
         }
         Value::Object(fields) if fields.contains_key("file_id") => {
@@ -70,7 +72,9 @@ fn located(fields: &Map<String, Value>, kind: Option<&str>) -> Result<Reference,
             only(inner, &["url"])?;
             inner.get("url").and_then(Value::as_str).ok_or_else(|| fault("has an item without a url"))?
         }
-        _ => return Err(fault("has an item without a url")),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {
+            return Err(fault("has an item without a url"));
+        }
     };
     let role = match fields.get("role") {
         None | Some(Value::Null) => None,
@@ -93,7 +97,7 @@ fn checked(url: &str) -> Result<Box<str>, Fault> {
     let schemes = ["http://", "https://", "oss://", "data:"];
     let is_url =
         |scheme: &&str| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
-    if schemes.iter().any(|scheme| is_url(&scheme)) {
+    if schemes.iter().any(|scheme| is_url(scheme)) {
         return Ok(url.into());
     }
     Err(fault("must be an http, https, oss or data URL"))
@@ -111,7 +115,9 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn one(value: Value) -> Result<(Kind, Option<Box<str>>, Box<str>), Fault> {
+    type One = (Kind, Option<Box<str>>, Box<str>);
+
+    fn one(value: Value) -> Result<One, Fault> {
         read(&value).map(|mut read| {
             assert_eq!(read.len(), 1);
             let Reference { kind, role, url } = read.remove(0);

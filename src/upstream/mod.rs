@@ -7,7 +7,6 @@ mod public;
 mod room;
 mod screen;
 mod storage;
-mod tls;
 mod upload;
 
 use std::cell::RefCell;

@@ -5,12 +5,27 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module may use of ours. `main`, `app` and `demo` wire things together, so they may use all.
-const MAY_USE: [(&str, &[&str]); 20] = [
-    ("admin", &["account", "config", "dashscope", "metrics", "reload", "store", "tasks", "tenant"]),
-    ("reload", &["account", "config", "tasks", "tenant"]),
-    ("keys", &["fetch"]),
-    ("fetch", &[]),
-    ("server", &["proxy", "timer"]),
+const MAY_USE: &[(&str, &[&str])] = &[
+    (
+        "admin",
+        &[
+            "account",
+            "config",
+            "dashscope",
+            "listen",
+            "metrics",
+            "reload",
+            "store",
+            "stream",
+            "tasks",
+            "tenant",
+        ],
+    ),
+    ("reload", &["account", "config", "metrics", "tasks", "tenant"]),
+    ("keys", &["fetch", "stream"]),
+    ("fetch", &["stream"]),
+    ("server", &["listen", "proxy", "stream", "tenant", "timer"]),
+    ("listen", &["stream"]),
     (
         "proxy",
         &[
@@ -19,6 +34,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
             "dashscope",
             "limits",
             "metrics",
+            "stopwatch",
             "store",
             "tasks",
             "tenant",
@@ -28,16 +44,20 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     ),
     ("querier", &["account", "config", "dashscope", "metrics", "tasks", "tenant", "upstream"]),
     ("tasks", &["config", "dashscope", "limits", "metrics", "store"]),
-    ("tenant", &["account", "config", "dashscope", "store"]),
-    ("account", &["config", "dashscope", "store"]),
+    ("tenant", &["account", "certificate", "config", "dashscope", "metrics", "store"]),
+    ("account", &["config", "dashscope", "metrics", "store"]),
     ("limits", &["config", "dashscope"]),
-    ("upstream", &["account", "config", "dashscope", "timer"]),
+    ("upstream", &["account", "config", "dashscope", "stopwatch", "stream", "timer"]),
     ("unified", &["config", "dashscope", "store"]),
     ("store", &["config", "dashscope"]),
-    ("config", &["dashscope"]),
+    ("config", &["certificate", "dashscope"]),
     ("dashscope", &[]),
-    ("metrics", &[]),
+    ("metrics", &["dashscope"]),
+    ("stopwatch", &[]),
     ("timer", &[]),
+    ("supervisor", &[]),
+    ("stream", &[]),
+    ("certificate", &[]),
     ("sim", &[]),
     ("lib", &[]),
 ];
