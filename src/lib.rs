@@ -10,6 +10,9 @@
 //!                       └─ observe(body, exchange) ◀── claim ◀────────────────────────────────────────────── rewrite(response)
 //! ```
 //!
+//! In the unified dialect a create is translated into a native submit behind `authorize`, and its answer is presented
+//! in that dialect behind `claim`; a finished video is downloaded from storage in place of the stages that send.
+//!
 //! [`server`] owns the client's side of the wire: a worker is a thread with its own listener, connections
 //! and upstream pool, and a request never leaves it. [`proxy`] holds a file per stage. Everything else is a
 //! noun that knows nothing of stages.

@@ -83,7 +83,7 @@ const UNKNOWN: Model =
 const RESOLUTION: Model = Model { named_by: NamedBy::Resolution, ..UNKNOWN };
 const SIZE: Model = Model { named_by: NamedBy::Size, ..UNKNOWN };
 
-const VIDEO_MODELS: [&str; 14] = [
+const VIDEO_MODELS: [&str; 15] = [
     "wan*-t2v*",
     "wan*-i2v*",
     "wan*-r2v*",
@@ -98,6 +98,7 @@ const VIDEO_MODELS: [&str; 14] = [
     "vidu*",
     "pixverse*",
     "liveportrait*",
+    "emo-*",
 ];
 
 /// Chapter 7 of the protocol, as far as it is confirmed; the first that fits counts.

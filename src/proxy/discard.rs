@@ -3,7 +3,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::http::request::Parts;
@@ -17,10 +16,9 @@ use super::observe::{self, Observed};
 use super::rejection::Rejection;
 use super::route::Route;
 use super::video_fault::VideoFault;
-use super::{Passage, Proxy, present, translate};
+use super::{Passage, Proxy, poll, present, translate};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::task::Status;
-use crate::stopwatch::Awaited;
 use crate::tasks::Watch;
 use crate::unified::outcome::Outcome;
 use crate::upstream::Upload;
@@ -66,7 +64,8 @@ impl Proxy {
         let request = translate::without_body(request, Method::POST, Uri::from_static("/"));
         let body = Upload::empty();
         let of = Rc::clone(exchange);
-        let passage = Passage { permit, route, destination, request, body, exchange: of, asked: None };
+        let passage =
+            Passage { permit: permit.clone(), route, destination, request, body, exchange: of, asked: None };
         let mut response = self.passed(passage, Some(watch.id())).await?;
         if response.status() == StatusCode::OK {
             return Ok(None);
@@ -77,10 +76,8 @@ impl Proxy {
         }
         // It was not pending: it has ended meanwhile, or it runs.
         self.hub.outdate(watch.id());
-        let news = exchange.stopwatch.waiting(Awaited::Turn);
-        let polled = self.hub.poll(watch, None, Instant::now()).await;
-        drop(news);
-        let outcome = polled.and_then(|polled| Outcome::read(&polled.answer.body));
+        let polled = poll::news(self, &permit, watch, None, exchange).await?;
+        let outcome = Outcome::read(&polled.answer.body);
         match outcome.map(|outcome| outcome.status) {
             Some(status) if status.is_final() || status == Status::Unknown => Ok(None),
             Some(_) | None => {

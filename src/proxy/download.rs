@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use hyper::header::{
@@ -20,9 +20,8 @@ use super::observe::{self, Observed};
 use super::rejection::Rejection;
 use super::route::Unified;
 use super::video_fault::VideoFault;
-use super::{Proxy, present, respond};
+use super::{Proxy, poll, present, respond};
 use crate::dashscope::task::Status;
-use crate::stopwatch::Awaited;
 use crate::tasks::Watch;
 use crate::unified::outcome::Outcome;
 use crate::upstream::{Download, Place, Upload};
@@ -40,10 +39,7 @@ impl Proxy {
         exchange: &Rc<Exchange>,
     ) -> Result<Response<Observed>, Rejection> {
         check_variant(request.uri.query().unwrap_or(""))?;
-        let polling = async { Ok(self.hub.poll(watch, None, Instant::now()).await) };
-        let news = exchange.stopwatch.waiting(Awaited::Turn);
-        let polled = exchange.unless_cut(polling).await?.ok_or(Rejection::UpstreamUnreachable)?;
-        drop(news);
+        let polled = poll::news(self, permit, watch, None, exchange).await?;
         let Some(outcome) = Outcome::read(&polled.answer.body) else {
             let answer = &polled.answer;
             return Ok(observe::whole(

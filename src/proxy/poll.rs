@@ -16,7 +16,7 @@ use super::route::Route;
 use super::{Proxy, present};
 use crate::metrics::{Outcome, PollServed};
 use crate::stopwatch::Awaited;
-use crate::tasks::poll::{Hold, Until};
+use crate::tasks::poll::{Hold, Polled, Until};
 use crate::tasks::{Answer, Watch};
 
 /// Needs the permit that nothing is asked without.
@@ -31,20 +31,12 @@ pub(super) async fn poll(
     watch: &Arc<Watch>,
     exchange: &Rc<Exchange>,
 ) -> Result<Response<Observed>, Rejection> {
-    let accounts = &permit.caller().directory().accounts;
-    let is_configured = || accounts.iter().any(|account| account.name == *watch.account());
-    if !watch.is_final() && !is_configured() {
-        return Err(Rejection::UpstreamUnreachable);
-    }
     let asked = wait(headers);
     let hold = match asked {
         Some(longest) => Hold { longest, until: Until::Change },
         None => Hold { longest: route.hold, until: Until::End },
     };
-    let polling = async { Ok(proxy.hub.poll(watch, Some(hold), Instant::now()).await) };
-    let held = exchange.stopwatch.waiting(Awaited::Turn);
-    let polled = exchange.unless_cut(polling).await?.ok_or(Rejection::UpstreamUnreachable)?;
-    drop(held);
+    let polled = news(proxy, permit, watch, Some(hold), exchange).await?;
     let mut response = match &route.unified {
         None => native(&polled.answer),
         Some(unified) => present::task(&proxy.hub, watch.id(), route.operation, unified, &polled.answer)?,
@@ -61,6 +53,27 @@ pub(super) async fn poll(
     }
     exchange.outcome.set(Outcome::Answered);
     Ok(observe::whole(response, exchange))
+}
+
+/// What is to be said of the task.
+///
+/// # Errors
+/// As above.
+pub(super) async fn news(
+    proxy: &Proxy,
+    permit: &Permit,
+    watch: &Arc<Watch>,
+    hold: Option<Hold>,
+    exchange: &Rc<Exchange>,
+) -> Result<Polled, Rejection> {
+    let accounts = &permit.caller().directory().accounts;
+    let is_configured = || accounts.iter().any(|account| account.name == *watch.account());
+    if !watch.is_final() && !is_configured() {
+        return Err(Rejection::UpstreamUnreachable);
+    }
+    let polling = async { Ok(proxy.hub.poll(watch, hold, Instant::now()).await) };
+    let _held = exchange.stopwatch.waiting(Awaited::Turn);
+    exchange.unless_cut(polling).await?.ok_or(Rejection::UpstreamUnreachable)
 }
 
 fn native(answer: &Answer) -> Response<Bytes> {

@@ -39,9 +39,10 @@ pub fn map(fields: &Map<String, Value>, file: Option<Reference>) -> Result<Nativ
         ));
     }
     let family = family::of(model);
+    let shown: String = model.chars().take(MOST_SHOWN).collect();
     let mut draft = Draft::new(fields)?;
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
-        draft.take(name, value, model, family)?;
+        draft.take(name, value, &shown, family)?;
     }
     let mut references = match fields.get("input_reference") {
         None | Some(Value::Null) => Vec::new(),
@@ -49,7 +50,7 @@ pub fn map(fields: &Map<String, Value>, file: Option<Reference>) -> Result<Nativ
     };
     references.extend(file);
     for reference in references {
-        draft.refer(reference, model, family.inputs)?;
+        draft.refer(reference, &shown, family.inputs)?;
     }
     let asked = draft.asked(fields, family);
     let body = Body { model, input: &draft.input, parameters: &draft.parameters };
@@ -180,7 +181,10 @@ impl Draft {
                 };
                 let Some((_, _, name)) = known.iter().find(fits) else {
                     return Err(fault(match role {
-                        Some(role) => format!("has a {role}, which {model} does not take"),
+                        Some(role) => {
+                            let role: String = role.chars().take(MOST_SHOWN).collect();
+                            format!("has a {role}, which {model} does not take")
+                        }
                         None => format!("has nothing that {model} can use"),
                     }));
                 };
@@ -220,6 +224,9 @@ impl Draft {
         }
     }
 }
+
+/// Of a name in a message, in characters.
+const MOST_SHOWN: usize = 64;
 
 /// Whole seconds, as text or as a number.
 fn seconds(value: &Value) -> Result<Value, Fault> {

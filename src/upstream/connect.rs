@@ -133,3 +133,40 @@ impl Endpoint {
 
 /// A peer that vanished without a word is noticed by the kernel's probes.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A name that answers with another address each time can't choose between a look and a connection: there is one
+    /// answer, and what of it was looked at is connected to.
+    #[test]
+    fn what_is_connected_to_was_looked_at() {
+        let addresses = |list: &[&str]| {
+            list.iter().map(|ip| SocketAddr::new(ip.parse().expect("an address"), 443)).collect::<Vec<_>>()
+        };
+        let endpoint =
+            |reach| Endpoint::to(true, "rebinding.example", 443, None, reach).expect("an endpoint");
+        let public = addresses(&["47.95.1.1", "2400:3200::1"]);
+        let inside = addresses(&["47.95.1.1", "127.0.0.1"]);
+        let screened = |reach, found: &[SocketAddr]| endpoint(reach).screened(found.iter().copied());
+        assert_eq!(screened(Reach::Public, &public).ok(), Some(public));
+        assert!(
+            matches!(screened(Reach::Public, &inside), Err(ConnectFault::Forbidden(ip)) if ip.is_loopback())
+        );
+        assert_eq!(screened(Reach::Anywhere, &inside).ok(), Some(inside));
+    }
+
+    /// By name, with the system's own resolver: nothing is connected to.
+    #[tokio::test]
+    async fn a_name_that_leads_inside_is_not_connected_to() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("non-blocking");
+        let port = listener.local_addr().expect("an address").port();
+        for (reach, connects) in [(Reach::Public, false), (Reach::Anywhere, true)] {
+            let endpoint = Endpoint::to(false, "localhost", port, None, reach).expect("an endpoint");
+            let connected = endpoint.connect(Duration::from_secs(9)).await;
+            assert_eq!((connected.is_ok(), listener.accept().is_ok()), (connects, connects));
+        }
+    }
+}
