@@ -1,29 +1,31 @@
 //! Wires everything together: a config goes in; bound addresses and a way to stop come out.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::account::Registry;
 use crate::account::uploads::Uploads;
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Refusals};
 use crate::config::{self, Config, Files};
 use crate::limits::{self, Strangers};
 use crate::listen;
+use crate::liveness::{Pulse, Watch};
 use crate::metrics::Metrics;
 use crate::proxy::{Proxy, Recorder};
 use crate::querier::Querier;
+use crate::readiness::{Guard, Need, Readiness};
 use crate::reload::{self, Reloader};
 use crate::server::worker::{self, Drain, DrainHandle};
 use crate::store::{Cause, Store, StoreFault};
@@ -40,7 +42,10 @@ pub struct Running {
     address: SocketAddr,
     workers: Vec<JoinHandle<io::Result<()>>>,
     drain: DrainHandle,
-    draining: Arc<AtomicBool>,
+    /// Until it is asked to stop.
+    serving: Mutex<Option<Guard>>,
+    /// There is always one, from the start on.
+    _configured: Guard,
     hub: Arc<Hub>,
     /// With what stops it.
     querier: Option<(JoinHandle<io::Result<()>>, CancellationToken)>,
@@ -125,7 +130,13 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
     let reloads = reloader.map(Reloader::start).transpose()?;
     let (handle, drain) = worker::drain();
     let (alive, ended) = mpsc::unbounded_channel();
-    let draining = Arc::<AtomicBool>::default();
+    let readiness = Readiness::new(listeners.len());
+    let (mut pulses, mut watch) = (Vec::with_capacity(listeners.len()), Watch::default());
+    for _ in &listeners {
+        let pulse = Pulse::default();
+        watch.on(&pulse);
+        pulses.push(pulse);
+    }
     let admin = Admin {
         directory: Arc::clone(&shared.directory),
         reloads: reloads.clone(),
@@ -133,8 +144,10 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
         store: store.clone(),
         hub: Arc::clone(&hub),
         metrics: Arc::clone(&shared.metrics),
-        draining: Arc::clone(&draining),
-        changing: Mutex::default(),
+        readiness: Arc::clone(&readiness),
+        workers: RefCell::new(watch),
+        changing: tokio::sync::Mutex::default(),
+        refusals: Refusals::default(),
     };
     let admin = Some(admin::start(admin_listener, admin, Alive(alive.clone()))?);
     let stop_querier = CancellationToken::new();
@@ -142,12 +155,14 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
     let directory = Arc::clone(&shared.directory);
     let workers = listeners
         .into_iter()
+        .zip(pulses)
         .enumerate()
-        .map(|(number, listener)| {
+        .map(|(number, (listener, pulse))| {
             let (shared, drain, alive) = (shared.clone(), drain.clone(), Alive(alive.clone()));
+            let listening = readiness.hold(Need::Workers);
             let work = move || {
-                let _alive = alive;
-                run_worker(listener, &shared, drain)
+                let _held = (alive, listening);
+                run_worker(listener, &shared, pulse, drain)
             };
             thread::Builder::new().name(format!("worker-{number}")).spawn(work)
         })
@@ -157,7 +172,8 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
         address,
         workers,
         drain: handle,
-        draining,
+        serving: Mutex::new(Some(readiness.hold(Need::Serving))),
+        _configured: readiness.hold(Need::Config),
         hub,
         querier,
         admin,
@@ -204,7 +220,7 @@ fn taken(table: &str, listen: SocketAddr, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), problem)
 }
 
-fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Result<()> {
+fn run_worker(listener: TcpListener, shared: &Shared, pulse: Pulse, drain: Drain) -> io::Result<()> {
     let proxy = Rc::new(Proxy {
         directory: Arc::clone(&shared.directory),
         keyring: Arc::clone(&shared.keyring),
@@ -219,6 +235,7 @@ fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Resul
         draining: CancellationToken::new(),
         running: TaskTracker::new(),
         live: Rc::default(),
+        pulse,
     });
     runtime()?.block_on(worker::work(listener, proxy, drain))
 }
@@ -268,7 +285,7 @@ impl Running {
     /// Stops accepting; what runs may end, until `timeouts.drain` has passed, which is returned.
     pub fn drain(&self) -> Duration {
         let patience = self.directory.load().timeouts.drain;
-        self.draining.store(true, Ordering::Relaxed);
+        self.serving.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.hub.release();
         self.drain.begin(Instant::now() + patience);
         patience

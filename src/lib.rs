@@ -40,6 +40,7 @@
 //! | [`keys`] | the command that manages keys, a client of the admin API |
 //! | [`fetch`] | one HTTP/1.1 request on a connection of its own |
 //! | [`metrics`] | what Prometheus sees |
+//! | [`readiness`], [`liveness`] | whether clients should be sent here, and whether the workers still turn |
 //! | [`stopwatch`] | whose time an exchange takes |
 //! | [`supervisor`] | what systemd is told |
 //! | [`stream`] | a TCP connection with or without TLS, and whom we trust |
@@ -71,9 +72,11 @@ pub mod fetch;
 pub mod keys;
 pub mod limits;
 pub mod listen;
+pub mod liveness;
 pub mod metrics;
 pub mod proxy;
 pub mod querier;
+pub mod readiness;
 pub mod reload;
 pub mod server;
 pub mod sim;

@@ -63,9 +63,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Diagnostics go to standard error, as `RUST_LOG` says.
+/// Diagnostics go to standard error, as `RUST_LOG` says; what was changed is told unless that names `audit` itself.
 fn log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let mut asked =
+        std::env::var("RUST_LOG").ok().filter(|asked| !asked.is_empty()).unwrap_or("info".to_owned());
+    if !asked.contains("audit") {
+        asked.push_str(",audit=info");
+    }
+    let filter = EnvFilter::try_new(asked).unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

@@ -13,7 +13,16 @@ pub(super) type Answer = Response<Full<Bytes>>;
 pub(super) fn answer(status: StatusCode, body: &impl Serialize) -> Answer {
     let mut text = serde_json::to_vec(body).unwrap_or_default();
     text.push(b'\n');
-    let mut answer = Response::new(Full::from(text));
+    json(status, text.into())
+}
+
+/// JSON as it is written.
+pub(super) fn document(text: &'static str) -> Answer {
+    json(StatusCode::OK, Bytes::from_static(text.as_bytes()))
+}
+
+fn json(status: StatusCode, text: Bytes) -> Answer {
+    let mut answer = Response::new(Full::new(text));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -1,7 +1,6 @@
 //! Keys made at run time: created, listed, rotated, revoked. A change is durable before it is answered.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::Admin;
 use super::answer::{Answer, answer, moment};
+use super::audit::Entry;
 use super::body;
 use super::page::{Page, Query};
 use super::problem::Problem;
@@ -36,19 +36,25 @@ struct Rotate {
 }
 
 impl Admin {
-    pub(super) async fn create_key(&self, peer: SocketAddr, body: Bytes) -> Result<Answer, Problem> {
-        let Create { tenant, id, expires } = body::parse(&body)?;
+    pub(super) async fn create_key(
+        &self,
+        body: Result<Bytes, Problem>,
+        entry: &mut Entry,
+    ) -> Result<Answer, Problem> {
+        let Create { tenant, id, expires } = body::parse(&body?)?;
         let now = SystemTime::now();
         let expires = expires.map(|text| end(&text, now)).transpose()?;
         let id = match id {
             Some(id) => checked_id(&id)?.to_owned(),
             None => mint_id()?,
         };
+        entry.key_id = Some(id.clone());
         let _turn = self.changing.lock().await;
         let directory = self.directory.load_full();
         if !directory.has_tenant(&tenant) {
             return Err(Problem::UnknownTenant(tenant));
         }
+        entry.tenant = Some(tenant.clone());
         if let Some((_, holder)) = directory.key_named(&id) {
             let holder = &holder.name;
             let problem =
@@ -67,7 +73,7 @@ impl Admin {
         let digest = secret.digest();
         self.keyring.insert(&Issue { id: &id, tenant: &tenant, digest, created: now, ends, retired: false });
         let until = expires.map(moment);
-        tracing::info!(target: "audit", action = "create", key_id = id, tenant, expires = until, %peer, "key created");
+        entry.until.clone_from(&until);
         Ok(answer(
             StatusCode::CREATED,
             &json!({
@@ -79,11 +85,13 @@ impl Admin {
 
     pub(super) async fn rotate_key(
         &self,
-        peer: SocketAddr,
         id: &str,
-        body: Bytes,
+        body: Result<Bytes, Problem>,
+        entry: &mut Entry,
     ) -> Result<Answer, Problem> {
         let id = checked_id(id)?;
+        entry.key_id = Some(id.to_owned());
+        let body = body?;
         let Rotate { grace } = if body.is_empty() { Rotate { grace: None } } else { body::parse(&body)? };
         let grace = grace.map_or(Ok(USUAL_GRACE), |text| grace_period(&text))?;
         let _turn = self.changing.lock().await;
@@ -93,6 +101,7 @@ impl Admin {
             return Err(Problem::Ended(id.to_owned()));
         }
         let (directory, tenant) = (self.directory.load_full(), Arc::clone(&key.tenant));
+        entry.tenant = Some((*tenant).to_owned());
         if directory.key_named(id).is_some() {
             return Err(Problem::Configured(id.to_owned()));
         }
@@ -112,7 +121,7 @@ impl Admin {
         self.keyring.rotate(id, secret.digest(), until, now);
         let until = expires.map_or(until, |expires| expires.min(until));
         let (until, expires) = (moment(until), expires.map(moment));
-        tracing::info!(target: "audit", action = "rotate", key_id = id, %tenant, old_until = until, %peer, "key rotated");
+        entry.until = Some(until.clone());
         Ok(answer(
             StatusCode::OK,
             &json!({
@@ -122,17 +131,16 @@ impl Admin {
         ))
     }
 
-    pub(super) async fn revoke_key(&self, peer: SocketAddr, id: &str) -> Result<Answer, Problem> {
+    pub(super) async fn revoke_key(&self, id: &str, entry: &mut Entry) -> Result<Answer, Problem> {
         let id = checked_id(id)?;
+        entry.key_id = Some(id.to_owned());
         let _turn = self.changing.lock().await;
         let key = self.issued(id)?;
         let tenant = Arc::clone(&key.tenant);
+        entry.tenant = Some((*tenant).to_owned());
         // Here first: a key that has leaked must not wait for a disk.
         self.keyring.revoke(id);
-        let kept = self.store.revoke_key(id, SystemTime::now()).await;
-        let durable = kept.is_ok();
-        tracing::info!(target: "audit", action = "revoke", key_id = id, %tenant, durable, %peer, "key revoked");
-        kept.map_err(Problem::RevokedNotKept)?;
+        self.store.revoke_key(id, SystemTime::now()).await.map_err(Problem::RevokedNotKept)?;
         Ok(answer(StatusCode::OK, &json!({ "id": id, "tenant": &*tenant, "status": "revoked" })))
     }
 

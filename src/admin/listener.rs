@@ -1,5 +1,6 @@
 //! The listener and its thread: what comes in there is bounded in number, size and time.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -15,8 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
-use tokio_util::task::TaskTracker;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::problem::Problem;
 use super::{Admin, Visitor};
@@ -76,17 +76,27 @@ async fn accept(
     mut stopped: oneshot::Receiver<()>,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let connections = TaskTracker::new();
+    let mut connections = Connections::default();
+    let mut second = interval(SECOND);
+    second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let handshakes = Rc::<Handshakes>::default();
     loop {
         tokio::select! {
             _ = &mut stopped => return Ok(()),
-            accepted = listener.accept(), if connections.len() < MOST_CONNECTIONS => match accepted {
+            _ = second.tick() => admin.look(),
+            accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     let (admin, handshakes) = (Rc::clone(&admin), Rc::clone(&handshakes));
-                    connections.spawn_local(async move {
+                    let cut = connections.enter();
+                    let talk = async move {
                         if let Some((stream, visitor)) = meet(stream, peer, &admin, &handshakes).await {
                             converse(stream, visitor, admin).await;
+                        }
+                    };
+                    tokio::task::spawn_local(async move {
+                        tokio::select! {
+                            () = talk => {}
+                            _ = cut => {}
                         }
                     });
                 }
@@ -95,9 +105,25 @@ async fn accept(
                     sleep(AFTER_FAILED_ACCEPT).await;
                 }
             },
-            // With as many as may be, it waits for one to end.
-            () = sleep(AFTER_FAILED_ACCEPT), if connections.len() >= MOST_CONNECTIONS => {}
         }
+    }
+}
+
+/// Those that are open, in the order in which they came. Beyond what may be, the oldest gives way: whoever
+/// holds many open must not keep the next one out.
+#[derive(Default)]
+struct Connections(VecDeque<oneshot::Sender<Infallible>>);
+
+impl Connections {
+    /// One more; what it gets ends when it must go.
+    fn enter(&mut self) -> oneshot::Receiver<Infallible> {
+        self.0.retain(|connection| !connection.is_closed());
+        if self.0.len() >= MOST_CONNECTIONS {
+            self.0.pop_front();
+        }
+        let (connection, cut) = oneshot::channel();
+        self.0.push_back(connection);
+        cut
     }
 }
 
@@ -149,4 +175,5 @@ const MOST_HEAD_BYTES: usize = 32 * 1024;
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// A client that does not read its answer is given up then.
 const LONGEST: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(50);

@@ -3,7 +3,9 @@
 
 mod accounts;
 mod answer;
+mod audit;
 mod body;
+mod health;
 mod keys;
 mod listener;
 mod page;
@@ -14,27 +16,29 @@ mod tasks;
 mod tenants;
 mod token;
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use hyper::Request;
 use hyper::body::Incoming;
-use hyper::{Request, StatusCode};
-use serde_json::json;
+use hyper::header::HeaderMap;
 use tokio::sync::Mutex;
 
+pub use self::audit::Refusals;
 pub use self::listener::{Listener, start};
 
-use self::answer::{Answer, answer, text};
+use self::answer::Answer;
+use self::audit::Entry;
 use self::problem::Problem;
 use self::route::Action;
-use crate::dashscope::refusal::Cause;
-use crate::dashscope::task::Status;
-use crate::metrics::{Levels, Metrics};
+use crate::liveness::Watch;
+use crate::metrics::Metrics;
+use crate::readiness::Readiness;
 use crate::reload::Handle;
-use crate::store::{Health, Store};
+use crate::store::Store;
 use crate::tasks::hub::Hub;
 use crate::tenant::certificate::ClientCertificate;
 use crate::tenant::directory::Directory;
@@ -50,9 +54,11 @@ pub struct Admin {
     pub store: Store,
     pub hub: Arc<Hub>,
     pub metrics: Arc<Metrics>,
-    pub draining: Arc<AtomicBool>,
+    pub readiness: Arc<Readiness>,
+    pub workers: RefCell<Watch>,
     /// Held from the look at what there is to the end of its change.
     pub changing: Mutex<()>,
+    pub refusals: Refusals,
 }
 
 /// Who is at the other end of a connection.
@@ -72,74 +78,75 @@ impl Admin {
         if head { answer.map(|_| bytes::Bytes::new().into()) } else { answer }
     }
 
+    /// What is to be done once a second.
+    fn look(&self) {
+        self.workers.borrow_mut().look();
+        self.refusals.tell(Instant::now());
+    }
+
     async fn act(&self, visitor: &Visitor, request: Request<Incoming>) -> Result<Answer, Problem> {
         if visitor.lost {
             return Err(Problem::Cleartext);
         }
         let peer = visitor.address;
         let (request, body) = request.into_parts();
-        let path = request.uri.path();
+        let (path, headers) = (request.uri.path(), &request.headers);
         let query = request.uri.query().unwrap_or_default();
         // A path that nobody without the token may use tells them nothing either, not even whether it exists.
-        if route::is_guarded(path) {
-            self.check_certificate(visitor)?;
-            token::check(self.directory.load().admin_token.as_ref(), &request.headers)?;
-        }
-        match route::route(&request.method, path)? {
-            Action::Live => Ok(answer(StatusCode::OK, &json!({ "status": "live" }))),
-            Action::Ready => Ok(self.ready()),
-            Action::Metrics => Ok(self.metrics()),
-            Action::ListKeys => self.list_keys(query),
-            Action::CreateKey => self.create_key(peer, body::read(&request.headers, body).await?).await,
-            Action::RotateKey(id) => {
-                self.rotate_key(peer, id, body::read(&request.headers, body).await?).await
-            }
-            Action::RevokeKey(id) => self.revoke_key(peer, id).await,
-            Action::ListTenants => self.list_tenants(query),
-            Action::ListAccounts => self.list_accounts(query),
-            Action::ListTasks => self.list_tasks(query),
-            Action::Reload => self.reload(peer).await,
-        }
-    }
-
-    /// Where clients are asked for certificates, the token needs one beside it.
-    fn check_certificate(&self, visitor: &Visitor) -> Result<(), Problem> {
-        let directory = self.directory.load();
-        let Some(verifier) = directory.admin_tls.as_ref().and_then(|tls| tls.clients.as_ref()) else {
-            return Ok(());
+        let token = if route::is_guarded(path) {
+            let opened = self.open(visitor, headers);
+            opened.inspect_err(|problem| self.refusals.note(peer, problem, Instant::now()))?
+        } else {
+            String::new()
         };
-        let holds = |certificate: &Arc<ClientCertificate>| certificate.holds(verifier, SystemTime::now());
-        if visitor.certificate.as_ref().is_some_and(holds) { Ok(()) } else { Err(Problem::NoCertificate) }
-    }
-
-    fn metrics(&self) -> Answer {
-        let states = [("pending", Status::Pending), ("running", Status::Running), ("other", Status::Other)];
-        let now = Instant::now();
-        let directory = self.directory.load();
-        let cooldowns = directory.accounts.iter().flat_map(|account| {
-            let status = account.status(now);
-            Cause::ALL.map(|cause| (Arc::clone(&status.name), cause, status.resting_for(cause)))
-        });
-        let reloads = self.reloads.as_ref().map(Handle::counts);
-        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        text(self.metrics.text(&Levels {
-            tasks: states.map(|(name, status)| (name, self.hub.count(status))).into(),
-            cooldowns: cooldowns.collect(),
-            reloads: reloads.map_or((0, 0), |counts| (count(&counts.ok), count(&counts.rejected))),
-        }))
-    }
-
-    fn ready(&self) -> Answer {
-        if self.draining.load(Ordering::Relaxed) {
-            return answer(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "draining" }));
-        }
-        match self.store.health() {
-            Health::Writable => answer(StatusCode::OK, &json!({ "status": "ready" })),
-            Health::Unwritable(fault) => {
-                // Whoever asks needs no token, so where the store lies is for the log alone.
-                let problem = format!("the store {}", fault.cause);
-                answer(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "store", "problem": problem }))
+        let entry = |action| Entry::new(action, peer, token);
+        match route::route(&request.method, path)? {
+            (Action::Live, _) => Ok(self.live()),
+            (Action::Ready, _) => Ok(self.ready()),
+            (Action::Metrics, _) => Ok(self.metrics()),
+            (Action::Document, _) => Ok(answer::document(DOCUMENT)),
+            (Action::ListKeys, _) => self.list_keys(query),
+            (Action::CreateKey, _) => {
+                let mut entry = entry("create_key");
+                let created = self.create_key(body::read(headers, body).await, &mut entry).await;
+                entry.end(created)
+            }
+            (Action::RotateKey, id) => {
+                let mut entry = entry("rotate_key");
+                let rotated = self.rotate_key(id, body::read(headers, body).await, &mut entry).await;
+                entry.end(rotated)
+            }
+            (Action::RevokeKey, id) => {
+                let mut entry = entry("revoke_key");
+                let revoked = self.revoke_key(id, &mut entry).await;
+                entry.end(revoked)
+            }
+            (Action::ListTenants, _) => self.list_tenants(query),
+            (Action::ListAccounts, _) => self.list_accounts(query),
+            (Action::ListTasks, _) => self.list_tasks(query),
+            (Action::Reload, _) => {
+                let entry = entry("reload");
+                entry.end(self.reload().await)
             }
         }
+    }
+
+    /// The fingerprint of the token, which where clients are asked for certificates needs one beside it.
+    fn open(&self, visitor: &Visitor, headers: &HeaderMap) -> Result<String, Problem> {
+        let directory = self.directory.load();
+        if let Some(verifier) = directory.admin_tls.as_ref().and_then(|tls| tls.clients.as_ref()) {
+            let holds = |certificate: &Arc<ClientCertificate>| certificate.holds(verifier, SystemTime::now());
+            if !visitor.certificate.as_ref().is_some_and(holds) {
+                return Err(Problem::NoCertificate);
+            }
+        }
+        token::check(directory.admin_token.as_ref(), headers)
     }
 }
+
+/// What there is, for programs.
+const DOCUMENT: &str = include_str!("openapi.json");
+
+#[cfg(test)]
+#[path = "openapi_tests.rs"]
+mod openapi_tests;

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::answer::{Answer, answer};
 use super::reload;
+use super::route::PATHS;
 use crate::config::Fault;
 use crate::store::StoreFault;
 
@@ -94,6 +95,11 @@ impl Problem {
         answer
     }
 
+    /// As programs know it.
+    pub(super) const fn code(&self) -> &'static str {
+        self.row().1
+    }
+
     const fn row(&self) -> (StatusCode, &'static str) {
         match self {
             Problem::Off => (StatusCode::FORBIDDEN, "admin_api_off"),
@@ -134,9 +140,8 @@ impl Problem {
             }
             Problem::Cleartext => "this port speaks TLS: write https://".into(),
             Problem::NotFound => {
-                "there is /livez, /readyz, /admin/keys, /admin/keys/{id}, /admin/keys/{id}/rotate, \
-                 /admin/tenants, /admin/accounts, /admin/tasks and /admin/reload"
-                    .into()
+                let paths: Vec<&str> = PATHS.iter().map(|(path, _)| *path).collect();
+                format!("there is {}", paths.join(", ")).into()
             }
             Problem::WrongMethod(offered) => format!("this path takes {offered}").into(),
             Problem::WrongContent => "the body must be JSON: send `Content-Type: application/json`".into(),

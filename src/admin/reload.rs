@@ -1,6 +1,5 @@
 //! The configuration loaded anew, as its operator asks for it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hyper::StatusCode;
@@ -13,12 +12,11 @@ use crate::config::{Difference, Fault, Position};
 use crate::reload::Reloaded;
 
 impl Admin {
-    pub(super) async fn reload(&self, peer: SocketAddr) -> Result<Answer, Problem> {
+    pub(super) async fn reload(&self) -> Result<Answer, Problem> {
         let reloads = self.reloads.as_ref().ok_or(Problem::NoFile)?;
         // Until the reload is over no key is made: it may take away its tenant, or bring a key of its name.
         let _turn = self.changing.lock().await;
         let outcome = reloads.reload().await.ok_or(Problem::ReloadBusy)?;
-        tracing::info!(target: "audit", action = "reload", taken = outcome.is_ok(), %peer, "reload asked for");
         let Reloaded { changes, needs_restart, warnings } = outcome.map_err(Problem::BadConfig)?;
         Ok(answer(
             StatusCode::OK,

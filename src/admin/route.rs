@@ -1,4 +1,4 @@
-//! What there is, in one table.
+//! What there is, in one table; `openapi.json` says the same for programs.
 
 use hyper::Method;
 
@@ -6,49 +6,71 @@ use super::problem::Problem;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Action<'p> {
+pub(super) enum Action {
     Live,
     Ready,
     Metrics,
+    Document,
     ListKeys,
     CreateKey,
-    /// By the key's id, as all below.
-    RotateKey(&'p str),
-    RevokeKey(&'p str),
+    RotateKey,
+    RevokeKey,
     ListTenants,
     ListAccounts,
     ListTasks,
     Reload,
 }
 
+/// Every path, as the document writes it, and what may be done there.
+pub(super) const PATHS: [(&str, &[(Method, Action)]); 11] = [
+    ("/livez", &[(Method::GET, Action::Live)]),
+    ("/readyz", &[(Method::GET, Action::Ready)]),
+    ("/metrics", &[(Method::GET, Action::Metrics)]),
+    ("/admin/openapi.json", &[(Method::GET, Action::Document)]),
+    ("/admin/keys", &[(Method::GET, Action::ListKeys), (Method::POST, Action::CreateKey)]),
+    ("/admin/keys/{id}", &[(Method::DELETE, Action::RevokeKey)]),
+    ("/admin/keys/{id}/rotate", &[(Method::POST, Action::RotateKey)]),
+    ("/admin/tenants", &[(Method::GET, Action::ListTenants)]),
+    ("/admin/accounts", &[(Method::GET, Action::ListAccounts)]),
+    ("/admin/tasks", &[(Method::GET, Action::ListTasks)]),
+    ("/admin/reload", &[(Method::POST, Action::Reload)]),
+];
+
 /// Whether the token is needed.
 pub(super) fn is_guarded(path: &str) -> bool {
     !matches!(path, "/livez" | "/readyz" | "/metrics")
 }
 
+/// With what stands for `{id}`; empty where the path has none.
+///
 /// # Errors
 /// `NotFound` or `WrongMethod`.
-pub(super) fn route<'p>(method: &Method, path: &'p str) -> Result<Action<'p>, Problem> {
-    let segments: Vec<&str> = path.split('/').skip(1).collect();
-    let offered: &[(Method, Action<'p>)] = match segments[..] {
-        ["livez"] => &[(Method::GET, Action::Live)],
-        ["readyz"] => &[(Method::GET, Action::Ready)],
-        ["metrics"] => &[(Method::GET, Action::Metrics)],
-        ["admin", "keys"] => &[(Method::GET, Action::ListKeys), (Method::POST, Action::CreateKey)],
-        ["admin", "keys", id] => &[(Method::DELETE, Action::RevokeKey(id))],
-        ["admin", "keys", id, "rotate"] => &[(Method::POST, Action::RotateKey(id))],
-        ["admin", "tenants"] => &[(Method::GET, Action::ListTenants)],
-        ["admin", "accounts"] => &[(Method::GET, Action::ListAccounts)],
-        ["admin", "tasks"] => &[(Method::GET, Action::ListTasks)],
-        ["admin", "reload"] => &[(Method::POST, Action::Reload)],
-        _ => return Err(Problem::NotFound),
-    };
+pub(super) fn route<'p>(method: &Method, path: &'p str) -> Result<(Action, &'p str), Problem> {
+    let found = PATHS.iter().find_map(|(template, offered)| Some((id(template, path)?, *offered)));
+    let (id, offered) = found.ok_or(Problem::NotFound)?;
     let asked = if method == Method::HEAD { &Method::GET } else { method };
-    let found = offered.iter().find(|(offer, _)| offer == asked);
-    found.map(|(_, action)| *action).ok_or_else(|| {
-        let names: Vec<&str> = offered.iter().map(|(offer, _)| offer.as_str()).collect();
-        Problem::WrongMethod(names.join(", "))
-    })
+    match offered.iter().find(|(offer, _)| offer == asked) {
+        Some((_, action)) => Ok((*action, id)),
+        None => Err(Problem::WrongMethod(allowed(offered))),
+    }
+}
+
+/// What stands for `{id}`, if the path is of that kind.
+fn id<'p>(template: &str, path: &'p str) -> Option<&'p str> {
+    let Some((before, after)) = template.split_once("{id}") else {
+        return (template == path).then_some("");
+    };
+    let id = path.strip_prefix(before)?.strip_suffix(after)?;
+    (!id.is_empty() && !id.contains('/')).then_some(id)
+}
+
+/// Whatever can be read can be asked for without its body too.
+fn allowed(offered: &[(Method, Action)]) -> String {
+    let mut names: Vec<&str> = offered.iter().map(|(offer, _)| offer.as_str()).collect();
+    if names.contains(&"GET") {
+        names.insert(1, "HEAD");
+    }
+    names.join(", ")
 }
 
 #[cfg(test)]
@@ -57,29 +79,32 @@ mod tests {
 
     #[test]
     fn the_table_is_read_by_method_and_path() {
-        for (method, path, action) in [
-            (Method::GET, "/livez", Action::Live),
-            (Method::HEAD, "/readyz", Action::Ready),
-            (Method::GET, "/metrics", Action::Metrics),
-            (Method::GET, "/admin/keys", Action::ListKeys),
-            (Method::POST, "/admin/keys", Action::CreateKey),
-            (Method::DELETE, "/admin/keys/a.b", Action::RevokeKey("a.b")),
-            (Method::POST, "/admin/keys/a/rotate", Action::RotateKey("a")),
-            (Method::GET, "/admin/tenants", Action::ListTenants),
-            (Method::GET, "/admin/accounts", Action::ListAccounts),
-            (Method::GET, "/admin/tasks", Action::ListTasks),
-            (Method::POST, "/admin/reload", Action::Reload),
+        for (method, path, action, id) in [
+            (Method::GET, "/livez", Action::Live, ""),
+            (Method::HEAD, "/readyz", Action::Ready, ""),
+            (Method::GET, "/metrics", Action::Metrics, ""),
+            (Method::GET, "/admin/openapi.json", Action::Document, ""),
+            (Method::GET, "/admin/keys", Action::ListKeys, ""),
+            (Method::POST, "/admin/keys", Action::CreateKey, ""),
+            (Method::DELETE, "/admin/keys/a.b", Action::RevokeKey, "a.b"),
+            (Method::POST, "/admin/keys/a/rotate", Action::RotateKey, "a"),
+            (Method::GET, "/admin/tenants", Action::ListTenants, ""),
+            (Method::GET, "/admin/accounts", Action::ListAccounts, ""),
+            (Method::GET, "/admin/tasks", Action::ListTasks, ""),
+            (Method::POST, "/admin/reload", Action::Reload, ""),
         ] {
-            assert_eq!(route(&method, path).ok(), Some(action), "{method} {path}");
+            assert_eq!(route(&method, path).ok(), Some((action, id)), "{method} {path}");
         }
         for path in ["/", "/admin", "/admin/", "/admin/keys/", "/admin/keys/a/b", "/livez/", "//livez"] {
             let found = route(&Method::GET, path);
             assert!(matches!(found, Err(Problem::NotFound | Problem::WrongMethod(_))), "{path}: {found:?}");
         }
-        let Err(Problem::WrongMethod(allowed)) = route(&Method::PUT, "/admin/keys") else {
-            panic!("PUT is not offered")
-        };
-        assert_eq!(allowed, "GET, POST");
+        for (path, expected) in [("/admin/keys", "GET, HEAD, POST"), ("/admin/keys/a", "DELETE")] {
+            let Err(Problem::WrongMethod(allowed)) = route(&Method::PUT, path) else {
+                panic!("PUT is not offered")
+            };
+            assert_eq!(allowed, expected);
+        }
     }
 
     #[test]
@@ -88,5 +113,7 @@ mod tests {
         for path in ["/", "/livez/", "/admin/keys", "/Livez", "/livez/../admin/keys"] {
             assert!(is_guarded(path), "{path}");
         }
+        let open: Vec<&str> = PATHS.iter().map(|(path, _)| *path).filter(|path| !is_guarded(path)).collect();
+        assert_eq!(open, ["/livez", "/readyz", "/metrics"]);
     }
 }

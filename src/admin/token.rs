@@ -5,15 +5,17 @@ use hyper::header::{AUTHORIZATION, HeaderMap};
 use super::problem::Problem;
 use crate::tenant::token::Token;
 
+/// The fingerprint of the token.
+///
 /// # Errors
 /// `Off` where no token is configured, `Unauthorized` for everything but the one that is.
-pub(super) fn check(token: Option<&Token>, headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn check(token: Option<&Token>, headers: &HeaderMap) -> Result<String, Problem> {
     let token = token.ok_or(Problem::Off)?;
     let mut fields = headers.get_all(AUTHORIZATION).iter();
     let (Some(field), None) = (fields.next(), fields.next()) else { return Err(Problem::Unauthorized) };
     let (scheme, presented) = field.as_bytes().split_at_checked(SCHEME.len()).unwrap_or_default();
     if scheme.eq_ignore_ascii_case(SCHEME) && token.is(presented.trim_ascii()) {
-        return Ok(());
+        return Ok(token.fingerprint());
     }
     Err(Problem::Unauthorized)
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Config, Key, Tenant};
+use super::{Admin, Config, Key, Server, Store, Submit, Tenant};
 
 /// What a new configuration changes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -53,19 +53,31 @@ impl Changes {
         let mounts = |config: &Config| {
             config.mounts.iter().map(|one| (Arc::clone(&one.prefix), one.clone())).collect()
         };
+        // In full, so that no key can be forgotten: a new one does not compile before it stands here, or in `Fixed`.
+        let Config { server, admin, store: _, submit, poll, accounts: _, mounts: _, tenants: _, sidecar: _ } =
+            new;
+        let Server {
+            listen: _,
+            workers: _,
+            max_body_bytes,
+            auth_failures_per_second,
+            timeouts,
+            tls: server_tls,
+        } = server;
+        let Admin { listen: _, token, tls: admin_tls } = admin;
+        let Submit { max_wait } = submit;
         let settings = [
-            ("submit", old.submit != new.submit),
-            ("poll", old.poll != new.poll),
-            ("admin.token", old.admin.token != new.admin.token),
-            ("admin.tls", old.admin.tls != new.admin.tls),
-            ("server.tls", old.server.tls != new.server.tls),
+            ("submit.max_wait", old.submit.max_wait != *max_wait),
+            ("poll", old.poll != *poll),
+            ("admin.token", old.admin.token != *token),
+            ("admin.tls", old.admin.tls != *admin_tls),
+            ("server.tls", old.server.tls != *server_tls),
             (
                 "server.auth_failures_per_second",
-                old.server.auth_failures_per_second != new.server.auth_failures_per_second,
+                old.server.auth_failures_per_second != *auth_failures_per_second,
             ),
-            ("server.max_body_bytes", old.server.max_body_bytes != new.server.max_body_bytes),
-            ("server.timeouts", old.server.timeouts != new.server.timeouts),
-            ("submit.max_wait", old.submit.max_wait != new.submit.max_wait),
+            ("server.max_body_bytes", old.server.max_body_bytes != *max_body_bytes),
+            ("server.timeouts", old.server.timeouts != *timeouts),
         ];
         Self {
             tenants: Difference::between(tenants(old), tenants(new)),
@@ -88,12 +100,11 @@ pub struct Fixed {
 
 impl Fixed {
     pub fn of(config: &Config) -> Self {
-        Self {
-            listen: config.server.listen,
-            workers: config.server.workers,
-            admin: config.admin.listen,
-            store: config.store.path.clone(),
-        }
+        let Server { listen, workers, max_body_bytes: _, auth_failures_per_second: _, timeouts: _, tls: _ } =
+            &config.server;
+        let Admin { listen: admin, token: _, tls: _ } = &config.admin;
+        let Store { path: store } = &config.store;
+        Self { listen: *listen, workers: *workers, admin: *admin, store: store.clone() }
     }
 
     /// What a restart with the new configuration would change.

@@ -58,6 +58,7 @@ use crate::account::Registry;
 use crate::account::uploads::Uploads;
 use crate::dashscope::operation::Operation;
 use crate::limits::{self, Strangers};
+use crate::liveness::Pulse;
 use crate::stopwatch::Awaited;
 use crate::store::AskedVideo;
 use crate::tasks::hub::Hub;
@@ -91,6 +92,7 @@ pub struct Proxy {
     pub running: TaskTracker,
     /// Exchanges that end when their key does.
     pub live: Rc<Live>,
+    pub pulse: Pulse,
 }
 
 impl Proxy {
@@ -119,6 +121,7 @@ impl Proxy {
     /// What is to be done twice a second: old connections are closed, old tasks, keys and idle limits dropped, and exchanges
     /// whose key died are cut.
     pub fn sweep(&self, now: SystemTime) {
+        self.pulse.beat();
         self.upstream.sweep();
         self.hub.ledger().tidy(now);
         self.keyring.tidy();

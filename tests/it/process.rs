@@ -1,10 +1,12 @@
 //! The program itself: exit codes, signals, what it prints, and the memory that it takes.
 
 mod admission;
+mod audit;
 mod kills;
 mod memory;
 mod outages;
 mod reloads;
+mod storm;
 mod supervisor;
 
 use std::io::{BufRead, BufReader, Write};

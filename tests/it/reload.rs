@@ -1,5 +1,7 @@
 //! A configuration is loaded anew whole or not at all, and whatever runs goes on.
 
+mod settings;
+
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};

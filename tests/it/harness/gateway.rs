@@ -8,6 +8,7 @@ use dashgate::config::Config;
 
 use super::client;
 use super::message::{Message, message};
+use super::openapi;
 use tempfile::TempDir;
 
 pub(crate) const UPSTREAM_KEY: &str = "sk-upstream-5f0c1e9ab7d24c38";
@@ -88,16 +89,26 @@ impl Gateway {
         directory
     }
 
-    /// One request to the admin listener with its token.
+    /// One request to the admin listener with its token. The answer is as its document says.
+    #[track_caller]
     pub(crate) fn administer(&self, request_line: &str, body: &str) -> Message {
-        let token = format!("Authorization: Bearer {ADMIN_TOKEN}");
-        client::once(self.admin, message(request_line, &[&token, "Content-Type: application/json"], body))
+        administer(self.admin, request_line, body)
     }
 
     /// One request on a connection of its own.
     pub(crate) fn ask(&self, request: impl AsRef<[u8]>) -> Message {
         client::once(self.address, request)
     }
+}
+
+/// The same for any admin listener.
+#[track_caller]
+pub(crate) fn administer(admin: SocketAddr, request_line: &str, body: &str) -> Message {
+    let token = format!("Authorization: Bearer {ADMIN_TOKEN}");
+    let fields = [&*token, "Content-Type: application/json"];
+    let answer = client::once(admin, message(request_line, &fields, body));
+    openapi::check(request_line, body, &answer);
+    answer
 }
 
 pub(crate) const CONFIG_FILE: &str = "dashgate.toml";

@@ -7,6 +7,7 @@ pub(crate) mod gateway;
 pub(crate) mod http2;
 pub(crate) mod logs;
 pub(crate) mod message;
+pub(crate) mod openapi;
 pub(crate) mod refusal;
 pub(crate) mod tls;
 pub(crate) mod upstream;

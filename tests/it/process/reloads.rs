@@ -26,7 +26,7 @@ fn text(upstream: SocketAddr) -> String {
 }
 
 /// So often it looks at its files.
-const PERIOD: Duration = Duration::from_secs(2);
+const PERIOD: Duration = Duration::from_millis(200);
 
 #[test]
 fn a_signal_reloads_and_a_bad_file_is_told() {
@@ -80,7 +80,7 @@ fn a_signal_reloads_and_a_bad_file_is_told() {
 }
 
 /// As Kubernetes mounts a ConfigMap or a Secret: files are links through `..data`, which is swapped.
-fn swap(mount: &Path, version: &str, files: &[(&str, &str)]) {
+pub(super) fn swap(mount: &Path, version: &str, files: &[(&str, &str)]) {
     let folder = mount.join(version);
     fs::create_dir(&folder).expect("a folder");
     for (name, text) in files {
@@ -121,7 +121,7 @@ fn a_swapped_config_map_and_a_swapped_secret_are_taken_without_a_signal() {
 
     swap(&config, "..3", &[("dashgate.toml", "half = [")]);
     eventually("it says so", || process.printed().contains("not reloaded"));
-    let_pass(2 * PERIOD);
+    let_pass(5 * PERIOD);
     assert_eq!(process.printed().matches("not reloaded").count(), 1, "{}", process.printed());
     assert_eq!(status(address, NEW_KEY), 200);
     swap(&config, "..4", &[("dashgate.toml", &text)]);

@@ -1,0 +1,124 @@
+//! Who changed what, and who tried to without the token: a line of the log each, with the target `audit`.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::answer::Answer;
+use super::problem::Problem;
+
+/// One change from its request on; told when it is dropped, however it ended.
+pub(super) struct Entry {
+    action: &'static str,
+    peer: SocketAddr,
+    /// The fingerprint of the token that opened.
+    token: String,
+    /// Once it is known to be an id and no secret, as below.
+    pub key_id: Option<String>,
+    /// Once it is known to be a tenant.
+    pub tenant: Option<String>,
+    /// When the key, or the secret before it, ends.
+    pub until: Option<String>,
+    outcome: &'static str,
+}
+
+impl Entry {
+    pub(super) fn new(action: &'static str, peer: SocketAddr, token: String) -> Self {
+        Self { action, peer, token, key_id: None, tenant: None, until: None, outcome: "failed inside" }
+    }
+
+    /// Notes how it ended, and passes that on.
+    pub(super) fn end(mut self, result: Result<Answer, Problem>) -> Result<Answer, Problem> {
+        self.outcome = result.as_ref().map_or_else(Problem::code, |_| "done");
+        result
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let Self { action, peer, token, key_id, tenant, until, outcome } = self;
+        let (key_id, tenant, until) = (key_id.as_deref(), tenant.as_deref(), until.as_deref());
+        if *outcome == "done" {
+            tracing::info!(target: "audit", action, key_id, tenant, until, outcome, %peer, token, "changed");
+        } else {
+            tracing::warn!(target: "audit", action, key_id, tenant, until, outcome, %peer, token, "not changed");
+        }
+    }
+}
+
+/// Requests without the right token: told while they are few, and counted while they are many.
+#[derive(Debug)]
+pub struct Refusals(RefCell<Told>);
+
+#[derive(Debug)]
+struct Told {
+    left: u32,
+    since: Option<Instant>,
+    silenced: u64,
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self(RefCell::new(Told { left: MOST_TOLD, since: None, silenced: 0 }))
+    }
+}
+
+impl Refusals {
+    pub(super) fn note(&self, peer: SocketAddr, problem: &Problem, now: Instant) {
+        if self.0.borrow_mut().take(now) {
+            tracing::warn!(target: "audit", action = "sign_in", outcome = problem.code(), %peer, "refused");
+        }
+    }
+
+    /// Tells how many there were since. To be called now and then.
+    pub(super) fn tell(&self, now: Instant) {
+        let silenced = self.0.borrow_mut().renew(now);
+        if silenced > 0 {
+            tracing::warn!(target: "audit", action = "sign_in", silenced, "more were refused than are told here");
+        }
+    }
+}
+
+impl Told {
+    fn take(&mut self, now: Instant) -> bool {
+        self.since.get_or_insert(now);
+        if self.left == 0 {
+            self.silenced += 1;
+            return false;
+        }
+        self.left -= 1;
+        true
+    }
+
+    /// How many were silenced in a period that is over.
+    fn renew(&mut self, now: Instant) -> u64 {
+        if self.since.is_none_or(|since| now.duration_since(since) < PERIOD) {
+            return 0;
+        }
+        (self.left, self.since) = (MOST_TOLD, None);
+        std::mem::take(&mut self.silenced)
+    }
+}
+
+/// In a period.
+const MOST_TOLD: u32 = 10;
+const PERIOD: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_told_by_its_number() {
+        let refusals = Refusals::default();
+        let mut told = refusals.0.borrow_mut();
+        let began = Instant::now();
+        assert_eq!((0..1000).filter(|_| told.take(began)).count(), MOST_TOLD as usize);
+        assert_eq!(told.renew(began + PERIOD / 2), 0);
+        let next = began + PERIOD;
+        assert_eq!(told.renew(next), 1000 - u64::from(MOST_TOLD));
+        assert_eq!(told.renew(next), 0);
+        assert!(told.take(next));
+        assert_eq!(told.renew(next + PERIOD), 0, "none was silenced");
+    }
+}

@@ -1,0 +1,73 @@
+//! What load balancers, Kubernetes and Prometheus ask for, without a token.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use hyper::StatusCode;
+use serde_json::json;
+
+use super::Admin;
+use super::answer::{Answer, answer, text};
+use crate::dashscope::refusal::Cause;
+use crate::dashscope::task::Status;
+use crate::liveness::MOST_STILL;
+use crate::metrics::Levels;
+use crate::readiness::Need;
+use crate::reload::Handle;
+use crate::store::Health;
+
+impl Admin {
+    pub(super) fn live(&self) -> Answer {
+        match self.workers.borrow().stuck() {
+            None => answer(StatusCode::OK, &json!({ "status": "live" })),
+            Some(worker) => {
+                let problem = format!("worker {worker} has not turned for {MOST_STILL} seconds");
+                answer(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "stuck", "problem": problem }))
+            }
+        }
+    }
+
+    pub(super) fn ready(&self) -> Answer {
+        let mut failing: Vec<(&str, String)> = self.readiness.missing().map(tell).collect();
+        if let Health::Unwritable(fault) = self.store.health() {
+            // Whoever asks needs no token, so where the store lies is for the log alone.
+            failing.push(("store", format!("the store {}", fault.cause)));
+        }
+        let names: Vec<&str> = failing.iter().map(|(name, _)| *name).collect();
+        match failing.first() {
+            None => answer(StatusCode::OK, &json!({ "status": "ready", "failing": names })),
+            Some((status, _)) => {
+                let problems: Vec<&str> = failing.iter().map(|(_, problem)| &**problem).collect();
+                let told = json!({ "status": status, "failing": names, "problem": problems.join("; ") });
+                answer(StatusCode::SERVICE_UNAVAILABLE, &told)
+            }
+        }
+    }
+
+    pub(super) fn metrics(&self) -> Answer {
+        let states = [("pending", Status::Pending), ("running", Status::Running), ("other", Status::Other)];
+        let now = Instant::now();
+        let directory = self.directory.load();
+        let cooldowns = directory.accounts.iter().flat_map(|account| {
+            let status = account.status(now);
+            Cause::ALL.map(|cause| (Arc::clone(&status.name), cause, status.resting_for(cause)))
+        });
+        let reloads = self.reloads.as_ref().map(Handle::counts);
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        text(self.metrics.text(&Levels {
+            tasks: states.map(|(name, status)| (name, self.hub.count(status))).into(),
+            cooldowns: cooldowns.collect(),
+            reloads: reloads.map_or((0, 0), |counts| (count(&counts.ok), count(&counts.rejected))),
+        }))
+    }
+}
+
+fn tell((need, held, needed): (Need, usize, usize)) -> (&'static str, String) {
+    let problem = match need {
+        Need::Serving => "it was asked to stop: what runs may end, and nothing new is taken".to_owned(),
+        Need::Config => "there is no configuration to serve by".to_owned(),
+        Need::Workers => format!("{held} of {needed} workers listen"),
+    };
+    (need.name(), problem)
+}

@@ -1,0 +1,88 @@
+//! Whether the workers still turn. One that is stuck for good serves nobody, and only a restart helps.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+/// A worker's, which moves it twice a second.
+#[derive(Debug, Default)]
+pub struct Pulse(Arc<AtomicU64>);
+
+impl Pulse {
+    pub fn beat(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Looks at all pulses once a second.
+#[derive(Debug, Default)]
+pub struct Watch(Vec<Watched>);
+
+#[derive(Debug)]
+struct Watched {
+    /// Gone with its worker: what ended is not stuck.
+    pulse: Weak<AtomicU64>,
+    seen: u64,
+    /// Looks since it moved.
+    still: u32,
+}
+
+impl Watch {
+    /// The next worker's.
+    pub fn on(&mut self, pulse: &Pulse) {
+        self.0.push(Watched { pulse: Arc::downgrade(&pulse.0), seen: 0, still: 0 });
+    }
+
+    /// In looks, not in time: where the whole process was held up, this was too.
+    pub fn look(&mut self) {
+        for watched in &mut self.0 {
+            let Some(pulse) = watched.pulse.upgrade() else {
+                watched.still = 0;
+                continue;
+            };
+            let now = pulse.load(Ordering::Relaxed);
+            watched.still = if now == watched.seen { watched.still.saturating_add(1) } else { 0 };
+            watched.seen = now;
+        }
+    }
+
+    /// The number of a worker that has not moved for [`MOST_STILL`] looks.
+    pub fn stuck(&self) -> Option<usize> {
+        self.0.iter().position(|watched| watched.still >= MOST_STILL)
+    }
+}
+
+/// Seconds. Nothing that a worker does takes a tenth of this, on the slowest of machines.
+pub const MOST_STILL: u32 = 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_move_for_a_minute_is_stuck_until_it_moves() {
+        let pulses = [Pulse::default(), Pulse::default()];
+        let mut watch = Watch::default();
+        pulses.iter().for_each(|pulse| watch.on(pulse));
+        for _ in 0..MOST_STILL {
+            assert_eq!(watch.stuck(), None);
+            pulses[0].beat();
+            watch.look();
+        }
+        assert_eq!(watch.stuck(), Some(1));
+        pulses[1].beat();
+        watch.look();
+        assert_eq!(watch.stuck(), None);
+    }
+
+    #[test]
+    fn who_has_ended_is_not_stuck() {
+        let pulse = Pulse::default();
+        let mut watch = Watch::default();
+        watch.on(&pulse);
+        (0..MOST_STILL).for_each(|_| watch.look());
+        assert_eq!(watch.stuck(), Some(0));
+        drop(pulse);
+        watch.look();
+        assert_eq!(watch.stuck(), None);
+    }
+}

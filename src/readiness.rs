@@ -1,0 +1,102 @@
+//! Whether clients should be sent here. What that takes holds a guard; whatever lets go of one, by its end or by a
+//! panic, has said so.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What is held, and how much of it must be.
+#[derive(Debug)]
+pub struct Readiness {
+    /// In the order of [`Need::ALL`], as below.
+    held: [AtomicUsize; 3],
+    needed: [usize; 3],
+}
+
+/// What it takes, beside what can only be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// It was not asked to stop.
+    Serving,
+    /// There is a directory to serve by.
+    Config,
+    /// Every worker has its listener.
+    Workers,
+}
+
+/// Counts while it is there.
+#[derive(Debug)]
+#[must_use = "dropped, it says that this is gone"]
+pub struct Guard {
+    readiness: Arc<Readiness>,
+    need: Need,
+}
+
+impl Readiness {
+    /// Nothing is held yet.
+    pub fn new(workers: usize) -> Arc<Self> {
+        Arc::new(Self { held: Default::default(), needed: [1, 1, workers] })
+    }
+
+    pub fn hold(self: &Arc<Self>, need: Need) -> Guard {
+        self.held[need as usize].fetch_add(1, Ordering::Relaxed);
+        Guard { readiness: Arc::clone(self), need }
+    }
+
+    /// What is missing, the gravest first, with how much of it there is and should be.
+    pub fn missing(&self) -> impl Iterator<Item = (Need, usize, usize)> {
+        let count = |need: Need| {
+            let held = self.held[need as usize].load(Ordering::Relaxed);
+            (need, held, self.needed[need as usize])
+        };
+        Need::ALL.into_iter().map(count).filter(|(_, held, needed)| held < needed)
+    }
+}
+
+impl Need {
+    const ALL: [Need; 3] = [Need::Serving, Need::Config, Need::Workers];
+
+    /// What is the matter where it is missing.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Need::Serving => "draining",
+            Need::Config => "config",
+            Need::Workers => "workers",
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.readiness.held[self.need as usize].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn missing(readiness: &Readiness) -> Vec<(&'static str, usize, usize)> {
+        readiness.missing().map(|(need, held, needed)| (need.name(), held, needed)).collect()
+    }
+
+    #[test]
+    fn each_guard_is_needed_and_a_panic_lets_go_of_it() {
+        let readiness = Readiness::new(2);
+        assert_eq!(missing(&readiness), [("draining", 0, 1), ("config", 0, 1), ("workers", 0, 2)]);
+        let serving = readiness.hold(Need::Serving);
+        let config = readiness.hold(Need::Config);
+        let workers = [readiness.hold(Need::Workers), readiness.hold(Need::Workers)];
+        assert_eq!(missing(&readiness), []);
+        let [first, _second] = workers;
+        let ended = std::thread::spawn(move || {
+            let _held = first;
+            panic!("as a worker may");
+        });
+        assert!(ended.join().is_err());
+        assert_eq!(missing(&readiness), [("workers", 1, 2)]);
+        drop(config);
+        assert_eq!(missing(&readiness), [("config", 0, 1), ("workers", 1, 2)]);
+        drop(serving);
+        assert_eq!(missing(&readiness)[0], ("draining", 0, 1));
+    }
+}

@@ -1,0 +1,118 @@
+//! The OpenAPI document is true: whatever it promises was seen here, and every answer of this suite is held
+//! against it.
+
+use std::collections::BTreeSet;
+
+use rusqlite::Connection;
+
+use crate::harness::{
+    ADMIN_TOKEN, Gateway, UPSTREAM_KEY, Upstream, answer, client, configuration, message, openapi,
+};
+
+/// What can't be provoked without breaking the machine, or takes its time elsewhere.
+const NOT_HERE: [&str; 5] = [
+    // A thread that hangs, which a test can't make; see `liveness`.
+    "GET /livez 503",
+    // Ten seconds of silence; see `guests`.
+    "POST /admin/keys 408",
+    "POST /admin/keys/{id}/rotate 408",
+    // More reloads than the queue takes, from sixteen requests at the same time.
+    "POST /admin/reload 503",
+    // Stands for every panic.
+    " 500",
+];
+
+#[test]
+fn it_is_served_to_who_has_the_token() {
+    let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
+    let gateway = Gateway::start(upstream.address);
+    let got = gateway.administer("GET /admin/openapi.json", "");
+    assert_eq!(got.json(), *openapi::document());
+    assert_eq!(client::once(gateway.admin, message("GET /admin/openapi.json", &[], "")).status(), 401);
+}
+
+#[test]
+fn everything_that_it_promises_is_real() {
+    let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
+    let server = "listen = \"127.0.0.1:0\"\nworkers = 1";
+    let text = configuration(server, &[("main", upstream.address, &[UPSTREAM_KEY], "")], "");
+    let gateway = Gateway::from_file(&text);
+    for path in ["/livez", "/readyz", "/metrics", "/admin/openapi.json"] {
+        gateway.administer(&format!("GET {path}"), "");
+    }
+    keys(&gateway);
+    for list in ["keys", "tenants", "accounts", "tasks"] {
+        gateway.administer(&format!("GET /admin/{list}"), "");
+        gateway.administer(&format!("GET /admin/{list}?limit=0"), "");
+    }
+    gateway.reload(&text.replace("workers = 1", "workers = 2"));
+    gateway.reload(&text.replace("workers = 1", "workers = \"many\""));
+    without_a_token(&gateway);
+    gateway.reload(&text.replace(&format!("token = \"{ADMIN_TOKEN}\""), ""));
+    without_a_token(&gateway);
+    let without_file = Gateway::start(upstream.address);
+    without_file.administer("POST /admin/reload", "");
+    with_a_locked_store(&without_file);
+    let promised = openapi::documented();
+    let given = openapi::seen();
+    let missing: BTreeSet<&String> = promised
+        .difference(&given)
+        .filter(|one| !NOT_HERE.iter().any(|excepted| one.ends_with(excepted)))
+        .collect();
+    assert!(missing.is_empty(), "promised, and never seen: {missing:#?}");
+}
+
+fn keys(gateway: &Gateway) {
+    for (line, body) in [
+        ("POST /admin/keys", r#"{"tenant":"one","id":"k1","expires":"30d"}"#),
+        ("POST /admin/keys", r#"{"tenant":"one","id":null,"expires":null}"#),
+        ("POST /admin/keys", r#"{"tenant":"one","id":"k1"}"#),
+        ("POST /admin/keys", "{"),
+        ("POST /admin/keys/k1/rotate", ""),
+        ("POST /admin/keys/k1/rotate", r#"{"grace":"1h"}"#),
+        ("POST /admin/keys/k1/rotate", r#"{"grace":"never"}"#),
+        ("POST /admin/keys/one-key/rotate", ""),
+        ("POST /admin/keys/nothing/rotate", ""),
+        ("GET /admin/keys", ""),
+        ("DELETE /admin/keys/k1", ""),
+        ("DELETE /admin/keys/one-key", ""),
+        ("DELETE /admin/keys/nothing", ""),
+        ("DELETE /admin/keys/sk-dg-0123", ""),
+    ] {
+        gateway.administer(line, body);
+    }
+    for line in ["POST /admin/keys", "POST /admin/keys/one-key/rotate"] {
+        let large = " ".repeat(16 * 1024 + 1);
+        gateway.administer(line, &large);
+        let token = format!("Authorization: Bearer {ADMIN_TOKEN}");
+        let got = client::once(gateway.admin, message(line, &[&token, "Content-Type: text/plain"], "{}"));
+        openapi::check(line, "{}", &got);
+    }
+}
+
+/// Also with no token configured.
+fn without_a_token(gateway: &Gateway) {
+    for promised in openapi::documented() {
+        let (line, _) = promised.rsplit_once(' ').expect("a status");
+        let line = line.replace("{id}", "one-key");
+        let got = client::once(gateway.admin, message(&line, &[], ""));
+        openapi::check(&line, "", &got);
+    }
+}
+
+fn with_a_locked_store(gateway: &Gateway) {
+    gateway.administer("POST /admin/keys", r#"{"tenant":"one","id":"k2"}"#);
+    let other = Connection::open(gateway.directory.path().join("dashgate.db")).expect("the file");
+    other.execute_batch("BEGIN IMMEDIATE").expect("a lock");
+    let lines = [
+        ("POST /admin/keys", r#"{"tenant":"one","id":"k3"}"#),
+        ("POST /admin/keys/k2/rotate", ""),
+        ("DELETE /admin/keys/k2", ""),
+    ];
+    for (line, body) in lines {
+        assert_eq!(gateway.administer(line, body).status(), 503, "{line}");
+    }
+    let ready = gateway.administer("GET /readyz", "");
+    assert_eq!((ready.status(), &ready.json()["failing"][0]), (503, &"store".into()), "{}", ready.text());
+    other.execute_batch("COMMIT").expect("no lock");
+}

@@ -1,0 +1,322 @@
+//! What becomes of each key of the configuration at a reload. The example file has all of them, so none is
+//! forgotten here.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use dashgate::config::Difference;
+use dashgate::reload::Reloaded;
+use toml::Table;
+
+use super::upstream;
+use crate::harness::gateway::CONFIG_FILE;
+use crate::harness::tls::{Authority, Identity};
+use crate::harness::{ADMIN_TOKEN, Gateway};
+
+/// What the answer to a reload says of a key that has changed.
+#[derive(Debug, Clone, Copy)]
+enum Takes {
+    /// It is in force, and named as this.
+    Setting(&'static str),
+    /// It is in force, and this one of its kind is named.
+    Changes(&'static str, &'static str),
+    /// It names one of its kind: another one has come for it.
+    Renames(&'static str),
+    /// It waits for the next start.
+    Restart(&'static str),
+}
+
+use Takes::{Changes, Renames, Restart, Setting};
+
+/// A key, what is written for it, and what instead.
+type Row = (&'static str, &'static str, &'static str, Takes);
+
+const ACCOUNT: Takes = Changes("accounts", "main");
+const TENANT: Takes = Changes("tenants", "acme");
+const KEY: Takes = Changes("keys", "acme-prod");
+
+#[rustfmt::skip]
+const ROWS: &[Row] = &[
+    ("server.listen", "listen = \"127.0.0.1:0\"", "listen = \"127.0.0.2:0\"", Restart("server.listen")),
+    ("server.workers", "workers = 1", "workers = 2", Restart("server.workers")),
+    ("server.max_body_bytes", "max_body_bytes = 9000", "max_body_bytes = 9001", Setting("server.max_body_bytes")),
+    ("server.auth_failures_per_second", "auth_failures_per_second = 20", "auth_failures_per_second = 21", Setting("server.auth_failures_per_second")),
+    ("server.tls.cert", "[server.tls]\ncert = \"tls.crt\"", "[server.tls]\ncert = \"other.crt\"", Setting("server.tls")),
+    ("server.tls.key", "key = \"server.key\"", "key = \"other.key\"", Setting("server.tls")),
+    ("server.tls.client_ca", "client_ca = \"ca.pem\" # server", "client_ca = \"other.pem\"", Setting("server.tls")),
+    ("server.tls.client_crl", "client_crl = \"ca.crl\" # server", "client_crl = \"other.crl\"", Setting("server.tls")),
+    ("server.timeouts.header", "header = \"10s\"", "header = \"11s\"", Setting("server.timeouts")),
+    ("server.timeouts.idle", "idle = \"75s\"", "idle = \"76s\"", Setting("server.timeouts")),
+    ("server.timeouts.connect", "connect = \"5s\"", "connect = \"6s\"", Setting("server.timeouts")),
+    ("server.timeouts.upstream", "upstream = \"300s\"", "upstream = \"301s\"", Setting("server.timeouts")),
+    ("server.timeouts.drain", "drain = \"30s\"", "drain = \"31s\"", Setting("server.timeouts")),
+    ("admin.listen", "listen = \"127.0.0.3:0\"", "listen = \"127.0.0.4:0\"", Restart("admin.listen")),
+    ("admin.token", "token = \"${UNSET:-admin-4c1d7be09f2a5836}\"", "token = \"another-token-0123\"", Setting("admin.token")),
+    ("admin.tls.cert", "[admin.tls]\ncert = \"tls.crt\"", "[admin.tls]\ncert = \"other.crt\"", Setting("admin.tls")),
+    ("admin.tls.key", "key = \"admin.key\"", "key = \"other.key\"", Setting("admin.tls")),
+    ("admin.tls.client_ca", "client_ca = \"ca.pem\" # admin", "client_ca = \"other.pem\"", Setting("admin.tls")),
+    ("admin.tls.client_crl", "client_crl = \"ca.crl\" # admin", "client_crl = \"other.crl\"", Setting("admin.tls")),
+    ("store.path", "dashgate.db", "other.db", Restart("store.path")),
+    ("poll.max_age", "max_age = \"2s\"", "max_age = \"3s\"", Setting("poll")),
+    ("poll.hold", "hold = \"0s\"", "hold = \"1s\"", Setting("poll")),
+    ("submit.max_wait", "max_wait = \"5s\"", "max_wait = \"6s\"", Setting("submit.max_wait")),
+    ("accounts.name", "name = \"spare\"", "name = \"other\"", Renames("accounts")),
+    ("accounts.base_url", "/base", "/other", ACCOUNT),
+    ("accounts.keys", "sk-upstream-1", "sk-upstream-2", ACCOUNT),
+    ("accounts.ca_file", "ca_file = \"authorities.pem\"", "", ACCOUNT),
+    ("accounts.query_qps", "query_qps = 20", "query_qps = 21", ACCOUNT),
+    ("accounts.list_qps", "list_qps = 20", "list_qps = 21", ACCOUNT),
+    ("accounts.cancel_qps", "cancel_qps = 20", "cancel_qps = 21", ACCOUNT),
+    ("accounts.weight", "weight = 7", "weight = 8", ACCOUNT),
+    ("accounts.pace.models", "models = [\"wan2.7-t2v\"]", "models = [\"wan2.7-*\"]", ACCOUNT),
+    ("accounts.pace.requests_per_second", "requests_per_second = 5.5", "requests_per_second = 6", ACCOUNT),
+    ("accounts.pace.running", "running = \"unlimited\"", "running = 9", ACCOUNT),
+    ("mounts.prefix", "prefix = \"/spare\"", "prefix = \"/other\"", Renames("mounts")),
+    ("mounts.dialect", "dialect = \"native\"", "dialect = \"unified\"", Changes("mounts", "/wan")),
+    ("mounts.video_statuses", "video_statuses = \"openai\"", "video_statuses = \"opeai\"", Changes("mounts", "/wan")),
+    ("mounts.poll.hold", "hold = \"30s\"", "hold = \"31s\"", Changes("mounts", "/wan")),
+    ("tenants.name", "name = \"spare-tenant\"", "name = \"other-tenant\"", Renames("tenants")),
+    ("tenants.async_header", "async_header = \"require\"", "async_header = \"add\"", TENANT),
+    ("tenants.accounts", "accounts = [\"main\"]", "accounts = [\"main\", \"spare\"]", TENANT),
+    ("tenants.allow", "allow = [\"generate\"]", "allow = [\"generate\", \"tasks\"]", TENANT),
+    ("tenants.weight", "weight = 3", "weight = 4", TENANT),
+    ("tenants.models", "models = [\"wan*\"]", "models = [\"qwen*\"]", TENANT),
+    ("tenants.limits.requests_per_second", "limits.requests_per_second = 10", "limits.requests_per_second = 11", TENANT),
+    ("tenants.limits.burst", "limits.burst = 20", "limits.burst = 21", TENANT),
+    ("tenants.limits.concurrent_requests", "limits.concurrent_requests = 50", "limits.concurrent_requests = 51", TENANT),
+    ("tenants.limits.tasks_in_flight", "limits.tasks_in_flight = 20", "limits.tasks_in_flight = 21", TENANT),
+    ("tenants.limits.max_duration_seconds", "limits.max_duration_seconds = 10", "limits.max_duration_seconds = 11", TENANT),
+    ("tenants.limits.max_resolution", "limits.max_resolution = \"1080P\"", "limits.max_resolution = \"720P\"", TENANT),
+    ("tenants.limits.models", "limits.models = [\"wan2.7-*\"]", "limits.models = [\"wan3.0\"]", TENANT),
+    ("tenants.limits.polls.requests_per_second", "requests_per_second = 30", "requests_per_second = 31", TENANT),
+    ("tenants.limits.polls.burst", "burst = 40", "burst = 41", TENANT),
+    ("tenants.limits.submits.requests_per_second", "requests_per_second = 2,", "requests_per_second = 3,", TENANT),
+    ("tenants.limits.submits.burst", "burst = 5 ", "burst = 6 ", TENANT),
+    ("tenants.limits.streams.concurrent_requests", "concurrent_requests = 15 ", "concurrent_requests = 16 ", TENANT),
+    ("tenants.tenant_limits.requests_per_second", "requests_per_second = 100,", "requests_per_second = 101,", TENANT),
+    ("tenants.tenant_limits.concurrent_requests", "concurrent_requests = 200 ", "concurrent_requests = 201 ", TENANT),
+    ("tenants.client_certificates", "CN=acme-prod", "CN=acme-test", TENANT),
+    ("tenants.keys.id", "id = \"spare-key\"", "id = \"other-key\"", Renames("keys")),
+    ("tenants.keys.key", "sk-tenant-0123456789", "sk-tenant-9876543210", KEY),
+    ("tenants.keys.expires", "expires = \"2040-01-01T00:00:00Z\"", "expires = \"2041-01-01T00:00:00Z\"", KEY),
+    // Not in the example by themselves, but in its words.
+    ("accounts.key_file", "keys = [\"sk-spare\"]", "key_file = \"keys\"", Changes("accounts", "spare")),
+    ("admin.key_file", "token = \"${UNSET:-admin-4c1d7be09f2a5836}\"", "key_file = \"keys\"", Setting("admin.token")),
+    ("tenants.keys.key_file", "key = \"sk-tenant-spare-012345\"", "key_file = \"keys\"", Changes("keys", "spare-key")),
+    ("tenants.keys.sha256", "key = \"sk-tenant-spare-012345\"", "sha256 = \"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"", Changes("keys", "spare-key")),
+    ("tenants.limits.polls.concurrent_requests", "burst = 40", "burst = 40, concurrent_requests = 1", TENANT),
+    ("tenants.limits.submits.concurrent_requests", "burst = 5 ", "burst = 5, concurrent_requests = 1 ", TENANT),
+    ("tenants.limits.streams.requests_per_second", "concurrent_requests = 15 ", "concurrent_requests = 15, requests_per_second = 1 ", TENANT),
+    ("tenants.limits.streams.burst", "concurrent_requests = 15 ", "concurrent_requests = 15, requests_per_second = 1, burst = 9 ", TENANT),
+    ("tenants.tenant_limits.burst", "requests_per_second = 100,", "requests_per_second = 100, burst = 7,", TENANT),
+    ("tenants.tenant_limits.tasks_in_flight", "requests_per_second = 100,", "requests_per_second = 100, tasks_in_flight = 7,", TENANT),
+    ("tenants.tenant_limits.polls.burst", "requests_per_second = 100,", "requests_per_second = 100, polls = { requests_per_second = 1, burst = 2 },", TENANT),
+];
+
+/// Where the rows for what the example does not show begin.
+const SHOWN: usize = 62;
+
+fn base(upstream: &str) -> String {
+    format!(
+        r#"
+[server]
+listen = "127.0.0.1:0"
+workers = 1
+max_body_bytes = 9000
+auth_failures_per_second = 20
+[server.tls]
+cert = "tls.crt"
+key = "server.key"
+client_ca = "ca.pem" # server
+client_crl = "ca.crl" # server
+[server.timeouts]
+header = "10s"
+idle = "75s"
+connect = "5s"
+upstream = "300s"
+drain = "30s"
+[admin]
+listen = "127.0.0.3:0"
+token = "${{UNSET:-{ADMIN_TOKEN}}}"
+[admin.tls]
+cert = "tls.crt"
+key = "admin.key"
+client_ca = "ca.pem" # admin
+client_crl = "ca.crl" # admin
+[poll]
+max_age = "2s"
+hold = "0s"
+[submit]
+max_wait = "5s"
+[[accounts]]
+name = "main"
+base_url = "http://{upstream}/base"
+keys = ["sk-upstream-1"]
+ca_file = "authorities.pem"
+query_qps = 20
+list_qps = 20
+cancel_qps = 20
+weight = 7
+pace = [{{ models = ["wan2.7-t2v"], requests_per_second = 5.5, running = "unlimited" }}]
+[[accounts]]
+name = "spare"
+base_url = "http://{upstream}"
+keys = ["sk-spare"]
+[[mounts]]
+prefix = "/spare"
+poll = {{ hold = "29s" }}
+[[mounts]]
+prefix = "/wan"
+dialect = "native"
+video_statuses = "openai"
+poll = {{ hold = "30s" }}
+[[tenants]]
+name = "acme"
+async_header = "require"
+accounts = ["main"]
+allow = ["generate"]
+client_certificates = ["CN=acme-prod"]
+weight = 3
+models = ["wan*"]
+limits.requests_per_second = 10
+limits.burst = 20
+limits.concurrent_requests = 50
+limits.tasks_in_flight = 20
+limits.max_duration_seconds = 10
+limits.max_resolution = "1080P"
+limits.models = ["wan2.7-*"]
+limits.polls = {{ requests_per_second = 30, burst = 40 }}
+limits.submits = {{ requests_per_second = 2, burst = 5 }}
+limits.streams = {{ concurrent_requests = 15 }}
+tenant_limits = {{ requests_per_second = 100, concurrent_requests = 200 }}
+[[tenants.keys]]
+id = "acme-prod"
+key = "sk-tenant-0123456789"
+expires = "2040-01-01T00:00:00Z"
+[[tenants]]
+name = "spare-tenant"
+accounts = [ "main" ]
+keys = [{{ id = "spare-key", key = "sk-tenant-spare-012345" }}]
+"#
+    )
+}
+
+/// Every key of the example, with those of the lines that start with `# key =`.
+fn keys_of_the_example() -> BTreeSet<String> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/dashgate.example.toml"));
+    let uncomment = |line: &str| {
+        let bare = line.strip_prefix("# ").unwrap_or_default();
+        let name = bare.split_once(" = ").map(|(name, _)| name);
+        let is_key = name.is_some_and(|name| {
+            name.bytes()
+                .all(|byte| byte.is_ascii_lowercase() || b"._".contains(&byte) || byte.is_ascii_digit())
+        });
+        if is_key { bare.to_owned() } else { line.to_owned() }
+    };
+    let text: Vec<String> = text.expect("the example").lines().map(uncomment).collect();
+    let table: Table = text.join("\n").parse().expect("TOML");
+    let mut keys = BTreeSet::new();
+    collect("", &toml::Value::Table(table), &mut keys);
+    keys
+}
+
+fn collect(path: &str, value: &toml::Value, keys: &mut BTreeSet<String>) {
+    match value {
+        toml::Value::Table(table) => table.iter().for_each(|(name, value)| {
+            collect(&if path.is_empty() { name.clone() } else { format!("{path}.{name}") }, value, keys);
+        }),
+        toml::Value::Array(items) if items.iter().any(toml::Value::is_table) => {
+            items.iter().for_each(|item| collect(path, item, keys));
+        }
+        toml::Value::String(_)
+        | toml::Value::Integer(_)
+        | toml::Value::Float(_)
+        | toml::Value::Boolean(_)
+        | toml::Value::Datetime(_)
+        | toml::Value::Array(_) => {
+            keys.insert(path.to_owned());
+        }
+    }
+}
+
+#[test]
+fn every_key_of_the_example_has_its_row() {
+    let rows: BTreeSet<String> = ROWS[..SHOWN].iter().map(|(key, ..)| (*key).to_owned()).collect();
+    assert_eq!(keys_of_the_example(), rows);
+}
+
+#[test]
+fn each_key_takes_effect_or_says_that_it_needs_a_restart() {
+    let upstream = upstream();
+    let folder = tempfile::tempdir().expect("a folder");
+    write_files(folder.path());
+    let store = folder.path().join("dashgate.db");
+    let file = folder.path().join(CONFIG_FILE);
+    let text = base(&upstream.address.to_string());
+    let base = format!("{text}\n[store]\npath = {store:?}\n");
+    let write = |text: &str| fs::write(&file, text).expect("written");
+    let gateway = Gateway::from_file_in(folder, &text);
+    for (key, written, instead, takes) in ROWS {
+        assert_eq!(base.matches(written).count(), 1, "{key}: {written}");
+        write(&base);
+        load(&gateway);
+        write(&base.replace(written, instead));
+        let Reloaded { changes, needs_restart, .. } = load(&gateway);
+        let (named, at_the_next_start) = expected(*takes);
+        assert_eq!(needs_restart, at_the_next_start, "{key}: {changes}");
+        let kinds = [
+            ("tenants", &changes.tenants),
+            ("keys", &changes.keys),
+            ("accounts", &changes.accounts),
+            ("mounts", &changes.mounts),
+        ];
+        let mut found = Vec::new();
+        for (kind, Difference { added, removed, changed }) in kinds {
+            found.extend(added.iter().map(|_| format!("{kind} added")));
+            found.extend(removed.iter().map(|_| format!("{kind} removed")));
+            found.extend(changed.iter().map(|name| format!("{kind} ~{name}")));
+        }
+        found.extend(changes.settings.iter().map(|name| (*name).to_owned()));
+        if *key == "tenants.name" {
+            // Its key is another tenant's now.
+            found.retain(|name| name != "keys ~spare-key");
+        }
+        assert_eq!(found, named, "{key}: {changes}");
+    }
+}
+
+/// What the configuration names, and another of each.
+fn write_files(folder: &Path) {
+    let authority = Authority::new();
+    let Identity { certificate, key } = authority.server();
+    let write = |name: &str, text: String| fs::write(folder.join(name), text).expect("written");
+    write("other.crt", certificate.clone() + &authority.pem());
+    write("tls.crt", certificate);
+    write("other.key", key.clone() + "\n");
+    write("server.key", key.clone());
+    write("admin.key", key);
+    for name in ["ca.pem", "authorities.pem"] {
+        write(name, authority.pem());
+    }
+    write("other.pem", authority.pem() + &Authority::new().pem());
+    write("ca.crl", authority.revoking(&[7]));
+    write("other.crl", authority.revoking(&[7, 8]));
+    write("keys", "sk-from-a-file-0123456789\n".to_owned());
+}
+
+/// Without the admin listener, which may be another one with each row.
+fn load(gateway: &Gateway) -> Reloaded {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let outcome = runtime.block_on(gateway.running.reloads().expect("a file").reload());
+    outcome.expect("an outcome").unwrap_or_else(|faults| panic!("{faults:#?}"))
+}
+
+fn expected(takes: Takes) -> (Vec<String>, Vec<&'static str>) {
+    match takes {
+        Setting(name) => (vec![name.to_owned()], Vec::new()),
+        Changes(kind, name) => (vec![format!("{kind} ~{name}")], Vec::new()),
+        Renames(kind) => (vec![format!("{kind} added"), format!("{kind} removed")], Vec::new()),
+        Restart(name) => (Vec::new(), vec![name]),
+    }
+}
