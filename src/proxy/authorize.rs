@@ -39,7 +39,7 @@ pub(super) enum Verdict {
 /// Decides on the task's account, or on the answer to a question about a task that isn't the tenant's.
 ///
 /// # Errors
-/// `NoVideo` in the unified dialect; `BadRequest` for a list whose parameters can't be read, `StoreUnavailable` for a submit or an upload
+/// `VideoFault::None` in the unified dialect; `BadRequest` for a list whose parameters can't be read, `StoreUnavailable` for a submit or an upload
 /// policy that could not be noted, `UpstreamUnreachable` if the task's account is not configured any more.
 pub(super) fn authorize(
     hub: &Hub,

@@ -22,6 +22,7 @@ use crate::dashscope::video as wan;
 use crate::store::TaskRecord;
 use crate::tasks::Answer;
 use crate::tasks::hub::Hub;
+use crate::tasks::page::Wanted;
 use crate::unified::outcome::Outcome;
 use crate::unified::page::{self, Query};
 use crate::unified::poll_after;
@@ -52,7 +53,7 @@ pub(super) fn created(
 /// The answer to a query: a Video or a task, from what the hub has of it.
 ///
 /// # Errors
-/// `NoVideo` if it was forgotten meanwhile.
+/// `VideoFault::None` if it was forgotten meanwhile.
 pub(super) fn task(
     hub: &Hub,
     id: &str,
@@ -89,7 +90,7 @@ pub(super) fn deleted(id: &str) -> Response<Bytes> {
 /// A page of the tenant's videos, as far as is known without asking.
 ///
 /// # Errors
-/// `BadField` for a parameter that can't be read, `NoVideo` if it is to go on behind none of the tenant's.
+/// `BadField` for a parameter that can't be read, `VideoFault::None` if it is to go on behind none of the tenant's.
 pub(super) fn page(
     hub: &Hub,
     permit: &Permit,
@@ -98,35 +99,24 @@ pub(super) fn page(
     now: SystemTime,
 ) -> Result<Bytes, Rejection> {
     let query = Query::parse(query)?;
-    let mut tasks = hub.ledger().of_tenant(&permit.tenant().name);
-    if !query.newest_first {
-        tasks.reverse();
-    }
-    let start = match &query.after {
-        None => 0,
-        Some(after) => {
-            tasks.iter().position(|task| *task.id == **after).ok_or(Rejection::Video(VideoFault::None))? + 1
-        }
-    };
-    let is_shown = |task: &&TaskRecord| {
+    let is_shown = |task: &TaskRecord| {
         let is_video = task.asked.is_some() || wan::is_made_by(&task.model);
         let lives = now.duration_since(task.claimed_at).is_ok_and(|age| age <= LISTED);
         is_video && lives && !task.hidden
     };
-    let mut tasks = tasks[start..].iter().filter(is_shown);
-    let shown: Vec<(&TaskRecord, Outcome)> = tasks
-        .by_ref()
-        .take(query.limit)
-        .map(|task| {
-            let known = hub.known(&task.id).and_then(|answer| Outcome::read(&answer.body));
-            (task, known.unwrap_or_else(|| Outcome::of(task.status)))
-        })
-        .collect();
-    let has_more = tasks.next().is_some();
+    let wanted =
+        Wanted { after: query.after.as_deref(), newest_first: query.newest_first, limit: query.limit };
+    let page = hub.ledger().page(&permit.tenant().name, wanted, is_shown);
+    let (tasks, has_more) = page.ok_or(VideoFault::None)?;
+    let outcome = |task: &TaskRecord| {
+        let known = hub.known(&task.id).and_then(|answer| Outcome::read(&answer.body));
+        known.unwrap_or_else(|| Outcome::of(task.status))
+    };
+    let outcomes: Vec<Outcome> = tasks.iter().map(outcome).collect();
     let statuses = route.unified.as_ref().map_or(VideoStatuses::Openai, |unified| unified.statuses);
-    let videos: Vec<Video<'_>> =
-        shown.iter().map(|(task, outcome)| video(hub, task, outcome, statuses)).collect();
-    let ids = shown.first().zip(shown.last()).map(|((first, _), (last, _))| (&*first.id, &*last.id));
+    let shown = tasks.iter().zip(&outcomes);
+    let videos: Vec<Video<'_>> = shown.map(|(task, outcome)| video(hub, task, outcome, statuses)).collect();
+    let ids = tasks.first().zip(tasks.last()).map(|(first, last)| (&*first.id, &*last.id));
     Ok(page::write(&videos, ids, has_more))
 }
 

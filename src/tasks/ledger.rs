@@ -200,6 +200,11 @@ impl Ledger {
         ids.iter().filter_map(|id| self.by_id.get(id).map(|task| task.clone())).collect()
     }
 
+    /// Looks at the tenant's ids, oldest first, which are locked meanwhile; `None` if there never were any.
+    pub(super) fn ids_of<T>(&self, tenant: &str, look: impl FnOnce(&VecDeque<Box<str>>) -> T) -> Option<T> {
+        self.by_tenant.get(tenant).map(|ids| look(&ids))
+    }
+
     fn hash(&self, id: &str, tenant: &str) -> u64 {
         self.hasher.hash_one((tenant, id))
     }

@@ -8,6 +8,7 @@ mod lane;
 pub mod ledger;
 pub mod list;
 pub mod newest;
+pub mod page;
 pub mod poll;
 mod running;
 mod schedule;
