@@ -181,7 +181,7 @@ fn refusals_of_the_upstream_come_in_openais_words() {
         assert_eq!(got.field("x-dashgate-reason"), None);
     }
     // Lost on the way back, it may have been accepted: the SDK must not send it again.
-    let upstream = Upstream::bare(|stream| drop(stream.shutdown(std::net::Shutdown::Write)));
+    let upstream = Upstream::start(|_, _| false);
     let gateway = gateway_at(upstream.address, &[], "");
     let got = call_as(&gateway, TENANT_KEY, "POST /v1/videos", &[], Some(&lighthouse()));
     refused(&got, 502, "service_unavailable");
