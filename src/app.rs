@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access_log::AccessLog;
 use crate::account::Registry;
 use crate::account::uploads::Uploads;
 use crate::admin::{self, Admin, Refusals};
@@ -51,6 +52,7 @@ pub struct Running {
     querier: Option<(JoinHandle<io::Result<()>>, CancellationToken)>,
     admin: Option<admin::Listener>,
     store: Store,
+    access_log: Arc<AccessLog>,
     directory: Arc<ArcSwap<Directory>>,
     reloads: Option<reload::Handle>,
     /// Yields once for each worker that ends, however it does.
@@ -69,6 +71,7 @@ struct Shared {
     limits: Arc<limits::Registry>,
     strangers: Arc<Strangers>,
     room: Arc<Room>,
+    access_log: Arc<AccessLog>,
 }
 
 /// Starts the workers and the admin listener, for good with this configuration.
@@ -115,6 +118,7 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
         limits,
         strangers: Arc::default(),
         room: Room::new(ROOM_BYTES),
+        access_log: Arc::new(AccessLog::start(&config.log)?),
     };
     let reloader = Reloader::new(
         files,
@@ -124,6 +128,7 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
             accounts: Arc::clone(&shared.accounts),
             keyring: Arc::clone(&shared.keyring),
             metrics: Arc::clone(&shared.metrics),
+            access_log: Arc::clone(&shared.access_log),
             hub: Arc::clone(&shared.hub),
         },
     );
@@ -144,6 +149,7 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
         store: store.clone(),
         hub: Arc::clone(&hub),
         metrics: Arc::clone(&shared.metrics),
+        access_log: Arc::clone(&shared.access_log),
         readiness: Arc::clone(&readiness),
         workers: RefCell::new(watch),
         changing: tokio::sync::Mutex::default(),
@@ -178,6 +184,7 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
         querier,
         admin,
         store,
+        access_log: Arc::clone(&shared.access_log),
         directory,
         reloads,
         ended,
@@ -225,7 +232,7 @@ fn run_worker(listener: TcpListener, shared: &Shared, pulse: Pulse, drain: Drain
         directory: Arc::clone(&shared.directory),
         keyring: Arc::clone(&shared.keyring),
         hub: Arc::clone(&shared.hub),
-        recorder: Rc::new(Recorder { metrics: Arc::clone(&shared.metrics) }),
+        recorder: Rc::new(Recorder::new(Arc::clone(&shared.metrics), shared.access_log.pen())),
         accounts: Arc::clone(&shared.accounts),
         uploads: Arc::clone(&shared.uploads),
         limits: Arc::clone(&shared.limits),
@@ -322,6 +329,7 @@ impl Drop for Running {
         }
         // A change that runs is answered before the store is closed.
         self.admin = None;
+        self.access_log.close(LOG_PATIENCE);
         self.store.close();
     }
 }
@@ -335,6 +343,8 @@ impl Drop for Alive {
     }
 }
 
+/// At the end, for the last lines of the access log, should nobody take them.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
 /// Threads for name look-ups, and for reading large bodies, a worker's.
 const MOST_LOOKUPS: usize = 4;
 /// For the bodies of callers whose submits are capped, or whose models are listed.

@@ -79,6 +79,7 @@ fn config(
         r#"
         server = {{ listen = "{listen}" }}
         admin = {{ listen = "127.0.0.1:0" }}
+        log = {{ access = "off" }}
         accounts = [{{ name = "main", base_url = "http://{upstream}", keys = ["{UPSTREAM_KEY}"] }}]
         mounts = [
             {{ prefix = "/wan" }}, {{ prefix = "/alibabacloudapi" }}, {{ prefix = "/" }},

@@ -43,6 +43,7 @@
 //! | [`readiness`], [`liveness`] | whether clients should be sent here, and whether the workers still turn |
 //! | [`stopwatch`] | whose time an exchange takes |
 //! | [`supervisor`] | what systemd is told |
+//! | [`access_log`] | one line for each exchange |
 //! | [`stream`] | a TCP connection with or without TLS, and whom we trust |
 //! | [`certificate`] | what a certificate says |
 //! | [`timer`] | deadlines that move with every byte |
@@ -61,6 +62,7 @@
 //! answer. *Limit*, *bucket*, *slot*: a rule; how many a second; how many at once. *Drain*, *cut*: to finish what
 //! runs; to end it.
 
+pub mod access_log;
 pub mod account;
 pub mod admin;
 pub mod app;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
+use crate::access_log::AccessLog;
 use crate::account::Registry;
 use crate::config::{Changes, Config, Fault, Files, Fixed, Glimpse, Loaded};
 use crate::metrics::Metrics;
@@ -91,6 +92,7 @@ pub struct Shared {
     pub directory: Arc<ArcSwap<Directory>>,
     pub accounts: Arc<Registry>,
     pub metrics: Arc<Metrics>,
+    pub access_log: Arc<AccessLog>,
     pub keyring: Arc<Keyring>,
     pub hub: Arc<Hub>,
 }
@@ -183,11 +185,12 @@ impl Reloader {
         config.succeed(&self.config);
         let changes = Changes::between(&self.config, &config);
         let needs_restart = self.fixed.needs_restart(&config);
-        let Shared { directory, accounts, metrics, keyring, hub } = &self.shared;
+        let Shared { directory, accounts, metrics, access_log, keyring, hub } = &self.shared;
         let next = Directory::build(&config, accounts, metrics);
         next.tell_shut_out(keyring, SystemTime::now());
         self.retired.push(directory.swap(Arc::new(next)));
         hub.set_max_age(config.poll.max_age);
+        access_log.retarget(&config.log);
         self.config = config;
         self.counts.ok.fetch_add(1, Ordering::Relaxed);
         let path = self.path.display();
@@ -247,7 +250,9 @@ mod tests {
         let directory = Arc::new(ArcSwap::from_pointee(Directory::build(&config, &accounts, &metrics)));
         let (opened, _) = mpsc::unbounded_channel();
         let hub = Hub::new(Arc::default(), config.poll.max_age, opened, SystemTime::now());
-        let shared = Shared { directory, accounts, metrics, keyring: Arc::default(), hub: Arc::new(hub) };
+        let access_log = Arc::new(AccessLog::start(&config.log).expect("a log"));
+        let shared =
+            Shared { directory, accounts, metrics, access_log, keyring: Arc::default(), hub: Arc::new(hub) };
         (folder, Reloader::new(files, &config, shared).expect("a file"))
     }
 

@@ -58,6 +58,7 @@ impl Admin {
         text(self.metrics.text(&Levels {
             tasks: states.map(|(name, status)| (name, self.hub.count(status))).into(),
             cooldowns: cooldowns.collect(),
+            lines_dropped: self.access_log.dropped(),
             reloads: reloads.map_or((0, 0), |counts| (count(&counts.ok), count(&counts.rejected))),
         }))
     }

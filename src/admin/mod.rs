@@ -34,6 +34,7 @@ use self::answer::Answer;
 use self::audit::Entry;
 use self::problem::Problem;
 use self::route::Action;
+use crate::access_log::AccessLog;
 use crate::liveness::Watch;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
@@ -54,6 +55,7 @@ pub struct Admin {
     pub store: Store,
     pub hub: Arc<Hub>,
     pub metrics: Arc<Metrics>,
+    pub access_log: Arc<AccessLog>,
     pub readiness: Arc<Readiness>,
     pub workers: RefCell<Watch>,
     /// Held from the look at what there is to the end of its change.

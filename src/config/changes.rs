@@ -54,8 +54,18 @@ impl Changes {
             config.mounts.iter().map(|one| (Arc::clone(&one.prefix), one.clone())).collect()
         };
         // In full, so that no key can be forgotten: a new one does not compile before it stands here, or in `Fixed`.
-        let Config { server, admin, store: _, submit, poll, accounts: _, mounts: _, tenants: _, sidecar: _ } =
-            new;
+        let Config {
+            server,
+            admin,
+            store: _,
+            submit,
+            poll,
+            log,
+            accounts: _,
+            mounts: _,
+            tenants: _,
+            sidecar: _,
+        } = new;
         let Server {
             listen: _,
             workers: _,
@@ -69,6 +79,7 @@ impl Changes {
         let settings = [
             ("submit.max_wait", old.submit.max_wait != *max_wait),
             ("poll", old.poll != *poll),
+            ("log", old.log != *log),
             ("admin.token", old.admin.token != *token),
             ("admin.tls", old.admin.tls != *admin_tls),
             ("server.tls", old.server.tls != *server_tls),

@@ -16,7 +16,7 @@ use super::reader::{Reading, Written, Wrong};
 use super::unique::{Secrets, Unique, Use};
 use super::{
     Account, Admin, BaseUrl, Config, Dialect, Mount, Poll, Rates, Server, Store, Submit, Timeouts,
-    VideoStatuses, pace, scalar, storage, tenants, tls,
+    VideoStatuses, log, pace, scalar, storage, tenants, tls,
 };
 
 /// The checked configuration; None if anything is wrong, which `reading` has then noted.
@@ -37,6 +37,7 @@ pub(super) fn check(reading: &Reading<'_>, file: File, now: SystemTime) -> Optio
         store: Store { path },
         submit,
         poll,
+        log: log::check(reading, &file.log),
         accounts: accounts?,
         mounts: mounts?,
         tenants: tenants?,

@@ -5,6 +5,7 @@ use toml::value::Datetime;
 
 use super::Secret;
 use super::limits::{Limits, limits};
+use super::log;
 use super::pace::{self, Pace};
 use super::reader::{Node, Place, Table, Written};
 use super::secret::{bytes_in_file, secret, secret_in_file, secrets_in_file};
@@ -21,6 +22,7 @@ pub(super) struct File {
     pub(super) store_path: Option<Text>,
     pub(super) max_submit_wait: Option<Text>,
     pub(super) poll: Poll,
+    pub(super) log: log::Lines,
     pub(super) accounts: Vec<Account>,
     pub(super) mounts: Vec<Mount>,
     pub(super) tenants: Vec<Tenant>,
@@ -117,6 +119,7 @@ pub(super) fn file(mut root: Table<'_>) -> File {
         store_path: root.field("store").and_then(store_path),
         max_submit_wait: root.field("submit").and_then(pace::max_wait),
         poll: root.field("poll").and_then(poll).unwrap_or_default(),
+        log: root.field("log").and_then(log::read).unwrap_or_default(),
         accounts: root.tables("accounts").into_iter().map(account).collect(),
         mounts: root.tables("mounts").into_iter().map(mount).collect(),
         tenants: root.tables("tenants").into_iter().map(tenant).collect(),

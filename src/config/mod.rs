@@ -10,6 +10,7 @@ mod files;
 mod interpolate;
 mod limits;
 mod load;
+mod log;
 mod pace;
 mod reader;
 mod scalar;
@@ -46,6 +47,7 @@ pub struct Config {
     pub store: Store,
     pub submit: Submit,
     pub poll: Poll,
+    pub log: Log,
     pub accounts: Vec<Account>,
     pub mounts: Vec<Mount>,
     pub tenants: Vec<Tenant>,
@@ -106,6 +108,32 @@ pub struct Poll {
     pub max_age: Duration,
     /// [`Mount::hold`] of the mounts that don't set it.
     pub hold: Duration,
+}
+
+/// One line for each exchange.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    pub access: LogTarget,
+    pub format: LogFormat,
+    /// The share of ordinary exchanges that have a line, from 0 to 1. Submits, refusals and errors always have one.
+    pub sample: f64,
+}
+
+/// Where lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTarget {
+    Off,
+    Stdout,
+    Stderr,
+    /// Appended to; opened anew when it is renamed or removed.
+    File(PathBuf),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Json,
+    /// For people.
+    Text,
 }
 
 /// One Alibaba Cloud account: one namespace of tasks, one set of quotas.

@@ -117,7 +117,7 @@ pub(super) fn group(text: &str) -> Result<Group, Wrong> {
     one_of(text, &Group::ALL.map(|group| (group.name(), group)))
 }
 
-fn one_of<T: Copy>(text: &str, words: &[(&'static str, T)]) -> Result<T, Wrong> {
+pub(super) fn one_of<T: Copy>(text: &str, words: &[(&'static str, T)]) -> Result<T, Wrong> {
     if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
         return Ok(*value);
     }

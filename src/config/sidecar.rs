@@ -12,8 +12,8 @@ use super::fault::Fault;
 use super::interpolate::Environment;
 use super::reader::Wrong;
 use super::{
-    Account, Admin, AsyncHeader, Config, Limits, Loaded, Mount, Poll, Rates, Server, Store, Submit, Tenant,
-    Timeouts, scalar, secret,
+    Account, Admin, AsyncHeader, Config, Limits, Loaded, Log, Mount, Poll, Rates, Server, Store, Submit,
+    Tenant, Timeouts, scalar, secret,
 };
 use crate::dashscope::operation::Groups;
 
@@ -85,6 +85,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         store: Store { path: store.map_or_else(|| PathBuf::from(STORE_PATH), PathBuf::from) },
         submit: Submit::default(),
         poll: Poll::default(),
+        log: Log::default(),
         accounts: vec![account],
         mounts: ["/alibabacloudapi", "/wan", "/"].map(Mount::native).into(),
         tenants: vec![tenant],

@@ -34,9 +34,11 @@ fn what_was_counted_stands_on_the_page() {
     let model = metrics.model(&"wan2.7-*".into());
     model.task_durations.observe(61.0);
     let connected = metrics.connected();
+    metrics.failed_to_shake();
     let text = metrics.text(&Levels {
         tasks: vec![("pending", 1), ("running", 2)],
         cooldowns: vec![("main".into(), Cause::Unreachable, 1)],
+        lines_dropped: 5,
         reloads: (3, 4),
     });
     for line in [
@@ -65,6 +67,8 @@ fn what_was_counted_stands_on_the_page() {
         "dashgate_config_reloads_total{result=\"ok\"} 3",
         "dashgate_config_reloads_total{result=\"rejected\"} 4",
         "dashgate_connections 1",
+        "dashgate_tls_handshake_failures_total 1",
+        "dashgate_access_log_dropped_total 5",
     ] {
         assert!(has(&text, line), "{line} is not in\n{text}");
     }

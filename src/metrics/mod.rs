@@ -43,6 +43,7 @@ pub struct Metrics {
     bytes_out: AtomicU64,
     polls: [AtomicU64; PollServed::NAMES.len()],
     connections: AtomicI64,
+    failed_handshakes: AtomicU64,
     /// In seconds, from a task's end by the upstream's clock to our knowing of it.
     pub completion_lag: Histogram,
     /// In seconds; a commit may hold many changes.
@@ -67,6 +68,7 @@ impl Default for Metrics {
             bytes_out: AtomicU64::new(0),
             polls: [const { AtomicU64::new(0) }; PollServed::NAMES.len()],
             connections: AtomicI64::new(0),
+            failed_handshakes: AtomicU64::new(0),
             completion_lag: family::completion_lag(),
             store_commit: family::store_commit(),
         }
@@ -128,6 +130,11 @@ impl Metrics {
 
     pub fn polled(&self, served: PollServed) {
         self.polls[served as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A client's TLS handshake came to nothing.
+    pub fn failed_to_shake(&self) {
+        self.failed_handshakes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A client's connection is open, until what this returns is dropped.

@@ -22,6 +22,8 @@ pub struct Levels {
     pub tasks: Vec<(&'static str, usize)>,
     /// How many things of an account (itself, a key, a model) rest, for this cause.
     pub cooldowns: Vec<(Arc<str>, Cause, usize)>,
+    /// Of the access log.
+    pub lines_dropped: u64,
     /// Configurations that were taken, and that were not.
     pub reloads: (u64, u64),
 }
@@ -117,6 +119,12 @@ impl Metrics {
                 &[],
                 [(Vec::new(), read(&self.connections))],
             ),
+            counters(
+                "dashgate_tls_handshake_failures_total",
+                "TLS handshakes of clients that failed, took too long, or made room for others",
+                &[],
+                [(Vec::new(), self.failed_handshakes.load(Ordering::Relaxed))],
+            ),
         ]
     }
 
@@ -207,6 +215,12 @@ impl Metrics {
                 "Configurations that were loaded anew and taken (ok), or had a fault and changed nothing (rejected)",
                 &["result"],
                 [(vec!["ok"], ok), (vec!["rejected"], rejected)],
+            ),
+            counters(
+                "dashgate_access_log_dropped_total",
+                "Lines of the access log for which there was no room, or that could not be written",
+                &[],
+                [(Vec::new(), levels.lines_dropped)],
             ),
             gauges(
                 "dashgate_build_info",

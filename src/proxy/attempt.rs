@@ -31,6 +31,9 @@ impl Proxy {
         let Passage { permit, route, destination, mut request, mut body, exchange, asked: _ } = passage;
         let mut choice =
             Choice::new(&permit, &route, destination, &request, &mut body, &self.uploads).await?;
+        if choice.model.is_some() {
+            exchange.note_model(choice.model.as_deref());
+        }
         let mut patience = client.map(|client| Patience::new(&permit, &request.headers, client));
         let mut tried = Tried::default();
         let mut refused: Option<(Response<Download>, Cause)> = None;
@@ -58,7 +61,8 @@ impl Proxy {
                     return last(refused, choice.refusal(out), &choice, out.0);
                 }
             };
-            exchange.account.set(pick.index);
+            exchange.account.set(Some(pick.index));
+            exchange.attempts.set(exchange.attempts.get() + 1);
             exchange.start.replace(start);
             let (progress, key, account) = (body.progress(), pick.key, pick.account);
             let copy = choice.has_more(account).then(|| request.clone());
@@ -93,7 +97,7 @@ impl Proxy {
                 account.series.throttled(kind);
             }
             if matches!(cause, Some(Cause::Throttled(_))) && choice.model.is_none() {
-                choice.model = submit::model(&progress.beginning());
+                choice.model = submit::model(&progress.beginning(usize::MAX));
             }
             let answer = Answer {
                 is_success: response.status().as_u16() < 400,
@@ -112,6 +116,7 @@ impl Proxy {
                 (request, body) = (copy, again);
                 continue;
             }
+            exchange.note_model(choice.model.as_deref());
             if !permit.submits {
                 progress.forget();
             }

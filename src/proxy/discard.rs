@@ -36,6 +36,7 @@ impl Proxy {
         exchange: &Rc<Exchange>,
     ) -> Result<Response<Observed>, Rejection> {
         let id = watch.id();
+        exchange.note_task(id);
         let has_ended = self.hub.ledger().task(id).is_none_or(|task| task.status.is_final());
         if !has_ended && let Some(refused) = self.cancel(permit, route, request, watch, exchange).await? {
             return Ok(observe::whole(refused, exchange));

@@ -1,17 +1,21 @@
 //! One request and its answer, from the first stage to the last byte.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use hyper::StatusCode;
+use hyper::header::HeaderValue;
+use hyper::{Method, StatusCode};
 
 use super::cut::Seat;
 use super::peer::{Line, Peer};
 use super::record::Recorder;
 use crate::account::pace::Start;
+use crate::config::LogTarget;
 use crate::dashscope::operation::{Operation, Surface};
+use crate::dashscope::submit;
 use crate::limits::{Admitted, Standing};
 use crate::metrics::Outcome;
 use crate::stopwatch::Stopwatch;
@@ -25,6 +29,8 @@ pub(super) struct Exchange {
     pub stopwatch: Rc<Stopwatch>,
     recorder: Rc<Recorder>,
     line: Arc<Line>,
+    pub address: SocketAddr,
+    pub method: Method,
     /// The snapshot that it goes by.
     directory: Arc<Directory>,
     /// The mount that takes its path, an index into the directory's.
@@ -39,8 +45,15 @@ pub(super) struct Exchange {
     pub admitted: RefCell<Admitted>,
     /// How its caller stands with a rate, for the answer.
     pub standing: Cell<Option<Standing>>,
-    /// The account that it was sent to last, an index into the directory's.
-    pub account: Cell<usize>,
+    /// The account that it was sent to last, or that told of its task, an index into the directory's.
+    pub account: Cell<Option<usize>>,
+    /// How often it was sent.
+    pub attempts: Cell<u32>,
+    /// For the access log, as far as they are known.
+    pub model: OnceCell<Box<str>>,
+    pub task_id: OnceCell<Box<str>>,
+    /// The request id that the answer bears.
+    pub answer_id: RefCell<Option<HeaderValue>>,
     /// Of a paced submit, until its task is claimed.
     pub start: RefCell<Option<Start>>,
     /// Of its body.
@@ -60,6 +73,7 @@ impl Exchange {
         recorder: &Rc<Recorder>,
         directory: Arc<Directory>,
         peer: &Peer,
+        method: Method,
         now: Instant,
     ) -> Self {
         peer.line.enter();
@@ -67,6 +81,8 @@ impl Exchange {
             stopwatch: Rc::new(Stopwatch::begin(now)),
             recorder: Rc::clone(recorder),
             line: Arc::clone(&peer.line),
+            address: peer.address,
+            method,
             directory,
             mount: Cell::new(None),
             operation: Cell::new(None),
@@ -75,7 +91,11 @@ impl Exchange {
             caller: OnceCell::new(),
             admitted: RefCell::default(),
             standing: Cell::new(None),
-            account: Cell::new(0),
+            account: Cell::new(None),
+            attempts: Cell::new(0),
+            model: OnceCell::new(),
+            task_id: OnceCell::new(),
+            answer_id: RefCell::default(),
             start: RefCell::default(),
             upload: OnceCell::new(),
             carried_in: Cell::new(0),
@@ -107,6 +127,27 @@ impl Exchange {
         self.carried_in.get() + self.upload.get().map_or(0, |progress| progress.bytes())
     }
 
+    /// Whether there is an access log at all.
+    pub(super) fn has_log(&self) -> bool {
+        self.directory.log.access != LogTarget::Off
+    }
+
+    /// Notes the model for the access log: one that is known, or what stands near the beginning of the body.
+    pub(super) fn note_model(&self, known: Option<&str>) {
+        if self.has_log() && self.model.get().is_none() {
+            let read = || submit::model(&self.upload.get()?.beginning(MODEL_WITHIN_BYTES));
+            let model = known.filter(|model| !model.is_empty()).map(Box::from).or_else(read);
+            self.model.get_or_init(|| model.unwrap_or_default());
+        }
+    }
+
+    /// Notes the task for the access log.
+    pub(super) fn note_task(&self, id: &str) {
+        if self.has_log() {
+            self.task_id.get_or_init(|| id.into());
+        }
+    }
+
     /// So many bytes came over its WebSocket.
     pub(super) fn carry_in(&self, bytes: u64) {
         self.carried_in.set(self.carried_in.get() + bytes);
@@ -133,6 +174,9 @@ impl Exchange {
         &self.line
     }
 }
+
+/// Of a body, for the access log alone; in most it is the first field.
+const MODEL_WITHIN_BYTES: usize = 4 * 1024;
 
 impl Drop for Exchange {
     fn drop(&mut self) {

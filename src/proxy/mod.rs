@@ -4,6 +4,7 @@
 //! route ▶ authenticate ▶ admit ▶ authorize ▶ (translate) ▶ inspect ▶ resolve ▶ choose ▶ pace ▶ rewrite ▶ forward ─▶ DashScope
 //!   respond ◀── Rejection ◀── any stage                            ▲ attempt again ◀── judge ◀── ▼
 //!   observe(body, exchange) ◀── claim ◀──────────────────────────────────────── rewrite(response)
+//!   record, when the exchange is dropped, however it ended
 //! ```
 
 mod admit;
@@ -99,7 +100,8 @@ impl Proxy {
     /// Answers a request. Never fails: what goes wrong is told to the client.
     pub async fn serve(self: Rc<Self>, peer: Peer, request: Request<Incoming>) -> Response<Observed> {
         let directory = self.directory.load_full();
-        let exchange = Exchange::begin(&self.recorder, directory, &peer, Instant::now());
+        let method = request.method().clone();
+        let exchange = Exchange::begin(&self.recorder, directory, &peer, method, Instant::now());
         let exchange = Rc::new(exchange);
         let version = request.version();
         let wants_tunnel = admit::is_websocket(request.headers()) && version != Version::HTTP_2;
@@ -230,6 +232,7 @@ impl Proxy {
     /// Sends it, and waits for the beginning of its answer. A cancel, of this task, takes its turn.
     async fn passed(&self, passage: Passage, cancels: Option<&str>) -> Result<Response<Download>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
+        cancels.iter().for_each(|id| exchange.note_task(id));
         let spent = exchange.unless_cut(self.turn_to_cancel(&passage)).await?;
         let response = exchange.unless_cut(self.send(passage, None)).await?;
         drop(spent);
@@ -266,14 +269,15 @@ impl Proxy {
             let (progress, mount) = (passage.body.progress(), Arc::clone(&passage.route.mount));
             let (asked, unified) = (passage.asked.take(), passage.route.unified.take());
             let (response, named) = claim::read(proxy.send(passage, Some(client)).await?).await?;
-            let account = exchange.account.get();
+            let account = exchange.account.get().unwrap_or_default();
             let task = match named {
                 Some(named) => {
+                    exchange.note_task(&named.task_id);
                     let slot = exchange.admitted.borrow_mut().task.take();
                     if let Some(slot) = slot {
                         proxy.limits.task_reserved(&named.task_id, SystemTime::now(), slot);
                     }
-                    let beginning = progress.beginning();
+                    let beginning = progress.beginning(usize::MAX);
                     Some(claim::claim(&proxy.hub, &permit, account, mount, named, &beginning, asked).await)
                 }
                 None if response.status() == StatusCode::OK => {

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::exchange::Exchange;
+use crate::dashscope::headers::REQUEST_ID;
 use crate::metrics::Outcome;
 use crate::stopwatch::Awaited;
 use crate::upstream::{Download, DownloadFault};
@@ -92,6 +93,9 @@ pub(super) fn held(response: Response<Held>, exchange: &Rc<Exchange>) -> Respons
 
 fn observe(response: Response<Source>, exchange: &Rc<Exchange>) -> Response<Observed> {
     exchange.status.set(Some(response.status()));
+    if exchange.has_log() {
+        exchange.answer_id.replace(response.headers().get(REQUEST_ID).cloned());
+    }
     let observed = response.map(|source| Observed { source, exchange: Rc::clone(exchange) });
     if observed.body().is_end_stream() {
         observed.body().end();

@@ -67,8 +67,10 @@ pub(super) async fn news(
     exchange: &Rc<Exchange>,
 ) -> Result<Polled, Rejection> {
     let accounts = &permit.caller().directory().accounts;
-    let is_configured = || accounts.iter().any(|account| account.name == *watch.account());
-    if !watch.is_final() && !is_configured() {
+    let account = accounts.iter().position(|account| account.name == *watch.account());
+    exchange.account.set(account);
+    exchange.note_task(watch.id());
+    if !watch.is_final() && account.is_none() {
         return Err(Rejection::UpstreamUnreachable);
     }
     let polling = async { Ok(proxy.hub.poll(watch, hold, Instant::now()).await) };

@@ -1,24 +1,64 @@
-//! At the end of an exchange, however it ended: what there is to count.
+//! At the end of an exchange, however it ended: what there is to count, and its line in the access log.
 
+use std::cell::Cell;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Instant;
 
+use hyper::{Method, StatusCode};
+use uuid::Uuid;
+
 use super::exchange::Exchange;
+use crate::access_log::{Line, Pen, name};
+use crate::config::Log;
 use crate::dashscope::operation::Operation;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Outcome};
+use crate::stopwatch::Spent;
 use crate::tenant::directory::Caller;
 
 /// One worker's way to what is recorded of exchanges.
 #[derive(Debug)]
 pub struct Recorder {
     pub metrics: Arc<Metrics>,
+    pen: Pen,
+    /// Keyed at random, so that its ids can't be foretold.
+    ids: RandomState,
+    count: Cell<u64>,
 }
 
 impl Recorder {
-    /// Counts an exchange; once, when it is dropped.
+    pub fn new(metrics: Arc<Metrics>, pen: Pen) -> Self {
+        Self { metrics, pen, ids: RandomState::new(), count: Cell::new(0) }
+    }
+
+    /// An id that no other request has: a system call less than one from the kernel's randomness.
+    fn request_id(&self) -> Uuid {
+        let random = u128::from(self.random()) << 64 | u128::from(self.random());
+        uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid()
+    }
+
+    /// From 0 to 1.
+    fn draw(&self) -> f64 {
+        self.random() as f64 / u64::MAX as f64
+    }
+
+    fn random(&self) -> u64 {
+        self.ids.hash_one(self.count.replace(self.count.get() + 1))
+    }
+
+    /// Records an exchange; once, when it is dropped.
     pub(super) fn record(&self, exchange: &Exchange, now: Instant) {
-        let metrics = &*self.metrics;
         let spent = exchange.stopwatch.spent(now);
+        self.count_ended(exchange, &spent);
+        let log = &exchange.directory().log;
+        if exchange.has_log() && (log.sample >= 1.0 || !is_ordinary(exchange) || self.draw() < log.sample) {
+            self.write(exchange, &spent, log);
+        }
+    }
+
+    fn count_ended(&self, exchange: &Exchange, spent: &Spent) {
+        let metrics = &*self.metrics;
         let (status, outcome) = (exchange.status.get(), exchange.outcome.get());
         let operation = exchange.operation().unwrap_or(Operation::Unlisted);
         let mount = exchange.mount.get().and_then(|mount| exchange.directory().mount_series.get(mount));
@@ -30,15 +70,72 @@ impl Recorder {
         if let Some(operation) = exchange.operation() {
             metrics.left(operation);
         }
-        let caller = exchange.caller.get();
-        tracing::debug!(
-            operation = operation.name(),
-            tenant = caller.map(|caller| &*caller.tenant().name),
-            key_id = caller.map(Caller::key_id),
-            code = status.map(|status| status.as_u16()),
-            outcome = outcome.name(),
-            elapsed_seconds = spent.total.as_secs_f64(),
-            "exchange"
-        );
     }
+
+    fn write(&self, exchange: &Exchange, spent: &Spent, log: &Log) {
+        exchange.note_model(None);
+        let directory = exchange.directory();
+        let caller = exchange.caller.get();
+        let mount = exchange.mount.get().and_then(|mount| directory.mounts.get(mount));
+        let account = exchange.account.get().and_then(|account| directory.accounts.get(account));
+        let outcome = exchange.outcome.get();
+        let answered = exchange.answer_id.borrow();
+        let answered = answered.as_ref().and_then(|id| id.to_str().ok());
+        let is_ours = matches!(outcome, Outcome::Local | Outcome::Rejected(_));
+        let own = answered.filter(|_| is_ours).and_then(|id| Uuid::try_parse(id).ok());
+        let line = Line {
+            request_id: own.unwrap_or_else(|| self.request_id()),
+            upstream_request_id: answered.filter(|_| !is_ours).and_then(name),
+            client: exchange.address,
+            tenant: caller.map(|caller| &*caller.tenant().name),
+            key_id: caller.map(Caller::key_id),
+            mount: mount.map(|mount| &*mount.prefix),
+            method: method(&exchange.method),
+            operation: exchange.operation().unwrap_or(Operation::Unlisted).name(),
+            model: exchange.model.get().and_then(|model| shown_model(model)),
+            task_id: exchange.task_id.get().and_then(|id| name(id)),
+            account: account.map(|account| &*account.name),
+            attempts: exchange.attempts.get(),
+            code: exchange.status.get().map(|status| status.as_u16()),
+            outcome: outcome.name(),
+            reason: outcome.reason().map(crate::metrics::Reason::name),
+            bytes_in: exchange.bytes_in(),
+            bytes_out: exchange.bytes_out(),
+            duration: spent.total,
+            upstream: spent.upstream,
+            client_wait: spent.client,
+            turn: spent.turn,
+            overhead: spent.overhead(),
+            sample: Some(log.sample).filter(|sample| *sample < 1.0 && is_ordinary(exchange)),
+        };
+        self.pen.write(&line, log.format);
+    }
+}
+
+/// Nothing went wrong, and nothing was bought.
+fn is_ordinary(exchange: &Exchange) -> bool {
+    let is_good = |status: StatusCode| status.as_u16() < 400;
+    exchange.status.get().is_some_and(is_good)
+        && !exchange.submits.get()
+        && matches!(exchange.outcome.get(), Outcome::Answered | Outcome::Local | Outcome::Tunnelled)
+}
+
+/// A client may write anything there.
+fn method(method: &Method) -> Option<&str> {
+    let known = [
+        Method::GET,
+        Method::POST,
+        Method::HEAD,
+        Method::PUT,
+        Method::DELETE,
+        Method::OPTIONS,
+        Method::PATCH,
+    ];
+    known.contains(method).then(|| method.as_str())
+}
+
+/// A client may write anything there, too: a key, by mistake, is none of the names.
+fn shown_model(model: &str) -> Option<&str> {
+    let is_key = model.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("sk-"));
+    name(model).filter(|_| !is_key)
 }

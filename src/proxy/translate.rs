@@ -49,6 +49,7 @@ impl Proxy {
         let content_type =
             request.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?").to_owned());
         let (ask, mut native) = read_whole(content_type, body.whole()).await?;
+        exchange.note_model(Some(&native.model));
         if let Some(file) = &ask.file {
             let reference = self.stow(permit, route, request, &native.model, file, exchange).await?;
             native = unified::map(&ask.fields, Some(reference))?;

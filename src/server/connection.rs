@@ -48,7 +48,7 @@ pub(crate) async fn converse(
         },
     };
     let (stream, fault, certificates) = match shaken {
-        None => return,
+        None => return proxy.recorder.metrics.failed_to_shake(),
         Some(Shaken::Ready { stream, certificates }) => (stream, None, certificates),
         Some(Shaken::Cleartext(stream)) => (Stream::Plain(stream), Some(HeadFault::Cleartext), Vec::new()),
     };

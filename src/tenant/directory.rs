@@ -13,7 +13,7 @@ use super::keyring::{Ends, IssuedKey, Keyring};
 use super::models::Models;
 use super::token::Token;
 use crate::account::{Account, Registry};
-use crate::config::{AsyncHeader, Config, Limits, Mount, Timeouts, Tls};
+use crate::config::{AsyncHeader, Config, Limits, Log, Mount, Timeouts, Tls};
 use crate::dashscope::operation::Groups;
 use crate::metrics::{Metrics, ModelSeries, MountSeries, TenantSeries};
 
@@ -28,6 +28,7 @@ pub struct Directory {
     /// How long a submit waits for its turn, where its client does not say.
     pub max_submit_wait: Duration,
     pub timeouts: Timeouts,
+    pub log: Log,
     /// Of what is known of a running task.
     pub max_age: Duration,
     pub max_body_bytes: u64,
@@ -115,6 +116,7 @@ impl Directory {
                 .collect(),
             max_submit_wait: config.submit.max_wait,
             timeouts: config.server.timeouts,
+            log: config.log.clone(),
             max_age: config.poll.max_age,
             max_body_bytes: config.server.max_body_bytes,
             admin_token: config.admin.token.as_ref().map(Token::new),

@@ -281,9 +281,9 @@ impl Progress {
         &self.stopwatch
     }
 
-    /// What the body begins with.
-    pub fn beginning(&self) -> Vec<u8> {
-        let mut left = BEGINNING_BYTES;
+    /// What the body begins with: as much as is wanted, and 16 KiB at most.
+    pub fn beginning(&self, most_bytes: usize) -> Vec<u8> {
+        let mut left = most_bytes.min(BEGINNING_BYTES);
         let kept = self.kept.borrow();
         let pieces = kept.iter().map(|piece| {
             let piece = &piece[..piece.len().min(left)];
@@ -451,7 +451,7 @@ mod tests {
             let progress = upload.progress();
             let whole = sent(upload).await;
             assert_eq!(progress.again().is_some(), fits);
-            assert_eq!(progress.beginning(), whole[..whole.len().min(BEGINNING_BYTES)]);
+            assert_eq!(progress.beginning(usize::MAX), whole[..whole.len().min(BEGINNING_BYTES)]);
             let kept: usize = progress.kept.borrow().iter().map(Bytes::len).sum();
             assert!(kept <= WHOLE_BYTES);
         }

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 /// What each module may use of ours. `main`, `app` and `demo` wire things together, so they may use all.
 const MAY_USE: &[(&str, &[&str])] = &[
+    ("access_log", &["config"]),
     (
         "admin",
         &[
+            "access_log",
             "account",
             "config",
             "dashscope",
@@ -23,7 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "tenant",
         ],
     ),
-    ("reload", &["account", "config", "metrics", "tasks", "tenant"]),
+    ("reload", &["access_log", "account", "config", "metrics", "tasks", "tenant"]),
     ("keys", &["fetch", "stream"]),
     ("fetch", &["stream"]),
     ("server", &["listen", "proxy", "stream", "tenant", "timer"]),
@@ -31,6 +33,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "proxy",
         &[
+            "access_log",
             "account",
             "config",
             "dashscope",

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::harness::secrets;
 use crate::harness::{Account, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, configuration, not_run, signal};
 
 #[test]
@@ -279,6 +280,9 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if !thread::panicking() {
+            assert_eq!(secrets::leak(&self.log()), None, "the program printed a secret");
+        }
     }
 }
 

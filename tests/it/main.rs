@@ -1,5 +1,6 @@
 //! The one integration binary: a file a promise.
 
+mod access_log;
 mod accounts;
 mod admin;
 mod architecture;

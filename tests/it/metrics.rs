@@ -1,5 +1,6 @@
 //! What Prometheus is told agrees with what happened, and stays bounded.
 
+mod exact;
 mod names;
 
 use std::collections::BTreeMap;
@@ -40,6 +41,12 @@ impl Page {
         self.0.iter().filter(|(series, _)| is_of(series)).map(|(_, value)| value).sum()
     }
 
+    /// All series of a family.
+    pub(crate) fn series(&self, family: &str) -> impl Iterator<Item = (&str, f64)> {
+        let of_it = move |(series, _): &(&String, &f64)| series.split('{').next() == Some(family);
+        self.0.iter().filter(of_it).map(|(series, value)| (series.as_str(), *value))
+    }
+
     /// The families, histograms without their suffixes.
     pub(crate) fn families(&self) -> std::collections::BTreeSet<&str> {
         let names = self.0.keys().map(|series| series.split('{').next().unwrap_or_default());
@@ -52,6 +59,10 @@ impl Page {
             })
             .collect()
     }
+}
+
+fn body_of(request: &str) -> &str {
+    request.split_once("\r\n\r\n").expect("a head").1
 }
 
 /// Its tasks are in this state.
@@ -117,7 +128,7 @@ fn each_exchange_counts_where_it_belongs() {
     assert_eq!(page.sum("dashgate_requests_total", &[]), 7.0);
     assert_eq!(page.sum("dashgate_tenant_requests_total", &[]), 7.0);
     assert_eq!(page.sum("dashgate_upstream_requests_total", &[]), upstream.seen().len() as f64);
-    let sent = "12345".len() + "busy".len() + r#"{"model":"wan2.7-t2v"}"#.len();
+    let sent = "12345".len() + "busy".len() + body_of(&submit()).len();
     assert_eq!(page.value(r#"dashgate_bytes_total{direction="in"}"#), sent as f64);
     assert!(page.value("dashgate_store_commit_seconds_count") >= 1.0);
     assert_eq!(page.sum("dashgate_requests_in_flight", &[]), 0.0);

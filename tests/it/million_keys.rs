@@ -70,7 +70,12 @@ impl Gateway {
         let file = directory.join(format!("{keys}.toml"));
         fs::write(&file, configuration(upstream, &store)).expect("a file");
         let mut command = Command::new(env!("CARGO_BIN_EXE_dashgate"));
-        command.args(["serve", "-c"]).arg(&file).env_remove("RUST_LOG").stderr(Stdio::piped());
+        command
+            .args(["serve", "-c"])
+            .arg(&file)
+            .env_remove("RUST_LOG")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         let began = Instant::now();
         let mut child = command.spawn().expect("the dashgate binary");
         let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);

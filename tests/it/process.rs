@@ -3,6 +3,7 @@
 mod admission;
 mod audit;
 mod kills;
+mod lines;
 mod memory;
 mod outages;
 mod reloads;
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use crate::harness::calls::{bearer, generate, poll, submit, task};
+use crate::harness::secrets;
 use crate::harness::{
     Client, Message, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, Upstream, answer, configuration, eventually,
     message, signal,
@@ -43,9 +45,15 @@ struct Process {
 
 impl Process {
     fn start(command: &mut Command) -> Self {
-        let mut child = command.spawn().expect("a process");
+        Self::start_into(command, Stdio::piped())
+    }
+
+    /// With its output to somewhere else, if that is not a pipe of ours.
+    fn start_into(command: &mut Command, output: Stdio) -> Self {
+        let mut child = command.stdout(output).spawn().expect("a process");
         let printed = Arc::new(Mutex::new(String::new()));
-        let out: Box<dyn std::io::Read + Send> = Box::new(child.stdout.take().expect("its output"));
+        let none = || Box::new(std::io::empty()) as Box<dyn std::io::Read + Send>;
+        let out = child.stdout.take().map_or_else(none, |out| Box::new(out));
         let err: Box<dyn std::io::Read + Send> = Box::new(child.stderr.take().expect("its errors"));
         let read = |from| {
             let printed = Arc::clone(&printed);
@@ -110,6 +118,10 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if !std::thread::panicking() {
+            let printed = self.printed();
+            assert_eq!(secrets::leak(&printed), None, "the program printed a secret");
+        }
     }
 }
 

@@ -45,6 +45,19 @@ fn syntax_and_unknown_keys() {
 }
 
 #[test]
+fn logs() {
+    expect(vec![
+        (
+            around("[log]\naccess = \"stdou\""),
+            "2:10: log.access: is neither \"stdout\", \"stderr\", \"off\", nor the path of a file",
+        ),
+        (around("[log]\nformat = \"xml\""), "2:10: log.format: must be one of \"json\", \"text\""),
+        (around("[log]\nsample = 1.5"), "2:10: log.sample: must be from 0.0 to 1.0"),
+        (around("[log]\nfile = \"x\""), "2:1: log.file: unknown key `file`"),
+    ]);
+}
+
+#[test]
 fn types() {
     expect(vec![
         (around("server = 1"), "1:10: server: must be a table, not an integer"),

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, Read};
 
+use super::secrets::{ANSWER, PROMPT, QUERY};
 use super::{Message, TENANT_KEY, answer, message};
 
 /// A service that answers at once or as a stream; whatever the upstream says is passed on as it comes.
@@ -24,16 +25,19 @@ pub(crate) fn generate_head(framing: &str) -> String {
 
 pub(crate) fn submit() -> String {
     let fields = [&*bearer(), "X-DashScope-Async: enable"];
-    message(&format!("POST {SYNTHESIS}"), &fields, r#"{"model":"wan2.7-t2v"}"#)
+    let body = format!(r#"{{"model":"wan2.7-t2v","input":{{"prompt":"{PROMPT}"}}}}"#);
+    message(&format!("POST {SYNTHESIS}"), &fields, &body)
 }
 
 pub(crate) fn poll(id: &str) -> String {
-    message(&format!("GET /api/v1/tasks/{id}"), &[&bearer()], "")
+    message(&format!("GET /api/v1/tasks/{id}?{QUERY}"), &[&bearer()], "")
 }
 
 /// What the upstream says of a task that was just submitted, or of one that is asked for.
 pub(crate) fn task(id: &str, status: &str) -> Vec<u8> {
-    answer("200 OK", &[], &format!(r#"{{"output":{{"task_id":"{id}","task_status":"{status}"}}}}"#))
+    let body =
+        format!(r#"{{"output":{{"task_id":"{id}","task_status":"{status}","video_url":"{ANSWER}"}}}}"#);
+    answer("200 OK", &[], &body)
 }
 
 /// Whether the answer is the gateway's own refusal, in DashScope's shape.

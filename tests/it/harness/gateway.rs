@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use dashgate::app::{self, Running};
-use dashgate::config::Config;
+use dashgate::config::{Config, LogTarget};
 
 use super::client;
+use super::logs;
 use super::message::{Message, message};
 use super::openapi;
+use super::secrets::Searched;
 use tempfile::TempDir;
 
 pub(crate) const UPSTREAM_KEY: &str = "sk-upstream-5f0c1e9ab7d24c38";
@@ -22,7 +24,9 @@ pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) running: Running,
-    /// Of the store; gone with the gateway.
+    /// Searched for secrets when the gateway has ended.
+    _searched: Searched,
+    /// Of the store and the access log; gone with the gateway.
     pub(crate) directory: TempDir,
 }
 
@@ -56,9 +60,12 @@ impl Gateway {
         let mut config = loaded.config;
         config.admin.listen.set_port(0);
         config.store.path = directory.path().join("dashgate.db");
+        config.log.access = LogTarget::File(directory.path().join(ACCESS_LOG));
+        logs::capture();
         let running = app::start(&config).expect("a gateway");
         let admin = running.admin_address().expect("an admin listener");
-        Self { address: running.address(), admin, running, directory }
+        let _searched = Searched::new(&directory.path().join(ACCESS_LOG));
+        Self { address: running.address(), admin, running, _searched, directory }
     }
 
     /// From a file beside its store, which can be written anew.
@@ -71,9 +78,11 @@ impl Gateway {
         write_config(directory.path(), text);
         let (files, loaded) = Config::load_with_files(&directory.path().join(CONFIG_FILE));
         let config = loaded.unwrap_or_else(|faults| panic!("{faults:#?}")).config;
+        logs::capture();
         let running = app::start_from(&config, files).expect("a gateway");
         let admin = running.admin_address().expect("an admin listener");
-        Self { address: running.address(), admin, running, directory }
+        let _searched = Searched::new(&directory.path().join(ACCESS_LOG));
+        Self { address: running.address(), admin, running, _searched, directory }
     }
 
     /// Writes its file anew and has it loaded.
@@ -87,6 +96,12 @@ impl Gateway {
         let Self { running, directory, .. } = self;
         drop(running);
         directory
+    }
+
+    /// The lines of its access log so far.
+    pub(crate) fn lines(&self) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(self.directory.path().join(ACCESS_LOG)).expect("an access log");
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
     /// One request to the admin listener with its token. The answer is as its document says.
@@ -112,12 +127,15 @@ pub(crate) fn administer(admin: SocketAddr, request_line: &str, body: &str) -> M
 }
 
 pub(crate) const CONFIG_FILE: &str = "dashgate.toml";
+pub(crate) const ACCESS_LOG: &str = "access.log";
 
 /// Writes the configuration, with a store beside it.
 pub(crate) fn write_config(folder: &Path, text: &str) {
     let store = folder.join("dashgate.db");
     let file = folder.join(CONFIG_FILE);
-    std::fs::write(file, format!("{text}\n[store]\npath = {store:?}\n")).expect("written");
+    let log = folder.join(ACCESS_LOG);
+    let own = format!("[store]\npath = {store:?}\n[log]\naccess = {log:?}\n");
+    std::fs::write(file, format!("{text}\n{own}")).expect("written");
 }
 
 /// A name, where its upstream is, its keys, and more lines.

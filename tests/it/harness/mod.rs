@@ -9,6 +9,7 @@ pub(crate) mod logs;
 pub(crate) mod message;
 pub(crate) mod openapi;
 pub(crate) mod refusal;
+pub(crate) mod secrets;
 pub(crate) mod tls;
 pub(crate) mod upstream;
 

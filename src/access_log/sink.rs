@@ -1,0 +1,125 @@
+//! Where lines go: a stream of the process, or a file that others may rename.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::config::LogTarget;
+
+pub(super) struct Sink {
+    to: To,
+    /// The last write ended inside a line.
+    torn: bool,
+}
+
+enum To {
+    Nothing,
+    Stream(File),
+    File { path: PathBuf, open: Option<Open> },
+}
+
+struct Open {
+    file: File,
+    /// Device and inode: another file of the same name has others.
+    identity: (u64, u64),
+}
+
+impl Sink {
+    /// # Errors
+    /// Why the file, or the stream, can't be opened.
+    pub(super) fn open(target: &LogTarget) -> io::Result<Self> {
+        let mut sink = Self::unopened(target);
+        match (&mut sink.to, target) {
+            (To::File { path, open }, _) => *open = Some(Open::at(path)?),
+            // A process may be started without it.
+            (To::Nothing, LogTarget::Stdout | LogTarget::Stderr) => {
+                tracing::warn!("the access log has nowhere to go: its stream is closed");
+            }
+            (To::Nothing | To::Stream(_), _) => {}
+        }
+        Ok(sink)
+    }
+
+    /// A file is opened when there is something to write.
+    pub(super) fn unopened(target: &LogTarget) -> Self {
+        let stream = |stream: io::Result<std::os::fd::OwnedFd>| {
+            stream.map_or(To::Nothing, |stream| To::Stream(stream.into()))
+        };
+        let to = match target {
+            LogTarget::Off => To::Nothing,
+            LogTarget::Stdout => stream(io::stdout().as_fd().try_clone_to_owned()),
+            LogTarget::Stderr => stream(io::stderr().as_fd().try_clone_to_owned()),
+            LogTarget::File(path) => To::File { path: path.clone(), open: None },
+        };
+        Self { to, torn: false }
+    }
+
+    /// Writes whole lines.
+    ///
+    /// # Errors
+    /// Why they were not all written, and how many were not.
+    pub(super) fn write(&mut self, lines: &[u8]) -> Result<(), (io::Error, u64)> {
+        let none = |error| (error, count(lines));
+        let mut file = match &mut self.to {
+            To::Nothing => return Ok(()),
+            To::Stream(file) => &*file,
+            To::File { path, open } => {
+                if open.as_ref().is_none_or(|open| !open.is_at(path)) {
+                    *open = None;
+                    self.torn = false;
+                    *open = Some(Open::at(path).map_err(none)?);
+                }
+                match open {
+                    Some(open) => &open.file,
+                    None => return Ok(()),
+                }
+            }
+        };
+        if self.torn {
+            file.write_all(b"\n").map_err(none)?;
+            self.torn = false;
+        }
+        let mut left = lines;
+        while !left.is_empty() {
+            match file.write(left) {
+                Ok(written) if written > 0 => left = &left[written..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                ended => {
+                    let error = ended.err().unwrap_or_else(|| io::ErrorKind::WriteZero.into());
+                    let written = lines.len() - left.len();
+                    self.torn = written > 0 && lines[written - 1] != b'\n';
+                    return Err((error, count(left)));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Open {
+    fn at(path: &Path) -> io::Result<Self> {
+        // Addresses and names of tenants are not for everybody on the machine.
+        let opened = OpenOptions::new().append(true).create(true).mode(0o640).open(path);
+        let because = |error: io::Error| {
+            io::Error::new(error.kind(), format!("can't open {}: {error}", path.display()))
+        };
+        let file = opened.map_err(because)?;
+        let identity = identity(&file.metadata().map_err(because)?);
+        Ok(Self { file, identity })
+    }
+
+    /// Whether the path still leads to it.
+    fn is_at(&self, path: &Path) -> bool {
+        std::fs::metadata(path).is_ok_and(|metadata| identity(&metadata) == self.identity)
+    }
+}
+
+fn identity(metadata: &std::fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+fn count(lines: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', lines).count() as u64
+}
