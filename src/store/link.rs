@@ -115,7 +115,8 @@ fn read(stream: UnixStream, state: &Mutex<State>) -> io::Result<()> {
 const PATIENCE: Duration = Duration::from_secs(2);
 /// While all that the file holds is read: some minutes of a busy gateway.
 const MOST_KEPT: usize = 1_000_000;
-const MOST_LINE_BYTES: u64 = 64 * 1024;
+/// A prompt of 20,000 bytes, each of them escaped.
+const MOST_LINE_BYTES: u64 = 256 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -40,7 +40,7 @@ impl TaskRecord {
 }
 
 /// A video as the unified dialect's client asked for it: what DashScope does not tell of a task that runs.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AskedVideo {
     /// Up to 20,000 bytes: models read no more than 5,000 characters.
     pub prompt: Option<Box<str>>,
