@@ -31,20 +31,15 @@ impl Proxy {
         let Passage { permit, route, destination, mut request, mut body, exchange, asked: _ } = passage;
         let mut choice =
             Choice::new(&permit, &route, destination, &request, &mut body, &self.uploads).await?;
-        if choice.model.is_some() {
-            exchange.note_model(choice.model.as_deref());
-        }
-        let mut patience = client.map(|client| Patience::new(&permit, &request.headers, client));
+        exchange.note_known_model(choice.model.as_deref());
+        let mut patience = client.map(|client| Patience::new(&permit, &request.headers, client, &exchange));
         let mut tried = Tried::default();
         let mut refused: Option<(Response<Download>, Cause)> = None;
         let mut unreached = false;
         loop {
             // Of an attempt that was refused: it counts no more.
             exchange.start.take();
-            let turn = patience.is_some().then(|| exchange.stopwatch.waiting(Awaited::Turn));
-            let next = self.next(&choice, &permit, &tried, &mut patience).await;
-            drop(turn);
-            let (pick, start) = match next {
+            let (pick, start) = match self.next(&choice, &permit, &tried, &mut patience).await {
                 Ok(next) => next,
                 Err(Halt::Refused(rejection)) => {
                     return last(refused, Some(rejection), &choice, Duration::ZERO);
@@ -61,9 +56,7 @@ impl Proxy {
                     return last(refused, choice.refusal(out), &choice, out.0);
                 }
             };
-            exchange.account.set(Some(pick.index));
-            exchange.attempts.set(exchange.attempts.get() + 1);
-            exchange.start.replace(start);
+            exchange.go_to(pick.index, start);
             let (progress, key, account) = (body.progress(), pick.key, pick.account);
             let copy = choice.has_more(account).then(|| request.clone());
             let outbound = rewrite::request(&permit, &route, request, account, key, body)?;

@@ -60,6 +60,9 @@ const ROWS: &[Row] = &[
     ("store.path", "dashgate.db", "other.db", Restart("store.path")),
     ("poll.max_age", "max_age = \"2s\"", "max_age = \"3s\"", Setting("poll")),
     ("poll.hold", "hold = \"0s\"", "hold = \"1s\"", Setting("poll")),
+    ("log.access", "access.log", "other.log", Setting("log")),
+    ("log.format", "format = \"json\"", "format = \"text\"", Setting("log")),
+    ("log.sample", "sample = 1.0", "sample = 0.5", Setting("log")),
     ("submit.max_wait", "max_wait = \"5s\"", "max_wait = \"6s\"", Setting("submit.max_wait")),
     ("accounts.name", "name = \"spare\"", "name = \"other\"", Renames("accounts")),
     ("accounts.base_url", "/base", "/other", ACCOUNT),
@@ -116,7 +119,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// Where the rows for what the example does not show begin.
-const SHOWN: usize = 63;
+const SHOWN: usize = 66;
 
 fn base(upstream: &str) -> String {
     format!(
@@ -253,12 +256,12 @@ fn each_key_takes_effect_or_says_that_it_needs_a_restart() {
     let upstream = upstream();
     let folder = tempfile::tempdir().expect("a folder");
     write_files(folder.path());
-    let store = folder.path().join("dashgate.db");
     let file = folder.path().join(CONFIG_FILE);
     let text = base(&upstream.address.to_string());
-    let base = format!("{text}\n[store]\npath = {store:?}\n");
     let write = |text: &str| fs::write(&file, text).expect("written");
     let gateway = Gateway::from_file_in(folder, &text);
+    // With the store and the access log, which are put behind it.
+    let base = fs::read_to_string(&file).expect("the file");
     for (key, written, instead, takes) in ROWS {
         assert_eq!(base.matches(written).count(), 1, "{key}: {written}");
         write(&base);
