@@ -52,31 +52,39 @@ pub fn start(options: &Options) -> io::Result<Demo> {
         run: Duration::try_from_secs_f64(options.run_seconds).map_err(io::Error::other)?,
         ..sim::Options::default()
     })?;
-    let upstream = simulator.address();
+    let (upstream, storage) = (simulator.address(), simulator.oss_address());
     let scratch = Scratch::make()?;
-    let gateway = match app::start(&config(options.listen, upstream, &scratch)?) {
+    let gateway = match app::start(&config(options.listen, upstream, storage, &scratch)?) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            app::start(&config(SocketAddr::new(options.listen.ip(), 0), upstream, &scratch)?)?
+            app::start(&config(SocketAddr::new(options.listen.ip(), 0), upstream, storage, &scratch)?)?
         }
         started => started?,
     };
     say(&format!(
         "1. A simulated DashScope listens on http://{upstream}.\n   It knows one account, whose key only the gateway has.\n\
-         2. dashgate listens on http://{}, with the mounts /wan, /alibabacloudapi and /\n   \
-         and two tenants on that one account: acme and globex.\n",
+         2. dashgate listens on http://{}, with the mounts /wan, /alibabacloudapi and /,\n   \
+         /v1 for OpenAI's SDKs, and two tenants on that one account: acme and globex.\n",
         gateway.address()
     ));
     Ok(Demo { _simulator: simulator, gateway, output: options.output.clone(), _scratch: scratch })
 }
 
-fn config(listen: SocketAddr, upstream: SocketAddr, scratch: &Scratch) -> io::Result<Config> {
+fn config(
+    listen: SocketAddr,
+    upstream: SocketAddr,
+    storage: SocketAddr,
+    scratch: &Scratch,
+) -> io::Result<Config> {
     let text = format!(
         r#"
         server = {{ listen = "{listen}" }}
         admin = {{ listen = "127.0.0.1:0" }}
         log = {{ access = "off" }}
         accounts = [{{ name = "main", base_url = "http://{upstream}", keys = ["{UPSTREAM_KEY}"] }}]
-        mounts = [{{ prefix = "/wan" }}, {{ prefix = "/alibabacloudapi" }}, {{ prefix = "/" }}]
+        mounts = [
+            {{ prefix = "/wan" }}, {{ prefix = "/alibabacloudapi" }}, {{ prefix = "/" }},
+            {{ prefix = "/v1", dialect = "unified", storage = {{ hosts = ["http://{storage}"] }} }},
+        ]
         tenants = [
             {{ name = "acme", keys = [{{ id = "acme-demo", key = "{ACME_KEY}" }}] }},
             {{ name = "globex", keys = [{{ id = "globex-demo", key = "{GLOBEX_KEY}" }}] }},
@@ -231,6 +239,10 @@ impl Demo {
              -H 'Content-Type: application/json' \\\n    \
              -d '{{\"model\":\"wan2.7-t2v\",\"input\":{{\"prompt\":\"a lighthouse at dusk\"}},\"parameters\":{{\"duration\":5}}}}'\n  \
              curl http://{address}/wan/api/v1/tasks -H 'Authorization: Bearer {ACME_KEY}'\n\n\
+             OpenAI's SDKs, or curl, in their own dialect:\n\n  \
+             curl http://{address}/v1/videos -H 'Authorization: Bearer {ACME_KEY}' \\\n    \
+             -F model=wan2.7-t2v -F prompt='a lighthouse at dusk' -F seconds=5 -F size=1280x720\n  \
+             curl http://{address}/v1/videos/ID/content -H 'Authorization: Bearer {ACME_KEY}' -o video.mp4\n\n\
              The other tenant's key: {GLOBEX_KEY}\n"
         );
         text

@@ -10,6 +10,9 @@
 //!                       └─ observe(body, exchange) ◀── claim ◀────────────────────────────────────────────── rewrite(response)
 //! ```
 //!
+//! In the unified dialect a create is translated into a native submit behind `authorize`, and its answer is presented
+//! in that dialect behind `claim`; a finished video is downloaded from storage in place of the stages that send.
+//!
 //! [`server`] owns the client's side of the wire: a worker is a thread with its own listener, connections
 //! and upstream pool, and a request never leaves it. [`proxy`] holds a file per stage. Everything else is a
 //! noun that knows nothing of stages.
@@ -29,6 +32,7 @@
 //! | [`querier`] | asks DashScope how tasks are, for all who want to know |
 //! | [`tenant`] | who may call: keys and the directory |
 //! | [`account`] | Alibaba accounts: keys, health, choice, the pace of submits, and whose uploads are where |
+//! | [`unified`] | the other dialects over the same tasks: their fields, mapped to native bodies and back |
 //! | [`upstream`] | connections to DashScope |
 //! | [`dashscope`] | its public surface, as data and pure functions |
 //! | [`store`] | what outlives the process: tasks and uploads with their owners, virtual keys |
@@ -87,4 +91,5 @@ pub mod tasks;
 pub mod tenant;
 pub mod timer;
 pub mod traces;
+pub mod unified;
 pub mod upstream;

@@ -16,7 +16,7 @@ use super::reader::{Reading, Written, Wrong};
 use super::unique::{Secrets, Unique, Use};
 use super::{
     Account, Admin, BaseUrl, Config, Dialect, Mount, Poll, Rates, Server, Store, Submit, Timeouts, Traces,
-    VideoStatuses, log, pace, scalar, tenants, tls,
+    VideoStatuses, log, pace, scalar, storage, tenants, tls,
 };
 
 /// The checked configuration; None if anything is wrong, which `reading` has then noted.
@@ -242,16 +242,17 @@ fn mount(
     prefixes: &mut Unique<String>,
 ) -> Option<Mount> {
     let dialect = setting(reading, &file.dialect, scalar::dialect, Dialect::Native);
-    if let (Dialect::Unified, Some(written)) = (dialect, &file.dialect) {
-        let hint = "requests below this prefix are refused";
-        reading.warn(&written.place, "a unified mount is not served by this version", hint);
-    }
     let statuses = setting(reading, &file.video_statuses, scalar::video_statuses, VideoStatuses::Openai);
     let hold = setting(reading, &file.hold, scalar::hold, hold);
+    let storage_hosts = match &file.storage_hosts {
+        Some(hosts) => storage::check(reading, hosts)?,
+        None => storage::usual(),
+    };
     let prefix = file.prefix.as_ref()?;
     reading.check(prefix, scalar::prefix)?;
     prefixes.note(reading, prefix.value.clone(), &prefix.place, "is the same as", "keep one of them");
-    Some(Mount { prefix: prefix.value.as_str().into(), dialect, video_statuses: statuses, hold })
+    let prefix = prefix.value.as_str().into();
+    Some(Mount { prefix, dialect, video_statuses: statuses, hold, storage_hosts })
 }
 
 impl Mount {
@@ -261,6 +262,7 @@ impl Mount {
             dialect: Dialect::Native,
             video_statuses: VideoStatuses::Openai,
             hold: Duration::ZERO,
+            storage_hosts: storage::usual(),
         }
     }
 }

@@ -78,6 +78,7 @@ pub(super) struct Mount {
     pub(super) dialect: Option<Text>,
     pub(super) video_statuses: Option<Text>,
     pub(super) hold: Option<Text>,
+    pub(super) storage_hosts: Option<Vec<Text>>,
 }
 
 pub(super) struct Tenant {
@@ -277,9 +278,18 @@ fn mount(mut table: Table<'_>) -> Mount {
         dialect: text("dialect"),
         video_statuses: text("video_statuses"),
         hold: table.field("poll").and_then(hold),
+        storage_hosts: table.field("storage").and_then(storage_hosts),
     };
     table.finish();
     mount
+}
+
+fn storage_hosts(node: Node<'_>) -> Option<Vec<Text>> {
+    let mut table = node.table("write it like { hosts = [\"dashscope-*.oss-*.aliyuncs.com\"] }")?;
+    let hosts =
+        table.field("hosts").and_then(|node| node.strings("write host names in quotes between [ and ]"));
+    table.finish();
+    hosts
 }
 
 fn tenant(mut table: Table<'_>) -> Tenant {

@@ -16,6 +16,7 @@ mod reader;
 mod scalar;
 mod secret;
 mod sidecar;
+mod storage;
 mod syntax;
 mod tenants;
 mod tls;
@@ -34,6 +35,7 @@ pub use self::files::{Files, Glimpse};
 pub use self::interpolate::Environment;
 pub use self::limits::{Limits, Rate, Rule};
 pub use self::load::Loaded;
+pub use self::storage::StorageHost;
 pub use self::tls::Tls;
 use crate::dashscope::operation::Groups;
 
@@ -201,6 +203,8 @@ pub struct Mount {
     pub video_statuses: VideoStatuses,
     /// How long a poll of a task that runs waits for its end, where the client says nothing of it.
     pub hold: Duration,
+    /// Where a unified mount fetches results from, and puts input files.
+    pub storage_hosts: Arc<[StorageHost]>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,6 +13,8 @@ pub struct Fault<'a> {
     /// As the compatible paths spell it: `invalid_api_key`.
     pub openai_code: &'a str,
     pub openai_type: &'a str,
+    /// The field that is at fault, of which only OpenAI's shape tells.
+    pub param: Option<&'a str>,
     pub message: &'a str,
     pub request_id: &'a str,
 }
@@ -29,7 +31,7 @@ pub fn write(surface: Surface, fault: &Fault<'_>) -> Bytes {
             error: CompatibleError {
                 message: fault.message,
                 kind: fault.openai_type,
-                param: None,
+                param: fault.param,
                 code: fault.openai_code,
             },
             request_id: fault.request_id,

@@ -25,12 +25,20 @@ pub enum Operation {
     Message,
     Inference,
     Realtime,
+    /// Of the unified dialect, as are those that follow: it has no path on the upstream.
+    VideoCreate,
+    VideoGet,
+    VideoList,
+    VideoDelete,
+    VideoContent,
+    /// `tasks/{id}` in that dialect's shape.
+    TaskView,
     Unlisted,
 }
 
 impl Operation {
     /// In the order of the variants.
-    pub const ALL: [Operation; 16] = [
+    pub const ALL: [Operation; 22] = [
         Operation::Submit,
         Operation::Service,
         Operation::Tokenizer,
@@ -46,6 +54,12 @@ impl Operation {
         Operation::Message,
         Operation::Inference,
         Operation::Realtime,
+        Operation::VideoCreate,
+        Operation::VideoGet,
+        Operation::VideoList,
+        Operation::VideoDelete,
+        Operation::VideoContent,
+        Operation::TaskView,
         Operation::Unlisted,
     ];
 
@@ -67,6 +81,12 @@ impl Operation {
             Operation::Message => "message",
             Operation::Inference => "inference",
             Operation::Realtime => "realtime",
+            Operation::VideoCreate => "video_create",
+            Operation::VideoGet => "video_get",
+            Operation::VideoList => "video_list",
+            Operation::VideoDelete => "video_delete",
+            Operation::VideoContent => "video_content",
+            Operation::TaskView => "task_view",
             Operation::Unlisted => "unlisted",
         }
     }
@@ -74,10 +94,19 @@ impl Operation {
     /// The group that a tenant must be allowed; none for what nobody is.
     pub const fn group(self) -> Option<Group> {
         match self {
-            Operation::Submit | Operation::Service | Operation::Tokenizer | Operation::PublicKey => {
-                Some(Group::Generate)
-            }
-            Operation::TaskGet | Operation::TaskList | Operation::TaskCancel => Some(Group::Tasks),
+            Operation::Submit
+            | Operation::Service
+            | Operation::Tokenizer
+            | Operation::PublicKey
+            | Operation::VideoCreate => Some(Group::Generate),
+            Operation::TaskGet
+            | Operation::TaskList
+            | Operation::TaskCancel
+            | Operation::VideoGet
+            | Operation::VideoList
+            | Operation::VideoDelete
+            | Operation::VideoContent
+            | Operation::TaskView => Some(Group::Tasks),
             Operation::UploadPolicy => Some(Group::Uploads),
             Operation::Chat
             | Operation::Completion
@@ -87,6 +116,14 @@ impl Operation {
             Operation::Inference | Operation::Realtime => Some(Group::Realtime),
             Operation::Unlisted => None,
         }
+    }
+
+    /// Whether the call names one video, or task, in the unified dialect.
+    pub const fn is_of_one_video(self) -> bool {
+        matches!(
+            self,
+            Operation::VideoGet | Operation::VideoDelete | Operation::VideoContent | Operation::TaskView
+        )
     }
 
     /// Whether the call is a WebSocket handshake.

@@ -20,6 +20,63 @@ pub fn upload_directory(body: &[u8]) -> Option<Box<str>> {
     (!data.upload_dir.is_empty()).then_some(data.upload_dir)
 }
 
+/// What an upload needs: the form that OSS takes under a policy.
+#[derive(Debug, Deserialize)]
+pub struct Policy {
+    policy: Box<str>,
+    signature: Box<str>,
+    upload_dir: Box<str>,
+    pub upload_host: Box<str>,
+    pub max_file_size_mb: Option<u64>,
+    oss_access_key_id: Box<str>,
+    x_oss_object_acl: Box<str>,
+    x_oss_forbid_overwrite: Box<str>,
+}
+
+impl Policy {
+    /// Reads the answer to `getPolicy`.
+    pub fn read(body: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Answer {
+            data: Policy,
+        }
+        serde_json::from_slice(body).map(|Answer { data }| data).ok()
+    }
+
+    /// The URL that names the file in a request.
+    pub fn url(&self, name: &str) -> String {
+        format!("{SCHEME}{}/{name}", self.upload_dir.trim_matches('/'))
+    }
+
+    /// What stands before the file in the form, and behind it. OSS wants the file last.
+    pub fn form(&self, boundary: &str, name: &str, content_type: &str) -> (String, String) {
+        let key = format!("{}/{name}", self.upload_dir.trim_matches('/'));
+        let fields = [
+            ("OSSAccessKeyId", &*self.oss_access_key_id),
+            ("Signature", &self.signature),
+            ("policy", &self.policy),
+            ("key", &key),
+            ("x-oss-object-acl", &self.x_oss_object_acl),
+            ("x-oss-forbid-overwrite", &self.x_oss_forbid_overwrite),
+            ("success_action_status", "200"),
+            ("x-oss-content-type", content_type),
+        ];
+        let mut before = String::new();
+        for (field, value) in fields {
+            let head = format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{field}\"\r\n\r\n");
+            before.push_str(&head);
+            before.push_str(value);
+            before.push_str("\r\n");
+        }
+        let head = format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\
+             Content-Type: {content_type}\r\n\r\n"
+        );
+        before.push_str(&head);
+        (before, format!("\r\n--{boundary}--\r\n"))
+    }
+}
+
 /// The body is not one strict JSON text: another reader could find in it what we don't.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotJson;

@@ -13,6 +13,11 @@ pub fn is_made_at(path: &str) -> bool {
     })
 }
 
+/// Whether a model makes videos, as far as names tell.
+pub fn is_made_by(model: &str) -> bool {
+    VIDEO_MODELS.iter().any(|pattern| matches(pattern, model))
+}
+
 /// The seconds that are asked for; `None` where the model's default is not known.
 pub fn seconds(asked: &Asked) -> Option<u32> {
     let model = model(asked);
@@ -77,6 +82,24 @@ const UNKNOWN: Model =
     Model { name: "*", seconds: None, longest: 30, lines: None, named_by: NamedBy::Unknown };
 const RESOLUTION: Model = Model { named_by: NamedBy::Resolution, ..UNKNOWN };
 const SIZE: Model = Model { named_by: NamedBy::Size, ..UNKNOWN };
+
+const VIDEO_MODELS: [&str; 15] = [
+    "wan*-t2v*",
+    "wan*-i2v*",
+    "wan*-r2v*",
+    "wan*-kf2v*",
+    "wan*-s2v*",
+    "wan*-vace*",
+    "wan*-animate*",
+    "wan*-videoedit*",
+    "wan3.0-video*",
+    "happyhorse-*",
+    "kling*",
+    "vidu*",
+    "pixverse*",
+    "liveportrait*",
+    "emo-*",
+];
 
 /// Chapter 7 of the protocol, as far as it is confirmed; the first that fits counts.
 const MODELS: [Model; 11] = [

@@ -79,10 +79,18 @@ pub enum Reason {
     UpstreamLost,
     UpstreamTimeout,
     Draining,
+    /// Of the unified dialect, as are those that follow.
+    NoVideo,
+    VideoNotReady,
+    VideoFailed,
+    VideoExpired,
+    BadRange,
+    StorageRefused,
+    StorageFailed,
 }
 
 impl Reason {
-    pub const ALL: [Reason; 28] = [
+    pub const ALL: [Reason; 35] = [
         Reason::NoKey,
         Reason::UnknownKey,
         Reason::ExpiredKey,
@@ -111,6 +119,13 @@ impl Reason {
         Reason::UpstreamLost,
         Reason::UpstreamTimeout,
         Reason::Draining,
+        Reason::NoVideo,
+        Reason::VideoNotReady,
+        Reason::VideoFailed,
+        Reason::VideoExpired,
+        Reason::BadRange,
+        Reason::StorageRefused,
+        Reason::StorageFailed,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -143,6 +158,13 @@ impl Reason {
             Reason::UpstreamLost => "upstream_lost",
             Reason::UpstreamTimeout => "upstream_timeout",
             Reason::Draining => "draining",
+            Reason::NoVideo => "no_video",
+            Reason::VideoNotReady => "video_not_ready",
+            Reason::VideoFailed => "video_failed",
+            Reason::VideoExpired => "video_expired",
+            Reason::BadRange => "bad_range",
+            Reason::StorageRefused => "storage_refused",
+            Reason::StorageFailed => "storage_failed",
         }
     }
 }

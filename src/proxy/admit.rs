@@ -104,7 +104,8 @@ pub(super) fn admit(
     if adds_async && tenant.async_header == AsyncHeader::Require {
         return Err(Rejection::AsyncRequired);
     }
-    let submits = route.operation == Operation::Submit || route.operation == Operation::Service && asks_async;
+    let always = matches!(route.operation, Operation::Submit | Operation::VideoCreate);
+    let submits = always || route.operation == Operation::Service && asks_async;
     let kind = kind(route.operation, submits, &request.headers);
     let permit = Permit { caller, adds_async, submits, kind };
     permit.take(limits, exchange)?;
@@ -113,7 +114,14 @@ pub(super) fn admit(
 
 fn kind(operation: Operation, submits: bool, headers: &HeaderMap) -> Kind {
     match operation {
-        Operation::TaskGet | Operation::TaskList | Operation::TaskCancel => Kind::Poll,
+        Operation::TaskGet
+        | Operation::TaskList
+        | Operation::TaskCancel
+        | Operation::VideoGet
+        | Operation::VideoList
+        | Operation::VideoDelete
+        | Operation::TaskView => Kind::Poll,
+        Operation::VideoCreate => Kind::Submit,
         Operation::Inference | Operation::Realtime => Kind::Stream,
         Operation::Submit | Operation::Service if submits => Kind::Submit,
         Operation::Submit
@@ -135,6 +143,7 @@ fn kind(operation: Operation, submits: bool, headers: &HeaderMap) -> Kind {
         | Operation::UploadPolicy
         | Operation::Embedding
         | Operation::Rerank
+        | Operation::VideoContent
         | Operation::Unlisted => Kind::Other,
     }
 }

@@ -32,7 +32,7 @@ impl Proxy {
         passage: Passage,
         client: Option<oneshot::Receiver<Infallible>>,
     ) -> Result<Response<Download>, Rejection> {
-        let Passage { permit, route, destination, mut request, mut body, exchange } = passage;
+        let Passage { permit, route, destination, mut request, mut body, exchange, asked: _ } = passage;
         let mut choice =
             Choice::new(&permit, &route, destination, &request, &mut body, &self.uploads).await?;
         if choice.model.is_some() {

@@ -11,8 +11,9 @@ use hyper::http::request::Parts;
 use super::admit::Permit;
 use super::choose::Destination;
 use super::rejection::Rejection;
-use super::respond;
 use super::route::Route;
+use super::video_fault::VideoFault;
+use super::{present, respond};
 use crate::dashscope::envelope::{self, Fault};
 use crate::dashscope::operation::{Operation, Surface};
 use crate::dashscope::task;
@@ -38,7 +39,7 @@ pub(super) enum Verdict {
 /// Decides on the task's account, or on the answer to a question about a task that isn't the tenant's.
 ///
 /// # Errors
-/// `BadRequest` for a list whose parameters can't be read, `StoreUnavailable` for a submit or an upload
+/// `VideoFault::None` in the unified dialect; `BadRequest` for a list whose parameters can't be read, `StoreUnavailable` for a submit or an upload
 /// policy that could not be noted, `UpstreamUnreachable` if the task's account is not configured any more.
 pub(super) fn authorize(
     hub: &Hub,
@@ -65,6 +66,15 @@ pub(super) fn authorize(
     if route.operation == Operation::TaskList {
         return listed(hub.ledger(), &tenant.name, request.uri.query().unwrap_or(""), now);
     }
+    if route.operation == Operation::VideoList {
+        let request_id = respond::new_request_id();
+        let body = present::page(hub, permit, route, request.uri.query().unwrap_or(""), now)?;
+        return Ok(Verdict::Answer { status: StatusCode::OK, body, request_id });
+    }
+    if route.operation.is_of_one_video() {
+        let watch = hub.watch(task_id, &tenant.name, now).filter(|_| !hub.ledger().is_hidden(task_id));
+        return watch.map(Verdict::Poll).ok_or(Rejection::Video(VideoFault::None));
+    }
     let is_noted = permit.submits || route.operation == Operation::UploadPolicy;
     if is_noted && !hub.ledger().takes_more() {
         return Err(Rejection::StoreUnavailable);
@@ -83,6 +93,7 @@ fn cancel_refused() -> Verdict {
         native_code: "UnsupportedOperation",
         openai_code: "unsupported_operation",
         openai_type: "invalid_request_error",
+        param: None,
         message: task::CANCEL_REFUSED,
         request_id: &request_id,
     };

@@ -133,6 +133,13 @@ impl<'d> Choice<'d> {
                 | Operation::UploadPolicy
                 | Operation::Inference
                 | Operation::Realtime
+                // They go up as other operations, or not at all.
+                | Operation::VideoCreate
+                | Operation::VideoGet
+                | Operation::VideoList
+                | Operation::VideoDelete
+                | Operation::VideoContent
+                | Operation::TaskView
                 | Operation::Unlisted => false,
             },
             repeats: self.repeats,

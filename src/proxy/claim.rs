@@ -16,7 +16,7 @@ use super::rejection::Rejection;
 use crate::dashscope::coding;
 use crate::dashscope::submit;
 use crate::dashscope::task::{self, Named};
-use crate::store::TaskRecord;
+use crate::store::{AskedVideo, TaskRecord};
 use crate::tasks::hub::Hub;
 use crate::upstream::{Download, DownloadFault};
 
@@ -58,7 +58,8 @@ pub(super) async fn claim(
     mount: Arc<str>,
     named: Named,
     beginning: &[u8],
-) {
+    asked: Option<Arc<AskedVideo>>,
+) -> TaskRecord {
     let caller = permit.caller();
     let task = TaskRecord {
         id: named.task_id,
@@ -69,12 +70,14 @@ pub(super) async fn claim(
         mount,
         claimed_at: SystemTime::now(),
         status: named.status,
+        asked,
+        hidden: false,
     };
-    let id = task.id.clone();
-    if let Err(fault) = hub.claim(task).await {
+    if let Err(fault) = hub.claim(task.clone()).await {
         // It is paid for, so its client is told of it; a crash now would make it nobody's.
-        tracing::error!(task_id = &*id, tenant = &*permit.tenant().name, %fault, "a task's owner is not durable yet");
+        tracing::error!(task_id = &*task.id, tenant = &*permit.tenant().name, %fault, "a task's owner is not durable yet");
     }
+    task
 }
 
 /// Of an answer that is read; those of submits and queries have some hundred bytes.

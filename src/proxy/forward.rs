@@ -85,6 +85,7 @@ async fn connect(upstream: &Upstream, account: &Account, patience: Duration) -> 
         match fault {
             ConnectFault::Full => Unsent::Full,
             ConnectFault::Address(_)
+            | ConnectFault::Forbidden(_)
             | ConnectFault::Refused(_)
             | ConnectFault::Tls(_)
             | ConnectFault::Timeout => Unsent::Unreachable,
@@ -97,14 +98,15 @@ fn tell_unreachable(account: &Account, problem: &str) {
     tracing::warn!(account, ?host, problem, "upstream unreachable");
 }
 
-enum Failure {
+pub(super) enum Failure {
     /// Nothing was written.
     Unsent(Box<hyper::Request<Upload>>),
     Lost(hyper::Error),
     Timeout,
 }
 
-async fn exchange(
+/// One exchange of messages: given up when nothing was sent nor came for so long.
+pub(super) async fn exchange(
     connection: &mut Connection,
     request: hyper::Request<Upload>,
     progress: &Progress,

@@ -131,6 +131,12 @@ fn place(operation: Operation) -> Option<Place> {
         | Operation::TaskGet
         | Operation::TaskList
         | Operation::TaskCancel
+        | Operation::VideoCreate
+        | Operation::VideoGet
+        | Operation::VideoList
+        | Operation::VideoDelete
+        | Operation::VideoContent
+        | Operation::TaskView
         | Operation::Unlisted => None,
     }
 }

@@ -1,7 +1,7 @@
 //! The life of one request: a file a stage, named by its verb.
 //!
 //! ```text
-//! route ▶ authenticate ▶ admit ▶ authorize ▶ inspect ▶ resolve ▶ choose ▶ pace ▶ rewrite ▶ forward ─▶ DashScope
+//! route ▶ authenticate ▶ admit ▶ authorize ▶ (translate) ▶ inspect ▶ resolve ▶ choose ▶ pace ▶ rewrite ▶ forward ─▶ DashScope
 //!   respond ◀── Rejection ◀── any stage                            ▲ attempt again ◀── judge ◀── ▼
 //!   observe(body, exchange) ◀── claim ◀──────────────────────────────────────── rewrite(response)
 //!   record, when the exchange is dropped, however it ended
@@ -14,6 +14,8 @@ mod authorize;
 mod choose;
 mod claim;
 mod cut;
+mod discard;
+mod download;
 mod exchange;
 mod forward;
 mod inspect;
@@ -22,14 +24,19 @@ mod observe;
 mod pace;
 pub mod peer;
 mod poll;
+mod present;
+mod reach;
 mod record;
 mod rejection;
 mod resolve;
 mod respond;
 mod rewrite;
 mod route;
+mod stow;
 mod trace;
+mod translate;
 mod tunnel;
+mod video_fault;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -55,11 +62,12 @@ use crate::dashscope::operation::Operation;
 use crate::limits::{self, Strangers};
 use crate::liveness::Pulse;
 use crate::stopwatch::Awaited;
+use crate::store::AskedVideo;
 use crate::tasks::hub::Hub;
 use crate::tasks::{Endpoint, Spent};
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
-use crate::upstream::{Keep, Room, Upload, Upstream};
+use crate::upstream::{Download, Keep, Room, Upload, Upstream};
 use admit::Permit;
 use authorize::Verdict;
 use choose::Destination;
@@ -134,13 +142,13 @@ impl Proxy {
         if self.draining.is_cancelled() {
             return Err(Rejection::Draining);
         }
-        let (request, body) = request.into_parts();
+        let (mut request, body) = request.into_parts();
         let now = SystemTime::now();
         let directory = exchange.directory();
         let (mount, surface) = route::foresee(directory, request.uri.path());
         exchange.mount.set(mount);
         exchange.surface.set(surface);
-        let route = route::route(directory, &request, &peer.line)?;
+        let mut route = route::route(directory, &request, &peer.line)?;
         exchange.enter(route.operation);
         exchange.mount.set(directory.mount(&route.mount));
         exchange.surface.set(route.surface);
@@ -153,6 +161,14 @@ impl Proxy {
         exchange.submits.set(permit.submits);
         let mut destination = match authorize::authorize(&self.hub, &permit, &route, &request, now)? {
             Verdict::Forward(destination) => destination,
+            Verdict::Poll(watch) if route.operation == Operation::VideoDelete => {
+                return self.discard(permit, &route, request, &watch, exchange).await;
+            }
+            Verdict::Poll(watch)
+                if let (Operation::VideoContent, Some(unified)) = (route.operation, &route.unified) =>
+            {
+                return self.download(&permit, unified, &request, &watch, exchange).await;
+            }
             Verdict::Poll(watch) => {
                 return poll::poll(self, &permit, &route, &request.headers, &watch, exchange).await;
             }
@@ -165,6 +181,7 @@ impl Proxy {
         let stopwatch = Rc::clone(&exchange.stopwatch);
         let mut body = Upload::new(body, directory.max_body_bytes, directory.timeouts.idle, keep, stopwatch);
         let _ = exchange.upload.set(body.progress());
+        let asked = self.translate(&permit, &mut route, &mut request, &mut body, exchange).await?;
         let seen = inspect::inspect(&permit, &route, &request, &mut body, &self.room).await;
         if seen.as_ref().is_err_and(Rejection::is_of_caller) {
             exchange.standing.set(self.limits.give_back(exchange.admitted.take()));
@@ -176,7 +193,8 @@ impl Proxy {
             let stored = resolve::resolve(&self.uploads, &permit, &request, &mut body);
             destination = stored.await?.map_or(destination, Destination::Files);
         }
-        let passage = Passage { permit, route, destination, request, body, exchange: Rc::clone(exchange) };
+        let passage =
+            Passage { permit, route, destination, request, body, exchange: Rc::clone(exchange), asked };
         if passage.permit.submits {
             self.submit(passage).await
         } else if passage.route.operation.is_socket() {
@@ -193,19 +211,37 @@ impl Proxy {
         let patience = passage.permit.directory().timeouts.idle;
         let cancels = (passage.route.operation == Operation::TaskCancel)
             .then(|| passage.route.task_id().unwrap_or_default().to_owned());
+        let response = self.passed(passage, cancels.as_deref()).await?;
+        Ok(self.deliver(response, &exchange, version, patience))
+    }
+
+    /// Passes an answer on as it comes.
+    fn deliver(
+        &self,
+        response: Response<Download>,
+        exchange: &Rc<Exchange>,
+        version: Version,
+        patience: Duration,
+    ) -> Response<Observed> {
+        if version == Version::HTTP_2 {
+            let (response, carry) = observe::pump(response, exchange, patience);
+            tokio::task::spawn_local(carry);
+            return response;
+        }
+        observe::stream(response, exchange)
+    }
+
+    /// Sends it, and waits for the beginning of its answer. A cancel, of this task, takes its turn.
+    async fn passed(&self, passage: Passage, cancels: Option<&str>) -> Result<Response<Download>, Rejection> {
+        let exchange = Rc::clone(&passage.exchange);
         cancels.iter().for_each(|id| exchange.note_task(id));
         let spent = exchange.unless_cut(self.turn_to_cancel(&passage)).await?;
         let response = exchange.unless_cut(self.send(passage, None)).await?;
         drop(spent);
         if let Some(task_id) = cancels.filter(|_| response.status() == StatusCode::OK) {
-            self.hub.outdate(&task_id);
+            self.hub.outdate(task_id);
         }
-        if version == Version::HTTP_2 {
-            let (response, carry) = observe::pump(response, &exchange, patience);
-            tokio::task::spawn_local(carry);
-            return Ok(response);
-        }
-        Ok(observe::stream(response, &exchange))
+        Ok(response)
     }
 
     /// Waits for a place among the cancels that the task's account takes a second. It is held until there is an
@@ -226,32 +262,40 @@ impl Proxy {
 
     /// A call that makes a task. Once it is sent it is paid for, so it is read to its end though the client may
     /// leave.
-    async fn submit(self: &Rc<Self>, passage: Passage) -> Result<Response<Observed>, Rejection> {
+    async fn submit(self: &Rc<Self>, mut passage: Passage) -> Result<Response<Observed>, Rejection> {
         let proxy = Rc::clone(self);
         // Dropped with this future, when the client leaves.
         let (_present, client) = oneshot::channel();
         let work = async move {
             let (permit, exchange) = (passage.permit.clone(), Rc::clone(&passage.exchange));
             let (progress, mount) = (passage.body.progress(), Arc::clone(&passage.route.mount));
+            let (asked, unified) = (passage.asked.take(), passage.route.unified.take());
             let (response, named) = claim::read(proxy.send(passage, Some(client)).await?).await?;
             let account = exchange.account.get().unwrap_or_default();
-            match named {
+            let task = match named {
                 Some(named) => {
                     exchange.note_task(&named.task_id);
                     let slot = exchange.admitted.borrow_mut().task.take();
                     if let Some(slot) = slot {
                         proxy.limits.task_reserved(&named.task_id, SystemTime::now(), slot);
                     }
-                    claim::claim(&proxy.hub, &permit, account, mount, named, &progress.beginning(usize::MAX))
-                        .await;
+                    let beginning = progress.beginning(usize::MAX);
+                    Some(claim::claim(&proxy.hub, &permit, account, mount, named, &beginning, asked).await)
                 }
                 None if response.status() == StatusCode::OK => {
                     tracing::warn!(account, "the answer to a submit names no task; it has no owner");
+                    None
                 }
-                None => {}
-            }
+                None => None,
+            };
             exchange.start.take();
-            Ok(observe::held(response, &exchange))
+            Ok(match unified {
+                None => observe::held(response, &exchange),
+                Some(unified) => {
+                    let created = present::created(&proxy.hub, &unified, &response, task.as_ref());
+                    observe::whole(created, &exchange)
+                }
+            })
         };
         // A panic in there may have come after the request was sent.
         self.running.spawn_local(work).await.unwrap_or(Err(Rejection::UpstreamLost))
@@ -286,4 +330,6 @@ struct Passage {
     request: Parts,
     body: Upload,
     exchange: Rc<Exchange>,
+    /// Of a create in the unified dialect.
+    asked: Option<Arc<AskedVideo>>,
 }

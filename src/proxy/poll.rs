@@ -4,19 +4,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use hyper::Response;
 use hyper::header::{AGE, HeaderMap, HeaderName, HeaderValue};
 
-use super::Proxy;
 use super::admit::Permit;
 use super::exchange::Exchange;
 use super::observe::{self, Observed};
 use super::rejection::Rejection;
 use super::route::Route;
+use super::{Proxy, present};
 use crate::metrics::{Outcome, PollServed};
 use crate::stopwatch::Awaited;
-use crate::tasks::Watch;
-use crate::tasks::poll::{Hold, Until};
+use crate::tasks::poll::{Hold, Polled, Until};
+use crate::tasks::{Answer, Watch};
 
 /// Needs the permit that nothing is asked without.
 ///
@@ -30,25 +31,16 @@ pub(super) async fn poll(
     watch: &Arc<Watch>,
     exchange: &Rc<Exchange>,
 ) -> Result<Response<Observed>, Rejection> {
-    let accounts = &permit.caller().directory().accounts;
-    let account = accounts.iter().position(|account| account.name == *watch.account());
-    exchange.account.set(account);
-    exchange.note_task(watch.id());
-    if !watch.is_final() && account.is_none() {
-        return Err(Rejection::UpstreamUnreachable);
-    }
     let asked = wait(headers);
     let hold = match asked {
         Some(longest) => Hold { longest, until: Until::Change },
         None => Hold { longest: route.hold, until: Until::End },
     };
-    let polling = async { Ok(proxy.hub.poll(watch, Some(hold), Instant::now()).await) };
-    let held = exchange.stopwatch.waiting(Awaited::Turn);
-    let polled = exchange.unless_cut(polling).await?.ok_or(Rejection::UpstreamUnreachable)?;
-    drop(held);
-    let mut response = Response::new(polled.answer.body.clone());
-    *response.status_mut() = polled.answer.status;
-    *response.headers_mut() = polled.answer.headers.clone();
+    let polled = news(proxy, permit, watch, Some(hold), exchange).await?;
+    let mut response = match &route.unified {
+        None => native(&polled.answer),
+        Some(unified) => present::task(&proxy.hub, watch.id(), route.operation, unified, &polled.answer)?,
+    };
     let fields = response.headers_mut();
     proxy.recorder.metrics.polled(polled.served);
     if polled.served != PollServed::Upstream {
@@ -61,6 +53,36 @@ pub(super) async fn poll(
     }
     exchange.outcome.set(Outcome::Answered);
     Ok(observe::whole(response, exchange))
+}
+
+/// What is to be said of the task.
+///
+/// # Errors
+/// As above.
+pub(super) async fn news(
+    proxy: &Proxy,
+    permit: &Permit,
+    watch: &Arc<Watch>,
+    hold: Option<Hold>,
+    exchange: &Rc<Exchange>,
+) -> Result<Polled, Rejection> {
+    let accounts = &permit.caller().directory().accounts;
+    let account = accounts.iter().position(|account| account.name == *watch.account());
+    exchange.account.set(account);
+    exchange.note_task(watch.id());
+    if !watch.is_final() && account.is_none() {
+        return Err(Rejection::UpstreamUnreachable);
+    }
+    let polling = async { Ok(proxy.hub.poll(watch, hold, Instant::now()).await) };
+    let _held = exchange.stopwatch.waiting(Awaited::Turn);
+    exchange.unless_cut(polling).await?.ok_or(Rejection::UpstreamUnreachable)
+}
+
+fn native(answer: &Answer) -> Response<Bytes> {
+    let mut response = Response::new(answer.body.clone());
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers.clone();
+    response
 }
 
 /// How long the client is ready to wait, by `Prefer: wait=N` (RFC 7240, 4.3), a minute at most.

@@ -6,11 +6,13 @@ use std::time::Duration;
 use hyper::StatusCode;
 
 use super::peer::HeadFault;
+use super::video_fault::VideoFault;
 use crate::dashscope::path::PathFault;
 use crate::dashscope::websocket::FrameFault;
 use crate::limits::{Limit, Refusal};
 use crate::metrics::Reason;
 use crate::tenant::directory::Stranger;
+use crate::unified;
 
 /// Why a request is not passed on, or why its answer is ours.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +44,10 @@ pub(super) enum Rejection {
     BadRequest(&'static str),
     /// What its body says can't be judged.
     BadBody(Box<str>),
+    /// In the unified dialect: a field, and what is wrong with it.
+    BadField(unified::Fault),
+    /// Of the unified dialect's videos.
+    Video(VideoFault),
     BadHead(HeadFault),
     BodyTooLarge(u64),
     ClientTimeout,
@@ -98,7 +104,8 @@ impl Rejection {
             Rejection::NotAllowed(_) => Row { reason: Reason::NotAllowed, ..DENIED },
             Rejection::AsyncRequired => Row { reason: Reason::AsyncRequired, ..DENIED },
             Rejection::BadPath(_) => Row { reason: Reason::BadPath, ..BAD_REQUEST },
-            Rejection::BadRequest(_) | Rejection::BadBody(_) => BAD_REQUEST,
+            Rejection::BadRequest(_) | Rejection::BadBody(_) | Rejection::BadField(_) => BAD_REQUEST,
+            Rejection::Video(fault) => fault.row(),
             Rejection::BadHead(HeadFault::Slow) | Rejection::ClientTimeout => Row {
                 reason: Reason::ClientTimeout,
                 status: StatusCode::REQUEST_TIMEOUT,
@@ -191,6 +198,13 @@ impl Rejection {
             Rejection::BadPath(fault) => format!("The path is refused: {}.", fault.problem()).into(),
             Rejection::BadRequest(problem) => format!("The request is refused: {problem}.").into(),
             Rejection::BadBody(problem) => format!("The request is refused: {problem}.").into(),
+            Rejection::BadField(unified::Fault { field: Some(field), problem }) => {
+                format!("The request is refused: `{field}` {problem}.").into()
+            }
+            Rejection::BadField(unified::Fault { field: None, problem }) => {
+                format!("The request is refused: {problem}.").into()
+            }
+            Rejection::Video(fault) => fault.message(),
             Rejection::BadHead(fault) => format!("The request is refused: {}.", fault.problem()).into(),
             Rejection::BodyTooLarge(most) => {
                 format!("The request's body is larger than the {most} bytes that this gateway takes.").into()
@@ -213,6 +227,11 @@ impl Rejection {
             }
             Rejection::Draining => "The gateway is shutting down; connect again.".into(),
         }
+    }
+
+    /// The field that is at fault.
+    pub(super) fn param(&self) -> Option<&str> {
+        if let Rejection::BadField(fault) = self { fault.field.as_deref() } else { None }
     }
 
     /// When the client may come again.
@@ -247,6 +266,12 @@ impl From<Stranger> for Rejection {
             Stranger::NoCertificate => Rejection::NoCertificate,
             Stranger::OtherCertificate => Rejection::OtherCertificate,
         }
+    }
+}
+
+impl From<unified::Fault> for Rejection {
+    fn from(fault: unified::Fault) -> Self {
+        Rejection::BadField(fault)
     }
 }
 
@@ -290,7 +315,7 @@ const CROWDED: Row = Row {
     ..THROTTLED
 };
 
-const BAD_REQUEST: Row = Row {
+pub(super) const BAD_REQUEST: Row = Row {
     reason: Reason::BadRequest,
     status: StatusCode::BAD_REQUEST,
     native_code: "InvalidParameter",
@@ -299,7 +324,7 @@ const BAD_REQUEST: Row = Row {
     closes: false,
 };
 
-const UNAVAILABLE: Row = Row {
+pub(super) const UNAVAILABLE: Row = Row {
     reason: Reason::UpstreamUnreachable,
     status: StatusCode::SERVICE_UNAVAILABLE,
     native_code: "ServiceUnavailable",

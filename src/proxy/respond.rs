@@ -22,6 +22,7 @@ pub(super) fn refusal(rejection: &Rejection, exchange: &Exchange, version: Versi
         native_code: row.native_code,
         openai_code: row.openai_code,
         openai_type: row.openai_type,
+        param: rejection.param(),
         message: &rejection.message(),
         request_id: &request_id,
     };

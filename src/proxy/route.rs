@@ -12,13 +12,14 @@ use percent_encoding::percent_decode_str;
 use super::authenticate::presented;
 use super::peer::{Line, REFUSED_METHOD};
 use super::rejection::Rejection;
-use crate::config::{Dialect, Mount};
+use crate::config::{Dialect, Mount, StorageHost, VideoStatuses};
 use crate::dashscope::operation::{self, Operation, Surface};
 use crate::dashscope::path;
 use crate::tenant::directory::Directory;
+use crate::unified;
 
 /// Where a request leads.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Route {
     /// The prefix of the mount.
     pub mount: Arc<str>,
@@ -30,11 +31,25 @@ pub(super) struct Route {
     pub path: Box<str>,
     /// Where the id stands in `path`.
     task_id: Option<std::ops::Range<usize>>,
+    /// Where the mount speaks another dialect.
+    pub unified: Option<Unified>,
+}
+
+/// How a unified mount speaks, and with whom.
+#[derive(Debug, Clone)]
+pub(super) struct Unified {
+    pub statuses: VideoStatuses,
+    pub storage: Arc<[StorageHost]>,
 }
 
 impl Route {
     pub(super) fn task_id(&self) -> Option<&str> {
         self.task_id.clone().and_then(|range| self.path.get(range))
+    }
+
+    /// The same call as a native one: what a unified one becomes on its way to the upstream.
+    pub(super) fn natively(&self, operation: Operation, path: impl Into<Box<str>>) -> Self {
+        Self { operation, path: path.into(), task_id: None, ..self.clone() }
     }
 }
 
@@ -53,7 +68,7 @@ pub(super) fn route(directory: &Directory, request: &Parts, line: &Line) -> Resu
         return Err(Rejection::NoMount(no_mount(&path, &directory.mounts)));
     };
     if mount.dialect == Dialect::Unified {
-        return Ok(unlisted(mount, Surface::Compatible, path));
+        return Ok(in_unified(mount, &request.method, rest, &path));
     }
     let call = operation::classify(&request.method, rest, request.uri.query());
     if call.operation == Operation::Unlisted {
@@ -72,6 +87,7 @@ pub(super) fn route(directory: &Directory, request: &Parts, line: &Line) -> Resu
         hold: mount.hold,
         path: upstream.into(),
         task_id,
+        unified: None,
     })
 }
 
@@ -88,7 +104,33 @@ pub(super) fn foresee(directory: &Directory, raw_path: &str) -> (Option<usize>, 
 
 fn unlisted(mount: &Mount, surface: Surface, path: Cow<'_, str>) -> Route {
     let (mount, hold) = (Arc::clone(&mount.prefix), mount.hold);
-    Route { mount, operation: Operation::Unlisted, surface, hold, path: path.into(), task_id: None }
+    Route {
+        mount,
+        operation: Operation::Unlisted,
+        surface,
+        hold,
+        path: path.into(),
+        task_id: None,
+        unified: None,
+    }
+}
+
+fn in_unified(mount: &Mount, method: &Method, rest: &str, path: &str) -> Route {
+    let call = unified::path::classify(method, rest);
+    // Both are pieces of the path.
+    let task_id = call.id.map(|id| {
+        let start = id.as_ptr().addr() - path.as_ptr().addr();
+        start..start + id.len()
+    });
+    Route {
+        mount: Arc::clone(&mount.prefix),
+        operation: call.operation,
+        surface: Surface::Compatible,
+        hold: mount.hold,
+        path: path.into(),
+        task_id,
+        unified: Some(Unified { statuses: mount.video_statuses, storage: Arc::clone(&mount.storage_hosts) }),
+    }
 }
 
 /// A request with two hosts, or one for another server, could be read differently behind us
@@ -161,6 +203,7 @@ mod tests {
             dialect: Dialect::Native,
             video_statuses: VideoStatuses::Openai,
             hold: Duration::ZERO,
+            storage_hosts: Arc::default(),
         };
         prefixes.iter().map(mount).collect()
     }

@@ -135,6 +135,9 @@ fn download(world: &World, call: &Call) -> Result<Reply, OssError> {
     let content = medium.content();
     let tag = format!("\"{:032X}\"", content.len());
     let total = content.len();
+    if call.header("if-none-match").is_some_and(|known| known == tag) {
+        return Ok(Reply::empty(304).with("etag", &tag));
+    }
     let reply = match call.header("range").and_then(|range| byte_range(range, total)) {
         None => Reply::new(200, medium.content_type(), content),
         Some(None) => return Err(OssError::Range),

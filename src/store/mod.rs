@@ -24,7 +24,9 @@ use tokio::time::{Instant, timeout_at};
 pub use self::fault::{Cause, StoreFault};
 use self::file::Held;
 use self::record::MOST_ID_BYTES;
-pub use self::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};
+pub use self::record::{
+    AskedVideo, ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord,
+};
 use self::shared::Shared;
 use self::writer::{Change, Queued, Writer};
 use crate::dashscope::task::Status;
@@ -135,6 +137,14 @@ impl Store {
         }
         task.shorten();
         self.write(Change::Claim(task)).await.map(drop)
+    }
+
+    /// Hides a task from the unified dialect; durable when it returns.
+    ///
+    /// # Errors
+    /// Why it was not written in time. It may be later.
+    pub async fn hide(&self, task_id: &str) -> Result<(), StoreFault> {
+        self.write(Change::Hide { id: task_id.into() }).await.map(drop)
     }
 
     /// Keeps a task's status as last known. It rides with a commit soon, and is lost in a crash before.

@@ -21,12 +21,51 @@ pub struct TaskRecord {
     pub claimed_at: SystemTime,
     /// As last known.
     pub status: Status,
+    /// What was asked for, of a video that was made in the unified dialect.
+    pub asked: Option<Arc<AskedVideo>>,
+    /// Its tenant deleted it in the unified dialect, and finds it there no more.
+    pub hidden: bool,
 }
 
 impl TaskRecord {
     /// Cuts what a client may have made long at will.
     pub(super) fn shorten(&mut self) {
-        shorten(&mut self.model);
+        shorten(&mut self.model, MOST_MODEL_BYTES);
+        if self.asked.as_ref().is_some_and(|asked| asked.is_long()) {
+            self.asked = self.asked.as_deref().cloned().map(|asked| Arc::new(asked.shortened()));
+        }
+    }
+}
+
+/// A video as the unified dialect's client asked for it: what DashScope does not tell of a task that runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AskedVideo {
+    /// Up to 20,000 bytes: models read no more than 5,000 characters.
+    pub prompt: Option<Box<str>>,
+    pub seconds: Option<Box<str>>,
+    /// As the client spelt it, mostly `1280x720`.
+    pub size: Option<Box<str>>,
+}
+
+impl AskedVideo {
+    /// What it takes in memory, beside a fixed part.
+    pub fn bytes(&self) -> usize {
+        [&self.prompt, &self.seconds, &self.size].into_iter().flatten().map(|text| text.len()).sum()
+    }
+
+    fn is_long(&self) -> bool {
+        let is_over = |text: &Option<Box<str>>, most| text.as_ref().is_some_and(|text| text.len() > most);
+        is_over(&self.prompt, MOST_PROMPT_BYTES)
+            || is_over(&self.seconds, MOST_MODEL_BYTES)
+            || is_over(&self.size, MOST_MODEL_BYTES)
+    }
+
+    fn shortened(mut self) -> Self {
+        let cut = |text: &mut Option<Box<str>>, most| text.iter_mut().for_each(|text| shorten(text, most));
+        cut(&mut self.prompt, MOST_PROMPT_BYTES);
+        cut(&mut self.seconds, MOST_MODEL_BYTES);
+        cut(&mut self.size, MOST_MODEL_BYTES);
+        self
     }
 }
 
@@ -45,14 +84,14 @@ pub struct UploadRecord {
 impl UploadRecord {
     /// Cuts what a client may have made long at will.
     pub(super) fn shorten(&mut self) {
-        shorten(&mut self.model);
+        shorten(&mut self.model, MOST_MODEL_BYTES);
     }
 }
 
-fn shorten(model: &mut Box<str>) {
-    if model.len() > MOST_MODEL_BYTES {
-        let end = (0..=MOST_MODEL_BYTES).rev().find(|end| model.is_char_boundary(*end));
-        *model = model[..end.unwrap_or(0)].into();
+fn shorten(text: &mut Box<str>, most: usize) {
+    if text.len() > most {
+        let end = (0..=most).rev().find(|end| text.is_char_boundary(*end));
+        *text = text[..end.unwrap_or(0)].into();
     }
 }
 
@@ -80,3 +119,4 @@ pub const ENDED_KEYS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The longest task id, or directory: DashScope's have 36 bytes, and about 100.
 pub(super) const MOST_ID_BYTES: usize = 256;
 const MOST_MODEL_BYTES: usize = 128;
+const MOST_PROMPT_BYTES: usize = 20_000;

@@ -6,18 +6,47 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, Result, Row, params};
 
-use super::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};
+use super::record::{
+    AskedVideo, ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord,
+};
 use crate::dashscope::task::Status;
 
 /// A task that is known already keeps its owner.
 pub(super) fn insert_task(connection: &Connection, task: &TaskRecord) -> Result<bool> {
     let mut insert = connection.prepare_cached(
-        "INSERT INTO tasks (id, tenant, key_id, account, model, mount, claimed_at, status)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO tasks (id, tenant, key_id, account, model, mount, claimed_at, status,
+                            unified, prompt, seconds, size, hidden)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (id) DO NOTHING",
     )?;
-    let TaskRecord { id, tenant, key_id, account, model, mount, claimed_at, status } = task;
-    let row = params![id, tenant, key_id, account, model, mount, milliseconds(*claimed_at), status.name()];
+    let TaskRecord { id, tenant, key_id, account, model, mount, claimed_at, status, asked, hidden } = task;
+    let claimed_at = milliseconds(*claimed_at);
+    let text = |field: fn(&AskedVideo) -> &Option<Box<str>>| {
+        asked.as_deref().and_then(|asked| field(asked).as_deref())
+    };
+    let (prompt, seconds, size) =
+        (text(|asked| &asked.prompt), text(|asked| &asked.seconds), text(|asked| &asked.size));
+    let row = params![
+        id,
+        tenant,
+        key_id,
+        account,
+        model,
+        mount,
+        claimed_at,
+        status.name(),
+        asked.is_some(),
+        prompt,
+        seconds,
+        size,
+        hidden
+    ];
     insert.execute(row).map(|rows| rows > 0)
+}
+
+/// False where there is no such task.
+pub(super) fn hide_task(connection: &Connection, id: &str) -> Result<bool> {
+    let mut update = connection.prepare_cached("UPDATE tasks SET hidden = 1 WHERE id = ?1")?;
+    update.execute([id]).map(|rows| rows > 0)
 }
 
 pub(super) fn update_status(connection: &Connection, id: &str, status: Status) -> Result<()> {
@@ -61,7 +90,7 @@ pub(super) fn tasks(
     mut each: impl FnMut(TaskRecord),
 ) -> Result<()> {
     let mut select = connection.prepare(
-        "SELECT id, tenant, key_id, account, model, mount, claimed_at, status
+        "SELECT id, tenant, key_id, account, model, mount, claimed_at, status, unified, prompt, seconds, size, hidden
          FROM tasks WHERE claimed_at >= ?1 ORDER BY claimed_at, rowid",
     )?;
     let mut rows = select.query([milliseconds(since)])?;
@@ -76,9 +105,18 @@ pub(super) fn tasks(
             mount: names.read(row, 5)?,
             claimed_at: time(row.get(6)?),
             status: Status::from_name(row.get_ref(7)?.as_str()?),
+            asked: asked(row)?.map(Arc::new),
+            hidden: row.get(12)?,
         });
     }
     Ok(())
+}
+
+fn asked(row: &Row<'_>) -> Result<Option<AskedVideo>> {
+    if !row.get::<_, bool>(8)? {
+        return Ok(None);
+    }
+    Ok(Some(AskedVideo { prompt: row.get(9)?, seconds: row.get(10)?, size: row.get(11)? }))
 }
 
 /// What is issued again lives longer.

@@ -48,7 +48,7 @@ fn version(connection: &Connection) -> Result<i64, Cause> {
 }
 
 /// Never change one that was released: add another. Times are milliseconds since 1970.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "
     CREATE TABLE tasks (
         id TEXT NOT NULL UNIQUE,
@@ -93,6 +93,14 @@ const STEPS: [&str; 3] = [
         ), 9223372036854775807)
     ) VIRTUAL;
     CREATE INDEX keys_by_end ON keys (ended_at) WHERE ended_at IS NOT NULL;
+",
+    // What a client of the unified dialect asked for, and whether it deleted the video.
+    "
+    ALTER TABLE tasks ADD COLUMN unified INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE tasks ADD COLUMN prompt TEXT;
+    ALTER TABLE tasks ADD COLUMN seconds TEXT;
+    ALTER TABLE tasks ADD COLUMN size TEXT;
+    ALTER TABLE tasks ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0;
 ",
 ];
 /// `dgat`: what tells our file from another program's.

@@ -26,6 +26,9 @@ pub(super) struct Queued {
 #[derive(Debug)]
 pub(super) enum Change {
     Claim(TaskRecord),
+    Hide {
+        id: Box<str>,
+    },
     /// With an older directory of the tenant that makes room for it.
     KeepUpload {
         upload: UploadRecord,
@@ -149,7 +152,9 @@ impl Writer {
         // Nobody saw the secret of such a key; to rotate to it would lock its holder out.
         self.waiting.retain(|queued| match queued.change {
             Change::CreateKey(_) | Change::RotateKey { .. } => !queued.reply.is_closed(),
-            Change::Claim(_) | Change::KeepUpload { .. } | Change::RevokeKey { .. } => true,
+            Change::Claim(_) | Change::Hide { .. } | Change::KeepUpload { .. } | Change::RevokeKey { .. } => {
+                true
+            }
         });
         let due = Instant::now() >= self.tick_at;
         let done = if self.has_work() || self.retry_at.is_some() {
@@ -302,6 +307,7 @@ impl Writer {
 fn apply(connection: &Connection, change: &Change) -> rusqlite::Result<bool> {
     match change {
         Change::Claim(task) => rows::insert_task(connection, task),
+        Change::Hide { id } => rows::hide_task(connection, id),
         Change::KeepUpload { upload, displaced } => {
             if let Some(displaced) = displaced {
                 rows::delete_upload(connection, &upload.tenant, displaced)?;

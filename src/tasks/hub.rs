@@ -14,6 +14,7 @@ use super::desk::{Desk, HELD_EVERY, Page, millis};
 use super::kept::Kept;
 use super::ledger::Ledger;
 use super::schedule::REST;
+use super::usual::Usual;
 use super::watch::{Answer, Knowledge, Watch};
 use crate::config::Rates;
 use crate::dashscope::row;
@@ -29,6 +30,7 @@ pub struct Hub {
     /// For whoever asks the upstream.
     opened: mpsc::UnboundedSender<Arc<Desk>>,
     kept: Mutex<Kept>,
+    usual: Usual,
     numbers: AtomicU64,
     origin: Instant,
     /// In milliseconds.
@@ -76,6 +78,7 @@ impl Hub {
             desks: DashMap::default(),
             opened,
             kept: Mutex::default(),
+            usual: Usual::default(),
             numbers: AtomicU64::new(0),
             // A moment past, so that no time since is zero: that stands for never.
             origin: Instant::now() - Duration::from_millis(1),
@@ -203,6 +206,7 @@ impl Hub {
                 if status.is_final() || is_gone {
                     self.finish(watch, is_gone);
                     let model = self.ledger.model_of(&watch.id);
+                    self.note_usual(watch, status, &model, named.ended.unwrap_or(now));
                     ended = Some(Ended { status, claimed_at: watch.claimed_at, model, at: named.ended });
                 }
             }
@@ -235,6 +239,23 @@ impl Hub {
         }
         watch.desk.queries.notify_one();
         ended
+    }
+
+    fn note_usual(&self, watch: &Watch, status: Status, model: &str, at: SystemTime) {
+        let took = at.duration_since(watch.claimed_at).ok().filter(|_| status == Status::Succeeded);
+        if let Some(took) = took {
+            self.usual.note(model, took);
+        }
+    }
+
+    /// How long tasks of the model have lately taken, from the submit to the end; `None` before the first.
+    pub fn usual(&self, model: &str) -> Option<Duration> {
+        self.usual.of(model)
+    }
+
+    /// What is known of a task without asking, and without following it.
+    pub fn known(&self, id: &str) -> Option<Arc<Answer>> {
+        self.watches.get(id)?.answer()
     }
 
     /// It will never be in another state; its answer is kept as long as there is room.

@@ -25,6 +25,8 @@ pub struct Ledger {
     owned: DashSet<u64, RandomState>,
     hasher: RandomState,
     count: AtomicUsize,
+    /// Of what was asked for, in memory.
+    asked_bytes: AtomicUsize,
     running: Running,
     store: Option<Store>,
     /// Where the tasks that run are counted.
@@ -64,7 +66,8 @@ impl Ledger {
         durable
     }
 
-    pub(super) fn remember(&self, task: TaskRecord) {
+    pub(super) fn remember(&self, mut task: TaskRecord) {
+        self.bound(&mut task);
         let (id, tenant, now) = (task.id.clone(), Arc::clone(&task.tenant), task.claimed_at);
         // Counted before anybody can learn of its end.
         self.limits.task_began(&id, &task.key_id, &tenant, now);
@@ -93,9 +96,39 @@ impl Ledger {
         };
         for id in expired {
             self.owned.remove(&self.hash(&id, &tenant));
-            self.by_id.remove(&id);
+            let asked = self.by_id.remove(&id).and_then(|(_, task)| task.asked);
+            self.asked_bytes.fetch_sub(asked.map_or(0, |asked| asked.bytes()), Ordering::Relaxed);
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// Prompts may be long: beyond their share of memory the task is known without.
+    fn bound(&self, task: &mut TaskRecord) {
+        let bytes = task.asked.as_ref().map_or(0, |asked| asked.bytes());
+        let more = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= MOST_ASKED_BYTES);
+        let is_known = self.by_id.contains_key(&task.id);
+        if is_known || self.asked_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
+            task.asked = task.asked.take().map(|_| Arc::default());
+        }
+    }
+
+    /// Hides a task from the unified dialect; durable when it returns.
+    ///
+    /// # Errors
+    /// Why it is not, though it is in memory.
+    pub async fn hide(&self, id: &str) -> Result<(), StoreFault> {
+        if let Some(mut task) = self.by_id.get_mut(id) {
+            task.hidden = true;
+        }
+        match &self.store {
+            Some(store) => store.hide(id).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether its tenant deleted it in the unified dialect.
+    pub fn is_hidden(&self, id: &str) -> bool {
+        self.by_id.get(id).is_some_and(|task| task.hidden)
     }
 
     /// Whether it is a task of the tenant.
@@ -167,6 +200,11 @@ impl Ledger {
         ids.iter().filter_map(|id| self.by_id.get(id).map(|task| task.clone())).collect()
     }
 
+    /// Looks at the tenant's ids, oldest first, which are locked meanwhile; `None` if there never were any.
+    pub(super) fn ids_of<T>(&self, tenant: &str, look: impl FnOnce(&VecDeque<Box<str>>) -> T) -> Option<T> {
+        self.by_tenant.get(tenant).map(|ids| look(&ids))
+    }
+
     fn hash(&self, id: &str, tenant: &str) -> u64 {
         self.hasher.hash_one((tenant, id))
     }
@@ -209,6 +247,7 @@ pub(super) const LIVES: Duration = Duration::from_secs(24 * 3600);
 const REMEMBERED: Duration = TASKS_KEPT;
 /// About 300 bytes each.
 const MOST_TASKS: usize = 4_000_000;
+const MOST_ASKED_BYTES: usize = 256 * 1024 * 1024;
 /// Ids that are copied while a tenant's are locked.
 const AT_ONCE: usize = 1024;
 const TIDY_EVERY_SECONDS: u64 = 600;
@@ -227,6 +266,8 @@ mod tests {
             mount: "/".into(),
             claimed_at,
             status: Status::Pending,
+            asked: None,
+            hidden: false,
         }
     }
 

@@ -141,6 +141,8 @@ mod tests {
             mount: Arc::from("/"),
             claimed_at: UNIX_EPOCH + Duration::from_secs(at),
             status,
+            asked: None,
+            hidden: false,
         }
     }
 

@@ -8,10 +8,12 @@ mod lane;
 pub mod ledger;
 pub mod list;
 pub mod newest;
+pub mod page;
 pub mod poll;
 mod running;
 mod schedule;
 mod sweep;
+mod usual;
 mod watch;
 
 pub use desk::{Desk, Endpoint, Page, Spent, Work};

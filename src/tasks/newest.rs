@@ -86,6 +86,8 @@ mod tests {
                 // Two in each second.
                 claimed_at: SystemTime::now() + Duration::from_secs(number / 2),
                 status: if number % 5 == 0 { Status::Failed } else { Status::Pending },
+                asked: None,
+                hidden: false,
             };
             ledger.remember(task);
         }

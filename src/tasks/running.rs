@@ -88,6 +88,8 @@ mod tests {
             mount: "/".into(),
             claimed_at: at(hour),
             status: Status::Pending,
+            asked: None,
+            hidden: false,
         }
     }
 

@@ -36,6 +36,8 @@ impl World {
             mount: "/".into(),
             claimed_at: SystemTime::UNIX_EPOCH,
             status: Status::Pending,
+            asked: None,
+            hidden: false,
         };
         let watch = Arc::new(Watch::new(number, &task, Arc::clone(&self.desk), since));
         let rest = self.at(rest);

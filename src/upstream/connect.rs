@@ -1,6 +1,7 @@
 //! From a base URL to an open connection.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::public;
 use crate::account::Address;
 use crate::stream::{Stream, client_config};
 
@@ -19,12 +21,22 @@ pub(super) struct Endpoint {
     host: Box<str>,
     port: u16,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    reach: Reach,
+}
+
+/// Which addresses a name may lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    Anywhere,
+    Public,
 }
 
 /// Why there is no connection; nothing was sent.
 #[derive(Debug)]
 pub enum ConnectFault {
     Address(io::Error),
+    /// The name leads to this address, which is not public.
+    Forbidden(IpAddr),
     Refused(io::Error),
     Tls(io::Error),
     Timeout,
@@ -37,6 +49,7 @@ impl ConnectFault {
     pub fn problem(&self) -> String {
         match self {
             ConnectFault::Address(error) => format!("the host's address was not found: {error}"),
+            ConnectFault::Forbidden(ip) => format!("the host leads to {ip}, which is not public"),
             ConnectFault::Refused(error) => format!("no connection: {error}"),
             ConnectFault::Tls(error) => format!("TLS failed: {error}"),
             ConnectFault::Timeout => "no connection within timeouts.connect".to_owned(),
@@ -50,14 +63,26 @@ impl Endpoint {
     /// What is wrong with its certificates or its host's name.
     pub(super) fn new(address: &Address) -> Result<Self, rustls::Error> {
         let url = &address.base_url;
-        let tls = if url.tls {
-            let name = ServerName::try_from(url.host.clone())
-                .map_err(|_| rustls::Error::General(format!("{} is not a host's name", url.host)))?;
-            Some((client_config(address.ca_pem.as_deref(), None)?, name))
+        Self::to(url.tls, &url.host, url.port, address.ca_pem.as_deref(), Reach::Anywhere)
+    }
+
+    /// # Errors
+    /// As above.
+    pub(super) fn to(
+        tls: bool,
+        host: &str,
+        port: u16,
+        ca_pem: Option<&[u8]>,
+        reach: Reach,
+    ) -> Result<Self, rustls::Error> {
+        let tls = if tls {
+            let name = ServerName::try_from(host.to_owned())
+                .map_err(|_| rustls::Error::General(format!("{host} is not a host's name")))?;
+            Some((client_config(ca_pem, None)?, name))
         } else {
             None
         };
-        Ok(Self { host: url.host.as_str().into(), port: url.port, tls })
+        Ok(Self { host: host.into(), port, tls, reach })
     }
 
     /// Connects, and shakes hands where the account has TLS.
@@ -69,8 +94,8 @@ impl Endpoint {
     }
 
     async fn reach(&self) -> Result<Stream, ConnectFault> {
-        let addresses =
-            tokio::net::lookup_host((&*self.host, self.port)).await.map_err(ConnectFault::Address)?;
+        let lookup = tokio::net::lookup_host((&*self.host, self.port));
+        let addresses = self.screened(lookup.await.map_err(ConnectFault::Address)?)?;
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for address in addresses {
             match TcpStream::connect(address).await {
@@ -79,6 +104,16 @@ impl Endpoint {
             }
         }
         Err(ConnectFault::Refused(last))
+    }
+
+    /// The addresses to connect to are the very ones that are looked at: the name is not asked for again, so it can't
+    /// lead elsewhere by then.
+    fn screened(&self, found: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, ConnectFault> {
+        let found = found.collect();
+        match self.reach {
+            Reach::Anywhere => Ok(found),
+            Reach::Public => public::all_public(found).map_err(ConnectFault::Forbidden),
+        }
     }
 
     async fn dress(&self, stream: TcpStream) -> Result<Stream, ConnectFault> {
@@ -98,3 +133,40 @@ impl Endpoint {
 
 /// A peer that vanished without a word is noticed by the kernel's probes.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A name that answers with another address each time can't choose between a look and a connection: there is one
+    /// answer, and what of it was looked at is connected to.
+    #[test]
+    fn what_is_connected_to_was_looked_at() {
+        let addresses = |list: &[&str]| {
+            list.iter().map(|ip| SocketAddr::new(ip.parse().expect("an address"), 443)).collect::<Vec<_>>()
+        };
+        let endpoint =
+            |reach| Endpoint::to(true, "rebinding.example", 443, None, reach).expect("an endpoint");
+        let public = addresses(&["47.95.1.1", "2400:3200::1"]);
+        let inside = addresses(&["47.95.1.1", "127.0.0.1"]);
+        let screened = |reach, found: &[SocketAddr]| endpoint(reach).screened(found.iter().copied());
+        assert_eq!(screened(Reach::Public, &public).ok(), Some(public));
+        assert!(
+            matches!(screened(Reach::Public, &inside), Err(ConnectFault::Forbidden(ip)) if ip.is_loopback())
+        );
+        assert_eq!(screened(Reach::Anywhere, &inside).ok(), Some(inside));
+    }
+
+    /// By name, with the system's own resolver: nothing is connected to.
+    #[tokio::test]
+    async fn a_name_that_leads_inside_is_not_connected_to() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("non-blocking");
+        let port = listener.local_addr().expect("an address").port();
+        for (reach, connects) in [(Reach::Public, false), (Reach::Anywhere, true)] {
+            let endpoint = Endpoint::to(false, "localhost", port, None, reach).expect("an endpoint");
+            let connected = endpoint.connect(Duration::from_secs(9)).await;
+            assert_eq!((connected.is_ok(), listener.accept().is_ok()), (connects, connects));
+        }
+    }
+}

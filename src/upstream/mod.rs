@@ -3,8 +3,10 @@
 mod connect;
 mod download;
 mod pool;
+mod public;
 mod room;
 mod screen;
+mod storage;
 mod upload;
 
 use std::cell::RefCell;
@@ -20,16 +22,19 @@ pub use download::{Download, DownloadFault};
 pub use pool::Connection;
 pub use room::Room;
 pub use screen::Strip;
+pub use storage::Place;
 pub use upload::{Keep, Progress, Upload, UploadFault};
 
 use crate::account::{Account, Address};
 use pool::Pool;
+use storage::Origin;
 
 /// One worker's connections to every account.
 #[derive(Default)]
 pub struct Upstream {
     /// By where the address is in memory, which is its own for as long as its pool is here.
     pools: RefCell<HashMap<*const Address, Rc<Pool>, foldhash::fast::RandomState>>,
+    storage: RefCell<HashMap<Origin, Rc<Pool>, foldhash::fast::RandomState>>,
 }
 
 impl Upstream {
@@ -62,6 +67,10 @@ impl Upstream {
         self.pools.borrow_mut().retain(|_, pool| {
             pool.sweep(now);
             !pool.is_forgotten()
+        });
+        self.storage.borrow_mut().retain(|_, pool| {
+            pool.sweep(now);
+            pool.has_idle()
         });
     }
 }

@@ -33,12 +33,20 @@ impl Pool {
     /// # Errors
     /// What is wrong with the address.
     pub(super) fn new(address: &Arc<Address>) -> Result<Rc<Self>, rustls::Error> {
-        Ok(Rc::new(Self {
-            address: Arc::downgrade(address),
-            endpoint: Endpoint::new(address)?,
-            idle: RefCell::default(),
-            open: Rc::default(),
-        }))
+        Ok(Self::with(Arc::downgrade(address), Endpoint::new(address)?))
+    }
+
+    /// Of no account.
+    pub(super) fn to(endpoint: Endpoint) -> Rc<Self> {
+        Self::with(Weak::new(), endpoint)
+    }
+
+    fn with(address: Weak<Address>, endpoint: Endpoint) -> Rc<Self> {
+        Rc::new(Self { address, endpoint, idle: RefCell::default(), open: Rc::default() })
+    }
+
+    pub(super) fn has_idle(&self) -> bool {
+        !self.idle.borrow().is_empty()
     }
 
     /// Whether no directory knows its address any more, nor any request that has begun.

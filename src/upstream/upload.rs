@@ -97,8 +97,26 @@ impl Upload {
 
     /// A body without a byte, for a request of our own.
     pub fn empty() -> Self {
+        Self::ours([])
+    }
+
+    /// A body of our own in the place of the one that was read whole. What that holds of the room goes on to it.
+    pub fn replace(&mut self, pieces: impl IntoIterator<Item = Bytes>, keep: Keep) {
+        let held = self.held.take();
+        let stopwatch = Rc::clone(&self.progress.stopwatch);
+        *self = Self { held, keep, ..Self::kept(pieces.into_iter().collect(), stopwatch) };
+    }
+
+    /// A body of our own.
+    pub fn ours(pieces: impl IntoIterator<Item = Bytes>) -> Self {
         let stopwatch = Rc::new(Stopwatch::begin(std::time::Instant::now()));
-        Self::of(Source::Kept(VecDeque::new()), true, 0, Duration::ZERO, Keep::Beginning, stopwatch)
+        Self::kept(pieces.into_iter().collect(), stopwatch)
+    }
+
+    fn kept(mut pieces: VecDeque<Bytes>, stopwatch: Rc<Stopwatch>) -> Self {
+        pieces.retain(|piece| !piece.is_empty());
+        let ended = pieces.is_empty();
+        Self::of(Source::Kept(pieces), ended, u64::MAX, Duration::ZERO, Keep::Beginning, stopwatch)
     }
 
     fn of(
@@ -186,6 +204,12 @@ impl Upload {
     /// What was read ahead, shared.
     pub fn pieces(&self) -> Vec<Bytes> {
         self.ahead.iter().filter_map(Frame::data_ref).cloned().collect()
+    }
+
+    /// What was read ahead, in one piece; shared where it came so.
+    pub fn whole(&self) -> Bytes {
+        let mut pieces = self.pieces();
+        if pieces.len() == 1 { pieces.remove(0) } else { self.ahead().into() }
     }
 
     /// A copy of what was read ahead.

@@ -72,6 +72,25 @@ fn openai_for_node() {
 }
 
 #[test]
+fn openai_videos_for_python() {
+    Client::python("openai_videos.py").run();
+}
+
+#[test]
+fn openai_videos_for_node() {
+    Client::node("openai_videos.mjs").run();
+}
+
+#[test]
+fn a_browser_plays_a_video() {
+    if std::env::var_os("DASHGATE_CHROMIUM").is_none() {
+        not_run("a video in a browser; DASHGATE_CHROMIUM names the program of a Chromium.");
+        return;
+    }
+    Client::python("chromium.py").run();
+}
+
+#[test]
 fn ai_sdk_with_its_alibaba_provider() {
     Client::node("ai_sdk.mjs").run();
 }
@@ -198,6 +217,14 @@ impl Gateway {
         let accounts: Vec<Account<'_>> =
             ACCOUNTS.iter().zip(&keys).map(|(name, key)| (*name, upstream, key.as_slice(), "")).collect();
         let text = configuration("listen = \"127.0.0.1:0\"\nworkers = 1", &accounts, "");
+        let storage = simulator.storage();
+        let unified = |prefix: &str, statuses: &str| {
+            format!(
+                "[[mounts]]\nprefix = {prefix:?}\ndialect = \"unified\"\nvideo_statuses = {statuses:?}\n\
+                 storage = {{ hosts = [{storage:?}] }}\n"
+            )
+        };
+        let text = text + &unified("/v1", "openai") + &unified("/ope", "opeai");
         let config = directory.join(format!("{name}.toml"));
         let store = directory.join(format!("{name}.db"));
         fs::write(&config, format!("{text}[store]\npath = \"{}\"\n", store.display()))
@@ -237,6 +264,13 @@ impl Server {
         server
     }
 
+    /// Of a simulator: where its results lie.
+    fn storage(&self) -> String {
+        let log = self.log();
+        let (_, rest) = log.split_once("stand-in for OSS: http://").expect("an address");
+        origin(rest)
+    }
+
     fn log(&self) -> String {
         self.log.lock().expect("the log").clone()
     }
@@ -252,18 +286,22 @@ impl Drop for Server {
     }
 }
 
+fn origin(text: &str) -> String {
+    let address: String = text.chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
+    format!("http://{address}")
+}
+
 /// Keeps what a server says, and passes on the address it listens on.
 fn collect(pipe: impl Read + Send + 'static, log: Arc<Mutex<String>>, addresses: mpsc::Sender<String>) {
     thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-            if let Some((_, rest)) = line.split_once("listening on http://") {
-                let address: String =
-                    rest.chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
-                let _ = addresses.send(format!("http://{address}"));
-            }
             let mut log = log.lock().expect("the log");
             log.push_str(&line);
             log.push('\n');
+            drop(log);
+            if let Some((_, rest)) = line.split_once("listening on http://") {
+                let _ = addresses.send(origin(rest));
+            }
         }
     });
 }
@@ -275,7 +313,9 @@ fn forget_the_callers_settings(command: &mut Command) {
         let upper = name.to_ascii_uppercase();
         let foreign =
             ["DASHGATE_", "DASHSCOPE_", "OPENAI_", "ALIBABA_"].iter().any(|start| upper.starts_with(start));
-        if (foreign && name != "DASHGATE_SEEDS") || upper.ends_with("_PROXY") {
+        if (foreign && !["DASHGATE_SEEDS", "DASHGATE_CHROMIUM"].contains(&&*name))
+            || upper.ends_with("_PROXY")
+        {
             command.env_remove(name);
         }
     }

@@ -28,6 +28,7 @@ mod tasks;
 mod timeouts;
 mod tls;
 mod transparency;
+mod unified;
 mod uploads;
 mod upstream_tls;
 mod websocket;

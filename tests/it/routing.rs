@@ -231,11 +231,11 @@ fn the_longest_prefix_wins_whatever_the_order() {
 }
 
 #[test]
-fn a_unified_mount_says_in_its_own_words_that_it_is_not_served() {
+fn a_unified_mount_says_in_its_own_words_what_it_does_not_pass_on() {
     let upstream = Upstream::start(dashscope);
     let gateway = mounted(upstream.address, "", &["/", "/v1=unified"]);
     for (method, path) in
-        [("POST", "/v1/videos"), ("GET", "/v1/tasks/x"), ("GET", "/v1"), ("POST", "/v1/tokens")]
+        [("POST", "/v1/videos/x/remix"), ("GET", "/v1/tasks"), ("GET", "/v1"), ("POST", "/v1/tokens")]
     {
         let got = gateway.ask(message(&format!("{method} {path}"), &[&authorization(TENANT_KEY)], ""));
         let told = assert_refused(&got, 403, "not_allowed", "access_denied", Envelope::OpenAi);

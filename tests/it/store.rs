@@ -44,6 +44,8 @@ fn task(id: &str, claimed_at: SystemTime) -> TaskRecord {
         mount: "/wan".into(),
         claimed_at,
         status: Status::Pending,
+        asked: None,
+        hidden: false,
     }
 }
 

@@ -80,6 +80,7 @@ const ROWS: &[Row] = &[
     ("mounts.dialect", "dialect = \"native\"", "dialect = \"unified\"", Changes("mounts", "/wan")),
     ("mounts.video_statuses", "video_statuses = \"openai\"", "video_statuses = \"opeai\"", Changes("mounts", "/wan")),
     ("mounts.poll.hold", "hold = \"30s\"", "hold = \"31s\"", Changes("mounts", "/wan")),
+    ("mounts.storage.hosts", "hosts = [\"a.example.com\"]", "hosts = [\"b.example.com\"]", Changes("mounts", "/wan")),
     ("tenants.name", "name = \"spare-tenant\"", "name = \"other-tenant\"", Renames("tenants")),
     ("tenants.async_header", "async_header = \"require\"", "async_header = \"add\"", TENANT),
     ("tenants.accounts", "accounts = [\"main\"]", "accounts = [\"main\", \"spare\"]", TENANT),
@@ -119,7 +120,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// Where the rows for what the example does not show begin.
-const SHOWN: usize = 66;
+const SHOWN: usize = 67;
 
 fn base(upstream: &str) -> String {
     format!(
@@ -177,6 +178,7 @@ prefix = "/wan"
 dialect = "native"
 video_statuses = "openai"
 poll = {{ hold = "30s" }}
+storage = {{ hosts = ["a.example.com"] }}
 [[tenants]]
 name = "acme"
 async_header = "require"

@@ -88,7 +88,9 @@ fn many_tasks_and_as_many_keys() {
     let mut filling = Connection::open(&place.path).unwrap();
     let transaction = filling.transaction().unwrap();
     let mut claim = transaction
-        .prepare("INSERT INTO tasks VALUES (?1, ?2, ?2, 'main', 'wan2.7-t2v', '/wan', ?3, 'SUCCEEDED')")
+        .prepare(
+            "INSERT INTO tasks VALUES (?1, ?2, ?2, 'main', 'wan2.7-t2v', '/wan', ?3, 'SUCCEEDED', 0, NULL, NULL, NULL, 0)",
+        )
         .unwrap();
     let mut create =
         transaction.prepare("INSERT INTO keys VALUES (?1, ?2, ?3, 1, NULL, NULL, NULL)").unwrap();

@@ -1,0 +1,225 @@
+//! In place of the stages that send, in the unified dialect: a finished video is passed on from where it lies, as it
+//! comes.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use hyper::header::{
+    ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, ETAG, HOST, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    LAST_MODIFIED, LOCATION, RANGE, USER_AGENT, X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response, StatusCode};
+
+use super::admit::Permit;
+use super::exchange::Exchange;
+use super::observe::{self, Observed};
+use super::rejection::Rejection;
+use super::route::Unified;
+use super::video_fault::VideoFault;
+use super::{Proxy, poll, present, respond};
+use crate::dashscope::task::Status;
+use crate::tasks::Watch;
+use crate::unified::outcome::Outcome;
+use crate::upstream::{Download, Place, Upload};
+
+impl Proxy {
+    /// # Errors
+    /// `VideoRuns`, `VideoFailed`, `VideoExpired`; `StorageRefused`, `StorageFailed`; `BadRequest` for another variant
+    /// than the video.
+    pub(super) async fn download(
+        &self,
+        permit: &Permit,
+        unified: &Unified,
+        request: &Parts,
+        watch: &Arc<Watch>,
+        exchange: &Rc<Exchange>,
+    ) -> Result<Response<Observed>, Rejection> {
+        check_variant(request.uri.query().unwrap_or(""))?;
+        let polled = poll::news(self, permit, watch, None, exchange).await?;
+        let Some(outcome) = Outcome::read(&polled.answer.body) else {
+            let answer = &polled.answer;
+            return Ok(observe::whole(
+                present::refused(answer.status, &answer.headers, &answer.body),
+                exchange,
+            ));
+        };
+        let url = finished(&outcome, SystemTime::now())?;
+        let range = request.headers.get(RANGE);
+        let mut response =
+            exchange.unless_cut(self.fetch(permit, exchange, unified, request, url, range)).await?;
+        if !is_same(&request.headers, &response) {
+            response = exchange.unless_cut(self.fetch(permit, exchange, unified, request, url, None)).await?;
+        }
+        let (status, headers) = (response.status(), response.headers().clone());
+        let told = describe(&headers, url, watch.id());
+        if request.method == Method::HEAD {
+            return head(status, &headers, told).map(|response| observe::whole(response, exchange));
+        }
+        match status {
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED => {
+                let (mut parts, body) = response.into_parts();
+                parts.headers = told;
+                let response = Response::from_parts(parts, body);
+                Ok(self.deliver(response, exchange, request.version, permit.directory().timeouts.idle))
+            }
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                let mut refusal =
+                    respond::refusal(&Rejection::Video(VideoFault::BadRange), exchange, request.version);
+                let range = headers.get(CONTENT_RANGE).cloned();
+                refusal.headers_mut().extend(range.map(|range| (CONTENT_RANGE, range)));
+                Ok(observe::whole(refusal, exchange))
+            }
+            other => Err(failed(other)),
+        }
+    }
+
+    /// Asks for the object, and follows a few redirects that stay where they may.
+    async fn fetch(
+        &self,
+        permit: &Permit,
+        exchange: &Exchange,
+        unified: &Unified,
+        request: &Parts,
+        url: &str,
+        range: Option<&HeaderValue>,
+    ) -> Result<Response<Download>, Rejection> {
+        let refused = |what: &str| {
+            let host = url.split(['/', '?']).nth(2).unwrap_or_default();
+            tracing::warn!(host, "a result is not fetched: {what} is not in storage.hosts of its mount");
+            Rejection::Video(VideoFault::StorageRefused)
+        };
+        let mut place = Place::of(url, &unified.storage).ok_or_else(|| refused("its host"))?;
+        for _ in 0..=MOST_REDIRECTS {
+            let mut asking = Request::new(Upload::empty());
+            *asking.uri_mut() = place.target.clone().into();
+            *asking.headers_mut() = wanted(request, range);
+            asking.headers_mut().insert(HOST, place.host.clone());
+            let response = self.reach(permit, exchange, &place, asking).await?;
+            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok(response);
+            }
+            let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+            let next = location.and_then(|location| place.follow(location, &unified.storage));
+            place = next.ok_or_else(|| refused("where it redirects to"))?;
+        }
+        Err(Rejection::Video(VideoFault::StorageFailed))
+    }
+}
+
+/// Only the video itself is there.
+fn check_variant(query: &str) -> Result<(), Rejection> {
+    let mut variants = query.split('&').filter_map(|pair| pair.strip_prefix("variant="));
+    if variants.all(|variant| variant == "video") {
+        return Ok(());
+    }
+    Err(Rejection::BadRequest("the only variant of a video that there is is video"))
+}
+
+/// The URL of a video that can be fetched.
+fn finished(outcome: &Outcome, now: SystemTime) -> Result<&str, Rejection> {
+    match outcome.status {
+        Status::Succeeded => {}
+        Status::Pending | Status::Running | Status::Suspended | Status::Other => {
+            return Err(Rejection::Video(VideoFault::Runs("ask for its status, and fetch it then")));
+        }
+        Status::Unknown => return Err(Rejection::Video(VideoFault::Expired)),
+        Status::Failed | Status::Canceled => {
+            let message = outcome.message.as_deref().unwrap_or("the task was canceled");
+            let code = outcome.code.as_deref().unwrap_or(outcome.status.name());
+            return Err(Rejection::Video(VideoFault::Failed(format!("{code}: {message}").into())));
+        }
+    }
+    if !outcome.is_video {
+        let what = "the task made something else; GET tasks/{id} names it";
+        return Err(Rejection::Video(VideoFault::Failed(what.into())));
+    }
+    if outcome.url_expires().is_some_and(|end| end <= now) {
+        return Err(Rejection::Video(VideoFault::Expired));
+    }
+    outcome.url.as_deref().ok_or(Rejection::Video(VideoFault::Expired))
+}
+
+/// What the client wants of the object. A URL is signed for GET alone, so a HEAD becomes a GET of one byte.
+fn wanted(request: &Parts, range: Option<&HeaderValue>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(USER_AGENT, HeaderValue::from_static("dashgate"));
+    if request.method == Method::HEAD {
+        headers.insert(RANGE, HeaderValue::from_static("bytes=0-0"));
+        return headers;
+    }
+    headers.extend(range.cloned().map(|range| (RANGE, range)));
+    for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE] {
+        headers.extend(request.headers.get(&name).cloned().map(|value| (name, value)));
+    }
+    headers
+}
+
+/// Whether a part is of the object of which the client has the rest (RFC 9110, 13.1.5). Not every storage knows
+/// `If-Range`.
+fn is_same(asked: &HeaderMap, response: &Response<Download>) -> bool {
+    let is_part =
+        matches!(response.status(), StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE);
+    let Some(known) = asked.get(IF_RANGE).filter(|_| is_part) else { return true };
+    // A weak tag begins with W/, and so equals none that is strong.
+    let told = |name: HeaderName| response.headers().get(name).is_some_and(|value| value == known);
+    !known.as_bytes().starts_with(b"W/") && (told(ETAG) || told(LAST_MODIFIED))
+}
+
+/// What the client is told of the object: what storage says of it, its type, and a name for it.
+fn describe(from: &HeaderMap, url: &str, id: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for name in [CONTENT_LENGTH, CONTENT_RANGE, ACCEPT_RANGES, ETAG, LAST_MODIFIED] {
+        headers.extend(from.get(&name).cloned().map(|value| (name, value)));
+    }
+    let is_quicktime = url.split(['?', '#']).next().is_some_and(|path| path.ends_with(".mov"));
+    let (usual, extension) = if is_quicktime { ("video/quicktime", "mov") } else { ("video/mp4", "mp4") };
+    let own = from.get(CONTENT_TYPE).filter(|own| own.as_bytes().starts_with(b"video/")).cloned();
+    headers.insert(CONTENT_TYPE, own.unwrap_or(HeaderValue::from_static(usual)));
+    let plain: String =
+        id.chars().filter(|letter| letter.is_ascii_alphanumeric() || *letter == '-').collect();
+    let name = HeaderValue::try_from(format!("inline; filename=\"{plain}.{extension}\""));
+    headers.extend(name.map(|name| (CONTENT_DISPOSITION, name)));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers
+}
+
+/// The answer to a HEAD, from that to a GET of one byte.
+fn head(status: StatusCode, from: &HeaderMap, mut told: HeaderMap) -> Result<Response<Bytes>, Rejection> {
+    let total = || {
+        let range = from.get(CONTENT_RANGE)?.to_str().ok()?;
+        range.rsplit_once('/')?.1.parse::<u64>().ok()
+    };
+    match status {
+        StatusCode::OK => {}
+        StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
+            told.remove(CONTENT_LENGTH);
+            told.extend(total().map(|total| (CONTENT_LENGTH, HeaderValue::from(total))));
+        }
+        other => return Err(failed(other)),
+    }
+    told.remove(CONTENT_RANGE);
+    let mut response = Response::new(Bytes::new());
+    *response.headers_mut() = told;
+    Ok(response)
+}
+
+/// A signature that is good no more is answered like an object that is gone.
+fn failed(status: StatusCode) -> Rejection {
+    match status {
+        StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::GONE => {
+            Rejection::Video(VideoFault::Expired)
+        }
+        other => {
+            tracing::warn!(status = other.as_u16(), "storage did not give a result");
+            Rejection::Video(VideoFault::StorageFailed)
+        }
+    }
+}
+
+const MOST_REDIRECTS: usize = 3;

@@ -1,0 +1,94 @@
+//! Why there is no video, or no way to it.
+
+use std::borrow::Cow;
+
+use hyper::StatusCode;
+
+use super::rejection::{BAD_REQUEST, Rejection, Row, UNAVAILABLE};
+use crate::metrics::Reason;
+
+/// A refusal of the unified dialect that has to do with one video.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum VideoFault {
+    /// The tenant has no such video.
+    None,
+    /// It is being made: there is nothing to fetch yet, or no way to stop it any more.
+    Runs(&'static str),
+    /// There will be none: why.
+    Failed(Box<str>),
+    /// It is gone from DashScope's storage.
+    Expired,
+    /// There is nothing of the file where a range begins.
+    BadRange,
+    /// DashScope named a place in storage that is on no list, or leads inside.
+    StorageRefused,
+    /// Nothing was submitted, or nothing passed on.
+    StorageFailed,
+}
+
+impl VideoFault {
+    pub(super) const fn row(&self) -> Row {
+        match self {
+            VideoFault::None => Row {
+                reason: Reason::NoVideo,
+                status: StatusCode::NOT_FOUND,
+                native_code: "NotFound",
+                openai_code: "not_found",
+                ..BAD_REQUEST
+            },
+            VideoFault::Runs(_) => Row {
+                reason: Reason::VideoNotReady,
+                native_code: "UnsupportedOperation",
+                openai_code: "video_not_ready",
+                ..BAD_REQUEST
+            },
+            VideoFault::Failed(_) => Row {
+                reason: Reason::VideoFailed,
+                native_code: "UnsupportedOperation",
+                openai_code: "video_failed",
+                ..BAD_REQUEST
+            },
+            VideoFault::Expired => Row {
+                reason: Reason::VideoExpired,
+                status: StatusCode::GONE,
+                native_code: "NotFound",
+                openai_code: "video_expired",
+                ..BAD_REQUEST
+            },
+            VideoFault::BadRange => Row {
+                reason: Reason::BadRange,
+                status: StatusCode::RANGE_NOT_SATISFIABLE,
+                native_code: "InvalidRange",
+                openai_code: "invalid_range",
+                ..BAD_REQUEST
+            },
+            VideoFault::StorageRefused => {
+                Row { reason: Reason::StorageRefused, status: StatusCode::BAD_GATEWAY, ..UNAVAILABLE }
+            }
+            VideoFault::StorageFailed => {
+                Row { reason: Reason::StorageFailed, status: StatusCode::BAD_GATEWAY, ..UNAVAILABLE }
+            }
+        }
+    }
+
+    /// What the client is told, in words.
+    pub(super) fn message(&self) -> Cow<'static, str> {
+        match self {
+            VideoFault::None => "There is no video with this id.".into(),
+            VideoFault::Runs(problem) => format!("The video is not finished: {problem}.").into(),
+            VideoFault::Failed(why) => format!("There is no video: {why}").into(),
+            VideoFault::Expired => "The video is gone: DashScope keeps one for 24 hours.".into(),
+            VideoFault::BadRange => "The video has no bytes in this range.".into(),
+            VideoFault::StorageRefused => {
+                "The file lies in a place that this gateway does not talk to; its operator finds it in the log.".into()
+            }
+            VideoFault::StorageFailed => "The storage of files can't be used at present; try again.".into(),
+        }
+    }
+}
+
+impl From<VideoFault> for Rejection {
+    fn from(fault: VideoFault) -> Self {
+        Rejection::Video(fault)
+    }
+}

@@ -1,0 +1,149 @@
+//! What DashScope's answer to a task query says, in the words of no dialect.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+use super::size;
+use crate::dashscope::task::Status;
+use crate::dashscope::time;
+
+/// A task as its last answer told it. What did not stand there is `None`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    pub status: Status,
+    pub ended: Option<SystemTime>,
+    pub prompt: Option<String>,
+    pub code: Option<String>,
+    pub message: Option<String>,
+    /// Where the video lies; of a task that makes something else, the first thing that it made.
+    pub url: Option<String>,
+    pub is_video: bool,
+    pub seconds: Option<String>,
+    pub size: Option<String>,
+}
+
+impl Outcome {
+    /// Where no more is known than the status.
+    pub fn of(status: Status) -> Self {
+        Self {
+            status,
+            ended: None,
+            prompt: None,
+            code: None,
+            message: None,
+            url: None,
+            is_video: false,
+            seconds: None,
+            size: None,
+        }
+    }
+
+    /// Reads the body of an answer; `None` if it tells of no task.
+    pub fn read(body: &[u8]) -> Option<Self> {
+        let answer: Value = serde_json::from_slice(body).ok()?;
+        let (output, usage) = (&answer["output"], &answer["usage"]);
+        let status = Status::from_name(output["task_status"].as_str()?);
+        let text = |name: &str| output[name].as_str().map(str::to_owned);
+        let video = output["video_url"].as_str().or_else(|| output["results"]["video_url"].as_str());
+        let url = video.or_else(|| first_url(output));
+        Some(Self {
+            status,
+            ended: output["end_time"].as_str().and_then(time::read),
+            prompt: text("orig_prompt"),
+            code: text("code"),
+            message: text("message"),
+            url: url.map(str::to_owned),
+            is_video: video.is_some(),
+            seconds: seconds(usage),
+            size: shape(usage),
+        })
+    }
+
+    /// Until when its URL is good: the URL says so itself.
+    pub fn url_expires(&self) -> Option<SystemTime> {
+        let query = self.url.as_deref()?.split_once('?')?.1;
+        let seconds = query.split('&').find_map(|pair| pair.strip_prefix("Expires=")?.parse().ok())?;
+        UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+    }
+}
+
+/// Of an image, a transcript, or whatever else.
+fn first_url(output: &Value) -> Option<&str> {
+    let listed = output["results"].as_array().into_iter().flatten();
+    let mut listed =
+        listed.filter_map(|item| item["url"].as_str().or_else(|| item["transcription_url"].as_str()));
+    let chosen = || output["choices"][0]["message"]["content"][0]["image"].as_str();
+    listed
+        .next()
+        .or_else(|| output["result"]["transcription_url"].as_str())
+        .or_else(chosen)
+        .or_else(|| output["url"].as_str())
+}
+
+fn seconds(usage: &Value) -> Option<String> {
+    let names = ["output_video_duration", "video_duration", "duration"];
+    names.iter().map(|name| &usage[*name]).find(|value| value.is_number()).map(Value::to_string)
+}
+
+/// A size where there is one, else its lines.
+fn shape(usage: &Value) -> Option<String> {
+    let sizes = ["size", "video_ratio"].into_iter().filter_map(|name| usage[name].as_str());
+    let named = sizes.filter_map(size::read).map(|(width, height)| format!("{width}x{height}")).next();
+    let lines = usage["SR"].as_u64().and_then(|lines| u32::try_from(lines).ok());
+    let composed = || size::of(lines?, usage["ratio"].as_str()?);
+    named.or_else(composed).or_else(|| lines.map(|lines| format!("{lines}P")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Outcome {
+        Outcome::read(body.as_bytes()).expect("an outcome")
+    }
+
+    #[test]
+    fn a_finished_video_tells_all() {
+        let outcome = read(
+            r#"{"output":{"task_id":"t","task_status":"SUCCEEDED","end_time":"1970-01-01 08:00:01.000",
+                "orig_prompt":"p","video_url":"https://h/a.mp4?Expires=86400&x=1"},
+                "usage":{"duration":15,"output_video_duration":10,"ratio":"9:16","SR":720}}"#,
+        );
+        assert_eq!(outcome.ended, Some(UNIX_EPOCH + Duration::from_secs(1)));
+        assert_eq!((outcome.seconds.as_deref(), outcome.size.as_deref()), (Some("10"), Some("720x1280")));
+        assert_eq!(outcome.url_expires(), Some(UNIX_EPOCH + Duration::from_secs(86400)));
+        assert!(outcome.is_video && outcome.prompt.as_deref() == Some("p"));
+    }
+
+    #[test]
+    fn each_models_usage_is_read() {
+        for (usage, seconds, size) in [
+            (r#"{"video_duration":5,"video_ratio":"1920*1080"}"#, Some("5"), Some("1920x1080")),
+            (r#"{"video_duration":5,"video_ratio":"standard"}"#, Some("5"), None),
+            (r#"{"video_duration":5,"SR":480}"#, Some("5"), Some("480P")),
+            (r#"{"duration":10.04,"output_video_duration":5.02,"SR":720}"#, Some("5.02"), Some("720P")),
+            (r#"{"duration":5,"size":"1280*720","SR":720}"#, Some("5"), Some("1280x720")),
+            (r#"{"image_count":1}"#, None, None),
+        ] {
+            let outcome = read(&format!(r#"{{"output":{{"task_status":"SUCCEEDED"}},"usage":{usage}}}"#));
+            assert_eq!((outcome.seconds.as_deref(), outcome.size.as_deref()), (seconds, size), "{usage}");
+        }
+    }
+
+    #[test]
+    fn other_results_have_a_url_too() {
+        for (output, is_video) in [
+            (r#""results":{"video_url":"u"}"#, true),
+            (r#""results":[{"code":"x"},{"url":"u"}]"#, false),
+            (r#""results":[{"transcription_url":"u"}]"#, false),
+            (r#""result":{"transcription_url":"u"}"#, false),
+            (r#""choices":[{"message":{"content":[{"image":"u"}]}}]"#, false),
+        ] {
+            let outcome = read(&format!(r#"{{"output":{{"task_status":"SUCCEEDED",{output}}}}}"#));
+            assert_eq!((outcome.url.as_deref(), outcome.is_video), (Some("u"), is_video), "{output}");
+        }
+        assert_eq!(Outcome::read(b"{}"), None);
+        assert_eq!(Outcome::read(b"<html>"), None);
+    }
+}

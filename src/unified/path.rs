@@ -1,0 +1,93 @@
+//! What a path below a unified mount calls.
+
+use hyper::Method;
+
+use crate::dashscope::operation::Operation;
+
+/// A call as its path names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call<'p> {
+    pub operation: Operation,
+    /// Of a video or a task.
+    pub id: Option<&'p str>,
+}
+
+/// Tells the call from what follows the mount's prefix in a normalised path: `/videos...` or `/tasks/{id}`, with
+/// `/v1` before it or not, and with a slash at the end or not.
+pub fn classify<'p>(method: &Method, rest: &'p str) -> Call<'p> {
+    let inner = rest.strip_prefix("/v1/").or_else(|| rest.strip_prefix('/')).unwrap_or(rest);
+    let inner = inner.strip_suffix('/').unwrap_or(inner);
+    let mut segments = inner.split('/');
+    let (kind, id, more) = (segments.next(), segments.next(), segments.next());
+    let operation = match (kind, id, more) {
+        (Some("videos"), None, None) => match *method {
+            Method::POST => Operation::VideoCreate,
+            Method::GET => Operation::VideoList,
+            _ => Operation::Unlisted,
+        },
+        // These are no ids, though they stand where one would.
+        (Some("videos"), Some("edits" | "extensions" | "characters"), _) => Operation::Unlisted,
+        (Some("videos"), Some(_), None) => match *method {
+            Method::GET => Operation::VideoGet,
+            Method::DELETE => Operation::VideoDelete,
+            _ => Operation::Unlisted,
+        },
+        (Some("videos"), Some(_), Some("content")) => match *method {
+            Method::GET | Method::HEAD => Operation::VideoContent,
+            _ => Operation::Unlisted,
+        },
+        (Some("tasks"), Some(_), None) if *method == Method::GET => Operation::TaskView,
+        _ => Operation::Unlisted,
+    };
+    let operation = if segments.next().is_some() { Operation::Unlisted } else { operation };
+    Call { operation, id: id.filter(|_| operation != Operation::Unlisted) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_call_of_the_dialect_is_told() {
+        for (method, rest, operation, id) in [
+            ("POST", "/videos", Operation::VideoCreate, None),
+            ("POST", "/v1/videos/", Operation::VideoCreate, None),
+            ("GET", "/videos", Operation::VideoList, None),
+            ("GET", "/videos/a-1", Operation::VideoGet, Some("a-1")),
+            ("GET", "/videos/a-1/", Operation::VideoGet, Some("a-1")),
+            ("DELETE", "/videos/a-1", Operation::VideoDelete, Some("a-1")),
+            ("GET", "/videos/a-1/content", Operation::VideoContent, Some("a-1")),
+            ("HEAD", "/videos/a-1/content", Operation::VideoContent, Some("a-1")),
+            ("GET", "/tasks/a-1", Operation::TaskView, Some("a-1")),
+            ("GET", "/v1/tasks/a-1", Operation::TaskView, Some("a-1")),
+        ] {
+            let call = classify(&method.parse().expect("a method"), rest);
+            assert_eq!((call.operation, call.id), (operation, id), "{method} {rest}");
+        }
+    }
+
+    #[test]
+    fn the_rest_is_unlisted() {
+        for (method, rest) in [
+            ("GET", ""),
+            ("GET", "/"),
+            ("PUT", "/videos"),
+            ("HEAD", "/videos/a"),
+            ("POST", "/videos/a/remix"),
+            ("POST", "/videos/edits"),
+            ("GET", "/videos/characters/a"),
+            ("GET", "/videos/a/content/b"),
+            ("GET", "/tasks"),
+            ("POST", "/tasks/a/cancel"),
+            ("GET", "/v1/v1/videos"),
+            ("GET", "/models"),
+            ("POST", "/chat/completions"),
+        ] {
+            assert_eq!(
+                classify(&method.parse().expect("a method"), rest).operation,
+                Operation::Unlisted,
+                "{rest}"
+            );
+        }
+    }
+}

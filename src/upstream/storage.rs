@@ -1,0 +1,176 @@
+//! Object storage, where results lie and input files go: only hosts that the operator allows, only at addresses that
+//! were looked at, and never with a key.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::Uri;
+use hyper::header::HeaderValue;
+use hyper::http::uri::PathAndQuery;
+
+use super::Upstream;
+use super::connect::{ConnectFault, Endpoint, Reach};
+use super::pool::{Connection, Pool};
+use crate::config::StorageHost;
+
+/// Where connections go.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Origin {
+    pub(super) tls: bool,
+    /// Without brackets.
+    pub(super) host: Box<str>,
+    pub(super) port: u16,
+    /// Named by the operator to the letter, so its address is no matter.
+    pub(super) is_named: bool,
+}
+
+/// An object, or a bucket: a URL that was found to be allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    origin: Origin,
+    pub target: PathAndQuery,
+    /// The `host` field.
+    pub host: HeaderValue,
+}
+
+impl Place {
+    /// Reads an absolute URL; `None` if none of the hosts allows it, or it could be read in two ways.
+    pub fn of(url: &str, hosts: &[StorageHost]) -> Option<Self> {
+        let uri: Uri = url.parse().ok()?;
+        let tls = match uri.scheme_str()? {
+            "https" => true,
+            "http" => false,
+            _ => return None,
+        };
+        let authority = uri.authority()?;
+        let host = authority.host().to_ascii_lowercase();
+        let after = authority.as_str().get(host.len()..)?;
+        let port = match after.strip_prefix(':') {
+            None if after.is_empty() => {
+                if tls {
+                    443
+                } else {
+                    80
+                }
+            }
+            None => return None,
+            Some(port) => port.parse().ok().filter(|port| *port != 0)?,
+        };
+        let plain = host.trim_start_matches('[').trim_end_matches(']');
+        let allowing = hosts.iter().find(|known| known.allows(tls, plain, port))?;
+        let is_named = matches!(allowing, StorageHost::Origin(_));
+        let target = uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+        let host = HeaderValue::from_str(&authority.as_str().to_ascii_lowercase()).ok()?;
+        Some(Self { origin: Origin { tls, host: plain.into(), port, is_named }, target, host })
+    }
+
+    /// Where a redirect from here leads; `None` as above.
+    pub fn follow(&self, location: &str, hosts: &[StorageHost]) -> Option<Self> {
+        if location.starts_with('/') && !location.starts_with("//") {
+            return Some(Self { target: location.parse().ok()?, ..self.clone() });
+        }
+        let next = Self::of(location, hosts)?;
+        // Not from TLS to cleartext.
+        (next.origin.tls || !self.origin.tls).then_some(next)
+    }
+}
+
+impl Upstream {
+    /// A connection to storage, for one request.
+    ///
+    /// # Errors
+    /// Why there is none; nothing was sent. `Forbidden` where the name leads to an address inside.
+    pub async fn storage(&self, place: &Place, patience: Duration) -> Result<Connection, ConnectFault> {
+        let known = self.storage.borrow().get(&place.origin).cloned();
+        let pool = match known {
+            Some(pool) => pool,
+            None => {
+                let Origin { tls, host, port, is_named } = &place.origin;
+                let reach = if *is_named { Reach::Anywhere } else { Reach::Public };
+                let endpoint = Endpoint::to(*tls, host, *port, None, reach);
+                let endpoint = endpoint.map_err(|error| ConnectFault::Tls(std::io::Error::other(error)))?;
+                let pool = Pool::to(endpoint);
+                let mut pools = self.storage.borrow_mut();
+                if pools.len() < MOST_ORIGINS {
+                    pools.insert(place.origin.clone(), Rc::clone(&pool));
+                }
+                pool
+            }
+        };
+        pool.connection(patience).await
+    }
+}
+
+/// Whose connections are kept a while.
+const MOST_ORIGINS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::BaseUrl;
+
+    fn hosts() -> [StorageHost; 2] {
+        let named = BaseUrl { tls: false, host: "127.0.0.1".into(), port: 8091, path: String::new() };
+        [StorageHost::Pattern("*.oss.example".into()), StorageHost::Origin(named)]
+    }
+
+    fn origin(url: &str) -> Option<(bool, String, u16, bool)> {
+        let Origin { tls, host, port, is_named } = Place::of(url, &hosts())?.origin;
+        Some((tls, host.into(), port, is_named))
+    }
+
+    #[test]
+    fn only_listed_hosts_are_places() {
+        assert_eq!(origin("https://a.oss.example/x?y=%2F"), Some((true, "a.oss.example".into(), 443, false)));
+        assert_eq!(origin("HTTPS://A.OSS.example:443"), Some((true, "a.oss.example".into(), 443, false)));
+        assert_eq!(origin("http://127.0.0.1:8091/x"), Some((false, "127.0.0.1".into(), 8091, true)));
+        for url in [
+            "http://a.oss.example/x",
+            "https://a.oss.example:8443/x",
+            "https://a.oss.example:0/x",
+            "https://a.oss.example:99999/x",
+            "https://a.oss.example:/x",
+            "https://user@a.oss.example/x",
+            "https://evil.example/x",
+            "https://evil.example#.oss.example",
+            "https://evil.example?.oss.example",
+            "https://evil.example\\.oss.example/",
+            "https://127.0.0.1:8091/x",
+            "http://127.0.0.1:8092/x",
+            "http://localhost:8091/x",
+            "http://[::1]:8091/x",
+            "ftp://a.oss.example/x",
+            "file:///etc/passwd",
+            "//a.oss.example/x",
+            "/x",
+            "",
+        ] {
+            assert_eq!(origin(url), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_place_keeps_its_target_to_the_letter() {
+        let place = Place::of("https://a.oss.example/b%20c.mp4?Expires=1&Signature=a%2Bb%3D", &hosts())
+            .expect("a place");
+        assert_eq!(place.target.as_str(), "/b%20c.mp4?Expires=1&Signature=a%2Bb%3D");
+        assert_eq!(place.host, "a.oss.example");
+    }
+
+    #[test]
+    fn redirects_stay_on_the_list() {
+        let place = Place::of("https://a.oss.example/x", &hosts()).expect("a place");
+        let leads = |location| place.follow(location, &hosts()).is_some();
+        assert!(leads("https://b.oss.example/y") && leads("/y?z"));
+        for location in [
+            "https://169.254.169.254/latest",
+            "http://127.0.0.1:8091/y",
+            "http://b.oss.example/y",
+            "//evil.example/y",
+            "https://evil.example/y",
+            "y",
+        ] {
+            assert!(!leads(location), "{location}");
+        }
+    }
+}
