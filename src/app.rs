@@ -78,6 +78,20 @@ struct Shared {
     traces: Option<Traces>,
 }
 
+impl Shared {
+    /// What a reload changes, and what outlives it.
+    fn for_reloads(&self) -> reload::Shared {
+        reload::Shared {
+            directory: Arc::clone(&self.directory),
+            accounts: Arc::clone(&self.accounts),
+            keyring: Arc::clone(&self.keyring),
+            metrics: Arc::clone(&self.metrics),
+            access_log: Arc::clone(&self.access_log),
+            hub: Arc::clone(&self.hub),
+        }
+    }
+}
+
 /// Starts the workers and the admin listener, for good with this configuration.
 ///
 /// # Errors
@@ -126,18 +140,7 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
         access_log: Arc::new(AccessLog::start(&config.log)?),
         traces,
     };
-    let reloader = Reloader::new(
-        files,
-        config,
-        reload::Shared {
-            directory: Arc::clone(&shared.directory),
-            accounts: Arc::clone(&shared.accounts),
-            keyring: Arc::clone(&shared.keyring),
-            metrics: Arc::clone(&shared.metrics),
-            access_log: Arc::clone(&shared.access_log),
-            hub: Arc::clone(&shared.hub),
-        },
-    );
+    let reloader = Reloader::new(files, config, shared.for_reloads());
     let reloads = reloader.map(Reloader::start).transpose()?;
     let (handle, drain) = worker::drain();
     let (alive, ended) = mpsc::unbounded_channel();

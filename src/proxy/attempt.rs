@@ -35,20 +35,15 @@ impl Proxy {
         let Passage { permit, route, destination, mut request, mut body, exchange, asked: _ } = passage;
         let mut choice =
             Choice::new(&permit, &route, destination, &request, &mut body, &self.uploads).await?;
-        if choice.model.is_some() {
-            exchange.note_model(choice.model.as_deref());
-        }
-        let mut patience = client.map(|client| Patience::new(&permit, &request.headers, client));
+        exchange.note_known_model(choice.model.as_deref());
+        let mut patience = client.map(|client| Patience::new(&permit, &request.headers, client, &exchange));
         let mut tried = Tried::default();
         let mut refused: Option<(Response<Download>, Cause)> = None;
         let mut unreached = false;
         loop {
             // Of an attempt that was refused: it counts no more.
             exchange.start.take();
-            let turn = patience.is_some().then(|| exchange.stopwatch.waiting(Awaited::Turn));
-            let next = self.next(&choice, &permit, &tried, &mut patience).await;
-            drop(turn);
-            let (pick, start) = match next {
+            let (pick, start) = match self.next(&choice, &permit, &tried, &mut patience).await {
                 Ok(next) => next,
                 Err(Halt::Refused(rejection)) => {
                     return last(refused, Some(rejection), &choice, Duration::ZERO);
@@ -65,13 +60,11 @@ impl Proxy {
                     return last(refused, choice.refusal(out), &choice, out.0);
                 }
             };
-            exchange.account.set(Some(pick.index));
-            exchange.attempts.set(exchange.attempts.get() + 1);
-            exchange.start.replace(start);
+            exchange.go_to(pick.index, start);
             let (progress, key, account) = (body.progress(), pick.key, pick.account);
             let copy = choice.has_more(account).then(|| request.clone());
             let mut outbound = rewrite::request(&permit, &route, request, account, key, body)?;
-            let span = begin_span(&exchange, account, &mut outbound);
+            let span = begin_span(&exchange, &mut outbound);
             let waiting = exchange.stopwatch.waiting(Awaited::Upstream);
             let attempt = account.series.attempt(route.operation, Instant::now());
             // Dropped by an error, the pick lets others try what it was to try.
@@ -150,15 +143,11 @@ impl Proxy {
 }
 
 /// The attempt's span, where traces are on; the upstream is told of it where they go on there.
-fn begin_span<'t>(
-    exchange: &'t Exchange,
-    account: &'t Account,
-    outbound: &mut Outbound<'_>,
-) -> Option<trace::Attempt<'t>> {
+fn begin_span<'t>(exchange: &'t Exchange, outbound: &mut Outbound<'_>) -> Option<trace::Attempt<'t>> {
     let trace = exchange.trace.get()?;
-    let span = trace.attempt(exchange, account)?;
-    if exchange.directory().continues_traces {
-        outbound.continue_trace(span.traceparent(), trace.goes_on());
+    let span = trace.attempt(exchange)?;
+    if let Some(parent) = span.traceparent().filter(|_| exchange.directory().continues_traces) {
+        outbound.continue_trace(parent, trace.goes_on());
     }
     Some(span)
 }

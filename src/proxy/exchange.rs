@@ -157,6 +157,20 @@ impl Exchange {
         }
     }
 
+    /// The same for one that stands elsewhere, or was read already.
+    pub(super) fn note_known_model(&self, model: Option<&str>) {
+        if model.is_some() {
+            self.note_model(model);
+        }
+    }
+
+    /// It is sent to this account now.
+    pub(super) fn go_to(&self, account: usize, start: Option<Start>) {
+        self.account.set(Some(account));
+        self.attempts.set(self.attempts.get() + 1);
+        self.start.replace(start);
+    }
+
     /// Notes the task for whoever is told.
     pub(super) fn note_task(&self, id: &str) {
         if self.is_told() {

@@ -1,6 +1,7 @@
 //! Stage 7: when may it start? A submit waits for its turn, for a while, rather than being refused.
 
 use std::convert::Infallible;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,17 +12,21 @@ use tokio::time::sleep_until;
 use super::Proxy;
 use super::admit::Permit;
 use super::choose::Choice;
+use super::exchange::Exchange;
 use super::rejection::Rejection;
 use crate::account::Account;
 use crate::account::choice::{AllOut, Pick, Tried};
 use crate::account::pace::{Ask, Lead, Pace, Start};
 use crate::dashscope::headers;
+use crate::stopwatch::{Awaited, Stopwatch};
 use crate::tasks::hub::Hub;
 
 /// How long a submit waits, and for whom.
 pub(super) struct Patience {
     until: Instant,
     client: oneshot::Receiver<Infallible>,
+    /// Of its exchange.
+    stopwatch: Rc<Stopwatch>,
 }
 
 /// Why there is no attempt any more.
@@ -40,9 +45,15 @@ struct Paced<'a> {
 
 impl Patience {
     /// The client can ask for another patience than ours. It leaves by dropping the other end.
-    pub(super) fn new(permit: &Permit, asked: &HeaderMap, client: oneshot::Receiver<Infallible>) -> Self {
+    pub(super) fn new(
+        permit: &Permit,
+        asked: &HeaderMap,
+        client: oneshot::Receiver<Infallible>,
+        exchange: &Exchange,
+    ) -> Self {
         let usual = permit.directory().max_submit_wait;
-        Self { until: Instant::now() + headers::wait_timeout(asked).unwrap_or(usual), client }
+        let until = Instant::now() + headers::wait_timeout(asked).unwrap_or(usual);
+        Self { until, client, stopwatch: Rc::clone(&exchange.stopwatch) }
     }
 }
 
@@ -120,6 +131,7 @@ impl Proxy {
         patience: &mut Patience,
     ) -> Result<Start, Rejection> {
         let until = patience.until;
+        let _turn = patience.stopwatch.waiting(Awaited::Turn);
         let (mut place, lead) = match paced.pace.wait(&paced.ask, until, Instant::now()) {
             Ok(place) => place,
             Err(wait) => return Err(paced.rejection(wait)),

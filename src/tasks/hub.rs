@@ -198,10 +198,11 @@ impl Hub {
                 let status = named.status;
                 let is_gone = status == Status::Unknown && is_older(watch, now);
                 let is_news = watch.status() != status;
-                watch.learn(Knowledge::told(status, answer), seen);
+                // First, so that whoever hears of a task's end finds its slot free.
                 if is_news {
                     self.ledger.learn(&watch.id, status);
                 }
+                watch.learn(Knowledge::told(status, answer), seen);
                 watch.desk.state().succeed();
                 if status.is_final() || is_gone {
                     self.finish(watch, is_gone);

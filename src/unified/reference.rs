@@ -97,7 +97,7 @@ fn checked(url: &str) -> Result<Box<str>, Fault> {
     let schemes = ["http://", "https://", "oss://", "data:"];
     let is_url =
         |scheme: &&str| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
-    if schemes.iter().any(|scheme| is_url(scheme)) {
+    if schemes.iter().any(is_url) {
         return Ok(url.into());
     }
     Err(fault("must be an http, https, oss or data URL"))

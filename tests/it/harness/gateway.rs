@@ -134,7 +134,8 @@ pub(crate) fn write_config(folder: &Path, text: &str) {
     let store = folder.join("dashgate.db");
     let file = folder.join(CONFIG_FILE);
     let log = folder.join(ACCESS_LOG);
-    let own = format!("[store]\npath = {store:?}\n[log]\naccess = {log:?}\n");
+    let own =
+        format!("[store]\npath = {store:?}\n[log]\naccess = {log:?}\nformat = \"json\"\nsample = 1.0\n");
     std::fs::write(file, format!("{text}\n{own}")).expect("written");
 }
 

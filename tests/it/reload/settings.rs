@@ -60,7 +60,7 @@ const ROWS: &[Row] = &[
     ("store.path", "dashgate.db", "other.db", Restart("store.path")),
     ("poll.max_age", "max_age = \"2s\"", "max_age = \"3s\"", Setting("poll")),
     ("poll.hold", "hold = \"0s\"", "hold = \"1s\"", Setting("poll")),
-    ("log.access", "access = \"off\"", "access = \"stderr\"", Setting("log")),
+    ("log.access", "access.log", "other.log", Setting("log")),
     ("log.format", "format = \"json\"", "format = \"text\"", Setting("log")),
     ("log.sample", "sample = 1.0", "sample = 0.5", Setting("log")),
     ("traces.propagate", "propagate = false", "propagate = true", Setting("traces.propagate")),
@@ -259,12 +259,12 @@ fn each_key_takes_effect_or_says_that_it_needs_a_restart() {
     let upstream = upstream();
     let folder = tempfile::tempdir().expect("a folder");
     write_files(folder.path());
-    let store = folder.path().join("dashgate.db");
     let file = folder.path().join(CONFIG_FILE);
     let text = base(&upstream.address.to_string());
-    let base = format!("{text}\n[store]\npath = {store:?}\n{LOG}");
     let write = |text: &str| fs::write(&file, text).expect("written");
     let gateway = Gateway::from_file_in(folder, &text);
+    // With the store and the access log, which are put behind it.
+    let base = fs::read_to_string(&file).expect("the file");
     for (key, written, instead, takes) in ROWS {
         assert_eq!(base.matches(written).count(), 1, "{key}: {written}");
         write(&base);
@@ -293,9 +293,6 @@ fn each_key_takes_effect_or_says_that_it_needs_a_restart() {
         assert_eq!(found, named, "{key}: {changes}");
     }
 }
-
-/// The harness writes one of its own, where the gateway starts.
-const LOG: &str = "[log]\naccess = \"off\"\nformat = \"json\"\nsample = 1.0\n";
 
 /// What the configuration names, and another of each.
 fn write_files(folder: &Path) {
