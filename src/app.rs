@@ -22,7 +22,7 @@ use crate::admin::{self, Admin, Refusals};
 use crate::config::{self, Config, Files};
 use crate::limits::{self, Strangers};
 use crate::listen;
-use crate::liveness::{Pulse, Watch};
+use crate::liveness::{self, Pulse};
 use crate::metrics::Metrics;
 use crate::proxy::{Proxy, Recorder};
 use crate::querier::Querier;
@@ -35,6 +35,7 @@ use crate::tasks::hub::Hub;
 use crate::tasks::ledger::Ledger;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
+use crate::traces::{self, Exporter, Traces};
 use crate::upstream::{Room, Upstream};
 
 /// A gateway that runs. Dropped, it is cut.
@@ -53,6 +54,8 @@ pub struct Running {
     admin: Option<admin::Listener>,
     store: Store,
     access_log: Arc<AccessLog>,
+    /// Where the environment asks for spans.
+    exporter: Option<Exporter>,
     directory: Arc<ArcSwap<Directory>>,
     reloads: Option<reload::Handle>,
     /// Yields once for each worker that ends, however it does.
@@ -72,6 +75,7 @@ struct Shared {
     strangers: Arc<Strangers>,
     room: Arc<Room>,
     access_log: Arc<AccessLog>,
+    traces: Option<Traces>,
 }
 
 impl Shared {
@@ -122,6 +126,7 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
     directory.tell_shut_out(&keyring, SystemTime::now());
     let (opening, opened) = mpsc::unbounded_channel();
     let hub = Arc::new(Hub::new(Arc::new(ledger), config.poll.max_age, opening, SystemTime::now()));
+    let (traces, exporter) = start_traces(&metrics)?.unzip();
     let shared = Shared {
         directory: Arc::new(ArcSwap::from_pointee(directory)),
         keyring: Arc::new(keyring),
@@ -133,18 +138,14 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
         strangers: Arc::default(),
         room: Room::new(ROOM_BYTES),
         access_log: Arc::new(AccessLog::start(&config.log)?),
+        traces,
     };
     let reloader = Reloader::new(files, config, shared.for_reloads());
     let reloads = reloader.map(Reloader::start).transpose()?;
     let (handle, drain) = worker::drain();
     let (alive, ended) = mpsc::unbounded_channel();
     let readiness = Readiness::new(listeners.len());
-    let (mut pulses, mut watch) = (Vec::with_capacity(listeners.len()), Watch::default());
-    for _ in &listeners {
-        let pulse = Pulse::default();
-        watch.on(&pulse);
-        pulses.push(pulse);
-    }
+    let (pulses, watch) = liveness::watched(listeners.len());
     let admin = Admin {
         directory: Arc::clone(&shared.directory),
         reloads: reloads.clone(),
@@ -162,20 +163,12 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
     let stop_querier = CancellationToken::new();
     let querier = start_querier(&shared, opened, stop_querier.clone(), Alive(alive.clone()))?;
     let directory = Arc::clone(&shared.directory);
-    let workers = listeners
-        .into_iter()
-        .zip(pulses)
-        .enumerate()
-        .map(|(number, (listener, pulse))| {
-            let (shared, drain, alive) = (shared.clone(), drain.clone(), Alive(alive.clone()));
-            let listening = readiness.hold(Need::Workers);
-            let work = move || {
-                let _held = (alive, listening);
-                run_worker(listener, &shared, pulse, drain)
-            };
-            thread::Builder::new().name(format!("worker-{number}")).spawn(work)
-        })
-        .collect::<io::Result<_>>()?;
+    let workers = listeners.into_iter().zip(pulses).enumerate();
+    let workers = workers.map(|(number, (listener, pulse))| {
+        let held = (Alive(alive.clone()), readiness.hold(Need::Workers));
+        start_worker(number, listener, pulse, &shared, &drain, held)
+    });
+    let workers = workers.collect::<io::Result<_>>()?;
     let querier = Some((querier, stop_querier));
     Ok(Running {
         address,
@@ -188,6 +181,7 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
         admin,
         store,
         access_log: Arc::clone(&shared.access_log),
+        exporter,
         directory,
         reloads,
         ended,
@@ -230,12 +224,33 @@ fn taken(table: &str, listen: SocketAddr, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), problem)
 }
 
+/// `held` is let go of with its end, however it comes.
+fn start_worker(
+    number: usize,
+    listener: TcpListener,
+    pulse: Pulse,
+    shared: &Shared,
+    drain: &Drain,
+    held: (Alive, Guard),
+) -> io::Result<JoinHandle<io::Result<()>>> {
+    let (shared, drain) = (shared.clone(), drain.clone());
+    let work = move || {
+        let _held = held;
+        run_worker(listener, &shared, pulse, drain)
+    };
+    thread::Builder::new().name(format!("worker-{number}")).spawn(work)
+}
+
 fn run_worker(listener: TcpListener, shared: &Shared, pulse: Pulse, drain: Drain) -> io::Result<()> {
     let proxy = Rc::new(Proxy {
         directory: Arc::clone(&shared.directory),
         keyring: Arc::clone(&shared.keyring),
         hub: Arc::clone(&shared.hub),
-        recorder: Rc::new(Recorder::new(Arc::clone(&shared.metrics), shared.access_log.pen())),
+        recorder: Rc::new(Recorder::new(
+            Arc::clone(&shared.metrics),
+            shared.access_log.pen(),
+            shared.traces.clone(),
+        )),
         accounts: Arc::clone(&shared.accounts),
         uploads: Arc::clone(&shared.uploads),
         limits: Arc::clone(&shared.limits),
@@ -248,6 +263,15 @@ fn run_worker(listener: TcpListener, shared: &Shared, pulse: Pulse, drain: Drain
         pulse,
     });
     runtime()?.block_on(worker::work(listener, proxy, drain))
+}
+
+/// Where spans go is the environment's to say, as everywhere. What of it can't be followed keeps nobody from serving.
+fn start_traces(metrics: &Arc<Metrics>) -> io::Result<Option<(Traces, Exporter)>> {
+    let (settings, faults) = traces::Settings::from_environment(&|name| std::env::var(name).ok());
+    for traces::Fault { variable, problem } in faults {
+        tracing::warn!("{variable}: {problem}");
+    }
+    settings.map(|settings| traces::start(settings, Arc::clone(metrics))).transpose()
 }
 
 /// The thread that asks how tasks are.
@@ -332,6 +356,9 @@ impl Drop for Running {
         }
         // A change that runs is answered before the store is closed.
         self.admin = None;
+        if let Some(exporter) = self.exporter.take() {
+            exporter.finish();
+        }
         self.access_log.close(LOG_PATIENCE);
         self.store.close();
     }

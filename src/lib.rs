@@ -46,6 +46,7 @@
 //! | [`access_log`] | one line for each exchange |
 //! | [`stream`] | a TCP connection with or without TLS, and whom we trust |
 //! | [`certificate`] | what a certificate says |
+//! | [`traces`] | spans of exchanges, sent out by OTLP |
 //! | [`timer`] | deadlines that move with every byte |
 //! | [`sim`] | the DashScope simulator; only the program and the demo may use it |
 //! | [`demo`] | both on loopback, and one task from submit to file |
@@ -89,5 +90,6 @@ pub mod supervisor;
 pub mod tasks;
 pub mod tenant;
 pub mod timer;
+pub mod traces;
 pub mod unified;
 pub mod upstream;

@@ -14,7 +14,7 @@ impl Pulse {
 }
 
 /// Looks at all pulses once a second.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Watch(Vec<Watched>);
 
 #[derive(Debug)]
@@ -26,12 +26,15 @@ struct Watched {
     still: u32,
 }
 
-impl Watch {
-    /// The next worker's.
-    pub fn on(&mut self, pulse: &Pulse) {
-        self.0.push(Watched { pulse: Arc::downgrade(&pulse.0), seen: 0, still: 0 });
-    }
+/// So many pulses, and the watch on them.
+pub fn watched(workers: usize) -> (Vec<Pulse>, Watch) {
+    let pulses: Vec<Pulse> = (0..workers).map(|_| Pulse::default()).collect();
+    let watch = |pulse: &Pulse| Watched { pulse: Arc::downgrade(&pulse.0), seen: 0, still: 0 };
+    let watch = Watch(pulses.iter().map(watch).collect());
+    (pulses, watch)
+}
 
+impl Watch {
     /// In looks, not in time: where the whole process was held up, this was too.
     pub fn look(&mut self) {
         for watched in &mut self.0 {
@@ -60,9 +63,7 @@ mod tests {
 
     #[test]
     fn who_does_not_move_for_a_minute_is_stuck_until_it_moves() {
-        let pulses = [Pulse::default(), Pulse::default()];
-        let mut watch = Watch::default();
-        pulses.iter().for_each(|pulse| watch.on(pulse));
+        let (pulses, mut watch) = watched(2);
         for _ in 0..MOST_STILL {
             assert_eq!(watch.stuck(), None);
             pulses[0].beat();
@@ -76,12 +77,10 @@ mod tests {
 
     #[test]
     fn who_has_ended_is_not_stuck() {
-        let pulse = Pulse::default();
-        let mut watch = Watch::default();
-        watch.on(&pulse);
+        let (pulses, mut watch) = watched(1);
         (0..MOST_STILL).for_each(|_| watch.look());
         assert_eq!(watch.stuck(), Some(0));
-        drop(pulse);
+        drop(pulses);
         watch.look();
         assert_eq!(watch.stuck(), None);
     }

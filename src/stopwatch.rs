@@ -47,6 +47,10 @@ impl Stopwatch {
         Self { began: now, booked: Cell::new(now), waits: Default::default(), spent: Default::default() }
     }
 
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
     /// From now on it waits for this, or it does no more.
     pub fn wait(&self, awaited: Awaited, waits: bool) {
         if self.waits[awaited as usize].get() != waits {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Admin, Config, Key, Server, Store, Submit, Tenant};
+use super::{Admin, Config, Key, Server, Store, Submit, Tenant, Traces};
 
 /// What a new configuration changes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -61,6 +61,7 @@ impl Changes {
             submit,
             poll,
             log,
+            traces,
             accounts: _,
             mounts: _,
             tenants: _,
@@ -76,6 +77,7 @@ impl Changes {
         } = server;
         let Admin { listen: _, token, tls: admin_tls } = admin;
         let Submit { max_wait } = submit;
+        let Traces { propagate } = traces;
         let settings = [
             ("submit.max_wait", old.submit.max_wait != *max_wait),
             ("poll", old.poll != *poll),
@@ -83,6 +85,7 @@ impl Changes {
             ("admin.token", old.admin.token != *token),
             ("admin.tls", old.admin.tls != *admin_tls),
             ("server.tls", old.server.tls != *server_tls),
+            ("traces.propagate", old.traces.propagate != *propagate),
             (
                 "server.auth_failures_per_second",
                 old.server.auth_failures_per_second != *auth_failures_per_second,

@@ -15,7 +15,7 @@ use super::file::{self, File, Text, Whole};
 use super::reader::{Reading, Written, Wrong};
 use super::unique::{Secrets, Unique, Use};
 use super::{
-    Account, Admin, BaseUrl, Config, Dialect, Mount, Poll, Rates, Server, Store, Submit, Timeouts,
+    Account, Admin, BaseUrl, Config, Dialect, Mount, Poll, Rates, Server, Store, Submit, Timeouts, Traces,
     VideoStatuses, log, pace, scalar, storage, tenants, tls,
 };
 
@@ -38,6 +38,7 @@ pub(super) fn check(reading: &Reading<'_>, file: File, now: SystemTime) -> Optio
         submit,
         poll,
         log: log::check(reading, &file.log),
+        traces: Traces { propagate: file.propagate.as_ref().is_some_and(|written| written.value) },
         accounts: accounts?,
         mounts: mounts?,
         tenants: tenants?,

@@ -23,6 +23,7 @@ pub(super) struct File {
     pub(super) max_submit_wait: Option<Text>,
     pub(super) poll: Poll,
     pub(super) log: log::Lines,
+    pub(super) propagate: Option<Written<bool>>,
     pub(super) accounts: Vec<Account>,
     pub(super) mounts: Vec<Mount>,
     pub(super) tenants: Vec<Tenant>,
@@ -120,6 +121,7 @@ pub(super) fn file(mut root: Table<'_>) -> File {
         max_submit_wait: root.field("submit").and_then(pace::max_wait),
         poll: root.field("poll").and_then(poll).unwrap_or_default(),
         log: root.field("log").and_then(log::read).unwrap_or_default(),
+        propagate: root.field("traces").and_then(propagate),
         accounts: root.tables("accounts").into_iter().map(account).collect(),
         mounts: root.tables("mounts").into_iter().map(mount).collect(),
         tenants: root.tables("tenants").into_iter().map(tenant).collect(),
@@ -199,6 +201,13 @@ fn poll(node: Node<'_>) -> Option<Poll> {
     let poll = Poll { max_age: text("max_age"), hold: text("hold") };
     table.finish();
     Some(poll)
+}
+
+fn propagate(node: Node<'_>) -> Option<Written<bool>> {
+    let mut table = node.table("write [traces]")?;
+    let propagate = table.field("propagate").and_then(|node| node.boolean());
+    table.finish();
+    propagate
 }
 
 /// Of a mount only one of [`poll`]'s.

@@ -48,6 +48,7 @@ pub struct Config {
     pub submit: Submit,
     pub poll: Poll,
     pub log: Log,
+    pub traces: Traces,
     pub accounts: Vec<Account>,
     pub mounts: Vec<Mount>,
     pub tenants: Vec<Tenant>,
@@ -108,6 +109,13 @@ pub struct Poll {
     pub max_age: Duration,
     /// [`Mount::hold`] of the mounts that don't set it.
     pub hold: Duration,
+}
+
+/// What becomes of a caller's trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traces {
+    /// It goes on at the upstream, below our own span.
+    pub propagate: bool,
 }
 
 /// One line for each exchange.

@@ -198,6 +198,18 @@ impl<'a> Node<'a> {
         matches!(self.value, DeValue::Table(_))
     }
 
+    pub(super) fn boolean(&self) -> Option<Written<bool>> {
+        match self.value {
+            DeValue::Boolean(value) => Some(self.written(*value)),
+            DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_) => self.wrong_type("true or false", "write it without quotes"),
+        }
+    }
+
     pub(super) fn whole(&self, range: RangeInclusive<u64>) -> Option<Written<u64>> {
         let DeValue::Integer(integer) = self.value else {
             return self.wrong_type("a whole number", "write it in digits, without quotes");

@@ -85,6 +85,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         store: Store { path: store.map_or_else(|| PathBuf::from(STORE_PATH), PathBuf::from) },
         submit: Submit::default(),
         poll: Poll::default(),
+        traces: super::Traces::default(),
         log: Log::default(),
         accounts: vec![account],
         mounts: ["/alibabacloudapi", "/wan", "/"].map(Mount::native).into(),

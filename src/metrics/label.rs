@@ -169,6 +169,21 @@ impl Reason {
     }
 }
 
+/// What became of spans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpanFate {
+    /// The collector took them.
+    Sent,
+    /// Too many waited already.
+    Dropped,
+    /// The collector did not take them.
+    Failed,
+}
+
+impl SpanFate {
+    pub(super) const NAMES: [&str; 3] = ["sent", "dropped", "failed"];
+}
+
 /// Where the answer to a task query came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PollServed {

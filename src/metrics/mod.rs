@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use prometheus::Histogram;
 
-pub use self::label::{Outcome, PollServed, Reason};
+pub use self::label::{Outcome, PollServed, Reason, SpanFate};
 pub use self::page::Levels;
 pub use self::series::{AccountSeries, Attempt, ModelSeries, MountSeries, TenantSeries};
 
@@ -42,6 +42,7 @@ pub struct Metrics {
     /// Of the bodies of answers.
     bytes_out: AtomicU64,
     polls: [AtomicU64; PollServed::NAMES.len()],
+    spans: [AtomicU64; SpanFate::NAMES.len()],
     connections: AtomicI64,
     failed_handshakes: AtomicU64,
     /// In seconds, from a task's end by the upstream's clock to our knowing of it.
@@ -67,6 +68,7 @@ impl Default for Metrics {
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             polls: [const { AtomicU64::new(0) }; PollServed::NAMES.len()],
+            spans: [const { AtomicU64::new(0) }; SpanFate::NAMES.len()],
             connections: AtomicI64::new(0),
             failed_handshakes: AtomicU64::new(0),
             completion_lag: family::completion_lag(),
@@ -130,6 +132,11 @@ impl Metrics {
 
     pub fn polled(&self, served: PollServed) {
         self.polls[served as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many spans ended this way.
+    pub fn spans(&self, fate: SpanFate, count: usize) {
+        self.spans[fate as usize].fetch_add(count as u64, Ordering::Relaxed);
     }
 
     /// A client's TLS handshake came to nothing.

@@ -9,7 +9,7 @@ use prometheus::{Histogram, TextEncoder};
 
 use super::family::{counters, gauges, histograms};
 use super::grid::counted;
-use super::label::{PollServed, Reason};
+use super::label::{PollServed, Reason, SpanFate};
 use super::series::{ModelSeries, OPERATIONS};
 use super::{Metrics, process};
 use crate::dashscope::operation::Operation;
@@ -209,6 +209,15 @@ impl Metrics {
                 "dashgate_store_commit_seconds",
                 "How long the store took to make changes durable; a commit may hold many",
                 [&self.store_commit],
+            ),
+            counters(
+                "dashgate_trace_spans_total",
+                "Spans that a collector took (sent) or did not take (failed), or that there was no room for (dropped)",
+                &["result"],
+                SpanFate::NAMES
+                    .iter()
+                    .zip(&self.spans)
+                    .map(|(fate, count)| (vec![*fate], count.load(Ordering::Relaxed))),
             ),
             counters(
                 "dashgate_config_reloads_total",

@@ -8,11 +8,15 @@ use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use tokio::sync::oneshot;
 
+use super::admit::Permit;
 use super::choose::Choice;
+use super::exchange::Exchange;
 use super::forward::{NoAnswer, Unsent};
 use super::pace::{Halt, Patience};
 use super::rejection::Rejection;
-use super::{Passage, Proxy, forward, judge, resolve, rewrite};
+use super::rewrite::Outbound;
+use super::{Passage, Proxy, forward, judge, resolve, rewrite, trace};
+use crate::account::Account;
 use crate::account::choice::{Answer, Tried};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::refusal::{self, Cause};
@@ -59,7 +63,8 @@ impl Proxy {
             exchange.go_to(pick.index, start);
             let (progress, key, account) = (body.progress(), pick.key, pick.account);
             let copy = choice.has_more(account).then(|| request.clone());
-            let outbound = rewrite::request(&permit, &route, request, account, key, body)?;
+            let mut outbound = rewrite::request(&permit, &route, request, account, key, body)?;
+            let span = begin_span(&exchange, &mut outbound);
             let waiting = exchange.stopwatch.waiting(Awaited::Upstream);
             let attempt = account.series.attempt(route.operation, Instant::now());
             // Dropped by an error, the pick lets others try what it was to try.
@@ -80,6 +85,9 @@ impl Proxy {
             let now = Instant::now();
             exchange.answered(now);
             attempt.answered(response.status(), now);
+            if let Some(span) = span {
+                span.answered(response.status());
+            }
             drop(waiting);
             if !forward::is_readable(&response, &route) {
                 return Err(Rejection::UpstreamLost);
@@ -114,14 +122,34 @@ impl Proxy {
                 progress.forget();
             }
             if route.operation == Operation::UploadPolicy && response.status() == StatusCode::OK {
-                let answer = judge::plain(&mut response, judge::MOST_BYTES).await.unwrap_or_default();
-                let model = choice.model.as_deref().unwrap_or("");
-                let now = SystemTime::now();
-                resolve::note(&self.uploads, &permit, model, &account.name, &answer, now).await?;
+                self.note_policy(&permit, &choice, account, &mut response).await?;
             }
             return Ok(response);
         }
     }
+
+    /// Whose files go where this answer says.
+    async fn note_policy(
+        &self,
+        permit: &Permit,
+        choice: &Choice<'_>,
+        account: &Account,
+        response: &mut Response<Download>,
+    ) -> Result<(), Rejection> {
+        let answer = judge::plain(response, judge::MOST_BYTES).await.unwrap_or_default();
+        let model = choice.model.as_deref().unwrap_or("");
+        resolve::note(&self.uploads, permit, model, &account.name, &answer, SystemTime::now()).await
+    }
+}
+
+/// The attempt's span, where traces are on; the upstream is told of it where they go on there.
+fn begin_span<'t>(exchange: &'t Exchange, outbound: &mut Outbound<'_>) -> Option<trace::Attempt<'t>> {
+    let trace = exchange.trace.get()?;
+    let span = trace.attempt(exchange)?;
+    if let Some(parent) = span.traceparent().filter(|_| exchange.directory().continues_traces) {
+        outbound.continue_trace(parent, trace.goes_on());
+    }
+    Some(span)
 }
 
 /// A call on a task has no other account, but maybe another key; a synchronous one is repeated only where a key of

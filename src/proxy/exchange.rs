@@ -6,12 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 
 use super::cut::Seat;
 use super::peer::{Line, Peer};
 use super::record::Recorder;
+use super::trace::Trace;
 use crate::account::pace::Start;
 use crate::config::LogTarget;
 use crate::dashscope::operation::{Operation, Surface};
@@ -64,6 +65,8 @@ pub(super) struct Exchange {
     carried_out: Cell<u64>,
     pub status: Cell<Option<StatusCode>>,
     pub outcome: Cell<Outcome>,
+    /// Where traces are on.
+    pub trace: OnceCell<Trace>,
     /// Once its caller is known.
     pub seat: OnceCell<Seat>,
 }
@@ -102,8 +105,21 @@ impl Exchange {
             carried_out: Cell::new(0),
             status: Cell::new(None),
             outcome: Cell::new(Outcome::Abandoned),
+            trace: OnceCell::new(),
             seat: OnceCell::new(),
         }
+    }
+
+    /// Goes on with its caller's trace, or begins one, where traces are on.
+    pub(super) fn trace(&self, headers: &HeaderMap) {
+        if let Some(begun) = self.recorder.traces.as_ref().and_then(|traces| traces.begin(headers)) {
+            self.trace.get_or_init(|| Trace::new(begun));
+        }
+    }
+
+    /// Whether anybody is to be told what it was about.
+    fn is_told(&self) -> bool {
+        self.has_log() || self.trace.get().is_some_and(Trace::is_sampled)
     }
 
     /// It is known what it does: from now on it is in flight.
@@ -132,9 +148,9 @@ impl Exchange {
         self.directory.log.access != LogTarget::Off
     }
 
-    /// Notes the model for the access log: one that is known, or what stands near the beginning of the body.
+    /// Notes the model for whoever is told: one that is known, or what stands near the beginning of the body.
     pub(super) fn note_model(&self, known: Option<&str>) {
-        if self.has_log() && self.model.get().is_none() {
+        if self.is_told() && self.model.get().is_none() {
             let read = || submit::model(&self.upload.get()?.beginning(MODEL_WITHIN_BYTES));
             let model = known.filter(|model| !model.is_empty()).map(Box::from).or_else(read);
             self.model.get_or_init(|| model.unwrap_or_default());
@@ -155,9 +171,9 @@ impl Exchange {
         self.start.replace(start);
     }
 
-    /// Notes the task for the access log.
+    /// Notes the task for whoever is told.
     pub(super) fn note_task(&self, id: &str) {
-        if self.has_log() {
+        if self.is_told() {
             self.task_id.get_or_init(|| id.into());
         }
     }

@@ -33,6 +33,7 @@ mod respond;
 mod rewrite;
 mod route;
 mod stow;
+mod trace;
 mod translate;
 mod tunnel;
 mod video_fault;
@@ -103,6 +104,7 @@ impl Proxy {
         let method = request.method().clone();
         let exchange = Exchange::begin(&self.recorder, directory, &peer, method, Instant::now());
         let exchange = Rc::new(exchange);
+        exchange.trace(request.headers());
         let version = request.version();
         let wants_tunnel = admit::is_websocket(request.headers()) && version != Version::HTTP_2;
         let mut response = self.answer(&peer, &exchange, request).await.unwrap_or_else(|rejection| {

@@ -10,17 +10,20 @@ use hyper::{Method, StatusCode};
 use uuid::Uuid;
 
 use super::exchange::Exchange;
+use super::trace::Names;
 use crate::access_log::{Line, Pen, name};
 use crate::config::Log;
 use crate::dashscope::operation::Operation;
 use crate::metrics::{Metrics, Outcome};
 use crate::stopwatch::Spent;
 use crate::tenant::directory::Caller;
+use crate::traces::Traces;
 
 /// One worker's way to what is recorded of exchanges.
 #[derive(Debug)]
 pub struct Recorder {
     pub metrics: Arc<Metrics>,
+    pub traces: Option<Traces>,
     pen: Pen,
     /// Keyed at random, so that its ids can't be foretold.
     ids: RandomState,
@@ -28,8 +31,8 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    pub fn new(metrics: Arc<Metrics>, pen: Pen) -> Self {
-        Self { metrics, pen, ids: RandomState::new(), count: Cell::new(0) }
+    pub fn new(metrics: Arc<Metrics>, pen: Pen, traces: Option<Traces>) -> Self {
+        Self { metrics, traces, pen, ids: RandomState::new(), count: Cell::new(0) }
     }
 
     /// An id that no other request has: a system call less than one from the kernel's randomness.
@@ -54,6 +57,18 @@ impl Recorder {
         let log = &exchange.directory().log;
         if exchange.has_log() && (log.sample >= 1.0 || !is_ordinary(exchange) || self.draw() < log.sample) {
             self.write(exchange, &spent, log);
+        }
+        if let Some((traces, trace)) = self.traces.as_ref().zip(exchange.trace.get())
+            && trace.is_sampled()
+        {
+            exchange.note_model(None);
+            let answered = exchange.answer_id.borrow();
+            let names = Names {
+                model: exchange.model.get().and_then(|model| shown_model(model)),
+                task_id: exchange.task_id.get().and_then(|id| name(id)),
+                request_id: answered.as_ref().and_then(|id| id.to_str().ok()).and_then(name),
+            };
+            traces.send(trace.spans(exchange, &spent, names, now));
         }
     }
 

@@ -21,6 +21,7 @@ use crate::dashscope::headers::{
 };
 use crate::dashscope::operation::Operation;
 use crate::tenant::key::VirtualKey;
+use crate::traces::{TRACEPARENT, TRACESTATE};
 use crate::upstream::{Download, Upload};
 
 /// A request that may be sent: it was admitted, bears the account's key and no other.
@@ -30,6 +31,15 @@ pub(super) struct Outbound<'d> {
 }
 
 impl<'d> Outbound<'d> {
+    /// The upstream's part of the trace is below this one's span. What other systems noted of it goes with it.
+    pub(super) fn continue_trace(&mut self, parent: HeaderValue, goes_on: bool) {
+        let headers = self.request.headers_mut();
+        headers.insert(TRACEPARENT, parent);
+        if !goes_on {
+            headers.remove(TRACESTATE);
+        }
+    }
+
     pub(super) fn into_parts(self) -> (Request<Upload>, &'d Account) {
         (self.request, self.account)
     }

@@ -31,6 +31,8 @@ pub struct Directory {
     pub log: Log,
     /// Of what is known of a running task.
     pub max_age: Duration,
+    /// At the upstream, where there are any.
+    pub continues_traces: bool,
     pub max_body_bytes: u64,
     /// Without one the admin listener has health only.
     pub admin_token: Option<Token>,
@@ -118,6 +120,7 @@ impl Directory {
             timeouts: config.server.timeouts,
             log: config.log.clone(),
             max_age: config.poll.max_age,
+            continues_traces: config.traces.propagate,
             max_body_bytes: config.server.max_body_bytes,
             admin_token: config.admin.token.as_ref().map(Token::new),
             tls: config.server.tls.clone(),

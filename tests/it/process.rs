@@ -9,6 +9,7 @@ mod outages;
 mod reloads;
 mod storm;
 mod supervisor;
+mod traces;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

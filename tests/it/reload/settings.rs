@@ -63,6 +63,7 @@ const ROWS: &[Row] = &[
     ("log.access", "access.log", "other.log", Setting("log")),
     ("log.format", "format = \"json\"", "format = \"text\"", Setting("log")),
     ("log.sample", "sample = 1.0", "sample = 0.5", Setting("log")),
+    ("traces.propagate", "propagate = false", "propagate = true", Setting("traces.propagate")),
     ("submit.max_wait", "max_wait = \"5s\"", "max_wait = \"6s\"", Setting("submit.max_wait")),
     ("accounts.name", "name = \"spare\"", "name = \"other\"", Renames("accounts")),
     ("accounts.base_url", "/base", "/other", ACCOUNT),
@@ -119,7 +120,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// Where the rows for what the example does not show begin.
-const SHOWN: usize = 66;
+const SHOWN: usize = 67;
 
 fn base(upstream: &str) -> String {
     format!(
@@ -153,6 +154,8 @@ max_age = "2s"
 hold = "0s"
 [submit]
 max_wait = "5s"
+[traces]
+propagate = false
 [[accounts]]
 name = "main"
 base_url = "http://{upstream}/base"

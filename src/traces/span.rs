@@ -1,0 +1,41 @@
+//! One span, as it waits to be sent.
+
+use std::sync::Arc;
+
+/// Of a trace and of a span in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ids {
+    pub trace_id: [u8; 16],
+    pub span_id: [u8; 8],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Server,
+    Client,
+}
+
+#[derive(Debug, Clone)]
+pub struct Span {
+    pub ids: Ids,
+    pub parent: Option<[u8; 8]>,
+    pub kind: Kind,
+    pub name: String,
+    /// Nanoseconds since 1970, both.
+    pub began: u64,
+    pub ended: u64,
+    pub attributes: Vec<Attribute>,
+    pub is_error: bool,
+}
+
+pub type Attribute = (&'static str, Value);
+
+/// Never a key, a prompt, a query or a body.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    Name(&'static str),
+    Shared(Arc<str>),
+    Text(Box<str>),
+    Whole(i64),
+    Seconds(f64),
+}
