@@ -64,7 +64,7 @@ impl Proxy {
             let (progress, key, account) = (body.progress(), pick.key, pick.account);
             let copy = choice.has_more(account).then(|| request.clone());
             let mut outbound = rewrite::request(&permit, &route, request, account, key, body)?;
-            let span = begin_span(&exchange, account, &mut outbound);
+            let span = begin_span(&exchange, &mut outbound);
             let waiting = exchange.stopwatch.waiting(Awaited::Upstream);
             let attempt = account.series.attempt(route.operation, Instant::now());
             // Dropped by an error, the pick lets others try what it was to try.
@@ -143,15 +143,11 @@ impl Proxy {
 }
 
 /// The attempt's span, where traces are on; the upstream is told of it where they go on there.
-fn begin_span<'t>(
-    exchange: &'t Exchange,
-    account: &'t Account,
-    outbound: &mut Outbound<'_>,
-) -> Option<trace::Attempt<'t>> {
+fn begin_span<'t>(exchange: &'t Exchange, outbound: &mut Outbound<'_>) -> Option<trace::Attempt<'t>> {
     let trace = exchange.trace.get()?;
-    let span = trace.attempt(exchange, account)?;
-    if exchange.directory().continues_traces {
-        outbound.continue_trace(span.traceparent(), trace.goes_on());
+    let span = trace.attempt(exchange)?;
+    if let Some(parent) = span.traceparent().filter(|_| exchange.directory().continues_traces) {
+        outbound.continue_trace(parent, trace.goes_on());
     }
     Some(span)
 }

@@ -23,11 +23,21 @@ pub(super) struct Trace {
     /// Of the attempts that have ended.
     spans: RefCell<Vec<Span>>,
     attempts: Cell<u32>,
+    current: Cell<Option<Current>>,
+}
+
+/// The attempt that runs. It lies here, and not in [`Attempt`], as that is kept while a request waits.
+#[derive(Debug, Clone, Copy)]
+struct Current {
+    ids: Ids,
+    number: u32,
+    began: Instant,
+    status: Option<StatusCode>,
 }
 
 impl Trace {
     pub(super) fn new(begun: Begun) -> Self {
-        Self { begun, spans: RefCell::default(), attempts: Cell::new(0) }
+        Self { begun, spans: RefCell::default(), attempts: Cell::new(0), current: Cell::new(None) }
     }
 
     pub(super) fn is_sampled(&self) -> bool {
@@ -39,19 +49,12 @@ impl Trace {
         self.begun.parent.is_some()
     }
 
-    /// The next attempt, from now on.
-    pub(super) fn attempt<'t>(&'t self, exchange: &'t Exchange, account: &'t Account) -> Option<Attempt<'t>> {
+    /// The next attempt, from now on, at the account that the exchange is sent to.
+    pub(super) fn attempt<'t>(&'t self, exchange: &'t Exchange) -> Option<Attempt<'t>> {
         let number = self.attempts.replace(self.attempts.get() + 1);
         let ids = traces::below(&self.begun.ids)?;
-        Some(Attempt {
-            trace: self,
-            exchange,
-            account,
-            ids,
-            number,
-            began: Instant::now(),
-            status: Cell::new(None),
-        })
+        self.current.set(Some(Current { ids, number, began: Instant::now(), status: None }));
+        Some(Attempt(exchange))
     }
 
     /// All its spans, once it has ended; `names` are what the client gave, as far as it may be shown.
@@ -122,62 +125,64 @@ pub(super) struct Names<'e> {
     pub request_id: Option<&'e str>,
 }
 
-/// One attempt at an upstream, to the head of its answer. Its span is noted when it is dropped.
+/// One attempt at an upstream, to the head of its answer. Its span is noted when this is dropped.
 #[derive(Debug)]
-pub(super) struct Attempt<'t> {
-    trace: &'t Trace,
-    exchange: &'t Exchange,
-    account: &'t Account,
-    ids: Ids,
-    number: u32,
-    began: Instant,
-    status: Cell<Option<StatusCode>>,
-}
+pub(super) struct Attempt<'t>(&'t Exchange);
 
 impl Attempt<'_> {
     /// What the upstream is told, if the trace is to go on there.
-    pub(super) fn traceparent(&self) -> HeaderValue {
-        traceparent(&self.ids, self.trace.begun.sampled)
+    pub(super) fn traceparent(&self) -> Option<HeaderValue> {
+        let trace = self.0.trace.get()?;
+        Some(traceparent(&trace.current.get()?.ids, trace.begun.sampled))
     }
 
     /// Ends it with the head of an answer.
     pub(super) fn answered(self, status: StatusCode) {
-        self.status.set(Some(status));
+        if let Some(trace) = self.0.trace.get() {
+            trace.current.set(trace.current.get().map(|current| Current { status: Some(status), ..current }));
+        }
     }
 }
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        let Trace { begun, spans, .. } = self.trace;
-        if !begun.sampled {
-            return;
+        let exchange = self.0;
+        let Some(trace) = exchange.trace.get() else { return };
+        let ended = trace.current.take().filter(|_| trace.begun.sampled);
+        let account = exchange.account.get().and_then(|account| exchange.directory().accounts.get(account));
+        if let Some((current, account)) = ended.zip(account) {
+            trace.spans.borrow_mut().push(current.span(&trace.begun, exchange, account));
         }
-        let status = self.status.get();
+    }
+}
+
+impl Current {
+    fn span(&self, begun: &Begun, exchange: &Exchange, account: &Account) -> Span {
+        let Self { ids, number, began, status } = *self;
         let is_error = status.is_none_or(|status| status.as_u16() >= 400);
-        let method = method(&self.exchange.method);
-        let operation = self.exchange.operation().unwrap_or(Operation::Unlisted);
-        let url = &self.account.address.base_url;
+        let method = method(&exchange.method);
+        let operation = exchange.operation().unwrap_or(Operation::Unlisted);
+        let url = &account.address.base_url;
         let mut attributes = vec![
             ("http.request.method", Value::Name(method)),
             ("server.address", Value::Text(url.host.as_str().into())),
             ("server.port", whole(url.port.into())),
-            ("dashgate.account", Value::Shared(Arc::clone(&self.account.name))),
+            ("dashgate.account", Value::Shared(Arc::clone(&account.name))),
             ("dashgate.operation", Value::Name(operation.name())),
         ];
         attributes.extend(status.map(|status| ("http.response.status_code", whole(status.as_u16().into()))));
-        attributes
-            .extend((self.number > 0).then(|| ("http.request.resend_count", whole(self.number.into()))));
+        attributes.extend((number > 0).then(|| ("http.request.resend_count", whole(number.into()))));
         attributes.extend(is_error.then(|| ("error.type", error(status, None))));
-        spans.borrow_mut().push(Span {
-            ids: self.ids,
+        Span {
+            ids,
             parent: Some(begun.ids.span_id),
             kind: Kind::Client,
             name: format!("{method} {}", operation.name()),
-            began: begun.at.nanoseconds(self.began),
+            began: begun.at.nanoseconds(began),
             ended: begun.at.nanoseconds(Instant::now()),
             attributes,
             is_error,
-        });
+        }
     }
 }
 

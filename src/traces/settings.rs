@@ -56,7 +56,7 @@ impl Sampler {
             Some(_) | None => {
                 let [.., a, b, c, d, e, f, g, h] = *trace_id;
                 let lot = u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1;
-                (lot as f64) < self.ratio * (1u64 << 63) as f64
+                lot < (self.ratio * (1u64 << 63) as f64) as u64
             }
         }
     }

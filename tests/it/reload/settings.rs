@@ -120,7 +120,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// Where the rows for what the example does not show begin.
-const SHOWN: usize = 66;
+const SHOWN: usize = 67;
 
 fn base(upstream: &str) -> String {
     format!(
@@ -293,7 +293,6 @@ fn each_key_takes_effect_or_says_that_it_needs_a_restart() {
         assert_eq!(found, named, "{key}: {changes}");
     }
 }
-
 
 /// What the configuration names, and another of each.
 fn write_files(folder: &Path) {
