@@ -1,6 +1,6 @@
 //! Wires everything together: a config goes in; bound addresses and a way to stop come out.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -20,6 +20,7 @@ use crate::account::Registry;
 use crate::account::uploads::Uploads;
 use crate::admin::{self, Admin, Refusals};
 use crate::config::{self, Config, Files};
+use crate::handover::{Estate, Inheritance, Offer, Predecessor, Sockets};
 use crate::limits::{self, Strangers};
 use crate::listen;
 use crate::liveness::{self, Pulse};
@@ -28,7 +29,7 @@ use crate::proxy::{Proxy, Recorder};
 use crate::querier::Querier;
 use crate::readiness::{Guard, Need, Readiness};
 use crate::reload::{self, Reloader};
-use crate::server::worker::{self, Drain, DrainHandle};
+use crate::server::worker::{self, Drain, DrainHandle, End, Manner};
 use crate::store::{Cause, Store, StoreFault};
 use crate::tasks::Desk;
 use crate::tasks::hub::Hub;
@@ -60,6 +61,8 @@ pub struct Running {
     reloads: Option<reload::Handle>,
     /// Yields once for each worker that ends, however it does.
     ended: mpsc::UnboundedReceiver<()>,
+    estate: Estate,
+    predecessor: Option<Predecessor>,
 }
 
 /// What all workers share.
@@ -105,16 +108,26 @@ pub fn start(config: &Config) -> io::Result<Running> {
 /// # Errors
 /// As above.
 pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
-    let workers = match config.server.workers {
-        0 => thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        workers => workers,
-    };
-    let address = config.server.listen;
-    let listeners = listen::bind(address, workers).map_err(|error| taken("server", address, &error))?;
-    let address = listeners.first().map_or(Ok(address), TcpListener::local_addr)?;
-    let admin_listener = bind_admin(config.admin.listen)?;
+    succeed(config, files, None)
+}
+
+/// The same in the place of another process, which accepts nothing more when this returns. Where there is an error, it
+/// goes on.
+///
+/// # Errors
+/// As above.
+pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) -> io::Result<Running> {
+    let mut inherited = inherited;
+    let shares = bind(&config.server, inherited.as_mut())?;
+    let address = shares.iter().flatten().next().map_or(Ok(config.server.listen), TcpListener::local_addr)?;
+    let admin_listener = bind_admin(config.admin.listen, inherited.as_mut())?;
+    let sockets = copies(&shares, &admin_listener)?;
     let because = |fault: StoreFault| io::Error::other(fault.to_string());
-    let store = open_store(config).map_err(because)?;
+    let store = match &inherited {
+        Some(inherited) => Store::inherit(&config.store.path, inherited.lock.try_clone()?),
+        None => open_store(config),
+    };
+    let store = store.map_err(because)?;
     let keyring = Keyring::load(&store).map_err(because)?;
     let limits = Arc::<limits::Registry>::default();
     let ledger = Ledger::load(store.clone(), Arc::clone(&limits), SystemTime::now()).map_err(because)?;
@@ -140,12 +153,22 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
         access_log: Arc::new(AccessLog::start(&config.log)?),
         traces,
     };
+    let estate = Estate {
+        store: store.clone(),
+        hub: Arc::clone(&hub),
+        keyring: Arc::clone(&shared.keyring),
+        uploads: Arc::clone(&shared.uploads),
+        sockets: Arc::new(std::sync::Mutex::new(Some(sockets))),
+    };
+    if let Some(inherited) = &mut inherited {
+        inherited.follow(&estate)?;
+    }
     let reloader = Reloader::new(files, config, shared.for_reloads());
     let reloads = reloader.map(Reloader::start).transpose()?;
     let (handle, drain) = worker::drain();
     let (alive, ended) = mpsc::unbounded_channel();
-    let readiness = Readiness::new(listeners.len());
-    let (pulses, watch) = liveness::watched(listeners.len());
+    let readiness = Readiness::new(shares.len());
+    let (pulses, watch) = liveness::watched(shares.len());
     let admin = Admin {
         directory: Arc::clone(&shared.directory),
         reloads: reloads.clone(),
@@ -160,24 +183,16 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
         refusals: Refusals::default(),
     };
     let admin = Some(admin::start(admin_listener, admin, Alive(alive.clone()))?);
-    let stop_querier = CancellationToken::new();
-    let querier = start_querier(&shared, opened, stop_querier.clone(), Alive(alive.clone()))?;
     let directory = Arc::clone(&shared.directory);
-    let workers = listeners.into_iter().zip(pulses).enumerate();
-    let workers = workers.map(|(number, (listener, pulse))| {
-        let held = (Alive(alive.clone()), readiness.hold(Need::Workers));
-        start_worker(number, listener, pulse, &shared, &drain, held)
-    });
-    let workers = workers.collect::<io::Result<_>>()?;
-    let querier = Some((querier, stop_querier));
-    Ok(Running {
+    let workers = start_workers(shares.into_iter().zip(pulses), &shared, &readiness, &drain, &alive)?;
+    let mut running = Running {
         address,
         workers,
         drain: handle,
         serving: Mutex::new(Some(readiness.hold(Need::Serving))),
         _configured: readiness.hold(Need::Config),
         hub,
-        querier,
+        querier: None,
         admin,
         store,
         access_log: Arc::clone(&shared.access_log),
@@ -185,7 +200,45 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
         directory,
         reloads,
         ended,
-    })
+        estate,
+        predecessor: None,
+    };
+    if let Some(inherited) = inherited {
+        running.predecessor = Some(inherited.ready()?);
+        running.store.sign_lock()?;
+    }
+    // Not before: an account's budget is one, whoever asks.
+    let stop = CancellationToken::new();
+    let querier = start_querier(&shared, opened, stop.clone(), Alive(alive))?;
+    running.querier = Some((querier, stop));
+    Ok(running)
+}
+
+/// The sockets of each worker.
+fn bind(server: &config::Server, inherited: Option<&mut Inheritance>) -> io::Result<Vec<Vec<TcpListener>>> {
+    let address = server.listen;
+    let workers = match server.workers {
+        0 => thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        workers => workers,
+    };
+    let because = |error| taken("server", address, &error);
+    if let Some(inherited) = inherited {
+        let listeners = std::mem::take(&mut inherited.listeners);
+        if let Some(shares) = listen::adopt(address, workers, listeners).map_err(because)? {
+            return Ok(shares);
+        }
+        tracing::warn!(
+            "the process that hands over listens elsewhere; what waits there to be accepted is lost"
+        );
+    }
+    let listeners = listen::bind(address, workers).map_err(because)?;
+    Ok(listeners.into_iter().map(|listener| vec![listener]).collect())
+}
+
+/// For whoever takes over from us.
+fn copies(shares: &[Vec<TcpListener>], admin: &TcpListener) -> io::Result<Sockets> {
+    let listeners = shares.iter().flatten().map(TcpListener::try_clone).collect::<Result<_, _>>()?;
+    Ok(Sockets { listeners, admin: Some(admin.try_clone()?) })
 }
 
 /// The store of the configuration. Two throw-away gateways go on without it, aside and with a warning: a sidecar
@@ -206,7 +259,13 @@ fn open_store(config: &Config) -> Result<Store, StoreFault> {
 }
 
 /// Another gateway on the host has the default address already: that one was not asked for, so any will do.
-fn bind_admin(listen: SocketAddr) -> io::Result<TcpListener> {
+fn bind_admin(listen: SocketAddr, inherited: Option<&mut Inheritance>) -> io::Result<TcpListener> {
+    if let Some(admin) = inherited.and_then(|inherited| inherited.admin.take()) {
+        let bound = admin.local_addr()?;
+        if bound.ip() == listen.ip() && (bound.port() == listen.port() || listen.port() == 0) {
+            return Ok(admin);
+        }
+    }
     match TcpListener::bind(listen) {
         Err(error) if listen == config::ADMIN_LISTEN && error.kind() == io::ErrorKind::AddrInUse => {
             tracing::warn!(
@@ -224,24 +283,26 @@ fn taken(table: &str, listen: SocketAddr, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), problem)
 }
 
-/// `held` is let go of with its end, however it comes.
-fn start_worker(
-    number: usize,
-    listener: TcpListener,
-    pulse: Pulse,
+fn start_workers(
+    shares: impl Iterator<Item = (Vec<TcpListener>, Pulse)>,
     shared: &Shared,
+    readiness: &Arc<Readiness>,
     drain: &Drain,
-    held: (Alive, Guard),
-) -> io::Result<JoinHandle<io::Result<()>>> {
-    let (shared, drain) = (shared.clone(), drain.clone());
-    let work = move || {
-        let _held = held;
-        run_worker(listener, &shared, pulse, drain)
+    alive: &mpsc::UnboundedSender<()>,
+) -> io::Result<Vec<JoinHandle<io::Result<()>>>> {
+    let start = |(number, (listeners, pulse))| {
+        let (shared, drain, alive) = (shared.clone(), drain.clone(), Alive(alive.clone()));
+        let listening = readiness.hold(Need::Workers);
+        let work = move || {
+            let _held = (alive, listening);
+            run_worker(listeners, &shared, pulse, drain)
+        };
+        thread::Builder::new().name(format!("worker-{number}")).spawn(work)
     };
-    thread::Builder::new().name(format!("worker-{number}")).spawn(work)
+    shares.enumerate().map(start).collect()
 }
 
-fn run_worker(listener: TcpListener, shared: &Shared, pulse: Pulse, drain: Drain) -> io::Result<()> {
+fn run_worker(listeners: Vec<TcpListener>, shared: &Shared, pulse: Pulse, drain: Drain) -> io::Result<()> {
     let proxy = Rc::new(Proxy {
         directory: Arc::clone(&shared.directory),
         keyring: Arc::clone(&shared.keyring),
@@ -258,11 +319,12 @@ fn run_worker(listener: TcpListener, shared: &Shared, pulse: Pulse, drain: Drain
         room: Arc::clone(&shared.room),
         upstream: Upstream::default(),
         draining: CancellationToken::new(),
+        parting: Cell::new(false),
         running: TaskTracker::new(),
         live: Rc::default(),
         pulse,
     });
-    runtime()?.block_on(worker::work(listener, proxy, drain))
+    runtime()?.block_on(worker::work(listeners, proxy, drain))
 }
 
 /// Where spans go is the environment's to say, as everywhere. What of it can't be followed keeps nobody from serving.
@@ -318,11 +380,33 @@ impl Running {
 
     /// Stops accepting; what runs may end, until `timeouts.drain` has passed, which is returned.
     pub fn drain(&self) -> Duration {
+        self.end(Manner::Stop)
+    }
+
+    /// Another process accepts from now on; what runs here may end, until `timeouts.drain` has passed, which is
+    /// returned. Who is connected already has another request served.
+    pub fn hand_over(&self) -> Duration {
+        if let Some(admin) = &self.admin {
+            admin.close();
+        }
+        self.end(Manner::HandOver)
+    }
+
+    fn end(&self, manner: Manner) -> Duration {
         let patience = self.directory.load().timeouts.drain;
         self.serving.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.hub.release();
-        self.drain.begin(Instant::now() + patience);
+        self.estate.give_up_sockets();
+        self.drain.begin(End { deadline: Instant::now() + patience, manner });
         patience
+    }
+
+    /// Has another process take over when it asks to. To be called once.
+    ///
+    /// # Errors
+    /// Why it can't be asked.
+    pub fn offer(&mut self) -> io::Result<Offer> {
+        Offer::start(self.estate.clone(), self.predecessor.take())
     }
 
     /// Waits for a worker or the admin listener to end. Before a drain that is a fault.
@@ -345,7 +429,8 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.hub.release();
-        self.drain.begin(Instant::now());
+        self.estate.give_up_sockets();
+        self.drain.begin(End { deadline: Instant::now(), manner: Manner::Stop });
         for worker in self.workers.drain(..) {
             // Nobody is left to be told of it.
             let _ = worker.join();

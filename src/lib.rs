@@ -22,6 +22,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`app`] | wires everything together: a config in, bound addresses and a drain out |
+//! | [`handover`] | from one process to the next, without an interruption |
 //! | [`admin`] | the operator's listener: health, keys, tenants |
 //! | [`reload`] | loads the configuration anew, and swaps the directory |
 //! | [`listen`] | bound sockets, and the TLS handshake on them |
@@ -72,6 +73,7 @@ pub mod config;
 pub mod dashscope;
 pub mod demo;
 pub mod fetch;
+pub mod handover;
 pub mod keys;
 pub mod limits;
 pub mod listen;

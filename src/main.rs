@@ -2,11 +2,12 @@
 
 use std::io::{self, IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{self, Child, ExitCode, Stdio};
 
 use clap::{Args, Parser, Subcommand};
 use dashgate::app::{self, Running};
 use dashgate::config::{self, Config, Files, Loaded};
+use dashgate::handover::{self, Successor};
 use dashgate::{demo, keys, reload, sim, supervisor};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -28,7 +29,10 @@ enum Command {
     /// takes any key or none from the same host, and puts the upstream key on. DASHGATE_LISTEN,
     /// DASHGATE_ADMIN_LISTEN and DASHGATE_UPSTREAM_URL change the addresses, DASHGATE_STORE_PATH the store's file.
     /// RUST_LOG sets what is logged (default: info).
-    Serve(ConfigFile),
+    ///
+    /// SIGTERM stops it, SIGHUP loads the configuration anew, and SIGUSR2 starts the program again, which takes over
+    /// without an interruption.
+    Serve(Serve),
     /// Validate a configuration: every fault at once, as file:line:column: problem. Exits with 0 or 64.
     Check(ConfigFile),
     /// Show it work: a simulator and a gateway on loopback, and one Wan task from submit to a downloaded MP4.
@@ -44,6 +48,17 @@ struct ConfigFile {
     config: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+struct Serve {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Take over from the gateway that runs with the same store: its sockets, so that no connection is refused or
+    /// lost. That one then ends when what runs there has, after timeouts.drain at most. Should this one fail to
+    /// start, that one goes on. Where none runs, start as usual.
+    #[arg(long)]
+    take_over: bool,
+}
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -55,7 +70,7 @@ fn main() -> ExitCode {
     };
     log();
     match cli.command {
-        Command::Serve(file) => serve(&file),
+        Command::Serve(options) => serve(&options),
         Command::Check(file) => check(&file),
         Command::Demo(options) => demonstrate(&options),
         Command::Sim(options) => simulate(*options),
@@ -90,34 +105,63 @@ fn check(file: &ConfigFile) -> ExitCode {
     }
 }
 
-fn serve(file: &ConfigFile) -> ExitCode {
-    let (source, files, Loaded { config, .. }) = match load(file) {
+fn serve(options: &Serve) -> ExitCode {
+    let (source, files, Loaded { config, .. }) = match load(&options.file) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    let mut gateway = match app::start_from(&config, files) {
+    let inherited = if options.take_over { handover::take_over(&config.store.path) } else { Ok(None) };
+    let mut gateway = match inherited.and_then(|inherited| app::succeed(&config, files, inherited)) {
         Ok(gateway) => gateway,
         Err(error) => return failed_start(&error),
     };
-    let reloads = gateway.reloads().cloned();
-    let outcome = run(async {
+    let end = run(async {
         // Heard from now on: whoever reads that it is ready may send one.
-        let (stop, hangup) = (asked_to_stop()?, signal(SignalKind::hangup())?);
+        let (stop, hangup, upgrade) =
+            (asked_to_stop()?, signal(SignalKind::hangup())?, signal(SignalKind::user_defined2())?);
+        let successor = successor(&mut gateway);
         announce(&gateway, &config, &source);
         supervisor::ready();
+        let reloads = gateway.reloads().cloned();
         tokio::select! {
-            () = stop => Ok(()),
+            () = stop => Ok(End::Stopped),
+            successor = successor => Ok(End::Succeeded(successor)),
             () = gateway.worker_ended() => Err(io::Error::other("a worker or the admin listener ended unasked")),
-            () = reload_when_asked(hangup, reloads) => Ok(()),
+            () = reload_when_asked(hangup, reloads) => Ok(End::Stopped),
+            () = upgrade_when_asked(upgrade) => Ok(End::Stopped),
         }
     });
-    if let Err(error) = outcome.flatten() {
-        tracing::error!("{error}");
-        return FAILED;
+    match end.flatten() {
+        Ok(end) => finish(gateway, &end),
+        Err(error) => {
+            tracing::error!("{error}");
+            FAILED
+        }
     }
-    let patience = gateway.drain();
-    supervisor::stopping();
-    tracing::info!("stopping: what runs may end within {patience:?}");
+}
+
+/// Why it serves no longer.
+enum End {
+    Stopped,
+    /// Another process does.
+    Succeeded(Successor),
+}
+
+fn finish(gateway: Running, end: &End) -> ExitCode {
+    match end {
+        End::Stopped => {
+            let patience = gateway.drain();
+            supervisor::stopping();
+            tracing::info!("stopping: what runs may end within {patience:?}");
+        }
+        End::Succeeded(successor) => {
+            let patience = gateway.hand_over();
+            supervisor::handed_over(successor.process);
+            successor.release();
+            let process = successor.process;
+            tracing::info!("process {process} has taken over: what runs here may end within {patience:?}");
+        }
+    }
     match gateway.join() {
         Ok(()) => {
             tracing::info!("stopped");
@@ -128,6 +172,48 @@ fn serve(file: &ConfigFile) -> ExitCode {
             FAILED
         }
     }
+}
+
+/// Waits for a process that has taken over.
+fn successor(gateway: &mut Running) -> impl Future<Output = Successor> + use<> {
+    let offer = gateway.offer();
+    async move {
+        match offer {
+            Ok(offer) => offer.taken().await,
+            Err(error) => {
+                tracing::warn!(
+                    "an upgrade will need a restart, as there can be no socket beside the store: {error}"
+                );
+                std::future::pending().await
+            }
+        }
+    }
+}
+
+/// At each SIGUSR2; never ends.
+async fn upgrade_when_asked(mut upgrade: Signal) {
+    while upgrade.recv().await.is_some() {
+        match start_again() {
+            Ok(mut child) => {
+                tracing::info!("process {} was started to take over", child.id());
+                std::thread::spawn(move || {
+                    if let Ok(status) = child.wait() {
+                        tracing::error!("the process that was to take over, or has, ended: {status}");
+                    }
+                });
+            }
+            Err(error) => tracing::error!("no process could be started to take over: {error}"),
+        }
+    }
+    std::future::pending().await
+}
+
+/// The program as it was started, from where it lies now.
+fn start_again() -> io::Result<Child> {
+    let mut arguments = std::env::args_os();
+    let program = arguments.next().ok_or(io::ErrorKind::NotFound)?;
+    let arguments: Vec<_> = arguments.filter(|argument| argument != TAKE_OVER).collect();
+    process::Command::new(program).args(arguments).arg(TAKE_OVER).stdin(Stdio::null()).spawn()
 }
 
 fn announce(gateway: &Running, config: &Config, source: &str) {
@@ -272,3 +358,4 @@ fn bad_usage() -> ExitCode {
 }
 
 const FAILED: ExitCode = ExitCode::FAILURE;
+const TAKE_OVER: &str = "--take-over";

@@ -48,20 +48,14 @@ pub struct Reloaded {
     pub warnings: Vec<Fault>,
 }
 
-/// Who waits to hear of it, if anybody does.
-type Ask = Option<oneshot::Sender<Outcome>>;
+/// Who waits to hear of it.
+type Ask = oneshot::Sender<Outcome>;
 
 impl Handle {
-    /// Has it loaded; the log tells what came of it.
-    pub fn ask(&self) {
-        // Where as many wait already as may, these do what is asked.
-        let _ = self.asked.try_send(None);
-    }
-
     /// Has it loaded; `None` if too many wait already, or it failed inside.
     pub async fn reload(&self) -> Option<Outcome> {
         let (told, outcome) = oneshot::channel();
-        self.asked.try_send(Some(told)).ok()?;
+        self.asked.try_send(told).ok()?;
         outcome.await.ok()
     }
 
@@ -128,12 +122,9 @@ impl Reloader {
     fn run(mut self, asks: &Receiver<Ask>) {
         loop {
             match asks.recv_timeout(self.pause) {
-                Ok(ask) => {
+                Ok(told) => {
                     let (files, loaded) = Config::load_with_files(&self.path);
-                    let outcome = self.settle(files, loaded);
-                    if let Some(told) = ask {
-                        let _ = told.send(outcome);
-                    }
+                    let _ = told.send(self.settle(files, loaded));
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     let began = Instant::now();

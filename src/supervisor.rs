@@ -20,6 +20,11 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
+/// Another process is the service from now on.
+pub fn handed_over(process: u32) {
+    tell(&[NotifyState::MainPid(process)]);
+}
+
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "the service manager can't be told how it is: see NOTIFY_SOCKET");

@@ -60,7 +60,8 @@ impl Uploads {
         Ok(())
     }
 
-    fn remember(&self, upload: UploadRecord) {
+    /// Takes in what is in the store.
+    pub fn remember(&self, upload: UploadRecord) {
         let UploadRecord { tenant, directory, model, account, issued_at: at } = upload;
         let mut issued = self.by_tenant.entry(tenant).or_default();
         let issued = &mut *issued;

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::problem::Problem;
 use super::{Admin, Visitor};
@@ -28,6 +29,8 @@ use crate::tenant::certificate::ClientCertificate;
 #[derive(Debug)]
 pub struct Listener {
     address: SocketAddr,
+    /// Nobody is accepted any more.
+    closed: CancellationToken,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -40,23 +43,30 @@ pub fn start(listener: TcpListener, admin: Admin, alive: impl Send + 'static) ->
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     let (stop, stopped) = oneshot::channel();
+    let closed = CancellationToken::new();
+    let close = closed.clone();
     let work = move || {
         let _alive = alive;
         let served = Builder::new_current_thread()
             .enable_all()
             .build_local(LocalOptions::default())
-            .and_then(|runtime| runtime.block_on(accept(listener, Rc::new(admin), stopped)));
+            .and_then(|runtime| runtime.block_on(accept(listener, Rc::new(admin), close, stopped)));
         if let Err(error) = served {
             tracing::error!(%error, "the admin listener ended");
         }
     };
     let thread = thread::Builder::new().name("admin".to_owned()).spawn(work)?;
-    Ok(Listener { address, stop: Some(stop), thread: Some(thread) })
+    Ok(Listener { address, closed, stop: Some(stop), thread: Some(thread) })
 }
 
 impl Listener {
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Accepts nobody any more. Who is connected is served to the end of the connection.
+    pub fn close(&self) {
+        self.closed.cancel();
     }
 }
 
@@ -73,9 +83,10 @@ impl Drop for Listener {
 async fn accept(
     listener: TcpListener,
     admin: Rc<Admin>,
+    closed: CancellationToken,
     mut stopped: oneshot::Receiver<()>,
 ) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let mut listener = Some(tokio::net::TcpListener::from_std(listener)?);
     let mut connections = Connections::default();
     let mut second = interval(SECOND);
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -83,8 +94,10 @@ async fn accept(
     loop {
         tokio::select! {
             _ = &mut stopped => return Ok(()),
+            // Who is connected stays so.
+            () = closed.cancelled(), if listener.is_some() => listener = None,
             _ = second.tick() => admin.look(),
-            accepted = listener.accept() => match accepted {
+            accepted = next(listener.as_ref()) => match accepted {
                 Ok((stream, peer)) => {
                     let (admin, handshakes) = (Rc::clone(&admin), Rc::clone(&handshakes));
                     let cut = connections.enter();
@@ -106,6 +119,13 @@ async fn accept(
                 }
             },
         }
+    }
+}
+
+async fn next(listener: Option<&tokio::net::TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -24,7 +24,7 @@ use std::time::{Instant, SystemTime};
 use arc_swap::ArcSwap;
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper::header::HeaderMap;
+use hyper::header::{CONNECTION, HeaderMap, HeaderValue};
 use tokio::sync::Mutex;
 
 pub use self::audit::Refusals;
@@ -37,7 +37,7 @@ use self::route::Action;
 use crate::access_log::AccessLog;
 use crate::liveness::Watch;
 use crate::metrics::Metrics;
-use crate::readiness::Readiness;
+use crate::readiness::{Need, Readiness};
 use crate::reload::Handle;
 use crate::store::Store;
 use crate::tasks::hub::Hub;
@@ -76,7 +76,11 @@ impl Admin {
     /// Answers a request. Never fails: what goes wrong is told.
     async fn serve(&self, visitor: &Visitor, request: Request<Incoming>) -> Answer {
         let head = request.method() == hyper::Method::HEAD;
-        let answer = self.act(visitor, request).await.unwrap_or_else(|problem| problem.answer());
+        let mut answer = self.act(visitor, request).await.unwrap_or_else(|problem| problem.answer());
+        if self.readiness.missing().any(|(need, ..)| need == Need::Serving) {
+            // What comes next may be for the process that has taken over.
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if head { answer.map(|_| bytes::Bytes::new().into()) } else { answer }
     }
 

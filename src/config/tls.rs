@@ -131,6 +131,8 @@ fn server(
             server
         }
     };
+    // Ours is by strength; a client's may be by nothing.
+    server.ignore_client_order = true;
     server.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(server)
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::time;
 
 /// `output.task_status`, as the page "Manage asynchronous tasks" lists them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Status {
     Pending,

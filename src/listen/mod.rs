@@ -21,15 +21,46 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>>
     let mut address = address;
     let mut listeners = Vec::with_capacity(workers);
     for _ in 0..workers {
-        let socket = socket(address)?;
-        socket.set_reuse_port(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        let listener = TcpListener::from(socket);
+        let listener = shared(address)?;
         address = listener.local_addr()?;
         listeners.push(listener);
     }
     Ok(listeners)
+}
+
+/// The sockets of another process, shared out among workers: what waits in them is lost to nobody. Where there are
+/// fewer than workers, more are bound beside them; `None` if they are not of this address.
+///
+/// # Errors
+/// Why another one can't be bound.
+pub fn adopt(
+    address: SocketAddr,
+    workers: usize,
+    inherited: Vec<TcpListener>,
+) -> io::Result<Option<Vec<Vec<TcpListener>>>> {
+    let mut shares: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut bound = address;
+    let count = inherited.len();
+    for (number, listener) in inherited.into_iter().enumerate() {
+        bound = listener.local_addr()?;
+        if bound.ip() != address.ip() || address.port() != 0 && address.port() != bound.port() {
+            return Ok(None);
+        }
+        listener.set_nonblocking(true)?;
+        shares[number % workers].push(listener);
+    }
+    for share in shares.iter_mut().skip(count) {
+        share.push(shared(bound)?);
+    }
+    Ok((count > 0).then_some(shares))
+}
+
+fn shared(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket(address)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {

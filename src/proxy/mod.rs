@@ -38,6 +38,7 @@ mod translate;
 mod tunnel;
 mod video_fault;
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -90,6 +91,8 @@ pub struct Proxy {
     pub recorder: Rc<Recorder>,
     pub upstream: Upstream,
     pub draining: CancellationToken,
+    /// Another process takes what connects: each connection here is told to close after its answer.
+    pub parting: Cell<bool>,
     /// What may outlive its connection: submits that are read to their end, and tunnels.
     pub running: TaskTracker,
     /// Exchanges that end when their key does.
@@ -115,7 +118,7 @@ impl Proxy {
         }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             peer.line.tunnel();
-        } else if wants_tunnel {
+        } else if wants_tunnel || self.parting.get() && version != Version::HTTP_2 {
             // Below us nobody looks at what follows a handshake, so nothing may.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

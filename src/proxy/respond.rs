@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{
+    CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::{Response, StatusCode, Version};
 use uuid::Uuid;
 
@@ -28,6 +30,8 @@ pub(super) fn refusal(rejection: &Rejection, exchange: &Exchange, version: Versi
     };
     let mut response = json(row.status, envelope::write(exchange.surface.get(), &fault), &request_id);
     let headers = response.headers_mut();
+    // Whatever of the request it repeats is text.
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REASON, HeaderValue::from_static(row.reason.name()));
     if rejection.may_have_arrived() && exchange.submits.get() {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));

@@ -13,9 +13,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::wire::{Patience, Speaks, Wire};
-use super::worker::Drain;
+use super::worker::{Drain, Manner};
 use crate::listen::{Handshakes, Shaken};
 use crate::proxy::Proxy;
 use crate::proxy::peer::{HeadFault, Line, Peer};
@@ -44,7 +45,7 @@ pub(crate) async fn converse(
         None => Some(Shaken::plain(stream)),
         Some(tls) => tokio::select! {
             shaken = handshakes.shake(stream, Arc::clone(&tls.server), timeouts.header) => shaken,
-            () = drain.begun() => return,
+            () = drain.stopped() => return,
         },
     };
     let (stream, fault, certificates) = match shaken {
@@ -65,7 +66,7 @@ pub(crate) async fn converse(
         }
         None => tokio::select! {
             speaks = wire.greeting() => speaks,
-            () = drain.begun() => return,
+            () = drain.stopped() => return,
         },
     };
     serve(wire, speaks, peer, proxy, drain).await;
@@ -86,7 +87,7 @@ async fn serve(wire: Wire<Stream>, speaks: Speaks, peer: Peer, proxy: Rc<Proxy>,
             tokio::select! {
                 _ = connection.as_mut() => return,
                 () = line.is_cut() => return,
-                () = drain.begun() => connection.as_mut().graceful_shutdown(),
+                () = one_more_request(&mut drain) => connection.as_mut().graceful_shutdown(),
             }
             tokio::select! {
                 _ = connection => {}
@@ -102,10 +103,25 @@ async fn serve(wire: Wire<Stream>, speaks: Speaks, peer: Peer, proxy: Rc<Proxy>,
             let mut connection = pin!(builder.serve_connection(io, service));
             tokio::select! {
                 _ = connection.as_mut() => return,
-                () = drain.begun() => connection.as_mut().graceful_shutdown(),
+                // A client is told which of its streams are served yet (RFC 9113, 6.8).
+                _ = drain.begun() => connection.as_mut().graceful_shutdown(),
             }
             let _ = connection.await;
         }
+    }
+}
+
+/// Waits until a connection without a request is of no more use. Closed at once, it could meet the next one on its
+/// way, which HTTP/1.1 knows no remedy for; so at a hand-over it has half of the time until the end.
+async fn one_more_request(drain: &mut Drain) {
+    let end = drain.begun().await;
+    let left = end.deadline.saturating_duration_since(Instant::now());
+    match end.manner {
+        Manner::Stop => {}
+        Manner::HandOver => tokio::select! {
+            () = tokio::time::sleep(left / 2) => {}
+            () = drain.stopped() => {}
+        },
     }
 }
 

@@ -1,10 +1,12 @@
 //! One worker: a thread with its own listener, connections and upstream pool.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -15,11 +17,29 @@ use crate::proxy::Proxy;
 
 /// Tells everybody when to stop, and until when they may take.
 #[derive(Debug, Clone)]
-pub struct Drain(watch::Receiver<Option<Instant>>);
+pub struct Drain(watch::Receiver<Option<End>>);
 
 /// Says when to stop.
 #[derive(Debug)]
-pub struct DrainHandle(watch::Sender<Option<Instant>>);
+pub struct DrainHandle(watch::Sender<Option<End>>);
+
+/// The end of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// What still runs then is cut.
+    pub deadline: Instant,
+    pub manner: Manner,
+}
+
+/// How what is new is met until the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// Nobody comes after us: it is refused.
+    Stop,
+    /// Another process takes what connects from now on. Connections that are open have one more request served, for
+    /// one may be on its way, and are told to close then.
+    HandOver,
+}
 
 /// A pair of the two ends.
 pub fn drain() -> (DrainHandle, Drain) {
@@ -28,12 +48,12 @@ pub fn drain() -> (DrainHandle, Drain) {
 }
 
 impl DrainHandle {
-    /// Nothing new is taken from now on; what still runs at the deadline is cut.
-    pub fn begin(&self, deadline: Instant) {
+    /// Nothing new is accepted from now on; what still runs at the deadline is cut.
+    pub fn begin(&self, end: End) {
         self.0.send_if_modified(|begun| {
-            let sooner = begun.is_none_or(|before| deadline < before);
+            let sooner = begun.is_none_or(|before| end.deadline < before.deadline);
             if sooner {
-                *begun = Some(deadline);
+                *begun = Some(end);
             }
             sooner
         });
@@ -41,20 +61,23 @@ impl DrainHandle {
 }
 
 impl Drain {
-    /// Waits until stopping has begun.
-    pub async fn begun(&mut self) {
-        self.deadline().await;
-    }
-
-    async fn deadline(&mut self) -> Instant {
+    /// Waits until it has begun.
+    pub async fn begun(&mut self) -> End {
         match self.0.wait_for(Option::is_some).await {
-            Ok(deadline) => deadline.unwrap_or_else(Instant::now),
+            Ok(end) => end.unwrap_or_else(End::now),
             // Whoever could have said when has gone: now.
-            Err(_) => Instant::now(),
+            Err(_) => End::now(),
         }
     }
 
-    /// Waits for a deadline that comes sooner than the known one.
+    /// Waits until what is new is refused.
+    pub async fn stopped(&mut self) {
+        let stops = |end: &Option<End>| end.is_some_and(|end| end.manner == Manner::Stop);
+        // Whoever could have said so has gone otherwise.
+        let _ = self.0.wait_for(stops).await;
+    }
+
+    /// Waits for an end that comes sooner than the known one.
     async fn hastened(&mut self) {
         self.0.mark_unchanged();
         if self.0.changed().await.is_err() {
@@ -63,21 +86,28 @@ impl Drain {
     }
 }
 
+impl End {
+    fn now() -> Self {
+        Self { deadline: Instant::now(), manner: Manner::Stop }
+    }
+}
+
 /// Accepts and serves until it is told to stop, then until everything has ended or the deadline is there.
 ///
 /// # Errors
 /// Only where the listener itself is of no use.
-pub async fn work(listener: TcpListener, proxy: Rc<Proxy>, mut drain: Drain) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+pub async fn work(listeners: Vec<TcpListener>, proxy: Rc<Proxy>, mut drain: Drain) -> io::Result<()> {
+    let listeners: Vec<_> =
+        listeners.into_iter().map(tokio::net::TcpListener::from_std).collect::<Result<_, _>>()?;
     let connections = TaskTracker::new();
     let handshakes = Rc::<Handshakes>::default();
     let mut sweep = interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
+    let end = loop {
         tokio::select! {
-            () = drain.begun() => break,
+            end = drain.begun() => break end,
             _ = sweep.tick() => proxy.sweep(SystemTime::now()),
-            accepted = listener.accept(), if connections.len() < MOST_CONNECTIONS => match accepted {
+            accepted = accept(&listeners), if connections.len() < MOST_CONNECTIONS => match accepted {
                 Ok((stream, address)) => {
                     let (proxy, handshakes) = (Rc::clone(&proxy), Rc::clone(&handshakes));
                     let talk = connection::converse(stream, address, proxy, handshakes, drain.clone());
@@ -89,13 +119,16 @@ pub async fn work(listener: TcpListener, proxy: Rc<Proxy>, mut drain: Drain) -> 
                 }
             },
         }
+    };
+    drop(listeners);
+    match end.manner {
+        Manner::Stop => proxy.draining.cancel(),
+        Manner::HandOver => proxy.parting.set(true),
     }
-    drop(listener);
-    proxy.draining.cancel();
     connections.close();
     proxy.running.close();
     loop {
-        let deadline = drain.deadline().await;
+        let End { deadline, .. } = drain.begun().await;
         // In this order: only a connection starts what may outlive it.
         let all = async {
             connections.wait().await;
@@ -113,6 +146,15 @@ pub async fn work(listener: TcpListener, proxy: Rc<Proxy>, mut drain: Drain) -> 
             _ = sweep.tick() => proxy.sweep(SystemTime::now()),
         }
     }
+}
+
+/// From whichever has one: after a hand-over there may be more of them than workers.
+async fn accept(listeners: &[tokio::net::TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
+    std::future::poll_fn(|cx| {
+        let mut accepted = listeners.iter().map(|listener| listener.poll_accept(cx));
+        accepted.find(Poll::is_ready).unwrap_or(Poll::Pending)
+    })
+    .await
 }
 
 /// Half of the second within which the streams of a revoked key must end.

@@ -1,7 +1,7 @@
 //! The database file: found, locked against other gateways, opened, checked.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,8 +18,8 @@ pub(super) struct Held {
     pub(super) path: Arc<Path>,
     /// As it was when last looked at.
     seen: Option<Seen>,
-    /// Locked until dropped.
-    _lock: File,
+    /// Locked until it is dropped, here and wherever else it is open.
+    lock: File,
 }
 
 /// What shows that the name stands for another file, or that a part of it is gone.
@@ -34,7 +34,22 @@ impl Held {
     pub(super) fn acquire(path: &Path) -> Result<Self, Cause> {
         let path = resolved(path)?;
         let lock = lock(&beside(&path, "-lock"))?;
-        Ok(Self { path: path.into(), seen: None, _lock: lock })
+        Ok(Self { path: path.into(), seen: None, lock })
+    }
+
+    /// With the lock of another process, which goes on using the file until it ends.
+    pub(super) fn inherit(path: &Path, lock: File) -> Result<Self, Cause> {
+        let path = resolved(path)?;
+        let (given, there) = (lock.metadata()?, fs::metadata(beside(&path, "-lock"))?);
+        if (given.dev(), given.ino()) != (there.dev(), there.ino()) {
+            return Err(Cause::OtherGateway { process: None });
+        }
+        Ok(Self { path: path.into(), seen: None, lock })
+    }
+
+    /// For whoever takes over: it stays locked until both have ended.
+    pub(super) fn lock(&self) -> io::Result<File> {
+        self.lock.try_clone()
     }
 
     /// Opens it for writing, with everything checked.
@@ -155,8 +170,7 @@ fn lock(path: &Path) -> Result<File, Cause> {
     let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
     match file.try_lock() {
         Ok(()) => {
-            file.set_len(0)?;
-            file.write_all(std::process::id().to_string().as_bytes())?;
+            sign(&mut file)?;
             Ok(file)
         }
         Err(TryLockError::WouldBlock) => {
@@ -166,6 +180,13 @@ fn lock(path: &Path) -> Result<File, Cause> {
         }
         Err(TryLockError::Error(error)) => Err(error.into()),
     }
+}
+
+/// Says who has the lock.
+pub(super) fn sign(lock: &mut File) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.rewind()?;
+    lock.write_all(std::process::id().to_string().as_bytes())
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {

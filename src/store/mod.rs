@@ -4,12 +4,16 @@
 
 mod fault;
 mod file;
+mod link;
 mod record;
 mod rows;
 mod schema;
 mod shared;
 mod writer;
 
+use std::fs::File;
+use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -23,12 +27,14 @@ use tokio::time::{Instant, timeout_at};
 
 pub use self::fault::{Cause, StoreFault};
 use self::file::Held;
+pub use self::link::Follower;
 use self::record::MOST_ID_BYTES;
 pub use self::record::{
     AskedVideo, ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord,
 };
 use self::shared::Shared;
-use self::writer::{Change, Queued, Writer};
+pub use self::writer::Change;
+use self::writer::{Queued, Writer};
 use crate::dashscope::task::Status;
 
 /// A handle on the store; all copies share one file and one writer.
@@ -80,9 +86,23 @@ impl Store {
     /// As there.
     pub fn open_with(path: &Path, settings: Settings) -> Result<Self, StoreFault> {
         let because = |cause| StoreFault { path: path.into(), cause };
-        let mut file = Held::acquire(path).map_err(because)?;
+        Self::over(path, Held::acquire(path).map_err(because)?, settings)
+    }
+
+    /// Opens the file beside another process that has it open, with the lock that this one has on it. Blocks.
+    ///
+    /// # Errors
+    /// As there; also if the lock is another file's.
+    pub fn inherit(path: &Path, lock: File) -> Result<Self, StoreFault> {
+        let because = |cause| StoreFault { path: path.into(), cause };
+        Self::over(path, Held::inherit(path, lock).map_err(because)?, Settings::default())
+    }
+
+    fn over(path: &Path, mut file: Held, settings: Settings) -> Result<Self, StoreFault> {
+        let because = |cause| StoreFault { path: path.into(), cause };
         let connection = file.open().map_err(because)?;
-        let shared = Arc::new(Shared::new(Arc::clone(&file.path)));
+        let lock = file.lock().map_err(|error| because(error.into()))?;
+        let shared = Arc::new(Shared::new(Arc::clone(&file.path), Some(lock)));
         let (queue, changes) = mpsc::channel(settings.most_waiting);
         let most_per_commit = settings.most_per_commit.max(1);
         let writer = Writer::new(Arc::clone(&shared), file, connection, changes, most_per_commit);
@@ -204,6 +224,45 @@ impl Store {
         self.shared.take_dropped_keys()
     }
 
+    /// The file's path, with all links followed.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// What keeps other gateways out, for one that takes over; `None` once the store is closed.
+    pub fn lock(&self) -> Option<io::Result<File>> {
+        let lock = self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        lock.as_ref().map(File::try_clone)
+    }
+
+    /// Says in the lock that it is ours now. Whoever tries to open the file is told so.
+    ///
+    /// # Errors
+    /// Why it can't be written.
+    pub fn sign_lock(&self) -> io::Result<()> {
+        let mut lock = self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        lock.as_mut().map_or(Ok(()), file::sign)
+    }
+
+    /// From now on another process knows of every change before who asked for it does, until the other end of the
+    /// stream is closed or too slow.
+    ///
+    /// # Errors
+    /// Why the stream can't be used.
+    pub fn link(&self, stream: UnixStream) -> io::Result<()> {
+        self.shared.link.open(stream)
+    }
+
+    /// Tells the other process nothing more.
+    pub fn unlink(&self) {
+        self.shared.link.close();
+    }
+
+    /// Whether the other process was told of every change since.
+    pub fn is_linked(&self) -> bool {
+        self.shared.link.is_open()
+    }
+
     /// Whether changes can be written, as last seen. Cheap.
     pub fn health(&self) -> Health {
         if let Some(fault) = self.shared.fault() {
@@ -240,6 +299,7 @@ impl Store {
             // A writer that panicked has said so itself.
             let _ = thread.join();
         }
+        self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     async fn write(&self, change: Change) -> Result<bool, StoreFault> {

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
+
 use crate::dashscope::task::Status;
 
 /// One task and whose it is. Times are kept to the millisecond.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskRecord {
     pub id: Box<str>,
     pub tenant: Arc<str>,
@@ -38,7 +40,7 @@ impl TaskRecord {
 }
 
 /// A video as the unified dialect's client asked for it: what DashScope does not tell of a task that runs.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AskedVideo {
     /// Up to 20,000 bytes: models read no more than 5,000 characters.
     pub prompt: Option<Box<str>>,
@@ -70,7 +72,7 @@ impl AskedVideo {
 }
 
 /// An upload policy that a tenant was given: the files below its directory are the tenant's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadRecord {
     pub tenant: Arc<str>,
     pub directory: Arc<str>,
@@ -96,7 +98,7 @@ fn shorten(text: &mut Box<str>, most: usize) {
 }
 
 /// One secret of a virtual key. A key that is being rotated has two for a while, under the same id.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRecord {
     /// The key's loggable name.
     pub id: Arc<str>,

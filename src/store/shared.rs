@@ -1,6 +1,7 @@
 //! What the writer and those who ask it both see: atomics, and two maps that nobody holds for long.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -11,6 +12,7 @@ use prometheus::Histogram;
 use tokio_util::sync::CancellationToken;
 
 use super::fault::{Cause, StoreFault};
+use super::link::Link;
 use super::record::MOST_ID_BYTES;
 use crate::dashscope::task::Status;
 
@@ -33,12 +35,16 @@ pub(super) struct Shared {
     commits: AtomicU64,
     /// How long each took.
     pub(super) commit_seconds: OnceLock<Histogram>,
+    /// To another process that has the file open too.
+    pub(super) link: Link,
+    /// What keeps other gateways out, until the store is closed.
+    pub(super) lock: Mutex<Option<File>>,
     /// Ends the writer, once what waits is written.
     pub(super) closing: CancellationToken,
 }
 
 impl Shared {
-    pub(super) fn new(path: Arc<Path>) -> Self {
+    pub(super) fn new(path: Arc<Path>, lock: Option<File>) -> Self {
         Self {
             path,
             fault: ArcSwapOption::empty(),
@@ -49,6 +55,8 @@ impl Shared {
             dropped_keys: Mutex::default(),
             commits: AtomicU64::new(0),
             commit_seconds: OnceLock::new(),
+            link: Link::default(),
+            lock: Mutex::new(lock),
             closing: CancellationToken::new(),
         }
     }
@@ -137,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_is_learnt_is_bounded_and_the_last_word_counts() {
-        let shared = Shared::new(Path::new("x").into());
+        let shared = Shared::new(Path::new("x").into(), None);
         for number in 0..MOST_LEARNT + 10 {
             shared.learn(number.to_string().into(), Status::Running);
         }
@@ -151,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_disk_is_stuck_once_it_was_waited_for_too_long() {
-        let shared = Shared::new(Path::new("x").into());
+        let shared = Shared::new(Path::new("x").into(), None);
         shared.on_disk(|| {
             assert!(!shared.is_stuck(Duration::from_secs(60)));
             std::thread::sleep(Duration::from_millis(10));

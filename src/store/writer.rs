@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -23,8 +24,8 @@ pub(super) struct Queued {
     pub(super) reply: oneshot::Sender<Result<bool, StoreFault>>,
 }
 
-#[derive(Debug)]
-pub(super) enum Change {
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Change {
     Claim(TaskRecord),
     Hide {
         id: Box<str>,
@@ -225,6 +226,9 @@ impl Writer {
             self.tidied = target;
         }
         self.shared.drop_keys(deleted.keys);
+        let done = self.waiting.iter().zip(&outcomes).filter(|(_, outcome)| matches!(outcome, Ok(true)));
+        // Before anybody here is: a client may ask the other process next.
+        self.shared.link.tell(done.map(|(queued, _)| &queued.change));
         for id in &ids {
             self.learnt.remove(id);
         }

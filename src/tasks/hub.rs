@@ -117,19 +117,34 @@ impl Hub {
         durable
     }
 
+    /// Takes in a task that another process claimed.
+    pub fn adopt(&self, task: TaskRecord) {
+        self.ledger.remember(task.clone());
+        if self.ledger.owns(&task.id, &task.tenant) && !task.status.is_final() {
+            self.follow(&task, Instant::now() + REST);
+        }
+    }
+
     fn follow(&self, task: &TaskRecord, rest: Instant) -> Arc<Watch> {
         let fresh = || {
             let number = self.numbers.fetch_add(1, Ordering::Relaxed);
             Arc::new(Watch::new(number, task, self.desk(&task.account), self.since(Instant::now())))
         };
         let watch = Arc::clone(self.watches.entry(task.id.clone()).or_insert_with(fresh).value());
+        if !self.released.is_cancelled() {
+            self.schedule(&watch, rest);
+        }
+        watch
+    }
+
+    /// Has the querier ask for it, not before `rest` unless somebody wants it.
+    pub(super) fn schedule(&self, watch: &Arc<Watch>, rest: Instant) {
         let mut state = watch.desk.state();
         if !state.schedule.follows(watch.number) && !watch.is_final() {
-            state.schedule.follow(&watch, rest);
+            state.schedule.follow(watch, rest);
         }
         drop(state);
         watch.desk.queries.notify_one();
-        watch
     }
 
     /// The account's desk.
@@ -229,7 +244,9 @@ impl Hub {
         if retry.is_some() {
             watch.tell();
         }
-        if ended.is_none() {
+        if self.released.is_cancelled() && watch.answer().is_some() {
+            watch.desk.state().schedule.drop(watch.number);
+        } else if ended.is_none() {
             let is_held = watch.held.load(Ordering::Acquire) > 0;
             let is_followed = watch.followed.load(Ordering::Acquire);
             let wanted = if is_held { Some(at + HELD_EVERY) } else { None };
@@ -332,9 +349,14 @@ impl Hub {
         desk.lists.notify_one();
     }
 
-    /// Ends every wait: the gateway drains.
+    /// Ends every wait: the gateway drains. From now on the upstream is asked only for what somebody wants to know
+    /// and nothing is known of: who comes after us asks for the rest.
     pub fn release(&self) {
         self.released.cancel();
+        let watches: Vec<Arc<Watch>> = self.watches.iter().map(|watch| Arc::clone(&watch)).collect();
+        for watch in watches.iter().filter(|watch| watch.answer().is_some()) {
+            watch.desk.state().schedule.drop(watch.number);
+        }
     }
 
     /// How many tasks are followed, by what is known of them.

@@ -117,12 +117,17 @@ impl Ledger {
     /// # Errors
     /// Why it is not, though it is in memory.
     pub async fn hide(&self, id: &str) -> Result<(), StoreFault> {
-        if let Some(mut task) = self.by_id.get_mut(id) {
-            task.hidden = true;
-        }
+        self.note_hidden(id);
         match &self.store {
             Some(store) => store.hide(id).await,
             None => Ok(()),
+        }
+    }
+
+    /// The same for a task that the store knows to be hidden.
+    pub fn note_hidden(&self, id: &str) {
+        if let Some(mut task) = self.by_id.get_mut(id) {
+            task.hidden = true;
         }
     }
 

@@ -56,6 +56,12 @@ impl Hub {
     /// Waits for a query, for as long as there is any point in it.
     async fn asked(&self, watch: &Arc<Watch>, arrived: Instant) -> Option<Polled> {
         let (seen, heard) = (watch.seen(), watch.heard());
+        if self.released.is_cancelled() {
+            if watch.answer().is_some() {
+                return self.polled(watch, PollServed::Stale);
+            }
+            self.schedule(watch, arrived);
+        }
         self.want(watch, arrived);
         let patience = match watch.answer() {
             // Without any answer there is nothing else to say.
@@ -70,12 +76,13 @@ impl Hub {
             tokio::pin!(changed);
             changed.as_mut().enable();
             let is_late = watch.desk.lateness() > patience && !watch.in_hand.load(Ordering::Acquire);
-            if watch.heard() != heard || is_late || self.released.is_cancelled() {
+            let is_released = self.released.is_cancelled() && watch.answer().is_some();
+            if watch.heard() != heard || is_late || is_released {
                 break;
             }
             tokio::select! {
                 () = changed => {}
-                () = self.released.cancelled() => {}
+                () = self.released.cancelled(), if watch.answer().is_some() => {}
                 () = tokio::time::sleep_until(deadline.into()) => {
                     let last = arrived + FOR_AN_ANSWER;
                     if !watch.in_hand.load(Ordering::Acquire) || deadline >= last {
@@ -111,6 +118,9 @@ impl Hub {
                 () = self.released.cancelled() => {}
                 () = &mut time_is_over => break,
             }
+        }
+        if self.released.is_cancelled() && watch.answer().is_none() {
+            return self.asked(watch, arrived).await;
         }
         let now = Instant::now();
         let is_fresh = |at: Instant| now.saturating_duration_since(at) <= self.max_age().max(STILL_FRESH);

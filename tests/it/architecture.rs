@@ -30,6 +30,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("fetch", &["stream"]),
     ("server", &["listen", "proxy", "stream", "tenant", "timer"]),
     ("listen", &["stream"]),
+    ("handover", &["account", "store", "tasks", "tenant"]),
     (
         "proxy",
         &[

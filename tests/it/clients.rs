@@ -14,6 +14,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::harness::secrets;
+use crate::harness::tls::Authority;
 use crate::harness::{Account, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, configuration, not_run, signal};
 
 #[test]
@@ -95,10 +96,26 @@ fn ai_sdk_with_its_alibaba_provider() {
     Client::node("ai_sdk.mjs").run();
 }
 
+#[test]
+fn dashscope_classic_classes_over_tls() {
+    Client::python("dashscope_v1.py").over_tls().run();
+}
+
+#[test]
+fn dashscope_speech_over_tls() {
+    Client::python("speech.py").over_tls().run();
+}
+
+#[test]
+fn openai_for_node_over_tls() {
+    Client::node("openai_chat.mjs").over_tls().run();
+}
+
 /// A client script and what runs it.
 pub(crate) struct Client {
     script: &'static str,
     command: Command,
+    tls: bool,
 }
 
 impl Client {
@@ -125,7 +142,13 @@ impl Client {
     fn new(script: &'static str, interpreter: PathBuf, options: &[&str], directory: PathBuf) -> Self {
         let mut command = Command::new(interpreter);
         command.args(options).arg(directory.join(script));
-        Self { script, command }
+        Self { script, command, tls: false }
+    }
+
+    /// Against a gateway that speaks TLS, with a certificate of an authority that the script is told to trust, as its
+    /// client's documentation says.
+    fn over_tls(self) -> Self {
+        Self { tls: true, ..self }
     }
 
     /// Runs the script against a gateway of its own. It passes if it exits with 0.
@@ -136,11 +159,15 @@ impl Client {
     /// The same, where other ends than 0 are good too; says which it was.
     fn ends_with(mut self, good: &[i32]) -> i32 {
         let directory = TempDir::new().expect("a directory for the gateway");
+        let authority = self.tls.then(|| trust_in(directory.path()));
+        let tls = authority.as_ref().map_or("", |_| "tls = { cert = \"server.crt\", key = \"server.key\" }");
         let usual =
-            Gateway::start(directory.path(), "usual", &["--run-seconds", "0.8", "--submit-rps", "100"]);
-        let patient = Gateway::start(directory.path(), "patient", &["--pending-seconds", "3600"]);
+            Gateway::start(directory.path(), "usual", tls, &["--run-seconds", "0.8", "--submit-rps", "100"]);
+        let patient = Gateway::start(directory.path(), "patient", tls, &["--pending-seconds", "3600"]);
         let (usual_url, patient_url) = (&usual.server.url, &patient.server.url);
-        let (result, said) = self.execute(&directory, [usual_url, patient_url], &[], SCRIPT_WITHIN);
+        let trusting = authority.iter().flat_map(|file| TRUSTING.map(|variable| (variable, file.as_str())));
+        let trusting: Vec<(&str, &str)> = trusting.collect();
+        let (result, said) = self.execute(&directory, [usual_url, patient_url], &trusting, SCRIPT_WITHIN);
         let good = result.as_ref().ok().filter(|code| good.contains(code));
         assert!(
             good.is_some(),
@@ -204,7 +231,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    fn start(directory: &Path, name: &str, pace: &[&str]) -> Self {
+    fn start(directory: &Path, name: &str, tls: &str, pace: &[&str]) -> Self {
         let key = |account: &str| format!("{UPSTREAM_KEY}-{account}");
         let keys = ACCOUNTS.map(|name| format!("{name}={}", key(name)));
         let keys = keys.iter().flat_map(|key| ["--key", key]);
@@ -216,7 +243,7 @@ impl Gateway {
         let keys = keys.each_ref().map(|key| [key.as_str()]);
         let accounts: Vec<Account<'_>> =
             ACCOUNTS.iter().zip(&keys).map(|(name, key)| (*name, upstream, key.as_slice(), "")).collect();
-        let text = configuration("listen = \"127.0.0.1:0\"\nworkers = 1", &accounts, "");
+        let text = configuration(&format!("listen = \"127.0.0.1:0\"\nworkers = 1\n{tls}"), &accounts, "");
         let storage = simulator.storage();
         let unified = |prefix: &str, statuses: &str| {
             format!(
@@ -267,7 +294,7 @@ impl Server {
     /// Of a simulator: where its results lie.
     fn storage(&self) -> String {
         let log = self.log();
-        let (_, rest) = log.split_once("stand-in for OSS: http://").expect("an address");
+        let (_, rest) = log.split_once("stand-in for OSS: ").expect("an address");
         origin(rest)
     }
 
@@ -286,9 +313,9 @@ impl Drop for Server {
     }
 }
 
+/// Scheme and address, at the text's beginning.
 fn origin(text: &str) -> String {
-    let address: String = text.chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
-    format!("http://{address}")
+    text.chars().take_while(|c| c.is_ascii_alphanumeric() || ":/.".contains(*c)).collect()
 }
 
 /// Keeps what a server says, and passes on the address it listens on.
@@ -299,7 +326,7 @@ fn collect(pipe: impl Read + Send + 'static, log: Arc<Mutex<String>>, addresses:
             log.push_str(&line);
             log.push('\n');
             drop(log);
-            if let Some((_, rest)) = line.split_once("listening on http://") {
+            if let Some((_, rest)) = line.split_once("listening on ") {
                 let _ = addresses.send(origin(rest));
             }
         }
@@ -339,7 +366,7 @@ fn exit_code(mut child: Child, within: Duration) -> Result<i32, String> {
 }
 
 /// A path below the directory of what `tests/clients/setup` installs, installed.
-fn installed(path: &str) -> PathBuf {
+pub(crate) fn installed(path: &str) -> PathBuf {
     static SETUP: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let directory = SETUP.get_or_init(|| {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("clients");
@@ -362,6 +389,18 @@ fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
 
+/// Makes a certificate for the gateway, and says where its authority's is.
+fn trust_in(directory: &Path) -> String {
+    let authority = Authority::new();
+    authority.server().write(directory, "server");
+    let file = directory.join("ca.pem");
+    fs::write(&file, authority.pem()).expect("a file");
+    file.display().to_string()
+}
+
+/// By which requests, OpenSSL, websocket-client and Node are told of an authority.
+const TRUSTING: [&str; 4] =
+    ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "WEBSOCKET_CLIENT_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"];
 /// A script's word for: what I would check is not there.
 const NOTHING_CHECKED: i32 = 77;
 const READY_WITHIN: Duration = Duration::from_secs(60);

@@ -8,6 +8,7 @@ mod async_rule;
 mod clients;
 mod config;
 mod credentials;
+mod deploy;
 mod drain;
 mod harness;
 mod hostile;

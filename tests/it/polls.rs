@@ -277,6 +277,8 @@ fn a_drain_lets_go_of_those_who_wait() {
     let mut client = Client::connect(gateway.address);
     client.send(poll("t-1"));
     eventually("the poll has arrived", || asked(&upstream) > 0);
+    let list = message("GET /api/v1/tasks", &[&bearer()], "");
+    eventually("its answer has been heard", || gateway.ask(&list).text().contains("RUNNING"));
     gateway.running.drain();
     assert_eq!(state(&client.answer()), "RUNNING");
 }

@@ -10,6 +10,7 @@ mod reloads;
 mod storm;
 mod supervisor;
 mod traces;
+mod upgrade;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -3,6 +3,7 @@
 mod admin;
 mod certificates;
 mod crowd;
+mod curl;
 mod reload;
 
 use std::io::{Read, Write};

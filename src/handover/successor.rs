@@ -1,0 +1,148 @@
+//! The new process's side.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::wire::{receive_descriptors, receive_line, send_line};
+use super::{Estate, Header, Hello, NO, PROTOCOL, READY, YOURS, socket_path};
+use crate::store::Follower;
+
+/// What the process that runs has handed us; it goes on until it is told that we are ready.
+pub struct Inheritance {
+    pub listeners: Vec<TcpListener>,
+    pub admin: Option<TcpListener>,
+    pub lock: File,
+    /// The process that hands over.
+    pub process: u32,
+    control: UnixStream,
+    to: UnixStream,
+    changes: Follower,
+}
+
+/// The process that has handed over to us, and drains.
+#[derive(Debug)]
+pub struct Predecessor(UnixStream);
+
+/// Asks the gateway that has this store for all it has; `None` if there is none. Waits for one that is itself just
+/// taking over. Blocks.
+///
+/// # Errors
+/// Why it can't be had though there is one.
+pub fn take_over(store: &Path) -> io::Result<Option<Inheritance>> {
+    let path = socket_path(&fs::canonicalize(store).unwrap_or_else(|_| store.to_owned()));
+    let deadline = Instant::now() + LONGEST_WAIT;
+    loop {
+        let stream = match UnixStream::connect(&path) {
+            Ok(stream) => stream,
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        match inherit(stream) {
+            // It handed over to another one while we waited for our turn: that one is asked next.
+            Err(error) if is_hung_up(&error) && Instant::now() < deadline => thread::sleep(RETRY),
+            inherited => return inherited.map(Some),
+        }
+    }
+}
+
+fn is_hung_up(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+}
+
+fn inherit(control: UnixStream) -> io::Result<Inheritance> {
+    control.set_read_timeout(Some(LONGEST_WAIT))?;
+    let process = std::process::id();
+    tracing::info!(
+        "asking the gateway that runs to hand over; if it has just taken over itself, it waits a while"
+    );
+    send_line(&control, &serde_json::to_string(&Hello { protocol: PROTOCOL, process })?)?;
+    let said = receive_line(&control)?;
+    if said == NO {
+        return Err(io::Error::other("the gateway that runs hands over to its own user only, or to root"));
+    }
+    let header: Header = serde_json::from_str(&said)?;
+    if header.protocol != PROTOCOL {
+        let problem =
+            "the gateway that runs is of another version, which can't hand over to this one: restart it";
+        return Err(io::Error::other(problem));
+    }
+    let count = FIXED + usize::from(header.admin) + header.listeners;
+    let mut descriptors = receive_descriptors(&control, count)?.into_iter();
+    let mut next = || descriptors.next().ok_or(io::ErrorKind::InvalidData);
+    let (lock, to, from) = (next()?, next()?, next()?);
+    let admin = if header.admin { Some(next()?.into()) } else { None };
+    Ok(Inheritance {
+        lock: lock.into(),
+        to: to.into(),
+        changes: Follower::start(from.into())?,
+        admin,
+        listeners: descriptors.map(TcpListener::from).collect(),
+        process: header.process,
+        control,
+    })
+}
+
+impl fmt::Debug for Inheritance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inheritance").field("process", &self.process).finish_non_exhaustive()
+    }
+}
+
+impl Inheritance {
+    /// Follows what the other process does, and tells it what we do. To be called when the store is read, and before
+    /// anything is served.
+    ///
+    /// # Errors
+    /// Why it can't be told.
+    pub fn follow(&mut self, estate: &Estate) -> io::Result<()> {
+        let followed = estate.clone();
+        self.changes.follow(move |change| followed.take_in(change));
+        estate.store.link(self.to.try_clone()?)
+    }
+
+    /// We serve: the other one accepts nothing more when this returns. Blocks.
+    ///
+    /// # Errors
+    /// It goes on, and we must not.
+    pub fn ready(self) -> io::Result<Predecessor> {
+        let Self { control, process, .. } = self;
+        let gone = |error: io::Error| if is_hung_up(&error) { Ok(String::new()) } else { Err(error) };
+        control.set_read_timeout(Some(PATIENCE))?;
+        let said = send_line(&control, READY).and_then(|()| receive_line(&control)).or_else(gone)?;
+        match &*said {
+            YOURS => tracing::info!("took over from process {process}, which drains"),
+            // It was killed: all that it told anybody is in the store, and we know of it.
+            "" => tracing::warn!("process {process}, which was to hand over, has ended"),
+            _ => return Err(io::Error::other(format!("process {process} does not hand over: it goes on"))),
+        }
+        control.set_read_timeout(None)?;
+        Ok(Predecessor(control))
+    }
+}
+
+impl Predecessor {
+    /// Waits for its end. Blocks.
+    pub(super) fn wait(&self) {
+        // It says nothing more; the kernel hangs up for it.
+        let _ = (&self.0).read(&mut [0]);
+    }
+}
+
+/// The lock, and a stream each way.
+const FIXED: usize = 3;
+/// The one that runs may itself have to wait for the end of its predecessor's drain.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// Once we are ready.
+const PATIENCE: Duration = Duration::from_secs(30);
+const RETRY: Duration = Duration::from_millis(500);

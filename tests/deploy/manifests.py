@@ -1,0 +1,28 @@
+"""Holds manifests (a YAML stream on standard input) against Kubernetes' schemas, strictly, in the oldest version that
+the README names and in the newest known one. Prints the manifests as JSON; exits with 1 if one does not fit."""
+
+import json
+import sys
+
+import kubernetes_validate
+import yaml
+
+OLDEST = "1.29"
+# Held against their own schemas by operator.mjs.
+FOREIGN = "monitoring.coreos.com/"
+
+documents = [document for document in yaml.safe_load_all(sys.stdin) if document]
+versions = [OLDEST, kubernetes_validate.latest_version()]
+wrong = False
+for document in documents:
+    name = f"{document['kind']}/{document['metadata']['name']}"
+    if document["apiVersion"].startswith(FOREIGN):
+        continue
+    for version in versions:
+        try:
+            kubernetes_validate.validate(document, version, strict=True)
+        except Exception as fault:
+            wrong = True
+            print(f"{name} in {version}: {fault}", file=sys.stderr)
+json.dump({"versions": versions, "documents": documents}, sys.stdout)
+sys.exit(wrong)

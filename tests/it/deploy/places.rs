@@ -1,0 +1,187 @@
+//! Every place in a configuration that the schema describes, and documents with something at such a place.
+
+use serde_json::{Value, json};
+
+/// A place in a configuration that the schema describes.
+pub(super) struct Place {
+    pub(super) path: Vec<Step>,
+    pub(super) schema: Value,
+    /// Of a table.
+    pub(super) properties: Option<Vec<String>>,
+}
+
+#[derive(Clone)]
+pub(super) enum Step {
+    Key(String),
+    First,
+}
+
+impl Place {
+    /// As in `tenants.keys`.
+    pub(super) fn pattern(&self) -> String {
+        written(&self.path).replace("[0]", "")
+    }
+}
+
+/// As the reader writes it: `tenants[0].keys[0].id`.
+pub(super) fn written(path: &[Step]) -> String {
+    let steps = path.iter().map(|step| match step {
+        Step::Key(key) => format!(".{key}"),
+        Step::First => "[0]".to_owned(),
+    });
+    steps.collect::<String>().trim_start_matches('.').to_owned()
+}
+
+pub(super) fn pointer(path: &[Step]) -> String {
+    let steps = path.iter().map(|step| match step {
+        Step::Key(key) => format!("/{key}"),
+        Step::First => "/0".to_owned(),
+    });
+    steps.collect()
+}
+
+/// Every table, list, item and value, from the root on.
+pub(super) fn places(schema: &Value) -> Vec<Place> {
+    let mut found = Vec::new();
+    let mut waiting = vec![(Vec::new(), schema.clone())];
+    while let Some((path, node)) = waiting.pop() {
+        let mut node = flat(&node, schema);
+        let choices = node.get("anyOf").and_then(Value::as_array).cloned().unwrap_or_default();
+        // A secret is a text or a table.
+        if let Some(table) =
+            choices.iter().map(|one| flat(one, schema)).find(|one| one.get("properties").is_some())
+        {
+            node["properties"] = table["properties"].clone();
+        }
+        let properties = node.get("properties").and_then(Value::as_object);
+        for (key, inner) in properties.into_iter().flatten() {
+            let mut path = path.clone();
+            path.push(Step::Key(key.clone()));
+            waiting.push((path, inner.clone()));
+        }
+        if let Some(items) = node.get("items") {
+            let mut path = path.clone();
+            path.push(Step::First);
+            waiting.push((path, items.clone()));
+        }
+        let properties = properties.map(|properties| properties.keys().cloned().collect());
+        found.push(Place { path, schema: node.clone(), properties });
+    }
+    found
+}
+
+/// A file is a table, whatever else.
+pub(super) fn below_the_root(schema: &Value) -> Vec<Place> {
+    places(schema).into_iter().filter(|place| !place.path.is_empty()).collect()
+}
+
+/// With what its references stand for.
+fn flat(node: &Value, schema: &Value) -> Value {
+    let mut node = node.clone();
+    let inner = node.get("allOf").map(|all| all[0].clone());
+    let reference = inner.as_ref().unwrap_or(&node).get("$ref").and_then(Value::as_str);
+    let Some(name) = reference.and_then(|text| text.strip_prefix("#/definitions/")) else { return node };
+    let definition =
+        schema["definitions"][name].as_object().unwrap_or_else(|| panic!("no definition {name}"));
+    for (key, value) in definition {
+        if node.get(key).is_none() {
+            node[key] = value.clone();
+        }
+    }
+    node
+}
+
+pub(super) fn words(schema: &Value) -> Vec<&str> {
+    let choices = schema["anyOf"].as_array().into_iter().flatten();
+    choices.filter_map(|one| one["enum"].as_array()).flatten().filter_map(Value::as_str).collect()
+}
+
+/// Values of every type, those next to the schema's bounds, and texts that mean something somewhere.
+pub(super) fn probes(schema: &Value) -> Vec<Value> {
+    let mut probes: Vec<Value> = [
+        "true",
+        "0",
+        "1",
+        "-1",
+        "1.5",
+        "\"\"",
+        "\"10\"",
+        "\"10s\"",
+        "\"1m 30s\"",
+        "\"x y\"",
+        "\"main\"",
+        "\"[::1]:80\"",
+        "\"0.0.0.0:0\"",
+        "\"0.0.0.0\"",
+        "\"/\"",
+        "\"/wan\"",
+        "\"/wan/\"",
+        "\"https://h/x\"",
+        "\"ftp://h\"",
+        "\"720P\"",
+        "\"unlimited\"",
+        "\"2030-01-01T00:00:00Z\"",
+        "\"${PATH}\"",
+        "\"${NOPE:-10s}\"",
+        "\"${NOPE:-main}\"",
+        "\"0123456789abcdef\"",
+        "[]",
+        "[true]",
+        "[\"main\"]",
+        "[\"\"]",
+        "{}",
+        "[{}]",
+        "[1]",
+    ]
+    .iter()
+    .map(|text| serde_json::from_str(text).expect("JSON"))
+    .collect();
+    probes.push(json!("0f".repeat(32)));
+    probes.push(json!("n".repeat(64)));
+    probes.push(json!("n".repeat(65)));
+    probes.extend(words(schema).into_iter().map(Value::from));
+    let numbers = schema["anyOf"].as_array().cloned().unwrap_or_default().into_iter().chain([schema.clone()]);
+    for bound in numbers.flat_map(|one| [one["minimum"].clone(), one["maximum"].clone()]) {
+        if let Some(whole) = bound.as_i64() {
+            probes.extend([json!(whole - 1), json!(whole), json!(whole + 1)]);
+        } else if let Some(number) = bound.as_f64() {
+            probes.extend([json!(number / 2.0), json!(number), json!(number * 2.0)]);
+        }
+    }
+    probes
+}
+
+pub(super) fn is_list_of_strings(value: &Value) -> bool {
+    value.as_array().is_some_and(|items| !items.is_empty() && items.iter().all(Value::is_string))
+}
+
+/// The least configuration, with this at that place.
+pub(super) fn with(path: &[Step], value: Value) -> Value {
+    let mut document = minimal();
+    let mut at = &mut document;
+    for step in path {
+        at = match step {
+            Step::Key(key) => {
+                if !at.is_object() {
+                    *at = json!({});
+                }
+                &mut at[key]
+            }
+            Step::First => {
+                if at.as_array().is_none_or(Vec::is_empty) {
+                    *at = json!([null]);
+                }
+                &mut at[0]
+            }
+        };
+    }
+    *at = value;
+    document
+}
+
+pub(super) fn minimal() -> Value {
+    json!({
+        "accounts": [{ "name": "main", "base_url": "https://h", "keys": ["sk-1"] }],
+        "tenants": [{ "name": "t", "keys": [{ "id": "k", "key": "0123456789abcdef" }] }],
+    })
+}

@@ -1,0 +1,111 @@
+//! Either of the two is killed while both run: no task that a client was told of is lost.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{Line, is_known, place, serve, take_over, upstream};
+use crate::harness::calls::{bearer, poll, submit};
+use crate::harness::{client, eventually, let_pass, message};
+use crate::process::Process;
+
+/// Submits until nobody answers, and notes what it was told of.
+fn submit_on(address: SocketAddr, stop: &AtomicBool, told: &Mutex<BTreeSet<String>>) {
+    while !stop.load(Ordering::Relaxed) {
+        let Ok(mut line) = Line::open(address) else { return };
+        for _ in 0..20 {
+            let Ok(made) = line.ask(&submit()) else { break };
+            if made.status() != 200 || !made.complete {
+                break;
+            }
+            told.lock()
+                .expect("no panic")
+                .insert(made.json()["output"]["task_id"].as_str().expect("an id").into());
+            if made.field("connection").as_deref() == Some("close") {
+                break;
+            }
+        }
+    }
+}
+
+/// By the tenant's own list, which is the gateway's record.
+fn all_are_known(address: SocketAddr, told: &BTreeSet<String>) {
+    let mut known = BTreeSet::new();
+    for page in 1.. {
+        let path = format!("GET /api/v1/tasks?page_no={page}&page_size=100");
+        let listed = client::once(address, message(&path, &[&bearer()], "")).json();
+        let rows = listed["data"].as_array().expect("rows").clone();
+        known.extend(rows.iter().filter_map(|row| row["task_id"].as_str().map(str::to_owned)));
+        if rows.is_empty() {
+            break;
+        }
+    }
+    let lost: Vec<_> = told.difference(&known).collect();
+    assert!(lost.is_empty(), "{} told, lost: {lost:?}", told.len());
+    let one = told.iter().next().expect("a task");
+    let got = client::once(address, poll(one));
+    assert!(is_known(&got), "{one}: {}{}", got.head, got.text());
+}
+
+/// At another moment each time: before the new one is ready, when it is, a little later.
+fn kill_while_both_run(kills_new: bool, after_milliseconds: u64) -> usize {
+    let upstream = upstream();
+    let folder = place(upstream.address);
+    let mut old = serve(folder.path());
+    let address = old.address();
+    let (stop, told) = (AtomicBool::new(false), Mutex::default());
+    // They hold the old process up.
+    let idle: Vec<Line> = (0..4).map(|_| Line::open(address).expect("a connection")).collect();
+    let survivor = std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| submit_on(address, &stop, &told));
+        }
+        eventually("some were told of", || told.lock().expect("no panic").len() > 20);
+        let mut new = take_over(folder.path());
+        let_pass(std::time::Duration::from_millis(after_milliseconds));
+        let (mut killed, survivor) = if kills_new {
+            (new, old)
+        } else {
+            (old, {
+                new.address();
+                new
+            })
+        };
+        killed.child.kill().expect("killed");
+        killed.end();
+        stop.store(true, Ordering::Relaxed);
+        survivor
+    });
+    drop(idle);
+    let told = told.into_inner().expect("no panic");
+    read_back(folder.path(), survivor, &told, kills_new);
+    told.len()
+}
+
+fn read_back(folder: &Path, survivor: Process, told: &BTreeSet<String>, kills_new: bool) {
+    if kills_new && survivor.printed().contains("has taken over") {
+        // It drains, and nobody else serves: as a service manager does, it is ended and started anew.
+        drop(survivor);
+        let mut anew = serve(folder);
+        return all_are_known(anew.address(), told);
+    }
+    let mut survivor = survivor;
+    all_are_known(survivor.address(), told);
+    drop(survivor);
+    let mut anew = serve(folder);
+    all_are_known(anew.address(), told);
+}
+
+#[test]
+fn the_new_one_is_killed() {
+    let told: Vec<usize> = [0, 150, 400, 900].map(|after| kill_while_both_run(true, after)).into();
+    println!("tasks told of, all known afterwards: {told:?}");
+}
+
+#[test]
+fn the_old_one_is_killed() {
+    let told: Vec<usize> = [0, 150, 400, 900].map(|after| kill_while_both_run(false, after)).into();
+    println!("tasks told of, all known afterwards: {told:?}");
+}
