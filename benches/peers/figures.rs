@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::Options;
 use crate::peer::Kind;
+use crate::plot::{self, Group};
 use crate::rig::machine::{self, Look};
 use crate::rig::table::table;
 
@@ -35,13 +36,7 @@ impl Report {
             std::fs::read_to_string("/proc/loadavg")?.trim()
         );
         println!("{about}");
-        Ok(Report {
-            peers: options.peers.clone(),
-            rows: Vec::new(),
-            notes: Vec::new(),
-            about,
-            look: Look::now(),
-        })
+        Ok(Report { peers: options.peers.clone(), rows: Vec::new(), about, look: Look::now() })
     }
 
     /// Adds what was measured in one round.
@@ -68,8 +63,19 @@ impl Report {
         if let Some(directory) = directory {
             std::fs::create_dir_all(directory)?;
             std::fs::write(directory.join("peers.txt"), &text)?;
+            std::fs::write(directory.join("peers.svg"), plot::draw(&self.groups()))?;
         }
         Ok(())
+    }
+
+    /// What a request costs, for the plot.
+    fn groups(&self) -> Vec<Group> {
+        let costs = self.rows.iter().filter(|row| row.name.starts_with("CPU of a") && row.unit == "µs");
+        let group = |row: &Row| Group {
+            name: format!("{} ({})", row.name, row.unit),
+            bars: self.peers.iter().filter_map(|peer| Some((peer.name(), row.middle(*peer)?))).collect(),
+        };
+        costs.map(group).collect()
     }
 
     fn column(&self, peer: Kind) -> Vec<(String, String)> {
@@ -78,11 +84,18 @@ impl Report {
 }
 
 impl Row {
+    fn of(&self, peer: Kind) -> impl Iterator<Item = f64> {
+        self.rounds.iter().filter(move |(of, _)| *of == peer).map(|(_, value)| *value)
+    }
+
+    fn middle(&self, peer: Kind) -> Option<f64> {
+        median(self.of(peer))
+    }
+
     /// The median, and behind it the median of the rounds' ratios to nginx.
     fn cell(&self, peer: Kind) -> String {
-        let of = |peer: Kind| self.rounds.iter().filter(move |(of, _)| *of == peer).map(|(_, value)| *value);
-        let Some(middle) = median(of(peer)) else { return "-".to_owned() };
-        let ratio = median(of(peer).zip(of(Kind::Nginx)).map(|(own, nginx)| own / nginx));
+        let Some(middle) = self.middle(peer) else { return "-".to_owned() };
+        let ratio = median(self.of(peer).zip(self.of(Kind::Nginx)).map(|(own, nginx)| own / nginx));
         match ratio.filter(|ratio| peer != Kind::Nginx && ratio.is_finite()) {
             Some(ratio) => format!("{} ({ratio:.2})", shown(middle)),
             None => shown(middle),

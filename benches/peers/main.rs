@@ -12,6 +12,7 @@ mod job;
 mod latency;
 mod load;
 mod peer;
+mod plot;
 mod requests;
 #[path = "../rig/mod.rs"]
 mod rig;
