@@ -20,11 +20,11 @@ use crate::account::uploads::Uploads;
 use crate::admin::{self, Admin};
 use crate::config::{self, Config, Files};
 use crate::limits::{self, Strangers};
+use crate::listen;
 use crate::metrics::Metrics;
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Recorder};
 use crate::querier::Querier;
 use crate::reload::{self, Reloader};
-use crate::server;
 use crate::server::worker::{self, Drain, DrainHandle};
 use crate::store::{Cause, Store, StoreFault};
 use crate::tasks::Desk;
@@ -83,9 +83,9 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
         0 => thread::available_parallelism().map_or(1, std::num::NonZero::get),
         workers => workers,
     };
-    let listen = config.server.listen;
-    let listeners = server::bind(listen, workers).map_err(|error| taken("server", listen, &error))?;
-    let address = listeners.first().map_or(Ok(listen), TcpListener::local_addr)?;
+    let address = config.server.listen;
+    let listeners = listen::bind(address, workers).map_err(|error| taken("server", address, &error))?;
+    let address = listeners.first().map_or(Ok(address), TcpListener::local_addr)?;
     let admin_listener = bind_admin(config.admin.listen)?;
     let because = |fault: StoreFault| io::Error::other(fault.to_string());
     let store = open_store(config).map_err(because)?;
@@ -94,7 +94,9 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
     let ledger = Ledger::load(store.clone(), Arc::clone(&limits), SystemTime::now()).map_err(because)?;
     let uploads = Uploads::load(store.clone(), SystemTime::now()).map_err(because)?;
     let accounts = Arc::new(Registry::new(std::time::Instant::now()));
-    let directory = Directory::build(config, &accounts);
+    let metrics = Arc::<Metrics>::default();
+    store.observe_commits(metrics.store_commit.clone());
+    let directory = Directory::build(config, &accounts, &metrics);
     directory.tell_shut_out(&keyring, SystemTime::now());
     let (opening, opened) = mpsc::unbounded_channel();
     let hub = Arc::new(Hub::new(Arc::new(ledger), config.poll.max_age, opening, SystemTime::now()));
@@ -102,7 +104,7 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
         directory: Arc::new(ArcSwap::from_pointee(directory)),
         keyring: Arc::new(keyring),
         hub: Arc::clone(&hub),
-        metrics: Arc::new(Metrics::new().map_err(io::Error::other)?),
+        metrics,
         accounts,
         uploads: Arc::new(uploads),
         limits,
@@ -116,6 +118,7 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
             directory: Arc::clone(&shared.directory),
             accounts: Arc::clone(&shared.accounts),
             keyring: Arc::clone(&shared.keyring),
+            metrics: Arc::clone(&shared.metrics),
             hub: Arc::clone(&shared.hub),
         },
     );
@@ -206,7 +209,7 @@ fn run_worker(listener: TcpListener, shared: &Shared, drain: Drain) -> io::Resul
         directory: Arc::clone(&shared.directory),
         keyring: Arc::clone(&shared.keyring),
         hub: Arc::clone(&shared.hub),
-        metrics: Arc::clone(&shared.metrics),
+        recorder: Rc::new(Recorder { metrics: Arc::clone(&shared.metrics) }),
         accounts: Arc::clone(&shared.accounts),
         uploads: Arc::clone(&shared.uploads),
         limits: Arc::clone(&shared.limits),

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,18 +11,38 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::stream::Stream;
+
+/// How the other side is verified, and the name that its certificate must have.
+pub type Tls = (Arc<ClientConfig>, ServerName<'static>);
 
 /// Sends a request to `host:port` and reads its answer whole.
 ///
 /// # Errors
 /// Why there is no answer, or no end of it.
-pub async fn fetch(authority: &str, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), Fault> {
+pub async fn fetch(
+    authority: &str,
+    tls: Option<&Tls>,
+    request: Request<Full<Bytes>>,
+) -> Result<(StatusCode, Bytes), Fault> {
     let because = |cause| Fault { authority: authority.into(), cause };
     let broken = |error| because(Cause::Broken(error));
     let exchange = async {
         let stream =
             TcpStream::connect(authority).await.map_err(|error| because(Cause::Unreachable(error)))?;
+        let stream = match tls {
+            None => Stream::Plain(stream),
+            Some((config, name)) => {
+                let connector = TlsConnector::from(Arc::clone(config));
+                let stream = connector.connect(name.clone(), stream).await;
+                Stream::Tls(Box::new(stream.map_err(|error| because(Cause::Distrusted(error)))?.into()))
+            }
+        };
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         let answer = async move {
             let response = sender.send_request(request).await?;
@@ -43,6 +64,7 @@ pub struct Fault {
 #[derive(Debug)]
 enum Cause {
     Unreachable(io::Error),
+    Distrusted(io::Error),
     Broken(hyper::Error),
     Silent,
 }
@@ -52,6 +74,7 @@ impl fmt::Display for Fault {
         let authority = &self.authority;
         match &self.cause {
             Cause::Unreachable(error) => write!(f, "{authority} can't be reached: {error}"),
+            Cause::Distrusted(error) => write!(f, "TLS with {authority} failed: {error}"),
             Cause::Broken(error) => write!(f, "{authority} gave no HTTP answer: {error}"),
             Cause::Silent => write!(f, "{authority} did not answer within {} s", PATIENCE.as_secs()),
         }

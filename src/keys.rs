@@ -1,6 +1,7 @@
 //! `dashgate keys`: a client of a running gateway's admin API.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,9 +9,11 @@ use clap::{Args, Subcommand};
 use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
+use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 
-use crate::fetch::fetch;
+use crate::fetch::{Tls, fetch};
+use crate::stream::{Identity, client_config};
 
 /// Manage the virtual keys of a running gateway, through its admin API.
 ///
@@ -21,6 +24,15 @@ pub struct Options {
     /// The gateway's admin listener.
     #[arg(long, global = true, value_name = "URL", env = "DASHGATE_ADMIN_URL", default_value = USUAL_URL)]
     admin: String,
+    /// Certificate authorities (PEM) to trust beside the public ones, for an https URL.
+    #[arg(long, global = true, value_name = "FILE", env = "DASHGATE_ADMIN_CA")]
+    ca: Option<PathBuf>,
+    /// Our certificate (PEM), where the admin listener has `client_ca`.
+    #[arg(long, global = true, value_name = "FILE", requires = "key", env = "DASHGATE_ADMIN_CERT")]
+    cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, global = true, value_name = "FILE", requires = "cert", env = "DASHGATE_ADMIN_KEY")]
+    key: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -73,7 +85,7 @@ pub struct Failure {
 /// # Errors
 /// The [`Failure`].
 pub async fn run(options: &Options, token: Option<String>, show: impl Fn(&str)) -> Result<(), Failure> {
-    let gateway = Gateway::new(&options.admin, token)?;
+    let gateway = Gateway::new(options, token)?;
     match &options.command {
         Command::Create { tenant, id, expires } => {
             let asked = json!({ "tenant": tenant, "id": id, "expires": expires });
@@ -149,23 +161,21 @@ fn misused(problem: &str) -> Failure {
 /// The admin API that is spoken to.
 struct Gateway {
     authority: String,
+    tls: Option<Tls>,
     token: HeaderValue,
 }
 
 impl Gateway {
-    fn new(url: &str, token: Option<String>) -> Result<Self, Failure> {
-        let uri: Option<Uri> = url.parse().ok();
-        let plain = uri.filter(|uri| uri.scheme_str() == Some("http") && matches!(uri.path(), "" | "/"));
-        let authority = plain.as_ref().and_then(Uri::authority);
-        let authority = authority.ok_or_else(|| misused("--admin takes a URL like http://127.0.0.1:8081"))?;
-        let port = authority.port_u16().unwrap_or(80);
+    fn new(options: &Options, token: Option<String>) -> Result<Self, Failure> {
+        let (authority, host) = authority(&options.admin)?;
         let token = token.filter(|token| !token.is_empty()).ok_or_else(|| {
             misused("set DASHGATE_ADMIN_TOKEN to the `token` in [admin] of the gateway's configuration")
         })?;
         let mut token = HeaderValue::try_from(format!("Bearer {token}"))
             .map_err(|_| misused("DASHGATE_ADMIN_TOKEN holds what no token can, perhaps a line end"))?;
         token.set_sensitive(true);
-        Ok(Self { authority: format!("{}:{port}", authority.host()), token })
+        let tls = host.map(|host| trusted(options, host)).transpose()?;
+        Ok(Self { authority, tls, token })
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, Failure> {
@@ -180,7 +190,7 @@ impl Gateway {
         }
         let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let request = request.body(Full::new(body)).map_err(|error| failed(error.to_string()))?;
-        let (status, body) = fetch(&self.authority, request).await.map_err(|fault| {
+        let (status, body) = fetch(&self.authority, self.tls.as_ref(), request).await.map_err(|fault| {
             failed(format!("{fault}; is the gateway running, and its admin listener there? See --admin"))
         })?;
         let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -207,6 +217,36 @@ impl Gateway {
     }
 }
 
+/// Host and port of a URL, and of an https one the name to verify.
+fn authority(url: &str) -> Result<(String, Option<String>), Failure> {
+    let wrong = || misused("--admin takes a URL like http://127.0.0.1:8081 or https://gateway:8081");
+    let uri: Uri = url.parse().map_err(|_| wrong())?;
+    let usual = match uri.scheme_str() {
+        Some("http") => 80,
+        Some("https") => 443,
+        Some(_) | None => return Err(wrong()),
+    };
+    let authority = uri.authority().filter(|_| matches!(uri.path(), "" | "/")).ok_or_else(wrong)?;
+    let host = authority.host();
+    let name = (usual == 443).then(|| host.trim_matches(['[', ']']).to_owned());
+    Ok((format!("{host}:{}", authority.port_u16().unwrap_or(usual)), name))
+}
+
+fn trusted(options: &Options, host: String) -> Result<Tls, Failure> {
+    let read = |path: &PathBuf| {
+        std::fs::read(path).map_err(|error| misused(&format!("{} can't be read: {error}", path.display())))
+    };
+    let ca = options.ca.as_ref().map(read).transpose()?;
+    let certificate = options.cert.as_ref().map(read).transpose()?;
+    let key = options.key.as_ref().map(read).transpose()?;
+    let identity = certificate.as_ref().zip(key.as_ref());
+    let identity = identity.map(|(certificate, key)| Identity { certificate, key });
+    let config = client_config(ca.as_deref(), identity)
+        .map_err(|error| misused(&format!("--ca, --cert or --key can't be used: {error}")))?;
+    let name = ServerName::try_from(host).map_err(|_| misused("--admin names no host"))?;
+    Ok((config, name))
+}
+
 const USUAL_URL: &str = "http://127.0.0.1:8081";
 const PAGE: usize = 1000;
 
@@ -215,17 +255,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_admin_url_is_plain_http_to_a_host() {
-        let token = || Some("t".to_owned());
-        let authority = |url: &str| Gateway::new(url, token()).map(|gateway| gateway.authority).ok();
-        assert_eq!(authority("http://127.0.0.1:8081").as_deref(), Some("127.0.0.1:8081"));
-        assert_eq!(authority("http://[::1]:1/").as_deref(), Some("[::1]:1"));
-        assert_eq!(authority("http://gateway").as_deref(), Some("gateway:80"));
-        for wrong in ["", "127.0.0.1:8081", "https://gateway", "http://gateway/admin", "http://"] {
-            assert!(authority(wrong).is_none(), "{wrong}");
+    fn an_admin_url_is_a_host_and_a_port() {
+        let authority = |url: &str| authority(url).ok();
+        let plain = |host: &str| Some((host.to_owned(), None));
+        let tls = |host: &str, name: &str| Some((host.to_owned(), Some(name.to_owned())));
+        assert_eq!(authority("http://127.0.0.1:8081"), plain("127.0.0.1:8081"));
+        assert_eq!(authority("http://[::1]:1/"), plain("[::1]:1"));
+        assert_eq!(authority("http://gateway"), plain("gateway:80"));
+        assert_eq!(authority("https://gateway/"), tls("gateway:443", "gateway"));
+        assert_eq!(authority("https://[::1]:8081"), tls("[::1]:8081", "::1"));
+        for wrong in ["", "127.0.0.1:8081", "ftp://gateway", "http://gateway/admin", "http://"] {
+            assert_eq!(authority(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_token_is_needed() {
+        let (admin, command) = (USUAL_URL.to_owned(), Command::List { tenant: None });
+        let options = Options { admin, ca: None, cert: None, key: None, command };
         for token in [None, Some(String::new()), Some("a\nb".to_owned())] {
-            assert!(Gateway::new(USUAL_URL, token).is_err_and(|failure| failure.usage));
+            assert!(Gateway::new(&options, token).is_err_and(|failure| failure.usage));
         }
+        assert!(Gateway::new(&options, Some("t".to_owned())).is_ok());
     }
 }

@@ -21,7 +21,8 @@
 //! | [`app`] | wires everything together: a config in, bound addresses and a drain out |
 //! | [`admin`] | the operator's listener: health, keys, tenants |
 //! | [`reload`] | loads the configuration anew, and swaps the directory |
-//! | [`server`] | bind, accept, connection, wire, drain |
+//! | [`listen`] | bound sockets, and the TLS handshake on them |
+//! | [`server`] | accept, connection, wire, drain |
 //! | [`proxy`] | the life of one request |
 //! | [`limits`] | how much a caller may do, and what it has used of it |
 //! | [`tasks`] | which tenant owns which task, and how each is: the poll hub |
@@ -35,6 +36,10 @@
 //! | [`keys`] | the command that manages keys, a client of the admin API |
 //! | [`fetch`] | one HTTP/1.1 request on a connection of its own |
 //! | [`metrics`] | what Prometheus sees |
+//! | [`stopwatch`] | whose time an exchange takes |
+//! | [`supervisor`] | what systemd is told |
+//! | [`stream`] | a TCP connection with or without TLS, and whom we trust |
+//! | [`certificate`] | what a certificate says |
 //! | [`timer`] | deadlines that move with every byte |
 //! | [`sim`] | the DashScope simulator; only the program and the demo may use it |
 //! | [`demo`] | both on loopback, and one task from submit to file |
@@ -54,19 +59,24 @@
 pub mod account;
 pub mod admin;
 pub mod app;
+pub mod certificate;
 pub mod config;
 pub mod dashscope;
 pub mod demo;
 pub mod fetch;
 pub mod keys;
 pub mod limits;
+pub mod listen;
 pub mod metrics;
 pub mod proxy;
 pub mod querier;
 pub mod reload;
 pub mod server;
 pub mod sim;
+pub mod stopwatch;
 pub mod store;
+pub mod stream;
+pub mod supervisor;
 pub mod tasks;
 pub mod tenant;
 pub mod timer;

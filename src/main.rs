@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use dashgate::app::{self, Running};
 use dashgate::config::{self, Config, Files, Loaded};
-use dashgate::{demo, keys, reload, sim};
+use dashgate::{demo, keys, reload, sim, supervisor};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -99,6 +99,7 @@ fn serve(file: &ConfigFile) -> ExitCode {
         // Heard from now on: whoever reads that it is ready may send one.
         let (stop, hangup) = (asked_to_stop()?, signal(SignalKind::hangup())?);
         announce(&gateway, &config, &source);
+        supervisor::ready();
         tokio::select! {
             () = stop => Ok(()),
             () = gateway.worker_ended() => Err(io::Error::other("a worker or the admin listener ended unasked")),
@@ -110,6 +111,7 @@ fn serve(file: &ConfigFile) -> ExitCode {
         return FAILED;
     }
     let patience = gateway.drain();
+    supervisor::stopping();
     tracing::info!("stopping: what runs may end within {patience:?}");
     match gateway.join() {
         Ok(()) => {
@@ -125,9 +127,11 @@ fn serve(file: &ConfigFile) -> ExitCode {
 
 fn announce(gateway: &Running, config: &Config, source: &str) {
     let address = gateway.address();
+    let scheme = |tls: bool| if tls { "https" } else { "http" };
+    let (clients, admin) = (scheme(config.server.tls.is_some()), scheme(config.admin.tls.is_some()));
     let admin =
-        gateway.admin_address().map(|address| format!("admin http://{address}, ")).unwrap_or_default();
-    tracing::info!("ready: listening on http://{address} ({admin}config: {source})");
+        gateway.admin_address().map(|address| format!("admin {admin}://{address}, ")).unwrap_or_default();
+    tracing::info!("ready: listening on {clients}://{address} ({admin}config: {source})");
     if config.sidecar {
         let upstream = &config.accounts[0].base_url.host;
         tracing::info!(
@@ -141,7 +145,12 @@ fn announce(gateway: &Running, config: &Config, source: &str) {
 async fn reload_when_asked(mut hangup: Signal, reloads: Option<reload::Handle>) {
     while hangup.recv().await.is_some() {
         match &reloads {
-            Some(reloads) => reloads.ask(),
+            Some(reloads) => {
+                supervisor::reloading();
+                // The log tells what came of it.
+                let _ = reloads.reload().await;
+                supervisor::ready();
+            }
             None => tracing::warn!(
                 "nothing to reload: the configuration is the environment's, which needs a restart"
             ),

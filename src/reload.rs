@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::account::Registry;
 use crate::config::{Changes, Config, Fault, Files, Fixed, Glimpse, Loaded};
+use crate::metrics::Metrics;
 use crate::tasks::hub::Hub;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
@@ -87,6 +88,7 @@ pub struct Reloader {
 pub struct Shared {
     pub directory: Arc<ArcSwap<Directory>>,
     pub accounts: Arc<Registry>,
+    pub metrics: Arc<Metrics>,
     pub keyring: Arc<Keyring>,
     pub hub: Arc<Hub>,
 }
@@ -170,11 +172,12 @@ impl Reloader {
         }
     }
 
-    fn take(&mut self, Loaded { config, warnings }: Loaded) -> Reloaded {
+    fn take(&mut self, Loaded { mut config, warnings }: Loaded) -> Reloaded {
+        config.succeed(&self.config);
         let changes = Changes::between(&self.config, &config);
         let needs_restart = self.fixed.needs_restart(&config);
-        let Shared { directory, accounts, keyring, hub } = &self.shared;
-        let next = Directory::build(&config, accounts);
+        let Shared { directory, accounts, metrics, keyring, hub } = &self.shared;
+        let next = Directory::build(&config, accounts, metrics);
         next.tell_shut_out(keyring, SystemTime::now());
         self.retired.push(directory.swap(Arc::new(next)));
         hub.set_max_age(config.poll.max_age);
@@ -231,10 +234,11 @@ mod tests {
         let (files, loaded) = Config::load_with_files(&path);
         let config = loaded.expect("a configuration").config;
         let accounts = Arc::new(Registry::new(Instant::now()));
-        let directory = Arc::new(ArcSwap::from_pointee(Directory::build(&config, &accounts)));
+        let metrics = Arc::<Metrics>::default();
+        let directory = Arc::new(ArcSwap::from_pointee(Directory::build(&config, &accounts, &metrics)));
         let (opened, _) = mpsc::unbounded_channel();
         let hub = Hub::new(Arc::default(), config.poll.max_age, opened, SystemTime::now());
-        let shared = Shared { directory, accounts, keyring: Arc::default(), hub: Arc::new(hub) };
+        let shared = Shared { directory, accounts, metrics, keyring: Arc::default(), hub: Arc::new(hub) };
         (folder, Reloader::new(files, &config, shared).expect("a file"))
     }
 

@@ -6,6 +6,7 @@ use super::*;
 use crate::account::Registry;
 use crate::config::{self, BaseUrl, Secret};
 use crate::dashscope::refusal::Throttling;
+use crate::metrics::Metrics;
 
 /// Accounts with these weights and so many keys each, and the moment at which they are all well.
 struct Pool {
@@ -23,7 +24,7 @@ fn pool(weights: &[u32], keys: usize) -> Pool {
 
 fn configured(weights: &[u32], keys: usize, registry: &Registry) -> Vec<Account> {
     let configs = weights.iter().enumerate().map(|(number, weight)| config_of(number, weight, keys));
-    configs.map(|account| Account::new(&account, registry)).collect()
+    configs.map(|account| Account::new(&account, registry, &Metrics::default())).collect()
 }
 
 fn config_of(number: usize, weight: &u32, keys: usize) -> config::Account {
@@ -287,7 +288,7 @@ fn another_address_can_be_reached_for_all_we_know() {
     assert!(same[0].status(pool.start).resting.is_some());
     let mut moved = config_of(0, &1, 1);
     moved.base_url.port = 2;
-    assert_eq!(Account::new(&moved, &pool.registry).status(pool.start).resting, None);
+    assert_eq!(Account::new(&moved, &pool.registry, &Metrics::default()).status(pool.start).resting, None);
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub use key::UpstreamKey;
 use crate::config::{self, Rates};
 use crate::dashscope::pace::Rule;
 use crate::dashscope::refusal::Cause;
+use crate::metrics::{AccountSeries, Metrics};
 use health::Health;
 use pace::Pace;
 use rules::Rules;
@@ -36,11 +37,13 @@ pub struct Account {
     rules: Rules,
     rates: Rates,
     health: Arc<Health>,
+    /// What is counted of it.
+    pub series: Arc<AccountSeries>,
 }
 
 impl Account {
     /// With the health that it had, if the registry knows it.
-    pub fn new(config: &config::Account, registry: &Registry) -> Self {
+    pub fn new(config: &config::Account, registry: &Registry, metrics: &Metrics) -> Self {
         let health = registry.account(&config.name);
         Self {
             name: Arc::clone(&config.name),
@@ -50,6 +53,7 @@ impl Account {
             rules: Rules::new(&config.pace, &config.base_url.host),
             rates: config.rates,
             health,
+            series: metrics.account(&config.name),
         }
     }
 
@@ -121,6 +125,15 @@ pub struct Status {
     pub keys: Vec<Option<Resting>>,
     /// Those that are not well.
     pub models: Vec<(Box<str>, Resting)>,
+}
+
+impl Status {
+    /// How many things rest for this cause: the account itself, its keys, models.
+    pub fn resting_for(&self, cause: Cause) -> usize {
+        let models = self.models.iter().map(|(_, resting)| Some(*resting));
+        let all = [self.resting].into_iter().chain(self.keys.iter().copied()).chain(models);
+        all.flatten().filter(|resting| resting.cause == cause).count()
+    }
 }
 
 /// Why something is not used now, and when it will be tried again.

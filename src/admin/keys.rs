@@ -177,7 +177,13 @@ impl Admin {
         };
         let status = match key.fault(now) {
             Some(Stranger::Expired) => "expired",
-            Some(Stranger::Revoked | Stranger::Unknown | Stranger::Mistyped) => "revoked",
+            Some(
+                Stranger::Revoked
+                | Stranger::Unknown
+                | Stranger::Mistyped
+                | Stranger::NoCertificate
+                | Stranger::OtherCertificate,
+            ) => "revoked",
             None if directory.key_named(&key.id).is_some() => "shadowed",
             None if !directory.has_tenant(tenant) => "no_tenant",
             None => "live",

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::rc::Rc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -18,8 +18,11 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-use super::Admin;
 use super::problem::Problem;
+use super::{Admin, Visitor};
+use crate::listen::{Handshakes, Shaken};
+use crate::stream::Stream;
+use crate::tenant::certificate::ClientCertificate;
 
 /// The listener, for as long as it lives.
 #[derive(Debug)]
@@ -74,12 +77,18 @@ async fn accept(
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let connections = TaskTracker::new();
+    let handshakes = Rc::<Handshakes>::default();
     loop {
         tokio::select! {
             _ = &mut stopped => return Ok(()),
             accepted = listener.accept(), if connections.len() < MOST_CONNECTIONS => match accepted {
                 Ok((stream, peer)) => {
-                    connections.spawn_local(converse(stream, peer, Rc::clone(&admin)));
+                    let (admin, handshakes) = (Rc::clone(&admin), Rc::clone(&handshakes));
+                    connections.spawn_local(async move {
+                        if let Some((stream, visitor)) = meet(stream, peer, &admin, &handshakes).await {
+                            converse(stream, visitor, admin).await;
+                        }
+                    });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection to the admin listener was not accepted");
@@ -92,11 +101,32 @@ async fn accept(
     }
 }
 
-async fn converse(stream: TcpStream, peer: SocketAddr, admin: Rc<Admin>) {
+/// Shakes hands, where there is TLS; `None` if nothing came of it.
+async fn meet(
+    stream: TcpStream,
+    address: SocketAddr,
+    admin: &Admin,
+    handshakes: &Handshakes,
+) -> Option<(Stream, Visitor)> {
+    let Some(tls) = admin.directory.load().admin_tls.clone() else {
+        return Some((Stream::Plain(stream), Visitor { address, certificate: None, lost: false }));
+    };
+    match handshakes.shake(stream, tls.server, HEAD_PATIENCE).await? {
+        Shaken::Ready { stream, certificates } => {
+            let of = |by| ClientCertificate::new(certificates, &by, SystemTime::now());
+            Some((stream, Visitor { address, certificate: tls.clients.and_then(of), lost: false }))
+        }
+        Shaken::Cleartext(stream) => {
+            Some((Stream::Plain(stream), Visitor { address, certificate: None, lost: true }))
+        }
+    }
+}
+
+async fn converse(stream: Stream, visitor: Visitor, admin: Rc<Admin>) {
     let service = service_fn(move |request| {
-        let admin = Rc::clone(&admin);
+        let (admin, visitor) = (Rc::clone(&admin), visitor.clone());
         // On a task of its own: a client that leaves must not stop a change half-way.
-        let answer = tokio::task::spawn_local(async move { admin.serve(peer, request).await });
+        let answer = tokio::task::spawn_local(async move { admin.serve(&visitor, request).await });
         async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|_| Problem::Panicked.answer())) }
     });
     let mut builder = http1::Builder::new();

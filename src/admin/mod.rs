@@ -16,7 +16,8 @@ mod token;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use hyper::body::Incoming;
@@ -29,11 +30,13 @@ pub use self::listener::{Listener, start};
 use self::answer::{Answer, answer, text};
 use self::problem::Problem;
 use self::route::Action;
+use crate::dashscope::refusal::Cause;
 use crate::dashscope::task::Status;
-use crate::metrics::Metrics;
+use crate::metrics::{Levels, Metrics};
 use crate::reload::Handle;
 use crate::store::{Health, Store};
 use crate::tasks::hub::Hub;
+use crate::tenant::certificate::ClientCertificate;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
 
@@ -52,20 +55,34 @@ pub struct Admin {
     pub changing: Mutex<()>,
 }
 
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+struct Visitor {
+    address: SocketAddr,
+    certificate: Option<Arc<ClientCertificate>>,
+    /// It speaks cleartext to a listener with TLS.
+    lost: bool,
+}
+
 impl Admin {
     /// Answers a request. Never fails: what goes wrong is told.
-    async fn serve(&self, peer: SocketAddr, request: Request<Incoming>) -> Answer {
+    async fn serve(&self, visitor: &Visitor, request: Request<Incoming>) -> Answer {
         let head = request.method() == hyper::Method::HEAD;
-        let answer = self.act(peer, request).await.unwrap_or_else(|problem| problem.answer());
+        let answer = self.act(visitor, request).await.unwrap_or_else(|problem| problem.answer());
         if head { answer.map(|_| bytes::Bytes::new().into()) } else { answer }
     }
 
-    async fn act(&self, peer: SocketAddr, request: Request<Incoming>) -> Result<Answer, Problem> {
+    async fn act(&self, visitor: &Visitor, request: Request<Incoming>) -> Result<Answer, Problem> {
+        if visitor.lost {
+            return Err(Problem::Cleartext);
+        }
+        let peer = visitor.address;
         let (request, body) = request.into_parts();
         let path = request.uri.path();
         let query = request.uri.query().unwrap_or_default();
         // A path that nobody without the token may use tells them nothing either, not even whether it exists.
         if route::is_guarded(path) {
+            self.check_certificate(visitor)?;
             token::check(self.directory.load().admin_token.as_ref(), &request.headers)?;
         }
         match route::route(&request.method, path)? {
@@ -85,10 +102,31 @@ impl Admin {
         }
     }
 
+    /// Where clients are asked for certificates, the token needs one beside it.
+    fn check_certificate(&self, visitor: &Visitor) -> Result<(), Problem> {
+        let directory = self.directory.load();
+        let Some(verifier) = directory.admin_tls.as_ref().and_then(|tls| tls.clients.as_ref()) else {
+            return Ok(());
+        };
+        let holds = |certificate: &Arc<ClientCertificate>| certificate.holds(verifier, SystemTime::now());
+        if visitor.certificate.as_ref().is_some_and(holds) { Ok(()) } else { Err(Problem::NoCertificate) }
+    }
+
     fn metrics(&self) -> Answer {
         let states = [("pending", Status::Pending), ("running", Status::Running), ("other", Status::Other)];
-        let tasks = states.map(|(name, status)| (name, self.hub.count(status)));
-        text(self.metrics.text(&tasks))
+        let now = Instant::now();
+        let directory = self.directory.load();
+        let cooldowns = directory.accounts.iter().flat_map(|account| {
+            let status = account.status(now);
+            Cause::ALL.map(|cause| (Arc::clone(&status.name), cause, status.resting_for(cause)))
+        });
+        let reloads = self.reloads.as_ref().map(Handle::counts);
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        text(self.metrics.text(&Levels {
+            tasks: states.map(|(name, status)| (name, self.hub.count(status))).into(),
+            cooldowns: cooldowns.collect(),
+            reloads: reloads.map_or((0, 0), |counts| (count(&counts.ok), count(&counts.rejected))),
+        }))
     }
 
     fn ready(&self) -> Answer {

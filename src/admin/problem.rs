@@ -17,6 +17,10 @@ pub(super) enum Problem {
     Off,
     /// No token came with it, or another.
     Unauthorized,
+    /// No client certificate that holds came with it.
+    NoCertificate,
+    /// It is no TLS.
+    Cleartext,
     NotFound,
     /// The methods that there are.
     WrongMethod(String),
@@ -65,10 +69,11 @@ impl Problem {
                     headers.insert(ALLOW, offered);
                 }
             }
-            Problem::BodyTooLarge | Problem::SlowBody | Problem::BrokenBody => {
+            Problem::BodyTooLarge | Problem::SlowBody | Problem::BrokenBody | Problem::Cleartext => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Problem::Off
+            | Problem::NoCertificate
             | Problem::NotFound
             | Problem::WrongContent
             | Problem::BadJson(_)
@@ -93,6 +98,8 @@ impl Problem {
         match self {
             Problem::Off => (StatusCode::FORBIDDEN, "admin_api_off"),
             Problem::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Problem::NoCertificate => (StatusCode::FORBIDDEN, "no_certificate"),
+            Problem::Cleartext => (StatusCode::BAD_REQUEST, "cleartext"),
             Problem::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Problem::WrongMethod(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Problem::WrongContent => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
@@ -122,6 +129,10 @@ impl Problem {
                 "the admin API is off: set `token` in [admin] of the configuration and reload it".into()
             }
             Problem::Unauthorized => "send `Authorization: Bearer <the token in [admin]>`".into(),
+            Problem::NoCertificate => {
+                "the admin API takes a client certificate of `client_ca` in [admin], beside the token".into()
+            }
+            Problem::Cleartext => "this port speaks TLS: write https://".into(),
             Problem::NotFound => {
                 "there is /livez, /readyz, /admin/keys, /admin/keys/{id}, /admin/keys/{id}/rotate, \
                  /admin/tenants, /admin/accounts, /admin/tasks and /admin/reload"

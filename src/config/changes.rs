@@ -57,6 +57,8 @@ impl Changes {
             ("submit", old.submit != new.submit),
             ("poll", old.poll != new.poll),
             ("admin.token", old.admin.token != new.admin.token),
+            ("admin.tls", old.admin.tls != new.admin.tls),
+            ("server.tls", old.server.tls != new.server.tls),
             (
                 "server.auth_failures_per_second",
                 old.server.auth_failures_per_second != new.server.auth_failures_per_second,

@@ -16,15 +16,15 @@ use super::reader::{Reading, Written, Wrong};
 use super::unique::{Secrets, Unique, Use};
 use super::{
     Account, Admin, BaseUrl, Config, Dialect, Mount, Poll, Rates, Server, Store, Submit, Timeouts,
-    VideoStatuses, pace, scalar, tenants,
+    VideoStatuses, pace, scalar, tenants, tls,
 };
 
 /// The checked configuration; None if anything is wrong, which `reading` has then noted.
 pub(super) fn check(reading: &Reading<'_>, file: File, now: SystemTime) -> Option<Config> {
     let mut secrets = Secrets::default();
-    let server = server(reading, &file.server);
+    let server = server(reading, &file.server, now);
     let accounts = accounts(reading, &file.accounts, &mut secrets);
-    let admin = admin(reading, &file.admin, &server, &mut secrets);
+    let admin = admin(reading, &file.admin, &server, &mut secrets, now);
     let poll = poll(reading, &file.poll);
     let mounts = mounts(reading, &file.mounts, poll.hold);
     let tenants = tenants::check(reading, &file, now, &mut secrets);
@@ -58,7 +58,7 @@ pub(super) fn number<T: TryFrom<u64>>(written: &Option<Whole>, default: T) -> T 
     written.as_ref().and_then(|written| written.value.try_into().ok()).unwrap_or(default)
 }
 
-fn server(reading: &Reading<'_>, file: &file::Server) -> Server {
+fn server(reading: &Reading<'_>, file: &file::Server, now: SystemTime) -> Server {
     let duration = |written: &Option<Text>, default| setting(reading, written, scalar::duration, default);
     let default = Timeouts::default();
     Server {
@@ -66,6 +66,7 @@ fn server(reading: &Reading<'_>, file: &file::Server) -> Server {
         workers: number(&file.workers, 0),
         max_body_bytes: number(&file.max_body_bytes, MAX_BODY_BYTES),
         auth_failures_per_second: number(&file.auth_failures_per_second, AUTH_FAILURES_PER_SECOND),
+        tls: file.tls.as_ref().and_then(|file| tls::check(reading, file, &[b"h2", b"http/1.1"], now)),
         timeouts: Timeouts {
             header: duration(&file.timeouts.header, default.header),
             idle: duration(&file.timeouts.idle, default.idle),
@@ -88,7 +89,13 @@ impl Default for Timeouts {
     }
 }
 
-fn admin(reading: &Reading<'_>, file: &file::Admin, server: &Server, secrets: &mut Secrets) -> Admin {
+fn admin(
+    reading: &Reading<'_>,
+    file: &file::Admin,
+    server: &Server,
+    secrets: &mut Secrets,
+    now: SystemTime,
+) -> Admin {
     let listen = setting(reading, &file.listen, scalar::listen, ADMIN_LISTEN);
     if overlap(listen, server.listen) {
         let problem = "the admin listener and the server would listen on the same port";
@@ -101,7 +108,11 @@ fn admin(reading: &Reading<'_>, file: &file::Admin, server: &Server, secrets: &m
     if let Some(token) = &file.token {
         secrets.note(reading, token, Use::Admin);
     }
-    Admin { listen, token: file.token.as_ref().map(|token| token.value.clone()) }
+    Admin {
+        listen,
+        token: file.token.as_ref().map(|token| token.value.clone()),
+        tls: file.tls.as_ref().and_then(|file| tls::check(reading, file, &[b"http/1.1"], now)),
+    }
 }
 
 /// Whether two listeners would take the same connections. Port 0 is any free one.
@@ -171,13 +182,18 @@ pub(super) fn warn_of_cleartext(url: &BaseUrl, warn: impl FnOnce(&str, &str)) {
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<u8>, Wrong> {
+    authorities(pem).map(|_| pem.to_vec())
+}
+
+/// Certificate authorities; at least one.
+pub(super) fn authorities(pem: &[u8]) -> Result<RootCertStore, Wrong> {
     let wrong = |problem: &str| Wrong::new(problem, "give certificate authorities as PEM");
     let mut store = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|_| wrong("is not valid PEM"))?;
         store.add(certificate).map_err(|_| wrong("has a certificate that cannot be read"))?;
     }
-    if store.is_empty() { Err(wrong("has no certificate in it")) } else { Ok(pem.to_vec()) }
+    if store.is_empty() { Err(wrong("has no certificate in it")) } else { Ok(store) }
 }
 
 fn poll(reading: &Reading<'_>, file: &file::Poll) -> Poll {

@@ -9,6 +9,7 @@ use super::pace::{self, Pace};
 use super::reader::{Node, Place, Table, Written};
 use super::secret::{bytes_in_file, secret, secret_in_file, secrets_in_file};
 use super::tenants::models;
+use super::tls;
 
 pub(super) type Text = Written<String>;
 pub(super) type Whole = Written<u64>;
@@ -32,6 +33,7 @@ pub(super) struct Server {
     pub(super) max_body_bytes: Option<Whole>,
     pub(super) auth_failures_per_second: Option<Whole>,
     pub(super) timeouts: Timeouts,
+    pub(super) tls: Option<tls::File>,
 }
 
 #[derive(Default)]
@@ -47,6 +49,7 @@ pub(super) struct Timeouts {
 pub(super) struct Admin {
     pub(super) listen: Option<Text>,
     pub(super) token: Option<Written<Secret>>,
+    pub(super) tls: Option<tls::File>,
 }
 
 #[derive(Default)]
@@ -86,6 +89,7 @@ pub(super) struct Tenant {
     pub(super) weight: Option<Whole>,
     pub(super) limits: Option<Limits>,
     pub(super) tenant_limits: Option<Limits>,
+    pub(super) client_certificates: Option<Written<Vec<Text>>>,
 }
 
 pub(super) struct Key {
@@ -138,12 +142,8 @@ fn server(node: Node<'_>) -> Option<Server> {
             .field("auth_failures_per_second")
             .and_then(|node| node.whole(0..=1_000_000)),
         timeouts: table.field("timeouts").and_then(timeouts).unwrap_or_default(),
+        tls: table.field("tls").and_then(|node| tls::read(&node)),
     };
-    table.refuse(
-        "tls",
-        "TLS on the listener is not in this version",
-        "remove it, and let a load balancer or a sidecar end TLS in front of dashgate",
-    );
     table.finish();
     Some(server)
 }
@@ -172,8 +172,9 @@ fn admin(node: Node<'_>) -> Option<Admin> {
     }
     let token = token.and_then(|node| secret(&node));
     let token = key_file.and_then(|node| secret_in_file(&node)).or(token);
+    let tls = table.field("tls").and_then(|node| tls::read(&node));
     table.finish();
-    Some(Admin { listen, token })
+    Some(Admin { listen, token, tls })
 }
 
 fn store_path(node: Node<'_>) -> Option<Text> {
@@ -287,6 +288,7 @@ fn tenant(mut table: Table<'_>) -> Tenant {
         weight: table.field("weight").and_then(|node| node.whole(1..=MAX_WEIGHT)),
         limits: table.field("limits").and_then(|node| limits(node, true)),
         tenant_limits: table.field("tenant_limits").and_then(|node| limits(node, false)),
+        client_certificates: table.field("client_certificates").and_then(list),
     };
     table.finish();
     tenant

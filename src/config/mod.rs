@@ -17,6 +17,7 @@ mod secret;
 mod sidecar;
 mod syntax;
 mod tenants;
+mod tls;
 mod unique;
 
 use std::fmt;
@@ -32,6 +33,7 @@ pub use self::files::{Files, Glimpse};
 pub use self::interpolate::Environment;
 pub use self::limits::{Limits, Rate, Rule};
 pub use self::load::Loaded;
+pub use self::tls::Tls;
 use crate::dashscope::operation::Groups;
 
 /// A whole, checked configuration.
@@ -58,6 +60,8 @@ pub struct Server {
     /// Of one address; 0 stands for no limit.
     pub auth_failures_per_second: u32,
     pub timeouts: Timeouts,
+    /// `None`: clients speak cleartext.
+    pub tls: Option<Tls>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -78,6 +82,7 @@ pub struct Timeouts {
 pub struct Admin {
     pub listen: SocketAddr,
     pub token: Option<Secret>,
+    pub tls: Option<Tls>,
 }
 
 #[derive(Debug, Clone)]
@@ -190,6 +195,9 @@ pub struct Tenant {
     pub limits: Limits,
     /// Of all its keys together.
     pub tenant_limits: Limits,
+    /// Names as [`crate::certificate::names`] gives them. A caller with a certificate of one of them needs no key; where
+    /// there are any, a key alone opens nothing.
+    pub client_certificates: Vec<Arc<str>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -208,6 +216,19 @@ pub enum AsyncHeader {
     Require,
     /// The header is put on.
     Add,
+}
+
+impl Config {
+    /// Takes what is the same over from the configuration before, so that TLS sessions can still be resumed.
+    pub fn succeed(&mut self, before: &Config) {
+        for (tls, old) in
+            [(&mut self.server.tls, &before.server.tls), (&mut self.admin.tls, &before.admin.tls)]
+        {
+            if tls == old {
+                tls.clone_from(old);
+            }
+        }
+    }
 }
 
 /// A credential as the operator wrote it. It is never printed.

@@ -7,6 +7,7 @@ use toml::value::{Datetime, Offset};
 
 use super::reader::{Wrong, nearest};
 use super::{AsyncHeader, Dialect, VideoStatuses};
+use crate::certificate;
 use crate::dashscope::operation::Group;
 
 pub(super) fn listen(text: &str) -> Result<SocketAddr, Wrong> {
@@ -52,6 +53,20 @@ pub(super) fn name(text: &str) -> Result<(), Wrong> {
         return Ok(());
     }
     Err(Wrong::new("is not a name", "use 1 to 64 letters, digits, dots, underscores and hyphens"))
+}
+
+/// What a certificate says of its holder, as [`certificate::names`] gives it.
+pub(super) fn certificate_name(text: &str) -> Result<String, Wrong> {
+    let (kind, name) = text.split_at(text.find([':', '=']).map_or(0, |at| at + 1));
+    let in_subject = kind.strip_suffix('=').is_some_and(certificate::is_attribute);
+    if name.is_empty() || !in_subject && !matches!(kind, "dns:" | "uri:") {
+        return Err(Wrong::new(
+            "is not a name of a certificate",
+            "write it like \"CN=acme-prod\", \"dns:acme.internal\" or \"uri:spiffe://acme/prod\"; of the subject \
+             CN, O, OU and UID can be named",
+        ));
+    }
+    Ok(if kind == "dns:" { text.to_ascii_lowercase() } else { text.to_owned() })
 }
 
 pub(super) fn prefix(text: &str) -> Result<(), Wrong> {

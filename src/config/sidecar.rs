@@ -56,6 +56,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         max_body_bytes: MAX_BODY_BYTES,
         auth_failures_per_second: AUTH_FAILURES_PER_SECOND,
         timeouts: Timeouts::default(),
+        tls: None,
     };
     let account = Account {
         name: "main".into(),
@@ -76,10 +77,11 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         weight: WEIGHT,
         limits: Limits::default(),
         tenant_limits: Limits::default(),
+        client_certificates: Vec::new(),
     };
     let config = Config {
         server,
-        admin: Admin { listen: admin, token: None },
+        admin: Admin { listen: admin, token: None, tls: None },
         store: Store { path: store.map_or_else(|| PathBuf::from(STORE_PATH), PathBuf::from) },
         submit: Submit::default(),
         poll: Poll::default(),

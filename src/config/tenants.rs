@@ -1,5 +1,6 @@
 //! Tenants and their keys.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::check::{WEIGHT, number, setting, unique_name};
@@ -22,8 +23,10 @@ pub(super) fn check(
         secrets,
         accounts: file.accounts.iter().map(|account| Some(account.name.as_ref()?.value.as_str())).collect(),
         takes_new: file.accounts.iter().map(|account| !is_zero(account)).collect(),
+        asks_clients: file.server.tls.as_ref().is_some_and(|tls| tls.asks_clients),
         names: Unique::default(),
         key_ids: Unique::default(),
+        certificates: Unique::default(),
     };
     let checked: Vec<Option<Tenant>> = file.tenants.iter().map(|tenant| check.tenant(tenant)).collect();
     checked.into_iter().collect()
@@ -41,15 +44,18 @@ struct Check<'a, 'r> {
     /// By their place in the file; None where a name could not be read.
     accounts: Vec<Option<&'a str>>,
     takes_new: Vec<bool>,
+    /// Clients may present certificates.
+    asks_clients: bool,
     names: Unique<String>,
     key_ids: Unique<String>,
+    certificates: Unique<String>,
 }
 
 impl Check<'_, '_> {
     fn tenant(&mut self, file: &file::Tenant) -> Option<Tenant> {
         let reading = self.reading;
         let name = file.name.as_ref().and_then(|name| unique_name(reading, name, &mut self.names));
-        if file.keys.is_empty() && !file.has_keys {
+        if file.keys.is_empty() && !file.has_keys && file.client_certificates.is_none() {
             reading.warn(&file.place, "has no keys, so nobody can call as this tenant", "add `keys`");
         }
         let keys: Vec<Option<Key>> = file.keys.iter().map(|key| self.key(key)).collect();
@@ -67,6 +73,10 @@ impl Check<'_, '_> {
             Some(written) => self.groups(written),
             None => Some(Groups::ALL),
         };
+        let client_certificates = match &file.client_certificates {
+            Some(written) => self.certificates(written),
+            None => Some(Vec::new()),
+        };
         Some(Tenant {
             name: name?,
             keys: keys.into_iter().collect::<Option<_>>()?,
@@ -77,7 +87,24 @@ impl Check<'_, '_> {
             weight: number(&file.weight, WEIGHT),
             limits: file.limits.clone().unwrap_or_default(),
             tenant_limits: file.tenant_limits.clone().unwrap_or_default(),
+            client_certificates: client_certificates?,
         })
+    }
+
+    /// The names of certificates; each stands for one tenant.
+    fn certificates(&mut self, written: &Written<Vec<file::Text>>) -> Option<Vec<Arc<str>>> {
+        self.not_empty(written, "leave it out where the tenant has keys alone")?;
+        if !self.asks_clients {
+            let hint = "give `client_ca` in `tls` of [server], whose authorities sign them";
+            self.reading.fault(&written.place, "no client is asked for a certificate", hint);
+        }
+        let names = written.value.iter().map(|text| {
+            let name = self.reading.check(text, scalar::certificate_name)?;
+            let hint = "give each tenant names of its own";
+            self.certificates.note(self.reading, name.clone(), &text.place, "is the same as", hint);
+            Some(name.into())
+        });
+        names.collect()
     }
 
     fn key(&mut self, file: &file::Key) -> Option<Key> {

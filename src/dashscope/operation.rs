@@ -29,6 +29,26 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// In the order of the variants.
+    pub const ALL: [Operation; 16] = [
+        Operation::Submit,
+        Operation::Service,
+        Operation::Tokenizer,
+        Operation::PublicKey,
+        Operation::TaskGet,
+        Operation::TaskList,
+        Operation::TaskCancel,
+        Operation::UploadPolicy,
+        Operation::Chat,
+        Operation::Completion,
+        Operation::Embedding,
+        Operation::Rerank,
+        Operation::Message,
+        Operation::Inference,
+        Operation::Realtime,
+        Operation::Unlisted,
+    ];
+
     /// The name in metrics and logs.
     pub const fn name(self) -> &'static str {
         match self {

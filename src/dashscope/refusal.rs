@@ -31,7 +31,49 @@ pub enum Throttling {
     PostpaidBillOverdue,
 }
 
+impl Throttling {
+    /// In the order of the variants.
+    pub const ALL: [Throttling; 8] = [
+        Throttling::General,
+        Throttling::RateQuota,
+        Throttling::BurstRate,
+        Throttling::Concurrency,
+        Throttling::AllocationQuota,
+        Throttling::CommodityNotPurchased,
+        Throttling::PrepaidBillOverdue,
+        Throttling::PostpaidBillOverdue,
+    ];
+
+    /// DashScope's own name of it.
+    pub const fn native_code(self) -> &'static str {
+        match self {
+            Throttling::General => "Throttling",
+            Throttling::RateQuota => "Throttling.RateQuota",
+            Throttling::BurstRate => "Throttling.BurstRate",
+            Throttling::Concurrency => "Throttling.Concurrency",
+            Throttling::AllocationQuota => "Throttling.AllocationQuota",
+            Throttling::CommodityNotPurchased => "CommodityNotPurchased",
+            Throttling::PrepaidBillOverdue => "PrepaidBillOverdue",
+            Throttling::PostpaidBillOverdue => "PostpaidBillOverdue",
+        }
+    }
+}
+
 impl Cause {
+    pub const ALL: [Cause; 11] = [
+        Cause::InvalidKey,
+        Cause::Arrearage,
+        Cause::Unreachable,
+        Cause::Throttled(Throttling::General),
+        Cause::Throttled(Throttling::RateQuota),
+        Cause::Throttled(Throttling::BurstRate),
+        Cause::Throttled(Throttling::Concurrency),
+        Cause::Throttled(Throttling::AllocationQuota),
+        Cause::Throttled(Throttling::CommodityNotPurchased),
+        Cause::Throttled(Throttling::PrepaidBillOverdue),
+        Cause::Throttled(Throttling::PostpaidBillOverdue),
+    ];
+
     /// The name in metrics and logs.
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,107 +1,155 @@
-//! What Prometheus sees. Handles are resolved once; nobody looks a label up while a request waits.
+//! What Prometheus sees. Handles are resolved when a configuration is taken; nobody looks a label up while a request
+//! waits.
 
-use prometheus::core::Collector;
-use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
-};
+mod family;
+mod grid;
+mod label;
+mod page;
+mod process;
+mod series;
 
-/// All families, and a handle on each of their series.
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use prometheus::Histogram;
+
+pub use self::label::{Outcome, PollServed, Reason};
+pub use self::page::Levels;
+pub use self::series::{AccountSeries, Attempt, ModelSeries, MountSeries, TenantSeries};
+
+use self::series::{Held, OPERATIONS};
+use crate::dashscope::operation::Operation;
+
+/// Everything that is counted.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Registry,
-    /// In the order of [`SERVED`].
-    polls: [IntCounter; 3],
-    tasks: IntGaugeVec,
+    mounts: Held<MountSeries>,
+    tenants: Held<TenantSeries>,
+    accounts: Held<AccountSeries>,
+    models: Held<ModelSeries>,
+    /// Of requests under no mount.
+    pub no_mount: Arc<MountSeries>,
+    /// Of requests of which it is not known whose they are.
+    pub no_tenant: Arc<TenantSeries>,
+    other_tenants: Arc<TenantSeries>,
+    pub other_models: Arc<ModelSeries>,
+    in_flight: [AtomicI64; OPERATIONS],
+    durations: [OnceLock<Histogram>; OPERATIONS],
+    overheads: [OnceLock<Histogram>; OPERATIONS],
+    /// Of the bodies of requests.
+    bytes_in: AtomicU64,
+    /// Of the bodies of answers.
+    bytes_out: AtomicU64,
+    polls: [AtomicU64; PollServed::NAMES.len()],
+    connections: AtomicI64,
     /// In seconds, from a task's end by the upstream's clock to our knowing of it.
     pub completion_lag: Histogram,
+    /// In seconds; a commit may hold many changes.
+    pub store_commit: Histogram,
 }
 
-/// Where the answer to a task query came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PollServed {
-    /// What was known was fresh enough.
-    Cache,
-    /// The upstream was asked.
-    Upstream,
-    /// It could not be asked in time.
-    Stale,
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            mounts: Held::default(),
+            tenants: Held::default(),
+            accounts: Held::default(),
+            models: Held::default(),
+            no_mount: Arc::new(MountSeries::new(&"none".into())),
+            no_tenant: Arc::new(TenantSeries::new(&"none".into())),
+            other_tenants: Arc::new(TenantSeries::new(&"other".into())),
+            other_models: Arc::new(ModelSeries::new(&"other".into())),
+            in_flight: [const { AtomicI64::new(0) }; OPERATIONS],
+            durations: [const { OnceLock::new() }; OPERATIONS],
+            overheads: [const { OnceLock::new() }; OPERATIONS],
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            polls: [const { AtomicU64::new(0) }; PollServed::NAMES.len()],
+            connections: AtomicI64::new(0),
+            completion_lag: family::completion_lag(),
+            store_commit: family::store_commit(),
+        }
+    }
 }
 
 impl Metrics {
-    /// # Errors
-    /// Two families of one name: a fault of ours.
-    pub fn new() -> Result<Self, prometheus::Error> {
-        let registry = Registry::new();
-        let polls = IntCounterVec::new(
-            Opts::new(
-                "dashgate_polls_total",
-                "Task queries of clients, by where their answer came from: memory that was fresh enough (cache), a \
-                 query of the upstream (upstream), or what was known last (stale)",
-            ),
-            &["served"],
-        )?;
-        let tasks = IntGaugeVec::new(
-            Opts::new(
-                "dashgate_tasks",
-                "Tasks that have not ended, by the state in which they were seen last",
-            ),
-            &["state"],
-        )?;
-        let completion_lag = Histogram::with_opts(
-            HistogramOpts::new(
-                "dashgate_completion_lag_seconds",
-                "From a task's end, by the upstream's clock, until the gateway knew of it",
-            )
-            .buckets(LAG_BUCKETS.to_vec()),
-        )?;
-        let families: [Box<dyn Collector>; 3] =
-            [Box::new(polls.clone()), Box::new(tasks.clone()), Box::new(completion_lag.clone())];
-        for family in families {
-            registry.register(family)?;
+    /// The mount with this prefix.
+    pub fn mount(&self, prefix: &Arc<str>) -> Arc<MountSeries> {
+        self.mounts.named(prefix, MountSeries::new)
+    }
+
+    /// The tenant of this name, at this place in the configuration: those past the first thousand are one.
+    pub fn tenant(&self, name: &Arc<str>, place: usize) -> Arc<TenantSeries> {
+        if place < MOST_TENANTS {
+            self.tenants.named(name, TenantSeries::new)
+        } else {
+            Arc::clone(&self.other_tenants)
         }
-        let polls = SERVED.map(|served| polls.with_label_values(&[served]));
-        Ok(Self { registry, polls, tasks, completion_lag })
+    }
+
+    pub fn account(&self, name: &Arc<str>) -> Arc<AccountSeries> {
+        self.accounts.named(name, AccountSeries::new)
+    }
+
+    /// The model, or pattern of models, that the configuration names.
+    pub fn model(&self, name: &Arc<str>) -> Arc<ModelSeries> {
+        self.models.named(name, ModelSeries::new)
+    }
+
+    /// An exchange of this operation runs.
+    pub fn entered(&self, operation: Operation) {
+        self.in_flight[operation as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It runs no more.
+    pub fn left(&self, operation: Operation) {
+        self.in_flight[operation as usize].fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How long an exchange took, and how much of that was ours.
+    pub fn took(&self, operation: Operation, duration: Duration, overhead: Duration) {
+        let row = operation as usize;
+        let durations = self.durations[row].get_or_init(|| family::request_duration(operation));
+        let overheads = self.overheads[row].get_or_init(|| family::overhead(operation));
+        durations.observe(duration.as_secs_f64());
+        overheads.observe(overhead.as_secs_f64());
+    }
+
+    /// The bytes of a request's body, and of its answer's.
+    pub fn carried(&self, bytes_in: u64, bytes_out: u64) {
+        if bytes_in > 0 {
+            self.bytes_in.fetch_add(bytes_in, Ordering::Relaxed);
+        }
+        if bytes_out > 0 {
+            self.bytes_out.fetch_add(bytes_out, Ordering::Relaxed);
+        }
     }
 
     pub fn polled(&self, served: PollServed) {
-        self.polls[served as usize].inc();
+        self.polls[served as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Everything, in Prometheus' text format. How many tasks there are is only counted when somebody asks.
-    pub fn text(&self, tasks: &[(&str, usize)]) -> String {
-        for (state, count) in tasks {
-            self.tasks.with_label_values(&[state]).set(i64::try_from(*count).unwrap_or(i64::MAX));
-        }
-        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|error| {
-            tracing::error!(%error, "the metrics can't be written");
-            String::new()
-        })
+    /// A client's connection is open, until what this returns is dropped.
+    pub fn connected(self: &Arc<Self>) -> Connected {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Connected(Arc::clone(self))
     }
 }
 
-const SERVED: [&str; 3] = ["cache", "upstream", "stale"];
-/// Fine where a held poll's is, and up to the hour that a task without a client may take.
-const LAG_BUCKETS: [f64; 16] =
-    [0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 30.0, 60.0, 3600.0];
+/// A client's open connection.
+#[derive(Debug)]
+pub struct Connected(Arc<Metrics>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Those that have a label of their own.
+const MOST_TENANTS: usize = 1000;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_series_is_there_from_the_start() {
-        let metrics = Metrics::new().expect("families of different names");
-        metrics.polled(PollServed::Stale);
-        metrics.completion_lag.observe(0.3);
-        let text = metrics.text(&[("pending", 1), ("running", 2)]);
-        for line in [
-            "dashgate_polls_total{served=\"cache\"} 0",
-            "dashgate_polls_total{served=\"stale\"} 1",
-            "dashgate_tasks{state=\"running\"} 2",
-            "dashgate_completion_lag_seconds_bucket{le=\"0.5\"} 1",
-            "dashgate_completion_lag_seconds_bucket{le=\"0.25\"} 0",
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
-        }
-    }
-}
+#[path = "metrics_tests.rs"]
+mod tests;

@@ -17,6 +17,7 @@ use crate::account::choice::{Answer, Tried};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::refusal::{self, Cause};
 use crate::dashscope::submit;
+use crate::stopwatch::Awaited;
 use crate::upstream::Download;
 
 impl Proxy {
@@ -37,7 +38,10 @@ impl Proxy {
         loop {
             // Of an attempt that was refused: it counts no more.
             exchange.start.take();
-            let (pick, start) = match self.next(&choice, &permit, &tried, &mut patience).await {
+            let turn = patience.is_some().then(|| exchange.stopwatch.waiting(Awaited::Turn));
+            let next = self.next(&choice, &permit, &tried, &mut patience).await;
+            drop(turn);
+            let (pick, start) = match next {
                 Ok(next) => next,
                 Err(Halt::Refused(rejection)) => {
                     return last(refused, Some(rejection), &choice, Duration::ZERO);
@@ -48,6 +52,7 @@ impl Proxy {
                 Err(Halt::AllOut(out)) => {
                     if choice.is_for_task() {
                         // Java's SDK asks again without a pause.
+                        let _turn = exchange.stopwatch.waiting(Awaited::Turn);
                         tokio::time::sleep(BEFORE_NEXT_QUERY).await;
                     }
                     return last(refused, choice.refusal(out), &choice, out.0);
@@ -58,6 +63,8 @@ impl Proxy {
             let (progress, key, account) = (body.progress(), pick.key, pick.account);
             let copy = choice.has_more(account).then(|| request.clone());
             let outbound = rewrite::request(&permit, &route, request, account, key, body)?;
+            let waiting = exchange.stopwatch.waiting(Awaited::Upstream);
+            let attempt = account.series.attempt(route.operation, Instant::now());
             // Dropped by an error, the pick lets others try what it was to try.
             let mut response = match forward::forward(&self.upstream, outbound, permit.directory()).await {
                 Ok(response) => response,
@@ -73,12 +80,18 @@ impl Proxy {
                     continue;
                 }
             };
-            exchange.answered(Instant::now());
+            let now = Instant::now();
+            exchange.answered(now);
+            attempt.answered(response.status(), now);
+            drop(waiting);
             if !forward::is_readable(&response, &route) {
                 return Err(Rejection::UpstreamLost);
             }
             rewrite::response(&mut response, key);
             let cause = judge::judge(&mut response).await;
+            if let Some(Cause::Throttled(kind)) = cause {
+                account.series.throttled(kind);
+            }
             if matches!(cause, Some(Cause::Throttled(_))) && choice.model.is_none() {
                 choice.model = submit::model(&progress.beginning());
             }

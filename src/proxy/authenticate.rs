@@ -13,10 +13,11 @@ use crate::tenant::directory::{Caller, Directory};
 use crate::tenant::key::VirtualKey;
 use crate::tenant::keyring::Keyring;
 
-/// Finds the caller by the key it presents.
+/// Finds the caller by the key that it presents, its connection's certificate, or both.
 ///
 /// # Errors
-/// `NoKey`, `UnknownKey`, `ExpiredKey`, `RevokedKey`; `BadRequest` for two different keys.
+/// `NoKey`, `UnknownKey`, `ExpiredKey`, `RevokedKey`, `NoCertificate`, `OtherCertificate`; `BadRequest` for two
+/// different keys.
 pub(super) fn authenticate(
     directory: &Arc<Directory>,
     keyring: &Keyring,
@@ -28,11 +29,11 @@ pub(super) fn authenticate(
     if let Some(caller) = directory.local_caller() {
         return if peer.address.ip().is_loopback() { Ok(caller) } else { Err(Rejection::UnknownKey) };
     }
-    directory.caller(keyring, key.ok_or(Rejection::NoKey)?, now).map_err(|stranger| {
+    let found = directory.identify(keyring, key, peer.certificate.as_ref(), now).inspect_err(|stranger| {
         // The client is told the same of every key that opens nothing; whoever helps it may know more.
         tracing::debug!(?stranger, address = %peer.address, "a key opens nothing");
-        stranger.into()
-    })
+    })?;
+    found.ok_or(Rejection::NoKey)
 }
 
 /// Counts a failure against its address. A caller with a good key from there is not held up: who shares an address

@@ -8,8 +8,9 @@ use std::time::SystemTime;
 
 use tokio::sync::Notify;
 
-use super::exchange::{Exchange, Outcome};
+use super::exchange::Exchange;
 use super::rejection::Rejection;
+use crate::metrics::Outcome;
 use crate::tenant::directory::{Directory, Stranger};
 
 /// The exchanges of one worker whose caller is known. To enter and to leave costs a push and a swap, for there

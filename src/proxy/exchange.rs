@@ -1,24 +1,36 @@
 //! One request and its answer, from the first stage to the last byte.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use hyper::StatusCode;
-use tokio::time::Instant;
 
 use super::cut::Seat;
 use super::peer::{Line, Peer};
+use super::record::Recorder;
 use crate::account::pace::Start;
 use crate::dashscope::operation::{Operation, Surface};
 use crate::limits::{Admitted, Standing};
-use crate::tenant::directory::Caller;
+use crate::metrics::Outcome;
+use crate::stopwatch::Stopwatch;
+use crate::tenant::directory::{Caller, Directory};
+use crate::upstream::Progress;
 
 /// Filled stage by stage; rides in the answer's body, and is recorded once, when that is dropped.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    began: Instant,
+    /// Whose time it takes.
+    pub stopwatch: Rc<Stopwatch>,
+    recorder: Rc<Recorder>,
     line: Arc<Line>,
-    pub operation: Cell<Operation>,
+    /// The snapshot that it goes by.
+    directory: Arc<Directory>,
+    /// The mount that takes its path, an index into the directory's.
+    pub mount: Cell<Option<usize>>,
+    /// Once it is known what it does; until then it is not in flight.
+    operation: Cell<Option<Operation>>,
     pub surface: Cell<Surface>,
     /// A task may come of it, and be paid for.
     pub submits: Cell<bool>,
@@ -31,38 +43,33 @@ pub(super) struct Exchange {
     pub account: Cell<usize>,
     /// Of a paced submit, until its task is claimed.
     pub start: RefCell<Option<Start>>,
+    /// Of its body.
+    pub upload: OnceCell<Rc<Progress>>,
+    /// Of a WebSocket, from the client.
+    carried_in: Cell<u64>,
+    /// Of the answer's body, or of a WebSocket, to the client.
+    carried_out: Cell<u64>,
     pub status: Cell<Option<StatusCode>>,
     pub outcome: Cell<Outcome>,
     /// Once its caller is known.
     pub seat: OnceCell<Seat>,
 }
 
-/// How an exchange ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// The client left before the end.
-    Abandoned,
-    /// The upstream's answer was passed on whole.
-    Answered,
-    /// The answer was ours.
-    Local,
-    /// Refused, for this reason.
-    Rejected(&'static str),
-    /// The upstream's answer broke off.
-    Cut,
-    /// It became a tunnel, which has ended.
-    Tunnelled,
-    /// It was cut here, as its key was revoked or has expired.
-    Withdrawn,
-}
-
 impl Exchange {
-    pub(super) fn begin(peer: &Peer, now: Instant) -> Self {
+    pub(super) fn begin(
+        recorder: &Rc<Recorder>,
+        directory: Arc<Directory>,
+        peer: &Peer,
+        now: Instant,
+    ) -> Self {
         peer.line.enter();
         Self {
-            began: now,
+            stopwatch: Rc::new(Stopwatch::begin(now)),
+            recorder: Rc::clone(recorder),
             line: Arc::clone(&peer.line),
-            operation: Cell::new(Operation::Unlisted),
+            directory,
+            mount: Cell::new(None),
+            operation: Cell::new(None),
             surface: Cell::new(Surface::Native),
             submits: Cell::new(false),
             caller: OnceCell::new(),
@@ -70,14 +77,52 @@ impl Exchange {
             standing: Cell::new(None),
             account: Cell::new(0),
             start: RefCell::default(),
+            upload: OnceCell::new(),
+            carried_in: Cell::new(0),
+            carried_out: Cell::new(0),
             status: Cell::new(None),
             outcome: Cell::new(Outcome::Abandoned),
             seat: OnceCell::new(),
         }
     }
 
+    /// It is known what it does: from now on it is in flight.
+    pub(super) fn enter(&self, operation: Operation) {
+        if self.operation.replace(Some(operation)).is_none() {
+            self.recorder.metrics.entered(operation);
+        }
+    }
+
+    pub(super) fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// What it does, once that is known.
+    pub(super) fn operation(&self) -> Option<Operation> {
+        self.operation.get()
+    }
+
+    /// The bytes that came in its body, or over its WebSocket.
+    pub(super) fn bytes_in(&self) -> u64 {
+        self.carried_in.get() + self.upload.get().map_or(0, |progress| progress.bytes())
+    }
+
+    /// So many bytes came over its WebSocket.
+    pub(super) fn carry_in(&self, bytes: u64) {
+        self.carried_in.set(self.carried_in.get() + bytes);
+    }
+
+    /// So many bytes are on their way to the client.
+    pub(super) fn carry_out(&self, bytes: u64) {
+        self.carried_out.set(self.carried_out.get() + bytes);
+    }
+
+    pub(super) fn bytes_out(&self) -> u64 {
+        self.carried_out.get()
+    }
+
     /// The upstream has begun its answer.
-    pub(super) fn answered(&self, now: std::time::Instant) {
+    pub(super) fn answered(&self, now: Instant) {
         if let Some(start) = self.start.borrow_mut().as_mut() {
             start.answered(now);
         }
@@ -92,15 +137,6 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.line.leave();
-        let caller = self.caller.get();
-        tracing::debug!(
-            operation = self.operation.get().name(),
-            tenant = caller.map(|caller| &*caller.tenant().name),
-            key_id = caller.map(Caller::key_id),
-            code = self.status.get().map(|status| status.as_u16()),
-            outcome = ?self.outcome.get(),
-            elapsed_seconds = self.began.elapsed().as_secs_f64(),
-            "exchange"
-        );
+        self.recorder.record(self, Instant::now());
     }
 }

@@ -21,6 +21,7 @@ mod observe;
 mod pace;
 pub mod peer;
 mod poll;
+mod record;
 mod rejection;
 mod resolve;
 mod respond;
@@ -30,7 +31,7 @@ mod tunnel;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use hyper::body::{Body, Incoming};
@@ -39,18 +40,18 @@ use hyper::http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode, Version};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use cut::Live;
 pub use observe::Observed;
+pub use record::Recorder;
 
 use crate::account::Registry;
 use crate::account::uploads::Uploads;
 use crate::dashscope::operation::Operation;
 use crate::limits::{self, Strangers};
-use crate::metrics::Metrics;
+use crate::stopwatch::Awaited;
 use crate::tasks::hub::Hub;
 use crate::tasks::{Endpoint, Spent};
 use crate::tenant::directory::Directory;
@@ -69,13 +70,13 @@ pub struct Proxy {
     pub directory: Arc<ArcSwap<Directory>>,
     pub keyring: Arc<Keyring>,
     pub hub: Arc<Hub>,
-    pub metrics: Arc<Metrics>,
     pub accounts: Arc<Registry>,
     pub uploads: Arc<Uploads>,
     pub limits: Arc<limits::Registry>,
     pub strangers: Arc<Strangers>,
     /// For bodies that are read whole.
     pub room: Arc<Room>,
+    pub recorder: Rc<Recorder>,
     pub upstream: Upstream,
     pub draining: CancellationToken,
     /// What may outlive its connection: submits that are read to their end, and tunnels.
@@ -87,7 +88,9 @@ pub struct Proxy {
 impl Proxy {
     /// Answers a request. Never fails: what goes wrong is told to the client.
     pub async fn serve(self: Rc<Self>, peer: Peer, request: Request<Incoming>) -> Response<Observed> {
-        let exchange = Rc::new(Exchange::begin(&peer, Instant::now()));
+        let directory = self.directory.load_full();
+        let exchange = Exchange::begin(&self.recorder, directory, &peer, Instant::now());
+        let exchange = Rc::new(exchange);
         let version = request.version();
         let wants_tunnel = admit::is_websocket(request.headers()) && version != Version::HTTP_2;
         let mut response = self.answer(&peer, &exchange, request).await.unwrap_or_else(|rejection| {
@@ -126,13 +129,16 @@ impl Proxy {
         }
         let (request, body) = request.into_parts();
         let now = SystemTime::now();
-        let directory = self.directory.load_full();
-        exchange.surface.set(route::surface(&directory, request.uri.path()));
-        let route = route::route(&directory, &request, &peer.line)?;
-        exchange.operation.set(route.operation);
+        let directory = exchange.directory();
+        let (mount, surface) = route::foresee(directory, request.uri.path());
+        exchange.mount.set(mount);
+        exchange.surface.set(surface);
+        let route = route::route(directory, &request, &peer.line)?;
+        exchange.enter(route.operation);
+        exchange.mount.set(directory.mount(&route.mount));
         exchange.surface.set(route.surface);
-        let caller = authenticate::authenticate(&directory, &self.keyring, &request.headers, peer, now)
-            .map_err(|rejection| authenticate::count(rejection, &self.strangers, &directory, peer))?;
+        let caller = authenticate::authenticate(directory, &self.keyring, &request.headers, peer, now)
+            .map_err(|rejection| authenticate::count(rejection, &self.strangers, directory, peer))?;
         let _ = exchange.caller.set(caller.clone());
         self.live.enter(exchange, request.version != Version::HTTP_2);
         let bytes = body.size_hint().lower();
@@ -149,7 +155,9 @@ impl Proxy {
         };
         let may_repeat = permit.submits || destination != Destination::Any;
         let keep = if may_repeat { Keep::Whole } else { Keep::Beginning };
-        let mut body = Upload::new(body, directory.max_body_bytes, directory.timeouts.idle, keep);
+        let stopwatch = Rc::clone(&exchange.stopwatch);
+        let mut body = Upload::new(body, directory.max_body_bytes, directory.timeouts.idle, keep, stopwatch);
+        let _ = exchange.upload.set(body.progress());
         let seen = inspect::inspect(&permit, &route, &request, &mut body, &self.room).await;
         if seen.as_ref().is_err_and(Rejection::is_of_caller) {
             exchange.standing.set(self.limits.give_back(exchange.admitted.take()));
@@ -197,9 +205,10 @@ impl Proxy {
     async fn turn_to_cancel(&self, passage: &Passage) -> Result<Option<Spent>, Rejection> {
         let Destination::Task(index) = passage.destination else { return Ok(None) };
         let desk = self.hub.desk(&passage.permit.directory().accounts[index].name);
-        let deadline = std::time::Instant::now() + CANCEL_PATIENCE;
+        let deadline = Instant::now() + CANCEL_PATIENCE;
+        let _turn = passage.exchange.stopwatch.waiting(Awaited::Turn);
         loop {
-            match desk.spend(Endpoint::Cancel, std::time::Instant::now()) {
+            match desk.spend(Endpoint::Cancel, Instant::now()) {
                 Ok(spent) => return Ok(Some(spent)),
                 Err(time) if time > deadline => return Err(Rejection::AccountsOut(CANCEL_PATIENCE)),
                 Err(time) => tokio::time::sleep_until(time.into()).await,

@@ -14,7 +14,9 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::exchange::{Exchange, Outcome};
+use super::exchange::Exchange;
+use crate::metrics::Outcome;
+use crate::stopwatch::Awaited;
 use crate::upstream::{Download, DownloadFault};
 
 /// An answer's body and the exchange that it ends.
@@ -67,6 +69,7 @@ pub(super) fn pump(
                     () = pieces.closed() => return,
                 };
                 let last = piece.is_none();
+                let _reader = held.stopwatch.waiting(Awaited::Client);
                 let taken = timeout(patience, pieces.send(piece)).await;
                 if last || !matches!(taken, Ok(Ok(()))) {
                     return;
@@ -116,6 +119,7 @@ impl Body for Observed {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, DownloadFault>>> {
+        self.exchange.stopwatch.wait(Awaited::Client, false);
         let next = match &mut self.source {
             Source::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Source::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
@@ -125,12 +129,17 @@ impl Body for Observed {
                 taken.poll_recv(cx).map(|piece| piece.unwrap_or(Some(Err(DownloadFault::Lost))))
             }
         };
+        if let Poll::Ready(Some(Ok(frame))) = &next {
+            self.exchange.carry_out(frame.data_ref().map_or(0, |data| data.len() as u64));
+        }
         match &next {
             Poll::Ready(Some(Err(_))) if self.exchange.outcome.get() == Outcome::Withdrawn => {}
             Poll::Ready(Some(Err(_))) => self.exchange.outcome.set(Outcome::Cut),
             Poll::Ready(_) if self.is_end_stream() => self.end(),
             Poll::Ready(None) => self.end(),
-            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+            // It is not asked for more before there is room for it.
+            Poll::Ready(Some(Ok(_))) => self.exchange.stopwatch.wait(Awaited::Client, true),
+            Poll::Pending => {}
         }
         next
     }

@@ -6,11 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use tokio::sync::Notify;
 
+use crate::tenant::certificate::ClientCertificate;
+
 /// Who is at the other end. Made by `server`, one a connection.
 #[derive(Debug, Clone)]
 pub struct Peer {
     pub address: SocketAddr,
     pub line: Arc<Line>,
+    /// What it presented in its TLS handshake.
+    pub certificate: Option<Arc<ClientCertificate>>,
 }
 
 /// What the bytes of a connection and its exchanges know of each other.
@@ -83,10 +87,12 @@ pub enum HeadFault {
     ContentLength,
     TransferEncoding,
     TwoLengths,
+    /// It is no TLS.
+    Cleartext,
 }
 
 impl HeadFault {
-    const ALL: [HeadFault; 10] = [
+    const ALL: [HeadFault; 11] = [
         HeadFault::Slow,
         HeadFault::TooLarge,
         HeadFault::TooManyFields,
@@ -97,6 +103,7 @@ impl HeadFault {
         HeadFault::ContentLength,
         HeadFault::TransferEncoding,
         HeadFault::TwoLengths,
+        HeadFault::Cleartext,
     ];
 
     pub const fn problem(self) -> &'static str {
@@ -111,6 +118,7 @@ impl HeadFault {
             HeadFault::ContentLength => "Content-Length is not one number",
             HeadFault::TransferEncoding => "Transfer-Encoding is not `chunked` alone",
             HeadFault::TwoLengths => "Content-Length and Transfer-Encoding come together",
+            HeadFault::Cleartext => "this port speaks TLS: write https:// or wss://",
         }
     }
 }

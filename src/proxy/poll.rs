@@ -9,11 +9,12 @@ use hyper::header::{AGE, HeaderMap, HeaderName, HeaderValue};
 
 use super::Proxy;
 use super::admit::Permit;
-use super::exchange::{Exchange, Outcome};
+use super::exchange::Exchange;
 use super::observe::{self, Observed};
 use super::rejection::Rejection;
 use super::route::Route;
-use crate::metrics::PollServed;
+use crate::metrics::{Outcome, PollServed};
+use crate::stopwatch::Awaited;
 use crate::tasks::Watch;
 use crate::tasks::poll::{Hold, Until};
 
@@ -40,12 +41,14 @@ pub(super) async fn poll(
         None => Hold { longest: route.hold, until: Until::End },
     };
     let polling = async { Ok(proxy.hub.poll(watch, Some(hold), Instant::now()).await) };
+    let held = exchange.stopwatch.waiting(Awaited::Turn);
     let polled = exchange.unless_cut(polling).await?.ok_or(Rejection::UpstreamUnreachable)?;
+    drop(held);
     let mut response = Response::new(polled.answer.body.clone());
     *response.status_mut() = polled.answer.status;
     *response.headers_mut() = polled.answer.headers.clone();
     let fields = response.headers_mut();
-    proxy.metrics.polled(polled.served);
+    proxy.recorder.metrics.polled(polled.served);
     if polled.served != PollServed::Upstream {
         // How old it is (RFC 9111, 5.1).
         fields.insert(AGE, HeaderValue::from(polled.age.as_secs()));

@@ -9,6 +9,7 @@ use super::peer::HeadFault;
 use crate::dashscope::path::PathFault;
 use crate::dashscope::websocket::FrameFault;
 use crate::limits::{Limit, Refusal};
+use crate::metrics::Reason;
 use crate::tenant::directory::Stranger;
 
 /// Why a request is not passed on, or why its answer is ours.
@@ -18,6 +19,10 @@ pub(super) enum Rejection {
     UnknownKey,
     ExpiredKey,
     RevokedKey,
+    /// The key's tenant has client certificates, and none came with it.
+    NoCertificate,
+    /// The client's certificate is another tenant's than its key.
+    OtherCertificate,
     /// The path, and the mounts that there are.
     NoMount(Box<str>),
     /// Method and path of an operation that is not passed on, or not for this tenant.
@@ -65,7 +70,7 @@ pub(super) enum Rejection {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
     /// The metric's label and the value of `x-dashgate-reason`.
-    pub reason: &'static str,
+    pub reason: Reason,
     pub status: StatusCode,
     pub native_code: &'static str,
     pub openai_code: &'static str,
@@ -77,23 +82,25 @@ pub(super) struct Row {
 impl Rejection {
     pub(super) const fn row(&self) -> Row {
         match self {
-            Rejection::NoKey => Row { reason: "no_key", ..INVALID_KEY },
-            Rejection::UnknownKey => Row { reason: "unknown_key", ..INVALID_KEY },
-            Rejection::ExpiredKey => Row { reason: "expired_key", ..INVALID_KEY },
-            Rejection::RevokedKey => Row { reason: "revoked_key", ..INVALID_KEY },
+            Rejection::NoKey => Row { reason: Reason::NoKey, ..INVALID_KEY },
+            Rejection::UnknownKey => Row { reason: Reason::UnknownKey, ..INVALID_KEY },
+            Rejection::ExpiredKey => Row { reason: Reason::ExpiredKey, ..INVALID_KEY },
+            Rejection::RevokedKey => Row { reason: Reason::RevokedKey, ..INVALID_KEY },
+            Rejection::NoCertificate => Row { reason: Reason::NoCertificate, ..INVALID_KEY },
+            Rejection::OtherCertificate => Row { reason: Reason::OtherCertificate, ..INVALID_KEY },
             Rejection::NoMount(_) => Row {
-                reason: "no_mount",
+                reason: Reason::NoMount,
                 status: StatusCode::NOT_FOUND,
                 native_code: "InvalidURL",
                 openai_code: "invalid_url",
                 ..BAD_REQUEST
             },
-            Rejection::NotAllowed(_) => Row { reason: "not_allowed", ..DENIED },
-            Rejection::AsyncRequired => Row { reason: "async_required", ..DENIED },
-            Rejection::BadPath(_) => Row { reason: "bad_path", ..BAD_REQUEST },
+            Rejection::NotAllowed(_) => Row { reason: Reason::NotAllowed, ..DENIED },
+            Rejection::AsyncRequired => Row { reason: Reason::AsyncRequired, ..DENIED },
+            Rejection::BadPath(_) => Row { reason: Reason::BadPath, ..BAD_REQUEST },
             Rejection::BadRequest(_) | Rejection::BadBody(_) => BAD_REQUEST,
             Rejection::BadHead(HeadFault::Slow) | Rejection::ClientTimeout => Row {
-                reason: "client_timeout",
+                reason: Reason::ClientTimeout,
                 status: StatusCode::REQUEST_TIMEOUT,
                 native_code: "RequestTimeOut",
                 openai_code: "request_timeout",
@@ -105,43 +112,43 @@ impl Rejection {
             }
             Rejection::BadHead(_) => Row { closes: true, ..BAD_REQUEST },
             Rejection::BodyTooLarge(_) => Row {
-                reason: "body_too_large",
+                reason: Reason::BodyTooLarge,
                 status: StatusCode::PAYLOAD_TOO_LARGE,
                 native_code: "BadRequest.TooLarge",
                 openai_code: "request_too_large",
                 closes: true,
                 ..BAD_REQUEST
             },
-            Rejection::StoreUnavailable => Row { reason: "store_unavailable", ..UNAVAILABLE },
+            Rejection::StoreUnavailable => Row { reason: Reason::StoreUnavailable, ..UNAVAILABLE },
             Rejection::Limited(Refusal { limit: Limit::Rate { .. }, .. }) => {
-                Row { reason: "rate", ..THROTTLED }
+                Row { reason: Reason::Rate, ..THROTTLED }
             }
             Rejection::Limited(Refusal { limit: Limit::Concurrent { .. }, .. }) => {
-                Row { reason: "concurrency", ..CROWDED }
+                Row { reason: Reason::Concurrency, ..CROWDED }
             }
             Rejection::Limited(Refusal { limit: Limit::Tasks { .. }, .. }) => {
-                Row { reason: "tasks_in_flight", ..CROWDED }
+                Row { reason: Reason::TasksInFlight, ..CROWDED }
             }
-            Rejection::AuthRate(_) => Row { reason: "auth_rate", ..THROTTLED },
+            Rejection::AuthRate(_) => Row { reason: Reason::AuthRate, ..THROTTLED },
             Rejection::ModelNotAllowed(_) => Row {
-                reason: "model_not_allowed",
+                reason: Reason::ModelNotAllowed,
                 native_code: "Model.AccessDenied",
                 openai_code: "model_access_denied",
                 ..DENIED
             },
-            Rejection::OverCap(_) => Row { reason: "over_cap", ..BAD_REQUEST },
-            Rejection::NoRoom => Row { reason: "no_room", closes: true, ..UNAVAILABLE },
-            Rejection::Paced { .. } => Row { reason: "paced", ..THROTTLED },
-            Rejection::AccountsOut(_) => Row { reason: "accounts_out", ..THROTTLED },
-            Rejection::NoLiveKey => Row { reason: "no_live_key", ..UNAVAILABLE },
-            Rejection::UpstreamUnreachable => Row { reason: "upstream_unreachable", ..UNAVAILABLE },
+            Rejection::OverCap(_) => Row { reason: Reason::OverCap, ..BAD_REQUEST },
+            Rejection::NoRoom => Row { reason: Reason::NoRoom, closes: true, ..UNAVAILABLE },
+            Rejection::Paced { .. } => Row { reason: Reason::Paced, ..THROTTLED },
+            Rejection::AccountsOut(_) => Row { reason: Reason::AccountsOut, ..THROTTLED },
+            Rejection::NoLiveKey => Row { reason: Reason::NoLiveKey, ..UNAVAILABLE },
+            Rejection::UpstreamUnreachable => Row { reason: Reason::UpstreamUnreachable, ..UNAVAILABLE },
             Rejection::UpstreamLost => {
-                Row { reason: "upstream_lost", status: StatusCode::BAD_GATEWAY, ..UNAVAILABLE }
+                Row { reason: Reason::UpstreamLost, status: StatusCode::BAD_GATEWAY, ..UNAVAILABLE }
             }
             Rejection::UpstreamTimeout => {
-                Row { reason: "upstream_timeout", status: StatusCode::GATEWAY_TIMEOUT, ..UNAVAILABLE }
+                Row { reason: Reason::UpstreamTimeout, status: StatusCode::GATEWAY_TIMEOUT, ..UNAVAILABLE }
             }
-            Rejection::Draining => Row { reason: "draining", closes: true, ..UNAVAILABLE },
+            Rejection::Draining => Row { reason: Reason::Draining, closes: true, ..UNAVAILABLE },
         }
     }
 
@@ -151,6 +158,13 @@ impl Rejection {
             Rejection::NoKey => "No API-key provided.".into(),
             Rejection::UnknownKey | Rejection::ExpiredKey | Rejection::RevokedKey => {
                 "Invalid API-key provided.".into()
+            }
+            Rejection::NoCertificate => {
+                "Invalid API-key provided: it is accepted with a client certificate of its tenant only."
+                    .into()
+            }
+            Rejection::OtherCertificate => {
+                "Invalid API-key provided: the client's certificate is not of its tenant.".into()
             }
             Rejection::NoMount(what) => what.to_string().into(),
             Rejection::NotAllowed(operation) => {
@@ -230,6 +244,8 @@ impl From<Stranger> for Rejection {
             Stranger::Unknown | Stranger::Mistyped => Rejection::UnknownKey,
             Stranger::Expired => Rejection::ExpiredKey,
             Stranger::Revoked => Rejection::RevokedKey,
+            Stranger::NoCertificate => Rejection::NoCertificate,
+            Stranger::OtherCertificate => Rejection::OtherCertificate,
         }
     }
 }
@@ -241,7 +257,7 @@ impl From<FrameFault> for Rejection {
 }
 
 const INVALID_KEY: Row = Row {
-    reason: "unknown_key",
+    reason: Reason::UnknownKey,
     status: StatusCode::UNAUTHORIZED,
     native_code: "InvalidApiKey",
     openai_code: "invalid_api_key",
@@ -250,7 +266,7 @@ const INVALID_KEY: Row = Row {
 };
 
 const DENIED: Row = Row {
-    reason: "not_allowed",
+    reason: Reason::NotAllowed,
     status: StatusCode::FORBIDDEN,
     native_code: "AccessDenied",
     openai_code: "access_denied",
@@ -259,7 +275,7 @@ const DENIED: Row = Row {
 };
 
 const THROTTLED: Row = Row {
-    reason: "rate",
+    reason: Reason::Rate,
     status: StatusCode::TOO_MANY_REQUESTS,
     native_code: "Throttling.RateQuota",
     openai_code: "limit_requests",
@@ -268,14 +284,14 @@ const THROTTLED: Row = Row {
 };
 
 const CROWDED: Row = Row {
-    reason: "concurrency",
+    reason: Reason::Concurrency,
     native_code: "Throttling.Concurrency",
     openai_code: "limit_concurrency",
     ..THROTTLED
 };
 
 const BAD_REQUEST: Row = Row {
-    reason: "bad_request",
+    reason: Reason::BadRequest,
     status: StatusCode::BAD_REQUEST,
     native_code: "InvalidParameter",
     openai_code: "invalid_parameter",
@@ -284,7 +300,7 @@ const BAD_REQUEST: Row = Row {
 };
 
 const UNAVAILABLE: Row = Row {
-    reason: "upstream_unreachable",
+    reason: Reason::UpstreamUnreachable,
     status: StatusCode::SERVICE_UNAVAILABLE,
     native_code: "ServiceUnavailable",
     openai_code: "service_unavailable",

@@ -7,11 +7,12 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue
 use hyper::{Response, StatusCode, Version};
 use uuid::Uuid;
 
-use super::exchange::{Exchange, Outcome};
+use super::exchange::Exchange;
 use super::rejection::Rejection;
 use crate::dashscope::envelope::{self, Fault};
 use crate::dashscope::headers::{REQUEST_ID, SHOULD_RETRY};
 use crate::limits::Standing;
+use crate::metrics::Outcome;
 
 /// The answer to a refused request, in the shape of the surface that was called.
 pub(super) fn refusal(rejection: &Rejection, exchange: &Exchange, version: Version) -> Response<Bytes> {
@@ -26,7 +27,7 @@ pub(super) fn refusal(rejection: &Rejection, exchange: &Exchange, version: Versi
     };
     let mut response = json(row.status, envelope::write(exchange.surface.get(), &fault), &request_id);
     let headers = response.headers_mut();
-    headers.insert(REASON, HeaderValue::from_static(row.reason));
+    headers.insert(REASON, HeaderValue::from_static(row.reason.name()));
     if rejection.may_have_arrived() && exchange.submits.get() {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }

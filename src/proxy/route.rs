@@ -75,14 +75,15 @@ pub(super) fn route(directory: &Directory, request: &Parts, line: &Line) -> Resu
     })
 }
 
-/// The shape of errors that the caller reads, as far as the beginning of a path shows it: a path that is
-/// refused gets its refusal in that shape too.
-pub(super) fn surface(directory: &Directory, raw_path: &str) -> Surface {
-    match find_mount(&directory.mounts, raw_path) {
-        Some((mount, _)) if mount.dialect == Dialect::Unified => Surface::Compatible,
-        Some((_, rest)) => operation::surface(rest),
-        None => Surface::Native,
-    }
+/// The mount, an index into the directory's, and the shape of errors that the caller reads, as far as the beginning
+/// of a path shows them: a path that is refused gets its refusal in that shape too.
+pub(super) fn foresee(directory: &Directory, raw_path: &str) -> (Option<usize>, Surface) {
+    let Some((mount, rest)) = find_mount(&directory.mounts, raw_path) else { return (None, Surface::Native) };
+    let surface = match mount.dialect {
+        Dialect::Unified => Surface::Compatible,
+        Dialect::Native => operation::surface(rest),
+    };
+    (directory.mount(&mount.prefix), surface)
 }
 
 fn unlisted(mount: &Mount, surface: Surface, path: Cow<'_, str>) -> Route {

@@ -12,13 +12,16 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
+use tokio_util::io::{InspectReader, InspectWriter};
 use tokio_util::sync::CancellationToken;
 
 use super::admit::Permit;
-use super::exchange::{Exchange, Outcome};
+use super::exchange::Exchange;
 use super::inspect;
 use super::rejection::Rejection;
 use crate::dashscope::websocket::{self, Boundary, Frames};
+use crate::metrics::Outcome;
+use crate::stopwatch::Awaited;
 use crate::tenant::directory::Tenant;
 use crate::upstream::Download;
 
@@ -43,7 +46,10 @@ pub(super) fn open(
         let Ok((Ok(client), Ok(upstream))) = timeout(HANDSHAKE, both).await else {
             return;
         };
+        let _talk = exchange.stopwatch.waiting(Awaited::Client);
         let (client, upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+        let client = InspectReader::new(client, |bytes: &[u8]| exchange.carry_in(bytes.len() as u64));
+        let client = InspectWriter::new(client, |bytes: &[u8]| exchange.carry_out(bytes.len() as u64));
         let talk = async {
             match &inspected {
                 None => carry_both(client, upstream, patience).await,

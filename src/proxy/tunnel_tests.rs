@@ -1,10 +1,12 @@
 use super::*;
 use crate::config::{AsyncHeader, Limits};
 use crate::dashscope::operation::Groups;
+use crate::metrics::{Metrics, Reason};
 use tokio::io::{DuplexStream, duplex};
 
 fn tenant() -> Tenant {
     Tenant {
+        series: Metrics::default().tenant(&"one".into(), 0),
         name: "one".into(),
         async_header: AsyncHeader::Require,
         accounts: Vec::new(),
@@ -54,7 +56,7 @@ async fn a_refusal_waits_for_the_end_of_the_upstreams_frame() {
         (rest(&mut client).await, rest(&mut upstream).await)
     })
     .await;
-    assert_eq!(outcome, Outcome::Rejected("model_not_allowed"));
+    assert_eq!(outcome, Outcome::Rejected(Reason::ModelNotAllowed));
     assert_eq!(told, [b"cde", &refusal()[..]].concat());
     assert_eq!(seen, run_task("cosyvoice-v2"));
 }
@@ -69,7 +71,7 @@ async fn a_frame_that_does_not_end_is_cut_and_no_close_stands_in_it() {
         (rest(&mut client).await, upstream)
     })
     .await;
-    assert_eq!((outcome, told), (Outcome::Rejected("model_not_allowed"), Vec::new()));
+    assert_eq!((outcome, told), (Outcome::Rejected(Reason::ModelNotAllowed), Vec::new()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -82,7 +84,7 @@ async fn a_refused_client_that_goes_on_talking_is_left() {
         (rest(&mut client).await, upstream)
     })
     .await;
-    assert_eq!((outcome, told), (Outcome::Rejected("model_not_allowed"), refusal()));
+    assert_eq!((outcome, told), (Outcome::Rejected(Reason::ModelNotAllowed), refusal()));
 }
 
 #[tokio::test]

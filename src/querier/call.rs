@@ -14,9 +14,10 @@ use crate::account::{Account, UpstreamKey};
 use crate::config::Timeouts;
 use crate::dashscope::coding;
 use crate::dashscope::headers::{is_withheld_from_client, strip};
+use crate::dashscope::operation::Operation;
 use crate::dashscope::refusal::{self, Cause};
 use crate::tasks::hub::Told;
-use crate::tasks::{Answer, Desk, Spent};
+use crate::tasks::{Answer, Desk, Endpoint, Spent};
 use crate::upstream::{Download, Upload};
 
 impl Querier {
@@ -39,8 +40,12 @@ impl Querier {
         loop {
             let pick = choice::alone(&directory.accounts, index, &NEED, &tried, Instant::now());
             let pick = pick.map_err(|_| Told::Unreachable)?;
+            let attempt = pick.account.series.attempt(operation(spent.endpoint()), Instant::now());
             let response = match self.send(pick.account, pick.key, target, directory.timeouts).await {
-                Ok(response) => response,
+                Ok(response) => {
+                    attempt.answered(response.status(), Instant::now());
+                    response
+                }
                 Err(Told::Unreachable) => {
                     pick.unreached(&mut tried, Instant::now());
                     return Err(Told::Unreachable);
@@ -57,6 +62,9 @@ impl Querier {
                 // A query's limits are no model's.
                 model: None,
             };
+            if let Some(Cause::Throttled(kind)) = cause {
+                pick.account.series.throttled(kind);
+            }
             pick.answered(&told, &mut tried, Instant::now());
             match cause {
                 None if answer.status.is_server_error() || answer.status == StatusCode::REQUEST_TIMEOUT => {
@@ -116,6 +124,14 @@ impl Querier {
                 Ok(Err(_)) | Err(_) => return Err(Told::Failed),
             }
         }
+    }
+}
+
+fn operation(endpoint: Endpoint) -> Operation {
+    match endpoint {
+        Endpoint::Query => Operation::TaskGet,
+        Endpoint::List => Operation::TaskList,
+        Endpoint::Cancel => Operation::TaskCancel,
     }
 }
 

@@ -18,7 +18,7 @@ use crate::account::Account;
 use crate::dashscope::row;
 use crate::dashscope::task;
 use crate::metrics::Metrics;
-use crate::tasks::hub::{Hub, Told};
+use crate::tasks::hub::{Ended, Hub, Told};
 use crate::tasks::{Desk, Endpoint, Page, Spent, Watch, Work};
 use crate::tenant::directory::Directory;
 use crate::upstream::Upstream;
@@ -90,9 +90,21 @@ impl Querier {
             Err(told) => told,
         };
         let now = SystemTime::now();
-        let ended = self.hub.tell(&watch, told, asked, now).and_then(|ended| ended.at);
-        if let Some(ended) = ended {
-            self.metrics.completion_lag.observe(now.duration_since(ended).unwrap_or_default().as_secs_f64());
+        if let Some(ended) = self.hub.tell(&watch, told, asked, now) {
+            self.note_end(&ended, now);
+        }
+    }
+
+    fn note_end(&self, ended: &Ended, now: SystemTime) {
+        let seconds =
+            |from: SystemTime, to: SystemTime| to.duration_since(from).unwrap_or_default().as_secs_f64();
+        if let Some(at) = ended.at {
+            self.metrics.completion_lag.observe(seconds(at, now));
+        }
+        // What DashScope has forgotten ended at some time that nobody knows.
+        if ended.status.is_final() {
+            let lasted = seconds(ended.claimed_at, ended.at.unwrap_or(now));
+            self.directory.load().model_series(&ended.model).task_durations.observe(lasted);
         }
     }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -16,25 +16,63 @@ use tokio::net::TcpStream;
 
 use super::wire::{Patience, Speaks, Wire};
 use super::worker::Drain;
+use crate::listen::{Handshakes, Shaken};
 use crate::proxy::Proxy;
-use crate::proxy::peer::{Line, Peer};
+use crate::proxy::peer::{HeadFault, Line, Peer};
+use crate::stream::Stream;
+use crate::tenant::certificate::ClientCertificate;
 
 /// Serves the connection until it closes or, when the worker drains, until what runs on it has ended.
-pub(crate) async fn converse(stream: TcpStream, address: SocketAddr, proxy: Rc<Proxy>, mut drain: Drain) {
+pub(crate) async fn converse(
+    stream: TcpStream,
+    address: SocketAddr,
+    proxy: Rc<Proxy>,
+    handshakes: Rc<Handshakes>,
+    mut drain: Drain,
+) {
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 2);
     if stream.set_nodelay(true).and(SockRef::from(&stream).set_tcp_keepalive(&keepalive)).is_err() {
         // The client has gone already.
         return;
     }
+    let _connected = proxy.recorder.metrics.connected();
+    let (timeouts, tls) = {
+        let directory = proxy.directory.load();
+        (directory.timeouts, directory.tls.clone())
+    };
+    let shaken = match &tls {
+        None => Some(Shaken::plain(stream)),
+        Some(tls) => tokio::select! {
+            shaken = handshakes.shake(stream, Arc::clone(&tls.server), timeouts.header) => shaken,
+            () = drain.begun() => return,
+        },
+    };
+    let (stream, fault, certificates) = match shaken {
+        None => return,
+        Some(Shaken::Ready { stream, certificates }) => (stream, None, certificates),
+        Some(Shaken::Cleartext(stream)) => (Stream::Plain(stream), Some(HeadFault::Cleartext), Vec::new()),
+    };
+    let verifier = tls.and_then(|tls| tls.clients);
+    let certificate = verifier.and_then(|by| ClientCertificate::new(certificates, &by, SystemTime::now()));
     let line = Arc::new(Line::default());
-    let peer = Peer { address, line: Arc::clone(&line) };
-    let timeouts = proxy.directory.load().timeouts;
+    let peer = Peer { address, line: Arc::clone(&line), certificate };
     let patience = Patience { head: timeouts.header, idle: timeouts.idle };
     let mut wire = Wire::new(stream, Arc::clone(&line), patience);
-    let speaks = tokio::select! {
-        speaks = wire.greeting() => speaks,
-        () = drain.begun() => return,
+    let speaks = match fault {
+        Some(fault) => {
+            wire.refuse(fault);
+            Speaks::Http1
+        }
+        None => tokio::select! {
+            speaks = wire.greeting() => speaks,
+            () = drain.begun() => return,
+        },
     };
+    serve(wire, speaks, peer, proxy, drain).await;
+}
+
+async fn serve(wire: Wire<Stream>, speaks: Speaks, peer: Peer, proxy: Rc<Proxy>, mut drain: Drain) {
+    let line = Arc::clone(&peer.line);
     let service = service_fn(move |request| {
         let (proxy, peer) = (Rc::clone(&proxy), peer.clone());
         async move { Ok::<_, Infallible>(proxy.serve(peer, request).await) }

@@ -161,7 +161,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.expect.take(behind)
     }
 
-    fn refuse(&mut self, fault: HeadFault) {
+    /// Has the client told that nothing it sends is read, and why.
+    pub(crate) fn refuse(&mut self, fault: HeadFault) {
         self.line.refuse(fault);
         self.expect = Expect::Nothing;
         self.head_began = None;

@@ -10,6 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use super::connection;
+use crate::listen::Handshakes;
 use crate::proxy::Proxy;
 
 /// Tells everybody when to stop, and until when they may take.
@@ -69,6 +70,7 @@ impl Drain {
 pub async fn work(listener: TcpListener, proxy: Rc<Proxy>, mut drain: Drain) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let connections = TaskTracker::new();
+    let handshakes = Rc::<Handshakes>::default();
     let mut sweep = interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -77,7 +79,8 @@ pub async fn work(listener: TcpListener, proxy: Rc<Proxy>, mut drain: Drain) -> 
             _ = sweep.tick() => proxy.sweep(SystemTime::now()),
             accepted = listener.accept(), if connections.len() < MOST_CONNECTIONS => match accepted {
                 Ok((stream, address)) => {
-                    let talk = connection::converse(stream, address, Rc::clone(&proxy), drain.clone());
+                    let (proxy, handshakes) = (Rc::clone(&proxy), Rc::clone(&handshakes));
+                    let talk = connection::converse(stream, address, proxy, handshakes, drain.clone());
                     connections.spawn_local(talk);
                 }
                 Err(error) => {

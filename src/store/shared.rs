@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use prometheus::Histogram;
 use tokio_util::sync::CancellationToken;
 
 use super::fault::{Cause, StoreFault};
@@ -30,6 +31,8 @@ pub(super) struct Shared {
     /// Digests of dropped secrets, for whoever has them in memory.
     dropped_keys: Mutex<Vec<[u8; 32]>>,
     commits: AtomicU64,
+    /// How long each took.
+    pub(super) commit_seconds: OnceLock<Histogram>,
     /// Ends the writer, once what waits is written.
     pub(super) closing: CancellationToken,
 }
@@ -45,6 +48,7 @@ impl Shared {
             tidy_at: AtomicI64::new(i64::MIN),
             dropped_keys: Mutex::default(),
             commits: AtomicU64::new(0),
+            commit_seconds: OnceLock::new(),
             closing: CancellationToken::new(),
         }
     }
@@ -108,7 +112,10 @@ impl Shared {
         std::mem::take(&mut *self.dropped_keys.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn count_commit(&self) {
+    pub(super) fn count_commit(&self, took: Duration) {
+        if let Some(seconds) = self.commit_seconds.get() {
+            seconds.observe(took.as_secs_f64());
+        }
         self.commits.fetch_add(1, Ordering::Relaxed);
     }
 

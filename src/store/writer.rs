@@ -190,6 +190,7 @@ impl Writer {
         };
         let target = self.shared.tidy_at();
         let ids: Vec<Box<str>> = self.learnt.keys().take(MOST_RIDERS).cloned().collect();
+        let began = Instant::now();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut outcomes = Vec::with_capacity(self.waiting.len());
         for queued in &self.waiting {
@@ -213,7 +214,7 @@ impl Writer {
             schema::touch(&transaction)?;
         }
         transaction.commit()?;
-        self.shared.count_commit();
+        self.shared.count_commit(began.elapsed());
         self.since_checkpoint += self.waiting.len() + ids.len() + deleted.rows;
         if self.tidied < target && deleted.rows < MOST_RIDERS {
             self.tidied = target;

@@ -57,6 +57,7 @@ pub enum Told {
 pub struct Ended {
     pub status: Status,
     pub claimed_at: SystemTime,
+    pub model: Box<str>,
     /// By the upstream's clock.
     pub at: Option<SystemTime>,
 }
@@ -201,7 +202,8 @@ impl Hub {
                 watch.desk.state().succeed();
                 if status.is_final() || is_gone {
                     self.finish(watch, is_gone);
-                    ended = Some(Ended { status, claimed_at: watch.claimed_at, at: named.ended });
+                    let model = self.ledger.model_of(&watch.id);
+                    ended = Some(Ended { status, claimed_at: watch.claimed_at, model, at: named.ended });
                 }
             }
             Told::Odd(answer) => {

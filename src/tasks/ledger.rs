@@ -109,6 +109,11 @@ impl Ledger {
         self.by_id.get(id).map(|task| task.clone())
     }
 
+    /// The model of a task; empty where it is not known.
+    pub fn model_of(&self, id: &str) -> Box<str> {
+        self.by_id.get(id).map(|task| task.model.clone()).unwrap_or_default()
+    }
+
     /// The tasks that have not ended, as far as is known, and are not forgotten by DashScope.
     pub fn under_way(&self, now: SystemTime) -> Vec<TaskRecord> {
         let lives = |task: &TaskRecord| now.duration_since(task.claimed_at).is_ok_and(|age| age <= LIVES);

@@ -7,18 +7,23 @@ use std::time::{Duration, SystemTime};
 
 use foldhash::fast::RandomState;
 
+use super::certificate::{Certificates, ClientCertificate, Holder};
 use super::key::{KeyDigest, VirtualKey};
 use super::keyring::{Ends, IssuedKey, Keyring};
+use super::models::Models;
 use super::token::Token;
 use crate::account::{Account, Registry};
-use crate::config::{AsyncHeader, Config, Limits, Mount, Timeouts};
+use crate::config::{AsyncHeader, Config, Limits, Mount, Timeouts, Tls};
 use crate::dashscope::operation::Groups;
+use crate::metrics::{Metrics, ModelSeries, MountSeries, TenantSeries};
 
 /// Mounts, accounts, tenants and their keys. A request loads it once and keeps it to its end.
 #[derive(Debug)]
 pub struct Directory {
     /// The longest prefix first.
     pub mounts: Vec<Mount>,
+    /// What is counted of them, in the same order.
+    pub mount_series: Vec<Arc<MountSeries>>,
     pub accounts: Vec<Account>,
     /// How long a submit waits for its turn, where its client does not say.
     pub max_submit_wait: Duration,
@@ -28,13 +33,19 @@ pub struct Directory {
     pub max_body_bytes: u64,
     /// Without one the admin listener has health only.
     pub admin_token: Option<Token>,
+    /// Of new connections of clients; without it they speak cleartext.
+    pub tls: Option<Tls>,
+    /// The same on the admin listener.
+    pub admin_tls: Option<Tls>,
     /// Of one address; 0 stands for no limit.
     pub auth_failures_per_second: u32,
+    models: Models,
     tenants: Vec<Tenant>,
     tenants_by_name: HashMap<Arc<str>, usize, RandomState>,
     keys: Vec<Key>,
     by_digest: HashMap<KeyDigest, usize, RandomState>,
     by_id: HashMap<Arc<str>, usize, RandomState>,
+    certificates: Certificates,
     /// The key of callers on the same host who need none.
     local: Option<usize>,
 }
@@ -42,6 +53,8 @@ pub struct Directory {
 #[derive(Debug)]
 pub struct Tenant {
     pub name: Arc<str>,
+    /// What is counted of it.
+    pub series: Arc<TenantSeries>,
     pub async_header: AsyncHeader,
     /// Indices into [`Directory::accounts`].
     pub accounts: Vec<usize>,
@@ -75,6 +88,10 @@ pub enum Stranger {
     Mistyped,
     Expired,
     Revoked,
+    /// The key's tenant has certificates, and none came with it.
+    NoCertificate,
+    /// The certificate is another tenant's.
+    OtherCertificate,
 }
 
 /// A key of the configuration and one made at run time that can't be told apart. The configuration's stands.
@@ -84,26 +101,36 @@ enum Clash {
 }
 
 impl Directory {
-    /// The accounts are as the registry knows them: that outlives every directory.
-    pub fn build(config: &Config, registry: &Registry) -> Self {
+    /// The accounts are as the registry knows them, and what is counted goes on: both outlive every directory.
+    pub fn build(config: &Config, registry: &Registry, metrics: &Metrics) -> Self {
         let mut mounts = config.mounts.clone();
         mounts.sort_by_key(|mount| std::cmp::Reverse(mount.prefix.len()));
         let mut directory = Directory {
+            mount_series: mounts.iter().map(|mount| metrics.mount(&mount.prefix)).collect(),
             mounts,
-            accounts: config.accounts.iter().map(|account| Account::new(account, registry)).collect(),
+            accounts: config
+                .accounts
+                .iter()
+                .map(|account| Account::new(account, registry, metrics))
+                .collect(),
             max_submit_wait: config.submit.max_wait,
             timeouts: config.server.timeouts,
             max_age: config.poll.max_age,
             max_body_bytes: config.server.max_body_bytes,
             admin_token: config.admin.token.as_ref().map(Token::new),
+            tls: config.server.tls.clone(),
+            admin_tls: config.admin.tls.clone(),
             auth_failures_per_second: config.server.auth_failures_per_second,
+            models: Models::new(config, metrics),
             tenants: Vec::with_capacity(config.tenants.len()),
             tenants_by_name: HashMap::default(),
             keys: Vec::new(),
             by_digest: HashMap::default(),
             by_id: HashMap::default(),
+            certificates: Certificates::default(),
             local: None,
         };
+        directory.certificates.verifier = config.server.tls.as_ref().and_then(|tls| tls.clients.clone());
         for tenant in &config.tenants {
             let number = directory.tenants.len();
             directory.tenants_by_name.insert(Arc::clone(&tenant.name), number);
@@ -113,6 +140,9 @@ impl Directory {
                 directory.by_id.insert(Arc::clone(&id), directory.keys.len());
                 directory.keys.push(Key { id, expires: key.expires, digest, tenant: number });
             }
+            for name in &tenant.client_certificates {
+                directory.certificates.note(name, number);
+            }
             if config.sidecar {
                 directory.local = Some(directory.keys.len());
                 let id = Arc::clone(&tenant.name);
@@ -120,6 +150,7 @@ impl Directory {
             }
             directory.tenants.push(Tenant {
                 name: Arc::clone(&tenant.name),
+                series: metrics.tenant(&tenant.name, number),
                 async_header: tenant.async_header,
                 accounts: tenant.accounts.clone(),
                 allow: tenant.allow,
@@ -132,11 +163,35 @@ impl Directory {
         directory
     }
 
-    /// Who holds the key: one of the configuration, else one of the ring.
+    /// Who calls, by a key, a certificate, or both; `None` where there is neither.
     ///
     /// # Errors
     /// The [`Stranger`] that it is.
-    pub fn caller(
+    pub fn identify(
+        self: &Arc<Self>,
+        keyring: &Keyring,
+        key: Option<VirtualKey<'_>>,
+        certificate: Option<&Arc<ClientCertificate>>,
+        now: SystemTime,
+    ) -> Result<Option<Caller>, Stranger> {
+        let holder = self.certificates.holder(certificate, now)?;
+        let certificate = certificate.cloned().filter(|_| holder.is_some());
+        let caller = match (key, holder) {
+            (None, None) => return Ok(None),
+            (None, Some(Holder { tenant, name })) => {
+                Caller { directory: Arc::clone(self), tenant, holds: Holds::Certificate(name), certificate }
+            }
+            (Some(key), holder) => {
+                let caller = self.holder_of(keyring, key, now)?;
+                self.certificates.check(caller.tenant, holder.as_ref())?;
+                Caller { certificate, ..caller }
+            }
+        };
+        Ok(Some(caller))
+    }
+
+    /// Who holds the key: one of the configuration, else one of the ring.
+    fn holder_of(
         self: &Arc<Self>,
         keyring: &Keyring,
         key: VirtualKey<'_>,
@@ -155,7 +210,7 @@ impl Directory {
         let tenant = self.tenant_of(&issued).ok_or(Stranger::Unknown)?;
         match issued.fault(now) {
             Some(stranger) => Err(stranger),
-            None => Ok(Caller { directory: Arc::clone(self), tenant, holds: Holds::Issued(issued) }),
+            None => Ok(self.holding(tenant, Holds::Issued(issued))),
         }
     }
 
@@ -165,14 +220,27 @@ impl Directory {
     }
 
     fn configured(self: &Arc<Self>, at: usize) -> Caller {
-        let tenant = self.keys[at].tenant;
-        Caller { directory: Arc::clone(self), tenant, holds: Holds::Configured(at) }
+        self.holding(self.keys[at].tenant, Holds::Configured(at))
+    }
+
+    fn holding(self: &Arc<Self>, tenant: usize, holds: Holds) -> Caller {
+        Caller { directory: Arc::clone(self), tenant, holds, certificate: None }
     }
 
     /// None where the tenant is not configured any more, or a key of the configuration has the same id.
     fn tenant_of(&self, issued: &IssuedKey) -> Option<usize> {
         let tenant = self.tenants_by_name.get(&issued.tenant).copied();
         tenant.filter(|_| !self.by_id.contains_key(&*issued.id))
+    }
+
+    /// The place of the mount with this prefix.
+    pub fn mount(&self, prefix: &Arc<str>) -> Option<usize> {
+        self.mounts.iter().position(|mount| Arc::ptr_eq(&mount.prefix, prefix))
+    }
+
+    /// What is counted of the model.
+    pub fn model_series(&self, model: &str) -> &Arc<ModelSeries> {
+        self.models.series(model)
     }
 
     pub fn tenants(&self) -> &[Tenant] {
@@ -262,12 +330,14 @@ impl Key {
     }
 }
 
-/// A tenant, by one of its keys. Keeps the snapshot in which it was found.
+/// A tenant, by one of its keys or certificates. Keeps the snapshot in which it was found.
 #[derive(Debug, Clone)]
 pub struct Caller {
     directory: Arc<Directory>,
     tenant: usize,
     holds: Holds,
+    /// Its tenant's, beside the key or in its place.
+    certificate: Option<Arc<ClientCertificate>>,
 }
 
 #[derive(Debug, Clone)]
@@ -275,14 +345,17 @@ enum Holds {
     /// Index of a key of the configuration.
     Configured(usize),
     Issued(Arc<IssuedKey>),
+    /// No key: the name in its certificate.
+    Certificate(Arc<str>),
 }
 
 impl Caller {
-    /// The loggable name of its key.
+    /// The loggable name of its key, or of its certificate where it has none. No key's has `:` or `=` in it.
     pub fn key_id(&self) -> &str {
         match &self.holds {
             Holds::Configured(at) => &self.directory.keys[*at].id,
             Holds::Issued(key) => &key.id,
+            Holds::Certificate(name) => name,
         }
     }
 
@@ -294,8 +367,13 @@ impl Caller {
         &self.directory
     }
 
-    /// Why its key opens nothing now, though it did; None while it does. `current` is today's directory.
+    /// Why its key or certificate opens nothing now, though it did; None while it does. `current` is today's
+    /// directory.
     pub fn fault(&self, current: &Arc<Directory>, now: SystemTime) -> Option<Stranger> {
+        self.key_fault(current, now).or_else(|| self.certificate_fault(current, now))
+    }
+
+    fn key_fault(&self, current: &Arc<Directory>, now: SystemTime) -> Option<Stranger> {
         let unchanged = Arc::ptr_eq(current, &self.directory);
         match &self.holds {
             Holds::Configured(at) if unchanged => self.directory.keys[*at].fault(now),
@@ -309,6 +387,28 @@ impl Caller {
                 let stays = unchanged
                     || current.has_tenant(&self.tenant().name) && !current.by_id.contains_key(&*key.id);
                 if stays { key.fault(now) } else { Some(Stranger::Revoked) }
+            }
+            Holds::Certificate(_) => None,
+        }
+    }
+
+    fn certificate_fault(&self, current: &Arc<Directory>, now: SystemTime) -> Option<Stranger> {
+        let unchanged = Arc::ptr_eq(current, &self.directory);
+        if self.certificate.is_none() && (unchanged || current.certificates.is_empty()) {
+            return None;
+        }
+        let holder = match current.certificates.holder(self.certificate.as_ref(), now) {
+            Ok(holder) => holder,
+            Err(stranger) => return Some(stranger),
+        };
+        let tenant = current.tenants_by_name.get(&self.tenant().name).copied();
+        match (&self.holds, tenant) {
+            (Holds::Certificate(_), tenant) => {
+                let stays = tenant.is_some() && holder.map(|holder| holder.tenant) == tenant;
+                (!stays).then_some(Stranger::Revoked)
+            }
+            (Holds::Configured(_) | Holds::Issued(_), tenant) => {
+                current.certificates.check(tenant?, holder.as_ref()).err()
             }
         }
     }

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::pool::Connection;
 use super::screen::{Screen, Strip};
 use super::upload::Progress;
+use crate::stopwatch::Awaited;
 use crate::timer::Timer;
 
 /// The upstream's body. Dropped before its end, it closes the connection: the upstream is told to stop.
@@ -113,10 +114,13 @@ impl Download {
             Poll::Ready(next) => next,
             Poll::Pending => {
                 let deadline = self.last + self.patience;
+                self.upload.stopwatch().wait(Awaited::Upstream, true);
                 ready!(self.timer.poll_until(deadline, cx));
+                self.upload.stopwatch().wait(Awaited::Upstream, false);
                 return Poll::Ready(Some(Err(DownloadFault::Silent)));
             }
         };
+        self.upload.stopwatch().wait(Awaited::Upstream, false);
         self.last = Instant::now();
         match &next {
             None if self.upload.is_finished() => self.release(),

@@ -5,7 +5,6 @@ mod download;
 mod pool;
 mod room;
 mod screen;
-mod tls;
 mod upload;
 
 use std::cell::RefCell;

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::room::{Held, Room};
 use super::screen::{Screen, Strip};
+use crate::stopwatch::{Awaited, Stopwatch};
 use crate::timer::Timer;
 
 /// The body that hyper sends to the upstream, chunk by chunk as the client's chunks arrive.
@@ -56,6 +57,9 @@ pub enum Keep {
 /// How far an upload is, for those who wait for its end.
 #[derive(Debug)]
 pub struct Progress {
+    stopwatch: Rc<Stopwatch>,
+    /// What came from the client.
+    bytes: Cell<u64>,
     last: Cell<Instant>,
     finished: Cell<bool>,
     fault: Cell<Option<UploadFault>>,
@@ -79,18 +83,35 @@ pub enum UploadFault {
 }
 
 impl Upload {
-    pub fn new(incoming: Incoming, most_bytes: u64, patience: Duration, keep: Keep) -> Self {
+    /// The stopwatch is told when the client is waited for.
+    pub fn new(
+        incoming: Incoming,
+        most_bytes: u64,
+        patience: Duration,
+        keep: Keep,
+        stopwatch: Rc<Stopwatch>,
+    ) -> Self {
         let ended = incoming.is_end_stream();
-        Self::of(Source::Client(incoming), ended, most_bytes, patience, keep)
+        Self::of(Source::Client(incoming), ended, most_bytes, patience, keep, stopwatch)
     }
 
     /// A body without a byte, for a request of our own.
     pub fn empty() -> Self {
-        Self::of(Source::Kept(VecDeque::new()), true, 0, Duration::ZERO, Keep::Beginning)
+        let stopwatch = Rc::new(Stopwatch::begin(std::time::Instant::now()));
+        Self::of(Source::Kept(VecDeque::new()), true, 0, Duration::ZERO, Keep::Beginning, stopwatch)
     }
 
-    fn of(source: Source, ended: bool, left: u64, patience: Duration, keep: Keep) -> Self {
+    fn of(
+        source: Source,
+        ended: bool,
+        left: u64,
+        patience: Duration,
+        keep: Keep,
+        stopwatch: Rc<Stopwatch>,
+    ) -> Self {
         let progress = Progress {
+            stopwatch,
+            bytes: Cell::new(0),
             last: Cell::new(Instant::now()),
             finished: Cell::new(ended),
             fault: Cell::new(None),
@@ -185,9 +206,12 @@ impl Upload {
         };
         let Poll::Ready(next) = next else {
             let deadline = self.progress.last.get() + self.patience;
+            self.progress.stopwatch.wait(Awaited::Client, true);
             ready!(self.timer.poll_until(deadline, cx));
+            self.progress.stopwatch.wait(Awaited::Client, false);
             return self.fail(UploadFault::Stalled);
         };
+        self.progress.stopwatch.wait(Awaited::Client, false);
         let frame = match next {
             None => {
                 self.ended = true;
@@ -201,6 +225,7 @@ impl Upload {
             return self.fail(UploadFault::TooLarge);
         }
         self.left -= length;
+        self.progress.bytes.set(self.progress.bytes.get() + length);
         self.progress.keep(&frame, self.keep);
         self.progress.last.set(Instant::now());
         self.ended = match &self.source {
@@ -220,6 +245,16 @@ impl Progress {
     /// Whether the whole body went up.
     pub fn is_finished(&self) -> bool {
         self.finished.get()
+    }
+
+    /// How much of the body came.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    /// That of the exchange.
+    pub(super) fn stopwatch(&self) -> &Stopwatch {
+        &self.stopwatch
     }
 
     /// What the body begins with.
@@ -242,7 +277,8 @@ impl Progress {
         let pieces: VecDeque<Bytes> = self.kept.borrow().iter().cloned().collect();
         let (ended, patience) = (pieces.is_empty(), Duration::ZERO);
         // Nobody need wait for it, and it was counted before.
-        Some(Upload::of(Source::Kept(pieces), ended, u64::MAX, patience, Keep::Whole))
+        let stopwatch = Rc::clone(&self.stopwatch);
+        Some(Upload::of(Source::Kept(pieces), ended, u64::MAX, patience, Keep::Whole, stopwatch))
     }
 
     /// Lets go of what is kept.
@@ -349,7 +385,8 @@ mod tests {
 
     fn upload(pieces: &[&'static [u8]], keep: Keep) -> Upload {
         let pieces: VecDeque<Bytes> = pieces.iter().map(|piece| Bytes::from_static(piece)).collect();
-        Upload::of(Source::Kept(pieces), false, u64::MAX, Duration::from_secs(9), keep)
+        let stopwatch = Rc::new(Stopwatch::begin(std::time::Instant::now()));
+        Upload::of(Source::Kept(pieces), false, u64::MAX, Duration::from_secs(9), keep, stopwatch)
     }
 
     async fn sent(upload: Upload) -> Vec<u8> {

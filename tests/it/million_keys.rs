@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use dashgate::account::Registry;
 use dashgate::config::Config;
+use dashgate::metrics::Metrics;
 use dashgate::store::Store;
 use dashgate::tenant::directory::Directory;
 use dashgate::tenant::key::VirtualKey;
@@ -157,8 +158,11 @@ fn a_look_up_costs_the_same_among_a_million() {
         Path::new("."),
         &|_| None,
     );
-    let directory =
-        Arc::new(Directory::build(&config.expect("a config").config, &Registry::new(Instant::now())));
+    let directory = Arc::new(Directory::build(
+        &config.expect("a config").config,
+        &Registry::new(Instant::now()),
+        &Metrics::default(),
+    ));
     let rings = [FEW, MANY].map(|keys| {
         let ring = Keyring::default();
         for number in 0..keys {
@@ -181,7 +185,7 @@ fn a_look_up_costs_the_same_among_a_million() {
                 (0..10_000).map(|number| secret((number * 7919 + round * 104_729) % keys)).collect();
             let began = Instant::now();
             for secret in &secrets {
-                let found = directory.caller(ring, VirtualKey::new(secret.as_bytes()), now);
+                let found = directory.identify(ring, Some(VirtualKey::new(secret.as_bytes())), None, now);
                 black_box(found).expect("a caller");
             }
             *spent += began.elapsed();
@@ -191,6 +195,8 @@ fn a_look_up_costs_the_same_among_a_million() {
     println!("a look-up: {few:.0} ns among {FEW}, {many:.0} ns among {MANY}: {:.2}", many / few);
     for (keys, ring) in &rings {
         assert_eq!(ring.len(), *keys);
-        assert!(directory.caller(ring, VirtualKey::new(secret(*keys).as_bytes()), now).is_err());
+        assert!(
+            directory.identify(ring, Some(VirtualKey::new(secret(*keys).as_bytes())), None, now).is_err()
+        );
     }
 }

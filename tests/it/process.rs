@@ -5,6 +5,7 @@ mod kills;
 mod memory;
 mod outages;
 mod reloads;
+mod supervisor;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -279,7 +279,7 @@ fn what_stands_twice_or_too_early() {
         ),
         (
             around("[server]\ntls = { cert = \"a\", key = \"b\" }"),
-            "2:1: server.tls: TLS on the listener is not in this version",
+            "2:16: server.tls.cert: the file a cannot be read: there is no such file",
         ),
         (around("[store]\nurl = \"redis://h\""), "2:1: store.url: a shared store is not in this version"),
     ]);
@@ -326,7 +326,8 @@ limits = { burst = 1.5 }
         "4:1: the key is written twice",
         "5:23: server.timeouts.header: is not a duration",
         "5:43: server.timeouts.conect: unknown key `conect`",
-        "6:1: server.tls: TLS on the listener is not in this version",
+        "6:7: server.tls: the key `key` is missing",
+        "6:16: server.tls.cert: the file a cannot be read: there is no such file",
         "8:1: store.url: a shared store is not in this version",
         "11:12: accounts[0].base_url: ends in a slash",
         "12:9: accounts[0].keys[0]: the environment variable UNSET is not set",

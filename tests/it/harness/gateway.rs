@@ -62,7 +62,11 @@ impl Gateway {
 
     /// From a file beside its store, which can be written anew.
     pub(crate) fn from_file(text: &str) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
+        Self::from_file_in(tempfile::tempdir().expect("a directory"), text)
+    }
+
+    /// The same in a directory that holds other files already.
+    pub(crate) fn from_file_in(directory: TempDir, text: &str) -> Self {
         write_config(directory.path(), text);
         let (files, loaded) = Config::load_with_files(&directory.path().join(CONFIG_FILE));
         let config = loaded.unwrap_or_else(|faults| panic!("{faults:#?}")).config;

@@ -8,6 +8,7 @@ pub(crate) mod http2;
 pub(crate) mod logs;
 pub(crate) mod message;
 pub(crate) mod refusal;
+pub(crate) mod tls;
 pub(crate) mod upstream;
 
 use std::time::{Duration, Instant};

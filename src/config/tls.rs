@@ -1,0 +1,218 @@
+//! `tls` of a listener: a certificate and its key, and whose certificates clients may present. All that can be wrong
+//! with them is told here, so that no handshake finds it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
+use sha2::{Digest, Sha256};
+
+use super::check::authorities;
+use super::reader::{Node, Place, Reading, Written, Wrong};
+use super::secret::bytes_in_file;
+use crate::certificate;
+
+/// How a listener speaks TLS. Two are equal if they were made of the same files.
+#[derive(Clone)]
+pub struct Tls {
+    pub server: Arc<ServerConfig>,
+    /// Judges the certificates that clients present; `None` if they are not asked for any.
+    pub clients: Option<Arc<dyn ClientCertVerifier>>,
+    sha256: [u8; 32],
+}
+
+impl PartialEq for Tls {
+    fn eq(&self, other: &Self) -> bool {
+        self.sha256 == other.sha256
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("asks_clients", &self.clients.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// As written, its files read; what is `None` was left out, or has its fault already.
+pub(super) struct File {
+    place: Place,
+    certificate: Option<Written<Vec<u8>>>,
+    key: Option<Written<Vec<u8>>>,
+    client_ca: Option<Written<Vec<u8>>>,
+    client_crl: Option<Written<Vec<u8>>>,
+    /// Whether `client_ca` is written, readable or not.
+    pub(super) asks_clients: bool,
+}
+
+pub(super) fn read(node: &Node<'_>) -> Option<File> {
+    let mut table = node.table(HINT)?;
+    let certificate =
+        table.required("cert", "a PEM file: the server's certificate, then those that issued it");
+    let key = table.required("key", "a PEM file: the certificate's private key");
+    let (client_ca, client_crl) = (table.field("client_ca"), table.field("client_crl"));
+    let asks_clients = table.has("client_ca");
+    if let Some(node) = client_crl.as_ref().filter(|_| !asks_clients) {
+        let hint = "give the authorities that sign clients' certificates as client_ca";
+        node.reading.fault(&node.place, "revokes certificates that nobody is asked for", hint);
+    }
+    let file = File {
+        place: node.place.clone(),
+        certificate: certificate.and_then(pem),
+        key: key.and_then(pem),
+        client_ca: client_ca.and_then(pem),
+        client_crl: client_crl.and_then(pem),
+        asks_clients,
+    };
+    table.finish();
+    Some(file)
+}
+
+fn pem(node: Node<'_>) -> Option<Written<Vec<u8>>> {
+    let (value, _) = bytes_in_file(&node, MAX_PEM_BYTES)?;
+    Some(Written { value, place: node.place })
+}
+
+/// For a listener that offers these protocols, the preferred one first.
+pub(super) fn check(reading: &Reading<'_>, file: &File, protocols: &[&[u8]], now: SystemTime) -> Option<Tls> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let (certificate, key) = (file.certificate.as_ref(), file.key.as_ref());
+    let chain = certificate.and_then(|written| {
+        let chain = reading.check(written, |pem: &Vec<u8>| chain(pem))?;
+        in_time(reading, &written.place, &chain[0], now).then_some(chain)
+    });
+    let parsed = key.and_then(|written| reading.check(written, |pem: &Vec<u8>| private_key(pem)));
+    let identity = chain.zip(parsed).zip(key).and_then(|((chain, key), written)| {
+        let certified = CertifiedKey::from_der(chain, key, &provider).map_err(|error| mismatch(&error));
+        certified.map_err(|wrong| reading.fault(&written.place, wrong.problem, wrong.hint)).ok()
+    });
+    let clients = match &file.client_ca {
+        Some(written) => Some(clients(reading, written, file.client_crl.as_ref(), &provider)?),
+        None if file.asks_clients => return None,
+        None => None,
+    };
+    let server = server(identity?, clients.clone(), protocols, &provider);
+    let server = server.map_err(|error| reading.fault(&file.place, error.to_string(), HINT)).ok()?;
+    let mut digest = Sha256::new();
+    for part in [certificate, key, file.client_ca.as_ref(), file.client_crl.as_ref()] {
+        let part = part.map_or(&[][..], |written| &written.value);
+        digest.update(part.len().to_le_bytes());
+        digest.update(part);
+    }
+    Some(Tls { server: Arc::new(server), clients, sha256: digest.finalize().into() })
+}
+
+fn server(
+    identity: CertifiedKey,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+    protocols: &[&[u8]],
+    provider: &Arc<CryptoProvider>,
+) -> Result<ServerConfig, rustls::Error> {
+    let builder =
+        ServerConfig::builder_with_provider(Arc::clone(provider)).with_safe_default_protocol_versions()?;
+    let resolver = Arc::new(SingleCertAndKey::from(identity));
+    let mut server = match clients {
+        None => {
+            let mut server = builder.with_no_client_auth().with_cert_resolver(resolver);
+            server.ticketer = aws_lc_rs::Ticketer::new()?;
+            server
+        }
+        // A session that is resumed would not have its certificate looked at again.
+        Some(clients) => {
+            let mut server = builder.with_client_cert_verifier(clients).with_cert_resolver(resolver);
+            server.session_storage = Arc::new(NoServerSessionStorage {});
+            server.send_tls13_tickets = 0;
+            server
+        }
+    };
+    server.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(server)
+}
+
+fn clients(
+    reading: &Reading<'_>,
+    authorities_written: &Written<Vec<u8>>,
+    revoked: Option<&Written<Vec<u8>>>,
+    provider: &Arc<CryptoProvider>,
+) -> Option<Arc<dyn ClientCertVerifier>> {
+    let roots: RootCertStore = reading.check(authorities_written, |pem: &Vec<u8>| authorities(pem))?;
+    let revoked_place = revoked.map_or(&authorities_written.place, |written| &written.place);
+    let lists = match revoked {
+        Some(written) => reading.check(written, |pem: &Vec<u8>| revocations(pem))?,
+        None => Vec::new(),
+    };
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .with_crls(lists)
+        .only_check_end_entity_revocation()
+        .allow_unauthenticated()
+        .build();
+    verifier.map_err(|error| reading.fault(revoked_place, format!("can't be used: {error}"), CRL_HINT)).ok()
+}
+
+fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Wrong> {
+    let wrong = |problem: &str| {
+        Wrong::new(problem, "give the server's certificate as PEM, then those that issued it")
+    };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let chain = chain.map_err(|_| wrong("is not valid PEM"))?;
+    if chain.is_empty() {
+        return Err(wrong("has no certificate in it"));
+    }
+    if chain.iter().any(|one| certificate::validity(one).is_none()) {
+        return Err(wrong("has a certificate that cannot be read"));
+    }
+    Ok(chain)
+}
+
+/// Notes a fault for one that does not hold now, and a warning for one that soon will not.
+fn in_time(reading: &Reading<'_>, place: &Place, certificate: &CertificateDer<'_>, now: SystemTime) -> bool {
+    let Some(validity) = certificate::validity(certificate) else { return false };
+    let moment = |time| humantime::format_rfc3339_seconds(time);
+    if validity.ends <= now {
+        reading.fault(place, format!("expired at {}", moment(validity.ends)), "get a new certificate");
+        return false;
+    }
+    if validity.begins > now {
+        let problem = format!("is not valid before {}", moment(validity.begins));
+        reading.fault(place, problem, "wait, or look at this host's clock");
+        return false;
+    }
+    if validity.ends < now + SOON {
+        reading.warn(
+            place,
+            format!("expires soon, at {}", moment(validity.ends)),
+            "put a new one into the file",
+        );
+    }
+    true
+}
+
+fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, Wrong> {
+    PrivateKeyDer::from_pem_slice(pem)
+        .map_err(|_| Wrong::new("has no private key in it", "give one as PEM, without a passphrase"))
+}
+
+fn mismatch(error: &rustls::Error) -> Wrong {
+    if let rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) = error {
+        return Wrong::new("is not the key of the certificate", "give the two that belong together");
+    }
+    Wrong::new("is no key that can sign here", "make it with RSA of 2048 bits or more, ECDSA, or Ed25519")
+}
+
+fn revocations(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, Wrong> {
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
+    let lists = lists.map_err(|_| Wrong::new("is not valid PEM", CRL_HINT))?;
+    if lists.is_empty() { Err(Wrong::new("has no revocation list in it", CRL_HINT)) } else { Ok(lists) }
+}
+
+const HINT: &str = "write it like tls = { cert = \"tls.crt\", key = \"tls.key\" }";
+const CRL_HINT: &str = "give the revocation lists of client_ca's authorities as PEM";
+const MAX_PEM_BYTES: u64 = 4 * 1024 * 1024;
+/// Most authorities have theirs renewed a month before.
+const SOON: Duration = Duration::from_secs(14 * 24 * 3600);

@@ -1,0 +1,35 @@
+//! Counts by closed labels, in places that are known beforehand.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counts by two labels. A row takes memory from its first count on: most tenants use few operations.
+#[derive(Debug)]
+pub(super) struct Grid<const ROWS: usize, const COLUMNS: usize> {
+    rows: [OnceLock<Box<[AtomicU64; COLUMNS]>>; ROWS],
+}
+
+impl<const ROWS: usize, const COLUMNS: usize> Default for Grid<ROWS, COLUMNS> {
+    fn default() -> Self {
+        Self { rows: [const { OnceLock::new() }; ROWS] }
+    }
+}
+
+impl<const ROWS: usize, const COLUMNS: usize> Grid<ROWS, COLUMNS> {
+    pub(super) fn count(&self, row: usize, column: usize) {
+        let row = self.rows[row].get_or_init(|| Box::new([const { AtomicU64::new(0) }; COLUMNS]));
+        row[column].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was counted: row, column and count.
+    pub(super) fn counted(&self) -> impl Iterator<Item = (usize, usize, u64)> {
+        let rows = self.rows.iter().enumerate().filter_map(|(at, row)| Some((at, row.get()?)));
+        rows.flat_map(|(row, counts)| counted(&counts[..]).map(move |(column, count)| (row, column, count)))
+    }
+}
+
+/// Of counts in a row, those that are not 0, with their places.
+pub(super) fn counted(counts: &[AtomicU64]) -> impl Iterator<Item = (usize, u64)> {
+    let counts = counts.iter().map(|count| count.load(Ordering::Relaxed)).enumerate();
+    counts.filter(|(_, count)| *count > 0)
+}

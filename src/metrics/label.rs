@@ -1,0 +1,245 @@
+//! Closed sets of labels: whatever clients send, there are no others.
+
+use hyper::StatusCode;
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The client left before the end.
+    Abandoned,
+    /// The upstream's answer was passed on whole.
+    Answered,
+    /// The answer was ours.
+    Local,
+    /// Refused, for this reason.
+    Rejected(Reason),
+    /// The upstream's answer broke off.
+    Cut,
+    /// It became a tunnel, which has ended.
+    Tunnelled,
+    /// It was cut here, as its key was revoked or has expired.
+    Withdrawn,
+}
+
+impl Outcome {
+    /// In the order of [`Outcome::index`].
+    pub(super) const NAMES: [&str; 7] =
+        ["abandoned", "answered", "local", "rejected", "cut", "tunnelled", "withdrawn"];
+
+    pub(super) const fn index(self) -> usize {
+        match self {
+            Outcome::Abandoned => 0,
+            Outcome::Answered => 1,
+            Outcome::Local => 2,
+            Outcome::Rejected(_) => 3,
+            Outcome::Cut => 4,
+            Outcome::Tunnelled => 5,
+            Outcome::Withdrawn => 6,
+        }
+    }
+
+    pub const fn name(self) -> &'static str {
+        Self::NAMES[self.index()]
+    }
+
+    /// Why it was refused, if it was.
+    pub const fn reason(self) -> Option<Reason> {
+        if let Outcome::Rejected(reason) = self { Some(reason) } else { None }
+    }
+}
+
+/// Why a request was refused: the value of `x-dashgate-reason`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    NoKey,
+    UnknownKey,
+    ExpiredKey,
+    RevokedKey,
+    NoCertificate,
+    OtherCertificate,
+    NoMount,
+    NotAllowed,
+    AsyncRequired,
+    BadPath,
+    BadRequest,
+    ClientTimeout,
+    BodyTooLarge,
+    StoreUnavailable,
+    Rate,
+    Concurrency,
+    TasksInFlight,
+    AuthRate,
+    ModelNotAllowed,
+    OverCap,
+    NoRoom,
+    Paced,
+    AccountsOut,
+    NoLiveKey,
+    UpstreamUnreachable,
+    UpstreamLost,
+    UpstreamTimeout,
+    Draining,
+}
+
+impl Reason {
+    pub const ALL: [Reason; 28] = [
+        Reason::NoKey,
+        Reason::UnknownKey,
+        Reason::ExpiredKey,
+        Reason::RevokedKey,
+        Reason::NoCertificate,
+        Reason::OtherCertificate,
+        Reason::NoMount,
+        Reason::NotAllowed,
+        Reason::AsyncRequired,
+        Reason::BadPath,
+        Reason::BadRequest,
+        Reason::ClientTimeout,
+        Reason::BodyTooLarge,
+        Reason::StoreUnavailable,
+        Reason::Rate,
+        Reason::Concurrency,
+        Reason::TasksInFlight,
+        Reason::AuthRate,
+        Reason::ModelNotAllowed,
+        Reason::OverCap,
+        Reason::NoRoom,
+        Reason::Paced,
+        Reason::AccountsOut,
+        Reason::NoLiveKey,
+        Reason::UpstreamUnreachable,
+        Reason::UpstreamLost,
+        Reason::UpstreamTimeout,
+        Reason::Draining,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Reason::NoKey => "no_key",
+            Reason::UnknownKey => "unknown_key",
+            Reason::ExpiredKey => "expired_key",
+            Reason::RevokedKey => "revoked_key",
+            Reason::NoCertificate => "no_certificate",
+            Reason::OtherCertificate => "other_certificate",
+            Reason::NoMount => "no_mount",
+            Reason::NotAllowed => "not_allowed",
+            Reason::AsyncRequired => "async_required",
+            Reason::BadPath => "bad_path",
+            Reason::BadRequest => "bad_request",
+            Reason::ClientTimeout => "client_timeout",
+            Reason::BodyTooLarge => "body_too_large",
+            Reason::StoreUnavailable => "store_unavailable",
+            Reason::Rate => "rate",
+            Reason::Concurrency => "concurrency",
+            Reason::TasksInFlight => "tasks_in_flight",
+            Reason::AuthRate => "auth_rate",
+            Reason::ModelNotAllowed => "model_not_allowed",
+            Reason::OverCap => "over_cap",
+            Reason::NoRoom => "no_room",
+            Reason::Paced => "paced",
+            Reason::AccountsOut => "accounts_out",
+            Reason::NoLiveKey => "no_live_key",
+            Reason::UpstreamUnreachable => "upstream_unreachable",
+            Reason::UpstreamLost => "upstream_lost",
+            Reason::UpstreamTimeout => "upstream_timeout",
+            Reason::Draining => "draining",
+        }
+    }
+}
+
+/// Where the answer to a task query came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PollServed {
+    /// What was known was fresh enough.
+    Cache,
+    /// The upstream was asked.
+    Upstream,
+    /// It could not be asked in time.
+    Stale,
+}
+
+impl PollServed {
+    pub(super) const NAMES: [&str; 3] = ["cache", "upstream", "stale"];
+}
+
+/// A status as a label, by its place in [`CODES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Code(u8);
+
+impl Code {
+    /// `NONE` and `OTHER` come behind the statuses.
+    pub(super) const COUNT: usize = CODES.len() + 2;
+    const OTHER: u8 = CODES.len() as u8;
+    const NONE: u8 = CODES.len() as u8 + 1;
+
+    /// `None`: there was no answer.
+    pub(super) fn of(status: Option<StatusCode>) -> Self {
+        let Some(status) = status else { return Self(Self::NONE) };
+        let place = PLACES.get(usize::from(status.as_u16()).wrapping_sub(LOWEST));
+        Self(place.copied().unwrap_or(Self::OTHER))
+    }
+
+    pub(super) const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    pub(super) fn name(index: usize) -> String {
+        match CODES.get(index) {
+            Some(code) => code.to_string(),
+            None if index == usize::from(Self::NONE) => "none".to_owned(),
+            None => "other".to_owned(),
+        }
+    }
+}
+
+/// The statuses that are told apart: those of RFC 9110 that a proxy meets, and those of well-known front ends.
+const CODES: [u16; 45] = [
+    101, 200, 201, 202, 203, 204, 205, 206, 300, 301, 302, 303, 304, 307, 308, 400, 401, 402, 403, 404, 405,
+    406, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 421, 422, 424, 429, 431, 451, 499, 500, 501, 502,
+    503, 504, 505,
+];
+const LOWEST: usize = 100;
+/// From a status to its place.
+const PLACES: [u8; 500] = {
+    let mut places = [Code::OTHER; 500];
+    let mut at = 0;
+    while at < CODES.len() {
+        places[CODES[at] as usize - LOWEST] = at as u8;
+        at += 1;
+    }
+    places
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_label_has_its_place() {
+        for (place, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, place, "{reason:?}");
+        }
+        for (outcome, name) in [
+            (Outcome::Abandoned, "abandoned"),
+            (Outcome::Answered, "answered"),
+            (Outcome::Local, "local"),
+            (Outcome::Rejected(Reason::Rate), "rejected"),
+            (Outcome::Cut, "cut"),
+            (Outcome::Tunnelled, "tunnelled"),
+            (Outcome::Withdrawn, "withdrawn"),
+        ] {
+            assert_eq!(outcome.name(), name);
+        }
+    }
+
+    #[test]
+    fn a_status_is_one_of_the_list_or_another() {
+        for (status, name) in
+            [(101, "101"), (200, "200"), (429, "429"), (505, "505"), (418, "other"), (999, "other")]
+        {
+            let code = Code::of(StatusCode::from_u16(status).ok());
+            assert_eq!(Code::name(code.index()), name);
+        }
+        assert_eq!(Code::name(Code::of(None).index()), "none");
+    }
+}

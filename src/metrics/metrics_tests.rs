@@ -1,0 +1,101 @@
+use std::time::Instant;
+
+use hyper::StatusCode;
+
+use super::*;
+use crate::dashscope::refusal::{Cause, Throttling};
+
+fn has(text: &str, line: &str) -> bool {
+    text.lines().any(|found| found == line)
+}
+
+#[test]
+fn what_was_counted_stands_on_the_page() {
+    let metrics = Arc::<Metrics>::default();
+    metrics.polled(PollServed::Stale);
+    metrics.completion_lag.observe(0.3);
+    let mount = metrics.mount(&"/wan".into());
+    mount.ended(Operation::Chat, Some(StatusCode::OK), Outcome::Answered);
+    mount.ended(Operation::Chat, None, Outcome::Abandoned);
+    metrics.no_mount.ended(
+        Operation::Unlisted,
+        Some(StatusCode::NOT_FOUND),
+        Outcome::Rejected(Reason::NoMount),
+    );
+    let tenant = metrics.tenant(&"acme".into(), 0);
+    tenant.ended(Operation::Chat, Some(StatusCode::TOO_MANY_REQUESTS), Outcome::Rejected(Reason::Rate));
+    metrics.entered(Operation::Chat);
+    metrics.took(Operation::Chat, Duration::from_millis(30), Duration::from_micros(40));
+    metrics.carried(7, 9);
+    let account = metrics.account(&"main".into());
+    account.attempt(Operation::Chat, Instant::now()).answered(StatusCode::OK, Instant::now());
+    drop(account.attempt(Operation::Chat, Instant::now()));
+    account.throttled(Throttling::RateQuota);
+    let model = metrics.model(&"wan2.7-*".into());
+    model.task_durations.observe(61.0);
+    let connected = metrics.connected();
+    let text = metrics.text(&Levels {
+        tasks: vec![("pending", 1), ("running", 2)],
+        cooldowns: vec![("main".into(), Cause::Unreachable, 1)],
+        reloads: (3, 4),
+    });
+    for line in [
+        "dashgate_polls_total{served=\"cache\"} 0",
+        "dashgate_polls_total{served=\"stale\"} 1",
+        "dashgate_tasks{state=\"running\"} 2",
+        "dashgate_completion_lag_seconds_bucket{le=\"0.5\"} 1",
+        "dashgate_completion_lag_seconds_bucket{le=\"0.25\"} 0",
+        "dashgate_requests_total{mount=\"/wan\",operation=\"chat\",code=\"200\",outcome=\"answered\"} 1",
+        "dashgate_requests_total{mount=\"/wan\",operation=\"chat\",code=\"none\",outcome=\"abandoned\"} 1",
+        "dashgate_requests_total{mount=\"none\",operation=\"unlisted\",code=\"404\",outcome=\"rejected\"} 1",
+        "dashgate_tenant_requests_total{tenant=\"acme\",operation=\"chat\",code=\"429\"} 1",
+        "dashgate_rejections_total{reason=\"rate\",tenant=\"acme\"} 1",
+        "dashgate_requests_in_flight{operation=\"chat\"} 1",
+        "dashgate_requests_in_flight{operation=\"submit\"} 0",
+        "dashgate_request_duration_seconds_count{operation=\"chat\"} 1",
+        "dashgate_overhead_seconds_bucket{operation=\"chat\",le=\"0.00005\"} 1",
+        "dashgate_bytes_total{direction=\"in\"} 7",
+        "dashgate_bytes_total{direction=\"out\"} 9",
+        "dashgate_upstream_requests_total{account=\"main\",operation=\"chat\",code=\"200\"} 1",
+        "dashgate_upstream_requests_total{account=\"main\",operation=\"chat\",code=\"none\"} 1",
+        "dashgate_upstream_duration_seconds_count{account=\"main\",operation=\"chat\"} 2",
+        "dashgate_upstream_throttled_total{account=\"main\",code=\"Throttling.RateQuota\"} 1",
+        "dashgate_account_cooldown{account=\"main\",cause=\"unreachable\"} 1",
+        "dashgate_task_duration_seconds_bucket{model=\"wan2.7-*\",le=\"60\"} 0",
+        "dashgate_config_reloads_total{result=\"ok\"} 3",
+        "dashgate_config_reloads_total{result=\"rejected\"} 4",
+        "dashgate_connections 1",
+    ] {
+        assert!(has(&text, line), "{line} is not in\n{text}");
+    }
+    assert!(
+        text.contains("dashgate_build_info{version=\"") && text.contains("process_resident_memory_bytes ")
+    );
+    drop(connected);
+    assert!(has(&metrics.text(&Levels::default()), "dashgate_connections 0"));
+}
+
+#[test]
+fn series_go_on_while_somebody_holds_them_and_then_are_gone() {
+    let metrics = Metrics::default();
+    let count =
+        |tenant: &TenantSeries| tenant.ended(Operation::Chat, Some(StatusCode::OK), Outcome::Answered);
+    let line = |count: u32| {
+        format!("dashgate_tenant_requests_total{{tenant=\"one\",operation=\"chat\",code=\"200\"}} {count}")
+    };
+    let before = metrics.tenant(&"one".into(), 0);
+    count(&before);
+    let after = metrics.tenant(&"one".into(), 0);
+    drop(before);
+    count(&after);
+    assert!(has(&metrics.text(&Levels::default()), &line(2)));
+    drop(after);
+    assert!(!metrics.text(&Levels::default()).contains("tenant=\"one\""));
+    for number in 0..10_000 {
+        metrics.tenant(&format!("t{number}").into(), 0);
+    }
+    assert!(metrics.tenants.len() < 10, "{} are kept", metrics.tenants.len());
+    count(&metrics.tenant(&"late".into(), MOST_TENANTS));
+    count(&metrics.tenant(&"later".into(), MOST_TENANTS + 1));
+    assert!(has(&metrics.text(&Levels::default()), &line(2).replace("\"one\"", "\"other\"")));
+}

@@ -1,0 +1,227 @@
+//! The page that Prometheus reads: one line here for each family.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use prometheus::proto::MetricFamily;
+use prometheus::{Histogram, TextEncoder};
+
+use super::family::{counters, gauges, histograms};
+use super::grid::counted;
+use super::label::{PollServed, Reason};
+use super::series::{ModelSeries, OPERATIONS};
+use super::{Metrics, process};
+use crate::dashscope::operation::Operation;
+use crate::dashscope::refusal::{Cause, Throttling};
+
+/// What is only looked at when somebody asks.
+#[derive(Debug, Default)]
+pub struct Levels {
+    /// Tasks under way, by state.
+    pub tasks: Vec<(&'static str, usize)>,
+    /// How many things of an account (itself, a key, a model) rest, for this cause.
+    pub cooldowns: Vec<(Arc<str>, Cause, usize)>,
+    /// Configurations that were taken, and that were not.
+    pub reloads: (u64, u64),
+}
+
+impl Metrics {
+    /// Everything, in Prometheus' text format.
+    pub fn text(&self, levels: &Levels) -> String {
+        let mut families = self.of_exchanges();
+        families.extend(self.of_the_upstream(levels));
+        families.extend(self.of_the_gateway(levels));
+        families.extend(process::families());
+        // One without a series is none, for the encoder.
+        families.retain(|family| !family.get_metric().is_empty());
+        families.sort_by(|one, other| one.name().cmp(other.name()));
+        TextEncoder::new().encode_to_string(&families).unwrap_or_else(|error| {
+            tracing::error!(%error, "the metrics can't be written");
+            String::new()
+        })
+    }
+
+    fn of_exchanges(&self) -> Vec<MetricFamily> {
+        let mut mounts = self.mounts.all();
+        mounts.push(Arc::clone(&self.no_mount));
+        let mut tenants = self.tenants.all();
+        tenants.extend([Arc::clone(&self.no_tenant), Arc::clone(&self.other_tenants)]);
+        let requests: Vec<_> = mounts
+            .iter()
+            .flat_map(|mount| mount.requests().map(|counted| (&*mount.prefix, counted)))
+            .collect();
+        let by_tenant: Vec<_> = tenants
+            .iter()
+            .flat_map(|tenant| tenant.requests().map(|counted| (&*tenant.name, counted)))
+            .collect();
+        let rejections = tenants.iter().flat_map(|tenant| {
+            let named =
+                |(reason, count): (usize, u64)| (vec![Reason::ALL[reason].name(), &*tenant.name], count);
+            counted(&tenant.rejections).map(named)
+        });
+        vec![
+            counters(
+                "dashgate_requests_total",
+                "Requests that have ended, by mount, operation, status and how they ended",
+                &["mount", "operation", "code", "outcome"],
+                requests.iter().map(|(mount, (operation, code, outcome, count))| {
+                    (vec![*mount, *operation, code, *outcome], *count)
+                }),
+            ),
+            counters(
+                "dashgate_tenant_requests_total",
+                "The same requests by tenant; none: those of which it is not known whose they are",
+                &["tenant", "operation", "code"],
+                by_tenant
+                    .iter()
+                    .map(|(tenant, (operation, code, count))| (vec![*tenant, *operation, code], *count)),
+            ),
+            counters(
+                "dashgate_rejections_total",
+                "Requests that the gateway refused, by reason",
+                &["reason", "tenant"],
+                rejections,
+            ),
+            gauges(
+                "dashgate_requests_in_flight",
+                "Requests that run, WebSockets among them",
+                &["operation"],
+                self.in_flight
+                    .iter()
+                    .zip(Operation::ALL)
+                    .map(|(level, operation)| (vec![operation.name()], read(level))),
+            ),
+            histograms(
+                "dashgate_request_duration_seconds",
+                "From a request's head to the last byte of its answer, or the end of its WebSocket",
+                made(&self.durations),
+            ),
+            histograms(
+                "dashgate_overhead_seconds",
+                "Of that, the time that was the gateway's: without waiting for the upstream, for the client, for a \
+                 submit's turn, or for news of a task",
+                made(&self.overheads),
+            ),
+            counters(
+                "dashgate_bytes_total",
+                "Bytes of the bodies of requests (in) and of answers (out), on the clients' side; what a WebSocket \
+                 carries is among them. They count when an exchange has ended",
+                &["direction"],
+                [("in", &self.bytes_in), ("out", &self.bytes_out)]
+                    .map(|(direction, bytes)| (vec![direction], bytes.load(Ordering::Relaxed))),
+            ),
+            gauges(
+                "dashgate_connections",
+                "Open connections of clients",
+                &[],
+                [(Vec::new(), read(&self.connections))],
+            ),
+        ]
+    }
+
+    fn of_the_upstream(&self, levels: &Levels) -> Vec<MetricFamily> {
+        let accounts = self.accounts.all();
+        let attempts: Vec<_> = accounts
+            .iter()
+            .flat_map(|account| account.attempts().map(|counted| (&*account.name, counted)))
+            .collect();
+        let throttled = accounts.iter().flat_map(|account| {
+            let named = |(kind, count): (usize, u64)| {
+                (vec![&*account.name, Throttling::ALL[kind].native_code()], count)
+            };
+            counted(&account.throttled).map(named)
+        });
+        vec![
+            counters(
+                "dashgate_upstream_requests_total",
+                "Requests to DashScope, each attempt and each query of the gateway's own; none: no answer came",
+                &["account", "operation", "code"],
+                attempts
+                    .iter()
+                    .map(|(account, (operation, code, count))| (vec![*account, *operation, code], *count)),
+            ),
+            histograms(
+                "dashgate_upstream_duration_seconds",
+                "The same attempts, from the search for a connection to the head of the answer, or the failure",
+                accounts.iter().flat_map(|account| made(&account.durations)),
+            ),
+            counters(
+                "dashgate_upstream_throttled_total",
+                "Answers of DashScope that the account was asked too much, by DashScope's own code",
+                &["account", "code"],
+                throttled,
+            ),
+            gauges(
+                "dashgate_account_cooldown",
+                "How many things of the account rest for this cause: the account itself, its keys, or models",
+                &["account", "cause"],
+                levels
+                    .cooldowns
+                    .iter()
+                    .map(|(account, cause, count)| (vec![&**account, cause.name()], *count as f64)),
+            ),
+        ]
+    }
+
+    fn of_the_gateway(&self, levels: &Levels) -> Vec<MetricFamily> {
+        let mut models = self.models.all();
+        models.push(Arc::clone(&self.other_models));
+        let ended = |series: &&Arc<ModelSeries>| series.task_durations.get_sample_count() > 0;
+        let (ok, rejected) = levels.reloads;
+        vec![
+            counters(
+                "dashgate_polls_total",
+                "Task queries of clients, by where their answer came from: memory that was fresh enough (cache), a \
+                 query of the upstream (upstream), or what was known last (stale)",
+                &["served"],
+                PollServed::NAMES
+                    .iter()
+                    .zip(&self.polls)
+                    .map(|(served, count)| (vec![*served], count.load(Ordering::Relaxed))),
+            ),
+            gauges(
+                "dashgate_tasks",
+                "Tasks that have not ended, by the state in which they were seen last",
+                &["state"],
+                levels.tasks.iter().map(|(state, count)| (vec![*state], *count as f64)),
+            ),
+            histograms(
+                "dashgate_task_duration_seconds",
+                "From a task's submit to its end, by the upstream's clock, whatever its end; model: as the \
+                 configuration writes it, else other",
+                models.iter().filter(ended).map(|series| &series.task_durations),
+            ),
+            histograms(
+                "dashgate_completion_lag_seconds",
+                "From a task's end, by the upstream's clock, until the gateway knew of it",
+                [&self.completion_lag],
+            ),
+            histograms(
+                "dashgate_store_commit_seconds",
+                "How long the store took to make changes durable; a commit may hold many",
+                [&self.store_commit],
+            ),
+            counters(
+                "dashgate_config_reloads_total",
+                "Configurations that were loaded anew and taken (ok), or had a fault and changed nothing (rejected)",
+                &["result"],
+                [(vec!["ok"], ok), (vec!["rejected"], rejected)],
+            ),
+            gauges(
+                "dashgate_build_info",
+                "1, with the version and the commit of the program",
+                &["version", "commit"],
+                [(vec![env!("CARGO_PKG_VERSION"), env!("DASHGATE_COMMIT")], 1.0)],
+            ),
+        ]
+    }
+}
+
+fn made(histograms: &[OnceLock<Histogram>; OPERATIONS]) -> impl Iterator<Item = &Histogram> {
+    histograms.iter().filter_map(OnceLock::get)
+}
+
+fn read(level: &AtomicI64) -> f64 {
+    level.load(Ordering::Relaxed) as f64
+}

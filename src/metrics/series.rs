@@ -1,0 +1,204 @@
+//! What is counted of one mount, one tenant, one account, one model of the configuration. A directory holds them, so
+//! that nobody looks a label up while a request waits; a reload finds them again, and those that no directory
+//! holds any more are gone.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Instant;
+
+use hyper::StatusCode;
+use prometheus::Histogram;
+
+use super::family;
+use super::grid::Grid;
+use super::label::{Code, Outcome, Reason};
+use crate::dashscope::operation::Operation;
+use crate::dashscope::refusal::Throttling;
+
+pub(super) const OPERATIONS: usize = Operation::ALL.len();
+const ENDS: usize = Code::COUNT * Outcome::NAMES.len();
+
+/// Of one mount.
+#[derive(Debug)]
+pub struct MountSeries {
+    pub(super) prefix: Arc<str>,
+    requests: Grid<OPERATIONS, ENDS>,
+}
+
+impl MountSeries {
+    pub(super) fn new(prefix: &Arc<str>) -> Self {
+        Self { prefix: Arc::clone(prefix), requests: Grid::default() }
+    }
+
+    pub fn ended(&self, operation: Operation, status: Option<StatusCode>, outcome: Outcome) {
+        let column = Code::of(status).index() * Outcome::NAMES.len() + outcome.index();
+        self.requests.count(operation as usize, column);
+    }
+
+    /// Operation, code, outcome and count.
+    pub(super) fn requests(&self) -> impl Iterator<Item = (&'static str, String, &'static str, u64)> {
+        self.requests.counted().map(|(operation, column, count)| {
+            let (code, outcome) = (column / Outcome::NAMES.len(), column % Outcome::NAMES.len());
+            (Operation::ALL[operation].name(), Code::name(code), Outcome::NAMES[outcome], count)
+        })
+    }
+}
+
+/// Of one tenant; or of those past the first thousand, or of requests before it is known whose they are.
+#[derive(Debug)]
+pub struct TenantSeries {
+    pub(super) name: Arc<str>,
+    requests: Grid<OPERATIONS, { Code::COUNT }>,
+    pub(super) rejections: [AtomicU64; Reason::ALL.len()],
+}
+
+impl TenantSeries {
+    pub(super) fn new(name: &Arc<str>) -> Self {
+        let rejections = [const { AtomicU64::new(0) }; Reason::ALL.len()];
+        Self { name: Arc::clone(name), requests: Grid::default(), rejections }
+    }
+
+    pub fn ended(&self, operation: Operation, status: Option<StatusCode>, outcome: Outcome) {
+        self.requests.count(operation as usize, Code::of(status).index());
+        if let Some(reason) = outcome.reason() {
+            self.rejections[reason as usize].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Operation, code and count.
+    pub(super) fn requests(&self) -> impl Iterator<Item = (&'static str, String, u64)> {
+        by_code(&self.requests)
+    }
+}
+
+/// Of what is sent to one account.
+#[derive(Debug)]
+pub struct AccountSeries {
+    pub(super) name: Arc<str>,
+    attempts: Grid<OPERATIONS, { Code::COUNT }>,
+    pub(super) throttled: [AtomicU64; Throttling::ALL.len()],
+    pub(super) durations: [OnceLock<Histogram>; OPERATIONS],
+}
+
+impl AccountSeries {
+    pub(super) fn new(name: &Arc<str>) -> Self {
+        Self {
+            name: Arc::clone(name),
+            attempts: Grid::default(),
+            throttled: [const { AtomicU64::new(0) }; Throttling::ALL.len()],
+            durations: [const { OnceLock::new() }; OPERATIONS],
+        }
+    }
+
+    /// Begins one attempt to get an answer.
+    pub fn attempt(&self, operation: Operation, now: Instant) -> Attempt<'_> {
+        Attempt { account: self, operation, began: now, answer: None }
+    }
+
+    /// It answered that it was asked too often.
+    pub fn throttled(&self, kind: Throttling) {
+        self.throttled[kind as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Operation, code and count.
+    pub(super) fn attempts(&self) -> impl Iterator<Item = (&'static str, String, u64)> {
+        by_code(&self.attempts)
+    }
+}
+
+/// One request to an account. It counts when it is dropped, also by a client that left: what had no answer by then
+/// has none.
+#[derive(Debug)]
+#[must_use]
+pub struct Attempt<'a> {
+    account: &'a AccountSeries,
+    operation: Operation,
+    began: Instant,
+    answer: Option<(StatusCode, Instant)>,
+}
+
+impl Attempt<'_> {
+    /// The head of an answer came.
+    pub fn answered(mut self, status: StatusCode, now: Instant) {
+        self.answer = Some((status, now));
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let (status, ended) =
+            self.answer.map_or_else(|| (None, Instant::now()), |(code, at)| (Some(code), at));
+        let row = self.operation as usize;
+        self.account.attempts.count(row, Code::of(status).index());
+        let make = || family::upstream_duration(&self.account.name, self.operation);
+        let duration = self.account.durations[row].get_or_init(make);
+        duration.observe(ended.saturating_duration_since(self.began).as_secs_f64());
+    }
+}
+
+/// Of the tasks of one model, or pattern of models, that the configuration names; or of all others.
+#[derive(Debug)]
+pub struct ModelSeries {
+    pub(super) name: Arc<str>,
+    /// In seconds, from a task's submit to its end.
+    pub task_durations: Histogram,
+}
+
+impl ModelSeries {
+    pub(super) fn new(name: &Arc<str>) -> Self {
+        Self { name: Arc::clone(name), task_durations: family::task_duration(name) }
+    }
+
+    /// The label.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+}
+
+fn by_code(grid: &Grid<OPERATIONS, { Code::COUNT }>) -> impl Iterator<Item = (&'static str, String, u64)> {
+    let named = |(operation, code, count): (usize, usize, u64)| {
+        (Operation::ALL[operation].name(), Code::name(code), count)
+    };
+    grid.counted().map(named)
+}
+
+/// The series of one kind that somebody holds, by name.
+#[derive(Debug)]
+pub(super) struct Held<T>(Mutex<BTreeMap<Arc<str>, Weak<T>>>);
+
+impl<T> Default for Held<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Held<T> {
+    /// The one of this name, made if nobody holds it.
+    pub(super) fn named(&self, name: &Arc<str>, make: impl FnOnce(&Arc<str>) -> T) -> Arc<T> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(series) = held.get(name).and_then(Weak::upgrade) {
+            return series;
+        }
+        // Now and then is enough for what a reload took away.
+        if held.len().is_power_of_two() {
+            held.retain(|_, series| series.strong_count() > 0);
+        }
+        let series = Arc::new(make(name));
+        held.insert(Arc::clone(name), Arc::downgrade(&series));
+        series
+    }
+
+    /// All of them, in the order of their names.
+    pub(super) fn all(&self) -> Vec<Arc<T>> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|_, series| series.strong_count() > 0);
+        held.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// How many are kept, with those that nobody holds any more.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}

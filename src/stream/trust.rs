@@ -1,0 +1,47 @@
+//! TLS as a client: certificates verified, aws-lc-rs passed explicitly.
+
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{CertificateError, ClientConfig, Error, RootCertStore};
+
+/// What we present where we are asked for a certificate, as PEM.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity<'a> {
+    pub certificate: &'a [u8],
+    pub key: &'a [u8],
+}
+
+/// Trusts the public authorities, and those in `ca_pem` beside them.
+///
+/// # Errors
+/// What is wrong with the certificates in `ca_pem`, or with the identity.
+pub fn client_config(
+    ca_pem: Option<&[u8]>,
+    identity: Option<Identity<'_>>,
+) -> Result<Arc<ClientConfig>, Error> {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    for certificate in certificates(ca_pem.unwrap_or_default())? {
+        roots.add(certificate)?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(Identity { certificate, key }) => {
+            let key = PrivateKeyDer::from_pem_slice(key)
+                .map_err(|_| Error::General("there is no private key in it".to_owned()))?;
+            builder.with_client_auth_cert(certificates(certificate)?, key)?
+        }
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let read: Result<_, _> = CertificateDer::pem_slice_iter(pem).collect();
+    read.map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))
+}

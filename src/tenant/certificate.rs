@@ -1,0 +1,123 @@
+//! Clients' certificates: whose they are, and whether they still hold.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use foldhash::fast::RandomState;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+
+use super::directory::Stranger;
+use crate::certificate;
+
+/// What a client presented in its connection's handshake.
+pub struct ClientCertificate {
+    /// Its own first; at least one.
+    chain: Vec<CertificateDer<'static>>,
+    names: Vec<Box<str>>,
+    verdict: Mutex<Verdict>,
+}
+
+/// What was found when it was last looked at.
+struct Verdict {
+    by: Arc<dyn ClientCertVerifier>,
+    holds: bool,
+    until: SystemTime,
+}
+
+impl ClientCertificate {
+    /// Of a chain that a handshake has just verified; `None` if it is empty.
+    pub fn new(
+        chain: Vec<CertificateDer<'static>>,
+        by: &Arc<dyn ClientCertVerifier>,
+        now: SystemTime,
+    ) -> Option<Arc<Self>> {
+        let names = certificate::names(chain.first()?);
+        let verdict = Mutex::new(Verdict { by: Arc::clone(by), holds: true, until: now + VERDICT_HOLDS });
+        Some(Arc::new(Self { chain, names, verdict }))
+    }
+
+    /// Whether it holds today: a connection may outlive a certificate, or the list that revokes it.
+    pub fn holds(&self, today: &Arc<dyn ClientCertVerifier>, now: SystemTime) -> bool {
+        let mut verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&verdict.by, today) || now >= verdict.until {
+            let time = UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).unwrap_or_default());
+            let holds = today.verify_client_cert(&self.chain[0], &self.chain[1..], time).is_ok();
+            *verdict = Verdict { by: Arc::clone(today), holds, until: now + VERDICT_HOLDS };
+        }
+        verdict.holds
+    }
+}
+
+impl fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientCertificate").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+/// Which certificates there may be, and the tenants that they stand for.
+#[derive(Debug, Default)]
+pub(super) struct Certificates {
+    pub(super) verifier: Option<Arc<dyn ClientCertVerifier>>,
+    /// The tenant of each name.
+    by_name: HashMap<Arc<str>, usize, RandomState>,
+    /// The tenants that have any.
+    required: HashSet<usize, RandomState>,
+}
+
+/// A tenant, by one of its certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Holder {
+    pub(super) tenant: usize,
+    /// As the configuration writes it: it stands where a key's id does.
+    pub(super) name: Arc<str>,
+}
+
+impl Certificates {
+    pub(super) fn note(&mut self, name: &Arc<str>, tenant: usize) {
+        self.by_name.insert(Arc::clone(name), tenant);
+        self.required.insert(tenant);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    /// Whose certificate it is; `None` where there is none, or it is no tenant's.
+    ///
+    /// # Errors
+    /// `Revoked` if it does not hold any more, `OtherCertificate` if it is of two tenants.
+    pub(super) fn holder(
+        &self,
+        certificate: Option<&Arc<ClientCertificate>>,
+        now: SystemTime,
+    ) -> Result<Option<Holder>, Stranger> {
+        let Some((verifier, certificate)) = self.verifier.as_ref().zip(certificate) else { return Ok(None) };
+        if !certificate.holds(verifier, now) {
+            return Err(Stranger::Revoked);
+        }
+        let mut found = certificate.names.iter().filter_map(|name| self.by_name.get_key_value(&**name));
+        let Some((name, &tenant)) = found.next() else { return Ok(None) };
+        if found.any(|(_, other)| *other != tenant) {
+            return Err(Stranger::OtherCertificate);
+        }
+        Ok(Some(Holder { tenant, name: Arc::clone(name) }))
+    }
+
+    /// Whether who bears a key of the tenant may call with this certificate, or with none.
+    ///
+    /// # Errors
+    /// `NoCertificate` or `OtherCertificate`.
+    pub(super) fn check(&self, tenant: usize, holder: Option<&Holder>) -> Result<(), Stranger> {
+        match holder {
+            Some(holder) if holder.tenant != tenant => Err(Stranger::OtherCertificate),
+            None if self.required.contains(&tenant) => Err(Stranger::NoCertificate),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// It may expire meanwhile: to verify one takes some 100 µs.
+const VERDICT_HOLDS: Duration = Duration::from_secs(60);

@@ -1,0 +1,65 @@
+//! The models that a configuration names: those alone have a label in metrics, whatever clients ask for.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::dashscope::pattern::matches;
+use crate::metrics::{Metrics, ModelSeries};
+
+/// Names and patterns, the most particular first.
+#[derive(Debug)]
+pub(super) struct Models {
+    named: Vec<Arc<ModelSeries>>,
+    others: Arc<ModelSeries>,
+}
+
+impl Models {
+    pub(super) fn new(config: &Config, metrics: &Metrics) -> Self {
+        let of_tenants = config.tenants.iter().flat_map(|tenant| {
+            tenant.models.iter().chain(&tenant.limits.models).chain(&tenant.tenant_limits.models)
+        });
+        let of_accounts =
+            config.accounts.iter().flat_map(|account| &account.pace).flat_map(|rule| &rule.models);
+        let written: BTreeSet<&str> = of_tenants.chain(of_accounts).map(String::as_str).collect();
+        let mut written: Vec<&str> = written.into_iter().filter(|name| *name != "*").collect();
+        written.sort_by_key(|name| (name.contains('*'), std::cmp::Reverse(name.len())));
+        let named = written.into_iter().take(MOST_NAMED).map(|name| metrics.model(&name.into()));
+        Self { named: named.collect(), others: Arc::clone(&metrics.other_models) }
+    }
+
+    pub(super) fn series(&self, model: &str) -> &Arc<ModelSeries> {
+        self.named.iter().find(|series| matches(series.name(), model)).unwrap_or(&self.others)
+    }
+}
+
+/// Each has a histogram.
+const MOST_NAMED: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_most_particular_name_counts() {
+        let text = r#"
+            accounts = [{ name = "main", base_url = "https://h", keys = ["sk-1"],
+                          pace = [{ models = ["*"], requests_per_second = 1 },
+                                  { models = ["wan2.7-t2v"], requests_per_second = 1 }] }]
+            tenants = [{ name = "one", keys = [], models = ["wan*", "wan2.7-*"], limits = { models = ["qwen*"] } }]"#;
+        let config = Config::parse(text, Path::new("."), &|_| None).expect("a configuration").config;
+        let models = Models::new(&config, &Metrics::default());
+        for (model, label) in [
+            ("wan2.7-t2v", "wan2.7-t2v"),
+            ("wan2.7-i2v", "wan2.7-*"),
+            ("wan2.6-i2v", "wan*"),
+            ("qwen-plus", "qwen*"),
+            ("paraformer-v2", "other"),
+            ("", "other"),
+        ] {
+            assert_eq!(&**models.series(model).name(), label, "{model}");
+        }
+    }
+}
