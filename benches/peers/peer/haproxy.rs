@@ -74,7 +74,7 @@ fn run(job: &Job<'_>, name: &str, config: &str, address: SocketAddr) -> io::Resu
 
 fn global(job: &Job<'_>) -> String {
     format!(
-        "global\n  nbthread {}\n  maxconn 19000\n  log stdout format raw local0\n  ssl-server-verify none\n",
+        "global\n  nbthread {}\n  maxconn 9800\n  log stdout format raw local0\n  ssl-server-verify none\n",
         job.workers
     )
 }
