@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use crate::Options;
 use crate::client::{Client, End, Waited};
 use crate::figures::{Times, busiest_second, lag};
-use crate::machine::{Look, warning};
 use crate::metrics::{Histogram, sum};
 use crate::peer::{Peer, Tenant, Through};
+use crate::rig::machine::{Look, warning};
 use crate::simulator::{Calls, RUN_SECONDS, Simulator, Task};
 
 /// What one peer made of the load: a line each, and bars.

@@ -4,10 +4,10 @@
 mod client;
 mod figures;
 mod load;
-mod machine;
 mod metrics;
 mod peer;
-mod process;
+#[path = "../rig/mod.rs"]
+mod rig;
 mod sdk;
 mod share;
 mod simulator;
@@ -121,6 +121,6 @@ async fn run(options: &Options) -> io::Result<()> {
         outcome.warning.iter().for_each(|warning| println!("{name}: {warning}\n"));
     }
     let columns: Vec<_> = outcomes.into_iter().map(|outcome| outcome.lines).collect();
-    println!("{}", figures::table(&names, &columns));
+    println!("{}", rig::table::table(&names, &columns));
     Ok(())
 }

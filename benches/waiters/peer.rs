@@ -11,7 +11,8 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use crate::client::Client;
-use crate::process::{Process, Taken, address_after};
+use crate::rig;
+use crate::rig::process::{Process, Taken, address_after};
 use crate::simulator::UPSTREAM_KEY;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -135,13 +136,7 @@ keys = [{{ id = "two", key = "{TWO_KEY}" }}]
 }
 
 async fn nginx(directory: &Path, upstream: SocketAddr) -> io::Result<Started> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/nginx");
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("nginx");
-    let found = Command::new("bash").arg(script).arg(target).output()?;
-    if !found.status.success() {
-        return Err(io::Error::other(String::from_utf8_lossy(&found.stderr).into_owned()));
-    }
-    let program = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+    let mut command = rig::fetch::program("nginx")?;
     // It can't say which port it took, so it gets one that was free a moment ago.
     let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
     let place = directory.display();
@@ -175,7 +170,6 @@ http {{
     );
     let file = directory.join("nginx.conf");
     std::fs::write(&file, config)?;
-    let mut command = Command::new(program);
     let process =
         Process::start(command.arg("-p").arg(directory).arg("-c").arg(&file).args(["-e", "stderr"]))?;
     for _ in 0..500 {

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use crate::Options;
 use crate::figures::{Times, lag};
 use crate::load::{Outcome, of_calls};
-use crate::machine::{Look, warning};
 use crate::peer::{Peer, Tenant, Through};
+use crate::rig::machine::{Look, warning};
 use crate::simulator::Simulator;
 
 pub(crate) async fn run(options: &Options, through: Through, calls: usize) -> io::Result<Outcome> {

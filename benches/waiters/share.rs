@@ -14,8 +14,8 @@ use crate::Options;
 use crate::client::{Client, End, Waited};
 use crate::figures::{Times, lag, shown};
 use crate::load::{Outcome, of_calls};
-use crate::machine::{Look, warning};
 use crate::peer::{Peer, Tenant, Through};
+use crate::rig::machine::{Look, warning};
 use crate::simulator::{Calls, RUN_SECONDS, Simulator};
 
 pub(crate) async fn run(options: &Options, through: Through) -> io::Result<Outcome> {

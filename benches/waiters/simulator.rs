@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use crate::client::{Client, json};
-use crate::process::{Process, Taken, address_after};
+use crate::rig::process::{Process, Taken, address_after};
 
 pub(crate) struct Simulator {
     process: Process,

@@ -1,8 +1,10 @@
 //! How busy the machine is with other things: then no figure is worth much.
 
+use std::io;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::process::{Taken, taken};
+use super::process::{Taken, taken};
 
 /// A look at all processors, and at this program.
 pub(crate) struct Look {
@@ -47,4 +49,33 @@ pub(crate) fn warning(busy: f64, others: f64) -> Option<String> {
             others * 100.0
         )
     })
+}
+
+/// The processor, how many there are, and the kernel.
+pub(crate) fn description() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpus = read("/proc/cpuinfo");
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("unknown processor", |(_, name)| name);
+    let count = cpus.lines().filter(|line| line.starts_with("processor")).count();
+    let kernel = read("/proc/sys/kernel/osrelease");
+    format!("{model}, {count} processors, Linux {}", kernel.trim())
+}
+
+/// Leaves these processors, as `taskset` writes them, to others, and gives the rest to this program and what it starts.
+///
+/// # Errors
+/// There is no `taskset`, or no processor is left.
+pub(crate) fn confine_to_others(cores: &str) -> io::Result<String> {
+    let all = std::thread::available_parallelism()?.get();
+    let theirs: Vec<usize> = cores.split(',').filter_map(|text| text.trim().parse().ok()).collect();
+    let rest: Vec<String> =
+        (0..all).filter(|core| !theirs.contains(core)).map(|core| core.to_string()).collect();
+    if rest.is_empty() {
+        return Err(io::Error::other(format!("of {all} processors, none is left beside {cores}")));
+    }
+    let rest = rest.join(",");
+    let own = std::process::id().to_string();
+    let set = Command::new("taskset").args(["-a", "-cp", &rest, &own]).output()?;
+    if set.status.success() { Ok(rest) } else { Err(io::Error::other("taskset can't move this program")) }
 }

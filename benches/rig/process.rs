@@ -1,8 +1,10 @@
 //! Programs that run beside this one, what they say, and what they take of the machine.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
@@ -17,7 +19,16 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(command: &mut Command) -> io::Result<Process> {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        Process::with_output(command, Stdio::null())
+    }
+
+    /// The same, with what it prints put into a file.
+    pub(crate) fn start_with_output(command: &mut Command, file: &Path) -> io::Result<Process> {
+        Process::with_output(command, File::create(file)?.into())
+    }
+
+    fn with_output(command: &mut Command, output: Stdio) -> io::Result<Process> {
+        let mut child = command.stdin(Stdio::null()).stdout(output).stderr(Stdio::piped()).spawn()?;
         let said = Arc::new(Mutex::new(VecDeque::new()));
         let (sender, lines) = mpsc::channel();
         if let Some(pipe) = child.stderr.take() {
@@ -103,11 +114,16 @@ pub(crate) struct Taken {
     pub(crate) cpu: Duration,
     /// The most that was resident at a time.
     pub(crate) peak_bytes: u64,
+    pub(crate) resident_bytes: u64,
 }
 
 impl Taken {
     fn and(self, other: Taken) -> Taken {
-        Taken { cpu: self.cpu + other.cpu, peak_bytes: self.peak_bytes + other.peak_bytes }
+        Taken {
+            cpu: self.cpu + other.cpu,
+            peak_bytes: self.peak_bytes + other.peak_bytes,
+            resident_bytes: self.resident_bytes + other.resident_bytes,
+        }
     }
 }
 
@@ -115,10 +131,16 @@ impl Taken {
 pub(crate) fn taken(pid: u32) -> Taken {
     let ticks = |field: usize| stat(pid).get(field).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next());
-    let kibibytes: u64 = peak.and_then(|text| text.parse().ok()).unwrap_or(0);
+    let bytes = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next());
+        line.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0) << 10
+    };
     // utime and stime, in hundredths of a second on every Linux of today.
-    Taken { cpu: Duration::from_millis(10 * (ticks(11) + ticks(12))), peak_bytes: kibibytes << 10 }
+    Taken {
+        cpu: Duration::from_millis(10 * (ticks(11) + ticks(12))),
+        peak_bytes: bytes("VmHWM:"),
+        resident_bytes: bytes("VmRSS:"),
+    }
 }
 
 fn parent(pid: u32) -> Option<u32> {

@@ -1,0 +1,62 @@
+//! What connections hold that wait for their next request.
+
+use std::io;
+use std::time::Duration;
+
+use crate::Options;
+use crate::certificate::Identity;
+use crate::figures::Report;
+use crate::job::Job;
+use crate::load::{Client, Target};
+use crate::peer::{Kind, Peer};
+use crate::requests::Call;
+use crate::upstream::Upstream;
+
+pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Result<()> {
+    for identity in [None, Some(Identity::make()?)] {
+        let side = if identity.is_some() { "TLS" } else { "cleartext" };
+        eprintln!("{CONNECTIONS} idle connections, {side} ...");
+        // The relay and HAProxy hold a connection to the upstream for each, or wait for one.
+        for kind in options.peers.iter().filter(|kind| **kind != Kind::Relay) {
+            let directory = tempfile::tempdir()?;
+            let upstream = Upstream::start(identity.as_ref().map(Identity::path))?;
+            let job = Job {
+                upstream: upstream.address,
+                keys: options.keys,
+                identity: identity.as_ref(),
+                workers: 1,
+                cores: &options.cores,
+                directory: directory.path(),
+            };
+            let peer = Peer::start(*kind, &job).await?;
+            let tls = identity.as_ref().map(Identity::client).transpose()?;
+            let target = Target { address: peer.address, tls, keys: options.keys };
+            // What the first ones need, all share.
+            let mut idle = Vec::with_capacity(CONNECTIONS + FIRST);
+            connect(&target, FIRST, &mut idle).await?;
+            tokio::time::sleep(SETTLE).await;
+            let before = peer.taken().resident_bytes;
+            connect(&target, CONNECTIONS, &mut idle).await?;
+            tokio::time::sleep(SETTLE).await;
+            let grown = peer.taken().resident_bytes.saturating_sub(before) as f64;
+            let name = format!("memory of an idle connection, {side}");
+            report.add(&name, "KiB", *kind, grown / CONNECTIONS as f64 / 1024.0);
+        }
+    }
+    Ok(())
+}
+
+/// Each with one request behind it.
+async fn connect(target: &Target, count: usize, idle: &mut Vec<Client>) -> io::Result<()> {
+    for number in 0..count {
+        let mut client = Client::new(target, Call::Pass, number).await?;
+        client.ask().await?;
+        client.shrink();
+        idle.push(client);
+    }
+    Ok(())
+}
+
+const CONNECTIONS: usize = 9_000;
+const FIRST: usize = 500;
+const SETTLE: Duration = Duration::from_secs(2);

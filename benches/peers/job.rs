@@ -1,0 +1,46 @@
+//! What every peer is to do.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use crate::certificate::Identity;
+
+/// Swap the key of one of many callers for the upstream's, refuse the others, hold each to a rate, check the header
+/// field of a submit, take off a prefix, and write a line for each request.
+#[derive(Clone, Copy)]
+pub(crate) struct Job<'a> {
+    pub(crate) upstream: SocketAddr,
+    pub(crate) keys: usize,
+    /// With TLS on both sides.
+    pub(crate) identity: Option<&'a Identity>,
+    pub(crate) workers: usize,
+    /// The processors that it may have.
+    pub(crate) cores: &'a str,
+    /// Of configurations, logs and stores.
+    pub(crate) directory: &'a Path,
+}
+
+/// The Nth virtual key. Nothing that it opens is worth anything.
+pub(crate) fn key(number: usize) -> String {
+    format!("sk-bench-{number:07}-{:016x}", mix(number as u64))
+}
+
+/// Keys go round among so many tenants.
+pub(crate) fn tenants(keys: usize) -> usize {
+    keys.clamp(1, 100)
+}
+
+/// splitmix64, so that keys differ where a hash looks.
+fn mix(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// Nothing that it opens is worth anything, either.
+pub(crate) const UPSTREAM_KEY: &str = "sk-bench-upstream-4f1c9a07";
+/// What each peer takes off the path.
+pub(crate) const PREFIX: &str = "/wan";
+/// Of each key, a second: higher than any load here, so that it is reckoned with and never reached.
+pub(crate) const RATE: u32 = 100_000;

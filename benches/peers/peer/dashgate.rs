@@ -1,0 +1,75 @@
+//! The gateway, with everything that a user has on.
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::SocketAddr;
+use std::process::Command;
+
+use super::{confined, write};
+use crate::job::{self, Job, PREFIX, RATE, UPSTREAM_KEY};
+use crate::rig::process::{Process, address_after};
+
+pub(super) fn start(job: &Job<'_>) -> io::Result<(Process, SocketAddr)> {
+    let file = write(job, "dashgate.toml", &config(job))?;
+    let mut command = program();
+    command.env("RUST_LOG", "info").args(["serve", "-c"]).arg(&file);
+    let process = Process::start(&mut confined(job, &command))?;
+    let words = if job.identity.is_some() { "listening on https://" } else { "listening on http://" };
+    let address = address_after(&process.line_with(words)?, words)?;
+    Ok((process, address))
+}
+
+pub(crate) fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_dashgate"))
+}
+
+fn config(job: &Job<'_>) -> String {
+    let (scheme, tls, ca) = match job.identity {
+        None => ("http", String::new(), String::new()),
+        Some(identity) => (
+            "https",
+            format!("tls = {{ cert = {:?}, key = {:?} }}\n", identity.certificate(), identity.key()),
+            format!("ca_file = {:?}\n", identity.certificate()),
+        ),
+    };
+    let mut text = format!(
+        r#"
+[server]
+listen = "127.0.0.1:0"
+workers = {workers}
+{tls}
+[admin]
+listen = "127.0.0.1:0"
+[log]
+access = {log:?}
+[store]
+path = {store:?}
+[[accounts]]
+name = "main"
+base_url = "{scheme}://{upstream}"
+keys = ["{UPSTREAM_KEY}"]
+{ca}
+[[mounts]]
+prefix = "{PREFIX}"
+"#,
+        workers = job.workers,
+        log = job.directory.join("access.log"),
+        store = job.directory.join("dashgate.db"),
+        upstream = job.upstream,
+    );
+    let tenants = job::tenants(job.keys);
+    for tenant in 0..tenants {
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            text,
+            "[[tenants]]\nname = \"tenant-{tenant}\"\n\
+             limits = {{ requests_per_second = {RATE}, burst = {RATE}, concurrent_requests = 10000, tasks_in_flight = 10000000 }}\n\
+             keys = ["
+        );
+        for key in (tenant..job.keys).step_by(tenants) {
+            let _ = writeln!(text, "{{ id = \"key-{key}\", key = \"{}\" }},", job::key(key));
+        }
+        text.push_str("]\n");
+    }
+    text
+}

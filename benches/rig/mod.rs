@@ -1,0 +1,8 @@
+//! What every bench needs: programs beside it, the machine, and tables.
+
+#![allow(dead_code, reason = "each bench uses a part of it")]
+
+pub(crate) mod fetch;
+pub(crate) mod machine;
+pub(crate) mod process;
+pub(crate) mod table;
