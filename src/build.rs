@@ -13,7 +13,7 @@ fn main() {
             }
         }
     }
-    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/build.rs");
     let given = std::env::var("DASHGATE_COMMIT").ok().filter(|commit| !commit.is_empty());
     let commit = given.or_else(|| git(&["rev-parse", "--short=12", "HEAD"]));
     println!("cargo::rustc-env=DASHGATE_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
