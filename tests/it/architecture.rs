@@ -71,6 +71,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("certificate", &[]),
     ("sim", &[]),
     ("lib", &[]),
+    ("build", &[]),
 ];
 const WIRING: [&str; 3] = ["main", "app", "demo"];
 const MOST_LINES: usize = 500;
