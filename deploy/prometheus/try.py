@@ -3,10 +3,10 @@
 Prometheus that scrapes it. First all is well and nothing may fire, then each fault is made and its alert awaited, and
 every query of the Grafana dashboard must have data. On loopback only; some four minutes; it ends what it started.
 
-    deploy/prometheus/try.py [--dashgate target/release/dashgate] [--prometheus prometheus] [--picture FILE.svg]
+    deploy/prometheus/try.py [--dashgate target/release/dashgate] [--prometheus prometheus] [--data FILE.json]
 
 Time runs 60 times as fast for the rules: of each "5m" it makes "5s", and of each "1h" a minute. With root and strace, a
-slow disk is made as well. --picture draws the dashboard's main panels from the data (needs matplotlib).
+slow disk is made as well. From --data deploy/grafana/picture.py draws the dashboard's main panels.
 """
 
 import argparse
