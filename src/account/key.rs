@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::cooldown::Cooldown;
 use super::health::Health;
 use crate::config::Secret;
+use crate::dashscope::headers::bears;
 
 /// A credential of ours at DashScope, ready to be sent. Cheap to clone.
 #[derive(Clone)]
@@ -32,7 +33,7 @@ impl UpstreamKey {
     /// Whether the secret stands anywhere in the bytes: what bears it must not reach a client.
     pub fn stands_in(&self, bytes: &[u8]) -> bool {
         let secret = &self.bearer.as_bytes()[BEARER.len()..];
-        bytes.len() >= secret.len() && memchr::memmem::find(bytes, secret).is_some()
+        bears(bytes, secret)
     }
 }
 

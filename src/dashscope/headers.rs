@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use hyper::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use memchr::arch::all::rabinkarp;
+use memchr::memmem;
 
 /// `X-DashScope-Async: enable` asks for a task instead of an answer.
 pub const ASYNC: HeaderName = HeaderName::from_static("x-dashscope-async");
@@ -56,19 +58,26 @@ pub fn of_this_connection(headers: &HeaderMap) -> impl Iterator<Item = HeaderNam
 /// every `Connection` line, and does so before anything of ours is put on: a client's
 /// `Connection: authorization` must not take our key off.
 pub fn strip(headers: &mut HeaderMap, is_withheld: fn(&str) -> bool, bears_secret: impl Fn(&[u8]) -> bool) {
-    let named: Vec<HeaderName> = of_this_connection(headers)
+    let named = of_this_connection(headers)
         // Where the message ends is not the client's to take away.
-        .filter(|name| *name != CONTENT_LENGTH)
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
+        .filter(|name| *name != CONTENT_LENGTH);
     let goes = |(name, value): (&HeaderName, &HeaderValue)| {
         let name_goes = is_hop_by_hop(name.as_str()) || is_withheld(name.as_str());
         (name_goes || bears_secret(value.as_bytes())).then(|| name.clone())
     };
-    while let Some(name) = headers.iter().find_map(goes) {
+    let going: Vec<HeaderName> = named.chain(headers.iter().filter_map(goes)).collect();
+    for name in going {
         headers.remove(name);
+    }
+}
+
+/// Whether the secret stands anywhere in a field's value. Most values are little longer than a key: for those, the
+/// search that needs the least preparation.
+pub fn bears(value: &[u8], secret: &[u8]) -> bool {
+    match value.len() {
+        length if length < secret.len() => false,
+        ..SHORT => rabinkarp::Finder::new(secret).find(value, secret).is_some(),
+        _ => memmem::find(value, secret).is_some(),
     }
 }
 
@@ -111,4 +120,6 @@ pub fn is_withheld_from_client(name: &str) -> bool {
     matches!(name, "set-cookie" | "set-cookie2")
 }
 
+/// What is longer could be made to cost its length times that of the secret, in bytes.
+const SHORT: usize = 512;
 const EVENTS: &[u8] = b"text/event-stream";

@@ -2,6 +2,8 @@
 //! anything ambiguous never does.
 
 use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
 use std::time::{Duration, Instant, SystemTime};
 
 use hyper::header::{HeaderValue, RETRY_AFTER};
@@ -27,7 +29,18 @@ use crate::upstream::Download;
 impl Proxy {
     /// To the upstream and back. `exchange.account` then says which one it was.
     /// A submit's client is waited for only as long as it is there, until something is sent.
-    pub(super) async fn send(
+    ///
+    /// In a box of its own: an answer that needs no upstream has no use for the room that this takes, nor do those
+    /// who wait for it want to carry it about.
+    pub(super) fn send(
+        &self,
+        passage: Passage,
+        client: Option<oneshot::Receiver<Infallible>>,
+    ) -> Pin<Box<impl Future<Output = Result<Response<Download>, Rejection>>>> {
+        Box::pin(self.attempt(passage, client))
+    }
+
+    async fn attempt(
         &self,
         passage: Passage,
         client: Option<oneshot::Receiver<Infallible>>,
@@ -38,7 +51,7 @@ impl Proxy {
         exchange.note_known_model(choice.model.as_deref());
         let mut patience = client.map(|client| Patience::new(&permit, &request.headers, client, &exchange));
         let mut tried = Tried::default();
-        let mut refused: Option<(Response<Download>, Cause)> = None;
+        let mut refused: Option<(Box<Response<Download>>, Cause)> = None;
         let mut unreached = false;
         loop {
             // Of an attempt that was refused: it counts no more.
@@ -62,7 +75,7 @@ impl Proxy {
             };
             exchange.go_to(pick.index, start);
             let (progress, key, account) = (body.progress(), pick.key, pick.account);
-            let copy = choice.has_more(account).then(|| request.clone());
+            let copy = choice.has_more(account).then(|| Box::new(request.clone()));
             let mut outbound = rewrite::request(&permit, &route, request, account, key, body)?;
             let span = begin_span(&exchange, &mut outbound);
             let waiting = exchange.stopwatch.waiting(Awaited::Upstream);
@@ -77,7 +90,7 @@ impl Proxy {
                         Unsent::Full => pick.leave(&mut tried),
                     }
                     let elsewhere = copy.filter(|_| !choice.is_for_task());
-                    request = elsewhere.ok_or(Rejection::UpstreamUnreachable)?;
+                    request = *elsewhere.ok_or(Rejection::UpstreamUnreachable)?;
                     (body, unreached) = (*unsent, true);
                     continue;
                 }
@@ -113,8 +126,8 @@ impl Proxy {
                 && may_repeat(cause, &choice)
                 && let Some(again) = progress.again()
             {
-                refused = Some((response, cause));
-                (request, body) = (copy, again);
+                refused = Some((Box::new(response), cause));
+                (request, body) = (*copy, again);
                 continue;
             }
             exchange.note_model(choice.model.as_deref());
@@ -122,7 +135,7 @@ impl Proxy {
                 progress.forget();
             }
             if route.operation == Operation::UploadPolicy && response.status() == StatusCode::OK {
-                self.note_policy(&permit, &choice, account, &mut response).await?;
+                Box::pin(self.note_policy(&permit, &choice, account, &mut response)).await?;
             }
             return Ok(response);
         }
@@ -160,15 +173,15 @@ fn may_repeat(cause: Cause, choice: &Choice<'_>) -> bool {
 
 /// Nothing is left to try: the last answer if it tells the client what it needs to know, else ours.
 fn last(
-    refused: Option<(Response<Download>, Cause)>,
+    refused: Option<(Box<Response<Download>>, Cause)>,
     refusal: Option<Rejection>,
     choice: &Choice<'_>,
     wait: Duration,
 ) -> Result<Response<Download>, Rejection> {
     match (refused, refusal) {
-        (Some((response, Cause::Throttled(_))), _) if !choice.is_for_task() => Ok(response),
+        (Some((response, Cause::Throttled(_))), _) if !choice.is_for_task() => Ok(*response),
         (_, Some(rejection)) => Err(rejection),
-        (Some((response, _)), None) => Ok(response),
+        (Some((response, _)), None) => Ok(*response),
         (None, None) => Err(Rejection::AccountsOut(wait)),
     }
 }

@@ -1,6 +1,7 @@
 //! Stage 6: which account, and which of its keys.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime};
 
 use hyper::http::request::Parts;
@@ -65,11 +66,16 @@ impl<'d> Choice<'d> {
         if is_policy || operation == Operation::Realtime {
             choice.model = query_model(request.uri.query().unwrap_or(""));
         } else if may_wait || choice.is_open() && choice.among.iter().any(is_throttled) {
-            let is_named = |progress: &Progress| submit::model(&progress.beginning(usize::MAX)).is_some();
+            let found = RefCell::new(None);
+            let is_named = |progress: &Progress| {
+                found.replace(submit::model(&progress.beginning(usize::MAX)));
+                found.borrow().is_some()
+            };
             let read = body.read_ahead(MOST_AHEAD, is_named).await;
             read.map_err(|fault| forward::blame_client(fault, permit.directory().max_body_bytes))?;
             // Those that name it too late to be read are throttled as one.
-            let model = submit::model(&body.progress().beginning(usize::MAX)).unwrap_or_default();
+            let named = found.take().or_else(|| submit::model(&body.progress().beginning(usize::MAX)));
+            let model = named.unwrap_or_default();
             if may_wait && choice.among.iter().any(|index| accounts[*index].is_paced(&model)) {
                 // It is to arrive when it may start, not when a slow client has sent it.
                 let read = body.read_ahead(MOST_PACED, |_| false).await;

@@ -14,7 +14,6 @@ use super::admit::Permit;
 use super::observe::Held;
 use super::rejection::Rejection;
 use crate::dashscope::coding;
-use crate::dashscope::submit;
 use crate::dashscope::task::{self, Named};
 use crate::store::{AskedVideo, TaskRecord};
 use crate::tasks::hub::Hub;
@@ -57,7 +56,7 @@ pub(super) async fn claim(
     account: usize,
     mount: Arc<str>,
     named: Named,
-    beginning: &[u8],
+    model: Box<str>,
     asked: Option<Arc<AskedVideo>>,
 ) -> TaskRecord {
     let caller = permit.caller();
@@ -66,7 +65,7 @@ pub(super) async fn claim(
         tenant: Arc::clone(&permit.tenant().name),
         key_id: caller.key_id().into(),
         account: Arc::clone(&permit.directory().accounts[account].name),
-        model: submit::model(beginning).unwrap_or_default(),
+        model,
         mount,
         claimed_at: SystemTime::now(),
         status: named.status,

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -86,10 +87,11 @@ impl Exchange {
         seat.fault.get().unwrap_or(Stranger::Revoked)
     }
 
-    /// Goes on with the work until the exchange is cut.
+    /// Goes on with the work until the exchange is cut. The work is pinned where it is begun: moved in here, it would
+    /// be copied, and have room in the caller's future twice.
     pub(super) async fn unless_cut<T>(
         &self,
-        work: impl Future<Output = Result<T, Rejection>>,
+        work: Pin<&mut impl Future<Output = Result<T, Rejection>>>,
     ) -> Result<T, Rejection> {
         tokio::select! {
             biased;

@@ -1,6 +1,7 @@
 //! In place of the stages that send, in the unified dialect: a finished video is passed on from where it lies, as it
 //! comes.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -50,9 +51,10 @@ impl Proxy {
         let url = finished(&outcome, SystemTime::now())?;
         let range = request.headers.get(RANGE);
         let mut response =
-            exchange.unless_cut(self.fetch(permit, exchange, unified, request, url, range)).await?;
+            exchange.unless_cut(pin!(self.fetch(permit, exchange, unified, request, url, range))).await?;
         if !is_same(&request.headers, &response) {
-            response = exchange.unless_cut(self.fetch(permit, exchange, unified, request, url, None)).await?;
+            response =
+                exchange.unless_cut(pin!(self.fetch(permit, exchange, unified, request, url, None))).await?;
         }
         let (status, headers) = (response.status(), response.headers().clone());
         let told = describe(&headers, url, watch.id());

@@ -1,5 +1,6 @@
 //! Stage 9: to the upstream and back.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -52,7 +53,7 @@ pub(super) async fn forward(
                 let body = |incoming| Download::new(incoming, connection, Rc::clone(&progress), patience);
                 return Ok(response.map(body));
             }
-            Err(Failure::Unsent(unsent)) if connection.is_reused() => request = *unsent,
+            Err(Failure::Unsent(unsent)) if connection.is_reused() => request = unsent,
             Err(Failure::Unsent(unsent)) => {
                 tell_unreachable(account, "closed before the request was written");
                 let body = unsent.into_body().into();
@@ -108,16 +109,14 @@ pub(super) enum Failure {
 /// One exchange of messages: given up when nothing was sent nor came for so long.
 pub(super) async fn exchange(
     connection: &mut Connection,
-    request: hyper::Request<Upload>,
+    request: Box<hyper::Request<Upload>>,
     progress: &Progress,
     patience: Duration,
 ) -> Result<Response<hyper::body::Incoming>, Failure> {
     let began = Instant::now();
     let deadline = || progress.last().max(began) + patience;
-    let sending = connection.sender().try_send_request(request);
-    tokio::pin!(sending);
-    let sleep = tokio::time::sleep_until(deadline());
-    tokio::pin!(sleep);
+    let mut sending = Box::pin(connection.sender().try_send_request(*request));
+    let mut sleep = pin!(tokio::time::sleep_until(deadline()));
     loop {
         tokio::select! {
             biased;

@@ -39,6 +39,7 @@ mod tunnel;
 mod video_fault;
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -60,6 +61,7 @@ pub use record::Recorder;
 use crate::account::Registry;
 use crate::account::uploads::Uploads;
 use crate::dashscope::operation::Operation;
+use crate::dashscope::submit;
 use crate::limits::{self, Strangers};
 use crate::liveness::Pulse;
 use crate::stopwatch::Awaited;
@@ -165,12 +167,12 @@ impl Proxy {
         let mut destination = match authorize::authorize(&self.hub, &permit, &route, &request, now)? {
             Verdict::Forward(destination) => destination,
             Verdict::Poll(watch) if route.operation == Operation::VideoDelete => {
-                return self.discard(permit, &route, request, &watch, exchange).await;
+                return Box::pin(self.discard(permit, &route, request, &watch, exchange)).await;
             }
             Verdict::Poll(watch)
                 if let (Operation::VideoContent, Some(unified)) = (route.operation, &route.unified) =>
             {
-                return self.download(&permit, unified, &request, &watch, exchange).await;
+                return Box::pin(self.download(&permit, unified, &request, &watch, exchange)).await;
             }
             Verdict::Poll(watch) => {
                 return poll::poll(self, &permit, &route, &request.headers, &watch, exchange).await;
@@ -184,7 +186,12 @@ impl Proxy {
         let stopwatch = Rc::clone(&exchange.stopwatch);
         let mut body = Upload::new(body, directory.max_body_bytes, directory.timeouts.idle, keep, stopwatch);
         let _ = exchange.upload.set(body.progress());
-        let asked = self.translate(&permit, &mut route, &mut request, &mut body, exchange).await?;
+        let asked = if route.operation == Operation::VideoCreate {
+            let native = self.translate(&permit, &mut route, &mut request, &mut body, exchange);
+            Some(Box::pin(native).await?)
+        } else {
+            None
+        };
         let seen = inspect::inspect(&permit, &route, &request, &mut body, &self.room).await;
         if seen.as_ref().is_err_and(Rejection::is_of_caller) {
             exchange.standing.set(self.limits.give_back(exchange.admitted.take()));
@@ -238,8 +245,8 @@ impl Proxy {
     async fn passed(&self, passage: Passage, cancels: Option<&str>) -> Result<Response<Download>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
         cancels.iter().for_each(|id| exchange.note_task(id));
-        let spent = exchange.unless_cut(self.turn_to_cancel(&passage)).await?;
-        let response = exchange.unless_cut(self.send(passage, None)).await?;
+        let spent = exchange.unless_cut(pin!(self.turn_to_cancel(&passage))).await?;
+        let response = exchange.unless_cut(self.send(passage, None).as_mut()).await?;
         drop(spent);
         if let Some(task_id) = cancels.filter(|_| response.status() == StatusCode::OK) {
             self.hub.outdate(task_id);
@@ -282,8 +289,10 @@ impl Proxy {
                     if let Some(slot) = slot {
                         proxy.limits.task_reserved(&named.task_id, SystemTime::now(), slot);
                     }
-                    let beginning = progress.beginning(usize::MAX);
-                    Some(claim::claim(&proxy.hub, &permit, account, mount, named, &beginning, asked).await)
+                    let noted = exchange.model.get().filter(|model| !model.is_empty()).cloned();
+                    let model = noted.or_else(|| submit::model(&progress.beginning(usize::MAX)));
+                    let model = model.unwrap_or_default();
+                    Some(claim::claim(&proxy.hub, &permit, account, mount, named, model, asked).await)
                 }
                 None if response.status() == StatusCode::OK => {
                     tracing::warn!(account, "the answer to a submit names no task; it has no owner");
@@ -312,7 +321,7 @@ impl Proxy {
         let client = client.ok_or(Rejection::BadRequest("a WebSocket handshake takes HTTP/1.1"))?;
         let inspects = inspect::names_models_inside(&passage.permit, &passage.route);
         let inspected = inspects.then(|| passage.permit.clone());
-        let response = exchange.unless_cut(self.send(passage, None)).await?;
+        let response = exchange.unless_cut(self.send(passage, None).as_mut()).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(observe::stream(response, &exchange));
         }

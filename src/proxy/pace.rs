@@ -96,7 +96,7 @@ impl Proxy {
                 }
             };
             let Some((_, index, paced)) = first else { return Err(Halt::AllOut(out)) };
-            let start = self.wait(paced, permit, patience).await.map_err(Halt::Refused)?;
+            let start = Box::pin(self.wait(paced, permit, patience)).await.map_err(Halt::Refused)?;
             // It may have been ejected meanwhile; then there is perhaps another one.
             if let Ok(pick) = pick(&tried.and_all_but(index, permit.tenant().accounts.iter().copied())) {
                 return Ok((pick, Some(start)));

@@ -1,5 +1,6 @@
 //! In place of the stages that send: a query for a task is answered by the hub, which asks for all.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -73,7 +74,7 @@ pub(super) async fn news(
     if !watch.is_final() && account.is_none() {
         return Err(Rejection::UpstreamUnreachable);
     }
-    let polling = async { Ok(proxy.hub.poll(watch, hold, Instant::now()).await) };
+    let polling = pin!(async { Ok(proxy.hub.poll(watch, hold, Instant::now()).await) });
     let _held = exchange.stopwatch.waiting(Awaited::Turn);
     exchange.unless_cut(polling).await?.ok_or(Rejection::UpstreamUnreachable)
 }

@@ -24,9 +24,10 @@ impl Proxy {
         permit: &Permit,
         exchange: &Exchange,
         place: &Place,
-        mut request: Request<Upload>,
+        request: Request<Upload>,
     ) -> Result<Response<Download>, Rejection> {
         let timeouts = permit.directory().timeouts;
+        let mut request = Box::new(request);
         let progress = request.body().progress();
         let _answer = exchange.stopwatch.waiting(Awaited::Upstream);
         loop {
@@ -46,7 +47,7 @@ impl Proxy {
                     let body = |incoming| Download::new(incoming, connection, progress, timeouts.upstream);
                     return Ok(response.map(body));
                 }
-                Err(Failure::Unsent(unsent)) if connection.is_reused() => request = *unsent,
+                Err(Failure::Unsent(unsent)) if connection.is_reused() => request = unsent,
                 Err(Failure::Unsent(_) | Failure::Lost(_) | Failure::Timeout) => {
                     tracing::warn!(host = ?place.host, "no answer from storage");
                     return Err(Rejection::Video(VideoFault::StorageFailed));

@@ -26,7 +26,8 @@ use crate::upstream::{Download, Upload};
 
 /// A request that may be sent: it was admitted, bears the account's key and no other.
 pub(super) struct Outbound<'d> {
-    request: Request<Upload>,
+    /// In a box, for it goes through many hands.
+    request: Box<Request<Upload>>,
     account: &'d Account,
 }
 
@@ -40,7 +41,7 @@ impl<'d> Outbound<'d> {
         }
     }
 
-    pub(super) fn into_parts(self) -> (Request<Upload>, &'d Account) {
+    pub(super) fn into_parts(self) -> (Box<Request<Upload>>, &'d Account) {
         (self.request, self.account)
     }
 }
@@ -92,7 +93,7 @@ pub(super) fn request<'d>(
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     body.strip_trailers(Box::new(move |fields| strip(fields, is_withheld_from_upstream, &bears_secret)));
-    let mut request = Request::new(body);
+    let mut request = Box::new(Request::new(body));
     *request.method_mut() = from.method;
     *request.uri_mut() = uri;
     *request.headers_mut() = from.headers;

@@ -1,5 +1,6 @@
 //! Before `translate` is done: a file that came with a create is put where its model can read it.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -67,7 +68,7 @@ impl Proxy {
         // A name of the client's may hold what DashScope can't fetch.
         let name = format!("reference.{}", file.format.extension);
         let response = exchange
-            .unless_cut(self.reach(permit, exchange, &place, form(&policy, &place, &name, file)))
+            .unless_cut(pin!(self.reach(permit, exchange, &place, form(&policy, &place, &name, file))))
             .await?;
         if !response.status().is_success() {
             tracing::warn!(status = response.status().as_u16(), "storage did not take a file");
@@ -103,7 +104,7 @@ impl Proxy {
             exchange: Rc::clone(&exchange),
             asked: None,
         };
-        let response = exchange.unless_cut(self.send(passage, None)).await?;
+        let response = exchange.unless_cut(self.send(passage, None).as_mut()).await?;
         let (response, _) = claim::read(response).await?;
         let coding = response.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
         let text = coding::plain(&response.body().frames, coding).unwrap_or_default();

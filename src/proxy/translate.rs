@@ -24,8 +24,7 @@ use crate::unified::{self, Ask, Native, Reference};
 use crate::upstream::{Keep, Upload};
 
 impl Proxy {
-    /// Puts the native submit in the place of a create; what was asked for, in the client's words. Of any other call
-    /// nothing is changed, nor read.
+    /// Puts the native submit in the place of a create; what was asked for, in the client's words.
     ///
     /// # Errors
     /// `BadField` for what has no native place, `BadRequest`, `NoRoom`, and what was wrong with the client's body.
@@ -36,10 +35,7 @@ impl Proxy {
         request: &mut Parts,
         body: &mut Upload,
         exchange: &Rc<Exchange>,
-    ) -> Result<Option<Arc<AskedVideo>>, Rejection> {
-        if route.operation != Operation::VideoCreate {
-            return Ok(None);
-        }
+    ) -> Result<Arc<AskedVideo>, Rejection> {
         let is_coded = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
         if request.headers.get(CONTENT_ENCODING).is_some_and(is_coded) {
             return Err(Rejection::BadRequest("its body must have no content coding"));
@@ -57,7 +53,7 @@ impl Proxy {
         body.replace([native.body.clone()], Keep::Whole);
         *route = route.natively(Operation::Submit, native.path);
         head(request, &native);
-        Ok(Some(Arc::new(native.asked)))
+        Ok(Arc::new(native.asked))
     }
 }
 

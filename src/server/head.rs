@@ -48,7 +48,7 @@ fn walk(bytes: &[u8]) -> Result<Option<(usize, Framing)>, HeadFault> {
             _ => return Err(HeadFault::BareLineFeed),
         };
         start = end + 1;
-        if line.iter().any(|byte| *byte < 0x20 && *byte != b'\t' || *byte == 0x7f) {
+        if has_control_character(line) {
             return Err(HeadFault::ControlCharacter);
         }
         match (line.is_empty(), seen_request_line) {
@@ -65,6 +65,11 @@ fn walk(bytes: &[u8]) -> Result<Option<(usize, Framing)>, HeadFault> {
         }
     }
     Ok(None)
+}
+
+/// Looks at every byte, whatever it finds: so the compiler takes many at once.
+fn has_control_character(line: &[u8]) -> bool {
+    line.iter().fold(false, |found, byte| found | (*byte < 0x20) & (*byte != b'\t') | (*byte == 0x7f))
 }
 
 fn check_request_line(line: &[u8]) -> Result<(), HeadFault> {
@@ -144,10 +149,22 @@ fn number(value: &[u8]) -> Option<u64> {
 
 /// `tchar` of RFC 9110, 5.6.2.
 const fn is_token(byte: u8) -> bool {
-    matches!(byte,
-        b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~'
-        | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z')
+    TOKEN[byte as usize]
 }
+
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    loop {
+        table[byte as usize] = matches!(byte,
+            b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~'
+            | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z');
+        if byte == u8::MAX {
+            break table;
+        }
+        byte += 1;
+    }
+};
 
 /// Follows a chunked body (RFC 9112, 7.1) to its last byte, whatever pieces it comes in.
 #[derive(Debug, Default)]

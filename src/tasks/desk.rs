@@ -49,6 +49,18 @@ pub(super) struct State {
     /// Lists are of no use before then.
     no_lists_until: Option<Instant>,
     failures: u32,
+    asleep: Asleep,
+}
+
+/// What the querier was told to wait for, since when it looks by itself.
+#[derive(Debug, Clone, Copy)]
+enum Asleep {
+    /// It looks soon enough: it is at work, or waits for its turn in the account's budget.
+    No,
+    /// Nothing is due before then.
+    Until(Instant),
+    /// Nothing is due.
+    Long,
 }
 
 /// The page of a list that is asked for next.
@@ -122,6 +134,7 @@ impl Desk {
                 page_size: PAGE_SIZE,
                 no_lists_until: None,
                 failures: 0,
+                asleep: Asleep::No,
             }),
             queries: Notify::new(),
             lists: Notify::new(),
@@ -165,6 +178,7 @@ impl Desk {
     /// The task to query next; it is in hand until the hub is told of its answer.
     pub fn next_query(self: &Arc<Self>, now: Instant) -> Work<(Arc<Watch>, Spent)> {
         let mut state = self.state();
+        state.asleep = Asleep::No;
         if let Err(time) = state.queries.ready(now) {
             return Work::At(time);
         }
@@ -178,9 +192,13 @@ impl Desk {
             }
             Next::At(due) => {
                 self.lateness.store(0, Ordering::Relaxed);
+                state.asleep = Asleep::Until(due);
                 Work::At(due)
             }
-            Next::Nothing => Work::Nothing,
+            Next::Nothing => {
+                state.asleep = Asleep::Long;
+                Work::Nothing
+            }
         }
     }
 
@@ -312,6 +330,19 @@ impl State {
             Endpoint::List => &mut self.lists,
             Endpoint::Cancel => &mut self.cancels,
         }
+    }
+
+    /// Whether the querier must be woken for what is due then. Once it is, it need not be again.
+    pub(super) fn wakes_for(&mut self, due: Instant) -> bool {
+        let wakes = match self.asleep {
+            Asleep::No => false,
+            Asleep::Until(time) => due < time,
+            Asleep::Long => true,
+        };
+        if wakes {
+            self.asleep = Asleep::No;
+        }
+        wakes
     }
 
     /// Pages are smaller than was asked for.

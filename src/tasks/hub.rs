@@ -140,11 +140,15 @@ impl Hub {
     /// Has the querier ask for it, not before `rest` unless somebody wants it.
     pub(super) fn schedule(&self, watch: &Arc<Watch>, rest: Instant) {
         let mut state = watch.desk.state();
-        if !state.schedule.follows(watch.number) && !watch.is_final() {
+        let is_new = !state.schedule.follows(watch.number) && !watch.is_final();
+        if is_new {
             state.schedule.follow(watch, rest);
         }
+        let wakes = is_new && state.wakes_for(rest);
         drop(state);
-        watch.desk.queries.notify_one();
+        if wakes {
+            watch.desk.queries.notify_one();
+        }
     }
 
     /// The account's desk.
@@ -190,8 +194,12 @@ impl Hub {
 
     /// Has the querier ask for it, from `due` on.
     pub(super) fn want(&self, watch: &Watch, due: Instant) {
-        watch.desk.state().schedule.want(watch.number, due);
-        watch.desk.queries.notify_one();
+        let mut state = watch.desk.state();
+        let wakes = state.schedule.want(watch.number, due) && state.wakes_for(due);
+        drop(state);
+        if wakes {
+            watch.desk.queries.notify_one();
+        }
     }
 
     /// Notes that a client asks for it.

@@ -89,17 +89,22 @@ impl Schedule {
         self.slots.contains_key(&number)
     }
 
-    /// A client wants to know more of it, from `due` on. Sooner than known before counts, later does not.
-    pub(super) fn want(&mut self, number: u64, due: Instant) {
-        let Some(slot) = self.slots.get_mut(&number) else { return };
+    /// A client wants to know more of it, from `due` on. Sooner than known before counts, later does not; whether it
+    /// is sooner.
+    pub(super) fn want(&mut self, number: u64, due: Instant) -> bool {
+        let Some(slot) = self.slots.get_mut(&number) else { return false };
         if slot.in_hand {
             slot.again = true;
-        } else if slot.ended.is_none() && slot.wanted.is_none_or(|before| due < before) {
+            return false;
+        }
+        let is_sooner = slot.ended.is_none() && slot.wanted.is_none_or(|before| due < before);
+        if is_sooner {
             if let Some(before) = slot.wanted.replace(due) {
                 self.wanted.remove(&slot.watch.tenant, before, number);
             }
             self.wanted.insert(&slot.watch.tenant, due, number);
         }
+        is_sooner
     }
 
     /// It is not in the list of those in its state any more.

@@ -64,7 +64,7 @@ impl Pool {
                 return Ok(Connection { link: Some(link), pool: Rc::clone(self), reused: true });
             }
         }
-        let link = self.open(patience).await?;
+        let link = Box::pin(self.open(patience)).await?;
         Ok(Connection { link: Some(link), pool: Rc::clone(self), reused: false })
     }
 

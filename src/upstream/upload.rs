@@ -214,8 +214,9 @@ impl Upload {
 
     /// A copy of what was read ahead.
     pub fn ahead(&self) -> Vec<u8> {
-        let pieces = self.ahead.iter().filter_map(Frame::data_ref);
-        pieces.flat_map(|piece| piece.iter().copied()).collect()
+        let pieces: Vec<&[u8]> =
+            self.ahead.iter().filter_map(Frame::data_ref).map(|piece| &**piece).collect();
+        pieces.concat()
     }
 
     fn fail(&self, fault: UploadFault) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
@@ -281,16 +282,19 @@ impl Progress {
         &self.stopwatch
     }
 
-    /// What the body begins with: as much as is wanted, and 16 KiB at most.
-    pub fn beginning(&self, most_bytes: usize) -> Vec<u8> {
+    /// What the body begins with: as much as is wanted, and 16 KiB at most. Shared where it came in one piece.
+    pub fn beginning(&self, most_bytes: usize) -> Bytes {
         let mut left = most_bytes.min(BEGINNING_BYTES);
         let kept = self.kept.borrow();
+        if let [piece] = &kept[..] {
+            return piece.slice(..piece.len().min(left));
+        }
         let pieces = kept.iter().map(|piece| {
             let piece = &piece[..piece.len().min(left)];
             left -= piece.len();
             piece
         });
-        pieces.flatten().copied().collect()
+        pieces.collect::<Vec<_>>().concat().into()
     }
 
     /// The same body once more, if it went up to its end and was kept.
