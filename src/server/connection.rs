@@ -8,8 +8,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
@@ -18,8 +20,8 @@ use tokio::time::Instant;
 use super::wire::{Patience, Speaks, Wire};
 use super::worker::{Drain, Manner};
 use crate::listen::{Handshakes, Shaken};
-use crate::proxy::Proxy;
 use crate::proxy::peer::{HeadFault, Line, Peer};
+use crate::proxy::{Observed, Proxy};
 use crate::stream::Stream;
 use crate::tenant::certificate::ClientCertificate;
 
@@ -69,38 +71,33 @@ pub(crate) async fn converse(
             () = drain.stopped() => return,
         },
     };
-    serve(wire, speaks, peer, proxy, drain).await;
+    serve(wire, speaks, peer, proxy, patience, drain).await;
 }
 
-async fn serve(wire: Wire<Stream>, speaks: Speaks, peer: Peer, proxy: Rc<Proxy>, mut drain: Drain) {
-    let line = Arc::clone(&peer.line);
-    let service = service_fn(move |request| {
+async fn serve(
+    wire: Wire<Stream>,
+    speaks: Speaks,
+    peer: Peer,
+    proxy: Rc<Proxy>,
+    patience: Patience,
+    mut drain: Drain,
+) {
+    let service = service_fn(|request| {
         let (proxy, peer) = (Rc::clone(&proxy), peer.clone());
-        async move { Ok::<_, Infallible>(proxy.serve(peer, request).await) }
+        // In a box: hyper keeps room for it in the connection, also while that waits for a request.
+        Box::pin(async move { Ok::<_, Infallible>(proxy.serve(peer, request).await) })
     });
-    let io = TokioIo::new(wire);
     // How a client's connection ended concerns the exchanges on it, which note it themselves.
     match speaks {
         Speaks::Nothing => {}
-        Speaks::Http1 => {
-            let mut connection = pin!(http1::Builder::new().serve_connection(io, service).with_upgrades());
-            tokio::select! {
-                _ = connection.as_mut() => return,
-                () = line.is_cut() => return,
-                () = one_more_request(&mut drain) => connection.as_mut().graceful_shutdown(),
-            }
-            tokio::select! {
-                _ = connection => {}
-                () = line.is_cut() => {}
-            }
-        }
+        Speaks::Http1 => converse_in_http1(wire, &service, &peer.line, patience, &mut drain).await,
         Speaks::Http2 => {
             let mut builder = http2::Builder::new(LocalExecutor);
             builder
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(MOST_STREAMS)
                 .max_header_list_size(MOST_HEADER_BYTES);
-            let mut connection = pin!(builder.serve_connection(io, service));
+            let mut connection = pin!(builder.serve_connection(TokioIo::new(wire), service));
             tokio::select! {
                 _ = connection.as_mut() => return,
                 // A client is told which of its streams are served yet (RFC 9113, 6.8).
@@ -108,6 +105,45 @@ async fn serve(wire: Wire<Stream>, speaks: Speaks, peer: Peer, proxy: Rc<Proxy>,
             }
             let _ = connection.await;
         }
+    }
+}
+
+/// One request after the other. While none comes for a while, nothing is left here but the socket.
+async fn converse_in_http1<S>(
+    mut wire: Wire<Stream>,
+    service: &S,
+    line: &Arc<Line>,
+    patience: Patience,
+    drain: &mut Drain,
+) where
+    S: Service<Request<Incoming>, Response = Response<Observed>, Error = Infallible>,
+{
+    let mut leaving = pin!(one_more_request(drain));
+    loop {
+        let berth = wire.berth();
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(wire), service).with_upgrades();
+        let mut connection = Box::pin(connection);
+        tokio::select! {
+            _ = connection.as_mut() => {}
+            () = line.is_cut() => return,
+            () = leaving.as_mut() => {
+                connection.as_mut().graceful_shutdown();
+                return tokio::select! {
+                    _ = connection => {}
+                    () = line.is_cut() => {}
+                };
+            }
+        }
+        drop(connection);
+        let Some(idle) = berth.take() else { return };
+        let stirs = tokio::select! {
+            stirs = idle.stirs(patience) => stirs,
+            () = leaving.as_mut() => false,
+        };
+        if !stirs {
+            return idle.close().await;
+        }
+        wire = Wire::again(idle, Arc::clone(line), patience);
     }
 }
 

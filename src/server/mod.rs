@@ -1,5 +1,6 @@
 //! The client's side of the wire: a worker and its connections.
 
+mod berth;
 mod connection;
 mod head;
 mod wire;

@@ -15,6 +15,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::berth::{BEFORE_BERTH, Berth, Idle};
 use super::head::{self, Chunks, Framing, Head};
 use crate::proxy::peer::{HeadFault, Line, REFUSED_METHOD};
 use crate::timer::Timer;
@@ -22,8 +23,10 @@ use crate::timer::Timer;
 /// A connection whose heads are checked and whose silences end.
 #[derive(Debug)]
 pub(crate) struct Wire<S> {
-    stream: S,
+    /// Gone once the connection has berthed.
+    stream: Option<S>,
     line: Arc<Line>,
+    berth: Arc<Berth<S>>,
     patience: Patience,
     expect: Expect,
     /// Bytes that came before hyper may have them, or behind the request that it reads.
@@ -78,8 +81,9 @@ pub(crate) enum Speaks {
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub(crate) fn new(stream: S, line: Arc<Line>, patience: Patience) -> Self {
         Self {
-            stream,
+            stream: Some(stream),
             line,
+            berth: Arc::default(),
             patience,
             expect: Expect::Head,
             held: BytesMut::new(),
@@ -121,13 +125,45 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             if length == PREFACE.len() {
                 return Poll::Ready(Speaks::Http2);
             }
-            match ready!(tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.held)) {
+            match ready!(self.poll_hold(cx)) {
                 Ok(1..) => {
                     self.head_began.get_or_insert_with(Instant::now);
                 }
                 Ok(0) | Err(_) => return Poll::Ready(Speaks::Nothing),
             }
         }
+    }
+
+    /// Where the connection will be found, should it berth.
+    pub(super) fn berth(&self) -> Arc<Berth<S>> {
+        Arc::clone(&self.berth)
+    }
+
+    /// The same connection, with a request before it.
+    pub(super) fn again(Idle { stream, since }: Idle<S>, line: Arc<Line>, patience: Patience) -> Self {
+        Self { idle_since: since, ..Self::new(stream, line, patience) }
+    }
+
+    /// Whether the client owes nothing and is owed nothing.
+    fn is_at_rest(&self) -> bool {
+        matches!(self.expect, Expect::Head)
+            && self.held.is_empty()
+            && self.unread_until.is_none()
+            && !self.line.is_busy()
+    }
+
+    /// Leaves hyper, for which the connection ends, if it has only been silent for a while.
+    fn berth_if_at_rest(&mut self) {
+        let lasts = self.is_at_rest() && self.idle_since.elapsed() < self.patience.idle;
+        if let Some(stream) = self.stream.take_if(|_| lasts) {
+            self.berth.put(Idle { stream, since: self.idle_since });
+        }
+    }
+
+    /// Reads more of what hyper may not have yet.
+    fn poll_hold(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(0)) };
+        tokio_util::io::poll_read_buf(Pin::new(stream), cx, &mut self.held)
     }
 
     /// Looks at `held`, of which what comes behind `known` is new, for a head.
@@ -232,6 +268,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
         let deadline = match self.head_began {
             Some(began) => began + self.patience.head,
+            None if self.is_at_rest() => self.idle_since + self.patience.idle.min(BEFORE_BERTH),
             None => self.idle_since + self.patience.idle,
         };
         self.reading.poll_until(deadline, cx)
@@ -281,7 +318,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
             }
             let came = if wire.held.is_empty() {
                 let before = buf.filled().len();
-                let read = Pin::new(&mut wire.stream).poll_read(cx, buf);
+                let Some(stream) = &mut wire.stream else { return Poll::Ready(Ok(())) };
+                let read = Pin::new(stream).poll_read(cx, buf);
                 if let Poll::Ready(Ok(())) = read {
                     if buf.filled().len() == before {
                         return Poll::Ready(Ok(()));
@@ -295,7 +333,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
                 read
             } else {
                 let known = wire.held.len();
-                match tokio_util::io::poll_read_buf(Pin::new(&mut wire.stream), cx, &mut wire.held) {
+                match wire.poll_hold(cx) {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
                     Poll::Ready(Ok(_)) => {
                         wire.examine(known);
@@ -311,7 +349,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
                 Poll::Pending => {
                     ready!(wire.poll_patience(cx));
                     if wire.head_began.is_none() {
-                        // Idle for too long: as if the client had left.
+                        // Idle: as if the client had left.
+                        wire.berth_if_at_rest();
                         return Poll::Ready(Ok(()));
                     }
                     wire.refuse(HeadFault::Slow);
@@ -343,7 +382,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 return Poll::Ready(());
             }
             self.held.clear();
-            match ready!(tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.held)) {
+            match ready!(self.poll_hold(cx)) {
                 Ok(1..) => {}
                 Ok(0) | Err(_) => return Poll::Ready(()),
             }
@@ -353,7 +392,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let Some(stream) = &mut self.stream else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let written = Pin::new(stream).poll_write(cx, bytes);
         self.poll_reader(cx, written)
     }
 
@@ -362,21 +404,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        let Some(stream) = &mut self.stream else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let written = Pin::new(stream).poll_write_vectored(cx, slices);
         self.poll_reader(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        self.stream.as_mut().map_or(Poll::Ready(Ok(())), |stream| Pin::new(stream).poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.linger_until.is_none() {
-            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        let lingers = self.linger_until.is_some();
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(())) };
+        if !lingers {
+            ready!(Pin::new(stream).poll_shutdown(cx))?;
         }
         match self.expect {
             Expect::Length(_) | Expect::Chunks(_) | Expect::Nothing => self.poll_linger(cx).map(Ok),
