@@ -72,7 +72,9 @@ impl Line<'_> {
         into.extend_from_slice(
             self.request_id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes(),
         );
-        write!(into, "\",\"client\":\"{}\"", self.client)?;
+        into.extend_from_slice(b"\",\"client\":\"");
+        push_address(into, self.client)?;
+        into.push(b'"');
         for (field, text) in self.texts() {
             if let Some(text) = text {
                 into.extend_from_slice(b",\"");
@@ -149,6 +151,15 @@ impl Line<'_> {
             ("overhead", self.overhead),
         ]
     }
+}
+
+fn push_address(into: &mut Vec<u8>, address: SocketAddr) -> io::Result<()> {
+    let SocketAddr::V4(address) = address else { return write!(into, "{address}") };
+    for (before, octet) in ["", ".", ".", "."].into_iter().zip(address.ip().octets()) {
+        push_number(into, before, octet.into());
+    }
+    push_number(into, ":", address.port().into());
+    Ok(())
 }
 
 /// Names need no escaping; whatever else there may be is left out.

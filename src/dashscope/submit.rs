@@ -4,15 +4,30 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-/// Reads the top-level `model` from the beginning of a body, which may end anywhere.
+/// Reads the top-level `model` from the beginning of a body, which may end anywhere. The last of several counts, as
+/// for most readers of JSON.
 pub fn model(beginning: &[u8]) -> Option<Box<str>> {
+    seek(beginning, false)
+}
+
+/// The first of several, for who only wants to tell of it: it mostly stands before all else.
+pub fn first_model(beginning: &[u8]) -> Option<Box<str>> {
+    seek(beginning, true)
+}
+
+fn seek(beginning: &[u8], stops: bool) -> Option<Box<str>> {
     let mut found = None;
-    // An error only says that the beginning is not the whole.
-    let _ = Seek(&mut found).deserialize(&mut serde_json::Deserializer::from_slice(beginning));
+    let seek = Seek { found: &mut found, stops };
+    // An error only says that what was read is not the whole.
+    let _ = seek.deserialize(&mut serde_json::Deserializer::from_slice(beginning));
     found
 }
 
-struct Seek<'a>(&'a mut Option<Box<str>>);
+struct Seek<'a> {
+    found: &'a mut Option<Box<str>>,
+    /// At the first one.
+    stops: bool,
+}
 
 impl<'de> DeserializeSeed<'de> for Seek<'_> {
     type Value = ();
@@ -32,7 +47,10 @@ impl<'de> Visitor<'de> for Seek<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<Box<str>>()? {
             if &*key == "model" {
-                *self.0 = Some(map.next_value()?);
+                *self.found = Some(map.next_value()?);
+                if self.stops {
+                    return Ok(());
+                }
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
@@ -54,6 +72,12 @@ mod tests {
         ] {
             assert_eq!(model(body.as_bytes()).as_deref(), Some("wan2.7-i2v"), "{body}");
         }
+    }
+
+    #[test]
+    fn one_of_several_counts() {
+        let body = br#"{"model":"a","input":{},"model":"b"}"#;
+        assert_eq!((first_model(body).as_deref(), model(body).as_deref()), (Some("a"), Some("b")));
     }
 
     #[test]

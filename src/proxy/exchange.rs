@@ -151,7 +151,10 @@ impl Exchange {
     /// Notes the model for whoever is told: one that is known, or what stands near the beginning of the body.
     pub(super) fn note_model(&self, known: Option<&str>) {
         if self.is_told() && self.model.get().is_none() {
-            let read = || submit::model(&self.upload.get()?.beginning(MODEL_WITHIN_BYTES));
+            let read = || {
+                let beginning = self.upload.get()?.beginning(MODEL_WITHIN_BYTES);
+                if self.submits.get() { submit::model(&beginning) } else { submit::first_model(&beginning) }
+            };
             let model = known.filter(|model| !model.is_empty()).map(Box::from).or_else(read);
             self.model.get_or_init(|| model.unwrap_or_default());
         }

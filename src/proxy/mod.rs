@@ -245,7 +245,10 @@ impl Proxy {
     async fn passed(&self, passage: Passage, cancels: Option<&str>) -> Result<Response<Download>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
         cancels.iter().for_each(|id| exchange.note_task(id));
-        let spent = exchange.unless_cut(pin!(self.turn_to_cancel(&passage))).await?;
+        let spent = match cancels {
+            Some(_) => exchange.unless_cut(pin!(self.turn_to_cancel(&passage))).await?,
+            None => None,
+        };
         let response = exchange.unless_cut(self.send(passage, None).as_mut()).await?;
         drop(spent);
         if let Some(task_id) = cancels.filter(|_| response.status() == StatusCode::OK) {

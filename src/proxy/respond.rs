@@ -1,8 +1,9 @@
 //! Answers of our own.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use hyper::header::{
     CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
 };
@@ -49,9 +50,13 @@ pub(super) fn refusal(rejection: &Rejection, exchange: &Exchange, version: Versi
 
 /// Tells the caller how it stands with its rate, on every answer.
 pub(super) fn tell_standing(headers: &mut HeaderMap, standing: Standing) {
-    headers.insert(LIMIT, HeaderValue::from(standing.limit));
-    headers.insert(REMAINING, HeaderValue::from(standing.remaining));
-    headers.insert(RESET, HeaderValue::from(whole_seconds(standing.reset)));
+    let mut digits = BytesMut::with_capacity(3 * u64::MAX.ilog10() as usize + 3);
+    let numbers = [standing.limit.into(), standing.remaining.into(), whole_seconds(standing.reset)];
+    for (name, number) in [LIMIT, REMAINING, RESET].into_iter().zip(numbers) {
+        // Digits are a value, and writing to memory does not fail.
+        let _ = write!(digits, "{number}");
+        headers.extend(HeaderValue::from_maybe_shared(digits.split().freeze()).map(|value| (name, value)));
+    }
 }
 
 /// Rounded up.

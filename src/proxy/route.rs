@@ -77,8 +77,8 @@ pub(super) fn route(directory: &Directory, request: &Parts, line: &Line) -> Resu
     }
     let upstream = [call.root, call.rest].concat();
     let task_id = call.task_id.and_then(|id| {
-        let start = upstream.find(TASKS)? + TASKS.len();
-        Some(start..start + id.len())
+        let start = call.root.len() + TASKS.len();
+        call.rest.starts_with(TASKS).then(|| start..start + id.len())
     });
     Ok(Route {
         mount: Arc::clone(&mount.prefix),
