@@ -57,8 +57,7 @@ impl Report {
         let (busy, _) = self.look.shares_since(std::time::Duration::ZERO);
         let names: Vec<&str> = self.peers.iter().map(|peer| peer.name()).collect();
         let columns: Vec<_> = self.peers.iter().map(|peer| self.column(*peer)).collect();
-        let mut text =
-            format!("{}machine busy: {:.0}%\n\n{}", self.about, busy * 100.0, table(&names, &columns));
+        let text = format!("{}machine busy: {:.0}%\n\n{}", self.about, busy * 100.0, table(&names, &columns));
         println!("\n{text}");
         if let Some(directory) = directory {
             std::fs::create_dir_all(directory)?;

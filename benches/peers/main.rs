@@ -8,6 +8,7 @@ mod cost;
 mod figures;
 mod growth;
 mod idle;
+mod instructions;
 mod job;
 mod latency;
 mod load;
@@ -95,6 +96,8 @@ enum Point {
     Balance,
     /// Time, memory and size at start.
     Start,
+    /// Instructions of a request, by callgrind. dashgate alone.
+    Instructions,
     /// From 1,000 to 1,000,000 keys and tasks. dashgate alone.
     Growth,
 }
@@ -130,6 +133,7 @@ fn measure(options: &Options) -> io::Result<()> {
                 Point::Idle => idle::measure(options, &mut report).await,
                 Point::Balance => balance::measure(options, &mut report).await,
                 Point::Start => start::measure(options, &mut report).await,
+                Point::Instructions => instructions::measure(options, &mut report).await,
                 Point::Growth => growth::measure(options, &mut report).await,
             }
         })?;

@@ -3,15 +3,28 @@
 use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 
 use super::{confined, write};
 use crate::job::{self, Job, PREFIX, RATE, UPSTREAM_KEY};
+use crate::rig::fetch;
 use crate::rig::process::{Process, address_after};
 
 pub(super) fn start(job: &Job<'_>) -> io::Result<(Process, SocketAddr)> {
+    serve(job, program())
+}
+
+/// The same below callgrind.
+pub(super) fn start_counted(job: &Job<'_>, counts: &Path) -> io::Result<(Process, SocketAddr)> {
+    let mut command = fetch::program("valgrind")?;
+    command.arg("--tool=callgrind").arg(format!("--callgrind-out-file={}", counts.display()));
+    command.arg(program().get_program());
+    serve(job, command)
+}
+
+fn serve(job: &Job<'_>, mut command: Command) -> io::Result<(Process, SocketAddr)> {
     let file = write(job, "dashgate.toml", &config(job))?;
-    let mut command = program();
     command.env("RUST_LOG", "info").args(["serve", "-c"]).arg(&file);
     let process = Process::start(&mut confined(job, &command))?;
     let words = if job.identity.is_some() { "listening on https://" } else { "listening on http://" };

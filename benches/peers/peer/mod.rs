@@ -69,6 +69,16 @@ impl Peer {
             Kind::Envoy => envoy::start(job)?,
             Kind::Pingora => pingora::start(job)?,
         };
+        Self::ready(kind, process, address).await
+    }
+
+    /// dashgate, whose instructions are counted into the file when it ends.
+    pub(crate) async fn start_counted(job: &Job<'_>, counts: &Path) -> io::Result<Peer> {
+        let (process, address) = dashgate::start_counted(job, counts)?;
+        Self::ready(Kind::Dashgate, process, address).await
+    }
+
+    async fn ready(kind: Kind, process: Process, address: SocketAddr) -> io::Result<Peer> {
         let peer = Peer { address, process: Some(process) };
         for _ in 0..WAITS {
             if TcpStream::connect(address).await.is_ok() {

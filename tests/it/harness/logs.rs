@@ -3,6 +3,11 @@
 use std::io;
 use std::sync::{Mutex, OnceLock};
 
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
 use super::secrets;
 
 static LOGGED: OnceLock<Mutex<Vec<u8>>> = OnceLock::new();
@@ -11,12 +16,10 @@ static LOGGED: OnceLock<Mutex<Vec<u8>>> = OnceLock::new();
 /// nothing less is sure to be noticed from whatever thread that wrote it.
 pub(crate) fn capture() {
     LOGGED.get_or_init(|| {
-        tracing_subscriber::fmt()
-            // What the clients of the tests themselves say of their requests is no log of the gateway's.
-            .with_env_filter("trace,tungstenite=off,tokio_tungstenite=off")
-            .with_ansi(false)
-            .with_writer(|| Writer)
-            .init();
+        // What the clients of the tests themselves say of their requests is no log of the gateway's.
+        let filter = "trace,tungstenite=off,tokio_tungstenite=off".parse::<Targets>().expect("a filter");
+        let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| Writer);
+        tracing_subscriber::registry().with(lines.with_filter(filter)).init();
         Mutex::default()
     });
 }
