@@ -10,7 +10,15 @@ use dashgate::config::{self, Config, Files, Loaded};
 use dashgate::handover::{self, Successor};
 use dashgate::{demo, keys, reload, sim, supervisor};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Gives back what connections held that have gone or wait; how soon, `.cargo/config.toml` says.
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// A transparent reverse proxy for Alibaba Cloud's DashScope: virtual keys, tenants that keep to their own
 /// tasks, streams untouched.
@@ -85,12 +93,11 @@ fn log() {
     if !asked.contains("audit") {
         asked.push_str(",audit=info");
     }
-    let filter = EnvFilter::try_new(asked).unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
+    // By target and level; the filter that also knows fields of spans would bring a whole engine for patterns along.
+    let filter = asked.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
 }
 
 fn check(file: &ConfigFile) -> ExitCode {
