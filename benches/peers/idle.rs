@@ -59,4 +59,4 @@ async fn connect(target: &Target, count: usize, idle: &mut Vec<Client>) -> io::R
 
 const CONNECTIONS: usize = 9_000;
 const FIRST: usize = 500;
-const SETTLE: Duration = Duration::from_secs(2);
+const SETTLE: Duration = Duration::from_secs(5);

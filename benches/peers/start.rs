@@ -21,7 +21,7 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
         command.env("RUST_LOG", "info").args(["serve", "-c"]).arg(example).current_dir(directory.path());
         // What the example takes from the environment.
         for name in ["DASHSCOPE_API_KEY", "DASHGATE_ADMIN_TOKEN", "ACME_KEY"] {
-            command.env(name, "sk-bench-0123456789abcdef");
+            command.env(name, format!("sk-bench-{name}"));
         }
         let began = Instant::now();
         let process = Process::start(&mut command)?;

@@ -119,6 +119,23 @@ mod tests {
         assert!(berth.take().is_none());
     }
 
+    /// As hyper does: it asks for more while the exchange runs, and then only when it is woken.
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_an_exchange_is_noticed() {
+        let (mut wire, mut far, line) = connected();
+        let berth = wire.berth();
+        far.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("written");
+        let mut read = [0; 100];
+        assert!(wire.read(&mut read).await.expect("a request") > 0);
+        line.enter();
+        let more = tokio::spawn(async move { wire.read(&mut read).await });
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        line.leave();
+        let began = Instant::now();
+        assert_eq!(more.await.expect("no panic").expect("an end"), 0);
+        assert!(began.elapsed() <= 3 * BEFORE_BERTH && berth.take().is_some());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_was_idle_for_too_long_is_given_up() {
         let (wire, _far, line) = connected();

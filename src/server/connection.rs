@@ -39,6 +39,28 @@ pub(crate) async fn converse(
         return;
     }
     let _connected = proxy.recorder.metrics.connected();
+    // Whatever is only needed for a while is in a box: all else is held as long as the connection waits.
+    if let Some(met) = Box::pin(meet(stream, address, &proxy, &handshakes, &mut drain)).await {
+        serve(met, proxy, drain).await;
+    }
+}
+
+/// Who has connected.
+struct Met {
+    wire: Wire<Stream>,
+    speaks: Speaks,
+    peer: Peer,
+    patience: Patience,
+}
+
+/// Shakes hands, and waits for the first bytes; `None` if the client left, or was too slow.
+async fn meet(
+    stream: TcpStream,
+    address: SocketAddr,
+    proxy: &Proxy,
+    handshakes: &Handshakes,
+    drain: &mut Drain,
+) -> Option<Met> {
     let (timeouts, tls) = {
         let directory = proxy.directory.load();
         (directory.timeouts, directory.tls.clone())
@@ -47,11 +69,14 @@ pub(crate) async fn converse(
         None => Some(Shaken::plain(stream)),
         Some(tls) => tokio::select! {
             shaken = handshakes.shake(stream, Arc::clone(&tls.server), timeouts.header) => shaken,
-            () = drain.stopped() => return,
+            () = drain.stopped() => return None,
         },
     };
     let (stream, fault, certificates) = match shaken {
-        None => return proxy.recorder.metrics.failed_to_shake(),
+        None => {
+            proxy.recorder.metrics.failed_to_shake();
+            return None;
+        }
         Some(Shaken::Ready { stream, certificates }) => (stream, None, certificates),
         Some(Shaken::Cleartext(stream)) => (Stream::Plain(stream), Some(HeadFault::Cleartext), Vec::new()),
     };
@@ -68,20 +93,14 @@ pub(crate) async fn converse(
         }
         None => tokio::select! {
             speaks = wire.greeting() => speaks,
-            () = drain.stopped() => return,
+            () = drain.stopped() => return None,
         },
     };
-    serve(wire, speaks, peer, proxy, patience, drain).await;
+    Some(Met { wire, speaks, peer, patience })
 }
 
-async fn serve(
-    wire: Wire<Stream>,
-    speaks: Speaks,
-    peer: Peer,
-    proxy: Rc<Proxy>,
-    patience: Patience,
-    mut drain: Drain,
-) {
+async fn serve(met: Met, proxy: Rc<Proxy>, mut drain: Drain) {
+    let Met { wire, speaks, peer, patience } = met;
     let service = service_fn(|request| {
         let (proxy, peer) = (Rc::clone(&proxy), peer.clone());
         // In a box: hyper keeps room for it in the connection, also while that waits for a request.
@@ -97,7 +116,7 @@ async fn serve(
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(MOST_STREAMS)
                 .max_header_list_size(MOST_HEADER_BYTES);
-            let mut connection = pin!(builder.serve_connection(TokioIo::new(wire), service));
+            let mut connection = Box::pin(builder.serve_connection(TokioIo::new(wire), service));
             tokio::select! {
                 _ = connection.as_mut() => return,
                 // A client is told which of its streams are served yet (RFC 9113, 6.8).

@@ -40,6 +40,9 @@ pub(crate) struct Wire<S> {
     /// A request came since `idle_since` was set.
     served: bool,
     reading: Timer,
+    /// When to see whether the exchange that runs has ended.
+    look_at: Instant,
+    nap: Duration,
     writing: Timer,
     /// When the client is given up if it goes on not reading.
     unread_until: Option<Instant>,
@@ -92,6 +95,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             idle_since: Instant::now(),
             served: false,
             reading: Timer::default(),
+            look_at: Instant::now(),
+            nap: BEFORE_BERTH / 2,
             writing: Timer::default(),
             unread_until: None,
             linger_until: None,
@@ -188,6 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     fn begin(&mut self, framing: Framing, behind: &[u8]) -> usize {
         self.head_began = None;
         self.served = true;
+        (self.look_at, self.nap) = (self.idle_since, BEFORE_BERTH / 2);
         self.expect = match framing {
             Framing::Tunnel => Expect::Tunnel,
             Framing::Length(0) => Expect::Head,
@@ -257,9 +263,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.line.is_busy() || matches!(self.expect, Expect::Length(_) | Expect::Chunks(_)) {
             // An exchange runs: its own stages keep the time. When it has ended, hyper asks for more only when
-            // it is woken, so the timer goes on.
+            // it is woken, so the timer goes on; the less often, the longer it runs.
             self.served = true;
-            let _ = self.reading.poll_until(Instant::now() + self.patience.idle, cx);
+            let now = Instant::now();
+            if self.look_at <= now {
+                self.nap = (self.nap * 2).min(self.patience.idle);
+                self.look_at = now + self.nap;
+            }
+            let _ = self.reading.poll_until(self.look_at, cx);
             return Poll::Pending;
         }
         if std::mem::take(&mut self.served) {
