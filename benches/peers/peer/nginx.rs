@@ -30,7 +30,7 @@ fn config(job: &Job<'_>, address: SocketAddr) -> String {
             let tls = format!(
                 "ssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:tls:10m;\n\
                  proxy_ssl_protocols TLSv1.2 TLSv1.3; proxy_ssl_session_reuse on; proxy_ssl_verify on; \
-                 proxy_ssl_name 127.0.0.1; proxy_ssl_trusted_certificate {};",
+                 proxy_ssl_name localhost; proxy_ssl_trusted_certificate {};",
                 identity.certificate().display(),
                 identity.key().display(),
                 identity.certificate().display()
