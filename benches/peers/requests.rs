@@ -46,7 +46,7 @@ impl Call {
         // Writing to a vector does not fail.
         let _ = match self {
             Call::Poll => write!(buffer, "GET {PREFIX}/api/v1/tasks/{task} HTTP/1.1\r\n"),
-            _ => write!(
+            Call::Submit | Call::Pass | Call::Frames | Call::Download | Call::Upload => write!(
                 buffer,
                 "POST {PREFIX}{line} HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {body_bytes}\r\n"
             ),

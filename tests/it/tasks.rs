@@ -67,7 +67,9 @@ fn the_owner_gets_the_upstreams_own_answers() {
     ] {
         let got = ask(&gateway, TENANT_KEY, &call);
         assert_eq!((got.status(), got.field("x-upstream").as_deref()), (200, Some("yes")), "{call}");
-        assert_eq!(upstream.take()[0].start_line(), seen);
+        // A cancel is followed by a query of our own, at some moment.
+        let came: Vec<_> = upstream.take().iter().map(|request| request.start_line().to_owned()).collect();
+        assert!(came.contains(&seen), "{seen}: {came:?}");
     }
 }
 
