@@ -21,14 +21,8 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
         for kind in options.peers.iter().filter(|kind| **kind != Kind::Relay) {
             let directory = tempfile::tempdir()?;
             let upstream = Upstream::start(None)?;
-            let job = Job {
-                upstream: upstream.address,
-                keys: options.keys,
-                identity: None,
-                workers: 2,
-                cores: &cores,
-                directory: directory.path(),
-            };
+            let job =
+                Job { workers: 2, cores: &cores, ..Job::of(options, upstream.address, directory.path()) };
             let peer = Peer::start(*kind, &job).await?;
             let target = Target { address: peer.address, tls: None, keys: options.keys };
             let mut rates = [0.0; 2];

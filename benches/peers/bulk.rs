@@ -17,14 +17,7 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
         for kind in &options.peers {
             let directory = tempfile::tempdir()?;
             let upstream = Upstream::start(None)?;
-            let job = Job {
-                upstream: upstream.address,
-                keys: options.keys,
-                identity: None,
-                workers: 1,
-                cores: &options.cores,
-                directory: directory.path(),
-            };
+            let job = Job::of(options, upstream.address, directory.path());
             let peer = Peer::start(*kind, &job).await?;
             let target = Target { address: peer.address, tls: None, keys: options.keys };
             let resident = peer.taken().resident_bytes;

@@ -25,14 +25,7 @@ pub(crate) async fn measure(
         for kind in peers {
             let directory = tempfile::tempdir()?;
             let upstream = Upstream::start(identity.map(Identity::path))?;
-            let job = Job {
-                upstream: upstream.address,
-                keys: options.keys,
-                identity,
-                workers: 1,
-                cores: &options.cores,
-                directory: directory.path(),
-            };
+            let job = Job { identity, ..Job::of(options, upstream.address, directory.path()) };
             let peer = Peer::start(*kind, &job).await?;
             let tls = identity.map(Identity::client).transpose()?;
             let target = Target { address: peer.address, tls, keys: options.keys };

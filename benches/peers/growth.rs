@@ -30,14 +30,7 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
 async fn of(options: &Options, keys: usize, tasks: usize) -> io::Result<Vec<f64>> {
     let directory = tempfile::tempdir()?;
     let upstream = Upstream::start(None)?;
-    let job = Job {
-        upstream: upstream.address,
-        keys,
-        identity: None,
-        workers: 1,
-        cores: &options.cores,
-        directory: directory.path(),
-    };
+    let job = Job { keys, ..Job::of(options, upstream.address, directory.path()) };
     let peer = Peer::start(Kind::Dashgate, &job).await?;
     let target = Target { address: peer.address, tls: None, keys };
     load::submit(&target, CONNECTIONS, tasks).await?;

@@ -20,14 +20,8 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
         for kind in options.peers.iter().filter(|kind| **kind != Kind::Relay) {
             let directory = tempfile::tempdir()?;
             let upstream = Upstream::start(identity.as_ref().map(Identity::path))?;
-            let job = Job {
-                upstream: upstream.address,
-                keys: options.keys,
-                identity: identity.as_ref(),
-                workers: 1,
-                cores: &options.cores,
-                directory: directory.path(),
-            };
+            let job =
+                Job { identity: identity.as_ref(), ..Job::of(options, upstream.address, directory.path()) };
             let peer = Peer::start(*kind, &job).await?;
             let tls = identity.as_ref().map(Identity::client).transpose()?;
             let target = Target { address: peer.address, tls, keys: options.keys };

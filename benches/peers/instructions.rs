@@ -26,14 +26,7 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
 async fn of(options: &Options, call: Call, requests: u32) -> io::Result<u64> {
     let directory = tempfile::tempdir()?;
     let upstream = Upstream::start(None)?;
-    let job = Job {
-        upstream: upstream.address,
-        keys: KEYS,
-        identity: None,
-        workers: 1,
-        cores: &options.cores,
-        directory: directory.path(),
-    };
+    let job = Job { keys: KEYS, ..Job::of(options, upstream.address, directory.path()) };
     let counts = directory.path().join("callgrind.out");
     let peer = Peer::start_counted(&job, &counts).await?;
     let target = Target { address: peer.address, tls: None, keys: KEYS };

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use crate::Options;
 use crate::certificate::Identity;
 
 /// Swap the key of one of many callers for the upstream's, refuse the others, hold each to a rate, check the header
@@ -18,6 +19,13 @@ pub(crate) struct Job<'a> {
     pub(crate) cores: &'a str,
     /// Of configurations, logs and stores.
     pub(crate) directory: &'a Path,
+}
+
+impl<'a> Job<'a> {
+    /// In cleartext, on one worker.
+    pub(crate) fn of(options: &'a Options, upstream: SocketAddr, directory: &'a Path) -> Self {
+        Self { upstream, keys: options.keys, identity: None, workers: 1, cores: &options.cores, directory }
+    }
 }
 
 /// The Nth virtual key. Nothing that it opens is worth anything.

@@ -20,14 +20,7 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
         let mut direct = Vec::new();
         for kind in std::iter::once(&Kind::Direct).chain(&options.peers) {
             let directory = tempfile::tempdir()?;
-            let job = Job {
-                upstream: upstream.address,
-                keys: options.keys,
-                identity: None,
-                workers: 1,
-                cores: &options.cores,
-                directory: directory.path(),
-            };
+            let job = Job::of(options, upstream.address, directory.path());
             let peer = Peer::start(*kind, &job).await?;
             let target = Target { address: peer.address, tls: None, keys: options.keys };
             for (number, call) in [Call::Poll, Call::Pass, Call::Submit].into_iter().enumerate() {
