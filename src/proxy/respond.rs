@@ -50,12 +50,14 @@ pub(super) fn refusal(rejection: &Rejection, exchange: &Exchange, version: Versi
 
 /// Tells the caller how it stands with its rate, on every answer.
 pub(super) fn tell_standing(headers: &mut HeaderMap, standing: Standing) {
-    let mut digits = BytesMut::with_capacity(3 * u64::MAX.ilog10() as usize + 3);
+    let mut digits = BytesMut::with_capacity(3 * MOST_DIGITS);
     let numbers = [standing.limit.into(), standing.remaining.into(), whole_seconds(standing.reset)];
     for (name, number) in [LIMIT, REMAINING, RESET].into_iter().zip(numbers) {
         // Digits are a value, and writing to memory does not fail.
         let _ = write!(digits, "{number}");
-        headers.extend(HeaderValue::from_maybe_shared(digits.split().freeze()).map(|value| (name, value)));
+        if let Ok(value) = HeaderValue::from_maybe_shared(digits.split().freeze()) {
+            headers.insert(name, value);
+        }
     }
 }
 
@@ -86,3 +88,20 @@ const REASON: HeaderName = HeaderName::from_static("x-dashgate-reason");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+const MOST_DIGITS: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_upstream_says_of_its_own_rate_is_not_the_callers() {
+        let mut headers = HeaderMap::new();
+        headers.insert(LIMIT, HeaderValue::from_static("99"));
+        let standing = Standing { limit: 10, remaining: 0, reset: Duration::from_millis(1_500) };
+        tell_standing(&mut headers, standing);
+        for (name, value) in [(LIMIT, "10"), (REMAINING, "0"), (RESET, "2")] {
+            assert_eq!(headers.get_all(name).iter().collect::<Vec<_>>(), [value]);
+        }
+    }
+}
