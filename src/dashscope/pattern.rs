@@ -5,7 +5,7 @@ pub fn matches(pattern: &str, text: &str) -> bool {
     // Most patterns are of other names: the first byte that differs ends the walk.
     let both = pattern.bytes().zip(text.bytes());
     let start = both.take_while(|(expected, byte)| *expected != b'*' && expected == byte).count();
-    let Some(rest) = pattern[..].get(start..).and_then(|rest| rest.strip_prefix('*')) else {
+    let Some(rest) = pattern.get(start..).and_then(|rest| rest.strip_prefix('*')) else {
         return start == pattern.len() && start == text.len();
     };
     let mut text = &text[start..];

@@ -50,7 +50,7 @@ pub(super) struct Exchange {
     pub account: Cell<Option<usize>>,
     /// How often it was sent.
     pub attempts: Cell<u32>,
-    /// For the access log, as far as they are known.
+    /// As far as they are known; see `note_model` and `note_task`.
     pub model: OnceCell<Box<str>>,
     pub task_id: OnceCell<Box<str>>,
     /// The request id that the answer bears.
@@ -148,12 +148,14 @@ impl Exchange {
         self.directory.log.access != LogTarget::Off
     }
 
-    /// Notes the model for whoever is told: one that is known, or what stands near the beginning of the body.
+    /// Notes the model for whoever is told, and of a submit for its task: one that is known, or what stands near the
+    /// beginning of the body.
     pub(super) fn note_model(&self, known: Option<&str>) {
-        if self.is_told() && self.model.get().is_none() {
-            let read = || {
-                let beginning = self.upload.get()?.beginning(MODEL_WITHIN_BYTES);
-                if self.submits.get() { submit::model(&beginning) } else { submit::first_model(&beginning) }
+        let submits = self.submits.get();
+        if (submits || self.is_told()) && self.model.get().is_none() {
+            let read = || match self.upload.get()? {
+                upload if submits => submit::model(&upload.beginning(usize::MAX)),
+                upload => submit::first_model(&upload.beginning(MODEL_WITHIN_BYTES)),
             };
             let model = known.filter(|model| !model.is_empty()).map(Box::from).or_else(read);
             self.model.get_or_init(|| model.unwrap_or_default());

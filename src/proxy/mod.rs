@@ -61,7 +61,6 @@ pub use record::Recorder;
 use crate::account::Registry;
 use crate::account::uploads::Uploads;
 use crate::dashscope::operation::Operation;
-use crate::dashscope::submit;
 use crate::limits::{self, Strangers};
 use crate::liveness::Pulse;
 use crate::stopwatch::Awaited;
@@ -281,7 +280,7 @@ impl Proxy {
         let (_present, client) = oneshot::channel();
         let work = async move {
             let (permit, exchange) = (passage.permit.clone(), Rc::clone(&passage.exchange));
-            let (progress, mount) = (passage.body.progress(), Arc::clone(&passage.route.mount));
+            let mount = Arc::clone(&passage.route.mount);
             let (asked, unified) = (passage.asked.take(), passage.route.unified.take());
             let (response, named) = claim::read(proxy.send(passage, Some(client)).await?).await?;
             let account = exchange.account.get().unwrap_or_default();
@@ -292,9 +291,7 @@ impl Proxy {
                     if let Some(slot) = slot {
                         proxy.limits.task_reserved(&named.task_id, SystemTime::now(), slot);
                     }
-                    let noted = exchange.model.get().filter(|model| !model.is_empty()).cloned();
-                    let model = noted.or_else(|| submit::model(&progress.beginning(usize::MAX)));
-                    let model = model.unwrap_or_default();
+                    let model = exchange.model.get().cloned().unwrap_or_default();
                     Some(claim::claim(&proxy.hub, &permit, account, mount, named, model, asked).await)
                 }
                 None if response.status() == StatusCode::OK => {
