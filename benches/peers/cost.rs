@@ -35,6 +35,10 @@ pub(crate) async fn measure(
                 let counted = counted.map_err(|error| {
                     io::Error::other(format!("{}: {error}\n{}", kind.name(), peer.said()))
                 })?;
+                if counted.requests == 0 {
+                    eprintln!("  {} answered no {}, {side}:\n{}", kind.name(), call.name(), peer.said());
+                    continue;
+                }
                 let cpu = counted.after.cpu - counted.before.cpu;
                 let micros = cpu.as_secs_f64() * 1e6 / counted.requests as f64;
                 report.add(&format!("CPU of a {}, {side}", call.name()), "µs", *kind, micros);

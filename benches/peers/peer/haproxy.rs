@@ -84,7 +84,7 @@ fn tls(job: &Job<'_>) -> (String, String) {
         let both = identity.both();
         let bind = format!("ssl crt {} ssl-min-ver TLSv1.2", both.display());
         let server =
-            format!("ssl verify required ca-file {} verifyhost 127.0.0.1", identity.certificate().display());
+            format!("ssl verify required ca-file {} verifyhost localhost", identity.certificate().display());
         (bind, server)
     })
 }
