@@ -9,12 +9,13 @@ use sha2::{Digest, Sha256};
 use super::cooldown::Cooldown;
 use super::health::Health;
 use crate::config::Secret;
-use crate::dashscope::headers::bears;
+use crate::dashscope::headers::Sought;
 
 /// A credential of ours at DashScope, ready to be sent. Cheap to clone.
 #[derive(Clone)]
 pub struct UpstreamKey {
     bearer: HeaderValue,
+    secret: Sought<Arc<[u8]>>,
     pub(super) cooldown: Arc<Cooldown>,
 }
 
@@ -22,7 +23,8 @@ impl UpstreamKey {
     pub(super) fn new(secret: &Secret, health: &Health) -> Option<Self> {
         let mut bearer = HeaderValue::try_from(format!("{BEARER}{}", secret.expose())).ok()?;
         bearer.set_sensitive(true);
-        Some(Self { bearer, cooldown: health.key(Sha256::digest(secret.expose()).into()) })
+        let cooldown = health.key(Sha256::digest(secret.expose()).into());
+        Some(Self { bearer, secret: Sought::new(secret.expose().as_bytes().into()), cooldown })
     }
 
     /// The whole `authorization` field.
@@ -30,10 +32,9 @@ impl UpstreamKey {
         &self.bearer
     }
 
-    /// Whether the secret stands anywhere in the bytes: what bears it must not reach a client.
-    pub fn stands_in(&self, bytes: &[u8]) -> bool {
-        let secret = &self.bearer.as_bytes()[BEARER.len()..];
-        bears(bytes, secret)
+    /// To be looked for: what bears it must not reach a client.
+    pub fn secret(&self) -> &Sought<Arc<[u8]>> {
+        &self.secret
     }
 }
 
@@ -56,6 +57,6 @@ mod tests {
         let health = Health::new(Instant::now());
         let key = UpstreamKey::new(&Secret::new("sk-upstream"), &health).expect("a key");
         assert_eq!(format!("{key:?}{:?}", key.bearer()), "***Sensitive");
-        assert!(key.stands_in(b"x sk-upstream y"));
+        assert!(key.secret().stands_in(b"x sk-upstream y"));
     }
 }

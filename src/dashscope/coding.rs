@@ -7,11 +7,21 @@ use bytes::Bytes;
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use hyper::body::Frame;
 
-/// The body without its content coding; `None` if that is none that can be undone. A body that unpacks to more
-/// than 1 MiB is cut there.
-pub fn plain(frames: &VecDeque<Frame<Bytes>>, coding: Option<&[u8]>) -> Option<Vec<u8>> {
-    let raw: Vec<u8> =
-        frames.iter().filter_map(Frame::data_ref).flat_map(|data| data.iter().copied()).collect();
+/// The body without its content coding; `None` if that is none that can be undone. One that came plain and in one
+/// piece is shared. A body that unpacks to more than 1 MiB is cut there.
+pub fn plain(frames: &VecDeque<Frame<Bytes>>, coding: Option<&[u8]>) -> Option<Bytes> {
+    let mut pieces = frames.iter().filter_map(Frame::data_ref);
+    let raw = match (pieces.next(), pieces.next()) {
+        (None, _) => Bytes::new(),
+        (Some(piece), None) => piece.clone(),
+        (Some(_), Some(_)) => frames
+            .iter()
+            .filter_map(Frame::data_ref)
+            .map(|piece| &**piece)
+            .collect::<Vec<_>>()
+            .concat()
+            .into(),
+    };
     let mut plain = Vec::new();
     // The names of codings have no case.
     match coding.map(<[u8]>::to_ascii_lowercase).as_deref() {
@@ -24,7 +34,7 @@ pub fn plain(frames: &VecDeque<Frame<Bytes>>, coding: Option<&[u8]>) -> Option<V
         }
         Some(_) => return None,
     }
-    Some(plain)
+    Some(plain.into())
 }
 
 const MOST_BYTES: u64 = 1024 * 1024;

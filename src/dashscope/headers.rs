@@ -1,5 +1,6 @@
 //! Which header fields cross the gateway, in which direction.
 
+use std::fmt;
 use std::time::Duration;
 
 use hyper::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
@@ -26,7 +27,8 @@ pub fn asks_async(headers: &HeaderMap) -> Option<bool> {
     let mut asking =
         headers.get_all(ASYNC).iter().map(|value| value.as_bytes().eq_ignore_ascii_case(b"enable"));
     let Some(first) = asking.next() else { return Some(false) };
-    let passes = of_this_connection(headers).all(|name| name != ASYNC);
+    let passes =
+        of_this_connection(headers).all(|name| !name.eq_ignore_ascii_case(ASYNC.as_str().as_bytes()));
     (passes && asking.all(|other| other == first)).then_some(first)
 }
 
@@ -46,38 +48,62 @@ pub fn asks_events(headers: &HeaderMap) -> bool {
     headers.get_all(SSE).iter().any(enables) || headers.get_all(ACCEPT).iter().any(accepts)
 }
 
-/// The fields that a `Connection` field names: walks each of its lines.
-pub fn of_this_connection(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+/// The fields that a `Connection` field names, as they are spelt: walks each of its lines.
+fn of_this_connection(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let lines = headers.get_all(CONNECTION).iter();
-    lines
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+    lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
 /// Removes the fields of this connection only, those withheld, and those in which the secret stands. Walks
 /// every `Connection` line, and does so before anything of ours is put on: a client's
 /// `Connection: authorization` must not take our key off.
 pub fn strip(headers: &mut HeaderMap, is_withheld: fn(&str) -> bool, bears_secret: impl Fn(&[u8]) -> bool) {
+    // Mostly there is nothing more in it than an option, which is no field.
+    let is_option = |name: &&[u8]| OPTIONS.iter().any(|option| name.eq_ignore_ascii_case(option));
     let named = of_this_connection(headers)
+        .filter(|name| !is_option(name))
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
         // Where the message ends is not the client's to take away.
         .filter(|name| *name != CONTENT_LENGTH);
     let goes = |(name, value): (&HeaderName, &HeaderValue)| {
         let name_goes = is_hop_by_hop(name.as_str()) || is_withheld(name.as_str());
         (name_goes || bears_secret(value.as_bytes())).then(|| name.clone())
     };
-    let going: Vec<HeaderName> = named.chain(headers.iter().filter_map(goes)).collect();
+    let mut going: Vec<HeaderName> = named.collect();
+    going.extend(headers.iter().filter_map(goes));
     for name in going {
         headers.remove(name);
     }
 }
 
-/// Whether the secret stands anywhere in a field's value. Most values are little longer than a key: for those, the
-/// search that needs the least preparation.
-pub fn bears(value: &[u8], secret: &[u8]) -> bool {
-    match value.len() {
-        length if length < secret.len() => false,
-        ..SHORT => rabinkarp::Finder::new(secret).find(value, secret).is_some(),
-        _ => memmem::find(value, secret).is_some(),
+/// A secret that is looked for in many values. It is never printed.
+#[derive(Clone)]
+pub struct Sought<S> {
+    secret: S,
+    finder: rabinkarp::Finder,
+}
+
+impl<S: AsRef<[u8]>> Sought<S> {
+    pub fn new(secret: S) -> Self {
+        let finder = rabinkarp::Finder::new(secret.as_ref());
+        Self { secret, finder }
+    }
+
+    /// Whether it stands anywhere in a field's value. Most values are little longer than a key: for those, the search
+    /// that takes the least preparation.
+    pub fn stands_in(&self, value: &[u8]) -> bool {
+        let secret = self.secret.as_ref();
+        match value.len() {
+            length if length < secret.len() => false,
+            ..SHORT => self.finder.find(value, secret).is_some(),
+            _ => memmem::find(value, secret).is_some(),
+        }
+    }
+}
+
+impl<S> fmt::Debug for Sought<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
     }
 }
 
@@ -85,7 +111,8 @@ pub fn bears(value: &[u8], secret: &[u8]) -> bool {
 pub fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
-        "connection"
+        "close"
+            | "connection"
             | "keep-alive"
             | "proxy-authenticate"
             | "proxy-authorization"
@@ -120,6 +147,8 @@ pub fn is_withheld_from_client(name: &str) -> bool {
     matches!(name, "set-cookie" | "set-cookie2")
 }
 
+/// What `Connection` mostly names. Fields that are called so go anyway.
+const OPTIONS: [&[u8]; 2] = [b"keep-alive", b"close"];
 /// What is longer could be made to cost its length times that of the secret, in bytes.
 const SHORT: usize = 512;
 const EVENTS: &[u8] = b"text/event-stream";

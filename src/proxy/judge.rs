@@ -1,5 +1,6 @@
 //! On the way back: what an error answer says of the key and the account that it came for.
 
+use bytes::Bytes;
 use hyper::Response;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 
@@ -19,7 +20,7 @@ pub(super) async fn judge(response: &mut Response<Download>) -> Option<Cause> {
 }
 
 /// A copy of the body without its content coding, if it is not larger.
-pub(super) async fn plain(response: &mut Response<Download>, most_bytes: usize) -> Option<Vec<u8>> {
+pub(super) async fn plain(response: &mut Response<Download>, most_bytes: usize) -> Option<Bytes> {
     let coding = response.headers().get(CONTENT_ENCODING).cloned();
     let frames = response.body_mut().peek(most_bytes).await?;
     coding::plain(&frames, coding.as_ref().map(|coding| coding.as_bytes()))

@@ -60,8 +60,8 @@ pub(super) fn request<'d>(
 ) -> Result<Outbound<'d>, Rejection> {
     let query = from.uri.query();
     let uri = target(&account.address.base_url.path, &route.path, query)?;
-    let secret = presented(&from.headers)?.map(VirtualKey::to_vec).unwrap_or_default();
-    let bears_secret = move |value: &[u8]| VirtualKey::new(&secret).stands_in(value);
+    let secret = presented(&from.headers)?.and_then(VirtualKey::sought);
+    let bears_secret = move |value: &[u8]| secret.as_ref().is_some_and(|secret| secret.stands_in(value));
     let trailers = accepts_trailers(&from.headers);
     let headers = &mut from.headers;
     strip(headers, is_withheld_from_upstream, &bears_secret);
@@ -102,8 +102,8 @@ pub(super) fn request<'d>(
 
 /// Takes off the upstream's answer what is not for the client.
 pub(super) fn response(response: &mut Response<Download>, key: &UpstreamKey) {
-    let key = key.clone();
-    let bears_secret = move |value: &[u8]| key.stands_in(value);
+    let secret = key.secret().clone();
+    let bears_secret = move |value: &[u8]| secret.stands_in(value);
     if response.headers().contains_key(TRANSFER_ENCODING) {
         // It was read in chunks, whatever else it says (RFC 9112, 6.3).
         response.headers_mut().remove(CONTENT_LENGTH);

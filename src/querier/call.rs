@@ -146,10 +146,10 @@ async fn read(
     let coding = parts.headers.get(CONTENT_ENCODING).map(|value| value.as_bytes());
     let body = coding::plain(&frames, coding).ok_or(Told::Failed)?;
     let mut headers = parts.headers;
-    strip(&mut headers, is_withheld_from_client, |value| key.stands_in(value));
+    strip(&mut headers, is_withheld_from_client, |value| key.secret().stands_in(value));
     headers.remove(CONTENT_LENGTH);
     headers.remove(CONTENT_ENCODING);
-    Ok(Answer { status: parts.status, headers, body: body.into() })
+    Ok(Answer { status: parts.status, headers, body })
 }
 
 const NEED: Need<'static> = Need { model: None, tells: false, repeats: true };

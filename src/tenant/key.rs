@@ -5,7 +5,7 @@ use std::fmt;
 use flate2::Crc;
 use sha2::{Digest, Sha256};
 
-use crate::dashscope::headers::bears;
+use crate::dashscope::headers::Sought;
 
 /// A virtual key as a client presents it. It is never printed, and only its digest is ever kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -16,19 +16,20 @@ impl<'h> VirtualKey<'h> {
         Self(secret)
     }
 
-    /// A copy of the secret, for as long as its headers are being changed.
-    pub fn to_vec(self) -> Vec<u8> {
-        self.0.to_vec()
-    }
-
     /// SHA-256, the form in which keys are stored and looked up.
     pub fn digest(self) -> KeyDigest {
         Sha256::digest(self.0).into()
     }
 
-    /// Whether the secret stands anywhere in the bytes: what bears it must not be passed on.
+    /// A copy to look for, as its headers are being changed: what bears the secret must not be passed on. `None` if
+    /// that could stand anywhere by chance.
+    pub fn sought(self) -> Option<Sought<Box<[u8]>>> {
+        (self.0.len() >= SHORTEST).then(|| Sought::new(self.0.into()))
+    }
+
+    /// Whether the secret stands anywhere in the bytes.
     pub fn stands_in(self, bytes: &[u8]) -> bool {
-        (SHORTEST..=bytes.len()).contains(&self.0.len()) && bears(bytes, self.0)
+        self.0.len() >= SHORTEST && Sought::new(self.0).stands_in(bytes)
     }
 
     /// Whether it has the look of a key that was made here, but not its checksum: a typo, or a part of one.
