@@ -22,7 +22,7 @@ impl Admin {
         let wanted = Newest { tenant: query.tenant.as_deref(), status, after, limit: query.limit };
         let (tasks, next) = self.hub.ledger().newest(&wanted);
         let next = next.map(|Place(at, id)| format!("{}-{id}", since_1970(at).as_millis()));
-        let tasks: Vec<Value> = tasks.iter().map(describe).collect();
+        let tasks: Vec<Value> = tasks.iter().map(|task| describe(task)).collect();
         Ok(answer(StatusCode::OK, &json!({ "tasks": tasks, "next": next })))
     }
 }

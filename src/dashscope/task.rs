@@ -1,5 +1,6 @@
 //! Tasks as DashScope writes them: ids, statuses, the answers that name them.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -62,7 +63,7 @@ impl Status {
 /// What an answer says of one task.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Named {
-    pub task_id: Box<str>,
+    pub task_id: Arc<str>,
     pub status: Status,
     /// By the upstream's clock, once it has.
     pub ended: Option<SystemTime>,
@@ -76,7 +77,7 @@ pub fn named(body: &[u8]) -> Option<Named> {
     }
     #[derive(Deserialize)]
     struct Output {
-        task_id: Box<str>,
+        task_id: Arc<str>,
         task_status: Option<Status>,
         #[serde(default)]
         end_time: Option<Box<str>>,

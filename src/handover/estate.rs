@@ -32,7 +32,7 @@ impl Estate {
     /// Takes in a change that the other process made; it is in the store already.
     pub fn take_in(&self, change: &Change) {
         match change {
-            Change::Claim(task) => self.hub.adopt(task.clone()),
+            Change::Claim(task) => self.hub.adopt(task),
             Change::Hide { id } => self.hub.ledger().note_hidden(id),
             Change::KeepUpload { upload, .. } => self.uploads.remember(upload.clone()),
             Change::CreateKey(KeyRecord { id, tenant, sha256, created_at, expires, .. }) => {

@@ -1,7 +1,7 @@
 //! The tasks that run: each holds a slot from its claim to its end, or until DashScope has forgotten it.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use dashmap::DashMap;
@@ -12,17 +12,20 @@ use super::slots::TaskSlot;
 /// By task id.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    by_task: DashMap<Box<str>, TaskSlot, RandomState>,
+    by_task: DashMap<Arc<str>, TaskSlot, RandomState>,
     /// The oldest first, with some that have ended.
-    order: Mutex<VecDeque<(SystemTime, Box<str>)>>,
+    order: Mutex<VecDeque<(SystemTime, Arc<str>)>>,
 }
 
 impl InFlight {
     /// Notes a task that runs, unless it is noted already.
-    pub(super) fn began(&self, id: &str, at: SystemTime, slot: impl FnOnce() -> TaskSlot) {
-        if let dashmap::Entry::Vacant(vacant) = self.by_task.entry(id.into()) {
+    pub(super) fn began(&self, id: &Arc<str>, at: SystemTime, slot: impl FnOnce() -> TaskSlot) {
+        // Of most submits it is noted: their slots were reserved.
+        if !self.by_task.contains_key(id)
+            && let dashmap::Entry::Vacant(vacant) = self.by_task.entry(Arc::clone(id))
+        {
             vacant.insert(slot());
-            self.order().push_back((at, id.into()));
+            self.order().push_back((at, Arc::clone(id)));
         }
     }
 
@@ -46,7 +49,7 @@ impl InFlight {
         }
     }
 
-    fn order(&self) -> MutexGuard<'_, VecDeque<(SystemTime, Box<str>)>> {
+    fn order(&self) -> MutexGuard<'_, VecDeque<(SystemTime, Arc<str>)>> {
         self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -88,12 +88,12 @@ impl<C: Clock> Registry<C> {
     }
 
     /// Notes a task that its submit reserved a slot for; [`Registry::task_began`] follows.
-    pub fn task_reserved(&self, id: &str, at: SystemTime, slot: TaskSlot) {
+    pub fn task_reserved(&self, id: &Arc<str>, at: SystemTime, slot: TaskSlot) {
         self.in_flight.began(id, at, || slot);
     }
 
     /// Notes a task that runs, limited or not: a limit that a reload brings counts those that run already.
-    pub fn task_began(&self, id: &str, key_id: &str, tenant: &str, at: SystemTime) {
+    pub fn task_began(&self, id: &Arc<str>, key_id: &str, tenant: &str, at: SystemTime) {
         let meters = || [self.keys.meter(key_id), self.tenants.meter(tenant)];
         self.in_flight.began(id, at, || TaskSlot::enter(meters()));
     }

@@ -409,7 +409,7 @@ fn a_task_holds_its_slot_until_its_end_or_its_day_has_passed() {
     let registry = Registry::default();
     let at = |hours: u64| UNIX_EPOCH + Duration::from_secs(hours * 3600);
     for (id, hours) in [("a", 0), ("b", 1), ("c", 2), ("d", 30)] {
-        registry.task_began(id, "key", "t", at(hours));
+        registry.task_began(&id.into(), "key", "t", at(hours));
     }
     let own = Limits { tasks_in_flight: Some(4), ..Limits::default() };
     let who = Who { key_id: "key", tenant: "t", limits: &own, tenant_limits: &own };
@@ -424,8 +424,8 @@ fn a_task_holds_its_slot_until_its_end_or_its_day_has_passed() {
     assert_eq!(left(), 2);
     // A task that its submit had reserved a slot for has one, and not two.
     let slot = registry.admit(&who, Kind::Submit).expect("room").task.take().expect("a slot");
-    registry.task_reserved("e", at(31), slot);
-    registry.task_began("e", "key", "t", at(31));
+    registry.task_reserved(&"e".into(), at(31), slot);
+    registry.task_began(&"e".into(), "key", "t", at(31));
     assert_eq!(left(), 1);
     registry.drop_old_tasks(at(54));
     assert_eq!(left(), 3);

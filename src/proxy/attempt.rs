@@ -34,7 +34,7 @@ impl Proxy {
     /// who wait for it want to carry it about.
     pub(super) fn send(
         &self,
-        passage: Passage,
+        passage: Box<Passage>,
         client: Option<oneshot::Receiver<Infallible>>,
     ) -> Pin<Box<impl Future<Output = Result<Response<Download>, Rejection>>>> {
         Box::pin(self.attempt(passage, client))
@@ -42,10 +42,10 @@ impl Proxy {
 
     async fn attempt(
         &self,
-        passage: Passage,
+        passage: Box<Passage>,
         client: Option<oneshot::Receiver<Infallible>>,
     ) -> Result<Response<Download>, Rejection> {
-        let Passage { permit, route, destination, mut request, mut body, exchange, asked: _ } = passage;
+        let Passage { permit, route, destination, mut request, mut body, exchange, asked: _ } = *passage;
         let mut choice =
             Choice::new(&permit, &route, destination, &request, &mut body, &self.uploads).await?;
         exchange.note_known_model(choice.model.as_deref());
@@ -75,8 +75,8 @@ impl Proxy {
             };
             exchange.go_to(pick.index, start);
             let (progress, key, account) = (body.progress(), pick.key, pick.account);
-            let copy = choice.has_more(account).then(|| Box::new(request.clone()));
-            let mut outbound = rewrite::request(&permit, &route, request, account, key, body)?;
+            let copy = choice.has_more(account).then(|| request.clone());
+            let mut outbound = rewrite::request(&permit, &route, *request, account, key, body)?;
             let span = begin_span(&exchange, &mut outbound);
             let waiting = exchange.stopwatch.waiting(Awaited::Upstream);
             let attempt = account.series.attempt(route.operation, Instant::now());
@@ -90,7 +90,7 @@ impl Proxy {
                         Unsent::Full => pick.leave(&mut tried),
                     }
                     let elsewhere = copy.filter(|_| !choice.is_for_task());
-                    request = *elsewhere.ok_or(Rejection::UpstreamUnreachable)?;
+                    request = elsewhere.ok_or(Rejection::UpstreamUnreachable)?;
                     (body, unreached) = (*unsent, true);
                     continue;
                 }
@@ -127,7 +127,7 @@ impl Proxy {
                 && let Some(again) = progress.again()
             {
                 refused = Some((Box::new(response), cause));
-                (request, body) = (*copy, again);
+                (request, body) = (copy, again);
                 continue;
             }
             exchange.note_model(choice.model.as_deref());

@@ -58,9 +58,9 @@ pub(super) async fn claim(
     named: Named,
     model: Box<str>,
     asked: Option<Arc<AskedVideo>>,
-) -> TaskRecord {
+) -> Arc<TaskRecord> {
     let caller = permit.caller();
-    let task = TaskRecord {
+    let task = Arc::new(TaskRecord {
         id: named.task_id,
         tenant: Arc::clone(&permit.tenant().name),
         key_id: caller.key_id().into(),
@@ -71,8 +71,8 @@ pub(super) async fn claim(
         status: named.status,
         asked,
         hidden: false,
-    };
-    if let Err(fault) = hub.claim(task.clone()).await {
+    });
+    if let Err(fault) = hub.claim(&task).await {
         // It is paid for, so its client is told of it; a crash now would make it nobody's.
         tracing::error!(task_id = &*task.id, tenant = &*permit.tenant().name, %fault, "a task's owner is not durable yet");
     }

@@ -31,7 +31,7 @@ impl Proxy {
         &self,
         permit: Permit,
         route: &Route,
-        request: Parts,
+        request: Box<Parts>,
         watch: &Arc<Watch>,
         exchange: &Rc<Exchange>,
     ) -> Result<Response<Observed>, Rejection> {
@@ -42,7 +42,7 @@ impl Proxy {
             return Ok(observe::whole(refused, exchange));
         }
         self.hub.ledger().hide(id).await.map_err(|fault| {
-            tracing::error!(task_id = id, %fault, "a delete could not be noted");
+            tracing::error!(task_id = &**id, %fault, "a delete could not be noted");
             Rejection::StoreUnavailable
         })?;
         Ok(observe::whole(present::deleted(id), exchange))
@@ -53,7 +53,7 @@ impl Proxy {
         &self,
         permit: Permit,
         route: &Route,
-        request: Parts,
+        request: Box<Parts>,
         watch: &Arc<Watch>,
         exchange: &Rc<Exchange>,
     ) -> Result<Option<Response<Bytes>>, Rejection> {
@@ -67,7 +67,7 @@ impl Proxy {
         let of = Rc::clone(exchange);
         let passage =
             Passage { permit: permit.clone(), route, destination, request, body, exchange: of, asked: None };
-        let mut response = self.passed(passage, Some(watch.id())).await?;
+        let mut response = self.passed(Box::new(passage), Some(watch.id())).await?;
         if response.status() == StatusCode::OK {
             return Ok(None);
         }

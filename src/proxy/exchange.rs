@@ -52,7 +52,7 @@ pub(super) struct Exchange {
     pub attempts: Cell<u32>,
     /// As far as they are known; see `note_model` and `note_task`.
     pub model: OnceCell<Box<str>>,
-    pub task_id: OnceCell<Box<str>>,
+    pub task_id: OnceCell<Arc<str>>,
     /// The request id that the answer bears.
     pub answer_id: RefCell<Option<HeaderValue>>,
     /// Of a paced submit, until its task is claimed.
@@ -177,9 +177,9 @@ impl Exchange {
     }
 
     /// Notes the task for whoever is told.
-    pub(super) fn note_task(&self, id: &str) {
+    pub(super) fn note_task(&self, id: &Arc<str>) {
         if self.is_told() {
-            self.task_id.get_or_init(|| id.into());
+            self.task_id.get_or_init(|| Arc::clone(id));
         }
     }
 

@@ -39,7 +39,7 @@ mod tunnel;
 mod video_fault;
 
 use std::cell::Cell;
-use std::pin::pin;
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -103,15 +103,24 @@ pub struct Proxy {
 
 impl Proxy {
     /// Answers a request. Never fails: what goes wrong is told to the client.
-    pub async fn serve(self: Rc<Self>, peer: Peer, request: Request<Incoming>) -> Response<Observed> {
+    ///
+    /// # Errors
+    /// None.
+    pub async fn serve(
+        self: Rc<Self>,
+        peer: Peer,
+        request: Request<Incoming>,
+    ) -> Result<Response<Observed>, Infallible> {
+        let (head, body) = request.into_parts();
+        // In a box, as it is handed from stage to stage.
+        let head = Box::new(head);
         let directory = self.directory.load_full();
-        let method = request.method().clone();
-        let exchange = Exchange::begin(&self.recorder, directory, &peer, method, Instant::now());
+        let exchange = Exchange::begin(&self.recorder, directory, &peer, head.method.clone(), Instant::now());
         let exchange = Rc::new(exchange);
-        exchange.trace(request.headers());
-        let version = request.version();
-        let wants_tunnel = admit::is_websocket(request.headers()) && version != Version::HTTP_2;
-        let mut response = self.answer(&peer, &exchange, request).await.unwrap_or_else(|rejection| {
+        exchange.trace(&head.headers);
+        let version = head.version;
+        let wants_tunnel = admit::is_websocket(&head.headers) && version != Version::HTTP_2;
+        let mut response = self.answer(&peer, &exchange, head, body).await.unwrap_or_else(|rejection| {
             observe::whole(respond::refusal(&rejection, &exchange, version), &exchange)
         });
         if let Some(standing) = exchange.standing.get() {
@@ -123,7 +132,7 @@ impl Proxy {
             // Below us nobody looks at what follows a handshake, so nothing may.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        response
+        Ok(response)
     }
 
     /// What is to be done twice a second: old connections are closed, old tasks, keys and idle limits dropped, and exchanges
@@ -141,12 +150,12 @@ impl Proxy {
         self: &Rc<Self>,
         peer: &Peer,
         exchange: &Rc<Exchange>,
-        request: Request<Incoming>,
+        mut request: Box<Parts>,
+        body: Incoming,
     ) -> Result<Response<Observed>, Rejection> {
         if self.draining.is_cancelled() {
             return Err(Rejection::Draining);
         }
-        let (mut request, body) = request.into_parts();
         let now = SystemTime::now();
         let directory = exchange.directory();
         let (mount, surface) = route::foresee(directory, request.uri.path());
@@ -202,25 +211,25 @@ impl Proxy {
             let stored = resolve::resolve(&self.uploads, &permit, &request, &mut body);
             destination = stored.await?.map_or(destination, Destination::Files);
         }
-        let passage =
-            Passage { permit, route, destination, request, body, exchange: Rc::clone(exchange), asked };
+        let exchange = Rc::clone(exchange);
+        let passage = Box::new(Passage { permit, route, destination, request, body, exchange, asked });
         if passage.permit.submits {
             self.submit(passage).await
         } else if passage.route.operation.is_socket() {
-            self.tunnel(passage).await
+            Box::pin(self.tunnel(passage)).await
         } else {
             self.pass(passage).await
         }
     }
 
     /// A call whose answer is passed on as it comes.
-    async fn pass(&self, passage: Passage) -> Result<Response<Observed>, Rejection> {
+    async fn pass(&self, passage: Box<Passage>) -> Result<Response<Observed>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
         let version = passage.request.version;
         let patience = passage.permit.directory().timeouts.idle;
         let cancels = (passage.route.operation == Operation::TaskCancel)
-            .then(|| passage.route.task_id().unwrap_or_default().to_owned());
-        let response = self.passed(passage, cancels.as_deref()).await?;
+            .then(|| Arc::from(passage.route.task_id().unwrap_or_default()));
+        let response = self.passed(passage, cancels.as_ref()).await?;
         Ok(self.deliver(response, &exchange, version, patience))
     }
 
@@ -241,11 +250,15 @@ impl Proxy {
     }
 
     /// Sends it, and waits for the beginning of its answer. A cancel, of this task, takes its turn.
-    async fn passed(&self, passage: Passage, cancels: Option<&str>) -> Result<Response<Download>, Rejection> {
+    async fn passed(
+        &self,
+        passage: Box<Passage>,
+        cancels: Option<&Arc<str>>,
+    ) -> Result<Response<Download>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
         cancels.iter().for_each(|id| exchange.note_task(id));
         let spent = match cancels {
-            Some(_) => exchange.unless_cut(pin!(self.turn_to_cancel(&passage))).await?,
+            Some(_) => exchange.unless_cut(Box::pin(self.turn_to_cancel(&passage)).as_mut()).await?,
             None => None,
         };
         let response = exchange.unless_cut(self.send(passage, None).as_mut()).await?;
@@ -274,7 +287,7 @@ impl Proxy {
 
     /// A call that makes a task. Once it is sent it is paid for, so it is read to its end though the client may
     /// leave.
-    async fn submit(self: &Rc<Self>, mut passage: Passage) -> Result<Response<Observed>, Rejection> {
+    async fn submit(self: &Rc<Self>, mut passage: Box<Passage>) -> Result<Response<Observed>, Rejection> {
         let proxy = Rc::clone(self);
         // Dropped with this future, when the client leaves.
         let (_present, client) = oneshot::channel();
@@ -304,7 +317,7 @@ impl Proxy {
             Ok(match unified {
                 None => observe::held(response, &exchange),
                 Some(unified) => {
-                    let created = present::created(&proxy.hub, &unified, &response, task.as_ref());
+                    let created = present::created(&proxy.hub, &unified, &response, task.as_deref());
                     observe::whole(created, &exchange)
                 }
             })
@@ -314,7 +327,7 @@ impl Proxy {
     }
 
     /// A WebSocket: a refused handshake is an ordinary answer.
-    async fn tunnel(&self, mut passage: Passage) -> Result<Response<Observed>, Rejection> {
+    async fn tunnel(&self, mut passage: Box<Passage>) -> Result<Response<Observed>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
         let patience = passage.permit.directory().timeouts.idle;
         let client = passage.request.extensions.remove::<OnUpgrade>();
@@ -334,12 +347,12 @@ impl Proxy {
 /// Cancels of a minute ahead are none that a client would wait for.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
 
-/// An authorized request, before it is rewritten.
+/// An authorized request, before it is rewritten. In a box wherever it is handed on.
 struct Passage {
     permit: Permit,
     route: Route,
     destination: Destination,
-    request: Parts,
+    request: Box<Parts>,
     body: Upload,
     exchange: Rc<Exchange>,
     /// Of a create in the unified dialect.

@@ -1,5 +1,6 @@
 //! On the way back, in the unified dialect: what DashScope said, in the shapes of that dialect.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -108,7 +109,7 @@ pub(super) fn page(
         Wanted { after: query.after.as_deref(), newest_first: query.newest_first, limit: query.limit };
     let page = hub.ledger().page(&permit.tenant().name, wanted, is_shown);
     let (tasks, has_more) = page.ok_or(VideoFault::None)?;
-    let outcome = |task: &TaskRecord| {
+    let outcome = |task: &Arc<TaskRecord>| {
         let known = hub.known(&task.id).and_then(|answer| Outcome::read(&answer.body));
         known.unwrap_or_else(|| Outcome::of(task.status))
     };

@@ -90,7 +90,7 @@ impl Proxy {
         let target = format!("/?action=getPolicy&model={model}");
         let target: Uri =
             target.parse().map_err(|_| Rejection::BadRequest("its model can't be passed on"))?;
-        let request = translate::without_body(request.clone(), Method::GET, target);
+        let request = translate::without_body(Box::new(request.clone()), Method::GET, target);
         let route = route.natively(Operation::UploadPolicy, "/api/v1/uploads");
         let mut body = Upload::empty();
         inspect::inspect(permit, &route, &request, &mut body, &self.room).await?;
@@ -104,7 +104,7 @@ impl Proxy {
             exchange: Rc::clone(&exchange),
             asked: None,
         };
-        let response = exchange.unless_cut(self.send(passage, None).as_mut()).await?;
+        let response = exchange.unless_cut(self.send(Box::new(passage), None).as_mut()).await?;
         let (response, _) = claim::read(response).await?;
         let coding = response.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
         let text = coding::plain(&response.body().frames, coding).unwrap_or_default();

@@ -72,7 +72,7 @@ async fn read_whole(content_type: Option<String>, body: Bytes) -> Result<(Ask, N
 }
 
 /// Another request of the same client, without what it said of its body.
-pub(super) fn without_body(mut request: Parts, method: Method, uri: Uri) -> Parts {
+pub(super) fn without_body(mut request: Box<Parts>, method: Method, uri: Uri) -> Box<Parts> {
     (request.method, request.uri) = (method, uri);
     for stale in [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING, TE] {
         request.headers.remove(stale);

@@ -83,7 +83,7 @@ impl Querier {
         let asked = Instant::now();
         let id = utf8_percent_encode(watch.id(), UNRESERVED);
         let told = match self.call(&desk, &format!("{TASKS}/{id}"), MOST_ANSWER_BYTES, spent).await {
-            Ok(answer) => match task::named(&answer.body).filter(|named| *named.task_id == *watch.id()) {
+            Ok(answer) => match task::named(&answer.body).filter(|named| named.task_id == *watch.id()) {
                 Some(named) if answer.status == StatusCode::OK => Told::State(named, answer),
                 Some(_) | None => Told::Odd(answer),
             },

@@ -102,9 +102,8 @@ async fn meet(
 async fn serve(met: Met, proxy: Rc<Proxy>, mut drain: Drain) {
     let Met { wire, speaks, peer, patience } = met;
     let service = service_fn(|request| {
-        let (proxy, peer) = (Rc::clone(&proxy), peer.clone());
         // In a box: hyper keeps room for it in the connection, also while that waits for a request.
-        Box::pin(async move { Ok::<_, Infallible>(proxy.serve(peer, request).await) })
+        Box::pin(Rc::clone(&proxy).serve(peer.clone(), request))
     });
     // How a client's connection ended concerns the exchanges on it, which note it themselves.
     match speaks {

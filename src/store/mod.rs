@@ -151,11 +151,14 @@ impl Store {
     ///
     /// # Errors
     /// Why it was not written in time. It may be later: a claim that was taken on is not given up.
-    pub async fn claim(&self, mut task: TaskRecord) -> Result<(), StoreFault> {
+    pub async fn claim(&self, task: impl Into<Arc<TaskRecord>>) -> Result<(), StoreFault> {
+        let mut task = task.into();
         if task.id.len() > MOST_ID_BYTES {
             return Err(self.shared.because(Cause::TooLarge));
         }
-        task.shorten();
+        if task.is_long() {
+            Arc::make_mut(&mut task).shorten();
+        }
         self.write(Change::Claim(task)).await.map(drop)
     }
 
@@ -168,7 +171,7 @@ impl Store {
     }
 
     /// Keeps a task's status as last known. It rides with a commit soon, and is lost in a crash before.
-    pub fn learn(&self, task_id: Box<str>, status: Status) {
+    pub fn learn(&self, task_id: Arc<str>, status: Status) {
         self.shared.learn(task_id, status);
     }
 
@@ -309,16 +312,21 @@ impl Store {
         match self.queue.try_send(Queued { change, reply }) {
             Ok(()) => {}
             Err(TrySendError::Closed(_)) => return Err(because(Cause::Closed)),
-            Err(TrySendError::Full(queued)) => match timeout_at(deadline, self.queue.send(queued)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(because(Cause::Closed)),
-                Err(_) => return Err(self.late(Cause::Crowded)),
-            },
+            // In a box: it seldom comes to that.
+            Err(TrySendError::Full(queued)) => Box::pin(self.wait_for_room(queued, deadline)).await?,
         }
         match timeout_at(deadline, answer).await {
             Ok(Ok(done)) => done,
             Ok(Err(_)) => Err(because(Cause::Closed)),
             Err(_) => Err(self.late(Cause::Stuck)),
+        }
+    }
+
+    async fn wait_for_room(&self, queued: Queued, deadline: Instant) -> Result<(), StoreFault> {
+        match timeout_at(deadline, self.queue.send(queued)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(self.shared.because(Cause::Closed)),
+            Err(_) => Err(self.late(Cause::Crowded)),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::dashscope::task::Status;
 /// One task and whose it is. Times are kept to the millisecond.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskRecord {
-    pub id: Box<str>,
+    pub id: Arc<str>,
     pub tenant: Arc<str>,
     pub key_id: Arc<str>,
     /// The account that runs it: every later call on the task goes there.
@@ -30,6 +30,16 @@ pub struct TaskRecord {
 }
 
 impl TaskRecord {
+    /// What was asked for takes so much in memory, beside a fixed part.
+    pub fn asked_bytes(&self) -> usize {
+        self.asked.as_ref().map_or(0, |asked| asked.bytes())
+    }
+
+    /// Whether a client made anything of it longer than it is kept.
+    pub(super) fn is_long(&self) -> bool {
+        self.model.len() > MOST_MODEL_BYTES || self.asked.as_ref().is_some_and(|asked| asked.is_long())
+    }
+
     /// Cuts what a client may have made long at will.
     pub(super) fn shorten(&mut self) {
         shorten(&mut self.model, MOST_MODEL_BYTES);
@@ -50,8 +60,7 @@ pub struct AskedVideo {
 }
 
 impl AskedVideo {
-    /// What it takes in memory, beside a fixed part.
-    pub fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         [&self.prompt, &self.seconds, &self.size].into_iter().flatten().map(|text| text.len()).sum()
     }
 

@@ -17,7 +17,7 @@ use super::record::MOST_ID_BYTES;
 use crate::dashscope::task::Status;
 
 /// Statuses as last known, by task id.
-pub(super) type Learnt = HashMap<Box<str>, Status, foldhash::fast::RandomState>;
+pub(super) type Learnt = HashMap<Arc<str>, Status, foldhash::fast::RandomState>;
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -93,7 +93,7 @@ impl Shared {
     }
 
     /// Keeps a status for the next commit; with too many kept already, it is left out.
-    pub(super) fn learn(&self, id: Box<str>, status: Status) {
+    pub(super) fn learn(&self, id: Arc<str>, status: Status) {
         let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
         if id.len() <= MOST_ID_BYTES && (learnt.len() < MOST_LEARNT || learnt.contains_key(&id)) {
             learnt.insert(id, status);

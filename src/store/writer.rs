@@ -26,7 +26,7 @@ pub(super) struct Queued {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Change {
-    Claim(TaskRecord),
+    Claim(Arc<TaskRecord>),
     Hide {
         id: Box<str>,
     },
@@ -195,7 +195,7 @@ impl Writer {
             none @ None => none.insert(self.file.open()?),
         };
         let target = self.shared.tidy_at();
-        let ids: Vec<Box<str>> = self.learnt.keys().take(MOST_RIDERS).cloned().collect();
+        let ids: Vec<Arc<str>> = self.learnt.keys().take(MOST_RIDERS).cloned().collect();
         let began = Instant::now();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut outcomes = Vec::with_capacity(self.waiting.len());

@@ -25,7 +25,7 @@ use crate::store::{StoreFault, TaskRecord};
 #[derive(Debug)]
 pub struct Hub {
     ledger: Arc<Ledger>,
-    watches: DashMap<Box<str>, Arc<Watch>, RandomState>,
+    watches: DashMap<Arc<str>, Arc<Watch>, RandomState>,
     desks: DashMap<Arc<str>, Arc<Desk>, RandomState>,
     /// For whoever asks the upstream.
     opened: mpsc::UnboundedSender<Arc<Desk>>,
@@ -108,20 +108,22 @@ impl Hub {
     ///
     /// # Errors
     /// Why it is in memory only. The store goes on trying to write it.
-    pub async fn claim(&self, task: TaskRecord) -> Result<(), StoreFault> {
-        let durable = self.ledger.claim(task.clone()).await;
-        // Whoever claimed it first has it.
-        if self.ledger.owns(&task.id, &task.tenant) && !task.status.is_final() {
-            self.follow(&task, Instant::now() + REST);
-        }
+    pub async fn claim(&self, task: &Arc<TaskRecord>) -> Result<(), StoreFault> {
+        let durable = self.ledger.claim(task).await;
+        self.follow_claimed(task);
         durable
     }
 
     /// Takes in a task that another process claimed.
-    pub fn adopt(&self, task: TaskRecord) {
-        self.ledger.remember(task.clone());
+    pub fn adopt(&self, task: &Arc<TaskRecord>) {
+        self.ledger.remember(Arc::clone(task));
+        self.follow_claimed(task);
+    }
+
+    fn follow_claimed(&self, task: &TaskRecord) {
+        // Whoever claimed it first has it.
         if self.ledger.owns(&task.id, &task.tenant) && !task.status.is_final() {
-            self.follow(&task, Instant::now() + REST);
+            self.follow(task, Instant::now() + REST);
         }
     }
 
@@ -130,7 +132,7 @@ impl Hub {
             let number = self.numbers.fetch_add(1, Ordering::Relaxed);
             Arc::new(Watch::new(number, task, self.desk(&task.account), self.since(Instant::now())))
         };
-        let watch = Arc::clone(self.watches.entry(task.id.clone()).or_insert_with(fresh).value());
+        let watch = Arc::clone(self.watches.entry(Arc::clone(&task.id)).or_insert_with(fresh).value());
         if !self.released.is_cancelled() {
             self.schedule(&watch, rest);
         }
@@ -252,7 +254,7 @@ impl Hub {
         if retry.is_some() {
             watch.tell();
         }
-        if self.released.is_cancelled() && watch.answer().is_some() {
+        if self.released.is_cancelled() && watch.has_answer() {
             watch.desk.state().schedule.drop(watch.number);
         } else if ended.is_none() {
             let is_held = watch.held.load(Ordering::Acquire) > 0;
@@ -293,7 +295,7 @@ impl Hub {
         }
         let bytes = watch.answer().map_or(0, |answer| answer.body.len());
         let pushed_out =
-            self.kept.lock().unwrap_or_else(PoisonError::into_inner).keep(watch.id.clone(), bytes);
+            self.kept.lock().unwrap_or_else(PoisonError::into_inner).keep(Arc::clone(&watch.id), bytes);
         for id in pushed_out {
             self.watches.remove_if(&id, |_, watch| watch.is_final());
         }
@@ -304,7 +306,7 @@ impl Hub {
         let seen = self.since(asked);
         let now = Instant::now();
         for row in &page.data {
-            let found = self.watches.get(&row.task_id).map(|watch| Arc::clone(&watch));
+            let found = self.watches.get(&*row.task_id).map(|watch| Arc::clone(&watch));
             let Some(watch) = found.filter(|watch| Arc::ptr_eq(&watch.desk, desk)) else { continue };
             if row.status.is_final() || watch.is_final() {
                 desk.state().schedule.missing(watch.number, now);
@@ -362,7 +364,7 @@ impl Hub {
     pub fn release(&self) {
         self.released.cancel();
         let watches: Vec<Arc<Watch>> = self.watches.iter().map(|watch| Arc::clone(&watch)).collect();
-        for watch in watches.iter().filter(|watch| watch.answer().is_some()) {
+        for watch in watches.iter().filter(|watch| watch.has_answer()) {
             watch.desk.state().schedule.drop(watch.number);
         }
     }

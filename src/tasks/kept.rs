@@ -1,18 +1,19 @@
 //! The finished answers that are kept, oldest first: they are what takes most memory.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Ids and the bytes that each holds.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    answers: VecDeque<(Box<str>, usize)>,
+    answers: VecDeque<(Arc<str>, usize)>,
     bytes: usize,
 }
 
 impl Kept {
     /// Keeps another one; those that have no room any more are returned, and are asked for again if a client
     /// wants them.
-    pub(super) fn keep(&mut self, id: Box<str>, body_bytes: usize) -> Vec<Box<str>> {
+    pub(super) fn keep(&mut self, id: Arc<str>, body_bytes: usize) -> Vec<Arc<str>> {
         let bytes = body_bytes + BESIDE_BYTES;
         self.answers.push_back((id, bytes));
         self.bytes += bytes;

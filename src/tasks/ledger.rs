@@ -17,9 +17,9 @@ use crate::store::{Health, Store, StoreFault, TASKS_KEPT, TaskRecord};
 /// Every task of the last day and its day of grace, by id and by tenant.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    by_id: DashMap<Box<str>, TaskRecord, RandomState>,
+    by_id: DashMap<Arc<str>, Arc<TaskRecord>, RandomState>,
     /// A tenant's ids, oldest first.
-    by_tenant: DashMap<Arc<str>, VecDeque<Box<str>>, RandomState>,
+    by_tenant: DashMap<Arc<str>, VecDeque<Arc<str>>, RandomState>,
     /// A hash of each task's tenant with its id. Here a stranger finds as little of a task as of none, and as fast:
     /// in `by_id` the look at the owner's name alone took 0.4 µs longer.
     owned: DashSet<u64, RandomState>,
@@ -57,21 +57,22 @@ impl Ledger {
     ///
     /// # Errors
     /// Why it is in memory only. The store goes on trying to write it.
-    pub async fn claim(&self, task: TaskRecord) -> Result<(), StoreFault> {
+    pub async fn claim(&self, task: &Arc<TaskRecord>) -> Result<(), StoreFault> {
         let durable = match &self.store {
-            Some(store) => store.claim(task.clone()).await,
+            Some(store) => store.claim(Arc::clone(task)).await,
             None => Ok(()),
         };
-        self.remember(task);
+        self.remember(Arc::clone(task));
         durable
     }
 
-    pub(super) fn remember(&self, mut task: TaskRecord) {
+    pub(super) fn remember(&self, task: impl Into<Arc<TaskRecord>>) {
+        let mut task = task.into();
         self.bound(&mut task);
-        let (id, tenant, now) = (task.id.clone(), Arc::clone(&task.tenant), task.claimed_at);
+        let (id, tenant, now) = (Arc::clone(&task.id), Arc::clone(&task.tenant), task.claimed_at);
         // Counted before anybody can learn of its end.
         self.limits.task_began(&id, &task.key_id, &tenant, now);
-        let (is_final, is_new) = match self.by_id.entry(id.clone()) {
+        let (is_final, is_new) = match self.by_id.entry(Arc::clone(&id)) {
             dashmap::Entry::Vacant(vacant) => {
                 if !task.status.is_final() {
                     self.running.began(&task);
@@ -96,19 +97,22 @@ impl Ledger {
         };
         for id in expired {
             self.owned.remove(&self.hash(&id, &tenant));
-            let asked = self.by_id.remove(&id).and_then(|(_, task)| task.asked);
-            self.asked_bytes.fetch_sub(asked.map_or(0, |asked| asked.bytes()), Ordering::Relaxed);
+            let bytes = self.by_id.remove(&id).map_or(0, |(_, task)| task.asked_bytes());
+            self.asked_bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     /// Prompts may be long: beyond their share of memory the task is known without.
-    fn bound(&self, task: &mut TaskRecord) {
-        let bytes = task.asked.as_ref().map_or(0, |asked| asked.bytes());
+    fn bound(&self, task: &mut Arc<TaskRecord>) {
+        if task.asked.is_none() {
+            return;
+        }
+        let bytes = task.asked_bytes();
         let more = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= MOST_ASKED_BYTES);
         let is_known = self.by_id.contains_key(&task.id);
         if is_known || self.asked_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
-            task.asked = task.asked.take().map(|_| Arc::default());
+            Arc::make_mut(task).asked = Some(Arc::default());
         }
     }
 
@@ -127,7 +131,7 @@ impl Ledger {
     /// The same for a task that the store knows to be hidden.
     pub fn note_hidden(&self, id: &str) {
         if let Some(mut task) = self.by_id.get_mut(id) {
-            task.hidden = true;
+            Arc::make_mut(&mut task).hidden = true;
         }
     }
 
@@ -143,8 +147,8 @@ impl Ledger {
     }
 
     /// What is known of a task, whosever it is.
-    pub fn task(&self, id: &str) -> Option<TaskRecord> {
-        self.by_id.get(id).map(|task| task.clone())
+    pub fn task(&self, id: &str) -> Option<Arc<TaskRecord>> {
+        self.by_id.get(id).map(|task| Arc::clone(&task))
     }
 
     /// The model of a task; empty where it is not known.
@@ -153,10 +157,10 @@ impl Ledger {
     }
 
     /// The tasks that have not ended, as far as is known, and are not forgotten by DashScope.
-    pub fn under_way(&self, now: SystemTime) -> Vec<TaskRecord> {
+    pub fn under_way(&self, now: SystemTime) -> Vec<Arc<TaskRecord>> {
         let lives = |task: &TaskRecord| now.duration_since(task.claimed_at).is_ok_and(|age| age <= LIVES);
         let under_way = self.by_id.iter().filter(|task| !task.status.is_final() && lives(task));
-        under_way.map(|task| task.clone()).collect()
+        under_way.map(|task| Arc::clone(&task)).collect()
     }
 
     /// The account of the tenant's task; `None` for a stranger's task as for no task at all.
@@ -165,16 +169,16 @@ impl Ledger {
     }
 
     /// Notes what the upstream said of a task. The final word stands: an answer that was overtaken changes nothing.
-    pub fn learn(&self, id: &str, status: Status) {
+    pub fn learn(&self, id: &Arc<str>, status: Status) {
         let Some(mut task) = self.by_id.get_mut(id) else { return };
         if task.status != status && !task.status.is_final() {
-            task.status = status;
+            Arc::make_mut(&mut task).status = status;
             if status.is_final() {
                 self.running.ended(&task);
                 self.limits.task_ended(id);
             }
             if let Some(store) = &self.store {
-                store.learn(id.into(), status);
+                store.learn(Arc::clone(id), status);
             }
         }
     }
@@ -197,16 +201,16 @@ impl Ledger {
     }
 
     /// The tenant's tasks, newest first.
-    pub fn of_tenant(&self, tenant: &str) -> Vec<TaskRecord> {
-        let ids: Vec<Box<str>> = match self.by_tenant.get(tenant) {
+    pub fn of_tenant(&self, tenant: &str) -> Vec<Arc<TaskRecord>> {
+        let ids: Vec<Arc<str>> = match self.by_tenant.get(tenant) {
             Some(ids) => ids.iter().rev().cloned().collect(),
             None => return Vec::new(),
         };
-        ids.iter().filter_map(|id| self.by_id.get(id).map(|task| task.clone())).collect()
+        ids.iter().filter_map(|id| self.task(id)).collect()
     }
 
     /// Looks at the tenant's ids, oldest first, which are locked meanwhile; `None` if there never were any.
-    pub(super) fn ids_of<T>(&self, tenant: &str, look: impl FnOnce(&VecDeque<Box<str>>) -> T) -> Option<T> {
+    pub(super) fn ids_of<T>(&self, tenant: &str, look: impl FnOnce(&VecDeque<Arc<str>>) -> T) -> Option<T> {
         self.by_tenant.get(tenant).map(|ids| look(&ids))
     }
 
@@ -221,10 +225,10 @@ impl Ledger {
 
     /// Shows the tenant's tasks, newest first, as long as more are wanted. Nothing is locked for long: as others
     /// come meanwhile, one may be shown twice.
-    pub(super) fn each_of(&self, tenant: &str, mut show: impl FnMut(&TaskRecord) -> bool) {
+    pub(super) fn each_of(&self, tenant: &str, mut show: impl FnMut(&Arc<TaskRecord>) -> bool) {
         let mut shown = 0;
         loop {
-            let some = |ids: &VecDeque<Box<str>>| {
+            let some = |ids: &VecDeque<Arc<str>>| {
                 ids.iter().rev().skip(shown).take(AT_ONCE).cloned().collect::<Vec<_>>()
             };
             let ids = self.by_tenant.get(tenant).map(|ids| some(&ids)).unwrap_or_default();
@@ -303,7 +307,7 @@ mod tests {
             ledger.remember(task(id, "one", now - REMEMBERED - Duration::from_secs(1)));
         }
         ledger.remember(task("c", "one", now));
-        let left: Vec<_> = ledger.of_tenant("one").into_iter().map(|task| task.id).collect();
+        let left: Vec<_> = ledger.of_tenant("one").into_iter().map(|task| task.id.clone()).collect();
         assert_eq!(left, ["c".into()]);
         assert_eq!(ledger.account_of("a", "one"), None);
         assert_eq!((ledger.count.load(Ordering::Relaxed), ledger.by_id.len(), ledger.owned.len()), (1, 1, 1));
@@ -313,7 +317,7 @@ mod tests {
     fn what_was_learnt_is_listed() {
         let ledger = Ledger::default();
         ledger.remember(task("a", "one", SystemTime::now()));
-        ledger.learn("a", Status::Succeeded);
+        ledger.learn(&"a".into(), Status::Succeeded);
         assert_eq!(ledger.of_tenant("one")[0].status, Status::Succeeded);
     }
 }

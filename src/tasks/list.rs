@@ -1,5 +1,6 @@
 //! The list of a tenant's tasks in DashScope's shape, without what belongs to the account.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -70,9 +71,10 @@ impl Query {
 }
 
 /// The page of the tasks (newest first) that the query asks for, as the body of an answer.
-pub fn page(tasks: &[TaskRecord], query: &Query, now: SystemTime, request_id: &str) -> Bytes {
-    let living = |task: &&TaskRecord| now.duration_since(task.claimed_at).is_ok_and(|age| age <= LISTED);
-    let matching: Vec<&TaskRecord> = tasks.iter().filter(living).filter(|task| query.takes(task)).collect();
+pub fn page(tasks: &[Arc<TaskRecord>], query: &Query, now: SystemTime, request_id: &str) -> Bytes {
+    let living = |task: &TaskRecord| now.duration_since(task.claimed_at).is_ok_and(|age| age <= LISTED);
+    let matching: Vec<&Arc<TaskRecord>> =
+        tasks.iter().filter(|task| living(task) && query.takes(task)).collect();
     let data = matching
         .iter()
         .skip((query.page_no - 1).saturating_mul(query.page_size))
@@ -131,8 +133,8 @@ mod tests {
     use super::*;
     use crate::dashscope::task::Status;
 
-    fn task(id: &str, model: &str, status: Status, at: u64) -> TaskRecord {
-        TaskRecord {
+    fn task(id: &str, model: &str, status: Status, at: u64) -> Arc<TaskRecord> {
+        Arc::new(TaskRecord {
             id: id.into(),
             tenant: Arc::from("one"),
             key_id: Arc::from("key"),
@@ -143,10 +145,10 @@ mod tests {
             status,
             asked: None,
             hidden: false,
-        }
+        })
     }
 
-    fn ids(tasks: &[TaskRecord], query: &str, now: u64) -> Vec<String> {
+    fn ids(tasks: &[Arc<TaskRecord>], query: &str, now: u64) -> Vec<String> {
         let query = Query::parse(query).expect("a query");
         let body = page(tasks, &query, UNIX_EPOCH + Duration::from_secs(now), "r");
         let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");

@@ -21,26 +21,26 @@ pub struct Newest<'q> {
 
 /// Where a task stands in time, to the millisecond; the id tells apart those of one moment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place(pub SystemTime, pub Box<str>);
+pub struct Place(pub SystemTime, pub Arc<str>);
 
 impl Place {
     fn of(task: &TaskRecord) -> Self {
         // To the millisecond, as after a restart.
         let since = task.claimed_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let at = UNIX_EPOCH + Duration::from_millis(u64::try_from(since).unwrap_or(u64::MAX));
-        Self(at, task.id.clone())
+        Self(at, Arc::clone(&task.id))
     }
 }
 
 impl Ledger {
     /// A page of tasks, and after which one the next page starts.
-    pub fn newest(&self, wanted: &Newest<'_>) -> (Vec<TaskRecord>, Option<Place>) {
+    pub fn newest(&self, wanted: &Newest<'_>) -> (Vec<Arc<TaskRecord>>, Option<Place>) {
         let tenants = match wanted.tenant {
             Some(tenant) => vec![Arc::from(tenant)],
             None => self.tenants(),
         };
         // One more than the page takes, to know whether there is a next one.
-        let mut newest: BTreeMap<Place, TaskRecord> = BTreeMap::new();
+        let mut newest: BTreeMap<Place, Arc<TaskRecord>> = BTreeMap::new();
         for tenant in tenants {
             self.each_of(&tenant, |task| {
                 let place = Place::of(task);
@@ -52,7 +52,7 @@ impl Ledger {
                 }
                 let is_before = wanted.after.as_ref().is_none_or(|after| place < *after);
                 if is_before && wanted.status.is_none_or(|status| status.name() == task.status.name()) {
-                    newest.insert(place, task.clone());
+                    newest.insert(place, Arc::clone(task));
                     if newest.len() > wanted.limit + 1 {
                         newest.pop_first();
                     }

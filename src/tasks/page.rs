@@ -1,6 +1,7 @@
 //! Pages of one tenant's tasks, in the order in which they were made or the other way round.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::ledger::Ledger;
 use crate::store::TaskRecord;
@@ -22,7 +23,7 @@ impl Ledger {
         tenant: &str,
         wanted: Wanted<'_>,
         is_shown: impl Fn(&TaskRecord) -> bool,
-    ) -> Option<(Vec<TaskRecord>, bool)> {
+    ) -> Option<(Vec<Arc<TaskRecord>>, bool)> {
         let mut passed = match wanted.after {
             None => 0,
             Some(after) => self.ids_of(tenant, |ids| {
@@ -32,7 +33,7 @@ impl Ledger {
         };
         let mut page = Vec::new();
         loop {
-            let some = |ids: &VecDeque<Box<str>>| -> Vec<Box<str>> {
+            let some = |ids: &VecDeque<Arc<str>>| -> Vec<Arc<str>> {
                 if wanted.newest_first {
                     ids.iter().rev().skip(passed).take(AT_ONCE).cloned().collect()
                 } else {
@@ -42,7 +43,7 @@ impl Ledger {
             let ids = self.ids_of(tenant, some).unwrap_or_default();
             passed += ids.len();
             let is_last = ids.is_empty();
-            for task in ids.iter().filter_map(|id| self.task(id)).filter(&is_shown) {
+            for task in ids.iter().filter_map(|id| self.task(id)).filter(|task| is_shown(task)) {
                 if page.len() == wanted.limit {
                     return Some((page, true));
                 }

@@ -45,30 +45,33 @@ impl Hub {
             seen.is_some_and(|seen| arrived.saturating_duration_since(seen) <= self.max_age())
         };
         if let Some(hold) = hold.filter(|hold| !hold.longest.is_zero()) {
-            return self.held(watch, hold, arrived).await;
+            // In a box, as below: most are answered at once, and need no room to wait.
+            return Box::pin(self.held(watch, hold, arrived)).await;
         }
         if is_fresh() && !self.max_age().is_zero() {
             return self.polled(watch, PollServed::Cache);
         }
-        self.asked(watch, arrived).await
+        Box::pin(self.asked(watch, arrived)).await
     }
 
     /// Waits for a query, for as long as there is any point in it.
     async fn asked(&self, watch: &Arc<Watch>, arrived: Instant) -> Option<Polled> {
         let (seen, heard) = (watch.seen(), watch.heard());
         if self.released.is_cancelled() {
-            if watch.answer().is_some() {
+            if watch.has_answer() {
                 return self.polled(watch, PollServed::Stale);
             }
             self.schedule(watch, arrived);
         }
         self.want(watch, arrived);
-        let patience = match watch.answer() {
-            // Without any answer there is nothing else to say.
-            None => FOR_AN_ANSWER,
+        let patience = if !watch.has_answer() {
+            // There is nothing else to say.
+            FOR_AN_ANSWER
+        } else if watch.desk.is_bulk() {
             // The list will tell, and queries are for those that have ended.
-            Some(_) if watch.desk.is_bulk() => FOR_A_TURN_AMONG_MANY,
-            Some(_) => FOR_A_TURN,
+            FOR_A_TURN_AMONG_MANY
+        } else {
+            FOR_A_TURN
         };
         let mut deadline = arrived + patience;
         loop {
@@ -76,13 +79,13 @@ impl Hub {
             tokio::pin!(changed);
             changed.as_mut().enable();
             let is_late = watch.desk.lateness() > patience && !watch.in_hand.load(Ordering::Acquire);
-            let is_released = self.released.is_cancelled() && watch.answer().is_some();
+            let is_released = self.released.is_cancelled() && watch.has_answer();
             if watch.heard() != heard || is_late || is_released {
                 break;
             }
             tokio::select! {
                 () = changed => {}
-                () = self.released.cancelled(), if watch.answer().is_some() => {}
+                () = self.released.cancelled(), if watch.has_answer() => {}
                 () = tokio::time::sleep_until(deadline.into()) => {
                     let last = arrived + FOR_AN_ANSWER;
                     if !watch.in_hand.load(Ordering::Acquire) || deadline >= last {
@@ -119,7 +122,7 @@ impl Hub {
                 () = &mut time_is_over => break,
             }
         }
-        if self.released.is_cancelled() && watch.answer().is_none() {
+        if self.released.is_cancelled() && !watch.has_answer() {
             return self.asked(watch, arrived).await;
         }
         let now = Instant::now();

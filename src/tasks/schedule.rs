@@ -35,6 +35,8 @@ struct Slot {
     ended: Option<Instant>,
     wanted: Option<Instant>,
     rest: Option<Instant>,
+    /// The state by which it is sorted.
+    noted: Option<Status>,
     in_hand: bool,
     /// It was asked for again while it was in hand.
     again: bool,
@@ -58,6 +60,7 @@ impl Schedule {
             ended: None,
             wanted: None,
             rest: Some(rest),
+            noted: None,
             in_hand: false,
             again: false,
         };
@@ -213,26 +216,40 @@ impl Schedule {
                 lane.remove(&slot.watch.tenant, due, number);
             }
         }
-        self.running.remove(&number);
-        self.pending.remove(&number);
+        if let Some(sorted) = slot.noted.and_then(|noted| self.sorted(noted)) {
+            sorted.remove(&number);
+        }
         self.followed.remove(&number);
     }
 
     /// Sorts it by the state that it is known to be in.
     pub(super) fn note(&mut self, watch: &Watch) {
-        let number = watch.number;
-        self.running.remove(&number);
-        self.pending.remove(&number);
-        match watch.status() {
-            Status::Running => self.running.insert(number),
-            Status::Pending => self.pending.insert(number),
+        let (number, status) = (watch.number, watch.status());
+        let Some(slot) = self.slots.get_mut(&number) else { return };
+        let before = slot.noted.replace(status);
+        if before == Some(status) {
+            return;
+        }
+        if let Some(sorted) = before.and_then(|before| self.sorted(before)) {
+            sorted.remove(&number);
+        }
+        if let Some(sorted) = self.sorted(status) {
+            sorted.insert(number);
+        }
+    }
+
+    /// Those that are known to be in a state, if it is one by which they are sorted.
+    fn sorted(&mut self, status: Status) -> Option<&mut HashSet<u64, RandomState>> {
+        match status {
+            Status::Running => Some(&mut self.running),
+            Status::Pending => Some(&mut self.pending),
             Status::Suspended
             | Status::Succeeded
             | Status::Failed
             | Status::Canceled
             | Status::Unknown
-            | Status::Other => false,
-        };
+            | Status::Other => None,
+        }
     }
 
     /// Those in a state, of which nothing was heard since.

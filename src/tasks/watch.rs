@@ -51,7 +51,7 @@ impl Knowledge {
 #[derive(Debug)]
 pub struct Watch {
     pub(super) number: u64,
-    pub(super) id: Box<str>,
+    pub(super) id: Arc<str>,
     pub(super) tenant: Arc<str>,
     pub(super) desk: Arc<Desk>,
     pub(super) claimed_at: SystemTime,
@@ -77,7 +77,7 @@ impl Watch {
     pub(super) fn new(number: u64, task: &TaskRecord, desk: Arc<Desk>, since: u64) -> Self {
         Self {
             number,
-            id: task.id.clone(),
+            id: Arc::clone(&task.id),
             tenant: Arc::clone(&task.tenant),
             desk,
             claimed_at: task.claimed_at,
@@ -93,7 +93,7 @@ impl Watch {
         }
     }
 
-    pub fn id(&self) -> &str {
+    pub fn id(&self) -> &Arc<str> {
         &self.id
     }
 
@@ -117,6 +117,12 @@ impl Watch {
 
     pub(super) fn heard(&self) -> u32 {
         self.heard.load(Ordering::Acquire)
+    }
+
+    /// Whether there is something to tell of it without asking.
+    pub(super) fn has_answer(&self) -> bool {
+        let knowledge = self.knowledge.load();
+        !knowledge.status.is_final() || knowledge.answer.get().is_some()
     }
 
     /// The upstream's last answer; else one that says what is known. `None` where that would be an end without

@@ -95,7 +95,7 @@ fn keys(store: &Store) -> Vec<KeyRecord> {
 }
 
 fn ids(store: &Store) -> Vec<String> {
-    tasks(store).into_iter().map(|task| task.id.into()).collect()
+    tasks(store).into_iter().map(|task| task.id.to_string()).collect()
 }
 
 fn wait<F: Future>(future: F) -> F::Output {

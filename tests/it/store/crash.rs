@@ -35,7 +35,7 @@ fn a_kill_loses_nothing_that_was_acknowledged() {
         });
     }
     let store = place.open();
-    let kept: HashSet<String> = tasks(&store).into_iter().map(|task| task.id.into()).collect();
+    let kept: HashSet<String> = tasks(&store).into_iter().map(|task| task.id.to_string()).collect();
     let missing: Vec<_> = acknowledged.difference(&kept).collect();
     assert!(missing.is_empty(), "{} of {}: {missing:?}", missing.len(), acknowledged.len());
     assert!(acknowledged.len() > ROUNDS);
