@@ -56,6 +56,8 @@ pub(super) struct Writer {
     most_per_commit: usize,
     /// Of the queue, taken and not yet durable. After a failure they are tried again.
     waiting: Vec<Queued>,
+    /// How many changes the last commit had.
+    last_commit: usize,
     /// Statuses that ride with the next commits.
     learnt: Learnt,
     /// For which time what had expired is gone.
@@ -85,6 +87,7 @@ impl Writer {
             queue,
             most_per_commit,
             waiting: Vec::with_capacity(most_per_commit),
+            last_commit: 0,
             learnt: Learnt::default(),
             tidied: i64::MIN,
             retry_at: None,
@@ -117,28 +120,40 @@ impl Writer {
     /// Waits for something to write, or for a time at which to look after things; false once no more can come.
     async fn gather(&mut self) -> bool {
         let shared = Arc::clone(&self.shared);
-        let room = self.most_per_commit.saturating_sub(self.waiting.len());
         if let Some(retry_at) = self.retry_at {
             tokio::select! {
                 () = shared.closing.cancelled() => self.queue.close(),
                 () = tokio::time::sleep_until(retry_at) => {}
             }
-            while self.waiting.len() < self.most_per_commit
-                && let Ok(queued) = self.queue.try_recv()
-            {
-                self.waiting.push(queued);
-            }
+            self.take();
             return !self.queue.is_closed();
         }
+        let room = self.most_per_commit.saturating_sub(self.waiting.len());
         let until = if self.has_work() { Instant::now() } else { self.tick_at };
         tokio::select! {
             biased;
-            count = self.queue.recv_many(&mut self.waiting, room) => count > 0,
+            count = self.queue.recv_many(&mut self.waiting, room) => {
+                if self.last_commit >= COMPANY && count > 0 {
+                    // More are on their way. A commit costs more than all the rest of a submit.
+                    tokio::time::sleep(COMPANY_COMES).await;
+                    self.take();
+                }
+                count > 0
+            }
             () = shared.closing.cancelled(), if !self.queue.is_closed() => {
                 self.queue.close();
                 true
             }
             () = tokio::time::sleep_until(until) => true,
+        }
+    }
+
+    /// What has come, as far as a commit takes it.
+    fn take(&mut self) {
+        while self.waiting.len() < self.most_per_commit
+            && let Ok(queued) = self.queue.try_recv()
+        {
+            self.waiting.push(queued);
         }
     }
 
@@ -221,6 +236,7 @@ impl Writer {
         }
         transaction.commit()?;
         self.shared.count_commit(began.elapsed());
+        self.last_commit = self.waiting.len();
         self.since_checkpoint += self.waiting.len() + ids.len() + deleted.rows;
         if self.tidied < target && deleted.rows < MOST_RIDERS {
             self.tidied = target;
@@ -333,6 +349,11 @@ fn is_its_own(error: &rusqlite::Error) -> bool {
 
 /// Statuses in a commit, and expired rows, beside the changes that somebody waits for.
 const MOST_RIDERS: usize = 256;
+/// Changes of one commit that say that there is more than one client.
+const COMPANY: usize = 4;
+/// How long the first of the next ones then waits for others: some of what the disk takes, and little of what an
+/// upstream takes for a submit.
+const COMPANY_COMES: Duration = Duration::from_millis(2);
 /// How long a status waits for a commit to ride with.
 const TICK: Duration = Duration::from_secs(1);
 /// Until the next try, after a failure.
