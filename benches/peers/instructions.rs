@@ -7,35 +7,42 @@ use crate::Options;
 use crate::figures::Report;
 use crate::job::Job;
 use crate::load::{Client, Target};
-use crate::peer::{Kind, Peer};
+use crate::peer::{self, Kind, Peer};
 use crate::requests::Call;
 use crate::upstream::Upstream;
 
 pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Result<()> {
     eprintln!("instructions of a request ...");
     for call in [Call::Poll, Call::Pass, Call::Submit] {
-        let few = of(options, call, FEW).await?;
-        let more = of(options, call, FEW + COUNTED).await?;
+        let program = Path::new(peer::dashgate_program().get_program()).to_owned();
+        let few = of(options, call, FEW, &program, total).await?;
+        let more = of(options, call, FEW + COUNTED, &program, total).await?;
         let each = more.saturating_sub(few) as f64 / f64::from(COUNTED);
         report.add(&format!("instructions of a {}", call.name()), "thousands", Kind::Dashgate, each / 1e3);
     }
     Ok(())
 }
 
-/// Of a whole run with so many requests, one at a time.
-async fn of(options: &Options, call: Call, requests: u32) -> io::Result<u64> {
+/// What callgrind has to say of a whole run of the program with so many requests, one at a time.
+pub(crate) async fn of<T>(
+    options: &Options,
+    call: Call,
+    requests: u32,
+    program: &Path,
+    read: fn(&Path) -> io::Result<T>,
+) -> io::Result<T> {
     let directory = tempfile::tempdir()?;
     let upstream = Upstream::start(None)?;
     let job = Job { keys: KEYS, ..Job::of(options, upstream.address, directory.path()) };
     let counts = directory.path().join("callgrind.out");
-    let peer = Peer::start_counted(&job, &counts).await?;
+    let peer = Peer::start_counted(&job, program, &counts).await?;
     let target = Target { address: peer.address, tls: None, keys: KEYS };
     let mut client = Client::new(&target, call, 0).await?;
     for _ in 0..requests {
         client.ask().await?;
     }
     drop((client, peer));
-    total(&counts)
+    read(&counts)
 }
 
 /// What callgrind counted, which it writes when the program has ended.
@@ -46,6 +53,6 @@ fn total(counts: &Path) -> io::Result<u64> {
     total.ok_or_else(|| io::Error::other("callgrind has written no total"))
 }
 
-const FEW: u32 = 200;
-const COUNTED: u32 = 1_000;
+pub(crate) const FEW: u32 = 200;
+pub(crate) const COUNTED: u32 = 1_000;
 const KEYS: usize = 1_000;

@@ -17,6 +17,7 @@ mod plot;
 mod requests;
 #[path = "../rig/mod.rs"]
 mod rig;
+mod stages;
 mod start;
 mod streams;
 mod upstream;
@@ -98,6 +99,8 @@ enum Point {
     Start,
     /// Instructions of a request, by callgrind. dashgate alone.
     Instructions,
+    /// The same, by the stages and crates that they are spent in: by a build of its own.
+    Stages,
     /// From 1,000 to 1,000,000 keys and tasks. dashgate alone.
     Growth,
 }
@@ -134,6 +137,7 @@ fn measure(options: &Options) -> io::Result<()> {
                 Point::Balance => balance::measure(options, &mut report).await,
                 Point::Start => start::measure(options, &mut report).await,
                 Point::Instructions => instructions::measure(options, &mut report).await,
+                Point::Stages => stages::measure(options, &mut report).await,
                 Point::Growth => growth::measure(options, &mut report).await,
             }
         })?;

@@ -1,6 +1,7 @@
 //! What is added to each frame of an event stream, the first one apart.
 
 use std::io;
+use std::time::Duration;
 
 use crate::Options;
 use crate::figures::{Report, percentile};
@@ -14,14 +15,15 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
     for round in 0..options.rounds {
         eprintln!("event streams, round {} ...", round + 1);
         let upstream = Upstream::start(None)?;
-        let mut direct = [0.0; 3];
+        let mut direct = [0.0; 4];
         for kind in std::iter::once(&Kind::Direct).chain(&options.peers) {
             let directory = tempfile::tempdir()?;
             let job = Job::of(options, upstream.address, directory.path());
             let peer = Peer::start(*kind, &job).await?;
             let target = Target { address: peer.address, tls: None, keys: options.keys };
-            let (first, later) = delays(&target).await?;
-            let found = [(&first, 50.0), (&later, 99.0), (&later, 100.0)]
+            let first = first(&target).await?;
+            let later = later(&target).await?;
+            let found = [(&first, 50.0), (&first, 99.0), (&later, 99.0), (&later, 100.0)]
                 .map(|(delays, percent)| percentile(delays, percent) as f64 / 1e3);
             if *kind == Kind::Direct {
                 direct = found;
@@ -35,40 +37,69 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
     Ok(())
 }
 
-/// From the upstream's making of a frame to its client's reading: of the first frames, and of the later ones; sorted,
-/// in nanoseconds.
-async fn delays(target: &Target) -> io::Result<(Vec<u64>, Vec<u64>)> {
+/// From the upstream's making of a stream's first frame to its client's reading; sorted, in nanoseconds. Each stream is
+/// left then.
+async fn first(target: &Target) -> io::Result<Vec<u64>> {
+    let mut delays = Vec::with_capacity(FIRST_FRAMES);
+    while delays.len() < FIRST_FRAMES {
+        let mut client = Client::new(target, Call::Frames, 0).await?;
+        let (wire, request) = client.parts();
+        wire.send(request).await?;
+        let mut found = None;
+        let status = wire
+            .stream(|piece| {
+                found = frames(piece).next();
+                found.is_none()
+            })
+            .await?;
+        let delay = found.ok_or_else(|| io::Error::other(format!("status {status} and no frame")))?;
+        delays.push(delay);
+        tokio::time::sleep(AT_REST).await;
+    }
+    delays.sort_unstable();
+    Ok(delays)
+}
+
+/// The same of the frames that follow, in streams that are read to their end.
+async fn later(target: &Target) -> io::Result<Vec<u64>> {
     let mut client = Client::new(target, Call::Frames, 0).await?;
-    let (mut first, mut later) = (Vec::new(), Vec::new());
+    let mut delays = Vec::new();
     for _ in 0..STREAMS {
         let (wire, request) = client.parts();
         wire.send(request).await?;
-        let mut seen = 0;
+        let mut all = Vec::new();
         let status = wire
             .stream(|piece| {
-                let now = now_nanos();
-                for at in memchr::memmem::find_iter(piece, b"data:") {
-                    let digits =
-                        piece.get(at + 5..at + 25).and_then(|digits| std::str::from_utf8(digits).ok());
-                    let Some(made) = digits.and_then(|digits| digits.parse::<u64>().ok()) else { continue };
-                    let delays = if seen == 0 { &mut first } else { &mut later };
-                    delays.push(now.saturating_sub(made));
-                    seen += 1;
-                }
+                all.extend(frames(piece));
+                true
             })
             .await?;
-        if status != 200 || seen != FRAMES {
+        if status != 200 || all.len() != FRAMES as usize {
+            let seen = all.len();
             return Err(io::Error::other(format!("a stream ended with status {status} and {seen} frames")));
         }
+        delays.extend(all.drain(1..));
     }
-    first.sort_unstable();
-    later.sort_unstable();
-    Ok((first, later))
+    delays.sort_unstable();
+    Ok(delays)
 }
 
-const NAMES: [&str; 3] = [
+/// How old each frame in the piece is.
+fn frames(piece: &[u8]) -> impl Iterator<Item = u64> {
+    let now = now_nanos();
+    memchr::memmem::find_iter(piece, b"data:").filter_map(move |at| {
+        let digits = std::str::from_utf8(piece.get(at + 5..at + 25)?).ok()?;
+        digits.parse::<u64>().ok().map(|made| now.saturating_sub(made))
+    })
+}
+
+const NAMES: [&str; 4] = [
     "added to a stream's first frame, p50",
+    "added to a stream's first frame, p99",
     "added to its later frames, p99",
     "added to its later frames, max",
 ];
 const STREAMS: usize = 4;
+const FIRST_FRAMES: usize = 300;
+/// Between two of them.
+const AT_REST: Duration = Duration::from_millis(5);

@@ -86,19 +86,19 @@ impl Wire {
         self.filled = 0;
     }
 
-    /// Reads an endless answer, and gives each piece as it comes, until the last chunk.
-    pub(crate) async fn stream(&mut self, mut piece: impl FnMut(&[u8])) -> io::Result<u16> {
+    /// Reads an endless answer, and gives each piece as it comes, until the last chunk, or until no more is wanted.
+    pub(crate) async fn stream(&mut self, mut wants_more: impl FnMut(&[u8]) -> bool) -> io::Result<u16> {
         let (status, head_bytes, length) = self.head().await?;
         let mut from = head_bytes;
         let mut read = (self.filled - head_bytes) as u64;
         loop {
             let arrived = &self.buffer[from..self.filled];
-            piece(arrived);
+            let is_left = !wants_more(arrived);
             let is_over = match length {
                 Length::Bytes(bytes) => read >= bytes,
                 Length::Chunked => arrived.ends_with(b"0\r\n\r\n"),
             };
-            if is_over {
+            if is_over || is_left {
                 self.filled = 0;
                 return Ok(status);
             }

@@ -16,10 +16,14 @@ pub(super) fn start(job: &Job<'_>) -> io::Result<(Process, SocketAddr)> {
 }
 
 /// The same below callgrind.
-pub(super) fn start_counted(job: &Job<'_>, counts: &Path) -> io::Result<(Process, SocketAddr)> {
+pub(super) fn start_counted(
+    job: &Job<'_>,
+    program: &Path,
+    counts: &Path,
+) -> io::Result<(Process, SocketAddr)> {
     let mut command = fetch::program("valgrind")?;
-    command.arg("--tool=callgrind").arg(format!("--callgrind-out-file={}", counts.display()));
-    command.arg(program().get_program());
+    command.args(["--tool=callgrind", "--compress-strings=no"]);
+    command.arg(format!("--callgrind-out-file={}", counts.display())).arg(program);
     serve(job, command)
 }
 

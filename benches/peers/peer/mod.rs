@@ -72,9 +72,9 @@ impl Peer {
         Self::ready(kind, process, address).await
     }
 
-    /// dashgate, whose instructions are counted into the file when it ends.
-    pub(crate) async fn start_counted(job: &Job<'_>, counts: &Path) -> io::Result<Peer> {
-        let (process, address) = dashgate::start_counted(job, counts)?;
+    /// A build of dashgate, whose instructions are counted into the file when it ends.
+    pub(crate) async fn start_counted(job: &Job<'_>, program: &Path, counts: &Path) -> io::Result<Peer> {
+        let (process, address) = dashgate::start_counted(job, program, counts)?;
         Self::ready(Kind::Dashgate, process, address).await
     }
 
