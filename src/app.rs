@@ -29,6 +29,7 @@ use crate::proxy::{Proxy, Recorder};
 use crate::querier::Querier;
 use crate::readiness::{Guard, Need, Readiness};
 use crate::reload::{self, Reloader};
+use crate::server::seats::Seats;
 use crate::server::worker::{self, Drain, DrainHandle, End, Manner};
 use crate::store::{Cause, Store, StoreFault};
 use crate::tasks::Desk;
@@ -284,25 +285,32 @@ fn taken(table: &str, listen: SocketAddr, error: &io::Error) -> io::Error {
 }
 
 fn start_workers(
-    shares: impl Iterator<Item = (Vec<TcpListener>, Pulse)>,
+    shares: impl ExactSizeIterator<Item = (Vec<TcpListener>, Pulse)>,
     shared: &Shared,
     readiness: &Arc<Readiness>,
     drain: &Drain,
     alive: &mpsc::UnboundedSender<()>,
 ) -> io::Result<Vec<JoinHandle<io::Result<()>>>> {
-    let start = |(number, (listeners, pulse))| {
+    let count = shares.len();
+    let start = |(number, ((listeners, pulse), seats))| {
         let (shared, drain, alive) = (shared.clone(), drain.clone(), Alive(alive.clone()));
         let listening = readiness.hold(Need::Workers);
         let work = move || {
             let _held = (alive, listening);
-            run_worker(listeners, &shared, pulse, drain)
+            run_worker(listeners, seats, &shared, pulse, drain)
         };
         thread::Builder::new().name(format!("worker-{number}")).spawn(work)
     };
-    shares.enumerate().map(start).collect()
+    shares.zip(Seats::of(count)).enumerate().map(start).collect()
 }
 
-fn run_worker(listeners: Vec<TcpListener>, shared: &Shared, pulse: Pulse, drain: Drain) -> io::Result<()> {
+fn run_worker(
+    listeners: Vec<TcpListener>,
+    seats: Seats,
+    shared: &Shared,
+    pulse: Pulse,
+    drain: Drain,
+) -> io::Result<()> {
     let proxy = Rc::new(Proxy {
         directory: Arc::clone(&shared.directory),
         keyring: Arc::clone(&shared.keyring),
@@ -324,7 +332,7 @@ fn run_worker(listeners: Vec<TcpListener>, shared: &Shared, pulse: Pulse, drain:
         live: Rc::default(),
         pulse,
     });
-    runtime()?.block_on(worker::work(listeners, proxy, drain))
+    runtime()?.block_on(worker::work(listeners, seats, proxy, drain))
 }
 
 /// Where spans go is the environment's to say, as everywhere. What of it can't be followed keeps nobody from serving.

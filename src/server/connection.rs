@@ -17,6 +17,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::seats::Seat;
 use super::wire::{Patience, Speaks, Wire};
 use super::worker::{Drain, Manner};
 use crate::listen::{Handshakes, Shaken};
@@ -32,6 +33,7 @@ pub(crate) async fn converse(
     proxy: Rc<Proxy>,
     handshakes: Rc<Handshakes>,
     mut drain: Drain,
+    _seat: Seat,
 ) {
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 2);
     if stream.set_nodelay(true).and(SockRef::from(&stream).set_tcp_keepalive(&keepalive)).is_err() {

@@ -3,5 +3,6 @@
 mod berth;
 mod connection;
 mod head;
+pub mod seats;
 mod wire;
 pub mod worker;

@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use super::connection;
+use super::seats::{Seat, Seats};
 use crate::listen::Handshakes;
 use crate::proxy::Proxy;
 
@@ -96,22 +97,39 @@ impl End {
 ///
 /// # Errors
 /// Only where the listener itself is of no use.
-pub async fn work(listeners: Vec<TcpListener>, proxy: Rc<Proxy>, mut drain: Drain) -> io::Result<()> {
+pub async fn work(
+    listeners: Vec<TcpListener>,
+    mut seats: Seats,
+    proxy: Rc<Proxy>,
+    mut drain: Drain,
+) -> io::Result<()> {
     let listeners: Vec<_> =
         listeners.into_iter().map(tokio::net::TcpListener::from_std).collect::<Result<_, _>>()?;
     let connections = TaskTracker::new();
     let handshakes = Rc::<Handshakes>::default();
+    let converse = {
+        let (proxy, drain, connections) = (Rc::clone(&proxy), drain.clone(), connections.clone());
+        move |stream: TcpStream, address: SocketAddr, seat: Seat| {
+            let (proxy, handshakes) = (Rc::clone(&proxy), Rc::clone(&handshakes));
+            let talk = connection::converse(stream, address, proxy, handshakes, drain.clone(), seat);
+            connections.spawn_local(talk);
+        }
+    };
     let mut sweep = interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let end = loop {
         tokio::select! {
             end = drain.begun() => break end,
             _ = sweep.tick() => proxy.sweep(SystemTime::now()),
+            (stream, address, seat) = seats.handed() => {
+                // What can't be watched is closed.
+                let _ = TcpStream::from_std(stream).map(|stream| converse(stream, address, seat));
+            }
             accepted = accept(&listeners), if connections.len() < MOST_CONNECTIONS => match accepted {
                 Ok((stream, address)) => {
-                    let (proxy, handshakes) = (Rc::clone(&proxy), Rc::clone(&handshakes));
-                    let talk = connection::converse(stream, address, proxy, handshakes, drain.clone());
-                    connections.spawn_local(talk);
+                    if let Some((stream, address, seat)) = seats.find(stream, address) {
+                        converse(stream, address, seat);
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection was not accepted");
@@ -121,6 +139,9 @@ pub async fn work(listeners: Vec<TcpListener>, proxy: Rc<Proxy>, mut drain: Drai
         }
     };
     drop(listeners);
+    for (stream, address, seat) in seats.close() {
+        let _ = TcpStream::from_std(stream).map(|stream| converse(stream, address, seat));
+    }
     match end.manner {
         Manner::Stop => proxy.draining.cancel(),
         Manner::HandOver => proxy.parting.set(true),
