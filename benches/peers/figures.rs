@@ -52,19 +52,24 @@ impl Report {
         row.rounds.push((peer, value));
     }
 
-    /// Prints everything, and writes it to the directory.
-    pub(crate) fn end(self, directory: Option<&Path>) -> io::Result<()> {
+    /// Writes what there is to the directory: a run is long, and may be ended before its end.
+    pub(crate) fn keep(&self, directory: Option<&Path>) -> io::Result<()> {
+        let Some(directory) = directory else { return Ok(()) };
+        std::fs::create_dir_all(directory)?;
+        std::fs::write(directory.join("peers.txt"), self.text())?;
+        std::fs::write(directory.join("peers.svg"), plot::draw(&self.groups()))
+    }
+
+    /// Prints everything.
+    pub(crate) fn end(&self) {
+        println!("\n{}", self.text());
+    }
+
+    fn text(&self) -> String {
         let (busy, _) = self.look.shares_since(std::time::Duration::ZERO);
         let names: Vec<&str> = self.peers.iter().map(|peer| peer.name()).collect();
         let columns: Vec<_> = self.peers.iter().map(|peer| self.column(*peer)).collect();
-        let text = format!("{}machine busy: {:.0}%\n\n{}", self.about, busy * 100.0, table(&names, &columns));
-        println!("\n{text}");
-        if let Some(directory) = directory {
-            std::fs::create_dir_all(directory)?;
-            std::fs::write(directory.join("peers.txt"), &text)?;
-            std::fs::write(directory.join("peers.svg"), plot::draw(&self.groups()))?;
-        }
-        Ok(())
+        format!("{}machine busy: {:.0}%\n\n{}", self.about, busy * 100.0, table(&names, &columns))
     }
 
     /// What a request costs, for the plot.

@@ -141,6 +141,8 @@ fn measure(options: &Options) -> io::Result<()> {
                 Point::Growth => growth::measure(options, &mut report).await,
             }
         })?;
+        report.keep(options.write.as_deref())?;
     }
-    report.end(options.write.as_deref())
+    report.end();
+    Ok(())
 }
