@@ -118,6 +118,10 @@ impl Schedule {
         };
         slot.ended = Some(now);
         self.ended.insert(&slot.watch.tenant, now, number);
+        // Until it was asked for, it is in no state: the next sweep need not miss it again.
+        if let Some(sorted) = slot.noted.take().and_then(|noted| self.sorted(noted)) {
+            sorted.remove(&number);
+        }
     }
 
     /// The next one that is due is in hand from now on. Every sixteenth turn belongs to those that nobody asks for:
