@@ -10,17 +10,11 @@ use hyper::body::Frame;
 /// The body without its content coding; `None` if that is none that can be undone. One that came plain and in one
 /// piece is shared. A body that unpacks to more than 1 MiB is cut there.
 pub fn plain(frames: &VecDeque<Frame<Bytes>>, coding: Option<&[u8]>) -> Option<Bytes> {
-    let mut pieces = frames.iter().filter_map(Frame::data_ref);
-    let raw = match (pieces.next(), pieces.next()) {
-        (None, _) => Bytes::new(),
-        (Some(piece), None) => piece.clone(),
-        (Some(_), Some(_)) => frames
-            .iter()
-            .filter_map(Frame::data_ref)
-            .map(|piece| &**piece)
-            .collect::<Vec<_>>()
-            .concat()
-            .into(),
+    let pieces = frames.iter().filter_map(Frame::data_ref);
+    let mut first_two = pieces.clone();
+    let raw = match (first_two.next(), first_two.next()) {
+        (Some(only), None) => only.clone(),
+        _ => pieces.map(|piece| &**piece).collect::<Vec<_>>().concat().into(),
     };
     let mut plain = Vec::new();
     // The names of codings have no case.

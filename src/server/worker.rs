@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use super::connection;
-use super::seats::{Seat, Seats};
+use super::seats::{Handed, Seat, Seats};
 use crate::listen::Handshakes;
 use crate::proxy::Proxy;
 
@@ -115,16 +115,19 @@ pub async fn work(
             connections.spawn_local(talk);
         }
     };
+    let take_over = |(stream, address, seat): Handed| {
+        // What can't be watched is closed.
+        if let Ok(stream) = TcpStream::from_std(stream) {
+            converse(stream, address, seat);
+        }
+    };
     let mut sweep = interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let end = loop {
         tokio::select! {
             end = drain.begun() => break end,
             _ = sweep.tick() => proxy.sweep(SystemTime::now()),
-            (stream, address, seat) = seats.handed() => {
-                // What can't be watched is closed.
-                let _ = TcpStream::from_std(stream).map(|stream| converse(stream, address, seat));
-            }
+            handed = seats.handed() => take_over(handed),
             accepted = accept(&listeners), if connections.len() < MOST_CONNECTIONS => match accepted {
                 Ok((stream, address)) => {
                     if let Some((stream, address, seat)) = seats.find(stream, address) {
@@ -139,9 +142,7 @@ pub async fn work(
         }
     };
     drop(listeners);
-    for (stream, address, seat) in seats.close() {
-        let _ = TcpStream::from_std(stream).map(|stream| converse(stream, address, seat));
-    }
+    seats.close().into_iter().for_each(take_over);
     match end.manner {
         Manner::Stop => proxy.draining.cancel(),
         Manner::HandOver => proxy.parting.set(true),

@@ -134,7 +134,7 @@ impl Writer {
             biased;
             count = self.queue.recv_many(&mut self.waiting, room) => {
                 if self.last_commit >= COMPANY && count > 0 {
-                    // More are on their way. A commit costs more than all the rest of a submit.
+                    // More are on their way, and a commit costs little more for many than for one.
                     tokio::time::sleep(COMPANY_COMES).await;
                     self.take();
                 }
