@@ -9,13 +9,12 @@ use crate::job::Job;
 use crate::load::{self, Target};
 use crate::peer::{Kind, Peer};
 use crate::requests::Call;
+use crate::rig::machine;
 use crate::upstream::Upstream;
 
 pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Result<()> {
     // Two workers want two processors. Where there are no more, load and upstream share them.
-    let all = std::thread::available_parallelism()?.get();
-    let cores: Vec<String> = (0..all).map(|core| core.to_string()).collect();
-    let cores = cores.join(",");
+    let cores = machine::processors()?;
     for round in 0..options.rounds {
         eprintln!("balance, round {} ...", round + 1);
         for kind in options.peers.iter().filter(|kind| **kind != Kind::Relay) {

@@ -2,6 +2,7 @@
 //! `benches/README.md` says what is compared and what isn't.
 
 mod balance;
+mod build;
 mod bulk;
 mod certificate;
 mod cost;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use crate::Options;
+use crate::build;
 use crate::figures::Report;
 use crate::instructions::{self, COUNTED, FEW};
 use crate::peer::Kind;
@@ -17,7 +17,7 @@ type Parts = BTreeMap<String, u64>;
 
 pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Result<()> {
     eprintln!("instructions by stage: building a program that still knows its functions ...");
-    let program = build()?;
+    let program = build::release(".", "stages", &WITH_NAMES)?.join("dashgate");
     for call in [Call::Poll, Call::Pass, Call::Submit] {
         let few = instructions::of(options, call, FEW, &program, parts).await?;
         let more = instructions::of(options, call, FEW + COUNTED, &program, parts).await?;
@@ -37,24 +37,12 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
 
 /// As the release, but with its functions where they stand: a link that moves them into one another, or takes off
 /// their names, leaves nothing to tell.
-fn build() -> io::Result<PathBuf> {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("stages");
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--quiet", "--bin", "dashgate", "--manifest-path"])
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
-        .arg("--target-dir")
-        .arg(&target)
-        .env("CARGO_PROFILE_RELEASE_LTO", "off")
-        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
-        .env("CARGO_PROFILE_RELEASE_STRIP", "none")
-        .env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only")
-        .status()?;
-    if built.success() {
-        Ok(target.join("release/dashgate"))
-    } else {
-        Err(io::Error::other("a dashgate with its functions' names can't be built"))
-    }
-}
+const WITH_NAMES: [(&str, &str); 4] = [
+    ("CARGO_PROFILE_RELEASE_LTO", "off"),
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
+    ("CARGO_PROFILE_RELEASE_STRIP", "none"),
+    ("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only"),
+];
 
 /// Reads callgrind's format ("Callgrind Format Specification"): costs stand below the function, file and object that
 /// they are of; behind `calls=` stands a cost that is not the function's own.

@@ -62,6 +62,11 @@ pub(crate) fn description() -> String {
     format!("{model}, {count} processors, Linux {}", kernel.trim())
 }
 
+/// All processors, as `taskset` writes them; this program may have but some of them.
+pub(crate) fn processors() -> io::Result<String> {
+    std::fs::read_to_string("/sys/devices/system/cpu/online").map(|online| online.trim().to_owned())
+}
+
 /// Leaves these processors, as `taskset` writes them, to others, and gives the rest to this program and what it starts.
 ///
 /// # Errors
