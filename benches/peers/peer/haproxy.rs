@@ -22,6 +22,7 @@ pub(super) fn start(job: &Job<'_>) -> io::Result<(Process, SocketAddr)> {
 defaults
   mode http
   option http-keep-alive
+  option http-no-delay
   http-reuse always
   log global
   log-format '{{"time":"%tr","request_id":"%ID","key_id":"%[var(txn.key_id)]","method":"%HM","uri":"%HPO","code":%ST,"bytes_in":%U,"bytes_out":%B,"ms":%Ta}}'
