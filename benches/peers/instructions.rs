@@ -7,16 +7,15 @@ use crate::Options;
 use crate::figures::Report;
 use crate::job::Job;
 use crate::load::{Client, Target};
-use crate::peer::{self, Kind, Peer};
+use crate::peer::{Kind, Peer};
 use crate::requests::Call;
 use crate::upstream::Upstream;
 
 pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Result<()> {
     eprintln!("instructions of a request ...");
     for call in [Call::Poll, Call::Pass, Call::Submit] {
-        let program = Path::new(peer::dashgate_program().get_program()).to_owned();
-        let few = of(options, call, FEW, &program, total).await?;
-        let more = of(options, call, FEW + COUNTED, &program, total).await?;
+        let few = of(options, call, FEW, &options.program, total).await?;
+        let more = of(options, call, FEW + COUNTED, &options.program, total).await?;
         let each = more.saturating_sub(few) as f64 / f64::from(COUNTED);
         report.add(&format!("instructions of a {}", call.name()), "thousands", Kind::Dashgate, each / 1e3);
     }
@@ -33,9 +32,9 @@ pub(crate) async fn of<T>(
 ) -> io::Result<T> {
     let directory = tempfile::tempdir()?;
     let upstream = Upstream::start(None)?;
-    let job = Job { keys: KEYS, ..Job::of(options, upstream.address, directory.path()) };
+    let job = Job { keys: KEYS, program, ..Job::of(options, upstream.address, directory.path()) };
     let counts = directory.path().join("callgrind.out");
-    let peer = Peer::start_counted(&job, program, &counts).await?;
+    let peer = Peer::start_counted(&job, &counts).await?;
     let target = Target { address: peer.address, tls: None, keys: KEYS };
     let mut client = Client::new(&target, call, 0).await?;
     for _ in 0..requests {

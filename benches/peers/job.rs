@@ -19,12 +19,22 @@ pub(crate) struct Job<'a> {
     pub(crate) cores: &'a str,
     /// Of configurations, logs and stores.
     pub(crate) directory: &'a Path,
+    /// Of dashgate.
+    pub(crate) program: &'a Path,
 }
 
 impl<'a> Job<'a> {
     /// In cleartext, on one worker.
     pub(crate) fn of(options: &'a Options, upstream: SocketAddr, directory: &'a Path) -> Self {
-        Self { upstream, keys: options.keys, identity: None, workers: 1, cores: &options.cores, directory }
+        Self {
+            upstream,
+            keys: options.keys,
+            identity: None,
+            workers: 1,
+            cores: &options.cores,
+            directory,
+            program: &options.program,
+        }
     }
 }
 

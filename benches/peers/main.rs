@@ -62,6 +62,10 @@ struct Options {
     #[arg(long, default_value = "0")]
     cores: String,
 
+    /// The dashgate that is measured.
+    #[arg(long, value_name = "PROGRAM", default_value = env!("CARGO_BIN_EXE_dashgate"))]
+    program: PathBuf,
+
     /// Writes the table and the plot here too: peers.txt and peers.svg.
     #[arg(long, value_name = "DIRECTORY")]
     write: Option<PathBuf>,
@@ -108,7 +112,7 @@ enum Point {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let done = if options.upstream { upstream::run(options.identity.as_deref()) } else { measure(&options) };
+    let done = if options.upstream { upstream::run(options.identity.as_deref()) } else { measure(options) };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -118,7 +122,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure(options: &Options) -> io::Result<()> {
+fn measure(mut options: Options) -> io::Result<()> {
+    // Each is started in a directory of its own.
+    options.program = options.program.canonicalize()?;
+    let options = &options;
     let load_cores = machine::confine_to_others(&options.cores)?;
     let all = options.points.is_empty();
     let mut report = Report::begin(options, &load_cores)?;

@@ -2,22 +2,22 @@
 
 use std::io;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::Options;
 use crate::figures::Report;
-use crate::peer::{Kind, dashgate_program};
+use crate::peer::Kind;
 use crate::rig::process::Process;
 
 pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Result<()> {
     eprintln!("start ...");
-    let program = dashgate_program();
-    let binary = std::fs::metadata(program.get_program())?.len() as f64 / f64::from(1 << 20);
+    let binary = std::fs::metadata(&options.program)?.len() as f64 / f64::from(1 << 20);
     report.add("size of the binary", "MiB", Kind::Dashgate, binary);
     for _ in 0..options.rounds {
         let directory = tempfile::tempdir()?;
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/dashgate.example.toml");
-        let mut command = dashgate_program();
+        let mut command = Command::new(&options.program);
         command.env("RUST_LOG", "info").args(["serve", "-c"]).arg(example).current_dir(directory.path());
         // What the example takes from the environment.
         for name in ["DASHSCOPE_API_KEY", "DASHGATE_ADMIN_TOKEN", "ACME_KEY"] {

@@ -12,18 +12,14 @@ use crate::rig::fetch;
 use crate::rig::process::{Process, address_after};
 
 pub(super) fn start(job: &Job<'_>) -> io::Result<(Process, SocketAddr)> {
-    serve(job, program())
+    serve(job, Command::new(job.program))
 }
 
 /// The same below callgrind.
-pub(super) fn start_counted(
-    job: &Job<'_>,
-    program: &Path,
-    counts: &Path,
-) -> io::Result<(Process, SocketAddr)> {
+pub(super) fn start_counted(job: &Job<'_>, counts: &Path) -> io::Result<(Process, SocketAddr)> {
     let mut command = fetch::program("valgrind")?;
     command.args(["--tool=callgrind", "--compress-strings=no"]);
-    command.arg(format!("--callgrind-out-file={}", counts.display())).arg(program);
+    command.arg(format!("--callgrind-out-file={}", counts.display())).arg(job.program);
     serve(job, command)
 }
 
@@ -34,10 +30,6 @@ fn serve(job: &Job<'_>, mut command: Command) -> io::Result<(Process, SocketAddr
     let words = if job.identity.is_some() { "listening on https://" } else { "listening on http://" };
     let address = address_after(&process.line_with(words)?, words)?;
     Ok((process, address))
-}
-
-pub(crate) fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_dashgate"))
 }
 
 fn config(job: &Job<'_>) -> String {

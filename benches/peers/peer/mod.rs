@@ -18,8 +18,6 @@ use tokio::net::TcpStream;
 use crate::job::Job;
 use crate::rig::process::{Process, Taken};
 
-pub(crate) use dashgate::program as dashgate_program;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
     /// With everything on.
@@ -72,9 +70,9 @@ impl Peer {
         Self::ready(kind, process, address).await
     }
 
-    /// A build of dashgate, whose instructions are counted into the file when it ends.
-    pub(crate) async fn start_counted(job: &Job<'_>, program: &Path, counts: &Path) -> io::Result<Peer> {
-        let (process, address) = dashgate::start_counted(job, program, counts)?;
+    /// dashgate, whose instructions are counted into the file when it ends.
+    pub(crate) async fn start_counted(job: &Job<'_>, counts: &Path) -> io::Result<Peer> {
+        let (process, address) = dashgate::start_counted(job, counts)?;
         Self::ready(Kind::Dashgate, process, address).await
     }
 
