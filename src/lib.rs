@@ -49,6 +49,7 @@
 //! | [`certificate`] | what a certificate says |
 //! | [`traces`] | spans of exchanges, sent out by OTLP |
 //! | [`timer`] | deadlines that move with every byte |
+//! | [`hush`] | connections that sleep through wakes which nobody needs |
 //! | [`sim`] | the DashScope simulator; only the program and the demo may use it |
 //! | [`demo`] | both on loopback, and one task from submit to file |
 //!
@@ -74,6 +75,7 @@ pub mod dashscope;
 pub mod demo;
 pub mod fetch;
 pub mod handover;
+pub mod hush;
 pub mod keys;
 pub mod limits;
 pub mod listen;

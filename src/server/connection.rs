@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::seats::Seat;
 use super::wire::{Patience, Speaks, Wire};
 use super::worker::{Drain, Manner};
+use crate::hush::Sleeper;
 use crate::listen::{Handshakes, Shaken};
 use crate::proxy::peer::{HeadFault, Line, Peer};
 use crate::proxy::{Observed, Proxy};
@@ -142,9 +143,9 @@ async fn converse_in_http1<S>(
     loop {
         let berth = wire.berth();
         let connection = http1::Builder::new().serve_connection(TokioIo::new(wire), service).with_upgrades();
-        let mut connection = Box::pin(connection);
+        let mut connection = Sleeper::new(connection);
         tokio::select! {
-            _ = connection.as_mut() => {}
+            _ = &mut connection => {}
             () = line.is_cut() => return,
             () = leaving.as_mut() => {
                 connection.as_mut().graceful_shutdown();

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::pool::Connection;
 use super::screen::{Screen, Strip};
 use super::upload::Progress;
+use crate::hush;
 use crate::stopwatch::Awaited;
 use crate::timer::Timer;
 
@@ -110,7 +111,7 @@ impl Drop for Download {
 
 impl Download {
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, DownloadFault>>> {
-        let next = match Pin::new(&mut self.incoming).poll_frame(cx) {
+        let next = match hush::poll_frame(&mut self.incoming, cx) {
             Poll::Ready(next) => next,
             Poll::Pending => {
                 let deadline = self.last + self.patience;

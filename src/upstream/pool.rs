@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::connect::{ConnectFault, Endpoint};
 use super::upload::Upload;
 use crate::account::Address;
+use crate::hush::Sleeper;
 
 /// The idle connections of one worker to one account.
 pub(super) struct Pool {
@@ -91,7 +92,7 @@ impl Pool {
             .map_err(|error| ConnectFault::Refused(std::io::Error::other(error)))?;
         let task = tokio::task::spawn_local(async move {
             // How it ended is told to whoever has a request on it.
-            let _ = connection.with_upgrades().await;
+            let _ = Sleeper::new(connection.with_upgrades()).await;
             drop(count);
         });
         Ok(Link { sender, task: task.abort_handle() })

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::room::{Held, Room};
 use super::screen::{Screen, Strip};
+use crate::hush;
 use crate::stopwatch::{Awaited, Stopwatch};
 use crate::timer::Timer;
 
@@ -226,7 +227,7 @@ impl Upload {
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
         let next = match &mut self.source {
-            Source::Client(incoming) => Pin::new(incoming).poll_frame(cx),
+            Source::Client(incoming) => hush::poll_frame(incoming, cx),
             Source::Kept(pieces) => Poll::Ready(pieces.pop_front().map(|piece| Ok(Frame::data(piece)))),
         };
         let Poll::Ready(next) = next else {
