@@ -95,11 +95,12 @@ impl Held {
     /// Keeps some of the disk for later: when it is full, what was sent already can still be noted.
     pub(super) fn reserve(&self) -> Result<(), Cause> {
         let path = beside(&self.path, "-reserve");
-        if fs::metadata(&path).is_ok_and(|reserve| reserve.len() == RESERVE_BYTES as u64) {
+        if fs::metadata(&path).is_ok_and(|reserve| reserve.len() == RESERVE_BYTES) {
             return Ok(());
         }
         let mut file = File::create(&path)?;
-        let written = file.write_all(&vec![0x5a; RESERVE_BYTES]).and_then(|()| file.sync_all());
+        let written = io::copy(&mut io::repeat(0x5a).take(RESERVE_BYTES), &mut file);
+        let written = written.and_then(|_| file.sync_all());
         // Half of one would take what little there is.
         written.map_err(|error| file.set_len(0).err().unwrap_or(error).into())
     }
@@ -201,7 +202,7 @@ fn look(path: &Path) -> Result<Seen, Cause> {
 }
 
 /// Some thousand claims.
-const RESERVE_BYTES: usize = 1024 * 1024;
+const RESERVE_BYTES: u64 = 1024 * 1024;
 /// How long another program's transaction is waited for.
 pub(super) const BUSY: Duration = Duration::from_secs(1);
 /// What the log may keep of the disk between two uses.
