@@ -1,13 +1,12 @@
 //! Cuts exchanges whose key was revoked, or has expired, since they were let in.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::SystemTime;
-
-use tokio::sync::Notify;
 
 use super::exchange::Exchange;
 use super::rejection::Rejection;
@@ -27,14 +26,16 @@ pub(super) struct Seat {
     /// Nothing else runs on its connection: HTTP/1.1.
     alone: bool,
     fault: Cell<Option<Stranger>>,
-    cut: Notify,
+    /// Whoever waits for that: one at a time, in this thread.
+    waiter: RefCell<Option<Waker>>,
 }
 
 impl Live {
     pub(super) fn enter(self: &Rc<Self>, exchange: &Rc<Exchange>, alone: bool) {
         let mut exchanges = self.0.borrow_mut();
         let place = Cell::new(exchanges.len());
-        let seat = Seat { live: Rc::clone(self), place, alone, fault: Cell::new(None), cut: Notify::new() };
+        let (live, fault, waiter) = (Rc::clone(self), Cell::new(None), RefCell::new(None));
+        let seat = Seat { live, place, alone, fault, waiter };
         if exchange.seat.set(seat).is_ok() {
             exchanges.push(Rc::downgrade(exchange));
         }
@@ -71,7 +72,9 @@ impl Exchange {
     fn cut(&self, fault: Stranger) {
         let Some(seat) = self.seat.get().filter(|seat| seat.fault.get().is_none()) else { return };
         seat.fault.set(Some(fault));
-        seat.cut.notify_one();
+        if let Some(waiter) = seat.waiter.take() {
+            waiter.wake();
+        }
         if self.status.get().is_some() {
             self.outcome.set(Outcome::Withdrawn);
             if seat.alone {
@@ -83,8 +86,18 @@ impl Exchange {
     /// Waits until it is cut.
     pub(super) async fn is_cut(&self) -> Stranger {
         let Some(seat) = self.seat.get() else { return std::future::pending().await };
-        seat.cut.notified().await;
-        seat.fault.get().unwrap_or(Stranger::Revoked)
+        poll_fn(|cx| {
+            if let Some(fault) = seat.fault.get() {
+                return Poll::Ready(fault);
+            }
+            let mut waiter = seat.waiter.borrow_mut();
+            match &mut *waiter {
+                Some(waker) => waker.clone_from(cx.waker()),
+                none @ None => *none = Some(cx.waker().clone()),
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// Goes on with the work until the exchange is cut. The work is pinned where it is begun: moved in here, it would
