@@ -366,3 +366,37 @@ const TRUNCATE: Duration = Duration::from_secs(60);
 const BUSY_CHECKPOINT: Duration = Duration::from_millis(50);
 /// Larger than any load makes it alone.
 const MOST_WAL_BYTES: u64 = 256 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of two changes the next commit has, if the second comes a moment after the first.
+    async fn gathered(last_commit: usize) -> usize {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.db");
+        let mut file = Held::acquire(&path).unwrap();
+        let connection = file.open().unwrap();
+        let shared = Arc::new(Shared::new(Arc::clone(&file.path), None));
+        let (queue, changes) = mpsc::channel(8);
+        let mut writer = Writer::new(shared, file, connection, changes, 8);
+        writer.last_commit = last_commit;
+        let send = |id: &str| {
+            let (reply, _) = oneshot::channel();
+            queue.try_send(Queued { change: Change::Hide { id: id.into() }, reply }).unwrap();
+        };
+        let come = async {
+            send("a");
+            tokio::time::sleep(COMPANY_COMES / 2).await;
+            send("b");
+        };
+        tokio::join!(writer.gather(), come);
+        writer.waiting.len()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_wait_for_others_only_where_there_was_company() {
+        assert_eq!(gathered(COMPANY - 1).await, 1);
+        assert_eq!(gathered(COMPANY).await, 2);
+    }
+}
