@@ -24,7 +24,7 @@ llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
 work=$PWD/target/trained
 out=${out:-$work/dashgate}
 
-# Newer ones would do too, but none that is older than what wrote the counts.
+# Another version may not read what this compiler's programs write, or write what it does not read.
 profdata=
 for candidate in "$(rustc --print sysroot)/lib/rustlib/$host/bin/llvm-profdata" \
   "/usr/lib/llvm-$llvm/bin/llvm-profdata" "$(command -v "llvm-profdata-$llvm" || true)"; do
@@ -57,5 +57,8 @@ echo "3 of 3: the program" >&2
 rm -rf "$work/final"
 # What is hot stands together.
 build final "-Cprofile-use=$work/load.profdata -Clink-arg=-Wl,-z,keep-text-section-prefix"
+# Counts whose functions are not found are passed over without a word.
+grep -q '\.text\.hot' "$work/final/$host/release/dashgate" ||
+  echo "$0: nothing stands in .text.hot: the counts were not used, or the linker is not lld" >&2
 install -D -m 0755 "$work/final/$host/release/dashgate" "$out"
 ls -l "$out" >&2
