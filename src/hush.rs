@@ -58,11 +58,9 @@ impl<F: Future> Future for Sleeper<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let Self { future, bell } = &mut *self;
-        if bell.as_ref().is_none_or(|hung| !hung.bell.task.will_wake(cx.waker())) {
-            *bell = Some(Hung::before(cx.waker()));
-        }
-        let waker = bell.as_ref().map_or(cx.waker(), |hung| &hung.waker);
-        future.as_mut().poll(&mut Context::from_waker(waker))
+        let same = bell.take().filter(|hung| hung.bell.task.will_wake(cx.waker()));
+        let hung = bell.insert(same.unwrap_or_else(|| Hung::before(cx.waker())));
+        future.as_mut().poll(&mut Context::from_waker(&hung.waker))
     }
 }
 
@@ -76,16 +74,17 @@ impl Hung {
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
-        let mut bell = Some(self);
-        // Of a thread that ends, nothing is held any more.
-        let _ = HELD.try_with(|held| {
+        let is_held = HELD.try_with(|held| {
             let mut held = held.borrow_mut();
-            if matches!(*held, Held::Open) {
-                *held = bell.take().map_or(Held::Open, Held::Rung);
+            let is_open = matches!(*held, Held::Open);
+            if is_open {
+                *held = Held::Rung(Arc::clone(&self));
             }
+            is_open
         });
-        if let Some(bell) = bell {
-            bell.task.wake_by_ref();
+        // Of a thread that ends, nothing is held any more.
+        if !is_held.unwrap_or(false) {
+            self.task.wake_by_ref();
         }
     }
 }
