@@ -48,8 +48,8 @@ pub(crate) fn tenants(keys: usize) -> usize {
     keys.clamp(1, 100)
 }
 
-/// splitmix64, so that keys differ where a hash looks.
-fn mix(number: u64) -> u64 {
+/// splitmix64: numbers of no order, none of them twice.
+pub(crate) fn mix(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Interval, interval};
 use tokio_rustls::TlsAcceptor;
 
+use crate::job;
 use crate::rig::process::{self, Process};
 
 /// The mock as a process.
@@ -98,14 +99,15 @@ async fn answer(request: Request<Incoming>) -> Response<Answer> {
     respond("application/json", Answer::Whole(Bytes::from(text)))
 }
 
-/// Each task has an id of its own.
+/// Each task has an id of its own, and as DashScope's they come in no order: what keeps them sorted has to look for the
+/// place of each.
 fn submitted() -> String {
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let (first, last) = (job::mix(number) >> 32, job::mix(!number) >> 16);
     let mut text = String::with_capacity(160);
     let _ = write!(
         text,
-        r#"{{"output":{{"task_status":"PENDING","task_id":"{:08x}-0000-4000-8000-{number:012x}"}},"request_id":"7574ee8f-38a3-4b1e-9280-{number:012x}"}}"#,
-        std::process::id()
+        r#"{{"output":{{"task_status":"PENDING","task_id":"{first:08x}-0000-4000-8000-{last:012x}"}},"request_id":"7574ee8f-38a3-4b1e-9280-{number:012x}"}}"#,
     );
     text
 }

@@ -21,6 +21,7 @@ mod forward;
 mod inspect;
 mod judge;
 mod observe;
+mod outlive;
 mod pace;
 pub mod peer;
 mod poll;
@@ -74,6 +75,7 @@ use admit::Permit;
 use authorize::Verdict;
 use choose::Destination;
 use exchange::Exchange;
+use outlive::Outliving;
 use peer::Peer;
 use rejection::Rejection;
 use route::Route;
@@ -323,7 +325,7 @@ impl Proxy {
             })
         };
         // A panic in there may have come after the request was sent.
-        self.running.spawn_local(work).await.unwrap_or(Err(Rejection::UpstreamLost))
+        Outliving::new(work, &self.running).await.unwrap_or(Err(Rejection::UpstreamLost))
     }
 
     /// A WebSocket: a refused handshake is an ordinary answer.

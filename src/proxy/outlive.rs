@@ -1,0 +1,136 @@
+//! Work that its connection may leave.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_util::FutureExt;
+use futures_util::future::CatchUnwind;
+use tokio_util::task::TaskTracker;
+
+/// Runs with whoever waits for it, and costs no task of its own; dropped before its end, it becomes one and goes on.
+pub(super) struct Outliving<F: Future + 'static> {
+    /// None once it has ended.
+    work: Option<Pin<Box<CatchUnwind<AssertUnwindSafe<F>>>>>,
+    tasks: TaskTracker,
+}
+
+impl<F: Future + 'static> Outliving<F> {
+    /// `tasks` takes it when nobody waits for it any more. It runs where a `LocalRuntime` does.
+    pub(super) fn new(work: F, tasks: &TaskTracker) -> Self {
+        Self { work: Some(Box::pin(AssertUnwindSafe(work).catch_unwind())), tasks: tasks.clone() }
+    }
+}
+
+impl<F: Future + 'static> Future for Outliving<F> {
+    /// What it panicked with, if it did: its connection goes on.
+    type Output = Result<F::Output, Box<dyn Any + Send>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(work) = &mut self.work else { return Poll::Pending };
+        let done = ready!(work.as_mut().poll(cx));
+        self.work = None;
+        Poll::Ready(done)
+    }
+}
+
+impl<F: Future + 'static> Drop for Outliving<F> {
+    fn drop(&mut self) {
+        if let Some(work) = self.work.take() {
+            self.tasks.spawn_local(work);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use tokio::runtime::{Builder, LocalOptions};
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// In a runtime as each worker has it.
+    fn run(test: impl Future<Output = ()>) {
+        Builder::new_current_thread().build_local(LocalOptions::default()).unwrap().block_on(test);
+    }
+
+    #[test]
+    fn who_waits_gets_what_comes_of_it_and_no_task_is_made() {
+        run(async {
+            let tasks = TaskTracker::new();
+            let work = async {
+                tokio::task::yield_now().await;
+                7
+            };
+            assert_eq!(Outliving::new(work, &tasks).await.unwrap(), 7);
+            assert!(tasks.is_empty());
+        });
+    }
+
+    #[test]
+    fn dropped_half_way_it_goes_on_to_its_end() {
+        run(async {
+            let tasks = TaskTracker::new();
+            let (go, gone) = oneshot::channel();
+            let is_done = Rc::new(Cell::new(false));
+            let done = Rc::clone(&is_done);
+            let mut work = Outliving::new(async move { done.set(gone.await.is_ok()) }, &tasks);
+            assert!((&mut work).now_or_never().is_none());
+            drop(work);
+            assert_eq!(tasks.len(), 1);
+            go.send(()).unwrap();
+            tasks.close();
+            tasks.wait().await;
+            assert!(is_done.get());
+        });
+    }
+
+    #[test]
+    fn dropped_before_it_began_it_runs_all_the_same() {
+        run(async {
+            let tasks = TaskTracker::new();
+            let is_done = Rc::new(Cell::new(false));
+            let done = Rc::clone(&is_done);
+            drop(Outliving::new(async move { done.set(true) }, &tasks));
+            tasks.close();
+            tasks.wait().await;
+            assert!(is_done.get());
+        });
+    }
+
+    #[test]
+    fn a_panic_is_told_and_goes_no_further() {
+        run(async {
+            let tasks = TaskTracker::new();
+            let work = async { std::panic::resume_unwind(Box::new("a panic without a word")) };
+            let told: Result<(), _> = Outliving::new(work, &tasks).await;
+            assert_eq!(told.unwrap_err().downcast_ref(), Some(&"a panic without a word"));
+            assert!(tasks.is_empty());
+        });
+    }
+
+    /// With its runtime everything ends, as a task of its own would.
+    #[test]
+    fn its_runtime_ends_it() {
+        let is_dropped = Rc::new(());
+        let held = Rc::clone(&is_dropped);
+        run(async move {
+            let tasks = TaskTracker::new();
+            let work = Outliving::new(
+                async move {
+                    let _held = held;
+                    std::future::pending::<()>().await;
+                },
+                &tasks,
+            );
+            tokio::task::spawn_local(async move { work.await.unwrap() });
+            tokio::task::yield_now().await;
+        });
+        assert_eq!(Rc::strong_count(&is_dropped), 1);
+    }
+}
