@@ -33,7 +33,7 @@ impl Estate {
     pub fn take_in(&self, change: &Change) {
         match change {
             Change::Claim(task) => self.hub.adopt(task),
-            Change::Hide { id } => self.hub.ledger().note_hidden(id),
+            Change::Hide { id, claimed_at: _ } => self.hub.ledger().note_hidden(id),
             Change::KeepUpload { upload, .. } => self.uploads.remember(upload.clone()),
             Change::CreateKey(KeyRecord { id, tenant, sha256, created_at, expires, .. }) => {
                 if self.keyring.find(sha256).is_none() {

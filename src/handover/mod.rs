@@ -48,7 +48,7 @@ struct Header {
 }
 
 /// To be raised when an older program could not take part.
-const PROTOCOL: u32 = 1;
+const PROTOCOL: u32 = 2;
 const READY: &str = "ready";
 const YOURS: &str = "yours";
 const NO: &str = "no";

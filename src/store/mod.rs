@@ -115,7 +115,8 @@ impl Store {
         Ok(Self { shared, queue, patience: settings.patience, thread })
     }
 
-    /// Every task that was claimed since, oldest first. Blocks.
+    /// Every task that was claimed since, oldest first. Of an id that was claimed twice the first is the owner's.
+    /// Blocks.
     ///
     /// # Errors
     /// Why the file can't be read.
@@ -145,7 +146,7 @@ impl Store {
         read.map_err(|cause| self.shared.because(cause))
     }
 
-    /// Notes whose a new task is; durable when it returns. An id that is known already keeps its owner.
+    /// Notes whose a new task is; durable when it returns.
     ///
     /// Once polled it need not be polled again, unless the queue is full: the claim is written all the same.
     ///
@@ -162,17 +163,17 @@ impl Store {
         self.write(Change::Claim(task)).await.map(drop)
     }
 
-    /// Hides a task from the unified dialect; durable when it returns.
+    /// Hides a task, which was claimed then, from the unified dialect; durable when it returns.
     ///
     /// # Errors
     /// Why it was not written in time. It may be later.
-    pub async fn hide(&self, task_id: &str) -> Result<(), StoreFault> {
-        self.write(Change::Hide { id: task_id.into() }).await.map(drop)
+    pub async fn hide(&self, task_id: &str, claimed_at: SystemTime) -> Result<(), StoreFault> {
+        self.write(Change::Hide { id: task_id.into(), claimed_at }).await.map(drop)
     }
 
-    /// Keeps a task's status as last known. It rides with a commit soon, and is lost in a crash before.
-    pub fn learn(&self, task_id: Arc<str>, status: Status) {
-        self.shared.learn(task_id, status);
+    /// Keeps the status as last known of a task that was claimed then. It rides with a commit soon, and is lost in a crash before.
+    pub fn learn(&self, task_id: Arc<str>, claimed_at: SystemTime, status: Status) {
+        self.shared.learn(task_id, claimed_at, status);
     }
 
     /// Notes whose files are in a directory; durable when it returns. `displaced` is an older one of the tenant,

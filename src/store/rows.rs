@@ -11,12 +11,12 @@ use super::record::{
 };
 use crate::dashscope::task::Status;
 
-/// A task that is known already keeps its owner.
-pub(super) fn insert_task(connection: &Connection, task: &TaskRecord) -> Result<bool> {
+/// Where the id is there already, its first row stands.
+pub(super) fn insert_task(connection: &Connection, task: &TaskRecord) -> Result<()> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO tasks (id, tenant, key_id, account, model, mount, claimed_at, status,
                             unified, prompt, seconds, size, hidden)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (id) DO NOTHING",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     )?;
     let TaskRecord { id, tenant, key_id, account, model, mount, claimed_at, status, asked, hidden } = task;
     let claimed_at = milliseconds(*claimed_at);
@@ -40,18 +40,25 @@ pub(super) fn insert_task(connection: &Connection, task: &TaskRecord) -> Result<
         size,
         hidden
     ];
-    insert.execute(row).map(|rows| rows > 0)
+    insert.execute(row).map(drop)
 }
 
 /// False where there is no such task.
-pub(super) fn hide_task(connection: &Connection, id: &str) -> Result<bool> {
-    let mut update = connection.prepare_cached("UPDATE tasks SET hidden = 1 WHERE id = ?1")?;
-    update.execute([id]).map(|rows| rows > 0)
+pub(super) fn hide_task(connection: &Connection, id: &str, claimed_at: SystemTime) -> Result<bool> {
+    let mut update =
+        connection.prepare_cached("UPDATE tasks SET hidden = 1 WHERE claimed_at = ?1 AND id = ?2")?;
+    update.execute(params![milliseconds(claimed_at), id]).map(|rows| rows > 0)
 }
 
-pub(super) fn update_status(connection: &Connection, id: &str, status: Status) -> Result<()> {
-    let mut update = connection.prepare_cached("UPDATE tasks SET status = ?2 WHERE id = ?1")?;
-    update.execute(params![id, status.name()]).map(drop)
+pub(super) fn update_status(
+    connection: &Connection,
+    id: &str,
+    claimed_at: SystemTime,
+    status: Status,
+) -> Result<()> {
+    let mut update =
+        connection.prepare_cached("UPDATE tasks SET status = ?3 WHERE claimed_at = ?1 AND id = ?2")?;
+    update.execute(params![milliseconds(claimed_at), id, status.name()]).map(drop)
 }
 
 /// What was dropped.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use prometheus::Histogram;
@@ -16,8 +16,8 @@ use super::link::Link;
 use super::record::MOST_ID_BYTES;
 use crate::dashscope::task::Status;
 
-/// Statuses as last known, by task id.
-pub(super) type Learnt = HashMap<Arc<str>, Status, foldhash::fast::RandomState>;
+/// Statuses as last known, by task id, with the time of the claim.
+pub(super) type Learnt = HashMap<Arc<str>, (SystemTime, Status), foldhash::fast::RandomState>;
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -93,10 +93,10 @@ impl Shared {
     }
 
     /// Keeps a status for the next commit; with too many kept already, it is left out.
-    pub(super) fn learn(&self, id: Arc<str>, status: Status) {
+    pub(super) fn learn(&self, id: Arc<str>, claimed_at: SystemTime, status: Status) {
         let mut learnt = self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
         if id.len() <= MOST_ID_BYTES && (learnt.len() < MOST_LEARNT || learnt.contains_key(&id)) {
-            learnt.insert(id, status);
+            learnt.insert(id, (claimed_at, status));
         }
     }
 
@@ -147,13 +147,13 @@ mod tests {
     fn what_is_learnt_is_bounded_and_the_last_word_counts() {
         let shared = Shared::new(Path::new("x").into(), None);
         for number in 0..MOST_LEARNT + 10 {
-            shared.learn(number.to_string().into(), Status::Running);
+            shared.learn(number.to_string().into(), SystemTime::UNIX_EPOCH, Status::Running);
         }
-        shared.learn("7".into(), Status::Failed);
-        shared.learn("x".repeat(MOST_ID_BYTES + 1).into(), Status::Failed);
+        shared.learn("7".into(), SystemTime::UNIX_EPOCH, Status::Failed);
+        shared.learn("x".repeat(MOST_ID_BYTES + 1).into(), SystemTime::UNIX_EPOCH, Status::Failed);
         let learnt = shared.take_learnt();
         assert_eq!(learnt.len(), MOST_LEARNT);
-        assert_eq!(learnt["7"], Status::Failed);
+        assert_eq!(learnt["7"].1, Status::Failed);
         assert!(shared.take_learnt().is_empty());
     }
 

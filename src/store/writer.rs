@@ -29,6 +29,7 @@ pub enum Change {
     Claim(Arc<TaskRecord>),
     Hide {
         id: Box<str>,
+        claimed_at: SystemTime,
     },
     /// With an older directory of the tenant that makes room for it.
     KeepUpload {
@@ -223,8 +224,8 @@ impl Writer {
             }
         }
         for id in &ids {
-            if let Some(status) = self.learnt.get(id) {
-                rows::update_status(&transaction, id, *status)?;
+            if let Some((claimed_at, status)) = self.learnt.get(id) {
+                rows::update_status(&transaction, id, *claimed_at, *status)?;
             }
         }
         let mut deleted = Deleted::default();
@@ -326,8 +327,8 @@ impl Writer {
 
 fn apply(connection: &Connection, change: &Change) -> rusqlite::Result<bool> {
     match change {
-        Change::Claim(task) => rows::insert_task(connection, task),
-        Change::Hide { id } => rows::hide_task(connection, id),
+        Change::Claim(task) => rows::insert_task(connection, task).map(|()| true),
+        Change::Hide { id, claimed_at } => rows::hide_task(connection, id, *claimed_at),
         Change::KeepUpload { upload, displaced } => {
             if let Some(displaced) = displaced {
                 rows::delete_upload(connection, &upload.tenant, displaced)?;
@@ -383,7 +384,8 @@ mod tests {
         writer.last_commit = last_commit;
         let send = |id: &str| {
             let (reply, _) = oneshot::channel();
-            queue.try_send(Queued { change: Change::Hide { id: id.into() }, reply }).unwrap();
+            let change = Change::Hide { id: id.into(), claimed_at: SystemTime::now() };
+            queue.try_send(Queued { change, reply }).unwrap();
         };
         let come = async {
             send("a");

@@ -130,9 +130,10 @@ impl Ledger {
     /// Why it is not, though it is in memory.
     pub async fn hide(&self, id: &str) -> Result<(), StoreFault> {
         self.note_hidden(id);
-        match &self.store {
-            Some(store) => store.hide(id).await,
-            None => Ok(()),
+        let claimed_at = self.by_id.get(id).map(|task| task.claimed_at);
+        match (&self.store, claimed_at) {
+            (Some(store), Some(claimed_at)) => store.hide(id, claimed_at).await,
+            (None, _) | (_, None) => Ok(()),
         }
     }
 
@@ -186,7 +187,7 @@ impl Ledger {
                 self.limits.task_ended(id);
             }
             if let Some(store) = &self.store {
-                store.learn(Arc::clone(id), status);
+                store.learn(Arc::clone(id), task.claimed_at, status);
             }
         }
     }

@@ -8,7 +8,8 @@ use std::net::TcpStream;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Envelope, Gateway, Message, OTHER_KEY, TENANT_KEY, Upstream, answer, assert_refused, message,
+    Envelope, Gateway, Message, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, Upstream, answer, assert_refused,
+    configuration, message,
 };
 
 const SUBMIT: &str = "/wan/v1/services/aigc/video-generation/video-synthesis";
@@ -117,14 +118,19 @@ fn a_strangers_task_looks_like_none() {
 #[test]
 fn an_id_that_comes_again_keeps_its_first_owner() {
     let upstream = Upstream::start(dashscope);
-    let gateway = Gateway::start(upstream.address);
+    let accounts = [("main", upstream.address, &[UPSTREAM_KEY][..], "")];
+    let text = configuration("listen = \"127.0.0.1:0\"\nworkers = 1", &accounts, "");
+    let gateway = Gateway::configured(&text);
     submit(&gateway, TENANT_KEY, &id(1), "wan2.7-i2v");
     submit(&gateway, OTHER_KEY, &id(1), "wan2.7-i2v");
     upstream.take();
-    let call = format!("GET /wan/v1/tasks/{}", id(1));
-    assert_eq!(ask(&gateway, OTHER_KEY, &call).json()["output"]["task_status"], "UNKNOWN");
-    assert_eq!(ask(&gateway, TENANT_KEY, &call).json()["output"]["task_status"], "RUNNING");
+    let seen_by = |gateway: &Gateway, key: &str| {
+        ask(gateway, key, &format!("GET /wan/v1/tasks/{}", id(1))).json()["output"]["task_status"].clone()
+    };
+    assert_eq!([OTHER_KEY, TENANT_KEY].map(|key| seen_by(&gateway, key)), ["UNKNOWN", "RUNNING"]);
     assert_eq!(upstream.take().len(), 1);
+    let gateway = Gateway::over(gateway.stop(), &text);
+    assert_eq!([OTHER_KEY, TENANT_KEY].map(|key| seen_by(&gateway, key)), ["UNKNOWN", "RUNNING"]);
 }
 
 /// The ids of a page, in its order, and the page without its rows and its request id.

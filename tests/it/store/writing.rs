@@ -28,14 +28,19 @@ fn a_claim_is_there_after_a_restart_with_all_it_holds() {
 }
 
 #[test]
-fn a_task_keeps_its_first_owner() {
+fn of_an_id_that_is_claimed_twice_the_first_owner_comes_first_and_has_what_is_learnt() {
     let place = place();
     let store = place.open();
     wait(store.claim(task("a", at(1)))).unwrap();
     let mut other = task("a", at(2));
     other.tenant = "other".into();
-    wait(store.claim(other)).unwrap();
-    assert_eq!(tasks(&store), [task("a", at(1))]);
+    wait(store.claim(other.clone())).unwrap();
+    store.learn("a".into(), at(1), Status::Succeeded);
+    wait(store.hide("a", at(1))).unwrap();
+    store.close();
+    let mut first = task("a", at(1));
+    (first.status, first.hidden) = (Status::Succeeded, true);
+    assert_eq!(tasks(&place.open()), [first, other]);
 }
 
 #[test]
@@ -85,11 +90,11 @@ fn a_status_is_written_soon_and_before_the_store_is_closed() {
     for id in ["a", "b"] {
         wait(store.claim(task(id, at(1)))).unwrap();
     }
-    store.learn("a".into(), Status::Running);
-    store.learn("a".into(), Status::Succeeded);
-    store.learn("nobody's".into(), Status::Failed);
+    store.learn("a".into(), at(1), Status::Running);
+    store.learn("a".into(), at(1), Status::Succeeded);
+    store.learn("nobody's".into(), at(1), Status::Failed);
     eventually("the status is written", || tasks(&store)[0].status == Status::Succeeded);
-    store.learn("b".into(), Status::Canceled);
+    store.learn("b".into(), at(1), Status::Canceled);
     store.close();
     assert_eq!(tasks(&place.open())[1].status, Status::Canceled);
 }
