@@ -6,6 +6,7 @@ mod fault;
 mod file;
 mod link;
 mod record;
+mod reply;
 mod rows;
 mod schema;
 mod shared;
@@ -21,8 +22,8 @@ use std::time::{Duration, SystemTime};
 
 use prometheus::Histogram;
 use tokio::runtime::Builder;
+use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 pub use self::fault::{Cause, StoreFault};
@@ -309,7 +310,7 @@ impl Store {
     async fn write(&self, change: Change) -> Result<bool, StoreFault> {
         let deadline = Instant::now() + self.patience;
         let because = |cause| self.shared.because(cause);
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = reply::channel();
         match self.queue.try_send(Queued { change, reply }) {
             Ok(()) => {}
             Err(TrySendError::Closed(_)) => return Err(because(Cause::Closed)),
@@ -317,8 +318,8 @@ impl Store {
             Err(TrySendError::Full(queued)) => Box::pin(self.wait_for_room(queued, deadline)).await?,
         }
         match timeout_at(deadline, answer).await {
-            Ok(Ok(done)) => done,
-            Ok(Err(_)) => Err(because(Cause::Closed)),
+            Ok(Some(outcome)) => outcome,
+            Ok(None) => Err(because(Cause::Closed)),
             Err(_) => Err(self.late(Cause::Stuck)),
         }
     }

@@ -7,21 +7,22 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::fault::{Cause, StoreFault};
+use super::fault::Cause;
 use super::file::{self, Held};
 use super::record::{KeyRecord, TaskRecord, UploadRecord};
+use super::reply::Reply;
 use super::rows::Deleted;
 use super::shared::{Learnt, Shared};
-use super::{rows, schema};
+use super::{reply, rows, schema};
 
 /// What is to be written, and who wants to know.
 #[derive(Debug)]
 pub(super) struct Queued {
     pub(super) change: Change,
-    pub(super) reply: oneshot::Sender<Result<bool, StoreFault>>,
+    pub(super) reply: Reply,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -110,10 +111,8 @@ impl Writer {
                 break;
             }
         }
-        for queued in self.waiting.drain(..) {
-            // Who does not listen any more has given up.
-            let _ = queued.reply.send(Err(self.shared.because(Cause::Closed)));
-        }
+        let because = |cause| self.shared.because(cause);
+        reply::answer(self.waiting.drain(..).map(|queued| (queued.reply, Err(because(Cause::Closed)))));
         // Closing copies the log into the file.
         drop(self.connection.take());
     }
@@ -249,10 +248,9 @@ impl Writer {
         for id in &ids {
             self.learnt.remove(id);
         }
-        for (queued, outcome) in self.waiting.drain(..).zip(outcomes) {
-            // Who does not listen any more has given up; it is written all the same.
-            let _ = queued.reply.send(outcome.map_err(|cause| self.shared.because(cause)));
-        }
+        let because = |cause| self.shared.because(cause);
+        let done = self.waiting.drain(..).zip(outcomes);
+        reply::answer(done.map(|(queued, outcome)| (queued.reply, outcome.map_err(because))));
         Ok(())
     }
 
@@ -383,7 +381,7 @@ mod tests {
         let mut writer = Writer::new(shared, file, connection, changes, 8);
         writer.last_commit = last_commit;
         let send = |id: &str| {
-            let (reply, _) = oneshot::channel();
+            let (reply, _) = reply::channel();
             let change = Change::Hide { id: id.into(), claimed_at: SystemTime::now() };
             queue.try_send(Queued { change, reply }).unwrap();
         };
