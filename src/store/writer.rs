@@ -69,7 +69,7 @@ pub(super) struct Writer {
     /// Not after a full disk, until there is space for it again.
     has_reserve: bool,
     truncate_at: Instant,
-    /// Rows changed since the log was last copied into the file.
+    /// Pages written since the log was last copied into the file, about.
     since_checkpoint: usize,
 }
 
@@ -237,7 +237,9 @@ impl Writer {
         transaction.commit()?;
         self.shared.count_commit(began.elapsed());
         self.last_commit = self.waiting.len();
-        self.since_checkpoint += self.waiting.len() + ids.len() + deleted.rows;
+        // New rows stand together, older ones anywhere.
+        let rows = self.waiting.len() / ROWS_OF_A_PAGE + ids.len() + deleted.rows;
+        self.since_checkpoint += PAGES_OF_A_COMMIT + rows;
         if self.tidied < target && deleted.rows < MOST_RIDERS {
             self.tidied = target;
         }
@@ -285,7 +287,7 @@ impl Writer {
     fn checkpoint(&mut self) {
         let Some(connection) = &self.connection else { return };
         let truncate = Instant::now() >= self.truncate_at;
-        if !truncate && self.since_checkpoint < CHECKPOINT_ROWS {
+        if !truncate && self.since_checkpoint < CHECKPOINT_PAGES {
             return;
         }
         let path = &self.shared.path;
@@ -359,8 +361,12 @@ const TICK: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(1);
 /// Where that means to read all the file.
 const RETRY_CONTENTS: Duration = Duration::from_secs(30);
-/// Each takes a page or three of the log.
-const CHECKPOINT_ROWS: usize = 1_000;
+/// As many as SQLite itself would let come together: 4 MiB of the log.
+const CHECKPOINT_PAGES: usize = 1_000;
+/// Of tasks; one of 4 KiB has some twenty, and as much is written to their index.
+const ROWS_OF_A_PAGE: usize = 16;
+/// The last ones of the tasks and of their index.
+const PAGES_OF_A_COMMIT: usize = 2;
 const TRUNCATE: Duration = Duration::from_secs(60);
 const BUSY_CHECKPOINT: Duration = Duration::from_millis(50);
 /// Larger than any load makes it alone.
