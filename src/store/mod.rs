@@ -2,6 +2,7 @@
 //!
 //! Nobody waits on the disk but one thread of its own. The rest ask it and are told when a change is durable.
 
+mod company;
 mod fault;
 mod file;
 mod link;
@@ -312,7 +313,7 @@ impl Store {
         let because = |cause| self.shared.because(cause);
         let (reply, answer) = reply::channel();
         match self.queue.try_send(Queued { change, reply }) {
-            Ok(()) => {}
+            Ok(()) => self.shared.meeting.comes(self.queue.max_capacity() - self.queue.capacity()),
             Err(TrySendError::Closed(_)) => return Err(because(Cause::Closed)),
             // In a box: it seldom comes to that.
             Err(TrySendError::Full(queued)) => Box::pin(self.wait_for_room(queued, deadline)).await?,

@@ -11,6 +11,7 @@ use arc_swap::ArcSwapOption;
 use prometheus::Histogram;
 use tokio_util::sync::CancellationToken;
 
+use super::company::Meeting;
 use super::fault::{Cause, StoreFault};
 use super::link::Link;
 use super::record::MOST_ID_BYTES;
@@ -35,6 +36,7 @@ pub(super) struct Shared {
     commits: AtomicU64,
     /// How long each took.
     pub(super) commit_seconds: OnceLock<Histogram>,
+    pub(super) meeting: Meeting,
     /// To another process that has the file open too.
     pub(super) link: Link,
     /// What keeps other gateways out, until the store is closed.
@@ -55,6 +57,7 @@ impl Shared {
             dropped_keys: Mutex::default(),
             commits: AtomicU64::new(0),
             commit_seconds: OnceLock::new(),
+            meeting: Meeting::default(),
             link: Link::default(),
             lock: Mutex::new(lock),
             closing: CancellationToken::new(),

@@ -10,6 +10,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::company::Company;
 use super::fault::Cause;
 use super::file::{self, Held};
 use super::record::{KeyRecord, TaskRecord, UploadRecord};
@@ -58,8 +59,7 @@ pub(super) struct Writer {
     most_per_commit: usize,
     /// Of the queue, taken and not yet durable. After a failure they are tried again.
     waiting: Vec<Queued>,
-    /// How many changes the last commit had.
-    last_commit: usize,
+    company: Company,
     /// Statuses that ride with the next commits.
     learnt: Learnt,
     /// For which time what had expired is gone.
@@ -89,7 +89,7 @@ impl Writer {
             queue,
             most_per_commit,
             waiting: Vec::with_capacity(most_per_commit),
-            last_commit: 0,
+            company: Company::default(),
             learnt: Learnt::default(),
             tidied: i64::MIN,
             retry_at: None,
@@ -133,9 +133,9 @@ impl Writer {
         tokio::select! {
             biased;
             count = self.queue.recv_many(&mut self.waiting, room) => {
-                if self.last_commit >= COMPANY && count > 0 {
-                    // More are on their way, and a commit costs little more for many than for one.
-                    tokio::time::sleep(COMPANY_COMES).await;
+                let missing = self.company.missing(self.waiting.len());
+                if missing > 0 && count > 0 {
+                    shared.meeting.wait(missing, || self.queue.len()).await;
                     self.take();
                 }
                 count > 0
@@ -236,7 +236,7 @@ impl Writer {
         }
         transaction.commit()?;
         self.shared.count_commit(began.elapsed());
-        self.last_commit = self.waiting.len();
+        self.company.note(self.waiting.len());
         // New rows stand together, older ones anywhere.
         let rows = self.waiting.len() / ROWS_OF_A_PAGE + ids.len() + deleted.rows;
         self.since_checkpoint += PAGES_OF_A_COMMIT + rows;
@@ -350,11 +350,6 @@ fn is_its_own(error: &rusqlite::Error) -> bool {
 
 /// Statuses in a commit, and expired rows, beside the changes that somebody waits for.
 const MOST_RIDERS: usize = 256;
-/// Changes of one commit that say that there is more than one client.
-const COMPANY: usize = 4;
-/// How long the first of the next ones then waits for others: some of what the disk takes, and little of what an
-/// upstream takes for a submit.
-const COMPANY_COMES: Duration = Duration::from_millis(2);
 /// How long a status waits for a commit to ride with.
 const TICK: Duration = Duration::from_secs(1);
 /// Until the next try, after a failure.
@@ -376,7 +371,7 @@ const MOST_WAL_BYTES: u64 = 256 * 1024 * 1024;
 mod tests {
     use super::*;
 
-    /// How many of two changes the next commit has, if the second comes a moment after the first.
+    /// How many of three changes the next commit has, if the last had so many, and all but one come a moment later.
     async fn gathered(last_commit: usize) -> usize {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store.db");
@@ -385,7 +380,7 @@ mod tests {
         let shared = Arc::new(Shared::new(Arc::clone(&file.path), None));
         let (queue, changes) = mpsc::channel(8);
         let mut writer = Writer::new(shared, file, connection, changes, 8);
-        writer.last_commit = last_commit;
+        writer.company.note(last_commit);
         let send = |id: &str| {
             let (reply, _) = reply::channel();
             let change = Change::Hide { id: id.into(), claimed_at: SystemTime::now() };
@@ -393,8 +388,8 @@ mod tests {
         };
         let come = async {
             send("a");
-            tokio::time::sleep(COMPANY_COMES / 2).await;
-            send("b");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            ["b", "c"].into_iter().for_each(send);
         };
         tokio::join!(writer.gather(), come);
         writer.waiting.len()
@@ -402,7 +397,6 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn changes_wait_for_others_only_where_there_was_company() {
-        assert_eq!(gathered(COMPANY - 1).await, 1);
-        assert_eq!(gathered(COMPANY).await, 2);
+        assert_eq!([gathered(1).await, gathered(8).await], [1, 3]);
     }
 }
