@@ -173,7 +173,8 @@ impl Store {
         self.write(Change::Hide { id: task_id.into(), claimed_at }).await.map(drop)
     }
 
-    /// Keeps the status as last known of a task that was claimed then. It rides with a commit soon, and is lost in a crash before.
+    /// Keeps the status, as last known, of a task that was claimed then. It rides with a commit soon, and is lost in a
+    /// crash before.
     pub fn learn(&self, task_id: Arc<str>, claimed_at: SystemTime, status: Status) {
         self.shared.learn(task_id, claimed_at, status);
     }
