@@ -20,7 +20,7 @@ fn a_file_of_a_newer_program_is_left_as_it_is() {
     Connection::open(&place.path).unwrap().pragma_update(None, "user_version", 7).unwrap();
     let before = fs::read(&place.path).unwrap();
     let newer = Cause::Newer { found: 7, known: 5 };
-    assert_says(&refusal(&place.path), &newer, &["newer dashgate", "version 7", "version 4", "store.path"]);
+    assert_says(&refusal(&place.path), &newer, &["newer dashgate", "version 7", "version 5", "store.path"]);
     assert!(fs::read(&place.path).unwrap() == before);
 }
 
