@@ -9,18 +9,20 @@ use std::task::{Context, Poll, ready};
 use futures_util::FutureExt;
 use futures_util::future::CatchUnwind;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// Runs with whoever waits for it, and costs no task of its own; dropped before its end, it becomes one and goes on.
 pub(super) struct Outliving<F: Future + 'static> {
     /// None once it has ended.
     work: Option<Pin<Box<CatchUnwind<AssertUnwindSafe<F>>>>>,
-    tasks: TaskTracker,
+    /// From the beginning: who waits for the tasks waits for this one too, whoever polls it.
+    token: TaskTrackerToken,
 }
 
 impl<F: Future + 'static> Outliving<F> {
     /// `tasks` takes it when nobody waits for it any more. It runs where a `LocalRuntime` does.
     pub(super) fn new(work: F, tasks: &TaskTracker) -> Self {
-        Self { work: Some(Box::pin(AssertUnwindSafe(work).catch_unwind())), tasks: tasks.clone() }
+        Self { work: Some(Box::pin(AssertUnwindSafe(work).catch_unwind())), token: tasks.token() }
     }
 }
 
@@ -39,7 +41,7 @@ impl<F: Future + 'static> Future for Outliving<F> {
 impl<F: Future + 'static> Drop for Outliving<F> {
     fn drop(&mut self) {
         if let Some(work) = self.work.take() {
-            self.tasks.spawn_local(work);
+            self.token.task_tracker().spawn_local(work);
         }
     }
 }
@@ -60,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_gets_what_comes_of_it_and_no_task_is_made() {
+    fn who_waits_gets_what_comes_of_it_and_nothing_is_left() {
         run(async {
             let tasks = TaskTracker::new();
             let work = async {
@@ -81,6 +83,7 @@ mod tests {
             let done = Rc::clone(&is_done);
             let mut work = Outliving::new(async move { done.set(gone.await.is_ok()) }, &tasks);
             assert!((&mut work).now_or_never().is_none());
+            assert_eq!(tasks.len(), 1);
             drop(work);
             assert_eq!(tasks.len(), 1);
             go.send(()).unwrap();
