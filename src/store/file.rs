@@ -79,6 +79,10 @@ impl Held {
         connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
         // The writer does it, when those who wait have their answers.
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        let mebibytes = fs::metadata(&self.path)?.len() >> 20;
+        if mebibytes > CHECKED_SOON_MEBIBYTES {
+            tracing::info!("{}: checking its {mebibytes} MiB", self.path.display());
+        }
         let damage: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
         if damage != "ok" {
             return Err(Cause::Corrupt(damage.into()));
@@ -203,6 +207,8 @@ fn look(path: &Path) -> Result<Seen, Cause> {
 
 /// Some thousand claims.
 const RESERVE_BYTES: u64 = 1024 * 1024;
+/// A larger file is checked for a second or more.
+const CHECKED_SOON_MEBIBYTES: u64 = 128;
 /// How long another program's transaction is waited for.
 pub(super) const BUSY: Duration = Duration::from_secs(1);
 /// What the log may keep of the disk between two uses.

@@ -6,6 +6,7 @@ mod company;
 mod fault;
 mod file;
 mod link;
+mod progress;
 mod record;
 mod reply;
 mod rows;
@@ -30,6 +31,7 @@ use tokio::time::{Instant, timeout_at};
 pub use self::fault::{Cause, StoreFault};
 use self::file::Held;
 pub use self::link::Follower;
+use self::progress::Progress;
 use self::record::MOST_ID_BYTES;
 pub use self::record::{
     AskedVideo, ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord,
@@ -117,12 +119,17 @@ impl Store {
         Ok(Self { shared, queue, patience: settings.patience, thread })
     }
 
-    /// Every task that was claimed since, oldest first. Of an id that was claimed twice the first is the owner's.
-    /// Blocks.
+    /// Every task that was claimed since, in the order in which they were written. Of an id that was claimed twice the
+    /// first is the owner's. Blocks.
     ///
     /// # Errors
     /// Why the file can't be read.
-    pub fn tasks(&self, since: SystemTime, each: impl FnMut(TaskRecord)) -> Result<(), StoreFault> {
+    pub fn tasks(&self, since: SystemTime, mut each: impl FnMut(TaskRecord)) -> Result<(), StoreFault> {
+        let mut progress = Progress::begin(&self.shared.path, "tasks");
+        let each = |task| {
+            progress.one();
+            each(task);
+        };
         let read = file::open_to_read(&self.shared.path)
             .and_then(|connection| rows::tasks(&connection, since, each).map_err(Cause::from));
         read.map_err(|cause| self.shared.because(cause))
@@ -142,7 +149,12 @@ impl Store {
     ///
     /// # Errors
     /// Why the file can't be read.
-    pub fn keys(&self, each: impl FnMut(KeyRecord)) -> Result<(), StoreFault> {
+    pub fn keys(&self, mut each: impl FnMut(KeyRecord)) -> Result<(), StoreFault> {
+        let mut progress = Progress::begin(&self.shared.path, "keys");
+        let each = |key| {
+            progress.one();
+            each(key);
+        };
         let read = file::open_to_read(&self.shared.path)
             .and_then(|connection| rows::keys(&connection, each).map_err(Cause::from));
         read.map_err(|cause| self.shared.because(cause))

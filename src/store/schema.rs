@@ -34,6 +34,10 @@ pub(super) fn touch(connection: &Connection) -> Result<(), Cause> {
 fn advance(connection: &mut Connection, steps: &[&str]) -> Result<(), Cause> {
     let done = usize::try_from(version(connection)?).unwrap_or(0);
     for (number, step) in steps.iter().enumerate().skip(done) {
+        if done > 0 {
+            let path = connection.path().unwrap_or_default();
+            tracing::info!("{path}: bringing it from version {number} to {}, which may take a while", number + 1);
+        }
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(step)?;
         transaction.pragma_update(None, "application_id", APPLICATION)?;
