@@ -5,29 +5,41 @@ use std::time::Duration;
 
 use crate::Options;
 use crate::figures::Report;
+use crate::instructions::{self, CALLS, World};
 use crate::job::Job;
 use crate::load::{self, Target};
 use crate::peer::{Kind, Peer};
-use crate::requests::Call;
 use crate::upstream::Upstream;
 
 pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Result<()> {
     for round in 0..options.rounds {
         eprintln!("growth, round {} ...", round + 1);
-        let few = of(options, FEW_KEYS, 0).await?;
-        for (name, keys, tasks) in [("keys", MANY, 0), ("tasks", FEW_KEYS, MANY)] {
-            let many = of(options, keys, tasks).await?;
+        let few = of(options, World::SMALL).await?;
+        for (name, world) in GROWN {
+            let many = of(options, world).await?;
             for (call, (few, many)) in CALLS.iter().zip(few.iter().zip(&many)) {
                 let name = format!("CPU of a {}, with a million {name}", call.name());
                 report.add(&name, "times", Kind::Dashgate, many / few);
             }
         }
     }
+    eprintln!("growth by instructions ...");
+    for call in CALLS {
+        let count = |world| instructions::of(options, world, call, &options.program, instructions::totals);
+        let few = count(World::SMALL).await?;
+        for (name, world) in GROWN {
+            let (many, call) = (count(world).await?, call.name());
+            let grown = many.instructions / few.instructions;
+            report.add(&format!("instructions of a {call}, with a million {name}"), "times", Kind::Dashgate, grown);
+            let more = many.misses - few.misses;
+            report.add(&format!("cache misses of a {call}, with a million {name}"), "more", Kind::Dashgate, more);
+        }
+    }
     Ok(())
 }
 
 /// CPU time of each kind of request, in µs.
-async fn of(options: &Options, keys: usize, tasks: usize) -> io::Result<Vec<f64>> {
+async fn of(options: &Options, World { keys, tasks }: World) -> io::Result<Vec<f64>> {
     let directory = tempfile::tempdir()?;
     let upstream = Upstream::start(None)?;
     let job = Job { keys, ..Job::of(options, upstream.address, directory.path()) };
@@ -44,7 +56,9 @@ async fn of(options: &Options, keys: usize, tasks: usize) -> io::Result<Vec<f64>
     Ok(costs)
 }
 
-const CALLS: [Call; 3] = [Call::Poll, Call::Pass, Call::Submit];
-const FEW_KEYS: usize = 1_000;
+const GROWN: [(&str, World); 2] = [
+    ("keys", World { keys: MANY, ..World::SMALL }),
+    ("tasks", World { tasks: MANY, ..World::SMALL }),
+];
 const MANY: usize = 1_000_000;
 const CONNECTIONS: usize = 64;

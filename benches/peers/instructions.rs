@@ -6,52 +6,92 @@ use std::path::Path;
 use crate::Options;
 use crate::figures::Report;
 use crate::job::Job;
-use crate::load::{Client, Target};
+use crate::load::{self, Client, Target};
 use crate::peer::{Kind, Peer};
 use crate::requests::Call;
 use crate::upstream::Upstream;
 
 pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Result<()> {
     eprintln!("instructions of a request ...");
-    for call in [Call::Poll, Call::Pass, Call::Submit] {
-        let few = of(options, call, FEW, &options.program, total).await?;
-        let more = of(options, call, FEW + COUNTED, &options.program, total).await?;
-        let each = more.saturating_sub(few) as f64 / f64::from(COUNTED);
-        report.add(&format!("instructions of a {}", call.name()), "thousands", Kind::Dashgate, each / 1e3);
+    for call in CALLS {
+        let counts = of(options, World::SMALL, call, &options.program, totals).await?;
+        let name = call.name();
+        report.add(&format!("instructions of a {name}"), "thousands", Kind::Dashgate, counts.instructions / 1e3);
+        report.add(&format!("cache misses of a {name}"), "data lines", Kind::Dashgate, counts.misses);
     }
     Ok(())
 }
 
-/// What callgrind has to say of a whole run of the program with so many requests, one at a time.
+/// What the program knows when it is counted.
+#[derive(Clone, Copy)]
+pub(crate) struct World {
+    pub(crate) keys: usize,
+    /// Claimed and under way.
+    pub(crate) tasks: usize,
+}
+
+impl World {
+    pub(crate) const SMALL: World = World { keys: 1_000, tasks: 0 };
+}
+
+/// Of one request.
+pub(crate) struct Counts {
+    pub(crate) instructions: f64,
+    /// Lines of data that a cache of half a MiB does not hold.
+    pub(crate) misses: f64,
+}
+
+/// What callgrind has to say of [`COUNTED`] requests, one at a time, after others that were not counted.
 pub(crate) async fn of<T>(
     options: &Options,
+    world: World,
     call: Call,
-    requests: u32,
     program: &Path,
     read: fn(&Path) -> io::Result<T>,
 ) -> io::Result<T> {
     let directory = tempfile::tempdir()?;
     let upstream = Upstream::start(None)?;
-    let job = Job { keys: KEYS, program, ..Job::of(options, upstream.address, directory.path()) };
+    let job = Job { keys: world.keys, program, ..Job::of(options, upstream.address, directory.path()) };
+    if world.tasks > 0 {
+        // At full speed; the one that is counted finds them in its store.
+        let peer = Peer::start(Kind::Dashgate, &job).await?;
+        let target = Target { address: peer.address, tls: None, keys: world.keys };
+        load::submit(&target, AT_ONCE, world.tasks).await?;
+    }
     let counts = directory.path().join("callgrind.out");
     let peer = Peer::start_counted(&job, &counts).await?;
-    let target = Target { address: peer.address, tls: None, keys: KEYS };
+    let target = Target { address: peer.address, tls: None, keys: world.keys };
     let mut client = Client::new(&target, call, 0).await?;
-    for _ in 0..requests {
+    for _ in 0..FEW {
         client.ask().await?;
     }
+    peer.count(true)?;
+    for _ in 0..COUNTED {
+        client.ask().await?;
+    }
+    peer.count(false)?;
     drop((client, peer));
     read(&counts)
 }
 
 /// What callgrind counted, which it writes when the program has ended.
-fn total(counts: &Path) -> io::Result<u64> {
+pub(crate) fn totals(counts: &Path) -> io::Result<Counts> {
     let text = std::fs::read_to_string(counts)?;
-    let totals = text.lines().rev().find_map(|line| line.strip_prefix("totals: "));
-    let total = totals.and_then(|total| total.trim().parse().ok());
-    total.ok_or_else(|| io::Error::other("callgrind has written no total"))
+    let after = |word: &str| text.lines().rev().find_map(|line| line.strip_prefix(word)).unwrap_or_default();
+    let (events, totals) = (after("events: ").split_whitespace(), after("totals: ").split_whitespace());
+    let of = |wanted: &[&str]| {
+        let both = events.clone().zip(totals.clone()).filter(|(event, _)| wanted.contains(event));
+        both.filter_map(|(_, total)| total.parse::<f64>().ok()).sum::<f64>() / f64::from(COUNTED)
+    };
+    // By callgrind's names: what was executed, and what reads and writes of data missed in the last cache.
+    let counts = Counts { instructions: of(&["Ir"]), misses: of(&["DLmr", "DLmw"]) };
+    if counts.instructions == 0.0 {
+        return Err(io::Error::other("callgrind has counted nothing"));
+    }
+    Ok(counts)
 }
 
-pub(crate) const FEW: u32 = 200;
+pub(crate) const CALLS: [Call; 3] = [Call::Poll, Call::Pass, Call::Submit];
 pub(crate) const COUNTED: u32 = 1_000;
-const KEYS: usize = 1_000;
+const FEW: u32 = 200;
+const AT_ONCE: usize = 64;

@@ -8,26 +8,23 @@ use std::path::Path;
 use crate::Options;
 use crate::build;
 use crate::figures::Report;
-use crate::instructions::{self, COUNTED, FEW};
+use crate::instructions::{self, CALLS, COUNTED, World};
 use crate::peer::Kind;
-use crate::requests::Call;
 
-/// Instructions by part, of a whole run.
+/// Instructions by part, of all that were counted.
 type Parts = BTreeMap<String, u64>;
 
 pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Result<()> {
     eprintln!("instructions by stage: building a program that still knows its functions ...");
     let program = build::release(".", "stages", &WITH_NAMES)?.join("dashgate");
-    for call in [Call::Poll, Call::Pass, Call::Submit] {
-        let few = instructions::of(options, call, FEW, &program, parts).await?;
-        let more = instructions::of(options, call, FEW + COUNTED, &program, parts).await?;
-        let each = more.iter().map(|(part, count)| (part, count - few.get(part).unwrap_or(&0).min(count)));
-        let mut each: Vec<(&String, u64)> = each.collect();
+    for call in CALLS {
+        let parts = instructions::of(options, World::SMALL, call, &program, parts).await?;
+        let mut each: Vec<(String, u64)> = parts.into_iter().collect();
         each.sort_unstable_by_key(|(_, count)| std::cmp::Reverse(*count));
         let (large, small): (Vec<_>, Vec<_>) =
             each.into_iter().partition(|(_, count)| *count >= u64::from(COUNTED) * SHOWN_FROM);
         let rest = ("the rest".to_owned(), small.iter().map(|(_, count)| count).sum());
-        for (part, count) in large.into_iter().map(|(part, count)| (part.clone(), count)).chain([rest]) {
+        for (part, count) in large.into_iter().chain([rest]) {
             let thousands = count as f64 / f64::from(COUNTED) / 1e3;
             report.add(&format!("{}: {part}", call.name()), "thousands", Kind::Dashgate, thousands);
         }

@@ -37,6 +37,10 @@ impl Process {
         Ok(Process { child, said, lines })
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The line with these words in it, once it has been said.
     pub(crate) fn line_with(&self, words: &str) -> io::Result<String> {
         let deadline = Instant::now() + READY_WITHIN;
@@ -154,7 +158,8 @@ fn stat(pid: u32) -> Vec<String> {
     rest.split_whitespace().map(str::to_owned).collect()
 }
 
-const READY_WITHIN: Duration = Duration::from_secs(60);
-const ENDED_WITHIN: Duration = Duration::from_secs(5);
+/// Below Valgrind a million keys take their time.
+const READY_WITHIN: Duration = Duration::from_secs(600);
+const ENDED_WITHIN: Duration = Duration::from_secs(60);
 const FIRST_LINES: usize = 1_000;
 const LAST_LINES: usize = 50;

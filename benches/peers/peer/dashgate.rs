@@ -15,13 +15,27 @@ pub(super) fn start(job: &Job<'_>) -> io::Result<(Process, SocketAddr)> {
     serve(job, Command::new(job.program))
 }
 
-/// The same below callgrind.
+/// The same below callgrind, which counts nothing yet.
 pub(super) fn start_counted(job: &Job<'_>, counts: &Path) -> io::Result<(Process, SocketAddr)> {
     let mut command = fetch::program("valgrind")?;
-    command.args(["--tool=callgrind", "--compress-strings=no"]);
+    command.args(["--tool=callgrind", "--compress-strings=no", "--instr-atstart=no", "--cache-sim=yes", CACHE]);
     command.arg(format!("--callgrind-out-file={}", counts.display())).arg(job.program);
     serve(job, command)
 }
+
+/// Tells callgrind to count from now on, or no more (Valgrind's manual, "Callgrind Monitor Commands").
+pub(super) fn count(process: &Process, on: bool) -> io::Result<()> {
+    let valgrind = fetch::program("valgrind")?;
+    let path = valgrind.get_args().last().unwrap_or(valgrind.get_program());
+    let mut tell = Command::new(Path::new(path).with_file_name("vgdb"));
+    tell.arg(format!("--pid={}", process.id())).args(["instrumentation", if on { "on" } else { "off" }]);
+    let told = tell.output()?;
+    let said = || format!("callgrind did not hear: {}", String::from_utf8_lossy(&told.stderr));
+    if told.status.success() { Ok(()) } else { Err(io::Error::other(said())) }
+}
+
+/// The last one, of the same size on each machine: half a MiB, in lines of 64 bytes.
+const CACHE: &str = "--LL=524288,8,64";
 
 fn serve(job: &Job<'_>, mut command: Command) -> io::Result<(Process, SocketAddr)> {
     let file = write(job, "dashgate.toml", &config(job))?;

@@ -70,10 +70,15 @@ impl Peer {
         Self::ready(kind, process, address).await
     }
 
-    /// dashgate, whose instructions are counted into the file when it ends.
+    /// dashgate, whose instructions can be counted; they are in the file when it has ended.
     pub(crate) async fn start_counted(job: &Job<'_>, counts: &Path) -> io::Result<Peer> {
         let (process, address) = dashgate::start_counted(job, counts)?;
         Self::ready(Kind::Dashgate, process, address).await
+    }
+
+    /// Counts from now on, or no more, what was started to be counted.
+    pub(crate) fn count(&self, on: bool) -> io::Result<()> {
+        self.process.as_ref().map_or(Ok(()), |process| dashgate::count(process, on))
     }
 
     async fn ready(kind: Kind, process: Process, address: SocketAddr) -> io::Result<Peer> {
