@@ -7,7 +7,8 @@
 #   deploy/release/build.sh [OUT]      OUT: target/trained/dashgate
 #
 # The load runs on loopback, for half a minute, with two processors or more. Needs LLVM's llvm-profdata of rustc's own
-# major version: rustup's component llvm-tools, or Debian's llvm-NN. What RUSTFLAGS says is kept to.
+# major version: rustup's component llvm-tools, or Debian's llvm-NN. Valgrind, which lists what runs at a start, is
+# fetched where there is none. What RUSTFLAGS says is kept to.
 set -euo pipefail
 
 out=
@@ -45,16 +46,40 @@ build() { # DIRECTORY FLAG...
 }
 
 rm -rf "$work/counts"
-echo "1 of 3: a program that counts" >&2
-build counting "-Cprofile-generate=$work/counts"
+echo "1 of 4: a program that counts" >&2
+build counting "-Cprofile-generate=$work/counts" -Cstrip=none
+counting=$work/counting/$host/release/dashgate
+export LLVM_PROFILE_FILE="$work/counts/%p.profraw"
 
-echo "2 of 3: its load" >&2
-LLVM_PROFILE_FILE="$work/counts/%p.profraw" cargo bench --locked --profile dev --bench peers -- \
+echo "2 of 4: its start" >&2
+rm -rf "$work/start" && mkdir "$work/start"
+sed -E 's/^(listen = )"[^"]*"/\1"127.0.0.1:0"/' deploy/dashgate.example.toml >"$work/start/dashgate.toml"
+read -ra valgrind < <(benches/fetch valgrind target/peers)
+(
+  cd "$work/start"
+  DASHSCOPE_API_KEY=sk-of-nobody-0123 DASHGATE_ADMIN_TOKEN=sk-of-nobody-4567 ACME_KEY=sk-of-nobody-89ab RUST_LOG=info \
+    exec "${valgrind[@]}" --tool=callgrind --demangle=no --compress-strings=no --callgrind-out-file=ran \
+    "$counting" serve >log 2>&1
+) &
+started=$!
+trap 'kill $started 2>/dev/null || true' EXIT
+for _ in {1..300}; do
+  ! grep -q "ready: listening" "$work/start/log" && kill -0 $started && sleep 1 || break
+done
+kill $started && wait $started && grep -q "ready: listening" "$work/start/log" ||
+  { cat "$work/start/log" >&2 && echo "$0: it did not start, or not end" >&2 && exit 1; }
+trap - EXIT
+
+echo "3 of 4: its load" >&2
+cargo bench --locked --profile dev --bench peers -- \
   cost tls latency streams bulk --peers dashgate --rounds 1 --seconds 2 \
-  --program "$work/counting/$host/release/dashgate" >"$work/load.txt"
+  --program "$counting" >"$work/load.txt"
+unset LLVM_PROFILE_FILE
 "$profdata" merge -o "$work/load.profdata" "$work"/counts/*.profraw
 
-# What runs, but seldom: at the start, mostly. It stands together, so that its pages hold little that never runs.
+# What runs at a start, of all languages, and then what else runs seldom: each stands together, so that its pages hold
+# little that never runs.
+sed -n "s/^fn=\([^']*\).*/\1/p" "$work/start/ran" | awk '!seen[$0]++' >"$work/seldom.txt"
 "$profdata" merge --text -o - "$work/load.profdata" | awk '
   BEGIN { RS = ""; FS = "\n" }
   {
@@ -65,9 +90,9 @@ LLVM_PROFILE_FILE="$work/counts/%p.profraw" cargo bench --locked --profile dev -
       else if (counts && $line + 0 > most) most = $line + 0
     }
     if (0 < most && most < 1000) print name
-  }' >"$work/seldom.txt"
+  }' >>"$work/seldom.txt"
 
-echo "3 of 3: the program" >&2
+echo "4 of 4: the program" >&2
 # cargo does not see that the counts are others than last time.
 rm -rf "$work/final"
 # What is hot stands together, what is cold is made small, and the places to relocate take bits instead of entries.
