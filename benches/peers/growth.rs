@@ -28,11 +28,12 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
         let count = |world| instructions::of(options, world, call, &options.program, instructions::totals);
         let few = count(World::SMALL).await?;
         for (name, world) in GROWN {
-            let (many, call) = (count(world).await?, call.name());
+            let many = count(world).await?;
+            let of_call = format!("of a {}, with a million {name}", call.name());
             let grown = many.instructions / few.instructions;
-            report.add(&format!("instructions of a {call}, with a million {name}"), "times", Kind::Dashgate, grown);
+            report.add(&format!("instructions {of_call}"), "times", Kind::Dashgate, grown);
             let more = many.misses - few.misses;
-            report.add(&format!("cache misses of a {call}, with a million {name}"), "more", Kind::Dashgate, more);
+            report.add(&format!("cache misses {of_call}"), "more", Kind::Dashgate, more);
         }
     }
     Ok(())
@@ -56,9 +57,7 @@ async fn of(options: &Options, World { keys, tasks }: World) -> io::Result<Vec<f
     Ok(costs)
 }
 
-const GROWN: [(&str, World); 2] = [
-    ("keys", World { keys: MANY, ..World::SMALL }),
-    ("tasks", World { tasks: MANY, ..World::SMALL }),
-];
+const GROWN: [(&str, World); 2] =
+    [("keys", World { keys: MANY, ..World::SMALL }), ("tasks", World { tasks: MANY, ..World::SMALL })];
 const MANY: usize = 1_000_000;
 const CONNECTIONS: usize = 64;

@@ -16,7 +16,12 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
     for call in CALLS {
         let counts = of(options, World::SMALL, call, &options.program, totals).await?;
         let name = call.name();
-        report.add(&format!("instructions of a {name}"), "thousands", Kind::Dashgate, counts.instructions / 1e3);
+        report.add(
+            &format!("instructions of a {name}"),
+            "thousands",
+            Kind::Dashgate,
+            counts.instructions / 1e3,
+        );
         report.add(&format!("cache misses of a {name}"), "data lines", Kind::Dashgate, counts.misses);
     }
     Ok(())

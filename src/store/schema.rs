@@ -36,7 +36,10 @@ fn advance(connection: &mut Connection, steps: &[&str]) -> Result<(), Cause> {
     for (number, step) in steps.iter().enumerate().skip(done) {
         if done > 0 {
             let path = connection.path().unwrap_or_default();
-            tracing::info!("{path}: bringing it from version {number} to {}, which may take a while", number + 1);
+            tracing::info!(
+                "{path}: bringing it from version {number} to {}, which may take a while",
+                number + 1
+            );
         }
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(step)?;

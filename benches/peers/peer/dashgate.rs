@@ -18,7 +18,13 @@ pub(super) fn start(job: &Job<'_>) -> io::Result<(Process, SocketAddr)> {
 /// The same below callgrind, which counts nothing yet.
 pub(super) fn start_counted(job: &Job<'_>, counts: &Path) -> io::Result<(Process, SocketAddr)> {
     let mut command = fetch::program("valgrind")?;
-    command.args(["--tool=callgrind", "--compress-strings=no", "--instr-atstart=no", "--cache-sim=yes", CACHE]);
+    command.args([
+        "--tool=callgrind",
+        "--compress-strings=no",
+        "--instr-atstart=no",
+        "--cache-sim=yes",
+        CACHE,
+    ]);
     command.arg(format!("--callgrind-out-file={}", counts.display())).arg(job.program);
     serve(job, command)
 }
