@@ -15,7 +15,7 @@ use crate::upstream::Upstream;
 pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Result<()> {
     for identity in [None, Some(Identity::make()?)] {
         let side = if identity.is_some() { "TLS" } else { "cleartext" };
-        eprintln!("{CONNECTIONS} idle connections, {side} ...");
+        eprintln!("idle connections, {side} ...");
         // The relay and HAProxy hold a connection to the upstream for each, or wait for one.
         for kind in options.peers.iter().filter(|kind| **kind != Kind::Relay) {
             let directory = tempfile::tempdir()?;
@@ -26,15 +26,16 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
             let tls = identity.as_ref().map(Identity::client).transpose()?;
             let target = Target { address: peer.address, tls, keys: options.keys };
             // What the first ones need, all share.
-            let mut idle = Vec::with_capacity(CONNECTIONS + FIRST);
+            let count = if *kind == Kind::Haproxy { OF_HAPROXY } else { CONNECTIONS };
+            let mut idle = Vec::with_capacity(count + FIRST);
             connect(&target, FIRST, &mut idle).await?;
             tokio::time::sleep(SETTLE).await;
             let before = peer.taken().resident_bytes;
-            connect(&target, CONNECTIONS, &mut idle).await?;
+            connect(&target, count, &mut idle).await?;
             tokio::time::sleep(SETTLE).await;
             let grown = peer.taken().resident_bytes.saturating_sub(before) as f64;
             let name = format!("memory of an idle connection, {side}");
-            report.add(&name, "KiB", *kind, grown / CONNECTIONS as f64 / 1024.0);
+            report.add(&name, "KiB", *kind, grown / count as f64 / 1024.0);
         }
     }
     Ok(())
@@ -51,6 +52,8 @@ async fn connect(target: &Target, count: usize, idle: &mut Vec<Client>) -> io::R
     Ok(())
 }
 
-const CONNECTIONS: usize = 9_000;
+const CONNECTIONS: usize = 10_000;
+/// It takes no more where a process may have 20,000 descriptors: it keeps two for each.
+const OF_HAPROXY: usize = 9_000;
 const FIRST: usize = 500;
 const SETTLE: Duration = Duration::from_secs(5);

@@ -95,7 +95,8 @@ fn submit_body() -> &'static str {
 }
 
 pub(crate) const UPLOAD_BYTES: usize = 64 << 20;
-const MOST_CALLERS: usize = 1_000;
+/// Of one connection.
+pub(crate) const MOST_CALLERS: usize = 1_000;
 const SYNTHESIS: &str = "/api/v1/services/aigc/video-generation/video-synthesis";
 const GENERATION: &str = "/api/v1/services/aigc/text-generation/generation";
 const PASS_BODY: &str = r#"{"model":"qwen-plus","input":{"messages":[{"role":"user","content":"Describe a lighthouse at dusk in two sentences."}]},"parameters":{"result_format":"message"}}"#;

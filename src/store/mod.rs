@@ -119,8 +119,8 @@ impl Store {
         Ok(Self { shared, queue, patience: settings.patience, thread })
     }
 
-    /// Every task that was claimed since, in the order in which they were written. Of an id that was claimed twice the
-    /// first is the owner's. Blocks.
+    /// Every task that was claimed since, oldest first. Of an id that was claimed twice the first is the owner's.
+    /// Blocks.
     ///
     /// # Errors
     /// Why the file can't be read.

@@ -91,7 +91,6 @@ pub(super) fn delete_expired(connection: &Connection, now: i64, most: usize) -> 
     Ok(Deleted { rows: rows + keys.len(), keys })
 }
 
-/// In the order in which they were written: a clock may have been set back meanwhile.
 pub(super) fn tasks(
     connection: &Connection,
     since: SystemTime,
@@ -99,7 +98,7 @@ pub(super) fn tasks(
 ) -> Result<()> {
     let mut select = connection.prepare(
         "SELECT id, tenant, key_id, account, model, mount, claimed_at, status, unified, prompt, seconds, size, hidden
-         FROM tasks WHERE claimed_at >= ?1 ORDER BY rowid",
+         FROM tasks WHERE claimed_at >= ?1 ORDER BY claimed_at, rowid",
     )?;
     let mut rows = select.query([milliseconds(since)])?;
     let mut names = Names::default();

