@@ -25,9 +25,9 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
             let peer = Peer::start(*kind, &job).await?;
             let tls = identity.as_ref().map(Identity::client).transpose()?;
             let target = Target { address: peer.address, tls, keys: options.keys };
-            // What the first ones need, all share.
             let count = if *kind == Kind::Haproxy { OF_HAPROXY } else { CONNECTIONS };
             let mut idle = Vec::with_capacity(count + FIRST);
+            // What the first ones need, all share.
             connect(&target, FIRST, &mut idle).await?;
             tokio::time::sleep(SETTLE).await;
             let before = peer.taken().resident_bytes;

@@ -31,7 +31,6 @@ use tokio::time::{Instant, timeout_at};
 pub use self::fault::{Cause, StoreFault};
 use self::file::Held;
 pub use self::link::Follower;
-use self::progress::Progress;
 use self::record::MOST_ID_BYTES;
 pub use self::record::{
     AskedVideo, ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord,
@@ -124,12 +123,8 @@ impl Store {
     ///
     /// # Errors
     /// Why the file can't be read.
-    pub fn tasks(&self, since: SystemTime, mut each: impl FnMut(TaskRecord)) -> Result<(), StoreFault> {
-        let mut progress = Progress::begin(&self.shared.path, "tasks");
-        let each = |task| {
-            progress.one();
-            each(task);
-        };
+    pub fn tasks(&self, since: SystemTime, each: impl FnMut(TaskRecord)) -> Result<(), StoreFault> {
+        let each = progress::told(&self.shared.path, "tasks", each);
         let read = file::open_to_read(&self.shared.path)
             .and_then(|connection| rows::tasks(&connection, since, each).map_err(Cause::from));
         read.map_err(|cause| self.shared.because(cause))
@@ -149,12 +144,8 @@ impl Store {
     ///
     /// # Errors
     /// Why the file can't be read.
-    pub fn keys(&self, mut each: impl FnMut(KeyRecord)) -> Result<(), StoreFault> {
-        let mut progress = Progress::begin(&self.shared.path, "keys");
-        let each = |key| {
-            progress.one();
-            each(key);
-        };
+    pub fn keys(&self, each: impl FnMut(KeyRecord)) -> Result<(), StoreFault> {
+        let each = progress::told(&self.shared.path, "keys", each);
         let read = file::open_to_read(&self.shared.path)
             .and_then(|connection| rows::keys(&connection, each).map_err(Cause::from));
         read.map_err(|cause| self.shared.because(cause))

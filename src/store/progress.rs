@@ -3,26 +3,16 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-pub(super) struct Progress<'a> {
-    path: &'a Path,
-    what: &'static str,
-    count: u64,
-    told: Instant,
-}
-
-impl<'a> Progress<'a> {
-    /// Of reading such rows of the file.
-    pub(super) fn begin(path: &'a Path, what: &'static str) -> Self {
-        Self { path, what, count: 0, told: Instant::now() }
-    }
-
-    /// One more is read. Nothing is said of what is read soon.
-    pub(super) fn one(&mut self) {
-        self.count += 1;
-        if self.count.is_multiple_of(LOOKED_EVERY) && self.told.elapsed() >= TOLD_EVERY {
-            self.told = Instant::now();
-            tracing::info!("{}: {} {} are read so far", self.path.display(), self.count, self.what);
+/// Tells now and then how many such rows of the file were read; nothing where they are read soon.
+pub(super) fn told<T>(path: &Path, what: &'static str, mut each: impl FnMut(T)) -> impl FnMut(T) {
+    let (mut count, mut told) = (0_u64, Instant::now());
+    move |row| {
+        count += 1;
+        if count.is_multiple_of(LOOKED_EVERY) && told.elapsed() >= TOLD_EVERY {
+            told = Instant::now();
+            tracing::info!("{}: {count} {what} are read so far", path.display());
         }
+        each(row);
     }
 }
 
