@@ -65,35 +65,22 @@
 //! answer. *Limit*, *bucket*, *slot*: a rule; how many a second; how many at once. *Drain*, *cut*: to finish what
 //! runs; to end it.
 
-pub mod access_log;
 pub mod account;
 pub mod admin;
 pub mod app;
-pub mod certificate;
+pub mod cli;
 pub mod config;
 pub mod dashscope;
-pub mod demo;
-pub mod fetch;
-pub mod handover;
-pub mod hush;
-pub mod keys;
+pub mod lifecycle;
 pub mod limits;
-pub mod listen;
-pub mod liveness;
-pub mod metrics;
+pub mod net;
+pub mod polling;
 pub mod proxy;
-pub mod querier;
-pub mod readiness;
-pub mod reload;
 pub mod server;
 pub mod sim;
-pub mod stopwatch;
 pub mod store;
-pub mod stream;
-pub mod supervisor;
 pub mod tasks;
+pub mod telemetry;
 pub mod tenant;
-pub mod timer;
-pub mod traces;
 pub mod unified;
 pub mod upstream;

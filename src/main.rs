@@ -6,9 +6,11 @@ use std::process::{self, Child, ExitCode, Stdio};
 
 use clap::{Args, Parser, Subcommand};
 use dashgate::app::{self, Running};
+use dashgate::cli::{demo, keys};
 use dashgate::config::{self, Config, Files, Loaded};
-use dashgate::handover::{self, Successor};
-use dashgate::{demo, keys, reload, sim, supervisor};
+use dashgate::lifecycle::handover::{self, Successor};
+use dashgate::lifecycle::{reload, systemd};
+use dashgate::sim;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -128,7 +130,7 @@ fn serve(options: &Serve) -> ExitCode {
             (asked_to_stop()?, signal(SignalKind::hangup())?, signal(SignalKind::user_defined2())?);
         let successor = successor(&mut gateway);
         announce(&gateway, &config, &source);
-        supervisor::ready();
+        systemd::ready();
         let reloads = gateway.reloads().cloned();
         tokio::select! {
             () = stop => Ok(End::Stopped),
@@ -158,12 +160,12 @@ fn finish(gateway: Running, end: &End) -> ExitCode {
     match end {
         End::Stopped => {
             let patience = gateway.drain();
-            supervisor::stopping();
+            systemd::stopping();
             tracing::info!("stopping: what runs may end within {patience:?}");
         }
         End::Succeeded(successor) => {
             let patience = gateway.hand_over();
-            supervisor::handed_over(successor.process);
+            systemd::handed_over(successor.process);
             successor.release();
             let process = successor.process;
             tracing::info!("process {process} has taken over: what runs here may end within {patience:?}");
@@ -244,10 +246,10 @@ async fn reload_when_asked(mut hangup: Signal, reloads: Option<reload::Handle>) 
     while hangup.recv().await.is_some() {
         match &reloads {
             Some(reloads) => {
-                supervisor::reloading();
+                systemd::reloading();
                 // The log tells what came of it.
                 let _ = reloads.reload().await;
-                supervisor::ready();
+                systemd::ready();
             }
             None => tracing::warn!(
                 "nothing to reload: the configuration is the environment's, which needs a restart"

@@ -6,7 +6,7 @@ use super::*;
 use crate::account::Registry;
 use crate::config::{self, BaseUrl, Secret};
 use crate::dashscope::refusal::Throttling;
-use crate::metrics::Metrics;
+use crate::telemetry::metrics::Metrics;
 
 /// Accounts with these weights and so many keys each, and the moment at which they are all well.
 struct Pool {

@@ -22,7 +22,7 @@ pub use key::UpstreamKey;
 use crate::config::{self, Rates};
 use crate::dashscope::pace::Rule;
 use crate::dashscope::refusal::Cause;
-use crate::metrics::{AccountSeries, Metrics};
+use crate::telemetry::metrics::{AccountSeries, Metrics};
 use health::Health;
 use pace::Pace;
 use rules::Rules;

@@ -11,11 +11,11 @@ use super::Admin;
 use super::answer::{Answer, answer, text};
 use crate::dashscope::refusal::Cause;
 use crate::dashscope::task::Status;
-use crate::liveness::MOST_STILL;
-use crate::metrics::Levels;
-use crate::readiness::Need;
-use crate::reload::Handle;
+use crate::lifecycle::liveness::MOST_STILL;
+use crate::lifecycle::readiness::Need;
+use crate::lifecycle::reload::Handle;
 use crate::store::Health;
+use crate::telemetry::metrics::Levels;
 
 impl Admin {
     pub(super) fn live(&self) -> Answer {

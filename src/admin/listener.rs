@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::problem::Problem;
 use super::{Admin, Visitor};
-use crate::listen::{Handshakes, Shaken};
-use crate::stream::Stream;
+use crate::net::stream::Stream;
+use crate::net::{Handshakes, Shaken};
 use crate::tenant::certificate::ClientCertificate;
 
 /// The listener, for as long as it lives.

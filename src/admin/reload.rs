@@ -9,7 +9,7 @@ use super::Admin;
 use super::answer::{Answer, answer};
 use super::problem::Problem;
 use crate::config::{Difference, Fault, Position};
-use crate::reload::Reloaded;
+use crate::lifecycle::reload::Reloaded;
 
 impl Admin {
     pub(super) async fn reload(&self) -> Result<Answer, Problem> {

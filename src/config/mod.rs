@@ -235,7 +235,7 @@ pub struct Tenant {
     pub limits: Limits,
     /// Of all its keys together.
     pub tenant_limits: Limits,
-    /// Names as [`crate::certificate::names`] gives them. A caller with a certificate of one of them needs no key; where
+    /// Names as [`crate::net::certificate::names`] gives them. A caller with a certificate of one of them needs no key; where
     /// there are any, a key alone opens nothing.
     pub client_certificates: Vec<Arc<str>>,
 }

@@ -7,8 +7,8 @@ use toml::value::{Datetime, Offset};
 
 use super::reader::{Wrong, nearest};
 use super::{AsyncHeader, Dialect, VideoStatuses};
-use crate::certificate;
 use crate::dashscope::operation::Group;
+use crate::net::certificate;
 
 pub(super) fn listen(text: &str) -> Result<SocketAddr, Wrong> {
     text.parse().map_err(|_| {

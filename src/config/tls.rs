@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::check::authorities;
 use super::reader::{Node, Place, Reading, Written, Wrong};
 use super::secret::bytes_in_file;
-use crate::certificate;
+use crate::net::certificate;
 
 /// How a listener speaks TLS. Two are equal if they were made of the same files.
 #[derive(Clone)]

@@ -23,7 +23,7 @@ use crate::account::choice::{Answer, Tried};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::refusal::{self, Cause};
 use crate::dashscope::submit;
-use crate::stopwatch::Awaited;
+use crate::telemetry::stopwatch::Awaited;
 use crate::upstream::Download;
 
 impl Proxy {

@@ -17,9 +17,9 @@ use super::{present, respond};
 use crate::dashscope::envelope::{self, Fault};
 use crate::dashscope::operation::{Operation, Surface};
 use crate::dashscope::task;
-use crate::tasks::Watch;
-use crate::tasks::hub::Hub;
-use crate::tasks::ledger::Ledger;
+use crate::polling::Watch;
+use crate::polling::hub::Hub;
+use crate::tasks::index::Ledger;
 use crate::tasks::list::{self, Query};
 
 /// Where an admitted request goes.

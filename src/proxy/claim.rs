@@ -15,8 +15,8 @@ use super::observe::Held;
 use super::rejection::Rejection;
 use crate::dashscope::coding;
 use crate::dashscope::task::{self, Named};
+use crate::polling::hub::Hub;
 use crate::store::{AskedVideo, TaskRecord};
-use crate::tasks::hub::Hub;
 use crate::upstream::{Download, DownloadFault};
 
 /// Reads an answer, up to a bound, and what it says of a task. What is larger or can't be understood passes

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use super::exchange::Exchange;
 use super::rejection::Rejection;
-use crate::metrics::Outcome;
+use crate::telemetry::metrics::Outcome;
 use crate::tenant::directory::{Directory, Stranger};
 
 /// The exchanges of one worker whose caller is known. To enter and to leave costs a push and a swap, for there

@@ -19,7 +19,7 @@ use super::video_fault::VideoFault;
 use super::{Passage, Proxy, poll, present, translate};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::task::Status;
-use crate::tasks::Watch;
+use crate::polling::Watch;
 use crate::unified::outcome::Outcome;
 use crate::upstream::Upload;
 

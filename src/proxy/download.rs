@@ -23,7 +23,7 @@ use super::route::Unified;
 use super::video_fault::VideoFault;
 use super::{Proxy, poll, present, respond};
 use crate::dashscope::task::Status;
-use crate::tasks::Watch;
+use crate::polling::Watch;
 use crate::unified::outcome::Outcome;
 use crate::upstream::{Download, Place, Upload};
 

@@ -18,8 +18,8 @@ use crate::config::LogTarget;
 use crate::dashscope::operation::{Operation, Surface};
 use crate::dashscope::submit;
 use crate::limits::{Admitted, Standing};
-use crate::metrics::Outcome;
-use crate::stopwatch::Stopwatch;
+use crate::telemetry::metrics::Outcome;
+use crate::telemetry::stopwatch::Stopwatch;
 use crate::tenant::directory::{Caller, Directory};
 use crate::upstream::Progress;
 

@@ -16,8 +16,8 @@ use tokio::time::timeout;
 
 use super::exchange::Exchange;
 use crate::dashscope::headers::REQUEST_ID;
-use crate::metrics::Outcome;
-use crate::stopwatch::Awaited;
+use crate::telemetry::metrics::Outcome;
+use crate::telemetry::stopwatch::Awaited;
 use crate::upstream::{Download, DownloadFault};
 
 /// An answer's body and the exchange that it ends.

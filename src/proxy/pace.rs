@@ -18,8 +18,8 @@ use crate::account::Account;
 use crate::account::choice::{AllOut, Pick, Tried};
 use crate::account::pace::{Ask, Lead, Pace, Start};
 use crate::dashscope::headers;
-use crate::stopwatch::{Awaited, Stopwatch};
-use crate::tasks::hub::Hub;
+use crate::polling::hub::Hub;
+use crate::telemetry::stopwatch::{Awaited, Stopwatch};
 
 /// How long a submit waits, and for whom.
 pub(super) struct Patience {

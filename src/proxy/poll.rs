@@ -15,10 +15,10 @@ use super::observe::{self, Observed};
 use super::rejection::Rejection;
 use super::route::Route;
 use super::{Proxy, present};
-use crate::metrics::{Outcome, PollServed};
-use crate::stopwatch::Awaited;
-use crate::tasks::poll::{Hold, Polled, Until};
-use crate::tasks::{Answer, Watch};
+use crate::polling::poll::{Hold, Polled, Until};
+use crate::polling::{Answer, Watch};
+use crate::telemetry::metrics::{Outcome, PollServed};
+use crate::telemetry::stopwatch::Awaited;
 
 /// Needs the permit that nothing is asked without.
 ///

@@ -10,7 +10,7 @@ use super::exchange::Exchange;
 use super::forward::{self, Failure};
 use super::rejection::Rejection;
 use super::video_fault::VideoFault;
-use crate::stopwatch::Awaited;
+use crate::telemetry::stopwatch::Awaited;
 use crate::upstream::{ConnectFault, Download, Place, Upload};
 
 impl Proxy {

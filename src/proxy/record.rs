@@ -11,13 +11,13 @@ use uuid::Uuid;
 
 use super::exchange::Exchange;
 use super::trace::Names;
-use crate::access_log::{Line, Pen, name};
 use crate::config::Log;
 use crate::dashscope::operation::Operation;
-use crate::metrics::{Metrics, Outcome};
-use crate::stopwatch::Spent;
+use crate::telemetry::access_log::{Line, Pen, name};
+use crate::telemetry::metrics::{Metrics, Outcome};
+use crate::telemetry::stopwatch::Spent;
+use crate::telemetry::traces::Traces;
 use crate::tenant::directory::Caller;
-use crate::traces::Traces;
 
 /// One worker's way to what is recorded of exchanges.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ impl Recorder {
             attempts: exchange.attempts.get(),
             code: exchange.status.get().map(|status| status.as_u16()),
             outcome: outcome.name(),
-            reason: outcome.reason().map(crate::metrics::Reason::name),
+            reason: outcome.reason().map(crate::telemetry::metrics::Reason::name),
             bytes_in: exchange.bytes_in(),
             bytes_out: exchange.bytes_out(),
             duration: spent.total,

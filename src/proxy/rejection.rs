@@ -10,7 +10,7 @@ use super::video_fault::VideoFault;
 use crate::dashscope::path::PathFault;
 use crate::dashscope::websocket::FrameFault;
 use crate::limits::{Limit, Refusal};
-use crate::metrics::Reason;
+use crate::telemetry::metrics::Reason;
 use crate::tenant::directory::Stranger;
 use crate::unified;
 

@@ -15,7 +15,7 @@ use super::rejection::Rejection;
 use crate::dashscope::envelope::{self, Fault};
 use crate::dashscope::headers::{REQUEST_ID, SHOULD_RETRY};
 use crate::limits::Standing;
-use crate::metrics::Outcome;
+use crate::telemetry::metrics::Outcome;
 
 /// The answer to a refused request, in the shape of the surface that was called.
 pub(super) fn refusal(rejection: &Rejection, exchange: &Exchange, version: Version) -> Response<Bytes> {

@@ -20,8 +20,8 @@ use crate::dashscope::headers::{
     ASYNC, OSS_RESOLVE, is_withheld_from_client, is_withheld_from_upstream, strip,
 };
 use crate::dashscope::operation::Operation;
+use crate::telemetry::traces::{TRACEPARENT, TRACESTATE};
 use crate::tenant::key::VirtualKey;
-use crate::traces::{TRACEPARENT, TRACESTATE};
 use crate::upstream::{Download, Upload};
 
 /// A request that may be sent: it was admitted, bears the account's key and no other.

@@ -11,10 +11,10 @@ use hyper::{Method, StatusCode};
 use super::exchange::Exchange;
 use crate::account::Account;
 use crate::dashscope::operation::Operation;
-use crate::metrics::{Outcome, Reason};
-use crate::stopwatch::Spent;
+use crate::telemetry::metrics::{Outcome, Reason};
+use crate::telemetry::stopwatch::Spent;
+use crate::telemetry::traces::{self, Attribute, Begun, Ids, Kind, Span, Value, traceparent};
 use crate::tenant::directory::Caller;
-use crate::traces::{self, Attribute, Begun, Ids, Kind, Span, Value, traceparent};
 
 /// Of an exchange, where traces are on.
 #[derive(Debug)]

@@ -20,8 +20,8 @@ use super::exchange::Exchange;
 use super::inspect;
 use super::rejection::Rejection;
 use crate::dashscope::websocket::{self, Boundary, Frames};
-use crate::metrics::Outcome;
-use crate::stopwatch::Awaited;
+use crate::telemetry::metrics::Outcome;
+use crate::telemetry::stopwatch::Awaited;
 use crate::tenant::directory::Tenant;
 use crate::upstream::Download;
 

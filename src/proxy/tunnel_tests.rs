@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::{AsyncHeader, Limits};
 use crate::dashscope::operation::Groups;
-use crate::metrics::{Metrics, Reason};
+use crate::telemetry::metrics::{Metrics, Reason};
 use tokio::io::{DuplexStream, duplex};
 
 fn tenant() -> Tenant {

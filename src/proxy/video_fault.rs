@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use hyper::StatusCode;
 
 use super::rejection::{BAD_REQUEST, Rejection, Row, UNAVAILABLE};
-use crate::metrics::Reason;
+use crate::telemetry::metrics::Reason;
 
 /// A refusal of the unified dialect that has to do with one video.
 #[derive(Debug, Clone, PartialEq)]

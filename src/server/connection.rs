@@ -17,14 +17,14 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::seats::Seat;
+use super::balancer::Seat;
 use super::wire::{Patience, Speaks, Wire};
 use super::worker::{Drain, Manner};
-use crate::hush::Sleeper;
-use crate::listen::{Handshakes, Shaken};
+use crate::net::spurious_wakes::Sleeper;
+use crate::net::stream::Stream;
+use crate::net::{Handshakes, Shaken};
 use crate::proxy::peer::{HeadFault, Line, Peer};
 use crate::proxy::{Observed, Proxy};
-use crate::stream::Stream;
 use crate::tenant::certificate::ClientCertificate;
 
 /// Serves the connection until it closes or, when the worker drains, until what runs on it has ended.

@@ -1,8 +1,8 @@
 //! The client's side of the wire: a worker and its connections.
 
-mod berth;
+pub mod balancer;
 mod connection;
 mod head;
-pub mod seats;
+mod parked;
 mod wire;
 pub mod worker;

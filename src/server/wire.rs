@@ -15,10 +15,10 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::berth::{BEFORE_BERTH, Berth, Idle};
 use super::head::{self, Chunks, Framing, Head};
+use super::parked::{BEFORE_BERTH, Berth, Idle};
+use crate::net::timer::Timer;
 use crate::proxy::peer::{HeadFault, Line, REFUSED_METHOD};
-use crate::timer::Timer;
 
 /// A connection whose heads are checked and whose silences end.
 #[derive(Debug)]

@@ -11,9 +11,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
 
+use super::balancer::{Handed, Seat, Seats};
 use super::connection;
-use super::seats::{Handed, Seat, Seats};
-use crate::listen::Handshakes;
+use crate::net::Handshakes;
 use crate::proxy::Proxy;
 
 /// Tells everybody when to stop, and until when they may take.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::ledger::Ledger;
+use super::index::Ledger;
 use crate::dashscope::task::Status;
 use crate::store::TaskRecord;
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::ledger::Ledger;
+use super::index::Ledger;
 use crate::store::TaskRecord;
 
 /// Which page is asked for.

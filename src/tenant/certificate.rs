@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 
 use super::directory::Stranger;
-use crate::certificate;
+use crate::net::certificate;
 
 /// What a client presented in its connection's handshake.
 pub struct ClientCertificate {

@@ -15,7 +15,7 @@ use super::token::Token;
 use crate::account::{Account, Registry};
 use crate::config::{AsyncHeader, Config, Limits, Log, Mount, Timeouts, Tls};
 use crate::dashscope::operation::Groups;
-use crate::metrics::{Metrics, ModelSeries, MountSeries, TenantSeries};
+use crate::telemetry::metrics::{Metrics, ModelSeries, MountSeries, TenantSeries};
 
 /// Mounts, accounts, tenants and their keys. A request loads it once and keeps it to its end.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::dashscope::pattern::matches;
-use crate::metrics::{Metrics, ModelSeries};
+use crate::telemetry::metrics::{Metrics, ModelSeries};
 
 /// Names and patterns, the most particular first.
 #[derive(Debug)]

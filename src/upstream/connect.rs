@@ -11,9 +11,10 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::public;
 use crate::account::Address;
-use crate::stream::{Stream, client_config};
+use crate::net::client_config;
+use crate::net::public_address;
+use crate::net::stream::Stream;
 
 /// Where an account's connections go, and how.
 #[derive(Clone)]
@@ -112,7 +113,7 @@ impl Endpoint {
         let found = found.collect();
         match self.reach {
             Reach::Anywhere => Ok(found),
-            Reach::Public => public::all_public(found).map_err(ConnectFault::Forbidden),
+            Reach::Public => public_address::all_public(found).map_err(ConnectFault::Forbidden),
         }
     }
 

@@ -16,9 +16,9 @@ use tokio::time::Instant;
 use super::pool::Connection;
 use super::screen::{Screen, Strip};
 use super::upload::Progress;
-use crate::hush;
-use crate::stopwatch::Awaited;
-use crate::timer::Timer;
+use crate::net::spurious_wakes;
+use crate::net::timer::Timer;
+use crate::telemetry::stopwatch::Awaited;
 
 /// The upstream's body. Dropped before its end, it closes the connection: the upstream is told to stop.
 pub struct Download {
@@ -111,7 +111,7 @@ impl Drop for Download {
 
 impl Download {
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, DownloadFault>>> {
-        let next = match hush::poll_frame(&mut self.incoming, cx) {
+        let next = match spurious_wakes::poll_frame(&mut self.incoming, cx) {
             Poll::Ready(next) => next,
             Poll::Pending => {
                 let deadline = self.last + self.patience;

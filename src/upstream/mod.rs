@@ -3,7 +3,6 @@
 mod connect;
 mod download;
 mod pool;
-mod public;
 mod room;
 mod screen;
 mod storage;

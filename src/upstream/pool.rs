@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::connect::{ConnectFault, Endpoint};
 use super::upload::Upload;
 use crate::account::Address;
-use crate::hush::Sleeper;
+use crate::net::spurious_wakes::Sleeper;
 
 /// The idle connections of one worker to one account.
 pub(super) struct Pool {

@@ -17,9 +17,9 @@ use tokio::time::Instant;
 
 use super::room::{Held, Room};
 use super::screen::{Screen, Strip};
-use crate::hush;
-use crate::stopwatch::{Awaited, Stopwatch};
-use crate::timer::Timer;
+use crate::net::spurious_wakes;
+use crate::net::timer::Timer;
+use crate::telemetry::stopwatch::{Awaited, Stopwatch};
 
 /// The body that hyper sends to the upstream, chunk by chunk as the client's chunks arrive.
 pub struct Upload {
@@ -227,7 +227,7 @@ impl Upload {
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
         let next = match &mut self.source {
-            Source::Client(incoming) => hush::poll_frame(incoming, cx),
+            Source::Client(incoming) => spurious_wakes::poll_frame(incoming, cx),
             Source::Kept(pieces) => Poll::Ready(pieces.pop_front().map(|piece| Ok(Frame::data(piece)))),
         };
         let Poll::Ready(next) = next else {

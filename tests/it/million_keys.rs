@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use dashgate::account::Registry;
 use dashgate::config::Config;
-use dashgate::metrics::Metrics;
 use dashgate::store::Store;
+use dashgate::telemetry::metrics::Metrics;
 use dashgate::tenant::directory::Directory;
 use dashgate::tenant::key::VirtualKey;
 use dashgate::tenant::keyring::{Ends, Issue, Keyring};

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use dashgate::config::Difference;
-use dashgate::reload::Reloaded;
+use dashgate::lifecycle::reload::Reloaded;
 use toml::Table;
 
 use super::upstream;

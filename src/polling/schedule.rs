@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 
 use super::lane::Lane;
-use super::watch::Watch;
+use super::tracked_task::Watch;
 use crate::dashscope::task::Status;
 
 /// Every task of one account that is followed, until it has ended.

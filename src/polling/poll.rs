@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::hub::Hub;
-use super::watch::{Answer, Watch};
-use crate::metrics::PollServed;
+use super::tracked_task::{Answer, Watch};
+use crate::telemetry::metrics::PollServed;
 
 /// How long a poll waits for something to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,8 +12,8 @@ use hyper::{Method, Request, StatusCode, Uri};
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 
-use crate::fetch::{Tls, fetch};
-use crate::stream::{Identity, client_config};
+use crate::net::fetch::{Tls, fetch};
+use crate::net::{Identity, client_config};
 
 /// Manage the virtual keys of a running gateway, through its admin API.
 ///

@@ -1,7 +1,5 @@
 //! A TCP connection, with or without TLS in it; and whom a client of ours trusts.
 
-mod trust;
-
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,8 +7,6 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
-
-pub use trust::{Identity, client_config};
 
 /// A connection. Both kinds are one type, so that what reads and writes them is compiled once.
 #[derive(Debug)]

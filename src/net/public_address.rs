@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 ///
 /// # Errors
 /// The first that is not: an answer of which one part leads inside is not to be trusted in the rest.
-pub(super) fn all_public(addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, IpAddr> {
+pub fn all_public(addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, IpAddr> {
     match addresses.iter().map(SocketAddr::ip).find(|ip| !is_public(*ip)) {
         None => Ok(addresses),
         Some(ip) => Err(ip),

@@ -16,7 +16,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::stream::Stream;
+use crate::net::stream::Stream;
 
 /// How the other side is verified, and the name that its certificate must have.
 pub type Tls = (Arc<ClientConfig>, ServerName<'static>);

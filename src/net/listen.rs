@@ -1,13 +1,9 @@
 //! Where clients and operators connect: bound sockets, and the TLS handshake on them.
 
-mod handshake;
-
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
-
-pub use handshake::{Handshakes, Shaken};
 
 /// One listener a worker on the same address: the kernel spreads connections over them. Port 0 picks one.
 ///

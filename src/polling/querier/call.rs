@@ -16,8 +16,8 @@ use crate::dashscope::coding;
 use crate::dashscope::headers::{is_withheld_from_client, strip};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::refusal::{self, Cause};
-use crate::tasks::hub::Told;
-use crate::tasks::{Answer, Desk, Endpoint, Spent};
+use crate::polling::hub::Told;
+use crate::polling::{Answer, Desk, Endpoint, Spent};
 use crate::upstream::{Download, Upload};
 
 impl Querier {

@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 use crate::account::Account;
 use crate::dashscope::row;
 use crate::dashscope::task;
-use crate::metrics::Metrics;
-use crate::tasks::hub::{Ended, Hub, Told};
-use crate::tasks::{Desk, Endpoint, Page, Spent, Watch, Work};
+use crate::polling::hub::{Ended, Hub, Told};
+use crate::polling::{Desk, Endpoint, Page, Spent, Watch, Work};
+use crate::telemetry::metrics::Metrics;
 use crate::tenant::directory::Directory;
 use crate::upstream::Upstream;
 

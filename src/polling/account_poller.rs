@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::budget::Budget;
+use super::list_scan::{Course, Step};
 use super::schedule::{Next, Schedule};
-use super::sweep::{Course, Step};
-use super::watch::Watch;
+use super::tracked_task::Watch;
 use crate::config::Rates;
 use crate::dashscope::task::Status;
 

@@ -10,16 +10,16 @@ use foldhash::fast::RandomState;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::desk::{Desk, HELD_EVERY, Page, millis};
-use super::kept::Kept;
-use super::ledger::Ledger;
+use super::account_poller::{Desk, HELD_EVERY, Page, millis};
+use super::answer_cache::Kept;
+use super::mean_duration::Usual;
 use super::schedule::REST;
-use super::usual::Usual;
-use super::watch::{Answer, Knowledge, Watch};
+use super::tracked_task::{Answer, Knowledge, Watch};
 use crate::config::Rates;
 use crate::dashscope::row;
 use crate::dashscope::task::{Named, Status};
 use crate::store::{StoreFault, TaskRecord};
+use crate::tasks::index::Ledger;
 
 /// All workers share it.
 #[derive(Debug)]
@@ -385,7 +385,7 @@ impl Hub {
 
 /// Whether DashScope has forgotten it by now.
 fn is_older(watch: &Watch, now: SystemTime) -> bool {
-    now.duration_since(watch.claimed_at).is_ok_and(|age| age > super::ledger::LIVES)
+    now.duration_since(watch.claimed_at).is_ok_and(|age| age > crate::tasks::index::LIVES)
 }
 
 const THROTTLED: Duration = Duration::from_secs(1);

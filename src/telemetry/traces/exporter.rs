@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::settings::Settings;
 use super::span::Span;
 use super::{Traces, otlp};
-use crate::fetch::fetch;
-use crate::metrics::{Metrics, SpanFate};
+use crate::net::fetch::fetch;
+use crate::telemetry::metrics::{Metrics, SpanFate};
 
 /// The thread that sends; it ends when all that hand it spans have.
 #[derive(Debug)]

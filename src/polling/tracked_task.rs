@@ -11,7 +11,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::desk::Desk;
+use super::account_poller::Desk;
 use crate::dashscope::headers::REQUEST_ID;
 use crate::dashscope::task::{self, Status};
 use crate::store::TaskRecord;

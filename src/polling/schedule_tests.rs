@@ -1,6 +1,6 @@
 use std::time::SystemTime;
 
-use super::super::desk::Desk;
+use super::super::account_poller::Desk;
 use super::*;
 use crate::config::Rates;
 use crate::store::TaskRecord;

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::wire::Patience;
-use crate::stream::Stream;
+use crate::net::stream::Stream;
 
 /// One connection's.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 use rustls::pki_types::ServerName;
 
-use crate::fetch::Tls;
-use crate::stream::{Identity, client_config};
+use crate::net::fetch::Tls;
+use crate::net::{Identity, client_config};
 
 /// Where spans go, and how.
 #[derive(Clone)]

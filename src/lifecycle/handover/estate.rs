@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::account::uploads::Uploads;
+use crate::polling::hub::Hub;
 use crate::store::{Change, KeyRecord, Store};
-use crate::tasks::hub::Hub;
 use crate::tenant::keyring::{Ends, Issue, Keyring};
 
 /// All copies are of the same things.

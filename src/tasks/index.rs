@@ -74,7 +74,7 @@ impl Ledger {
         durable
     }
 
-    pub(super) fn remember(&self, task: impl Into<Arc<TaskRecord>>) {
+    pub fn remember(&self, task: impl Into<Arc<TaskRecord>>) {
         let mut task = task.into();
         self.bound(&mut task);
         let (id, tenant, now) = (Arc::clone(&task.id), Arc::clone(&task.tenant), task.claimed_at);
@@ -275,7 +275,7 @@ fn has_expired(claimed_at: SystemTime, now: SystemTime) -> bool {
 }
 
 /// DashScope forgets a task after 24 hours.
-pub(super) const LIVES: Duration = Duration::from_secs(24 * 3600);
+pub const LIVES: Duration = Duration::from_secs(24 * 3600);
 const REMEMBERED: Duration = TASKS_KEPT;
 /// About 300 bytes each.
 const MOST_TASKS: usize = 4_000_000;

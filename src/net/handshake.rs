@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
-use crate::stream::Stream;
+use crate::net::stream::Stream;
 
 /// The handshakes that run on one thread, by when they began.
 #[derive(Debug, Default)]

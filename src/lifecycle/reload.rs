@@ -14,11 +14,11 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
-use crate::access_log::AccessLog;
 use crate::account::Registry;
 use crate::config::{Changes, Config, Fault, Files, Fixed, Glimpse, Loaded};
-use crate::metrics::Metrics;
-use crate::tasks::hub::Hub;
+use crate::polling::hub::Hub;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::Metrics;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
 

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::app::{self, Running};
 use crate::config::Config;
-use crate::fetch::fetch;
+use crate::net::fetch::fetch;
 use crate::sim::{self, Simulator};
 
 /// How the demonstration runs.

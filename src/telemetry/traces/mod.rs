@@ -19,7 +19,7 @@ pub use self::settings::{Fault, Settings};
 pub use self::span::{Attribute, Ids, Kind, Span, Value};
 
 use self::settings::Sampler;
-use crate::metrics::{Metrics, SpanFate};
+use crate::telemetry::metrics::{Metrics, SpanFate};
 
 /// Begins traces, and takes their spans. One a worker; the exporter ends with the last one.
 #[derive(Debug, Clone)]
