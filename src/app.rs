@@ -330,9 +330,8 @@ fn run_worker(
         parting: Cell::new(false),
         running: TaskTracker::new(),
         live: Rc::default(),
-        pulse,
     });
-    runtime()?.block_on(worker::work(listeners, seats, proxy, drain))
+    runtime()?.block_on(worker::work(listeners, seats, proxy, pulse, drain))
 }
 
 /// Where spans go is the environment's to say, as everywhere. What of it can't be followed keeps nobody from serving.

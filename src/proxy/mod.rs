@@ -62,7 +62,6 @@ pub use record::Recorder;
 use crate::account::Registry;
 use crate::account::uploads::Uploads;
 use crate::dashscope::operation::Operation;
-use crate::lifecycle::liveness::Pulse;
 use crate::limits::{self, Strangers};
 use crate::polling::hub::Hub;
 use crate::polling::{Endpoint, Spent};
@@ -100,7 +99,6 @@ pub struct Proxy {
     pub running: TaskTracker,
     /// Exchanges that end when their key does.
     pub live: Rc<Live>,
-    pub pulse: Pulse,
 }
 
 impl Proxy {
@@ -140,7 +138,6 @@ impl Proxy {
     /// What is to be done twice a second: old connections are closed, old tasks, keys and idle limits dropped, and exchanges
     /// whose key died are cut.
     pub fn sweep(&self, now: SystemTime) {
-        self.pulse.beat();
         self.upstream.sweep();
         self.hub.ledger().tidy(now);
         self.keyring.tidy();

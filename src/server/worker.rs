@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::balancer::{Handed, Seat, Seats};
 use super::connection;
+use crate::lifecycle::liveness::Pulse;
 use crate::net::Handshakes;
 use crate::proxy::Proxy;
 
@@ -101,6 +102,7 @@ pub async fn work(
     listeners: Vec<TcpListener>,
     mut seats: Seats,
     proxy: Rc<Proxy>,
+    pulse: Pulse,
     mut drain: Drain,
 ) -> io::Result<()> {
     let listeners: Vec<_> =
@@ -121,12 +123,16 @@ pub async fn work(
             converse(stream, address, seat);
         }
     };
+    let sweep_once = || {
+        pulse.beat();
+        proxy.sweep(SystemTime::now());
+    };
     let mut sweep = interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let end = loop {
         tokio::select! {
             end = drain.begun() => break end,
-            _ = sweep.tick() => proxy.sweep(SystemTime::now()),
+            _ = sweep.tick() => sweep_once(),
             handed = seats.handed() => take_over(handed),
             accepted = accept(&listeners), if connections.len() < MOST_CONNECTIONS => match accepted {
                 Ok((stream, address)) => {
@@ -165,7 +171,7 @@ pub async fn work(
                 return Ok(());
             }
             () = drain.hastened() => {}
-            _ = sweep.tick() => proxy.sweep(SystemTime::now()),
+            _ = sweep.tick() => sweep_once(),
         }
     }
 }

@@ -22,7 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "tenant",
         ],
     ),
-    ("server", &["net", "proxy", "tenant"]),
+    ("server", &["lifecycle", "net", "proxy", "tenant"]),
     ("lifecycle", &["account", "config", "polling", "store", "telemetry", "tenant"]),
     (
         "proxy",
@@ -30,7 +30,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "account",
             "config",
             "dashscope",
-            "lifecycle",
             "limits",
             "polling",
             "store",
