@@ -12,8 +12,9 @@ use super::admit::Permit;
 use super::choose::Destination;
 use super::rejection::Rejection;
 use super::route::Route;
-use super::video_fault::VideoFault;
-use super::{present, respond};
+use super::videos::fault::VideoFault;
+use super::{respond, videos};
+use crate::config::VideoStatuses;
 use crate::dashscope::envelope::{self, Fault};
 use crate::dashscope::operation::{Operation, Surface};
 use crate::dashscope::task;
@@ -68,7 +69,9 @@ pub(super) fn authorize(
     }
     if route.operation == Operation::VideoList {
         let request_id = respond::new_request_id();
-        let body = present::page(hub, permit, route, request.uri.query().unwrap_or(""), now)?;
+        let statuses = route.unified.as_ref().map_or(VideoStatuses::Openai, |unified| unified.statuses);
+        let query = request.uri.query().unwrap_or("");
+        let body = videos::list::list(hub, &tenant.name, statuses, query, now)?;
         return Ok(Verdict::Answer { status: StatusCode::OK, body, request_id });
     }
     if route.operation.is_of_one_video() {

@@ -14,8 +14,6 @@ mod authorize;
 mod choose;
 mod claim;
 mod cut;
-mod discard;
-mod download;
 mod exchange;
 mod forward;
 mod inspect;
@@ -25,19 +23,15 @@ mod outlive;
 mod pace;
 pub mod peer;
 mod poll;
-mod present;
-mod reach;
 mod record;
 mod rejection;
 mod resolve;
 mod respond;
 mod rewrite;
 mod route;
-mod stow;
 mod trace;
-mod translate;
 mod tunnel;
-mod video_fault;
+mod videos;
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -174,12 +168,15 @@ impl Proxy {
         let mut destination = match authorize::authorize(&self.hub, &permit, &route, &request, now)? {
             Verdict::Forward(destination) => destination,
             Verdict::Poll(watch) if route.operation == Operation::VideoDelete => {
-                return Box::pin(self.discard(permit, &route, request, &watch, exchange)).await;
+                return Box::pin(videos::delete::delete(self, permit, &route, request, &watch, exchange))
+                    .await;
             }
             Verdict::Poll(watch)
                 if let (Operation::VideoContent, Some(unified)) = (route.operation, &route.unified) =>
             {
-                return Box::pin(self.download(&permit, unified, &request, &watch, exchange)).await;
+                let content =
+                    videos::content::fetch(self, &permit, &unified.storage, &request, &watch, exchange);
+                return Box::pin(content).await;
             }
             Verdict::Poll(watch) => {
                 return poll::poll(self, &permit, &route, &request.headers, &watch, exchange).await;
@@ -194,7 +191,8 @@ impl Proxy {
         let mut body = Upload::new(body, directory.max_body_bytes, directory.timeouts.idle, keep, stopwatch);
         let _ = exchange.upload.set(body.progress());
         let asked = if route.operation == Operation::VideoCreate {
-            let native = self.translate(&permit, &mut route, &mut request, &mut body, exchange);
+            let native =
+                videos::translate::translate(self, &permit, &mut route, &mut request, &mut body, exchange);
             Some(Box::pin(native).await?)
         } else {
             None
@@ -316,7 +314,8 @@ impl Proxy {
             Ok(match unified {
                 None => observe::held(response, &exchange),
                 Some(unified) => {
-                    let created = present::created(&proxy.hub, &unified, &response, task.as_deref());
+                    let created =
+                        videos::respond::created(&proxy.hub, unified.statuses, &response, task.as_deref());
                     observe::whole(created, &exchange)
                 }
             })

@@ -9,12 +9,14 @@ use bytes::Bytes;
 use hyper::Response;
 use hyper::header::{AGE, HeaderMap, HeaderName, HeaderValue};
 
+use super::Proxy;
 use super::admit::Permit;
 use super::exchange::Exchange;
 use super::observe::{self, Observed};
 use super::rejection::Rejection;
 use super::route::Route;
-use super::{Proxy, present};
+use super::videos::respond as views;
+use crate::dashscope::operation::Operation;
 use crate::polling::poll::{Hold, Polled, Until};
 use crate::polling::{Answer, Watch};
 use crate::telemetry::metrics::{Outcome, PollServed};
@@ -40,7 +42,10 @@ pub(super) async fn poll(
     let polled = news(proxy, permit, watch, Some(hold), exchange).await?;
     let mut response = match &route.unified {
         None => native(&polled.answer),
-        Some(unified) => present::task(&proxy.hub, watch.id(), route.operation, unified, &polled.answer)?,
+        Some(_) if route.operation == Operation::TaskView => {
+            views::task(&proxy.hub, watch.id(), &polled.answer)?
+        }
+        Some(unified) => views::video(&proxy.hub, watch.id(), unified.statuses, &polled.answer)?,
     };
     let fields = response.headers_mut();
     proxy.recorder.metrics.polled(polled.served);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 
 use super::peer::HeadFault;
-use super::video_fault::VideoFault;
+use super::videos::fault::VideoFault;
 use crate::dashscope::path::PathFault;
 use crate::dashscope::websocket::FrameFault;
 use crate::limits::{Limit, Refusal};

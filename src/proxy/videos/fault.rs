@@ -1,33 +1,33 @@
-//! Why there is no video, or no way to it.
+//! Refusals of the unified dialect that concern one video or its file.
 
 use std::borrow::Cow;
 
 use hyper::StatusCode;
 
-use super::rejection::{BAD_REQUEST, Rejection, Row, UNAVAILABLE};
+use crate::proxy::rejection::{BAD_REQUEST, Rejection, Row, UNAVAILABLE};
 use crate::telemetry::metrics::Reason;
 
-/// A refusal of the unified dialect that has to do with one video.
+/// The reason for which a video, or its file, is not served.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum VideoFault {
+pub(in crate::proxy) enum VideoFault {
     /// The tenant has no such video.
     None,
-    /// It is being made: there is nothing to fetch yet, or no way to stop it any more.
+    /// The task runs: there is no file yet, or no way to cancel it any more.
     Runs(&'static str),
-    /// There will be none: why.
+    /// The task made no video; with the reason.
     Failed(Box<str>),
-    /// It is gone from DashScope's storage.
+    /// The file is gone from DashScope's storage.
     Expired,
-    /// There is nothing of the file where a range begins.
+    /// The file ends before the requested range begins.
     BadRange,
-    /// DashScope named a place in storage that is on no list, or leads inside.
+    /// DashScope named a storage host that is not allowed, or whose name leads to an internal address.
     StorageRefused,
-    /// Nothing was submitted, or nothing passed on.
+    /// Storage can't be used: nothing was submitted, or nothing passed on.
     StorageFailed,
 }
 
 impl VideoFault {
-    pub(super) const fn row(&self) -> Row {
+    pub(in crate::proxy) const fn row(&self) -> Row {
         match self {
             VideoFault::None => Row {
                 reason: Reason::NoVideo,
@@ -71,8 +71,8 @@ impl VideoFault {
         }
     }
 
-    /// What the client is told, in words.
-    pub(super) fn message(&self) -> Cow<'static, str> {
+    /// The message for the client.
+    pub(in crate::proxy) fn message(&self) -> Cow<'static, str> {
         match self {
             VideoFault::None => "There is no video with this id.".into(),
             VideoFault::Runs(problem) => format!("The video is not finished: {problem}.").into(),

@@ -1,0 +1,87 @@
+//! A delete in the unified dialect: a task that waits to run is cancelled, one that has ended is hidden.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::http::request::Parts;
+use hyper::{Method, Response, StatusCode, Uri};
+
+use super::fault::VideoFault;
+use super::{respond, translate};
+use crate::dashscope::operation::Operation;
+use crate::dashscope::task::Status;
+use crate::polling::Watch;
+use crate::proxy::admit::Permit;
+use crate::proxy::choose::Destination;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::judge;
+use crate::proxy::observe::{self, Observed};
+use crate::proxy::rejection::Rejection;
+use crate::proxy::route::Route;
+use crate::proxy::{Passage, Proxy, poll};
+use crate::unified::outcome::Outcome;
+use crate::upstream::Upload;
+
+/// Answers `DELETE /v1/videos/{id}`.
+///
+/// # Errors
+/// `VideoFault::Runs` if the task runs, so that it can't be cancelled; `StoreUnavailable` if the delete could not be
+/// recorded; every refusal of a cancel.
+pub(in crate::proxy) async fn delete(
+    proxy: &Proxy,
+    permit: Permit,
+    route: &Route,
+    request: Box<Parts>,
+    watch: &Arc<Watch>,
+    exchange: &Rc<Exchange>,
+) -> Result<Response<Observed>, Rejection> {
+    let id = watch.id();
+    exchange.note_task(id);
+    let has_ended = proxy.hub.ledger().task(id).is_none_or(|task| task.status.is_final());
+    if !has_ended && let Some(refused) = cancel(proxy, permit, route, request, watch, exchange).await? {
+        return Ok(observe::whole(refused, exchange));
+    }
+    proxy.hub.ledger().hide(id).await.map_err(|fault| {
+        tracing::error!(task_id = &**id, %fault, "a delete could not be noted");
+        Rejection::StoreUnavailable
+    })?;
+    Ok(observe::whole(respond::deleted(id), exchange))
+}
+
+/// Cancels the task. `None`: the task will not run any more; else the upstream's error for the client.
+async fn cancel(
+    proxy: &Proxy,
+    permit: Permit,
+    route: &Route,
+    request: Box<Parts>,
+    watch: &Arc<Watch>,
+    exchange: &Rc<Exchange>,
+) -> Result<Option<Response<Bytes>>, Rejection> {
+    let accounts = &permit.directory().accounts;
+    let index = accounts.iter().position(|account| account.name == *watch.account());
+    let destination = Destination::Task(index.ok_or(Rejection::UpstreamUnreachable)?);
+    let path = format!("/api/v1/tasks/{}/cancel", watch.id());
+    let route = route.natively(Operation::TaskCancel, path);
+    let request = translate::without_body(request, Method::POST, Uri::from_static("/"));
+    let body = Upload::empty();
+    let of = Rc::clone(exchange);
+    let passage =
+        Passage { permit: permit.clone(), route, destination, request, body, exchange: of, asked: None };
+    let mut response = proxy.passed(Box::new(passage), Some(watch.id())).await?;
+    if response.status() == StatusCode::OK {
+        return Ok(None);
+    }
+    if response.status() != StatusCode::BAD_REQUEST {
+        let text = judge::plain(&mut response, judge::MOST_BYTES).await.unwrap_or_default();
+        return Ok(Some(respond::upstream_error(response.status(), response.headers(), &text)));
+    }
+    // DashScope refuses to cancel a task that is not PENDING: it runs, or it has ended meanwhile.
+    proxy.hub.outdate(watch.id());
+    let polled = poll::news(proxy, &permit, watch, None, exchange).await?;
+    let outcome = Outcome::read(&polled.answer.body);
+    match outcome.map(|outcome| outcome.status) {
+        Some(status) if status.is_final() || status == Status::Unknown => Ok(None),
+        Some(_) | None => Err(VideoFault::Runs("DashScope cancels only what has not begun to run").into()),
+    }
+}

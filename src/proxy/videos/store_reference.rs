@@ -1,0 +1,138 @@
+//! The file that came with a create is stored where its model can read it: in the body itself or in DashScope's object
+//! storage. A part of `translate`.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, StatusCode, Uri};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use uuid::Uuid;
+
+use super::fault::VideoFault;
+use super::{storage, translate};
+use crate::config::StorageHost;
+use crate::dashscope::coding;
+use crate::dashscope::operation::{Group, Operation};
+use crate::dashscope::oss::Policy;
+use crate::proxy::admit::Permit;
+use crate::proxy::choose::Destination;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::rejection::Rejection;
+use crate::proxy::route::Route;
+use crate::proxy::{Passage, Proxy, claim, inspect};
+use crate::unified::fields::File;
+use crate::unified::media::Kind;
+use crate::unified::refusal::Refused;
+use crate::unified::{self, Reference};
+use crate::upstream::{Place, Upload};
+
+/// Stores the file and returns the reference to it. A small picture goes into the body itself if the model takes `data:`
+/// URLs. Any other file goes into the storage of an account, and `resolve` then sends the submit to that account.
+///
+/// # Errors
+/// `NotAllowed` for a tenant that may not upload, `ModelNotAllowed`, `BodyTooLarge` for more than the policy
+/// allows; `StorageRefused`, `StorageFailed`, and whatever a policy is refused for.
+pub(super) async fn store_reference(
+    proxy: &Proxy,
+    permit: &Permit,
+    route: &Route,
+    request: &Parts,
+    model: &str,
+    file: &File,
+    exchange: &Rc<Exchange>,
+) -> Result<Reference, Rejection> {
+    let (kind, content_type) = (file.format.kind, file.format.content_type);
+    if kind == Kind::Image && file.content.len() <= MOST_INLINE && unified::takes_data(model) {
+        let url = format!("data:{content_type};base64,{}", STANDARD.encode(&file.content));
+        return Ok(Reference { kind, role: None, url: url.into() });
+    }
+    if !permit.tenant().allow.contains(Group::Uploads) {
+        return Err(Rejection::NotAllowed("uploads, and this file needs one".into()));
+    }
+    let policy = request_policy(proxy, permit, route, request, model, exchange).await?;
+    if policy.max_file_size_mb.is_some_and(|most| file.content.len() as u64 > most << 20) {
+        return Err(Rejection::BodyTooLarge(policy.max_file_size_mb.unwrap_or_default() << 20));
+    }
+    let hosts: &[StorageHost] = route.unified.as_ref().map_or(&[], |unified| &unified.storage);
+    let place = Place::of(&policy.upload_host, hosts).ok_or_else(|| {
+        tracing::warn!(host = &*policy.upload_host, "a file is not stored: its host is not in storage.hosts");
+        VideoFault::StorageRefused
+    })?;
+    // The client's own file name may hold characters with which DashScope can't fetch the file.
+    let name = format!("reference.{}", file.format.extension);
+    let upload = form(&policy, &place, &name, file);
+    let stored = pin!(storage::send(proxy, permit, exchange, &place, upload));
+    let response = exchange.unless_cut(stored).await?;
+    if !response.status().is_success() {
+        tracing::warn!(status = response.status().as_u16(), "storage did not take a file");
+        return Err(VideoFault::StorageFailed.into());
+    }
+    Ok(Reference { kind, role: None, url: policy.url(&name).into() })
+}
+
+/// Requests an upload policy through the stages that a client's own request would pass, so that the file's directory is
+/// recorded as the tenant's.
+async fn request_policy(
+    proxy: &Proxy,
+    permit: &Permit,
+    route: &Route,
+    request: &Parts,
+    model: &str,
+    exchange: &Rc<Exchange>,
+) -> Result<Policy, Rejection> {
+    let model = utf8_percent_encode(model, NON_ALPHANUMERIC);
+    let target = format!("/?action=getPolicy&model={model}");
+    let target: Uri = target.parse().map_err(|_| Rejection::BadRequest("its model can't be passed on"))?;
+    let request = translate::without_body(Box::new(request.clone()), Method::GET, target);
+    let route = route.natively(Operation::UploadPolicy, "/api/v1/uploads");
+    let mut body = Upload::empty();
+    inspect::inspect(permit, &route, &request, &mut body, &proxy.room).await?;
+    let (permit, exchange) = (permit.clone(), Rc::clone(exchange));
+    let passage = Passage {
+        permit,
+        route,
+        destination: Destination::Any,
+        request,
+        body,
+        exchange: Rc::clone(&exchange),
+        asked: None,
+    };
+    let response = exchange.unless_cut(proxy.send(Box::new(passage), None).as_mut()).await?;
+    let (response, _) = claim::read(response).await?;
+    let coding = response.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
+    let text = coding::plain(&response.body().frames, coding).unwrap_or_default();
+    if response.status() == StatusCode::TOO_MANY_REQUESTS {
+        return Err(Rejection::AccountsOut(POLICY_AGAIN));
+    }
+    Policy::read(&text).filter(|_| response.status() == StatusCode::OK).ok_or_else(|| {
+        let Refused { code, message, .. } = Refused::read(response.status().as_u16(), &text);
+        tracing::warn!(code, message, "no upload policy for a file");
+        Rejection::from(VideoFault::StorageFailed)
+    })
+}
+
+/// The upload in the form that OSS takes: signed by the policy, without any key.
+fn form(policy: &Policy, place: &Place, name: &str, file: &File) -> Request<Upload> {
+    let boundary = Uuid::new_v4().simple().to_string();
+    let (before, after) = policy.form(&boundary, name, file.format.content_type);
+    let length = before.len() + file.content.len() + after.len();
+    let mut request = Request::new(Upload::ours([Bytes::from(before), file.content.clone(), after.into()]));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = place.target.clone().into();
+    let headers = request.headers_mut();
+    headers.insert(HOST, place.host.clone());
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    let content_type = HeaderValue::try_from(format!("multipart/form-data; boundary={boundary}"));
+    headers.extend(content_type.map(|content_type| (CONTENT_TYPE, content_type)));
+    request
+}
+
+/// The largest picture that goes into the body. Such a submit needs no upload, and may be sent again to another account.
+const MOST_INLINE: usize = 512 * 1024;
+const POLICY_AGAIN: Duration = Duration::from_secs(1);

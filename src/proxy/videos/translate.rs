@@ -1,0 +1,99 @@
+//! A create becomes a native submit behind `authorize`, and all later stages treat it as one.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::header::{
+    ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, TE, TRANSFER_ENCODING,
+};
+use hyper::http::request::Parts;
+use hyper::{Method, Uri};
+
+use super::store_reference::store_reference;
+use crate::dashscope::headers::{ASYNC, OSS_RESOLVE};
+use crate::dashscope::operation::Operation;
+use crate::proxy::admit::Permit;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::rejection::Rejection;
+use crate::proxy::route::Route;
+use crate::proxy::{Proxy, forward};
+use crate::store::AskedVideo;
+use crate::unified::fields::File;
+use crate::unified::{self, Ask, Native, Reference};
+use crate::upstream::{Keep, Upload};
+
+/// Replaces a create by the native submit; returns the fields that the client asked for, as the client wrote them.
+///
+/// # Errors
+/// `BadField` for a field that has no native place, `BadRequest`, `NoRoom`, and faults of the client's body.
+pub(in crate::proxy) async fn translate(
+    proxy: &Proxy,
+    permit: &Permit,
+    route: &mut Route,
+    request: &mut Parts,
+    body: &mut Upload,
+    exchange: &Rc<Exchange>,
+) -> Result<Arc<AskedVideo>, Rejection> {
+    let is_coded = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if request.headers.get(CONTENT_ENCODING).is_some_and(is_coded) {
+        return Err(Rejection::BadRequest("its body must have no content coding"));
+    }
+    let read = body.read_whole(&proxy.room).await;
+    read.map_err(|fault| forward::blame_client(fault, permit.directory().max_body_bytes))?;
+    let content_type =
+        request.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?").to_owned());
+    let (ask, mut native) = read_create(content_type, body.whole()).await?;
+    exchange.note_model(Some(&native.model));
+    if let Some(file) = &ask.file {
+        let reference = store_reference(proxy, permit, route, request, &native.model, file, exchange).await?;
+        native = unified::map(&ask.fields, Some(reference))?;
+    }
+    body.replace([native.body.clone()], Keep::Whole);
+    *route = route.natively(Operation::Submit, native.path);
+    head(request, &native);
+    Ok(Arc::new(native.asked))
+}
+
+/// Reads a create and maps it. A large body is read on another thread, because the worker's other requests would wait.
+async fn read_create(content_type: Option<String>, body: Bytes) -> Result<(Ask, Native), Rejection> {
+    let is_large = body.len() > MOST_AT_ONCE;
+    let work = move || {
+        let ask = Ask::read(content_type.as_deref(), &body)?;
+        // Mapped with a placeholder URL, so that a bad create is refused before its file is stored.
+        let somewhere = |file: &File| Reference { kind: file.format.kind, role: None, url: "oss://".into() };
+        let native = unified::map(&ask.fields, ask.file.as_ref().map(somewhere))?;
+        Ok::<_, unified::Fault>((ask, native))
+    };
+    let read = if is_large { tokio::task::spawn_blocking(work).await } else { Ok(work()) };
+    Ok(read.map_err(|_| Rejection::BadRequest("its body can't be read"))??)
+}
+
+/// A further request on behalf of the client, without the fields that describe the client's body.
+pub(super) fn without_body(mut request: Box<Parts>, method: Method, uri: Uri) -> Box<Parts> {
+    (request.method, request.uri) = (method, uri);
+    for stale in [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING, TE] {
+        request.headers.remove(stale);
+    }
+    request
+}
+
+/// Makes the head that of a native submit. Fields that describe the client's own body are replaced or removed.
+fn head(request: &mut Parts, native: &Native) {
+    request.method = Method::POST;
+    request.uri = Uri::from_static("/");
+    let headers = &mut request.headers;
+    for stale in [CONTENT_ENCODING, TE] {
+        headers.remove(stale);
+    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(native.body.len()));
+    headers.insert(ASYNC, HeaderValue::from_static("enable"));
+    if native.names_files {
+        headers.insert(OSS_RESOLVE, HeaderValue::from_static("enable"));
+    }
+}
+
+/// The largest body that is read on the worker itself: that takes some ten microseconds.
+const MOST_AT_ONCE: usize = 64 * 1024;
