@@ -21,7 +21,7 @@ use crate::admin::{self, Admin, Refusals};
 use crate::config::{self, Config, Files};
 use crate::lifecycle::handover::{Estate, Inheritance, Offer, Predecessor, Sockets};
 use crate::lifecycle::liveness::{self, Pulse};
-use crate::lifecycle::readiness::{Guard, Need, Readiness};
+use crate::lifecycle::readiness::{Readiness, ReadinessGuard, Requirement};
 use crate::lifecycle::reload::{self, Reloader};
 use crate::limits::{self, Strangers};
 use crate::net::listen;
@@ -31,7 +31,7 @@ use crate::polling::querier::Querier;
 use crate::proxy::{Proxy, Recorder};
 use crate::server::balancer::Seats;
 use crate::server::worker::{self, Drain, DrainHandle, End, Manner};
-use crate::store::{Cause, Store, StoreFault};
+use crate::store::{Store, StoreCause, StoreFault};
 use crate::tasks::index::Ledger;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -42,24 +42,24 @@ use crate::upstream::{Room, Upstream};
 
 /// A gateway that runs. Dropped, it is cut.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningGateway {
     address: SocketAddr,
     workers: Vec<JoinHandle<io::Result<()>>>,
     drain: DrainHandle,
     /// Until it is asked to stop.
-    serving: Mutex<Option<Guard>>,
+    serving: Mutex<Option<ReadinessGuard>>,
     /// There is always one, from the start on.
-    _configured: Guard,
+    _configured: ReadinessGuard,
     hub: Arc<Hub>,
     /// With what stops it.
     querier: Option<(JoinHandle<io::Result<()>>, CancellationToken)>,
-    admin: Option<admin::Listener>,
+    admin: Option<admin::AdminListener>,
     store: Store,
     access_log: Arc<AccessLog>,
     /// Where the environment asks for spans.
     exporter: Option<Exporter>,
     directory: Arc<ArcSwap<Directory>>,
-    reloads: Option<reload::Handle>,
+    reloads: Option<reload::ReloadHandle>,
     /// Yields once for each worker that ends, however it does.
     ended: mpsc::UnboundedReceiver<()>,
     estate: Estate,
@@ -100,7 +100,7 @@ impl Shared {
 ///
 /// # Errors
 /// Why an address can't be had, or the store can't be used.
-pub fn start(config: &Config) -> io::Result<Running> {
+pub fn start(config: &Config) -> io::Result<RunningGateway> {
     start_from(config, Files::default())
 }
 
@@ -108,7 +108,7 @@ pub fn start(config: &Config) -> io::Result<Running> {
 ///
 /// # Errors
 /// As above.
-pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
+pub fn start_from(config: &Config, files: Files) -> io::Result<RunningGateway> {
     succeed(config, files, None)
 }
 
@@ -117,7 +117,7 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<Running> {
 ///
 /// # Errors
 /// As above.
-pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) -> io::Result<Running> {
+pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) -> io::Result<RunningGateway> {
     let mut inherited = inherited;
     let shares = bind(&config.server, inherited.as_mut())?;
     let address = shares.iter().flatten().next().map_or(Ok(config.server.listen), TcpListener::local_addr)?;
@@ -186,12 +186,12 @@ pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) ->
     let admin = Some(admin::start(admin_listener, admin, Alive(alive.clone()))?);
     let directory = Arc::clone(&shared.directory);
     let workers = start_workers(shares.into_iter().zip(pulses), &shared, &readiness, &drain, &alive)?;
-    let mut running = Running {
+    let mut running = RunningGateway {
         address,
         workers,
         drain: handle,
-        serving: Mutex::new(Some(readiness.hold(Need::Serving))),
-        _configured: readiness.hold(Need::Config),
+        serving: Mutex::new(Some(readiness.hold(Requirement::Serving))),
+        _configured: readiness.hold(Requirement::Config),
         hub,
         querier: None,
         admin,
@@ -250,7 +250,7 @@ fn open_store(config: &Config) -> Result<Store, StoreFault> {
         Ok(store) => return Ok(store),
         Err(fault) => fault,
     };
-    let is_taken = matches!(fault.cause, Cause::OtherGateway { .. });
+    let is_taken = matches!(fault.cause, StoreCause::OtherGateway { .. });
     if !(config.sidecar || config.server.listen.port() == 0 && is_taken) {
         return Err(fault);
     }
@@ -294,7 +294,7 @@ fn start_workers(
     let count = shares.len();
     let start = |(number, ((listeners, pulse), seats))| {
         let (shared, drain, alive) = (shared.clone(), drain.clone(), Alive(alive.clone()));
-        let listening = readiness.hold(Need::Workers);
+        let listening = readiness.hold(Requirement::Workers);
         let work = move || {
             let _held = (alive, listening);
             run_worker(listeners, seats, &shared, pulse, drain)
@@ -369,7 +369,7 @@ fn runtime() -> io::Result<LocalRuntime> {
         .build_local(LocalOptions::default())
 }
 
-impl Running {
+impl RunningGateway {
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -377,11 +377,11 @@ impl Running {
 
     /// Where the operator connects.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().map(admin::Listener::address)
+        self.admin.as_ref().map(admin::AdminListener::address)
     }
 
     /// Loads the configuration anew; `None` if it is not from a file.
-    pub fn reloads(&self) -> Option<&reload::Handle> {
+    pub fn reloads(&self) -> Option<&reload::ReloadHandle> {
         self.reloads.as_ref()
     }
 
@@ -433,7 +433,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningGateway {
     fn drop(&mut self) {
         self.hub.release();
         self.estate.give_up_sockets();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Child, ExitCode, Stdio};
 
 use clap::{Args, Parser, Subcommand};
-use dashgate::app::{self, Running};
+use dashgate::app::{self, RunningGateway};
 use dashgate::cli::{demo, keys};
 use dashgate::config::{self, Config, Files, Loaded};
 use dashgate::lifecycle::handover::{self, Successor};
@@ -46,9 +46,9 @@ enum Command {
     /// Validate a configuration: every fault at once, as file:line:column: problem. Exits with 0 or 64.
     Check(ConfigFile),
     /// Show it work: a simulator and a gateway on loopback, and one Wan task from submit to a downloaded MP4.
-    Demo(demo::Options),
+    Demo(demo::DemoOptions),
     Sim(Box<sim::Options>),
-    Keys(keys::Options),
+    Keys(keys::KeysOptions),
 }
 
 #[derive(Debug, Args)]
@@ -133,11 +133,11 @@ fn serve(options: &Serve) -> ExitCode {
         systemd::ready();
         let reloads = gateway.reloads().cloned();
         tokio::select! {
-            () = stop => Ok(End::Stopped),
-            successor = successor => Ok(End::Succeeded(successor)),
+            () = stop => Ok(ServeEnd::Stopped),
+            successor = successor => Ok(ServeEnd::Succeeded(successor)),
             () = gateway.worker_ended() => Err(io::Error::other("a worker or the admin listener ended unasked")),
-            () = reload_when_asked(hangup, reloads) => Ok(End::Stopped),
-            () = upgrade_when_asked(upgrade) => Ok(End::Stopped),
+            () = reload_when_asked(hangup, reloads) => Ok(ServeEnd::Stopped),
+            () = upgrade_when_asked(upgrade) => Ok(ServeEnd::Stopped),
         }
     });
     match end.flatten() {
@@ -150,20 +150,20 @@ fn serve(options: &Serve) -> ExitCode {
 }
 
 /// Why it serves no longer.
-enum End {
+enum ServeEnd {
     Stopped,
     /// Another process does.
     Succeeded(Successor),
 }
 
-fn finish(gateway: Running, end: &End) -> ExitCode {
+fn finish(gateway: RunningGateway, end: &ServeEnd) -> ExitCode {
     match end {
-        End::Stopped => {
+        ServeEnd::Stopped => {
             let patience = gateway.drain();
             systemd::stopping();
             tracing::info!("stopping: what runs may end within {patience:?}");
         }
-        End::Succeeded(successor) => {
+        ServeEnd::Succeeded(successor) => {
             let patience = gateway.hand_over();
             systemd::handed_over(successor.process);
             successor.release();
@@ -184,7 +184,7 @@ fn finish(gateway: Running, end: &End) -> ExitCode {
 }
 
 /// Waits for a process that has taken over.
-fn successor(gateway: &mut Running) -> impl Future<Output = Successor> + use<> {
+fn successor(gateway: &mut RunningGateway) -> impl Future<Output = Successor> + use<> {
     let offer = gateway.offer();
     async move {
         match offer {
@@ -225,7 +225,7 @@ fn start_again() -> io::Result<Child> {
     process::Command::new(program).args(arguments).arg(TAKE_OVER).stdin(Stdio::null()).spawn()
 }
 
-fn announce(gateway: &Running, config: &Config, source: &str) {
+fn announce(gateway: &RunningGateway, config: &Config, source: &str) {
     let address = gateway.address();
     let scheme = |tls: bool| if tls { "https" } else { "http" };
     let (clients, admin) = (scheme(config.server.tls.is_some()), scheme(config.admin.tls.is_some()));
@@ -242,7 +242,7 @@ fn announce(gateway: &Running, config: &Config, source: &str) {
 }
 
 /// At each SIGHUP; never ends.
-async fn reload_when_asked(mut hangup: Signal, reloads: Option<reload::Handle>) {
+async fn reload_when_asked(mut hangup: Signal, reloads: Option<reload::ReloadHandle>) {
     while hangup.recv().await.is_some() {
         match &reloads {
             Some(reloads) => {
@@ -259,19 +259,19 @@ async fn reload_when_asked(mut hangup: Signal, reloads: Option<reload::Handle>) 
     std::future::pending().await
 }
 
-fn demonstrate(options: &demo::Options) -> ExitCode {
+fn demonstrate(options: &demo::DemoOptions) -> ExitCode {
     let shown = run(async {
-        let demo = demo::start(options).map_err(|error| demo::Failure(error.to_string()))?;
+        let demo = demo::start(options).map_err(|error| demo::DemoFailure(error.to_string()))?;
         demo.show().await?;
         if !options.once {
             say(&demo.invitation());
             asked_to_stop()?.await;
         }
-        Ok::<_, demo::Failure>(())
+        Ok::<_, demo::DemoFailure>(())
     });
     match shown {
         Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(demo::Failure(problem))) => {
+        Ok(Err(demo::DemoFailure(problem))) => {
             complain(&format!("the demonstration failed: {problem}\n"));
             FAILED
         }
@@ -286,10 +286,10 @@ fn simulate(options: sim::Options) -> ExitCode {
     }
 }
 
-fn manage(options: &keys::Options) -> ExitCode {
+fn manage(options: &keys::KeysOptions) -> ExitCode {
     match run(keys::run(options, std::env::var("DASHGATE_ADMIN_TOKEN").ok(), say)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(keys::Failure { problem, usage })) => {
+        Ok(Err(keys::KeysFailure { problem, usage })) => {
             complain(&format!("dashgate keys: {problem}\n"));
             if usage { bad_usage() } else { FAILED }
         }

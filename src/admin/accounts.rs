@@ -6,16 +6,16 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::Admin;
-use super::answer::{Answer, answer};
-use super::page::{Page, Query};
+use super::name_page::{NamePage, PageQuery};
 use super::problem::Problem;
+use super::response::{AdminResponse, answer};
 use crate::account::{Account, Resting};
 
 impl Admin {
-    pub(super) fn list_accounts(&self, query: &str) -> Result<Answer, Problem> {
-        let query = Query::parse(query, &[])?;
+    pub(super) fn list_accounts(&self, query: &str) -> Result<AdminResponse, Problem> {
+        let query = PageQuery::parse(query, &[])?;
         let (directory, now) = (self.directory.load_full(), Instant::now());
-        let mut page = Page::new(query.limit);
+        let mut page = NamePage::new(query.limit);
         for account in directory.accounts.iter().filter(|account| *account.name > *query.after) {
             page.note(&account.name, || describe(account, now));
         }

@@ -4,11 +4,11 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::answer::Answer;
 use super::problem::Problem;
+use super::response::AdminResponse;
 
 /// One change from its request on; told when it is dropped, however it ended.
-pub(super) struct Entry {
+pub(super) struct AuditEntry {
     action: &'static str,
     peer: SocketAddr,
     /// The fingerprint of the token that opened.
@@ -22,19 +22,19 @@ pub(super) struct Entry {
     outcome: &'static str,
 }
 
-impl Entry {
+impl AuditEntry {
     pub(super) fn new(action: &'static str, peer: SocketAddr, token: String) -> Self {
         Self { action, peer, token, key_id: None, tenant: None, until: None, outcome: "failed inside" }
     }
 
     /// Notes how it ended, and passes that on.
-    pub(super) fn end(mut self, result: Result<Answer, Problem>) -> Result<Answer, Problem> {
+    pub(super) fn end(mut self, result: Result<AdminResponse, Problem>) -> Result<AdminResponse, Problem> {
         self.outcome = result.as_ref().map_or_else(Problem::code, |_| "done");
         result
     }
 }
 
-impl Drop for Entry {
+impl Drop for AuditEntry {
     fn drop(&mut self) {
         let Self { action, peer, token, key_id, tenant, until, outcome } = self;
         let (key_id, tenant, until) = (key_id.as_deref(), tenant.as_deref(), until.as_deref());
@@ -48,10 +48,10 @@ impl Drop for Entry {
 
 /// Requests without the right token: told while they are few, and counted while they are many.
 #[derive(Debug)]
-pub struct Refusals(RefCell<Told>);
+pub struct Refusals(RefCell<RefusalWindow>);
 
 #[derive(Debug)]
-struct Told {
+struct RefusalWindow {
     left: u32,
     since: Option<Instant>,
     silenced: u64,
@@ -59,7 +59,7 @@ struct Told {
 
 impl Default for Refusals {
     fn default() -> Self {
-        Self(RefCell::new(Told { left: MOST_TOLD, since: None, silenced: 0 }))
+        Self(RefCell::new(RefusalWindow { left: MOST_TOLD, since: None, silenced: 0 }))
     }
 }
 
@@ -79,7 +79,7 @@ impl Refusals {
     }
 }
 
-impl Told {
+impl RefusalWindow {
     fn take(&mut self, now: Instant) -> bool {
         self.since.get_or_insert(now);
         if self.left == 0 {

@@ -8,17 +8,17 @@ use hyper::StatusCode;
 use serde_json::json;
 
 use super::Admin;
-use super::answer::{Answer, answer, text};
+use super::response::{AdminResponse, answer, text};
 use crate::dashscope::refusal::Cause;
 use crate::dashscope::task::Status;
 use crate::lifecycle::liveness::MOST_STILL;
-use crate::lifecycle::readiness::Need;
-use crate::lifecycle::reload::Handle;
-use crate::store::Health;
+use crate::lifecycle::readiness::Requirement;
+use crate::lifecycle::reload::ReloadHandle;
+use crate::store::StoreHealth;
 use crate::telemetry::metrics::Levels;
 
 impl Admin {
-    pub(super) fn live(&self) -> Answer {
+    pub(super) fn live(&self) -> AdminResponse {
         match self.workers.borrow().stuck() {
             None => answer(StatusCode::OK, &json!({ "status": "live" })),
             Some(worker) => {
@@ -28,9 +28,9 @@ impl Admin {
         }
     }
 
-    pub(super) fn ready(&self) -> Answer {
+    pub(super) fn ready(&self) -> AdminResponse {
         let mut failing: Vec<(&str, String)> = self.readiness.missing().map(tell).collect();
-        if let Health::Unwritable(fault) = self.store.health() {
+        if let StoreHealth::Unwritable(fault) = self.store.health() {
             // Whoever asks needs no token, so where the store lies is for the log alone.
             failing.push(("store", format!("the store {}", fault.cause)));
         }
@@ -45,7 +45,7 @@ impl Admin {
         }
     }
 
-    pub(super) fn metrics(&self) -> Answer {
+    pub(super) fn metrics(&self) -> AdminResponse {
         let states = [("pending", Status::Pending), ("running", Status::Running), ("other", Status::Other)];
         let now = Instant::now();
         let directory = self.directory.load();
@@ -53,7 +53,7 @@ impl Admin {
             let status = account.status(now);
             Cause::ALL.map(|cause| (Arc::clone(&status.name), cause, status.resting_for(cause)))
         });
-        let reloads = self.reloads.as_ref().map(Handle::counts);
+        let reloads = self.reloads.as_ref().map(ReloadHandle::counts);
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         text(self.metrics.text(&Levels {
             tasks: states.map(|(name, status)| (name, self.hub.count(status))).into(),
@@ -64,11 +64,13 @@ impl Admin {
     }
 }
 
-fn tell((need, held, needed): (Need, usize, usize)) -> (&'static str, String) {
+fn tell((need, held, needed): (Requirement, usize, usize)) -> (&'static str, String) {
     let problem = match need {
-        Need::Serving => "it was asked to stop: what runs may end, and nothing new is taken".to_owned(),
-        Need::Config => "there is no configuration to serve by".to_owned(),
-        Need::Workers => format!("{held} of {needed} workers listen"),
+        Requirement::Serving => {
+            "it was asked to stop: what runs may end, and nothing new is taken".to_owned()
+        }
+        Requirement::Config => "there is no configuration to serve by".to_owned(),
+        Requirement::Workers => format!("{held} of {needed} workers listen"),
     };
     (need.name(), problem)
 }

@@ -10,11 +10,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Admin;
-use super::answer::{Answer, answer, moment};
-use super::audit::Entry;
+use super::audit::AuditEntry;
 use super::body;
-use super::page::{Page, Query};
+use super::name_page::{NamePage, PageQuery};
 use super::problem::Problem;
+use super::response::{AdminResponse, answer, moment};
 use crate::store::KeyRecord;
 use crate::tenant::directory::{Directory, Stranger};
 use crate::tenant::key::{Minted, mint_id};
@@ -39,8 +39,8 @@ impl Admin {
     pub(super) async fn create_key(
         &self,
         body: Result<Bytes, Problem>,
-        entry: &mut Entry,
-    ) -> Result<Answer, Problem> {
+        entry: &mut AuditEntry,
+    ) -> Result<AdminResponse, Problem> {
         let Create { tenant, id, expires } = body::parse(&body?)?;
         let now = SystemTime::now();
         let expires = expires.map(|text| end(&text, now)).transpose()?;
@@ -87,8 +87,8 @@ impl Admin {
         &self,
         id: &str,
         body: Result<Bytes, Problem>,
-        entry: &mut Entry,
-    ) -> Result<Answer, Problem> {
+        entry: &mut AuditEntry,
+    ) -> Result<AdminResponse, Problem> {
         let id = checked_id(id)?;
         entry.key_id = Some(id.to_owned());
         let body = body?;
@@ -131,7 +131,11 @@ impl Admin {
         ))
     }
 
-    pub(super) async fn revoke_key(&self, id: &str, entry: &mut Entry) -> Result<Answer, Problem> {
+    pub(super) async fn revoke_key(
+        &self,
+        id: &str,
+        entry: &mut AuditEntry,
+    ) -> Result<AdminResponse, Problem> {
         let id = checked_id(id)?;
         entry.key_id = Some(id.to_owned());
         let _turn = self.changing.lock().await;
@@ -153,11 +157,11 @@ impl Admin {
         })
     }
 
-    pub(super) fn list_keys(&self, query: &str) -> Result<Answer, Problem> {
-        let Query { after, limit, tenant: wanted, .. } = Query::parse(query, &["tenant"])?;
+    pub(super) fn list_keys(&self, query: &str) -> Result<AdminResponse, Problem> {
+        let PageQuery { after, limit, tenant: wanted, .. } = PageQuery::parse(query, &["tenant"])?;
         let (directory, now) = (self.directory.load_full(), SystemTime::now());
         let is_wanted = |tenant: &str| wanted.as_ref().is_none_or(|wanted| wanted == tenant);
-        let mut page = Page::new(limit);
+        let mut page = NamePage::new(limit);
         let configured = directory.keys().filter(|(key, tenant)| *key.id > *after && is_wanted(&tenant.name));
         for (key, tenant) in configured {
             let status = if key.expires.is_some_and(|expires| expires <= now) { "expired" } else { "live" };

@@ -27,7 +27,7 @@ use crate::tenant::certificate::ClientCertificate;
 
 /// The listener, for as long as it lives.
 #[derive(Debug)]
-pub struct Listener {
+pub struct AdminListener {
     address: SocketAddr,
     /// Nobody is accepted any more.
     closed: CancellationToken,
@@ -39,7 +39,7 @@ pub struct Listener {
 ///
 /// # Errors
 /// Why there is no thread or runtime.
-pub fn start(listener: TcpListener, admin: Admin, alive: impl Send + 'static) -> io::Result<Listener> {
+pub fn start(listener: TcpListener, admin: Admin, alive: impl Send + 'static) -> io::Result<AdminListener> {
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     let (stop, stopped) = oneshot::channel();
@@ -56,10 +56,10 @@ pub fn start(listener: TcpListener, admin: Admin, alive: impl Send + 'static) ->
         }
     };
     let thread = thread::Builder::new().name("admin".to_owned()).spawn(work)?;
-    Ok(Listener { address, closed, stop: Some(stop), thread: Some(thread) })
+    Ok(AdminListener { address, closed, stop: Some(stop), thread: Some(thread) })
 }
 
-impl Listener {
+impl AdminListener {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -70,7 +70,7 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
+impl Drop for AdminListener {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {

@@ -2,15 +2,15 @@
 //! changed at run time. None of it is on the listener of the clients.
 
 mod accounts;
-mod answer;
 mod audit;
 mod body;
 mod health;
 mod keys;
 mod listener;
-mod page;
+mod name_page;
 mod problem;
 mod reload;
+mod response;
 mod route;
 mod tasks;
 mod tenants;
@@ -28,15 +28,15 @@ use hyper::header::{CONNECTION, HeaderMap, HeaderValue};
 use tokio::sync::Mutex;
 
 pub use self::audit::Refusals;
-pub use self::listener::{Listener, start};
+pub use self::listener::{AdminListener, start};
 
-use self::answer::Answer;
-use self::audit::Entry;
+use self::audit::AuditEntry;
 use self::problem::Problem;
+use self::response::AdminResponse;
 use self::route::Action;
-use crate::lifecycle::liveness::Watch;
-use crate::lifecycle::readiness::{Need, Readiness};
-use crate::lifecycle::reload::Handle;
+use crate::lifecycle::liveness::WorkerWatch;
+use crate::lifecycle::readiness::{Readiness, Requirement};
+use crate::lifecycle::reload::ReloadHandle;
 use crate::polling::hub::Hub;
 use crate::store::Store;
 use crate::telemetry::access_log::AccessLog;
@@ -50,14 +50,14 @@ use crate::tenant::keyring::Keyring;
 pub struct Admin {
     pub directory: Arc<ArcSwap<Directory>>,
     /// None without a file.
-    pub reloads: Option<Handle>,
+    pub reloads: Option<ReloadHandle>,
     pub keyring: Arc<Keyring>,
     pub store: Store,
     pub hub: Arc<Hub>,
     pub metrics: Arc<Metrics>,
     pub access_log: Arc<AccessLog>,
     pub readiness: Arc<Readiness>,
-    pub workers: RefCell<Watch>,
+    pub workers: RefCell<WorkerWatch>,
     /// Held from the look at what there is to the end of its change.
     pub changing: Mutex<()>,
     pub refusals: Refusals,
@@ -74,10 +74,10 @@ struct Visitor {
 
 impl Admin {
     /// Answers a request. Never fails: what goes wrong is told.
-    async fn serve(&self, visitor: &Visitor, request: Request<Incoming>) -> Answer {
+    async fn serve(&self, visitor: &Visitor, request: Request<Incoming>) -> AdminResponse {
         let head = request.method() == hyper::Method::HEAD;
         let mut answer = self.act(visitor, request).await.unwrap_or_else(|problem| problem.answer());
-        if self.readiness.missing().any(|(need, ..)| need == Need::Serving) {
+        if self.readiness.missing().any(|(need, ..)| need == Requirement::Serving) {
             // What comes next may be for the process that has taken over.
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -90,7 +90,7 @@ impl Admin {
         self.refusals.tell(Instant::now());
     }
 
-    async fn act(&self, visitor: &Visitor, request: Request<Incoming>) -> Result<Answer, Problem> {
+    async fn act(&self, visitor: &Visitor, request: Request<Incoming>) -> Result<AdminResponse, Problem> {
         if visitor.lost {
             return Err(Problem::Cleartext);
         }
@@ -105,12 +105,12 @@ impl Admin {
         } else {
             String::new()
         };
-        let entry = |action| Entry::new(action, peer, token);
+        let entry = |action| AuditEntry::new(action, peer, token);
         match route::route(&request.method, path)? {
             (Action::Live, _) => Ok(self.live()),
             (Action::Ready, _) => Ok(self.ready()),
             (Action::Metrics, _) => Ok(self.metrics()),
-            (Action::Document, _) => Ok(answer::document(DOCUMENT)),
+            (Action::Document, _) => Ok(response::document(DOCUMENT)),
             (Action::ListKeys, _) => self.list_keys(query),
             (Action::CreateKey, _) => {
                 let mut entry = entry("create_key");

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::DOCUMENT;
 use super::problem::Problem;
 use super::route::{PATHS, is_guarded};
-use crate::store::{Cause, StoreFault};
+use crate::store::{StoreCause, StoreFault};
 
 fn document() -> Value {
     serde_json::from_str(DOCUMENT).expect("JSON")
@@ -85,7 +85,7 @@ fn collect(value: &Value, codes: &mut BTreeSet<String>) {
 
 fn every() -> Vec<Problem> {
     let text = String::new;
-    let fault = || StoreFault { path: std::path::Path::new("x").into(), cause: Cause::Stuck };
+    let fault = || StoreFault { path: std::path::Path::new("x").into(), cause: StoreCause::Stuck };
     vec![
         Problem::Off,
         Problem::Unauthorized,

@@ -6,8 +6,8 @@ use hyper::StatusCode;
 use hyper::header::{ALLOW, CONNECTION, HeaderValue, WWW_AUTHENTICATE};
 use serde_json::json;
 
-use super::answer::{Answer, answer};
 use super::reload;
+use super::response::{AdminResponse, answer};
 use super::route::PATHS;
 use crate::config::Fault;
 use crate::store::StoreFault;
@@ -53,7 +53,7 @@ pub(super) enum Problem {
 }
 
 impl Problem {
-    pub(super) fn answer(&self) -> Answer {
+    pub(super) fn answer(&self) -> AdminResponse {
         let (status, code) = self.row();
         let mut body = json!({ "code": code, "message": self.message() });
         if let Problem::BadConfig(faults) = self {

@@ -6,13 +6,13 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::Admin;
-use super::answer::{Answer, answer};
 use super::problem::Problem;
+use super::response::{AdminResponse, answer};
 use crate::config::{Difference, Fault, Position};
 use crate::lifecycle::reload::Reloaded;
 
 impl Admin {
-    pub(super) async fn reload(&self) -> Result<Answer, Problem> {
+    pub(super) async fn reload(&self) -> Result<AdminResponse, Problem> {
         let reloads = self.reloads.as_ref().ok_or(Problem::NoFile)?;
         // Until the reload is over no key is made: it may take away its tenant, or bring a key of its name.
         let _turn = self.changing.lock().await;

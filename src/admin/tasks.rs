@@ -6,16 +6,16 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::Admin;
-use super::answer::{Answer, answer, moment};
-use super::page::Query;
+use super::name_page::PageQuery;
 use super::problem::Problem;
+use super::response::{AdminResponse, answer, moment};
 use crate::dashscope::task::Status;
 use crate::store::TaskRecord;
 use crate::tasks::newest::{Newest, Place};
 
 impl Admin {
-    pub(super) fn list_tasks(&self, query: &str) -> Result<Answer, Problem> {
-        let query = Query::parse(query, &["tenant", "status"])?;
+    pub(super) fn list_tasks(&self, query: &str) -> Result<AdminResponse, Problem> {
+        let query = PageQuery::parse(query, &["tenant", "status"])?;
         let status = query.status.as_deref().map(status).transpose()?;
         let wrong = || Problem::BadField("after", "must be the `next` of the page before".into());
         let after = if query.after.is_empty() { None } else { Some(place(&query.after).ok_or_else(wrong)?) };

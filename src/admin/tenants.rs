@@ -4,18 +4,18 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::Admin;
-use super::answer::{Answer, answer};
-use super::page::{Page, Query};
+use super::name_page::{NamePage, PageQuery};
 use super::problem::Problem;
+use super::response::{AdminResponse, answer};
 use crate::config::AsyncHeader;
 use crate::dashscope::operation::Group;
 use crate::tenant::directory::{Directory, Tenant};
 
 impl Admin {
-    pub(super) fn list_tenants(&self, query: &str) -> Result<Answer, Problem> {
-        let query = Query::parse(query, &[])?;
+    pub(super) fn list_tenants(&self, query: &str) -> Result<AdminResponse, Problem> {
+        let query = PageQuery::parse(query, &[])?;
         let directory = self.directory.load_full();
-        let mut page = Page::new(query.limit);
+        let mut page = NamePage::new(query.limit);
         for tenant in directory.tenants().iter().filter(|tenant| *tenant.name > *query.after) {
             page.note(&tenant.name, || describe(&directory, tenant));
         }

@@ -12,14 +12,14 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, StatusCode, Uri};
 use serde_json::Value;
 
-use crate::app::{self, Running};
+use crate::app::{self, RunningGateway};
 use crate::config::Config;
 use crate::net::fetch::fetch;
 use crate::sim::{self, Simulator};
 
 /// How the demonstration runs.
 #[derive(Debug, clap::Args)]
-pub struct Options {
+pub struct DemoOptions {
     /// End after the task instead of going on to serve; exits with 0 or 1.
     #[arg(long)]
     pub once: bool,
@@ -37,7 +37,7 @@ pub struct Options {
 /// The simulator and the gateway, for as long as it lives.
 pub struct Demo {
     _simulator: Simulator,
-    gateway: Running,
+    gateway: RunningGateway,
     output: PathBuf,
     _scratch: Scratch,
 }
@@ -46,7 +46,7 @@ pub struct Demo {
 ///
 /// # Errors
 /// Why one of them can't listen.
-pub fn start(options: &Options) -> io::Result<Demo> {
+pub fn start(options: &DemoOptions) -> io::Result<Demo> {
     let simulator = Simulator::start(sim::Options {
         keys: vec![UPSTREAM_KEY.parse().map_err(io::Error::other)?],
         run: Duration::try_from_secs_f64(options.run_seconds).map_err(io::Error::other)?,
@@ -120,24 +120,24 @@ impl Demo {
     ///
     /// # Errors
     /// The first thing that did not go as it must.
-    pub async fn show(&self) -> Result<(), Failure> {
+    pub async fn show(&self) -> Result<(), DemoFailure> {
         let task_id = self.submit().await?;
         let video_url = self.wait(&task_id).await?;
         self.download(&video_url).await?;
         self.keep_apart(&task_id).await
     }
 
-    async fn submit(&self) -> Result<String, Failure> {
+    async fn submit(&self) -> Result<String, DemoFailure> {
         say(&format!("3. acme submits a task: POST {SUBMIT}\n"));
         let answer = self.call(Method::POST, SUBMIT, ACME_KEY, Some(BODY)).await?;
         say(&format!("   {}\n", answer.told()));
         answer.string("/output/task_id")
     }
 
-    async fn wait(&self, task_id: &str) -> Result<String, Failure> {
+    async fn wait(&self, task_id: &str) -> Result<String, DemoFailure> {
         let path = format!("/wan/api/v1/tasks/{task_id}");
         say(&format!("4. It polls: GET {path}\n"));
-        let mut progress = Progress::begin();
+        let mut progress = StatusLine::begin();
         loop {
             let answer = self.call(Method::GET, &path, ACME_KEY, None).await?;
             let status = answer.string("/output/task_status")?;
@@ -148,19 +148,19 @@ impl Demo {
                     say(&format!("   usage {}\n", answer.json["usage"]));
                     return answer.string("/output/video_url");
                 }
-                _ => return Err(Failure(format!("the task ended as {}", answer.told()))),
+                _ => return Err(DemoFailure(format!("the task ended as {}", answer.told()))),
             }
         }
     }
 
-    async fn download(&self, url: &str) -> Result<(), Failure> {
-        let url: Uri = url.parse().map_err(|error| Failure(format!("{url}: {error}")))?;
+    async fn download(&self, url: &str) -> Result<(), DemoFailure> {
+        let url: Uri = url.parse().map_err(|error| DemoFailure(format!("{url}: {error}")))?;
         let host = url.authority().map(ToString::to_string).unwrap_or_default();
         let target = url.path_and_query().map_or("/", |target| target.as_str());
         let request = Request::get(target).header(HOST, &host).body(Full::default())?;
         let (status, video) = fetch(&host, None, request).await?;
         if status != StatusCode::OK || video.get(4..8) != Some(b"ftyp") {
-            return Err(Failure(format!(
+            return Err(DemoFailure(format!(
                 "the result at {host} is no MP4 but {status}, {} bytes",
                 video.len()
             )));
@@ -175,7 +175,7 @@ impl Demo {
         Ok(())
     }
 
-    async fn keep_apart(&self, task_id: &str) -> Result<(), Failure> {
+    async fn keep_apart(&self, task_id: &str) -> Result<(), DemoFailure> {
         let path = format!("/wan/api/v1/tasks/{task_id}");
         let foreign = self.call(Method::GET, &path, GLOBEX_KEY, None).await?;
         say(&format!(
@@ -183,7 +183,7 @@ impl Demo {
             foreign.told()
         ));
         if foreign.string("/output/task_status")? != "UNKNOWN" {
-            return Err(Failure("another tenant's task was shown".to_owned()));
+            return Err(DemoFailure("another tenant's task was shown".to_owned()));
         }
         let tokens = self.call(Method::POST, "/wan/api/v1/tokens", ACME_KEY, None).await?;
         say(&format!(
@@ -191,7 +191,7 @@ impl Demo {
             tokens.told()
         ));
         if tokens.status != StatusCode::FORBIDDEN {
-            return Err(Failure("POST /tokens was passed on".to_owned()));
+            return Err(DemoFailure("POST /tokens was passed on".to_owned()));
         }
         Ok(())
     }
@@ -202,7 +202,7 @@ impl Demo {
         path: &str,
         key: &str,
         body: Option<&'static str>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<DemoResponse, DemoFailure> {
         let address = self.gateway.address().to_string();
         let mut request = Request::builder()
             .method(method)
@@ -215,9 +215,9 @@ impl Demo {
         let request = request.body(Full::from(Bytes::from_static(body.unwrap_or_default().as_bytes())))?;
         let (status, body) = fetch(&address, None, request).await?;
         let json = serde_json::from_slice(&body).map_err(|error| {
-            Failure(format!("{path} answered {status} with something else than JSON: {error}"))
+            DemoFailure(format!("{path} answered {status} with something else than JSON: {error}"))
         })?;
-        Ok(Answer { status, json })
+        Ok(DemoResponse { status, json })
     }
 
     /// Commands to try while it goes on to serve.
@@ -249,29 +249,29 @@ impl Demo {
     }
 }
 
-struct Answer {
+struct DemoResponse {
     status: StatusCode,
     json: Value,
 }
 
-impl Answer {
+impl DemoResponse {
     fn told(&self) -> String {
         format!("{} {}", self.status.as_u16(), self.json)
     }
 
-    fn string(&self, pointer: &str) -> Result<String, Failure> {
+    fn string(&self, pointer: &str) -> Result<String, DemoFailure> {
         let found = self.json.pointer(pointer).and_then(Value::as_str);
-        found.map(str::to_owned).ok_or_else(|| Failure(format!("no {pointer} in {}", self.told())))
+        found.map(str::to_owned).ok_or_else(|| DemoFailure(format!("no {pointer} in {}", self.told())))
     }
 }
 
 /// A line that moves on a terminal; elsewhere, a line for each new status.
-struct Progress {
+struct StatusLine {
     began: Instant,
     told: String,
 }
 
-impl Progress {
+impl StatusLine {
     fn begin() -> Self {
         Self { began: Instant::now(), told: String::new() }
     }
@@ -291,11 +291,11 @@ impl Progress {
 
 /// What did not go as it must.
 #[derive(Debug)]
-pub struct Failure(pub String);
+pub struct DemoFailure(pub String);
 
-impl<E: std::error::Error> From<E> for Failure {
+impl<E: std::error::Error> From<E> for DemoFailure {
     fn from(error: E) -> Self {
-        Failure(error.to_string())
+        DemoFailure(error.to_string())
     }
 }
 

@@ -20,7 +20,7 @@ use crate::net::{Identity, client_config};
 /// The admin token is taken from $DASHGATE_ADMIN_TOKEN. A secret is shown once, when it is made: only its
 /// digest is kept. Exits with 0 when it is done, 1 when not, 64 for bad usage.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct KeysOptions {
     /// The gateway's admin listener.
     #[arg(long, global = true, value_name = "URL", env = "DASHGATE_ADMIN_URL", default_value = USUAL_URL)]
     admin: String,
@@ -34,11 +34,11 @@ pub struct Options {
     #[arg(long, global = true, value_name = "FILE", requires = "cert", env = "DASHGATE_ADMIN_KEY")]
     key: Option<PathBuf>,
     #[command(subcommand)]
-    command: Command,
+    command: KeysCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum KeysCommand {
     /// Make a key for a tenant, and show its secret once.
     Create {
         #[arg(long, value_name = "NAME")]
@@ -73,7 +73,7 @@ fn duration(text: &str) -> Result<String, humantime::DurationError> {
 
 /// Why it was not done.
 #[derive(Debug)]
-pub struct Failure {
+pub struct KeysFailure {
     /// What is wrong, and what to do.
     pub problem: String,
     /// It was asked wrongly, and nothing was tried.
@@ -83,31 +83,35 @@ pub struct Failure {
 /// Does what the options say; `show` gets what is to be printed.
 ///
 /// # Errors
-/// The [`Failure`].
-pub async fn run(options: &Options, token: Option<String>, show: impl Fn(&str)) -> Result<(), Failure> {
-    let gateway = Gateway::new(options, token)?;
+/// The [`KeysFailure`].
+pub async fn run(
+    options: &KeysOptions,
+    token: Option<String>,
+    show: impl Fn(&str),
+) -> Result<(), KeysFailure> {
+    let gateway = AdminClient::new(options, token)?;
     match &options.command {
-        Command::Create { tenant, id, expires } => {
+        KeysCommand::Create { tenant, id, expires } => {
             let asked = json!({ "tenant": tenant, "id": id, "expires": expires });
             let made = gateway.call(Method::POST, "/admin/keys", Some(asked)).await?;
             show(&told(&made, "made"));
         }
-        Command::Rotate { id, grace } => {
+        KeysCommand::Rotate { id, grace } => {
             let path = format!("/admin/keys/{}/rotate", segment(id)?);
             let made = gateway.call(Method::POST, &path, Some(json!({ "grace": grace }))).await?;
             show(&told(&made, "rotated"));
         }
-        Command::Revoke { id } => {
+        KeysCommand::Revoke { id } => {
             gateway.call(Method::DELETE, &format!("/admin/keys/{}", segment(id)?), None).await?;
             show(&format!("{id}: revoked; it is refused from now on, and what it has open is cut\n"));
         }
-        Command::List { tenant } => list(&gateway, tenant.as_deref(), show).await?,
+        KeysCommand::List { tenant } => list(&gateway, tenant.as_deref(), show).await?,
     }
     Ok(())
 }
 
 /// A page at a time, so that any number can be listed.
-async fn list(gateway: &Gateway, tenant: Option<&str>, show: impl Fn(&str)) -> Result<(), Failure> {
+async fn list(gateway: &AdminClient, tenant: Option<&str>, show: impl Fn(&str)) -> Result<(), KeysFailure> {
     let tenant = tenant.map(segment).transpose()?;
     let mut path = format!("/admin/keys?limit={PAGE}");
     if let Some(tenant) = tenant {
@@ -146,7 +150,7 @@ fn told(made: &Value, what: &str) -> String {
 }
 
 /// What may stand in a path or a query as it is. It is not shown otherwise: it may be a secret.
-fn segment(text: &str) -> Result<&str, Failure> {
+fn segment(text: &str) -> Result<&str, KeysFailure> {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if !text.is_empty() && text.len() <= 64 && text.bytes().all(fine) {
         return Ok(text);
@@ -154,19 +158,19 @@ fn segment(text: &str) -> Result<&str, Failure> {
     Err(misused("a name has 1 to 64 letters, digits, dots, underscores and hyphens"))
 }
 
-fn misused(problem: &str) -> Failure {
-    Failure { problem: problem.to_owned(), usage: true }
+fn misused(problem: &str) -> KeysFailure {
+    KeysFailure { problem: problem.to_owned(), usage: true }
 }
 
 /// The admin API that is spoken to.
-struct Gateway {
+struct AdminClient {
     authority: String,
     tls: Option<Tls>,
     token: HeaderValue,
 }
 
-impl Gateway {
-    fn new(options: &Options, token: Option<String>) -> Result<Self, Failure> {
+impl AdminClient {
+    fn new(options: &KeysOptions, token: Option<String>) -> Result<Self, KeysFailure> {
         let (authority, host) = authority(&options.admin)?;
         let token = token.filter(|token| !token.is_empty()).ok_or_else(|| {
             misused("set DASHGATE_ADMIN_TOKEN to the `token` in [admin] of the gateway's configuration")
@@ -178,8 +182,8 @@ impl Gateway {
         Ok(Self { authority, tls, token })
     }
 
-    async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, Failure> {
-        let failed = |problem: String| Failure { problem, usage: false };
+    async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, KeysFailure> {
+        let failed = |problem: String| KeysFailure { problem, usage: false };
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -218,7 +222,7 @@ impl Gateway {
 }
 
 /// Host and port of a URL, and of an https one the name to verify.
-fn authority(url: &str) -> Result<(String, Option<String>), Failure> {
+fn authority(url: &str) -> Result<(String, Option<String>), KeysFailure> {
     let wrong = || misused("--admin takes a URL like http://127.0.0.1:8081 or https://gateway:8081");
     let uri: Uri = url.parse().map_err(|_| wrong())?;
     let usual = match uri.scheme_str() {
@@ -232,7 +236,7 @@ fn authority(url: &str) -> Result<(String, Option<String>), Failure> {
     Ok((format!("{host}:{}", authority.port_u16().unwrap_or(usual)), name))
 }
 
-fn trusted(options: &Options, host: String) -> Result<Tls, Failure> {
+fn trusted(options: &KeysOptions, host: String) -> Result<Tls, KeysFailure> {
     let read = |path: &PathBuf| {
         std::fs::read(path).map_err(|error| misused(&format!("{} can't be read: {error}", path.display())))
     };
@@ -271,11 +275,11 @@ mod tests {
 
     #[test]
     fn a_token_is_needed() {
-        let (admin, command) = (USUAL_URL.to_owned(), Command::List { tenant: None });
-        let options = Options { admin, ca: None, cert: None, key: None, command };
+        let (admin, command) = (USUAL_URL.to_owned(), KeysCommand::List { tenant: None });
+        let options = KeysOptions { admin, ca: None, cert: None, key: None, command };
         for token in [None, Some(String::new()), Some("a\nb".to_owned())] {
-            assert!(Gateway::new(&options, token).is_err_and(|failure| failure.usage));
+            assert!(AdminClient::new(&options, token).is_err_and(|failure| failure.usage));
         }
-        assert!(Gateway::new(&options, Some("t".to_owned())).is_ok());
+        assert!(AdminClient::new(&options, Some("t".to_owned())).is_ok());
     }
 }

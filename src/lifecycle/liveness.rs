@@ -15,10 +15,10 @@ impl Pulse {
 
 /// Looks at all pulses once a second.
 #[derive(Debug)]
-pub struct Watch(Vec<Watched>);
+pub struct WorkerWatch(Vec<WatchedWorker>);
 
 #[derive(Debug)]
-struct Watched {
+struct WatchedWorker {
     /// Gone with its worker: what ended is not stuck.
     pulse: Weak<AtomicU64>,
     seen: u64,
@@ -27,14 +27,14 @@ struct Watched {
 }
 
 /// So many pulses, and the watch on them.
-pub fn watched(workers: usize) -> (Vec<Pulse>, Watch) {
+pub fn watched(workers: usize) -> (Vec<Pulse>, WorkerWatch) {
     let pulses: Vec<Pulse> = (0..workers).map(|_| Pulse::default()).collect();
-    let watch = |pulse: &Pulse| Watched { pulse: Arc::downgrade(&pulse.0), seen: 0, still: 0 };
-    let watch = Watch(pulses.iter().map(watch).collect());
+    let watch = |pulse: &Pulse| WatchedWorker { pulse: Arc::downgrade(&pulse.0), seen: 0, still: 0 };
+    let watch = WorkerWatch(pulses.iter().map(watch).collect());
     (pulses, watch)
 }
 
-impl Watch {
+impl WorkerWatch {
     /// In looks, not in time: where the whole process was held up, this was too.
     pub fn look(&mut self) {
         for watched in &mut self.0 {

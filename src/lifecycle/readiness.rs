@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// What is held, and how much of it must be.
 #[derive(Debug)]
 pub struct Readiness {
-    /// In the order of [`Need::ALL`], as below.
+    /// In the order of [`Requirement::ALL`], as below.
     held: [AtomicUsize; 3],
     needed: [usize; 3],
 }
 
 /// What it takes, beside what can only be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
+pub enum Requirement {
     /// It was not asked to stop.
     Serving,
     /// There is a directory to serve by.
@@ -26,9 +26,9 @@ pub enum Need {
 /// Counts while it is there.
 #[derive(Debug)]
 #[must_use = "dropped, it says that this is gone"]
-pub struct Guard {
+pub struct ReadinessGuard {
     readiness: Arc<Readiness>,
-    need: Need,
+    need: Requirement,
 }
 
 impl Readiness {
@@ -37,35 +37,35 @@ impl Readiness {
         Arc::new(Self { held: Default::default(), needed: [1, 1, workers] })
     }
 
-    pub fn hold(self: &Arc<Self>, need: Need) -> Guard {
+    pub fn hold(self: &Arc<Self>, need: Requirement) -> ReadinessGuard {
         self.held[need as usize].fetch_add(1, Ordering::Relaxed);
-        Guard { readiness: Arc::clone(self), need }
+        ReadinessGuard { readiness: Arc::clone(self), need }
     }
 
     /// What is missing, the gravest first, with how much of it there is and should be.
-    pub fn missing(&self) -> impl Iterator<Item = (Need, usize, usize)> {
-        let count = |need: Need| {
+    pub fn missing(&self) -> impl Iterator<Item = (Requirement, usize, usize)> {
+        let count = |need: Requirement| {
             let held = self.held[need as usize].load(Ordering::Relaxed);
             (need, held, self.needed[need as usize])
         };
-        Need::ALL.into_iter().map(count).filter(|(_, held, needed)| held < needed)
+        Requirement::ALL.into_iter().map(count).filter(|(_, held, needed)| held < needed)
     }
 }
 
-impl Need {
-    const ALL: [Need; 3] = [Need::Serving, Need::Config, Need::Workers];
+impl Requirement {
+    const ALL: [Requirement; 3] = [Requirement::Serving, Requirement::Config, Requirement::Workers];
 
     /// What is the matter where it is missing.
     pub const fn name(self) -> &'static str {
         match self {
-            Need::Serving => "draining",
-            Need::Config => "config",
-            Need::Workers => "workers",
+            Requirement::Serving => "draining",
+            Requirement::Config => "config",
+            Requirement::Workers => "workers",
         }
     }
 }
 
-impl Drop for Guard {
+impl Drop for ReadinessGuard {
     fn drop(&mut self) {
         self.readiness.held[self.need as usize].fetch_sub(1, Ordering::Relaxed);
     }
@@ -83,9 +83,9 @@ mod tests {
     fn each_guard_is_needed_and_a_panic_lets_go_of_it() {
         let readiness = Readiness::new(2);
         assert_eq!(missing(&readiness), [("draining", 0, 1), ("config", 0, 1), ("workers", 0, 2)]);
-        let serving = readiness.hold(Need::Serving);
-        let config = readiness.hold(Need::Config);
-        let workers = [readiness.hold(Need::Workers), readiness.hold(Need::Workers)];
+        let serving = readiness.hold(Requirement::Serving);
+        let config = readiness.hold(Requirement::Config);
+        let workers = [readiness.hold(Requirement::Workers), readiness.hold(Requirement::Workers)];
         assert_eq!(missing(&readiness), []);
         let [first, _second] = workers;
         let ended = std::thread::spawn(move || {

@@ -24,8 +24,8 @@ use crate::tenant::keyring::Keyring;
 
 /// Asks for reloads, and knows how many there were. The thread ends with the last one of it.
 #[derive(Debug, Clone)]
-pub struct Handle {
-    asked: SyncSender<Ask>,
+pub struct ReloadHandle {
+    asked: SyncSender<ReloadRequest>,
     counts: Arc<Counts>,
 }
 
@@ -37,7 +37,7 @@ pub struct Counts {
 }
 
 /// What came of a reload.
-pub type Outcome = Result<Reloaded, Vec<Fault>>;
+pub type ReloadOutcome = Result<Reloaded, Vec<Fault>>;
 
 /// A configuration that was taken.
 #[derive(Debug)]
@@ -49,11 +49,11 @@ pub struct Reloaded {
 }
 
 /// Who waits to hear of it.
-type Ask = oneshot::Sender<Outcome>;
+type ReloadRequest = oneshot::Sender<ReloadOutcome>;
 
-impl Handle {
+impl ReloadHandle {
     /// Has it loaded; `None` if too many wait already, or it failed inside.
-    pub async fn reload(&self) -> Option<Outcome> {
+    pub async fn reload(&self) -> Option<ReloadOutcome> {
         let (told, outcome) = oneshot::channel();
         self.asked.try_send(told).ok()?;
         outcome.await.ok()
@@ -111,15 +111,15 @@ impl Reloader {
     ///
     /// # Errors
     /// Why there is no thread.
-    pub fn start(self) -> io::Result<Handle> {
+    pub fn start(self) -> io::Result<ReloadHandle> {
         let (asked, asks) = mpsc::sync_channel(MOST_WAITING);
         let counts = Arc::clone(&self.counts);
         // Nobody waits for its end: it may hang in a file that is not there to be read, and has nothing to lose.
         thread::Builder::new().name("reload".to_owned()).spawn(move || self.run(&asks))?;
-        Ok(Handle { asked, counts })
+        Ok(ReloadHandle { asked, counts })
     }
 
-    fn run(mut self, asks: &Receiver<Ask>) {
+    fn run(mut self, asks: &Receiver<ReloadRequest>) {
         loop {
             match asks.recv_timeout(self.pause) {
                 Ok(told) => {
@@ -160,7 +160,7 @@ impl Reloader {
         self.files = files;
     }
 
-    fn settle(&mut self, files: Files, loaded: Result<Loaded, Vec<Fault>>) -> Outcome {
+    fn settle(&mut self, files: Files, loaded: Result<Loaded, Vec<Fault>>) -> ReloadOutcome {
         self.note(files);
         match loaded {
             Ok(loaded) => Ok(self.take(loaded)),

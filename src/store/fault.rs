@@ -12,11 +12,11 @@ use rusqlite::{Error, ErrorCode, ffi};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreFault {
     pub path: Arc<Path>,
-    pub cause: Cause,
+    pub cause: StoreCause,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cause {
+pub enum StoreCause {
     /// The directory of the file does not exist.
     NoDirectory,
     /// There is something, and it is not a file.
@@ -59,137 +59,143 @@ impl fmt::Display for StoreFault {
     }
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for StoreCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Cause::NoDirectory => {
+            StoreCause::NoDirectory => {
                 f.write_str("is in a directory that does not exist: create it, or set store.path")
             }
-            Cause::NotAFile => f.write_str("is not a file: set store.path to another name"),
-            Cause::Newer { found, known } => write!(
+            StoreCause::NotAFile => f.write_str("is not a file: set store.path to another name"),
+            StoreCause::Newer { found, known } => write!(
                 f,
                 "was written by a newer dashgate: its schema is version {found}, and this program knows up to \
                  version {known}; run the newer program, or set store.path to another file"
             ),
-            Cause::NotOurs => {
+            StoreCause::NotOurs => {
                 f.write_str("is the database of another program: set store.path to another file")
             }
-            Cause::NotADatabase => {
+            StoreCause::NotADatabase => {
                 f.write_str("is not a database: move it away, or set store.path to another file")
             }
-            Cause::Emptied => f.write_str(
+            StoreCause::Emptied => f.write_str(
                 "is empty, though a gateway has written to it: stop the gateway and restore a backup, or remove the \
                  file to begin without its tasks and keys",
             ),
-            Cause::Corrupt(detail) => write!(
+            StoreCause::Corrupt(detail) => write!(
                 f,
                 "is damaged ({detail}): stop the gateway, move the file away together with its -wal, and restore \
                  a backup or what `sqlite3 FILE .recover` can save"
             ),
-            Cause::OtherGateway { process } => {
+            StoreCause::OtherGateway { process } => {
                 f.write_str("is in use by another dashgate")?;
                 if let Some(process) = process {
                     write!(f, " (process {process})")?;
                 }
                 f.write_str(": stop that one, or give each a store.path of its own")
             }
-            Cause::Busy => f.write_str(
+            StoreCause::Busy => f.write_str(
                 "is locked by another program: end its transaction (`fuser FILE` names the process); writing \
                  then resumes by itself",
             ),
-            Cause::ReadOnly => f.write_str(
+            StoreCause::ReadOnly => f.write_str(
                 "can't be written: the file or its file system is read-only; make both writable, or set store.path",
             ),
-            Cause::Denied => f.write_str(
+            StoreCause::Denied => f.write_str(
                 "can't be opened: permission denied; file and directory must be writable for the gateway's user",
             ),
-            Cause::Full => {
+            StoreCause::Full => {
                 f.write_str("can't be written: its disk is full; free some space, and writing resumes by itself")
             }
-            Cause::Moved => f.write_str(
+            StoreCause::Moved => f.write_str(
                 "was removed or replaced while the gateway had it open: put it back, or restart the gateway to go \
                  on with what is there now",
             ),
-            Cause::Failed(detail) => {
+            StoreCause::Failed(detail) => {
                 write!(f, "can't be read or written ({detail}): look at its disk and at the system's log")
             }
-            Cause::Stuck => f.write_str(
+            StoreCause::Stuck => f.write_str(
                 "can't be written in time: its disk does not answer; look at the disk and at what else uses it",
             ),
-            Cause::Crowded => f.write_str(
+            StoreCause::Crowded => f.write_str(
                 "can't be written in time: too many changes wait for its disk, which is too slow for this load",
             ),
-            Cause::TooLarge => f.write_str("does not take an id as long as this"),
-            Cause::Closed => f.write_str("is closed: the gateway is stopping, or must be restarted"),
+            StoreCause::TooLarge => f.write_str("does not take an id as long as this"),
+            StoreCause::Closed => f.write_str("is closed: the gateway is stopping, or must be restarted"),
         }
     }
 }
 
 impl std::error::Error for StoreFault {}
 
-impl Cause {
+impl StoreCause {
     /// Whether another try with the same connection can succeed.
     pub(super) const fn keeps_connection(&self) -> bool {
-        matches!(self, Cause::Full | Cause::Busy | Cause::Moved)
+        matches!(self, StoreCause::Full | StoreCause::Busy | StoreCause::Moved)
     }
 
     /// Whether the contents are at fault; to look again means to read them all.
     pub(super) const fn is_of_contents(&self) -> bool {
-        matches!(self, Cause::Corrupt(_) | Cause::NotADatabase | Cause::NotOurs | Cause::Newer { .. })
+        matches!(
+            self,
+            StoreCause::Corrupt(_)
+                | StoreCause::NotADatabase
+                | StoreCause::NotOurs
+                | StoreCause::Newer { .. }
+        )
     }
 }
 
-impl From<&Error> for Cause {
+impl From<&Error> for StoreCause {
     fn from(error: &Error) -> Self {
         let Some(&ffi::Error { code, extended_code }) = error.sqlite_error() else {
-            return Cause::Failed(error.to_string().into());
+            return StoreCause::Failed(error.to_string().into());
         };
         // A file for shared memory that can't grow is how a full disk looks while opening.
         if code == ErrorCode::DiskFull || extended_code == ffi::SQLITE_IOERR_SHMSIZE {
-            Cause::Full
+            StoreCause::Full
         } else if extended_code == ffi::SQLITE_READONLY_DBMOVED {
-            Cause::Moved
+            StoreCause::Moved
         } else if code == ErrorCode::ReadOnly {
-            Cause::ReadOnly
+            StoreCause::ReadOnly
         } else if code == ErrorCode::DatabaseBusy || code == ErrorCode::DatabaseLocked {
-            Cause::Busy
+            StoreCause::Busy
         } else if code == ErrorCode::NotADatabase {
-            Cause::NotADatabase
+            StoreCause::NotADatabase
         } else if code == ErrorCode::DatabaseCorrupt {
-            Cause::Corrupt(error.to_string().into())
+            StoreCause::Corrupt(error.to_string().into())
         } else if code == ErrorCode::CannotOpen || code == ErrorCode::PermissionDenied {
-            Cause::Denied
+            StoreCause::Denied
         } else {
-            Cause::Failed(format!("{error}, SQLite code {extended_code}").into())
+            StoreCause::Failed(format!("{error}, SQLite code {extended_code}").into())
         }
     }
 }
 
-impl From<&io::Error> for Cause {
+impl From<&io::Error> for StoreCause {
     fn from(error: &io::Error) -> Self {
         let kind = error.kind();
         if kind == io::ErrorKind::StorageFull {
-            Cause::Full
+            StoreCause::Full
         } else if kind == io::ErrorKind::ReadOnlyFilesystem {
-            Cause::ReadOnly
+            StoreCause::ReadOnly
         } else if kind == io::ErrorKind::PermissionDenied {
-            Cause::Denied
+            StoreCause::Denied
         } else if kind == io::ErrorKind::NotFound {
-            Cause::NoDirectory
+            StoreCause::NoDirectory
         } else {
-            Cause::Failed(error.to_string().into())
+            StoreCause::Failed(error.to_string().into())
         }
     }
 }
 
-impl From<Error> for Cause {
+impl From<Error> for StoreCause {
     fn from(error: Error) -> Self {
-        Cause::from(&error)
+        StoreCause::from(&error)
     }
 }
 
-impl From<io::Error> for Cause {
+impl From<io::Error> for StoreCause {
     fn from(error: io::Error) -> Self {
-        Cause::from(&error)
+        StoreCause::from(&error)
     }
 }

@@ -9,40 +9,40 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::fault::Cause;
+use super::fault::StoreCause;
 use super::schema;
 
 /// The file, held by this process: no other gateway can open it meanwhile, and programs that only read can.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct LockedFile {
     pub(super) path: Arc<Path>,
     /// As it was when last looked at.
-    seen: Option<Seen>,
+    seen: Option<FileIdentity>,
     /// Locked until it is dropped, here and wherever else it is open.
     lock: File,
 }
 
 /// What shows that the name stands for another file, or that a part of it is gone.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
+struct FileIdentity {
     device: u64,
     inode: u64,
     length: u64,
 }
 
-impl Held {
-    pub(super) fn acquire(path: &Path) -> Result<Self, Cause> {
+impl LockedFile {
+    pub(super) fn acquire(path: &Path) -> Result<Self, StoreCause> {
         let path = resolved(path)?;
         let lock = lock(&beside(&path, "-lock"))?;
         Ok(Self { path: path.into(), seen: None, lock })
     }
 
     /// With the lock of another process, which goes on using the file until it ends.
-    pub(super) fn inherit(path: &Path, lock: File) -> Result<Self, Cause> {
+    pub(super) fn inherit(path: &Path, lock: File) -> Result<Self, StoreCause> {
         let path = resolved(path)?;
         let (given, there) = (lock.metadata()?, fs::metadata(beside(&path, "-lock"))?);
         if (given.dev(), given.ino()) != (there.dev(), there.ino()) {
-            return Err(Cause::OtherGateway { process: None });
+            return Err(StoreCause::OtherGateway { process: None });
         }
         Ok(Self { path: path.into(), seen: None, lock })
     }
@@ -53,7 +53,7 @@ impl Held {
     }
 
     /// Opens it for writing, with everything checked.
-    pub(super) fn open(&mut self) -> Result<Connection, Cause> {
+    pub(super) fn open(&mut self) -> Result<Connection, StoreCause> {
         if self.seen.is_some() {
             self.has_shrunk()?;
         }
@@ -67,12 +67,12 @@ impl Held {
         // Before the first change: what is another's or newer stays as it is.
         schema::inspect(&connection)?;
         if connection.is_readonly("main")? {
-            return Err(Cause::ReadOnly);
+            return Err(StoreCause::ReadOnly);
         }
         let journal: String =
             connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
         if journal != "wal" {
-            return Err(Cause::Failed(format!("its file system allows no WAL, only {journal}").into()));
+            return Err(StoreCause::Failed(format!("its file system allows no WAL, only {journal}").into()));
         }
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "trusted_schema", false)?;
@@ -85,7 +85,7 @@ impl Held {
         }
         let damage: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
         if damage != "ok" {
-            return Err(Cause::Corrupt(damage.into()));
+            return Err(StoreCause::Corrupt(damage.into()));
         }
         schema::migrate(&mut connection)?;
         schema::touch(&connection)?;
@@ -97,7 +97,7 @@ impl Held {
     }
 
     /// Keeps some of the disk for later: when it is full, what was sent already can still be noted.
-    pub(super) fn reserve(&self) -> Result<(), Cause> {
+    pub(super) fn reserve(&self) -> Result<(), StoreCause> {
         let path = beside(&self.path, "-reserve");
         if fs::metadata(&path).is_ok_and(|reserve| reserve.len() == RESERVE_BYTES) {
             return Ok(());
@@ -120,11 +120,11 @@ impl Held {
     ///
     /// # Errors
     /// `Moved` if the name stands for another file: what is written to a removed one is lost.
-    pub(super) fn has_shrunk(&mut self) -> Result<bool, Cause> {
-        let found = look(&self.path).map_err(|_| Cause::Moved)?;
-        let Some(seen) = &mut self.seen else { return Err(Cause::Moved) };
+    pub(super) fn has_shrunk(&mut self) -> Result<bool, StoreCause> {
+        let found = look(&self.path).map_err(|_| StoreCause::Moved)?;
+        let Some(seen) = &mut self.seen else { return Err(StoreCause::Moved) };
         if (found.device, found.inode) != (seen.device, seen.inode) {
-            return Err(Cause::Moved);
+            return Err(StoreCause::Moved);
         }
         let shrunk = found.length < seen.length;
         seen.length = seen.length.max(found.length);
@@ -132,15 +132,15 @@ impl Held {
     }
 
     /// SQLite takes an empty file for a new database, and deletes what its log has.
-    fn is_new_or_written(&self) -> Result<(), Cause> {
+    fn is_new_or_written(&self) -> Result<(), StoreCause> {
         let is_empty = fs::metadata(&self.path).is_ok_and(|file| file.len() == 0);
         let was_written = || wal_bytes(&self.path) > 0 || beside(&self.path, "-reserve").exists();
-        if is_empty && was_written() { Err(Cause::Emptied) } else { Ok(()) }
+        if is_empty && was_written() { Err(StoreCause::Emptied) } else { Ok(()) }
     }
 }
 
 /// A second connection, for reading.
-pub(super) fn open_to_read(path: &Path) -> Result<Connection, Cause> {
+pub(super) fn open_to_read(path: &Path) -> Result<Connection, StoreCause> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -153,12 +153,12 @@ pub(super) fn wal_bytes(path: &Path) -> u64 {
 }
 
 /// One name for one file, so that two gateways ask for the same lock.
-fn resolved(path: &Path) -> Result<PathBuf, Cause> {
+fn resolved(path: &Path) -> Result<PathBuf, StoreCause> {
     match fs::canonicalize(path) {
         Ok(path) if path.is_file() => Ok(path),
-        Ok(_) => Err(Cause::NotAFile),
+        Ok(_) => Err(StoreCause::NotAFile),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let name = path.file_name().ok_or(Cause::NotAFile)?;
+            let name = path.file_name().ok_or(StoreCause::NotAFile)?;
             let directory = match path.parent() {
                 Some(directory) if directory != Path::new("") => directory,
                 Some(_) | None => Path::new("."),
@@ -171,7 +171,7 @@ fn resolved(path: &Path) -> Result<PathBuf, Cause> {
 
 /// A lock on a file of its own: SQLite's locks are of the process, and end when it closes any handle on the
 /// database; and they would keep readers out.
-fn lock(path: &Path) -> Result<File, Cause> {
+fn lock(path: &Path) -> Result<File, StoreCause> {
     let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
     match file.try_lock() {
         Ok(()) => {
@@ -181,7 +181,7 @@ fn lock(path: &Path) -> Result<File, Cause> {
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
             let read = file.rewind().and_then(|()| file.take(20).read_to_string(&mut holder));
-            Err(Cause::OtherGateway { process: read.ok().and_then(|_| holder.trim().parse().ok()) })
+            Err(StoreCause::OtherGateway { process: read.ok().and_then(|_| holder.trim().parse().ok()) })
         }
         Err(TryLockError::Error(error)) => Err(error.into()),
     }
@@ -200,9 +200,9 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn look(path: &Path) -> Result<Seen, Cause> {
+fn look(path: &Path) -> Result<FileIdentity, StoreCause> {
     let file = fs::metadata(path)?;
-    Ok(Seen { device: file.dev(), inode: file.ino(), length: file.len() })
+    Ok(FileIdentity { device: file.dev(), inode: file.ino(), length: file.len() })
 }
 
 /// Some thousand claims.

@@ -2,16 +2,16 @@
 //!
 //! Nobody waits on the disk but one thread of its own. The rest ask it and are told when a change is durable.
 
-mod company;
 mod fault;
 mod file;
-mod link;
+mod group_commit;
 mod progress;
 mod record;
+mod replication;
 mod reply;
 mod rows;
 mod schema;
-mod shared;
+mod state;
 mod writer;
 
 use std::fs::File;
@@ -28,30 +28,30 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, timeout_at};
 
-pub use self::fault::{Cause, StoreFault};
-use self::file::Held;
-pub use self::link::Follower;
+pub use self::fault::{StoreCause, StoreFault};
+use self::file::LockedFile;
 use self::record::MOST_ID_BYTES;
 pub use self::record::{
     AskedVideo, ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord,
 };
-use self::shared::Shared;
+pub use self::replication::Follower;
+use self::state::StoreState;
 pub use self::writer::Change;
-use self::writer::{Queued, Writer};
+use self::writer::{QueuedChange, StoreWriter};
 use crate::dashscope::task::Status;
 
 /// A handle on the store; all copies share one file and one writer.
 #[derive(Debug, Clone)]
 pub struct Store {
-    shared: Arc<Shared>,
-    queue: mpsc::Sender<Queued>,
+    shared: Arc<StoreState>,
+    queue: mpsc::Sender<QueuedChange>,
     patience: Duration,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 /// How much it takes on.
 #[derive(Debug, Clone, Copy)]
-pub struct Settings {
+pub struct StoreBounds {
     /// Changes that share a commit.
     pub most_per_commit: usize,
     /// Changes that may wait for one.
@@ -60,7 +60,7 @@ pub struct Settings {
     pub patience: Duration,
 }
 
-impl Default for Settings {
+impl Default for StoreBounds {
     fn default() -> Self {
         Self { most_per_commit: 256, most_waiting: 4_096, patience: Duration::from_secs(5) }
     }
@@ -68,7 +68,7 @@ impl Default for Settings {
 
 /// Whether changes can be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Health {
+pub enum StoreHealth {
     Writable,
     /// What can't be noted must not be sent.
     Unwritable(Arc<StoreFault>),
@@ -80,16 +80,16 @@ impl Store {
     /// # Errors
     /// What is wrong with the file, and what to do.
     pub fn open(path: &Path) -> Result<Self, StoreFault> {
-        Self::open_with(path, Settings::default())
+        Self::open_with(path, StoreBounds::default())
     }
 
     /// [`Store::open`], with bounds of one's own.
     ///
     /// # Errors
     /// As there.
-    pub fn open_with(path: &Path, settings: Settings) -> Result<Self, StoreFault> {
+    pub fn open_with(path: &Path, settings: StoreBounds) -> Result<Self, StoreFault> {
         let because = |cause| StoreFault { path: path.into(), cause };
-        Self::over(path, Held::acquire(path).map_err(because)?, settings)
+        Self::over(path, LockedFile::acquire(path).map_err(because)?, settings)
     }
 
     /// Opens the file beside another process that has it open, with the lock that this one has on it. Blocks.
@@ -98,17 +98,17 @@ impl Store {
     /// As there; also if the lock is another file's.
     pub fn inherit(path: &Path, lock: File) -> Result<Self, StoreFault> {
         let because = |cause| StoreFault { path: path.into(), cause };
-        Self::over(path, Held::inherit(path, lock).map_err(because)?, Settings::default())
+        Self::over(path, LockedFile::inherit(path, lock).map_err(because)?, StoreBounds::default())
     }
 
-    fn over(path: &Path, mut file: Held, settings: Settings) -> Result<Self, StoreFault> {
+    fn over(path: &Path, mut file: LockedFile, settings: StoreBounds) -> Result<Self, StoreFault> {
         let because = |cause| StoreFault { path: path.into(), cause };
         let connection = file.open().map_err(because)?;
         let lock = file.lock().map_err(|error| because(error.into()))?;
-        let shared = Arc::new(Shared::new(Arc::clone(&file.path), Some(lock)));
+        let shared = Arc::new(StoreState::new(Arc::clone(&file.path), Some(lock)));
         let (queue, changes) = mpsc::channel(settings.most_waiting);
         let most_per_commit = settings.most_per_commit.max(1);
-        let writer = Writer::new(Arc::clone(&shared), file, connection, changes, most_per_commit);
+        let writer = StoreWriter::new(Arc::clone(&shared), file, connection, changes, most_per_commit);
         let runtime = Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|error| because(error.into()))?;
         let work = move || writer.run(&runtime);
@@ -126,7 +126,7 @@ impl Store {
     pub fn tasks(&self, since: SystemTime, each: impl FnMut(TaskRecord)) -> Result<(), StoreFault> {
         let each = progress::told(&self.shared.path, "tasks", each);
         let read = file::open_to_read(&self.shared.path)
-            .and_then(|connection| rows::tasks(&connection, since, each).map_err(Cause::from));
+            .and_then(|connection| rows::tasks(&connection, since, each).map_err(StoreCause::from));
         read.map_err(|cause| self.shared.because(cause))
     }
 
@@ -136,7 +136,7 @@ impl Store {
     /// Why the file can't be read.
     pub fn uploads(&self, since: SystemTime, each: impl FnMut(UploadRecord)) -> Result<(), StoreFault> {
         let read = file::open_to_read(&self.shared.path)
-            .and_then(|connection| rows::uploads(&connection, since, each).map_err(Cause::from));
+            .and_then(|connection| rows::uploads(&connection, since, each).map_err(StoreCause::from));
         read.map_err(|cause| self.shared.because(cause))
     }
 
@@ -147,7 +147,7 @@ impl Store {
     pub fn keys(&self, each: impl FnMut(KeyRecord)) -> Result<(), StoreFault> {
         let each = progress::told(&self.shared.path, "keys", each);
         let read = file::open_to_read(&self.shared.path)
-            .and_then(|connection| rows::keys(&connection, each).map_err(Cause::from));
+            .and_then(|connection| rows::keys(&connection, each).map_err(StoreCause::from));
         read.map_err(|cause| self.shared.because(cause))
     }
 
@@ -160,7 +160,7 @@ impl Store {
     pub async fn claim(&self, task: impl Into<Arc<TaskRecord>>) -> Result<(), StoreFault> {
         let mut task = task.into();
         if task.id.len() > MOST_ID_BYTES {
-            return Err(self.shared.because(Cause::TooLarge));
+            return Err(self.shared.because(StoreCause::TooLarge));
         }
         if task.is_long() {
             Arc::make_mut(&mut task).shorten();
@@ -193,7 +193,7 @@ impl Store {
         displaced: Option<Arc<str>>,
     ) -> Result<(), StoreFault> {
         if upload.directory.len() > MOST_ID_BYTES {
-            return Err(self.shared.because(Cause::TooLarge));
+            return Err(self.shared.because(StoreCause::TooLarge));
         }
         upload.shorten();
         self.write(Change::KeepUpload { upload, displaced }).await.map(drop)
@@ -274,15 +274,15 @@ impl Store {
     }
 
     /// Whether changes can be written, as last seen. Cheap.
-    pub fn health(&self) -> Health {
+    pub fn health(&self) -> StoreHealth {
         if let Some(fault) = self.shared.fault() {
-            Health::Unwritable(fault)
+            StoreHealth::Unwritable(fault)
         } else if self.queue.is_closed() {
-            Health::Unwritable(Arc::new(self.shared.because(Cause::Closed)))
+            StoreHealth::Unwritable(Arc::new(self.shared.because(StoreCause::Closed)))
         } else if self.shared.is_stuck(self.patience) {
-            Health::Unwritable(Arc::new(self.shared.because(Cause::Stuck)))
+            StoreHealth::Unwritable(Arc::new(self.shared.because(StoreCause::Stuck)))
         } else {
-            Health::Writable
+            StoreHealth::Writable
         }
     }
 
@@ -316,32 +316,32 @@ impl Store {
         let deadline = Instant::now() + self.patience;
         let because = |cause| self.shared.because(cause);
         let (reply, answer) = reply::channel();
-        match self.queue.try_send(Queued { change, reply }) {
-            Ok(()) => self.shared.meeting.comes(self.queue.max_capacity() - self.queue.capacity()),
-            Err(TrySendError::Closed(_)) => return Err(because(Cause::Closed)),
+        match self.queue.try_send(QueuedChange { change, reply }) {
+            Ok(()) => self.shared.gate.comes(self.queue.max_capacity() - self.queue.capacity()),
+            Err(TrySendError::Closed(_)) => return Err(because(StoreCause::Closed)),
             // In a box: it seldom comes to that.
             Err(TrySendError::Full(queued)) => Box::pin(self.wait_for_room(queued, deadline)).await?,
         }
         match timeout_at(deadline, answer).await {
             Ok(Some(outcome)) => outcome,
-            Ok(None) => Err(because(Cause::Closed)),
-            Err(_) => Err(self.late(Cause::Stuck)),
+            Ok(None) => Err(because(StoreCause::Closed)),
+            Err(_) => Err(self.late(StoreCause::Stuck)),
         }
     }
 
-    async fn wait_for_room(&self, queued: Queued, deadline: Instant) -> Result<(), StoreFault> {
+    async fn wait_for_room(&self, queued: QueuedChange, deadline: Instant) -> Result<(), StoreFault> {
         match timeout_at(deadline, self.queue.send(queued)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(self.shared.because(Cause::Closed)),
-            Err(_) => Err(self.late(Cause::Crowded)),
+            Ok(Err(_)) => Err(self.shared.because(StoreCause::Closed)),
+            Err(_) => Err(self.late(StoreCause::Crowded)),
         }
     }
 
     /// Why a change took too long: what health says, where it says something.
-    fn late(&self, otherwise: Cause) -> StoreFault {
+    fn late(&self, otherwise: StoreCause) -> StoreFault {
         match self.health() {
-            Health::Unwritable(fault) => StoreFault::clone(&fault),
-            Health::Writable => self.shared.because(otherwise),
+            StoreHealth::Unwritable(fault) => StoreFault::clone(&fault),
+            StoreHealth::Writable => self.shared.because(otherwise),
         }
     }
 }

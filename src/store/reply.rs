@@ -16,24 +16,24 @@ pub(super) type Outcome = Result<bool, StoreFault>;
 
 /// The writer's end; dropped without an answer, the other end gets none.
 #[derive(Debug)]
-pub(super) struct Reply(Arc<Place>);
+pub(super) struct Reply(Arc<ReplySlot>);
 
 /// The end of whoever waits: the outcome, or `None` where the writer has gone without a word.
 #[derive(Debug)]
-pub(super) struct Answer {
-    place: Arc<Place>,
+pub(super) struct PendingReply {
+    place: Arc<ReplySlot>,
     /// Of the thread that it was waited for in.
-    circle: Option<Arc<Circle>>,
+    circle: Option<Arc<ThreadWakers>>,
 }
 
 #[derive(Debug, Default)]
-struct Place(Mutex<State>);
+struct ReplySlot(Mutex<ReplyState>);
 
 #[derive(Debug, Default)]
-enum State {
+enum ReplyState {
     #[default]
     Asked,
-    Awaited(Waker, Arc<Circle>),
+    Awaited(Waker, Arc<ThreadWakers>),
     Answered(Outcome),
     Left,
 }
@@ -41,20 +41,20 @@ enum State {
 /// The tasks of one thread that have their answer and do not know it yet. Where there are any, another one has been
 /// woken, and wakes these when it takes its own or is dropped.
 #[derive(Debug, Default)]
-struct Circle(Mutex<Vec<Waker>>);
+struct ThreadWakers(Mutex<Vec<Waker>>);
 
 /// A pair of the two ends.
-pub(super) fn channel() -> (Reply, Answer) {
-    let place = Arc::<Place>::default();
-    (Reply(Arc::clone(&place)), Answer { place, circle: None })
+pub(super) fn channel() -> (Reply, PendingReply) {
+    let place = Arc::<ReplySlot>::default();
+    (Reply(Arc::clone(&place)), PendingReply { place, circle: None })
 }
 
 /// Answers all of them. Who does not listen any more has given up.
 pub(super) fn answer(replies: impl Iterator<Item = (Reply, Outcome)>) {
-    let mut circles: Vec<Arc<Circle>> = Vec::new();
+    let mut circles: Vec<Arc<ThreadWakers>> = Vec::new();
     for (reply, outcome) in replies {
         let mut state = reply.0.state();
-        if let State::Awaited(waker, circle) = mem::replace(&mut *state, State::Answered(outcome)) {
+        if let ReplyState::Awaited(waker, circle) = mem::replace(&mut *state, ReplyState::Answered(outcome)) {
             // Before the state can be seen, so that one that is dropped meanwhile finds whom to wake.
             if circle.add(waker) {
                 circles.push(circle);
@@ -77,8 +77,8 @@ impl Reply {
 impl Drop for Reply {
     fn drop(&mut self) {
         let mut state = self.0.state();
-        if matches!(*state, State::Asked | State::Awaited(..))
-            && let State::Awaited(waker, _) = mem::replace(&mut *state, State::Left)
+        if matches!(*state, ReplyState::Asked | ReplyState::Awaited(..))
+            && let ReplyState::Awaited(waker, _) = mem::replace(&mut *state, ReplyState::Left)
         {
             drop(state);
             waker.wake();
@@ -86,17 +86,17 @@ impl Drop for Reply {
     }
 }
 
-impl Future for Answer {
+impl Future for PendingReply {
     type Output = Option<Outcome>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
         let mut state = self.place.state();
         let answer = match mem::take(&mut *state) {
-            State::Answered(outcome) => Some(outcome),
-            State::Left => None,
-            State::Asked | State::Awaited(..) => {
+            ReplyState::Answered(outcome) => Some(outcome),
+            ReplyState::Left => None,
+            ReplyState::Asked | ReplyState::Awaited(..) => {
                 let circle = CIRCLE.with(Arc::clone);
-                *state = State::Awaited(cx.waker().clone(), Arc::clone(&circle));
+                *state = ReplyState::Awaited(cx.waker().clone(), Arc::clone(&circle));
                 drop(state);
                 self.circle = Some(circle);
                 return Poll::Pending;
@@ -108,7 +108,7 @@ impl Future for Answer {
     }
 }
 
-impl Answer {
+impl PendingReply {
     fn wake_others(&mut self) {
         if let Some(circle) = self.circle.take() {
             let others = mem::take(&mut *circle.asleep());
@@ -117,7 +117,7 @@ impl Answer {
     }
 }
 
-impl Drop for Answer {
+impl Drop for PendingReply {
     fn drop(&mut self) {
         // From now on nobody is woken for it.
         drop(mem::take(&mut *self.place.state()));
@@ -125,13 +125,13 @@ impl Drop for Answer {
     }
 }
 
-impl Place {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl ReplySlot {
+    fn state(&self) -> MutexGuard<'_, ReplyState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Circle {
+impl ThreadWakers {
     /// Whether it is the first.
     fn add(&self, waker: Waker) -> bool {
         let mut asleep = self.asleep();
@@ -145,7 +145,7 @@ impl Circle {
 }
 
 thread_local! {
-    static CIRCLE: Arc<Circle> = Arc::default();
+    static CIRCLE: Arc<ThreadWakers> = Arc::default();
 }
 
 #[cfg(test)]
@@ -157,17 +157,17 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Count(AtomicUsize);
+    struct WakeCount(AtomicUsize);
 
-    impl Wake for Count {
+    impl Wake for WakeCount {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     struct Asker {
-        answer: Answer,
-        woken: Arc<Count>,
+        answer: PendingReply,
+        woken: Arc<WakeCount>,
     }
 
     impl Asker {

@@ -63,14 +63,14 @@ pub(super) fn update_status(
 
 /// What was dropped.
 #[derive(Debug, Default)]
-pub(super) struct Deleted {
+pub(super) struct ExpiredRows {
     pub(super) rows: usize,
     /// Digests of the secrets among it.
     pub(super) keys: Vec<[u8; 32]>,
 }
 
 /// Drops some of what has expired at the time.
-pub(super) fn delete_expired(connection: &Connection, now: i64, most: usize) -> Result<Deleted> {
+pub(super) fn delete_expired(connection: &Connection, now: i64, most: usize) -> Result<ExpiredRows> {
     let before = |kept: Duration| now.saturating_sub(kept.as_millis() as i64);
     let mut tasks = connection.prepare_cached(
         "DELETE FROM tasks WHERE rowid IN
@@ -88,7 +88,7 @@ pub(super) fn delete_expired(connection: &Connection, now: i64, most: usize) -> 
     rows += uploads.execute(params![before(UPLOADS_KEPT), (most - rows) as i64])?;
     let ended = params![before(ENDED_KEYS_KEPT), (most - rows) as i64];
     let keys: Vec<[u8; 32]> = keys.query_map(ended, |row| row.get(0))?.collect::<Result<_>>()?;
-    Ok(Deleted { rows: rows + keys.len(), keys })
+    Ok(ExpiredRows { rows: rows + keys.len(), keys })
 }
 
 pub(super) fn tasks(
@@ -101,7 +101,7 @@ pub(super) fn tasks(
          FROM tasks WHERE claimed_at >= ?1 ORDER BY claimed_at, rowid",
     )?;
     let mut rows = select.query([milliseconds(since)])?;
-    let mut names = Names::default();
+    let mut names = InternedNames::default();
     while let Some(row) = rows.next()? {
         each(TaskRecord {
             id: row.get_ref(0)?.as_str()?.into(),
@@ -150,7 +150,7 @@ pub(super) fn uploads(
          FROM uploads WHERE issued_at >= ?1 ORDER BY issued_at",
     )?;
     let mut rows = select.query([milliseconds(since)])?;
-    let mut names = Names::default();
+    let mut names = InternedNames::default();
     while let Some(row) = rows.next()? {
         each(UploadRecord {
             tenant: names.read(row, 0)?,
@@ -204,7 +204,7 @@ pub(super) fn keys(connection: &Connection, mut each: impl FnMut(KeyRecord)) -> 
     let mut select = connection
         .prepare("SELECT sha256, id, tenant, created_at, expires, revoked_at, retires_at FROM keys")?;
     let mut rows = select.query([])?;
-    let mut names = Names::default();
+    let mut names = InternedNames::default();
     while let Some(row) = rows.next()? {
         each(KeyRecord {
             sha256: row.get(0)?,
@@ -236,11 +236,11 @@ fn insert_secret(connection: &Connection, key: &KeyRecord) -> Result<bool> {
     insert.execute(row).map(|rows| rows > 0)
 }
 
-/// Names that many rows share, each in memory once.
+/// InternedNames that many rows share, each in memory once.
 #[derive(Default)]
-struct Names(HashSet<Arc<str>, foldhash::fast::RandomState>);
+struct InternedNames(HashSet<Arc<str>, foldhash::fast::RandomState>);
 
-impl Names {
+impl InternedNames {
     fn read(&mut self, row: &Row<'_>, column: usize) -> Result<Arc<str>> {
         let name = row.get_ref(column)?.as_str()?;
         if let Some(known) = self.0.get(name) {

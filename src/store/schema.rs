@@ -2,36 +2,36 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::fault::Cause;
+use super::fault::StoreCause;
 
 /// The version that this program writes.
 pub(super) const CURRENT: i64 = STEPS.len() as i64;
 
 /// What is in the file, before anything is changed in it.
-pub(super) fn inspect(connection: &Connection) -> Result<(), Cause> {
+pub(super) fn inspect(connection: &Connection) -> Result<(), StoreCause> {
     let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if application != APPLICATION && (application != 0 || tables > 0) {
-        return Err(Cause::NotOurs);
+        return Err(StoreCause::NotOurs);
     }
     let found = version(connection)?;
     if found > CURRENT {
-        return Err(Cause::Newer { found, known: CURRENT });
+        return Err(StoreCause::Newer { found, known: CURRENT });
     }
     Ok(())
 }
 
 /// Brings the file to the current version.
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), Cause> {
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreCause> {
     advance(connection, &STEPS)
 }
 
 /// Writes without a change: page 1 goes through the log and to the disk.
-pub(super) fn touch(connection: &Connection) -> Result<(), Cause> {
+pub(super) fn touch(connection: &Connection) -> Result<(), StoreCause> {
     Ok(connection.pragma_update(None, "user_version", version(connection)?)?)
 }
 
-fn advance(connection: &mut Connection, steps: &[&str]) -> Result<(), Cause> {
+fn advance(connection: &mut Connection, steps: &[&str]) -> Result<(), StoreCause> {
     let done = usize::try_from(version(connection)?).unwrap_or(0);
     for (number, step) in steps.iter().enumerate().skip(done) {
         if done > 0 {
@@ -50,7 +50,7 @@ fn advance(connection: &mut Connection, steps: &[&str]) -> Result<(), Cause> {
     Ok(())
 }
 
-fn version(connection: &Connection) -> Result<i64, Cause> {
+fn version(connection: &Connection) -> Result<i64, StoreCause> {
     Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
 }
 

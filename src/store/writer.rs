@@ -10,18 +10,18 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::company::Company;
-use super::fault::Cause;
-use super::file::{self, Held};
+use super::fault::StoreCause;
+use super::file::{self, LockedFile};
+use super::group_commit::RecentBatches;
 use super::record::{KeyRecord, TaskRecord, UploadRecord};
 use super::reply::Reply;
-use super::rows::Deleted;
-use super::shared::{Learnt, Shared};
+use super::rows::ExpiredRows;
+use super::state::{LearntStatuses, StoreState};
 use super::{reply, rows, schema};
 
 /// What is to be written, and who wants to know.
 #[derive(Debug)]
-pub(super) struct Queued {
+pub(super) struct QueuedChange {
     pub(super) change: Change,
     pub(super) reply: Reply,
 }
@@ -50,18 +50,18 @@ pub enum Change {
 }
 
 #[derive(Debug)]
-pub(super) struct Writer {
-    shared: Arc<Shared>,
-    file: Held,
+pub(super) struct StoreWriter {
+    shared: Arc<StoreState>,
+    file: LockedFile,
     /// None while it could not be opened again.
     connection: Option<Connection>,
-    queue: mpsc::Receiver<Queued>,
+    queue: mpsc::Receiver<QueuedChange>,
     most_per_commit: usize,
     /// Of the queue, taken and not yet durable. After a failure they are tried again.
-    waiting: Vec<Queued>,
-    company: Company,
+    waiting: Vec<QueuedChange>,
+    batches: RecentBatches,
     /// Statuses that ride with the next commits.
-    learnt: Learnt,
+    learnt: LearntStatuses,
     /// For which time what had expired is gone.
     tidied: i64,
     retry_at: Option<Instant>,
@@ -73,12 +73,12 @@ pub(super) struct Writer {
     since_checkpoint: usize,
 }
 
-impl Writer {
+impl StoreWriter {
     pub(super) fn new(
-        shared: Arc<Shared>,
-        file: Held,
+        shared: Arc<StoreState>,
+        file: LockedFile,
         connection: Connection,
-        queue: mpsc::Receiver<Queued>,
+        queue: mpsc::Receiver<QueuedChange>,
         most_per_commit: usize,
     ) -> Self {
         let now = Instant::now();
@@ -89,8 +89,8 @@ impl Writer {
             queue,
             most_per_commit,
             waiting: Vec::with_capacity(most_per_commit),
-            company: Company::default(),
-            learnt: Learnt::default(),
+            batches: RecentBatches::default(),
+            learnt: LearntStatuses::default(),
             tidied: i64::MIN,
             retry_at: None,
             tick_at: now + TICK,
@@ -112,7 +112,7 @@ impl Writer {
             }
         }
         let because = |cause| self.shared.because(cause);
-        reply::answer(self.waiting.drain(..).map(|queued| (queued.reply, Err(because(Cause::Closed)))));
+        reply::answer(self.waiting.drain(..).map(|queued| (queued.reply, Err(because(StoreCause::Closed)))));
         // Closing copies the log into the file.
         drop(self.connection.take());
     }
@@ -133,9 +133,9 @@ impl Writer {
         tokio::select! {
             biased;
             count = self.queue.recv_many(&mut self.waiting, room) => {
-                let missing = self.company.missing(self.waiting.len());
+                let missing = self.batches.missing(self.waiting.len());
                 if missing > 0 && count > 0 {
-                    shared.meeting.wait(missing, || self.queue.len()).await;
+                    shared.gate.wait(missing, || self.queue.len()).await;
                     self.take();
                 }
                 count > 0
@@ -182,10 +182,10 @@ impl Writer {
         };
         match done {
             Ok(()) => self.succeeded(due),
-            Err(Cause::Full) if self.file.release() => {
-                // Health says so from here on; what was sent until now is noted in the space kept for it.
+            Err(StoreCause::Full) if self.file.release() => {
+                // StoreHealth says so from here on; what was sent until now is noted in the space kept for it.
                 self.has_reserve = false;
-                self.failed(Cause::Full);
+                self.failed(StoreCause::Full);
                 match self.commit() {
                     Ok(()) => self.retry_at = None,
                     Err(cause) => self.failed(cause),
@@ -201,7 +201,7 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self) -> Result<(), Cause> {
+    fn commit(&mut self) -> Result<(), StoreCause> {
         if self.file.has_shrunk()? {
             self.connection = None;
         }
@@ -218,7 +218,7 @@ impl Writer {
             match apply(&transaction, &queued.change) {
                 Ok(outcome) => outcomes.push(Ok(outcome)),
                 // One that the tables don't take must not keep the others waiting.
-                Err(error) if is_its_own(&error) => outcomes.push(Err(Cause::from(&error))),
+                Err(error) if is_its_own(&error) => outcomes.push(Err(StoreCause::from(&error))),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -227,7 +227,7 @@ impl Writer {
                 rows::update_status(&transaction, id, *claimed_at, *status)?;
             }
         }
-        let mut deleted = Deleted::default();
+        let mut deleted = ExpiredRows::default();
         if self.tidied < target {
             deleted = rows::delete_expired(&transaction, target, MOST_RIDERS)?;
         }
@@ -236,7 +236,7 @@ impl Writer {
         }
         transaction.commit()?;
         self.shared.count_commit(began.elapsed());
-        self.company.note(self.waiting.len());
+        self.batches.note(self.waiting.len());
         // New rows stand together, older ones anywhere.
         let rows = self.waiting.len() / ROWS_OF_A_PAGE + ids.len() + deleted.rows;
         self.since_checkpoint += PAGES_OF_A_COMMIT + rows;
@@ -270,7 +270,7 @@ impl Writer {
         }
     }
 
-    fn failed(&mut self, cause: Cause) {
+    fn failed(&mut self, cause: StoreCause) {
         if !cause.keeps_connection() {
             self.connection = None;
         }
@@ -375,16 +375,16 @@ mod tests {
     async fn gathered(last_commit: usize) -> usize {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store.db");
-        let mut file = Held::acquire(&path).unwrap();
+        let mut file = LockedFile::acquire(&path).unwrap();
         let connection = file.open().unwrap();
-        let shared = Arc::new(Shared::new(Arc::clone(&file.path), None));
+        let shared = Arc::new(StoreState::new(Arc::clone(&file.path), None));
         let (queue, changes) = mpsc::channel(8);
-        let mut writer = Writer::new(shared, file, connection, changes, 8);
-        writer.company.note(last_commit);
+        let mut writer = StoreWriter::new(shared, file, connection, changes, 8);
+        writer.batches.note(last_commit);
         let send = |id: &str| {
             let (reply, _) = reply::channel();
             let change = Change::Hide { id: id.into(), claimed_at: SystemTime::now() };
-            queue.try_send(Queued { change, reply }).unwrap();
+            queue.try_send(QueuedChange { change, reply }).unwrap();
         };
         let come = async {
             send("a");

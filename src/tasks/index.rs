@@ -12,7 +12,7 @@ use foldhash::fast::RandomState;
 use super::running::Running;
 use crate::dashscope::task::Status;
 use crate::limits::Registry;
-use crate::store::{Health, Store, StoreFault, TASKS_KEPT, TaskRecord};
+use crate::store::{Store, StoreFault, StoreHealth, TASKS_KEPT, TaskRecord};
 
 /// Every task of the last day and its day of grace, by id and by tenant.
 #[derive(Debug, Default)]
@@ -57,7 +57,7 @@ impl Ledger {
 
     /// Whether another task can be noted; a submit is not sent if its task could not be.
     pub fn takes_more(&self) -> bool {
-        let is_writable = self.store.as_ref().is_none_or(|store| store.health() == Health::Writable);
+        let is_writable = self.store.as_ref().is_none_or(|store| store.health() == StoreHealth::Writable);
         is_writable && self.count.load(Ordering::Relaxed) < MOST_TASKS
     }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dashgate::dashscope::task::Status;
-use dashgate::store::{Cause, Health, KeyRecord, Store, StoreFault, TaskRecord, UploadRecord};
+use dashgate::store::{KeyRecord, Store, StoreCause, StoreFault, StoreHealth, TaskRecord, UploadRecord};
 use tempfile::TempDir;
 
 /// A file in a directory of its own.
@@ -104,8 +104,8 @@ fn wait<F: Future>(future: F) -> F::Output {
 
 fn health(store: &Store) -> Option<Arc<StoreFault>> {
     match store.health() {
-        Health::Writable => None,
-        Health::Unwritable(fault) => Some(fault),
+        StoreHealth::Writable => None,
+        StoreHealth::Unwritable(fault) => Some(fault),
     }
 }
 
@@ -114,7 +114,7 @@ fn refusal(path: &Path) -> StoreFault {
     Store::open(path).expect_err("a refusal")
 }
 
-fn assert_says(fault: &StoreFault, cause: &Cause, words: &[&str]) {
+fn assert_says(fault: &StoreFault, cause: &StoreCause, words: &[&str]) {
     assert_eq!(&fault.cause, cause);
     let text = fault.to_string();
     for word in words {

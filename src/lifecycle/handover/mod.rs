@@ -38,7 +38,7 @@ struct Hello {
 
 /// What stands before the descriptors: the lock, a stream each way, and these.
 #[derive(Debug, Serialize, Deserialize)]
-struct Header {
+struct HandoverHeader {
     protocol: u32,
     process: u32,
     /// Of the operator.

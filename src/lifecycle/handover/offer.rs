@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::wire::{receive_line, send_descriptors, send_line};
-use super::{Estate, Header, Hello, NO, PROTOCOL, Predecessor, READY, YOURS, socket_path};
+use super::{Estate, HandoverHeader, Hello, NO, PROTOCOL, Predecessor, READY, YOURS, socket_path};
 use crate::store::Follower;
 
 /// Hands over once, to whoever asks and becomes ready.
@@ -102,7 +102,7 @@ fn hand_over(
         // It reads which one we speak.
         send_line(
             stream,
-            &serde_json::to_string(&Header { protocol, process: 0, admin: false, listeners: 0 })?,
+            &serde_json::to_string(&HandoverHeader { protocol, process: 0, admin: false, listeners: 0 })?,
         )?;
         return Err(io::Error::other("it is of another version, which takes a restart"));
     }
@@ -124,7 +124,7 @@ fn hand_over(
         descriptors.extend(sockets.admin.iter().map(AsFd::as_fd));
         descriptors.extend(sockets.listeners.iter().map(AsFd::as_fd));
         let (admin, listeners) = (sockets.admin.is_some(), sockets.listeners.len());
-        let header = Header { protocol, process: std::process::id(), admin, listeners };
+        let header = HandoverHeader { protocol, process: std::process::id(), admin, listeners };
         send_line(stream, &serde_json::to_string(&header)?)?;
         send_descriptors(stream, &descriptors)?;
     }

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::wire::{receive_descriptors, receive_line, send_line};
-use super::{Estate, Header, Hello, NO, PROTOCOL, READY, YOURS, socket_path};
+use super::{Estate, HandoverHeader, Hello, NO, PROTOCOL, READY, YOURS, socket_path};
 use crate::store::Follower;
 
 /// What the process that runs has handed us; it goes on until it is told that we are ready.
@@ -71,7 +71,7 @@ fn inherit(control: UnixStream) -> io::Result<Inheritance> {
     if said == NO {
         return Err(io::Error::other("the gateway that runs hands over to its own user only, or to root"));
     }
-    let header: Header = serde_json::from_str(&said)?;
+    let header: HandoverHeader = serde_json::from_str(&said)?;
     if header.protocol != PROTOCOL {
         let problem =
             "the gateway that runs is of another version, which can't hand over to this one: restart it";

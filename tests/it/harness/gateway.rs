@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use dashgate::app::{self, Running};
+use dashgate::app::{self, RunningGateway};
 use dashgate::config::{Config, LogTarget};
 
 use super::client;
@@ -23,7 +23,7 @@ pub(crate) const ADMIN_TOKEN: &str = "admin-4c1d7be09f2a5836";
 pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
-    pub(crate) running: Running,
+    pub(crate) running: RunningGateway,
     /// Searched for secrets when the gateway has ended.
     _searched: Searched,
     /// Of the store and the access log; gone with the gateway.

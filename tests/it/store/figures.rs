@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use dashgate::store::{Settings, Store};
+use dashgate::store::{Store, StoreBounds};
 use futures_util::future::join_all;
 use rusqlite::{Connection, params};
 
@@ -21,7 +21,7 @@ fn rate_and_latency_of_claims() {
             let place = place();
             let sync = bare_sync(&place.path.with_file_name("probe"));
             // On a busy disk 512 that take turns may wait for longer than a client would.
-            let settings = Settings { most_per_commit, patience: PATIENCE, ..Settings::default() };
+            let settings = StoreBounds { most_per_commit, patience: PATIENCE, ..StoreBounds::default() };
             let store = Store::open_with(&place.path, settings).unwrap();
             let before = store.commits();
             let (store, begun) = (&store, Instant::now());

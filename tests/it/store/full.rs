@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use dashgate::store::{Cause, Settings, Store};
+use dashgate::store::{Store, StoreBounds, StoreCause};
 use futures_util::future::join_all;
 
 use super::{at, can_mount, child, health, ids, place, task, wait};
@@ -29,7 +29,7 @@ fn a_full_disk_is_said_and_passes() {
 
 pub(super) fn fill_and_free(path: &Path) {
     let limited = std::env::var_os("DASHGATE_STORE_LIMITED").is_some();
-    let settings = Settings { patience: Duration::from_secs(2), ..Settings::default() };
+    let settings = StoreBounds { patience: Duration::from_secs(2), ..StoreBounds::default() };
     let store = Store::open_with(path, settings).unwrap();
     let mut kept = Vec::new();
     let ballast = path.with_file_name("ballast");
@@ -49,7 +49,7 @@ pub(super) fn fill_and_free(path: &Path) {
                     after_the_warning += usize::from(warned);
                 }
                 // A busy machine is slow, not full: what it took on has its room.
-                Err(fault) if matches!(fault.cause, Cause::Stuck | Cause::Crowded) => {
+                Err(fault) if matches!(fault.cause, StoreCause::Stuck | StoreCause::Crowded) => {
                     after_the_warning += usize::from(warned);
                 }
                 Err(fault) => refused = Some(fault),
@@ -65,11 +65,11 @@ pub(super) fn fill_and_free(path: &Path) {
     let fault = health(&store).expect("a reason");
     assert_eq!(refused, *fault);
     if limited {
-        assert!(matches!(&fault.cause, Cause::Failed(detail) if detail.contains("I/O")), "{fault}");
+        assert!(matches!(&fault.cause, StoreCause::Failed(detail) if detail.contains("I/O")), "{fault}");
         let process = format!("--pid={}", std::process::id());
         assert!(Command::new("prlimit").args([&process, "--fsize=unlimited:"]).status().unwrap().success());
     } else {
-        assert_eq!(fault.cause, Cause::Full);
+        assert_eq!(fault.cause, StoreCause::Full);
         assert!(fault.to_string().contains("its disk is full"));
         fs::remove_file(&ballast).unwrap();
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use dashgate::store::{Cause, Settings, Store};
+use dashgate::store::{Store, StoreBounds, StoreCause};
 use futures_util::future::join_all;
 use rusqlite::Connection;
 
@@ -19,7 +19,7 @@ fn a_file_of_a_newer_program_is_left_as_it_is() {
     place.open().close();
     Connection::open(&place.path).unwrap().pragma_update(None, "user_version", 7).unwrap();
     let before = fs::read(&place.path).unwrap();
-    let newer = Cause::Newer { found: 7, known: 5 };
+    let newer = StoreCause::Newer { found: 7, known: 5 };
     assert_says(&refusal(&place.path), &newer, &["newer dashgate", "version 7", "version 5", "store.path"]);
     assert!(fs::read(&place.path).unwrap() == before);
 }
@@ -29,7 +29,7 @@ fn the_database_of_another_program_is_left_as_it_is() {
     let place = place();
     Connection::open(&place.path).unwrap().execute_batch("CREATE TABLE theirs (a)").unwrap();
     let before = fs::read(&place.path).unwrap();
-    assert_says(&refusal(&place.path), &Cause::NotOurs, &["another program", "store.path"]);
+    assert_says(&refusal(&place.path), &StoreCause::NotOurs, &["another program", "store.path"]);
     assert!(fs::read(&place.path).unwrap() == before);
 }
 
@@ -37,7 +37,7 @@ fn the_database_of_another_program_is_left_as_it_is() {
 fn what_is_no_database_is_left_as_it_is() {
     let place = place();
     fs::write(&place.path, "[server]\nlisten = \"0.0.0.0:8080\"\n".repeat(100)).unwrap();
-    assert_says(&refusal(&place.path), &Cause::NotADatabase, &["not a database", "store.path"]);
+    assert_says(&refusal(&place.path), &StoreCause::NotADatabase, &["not a database", "store.path"]);
     assert!(fs::read_to_string(&place.path).unwrap().starts_with("[server]"));
 }
 
@@ -49,7 +49,7 @@ fn a_truncated_file_is_refused() {
     for part in [length / 2, length - 4_096, 5_000, 1_000] {
         fs::File::options().write(true).open(&place.path).unwrap().set_len(part).unwrap();
         let fault = refusal(&place.path);
-        assert!(matches!(fault.cause, Cause::Corrupt(_) | Cause::NotADatabase), "{part}: {fault}");
+        assert!(matches!(fault.cause, StoreCause::Corrupt(_) | StoreCause::NotADatabase), "{part}: {fault}");
     }
 }
 
@@ -60,7 +60,7 @@ fn an_emptied_file_is_refused() {
     filled(&place.path);
     fs::File::create(&place.path).unwrap();
     let words = ["is empty", "restore a backup", "remove the file"];
-    assert_says(&refusal(&place.path), &Cause::Emptied, &words);
+    assert_says(&refusal(&place.path), &StoreCause::Emptied, &words);
     assert_eq!(fs::metadata(&place.path).unwrap().len(), 0);
     fs::remove_file(&place.path).unwrap();
     assert!(ids(&place.open()).is_empty());
@@ -77,7 +77,7 @@ fn a_file_that_is_cut_short_while_open_is_missed() {
         file.set_len(if empties { 0 } else { 40 * 1_024 }).unwrap();
         eventually("it is missed", || health(&store).is_some());
         let fault = health(&store).unwrap();
-        assert!(matches!(fault.cause, Cause::Corrupt(_) | Cause::Emptied), "{fault}");
+        assert!(matches!(fault.cause, StoreCause::Corrupt(_) | StoreCause::Emptied), "{fault}");
         assert!(fault.to_string().contains("restore a backup"), "{fault}");
         wait(store.claim(task("after", at(1)))).unwrap_err();
     }
@@ -108,7 +108,7 @@ fn a_damaged_file_is_refused() {
     bytes[middle..middle + 4_096].fill(0xa5);
     fs::write(&place.path, bytes).unwrap();
     let fault = refusal(&place.path);
-    assert!(matches!(fault.cause, Cause::Corrupt(_)), "{fault}");
+    assert!(matches!(fault.cause, StoreCause::Corrupt(_)), "{fault}");
     for words in ["is damaged", "restore a backup", "dashgate.db"] {
         assert!(fault.to_string().contains(words), "{fault}");
     }
@@ -125,9 +125,13 @@ fn filled(path: &Path) {
 fn a_path_that_cannot_be_a_file_is_named() {
     let place = place();
     let nowhere = place.path.join("dashgate.db");
-    assert_says(&refusal(&nowhere), &Cause::NoDirectory, &["dashgate.db", "does not exist", "create it"]);
+    assert_says(
+        &refusal(&nowhere),
+        &StoreCause::NoDirectory,
+        &["dashgate.db", "does not exist", "create it"],
+    );
     fs::create_dir(&place.path).unwrap();
-    assert_says(&refusal(&place.path), &Cause::NotAFile, &["not a file"]);
+    assert_says(&refusal(&place.path), &StoreCause::NotAFile, &["not a file"]);
 }
 
 #[test]
@@ -137,7 +141,7 @@ fn two_gateways_do_not_share_a_file() {
         child(None, "lock", &place.path).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(first.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().ends_with("held")));
-    let cause = Cause::OtherGateway { process: Some(first.id()) };
+    let cause = StoreCause::OtherGateway { process: Some(first.id()) };
     let words = ["another dashgate", &first.id().to_string(), "stop that one"];
     assert_says(&refusal(&place.path), &cause, &words);
     // Nor under another name.
@@ -162,7 +166,7 @@ fn a_lock_of_another_program_is_said_at_start() {
     place.open().close();
     let other = Connection::open(&place.path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    assert_says(&refusal(&place.path), &Cause::Busy, &["locked by another program", "fuser"]);
+    assert_says(&refusal(&place.path), &StoreCause::Busy, &["locked by another program", "fuser"]);
     other.execute_batch("ROLLBACK").unwrap();
     place.open().close();
 }
@@ -171,17 +175,21 @@ fn a_lock_of_another_program_is_said_at_start() {
 fn a_lock_of_another_program_is_said_meanwhile_and_passes() {
     let place = place();
     let patience = Duration::from_millis(1_500);
-    let settings = Settings { most_per_commit: 4, most_waiting: 4, patience };
+    let settings = StoreBounds { most_per_commit: 4, most_waiting: 4, patience };
     let store = Store::open_with(&place.path, settings).unwrap();
     let other = Connection::open(&place.path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let begun = Instant::now();
     let claims = (0..20).map(|number| store.claim(task(&number.to_string(), at(number))));
     for fault in wait(join_all(claims)).into_iter().map(Result::unwrap_err) {
-        assert_eq!(fault.cause, Cause::Busy);
+        assert_eq!(fault.cause, StoreCause::Busy);
     }
     assert!(begun.elapsed() < Duration::from_secs(4), "waited {:?}", begun.elapsed());
-    assert_says(&health(&store).unwrap(), &Cause::Busy, &["locked by another program", "resumes by itself"]);
+    assert_says(
+        &health(&store).unwrap(),
+        &StoreCause::Busy,
+        &["locked by another program", "resumes by itself"],
+    );
     // A key whose secret nobody got is not made later.
     wait(store.create_key(key("prod", 1))).unwrap_err();
     other.execute_batch("ROLLBACK").unwrap();
@@ -198,15 +206,15 @@ fn a_lock_of_another_program_is_said_meanwhile_and_passes() {
 #[test]
 fn a_file_that_is_moved_away_is_missed_until_it_is_back() {
     let place = place();
-    let settings = Settings { patience: Duration::from_millis(100), ..Settings::default() };
+    let settings = StoreBounds { patience: Duration::from_millis(100), ..StoreBounds::default() };
     let store = Store::open_with(&place.path, settings).unwrap();
     let away = place.path.with_file_name("away.db");
     fs::rename(&place.path, &away).unwrap();
     eventually("it is missed", || health(&store).is_some());
-    assert_says(&health(&store).unwrap(), &Cause::Moved, &["removed or replaced", "restart"]);
+    assert_says(&health(&store).unwrap(), &StoreCause::Moved, &["removed or replaced", "restart"]);
     fs::File::create(&place.path).unwrap().write_all(b"another").unwrap();
     let fault = wait(store.claim(task("a", at(1)))).unwrap_err();
-    assert_eq!(fault.cause, Cause::Moved);
+    assert_eq!(fault.cause, StoreCause::Moved);
     fs::rename(&away, &place.path).unwrap();
     eventually("it is back", || health(&store).is_none());
     store.close();
@@ -233,10 +241,10 @@ fn a_read_only_file_is_refused() {
         crate::harness::not_run("a store that permissions make read-only: they don't bind root");
         return;
     }
-    assert_says(&refusal(&place.path), &Cause::ReadOnly, &["read-only", "make both writable"]);
+    assert_says(&refusal(&place.path), &StoreCause::ReadOnly, &["read-only", "make both writable"]);
 }
 
 pub(super) fn open_read_only(path: &Path) {
-    assert_says(&refusal(path), &Cause::ReadOnly, &["read-only", "make both writable"]);
+    assert_says(&refusal(path), &StoreCause::ReadOnly, &["read-only", "make both writable"]);
     println!("refused");
 }

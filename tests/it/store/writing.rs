@@ -3,7 +3,9 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dashgate::dashscope::task::Status;
-use dashgate::store::{Cause, ENDED_KEYS_KEPT, Health, Settings, Store, TASKS_KEPT, UPLOADS_KEPT};
+use dashgate::store::{
+    ENDED_KEYS_KEPT, Store, StoreBounds, StoreCause, StoreHealth, TASKS_KEPT, UPLOADS_KEPT,
+};
 use futures_util::future::join_all;
 
 use super::{at, health, ids, key, keys, place, task, tasks, upload, uploads, wait};
@@ -59,7 +61,7 @@ fn an_upload_directory_is_kept_until_it_expires_or_is_displaced() {
     // Issued again, it lives longer.
     wait(store.keep_upload(upload("d/4", at(6)), None)).unwrap();
     let fault = wait(store.keep_upload(upload(&"d".repeat(257), at(7)), None)).unwrap_err();
-    assert_eq!(fault.cause, Cause::TooLarge);
+    assert_eq!(fault.cause, StoreCause::TooLarge);
     store.close();
     let store = place.open();
     let mut long = upload("d/3", at(3));
@@ -80,7 +82,7 @@ fn what_a_client_can_make_long_is_bounded() {
     wait(store.claim(long)).unwrap();
     assert_eq!(&*tasks(&store)[0].model, "语".repeat(42));
     let fault = wait(store.claim(task(&"a".repeat(257), at(1)))).unwrap_err();
-    assert_eq!(fault.cause, Cause::TooLarge);
+    assert_eq!(fault.cause, StoreCause::TooLarge);
 }
 
 #[test]
@@ -214,7 +216,7 @@ fn many_claims_share_a_commit() {
 #[test]
 fn a_commit_takes_no_more_than_it_may() {
     let place = place();
-    let settings = Settings { most_per_commit: 1, ..Settings::default() };
+    let settings = StoreBounds { most_per_commit: 1, ..StoreBounds::default() };
     let store = Store::open_with(&place.path, settings).unwrap();
     let claims = (0..100).map(|number| store.claim(task(&number.to_string(), at(number))));
     assert!(wait(join_all(claims)).iter().all(Result::is_ok));
@@ -252,7 +254,7 @@ fn others_can_read_the_file_meanwhile() {
     let reader = rusqlite::Connection::open(&place.path).unwrap();
     reader.execute_batch("BEGIN; SELECT count(*) FROM tasks").unwrap();
     wait(store.claim(task("b", at(1)))).unwrap();
-    assert_eq!(store.health(), Health::Writable);
+    assert_eq!(store.health(), StoreHealth::Writable);
 }
 
 #[test]
@@ -273,8 +275,8 @@ fn a_closed_store_says_so() {
     let store = place.open();
     store.close();
     let fault = wait(store.claim(task("a", SystemTime::now()))).unwrap_err();
-    assert_eq!(fault.cause, Cause::Closed);
-    assert_eq!(health(&store).unwrap().cause, Cause::Closed);
+    assert_eq!(fault.cause, StoreCause::Closed);
+    assert_eq!(health(&store).unwrap().cause, StoreCause::Closed);
     store.close();
     store.tasks(UNIX_EPOCH, |_| panic!("there is none")).unwrap();
 }

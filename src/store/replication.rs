@@ -13,9 +13,9 @@ use super::writer::Change;
 
 /// Where changes are told.
 #[derive(Debug, Default)]
-pub(super) struct Link(Mutex<Option<UnixStream>>);
+pub(super) struct ReplicationLink(Mutex<Option<UnixStream>>);
 
-impl Link {
+impl ReplicationLink {
     pub(super) fn open(&self, stream: UnixStream) -> io::Result<()> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -59,9 +59,9 @@ fn tell<'c>(stream: &mut UnixStream, changes: impl Iterator<Item = &'c Change>) 
 
 /// Takes in the changes of another process, from now on. Until somebody follows them they are kept.
 #[derive(Clone)]
-pub struct Follower(Arc<Mutex<State>>);
+pub struct Follower(Arc<Mutex<FollowerState>>);
 
-enum State {
+enum FollowerState {
     Kept(Vec<Change>),
     Followed(Box<dyn FnMut(&Change) + Send>),
 }
@@ -70,7 +70,7 @@ impl Follower {
     /// # Errors
     /// Why there is no thread.
     pub fn start(stream: UnixStream) -> io::Result<Self> {
-        let state = Arc::new(Mutex::new(State::Kept(Vec::new())));
+        let state = Arc::new(Mutex::new(FollowerState::Kept(Vec::new())));
         let follower = Self(Arc::clone(&state));
         // It ends with the other process, or with this one.
         thread::Builder::new().name("follower".to_owned()).spawn(move || {
@@ -84,14 +84,14 @@ impl Follower {
     /// Shows what has come so far, and then what comes.
     pub fn follow(&self, mut take: impl FnMut(&Change) + Send + 'static) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let State::Kept(kept) = &*state {
+        if let FollowerState::Kept(kept) = &*state {
             kept.iter().for_each(&mut take);
         }
-        *state = State::Followed(Box::new(take));
+        *state = FollowerState::Followed(Box::new(take));
     }
 }
 
-fn read(stream: UnixStream, state: &Mutex<State>) -> io::Result<()> {
+fn read(stream: UnixStream, state: &Mutex<FollowerState>) -> io::Result<()> {
     let mut answers = stream.try_clone()?;
     let mut lines = BufReader::new(stream);
     let mut line = Vec::new();
@@ -103,9 +103,9 @@ fn read(stream: UnixStream, state: &Mutex<State>) -> io::Result<()> {
         }
         let change: Change = serde_json::from_slice(&line)?;
         match &mut *state.lock().unwrap_or_else(PoisonError::into_inner) {
-            State::Kept(kept) if kept.len() < MOST_KEPT => kept.push(change),
-            State::Kept(_) => return Err(io::ErrorKind::OutOfMemory.into()),
-            State::Followed(take) => take(&change),
+            FollowerState::Kept(kept) if kept.len() < MOST_KEPT => kept.push(change),
+            FollowerState::Kept(_) => return Err(io::ErrorKind::OutOfMemory.into()),
+            FollowerState::Followed(take) => take(&change),
         }
         answers.write_all(b"+")?;
     }
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn what_is_told_was_taken_in() {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
-        let (link, follower) = (Link::default(), Follower::start(theirs).expect("a thread"));
+        let (link, follower) = (ReplicationLink::default(), Follower::start(theirs).expect("a thread"));
         link.tell([revoked("to nobody")].iter());
         link.open(ours).expect("opened");
         link.tell([revoked("a"), revoked("b")].iter());
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn who_is_gone_is_told_nothing_and_waited_for_no_longer() {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
-        let link = Link::default();
+        let link = ReplicationLink::default();
         link.open(ours).expect("opened");
         drop(theirs);
         link.tell([revoked("a")].iter());

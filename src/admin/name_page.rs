@@ -6,7 +6,7 @@ use super::problem::Problem;
 
 /// Which page is asked for.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Query {
+pub(super) struct PageQuery {
     /// Names behind this one.
     pub after: String,
     pub limit: usize,
@@ -15,7 +15,7 @@ pub(super) struct Query {
     pub status: Option<String>,
 }
 
-impl Query {
+impl PageQuery {
     /// `filters` are the names of what else may be asked for.
     ///
     /// # Errors
@@ -45,13 +45,13 @@ impl Query {
 }
 
 /// The first of many, by name, in bounded memory; and where the next page starts. A name may have some items.
-pub(super) struct Page<T> {
+pub(super) struct NamePage<T> {
     limit: usize,
     /// One name more than the page takes, to know whether there is a next one.
     first: BTreeMap<String, Vec<T>>,
 }
 
-impl<T> Page<T> {
+impl<T> NamePage<T> {
     pub(super) fn new(limit: usize) -> Self {
         Self { limit, first: BTreeMap::new() }
     }
@@ -87,7 +87,7 @@ mod tests {
     fn pages_follow_one_another() {
         let names = ["d", "a", "c", "e", "b"];
         let page = |after: &str| {
-            let mut page = Page::new(2);
+            let mut page = NamePage::new(2);
             for name in names.into_iter().filter(|name| *name > after) {
                 page.note(name, || name);
             }
@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(page("b"), (vec!["c", "d"], Some("d".to_owned())));
         assert_eq!(page("d"), (vec!["e"], None));
         assert_eq!(page("e"), (vec![], None));
-        let mut twins = Page::new(1);
+        let mut twins = NamePage::new(1);
         for (name, item) in [("b", 1), ("a", 2), ("b", 3), ("a", 4)] {
             twins.note(name, || item);
         }
@@ -106,11 +106,14 @@ mod tests {
 
     #[test]
     fn queries_are_read_strictly() {
-        let query = Query::parse("after=a%2Eb&limit=7&tenant=one", &["tenant"]).expect("a query");
-        assert_eq!(query, Query { after: "a.b".into(), limit: 7, tenant: Some("one".into()), status: None });
-        assert_eq!(Query::parse("", &[]).expect("a query").limit, USUAL);
+        let query = PageQuery::parse("after=a%2Eb&limit=7&tenant=one", &["tenant"]).expect("a query");
+        assert_eq!(
+            query,
+            PageQuery { after: "a.b".into(), limit: 7, tenant: Some("one".into()), status: None }
+        );
+        assert_eq!(PageQuery::parse("", &[]).expect("a query").limit, USUAL);
         for wrong in ["limit=0", "limit=1001", "limit=x", "limit", "page=1", "status=PENDING"] {
-            assert!(matches!(Query::parse(wrong, &["tenant"]), Err(Problem::BadField(..))), "{wrong}");
+            assert!(matches!(PageQuery::parse(wrong, &["tenant"]), Err(Problem::BadField(..))), "{wrong}");
         }
     }
 }

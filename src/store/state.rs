@@ -11,24 +11,24 @@ use arc_swap::ArcSwapOption;
 use prometheus::Histogram;
 use tokio_util::sync::CancellationToken;
 
-use super::company::Meeting;
-use super::fault::{Cause, StoreFault};
-use super::link::Link;
+use super::fault::{StoreCause, StoreFault};
+use super::group_commit::BatchGate;
 use super::record::MOST_ID_BYTES;
+use super::replication::ReplicationLink;
 use crate::dashscope::task::Status;
 
 /// Statuses as last known, by task id, with the time of the claim.
-pub(super) type Learnt = HashMap<Arc<str>, (SystemTime, Status), foldhash::fast::RandomState>;
+pub(super) type LearntStatuses = HashMap<Arc<str>, (SystemTime, Status), foldhash::fast::RandomState>;
 
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct StoreState {
     pub(super) path: Arc<Path>,
     /// Why nothing can be written, as the last try said.
     fault: ArcSwapOption<StoreFault>,
     started: Instant,
     /// Since when the writer waits for the disk, in milliseconds after `started`; 0 while it does not.
     waits_since: AtomicU64,
-    learnt: Mutex<Learnt>,
+    learnt: Mutex<LearntStatuses>,
     /// What has expired at this time, in milliseconds since 1970, is to be dropped.
     tidy_at: AtomicI64,
     /// Digests of dropped secrets, for whoever has them in memory.
@@ -36,16 +36,16 @@ pub(super) struct Shared {
     commits: AtomicU64,
     /// How long each took.
     pub(super) commit_seconds: OnceLock<Histogram>,
-    pub(super) meeting: Meeting,
+    pub(super) gate: BatchGate,
     /// To another process that has the file open too.
-    pub(super) link: Link,
+    pub(super) link: ReplicationLink,
     /// What keeps other gateways out, until the store is closed.
     pub(super) lock: Mutex<Option<File>>,
     /// Ends the writer, once what waits is written.
     pub(super) closing: CancellationToken,
 }
 
-impl Shared {
+impl StoreState {
     pub(super) fn new(path: Arc<Path>, lock: Option<File>) -> Self {
         Self {
             path,
@@ -57,14 +57,14 @@ impl Shared {
             dropped_keys: Mutex::default(),
             commits: AtomicU64::new(0),
             commit_seconds: OnceLock::new(),
-            meeting: Meeting::default(),
-            link: Link::default(),
+            gate: BatchGate::default(),
+            link: ReplicationLink::default(),
             lock: Mutex::new(lock),
             closing: CancellationToken::new(),
         }
     }
 
-    pub(super) fn because(&self, cause: Cause) -> StoreFault {
+    pub(super) fn because(&self, cause: StoreCause) -> StoreFault {
         StoreFault { path: Arc::clone(&self.path), cause }
     }
 
@@ -72,7 +72,7 @@ impl Shared {
         self.fault.load_full()
     }
 
-    pub(super) fn set_fault(&self, cause: Cause) {
+    pub(super) fn set_fault(&self, cause: StoreCause) {
         self.fault.store(Some(Arc::new(self.because(cause))));
     }
 
@@ -103,7 +103,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn take_learnt(&self) -> Learnt {
+    pub(super) fn take_learnt(&self) -> LearntStatuses {
         std::mem::take(&mut *self.learnt.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn what_is_learnt_is_bounded_and_the_last_word_counts() {
-        let shared = Shared::new(Path::new("x").into(), None);
+        let shared = StoreState::new(Path::new("x").into(), None);
         for number in 0..MOST_LEARNT + 10 {
             shared.learn(number.to_string().into(), SystemTime::UNIX_EPOCH, Status::Running);
         }
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_disk_is_stuck_once_it_was_waited_for_too_long() {
-        let shared = Shared::new(Path::new("x").into(), None);
+        let shared = StoreState::new(Path::new("x").into(), None);
         shared.on_disk(|| {
             assert!(!shared.is_stuck(Duration::from_secs(60)));
             std::thread::sleep(Duration::from_millis(10));

@@ -8,17 +8,17 @@ use tokio::sync::Notify;
 
 /// How many came together lately, as the writer knows it.
 #[derive(Debug, Default)]
-pub(super) struct Company(usize);
+pub(super) struct RecentBatches(usize);
 
 /// Where those who bring changes tell the writer that there are enough.
 #[derive(Debug)]
-pub(super) struct Meeting {
+pub(super) struct BatchGate {
     /// Changes in the queue that the writer waits for.
     wanted: AtomicUsize,
     enough: Notify,
 }
 
-impl Company {
+impl RecentBatches {
     /// A commit had so many. One smaller one says little.
     pub(super) fn note(&mut self, count: usize) {
         self.0 = count.max(self.0 - self.0.div_ceil(8));
@@ -30,7 +30,7 @@ impl Company {
     }
 }
 
-impl Meeting {
+impl BatchGate {
     /// There are so many in the queue.
     pub(super) fn comes(&self, queued: usize) {
         let is_enough = queued >= self.wanted.load(Ordering::Relaxed);
@@ -52,7 +52,7 @@ impl Meeting {
     }
 }
 
-impl Default for Meeting {
+impl Default for BatchGate {
     fn default() -> Self {
         Self { wanted: AtomicUsize::new(NOBODY_WAITS), enough: Notify::new() }
     }
@@ -72,30 +72,30 @@ mod tests {
 
     #[test]
     fn company_is_expected_where_it_was_and_for_a_while() {
-        let mut company = Company::default();
-        company.note(FEWEST - 1);
-        assert_eq!(company.missing(1), 0);
-        company.note(40);
-        assert_eq!([company.missing(1), company.missing(40), company.missing(50)], [39, 0, 0]);
-        company.note(1);
-        assert_eq!(company.missing(1), 34);
-        (0..40).for_each(|_| company.note(1));
-        assert_eq!(company.missing(1), 0);
+        let mut batches = RecentBatches::default();
+        batches.note(FEWEST - 1);
+        assert_eq!(batches.missing(1), 0);
+        batches.note(40);
+        assert_eq!([batches.missing(1), batches.missing(40), batches.missing(50)], [39, 0, 0]);
+        batches.note(1);
+        assert_eq!(batches.missing(1), 34);
+        (0..40).for_each(|_| batches.note(1));
+        assert_eq!(batches.missing(1), 0);
     }
 
     /// How long it was waited for three, of which so many have come and so many come at once.
     async fn waited(come: usize, coming: usize) -> Duration {
-        let meeting = Meeting::default();
+        let gate = BatchGate::default();
         let began = Instant::now();
         let comes = async {
             for number in 1..=coming {
-                meeting.comes(come + number);
+                gate.comes(come + number);
             }
         };
-        tokio::join!(meeting.wait(3, || come), comes);
+        tokio::join!(gate.wait(3, || come), comes);
         // Who comes later tells nobody.
-        meeting.comes(9);
-        assert_eq!(meeting.wanted.load(Ordering::Relaxed), NOBODY_WAITS);
+        gate.comes(9);
+        assert_eq!(gate.wanted.load(Ordering::Relaxed), NOBODY_WAITS);
         began.elapsed()
     }
 

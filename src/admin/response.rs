@@ -8,20 +8,20 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
-pub(super) type Answer = Response<Full<Bytes>>;
+pub(super) type AdminResponse = Response<Full<Bytes>>;
 
-pub(super) fn answer(status: StatusCode, body: &impl Serialize) -> Answer {
+pub(super) fn answer(status: StatusCode, body: &impl Serialize) -> AdminResponse {
     let mut text = serde_json::to_vec(body).unwrap_or_default();
     text.push(b'\n');
     json(status, text.into())
 }
 
 /// JSON as it is written.
-pub(super) fn document(text: &'static str) -> Answer {
+pub(super) fn document(text: &'static str) -> AdminResponse {
     json(StatusCode::OK, Bytes::from_static(text.as_bytes()))
 }
 
-fn json(status: StatusCode, text: Bytes) -> Answer {
+fn json(status: StatusCode, text: Bytes) -> AdminResponse {
     let mut answer = Response::new(Full::new(text));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
@@ -31,7 +31,7 @@ fn json(status: StatusCode, text: Bytes) -> Answer {
 }
 
 /// Prometheus' text format.
-pub(super) fn text(text: String) -> Answer {
+pub(super) fn text(text: String) -> AdminResponse {
     let mut answer = Response::new(Full::from(text));
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     answer.headers_mut().insert(CONTENT_TYPE, kind);
