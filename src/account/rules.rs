@@ -1,7 +1,7 @@
 //! By which rule an account's submits of a model are paced: its operator's, and where that says nothing,
 //! DashScope's own.
 
-use crate::config::{Bound, PaceRule};
+use crate::config::{PaceLimit, PaceRule};
 use crate::dashscope::pace::{self, Rule};
 use crate::dashscope::pattern::matches;
 
@@ -32,17 +32,17 @@ impl Rules {
     pub(super) fn any(&self) -> bool {
         let is_for_all = |written: &PaceRule| written.models.iter().any(|pattern| pattern == "*");
         let is_off = |written: &PaceRule| {
-            written.requests_per_second == Some(Bound::Unlimited) && written.running == Some(Bound::Unlimited)
+            written.requests_per_second == Some(PaceLimit::Unlimited) && written.running == Some(PaceLimit::Unlimited)
         };
         !self.written.first().is_some_and(|first| is_for_all(first) && is_off(first))
     }
 }
 
-fn or<T>(written: Option<Bound<T>>, usual: Option<T>) -> Option<T> {
+fn or<T>(written: Option<PaceLimit<T>>, usual: Option<T>) -> Option<T> {
     match written {
         None => usual,
-        Some(Bound::Unlimited) => None,
-        Some(Bound::At(most)) => Some(most),
+        Some(PaceLimit::Unlimited) => None,
+        Some(PaceLimit::At(most)) => Some(most),
     }
 }
 
@@ -50,7 +50,7 @@ fn or<T>(written: Option<Bound<T>>, usual: Option<T>) -> Option<T> {
 mod tests {
     use super::*;
 
-    type Row = (&'static [&'static str], Option<Bound<f64>>, Option<Bound<u32>>);
+    type Row = (&'static [&'static str], Option<PaceLimit<f64>>, Option<PaceLimit<u32>>);
 
     fn rules(written: &[Row]) -> Rules {
         let rule = |(models, requests_per_second, running): &Row| PaceRule {
@@ -68,9 +68,9 @@ mod tests {
     #[test]
     fn the_first_that_fits_counts_and_what_it_leaves_out_is_as_usual() {
         let rules = rules(&[
-            (&["wan2.6-i2v", "wan2.7-*"], Some(Bound::At(0.5)), None),
-            (&["wan2.6-*"], None, Some(Bound::At(3))),
-            (&["wan2.2-*", "text-embedding-async-*"], Some(Bound::Unlimited), None),
+            (&["wan2.6-i2v", "wan2.7-*"], Some(PaceLimit::At(0.5)), None),
+            (&["wan2.6-*"], None, Some(PaceLimit::At(3))),
+            (&["wan2.2-*", "text-embedding-async-*"], Some(PaceLimit::Unlimited), None),
         ]);
         assert_eq!(rules.of("wan2.6-i2v"), rule(Some(0.5), None));
         assert_eq!(rules.of("wan2.7-t2v"), rule(Some(0.5), None));
@@ -84,9 +84,9 @@ mod tests {
 
     #[test]
     fn all_can_be_paced_or_none() {
-        let off = rules(&[(&["*"], Some(Bound::Unlimited), Some(Bound::Unlimited))]);
+        let off = rules(&[(&["*"], Some(PaceLimit::Unlimited), Some(PaceLimit::Unlimited))]);
         assert_eq!((off.of("wan2.6-t2v"), off.of("text-embedding-async-v1"), off.any()), (None, None, false));
-        let all = rules(&[(&["*"], Some(Bound::At(3.0)), None)]);
+        let all = rules(&[(&["*"], Some(PaceLimit::At(3.0)), None)]);
         assert_eq!((all.of(""), all.any()), (rule(Some(3.0), None), true));
     }
 }

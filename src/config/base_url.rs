@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv6Addr};
 use rustls::pki_types::ServerName;
 
 use super::BaseUrl;
-use super::reader::Wrong;
+use super::reader::ValueFault;
 use super::scalar::is_segment;
 
 /// Reads `http(s)://host[:port][/path]`.
-pub(super) fn base_url(text: &str) -> Result<BaseUrl, Wrong> {
+pub(super) fn base_url(text: &str) -> Result<BaseUrl, ValueFault> {
     let (tls, rest) = match text.split_once("://") {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
@@ -21,7 +21,7 @@ pub(super) fn base_url(text: &str) -> Result<BaseUrl, Wrong> {
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     if authority.contains('@') {
         let hint = "remove what stands before the @; keys belong into `keys`";
-        return Err(Wrong::new("has a user name or a password in it", hint));
+        return Err(ValueFault::new("has a user name or a password in it", hint));
     }
     let (host, port) = split_authority(authority).ok_or_else(|| wrong("has no valid host and port"))?;
     let port = match port {
@@ -33,8 +33,8 @@ pub(super) fn base_url(text: &str) -> Result<BaseUrl, Wrong> {
     Ok(BaseUrl { tls, host: host.to_ascii_lowercase(), port, path: path.to_owned() })
 }
 
-fn wrong(problem: &str) -> Wrong {
-    Wrong::new(problem, "write the root of the API, like \"https://dashscope.aliyuncs.com\"")
+fn wrong(problem: &str) -> ValueFault {
+    ValueFault::new(problem, "write the root of the API, like \"https://dashscope.aliyuncs.com\"")
 }
 
 /// The host without brackets, and the port if there is one.
@@ -64,13 +64,13 @@ fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
     Some((host, port))
 }
 
-fn check_path(path: &str) -> Result<(), Wrong> {
+fn check_path(path: &str) -> Result<(), ValueFault> {
     if path.ends_with('/') {
         return Err(wrong("ends in a slash"));
     }
     if let Some(ending) = OWN_ENDINGS.iter().find(|ending| path.ends_with(**ending)) {
         let problem = format!("ends in {ending}, which dashgate adds itself");
-        return Err(Wrong::new(problem, "leave this ending off: give what stands before it"));
+        return Err(ValueFault::new(problem, "leave this ending off: give what stands before it"));
     }
     match path.strip_prefix('/') {
         Some(segments) if !segments.split('/').all(is_segment) => Err(wrong("has a path that is not plain")),

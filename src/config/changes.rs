@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Admin, Config, Key, Server, Store, Submit, Tenant, Traces};
+use super::{AdminSettings, Config, KeySettings, ServerSettings, StoreSettings, SubmitSettings, TenantSettings, TraceSettings};
 
 /// What a new configuration changes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,17 +32,17 @@ pub struct Difference {
 
 impl Changes {
     pub fn between(old: &Config, new: &Config) -> Self {
-        let tenant = |config: &Config, tenant: &Tenant| {
+        let tenant = |config: &Config, tenant: &TenantSettings| {
             let accounts: Vec<Arc<str>> =
                 tenant.accounts.iter().map(|at| Arc::clone(&config.accounts[*at].name)).collect();
             // By name: an account's place says nothing.
-            let rest = Tenant { keys: Vec::new(), accounts: Vec::new(), ..tenant.clone() };
+            let rest = TenantSettings { keys: Vec::new(), accounts: Vec::new(), ..tenant.clone() };
             (Arc::clone(&tenant.name), (rest, accounts))
         };
         let tenants = |config: &Config| config.tenants.iter().map(|one| tenant(config, one)).collect();
         let keys = |config: &Config| {
-            let of_tenant = |tenant: &Tenant| {
-                let key = |key: &Key| (Arc::clone(&key.id), (key.clone(), Arc::clone(&tenant.name)));
+            let of_tenant = |tenant: &TenantSettings| {
+                let key = |key: &KeySettings| (Arc::clone(&key.id), (key.clone(), Arc::clone(&tenant.name)));
                 tenant.keys.iter().map(key).collect::<Vec<_>>()
             };
             config.tenants.iter().flat_map(of_tenant).collect()
@@ -67,7 +67,7 @@ impl Changes {
             tenants: _,
             sidecar: _,
         } = new;
-        let Server {
+        let ServerSettings {
             listen: _,
             workers: _,
             max_body_bytes,
@@ -75,9 +75,9 @@ impl Changes {
             timeouts,
             tls: server_tls,
         } = server;
-        let Admin { listen: _, token, tls: admin_tls } = admin;
-        let Submit { max_wait } = submit;
-        let Traces { propagate } = traces;
+        let AdminSettings { listen: _, token, tls: admin_tls } = admin;
+        let SubmitSettings { max_wait } = submit;
+        let TraceSettings { propagate } = traces;
         let settings = [
             ("submit.max_wait", old.submit.max_wait != *max_wait),
             ("poll", old.poll != *poll),
@@ -105,19 +105,19 @@ impl Changes {
 
 /// What is only read at a start.
 #[derive(Debug, Clone)]
-pub struct Fixed {
+pub struct StartSettings {
     listen: SocketAddr,
     workers: usize,
     admin: SocketAddr,
     store: PathBuf,
 }
 
-impl Fixed {
+impl StartSettings {
     pub fn of(config: &Config) -> Self {
-        let Server { listen, workers, max_body_bytes: _, auth_failures_per_second: _, timeouts: _, tls: _ } =
+        let ServerSettings { listen, workers, max_body_bytes: _, auth_failures_per_second: _, timeouts: _, tls: _ } =
             &config.server;
-        let Admin { listen: admin, token: _, tls: _ } = &config.admin;
-        let Store { path: store } = &config.store;
+        let AdminSettings { listen: admin, token: _, tls: _ } = &config.admin;
+        let StoreSettings { path: store } = &config.store;
         Self { listen: *listen, workers: *workers, admin: *admin, store: store.clone() }
     }
 
@@ -222,7 +222,7 @@ mod tests {
             "tenants +four -three ~two; keys +k4 -k2 ~k1 ~k3; accounts ~east; mounts +/all -/wan; \
              admin.token; server.timeouts"
         );
-        assert_eq!(Fixed::of(&old).needs_restart(&new), ["admin.listen", "store.path"]);
+        assert_eq!(StartSettings::of(&old).needs_restart(&new), ["admin.listen", "store.path"]);
     }
 
     #[test]

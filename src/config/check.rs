@@ -11,34 +11,34 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::base_url::{base_url, is_private};
-use super::file::{self, File, Text, Whole};
-use super::reader::{Reading, Written, Wrong};
-use super::unique::{Secrets, Unique, Use};
+use super::file::{self, RawConfig, Text, Whole};
+use super::reader::{ConfigReader, Located, ValueFault};
+use super::unique::{UniqueSecrets, UniqueValues, SecretUse};
 use super::{
-    Account, Admin, BaseUrl, Config, Dialect, Mount, Poll, Rates, Server, Store, Submit, Timeouts, Traces,
+    AccountSettings, AdminSettings, BaseUrl, Config, Dialect, Mount, PollSettings, Rates, ServerSettings, StoreSettings, SubmitSettings, Timeouts, TraceSettings,
     VideoStatuses, log, pace, scalar, storage, tenants, tls,
 };
 
 /// The checked configuration; None if anything is wrong, which `reading` has then noted.
-pub(super) fn check(reading: &Reading<'_>, file: File, now: SystemTime) -> Option<Config> {
-    let mut secrets = Secrets::default();
-    let server = server(reading, &file.server, now);
-    let accounts = accounts(reading, &file.accounts, &mut secrets);
-    let admin = admin(reading, &file.admin, &server, &mut secrets, now);
-    let poll = poll(reading, &file.poll);
-    let mounts = mounts(reading, &file.mounts, poll.hold);
-    let tenants = tenants::check(reading, &file, now, &mut secrets);
-    let usual = Submit::default().max_wait;
-    let submit = Submit { max_wait: setting(reading, &file.max_submit_wait, scalar::wait, usual) };
+pub(super) fn check(reader: &ConfigReader<'_>, file: RawConfig, now: SystemTime) -> Option<Config> {
+    let mut secrets = UniqueSecrets::default();
+    let server = server(reader, &file.server, now);
+    let accounts = accounts(reader, &file.accounts, &mut secrets);
+    let admin = admin(reader, &file.admin, &server, &mut secrets, now);
+    let poll = poll(reader, &file.poll);
+    let mounts = mounts(reader, &file.mounts, poll.hold);
+    let tenants = tenants::check(reader, &file, now, &mut secrets);
+    let usual = SubmitSettings::default().max_wait;
+    let submit = SubmitSettings { max_wait: setting(reader, &file.max_submit_wait, scalar::wait, usual) };
     let path = file.store_path.map_or_else(|| PathBuf::from(STORE_PATH), |path| path.value.into());
     Some(Config {
         server,
         admin,
-        store: Store { path },
+        store: StoreSettings { path },
         submit,
         poll,
-        log: log::check(reading, &file.log),
-        traces: Traces { propagate: file.propagate.as_ref().is_some_and(|written| written.value) },
+        log: log::check(reader, &file.log),
+        traces: TraceSettings { propagate: file.propagate.as_ref().is_some_and(|written| written.value) },
         accounts: accounts?,
         mounts: mounts?,
         tenants: tenants?,
@@ -48,27 +48,27 @@ pub(super) fn check(reading: &Reading<'_>, file: File, now: SystemTime) -> Optio
 
 /// A key that was left out takes its default; so does a faulty one, and then no config comes of it.
 pub(super) fn setting<T>(
-    reading: &Reading<'_>,
+    reader: &ConfigReader<'_>,
     written: &Option<Text>,
-    check: impl FnOnce(&str) -> Result<T, Wrong>,
+    check: impl FnOnce(&str) -> Result<T, ValueFault>,
     default: T,
 ) -> T {
-    written.as_ref().and_then(|written| reading.check(written, check)).unwrap_or(default)
+    written.as_ref().and_then(|written| reader.check(written, check)).unwrap_or(default)
 }
 
 pub(super) fn number<T: TryFrom<u64>>(written: &Option<Whole>, default: T) -> T {
     written.as_ref().and_then(|written| written.value.try_into().ok()).unwrap_or(default)
 }
 
-fn server(reading: &Reading<'_>, file: &file::Server, now: SystemTime) -> Server {
-    let duration = |written: &Option<Text>, default| setting(reading, written, scalar::duration, default);
+fn server(reader: &ConfigReader<'_>, file: &file::RawServer, now: SystemTime) -> ServerSettings {
+    let duration = |written: &Option<Text>, default| setting(reader, written, scalar::duration, default);
     let default = Timeouts::default();
-    Server {
-        listen: setting(reading, &file.listen, scalar::listen, LISTEN),
+    ServerSettings {
+        listen: setting(reader, &file.listen, scalar::listen, LISTEN),
         workers: number(&file.workers, 0),
         max_body_bytes: number(&file.max_body_bytes, MAX_BODY_BYTES),
         auth_failures_per_second: number(&file.auth_failures_per_second, AUTH_FAILURES_PER_SECOND),
-        tls: file.tls.as_ref().and_then(|file| tls::check(reading, file, &[b"h2", b"http/1.1"], now)),
+        tls: file.tls.as_ref().and_then(|file| tls::check(reader, file, &[b"h2", b"http/1.1"], now)),
         timeouts: Timeouts {
             header: duration(&file.timeouts.header, default.header),
             idle: duration(&file.timeouts.idle, default.idle),
@@ -92,28 +92,28 @@ impl Default for Timeouts {
 }
 
 fn admin(
-    reading: &Reading<'_>,
-    file: &file::Admin,
-    server: &Server,
-    secrets: &mut Secrets,
+    reader: &ConfigReader<'_>,
+    file: &file::RawAdmin,
+    server: &ServerSettings,
+    secrets: &mut UniqueSecrets,
     now: SystemTime,
-) -> Admin {
-    let listen = setting(reading, &file.listen, scalar::listen, ADMIN_LISTEN);
+) -> AdminSettings {
+    let listen = setting(reader, &file.listen, scalar::listen, ADMIN_LISTEN);
     if overlap(listen, server.listen) {
         let problem = "the admin listener and the server would listen on the same port";
         let hint = "give `listen` in [admin] another port";
         match &file.listen {
-            Some(written) => reading.fault(&written.place, problem, hint),
-            None => reading.fault_at_start("admin.listen", problem, hint),
+            Some(written) => reader.fault(&written.location, problem, hint),
+            None => reader.fault_at_start("admin.listen", problem, hint),
         }
     }
     if let Some(token) = &file.token {
-        secrets.note(reading, token, Use::Admin);
+        secrets.note(reader, token, SecretUse::Admin);
     }
-    Admin {
+    AdminSettings {
         listen,
         token: file.token.as_ref().map(|token| token.value.clone()),
-        tls: file.tls.as_ref().and_then(|file| tls::check(reading, file, &[b"http/1.1"], now)),
+        tls: file.tls.as_ref().and_then(|file| tls::check(reader, file, &[b"http/1.1"], now)),
     }
 }
 
@@ -123,34 +123,34 @@ pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && one.port() == other.port() && (any || one.ip() == other.ip())
 }
 
-fn accounts(reading: &Reading<'_>, files: &[file::Account], secrets: &mut Secrets) -> Option<Vec<Account>> {
-    let mut names = Unique::default();
-    let checked: Vec<Option<Account>> =
-        files.iter().map(|file| account(reading, file, &mut names, secrets)).collect();
+fn accounts(reader: &ConfigReader<'_>, files: &[file::RawAccount], secrets: &mut UniqueSecrets) -> Option<Vec<AccountSettings>> {
+    let mut names = UniqueValues::default();
+    let checked: Vec<Option<AccountSettings>> =
+        files.iter().map(|file| account(reader, file, &mut names, secrets)).collect();
     checked.into_iter().collect()
 }
 
 fn account(
-    reading: &Reading<'_>,
-    file: &file::Account,
-    names: &mut Unique<String>,
-    secrets: &mut Secrets,
-) -> Option<Account> {
-    let name = file.name.as_ref().and_then(|name| unique_name(reading, name, names));
+    reader: &ConfigReader<'_>,
+    file: &file::RawAccount,
+    names: &mut UniqueValues<String>,
+    secrets: &mut UniqueSecrets,
+) -> Option<AccountSettings> {
+    let name = file.name.as_ref().and_then(|name| unique_name(reader, name, names));
     let url = file.base_url.as_ref().and_then(|written| {
-        let url = reading.check(written, base_url)?;
-        warn_of_cleartext(&url, |problem, hint| reading.warn(&written.place, problem, hint));
+        let url = reader.check(written, base_url)?;
+        warn_of_cleartext(&url, |problem, hint| reader.warn(&written.location, problem, hint));
         Some(url)
     });
     for key in file.keys.iter().flatten() {
-        secrets.note(reading, key, Use::Upstream);
+        secrets.note(reader, key, SecretUse::Upstream);
     }
     let ca_pem = match &file.ca_pem {
-        Some(pem) => Some(reading.check(pem, certificates)?),
+        Some(pem) => Some(reader.check(pem, certificates)?),
         None => None,
     };
     let default = Rates::default();
-    Some(Account {
+    Some(AccountSettings {
         name: name?,
         base_url: url?,
         keys: file.keys.as_ref()?.iter().map(|key| key.value.clone()).collect(),
@@ -161,18 +161,18 @@ fn account(
             cancel: number(&file.cancel_qps, default.cancel),
         },
         weight: number(&file.weight, WEIGHT),
-        pace: file.pace.iter().map(|rule| pace::check(reading, rule)).collect::<Option<_>>()?,
+        pace: file.pace.iter().map(|rule| pace::check(reader, rule)).collect::<Option<_>>()?,
     })
 }
 
 /// A name of its kind that nothing before has.
 pub(super) fn unique_name(
-    reading: &Reading<'_>,
-    name: &Written<String>,
-    names: &mut Unique<String>,
+    reader: &ConfigReader<'_>,
+    name: &Located<String>,
+    names: &mut UniqueValues<String>,
 ) -> Option<Arc<str>> {
-    reading.check(name, scalar::name)?;
-    names.note(reading, name.value.clone(), &name.place, "is the same as", "give each its own");
+    reader.check(name, scalar::name)?;
+    names.note(reader, name.value.clone(), &name.location, "is the same as", "give each its own");
     Some(name.value.as_str().into())
 }
 
@@ -183,13 +183,13 @@ pub(super) fn warn_of_cleartext(url: &BaseUrl, warn: impl FnOnce(&str, &str)) {
     }
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<u8>, Wrong> {
+fn certificates(pem: &[u8]) -> Result<Vec<u8>, ValueFault> {
     authorities(pem).map(|_| pem.to_vec())
 }
 
 /// Certificate authorities; at least one.
-pub(super) fn authorities(pem: &[u8]) -> Result<RootCertStore, Wrong> {
-    let wrong = |problem: &str| Wrong::new(problem, "give certificate authorities as PEM");
+pub(super) fn authorities(pem: &[u8]) -> Result<RootCertStore, ValueFault> {
+    let wrong = |problem: &str| ValueFault::new(problem, "give certificate authorities as PEM");
     let mut store = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|_| wrong("is not valid PEM"))?;
@@ -198,15 +198,15 @@ pub(super) fn authorities(pem: &[u8]) -> Result<RootCertStore, Wrong> {
     if store.is_empty() { Err(wrong("has no certificate in it")) } else { Ok(store) }
 }
 
-fn poll(reading: &Reading<'_>, file: &file::Poll) -> Poll {
-    let default = Poll::default();
-    Poll {
-        max_age: setting(reading, &file.max_age, scalar::age, default.max_age),
-        hold: setting(reading, &file.hold, scalar::hold, default.hold),
+fn poll(reader: &ConfigReader<'_>, file: &file::RawPoll) -> PollSettings {
+    let default = PollSettings::default();
+    PollSettings {
+        max_age: setting(reader, &file.max_age, scalar::age, default.max_age),
+        hold: setting(reader, &file.hold, scalar::hold, default.hold),
     }
 }
 
-impl Default for Submit {
+impl Default for SubmitSettings {
     fn default() -> Self {
         Self { max_wait: Duration::from_secs(5) }
     }
@@ -219,38 +219,38 @@ impl Default for Rates {
     }
 }
 
-impl Default for Poll {
+impl Default for PollSettings {
     fn default() -> Self {
         Self { max_age: Duration::from_secs(2), hold: Duration::ZERO }
     }
 }
 
-fn mounts(reading: &Reading<'_>, files: &[file::Mount], hold: Duration) -> Option<Vec<Mount>> {
+fn mounts(reader: &ConfigReader<'_>, files: &[file::RawMount], hold: Duration) -> Option<Vec<Mount>> {
     if files.is_empty() {
         return Some(vec![Mount { hold, ..Mount::native("/") }]);
     }
-    let mut prefixes = Unique::default();
+    let mut prefixes = UniqueValues::default();
     let checked: Vec<Option<Mount>> =
-        files.iter().map(|file| mount(reading, file, hold, &mut prefixes)).collect();
+        files.iter().map(|file| mount(reader, file, hold, &mut prefixes)).collect();
     checked.into_iter().collect()
 }
 
 fn mount(
-    reading: &Reading<'_>,
-    file: &file::Mount,
+    reader: &ConfigReader<'_>,
+    file: &file::RawMount,
     hold: Duration,
-    prefixes: &mut Unique<String>,
+    prefixes: &mut UniqueValues<String>,
 ) -> Option<Mount> {
-    let dialect = setting(reading, &file.dialect, scalar::dialect, Dialect::Native);
-    let statuses = setting(reading, &file.video_statuses, scalar::video_statuses, VideoStatuses::Openai);
-    let hold = setting(reading, &file.hold, scalar::hold, hold);
+    let dialect = setting(reader, &file.dialect, scalar::dialect, Dialect::Native);
+    let statuses = setting(reader, &file.video_statuses, scalar::video_statuses, VideoStatuses::Openai);
+    let hold = setting(reader, &file.hold, scalar::hold, hold);
     let storage_hosts = match &file.storage_hosts {
-        Some(hosts) => storage::check(reading, hosts)?,
+        Some(hosts) => storage::check(reader, hosts)?,
         None => storage::usual(),
     };
     let prefix = file.prefix.as_ref()?;
-    reading.check(prefix, scalar::prefix)?;
-    prefixes.note(reading, prefix.value.clone(), &prefix.place, "is the same as", "keep one of them");
+    reader.check(prefix, scalar::prefix)?;
+    prefixes.note(reader, prefix.value.clone(), &prefix.location, "is the same as", "keep one of them");
     let prefix = prefix.value.as_str().into();
     Some(Mount { prefix, dialect, video_statuses: statuses, hold, storage_hosts })
 }

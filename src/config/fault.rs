@@ -79,12 +79,12 @@ pub(super) fn in_order(mut faults: Vec<Fault>) -> Vec<Fault> {
 }
 
 /// Turns offsets into positions.
-pub(super) struct Lines<'a> {
+pub(super) struct LineIndex<'a> {
     text: &'a str,
     starts: Vec<usize>,
 }
 
-impl<'a> Lines<'a> {
+impl<'a> LineIndex<'a> {
     pub(super) fn of(text: &'a str) -> Self {
         let starts = std::iter::once(0).chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1));
         Self { text, starts: starts.collect() }
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn columns_are_characters() {
-        let lines = Lines::of("a = 1\nname = \"通义\" # x\n");
+        let lines = LineIndex::of("a = 1\nname = \"通义\" # x\n");
         assert_eq!(lines.position(0), Position { line: 1, column: 1 });
         assert_eq!(lines.position(6), Position { line: 2, column: 1 });
         assert_eq!(lines.position(6 + "name = \"通义\"".len()), Position { line: 2, column: 12 });

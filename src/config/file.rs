@@ -6,41 +6,41 @@ use toml::value::Datetime;
 use super::Secret;
 use super::limits::{Limits, limits};
 use super::log;
-use super::pace::{self, Pace};
-use super::reader::{Node, Place, Table, Written};
+use super::pace::{self, RawPaceRule};
+use super::reader::{Node, Location, Table, Located};
 use super::secret::{bytes_in_file, secret, secret_in_file, secrets_in_file};
 use super::tenants::models;
 use super::tls;
 
-pub(super) type Text = Written<String>;
-pub(super) type Whole = Written<u64>;
+pub(super) type Text = Located<String>;
+pub(super) type Whole = Located<u64>;
 
 /// A file as written; what is `None` was left out, or has its fault already.
-pub(super) struct File {
-    pub(super) server: Server,
-    pub(super) admin: Admin,
+pub(super) struct RawConfig {
+    pub(super) server: RawServer,
+    pub(super) admin: RawAdmin,
     pub(super) store_path: Option<Text>,
     pub(super) max_submit_wait: Option<Text>,
-    pub(super) poll: Poll,
-    pub(super) log: log::Lines,
-    pub(super) propagate: Option<Written<bool>>,
-    pub(super) accounts: Vec<Account>,
-    pub(super) mounts: Vec<Mount>,
-    pub(super) tenants: Vec<Tenant>,
+    pub(super) poll: RawPoll,
+    pub(super) log: log::RawLog,
+    pub(super) propagate: Option<Located<bool>>,
+    pub(super) accounts: Vec<RawAccount>,
+    pub(super) mounts: Vec<RawMount>,
+    pub(super) tenants: Vec<RawTenant>,
 }
 
 #[derive(Default)]
-pub(super) struct Server {
+pub(super) struct RawServer {
     pub(super) listen: Option<Text>,
     pub(super) workers: Option<Whole>,
     pub(super) max_body_bytes: Option<Whole>,
     pub(super) auth_failures_per_second: Option<Whole>,
-    pub(super) timeouts: Timeouts,
-    pub(super) tls: Option<tls::File>,
+    pub(super) timeouts: RawTimeouts,
+    pub(super) tls: Option<tls::RawTls>,
 }
 
 #[derive(Default)]
-pub(super) struct Timeouts {
+pub(super) struct RawTimeouts {
     pub(super) header: Option<Text>,
     pub(super) idle: Option<Text>,
     pub(super) connect: Option<Text>,
@@ -49,31 +49,31 @@ pub(super) struct Timeouts {
 }
 
 #[derive(Default)]
-pub(super) struct Admin {
+pub(super) struct RawAdmin {
     pub(super) listen: Option<Text>,
-    pub(super) token: Option<Written<Secret>>,
-    pub(super) tls: Option<tls::File>,
+    pub(super) token: Option<Located<Secret>>,
+    pub(super) tls: Option<tls::RawTls>,
 }
 
 #[derive(Default)]
-pub(super) struct Poll {
+pub(super) struct RawPoll {
     pub(super) max_age: Option<Text>,
     pub(super) hold: Option<Text>,
 }
 
-pub(super) struct Account {
+pub(super) struct RawAccount {
     pub(super) name: Option<Text>,
     pub(super) base_url: Option<Text>,
-    pub(super) keys: Option<Vec<Written<Secret>>>,
-    pub(super) ca_pem: Option<Written<Vec<u8>>>,
+    pub(super) keys: Option<Vec<Located<Secret>>>,
+    pub(super) ca_pem: Option<Located<Vec<u8>>>,
     pub(super) query_qps: Option<Whole>,
     pub(super) list_qps: Option<Whole>,
     pub(super) cancel_qps: Option<Whole>,
     pub(super) weight: Option<Whole>,
-    pub(super) pace: Vec<Pace>,
+    pub(super) pace: Vec<RawPaceRule>,
 }
 
-pub(super) struct Mount {
+pub(super) struct RawMount {
     pub(super) prefix: Option<Text>,
     pub(super) dialect: Option<Text>,
     pub(super) video_statuses: Option<Text>,
@@ -81,40 +81,40 @@ pub(super) struct Mount {
     pub(super) storage_hosts: Option<Vec<Text>>,
 }
 
-pub(super) struct Tenant {
-    pub(super) place: Place,
+pub(super) struct RawTenant {
+    pub(super) location: Location,
     pub(super) name: Option<Text>,
     pub(super) has_keys: bool,
-    pub(super) keys: Vec<Key>,
+    pub(super) keys: Vec<RawKey>,
     pub(super) async_header: Option<Text>,
-    pub(super) accounts: Option<Written<Vec<Text>>>,
+    pub(super) accounts: Option<Located<Vec<Text>>>,
     pub(super) models: Option<Vec<String>>,
-    pub(super) allow: Option<Written<Vec<Text>>>,
+    pub(super) allow: Option<Located<Vec<Text>>>,
     pub(super) weight: Option<Whole>,
     pub(super) limits: Option<Limits>,
     pub(super) tenant_limits: Option<Limits>,
-    pub(super) client_certificates: Option<Written<Vec<Text>>>,
+    pub(super) client_certificates: Option<Located<Vec<Text>>>,
 }
 
-pub(super) struct Key {
+pub(super) struct RawKey {
     pub(super) id: Option<Text>,
-    pub(super) material: Option<Material>,
-    pub(super) expires: Option<Expiry>,
+    pub(super) material: Option<RawSecret>,
+    pub(super) expires: Option<RawExpiry>,
 }
 
-pub(super) enum Material {
-    Secret(Written<Secret>),
+pub(super) enum RawSecret {
+    Secret(Located<Secret>),
     Sha256(Text),
 }
 
-pub(super) enum Expiry {
+pub(super) enum RawExpiry {
     Text(Text),
-    Datetime(Written<Datetime>),
+    Datetime(Located<Datetime>),
 }
 
 /// Reads the whole tree.
-pub(super) fn file(mut root: Table<'_>) -> File {
-    let file = File {
+pub(super) fn file(mut root: Table<'_>) -> RawConfig {
+    let file = RawConfig {
         server: root.field("server").and_then(server).unwrap_or_default(),
         admin: root.field("admin").and_then(admin).unwrap_or_default(),
         store_path: root.field("store").and_then(store_path),
@@ -138,9 +138,9 @@ pub(super) fn file(mut root: Table<'_>) -> File {
     file
 }
 
-fn server(node: Node<'_>) -> Option<Server> {
+fn server(node: Node<'_>) -> Option<RawServer> {
     let mut table = node.table("write [server]")?;
-    let server = Server {
+    let server = RawServer {
         listen: table.field("listen").and_then(|node| node.string(LISTEN_HINT)),
         workers: table.field("workers").and_then(|node| node.whole(0..=1024)),
         max_body_bytes: table.field("max_body_bytes").and_then(|node| node.whole(1..=1 << 40)),
@@ -154,10 +154,10 @@ fn server(node: Node<'_>) -> Option<Server> {
     Some(server)
 }
 
-fn timeouts(node: Node<'_>) -> Option<Timeouts> {
+fn timeouts(node: Node<'_>) -> Option<RawTimeouts> {
     let mut table = node.table("write it like { header = \"10s\", idle = \"75s\" }")?;
     let mut text = |name| table.field(name).and_then(|node| node.string("write it like \"10s\""));
-    let timeouts = Timeouts {
+    let timeouts = RawTimeouts {
         header: text("header"),
         idle: text("idle"),
         connect: text("connect"),
@@ -168,19 +168,19 @@ fn timeouts(node: Node<'_>) -> Option<Timeouts> {
     Some(timeouts)
 }
 
-fn admin(node: Node<'_>) -> Option<Admin> {
+fn admin(node: Node<'_>) -> Option<RawAdmin> {
     let mut table = node.table("write [admin]")?;
     let listen = table.field("listen").and_then(|node| node.string(LISTEN_HINT));
     let token = table.field("token");
     let key_file = table.field("key_file");
     if let (Some(_), Some(second)) = (&token, &key_file) {
-        second.reading.fault(&second.place, "`token` is given too", "keep one of them");
+        second.reader.fault(&second.location, "`token` is given too", "keep one of them");
     }
     let token = token.and_then(|node| secret(&node));
     let token = key_file.and_then(|node| secret_in_file(&node)).or(token);
     let tls = table.field("tls").and_then(|node| tls::read(&node));
     table.finish();
-    Some(Admin { listen, token, tls })
+    Some(RawAdmin { listen, token, tls })
 }
 
 fn store_path(node: Node<'_>) -> Option<Text> {
@@ -195,15 +195,15 @@ fn store_path(node: Node<'_>) -> Option<Text> {
     path
 }
 
-fn poll(node: Node<'_>) -> Option<Poll> {
+fn poll(node: Node<'_>) -> Option<RawPoll> {
     let mut table = node.table("write [poll]")?;
     let mut text = |name| table.field(name).and_then(|node| node.string("write it like \"2s\""));
-    let poll = Poll { max_age: text("max_age"), hold: text("hold") };
+    let poll = RawPoll { max_age: text("max_age"), hold: text("hold") };
     table.finish();
     Some(poll)
 }
 
-fn propagate(node: Node<'_>) -> Option<Written<bool>> {
+fn propagate(node: Node<'_>) -> Option<Located<bool>> {
     let mut table = node.table("write [traces]")?;
     let propagate = table.field("propagate").and_then(|node| node.boolean());
     table.finish();
@@ -218,14 +218,14 @@ fn hold(node: Node<'_>) -> Option<Text> {
     hold
 }
 
-fn account(mut table: Table<'_>) -> Account {
+fn account(mut table: Table<'_>) -> RawAccount {
     let name = table.required("name", "give it a name, which tenants refer to");
     let base_url = table.required("base_url", "for example \"https://dashscope.aliyuncs.com\"");
     let keys = table.field("keys");
     let key_file = table.field("key_file");
     match (&keys, &key_file) {
         (Some(_), Some(second)) => {
-            second.reading.fault(&second.place, "`keys` are given too", "keep one of them");
+            second.reader.fault(&second.location, "`keys` are given too", "keep one of them");
         }
         (None, None) if !table.has("keys") && !table.has("key_file") => {
             table.missing(
@@ -236,13 +236,13 @@ fn account(mut table: Table<'_>) -> Account {
         _ => {}
     }
     let from_file = key_file.and_then(|node| secrets_in_file(&node));
-    let account = Account {
+    let account = RawAccount {
         name: name.and_then(|node| node.string("write it in quotes")),
         base_url: base_url.and_then(|node| node.string("write it in quotes")),
         keys: keys.and_then(upstream_keys).or(from_file),
         ca_pem: table.field("ca_file").and_then(|node| {
             let (value, _) = bytes_in_file(&node, MAX_CA_FILE_BYTES)?;
-            Some(Written { value, place: node.place })
+            Some(Located { value, location: node.location })
         }),
         query_qps: table.field("query_qps").and_then(rate),
         list_qps: table.field("list_qps").and_then(rate),
@@ -259,21 +259,21 @@ fn rate(node: Node<'_>) -> Option<Whole> {
     node.whole(1..=u64::from(u32::MAX))
 }
 
-fn upstream_keys(node: Node<'_>) -> Option<Vec<Written<Secret>>> {
+fn upstream_keys(node: Node<'_>) -> Option<Vec<Located<Secret>>> {
     let hint = "write it like keys = [\"${DASHSCOPE_API_KEY}\"]";
     let items = node.items(hint)?;
     if items.is_empty() {
-        node.reading.fault(&node.place, "is empty", hint);
+        node.reader.fault(&node.location, "is empty", hint);
         return None;
     }
     // Every key is read, so that every fault is told.
     Some(items.iter().filter_map(secret).collect())
 }
 
-fn mount(mut table: Table<'_>) -> Mount {
+fn mount(mut table: Table<'_>) -> RawMount {
     let prefix = table.required("prefix", "the path that clients write first, like \"/wan\" or \"/\"");
     let mut text = |name| table.field(name).and_then(|node| node.string("write one of its words in quotes"));
-    let mount = Mount {
+    let mount = RawMount {
         prefix: prefix.and_then(|node| node.string("write a path in quotes")),
         dialect: text("dialect"),
         video_statuses: text("video_statuses"),
@@ -292,14 +292,14 @@ fn storage_hosts(node: Node<'_>) -> Option<Vec<Text>> {
     hosts
 }
 
-fn tenant(mut table: Table<'_>) -> Tenant {
+fn tenant(mut table: Table<'_>) -> RawTenant {
     let name = table.required("name", "give it a name, for logs and metrics");
     let list = |node: Node<'_>| {
         let value = node.strings("write words in quotes between [ and ]")?;
-        Some(Written { value, place: node.place })
+        Some(Located { value, location: node.location })
     };
-    let tenant = Tenant {
-        place: table.place.clone(),
+    let tenant = RawTenant {
+        location: table.location.clone(),
         name: name.and_then(|node| node.string("write it in quotes")),
         has_keys: table.has_items("keys"),
         keys: table.field("keys").and_then(keys).unwrap_or_default(),
@@ -316,13 +316,13 @@ fn tenant(mut table: Table<'_>) -> Tenant {
     tenant
 }
 
-fn keys(node: Node<'_>) -> Option<Vec<Key>> {
+fn keys(node: Node<'_>) -> Option<Vec<RawKey>> {
     let hint = "write it like keys = [{ id = \"acme-prod\", key = \"${ACME_KEY}\" }]";
     let items = node.items(hint)?;
     Some(items.iter().filter_map(|item| item.table(hint)).map(key).collect())
 }
 
-fn key(mut table: Table<'_>) -> Key {
+fn key(mut table: Table<'_>) -> RawKey {
     let id = table.required("id", "give the key a name for logs and metrics: the key itself is never shown");
     let key = table.field("key");
     let key_file = table.field("key_file");
@@ -332,18 +332,18 @@ fn key(mut table: Table<'_>) -> Key {
     if written == 0 {
         table.missing("has no key", hint);
     } else if written > 1 {
-        table.reading.fault(&table.place, "has more than one key", hint);
+        table.reader.fault(&table.location, "has more than one key", hint);
     }
     let key = key.and_then(|node| secret(&node));
     let from_file = key_file.and_then(|node| secret_in_file(&node));
     let sha256 = sha256.and_then(|node| node.string("write 64 hex digits in quotes"));
-    let material = key.or(from_file).map(Material::Secret).or(sha256.map(Material::Sha256));
-    let key = Key {
+    let material = key.or(from_file).map(RawSecret::Secret).or(sha256.map(RawSecret::Sha256));
+    let key = RawKey {
         id: id.and_then(|node| node.string("write it in quotes")),
         material,
         expires: table.field("expires").and_then(|node| match node.datetime() {
-            Some(datetime) => Some(Expiry::Datetime(datetime)),
-            None => node.string("write it like \"2027-01-01T00:00:00Z\"").map(Expiry::Text),
+            Some(datetime) => Some(RawExpiry::Datetime(datetime)),
+            None => node.string("write it like \"2027-01-01T00:00:00Z\"").map(RawExpiry::Text),
         }),
     };
     table.finish();

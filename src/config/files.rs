@@ -9,20 +9,20 @@ use sha2::{Digest, Sha256};
 
 /// What was read: the configuration first, then what it names.
 #[derive(Debug, Clone, Default)]
-pub struct Files(Vec<Source>);
+pub struct Files(Vec<SourceFile>);
 
 #[derive(Debug, Clone)]
-struct Source {
+struct SourceFile {
     path: PathBuf,
     /// Of what was opened, from before it was read.
-    look: Option<Look>,
+    look: Option<FileState>,
     /// `None`: it could not be read.
     sha256: Option<[u8; 32]>,
 }
 
 /// What can be seen of a file from outside. Another file behind the same path has another inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Look {
+struct FileState {
     device: u64,
     inode: u64,
     length: u64,
@@ -32,7 +32,7 @@ struct Look {
 
 /// How all of them look from outside. Of what is no regular file nothing can be told.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Glimpse(Vec<Option<Look>>);
+pub struct FileStates(Vec<Option<FileState>>);
 
 impl Files {
     /// The path of the configuration; `None` if there is no file.
@@ -41,14 +41,14 @@ impl Files {
     }
 
     /// As they were when they were read.
-    pub fn when_read(&self) -> Glimpse {
-        Glimpse(self.0.iter().map(|source| source.look).collect())
+    pub fn when_read(&self) -> FileStates {
+        FileStates(self.0.iter().map(|source| source.look).collect())
     }
 
     /// As they are now.
-    pub fn now(&self) -> Glimpse {
-        let look = |source: &Source| fs::metadata(&source.path).ok().and_then(|found| Look::of(&found));
-        Glimpse(self.0.iter().map(look).collect())
+    pub fn now(&self) -> FileStates {
+        let look = |source: &SourceFile| fs::metadata(&source.path).ok().and_then(|found| FileState::of(&found));
+        FileStates(self.0.iter().map(look).collect())
     }
 
     /// Whether these are the same files with the same bytes in them.
@@ -66,10 +66,10 @@ impl Files {
             Ok(file) => file.metadata(),
             Err(_) => fs::metadata(path),
         };
-        let look = found.ok().and_then(|found| Look::of(&found));
+        let look = found.ok().and_then(|found| FileState::of(&found));
         let bytes = opened.and_then(|file| whole(file, limit));
         let sha256 = bytes.as_ref().ok().map(|bytes| Sha256::digest(bytes).into());
-        self.0.push(Source { path: path.to_owned(), look, sha256 });
+        self.0.push(SourceFile { path: path.to_owned(), look, sha256 });
         bytes
     }
 }
@@ -80,7 +80,7 @@ fn whole(file: File, limit: u64) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 > limit { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 
-impl Look {
+impl FileState {
     fn of(found: &Metadata) -> Option<Self> {
         found.is_file().then(|| Self {
             device: found.dev(),

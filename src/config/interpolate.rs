@@ -11,7 +11,7 @@ pub(super) struct Interpolated<'a> {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Flaw<'a> {
+pub(super) enum InterpolationFault<'a> {
     /// Not set, and no default.
     Unset(&'a str),
     /// What stands between the braces is no variable's name.
@@ -26,7 +26,7 @@ pub(super) enum Flaw<'a> {
 pub(super) fn interpolate<'a>(
     raw: &'a str,
     environment: Environment<'_>,
-) -> Result<Interpolated<'a>, Vec<Flaw<'a>>> {
+) -> Result<Interpolated<'a>, Vec<InterpolationFault<'a>>> {
     let mut text = String::with_capacity(raw.len());
     let mut variables = Vec::new();
     let mut flaws = Vec::new();
@@ -41,7 +41,7 @@ pub(super) fn interpolate<'a>(
         }
         text.push_str(before);
         let Some(end) = from.find('}') else {
-            flaws.push(Flaw::Unclosed);
+            flaws.push(InterpolationFault::Unclosed);
             rest = "";
             break;
         };
@@ -51,11 +51,11 @@ pub(super) fn interpolate<'a>(
         };
         rest = &from[end + 1..];
         if !is_name(name) {
-            flaws.push(Flaw::BadName);
+            flaws.push(InterpolationFault::BadName);
             continue;
         }
         if default.is_some_and(|default| default.contains("${")) {
-            flaws.push(Flaw::Nested);
+            flaws.push(InterpolationFault::Nested);
             continue;
         }
         variables.push(name);
@@ -63,7 +63,7 @@ pub(super) fn interpolate<'a>(
         match (environment(name).filter(|value| default.is_none() || !value.is_empty()), default) {
             (Some(value), _) => text.push_str(&value),
             (None, Some(default)) => text.push_str(default),
-            (None, None) => flaws.push(Flaw::Unset(name)),
+            (None, None) => flaws.push(InterpolationFault::Unset(name)),
         }
     }
     text.push_str(rest);
@@ -80,7 +80,7 @@ fn is_name(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn with(raw: &str) -> Result<String, Vec<Flaw<'_>>> {
+    fn with(raw: &str) -> Result<String, Vec<InterpolationFault<'_>>> {
         let environment = |name: &str| match name {
             "A" => Some("one".to_owned()),
             "LOOP" => Some("${A}".to_owned()),
@@ -114,9 +114,9 @@ mod tests {
 
     #[test]
     fn flaws_are_all_told() {
-        assert_eq!(with("${B} ${} ${C"), Err(vec![Flaw::Unset("B"), Flaw::BadName, Flaw::Unclosed]));
-        assert_eq!(with("${1A}"), Err(vec![Flaw::BadName]));
-        assert_eq!(with("${A-b}"), Err(vec![Flaw::BadName]));
-        assert_eq!(with("${A:-${B}}"), Err(vec![Flaw::Nested]));
+        assert_eq!(with("${B} ${} ${C"), Err(vec![InterpolationFault::Unset("B"), InterpolationFault::BadName, InterpolationFault::Unclosed]));
+        assert_eq!(with("${1A}"), Err(vec![InterpolationFault::BadName]));
+        assert_eq!(with("${A-b}"), Err(vec![InterpolationFault::BadName]));
+        assert_eq!(with("${A:-${B}}"), Err(vec![InterpolationFault::Nested]));
     }
 }

@@ -1,6 +1,6 @@
 //! What `limits` and `tenant_limits` of a tenant say.
 
-use super::reader::{Node, Table, Wrong};
+use super::reader::{Node, Table, ValueFault};
 use super::tenants::models;
 
 /// For each key of a tenant, or for all of them together. What is `None`, or empty, is unlimited.
@@ -51,7 +51,7 @@ pub(super) fn limits(node: Node<'_>, lists_models: bool) -> Option<Limits> {
         max_duration_seconds: whole(&mut table, "max_duration_seconds"),
         max_resolution: table.field("max_resolution").and_then(|node| {
             let written = node.string("write it like \"720P\"")?;
-            node.reading.check(&written, lines)
+            node.reader.check(&written, lines)
         }),
         models: if lists_models { table.field("models").and_then(models) } else { None }.unwrap_or_default(),
     };
@@ -75,25 +75,25 @@ fn rule(table: &mut Table<'_>) -> Rule {
     let burst = table.field("burst").and_then(|node| node.whole(1..=u64::from(u32::MAX)));
     if let Some(burst) = burst.as_ref().filter(|_| !table.has("requests_per_second")) {
         let hint = "give `requests_per_second` beside it, or remove it";
-        table.reading.fault(&burst.place, "is the burst of no rate", hint);
+        table.reader.fault(&burst.location, "is the burst of no rate", hint);
     }
     let concurrent_requests = whole(table, "concurrent_requests");
     let rate = per_second.and_then(|written| {
         let burst = burst.as_ref().and_then(|burst| u32::try_from(burst.value).ok());
-        table.reading.check(&written, |per_second: &f64| rate(*per_second, burst))
+        table.reader.check(&written, |per_second: &f64| rate(*per_second, burst))
     });
     Rule { rate, concurrent_requests }
 }
 
-fn rate(requests_per_second: f64, burst: Option<u32>) -> Result<Rate, Wrong> {
+fn rate(requests_per_second: f64, burst: Option<u32>) -> Result<Rate, ValueFault> {
     if !(SLOWEST..=FASTEST).contains(&requests_per_second) {
-        return Err(Wrong::new("must be from 0.00001 to 1000000", "leave it out for no limit"));
+        return Err(ValueFault::new("must be from 0.00001 to 1000000", "leave it out for no limit"));
     }
     // One second's worth.
     let burst = burst.unwrap_or((requests_per_second.ceil() as u32).max(1));
     let rate = Rate { requests_per_second, burst };
     if rate.interval_nanos().checked_mul(burst.into()).is_none_or(|nanos| nanos > LONGEST_REFILL_NANOS) {
-        return Err(Wrong::new("would take years to refill its burst", "lower `burst`"));
+        return Err(ValueFault::new("would take years to refill its burst", "lower `burst`"));
     }
     Ok(rate)
 }
@@ -104,10 +104,10 @@ fn whole(table: &mut Table<'_>, name: &'static str) -> Option<u32> {
 }
 
 /// "720P" has 720 lines.
-fn lines(text: &str) -> Result<u32, Wrong> {
+fn lines(text: &str) -> Result<u32, ValueFault> {
     let digits = text.strip_suffix(['P', 'p']).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
     let lines = digits.and_then(|digits| digits.parse().ok()).filter(|lines| (1..=10_000).contains(lines));
-    lines.ok_or_else(|| Wrong::new("is not a resolution", "write it like \"480P\", \"720P\" or \"1080P\""))
+    lines.ok_or_else(|| ValueFault::new("is not a resolution", "write it like \"480P\", \"720P\" or \"1080P\""))
 }
 
 /// One a day, about.

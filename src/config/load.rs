@@ -5,10 +5,10 @@ use std::time::SystemTime;
 
 use toml::de::DeTable;
 
-use super::fault::{Fault, Lines};
+use super::fault::{Fault, LineIndex};
 use super::files::Files;
 use super::interpolate::Environment;
-use super::reader::{Reading, Table};
+use super::reader::{ConfigReader, Table};
 use super::{Config, check, file, secret, sidecar};
 
 /// A configuration that holds, and what the operator should know about it.
@@ -55,11 +55,11 @@ impl Config {
         files: Files,
     ) -> (Files, Result<Loaded, Vec<Fault>>) {
         let (tree, errors) = DeTable::parse_recoverable(text);
-        let reading = Reading::new(text, directory, environment, &errors, files);
-        let file = file::file(Table::root(&reading, tree.get_ref()));
-        let config = check::check(&reading, file, SystemTime::now());
-        let files = reading.files.take();
-        let (faults, warnings) = reading.finish();
+        let reader = ConfigReader::new(text, directory, environment, &errors, files);
+        let file = file::file(Table::root(&reader, tree.get_ref()));
+        let config = check::check(&reader, file, SystemTime::now());
+        let files = reader.files.take();
+        let (faults, warnings) = reader.finish();
         let outcome = match config {
             Some(config) if faults.is_empty() => Ok(Loaded { config, warnings }),
             Some(_) | None => Err(faults),
@@ -76,7 +76,7 @@ impl Config {
 fn not_utf8(bytes: &[u8], valid: usize) -> Fault {
     let before = std::str::from_utf8(&bytes[..valid]).unwrap_or_default();
     Fault {
-        position: Some(Lines::of(before).position(valid)),
+        position: Some(LineIndex::of(before).position(valid)),
         ..Fault::elsewhere("", "is not UTF-8", "save the file as UTF-8")
     }
 }

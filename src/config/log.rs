@@ -2,19 +2,19 @@
 
 use super::check::setting;
 use super::file::Text;
-use super::reader::{Node, Reading, Written, Wrong};
+use super::reader::{Node, ConfigReader, Located, ValueFault};
 use super::scalar::one_of;
-use super::{Log, LogFormat, LogTarget};
+use super::{LogSettings, LogFormat, LogTarget};
 
 /// `[log]`.
 #[derive(Default)]
-pub(super) struct Lines {
+pub(super) struct RawLog {
     access: Option<Text>,
     format: Option<Text>,
-    sample: Option<Written<f64>>,
+    sample: Option<Located<f64>>,
 }
 
-pub(super) fn read(node: Node<'_>) -> Option<Lines> {
+pub(super) fn read(node: Node<'_>) -> Option<RawLog> {
     let mut table = node.table("write [log]")?;
     let mut text = |name, hint| table.field(name).and_then(|node| node.string(hint));
     let access = text("access", "write it like \"stdout\" or \"/var/log/dashgate/access.log\"");
@@ -23,27 +23,27 @@ pub(super) fn read(node: Node<'_>) -> Option<Lines> {
         node.decimal(0.0..=1.0, "must be from 0.0 to 1.0", "1.0 logs every exchange, 0.1 one of ten")
     });
     table.finish();
-    Some(Lines { access, format, sample })
+    Some(RawLog { access, format, sample })
 }
 
-pub(super) fn check(reading: &Reading<'_>, file: &Lines) -> Log {
-    let default = Log::default();
+pub(super) fn check(reader: &ConfigReader<'_>, file: &RawLog) -> LogSettings {
+    let default = LogSettings::default();
     let formats = [("json", LogFormat::Json), ("text", LogFormat::Text)];
-    Log {
-        access: setting(reading, &file.access, target, default.access),
-        format: setting(reading, &file.format, |text| one_of(text, &formats), default.format),
+    LogSettings {
+        access: setting(reader, &file.access, target, default.access),
+        format: setting(reader, &file.format, |text| one_of(text, &formats), default.format),
         sample: file.sample.as_ref().map_or(default.sample, |sample| sample.value),
     }
 }
 
-impl Default for Log {
+impl Default for LogSettings {
     fn default() -> Self {
         Self { access: LogTarget::Stdout, format: LogFormat::Json, sample: 1.0 }
     }
 }
 
 /// A slash tells a file from a misspelt word.
-fn target(text: &str) -> Result<LogTarget, Wrong> {
+fn target(text: &str) -> Result<LogTarget, ValueFault> {
     if text.contains('/') && !text.ends_with('/') {
         return Ok(LogTarget::File(text.into()));
     }
@@ -51,7 +51,7 @@ fn target(text: &str) -> Result<LogTarget, Wrong> {
     if let Some((_, target)) = words.into_iter().find(|(word, _)| *word == text) {
         return Ok(target);
     }
-    Err(Wrong::new(
+    Err(ValueFault::new(
         "is neither \"stdout\", \"stderr\", \"off\", nor the path of a file",
         "a path has a slash in it, like \"./access.log\"",
     ))

@@ -28,10 +28,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-pub use self::changes::{Changes, Difference, Fixed};
+pub use self::changes::{Changes, Difference, StartSettings};
 pub use self::check::ADMIN_LISTEN;
 pub use self::fault::{Fault, Position, report};
-pub use self::files::{Files, Glimpse};
+pub use self::files::{Files, FileStates};
 pub use self::interpolate::Environment;
 pub use self::limits::{Limits, Rate, Rule};
 pub use self::load::Loaded;
@@ -42,22 +42,22 @@ use crate::dashscope::operation::Groups;
 /// A whole, checked configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    pub server: Server,
-    pub admin: Admin,
-    pub store: Store,
-    pub submit: Submit,
-    pub poll: Poll,
-    pub log: Log,
-    pub traces: Traces,
-    pub accounts: Vec<Account>,
+    pub server: ServerSettings,
+    pub admin: AdminSettings,
+    pub store: StoreSettings,
+    pub submit: SubmitSettings,
+    pub poll: PollSettings,
+    pub log: LogSettings,
+    pub traces: TraceSettings,
+    pub accounts: Vec<AccountSettings>,
     pub mounts: Vec<Mount>,
-    pub tenants: Vec<Tenant>,
+    pub tenants: Vec<TenantSettings>,
     /// No file: any caller of the same host, with any key or none, is the one tenant.
     pub sidecar: bool,
 }
 
 #[derive(Debug, Clone)]
-pub struct Server {
+pub struct ServerSettings {
     pub listen: SocketAddr,
     /// Worker threads; 0 stands for one per core.
     pub workers: usize,
@@ -84,27 +84,27 @@ pub struct Timeouts {
 }
 
 #[derive(Debug, Clone)]
-pub struct Admin {
+pub struct AdminSettings {
     pub listen: SocketAddr,
     pub token: Option<Secret>,
     pub tls: Option<Tls>,
 }
 
 #[derive(Debug, Clone)]
-pub struct Store {
+pub struct StoreSettings {
     pub path: PathBuf,
 }
 
 /// What holds for every call that makes a task.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Submit {
+pub struct SubmitSettings {
     /// How long one waits for its turn where its client does not say.
     pub max_wait: Duration,
 }
 
 /// How task queries are answered.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Poll {
+pub struct PollSettings {
     /// How old what is known of a running task may be.
     pub max_age: Duration,
     /// [`Mount::hold`] of the mounts that don't set it.
@@ -113,14 +113,14 @@ pub struct Poll {
 
 /// What becomes of a caller's trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Traces {
+pub struct TraceSettings {
     /// It goes on at the upstream, below our own span.
     pub propagate: bool,
 }
 
 /// One line for each exchange.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Log {
+pub struct LogSettings {
     pub access: LogTarget,
     pub format: LogFormat,
     /// The share of ordinary exchanges that have a line, from 0 to 1. Submits, refusals and errors always have one.
@@ -146,7 +146,7 @@ pub enum LogFormat {
 
 /// One Alibaba Cloud account: one namespace of tasks, one set of quotas.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Account {
+pub struct AccountSettings {
     pub name: Arc<str>,
     pub base_url: BaseUrl,
     /// At least one.
@@ -165,13 +165,13 @@ pub struct Account {
 pub struct PaceRule {
     /// Names, or patterns with `*`; at least one.
     pub models: Vec<String>,
-    pub requests_per_second: Option<Bound<f64>>,
+    pub requests_per_second: Option<PaceLimit<f64>>,
     /// Tasks that have not ended.
-    pub running: Option<Bound<u32>>,
+    pub running: Option<PaceLimit<u32>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bound<T> {
+pub enum PaceLimit<T> {
     Unlimited,
     At(T),
 }
@@ -220,9 +220,9 @@ pub enum VideoStatuses {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Tenant {
+pub struct TenantSettings {
     pub name: Arc<str>,
-    pub keys: Vec<Key>,
+    pub keys: Vec<KeySettings>,
     pub async_header: AsyncHeader,
     /// Indices into [`Config::accounts`]; at least one.
     pub accounts: Vec<usize>,
@@ -241,7 +241,7 @@ pub struct Tenant {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Key {
+pub struct KeySettings {
     /// The key's loggable name.
     pub id: Arc<str>,
     /// SHA-256 of the secret: the secret itself is forgotten once the file is read.

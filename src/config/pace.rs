@@ -1,14 +1,14 @@
 //! How submits are paced, as it is written and what it means.
 
 use super::file::Text;
-use super::reader::{Node, Reading, Written};
-use super::{Bound, PaceRule};
+use super::reader::{Node, ConfigReader, Located};
+use super::{PaceLimit, PaceRule};
 
 /// One rule as written.
-pub(super) struct Pace {
-    models: Option<Written<Vec<Text>>>,
-    requests_per_second: Option<Bound<f64>>,
-    running: Option<Bound<u32>>,
+pub(super) struct RawPaceRule {
+    models: Option<Located<Vec<Text>>>,
+    requests_per_second: Option<PaceLimit<f64>>,
+    running: Option<PaceLimit<u32>>,
 }
 
 /// `max_wait` of `[submit]`.
@@ -20,17 +20,17 @@ pub(super) fn max_wait(node: Node<'_>) -> Option<Text> {
 }
 
 /// The rules of one account.
-pub(super) fn read(node: Node<'_>) -> Vec<Pace> {
+pub(super) fn read(node: Node<'_>) -> Vec<RawPaceRule> {
     let items = node.items(HINT).unwrap_or_default();
     items.iter().filter_map(rule).collect()
 }
 
-fn rule(node: &Node<'_>) -> Option<Pace> {
+fn rule(node: &Node<'_>) -> Option<RawPaceRule> {
     let mut table = node.table(HINT)?;
     let models = table.required("models", "name models, or patterns: models = [\"wan2.6-*\"]");
     let models = models.and_then(|node| {
         let value = node.strings("write names in quotes between [ and ]")?;
-        Some(Written { value, place: node.place })
+        Some(Located { value, location: node.location })
     });
     if !table.has("requests_per_second") && !table.has("running") {
         table.missing("says nothing of its models", "give `requests_per_second`, `running`, or both");
@@ -45,28 +45,28 @@ fn rule(node: &Node<'_>) -> Option<Pace> {
         bound(&node, |node| u32::try_from(number(node)?.value).ok())
     });
     table.finish();
-    Some(Pace { models, requests_per_second: submits, running })
+    Some(RawPaceRule { models, requests_per_second: submits, running })
 }
 
-fn bound<T>(node: &Node<'_>, number: impl FnOnce(&Node<'_>) -> Option<T>) -> Option<Bound<T>> {
+fn bound<T>(node: &Node<'_>, number: impl FnOnce(&Node<'_>) -> Option<T>) -> Option<PaceLimit<T>> {
     if node.raw().is_none() {
-        return number(node).map(Bound::At);
+        return number(node).map(PaceLimit::At);
     }
     if node.string(OR_UNLIMITED)?.value == "unlimited" {
-        return Some(Bound::Unlimited);
+        return Some(PaceLimit::Unlimited);
     }
-    node.reading.fault(&node.place, "must be a number, or \"unlimited\"", OR_UNLIMITED);
+    node.reader.fault(&node.location, "must be a number, or \"unlimited\"", OR_UNLIMITED);
     None
 }
 
 /// None if there is no model in it; the rest was told where it was read.
-pub(super) fn check(reading: &Reading<'_>, file: &Pace) -> Option<PaceRule> {
+pub(super) fn check(reader: &ConfigReader<'_>, file: &RawPaceRule) -> Option<PaceRule> {
     let written = file.models.as_ref()?;
     if written.value.is_empty() {
-        reading.fault(&written.place, "is empty", "for all models write [\"*\"]");
+        reader.fault(&written.location, "is empty", "for all models write [\"*\"]");
     }
     for model in written.value.iter().filter(|model| model.value.is_empty()) {
-        reading.fault(&model.place, "is empty", "write a model's name, or a pattern like \"wan2.6-*\"");
+        reader.fault(&model.location, "is empty", "write a model's name, or a pattern like \"wan2.6-*\"");
     }
     Some(PaceRule {
         models: written.value.iter().map(|model| model.value.clone()).collect(),

@@ -11,27 +11,27 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use toml::value::Datetime;
 
-use super::fault::{Fault, Lines, Position, in_order};
+use super::fault::{Fault, LineIndex, Position, in_order};
 use super::files::Files;
-use super::interpolate::{Environment, Flaw, interpolate};
-use super::syntax::{Guessed, syntax_faults};
+use super::interpolate::{Environment, InterpolationFault, interpolate};
+use super::syntax::{UnreliableText, syntax_faults};
 
 /// One reading of one file: what stands around it, and what was found.
-pub(super) struct Reading<'a> {
+pub(super) struct ConfigReader<'a> {
     pub(super) directory: &'a Path,
     environment: Environment<'a>,
-    lines: Lines<'a>,
+    lines: LineIndex<'a>,
     /// The tree lacks something that the file may well hold.
     pub(super) torn: bool,
     /// What was read for it so far.
     pub(super) files: RefCell<Files>,
-    guessed: Option<Guessed>,
+    guessed: Option<UnreliableText>,
     syntax: Vec<Fault>,
     found: RefCell<Vec<Fault>>,
     warnings: RefCell<Vec<Fault>>,
 }
 
-impl<'a> Reading<'a> {
+impl<'a> ConfigReader<'a> {
     pub(super) fn new(
         text: &'a str,
         directory: &'a Path,
@@ -39,7 +39,7 @@ impl<'a> Reading<'a> {
         errors: &[toml::de::Error],
         files: Files,
     ) -> Self {
-        let lines = Lines::of(text);
+        let lines = LineIndex::of(text);
         let (syntax, torn) = syntax_faults(&lines, text.len(), errors);
         Self {
             directory,
@@ -54,37 +54,37 @@ impl<'a> Reading<'a> {
         }
     }
 
-    pub(super) fn position(&self, place: &Place) -> Position {
-        self.lines.position(place.offset)
+    pub(super) fn position(&self, location: &Location) -> Position {
+        self.lines.position(location.offset)
     }
 
-    pub(super) fn fault(&self, place: &Place, problem: impl Into<String>, hint: impl Into<String>) {
-        self.found.borrow_mut().push(self.at(place, problem.into(), hint.into()));
+    pub(super) fn fault(&self, location: &Location, problem: impl Into<String>, hint: impl Into<String>) {
+        self.found.borrow_mut().push(self.at(location, problem.into(), hint.into()));
     }
 
     /// A fault of something that is not written, but is so by default.
     pub(super) fn fault_at_start(&self, path: &str, problem: &str, hint: &str) {
-        self.fault(&Place { offset: 0, path: path.to_owned() }, problem, hint);
+        self.fault(&Location { offset: 0, path: path.to_owned() }, problem, hint);
     }
 
-    pub(super) fn warn(&self, place: &Place, problem: impl Into<String>, hint: impl Into<String>) {
-        self.warnings.borrow_mut().push(self.at(place, problem.into(), hint.into()));
+    pub(super) fn warn(&self, location: &Location, problem: impl Into<String>, hint: impl Into<String>) {
+        self.warnings.borrow_mut().push(self.at(location, problem.into(), hint.into()));
     }
 
-    fn at(&self, place: &Place, problem: String, hint: String) -> Fault {
-        Fault { position: Some(self.position(place)), path: place.path.clone(), problem, hint }
+    fn at(&self, location: &Location, problem: String, hint: String) -> Fault {
+        Fault { position: Some(self.position(location)), path: location.path.clone(), problem, hint }
     }
 
     /// Takes a value through a check of its text or number.
     pub(super) fn check<T: Borrow<Q>, Q: ?Sized, U>(
         &self,
-        written: &Written<T>,
-        check: impl FnOnce(&Q) -> Result<U, Wrong>,
+        written: &Located<T>,
+        check: impl FnOnce(&Q) -> Result<U, ValueFault>,
     ) -> Option<U> {
         match check(written.value.borrow()) {
             Ok(value) => Some(value),
-            Err(Wrong { problem, hint }) => {
-                self.fault(&written.place, problem, hint);
+            Err(ValueFault { problem, hint }) => {
+                self.fault(&written.location, problem, hint);
                 None
             }
         }
@@ -102,12 +102,12 @@ impl<'a> Reading<'a> {
 }
 
 /// What is wrong with one value; never the value itself.
-pub(super) struct Wrong {
+pub(super) struct ValueFault {
     pub(super) problem: String,
     pub(super) hint: String,
 }
 
-impl Wrong {
+impl ValueFault {
     pub(super) fn new(problem: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { problem: problem.into(), hint: hint.into() }
     }
@@ -115,38 +115,38 @@ impl Wrong {
 
 /// Where a thing is written.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct Location {
     pub(super) offset: usize,
     pub(super) path: String,
 }
 
 /// A value and where it is written.
 #[derive(Debug, Clone)]
-pub(super) struct Written<T> {
+pub(super) struct Located<T> {
     pub(super) value: T,
-    pub(super) place: Place,
+    pub(super) location: Location,
 }
 
 /// A value that has yet to be read.
 pub(super) struct Node<'a> {
-    pub(super) reading: &'a Reading<'a>,
-    pub(super) place: Place,
+    pub(super) reader: &'a ConfigReader<'a>,
+    pub(super) location: Location,
     value: &'a DeValue<'a>,
 }
 
 impl<'a> Node<'a> {
-    fn new(reading: &'a Reading<'a>, path: String, value: &'a Spanned<DeValue<'a>>) -> Option<Self> {
+    fn new(reader: &'a ConfigReader<'a>, path: String, value: &'a Spanned<DeValue<'a>>) -> Option<Self> {
         // The parser stands a zero without a place where a value should have been, and has said so.
         let span = value.span();
         (span.end > 0).then(|| Self {
-            reading,
-            place: Place { offset: span.start, path },
+            reader,
+            location: Location { offset: span.start, path },
             value: value.get_ref(),
         })
     }
 
-    fn written<T>(&self, value: T) -> Written<T> {
-        Written { value, place: self.place.clone() }
+    fn written<T>(&self, value: T) -> Located<T> {
+        Located { value, location: self.location.clone() }
     }
 
     fn wrong_type<T>(&self, expected: &str, hint: &str) -> Option<T> {
@@ -159,7 +159,7 @@ impl<'a> Node<'a> {
             DeValue::Array(_) => "an array",
             DeValue::Table(_) => "a table",
         };
-        self.reading.fault(&self.place, format!("must be {expected}, not {found}"), hint);
+        self.reader.fault(&self.location, format!("must be {expected}, not {found}"), hint);
         None
     }
 
@@ -168,19 +168,19 @@ impl<'a> Node<'a> {
         let DeValue::String(raw) = self.value else {
             return self.wrong_type(expected, hint);
         };
-        match interpolate(raw, self.reading.environment) {
+        match interpolate(raw, self.reader.environment) {
             Ok(done) => Some((done.text, done.variables)),
             Err(flaws) => {
                 for flaw in flaws {
                     let (problem, hint) = describe(&flaw);
-                    self.reading.fault(&self.place, problem, hint);
+                    self.reader.fault(&self.location, problem, hint);
                 }
                 None
             }
         }
     }
 
-    pub(super) fn string(&self, hint: &str) -> Option<Written<String>> {
+    pub(super) fn string(&self, hint: &str) -> Option<Located<String>> {
         let (text, _) = self.interpolated("a string", hint)?;
         Some(self.written(text))
     }
@@ -190,7 +190,7 @@ impl<'a> Node<'a> {
         if let DeValue::String(raw) = self.value { Some(raw) } else { None }
     }
 
-    pub(super) fn datetime(&self) -> Option<Written<Datetime>> {
+    pub(super) fn datetime(&self) -> Option<Located<Datetime>> {
         if let DeValue::Datetime(value) = self.value { Some(self.written(*value)) } else { None }
     }
 
@@ -198,7 +198,7 @@ impl<'a> Node<'a> {
         matches!(self.value, DeValue::Table(_))
     }
 
-    pub(super) fn boolean(&self) -> Option<Written<bool>> {
+    pub(super) fn boolean(&self) -> Option<Located<bool>> {
         match self.value {
             DeValue::Boolean(value) => Some(self.written(*value)),
             DeValue::String(_)
@@ -210,7 +210,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    pub(super) fn whole(&self, range: RangeInclusive<u64>) -> Option<Written<u64>> {
+    pub(super) fn whole(&self, range: RangeInclusive<u64>) -> Option<Located<u64>> {
         let DeValue::Integer(integer) = self.value else {
             return self.wrong_type("a whole number", "write it in digits, without quotes");
         };
@@ -219,14 +219,14 @@ impl<'a> Node<'a> {
             Some(number) => Some(self.written(number)),
             None => {
                 let problem = format!("must be from {} to {}", range.start(), range.end());
-                self.reading.fault(&self.place, problem, "write a number in this range");
+                self.reader.fault(&self.location, problem, "write a number in this range");
                 None
             }
         }
     }
 
     /// A number above 0.
-    pub(super) fn rate(&self) -> Option<Written<f64>> {
+    pub(super) fn rate(&self) -> Option<Located<f64>> {
         self.decimal(f64::MIN_POSITIVE..=f64::MAX, "must be above 0", "leave it out for no limit")
     }
 
@@ -236,7 +236,7 @@ impl<'a> Node<'a> {
         range: RangeInclusive<f64>,
         problem: &str,
         hint: &str,
-    ) -> Option<Written<f64>> {
+    ) -> Option<Located<f64>> {
         let number: Option<f64> = match self.value {
             DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str().parse().ok(),
             DeValue::Float(float) => float.as_str().parse().ok(),
@@ -252,7 +252,7 @@ impl<'a> Node<'a> {
         match number.filter(|number| range.contains(number)) {
             Some(number) => Some(self.written(number)),
             None => {
-                self.reading.fault(&self.place, problem, hint);
+                self.reader.fault(&self.location, problem, hint);
                 None
             }
         }
@@ -262,12 +262,12 @@ impl<'a> Node<'a> {
         let DeValue::Array(items) = self.value else {
             return self.wrong_type("an array", hint);
         };
-        let path = |index: usize| format!("{}[{index}]", self.place.path);
+        let path = |index: usize| format!("{}[{index}]", self.location.path);
         let items = items.iter().enumerate();
-        Some(items.filter_map(|(index, item)| Node::new(self.reading, path(index), item)).collect())
+        Some(items.filter_map(|(index, item)| Node::new(self.reader, path(index), item)).collect())
     }
 
-    pub(super) fn strings(&self, hint: &str) -> Option<Vec<Written<String>>> {
+    pub(super) fn strings(&self, hint: &str) -> Option<Vec<Located<String>>> {
         Some(self.items(hint)?.iter().filter_map(|item| item.string(hint)).collect())
     }
 
@@ -275,25 +275,25 @@ impl<'a> Node<'a> {
         let DeValue::Table(entries) = self.value else {
             return self.wrong_type("a table", hint);
         };
-        Some(Table { reading: self.reading, place: self.place.clone(), entries, known: Vec::new() })
+        Some(Table { reader: self.reader, location: self.location.clone(), entries, known: Vec::new() })
     }
 }
 
-fn describe(flaw: &Flaw<'_>) -> (String, String) {
+fn describe(flaw: &InterpolationFault<'_>) -> (String, String) {
     let escape = "write $${ for the characters ${ themselves";
     match flaw {
-        Flaw::Unset(name) if is_printable_variable(name) => (
+        InterpolationFault::Unset(name) if is_printable_variable(name) => (
             format!("the environment variable {name} is not set"),
             format!("set {name}, or give a default: ${{{name}:-default}}"),
         ),
-        Flaw::Unset(_) => (
+        InterpolationFault::Unset(_) => (
             "the environment variable it names is not set".into(),
             "set it, or give a default: ${NAME:-default}; its name is not shown, as it looks like a secret"
                 .into(),
         ),
-        Flaw::BadName => ("has ${...} without a variable's name in it".into(), escape.into()),
-        Flaw::Nested => ("has a variable in a variable's default".into(), "give a plain default".into()),
-        Flaw::Unclosed => ("has ${ without a } after it".into(), escape.into()),
+        InterpolationFault::BadName => ("has ${...} without a variable's name in it".into(), escape.into()),
+        InterpolationFault::Nested => ("has a variable in a variable's default".into(), "give a plain default".into()),
+        InterpolationFault::Unclosed => ("has ${ without a } after it".into(), escape.into()),
     }
 }
 
@@ -304,20 +304,20 @@ fn is_printable_variable(name: &str) -> bool {
 
 /// A table of which each key is asked for once; then [`Table::finish`] tells the keys nobody asked for.
 pub(super) struct Table<'a> {
-    pub(super) reading: &'a Reading<'a>,
-    pub(super) place: Place,
+    pub(super) reader: &'a ConfigReader<'a>,
+    pub(super) location: Location,
     entries: &'a DeTable<'a>,
     known: Vec<&'static str>,
 }
 
 impl<'a> Table<'a> {
     /// The whole file.
-    pub(super) fn root(reading: &'a Reading<'a>, entries: &'a DeTable<'a>) -> Self {
-        Self { reading, place: Place { offset: 0, path: String::new() }, entries, known: Vec::new() }
+    pub(super) fn root(reader: &'a ConfigReader<'a>, entries: &'a DeTable<'a>) -> Self {
+        Self { reader, location: Location { offset: 0, path: String::new() }, entries, known: Vec::new() }
     }
 
     pub(super) fn path(&self, name: &str) -> String {
-        if self.place.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.place.path) }
+        if self.location.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.location.path) }
     }
 
     /// Whether the key is written, readable or not.
@@ -333,7 +333,7 @@ impl<'a> Table<'a> {
 
     pub(super) fn field(&mut self, name: &'static str) -> Option<Node<'a>> {
         self.known.push(name);
-        Node::new(self.reading, self.path(name), self.entries.get(name)?)
+        Node::new(self.reader, self.path(name), self.entries.get(name)?)
     }
 
     pub(super) fn required(&mut self, name: &'static str, hint: &str) -> Option<Node<'a>> {
@@ -345,8 +345,8 @@ impl<'a> Table<'a> {
 
     /// Tells what this table lacks, unless broken syntax may have eaten it.
     pub(super) fn missing(&self, problem: &str, hint: &str) {
-        if !self.reading.torn {
-            self.reading.fault(&self.place, problem, hint);
+        if !self.reader.torn {
+            self.reader.fault(&self.location, problem, hint);
         }
     }
 
@@ -361,8 +361,8 @@ impl<'a> Table<'a> {
     pub(super) fn refuse(&mut self, name: &'static str, problem: &str, hint: &str) {
         self.known.push(name);
         if let Some((key, _)) = self.entries.get_key_value(name) {
-            let place = Place { offset: key.span().start, path: self.path(name) };
-            self.reading.fault(&place, problem, hint);
+            let location = Location { offset: key.span().start, path: self.path(name) };
+            self.reader.fault(&location, problem, hint);
         }
     }
 
@@ -373,17 +373,17 @@ impl<'a> Table<'a> {
                 continue;
             }
             let near = nearest(name, &self.known);
-            let mut place = Place { offset: key.span().start, path: self.place.path.clone() };
+            let mut location = Location { offset: key.span().start, path: self.location.path.clone() };
             let mut problem = "unknown key".to_owned();
             if near.is_some() || is_printable_key(name) {
                 let _ = write!(problem, " `{name}`");
-                place.path = self.path(name);
+                location.path = self.path(name);
             }
             let hint = match near {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("known here: {}", self.known.join(", ")),
             };
-            self.reading.fault(&place, problem, hint);
+            self.reader.fault(&location, problem, hint);
         }
     }
 }

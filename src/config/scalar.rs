@@ -5,62 +5,62 @@ use std::time::{Duration, SystemTime};
 
 use toml::value::{Datetime, Offset};
 
-use super::reader::{Wrong, nearest};
+use super::reader::{ValueFault, nearest};
 use super::{AsyncHeader, Dialect, VideoStatuses};
 use crate::dashscope::operation::Group;
 use crate::net::certificate;
 
-pub(super) fn listen(text: &str) -> Result<SocketAddr, Wrong> {
+pub(super) fn listen(text: &str) -> Result<SocketAddr, ValueFault> {
     text.parse().map_err(|_| {
-        Wrong::new("is not an IP address with a port", "write it like \"0.0.0.0:8080\" or \"[::1]:8080\"")
+        ValueFault::new("is not an IP address with a port", "write it like \"0.0.0.0:8080\" or \"[::1]:8080\"")
     })
 }
 
-pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
+pub(super) fn duration(text: &str) -> Result<Duration, ValueFault> {
     let duration = humantime::parse_duration(text)
-        .map_err(|_| Wrong::new("is not a duration", "write it like \"10s\", \"500ms\" or \"5m\""))?;
+        .map_err(|_| ValueFault::new("is not a duration", "write it like \"10s\", \"500ms\" or \"5m\""))?;
     if duration < Duration::from_millis(1) || duration > LONGEST {
-        return Err(Wrong::new("must be from 1ms to 24h", "a timeout can't be turned off; give a long one"));
+        return Err(ValueFault::new("must be from 1ms to 24h", "a timeout can't be turned off; give a long one"));
     }
     Ok(duration)
 }
 
 /// How long a submit may wait; 0 is fine. DashScope takes no longer one in X-DashScope-Wait-Timeout.
-pub(super) fn wait(text: &str) -> Result<Duration, Wrong> {
+pub(super) fn wait(text: &str) -> Result<Duration, ValueFault> {
     at_most(text, Duration::from_secs(120), "must not be longer than 120s")
 }
 
 /// How old an answer may be; 0 is fine.
-pub(super) fn age(text: &str) -> Result<Duration, Wrong> {
+pub(super) fn age(text: &str) -> Result<Duration, ValueFault> {
     at_most(text, Duration::from_secs(3600), "must not be longer than 1h")
 }
 
 /// How long a poll may be held; 0 is fine. Clients and load balancers give up soon after a minute.
-pub(super) fn hold(text: &str) -> Result<Duration, Wrong> {
+pub(super) fn hold(text: &str) -> Result<Duration, ValueFault> {
     at_most(text, Duration::from_secs(60), "must not be longer than 60s")
 }
 
-fn at_most(text: &str, longest: Duration, problem: &str) -> Result<Duration, Wrong> {
+fn at_most(text: &str, longest: Duration, problem: &str) -> Result<Duration, ValueFault> {
     let hint = "write it like \"2s\" or \"500ms\"; \"0s\" turns it off";
-    let duration = humantime::parse_duration(text).map_err(|_| Wrong::new("is not a duration", hint))?;
-    if duration > longest { Err(Wrong::new(problem, hint)) } else { Ok(duration) }
+    let duration = humantime::parse_duration(text).map_err(|_| ValueFault::new("is not a duration", hint))?;
+    if duration > longest { Err(ValueFault::new(problem, hint)) } else { Ok(duration) }
 }
 
 /// A name that stands in logs, labels and addresses.
-pub(super) fn name(text: &str) -> Result<(), Wrong> {
+pub(super) fn name(text: &str) -> Result<(), ValueFault> {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if (1..=64).contains(&text.len()) && text.bytes().all(fine) {
         return Ok(());
     }
-    Err(Wrong::new("is not a name", "use 1 to 64 letters, digits, dots, underscores and hyphens"))
+    Err(ValueFault::new("is not a name", "use 1 to 64 letters, digits, dots, underscores and hyphens"))
 }
 
 /// What a certificate says of its holder, as [`certificate::names`] gives it.
-pub(super) fn certificate_name(text: &str) -> Result<String, Wrong> {
+pub(super) fn certificate_name(text: &str) -> Result<String, ValueFault> {
     let (kind, name) = text.split_at(text.find([':', '=']).map_or(0, |at| at + 1));
     let in_subject = kind.strip_suffix('=').is_some_and(certificate::is_attribute);
     if name.is_empty() || !in_subject && !matches!(kind, "dns:" | "uri:") {
-        return Err(Wrong::new(
+        return Err(ValueFault::new(
             "is not a name of a certificate",
             "write it like \"CN=acme-prod\", \"dns:acme.internal\" or \"uri:spiffe://acme/prod\"; of the subject \
              CN, O, OU and UID can be named",
@@ -69,25 +69,25 @@ pub(super) fn certificate_name(text: &str) -> Result<String, Wrong> {
     Ok(if kind == "dns:" { text.to_ascii_lowercase() } else { text.to_owned() })
 }
 
-pub(super) fn prefix(text: &str) -> Result<(), Wrong> {
+pub(super) fn prefix(text: &str) -> Result<(), ValueFault> {
     if text == "/" {
         return Ok(());
     }
     let Some(segments) = text.strip_prefix('/') else {
-        return Err(Wrong::new("does not start with a slash", "write it like \"/wan\""));
+        return Err(ValueFault::new("does not start with a slash", "write it like \"/wan\""));
     };
     if segments.ends_with('/') {
-        return Err(Wrong::new("ends in a slash", "write it without the last slash, like \"/wan\""));
+        return Err(ValueFault::new("ends in a slash", "write it without the last slash, like \"/wan\""));
     }
     if !segments.split('/').all(is_segment) {
-        return Err(Wrong::new(
+        return Err(ValueFault::new(
             "is not a path",
             "between slashes use letters, digits, dots, underscores, tildes and hyphens, like \"/wan/v2\"",
         ));
     }
     let first = segments.split('/').next().unwrap_or_default();
     if RESERVED.contains(&first) {
-        return Err(Wrong::new(
+        return Err(ValueFault::new(
             "would hide paths of DashScope itself",
             format!("choose a prefix that does not start with one of: /{}", RESERVED.join(", /")),
         ));
@@ -101,23 +101,23 @@ pub(super) fn is_segment(text: &str) -> bool {
     !text.is_empty() && text != "." && text != ".." && text.bytes().all(fine)
 }
 
-pub(super) fn dialect(text: &str) -> Result<Dialect, Wrong> {
+pub(super) fn dialect(text: &str) -> Result<Dialect, ValueFault> {
     one_of(text, &[("native", Dialect::Native), ("unified", Dialect::Unified)])
 }
 
-pub(super) fn video_statuses(text: &str) -> Result<VideoStatuses, Wrong> {
+pub(super) fn video_statuses(text: &str) -> Result<VideoStatuses, ValueFault> {
     one_of(text, &[("openai", VideoStatuses::Openai), ("opeai", VideoStatuses::Opeai)])
 }
 
-pub(super) fn async_header(text: &str) -> Result<AsyncHeader, Wrong> {
+pub(super) fn async_header(text: &str) -> Result<AsyncHeader, ValueFault> {
     one_of(text, &[("require", AsyncHeader::Require), ("add", AsyncHeader::Add)])
 }
 
-pub(super) fn group(text: &str) -> Result<Group, Wrong> {
+pub(super) fn group(text: &str) -> Result<Group, ValueFault> {
     one_of(text, &Group::ALL.map(|group| (group.name(), group)))
 }
 
-pub(super) fn one_of<T: Copy>(text: &str, words: &[(&'static str, T)]) -> Result<T, Wrong> {
+pub(super) fn one_of<T: Copy>(text: &str, words: &[(&'static str, T)]) -> Result<T, ValueFault> {
     if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
         return Ok(*value);
     }
@@ -127,12 +127,12 @@ pub(super) fn one_of<T: Copy>(text: &str, words: &[(&'static str, T)]) -> Result
         Some(near) => format!("did you mean \"{near}\"?"),
         None => "write one of these words".to_owned(),
     };
-    Err(Wrong::new(format!("must be one of {all}"), hint))
+    Err(ValueFault::new(format!("must be one of {all}"), hint))
 }
 
-pub(super) fn sha256(text: &str) -> Result<[u8; 32], Wrong> {
+pub(super) fn sha256(text: &str) -> Result<[u8; 32], ValueFault> {
     let wrong =
-        || Wrong::new("is not a SHA-256 in hex", "give 64 hex digits: printf %s \"$KEY\" | sha256sum");
+        || ValueFault::new("is not a SHA-256 in hex", "give 64 hex digits: printf %s \"$KEY\" | sha256sum");
     if text.len() != 64 {
         return Err(wrong());
     }
@@ -147,12 +147,12 @@ pub(super) fn sha256(text: &str) -> Result<[u8; 32], Wrong> {
     Ok(digest)
 }
 
-pub(super) fn moment(text: &str) -> Result<SystemTime, Wrong> {
+pub(super) fn moment(text: &str) -> Result<SystemTime, ValueFault> {
     text.parse().map_err(|_| not_a_moment()).and_then(|datetime| instant(&datetime))
 }
 
 /// The moment that a date with time and offset stands for.
-pub(super) fn instant(datetime: &Datetime) -> Result<SystemTime, Wrong> {
+pub(super) fn instant(datetime: &Datetime) -> Result<SystemTime, ValueFault> {
     let (Some(date), Some(time), Some(offset)) = (datetime.date, datetime.time, datetime.offset) else {
         return Err(not_a_moment());
     };
@@ -172,8 +172,8 @@ pub(super) fn instant(datetime: &Datetime) -> Result<SystemTime, Wrong> {
     moment.ok_or_else(not_a_moment)
 }
 
-fn not_a_moment() -> Wrong {
-    Wrong::new("is not a date with time and offset", "write it as in RFC 3339: \"2027-01-01T00:00:00Z\"")
+fn not_a_moment() -> ValueFault {
+    ValueFault::new("is not a date with time and offset", "write it as in RFC 3339: \"2027-01-01T00:00:00Z\"")
 }
 
 /// Howard Hinnant's days_from_civil: years start in March, so that the leap day is the last of its year.

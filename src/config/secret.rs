@@ -3,10 +3,10 @@
 use std::io;
 
 use super::Secret;
-use super::reader::{Node, Place, Written, Wrong};
+use super::reader::{Node, Location, Located, ValueFault};
 
 /// A string, or `{ key_file = "path" }` in its place.
-pub(super) fn secret(node: &Node<'_>) -> Option<Written<Secret>> {
+pub(super) fn secret(node: &Node<'_>) -> Option<Located<Secret>> {
     let hint = "write it as \"${NAME}\" to take it from the environment, or as { key_file = \"path\" }";
     if node.is_table() {
         let mut table = node.table(hint)?;
@@ -22,21 +22,21 @@ pub(super) fn secret(node: &Node<'_>) -> Option<Written<Secret>> {
             }
             _ => hint,
         };
-        node.reading.fault(&node.place, "is empty", hint);
+        node.reader.fault(&node.location, "is empty", hint);
         return None;
     }
-    let secret = Written { value: text, place: node.place.clone() };
-    node.reading.check(&secret, checked).map(|value| Written { value, place: secret.place })
+    let secret = Located { value: text, location: node.location.clone() };
+    node.reader.check(&secret, checked).map(|value| Located { value, location: secret.location })
 }
 
 /// The one secret that a file holds.
-pub(super) fn secret_in_file(node: &Node<'_>) -> Option<Written<Secret>> {
+pub(super) fn secret_in_file(node: &Node<'_>) -> Option<Located<Secret>> {
     let (text, shown) = text_in_file(node)?;
     secret_of_line(node, text.trim(), &shown)
 }
 
 /// The secrets that a file holds, one a line.
-pub(super) fn secrets_in_file(node: &Node<'_>) -> Option<Vec<Written<Secret>>> {
+pub(super) fn secrets_in_file(node: &Node<'_>) -> Option<Vec<Located<Secret>>> {
     let (text, shown) = text_in_file(node)?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.map(|line| secret_of_line(node, line, &shown)).collect()
@@ -45,11 +45,11 @@ pub(super) fn secrets_in_file(node: &Node<'_>) -> Option<Vec<Written<Secret>>> {
 fn text_in_file(node: &Node<'_>) -> Option<(String, String)> {
     let (bytes, shown) = bytes_in_file(node, MAX_KEY_FILE_BYTES)?;
     let Ok(text) = String::from_utf8(bytes) else {
-        node.reading.fault(&node.place, format!("{shown} is not text"), "one key a line, nothing else");
+        node.reader.fault(&node.location, format!("{shown} is not text"), "one key a line, nothing else");
         return None;
     };
     if text.trim().is_empty() {
-        node.reading.fault(&node.place, format!("{shown} is empty"), "put the key into this file");
+        node.reader.fault(&node.location, format!("{shown} is empty"), "put the key into this file");
         return None;
     }
     Some((text, shown))
@@ -61,8 +61,8 @@ pub(super) fn bytes_in_file(node: &Node<'_>, limit: u64) -> Option<(Vec<u8>, Str
     let path = node.string("write the path of a file, relative to this file's directory")?;
     let raw = node.raw().unwrap_or_default();
     let shown = if looks_like_a_path(raw) { format!("the file {raw}") } else { "the file".to_owned() };
-    let found = node.reading.directory.join(&path.value);
-    let bytes = node.reading.files.borrow_mut().read(&found, limit);
+    let found = node.reader.directory.join(&path.value);
+    let bytes = node.reader.files.borrow_mut().read(&found, limit);
     match bytes {
         Ok(bytes) => Some((bytes, shown)),
         Err(error) => {
@@ -71,7 +71,7 @@ pub(super) fn bytes_in_file(node: &Node<'_>, limit: u64) -> Option<(Vec<u8>, Str
             } else {
                 "give a path; what is written here is not shown, as it looks like a secret"
             };
-            node.reading.fault(&node.place, format!("{shown} cannot be read: {}", why(&error)), hint);
+            node.reader.fault(&node.location, format!("{shown} cannot be read: {}", why(&error)), hint);
             None
         }
     }
@@ -89,26 +89,26 @@ pub(super) fn why(error: &io::Error) -> String {
     known.map_or_else(|| error.kind().to_string(), |(_, words)| (*words).to_owned())
 }
 
-fn secret_of_line(node: &Node<'_>, line: &str, shown: &str) -> Option<Written<Secret>> {
+fn secret_of_line(node: &Node<'_>, line: &str, shown: &str) -> Option<Located<Secret>> {
     match checked(line) {
-        Ok(value) => Some(Written { value, place: node.place.clone() }),
-        Err(Wrong { problem, hint }) => {
-            node.reading.fault(&node.place, format!("a key in {shown} {problem}"), hint);
+        Ok(value) => Some(Located { value, location: node.location.clone() }),
+        Err(ValueFault { problem, hint }) => {
+            node.reader.fault(&node.location, format!("a key in {shown} {problem}"), hint);
             None
         }
     }
 }
 
 /// A secret that can stand in a header.
-pub(super) fn checked(text: &str) -> Result<Secret, Wrong> {
+pub(super) fn checked(text: &str) -> Result<Secret, ValueFault> {
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Wrong::new(
+        return Err(ValueFault::new(
             "has a character that is not printable ASCII, or a space",
             "check for a line end, quotes or several keys",
         ));
     }
     if text.strip_prefix('$').is_some_and(is_variable) {
-        return Err(Wrong::new("looks like a variable without braces", "write it as \"${NAME}\""));
+        return Err(ValueFault::new("looks like a variable without braces", "write it as \"${NAME}\""));
     }
     Ok(Secret::new(text))
 }
@@ -118,12 +118,12 @@ fn is_variable(name: &str) -> bool {
 }
 
 /// What a tenant's key must be beside printable.
-pub(super) fn check_virtual_key(secret: &Written<Secret>) -> Result<(), (Place, Wrong)> {
+pub(super) fn check_virtual_key(secret: &Located<Secret>) -> Result<(), (Location, ValueFault)> {
     if secret.value.expose().len() >= MIN_VIRTUAL_KEY_BYTES {
         return Ok(());
     }
     let problem = format!("is shorter than {MIN_VIRTUAL_KEY_BYTES} bytes, and could be guessed");
-    Err((secret.place.clone(), Wrong::new(problem, "make one with: openssl rand -hex 24")))
+    Err((secret.location.clone(), ValueFault::new(problem, "make one with: openssl rand -hex 24")))
 }
 
 /// Whether a path may be shown: a secret in the place of a path is an easy mistake.

@@ -10,10 +10,10 @@ use super::check::{
 };
 use super::fault::Fault;
 use super::interpolate::Environment;
-use super::reader::Wrong;
+use super::reader::ValueFault;
 use super::{
-    Account, Admin, AsyncHeader, Config, Limits, Loaded, Log, Mount, Poll, Rates, Server, Store, Submit,
-    Tenant, Timeouts, scalar, secret,
+    AccountSettings, AdminSettings, AsyncHeader, Config, Limits, Loaded, LogSettings, Mount, PollSettings, Rates, ServerSettings, StoreSettings, SubmitSettings,
+    TenantSettings, Timeouts, scalar, secret,
 };
 use crate::dashscope::operation::Groups;
 
@@ -41,7 +41,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
     if let (Some(listen), Some(admin)) = (listen, admin)
         && overlap(listen, admin)
     {
-        let wrong = Wrong::new("is the admin listener's address", "choose another port");
+        let wrong = ValueFault::new("is the admin listener's address", "choose another port");
         noted::<()>(LISTEN_AT, Err(wrong), &mut faults);
     }
     let (Some(key), Some(listen), Some(admin), Some(base_url), true) =
@@ -50,7 +50,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         return Some(Err(faults));
     };
 
-    let server = Server {
+    let server = ServerSettings {
         listen,
         workers: 0,
         max_body_bytes: MAX_BODY_BYTES,
@@ -58,7 +58,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         timeouts: Timeouts::default(),
         tls: None,
     };
-    let account = Account {
+    let account = AccountSettings {
         name: "main".into(),
         base_url,
         keys: vec![key],
@@ -67,7 +67,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         weight: WEIGHT,
         pace: Vec::new(),
     };
-    let tenant = Tenant {
+    let tenant = TenantSettings {
         name: "local".into(),
         keys: Vec::new(),
         async_header: AsyncHeader::Require,
@@ -81,12 +81,12 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
     };
     let config = Config {
         server,
-        admin: Admin { listen: admin, token: None, tls: None },
-        store: Store { path: store.map_or_else(|| PathBuf::from(STORE_PATH), PathBuf::from) },
-        submit: Submit::default(),
-        poll: Poll::default(),
-        traces: super::Traces::default(),
-        log: Log::default(),
+        admin: AdminSettings { listen: admin, token: None, tls: None },
+        store: StoreSettings { path: store.map_or_else(|| PathBuf::from(STORE_PATH), PathBuf::from) },
+        submit: SubmitSettings::default(),
+        poll: PollSettings::default(),
+        traces: super::TraceSettings::default(),
+        log: LogSettings::default(),
         accounts: vec![account],
         mounts: ["/alibabacloudapi", "/wan", "/"].map(Mount::native).into(),
         tenants: vec![tenant],
@@ -96,10 +96,10 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
 }
 
 /// A sidecar takes any key or none, so only its own host may reach it.
-fn loopback(text: &str) -> Result<SocketAddr, Wrong> {
+fn loopback(text: &str) -> Result<SocketAddr, ValueFault> {
     let listen = scalar::listen(text)?;
     if !listen.ip().is_loopback() {
-        return Err(Wrong::new(
+        return Err(ValueFault::new(
             "is not a loopback address, and a sidecar takes calls without a key",
             "listen on 127.0.0.1 or [::1], or write a configuration file with tenants",
         ));
@@ -107,8 +107,8 @@ fn loopback(text: &str) -> Result<SocketAddr, Wrong> {
     Ok(listen)
 }
 
-fn noted<T>(variable: &str, checked: Result<T, Wrong>, faults: &mut Vec<Fault>) -> Option<T> {
-    checked.map_err(|Wrong { problem, hint }| faults.push(Fault::elsewhere(variable, problem, hint))).ok()
+fn noted<T>(variable: &str, checked: Result<T, ValueFault>, faults: &mut Vec<Fault>) -> Option<T> {
+    checked.map_err(|ValueFault { problem, hint }| faults.push(Fault::elsewhere(variable, problem, hint))).ok()
 }
 
 const KEY: &str = "DASHSCOPE_API_KEY";

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::BaseUrl;
 use super::base_url::base_url;
-use super::reader::{Reading, Written, Wrong};
+use super::reader::{ConfigReader, Located, ValueFault};
 use crate::dashscope::pattern::matches;
 
 /// One entry of `storage.hosts`.
@@ -33,13 +33,13 @@ pub(super) fn usual() -> Arc<[StorageHost]> {
     USUAL.iter().map(|pattern| StorageHost::Pattern((*pattern).into())).collect()
 }
 
-pub(super) fn check(reading: &Reading<'_>, hosts: &[Written<String>]) -> Option<Arc<[StorageHost]>> {
+pub(super) fn check(reader: &ConfigReader<'_>, hosts: &[Located<String>]) -> Option<Arc<[StorageHost]>> {
     // Each is read, so that every fault is told.
-    let checked: Vec<_> = hosts.iter().map(|written| reading.check(written, host)).collect();
+    let checked: Vec<_> = hosts.iter().map(|written| reader.check(written, host)).collect();
     checked.into_iter().collect()
 }
 
-fn host(text: &str) -> Result<StorageHost, Wrong> {
+fn host(text: &str) -> Result<StorageHost, ValueFault> {
     let hint =
         "write a host like \"dashscope-*.oss-*.aliyuncs.com\", or an origin like \"http://127.0.0.1:8091\"";
     if text.contains("://") {
@@ -47,7 +47,7 @@ fn host(text: &str) -> Result<StorageHost, Wrong> {
         return if origin.path.is_empty() {
             Ok(StorageHost::Origin(origin))
         } else {
-            Err(Wrong::new("has a path", hint))
+            Err(ValueFault::new("has a path", hint))
         };
     }
     let fine = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-*".contains(&byte);
@@ -57,7 +57,7 @@ fn host(text: &str) -> Result<StorageHost, Wrong> {
     if !text.is_empty() && text.bytes().all(fine) && is_bounded {
         return Ok(StorageHost::Pattern(text.into()));
     }
-    Err(Wrong::new("is not the name of a host, in lower case and with a domain behind its last *", hint))
+    Err(ValueFault::new("is not the name of a host, in lower case and with a domain behind its last *", hint))
 }
 
 const USUAL: [&str; 2] = ["dashscope-*.oss-*.aliyuncs.com", "*.oss-accelerate.aliyuncs.com"];

@@ -2,16 +2,16 @@
 
 use std::collections::HashSet;
 
-use super::fault::{Fault, Lines, Position};
+use super::fault::{Fault, LineIndex, Position};
 
 /// Where the tree is made of guesses.
-pub(super) struct Guessed {
+pub(super) struct UnreliableText {
     lines: HashSet<usize>,
     /// Everything below is inside something that is never closed.
     from: Option<Position>,
 }
 
-impl Guessed {
+impl UnreliableText {
     pub(super) fn holds(&self, position: Position) -> bool {
         self.lines.contains(&position.line) || self.from.is_some_and(|from| position >= from)
     }
@@ -20,10 +20,10 @@ impl Guessed {
 /// One fault a line; and none below the first that an unclosed bracket or brace caused, since these run on
 /// to the end of the file and make a fault of each line. None as the second: the tree is whole.
 pub(super) fn syntax_faults(
-    lines: &Lines<'_>,
+    lines: &LineIndex<'_>,
     length: usize,
     errors: &[toml::de::Error],
-) -> (Vec<Fault>, Option<Guessed>) {
+) -> (Vec<Fault>, Option<UnreliableText>) {
     let mut errors: Vec<(Position, &toml::de::Error)> = errors
         .iter()
         .map(|error| (lines.position(error.span().map_or(0, |span| span.start.min(length))), error))
@@ -45,7 +45,7 @@ pub(super) fn syntax_faults(
         faults.push(Fault { position: Some(position), ..Fault::elsewhere("", problem, hint) });
     }
     let whole = guessed.is_empty();
-    (faults, (!whole).then_some(Guessed { lines: guessed, from }))
+    (faults, (!whole).then_some(UnreliableText { lines: guessed, from }))
 }
 
 /// A key written twice in a table leaves the tree whole; a table header written twice does not.

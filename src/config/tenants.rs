@@ -4,70 +4,70 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::check::{WEIGHT, number, setting, unique_name};
-use super::file::{self, Expiry, File, Material};
-use super::reader::{Node, Reading, Written, Wrong};
+use super::file::{self, RawExpiry, RawConfig, RawSecret};
+use super::reader::{Node, ConfigReader, Located, ValueFault};
 use super::secret::check_virtual_key;
-use super::unique::{Secrets, Unique, Use};
-use super::{AsyncHeader, Key, Tenant, scalar};
+use super::unique::{UniqueSecrets, UniqueValues, SecretUse};
+use super::{AsyncHeader, KeySettings, TenantSettings, scalar};
 use crate::dashscope::operation::Groups;
 
 pub(super) fn check(
-    reading: &Reading<'_>,
-    file: &File,
+    reader: &ConfigReader<'_>,
+    file: &RawConfig,
     now: SystemTime,
-    secrets: &mut Secrets,
-) -> Option<Vec<Tenant>> {
+    secrets: &mut UniqueSecrets,
+) -> Option<Vec<TenantSettings>> {
     let mut check = Check {
-        reading,
+        reader,
         now,
         secrets,
         accounts: file.accounts.iter().map(|account| Some(account.name.as_ref()?.value.as_str())).collect(),
         takes_new: file.accounts.iter().map(|account| !is_zero(account)).collect(),
         asks_clients: file.server.tls.as_ref().is_some_and(|tls| tls.asks_clients),
-        names: Unique::default(),
-        key_ids: Unique::default(),
-        certificates: Unique::default(),
+        names: UniqueValues::default(),
+        key_ids: UniqueValues::default(),
+        certificates: UniqueValues::default(),
     };
-    let checked: Vec<Option<Tenant>> = file.tenants.iter().map(|tenant| check.tenant(tenant)).collect();
+    let checked: Vec<Option<TenantSettings>> = file.tenants.iter().map(|tenant| check.tenant(tenant)).collect();
     checked.into_iter().collect()
 }
 
-fn is_zero(account: &file::Account) -> bool {
+fn is_zero(account: &file::RawAccount) -> bool {
     account.weight.as_ref().is_some_and(|weight| weight.value == 0)
 }
 
 /// What the tenants of one file are held against.
 struct Check<'a, 'r> {
-    reading: &'a Reading<'r>,
+    reader: &'a ConfigReader<'r>,
     now: SystemTime,
-    secrets: &'a mut Secrets,
+    secrets: &'a mut UniqueSecrets,
     /// By their place in the file; None where a name could not be read.
     accounts: Vec<Option<&'a str>>,
     takes_new: Vec<bool>,
     /// Clients may present certificates.
     asks_clients: bool,
-    names: Unique<String>,
-    key_ids: Unique<String>,
-    certificates: Unique<String>,
+    names: UniqueValues<String>,
+    key_ids: UniqueValues<String>,
+    certificates: UniqueValues<String>,
 }
 
 impl Check<'_, '_> {
-    fn tenant(&mut self, file: &file::Tenant) -> Option<Tenant> {
-        let reading = self.reading;
-        let name = file.name.as_ref().and_then(|name| unique_name(reading, name, &mut self.names));
+    fn tenant(&mut self, file: &file::RawTenant) -> Option<TenantSettings> {
+        let reader = self.reader;
+        let name = file.name.as_ref().and_then(|name| unique_name(reader, name, &mut self.names));
         if file.keys.is_empty() && !file.has_keys && file.client_certificates.is_none() {
-            reading.warn(&file.place, "has no keys, so nobody can call as this tenant", "add `keys`");
+            reader.warn(&file.location, "has no keys, so nobody can call as this tenant", "add `keys`");
         }
-        let keys: Vec<Option<Key>> = file.keys.iter().map(|key| self.key(key)).collect();
-        let async_header = setting(reading, &file.async_header, scalar::async_header, AsyncHeader::Require);
+        let keys: Vec<Option<KeySettings>> = file.keys.iter().map(|key| self.key(key)).collect();
+        let async_header = setting(reader, &file.async_header, scalar::async_header, AsyncHeader::Require);
         let accounts = match &file.accounts {
             Some(written) => self.references(written),
             None => Some((0..self.accounts.len()).collect()),
         };
         let takes_new = |index: &usize| self.takes_new[*index];
         if accounts.as_ref().is_some_and(|accounts| !accounts.is_empty() && !accounts.iter().any(takes_new)) {
-            let place = file.accounts.as_ref().map_or(&file.place, |written| &written.place);
-            reading.warn(place, NOWHERE, "give one of them a weight above 0");
+            let location = file.accounts.as_ref().map_or(&file.location, |written| &written.location);
+            reader.warn(location, NOWHERE, "give one of them a weight above 0");
         }
         let allow = match &file.allow {
             Some(written) => self.groups(written),
@@ -77,7 +77,7 @@ impl Check<'_, '_> {
             Some(written) => self.certificates(written),
             None => Some(Vec::new()),
         };
-        Some(Tenant {
+        Some(TenantSettings {
             name: name?,
             keys: keys.into_iter().collect::<Option<_>>()?,
             async_header,
@@ -92,72 +92,72 @@ impl Check<'_, '_> {
     }
 
     /// The names of certificates; each stands for one tenant.
-    fn certificates(&mut self, written: &Written<Vec<file::Text>>) -> Option<Vec<Arc<str>>> {
+    fn certificates(&mut self, written: &Located<Vec<file::Text>>) -> Option<Vec<Arc<str>>> {
         self.not_empty(written, "leave it out where the tenant has keys alone")?;
         if !self.asks_clients {
             let hint = "give `client_ca` in `tls` of [server], whose authorities sign them";
-            self.reading.fault(&written.place, "no client is asked for a certificate", hint);
+            self.reader.fault(&written.location, "no client is asked for a certificate", hint);
         }
         let names = written.value.iter().map(|text| {
-            let name = self.reading.check(text, scalar::certificate_name)?;
+            let name = self.reader.check(text, scalar::certificate_name)?;
             let hint = "give each tenant names of its own";
-            self.certificates.note(self.reading, name.clone(), &text.place, "is the same as", hint);
+            self.certificates.note(self.reader, name.clone(), &text.location, "is the same as", hint);
             Some(name.into())
         });
         names.collect()
     }
 
-    fn key(&mut self, file: &file::Key) -> Option<Key> {
-        let id = file.id.as_ref().and_then(|id| unique_name(self.reading, id, &mut self.key_ids));
+    fn key(&mut self, file: &file::RawKey) -> Option<KeySettings> {
+        let id = file.id.as_ref().and_then(|id| unique_name(self.reader, id, &mut self.key_ids));
         let sha256 = file.material.as_ref().and_then(|material| self.digest(material));
         let expires = match &file.expires {
             Some(expires) => Some(self.expires(expires)?),
             None => None,
         };
-        Some(Key { id: id?, sha256: sha256?, expires })
+        Some(KeySettings { id: id?, sha256: sha256?, expires })
     }
 
-    fn digest(&mut self, material: &Material) -> Option<[u8; 32]> {
+    fn digest(&mut self, material: &RawSecret) -> Option<[u8; 32]> {
         match material {
-            Material::Secret(secret) => {
-                if let Err((place, Wrong { problem, hint })) = check_virtual_key(secret) {
-                    self.reading.fault(&place, problem, hint);
+            RawSecret::Secret(secret) => {
+                if let Err((location, ValueFault { problem, hint })) = check_virtual_key(secret) {
+                    self.reader.fault(&location, problem, hint);
                 }
-                Some(self.secrets.note(self.reading, secret, Use::Virtual))
+                Some(self.secrets.note(self.reader, secret, SecretUse::Virtual))
             }
-            Material::Sha256(text) => {
-                let digest = self.reading.check(text, scalar::sha256)?;
-                self.secrets.note_digest(self.reading, digest, &text.place, Use::Virtual);
+            RawSecret::Sha256(text) => {
+                let digest = self.reader.check(text, scalar::sha256)?;
+                self.secrets.note_digest(self.reader, digest, &text.location, SecretUse::Virtual);
                 Some(digest)
             }
         }
     }
 
-    fn expires(&self, written: &Expiry) -> Option<SystemTime> {
-        let (moment, place) = match written {
-            Expiry::Text(text) => (self.reading.check(text, scalar::moment)?, &text.place),
-            Expiry::Datetime(datetime) => (self.reading.check(datetime, scalar::instant)?, &datetime.place),
+    fn expires(&self, written: &RawExpiry) -> Option<SystemTime> {
+        let (moment, location) = match written {
+            RawExpiry::Text(text) => (self.reader.check(text, scalar::moment)?, &text.location),
+            RawExpiry::Datetime(datetime) => (self.reader.check(datetime, scalar::instant)?, &datetime.location),
         };
         if moment <= self.now {
-            self.reading.warn(place, "has already expired", "remove the key, or give it a later date");
+            self.reader.warn(location, "has already expired", "remove the key, or give it a later date");
         }
         Some(moment)
     }
 
-    fn references(&self, written: &Written<Vec<file::Text>>) -> Option<Vec<usize>> {
+    fn references(&self, written: &Located<Vec<file::Text>>) -> Option<Vec<usize>> {
         self.not_empty(written, "leave it out to allow all accounts")?;
-        let mut once = Unique::default();
+        let mut once = UniqueValues::default();
         let found: Vec<Option<usize>> =
             written.value.iter().map(|name| self.reference(name, &mut once)).collect();
         found.into_iter().collect()
     }
 
-    fn reference(&self, name: &file::Text, once: &mut Unique<String>) -> Option<usize> {
-        once.note(self.reading, name.value.clone(), &name.place, "is the same as", "keep one of them");
+    fn reference(&self, name: &file::Text, once: &mut UniqueValues<String>) -> Option<usize> {
+        once.note(self.reader, name.value.clone(), &name.location, "is the same as", "keep one of them");
         let known = || self.accounts.iter().enumerate();
         let found = known().find(|(_, account)| **account == Some(name.value.as_str()));
         // Where some account's name is not known, this may be the one that is meant.
-        if found.is_none() && !self.reading.torn && self.accounts.iter().all(Option::is_some) {
+        if found.is_none() && !self.reader.torn && self.accounts.iter().all(Option::is_some) {
             let likeness = |account: &str| strsim::normalized_damerau_levenshtein(account, &name.value);
             let near = known().find(|(_, account)| account.is_some_and(|account| likeness(account) >= 0.6));
             let hint = match near {
@@ -165,19 +165,19 @@ impl Check<'_, '_> {
                 Some((index, _)) => format!("did you mean the name of accounts[{index}]?"),
                 None => "write the name of one of [[accounts]]".to_owned(),
             };
-            self.reading.fault(&name.place, "no account has this name", hint);
+            self.reader.fault(&name.location, "no account has this name", hint);
         }
         found.map(|(index, _)| index)
     }
 
-    fn groups(&self, written: &Written<Vec<file::Text>>) -> Option<Groups> {
+    fn groups(&self, written: &Located<Vec<file::Text>>) -> Option<Groups> {
         self.not_empty(written, "leave it out to allow all groups")?;
-        written.value.iter().map(|group| self.reading.check(group, scalar::group)).collect()
+        written.value.iter().map(|group| self.reader.check(group, scalar::group)).collect()
     }
 
-    fn not_empty(&self, written: &Written<Vec<file::Text>>, hint: &str) -> Option<()> {
+    fn not_empty(&self, written: &Located<Vec<file::Text>>, hint: &str) -> Option<()> {
         if written.value.is_empty() {
-            self.reading.fault(&written.place, "is empty", hint);
+            self.reader.fault(&written.location, "is empty", hint);
             return None;
         }
         Some(())
@@ -188,13 +188,13 @@ impl Check<'_, '_> {
 pub(super) fn models(node: Node<'_>) -> Option<Vec<String>> {
     let list = node.strings("write names of models in quotes between [ and ]")?;
     if list.is_empty() {
-        node.reading.fault(&node.place, "is empty", "leave it out to allow all models");
+        node.reader.fault(&node.location, "is empty", "leave it out to allow all models");
         return None;
     }
     for model in &list {
         if model.value.is_empty() {
             let hint = "write a model's name, or a pattern like \"wan2.7-*\"";
-            node.reading.fault(&model.place, "is empty", hint);
+            node.reader.fault(&model.location, "is empty", hint);
         }
     }
     Some(list.into_iter().map(|model| model.value).collect())

@@ -15,7 +15,7 @@ use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
 use sha2::{Digest, Sha256};
 
 use super::check::authorities;
-use super::reader::{Node, Place, Reading, Written, Wrong};
+use super::reader::{Node, Location, ConfigReader, Located, ValueFault};
 use super::secret::bytes_in_file;
 use crate::net::certificate;
 
@@ -41,17 +41,17 @@ impl fmt::Debug for Tls {
 }
 
 /// As written, its files read; what is `None` was left out, or has its fault already.
-pub(super) struct File {
-    place: Place,
-    certificate: Option<Written<Vec<u8>>>,
-    key: Option<Written<Vec<u8>>>,
-    client_ca: Option<Written<Vec<u8>>>,
-    client_crl: Option<Written<Vec<u8>>>,
+pub(super) struct RawTls {
+    location: Location,
+    certificate: Option<Located<Vec<u8>>>,
+    key: Option<Located<Vec<u8>>>,
+    client_ca: Option<Located<Vec<u8>>>,
+    client_crl: Option<Located<Vec<u8>>>,
     /// Whether `client_ca` is written, readable or not.
     pub(super) asks_clients: bool,
 }
 
-pub(super) fn read(node: &Node<'_>) -> Option<File> {
+pub(super) fn read(node: &Node<'_>) -> Option<RawTls> {
     let mut table = node.table(HINT)?;
     let certificate =
         table.required("cert", "a PEM file: the server's certificate, then those that issued it");
@@ -60,10 +60,10 @@ pub(super) fn read(node: &Node<'_>) -> Option<File> {
     let asks_clients = table.has("client_ca");
     if let Some(node) = client_crl.as_ref().filter(|_| !asks_clients) {
         let hint = "give the authorities that sign clients' certificates as client_ca";
-        node.reading.fault(&node.place, "revokes certificates that nobody is asked for", hint);
+        node.reader.fault(&node.location, "revokes certificates that nobody is asked for", hint);
     }
-    let file = File {
-        place: node.place.clone(),
+    let file = RawTls {
+        location: node.location.clone(),
         certificate: certificate.and_then(pem),
         key: key.and_then(pem),
         client_ca: client_ca.and_then(pem),
@@ -74,31 +74,31 @@ pub(super) fn read(node: &Node<'_>) -> Option<File> {
     Some(file)
 }
 
-fn pem(node: Node<'_>) -> Option<Written<Vec<u8>>> {
+fn pem(node: Node<'_>) -> Option<Located<Vec<u8>>> {
     let (value, _) = bytes_in_file(&node, MAX_PEM_BYTES)?;
-    Some(Written { value, place: node.place })
+    Some(Located { value, location: node.location })
 }
 
 /// For a listener that offers these protocols, the preferred one first.
-pub(super) fn check(reading: &Reading<'_>, file: &File, protocols: &[&[u8]], now: SystemTime) -> Option<Tls> {
+pub(super) fn check(reader: &ConfigReader<'_>, file: &RawTls, protocols: &[&[u8]], now: SystemTime) -> Option<Tls> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let (certificate, key) = (file.certificate.as_ref(), file.key.as_ref());
     let chain = certificate.and_then(|written| {
-        let chain = reading.check(written, |pem: &Vec<u8>| chain(pem))?;
-        in_time(reading, &written.place, &chain[0], now).then_some(chain)
+        let chain = reader.check(written, |pem: &Vec<u8>| chain(pem))?;
+        in_time(reader, &written.location, &chain[0], now).then_some(chain)
     });
-    let parsed = key.and_then(|written| reading.check(written, |pem: &Vec<u8>| private_key(pem)));
+    let parsed = key.and_then(|written| reader.check(written, |pem: &Vec<u8>| private_key(pem)));
     let identity = chain.zip(parsed).zip(key).and_then(|((chain, key), written)| {
         let certified = CertifiedKey::from_der(chain, key, &provider).map_err(|error| mismatch(&error));
-        certified.map_err(|wrong| reading.fault(&written.place, wrong.problem, wrong.hint)).ok()
+        certified.map_err(|wrong| reader.fault(&written.location, wrong.problem, wrong.hint)).ok()
     });
     let clients = match &file.client_ca {
-        Some(written) => Some(clients(reading, written, file.client_crl.as_ref(), &provider)?),
+        Some(written) => Some(clients(reader, written, file.client_crl.as_ref(), &provider)?),
         None if file.asks_clients => return None,
         None => None,
     };
     let server = server(identity?, clients.clone(), protocols, &provider);
-    let server = server.map_err(|error| reading.fault(&file.place, error.to_string(), HINT)).ok()?;
+    let server = server.map_err(|error| reader.fault(&file.location, error.to_string(), HINT)).ok()?;
     let mut digest = Sha256::new();
     for part in [certificate, key, file.client_ca.as_ref(), file.client_crl.as_ref()] {
         let part = part.map_or(&[][..], |written| &written.value);
@@ -138,15 +138,15 @@ fn server(
 }
 
 fn clients(
-    reading: &Reading<'_>,
-    authorities_written: &Written<Vec<u8>>,
-    revoked: Option<&Written<Vec<u8>>>,
+    reader: &ConfigReader<'_>,
+    authorities_written: &Located<Vec<u8>>,
+    revoked: Option<&Located<Vec<u8>>>,
     provider: &Arc<CryptoProvider>,
 ) -> Option<Arc<dyn ClientCertVerifier>> {
-    let roots: RootCertStore = reading.check(authorities_written, |pem: &Vec<u8>| authorities(pem))?;
-    let revoked_place = revoked.map_or(&authorities_written.place, |written| &written.place);
+    let roots: RootCertStore = reader.check(authorities_written, |pem: &Vec<u8>| authorities(pem))?;
+    let revoked_place = revoked.map_or(&authorities_written.location, |written| &written.location);
     let lists = match revoked {
-        Some(written) => reading.check(written, |pem: &Vec<u8>| revocations(pem))?,
+        Some(written) => reader.check(written, |pem: &Vec<u8>| revocations(pem))?,
         None => Vec::new(),
     };
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
@@ -154,12 +154,12 @@ fn clients(
         .only_check_end_entity_revocation()
         .allow_unauthenticated()
         .build();
-    verifier.map_err(|error| reading.fault(revoked_place, format!("can't be used: {error}"), CRL_HINT)).ok()
+    verifier.map_err(|error| reader.fault(revoked_place, format!("can't be used: {error}"), CRL_HINT)).ok()
 }
 
-fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Wrong> {
+fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ValueFault> {
     let wrong = |problem: &str| {
-        Wrong::new(problem, "give the server's certificate as PEM, then those that issued it")
+        ValueFault::new(problem, "give the server's certificate as PEM, then those that issued it")
     };
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let chain = chain.map_err(|_| wrong("is not valid PEM"))?;
@@ -173,21 +173,21 @@ fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Wrong> {
 }
 
 /// Notes a fault for one that does not hold now, and a warning for one that soon will not.
-fn in_time(reading: &Reading<'_>, place: &Place, certificate: &CertificateDer<'_>, now: SystemTime) -> bool {
+fn in_time(reader: &ConfigReader<'_>, location: &Location, certificate: &CertificateDer<'_>, now: SystemTime) -> bool {
     let Some(validity) = certificate::validity(certificate) else { return false };
     let moment = |time| humantime::format_rfc3339_seconds(time);
     if validity.ends <= now {
-        reading.fault(place, format!("expired at {}", moment(validity.ends)), "get a new certificate");
+        reader.fault(location, format!("expired at {}", moment(validity.ends)), "get a new certificate");
         return false;
     }
     if validity.begins > now {
         let problem = format!("is not valid before {}", moment(validity.begins));
-        reading.fault(place, problem, "wait, or look at this host's clock");
+        reader.fault(location, problem, "wait, or look at this host's clock");
         return false;
     }
     if validity.ends < now + SOON {
-        reading.warn(
-            place,
+        reader.warn(
+            location,
             format!("expires soon, at {}", moment(validity.ends)),
             "put a new one into the file",
         );
@@ -195,22 +195,22 @@ fn in_time(reading: &Reading<'_>, place: &Place, certificate: &CertificateDer<'_
     true
 }
 
-fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, Wrong> {
+fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, ValueFault> {
     PrivateKeyDer::from_pem_slice(pem)
-        .map_err(|_| Wrong::new("has no private key in it", "give one as PEM, without a passphrase"))
+        .map_err(|_| ValueFault::new("has no private key in it", "give one as PEM, without a passphrase"))
 }
 
-fn mismatch(error: &rustls::Error) -> Wrong {
+fn mismatch(error: &rustls::Error) -> ValueFault {
     if let rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) = error {
-        return Wrong::new("is not the key of the certificate", "give the two that belong together");
+        return ValueFault::new("is not the key of the certificate", "give the two that belong together");
     }
-    Wrong::new("is no key that can sign here", "make it with RSA of 2048 bits or more, ECDSA, or Ed25519")
+    ValueFault::new("is no key that can sign here", "make it with RSA of 2048 bits or more, ECDSA, or Ed25519")
 }
 
-fn revocations(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, Wrong> {
+fn revocations(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, ValueFault> {
     let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
-    let lists = lists.map_err(|_| Wrong::new("is not valid PEM", CRL_HINT))?;
-    if lists.is_empty() { Err(Wrong::new("has no revocation list in it", CRL_HINT)) } else { Ok(lists) }
+    let lists = lists.map_err(|_| ValueFault::new("is not valid PEM", CRL_HINT))?;
+    if lists.is_empty() { Err(ValueFault::new("has no revocation list in it", CRL_HINT)) } else { Ok(lists) }
 }
 
 const HINT: &str = "write it like tls = { cert = \"tls.crt\", key = \"tls.key\" }";

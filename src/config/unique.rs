@@ -6,66 +6,66 @@ use std::hash::Hash;
 use sha2::{Digest, Sha256};
 
 use super::Secret;
-use super::reader::{Place, Reading, Written};
+use super::reader::{Location, ConfigReader, Located};
 
 /// Values of one kind, and where each stood first.
-pub(super) struct Unique<T> {
-    first: HashMap<T, Place>,
+pub(super) struct UniqueValues<T> {
+    first: HashMap<T, Location>,
 }
 
-impl<T> Default for Unique<T> {
+impl<T> Default for UniqueValues<T> {
     fn default() -> Self {
         Self { first: HashMap::new() }
     }
 }
 
-impl<T: Eq + Hash> Unique<T> {
+impl<T: Eq + Hash> UniqueValues<T> {
     /// Notes a value; the second one of its kind is a fault that points to the first.
-    pub(super) fn note(&mut self, reading: &Reading<'_>, value: T, place: &Place, same: &str, hint: &str) {
+    pub(super) fn note(&mut self, reader: &ConfigReader<'_>, value: T, location: &Location, same: &str, hint: &str) {
         if let Some(first) = self.first.get(&value) {
-            let line = reading.position(first).line;
-            reading.fault(place, format!("{same} {} in line {line}", first.path), hint);
+            let line = reader.position(first).line;
+            reader.fault(location, format!("{same} {} in line {line}", first.path), hint);
         } else {
-            self.first.insert(value, place.clone());
+            self.first.insert(value, location.clone());
         }
     }
 }
 
 /// Every secret of the file by its digest: each may have one use only.
 #[derive(Default)]
-pub(super) struct Secrets {
-    first: HashMap<[u8; 32], (Use, Place)>,
+pub(super) struct UniqueSecrets {
+    first: HashMap<[u8; 32], (SecretUse, Location)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Use {
+pub(super) enum SecretUse {
     Upstream,
     Admin,
     Virtual,
 }
 
-impl Secrets {
-    pub(super) fn note(&mut self, reading: &Reading<'_>, secret: &Written<Secret>, used: Use) -> [u8; 32] {
+impl UniqueSecrets {
+    pub(super) fn note(&mut self, reader: &ConfigReader<'_>, secret: &Located<Secret>, used: SecretUse) -> [u8; 32] {
         let digest = Sha256::digest(secret.value.expose()).into();
-        self.note_digest(reading, digest, &secret.place, used);
+        self.note_digest(reader, digest, &secret.location, used);
         digest
     }
 
-    pub(super) fn note_digest(&mut self, reading: &Reading<'_>, digest: [u8; 32], place: &Place, used: Use) {
+    pub(super) fn note_digest(&mut self, reader: &ConfigReader<'_>, digest: [u8; 32], location: &Location, used: SecretUse) {
         let Some((first_use, first)) = self.first.get(&digest) else {
-            self.first.insert(digest, (used, place.clone()));
+            self.first.insert(digest, (used, location.clone()));
             return;
         };
-        let line = reading.position(first).line;
+        let line = reader.position(first).line;
         let problem = format!("is the same secret as {} in line {line}", first.path);
         let hint = match (*first_use, used) {
-            (Use::Upstream, Use::Virtual) => {
+            (SecretUse::Upstream, SecretUse::Virtual) => {
                 "a tenant would hold the upstream key itself; make another with: openssl rand -hex 24"
             }
-            (Use::Upstream, Use::Upstream) => "an upstream key is written once, in its own account",
-            (Use::Admin, _) | (_, Use::Admin) => "the admin token opens every key; make one of its own",
-            (Use::Virtual, _) => "each key has a secret of its own; make another with: openssl rand -hex 24",
+            (SecretUse::Upstream, SecretUse::Upstream) => "an upstream key is written once, in its own account",
+            (SecretUse::Admin, _) | (_, SecretUse::Admin) => "the admin token opens every key; make one of its own",
+            (SecretUse::Virtual, _) => "each key has a secret of its own; make another with: openssl rand -hex 24",
         };
-        reading.fault(place, problem, hint);
+        reader.fault(location, problem, hint);
     }
 }
