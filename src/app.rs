@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::account::Registry;
-use crate::account::uploads::Uploads;
+use crate::account::AccountRegistry;
+use crate::account::uploads::UploadDirectories;
 use crate::admin::{self, Admin, Refusals};
 use crate::config::{self, Config, Files};
 use crate::lifecycle::handover::{Estate, Inheritance, Offer, Predecessor, Sockets};
@@ -73,8 +73,8 @@ struct Shared {
     keyring: Arc<Keyring>,
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
-    accounts: Arc<Registry>,
-    uploads: Arc<Uploads>,
+    accounts: Arc<AccountRegistry>,
+    uploads: Arc<UploadDirectories>,
     limits: Arc<limits::Registry>,
     strangers: Arc<Strangers>,
     room: Arc<Room>,
@@ -132,8 +132,8 @@ pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) ->
     let keyring = Keyring::load(&store).map_err(because)?;
     let limits = Arc::<limits::Registry>::default();
     let ledger = Ledger::load(store.clone(), Arc::clone(&limits), SystemTime::now()).map_err(because)?;
-    let uploads = Uploads::load(store.clone(), SystemTime::now()).map_err(because)?;
-    let accounts = Arc::new(Registry::new(std::time::Instant::now()));
+    let uploads = UploadDirectories::load(store.clone(), SystemTime::now()).map_err(because)?;
+    let accounts = Arc::new(AccountRegistry::new(std::time::Instant::now()));
     let metrics = Arc::<Metrics>::default();
     store.observe_commits(metrics.store_commit.clone());
     let directory = Directory::build(config, &accounts, &metrics);
@@ -216,7 +216,10 @@ pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) ->
 }
 
 /// The sockets of each worker.
-fn bind(server: &config::Server, inherited: Option<&mut Inheritance>) -> io::Result<Vec<Vec<TcpListener>>> {
+fn bind(
+    server: &config::ServerSettings,
+    inherited: Option<&mut Inheritance>,
+) -> io::Result<Vec<Vec<TcpListener>>> {
     let address = server.listen;
     let workers = match server.workers {
         0 => thread::available_parallelism().map_or(1, std::num::NonZero::get),

@@ -18,21 +18,21 @@ pub struct Address {
     /// PEM of certificate authorities trusted beside the public ones.
     pub ca_pem: Option<Vec<u8>>,
     /// Whether it can be reached.
-    pub(super) reach: Arc<Cooldown>,
+    pub(super) cooldown: Arc<Cooldown>,
 }
 
 impl Address {
-    pub(super) fn new(config: &config::Account, origin: Instant) -> Self {
+    pub(super) fn new(config: &config::AccountSettings, origin: Instant) -> Self {
         let host = HeaderValue::try_from(authority(&config.base_url));
         Self {
             base_url: config.base_url.clone(),
             host: host.unwrap_or(HeaderValue::from_static("")),
             ca_pem: config.ca_pem.clone(),
-            reach: Arc::new(Cooldown::new(origin)),
+            cooldown: Arc::new(Cooldown::new(origin)),
         }
     }
 
-    pub(super) fn is_of(&self, config: &config::Account) -> bool {
+    pub(super) fn is_of(&self, config: &config::AccountSettings) -> bool {
         self.base_url == config.base_url && self.ca_pem == config.ca_pem
     }
 }

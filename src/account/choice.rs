@@ -3,29 +3,29 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::cooldown::{Cooldown, Fitness, Probe, Scope, scope};
+use super::cooldown::{Availability, Cooldown, CooldownScope, Probe, scope};
 use super::{Account, UpstreamKey};
 use crate::dashscope::refusal::Cause;
 
 /// What matters of a request to the choice.
 #[derive(Debug, Clone, Copy)]
-pub struct Need<'r> {
+pub struct ChoiceNeeds<'r> {
     /// Unknown or of no matter: `None`.
     pub model: Option<&'r str>,
     /// Its answer tells whether an account that rested is well again.
-    pub tells: bool,
+    pub proves_recovery: bool,
     /// It can be sent again, so that a key that was refused may be tried with it.
-    pub repeats: bool,
+    pub is_repeatable: bool,
 }
 
 /// What a request was refused by already.
 #[derive(Debug, Clone, Default)]
-pub struct Tried {
+pub struct TriedAccounts {
     accounts: Vec<usize>,
     keys: Vec<(usize, usize)>,
 }
 
-impl Tried {
+impl TriedAccounts {
     fn is_empty(&self) -> bool {
         self.accounts.is_empty() && self.keys.is_empty()
     }
@@ -37,15 +37,15 @@ pub struct Pick<'d> {
     pub index: usize,
     pub account: &'d Account,
     pub key: &'d UpstreamKey,
-    ticket: Ticket,
+    probes: Probes,
 }
 
 /// What is tried by this request. Dropped without an answer, another one may try it.
 #[derive(Debug)]
-pub struct Ticket {
+pub struct Probes {
     index: usize,
     key: usize,
-    reach_probe: Option<Probe>,
+    address_probe: Option<Probe>,
     key_probe: Option<Probe>,
     account_probe: Option<Probe>,
     model_probe: Option<Probe>,
@@ -53,11 +53,11 @@ pub struct Ticket {
 
 /// No account is fit, and none will be for so long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AllOut(pub Duration);
+pub struct NoneAvailable(pub Duration);
 
 /// An answer, as far as it concerns the account.
 #[derive(Debug, Clone, Copy)]
-pub struct Answer<'r> {
+pub struct AccountFeedback<'r> {
     pub is_success: bool,
     pub cause: Option<Cause>,
     pub retry_after: Option<Duration>,
@@ -70,31 +70,31 @@ pub struct Answer<'r> {
 /// nothing is lost by trying one of them.
 ///
 /// # Errors
-/// [`AllOut`].
+/// [`NoneAvailable`].
 pub fn choose<'d>(
     accounts: &'d [Account],
     among: &[usize],
-    need: &Need<'_>,
-    tried: &Tried,
+    need: &ChoiceNeeds<'_>,
+    tried: &TriedAccounts,
     turn: u64,
     now: Instant,
-) -> Result<Pick<'d>, AllOut> {
+) -> Result<Pick<'d>, NoneAvailable> {
     let mut taking = among.iter().filter(|index| accounts[**index].takes_new());
     if let (Some(only), None) = (taking.next(), taking.next()) {
-        return alone(accounts, *only, need, tried, now);
+        return choose_key(accounts, *only, need, tried, now);
     }
     // Those whose probe went to another request between the look and the grasp.
     let mut lost = Vec::new();
     // What can't tell whether an account is well again goes to one that may be so only for want of others.
-    let mut takes_due = need.tells;
+    let mut takes_due = need.proves_recovery;
     loop {
         let weight = |index: usize| {
             let account = &accounts[index];
-            let is_fit = match account.fitness(index, need, tried, now) {
+            let is_fit = match account.availability(index, need, tried, now) {
                 _ if lost.contains(&index) || tried.accounts.contains(&index) => false,
-                Fitness::Fit => true,
-                Fitness::Due => takes_due,
-                Fitness::Out(_) => false,
+                Availability::Available => true,
+                Availability::ProbeDue => takes_due,
+                Availability::Resting(_) => false,
             };
             if is_fit { u64::from(account.weight) } else { 0 }
         };
@@ -103,7 +103,7 @@ pub fn choose<'d>(
             if takes_due {
                 let unreached = unreached(accounts, among, need, tried, turn, now);
                 return match unreached.filter(|_| tried.is_empty()) {
-                    Some(index) => alone(accounts, index, need, tried, now),
+                    Some(index) => choose_key(accounts, index, need, tried, now),
                     None => Err(all_out(accounts, among, need, now)),
                 };
             }
@@ -121,7 +121,7 @@ pub fn choose<'d>(
         let drawn = drawn.or_else(|| among.iter().copied().find(|index| weight(*index) > 0));
         let Some(index) = drawn else { continue };
         match accounts[index].enter(index, need, tried, now) {
-            Some((key, ticket)) => return Ok(Pick { index, account: &accounts[index], key, ticket }),
+            Some((key, probes)) => return Ok(Pick { index, account: &accounts[index], key, probes }),
             None => lost.push(index),
         }
     }
@@ -131,14 +131,14 @@ pub fn choose<'d>(
 /// the end any that was not tried.
 ///
 /// # Errors
-/// [`AllOut`] if each was tried.
-pub fn alone<'d>(
+/// [`NoneAvailable`] if each was tried.
+pub fn choose_key<'d>(
     accounts: &'d [Account],
     index: usize,
-    need: &Need<'_>,
-    tried: &Tried,
+    need: &ChoiceNeeds<'_>,
+    tried: &TriedAccounts,
     now: Instant,
-) -> Result<Pick<'d>, AllOut> {
+) -> Result<Pick<'d>, NoneAvailable> {
     let account = &accounts[index];
     if tried.accounts.contains(&index) {
         return Err(all_out(accounts, &[index], need, now));
@@ -149,61 +149,62 @@ pub fn alone<'d>(
         Some((number, key, key.cooldown.look(now)))
     });
     let (key_number, key, key_probe) = found.ok_or_else(|| all_out(accounts, &[index], need, now))?;
-    let look = |cooldown: &Arc<Cooldown>| if need.tells { cooldown.look(now) } else { None };
+    let look = |cooldown: &Arc<Cooldown>| if need.proves_recovery { cooldown.look(now) } else { None };
     let model = need.model.and_then(|model| account.health.model(model));
-    let ticket = Ticket {
+    let probes = Probes {
         index,
         key: key_number,
-        reach_probe: account.address.reach.look(now),
+        address_probe: account.address.cooldown.look(now),
         key_probe,
         account_probe: look(&account.health.account),
         model_probe: model.as_ref().and_then(look),
     };
-    Ok(Pick { index, account, key, ticket })
+    Ok(Pick { index, account, key, probes })
 }
 
 /// Whether the account is well, for a request of this kind.
-pub(super) fn is_fit(account: &Account, need: &Need<'_>, now: Instant) -> bool {
-    account.fitness(0, need, &Tried::default(), now) == Fitness::Fit
+pub(super) fn is_fit(account: &Account, need: &ChoiceNeeds<'_>, now: Instant) -> bool {
+    account.availability(0, need, &TriedAccounts::default(), now) == Availability::Available
 }
 
 /// One of the accounts, if all of them are out for no other reason than that they can't be reached.
 fn unreached(
     accounts: &[Account],
     among: &[usize],
-    need: &Need<'_>,
-    tried: &Tried,
+    need: &ChoiceNeeds<'_>,
+    tried: &TriedAccounts,
     turn: u64,
     now: Instant,
 ) -> Option<usize> {
     let taking: Vec<usize> = among.iter().copied().filter(|index| accounts[*index].takes_new()).collect();
     let is_unreached = |index: &usize| {
         let account = &accounts[*index];
-        let rest = account.health_fitness(*index, need, tried, now);
-        matches!(account.address.reach.fitness(now), Fitness::Out(_)) && !matches!(rest, Fitness::Out(_))
+        let rest = account.health_availability(*index, need, tried, now);
+        matches!(account.address.cooldown.availability(now), Availability::Resting(_))
+            && !matches!(rest, Availability::Resting(_))
     };
     let place = ((u128::from(turn) * taking.len() as u128) >> 64) as usize;
     taking.get(place).copied().filter(|_| taking.iter().all(is_unreached))
 }
 
-fn all_out(accounts: &[Account], among: &[usize], need: &Need<'_>, now: Instant) -> AllOut {
-    let nothing_tried = Tried::default();
-    let wait = |index: &usize| match accounts[*index].fitness(*index, need, &nothing_tried, now) {
-        Fitness::Fit | Fitness::Due => Duration::ZERO,
-        Fitness::Out(left) => left,
+fn all_out(accounts: &[Account], among: &[usize], need: &ChoiceNeeds<'_>, now: Instant) -> NoneAvailable {
+    let nothing_tried = TriedAccounts::default();
+    let wait = |index: &usize| match accounts[*index].availability(*index, need, &nothing_tried, now) {
+        Availability::Available | Availability::ProbeDue => Duration::ZERO,
+        Availability::Resting(left) => left,
     };
     let taking = among.iter().filter(|index| accounts[**index].takes_new());
-    AllOut(taking.map(wait).min().unwrap_or_default().max(SHORTEST_WAIT))
+    NoneAvailable(taking.map(wait).min().unwrap_or_default().max(SHORTEST_WAIT))
 }
 
-impl Tried {
+impl TriedAccounts {
     /// Not this one, as if it had refused.
-    pub fn pass_over(&mut self, index: usize) {
+    pub fn exclude(&mut self, index: usize) {
         self.accounts.push(index);
     }
 
     /// Only this one of these, if it has not refused.
-    pub fn and_all_but(&self, index: usize, among: impl Iterator<Item = usize>) -> Self {
+    pub fn excluding_all_but(&self, index: usize, among: impl Iterator<Item = usize>) -> Self {
         let mut tried = self.clone();
         tried.accounts.extend(among.filter(|other| *other != index));
         tried
@@ -212,20 +213,36 @@ impl Tried {
 
 impl Account {
     /// The worst of its address, and of what is behind that.
-    fn fitness(&self, index: usize, need: &Need<'_>, tried: &Tried, now: Instant) -> Fitness {
-        self.address.reach.fitness(now).max(self.health_fitness(index, need, tried, now))
+    fn availability(
+        &self,
+        index: usize,
+        need: &ChoiceNeeds<'_>,
+        tried: &TriedAccounts,
+        now: Instant,
+    ) -> Availability {
+        self.address.cooldown.availability(now).max(self.health_availability(index, need, tried, now))
     }
 
     /// The worst of account, model and the best key.
-    fn health_fitness(&self, index: usize, need: &Need<'_>, tried: &Tried, now: Instant) -> Fitness {
+    fn health_availability(
+        &self,
+        index: usize,
+        need: &ChoiceNeeds<'_>,
+        tried: &TriedAccounts,
+        now: Instant,
+    ) -> Availability {
         let model = need.model.and_then(|model| self.health.model(model));
-        let model = model.map_or(Fitness::Fit, |cooldown| cooldown.fitness(now));
-        let keys = self.untried(index, tried).map(|(_, key)| key.cooldown.fitness(now)).min();
-        let keys = keys.unwrap_or(Fitness::Out(SHORTEST_WAIT));
-        self.health.account.fitness(now).max(model).max(keys)
+        let model = model.map_or(Availability::Available, |cooldown| cooldown.availability(now));
+        let keys = self.untried(index, tried).map(|(_, key)| key.cooldown.availability(now)).min();
+        let keys = keys.unwrap_or(Availability::Resting(SHORTEST_WAIT));
+        self.health.account.availability(now).max(model).max(keys)
     }
 
-    fn untried<'d>(&'d self, index: usize, tried: &Tried) -> impl Iterator<Item = (usize, &'d UpstreamKey)> {
+    fn untried<'d>(
+        &'d self,
+        index: usize,
+        tried: &TriedAccounts,
+    ) -> impl Iterator<Item = (usize, &'d UpstreamKey)> {
         let numbered = self.keys.iter().enumerate();
         numbered.filter(move |(number, _)| !tried.keys.contains(&(index, *number)))
     }
@@ -235,60 +252,60 @@ impl Account {
     fn key(
         &self,
         index: usize,
-        need: &Need<'_>,
-        tried: &Tried,
+        need: &ChoiceNeeds<'_>,
+        tried: &TriedAccounts,
         now: Instant,
     ) -> Option<(usize, &UpstreamKey, Option<Probe>)> {
         let probe = || {
             self.untried(index, tried)
                 .find_map(|(number, key)| Some((number, key, Some(key.cooldown.probe(now)?))))
         };
-        let is_fit = |key: &UpstreamKey| key.cooldown.fitness(now) == Fitness::Fit;
+        let is_fit = |key: &UpstreamKey| key.cooldown.availability(now) == Availability::Available;
         let fit = || {
             let (number, key) = self.untried(index, tried).find(|(_, key)| is_fit(key))?;
             Some((number, key, None))
         };
-        if need.repeats { probe().or_else(fit) } else { fit().or_else(probe) }
+        if need.is_repeatable { probe().or_else(fit) } else { fit().or_else(probe) }
     }
 
     /// Takes what is to be tried with this request; `None` if another one was faster.
     fn enter(
         &self,
         index: usize,
-        need: &Need<'_>,
-        tried: &Tried,
+        need: &ChoiceNeeds<'_>,
+        tried: &TriedAccounts,
         now: Instant,
-    ) -> Option<(&UpstreamKey, Ticket)> {
+    ) -> Option<(&UpstreamKey, Probes)> {
         let model = need.model.and_then(|model| self.health.model(model));
-        let take = |cooldown: &Arc<Cooldown>, tells: bool| match cooldown.fitness(now) {
-            Fitness::Fit => Some(None),
-            Fitness::Due if !tells => Some(None),
-            Fitness::Due => cooldown.probe(now).map(Some),
-            Fitness::Out(_) => None,
+        let take = |cooldown: &Arc<Cooldown>, tells: bool| match cooldown.availability(now) {
+            Availability::Available => Some(None),
+            Availability::ProbeDue if !tells => Some(None),
+            Availability::ProbeDue => cooldown.probe(now).map(Some),
+            Availability::Resting(_) => None,
         };
         // Whatever the answer is, it came from there.
-        let reach_probe = take(&self.address.reach, true)?;
-        let account_probe = take(&self.health.account, need.tells)?;
-        let model_probe = model.as_ref().map_or(Some(None), |model| take(model, need.tells))?;
+        let address_probe = take(&self.address.cooldown, true)?;
+        let account_probe = take(&self.health.account, need.proves_recovery)?;
+        let model_probe = model.as_ref().map_or(Some(None), |model| take(model, need.proves_recovery))?;
         let (number, key, key_probe) = self.key(index, need, tried, now)?;
-        Some((key, Ticket { index, key: number, reach_probe, key_probe, account_probe, model_probe }))
+        Some((key, Probes { index, key: number, address_probe, key_probe, account_probe, model_probe }))
     }
 
     /// Notes what an answer says. How long what it concerns rests from now on, if it does.
-    fn learn(&self, ticket: Ticket, answer: &Answer<'_>, now: Instant) -> Option<Duration> {
-        let Ticket { key: number, reach_probe, key_probe, account_probe, model_probe, .. } = ticket;
-        reach_probe.into_iter().for_each(Probe::succeed);
+    fn learn(&self, probes: Probes, answer: &AccountFeedback<'_>, now: Instant) -> Option<Duration> {
+        let Probes { key: number, address_probe, key_probe, account_probe, model_probe, .. } = probes;
+        address_probe.into_iter().for_each(Probe::succeed);
         let key = &self.keys[number].cooldown;
-        let Answer { cause, retry_after, .. } = *answer;
+        let AccountFeedback { cause, retry_after, .. } = *answer;
         let (concerned, probe) = match cause.map(|cause| (cause, scope(cause))) {
             // No answer says so.
-            Some((_, Scope::Address)) => return None,
-            Some((cause, Scope::Key)) => (Some((cause, Arc::clone(key))), key_probe),
-            Some((cause, Scope::Account)) => {
+            Some((_, CooldownScope::Address)) => return None,
+            Some((cause, CooldownScope::Key)) => (Some((cause, Arc::clone(key))), key_probe),
+            Some((cause, CooldownScope::Account)) => {
                 key_probe.into_iter().for_each(Probe::succeed);
                 (Some((cause, Arc::clone(&self.health.account))), account_probe)
             }
-            Some((cause, Scope::Model)) => {
+            Some((cause, CooldownScope::Model)) => {
                 key_probe.into_iter().for_each(Probe::succeed);
                 let model = answer.model.map(|model| self.health.throttled_model(model, now));
                 (model.map(|model| (cause, model)), model_probe)
@@ -314,9 +331,9 @@ impl Account {
         if let Some(rest) = news {
             self.tell(cause, number, answer.model, rest);
         }
-        match cooldown.fitness(now) {
-            Fitness::Fit | Fitness::Due => None,
-            Fitness::Out(left) => Some(left),
+        match cooldown.availability(now) {
+            Availability::Available | Availability::ProbeDue => None,
+            Availability::Resting(left) => Some(left),
         }
     }
 
@@ -324,7 +341,7 @@ impl Account {
     fn tell(&self, cause: Cause, number: usize, model: Option<&str>, rest: Duration) {
         let (account, cause_name, seconds) = (&*self.name, cause.name(), rest.as_secs());
         match scope(cause) {
-            Scope::Key => {
+            CooldownScope::Key => {
                 tracing::warn!(
                     account,
                     key = number + 1,
@@ -333,10 +350,10 @@ impl Account {
                     "upstream key ejected"
                 );
             }
-            Scope::Account | Scope::Address => {
+            CooldownScope::Account | CooldownScope::Address => {
                 tracing::warn!(account, cause = cause_name, seconds, "account ejected");
             }
-            Scope::Model => {
+            CooldownScope::Model => {
                 let model = model.unwrap_or_default();
                 tracing::warn!(account, model, cause = cause_name, seconds, "account cools down for a model");
             }
@@ -347,21 +364,28 @@ impl Account {
 impl Pick<'_> {
     /// Notes what the answer says of account and key. How long what it concerns rests from now on, if it does;
     /// then the same request need not be tried there again.
-    pub fn answered(self, answer: &Answer<'_>, tried: &mut Tried, now: Instant) -> Option<Duration> {
+    pub fn answered(
+        self,
+        answer: &AccountFeedback<'_>,
+        tried: &mut TriedAccounts,
+        now: Instant,
+    ) -> Option<Duration> {
         match answer.cause.map(scope) {
-            Some(Scope::Key) => tried.keys.push((self.index, self.ticket.key)),
-            Some(Scope::Account | Scope::Model | Scope::Address) => tried.accounts.push(self.ticket.index),
+            Some(CooldownScope::Key) => tried.keys.push((self.index, self.probes.key)),
+            Some(CooldownScope::Account | CooldownScope::Model | CooldownScope::Address) => {
+                tried.accounts.push(self.probes.index)
+            }
             None => {}
         }
-        self.account.learn(self.ticket, answer, now)
+        self.account.learn(self.probes, answer, now)
     }
 
     /// Notes that there was no connection, so that nothing was sent.
-    pub fn unreached(self, tried: &mut Tried, now: Instant) {
-        let Ticket { index, key, reach_probe, .. } = self.ticket;
-        let news = match reach_probe {
+    pub fn unreached(self, tried: &mut TriedAccounts, now: Instant) {
+        let Probes { index, key, address_probe, .. } = self.probes;
+        let news = match address_probe {
             Some(probe) => probe.fail(Cause::Unreachable, None, now),
-            None => self.account.address.reach.rest(Cause::Unreachable, None, false, now),
+            None => self.account.address.cooldown.rest(Cause::Unreachable, None, false, now),
         };
         if let Some(rest) = news {
             self.account.tell(Cause::Unreachable, key, None, rest);
@@ -370,7 +394,7 @@ impl Pick<'_> {
     }
 
     /// Goes elsewhere, for no fault of the account.
-    pub fn leave(self, tried: &mut Tried) {
+    pub fn leave(self, tried: &mut TriedAccounts) {
         tried.accounts.push(self.index);
     }
 }

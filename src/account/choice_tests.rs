@@ -3,32 +3,32 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::account::Registry;
+use crate::account::AccountRegistry;
 use crate::config::{self, BaseUrl, Secret};
 use crate::dashscope::refusal::Throttling;
 use crate::telemetry::metrics::Metrics;
 
 /// Accounts with these weights and so many keys each, and the moment at which they are all well.
 struct Pool {
-    registry: Registry,
+    registry: AccountRegistry,
     accounts: Vec<Account>,
     start: Instant,
 }
 
 fn pool(weights: &[u32], keys: usize) -> Pool {
     let start = Instant::now();
-    let registry = Registry::new(start);
+    let registry = AccountRegistry::new(start);
     let accounts = configured(weights, keys, &registry);
     Pool { registry, accounts, start }
 }
 
-fn configured(weights: &[u32], keys: usize, registry: &Registry) -> Vec<Account> {
+fn configured(weights: &[u32], keys: usize, registry: &AccountRegistry) -> Vec<Account> {
     let configs = weights.iter().enumerate().map(|(number, weight)| config_of(number, weight, keys));
     configs.map(|account| Account::new(&account, registry, &Metrics::default())).collect()
 }
 
-fn config_of(number: usize, weight: &u32, keys: usize) -> config::Account {
-    config::Account {
+fn config_of(number: usize, weight: &u32, keys: usize) -> config::AccountSettings {
+    config::AccountSettings {
         name: format!("a{number}").into(),
         base_url: BaseUrl { tls: false, host: "h".into(), port: 1, path: String::new() },
         keys: (0..keys).map(|key| Secret::new(format!("sk-{number}-{key}"))).collect(),
@@ -40,31 +40,42 @@ fn config_of(number: usize, weight: &u32, keys: usize) -> config::Account {
 }
 
 impl Pool {
-    fn choose(&self, need: &Need<'_>, tried: &Tried, now: Instant) -> Result<Pick<'_>, AllOut> {
+    fn choose(
+        &self,
+        need: &ChoiceNeeds<'_>,
+        tried: &TriedAccounts,
+        now: Instant,
+    ) -> Result<Pick<'_>, NoneAvailable> {
         let among: Vec<usize> = (0..self.accounts.len()).collect();
         choose(&self.accounts, &among, need, tried, self.registry.turn(), now)
     }
 
     /// Which account a submit goes to; it succeeds.
-    fn submit(&self, now: Instant) -> Result<usize, AllOut> {
-        let pick = self.choose(&SUBMIT, &Tried::default(), now)?;
+    fn submit(&self, now: Instant) -> Result<usize, NoneAvailable> {
+        let pick = self.choose(&SUBMIT, &TriedAccounts::default(), now)?;
         let index = pick.index;
-        pick.answered(&GOOD, &mut Tried::default(), now);
+        pick.answered(&GOOD, &mut TriedAccounts::default(), now);
         Ok(index)
     }
 
     /// The account refuses a submit.
     fn refuse(&self, index: usize, cause: Cause, now: Instant) -> Option<Duration> {
-        let pick = alone(&self.accounts, index, &SUBMIT, &Tried::default(), now).expect("a key");
-        pick.answered(&Answer { is_success: false, cause: Some(cause), ..GOOD }, &mut Tried::default(), now)
+        let pick = choose_key(&self.accounts, index, &SUBMIT, &TriedAccounts::default(), now).expect("a key");
+        pick.answered(
+            &AccountFeedback { is_success: false, cause: Some(cause), ..GOOD },
+            &mut TriedAccounts::default(),
+            now,
+        )
     }
 }
 
-const SUBMIT: Need<'_> = Need { model: Some("wan"), tells: true, repeats: true };
-const OTHER_MODEL: Need<'_> = Need { model: Some("qwen"), ..SUBMIT };
-const CHAT: Need<'_> = Need { repeats: false, ..SUBMIT };
-const POLICY: Need<'_> = Need { tells: false, ..SUBMIT };
-const GOOD: Answer<'_> = Answer { is_success: true, cause: None, retry_after: None, model: Some("wan") };
+const SUBMIT: ChoiceNeeds<'_> =
+    ChoiceNeeds { model: Some("wan"), proves_recovery: true, is_repeatable: true };
+const OTHER_MODEL: ChoiceNeeds<'_> = ChoiceNeeds { model: Some("qwen"), ..SUBMIT };
+const CHAT: ChoiceNeeds<'_> = ChoiceNeeds { is_repeatable: false, ..SUBMIT };
+const POLICY: ChoiceNeeds<'_> = ChoiceNeeds { proves_recovery: false, ..SUBMIT };
+const GOOD: AccountFeedback<'_> =
+    AccountFeedback { is_success: true, cause: None, retry_after: None, model: Some("wan") };
 const RATE: Cause = Cause::Throttled(Throttling::RateQuota);
 const BURST: Cause = Cause::Throttled(Throttling::BurstRate);
 const BILL: Cause = Cause::Throttled(Throttling::PostpaidBillOverdue);
@@ -94,8 +105,8 @@ fn a_throttled_model_rests_and_others_do_not() {
     assert_eq!(pool.refuse(0, RATE, pool.start), Some(seconds(60)));
     let rested = |now| (0..20).map(|_| pool.submit(now)).filter(|index| *index == Ok(0)).count();
     assert_eq!(rested(pool.start + seconds(59)), 0);
-    let other =
-        (0..20).map(|_| pool.choose(&OTHER_MODEL, &Tried::default(), pool.start).map(|pick| pick.index));
+    let other = (0..20)
+        .map(|_| pool.choose(&OTHER_MODEL, &TriedAccounts::default(), pool.start).map(|pick| pick.index));
     assert!(other.filter(|index| *index == Ok(0)).count() >= 9);
     assert_eq!(pool.accounts[0].status(pool.start).models.len(), 1);
     assert!(rested(pool.start + seconds(60)) > 0);
@@ -110,7 +121,10 @@ fn an_overdue_account_rests_for_every_model() {
         pool.refuse(0, cause, pool.start);
         for need in [SUBMIT, OTHER_MODEL, POLICY] {
             for _ in 0..20 {
-                assert_eq!(pool.choose(&need, &Tried::default(), pool.start).map(|pick| pick.index), Ok(1));
+                assert_eq!(
+                    pool.choose(&need, &TriedAccounts::default(), pool.start).map(|pick| pick.index),
+                    Ok(1)
+                );
             }
         }
     }
@@ -121,8 +135,8 @@ fn a_dead_key_gives_way_to_the_next_and_with_the_last_the_account_is_out() {
     let pool = pool(&[1, 1], 2);
     pool.refuse(0, Cause::InvalidKey, pool.start);
     let key = |now| {
-        let pick = alone(&pool.accounts, 0, &CHAT, &Tried::default(), now).expect("a key");
-        pick.ticket.key
+        let pick = choose_key(&pool.accounts, 0, &CHAT, &TriedAccounts::default(), now).expect("a key");
+        pick.probes.key
     };
     assert_eq!(key(pool.start), 1);
     assert!((0..20).any(|_| pool.submit(pool.start) == Ok(0)));
@@ -139,28 +153,32 @@ fn a_key_is_tried_again_by_what_can_be_repeated() {
     let pool = pool(&[1], 2);
     pool.refuse(0, Cause::InvalidKey, pool.start);
     let later = pool.start + seconds(60);
-    let key = |need| alone(&pool.accounts, 0, need, &Tried::default(), later).expect("a key");
-    assert_eq!(key(&CHAT).ticket.key, 1);
+    let key = |need| choose_key(&pool.accounts, 0, need, &TriedAccounts::default(), later).expect("a key");
+    assert_eq!(key(&CHAT).probes.key, 1);
     let probe = key(&SUBMIT);
-    assert_eq!(probe.ticket.key, 0);
+    assert_eq!(probe.probes.key, 0);
     // One at a time.
-    assert_eq!(key(&SUBMIT).ticket.key, 1);
-    probe.answered(&GOOD, &mut Tried::default(), later);
-    assert_eq!(key(&CHAT).ticket.key, 0);
+    assert_eq!(key(&SUBMIT).probes.key, 1);
+    probe.answered(&GOOD, &mut TriedAccounts::default(), later);
+    assert_eq!(key(&CHAT).probes.key, 0);
 }
 
 #[test]
 fn what_refused_a_request_is_not_asked_again_by_it() {
     let pool = pool(&[1, 1, 1], 2);
-    let (mut tried, mut asked) = (Tried::default(), Vec::new());
+    let (mut tried, mut asked) = (TriedAccounts::default(), Vec::new());
     while let Ok(pick) = pool.choose(&SUBMIT, &tried, pool.start) {
-        asked.push((pick.index, pick.ticket.key));
+        asked.push((pick.index, pick.probes.key));
         let cause = if pick.index == 1 { Cause::InvalidKey } else { RATE };
-        pick.answered(&Answer { is_success: false, cause: Some(cause), ..GOOD }, &mut tried, pool.start);
+        pick.answered(
+            &AccountFeedback { is_success: false, cause: Some(cause), ..GOOD },
+            &mut tried,
+            pool.start,
+        );
     }
     asked.sort_unstable();
     assert_eq!(asked, [(0, 0), (1, 0), (1, 1), (2, 0)]);
-    assert_eq!(pool.submit(pool.start), Err(AllOut(seconds(60))));
+    assert_eq!(pool.submit(pool.start), Err(NoneAvailable(seconds(60))));
 }
 
 #[test]
@@ -169,7 +187,7 @@ fn with_all_out_the_wait_is_that_for_the_first_to_come_back() {
     pool.refuse(0, RATE, pool.start);
     pool.refuse(1, BURST, pool.start);
     pool.refuse(2, Cause::Arrearage, pool.start);
-    assert_eq!(pool.submit(pool.start + seconds(2)), Err(AllOut(seconds(3))));
+    assert_eq!(pool.submit(pool.start + seconds(2)), Err(NoneAvailable(seconds(3))));
     assert_eq!(pool.submit(pool.start + seconds(5)), Ok(1));
 }
 
@@ -180,15 +198,15 @@ fn what_came_back_is_tried_by_one_request() {
         pool.refuse(index, Cause::Arrearage, pool.start);
     }
     let later = pool.start + seconds(60);
-    let none = Tried::default();
+    let none = TriedAccounts::default();
     let probes = [pool.choose(&SUBMIT, &none, later), pool.choose(&SUBMIT, &none, later)].map(Result::ok);
     assert!(probes.iter().all(Option::is_some));
-    assert_eq!(pool.submit(later), Err(AllOut(seconds(1))));
+    assert_eq!(pool.submit(later), Err(NoneAvailable(seconds(1))));
     for probe in probes.into_iter().flatten() {
-        let answer = Answer { is_success: false, cause: Some(Cause::Arrearage), ..GOOD };
-        assert_eq!(probe.answered(&answer, &mut Tried::default(), later), Some(seconds(120)));
+        let answer = AccountFeedback { is_success: false, cause: Some(Cause::Arrearage), ..GOOD };
+        assert_eq!(probe.answered(&answer, &mut TriedAccounts::default(), later), Some(seconds(120)));
     }
-    assert_eq!(pool.submit(later), Err(AllOut(seconds(120))));
+    assert_eq!(pool.submit(later), Err(NoneAvailable(seconds(120))));
 }
 
 #[test]
@@ -198,10 +216,10 @@ fn a_probe_that_learns_nothing_lets_the_next_one_try() {
     pool.refuse(1, Cause::Arrearage, pool.start);
     let later = pool.start + seconds(60);
     for _ in 0..2 {
-        let probe = pool.choose(&SUBMIT, &Tried::default(), later).expect("a probe");
+        let probe = pool.choose(&SUBMIT, &TriedAccounts::default(), later).expect("a probe");
         // Such as a body that the upstream does not like.
-        probe.answered(&Answer { is_success: false, ..GOOD }, &mut Tried::default(), later);
-        drop(pool.choose(&SUBMIT, &Tried::default(), later).expect("a probe"));
+        probe.answered(&AccountFeedback { is_success: false, ..GOOD }, &mut TriedAccounts::default(), later);
+        drop(pool.choose(&SUBMIT, &TriedAccounts::default(), later).expect("a probe"));
     }
     assert!(pool.submit(later).is_ok());
 }
@@ -211,7 +229,7 @@ fn what_cannot_tell_goes_where_it_is_well_and_else_where_it_may_be() {
     let pool = pool(&[1, 1], 1);
     pool.refuse(0, Cause::Arrearage, pool.start);
     let later = pool.start + seconds(60);
-    let policy = |now| pool.choose(&POLICY, &Tried::default(), now).map(|pick| pick.index);
+    let policy = |now| pool.choose(&POLICY, &TriedAccounts::default(), now).map(|pick| pick.index);
     assert!((0..10).all(|_| policy(later) == Ok(1)));
     pool.refuse(1, RATE, later);
     assert!((0..10).all(|_| policy(later) == Ok(0)));
@@ -223,7 +241,7 @@ fn the_only_account_is_asked_in_any_case() {
     let pool = pool(&[1, 0], 1);
     for cause in [RATE, Cause::Arrearage, Cause::InvalidKey] {
         pool.refuse(0, cause, pool.start);
-        assert!(pool.choose(&SUBMIT, &Tried::default(), pool.start).is_ok());
+        assert!(pool.choose(&SUBMIT, &TriedAccounts::default(), pool.start).is_ok());
     }
     // And what it answers counts.
     assert_eq!(pool.submit(pool.start), Ok(0));
@@ -235,16 +253,17 @@ fn the_only_account_is_asked_in_any_case() {
 fn what_cannot_be_reached_rests_a_little_and_is_tried_by_one() {
     let pool = pool(&[1, 1], 1);
     let mut now = pool.start;
-    let unreached = |pick: Pick<'_>, now| pick.unreached(&mut Tried::default(), now);
-    unreached(alone(&pool.accounts, 0, &SUBMIT, &Tried::default(), now).expect("a key"), now);
+    let unreached = |pick: Pick<'_>, now| pick.unreached(&mut TriedAccounts::default(), now);
+    unreached(choose_key(&pool.accounts, 0, &SUBMIT, &TriedAccounts::default(), now).expect("a key"), now);
     for (rest, next) in [(2, 4), (4, 8), (8, 16), (16, 32), (32, 60), (60, 60)] {
         let resting = |now| pool.accounts[0].status(now).resting.map(|resting| (resting.cause, resting.left));
         assert_eq!(resting(now), Some((Cause::Unreachable, seconds(rest))));
         assert!((0..10).all(|_| pool.submit(now) == Ok(1)));
         now += seconds(rest);
         // Any kind of request can tell, and one of them does.
-        let probe = (0..10)
-            .find_map(|_| pool.choose(&SUBMIT, &Tried::default(), now).ok().filter(|pick| pick.index == 0));
+        let probe = (0..10).find_map(|_| {
+            pool.choose(&SUBMIT, &TriedAccounts::default(), now).ok().filter(|pick| pick.index == 0)
+        });
         let probe = probe.expect("a probe");
         assert!((0..10).all(|_| pool.submit(now) == Ok(1)));
         unreached(probe, now);
@@ -252,8 +271,8 @@ fn what_cannot_be_reached_rests_a_little_and_is_tried_by_one() {
     }
     // An answer that is no success comes from there too.
     now += seconds(60);
-    let probe = alone(&pool.accounts, 0, &POLICY, &Tried::default(), now).expect("a key");
-    probe.answered(&Answer { is_success: false, ..GOOD }, &mut Tried::default(), now);
+    let probe = choose_key(&pool.accounts, 0, &POLICY, &TriedAccounts::default(), now).expect("a key");
+    probe.answered(&AccountFeedback { is_success: false, ..GOOD }, &mut TriedAccounts::default(), now);
     assert_eq!(pool.accounts[0].status(now).resting, None);
 }
 
@@ -261,12 +280,13 @@ fn what_cannot_be_reached_rests_a_little_and_is_tried_by_one() {
 fn where_none_can_be_reached_one_is_tried_and_no_more() {
     let pool = pool(&[1, 1, 1], 1);
     for index in 0..3 {
-        let pick = alone(&pool.accounts, index, &SUBMIT, &Tried::default(), pool.start).expect("a key");
-        pick.unreached(&mut Tried::default(), pool.start);
+        let pick =
+            choose_key(&pool.accounts, index, &SUBMIT, &TriedAccounts::default(), pool.start).expect("a key");
+        pick.unreached(&mut TriedAccounts::default(), pool.start);
     }
     let mut asked = [0; 3];
     for _ in 0..30 {
-        let mut tried = Tried::default();
+        let mut tried = TriedAccounts::default();
         let pick = pool.choose(&SUBMIT, &tried, pool.start).expect("one to try");
         asked[pick.index] += 1;
         pick.unreached(&mut tried, pool.start);
@@ -275,14 +295,14 @@ fn where_none_can_be_reached_one_is_tried_and_no_more() {
     assert!(asked.iter().all(|asked| *asked >= 8), "{asked:?}");
     // Where one has told us when to come again, that is for the client to know.
     pool.refuse(1, RATE, pool.start);
-    assert_eq!(pool.submit(pool.start), Err(AllOut(seconds(2))));
+    assert_eq!(pool.submit(pool.start), Err(NoneAvailable(seconds(2))));
 }
 
 #[test]
 fn another_address_can_be_reached_for_all_we_know() {
     let pool = pool(&[1], 1);
-    let pick = alone(&pool.accounts, 0, &SUBMIT, &Tried::default(), pool.start).expect("a key");
-    pick.unreached(&mut Tried::default(), pool.start);
+    let pick = choose_key(&pool.accounts, 0, &SUBMIT, &TriedAccounts::default(), pool.start).expect("a key");
+    pick.unreached(&mut TriedAccounts::default(), pool.start);
     let same = configured(&[1], 1, &pool.registry);
     assert!(Arc::ptr_eq(&same[0].address, &pool.accounts[0].address));
     assert!(same[0].status(pool.start).resting.is_some());
@@ -326,14 +346,14 @@ proptest! {
             pool.refuse(index, cause, now);
             let is_fit = |account: &&Account| account.takes_new() && account.is_fit(&SUBMIT, now);
             let some_fit = pool.accounts.iter().any(|account| is_fit(&account));
-            match pool.choose(&SUBMIT, &Tried::default(), now) {
+            match pool.choose(&SUBMIT, &TriedAccounts::default(), now) {
                 Ok(pick) => prop_assert!(pick.account.takes_new()),
-                Err(AllOut(wait)) => {
+                Err(NoneAvailable(wait)) => {
                     prop_assert!(!some_fit);
                     prop_assert!(wait >= seconds(1) && wait <= seconds(600));
                 }
             }
         }
-        prop_assert!(pool.choose(&SUBMIT, &Tried::default(), now + seconds(601)).is_ok());
+        prop_assert!(pool.choose(&SUBMIT, &TriedAccounts::default(), now + seconds(601)).is_ok());
     }
 }

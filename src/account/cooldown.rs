@@ -19,17 +19,17 @@ pub(super) struct Cooldown {
 
 /// Whether something may be used now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Fitness {
-    Fit,
-    /// It has rested long enough: one request may try it.
-    Due,
-    /// For so long.
-    Out(Duration),
+pub(super) enum Availability {
+    Available,
+    /// The rest is over: one request may probe.
+    ProbeDue,
+    /// The time until a probe is due.
+    Resting(Duration),
 }
 
 /// What a refusal concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scope {
+pub(super) enum CooldownScope {
     Address,
     Key,
     Account,
@@ -42,23 +42,23 @@ pub(super) enum Scope {
 /// `Throttling.*` is held against the model alone, also `AllocationQuota`, which is allotted per model: should
 /// it be the whole account's, each other model finds that out by one refused request, which goes elsewhere at
 /// once. Bills are the account's.
-pub(super) fn scope(cause: Cause) -> Scope {
+pub(super) fn scope(cause: Cause) -> CooldownScope {
     match cause {
-        Cause::Unreachable => Scope::Address,
-        Cause::InvalidKey => Scope::Key,
+        Cause::Unreachable => CooldownScope::Address,
+        Cause::InvalidKey => CooldownScope::Key,
         Cause::Throttled(
             Throttling::General
             | Throttling::RateQuota
             | Throttling::BurstRate
             | Throttling::Concurrency
             | Throttling::AllocationQuota,
-        ) => Scope::Model,
+        ) => CooldownScope::Model,
         Cause::Arrearage
         | Cause::Throttled(
             Throttling::CommodityNotPurchased
             | Throttling::PrepaidBillOverdue
             | Throttling::PostpaidBillOverdue,
-        ) => Scope::Account,
+        ) => CooldownScope::Account,
     }
 }
 
@@ -88,13 +88,13 @@ impl Cooldown {
         Self { origin, until: AtomicU64::new(OPEN), strikes: AtomicU32::new(0), cause: Mutex::default() }
     }
 
-    pub(super) fn fitness(&self, now: Instant) -> Fitness {
+    pub(super) fn availability(&self, now: Instant) -> Availability {
         match self.until.load(Ordering::Acquire) {
-            OPEN => Fitness::Fit,
-            PROBED => Fitness::Out(WHILE_PROBED),
+            OPEN => Availability::Available,
+            PROBED => Availability::Resting(WHILE_PROBED),
             until => match until.saturating_sub(self.millis(now)) {
-                0 => Fitness::Due,
-                left => Fitness::Out(Duration::from_millis(left)),
+                0 => Availability::ProbeDue,
+                left => Availability::Resting(Duration::from_millis(left)),
             },
         }
     }
@@ -144,10 +144,10 @@ impl Cooldown {
 
     /// Why it rests, and for how long; `None` if it does not.
     pub(super) fn state(&self, now: Instant) -> Option<(Cause, Duration)> {
-        let left = match self.fitness(now) {
-            Fitness::Fit => return None,
-            Fitness::Due => Duration::ZERO,
-            Fitness::Out(left) => left,
+        let left = match self.availability(now) {
+            Availability::Available => return None,
+            Availability::ProbeDue => Duration::ZERO,
+            Availability::Resting(left) => left,
         };
         Some(((*self.cause.lock().unwrap_or_else(PoisonError::into_inner))?, left))
     }
@@ -213,17 +213,17 @@ mod tests {
     #[test]
     fn it_rests_is_tried_by_one_and_comes_back() {
         let (cooldown, start) = fresh();
-        assert_eq!(cooldown.fitness(start), Fitness::Fit);
+        assert_eq!(cooldown.availability(start), Availability::Available);
         assert_eq!(cooldown.rest(RATE, None, false, start), Some(seconds(60)));
-        assert_eq!(cooldown.fitness(start + seconds(20)), Fitness::Out(seconds(40)));
+        assert_eq!(cooldown.availability(start + seconds(20)), Availability::Resting(seconds(40)));
         assert!(cooldown.probe(start + seconds(59)).is_none());
         let later = start + seconds(60);
-        assert_eq!(cooldown.fitness(later), Fitness::Due);
+        assert_eq!(cooldown.availability(later), Availability::ProbeDue);
         let probe = cooldown.probe(later).expect("the first");
         assert!(cooldown.probe(later).is_none());
-        assert_eq!(cooldown.fitness(later), Fitness::Out(WHILE_PROBED));
+        assert_eq!(cooldown.availability(later), Availability::Resting(WHILE_PROBED));
         probe.succeed();
-        assert_eq!(cooldown.fitness(later), Fitness::Fit);
+        assert_eq!(cooldown.availability(later), Availability::Available);
     }
 
     #[test]
@@ -255,12 +255,12 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(cooldown.rest(Cause::InvalidKey, None, false, start), None);
         }
-        assert_eq!(cooldown.fitness(start), Fitness::Out(seconds(60)));
+        assert_eq!(cooldown.availability(start), Availability::Resting(seconds(60)));
         let later = start + seconds(60);
         let probe = cooldown.probe(later).expect("due");
         assert_eq!(cooldown.rest(Cause::InvalidKey, None, false, later), None);
         probe.succeed();
-        assert_eq!(cooldown.fitness(later), Fitness::Fit);
+        assert_eq!(cooldown.availability(later), Availability::Available);
     }
 
     #[test]
@@ -274,14 +274,14 @@ mod tests {
     #[test]
     fn every_kind_has_its_own_time() {
         for (kind, first, longest, concerned) in [
-            (Throttling::General, 60, 60, Scope::Model),
-            (Throttling::RateQuota, 60, 60, Scope::Model),
-            (Throttling::BurstRate, 5, 60, Scope::Model),
-            (Throttling::Concurrency, 10, 60, Scope::Model),
-            (Throttling::AllocationQuota, 60, 600, Scope::Model),
-            (Throttling::CommodityNotPurchased, 60, 600, Scope::Account),
-            (Throttling::PrepaidBillOverdue, 60, 600, Scope::Account),
-            (Throttling::PostpaidBillOverdue, 60, 600, Scope::Account),
+            (Throttling::General, 60, 60, CooldownScope::Model),
+            (Throttling::RateQuota, 60, 60, CooldownScope::Model),
+            (Throttling::BurstRate, 5, 60, CooldownScope::Model),
+            (Throttling::Concurrency, 10, 60, CooldownScope::Model),
+            (Throttling::AllocationQuota, 60, 600, CooldownScope::Model),
+            (Throttling::CommodityNotPurchased, 60, 600, CooldownScope::Account),
+            (Throttling::PrepaidBillOverdue, 60, 600, CooldownScope::Account),
+            (Throttling::PostpaidBillOverdue, 60, 600, CooldownScope::Account),
         ] {
             let cause = Cause::Throttled(kind);
             assert_eq!(rests(cause), (seconds(first), seconds(longest)), "{kind:?}");
@@ -310,7 +310,7 @@ mod tests {
             }
             drop(probe);
             now += LONGEST;
-            prop_assert!(cooldown.fitness(now) == Fitness::Fit || cooldown.probe(now).is_some());
+            prop_assert!(cooldown.availability(now) == Availability::Available || cooldown.probe(now).is_some());
         }
     }
 }

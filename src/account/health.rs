@@ -7,30 +7,30 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use super::address::Address;
-use super::cooldown::{Cooldown, Fitness};
-use super::pace::{Pace, Paces};
+use super::cooldown::{Availability, Cooldown};
+use super::pace::{ModelPaces, SubmitPace};
 use crate::config;
 
 /// The health of all accounts, by name. An account that no directory knows any more is forgotten.
 #[derive(Debug)]
-pub struct Registry {
+pub struct AccountRegistry {
     origin: Instant,
-    accounts: Mutex<HashMap<Arc<str>, Weak<Health>>>,
+    accounts: Mutex<HashMap<Arc<str>, Weak<AccountHealth>>>,
     turn: AtomicU64,
 }
 
-impl Registry {
+impl AccountRegistry {
     pub fn new(now: Instant) -> Self {
         Self { origin: now, accounts: Mutex::default(), turn: AtomicU64::new(0) }
     }
 
-    pub(super) fn account(&self, name: &Arc<str>) -> Arc<Health> {
+    pub(super) fn account(&self, name: &Arc<str>) -> Arc<AccountHealth> {
         let mut accounts = lock(&self.accounts);
         if let Some(health) = accounts.get(name).and_then(Weak::upgrade) {
             return health;
         }
         accounts.retain(|_, health| health.strong_count() > 0);
-        let health = Arc::new(Health::new(self.origin));
+        let health = Arc::new(AccountHealth::new(self.origin));
         accounts.insert(Arc::clone(name), Arc::downgrade(&health));
         health
     }
@@ -44,7 +44,7 @@ impl Registry {
 
 /// What is out of order of one account. Its keys are known by their digests.
 #[derive(Debug)]
-pub(super) struct Health {
+pub(super) struct AccountHealth {
     origin: Instant,
     pub(super) account: Arc<Cooldown>,
     /// As last configured.
@@ -53,10 +53,10 @@ pub(super) struct Health {
     /// Only those that were throttled and are not known to be well again.
     models: Mutex<HashMap<Box<str>, Arc<Cooldown>>>,
     has_models: AtomicBool,
-    paces: Paces,
+    paces: ModelPaces,
 }
 
-impl Health {
+impl AccountHealth {
     pub(super) fn new(origin: Instant) -> Self {
         Self {
             origin,
@@ -65,12 +65,12 @@ impl Health {
             keys: Mutex::default(),
             models: Mutex::default(),
             has_models: AtomicBool::new(false),
-            paces: Paces::default(),
+            paces: ModelPaces::default(),
         }
     }
 
     /// The same as before, if nothing of it has changed.
-    pub(super) fn address(&self, config: &config::Account) -> Arc<Address> {
+    pub(super) fn address(&self, config: &config::AccountSettings) -> Arc<Address> {
         let mut last = lock(&self.address);
         if let Some(address) = last.upgrade().filter(|address| address.is_of(config)) {
             return address;
@@ -97,7 +97,7 @@ impl Health {
     }
 
     /// Of the submits of a model.
-    pub(super) fn pace(&self, model: &str, now: Instant) -> Arc<Pace> {
+    pub(super) fn pace(&self, model: &str, now: Instant) -> Arc<SubmitPace> {
         self.paces.of(bounded(model), now)
     }
 
@@ -117,7 +117,7 @@ impl Health {
             return Arc::clone(cooldown);
         }
         if models.len() >= MOST_MODELS {
-            models.retain(|_, cooldown| matches!(cooldown.fitness(now), Fitness::Out(_)));
+            models.retain(|_, cooldown| matches!(cooldown.availability(now), Availability::Resting(_)));
         }
         let cooldown = Arc::new(Cooldown::new(self.origin));
         // Where a thousand are throttled at once, one that is not noted is only asked again.
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn an_account_keeps_its_health_as_long_as_somebody_knows_it() {
-        let registry = Registry::new(Instant::now());
+        let registry = AccountRegistry::new(Instant::now());
         let (main, other) = (Arc::from("main"), Arc::from("other"));
         let before = registry.account(&main);
         let after = registry.account(&main);
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn only_so_many_models_are_noted() {
         let now = Instant::now();
-        let health = Health::new(now);
+        let health = AccountHealth::new(now);
         let throttled = Cause::Throttled(Throttling::RateQuota);
         for number in 0..MOST_MODELS + 10 {
             health.throttled_model(&format!("m{number}"), now).rest(throttled, None, false, now);

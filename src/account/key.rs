@@ -7,7 +7,7 @@ use hyper::header::HeaderValue;
 use sha2::{Digest, Sha256};
 
 use super::cooldown::Cooldown;
-use super::health::Health;
+use super::health::AccountHealth;
 use crate::config::Secret;
 use crate::dashscope::headers::Sought;
 
@@ -20,7 +20,7 @@ pub struct UpstreamKey {
 }
 
 impl UpstreamKey {
-    pub(super) fn new(secret: &Secret, health: &Health) -> Option<Self> {
+    pub(super) fn new(secret: &Secret, health: &AccountHealth) -> Option<Self> {
         let mut bearer = HeaderValue::try_from(format!("{BEARER}{}", secret.expose())).ok()?;
         bearer.set_sensitive(true);
         let cooldown = health.key(Sha256::digest(secret.expose()).into());
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn an_upstream_key_is_never_printed() {
-        let health = Health::new(Instant::now());
+        let health = AccountHealth::new(Instant::now());
         let key = UpstreamKey::new(&Secret::new("sk-upstream"), &health).expect("a key");
         assert_eq!(format!("{key:?}{:?}", key.bearer()), "***Sensitive");
         assert!(key.secret().stands_in(b"x sk-upstream y"));

@@ -16,16 +16,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use address::Address;
-pub use health::Registry;
+pub use health::AccountRegistry;
 pub use key::UpstreamKey;
 
 use crate::config::{self, Rates};
 use crate::dashscope::pace::Rule;
 use crate::dashscope::refusal::Cause;
 use crate::telemetry::metrics::{AccountSeries, Metrics};
-use health::Health;
-use pace::Pace;
-use rules::Rules;
+use health::AccountHealth;
+use pace::SubmitPace;
+use rules::PaceRules;
 
 /// One account: one namespace of tasks, one set of quotas, some upstream keys.
 #[derive(Debug)]
@@ -34,23 +34,23 @@ pub struct Account {
     pub address: Arc<Address>,
     keys: Vec<UpstreamKey>,
     weight: u32,
-    rules: Rules,
+    rules: PaceRules,
     rates: Rates,
-    health: Arc<Health>,
+    health: Arc<AccountHealth>,
     /// What is counted of it.
     pub series: Arc<AccountSeries>,
 }
 
 impl Account {
     /// With the health that it had, if the registry knows it.
-    pub fn new(config: &config::Account, registry: &Registry, metrics: &Metrics) -> Self {
+    pub fn new(config: &config::AccountSettings, registry: &AccountRegistry, metrics: &Metrics) -> Self {
         let health = registry.account(&config.name);
         Self {
             name: Arc::clone(&config.name),
             address: health.address(config),
             keys: config.keys.iter().filter_map(|secret| UpstreamKey::new(secret, &health)).collect(),
             weight: config.weight,
-            rules: Rules::new(&config.pace, &config.base_url.host),
+            rules: PaceRules::new(&config.pace, &config.base_url.host),
             rates: config.rates,
             health,
             series: metrics.account(&config.name),
@@ -87,27 +87,27 @@ impl Account {
     }
 
     /// How submits of the model are paced, if they are.
-    pub fn pace(&self, model: &str, now: Instant) -> Option<(Arc<Pace>, Rule)> {
+    pub fn pace(&self, model: &str, now: Instant) -> Option<(Arc<SubmitPace>, Rule)> {
         let rule = self.rules.of(model)?;
         Some((self.health.pace(model, now), rule))
     }
 
     /// Whether a request of this kind would be sent to it now.
-    pub fn is_fit(&self, need: &choice::Need<'_>, now: Instant) -> bool {
+    pub fn is_fit(&self, need: &choice::ChoiceNeeds<'_>, now: Instant) -> bool {
         choice::is_fit(self, need, now)
     }
 
     /// How the account is, for its operator.
-    pub fn status(&self, now: Instant) -> Status {
+    pub fn status(&self, now: Instant) -> AccountStatus {
         let keys = self.keys.iter().map(|key| Resting::of(key.cooldown.state(now))).collect();
         let models = self.health.models().into_iter().filter_map(|(model, cooldown)| {
             let resting = Resting::of(cooldown.state(now))?;
             Some((model, resting))
         });
-        Status {
+        AccountStatus {
             name: Arc::clone(&self.name),
             weight: self.weight,
-            resting: Resting::of(self.address.reach.state(now).or_else(|| self.health.account.state(now))),
+            resting: Resting::of(self.address.cooldown.state(now).or_else(|| self.health.account.state(now))),
             keys,
             models: models.collect(),
         }
@@ -116,7 +116,7 @@ impl Account {
 
 /// How an account is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
+pub struct AccountStatus {
     pub name: Arc<str>,
     pub weight: u32,
     /// `None`: it is well.
@@ -127,7 +127,7 @@ pub struct Status {
     pub models: Vec<(Box<str>, Resting)>,
 }
 
-impl Status {
+impl AccountStatus {
     /// How many things rest for this cause: the account itself, its keys, models.
     pub fn resting_for(&self, cause: Cause) -> usize {
         let models = self.models.iter().map(|(_, resting)| Some(*resting));

@@ -13,14 +13,14 @@ use crate::dashscope::pace::Rule;
 
 /// The submits of one model at one account.
 #[derive(Debug, Default)]
-pub struct Pace(Mutex<State>);
+pub struct SubmitPace(Mutex<PaceState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct PaceState {
     /// As the last one to ask had it.
     rule: Rule,
     window: Window,
-    turns: Turns<oneshot::Sender<Start>>,
+    turns: Turns<oneshot::Sender<SubmitSlot>>,
     /// Started, and not known to be a task or none.
     starting: u32,
     is_led: bool,
@@ -28,7 +28,7 @@ struct State {
 
 /// Who asks, and by which rule.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask<'a> {
+pub struct PaceRequest<'a> {
     pub rule: Rule,
     pub tenant: &'a Arc<str>,
     pub weight: u32,
@@ -38,31 +38,31 @@ pub struct Ask<'a> {
 
 /// The leave to submit. Dropped, it counts as a task no more.
 #[derive(Debug)]
-pub struct Start {
-    pace: Arc<Pace>,
+pub struct SubmitSlot {
+    pace: Arc<SubmitPace>,
     /// In the window, until it was answered.
     number: Option<u64>,
 }
 
 /// A place in a line, given up when dropped.
 #[derive(Debug)]
-pub struct Place {
-    pace: Arc<Pace>,
+pub struct QueuedSubmit {
+    pace: Arc<SubmitPace>,
     tenant: Arc<str>,
     number: u64,
-    called: oneshot::Receiver<Start>,
+    called: oneshot::Receiver<SubmitSlot>,
 }
 
 /// The duty to call those who wait. Where it is dropped before its end, the next one to come takes it over.
 #[derive(Debug)]
-pub struct Lead {
-    pace: Arc<Pace>,
+pub struct Dispatcher {
+    pace: Arc<SubmitPace>,
     is_over: bool,
 }
 
-impl Pace {
+impl SubmitPace {
     /// Starts at once, if there is room and nobody waits for it.
-    pub fn start(self: &Arc<Self>, ask: &Ask<'_>, now: Instant) -> Option<Start> {
+    pub fn start(self: &Arc<Self>, ask: &PaceRequest<'_>, now: Instant) -> Option<SubmitSlot> {
         let mut state = self.lock();
         state.rule = ask.rule;
         let is_free = state.turns.is_empty() && state.has_room(ask.running, now);
@@ -70,7 +70,7 @@ impl Pace {
     }
 
     /// When one that asked now would have its turn; `None` where that hangs on when a task ends.
-    pub fn turn(&self, ask: &Ask<'_>, now: Instant) -> Option<Instant> {
+    pub fn turn(&self, ask: &PaceRequest<'_>, now: Instant) -> Option<Instant> {
         let mut state = self.lock();
         state.rule = ask.rule;
         state.is_below(ask.running).then(|| state.turn(ask, now))
@@ -82,10 +82,10 @@ impl Pace {
     /// When to come again, where no turn comes in time.
     pub fn wait(
         self: &Arc<Self>,
-        ask: &Ask<'_>,
+        ask: &PaceRequest<'_>,
         until: Instant,
         now: Instant,
-    ) -> Result<(Place, Option<Lead>), Duration> {
+    ) -> Result<(QueuedSubmit, Option<Dispatcher>), Duration> {
         let (call, called) = oneshot::channel();
         let mut state = self.lock();
         state.rule = ask.rule;
@@ -96,12 +96,12 @@ impl Pace {
             return Err(state.refuse(ask, now));
         };
         let leads = !std::mem::replace(&mut state.is_led, true);
-        let place = Place { pace: Arc::clone(self), tenant: Arc::clone(ask.tenant), number, called };
-        Ok((place, leads.then(|| Lead { pace: Arc::clone(self), is_over: false })))
+        let place = QueuedSubmit { pace: Arc::clone(self), tenant: Arc::clone(ask.tenant), number, called };
+        Ok((place, leads.then(|| Dispatcher { pace: Arc::clone(self), is_over: false })))
     }
 
     /// When one that is refused now may come again: another time for each.
-    pub fn refuse(&self, ask: &Ask<'_>, now: Instant) -> Duration {
+    pub fn refuse(&self, ask: &PaceRequest<'_>, now: Instant) -> Duration {
         self.lock().refuse(ask, now)
     }
 
@@ -113,12 +113,12 @@ impl Pace {
             && rate.is_none_or(|rate| state.window.is_empty(rate, now))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PaceState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl PaceState {
     fn rate(&self) -> Option<Rate> {
         self.rule.requests_per_second.map(Rate::per_second)
     }
@@ -132,18 +132,18 @@ impl State {
         self.is_below(running) && room <= now
     }
 
-    fn turn(&mut self, ask: &Ask<'_>, now: Instant) -> Instant {
+    fn turn(&mut self, ask: &PaceRequest<'_>, now: Instant) -> Instant {
         let before = self.turns.before(ask.tenant, ask.weight);
         self.rate().map_or(now, |rate| self.window.turn(rate, before, now))
     }
 
-    fn begin(&mut self, pace: &Arc<Pace>, now: Instant) -> Start {
+    fn begin(&mut self, pace: &Arc<SubmitPace>, now: Instant) -> SubmitSlot {
         self.starting += 1;
         let number = self.rule.requests_per_second.map(|_| self.window.begin(now));
-        Start { pace: Arc::clone(pace), number }
+        SubmitSlot { pace: Arc::clone(pace), number }
     }
 
-    fn refuse(&mut self, ask: &Ask<'_>, now: Instant) -> Duration {
+    fn refuse(&mut self, ask: &PaceRequest<'_>, now: Instant) -> Duration {
         let turn = self.turn(ask, now);
         let turn = if self.is_below(ask.running) { turn } else { turn.max(now + UNTIL_A_TASK_ENDS) };
         let interval = self.rate().map_or(Duration::ZERO, |rate| self.window.interval(rate));
@@ -152,7 +152,7 @@ impl State {
     }
 }
 
-impl Start {
+impl SubmitSlot {
     /// The upstream has answered: it has counted it, at the latest now.
     pub fn answered(&mut self, now: Instant) {
         if let Some(number) = self.number.take() {
@@ -161,27 +161,27 @@ impl Start {
     }
 }
 
-impl Drop for Start {
+impl Drop for SubmitSlot {
     fn drop(&mut self) {
         self.answered(Instant::now());
         self.pace.lock().starting -= 1;
     }
 }
 
-impl Place {
+impl QueuedSubmit {
     /// Waits for its turn; `None` if it was put out for another tenant's sake.
-    pub async fn called(&mut self) -> Option<Start> {
+    pub async fn called(&mut self) -> Option<SubmitSlot> {
         (&mut self.called).await.ok()
     }
 }
 
-impl Drop for Place {
+impl Drop for QueuedSubmit {
     fn drop(&mut self) {
         self.pace.lock().turns.remove(&self.tenant, self.number);
     }
 }
 
-impl Lead {
+impl Dispatcher {
     /// Calls those whose turn it is, and says when to do so again; `None` when nobody waits any more.
     pub fn call(&mut self, running: u32, now: Instant) -> Option<Instant> {
         let mut called = Vec::new();
@@ -218,7 +218,7 @@ impl Lead {
     }
 }
 
-impl Drop for Lead {
+impl Drop for Dispatcher {
     fn drop(&mut self) {
         if !self.is_over {
             self.pace.lock().is_led = false;
@@ -228,10 +228,10 @@ impl Drop for Lead {
 
 /// The paces of one account, by model.
 #[derive(Debug, Default)]
-pub(super) struct Paces(Mutex<HashMap<Box<str>, Arc<Pace>>>);
+pub(super) struct ModelPaces(Mutex<HashMap<Box<str>, Arc<SubmitPace>>>);
 
-impl Paces {
-    pub(super) fn of(&self, model: &str, now: Instant) -> Arc<Pace> {
+impl ModelPaces {
+    pub(super) fn of(&self, model: &str, now: Instant) -> Arc<SubmitPace> {
         let mut paces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pace) = paces.get(model) {
             return Arc::clone(pace);

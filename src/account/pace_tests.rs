@@ -4,8 +4,8 @@ use super::*;
 const RULE: Rule = Rule { requests_per_second: Some(2.0), running: None };
 const LONG: Duration = Duration::from_secs(100);
 
-fn ask(tenant: &Arc<str>) -> Ask<'_> {
-    Ask { rule: RULE, tenant, weight: 1, running: 0 }
+fn ask(tenant: &Arc<str>) -> PaceRequest<'_> {
+    PaceRequest { rule: RULE, tenant, weight: 1, running: 0 }
 }
 
 fn names() -> [Arc<str>; 2] {
@@ -17,9 +17,9 @@ fn millis(millis: u64) -> Duration {
 }
 
 /// Two that were started and answered at once.
-fn full(tenant: &Arc<str>, now: Instant) -> (Arc<Pace>, Vec<Start>) {
-    let pace = Arc::<Pace>::default();
-    let mut started: Vec<Start> = (0..2).filter_map(|_| pace.start(&ask(tenant), now)).collect();
+fn full(tenant: &Arc<str>, now: Instant) -> (Arc<SubmitPace>, Vec<SubmitSlot>) {
+    let pace = Arc::<SubmitPace>::default();
+    let mut started: Vec<SubmitSlot> = (0..2).filter_map(|_| pace.start(&ask(tenant), now)).collect();
     started.iter_mut().for_each(|start| start.answered(now));
     assert_eq!((started.len(), pace.start(&ask(tenant), now).is_none()), (2, true));
     (pace, started)
@@ -92,8 +92,8 @@ fn a_place_that_is_left_is_nobodys() {
 fn a_start_that_nobody_takes_is_given_back() {
     let (now, [a, _]) = (Instant::now(), names());
     let rule = Rule { requests_per_second: None, running: Some(1) };
-    let ask = Ask { rule, ..ask(&a) };
-    let pace = Arc::<Pace>::default();
+    let ask = PaceRequest { rule, ..ask(&a) };
+    let pace = Arc::<SubmitPace>::default();
     let start = pace.start(&ask, now).expect("room");
     let (mut place, lead) = pace.wait(&ask, now + LONG, now).expect("a place");
     let mut lead = lead.expect("nobody else has it");
@@ -108,10 +108,10 @@ fn a_start_that_nobody_takes_is_given_back() {
 fn so_many_run_at_a_time() {
     let (now, [a, _]) = (Instant::now(), names());
     let rule = Rule { requests_per_second: None, running: Some(3) };
-    let ask = |running| Ask { rule, running, ..ask(&a) };
-    let pace = Arc::<Pace>::default();
+    let ask = |running| PaceRequest { rule, running, ..ask(&a) };
+    let pace = Arc::<SubmitPace>::default();
     // One is a task already, two are on their way to be.
-    let started: Vec<Start> = (0..5).filter_map(|_| pace.start(&ask(1), now)).collect();
+    let started: Vec<SubmitSlot> = (0..5).filter_map(|_| pace.start(&ask(1), now)).collect();
     assert_eq!((started.len(), pace.turn(&ask(1), now)), (2, None));
     let (mut place, lead) = pace.wait(&ask(1), now, now).expect("a place");
     let mut lead = lead.expect("nobody else has it");
@@ -124,8 +124,9 @@ fn so_many_run_at_a_time() {
 #[test]
 fn only_so_many_models_are_paced_apart() {
     let (now, [a, _]) = (Instant::now(), names());
-    let paces = Paces::default();
-    let used: Vec<Arc<Pace>> = (0..MOST_MODELS).map(|number| paces.of(&format!("m{number}"), now)).collect();
+    let paces = ModelPaces::default();
+    let used: Vec<Arc<SubmitPace>> =
+        (0..MOST_MODELS).map(|number| paces.of(&format!("m{number}"), now)).collect();
     assert!(Arc::ptr_eq(&paces.of("one", now), &paces.of("two", now)));
     assert!(Arc::ptr_eq(&paces.of("m7", now), &used[7]));
     drop(used);

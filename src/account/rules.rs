@@ -7,12 +7,12 @@ use crate::dashscope::pattern::matches;
 
 /// The rules of one account.
 #[derive(Debug)]
-pub(super) struct Rules {
+pub(super) struct PaceRules {
     written: Vec<PaceRule>,
     host: Box<str>,
 }
 
-impl Rules {
+impl PaceRules {
     pub(super) fn new(written: &[PaceRule], host: &str) -> Self {
         Self { written: written.to_vec(), host: host.into() }
     }
@@ -32,7 +32,8 @@ impl Rules {
     pub(super) fn any(&self) -> bool {
         let is_for_all = |written: &PaceRule| written.models.iter().any(|pattern| pattern == "*");
         let is_off = |written: &PaceRule| {
-            written.requests_per_second == Some(PaceLimit::Unlimited) && written.running == Some(PaceLimit::Unlimited)
+            written.requests_per_second == Some(PaceLimit::Unlimited)
+                && written.running == Some(PaceLimit::Unlimited)
         };
         !self.written.first().is_some_and(|first| is_for_all(first) && is_off(first))
     }
@@ -52,13 +53,13 @@ mod tests {
 
     type Row = (&'static [&'static str], Option<PaceLimit<f64>>, Option<PaceLimit<u32>>);
 
-    fn rules(written: &[Row]) -> Rules {
+    fn rules(written: &[Row]) -> PaceRules {
         let rule = |(models, requests_per_second, running): &Row| PaceRule {
             models: models.iter().map(|model| (*model).to_owned()).collect(),
             requests_per_second: *requests_per_second,
             running: *running,
         };
-        Rules::new(&written.iter().map(rule).collect::<Vec<_>>(), "dashscope.aliyuncs.com")
+        PaceRules::new(&written.iter().map(rule).collect::<Vec<_>>(), "dashscope.aliyuncs.com")
     }
 
     fn rule(requests_per_second: Option<f64>, running: Option<u32>) -> Option<Rule> {

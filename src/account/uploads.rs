@@ -12,30 +12,30 @@ use crate::store::{Store, StoreFault, UPLOADS_KEPT, UploadRecord};
 
 /// The upload directories that policies named: all in memory, and durable where there is a store.
 #[derive(Debug, Default)]
-pub struct Uploads {
-    by_tenant: DashMap<Arc<str>, Issued, foldhash::fast::RandomState>,
+pub struct UploadDirectories {
+    by_tenant: DashMap<Arc<str>, TenantUploads, foldhash::fast::RandomState>,
     store: Option<Store>,
 }
 
 /// What one tenant was issued.
 #[derive(Debug, Default)]
-struct Issued {
+struct TenantUploads {
     /// The account of each directory, and when it was last issued.
     directories: HashMap<Arc<str>, (Arc<str>, SystemTime), foldhash::fast::RandomState>,
     /// Each time that one was issued, oldest first.
     order: VecDeque<(Arc<str>, SystemTime)>,
     /// The last policy for each model, oldest first.
-    last: VecDeque<Last>,
+    last: VecDeque<LastPolicy>,
 }
 
 #[derive(Debug)]
-struct Last {
+struct LastPolicy {
     model: Box<str>,
     account: Arc<str>,
     at: SystemTime,
 }
 
-impl Uploads {
+impl UploadDirectories {
     /// Everything that the store remembers. Blocks.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ impl Uploads {
         if issued.last.len() >= MOST_MODELS {
             issued.last.pop_front();
         }
-        issued.last.push_back(Last { model, account, at });
+        issued.last.push_back(LastPolicy { model, account, at });
     }
 
     /// The account that stores what the URL names; `None` if it was not issued to this tenant, for whatever
@@ -103,7 +103,7 @@ impl Uploads {
     }
 }
 
-impl Issued {
+impl TenantUploads {
     /// What the next one takes the place of.
     fn displaced(&self) -> Option<Arc<str>> {
         let (directory, at) = self.order.front().filter(|_| self.order.len() >= MOST_DIRECTORIES)?;
@@ -130,8 +130,8 @@ mod tests {
         }
     }
 
-    fn noted(directories: &[(&str, &str, &str)]) -> Uploads {
-        let uploads = Uploads::default();
+    fn noted(directories: &[(&str, &str, &str)]) -> UploadDirectories {
+        let uploads = UploadDirectories::default();
         for (tenant, directory, account) in directories {
             uploads.remember(upload(tenant, "m", directory, account, SystemTime::UNIX_EPOCH));
         }

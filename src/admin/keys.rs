@@ -16,9 +16,9 @@ use super::name_page::{NamePage, PageQuery};
 use super::problem::Problem;
 use super::response::{AdminResponse, answer, moment};
 use crate::store::KeyRecord;
-use crate::tenant::directory::{Directory, Stranger};
-use crate::tenant::key::{Minted, mint_id};
-use crate::tenant::keyring::{Ends, Issue, IssuedKey};
+use crate::tenant::directory::Directory;
+use crate::tenant::key::{CredentialFault, MintedKey, mint_id};
+use crate::tenant::keyring::{IssuedKey, KeyEnd, NewKey};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,14 +64,14 @@ impl Admin {
         if let Some(key) = self.keyring.named(&id) {
             return Err(Problem::IdTaken(taken(&key)));
         }
-        let secret = Minted::mint()?;
+        let secret = MintedKey::mint()?;
         let record = record(&id, &tenant, &secret, now, expires);
         if !self.store.create_key(record).await.map_err(Problem::Store)? {
             return Err(Problem::IdTaken(format!("the store has a key `{id}` already: choose another id")));
         }
-        let ends = expires.map_or(Ends::Never, Ends::At);
+        let ends = expires.map_or(KeyEnd::Never, KeyEnd::At);
         let digest = secret.digest();
-        self.keyring.insert(&Issue { id: &id, tenant: &tenant, digest, created: now, ends, retired: false });
+        self.keyring.insert(&NewKey { id: &id, tenant: &tenant, digest, created: now, ends, retired: false });
         let until = expires.map(moment);
         entry.until.clone_from(&until);
         Ok(answer(
@@ -109,10 +109,10 @@ impl Admin {
             return Err(Problem::UnknownTenant((*tenant).to_owned()));
         }
         let until = if grace.is_zero() { now } else { whole_second(now + grace) };
-        let secret = Minted::mint()?;
+        let secret = MintedKey::mint()?;
         let expires = match key.ends() {
-            Ends::At(expires) => Some(expires),
-            Ends::Never | Ends::Revoked => None,
+            KeyEnd::At(expires) => Some(expires),
+            KeyEnd::Never | KeyEnd::Revoked => None,
         };
         let successor = record(id, &tenant, &secret, now, expires);
         if !self.store.rotate_key(successor, until).await.map_err(Problem::Store)? {
@@ -184,17 +184,17 @@ impl Admin {
     fn describe(&self, directory: &Directory, key: &IssuedKey, now: SystemTime) -> Value {
         let tenant = &*key.tenant;
         let expires = match key.ends() {
-            Ends::At(expires) => Some(moment(expires)),
-            Ends::Never | Ends::Revoked => None,
+            KeyEnd::At(expires) => Some(moment(expires)),
+            KeyEnd::Never | KeyEnd::Revoked => None,
         };
         let status = match key.fault(now) {
-            Some(Stranger::Expired) => "expired",
+            Some(CredentialFault::Expired) => "expired",
             Some(
-                Stranger::Revoked
-                | Stranger::Unknown
-                | Stranger::Mistyped
-                | Stranger::NoCertificate
-                | Stranger::OtherCertificate,
+                CredentialFault::Revoked
+                | CredentialFault::Unknown
+                | CredentialFault::Mistyped
+                | CredentialFault::NoCertificate
+                | CredentialFault::OtherCertificate,
             ) => "revoked",
             None if directory.key_named(&key.id).is_some() => "shadowed",
             None if !directory.has_tenant(tenant) => "no_tenant",
@@ -216,7 +216,7 @@ fn taken(key: &IssuedKey) -> String {
 fn record(
     id: &str,
     tenant: &str,
-    secret: &Minted,
+    secret: &MintedKey,
     created_at: SystemTime,
     expires: Option<SystemTime>,
 ) -> KeyRecord {

@@ -3,13 +3,13 @@
 use hyper::header::{AUTHORIZATION, HeaderMap};
 
 use super::problem::Problem;
-use crate::tenant::token::Token;
+use crate::tenant::token::AdminToken;
 
 /// The fingerprint of the token.
 ///
 /// # Errors
 /// `Off` where no token is configured, `Unauthorized` for everything but the one that is.
-pub(super) fn check(token: Option<&Token>, headers: &HeaderMap) -> Result<String, Problem> {
+pub(super) fn check(token: Option<&AdminToken>, headers: &HeaderMap) -> Result<String, Problem> {
     let token = token.ok_or(Problem::Off)?;
     let mut fields = headers.get_all(AUTHORIZATION).iter();
     let (Some(field), None) = (fields.next(), fields.next()) else { return Err(Problem::Unauthorized) };
@@ -31,7 +31,7 @@ mod tests {
 
     #[test]
     fn one_token_opens() {
-        let token = Token::new(&Secret::new("t0ken"));
+        let token = AdminToken::new(&Secret::new("t0ken"));
         let check = |field: &'static str| {
             let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(field))]);
             check(Some(&token), &headers).is_ok()
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn two_fields_and_none_are_refused() {
-        let token = Token::new(&Secret::new("t0ken"));
+        let token = AdminToken::new(&Secret::new("t0ken"));
         assert!(matches!(super::check(Some(&token), &HeaderMap::new()), Err(Problem::Unauthorized)));
         let field = (AUTHORIZATION, HeaderValue::from_static("Bearer t0ken"));
         let twice = HeaderMap::from_iter([field.clone(), field]);

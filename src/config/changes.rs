@@ -6,7 +6,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{AdminSettings, Config, KeySettings, ServerSettings, StoreSettings, SubmitSettings, TenantSettings, TraceSettings};
+use super::{
+    AdminSettings, Config, KeySettings, ServerSettings, StoreSettings, SubmitSettings, TenantSettings,
+    TraceSettings,
+};
 
 /// What a new configuration changes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -114,8 +117,14 @@ pub struct StartSettings {
 
 impl StartSettings {
     pub fn of(config: &Config) -> Self {
-        let ServerSettings { listen, workers, max_body_bytes: _, auth_failures_per_second: _, timeouts: _, tls: _ } =
-            &config.server;
+        let ServerSettings {
+            listen,
+            workers,
+            max_body_bytes: _,
+            auth_failures_per_second: _,
+            timeouts: _,
+            tls: _,
+        } = &config.server;
         let AdminSettings { listen: admin, token: _, tls: _ } = &config.admin;
         let StoreSettings { path: store } = &config.store;
         Self { listen: *listen, workers: *workers, admin: *admin, store: store.clone() }

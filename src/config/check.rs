@@ -13,10 +13,11 @@ use rustls::pki_types::pem::PemObject;
 use super::base_url::{base_url, is_private};
 use super::file::{self, RawConfig, Text, Whole};
 use super::reader::{ConfigReader, Located, ValueFault};
-use super::unique::{UniqueSecrets, UniqueValues, SecretUse};
+use super::unique::{SecretUse, UniqueSecrets, UniqueValues};
 use super::{
-    AccountSettings, AdminSettings, BaseUrl, Config, Dialect, Mount, PollSettings, Rates, ServerSettings, StoreSettings, SubmitSettings, Timeouts, TraceSettings,
-    VideoStatuses, log, pace, scalar, storage, tenants, tls,
+    AccountSettings, AdminSettings, BaseUrl, Config, Dialect, Mount, PollSettings, Rates, ServerSettings,
+    StoreSettings, SubmitSettings, Timeouts, TraceSettings, VideoStatuses, log, pace, scalar, storage,
+    tenants, tls,
 };
 
 /// The checked configuration; None if anything is wrong, which `reading` has then noted.
@@ -123,7 +124,11 @@ pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && one.port() == other.port() && (any || one.ip() == other.ip())
 }
 
-fn accounts(reader: &ConfigReader<'_>, files: &[file::RawAccount], secrets: &mut UniqueSecrets) -> Option<Vec<AccountSettings>> {
+fn accounts(
+    reader: &ConfigReader<'_>,
+    files: &[file::RawAccount],
+    secrets: &mut UniqueSecrets,
+) -> Option<Vec<AccountSettings>> {
     let mut names = UniqueValues::default();
     let checked: Vec<Option<AccountSettings>> =
         files.iter().map(|file| account(reader, file, &mut names, secrets)).collect();

@@ -7,7 +7,7 @@ use super::Secret;
 use super::limits::{Limits, limits};
 use super::log;
 use super::pace::{self, RawPaceRule};
-use super::reader::{Node, Location, Table, Located};
+use super::reader::{Located, Location, Node, Table};
 use super::secret::{bytes_in_file, secret, secret_in_file, secrets_in_file};
 use super::tenants::models;
 use super::tls;

@@ -47,7 +47,8 @@ impl Files {
 
     /// As they are now.
     pub fn now(&self) -> FileStates {
-        let look = |source: &SourceFile| fs::metadata(&source.path).ok().and_then(|found| FileState::of(&found));
+        let look =
+            |source: &SourceFile| fs::metadata(&source.path).ok().and_then(|found| FileState::of(&found));
         FileStates(self.0.iter().map(look).collect())
     }
 

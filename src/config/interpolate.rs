@@ -114,7 +114,14 @@ mod tests {
 
     #[test]
     fn flaws_are_all_told() {
-        assert_eq!(with("${B} ${} ${C"), Err(vec![InterpolationFault::Unset("B"), InterpolationFault::BadName, InterpolationFault::Unclosed]));
+        assert_eq!(
+            with("${B} ${} ${C"),
+            Err(vec![
+                InterpolationFault::Unset("B"),
+                InterpolationFault::BadName,
+                InterpolationFault::Unclosed
+            ])
+        );
         assert_eq!(with("${1A}"), Err(vec![InterpolationFault::BadName]));
         assert_eq!(with("${A-b}"), Err(vec![InterpolationFault::BadName]));
         assert_eq!(with("${A:-${B}}"), Err(vec![InterpolationFault::Nested]));

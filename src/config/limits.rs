@@ -107,7 +107,9 @@ fn whole(table: &mut Table<'_>, name: &'static str) -> Option<u32> {
 fn lines(text: &str) -> Result<u32, ValueFault> {
     let digits = text.strip_suffix(['P', 'p']).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
     let lines = digits.and_then(|digits| digits.parse().ok()).filter(|lines| (1..=10_000).contains(lines));
-    lines.ok_or_else(|| ValueFault::new("is not a resolution", "write it like \"480P\", \"720P\" or \"1080P\""))
+    lines.ok_or_else(|| {
+        ValueFault::new("is not a resolution", "write it like \"480P\", \"720P\" or \"1080P\"")
+    })
 }
 
 /// One a day, about.

@@ -2,9 +2,9 @@
 
 use super::check::setting;
 use super::file::Text;
-use super::reader::{Node, ConfigReader, Located, ValueFault};
+use super::reader::{ConfigReader, Located, Node, ValueFault};
 use super::scalar::one_of;
-use super::{LogSettings, LogFormat, LogTarget};
+use super::{LogFormat, LogSettings, LogTarget};
 
 /// `[log]`.
 #[derive(Default)]

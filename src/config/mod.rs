@@ -31,7 +31,7 @@ use std::time::{Duration, SystemTime};
 pub use self::changes::{Changes, Difference, StartSettings};
 pub use self::check::ADMIN_LISTEN;
 pub use self::fault::{Fault, Position, report};
-pub use self::files::{Files, FileStates};
+pub use self::files::{FileStates, Files};
 pub use self::interpolate::Environment;
 pub use self::limits::{Limits, Rate, Rule};
 pub use self::load::Loaded;

@@ -292,7 +292,9 @@ fn describe(flaw: &InterpolationFault<'_>) -> (String, String) {
                 .into(),
         ),
         InterpolationFault::BadName => ("has ${...} without a variable's name in it".into(), escape.into()),
-        InterpolationFault::Nested => ("has a variable in a variable's default".into(), "give a plain default".into()),
+        InterpolationFault::Nested => {
+            ("has a variable in a variable's default".into(), "give a plain default".into())
+        }
         InterpolationFault::Unclosed => ("has ${ without a } after it".into(), escape.into()),
     }
 }

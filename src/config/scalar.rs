@@ -12,7 +12,10 @@ use crate::net::certificate;
 
 pub(super) fn listen(text: &str) -> Result<SocketAddr, ValueFault> {
     text.parse().map_err(|_| {
-        ValueFault::new("is not an IP address with a port", "write it like \"0.0.0.0:8080\" or \"[::1]:8080\"")
+        ValueFault::new(
+            "is not an IP address with a port",
+            "write it like \"0.0.0.0:8080\" or \"[::1]:8080\"",
+        )
     })
 }
 
@@ -20,7 +23,10 @@ pub(super) fn duration(text: &str) -> Result<Duration, ValueFault> {
     let duration = humantime::parse_duration(text)
         .map_err(|_| ValueFault::new("is not a duration", "write it like \"10s\", \"500ms\" or \"5m\""))?;
     if duration < Duration::from_millis(1) || duration > LONGEST {
-        return Err(ValueFault::new("must be from 1ms to 24h", "a timeout can't be turned off; give a long one"));
+        return Err(ValueFault::new(
+            "must be from 1ms to 24h",
+            "a timeout can't be turned off; give a long one",
+        ));
     }
     Ok(duration)
 }

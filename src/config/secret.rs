@@ -3,7 +3,7 @@
 use std::io;
 
 use super::Secret;
-use super::reader::{Node, Location, Located, ValueFault};
+use super::reader::{Located, Location, Node, ValueFault};
 
 /// A string, or `{ key_file = "path" }` in its place.
 pub(super) fn secret(node: &Node<'_>) -> Option<Located<Secret>> {

@@ -12,8 +12,8 @@ use super::fault::Fault;
 use super::interpolate::Environment;
 use super::reader::ValueFault;
 use super::{
-    AccountSettings, AdminSettings, AsyncHeader, Config, Limits, Loaded, LogSettings, Mount, PollSettings, Rates, ServerSettings, StoreSettings, SubmitSettings,
-    TenantSettings, Timeouts, scalar, secret,
+    AccountSettings, AdminSettings, AsyncHeader, Config, Limits, Loaded, LogSettings, Mount, PollSettings,
+    Rates, ServerSettings, StoreSettings, SubmitSettings, TenantSettings, Timeouts, scalar, secret,
 };
 use crate::dashscope::operation::Groups;
 
@@ -108,7 +108,9 @@ fn loopback(text: &str) -> Result<SocketAddr, ValueFault> {
 }
 
 fn noted<T>(variable: &str, checked: Result<T, ValueFault>, faults: &mut Vec<Fault>) -> Option<T> {
-    checked.map_err(|ValueFault { problem, hint }| faults.push(Fault::elsewhere(variable, problem, hint))).ok()
+    checked
+        .map_err(|ValueFault { problem, hint }| faults.push(Fault::elsewhere(variable, problem, hint)))
+        .ok()
 }
 
 const KEY: &str = "DASHSCOPE_API_KEY";

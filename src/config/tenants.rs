@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::check::{WEIGHT, number, setting, unique_name};
-use super::file::{self, RawExpiry, RawConfig, RawSecret};
-use super::reader::{Node, ConfigReader, Located, ValueFault};
+use super::file::{self, RawConfig, RawExpiry, RawSecret};
+use super::reader::{ConfigReader, Located, Node, ValueFault};
 use super::secret::check_virtual_key;
-use super::unique::{UniqueSecrets, UniqueValues, SecretUse};
+use super::unique::{SecretUse, UniqueSecrets, UniqueValues};
 use super::{AsyncHeader, KeySettings, TenantSettings, scalar};
 use crate::dashscope::operation::Groups;
 
@@ -28,7 +28,8 @@ pub(super) fn check(
         key_ids: UniqueValues::default(),
         certificates: UniqueValues::default(),
     };
-    let checked: Vec<Option<TenantSettings>> = file.tenants.iter().map(|tenant| check.tenant(tenant)).collect();
+    let checked: Vec<Option<TenantSettings>> =
+        file.tenants.iter().map(|tenant| check.tenant(tenant)).collect();
     checked.into_iter().collect()
 }
 
@@ -136,7 +137,9 @@ impl Check<'_, '_> {
     fn expires(&self, written: &RawExpiry) -> Option<SystemTime> {
         let (moment, location) = match written {
             RawExpiry::Text(text) => (self.reader.check(text, scalar::moment)?, &text.location),
-            RawExpiry::Datetime(datetime) => (self.reader.check(datetime, scalar::instant)?, &datetime.location),
+            RawExpiry::Datetime(datetime) => {
+                (self.reader.check(datetime, scalar::instant)?, &datetime.location)
+            }
         };
         if moment <= self.now {
             self.reader.warn(location, "has already expired", "remove the key, or give it a later date");

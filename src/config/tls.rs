@@ -15,7 +15,7 @@ use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
 use sha2::{Digest, Sha256};
 
 use super::check::authorities;
-use super::reader::{Node, Location, ConfigReader, Located, ValueFault};
+use super::reader::{ConfigReader, Located, Location, Node, ValueFault};
 use super::secret::bytes_in_file;
 use crate::net::certificate;
 
@@ -80,7 +80,12 @@ fn pem(node: Node<'_>) -> Option<Located<Vec<u8>>> {
 }
 
 /// For a listener that offers these protocols, the preferred one first.
-pub(super) fn check(reader: &ConfigReader<'_>, file: &RawTls, protocols: &[&[u8]], now: SystemTime) -> Option<Tls> {
+pub(super) fn check(
+    reader: &ConfigReader<'_>,
+    file: &RawTls,
+    protocols: &[&[u8]],
+    now: SystemTime,
+) -> Option<Tls> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let (certificate, key) = (file.certificate.as_ref(), file.key.as_ref());
     let chain = certificate.and_then(|written| {
@@ -173,7 +178,12 @@ fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ValueFault> {
 }
 
 /// Notes a fault for one that does not hold now, and a warning for one that soon will not.
-fn in_time(reader: &ConfigReader<'_>, location: &Location, certificate: &CertificateDer<'_>, now: SystemTime) -> bool {
+fn in_time(
+    reader: &ConfigReader<'_>,
+    location: &Location,
+    certificate: &CertificateDer<'_>,
+    now: SystemTime,
+) -> bool {
     let Some(validity) = certificate::validity(certificate) else { return false };
     let moment = |time| humantime::format_rfc3339_seconds(time);
     if validity.ends <= now {
@@ -204,7 +214,10 @@ fn mismatch(error: &rustls::Error) -> ValueFault {
     if let rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) = error {
         return ValueFault::new("is not the key of the certificate", "give the two that belong together");
     }
-    ValueFault::new("is no key that can sign here", "make it with RSA of 2048 bits or more, ECDSA, or Ed25519")
+    ValueFault::new(
+        "is no key that can sign here",
+        "make it with RSA of 2048 bits or more, ECDSA, or Ed25519",
+    )
 }
 
 fn revocations(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, ValueFault> {

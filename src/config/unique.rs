@@ -6,7 +6,7 @@ use std::hash::Hash;
 use sha2::{Digest, Sha256};
 
 use super::Secret;
-use super::reader::{Location, ConfigReader, Located};
+use super::reader::{ConfigReader, Located, Location};
 
 /// Values of one kind, and where each stood first.
 pub(super) struct UniqueValues<T> {
@@ -21,7 +21,14 @@ impl<T> Default for UniqueValues<T> {
 
 impl<T: Eq + Hash> UniqueValues<T> {
     /// Notes a value; the second one of its kind is a fault that points to the first.
-    pub(super) fn note(&mut self, reader: &ConfigReader<'_>, value: T, location: &Location, same: &str, hint: &str) {
+    pub(super) fn note(
+        &mut self,
+        reader: &ConfigReader<'_>,
+        value: T,
+        location: &Location,
+        same: &str,
+        hint: &str,
+    ) {
         if let Some(first) = self.first.get(&value) {
             let line = reader.position(first).line;
             reader.fault(location, format!("{same} {} in line {line}", first.path), hint);
@@ -45,13 +52,24 @@ pub(super) enum SecretUse {
 }
 
 impl UniqueSecrets {
-    pub(super) fn note(&mut self, reader: &ConfigReader<'_>, secret: &Located<Secret>, used: SecretUse) -> [u8; 32] {
+    pub(super) fn note(
+        &mut self,
+        reader: &ConfigReader<'_>,
+        secret: &Located<Secret>,
+        used: SecretUse,
+    ) -> [u8; 32] {
         let digest = Sha256::digest(secret.value.expose()).into();
         self.note_digest(reader, digest, &secret.location, used);
         digest
     }
 
-    pub(super) fn note_digest(&mut self, reader: &ConfigReader<'_>, digest: [u8; 32], location: &Location, used: SecretUse) {
+    pub(super) fn note_digest(
+        &mut self,
+        reader: &ConfigReader<'_>,
+        digest: [u8; 32],
+        location: &Location,
+        used: SecretUse,
+    ) {
         let Some((first_use, first)) = self.first.get(&digest) else {
             self.first.insert(digest, (used, location.clone()));
             return;
@@ -62,9 +80,15 @@ impl UniqueSecrets {
             (SecretUse::Upstream, SecretUse::Virtual) => {
                 "a tenant would hold the upstream key itself; make another with: openssl rand -hex 24"
             }
-            (SecretUse::Upstream, SecretUse::Upstream) => "an upstream key is written once, in its own account",
-            (SecretUse::Admin, _) | (_, SecretUse::Admin) => "the admin token opens every key; make one of its own",
-            (SecretUse::Virtual, _) => "each key has a secret of its own; make another with: openssl rand -hex 24",
+            (SecretUse::Upstream, SecretUse::Upstream) => {
+                "an upstream key is written once, in its own account"
+            }
+            (SecretUse::Admin, _) | (_, SecretUse::Admin) => {
+                "the admin token opens every key; make one of its own"
+            }
+            (SecretUse::Virtual, _) => {
+                "each key has a secret of its own; make another with: openssl rand -hex 24"
+            }
         };
         reader.fault(location, problem, hint);
     }

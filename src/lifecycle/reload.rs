@@ -14,8 +14,8 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
-use crate::account::Registry;
-use crate::config::{Changes, Config, Fault, Files, Fixed, Glimpse, Loaded};
+use crate::account::AccountRegistry;
+use crate::config::{Changes, Config, Fault, FileStates, Files, Loaded, StartSettings};
 use crate::polling::hub::Hub;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -70,8 +70,8 @@ pub struct Reloader {
     /// As last read, whatever came of it.
     files: Files,
     /// How they looked last.
-    last: Glimpse,
-    fixed: Fixed,
+    last: FileStates,
+    fixed: StartSettings,
     config: Config,
     shared: Shared,
     /// Directories that exchanges still hold: a large one must not be taken down on a worker.
@@ -84,7 +84,7 @@ pub struct Reloader {
 /// What a reload changes, and what outlives it.
 pub struct Shared {
     pub directory: Arc<ArcSwap<Directory>>,
-    pub accounts: Arc<Registry>,
+    pub accounts: Arc<AccountRegistry>,
     pub metrics: Arc<Metrics>,
     pub access_log: Arc<AccessLog>,
     pub keyring: Arc<Keyring>,
@@ -98,7 +98,7 @@ impl Reloader {
             path: files.path()?.to_owned(),
             last: files.when_read(),
             files,
-            fixed: Fixed::of(config),
+            fixed: StartSettings::of(config),
             config: config.clone(),
             shared,
             retired: Vec::new(),
@@ -236,7 +236,7 @@ mod tests {
         fs::write(&path, GOOD).expect("written");
         let (files, loaded) = Config::load_with_files(&path);
         let config = loaded.expect("a configuration").config;
-        let accounts = Arc::new(Registry::new(Instant::now()));
+        let accounts = Arc::new(AccountRegistry::new(Instant::now()));
         let metrics = Arc::<Metrics>::default();
         let directory = Arc::new(ArcSwap::from_pointee(Directory::build(&config, &accounts, &metrics)));
         let (opened, _) = mpsc::unbounded_channel();

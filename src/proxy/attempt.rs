@@ -19,7 +19,7 @@ use super::rejection::Rejection;
 use super::rewrite::Outbound;
 use super::{Passage, Proxy, forward, judge, resolve, rewrite, trace};
 use crate::account::Account;
-use crate::account::choice::{Answer, Tried};
+use crate::account::choice::{AccountFeedback, TriedAccounts};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::refusal::{self, Cause};
 use crate::dashscope::submit;
@@ -50,7 +50,7 @@ impl Proxy {
             Choice::new(&permit, &route, destination, &request, &mut body, &self.uploads).await?;
         exchange.note_known_model(choice.model.as_deref());
         let mut patience = client.map(|client| Patience::new(&permit, &request.headers, client, &exchange));
-        let mut tried = Tried::default();
+        let mut tried = TriedAccounts::default();
         let mut refused: Option<(Box<Response<Download>>, Cause)> = None;
         let mut unreached = false;
         loop {
@@ -113,7 +113,7 @@ impl Proxy {
             if matches!(cause, Some(Cause::Throttled(_))) && choice.model.is_none() {
                 choice.model = submit::model(&progress.beginning(usize::MAX));
             }
-            let answer = Answer {
+            let answer = AccountFeedback {
                 is_success: response.status().as_u16() < 400,
                 cause,
                 retry_after: refusal::retry_after(response.headers()),

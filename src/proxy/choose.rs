@@ -11,9 +11,9 @@ use super::admit::Permit;
 use super::forward;
 use super::rejection::Rejection;
 use super::route::Route;
-use crate::account::choice::{self, AllOut, Need, Pick, Tried};
-use crate::account::uploads::Uploads;
-use crate::account::{Account, Registry};
+use crate::account::choice::{self, ChoiceNeeds, NoneAvailable, Pick, TriedAccounts};
+use crate::account::uploads::UploadDirectories;
+use crate::account::{Account, AccountRegistry};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::submit;
 use crate::upstream::{Progress, Upload};
@@ -53,7 +53,7 @@ impl<'d> Choice<'d> {
         destination: Destination,
         request: &Parts,
         body: &mut Upload,
-        uploads: &Uploads,
+        uploads: &UploadDirectories,
     ) -> Result<Self, Rejection> {
         let accounts = &*permit.directory().accounts;
         let operation = route.operation;
@@ -98,7 +98,7 @@ impl<'d> Choice<'d> {
     /// The files of one request must be in one account, though each may be uploaded with a policy of its own,
     /// as old versions of the Python SDK do. So a tenant's policies for a model come from one account, until
     /// there was a pause.
-    fn stay_with_last_policy(&mut self, uploads: &Uploads, permit: &Permit, now: SystemTime) {
+    fn stay_with_last_policy(&mut self, uploads: &UploadDirectories, permit: &Permit, now: SystemTime) {
         let Some((name, age)) = uploads.last(&permit.tenant().name, self.model.as_deref().unwrap_or(""), now)
         else {
             return;
@@ -107,8 +107,8 @@ impl<'d> Choice<'d> {
             |index: &&usize| self.accounts[**index].name == name && self.accounts[**index].takes_new();
         let Some(index) = self.among.iter().find(is_it).copied() else { return };
         let (account, now) = (&self.accounts[index], Instant::now());
-        let any_model = Need { model: None, tells: false, repeats: true };
-        let this_model = Need { model: self.model.as_deref(), ..any_model };
+        let any_model = ChoiceNeeds { model: None, proves_recovery: false, is_repeatable: true };
+        let this_model = ChoiceNeeds { model: self.model.as_deref(), ..any_model };
         let patience = if account.is_fit(&this_model, now) { PAUSE } else { SHORT_PAUSE };
         if account.is_fit(&any_model, now) && age < patience {
             self.destination = Destination::Files(index);
@@ -118,11 +118,16 @@ impl<'d> Choice<'d> {
     /// The next attempt.
     ///
     /// # Errors
-    /// [`AllOut`] if there is none now.
-    pub(super) fn pick(&self, registry: &Registry, tried: &Tried, now: Instant) -> Result<Pick<'d>, AllOut> {
-        let need = Need {
+    /// [`NoneAvailable`] if there is none now.
+    pub(super) fn pick(
+        &self,
+        registry: &AccountRegistry,
+        tried: &TriedAccounts,
+        now: Instant,
+    ) -> Result<Pick<'d>, NoneAvailable> {
+        let need = ChoiceNeeds {
             model: self.model.as_deref(),
-            tells: match self.operation {
+            proves_recovery: match self.operation {
                 Operation::Submit
                 | Operation::Service
                 | Operation::Chat
@@ -148,10 +153,10 @@ impl<'d> Choice<'d> {
                 | Operation::TaskView
                 | Operation::Unlisted => false,
             },
-            repeats: self.repeats,
+            is_repeatable: self.repeats,
         };
         let any = || choice::choose(self.accounts, &self.among, &need, tried, registry.turn(), now);
-        let alone = |index| choice::alone(self.accounts, index, &need, tried, now);
+        let alone = |index| choice::choose_key(self.accounts, index, &need, tried, now);
         match self.destination {
             // Nothing was uploaded with a policy that was refused.
             Destination::Files(index) if self.operation == Operation::UploadPolicy => {
@@ -178,7 +183,7 @@ impl<'d> Choice<'d> {
     }
 
     /// What the client is told when its last answer was not a 429, and there is no other account to ask.
-    pub(super) fn refusal(&self, AllOut(wait): AllOut) -> Option<Rejection> {
+    pub(super) fn refusal(&self, NoneAvailable(wait): NoneAvailable) -> Option<Rejection> {
         match self.destination {
             // Some SDKs give up a task at 429, all ask again at 503.
             Destination::Task(_) => Some(Rejection::NoLiveKey),

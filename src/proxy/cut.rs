@@ -11,7 +11,8 @@ use std::time::SystemTime;
 use super::exchange::Exchange;
 use super::rejection::Rejection;
 use crate::telemetry::metrics::Outcome;
-use crate::tenant::directory::{Directory, Stranger};
+use crate::tenant::directory::Directory;
+use crate::tenant::key::CredentialFault;
 
 /// The exchanges of one worker whose caller is known. To enter and to leave costs a push and a swap, for there
 /// are more short exchanges than streams.
@@ -25,7 +26,7 @@ pub(super) struct Seat {
     place: Cell<usize>,
     /// Nothing else runs on its connection: HTTP/1.1.
     alone: bool,
-    fault: Cell<Option<Stranger>>,
+    fault: Cell<Option<CredentialFault>>,
     /// Whoever waits for that: one at a time, in this thread.
     waiter: RefCell<Option<Waker>>,
 }
@@ -67,9 +68,9 @@ impl Drop for Seat {
 }
 
 impl Exchange {
-    /// Ends it: an answer that has begun breaks off, whether or not the client reads; a request that still
+    /// KeyEnd it: an answer that has begun breaks off, whether or not the client reads; a request that still
     /// waits for one is refused.
-    fn cut(&self, fault: Stranger) {
+    fn cut(&self, fault: CredentialFault) {
         let Some(seat) = self.seat.get().filter(|seat| seat.fault.get().is_none()) else { return };
         seat.fault.set(Some(fault));
         if let Some(waiter) = seat.waiter.take() {
@@ -84,7 +85,7 @@ impl Exchange {
     }
 
     /// Waits until it is cut.
-    pub(super) async fn is_cut(&self) -> Stranger {
+    pub(super) async fn is_cut(&self) -> CredentialFault {
         let Some(seat) = self.seat.get() else { return std::future::pending().await };
         poll_fn(|cx| {
             if let Some(fault) = seat.fault.get() {

@@ -13,7 +13,7 @@ use super::cut::Seat;
 use super::peer::{Line, Peer};
 use super::record::Recorder;
 use super::trace::Trace;
-use crate::account::pace::Start;
+use crate::account::pace::SubmitSlot;
 use crate::config::LogTarget;
 use crate::dashscope::operation::{Operation, Surface};
 use crate::dashscope::submit;
@@ -56,7 +56,7 @@ pub(super) struct Exchange {
     /// The request id that the answer bears.
     pub answer_id: RefCell<Option<HeaderValue>>,
     /// Of a paced submit, until its task is claimed.
-    pub start: RefCell<Option<Start>>,
+    pub start: RefCell<Option<SubmitSlot>>,
     /// Of its body.
     pub upload: OnceCell<Rc<Progress>>,
     /// Of a WebSocket, from the client.
@@ -170,7 +170,7 @@ impl Exchange {
     }
 
     /// It is sent to this account now.
-    pub(super) fn go_to(&self, account: usize, start: Option<Start>) {
+    pub(super) fn go_to(&self, account: usize, start: Option<SubmitSlot>) {
         self.account.set(Some(account));
         self.attempts.set(self.attempts.get() + 1);
         self.start.replace(start);

@@ -53,8 +53,8 @@ pub use cut::Live;
 pub use observe::Observed;
 pub use record::Recorder;
 
-use crate::account::Registry;
-use crate::account::uploads::Uploads;
+use crate::account::AccountRegistry;
+use crate::account::uploads::UploadDirectories;
 use crate::dashscope::operation::Operation;
 use crate::limits::{self, Strangers};
 use crate::polling::hub::Hub;
@@ -78,8 +78,8 @@ pub struct Proxy {
     pub directory: Arc<ArcSwap<Directory>>,
     pub keyring: Arc<Keyring>,
     pub hub: Arc<Hub>,
-    pub accounts: Arc<Registry>,
-    pub uploads: Arc<Uploads>,
+    pub accounts: Arc<AccountRegistry>,
+    pub uploads: Arc<UploadDirectories>,
     pub limits: Arc<limits::Registry>,
     pub strangers: Arc<Strangers>,
     /// For bodies that are read whole.

@@ -15,8 +15,8 @@ use super::choose::Choice;
 use super::exchange::Exchange;
 use super::rejection::Rejection;
 use crate::account::Account;
-use crate::account::choice::{AllOut, Pick, Tried};
-use crate::account::pace::{Ask, Lead, Pace, Start};
+use crate::account::choice::{NoneAvailable, Pick, TriedAccounts};
+use crate::account::pace::{Dispatcher, PaceRequest, SubmitPace, SubmitSlot};
 use crate::dashscope::headers;
 use crate::polling::hub::Hub;
 use crate::telemetry::stopwatch::{Awaited, Stopwatch};
@@ -31,14 +31,14 @@ pub(super) struct Patience {
 
 /// Why there is no attempt any more.
 pub(super) enum Halt {
-    AllOut(AllOut),
+    AllOut(NoneAvailable),
     Refused(Rejection),
 }
 
 /// A submit before one account.
 struct Paced<'a> {
-    pace: Arc<Pace>,
-    ask: Ask<'a>,
+    pace: Arc<SubmitPace>,
+    ask: PaceRequest<'a>,
     account: &'a Account,
     model: &'a str,
 }
@@ -64,10 +64,10 @@ impl Proxy {
         &self,
         choice: &Choice<'d>,
         permit: &Permit,
-        tried: &Tried,
+        tried: &TriedAccounts,
         patience: &mut Option<Patience>,
-    ) -> Result<(Pick<'d>, Option<Start>), Halt> {
-        let pick = |tried: &Tried| choice.pick(&self.accounts, tried, Instant::now());
+    ) -> Result<(Pick<'d>, Option<SubmitSlot>), Halt> {
+        let pick = |tried: &TriedAccounts| choice.pick(&self.accounts, tried, Instant::now());
         let Some(patience) = patience else {
             return pick(tried).map(|pick| (pick, None)).map_err(Halt::AllOut);
         };
@@ -86,7 +86,7 @@ impl Proxy {
                 if let Some(start) = paced.pace.start(&paced.ask, now) {
                     return Ok((pick, Some(start)));
                 }
-                without.pass_over(pick.index);
+                without.exclude(pick.index);
                 let turn = paced.pace.turn(&paced.ask, now);
                 let is_sooner = |(best, _, _): &(Option<Instant>, usize, Paced<'_>)| {
                     turn.is_some_and(|turn| best.is_none_or(|best| turn < best))
@@ -98,7 +98,8 @@ impl Proxy {
             let Some((_, index, paced)) = first else { return Err(Halt::AllOut(out)) };
             let start = Box::pin(self.wait(paced, permit, patience)).await.map_err(Halt::Refused)?;
             // It may have been ejected meanwhile; then there is perhaps another one.
-            if let Ok(pick) = pick(&tried.and_all_but(index, permit.tenant().accounts.iter().copied())) {
+            if let Ok(pick) = pick(&tried.excluding_all_but(index, permit.tenant().accounts.iter().copied()))
+            {
                 return Ok((pick, Some(start)));
             }
         }
@@ -114,7 +115,7 @@ impl Proxy {
         let model = choice.model.as_deref()?;
         let (pace, rule) = account.pace(model, now)?;
         let (tenant, running) = (permit.tenant(), self.running(account, model, rule.running));
-        let ask = Ask { rule, tenant: &tenant.name, weight: tenant.weight, running };
+        let ask = PaceRequest { rule, tenant: &tenant.name, weight: tenant.weight, running };
         Some(Paced { pace, ask, account, model })
     }
 
@@ -129,7 +130,7 @@ impl Proxy {
         mut paced: Paced<'_>,
         permit: &Permit,
         patience: &mut Patience,
-    ) -> Result<Start, Rejection> {
+    ) -> Result<SubmitSlot, Rejection> {
         let until = patience.until;
         let _turn = patience.stopwatch.waiting(Awaited::Turn);
         let (mut place, lead) = match paced.pace.wait(&paced.ask, until, Instant::now()) {
@@ -174,7 +175,7 @@ impl Paced<'_> {
 }
 
 /// Calls those who wait, one worker for all, until nobody does.
-async fn lead_on(mut lead: Lead, hub: Arc<Hub>, account: Arc<str>, model: Box<str>) {
+async fn lead_on(mut lead: Dispatcher, hub: Arc<Hub>, account: Arc<str>, model: Box<str>) {
     loop {
         let limit = lead.rule().running;
         let running = limit.map_or(0, |_| hub.ledger().running(&account, &model, SystemTime::now()));

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::exchange::Exchange;
 use super::trace::Names;
-use crate::config::Log;
+use crate::config::LogSettings;
 use crate::dashscope::operation::Operation;
 use crate::telemetry::access_log::{Line, Pen, name};
 use crate::telemetry::metrics::{Metrics, Outcome};
@@ -87,7 +87,7 @@ impl Recorder {
         }
     }
 
-    fn write(&self, exchange: &Exchange, spent: &Spent, log: &Log) {
+    fn write(&self, exchange: &Exchange, spent: &Spent, log: &LogSettings) {
         exchange.note_model(None);
         let directory = exchange.directory();
         let caller = exchange.caller.get();

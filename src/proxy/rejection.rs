@@ -11,7 +11,7 @@ use crate::dashscope::path::PathFault;
 use crate::dashscope::websocket::FrameFault;
 use crate::limits::{Limit, Refusal};
 use crate::telemetry::metrics::Reason;
-use crate::tenant::directory::Stranger;
+use crate::tenant::key::CredentialFault;
 use crate::unified;
 
 /// Why a request is not passed on, or why its answer is ours.
@@ -257,14 +257,14 @@ impl Rejection {
     }
 }
 
-impl From<Stranger> for Rejection {
-    fn from(stranger: Stranger) -> Self {
+impl From<CredentialFault> for Rejection {
+    fn from(stranger: CredentialFault) -> Self {
         match stranger {
-            Stranger::Unknown | Stranger::Mistyped => Rejection::UnknownKey,
-            Stranger::Expired => Rejection::ExpiredKey,
-            Stranger::Revoked => Rejection::RevokedKey,
-            Stranger::NoCertificate => Rejection::NoCertificate,
-            Stranger::OtherCertificate => Rejection::OtherCertificate,
+            CredentialFault::Unknown | CredentialFault::Mistyped => Rejection::UnknownKey,
+            CredentialFault::Expired => Rejection::ExpiredKey,
+            CredentialFault::Revoked => Rejection::RevokedKey,
+            CredentialFault::NoCertificate => Rejection::NoCertificate,
+            CredentialFault::OtherCertificate => Rejection::OtherCertificate,
         }
     }
 }

@@ -10,7 +10,7 @@ use hyper::http::request::Parts;
 use super::admit::Permit;
 use super::forward;
 use super::rejection::Rejection;
-use crate::account::uploads::Uploads;
+use crate::account::uploads::UploadDirectories;
 use crate::dashscope::headers::OSS_RESOLVE;
 use crate::dashscope::oss;
 use crate::store::UploadRecord;
@@ -25,7 +25,7 @@ use crate::upstream::Upload;
 /// judged; what was wrong with the client's body; `UpstreamUnreachable` if the account is not configured any
 /// more.
 pub(super) async fn resolve(
-    uploads: &Uploads,
+    uploads: &UploadDirectories,
     permit: &Permit,
     request: &Parts,
     body: &mut Upload,
@@ -66,7 +66,7 @@ pub(super) async fn resolve(
 /// # Errors
 /// `StoreUnavailable`: a policy whose files would be refused after a restart is not passed on.
 pub(super) async fn note(
-    uploads: &Uploads,
+    uploads: &UploadDirectories,
     permit: &Permit,
     model: &str,
     account: &Arc<str>,

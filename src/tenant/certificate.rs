@@ -9,7 +9,7 @@ use foldhash::fast::RandomState;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 
-use super::directory::Stranger;
+use super::key::CredentialFault;
 use crate::net::certificate;
 
 /// What a client presented in its connection's handshake.
@@ -17,11 +17,11 @@ pub struct ClientCertificate {
     /// Its own first; at least one.
     chain: Vec<CertificateDer<'static>>,
     names: Vec<Box<str>>,
-    verdict: Mutex<Verdict>,
+    verdict: Mutex<Verification>,
 }
 
 /// What was found when it was last looked at.
-struct Verdict {
+struct Verification {
     by: Arc<dyn ClientCertVerifier>,
     holds: bool,
     until: SystemTime,
@@ -35,7 +35,8 @@ impl ClientCertificate {
         now: SystemTime,
     ) -> Option<Arc<Self>> {
         let names = certificate::names(chain.first()?);
-        let verdict = Mutex::new(Verdict { by: Arc::clone(by), holds: true, until: now + VERDICT_HOLDS });
+        let verdict =
+            Mutex::new(Verification { by: Arc::clone(by), holds: true, until: now + VERDICT_HOLDS });
         Some(Arc::new(Self { chain, names, verdict }))
     }
 
@@ -45,7 +46,7 @@ impl ClientCertificate {
         if !Arc::ptr_eq(&verdict.by, today) || now >= verdict.until {
             let time = UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).unwrap_or_default());
             let holds = today.verify_client_cert(&self.chain[0], &self.chain[1..], time).is_ok();
-            *verdict = Verdict { by: Arc::clone(today), holds, until: now + VERDICT_HOLDS };
+            *verdict = Verification { by: Arc::clone(today), holds, until: now + VERDICT_HOLDS };
         }
         verdict.holds
     }
@@ -59,7 +60,7 @@ impl fmt::Debug for ClientCertificate {
 
 /// Which certificates there may be, and the tenants that they stand for.
 #[derive(Debug, Default)]
-pub(super) struct Certificates {
+pub(super) struct CertificateIndex {
     pub(super) verifier: Option<Arc<dyn ClientCertVerifier>>,
     /// The tenant of each name.
     by_name: HashMap<Arc<str>, usize, RandomState>,
@@ -69,13 +70,13 @@ pub(super) struct Certificates {
 
 /// A tenant, by one of its certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Holder {
+pub(super) struct CertificateHolder {
     pub(super) tenant: usize,
     /// As the configuration writes it: it stands where a key's id does.
     pub(super) name: Arc<str>,
 }
 
-impl Certificates {
+impl CertificateIndex {
     pub(super) fn note(&mut self, name: &Arc<str>, tenant: usize) {
         self.by_name.insert(Arc::clone(name), tenant);
         self.required.insert(tenant);
@@ -93,27 +94,31 @@ impl Certificates {
         &self,
         certificate: Option<&Arc<ClientCertificate>>,
         now: SystemTime,
-    ) -> Result<Option<Holder>, Stranger> {
+    ) -> Result<Option<CertificateHolder>, CredentialFault> {
         let Some((verifier, certificate)) = self.verifier.as_ref().zip(certificate) else { return Ok(None) };
         if !certificate.holds(verifier, now) {
-            return Err(Stranger::Revoked);
+            return Err(CredentialFault::Revoked);
         }
         let mut found = certificate.names.iter().filter_map(|name| self.by_name.get_key_value(&**name));
         let Some((name, &tenant)) = found.next() else { return Ok(None) };
         if found.any(|(_, other)| *other != tenant) {
-            return Err(Stranger::OtherCertificate);
+            return Err(CredentialFault::OtherCertificate);
         }
-        Ok(Some(Holder { tenant, name: Arc::clone(name) }))
+        Ok(Some(CertificateHolder { tenant, name: Arc::clone(name) }))
     }
 
     /// Whether who bears a key of the tenant may call with this certificate, or with none.
     ///
     /// # Errors
     /// `NoCertificate` or `OtherCertificate`.
-    pub(super) fn check(&self, tenant: usize, holder: Option<&Holder>) -> Result<(), Stranger> {
+    pub(super) fn check(
+        &self,
+        tenant: usize,
+        holder: Option<&CertificateHolder>,
+    ) -> Result<(), CredentialFault> {
         match holder {
-            Some(holder) if holder.tenant != tenant => Err(Stranger::OtherCertificate),
-            None if self.required.contains(&tenant) => Err(Stranger::NoCertificate),
+            Some(holder) if holder.tenant != tenant => Err(CredentialFault::OtherCertificate),
+            None if self.required.contains(&tenant) => Err(CredentialFault::NoCertificate),
             Some(_) | None => Ok(()),
         }
     }

@@ -7,13 +7,13 @@ use std::time::{Duration, SystemTime};
 
 use foldhash::fast::RandomState;
 
-use super::certificate::{Certificates, ClientCertificate, Holder};
-use super::key::{KeyDigest, VirtualKey};
-use super::keyring::{Ends, IssuedKey, Keyring};
-use super::models::Models;
-use super::token::Token;
-use crate::account::{Account, Registry};
-use crate::config::{AsyncHeader, Config, Limits, Log, Mount, Timeouts, Tls};
+use super::certificate::{CertificateHolder, CertificateIndex, ClientCertificate};
+use super::key::{CredentialFault, KeyDigest, VirtualKey};
+use super::keyring::{IssuedKey, KeyEnd, Keyring};
+use super::models::ModelLabels;
+use super::token::AdminToken;
+use crate::account::{Account, AccountRegistry};
+use crate::config::{AsyncHeader, Config, Limits, LogSettings, Mount, Timeouts, Tls};
 use crate::dashscope::operation::Groups;
 use crate::telemetry::metrics::{Metrics, ModelSeries, MountSeries, TenantSeries};
 
@@ -28,27 +28,27 @@ pub struct Directory {
     /// How long a submit waits for its turn, where its client does not say.
     pub max_submit_wait: Duration,
     pub timeouts: Timeouts,
-    pub log: Log,
+    pub log: LogSettings,
     /// Of what is known of a running task.
     pub max_age: Duration,
     /// At the upstream, where there are any.
     pub continues_traces: bool,
     pub max_body_bytes: u64,
     /// Without one the admin listener has health only.
-    pub admin_token: Option<Token>,
+    pub admin_token: Option<AdminToken>,
     /// Of new connections of clients; without it they speak cleartext.
     pub tls: Option<Tls>,
     /// The same on the admin listener.
     pub admin_tls: Option<Tls>,
     /// Of one address; 0 stands for no limit.
     pub auth_failures_per_second: u32,
-    models: Models,
+    models: ModelLabels,
     tenants: Vec<Tenant>,
     tenants_by_name: HashMap<Arc<str>, usize, RandomState>,
-    keys: Vec<Key>,
+    keys: Vec<ConfiguredKey>,
     by_digest: HashMap<KeyDigest, usize, RandomState>,
     by_id: HashMap<Arc<str>, usize, RandomState>,
-    certificates: Certificates,
+    certificates: CertificateIndex,
     /// The key of callers on the same host who need none.
     local: Option<usize>,
 }
@@ -74,7 +74,7 @@ pub struct Tenant {
 
 /// A key of the configuration.
 #[derive(Debug)]
-pub struct Key {
+pub struct ConfiguredKey {
     /// The loggable name.
     pub id: Arc<str>,
     pub expires: Option<SystemTime>,
@@ -83,29 +83,15 @@ pub struct Key {
     tenant: usize,
 }
 
-/// Why a presented key opens nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stranger {
-    Unknown,
-    /// It looks like one of ours, and its checksum is wrong.
-    Mistyped,
-    Expired,
-    Revoked,
-    /// The key's tenant has certificates, and none came with it.
-    NoCertificate,
-    /// The certificate is another tenant's.
-    OtherCertificate,
-}
-
 /// A key of the configuration and one made at run time that can't be told apart. The configuration's stands.
-enum Clash {
+enum KeyConflict {
     SameId { id: Arc<str>, configured: Arc<str>, issued: Arc<str> },
     SameSecret { configured: Arc<str>, issued: Box<str> },
 }
 
 impl Directory {
     /// The accounts are as the registry knows them, and what is counted goes on: both outlive every directory.
-    pub fn build(config: &Config, registry: &Registry, metrics: &Metrics) -> Self {
+    pub fn build(config: &Config, registry: &AccountRegistry, metrics: &Metrics) -> Self {
         let mut mounts = config.mounts.clone();
         mounts.sort_by_key(|mount| std::cmp::Reverse(mount.prefix.len()));
         let mut directory = Directory {
@@ -122,17 +108,17 @@ impl Directory {
             max_age: config.poll.max_age,
             continues_traces: config.traces.propagate,
             max_body_bytes: config.server.max_body_bytes,
-            admin_token: config.admin.token.as_ref().map(Token::new),
+            admin_token: config.admin.token.as_ref().map(AdminToken::new),
             tls: config.server.tls.clone(),
             admin_tls: config.admin.tls.clone(),
             auth_failures_per_second: config.server.auth_failures_per_second,
-            models: Models::new(config, metrics),
+            models: ModelLabels::new(config, metrics),
             tenants: Vec::with_capacity(config.tenants.len()),
             tenants_by_name: HashMap::default(),
             keys: Vec::new(),
             by_digest: HashMap::default(),
             by_id: HashMap::default(),
-            certificates: Certificates::default(),
+            certificates: CertificateIndex::default(),
             local: None,
         };
         directory.certificates.verifier = config.server.tls.as_ref().and_then(|tls| tls.clients.clone());
@@ -143,7 +129,7 @@ impl Directory {
                 let (id, digest) = (Arc::clone(&key.id), Some(key.sha256));
                 directory.by_digest.insert(key.sha256, directory.keys.len());
                 directory.by_id.insert(Arc::clone(&id), directory.keys.len());
-                directory.keys.push(Key { id, expires: key.expires, digest, tenant: number });
+                directory.keys.push(ConfiguredKey { id, expires: key.expires, digest, tenant: number });
             }
             for name in &tenant.client_certificates {
                 directory.certificates.note(name, number);
@@ -151,7 +137,7 @@ impl Directory {
             if config.sidecar {
                 directory.local = Some(directory.keys.len());
                 let id = Arc::clone(&tenant.name);
-                directory.keys.push(Key { id, expires: None, digest: None, tenant: number });
+                directory.keys.push(ConfiguredKey { id, expires: None, digest: None, tenant: number });
             }
             directory.tenants.push(Tenant {
                 name: Arc::clone(&tenant.name),
@@ -171,21 +157,24 @@ impl Directory {
     /// Who calls, by a key, a certificate, or both; `None` where there is neither.
     ///
     /// # Errors
-    /// The [`Stranger`] that it is.
+    /// The [`CredentialFault`] that it is.
     pub fn identify(
         self: &Arc<Self>,
         keyring: &Keyring,
         key: Option<VirtualKey<'_>>,
         certificate: Option<&Arc<ClientCertificate>>,
         now: SystemTime,
-    ) -> Result<Option<Caller>, Stranger> {
+    ) -> Result<Option<Caller>, CredentialFault> {
         let holder = self.certificates.holder(certificate, now)?;
         let certificate = certificate.cloned().filter(|_| holder.is_some());
         let caller = match (key, holder) {
             (None, None) => return Ok(None),
-            (None, Some(Holder { tenant, name })) => {
-                Caller { directory: Arc::clone(self), tenant, holds: Holds::Certificate(name), certificate }
-            }
+            (None, Some(CertificateHolder { tenant, name })) => Caller {
+                directory: Arc::clone(self),
+                tenant,
+                holds: Credential::Certificate(name),
+                certificate,
+            },
             (Some(key), holder) => {
                 let caller = self.holder_of(keyring, key, now)?;
                 self.certificates.check(caller.tenant, holder.as_ref())?;
@@ -201,7 +190,7 @@ impl Directory {
         keyring: &Keyring,
         key: VirtualKey<'_>,
         now: SystemTime,
-    ) -> Result<Caller, Stranger> {
+    ) -> Result<Caller, CredentialFault> {
         let digest = key.digest();
         if let Some(at) = self.by_digest.get(&digest) {
             return match self.keys[*at].fault(now) {
@@ -210,12 +199,12 @@ impl Directory {
             };
         }
         let Some(issued) = keyring.find(&digest) else {
-            return Err(if key.is_mistyped() { Stranger::Mistyped } else { Stranger::Unknown });
+            return Err(if key.is_mistyped() { CredentialFault::Mistyped } else { CredentialFault::Unknown });
         };
-        let tenant = self.tenant_of(&issued).ok_or(Stranger::Unknown)?;
+        let tenant = self.tenant_of(&issued).ok_or(CredentialFault::Unknown)?;
         match issued.fault(now) {
             Some(stranger) => Err(stranger),
-            None => Ok(self.holding(tenant, Holds::Issued(issued))),
+            None => Ok(self.holding(tenant, Credential::Issued(issued))),
         }
     }
 
@@ -225,10 +214,10 @@ impl Directory {
     }
 
     fn configured(self: &Arc<Self>, at: usize) -> Caller {
-        self.holding(self.keys[at].tenant, Holds::Configured(at))
+        self.holding(self.keys[at].tenant, Credential::Configured(at))
     }
 
-    fn holding(self: &Arc<Self>, tenant: usize, holds: Holds) -> Caller {
+    fn holding(self: &Arc<Self>, tenant: usize, holds: Credential) -> Caller {
         Caller { directory: Arc::clone(self), tenant, holds, certificate: None }
     }
 
@@ -257,13 +246,13 @@ impl Directory {
     }
 
     /// The key of the configuration with this id, and its tenant.
-    pub fn key_named(&self, id: &str) -> Option<(&Key, &Tenant)> {
+    pub fn key_named(&self, id: &str) -> Option<(&ConfiguredKey, &Tenant)> {
         let key = &self.keys[*self.by_id.get(id)?];
         Some((key, &self.tenants[key.tenant]))
     }
 
     /// The keys of the configuration, in no order, each with its tenant.
-    pub fn keys(&self) -> impl Iterator<Item = (&Key, &Tenant)> {
+    pub fn keys(&self) -> impl Iterator<Item = (&ConfiguredKey, &Tenant)> {
         let written = self.keys.iter().filter(|key| key.digest.is_some());
         written.map(|key| (key, &self.tenants[key.tenant]))
     }
@@ -292,18 +281,20 @@ impl Directory {
     }
 
     /// What stands both in the configuration and on the ring.
-    fn clashes(&self, keyring: &Keyring) -> Vec<Clash> {
+    fn clashes(&self, keyring: &Keyring) -> Vec<KeyConflict> {
         let mut clashes = Vec::new();
         for (key, tenant) in self.keys() {
             // One that is revoked is in nobody's way.
-            let living = keyring.named(&key.id).filter(|issued| issued.ends() != Ends::Revoked);
+            let living = keyring.named(&key.id).filter(|issued| issued.ends() != KeyEnd::Revoked);
             if let Some(issued) = living {
                 let (configured, issued) = (Arc::clone(&tenant.name), Arc::clone(&issued.tenant));
-                clashes.push(Clash::SameId { id: Arc::clone(&key.id), configured, issued });
+                clashes.push(KeyConflict::SameId { id: Arc::clone(&key.id), configured, issued });
             }
             if let Some(issued) = key.digest.and_then(|digest| keyring.find(&digest)) {
-                clashes
-                    .push(Clash::SameSecret { configured: Arc::clone(&key.id), issued: issued.id.clone() });
+                clashes.push(KeyConflict::SameSecret {
+                    configured: Arc::clone(&key.id),
+                    issued: issued.id.clone(),
+                });
             }
         }
         clashes
@@ -311,16 +302,16 @@ impl Directory {
 }
 
 /// For the operator's log.
-impl fmt::Display for Clash {
+impl fmt::Display for KeyConflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Clash::SameId { id, configured, issued } => write!(
+            KeyConflict::SameId { id, configured, issued } => write!(
                 f,
                 "two keys have the id `{id}`: one of the configuration, of the tenant `{configured}`, and one made \
                  at run time, of `{issued}`. The configuration's stands, the other is refused: revoke that with \
                  `dashgate keys revoke {id}`, or give the one in the configuration another id"
             ),
-            Clash::SameSecret { configured, issued } => write!(
+            KeyConflict::SameSecret { configured, issued } => write!(
                 f,
                 "the key `{configured}` of the configuration has the same secret as `{issued}`, which was made at \
                  run time. The configuration's stands, whatever becomes of the other: give it a secret of its own"
@@ -329,9 +320,9 @@ impl fmt::Display for Clash {
     }
 }
 
-impl Key {
-    fn fault(&self, now: SystemTime) -> Option<Stranger> {
-        self.expires.is_some_and(|expires| expires <= now).then_some(Stranger::Expired)
+impl ConfiguredKey {
+    fn fault(&self, now: SystemTime) -> Option<CredentialFault> {
+        self.expires.is_some_and(|expires| expires <= now).then_some(CredentialFault::Expired)
     }
 }
 
@@ -340,13 +331,13 @@ impl Key {
 pub struct Caller {
     directory: Arc<Directory>,
     tenant: usize,
-    holds: Holds,
+    holds: Credential,
     /// Its tenant's, beside the key or in its place.
     certificate: Option<Arc<ClientCertificate>>,
 }
 
 #[derive(Debug, Clone)]
-enum Holds {
+enum Credential {
     /// Index of a key of the configuration.
     Configured(usize),
     Issued(Arc<IssuedKey>),
@@ -358,9 +349,9 @@ impl Caller {
     /// The loggable name of its key, or of its certificate where it has none. No key's has `:` or `=` in it.
     pub fn key_id(&self) -> &str {
         match &self.holds {
-            Holds::Configured(at) => &self.directory.keys[*at].id,
-            Holds::Issued(key) => &key.id,
-            Holds::Certificate(name) => name,
+            Credential::Configured(at) => &self.directory.keys[*at].id,
+            Credential::Issued(key) => &key.id,
+            Credential::Certificate(name) => name,
         }
     }
 
@@ -374,30 +365,30 @@ impl Caller {
 
     /// Why its key or certificate opens nothing now, though it did; None while it does. `current` is today's
     /// directory.
-    pub fn fault(&self, current: &Arc<Directory>, now: SystemTime) -> Option<Stranger> {
+    pub fn fault(&self, current: &Arc<Directory>, now: SystemTime) -> Option<CredentialFault> {
         self.key_fault(current, now).or_else(|| self.certificate_fault(current, now))
     }
 
-    fn key_fault(&self, current: &Arc<Directory>, now: SystemTime) -> Option<Stranger> {
+    fn key_fault(&self, current: &Arc<Directory>, now: SystemTime) -> Option<CredentialFault> {
         let unchanged = Arc::ptr_eq(current, &self.directory);
         match &self.holds {
-            Holds::Configured(at) if unchanged => self.directory.keys[*at].fault(now),
-            Holds::Configured(at) => {
+            Credential::Configured(at) if unchanged => self.directory.keys[*at].fault(now),
+            Credential::Configured(at) => {
                 let digest = self.directory.keys[*at].digest?;
                 let written = current.by_digest.get(&digest).map(|at| &current.keys[*at]);
-                let own = |key: &&Key| current.tenants[key.tenant].name == self.tenant().name;
-                written.filter(own).map_or(Some(Stranger::Revoked), |key| key.fault(now))
+                let own = |key: &&ConfiguredKey| current.tenants[key.tenant].name == self.tenant().name;
+                written.filter(own).map_or(Some(CredentialFault::Revoked), |key| key.fault(now))
             }
-            Holds::Issued(key) => {
+            Credential::Issued(key) => {
                 let stays = unchanged
                     || current.has_tenant(&self.tenant().name) && !current.by_id.contains_key(&*key.id);
-                if stays { key.fault(now) } else { Some(Stranger::Revoked) }
+                if stays { key.fault(now) } else { Some(CredentialFault::Revoked) }
             }
-            Holds::Certificate(_) => None,
+            Credential::Certificate(_) => None,
         }
     }
 
-    fn certificate_fault(&self, current: &Arc<Directory>, now: SystemTime) -> Option<Stranger> {
+    fn certificate_fault(&self, current: &Arc<Directory>, now: SystemTime) -> Option<CredentialFault> {
         let unchanged = Arc::ptr_eq(current, &self.directory);
         if self.certificate.is_none() && (unchanged || current.certificates.is_empty()) {
             return None;
@@ -408,11 +399,11 @@ impl Caller {
         };
         let tenant = current.tenants_by_name.get(&self.tenant().name).copied();
         match (&self.holds, tenant) {
-            (Holds::Certificate(_), tenant) => {
+            (Credential::Certificate(_), tenant) => {
                 let stays = tenant.is_some() && holder.map(|holder| holder.tenant) == tenant;
-                (!stays).then_some(Stranger::Revoked)
+                (!stays).then_some(CredentialFault::Revoked)
             }
-            (Holds::Configured(_) | Holds::Issued(_), tenant) => {
+            (Credential::Configured(_) | Credential::Issued(_), tenant) => {
                 current.certificates.check(tenant?, holder.as_ref()).err()
             }
         }

@@ -51,11 +51,26 @@ impl fmt::Debug for VirtualKey<'_> {
 
 pub type KeyDigest = [u8; 32];
 
+/// Why a key, or a certificate, does not let its bearer in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialFault {
+    /// No tenant has this key.
+    Unknown,
+    /// The key has the form of a minted key, and its checksum is wrong.
+    Mistyped,
+    Expired,
+    Revoked,
+    /// The key's tenant requires a certificate, and the connection has none.
+    NoCertificate,
+    /// The certificate belongs to another tenant than the key.
+    OtherCertificate,
+}
+
 /// A secret made here: `sk-dg-`, 43 random characters of base62 (256 bits), and the CRC-32 of all these in six
 /// more. A scanner finds it by its look, and by its checksum knows it from an example.
-pub struct Minted(String);
+pub struct MintedKey(String);
 
-impl Minted {
+impl MintedKey {
     /// # Errors
     /// What keeps the system from giving randomness.
     pub fn mint() -> Result<Self, getrandom::Error> {
@@ -75,7 +90,7 @@ impl Minted {
     }
 }
 
-impl fmt::Debug for Minted {
+impl fmt::Debug for MintedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
@@ -134,7 +149,7 @@ mod tests {
     #[test]
     fn a_key_is_never_printed() {
         assert_eq!(format!("{:?}", VirtualKey::new(b"sk-secret")), "***");
-        assert_eq!(format!("{:?}", Minted::mint().expect("randomness")), "***");
+        assert_eq!(format!("{:?}", MintedKey::mint().expect("randomness")), "***");
     }
 
     #[test]
@@ -147,12 +162,12 @@ mod tests {
 
     #[test]
     fn a_minted_key_has_its_look_and_no_twin() {
-        let one = Minted::mint().expect("randomness");
+        let one = MintedKey::mint().expect("randomness");
         let text = one.expose();
         assert!(text.starts_with("sk-dg-") && text.len() == 55, "its length is {}", text.len());
         assert!(text[6..].bytes().all(|byte| byte.is_ascii_alphanumeric()));
         assert!(!VirtualKey::new(text.as_bytes()).is_mistyped());
-        assert_ne!(one.digest(), Minted::mint().expect("randomness").digest());
+        assert_ne!(one.digest(), MintedKey::mint().expect("randomness").digest());
         assert_eq!(mint_id().expect("randomness").len(), "key-".len() + ID_CHARACTERS);
     }
 
@@ -179,7 +194,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_wrong_character_is_caught(at in 6_usize..55, wrong in 0x21_u8..0x7f) {
-            let mut text = Minted::mint().expect("randomness").expose().as_bytes().to_vec();
+            let mut text = MintedKey::mint().expect("randomness").expose().as_bytes().to_vec();
             prop_assume!(text[at] != wrong);
             text[at] = wrong;
             prop_assert!(VirtualKey::new(&text).is_mistyped());
@@ -187,7 +202,7 @@ mod tests {
 
         #[test]
         fn a_lost_a_doubled_and_two_swapped_characters_are_caught(at in 6_usize..54) {
-            let text = Minted::mint().expect("randomness").expose().as_bytes().to_vec();
+            let text = MintedKey::mint().expect("randomness").expose().as_bytes().to_vec();
             let mut lost = text.clone();
             lost.remove(at);
             prop_assert!(VirtualKey::new(&lost).is_mistyped());

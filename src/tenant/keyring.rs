@@ -11,8 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use dashmap::DashSet;
 use foldhash::fast::RandomState;
 
-use super::directory::Stranger;
-use super::key::KeyDigest;
+use super::key::{CredentialFault, KeyDigest};
 use crate::store::{Store, StoreFault};
 
 /// Found by digest in constant time. A change is seen by every worker at its next look.
@@ -46,19 +45,19 @@ pub struct IssuedKey {
 
 /// A secret to be taken in.
 #[derive(Debug, Clone, Copy)]
-pub struct Issue<'a> {
+pub struct NewKey<'a> {
     pub id: &'a str,
     pub tenant: &'a str,
     pub digest: KeyDigest,
     pub created: SystemTime,
-    pub ends: Ends,
+    pub ends: KeyEnd,
     /// It has a successor.
     pub retired: bool,
 }
 
 /// Until when a secret opens anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ends {
+pub enum KeyEnd {
     Never,
     /// In whole seconds.
     At(SystemTime),
@@ -74,12 +73,12 @@ impl Keyring {
         let keyring = Self { store: Some(store.clone()), ..Self::default() };
         store.keys(|key| {
             let ends = match (key.revoked_at, key.expires, key.retires_at) {
-                (Some(_), _, _) => Ends::Revoked,
-                (None, Some(expires), Some(retires)) => Ends::At(expires.min(retires)),
-                (None, Some(end), None) | (None, None, Some(end)) => Ends::At(end),
-                (None, None, None) => Ends::Never,
+                (Some(_), _, _) => KeyEnd::Revoked,
+                (None, Some(expires), Some(retires)) => KeyEnd::At(expires.min(retires)),
+                (None, Some(end), None) | (None, None, Some(end)) => KeyEnd::At(end),
+                (None, None, None) => KeyEnd::Never,
             };
-            keyring.insert(&Issue {
+            keyring.insert(&NewKey {
                 id: &key.id,
                 tenant: &key.tenant,
                 digest: key.sha256,
@@ -111,12 +110,12 @@ impl Keyring {
     }
 
     /// Takes in a key's secret.
-    pub fn insert(&self, issue: &Issue<'_>) {
+    pub fn insert(&self, issue: &NewKey<'_>) {
         let key = Arc::new(IssuedKey {
             digest: issue.digest,
             id: issue.id.into(),
             tenant: self.name_of(issue.tenant),
-            created: Ends::At(issue.created).seconds(),
+            created: KeyEnd::At(issue.created).seconds(),
             ends: AtomicU32::new(issue.ends.seconds()),
         });
         self.by_digest.insert(ByDigest(Arc::clone(&key)));
@@ -132,7 +131,7 @@ impl Keyring {
     pub fn rotate(&self, id: &str, digest: KeyDigest, until: SystemTime, now: SystemTime) {
         let Some(old) = self.named(id) else { return };
         let ends = old.ends();
-        self.insert(&Issue { id, tenant: &old.tenant, digest, created: now, ends, retired: false });
+        self.insert(&NewKey { id, tenant: &old.tenant, digest, created: now, ends, retired: false });
         let mut retired = self.retired();
         let secrets = retired.entry(id.into()).or_default();
         secrets.retain(|secret| {
@@ -144,7 +143,7 @@ impl Keyring {
         });
         secrets.push(old);
         for secret in secrets {
-            secret.ends.fetch_min(Ends::At(until).seconds(), Ordering::Relaxed);
+            secret.ends.fetch_min(KeyEnd::At(until).seconds(), Ordering::Relaxed);
         }
     }
 
@@ -182,8 +181,8 @@ impl Keyring {
         let retired = self.retired();
         let secrets = retired.get(id).into_iter().flatten().filter(|secret| secret.fault(now).is_none());
         let until = secrets.filter_map(|secret| match secret.ends() {
-            Ends::At(until) => Some(until),
-            Ends::Never | Ends::Revoked => None,
+            KeyEnd::At(until) => Some(until),
+            KeyEnd::Never | KeyEnd::Revoked => None,
         });
         until.collect()
     }
@@ -219,16 +218,16 @@ impl IssuedKey {
         UNIX_EPOCH + Duration::from_secs(self.created.into())
     }
 
-    pub fn ends(&self) -> Ends {
-        Ends::of_seconds(self.ends.load(Ordering::Relaxed))
+    pub fn ends(&self) -> KeyEnd {
+        KeyEnd::of_seconds(self.ends.load(Ordering::Relaxed))
     }
 
     /// Why it opens nothing now; None while it does.
-    pub fn fault(&self, now: SystemTime) -> Option<Stranger> {
+    pub fn fault(&self, now: SystemTime) -> Option<CredentialFault> {
         match self.ends.load(Ordering::Relaxed) {
             NEVER => None,
-            REVOKED => Some(Stranger::Revoked),
-            ends if u64::from(ends) <= since_1970(now).as_secs() => Some(Stranger::Expired),
+            REVOKED => Some(CredentialFault::Revoked),
+            ends if u64::from(ends) <= since_1970(now).as_secs() => Some(CredentialFault::Expired),
             _ => None,
         }
     }
@@ -240,12 +239,12 @@ impl fmt::Debug for IssuedKey {
     }
 }
 
-impl Ends {
+impl KeyEnd {
     fn seconds(self) -> u32 {
         match self {
-            Ends::Never => NEVER,
-            Ends::Revoked => REVOKED,
-            Ends::At(time) => {
+            KeyEnd::Never => NEVER,
+            KeyEnd::Revoked => REVOKED,
+            KeyEnd::At(time) => {
                 let seconds = u32::try_from(since_1970(time).as_secs()).unwrap_or(NEVER);
                 seconds.clamp(REVOKED + 1, NEVER - 1)
             }
@@ -254,9 +253,9 @@ impl Ends {
 
     fn of_seconds(seconds: u32) -> Self {
         match seconds {
-            NEVER => Ends::Never,
-            REVOKED => Ends::Revoked,
-            seconds => Ends::At(UNIX_EPOCH + Duration::from_secs(seconds.into())),
+            NEVER => KeyEnd::Never,
+            REVOKED => KeyEnd::Revoked,
+            seconds => KeyEnd::At(UNIX_EPOCH + Duration::from_secs(seconds.into())),
         }
     }
 }
@@ -321,21 +320,21 @@ mod tests {
         UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
-    fn insert(ring: &Keyring, id: &str, tenant: &str, digest: KeyDigest, ends: Ends, retired: bool) {
-        ring.insert(&Issue { id, tenant, digest, created: at(1), ends, retired });
+    fn insert(ring: &Keyring, id: &str, tenant: &str, digest: KeyDigest, ends: KeyEnd, retired: bool) {
+        ring.insert(&NewKey { id, tenant, digest, created: at(1), ends, retired });
     }
 
-    fn fault(ring: &Keyring, digest: u8, now: u64) -> Option<Stranger> {
+    fn fault(ring: &Keyring, digest: u8, now: u64) -> Option<CredentialFault> {
         ring.find(&[digest; 32]).expect("a key").fault(at(now))
     }
 
     #[test]
     fn a_key_ends_at_its_second() {
         let ring = Keyring::default();
-        insert(&ring, "a", "one", [1; 32], Ends::At(at(1000)), false);
-        insert(&ring, "b", "two", [2; 32], Ends::Never, false);
+        insert(&ring, "a", "one", [1; 32], KeyEnd::At(at(1000)), false);
+        insert(&ring, "b", "two", [2; 32], KeyEnd::Never, false);
         assert_eq!(fault(&ring, 1, 999), None);
-        assert_eq!(fault(&ring, 1, 1000), Some(Stranger::Expired));
+        assert_eq!(fault(&ring, 1, 1000), Some(CredentialFault::Expired));
         assert_eq!(fault(&ring, 2, u64::from(u32::MAX) * 2), None);
         let key = ring.named("b").expect("a key");
         assert_eq!((&*key.tenant, ring.len()), ("two", 2));
@@ -345,15 +344,19 @@ mod tests {
     #[test]
     fn in_the_grace_period_both_work_and_then_the_new_one() {
         let ring = Keyring::default();
-        insert(&ring, "a", "one", [1; 32], Ends::At(at(9000)), false);
+        insert(&ring, "a", "one", [1; 32], KeyEnd::At(at(9000)), false);
         ring.rotate("a", [2; 32], at(2000), at(1000));
         assert_eq!((ring.retiring("a", at(1999)), ring.retiring("a", at(2000))), (vec![at(2000)], vec![]));
         assert_eq!((fault(&ring, 1, 1999), fault(&ring, 2, 1999)), (None, None));
-        assert_eq!((fault(&ring, 1, 2000), fault(&ring, 2, 2000)), (Some(Stranger::Expired), None));
-        assert_eq!(fault(&ring, 2, 9000), Some(Stranger::Expired), "a successor keeps the key's own end");
+        assert_eq!((fault(&ring, 1, 2000), fault(&ring, 2, 2000)), (Some(CredentialFault::Expired), None));
+        assert_eq!(
+            fault(&ring, 2, 9000),
+            Some(CredentialFault::Expired),
+            "a successor keeps the key's own end"
+        );
         // A longer grace gives no secret a longer life.
         ring.rotate("a", [3; 32], at(5000), at(1500));
-        assert_eq!((fault(&ring, 1, 2000), fault(&ring, 2, 4999)), (Some(Stranger::Expired), None));
+        assert_eq!((fault(&ring, 1, 2000), fault(&ring, 2, 4999)), (Some(CredentialFault::Expired), None));
         // What opens nothing any more is forgotten at the next rotation.
         ring.rotate("a", [4; 32], at(6000), at(5500));
         assert!(ring.find(&[1; 32]).is_none() && ring.find(&[2; 32]).is_none());
@@ -363,28 +366,28 @@ mod tests {
     #[test]
     fn a_revoked_key_has_no_secret_left() {
         let ring = Keyring::default();
-        insert(&ring, "a", "one", [1; 32], Ends::Never, true);
-        insert(&ring, "a", "one", [2; 32], Ends::Never, false);
-        insert(&ring, "b", "one", [3; 32], Ends::Never, false);
+        insert(&ring, "a", "one", [1; 32], KeyEnd::Never, true);
+        insert(&ring, "a", "one", [2; 32], KeyEnd::Never, false);
+        insert(&ring, "b", "one", [3; 32], KeyEnd::Never, false);
         ring.revoke("a");
-        assert_eq!(fault(&ring, 1, 1), Some(Stranger::Revoked));
-        assert_eq!(fault(&ring, 2, 1), Some(Stranger::Revoked));
+        assert_eq!(fault(&ring, 1, 1), Some(CredentialFault::Revoked));
+        assert_eq!(fault(&ring, 2, 1), Some(CredentialFault::Revoked));
         assert_eq!(fault(&ring, 3, 1), None);
     }
 
     #[test]
     fn a_secret_is_removed_and_its_siblings_stay() {
         let ring = Keyring::default();
-        insert(&ring, "a", "one", [1; 32], Ends::At(at(5)), true);
-        insert(&ring, "a", "one", [2; 32], Ends::Never, false);
-        insert(&ring, "b", "one", [3; 32], Ends::Revoked, false);
+        insert(&ring, "a", "one", [1; 32], KeyEnd::At(at(5)), true);
+        insert(&ring, "a", "one", [2; 32], KeyEnd::Never, false);
+        insert(&ring, "b", "one", [3; 32], KeyEnd::Revoked, false);
         for digest in [1, 3, 9] {
             ring.remove(&[digest; 32]);
         }
         assert!(ring.find(&[1; 32]).is_none() && ring.named("b").is_none() && ring.retired().is_empty());
         assert_eq!(ring.named("a").map(|key| key.digest), Some([2; 32]));
         // The id may be somebody else's then.
-        insert(&ring, "b", "two", [4; 32], Ends::Never, false);
+        insert(&ring, "b", "two", [4; 32], KeyEnd::Never, false);
         assert_eq!((fault(&ring, 4, 1), ring.len(), ring.by_id.len()), (None, 2, 2));
     }
 

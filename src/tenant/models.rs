@@ -9,12 +9,12 @@ use crate::telemetry::metrics::{Metrics, ModelSeries};
 
 /// Names and patterns, the most particular first.
 #[derive(Debug)]
-pub(super) struct Models {
+pub(super) struct ModelLabels {
     named: Vec<Arc<ModelSeries>>,
     others: Arc<ModelSeries>,
 }
 
-impl Models {
+impl ModelLabels {
     pub(super) fn new(config: &Config, metrics: &Metrics) -> Self {
         let of_tenants = config.tenants.iter().flat_map(|tenant| {
             tenant.models.iter().chain(&tenant.limits.models).chain(&tenant.tenant_limits.models)
@@ -50,7 +50,7 @@ mod tests {
                                   { models = ["wan2.7-t2v"], requests_per_second = 1 }] }]
             tenants = [{ name = "one", keys = [], models = ["wan*", "wan2.7-*"], limits = { models = ["qwen*"] } }]"#;
         let config = Config::parse(text, Path::new("."), &|_| None).expect("a configuration").config;
-        let models = Models::new(&config, &Metrics::default());
+        let models = ModelLabels::new(&config, &Metrics::default());
         for (model, label) in [
             ("wan2.7-t2v", "wan2.7-t2v"),
             ("wan2.7-i2v", "wan2.7-*"),

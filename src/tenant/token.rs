@@ -8,9 +8,9 @@ use super::key::KeyDigest;
 use crate::config::Secret;
 
 /// The digest of the configured token.
-pub struct Token(KeyDigest);
+pub struct AdminToken(KeyDigest);
 
-impl Token {
+impl AdminToken {
     pub fn new(secret: &Secret) -> Self {
         Self(Sha256::digest(secret.expose()).into())
     }
@@ -30,7 +30,7 @@ impl Token {
     }
 }
 
-impl fmt::Debug for Token {
+impl fmt::Debug for AdminToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }

@@ -9,13 +9,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use dashgate::account::Registry;
+use dashgate::account::AccountRegistry;
 use dashgate::config::Config;
 use dashgate::store::Store;
 use dashgate::telemetry::metrics::Metrics;
 use dashgate::tenant::directory::Directory;
 use dashgate::tenant::key::VirtualKey;
-use dashgate::tenant::keyring::{Ends, Issue, Keyring};
+use dashgate::tenant::keyring::{KeyEnd, Keyring, NewKey};
 
 use crate::harness::{Upstream, answer, client, message, processor_time};
 
@@ -165,18 +165,18 @@ fn a_look_up_costs_the_same_among_a_million() {
     );
     let directory = Arc::new(Directory::build(
         &config.expect("a config").config,
-        &Registry::new(Instant::now()),
+        &AccountRegistry::new(Instant::now()),
         &Metrics::default(),
     ));
     let rings = [FEW, MANY].map(|keys| {
         let ring = Keyring::default();
         for number in 0..keys {
-            ring.insert(&Issue {
+            ring.insert(&NewKey {
                 id: &format!("key-{number:010}"),
                 tenant: "one",
                 digest: VirtualKey::new(secret(number).as_bytes()).digest(),
                 created: SystemTime::UNIX_EPOCH,
-                ends: Ends::Never,
+                ends: KeyEnd::Never,
                 retired: false,
             });
         }

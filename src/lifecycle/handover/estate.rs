@@ -4,10 +4,10 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use crate::account::uploads::Uploads;
+use crate::account::uploads::UploadDirectories;
 use crate::polling::hub::Hub;
 use crate::store::{Change, KeyRecord, Store};
-use crate::tenant::keyring::{Ends, Issue, Keyring};
+use crate::tenant::keyring::{KeyEnd, Keyring, NewKey};
 
 /// All copies are of the same things.
 #[derive(Debug, Clone)]
@@ -15,7 +15,7 @@ pub struct Estate {
     pub store: Store,
     pub hub: Arc<Hub>,
     pub keyring: Arc<Keyring>,
-    pub uploads: Arc<Uploads>,
+    pub uploads: Arc<UploadDirectories>,
     pub sockets: Arc<Mutex<Option<Sockets>>>,
 }
 
@@ -37,9 +37,9 @@ impl Estate {
             Change::KeepUpload { upload, .. } => self.uploads.remember(upload.clone()),
             Change::CreateKey(KeyRecord { id, tenant, sha256, created_at, expires, .. }) => {
                 if self.keyring.find(sha256).is_none() {
-                    let ends = expires.map_or(Ends::Never, Ends::At);
+                    let ends = expires.map_or(KeyEnd::Never, KeyEnd::At);
                     let (digest, created) = (*sha256, *created_at);
-                    self.keyring.insert(&Issue { id, tenant, digest, created, ends, retired: false });
+                    self.keyring.insert(&NewKey { id, tenant, digest, created, ends, retired: false });
                 }
             }
             Change::RotateKey { successor, old_until } => {

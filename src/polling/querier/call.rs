@@ -9,7 +9,7 @@ use hyper::{Request, Response, StatusCode, Uri};
 use tokio::time::timeout;
 
 use super::{Querier, turn};
-use crate::account::choice::{self, Need, Tried};
+use crate::account::choice::{self, ChoiceNeeds, TriedAccounts};
 use crate::account::{Account, UpstreamKey};
 use crate::config::Timeouts;
 use crate::dashscope::coding;
@@ -32,13 +32,13 @@ impl Querier {
         most_bytes: usize,
         mut spent: Spent,
     ) -> Result<Answer, Told> {
-        let mut tried = Tried::default();
+        let mut tried = TriedAccounts::default();
         // The snapshot is kept for this call: its keys stay those that were chosen among.
         let directory = self.directory.load_full();
         let found = directory.accounts.iter().position(|account| account.name == *desk.account());
         let index = found.ok_or(Told::Unreachable)?;
         loop {
-            let pick = choice::alone(&directory.accounts, index, &NEED, &tried, Instant::now());
+            let pick = choice::choose_key(&directory.accounts, index, &NEED, &tried, Instant::now());
             let pick = pick.map_err(|_| Told::Unreachable)?;
             let attempt = pick.account.series.attempt(operation(spent.endpoint()), Instant::now());
             let response = match self.send(pick.account, pick.key, target, directory.timeouts).await {
@@ -55,7 +55,7 @@ impl Querier {
             let answer = read(response, pick.key, most_bytes).await?;
             let cause = refusal::cause(answer.status.as_u16(), Some(&answer.body));
             let retry_after = refusal::retry_after(&answer.headers);
-            let told = choice::Answer {
+            let told = choice::AccountFeedback {
                 is_success: answer.status.is_success(),
                 cause,
                 retry_after,
@@ -152,7 +152,7 @@ async fn read(
     Ok(Answer { status: parts.status, headers, body })
 }
 
-const NEED: Need<'static> = Need { model: None, tells: false, repeats: true };
+const NEED: ChoiceNeeds<'static> = ChoiceNeeds { model: None, proves_recovery: false, is_repeatable: true };
 /// For an answer that takes DashScope some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 const OURSELVES: &str = concat!("dashgate/", env!("CARGO_PKG_VERSION"));

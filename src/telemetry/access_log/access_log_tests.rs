@@ -35,8 +35,8 @@ fn line(number: u64) -> Line<'static> {
     }
 }
 
-fn to(path: &Path) -> Log {
-    Log { access: LogTarget::File(path.into()), ..Log::default() }
+fn to(path: &Path) -> LogSettings {
+    LogSettings { access: LogTarget::File(path.into()), ..LogSettings::default() }
 }
 
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
@@ -119,7 +119,7 @@ fn a_file_that_is_renamed_is_opened_anew() {
 
 #[test]
 fn what_cannot_be_written_is_counted_and_holds_nobody_up() {
-    let log = Log { access: LogTarget::File("/dev/full".into()), ..Log::default() };
+    let log = LogSettings { access: LogTarget::File("/dev/full".into()), ..LogSettings::default() };
     let log = AccessLog::start(&log).expect("a log");
     let pen = log.pen();
     (0..10).for_each(|number| pen.write(&line(number), LogFormat::Json));

@@ -19,7 +19,7 @@ pub use self::line::{Line, name};
 use self::sink::Sink;
 use self::time::Clock;
 use self::writer::Writer;
-use crate::config::{Log, LogFormat, LogTarget};
+use crate::config::{LogFormat, LogSettings, LogTarget};
 
 /// The log, for as long as it lives.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl AccessLog {
     ///
     /// # Errors
     /// Why the file can't be opened, or there is no thread.
-    pub fn start(config: &Log) -> io::Result<Self> {
+    pub fn start(config: &LogSettings) -> io::Result<Self> {
         let sink = Sink::open(&config.access)?;
         let shared = Arc::new(Shared {
             target: Mutex::new(config.access.clone()),
@@ -67,7 +67,7 @@ impl AccessLog {
     }
 
     /// Lines go there from now on. What can't be opened is told in the diagnostics, and tried again.
-    pub fn retarget(&self, config: &Log) {
+    pub fn retarget(&self, config: &LogSettings) {
         *lock(&self.shared.target) = config.access.clone();
         self.shared.wake(&self.writer);
     }
