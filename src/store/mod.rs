@@ -8,7 +8,6 @@ mod group_commit;
 mod progress;
 mod record;
 mod replication;
-mod reply;
 mod rows;
 mod schema;
 mod state;
@@ -24,7 +23,7 @@ use std::time::{Duration, SystemTime};
 
 use prometheus::Histogram;
 use tokio::runtime::Builder;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, timeout_at};
 
@@ -315,7 +314,7 @@ impl Store {
     async fn write(&self, change: Change) -> Result<bool, StoreFault> {
         let deadline = Instant::now() + self.patience;
         let because = |cause| self.shared.because(cause);
-        let (reply, answer) = reply::channel();
+        let (reply, answer) = oneshot::channel();
         match self.queue.try_send(QueuedChange { change, reply }) {
             Ok(()) => self.shared.gate.comes(self.queue.max_capacity() - self.queue.capacity()),
             Err(TrySendError::Closed(_)) => return Err(because(StoreCause::Closed)),
@@ -323,8 +322,8 @@ impl Store {
             Err(TrySendError::Full(queued)) => Box::pin(self.wait_for_room(queued, deadline)).await?,
         }
         match timeout_at(deadline, answer).await {
-            Ok(Some(outcome)) => outcome,
-            Ok(None) => Err(because(StoreCause::Closed)),
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(because(StoreCause::Closed)),
             Err(_) => Err(self.late(StoreCause::Stuck)),
         }
     }

@@ -7,23 +7,26 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::fault::StoreCause;
+use super::fault::{StoreCause, StoreFault};
 use super::file::{self, LockedFile};
 use super::group_commit::RecentBatches;
 use super::record::{KeyRecord, TaskRecord, UploadRecord};
-use super::reply::Reply;
 use super::rows::ExpiredRows;
 use super::state::{LearntStatuses, StoreState};
-use super::{reply, rows, schema};
+use super::{rows, schema};
 
-/// What is to be written, and who wants to know.
+/// Outcome of a change: whether it was made, or why it could not be written.
+pub(super) type Outcome = Result<bool, StoreFault>;
+
+/// A change to be written, with the sender that tells its caller the outcome.
 #[derive(Debug)]
 pub(super) struct QueuedChange {
     pub(super) change: Change,
-    pub(super) reply: Reply,
+    /// Dropped unanswered where the writer ends first.
+    pub(super) reply: oneshot::Sender<Outcome>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -111,8 +114,9 @@ impl StoreWriter {
                 break;
             }
         }
-        let because = |cause| self.shared.because(cause);
-        reply::answer(self.waiting.drain(..).map(|queued| (queued.reply, Err(because(StoreCause::Closed)))));
+        for queued in self.waiting.drain(..) {
+            let _ = queued.reply.send(Err(self.shared.because(StoreCause::Closed)));
+        }
         // Closing copies the log into the file.
         drop(self.connection.take());
     }
@@ -250,9 +254,10 @@ impl StoreWriter {
         for id in &ids {
             self.learnt.remove(id);
         }
-        let because = |cause| self.shared.because(cause);
-        let done = self.waiting.drain(..).zip(outcomes);
-        reply::answer(done.map(|(queued, outcome)| (queued.reply, outcome.map_err(because))));
+        for (queued, outcome) in self.waiting.drain(..).zip(outcomes) {
+            // A caller that ran out of patience has gone.
+            let _ = queued.reply.send(outcome.map_err(|cause| self.shared.because(cause)));
+        }
         Ok(())
     }
 
@@ -382,7 +387,7 @@ mod tests {
         let mut writer = StoreWriter::new(shared, file, connection, changes, 8);
         writer.batches.note(last_commit);
         let send = |id: &str| {
-            let (reply, _) = reply::channel();
+            let (reply, _) = oneshot::channel();
             let change = Change::Hide { id: id.into(), claimed_at: SystemTime::now() };
             queue.try_send(QueuedChange { change, reply }).unwrap();
         };
