@@ -47,7 +47,7 @@ enum Command {
     Check(ConfigFile),
     /// Show it work: a simulator and a gateway on loopback, and one Wan task from submit to a downloaded MP4.
     Demo(demo::DemoOptions),
-    Sim(Box<sim::Options>),
+    Sim(Box<sim::SimulatorOptions>),
     Keys(keys::KeysOptions),
 }
 
@@ -279,7 +279,7 @@ fn demonstrate(options: &demo::DemoOptions) -> ExitCode {
     }
 }
 
-fn simulate(options: sim::Options) -> ExitCode {
+fn simulate(options: sim::SimulatorOptions) -> ExitCode {
     match run(async { sim::run(options, asked_to_stop()?).await }) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) | Err(error) => failed_start(&error),

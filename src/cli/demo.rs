@@ -47,10 +47,10 @@ pub struct Demo {
 /// # Errors
 /// Why one of them can't listen.
 pub fn start(options: &DemoOptions) -> io::Result<Demo> {
-    let simulator = Simulator::start(sim::Options {
+    let simulator = Simulator::start(sim::SimulatorOptions {
         keys: vec![UPSTREAM_KEY.parse().map_err(io::Error::other)?],
         run: Duration::try_from_secs_f64(options.run_seconds).map_err(io::Error::other)?,
-        ..sim::Options::default()
+        ..sim::SimulatorOptions::default()
     })?;
     let (upstream, storage) = (simulator.address(), simulator.oss_address());
     let scratch = Scratch::make()?;

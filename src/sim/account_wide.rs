@@ -1,4 +1,4 @@
-//! What belongs to the whole account. The answers are simple; they are here so that a leak shows.
+//! Endpoints of the whole account. Their answers are simple, and serve to show that the gateway lets no tenant reach them.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,21 +6,26 @@ use hyper::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::account::Caller;
-use super::call::Call;
-use super::errors::{Cause, Refusal};
+use super::account::SimulatedCaller;
+use super::call::SimulatedCall;
+use super::errors::{ErrorAnswer, ErrorCause};
 use super::generation::{event, streams};
 use super::models;
-use super::reply::{Reply, Step};
+use super::reply::{SimulatedReply, TimedPiece};
+use super::state::SimulatorState;
 use super::task_api::{key_id, uid};
-use super::world::{World, lock};
 
-pub(super) fn answer(world: &World, call: &Call, caller: &Caller, path: &[String]) -> Result<Reply, Refusal> {
+pub(super) fn answer(
+    state: &SimulatorState,
+    call: &SimulatedCall,
+    caller: &SimulatedCaller,
+    path: &[String],
+) -> Result<SimulatedReply, ErrorAnswer> {
     let parts: Vec<&str> = path.iter().map(String::as_str).collect();
     let answered = match parts.as_slice() {
-        ["tokens"] => return token(world, call, caller),
+        ["tokens"] => return token(state, call, caller),
         ["public-keys", "latest"] => json!({"data": {"public_key_id": "1", "public_key": PUBLIC_KEY}}),
-        ["files", rest @ ..] => return files(world, call, caller, rest),
+        ["files", rest @ ..] => return files(state, call, caller, rest),
         ["models", rest @ ..] => native_models(call, rest),
         ["quotas"] => {
             json!({"output": {"total": 1, "quotas": [{"model": "wan2.7-t2v", "account": uid(&caller.account), "rps": 5, "concurrency": 5}]}})
@@ -30,17 +35,17 @@ pub(super) fn answer(world: &World, call: &Call, caller: &Caller, path: &[String
         ["compatible", rest @ ..] => compatible(call, caller, rest),
         ["asr" | "tts", "customization"] => customization(call, caller)?,
         [kind, rest @ ..] => resource(call, caller, kind, rest),
-        [] => return Err(Refusal::new(Cause::NotFound, "Not found.")),
+        [] => return Err(ErrorAnswer::new(ErrorCause::NotFound, "Not found.")),
     };
     let mut answered = answered;
     if parts.first() != Some(&"compatible") {
         answered["request_id"] = call.request_id.clone().into();
     }
-    Ok(Reply::json(200, &answered))
+    Ok(SimulatedReply::json(200, &answered))
 }
 
 /// The workspace's app, whole or in two events.
-fn app(call: &Call) -> Reply {
+fn app(call: &SimulatedCall) -> SimulatedReply {
     let session = Uuid::new_v4().simple().to_string();
     let request_id = call.request_id.clone();
     let answer = move |text: &str, finish_reason: &str| {
@@ -52,18 +57,22 @@ fn app(call: &Call) -> Reply {
     };
     let text = "An answer from the workspace's app.";
     if !streams(call) {
-        return Reply::json(200, &answer(text, "stop"));
+        return SimulatedReply::json(200, &answer(text, "stop"));
     }
     let events = [answer("An answer", "null"), answer(text, "stop")].into_iter().zip(1..);
-    let step = |(data, number): (Value, u64)| Step {
+    let step = |(data, number): (Value, u64)| TimedPiece {
         wait: Duration::ZERO,
         bytes: event(number, "result", 200, &data).into(),
     };
-    Reply::stream(events.map(step))
+    SimulatedReply::stream(events.map(step))
 }
 
 /// Mints a temporary key with every right of the account.
-fn token(world: &World, call: &Call, caller: &Caller) -> Result<Reply, Refusal> {
+fn token(
+    state: &SimulatorState,
+    call: &SimulatedCall,
+    caller: &SimulatedCaller,
+) -> Result<SimulatedReply, ErrorAnswer> {
     posted(call)?;
     let seconds = match call.parameter("expire_in_seconds") {
         None => 60,
@@ -71,24 +80,29 @@ fn token(world: &World, call: &Call, caller: &Caller) -> Result<Reply, Refusal> 
             .parse()
             .ok()
             .filter(|seconds| (1..=1800).contains(seconds))
-            .ok_or_else(|| Refusal::parameter("expire_in_seconds must be between 1 and 1800."))?,
+            .ok_or_else(|| ErrorAnswer::parameter("expire_in_seconds must be between 1 and 1800."))?,
     };
     let token = format!("st-{}", Uuid::new_v4().simple());
     let end = call.now + Duration::from_secs(seconds);
-    lock(&world.accounts).mint(&caller.account, token.clone(), end);
+    state.accounts.lock().mint(&caller.account, token.clone(), end);
     let expires_at = end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    Ok(Reply::json(200, &json!({"token": token, "expires_at": expires_at})))
+    Ok(SimulatedReply::json(200, &json!({"token": token, "expires_at": expires_at})))
 }
 
-fn posted(call: &Call) -> Result<(), Refusal> {
+fn posted(call: &SimulatedCall) -> Result<(), ErrorAnswer> {
     if call.method == Method::POST {
         return Ok(());
     }
-    Err(Refusal::parameter(format!("Request method '{}' is not supported.", call.method)))
+    Err(ErrorAnswer::parameter(format!("Request method '{}' is not supported.", call.method)))
 }
 
 /// One file belongs to every account, and no other can be read.
-fn files(world: &World, call: &Call, caller: &Caller, path: &[&str]) -> Result<Reply, Refusal> {
+fn files(
+    state: &SimulatorState,
+    call: &SimulatedCall,
+    caller: &SimulatedCaller,
+    path: &[&str],
+) -> Result<SimulatedReply, ErrorAnswer> {
     let id = format!("file-{}", uid(&caller.account));
     let file = json!({
         "file_id": id, "name": "training.jsonl", "description": "another tenant's", "size": 4096,
@@ -102,16 +116,16 @@ fn files(world: &World, call: &Call, caller: &Caller, path: &[&str]) -> Result<R
         }
         ("GET", [wanted]) if *wanted == id => {
             let mut file = file;
-            file["url"] = world.sign(&format!("{id}.json"), call.now + Duration::from_secs(3600)).into();
+            file["url"] = state.sign(&format!("{id}.json"), call.now + Duration::from_secs(3600)).into();
             file
         }
         ("DELETE", [wanted]) if *wanted == id => json!({"deleted": true}),
-        (_, _) => return Err(Refusal::parameter("File not found.")),
+        (_, _) => return Err(ErrorAnswer::parameter("File not found.")),
     };
-    Ok(Reply::json(200, &json!({"data": data, "request_id": call.request_id})))
+    Ok(SimulatedReply::json(200, &json!({"data": data, "request_id": call.request_id})))
 }
 
-fn native_models(call: &Call, path: &[&str]) -> Value {
+fn native_models(call: &SimulatedCall, path: &[&str]) -> Value {
     let wanted = path.first().copied().or_else(|| call.parameter("model"));
     let names = models::LISTED.iter().filter(|name| wanted.is_none_or(|wanted| wanted == **name));
     let rows: Vec<Value> =
@@ -119,7 +133,7 @@ fn native_models(call: &Call, path: &[&str]) -> Value {
     json!({"output": {"total": rows.len(), "page_no": 1, "page_size": 100, "models": rows}})
 }
 
-fn compatible(call: &Call, caller: &Caller, path: &[&str]) -> Value {
+fn compatible(call: &SimulatedCall, caller: &SimulatedCaller, path: &[&str]) -> Value {
     let created = 1_760_000_000;
     match path {
         ["models"] => {
@@ -161,7 +175,7 @@ fn compatible(call: &Call, caller: &Caller, path: &[&str]) -> Value {
 }
 
 /// Hot words and cloned voices: the action is in the body.
-fn customization(call: &Call, caller: &Caller) -> Result<Value, Refusal> {
+fn customization(call: &SimulatedCall, caller: &SimulatedCaller) -> Result<Value, ErrorAnswer> {
     posted(call)?;
     let body = call.json()?;
     let action = body["input"]["action"].as_str().unwrap_or_default();
@@ -179,7 +193,7 @@ fn customization(call: &Call, caller: &Caller) -> Result<Value, Refusal> {
 }
 
 /// Jobs, deployments, assistants, threads, agents, vaults: a list of one, or whatever is named.
-fn resource(call: &Call, caller: &Caller, kind: &str, path: &[&str]) -> Value {
+fn resource(call: &SimulatedCall, caller: &SimulatedCaller, kind: &str, path: &[&str]) -> Value {
     let deepest = path.last().copied().unwrap_or(kind);
     let row = |id: String| {
         json!({
@@ -199,12 +213,12 @@ fn resource(call: &Call, caller: &Caller, kind: &str, path: &[&str]) -> Value {
     }
 }
 
-fn event_stream() -> Reply {
-    let step = |text: &'static str| Step { wait: Duration::ZERO, bytes: text.into() };
+fn event_stream() -> SimulatedReply {
+    let step = |text: &'static str| TimedPiece { wait: Duration::ZERO, bytes: text.into() };
     let steps =
         [":connected\n\n", "event: message\ndata: {\"log\":\"another tenant's\"}\n\n", ":keepalive\n\n"];
-    Reply::stream(steps.into_iter().map(step))
+    SimulatedReply::stream(steps.into_iter().map(step))
 }
 
-/// Of a pair whose private half was thrown away.
+/// Public key of a pair whose private key was deleted.
 const PUBLIC_KEY: &str = "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAnN4qObWFkDbc9LzfszqPb5WKFyJq5Z6Jt69S0KV0dpXYUwjRjsf0Dcf7LZqYMcMkoQexBYueJQplNG9tFCk89cYAtsgD1W+Wg+WmyDFDNbGbI/K5h31dJMOxK1eNhRqK+XytXih4WUsm8jqIvf3oNkw3K3JsBkeURIZkWFjYQwVWUk/v5VeYld2UnlrpiHtdQSUenMfXm5wYRPGUe3ng3pVsfTIFZl20w3WK5a6QrRUl+qwjaClESAuNP3RG+L2wDugVDKgXhA0+s9kouZwPlhocgqOBf59fuHpOlVEdcMrHTgxdHC8SZAFUGHX5+M0i7x2pJlxochqiGEEulfB5xwIDAQAB";

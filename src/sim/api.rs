@@ -1,83 +1,99 @@
-//! The API's answer to one call, in DashScope's order of checks.
+//! Answer of the API to one call, with the checks in DashScope's order.
 
-use super::account::{Caller, Metered};
-use super::call::Call;
-use super::errors::{Cause, Refusal};
-use super::reply::Reply;
-use super::route::{Route, Surface};
-use super::world::{World, lock};
+use super::account::{MeteredCall, SimulatedCaller};
+use super::call::SimulatedCall;
+use super::errors::{ErrorAnswer, ErrorCause};
+use super::reply::SimulatedReply;
+use super::route::{SimulatedRoute, SimulatedSurface};
+use super::state::SimulatorState;
 use super::{account_wide, compatible, handshake, models, report, service, task_api};
 
 /// Key, route, model, standing of the account, body.
-pub(super) fn answer(world: &World, call: &mut Call) -> (Reply, Option<Caller>) {
-    if let Some(page) = call.filler().or_else(|| report::answer(world, call)) {
+pub(super) fn answer(
+    state: &SimulatorState,
+    call: &mut SimulatedCall,
+) -> (SimulatedReply, Option<SimulatedCaller>) {
+    if let Some(page) = call.filler().or_else(|| report::answer(state, call)) {
         return (page, None);
     }
-    let surface = Surface::of(&call.path());
-    let key = call.key().or_else(|| call.header("x-api-key").filter(|_| surface == Surface::Anthropic));
-    let caller = lock(&world.accounts).authenticate(key, call.now);
+    let surface = SimulatedSurface::of(&call.path());
+    let key =
+        call.key().or_else(|| call.header("x-api-key").filter(|_| surface == SimulatedSurface::Anthropic));
+    let caller = state.accounts.lock().authenticate(key, call.now);
     let caller = match caller {
         Ok(caller) => caller,
         Err(refusal) => return (refused(surface, &refusal, call), None),
     };
     let answered = if call.body.length > LARGEST_BODY_BYTES {
-        Err(Refusal::new(Cause::TooLarge, "The request body is larger than 64 MiB."))
+        Err(ErrorAnswer::new(ErrorCause::TooLarge, "The request body is larger than 64 MiB."))
     } else {
-        routed(world, call, &caller)
+        routed(state, call, &caller)
     };
     let reply = answered.unwrap_or_else(|refusal| refused(surface, &refusal, call));
     (reply, Some(caller))
 }
 
-fn routed(world: &World, call: &mut Call, caller: &Caller) -> Result<Reply, Refusal> {
-    match Route::of(&call.method, &call.path()) {
-        Route::Service(service) => service::answer(world, call, caller, service),
-        Route::Task(id) => task_api::query(world, call, caller, &id),
-        Route::TaskList => task_api::list(world, call, caller),
-        Route::TaskCancel(id) => task_api::cancel(world, call, caller, &id),
-        Route::UploadPolicy => upload_policy(world, call, caller),
-        Route::Tokenizer => service::tokenizer(world, call, caller),
-        Route::AccountWide(path) => account_wide::answer(world, call, caller, &path),
-        Route::Chat => compatible::chat(world, call, caller),
-        Route::Completions => compatible::completions(world, call, caller),
-        Route::CompatibleEmbeddings => compatible::embeddings(world, call, caller),
-        Route::Reranks => compatible::reranks(world, call, caller),
-        Route::Messages => compatible::messages(world, call, caller),
-        Route::Inference | Route::Realtime => handshake::answer(call),
-        Route::WrongMethod => {
+fn routed(
+    state: &SimulatorState,
+    call: &mut SimulatedCall,
+    caller: &SimulatedCaller,
+) -> Result<SimulatedReply, ErrorAnswer> {
+    match SimulatedRoute::of(&call.method, &call.path()) {
+        SimulatedRoute::Service(service) => service::answer(state, call, caller, service),
+        SimulatedRoute::Task(id) => task_api::query(state, call, caller, &id),
+        SimulatedRoute::TaskList => task_api::list(state, call, caller),
+        SimulatedRoute::TaskCancel(id) => task_api::cancel(state, call, caller, &id),
+        SimulatedRoute::UploadPolicy => upload_policy(state, call, caller),
+        SimulatedRoute::Tokenizer => service::tokenizer(state, call, caller),
+        SimulatedRoute::AccountWide(path) => account_wide::answer(state, call, caller, &path),
+        SimulatedRoute::Chat => compatible::chat(state, call, caller),
+        SimulatedRoute::Completions => compatible::completions(state, call, caller),
+        SimulatedRoute::CompatibleEmbeddings => compatible::embeddings(state, call, caller),
+        SimulatedRoute::Reranks => compatible::reranks(state, call, caller),
+        SimulatedRoute::Messages => compatible::messages(state, call, caller),
+        SimulatedRoute::Inference | SimulatedRoute::Realtime => handshake::answer(call),
+        SimulatedRoute::WrongMethod => {
             let message = format!("Request method '{}' is not supported.", call.method);
-            Err(Refusal::parameter(message))
+            Err(ErrorAnswer::parameter(message))
         }
-        Route::Unknown => {
+        SimulatedRoute::Unknown => {
             let path = call.path().join("/");
-            Err(Refusal::new(Cause::NotFound, format!("No static resource {path}.")))
+            Err(ErrorAnswer::new(ErrorCause::NotFound, format!("No static resource {path}.")))
         }
     }
 }
 
-pub(super) fn refused(surface: Surface, refusal: &Refusal, call: &Call) -> Reply {
+pub(super) fn refused(
+    surface: SimulatedSurface,
+    refusal: &ErrorAnswer,
+    call: &SimulatedCall,
+) -> SimulatedReply {
     let body = match surface {
-        Surface::Native => refusal.native(&call.request_id),
-        Surface::Compatible => refusal.compatible(&call.request_id),
-        Surface::Anthropic => refusal.anthropic(&call.request_id),
+        SimulatedSurface::Native => refusal.native(&call.request_id),
+        SimulatedSurface::Compatible => refusal.compatible(&call.request_id),
+        SimulatedSurface::Anthropic => refusal.anthropic(&call.request_id),
     };
-    Reply::json(refusal.status, &body)
+    SimulatedReply::json(refusal.status, &body)
 }
 
-fn upload_policy(world: &World, call: &Call, caller: &Caller) -> Result<Reply, Refusal> {
+fn upload_policy(
+    state: &SimulatorState,
+    call: &SimulatedCall,
+    caller: &SimulatedCaller,
+) -> Result<SimulatedReply, ErrorAnswer> {
     if call.parameter("action") != Some("getPolicy") {
-        return Err(Refusal::parameter("action must be getPolicy."));
+        return Err(ErrorAnswer::parameter("action must be getPolicy."));
     }
     let model = call.parameter("model").filter(|model| !model.is_empty());
-    let model = model.ok_or_else(|| Refusal::parameter("model is required."))?;
-    models::find(model).ok_or_else(|| Refusal::parameter("Model not exist."))?;
-    let mut accounts = lock(&world.accounts);
+    let model = model.ok_or_else(|| ErrorAnswer::parameter("model is required."))?;
+    models::find(model).ok_or_else(|| ErrorAnswer::parameter("Model not exist."))?;
+    let mut accounts = state.accounts.lock();
     accounts.standing(&caller.account)?;
-    accounts.meter(&caller.account, Metered::Policy(model.to_owned()), POLICY_QPS, call.now)?;
+    accounts.meter(&caller.account, MeteredCall::Policy(model.to_owned()), POLICY_QPS, call.now)?;
     drop(accounts);
-    let lifetime = world.options.policy_lifetime;
-    let data = lock(&world.uploads).policy(caller, model, &world.secret, &world.oss_url, lifetime, call.now);
-    Ok(Reply::json(200, &serde_json::json!({"request_id": call.request_id, "data": data})))
+    let lifetime = state.options.policy_lifetime;
+    let data = state.uploads.lock().policy(caller, model, &state.secret, &state.oss_url, lifetime, call.now);
+    Ok(SimulatedReply::json(200, &serde_json::json!({"request_id": call.request_id, "data": data})))
 }
 
 const LARGEST_BODY_BYTES: u64 = 64 << 20;

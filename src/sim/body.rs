@@ -1,27 +1,27 @@
-//! Takes in a request's body of any size with little memory.
+//! Reads a request's body of any size with little memory.
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 
-/// What is kept of a body.
+/// The parts of a body that are kept.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Gathered {
-    /// Its beginning, as it came.
+pub(super) struct GatheredBody {
+    /// The first bytes of the body, as they came.
     pub(super) start: Bytes,
-    /// Its last bytes, as they came.
+    /// The last bytes of the body, as they came.
     pub(super) tail: Bytes,
-    /// All of it, but for the inside of very long strings. Only for bodies that look like JSON.
+    /// The whole JSON without the middle of very long strings; empty for a body that does not begin like JSON.
     pub(super) json: Bytes,
     pub(super) length: u64,
     pub(super) sha256: String,
-    /// Whether it came to its end.
+    /// True when the end of the body arrived.
     pub(super) complete: bool,
 }
 
-pub(super) async fn gather(incoming: &mut Incoming) -> Gathered {
-    let mut gathering = Gathering::default();
+pub(super) async fn gather(incoming: &mut Incoming) -> GatheredBody {
+    let mut gathering = BodyGatherer::default();
     let complete = loop {
         match incoming.frame().await {
             None => break true,
@@ -37,7 +37,7 @@ pub(super) async fn gather(incoming: &mut Incoming) -> Gathered {
 }
 
 #[derive(Default)]
-struct Gathering {
+struct BodyGatherer {
     start: Vec<u8>,
     tail: Vec<u8>,
     condenser: Option<Condenser>,
@@ -45,7 +45,7 @@ struct Gathering {
     digest: Sha256,
 }
 
-impl Gathering {
+impl BodyGatherer {
     fn take(&mut self, data: &[u8]) {
         if self.length == 0 && data.trim_ascii_start().starts_with(b"{") {
             self.condenser = Some(Condenser::default());
@@ -62,9 +62,9 @@ impl Gathering {
         }
     }
 
-    fn finish(self, complete: bool) -> Gathered {
+    fn finish(self, complete: bool) -> GatheredBody {
         let json = self.condenser.map(|condenser| condenser.out).unwrap_or_default();
-        Gathered {
+        GatheredBody {
             start: self.start.into(),
             tail: self.tail.into(),
             json: json.into(),
@@ -79,14 +79,14 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Copies JSON, but drops what a string holds beyond [`LONGEST_STRING_BYTES`].
+/// Copies JSON, but cuts each string after [`LONGEST_STRING_BYTES`].
 #[derive(Default)]
 struct Condenser {
     out: Vec<u8>,
     in_string: bool,
     escaped: bool,
     length: usize,
-    /// How many bytes since the last escape: none may be torn apart, nor a pair of surrogates.
+    /// Number of bytes since the last escape: a cut must not split an escape or a pair of surrogates.
     since_escape: usize,
     dropping: bool,
 }
@@ -128,8 +128,8 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn gathered(text: &[u8], piece: usize) -> Gathered {
-        let mut gathering = Gathering::default();
+    fn gathered(text: &[u8], piece: usize) -> GatheredBody {
+        let mut gathering = BodyGatherer::default();
         text.chunks(piece).for_each(|piece| gathering.take(piece));
         gathering.finish(true)
     }

@@ -1,4 +1,4 @@
-//! A request as the handlers see it.
+//! A request as the simulator's handlers see it.
 
 use std::time::SystemTime;
 
@@ -7,14 +7,14 @@ use hyper::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-use super::body::Gathered;
-use super::errors::Refusal;
-use super::reply::{Payload, Reply};
+use super::body::GatheredBody;
+use super::errors::ErrorAnswer;
+use super::reply::{ReplyPayload, SimulatedReply};
 
-pub(super) struct Call {
+pub(super) struct SimulatedCall {
     pub(super) method: Method,
     pub(super) headers: HeaderMap,
-    pub(super) body: Gathered,
+    pub(super) body: GatheredBody,
     pub(super) request_id: String,
     pub(super) now: SystemTime,
     pub(super) upgrade: Option<OnUpgrade>,
@@ -22,15 +22,15 @@ pub(super) struct Call {
     query: Vec<(String, String)>,
 }
 
-impl Call {
+impl SimulatedCall {
     pub(super) fn new(
         request: &mut hyper::Request<impl Sized>,
-        body: Gathered,
+        body: GatheredBody,
         request_id: String,
         now: SystemTime,
-    ) -> Call {
+    ) -> SimulatedCall {
         let upgrade = request.headers().contains_key("upgrade").then(|| hyper::upgrade::on(&mut *request));
-        Call {
+        SimulatedCall {
             method: request.method().clone(),
             headers: request.headers().clone(),
             body,
@@ -50,7 +50,7 @@ impl Call {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// Whether a header like `X-DashScope-Async` says `enable`.
+    /// True when a header like `X-DashScope-Async` is `enable`.
     pub(super) fn enables(&self, name: &str) -> bool {
         self.header(name).is_some_and(|value| value.eq_ignore_ascii_case("enable"))
     }
@@ -63,25 +63,25 @@ impl Call {
         self.parameter(name)?.parse().ok()
     }
 
-    pub(super) fn json(&self) -> Result<Value, Refusal> {
+    pub(super) fn json(&self) -> Result<Value, ErrorAnswer> {
         let value = serde_json::from_slice(&self.body.json).ok().filter(Value::is_object);
         let message = "Required body invalid, please check the request body format.";
-        value.ok_or_else(|| Refusal::parameter(message))
+        value.ok_or_else(|| ErrorAnswer::parameter(message))
     }
 
-    /// The key, and whether it came with the scheme it must have.
+    /// The key of the request, and whether the authorization scheme is right.
     pub(super) fn key(&self) -> Option<&str> {
         let (scheme, key) = self.header("authorization")?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
     }
 
     /// `GET /sim/bytes?size=N`, which DashScope does not have.
-    pub(super) fn filler(&self) -> Option<Reply> {
+    pub(super) fn filler(&self) -> Option<SimulatedReply> {
         if self.path() != ["sim", "bytes"] {
             return None;
         }
-        let mut reply = Reply::new(200, "application/octet-stream", "");
-        reply.payload = Payload::Filler(self.number("size").unwrap_or(1 << 20));
+        let mut reply = SimulatedReply::new(200, "application/octet-stream", "");
+        reply.payload = ReplyPayload::Filler(self.number("size").unwrap_or(1 << 20));
         Some(reply)
     }
 }

@@ -1,69 +1,69 @@
-//! A script of what goes wrong: which request, and how.
+//! Script of faults: each names requests and the fault that they meet.
 
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::errors::Throttling;
+use super::errors::ThrottlingKind;
 use super::pattern::matches;
 
 /// One line of the script. The first line that matches a request acts on it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Fault {
-    /// Any method when none.
+pub struct ScriptedFault {
+    /// The method; `None` matches any.
     pub method: Option<String>,
     /// The path without its query; `*` stands for any text.
     pub path: String,
-    /// Of the requests that match, counted from 1, the first and the last to suffer.
+    /// First and last of the matching requests that meet the fault, counted from 1.
     pub first: u64,
     pub last: Option<u64>,
-    /// Waits this long before anything else.
+    /// Wait before anything else.
     pub delay: Duration,
-    /// Answers before it has read the request's body.
+    /// True for an answer before the request's body is read.
     pub early: bool,
-    /// Put on the answer.
+    /// Headers added to the answer.
     pub headers: Vec<(String, String)>,
-    pub act: Act,
+    pub act: FaultAction,
 }
 
-/// What happens to a request.
+/// The fault that a request meets.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Act {
+pub enum FaultAction {
     /// The usual answer.
     Answer,
     /// An error of this status and code, nothing done.
     Status { status: u16, code: String, message: String },
     /// One of the 429s, nothing done.
-    Throttle(Throttling),
+    Throttle(ThrottlingKind),
     /// The connection closes before anything is done.
     Close,
-    /// The same with an RST.
+    /// The connection closes with an RST before anything is done.
     Reset,
     /// The request is carried out, then an RST takes the place of the answer.
     Lose,
-    /// The connection stays open and nothing is said.
+    /// The connection stays open without an answer.
     Silence,
     /// Bytes that are not HTTP.
     Garbage,
-    /// The answer's body is cut after so many bytes, by FIN or RST.
+    /// The answer's body is cut after `after` bytes, by FIN or RST.
     Truncate { after: u64, reset: bool },
-    /// After so many bytes of the answer's body nothing more comes.
+    /// The answer's body stops after `after` bytes, and the connection stays open.
     Stall { after: u64 },
-    /// The answer is whole, then the connection closes without having said so.
+    /// The answer is whole, then the connection closes without `connection: close` in the answer.
     HangUp,
-    /// The content-length is wrong by so many bytes, then the connection closes.
+    /// The content-length is wrong by this number of bytes; the connection closes after the body.
     WrongLength(i64),
-    /// So many bytes of the answer's body at a time, with a pause before each.
+    /// The answer's body comes in pieces of `bytes`, with a pause before each.
     Slow { bytes: usize, every: Duration },
 }
 
-impl Fault {
-    /// Acts on every request that matches `[METHOD ]PATH`.
-    pub fn on(what: &str, act: Act) -> Fault {
-        let (method, path) = match what.split_once(' ') {
+impl ScriptedFault {
+    /// A fault for every request that matches `[METHOD ]PATH`.
+    pub fn on(target: &str, act: FaultAction) -> ScriptedFault {
+        let (method, path) = match target.split_once(' ') {
             Some((method, path)) => (Some(method.to_owned()), path),
-            None => (None, what),
+            None => (None, target),
         };
-        Fault {
+        ScriptedFault {
             method: method.filter(|method| method != "*"),
             path: path.trim().to_owned(),
             first: 1,
@@ -75,25 +75,25 @@ impl Fault {
         }
     }
 
-    /// Only on the nth that matches.
-    pub fn nth(self, nth: u64) -> Fault {
-        Fault { first: nth, last: Some(nth), ..self }
+    /// Limits the fault to the nth request that matches.
+    pub fn nth(self, nth: u64) -> ScriptedFault {
+        ScriptedFault { first: nth, last: Some(nth), ..self }
     }
 
-    /// Only on the first so many that match.
-    pub fn times(self, times: u64) -> Fault {
-        Fault { first: 1, last: Some(times), ..self }
+    /// Limits the fault to the first `count` requests that match.
+    pub fn times(self, times: u64) -> ScriptedFault {
+        ScriptedFault { first: 1, last: Some(times), ..self }
     }
 
-    pub fn delay(self, delay: Duration) -> Fault {
-        Fault { delay, ..self }
+    pub fn delay(self, delay: Duration) -> ScriptedFault {
+        ScriptedFault { delay, ..self }
     }
 
-    pub fn early(self) -> Fault {
-        Fault { early: true, ..self }
+    pub fn early(self) -> ScriptedFault {
+        ScriptedFault { early: true, ..self }
     }
 
-    pub fn header(mut self, name: &str, value: &str) -> Fault {
+    pub fn header(mut self, name: &str, value: &str) -> ScriptedFault {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
@@ -104,19 +104,19 @@ impl Fault {
     }
 }
 
-impl FromStr for Fault {
+impl FromStr for ScriptedFault {
     type Err = String;
 
     /// `[METHOD ]PATH[#N|#N-M|#N-] WORD[,WORD]...`
-    fn from_str(text: &str) -> Result<Fault, String> {
+    fn from_str(text: &str) -> Result<ScriptedFault, String> {
         let parts: Vec<&str> = text.split_whitespace().collect();
-        let (what, words) = match parts.as_slice() {
+        let (target, words) = match parts.as_slice() {
             [path, words] => ((*path).to_owned(), *words),
             [method, path, words] => (format!("{method} {path}"), *words),
             _ => return Err("write [METHOD] PATH[#N] WORD[,WORD]...".to_owned()),
         };
-        let (what, numbers) = what.split_once('#').unwrap_or((&what, ""));
-        let mut fault = Fault::on(what, Act::Answer);
+        let (target, numbers) = target.split_once('#').unwrap_or((&target, ""));
+        let mut fault = ScriptedFault::on(target, FaultAction::Answer);
         (fault.first, fault.last) = range(numbers)?;
         for word in words.split(',') {
             fault = fault.with(word)?;
@@ -125,8 +125,8 @@ impl FromStr for Fault {
     }
 }
 
-impl Fault {
-    fn with(mut self, word: &str) -> Result<Fault, String> {
+impl ScriptedFault {
+    fn with(mut self, word: &str) -> Result<ScriptedFault, String> {
         let (name, value) = word.split_once('=').unwrap_or((word, ""));
         self.act = match name {
             "delay" => return Ok(self.delay(duration(value)?)),
@@ -136,24 +136,24 @@ impl Fault {
                 return Ok(self.header(name, value));
             }
             "status" => status(value)?,
-            "throttle" => Act::Throttle(value.parse()?),
-            "close" => Act::Close,
-            "reset" => Act::Reset,
-            "lose" => Act::Lose,
-            "silence" => Act::Silence,
-            "garbage" => Act::Garbage,
-            "hang-up" => Act::HangUp,
+            "throttle" => FaultAction::Throttle(value.parse()?),
+            "close" => FaultAction::Close,
+            "reset" => FaultAction::Reset,
+            "lose" => FaultAction::Lose,
+            "silence" => FaultAction::Silence,
+            "garbage" => FaultAction::Garbage,
+            "hang-up" => FaultAction::HangUp,
             "truncate" => {
                 let (after, how) = value.split_once(':').unwrap_or((value, ""));
-                Act::Truncate { after: number(after)?, reset: how == "reset" }
+                FaultAction::Truncate { after: number(after)?, reset: how == "reset" }
             }
-            "stall" => Act::Stall { after: number(value)? },
-            "wrong-length" => {
-                Act::WrongLength(value.parse().map_err(|_| format!("not a number of bytes: {value:?}"))?)
-            }
+            "stall" => FaultAction::Stall { after: number(value)? },
+            "wrong-length" => FaultAction::WrongLength(
+                value.parse().map_err(|_| format!("not a number of bytes: {value:?}"))?,
+            ),
             "slow" => {
                 let (bytes, every) = value.split_once('/').ok_or("write slow=BYTES/TIME")?;
-                Act::Slow { bytes: number(bytes)?.max(1) as usize, every: duration(every)? }
+                FaultAction::Slow { bytes: number(bytes)?.max(1) as usize, every: duration(every)? }
             }
             _ => return Err(format!("no fault is called {name:?}")),
         };
@@ -161,7 +161,7 @@ impl Fault {
     }
 }
 
-fn status(value: &str) -> Result<Act, String> {
+fn status(value: &str) -> Result<FaultAction, String> {
     let mut parts = value.splitn(3, ':');
     let status: u16 = number(parts.next().unwrap_or_default())?.try_into().map_err(|_| "not a status")?;
     if !(200..600).contains(&status) {
@@ -169,7 +169,7 @@ fn status(value: &str) -> Result<Act, String> {
     }
     let code = parts.next().unwrap_or(if status == 503 { "ServiceUnavailable" } else { "InternalError" });
     let message = parts.next().unwrap_or("scripted fault").replace('+', " ");
-    Ok(Act::Status { status, code: code.to_owned(), message })
+    Ok(FaultAction::Status { status, code: code.to_owned(), message })
 }
 
 fn range(text: &str) -> Result<(u64, Option<u64>), String> {
@@ -189,12 +189,12 @@ fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("not a time like 500ms: {error}"))
 }
 
-/// The script, with a count of what matched each line.
+/// The script, with the number of requests that matched each line.
 #[derive(Default)]
-pub(super) struct Script(Vec<(Fault, u64)>);
+pub(super) struct FaultScript(Vec<(ScriptedFault, u64)>);
 
-impl Script {
-    pub(super) fn add(&mut self, fault: Fault) {
+impl FaultScript {
+    pub(super) fn add(&mut self, fault: ScriptedFault) {
         self.0.push((fault, 0));
     }
 
@@ -203,7 +203,7 @@ impl Script {
     }
 
     /// The fault for this request. Each line counts every request that matches it.
-    pub(super) fn next(&mut self, method: &str, path: &str) -> Option<Fault> {
+    pub(super) fn next(&mut self, method: &str, path: &str) -> Option<ScriptedFault> {
         let mut chosen = None;
         for (fault, count) in &mut self.0 {
             if !fault.covers(method, path) {
@@ -224,25 +224,25 @@ mod tests {
 
     #[test]
     fn a_line_of_the_script_reads_as_written() {
-        let fault: Fault =
+        let fault: ScriptedFault =
             "POST /api/*#2-3 delay=1s,status=503:Busy:try+later,header=retry-after:5".parse().unwrap();
-        let busy = Act::Status { status: 503, code: "Busy".into(), message: "try later".into() };
-        let mut expected = Fault::on("POST /api/*", busy).delay(Duration::from_secs(1));
+        let busy = FaultAction::Status { status: 503, code: "Busy".into(), message: "try later".into() };
+        let mut expected = ScriptedFault::on("POST /api/*", busy).delay(Duration::from_secs(1));
         expected = expected.header("retry-after", "5");
-        assert_eq!(fault, Fault { first: 2, last: Some(3), ..expected });
-        let fault: Fault = "/x truncate=10:reset".parse().unwrap();
-        assert_eq!(fault, Fault::on("/x", Act::Truncate { after: 10, reset: true }));
-        assert!("/x explode".parse::<Fault>().is_err());
-        assert!("/x".parse::<Fault>().is_err());
+        assert_eq!(fault, ScriptedFault { first: 2, last: Some(3), ..expected });
+        let fault: ScriptedFault = "/x truncate=10:reset".parse().unwrap();
+        assert_eq!(fault, ScriptedFault::on("/x", FaultAction::Truncate { after: 10, reset: true }));
+        assert!("/x explode".parse::<ScriptedFault>().is_err());
+        assert!("/x".parse::<ScriptedFault>().is_err());
     }
 
     #[test]
     fn the_nth_matching_request_suffers() {
-        let mut script = Script::default();
-        script.add(Fault::on("GET /a*", Act::Reset).nth(2));
+        let mut script = FaultScript::default();
+        script.add(ScriptedFault::on("GET /a*", FaultAction::Reset).nth(2));
         assert_eq!(script.next("GET", "/ab"), None);
         assert_eq!(script.next("POST", "/ab"), None);
-        assert_eq!(script.next("GET", "/ac").map(|fault| fault.act), Some(Act::Reset));
+        assert_eq!(script.next("GET", "/ac").map(|fault| fault.act), Some(FaultAction::Reset));
         assert_eq!(script.next("GET", "/ac"), None);
     }
 }

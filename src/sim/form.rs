@@ -1,24 +1,24 @@
-//! Reads a multipart form of which only the beginning and the end are at hand.
+//! Reads a multipart form from the first and the last bytes of its body.
 
 use memchr::memmem;
 
-use super::body::Gathered;
+use super::body::GatheredBody;
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Form {
-    /// The fields before the file, in order.
+pub(super) struct PostedForm {
+    /// Fields before the file, in order.
     pub(super) fields: Vec<(String, String)>,
-    pub(super) file: Option<File>,
+    pub(super) file: Option<PostedFile>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct File {
+pub(super) struct PostedFile {
     pub(super) length: u64,
-    /// Whether nothing follows it.
+    /// True when no field follows the file.
     pub(super) last: bool,
 }
 
-impl Form {
+impl PostedForm {
     pub(super) fn field(&self, name: &str) -> Option<&str> {
         self.fields
             .iter()
@@ -26,8 +26,8 @@ impl Form {
             .map(|(_, value)| value.as_str())
     }
 
-    /// None when it is not well formed.
-    pub(super) fn read(content_type: &str, body: &Gathered) -> Option<Form> {
+    /// Reads a form; `None` when it is not well formed.
+    pub(super) fn read(content_type: &str, body: &GatheredBody) -> Option<PostedForm> {
         let boundary = boundary(content_type)?;
         let delimiter = format!("\r\n--{boundary}").into_bytes();
         let start: &[u8] = &body.start;
@@ -35,7 +35,7 @@ impl Form {
         if !start.starts_with(&delimiter[2..]) {
             return None;
         }
-        let mut form = Form { fields: Vec::new(), file: None };
+        let mut form = PostedForm { fields: Vec::new(), file: None };
         loop {
             let rest = start.get(at..)?;
             if rest.starts_with(b"--") {
@@ -57,7 +57,7 @@ impl Form {
     }
 }
 
-fn file(body: &Gathered, content: usize, delimiter: &[u8]) -> Option<File> {
+fn file(body: &GatheredBody, content: usize, delimiter: &[u8]) -> Option<PostedFile> {
     let found = memmem::find(&body.start[content..], delimiter);
     let (end, after) = match found {
         Some(length) => (content + length, &body.start[content + length + delimiter.len()..]),
@@ -67,7 +67,7 @@ fn file(body: &Gathered, content: usize, delimiter: &[u8]) -> Option<File> {
             (end, &body.tail[in_tail + delimiter.len()..])
         }
     };
-    Some(File { length: (end - content) as u64, last: after.starts_with(b"--") })
+    Some(PostedFile { length: (end - content) as u64, last: after.starts_with(b"--") })
 }
 
 fn boundary(content_type: &str) -> Option<String> {
@@ -87,14 +87,14 @@ fn name(head: &[u8]) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn form(text: &str) -> Option<Form> {
-        let body = Gathered {
+    fn form(text: &str) -> Option<PostedForm> {
+        let body = GatheredBody {
             start: text.as_bytes().to_vec().into(),
             tail: text.as_bytes().to_vec().into(),
             length: text.len() as u64,
-            ..Gathered::default()
+            ..GatheredBody::default()
         };
-        Form::read("multipart/form-data; boundary=\"B\"", &body)
+        PostedForm::read("multipart/form-data; boundary=\"B\"", &body)
     }
 
     const KEY: &str = "--B\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\na/b\r\n";
@@ -104,14 +104,14 @@ mod tests {
     fn fields_come_before_the_file() {
         let form = form(&format!("{KEY}{FILE}--B--\r\n")).unwrap();
         assert_eq!(form.field("key"), Some("a/b"));
-        assert_eq!(form.file, Some(File { length: 5, last: true }));
+        assert_eq!(form.file, Some(PostedFile { length: 5, last: true }));
     }
 
     #[test]
     fn what_follows_the_file_is_noticed() {
         let form = form(&format!("{FILE}{KEY}--B--\r\n")).unwrap();
         assert_eq!(form.field("key"), None);
-        assert_eq!(form.file, Some(File { length: 5, last: false }));
+        assert_eq!(form.file, Some(PostedFile { length: 5, last: false }));
     }
 
     #[test]

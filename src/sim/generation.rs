@@ -1,26 +1,26 @@
-//! Answers given at once, whole or as native server-sent events.
+//! Synchronous answers of the native surface, whole or as server-sent events.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::call::Call;
-use super::errors::{Cause, Refusal};
+use super::call::SimulatedCall;
+use super::errors::{ErrorAnswer, ErrorCause};
 use super::media;
-use super::models::{Family, Service};
-use super::reply::Reply;
-use super::streaming::Score;
-use super::world::World;
+use super::models::{Service, SimulatedFamily};
+use super::reply::SimulatedReply;
+use super::state::SimulatorState;
+use super::streaming::StreamPlan;
 
-/// Checks the body of a call that is answered at once.
-pub(super) fn check(family: Family, service: Service, body: &Value) -> Result<(), Refusal> {
+/// Checks the body of a synchronous call.
+pub(super) fn check(family: SimulatedFamily, service: Service, body: &Value) -> Result<(), ErrorAnswer> {
     let input = &body["input"];
     if input.is_string() {
         return Ok(());
     }
     if input.is_null() || input.as_object().is_some_and(serde_json::Map::is_empty) {
-        return Err(Refusal::new(Cause::EmptyInput, "input is required."));
+        return Err(ErrorAnswer::new(ErrorCause::EmptyInput, "input is required."));
     }
     let filled = |name: &str| match &input[name] {
         Value::String(text) => !text.is_empty(),
@@ -30,7 +30,7 @@ pub(super) fn check(family: Family, service: Service, body: &Value) -> Result<()
     };
     let needed: &[&str] = match service {
         Service::TextGeneration => &["messages", "prompt"],
-        Service::Multimodal if family == Family::Speech => &["text", "messages"],
+        Service::Multimodal if family == SimulatedFamily::Speech => &["text", "messages"],
         Service::Multimodal => &["messages", "prompt"],
         Service::TextEmbedding => &["texts"],
         Service::MultimodalEmbedding => &["contents"],
@@ -52,15 +52,15 @@ pub(super) fn check(family: Family, service: Service, body: &Value) -> Result<()
     if needed.is_empty() || needed.iter().any(|name| filled(name)) {
         return Ok(());
     }
-    Err(Refusal::parameter(format!("input must contain {}.", needed.join(" or "))))
+    Err(ErrorAnswer::parameter(format!("input must contain {}.", needed.join(" or "))))
 }
 
-/// All the text of an input, for counting.
-pub(super) fn said(input: &Value) -> String {
+/// The whole text of an input, to count its tokens.
+pub(super) fn input_text(input: &Value) -> String {
     match input {
         Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().map(said).collect::<Vec<_>>().join(" "),
-        Value::Object(fields) => fields.values().map(said).collect::<Vec<_>>().join(" "),
+        Value::Array(items) => items.iter().map(input_text).collect::<Vec<_>>().join(" "),
+        Value::Object(fields) => fields.values().map(input_text).collect::<Vec<_>>().join(" "),
         Value::Null | Value::Bool(_) | Value::Number(_) => String::new(),
     }
 }
@@ -69,15 +69,21 @@ pub(super) fn tokens(text: &str) -> u64 {
     (text.len() as u64).div_ceil(4)
 }
 
-pub(super) fn answer(world: &World, call: &Call, service: Service, family: Family, body: &Value) -> Reply {
+pub(super) fn answer(
+    state: &SimulatorState,
+    call: &SimulatedCall,
+    service: Service,
+    family: SimulatedFamily,
+    body: &Value,
+) -> SimulatedReply {
     let wishes = &body["parameters"]["sim"];
     if wishes["framed_error"] == true {
-        // Seen in the wild: an event in an answer that says it is JSON.
-        let refusal = Refusal::parameter("The simulator was told to refuse.");
+        // Recorded from DashScope: the error arrives as an event in an answer with `content-type: application/json`.
+        let refusal = ErrorAnswer::parameter("The simulator was told to refuse.");
         let framed = event(1, "error", 400, &refusal.native(&call.request_id));
-        return Reply::new(400, "application/json", framed);
+        return SimulatedReply::new(400, "application/json", framed);
     }
-    let score = Score::of(&world.options, wishes);
+    let plan = StreamPlan::of(&state.options, wishes);
     match service {
         Service::TextEmbedding => at_once(call, embeddings(&body["input"]["texts"])),
         Service::MultimodalEmbedding => at_once(call, multimodal_embeddings(&body["input"]["contents"])),
@@ -86,10 +92,10 @@ pub(super) fn answer(world: &World, call: &Call, service: Service, family: Famil
             let output = json!({"check_pass": true, "humanoid": true});
             at_once(call, (output, json!({"image_count": 1})))
         }
-        Service::SpeechSynthesizer => speech(world, call, &score, body),
-        Service::Multimodal if family == Family::Speech => speech(world, call, &score, body),
-        Service::Multimodal if matches!(family, Family::Image | Family::ImageChoices) => {
-            at_once(call, image(world, call))
+        Service::SpeechSynthesizer => speech(state, call, &plan, body),
+        Service::Multimodal if family == SimulatedFamily::Speech => speech(state, call, &plan, body),
+        Service::Multimodal if matches!(family, SimulatedFamily::Image | SimulatedFamily::ImageChoices) => {
+            at_once(call, image(state, call))
         }
         Service::Multimodal
         | Service::TextGeneration
@@ -103,15 +109,15 @@ pub(super) fn answer(world: &World, call: &Call, service: Service, family: Famil
         | Service::ImageGeneration
         | Service::ThreeD
         | Service::VirtualModel
-        | Service::Transcription => text(call, score, service, body),
+        | Service::Transcription => text(call, plan, service, body),
     }
 }
 
-fn at_once(call: &Call, (output, usage): (Value, Value)) -> Reply {
-    Reply::json(200, &json!({"output": output, "usage": usage, "request_id": call.request_id}))
+fn at_once(call: &SimulatedCall, (output, usage): (Value, Value)) -> SimulatedReply {
+    SimulatedReply::json(200, &json!({"output": output, "usage": usage, "request_id": call.request_id}))
 }
 
-/// One native event. No blanks after the colons: clients look for exactly this.
+/// One native event. It has no blanks after the colons, because clients look for exactly this spelling.
 pub(super) fn event(number: u64, kind: &str, status: u16, data: &Value) -> String {
     format!("id:{number}\nevent:{kind}\n:HTTP_STATUS/{status}\ndata:{data}\n\n")
 }
@@ -127,37 +133,37 @@ fn broken(request_id: &str, number: u64) -> String {
 
 /// The shape of the text in an output.
 #[derive(Clone, Copy)]
-enum Shape {
+enum TextShape {
     Text,
     Message,
     /// A message whose content is a list of parts.
     Parts,
 }
 
-impl Shape {
-    fn of(service: Service, body: &Value) -> Shape {
+impl TextShape {
+    fn of(service: Service, body: &Value) -> TextShape {
         if service == Service::Multimodal {
-            Shape::Parts
+            TextShape::Parts
         } else if body["parameters"]["result_format"] == "message" {
-            Shape::Message
+            TextShape::Message
         } else {
-            Shape::Text
+            TextShape::Text
         }
     }
 
     fn output(self, text: &str, finish_reason: &str) -> Value {
         let choice = |content: Value| json!({"choices": [{"message": {"role": "assistant", "content": content}, "finish_reason": finish_reason}]});
         match self {
-            Shape::Text => json!({"text": text, "finish_reason": finish_reason}),
-            Shape::Message => choice(text.into()),
-            Shape::Parts => choice(json!([{"text": text}])),
+            TextShape::Text => json!({"text": text, "finish_reason": finish_reason}),
+            TextShape::Message => choice(text.into()),
+            TextShape::Parts => choice(json!([{"text": text}])),
         }
     }
 }
 
-fn text(call: &Call, score: Score, service: Service, body: &Value) -> Reply {
-    let shape = Shape::of(service, body);
-    let input_tokens = tokens(&said(&body["input"]));
+fn text(call: &SimulatedCall, plan: StreamPlan, service: Service, body: &Value) -> SimulatedReply {
+    let shape = TextShape::of(service, body);
+    let input_tokens = tokens(&input_text(&body["input"]));
     let request_id = call.request_id.clone();
     let answer = move |text: &str, shown: &str, finish_reason: &str| {
         let output_tokens = tokens(text);
@@ -172,11 +178,11 @@ fn text(call: &Call, score: Score, service: Service, body: &Value) -> Reply {
         })
     };
     if !streams(call) {
-        let text = score.whole();
-        return Reply::json(200, &answer(&text, &text, "stop"));
+        let text = plan.whole();
+        return SimulatedReply::json(200, &answer(&text, &text, "stop"));
     }
     let incremental = body["parameters"]["incremental_output"] == true;
-    let spoken = score.clone();
+    let spoken = plan.clone();
     let result = move |number: u64| {
         let text = spoken.text(number);
         let shown = if incremental { spoken.piece(number) } else { text.clone() };
@@ -184,19 +190,19 @@ fn text(call: &Call, score: Score, service: Service, body: &Value) -> Reply {
         event(number + 1, "result", 200, &answer(&text, &shown, finish_reason))
     };
     let request_id = call.request_id.clone();
-    Reply::stream(score.steps(result, move |number| broken(&request_id, number)))
+    SimulatedReply::stream(plan.steps(result, move |number| broken(&request_id, number)))
 }
 
-pub(super) fn streams(call: &Call) -> bool {
+pub(super) fn streams(call: &SimulatedCall) -> bool {
     call.enables("x-dashscope-sse")
         || call.header("accept").is_some_and(|kinds| kinds.contains("text/event-stream"))
 }
 
-fn speech(world: &World, call: &Call, score: &Score, body: &Value) -> Reply {
+fn speech(state: &SimulatorState, call: &SimulatedCall, plan: &StreamPlan, body: &Value) -> SimulatedReply {
     let id = format!("audio_{}", Uuid::new_v4());
-    let until = call.now + world.options.task_lifetime;
-    let url = world.sign(&format!("{id}.wav"), until);
-    let characters = said(&body["input"]["text"]).chars().count();
+    let until = call.now + state.options.task_lifetime;
+    let url = state.sign(&format!("{id}.wav"), until);
+    let characters = input_text(&body["input"]["text"]).chars().count();
     let request_id = call.request_id.clone();
     let answer = move |data: String, url: &str, finish_reason: &str| {
         json!({
@@ -209,20 +215,20 @@ fn speech(world: &World, call: &Call, score: &Score, body: &Value) -> Reply {
         })
     };
     if !streams(call) {
-        return Reply::json(200, &answer(String::new(), &url, "stop"));
+        return SimulatedReply::json(200, &answer(String::new(), &url, "stop"));
     }
-    let last = score.last();
+    let last = plan.last();
     let result = move |number: u64| {
         let sound = STANDARD.encode(media::tone(20));
         let (url, finish_reason) = if number == last { (url.as_str(), "stop") } else { ("", "null") };
         event(number + 1, "result", 200, &answer(sound, url, finish_reason))
     };
     let request_id = call.request_id.clone();
-    Reply::stream(score.steps(result, move |number| broken(&request_id, number)))
+    SimulatedReply::stream(plan.steps(result, move |number| broken(&request_id, number)))
 }
 
-fn image(world: &World, call: &Call) -> (Value, Value) {
-    let url = world.sign(&format!("{}.png", Uuid::new_v4()), call.now + world.options.task_lifetime);
+fn image(state: &SimulatorState, call: &SimulatedCall) -> (Value, Value) {
+    let url = state.sign(&format!("{}.png", Uuid::new_v4()), call.now + state.options.task_lifetime);
     let content = json!([{"type": "image", "image": url}]);
     let choice = json!({"finish_reason": "stop", "message": {"role": "assistant", "content": content}});
     (json!({"choices": [choice], "finished": true}), json!({"image_count": 1, "size": "2985*1405"}))
@@ -231,22 +237,23 @@ fn image(world: &World, call: &Call) -> (Value, Value) {
 fn embeddings(texts: &Value) -> (Value, Value) {
     let texts = listed(texts);
     let rows = texts.iter().enumerate();
-    let rows: Vec<Value> =
-        rows.map(|(index, text)| json!({"text_index": index, "embedding": vector(&said(text))})).collect();
-    let total: u64 = texts.iter().map(|text| tokens(&said(text))).sum();
+    let rows: Vec<Value> = rows
+        .map(|(index, text)| json!({"text_index": index, "embedding": vector(&input_text(text))}))
+        .collect();
+    let total: u64 = texts.iter().map(|text| tokens(&input_text(text))).sum();
     (json!({"embeddings": rows}), json!({"total_tokens": total}))
 }
 
 fn multimodal_embeddings(contents: &Value) -> (Value, Value) {
     let rows = listed(contents).into_iter().enumerate().map(|(index, content)| {
         let kind = content.as_object().and_then(|fields| fields.keys().next().cloned()).unwrap_or_default();
-        json!({"index": index, "type": kind, "embedding": vector(&said(&content))})
+        json!({"index": index, "type": kind, "embedding": vector(&input_text(&content))})
     });
     let rows: Vec<Value> = rows.collect();
     (json!({"embeddings": rows}), json!({"input_tokens": 10, "image_tokens": 0}))
 }
 
-/// The native rerank; the compatible one has the same results.
+/// The result of a native rerank, also used for the compatible one.
 pub(super) fn rerank(body: &Value) -> (Value, Value) {
     let documents =
         if body["documents"].is_array() { &body["documents"] } else { &body["input"]["documents"] };
@@ -255,7 +262,7 @@ pub(super) fn rerank(body: &Value) -> (Value, Value) {
         json!({"index": index, "relevance_score": score, "document": {"text": document}})
     });
     let results: Vec<Value> = results.collect();
-    (json!({"results": results}), json!({"total_tokens": tokens(&said(body))}))
+    (json!({"results": results}), json!({"total_tokens": tokens(&input_text(body))}))
 }
 
 /// A list as it is, anything else as a list of one.
@@ -281,8 +288,9 @@ mod tests {
 
     #[test]
     fn a_call_needs_something_to_say() {
-        let check =
-            |input: Value| check(Family::Text, Service::TextGeneration, &json!({"input": input})).is_ok();
+        let check = |input: Value| {
+            check(SimulatedFamily::Text, Service::TextGeneration, &json!({"input": input})).is_ok()
+        };
         assert!(check(json!({"prompt": "hi"})));
         assert!(check(json!({"messages": [{"role": "user", "content": "hi"}]})));
         assert!(check(json!("encrypted")));

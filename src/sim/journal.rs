@@ -1,24 +1,25 @@
-//! Every request as it arrived.
+//! Journal of all requests, as they arrived.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
-use super::body::Gathered;
+use super::body::GatheredBody;
 
-/// Which of the simulator's two listeners.
+/// One of the simulator's two listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listener {
+pub enum SimulatedListener {
     Api,
     Oss,
 }
 
-/// One request as it arrived, and how it ended.
+/// One request as it arrived, and the end of its answer.
 #[derive(Clone, Debug)]
-pub struct Seen {
-    pub listener: Listener,
+pub struct RecordedRequest {
+    pub listener: SimulatedListener,
     pub at: SystemTime,
     /// Requests with the same number came over the same connection.
     pub connection: u64,
@@ -34,22 +35,22 @@ pub struct Seen {
     pub body: Bytes,
     pub body_length: u64,
     pub body_sha256: String,
-    /// The body came to its end.
+    /// True when the end of the body arrived.
     pub body_complete: bool,
     pub account: Option<String>,
-    /// The upstream key it came with, known or not.
+    /// The upstream key in the request, known to the simulator or not.
     pub key: Option<String>,
     pub request_id: String,
     pub status: Option<u16>,
-    /// The answer was handed to the socket to its end (a WebSocket: it was closed).
+    /// True when the whole answer was written to the socket (for a WebSocket: when it was closed).
     pub answered: bool,
-    /// The other side went away before that.
+    /// True when the client left before the whole answer was written.
     pub closed_early: bool,
-    /// What came over a WebSocket: up to 1000 frames and 4 MiB.
-    pub frames: Vec<Frame>,
+    /// Frames received over a WebSocket: up to 1000 frames and 4 MiB.
+    pub frames: Vec<RecordedFrame>,
 }
 
-impl Seen {
+impl RecordedRequest {
     /// The first header of that name, in any case, as text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers_named(name).first().and_then(|value| std::str::from_utf8(value).ok())
@@ -66,7 +67,7 @@ impl Seen {
     }
 
     fn kept_bytes(&self) -> usize {
-        self.head.len() + self.body.len() + self.frames.iter().map(Frame::length).sum::<usize>()
+        self.head.len() + self.body.len() + self.frames.iter().map(RecordedFrame::length).sum::<usize>()
     }
 
     /// The body as JSON, or null.
@@ -77,7 +78,7 @@ impl Seen {
 
 /// A frame received over a WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Frame {
+pub enum RecordedFrame {
     Text(String),
     Binary(Bytes),
     Ping(Bytes),
@@ -85,23 +86,25 @@ pub enum Frame {
     Close(Option<u16>),
 }
 
-impl Frame {
+impl RecordedFrame {
     fn length(&self) -> usize {
         match self {
-            Frame::Text(text) => text.len(),
-            Frame::Binary(bytes) | Frame::Ping(bytes) | Frame::Pong(bytes) => bytes.len(),
-            Frame::Close(_) => 0,
+            RecordedFrame::Text(text) => text.len(),
+            RecordedFrame::Binary(bytes) | RecordedFrame::Ping(bytes) | RecordedFrame::Pong(bytes) => {
+                bytes.len()
+            }
+            RecordedFrame::Close(_) => 0,
         }
     }
 }
 
 /// The last requests, oldest first.
 #[derive(Clone)]
-pub(super) struct Journal(Arc<Mutex<Pages>>);
+pub(super) struct Journal(Arc<Mutex<RecentRequests>>);
 
-struct Pages {
-    entries: VecDeque<Seen>,
-    /// The number of the oldest entry kept.
+struct RecentRequests {
+    requests: VecDeque<RecordedRequest>,
+    /// The number of the oldest request that is kept.
     first: u64,
     longest: usize,
     kept_bytes: usize,
@@ -109,103 +112,102 @@ struct Pages {
 
 impl Journal {
     pub(super) fn new(longest: usize) -> Journal {
-        let pages = Pages { entries: VecDeque::new(), first: 0, longest, kept_bytes: 0 };
-        Journal(Arc::new(Mutex::new(pages)))
+        let recent = RecentRequests { requests: VecDeque::new(), first: 0, longest, kept_bytes: 0 };
+        Journal(Arc::new(Mutex::new(recent)))
     }
 
-    pub(super) fn open(&self, seen: Seen) -> Entry {
-        let mut pages = self.pages();
-        let number = pages.first + pages.entries.len() as u64;
-        pages.kept_bytes += seen.kept_bytes();
-        pages.entries.push_back(seen);
-        pages.shrink();
-        Entry { journal: self.clone(), number, ended: false }
+    pub(super) fn open(&self, recorded: RecordedRequest) -> JournalEntry {
+        let mut recent = self.0.lock();
+        let number = recent.first + recent.requests.len() as u64;
+        recent.kept_bytes += recorded.kept_bytes();
+        recent.requests.push_back(recorded);
+        recent.shrink();
+        JournalEntry { journal: self.clone(), number, ended: false }
     }
 
-    pub(super) fn seen(&self) -> Vec<Seen> {
-        self.pages().entries.iter().cloned().collect()
+    pub(super) fn requests(&self) -> Vec<RecordedRequest> {
+        self.0.lock().requests.iter().cloned().collect()
     }
 
     pub(super) fn clear(&self) {
-        let mut pages = self.pages();
-        pages.first += pages.entries.len() as u64;
-        pages.entries.clear();
-        pages.kept_bytes = 0;
-    }
-
-    fn pages(&self) -> MutexGuard<'_, Pages> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut recent = self.0.lock();
+        recent.first += recent.requests.len() as u64;
+        recent.requests.clear();
+        recent.kept_bytes = 0;
     }
 }
 
-impl Pages {
+impl RecentRequests {
     fn shrink(&mut self) {
-        let full = |pages: &Pages| pages.entries.len() > pages.longest || pages.kept_bytes > KEPT_BYTES;
+        let full = |recent: &RecentRequests| {
+            recent.requests.len() > recent.longest || recent.kept_bytes > KEPT_BYTES
+        };
         while full(self) {
-            let Some(oldest) = self.entries.pop_front() else { break };
+            let Some(oldest) = self.requests.pop_front() else { break };
             self.first += 1;
             self.kept_bytes = self.kept_bytes.saturating_sub(oldest.kept_bytes());
         }
     }
 }
 
-/// The open end of a journal entry. Dropped before [`Entry::finish`], it says the other side left early.
-pub(super) struct Entry {
+/// Handle to a recorded request that is not answered to its end. A drop before [`JournalEntry::finish`] records that the
+/// client left early.
+pub(super) struct JournalEntry {
     journal: Journal,
     number: u64,
     ended: bool,
 }
 
-impl Entry {
-    pub(super) fn body(&self, body: &Gathered) {
-        self.write(|seen| {
-            seen.body = body.start.clone();
-            seen.body_length = body.length;
-            seen.body_sha256.clone_from(&body.sha256);
-            seen.body_complete = body.complete;
+impl JournalEntry {
+    pub(super) fn body(&self, body: &GatheredBody) {
+        self.write(|recorded| {
+            recorded.body = body.start.clone();
+            recorded.body_length = body.length;
+            recorded.body_sha256.clone_from(&body.sha256);
+            recorded.body_complete = body.complete;
         });
     }
 
-    pub(super) fn frame(&self, frame: Frame) {
-        self.write(|seen| {
-            let kept: usize = seen.frames.iter().map(Frame::length).sum();
-            if kept + frame.length() <= KEPT_FRAME_BYTES && seen.frames.len() < LONGEST_FRAME_LIST {
-                seen.frames.push(frame);
+    pub(super) fn frame(&self, frame: RecordedFrame) {
+        self.write(|recorded| {
+            let kept: usize = recorded.frames.iter().map(RecordedFrame::length).sum();
+            if kept + frame.length() <= KEPT_FRAME_BYTES && recorded.frames.len() < LONGEST_FRAME_LIST {
+                recorded.frames.push(frame);
             }
         });
     }
 
-    pub(super) fn write(&self, change: impl FnOnce(&mut Seen)) {
-        let mut pages = self.journal.pages();
-        // An entry that was cleared away meanwhile has no place any more.
-        if let Some(index) = self.number.checked_sub(pages.first)
-            && let Some(seen) = pages.entries.get_mut(index as usize)
+    pub(super) fn write(&self, change: impl FnOnce(&mut RecordedRequest)) {
+        let mut recent = self.journal.0.lock();
+        // A request that `clear` or `shrink` removed meanwhile is not written to.
+        if let Some(index) = self.number.checked_sub(recent.first)
+            && let Some(recorded) = recent.requests.get_mut(index as usize)
         {
-            let before = seen.kept_bytes();
-            change(seen);
-            let after = seen.kept_bytes();
-            pages.kept_bytes = pages.kept_bytes + after - before;
-            pages.shrink();
+            let before = recorded.kept_bytes();
+            change(recorded);
+            let after = recorded.kept_bytes();
+            recent.kept_bytes = recent.kept_bytes + after - before;
+            recent.shrink();
         }
     }
 
     pub(super) fn finish(&mut self) {
         if !self.ended {
             self.ended = true;
-            self.write(|seen| seen.answered = true);
+            self.write(|recorded| recorded.answered = true);
         }
     }
 
-    /// The simulator itself ended the connection: nobody left early.
+    /// Marks the entry as ended by the simulator itself, so that the drop does not record a client that left.
     pub(super) fn broken_off(&mut self) {
         self.ended = true;
     }
 }
 
-impl Drop for Entry {
+impl Drop for JournalEntry {
     fn drop(&mut self) {
         if !self.ended {
-            self.write(|seen| seen.closed_early = true);
+            self.write(|recorded| recorded.closed_early = true);
         }
     }
 }
@@ -218,9 +220,9 @@ const LONGEST_FRAME_LIST: usize = 1000;
 pub(super) mod tests {
     use super::*;
 
-    pub(in crate::sim) fn seen(target: &str) -> Seen {
-        Seen {
-            listener: Listener::Api,
+    pub(in crate::sim) fn recorded(target: &str) -> RecordedRequest {
+        RecordedRequest {
+            listener: SimulatedListener::Api,
             at: SystemTime::UNIX_EPOCH,
             connection: 1,
             method: "GET".into(),
@@ -245,34 +247,36 @@ pub(super) mod tests {
     #[test]
     fn an_entry_dropped_unfinished_was_closed_early() {
         let journal = Journal::new(10);
-        let mut answered = journal.open(seen("/a"));
+        let mut answered = journal.open(recorded("/a"));
         answered.finish();
         drop(answered);
-        drop(journal.open(seen("/b")));
-        let ends: Vec<_> = journal.seen().iter().map(|seen| (seen.answered, seen.closed_early)).collect();
+        drop(journal.open(recorded("/b")));
+        let ends: Vec<_> =
+            journal.requests().iter().map(|recorded| (recorded.answered, recorded.closed_early)).collect();
         assert_eq!(ends, [(true, false), (false, true)]);
     }
 
     #[test]
     fn only_the_last_are_kept_and_late_writes_find_their_own() {
         let journal = Journal::new(2);
-        let first = journal.open(seen("/1"));
-        let second = journal.open(seen("/2"));
-        let third = journal.open(seen("/3"));
-        first.write(|seen| seen.status = Some(1));
-        third.write(|seen| seen.status = Some(3));
-        let kept: Vec<_> = journal.seen().iter().map(|seen| (seen.target.clone(), seen.status)).collect();
+        let first = journal.open(recorded("/1"));
+        let second = journal.open(recorded("/2"));
+        let third = journal.open(recorded("/3"));
+        first.write(|recorded| recorded.status = Some(1));
+        third.write(|recorded| recorded.status = Some(3));
+        let kept: Vec<_> =
+            journal.requests().iter().map(|recorded| (recorded.target.clone(), recorded.status)).collect();
         assert_eq!(kept, [("/2".to_owned(), None), ("/3".to_owned(), Some(3))]);
         journal.clear();
-        second.write(|seen| seen.status = Some(2));
-        assert!(journal.seen().is_empty());
+        second.write(|recorded| recorded.status = Some(2));
+        assert!(journal.requests().is_empty());
     }
 
     #[test]
     fn headers_are_found_in_any_case() {
-        let seen = seen("/p?q=1");
-        assert_eq!(seen.headers_named("x-A"), [b"1", b"2"]);
-        assert_eq!(seen.header("X-a"), Some("1"));
-        assert_eq!(seen.path(), "/p");
+        let recorded = recorded("/p?q=1");
+        assert_eq!(recorded.headers_named("x-A"), [b"1", b"2"]);
+        assert_eq!(recorded.header("X-a"), Some("1"));
+        assert_eq!(recorded.path(), "/p");
     }
 }

@@ -1,49 +1,50 @@
-//! What the results hold.
+//! Contents of result files.
 
 use bytes::Bytes;
 use serde_json::json;
 
 /// The content of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Medium {
+pub(super) enum ResultMedium {
     Video,
     Image,
     Transcript,
     Audio,
 }
 
-impl Medium {
-    const ALL: [Medium; 4] = [Medium::Video, Medium::Image, Medium::Transcript, Medium::Audio];
+impl ResultMedium {
+    const ALL: [ResultMedium; 4] =
+        [ResultMedium::Video, ResultMedium::Image, ResultMedium::Transcript, ResultMedium::Audio];
 
     pub(super) fn extension(self) -> &'static str {
         match self {
-            Medium::Video => "mp4",
-            Medium::Image => "png",
-            Medium::Transcript => "json",
-            Medium::Audio => "wav",
+            ResultMedium::Video => "mp4",
+            ResultMedium::Image => "png",
+            ResultMedium::Transcript => "json",
+            ResultMedium::Audio => "wav",
         }
     }
 
-    pub(super) fn of(name: &str) -> Option<Medium> {
+    pub(super) fn of(name: &str) -> Option<ResultMedium> {
         let extension = name.rsplit_once('.')?.1;
-        Medium::ALL.into_iter().find(|medium| medium.extension() == extension)
+        ResultMedium::ALL.into_iter().find(|medium| medium.extension() == extension)
     }
 
     pub(super) fn content_type(self) -> &'static str {
         match self {
-            Medium::Video => "video/mp4",
-            Medium::Image => "image/png",
-            Medium::Transcript => "application/json",
-            Medium::Audio => "audio/wav",
+            ResultMedium::Video => "video/mp4",
+            ResultMedium::Image => "image/png",
+            ResultMedium::Transcript => "application/json",
+            ResultMedium::Audio => "audio/wav",
         }
     }
 
     pub(super) fn content(self) -> Bytes {
         match self {
-            Medium::Video => Bytes::from_static(CLIP),
-            Medium::Image => Bytes::from_static(STILL),
-            Medium::Transcript => transcript(),
-            Medium::Audio => wav(AUDIO_MILLIS).into(),
+            ResultMedium::Video => Bytes::from_static(CLIP),
+            ResultMedium::Image => Bytes::from_static(STILL),
+            ResultMedium::Transcript => transcript(),
+            ResultMedium::Audio => wav(AUDIO_MILLIS).into(),
         }
     }
 }
@@ -106,11 +107,11 @@ mod tests {
 
     #[test]
     fn contents_are_what_their_names_say() {
-        assert_eq!(&Medium::Video.content()[4..8], b"ftyp");
-        assert_eq!(&Medium::Image.content()[1..4], b"PNG");
-        assert_eq!(&Medium::Audio.content()[..4], b"RIFF");
-        assert_eq!(Medium::Audio.content().len(), 44 + 16_000);
-        assert_eq!(Medium::of("a-0.mp4"), Some(Medium::Video));
-        assert_eq!(Medium::of("a"), None);
+        assert_eq!(&ResultMedium::Video.content()[4..8], b"ftyp");
+        assert_eq!(&ResultMedium::Image.content()[1..4], b"PNG");
+        assert_eq!(&ResultMedium::Audio.content()[..4], b"RIFF");
+        assert_eq!(ResultMedium::Audio.content().len(), 44 + 16_000);
+        assert_eq!(ResultMedium::of("a-0.mp4"), Some(ResultMedium::Video));
+        assert_eq!(ResultMedium::of("a"), None);
     }
 }

@@ -1,11 +1,11 @@
-//! How often something was called, and how often it may be.
+//! Meter of the calls of one kind.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
-/// Counts calls by their arrival. What is refused does not use up the limit.
+/// Counts calls by their arrival. A refused call does not use up the limit.
 #[derive(Default)]
-pub(super) struct Meter {
+pub(super) struct SimulatedMeter {
     admitted: LastSecond,
     arriving: LastSecond,
     pub(super) arrived: u64,
@@ -14,7 +14,7 @@ pub(super) struct Meter {
     pub(super) busiest_second: usize,
 }
 
-impl Meter {
+impl SimulatedMeter {
     pub(super) fn admit(&mut self, per_second: u32, now: SystemTime) -> bool {
         self.arrived += 1;
         self.arriving.pass(now);
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn the_busiest_second_is_any_second_and_counts_what_was_refused() {
-        let mut meter = Meter::default();
+        let mut meter = SimulatedMeter::default();
         let admitted = [0, 600, 900, 1_100, 1_599, 2_600]
             .map(|millis| meter.admit(2, SystemTime::UNIX_EPOCH + Duration::from_millis(millis)));
         assert_eq!(admitted, [true, true, false, true, false, true]);

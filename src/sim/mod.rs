@@ -1,6 +1,6 @@
-//! A simulator of DashScope, good enough to trust the tests that run against it.
+//! Simulator of DashScope, exact enough that tests against it can be trusted.
 //!
-//! It shares no code with the gateway, so that a mistake in one cannot hide in the other. Every request is kept
+//! The simulator shares no code with the gateway, so that a mistake in one cannot hide in the other. Every request is kept
 //! as it arrived; faults are scripted; the clock can be moved on.
 
 mod account;
@@ -9,6 +9,7 @@ mod api;
 mod body;
 mod call;
 mod compatible;
+mod connection;
 mod errors;
 mod fault;
 mod form;
@@ -36,22 +37,21 @@ mod service;
 mod session;
 mod signature;
 mod simulator;
+mod state;
 mod streaming;
 mod task_api;
 mod tasks;
 mod upload;
 mod usage;
-mod wire;
-mod world;
 
-pub use account::Credential;
-pub use errors::Throttling;
-pub use fault::{Act, Fault};
-pub use journal::{Frame, Listener, Seen};
-pub use options::{Options, Throttle};
-pub use simulator::{Simulator, TaskView, run};
-pub use tasks::Status;
-pub use upload::Upload;
+pub use account::SimulatedKey;
+pub use errors::ThrottlingKind;
+pub use fault::{FaultAction, ScriptedFault};
+pub use journal::{RecordedFrame, RecordedRequest, SimulatedListener};
+pub use options::{SimulatorOptions, ThrottledShare};
+pub use simulator::{SimulatedTaskView, Simulator, run};
+pub use tasks::SimulatedStatus;
+pub use upload::SimulatedUpload;
 
-/// Where it follows the docs and where it guesses.
+/// Help text: it also lists where the simulator follows the documentation and where it guesses.
 const LONG_ABOUT: &str = include_str!("help.txt");

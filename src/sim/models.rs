@@ -1,8 +1,8 @@
-//! Which models there are, where each is served, and how much of it an account may run.
+//! Table of models: the services of each, and the tasks that an account may run.
 
 use super::pattern::matches;
 
-/// What `GET models` lists; [`find`] knows more, by pattern.
+/// Models that `GET models` lists; [`find`] knows more, by pattern.
 pub(super) const LISTED: [&str; 14] = [
     "wan2.7-t2v",
     "wan2.7-i2v",
@@ -43,9 +43,9 @@ pub(super) enum Service {
     CodeGeneration,
 }
 
-/// Whether a service is called with `X-DashScope-Async: enable`.
+/// Rule of a service for the header `X-DashScope-Async: enable`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum CallMode {
     Sync,
     Async,
 }
@@ -76,9 +76,9 @@ impl Service {
         Some(service)
     }
 
-    pub(super) fn mode(self, family: Family) -> Mode {
+    pub(super) fn mode(self, family: SimulatedFamily) -> CallMode {
         match self {
-            Service::TextEmbedding if family == Family::EmbeddingFile => Mode::Async,
+            Service::TextEmbedding if family == SimulatedFamily::EmbeddingFile => CallMode::Async,
             Service::VideoSynthesis
             | Service::ImageToVideo
             | Service::TextToImage
@@ -87,7 +87,7 @@ impl Service {
             | Service::ImageGeneration
             | Service::ThreeD
             | Service::VirtualModel
-            | Service::Transcription => Mode::Async,
+            | Service::Transcription => CallMode::Async,
             Service::Detect
             | Service::Multimodal
             | Service::TextGeneration
@@ -96,7 +96,7 @@ impl Service {
             | Service::Rerank
             | Service::SpeechSynthesizer
             | Service::Understanding
-            | Service::CodeGeneration => Mode::Sync,
+            | Service::CodeGeneration => CallMode::Sync,
         }
     }
 
@@ -127,7 +127,7 @@ impl Service {
 
 /// Models with the same parameters, outputs and usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
+pub(super) enum SimulatedFamily {
     /// Wan 2.7, and 3.0 with its wider ranges.
     TextToVideo,
     ImageToVideo,
@@ -163,123 +163,127 @@ pub(super) enum Family {
     Legacy,
 }
 
-impl Family {
+impl SimulatedFamily {
     pub(super) fn served_at(self, service: Service) -> bool {
         let services: &[Service] = match self {
-            Family::TextToVideo
-            | Family::ImageToVideo
-            | Family::ReferenceToVideo
-            | Family::VideoEdit
-            | Family::Wan30
-            | Family::Wan26
-            | Family::Wan25
-            | Family::Wan2 => &[Service::VideoSynthesis],
-            Family::KeyFrames | Family::Animate => &[Service::ImageToVideo],
-            Family::OtherVideo => &[Service::VideoSynthesis, Service::ImageToVideo],
-            Family::Detect => &[Service::Detect],
-            Family::Image => {
+            SimulatedFamily::TextToVideo
+            | SimulatedFamily::ImageToVideo
+            | SimulatedFamily::ReferenceToVideo
+            | SimulatedFamily::VideoEdit
+            | SimulatedFamily::Wan30
+            | SimulatedFamily::Wan26
+            | SimulatedFamily::Wan25
+            | SimulatedFamily::Wan2 => &[Service::VideoSynthesis],
+            SimulatedFamily::KeyFrames | SimulatedFamily::Animate => &[Service::ImageToVideo],
+            SimulatedFamily::OtherVideo => &[Service::VideoSynthesis, Service::ImageToVideo],
+            SimulatedFamily::Detect => &[Service::Detect],
+            SimulatedFamily::Image => {
                 &[Service::TextToImage, Service::ImageToImage, Service::OutPainting, Service::Multimodal]
             }
-            Family::ImageChoices => &[Service::ImageGeneration, Service::Multimodal],
-            Family::ThreeD => &[Service::ThreeD],
-            Family::Transcription | Family::TranscriptionOfOne => &[Service::Transcription],
-            Family::Text => &[Service::TextGeneration, Service::Understanding, Service::CodeGeneration],
-            Family::TextAndImage => &[Service::Multimodal, Service::TextGeneration],
-            Family::Speech => &[Service::Multimodal, Service::SpeechSynthesizer],
-            Family::Embedding | Family::EmbeddingFile => &[Service::TextEmbedding],
-            Family::MultimodalEmbedding => &[Service::MultimodalEmbedding],
-            Family::Rerank => &[Service::Rerank],
-            Family::Realtime => &[],
-            Family::Legacy => &[Service::VirtualModel, Service::Understanding, Service::CodeGeneration],
+            SimulatedFamily::ImageChoices => &[Service::ImageGeneration, Service::Multimodal],
+            SimulatedFamily::ThreeD => &[Service::ThreeD],
+            SimulatedFamily::Transcription | SimulatedFamily::TranscriptionOfOne => &[Service::Transcription],
+            SimulatedFamily::Text => {
+                &[Service::TextGeneration, Service::Understanding, Service::CodeGeneration]
+            }
+            SimulatedFamily::TextAndImage => &[Service::Multimodal, Service::TextGeneration],
+            SimulatedFamily::Speech => &[Service::Multimodal, Service::SpeechSynthesizer],
+            SimulatedFamily::Embedding | SimulatedFamily::EmbeddingFile => &[Service::TextEmbedding],
+            SimulatedFamily::MultimodalEmbedding => &[Service::MultimodalEmbedding],
+            SimulatedFamily::Rerank => &[Service::Rerank],
+            SimulatedFamily::Realtime => &[],
+            SimulatedFamily::Legacy => {
+                &[Service::VirtualModel, Service::Understanding, Service::CodeGeneration]
+            }
         };
         services.contains(&service)
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Model {
-    pub(super) family: Family,
-    /// Tasks of one account that run at a time; the rest stay PENDING.
+pub(super) struct SimulatedModel {
+    pub(super) family: SimulatedFamily,
+    /// Number of tasks of one account that run at a time; the rest stay PENDING.
     pub(super) running: usize,
     pub(super) submits_per_second: u32,
 }
 
-pub(super) fn find(name: &str) -> Option<Model> {
+pub(super) fn find(name: &str) -> Option<SimulatedModel> {
     let row = CATALOGUE.iter().find(|row| matches(row.0, name))?;
-    Some(Model { family: row.1, running: row.2, submits_per_second: row.3 })
+    Some(SimulatedModel { family: row.1, running: row.2, submits_per_second: row.3 })
 }
 
 /// Limits of synchronous models are per minute and in tokens; they are not simulated.
 const UNLIMITED: u32 = u32::MAX;
 
-/// Pattern, family, running tasks, submits a second. The first that matches counts.
-const CATALOGUE: &[(&str, Family, usize, u32)] = &[
-    ("wan2.7-t2v*", Family::TextToVideo, 5, 5),
-    ("wan2.7-i2v*", Family::ImageToVideo, 5, 5),
-    ("wan2.7-r2v*", Family::ReferenceToVideo, 5, 5),
-    ("wan2.7-videoedit*", Family::VideoEdit, 5, 5),
-    ("wan2.7-image*", Family::ImageChoices, 5, 5),
-    ("wan3.0-video*", Family::Wan30, 5, 5),
-    ("wan2.2-kf2v-flash", Family::KeyFrames, 2, 2),
-    ("wanx2.1-kf2v-plus", Family::KeyFrames, 2, 2),
-    ("wan2.1-kf2v-plus", Family::KeyFrames, 2, 2),
-    ("wan2.6-t2i*", Family::ImageChoices, 5, 1),
-    ("wan2.6-image*", Family::ImageChoices, 5, 5),
-    ("wan2.6-t2v*", Family::Wan26, 5, 5),
-    ("wan2.6-i2v*", Family::Wan26, 5, 5),
-    ("wan2.6-r2v*", Family::Wan26, 5, 5),
-    ("wan2.5-t2v-preview", Family::Wan25, 5, 5),
-    ("wan2.5-i2v-preview", Family::Wan25, 5, 5),
-    ("wan2.2-t2v-plus", Family::Wan2, 2, 2),
-    ("wan2.2-i2v-*", Family::Wan2, 2, 2),
-    ("wan*2.1-t2v-*", Family::Wan2, 2, 2),
-    ("wan*2.1-i2v-*", Family::Wan2, 2, 2),
-    ("wan*2.1-vace-plus", Family::Wan2, 2, 2),
-    ("wan2.2-animate-m*", Family::Animate, 1, 5),
-    ("*-detect*", Family::Detect, 5, 5),
-    ("wan2.2-s2v", Family::OtherVideo, 1, 5),
-    ("emo-*", Family::OtherVideo, 1, 5),
-    ("liveportrait*", Family::OtherVideo, 1, 5),
-    ("happyhorse-*", Family::OtherVideo, 5, 5),
-    ("kling*", Family::OtherVideo, 5, 5),
-    ("vidu*", Family::OtherVideo, 5, 5),
-    ("pixverse*", Family::OtherVideo, 5, 5),
-    ("tripo*", Family::ThreeD, 5, 5),
-    ("wanx-v1", Family::Image, 2, 2),
-    ("wanx2.*-t2i*", Family::Image, 2, 2),
-    ("wan2.2-t2i-*", Family::Image, 2, 2),
-    ("wan2.5-t2i-preview", Family::Image, 5, 5),
-    ("wan2.5-i2i-preview", Family::Image, 5, 5),
-    ("wanx2.1-imageedit", Family::Image, 2, 2),
-    ("qwen-image*", Family::Image, 2, 2),
-    ("qwen-mt-image", Family::Image, 2, 2),
-    ("image-out-painting", Family::Image, 2, 2),
-    ("z-image*", Family::ImageChoices, 2, 2),
-    ("qwen3-asr-flash-filetrans*", Family::TranscriptionOfOne, 100, 10),
-    ("fun-asr*-realtime*", Family::Realtime, 100, 10),
-    ("paraformer-realtime*", Family::Realtime, 100, 10),
-    ("gummy-*", Family::Realtime, 100, 10),
-    ("fun-asr*", Family::Transcription, 100, 10),
-    ("paraformer-*", Family::Transcription, 100, 20),
-    ("sensevoice-*", Family::Transcription, 100, 10),
-    ("cosyvoice-*", Family::Speech, 100, UNLIMITED),
-    ("sambert-*", Family::Speech, 100, UNLIMITED),
-    ("*-realtime*", Family::Realtime, 100, UNLIMITED),
-    ("qwen*-tts*", Family::Speech, 100, UNLIMITED),
-    ("qwen*-asr*", Family::TextAndImage, 100, UNLIMITED),
-    ("qwen*-vl*", Family::TextAndImage, 100, UNLIMITED),
-    ("qwen*-omni*", Family::TextAndImage, 100, UNLIMITED),
-    ("qwen3.5-*", Family::TextAndImage, 100, UNLIMITED),
-    ("qwen*", Family::Text, 100, UNLIMITED),
-    ("qwq*", Family::Text, 100, UNLIMITED),
-    ("deepseek-*", Family::Text, 100, UNLIMITED),
-    ("text-embedding-async-v*", Family::EmbeddingFile, 3, 1),
-    ("text-embedding-v*", Family::Embedding, 100, UNLIMITED),
-    ("multimodal-embedding-*", Family::MultimodalEmbedding, 100, UNLIMITED),
-    ("tongyi-embedding-*", Family::MultimodalEmbedding, 100, UNLIMITED),
-    ("gte-rerank*", Family::Rerank, 100, UNLIMITED),
-    ("opennlu-v1", Family::Legacy, 100, UNLIMITED),
-    ("virtualmodel*", Family::Legacy, 2, 2),
+/// Pattern, family, running tasks, submits a second. The first row that matches counts.
+const CATALOGUE: &[(&str, SimulatedFamily, usize, u32)] = &[
+    ("wan2.7-t2v*", SimulatedFamily::TextToVideo, 5, 5),
+    ("wan2.7-i2v*", SimulatedFamily::ImageToVideo, 5, 5),
+    ("wan2.7-r2v*", SimulatedFamily::ReferenceToVideo, 5, 5),
+    ("wan2.7-videoedit*", SimulatedFamily::VideoEdit, 5, 5),
+    ("wan2.7-image*", SimulatedFamily::ImageChoices, 5, 5),
+    ("wan3.0-video*", SimulatedFamily::Wan30, 5, 5),
+    ("wan2.2-kf2v-flash", SimulatedFamily::KeyFrames, 2, 2),
+    ("wanx2.1-kf2v-plus", SimulatedFamily::KeyFrames, 2, 2),
+    ("wan2.1-kf2v-plus", SimulatedFamily::KeyFrames, 2, 2),
+    ("wan2.6-t2i*", SimulatedFamily::ImageChoices, 5, 1),
+    ("wan2.6-image*", SimulatedFamily::ImageChoices, 5, 5),
+    ("wan2.6-t2v*", SimulatedFamily::Wan26, 5, 5),
+    ("wan2.6-i2v*", SimulatedFamily::Wan26, 5, 5),
+    ("wan2.6-r2v*", SimulatedFamily::Wan26, 5, 5),
+    ("wan2.5-t2v-preview", SimulatedFamily::Wan25, 5, 5),
+    ("wan2.5-i2v-preview", SimulatedFamily::Wan25, 5, 5),
+    ("wan2.2-t2v-plus", SimulatedFamily::Wan2, 2, 2),
+    ("wan2.2-i2v-*", SimulatedFamily::Wan2, 2, 2),
+    ("wan*2.1-t2v-*", SimulatedFamily::Wan2, 2, 2),
+    ("wan*2.1-i2v-*", SimulatedFamily::Wan2, 2, 2),
+    ("wan*2.1-vace-plus", SimulatedFamily::Wan2, 2, 2),
+    ("wan2.2-animate-m*", SimulatedFamily::Animate, 1, 5),
+    ("*-detect*", SimulatedFamily::Detect, 5, 5),
+    ("wan2.2-s2v", SimulatedFamily::OtherVideo, 1, 5),
+    ("emo-*", SimulatedFamily::OtherVideo, 1, 5),
+    ("liveportrait*", SimulatedFamily::OtherVideo, 1, 5),
+    ("happyhorse-*", SimulatedFamily::OtherVideo, 5, 5),
+    ("kling*", SimulatedFamily::OtherVideo, 5, 5),
+    ("vidu*", SimulatedFamily::OtherVideo, 5, 5),
+    ("pixverse*", SimulatedFamily::OtherVideo, 5, 5),
+    ("tripo*", SimulatedFamily::ThreeD, 5, 5),
+    ("wanx-v1", SimulatedFamily::Image, 2, 2),
+    ("wanx2.*-t2i*", SimulatedFamily::Image, 2, 2),
+    ("wan2.2-t2i-*", SimulatedFamily::Image, 2, 2),
+    ("wan2.5-t2i-preview", SimulatedFamily::Image, 5, 5),
+    ("wan2.5-i2i-preview", SimulatedFamily::Image, 5, 5),
+    ("wanx2.1-imageedit", SimulatedFamily::Image, 2, 2),
+    ("qwen-image*", SimulatedFamily::Image, 2, 2),
+    ("qwen-mt-image", SimulatedFamily::Image, 2, 2),
+    ("image-out-painting", SimulatedFamily::Image, 2, 2),
+    ("z-image*", SimulatedFamily::ImageChoices, 2, 2),
+    ("qwen3-asr-flash-filetrans*", SimulatedFamily::TranscriptionOfOne, 100, 10),
+    ("fun-asr*-realtime*", SimulatedFamily::Realtime, 100, 10),
+    ("paraformer-realtime*", SimulatedFamily::Realtime, 100, 10),
+    ("gummy-*", SimulatedFamily::Realtime, 100, 10),
+    ("fun-asr*", SimulatedFamily::Transcription, 100, 10),
+    ("paraformer-*", SimulatedFamily::Transcription, 100, 20),
+    ("sensevoice-*", SimulatedFamily::Transcription, 100, 10),
+    ("cosyvoice-*", SimulatedFamily::Speech, 100, UNLIMITED),
+    ("sambert-*", SimulatedFamily::Speech, 100, UNLIMITED),
+    ("*-realtime*", SimulatedFamily::Realtime, 100, UNLIMITED),
+    ("qwen*-tts*", SimulatedFamily::Speech, 100, UNLIMITED),
+    ("qwen*-asr*", SimulatedFamily::TextAndImage, 100, UNLIMITED),
+    ("qwen*-vl*", SimulatedFamily::TextAndImage, 100, UNLIMITED),
+    ("qwen*-omni*", SimulatedFamily::TextAndImage, 100, UNLIMITED),
+    ("qwen3.5-*", SimulatedFamily::TextAndImage, 100, UNLIMITED),
+    ("qwen*", SimulatedFamily::Text, 100, UNLIMITED),
+    ("qwq*", SimulatedFamily::Text, 100, UNLIMITED),
+    ("deepseek-*", SimulatedFamily::Text, 100, UNLIMITED),
+    ("text-embedding-async-v*", SimulatedFamily::EmbeddingFile, 3, 1),
+    ("text-embedding-v*", SimulatedFamily::Embedding, 100, UNLIMITED),
+    ("multimodal-embedding-*", SimulatedFamily::MultimodalEmbedding, 100, UNLIMITED),
+    ("tongyi-embedding-*", SimulatedFamily::MultimodalEmbedding, 100, UNLIMITED),
+    ("gte-rerank*", SimulatedFamily::Rerank, 100, UNLIMITED),
+    ("opennlu-v1", SimulatedFamily::Legacy, 100, UNLIMITED),
+    ("virtualmodel*", SimulatedFamily::Legacy, 2, 2),
 ];
 
 #[cfg(test)]
@@ -296,13 +300,13 @@ mod tests {
     #[test]
     fn models_belong_to_their_paths() {
         let family = |name| find(name).map(|model| model.family);
-        assert_eq!(family("wan2.2-kf2v-flash"), Some(Family::KeyFrames));
-        assert_eq!(family("wanx2.1-i2v-turbo"), Some(Family::Wan2));
-        assert_eq!(family("wan2.7-t2v-2026-06-12"), Some(Family::TextToVideo));
-        assert_eq!(family("qwen3-asr-flash-filetrans"), Some(Family::TranscriptionOfOne));
-        assert_eq!(family("qwen3-omni-flash-realtime"), Some(Family::Realtime));
+        assert_eq!(family("wan2.2-kf2v-flash"), Some(SimulatedFamily::KeyFrames));
+        assert_eq!(family("wanx2.1-i2v-turbo"), Some(SimulatedFamily::Wan2));
+        assert_eq!(family("wan2.7-t2v-2026-06-12"), Some(SimulatedFamily::TextToVideo));
+        assert_eq!(family("qwen3-asr-flash-filetrans"), Some(SimulatedFamily::TranscriptionOfOne));
+        assert_eq!(family("qwen3-omni-flash-realtime"), Some(SimulatedFamily::Realtime));
         assert_eq!(family("wan9.9-t2v"), None);
-        assert!(!Family::KeyFrames.served_at(Service::VideoSynthesis));
-        assert!(Family::KeyFrames.served_at(Service::ImageToVideo));
+        assert!(!SimulatedFamily::KeyFrames.served_at(Service::VideoSynthesis));
+        assert!(SimulatedFamily::KeyFrames.served_at(Service::ImageToVideo));
     }
 }

@@ -1,55 +1,55 @@
-//! What may be said on the command line.
+//! Command line of the simulator.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::account::Credential;
-use super::errors::Throttling;
-use super::fault::Fault;
+use super::account::SimulatedKey;
+use super::errors::ThrottlingKind;
+use super::fault::ScriptedFault;
 
 /// Simulate DashScope on loopback.
 #[derive(clap::Args, Clone, Debug)]
 #[command(long_about = super::LONG_ABOUT)]
-pub struct Options {
-    /// Where the API listens; port 0 picks one.
+pub struct SimulatorOptions {
+    /// Address of the API's listener; port 0 picks a free port.
     #[arg(long, value_name = "ADDR", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 8090)))]
     pub listen: SocketAddr,
 
-    /// Where the stand-in for OSS listens: uploads and results.
+    /// Address of the listener of the stand-in for OSS: uploads and results.
     #[arg(long, value_name = "ADDR", default_value_t = EPHEMERAL)]
     pub oss_listen: SocketAddr,
 
-    /// How clients reach the stand-in for OSS, when not at its address.
+    /// URL by which clients reach the stand-in for OSS, when it differs from its address.
     #[arg(long, value_name = "URL")]
     pub oss_url: Option<String>,
 
     /// An upstream key, as KEY or ACCOUNT=KEY; may be repeated. Without any, each sk-... is a key of "main".
     #[arg(long = "key", value_name = "[ACCOUNT=]KEY")]
-    pub keys: Vec<Credential>,
+    pub keys: Vec<SimulatedKey>,
 
-    /// How long a task runs.
+    /// Time that a task runs.
     #[arg(long = "run-seconds", value_name = "SECONDS", value_parser = seconds, default_value = "10")]
     pub run: Duration,
 
-    /// By which share of that a run may be shorter or longer, 0 to 1: at 0.5 tasks that start together end
-    /// spread over as long as they run.
+    /// Share by which a run may be shorter or longer, 0 to 1: at 0.5 tasks that start together end
+    /// spread over a time as long as the run.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     pub run_jitter: f64,
 
-    /// How long a task stays PENDING before; a tenth of the run when not given.
+    /// Time that a task stays PENDING before it runs; a tenth of the run when not given.
     #[arg(long = "pending-seconds", value_name = "SECONDS", value_parser = seconds)]
     pub pending: Option<Duration>,
 
-    /// The share of tasks that fail, 0 to 1: at 0.25 every fourth.
+    /// Share of tasks that fail, 0 to 1: at 0.25 every fourth.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     pub failure_rate: f64,
 
-    /// Task queries an account may send a second; lists and cancels have as many each.
+    /// Task queries that an account may send a second; the limits of lists and of cancels are the same.
     #[arg(long, value_name = "N", default_value_t = QUERY_QPS)]
     pub query_qps: u32,
 
-    /// The most tasks that a page of the list holds, whatever is asked for.
+    /// Largest number of tasks on a page of the list, whatever page size is asked for.
     #[arg(long, value_name = "N", default_value_t = PAGE_SIZE_MAX)]
     pub page_size_max: u64,
 
@@ -63,7 +63,7 @@ pub struct Options {
 
     /// Refuse inference calls with 429: all, or a share of them, like rate-quota or burst-rate=0.1.
     #[arg(long, value_name = "KIND[=SHARE]")]
-    pub throttle: Option<Throttle>,
+    pub throttle: Option<ThrottledShare>,
 
     /// An account with unpaid bills; may be repeated.
     #[arg(long, value_name = "ACCOUNT")]
@@ -75,43 +75,43 @@ pub struct Options {
 
     /// A scripted fault, like 'POST /api/v1/services/*#2 delay=1s,reset'; may be repeated. See the list above.
     #[arg(long = "fault", value_name = "SPEC")]
-    pub faults: Vec<Fault>,
+    pub faults: Vec<ScriptedFault>,
 
-    /// How long a task id and its result URLs are good.
+    /// Time that a task id and its result URLs are valid.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "24h")]
     pub task_lifetime: Duration,
 
-    /// How long an upload policy is good.
+    /// Time that an upload policy is valid.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "300s")]
     pub policy_lifetime: Duration,
 
-    /// How many events a streamed answer has.
+    /// Number of events of a streamed answer.
     #[arg(long, value_name = "N", default_value_t = STREAM_EVENTS)]
     pub stream_events: u64,
 
-    /// The pause before each of them.
+    /// Pause before each event of a streamed answer.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "20ms")]
     pub stream_interval: Duration,
 
-    /// How long a WebSocket task waits for the client's next word.
+    /// Time that a WebSocket task waits for the client's next message.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "23s")]
     pub websocket_idle: Duration,
 
-    /// How many requests the journal remembers.
+    /// Number of requests that the journal keeps.
     #[arg(long, value_name = "N", default_value_t = JOURNAL)]
     pub journal: usize,
 }
 
-impl Options {
+impl SimulatorOptions {
     pub(super) fn pending(&self) -> Duration {
         self.pending.unwrap_or(self.run / 10)
     }
 }
 
 /// As on the command line, but on a port of its own.
-impl Default for Options {
-    fn default() -> Options {
-        Options {
+impl Default for SimulatorOptions {
+    fn default() -> SimulatorOptions {
+        SimulatorOptions {
             listen: EPHEMERAL,
             oss_listen: EPHEMERAL,
             oss_url: None,
@@ -140,18 +140,18 @@ impl Default for Options {
 
 /// A kind of 429 and the share of calls that get it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Throttle {
-    pub kind: Throttling,
+pub struct ThrottledShare {
+    pub kind: ThrottlingKind,
     pub rate: f64,
 }
 
-impl FromStr for Throttle {
+impl FromStr for ThrottledShare {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Throttle, String> {
+    fn from_str(text: &str) -> Result<ThrottledShare, String> {
         let (kind, rate) = text.split_once('=').unwrap_or((text, "1"));
         let rate = rate.parse().map_err(|_| format!("not a share between 0 and 1: {rate:?}"))?;
-        Ok(Throttle { kind: kind.parse()?, rate })
+        Ok(ThrottledShare { kind: kind.parse()?, rate })
     }
 }
 
@@ -172,19 +172,19 @@ mod tests {
     use clap::Parser;
 
     #[derive(Parser)]
-    struct Alone {
+    struct ThrottleArgument {
         #[command(flatten)]
-        options: Options,
+        options: SimulatorOptions,
     }
 
-    fn parsed(arguments: &[&str]) -> Options {
-        Alone::parse_from([&["sim"], arguments].concat()).options
+    fn parsed(arguments: &[&str]) -> SimulatorOptions {
+        ThrottleArgument::parse_from([&["sim"], arguments].concat()).options
     }
 
     #[test]
     fn the_command_line_has_the_defaults_of_default_but_for_its_port() {
-        let spoken = Options { listen: EPHEMERAL, ..parsed(&[]) };
-        assert_eq!(format!("{spoken:?}"), format!("{:?}", Options::default()));
+        let spoken = SimulatorOptions { listen: EPHEMERAL, ..parsed(&[]) };
+        assert_eq!(format!("{spoken:?}"), format!("{:?}", SimulatorOptions::default()));
         assert_eq!(parsed(&[]).listen.to_string(), "127.0.0.1:8090");
     }
 
@@ -204,9 +204,9 @@ mod tests {
             "--overdue",
             "east",
         ]);
-        assert_eq!(options.keys[1], Credential { account: "main".into(), key: "sk-2".into() });
+        assert_eq!(options.keys[1], SimulatedKey { account: "main".into(), key: "sk-2".into() });
         assert_eq!((options.run, options.pending()), (Duration::from_millis(500), Duration::from_millis(50)));
-        assert_eq!(options.throttle, Some(Throttle { kind: Throttling::BurstRate, rate: 0.1 }));
+        assert_eq!(options.throttle, Some(ThrottledShare { kind: ThrottlingKind::BurstRate, rate: 0.1 }));
         assert_eq!(options.faults.len(), 1);
     }
 }

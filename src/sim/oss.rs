@@ -7,14 +7,14 @@ use hyper::header::AUTHORIZATION;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use uuid::Uuid;
 
-use super::call::Call;
-use super::form::Form;
-use super::media::Medium;
-use super::reply::{Payload, Reply};
-use super::signature::{ACCESS_KEY_ID, Secret};
-use super::world::{World, lock};
+use super::call::SimulatedCall;
+use super::form::PostedForm;
+use super::media::ResultMedium;
+use super::reply::{ReplyPayload, SimulatedReply};
+use super::signature::{ACCESS_KEY_ID, SigningSecret};
+use super::state::SimulatorState;
 
-/// What OSS refuses.
+/// An error answer of OSS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OssError {
     MalformedForm(&'static str),
@@ -24,7 +24,7 @@ pub(super) enum OssError {
     Signature,
     UrlExpired,
     PolicyExpired,
-    /// The condition that does not hold.
+    /// The policy condition that the form does not meet.
     Policy(&'static str),
     TooLarge,
     Exists,
@@ -59,10 +59,10 @@ impl OssError {
             OssError::PolicyExpired => {
                 (403, "AccessDenied", "Invalid according to Policy: Policy expired.".into())
             }
-            OssError::Policy(what) => (
+            OssError::Policy(condition) => (
                 403,
                 "AccessDenied",
-                format!("Invalid according to Policy: Policy Condition failed: [\"{what}\"]"),
+                format!("Invalid according to Policy: Policy Condition failed: [\"{condition}\"]"),
             ),
             OssError::TooLarge => {
                 (400, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed size.".into())
@@ -80,7 +80,7 @@ impl OssError {
         }
     }
 
-    fn reply(self, request_id: &str) -> Reply {
+    fn reply(self, request_id: &str) -> SimulatedReply {
         let (status, code, message) = self.row();
         let message = message.replace('&', "&amp;").replace('<', "&lt;");
         let xml = format!(
@@ -88,20 +88,20 @@ impl OssError {
              <Message>{message}</Message>\n  <RequestId>{request_id}</RequestId>\n  \
              <HostId>dashscope-result-sim</HostId>\n</Error>\n"
         );
-        Reply::new(status, "application/xml", xml)
+        SimulatedReply::new(status, "application/xml", xml)
     }
 }
 
-pub(super) fn answer(world: &World, call: &Call) -> Reply {
+pub(super) fn answer(state: &SimulatorState, call: &SimulatedCall) -> SimulatedReply {
     let request_id = Uuid::new_v4().simple().to_string()[..24].to_ascii_uppercase();
     let answered = if let Some(filler) = call.filler() {
         Ok(filler)
     } else if call.headers.contains_key(AUTHORIZATION) {
         Err(OssError::AuthorizationToo)
     } else if call.method == Method::POST {
-        upload(world, call)
+        upload(state, call)
     } else if call.method == Method::GET || call.method == Method::HEAD {
-        download(world, call)
+        download(state, call)
     } else {
         Err(OssError::Method)
     };
@@ -110,39 +110,41 @@ pub(super) fn answer(world: &World, call: &Call) -> Reply {
     if call.method == Method::HEAD {
         let length = reply.payload.length().unwrap_or_default().to_string();
         reply = reply.with("content-length", &length);
-        reply.payload = Payload::Full("".into());
+        reply.payload = ReplyPayload::Full("".into());
     }
     reply
 }
 
-fn upload(world: &World, call: &Call) -> Result<Reply, OssError> {
+fn upload(state: &SimulatorState, call: &SimulatedCall) -> Result<SimulatedReply, OssError> {
     let content_type = call.header("content-type").unwrap_or_default();
-    let form = Form::read(content_type, &call.body).ok_or(OssError::MalformedForm("no form"))?;
-    let upload = lock(&world.uploads).store(&form, &world.secret, call.now)?;
+    let form = PostedForm::read(content_type, &call.body).ok_or(OssError::MalformedForm("no form"))?;
+    let upload = state.uploads.lock().store(&form, &state.secret, call.now)?;
     let status = form.field("success_action_status").and_then(|status| status.parse().ok()).unwrap_or(204);
     let tag = format!("\"{}\"", &call.body.sha256[..32].to_ascii_uppercase());
     tracing::debug!(key = upload.key, length = upload.length, "uploaded");
-    Ok(Reply::empty(status).with("etag", &tag))
+    Ok(SimulatedReply::empty(status).with("etag", &tag))
 }
 
-fn download(world: &World, call: &Call) -> Result<Reply, OssError> {
+fn download(state: &SimulatorState, call: &SimulatedCall) -> Result<SimulatedReply, OssError> {
     let name = match call.path().as_slice() {
         ["dashscope-result", name] => *name,
         _ => return Err(OssError::NoSuchKey),
     };
-    check_url(&world.secret, call, name)?;
-    let medium = Medium::of(name).ok_or(OssError::NoSuchKey)?;
+    check_url(&state.secret, call, name)?;
+    let medium = ResultMedium::of(name).ok_or(OssError::NoSuchKey)?;
     let content = medium.content();
     let tag = format!("\"{:032X}\"", content.len());
     let total = content.len();
     if call.header("if-none-match").is_some_and(|known| known == tag) {
-        return Ok(Reply::empty(304).with("etag", &tag));
+        return Ok(SimulatedReply::empty(304).with("etag", &tag));
     }
     let reply = match call.header("range").and_then(|range| byte_range(range, total)) {
-        None => Reply::new(200, medium.content_type(), content),
+        None => SimulatedReply::new(200, medium.content_type(), content),
         Some(None) => return Err(OssError::Range),
-        Some(Some((first, last))) => Reply::new(206, medium.content_type(), content.slice(first..=last))
-            .with("content-range", &format!("bytes {first}-{last}/{total}")),
+        Some(Some((first, last))) => {
+            SimulatedReply::new(206, medium.content_type(), content.slice(first..=last))
+                .with("content-range", &format!("bytes {first}-{last}/{total}"))
+        }
     };
     Ok(reply
         .with("accept-ranges", "bytes")
@@ -151,7 +153,7 @@ fn download(world: &World, call: &Call) -> Result<Reply, OssError> {
         .with("x-oss-object-type", "Normal"))
 }
 
-fn check_url(secret: &Secret, call: &Call, name: &str) -> Result<(), OssError> {
+fn check_url(secret: &SigningSecret, call: &SimulatedCall, name: &str) -> Result<(), OssError> {
     let parameter = |name| call.parameter(name).ok_or(OssError::MissingCredentials);
     let (expires, id, signature) =
         (parameter("Expires")?, parameter("OSSAccessKeyId")?, parameter("Signature")?);
@@ -165,7 +167,7 @@ fn check_url(secret: &Secret, call: &Call, name: &str) -> Result<(), OssError> {
     if end.is_ok_and(|end| call.now < end) { Ok(()) } else { Err(OssError::UrlExpired) }
 }
 
-pub(super) fn signed_url(secret: &Secret, base: &str, name: &str, until: SystemTime) -> String {
+pub(super) fn signed_url(secret: &SigningSecret, base: &str, name: &str, until: SystemTime) -> String {
     let expires = until.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
     let signature = secret.sign(&to_sign(name, &expires));
     let signature = utf8_percent_encode(&signature, NON_ALPHANUMERIC);
@@ -178,7 +180,7 @@ fn to_sign(name: &str, expires: &str) -> String {
     format!("GET\n\n\n{expires}\n/dashscope-result/{name}")
 }
 
-/// None: no range we know, so the whole is served. `Some(None)`: beyond the end.
+/// `None`: no range of a known form, so the whole object is served. `Some(None)`: a range beyond the end of the object.
 fn byte_range(value: &str, total: usize) -> Option<Option<(usize, usize)>> {
     let (first, last) = value.strip_prefix("bytes=")?.split_once('-')?;
     let (first, last) = if first.is_empty() {
@@ -208,7 +210,7 @@ mod tests {
     #[test]
     fn a_signed_url_names_its_end() {
         let url = signed_url(
-            &Secret::random(),
+            &SigningSecret::random(),
             "http://h",
             "a.mp4",
             SystemTime::UNIX_EPOCH + Duration::from_secs(7),

@@ -1,56 +1,60 @@
-//! What a task shows when it is queried: times, results and usage, each model in its own shape.
+//! Answer to the query of a task: times, results and usage. Their fields depend on the model.
 
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value, json};
 
-use super::media::Medium;
-use super::models::Family;
-use super::tasks::{Status, Task};
+use super::media::ResultMedium;
+use super::models::SimulatedFamily;
+use super::tasks::{SimulatedStatus, SimulatedTask};
 use super::usage::usage;
 
 /// Signs the URL of a result by its name.
-pub(super) type Sign<'a> = dyn Fn(&str) -> String + 'a;
+pub(super) type SignUrl<'a> = dyn Fn(&str) -> String + 'a;
 
-/// The answer to a query but for its request id.
-pub(super) fn answer(task: &Task, sign: &Sign<'_>) -> Map<String, Value> {
+/// The answer to a query, without the request id.
+pub(super) fn answer(task: &SimulatedTask, sign: &SignUrl<'_>) -> Map<String, Value> {
     let status = task.shown();
     let mut output = Map::new();
     output.insert("task_id".into(), task.id.clone().into());
     output.insert("task_status".into(), status.name().into());
     let mut answer = Map::new();
-    if status != Status::Unknown {
+    if status != SimulatedStatus::Unknown {
         put_times(task, status, &mut output);
     }
     match status {
-        Status::Succeeded => {
+        SimulatedStatus::Succeeded => {
             put_results(task, sign, &mut output);
             answer.insert("usage".into(), usage(task));
         }
-        Status::Failed => put_failure(task, &mut output),
-        Status::Running if counts_items(task.family) => {
+        SimulatedStatus::Failed => put_failure(task, &mut output),
+        SimulatedStatus::Running if counts_items(task.family) => {
             output.insert("task_metrics".into(), metrics(items(task), 0, 0));
         }
-        Status::Pending | Status::Running | Status::Suspended | Status::Canceled | Status::Unknown => {}
+        SimulatedStatus::Pending
+        | SimulatedStatus::Running
+        | SimulatedStatus::Suspended
+        | SimulatedStatus::Canceled
+        | SimulatedStatus::Unknown => {}
     }
     answer.insert("output".into(), output.into());
     answer
 }
 
 pub(super) fn unknown(id: &str) -> Value {
-    json!({"task_id": id, "task_status": Status::Unknown.name()})
+    json!({"task_id": id, "task_status": SimulatedStatus::Unknown.name()})
 }
 
-/// `YYYY-MM-DD HH:mm:ss.SSS` in UTC+8, without saying so.
+/// `YYYY-MM-DD HH:mm:ss.SSS` in UTC+8, without an offset in the text.
 pub(super) fn local_time(at: SystemTime) -> String {
     let shifted = at + Duration::from_secs(8 * 3600);
     let text = humantime::format_rfc3339_millis(shifted).to_string();
     text.replace('T', " ").trim_end_matches('Z').to_owned()
 }
 
-fn put_times(task: &Task, status: Status, output: &mut Map<String, Value>) {
+fn put_times(task: &SimulatedTask, status: SimulatedStatus, output: &mut Map<String, Value>) {
     output.insert("submit_time".into(), local_time(task.submitted).into());
-    let started = task.started.filter(|_| status != Status::Pending);
+    let started = task.started.filter(|_| status != SimulatedStatus::Pending);
     if let Some(started) = started {
         output.insert("scheduled_time".into(), local_time(started).into());
     }
@@ -60,14 +64,14 @@ fn put_times(task: &Task, status: Status, output: &mut Map<String, Value>) {
     }
 }
 
-fn put_failure(task: &Task, output: &mut Map<String, Value>) {
+fn put_failure(task: &SimulatedTask, output: &mut Map<String, Value>) {
     let (code, message) = match &task.failure {
         Some(failure) => (failure.code.as_str(), failure.message.as_str()),
         None => (FAILURE_CODE, FAILURE_MESSAGE),
     };
     output.insert("code".into(), code.into());
     output.insert("message".into(), message.into());
-    if task.family == Family::Transcription {
+    if task.family == SimulatedFamily::Transcription {
         let urls = file_urls(task);
         let failed = |url: &&str| json!({"file_url": url, "code": code, "message": message, "subtask_status": "FAILED"});
         output.insert("results".into(), urls.iter().map(failed).collect());
@@ -75,65 +79,69 @@ fn put_failure(task: &Task, output: &mut Map<String, Value>) {
     }
 }
 
-fn put_results(task: &Task, sign: &Sign<'_>, output: &mut Map<String, Value>) {
-    let url = |number: usize, medium: Medium| -> Value {
+fn put_results(task: &SimulatedTask, sign: &SignUrl<'_>, output: &mut Map<String, Value>) {
+    let url = |number: usize, medium: ResultMedium| -> Value {
         sign(&format!("{}-{number}.{}", task.id, medium.extension())).into()
     };
     match task.family {
-        Family::TextToVideo
-        | Family::ImageToVideo
-        | Family::ReferenceToVideo
-        | Family::VideoEdit
-        | Family::Wan30
-        | Family::Wan26
-        | Family::Wan25
-        | Family::Wan2
-        | Family::KeyFrames
-        | Family::OtherVideo => {
+        SimulatedFamily::TextToVideo
+        | SimulatedFamily::ImageToVideo
+        | SimulatedFamily::ReferenceToVideo
+        | SimulatedFamily::VideoEdit
+        | SimulatedFamily::Wan30
+        | SimulatedFamily::Wan26
+        | SimulatedFamily::Wan25
+        | SimulatedFamily::Wan2
+        | SimulatedFamily::KeyFrames
+        | SimulatedFamily::OtherVideo => {
             output.insert("orig_prompt".into(), prompt(task));
             if extends_prompt(task) {
                 output.insert("actual_prompt".into(), format!("{}, in detail", text(&prompt(task))).into());
             }
-            output.insert("video_url".into(), url(0, Medium::Video));
+            output.insert("video_url".into(), url(0, ResultMedium::Video));
         }
-        Family::Animate => {
-            output.insert("results".into(), json!({"video_url": url(0, Medium::Video)}));
+        SimulatedFamily::Animate => {
+            output.insert("results".into(), json!({"video_url": url(0, ResultMedium::Video)}));
         }
-        Family::ThreeD => {
-            output.insert("results".into(), json!([{"url": url(0, Medium::Image)}]));
+        SimulatedFamily::ThreeD => {
+            output.insert("results".into(), json!([{"url": url(0, ResultMedium::Image)}]));
         }
-        Family::Image => put_images(task, &url, output),
-        Family::ImageChoices => {
+        SimulatedFamily::Image => put_images(task, &url, output),
+        SimulatedFamily::ImageChoices => {
             let image = |number| {
-                let content = json!([{"type": "image", "image": url(number, Medium::Image)}]);
+                let content = json!([{"type": "image", "image": url(number, ResultMedium::Image)}]);
                 json!({"finish_reason": "stop", "message": {"role": "assistant", "content": content}})
             };
             output.insert("choices".into(), (0..items(task)).map(image).collect());
             output.insert("finished".into(), true.into());
         }
-        Family::Transcription => put_transcripts(task, &url, output),
-        Family::TranscriptionOfOne => {
-            output.insert("result".into(), json!({"transcription_url": url(0, Medium::Transcript)}));
+        SimulatedFamily::Transcription => put_transcripts(task, &url, output),
+        SimulatedFamily::TranscriptionOfOne => {
+            output.insert("result".into(), json!({"transcription_url": url(0, ResultMedium::Transcript)}));
         }
-        Family::EmbeddingFile => {
-            output.insert("url".into(), url(0, Medium::Transcript));
+        SimulatedFamily::EmbeddingFile => {
+            output.insert("url".into(), url(0, ResultMedium::Transcript));
         }
-        Family::Detect
-        | Family::Text
-        | Family::TextAndImage
-        | Family::Speech
-        | Family::Embedding
-        | Family::MultimodalEmbedding
-        | Family::Rerank
-        | Family::Realtime
-        | Family::Legacy => {
-            output.insert("results".into(), json!([{"url": url(0, Medium::Image)}]));
+        SimulatedFamily::Detect
+        | SimulatedFamily::Text
+        | SimulatedFamily::TextAndImage
+        | SimulatedFamily::Speech
+        | SimulatedFamily::Embedding
+        | SimulatedFamily::MultimodalEmbedding
+        | SimulatedFamily::Rerank
+        | SimulatedFamily::Realtime
+        | SimulatedFamily::Legacy => {
+            output.insert("results".into(), json!([{"url": url(0, ResultMedium::Image)}]));
         }
     }
 }
 
-/// An image whose place in the batch the prompt names as `fail:N` fails alone.
-fn put_images(task: &Task, url: &dyn Fn(usize, Medium) -> Value, output: &mut Map<String, Value>) {
+/// Results of images. An image fails alone if the prompt names its number as `fail:N`.
+fn put_images(
+    task: &SimulatedTask,
+    url: &dyn Fn(usize, ResultMedium) -> Value,
+    output: &mut Map<String, Value>,
+) {
     let prompt = prompt(task);
     let count = items(task);
     let failed = |number: usize| text(&prompt).contains(&format!("fail:{number}"));
@@ -141,7 +149,7 @@ fn put_images(task: &Task, url: &dyn Fn(usize, Medium) -> Value, output: &mut Ma
         if failed(number) {
             json!({"code": "InternalError.Timeout", "message": "An internal timeout error has occured."})
         } else {
-            json!({"orig_prompt": prompt, "actual_prompt": prompt, "url": url(number, Medium::Image)})
+            json!({"orig_prompt": prompt, "actual_prompt": prompt, "url": url(number, ResultMedium::Image)})
         }
     };
     let failures = (0..count).filter(|number| failed(*number)).count();
@@ -149,8 +157,12 @@ fn put_images(task: &Task, url: &dyn Fn(usize, Medium) -> Value, output: &mut Ma
     output.insert("task_metrics".into(), metrics(count, count - failures, failures));
 }
 
-/// A file whose name holds `missing` cannot be downloaded.
-fn put_transcripts(task: &Task, url: &dyn Fn(usize, Medium) -> Value, output: &mut Map<String, Value>) {
+/// Results of transcriptions. A file with `missing` in its name cannot be downloaded.
+fn put_transcripts(
+    task: &SimulatedTask,
+    url: &dyn Fn(usize, ResultMedium) -> Value,
+    output: &mut Map<String, Value>,
+) {
     let urls = file_urls(task);
     let missing = urls.iter().filter(|url| url.contains("missing")).count();
     let result = |(number, file): (usize, &&str)| {
@@ -162,7 +174,7 @@ fn put_transcripts(task: &Task, url: &dyn Fn(usize, Medium) -> Value, output: &m
                 "subtask_status": "FAILED",
             })
         } else {
-            let transcript = url(number, Medium::Transcript);
+            let transcript = url(number, ResultMedium::Transcript);
             json!({"file_url": file, "transcription_url": transcript, "subtask_status": "SUCCEEDED"})
         }
     };
@@ -170,30 +182,30 @@ fn put_transcripts(task: &Task, url: &dyn Fn(usize, Medium) -> Value, output: &m
     output.insert("task_metrics".into(), metrics(urls.len(), urls.len() - missing, missing));
 }
 
-fn counts_items(family: Family) -> bool {
-    matches!(family, Family::Image | Family::Transcription)
+fn counts_items(family: SimulatedFamily) -> bool {
+    matches!(family, SimulatedFamily::Image | SimulatedFamily::Transcription)
 }
 
-/// Images or files of the task.
-pub(super) fn items(task: &Task) -> usize {
-    if task.family == Family::Transcription {
+/// Number of images or files of the task.
+pub(super) fn items(task: &SimulatedTask) -> usize {
+    if task.family == SimulatedFamily::Transcription {
         return file_urls(task).len();
     }
     task.parameter("n").as_u64().unwrap_or(1).clamp(1, 10) as usize
 }
 
-pub(super) fn file_urls(task: &Task) -> Vec<&str> {
+pub(super) fn file_urls(task: &SimulatedTask) -> Vec<&str> {
     let urls = task.input("file_urls").as_array().map(Vec::as_slice).unwrap_or_default();
     urls.iter().filter_map(Value::as_str).collect()
 }
 
-fn extends_prompt(task: &Task) -> bool {
-    matches!(task.family, Family::Wan25 | Family::Wan2 | Family::KeyFrames)
+fn extends_prompt(task: &SimulatedTask) -> bool {
+    matches!(task.family, SimulatedFamily::Wan25 | SimulatedFamily::Wan2 | SimulatedFamily::KeyFrames)
         && task.parameter("prompt_extend").as_bool().unwrap_or(true)
         && !text(&prompt(task)).is_empty()
 }
 
-pub(super) fn prompt(task: &Task) -> Value {
+pub(super) fn prompt(task: &SimulatedTask) -> Value {
     let prompt = task.input("prompt");
     if prompt.is_string() { prompt.clone() } else { "".into() }
 }
@@ -216,7 +228,7 @@ mod tests {
 
     fn finished(model: &str, body: Value) -> Map<String, Value> {
         let mut task = task("t", model, body);
-        task.status = Status::Succeeded;
+        task.status = SimulatedStatus::Succeeded;
         task.started = Some(at(1.0));
         task.ended = Some(at(11.0));
         answer(&task, &|name| format!("http://oss/{name}"))
@@ -235,7 +247,7 @@ mod tests {
     #[test]
     fn a_failure_is_told_inside_the_output_without_usage() {
         let mut task = task("t", "wan2.7-t2v", json!({}));
-        task.status = Status::Failed;
+        task.status = SimulatedStatus::Failed;
         let answer = answer(&task, &|name| name.into());
         assert_eq!(answer["output"]["code"], FAILURE_CODE);
         assert!(!answer.contains_key("usage"));

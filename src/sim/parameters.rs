@@ -2,62 +2,66 @@
 
 use serde_json::Value;
 
-use super::errors::{Cause, Refusal};
-use super::models::Family;
+use super::errors::{ErrorAnswer, ErrorCause};
+use super::models::SimulatedFamily;
 
-type Checked = Result<(), Refusal>;
+type Checked = Result<(), ErrorAnswer>;
 
 /// Checks the body of a submit. What the docs don't forbid passes: unknown fields are tolerated.
-pub(super) fn check(family: Family, model: &str, body: &Value) -> Checked {
+pub(super) fn check(family: SimulatedFamily, model: &str, body: &Value) -> Checked {
     let (input, parameters) = (&body["input"], &body["parameters"]);
     if !parameters.is_null() && !parameters.is_object() {
-        return Err(Refusal::parameter("parameters must be an object."));
+        return Err(ErrorAnswer::parameter("parameters must be an object."));
     }
     match input {
         Value::Object(fields) if !fields.is_empty() => {}
         // An encrypted input is a string, and nothing in it can be checked.
         Value::String(_) => return Ok(()),
-        Value::Null | Value::Object(_) => return Err(Refusal::new(Cause::EmptyInput, "input is required.")),
+        Value::Null | Value::Object(_) => {
+            return Err(ErrorAnswer::new(ErrorCause::EmptyInput, "input is required."));
+        }
         Value::Bool(_) | Value::Number(_) | Value::Array(_) => {
-            return Err(Refusal::parameter("input must be an object."));
+            return Err(ErrorAnswer::parameter("input must be an object."));
         }
     }
     match family {
-        Family::TextToVideo
-        | Family::ImageToVideo
-        | Family::ReferenceToVideo
-        | Family::VideoEdit
-        | Family::Wan30 => super::media_sets::check(family, input, parameters),
-        Family::KeyFrames => key_frames(model, input, parameters),
-        Family::Wan26 | Family::Wan25 | Family::Wan2 => older(model, input, parameters),
-        Family::Animate => {
+        SimulatedFamily::TextToVideo
+        | SimulatedFamily::ImageToVideo
+        | SimulatedFamily::ReferenceToVideo
+        | SimulatedFamily::VideoEdit
+        | SimulatedFamily::Wan30 => super::media_sets::check(family, input, parameters),
+        SimulatedFamily::KeyFrames => key_frames(model, input, parameters),
+        SimulatedFamily::Wan26 | SimulatedFamily::Wan25 | SimulatedFamily::Wan2 => {
+            older(model, input, parameters)
+        }
+        SimulatedFamily::Animate => {
             url(input, "image_url", true)?;
             url(input, "video_url", true)
         }
-        Family::OtherVideo => common(parameters),
-        Family::Image => {
+        SimulatedFamily::OtherVideo => common(parameters),
+        SimulatedFamily::Image => {
             string(input, "prompt", false)?;
             integer(parameters, "n", 1, 10)?;
             size(parameters)
         }
-        Family::ImageChoices => integer(parameters, "n", 1, 12),
-        Family::Transcription => file_urls(input),
-        Family::TranscriptionOfOne => url(input, "file_url", true),
-        Family::EmbeddingFile => url(input, "url", true),
-        Family::Detect
-        | Family::ThreeD
-        | Family::Text
-        | Family::TextAndImage
-        | Family::Speech
-        | Family::Embedding
-        | Family::MultimodalEmbedding
-        | Family::Rerank
-        | Family::Realtime
-        | Family::Legacy => Ok(()),
+        SimulatedFamily::ImageChoices => integer(parameters, "n", 1, 12),
+        SimulatedFamily::Transcription => file_urls(input),
+        SimulatedFamily::TranscriptionOfOne => url(input, "file_url", true),
+        SimulatedFamily::EmbeddingFile => url(input, "url", true),
+        SimulatedFamily::Detect
+        | SimulatedFamily::ThreeD
+        | SimulatedFamily::Text
+        | SimulatedFamily::TextAndImage
+        | SimulatedFamily::Speech
+        | SimulatedFamily::Embedding
+        | SimulatedFamily::MultimodalEmbedding
+        | SimulatedFamily::Rerank
+        | SimulatedFamily::Realtime
+        | SimulatedFamily::Legacy => Ok(()),
     }
 }
 
-/// What every video model asks of its parameters.
+/// Checks that are common to all video models.
 pub(super) fn common(parameters: &Value) -> Checked {
     boolean(parameters, "prompt_extend")?;
     boolean(parameters, "watermark")?;
@@ -86,7 +90,7 @@ fn older(model: &str, input: &Value, parameters: &Value) -> Checked {
     } else if model.contains("r2v") {
         let references = ["reference_urls", "reference_video_urls"];
         if references.iter().all(|name| input[*name].as_array().is_none_or(Vec::is_empty)) {
-            return Err(Refusal::parameter("input must contain reference_urls."));
+            return Err(ErrorAnswer::parameter("input must contain reference_urls."));
         }
     }
     url(input, "audio_url", false)?;
@@ -99,7 +103,7 @@ fn older(model: &str, input: &Value, parameters: &Value) -> Checked {
 fn file_urls(input: &Value) -> Checked {
     let urls = input["file_urls"].as_array().map(Vec::as_slice).unwrap_or_default();
     if urls.is_empty() || urls.len() > 100 {
-        return Err(Refusal::parameter("input must contain file_urls, 1 to 100 of them."));
+        return Err(ErrorAnswer::parameter("input must contain file_urls, 1 to 100 of them."));
     }
     urls.iter().try_for_each(|url| check_url("file_urls", url))
 }
@@ -115,19 +119,19 @@ fn size(parameters: &Value) -> Checked {
     if value.is_null() || well_formed || named {
         return Ok(());
     }
-    Err(Refusal::parameter(format!("The size is not match {value}")))
+    Err(ErrorAnswer::parameter(format!("The size is not match {value}")))
 }
 
 pub(super) fn string(fields: &Value, name: &str, required: bool) -> Checked {
     match &fields[name] {
         Value::String(text) if required && text.is_empty() => {
-            Err(Refusal::parameter(format!("{name} must not be empty.")))
+            Err(ErrorAnswer::parameter(format!("{name} must not be empty.")))
         }
         Value::String(_) => Ok(()),
-        Value::Null if required => Err(Refusal::parameter(format!("input must contain {name}."))),
+        Value::Null if required => Err(ErrorAnswer::parameter(format!("input must contain {name}."))),
         Value::Null => Ok(()),
         Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-            Err(Refusal::parameter(format!("{name} must be a string.")))
+            Err(ErrorAnswer::parameter(format!("{name} must be a string.")))
         }
     }
 }
@@ -143,14 +147,14 @@ pub(super) fn check_url(name: &str, value: &Value) -> Checked {
     if known.iter().any(|scheme| text.starts_with(scheme)) {
         return Ok(());
     }
-    Err(Refusal::parameter(format!("{name} must be a valid URL.")))
+    Err(ErrorAnswer::parameter(format!("{name} must be a valid URL.")))
 }
 
 pub(super) fn boolean(fields: &Value, name: &str) -> Checked {
     match &fields[name] {
         Value::Null | Value::Bool(_) => Ok(()),
         Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
-            Err(Refusal::parameter(format!("{name} must be a boolean.")))
+            Err(ErrorAnswer::parameter(format!("{name} must be a boolean.")))
         }
     }
 }
@@ -163,8 +167,8 @@ pub(super) fn integer(fields: &Value, name: &str, least: i64, most: i64) -> Chec
     }
     match value.as_i64() {
         Some(number) if (least..=most).contains(&number) => Ok(()),
-        Some(_) => Err(Refusal::parameter(format!("{name} must be between {least} and {most}."))),
-        None => Err(Refusal::parameter(format!("{name} must be an integer."))),
+        Some(_) => Err(ErrorAnswer::parameter(format!("{name} must be between {least} and {most}."))),
+        None => Err(ErrorAnswer::parameter(format!("{name} must be an integer."))),
     }
 }
 
@@ -173,7 +177,7 @@ pub(super) fn one_of(fields: &Value, name: &str, values: &[&str]) -> Checked {
     if value.is_null() || value.as_str().is_some_and(|text| values.contains(&text)) {
         return Ok(());
     }
-    Err(Refusal::parameter(format!("{name} must be one of {}, but is {value}.", values.join(", "))))
+    Err(ErrorAnswer::parameter(format!("{name} must be one of {}, but is {value}.", values.join(", "))))
 }
 
 #[cfg(test)]

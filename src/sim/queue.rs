@@ -1,28 +1,33 @@
-//! Tasks of one account and model: which wait for a place, and which run.
+//! Queue of one account and model: tasks that wait, and tasks that run.
 
 use std::collections::VecDeque;
 use std::time::SystemTime;
 
-pub(super) struct Queue {
-    /// How many run at a time.
+pub(super) struct SimulatedQueue {
+    /// Number of tasks that may run at a time.
     places: usize,
-    /// With the time from which each may run, in the order of submission.
+    /// Waiting tasks in the order of submission, each with the time from which it may run.
     waiting: VecDeque<(String, SystemTime)>,
-    /// With the time at which each ends, in that order.
+    /// Running tasks in the order of their end, each with the time of its end.
     running: VecDeque<(String, SystemTime)>,
-    /// When a place was last left.
+    /// Time at which a task last stopped running.
     freed: SystemTime,
 }
 
-/// What happened to which task, and when.
-pub(super) enum Event {
+/// A start or an end of a task, with the time.
+pub(super) enum QueueEvent {
     Starts(String, SystemTime),
     Ends(String, SystemTime),
 }
 
-impl Queue {
-    pub(super) fn new(places: usize) -> Queue {
-        Queue { places, waiting: VecDeque::new(), running: VecDeque::new(), freed: SystemTime::UNIX_EPOCH }
+impl SimulatedQueue {
+    pub(super) fn new(places: usize) -> SimulatedQueue {
+        SimulatedQueue {
+            places,
+            waiting: VecDeque::new(),
+            running: VecDeque::new(),
+            freed: SystemTime::UNIX_EPOCH,
+        }
     }
 
     pub(super) fn wait(&mut self, id: String, ready: SystemTime) {
@@ -34,26 +39,26 @@ impl Queue {
         self.running.insert(place, (id, end));
     }
 
-    /// Takes out what happened next, up to now.
-    pub(super) fn next_event(&mut self, now: SystemTime) -> Option<Event> {
+    /// Returns the next event that happened up to `now`.
+    pub(super) fn next_event(&mut self, now: SystemTime) -> Option<QueueEvent> {
         let end = self.running.front().map(|(_, at)| *at);
         let start = self.waiting.front().map(|(_, ready)| (*ready).max(self.freed));
         let start = start.filter(|_| self.running.len() < self.places);
         match (start, end) {
             (Some(at), end) if at <= now && end.is_none_or(|end| at <= end) => {
                 let (id, _) = self.waiting.pop_front()?;
-                Some(Event::Starts(id, at))
+                Some(QueueEvent::Starts(id, at))
             }
             (_, Some(at)) if at <= now => {
                 let (id, _) = self.running.pop_front()?;
                 self.freed = at;
-                Some(Event::Ends(id, at))
+                Some(QueueEvent::Ends(id, at))
             }
             (Some(_) | None, Some(_) | None) => None,
         }
     }
 
-    /// A task was ended from outside.
+    /// Removes a task that a cancel or a test ended.
     pub(super) fn leave(&mut self, id: &str, now: SystemTime) {
         self.waiting.retain(|(queued, _)| queued != id);
         let running = self.running.len();
@@ -63,7 +68,7 @@ impl Queue {
         }
     }
 
-    /// Drops those that wait and are gone.
+    /// Removes waiting tasks that were forgotten.
     pub(super) fn forget(&mut self, gone: impl Fn(&str) -> bool) {
         self.waiting.retain(|(id, _)| !gone(id));
     }

@@ -1,120 +1,125 @@
-//! Answers that break HTTP on purpose, written past hyper.
+//! Answers that break HTTP on purpose, written to the socket without hyper.
 
 use std::io;
 
 use bytes::Bytes;
 use hyper::{HeaderMap, StatusCode};
 
-use super::fault::Act;
-use super::reply::Outgoing;
+use super::connection::SimulatedConnection;
+use super::fault::FaultAction;
+use super::reply::OutgoingReply;
 use super::server::next_data;
-use super::wire::Wire;
 
-/// How a connection ends that the simulator breaks.
+/// End of a connection that the simulator breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(super) enum ConnectionEnd {
     Close,
     Reset,
-    /// Nothing more is said; the other side has to close.
+    /// No more bytes are sent; the client has to close.
     Hang,
 }
 
 pub(super) struct RawAnswer {
     head: Bytes,
-    body: Option<Outgoing>,
-    /// Bytes of the body that are sent.
+    body: Option<OutgoingReply>,
+    /// Number of bytes of the body that are sent.
     limit: u64,
     chunked: bool,
-    ending: Ending,
+    ending: ConnectionEnd,
 }
 
 impl RawAnswer {
-    pub(super) fn only(head: Bytes, ending: Ending) -> RawAnswer {
+    pub(super) fn only(head: Bytes, ending: ConnectionEnd) -> RawAnswer {
         RawAnswer { head, body: None, limit: 0, chunked: false, ending }
     }
 
-    /// For a fault that strikes before the request is read.
-    pub(super) fn at_once(act: &Act) -> Option<RawAnswer> {
+    /// The raw answer of a fault that comes before the request is read.
+    pub(super) fn at_once(act: &FaultAction) -> Option<RawAnswer> {
         match act {
-            Act::Close => Some(RawAnswer::only(Bytes::new(), Ending::Close)),
-            Act::Reset => Some(RawAnswer::only(Bytes::new(), Ending::Reset)),
-            Act::Silence => Some(RawAnswer::only(Bytes::new(), Ending::Hang)),
-            Act::Garbage => Some(RawAnswer::only(Bytes::from_static(GARBAGE), Ending::Close)),
-            Act::Answer
-            | Act::Status { .. }
-            | Act::Throttle(_)
-            | Act::Lose
-            | Act::Truncate { .. }
-            | Act::Stall { .. }
-            | Act::HangUp
-            | Act::WrongLength(_)
-            | Act::Slow { .. } => None,
+            FaultAction::Close => Some(RawAnswer::only(Bytes::new(), ConnectionEnd::Close)),
+            FaultAction::Reset => Some(RawAnswer::only(Bytes::new(), ConnectionEnd::Reset)),
+            FaultAction::Silence => Some(RawAnswer::only(Bytes::new(), ConnectionEnd::Hang)),
+            FaultAction::Garbage => Some(RawAnswer::only(Bytes::from_static(GARBAGE), ConnectionEnd::Close)),
+            FaultAction::Answer
+            | FaultAction::Status { .. }
+            | FaultAction::Throttle(_)
+            | FaultAction::Lose
+            | FaultAction::Truncate { .. }
+            | FaultAction::Stall { .. }
+            | FaultAction::HangUp
+            | FaultAction::WrongLength(_)
+            | FaultAction::Slow { .. } => None,
         }
     }
 
-    /// For a fault in the answer itself; [`RawAnswer::with`] then gives it the body.
+    /// The raw answer of a fault in the answer itself; [`RawAnswer::with`] adds the body.
     pub(super) fn of(
-        act: &Act,
+        act: &FaultAction,
         status: StatusCode,
         headers: &HeaderMap,
-        body: &Outgoing,
+        body: &OutgoingReply,
     ) -> Option<RawAnswer> {
         let (limit, ending, wrong_by) = match act {
-            Act::Truncate { after, reset: true } => (*after, Ending::Reset, 0),
-            Act::Truncate { after, reset: false } => (*after, Ending::Close, 0),
-            Act::Stall { after } => (*after, Ending::Hang, 0),
-            Act::HangUp => (u64::MAX, Ending::Close, 0),
-            Act::WrongLength(by) => (u64::MAX, Ending::Close, *by),
-            Act::Answer
-            | Act::Status { .. }
-            | Act::Throttle(_)
-            | Act::Close
-            | Act::Reset
-            | Act::Lose
-            | Act::Silence
-            | Act::Garbage
-            | Act::Slow { .. } => return None,
+            FaultAction::Truncate { after, reset: true } => (*after, ConnectionEnd::Reset, 0),
+            FaultAction::Truncate { after, reset: false } => (*after, ConnectionEnd::Close, 0),
+            FaultAction::Stall { after } => (*after, ConnectionEnd::Hang, 0),
+            FaultAction::HangUp => (u64::MAX, ConnectionEnd::Close, 0),
+            FaultAction::WrongLength(by) => (u64::MAX, ConnectionEnd::Close, *by),
+            FaultAction::Answer
+            | FaultAction::Status { .. }
+            | FaultAction::Throttle(_)
+            | FaultAction::Close
+            | FaultAction::Reset
+            | FaultAction::Lose
+            | FaultAction::Silence
+            | FaultAction::Garbage
+            | FaultAction::Slow { .. } => return None,
         };
         let length = body.length().map(|length| length.saturating_add_signed(wrong_by));
         let head = head(status, headers, length);
         Some(RawAnswer { head, body: None, limit, chunked: length.is_none(), ending })
     }
 
-    pub(super) fn with(self, mut body: Outgoing) -> RawAnswer {
+    pub(super) fn with(self, mut body: OutgoingReply) -> RawAnswer {
         body.broken_off();
         RawAnswer { body: Some(body), ..self }
     }
 
-    pub(super) async fn send(mut self, wire: &Wire) -> io::Result<()> {
-        if self.ending == Ending::Reset {
-            wire.reset_on_close();
+    pub(super) async fn send(mut self, connection: &SimulatedConnection) -> io::Result<()> {
+        if self.ending == ConnectionEnd::Reset {
+            connection.reset_on_close();
         }
-        wire.send(&self.head).await?;
+        connection.send(&self.head).await?;
         if let Some(mut body) = self.body.take() {
-            send_body(&mut body, self.limit, self.chunked, wire).await?;
+            send_body(&mut body, self.limit, self.chunked, connection).await?;
         }
-        if self.ending == Ending::Hang {
-            wire.closed().await;
+        if self.ending == ConnectionEnd::Hang {
+            connection.closed().await;
         }
         Ok(())
     }
 }
 
-async fn send_body(body: &mut Outgoing, limit: u64, chunked: bool, wire: &Wire) -> io::Result<()> {
+async fn send_body(
+    body: &mut OutgoingReply,
+    limit: u64,
+    chunked: bool,
+    connection: &SimulatedConnection,
+) -> io::Result<()> {
     let mut left = limit;
     while left > 0 {
         let Some(data) = next_data(body).await else {
-            return if chunked { wire.send(b"0\r\n\r\n").await } else { Ok(()) };
+            return if chunked { connection.send(b"0\r\n\r\n").await } else { Ok(()) };
         };
         let size = left.min(data.len() as u64);
         left -= size;
         if chunked {
-            // The chunk says its full size, so a cut shows inside it.
-            wire.send(format!("{:x}\r\n", data.len()).as_bytes()).await?;
+            // The chunk declares its full size, so a cut is inside the chunk.
+            connection.send(format!("{:x}\r\n", data.len()).as_bytes()).await?;
         }
-        wire.send(&data[..size as usize]).await?;
+        connection.send(&data[..size as usize]).await?;
         if chunked && size == data.len() as u64 {
-            wire.send(b"\r\n").await?;
+            connection.send(b"\r\n").await?;
         }
     }
     Ok(())

@@ -5,39 +5,45 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::errors::Refusal;
+use super::errors::ErrorAnswer;
 use super::media::tone;
 use super::models;
-use super::session::{Heard, Say};
+use super::session::{SessionInput, SessionOutput};
 
-pub(super) struct Realtime {
+pub(super) struct RealtimeProtocol {
     session: Value,
-    /// Base64 characters of audio since the last commit.
+    /// Number of Base64 characters of audio since the last commit.
     buffered: usize,
     text: String,
 }
 
-impl Realtime {
-    pub(super) fn open(standing: Result<(), Refusal>, model: &str) -> (Realtime, Vec<Say>) {
+impl RealtimeProtocol {
+    pub(super) fn open(
+        standing: Result<(), ErrorAnswer>,
+        model: &str,
+    ) -> (RealtimeProtocol, Vec<SessionOutput>) {
         let session = json!({
             "id": id("sess"), "object": "realtime.session", "model": model, "modalities": ["text", "audio"],
             "voice": "Cherry", "input_audio_format": "pcm16", "output_audio_format": "pcm16",
         });
-        let realtime = Realtime { session, buffered: 0, text: String::new() };
+        let realtime = RealtimeProtocol { session, buffered: 0, text: String::new() };
         let opening = if models::find(model).is_none() {
-            vec![Say::Close(1007, "Model not found")]
+            vec![SessionOutput::Close(1007, "Model not found")]
         } else if standing.is_err() {
-            vec![Say::Close(1007, "Access denied, please make sure your account is in good standing.")]
+            vec![SessionOutput::Close(
+                1007,
+                "Access denied, please make sure your account is in good standing.",
+            )]
         } else {
             vec![event("session.created", json!({"session": realtime.session}))]
         };
         (realtime, opening)
     }
 
-    pub(super) fn hear(&mut self, heard: Heard<'_>) -> Vec<Say> {
-        let frame: Value = match heard {
-            Heard::Text(text) => serde_json::from_str(text).unwrap_or_default(),
-            Heard::Binary(_) => return vec![error("Binary frames are not part of this protocol.")],
+    pub(super) fn receive(&mut self, input: SessionInput<'_>) -> Vec<SessionOutput> {
+        let frame: Value = match input {
+            SessionInput::Text(text) => serde_json::from_str(text).unwrap_or_default(),
+            SessionInput::Binary(_) => return vec![error("Binary frames are not part of this protocol.")],
         };
         match frame["type"].as_str().unwrap_or_default() {
             "session.update" => {
@@ -58,9 +64,9 @@ impl Realtime {
             }
             "input_audio_buffer.commit" => self.commit("input_audio_buffer.committed"),
             "input_text_buffer.commit" => {
-                let mut said = self.commit("input_text_buffer.committed");
-                said.extend(self.respond());
-                said
+                let mut outputs = self.commit("input_text_buffer.committed");
+                outputs.extend(self.respond());
+                outputs
             }
             "input_audio_buffer.clear" => {
                 self.buffered = 0;
@@ -74,15 +80,16 @@ impl Realtime {
                 vec![event("response.done", json!({"response": {"id": id("resp"), "status": "cancelled"}}))]
             }
             "session.finish" => {
-                let mut said = if self.text.is_empty() { Vec::new() } else { self.respond() };
-                said.extend([event("session.finished", json!({})), Say::Close(1000, "finished")]);
-                said
+                let mut outputs = if self.text.is_empty() { Vec::new() } else { self.respond() };
+                outputs
+                    .extend([event("session.finished", json!({})), SessionOutput::Close(1000, "finished")]);
+                outputs
             }
             other => vec![error(&format!("Invalid event type: {other:?}."))],
         }
     }
 
-    fn commit(&mut self, name: &str) -> Vec<Say> {
+    fn commit(&mut self, name: &str) -> Vec<SessionOutput> {
         self.buffered = 0;
         let item = id("item");
         vec![
@@ -94,7 +101,7 @@ impl Realtime {
         ]
     }
 
-    fn respond(&mut self) -> Vec<Say> {
+    fn respond(&mut self) -> Vec<SessionOutput> {
         let (response, item) = (id("resp"), id("item"));
         let input_tokens = 10 + self.text.len();
         self.text.clear();
@@ -112,29 +119,29 @@ impl Realtime {
         let usage =
             json!({"input_tokens": input_tokens, "output_tokens": 8, "total_tokens": input_tokens + 8});
         let done = json!({"id": response, "status": "completed", "output": [message], "usage": usage});
-        let mut said = vec![
+        let mut outputs = vec![
             event("response.created", json!({"response": {"id": response, "status": "in_progress"}})),
             event("response.output_item.added", of(json!({"item": {"id": item, "type": "message"}}))),
         ];
         for word in transcript.split_inclusive(' ') {
-            said.push(event("response.audio_transcript.delta", of(json!({"delta": word}))));
-            said.push(event("response.audio.delta", of(json!({"delta": STANDARD.encode(tone(50))}))));
+            outputs.push(event("response.audio_transcript.delta", of(json!({"delta": word}))));
+            outputs.push(event("response.audio.delta", of(json!({"delta": STANDARD.encode(tone(50))}))));
         }
-        said.push(event("response.audio_transcript.done", of(json!({"transcript": transcript}))));
-        said.push(event("response.audio.done", of(json!({}))));
-        said.push(event("response.output_item.done", of(json!({"item": message}))));
-        said.push(event("response.done", json!({"response": done})));
-        said
+        outputs.push(event("response.audio_transcript.done", of(json!({"transcript": transcript}))));
+        outputs.push(event("response.audio.done", of(json!({}))));
+        outputs.push(event("response.output_item.done", of(json!({"item": message}))));
+        outputs.push(event("response.done", json!({"response": done})));
+        outputs
     }
 }
 
-fn event(kind: &str, mut fields: Value) -> Say {
+fn event(kind: &str, mut fields: Value) -> SessionOutput {
     fields["type"] = kind.into();
     fields["event_id"] = id("event").into();
-    Say::Event(fields)
+    SessionOutput::Event(fields)
 }
 
-fn error(message: &str) -> Say {
+fn error(message: &str) -> SessionOutput {
     let error =
         json!({"type": "invalid_request_error", "code": "invalid_value", "message": message, "param": null});
     event("error", json!({"error": error}))
@@ -148,30 +155,33 @@ fn id(kind: &str) -> String {
 mod tests {
     use super::*;
 
-    fn kinds(said: &[Say]) -> Vec<String> {
-        let kind = |say: &Say| match say {
-            Say::Event(event) => event["type"].as_str().unwrap().to_owned(),
-            Say::Close(code, reason) => format!("{code} {reason}"),
-            Say::Binary(_) | Say::Ping => panic!("{say:?}"),
+    fn kinds(outputs: &[SessionOutput]) -> Vec<String> {
+        let kind = |output: &SessionOutput| match output {
+            SessionOutput::Event(event) => event["type"].as_str().unwrap().to_owned(),
+            SessionOutput::Close(code, reason) => format!("{code} {reason}"),
+            SessionOutput::Binary(_) | SessionOutput::Ping => panic!("{output:?}"),
         };
-        said.iter().map(kind).collect()
+        outputs.iter().map(kind).collect()
     }
 
     #[test]
     fn a_session_greets_answers_and_ends() {
-        let (mut realtime, opening) = Realtime::open(Ok(()), "qwen3-omni-flash-realtime");
+        let (mut realtime, opening) = RealtimeProtocol::open(Ok(()), "qwen3-omni-flash-realtime");
         assert_eq!(kinds(&opening), ["session.created"]);
-        let mut hear = |text: &str| kinds(&realtime.hear(Heard::Text(text)));
-        assert_eq!(hear(r#"{"type":"session.update","session":{"voice":"Ethan"}}"#), ["session.updated"]);
-        assert!(hear(r#"{"type":"input_audio_buffer.append","audio":"AAAA"}"#).is_empty());
-        let said = hear(r#"{"type":"response.create"}"#);
-        assert_eq!((said[0].as_str(), said[said.len() - 1].as_str()), ("response.created", "response.done"));
-        assert_eq!(hear(r#"{"type":"nonsense"}"#), ["error"]);
-        assert_eq!(hear(r#"{"type":"session.finish"}"#), ["session.finished", "1000 finished"]);
+        let mut receive = |text: &str| kinds(&realtime.receive(SessionInput::Text(text)));
+        assert_eq!(receive(r#"{"type":"session.update","session":{"voice":"Ethan"}}"#), ["session.updated"]);
+        assert!(receive(r#"{"type":"input_audio_buffer.append","audio":"AAAA"}"#).is_empty());
+        let outputs = receive(r#"{"type":"response.create"}"#);
+        assert_eq!(
+            (outputs[0].as_str(), outputs[outputs.len() - 1].as_str()),
+            ("response.created", "response.done")
+        );
+        assert_eq!(receive(r#"{"type":"nonsense"}"#), ["error"]);
+        assert_eq!(receive(r#"{"type":"session.finish"}"#), ["session.finished", "1000 finished"]);
     }
 
     #[test]
     fn an_unknown_model_closes_with_1007() {
-        assert_eq!(kinds(&Realtime::open(Ok(()), "x").1), ["1007 Model not found"]);
+        assert_eq!(kinds(&RealtimeProtocol::open(Ok(()), "x").1), ["1007 Model not found"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Answers, and the bodies they come in.
+//! Answers of the simulator and their bodies.
 
 use std::convert::Infallible;
 use std::io::Write;
@@ -15,38 +15,38 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, Heade
 use serde_json::Value;
 use tokio::time::Sleep;
 
-use super::journal::Entry;
+use super::journal::JournalEntry;
 
-pub(super) struct Reply {
+pub(super) struct SimulatedReply {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
-    pub(super) payload: Payload,
+    pub(super) payload: ReplyPayload,
 }
 
-impl Reply {
-    pub(super) fn new(status: u16, content_type: &'static str, content: impl Into<Bytes>) -> Reply {
-        let mut reply = Reply::empty(status);
+impl SimulatedReply {
+    pub(super) fn new(status: u16, content_type: &'static str, content: impl Into<Bytes>) -> SimulatedReply {
+        let mut reply = SimulatedReply::empty(status);
         reply.headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        reply.payload = Payload::Full(content.into());
+        reply.payload = ReplyPayload::Full(content.into());
         reply
     }
 
-    pub(super) fn empty(status: u16) -> Reply {
+    pub(super) fn empty(status: u16) -> SimulatedReply {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Reply { status, headers: HeaderMap::new(), payload: Payload::Full(Bytes::new()) }
+        SimulatedReply { status, headers: HeaderMap::new(), payload: ReplyPayload::Full(Bytes::new()) }
     }
 
-    pub(super) fn json(status: u16, value: &Value) -> Reply {
-        Reply::new(status, "application/json", value.to_string())
+    pub(super) fn json(status: u16, value: &Value) -> SimulatedReply {
+        SimulatedReply::new(status, "application/json", value.to_string())
     }
 
-    pub(super) fn stream(steps: impl Iterator<Item = Step> + Send + 'static) -> Reply {
-        let mut reply = Reply::new(200, "text/event-stream;charset=UTF-8", "");
-        reply.payload = Payload::Steps(Box::new(steps));
+    pub(super) fn stream(steps: impl Iterator<Item = TimedPiece> + Send + 'static) -> SimulatedReply {
+        let mut reply = SimulatedReply::new(200, "text/event-stream;charset=UTF-8", "");
+        reply.payload = ReplyPayload::Steps(Box::new(steps));
         reply
     }
 
-    pub(super) fn with(mut self, name: &str, value: &str) -> Reply {
+    pub(super) fn with(mut self, name: &str, value: &str) -> SimulatedReply {
         if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse()) {
             self.headers.append(name, value);
         }
@@ -54,15 +54,15 @@ impl Reply {
     }
 
     /// Compresses a JSON body.
-    pub(super) fn gzip(mut self) -> Reply {
+    pub(super) fn gzip(mut self) -> SimulatedReply {
         let json = self.headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
-        if let Payload::Full(content) = &self.payload
+        if let ReplyPayload::Full(content) = &self.payload
             && json
             && !content.is_empty()
         {
             let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
             if let Ok(packed) = encoder.write_all(content).and_then(|()| encoder.finish()) {
-                self.payload = Payload::Full(packed.into());
+                self.payload = ReplyPayload::Full(packed.into());
                 self.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             }
         }
@@ -70,65 +70,65 @@ impl Reply {
     }
 }
 
-/// Waits, then sends.
-pub(super) struct Step {
+/// A piece of a body, sent after a pause.
+pub(super) struct TimedPiece {
     pub(super) wait: Duration,
     pub(super) bytes: Bytes,
 }
 
-/// What a body is made of.
-pub(super) enum Payload {
+/// Source of the bytes of a body.
+pub(super) enum ReplyPayload {
     Full(Bytes),
-    /// So many bytes of filler.
+    /// Filler of the given length in bytes.
     Filler(u64),
-    Steps(Box<dyn Iterator<Item = Step> + Send>),
+    Steps(Box<dyn Iterator<Item = TimedPiece> + Send>),
 }
 
-impl Payload {
-    /// None when only the end will tell.
+impl ReplyPayload {
+    /// Length of the body; `None` when it is known only at the end.
     pub(super) fn length(&self) -> Option<u64> {
         match self {
-            Payload::Full(content) => Some(content.len() as u64),
-            Payload::Filler(length) => Some(*length),
-            Payload::Steps(_) => None,
+            ReplyPayload::Full(content) => Some(content.len() as u64),
+            ReplyPayload::Filler(length) => Some(*length),
+            ReplyPayload::Steps(_) => None,
         }
     }
 
-    /// The same bytes, in pieces with a pause before each.
-    pub(super) fn slowed(self, bytes: usize, every: Duration) -> Payload {
+    /// The payload in pieces of `bytes`, with a pause before each.
+    pub(super) fn slowed(self, bytes: usize, every: Duration) -> ReplyPayload {
         match self {
-            Payload::Full(content) => {
+            ReplyPayload::Full(content) => {
                 let mut left = content;
-                Payload::Steps(Box::new(std::iter::from_fn(move || {
+                ReplyPayload::Steps(Box::new(std::iter::from_fn(move || {
                     let piece = left.split_to(bytes.min(left.len()));
-                    (!piece.is_empty()).then_some(Step { wait: every, bytes: piece })
+                    (!piece.is_empty()).then_some(TimedPiece { wait: every, bytes: piece })
                 })))
             }
-            Payload::Filler(length) => {
+            ReplyPayload::Filler(length) => {
                 let pieces = length.div_ceil(bytes as u64);
-                Payload::Steps(Box::new((0..pieces).map(move |number| {
+                ReplyPayload::Steps(Box::new((0..pieces).map(move |number| {
                     let size = (bytes as u64).min(length - number * bytes as u64);
-                    Step { wait: every, bytes: vec![FILLER; size as usize].into() }
+                    TimedPiece { wait: every, bytes: vec![FILLER; size as usize].into() }
                 })))
             }
-            Payload::Steps(steps) => {
-                Payload::Steps(Box::new(steps.map(move |step| Step { wait: step.wait + every, ..step })))
-            }
+            ReplyPayload::Steps(steps) => ReplyPayload::Steps(Box::new(
+                steps.map(move |step| TimedPiece { wait: step.wait + every, ..step }),
+            )),
         }
     }
 }
 
-/// A body on its way out; it closes the journal entry when it ends.
-pub(super) struct Outgoing {
-    payload: Payload,
+/// A body being sent. It finishes the journal entry when it ends.
+pub(super) struct OutgoingReply {
+    payload: ReplyPayload,
     waiting: Option<(Pin<Box<Sleep>>, Bytes)>,
     done: bool,
-    entry: Option<Entry>,
+    entry: Option<JournalEntry>,
 }
 
-impl Outgoing {
-    pub(super) fn new(payload: Payload, entry: Entry) -> Outgoing {
-        let mut outgoing = Outgoing { done: false, payload, waiting: None, entry: Some(entry) };
+impl OutgoingReply {
+    pub(super) fn new(payload: ReplyPayload, entry: JournalEntry) -> OutgoingReply {
+        let mut outgoing = OutgoingReply { done: false, payload, waiting: None, entry: Some(entry) };
         if outgoing.payload.length() == Some(0) {
             outgoing.finish();
         }
@@ -136,15 +136,15 @@ impl Outgoing {
     }
 
     /// A body without bytes that belongs to no journal entry.
-    pub(super) fn nothing() -> Outgoing {
-        Outgoing { done: true, payload: Payload::Full(Bytes::new()), waiting: None, entry: None }
+    pub(super) fn nothing() -> OutgoingReply {
+        OutgoingReply { done: true, payload: ReplyPayload::Full(Bytes::new()), waiting: None, entry: None }
     }
 
     pub(super) fn length(&self) -> Option<u64> {
         self.payload.length()
     }
 
-    /// The simulator cuts this answer itself.
+    /// Records that the simulator itself cuts this answer.
     pub(super) fn broken_off(&mut self) {
         if let Some(entry) = &mut self.entry {
             entry.broken_off();
@@ -168,13 +168,13 @@ impl Outgoing {
             return Poll::Ready(Some(bytes));
         }
         match &mut self.payload {
-            Payload::Full(content) => Poll::Ready(Some(std::mem::take(content))),
-            Payload::Filler(left) => {
+            ReplyPayload::Full(content) => Poll::Ready(Some(std::mem::take(content))),
+            ReplyPayload::Filler(left) => {
                 let size = (*left).min(FILLER_PIECE.len() as u64);
                 *left -= size;
                 Poll::Ready(Some(Bytes::from_static(&FILLER_PIECE[..size as usize])))
             }
-            Payload::Steps(steps) => match steps.next() {
+            ReplyPayload::Steps(steps) => match steps.next() {
                 None => Poll::Ready(None),
                 Some(step) if step.wait.is_zero() => Poll::Ready(Some(step.bytes)),
                 Some(step) => {
@@ -186,7 +186,7 @@ impl Outgoing {
     }
 }
 
-impl Body for Outgoing {
+impl Body for OutgoingReply {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -227,26 +227,26 @@ const FILLER_PIECE: &[u8] = &[FILLER; 64 << 10];
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::journal::{Journal, tests::seen};
+    use crate::sim::journal::{Journal, tests::recorded};
     use http_body_util::BodyExt;
 
     #[tokio::test]
     async fn every_payload_yields_its_bytes_and_closes_its_entry() {
-        let steps = ["a", "b"].map(|text| Step { wait: Duration::ZERO, bytes: text.into() });
+        let steps = ["a", "b"].map(|text| TimedPiece { wait: Duration::ZERO, bytes: text.into() });
         let payloads = [
-            (Payload::Full("hello".into()), 5),
-            (Payload::Full("hello".into()).slowed(2, Duration::ZERO), 5),
-            (Payload::Filler(200_000), 200_000),
-            (Payload::Filler(10).slowed(3, Duration::ZERO), 10),
-            (Payload::Steps(Box::new(steps.into_iter())), 2),
-            (Payload::Full(Bytes::new()), 0),
+            (ReplyPayload::Full("hello".into()), 5),
+            (ReplyPayload::Full("hello".into()).slowed(2, Duration::ZERO), 5),
+            (ReplyPayload::Filler(200_000), 200_000),
+            (ReplyPayload::Filler(10).slowed(3, Duration::ZERO), 10),
+            (ReplyPayload::Steps(Box::new(steps.into_iter())), 2),
+            (ReplyPayload::Full(Bytes::new()), 0),
         ];
         for (payload, length) in payloads {
             let journal = Journal::new(1);
-            let outgoing = Outgoing::new(payload, journal.open(seen("/")));
+            let outgoing = OutgoingReply::new(payload, journal.open(recorded("/")));
             let bytes = outgoing.collect().await.unwrap().to_bytes();
             assert_eq!(bytes.len(), length);
-            assert!(journal.seen()[0].answered);
+            assert!(journal.requests()[0].answered);
         }
     }
 }

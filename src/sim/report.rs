@@ -1,55 +1,55 @@
-//! What the simulator saw, as pages that DashScope does not have.
+//! Reports on received calls and tasks, at paths that DashScope does not have.
 
 use std::time::SystemTime;
 
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
-use super::account::Metered;
-use super::call::Call;
-use super::reply::Reply;
-use super::tasks::Task;
-use super::world::{World, lock};
+use super::account::MeteredCall;
+use super::call::SimulatedCall;
+use super::reply::SimulatedReply;
+use super::state::SimulatorState;
+use super::tasks::SimulatedTask;
 
 /// `GET /sim/calls` and `GET /sim/tasks`; `help.txt` says what they hold.
-pub(super) fn answer(world: &World, call: &Call) -> Option<Reply> {
+pub(super) fn answer(state: &SimulatorState, call: &SimulatedCall) -> Option<SimulatedReply> {
     let page = match (&call.method, call.path().as_slice()) {
-        (&Method::GET, ["sim", "calls"]) => calls(world),
-        (&Method::GET, ["sim", "tasks"]) => tasks(world, call.now),
+        (&Method::GET, ["sim", "calls"]) => calls(state),
+        (&Method::GET, ["sim", "tasks"]) => tasks(state, call.now),
         _ => return None,
     };
-    Some(Reply::json(200, &page))
+    Some(SimulatedReply::json(200, &page))
 }
 
-fn calls(world: &World) -> Value {
+fn calls(state: &SimulatorState) -> Value {
     let mut page = Map::new();
-    for (account, what, meter) in lock(&world.accounts).meters() {
+    for (account, metered, meter) in state.accounts.lock().meters() {
         let counted = json!({
             "arrived": meter.arrived,
             "refused": meter.refused,
             "busiest_second": meter.busiest_second,
         });
-        page.entry(account).or_insert_with(|| json!({}))[name(what)] = counted;
+        page.entry(account).or_insert_with(|| json!({}))[name(metered)] = counted;
     }
     page.into()
 }
 
-fn name(what: &Metered) -> String {
-    match what {
-        Metered::Query => "query".to_owned(),
-        Metered::List => "list".to_owned(),
-        Metered::Cancel => "cancel".to_owned(),
-        Metered::Submit(model) => format!("submit {model}"),
-        Metered::Policy(model) => format!("policy {model}"),
+fn name(metered: &MeteredCall) -> String {
+    match metered {
+        MeteredCall::Query => "query".to_owned(),
+        MeteredCall::List => "list".to_owned(),
+        MeteredCall::Cancel => "cancel".to_owned(),
+        MeteredCall::Submit(model) => format!("submit {model}"),
+        MeteredCall::Policy(model) => format!("policy {model}"),
     }
 }
 
-fn tasks(world: &World, now: SystemTime) -> Value {
-    let tasks = lock(&world.tasks).all(now);
+fn tasks(state: &SimulatorState, now: SystemTime) -> Value {
+    let tasks = state.tasks.lock().all(now);
     tasks.iter().map(row).collect()
 }
 
-fn row(task: &Task) -> Value {
+fn row(task: &SimulatedTask) -> Value {
     json!({
         "task_id": task.id,
         "account": task.caller.account,

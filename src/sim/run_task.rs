@@ -1,24 +1,24 @@
-//! run-task, continue-task, finish-task: speech out and in, task after task on one socket.
+//! The WebSocket protocol of run-task, continue-task and finish-task: one task after the other on one socket.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::errors::{Cause, Refusal};
-use super::generation::said;
+use super::errors::{ErrorAnswer, ErrorCause};
+use super::generation::input_text;
 use super::media::tone;
 use super::models;
-use super::session::{Heard, Say};
+use super::session::{SessionInput, SessionOutput};
 
-pub(super) struct RunTask {
-    standing: Result<(), Refusal>,
-    task: Option<Running>,
+pub(super) struct RunTaskProtocol {
+    standing: Result<(), ErrorAnswer>,
+    task: Option<SocketTask>,
 }
 
-struct Running {
+struct SocketTask {
     id: String,
-    kind: Kind,
-    /// The client says when it is done; otherwise one input is all.
+    kind: SocketTaskKind,
+    /// True when the client sends `finish-task`; otherwise the task has one input.
     streams_in: bool,
     characters: usize,
     audio_bytes: usize,
@@ -26,25 +26,25 @@ struct Running {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum SocketTaskKind {
     Speech,
     Recognition,
     Text,
 }
 
-impl RunTask {
-    pub(super) fn new(standing: Result<(), Refusal>) -> RunTask {
-        RunTask { standing, task: None }
+impl RunTaskProtocol {
+    pub(super) fn new(standing: Result<(), ErrorAnswer>) -> RunTaskProtocol {
+        RunTaskProtocol { standing, task: None }
     }
 
     pub(super) fn is_running(&self) -> bool {
         self.task.is_some()
     }
 
-    pub(super) fn hear(&mut self, heard: Heard<'_>) -> Vec<Say> {
-        let text = match heard {
-            Heard::Binary(bytes) => return self.audio(bytes),
-            Heard::Text(text) => text,
+    pub(super) fn receive(&mut self, input: SessionInput<'_>) -> Vec<SessionOutput> {
+        let text = match input {
+            SessionInput::Binary(bytes) => return self.audio(bytes),
+            SessionInput::Text(text) => text,
         };
         let frame: Value = serde_json::from_str(text).unwrap_or_default();
         let header = &frame["header"];
@@ -57,12 +57,12 @@ impl RunTask {
         }
     }
 
-    pub(super) fn time_out(&mut self, after: Duration) -> Vec<Say> {
+    pub(super) fn time_out(&mut self, after: Duration) -> Vec<SessionOutput> {
         let id = self.task.as_ref().map(|task| task.id.clone()).unwrap_or_default();
         self.fail(&id, "CLIENT_ERROR", &format!("request timeout after {} seconds.", after.as_secs()))
     }
 
-    fn start(&mut self, id: &str, header: &Value, payload: &Value) -> Vec<Say> {
+    fn start(&mut self, id: &str, header: &Value, payload: &Value) -> Vec<SessionOutput> {
         if id.is_empty() {
             return self.fail(id, "InvalidParameter", "task_id is required.");
         }
@@ -75,11 +75,11 @@ impl RunTask {
         let streaming = header["streaming"].as_str().unwrap_or_default();
         let wishes = &payload["parameters"]["sim"];
         let kind = match payload["task"].as_str() {
-            Some("tts") => Kind::Speech,
-            Some("asr") => Kind::Recognition,
-            Some(_) | None => Kind::Text,
+            Some("tts") => SocketTaskKind::Speech,
+            Some("asr") => SocketTaskKind::Recognition,
+            Some(_) | None => SocketTaskKind::Text,
         };
-        self.task = Some(Running {
+        self.task = Some(SocketTask {
             id: id.to_owned(),
             kind,
             streams_in: matches!(streaming, "in" | "duplex"),
@@ -87,37 +87,37 @@ impl RunTask {
             audio_bytes: 0,
             sentences: 0,
         });
-        let mut said = vec![event(id, "task-started", json!({}))];
+        let mut outputs = vec![event(id, "task-started", json!({}))];
         if wishes["ping"] == true {
-            said.push(Say::Ping);
+            outputs.push(SessionOutput::Ping);
         }
         if wishes["fail"] == true {
-            said.extend(self.fail(id, "InternalError.Algo", "The simulator was told to fail."));
+            outputs.extend(self.fail(id, "InternalError.Algo", "The simulator was told to fail."));
         } else if let Some(code) = wishes["close"].as_u64() {
-            said.push(Say::Close(code as u16, "The simulator was told to close."));
-        } else if !said_nothing(&payload["input"]) {
-            said.extend(self.proceed(id, &payload["input"]));
+            outputs.push(SessionOutput::Close(code as u16, "The simulator was told to close."));
+        } else if !has_no_text(&payload["input"]) {
+            outputs.extend(self.proceed(id, &payload["input"]));
         }
-        said
+        outputs
     }
 
-    fn check(&self, payload: &Value) -> Result<(), Refusal> {
+    fn check(&self, payload: &Value) -> Result<(), ErrorAnswer> {
         let model = payload["model"].as_str().unwrap_or_default();
-        models::find(model).ok_or_else(|| Refusal::new(Cause::ModelNotFound, "Model not found"))?;
+        models::find(model).ok_or_else(|| ErrorAnswer::new(ErrorCause::ModelNotFound, "Model not found"))?;
         self.standing.clone()
     }
 
-    /// Text comes in.
-    fn proceed(&mut self, id: &str, input: &Value) -> Vec<Say> {
+    /// Handles text from the client.
+    fn proceed(&mut self, id: &str, input: &Value) -> Vec<SessionOutput> {
         let Some(task) = self.task.as_mut().filter(|task| task.id == id) else {
             return self.fail(id, "InvalidParameter", "the task is not running.");
         };
-        let text = said(input);
+        let text = input_text(input);
         task.characters += text.chars().count();
         task.sentences += 1;
-        let mut said = Vec::new();
+        let mut outputs = Vec::new();
         match task.kind {
-            Kind::Speech => {
+            SocketTaskKind::Speech => {
                 let begins = (task.sentences - 1) * u64::from(SOUND_MILLIS);
                 let sentence = json!({
                     "index": task.sentences - 1, "begin_time": begins,
@@ -125,24 +125,26 @@ impl RunTask {
                 });
                 let output =
                     json!({"output": {"type": "sentence-synthesis", "sentence": sentence}, "usage": null});
-                said.push(event(id, "result-generated", output));
+                outputs.push(event(id, "result-generated", output));
                 let sound = tone(SOUND_MILLIS);
-                said.extend(sound.chunks(SOUND_CHUNK_BYTES).map(|chunk| Say::Binary(chunk.to_vec().into())));
+                outputs.extend(
+                    sound.chunks(SOUND_CHUNK_BYTES).map(|chunk| SessionOutput::Binary(chunk.to_vec().into())),
+                );
             }
-            Kind::Text => {
-                said.push(event(id, "result-generated", json!({"output": {"text": text}, "usage": null})))
+            SocketTaskKind::Text => {
+                outputs.push(event(id, "result-generated", json!({"output": {"text": text}, "usage": null})))
             }
-            Kind::Recognition => {}
+            SocketTaskKind::Recognition => {}
         }
-        if !task.streams_in && task.kind != Kind::Recognition {
-            said.extend(self.finish(id));
+        if !task.streams_in && task.kind != SocketTaskKind::Recognition {
+            outputs.extend(self.finish(id));
         }
-        said
+        outputs
     }
 
-    /// Sound comes in: a piece of a sentence comes out.
-    fn audio(&mut self, bytes: &[u8]) -> Vec<Say> {
-        let Some(task) = self.task.as_mut().filter(|task| task.kind == Kind::Recognition) else {
+    /// Handles audio from the client, and answers with a part of a sentence.
+    fn audio(&mut self, bytes: &[u8]) -> Vec<SessionOutput> {
+        let Some(task) = self.task.as_mut().filter(|task| task.kind == SocketTaskKind::Recognition) else {
             return self.fail("", "InvalidParameter", "no task takes audio.");
         };
         task.audio_bytes += bytes.len();
@@ -152,24 +154,24 @@ impl RunTask {
             "heartbeat": false, "sentence_end": false, "words": [],
         });
         let partial = json!({"output": {"sentence": sentence}, "usage": null});
-        let mut said = vec![event(&id, "result-generated", partial)];
+        let mut outputs = vec![event(&id, "result-generated", partial)];
         if !task.streams_in {
-            said.extend(self.finish(&id));
+            outputs.extend(self.finish(&id));
         }
-        said
+        outputs
     }
 
-    fn finish(&mut self, id: &str) -> Vec<Say> {
+    fn finish(&mut self, id: &str) -> Vec<SessionOutput> {
         let Some(task) = self.task.take_if(|task| task.id == id) else {
             return self.fail(id, "InvalidParameter", "the task is not running.");
         };
         match task.kind {
-            Kind::Speech => {
+            SocketTaskKind::Speech => {
                 let usage = json!({"characters": task.characters});
                 vec![event(id, "task-finished", json!({"output": null, "usage": usage}))]
             }
-            Kind::Text => vec![event(id, "task-finished", json!({"output": {}, "usage": null}))],
-            Kind::Recognition => {
+            SocketTaskKind::Text => vec![event(id, "task-finished", json!({"output": {}, "usage": null}))],
+            SocketTaskKind::Recognition => {
                 let millis = task.audio_bytes / BYTES_PER_MILLI;
                 let sentence = json!({
                     "sentence_id": 1, "begin_time": 0, "end_time": millis, "text": "Hello from the simulator.",
@@ -183,26 +185,28 @@ impl RunTask {
         }
     }
 
-    fn fail(&mut self, id: &str, code: &str, message: &str) -> Vec<Say> {
+    fn fail(&mut self, id: &str, code: &str, message: &str) -> Vec<SessionOutput> {
         self.task = None;
         let header = json!({
             "task_id": id, "event": "task-failed", "attributes": {}, "error_code": code, "error_message": message,
         });
-        vec![Say::Event(json!({"header": header, "payload": {}}))]
+        vec![SessionOutput::Event(json!({"header": header, "payload": {}}))]
     }
 }
 
-fn event(id: &str, name: &str, payload: Value) -> Say {
-    Say::Event(json!({"header": {"task_id": id, "event": name, "attributes": {}}, "payload": payload}))
+fn event(id: &str, name: &str, payload: Value) -> SessionOutput {
+    SessionOutput::Event(
+        json!({"header": {"task_id": id, "event": name, "attributes": {}}, "payload": payload}),
+    )
 }
 
-fn said_nothing(input: &Value) -> bool {
-    said(input).is_empty()
+fn has_no_text(input: &Value) -> bool {
+    input_text(input).is_empty()
 }
 
 const SOUND_MILLIS: u32 = 200;
 const SOUND_CHUNK_BYTES: usize = 3200;
-/// 16 bit mono at 16 kHz.
+/// Audio is 16 bit mono at 16 kHz.
 const BYTES_PER_MILLI: usize = 32;
 
 #[cfg(test)]
@@ -214,48 +218,51 @@ mod tests {
             .to_string()
     }
 
-    fn events(said: &[Say]) -> Vec<String> {
-        let name = |say: &Say| match say {
-            Say::Event(event) => event["header"]["event"].as_str().unwrap().to_owned(),
-            Say::Binary(_) => "binary".to_owned(),
-            Say::Ping => "ping".to_owned(),
-            Say::Close(code, _) => code.to_string(),
+    fn events(outputs: &[SessionOutput]) -> Vec<String> {
+        let name = |output: &SessionOutput| match output {
+            SessionOutput::Event(event) => event["header"]["event"].as_str().unwrap().to_owned(),
+            SessionOutput::Binary(_) => "binary".to_owned(),
+            SessionOutput::Ping => "ping".to_owned(),
+            SessionOutput::Close(code, _) => code.to_string(),
         };
-        said.iter().map(name).collect()
+        outputs.iter().map(name).collect()
     }
 
     #[test]
     fn speech_is_made_text_by_text() {
-        let mut run_task = RunTask::new(Ok(()));
-        let mut hear = |frame: String| run_task.hear(Heard::Text(&frame));
+        let mut run_task = RunTaskProtocol::new(Ok(()));
+        let mut receive = |frame: String| run_task.receive(SessionInput::Text(&frame));
         let run = json!({"model": "cosyvoice-v2", "task": "tts", "input": {}});
-        assert_eq!(events(&hear(frame("run-task", run))), ["task-started"]);
-        let said = hear(frame("continue-task", json!({"input": {"text": "hello"}})));
-        assert_eq!(events(&said), ["result-generated", "binary", "binary"]);
-        let said = hear(frame("finish-task", json!({"input": {}})));
-        let Say::Event(event) = &said[0] else { panic!("{said:?}") };
+        assert_eq!(events(&receive(frame("run-task", run))), ["task-started"]);
+        let outputs = receive(frame("continue-task", json!({"input": {"text": "hello"}})));
+        assert_eq!(events(&outputs), ["result-generated", "binary", "binary"]);
+        let outputs = receive(frame("finish-task", json!({"input": {}})));
+        let SessionOutput::Event(event) = &outputs[0] else { panic!("{outputs:?}") };
         assert_eq!(event["payload"]["usage"]["characters"], 5);
-        assert_eq!(events(&hear(frame("finish-task", json!({})))), ["task-failed"]);
+        assert_eq!(events(&receive(frame("finish-task", json!({})))), ["task-failed"]);
     }
 
     #[test]
     fn speech_is_recognized_to_the_end() {
-        let mut run_task = RunTask::new(Ok(()));
+        let mut run_task = RunTaskProtocol::new(Ok(()));
         let run = json!({"model": "paraformer-realtime-v2", "task": "asr", "input": {}});
-        run_task.hear(Heard::Text(&frame("run-task", run)));
-        assert_eq!(events(&run_task.hear(Heard::Binary(&[0; 12_800]))), ["result-generated"]);
-        let said = run_task.hear(Heard::Text(&frame("finish-task", json!({"input": {}}))));
-        assert_eq!(events(&said), ["result-generated", "task-finished"]);
+        run_task.receive(SessionInput::Text(&frame("run-task", run)));
+        assert_eq!(events(&run_task.receive(SessionInput::Binary(&[0; 12_800]))), ["result-generated"]);
+        let outputs = run_task.receive(SessionInput::Text(&frame("finish-task", json!({"input": {}}))));
+        assert_eq!(events(&outputs), ["result-generated", "task-finished"]);
         assert!(!run_task.is_running());
     }
 
     #[test]
     fn strange_models_and_silent_clients_fail() {
-        let mut run_task = RunTask::new(Ok(()));
-        let said = run_task.hear(Heard::Text(&frame("run-task", json!({"model": "x"}))));
-        assert_eq!(events(&said), ["task-failed"]);
-        run_task.hear(Heard::Text(&frame("run-task", json!({"model": "cosyvoice-v2", "task": "tts"}))));
-        let Say::Event(event) = run_task.time_out(Duration::from_secs(23)).remove(0) else { panic!() };
+        let mut run_task = RunTaskProtocol::new(Ok(()));
+        let outputs = run_task.receive(SessionInput::Text(&frame("run-task", json!({"model": "x"}))));
+        assert_eq!(events(&outputs), ["task-failed"]);
+        run_task
+            .receive(SessionInput::Text(&frame("run-task", json!({"model": "cosyvoice-v2", "task": "tts"}))));
+        let SessionOutput::Event(event) = run_task.time_out(Duration::from_secs(23)).remove(0) else {
+            panic!()
+        };
         assert_eq!(event["header"]["error_message"], "request timeout after 23 seconds.");
     }
 }

@@ -1,4 +1,4 @@
-//! Both listeners: takes connections, hands requests to their handlers, and breaks what the script says.
+//! Both listeners: accepts connections, calls the handlers, and applies the scripted faults.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -17,27 +17,27 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::body::{Gathered, gather};
-use super::call::Call;
-use super::errors::Refusal;
-use super::fault::{Act, Fault};
-use super::journal::{Entry, Listener, Seen};
-use super::raw::{Ending, RawAnswer};
-use super::reply::{Outgoing, Reply};
-use super::route::Surface;
-use super::wire::{Tap, Wire, header_lines};
-use super::world::{World, lock};
+use super::body::{GatheredBody, gather};
+use super::call::SimulatedCall;
+use super::connection::{RecordingStream, SimulatedConnection, header_lines};
+use super::errors::ErrorAnswer;
+use super::fault::{FaultAction, ScriptedFault};
+use super::journal::{JournalEntry, RecordedRequest, SimulatedListener};
+use super::raw::{ConnectionEnd, RawAnswer};
+use super::reply::{OutgoingReply, SimulatedReply};
+use super::route::SimulatedSurface;
+use super::state::SimulatorState;
 use super::{api, oss, session};
 
-/// What takes the place of HTTP on a connection.
-pub(super) enum Handover {
+/// A protocol that takes the place of HTTP on a connection.
+pub(super) enum ConnectionTakeover {
     Raw(RawAnswer),
-    /// Runs beside HTTP, which still has to send its last answer.
+    /// A WebSocket session. It runs beside HTTP, which still has to send the answer 101.
     Session(Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 
-/// Accepts until it is dropped.
-pub(super) async fn accept(world: Arc<World>, listener: TcpListener, kind: Listener) {
+/// Accepts connections until the future is dropped.
+pub(super) async fn accept(state: Arc<SimulatorState>, listener: TcpListener, kind: SimulatedListener) {
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = match listener.accept().await {
@@ -51,21 +51,22 @@ pub(super) async fn accept(world: Arc<World>, listener: TcpListener, kind: Liste
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "no TCP_NODELAY");
         }
-        connections.spawn(connection(Arc::clone(&world), stream, kind));
+        connections.spawn(serve_connection(Arc::clone(&state), stream, kind));
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn connection(world: Arc<World>, stream: TcpStream, kind: Listener) {
-    let number = world.accepted.fetch_add(1, Ordering::Relaxed) + 1;
-    let wire = Arc::new(Wire::new(number, stream, Arc::clone(&world.open)));
-    let (handover, mut handed) = unbounded_channel();
-    let service =
-        service_fn(|request| serve(Arc::clone(&world), Arc::clone(&wire), kind, handover.clone(), request));
+async fn serve_connection(state: Arc<SimulatorState>, stream: TcpStream, kind: SimulatedListener) {
+    let number = state.accepted.fetch_add(1, Ordering::Relaxed) + 1;
+    let connection = Arc::new(SimulatedConnection::new(number, stream, Arc::clone(&state.open)));
+    let (takeover, mut handed) = unbounded_channel();
+    let service = service_fn(|request| {
+        serve(Arc::clone(&state), Arc::clone(&connection), kind, takeover.clone(), request)
+    });
     let http = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_secs(300))
-        .serve_connection(TokioIo::new(Tap(Arc::clone(&wire))), service)
+        .serve_connection(TokioIo::new(RecordingStream(Arc::clone(&connection))), service)
         .with_upgrades();
     let mut http = Box::pin(http);
     let taken = tokio::select! {
@@ -79,15 +80,15 @@ async fn connection(world: Arc<World>, stream: TcpStream, kind: Listener) {
     };
     match taken {
         None => {}
-        Some(Handover::Session(session)) => {
+        Some(ConnectionTakeover::Session(session)) => {
             let (ended, ()) = tokio::join!(http, session);
             if let Err(error) = ended {
                 tracing::debug!(%error, "upgrade ended");
             }
         }
-        Some(Handover::Raw(raw)) => {
+        Some(ConnectionTakeover::Raw(raw)) => {
             drop(http);
-            if let Err(error) = raw.send(&wire).await {
+            if let Err(error) = raw.send(&connection).await {
                 tracing::debug!(%error, "raw answer ended");
             }
         }
@@ -95,91 +96,103 @@ async fn connection(world: Arc<World>, stream: TcpStream, kind: Listener) {
 }
 
 async fn serve(
-    world: Arc<World>,
-    wire: Arc<Wire>,
-    kind: Listener,
-    handover: UnboundedSender<Handover>,
+    state: Arc<SimulatorState>,
+    connection: Arc<SimulatedConnection>,
+    kind: SimulatedListener,
+    takeover: UnboundedSender<ConnectionTakeover>,
     mut request: Request<Incoming>,
-) -> Result<Response<Outgoing>, Infallible> {
+) -> Result<Response<OutgoingReply>, Infallible> {
     let started = Instant::now();
     let request_id = Uuid::new_v4().to_string();
-    let entry = world.journal.open(seen(&world, &wire, kind, &request, &request_id));
-    let fault = lock(&world.script).next(request.method().as_str(), request.uri().path());
+    let entry = state.journal.open(record(&state, &connection, kind, &request, &request_id));
+    let fault = state.script.lock().next(request.method().as_str(), request.uri().path());
     if let Some(fault) = &fault {
         tokio::time::sleep(fault.delay).await;
         if let Some(raw) = RawAnswer::at_once(&fault.act) {
-            return given_up(&handover, entry, raw).await;
+            return take_over(&takeover, entry, raw).await;
         }
     }
-    let mut body = Gathered::default();
+    let mut body = GatheredBody::default();
     if !fault.as_ref().is_some_and(|fault| fault.early) {
         body = gather(request.body_mut()).await;
         entry.body(&body);
         if !body.complete {
-            // Dropped here, the entry says so; nobody is left to answer.
-            return Ok(response(StatusCode::BAD_REQUEST, HeaderMap::new(), Outgoing::nothing()));
+            // The drop of the entry records that the client left; the answer reaches nobody.
+            return Ok(response(StatusCode::BAD_REQUEST, HeaderMap::new(), OutgoingReply::nothing()));
         }
     }
-    let mut call = Call::new(&mut request, body, request_id, world.now());
-    let reply = handled(&world, kind, &mut call, &entry, fault.as_ref());
-    if fault.as_ref().is_some_and(|fault| fault.act == Act::Lose) {
-        return given_up(&handover, entry, RawAnswer::only(Bytes::new(), Ending::Reset)).await;
+    let mut call = SimulatedCall::new(&mut request, body, request_id, state.now());
+    let reply = handle(&state, kind, &mut call, &entry, fault.as_ref());
+    if fault.as_ref().is_some_and(|fault| fault.act == FaultAction::Lose) {
+        return take_over(&takeover, entry, RawAnswer::only(Bytes::new(), ConnectionEnd::Reset)).await;
     }
-    let reply = dressed(&world, kind, &call, reply, started);
-    let reply = fault.iter().fold(reply, altered);
+    let reply = with_edge_headers(&state, kind, &call, reply, started);
+    let reply = fault.iter().fold(reply, apply_to_reply);
     if reply.status == StatusCode::SWITCHING_PROTOCOLS
         && let Some(upgrade) = call.upgrade.take()
     {
-        let session = Box::pin(session::run(world, call, upgrade, entry));
-        // The receiver outlives the service.
-        handover.send(Handover::Session(session)).unwrap_or_default();
-        return Ok(response(reply.status, reply.headers, Outgoing::nothing()));
+        let session = Box::pin(session::run(state, call, upgrade, entry));
+        // The receiver is dropped after the service, so the send succeeds.
+        takeover.send(ConnectionTakeover::Session(session)).unwrap_or_default();
+        return Ok(response(reply.status, reply.headers, OutgoingReply::nothing()));
     }
-    let body = Outgoing::new(reply.payload, entry);
+    let body = OutgoingReply::new(reply.payload, entry);
     let raw = fault.and_then(|fault| RawAnswer::of(&fault.act, reply.status, &reply.headers, &body));
     if let Some(raw) = raw {
-        handover.send(Handover::Raw(raw.with(body))).unwrap_or_default();
+        takeover.send(ConnectionTakeover::Raw(raw.with(body))).unwrap_or_default();
         return std::future::pending().await;
     }
     Ok(response(reply.status, reply.headers, body))
 }
 
-/// The handler's reply, or the script's.
-fn handled(world: &World, kind: Listener, call: &mut Call, entry: &Entry, fault: Option<&Fault>) -> Reply {
+/// The reply of the handler or of the scripted fault.
+fn handle(
+    state: &SimulatorState,
+    kind: SimulatedListener,
+    call: &mut SimulatedCall,
+    entry: &JournalEntry,
+    fault: Option<&ScriptedFault>,
+) -> SimulatedReply {
     let reply = match (fault.and_then(|fault| scripted(fault, call)), kind) {
         (Some(reply), _) => reply,
-        (None, Listener::Oss) => oss::answer(world, call),
-        (None, Listener::Api) => {
-            let (reply, caller) = api::answer(world, call);
-            entry.write(|seen| seen.account = caller.map(|caller| caller.account));
+        (None, SimulatedListener::Oss) => oss::answer(state, call),
+        (None, SimulatedListener::Api) => {
+            let (reply, caller) = api::answer(state, call);
+            entry.write(|request| request.account = caller.map(|caller| caller.account));
             reply
         }
     };
-    entry.write(|seen| seen.status = Some(reply.status.as_u16()));
+    entry.write(|request| request.status = Some(reply.status.as_u16()));
     reply
 }
 
-/// The connection is taken from HTTP; there will be no answer from here.
-async fn given_up(
-    handover: &UnboundedSender<Handover>,
-    mut entry: Entry,
+/// Takes the connection away from hyper. The future never ends, because the raw answer is sent elsewhere.
+async fn take_over(
+    takeover: &UnboundedSender<ConnectionTakeover>,
+    mut entry: JournalEntry,
     raw: RawAnswer,
-) -> Result<Response<Outgoing>, Infallible> {
+) -> Result<Response<OutgoingReply>, Infallible> {
     entry.broken_off();
     drop(entry);
-    handover.send(Handover::Raw(raw)).unwrap_or_default();
+    takeover.send(ConnectionTakeover::Raw(raw)).unwrap_or_default();
     std::future::pending().await
 }
 
-fn response(status: StatusCode, headers: HeaderMap, body: Outgoing) -> Response<Outgoing> {
+fn response(status: StatusCode, headers: HeaderMap, body: OutgoingReply) -> Response<OutgoingReply> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
 }
 
-fn seen(world: &World, wire: &Wire, kind: Listener, request: &Request<Incoming>, request_id: &str) -> Seen {
-    let head = wire.next_head();
+fn record(
+    state: &SimulatorState,
+    connection: &SimulatedConnection,
+    kind: SimulatedListener,
+    request: &Request<Incoming>,
+    request_id: &str,
+) -> RecordedRequest {
+    let head = connection.next_head();
     let target = String::from_utf8_lossy(&head);
     let target = target.split(' ').nth(1).unwrap_or_default().to_owned();
     let headers = header_lines(&head);
@@ -187,10 +200,10 @@ fn seen(world: &World, wire: &Wire, kind: Listener, request: &Request<Incoming>,
         let value = request.headers().get(name)?.to_str().ok()?;
         Some(value.rsplit(' ').next().unwrap_or(value).to_owned())
     };
-    Seen {
+    RecordedRequest {
         listener: kind,
-        at: world.now(),
-        connection: wire.id,
+        at: state.now(),
+        connection: connection.id,
         method: request.method().to_string(),
         target,
         version: request.version(),
@@ -210,36 +223,42 @@ fn seen(world: &World, wire: &Wire, kind: Listener, request: &Request<Incoming>,
     }
 }
 
-/// An answer that the script puts in the place of the handler's.
-fn scripted(fault: &Fault, call: &Call) -> Option<Reply> {
+/// The error answer of a scripted fault, which replaces the handler's reply.
+fn scripted(fault: &ScriptedFault, call: &SimulatedCall) -> Option<SimulatedReply> {
     let refusal = match &fault.act {
-        Act::Status { status, code, message } => {
-            Refusal { status: *status, code: code.clone(), message: message.clone() }
+        FaultAction::Status { status, code, message } => {
+            ErrorAnswer { status: *status, code: code.clone(), message: message.clone() }
         }
-        Act::Throttle(throttling) => Refusal::throttled(*throttling),
-        Act::Answer
-        | Act::Close
-        | Act::Reset
-        | Act::Lose
-        | Act::Silence
-        | Act::Garbage
-        | Act::Truncate { .. }
-        | Act::Stall { .. }
-        | Act::HangUp
-        | Act::WrongLength(_)
-        | Act::Slow { .. } => return None,
+        FaultAction::Throttle(throttling) => ErrorAnswer::throttled(*throttling),
+        FaultAction::Answer
+        | FaultAction::Close
+        | FaultAction::Reset
+        | FaultAction::Lose
+        | FaultAction::Silence
+        | FaultAction::Garbage
+        | FaultAction::Truncate { .. }
+        | FaultAction::Stall { .. }
+        | FaultAction::HangUp
+        | FaultAction::WrongLength(_)
+        | FaultAction::Slow { .. } => return None,
     };
-    Some(api::refused(Surface::of(&call.path()), &refusal, call))
+    Some(api::refused(SimulatedSurface::of(&call.path()), &refusal, call))
 }
 
-/// Puts on the headers of DashScope's edge.
-fn dressed(world: &World, kind: Listener, call: &Call, reply: Reply, started: Instant) -> Reply {
-    if kind == Listener::Oss || reply.status == 101 {
+/// Adds the headers of DashScope's edge.
+fn with_edge_headers(
+    state: &SimulatorState,
+    kind: SimulatedListener,
+    call: &SimulatedCall,
+    reply: SimulatedReply,
+    started: Instant,
+) -> SimulatedReply {
+    if kind == SimulatedListener::Oss || reply.status == 101 {
         return reply;
     }
     let accepts_gzip = call.header("accept-encoding").is_some_and(|codings| codings.contains("gzip"));
     let reply =
-        if world.options.gzip && accepts_gzip && call.method != Method::HEAD { reply.gzip() } else { reply };
+        if state.options.gzip && accepts_gzip && call.method != Method::HEAD { reply.gzip() } else { reply };
     let millis = started.elapsed().as_millis().to_string();
     let cookie = format!("acw_tc={};path=/;HttpOnly;Max-Age=1800", call.request_id);
     let at = call.now.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
@@ -257,16 +276,16 @@ fn dressed(world: &World, kind: Listener, call: &Call, reply: Reply, started: In
         .with("server", "istio-envoy")
 }
 
-fn altered(reply: Reply, fault: &Fault) -> Reply {
+fn apply_to_reply(reply: SimulatedReply, fault: &ScriptedFault) -> SimulatedReply {
     let mut reply = fault.headers.iter().fold(reply, |reply, (name, value)| reply.with(name, value));
-    if let Act::Slow { bytes, every } = fault.act {
+    if let FaultAction::Slow { bytes, every } = fault.act {
         reply.payload = reply.payload.slowed(bytes, every);
     }
     reply
 }
 
 /// The next frame's data of a body that cannot fail.
-pub(super) async fn next_data(body: &mut Outgoing) -> Option<Bytes> {
+pub(super) async fn next_data(body: &mut OutgoingReply) -> Option<Bytes> {
     loop {
         match body.frame().await {
             None => return None,

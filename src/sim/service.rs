@@ -3,50 +3,54 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::account::{Caller, Metered};
-use super::call::Call;
-use super::errors::{Cause, Refusal};
-use super::models::{self, Family, Mode, Model, Service};
-use super::reply::Reply;
-use super::tasks::{Failure, Status, Task};
-use super::world::{World, lock};
+use super::account::{MeteredCall, SimulatedCaller};
+use super::call::SimulatedCall;
+use super::errors::{ErrorAnswer, ErrorCause};
+use super::models::{self, CallMode, Service, SimulatedFamily, SimulatedModel};
+use super::reply::SimulatedReply;
+use super::state::SimulatorState;
+use super::tasks::{SimulatedFailure, SimulatedStatus, SimulatedTask};
 use super::{generation, parameters};
 
 pub(super) fn answer(
-    world: &World,
-    call: &Call,
-    caller: &Caller,
+    state: &SimulatorState,
+    call: &SimulatedCall,
+    caller: &SimulatedCaller,
     service: Service,
-) -> Result<Reply, Refusal> {
+) -> Result<SimulatedReply, ErrorAnswer> {
     let body = call.json()?;
     let (name, model) = named_model(&body)?;
     if !model.family.served_at(service) {
-        return Err(Refusal::parameter("url error, please check url!"));
+        return Err(ErrorAnswer::parameter("url error, please check url!"));
     }
     check_mode(service.mode(model.family), call)?;
-    admit(world, call, caller, &name, model)?;
+    admit(state, call, caller, &name, model)?;
     match service.mode(model.family) {
-        Mode::Async => {
+        CallMode::Async => {
             parameters::check(model.family, &name, &body)?;
-            resolve(world, call, caller, &name, &body)?;
-            Ok(submit(world, call, caller, service, &name, model, body))
+            resolve(state, call, caller, &name, &body)?;
+            Ok(submit(state, call, caller, service, &name, model, body))
         }
-        Mode::Sync => {
+        CallMode::Sync => {
             generation::check(model.family, service, &body)?;
-            resolve(world, call, caller, &name, &body)?;
-            Ok(generation::answer(world, call, service, model.family, &body))
+            resolve(state, call, caller, &name, &body)?;
+            Ok(generation::answer(state, call, service, model.family, &body))
         }
     }
 }
 
-pub(super) fn tokenizer(world: &World, call: &Call, caller: &Caller) -> Result<Reply, Refusal> {
+pub(super) fn tokenizer(
+    state: &SimulatorState,
+    call: &SimulatedCall,
+    caller: &SimulatedCaller,
+) -> Result<SimulatedReply, ErrorAnswer> {
     let body = call.json()?;
     let (name, model) = named_model(&body)?;
-    admit(world, call, caller, &name, model)?;
-    let text = generation::said(&body["input"]);
+    admit(state, call, caller, &name, model)?;
+    let text = generation::input_text(&body["input"]);
     let tokens: Vec<&str> = text.split_whitespace().collect();
     let ids: Vec<usize> = tokens.iter().map(|token| token.len() * 31).collect();
-    Ok(Reply::json(
+    Ok(SimulatedReply::json(
         200,
         &json!({
             "output": {"token_ids": ids, "tokens": tokens},
@@ -56,46 +60,52 @@ pub(super) fn tokenizer(world: &World, call: &Call, caller: &Caller) -> Result<R
     ))
 }
 
-pub(super) fn named_model(body: &Value) -> Result<(String, Model), Refusal> {
+pub(super) fn named_model(body: &Value) -> Result<(String, SimulatedModel), ErrorAnswer> {
     let name = body["model"].as_str().unwrap_or_default();
     if name.is_empty() {
-        return Err(Refusal::new(Cause::EmptyModel, "model is required."));
+        return Err(ErrorAnswer::new(ErrorCause::EmptyModel, "model is required."));
     }
-    let model = models::find(name).ok_or_else(|| Refusal::parameter("Model not exist."))?;
+    let model = models::find(name).ok_or_else(|| ErrorAnswer::parameter("Model not exist."))?;
     Ok((name.to_owned(), model))
 }
 
-/// The account's standing, then its limits.
+/// Checks the account's bills, then its limits.
 pub(super) fn admit(
-    world: &World,
-    call: &Call,
-    caller: &Caller,
+    state: &SimulatorState,
+    call: &SimulatedCall,
+    caller: &SimulatedCaller,
     name: &str,
-    model: Model,
-) -> Result<(), Refusal> {
-    let mut accounts = lock(&world.accounts);
+    model: SimulatedModel,
+) -> Result<(), ErrorAnswer> {
+    let mut accounts = state.accounts.lock();
     accounts.standing(&caller.account)?;
-    world.throttle()?;
-    let limit = world.options.submit_rps.unwrap_or(model.submits_per_second);
-    accounts.meter(&caller.account, Metered::Submit(name.to_owned()), limit, call.now)
+    state.throttle()?;
+    let limit = state.options.submit_rps.unwrap_or(model.submits_per_second);
+    accounts.meter(&caller.account, MeteredCall::Submit(name.to_owned()), limit, call.now)
 }
 
-fn check_mode(mode: Mode, call: &Call) -> Result<(), Refusal> {
+fn check_mode(mode: CallMode, call: &SimulatedCall) -> Result<(), ErrorAnswer> {
     match (mode, call.enables("x-dashscope-async")) {
-        (Mode::Async, true) | (Mode::Sync, false) => Ok(()),
-        (Mode::Async, false) => {
+        (CallMode::Async, true) | (CallMode::Sync, false) => Ok(()),
+        (CallMode::Async, false) => {
             let message = "current user api does not support synchronous calls.";
-            Err(Refusal::new(Cause::AccessDenied, message))
+            Err(ErrorAnswer::new(ErrorCause::AccessDenied, message))
         }
-        (Mode::Sync, true) => {
+        (CallMode::Sync, true) => {
             let message = "Current user api does not support asynchronous calls.";
-            Err(Refusal::new(Cause::AccessDenied, message))
+            Err(ErrorAnswer::new(ErrorCause::AccessDenied, message))
         }
     }
 }
 
-/// `oss://` inputs are read only when the request says so, and only by those who uploaded them.
-fn resolve(world: &World, call: &Call, caller: &Caller, model: &str, body: &Value) -> Result<(), Refusal> {
+/// Checks `oss://` inputs: the request needs the resolve header, and its account must have uploaded them.
+fn resolve(
+    state: &SimulatorState,
+    call: &SimulatedCall,
+    caller: &SimulatedCaller,
+    model: &str,
+    body: &Value,
+) -> Result<(), ErrorAnswer> {
     let mut urls = Vec::new();
     collect_oss_urls(&body["input"], &mut urls);
     if urls.is_empty() {
@@ -103,9 +113,9 @@ fn resolve(world: &World, call: &Call, caller: &Caller, model: &str, body: &Valu
     }
     if !call.enables("x-dashscope-ossresourceresolve") {
         let message = format!("The url {} is not valid without X-DashScope-OssResourceResolve.", urls[0]);
-        return Err(Refusal::parameter(message));
+        return Err(ErrorAnswer::parameter(message));
     }
-    lock(&world.uploads).resolve(&urls, caller, model, call.now)
+    state.uploads.lock().resolve(&urls, caller, model, call.now)
 }
 
 fn collect_oss_urls<'a>(value: &'a Value, urls: &mut Vec<&'a str>) {
@@ -118,28 +128,28 @@ fn collect_oss_urls<'a>(value: &'a Value, urls: &mut Vec<&'a str>) {
 }
 
 fn submit(
-    world: &World,
-    call: &Call,
-    caller: &Caller,
+    state: &SimulatorState,
+    call: &SimulatedCall,
+    caller: &SimulatedCaller,
     service: Service,
     name: &str,
-    model: Model,
+    model: SimulatedModel,
     mut body: Value,
-) -> Reply {
+) -> SimulatedReply {
     cut_data_urls(&mut body);
-    let task = Task {
+    let task = SimulatedTask {
         id: Uuid::new_v4().to_string(),
         request_id: call.request_id.clone(),
         caller: caller.clone(),
         model: name.to_owned(),
         family: model.family,
         service,
-        failure: failure(model.family, &body).or_else(|| world.next_failure()),
+        failure: failure(model.family, &body).or_else(|| state.next_failure()),
         body,
         submitted: call.now,
         started: None,
         ended: None,
-        status: Status::Pending,
+        status: SimulatedStatus::Pending,
         pinned: None,
         listed: None,
         answered: None,
@@ -148,12 +158,12 @@ fn submit(
         "output": {"task_status": task.status.name(), "task_id": task.id},
         "request_id": call.request_id,
     });
-    let running = world.options.running.unwrap_or(model.running);
-    lock(&world.tasks).submit(task, running);
-    Reply::json(200, &answer)
+    let running = state.options.running.unwrap_or(model.running);
+    state.tasks.lock().submit(task, running);
+    SimulatedReply::json(200, &answer)
 }
 
-/// Tasks are remembered for a day; their pictures need not be.
+/// Cuts `data:` URLs, because tasks are kept for a day and their pictures are not needed.
 fn cut_data_urls(value: &mut Value) {
     match value {
         Value::String(text) if text.starts_with("data:") => *text = text.chars().take(64).collect(),
@@ -163,15 +173,15 @@ fn cut_data_urls(value: &mut Value) {
     }
 }
 
-/// What is wrong with an input comes out only when the task runs.
-fn failure(family: Family, body: &Value) -> Option<Failure> {
-    let failure = |code: &str, message: &str| Failure { code: code.into(), message: message.into() };
+/// Failure of a task whose input is wrong. The task shows it only when it runs.
+fn failure(family: SimulatedFamily, body: &Value) -> Option<SimulatedFailure> {
+    let failure = |code: &str, message: &str| SimulatedFailure { code: code.into(), message: message.into() };
     let missing = |url: &Value| url.as_str().is_some_and(|url| url.contains("missing"));
     let urls = body["input"]["file_urls"].as_array();
-    if family == Family::Transcription && urls.is_some_and(|urls| urls.iter().all(missing)) {
+    if family == SimulatedFamily::Transcription && urls.is_some_and(|urls| urls.iter().all(missing)) {
         return Some(failure("InvalidFile.DownloadFailed", "The audio file cannot be downloaded."));
     }
-    if family == Family::TranscriptionOfOne && missing(&body["input"]["file_url"]) {
+    if family == SimulatedFamily::TranscriptionOfOne && missing(&body["input"]["file_url"]) {
         return Some(failure("FILE_403_FORBIDDEN", "FILE_403_FORBIDDEN"));
     }
     None

@@ -1,4 +1,4 @@
-//! A WebSocket once it is open: hears frames, says what the protocol answers.
+//! An open WebSocket: receives frames and sends the protocol's answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,62 +13,69 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
-use super::call::Call;
-use super::errors::Refusal;
-use super::journal::{Entry, Frame};
-use super::realtime::Realtime;
-use super::run_task::RunTask;
-use super::world::{World, lock};
+use super::call::SimulatedCall;
+use super::errors::ErrorAnswer;
+use super::journal::{JournalEntry, RecordedFrame};
+use super::realtime::RealtimeProtocol;
+use super::run_task::RunTaskProtocol;
+use super::state::SimulatorState;
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
+type ClientSocket = WebSocketStream<TokioIo<Upgraded>>;
 
-/// What a session says.
+/// A message from the session to the client.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Say {
+pub(super) enum SessionOutput {
     Event(Value),
     Binary(Bytes),
     Ping,
     Close(u16, &'static str),
 }
 
-/// What a session hears.
+/// A message from the client to the session.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Heard<'a> {
+pub(super) enum SessionInput<'a> {
     Text(&'a str),
     Binary(&'a [u8]),
 }
 
-enum Protocol {
-    RunTask(RunTask),
-    Realtime(Realtime),
+enum SessionProtocol {
+    RunTask(RunTaskProtocol),
+    Realtime(RealtimeProtocol),
 }
 
-impl Protocol {
-    fn hear(&mut self, heard: Heard<'_>) -> Vec<Say> {
+impl SessionProtocol {
+    fn receive(&mut self, input: SessionInput<'_>) -> Vec<SessionOutput> {
         match self {
-            Protocol::RunTask(run_task) => run_task.hear(heard),
-            Protocol::Realtime(realtime) => realtime.hear(heard),
+            SessionProtocol::RunTask(run_task) => run_task.receive(input),
+            SessionProtocol::Realtime(realtime) => realtime.receive(input),
         }
     }
 
-    /// How long the client may be silent now.
+    /// Time that the client may be silent now.
     fn patience(&self, idle: Duration) -> Duration {
         match self {
-            Protocol::RunTask(run_task) if run_task.is_running() => idle,
-            Protocol::RunTask(_) | Protocol::Realtime(_) => LONGEST_SILENCE,
+            SessionProtocol::RunTask(run_task) if run_task.is_running() => idle,
+            SessionProtocol::RunTask(_) | SessionProtocol::Realtime(_) => LONGEST_SILENCE,
         }
     }
 
-    fn silence(&mut self, after: Duration) -> Vec<Say> {
+    fn silence(&mut self, after: Duration) -> Vec<SessionOutput> {
         match self {
-            Protocol::RunTask(run_task) if run_task.is_running() => run_task.time_out(after),
-            Protocol::RunTask(_) | Protocol::Realtime(_) => vec![Say::Close(1000, "idle")],
+            SessionProtocol::RunTask(run_task) if run_task.is_running() => run_task.time_out(after),
+            SessionProtocol::RunTask(_) | SessionProtocol::Realtime(_) => {
+                vec![SessionOutput::Close(1000, "idle")]
+            }
         }
     }
 }
 
-/// Runs from the upgrade to the close.
-pub(super) async fn run(world: Arc<World>, call: Call, upgrade: OnUpgrade, mut entry: Entry) {
+/// Runs a session from the upgrade to the close.
+pub(super) async fn run(
+    state: Arc<SimulatorState>,
+    call: SimulatedCall,
+    upgrade: OnUpgrade,
+    mut entry: JournalEntry,
+) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => return tracing::debug!(%error, "no upgrade"),
@@ -76,48 +83,48 @@ pub(super) async fn run(world: Arc<World>, call: Call, upgrade: OnUpgrade, mut e
     let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
     let mut socket =
         WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-    let (mut protocol, opening) = begin(standing(&world, &call), &call);
-    let mut open = speak(&mut socket, opening).await;
+    let (mut protocol, opening) = begin(standing(&state, &call), &call);
+    let mut open = send(&mut socket, opening).await;
     while open {
-        let patience = protocol.patience(world.options.websocket_idle);
-        let said = match timeout(patience, heard(&mut socket, &entry)).await {
+        let patience = protocol.patience(state.options.websocket_idle);
+        let outputs = match timeout(patience, next_message(&mut socket, &entry)).await {
             Ok(None) => return,
             Ok(Some(Message::Close(_))) => break,
-            Ok(Some(Message::Text(text))) => protocol.hear(Heard::Text(&text)),
-            Ok(Some(Message::Binary(bytes))) => protocol.hear(Heard::Binary(&bytes)),
+            Ok(Some(Message::Text(text))) => protocol.receive(SessionInput::Text(&text)),
+            Ok(Some(Message::Binary(bytes))) => protocol.receive(SessionInput::Binary(&bytes)),
             Ok(Some(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Vec::new(),
             Err(_) => protocol.silence(patience),
         };
-        open = speak(&mut socket, said).await;
+        open = send(&mut socket, outputs).await;
     }
     entry.finish();
-    // The closing handshake: read on until the other side has had its say.
-    while let Ok(Some(_)) = timeout(CLOSING, heard(&mut socket, &entry)).await {}
+    // The closing handshake: read until the client has closed too (RFC 6455, 7.1.2).
+    while let Ok(Some(_)) = timeout(CLOSING, next_message(&mut socket, &entry)).await {}
 }
 
-fn standing(world: &World, call: &Call) -> Result<(), Refusal> {
-    let accounts = lock(&world.accounts);
+fn standing(state: &SimulatorState, call: &SimulatedCall) -> Result<(), ErrorAnswer> {
+    let accounts = state.accounts.lock();
     let caller = accounts.authenticate(call.key(), call.now)?;
     accounts.standing(&caller.account)
 }
 
-fn begin(standing: Result<(), Refusal>, call: &Call) -> (Protocol, Vec<Say>) {
+fn begin(standing: Result<(), ErrorAnswer>, call: &SimulatedCall) -> (SessionProtocol, Vec<SessionOutput>) {
     if call.path().last() == Some(&"realtime") {
         let model = call.parameter("model").unwrap_or_default();
-        let (realtime, opening) = Realtime::open(standing, model);
-        return (Protocol::Realtime(realtime), opening);
+        let (realtime, opening) = RealtimeProtocol::open(standing, model);
+        return (SessionProtocol::Realtime(realtime), opening);
     }
-    (Protocol::RunTask(RunTask::new(standing)), Vec::new())
+    (SessionProtocol::RunTask(RunTaskProtocol::new(standing)), Vec::new())
 }
 
-/// False when the connection is closing or gone.
-async fn speak(socket: &mut Socket, said: Vec<Say>) -> bool {
-    for say in said {
-        let (message, last) = match say {
-            Say::Event(event) => (Message::text(event.to_string()), false),
-            Say::Binary(bytes) => (Message::binary(bytes), false),
-            Say::Ping => (Message::Ping(Bytes::from_static(b"sim")), false),
-            Say::Close(code, reason) => {
+/// Sends messages; false when the connection is closing or closed.
+async fn send(socket: &mut ClientSocket, outputs: Vec<SessionOutput>) -> bool {
+    for output in outputs {
+        let (message, last) = match output {
+            SessionOutput::Event(event) => (Message::text(event.to_string()), false),
+            SessionOutput::Binary(bytes) => (Message::binary(bytes), false),
+            SessionOutput::Ping => (Message::Ping(Bytes::from_static(b"sim")), false),
+            SessionOutput::Close(code, reason) => {
                 let close = CloseFrame { code: code.into(), reason: reason.into() };
                 (Message::Close(Some(close)), true)
             }
@@ -129,15 +136,15 @@ async fn speak(socket: &mut Socket, said: Vec<Say>) -> bool {
     true
 }
 
-/// The next message, noted in the journal.
-async fn heard(socket: &mut Socket, entry: &Entry) -> Option<Message> {
+/// Receives the next message and records it in the journal.
+async fn next_message(socket: &mut ClientSocket, entry: &JournalEntry) -> Option<Message> {
     let message = socket.next().await?.ok()?;
     let frame = match &message {
-        Message::Text(text) => Some(Frame::Text(text.to_string())),
-        Message::Binary(bytes) => Some(Frame::Binary(bytes.clone())),
-        Message::Ping(bytes) => Some(Frame::Ping(bytes.clone())),
-        Message::Pong(bytes) => Some(Frame::Pong(bytes.clone())),
-        Message::Close(close) => Some(Frame::Close(close.as_ref().map(|close| close.code.into()))),
+        Message::Text(text) => Some(RecordedFrame::Text(text.to_string())),
+        Message::Binary(bytes) => Some(RecordedFrame::Binary(bytes.clone())),
+        Message::Ping(bytes) => Some(RecordedFrame::Ping(bytes.clone())),
+        Message::Pong(bytes) => Some(RecordedFrame::Pong(bytes.clone())),
+        Message::Close(close) => Some(RecordedFrame::Close(close.as_ref().map(|close| close.code.into()))),
         Message::Frame(_) => None,
     };
     if let Some(frame) = frame {

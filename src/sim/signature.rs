@@ -5,11 +5,11 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
 /// The secret behind the access key id that the simulator's OSS knows.
-pub(super) struct Secret([u8; 16]);
+pub(super) struct SigningSecret([u8; 16]);
 
-impl Secret {
-    pub(super) fn random() -> Secret {
-        Secret(uuid::Uuid::new_v4().into_bytes())
+impl SigningSecret {
+    pub(super) fn random() -> SigningSecret {
+        SigningSecret(uuid::Uuid::new_v4().into_bytes())
     }
 
     /// HMAC-SHA-256 (RFC 2104) in Base64.
@@ -30,7 +30,7 @@ mod tests {
 
     #[test]
     fn signatures_are_hmac_sha_256() {
-        let secret = Secret([0x0b; 16]);
+        let secret = SigningSecret([0x0b; 16]);
         // Computed with Python's hmac module.
         assert_eq!(secret.sign("Hi There"), "SSzgIP4lNKV4ncOEiAbHj09nETl/COfnoSylpEg8iqY=");
     }

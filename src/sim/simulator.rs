@@ -10,18 +10,18 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use super::account::Credential;
-use super::fault::Fault;
-use super::journal::{Listener, Seen};
-use super::options::{Options, Throttle};
+use super::account::SimulatedKey;
+use super::fault::ScriptedFault;
+use super::journal::{RecordedRequest, SimulatedListener};
+use super::options::{SimulatorOptions, ThrottledShare};
 use super::server::accept;
-use super::tasks::{Failure, Status};
-use super::upload::Upload;
-use super::world::{World, lock};
+use super::state::SimulatorState;
+use super::tasks::{SimulatedFailure, SimulatedStatus};
+use super::upload::SimulatedUpload;
 
 /// Serves until `shutdown`.
-pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-    let bound = Bound::new(options).await?;
+pub async fn run(options: SimulatorOptions, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+    let bound = BoundSimulator::new(options).await?;
     let (api, oss) = (bound.address, bound.oss_address);
     tracing::info!("ready: the simulator is listening on http://{api} (its stand-in for OSS: http://{oss})");
     tokio::select! {
@@ -32,32 +32,38 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> io::Re
 }
 
 /// Both listeners, bound and ready.
-struct Bound {
-    world: Arc<World>,
+struct BoundSimulator {
+    state: Arc<SimulatorState>,
     api: TcpListener,
     oss: TcpListener,
     address: SocketAddr,
     oss_address: SocketAddr,
 }
 
-impl Bound {
-    async fn new(options: Options) -> io::Result<Bound> {
+impl BoundSimulator {
+    async fn new(options: SimulatorOptions) -> io::Result<BoundSimulator> {
         let api = TcpListener::bind(options.listen).await?;
         let oss = TcpListener::bind(options.oss_listen).await?;
         let (address, oss_address) = (api.local_addr()?, oss.local_addr()?);
-        Ok(Bound { world: Arc::new(World::new(options, oss_address)), api, oss, address, oss_address })
+        Ok(BoundSimulator {
+            state: Arc::new(SimulatorState::new(options, oss_address)),
+            api,
+            oss,
+            address,
+            oss_address,
+        })
     }
 
     async fn serve(self) {
-        let api = accept(Arc::clone(&self.world), self.api, Listener::Api);
-        let oss = accept(self.world, self.oss, Listener::Oss);
+        let api = accept(Arc::clone(&self.state), self.api, SimulatedListener::Api);
+        let oss = accept(self.state, self.oss, SimulatedListener::Oss);
         tokio::join!(api, oss);
     }
 }
 
-/// A simulator on a thread of its own. It stops when dropped.
+/// A simulator on a thread of its own. The drop stops it.
 pub struct Simulator {
-    world: Arc<World>,
+    state: Arc<SimulatorState>,
     address: SocketAddr,
     oss_address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
@@ -66,19 +72,19 @@ pub struct Simulator {
 
 /// A task as the simulator knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TaskView {
+pub struct SimulatedTaskView {
     pub id: String,
     pub account: String,
     /// The upstream key that submitted it.
     pub key: String,
     pub model: String,
-    pub status: Status,
+    pub status: SimulatedStatus,
     pub submitted: SystemTime,
 }
 
 impl Simulator {
     /// Returns once both listeners are bound.
-    pub fn start(options: Options) -> io::Result<Simulator> {
+    pub fn start(options: SimulatorOptions) -> io::Result<Simulator> {
         let (stop, stopped) = oneshot::channel();
         let (tell, told) = mpsc::channel();
         let thread = std::thread::Builder::new().name("simulator".to_owned()).spawn(move || {
@@ -87,11 +93,11 @@ impl Simulator {
                 Err(error) => return tell.send(Err(error)).unwrap_or_default(),
             };
             runtime.block_on(async move {
-                let bound = match Bound::new(options).await {
+                let bound = match BoundSimulator::new(options).await {
                     Ok(bound) => bound,
                     Err(error) => return tell.send(Err(error)).unwrap_or_default(),
                 };
-                let ready = (Arc::clone(&bound.world), bound.address, bound.oss_address);
+                let ready = (Arc::clone(&bound.state), bound.address, bound.oss_address);
                 tell.send(Ok(ready)).unwrap_or_default();
                 tokio::select! {
                     _ = stopped => {}
@@ -99,11 +105,11 @@ impl Simulator {
                 }
             });
         })?;
-        let (world, address, oss_address) = told.recv().map_err(io::Error::other)??;
-        Ok(Simulator { world, address, oss_address, stop: Some(stop), thread: Some(thread) })
+        let (state, address, oss_address) = told.recv().map_err(io::Error::other)??;
+        Ok(Simulator { state, address, oss_address, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Where the API listens.
+    /// The address of the API's listener.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -113,68 +119,68 @@ impl Simulator {
     }
 
     /// Every request since the start or the last [`Simulator::clear`], to both listeners, as it arrived.
-    pub fn seen(&self) -> Vec<Seen> {
-        self.world.journal.seen()
+    pub fn requests(&self) -> Vec<RecordedRequest> {
+        self.state.journal.requests()
     }
 
     /// Forgets the journal.
     pub fn clear(&self) {
-        self.world.journal.clear();
+        self.state.journal.clear();
     }
 
-    /// Adds a line to the script of faults.
-    pub fn fault(&self, fault: Fault) {
-        lock(&self.world.script).add(fault);
+    /// Adds a fault to the script.
+    pub fn fault(&self, fault: ScriptedFault) {
+        self.state.script.lock().add(fault);
     }
 
     pub fn clear_faults(&self) {
-        lock(&self.world.script).clear();
+        self.state.script.lock().clear();
     }
 
-    /// Throttles inference calls from now on, or no more.
-    pub fn throttle(&self, throttle: Option<Throttle>) {
-        self.world.set_throttle(throttle);
+    /// Throttles inference calls from now on; `None` ends that.
+    pub fn throttle(&self, throttle: Option<ThrottledShare>) {
+        self.state.set_throttle(throttle);
     }
 
     pub fn set_overdue(&self, account: &str, overdue: bool) {
-        lock(&self.world.accounts).set_overdue(account, overdue);
+        self.state.accounts.lock().set_overdue(account, overdue);
     }
 
-    /// Another key is good from now on.
-    pub fn issue(&self, credential: Credential) {
-        lock(&self.world.accounts).issue(credential);
+    /// Makes another key valid.
+    pub fn issue(&self, credential: SimulatedKey) {
+        self.state.accounts.lock().issue(credential);
     }
 
-    /// A key is refused from now on.
+    /// Makes a key invalid.
     pub fn revoke(&self, key: &str) {
-        lock(&self.world.accounts).revoke(key);
+        self.state.accounts.lock().revoke(key);
     }
 
     /// Moves the clock on: tasks run, signatures expire, meters refill. Pauses are not shortened.
     pub fn advance(&self, by: Duration) {
-        self.world.advance(by);
+        self.state.advance(by);
     }
 
-    /// Shows a task in a state, whatever the clock says, or lets it go on. False when there is none.
-    pub fn pin(&self, task_id: &str, status: Option<Status>) -> bool {
-        lock(&self.world.tasks).pin(task_id, status)
+    /// Fixes the status of a task, whatever the clock says, or lets the task go on. False when there is no such task.
+    pub fn pin(&self, task_id: &str, status: Option<SimulatedStatus>) -> bool {
+        self.state.tasks.lock().pin(task_id, status)
     }
 
     /// Lets a task succeed at once.
     pub fn finish(&self, task_id: &str) -> bool {
-        lock(&self.world.tasks).finish(task_id, None, self.world.now())
+        self.state.tasks.lock().finish(task_id, None, self.state.now())
     }
 
     /// Lets a task fail at once.
     pub fn fail(&self, task_id: &str, code: &str, message: &str) -> bool {
-        let failure = Failure { code: code.to_owned(), message: message.to_owned() };
-        lock(&self.world.tasks).finish(task_id, Some(failure), self.world.now())
+        let failure = SimulatedFailure { code: code.to_owned(), message: message.to_owned() };
+        self.state.tasks.lock().finish(task_id, Some(failure), self.state.now())
     }
 
     /// All tasks, in the order of their submits.
-    pub fn tasks(&self) -> Vec<TaskView> {
-        let tasks = lock(&self.world.tasks).all(self.world.now());
-        let view = |task: super::tasks::Task| TaskView {
+    pub fn tasks(&self) -> Vec<SimulatedTaskView> {
+        let tasks = self.state.tasks.lock().all(self.state.now());
+        let view = |task: super::tasks::SimulatedTask| SimulatedTaskView {
             status: task.shown(),
             id: task.id,
             account: task.caller.account,
@@ -185,14 +191,14 @@ impl Simulator {
         tasks.into_iter().map(view).collect()
     }
 
-    /// What was uploaded to the stand-in for OSS.
-    pub fn uploads(&self) -> Vec<Upload> {
-        lock(&self.world.uploads).all()
+    /// Files uploaded to the stand-in for OSS.
+    pub fn uploads(&self) -> Vec<SimulatedUpload> {
+        self.state.uploads.lock().all()
     }
 
     /// Connections that are open now, to both listeners.
     pub fn connections(&self) -> usize {
-        self.world.open.load(Ordering::SeqCst)
+        self.state.open.load(Ordering::SeqCst)
     }
 }
 

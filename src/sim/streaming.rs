@@ -1,28 +1,28 @@
-//! How long an answer is, and how fast it streams.
+//! Plan of a streamed answer: its length, its events and the pauses between them.
 
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::options::Options;
-use super::reply::Step;
+use super::options::SimulatorOptions;
+use super::reply::TimedPiece;
 
-/// A request may set it, in `parameters.sim` (native) or `sim` (compatible):
+/// A request may set the plan in `parameters.sim` (native) or `sim` (compatible):
 /// `{"events", "interval_ms", "bytes", "fail_after"}`.
 #[derive(Clone, Debug)]
-pub(super) struct Score {
+pub(super) struct StreamPlan {
     events: u64,
     interval: Duration,
-    /// So many bytes of text in all, in place of words.
+    /// Length of the whole text in bytes, when the text is filler and not words.
     bytes: Option<u64>,
-    /// The stream ends in an error after so many events.
+    /// Number of events before the stream ends in an error.
     fail_after: Option<u64>,
 }
 
-impl Score {
-    pub(super) fn of(options: &Options, wishes: &Value) -> Score {
+impl StreamPlan {
+    pub(super) fn of(options: &SimulatorOptions, wishes: &Value) -> StreamPlan {
         let number = |name: &str| wishes[name].as_u64();
-        Score {
+        StreamPlan {
             events: number("events").unwrap_or(options.stream_events).max(1),
             interval: number("interval_ms").map_or(options.stream_interval, Duration::from_millis),
             bytes: number("bytes"),
@@ -34,7 +34,7 @@ impl Score {
         self.events - 1
     }
 
-    /// What the nth event adds to the text.
+    /// Text that the nth event adds.
     pub(super) fn piece(&self, number: u64) -> String {
         let Some(bytes) = self.bytes else {
             let word = WORDS[number as usize % WORDS.len()];
@@ -44,7 +44,7 @@ impl Score {
         "x".repeat((end(number + 1) - end(number)) as usize)
     }
 
-    /// The text up to and with the nth event.
+    /// Text of all events up to the nth.
     pub(super) fn text(&self, number: u64) -> String {
         (0..=number).map(|number| self.piece(number)).collect()
     }
@@ -54,8 +54,12 @@ impl Score {
         self.text(self.last())
     }
 
-    /// One step for each event, the first at once; or fewer, and an error.
-    pub(super) fn steps<E, F>(&self, event: E, error: F) -> impl Iterator<Item = Step> + Send + use<E, F>
+    /// One piece for each event, the first without a pause; `fail_after` ends them early with an error.
+    pub(super) fn steps<E, F>(
+        &self,
+        event: E,
+        error: F,
+    ) -> impl Iterator<Item = TimedPiece> + Send + use<E, F>
     where
         E: Fn(u64) -> String + Send,
         F: Fn(u64) -> String + Send,
@@ -63,13 +67,14 @@ impl Score {
         let sound = self.fail_after.map_or(self.events, |events| events.min(self.events));
         let interval = self.interval;
         let wait = move |number: u64| if number == 0 { Duration::ZERO } else { interval };
-        let events = (0..sound).map(move |number| Step { wait: wait(number), bytes: event(number).into() });
-        let broken = self.fail_after.map(|_| Step { wait: wait(sound), bytes: error(sound).into() });
+        let events =
+            (0..sound).map(move |number| TimedPiece { wait: wait(number), bytes: event(number).into() });
+        let broken = self.fail_after.map(|_| TimedPiece { wait: wait(sound), bytes: error(sound).into() });
         events.chain(broken)
     }
 }
 
-/// One among them beyond ASCII, so that a character may be split.
+/// Words of streamed texts. One of them is not ASCII, so that a chunk boundary may split a character.
 const WORDS: [&str; 8] =
     ["Hello", "from", "the", "simulator,", "\u{4f60}\u{597d},", "with", "kind", "regards."];
 
@@ -80,17 +85,20 @@ mod tests {
 
     #[test]
     fn pieces_add_up_to_the_text() {
-        let score = Score::of(&Options::default(), &json!({"events": 7, "bytes": 100}));
-        assert_eq!(score.whole().len(), 100);
-        let score = Score::of(&Options::default(), &json!({"events": 3}));
-        assert_eq!(score.whole(), "Hello from the");
+        let plan = StreamPlan::of(&SimulatorOptions::default(), &json!({"events": 7, "bytes": 100}));
+        assert_eq!(plan.whole().len(), 100);
+        let plan = StreamPlan::of(&SimulatorOptions::default(), &json!({"events": 3}));
+        assert_eq!(plan.whole(), "Hello from the");
     }
 
     #[test]
     fn a_stream_may_break() {
-        let score = Score::of(&Options::default(), &json!({"events": 5, "fail_after": 2, "interval_ms": 9}));
-        let steps: Vec<Step> =
-            score.steps(|number| number.to_string(), |number| format!("e{number}")).collect();
+        let plan = StreamPlan::of(
+            &SimulatorOptions::default(),
+            &json!({"events": 5, "fail_after": 2, "interval_ms": 9}),
+        );
+        let steps: Vec<TimedPiece> =
+            plan.steps(|number| number.to_string(), |number| format!("e{number}")).collect();
         let texts: Vec<_> = steps.iter().map(|step| step.bytes.clone()).collect();
         assert_eq!(texts, ["0", "1", "e2"]);
         assert_eq!((steps[0].wait, steps[1].wait), (Duration::ZERO, Duration::from_millis(9)));

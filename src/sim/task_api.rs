@@ -4,53 +4,67 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::account::{Caller, Metered};
-use super::call::Call;
-use super::errors::{Cause, Refusal};
+use super::account::{MeteredCall, SimulatedCaller};
+use super::call::SimulatedCall;
+use super::errors::{ErrorAnswer, ErrorCause};
 use super::outcome;
 use super::pattern::matches;
-use super::reply::Reply;
-use super::tasks::{NotCanceled, Status, Task};
-use super::world::{World, lock};
+use super::reply::SimulatedReply;
+use super::state::SimulatorState;
+use super::tasks::{CancelRefusal, SimulatedStatus, SimulatedTask};
 
-pub(super) fn query(world: &World, call: &Call, caller: &Caller, id: &str) -> Result<Reply, Refusal> {
-    meter(world, call, caller, Metered::Query)?;
-    let mut tasks = lock(&world.tasks);
+pub(super) fn query(
+    state: &SimulatorState,
+    call: &SimulatedCall,
+    caller: &SimulatedCaller,
+    id: &str,
+) -> Result<SimulatedReply, ErrorAnswer> {
+    meter(state, call, caller, MeteredCall::Query)?;
+    let mut tasks = state.tasks.lock();
     let answer = match tasks.query(id, &caller.account, call.now) {
         None => json!({"request_id": call.request_id, "output": outcome::unknown(id)}),
         Some(task) => {
-            let until = task.ended.unwrap_or(call.now) + world.options.task_lifetime;
-            let mut answer = outcome::answer(task, &|name| world.sign(name, until));
+            let until = task.ended.unwrap_or(call.now) + state.options.task_lifetime;
+            let mut answer = outcome::answer(task, &|name| state.sign(name, until));
             answer.insert("request_id".into(), call.request_id.clone().into());
             answer.into()
         }
     };
-    Ok(Reply::json(200, &answer))
+    Ok(SimulatedReply::json(200, &answer))
 }
 
-pub(super) fn cancel(world: &World, call: &Call, caller: &Caller, id: &str) -> Result<Reply, Refusal> {
-    meter(world, call, caller, Metered::Cancel)?;
-    match lock(&world.tasks).cancel(id, &caller.account, call.now) {
-        Ok(()) => Ok(Reply::json(200, &json!({"request_id": call.request_id}))),
-        Err(NotCanceled::Unknown | NotCanceled::NotPending) => Err(Refusal::new(
-            Cause::UnsupportedOperation,
+pub(super) fn cancel(
+    state: &SimulatorState,
+    call: &SimulatedCall,
+    caller: &SimulatedCaller,
+    id: &str,
+) -> Result<SimulatedReply, ErrorAnswer> {
+    meter(state, call, caller, MeteredCall::Cancel)?;
+    match state.tasks.lock().cancel(id, &caller.account, call.now) {
+        Ok(()) => Ok(SimulatedReply::json(200, &json!({"request_id": call.request_id}))),
+        Err(CancelRefusal::Unknown | CancelRefusal::NotPending) => Err(ErrorAnswer::new(
+            ErrorCause::UnsupportedOperation,
             "Failed to cancel the task, please confirm if the task is in PENDING status.",
         )),
     }
 }
 
-pub(super) fn list(world: &World, call: &Call, caller: &Caller) -> Result<Reply, Refusal> {
-    meter(world, call, caller, Metered::List)?;
-    let filter = Filter::of(call)?;
+pub(super) fn list(
+    state: &SimulatorState,
+    call: &SimulatedCall,
+    caller: &SimulatedCaller,
+) -> Result<SimulatedReply, ErrorAnswer> {
+    meter(state, call, caller, MeteredCall::List)?;
+    let filter = TaskListFilter::of(call)?;
     let page_no = call.number("page_no").unwrap_or(1).max(1);
-    let most = world.options.page_size_max.max(1);
+    let most = state.options.page_size_max.max(1);
     let page_size = call.number("page_size").unwrap_or(10).clamp(1, most);
     let skipped = (page_no - 1).saturating_mul(page_size) as usize;
     let page = skipped..skipped.saturating_add(page_size as usize);
-    let mut tasks = lock(&world.tasks);
+    let mut tasks = state.tasks.lock();
     let (total, shown) = tasks.list(&caller.account, call.now, |task| filter.keeps(task), page);
     let data: Vec<Value> = shown.into_iter().map(row).collect();
-    Ok(Reply::json(
+    Ok(SimulatedReply::json(
         200,
         &json!({
             "total": total,
@@ -63,37 +77,42 @@ pub(super) fn list(world: &World, call: &Call, caller: &Caller) -> Result<Reply,
     ))
 }
 
-fn meter(world: &World, call: &Call, caller: &Caller, what: Metered) -> Result<(), Refusal> {
-    lock(&world.accounts).meter(&caller.account, what, world.options.query_qps, call.now)
+fn meter(
+    state: &SimulatorState,
+    call: &SimulatedCall,
+    caller: &SimulatedCaller,
+    metered: MeteredCall,
+) -> Result<(), ErrorAnswer> {
+    state.accounts.lock().meter(&caller.account, metered, state.options.query_qps, call.now)
 }
 
-struct Filter {
+struct TaskListFilter {
     task_id: Option<String>,
     model_name: Option<String>,
-    status: Option<Status>,
+    status: Option<SimulatedStatus>,
     api_key_id: Option<String>,
     region: Option<String>,
     start: SystemTime,
     end: SystemTime,
 }
 
-impl Filter {
-    fn of(call: &Call) -> Result<Filter, Refusal> {
+impl TaskListFilter {
+    fn of(call: &SimulatedCall) -> Result<TaskListFilter, ErrorAnswer> {
         let text = |name: &str| call.parameter(name).filter(|value| !value.is_empty()).map(str::to_owned);
         let time = |name: &str| {
             let parsed = text(name).map(|value| parse_time(&value));
-            let wrong = || Refusal::parameter(format!("{name} must be written as YYYYMMDDhhmmss."));
+            let wrong = || ErrorAnswer::parameter(format!("{name} must be written as YYYYMMDDhhmmss."));
             parsed.map(|at| at.ok_or_else(wrong)).transpose()
         };
         let status = text("status").map(|value| {
-            value.parse().map_err(|()| Refusal::parameter(format!("status {value} is not valid.")))
+            value.parse().map_err(|()| ErrorAnswer::parameter(format!("status {value} is not valid.")))
         });
         let end = time("end_time")?.unwrap_or(call.now + Duration::from_secs(1));
         let start = time("start_time")?.unwrap_or(end - DAY);
         if end.duration_since(start).is_ok_and(|span| span > DAY) {
-            return Err(Refusal::parameter("The time range must not be longer than 24 hours."));
+            return Err(ErrorAnswer::parameter("The time range must not be longer than 24 hours."));
         }
-        Ok(Filter {
+        Ok(TaskListFilter {
             task_id: text("task_id"),
             model_name: text("model_name"),
             status: status.transpose()?,
@@ -104,7 +123,7 @@ impl Filter {
         })
     }
 
-    fn keeps(&self, task: &Task) -> bool {
+    fn keeps(&self, task: &SimulatedTask) -> bool {
         let same =
             |wanted: &Option<String>, value: &str| wanted.as_ref().is_none_or(|text| matches(text, value));
         (self.start..=self.end).contains(&task.submitted)
@@ -116,7 +135,7 @@ impl Filter {
     }
 }
 
-fn row(task: &Task) -> Value {
+fn row(task: &SimulatedTask) -> Value {
     let mut row = json!({
         "api_key_id": key_id(&task.caller.key),
         "caller_parent_id": uid(&task.caller.account),

@@ -7,13 +7,13 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use super::account::Caller;
-use super::models::{Family, Service};
-use super::queue::{Event, Queue};
+use super::account::SimulatedCaller;
+use super::models::{Service, SimulatedFamily};
+use super::queue::{QueueEvent, SimulatedQueue};
 
 /// The states a query may show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
+pub enum SimulatedStatus {
     Pending,
     Running,
     Suspended,
@@ -23,77 +23,80 @@ pub enum Status {
     Unknown,
 }
 
-impl Status {
-    const ALL: [Status; 7] = [
-        Status::Pending,
-        Status::Running,
-        Status::Suspended,
-        Status::Succeeded,
-        Status::Failed,
-        Status::Canceled,
-        Status::Unknown,
+impl SimulatedStatus {
+    const ALL: [SimulatedStatus; 7] = [
+        SimulatedStatus::Pending,
+        SimulatedStatus::Running,
+        SimulatedStatus::Suspended,
+        SimulatedStatus::Succeeded,
+        SimulatedStatus::Failed,
+        SimulatedStatus::Canceled,
+        SimulatedStatus::Unknown,
     ];
 
     pub fn name(self) -> &'static str {
         match self {
-            Status::Pending => "PENDING",
-            Status::Running => "RUNNING",
-            Status::Suspended => "SUSPENDED",
-            Status::Succeeded => "SUCCEEDED",
-            Status::Failed => "FAILED",
-            Status::Canceled => "CANCELED",
-            Status::Unknown => "UNKNOWN",
+            SimulatedStatus::Pending => "PENDING",
+            SimulatedStatus::Running => "RUNNING",
+            SimulatedStatus::Suspended => "SUSPENDED",
+            SimulatedStatus::Succeeded => "SUCCEEDED",
+            SimulatedStatus::Failed => "FAILED",
+            SimulatedStatus::Canceled => "CANCELED",
+            SimulatedStatus::Unknown => "UNKNOWN",
         }
     }
 
     pub(super) fn has_ended(self) -> bool {
         match self {
-            Status::Succeeded | Status::Failed | Status::Canceled | Status::Unknown => true,
-            Status::Pending | Status::Running | Status::Suspended => false,
+            SimulatedStatus::Succeeded
+            | SimulatedStatus::Failed
+            | SimulatedStatus::Canceled
+            | SimulatedStatus::Unknown => true,
+            SimulatedStatus::Pending | SimulatedStatus::Running | SimulatedStatus::Suspended => false,
         }
     }
 }
 
-impl FromStr for Status {
+impl FromStr for SimulatedStatus {
     type Err = ();
 
-    fn from_str(text: &str) -> Result<Status, ()> {
-        Status::ALL.into_iter().find(|status| status.name() == text).ok_or(())
+    fn from_str(text: &str) -> Result<SimulatedStatus, ()> {
+        SimulatedStatus::ALL.into_iter().find(|status| status.name() == text).ok_or(())
     }
 }
 
 /// Why a task failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(super) struct SimulatedFailure {
     pub(super) code: String,
     pub(super) message: String,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Task {
+pub(super) struct SimulatedTask {
     pub(super) id: String,
     pub(super) request_id: String,
-    pub(super) caller: Caller,
+    pub(super) caller: SimulatedCaller,
     pub(super) model: String,
-    pub(super) family: Family,
+    pub(super) family: SimulatedFamily,
     pub(super) service: Service,
-    /// The body of the submit, long strings cut.
+    /// The body of the submit, with long strings cut.
     pub(super) body: Value,
     pub(super) submitted: SystemTime,
     pub(super) started: Option<SystemTime>,
     pub(super) ended: Option<SystemTime>,
-    pub(super) status: Status,
-    /// Set when it will fail, or has.
-    pub(super) failure: Option<Failure>,
-    /// Shown whatever the clock says.
-    pub(super) pinned: Option<Status>,
-    /// When a list first showed that it had ended, and when the answer to a query did.
+    pub(super) status: SimulatedStatus,
+    /// The failure of a task that will fail or has failed.
+    pub(super) failure: Option<SimulatedFailure>,
+    /// Status that a test has fixed, whatever the clock says.
+    pub(super) pinned: Option<SimulatedStatus>,
+    /// Times at which a list and the answer to a query first showed that the task had ended.
     pub(super) listed: Option<SystemTime>,
     pub(super) answered: Option<SystemTime>,
 }
 
-impl Task {
-    pub(super) fn shown(&self) -> Status {
+impl SimulatedTask {
+    pub(super) fn shown(&self) -> SimulatedStatus {
         self.pinned.unwrap_or(self.status)
     }
 
@@ -108,64 +111,67 @@ impl Task {
 
 /// How long the parts of a life take.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(super) struct TaskTimes {
     pub(super) pending: Duration,
     pub(super) run: Duration,
-    /// By which share of it a run may be shorter or longer.
+    /// Share by which the time of a run may be shorter or longer.
     pub(super) jitter: f64,
-    /// From its submit on; then the id is UNKNOWN.
+    /// Time from the submit until the id turns UNKNOWN.
     pub(super) lifetime: Duration,
 }
 
-impl Pace {
-    /// How long the Nth task runs. Multiples of the golden ratio spread evenly, however few there are.
+impl TaskTimes {
+    /// Time that the Nth task runs. Multiples of the golden ratio spread evenly, for few tasks too.
     fn run_of(&self, number: u64) -> Duration {
         let place = (number as f64 * GOLDEN_RATIO).fract();
         self.run.mul_f64(1.0 + self.jitter.clamp(0.0, 1.0) * (2.0 * place - 1.0))
     }
 
-    /// When the id turns UNKNOWN and the results go.
-    pub(super) fn end_of_life(&self, task: &Task) -> SystemTime {
-        let lifetime =
-            if task.family == Family::ThreeD { self.lifetime.min(THREE_D_LIFETIME) } else { self.lifetime };
+    /// Time at which the id turns UNKNOWN and the results are deleted.
+    pub(super) fn end_of_life(&self, task: &SimulatedTask) -> SystemTime {
+        let lifetime = if task.family == SimulatedFamily::ThreeD {
+            self.lifetime.min(THREE_D_LIFETIME)
+        } else {
+            self.lifetime
+        };
         task.submitted + lifetime
     }
 }
 
 /// Why a task was not canceled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NotCanceled {
+pub(super) enum CancelRefusal {
     Unknown,
     NotPending,
 }
 
 /// All tasks of all accounts. Their states follow from the times given.
-pub(super) struct Tasks {
-    pace: Pace,
-    by_id: HashMap<String, Task>,
-    /// Tasks that have not ended, by account and model, in the order of submission.
-    queues: HashMap<(String, String), Queue>,
-    /// How many have begun to run.
+pub(super) struct SimulatedTasks {
+    pace: TaskTimes,
+    by_id: HashMap<String, SimulatedTask>,
+    /// Tasks that have not ended, by account and model.
+    queues: HashMap<(String, String), SimulatedQueue>,
+    /// Number of tasks that have begun to run.
     begun: u64,
     last_purge: SystemTime,
 }
 
-impl Tasks {
-    pub(super) fn new(pace: Pace) -> Tasks {
+impl SimulatedTasks {
+    pub(super) fn new(pace: TaskTimes) -> SimulatedTasks {
         let last_purge = SystemTime::UNIX_EPOCH;
-        Tasks { pace, by_id: HashMap::new(), queues: HashMap::new(), begun: 0, last_purge }
+        SimulatedTasks { pace, by_id: HashMap::new(), queues: HashMap::new(), begun: 0, last_purge }
     }
 
-    /// Takes in a task; `running` of its account and model run at a time.
-    pub(super) fn submit(&mut self, task: Task, running: usize) {
+    /// Adds a task. At most `running` tasks of its account and model run at a time.
+    pub(super) fn submit(&mut self, task: SimulatedTask, running: usize) {
         self.purge(task.submitted);
-        let queue = self.queues.entry(queue_of(&task)).or_insert_with(|| Queue::new(running));
+        let queue = self.queues.entry(queue_of(&task)).or_insert_with(|| SimulatedQueue::new(running));
         queue.wait(task.id.clone(), task.submitted + self.pace.pending);
         self.by_id.insert(task.id.clone(), task);
     }
 
     /// A task as its account sees it now.
-    pub(super) fn find(&mut self, id: &str, account: &str, now: SystemTime) -> Option<&Task> {
+    pub(super) fn find(&mut self, id: &str, account: &str, now: SystemTime) -> Option<&SimulatedTask> {
         let task = self.by_id.get(id).filter(|task| task.caller.account == account)?;
         if self.pace.end_of_life(task) <= now {
             return None;
@@ -175,8 +181,8 @@ impl Tasks {
         self.by_id.get(id)
     }
 
-    /// The same, for the answer to a query.
-    pub(super) fn query(&mut self, id: &str, account: &str, now: SystemTime) -> Option<&Task> {
+    /// A task as its account sees it now, for the answer to a query.
+    pub(super) fn query(&mut self, id: &str, account: &str, now: SystemTime) -> Option<&SimulatedTask> {
         self.find(id, account, now)?;
         let task = self.by_id.get_mut(id)?;
         if task.shown().has_ended() {
@@ -191,18 +197,19 @@ impl Tasks {
         &mut self,
         account: &str,
         now: SystemTime,
-        keeps: impl Fn(&Task) -> bool,
+        keeps: impl Fn(&SimulatedTask) -> bool,
         page: Range<usize>,
-    ) -> (usize, Vec<&Task>) {
+    ) -> (usize, Vec<&SimulatedTask>) {
         let queues: Vec<_> = self.queues.keys().filter(|queue| queue.0 == account).cloned().collect();
         queues.iter().for_each(|queue| self.advance(queue, now));
         let lifetime = self.pace.lifetime;
-        let alive = |task: &Task| task.caller.account == account && task.submitted + lifetime > now;
-        let mut found: Vec<&mut Task> =
+        let alive = |task: &SimulatedTask| task.caller.account == account && task.submitted + lifetime > now;
+        let mut found: Vec<&mut SimulatedTask> =
             self.by_id.values_mut().filter(|task| alive(task) && keeps(task)).collect();
         let total = found.len();
-        let newest_first =
-            |a: &&mut Task, b: &&mut Task| b.submitted.cmp(&a.submitted).then_with(|| b.id.cmp(&a.id));
+        let newest_first = |a: &&mut SimulatedTask, b: &&mut SimulatedTask| {
+            b.submitted.cmp(&a.submitted).then_with(|| b.id.cmp(&a.id))
+        };
         if page.end < total {
             found.select_nth_unstable_by(page.end, newest_first);
             found.truncate(page.end);
@@ -217,41 +224,41 @@ impl Tasks {
         (total, shown.collect())
     }
 
-    pub(super) fn all(&mut self, now: SystemTime) -> Vec<Task> {
+    pub(super) fn all(&mut self, now: SystemTime) -> Vec<SimulatedTask> {
         let queues: Vec<_> = self.queues.keys().cloned().collect();
         queues.iter().for_each(|queue| self.advance(queue, now));
-        let mut tasks: Vec<Task> = self.by_id.values().cloned().collect();
+        let mut tasks: Vec<SimulatedTask> = self.by_id.values().cloned().collect();
         tasks.sort_by_key(|task| task.submitted);
         tasks
     }
 
-    pub(super) fn cancel(&mut self, id: &str, account: &str, now: SystemTime) -> Result<(), NotCanceled> {
-        let task = self.find(id, account, now).ok_or(NotCanceled::Unknown)?;
-        if task.shown() != Status::Pending {
-            return Err(NotCanceled::NotPending);
+    pub(super) fn cancel(&mut self, id: &str, account: &str, now: SystemTime) -> Result<(), CancelRefusal> {
+        let task = self.find(id, account, now).ok_or(CancelRefusal::Unknown)?;
+        if task.shown() != SimulatedStatus::Pending {
+            return Err(CancelRefusal::NotPending);
         }
-        self.end(id, Status::Canceled, now);
+        self.end(id, SimulatedStatus::Canceled, now);
         Ok(())
     }
 
-    /// Holds a task in a state, or lets it go on.
-    pub(super) fn pin(&mut self, id: &str, status: Option<Status>) -> bool {
+    /// Fixes the status of a task, or lets the task go on.
+    pub(super) fn pin(&mut self, id: &str, status: Option<SimulatedStatus>) -> bool {
         let Some(task) = self.by_id.get_mut(id) else { return false };
         task.pinned = status;
         true
     }
 
     /// Ends a task at once, with a failure or without.
-    pub(super) fn finish(&mut self, id: &str, failure: Option<Failure>, now: SystemTime) -> bool {
+    pub(super) fn finish(&mut self, id: &str, failure: Option<SimulatedFailure>, now: SystemTime) -> bool {
         let Some(task) = self.by_id.get_mut(id) else { return false };
-        let status = if failure.is_some() { Status::Failed } else { Status::Succeeded };
+        let status = if failure.is_some() { SimulatedStatus::Failed } else { SimulatedStatus::Succeeded };
         task.failure = failure;
         task.started.get_or_insert(now);
         self.end(id, status, now);
         true
     }
 
-    fn end(&mut self, id: &str, status: Status, now: SystemTime) {
+    fn end(&mut self, id: &str, status: SimulatedStatus, now: SystemTime) {
         let Some(task) = self.by_id.get_mut(id) else { return };
         task.status = status;
         task.pinned = None;
@@ -261,22 +268,26 @@ impl Tasks {
         }
     }
 
-    /// Plays what happened in a queue up to now, in the order of time.
+    /// Applies the events of a queue up to `now`, in the order of time.
     fn advance(&mut self, key: &(String, String), now: SystemTime) {
         let Some(queue) = self.queues.get_mut(key) else { return };
         while let Some(event) = queue.next_event(now) {
             match event {
-                Event::Starts(id, at) => {
+                QueueEvent::Starts(id, at) => {
                     if let Some(task) = self.by_id.get_mut(&id) {
-                        task.status = Status::Running;
+                        task.status = SimulatedStatus::Running;
                         task.started = Some(at);
                         queue.run(id, at + self.pace.run_of(self.begun));
                         self.begun += 1;
                     }
                 }
-                Event::Ends(id, at) => {
+                QueueEvent::Ends(id, at) => {
                     if let Some(task) = self.by_id.get_mut(&id) {
-                        task.status = if task.failure.is_some() { Status::Failed } else { Status::Succeeded };
+                        task.status = if task.failure.is_some() {
+                            SimulatedStatus::Failed
+                        } else {
+                            SimulatedStatus::Succeeded
+                        };
                         task.ended = Some(at);
                     }
                 }
@@ -284,7 +295,7 @@ impl Tasks {
         }
     }
 
-    /// Forgets tasks long expired, now and then.
+    /// Forgets expired tasks from time to time.
     fn purge(&mut self, now: SystemTime) {
         if now < self.last_purge + Duration::from_secs(60) {
             return;
@@ -298,7 +309,7 @@ impl Tasks {
     }
 }
 
-fn queue_of(task: &Task) -> (String, String) {
+fn queue_of(task: &SimulatedTask) -> (String, String) {
     (task.caller.account.clone(), task.model.clone())
 }
 
@@ -314,11 +325,11 @@ pub(super) mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + Duration::from_secs_f64(seconds)
     }
 
-    pub(in crate::sim) fn task(id: &str, model: &str, body: Value) -> Task {
-        Task {
+    pub(in crate::sim) fn task(id: &str, model: &str, body: Value) -> SimulatedTask {
+        SimulatedTask {
             id: id.into(),
             request_id: "r".into(),
-            caller: Caller { account: "main".into(), key: "sk-1".into() },
+            caller: SimulatedCaller { account: "main".into(), key: "sk-1".into() },
             model: model.into(),
             family: super::super::models::find(model).unwrap().family,
             service: Service::VideoSynthesis,
@@ -326,7 +337,7 @@ pub(super) mod tests {
             submitted: at(0.0),
             started: None,
             ended: None,
-            status: Status::Pending,
+            status: SimulatedStatus::Pending,
             failure: None,
             pinned: None,
             listed: None,
@@ -334,22 +345,27 @@ pub(super) mod tests {
         }
     }
 
-    fn tasks() -> Tasks {
+    fn tasks() -> SimulatedTasks {
         let seconds = Duration::from_secs;
-        Tasks::new(Pace { pending: seconds(1), run: seconds(10), jitter: 0.0, lifetime: seconds(86_400) })
+        SimulatedTasks::new(TaskTimes {
+            pending: seconds(1),
+            run: seconds(10),
+            jitter: 0.0,
+            lifetime: seconds(86_400),
+        })
     }
 
-    fn status(tasks: &mut Tasks, id: &str, seconds: f64) -> Option<Status> {
-        tasks.find(id, "main", at(seconds)).map(Task::shown)
+    fn status(tasks: &mut SimulatedTasks, id: &str, seconds: f64) -> Option<SimulatedStatus> {
+        tasks.find(id, "main", at(seconds)).map(SimulatedTask::shown)
     }
 
     #[test]
     fn a_task_waits_runs_and_succeeds_then_is_forgotten() {
         let mut tasks = tasks();
         tasks.submit(task("a", "wan2.7-t2v", json!({})), 5);
-        assert_eq!(status(&mut tasks, "a", 0.9), Some(Status::Pending));
-        assert_eq!(status(&mut tasks, "a", 1.0), Some(Status::Running));
-        assert_eq!(status(&mut tasks, "a", 11.0), Some(Status::Succeeded));
+        assert_eq!(status(&mut tasks, "a", 0.9), Some(SimulatedStatus::Pending));
+        assert_eq!(status(&mut tasks, "a", 1.0), Some(SimulatedStatus::Running));
+        assert_eq!(status(&mut tasks, "a", 11.0), Some(SimulatedStatus::Succeeded));
         assert_eq!(status(&mut tasks, "a", 86_400.0), None);
         assert!(tasks.find("a", "other", at(0.0)).is_none());
     }
@@ -360,31 +376,31 @@ pub(super) mod tests {
         for id in ["a", "b", "c"] {
             tasks.submit(task(id, "wan2.7-t2v", json!({})), 2);
         }
-        assert_eq!(status(&mut tasks, "c", 10.9), Some(Status::Pending));
-        assert_eq!(status(&mut tasks, "c", 11.0), Some(Status::Running));
+        assert_eq!(status(&mut tasks, "c", 10.9), Some(SimulatedStatus::Pending));
+        assert_eq!(status(&mut tasks, "c", 11.0), Some(SimulatedStatus::Running));
         let started = tasks.find("c", "main", at(30.0)).unwrap().started;
         assert_eq!(started, Some(at(11.0)));
-        assert_eq!(status(&mut tasks, "c", 30.0), Some(Status::Succeeded));
+        assert_eq!(status(&mut tasks, "c", 30.0), Some(SimulatedStatus::Succeeded));
     }
 
     #[test]
     fn only_a_pending_task_is_canceled() {
         let mut tasks = tasks();
         tasks.submit(task("a", "wan2.7-t2v", json!({})), 5);
-        assert_eq!(tasks.cancel("a", "other", at(0.5)), Err(NotCanceled::Unknown));
+        assert_eq!(tasks.cancel("a", "other", at(0.5)), Err(CancelRefusal::Unknown));
         assert_eq!(tasks.cancel("a", "main", at(0.5)), Ok(()));
-        assert_eq!(tasks.cancel("a", "main", at(0.6)), Err(NotCanceled::NotPending));
-        assert_eq!(status(&mut tasks, "a", 50.0), Some(Status::Canceled));
+        assert_eq!(tasks.cancel("a", "main", at(0.6)), Err(CancelRefusal::NotPending));
+        assert_eq!(status(&mut tasks, "a", 50.0), Some(SimulatedStatus::Canceled));
     }
 
     #[test]
     fn a_pin_shows_and_lets_go() {
         let mut tasks = tasks();
         tasks.submit(task("a", "wan2.7-t2v", json!({})), 5);
-        assert!(tasks.pin("a", Some(Status::Suspended)));
-        assert_eq!(status(&mut tasks, "a", 50.0), Some(Status::Suspended));
+        assert!(tasks.pin("a", Some(SimulatedStatus::Suspended)));
+        assert_eq!(status(&mut tasks, "a", 50.0), Some(SimulatedStatus::Suspended));
         tasks.pin("a", None);
-        assert_eq!(status(&mut tasks, "a", 50.0), Some(Status::Succeeded));
+        assert_eq!(status(&mut tasks, "a", 50.0), Some(SimulatedStatus::Succeeded));
     }
 
     #[test]
@@ -394,8 +410,8 @@ pub(super) mod tests {
         for number in 0..100 {
             tasks.submit(task(&number.to_string(), "wan2.7-t2v", json!({})), 100);
         }
-        let ended = |tasks: &mut Tasks, seconds| {
-            tasks.all(at(seconds)).iter().filter(|task| task.shown() == Status::Succeeded).count()
+        let ended = |tasks: &mut SimulatedTasks, seconds| {
+            tasks.all(at(seconds)).iter().filter(|task| task.shown() == SimulatedStatus::Succeeded).count()
         };
         assert_eq!(ended(&mut tasks, 5.9), 0);
         assert!((48..=52).contains(&ended(&mut tasks, 11.0)));

@@ -8,16 +8,16 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::account::Caller;
-use super::errors::{Cause, Refusal};
-use super::form::Form;
+use super::account::SimulatedCaller;
+use super::errors::{ErrorAnswer, ErrorCause};
+use super::form::PostedForm;
 use super::oss::OssError;
-use super::signature::{ACCESS_KEY_ID, Secret};
+use super::signature::{ACCESS_KEY_ID, SigningSecret};
 
 /// A file on the stand-in for OSS.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upload {
-    /// `oss://` and this is how a request names it.
+pub struct SimulatedUpload {
+    /// The object's key. A request names the object as `oss://` and this key.
     pub key: String,
     pub account: String,
     pub model: String,
@@ -26,19 +26,19 @@ pub struct Upload {
 }
 
 #[derive(Default)]
-pub(super) struct Uploads {
-    /// Who may write under a directory: account and model.
+pub(super) struct SimulatedUploads {
+    /// The account and the model that an upload directory was issued to.
     issued: HashMap<String, (String, String)>,
-    objects: HashMap<String, Upload>,
+    objects: HashMap<String, SimulatedUpload>,
 }
 
-impl Uploads {
+impl SimulatedUploads {
     /// The `data` of a getPolicy answer.
     pub(super) fn policy(
         &mut self,
-        caller: &Caller,
+        caller: &SimulatedCaller,
         model: &str,
-        secret: &Secret,
+        secret: &SigningSecret,
         host: &str,
         lifetime: Duration,
         now: SystemTime,
@@ -75,10 +75,10 @@ impl Uploads {
     /// Checks a form as OSS does, then keeps the object.
     pub(super) fn store(
         &mut self,
-        form: &Form,
-        secret: &Secret,
+        form: &PostedForm,
+        secret: &SigningSecret,
         now: SystemTime,
-    ) -> Result<Upload, OssError> {
+    ) -> Result<SimulatedUpload, OssError> {
         let file = form.file.as_ref().ok_or(OssError::MalformedForm("the file field is missing"))?;
         if !file.last {
             return Err(OssError::MalformedForm("the file must be the last field"));
@@ -90,39 +90,42 @@ impl Uploads {
         if self.objects.contains_key(key) {
             return Err(OssError::Exists);
         }
-        let upload = Upload { key: key.to_owned(), account, model, length: file.length, at: now };
+        let upload = SimulatedUpload { key: key.to_owned(), account, model, length: file.length, at: now };
         self.objects.insert(key.to_owned(), upload.clone());
         Ok(upload)
     }
 
-    /// Whether the `oss://` inputs of a request may be read: its account and model must be theirs.
+    /// Checks that a request may read its `oss://` inputs: each must belong to the account and the model of the request.
     pub(super) fn resolve(
         &self,
         urls: &[&str],
-        caller: &Caller,
+        caller: &SimulatedCaller,
         model: &str,
         now: SystemTime,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ErrorAnswer> {
         for url in urls {
             let key = url.strip_prefix("oss://").unwrap_or(url);
             let readable = self.objects.get(key).is_some_and(|object| {
                 object.account == caller.account && object.model == model && now < object.at + OBJECT_LIFETIME
             });
             if !readable {
-                return Err(Refusal::new(Cause::DownloadFailed, format!("Failed to download {url}.")));
+                return Err(ErrorAnswer::new(
+                    ErrorCause::DownloadFailed,
+                    format!("Failed to download {url}."),
+                ));
             }
         }
         Ok(())
     }
 
-    pub(super) fn all(&self) -> Vec<Upload> {
-        let mut all: Vec<Upload> = self.objects.values().cloned().collect();
+    pub(super) fn all(&self) -> Vec<SimulatedUpload> {
+        let mut all: Vec<SimulatedUpload> = self.objects.values().cloned().collect();
         all.sort_by_key(|upload| upload.at);
         all
     }
 }
 
-fn check_signature(form: &Form, secret: &Secret) -> Result<(), OssError> {
+fn check_signature(form: &PostedForm, secret: &SigningSecret) -> Result<(), OssError> {
     let field = |name| form.field(name).ok_or(OssError::MissingCredentials);
     let (policy, signature, id) = (field("policy")?, field("Signature")?, field("OSSAccessKeyId")?);
     if id != ACCESS_KEY_ID {
@@ -134,8 +137,8 @@ fn check_signature(form: &Form, secret: &Secret) -> Result<(), OssError> {
     Ok(())
 }
 
-/// The directory the policy is for.
-fn check_policy(form: &Form, key: &str, length: u64, now: SystemTime) -> Result<String, OssError> {
+/// Checks the policy of a form, and returns the directory that the policy was issued for.
+fn check_policy(form: &PostedForm, key: &str, length: u64, now: SystemTime) -> Result<String, OssError> {
     let policy = form.field("policy").unwrap_or_default();
     let decoded = STANDARD.decode(policy).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
     let policy = decoded.ok_or(OssError::MalformedForm("the policy is not JSON in Base64"))?;
@@ -164,15 +167,15 @@ const OBJECT_LIFETIME: Duration = Duration::from_secs(48 * 3600);
 
 #[cfg(test)]
 mod tests {
-    use super::super::form::File;
+    use super::super::form::PostedFile;
     use super::super::tasks::tests::at;
     use super::*;
 
-    fn caller(account: &str) -> Caller {
-        Caller { account: account.into(), key: "sk-1".into() }
+    fn caller(account: &str) -> SimulatedCaller {
+        SimulatedCaller { account: account.into(), key: "sk-1".into() }
     }
 
-    fn form(policy: &Value, name: &str) -> Form {
+    fn form(policy: &Value, name: &str) -> PostedForm {
         let text = |field: &str| policy[field].as_str().unwrap().to_owned();
         let fields = [
             ("OSSAccessKeyId", text("oss_access_key_id")),
@@ -183,13 +186,13 @@ mod tests {
             ("x-oss-forbid-overwrite", text("x_oss_forbid_overwrite")),
         ];
         let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Form { fields, file: Some(File { length: 3, last: true }) }
+        PostedForm { fields, file: Some(PostedFile { length: 3, last: true }) }
     }
 
     #[test]
     fn an_object_is_bound_to_its_account_and_model() {
-        let secret = Secret::random();
-        let mut uploads = Uploads::default();
+        let secret = SigningSecret::random();
+        let mut uploads = SimulatedUploads::default();
         let minutes = Duration::from_secs(300);
         let policy = uploads.policy(&caller("a"), "m", &secret, "http://oss", minutes, at(0.0));
         let stored = uploads.store(&form(&policy, "x.png"), &secret, at(1.0)).unwrap();
@@ -205,11 +208,11 @@ mod tests {
 
     #[test]
     fn a_form_must_keep_to_its_policy() {
-        let secret = Secret::random();
-        let mut uploads = Uploads::default();
+        let secret = SigningSecret::random();
+        let mut uploads = SimulatedUploads::default();
         let policy =
             uploads.policy(&caller("a"), "m", &secret, "http://oss", Duration::from_secs(300), at(0.0));
-        let mut store = |change: &dyn Fn(&mut Form), seconds| {
+        let mut store = |change: &dyn Fn(&mut PostedForm), seconds| {
             let mut form = form(&policy, "x.png");
             change(&mut form);
             uploads.store(&form, &secret, at(seconds)).err()
@@ -225,7 +228,7 @@ mod tests {
             store(&|form| drop(form.fields.remove(4)), 1.0),
             Some(OssError::Policy("x-oss-object-acl"))
         );
-        let before_key = |form: &mut Form| form.file = Some(File { length: 3, last: false });
+        let before_key = |form: &mut PostedForm| form.file = Some(PostedFile { length: 3, last: false });
         assert_eq!(store(&before_key, 1.0), Some(OssError::MalformedForm("the file must be the last field")));
         assert_eq!(store(&|_| {}, 1.0), None);
         assert_eq!(store(&|_| {}, 1.0), Some(OssError::Exists));

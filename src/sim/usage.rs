@@ -1,67 +1,69 @@
-//! What a finished task cost, in the words of its model.
+//! The `usage` of a finished task. Its fields depend on the model.
 
 use serde_json::{Value, json};
 
-use super::models::Family;
+use super::models::SimulatedFamily;
 use super::outcome::{file_urls, items, prompt, text};
-use super::tasks::Task;
+use super::tasks::SimulatedTask;
 
-pub(super) fn usage(task: &Task) -> Value {
+pub(super) fn usage(task: &SimulatedTask) -> Value {
     let seconds = task.parameter("duration").as_i64().filter(|seconds| *seconds > 0).unwrap_or(5);
     match task.family {
-        Family::TextToVideo => {
+        SimulatedFamily::TextToVideo => {
             let mut usage = video(task, json!(0), json!(seconds), json!(seconds));
             usage["ratio"] = ratio(task).into();
-            // Some pages show it, the one with the full sample does not.
+            // Some pages of the documentation show the field, the one with the full sample does not.
             usage.as_object_mut().and_then(|usage| usage.remove("input_video_duration"));
             usage
         }
-        Family::ImageToVideo => video(task, json!(0), json!(seconds), json!(seconds)),
-        Family::ReferenceToVideo => {
+        SimulatedFamily::ImageToVideo => video(task, json!(0), json!(seconds), json!(seconds)),
+        SimulatedFamily::ReferenceToVideo => {
             let input = if has_media(task, "reference_video") { INPUT_VIDEO_SECONDS } else { 0 };
             let mut usage = video(task, json!(input), json!(seconds), json!(input + seconds));
             usage["ratio"] = ratio(task).into();
             usage
         }
-        Family::VideoEdit => {
+        SimulatedFamily::VideoEdit => {
             let cut = task.parameter("duration").as_f64().filter(|cut| *cut > 0.0);
             let kept = cut.map_or(EDITED_SECONDS, |cut| cut.min(EDITED_SECONDS));
             video(task, json!(kept), json!(kept), json!(kept * 2.0))
         }
-        Family::Wan30 => {
+        SimulatedFamily::Wan30 => {
             let mut usage = video(task, json!(0), json!(seconds), json!(seconds));
             usage["ratio"] = ratio(task).into();
             usage["fps"] = 30.into();
             usage
         }
-        Family::Wan26 => {
+        SimulatedFamily::Wan26 => {
             let mut usage = video(task, json!(0), json!(seconds), json!(seconds));
             usage["size"] = task.parameter("size").as_str().unwrap_or("1280*720").into();
             usage
         }
-        Family::Wan25 | Family::OtherVideo => {
+        SimulatedFamily::Wan25 | SimulatedFamily::OtherVideo => {
             json!({"duration": seconds, "video_count": 1, "SR": lines(task)})
         }
-        Family::Wan2 | Family::KeyFrames | Family::Animate => older_video(task, seconds),
-        Family::Image | Family::ImageChoices => images(task),
-        Family::Transcription => json!({"duration": 6 * file_urls(task).len()}),
-        Family::TranscriptionOfOne => json!({"seconds": 3}),
-        Family::EmbeddingFile => json!({"total_tokens": 384}),
-        Family::ThreeD
-        | Family::Detect
-        | Family::Text
-        | Family::TextAndImage
-        | Family::Speech
-        | Family::Embedding
-        | Family::MultimodalEmbedding
-        | Family::Rerank
-        | Family::Realtime
-        | Family::Legacy => json!({"count": 1}),
+        SimulatedFamily::Wan2 | SimulatedFamily::KeyFrames | SimulatedFamily::Animate => {
+            older_video(task, seconds)
+        }
+        SimulatedFamily::Image | SimulatedFamily::ImageChoices => images(task),
+        SimulatedFamily::Transcription => json!({"duration": 6 * file_urls(task).len()}),
+        SimulatedFamily::TranscriptionOfOne => json!({"seconds": 3}),
+        SimulatedFamily::EmbeddingFile => json!({"total_tokens": 384}),
+        SimulatedFamily::ThreeD
+        | SimulatedFamily::Detect
+        | SimulatedFamily::Text
+        | SimulatedFamily::TextAndImage
+        | SimulatedFamily::Speech
+        | SimulatedFamily::Embedding
+        | SimulatedFamily::MultimodalEmbedding
+        | SimulatedFamily::Rerank
+        | SimulatedFamily::Realtime
+        | SimulatedFamily::Legacy => json!({"count": 1}),
     }
 }
 
 /// Wan 2.6 and later. Whole seconds are integers, measured ones are not.
-fn video(task: &Task, input: Value, output: Value, billed: Value) -> Value {
+fn video(task: &SimulatedTask, input: Value, output: Value, billed: Value) -> Value {
     json!({
         "duration": billed,
         "input_video_duration": input,
@@ -71,12 +73,12 @@ fn video(task: &Task, input: Value, output: Value, billed: Value) -> Value {
     })
 }
 
-fn older_video(task: &Task, seconds: i64) -> Value {
-    if task.family == Family::Animate {
+fn older_video(task: &SimulatedTask, seconds: i64) -> Value {
+    if task.family == SimulatedFamily::Animate {
         let professional = task.parameter("mode") == "wan-pro";
         return json!({"video_duration": 5.2, "video_ratio": if professional { "pro" } else { "standard" }});
     }
-    if task.family == Family::KeyFrames && !task.model.contains("flash") {
+    if task.family == SimulatedFamily::KeyFrames && !task.model.contains("flash") {
         return json!({"video_duration": 5, "video_count": 1, "video_ratio": "standard"});
     }
     match task.parameter("size").as_str() {
@@ -85,9 +87,9 @@ fn older_video(task: &Task, seconds: i64) -> Value {
     }
 }
 
-fn images(task: &Task) -> Value {
+fn images(task: &SimulatedTask) -> Value {
     let size = task.parameter("size").as_str();
-    if task.family == Family::ImageChoices {
+    if task.family == SimulatedFamily::ImageChoices {
         return json!({"image_count": items(task), "size": size.unwrap_or("2985*1405")});
     }
     let prompt = prompt(task);
@@ -99,19 +101,22 @@ fn images(task: &Task) -> Value {
     usage
 }
 
-fn ratio(task: &Task) -> &str {
+fn ratio(task: &SimulatedTask) -> &str {
     task.parameter("ratio").as_str().unwrap_or("16:9")
 }
 
-/// The lines of the picture: what `SR` says.
-fn lines(task: &Task) -> u64 {
+/// Height of the picture in lines, reported as `SR`.
+fn lines(task: &SimulatedTask) -> u64 {
     let named = task.parameter("resolution").as_str();
     let lines = named.and_then(|name| name.trim_end_matches('P').parse().ok());
-    let older = matches!(task.family, Family::Wan2 | Family::KeyFrames | Family::OtherVideo);
+    let older = matches!(
+        task.family,
+        SimulatedFamily::Wan2 | SimulatedFamily::KeyFrames | SimulatedFamily::OtherVideo
+    );
     lines.unwrap_or(if older { 720 } else { 1080 })
 }
 
-fn has_media(task: &Task, kind: &str) -> bool {
+fn has_media(task: &SimulatedTask, kind: &str) -> bool {
     let media = task.input("media").as_array();
     media.is_some_and(|media| media.iter().any(|item| item["type"] == kind))
 }

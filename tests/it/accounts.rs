@@ -8,7 +8,10 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use dashgate::sim::{Act, Fault, Listener, Options, Seen, Simulator, Throttle, Throttling};
+use dashgate::sim::{
+    FaultAction, RecordedRequest, ScriptedFault, SimulatedListener, Simulator, SimulatorOptions,
+    ThrottledShare, ThrottlingKind,
+};
 use serde_json::json;
 
 use crate::harness::{Client, Gateway, Message, PATIENCE, TENANT_KEY, Upstream, answer, eventually, message};
@@ -19,9 +22,14 @@ const GENERATION: &str = "/api/v1/services/aigc/text-generation/generation";
 /// A simulator of one account with these keys.
 fn simulator(keys: &[&str]) -> Simulator {
     let keys = keys.iter().map(|key| key.parse().expect("a key")).collect();
-    let options = Options { keys, submit_rps: Some(u32::MAX), query_qps: u32::MAX, ..Options::default() };
+    let options = SimulatorOptions {
+        keys,
+        submit_rps: Some(u32::MAX),
+        query_qps: u32::MAX,
+        ..SimulatorOptions::default()
+    };
     // Its tasks can be canceled for as long as a test takes.
-    let options = Options { pending: Some(PATIENCE), ..options };
+    let options = SimulatorOptions { pending: Some(PATIENCE), ..options };
     Simulator::start(options).expect("a simulator")
 }
 
@@ -37,8 +45,8 @@ fn three() -> (Gateway, [Simulator; 3]) {
     (gateway, simulators)
 }
 
-fn throttled(kind: Throttling) -> Option<Throttle> {
-    Some(Throttle { kind, rate: 1.0 })
+fn throttled(kind: ThrottlingKind) -> Option<ThrottledShare> {
+    Some(ThrottledShare { kind, rate: 1.0 })
 }
 
 fn body(model: &str) -> String {
@@ -78,12 +86,12 @@ fn task_id(answer: &Message) -> String {
     answer.json()["output"]["task_id"].as_str().expect("a task").to_owned()
 }
 
-fn submits(simulator: &Simulator) -> Vec<Seen> {
-    simulator.seen().into_iter().filter(|seen| seen.path() == SYNTHESIS).collect()
+fn submits(simulator: &Simulator) -> Vec<RecordedRequest> {
+    simulator.requests().into_iter().filter(|seen| seen.path() == SYNTHESIS).collect()
 }
 
-fn queries(simulator: &Simulator) -> Vec<Seen> {
-    simulator.seen().into_iter().filter(|seen| seen.path().starts_with("/api/v1/tasks/")).collect()
+fn queries(simulator: &Simulator) -> Vec<RecordedRequest> {
+    simulator.requests().into_iter().filter(|seen| seen.path().starts_with("/api/v1/tasks/")).collect()
 }
 
 fn wait_seconds(answer: &Message) -> u64 {
@@ -119,7 +127,7 @@ fn new_tasks_are_shared_by_weight_and_keep_their_account() {
 fn one_throttled_one_overdue_one_with_a_dead_key_and_every_submit_succeeds() {
     let (east, west, north) =
         (simulator(&["sk-east"]), simulator(&["main=sk-west"]), simulator(&["sk-live"]));
-    east.throttle(throttled(Throttling::RateQuota));
+    east.throttle(throttled(ThrottlingKind::RateQuota));
     west.set_overdue("main", true);
     let gateway = Gateway::pooled(&[
         ("east", east.address(), &["sk-east"], ""),
@@ -151,7 +159,7 @@ fn one_throttled_one_overdue_one_with_a_dead_key_and_every_submit_succeeds() {
 
 #[test]
 fn every_kind_of_throttling_sends_a_submit_elsewhere() {
-    for kind in Throttling::ALL {
+    for kind in ThrottlingKind::ALL {
         let (gateway, [east, west, north]) = three();
         east.throttle(throttled(kind));
         for _ in 0..12 {
@@ -166,11 +174,11 @@ fn every_kind_of_throttling_sends_a_submit_elsewhere() {
         }
         let is_bill = matches!(
             kind,
-            Throttling::CommodityNotPurchased
-                | Throttling::PrepaidBillOverdue
-                | Throttling::PostpaidBillOverdue
+            ThrottlingKind::CommodityNotPurchased
+                | ThrottlingKind::PrepaidBillOverdue
+                | ThrottlingKind::PostpaidBillOverdue
         );
-        assert_eq!(east.seen().iter().any(|seen| seen.path() == GENERATION), !is_bill, "{kind:?}");
+        assert_eq!(east.requests().iter().any(|seen| seen.path() == GENERATION), !is_bill, "{kind:?}");
     }
 }
 
@@ -178,7 +186,7 @@ fn every_kind_of_throttling_sends_a_submit_elsewhere() {
 fn with_all_out_the_client_gets_429_and_the_time_to_wait() {
     let (gateway, simulators) = three();
     for simulator in &simulators {
-        simulator.throttle(throttled(Throttling::BurstRate));
+        simulator.throttle(throttled(ThrottlingKind::BurstRate));
     }
     // The last account's own answer; the others were asked before.
     let own = submit(&gateway);
@@ -210,7 +218,7 @@ fn with_all_overdue_the_client_is_not_told_whose_bill_it_is() {
 fn an_account_comes_back_by_one_probe() {
     let (gateway, [east, west, north]) = three();
     let refusal = |times| {
-        Fault::on(&format!("POST {SYNTHESIS}"), Act::Throttle(Throttling::RateQuota))
+        ScriptedFault::on(&format!("POST {SYNTHESIS}"), FaultAction::Throttle(ThrottlingKind::RateQuota))
             .times(times)
             .header("retry-after", "1")
     };
@@ -228,7 +236,9 @@ fn an_account_comes_back_by_one_probe() {
     });
     assert!(began.elapsed() > Duration::from_millis(900));
     // The next one takes its time, and nobody else is let through meanwhile.
-    east.fault(Fault::on(&format!("POST {SYNTHESIS}"), Act::Answer).delay(Duration::from_secs(2)));
+    east.fault(
+        ScriptedFault::on(&format!("POST {SYNTHESIS}"), FaultAction::Answer).delay(Duration::from_secs(2)),
+    );
     let mut clients = Vec::new();
     eventually("the second probe is on its way", || {
         let mut client = Client::connect(gateway.address);
@@ -257,19 +267,19 @@ fn an_account_comes_back_by_one_probe() {
 #[test]
 fn what_is_ambiguous_is_never_sent_again() {
     for act in [
-        Act::Lose,
-        Act::Reset,
-        Act::Close,
-        Act::Garbage,
-        Act::Truncate { after: 0, reset: true },
-        Act::Status { status: 500, code: "InternalError".into(), message: "no".into() },
-        Act::Status { status: 503, code: "ServiceUnavailable".into(), message: "no".into() },
-        Act::Status { status: 400, code: "InvalidParameter".into(), message: "no".into() },
-        Act::Status { status: 403, code: "AccessDenied".into(), message: "no".into() },
+        FaultAction::Lose,
+        FaultAction::Reset,
+        FaultAction::Close,
+        FaultAction::Garbage,
+        FaultAction::Truncate { after: 0, reset: true },
+        FaultAction::Status { status: 500, code: "InternalError".into(), message: "no".into() },
+        FaultAction::Status { status: 503, code: "ServiceUnavailable".into(), message: "no".into() },
+        FaultAction::Status { status: 400, code: "InvalidParameter".into(), message: "no".into() },
+        FaultAction::Status { status: 403, code: "AccessDenied".into(), message: "no".into() },
     ] {
         let (gateway, simulators) = three();
         for simulator in &simulators {
-            simulator.fault(Fault::on(&format!("POST {SYNTHESIS}"), act.clone()));
+            simulator.fault(ScriptedFault::on(&format!("POST {SYNTHESIS}"), act.clone()));
         }
         let got = submit(&gateway);
         assert!(got.status() >= 400 && got.status() != 429, "{act:?}: {}", got.status());
@@ -286,7 +296,7 @@ fn a_synchronous_call_is_never_sent_again_but_the_next_one_goes_elsewhere() {
     }
     let statuses: Vec<u16> = (0..9).map(|_| chat(&gateway).status()).collect();
     assert_eq!(statuses.iter().filter(|status| **status == 400).count(), 2, "{statuses:?}");
-    let sent: usize = [&east, &west, &north].map(|simulator| simulator.seen().len()).iter().sum();
+    let sent: usize = [&east, &west, &north].map(|simulator| simulator.requests().len()).iter().sum();
     assert_eq!(sent, 9);
 }
 
@@ -305,7 +315,7 @@ fn the_repeated_body_is_the_same_byte_for_byte() {
     for request in [by_length, in_chunks] {
         let (gateway, [east, west, north]) = three();
         for simulator in [&east, &west] {
-            simulator.throttle(throttled(Throttling::RateQuota));
+            simulator.throttle(throttled(ThrottlingKind::RateQuota));
         }
         for _ in 0..4 {
             task_id(&gateway.ask(&request));
@@ -321,7 +331,7 @@ fn the_repeated_body_is_the_same_byte_for_byte() {
 fn a_body_that_is_too_large_to_keep_gets_the_upstreams_answer() {
     let (gateway, simulators) = three();
     for simulator in &simulators {
-        simulator.throttle(throttled(Throttling::RateQuota));
+        simulator.throttle(throttled(ThrottlingKind::RateQuota));
     }
     let large = body("wan2.7-i2v")
         .replace("https://example.com/a.png", &format!("data:image/png;base64,{}", "A".repeat(1 << 20)));
@@ -341,12 +351,12 @@ fn a_query_goes_on_with_another_key_of_the_same_account() {
     ]);
     let id = task_id(&submit(&gateway));
     // The old key dies.
-    let dead = Act::Status {
+    let dead = FaultAction::Status {
         status: 401,
         code: "InvalidApiKey".into(),
         message: "Invalid API-key provided.".into(),
     };
-    east.fault(Fault::on("GET /api/v1/tasks/*", dead.clone()).nth(1));
+    east.fault(ScriptedFault::on("GET /api/v1/tasks/*", dead.clone()).nth(1));
     for _ in 0..5 {
         let got = call(&gateway, &format!("GET /api/v1/tasks/{id}"));
         assert_eq!(got.json()["output"]["task_id"], id.as_str(), "{}", got.text());
@@ -354,7 +364,7 @@ fn a_query_goes_on_with_another_key_of_the_same_account() {
     let keys: Vec<_> = queries(&east).into_iter().map(|seen| seen.key.unwrap_or_default()).collect();
     assert_eq!(keys, ["sk-old", "sk-new", "sk-new", "sk-new", "sk-new", "sk-new"]);
     // And the new one: what was known last is told, as no SDK takes an error for anything but the task's end.
-    east.fault(Fault::on("/api/v1/tasks/*", dead));
+    east.fault(ScriptedFault::on("/api/v1/tasks/*", dead));
     let got = call(&gateway, &format!("GET /api/v1/tasks/{id}/"));
     assert_eq!((got.status(), got.json()["output"]["task_id"].as_str()), (200, Some(&*id)), "{}", got.text());
     assert!(got.field("age").is_some(), "{}", got.head);
@@ -368,7 +378,10 @@ fn a_throttled_query_is_no_clients_and_stops_no_submit() {
     let (gateway, simulators) = three();
     let id = task_id(&submit(&gateway));
     for simulator in &simulators {
-        simulator.fault(Fault::on("GET /api/v1/tasks/*", Act::Throttle(Throttling::RateQuota)));
+        simulator.fault(ScriptedFault::on(
+            "GET /api/v1/tasks/*",
+            FaultAction::Throttle(ThrottlingKind::RateQuota),
+        ));
     }
     let got = call(&gateway, &format!("GET /api/v1/tasks/{id}"));
     assert_eq!((got.status(), got.json()["output"]["task_id"].as_str()), (200, Some(&*id)), "{}", got.text());
@@ -382,7 +395,7 @@ fn a_throttled_query_is_no_clients_and_stops_no_submit() {
 fn the_only_account_answers_for_itself() {
     let simulator = simulator(&["sk-east"]);
     let gateway = Gateway::pooled(&[("east", simulator.address(), &["sk-east"], "")]);
-    simulator.throttle(throttled(Throttling::RateQuota));
+    simulator.throttle(throttled(ThrottlingKind::RateQuota));
     for _ in 0..3 {
         let got = submit(&gateway);
         assert_eq!((got.status(), got.field("x-dashgate-reason"), wait_seconds(&got)), (429, None, 60));
@@ -394,7 +407,7 @@ fn the_only_account_answers_for_itself() {
     task_id(&submit(&gateway));
     let dead = Gateway::pooled(&[("east", simulator.address(), &["sk-gone"], "")]);
     assert_eq!(submit(&dead).status(), 401);
-    assert_eq!(submits(&simulator).iter().filter(|seen| seen.listener == Listener::Api).count(), 6);
+    assert_eq!(submits(&simulator).iter().filter(|seen| seen.listener == SimulatedListener::Api).count(), 6);
 }
 
 #[test]
@@ -414,7 +427,7 @@ fn a_refused_handshake_ejects_the_key() {
         client.head().status()
     };
     assert_eq!([handshake(), handshake()], [101, 101]);
-    let keys: Vec<_> = east.seen().into_iter().map(|seen| seen.key.unwrap_or_default()).collect();
+    let keys: Vec<_> = east.requests().into_iter().map(|seen| seen.key.unwrap_or_default()).collect();
     assert_eq!(keys, ["sk-dead", "sk-live", "sk-live"]);
 }
 
@@ -424,25 +437,25 @@ fn a_synchronous_call_that_a_dead_key_refused_goes_on_with_the_next_one() {
     let gateway = Gateway::pooled(&[("east", east.address(), &["sk-dead", "sk-live"], "")]);
     assert_eq!([chat(&gateway).status(), chat(&gateway).status()], [200, 200]);
     let asked = |simulator: &Simulator| {
-        let seen = simulator.seen().into_iter();
+        let seen = simulator.requests().into_iter();
         seen.map(|seen| (seen.key.unwrap_or_default(), seen.status.unwrap_or_default())).collect::<Vec<_>>()
     };
     let [dead, live] = [("sk-dead".to_owned(), 401), ("sk-live".to_owned(), 200)];
     assert_eq!(asked(&east), [dead.clone(), live.clone(), live]);
-    assert!(east.seen().windows(2).all(|pair| pair[0].body == pair[1].body));
+    assert!(east.requests().windows(2).all(|pair| pair[0].body == pair[1].body));
     // With its last key dead the account is left.
     east.clear();
     let accounts: [crate::harness::Account<'_>; 2] =
         [("east", east.address(), &["sk-dead"], "weight = 1000"), ("west", west.address(), &["sk-west"], "")];
     let gateway = Gateway::pooled(&accounts);
     assert_eq!(chat(&gateway).status(), 200);
-    assert_eq!((asked(&east), west.seen().len()), (vec![dead], 1));
+    assert_eq!((asked(&east), west.requests().len()), (vec![dead], 1));
     // A body that is not at hand any more gets the upstream's answer.
     let gateway = Gateway::pooled(&accounts);
     let body = format!(r#"{{"model":"qwen-plus","x":"{}"}}"#, "x".repeat(20_000));
     let fields = [&format!("Authorization: Bearer {TENANT_KEY}"), "Content-Type: application/json"];
     let got = gateway.ask(message(&format!("POST {GENERATION}"), &fields, &body));
-    assert_eq!((got.status(), got.field("x-dashgate-reason"), west.seen().len()), (401, None, 1));
+    assert_eq!((got.status(), got.field("x-dashgate-reason"), west.requests().len()), (401, None, 1));
 }
 
 #[test]
@@ -468,7 +481,7 @@ fn an_error_is_read_through_its_coding_and_passed_on_as_it_came() {
     for _ in 0..4 {
         task_id(&submit(&gateway));
     }
-    assert_eq!((overdue.seen().len(), fine.seen().len()), (1, 4));
+    assert_eq!((overdue.requests().len(), fine.requests().len()), (1, 4));
     let gateway = Gateway::pooled(&[("overdue", overdue.address, &["sk-a"], "")]);
     let got = submit(&gateway);
     assert_eq!((got.status(), got.body), (400, gzip));

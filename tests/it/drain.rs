@@ -32,7 +32,7 @@ fn a_request_that_runs_gets_its_answer_and_the_close_is_announced() {
     let gateway = Gateway::start(upstream.address);
     let mut client = Client::connect(gateway.address);
     client.send(generate("{}"));
-    eventually("the request has arrived", || upstream.seen().len() == 1);
+    eventually("the request has arrived", || upstream.requests().len() == 1);
     drain(&gateway);
     go.send(()).expect("heard");
     let got = client.answer();
@@ -111,7 +111,7 @@ fn a_second_request_on_a_connection_is_not_taken() {
     let gateway = Gateway::start(upstream.address);
     let mut client = Client::connect(gateway.address);
     client.send(generate("first"));
-    eventually("the request has arrived", || upstream.seen().len() == 1);
+    eventually("the request has arrived", || upstream.requests().len() == 1);
     drain(&gateway);
     client.send(generate("second"));
     go.send(()).expect("heard");
@@ -121,7 +121,7 @@ fn a_second_request_on_a_connection_is_not_taken() {
         let refusal = String::from_utf8(rest).expect("text");
         assert!(refusal.contains("x-dashgate-reason: draining"), "{refusal}");
     }
-    assert_eq!(upstream.seen().len(), 1);
+    assert_eq!(upstream.requests().len(), 1);
     gateway.running.join().expect("joined");
 }
 
@@ -142,7 +142,7 @@ fn what_runs_at_the_deadline_is_cut() {
     waits.send(generate("waits"));
     let mut submits = Client::connect(gateway.address);
     submits.send(submit());
-    eventually("the requests have arrived", || upstream.seen().len() == 3);
+    eventually("the requests have arrived", || upstream.requests().len() == 3);
     gateway.running.drain();
     assert_eq!(stream.rest(), b"begun");
     assert_eq!(waits.rest(), b"");
@@ -171,7 +171,7 @@ fn a_submit_whose_client_left_is_still_read_to_its_end() {
     let gateway = Gateway::start(upstream.address);
     let mut client = Client::connect(gateway.address);
     client.send(submit());
-    eventually("the submit has arrived", || upstream.seen().len() == 1);
+    eventually("the submit has arrived", || upstream.requests().len() == 1);
     client.leave();
     drain(&gateway);
     go.send(()).expect("heard");
@@ -197,7 +197,7 @@ fn a_dropped_gateway_is_cut() {
     let gateway = Gateway::start(upstream.address);
     let mut client = Client::connect(gateway.address);
     client.send(generate("{}"));
-    eventually("the request has arrived", || upstream.seen().len() == 1);
+    eventually("the request has arrived", || upstream.requests().len() == 1);
     drop(gateway);
     assert_eq!(client.rest(), b"");
     upstream.wait_for_silence();
@@ -209,7 +209,7 @@ fn a_request_that_comes_too_late_is_told_to_connect_again() {
     let gateway = Gateway::start(upstream.address);
     let mut client = Client::connect(gateway.address);
     client.send(generate("first"));
-    eventually("the request has arrived", || upstream.seen().len() == 1);
+    eventually("the request has arrived", || upstream.requests().len() == 1);
     // Pipelined before the drain, so that the gateway has it.
     client.send(generate("second"));
     drain(&gateway);
@@ -224,6 +224,6 @@ fn a_request_that_comes_too_late_is_told_to_connect_again() {
         check_refusal(&refusal, 503, "draining");
         assert_eq!(refusal.field("connection").as_deref(), Some("close"));
     }
-    assert_eq!(upstream.seen().len(), 1);
+    assert_eq!(upstream.requests().len(), 1);
     gateway.running.join().expect("joined");
 }

@@ -70,7 +70,7 @@ fn a_head_with_two_readings_is_refused_and_what_follows_it_is_not_read() {
         check_refusal(&refusal, 400, "bad_request");
         assert_eq!(client.rest(), b"", "{what}: a second answer");
     }
-    assert_eq!(upstream.connections(), 0, "{:#?}", upstream.seen());
+    assert_eq!(upstream.connections(), 0, "{:#?}", upstream.requests());
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn targets_and_methods_that_are_not_served_are_refused() {
         check_refusal(&refusal, 400, "bad_request");
     }
     check_refusal(&gateway.ask(message("OPTIONS *", &[&auth], "")), 400, "bad_path");
-    assert_eq!(upstream.connections(), 0, "{:#?}", upstream.seen());
+    assert_eq!(upstream.connections(), 0, "{:#?}", upstream.requests());
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_path_that_climbs_is_refused_in_every_spelling() {
             check_refusal(&refusal, 400, "bad_path");
         }
     }
-    assert_eq!(upstream.connections(), 0, "{:#?}", upstream.seen());
+    assert_eq!(upstream.connections(), 0, "{:#?}", upstream.requests());
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_head_that_is_too_large_is_refused_before_its_end() {
     let mut client = Client::connect(gateway.address);
     client.push(format!("POST /{} HTTP/1.1\r\n", "x".repeat(70_000)));
     check_refusal(&client.answer(), 431, "bad_request");
-    assert_eq!(upstream.connections(), 0, "{:#?}", upstream.seen());
+    assert_eq!(upstream.connections(), 0, "{:#?}", upstream.requests());
     let hundred = gateway.ask(format!("{start}{}\r\n", "A: b\r\n".repeat(97)));
     assert_eq!(hundred.status(), 200, "100 fields are in order: {}", hundred.head);
 }
@@ -194,7 +194,7 @@ fn pipelined_requests_are_answered_in_their_order() {
     assert_eq!(client.answer().text(), "two");
     assert_eq!(client.answer().json()["output"]["task_status"], "UNKNOWN");
     assert_eq!(client.answer().text(), "four");
-    let bodies: Vec<String> = upstream.seen().iter().map(|request| request.text()).collect();
+    let bodies: Vec<String> = upstream.requests().iter().map(|request| request.text()).collect();
     assert_eq!(bodies, ["one", "two", "four"]);
 }
 
@@ -213,7 +213,11 @@ fn a_smuggling_attempt_behind_a_good_request_is_refused_too() {
         check_refusal(&client.answer(), 400, "bad_request");
         assert_eq!(client.rest(), b"");
     }
-    assert!(upstream.seen().iter().all(|request| request.text() == "first"), "{:#?}", upstream.seen());
+    assert!(
+        upstream.requests().iter().all(|request| request.text() == "first"),
+        "{:#?}",
+        upstream.requests()
+    );
 }
 
 /// Behind a WebSocket handshake the bytes are not HTTP, so they were not looked at any more; but if the
@@ -236,5 +240,5 @@ fn a_refused_handshake_is_no_way_around_the_checks() {
             assert_eq!(client.rest(), b"", "nothing behind it is read");
         }
     }
-    assert_eq!(upstream.seen().len(), 0);
+    assert_eq!(upstream.requests().len(), 0);
 }

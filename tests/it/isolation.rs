@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use dashgate::sim::{self, Options, Simulator};
+use dashgate::sim::{self, Simulator, SimulatorOptions};
 use serde_json::{Value, json};
 
 use crate::harness::calls::SYNTHESIS;
@@ -30,12 +30,12 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
-        let options = Options {
+        let options = SimulatorOptions {
             keys: vec!["sk-main".parse().expect("a key")],
             pending: Some(Duration::from_secs(24 * 3600)),
             submit_rps: Some(u32::MAX),
             query_qps: u32::MAX,
-            ..Options::default()
+            ..SimulatorOptions::default()
         };
         let simulator = Simulator::start(options).expect("a simulator");
         let account = ("main", simulator.address(), &["sk-main"][..], "query_qps = 100000");
@@ -64,7 +64,7 @@ impl Pair {
 
     /// Calls on tasks that the upstream saw, and lists.
     fn asked(&self) -> Vec<String> {
-        let seen = self.simulator.seen();
+        let seen = self.simulator.requests();
         let calls = seen.iter().map(|seen| format!("{} {}", seen.method, seen.target));
         calls.filter(|call| call.contains("/tasks")).collect()
     }
@@ -172,7 +172,7 @@ fn a_foreign_task_and_none_are_answered_alike_in_every_spelling() {
     assert!(tried >= 2 * TASKS * endpoints.len() * 9 / 10, "{tried}");
     assert_eq!(pair.asked(), Vec::<String>::new(), "the upstream was asked");
     assert!(
-        pair.simulator.tasks().iter().all(|task| task.status == sim::Status::Pending),
+        pair.simulator.tasks().iter().all(|task| task.status == sim::SimulatedStatus::Pending),
         "one was canceled"
     );
     println!(
@@ -228,7 +228,8 @@ fn an_own_task_is_answered_in_every_spelling_and_only_its_owner_can_cancel_it() 
             }
         }
     }
-    let at_upstream = pair.simulator.tasks().into_iter().filter(|task| task.status == sim::Status::Canceled);
+    let at_upstream =
+        pair.simulator.tasks().into_iter().filter(|task| task.status == sim::SimulatedStatus::Canceled);
     assert_eq!(at_upstream.map(|task| task.id).collect::<BTreeSet<_>>(), canceled);
     assert!(canceled.len() > TASKS / 4, "{}", canceled.len());
 }

@@ -83,7 +83,7 @@ fn a_key_works_at_once_on_every_worker() {
     for _ in 0..32 {
         assert_eq!(outcome(&gateway, &key), "200");
     }
-    assert!(upstream.seen().iter().all(|seen| !seen.holds(&key)));
+    assert!(upstream.requests().iter().all(|seen| !seen.holds(&key)));
     assert_eq!(gateway.administer("DELETE /admin/keys/new", "").status(), 200);
     for _ in 0..32 {
         assert_eq!(outcome(&gateway, &key), "revoked_key");
@@ -102,7 +102,7 @@ fn a_typo_and_a_stranger_are_told_the_same() {
     key.push(if last == 'a' { 'b' } else { 'a' });
     assert_eq!(outcome(&gateway, &key), "unknown_key");
     assert_eq!(outcome(&gateway, "sk-somebody-else"), "unknown_key");
-    assert!(upstream.seen().is_empty());
+    assert!(upstream.requests().is_empty());
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn a_key_gets_its_burst_and_then_what_comes_in() {
     assert_eq!(refused.field("ratelimit-remaining").as_deref(), Some("0"));
     let message = refused.json()["message"].as_str().expect("text").to_owned();
     assert!(message.starts_with("Requests rate limit exceeded, please try again later."), "{message}");
-    assert_eq!(upstream.seen().len(), 3);
+    assert_eq!(upstream.requests().len(), 3);
     // Polls count too, and another tenant has limits of its own: none.
     check_limited(&gateway.ask(poll("x")), "rate", "limits.requests_per_second");
     let other = generate("{}").replace(crate::harness::TENANT_KEY, OTHER_KEY);
@@ -130,7 +130,7 @@ fn each_kind_of_call_can_be_limited_apart() {
         check_limited(&gateway.ask(&request), "rate", limit);
     }
     // Of three polls of a task that runs the upstream saw one.
-    assert_eq!(upstream.seen().len(), 8);
+    assert_eq!(upstream.requests().len(), 8);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn the_limits_of_a_tenant_hold_for_all_its_keys_together_or_take_nothing() {
         let refused = gateway.ask(&second);
         check_limited(&refused, "rate", "tenant_limits.requests_per_second = 0.001, with burst = 4");
     }
-    assert_eq!(upstream.seen().len(), 4);
+    assert_eq!(upstream.requests().len(), 4);
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn failures_to_authenticate_are_limited_by_address_and_good_keys_are_not() {
         assert_eq!(gateway.ask(generate("{}")).status(), 200);
     }
     assert_eq!(seen, BTreeSet::from([401, 429]));
-    assert_eq!(upstream.seen().len(), 200);
+    assert_eq!(upstream.requests().len(), 200);
 }
 
 #[test]

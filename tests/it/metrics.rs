@@ -127,7 +127,7 @@ fn each_exchange_counts_where_it_belongs() {
     }
     assert_eq!(page.sum("dashgate_requests_total", &[]), 7.0);
     assert_eq!(page.sum("dashgate_tenant_requests_total", &[]), 7.0);
-    assert_eq!(page.sum("dashgate_upstream_requests_total", &[]), upstream.seen().len() as f64);
+    assert_eq!(page.sum("dashgate_upstream_requests_total", &[]), upstream.requests().len() as f64);
     let sent = "12345".len() + "busy".len() + body_of(&submit()).len();
     assert_eq!(page.value(r#"dashgate_bytes_total{direction="in"}"#), sent as f64);
     assert!(page.value("dashgate_store_commit_seconds_count") >= 1.0);

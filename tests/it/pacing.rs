@@ -6,7 +6,7 @@ mod shares;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use dashgate::sim::{Options, Seen, Simulator};
+use dashgate::sim::{RecordedRequest, Simulator, SimulatorOptions};
 use serde_json::json;
 
 use crate::harness::calls::{GENERATION, SYNTHESIS, generate, task};
@@ -20,7 +20,8 @@ const MODEL: &str = "wan2.2-t2v-plus";
 
 /// One account, any key, with the limits of its models.
 fn simulator() -> Simulator {
-    Simulator::start(Options { query_qps: u32::MAX, ..Options::default() }).expect("a simulator")
+    Simulator::start(SimulatorOptions { query_qps: u32::MAX, ..SimulatorOptions::default() })
+        .expect("a simulator")
 }
 
 /// A gateway with this patience, one worker, and more lines in its accounts and in its first tenant.
@@ -59,12 +60,12 @@ fn barrier(gateway: &Gateway) {
     }
 }
 
-fn submits(simulator: &Simulator) -> Vec<Seen> {
-    simulator.seen().into_iter().filter(|seen| seen.path() == SYNTHESIS).collect()
+fn submits(simulator: &Simulator) -> Vec<RecordedRequest> {
+    simulator.requests().into_iter().filter(|seen| seen.path() == SYNTHESIS).collect()
 }
 
 fn prompts(simulator: &Simulator) -> Vec<String> {
-    let prompt = |seen: Seen| {
+    let prompt = |seen: RecordedRequest| {
         let body: serde_json::Value = serde_json::from_slice(&seen.body).expect("JSON");
         body["input"]["prompt"].as_str().expect("text").to_owned()
     };
@@ -246,7 +247,8 @@ fn an_account_with_room_comes_before_a_wait_at_any() {
 #[test]
 fn a_key_that_is_refused_takes_nobodys_place() {
     let keys = vec!["sk-two".parse().expect("a key")];
-    let simulator = Simulator::start(Options { keys, ..Options::default() }).expect("a simulator");
+    let simulator =
+        Simulator::start(SimulatorOptions { keys, ..SimulatorOptions::default() }).expect("a simulator");
     let one = "pace = [{ models = [\"*\"], requests_per_second = \"unlimited\", running = 1 }]";
     let account = ("main", simulator.address(), &["sk-dead", "sk-two"][..], one);
     let gateway = Gateway::pooled(&[account]);
@@ -302,7 +304,7 @@ fn a_model_that_comes_late_is_paced_only_with_all() {
     let all = gateway(&[upstream.address], "0s", all, "");
     assert_eq!(all.ask(late(MODEL)).status(), 200);
     assert!(refused(&all.ask(late("wan2.1-t2v-plus")), "0.1 submits per second of ") >= 9);
-    assert_eq!(upstream.seen().len(), 6);
+    assert_eq!(upstream.requests().len(), 6);
 }
 
 #[test]
@@ -317,5 +319,5 @@ fn what_the_operator_does_not_want_paced_is_not() {
     for _ in 0..20 {
         assert_eq!(gateway.ask(submit(TENANT_KEY, "wan2.7-t2v", "p", &[])).status(), 200);
     }
-    eventually("all arrived", || upstream.seen().len() == 40);
+    eventually("all arrived", || upstream.requests().len() == 40);
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use dashgate::sim::{Options, Seen, Simulator, Status};
+use dashgate::sim::{RecordedRequest, SimulatedStatus, Simulator, SimulatorOptions};
 use serde_json::{Value, json};
 
 use crate::harness::calls::{bearer, poll, submit, task};
@@ -33,7 +33,7 @@ fn upstream(query: impl Fn(&mut TcpStream) -> bool + Send + Sync + 'static) -> U
 }
 
 fn asked(upstream: &Upstream) -> usize {
-    upstream.seen().iter().filter(|seen| seen.start_line().starts_with("GET ")).count()
+    upstream.requests().iter().filter(|seen| seen.start_line().starts_with("GET ")).count()
 }
 
 fn state(got: &Message) -> String {
@@ -41,9 +41,9 @@ fn state(got: &Message) -> String {
     got.json()["output"]["task_status"].as_str().expect("a status").to_owned()
 }
 
-fn simulator(options: Options) -> Simulator {
+fn simulator(options: SimulatorOptions) -> Simulator {
     let keys = vec![UPSTREAM_KEY.parse().expect("a key")];
-    Simulator::start(Options { keys, submit_rps: Some(u32::MAX), ..options }).expect("a simulator")
+    Simulator::start(SimulatorOptions { keys, submit_rps: Some(u32::MAX), ..options }).expect("a simulator")
 }
 
 fn submit_video(gateway: &Gateway) -> String {
@@ -57,12 +57,12 @@ fn long_poll(id: &str, seconds: u64) -> String {
     message(&format!("GET /api/v1/tasks/{id}"), &[&bearer(), &format!("Prefer: wait={seconds}")], "")
 }
 
-fn lists(simulator: &Simulator) -> Vec<Seen> {
-    simulator.seen().into_iter().filter(|seen| seen.target.starts_with("/api/v1/tasks?")).collect()
+fn lists(simulator: &Simulator) -> Vec<RecordedRequest> {
+    simulator.requests().into_iter().filter(|seen| seen.target.starts_with("/api/v1/tasks?")).collect()
 }
 
-fn queries(simulator: &Simulator) -> Vec<Seen> {
-    simulator.seen().into_iter().filter(|seen| seen.target.starts_with("/api/v1/tasks/")).collect()
+fn queries(simulator: &Simulator) -> Vec<RecordedRequest> {
+    simulator.requests().into_iter().filter(|seen| seen.target.starts_with("/api/v1/tasks/")).collect()
 }
 
 #[test]
@@ -160,7 +160,11 @@ fn an_odd_answer_is_the_clients() {
 
 #[test]
 fn the_accounts_budget_holds_whatever_clients_do() {
-    let simulator = simulator(Options { query_qps: 5, run: Duration::from_secs(3600), ..Options::default() });
+    let simulator = simulator(SimulatorOptions {
+        query_qps: 5,
+        run: Duration::from_secs(3600),
+        ..SimulatorOptions::default()
+    });
     let gateway = gateway(simulator.address(), "max_age = \"0s\"", "query_qps = 5\nlist_qps = 5");
     let ids: Vec<String> = (0..40).map(|_| submit_video(&gateway)).collect();
     thread::scope(|scope| {
@@ -173,16 +177,20 @@ fn the_accounts_budget_holds_whatever_clients_do() {
             });
         }
     });
-    let seen = simulator.seen();
+    let seen = simulator.requests();
     let tasks: Vec<_> = seen.iter().filter(|seen| seen.target.starts_with("/api/v1/tasks")).collect();
     assert!(!tasks.is_empty() && tasks.iter().all(|seen| seen.status == Some(200)));
 }
 
 #[test]
 fn many_tasks_are_learnt_from_lists_and_the_finished_ones_fetched() {
-    let options =
-        Options { query_qps: 20, running: Some(1_000), pending: Some(Duration::ZERO), ..Options::default() };
-    let simulator = simulator(Options { run: Duration::from_secs(3600), ..options });
+    let options = SimulatorOptions {
+        query_qps: 20,
+        running: Some(1_000),
+        pending: Some(Duration::ZERO),
+        ..SimulatorOptions::default()
+    };
+    let simulator = simulator(SimulatorOptions { run: Duration::from_secs(3600), ..options });
     let gateway = gateway(simulator.address(), "max_age = \"1s\"", "");
     let ids: Vec<String> = (0..120).map(|_| submit_video(&gateway)).collect();
     let mut client = Client::connect(gateway.address);
@@ -203,22 +211,22 @@ fn many_tasks_are_learnt_from_lists_and_the_finished_ones_fetched() {
         assert!(got.json()["output"]["video_url"].is_string(), "the whole answer: {}", got.text());
     }
     assert!(running.iter().all(|id| state(&client.ask(poll(id))) == "RUNNING"));
-    let refused = simulator.seen().into_iter().filter(|seen| seen.status == Some(429)).count();
+    let refused = simulator.requests().into_iter().filter(|seen| seen.status == Some(429)).count();
     assert_eq!(refused, 0, "lists {}, queries {}", lists(&simulator).len(), queries(&simulator).len());
 }
 
 #[test]
 fn a_poll_that_may_wait_learns_of_the_change() {
-    let simulator = simulator(Options {
+    let simulator = simulator(SimulatorOptions {
         run: Duration::from_secs(3600),
         pending: Some(Duration::ZERO),
-        ..Options::default()
+        ..SimulatorOptions::default()
     });
     let gateway = gateway(simulator.address(), "", "");
     let id = submit_video(&gateway);
-    simulator.pin(&id, Some(Status::Pending));
+    simulator.pin(&id, Some(SimulatedStatus::Pending));
     assert_eq!(state(&gateway.ask(poll(&id))), "PENDING");
-    for (pin, expected) in [(Some(Status::Running), "RUNNING"), (None, "SUCCEEDED")] {
+    for (pin, expected) in [(Some(SimulatedStatus::Running), "RUNNING"), (None, "SUCCEEDED")] {
         let mut client = Client::connect(gateway.address);
         client.send(long_poll(&id, 60));
         match pin {
@@ -249,10 +257,10 @@ fn a_poll_waits_no_longer_than_it_may() {
 /// What the operator set does for clients that do not ask, on the mounts where it is set.
 #[test]
 fn a_mount_may_hold_polls_of_unmodified_clients() {
-    let simulator = simulator(Options {
+    let simulator = simulator(SimulatorOptions {
         run: Duration::from_secs(3600),
         pending: Some(Duration::ZERO),
-        ..Options::default()
+        ..SimulatorOptions::default()
     });
     let server = "listen = \"127.0.0.1:0\"\nworkers = 1\n[poll]\nhold = \"0s\"";
     let text = configuration(server, &[("main", simulator.address(), &[UPSTREAM_KEY], "")], "");
@@ -285,7 +293,8 @@ fn a_drain_lets_go_of_those_who_wait() {
 
 /// A simulator whose tasks end when the test says so, and the text of a gateway before it that can be started again.
 fn lasting() -> (Simulator, String) {
-    let simulator = simulator(Options { run: Duration::from_secs(3600), ..Options::default() });
+    let simulator =
+        simulator(SimulatorOptions { run: Duration::from_secs(3600), ..SimulatorOptions::default() });
     let accounts = [("main", simulator.address(), &[UPSTREAM_KEY][..], "")];
     let text = configuration("listen = \"127.0.0.1:0\"\nworkers = 1", &accounts, "");
     (simulator, text)
@@ -325,7 +334,10 @@ fn the_answer_of_a_task_that_ended_before_a_restart_is_asked_for() {
 
 #[test]
 fn a_cancel_is_seen_by_the_next_poll() {
-    let simulator = simulator(Options { pending: Some(Duration::from_secs(3600)), ..Options::default() });
+    let simulator = simulator(SimulatorOptions {
+        pending: Some(Duration::from_secs(3600)),
+        ..SimulatorOptions::default()
+    });
     let gateway = gateway(simulator.address(), "max_age = \"60s\"", "");
     let id = submit_video(&gateway);
     assert_eq!(state(&gateway.ask(poll(&id))), "PENDING");
@@ -337,7 +349,8 @@ fn a_cancel_is_seen_by_the_next_poll() {
 /// What an operator sees of it.
 #[test]
 fn polls_and_ends_are_counted() {
-    let simulator = simulator(Options { run: Duration::from_secs(3600), ..Options::default() });
+    let simulator =
+        simulator(SimulatorOptions { run: Duration::from_secs(3600), ..SimulatorOptions::default() });
     let gateway = gateway(simulator.address(), "max_age = \"60s\"", "");
     let id = submit_video(&gateway);
     let metrics = || gateway.administer("GET /metrics", "").text();

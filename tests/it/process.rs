@@ -252,7 +252,7 @@ fn a_signal_drains_and_ends_with_0() {
         let address = process.address();
         let mut client = Client::connect(address);
         client.send(generate("{}"));
-        eventually("the request has arrived", || upstream.seen().len() == 1);
+        eventually("the request has arrived", || upstream.requests().len() == 1);
         process.signal(name);
         eventually("it has stopped accepting", || std::net::TcpStream::connect(address).is_err());
         go.send(()).expect("heard");
@@ -285,7 +285,7 @@ fn a_sidecar_takes_any_key_or_none() {
         assert_eq!(crate::harness::client::once(address, request).status(), 200, "{request}");
     }
     let expected = format!("Bearer {UPSTREAM_KEY}");
-    let seen: Vec<Message> = upstream.seen();
+    let seen: Vec<Message> = upstream.requests();
     assert_eq!(seen.len(), requests.len());
     assert!(seen.iter().all(|seen| seen.field("authorization").as_deref() == Some(&*expected)));
     process.signal("TERM");

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use dashgate::sim::{Options, Simulator, Throttle, Throttling};
+use dashgate::sim::{Simulator, SimulatorOptions, ThrottledShare, ThrottlingKind};
 use serde_json::{Value, json};
 
 use crate::harness::calls::{bearer, check_refusal, generate, poll, submit, task};
@@ -265,7 +265,7 @@ fn what_runs_goes_on_through_twenty_reloads() {
 /// What came from clients, and not from the gateway that wants to know how its tasks are.
 fn asked(upstream: &Upstream) -> Vec<Message> {
     let is_query = |seen: &Message| seen.start_line().starts_with("GET /api/v1/tasks");
-    upstream.seen().into_iter().filter(|seen| !is_query(seen)).collect()
+    upstream.requests().into_iter().filter(|seen| !is_query(seen)).collect()
 }
 
 #[test]
@@ -276,10 +276,10 @@ fn connections_are_kept_while_the_address_stays_and_closed_when_it_changes() {
     assert_eq!(gateway.ask(generate("{}")).status(), 200);
     reloaded(&gateway.reload(&one_worker(&old).replace(UPSTREAM_KEY, "sk-upstream-new")));
     assert_eq!(gateway.ask(generate("{}")).status(), 200);
-    assert_eq!((old.connections(), old.seen().len()), (1, 2));
+    assert_eq!((old.connections(), old.requests().len()), (1, 2));
     reloaded(&gateway.reload(&one_worker(&new)));
     assert_eq!(gateway.ask(generate("{}")).status(), 200);
-    assert_eq!((old.seen().len(), new.seen().len()), (2, 1));
+    assert_eq!((old.requests().len(), new.requests().len()), (2, 1));
     old.wait_for_silence();
 }
 
@@ -287,7 +287,7 @@ fn connections_are_kept_while_the_address_stays_and_closed_when_it_changes() {
 fn what_rests_goes_on_resting() {
     let simulators = ["sk-east", "sk-west"].map(|key| {
         let keys = vec![key.parse().expect("a key")];
-        Simulator::start(Options { keys, ..Options::default() }).expect("a simulator")
+        Simulator::start(SimulatorOptions { keys, ..SimulatorOptions::default() }).expect("a simulator")
     });
     let [east, west] = simulators.each_ref();
     let text = |weight: u32| {
@@ -298,9 +298,9 @@ fn what_rests_goes_on_resting() {
         ];
         configuration(SERVER, &accounts, "")
     };
-    let chats = |simulator: &Simulator| simulator.seen().len();
+    let chats = |simulator: &Simulator| simulator.requests().len();
     let gateway = Gateway::from_file(&text(1));
-    east.throttle(Some(Throttle { kind: Throttling::PrepaidBillOverdue, rate: 1.0 }));
+    east.throttle(Some(ThrottledShare { kind: ThrottlingKind::PrepaidBillOverdue, rate: 1.0 }));
     eventually("the account and its key have been refused", || {
         gateway.ask(generate(r#"{"model":"qwen-plus","input":{"prompt":"hi"}}"#));
         chats(east) == 2

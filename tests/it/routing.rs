@@ -275,5 +275,5 @@ fn a_failed_handshake_ends_its_connection() {
     let got = client.ask(first + &second);
     assert_eq!((got.status(), got.field("connection").as_deref()), (200, Some("close")));
     assert_eq!(client.rest(), b"");
-    assert_eq!(upstream.seen().len(), 1);
+    assert_eq!(upstream.requests().len(), 1);
 }

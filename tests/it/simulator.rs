@@ -13,10 +13,10 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use dashgate::sim::{Options, Simulator};
+use dashgate::sim::{Simulator, SimulatorOptions};
 use serde_json::{Value, json};
 
-fn start(options: Options) -> Simulator {
+fn start(options: SimulatorOptions) -> Simulator {
     Simulator::start(options).unwrap()
 }
 

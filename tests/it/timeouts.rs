@@ -90,7 +90,7 @@ fn a_kept_connection_that_was_closed_is_replaced() {
         assert_eq!((got.status(), got.text()), (200, body));
         upstream.wait_for_silence();
     }
-    assert_eq!((upstream.seen().len(), upstream.connections()), (100, 100));
+    assert_eq!((upstream.requests().len(), upstream.connections()), (100, 100));
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_kept_connection_is_used_again() {
     for _ in 0..20 {
         assert_eq!(gateway.ask(generate("{}")).status(), 200);
     }
-    assert_eq!((upstream.seen().len(), upstream.connections()), (20, 1));
+    assert_eq!((upstream.requests().len(), upstream.connections()), (20, 1));
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_request_that_was_written_is_never_sent_again() {
             check_refusal(&refusal, 502, "upstream_lost");
             check_retry(&request, &refusal);
             upstream.wait_for_silence();
-            assert_eq!((upstream.seen().len(), upstream.connections()), (1 + usize::from(reused), 1));
+            assert_eq!((upstream.requests().len(), upstream.connections()), (1 + usize::from(reused), 1));
         }
     }
 }
@@ -157,7 +157,7 @@ fn an_answer_that_is_cut_is_never_complete() {
         let got = gateway.ask(generate("{}"));
         assert_eq!((got.status(), got.text().as_str()), (200, r#"{"output":{"task_id":"t-1""#));
         assert!(!got.complete, "{cut}");
-        assert_eq!((upstream.seen().len(), upstream.connections()), (1, 1));
+        assert_eq!((upstream.requests().len(), upstream.connections()), (1, 1));
     }
 }
 
@@ -172,7 +172,7 @@ fn a_submits_answer_that_is_cut_is_told_before_the_client_sees_a_part() {
         let refusal = gateway.ask(submit());
         check_refusal(&refusal, 502, "upstream_lost");
         assert_eq!(refusal.field("x-should-retry").as_deref(), Some("false"));
-        assert_eq!((upstream.seen().len(), upstream.connections()), (1, 1));
+        assert_eq!((upstream.requests().len(), upstream.connections()), (1, 1));
     }
 }
 
@@ -188,7 +188,7 @@ fn a_silent_upstream_is_given_up_before_the_head() {
         check_refusal(&refusal, 504, "upstream_timeout");
         check_retry(&request, &refusal);
         upstream.wait_for_silence();
-        assert_eq!((upstream.seen().len(), upstream.connections()), (asked, asked));
+        assert_eq!((upstream.requests().len(), upstream.connections()), (asked, asked));
     }
 }
 

@@ -181,7 +181,7 @@ fn cleartext_is_told_so() {
     let mut client = Client::connect(guarded.gateway.address);
     client.push([0x80, 0x2e, 1, 3, 1, 0, 0x15, 0, 0, 0, 0x10]);
     client.rest();
-    assert_eq!(upstream.seen().len(), 0);
+    assert_eq!(upstream.requests().len(), 0);
 }
 
 #[test]

@@ -10,7 +10,7 @@ mod storage;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use dashgate::sim::{Options, Seen, Simulator};
+use dashgate::sim::{RecordedRequest, Simulator, SimulatorOptions};
 use serde_json::{Value, json};
 
 use crate::harness::{
@@ -19,12 +19,15 @@ use crate::harness::{
 
 /// Tasks wait to run until a test says otherwise.
 fn simulator() -> Simulator {
-    simulator_with(Options { pending: Some(Duration::from_secs(3600)), ..Options::default() })
+    simulator_with(SimulatorOptions {
+        pending: Some(Duration::from_secs(3600)),
+        ..SimulatorOptions::default()
+    })
 }
 
-fn simulator_with(options: Options) -> Simulator {
+fn simulator_with(options: SimulatorOptions) -> Simulator {
     let keys = vec![UPSTREAM_KEY.parse().expect("a key")];
-    let options = Options { keys, submit_rps: Some(u32::MAX), query_qps: 10_000, ..options };
+    let options = SimulatorOptions { keys, submit_rps: Some(u32::MAX), query_qps: 10_000, ..options };
     Simulator::start(options).expect("a simulator")
 }
 
@@ -94,8 +97,8 @@ fn finish(gateway: &Gateway, simulator: &Simulator, id: &str) {
     });
 }
 
-fn submits(simulator: &Simulator) -> Vec<Seen> {
-    simulator.seen().into_iter().filter(|seen| seen.path().ends_with("/video-synthesis")).collect()
+fn submits(simulator: &Simulator) -> Vec<RecordedRequest> {
+    simulator.requests().into_iter().filter(|seen| seen.path().ends_with("/video-synthesis")).collect()
 }
 
 /// An error in OpenAI's envelope: its code, message and the field at fault.

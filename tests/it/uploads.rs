@@ -1,6 +1,8 @@
 //! A file that a tenant uploaded is read by the account that stores it, for that tenant and no other.
 
-use dashgate::sim::{Act, Fault, Options, Simulator, Throttle, Throttling};
+use dashgate::sim::{
+    FaultAction, ScriptedFault, Simulator, SimulatorOptions, ThrottledShare, ThrottlingKind,
+};
 use serde_json::{Value, json};
 
 use crate::harness::{Account, Gateway, Message, OTHER_KEY, TENANT_KEY, client, configuration, message};
@@ -15,7 +17,7 @@ const RESOLVE: &str = "X-DashScope-OssResourceResolve: enable";
 fn simulators() -> [Simulator; 3] {
     ["sk-east", "sk-west", "sk-north"].map(|key| {
         let keys = vec![key.parse().expect("a key")];
-        Simulator::start(Options { keys, submit_rps: Some(u32::MAX), ..Options::default() })
+        Simulator::start(SimulatorOptions { keys, submit_rps: Some(u32::MAX), ..SimulatorOptions::default() })
             .expect("a simulator")
     })
 }
@@ -78,7 +80,7 @@ fn submit(gateway: &Gateway, key: &str, body: &str) -> Message {
 
 fn sent(simulators: &[Simulator]) -> usize {
     let submits =
-        |simulator: &Simulator| simulator.seen().iter().filter(|seen| seen.path() == SYNTHESIS).count();
+        |simulator: &Simulator| simulator.requests().iter().filter(|seen| seen.path() == SYNTHESIS).count();
     simulators.iter().map(submits).sum()
 }
 
@@ -139,9 +141,9 @@ fn a_restart_forgets_no_file() {
 fn policies_leave_an_account_that_cannot_use_the_files() {
     let (gateway, simulators) = three();
     for simulator in &simulators[..2] {
-        simulator.fault(Fault::on(
+        simulator.fault(ScriptedFault::on(
             "/api/v1/*",
-            Act::Status { status: 400, code: "Arrearage".into(), message: "m".into() },
+            FaultAction::Status { status: 400, code: "Arrearage".into(), message: "m".into() },
         ));
     }
     for name in ["a.png", "b.png", "c.png"] {
@@ -156,13 +158,13 @@ fn a_policy_that_is_refused_comes_from_another_account() {
     let (gateway, simulators) = three();
     upload(&policy(&gateway, TENANT_KEY, MODEL), "a.png");
     let before = simulators.iter().position(|simulator| !simulator.uploads().is_empty()).expect("an upload");
-    let dead = Act::Status { status: 401, code: "InvalidApiKey".into(), message: "m".into() };
-    simulators[before].fault(Fault::on("*", dead));
+    let dead = FaultAction::Status { status: 401, code: "InvalidApiKey".into(), message: "m".into() };
+    simulators[before].fault(ScriptedFault::on("*", dead));
     for name in ["b.png", "c.png"] {
         let url = upload(&policy(&gateway, TENANT_KEY, MODEL), name);
         assert_eq!(submit(&gateway, TENANT_KEY, &body(&[&url])).status(), 200);
     }
-    assert_eq!(simulators[before].seen().iter().filter(|seen| seen.status == Some(401)).count(), 1);
+    assert_eq!(simulators[before].requests().iter().filter(|seen| seen.status == Some(401)).count(), 1);
 }
 
 #[test]
@@ -170,7 +172,7 @@ fn a_submit_with_files_stays_with_their_account_though_it_is_throttled() {
     let (gateway, simulators) = three();
     let url = upload(&policy(&gateway, TENANT_KEY, MODEL), "a.png");
     for simulator in &simulators {
-        simulator.throttle(Some(Throttle { kind: Throttling::RateQuota, rate: 1.0 }));
+        simulator.throttle(Some(ThrottledShare { kind: ThrottlingKind::RateQuota, rate: 1.0 }));
     }
     let got = submit(&gateway, TENANT_KEY, &body(&[&url]));
     assert_eq!((got.status(), got.field("x-dashgate-reason")), (429, None));
@@ -260,6 +262,6 @@ fn a_websocket_cannot_name_files() {
     client.send(message("GET /api-ws/v1/inference", &fields, ""));
     assert_eq!(client.head().status(), 101);
     client.leave();
-    let seen: Vec<_> = simulators.iter().flat_map(Simulator::seen).collect();
+    let seen: Vec<_> = simulators.iter().flat_map(Simulator::requests).collect();
     assert!(seen.len() == 1 && seen[0].header("x-dashscope-ossresourceresolve").is_none());
 }

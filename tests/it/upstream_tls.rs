@@ -192,7 +192,7 @@ fn an_upstream_without_tls_is_sent_nothing() {
     let plain = crate::harness::Upstream::answering(answer("200 OK", &[], "{}"));
     let gateway = gateway("localhost", plain.address.port(), None, "");
     check_refusal(&gateway.ask(submit()), 503, "upstream_unreachable");
-    assert!(!plain.seen().iter().any(|seen| seen.holds(UPSTREAM_KEY) || seen.holds("wan2.7")));
+    assert!(!plain.requests().iter().any(|seen| seen.holds(UPSTREAM_KEY) || seen.holds("wan2.7")));
 }
 
 #[test]

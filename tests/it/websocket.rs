@@ -173,7 +173,7 @@ fn a_client_that_sends_before_it_has_the_101_loses_nothing() {
         assert_eq!(client.bytes(22), b"\x81\x05first\x81\x06second\x81\x05third");
         client.leave();
     }
-    assert!(upstream.seen().iter().all(|seen| seen.body.is_empty()));
+    assert!(upstream.requests().iter().all(|seen| seen.body.is_empty()));
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn a_handshake_that_a_drain_finds_at_work_becomes_a_tunnel() {
     let gateway = Gateway::start(upstream.address);
     let mut client = Client::connect(gateway.address);
     client.send(handshake(INFERENCE));
-    crate::harness::eventually("the handshake has arrived", || upstream.seen().len() == 1);
+    crate::harness::eventually("the handshake has arrived", || upstream.requests().len() == 1);
     gateway.running.drain();
     crate::harness::eventually("the gateway has stopped accepting", || {
         TcpStream::connect(gateway.address).is_err()

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use dashgate::sim::{Options, Seen, Simulator, Throttling};
+use dashgate::sim::{RecordedRequest, Simulator, SimulatorOptions, ThrottlingKind};
 
 use super::{body, queries, submit_of, submits, throttled};
 use crate::harness::{Client, Gateway, TENANT_KEY, configuration, eventually, message};
@@ -14,14 +14,14 @@ const CLIENTS: usize = 8;
 
 /// Tasks of half a second, and nothing limited.
 fn simulator(keys: &[&str]) -> Simulator {
-    let options = Options {
+    let options = SimulatorOptions {
         keys: keys.iter().map(|key| key.parse().expect("a key")).collect(),
         submit_rps: Some(u32::MAX),
         query_qps: u32::MAX,
         run: Duration::from_millis(400),
         pending: Some(Duration::from_millis(100)),
         running: Some(usize::MAX),
-        ..Options::default()
+        ..SimulatorOptions::default()
     };
     Simulator::start(options).expect("a simulator")
 }
@@ -78,7 +78,7 @@ impl Told {
 }
 
 /// How many requests came with each key, by what became of them.
-fn by_key(seen: &[Seen]) -> BTreeMap<(String, u16), usize> {
+fn by_key(seen: &[RecordedRequest]) -> BTreeMap<(String, u16), usize> {
     let mut counts = BTreeMap::new();
     for seen in seen {
         let key = seen.key.clone().unwrap_or_default();
@@ -115,7 +115,7 @@ fn keys_are_rotated_in_mid_flight_and_no_task_is_lost() {
         eventually("each has tasks", || {
             [&east, &west, &north].iter().all(|simulator| !simulator.tasks().is_empty())
         });
-        east.throttle(throttled(Throttling::RateQuota));
+        east.throttle(throttled(ThrottlingKind::RateQuota));
         west.set_overdue("main", true);
         north.revoke("sk-dead");
         told.go_on(CLIENTS);
@@ -124,8 +124,9 @@ fn keys_are_rotated_in_mid_flight_and_no_task_is_lost() {
             north.issue(new.parse().expect("a key"));
             if dies_before(rotation - 1) {
                 north.revoke(&old);
-                let is_refused = |seen: &Seen| seen.key.as_ref() == Some(&old) && seen.status == Some(401);
-                eventually("it is refused", || north.seen().iter().any(is_refused));
+                let is_refused =
+                    |seen: &RecordedRequest| seen.key.as_ref() == Some(&old) && seen.status == Some(401);
+                eventually("it is refused", || north.requests().iter().any(is_refused));
             }
             let reloaded = gateway.reload(&text(&new));
             assert_eq!(reloaded.json()["changes"]["accounts"]["changed"][0], "north", "{}", reloaded.text());

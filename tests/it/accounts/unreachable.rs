@@ -21,7 +21,7 @@ fn two(east: &str, west: &Simulator) -> String {
 }
 
 fn counted(simulator: &Simulator) -> usize {
-    simulator.seen().len()
+    simulator.requests().len()
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn submits_and_synchronous_calls_go_elsewhere_at_once_and_come_back() {
     let east = east.open(crate::harness::calls::task("t-1", "PENDING"));
     eventually("it is asked again", || {
         task_id(&submit(&gateway));
-        !east.seen().is_empty()
+        !east.requests().is_empty()
     });
     let before = counted(&west);
     for _ in 0..20 {
@@ -71,7 +71,7 @@ fn it_is_tried_once_and_then_rests() {
     let probes = 1 + usize::try_from(began.elapsed().as_secs() / 2).expect("a number");
     assert!(tried.load(Ordering::SeqCst) <= 1 + probes, "{tried:?} in {:?}", began.elapsed());
     assert_eq!(counted(&west), 51);
-    assert!(west.seen().iter().all(|seen| seen.status == Some(200)));
+    assert!(west.requests().iter().all(|seen| seen.status == Some(200)));
 }
 
 #[test]
@@ -116,5 +116,5 @@ fn with_none_in_reach_the_client_is_told_so_each_time() {
     check_refusal(&submit(&gateway), 503, "upstream_unreachable");
     let [east, west] = closed.map(|port| port.open(crate::harness::calls::task("t-1", "PENDING")));
     task_id(&submit(&gateway));
-    assert_eq!(east.seen().len() + west.seen().len(), 1);
+    assert_eq!(east.requests().len() + west.requests().len(), 1);
 }

@@ -54,7 +54,7 @@ fn no_admin_path_is_on_the_listener_of_the_clients() {
         }
     }
     assert!(asked >= 900, "only {asked} were asked");
-    assert!(upstream.seen().is_empty(), "{:#?}", upstream.seen());
+    assert!(upstream.requests().is_empty(), "{:#?}", upstream.requests());
 }
 
 #[test]
@@ -89,5 +89,5 @@ fn no_call_of_a_client_is_on_the_admin_listener() {
             }
         }
     }
-    assert!(upstream.seen().is_empty(), "{:#?}", upstream.seen());
+    assert!(upstream.requests().is_empty(), "{:#?}", upstream.requests());
 }

@@ -180,7 +180,7 @@ fn an_answers_trailers_bear_no_more_than_its_head_might() {
     assert_eq!(names, ["x-checksum"]);
     assert!(
         upstream
-            .seen()
+            .requests()
             .iter()
             .all(|seen| seen.field("authorization") == Some(format!("Bearer {UPSTREAM_KEY}")))
     );

@@ -85,7 +85,7 @@ impl Upstream {
     }
 
     /// Every request so far, in the order of their ends.
-    pub(crate) fn seen(&self) -> Vec<Message> {
+    pub(crate) fn requests(&self) -> Vec<Message> {
         self.state.seen.lock().expect("no panic").clone()
     }
 
@@ -96,7 +96,7 @@ impl Upstream {
 
     /// The one request that came.
     pub(crate) fn only(&self) -> Message {
-        let seen = self.seen();
+        let seen = self.requests();
         assert_eq!(seen.len(), 1, "requests seen: {seen:#?}");
         seen.into_iter().next().expect("one")
     }

@@ -27,7 +27,7 @@ fn bad_chunks_are_refused_and_never_completed() {
         assert_eq!(client.rest(), b"", "{chunks:?}");
     }
     upstream.wait_for_silence();
-    let seen = upstream.seen();
+    let seen = upstream.requests();
     assert!(seen.iter().all(|request| !request.complete), "{seen:#?}");
 }
 
@@ -46,7 +46,7 @@ fn a_body_that_breaks_off_is_never_completed() {
     }
     crate::harness::eventually("three requests came", || upstream.connections() == 3);
     upstream.wait_for_silence();
-    let seen = upstream.seen();
+    let seen = upstream.requests();
     assert!(seen.iter().all(|request| !request.complete), "{seen:#?}");
 }
 
@@ -82,7 +82,7 @@ fn a_chunked_body_beyond_the_limit_is_refused_and_never_completed() {
         assert_eq!(client.rest(), b"");
     }
     upstream.wait_for_silence();
-    let seen = upstream.seen();
+    let seen = upstream.requests();
     assert!(seen.iter().all(|request| !request.complete), "{seen:#?}");
 }
 

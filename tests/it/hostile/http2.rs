@@ -65,7 +65,7 @@ fn many_streams_pass_at_once() {
             call.await.expect("no panic");
         }
     });
-    let seen = upstream.seen();
+    let seen = upstream.requests();
     assert_eq!(seen.len(), 300);
     assert!(seen.iter().all(|request| request.start_line().ends_with("HTTP/1.1") && request.complete));
 }
@@ -132,7 +132,7 @@ fn a_body_beyond_the_limit_is_refused() {
         let response = sender.send_request(request(gateway.address, "x")).await.expect("an answer");
         assert_eq!(text(response).await, "x", "other streams are not touched");
     });
-    assert!(upstream.seen().iter().all(|request| request.text() == "x"));
+    assert!(upstream.requests().iter().all(|request| request.text() == "x"));
 }
 
 #[test]

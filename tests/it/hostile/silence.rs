@@ -28,7 +28,7 @@ fn a_head_that_does_not_end_is_answered_408() {
     assert_eq!(client.answer().text(), "first");
     check_refusal(&client.answer(), 408, "client_timeout");
     assert_eq!(client.rest(), b"");
-    assert_eq!(upstream.seen().len(), 1);
+    assert_eq!(upstream.requests().len(), 1);
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_body_that_stalls_is_answered_408() {
         assert_eq!(client.rest(), b"", "{request}");
     }
     upstream.wait_for_silence();
-    let seen = upstream.seen();
+    let seen = upstream.requests();
     assert!(seen.iter().all(|request| !request.complete), "{seen:#?}");
 }
 

@@ -36,7 +36,7 @@ fn each_sdk_sees_its_tenants_tasks_alone() {
         |call: &String| call.starts_with("GET ") && pair.ids.iter().flatten().any(|id| call.contains(id));
     let asked = pair.asked();
     assert!(asked.iter().all(own), "{asked:?}");
-    assert!(pair.simulator.tasks().iter().all(|task| task.status == super::sim::Status::Pending));
+    assert!(pair.simulator.tasks().iter().all(|task| task.status == super::sim::SimulatedStatus::Pending));
 }
 
 const MINUTES: Duration = Duration::from_secs(300);

@@ -183,7 +183,7 @@ fn a_request_that_waits_is_refused_and_a_submit_is_answered() {
     waits.send(message(CALL, &[&bearer(&key)], "{}"));
     let mut submits = Client::connect(gateway.address);
     submits.send(message(SUBMIT, &[&bearer(&key), "X-DashScope-Async: enable"], r#"{"model":"wan2.7-t2v"}"#));
-    eventually("both are there", || upstream.seen().len() == 2);
+    eventually("both are there", || upstream.requests().len() == 2);
     let revoked = revoke(&gateway);
     let refused = waits.answer();
     in_time(revoked);

@@ -35,7 +35,7 @@ fn a_model_must_be_in_each_list() {
             assert_eq!(upstream.only().text(), r#"{"input":{"model":"wan2.6-x"},"model":"wan2.7-t2v"}"#);
         } else {
             check_model_refused(&got, "wan2.7-t2v");
-            assert_eq!(upstream.seen().len(), 0, "{rules}");
+            assert_eq!(upstream.requests().len(), 0, "{rules}");
         }
     }
 }
@@ -69,7 +69,7 @@ fn the_model_is_looked_for_where_each_operation_names_it() {
     assert_eq!(ask(&format!("{policy}&model=wan2.7%2Dt2v"), "").status(), 200);
     // What names no model needs none.
     assert_eq!(ask("GET /api/v1/public-keys/latest", "").status(), 200);
-    assert_eq!(upstream.seen().len(), 10);
+    assert_eq!(upstream.requests().len(), 10);
 }
 
 #[test]
@@ -81,9 +81,9 @@ fn a_websocket_for_a_model_that_is_not_listed_is_not_opened() {
     check_model_refused(&open("/api-ws/v1/realtime?model=qwen-max"), "qwen-max");
     check_model_refused(&open("/api-ws/v1/realtime"), "names no model");
     check_refusal(&open("/api-ws/v1/realtime?mod%65l=qwen-max&model=qwen-omni"), 400, "bad_request");
-    assert_eq!(upstream.seen().len(), 0);
+    assert_eq!(upstream.requests().len(), 0);
     assert_eq!(open("/api-ws/v1/realtime?model=qwen-omni-turbo").status(), 400, "the upstream's own");
-    assert_eq!(upstream.seen().len(), 1);
+    assert_eq!(upstream.requests().len(), 1);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_body_that_could_be_read_in_two_ways_is_refused() {
         check_refusal(&gateway.ask(synthesis(body)), 400, "bad_request");
     }
     check_model_refused(&gateway.ask(synthesis("{}")), "names no model");
-    assert_eq!(upstream.seen().len(), 0);
+    assert_eq!(upstream.requests().len(), 0);
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn a_submit_may_not_ask_for_more_than_its_caps() {
     ] {
         check_refusal(&gateway.ask(with_parameters("wan2.7-t2v", parameters)), 400, "bad_request");
     }
-    assert_eq!(upstream.seen().len(), 0);
+    assert_eq!(upstream.requests().len(), 0);
     // Calls that make no video are none of the caps' business.
     assert_eq!(gateway.ask(generate("no JSON")).status(), 200);
 }
@@ -168,7 +168,7 @@ fn what_is_refused_for_what_it_asks_takes_nothing() {
         }
     }
     assert_eq!(gateway.ask(with_parameters("wan2.7-t2v", r#""duration":5"#)).status(), 200);
-    assert_eq!(upstream.seen().len(), 1);
+    assert_eq!(upstream.requests().len(), 1);
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn nothing_goes_up_before_a_large_body_was_judged() {
             assert!(upstream.take().pop().expect("a submit").text() == body);
         }
     }
-    assert_eq!(upstream.seen().len(), 0);
+    assert_eq!(upstream.requests().len(), 0);
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn a_stream_that_only_its_body_asks_for_is_limited_as_one() {
     let spent = gateway.ask(&plain);
     assert_eq!((spent.status(), spent.field("ratelimit-remaining").as_deref()), (200, Some("1")));
     assert_eq!(super::statuses(&gateway, &plain, 2), [200, 429]);
-    assert_eq!(upstream.seen().len(), 5);
+    assert_eq!(upstream.requests().len(), 5);
 }
 
 #[test]

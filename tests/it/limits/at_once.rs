@@ -45,7 +45,7 @@ fn a_slot_is_held_to_the_last_byte() {
     go.send(()).expect("heard");
     assert_eq!(client.bytes(5), b"0\r\n\r\n");
     eventually("the slot is free", || gateway.ask(generate("{}")).status() == 200);
-    assert_eq!(upstream.seen().len(), 2);
+    assert_eq!(upstream.requests().len(), 2);
 }
 
 #[test]

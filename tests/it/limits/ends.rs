@@ -233,7 +233,7 @@ fn what_a_drain_cuts_has_no_slot_after_the_restart() {
     let gateway = Gateway::configured(&text);
     let mut client = Client::connect(gateway.address);
     client.send(submit("pending", 0));
-    eventually("the submit has arrived", || upstream.seen().len() == 1);
+    eventually("the submit has arrived", || upstream.requests().len() == 1);
     check_limited(&gateway.ask(submit("pending", 1)), "tasks_in_flight", "limits.tasks_in_flight = 1");
     gateway.running.drain();
     let again = Upstream::start(script);

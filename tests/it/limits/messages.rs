@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream as StdStream;
 use std::sync::{Arc, Mutex};
 
-use dashgate::sim::{Frame, Options, Simulator};
+use dashgate::sim::{RecordedFrame, Simulator, SimulatorOptions};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -79,7 +79,7 @@ async fn next_event(socket: &mut WebSocketStream<TcpStream>) -> Value {
 
 #[test]
 fn a_listed_model_speaks_and_another_on_the_same_socket_ends_it() {
-    let simulator = Simulator::start(Options::default()).expect("a simulator");
+    let simulator = Simulator::start(SimulatorOptions::default()).expect("a simulator");
     let gateway = Gateway::with(simulator.address(), "", SPEECH);
     let talk = async {
         let url = format!("ws://{}/api-ws/v1/inference", gateway.address);
@@ -107,13 +107,13 @@ fn a_listed_model_speaks_and_another_on_the_same_socket_ends_it() {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(talk);
-    eventually("the upstream is left", || simulator.seen()[0].closed_early);
-    let frames = simulator.seen().remove(0).frames;
+    eventually("the upstream is left", || simulator.requests()[0].closed_early);
+    let frames = simulator.requests().remove(0).frames;
     let runs: Vec<_> = frames
         .iter()
-        .filter(|frame| matches!(frame, Frame::Text(text) if text.contains("run-task")))
+        .filter(|frame| matches!(frame, RecordedFrame::Text(text) if text.contains("run-task")))
         .collect();
-    assert!(matches!(&runs[..], [Frame::Text(text)] if text.contains("cosyvoice-v2")), "{frames:?}");
+    assert!(matches!(&runs[..], [RecordedFrame::Text(text)] if text.contains("cosyvoice-v2")), "{frames:?}");
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn what_is_refused_gets_a_close_and_the_upstream_hears_nothing_of_it() {
         assert!(passed.is_empty() || passed == ping && bytes[0] == 0x01, "{told}: {passed:x?}");
     }
     assert_eq!(upstream.connections(), 9);
-    for seen in upstream.seen() {
+    for seen in upstream.requests() {
         assert_eq!(seen.field("sec-websocket-extensions"), None);
         assert_eq!(seen.field("sec-websocket-version").as_deref(), Some("13"));
     }

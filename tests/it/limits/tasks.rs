@@ -20,7 +20,7 @@ fn as_many_tasks_run_as_the_limit_says_until_one_has_ended() {
         for _ in 0..3 {
             check_limited(&gateway.ask(submit()), "tasks_in_flight", "limits.tasks_in_flight = 2");
         }
-        assert_eq!(upstream.seen().len(), 2, "what is refused is not sent");
+        assert_eq!(upstream.requests().len(), 2, "what is refused is not sent");
         // Other calls are not limited by it.
         assert_eq!(gateway.ask(generate("{}")).status(), 200);
         assert_eq!(gateway.ask(poll("t-0")).status(), 200, "{status}");
@@ -66,7 +66,7 @@ fn submits_at_one_time_do_not_pass_the_limit_together() {
         })
         .collect();
     // Both are on their way, and neither has made a task yet.
-    eventually("both have arrived", || upstream.seen().len() == 2);
+    eventually("both have arrived", || upstream.requests().len() == 2);
     check_limited(&gateway.ask(submit()), "tasks_in_flight", "limits.tasks_in_flight = 2");
     for _ in 0..2 {
         go.send(()).expect("heard");

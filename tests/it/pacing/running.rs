@@ -10,7 +10,8 @@ fn task_id(answer: &Message) -> String {
 }
 
 fn quick() -> Simulator {
-    let options = Options { query_qps: u32::MAX, submit_rps: Some(u32::MAX), ..Options::default() };
+    let options =
+        SimulatorOptions { query_qps: u32::MAX, submit_rps: Some(u32::MAX), ..SimulatorOptions::default() };
     Simulator::start(options).expect("a simulator")
 }
 

@@ -9,7 +9,8 @@ use crate::harness::OTHER_KEY;
 const TEN: &str = "pace = [{ models = [\"wan2.2-*\"], requests_per_second = 10 }]";
 
 fn ten() -> Simulator {
-    let options = Options { query_qps: u32::MAX, submit_rps: Some(10), ..Options::default() };
+    let options =
+        SimulatorOptions { query_qps: u32::MAX, submit_rps: Some(10), ..SimulatorOptions::default() };
     Simulator::start(options).expect("a simulator")
 }
 

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use dashgate::sim::{Options, Simulator, TaskView};
+use dashgate::sim::{SimulatedTaskView, Simulator, SimulatorOptions};
 use serde_json::json;
 
 use super::{Process, program};
@@ -148,13 +148,13 @@ fn no_upload_that_a_client_was_told_of_is_lost() {
             |tenant: usize| clients[tenant].ask(submit_with(tenant, &format!("oss://{directory}/a.png")));
         let refused = submit(1 - tenant);
         assert_eq!(refused.field("x-dashgate-reason").as_deref(), Some("bad_request"), "{}", refused.text());
-        assert_eq!(place.simulator.seen().len(), 0, "{directory} is foreign");
+        assert_eq!(place.simulator.requests().len(), 0, "{directory} is foreign");
         // Nothing lies there, which is for the account to say.
         let passed = submit(*tenant);
         assert_eq!(passed.field("x-dashgate-reason"), None, "{}", passed.text());
         let account =
             by_account.iter().position(|start| directory.starts_with(&**start)).expect("an account");
-        let asked: Vec<_> = place.simulator.seen().into_iter().filter_map(|seen| seen.account).collect();
+        let asked: Vec<_> = place.simulator.requests().into_iter().filter_map(|seen| seen.account).collect();
         assert_eq!(asked, [ACCOUNTS[account]], "{directory}");
     }
     println!(
@@ -172,12 +172,12 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let options = Options {
+        let options = SimulatorOptions {
             keys: ACCOUNTS.iter().map(|name| format!("{name}=sk-{name}").parse().expect("a key")).collect(),
             run: Duration::from_secs(24 * 3600),
             submit_rps: Some(u32::MAX),
             query_qps: u32::MAX,
-            ..Options::default()
+            ..SimulatorOptions::default()
         };
         let simulator = Simulator::start(options).expect("a simulator");
         let keys = ACCOUNTS.map(|name| format!("sk-{name}"));
@@ -233,7 +233,7 @@ impl Place {
             }
             let accounts: HashMap<&str, &str> =
                 tasks.iter().map(|task| (task.id.as_str(), task.account.as_str())).collect();
-            for seen in self.simulator.seen() {
+            for seen in self.simulator.requests() {
                 let asked =
                     seen.path().strip_prefix("/api/v1/tasks/").and_then(|id| accounts.get(id)).copied();
                 assert!(asked.is_none() || asked == seen.account.as_deref(), "asked elsewhere: {seen:?}");
@@ -248,7 +248,7 @@ fn kills() -> usize {
     std::env::var("DASHGATE_KILLS").map_or(8, |kills| kills.parse().expect("a number"))
 }
 
-fn owner(task: &TaskView) -> usize {
+fn owner(task: &SimulatedTaskView) -> usize {
     TENANTS.iter().position(|(_, model)| *model == task.model).expect("a tenant's model")
 }
 

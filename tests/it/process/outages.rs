@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use dashgate::sim::{Options, Seen, Simulator};
+use dashgate::sim::{RecordedRequest, Simulator, SimulatorOptions};
 use rusqlite::Connection;
 use serde_json::json;
 
@@ -28,12 +28,12 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let options = Options {
+        let options = SimulatorOptions {
             keys: vec!["sk-main".parse().expect("a key")],
             run: Duration::from_secs(24 * 3600),
             submit_rps: Some(u32::MAX),
             query_qps: u32::MAX,
-            ..Options::default()
+            ..SimulatorOptions::default()
         };
         let simulator = Simulator::start(options).expect("a simulator");
         let account = ("main", simulator.address(), &["sk-main"][..], "query_qps = 100000");
@@ -53,7 +53,7 @@ impl Place {
     }
 
     fn submits(&self) -> usize {
-        self.simulator.seen().iter().filter(|seen| seen.path() == SYNTHESIS).count()
+        self.simulator.requests().iter().filter(|seen| seen.path() == SYNTHESIS).count()
     }
 }
 
@@ -111,9 +111,9 @@ impl<'a> Gateway<'a> {
         let policy = message("GET /api/v1/uploads?action=getPolicy&model=wan2.7-i2v", &[&bearer()], "");
         let got = client::once(self.address, policy);
         assert_refused(&got, 503, "store_unavailable", "ServiceUnavailable", Envelope::Flat);
-        let is_policy = |seen: &Seen| seen.path() == "/api/v1/uploads";
+        let is_policy = |seen: &RecordedRequest| seen.path() == "/api/v1/uploads";
         assert!(
-            !self.place.simulator.seen().iter().any(is_policy),
+            !self.place.simulator.requests().iter().any(is_policy),
             "a policy was asked for that can't be noted"
         );
         let (status, problem) = self.ready();

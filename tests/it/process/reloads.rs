@@ -117,7 +117,7 @@ fn a_swapped_config_map_and_a_swapped_secret_are_taken_without_a_signal() {
     swap(&secret, "..2", &[("upstream", "sk-upstream-rotated")]);
     eventually("it says so", || process.printed().contains("reloaded: accounts ~main"));
     assert_eq!(status(address, NEW_KEY), 200);
-    assert!(upstream.seen().last().is_some_and(|seen| seen.holds("sk-upstream-rotated")));
+    assert!(upstream.requests().last().is_some_and(|seen| seen.holds("sk-upstream-rotated")));
 
     swap(&config, "..3", &[("dashgate.toml", "half = [")]);
     eventually("it says so", || process.printed().contains("not reloaded"));

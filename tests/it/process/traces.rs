@@ -130,7 +130,7 @@ fn collector() -> Upstream {
 
 fn requests(collector: &Upstream) -> Vec<otlp::Request> {
     let decode = |seen: &Message| otlp::Request::decode(&*unpacked(seen)).expect("OTLP");
-    collector.seen().iter().map(decode).collect()
+    collector.requests().iter().map(decode).collect()
 }
 
 fn unpacked(seen: &Message) -> Vec<u8> {
@@ -241,7 +241,7 @@ fn an_exchange_and_its_attempts_are_spans_of_the_callers_trace() {
     let now =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos();
     assert!(now - u128::from(own.began) < 60_000_000_000);
-    let sent = collector.seen().remove(0);
+    let sent = collector.requests().remove(0);
     assert_eq!(sent.start_line(), "POST /v1/traces HTTP/1.1");
     assert_eq!(sent.field("content-type").as_deref(), Some("application/x-protobuf"));
     assert_eq!(sent.field("x-collector-key").as_deref(), Some("its key"));
@@ -249,13 +249,13 @@ fn an_exchange_and_its_attempts_are_spans_of_the_callers_trace() {
     assert_eq!(find(&resource, "service.name").as_deref(), Some("dashgate"));
     assert_eq!(find(&resource, "deployment.environment.name").as_deref(), Some("test"));
     // What the upstream gets is what the client sent.
-    let seen = upstream.seen().pop().expect("one");
+    let seen = upstream.requests().pop().expect("one");
     assert_eq!(seen.field("traceparent"), traced.strip_prefix("traceparent: ").map(str::to_owned));
     assert_eq!(seen.field("tracestate").as_deref(), Some("a=b"));
 
     // A task, a refusal, and whose trace it is where nobody says so well.
     let (before, bad) =
-        (collector.seen().len(), "traceparent: 00-00000000000000000000000000000000-00f067aa0ba902b7-01");
+        (collector.requests().len(), "traceparent: 00-00000000000000000000000000000000-00f067aa0ba902b7-01");
     client::once(place.address, with(&submit(), &[bad]));
     client::once(place.address, poll("t-1"));
     client::once(place.address, generate("{}").replace(TENANT_KEY, "sk-nobodys-key-0123456789"));
@@ -267,7 +267,7 @@ fn an_exchange_and_its_attempts_are_spans_of_the_callers_trace() {
     eventually("they are there", || {
         of("submit", SERVER).is_some() && of("task_get", SERVER).is_some() && of("service", SERVER).is_some()
     });
-    assert!(collector.seen().len() > before);
+    assert!(collector.requests().len() > before);
     let (made, refused) = (of("submit", SERVER).expect("one"), of("service", SERVER).expect("one"));
     assert_eq!(made.text("dashgate.task_id").as_deref(), Some("t-1"));
     assert_eq!(made.text("dashgate.model").as_deref(), Some("wan2.7-t2v"));
@@ -277,7 +277,7 @@ fn an_exchange_and_its_attempts_are_spans_of_the_callers_trace() {
     );
     assert_eq!(refused.text("dashgate.reason").as_deref(), Some("unknown_key"));
     assert_eq!((refused.text("dashgate.tenant"), refused.status.is_none()), (None, true));
-    let told: Vec<u8> = collector.seen().iter().flat_map(unpacked).collect();
+    let told: Vec<u8> = collector.requests().iter().flat_map(unpacked).collect();
     let told = String::from_utf8_lossy(&told);
     for planted in [TENANT_KEY, UPSTREAM_KEY, "sk-", "a-secret-wish", "secret-query", ADMIN_TOKEN, OTHER_KEY]
     {
@@ -298,7 +298,7 @@ fn a_trace_goes_on_at_the_upstream_if_that_is_asked_for() {
             client::once(place.address, with(&generate("{}"), &[&traced, "tracestate: a=b"])).status(),
             200
         );
-        upstream.seen().pop().expect("one")
+        upstream.requests().pop().expect("one")
     };
     let seen = call("01");
     eventually("its spans are there", || spans(&collector).len() == 3);
@@ -312,7 +312,7 @@ fn a_trace_goes_on_at_the_upstream_if_that_is_asked_for() {
     assert!(!unwanted.contains(PARENT));
     // None that could be gone on with: what belonged to it is left out.
     client::once(place.address, with(&generate("{}"), &["traceparent: nonsense", "tracestate: a=b"]));
-    let seen = upstream.seen().pop().expect("one");
+    let seen = upstream.requests().pop().expect("one");
     let begun = seen.field("traceparent").expect("one");
     assert!(begun.len() == 55 && !begun.contains(TRACE) && begun.ends_with("-01"), "{begun}");
     assert_eq!(seen.field("tracestate"), None);
@@ -337,12 +337,12 @@ fn without_an_endpoint_nothing_is_done_and_a_word_of_the_operator_holds() {
         let place = start(upstream.address, variables, true);
         let traced = format!("traceparent: 00-{TRACE}-{PARENT}-01");
         assert_eq!(client::once(place.address, with(&generate("{}"), &[&traced])).status(), 200);
-        let seen = upstream.seen().pop().expect("one");
+        let seen = upstream.requests().pop().expect("one");
         assert_eq!(seen.field("traceparent"), traced.strip_prefix("traceparent: ").map(str::to_owned));
         assert!(!threads(place.process.child.id()).contains(&"traces".to_owned()));
         assert!(place.process.printed().contains(fault), "{}", place.process.printed());
     }
-    assert!(collector.seen().is_empty());
+    assert!(collector.requests().is_empty());
 }
 
 fn threads(process: u32) -> Vec<String> {
@@ -414,11 +414,11 @@ fn what_waits_at_the_end_is_sent_and_a_busy_collector_is_asked_again() {
     }
     let socket = ["Upgrade: websocket", "Connection: upgrade", &*bearer()];
     client::once(place.address, message("GET /api-ws/v1/inference", &socket, ""));
-    assert!(collector.seen().is_empty());
+    assert!(collector.requests().is_empty());
     place.process.signal("TERM");
     let (ended, printed) = place.process.end();
     assert_eq!(ended.code(), Some(0), "{printed}");
-    let seen = collector.seen();
+    let seen = collector.requests();
     assert_eq!(seen.len(), 2, "{printed}");
     assert_eq!(seen[0].body, seen[1].body, "the same again");
     let own = spans(&collector).iter().filter(|span| span.kind == SERVER).count();

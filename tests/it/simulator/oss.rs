@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dashgate::sim::{Options, Simulator};
+use dashgate::sim::{Simulator, SimulatorOptions};
 use serde_json::{Value, json};
 
 use super::{ASYNC, Answer, SYNTHESIS, ask, get, image_to_video, post, query, start, submit};
@@ -45,7 +45,7 @@ fn upload(simulator: &Simulator, policy: &Value, length: usize, file_first: bool
 #[test]
 fn an_upload_is_an_input_for_its_account_and_model_with_the_header() {
     let keys = ["sk-1", "west=sk-2"].map(|key| key.parse().unwrap()).to_vec();
-    let simulator = start(Options { keys, ..Options::default() });
+    let simulator = start(SimulatorOptions { keys, ..SimulatorOptions::default() });
     let policy = policy(&simulator, "wan2.7-i2v");
     assert_eq!(policy["upload_host"], format!("http://{}", simulator.oss_address()));
     // Beyond what the journal keeps of a body.
@@ -67,7 +67,7 @@ fn an_upload_is_an_input_for_its_account_and_model_with_the_header() {
 
 #[test]
 fn a_form_that_breaks_its_policy_is_refused_in_xml() {
-    let simulator = start(Options::default());
+    let simulator = start(SimulatorOptions::default());
     let good = policy(&simulator, "wan2.7-i2v");
     let misplaced = upload(&simulator, &good, 3, true);
     assert_eq!(misplaced.status, 400);
@@ -99,7 +99,7 @@ fn fetch(simulator: &Simulator, method: &str, target: &str, headers: &str) -> An
 
 #[test]
 fn a_result_is_a_video_for_those_with_the_signed_url_alone() {
-    let simulator = start(Options::default());
+    let simulator = start(SimulatorOptions::default());
     let target = result(&simulator);
     let whole = fetch(&simulator, "GET", &target, "");
     assert_eq!((whole.status, whole.header("content-type")), (200, Some("video/mp4")));
@@ -122,7 +122,7 @@ fn a_result_is_a_video_for_those_with_the_signed_url_alone() {
 
 #[test]
 fn any_number_of_bytes_can_be_had() {
-    let simulator = start(Options::default());
+    let simulator = start(SimulatorOptions::default());
     assert_eq!(fetch(&simulator, "GET", "/sim/bytes?size=5000000", "").body.len(), 5_000_000);
     let body =
         json!({"model": "qwen-plus", "input": {"prompt": "p"}, "parameters": {"sim": {"bytes": 3_000_000}}});

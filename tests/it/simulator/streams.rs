@@ -1,6 +1,6 @@
 //! Answers at once and in events, on every surface.
 
-use dashgate::sim::Options;
+use dashgate::sim::SimulatorOptions;
 use serde_json::{Value, json};
 
 use super::{GENERATION, get, post, start};
@@ -9,7 +9,7 @@ const SSE: &str = "X-DashScope-SSE: enable\r\n";
 
 #[test]
 fn native_events_are_framed_exactly() {
-    let simulator = start(Options { stream_events: 2, ..Options::default() });
+    let simulator = start(SimulatorOptions { stream_events: 2, ..SimulatorOptions::default() });
     let body = json!({"model": "qwen-plus", "input": {"prompt": "hi"},
         "parameters": {"result_format": "message", "incremental_output": true}});
     let answer = post(&simulator, "sk-1", GENERATION, SSE, &body);
@@ -25,7 +25,7 @@ fn native_events_are_framed_exactly() {
 
 #[test]
 fn a_stream_may_end_in_an_error() {
-    let simulator = start(Options::default());
+    let simulator = start(SimulatorOptions::default());
     let body =
         json!({"model": "qwen-plus", "input": {"prompt": "hi"}, "parameters": {"sim": {"fail_after": 1}}});
     let answer = post(&simulator, "sk-1", GENERATION, SSE, &body);
@@ -35,7 +35,7 @@ fn a_stream_may_end_in_an_error() {
 
 #[test]
 fn an_error_may_be_framed_as_an_event_and_called_json() {
-    let simulator = start(Options::default());
+    let simulator = start(SimulatorOptions::default());
     let sim = json!({"framed_error": true});
     let body = json!({"model": "qwen-plus", "input": {"prompt": "hi"}, "parameters": {"sim": sim}});
     let answer = post(&simulator, "sk-1", GENERATION, SSE, &body);
@@ -45,7 +45,7 @@ fn an_error_may_be_framed_as_an_event_and_called_json() {
 
 #[test]
 fn synchronous_services_answer_at_once() {
-    let simulator = start(Options::default());
+    let simulator = start(SimulatorOptions::default());
     let output = |path: &str, model: &str, input: Value| {
         let body = json!({"model": model, "input": input});
         let answer = post(&simulator, "sk-1", &format!("/api/v1/services/{path}"), "", &body);
@@ -68,7 +68,7 @@ fn synchronous_services_answer_at_once() {
 
 #[test]
 fn the_compatible_surfaces_speak_their_own_dialects() {
-    let simulator = start(Options::default());
+    let simulator = start(SimulatorOptions::default());
     let ask = |path: &str, body: Value| post(&simulator, "sk-1", path, "", &body);
     let body = json!({"model": "qwen-plus", "messages": [{"role": "user", "content": "hi"}]});
     let chat = "/compatible-mode/v1/chat/completions";

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dashgate::sim::{Options, Simulator, Status, Throttle, Throttling};
+use dashgate::sim::{SimulatedStatus, Simulator, SimulatorOptions, ThrottledShare, ThrottlingKind};
 use serde_json::{Value, json};
 
 use super::{ASYNC, GENERATION, SYNTHESIS, get, image_to_video, post, query, start, submit};
@@ -11,12 +11,15 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn two_accounts() -> Simulator {
     let keys = ["east=sk-east", "east=sk-east-2", "west=sk-west"];
-    start(Options { keys: keys.map(|key| key.parse().unwrap()).to_vec(), ..Options::default() })
+    start(SimulatorOptions {
+        keys: keys.map(|key| key.parse().unwrap()).to_vec(),
+        ..SimulatorOptions::default()
+    })
 }
 
 #[test]
 fn a_task_lives_from_pending_to_succeeded_and_is_forgotten_after_a_day() {
-    let simulator = start(Options::default());
+    let simulator = start(SimulatorOptions::default());
     let id = submit(&simulator, "sk-1");
     let status = |simulator: &Simulator| query(simulator, "sk-1", &id)["output"]["task_status"].clone();
     assert_eq!(status(&simulator), "PENDING");
@@ -51,12 +54,12 @@ fn every_key_of_the_account_sees_a_task_and_no_other_account_does() {
     assert_eq!(cancel("sk-east-2").status, 200);
     assert_eq!(cancel("sk-east").status, 400);
     assert_eq!(query(&simulator, "sk-east", &id)["output"]["task_status"], "CANCELED");
-    assert_eq!(simulator.tasks()[0].status, Status::Canceled);
+    assert_eq!(simulator.tasks()[0].status, SimulatedStatus::Canceled);
 }
 
 #[test]
 fn the_list_is_filtered_and_paged() {
-    let simulator = start(Options { submit_rps: Some(100), ..Options::default() });
+    let simulator = start(SimulatorOptions { submit_rps: Some(100), ..SimulatorOptions::default() });
     for _ in 0..3 {
         submit(&simulator, "sk-1");
     }
@@ -73,7 +76,8 @@ fn the_list_is_filtered_and_paged() {
 
 #[test]
 fn over_the_running_limit_tasks_stay_pending() {
-    let simulator = start(Options { running: Some(1), submit_rps: Some(100), ..Options::default() });
+    let simulator =
+        start(SimulatorOptions { running: Some(1), submit_rps: Some(100), ..SimulatorOptions::default() });
     let (first, second) = (submit(&simulator, "sk-1"), submit(&simulator, "sk-1"));
     simulator.advance(5 * SECOND);
     let status = |id: &str| query(&simulator, "sk-1", id)["output"]["task_status"].clone();
@@ -84,7 +88,7 @@ fn over_the_running_limit_tasks_stay_pending() {
 
 #[test]
 fn tasks_fail_inside_a_200() {
-    let simulator = start(Options { failure_rate: 1.0, run: SECOND, ..Options::default() });
+    let simulator = start(SimulatorOptions { failure_rate: 1.0, run: SECOND, ..SimulatorOptions::default() });
     let id = submit(&simulator, "sk-1");
     simulator.advance(10 * SECOND);
     let failed = query(&simulator, "sk-1", &id);
@@ -93,13 +97,13 @@ fn tasks_fail_inside_a_200() {
     let id = submit(&simulator, "sk-1");
     simulator.fail(&id, "InvalidParameter", "The size is not match xxxxxx");
     assert_eq!(query(&simulator, "sk-1", &id)["output"]["code"], "InvalidParameter");
-    simulator.pin(&id, Some(Status::Suspended));
+    simulator.pin(&id, Some(SimulatedStatus::Suspended));
     assert_eq!(query(&simulator, "sk-1", &id)["output"]["task_status"], "SUSPENDED");
 }
 
 #[test]
 fn other_models_have_their_own_results() {
-    let simulator = start(Options { run: SECOND, ..Options::default() });
+    let simulator = start(SimulatorOptions { run: SECOND, ..SimulatorOptions::default() });
     let done = |path: &str, body: Value| {
         let answer = post(&simulator, "sk-1", &format!("/api/v1/services/{path}"), ASYNC, &body);
         let id = answer.json()["output"]["task_id"].as_str().unwrap().to_owned();
@@ -150,7 +154,7 @@ fn checks_come_in_order() {
 
 #[test]
 fn an_account_queries_lists_and_cancels_twenty_times_a_second_each() {
-    let simulator = start(Options { query_qps: 2, ..Options::default() });
+    let simulator = start(SimulatorOptions { query_qps: 2, ..SimulatorOptions::default() });
     let status = |path: &str| get(&simulator, "sk-1", path).status;
     // The clock may pass a second between two calls, so more may be let in; but never all.
     let refused = (0..100).map(|_| status("/api/v1/tasks/x")).filter(|status| *status == 429).count();
@@ -162,7 +166,7 @@ fn an_account_queries_lists_and_cancels_twenty_times_a_second_each() {
 
 #[test]
 fn it_tells_how_often_it_was_called_and_when_an_end_was_first_seen() {
-    let simulator = start(Options { query_qps: 0, run: SECOND, ..Options::default() });
+    let simulator = start(SimulatorOptions { query_qps: 0, run: SECOND, ..SimulatorOptions::default() });
     let id = submit(&simulator, "sk-1");
     assert_eq!(get(&simulator, "sk-1", &format!("/api/v1/tasks/{id}")).status, 429);
     assert_eq!(get(&simulator, "sk-1", "/api/v1/tasks").status, 429);
@@ -178,7 +182,8 @@ fn it_tells_how_often_it_was_called_and_when_an_end_was_first_seen() {
 
 #[test]
 fn a_page_holds_no_more_than_the_simulator_was_told() {
-    let simulator = start(Options { page_size_max: 2, submit_rps: Some(100), ..Options::default() });
+    let simulator =
+        start(SimulatorOptions { page_size_max: 2, submit_rps: Some(100), ..SimulatorOptions::default() });
     for _ in 0..3 {
         submit(&simulator, "sk-1");
     }
@@ -189,9 +194,9 @@ fn a_page_holds_no_more_than_the_simulator_was_told() {
 
 #[test]
 fn every_kind_of_throttling_can_be_had() {
-    let simulator = start(Options { submit_rps: Some(1000), ..Options::default() });
-    for kind in Throttling::ALL {
-        simulator.throttle(Some(Throttle { kind, rate: 1.0 }));
+    let simulator = start(SimulatorOptions { submit_rps: Some(1000), ..SimulatorOptions::default() });
+    for kind in ThrottlingKind::ALL {
+        simulator.throttle(Some(ThrottledShare { kind, rate: 1.0 }));
         let answer = post(&simulator, "sk-1", SYNTHESIS, ASYNC, &image_to_video());
         assert_eq!(answer.status, 429);
         let code = answer.json()["code"].as_str().unwrap().to_owned();

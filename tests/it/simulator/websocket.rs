@@ -3,7 +3,7 @@
 use std::net::TcpStream as StdStream;
 use std::time::Duration;
 
-use dashgate::sim::{Frame, Options, Simulator};
+use dashgate::sim::{RecordedFrame, Simulator, SimulatorOptions};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -40,7 +40,7 @@ fn frame(action: &str, payload: Value) -> Message {
 
 #[tokio::test]
 async fn speech_comes_in_binary_frames_between_events() {
-    let simulator = start(Options::default());
+    let simulator = start(SimulatorOptions::default());
     let mut socket = open(&simulator, "/api-ws/v1/inference/", "sk-1").await.unwrap();
     let model = json!({"model": "cosyvoice-v2", "task_group": "audio", "task": "tts", "input": {},
         "parameters": {"sim": {"ping": true}}});
@@ -53,16 +53,17 @@ async fn speech_comes_in_binary_frames_between_events() {
     assert_eq!(next_event(&mut socket).await["payload"]["usage"]["characters"], 5);
     socket.close(None).await.unwrap();
     while let Some(Ok(_)) = socket.next().await {}
-    eventually("the session ends", || simulator.seen()[0].answered);
-    let seen = simulator.seen().remove(0);
+    eventually("the session ends", || simulator.requests()[0].answered);
+    let seen = simulator.requests().remove(0);
     assert_eq!((seen.status, seen.closed_early, seen.account.as_deref()), (Some(101), false, Some("main")));
-    assert!(seen.frames.contains(&Frame::Pong("sim".into())));
-    assert!(matches!(&seen.frames[0], Frame::Text(text) if text.contains("run-task")));
+    assert!(seen.frames.contains(&RecordedFrame::Pong("sim".into())));
+    assert!(matches!(&seen.frames[0], RecordedFrame::Text(text) if text.contains("run-task")));
 }
 
 #[tokio::test]
 async fn a_silent_client_fails_its_task() {
-    let simulator = start(Options { websocket_idle: Duration::from_millis(20), ..Options::default() });
+    let simulator =
+        start(SimulatorOptions { websocket_idle: Duration::from_millis(20), ..SimulatorOptions::default() });
     let mut socket = open(&simulator, "/api-ws/v1/inference", "sk-1").await.unwrap();
     let model = json!({"model": "paraformer-realtime-v2", "task": "asr", "input": {}});
     socket.send(frame("run-task", model)).await.unwrap();
@@ -70,12 +71,12 @@ async fn a_silent_client_fails_its_task() {
     let failed = next_event(&mut socket).await;
     assert_eq!(failed["header"]["error_code"], "CLIENT_ERROR");
     drop(socket);
-    eventually("who left is noticed", || simulator.seen()[0].closed_early);
+    eventually("who left is noticed", || simulator.requests()[0].closed_early);
 }
 
 #[tokio::test]
 async fn a_realtime_session_answers_and_an_unknown_model_closes_it() {
-    let simulator = start(Options::default());
+    let simulator = start(SimulatorOptions::default());
     let mut socket =
         open(&simulator, "/api-ws/v1/realtime?model=qwen3-omni-flash-realtime", "sk-1").await.unwrap();
     assert_eq!(next_event(&mut socket).await["type"], "session.created");
@@ -88,7 +89,7 @@ async fn a_realtime_session_answers_and_an_unknown_model_closes_it() {
 
 #[tokio::test]
 async fn a_bad_handshake_has_a_real_status() {
-    let simulator = start(Options::default());
+    let simulator = start(SimulatorOptions::default());
     let Err(Error::Http(answer)) = open(&simulator, "/api-ws/v1/inference", "bad").await else {
         panic!("opened")
     };

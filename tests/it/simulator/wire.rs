@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use dashgate::sim::Options;
+use dashgate::sim::SimulatorOptions;
 use hyper::Version;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -11,13 +11,13 @@ use super::{ASYNC, SYNTHESIS, ask, connect, eventually, image_to_video, post, re
 
 #[test]
 fn heads_and_bodies_are_kept_as_they_came() {
-    let simulator = start(Options::default());
+    let simulator = start(SimulatorOptions::default());
     let request = "POST /api/v1/tokenizer?a=%20b HTTP/1.1\r\nHost: sim\r\nX-Odd:  One \r\nx-odd: two\r\n\
         AUTHORIZATION: bearer sk-1\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n\
         3\r\n{\"m\r\n4\r\n\":1}\r\n0\r\n\r\n";
     let answer = ask(simulator.address(), request);
     assert_eq!(answer.json()["code"], "BadRequest.EmptyModel");
-    let seen = simulator.seen().remove(0);
+    let seen = simulator.requests().remove(0);
     assert_eq!(seen.head, request.as_bytes()[..request.find("\r\n\r\n").unwrap() + 4]);
     assert_eq!((seen.target.as_str(), seen.version), ("/api/v1/tokenizer?a=%20b", Version::HTTP_11));
     assert_eq!(seen.headers[1], ("X-Odd".to_owned(), b"One".to_vec()));
@@ -34,13 +34,13 @@ fn heads_and_bodies_are_kept_as_they_came() {
 
 #[test]
 fn a_body_of_64_mebibytes_is_taken_and_digested() {
-    let simulator = start(Options::default());
+    let simulator = start(SimulatorOptions::default());
     let mut body = image_to_video();
     let filler = "A".repeat((64 << 20) - body.to_string().len() - 100);
     body["input"]["media"][0]["url"] = format!("data:image/png;base64,{filler}").into();
     let answer = post(&simulator, "sk-1", SYNTHESIS, ASYNC, &body);
     assert_eq!(answer.status, 200, "{}", answer.text());
-    let seen = simulator.seen().remove(0);
+    let seen = simulator.requests().remove(0);
     let text = body.to_string();
     let digest: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!((seen.body_length, seen.body_sha256), (text.len() as u64, digest));
@@ -51,12 +51,12 @@ fn a_body_of_64_mebibytes_is_taken_and_digested() {
 
 #[test]
 fn who_leaves_early_is_noticed() {
-    let simulator = start(Options::default());
+    let simulator = start(SimulatorOptions::default());
     let mut stream = connect(simulator.address());
     stream.write_all(b"POST /api/v1/tokenizer HTTP/1.1\r\nhost: s\r\ncontent-length: 9\r\n\r\n{").unwrap();
     drop(stream);
     eventually("the request is seen as broken", || {
-        simulator.seen().first().is_some_and(|seen| seen.closed_early && !seen.body_complete)
+        simulator.requests().first().is_some_and(|seen| seen.closed_early && !seen.body_complete)
     });
     let mut stream = connect(simulator.address());
     let body = json!({"model": "qwen-plus", "input": {"prompt": "hi"},
@@ -70,30 +70,32 @@ fn who_leaves_early_is_noticed() {
     );
     stream.write_all(head.as_bytes()).unwrap();
     eventually("the stream is open", || {
-        simulator.connections() == 1 && simulator.seen()[1].status == Some(200)
+        simulator.connections() == 1 && simulator.requests()[1].status == Some(200)
     });
     drop(stream);
-    eventually("the stream is closed", || simulator.seen()[1].closed_early && simulator.connections() == 0);
+    eventually("the stream is closed", || {
+        simulator.requests()[1].closed_early && simulator.connections() == 0
+    });
 }
 
 #[test]
 fn requests_of_one_connection_share_its_number() {
-    let simulator = start(Options::default());
+    let simulator = start(SimulatorOptions::default());
     let mut stream = connect(simulator.address());
     let one = "GET /api/v1/tasks HTTP/1.1\r\nhost: s\r\nauthorization: Bearer sk-1\r\n";
     stream.write_all(format!("{one}\r\n{one}connection: close\r\n\r\n").as_bytes()).unwrap();
     assert_eq!(read_answer(&mut stream).status, 200);
-    let seen = simulator.seen();
+    let seen = simulator.requests();
     assert_eq!(seen.len(), 2);
     assert_eq!(seen[0].connection, seen[1].connection);
     assert!(seen[1].header("connection").is_some() && seen[0].header("connection").is_none());
     simulator.clear();
-    assert!(simulator.seen().is_empty());
+    assert!(simulator.requests().is_empty());
 }
 
 #[test]
 fn answers_bear_the_headers_of_the_edge_and_are_compressed_on_wish() {
-    let simulator = start(Options { gzip: true, ..Options::default() });
+    let simulator = start(SimulatorOptions { gzip: true, ..SimulatorOptions::default() });
     let head =
         "GET /api/v1/tasks/x HTTP/1.1\r\nhost: s\r\nconnection: close\r\nauthorization: Bearer sk-1\r\n";
     let plain = ask(simulator.address(), &format!("{head}\r\n"));

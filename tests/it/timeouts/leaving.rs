@@ -36,7 +36,7 @@ fn a_client_that_leaves_before_the_answer_stops_the_call() {
     let gateway = Gateway::start(upstream.address);
     let mut client = Client::connect(gateway.address);
     client.send(generate("{}"));
-    eventually("the call has arrived", || upstream.seen().len() == 1);
+    eventually("the call has arrived", || upstream.requests().len() == 1);
     client.leave();
     upstream.wait_for_silence();
 }
@@ -63,7 +63,7 @@ fn a_submit_whose_client_left_is_read_to_its_end() {
     let gateway = Gateway::start(upstream.address);
     let mut client = Client::connect(gateway.address);
     client.send(submit());
-    eventually("the submit has arrived", || upstream.seen().len() == 1);
+    eventually("the submit has arrived", || upstream.requests().len() == 1);
     client.leave();
     for _ in 0..2 {
         // The one worker has seen the client leave when it has answered what came later.
@@ -75,7 +75,8 @@ fn a_submit_whose_client_left_is_read_to_its_end() {
     });
     let foreign = gateway.ask(poll("t-left").replace(TENANT_KEY, OTHER_KEY));
     assert_eq!(foreign.json()["output"]["task_status"], "UNKNOWN");
-    let submits = upstream.seen().iter().filter(|seen| seen.start_line().contains("video-synthesis")).count();
+    let submits =
+        upstream.requests().iter().filter(|seen| seen.start_line().contains("video-synthesis")).count();
     assert_eq!(submits, 1);
 }
 
@@ -91,6 +92,6 @@ fn a_submit_that_breaks_off_is_not_completed() {
     eventually("a connection came", || upstream.connections() == 1);
     client.leave();
     upstream.wait_for_silence();
-    assert!(upstream.seen().iter().all(|seen| !seen.complete));
+    assert!(upstream.requests().iter().all(|seen| !seen.complete));
     assert_eq!(gateway.ask(poll("t-part")).json()["output"]["task_status"], "UNKNOWN");
 }

@@ -51,7 +51,7 @@ fn key_and_certificate_must_agree() {
             Some(reason) => check_refusal(&got, 401, reason),
         }
     }
-    assert_eq!(upstream.seen().len(), 4);
+    assert_eq!(upstream.requests().len(), 4);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn every_kind_of_name_opens_and_every_certificate_counts_for_itself() {
     for caller in &mut callers {
         caller.send(keyless()).expect("sent");
     }
-    eventually("all three run, one of each name", || upstream.seen().len() == 3);
+    eventually("all three run, one of each name", || upstream.requests().len() == 3);
     let refused = by("acme-prod", &[]).ask(keyless()).expect("an answer");
     check_refusal(&refused, 429, "concurrency");
     (0..callers.len()).for_each(|_| go.send(()).expect("heard"));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dashgate::sim::{Act, Fault, Status};
+use dashgate::sim::{FaultAction, ScriptedFault, SimulatedStatus};
 use serde_json::json;
 
 use super::{call, call_as, create, finish, gateway, gateway_at, lighthouse, origin, refused, simulator};
@@ -64,8 +64,11 @@ fn the_file_comes_whole_in_ranges_and_as_its_head() {
     assert_eq!(head.field("content-type").as_deref(), Some("video/mp4"));
     assert_eq!(head.field("content-range"), None);
     // Storage saw no credential of anybody, and no trace of the client.
-    let seen: Vec<_> =
-        simulator.seen().into_iter().filter(|seen| seen.path().starts_with("/dashscope-result/")).collect();
+    let seen: Vec<_> = simulator
+        .requests()
+        .into_iter()
+        .filter(|seen| seen.path().starts_with("/dashscope-result/"))
+        .collect();
     assert!(seen.len() >= 8, "{}", seen.len());
     for seen in seen {
         assert_eq!(seen.header("authorization"), None);
@@ -86,7 +89,7 @@ fn in_place_of_a_video_there_is_a_clear_error() {
     let simulator = simulator();
     let gateway = gateway(&simulator);
     let [waits, failed, gone] = [0; 3].map(|_| create(&gateway, &lighthouse()));
-    for status in [None, Some(Status::Running), Some(Status::Suspended)] {
+    for status in [None, Some(SimulatedStatus::Running), Some(SimulatedStatus::Suspended)] {
         simulator.pin(&waits, status);
         let error = refused(&content(&gateway, &waits, &[]), 400, "video_not_ready");
         assert_eq!(error["type"], "invalid_request_error");
@@ -101,15 +104,15 @@ fn in_place_of_a_video_there_is_a_clear_error() {
         "{error}"
     );
     finish(&gateway, &simulator, &gone);
-    simulator.fault(Fault::on(
+    simulator.fault(ScriptedFault::on(
         "/dashscope-result/*",
-        Act::Status { status: 403, code: "AccessDenied".into(), message: "m".into() },
+        FaultAction::Status { status: 403, code: "AccessDenied".into(), message: "m".into() },
     ));
     refused(&content(&gateway, &gone, &[]), 410, "video_expired");
     simulator.clear_faults();
-    simulator.fault(Fault::on(
+    simulator.fault(ScriptedFault::on(
         "/dashscope-result/*",
-        Act::Status { status: 500, code: "Internal".into(), message: "m".into() },
+        FaultAction::Status { status: 500, code: "Internal".into(), message: "m".into() },
     ));
     refused(&content(&gateway, &gone, &[]), 502, "service_unavailable");
     simulator.clear_faults();
@@ -218,9 +221,9 @@ fn redirects_are_followed_within_the_list_alone() {
         assert_eq!(got.field("x-dashgate-reason").as_deref(), Some("storage_refused"), "{to}");
     }
     // Round and round on the list ends as well.
-    let seen = storage.seen().len();
+    let seen = storage.requests().len();
     let got = ask("/again");
     assert_eq!(got.field("x-dashgate-reason").as_deref(), Some("storage_failed"));
-    assert_eq!(storage.seen().len() - seen, 4);
+    assert_eq!(storage.requests().len() - seen, 4);
     assert_eq!(inside.connections(), 0);
 }

@@ -104,7 +104,7 @@ fn a_stranger_sees_no_more_than_of_none() {
     assert_eq!(page["data"], json!([]));
     let after = call_as(&gateway, OTHER_KEY, &format!("GET /v1/videos?after={own}"), &[], None);
     refused(&after, 404, "not_found");
-    assert!(simulator.seen().is_empty(), "nothing was asked of the upstream");
+    assert!(simulator.requests().is_empty(), "nothing was asked of the upstream");
     // And it is still there for its owner.
     assert_eq!(ok(&call(&gateway, &format!("GET /v1/videos/{own}")))["status"], "completed");
 }
@@ -128,5 +128,5 @@ fn other_paths_and_tenants_without_the_right_are_refused() {
         "access_denied",
     );
     refused(&call_as(&gateway, "sk-nobody-0123456789", "GET /v1/videos", &[], None), 401, "invalid_api_key");
-    assert!(simulator.seen().is_empty());
+    assert!(simulator.requests().is_empty());
 }

@@ -1,7 +1,7 @@
 //! A file that comes with a create: into the body where the model takes that, else into the storage of the account that
 //! gets the task.
 
-use dashgate::sim::{Fault, Options, Simulator};
+use dashgate::sim::{ScriptedFault, Simulator, SimulatorOptions};
 use serde_json::json;
 
 use super::{configured, gateway, gateway_at, ok, origin, refused, simulator, submits};
@@ -79,7 +79,7 @@ fn what_is_larger_or_of_another_kind_goes_into_storage() {
         assert_eq!(submit.header("x-dashscope-ossresourceresolve"), Some("enable"));
         // OSS gets the policy's signature and no key; the name is one that DashScope can fetch.
         assert!(upload.key.is_ascii() && !upload.key.contains(' '), "{}", upload.key);
-        let posted = simulator.seen().into_iter().find(|seen| seen.path() == "/").expect("a form");
+        let posted = simulator.requests().into_iter().find(|seen| seen.path() == "/").expect("a form");
         assert_eq!(posted.header("authorization"), None);
     }
 }
@@ -90,7 +90,7 @@ fn the_task_goes_to_the_account_that_stores_the_file() {
     let keys = ["sk-east", "sk-west", "sk-north"];
     let simulators = keys.map(|key| {
         let keys = vec![key.parse().expect("a key")];
-        Simulator::start(Options { keys, submit_rps: Some(u32::MAX), ..Options::default() })
+        Simulator::start(SimulatorOptions { keys, submit_rps: Some(u32::MAX), ..SimulatorOptions::default() })
             .expect("a simulator")
     });
     let names = ["east", "west", "north"];
@@ -157,7 +157,7 @@ fn a_file_that_cannot_be_used_is_refused_before_it_is_stored() {
         let error = refused(&form(&gateway, fields, Some(file)), 400, "invalid_parameter");
         assert_eq!(error["param"], "input_reference");
     }
-    assert!(simulator.seen().is_empty(), "nothing was asked for, nothing stored");
+    assert!(simulator.requests().is_empty(), "nothing was asked for, nothing stored");
     // A tenant that may not upload, or not use the model, gets no policy either.
     for tenant in ["allow = [\"generate\", \"tasks\"]", "models = [\"wan2.6-*\"]"] {
         let gateway = gateway_at(simulator.address(), &[origin(simulator.oss_address())], tenant);
@@ -169,7 +169,7 @@ fn a_file_that_cannot_be_used_is_refused_before_it_is_stored() {
     let got = form(&unlisted, &model("wan2.7-i2v"), Some(("a.png", "image/png", &big)));
     refused(&got, 502, "service_unavailable");
     assert!(simulator.uploads().is_empty() && submits(&simulator).is_empty());
-    simulator.fault("POST / status=500".parse::<Fault>().expect("a fault"));
+    simulator.fault("POST / status=500".parse::<ScriptedFault>().expect("a fault"));
     let got = form(&gateway, &model("wan2.7-i2v"), Some(("a.png", "image/png", &big)));
     refused(&got, 502, "service_unavailable");
     // Nothing was submitted, so the SDK may send it again.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use dashgate::sim::{Options, Status};
+use dashgate::sim::{SimulatedStatus, SimulatorOptions};
 use serde_json::{Value, json};
 
 use super::{call, call_as, create, finish, gateway, lighthouse, ok, refused, simulator, simulator_with};
@@ -48,7 +48,7 @@ fn a_video_is_told_from_its_create_to_its_end() {
     let show = |prefix: &str| ok(&call(&gateway, &format!("GET {prefix}/videos/{id}")));
     assert_eq!(show("/v1")["status"], "queued");
     assert_eq!(show("/ope")["status"], "QUEUED");
-    simulator.pin(id, Some(Status::Running));
+    simulator.pin(id, Some(SimulatedStatus::Running));
     let running = show("/v1");
     assert_eq!((&running["status"], &running["prompt"]), (&json!("in_progress"), &json!("a lighthouse")));
     assert!(running["progress"].as_u64().is_some_and(|progress| (1..100).contains(&progress)));
@@ -91,10 +91,10 @@ fn a_failure_is_told_in_the_tasks_own_words() {
 
 #[test]
 fn a_poll_waits_where_it_is_asked_to() {
-    let simulator = simulator_with(Options {
+    let simulator = simulator_with(SimulatorOptions {
         pending: Some(Duration::from_millis(100)),
         run: Duration::from_millis(300),
-        ..Options::default()
+        ..SimulatorOptions::default()
     });
     let gateway = gateway(&simulator);
     let id = create(&gateway, &lighthouse());
@@ -171,8 +171,8 @@ fn a_delete_cancels_what_waits_and_hides_what_has_ended() {
     let deleted = |id: &str| json!({"id": id, "object": "video.deleted", "deleted": true});
     assert_eq!(ok(&delete(&waits)), deleted(&waits));
     let canceled = simulator.tasks().into_iter().find(|task| task.id == waits).expect("a task");
-    assert_eq!(canceled.status, Status::Canceled);
-    simulator.pin(&runs, Some(Status::Running));
+    assert_eq!(canceled.status, SimulatedStatus::Canceled);
+    simulator.pin(&runs, Some(SimulatedStatus::Running));
     let error = refused(&delete(&runs), 400, "video_not_ready");
     assert!(error["message"].as_str().is_some_and(|text| text.contains("has not begun")), "{error}");
     finish(&gateway, &simulator, &done);

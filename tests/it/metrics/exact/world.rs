@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dashgate::sim::{Options, Simulator};
+use dashgate::sim::{Simulator, SimulatorOptions};
 
 use super::kinds::{self, Told};
 use crate::harness::upstream::{ClosedPort, until_closed};
@@ -39,7 +39,7 @@ pub(super) struct Counted {
 
 impl World {
     pub(super) fn start() -> Self {
-        let options = Options {
+        let options = SimulatorOptions {
             listen: ([127, 0, 0, 1], 0).into(),
             run: Duration::from_millis(200),
             query_qps: 1_000_000,
@@ -48,7 +48,7 @@ impl World {
             stream_events: 3,
             stream_interval: Duration::from_millis(1),
             journal: 1_000_000,
-            ..Options::default()
+            ..SimulatorOptions::default()
         };
         let simulator = Simulator::start(options).expect("a simulator");
         let counted = Arc::<Counted>::default();
@@ -120,7 +120,7 @@ impl World {
     /// By account and status, as the upstreams counted; and as the gateway must have, where there was none to count.
     pub(super) fn upstreams_counted(&self) -> BTreeMap<String, f64> {
         let mut counts = self.counted.answers.lock().expect("no panic").clone();
-        for seen in self.simulator.seen() {
+        for seen in self.simulator.requests() {
             let code = seen.status.map_or("none".to_owned(), |status| status.to_string());
             *counts.entry(format!("sim {code}")).or_default() += 1.0;
         }
@@ -148,7 +148,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         // Its requests hold every secret there is; none of them went on.
-        for seen in self.script.seen() {
+        for seen in self.script.requests() {
             for key in [TENANT_KEY, OTHER_KEY, ADMIN_TOKEN] {
                 assert!(std::thread::panicking() || !seen.holds(key), "an upstream was told {key}");
             }

@@ -1,38 +1,39 @@
-//! A connection that remembers the heads of its requests as they came, byte for byte.
+//! A connection that records the heads of its requests, byte for byte.
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::Shutdown;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// The socket of one connection. HTTP runs over a [`Tap`] on it; a fault may take it over.
-pub(super) struct Wire {
+/// The socket of one connection. HTTP runs over a [`RecordingStream`] on it; a fault may take it over.
+pub(super) struct SimulatedConnection {
     pub(super) id: u64,
     stream: TcpStream,
-    scanner: Mutex<Scanner>,
+    scanner: Mutex<HeadScanner>,
     open: Arc<AtomicUsize>,
 }
 
-impl Wire {
-    pub(super) fn new(id: u64, stream: TcpStream, open: Arc<AtomicUsize>) -> Wire {
+impl SimulatedConnection {
+    pub(super) fn new(id: u64, stream: TcpStream, open: Arc<AtomicUsize>) -> SimulatedConnection {
         open.fetch_add(1, Ordering::SeqCst);
-        Wire { id, stream, scanner: Mutex::new(Scanner::default()), open }
+        SimulatedConnection { id, stream, scanner: Mutex::new(HeadScanner::default()), open }
     }
 
-    /// The next request's head, in the order the requests arrived.
+    /// The head of the next request, in the order in which the requests arrived.
     pub(super) fn next_head(&self) -> Bytes {
-        self.scanner.lock().unwrap_or_else(PoisonError::into_inner).heads.pop_front().unwrap_or_default()
+        self.scanner.lock().heads.pop_front().unwrap_or_default()
     }
 
-    /// Writes past HTTP. Only for a connection whose [`Tap`] is gone.
+    /// Writes bytes past hyper. Only for a connection whose [`RecordingStream`] is dropped.
     pub(super) async fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             self.stream.writable().await?;
@@ -45,7 +46,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Waits until the other side has closed.
+    /// Waits until the client has closed the connection.
     pub(super) async fn closed(&self) {
         let mut scratch = [0; 4096];
         while self.stream.readable().await.is_ok() {
@@ -58,7 +59,7 @@ impl Wire {
         }
     }
 
-    /// Makes the close that follows an RST.
+    /// Makes the close that follows an RST instead of a FIN.
     pub(super) fn reset_on_close(&self) {
         let set = SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO));
         if let Err(error) = set {
@@ -67,23 +68,23 @@ impl Wire {
     }
 }
 
-impl Drop for Wire {
+impl Drop for SimulatedConnection {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-/// What HTTP reads from and writes to.
-pub(super) struct Tap(pub(super) Arc<Wire>);
+/// The stream that hyper reads and writes. It records the heads of requests.
+pub(super) struct RecordingStream(pub(super) Arc<SimulatedConnection>);
 
-impl AsyncRead for Tap {
+impl AsyncRead for RecordingStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.0.stream.poll_read_ready(cx))?;
             let room = buf.initialize_unfilled();
             match self.0.stream.try_read(room) {
                 Ok(count) => {
-                    let mut scanner = self.0.scanner.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut scanner = self.0.scanner.lock();
                     scanner.feed(&room[..count]);
                     buf.advance(count);
                     return Poll::Ready(Ok(()));
@@ -95,7 +96,7 @@ impl AsyncRead for Tap {
     }
 }
 
-impl AsyncWrite for Tap {
+impl AsyncWrite for RecordingStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.0.stream.poll_write_ready(cx))?;
@@ -136,49 +137,49 @@ impl AsyncWrite for Tap {
     }
 }
 
-/// Finds the heads in what is read, by the framing the requests declare.
+/// Finds the heads of requests in the bytes read, by the framing that the requests declare.
 #[derive(Default)]
-struct Scanner {
+struct HeadScanner {
     heads: VecDeque<Bytes>,
-    part: Part,
+    part: MessagePart,
     line: Vec<u8>,
 }
 
 #[derive(Default)]
-enum Part {
+enum MessagePart {
     #[default]
     Head,
     Body(u64),
     ChunkSize,
     Chunk(u64),
     Trailer,
-    /// Not HTTP any more, or not what we can follow.
+    /// Bytes after an upgrade, or with a framing that the scanner does not know.
     Opaque,
 }
 
-impl Scanner {
+impl HeadScanner {
     fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let taken = match &mut self.part {
-                Part::Head => self.head(bytes),
-                Part::Body(left) => {
+                MessagePart::Head => self.head(bytes),
+                MessagePart::Body(left) => {
                     let taken = (*left).min(bytes.len() as u64);
                     *left -= taken;
                     if *left == 0 {
-                        self.part = Part::Head;
+                        self.part = MessagePart::Head;
                     }
                     taken as usize
                 }
-                Part::Chunk(left) => {
+                MessagePart::Chunk(left) => {
                     let taken = (*left).min(bytes.len() as u64);
                     *left -= taken;
                     if *left == 0 {
-                        self.part = Part::ChunkSize;
+                        self.part = MessagePart::ChunkSize;
                     }
                     taken as usize
                 }
-                Part::ChunkSize | Part::Trailer => self.chunk_line(bytes),
-                Part::Opaque => return,
+                MessagePart::ChunkSize | MessagePart::Trailer => self.chunk_line(bytes),
+                MessagePart::Opaque => return,
             };
             bytes = &bytes[taken..];
         }
@@ -200,7 +201,7 @@ impl Scanner {
             }
         }
         if self.line.len() > LONGEST_HEAD_BYTES {
-            self.part = Part::Opaque;
+            self.part = MessagePart::Opaque;
         }
         bytes.len()
     }
@@ -215,17 +216,17 @@ impl Scanner {
         let line = std::mem::take(&mut self.line);
         let text = String::from_utf8_lossy(&line);
         let text = text.trim();
-        if matches!(self.part, Part::Trailer) {
+        if matches!(self.part, MessagePart::Trailer) {
             if text.is_empty() {
-                self.part = Part::Head;
+                self.part = MessagePart::Head;
             }
             return taken;
         }
         let size = text.split(';').next().unwrap_or_default().trim();
         self.part = match u64::from_str_radix(size, 16) {
-            Ok(0) => Part::Trailer,
-            Ok(size) => Part::Chunk(size.saturating_add(2)),
-            Err(_) => Part::Opaque,
+            Ok(0) => MessagePart::Trailer,
+            Ok(size) => MessagePart::Chunk(size.saturating_add(2)),
+            Err(_) => MessagePart::Opaque,
         };
         taken
     }
@@ -243,19 +244,19 @@ pub(super) fn header_lines(head: &[u8]) -> Vec<(String, Vec<u8>)> {
     lines
 }
 
-fn framing(head: &[u8]) -> Part {
-    let mut part = Part::Head;
+fn framing(head: &[u8]) -> MessagePart {
+    let mut part = MessagePart::Head;
     for (name, value) in header_lines(head) {
         let value = String::from_utf8_lossy(&value).to_ascii_lowercase();
         if name.eq_ignore_ascii_case("upgrade") && value.contains("websocket") {
-            return Part::Opaque;
+            return MessagePart::Opaque;
         } else if name.eq_ignore_ascii_case("transfer-encoding") && value.contains("chunked") {
-            part = Part::ChunkSize;
-        } else if name.eq_ignore_ascii_case("content-length") && !matches!(part, Part::ChunkSize) {
+            part = MessagePart::ChunkSize;
+        } else if name.eq_ignore_ascii_case("content-length") && !matches!(part, MessagePart::ChunkSize) {
             part = match value.parse() {
-                Ok(0) => Part::Head,
-                Ok(length) => Part::Body(length),
-                Err(_) => Part::Opaque,
+                Ok(0) => MessagePart::Head,
+                Ok(length) => MessagePart::Body(length),
+                Err(_) => MessagePart::Opaque,
             };
         }
     }
@@ -273,7 +274,7 @@ mod tests {
         let stream = b"\r\n\r\nPOST /a HTTP/1.1\r\nContent-Length: 5\r\n\r\nhelloPOST /b HTTP/1.1\r\n\
             Transfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nT: 1\r\n\r\nGET /c HTTP/1.1\r\nA: b\r\n\r\n";
         for size in 1..stream.len() {
-            let mut scanner = Scanner::default();
+            let mut scanner = HeadScanner::default();
             for piece in stream.chunks(size) {
                 scanner.feed(piece);
             }

@@ -1,0 +1,130 @@
+//! State of the simulator, shared by all its connections.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+
+use super::account::SimulatedAccounts;
+use super::errors::ErrorAnswer;
+use super::fault::FaultScript;
+use super::journal::Journal;
+use super::options::{SimulatorOptions, ThrottledShare};
+use super::signature::SigningSecret;
+use super::tasks::{SimulatedFailure, SimulatedTasks, TaskTimes};
+use super::upload::SimulatedUploads;
+use super::{oss, outcome};
+
+pub(super) struct SimulatorState {
+    pub(super) options: SimulatorOptions,
+    pub(super) accounts: Mutex<SimulatedAccounts>,
+    pub(super) tasks: Mutex<SimulatedTasks>,
+    pub(super) uploads: Mutex<SimulatedUploads>,
+    pub(super) script: Mutex<FaultScript>,
+    pub(super) journal: Journal,
+    pub(super) secret: SigningSecret,
+    pub(super) open: Arc<AtomicUsize>,
+    /// Number of connections accepted since the start.
+    pub(super) accepted: AtomicU64,
+    pub(super) oss_url: String,
+    throttle: Mutex<Option<ThrottledShare>>,
+    failures: Mutex<EvenShare>,
+    throttled: Mutex<EvenShare>,
+    skew_millis: AtomicU64,
+}
+
+impl SimulatorState {
+    pub(super) fn new(options: SimulatorOptions, oss_address: SocketAddr) -> SimulatorState {
+        let pace = TaskTimes {
+            pending: options.pending(),
+            run: options.run,
+            jitter: options.run_jitter,
+            lifetime: options.task_lifetime,
+        };
+        let mut script = FaultScript::default();
+        options.faults.iter().cloned().for_each(|fault| script.add(fault));
+        let oss_url = options.oss_url.clone().unwrap_or_else(|| format!("http://{oss_address}"));
+        SimulatorState {
+            accounts: Mutex::new(SimulatedAccounts::new(&options.keys, &options.overdue)),
+            tasks: Mutex::new(SimulatedTasks::new(pace)),
+            uploads: Mutex::default(),
+            script: Mutex::new(script),
+            journal: Journal::new(options.journal),
+            secret: SigningSecret::random(),
+            open: Arc::default(),
+            accepted: AtomicU64::new(0),
+            oss_url: oss_url.trim_end_matches('/').to_owned(),
+            throttle: Mutex::new(options.throttle),
+            failures: Mutex::default(),
+            throttled: Mutex::default(),
+            skew_millis: AtomicU64::new(0),
+            options,
+        }
+    }
+
+    pub(super) fn now(&self) -> SystemTime {
+        SystemTime::now() + Duration::from_millis(self.skew_millis.load(Ordering::SeqCst))
+    }
+
+    pub(super) fn advance(&self, by: Duration) {
+        self.skew_millis.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
+    }
+
+    /// Failure of the next task, if `failure_rate` makes this task fail.
+    pub(super) fn next_failure(&self) -> Option<SimulatedFailure> {
+        let due = self.failures.lock().take(self.options.failure_rate);
+        due.then(|| SimulatedFailure {
+            code: outcome::FAILURE_CODE.into(),
+            message: outcome::FAILURE_MESSAGE.into(),
+        })
+    }
+
+    pub(super) fn set_throttle(&self, throttle: Option<ThrottledShare>) {
+        *self.throttle.lock() = throttle;
+    }
+
+    /// Refuses an inference call, if the throttled share includes this call.
+    pub(super) fn throttle(&self) -> Result<(), ErrorAnswer> {
+        let Some(throttle) = *self.throttle.lock() else { return Ok(()) };
+        if self.throttled.lock().take(throttle.rate) {
+            return Err(ErrorAnswer::throttled(throttle.kind));
+        }
+        Ok(())
+    }
+
+    /// A signed URL for a result, valid until the given time.
+    pub(super) fn sign(&self, name: &str, until: SystemTime) -> String {
+        oss::signed_url(&self.secret, &self.oss_url, name, until)
+    }
+}
+
+/// Spreads a rate evenly: at 0.25 it takes every fourth.
+#[derive(Default)]
+struct EvenShare(f64);
+
+impl EvenShare {
+    fn take(&mut self, rate: f64) -> bool {
+        self.0 += rate.clamp(0.0, 1.0);
+        let due = self.0 >= 1.0;
+        if due {
+            self.0 -= 1.0;
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EvenShare;
+
+    #[test]
+    fn a_share_is_spread_evenly() {
+        let mut share = EvenShare::default();
+        let taken: Vec<bool> = (0..8).map(|_| share.take(0.25)).collect();
+        assert_eq!(taken, [false, false, false, true, false, false, false, true]);
+        assert!(EvenShare::default().take(1.0));
+        assert!(!EvenShare::default().take(0.0));
+    }
+}
