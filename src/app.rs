@@ -119,13 +119,14 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<RunningGateway> {
 /// As above.
 pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) -> io::Result<RunningGateway> {
     let mut inherited = inherited;
-    let shares = bind(&config.server, inherited.as_mut())?;
-    let address = shares.iter().flatten().next().map_or(Ok(config.server.listen), TcpListener::local_addr)?;
-    let admin_listener = bind_admin(config.admin.listen, inherited.as_mut())?;
+    let shares = bind(&config.settings.server, inherited.as_mut())?;
+    let address =
+        shares.iter().flatten().next().map_or(Ok(config.settings.server.listen), TcpListener::local_addr)?;
+    let admin_listener = bind_admin(config.settings.admin.listen, inherited.as_mut())?;
     let sockets = copies(&shares, &admin_listener)?;
     let because = |fault: StoreFault| io::Error::other(fault.to_string());
     let store = match &inherited {
-        Some(inherited) => Store::inherit(&config.store.path, inherited.lock.try_clone()?),
+        Some(inherited) => Store::inherit(&config.settings.store.path, inherited.lock.try_clone()?),
         None => open_store(config),
     };
     let store = store.map_err(because)?;
@@ -139,7 +140,7 @@ pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) ->
     let directory = Directory::build(config, &accounts, &metrics);
     directory.tell_shut_out(&keyring, SystemTime::now());
     let (opening, opened) = mpsc::unbounded_channel();
-    let hub = Arc::new(Hub::new(Arc::new(ledger), config.poll.max_age, opening, SystemTime::now()));
+    let hub = Arc::new(Hub::new(Arc::new(ledger), config.settings.poll.max_age, opening, SystemTime::now()));
     let (traces, exporter) = start_traces(&metrics)?.unzip();
     let shared = Shared {
         directory: Arc::new(ArcSwap::from_pointee(directory)),
@@ -151,7 +152,7 @@ pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) ->
         limits,
         strangers: Arc::default(),
         room: Room::new(ROOM_BYTES),
-        access_log: Arc::new(AccessLog::start(&config.log)?),
+        access_log: Arc::new(AccessLog::start(&config.settings.log)?),
         traces,
     };
     let estate = Estate {
@@ -249,12 +250,12 @@ fn copies(shares: &[Vec<TcpListener>], admin: &TcpListener) -> io::Result<Socket
 /// that can't write there, as it has no file to say where, and one that listens on any port (a trial, a test)
 /// while another gateway has the file. Whoever serves for good is told instead, and does not start.
 fn open_store(config: &Config) -> Result<Store, StoreFault> {
-    let fault = match Store::open(&config.store.path) {
+    let fault = match Store::open(&config.settings.store.path) {
         Ok(store) => return Ok(store),
         Err(fault) => fault,
     };
     let is_taken = matches!(fault.cause, StoreCause::OtherGateway { .. });
-    if !(config.sidecar || config.server.listen.port() == 0 && is_taken) {
+    if !(config.sidecar || config.settings.server.listen.port() == 0 && is_taken) {
         return Err(fault);
     }
     let aside = std::env::temp_dir().join(format!("dashgate-{}.db", uuid::Uuid::new_v4()));
@@ -403,7 +404,7 @@ impl RunningGateway {
     }
 
     fn end(&self, manner: Manner) -> Duration {
-        let patience = self.directory.load().timeouts.drain;
+        let patience = self.directory.load().settings.server.timeouts.drain;
         self.serving.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.hub.release();
         self.estate.give_up_sockets();

@@ -119,7 +119,8 @@ fn serve(options: &Serve) -> ExitCode {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    let inherited = if options.take_over { handover::take_over(&config.store.path) } else { Ok(None) };
+    let inherited =
+        if options.take_over { handover::take_over(&config.settings.store.path) } else { Ok(None) };
     let mut gateway = match inherited.and_then(|inherited| app::succeed(&config, files, inherited)) {
         Ok(gateway) => gateway,
         Err(error) => return failed_start(&error),
@@ -228,7 +229,8 @@ fn start_again() -> io::Result<Child> {
 fn announce(gateway: &RunningGateway, config: &Config, source: &str) {
     let address = gateway.address();
     let scheme = |tls: bool| if tls { "https" } else { "http" };
-    let (clients, admin) = (scheme(config.server.tls.is_some()), scheme(config.admin.tls.is_some()));
+    let (clients, admin) =
+        (scheme(config.settings.server.tls.is_some()), scheme(config.settings.admin.tls.is_some()));
     let admin =
         gateway.admin_address().map(|address| format!("admin {admin}://{address}, ")).unwrap_or_default();
     tracing::info!("ready: listening on {clients}://{address} ({admin}config: {source})");

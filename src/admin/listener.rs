@@ -154,7 +154,7 @@ async fn meet(
     admin: &Admin,
     handshakes: &Handshakes,
 ) -> Option<(Stream, Visitor)> {
-    let Some(tls) = admin.directory.load().admin_tls.clone() else {
+    let Some(tls) = admin.directory.load().settings.admin.tls.clone() else {
         return Some((Stream::Plain(stream), Visitor { address, certificate: None, lost: false }));
     };
     match handshakes.shake(stream, tls.server, HEAD_PATIENCE).await? {

@@ -140,7 +140,7 @@ impl Admin {
     /// The fingerprint of the token, which where clients are asked for certificates needs one beside it.
     fn open(&self, visitor: &Visitor, headers: &HeaderMap) -> Result<String, Problem> {
         let directory = self.directory.load();
-        if let Some(verifier) = directory.admin_tls.as_ref().and_then(|tls| tls.clients.as_ref()) {
+        if let Some(verifier) = directory.settings.admin.tls.as_ref().and_then(|tls| tls.clients.as_ref()) {
             let holds = |certificate: &Arc<ClientCertificate>| certificate.holds(verifier, SystemTime::now());
             if !visitor.certificate.as_ref().is_some_and(holds) {
                 return Err(Problem::NoCertificate);

@@ -93,7 +93,7 @@ fn config(
     );
     let loaded = Config::parse(&text, Path::new("."), &|_| None);
     let mut config = loaded.map_err(|faults| io::Error::other(format!("{faults:?}")))?.config;
-    config.store.path = scratch.0.join("dashgate.db");
+    config.settings.store.path = scratch.0.join("dashgate.db");
     Ok(config)
 }
 

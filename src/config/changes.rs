@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{
-    AdminSettings, Config, KeySettings, ServerSettings, StoreSettings, SubmitSettings, TenantSettings,
-    TraceSettings,
+    AdminSettings, Config, GlobalSettings, KeySettings, ServerSettings, StoreSettings, SubmitSettings,
+    TenantSettings, TraceSettings,
 };
 
 /// What a new configuration changes.
@@ -56,20 +56,9 @@ impl Changes {
         let mounts = |config: &Config| {
             config.mounts.iter().map(|one| (Arc::clone(&one.prefix), one.clone())).collect()
         };
-        // In full, so that no key can be forgotten: a new one does not compile before it stands here, or in `Fixed`.
-        let Config {
-            server,
-            admin,
-            store: _,
-            submit,
-            poll,
-            log,
-            traces,
-            accounts: _,
-            mounts: _,
-            tenants: _,
-            sidecar: _,
-        } = new;
+        // In full, so that no key can be forgotten: a new one does not compile before it stands here, or in `StartSettings`.
+        let Config { settings, accounts: _, mounts: _, tenants: _, sidecar: _ } = new;
+        let GlobalSettings { server, admin, store: _, submit, poll, log, traces } = settings;
         let ServerSettings {
             listen: _,
             workers: _,
@@ -81,20 +70,21 @@ impl Changes {
         let AdminSettings { listen: _, token, tls: admin_tls } = admin;
         let SubmitSettings { max_wait } = submit;
         let TraceSettings { propagate } = traces;
+        let before = &old.settings;
         let settings = [
-            ("submit.max_wait", old.submit.max_wait != *max_wait),
-            ("poll", old.poll != *poll),
-            ("log", old.log != *log),
-            ("admin.token", old.admin.token != *token),
-            ("admin.tls", old.admin.tls != *admin_tls),
-            ("server.tls", old.server.tls != *server_tls),
-            ("traces.propagate", old.traces.propagate != *propagate),
+            ("submit.max_wait", before.submit.max_wait != *max_wait),
+            ("poll", before.poll != *poll),
+            ("log", before.log != *log),
+            ("admin.token", before.admin.token != *token),
+            ("admin.tls", before.admin.tls != *admin_tls),
+            ("server.tls", before.server.tls != *server_tls),
+            ("traces.propagate", before.traces.propagate != *propagate),
             (
                 "server.auth_failures_per_second",
-                old.server.auth_failures_per_second != *auth_failures_per_second,
+                before.server.auth_failures_per_second != *auth_failures_per_second,
             ),
-            ("server.max_body_bytes", old.server.max_body_bytes != *max_body_bytes),
-            ("server.timeouts", old.server.timeouts != *timeouts),
+            ("server.max_body_bytes", before.server.max_body_bytes != *max_body_bytes),
+            ("server.timeouts", before.server.timeouts != *timeouts),
         ];
         Self {
             tenants: Difference::between(tenants(old), tenants(new)),
@@ -124,9 +114,9 @@ impl StartSettings {
             auth_failures_per_second: _,
             timeouts: _,
             tls: _,
-        } = &config.server;
-        let AdminSettings { listen: admin, token: _, tls: _ } = &config.admin;
-        let StoreSettings { path: store } = &config.store;
+        } = &config.settings.server;
+        let AdminSettings { listen: admin, token: _, tls: _ } = &config.settings.admin;
+        let StoreSettings { path: store } = &config.settings.store;
         Self { listen: *listen, workers: *workers, admin: *admin, store: store.clone() }
     }
 

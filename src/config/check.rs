@@ -15,9 +15,9 @@ use super::file::{self, RawConfig, Text, Whole};
 use super::reader::{ConfigReader, Located, ValueFault};
 use super::unique::{SecretUse, UniqueSecrets, UniqueValues};
 use super::{
-    AccountSettings, AdminSettings, BaseUrl, Config, Dialect, Mount, PollSettings, Rates, ServerSettings,
-    StoreSettings, SubmitSettings, Timeouts, TraceSettings, VideoStatuses, log, pace, scalar, storage,
-    tenants, tls,
+    AccountSettings, AdminSettings, BaseUrl, Config, Dialect, GlobalSettings, Mount, PollSettings, Rates,
+    ServerSettings, StoreSettings, SubmitSettings, Timeouts, TraceSettings, VideoStatuses, log, pace, scalar,
+    storage, tenants, tls,
 };
 
 /// The checked configuration; None if anything is wrong, which `reading` has then noted.
@@ -32,7 +32,7 @@ pub(super) fn check(reader: &ConfigReader<'_>, file: RawConfig, now: SystemTime)
     let usual = SubmitSettings::default().max_wait;
     let submit = SubmitSettings { max_wait: setting(reader, &file.max_submit_wait, scalar::wait, usual) };
     let path = file.store_path.map_or_else(|| PathBuf::from(STORE_PATH), |path| path.value.into());
-    Some(Config {
+    let settings = GlobalSettings {
         server,
         admin,
         store: StoreSettings { path },
@@ -40,11 +40,8 @@ pub(super) fn check(reader: &ConfigReader<'_>, file: RawConfig, now: SystemTime)
         poll,
         log: log::check(reader, &file.log),
         traces: TraceSettings { propagate: file.propagate.as_ref().is_some_and(|written| written.value) },
-        accounts: accounts?,
-        mounts: mounts?,
-        tenants: tenants?,
-        sidecar: false,
-    })
+    };
+    Some(Config { settings, accounts: accounts?, mounts: mounts?, tenants: tenants?, sidecar: false })
 }
 
 /// A key that was left out takes its default; so does a faulty one, and then no config comes of it.

@@ -42,6 +42,17 @@ use crate::dashscope::operation::Groups;
 /// A whole, checked configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
+    pub settings: GlobalSettings,
+    pub accounts: Vec<AccountSettings>,
+    pub mounts: Vec<Mount>,
+    pub tenants: Vec<TenantSettings>,
+    /// No file: any caller of the same host, with any key or none, is the one tenant.
+    pub sidecar: bool,
+}
+
+/// The single tables of the file: settings of the whole gateway.
+#[derive(Debug, Clone)]
+pub struct GlobalSettings {
     pub server: ServerSettings,
     pub admin: AdminSettings,
     pub store: StoreSettings,
@@ -49,11 +60,6 @@ pub struct Config {
     pub poll: PollSettings,
     pub log: LogSettings,
     pub traces: TraceSettings,
-    pub accounts: Vec<AccountSettings>,
-    pub mounts: Vec<Mount>,
-    pub tenants: Vec<TenantSettings>,
-    /// No file: any caller of the same host, with any key or none, is the one tenant.
-    pub sidecar: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -261,8 +267,9 @@ pub enum AsyncHeader {
 impl Config {
     /// Takes what is the same over from the configuration before, so that TLS sessions can still be resumed.
     pub fn succeed(&mut self, before: &Config) {
+        let (own, earlier) = (&mut self.settings, &before.settings);
         for (tls, old) in
-            [(&mut self.server.tls, &before.server.tls), (&mut self.admin.tls, &before.admin.tls)]
+            [(&mut own.server.tls, &earlier.server.tls), (&mut own.admin.tls, &earlier.admin.tls)]
         {
             if tls == old {
                 tls.clone_from(old);

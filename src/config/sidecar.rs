@@ -12,8 +12,9 @@ use super::fault::Fault;
 use super::interpolate::Environment;
 use super::reader::ValueFault;
 use super::{
-    AccountSettings, AdminSettings, AsyncHeader, Config, Limits, Loaded, LogSettings, Mount, PollSettings,
-    Rates, ServerSettings, StoreSettings, SubmitSettings, TenantSettings, Timeouts, scalar, secret,
+    AccountSettings, AdminSettings, AsyncHeader, Config, GlobalSettings, Limits, Loaded, LogSettings, Mount,
+    PollSettings, Rates, ServerSettings, StoreSettings, SubmitSettings, TenantSettings, Timeouts,
+    TraceSettings, scalar, secret,
 };
 use crate::dashscope::operation::Groups;
 
@@ -79,14 +80,17 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         tenant_limits: Limits::default(),
         client_certificates: Vec::new(),
     };
-    let config = Config {
+    let settings = GlobalSettings {
         server,
         admin: AdminSettings { listen: admin, token: None, tls: None },
         store: StoreSettings { path: store.map_or_else(|| PathBuf::from(STORE_PATH), PathBuf::from) },
         submit: SubmitSettings::default(),
         poll: PollSettings::default(),
-        traces: super::TraceSettings::default(),
+        traces: TraceSettings::default(),
         log: LogSettings::default(),
+    };
+    let config = Config {
+        settings,
         accounts: vec![account],
         mounts: ["/alibabacloudapi", "/wan", "/"].map(Mount::native).into(),
         tenants: vec![tenant],

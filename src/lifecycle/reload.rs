@@ -180,8 +180,8 @@ impl Reloader {
         let next = Directory::build(&config, accounts, metrics);
         next.tell_shut_out(keyring, SystemTime::now());
         self.retired.push(directory.swap(Arc::new(next)));
-        hub.set_max_age(config.poll.max_age);
-        access_log.retarget(&config.log);
+        hub.set_max_age(config.settings.poll.max_age);
+        access_log.retarget(&config.settings.log);
         self.config = config;
         self.counts.ok.fetch_add(1, Ordering::Relaxed);
         let path = self.path.display();
@@ -240,8 +240,8 @@ mod tests {
         let metrics = Arc::<Metrics>::default();
         let directory = Arc::new(ArcSwap::from_pointee(Directory::build(&config, &accounts, &metrics)));
         let (opened, _) = mpsc::unbounded_channel();
-        let hub = Hub::new(Arc::default(), config.poll.max_age, opened, SystemTime::now());
-        let access_log = Arc::new(AccessLog::start(&config.log).expect("a log"));
+        let hub = Hub::new(Arc::default(), config.settings.poll.max_age, opened, SystemTime::now());
+        let access_log = Arc::new(AccessLog::start(&config.settings.log).expect("a log"));
         let shared =
             Shared { directory, accounts, metrics, access_log, keyring: Arc::default(), hub: Arc::new(hub) };
         (folder, Reloader::new(files, &config, shared).expect("a file"))

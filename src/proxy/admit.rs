@@ -89,7 +89,7 @@ pub(super) fn admit(
         let path: String = route.path.chars().take(MOST_SHOWN).collect();
         return Err(Rejection::NotAllowed(format!("{} {path}", request.method).into()));
     }
-    let most_bytes = caller.directory().max_body_bytes;
+    let most_bytes = caller.directory().settings.server.max_body_bytes;
     if body_bytes > most_bytes {
         return Err(Rejection::BodyTooLarge(most_bytes));
     }

@@ -159,7 +159,7 @@ impl Proxy {
 fn begin_span<'t>(exchange: &'t Exchange, outbound: &mut Outbound<'_>) -> Option<trace::Attempt<'t>> {
     let trace = exchange.trace.get()?;
     let span = trace.attempt(exchange)?;
-    if let Some(parent) = span.traceparent().filter(|_| exchange.directory().continues_traces) {
+    if let Some(parent) = span.traceparent().filter(|_| exchange.directory().settings.traces.propagate) {
         outbound.continue_trace(parent, trace.goes_on());
     }
     Some(span)

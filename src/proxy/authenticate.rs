@@ -44,7 +44,7 @@ pub(super) fn count(
     directory: &Directory,
     peer: &Peer,
 ) -> Rejection {
-    match strangers.failed(peer.address.ip(), directory.auth_failures_per_second) {
+    match strangers.failed(peer.address.ip(), directory.settings.server.auth_failures_per_second) {
         Ok(()) => rejection,
         Err(wait) => Rejection::AuthRate(wait),
     }

@@ -50,7 +50,6 @@ pub(super) fn authorize(
     now: SystemTime,
 ) -> Result<Verdict, Rejection> {
     let tenant = permit.tenant();
-    let accounts = &permit.directory().accounts;
     let task_id = route.task_id().unwrap_or_default();
     if route.operation == Operation::TaskGet {
         let watch = hub.watch(task_id, &tenant.name, now);
@@ -60,7 +59,7 @@ pub(super) fn authorize(
         let Some(name) = hub.ledger().account_of(task_id, &tenant.name) else {
             return Ok(cancel_refused());
         };
-        let account = accounts.iter().position(|account| account.name == name);
+        let account = permit.directory().account_index(&name);
         let account = account.map(|index| Verdict::Forward(Destination::Task(index)));
         return account.ok_or(Rejection::UpstreamUnreachable);
     }

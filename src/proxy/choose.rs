@@ -72,14 +72,18 @@ impl<'d> Choice<'d> {
                 found.borrow().is_some()
             };
             let read = body.read_ahead(MOST_AHEAD, is_named).await;
-            read.map_err(|fault| forward::blame_client(fault, permit.directory().max_body_bytes))?;
+            read.map_err(|fault| {
+                forward::blame_client(fault, permit.directory().settings.server.max_body_bytes)
+            })?;
             // Those that name it too late to be read are throttled as one.
             let named = found.take().or_else(|| submit::model(&body.progress().beginning(usize::MAX)));
             let model = named.unwrap_or_default();
             if may_wait && choice.among.iter().any(|index| accounts[*index].is_paced(&model)) {
                 // It is to arrive when it may start, not when a slow client has sent it.
                 let read = body.read_ahead(MOST_PACED, |_| false).await;
-                read.map_err(|fault| forward::blame_client(fault, permit.directory().max_body_bytes))?;
+                read.map_err(|fault| {
+                    forward::blame_client(fault, permit.directory().settings.server.max_body_bytes)
+                })?;
             }
             choice.model = Some(model);
         }

@@ -145,7 +145,7 @@ impl Exchange {
 
     /// Whether there is an access log at all.
     pub(super) fn has_log(&self) -> bool {
-        self.directory.log.access != LogTarget::Off
+        self.directory.settings.log.access != LogTarget::Off
     }
 
     /// Notes the model for whoever is told, and of a submit for its task: one that is known, or what stands near the

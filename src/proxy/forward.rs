@@ -39,14 +39,16 @@ pub(super) async fn forward(
     outbound: Outbound<'_>,
     directory: &Directory,
 ) -> Result<Response<Download>, NoAnswer> {
-    let (patience, most_body_bytes) = (directory.timeouts.upstream, directory.max_body_bytes);
+    let (patience, most_body_bytes) =
+        (directory.settings.server.timeouts.upstream, directory.settings.server.max_body_bytes);
     let (mut request, account) = outbound.into_parts();
     let progress = request.body().progress();
     loop {
-        let mut connection = match connect(upstream, account, directory.timeouts.connect).await {
-            Ok(connection) => connection,
-            Err(reason) => return Err(NoAnswer::Unsent { body: request.into_body().into(), reason }),
-        };
+        let mut connection =
+            match connect(upstream, account, directory.settings.server.timeouts.connect).await {
+                Ok(connection) => connection,
+                Err(reason) => return Err(NoAnswer::Unsent { body: request.into_body().into(), reason }),
+            };
         let answer = exchange(&mut connection, request, &progress, patience).await;
         match answer {
             Ok(response) => {

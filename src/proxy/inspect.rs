@@ -53,7 +53,7 @@ pub(super) async fn inspect(
         return Ok(Seen::default());
     }
     let read = body.read_whole(room).await;
-    read.map_err(|fault| forward::blame_client(fault, permit.directory().max_body_bytes))?;
+    read.map_err(|fault| forward::blame_client(fault, permit.directory().settings.server.max_body_bytes))?;
     let asked = read_body(body).await.map_err(|fault| bad_body("its body", &fault))?;
     if needs.model.is_some() {
         check_model(permit.tenant(), asked.model.as_deref())?;

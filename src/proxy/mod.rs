@@ -188,7 +188,13 @@ impl Proxy {
         let may_repeat = permit.submits || destination != Destination::Any;
         let keep = if may_repeat { Keep::Whole } else { Keep::Beginning };
         let stopwatch = Rc::clone(&exchange.stopwatch);
-        let mut body = Upload::new(body, directory.max_body_bytes, directory.timeouts.idle, keep, stopwatch);
+        let mut body = Upload::new(
+            body,
+            directory.settings.server.max_body_bytes,
+            directory.settings.server.timeouts.idle,
+            keep,
+            stopwatch,
+        );
         let _ = exchange.upload.set(body.progress());
         let asked = if route.operation == Operation::VideoCreate {
             let native =
@@ -223,7 +229,7 @@ impl Proxy {
     async fn pass(&self, passage: Box<Passage>) -> Result<Response<Observed>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
         let version = passage.request.version;
-        let patience = passage.permit.directory().timeouts.idle;
+        let patience = passage.permit.directory().settings.server.timeouts.idle;
         let cancels = (passage.route.operation == Operation::TaskCancel)
             .then(|| Arc::from(passage.route.task_id().unwrap_or_default()));
         let response = self.passed(passage, cancels.as_ref()).await?;
@@ -327,7 +333,7 @@ impl Proxy {
     /// A WebSocket: a refused handshake is an ordinary answer.
     async fn tunnel(&self, mut passage: Box<Passage>) -> Result<Response<Observed>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
-        let patience = passage.permit.directory().timeouts.idle;
+        let patience = passage.permit.directory().settings.server.timeouts.idle;
         let client = passage.request.extensions.remove::<OnUpgrade>();
         let client = client.ok_or(Rejection::BadRequest("a WebSocket handshake takes HTTP/1.1"))?;
         let inspects = inspect::names_models_inside(&passage.permit, &passage.route);

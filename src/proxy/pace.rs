@@ -51,7 +51,7 @@ impl Patience {
         client: oneshot::Receiver<Infallible>,
         exchange: &Exchange,
     ) -> Self {
-        let usual = permit.directory().max_submit_wait;
+        let usual = permit.directory().settings.submit.max_wait;
         let until = Instant::now() + headers::wait_timeout(asked).unwrap_or(usual);
         Self { until, client, stopwatch: Rc::clone(&exchange.stopwatch) }
     }

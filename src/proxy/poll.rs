@@ -72,8 +72,7 @@ pub(super) async fn news(
     hold: Option<Hold>,
     exchange: &Rc<Exchange>,
 ) -> Result<Polled, Rejection> {
-    let accounts = &permit.caller().directory().accounts;
-    let account = accounts.iter().position(|account| account.name == *watch.account());
+    let account = permit.caller().directory().account_index(watch.account());
     exchange.account.set(account);
     exchange.note_task(watch.id());
     if !watch.is_final() && account.is_none() {

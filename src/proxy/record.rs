@@ -54,7 +54,7 @@ impl Recorder {
     pub(super) fn record(&self, exchange: &Exchange, now: Instant) {
         let spent = exchange.stopwatch.spent(now);
         self.count_ended(exchange, &spent);
-        let log = &exchange.directory().log;
+        let log = &exchange.directory().settings.log;
         if exchange.has_log() && (log.sample >= 1.0 || !is_ordinary(exchange) || self.draw() < log.sample) {
             self.write(exchange, &spent, log);
         }

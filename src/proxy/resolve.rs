@@ -34,7 +34,7 @@ pub(super) async fn resolve(
         return Ok(None);
     }
     let is_larger = body.size_hint().lower() > MOST_BYTES as u64;
-    let client = |fault| forward::blame_client(fault, permit.directory().max_body_bytes);
+    let client = |fault| forward::blame_client(fault, permit.directory().settings.server.max_body_bytes);
     if is_larger || !body.read_ahead(MOST_BYTES + 1, |_| false).await.map_err(client)? {
         return Err(Rejection::BadRequest(
             "a body with X-DashScope-OssResourceResolve may have 1 MiB; upload its media, or leave out the header",
@@ -56,9 +56,7 @@ pub(super) async fn resolve(
         }
     }
     let Some(stored) = stored else { return Ok(None) };
-    let accounts = &permit.directory().accounts;
-    let index = accounts.iter().position(|account| account.name == stored);
-    index.map(Some).ok_or(Rejection::UpstreamUnreachable)
+    permit.directory().account_index(&stored).map(Some).ok_or(Rejection::UpstreamUnreachable)
 }
 
 /// Notes the directory of an upload policy that the client is about to get; it is durable when this returns.

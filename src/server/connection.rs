@@ -66,7 +66,7 @@ async fn meet(
 ) -> Option<Met> {
     let (timeouts, tls) = {
         let directory = proxy.directory.load();
-        (directory.timeouts, directory.tls.clone())
+        (directory.settings.server.timeouts, directory.settings.server.tls.clone())
     };
     let shaken = match &tls {
         None => Some(Shaken::plain(stream)),

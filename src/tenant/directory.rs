@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use foldhash::fast::RandomState;
 
@@ -13,7 +13,7 @@ use super::keyring::{IssuedKey, KeyEnd, Keyring};
 use super::models::ModelLabels;
 use super::token::AdminToken;
 use crate::account::{Account, AccountRegistry};
-use crate::config::{AsyncHeader, Config, Limits, LogSettings, Mount, Timeouts, Tls};
+use crate::config::{AsyncHeader, Config, GlobalSettings, Limits, Mount};
 use crate::dashscope::operation::Groups;
 use crate::telemetry::metrics::{Metrics, ModelSeries, MountSeries, TenantSeries};
 
@@ -25,23 +25,9 @@ pub struct Directory {
     /// What is counted of them, in the same order.
     pub mount_series: Vec<Arc<MountSeries>>,
     pub accounts: Vec<Account>,
-    /// How long a submit waits for its turn, where its client does not say.
-    pub max_submit_wait: Duration,
-    pub timeouts: Timeouts,
-    pub log: LogSettings,
-    /// Of what is known of a running task.
-    pub max_age: Duration,
-    /// At the upstream, where there are any.
-    pub continues_traces: bool,
-    pub max_body_bytes: u64,
-    /// Without one the admin listener has health only.
+    pub settings: GlobalSettings,
+    /// The digest of the configured token. Without a token the admin listener serves health only.
     pub admin_token: Option<AdminToken>,
-    /// Of new connections of clients; without it they speak cleartext.
-    pub tls: Option<Tls>,
-    /// The same on the admin listener.
-    pub admin_tls: Option<Tls>,
-    /// Of one address; 0 stands for no limit.
-    pub auth_failures_per_second: u32,
     models: ModelLabels,
     tenants: Vec<Tenant>,
     tenants_by_name: HashMap<Arc<str>, usize, RandomState>,
@@ -102,16 +88,8 @@ impl Directory {
                 .iter()
                 .map(|account| Account::new(account, registry, metrics))
                 .collect(),
-            max_submit_wait: config.submit.max_wait,
-            timeouts: config.server.timeouts,
-            log: config.log.clone(),
-            max_age: config.poll.max_age,
-            continues_traces: config.traces.propagate,
-            max_body_bytes: config.server.max_body_bytes,
-            admin_token: config.admin.token.as_ref().map(AdminToken::new),
-            tls: config.server.tls.clone(),
-            admin_tls: config.admin.tls.clone(),
-            auth_failures_per_second: config.server.auth_failures_per_second,
+            settings: config.settings.clone(),
+            admin_token: config.settings.admin.token.as_ref().map(AdminToken::new),
             models: ModelLabels::new(config, metrics),
             tenants: Vec::with_capacity(config.tenants.len()),
             tenants_by_name: HashMap::default(),
@@ -121,7 +99,8 @@ impl Directory {
             certificates: CertificateIndex::default(),
             local: None,
         };
-        directory.certificates.verifier = config.server.tls.as_ref().and_then(|tls| tls.clients.clone());
+        directory.certificates.verifier =
+            config.settings.server.tls.as_ref().and_then(|tls| tls.clients.clone());
         for tenant in &config.tenants {
             let number = directory.tenants.len();
             directory.tenants_by_name.insert(Arc::clone(&tenant.name), number);
@@ -235,6 +214,11 @@ impl Directory {
     /// What is counted of the model.
     pub fn model_series(&self, model: &str) -> &Arc<ModelSeries> {
         self.models.series(model)
+    }
+
+    /// The index of the account with this name, if it is still configured.
+    pub fn account_index(&self, name: &str) -> Option<usize> {
+        self.accounts.iter().position(|account| *account.name == *name)
     }
 
     pub fn tenants(&self) -> &[Tenant] {

@@ -72,16 +72,19 @@ fn key(table: &str) -> String {
 fn the_shortest_file_takes_the_defaults() {
     let Loaded { config, warnings } = parse(&around("")).unwrap();
     assert_eq!(warnings, []);
-    assert_eq!(config.server.listen.to_string(), "0.0.0.0:8080");
-    assert_eq!((config.server.workers, config.server.max_body_bytes), (0, 67_108_864));
-    let timeouts = config.server.timeouts;
+    assert_eq!(config.settings.server.listen.to_string(), "0.0.0.0:8080");
+    assert_eq!((config.settings.server.workers, config.settings.server.max_body_bytes), (0, 67_108_864));
+    let timeouts = config.settings.server.timeouts;
     assert_eq!(timeouts.header, Duration::from_secs(10));
     assert_eq!(timeouts.idle, Duration::from_secs(75));
     assert_eq!(timeouts.connect, Duration::from_secs(5));
     assert_eq!(timeouts.upstream, Duration::from_secs(300));
     assert_eq!(timeouts.drain, Duration::from_secs(30));
-    assert_eq!((config.admin.listen.to_string().as_str(), config.admin.token), ("127.0.0.1:8081", None));
-    assert_eq!(config.store.path, Path::new("dashgate.db"));
+    assert_eq!(
+        (config.settings.admin.listen.to_string().as_str(), config.settings.admin.token),
+        ("127.0.0.1:8081", None)
+    );
+    assert_eq!(config.settings.store.path, Path::new("dashgate.db"));
     assert_eq!((config.accounts[0].rates.query, config.accounts[0].weight), (20, 1));
     assert_eq!(config.mounts.len(), 1);
     assert_eq!((&*config.mounts[0].prefix, config.mounts[0].dialect), ("/", Dialect::Native));
@@ -138,7 +141,7 @@ limits = { requests_per_second = 10, burst = 20, concurrent_requests = 50, tasks
 #[test]
 fn the_contract_loads() {
     let Loaded { config, .. } = parse(CONTRACT).unwrap_or_else(|faults| panic!("{}", report("f", &faults)));
-    assert_eq!(config.admin.token.as_ref().map(Secret::expose), Some(ADMIN_TOKEN));
+    assert_eq!(config.settings.admin.token.as_ref().map(Secret::expose), Some(ADMIN_TOKEN));
     assert_eq!(config.accounts[0].keys[0].expose(), UPSTREAM_KEY);
     let url = BaseUrl { tls: true, host: "dashscope.aliyuncs.com".into(), port: 443, path: String::new() };
     assert_eq!(config.accounts[0].base_url, url);
@@ -161,13 +164,16 @@ fn the_example_loads_and_shows_the_defaults() {
     let Loaded { config, warnings } = parse(text).unwrap_or_else(|faults| panic!("{}", report("f", &faults)));
     assert_eq!(warnings, []);
     let bare = parse(&around("")).unwrap().config;
-    assert_eq!(format!("{:?}", config.server), format!("{:?}", bare.server));
-    assert_eq!(config.admin.listen, bare.admin.listen);
-    assert_eq!(config.store.path, bare.store.path);
+    assert_eq!(format!("{:?}", config.settings.server), format!("{:?}", bare.settings.server));
+    assert_eq!(config.settings.admin.listen, bare.settings.admin.listen);
+    assert_eq!(config.settings.store.path, bare.settings.store.path);
     assert_eq!(config.accounts[0].rates, bare.accounts[0].rates);
-    assert_eq!((config.poll.max_age, config.poll.hold), (bare.poll.max_age, bare.poll.hold));
+    assert_eq!(
+        (config.settings.poll.max_age, config.settings.poll.hold),
+        (bare.settings.poll.max_age, bare.settings.poll.hold)
+    );
     assert_eq!(config.accounts[0].weight, bare.accounts[0].weight);
-    assert_eq!(config.submit.max_wait, bare.submit.max_wait);
+    assert_eq!(config.settings.submit.max_wait, bare.settings.submit.max_wait);
     assert_eq!(config.tenants[0].weight, bare.tenants[0].weight);
     assert_eq!(config.tenants[0].allow, bare.tenants[0].allow);
     let unified =

@@ -35,23 +35,24 @@ impl Querier {
         let mut tried = TriedAccounts::default();
         // The snapshot is kept for this call: its keys stay those that were chosen among.
         let directory = self.directory.load_full();
-        let found = directory.accounts.iter().position(|account| account.name == *desk.account());
+        let found = directory.account_index(desk.account());
         let index = found.ok_or(Told::Unreachable)?;
         loop {
             let pick = choice::choose_key(&directory.accounts, index, &NEED, &tried, Instant::now());
             let pick = pick.map_err(|_| Told::Unreachable)?;
             let attempt = pick.account.series.attempt(operation(spent.endpoint()), Instant::now());
-            let response = match self.send(pick.account, pick.key, target, directory.timeouts).await {
-                Ok(response) => {
-                    attempt.answered(response.status(), Instant::now());
-                    response
-                }
-                Err(Told::Unreachable) => {
-                    pick.unreached(&mut tried, Instant::now());
-                    return Err(Told::Unreachable);
-                }
-                Err(told) => return Err(told),
-            };
+            let response =
+                match self.send(pick.account, pick.key, target, directory.settings.server.timeouts).await {
+                    Ok(response) => {
+                        attempt.answered(response.status(), Instant::now());
+                        response
+                    }
+                    Err(Told::Unreachable) => {
+                        pick.unreached(&mut tried, Instant::now());
+                        return Err(Told::Unreachable);
+                    }
+                    Err(told) => return Err(told),
+                };
             let answer = read(response, pick.key, most_bytes).await?;
             let cause = refusal::cause(answer.status.as_u16(), Some(&answer.body));
             let retry_after = refusal::retry_after(&answer.headers);

@@ -56,7 +56,7 @@ impl Querier {
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             second.tick().await;
-            self.hub.set_max_age(self.directory.load().max_age);
+            self.hub.set_max_age(self.directory.load().settings.poll.max_age);
             if let Some(rates) = self.with(&desk, Account::rates) {
                 desk.set_rates(rates);
             }
@@ -140,7 +140,7 @@ impl Querier {
     /// What the current configuration says of the desk's account; `None` if it is not in it any more.
     fn with<T>(&self, desk: &Desk, look: impl Fn(&Account) -> T) -> Option<T> {
         let directory = self.directory.load();
-        directory.accounts.iter().find(|account| account.name == *desk.account()).map(look)
+        directory.account_index(desk.account()).map(|index| look(&directory.accounts[index]))
     }
 }
 

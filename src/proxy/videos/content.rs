@@ -64,7 +64,12 @@ pub(in crate::proxy) async fn fetch(
             let (mut parts, body) = response.into_parts();
             parts.headers = told;
             let response = Response::from_parts(parts, body);
-            Ok(proxy.deliver(response, exchange, request.version, permit.directory().timeouts.idle))
+            Ok(proxy.deliver(
+                response,
+                exchange,
+                request.version,
+                permit.directory().settings.server.timeouts.idle,
+            ))
         }
         StatusCode::RANGE_NOT_SATISFIABLE => {
             let mut refusal = respond::refusal(&VideoFault::BadRange.into(), exchange, request.version);

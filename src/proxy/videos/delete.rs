@@ -58,8 +58,7 @@ async fn cancel(
     watch: &Arc<Watch>,
     exchange: &Rc<Exchange>,
 ) -> Result<Option<Response<Bytes>>, Rejection> {
-    let accounts = &permit.directory().accounts;
-    let index = accounts.iter().position(|account| account.name == *watch.account());
+    let index = permit.directory().account_index(watch.account());
     let destination = Destination::Task(index.ok_or(Rejection::UpstreamUnreachable)?);
     let path = format!("/api/v1/tasks/{}/cancel", watch.id());
     let route = route.natively(Operation::TaskCancel, path);

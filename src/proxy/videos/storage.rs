@@ -25,7 +25,7 @@ pub(super) async fn send(
     place: &Place,
     request: Request<Upload>,
 ) -> Result<Response<Download>, Rejection> {
-    let timeouts = permit.directory().timeouts;
+    let timeouts = permit.directory().settings.server.timeouts;
     let mut request = Box::new(request);
     let progress = request.body().progress();
     let _answer = exchange.stopwatch.waiting(Awaited::Upstream);

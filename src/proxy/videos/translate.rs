@@ -40,7 +40,7 @@ pub(in crate::proxy) async fn translate(
         return Err(Rejection::BadRequest("its body must have no content coding"));
     }
     let read = body.read_whole(&proxy.room).await;
-    read.map_err(|fault| forward::blame_client(fault, permit.directory().max_body_bytes))?;
+    read.map_err(|fault| forward::blame_client(fault, permit.directory().settings.server.max_body_bytes))?;
     let content_type =
         request.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?").to_owned());
     let (ask, mut native) = read_create(content_type, body.whole()).await?;

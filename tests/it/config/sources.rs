@@ -41,7 +41,7 @@ keys = [{ id = "k", key_file = "virtual" }, { id = "l", key = { key_file = "virt
     ]);
     let config = Config::parse(text, directory.path(), &environment).unwrap().config;
     let keys = |index: usize| config.accounts[index].keys.iter().map(Secret::expose).collect::<Vec<_>>();
-    assert_eq!(config.admin.token.as_ref().map(Secret::expose), Some("admin-token"));
+    assert_eq!(config.settings.admin.token.as_ref().map(Secret::expose), Some("admin-token"));
     assert_eq!((keys(0), keys(1)), (vec!["sk-1", "sk-2"], vec!["sk-4", "sk-3"]));
     let digests: Vec<[u8; 32]> = config.tenants[0].keys.iter().map(|key| key.sha256).collect();
     assert_eq!(digests[0], <[u8; 32]>::from(Sha256::digest("0123456789abcdef")));
@@ -143,7 +143,7 @@ fn a_sidecar_needs_a_key_only() {
     let Loaded { config, warnings } = sidecar(&[("DASHSCOPE_API_KEY", "sk-1")]).unwrap().unwrap();
     assert_eq!(warnings, []);
     assert!(config.sidecar);
-    assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.settings.server.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.accounts[0].base_url.host, "dashscope.aliyuncs.com");
     assert_eq!(config.accounts[0].keys[0].expose(), "sk-1");
     let prefixes: Vec<&str> = config.mounts.iter().map(|mount| &*mount.prefix).collect();
@@ -161,10 +161,10 @@ fn a_sidecar_is_for_its_own_host() {
         ("DASHGATE_UPSTREAM_URL", "http://127.0.0.1:9000"),
     ]);
     let config = config.unwrap().unwrap().config;
-    assert_eq!(config.admin.listen.to_string(), "127.0.0.1:0");
-    assert!(config.admin.token.is_none());
-    assert_eq!(config.store.path, Path::new("/tmp/aside.db"));
-    assert_eq!(config.server.listen.to_string(), "[::1]:0");
+    assert_eq!(config.settings.admin.listen.to_string(), "127.0.0.1:0");
+    assert!(config.settings.admin.token.is_none());
+    assert_eq!(config.settings.store.path, Path::new("/tmp/aside.db"));
+    assert_eq!(config.settings.server.listen.to_string(), "[::1]:0");
     assert_eq!(config.accounts[0].base_url.port, 9000);
     let faults = sidecar(&[
         ("DASHSCOPE_API_KEY", "sk 1"),

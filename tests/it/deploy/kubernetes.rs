@@ -53,7 +53,7 @@ fn the_shipped_configuration_is_one_that_the_gateway_takes() {
     let pod = &one(&manifests, "Deployment")["spec"]["template"]["spec"];
     let grace = pod["terminationGracePeriodSeconds"].as_u64().expect("seconds");
     assert!(
-        Duration::from_secs(grace) > loaded.config.server.timeouts.drain,
+        Duration::from_secs(grace) > loaded.config.settings.server.timeouts.drain,
         "a drain is cut after {grace} s"
     );
     let container = &pod["containers"][0];
@@ -63,14 +63,14 @@ fn the_shipped_configuration_is_one_that_the_gateway_takes() {
         .flatten()
         .filter_map(|port| Some((port["name"].as_str()?, port["containerPort"].as_u64()?)))
         .collect();
-    assert_eq!(ports["http"], u64::from(loaded.config.server.listen.port()));
-    assert_eq!(ports["admin"], u64::from(loaded.config.admin.listen.port()));
+    assert_eq!(ports["http"], u64::from(loaded.config.settings.server.listen.port()));
+    assert_eq!(ports["admin"], u64::from(loaded.config.settings.admin.listen.port()));
     let mounts = container["volumeMounts"].as_array().expect("mounts");
     let is_mounted = |path: &Path| {
         let below = |mount: &Value| mount["mountPath"].as_str().is_some_and(|mount| path.starts_with(mount));
         mounts.iter().any(below)
     };
-    assert!(is_mounted(&loaded.config.store.path), "{:?}", loaded.config.store.path);
+    assert!(is_mounted(&loaded.config.settings.store.path), "{:?}", loaded.config.settings.store.path);
     assert!(is_mounted(Path::new("/run/secrets/dashgate")) && is_mounted(Path::new("/etc/dashgate")));
 }
 

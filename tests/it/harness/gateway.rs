@@ -58,9 +58,9 @@ impl Gateway {
         let loaded =
             Config::parse(text, Path::new("."), &|_| None).unwrap_or_else(|faults| panic!("{faults:#?}"));
         let mut config = loaded.config;
-        config.admin.listen.set_port(0);
-        config.store.path = directory.path().join("dashgate.db");
-        config.log.access = LogTarget::File(directory.path().join(ACCESS_LOG));
+        config.settings.admin.listen.set_port(0);
+        config.settings.store.path = directory.path().join("dashgate.db");
+        config.settings.log.access = LogTarget::File(directory.path().join(ACCESS_LOG));
         logs::capture();
         let running = app::start(&config).expect("a gateway");
         let admin = running.admin_address().expect("an admin listener");
