@@ -38,7 +38,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::{self, Exporter, Traces};
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
-use crate::upstream::{Room, Upstream};
+use crate::upstream::{BufferBudget, Upstream};
 
 /// A gateway that runs. Dropped, it is cut.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ struct Shared {
     uploads: Arc<UploadDirectories>,
     limits: Arc<limits::Registry>,
     strangers: Arc<Strangers>,
-    room: Arc<Room>,
+    buffer_budget: Arc<BufferBudget>,
     access_log: Arc<AccessLog>,
     traces: Option<Traces>,
 }
@@ -151,7 +151,7 @@ pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) ->
         uploads: Arc::new(uploads),
         limits,
         strangers: Arc::default(),
-        room: Room::new(ROOM_BYTES),
+        buffer_budget: BufferBudget::new(ROOM_BYTES),
         access_log: Arc::new(AccessLog::start(&config.settings.log)?),
         traces,
     };
@@ -328,7 +328,7 @@ fn run_worker(
         uploads: Arc::clone(&shared.uploads),
         limits: Arc::clone(&shared.limits),
         strangers: Arc::clone(&shared.strangers),
-        room: Arc::clone(&shared.room),
+        buffer_budget: Arc::clone(&shared.buffer_budget),
         upstream: Upstream::default(),
         draining: CancellationToken::new(),
         parting: Cell::new(false),

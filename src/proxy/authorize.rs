@@ -9,9 +9,9 @@ use hyper::StatusCode;
 use hyper::http::request::Parts;
 
 use super::admit::Permit;
-use super::choose::Destination;
 use super::rejection::Rejection;
 use super::route::Route;
+use super::send::choose::Destination;
 use super::videos::fault::VideoFault;
 use super::{respond, videos};
 use crate::config::VideoStatuses;

@@ -11,7 +11,7 @@ use hyper::header::CONTENT_ENCODING;
 use hyper::{Response, StatusCode};
 
 use super::admit::Permit;
-use super::observe::Held;
+use super::observe::BufferedBody;
 use super::rejection::Rejection;
 use crate::dashscope::coding;
 use crate::dashscope::task::{self, Named};
@@ -24,7 +24,9 @@ use crate::upstream::{Download, DownloadFault};
 ///
 /// # Errors
 /// `UpstreamLost` or `UpstreamTimeout` if the answer broke off: the client was told nothing yet.
-pub(super) async fn read(response: Response<Download>) -> Result<(Response<Held>, Option<Named>), Rejection> {
+pub(super) async fn read(
+    response: Response<Download>,
+) -> Result<(Response<BufferedBody>, Option<Named>), Rejection> {
     let (parts, mut download) = response.into_parts();
     let mut frames = VecDeque::new();
     let mut length = 0;
@@ -45,7 +47,7 @@ pub(super) async fn read(response: Response<Download>) -> Result<(Response<Held>
         }
         None | Some(_) => None,
     };
-    let held = Held { frames, rest };
+    let held = BufferedBody { frames, rest };
     Ok((Response::from_parts(parts, held), named))
 }
 

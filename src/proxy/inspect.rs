@@ -12,9 +12,9 @@ use hyper::http::request::Parts;
 use percent_encoding::percent_decode_str;
 
 use super::admit::Permit;
-use super::forward;
 use super::rejection::Rejection;
 use super::route::Route;
+use super::send::forward;
 use crate::config::Rule;
 use crate::dashscope::asked::{Asked, AskedFault};
 use crate::dashscope::inference::Spoken;
@@ -23,11 +23,11 @@ use crate::dashscope::pattern::matches;
 use crate::dashscope::video;
 use crate::limits::Kind;
 use crate::tenant::directory::Tenant;
-use crate::upstream::{Room, Upload};
+use crate::upstream::{BufferBudget, Upload};
 
 /// What came of looking.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct Inspection {
     /// The body asks for an event stream, which no header field did.
     pub streams: bool,
 }
@@ -42,15 +42,15 @@ pub(super) async fn inspect(
     route: &Route,
     request: &Parts,
     body: &mut Upload,
-    room: &Arc<Room>,
-) -> Result<Seen, Rejection> {
+    room: &Arc<BufferBudget>,
+) -> Result<Inspection, Rejection> {
     let needs = Needs::of(permit, route);
-    if needs.model == Some(Place::Query) {
+    if needs.model == Some(ModelLocation::Query) {
         let model = query_model(request.uri.query().unwrap_or(""))?;
         check_model(permit.tenant(), model.as_deref())?;
     }
-    if needs.model != Some(Place::Body) && !needs.caps && !needs.stream {
-        return Ok(Seen::default());
+    if needs.model != Some(ModelLocation::Body) && !needs.caps && !needs.stream {
+        return Ok(Inspection::default());
     }
     let read = body.read_whole(room).await;
     read.map_err(|fault| forward::blame_client(fault, permit.directory().settings.server.max_body_bytes))?;
@@ -61,12 +61,12 @@ pub(super) async fn inspect(
     if needs.caps {
         check_caps(permit.tenant(), &asked)?;
     }
-    Ok(Seen { streams: needs.stream && asked.stream })
+    Ok(Inspection { streams: needs.stream && asked.stream })
 }
 
 /// Whether what its caller says inside the WebSocket must be inspected, for it names models there.
 pub(super) fn names_models_inside(permit: &Permit, route: &Route) -> bool {
-    Needs::of(permit, route).model == Some(Place::Messages)
+    Needs::of(permit, route).model == Some(ModelLocation::Messages)
 }
 
 /// Judges a text message inside a WebSocket, of which nothing was passed on yet.
@@ -83,14 +83,14 @@ pub(super) fn inspect_message(tenant: &Tenant, message: &[u8]) -> Result<(), Rej
 
 /// What must be known of a request.
 struct Needs {
-    model: Option<Place>,
+    model: Option<ModelLocation>,
     caps: bool,
     stream: bool,
 }
 
 /// Where a model is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum ModelLocation {
     Body,
     Query,
     /// Inside the WebSocket.
@@ -115,7 +115,7 @@ impl Needs {
     }
 }
 
-fn place(operation: Operation) -> Option<Place> {
+fn place(operation: Operation) -> Option<ModelLocation> {
     match operation {
         Operation::Submit
         | Operation::Service
@@ -124,9 +124,9 @@ fn place(operation: Operation) -> Option<Place> {
         | Operation::Completion
         | Operation::Embedding
         | Operation::Rerank
-        | Operation::Message => Some(Place::Body),
-        Operation::UploadPolicy | Operation::Realtime => Some(Place::Query),
-        Operation::Inference => Some(Place::Messages),
+        | Operation::Message => Some(ModelLocation::Body),
+        Operation::UploadPolicy | Operation::Realtime => Some(ModelLocation::Query),
+        Operation::Inference => Some(ModelLocation::Messages),
         Operation::PublicKey
         | Operation::TaskGet
         | Operation::TaskList

@@ -8,28 +8,20 @@
 //! ```
 
 mod admit;
-mod attempt;
 mod authenticate;
 mod authorize;
-mod choose;
 mod claim;
-mod cut;
+mod detach;
 mod exchange;
-mod forward;
 mod inspect;
-mod judge;
 mod observe;
-mod outlive;
-mod pace;
 pub mod peer;
 mod poll;
-mod record;
 mod rejection;
 mod resolve;
 mod respond;
-mod rewrite;
 mod route;
-mod trace;
+mod send;
 mod tunnel;
 mod videos;
 
@@ -49,9 +41,9 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use cut::Live;
+pub use exchange::record::Recorder;
+pub use exchange::revoke::LiveExchanges;
 pub use observe::Observed;
-pub use record::Recorder;
 
 use crate::account::AccountRegistry;
 use crate::account::uploads::UploadDirectories;
@@ -63,15 +55,15 @@ use crate::store::AskedVideo;
 use crate::telemetry::stopwatch::Awaited;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
-use crate::upstream::{Download, Keep, Room, Upload, Upstream};
+use crate::upstream::{BufferBudget, Download, Keep, Upload, Upstream};
 use admit::Permit;
 use authorize::Verdict;
-use choose::Destination;
+use detach::DetachOnDrop;
 use exchange::Exchange;
-use outlive::Outliving;
 use peer::Peer;
 use rejection::Rejection;
 use route::Route;
+use send::choose::Destination;
 
 /// One worker's share of the gateway.
 pub struct Proxy {
@@ -83,7 +75,7 @@ pub struct Proxy {
     pub limits: Arc<limits::Registry>,
     pub strangers: Arc<Strangers>,
     /// For bodies that are read whole.
-    pub room: Arc<Room>,
+    pub buffer_budget: Arc<BufferBudget>,
     pub recorder: Rc<Recorder>,
     pub upstream: Upstream,
     pub draining: CancellationToken,
@@ -92,7 +84,7 @@ pub struct Proxy {
     /// What may outlive its connection: submits that are read to their end, and tunnels.
     pub running: TaskTracker,
     /// Exchanges that end when their key does.
-    pub live: Rc<Live>,
+    pub live: Rc<LiveExchanges>,
 }
 
 impl Proxy {
@@ -121,7 +113,7 @@ impl Proxy {
             respond::tell_standing(response.headers_mut(), standing);
         }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            peer.line.tunnel();
+            peer.connection.become_tunnel();
         } else if wants_tunnel || self.parting.get() && version != Version::HTTP_2 {
             // Below us nobody looks at what follows a handshake, so nothing may.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -154,7 +146,7 @@ impl Proxy {
         let (mount, surface) = route::foresee(directory, request.uri.path());
         exchange.mount.set(mount);
         exchange.surface.set(surface);
-        let mut route = route::route(directory, &request, &peer.line)?;
+        let mut route = route::route(directory, &request, &peer.connection)?;
         exchange.enter(route.operation);
         exchange.mount.set(directory.mount(&route.mount));
         exchange.surface.set(route.surface);
@@ -203,7 +195,7 @@ impl Proxy {
         } else {
             None
         };
-        let seen = inspect::inspect(&permit, &route, &request, &mut body, &self.room).await;
+        let seen = inspect::inspect(&permit, &route, &request, &mut body, &self.buffer_budget).await;
         if seen.as_ref().is_err_and(Rejection::is_of_caller) {
             exchange.standing.set(self.limits.give_back(exchange.admitted.take()));
         }
@@ -261,10 +253,10 @@ impl Proxy {
         let exchange = Rc::clone(&passage.exchange);
         cancels.iter().for_each(|id| exchange.note_task(id));
         let spent = match cancels {
-            Some(_) => exchange.unless_cut(Box::pin(self.turn_to_cancel(&passage)).as_mut()).await?,
+            Some(_) => exchange.unless_revoked(Box::pin(self.turn_to_cancel(&passage)).as_mut()).await?,
             None => None,
         };
-        let response = exchange.unless_cut(self.send(passage, None).as_mut()).await?;
+        let response = exchange.unless_revoked(self.send(passage, None).as_mut()).await?;
         drop(spent);
         if let Some(task_id) = cancels.filter(|_| response.status() == StatusCode::OK) {
             self.hub.outdate(task_id);
@@ -318,7 +310,7 @@ impl Proxy {
             };
             exchange.start.take();
             Ok(match unified {
-                None => observe::held(response, &exchange),
+                None => observe::buffered(response, &exchange),
                 Some(unified) => {
                     let created =
                         videos::respond::created(&proxy.hub, unified.statuses, &response, task.as_deref());
@@ -327,7 +319,7 @@ impl Proxy {
             })
         };
         // A panic in there may have come after the request was sent.
-        Outliving::new(work, &self.running).await.unwrap_or(Err(Rejection::UpstreamLost))
+        DetachOnDrop::new(work, &self.running).await.unwrap_or(Err(Rejection::UpstreamLost))
     }
 
     /// A WebSocket: a refused handshake is an ordinary answer.
@@ -338,7 +330,7 @@ impl Proxy {
         let client = client.ok_or(Rejection::BadRequest("a WebSocket handshake takes HTTP/1.1"))?;
         let inspects = inspect::names_models_inside(&passage.permit, &passage.route);
         let inspected = inspects.then(|| passage.permit.clone());
-        let response = exchange.unless_cut(self.send(passage, None).as_mut()).await?;
+        let response = exchange.unless_revoked(self.send(passage, None).as_mut()).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(observe::stream(response, &exchange));
         }

@@ -22,13 +22,13 @@ use crate::upstream::{Download, DownloadFault};
 
 /// An answer's body and the exchange that it ends.
 pub struct Observed {
-    source: Source,
+    source: BodySource,
     exchange: Rc<Exchange>,
 }
 
-enum Source {
+enum BodySource {
     Whole(Bytes),
-    Held(Held),
+    BufferedBody(BufferedBody),
     Stream(Download),
     /// `None` is the end: without it, the rest was given up.
     Pumped(mpsc::Receiver<Option<Piece>>),
@@ -37,19 +37,19 @@ enum Source {
 type Piece = Result<Frame<Bytes>, DownloadFault>;
 
 /// The beginning of an upstream's body, of which a copy was read, and what has not come yet.
-pub(super) struct Held {
+pub(super) struct BufferedBody {
     pub frames: VecDeque<Frame<Bytes>>,
     pub rest: Option<Download>,
 }
 
 /// The answer was made here.
 pub(super) fn whole(response: Response<Bytes>, exchange: &Rc<Exchange>) -> Response<Observed> {
-    observe(response.map(Source::Whole), exchange)
+    observe(response.map(BodySource::Whole), exchange)
 }
 
 /// The answer is the upstream's, as it comes.
 pub(super) fn stream(response: Response<Download>, exchange: &Rc<Exchange>) -> Response<Observed> {
-    observe(response.map(Source::Stream), exchange)
+    observe(response.map(BodySource::Stream), exchange)
 }
 
 /// The same for HTTP/2, where hyper does not ask for the body of a stream whose client does not read. Nobody
@@ -79,19 +79,19 @@ pub(super) fn pump(
         };
         tokio::select! {
             () = all => {}
-            _ = held.is_cut() => {}
+            _ = held.revoked() => {}
         }
     };
-    let response = Response::from_parts(parts, Source::Pumped(taken));
+    let response = Response::from_parts(parts, BodySource::Pumped(taken));
     (observe(response, exchange), carry)
 }
 
 /// The answer is the upstream's, and was read.
-pub(super) fn held(response: Response<Held>, exchange: &Rc<Exchange>) -> Response<Observed> {
-    observe(response.map(Source::Held), exchange)
+pub(super) fn buffered(response: Response<BufferedBody>, exchange: &Rc<Exchange>) -> Response<Observed> {
+    observe(response.map(BodySource::BufferedBody), exchange)
 }
 
-fn observe(response: Response<Source>, exchange: &Rc<Exchange>) -> Response<Observed> {
+fn observe(response: Response<BodySource>, exchange: &Rc<Exchange>) -> Response<Observed> {
     exchange.status.set(Some(response.status()));
     if exchange.has_log() {
         exchange.answer_id.replace(response.headers().get(REQUEST_ID).cloned());
@@ -109,7 +109,7 @@ impl Observed {
         if self.exchange.outcome.get() != Outcome::Abandoned {
             return;
         }
-        let is_ours = matches!(self.source, Source::Whole(_));
+        let is_ours = matches!(self.source, BodySource::Whole(_));
         let outcome = if is_ours { Outcome::Local } else { Outcome::Answered };
         self.exchange.outcome.set(outcome);
     }
@@ -125,11 +125,11 @@ impl Body for Observed {
     ) -> Poll<Option<Result<Frame<Bytes>, DownloadFault>>> {
         self.exchange.stopwatch.wait(Awaited::Client, false);
         let next = match &mut self.source {
-            Source::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Source::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Source::Held(held) => held.poll_frame(cx),
-            Source::Stream(download) => Pin::new(download).poll_frame(cx),
-            Source::Pumped(taken) => {
+            BodySource::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            BodySource::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            BodySource::BufferedBody(held) => held.poll_frame(cx),
+            BodySource::Stream(download) => Pin::new(download).poll_frame(cx),
+            BodySource::Pumped(taken) => {
                 taken.poll_recv(cx).map(|piece| piece.unwrap_or(Some(Err(DownloadFault::Lost))))
             }
         };
@@ -150,27 +150,27 @@ impl Body for Observed {
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
-            Source::Whole(bytes) => bytes.is_empty(),
-            Source::Held(held) => {
+            BodySource::Whole(bytes) => bytes.is_empty(),
+            BodySource::BufferedBody(held) => {
                 held.frames.is_empty() && held.rest.as_ref().is_none_or(Body::is_end_stream)
             }
-            Source::Stream(download) => download.is_end_stream(),
-            Source::Pumped(_) => false,
+            BodySource::Stream(download) => download.is_end_stream(),
+            BodySource::Pumped(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            BodySource::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             // A length that the upstream named stands in the head; it gets none where it came without.
-            Source::Held(_) => SizeHint::default(),
-            Source::Stream(download) => download.size_hint(),
-            Source::Pumped(_) => SizeHint::default(),
+            BodySource::BufferedBody(_) => SizeHint::default(),
+            BodySource::Stream(download) => download.size_hint(),
+            BodySource::Pumped(_) => SizeHint::default(),
         }
     }
 }
 
-impl Held {
+impl BufferedBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, DownloadFault>>> {
         match (self.frames.pop_front(), &mut self.rest) {
             (Some(frame), _) => Poll::Ready(Some(Ok(frame))),

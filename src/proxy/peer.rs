@@ -12,21 +12,21 @@ use crate::tenant::certificate::ClientCertificate;
 #[derive(Debug, Clone)]
 pub struct Peer {
     pub address: SocketAddr,
-    pub line: Arc<Line>,
+    pub connection: Arc<ConnectionState>,
     /// What it presented in its TLS handshake.
     pub certificate: Option<Arc<ClientCertificate>>,
 }
 
 /// What the bytes of a connection and its exchanges know of each other.
 #[derive(Debug, Default)]
-pub struct Line {
+pub struct ConnectionState {
     exchanges: AtomicU32,
     tunnelled: AtomicBool,
     fault: AtomicU8,
-    cut: Notify,
+    aborted: Notify,
 }
 
-impl Line {
+impl ConnectionState {
     /// Counts an exchange that runs on this connection: while one does, its silence is not idleness.
     pub fn enter(&self) {
         self.exchanges.fetch_add(1, Ordering::Relaxed);
@@ -37,11 +37,11 @@ impl Line {
     }
 
     /// Notes that a handshake succeeded: what comes now is not HTTP any more.
-    pub fn tunnel(&self) {
+    pub fn become_tunnel(&self) {
         self.tunnelled.store(true, Ordering::Relaxed);
     }
 
-    pub fn is_tunnelled(&self) -> bool {
+    pub fn is_tunnel(&self) -> bool {
         self.tunnelled.load(Ordering::Relaxed)
     }
 
@@ -50,21 +50,21 @@ impl Line {
     }
 
     /// Has the connection closed at once, whatever runs on it.
-    pub fn cut(&self) {
-        self.cut.notify_one();
+    pub fn abort(&self) {
+        self.aborted.notify_one();
     }
 
-    /// Waits for [`Line::cut`].
-    pub async fn is_cut(&self) {
-        self.cut.notified().await;
+    /// Waits for [`ConnectionState::abort`].
+    pub async fn aborted(&self) {
+        self.aborted.notified().await;
     }
 
     /// Notes that what came next on the wire is not a request that may be read.
-    pub fn refuse(&self, fault: HeadFault) {
+    pub fn refuse_head(&self, fault: HeadFault) {
         self.fault.store(fault as u8 + 1, Ordering::Relaxed);
     }
 
-    pub fn fault(&self) -> Option<HeadFault> {
+    pub fn head_fault(&self) -> Option<HeadFault> {
         let noted = usize::from(self.fault.load(Ordering::Relaxed));
         noted.checked_sub(1).and_then(|at| HeadFault::ALL.get(at).copied())
     }
@@ -130,10 +130,10 @@ mod tests {
     #[test]
     fn every_fault_survives_the_line() {
         for fault in HeadFault::ALL {
-            let line = Line::default();
-            assert_eq!(line.fault(), None);
-            line.refuse(fault);
-            assert_eq!(line.fault(), Some(fault));
+            let line = ConnectionState::default();
+            assert_eq!(line.head_fault(), None);
+            line.refuse_head(fault);
+            assert_eq!(line.head_fault(), Some(fault));
         }
     }
 }

@@ -80,7 +80,7 @@ pub(super) async fn news(
     }
     let polling = pin!(async { Ok(proxy.hub.poll(watch, hold, Instant::now()).await) });
     let _held = exchange.stopwatch.waiting(Awaited::Turn);
-    exchange.unless_cut(polling).await?.ok_or(Rejection::UpstreamUnreachable)
+    exchange.unless_revoked(polling).await?.ok_or(Rejection::UpstreamUnreachable)
 }
 
 fn native(answer: &Answer) -> Response<Bytes> {

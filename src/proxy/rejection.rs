@@ -74,7 +74,7 @@ pub(super) enum Rejection {
 
 /// How a rejection is told.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Row {
+pub(super) struct RefusalRow {
     /// The metric's label and the value of `x-dashgate-reason`.
     pub reason: Reason,
     pub status: StatusCode,
@@ -86,27 +86,27 @@ pub(super) struct Row {
 }
 
 impl Rejection {
-    pub(super) const fn row(&self) -> Row {
+    pub(super) const fn row(&self) -> RefusalRow {
         match self {
-            Rejection::NoKey => Row { reason: Reason::NoKey, ..INVALID_KEY },
-            Rejection::UnknownKey => Row { reason: Reason::UnknownKey, ..INVALID_KEY },
-            Rejection::ExpiredKey => Row { reason: Reason::ExpiredKey, ..INVALID_KEY },
-            Rejection::RevokedKey => Row { reason: Reason::RevokedKey, ..INVALID_KEY },
-            Rejection::NoCertificate => Row { reason: Reason::NoCertificate, ..INVALID_KEY },
-            Rejection::OtherCertificate => Row { reason: Reason::OtherCertificate, ..INVALID_KEY },
-            Rejection::NoMount(_) => Row {
+            Rejection::NoKey => RefusalRow { reason: Reason::NoKey, ..INVALID_KEY },
+            Rejection::UnknownKey => RefusalRow { reason: Reason::UnknownKey, ..INVALID_KEY },
+            Rejection::ExpiredKey => RefusalRow { reason: Reason::ExpiredKey, ..INVALID_KEY },
+            Rejection::RevokedKey => RefusalRow { reason: Reason::RevokedKey, ..INVALID_KEY },
+            Rejection::NoCertificate => RefusalRow { reason: Reason::NoCertificate, ..INVALID_KEY },
+            Rejection::OtherCertificate => RefusalRow { reason: Reason::OtherCertificate, ..INVALID_KEY },
+            Rejection::NoMount(_) => RefusalRow {
                 reason: Reason::NoMount,
                 status: StatusCode::NOT_FOUND,
                 native_code: "InvalidURL",
                 openai_code: "invalid_url",
                 ..BAD_REQUEST
             },
-            Rejection::NotAllowed(_) => Row { reason: Reason::NotAllowed, ..DENIED },
-            Rejection::AsyncRequired => Row { reason: Reason::AsyncRequired, ..DENIED },
-            Rejection::BadPath(_) => Row { reason: Reason::BadPath, ..BAD_REQUEST },
+            Rejection::NotAllowed(_) => RefusalRow { reason: Reason::NotAllowed, ..DENIED },
+            Rejection::AsyncRequired => RefusalRow { reason: Reason::AsyncRequired, ..DENIED },
+            Rejection::BadPath(_) => RefusalRow { reason: Reason::BadPath, ..BAD_REQUEST },
             Rejection::BadRequest(_) | Rejection::BadBody(_) | Rejection::BadField(_) => BAD_REQUEST,
             Rejection::Video(fault) => fault.row(),
-            Rejection::BadHead(HeadFault::Slow) | Rejection::ClientTimeout => Row {
+            Rejection::BadHead(HeadFault::Slow) | Rejection::ClientTimeout => RefusalRow {
                 reason: Reason::ClientTimeout,
                 status: StatusCode::REQUEST_TIMEOUT,
                 native_code: "RequestTimeOut",
@@ -114,11 +114,13 @@ impl Rejection {
                 closes: true,
                 ..BAD_REQUEST
             },
-            Rejection::BadHead(HeadFault::TooLarge | HeadFault::TooManyFields) => {
-                Row { status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, closes: true, ..BAD_REQUEST }
-            }
-            Rejection::BadHead(_) => Row { closes: true, ..BAD_REQUEST },
-            Rejection::BodyTooLarge(_) => Row {
+            Rejection::BadHead(HeadFault::TooLarge | HeadFault::TooManyFields) => RefusalRow {
+                status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                closes: true,
+                ..BAD_REQUEST
+            },
+            Rejection::BadHead(_) => RefusalRow { closes: true, ..BAD_REQUEST },
+            Rejection::BodyTooLarge(_) => RefusalRow {
                 reason: Reason::BodyTooLarge,
                 status: StatusCode::PAYLOAD_TOO_LARGE,
                 native_code: "BadRequest.TooLarge",
@@ -126,36 +128,40 @@ impl Rejection {
                 closes: true,
                 ..BAD_REQUEST
             },
-            Rejection::StoreUnavailable => Row { reason: Reason::StoreUnavailable, ..UNAVAILABLE },
+            Rejection::StoreUnavailable => RefusalRow { reason: Reason::StoreUnavailable, ..UNAVAILABLE },
             Rejection::Limited(Refusal { limit: Limit::Rate { .. }, .. }) => {
-                Row { reason: Reason::Rate, ..THROTTLED }
+                RefusalRow { reason: Reason::Rate, ..THROTTLED }
             }
             Rejection::Limited(Refusal { limit: Limit::Concurrent { .. }, .. }) => {
-                Row { reason: Reason::Concurrency, ..CROWDED }
+                RefusalRow { reason: Reason::Concurrency, ..CROWDED }
             }
             Rejection::Limited(Refusal { limit: Limit::Tasks { .. }, .. }) => {
-                Row { reason: Reason::TasksInFlight, ..CROWDED }
+                RefusalRow { reason: Reason::TasksInFlight, ..CROWDED }
             }
-            Rejection::AuthRate(_) => Row { reason: Reason::AuthRate, ..THROTTLED },
-            Rejection::ModelNotAllowed(_) => Row {
+            Rejection::AuthRate(_) => RefusalRow { reason: Reason::AuthRate, ..THROTTLED },
+            Rejection::ModelNotAllowed(_) => RefusalRow {
                 reason: Reason::ModelNotAllowed,
                 native_code: "Model.AccessDenied",
                 openai_code: "model_access_denied",
                 ..DENIED
             },
-            Rejection::OverCap(_) => Row { reason: Reason::OverCap, ..BAD_REQUEST },
-            Rejection::NoRoom => Row { reason: Reason::NoRoom, closes: true, ..UNAVAILABLE },
-            Rejection::Paced { .. } => Row { reason: Reason::Paced, ..THROTTLED },
-            Rejection::AccountsOut(_) => Row { reason: Reason::AccountsOut, ..THROTTLED },
-            Rejection::NoLiveKey => Row { reason: Reason::NoLiveKey, ..UNAVAILABLE },
-            Rejection::UpstreamUnreachable => Row { reason: Reason::UpstreamUnreachable, ..UNAVAILABLE },
+            Rejection::OverCap(_) => RefusalRow { reason: Reason::OverCap, ..BAD_REQUEST },
+            Rejection::NoRoom => RefusalRow { reason: Reason::NoRoom, closes: true, ..UNAVAILABLE },
+            Rejection::Paced { .. } => RefusalRow { reason: Reason::Paced, ..THROTTLED },
+            Rejection::AccountsOut(_) => RefusalRow { reason: Reason::AccountsOut, ..THROTTLED },
+            Rejection::NoLiveKey => RefusalRow { reason: Reason::NoLiveKey, ..UNAVAILABLE },
+            Rejection::UpstreamUnreachable => {
+                RefusalRow { reason: Reason::UpstreamUnreachable, ..UNAVAILABLE }
+            }
             Rejection::UpstreamLost => {
-                Row { reason: Reason::UpstreamLost, status: StatusCode::BAD_GATEWAY, ..UNAVAILABLE }
+                RefusalRow { reason: Reason::UpstreamLost, status: StatusCode::BAD_GATEWAY, ..UNAVAILABLE }
             }
-            Rejection::UpstreamTimeout => {
-                Row { reason: Reason::UpstreamTimeout, status: StatusCode::GATEWAY_TIMEOUT, ..UNAVAILABLE }
-            }
-            Rejection::Draining => Row { reason: Reason::Draining, closes: true, ..UNAVAILABLE },
+            Rejection::UpstreamTimeout => RefusalRow {
+                reason: Reason::UpstreamTimeout,
+                status: StatusCode::GATEWAY_TIMEOUT,
+                ..UNAVAILABLE
+            },
+            Rejection::Draining => RefusalRow { reason: Reason::Draining, closes: true, ..UNAVAILABLE },
         }
     }
 
@@ -281,7 +287,7 @@ impl From<FrameFault> for Rejection {
     }
 }
 
-const INVALID_KEY: Row = Row {
+const INVALID_KEY: RefusalRow = RefusalRow {
     reason: Reason::UnknownKey,
     status: StatusCode::UNAUTHORIZED,
     native_code: "InvalidApiKey",
@@ -290,7 +296,7 @@ const INVALID_KEY: Row = Row {
     closes: false,
 };
 
-const DENIED: Row = Row {
+const DENIED: RefusalRow = RefusalRow {
     reason: Reason::NotAllowed,
     status: StatusCode::FORBIDDEN,
     native_code: "AccessDenied",
@@ -299,7 +305,7 @@ const DENIED: Row = Row {
     closes: false,
 };
 
-const THROTTLED: Row = Row {
+const THROTTLED: RefusalRow = RefusalRow {
     reason: Reason::Rate,
     status: StatusCode::TOO_MANY_REQUESTS,
     native_code: "Throttling.RateQuota",
@@ -308,14 +314,14 @@ const THROTTLED: Row = Row {
     closes: false,
 };
 
-const CROWDED: Row = Row {
+const CROWDED: RefusalRow = RefusalRow {
     reason: Reason::Concurrency,
     native_code: "Throttling.Concurrency",
     openai_code: "limit_concurrency",
     ..THROTTLED
 };
 
-pub(super) const BAD_REQUEST: Row = Row {
+pub(super) const BAD_REQUEST: RefusalRow = RefusalRow {
     reason: Reason::BadRequest,
     status: StatusCode::BAD_REQUEST,
     native_code: "InvalidParameter",
@@ -324,7 +330,7 @@ pub(super) const BAD_REQUEST: Row = Row {
     closes: false,
 };
 
-pub(super) const UNAVAILABLE: Row = Row {
+pub(super) const UNAVAILABLE: RefusalRow = RefusalRow {
     reason: Reason::UpstreamUnreachable,
     status: StatusCode::SERVICE_UNAVAILABLE,
     native_code: "ServiceUnavailable",

@@ -8,8 +8,8 @@ use hyper::body::Body;
 use hyper::http::request::Parts;
 
 use super::admit::Permit;
-use super::forward;
 use super::rejection::Rejection;
+use super::send::forward;
 use crate::account::uploads::UploadDirectories;
 use crate::dashscope::headers::OSS_RESOLVE;
 use crate::dashscope::oss;

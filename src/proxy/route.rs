@@ -10,7 +10,7 @@ use hyper::{Method, Version};
 use percent_encoding::percent_decode_str;
 
 use super::authenticate::presented;
-use super::peer::{Line, REFUSED_METHOD};
+use super::peer::{ConnectionState, REFUSED_METHOD};
 use super::rejection::Rejection;
 use crate::config::{Dialect, Mount, StorageHost, VideoStatuses};
 use crate::dashscope::operation::{self, Operation, Surface};
@@ -57,8 +57,12 @@ impl Route {
 ///
 /// # Errors
 /// `BadHead`, `BadRequest`, `BadPath` or `NoMount`: what has no one reading, or no place here.
-pub(super) fn route(directory: &Directory, request: &Parts, line: &Line) -> Result<Route, Rejection> {
-    if let Some(fault) = line.fault().filter(|_| request.method.as_str() == REFUSED_METHOD) {
+pub(super) fn route(
+    directory: &Directory,
+    request: &Parts,
+    line: &ConnectionState,
+) -> Result<Route, Rejection> {
+    if let Some(fault) = line.head_fault().filter(|_| request.method.as_str() == REFUSED_METHOD) {
         return Err(Rejection::BadHead(fault));
     }
     check_target(request)?;

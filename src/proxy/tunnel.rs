@@ -58,7 +58,7 @@ pub(super) fn open(
         };
         tokio::select! {
             outcome = talk => exchange.outcome.set(outcome),
-            _ = exchange.is_cut() => {}
+            _ = exchange.revoked() => {}
         }
     };
     (Response::from_parts(parts, Bytes::new()), carry)

@@ -23,7 +23,7 @@ use super::worker::{Drain, Manner};
 use crate::net::spurious_wakes::Sleeper;
 use crate::net::stream::Stream;
 use crate::net::{Handshakes, Shaken};
-use crate::proxy::peer::{HeadFault, Line, Peer};
+use crate::proxy::peer::{ConnectionState, HeadFault, Peer};
 use crate::proxy::{Observed, Proxy};
 use crate::tenant::certificate::ClientCertificate;
 
@@ -85,8 +85,8 @@ async fn meet(
     };
     let verifier = tls.and_then(|tls| tls.clients);
     let certificate = verifier.and_then(|by| ClientCertificate::new(certificates, &by, SystemTime::now()));
-    let line = Arc::new(Line::default());
-    let peer = Peer { address, line: Arc::clone(&line), certificate };
+    let line = Arc::new(ConnectionState::default());
+    let peer = Peer { address, connection: Arc::clone(&line), certificate };
     let patience = Patience { head: timeouts.header, idle: timeouts.idle };
     let mut wire = Wire::new(stream, Arc::clone(&line), patience);
     let speaks = match fault {
@@ -111,7 +111,7 @@ async fn serve(met: Met, proxy: Rc<Proxy>, mut drain: Drain) {
     // How a client's connection ended concerns the exchanges on it, which note it themselves.
     match speaks {
         Speaks::Nothing => {}
-        Speaks::Http1 => converse_in_http1(wire, &service, &peer.line, patience, &mut drain).await,
+        Speaks::Http1 => converse_in_http1(wire, &service, &peer.connection, patience, &mut drain).await,
         Speaks::Http2 => {
             let mut builder = http2::Builder::new(LocalExecutor);
             builder
@@ -133,7 +133,7 @@ async fn serve(met: Met, proxy: Rc<Proxy>, mut drain: Drain) {
 async fn converse_in_http1<S>(
     mut wire: Wire<Stream>,
     service: &S,
-    line: &Arc<Line>,
+    line: &Arc<ConnectionState>,
     patience: Patience,
     drain: &mut Drain,
 ) where
@@ -146,12 +146,12 @@ async fn converse_in_http1<S>(
         let mut connection = Sleeper::new(connection);
         tokio::select! {
             _ = &mut connection => {}
-            () = line.is_cut() => return,
+            () = line.aborted() => return,
             () = leaving.as_mut() => {
                 connection.as_mut().graceful_shutdown();
                 return tokio::select! {
                     _ = connection => {}
-                    () = line.is_cut() => {}
+                    () = line.aborted() => {}
                 };
             }
         }

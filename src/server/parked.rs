@@ -63,14 +63,14 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
-    use crate::proxy::peer::Line;
+    use crate::proxy::peer::ConnectionState;
     use crate::server::wire::Wire;
 
     const PATIENCE: Patience = Patience { head: Duration::from_secs(9), idle: Duration::from_secs(30) };
 
-    fn connected() -> (Wire<DuplexStream>, DuplexStream, Arc<Line>) {
+    fn connected() -> (Wire<DuplexStream>, DuplexStream, Arc<ConnectionState>) {
         let (near, far) = duplex(1024);
-        let line = Arc::new(Line::default());
+        let line = Arc::new(ConnectionState::default());
         (Wire::new(near, Arc::clone(&line), PATIENCE), far, line)
     }
 

@@ -18,14 +18,14 @@ use tokio::time::Instant;
 use super::head::{self, Chunks, Framing, Head};
 use super::parked::{BEFORE_BERTH, Berth, Idle};
 use crate::net::timer::Timer;
-use crate::proxy::peer::{HeadFault, Line, REFUSED_METHOD};
+use crate::proxy::peer::{ConnectionState, HeadFault, REFUSED_METHOD};
 
 /// A connection whose heads are checked and whose silences end.
 #[derive(Debug)]
 pub(crate) struct Wire<S> {
     /// Gone once the connection has berthed.
     stream: Option<S>,
-    line: Arc<Line>,
+    line: Arc<ConnectionState>,
     berth: Arc<Berth<S>>,
     patience: Patience,
     expect: Expect,
@@ -82,7 +82,7 @@ pub(crate) enum Speaks {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
-    pub(crate) fn new(stream: S, line: Arc<Line>, patience: Patience) -> Self {
+    pub(crate) fn new(stream: S, line: Arc<ConnectionState>, patience: Patience) -> Self {
         Self {
             stream: Some(stream),
             line,
@@ -145,7 +145,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// The same connection, with a request before it.
-    pub(super) fn again(Idle { stream, since }: Idle<S>, line: Arc<Line>, patience: Patience) -> Self {
+    pub(super) fn again(
+        Idle { stream, since }: Idle<S>,
+        line: Arc<ConnectionState>,
+        patience: Patience,
+    ) -> Self {
         Self { idle_since: since, ..Self::new(stream, line, patience) }
     }
 
@@ -205,7 +209,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Has the client told that nothing it sends is read, and why.
     pub(crate) fn refuse(&mut self, fault: HeadFault) {
-        self.line.refuse(fault);
+        self.line.refuse_head(fault);
         self.expect = Expect::Nothing;
         self.head_began = None;
         self.held.clear();
@@ -438,7 +442,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         }
         match self.expect {
             Expect::Length(_) | Expect::Chunks(_) | Expect::Nothing => self.poll_linger(cx).map(Ok),
-            Expect::Tunnel if !self.line.is_tunnelled() => self.poll_linger(cx).map(Ok),
+            Expect::Tunnel if !self.line.is_tunnel() => self.poll_linger(cx).map(Ok),
             Expect::Head | Expect::Tunnel | Expect::Anything => Poll::Ready(Ok(())),
         }
     }

@@ -23,8 +23,8 @@ use std::time::{Duration, SystemTime};
 
 use prometheus::Histogram;
 use tokio::runtime::Builder;
-use tokio::sync::{mpsc, oneshot};
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 pub use self::fault::{StoreCause, StoreFault};

@@ -18,18 +18,18 @@ use crate::net::stream::Stream;
 
 /// Where an account's connections go, and how.
 #[derive(Clone)]
-pub(super) struct Endpoint {
+pub(super) struct Connector {
     host: Box<str>,
     port: u16,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-    reach: Reach,
+    rule: AddressRule,
 }
 
 /// Which addresses a name may lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reach {
-    Anywhere,
-    Public,
+pub(super) enum AddressRule {
+    Any,
+    PublicOnly,
 }
 
 /// Why there is no connection; nothing was sent.
@@ -59,12 +59,12 @@ impl ConnectFault {
     }
 }
 
-impl Endpoint {
+impl Connector {
     /// # Errors
     /// What is wrong with its certificates or its host's name.
     pub(super) fn new(address: &Address) -> Result<Self, rustls::Error> {
         let url = &address.base_url;
-        Self::to(url.tls, &url.host, url.port, address.ca_pem.as_deref(), Reach::Anywhere)
+        Self::to(url.tls, &url.host, url.port, address.ca_pem.as_deref(), AddressRule::Any)
     }
 
     /// # Errors
@@ -74,7 +74,7 @@ impl Endpoint {
         host: &str,
         port: u16,
         ca_pem: Option<&[u8]>,
-        reach: Reach,
+        rule: AddressRule,
     ) -> Result<Self, rustls::Error> {
         let tls = if tls {
             let name = ServerName::try_from(host.to_owned())
@@ -83,7 +83,7 @@ impl Endpoint {
         } else {
             None
         };
-        Ok(Self { host: host.into(), port, tls, reach })
+        Ok(Self { host: host.into(), port, tls, rule })
     }
 
     /// Connects, and shakes hands where the account has TLS.
@@ -91,16 +91,16 @@ impl Endpoint {
     /// # Errors
     /// The [`ConnectFault`]; nothing of any request was sent.
     pub(super) async fn connect(&self, patience: Duration) -> Result<Stream, ConnectFault> {
-        tokio::time::timeout(patience, self.reach()).await.unwrap_or(Err(ConnectFault::Timeout))
+        tokio::time::timeout(patience, self.dial()).await.unwrap_or(Err(ConnectFault::Timeout))
     }
 
-    async fn reach(&self) -> Result<Stream, ConnectFault> {
+    async fn dial(&self) -> Result<Stream, ConnectFault> {
         let lookup = tokio::net::lookup_host((&*self.host, self.port));
-        let addresses = self.screened(lookup.await.map_err(ConnectFault::Address)?)?;
+        let addresses = self.allowed(lookup.await.map_err(ConnectFault::Address)?)?;
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for address in addresses {
             match TcpStream::connect(address).await {
-                Ok(stream) => return self.dress(stream).await,
+                Ok(stream) => return self.handshake(stream).await,
                 Err(error) => last = error,
             }
         }
@@ -109,15 +109,15 @@ impl Endpoint {
 
     /// The addresses to connect to are the very ones that are looked at: the name is not asked for again, so it can't
     /// lead elsewhere by then.
-    fn screened(&self, found: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, ConnectFault> {
+    fn allowed(&self, found: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, ConnectFault> {
         let found = found.collect();
-        match self.reach {
-            Reach::Anywhere => Ok(found),
-            Reach::Public => public_address::all_public(found).map_err(ConnectFault::Forbidden),
+        match self.rule {
+            AddressRule::Any => Ok(found),
+            AddressRule::PublicOnly => public_address::all_public(found).map_err(ConnectFault::Forbidden),
         }
     }
 
-    async fn dress(&self, stream: TcpStream) -> Result<Stream, ConnectFault> {
+    async fn handshake(&self, stream: TcpStream) -> Result<Stream, ConnectFault> {
         stream.set_nodelay(true).map_err(ConnectFault::Refused)?;
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 2);
         SockRef::from(&stream).set_tcp_keepalive(&keepalive).map_err(ConnectFault::Refused)?;
@@ -146,16 +146,16 @@ mod tests {
         let addresses = |list: &[&str]| {
             list.iter().map(|ip| SocketAddr::new(ip.parse().expect("an address"), 443)).collect::<Vec<_>>()
         };
-        let endpoint =
-            |reach| Endpoint::to(true, "rebinding.example", 443, None, reach).expect("an endpoint");
+        let connector =
+            |rule| Connector::to(true, "rebinding.example", 443, None, rule).expect("a connector");
         let public = addresses(&["47.95.1.1", "2400:3200::1"]);
         let inside = addresses(&["47.95.1.1", "127.0.0.1"]);
-        let screened = |reach, found: &[SocketAddr]| endpoint(reach).screened(found.iter().copied());
-        assert_eq!(screened(Reach::Public, &public).ok(), Some(public));
+        let allowed = |rule, found: &[SocketAddr]| connector(rule).allowed(found.iter().copied());
+        assert_eq!(allowed(AddressRule::PublicOnly, &public).ok(), Some(public));
         assert!(
-            matches!(screened(Reach::Public, &inside), Err(ConnectFault::Forbidden(ip)) if ip.is_loopback())
+            matches!(allowed(AddressRule::PublicOnly, &inside), Err(ConnectFault::Forbidden(ip)) if ip.is_loopback())
         );
-        assert_eq!(screened(Reach::Anywhere, &inside).ok(), Some(inside));
+        assert_eq!(allowed(AddressRule::Any, &inside).ok(), Some(inside));
     }
 
     /// By name, with the system's own resolver: nothing is connected to.
@@ -164,9 +164,9 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         listener.set_nonblocking(true).expect("non-blocking");
         let port = listener.local_addr().expect("an address").port();
-        for (reach, connects) in [(Reach::Public, false), (Reach::Anywhere, true)] {
-            let endpoint = Endpoint::to(false, "localhost", port, None, reach).expect("an endpoint");
-            let connected = endpoint.connect(Duration::from_secs(9)).await;
+        for (rule, connects) in [(AddressRule::PublicOnly, false), (AddressRule::Any, true)] {
+            let connector = Connector::to(false, "localhost", port, None, rule).expect("a connector");
+            let connected = connector.connect(Duration::from_secs(9)).await;
             assert_eq!((connected.is_ok(), listener.accept().is_ok()), (connects, connects));
         }
     }

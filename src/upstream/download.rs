@@ -14,7 +14,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
 use super::pool::Connection;
-use super::screen::{Screen, Strip};
+use super::trailer_filter::{FieldFilter, TrailerFilter};
 use super::upload::Progress;
 use crate::net::spurious_wakes;
 use crate::net::timer::Timer;
@@ -30,7 +30,7 @@ pub struct Download {
     patience: Duration,
     timer: Timer,
     last: Instant,
-    screen: Screen,
+    trailer_filter: TrailerFilter,
 }
 
 /// Why an answer ended early.
@@ -52,15 +52,15 @@ impl Download {
             patience,
             timer: Timer::default(),
             last: Instant::now(),
-            screen: Screen::default(),
+            trailer_filter: TrailerFilter::default(),
         };
         download.release_if_over();
         download
     }
 
     /// Lets trailers pass, but for what is taken off them.
-    pub fn strip_trailers(&mut self, strip: Strip) {
-        self.screen = Screen::new(strip);
+    pub fn filter_trailers(&mut self, strip: FieldFilter) {
+        self.trailer_filter = TrailerFilter::new(strip);
     }
 
     /// The connection is good for another request if nothing of this one is left in either direction.
@@ -145,8 +145,8 @@ impl Body for Download {
             Some(frame) => Some(frame),
             None => ready!(self.poll_incoming(cx)),
         };
-        let screen = &self.screen;
-        Poll::Ready(next.map(|frame| frame.map(|frame| screen.pass(frame))))
+        let trailer_filter = &self.trailer_filter;
+        Poll::Ready(next.map(|frame| frame.map(|frame| trailer_filter.pass(frame))))
     }
 
     fn is_end_stream(&self) -> bool {

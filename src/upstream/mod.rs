@@ -1,11 +1,11 @@
 //! Connections to DashScope: one pool per worker and account, HTTP/1.1 only.
 
+mod buffer_budget;
 mod connect;
 mod download;
 mod pool;
-mod room;
-mod screen;
 mod storage;
+mod trailer_filter;
 mod upload;
 
 use std::cell::RefCell;
@@ -16,24 +16,24 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub use buffer_budget::BufferBudget;
 pub use connect::ConnectFault;
 pub use download::{Download, DownloadFault};
 pub use pool::Connection;
-pub use room::Room;
-pub use screen::Strip;
-pub use storage::Place;
+pub use storage::StorageUrl;
+pub use trailer_filter::FieldFilter;
 pub use upload::{Keep, Progress, Upload, UploadFault};
 
 use crate::account::{Account, Address};
-use pool::Pool;
-use storage::Origin;
+use pool::ConnectionPool;
+use storage::StorageOrigin;
 
 /// One worker's connections to every account.
 #[derive(Default)]
 pub struct Upstream {
     /// By where the address is in memory, which is its own for as long as its pool is here.
-    pools: RefCell<HashMap<*const Address, Rc<Pool>, foldhash::fast::RandomState>>,
-    storage: RefCell<HashMap<Origin, Rc<Pool>, foldhash::fast::RandomState>>,
+    pools: RefCell<HashMap<*const Address, Rc<ConnectionPool>, foldhash::fast::RandomState>>,
+    storage: RefCell<HashMap<StorageOrigin, Rc<ConnectionPool>, foldhash::fast::RandomState>>,
 }
 
 impl Upstream {
@@ -50,12 +50,13 @@ impl Upstream {
         pool.connection(patience).await
     }
 
-    fn pool(&self, address: &Arc<Address>) -> Result<Rc<Pool>, ConnectFault> {
+    fn pool(&self, address: &Arc<Address>) -> Result<Rc<ConnectionPool>, ConnectFault> {
         let place = Arc::as_ptr(address);
         if let Some(pool) = self.pools.borrow().get(&place) {
             return Ok(Rc::clone(pool));
         }
-        let pool = Pool::new(address).map_err(|error| ConnectFault::Tls(std::io::Error::other(error)))?;
+        let pool =
+            ConnectionPool::new(address).map_err(|error| ConnectFault::Tls(std::io::Error::other(error)))?;
         self.pools.borrow_mut().insert(place, Rc::clone(&pool));
         Ok(pool)
     }

@@ -11,39 +11,39 @@ use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::connect::{ConnectFault, Endpoint};
+use super::connect::{ConnectFault, Connector};
 use super::upload::Upload;
 use crate::account::Address;
 use crate::net::spurious_wakes::Sleeper;
 
 /// The idle connections of one worker to one account.
-pub(super) struct Pool {
+pub(super) struct ConnectionPool {
     address: Weak<Address>,
-    endpoint: Endpoint,
+    connector: Connector,
     /// The one used last at the back: the fewest are kept warm, the rest grow old at the front.
-    idle: RefCell<VecDeque<Idle>>,
+    idle: RefCell<VecDeque<IdleConnection>>,
     open: Rc<Cell<usize>>,
 }
 
-struct Idle {
-    link: Link,
+struct IdleConnection {
+    link: OpenConnection,
     since: Instant,
 }
 
-impl Pool {
+impl ConnectionPool {
     /// # Errors
     /// What is wrong with the address.
     pub(super) fn new(address: &Arc<Address>) -> Result<Rc<Self>, rustls::Error> {
-        Ok(Self::with(Arc::downgrade(address), Endpoint::new(address)?))
+        Ok(Self::with(Arc::downgrade(address), Connector::new(address)?))
     }
 
     /// Of no account.
-    pub(super) fn to(endpoint: Endpoint) -> Rc<Self> {
-        Self::with(Weak::new(), endpoint)
+    pub(super) fn to(connector: Connector) -> Rc<Self> {
+        Self::with(Weak::new(), connector)
     }
 
-    fn with(address: Weak<Address>, endpoint: Endpoint) -> Rc<Self> {
-        Rc::new(Self { address, endpoint, idle: RefCell::default(), open: Rc::default() })
+    fn with(address: Weak<Address>, connector: Connector) -> Rc<Self> {
+        Rc::new(Self { address, connector, idle: RefCell::default(), open: Rc::default() })
     }
 
     pub(super) fn has_idle(&self) -> bool {
@@ -69,10 +69,10 @@ impl Pool {
         Ok(Connection { link: Some(link), pool: Rc::clone(self), reused: false })
     }
 
-    fn take_idle(&self) -> Option<Link> {
+    fn take_idle(&self) -> Option<OpenConnection> {
         let mut idle = self.idle.borrow_mut();
         let now = Instant::now();
-        while let Some(Idle { link, since }) = idle.pop_back() {
+        while let Some(IdleConnection { link, since }) = idle.pop_back() {
             if !link.sender.is_closed() && now - since < MOST_IDLE {
                 return Some(link);
             }
@@ -80,12 +80,12 @@ impl Pool {
         None
     }
 
-    async fn open(&self, patience: Duration) -> Result<Link, ConnectFault> {
+    async fn open(&self, patience: Duration) -> Result<OpenConnection, ConnectFault> {
         if self.open.get() >= MOST_OPEN {
             return Err(ConnectFault::Full);
         }
-        let count = Counted::new(&self.open);
-        let stream = self.endpoint.connect(patience).await?;
+        let count = OpenCount::new(&self.open);
+        let stream = self.connector.connect(patience).await?;
         let (sender, connection) = http1::Builder::new()
             .handshake::<_, Upload>(TokioIo::new(stream))
             .await
@@ -95,7 +95,7 @@ impl Pool {
             let _ = Sleeper::new(connection.with_upgrades()).await;
             drop(count);
         });
-        Ok(Link { sender, task: task.abort_handle() })
+        Ok(OpenConnection { sender, task: task.abort_handle() })
     }
 
     /// Closes what has been idle for too long: the upstream would, at a moment of its own choice.
@@ -106,16 +106,16 @@ impl Pool {
         }
     }
 
-    fn keep(&self, link: Link) {
+    fn keep(&self, link: OpenConnection) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < MOST_KEPT && !link.sender.is_closed() {
-            idle.push_back(Idle { link, since: Instant::now() });
+            idle.push_back(IdleConnection { link, since: Instant::now() });
         }
     }
 }
 
 /// One connection and the task that drives it.
-struct Link {
+struct OpenConnection {
     sender: SendRequest<Upload>,
     task: AbortHandle,
 }
@@ -123,8 +123,8 @@ struct Link {
 /// A connection that one request has for itself. Dropped, it is closed, whatever it was doing; only
 /// [`Connection::release`] keeps it.
 pub struct Connection {
-    link: Option<Link>,
-    pool: Rc<Pool>,
+    link: Option<OpenConnection>,
+    pool: Rc<ConnectionPool>,
     reused: bool,
 }
 
@@ -162,16 +162,16 @@ impl Drop for Connection {
 }
 
 /// One of the open connections, for as long as it lives.
-struct Counted(Rc<Cell<usize>>);
+struct OpenCount(Rc<Cell<usize>>);
 
-impl Counted {
+impl OpenCount {
     fn new(open: &Rc<Cell<usize>>) -> Self {
         open.set(open.get() + 1);
         Self(Rc::clone(open))
     }
 }
 
-impl Drop for Counted {
+impl Drop for OpenCount {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }

@@ -9,13 +9,13 @@ use hyper::header::HeaderValue;
 use hyper::http::uri::PathAndQuery;
 
 use super::Upstream;
-use super::connect::{ConnectFault, Endpoint, Reach};
-use super::pool::{Connection, Pool};
+use super::connect::{AddressRule, ConnectFault, Connector};
+use super::pool::{Connection, ConnectionPool};
 use crate::config::StorageHost;
 
 /// Where connections go.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Origin {
+pub(super) struct StorageOrigin {
     pub(super) tls: bool,
     /// Without brackets.
     pub(super) host: Box<str>,
@@ -26,14 +26,14 @@ pub(super) struct Origin {
 
 /// An object, or a bucket: a URL that was found to be allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    origin: Origin,
+pub struct StorageUrl {
+    origin: StorageOrigin,
     pub target: PathAndQuery,
     /// The `host` field.
     pub host: HeaderValue,
 }
 
-impl Place {
+impl StorageUrl {
     /// Reads an absolute URL; `None` if none of the hosts allows it, or it could be read in two ways.
     pub fn of(url: &str, hosts: &[StorageHost]) -> Option<Self> {
         let uri: Uri = url.parse().ok()?;
@@ -61,7 +61,7 @@ impl Place {
         let is_named = matches!(allowing, StorageHost::Origin(_));
         let target = uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
         let host = HeaderValue::from_str(&authority.as_str().to_ascii_lowercase()).ok()?;
-        Some(Self { origin: Origin { tls, host: plain.into(), port, is_named }, target, host })
+        Some(Self { origin: StorageOrigin { tls, host: plain.into(), port, is_named }, target, host })
     }
 
     /// Where a redirect from here leads; `None` as above.
@@ -80,16 +80,16 @@ impl Upstream {
     ///
     /// # Errors
     /// Why there is none; nothing was sent. `Forbidden` where the name leads to an address inside.
-    pub async fn storage(&self, place: &Place, patience: Duration) -> Result<Connection, ConnectFault> {
+    pub async fn storage(&self, place: &StorageUrl, patience: Duration) -> Result<Connection, ConnectFault> {
         let known = self.storage.borrow().get(&place.origin).cloned();
         let pool = match known {
             Some(pool) => pool,
             None => {
-                let Origin { tls, host, port, is_named } = &place.origin;
-                let reach = if *is_named { Reach::Anywhere } else { Reach::Public };
-                let endpoint = Endpoint::to(*tls, host, *port, None, reach);
-                let endpoint = endpoint.map_err(|error| ConnectFault::Tls(std::io::Error::other(error)))?;
-                let pool = Pool::to(endpoint);
+                let StorageOrigin { tls, host, port, is_named } = &place.origin;
+                let rule = if *is_named { AddressRule::Any } else { AddressRule::PublicOnly };
+                let connector = Connector::to(*tls, host, *port, None, rule);
+                let connector = connector.map_err(|error| ConnectFault::Tls(std::io::Error::other(error)))?;
+                let pool = ConnectionPool::to(connector);
                 let mut pools = self.storage.borrow_mut();
                 if pools.len() < MOST_ORIGINS {
                     pools.insert(place.origin.clone(), Rc::clone(&pool));
@@ -115,7 +115,7 @@ mod tests {
     }
 
     fn origin(url: &str) -> Option<(bool, String, u16, bool)> {
-        let Origin { tls, host, port, is_named } = Place::of(url, &hosts())?.origin;
+        let StorageOrigin { tls, host, port, is_named } = StorageUrl::of(url, &hosts())?.origin;
         Some((tls, host.into(), port, is_named))
     }
 
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_place_keeps_its_target_to_the_letter() {
-        let place = Place::of("https://a.oss.example/b%20c.mp4?Expires=1&Signature=a%2Bb%3D", &hosts())
+        let place = StorageUrl::of("https://a.oss.example/b%20c.mp4?Expires=1&Signature=a%2Bb%3D", &hosts())
             .expect("a place");
         assert_eq!(place.target.as_str(), "/b%20c.mp4?Expires=1&Signature=a%2Bb%3D");
         assert_eq!(place.host, "a.oss.example");
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn redirects_stay_on_the_list() {
-        let place = Place::of("https://a.oss.example/x", &hosts()).expect("a place");
+        let place = StorageUrl::of("https://a.oss.example/x", &hosts()).expect("a place");
         let leads = |location| place.follow(location, &hosts()).is_some();
         assert!(leads("https://b.oss.example/y") && leads("/y?z"));
         for location in [

@@ -15,20 +15,20 @@ use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
-use super::room::{Held, Room};
-use super::screen::{Screen, Strip};
+use super::buffer_budget::{BudgetShare, BufferBudget};
+use super::trailer_filter::{FieldFilter, TrailerFilter};
 use crate::net::spurious_wakes;
 use crate::net::timer::Timer;
 use crate::telemetry::stopwatch::{Awaited, Stopwatch};
 
 /// The body that hyper sends to the upstream, chunk by chunk as the client's chunks arrive.
 pub struct Upload {
-    source: Source,
+    source: UploadSource,
     /// What was read before it was asked for.
     ahead: VecDeque<Frame<Bytes>>,
     ahead_bytes: usize,
     /// Of the room for bodies that are read whole.
-    held: Option<Held>,
+    budget_share: Option<BudgetShare>,
     /// Nothing more comes from the source.
     ended: bool,
     progress: Rc<Progress>,
@@ -37,10 +37,10 @@ pub struct Upload {
     patience: Duration,
     timer: Timer,
     keep: Keep,
-    screen: Screen,
+    trailer_filter: TrailerFilter,
 }
 
-enum Source {
+enum UploadSource {
     Client(Incoming),
     /// A body that was sent before.
     Kept(VecDeque<Bytes>),
@@ -80,7 +80,7 @@ pub enum UploadFault {
     /// The client left, or its framing was wrong.
     Broken,
     /// There was no room to read it whole.
-    Crowded,
+    OverBudget,
 }
 
 impl Upload {
@@ -93,7 +93,7 @@ impl Upload {
         stopwatch: Rc<Stopwatch>,
     ) -> Self {
         let ended = incoming.is_end_stream();
-        Self::of(Source::Client(incoming), ended, most_bytes, patience, keep, stopwatch)
+        Self::of(UploadSource::Client(incoming), ended, most_bytes, patience, keep, stopwatch)
     }
 
     /// A body without a byte, for a request of our own.
@@ -103,9 +103,9 @@ impl Upload {
 
     /// A body of our own in the place of the one that was read whole. What that holds of the room goes on to it.
     pub fn replace(&mut self, pieces: impl IntoIterator<Item = Bytes>, keep: Keep) {
-        let held = self.held.take();
+        let budget_share = self.budget_share.take();
         let stopwatch = Rc::clone(&self.progress.stopwatch);
-        *self = Self { held, keep, ..Self::kept(pieces.into_iter().collect(), stopwatch) };
+        *self = Self { budget_share, keep, ..Self::kept(pieces.into_iter().collect(), stopwatch) };
     }
 
     /// A body of our own.
@@ -117,11 +117,11 @@ impl Upload {
     fn kept(mut pieces: VecDeque<Bytes>, stopwatch: Rc<Stopwatch>) -> Self {
         pieces.retain(|piece| !piece.is_empty());
         let ended = pieces.is_empty();
-        Self::of(Source::Kept(pieces), ended, u64::MAX, Duration::ZERO, Keep::Beginning, stopwatch)
+        Self::of(UploadSource::Kept(pieces), ended, u64::MAX, Duration::ZERO, Keep::Beginning, stopwatch)
     }
 
     fn of(
-        source: Source,
+        source: UploadSource,
         ended: bool,
         left: u64,
         patience: Duration,
@@ -142,20 +142,20 @@ impl Upload {
             source,
             ahead: VecDeque::new(),
             ahead_bytes: 0,
-            held: None,
+            budget_share: None,
             ended,
             progress: Rc::new(progress),
             left,
             patience,
             timer: Timer::default(),
             keep,
-            screen: Screen::default(),
+            trailer_filter: TrailerFilter::default(),
         }
     }
 
     /// Lets trailers pass, but for what is taken off them.
-    pub fn strip_trailers(&mut self, strip: Strip) {
-        self.screen = Screen::new(strip);
+    pub fn filter_trailers(&mut self, strip: FieldFilter) {
+        self.trailer_filter = TrailerFilter::new(strip);
     }
 
     pub fn progress(&self) -> Rc<Progress> {
@@ -188,17 +188,17 @@ impl Upload {
     /// Reads all of it before anything is sent, as far as there is room.
     ///
     /// # Errors
-    /// [`UploadFault::Crowded`], or what the client did.
-    pub async fn read_whole(&mut self, room: &Arc<Room>) -> Result<(), UploadFault> {
-        let mut held = self.held.take().unwrap_or_else(|| Held::nothing(room));
+    /// [`UploadFault::OverBudget`], or what the client did.
+    pub async fn read_whole(&mut self, budget: &Arc<BufferBudget>) -> Result<(), UploadFault> {
+        let mut budget_share = self.budget_share.take().unwrap_or_else(|| BudgetShare::nothing(budget));
         while !self.ended {
             let before = self.ahead_bytes;
             self.read_ahead(before + 1, |_| false).await?;
-            if !held.grow((self.ahead_bytes - before + PIECE_BYTES) as u64) {
-                return Err(UploadFault::Crowded);
+            if !budget_share.grow((self.ahead_bytes - before + PIECE_BYTES) as u64) {
+                return Err(UploadFault::OverBudget);
             }
         }
-        self.held = Some(held);
+        self.budget_share = Some(budget_share);
         Ok(())
     }
 
@@ -227,8 +227,8 @@ impl Upload {
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadFault>>> {
         let next = match &mut self.source {
-            Source::Client(incoming) => spurious_wakes::poll_frame(incoming, cx),
-            Source::Kept(pieces) => Poll::Ready(pieces.pop_front().map(|piece| Ok(Frame::data(piece)))),
+            UploadSource::Client(incoming) => spurious_wakes::poll_frame(incoming, cx),
+            UploadSource::Kept(pieces) => Poll::Ready(pieces.pop_front().map(|piece| Ok(Frame::data(piece)))),
         };
         let Poll::Ready(next) = next else {
             let deadline = self.progress.last.get() + self.patience;
@@ -255,8 +255,8 @@ impl Upload {
         self.progress.keep(&frame, self.keep);
         self.progress.last.set(Instant::now());
         self.ended = match &self.source {
-            Source::Client(incoming) => incoming.is_end_stream(),
-            Source::Kept(pieces) => pieces.is_empty(),
+            UploadSource::Client(incoming) => incoming.is_end_stream(),
+            UploadSource::Kept(pieces) => pieces.is_empty(),
         };
         Poll::Ready(Some(Ok(frame)))
     }
@@ -307,7 +307,7 @@ impl Progress {
         let (ended, patience) = (pieces.is_empty(), Duration::ZERO);
         // Nobody need wait for it, and it was counted before.
         let stopwatch = Rc::clone(&self.stopwatch);
-        Some(Upload::of(Source::Kept(pieces), ended, u64::MAX, patience, Keep::Whole, stopwatch))
+        Some(Upload::of(UploadSource::Kept(pieces), ended, u64::MAX, patience, Keep::Whole, stopwatch))
     }
 
     /// Lets go of what is kept.
@@ -364,8 +364,8 @@ impl Body for Upload {
             None => ready!(self.poll_source(cx)),
         };
         self.progress.finished.set(self.ended && self.ahead.is_empty());
-        let screen = &self.screen;
-        Poll::Ready(next.map(|frame| frame.map(|frame| screen.pass(frame))))
+        let trailer_filter = &self.trailer_filter;
+        Poll::Ready(next.map(|frame| frame.map(|frame| trailer_filter.pass(frame))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -377,9 +377,9 @@ impl Body for Upload {
         let ahead =
             self.ahead.iter().filter_map(Frame::data_ref).map(|piece| piece.len() as u64).sum::<u64>();
         let rest = match &self.source {
-            Source::Client(_) if self.ended => Some(0),
-            Source::Client(incoming) => incoming.size_hint().exact(),
-            Source::Kept(pieces) => Some(pieces.iter().map(|piece| piece.len() as u64).sum()),
+            UploadSource::Client(_) if self.ended => Some(0),
+            UploadSource::Client(incoming) => incoming.size_hint().exact(),
+            UploadSource::Kept(pieces) => Some(pieces.iter().map(|piece| piece.len() as u64).sum()),
         };
         let has_trailers = self.ahead.iter().any(Frame::is_trailers);
         match rest {
@@ -395,7 +395,7 @@ impl fmt::Display for UploadFault {
             UploadFault::TooLarge => "the body is too large",
             UploadFault::Stalled => "the client stopped sending",
             UploadFault::Broken => "the client's body broke off",
-            UploadFault::Crowded => "there is no room to read the body",
+            UploadFault::OverBudget => "there is no room to read the body",
         })
     }
 }
@@ -415,7 +415,7 @@ mod tests {
     fn upload(pieces: &[&'static [u8]], keep: Keep) -> Upload {
         let pieces: VecDeque<Bytes> = pieces.iter().map(|piece| Bytes::from_static(piece)).collect();
         let stopwatch = Rc::new(Stopwatch::begin(std::time::Instant::now()));
-        Upload::of(Source::Kept(pieces), false, u64::MAX, Duration::from_secs(9), keep, stopwatch)
+        Upload::of(UploadSource::Kept(pieces), false, u64::MAX, Duration::from_secs(9), keep, stopwatch)
     }
 
     async fn sent(upload: Upload) -> Vec<u8> {

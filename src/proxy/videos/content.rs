@@ -25,7 +25,7 @@ use crate::proxy::observe::{self, Observed};
 use crate::proxy::rejection::Rejection;
 use crate::proxy::{Proxy, poll, respond};
 use crate::unified::outcome::Outcome;
-use crate::upstream::{Download, Place, Upload};
+use crate::upstream::{Download, StorageUrl, Upload};
 
 /// Answers with the file of a finished video. The file is read only from `hosts`, the mount's storage hosts.
 ///
@@ -50,9 +50,9 @@ pub(in crate::proxy) async fn fetch(
     let url = finished(&outcome, SystemTime::now())?;
     let range = request.headers.get(RANGE);
     let object = |range| fetch_object(proxy, permit, exchange, hosts, request, url, range);
-    let mut response = exchange.unless_cut(pin!(object(range))).await?;
+    let mut response = exchange.unless_revoked(pin!(object(range))).await?;
     if !is_same(&request.headers, &response) {
-        response = exchange.unless_cut(pin!(object(None))).await?;
+        response = exchange.unless_revoked(pin!(object(None))).await?;
     }
     let (status, headers) = (response.status(), response.headers().clone());
     let told = describe(&headers, url, watch.id());
@@ -96,7 +96,7 @@ async fn fetch_object(
         tracing::warn!(host, "a result is not fetched: {what} is not in storage.hosts of its mount");
         VideoFault::StorageRefused
     };
-    let mut place = Place::of(url, hosts).ok_or_else(|| refused("its host"))?;
+    let mut place = StorageUrl::of(url, hosts).ok_or_else(|| refused("its host"))?;
     for _ in 0..=MOST_REDIRECTS {
         let mut asking = Request::new(Upload::empty());
         *asking.uri_mut() = place.target.clone().into();

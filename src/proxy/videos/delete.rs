@@ -13,12 +13,12 @@ use crate::dashscope::operation::Operation;
 use crate::dashscope::task::Status;
 use crate::polling::Watch;
 use crate::proxy::admit::Permit;
-use crate::proxy::choose::Destination;
 use crate::proxy::exchange::Exchange;
-use crate::proxy::judge;
 use crate::proxy::observe::{self, Observed};
 use crate::proxy::rejection::Rejection;
 use crate::proxy::route::Route;
+use crate::proxy::send::choose::Destination;
+use crate::proxy::send::classify;
 use crate::proxy::{Passage, Proxy, poll};
 use crate::unified::outcome::Outcome;
 use crate::upstream::Upload;
@@ -72,7 +72,7 @@ async fn cancel(
         return Ok(None);
     }
     if response.status() != StatusCode::BAD_REQUEST {
-        let text = judge::plain(&mut response, judge::MOST_BYTES).await.unwrap_or_default();
+        let text = classify::plain(&mut response, classify::MOST_BYTES).await.unwrap_or_default();
         return Ok(Some(respond::upstream_error(response.status(), response.headers(), &text)));
     }
     // DashScope refuses to cancel a task that is not PENDING: it runs, or it has ended meanwhile.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use hyper::StatusCode;
 
-use crate::proxy::rejection::{BAD_REQUEST, Rejection, Row, UNAVAILABLE};
+use crate::proxy::rejection::{BAD_REQUEST, RefusalRow, Rejection, UNAVAILABLE};
 use crate::telemetry::metrics::Reason;
 
 /// The reason for which a video, or its file, is not served.
@@ -27,35 +27,35 @@ pub(in crate::proxy) enum VideoFault {
 }
 
 impl VideoFault {
-    pub(in crate::proxy) const fn row(&self) -> Row {
+    pub(in crate::proxy) const fn row(&self) -> RefusalRow {
         match self {
-            VideoFault::None => Row {
+            VideoFault::None => RefusalRow {
                 reason: Reason::NoVideo,
                 status: StatusCode::NOT_FOUND,
                 native_code: "NotFound",
                 openai_code: "not_found",
                 ..BAD_REQUEST
             },
-            VideoFault::Runs(_) => Row {
+            VideoFault::Runs(_) => RefusalRow {
                 reason: Reason::VideoNotReady,
                 native_code: "UnsupportedOperation",
                 openai_code: "video_not_ready",
                 ..BAD_REQUEST
             },
-            VideoFault::Failed(_) => Row {
+            VideoFault::Failed(_) => RefusalRow {
                 reason: Reason::VideoFailed,
                 native_code: "UnsupportedOperation",
                 openai_code: "video_failed",
                 ..BAD_REQUEST
             },
-            VideoFault::Expired => Row {
+            VideoFault::Expired => RefusalRow {
                 reason: Reason::VideoExpired,
                 status: StatusCode::GONE,
                 native_code: "NotFound",
                 openai_code: "video_expired",
                 ..BAD_REQUEST
             },
-            VideoFault::BadRange => Row {
+            VideoFault::BadRange => RefusalRow {
                 reason: Reason::BadRange,
                 status: StatusCode::RANGE_NOT_SATISFIABLE,
                 native_code: "InvalidRange",
@@ -63,10 +63,10 @@ impl VideoFault {
                 ..BAD_REQUEST
             },
             VideoFault::StorageRefused => {
-                Row { reason: Reason::StorageRefused, status: StatusCode::BAD_GATEWAY, ..UNAVAILABLE }
+                RefusalRow { reason: Reason::StorageRefused, status: StatusCode::BAD_GATEWAY, ..UNAVAILABLE }
             }
             VideoFault::StorageFailed => {
-                Row { reason: Reason::StorageFailed, status: StatusCode::BAD_GATEWAY, ..UNAVAILABLE }
+                RefusalRow { reason: Reason::StorageFailed, status: StatusCode::BAD_GATEWAY, ..UNAVAILABLE }
             }
         }
     }

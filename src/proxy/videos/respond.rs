@@ -15,7 +15,7 @@ use crate::dashscope::headers::{REQUEST_ID, SHOULD_RETRY};
 use crate::dashscope::operation::Surface;
 use crate::polling::Answer;
 use crate::polling::hub::Hub;
-use crate::proxy::observe::Held;
+use crate::proxy::observe::BufferedBody;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::respond;
 use crate::store::TaskRecord;
@@ -29,7 +29,7 @@ use crate::unified::video::Video;
 pub(in crate::proxy) fn created(
     hub: &Hub,
     statuses: VideoStatuses,
-    response: &Response<Held>,
+    response: &Response<BufferedBody>,
     task: Option<&TaskRecord>,
 ) -> Response<Bytes> {
     let Some(task) = task else {

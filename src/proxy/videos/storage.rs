@@ -8,10 +8,10 @@ use super::fault::VideoFault;
 use crate::proxy::Proxy;
 use crate::proxy::admit::Permit;
 use crate::proxy::exchange::Exchange;
-use crate::proxy::forward::{self, Failure};
 use crate::proxy::rejection::Rejection;
+use crate::proxy::send::forward::{self, Failure};
 use crate::telemetry::stopwatch::Awaited;
-use crate::upstream::{ConnectFault, Download, Place, Upload};
+use crate::upstream::{ConnectFault, Download, StorageUrl, Upload};
 
 /// Sends a request to a place in storage and waits for the beginning of its answer. A request is sent again only if a
 /// connection that had been idle took no byte of it.
@@ -22,7 +22,7 @@ pub(super) async fn send(
     proxy: &Proxy,
     permit: &Permit,
     exchange: &Exchange,
-    place: &Place,
+    place: &StorageUrl,
     request: Request<Upload>,
 ) -> Result<Response<Download>, Rejection> {
     let timeouts = permit.directory().settings.server.timeouts;

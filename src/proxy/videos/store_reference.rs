@@ -21,16 +21,16 @@ use crate::dashscope::coding;
 use crate::dashscope::operation::{Group, Operation};
 use crate::dashscope::oss::Policy;
 use crate::proxy::admit::Permit;
-use crate::proxy::choose::Destination;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::route::Route;
+use crate::proxy::send::choose::Destination;
 use crate::proxy::{Passage, Proxy, claim, inspect};
 use crate::unified::fields::File;
 use crate::unified::media::Kind;
 use crate::unified::refusal::Refused;
 use crate::unified::{self, Reference};
-use crate::upstream::{Place, Upload};
+use crate::upstream::{StorageUrl, Upload};
 
 /// Stores the file and returns the reference to it. A small picture goes into the body itself if the model takes `data:`
 /// URLs. Any other file goes into the storage of an account, and `resolve` then sends the submit to that account.
@@ -60,7 +60,7 @@ pub(super) async fn store_reference(
         return Err(Rejection::BodyTooLarge(policy.max_file_size_mb.unwrap_or_default() << 20));
     }
     let hosts: &[StorageHost] = route.unified.as_ref().map_or(&[], |unified| &unified.storage);
-    let place = Place::of(&policy.upload_host, hosts).ok_or_else(|| {
+    let place = StorageUrl::of(&policy.upload_host, hosts).ok_or_else(|| {
         tracing::warn!(host = &*policy.upload_host, "a file is not stored: its host is not in storage.hosts");
         VideoFault::StorageRefused
     })?;
@@ -68,7 +68,7 @@ pub(super) async fn store_reference(
     let name = format!("reference.{}", file.format.extension);
     let upload = form(&policy, &place, &name, file);
     let stored = pin!(storage::send(proxy, permit, exchange, &place, upload));
-    let response = exchange.unless_cut(stored).await?;
+    let response = exchange.unless_revoked(stored).await?;
     if !response.status().is_success() {
         tracing::warn!(status = response.status().as_u16(), "storage did not take a file");
         return Err(VideoFault::StorageFailed.into());
@@ -92,7 +92,7 @@ async fn request_policy(
     let request = translate::without_body(Box::new(request.clone()), Method::GET, target);
     let route = route.natively(Operation::UploadPolicy, "/api/v1/uploads");
     let mut body = Upload::empty();
-    inspect::inspect(permit, &route, &request, &mut body, &proxy.room).await?;
+    inspect::inspect(permit, &route, &request, &mut body, &proxy.buffer_budget).await?;
     let (permit, exchange) = (permit.clone(), Rc::clone(exchange));
     let passage = Passage {
         permit,
@@ -103,7 +103,7 @@ async fn request_policy(
         exchange: Rc::clone(&exchange),
         asked: None,
     };
-    let response = exchange.unless_cut(proxy.send(Box::new(passage), None).as_mut()).await?;
+    let response = exchange.unless_revoked(proxy.send(Box::new(passage), None).as_mut()).await?;
     let (response, _) = claim::read(response).await?;
     let coding = response.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
     let text = coding::plain(&response.body().frames, coding).unwrap_or_default();
@@ -118,7 +118,7 @@ async fn request_policy(
 }
 
 /// The upload in the form that OSS takes: signed by the policy, without any key.
-fn form(policy: &Policy, place: &Place, name: &str, file: &File) -> Request<Upload> {
+fn form(policy: &Policy, place: &StorageUrl, name: &str, file: &File) -> Request<Upload> {
     let boundary = Uuid::new_v4().simple().to_string();
     let (before, after) = policy.form(&boundary, name, file.format.content_type);
     let length = before.len() + file.content.len() + after.len();

@@ -13,11 +13,12 @@ use hyper::{Method, Uri};
 use super::store_reference::store_reference;
 use crate::dashscope::headers::{ASYNC, OSS_RESOLVE};
 use crate::dashscope::operation::Operation;
+use crate::proxy::Proxy;
 use crate::proxy::admit::Permit;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::route::Route;
-use crate::proxy::{Proxy, forward};
+use crate::proxy::send::forward;
 use crate::store::AskedVideo;
 use crate::unified::fields::File;
 use crate::unified::{self, Ask, Native, Reference};
@@ -39,7 +40,7 @@ pub(in crate::proxy) async fn translate(
     if request.headers.get(CONTENT_ENCODING).is_some_and(is_coded) {
         return Err(Rejection::BadRequest("its body must have no content coding"));
     }
-    let read = body.read_whole(&proxy.room).await;
+    let read = body.read_whole(&proxy.buffer_budget).await;
     read.map_err(|fault| forward::blame_client(fault, permit.directory().settings.server.max_body_bytes))?;
     let content_type =
         request.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?").to_owned());

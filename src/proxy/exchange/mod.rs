@@ -1,5 +1,9 @@
 //! One request and its answer, from the first stage to the last byte.
 
+pub(in crate::proxy) mod record;
+pub(in crate::proxy) mod revoke;
+pub(in crate::proxy) mod trace;
+
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -9,15 +13,15 @@ use std::time::Instant;
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 
-use super::cut::Seat;
-use super::peer::{Line, Peer};
-use super::record::Recorder;
-use super::trace::Trace;
+use self::record::Recorder;
+use self::revoke::LiveEntry;
+use self::trace::Trace;
 use crate::account::pace::SubmitSlot;
 use crate::config::LogTarget;
 use crate::dashscope::operation::{Operation, Surface};
 use crate::dashscope::submit;
 use crate::limits::{Admitted, Standing};
+use crate::proxy::peer::{ConnectionState, Peer};
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::stopwatch::Stopwatch;
 use crate::tenant::directory::{Caller, Directory};
@@ -25,11 +29,11 @@ use crate::upstream::Progress;
 
 /// Filled stage by stage; rides in the answer's body, and is recorded once, when that is dropped.
 #[derive(Debug)]
-pub(super) struct Exchange {
+pub(in crate::proxy) struct Exchange {
     /// Whose time it takes.
     pub stopwatch: Rc<Stopwatch>,
     recorder: Rc<Recorder>,
-    line: Arc<Line>,
+    connection: Arc<ConnectionState>,
     pub address: SocketAddr,
     pub method: Method,
     /// The snapshot that it goes by.
@@ -68,22 +72,22 @@ pub(super) struct Exchange {
     /// Where traces are on.
     pub trace: OnceCell<Trace>,
     /// Once its caller is known.
-    pub seat: OnceCell<Seat>,
+    pub live_entry: OnceCell<LiveEntry>,
 }
 
 impl Exchange {
-    pub(super) fn begin(
+    pub(in crate::proxy) fn begin(
         recorder: &Rc<Recorder>,
         directory: Arc<Directory>,
         peer: &Peer,
         method: Method,
         now: Instant,
     ) -> Self {
-        peer.line.enter();
+        peer.connection.enter();
         Self {
             stopwatch: Rc::new(Stopwatch::begin(now)),
             recorder: Rc::clone(recorder),
-            line: Arc::clone(&peer.line),
+            connection: Arc::clone(&peer.connection),
             address: peer.address,
             method,
             directory,
@@ -106,12 +110,12 @@ impl Exchange {
             status: Cell::new(None),
             outcome: Cell::new(Outcome::Abandoned),
             trace: OnceCell::new(),
-            seat: OnceCell::new(),
+            live_entry: OnceCell::new(),
         }
     }
 
     /// Goes on with its caller's trace, or begins one, where traces are on.
-    pub(super) fn trace(&self, headers: &HeaderMap) {
+    pub(in crate::proxy) fn trace(&self, headers: &HeaderMap) {
         if let Some(begun) = self.recorder.traces.as_ref().and_then(|traces| traces.begin(headers)) {
             self.trace.get_or_init(|| Trace::new(begun));
         }
@@ -123,34 +127,34 @@ impl Exchange {
     }
 
     /// It is known what it does: from now on it is in flight.
-    pub(super) fn enter(&self, operation: Operation) {
+    pub(in crate::proxy) fn enter(&self, operation: Operation) {
         if self.operation.replace(Some(operation)).is_none() {
             self.recorder.metrics.entered(operation);
         }
     }
 
-    pub(super) fn directory(&self) -> &Arc<Directory> {
+    pub(in crate::proxy) fn directory(&self) -> &Arc<Directory> {
         &self.directory
     }
 
     /// What it does, once that is known.
-    pub(super) fn operation(&self) -> Option<Operation> {
+    pub(in crate::proxy) fn operation(&self) -> Option<Operation> {
         self.operation.get()
     }
 
     /// The bytes that came in its body, or over its WebSocket.
-    pub(super) fn bytes_in(&self) -> u64 {
+    pub(in crate::proxy) fn bytes_in(&self) -> u64 {
         self.carried_in.get() + self.upload.get().map_or(0, |progress| progress.bytes())
     }
 
     /// Whether there is an access log at all.
-    pub(super) fn has_log(&self) -> bool {
+    pub(in crate::proxy) fn has_log(&self) -> bool {
         self.directory.settings.log.access != LogTarget::Off
     }
 
     /// Notes the model for whoever is told, and of a submit for its task: one that is known, or what stands near the
     /// beginning of the body.
-    pub(super) fn note_model(&self, known: Option<&str>) {
+    pub(in crate::proxy) fn note_model(&self, known: Option<&str>) {
         let submits = self.submits.get();
         if (submits || self.is_told()) && self.model.get().is_none() {
             let read = || match self.upload.get()? {
@@ -163,50 +167,50 @@ impl Exchange {
     }
 
     /// The same for one that stands elsewhere, or was read already.
-    pub(super) fn note_known_model(&self, model: Option<&str>) {
+    pub(in crate::proxy) fn note_known_model(&self, model: Option<&str>) {
         if model.is_some() {
             self.note_model(model);
         }
     }
 
     /// It is sent to this account now.
-    pub(super) fn go_to(&self, account: usize, start: Option<SubmitSlot>) {
+    pub(in crate::proxy) fn go_to(&self, account: usize, start: Option<SubmitSlot>) {
         self.account.set(Some(account));
         self.attempts.set(self.attempts.get() + 1);
         self.start.replace(start);
     }
 
     /// Notes the task for whoever is told.
-    pub(super) fn note_task(&self, id: &Arc<str>) {
+    pub(in crate::proxy) fn note_task(&self, id: &Arc<str>) {
         if self.is_told() {
             self.task_id.get_or_init(|| Arc::clone(id));
         }
     }
 
     /// So many bytes came over its WebSocket.
-    pub(super) fn carry_in(&self, bytes: u64) {
+    pub(in crate::proxy) fn carry_in(&self, bytes: u64) {
         self.carried_in.set(self.carried_in.get() + bytes);
     }
 
     /// So many bytes are on their way to the client.
-    pub(super) fn carry_out(&self, bytes: u64) {
+    pub(in crate::proxy) fn carry_out(&self, bytes: u64) {
         self.carried_out.set(self.carried_out.get() + bytes);
     }
 
-    pub(super) fn bytes_out(&self) -> u64 {
+    pub(in crate::proxy) fn bytes_out(&self) -> u64 {
         self.carried_out.get()
     }
 
     /// The upstream has begun its answer.
-    pub(super) fn answered(&self, now: Instant) {
+    pub(in crate::proxy) fn answered(&self, now: Instant) {
         if let Some(start) = self.start.borrow_mut().as_mut() {
             start.answered(now);
         }
     }
 
     /// The connection that it runs on.
-    pub(super) fn line(&self) -> &Line {
-        &self.line
+    pub(in crate::proxy) fn connection(&self) -> &ConnectionState {
+        &self.connection
     }
 }
 
@@ -215,7 +219,7 @@ const MODEL_WITHIN_BYTES: usize = 4 * 1024;
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.line.leave();
+        self.connection.leave();
         self.recorder.record(self, Instant::now());
     }
 }

@@ -10,7 +10,7 @@ use crate::upstream::Download;
 
 /// The cause of a refusal, if it lies with key or account. Only a JSON error is read for it, as a copy;
 /// of what can't be read, the status decides.
-pub(super) async fn judge(response: &mut Response<Download>) -> Option<Cause> {
+pub(in crate::proxy) async fn classify(response: &mut Response<Download>) -> Option<Cause> {
     let status = response.status();
     if !status.is_client_error() {
         return None;
@@ -20,7 +20,7 @@ pub(super) async fn judge(response: &mut Response<Download>) -> Option<Cause> {
 }
 
 /// A copy of the body without its content coding, if it is not larger.
-pub(super) async fn plain(response: &mut Response<Download>, most_bytes: usize) -> Option<Bytes> {
+pub(in crate::proxy) async fn plain(response: &mut Response<Download>, most_bytes: usize) -> Option<Bytes> {
     let coding = response.headers().get(CONTENT_ENCODING).cloned();
     let frames = response.body_mut().peek(most_bytes).await?;
     coding::plain(&frames, coding.as_ref().map(|coding| coding.as_bytes()))
@@ -33,4 +33,4 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind.is_some_and(|kind| essence(kind).eq_ignore_ascii_case(b"application/json"))
 }
 
-pub(super) const MOST_BYTES: usize = 64 * 1024;
+pub(in crate::proxy) const MOST_BYTES: usize = 64 * 1024;

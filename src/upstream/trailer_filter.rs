@@ -7,13 +7,13 @@ use hyper::header::HeaderMap;
 /// Takes off a trailer section what its head would not have borne either. Until it is told what that is, it
 /// lets nothing pass.
 #[derive(Default)]
-pub(super) struct Screen(Option<Strip>);
+pub(super) struct TrailerFilter(Option<FieldFilter>);
 
 /// Takes fields off.
-pub type Strip = Box<dyn Fn(&mut HeaderMap)>;
+pub type FieldFilter = Box<dyn Fn(&mut HeaderMap)>;
 
-impl Screen {
-    pub(super) fn new(strip: Strip) -> Self {
+impl TrailerFilter {
+    pub(super) fn new(strip: FieldFilter) -> Self {
         Self(Some(strip))
     }
 

@@ -10,22 +10,22 @@ use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
 use hyper::{Request, Response, Uri};
 
-use super::admit::Permit;
-use super::authenticate::presented;
-use super::inspect;
-use super::rejection::Rejection;
-use super::route::Route;
 use crate::account::{Account, UpstreamKey};
 use crate::dashscope::headers::{
     ASYNC, OSS_RESOLVE, is_withheld_from_client, is_withheld_from_upstream, strip,
 };
 use crate::dashscope::operation::Operation;
+use crate::proxy::admit::Permit;
+use crate::proxy::authenticate::presented;
+use crate::proxy::inspect;
+use crate::proxy::rejection::Rejection;
+use crate::proxy::route::Route;
 use crate::telemetry::traces::{TRACEPARENT, TRACESTATE};
 use crate::tenant::key::VirtualKey;
 use crate::upstream::{Download, Upload};
 
 /// A request that may be sent: it was admitted, bears the account's key and no other.
-pub(super) struct Outbound<'d> {
+pub(in crate::proxy) struct Outbound<'d> {
     /// In a box, for it goes through many hands.
     request: Box<Request<Upload>>,
     account: &'d Account,
@@ -33,7 +33,7 @@ pub(super) struct Outbound<'d> {
 
 impl<'d> Outbound<'d> {
     /// The upstream's part of the trace is below this one's span. What other systems noted of it goes with it.
-    pub(super) fn continue_trace(&mut self, parent: HeaderValue, goes_on: bool) {
+    pub(in crate::proxy) fn continue_trace(&mut self, parent: HeaderValue, goes_on: bool) {
         let headers = self.request.headers_mut();
         headers.insert(TRACEPARENT, parent);
         if !goes_on {
@@ -41,7 +41,7 @@ impl<'d> Outbound<'d> {
         }
     }
 
-    pub(super) fn into_parts(self) -> (Box<Request<Upload>>, &'d Account) {
+    pub(in crate::proxy) fn into_parts(self) -> (Box<Request<Upload>>, &'d Account) {
         (self.request, self.account)
     }
 }
@@ -50,7 +50,7 @@ impl<'d> Outbound<'d> {
 ///
 /// # Errors
 /// `BadRequest` for a target that can't be written.
-pub(super) fn request<'d>(
+pub(in crate::proxy) fn request<'d>(
     permit: &Permit,
     route: &Route,
     mut from: Parts,
@@ -92,7 +92,7 @@ pub(super) fn request<'d>(
         // Without it hyper takes a GET for one without a body, and drops that.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    body.strip_trailers(Box::new(move |fields| strip(fields, is_withheld_from_upstream, &bears_secret)));
+    body.filter_trailers(Box::new(move |fields| strip(fields, is_withheld_from_upstream, &bears_secret)));
     let mut request = Box::new(Request::new(body));
     *request.method_mut() = from.method;
     *request.uri_mut() = uri;
@@ -101,7 +101,7 @@ pub(super) fn request<'d>(
 }
 
 /// Takes off the upstream's answer what is not for the client.
-pub(super) fn response(response: &mut Response<Download>, key: &UpstreamKey) {
+pub(in crate::proxy) fn response(response: &mut Response<Download>, key: &UpstreamKey) {
     let secret = key.secret().clone();
     let bears_secret = move |value: &[u8]| secret.stands_in(value);
     if response.headers().contains_key(TRANSFER_ENCODING) {
@@ -114,7 +114,7 @@ pub(super) fn response(response: &mut Response<Download>, key: &UpstreamKey) {
         response.extensions_mut().remove::<ReasonPhrase>();
     }
     let strip = move |fields: &mut HeaderMap| strip(fields, is_withheld_from_client, &bears_secret);
-    response.body_mut().strip_trailers(Box::new(strip));
+    response.body_mut().filter_trailers(Box::new(strip));
 }
 
 fn accepts_trailers(headers: &HeaderMap) -> bool {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode};
 
-use super::exchange::Exchange;
+use super::Exchange;
 use crate::account::Account;
 use crate::dashscope::operation::Operation;
 use crate::telemetry::metrics::{Outcome, Reason};
@@ -18,17 +18,17 @@ use crate::tenant::directory::Caller;
 
 /// Of an exchange, where traces are on.
 #[derive(Debug)]
-pub(super) struct Trace {
+pub(in crate::proxy) struct Trace {
     begun: Begun,
     /// Of the attempts that have ended.
     spans: RefCell<Vec<Span>>,
     attempts: Cell<u32>,
-    current: Cell<Option<Current>>,
+    current: Cell<Option<CurrentAttempt>>,
 }
 
-/// The attempt that runs. It lies here, and not in [`Attempt`], as that is kept while a request waits.
+/// The attempt that runs. It lies here, and not in [`AttemptSpan`], as that is kept while a request waits.
 #[derive(Debug, Clone, Copy)]
-struct Current {
+struct CurrentAttempt {
     ids: Ids,
     number: u32,
     began: Instant,
@@ -36,33 +36,33 @@ struct Current {
 }
 
 impl Trace {
-    pub(super) fn new(begun: Begun) -> Self {
+    pub(in crate::proxy) fn new(begun: Begun) -> Self {
         Self { begun, spans: RefCell::default(), attempts: Cell::new(0), current: Cell::new(None) }
     }
 
-    pub(super) fn is_sampled(&self) -> bool {
+    pub(in crate::proxy) fn is_sampled(&self) -> bool {
         self.begun.sampled
     }
 
     /// Whether the caller began it.
-    pub(super) fn goes_on(&self) -> bool {
+    pub(in crate::proxy) fn goes_on(&self) -> bool {
         self.begun.parent.is_some()
     }
 
     /// The next attempt, from now on, at the account that the exchange is sent to.
-    pub(super) fn attempt<'t>(&'t self, exchange: &'t Exchange) -> Option<Attempt<'t>> {
+    pub(in crate::proxy) fn attempt<'t>(&'t self, exchange: &'t Exchange) -> Option<AttemptSpan<'t>> {
         let number = self.attempts.replace(self.attempts.get() + 1);
         let ids = traces::below(&self.begun.ids)?;
-        self.current.set(Some(Current { ids, number, began: Instant::now(), status: None }));
-        Some(Attempt(exchange))
+        self.current.set(Some(CurrentAttempt { ids, number, began: Instant::now(), status: None }));
+        Some(AttemptSpan(exchange))
     }
 
     /// All its spans, once it has ended; `names` are what the client gave, as far as it may be shown.
-    pub(super) fn spans(
+    pub(in crate::proxy) fn spans(
         &self,
         exchange: &Exchange,
         spent: &Spent,
-        names: Names<'_>,
+        names: ShownNames<'_>,
         now: Instant,
     ) -> Vec<Span> {
         let (status, outcome) = (exchange.status.get(), exchange.outcome.get());
@@ -119,7 +119,7 @@ impl Trace {
 
 /// What stands in an exchange's line, too.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Names<'e> {
+pub(in crate::proxy) struct ShownNames<'e> {
     pub model: Option<&'e str>,
     pub task_id: Option<&'e str>,
     pub request_id: Option<&'e str>,
@@ -127,24 +127,26 @@ pub(super) struct Names<'e> {
 
 /// One attempt at an upstream, to the head of its answer. Its span is noted when this is dropped.
 #[derive(Debug)]
-pub(super) struct Attempt<'t>(&'t Exchange);
+pub(in crate::proxy) struct AttemptSpan<'t>(&'t Exchange);
 
-impl Attempt<'_> {
+impl AttemptSpan<'_> {
     /// What the upstream is told, if the trace is to go on there.
-    pub(super) fn traceparent(&self) -> Option<HeaderValue> {
+    pub(in crate::proxy) fn traceparent(&self) -> Option<HeaderValue> {
         let trace = self.0.trace.get()?;
         Some(traceparent(&trace.current.get()?.ids, trace.begun.sampled))
     }
 
     /// Ends it with the head of an answer.
-    pub(super) fn answered(self, status: StatusCode) {
+    pub(in crate::proxy) fn answered(self, status: StatusCode) {
         if let Some(trace) = self.0.trace.get() {
-            trace.current.set(trace.current.get().map(|current| Current { status: Some(status), ..current }));
+            trace
+                .current
+                .set(trace.current.get().map(|current| CurrentAttempt { status: Some(status), ..current }));
         }
     }
 }
 
-impl Drop for Attempt<'_> {
+impl Drop for AttemptSpan<'_> {
     fn drop(&mut self) {
         let exchange = self.0;
         let Some(trace) = exchange.trace.get() else { return };
@@ -156,7 +158,7 @@ impl Drop for Attempt<'_> {
     }
 }
 
-impl Current {
+impl CurrentAttempt {
     fn span(&self, begun: &Begun, exchange: &Exchange, account: &Account) -> Span {
         let Self { ids, number, began, status } = *self;
         let is_error = status.is_none_or(|status| status.as_u16() >= 400);

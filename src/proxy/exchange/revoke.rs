@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::SystemTime;
 
-use super::exchange::Exchange;
-use super::rejection::Rejection;
+use super::Exchange;
+use crate::proxy::rejection::Rejection;
 use crate::telemetry::metrics::Outcome;
 use crate::tenant::directory::Directory;
 use crate::tenant::key::CredentialFault;
@@ -17,12 +17,12 @@ use crate::tenant::key::CredentialFault;
 /// The exchanges of one worker whose caller is known. To enter and to leave costs a push and a swap, for there
 /// are more short exchanges than streams.
 #[derive(Debug, Default)]
-pub struct Live(RefCell<Vec<Weak<Exchange>>>);
+pub struct LiveExchanges(RefCell<Vec<Weak<Exchange>>>);
 
 /// An exchange's place among the live ones, left when it is dropped.
 #[derive(Debug)]
-pub(super) struct Seat {
-    live: Rc<Live>,
+pub(in crate::proxy) struct LiveEntry {
+    live: Rc<LiveExchanges>,
     place: Cell<usize>,
     /// Nothing else runs on its connection: HTTP/1.1.
     alone: bool,
@@ -31,20 +31,20 @@ pub(super) struct Seat {
     waiter: RefCell<Option<Waker>>,
 }
 
-impl Live {
-    pub(super) fn enter(self: &Rc<Self>, exchange: &Rc<Exchange>, alone: bool) {
+impl LiveExchanges {
+    pub(in crate::proxy) fn enter(self: &Rc<Self>, exchange: &Rc<Exchange>, alone: bool) {
         let mut exchanges = self.0.borrow_mut();
         let place = Cell::new(exchanges.len());
         let (live, fault, waiter) = (Rc::clone(self), Cell::new(None), RefCell::new(None));
-        let seat = Seat { live, place, alone, fault, waiter };
-        if exchange.seat.set(seat).is_ok() {
+        let live_entry = LiveEntry { live, place, alone, fault, waiter };
+        if exchange.live_entry.set(live_entry).is_ok() {
             exchanges.push(Rc::downgrade(exchange));
         }
     }
 
     /// Cuts those whose key opens nothing any more. A submit is not cut: it may be accepted and paid for, and
     /// its task must find its owner.
-    pub(super) fn sweep(&self, current: &Arc<Directory>, now: SystemTime) {
+    pub(in crate::proxy) fn sweep(&self, current: &Arc<Directory>, now: SystemTime) {
         let doomed = |exchange: Rc<Exchange>| {
             let fault = exchange.caller.get()?.fault(current, now)?;
             (!exchange.submits.get()).then_some((exchange, fault))
@@ -56,13 +56,13 @@ impl Live {
     }
 }
 
-impl Drop for Seat {
+impl Drop for LiveEntry {
     fn drop(&mut self) {
         let mut exchanges = self.live.0.borrow_mut();
         exchanges.swap_remove(self.place.get());
         let moved = exchanges.get(self.place.get()).and_then(Weak::upgrade);
-        if let Some(seat) = moved.as_ref().and_then(|exchange| exchange.seat.get()) {
-            seat.place.set(self.place.get());
+        if let Some(live_entry) = moved.as_ref().and_then(|exchange| exchange.live_entry.get()) {
+            live_entry.place.set(self.place.get());
         }
     }
 }
@@ -71,27 +71,30 @@ impl Exchange {
     /// KeyEnd it: an answer that has begun breaks off, whether or not the client reads; a request that still
     /// waits for one is refused.
     fn cut(&self, fault: CredentialFault) {
-        let Some(seat) = self.seat.get().filter(|seat| seat.fault.get().is_none()) else { return };
-        seat.fault.set(Some(fault));
-        if let Some(waiter) = seat.waiter.take() {
+        let Some(live_entry) = self.live_entry.get().filter(|live_entry| live_entry.fault.get().is_none())
+        else {
+            return;
+        };
+        live_entry.fault.set(Some(fault));
+        if let Some(waiter) = live_entry.waiter.take() {
             waiter.wake();
         }
         if self.status.get().is_some() {
             self.outcome.set(Outcome::Withdrawn);
-            if seat.alone {
-                self.line().cut();
+            if live_entry.alone {
+                self.connection().abort();
             }
         }
     }
 
     /// Waits until it is cut.
-    pub(super) async fn is_cut(&self) -> CredentialFault {
-        let Some(seat) = self.seat.get() else { return std::future::pending().await };
+    pub(in crate::proxy) async fn revoked(&self) -> CredentialFault {
+        let Some(live_entry) = self.live_entry.get() else { return std::future::pending().await };
         poll_fn(|cx| {
-            if let Some(fault) = seat.fault.get() {
+            if let Some(fault) = live_entry.fault.get() {
                 return Poll::Ready(fault);
             }
-            let mut waiter = seat.waiter.borrow_mut();
+            let mut waiter = live_entry.waiter.borrow_mut();
             match &mut *waiter {
                 Some(waker) => waker.clone_from(cx.waker()),
                 none @ None => *none = Some(cx.waker().clone()),
@@ -103,14 +106,14 @@ impl Exchange {
 
     /// Goes on with the work until the exchange is cut. The work is pinned where it is begun: moved in here, it would
     /// be copied, and have room in the caller's future twice.
-    pub(super) async fn unless_cut<T>(
+    pub(in crate::proxy) async fn unless_revoked<T>(
         &self,
         work: Pin<&mut impl Future<Output = Result<T, Rejection>>>,
     ) -> Result<T, Rejection> {
         tokio::select! {
             biased;
             done = work => done,
-            fault = self.is_cut() => Err(fault.into()),
+            fault = self.revoked() => Err(fault.into()),
         }
     }
 }

@@ -8,15 +8,15 @@ use hyper::header::TRANSFER_ENCODING;
 use hyper::{Response, StatusCode};
 use tokio::time::Instant;
 
-use super::rejection::Rejection;
 use super::rewrite::Outbound;
-use super::route::Route;
 use crate::account::Account;
+use crate::proxy::rejection::Rejection;
+use crate::proxy::route::Route;
 use crate::tenant::directory::Directory;
 use crate::upstream::{ConnectFault, Connection, Download, Progress, Upload, UploadFault, Upstream};
 
 /// Why there is no answer.
-pub(super) enum NoAnswer {
+pub(in crate::proxy) enum NoAnswer {
     /// Nothing was sent, so the body is as it was.
     Unsent { body: Box<Upload>, reason: Unsent },
     /// `UpstreamLost`, `UpstreamTimeout`; and what was wrong with the client's body: `BodyTooLarge`,
@@ -25,7 +25,7 @@ pub(super) enum NoAnswer {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unsent {
+pub(in crate::proxy) enum Unsent {
     /// By the account's fault, or that of the way there.
     Unreachable,
     /// There are as many connections as may be.
@@ -34,7 +34,7 @@ pub(super) enum Unsent {
 
 /// Sends the request and waits for the head of its answer. Only a request of which nothing was written, on
 /// a connection that had been idle, is sent again.
-pub(super) async fn forward(
+pub(in crate::proxy) async fn forward(
     upstream: &Upstream,
     outbound: Outbound<'_>,
     directory: &Directory,
@@ -75,7 +75,7 @@ pub(super) async fn forward(
 
 /// Whether the answer is one that can be passed on: in no protocol that nobody asked for, and in no transfer
 /// coding that would be lost with the field that names it.
-pub(super) fn is_readable(response: &Response<Download>, route: &Route) -> bool {
+pub(in crate::proxy) fn is_readable(response: &Response<Download>, route: &Route) -> bool {
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();
     (!switches || route.operation.is_socket())
@@ -101,7 +101,7 @@ fn tell_unreachable(account: &Account, problem: &str) {
     tracing::warn!(account, ?host, problem, "upstream unreachable");
 }
 
-pub(super) enum Failure {
+pub(in crate::proxy) enum Failure {
     /// Nothing was written.
     Unsent(Box<hyper::Request<Upload>>),
     Lost(hyper::Error),
@@ -109,7 +109,7 @@ pub(super) enum Failure {
 }
 
 /// One exchange of messages: given up when nothing was sent nor came for so long.
-pub(super) async fn exchange(
+pub(in crate::proxy) async fn exchange(
     connection: &mut Connection,
     request: Box<hyper::Request<Upload>>,
     progress: &Progress,
@@ -140,11 +140,11 @@ pub(super) async fn exchange(
 }
 
 /// The client's body was at fault.
-pub(super) fn blame_client(fault: UploadFault, most_body_bytes: u64) -> Rejection {
+pub(in crate::proxy) fn blame_client(fault: UploadFault, most_body_bytes: u64) -> Rejection {
     match fault {
         UploadFault::TooLarge => Rejection::BodyTooLarge(most_body_bytes),
         UploadFault::Stalled => Rejection::ClientTimeout,
-        UploadFault::Crowded => Rejection::NoRoom,
+        UploadFault::OverBudget => Rejection::NoRoom,
         UploadFault::Broken => Rejection::BadRequest("its body broke off or is not framed as HTTP demands"),
     }
 }

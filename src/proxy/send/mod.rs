@@ -1,6 +1,12 @@
 //! From the choice of an account to its answer. A request that was surely not accepted may go elsewhere at once;
 //! anything ambiguous never does.
 
+pub(in crate::proxy) mod choose;
+pub(in crate::proxy) mod classify;
+pub(in crate::proxy) mod forward;
+mod pace;
+mod rewrite;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
@@ -10,19 +16,20 @@ use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use tokio::sync::oneshot;
 
-use super::admit::Permit;
-use super::choose::Choice;
-use super::exchange::Exchange;
-use super::forward::{NoAnswer, Unsent};
-use super::pace::{Halt, Patience};
-use super::rejection::Rejection;
-use super::rewrite::Outbound;
-use super::{Passage, Proxy, forward, judge, resolve, rewrite, trace};
+use self::choose::Choice;
+use self::forward::{NoAnswer, Unsent};
+use self::pace::{Halt, SubmitWait};
+use self::rewrite::Outbound;
 use crate::account::Account;
 use crate::account::choice::{AccountFeedback, TriedAccounts};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::refusal::{self, Cause};
 use crate::dashscope::submit;
+use crate::proxy::admit::Permit;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::exchange::trace;
+use crate::proxy::rejection::Rejection;
+use crate::proxy::{Passage, Proxy, resolve};
 use crate::telemetry::stopwatch::Awaited;
 use crate::upstream::Download;
 
@@ -32,7 +39,7 @@ impl Proxy {
     ///
     /// In a box of its own: an answer that needs no upstream has no use for the room that this takes, nor do those
     /// who wait for it want to carry it about.
-    pub(super) fn send(
+    pub(in crate::proxy) fn send(
         &self,
         passage: Box<Passage>,
         client: Option<oneshot::Receiver<Infallible>>,
@@ -49,7 +56,7 @@ impl Proxy {
         let mut choice =
             Choice::new(&permit, &route, destination, &request, &mut body, &self.uploads).await?;
         exchange.note_known_model(choice.model.as_deref());
-        let mut patience = client.map(|client| Patience::new(&permit, &request.headers, client, &exchange));
+        let mut patience = client.map(|client| SubmitWait::new(&permit, &request.headers, client, &exchange));
         let mut tried = TriedAccounts::default();
         let mut refused: Option<(Box<Response<Download>>, Cause)> = None;
         let mut unreached = false;
@@ -106,7 +113,7 @@ impl Proxy {
                 return Err(Rejection::UpstreamLost);
             }
             rewrite::response(&mut response, key);
-            let cause = judge::judge(&mut response).await;
+            let cause = classify::classify(&mut response).await;
             if let Some(Cause::Throttled(kind)) = cause {
                 account.series.throttled(kind);
             }
@@ -149,14 +156,14 @@ impl Proxy {
         account: &Account,
         response: &mut Response<Download>,
     ) -> Result<(), Rejection> {
-        let answer = judge::plain(response, judge::MOST_BYTES).await.unwrap_or_default();
+        let answer = classify::plain(response, classify::MOST_BYTES).await.unwrap_or_default();
         let model = choice.model.as_deref().unwrap_or("");
         resolve::note(&self.uploads, permit, model, &account.name, &answer, SystemTime::now()).await
     }
 }
 
 /// The attempt's span, where traces are on; the upstream is told of it where they go on there.
-fn begin_span<'t>(exchange: &'t Exchange, outbound: &mut Outbound<'_>) -> Option<trace::Attempt<'t>> {
+fn begin_span<'t>(exchange: &'t Exchange, outbound: &mut Outbound<'_>) -> Option<trace::AttemptSpan<'t>> {
     let trace = exchange.trace.get()?;
     let span = trace.attempt(exchange)?;
     if let Some(parent) = span.traceparent().filter(|_| exchange.directory().settings.traces.propagate) {

@@ -7,20 +7,20 @@ use std::time::{Duration, Instant, SystemTime};
 use hyper::http::request::Parts;
 use percent_encoding::percent_decode_str;
 
-use super::admit::Permit;
 use super::forward;
-use super::rejection::Rejection;
-use super::route::Route;
 use crate::account::choice::{self, ChoiceNeeds, NoneAvailable, Pick, TriedAccounts};
 use crate::account::uploads::UploadDirectories;
 use crate::account::{Account, AccountRegistry};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::submit;
+use crate::proxy::admit::Permit;
+use crate::proxy::rejection::Rejection;
+use crate::proxy::route::Route;
 use crate::upstream::{Progress, Upload};
 
 /// Where a request may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Destination {
+pub(in crate::proxy) enum Destination {
     /// To the account that has its task; an index into the directory's, as below.
     Task(usize),
     /// To the account that stores its files.
@@ -30,7 +30,7 @@ pub(super) enum Destination {
 }
 
 /// What the choice goes by, as far as it is the same for each attempt.
-pub(super) struct Choice<'d> {
+pub(in crate::proxy) struct Choice<'d> {
     accounts: &'d [Account],
     among: Cow<'d, [usize]>,
     destination: Destination,
@@ -47,7 +47,7 @@ impl<'d> Choice<'d> {
     ///
     /// # Errors
     /// What was wrong with the client's body.
-    pub(super) async fn new(
+    pub(in crate::proxy) async fn new(
         permit: &'d Permit,
         route: &Route,
         destination: Destination,
@@ -123,7 +123,7 @@ impl<'d> Choice<'d> {
     ///
     /// # Errors
     /// [`NoneAvailable`] if there is none now.
-    pub(super) fn pick(
+    pub(in crate::proxy) fn pick(
         &self,
         registry: &AccountRegistry,
         tried: &TriedAccounts,
@@ -172,22 +172,22 @@ impl<'d> Choice<'d> {
     }
 
     /// Whether there is something else to try, should it be refused by this account, or not reach it.
-    pub(super) fn has_more(&self, account: &Account) -> bool {
+    pub(in crate::proxy) fn has_more(&self, account: &Account) -> bool {
         self.repeats || account.has_spare_keys() || self.is_open()
     }
 
     /// Where limits are counted by model, and this call counts. A query's, and a policy's, are other limits than
     /// those of submits, and are good again in a second.
-    pub(super) fn counts_by_model(&self) -> bool {
+    pub(in crate::proxy) fn counts_by_model(&self) -> bool {
         !self.is_for_task() && self.operation != Operation::UploadPolicy
     }
 
-    pub(super) fn is_for_task(&self) -> bool {
+    pub(in crate::proxy) fn is_for_task(&self) -> bool {
         matches!(self.destination, Destination::Task(_))
     }
 
     /// What the client is told when its last answer was not a 429, and there is no other account to ask.
-    pub(super) fn refusal(&self, NoneAvailable(wait): NoneAvailable) -> Option<Rejection> {
+    pub(in crate::proxy) fn refusal(&self, NoneAvailable(wait): NoneAvailable) -> Option<Rejection> {
         match self.destination {
             // Some SDKs give up a task at 429, all ask again at 503.
             Destination::Task(_) => Some(Rejection::NoLiveKey),

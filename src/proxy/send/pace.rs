@@ -9,20 +9,20 @@ use hyper::header::HeaderMap;
 use tokio::sync::oneshot;
 use tokio::time::sleep_until;
 
-use super::Proxy;
-use super::admit::Permit;
 use super::choose::Choice;
-use super::exchange::Exchange;
-use super::rejection::Rejection;
 use crate::account::Account;
 use crate::account::choice::{NoneAvailable, Pick, TriedAccounts};
 use crate::account::pace::{Dispatcher, PaceRequest, SubmitPace, SubmitSlot};
 use crate::dashscope::headers;
 use crate::polling::hub::Hub;
+use crate::proxy::Proxy;
+use crate::proxy::admit::Permit;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::rejection::Rejection;
 use crate::telemetry::stopwatch::{Awaited, Stopwatch};
 
 /// How long a submit waits, and for whom.
-pub(super) struct Patience {
+pub(in crate::proxy) struct SubmitWait {
     until: Instant,
     client: oneshot::Receiver<Infallible>,
     /// Of its exchange.
@@ -30,7 +30,7 @@ pub(super) struct Patience {
 }
 
 /// Why there is no attempt any more.
-pub(super) enum Halt {
+pub(in crate::proxy) enum Halt {
     AllOut(NoneAvailable),
     Refused(Rejection),
 }
@@ -43,9 +43,9 @@ struct Paced<'a> {
     model: &'a str,
 }
 
-impl Patience {
+impl SubmitWait {
     /// The client can ask for another patience than ours. It leaves by dropping the other end.
-    pub(super) fn new(
+    pub(in crate::proxy) fn new(
         permit: &Permit,
         asked: &HeaderMap,
         client: oneshot::Receiver<Infallible>,
@@ -60,12 +60,12 @@ impl Patience {
 impl Proxy {
     /// The next attempt, at an account that takes it now; where none does, at the one that will be first. A call
     /// without patience is not paced.
-    pub(super) async fn next<'d>(
+    pub(in crate::proxy) async fn next<'d>(
         &self,
         choice: &Choice<'d>,
         permit: &Permit,
         tried: &TriedAccounts,
-        patience: &mut Option<Patience>,
+        patience: &mut Option<SubmitWait>,
     ) -> Result<(Pick<'d>, Option<SubmitSlot>), Halt> {
         let pick = |tried: &TriedAccounts| choice.pick(&self.accounts, tried, Instant::now());
         let Some(patience) = patience else {
@@ -129,7 +129,7 @@ impl Proxy {
         &self,
         mut paced: Paced<'_>,
         permit: &Permit,
-        patience: &mut Patience,
+        patience: &mut SubmitWait,
     ) -> Result<SubmitSlot, Rejection> {
         let until = patience.until;
         let _turn = patience.stopwatch.waiting(Awaited::Turn);
@@ -162,7 +162,7 @@ impl Proxy {
 }
 
 impl Paced<'_> {
-    /// Names the limit that holds it up.
+    /// ShownNames the limit that holds it up.
     fn rejection(&self, wait: Duration) -> Rejection {
         let rule = self.ask.rule;
         let is_full = self.pace.turn(&self.ask, Instant::now()).is_none();

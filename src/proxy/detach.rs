@@ -1,4 +1,4 @@
-//! Work that its connection may leave.
+//! Work that continues as a task of its own when the connection that waits for it goes away.
 
 use std::any::Any;
 use std::future::Future;
@@ -12,21 +12,21 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// Runs with whoever waits for it, and costs no task of its own; dropped before its end, it becomes one and goes on.
-pub(super) struct Outliving<F: Future + 'static> {
+pub(super) struct DetachOnDrop<F: Future + 'static> {
     /// None once it has ended.
     work: Option<Pin<Box<CatchUnwind<AssertUnwindSafe<F>>>>>,
     /// From the beginning: who waits for the tasks waits for this one too, whoever polls it.
     token: TaskTrackerToken,
 }
 
-impl<F: Future + 'static> Outliving<F> {
+impl<F: Future + 'static> DetachOnDrop<F> {
     /// `tasks` takes it when nobody waits for it any more. It runs where a `LocalRuntime` does.
     pub(super) fn new(work: F, tasks: &TaskTracker) -> Self {
         Self { work: Some(Box::pin(AssertUnwindSafe(work).catch_unwind())), token: tasks.token() }
     }
 }
 
-impl<F: Future + 'static> Future for Outliving<F> {
+impl<F: Future + 'static> Future for DetachOnDrop<F> {
     /// What it panicked with, if it did: its connection goes on.
     type Output = Result<F::Output, Box<dyn Any + Send>>;
 
@@ -38,7 +38,7 @@ impl<F: Future + 'static> Future for Outliving<F> {
     }
 }
 
-impl<F: Future + 'static> Drop for Outliving<F> {
+impl<F: Future + 'static> Drop for DetachOnDrop<F> {
     fn drop(&mut self) {
         if let Some(work) = self.work.take() {
             self.token.task_tracker().spawn_local(work);
@@ -69,7 +69,7 @@ mod tests {
                 tokio::task::yield_now().await;
                 7
             };
-            assert_eq!(Outliving::new(work, &tasks).await.unwrap(), 7);
+            assert_eq!(DetachOnDrop::new(work, &tasks).await.unwrap(), 7);
             assert!(tasks.is_empty());
         });
     }
@@ -81,7 +81,7 @@ mod tests {
             let (go, gone) = oneshot::channel();
             let is_done = Rc::new(Cell::new(false));
             let done = Rc::clone(&is_done);
-            let mut work = Outliving::new(async move { done.set(gone.await.is_ok()) }, &tasks);
+            let mut work = DetachOnDrop::new(async move { done.set(gone.await.is_ok()) }, &tasks);
             assert!((&mut work).now_or_never().is_none());
             assert_eq!(tasks.len(), 1);
             drop(work);
@@ -99,7 +99,7 @@ mod tests {
             let tasks = TaskTracker::new();
             let is_done = Rc::new(Cell::new(false));
             let done = Rc::clone(&is_done);
-            drop(Outliving::new(async move { done.set(true) }, &tasks));
+            drop(DetachOnDrop::new(async move { done.set(true) }, &tasks));
             tasks.close();
             tasks.wait().await;
             assert!(is_done.get());
@@ -111,7 +111,7 @@ mod tests {
         run(async {
             let tasks = TaskTracker::new();
             let work = async { std::panic::resume_unwind(Box::new("a panic without a word")) };
-            let told: Result<(), _> = Outliving::new(work, &tasks).await;
+            let told: Result<(), _> = DetachOnDrop::new(work, &tasks).await;
             assert_eq!(told.unwrap_err().downcast_ref(), Some(&"a panic without a word"));
             assert!(tasks.is_empty());
         });
@@ -124,7 +124,7 @@ mod tests {
         let held = Rc::clone(&is_dropped);
         run(async move {
             let tasks = TaskTracker::new();
-            let work = Outliving::new(
+            let work = DetachOnDrop::new(
                 async move {
                     let _held = held;
                     std::future::pending::<()>().await;

@@ -9,8 +9,8 @@ use std::time::Instant;
 use hyper::{Method, StatusCode};
 use uuid::Uuid;
 
-use super::exchange::Exchange;
-use super::trace::Names;
+use super::Exchange;
+use super::trace::ShownNames;
 use crate::config::LogSettings;
 use crate::dashscope::operation::Operation;
 use crate::telemetry::access_log::{Line, Pen, name};
@@ -51,7 +51,7 @@ impl Recorder {
     }
 
     /// Records an exchange; once, when it is dropped.
-    pub(super) fn record(&self, exchange: &Exchange, now: Instant) {
+    pub(in crate::proxy) fn record(&self, exchange: &Exchange, now: Instant) {
         let spent = exchange.stopwatch.spent(now);
         self.count_ended(exchange, &spent);
         let log = &exchange.directory().settings.log;
@@ -63,7 +63,7 @@ impl Recorder {
         {
             exchange.note_model(None);
             let answered = exchange.answer_id.borrow();
-            let names = Names {
+            let names = ShownNames {
                 model: exchange.model.get().and_then(|model| shown_model(model)),
                 task_id: exchange.task_id.get().and_then(|id| name(id)),
                 request_id: answered.as_ref().and_then(|id| id.to_str().ok()).and_then(name),

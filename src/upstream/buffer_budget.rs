@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One for all workers.
 #[derive(Debug)]
-pub struct Room {
+pub struct BufferBudget {
     left: AtomicU64,
 }
 
-impl Room {
+impl BufferBudget {
     pub fn new(bytes: u64) -> Arc<Self> {
         Arc::new(Self { left: AtomicU64::new(bytes) })
     }
@@ -22,13 +22,13 @@ impl Room {
 
 /// What one body takes of it; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Held {
-    room: Arc<Room>,
+pub(super) struct BudgetShare {
+    room: Arc<BufferBudget>,
     bytes: u64,
 }
 
-impl Held {
-    pub(super) fn nothing(room: &Arc<Room>) -> Self {
+impl BudgetShare {
+    pub(super) fn nothing(room: &Arc<BufferBudget>) -> Self {
         Self { room: Arc::clone(room), bytes: 0 }
     }
 
@@ -40,7 +40,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for BudgetShare {
     fn drop(&mut self) {
         self.room.left.fetch_add(self.bytes, Ordering::Relaxed);
     }
@@ -52,8 +52,8 @@ mod tests {
 
     #[test]
     fn no_more_is_held_than_there_is_room_for() {
-        let room = Room::new(10);
-        let (mut one, mut two) = (Held::nothing(&room), Held::nothing(&room));
+        let room = BufferBudget::new(10);
+        let (mut one, mut two) = (BudgetShare::nothing(&room), BudgetShare::nothing(&room));
         assert!(one.grow(6) && two.grow(4) && !two.grow(1) && !one.grow(1));
         drop(one);
         assert!(two.grow(6) && !two.grow(1));
