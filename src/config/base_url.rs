@@ -90,6 +90,13 @@ pub(super) fn is_private(host: &str) -> bool {
     }
 }
 
+/// Says so when an account's keys would cross the internet unencrypted.
+pub(super) fn warn_of_cleartext(url: &BaseUrl, warn: impl FnOnce(&str, &str)) {
+    if !url.tls && !is_private(&url.host) {
+        warn("sends upstream keys unencrypted to a public host", "write https://");
+    }
+}
+
 /// Paths that clients write, and that must not stand twice in the upstream's.
 const OWN_ENDINGS: [&str; 6] =
     ["/api/v1", "/compatible-mode/v1", "/compatible-api/v1", "/api", "/compatible-mode", "/compatible-api"];

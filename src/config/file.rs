@@ -4,16 +4,13 @@
 use toml::value::Datetime;
 
 use super::Secret;
-use super::limits::{Limits, limits};
+use super::limits::{Limits, limits, models};
 use super::log;
+use super::node::{Node, Table};
 use super::pace::{self, RawPaceRule};
-use super::reader::{Located, Location, Node, Table};
+use super::reader::{Located, Location, Text, Whole};
 use super::secret::{bytes_in_file, secret, secret_in_file, secrets_in_file};
-use super::tenants::models;
 use super::tls;
-
-pub(super) type Text = Located<String>;
-pub(super) type Whole = Located<u64>;
 
 /// A file as written; what is `None` was left out, or has its fault already.
 pub(super) struct RawConfig {
@@ -113,7 +110,7 @@ pub(super) enum RawExpiry {
 }
 
 /// Reads the whole tree.
-pub(super) fn file(mut root: Table<'_>) -> RawConfig {
+pub(super) fn read(mut root: Table<'_>) -> RawConfig {
     let file = RawConfig {
         server: root.field("server").and_then(server).unwrap_or_default(),
         admin: root.field("admin").and_then(admin).unwrap_or_default(),

@@ -1,7 +1,7 @@
 //! What `limits` and `tenant_limits` of a tenant say.
 
-use super::reader::{Node, Table, ValueFault};
-use super::tenants::models;
+use super::node::{Node, Table};
+use super::reader::ValueFault;
 
 /// For each key of a tenant, or for all of them together. What is `None`, or empty, is unlimited.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -60,6 +60,22 @@ pub(super) fn limits(node: Node<'_>, lists_models: bool) -> Option<Limits> {
     }
     table.finish();
     Some(limits)
+}
+
+/// A list of models: names or patterns.
+pub(super) fn models(node: Node<'_>) -> Option<Vec<String>> {
+    let list = node.strings("write names of models in quotes between [ and ]")?;
+    if list.is_empty() {
+        node.reader.fault(&node.location, "is empty", "leave it out to allow all models");
+        return None;
+    }
+    for model in &list {
+        if model.value.is_empty() {
+            let hint = "write a model's name, or a pattern like \"wan2.7-*\"";
+            node.reader.fault(&model.location, "is empty", hint);
+        }
+    }
+    Some(list.into_iter().map(|model| model.value).collect())
 }
 
 fn kind(table: &mut Table<'_>, name: &'static str) -> Rule {

@@ -8,15 +8,9 @@ use toml::de::DeTable;
 use super::fault::{Fault, LineIndex};
 use super::files::Files;
 use super::interpolate::Environment;
-use super::reader::{ConfigReader, Table};
-use super::{Config, check, file, secret, sidecar};
-
-/// A configuration that holds, and what the operator should know about it.
-#[derive(Debug, Clone)]
-pub struct Loaded {
-    pub config: Config,
-    pub warnings: Vec<Fault>,
-}
+use super::node::Table;
+use super::reader::ConfigReader;
+use super::{Config, Loaded, check, file, secret, sidecar};
 
 impl Config {
     /// Reads a file, with variables from the process's environment.
@@ -56,7 +50,7 @@ impl Config {
     ) -> (Files, Result<Loaded, Vec<Fault>>) {
         let (tree, errors) = DeTable::parse_recoverable(text);
         let reader = ConfigReader::new(text, directory, environment, &errors, files);
-        let file = file::file(Table::root(&reader, tree.get_ref()));
+        let file = file::read(Table::root(&reader, tree.get_ref()));
         let config = check::check(&reader, file, SystemTime::now());
         let files = reader.files.take();
         let (faults, warnings) = reader.finish();

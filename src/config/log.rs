@@ -1,8 +1,7 @@
 //! The access log, as it is written and what it means.
 
-use super::check::setting;
-use super::file::Text;
-use super::reader::{ConfigReader, Located, Node, ValueFault};
+use super::node::Node;
+use super::reader::{ConfigReader, Located, Text, ValueFault};
 use super::scalar::one_of;
 use super::{LogFormat, LogSettings, LogTarget};
 
@@ -30,8 +29,8 @@ pub(super) fn check(reader: &ConfigReader<'_>, file: &RawLog) -> LogSettings {
     let default = LogSettings::default();
     let formats = [("json", LogFormat::Json), ("text", LogFormat::Text)];
     LogSettings {
-        access: setting(reader, &file.access, target, default.access),
-        format: setting(reader, &file.format, |text| one_of(text, &formats), default.format),
+        access: reader.setting(&file.access, target, default.access),
+        format: reader.setting(&file.format, |text| one_of(text, &formats), default.format),
         sample: file.sample.as_ref().map_or(default.sample, |sample| sample.value),
     }
 }

@@ -4,6 +4,7 @@
 mod base_url;
 mod changes;
 mod check;
+mod defaults;
 mod fault;
 mod file;
 mod files;
@@ -11,6 +12,7 @@ mod interpolate;
 mod limits;
 mod load;
 mod log;
+mod node;
 mod pace;
 mod reader;
 mod scalar;
@@ -29,12 +31,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use self::changes::{Changes, Difference, StartSettings};
-pub use self::check::ADMIN_LISTEN;
+pub use self::defaults::ADMIN_LISTEN;
 pub use self::fault::{Fault, Position, report};
 pub use self::files::{FileStates, Files};
 pub use self::interpolate::Environment;
 pub use self::limits::{Limits, Rate, Rule};
-pub use self::load::Loaded;
 pub use self::storage::StorageHost;
 pub use self::tls::Tls;
 use crate::dashscope::operation::Groups;
@@ -48,6 +49,13 @@ pub struct Config {
     pub tenants: Vec<TenantSettings>,
     /// No file: any caller of the same host, with any key or none, is the one tenant.
     pub sidecar: bool,
+}
+
+/// A configuration that holds, and what the operator should know about it.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub config: Config,
+    pub warnings: Vec<Fault>,
 }
 
 /// The single tables of the file: settings of the whole gateway.

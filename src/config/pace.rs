@@ -1,7 +1,7 @@
 //! How submits are paced, as it is written and what it means.
 
-use super::file::Text;
-use super::reader::{ConfigReader, Located, Node};
+use super::node::Node;
+use super::reader::{ConfigReader, Located, Text};
 use super::{PaceLimit, PaceRule};
 
 /// One rule as written.

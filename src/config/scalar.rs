@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use toml::value::{Datetime, Offset};
 
-use super::reader::{ValueFault, nearest};
+use super::node::nearest;
+use super::reader::ValueFault;
 use super::{AsyncHeader, Dialect, VideoStatuses};
 use crate::dashscope::operation::Group;
 use crate::net::certificate;
@@ -17,6 +18,12 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, ValueFault> {
             "write it like \"0.0.0.0:8080\" or \"[::1]:8080\"",
         )
     })
+}
+
+/// Whether two listeners would take the same connections. Port 0 is any free one.
+pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && (any || one.ip() == other.ip())
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, ValueFault> {

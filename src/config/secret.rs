@@ -3,7 +3,8 @@
 use std::io;
 
 use super::Secret;
-use super::reader::{Located, Location, Node, ValueFault};
+use super::node::Node;
+use super::reader::{Located, Location, ValueFault};
 
 /// A string, or `{ key_file = "path" }` in its place.
 pub(super) fn secret(node: &Node<'_>) -> Option<Located<Secret>> {

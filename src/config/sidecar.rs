@@ -3,11 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::base_url::base_url;
-use super::check::{
-    ADMIN_LISTEN, AUTH_FAILURES_PER_SECOND, LISTEN, MAX_BODY_BYTES, STORE_PATH, WEIGHT, overlap,
-    warn_of_cleartext,
-};
+use super::base_url::{base_url, warn_of_cleartext};
+use super::defaults::{ADMIN_LISTEN, AUTH_FAILURES_PER_SECOND, LISTEN, MAX_BODY_BYTES, STORE_PATH, WEIGHT};
 use super::fault::Fault;
 use super::interpolate::Environment;
 use super::reader::ValueFault;
@@ -40,7 +37,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         warn_of_cleartext(url, |problem, hint| warnings.push(Fault::elsewhere(UPSTREAM_URL, problem, hint)));
     }
     if let (Some(listen), Some(admin)) = (listen, admin)
-        && overlap(listen, admin)
+        && scalar::overlap(listen, admin)
     {
         let wrong = ValueFault::new("is the admin listener's address", "choose another port");
         noted::<()>(LISTEN_AT, Err(wrong), &mut faults);

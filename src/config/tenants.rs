@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::check::{WEIGHT, number, setting, unique_name};
+use super::defaults::WEIGHT;
 use super::file::{self, RawConfig, RawExpiry, RawSecret};
-use super::reader::{ConfigReader, Located, Node, ValueFault};
+use super::reader::{ConfigReader, Located, Text, ValueFault, number};
 use super::secret::check_virtual_key;
-use super::unique::{SecretUse, UniqueSecrets, UniqueValues};
+use super::unique::{SecretUse, UniqueSecrets, UniqueValues, unique_name};
 use super::{AsyncHeader, KeySettings, TenantSettings, scalar};
 use crate::dashscope::operation::Groups;
 
@@ -60,7 +60,7 @@ impl Check<'_, '_> {
             reader.warn(&file.location, "has no keys, so nobody can call as this tenant", "add `keys`");
         }
         let keys: Vec<Option<KeySettings>> = file.keys.iter().map(|key| self.key(key)).collect();
-        let async_header = setting(reader, &file.async_header, scalar::async_header, AsyncHeader::Require);
+        let async_header = reader.setting(&file.async_header, scalar::async_header, AsyncHeader::Require);
         let accounts = match &file.accounts {
             Some(written) => self.references(written),
             None => Some((0..self.accounts.len()).collect()),
@@ -93,7 +93,7 @@ impl Check<'_, '_> {
     }
 
     /// The names of certificates; each stands for one tenant.
-    fn certificates(&mut self, written: &Located<Vec<file::Text>>) -> Option<Vec<Arc<str>>> {
+    fn certificates(&mut self, written: &Located<Vec<Text>>) -> Option<Vec<Arc<str>>> {
         self.not_empty(written, "leave it out where the tenant has keys alone")?;
         if !self.asks_clients {
             let hint = "give `client_ca` in `tls` of [server], whose authorities sign them";
@@ -147,7 +147,7 @@ impl Check<'_, '_> {
         Some(moment)
     }
 
-    fn references(&self, written: &Located<Vec<file::Text>>) -> Option<Vec<usize>> {
+    fn references(&self, written: &Located<Vec<Text>>) -> Option<Vec<usize>> {
         self.not_empty(written, "leave it out to allow all accounts")?;
         let mut once = UniqueValues::default();
         let found: Vec<Option<usize>> =
@@ -155,7 +155,7 @@ impl Check<'_, '_> {
         found.into_iter().collect()
     }
 
-    fn reference(&self, name: &file::Text, once: &mut UniqueValues<String>) -> Option<usize> {
+    fn reference(&self, name: &Text, once: &mut UniqueValues<String>) -> Option<usize> {
         once.note(self.reader, name.value.clone(), &name.location, "is the same as", "keep one of them");
         let known = || self.accounts.iter().enumerate();
         let found = known().find(|(_, account)| **account == Some(name.value.as_str()));
@@ -173,34 +173,18 @@ impl Check<'_, '_> {
         found.map(|(index, _)| index)
     }
 
-    fn groups(&self, written: &Located<Vec<file::Text>>) -> Option<Groups> {
+    fn groups(&self, written: &Located<Vec<Text>>) -> Option<Groups> {
         self.not_empty(written, "leave it out to allow all groups")?;
         written.value.iter().map(|group| self.reader.check(group, scalar::group)).collect()
     }
 
-    fn not_empty(&self, written: &Located<Vec<file::Text>>, hint: &str) -> Option<()> {
+    fn not_empty(&self, written: &Located<Vec<Text>>, hint: &str) -> Option<()> {
         if written.value.is_empty() {
             self.reader.fault(&written.location, "is empty", hint);
             return None;
         }
         Some(())
     }
-}
-
-/// A list of models: names or patterns.
-pub(super) fn models(node: Node<'_>) -> Option<Vec<String>> {
-    let list = node.strings("write names of models in quotes between [ and ]")?;
-    if list.is_empty() {
-        node.reader.fault(&node.location, "is empty", "leave it out to allow all models");
-        return None;
-    }
-    for model in &list {
-        if model.value.is_empty() {
-            let hint = "write a model's name, or a pattern like \"wan2.7-*\"";
-            node.reader.fault(&model.location, "is empty", hint);
-        }
-    }
-    Some(list.into_iter().map(|model| model.value).collect())
 }
 
 const NOWHERE: &str =

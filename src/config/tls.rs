@@ -14,8 +14,8 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
 use sha2::{Digest, Sha256};
 
-use super::check::authorities;
-use super::reader::{ConfigReader, Located, Location, Node, ValueFault};
+use super::node::Node;
+use super::reader::{ConfigReader, Located, Location, ValueFault};
 use super::secret::bytes_in_file;
 use crate::net::certificate;
 
@@ -160,6 +160,17 @@ fn clients(
         .allow_unauthenticated()
         .build();
     verifier.map_err(|error| reader.fault(revoked_place, format!("can't be used: {error}"), CRL_HINT)).ok()
+}
+
+/// Certificate authorities; at least one.
+pub(super) fn authorities(pem: &[u8]) -> Result<RootCertStore, ValueFault> {
+    let wrong = |problem: &str| ValueFault::new(problem, "give certificate authorities as PEM");
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|_| wrong("is not valid PEM"))?;
+        store.add(certificate).map_err(|_| wrong("has a certificate that cannot be read"))?;
+    }
+    if store.is_empty() { Err(wrong("has no certificate in it")) } else { Ok(store) }
 }
 
 fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ValueFault> {

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use super::Secret;
 use super::reader::{ConfigReader, Located, Location};
+use super::scalar;
 
 /// Values of one kind, and where each stood first.
 pub(super) struct UniqueValues<T> {
@@ -36,6 +38,17 @@ impl<T: Eq + Hash> UniqueValues<T> {
             self.first.insert(value, location.clone());
         }
     }
+}
+
+/// A name of its kind that nothing before has.
+pub(super) fn unique_name(
+    reader: &ConfigReader<'_>,
+    name: &Located<String>,
+    names: &mut UniqueValues<String>,
+) -> Option<Arc<str>> {
+    reader.check(name, scalar::name)?;
+    names.note(reader, name.value.clone(), &name.location, "is the same as", "give each its own");
+    Some(name.value.as_str().into())
 }
 
 /// Every secret of the file by its digest: each may have one use only.

@@ -1,0 +1,57 @@
+//! The values of settings that a configuration leaves out.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::{Dialect, Mount, PollSettings, Rates, SubmitSettings, Timeouts, VideoStatuses, storage};
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            header: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            connect: Duration::from_secs(5),
+            upstream: Duration::from_secs(300),
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for SubmitSettings {
+    fn default() -> Self {
+        Self { max_wait: Duration::from_secs(5) }
+    }
+}
+
+impl Default for Rates {
+    /// DashScope's own, which hold for all keys of an account together.
+    fn default() -> Self {
+        Self { query: 20, list: 20, cancel: 20 }
+    }
+}
+
+impl Default for PollSettings {
+    fn default() -> Self {
+        Self { max_age: Duration::from_secs(2), hold: Duration::ZERO }
+    }
+}
+
+impl Mount {
+    pub(super) fn native(prefix: &str) -> Self {
+        Self {
+            prefix: prefix.into(),
+            dialect: Dialect::Native,
+            video_statuses: VideoStatuses::Openai,
+            hold: Duration::ZERO,
+            storage_hosts: storage::usual(),
+        }
+    }
+}
+
+pub(super) const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
+pub const ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
+/// DashScope's own limit.
+pub(super) const MAX_BODY_BYTES: u64 = 64 * 1024 * 1024;
+pub(super) const AUTH_FAILURES_PER_SECOND: u32 = 20;
+pub(super) const STORE_PATH: &str = "dashgate.db";
+pub(super) const WEIGHT: u32 = 1;
