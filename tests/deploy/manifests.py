@@ -1,5 +1,5 @@
 """Holds manifests (a YAML stream on standard input) against Kubernetes' schemas, strictly, in the oldest version that
-the README names and in the newest known one. Prints the manifests as JSON; exits with 1 if one does not fit."""
+the guide names and in the newest known one. Prints the manifests as JSON; exits with 1 if one does not fit."""
 
 import json
 import sys

@@ -1,6 +1,5 @@
-//! The dependency rule, the sizes, and what the README and the lock file promise.
+//! The dependency rule and the sizes.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -94,29 +93,6 @@ fn no_file_is_longer_than_it_may_be() {
     for file in sources() {
         let lines = fs::read_to_string(&file).expect("a source").lines().count();
         assert!(lines <= MOST_LINES, "{} has {lines} lines", file.display());
-    }
-}
-
-#[test]
-fn the_test_command_of_the_readme_is_what_ci_runs() {
-    let readme = fs::read_to_string(root().join("README.md")).expect("the README");
-    let ci = fs::read_to_string(root().join(".ci/run")).expect(".ci/run");
-    assert!(readme.lines().any(|line| line == "cargo test"), "the README names no test command");
-    assert!(ci.lines().any(|line| line == "exec cargo test"), ".ci/run runs something else");
-}
-
-#[test]
-fn files_that_the_readme_links_to_exist() {
-    let readme = fs::read_to_string(root().join("README.md")).expect("the README");
-    let links: BTreeSet<&str> = readme
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split(')').next())
-        .filter(|link| !link.contains("://") && !link.starts_with('#'))
-        .collect();
-    assert!(!links.is_empty());
-    for link in links {
-        assert!(root().join(link).exists(), "README.md links to {link}");
     }
 }
 

@@ -152,7 +152,7 @@ impl Client {
     }
 
     /// Runs the script against a gateway of its own. It passes if it exits with 0.
-    fn run(self) {
+    pub(crate) fn run(self) {
         self.ends_with(&[0]);
     }
 

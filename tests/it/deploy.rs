@@ -1,8 +1,8 @@
 //! What `deploy/` ships is true: of the reader of configurations, of Prometheus, and of Kubernetes.
 
 mod kubernetes;
-mod places;
+pub(crate) mod places;
 mod prometheus;
 mod schema;
 mod systemd;
-mod tools;
+pub(crate) mod tools;

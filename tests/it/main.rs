@@ -9,6 +9,7 @@ mod clients;
 mod config;
 mod credentials;
 mod deploy;
+mod documents;
 mod drain;
 mod harness;
 mod hostile;

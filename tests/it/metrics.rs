@@ -46,19 +46,6 @@ impl Page {
         let of_it = move |(series, _): &(&String, &f64)| series.split('{').next() == Some(family);
         self.0.iter().filter(of_it).map(|(series, value)| (series.as_str(), *value))
     }
-
-    /// The families, histograms without their suffixes.
-    pub(crate) fn families(&self) -> std::collections::BTreeSet<&str> {
-        let names = self.0.keys().map(|series| series.split('{').next().unwrap_or_default());
-        names
-            .map(|name| {
-                ["_bucket", "_sum", "_count"]
-                    .iter()
-                    .find_map(|suffix| name.strip_suffix(suffix))
-                    .unwrap_or(name)
-            })
-            .collect()
-    }
 }
 
 fn body_of(request: &str) -> &str {

@@ -75,9 +75,9 @@ fn the_shipped_configuration_is_one_that_the_gateway_takes() {
 }
 
 #[test]
-fn the_readme_s_kustomization_puts_secrets_and_image_in() {
-    let readme = fs::read_to_string(root().join("README.md")).expect("the README");
-    let (_, rest) = readme.split_once("cat > kustomization.yaml <<'END'\n").expect("a kustomization");
+fn the_guide_s_kustomization_puts_secrets_and_image_in() {
+    let guide = fs::read_to_string(root().join("deploy/guide/en/deploying.md")).expect("the guide");
+    let (_, rest) = guide.split_once("cat > kustomization.yaml <<'END'\n").expect("a kustomization");
     let (kustomization, _) = rest.split_once("\nEND\n").expect("its end");
     // Kustomize takes no absolute paths.
     let folder = TempDir::new().expect("a folder");

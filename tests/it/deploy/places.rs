@@ -3,28 +3,28 @@
 use serde_json::{Value, json};
 
 /// A place in a configuration that the schema describes.
-pub(super) struct Place {
-    pub(super) path: Vec<Step>,
-    pub(super) schema: Value,
+pub(crate) struct Place {
+    pub(crate) path: Vec<Step>,
+    pub(crate) schema: Value,
     /// Of a table.
-    pub(super) properties: Option<Vec<String>>,
+    pub(crate) properties: Option<Vec<String>>,
 }
 
 #[derive(Clone)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Key(String),
     First,
 }
 
 impl Place {
     /// As in `tenants.keys`.
-    pub(super) fn pattern(&self) -> String {
+    pub(crate) fn pattern(&self) -> String {
         written(&self.path).replace("[0]", "")
     }
 }
 
 /// As the reader writes it: `tenants[0].keys[0].id`.
-pub(super) fn written(path: &[Step]) -> String {
+pub(crate) fn written(path: &[Step]) -> String {
     let steps = path.iter().map(|step| match step {
         Step::Key(key) => format!(".{key}"),
         Step::First => "[0]".to_owned(),
@@ -32,7 +32,7 @@ pub(super) fn written(path: &[Step]) -> String {
     steps.collect::<String>().trim_start_matches('.').to_owned()
 }
 
-pub(super) fn pointer(path: &[Step]) -> String {
+pub(crate) fn pointer(path: &[Step]) -> String {
     let steps = path.iter().map(|step| match step {
         Step::Key(key) => format!("/{key}"),
         Step::First => "/0".to_owned(),
@@ -41,7 +41,7 @@ pub(super) fn pointer(path: &[Step]) -> String {
 }
 
 /// Every table, list, item and value, from the root on.
-pub(super) fn places(schema: &Value) -> Vec<Place> {
+pub(crate) fn places(schema: &Value) -> Vec<Place> {
     let mut found = Vec::new();
     let mut waiting = vec![(Vec::new(), schema.clone())];
     while let Some((path, node)) = waiting.pop() {
@@ -71,7 +71,7 @@ pub(super) fn places(schema: &Value) -> Vec<Place> {
 }
 
 /// A file is a table, whatever else.
-pub(super) fn below_the_root(schema: &Value) -> Vec<Place> {
+pub(crate) fn below_the_root(schema: &Value) -> Vec<Place> {
     places(schema).into_iter().filter(|place| !place.path.is_empty()).collect()
 }
 
@@ -91,13 +91,13 @@ fn flat(node: &Value, schema: &Value) -> Value {
     node
 }
 
-pub(super) fn words(schema: &Value) -> Vec<&str> {
+pub(crate) fn words(schema: &Value) -> Vec<&str> {
     let choices = schema["anyOf"].as_array().into_iter().flatten();
     choices.filter_map(|one| one["enum"].as_array()).flatten().filter_map(Value::as_str).collect()
 }
 
 /// Values of every type, those next to the schema's bounds, and texts that mean something somewhere.
-pub(super) fn probes(schema: &Value) -> Vec<Value> {
+pub(crate) fn probes(schema: &Value) -> Vec<Value> {
     let mut probes: Vec<Value> = [
         "true",
         "0",
@@ -151,12 +151,12 @@ pub(super) fn probes(schema: &Value) -> Vec<Value> {
     probes
 }
 
-pub(super) fn is_list_of_strings(value: &Value) -> bool {
+pub(crate) fn is_list_of_strings(value: &Value) -> bool {
     value.as_array().is_some_and(|items| !items.is_empty() && items.iter().all(Value::is_string))
 }
 
 /// The least configuration, with this at that place.
-pub(super) fn with(path: &[Step], value: Value) -> Value {
+pub(crate) fn with(path: &[Step], value: Value) -> Value {
     let mut document = minimal();
     let mut at = &mut document;
     for step in path {
@@ -179,7 +179,7 @@ pub(super) fn with(path: &[Step], value: Value) -> Value {
     document
 }
 
-pub(super) fn minimal() -> Value {
+pub(crate) fn minimal() -> Value {
     json!({
         "accounts": [{ "name": "main", "base_url": "https://h", "keys": ["sk-1"] }],
         "tenants": [{ "name": "t", "keys": [{ "id": "k", "key": "0123456789abcdef" }] }],

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 ///
 /// # Panics
 /// With all that it said, if it ends with another code than 0.
-pub(super) fn run(command: &mut Command, input: &str) -> String {
+pub(crate) fn run(command: &mut Command, input: &str) -> String {
     let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = spawned.unwrap_or_else(|error| panic!("{command:?}: {error}"));
     // It may end before it has read everything; its exit code then says why.
@@ -23,7 +23,7 @@ pub(super) fn run(command: &mut Command, input: &str) -> String {
 }
 
 /// A path below the directory of what is installed.
-pub(super) fn installed(path: &str) -> PathBuf {
+pub(crate) fn installed(path: &str) -> PathBuf {
     static SETUP: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let directory = SETUP.get_or_init(|| {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("deploy");
@@ -39,10 +39,10 @@ pub(super) fn installed(path: &str) -> PathBuf {
     }
 }
 
-pub(super) fn promtool() -> Command {
+pub(crate) fn promtool() -> Command {
     Command::new(installed("bin/promtool"))
 }
 
-pub(super) fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -1,0 +1,208 @@
+//! The shell commands of the documents. Commands of dashgate are read by the program itself, curl is run, and for all
+//! others the program is known and the files are there.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use super::blocks::blocks;
+use super::shell::{commands, heredocs};
+use super::{documents, in_backticks, read, root, upstream};
+use crate::harness::ADMIN_TOKEN;
+
+/// A simple command with the place of its block.
+fn all() -> impl Iterator<Item = (String, Vec<String>)> {
+    let of_a_block = |block: super::blocks::Block| {
+        let place = block.place;
+        commands(&block.text).into_iter().map(move |words| (place.clone(), words))
+    };
+    blocks("sh").into_iter().flat_map(of_a_block)
+}
+
+#[test]
+fn each_block_is_sound_shell() {
+    for block in blocks("sh") {
+        let mut bash = Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().expect("bash");
+        bash.stdin.take().expect("a pipe").write_all(block.text.as_bytes()).expect("written");
+        assert!(bash.wait().expect("its end").success(), "{}:\n{}", block.place, block.text);
+        for (name, _) in heredocs(&block.text) {
+            // `blocks` checks configurations, and `deploy::kubernetes` this kustomization.
+            let has_check = name.ends_with(".toml") || name == "kustomization.yaml";
+            assert!(has_check, "{}: nothing checks {name}", block.place);
+        }
+    }
+}
+
+#[test]
+fn each_command_has_a_program_and_its_files() {
+    let mut checked = 0;
+    for (place, words) in all() {
+        let is_assignment =
+            |word: &&String| word.split_once('=').is_some_and(|(name, _)| name.bytes().all(is_of_a_variable));
+        let words: Vec<&str> = words.iter().skip_while(is_assignment).map(String::as_str).collect();
+        let words = words.strip_prefix(&["sudo"]).unwrap_or(&words);
+        let Some((program, arguments)) = words.split_first() else { continue };
+        for word in words {
+            let path = word.trim_start_matches("../").split(':').next().unwrap_or_default();
+            let is_ours = OURS.iter().any(|folder| path.starts_with(folder));
+            assert!(!is_ours || root().join(path).exists(), "{place}: there is no {word}");
+        }
+        match *program {
+            "dashgate" | "./target/release/dashgate" => is_read(&place, arguments),
+            "podman" if ["run", "exec"].contains(&arguments[0]) => {
+                // The image's name, or the program's, is the last of that word.
+                let image = arguments.iter().rposition(|word| *word == "dashgate").expect("an image");
+                is_read(&place, &arguments[image + 1..]);
+            }
+            "cargo" => is_of_cargo(&place, arguments),
+            // `each_curl_command_gets_an_answer` runs them.
+            "curl" => {}
+            path if OURS.iter().any(|folder| path.starts_with(folder)) => {}
+            other => assert!(SYSTEM.contains(&other), "{place}: nothing is known of {other}"),
+        }
+        checked += 1;
+    }
+    assert!(checked > 50, "commands checked: {checked}");
+}
+
+#[test]
+fn each_command_of_dashgate_that_the_text_names_is_one() {
+    let mut named = BTreeSet::new();
+    for (path, text) in documents() {
+        let prose: String = text.split("```").step_by(2).collect();
+        let codes = in_backticks(&prose).into_iter().filter(|code| code.starts_with("dashgate "));
+        named.extend(codes.map(|code| (path.clone(), code.replace(['[', ']'], ""))));
+    }
+    assert!(named.len() > 10, "{named:?}");
+    for (path, code) in named {
+        let words: Vec<&str> = code.split_whitespace().skip(1).collect();
+        is_read(&path, &words);
+    }
+}
+
+#[test]
+fn the_key_commands_of_the_guide_do_what_they_say() {
+    let world = upstream::World::start();
+    let mut run = 0;
+    for (place, words) in all() {
+        let is_of_keys = words.starts_with(&["dashgate".to_owned(), "keys".to_owned()]);
+        // Another gateway's address takes files that are not there; its options are read above.
+        if !is_of_keys || words.iter().any(|word| word == "--admin") {
+            continue;
+        }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dashgate"));
+        command.env("DASHGATE_ADMIN_TOKEN", ADMIN_TOKEN).env("DASHGATE_ADMIN_URL", world.admin());
+        let output = command.args(&words[1..]).output().expect("the dashgate binary");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{place}: {words:?}: {said}");
+        run += 1;
+    }
+    assert!(run >= 4, "commands run: {run}");
+}
+
+#[test]
+fn each_curl_command_gets_an_answer() {
+    crate::clients::installed("curl");
+    let world = upstream::World::start();
+    let mut run = 0;
+    for (place, words) in all().filter(|(_, words)| words[0] == "curl") {
+        let words: Vec<String> = words[1..].iter().map(|word| world.put_in(word)).collect();
+        let reaches = |word: &String| word.starts_with(&world.clients()) || word.starts_with(&world.admin());
+        assert!(words.iter().any(reaches), "{place}: {words:?} names no address of a gateway");
+        let options = ["--silent", "--show-error", "--fail-with-body", "--noproxy", "*", "--max-time", "20"];
+        let output = Command::new("curl").args(options).args(&words).output().expect("curl");
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{place}: {words:?}: {}", String::from_utf8_lossy(&said));
+        run += 1;
+    }
+    assert!(run >= 10, "commands run: {run}");
+}
+
+/// The program knows the subcommand and each option: with `--help` it reads all that comes before, and does nothing.
+fn is_read(place: &str, arguments: &[&str]) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dashgate"));
+    let output = command.args(arguments).arg("--help").output().expect("the dashgate binary");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{place}: dashgate {}: {said}", arguments.join(" "));
+}
+
+/// Targets are there, and what comes behind `--` is for the program that cargo runs.
+fn is_of_cargo(place: &str, arguments: &[&str]) {
+    let mut parts = arguments.splitn(2, |word| *word == "--");
+    let own = parts.next().expect("a command");
+    let passed = parts.next().unwrap_or_default();
+    let manifest: toml::Table = toml::from_str(&read("Cargo.toml")).expect("TOML");
+    let target = |kind: &str| {
+        let at = own.iter().position(|word| *word == format!("--{kind}"))?;
+        let name = own[at + 1];
+        let known = manifest[kind].as_array().into_iter().flatten();
+        assert!(known.into_iter().any(|one| one["name"].as_str() == Some(name)), "{place}: no {kind} {name}");
+        Some(name)
+    };
+    match own[0] {
+        "run" => is_read(place, passed),
+        "bench" => are_options_of_a_bench(place, target("bench").expect("a bench"), passed),
+        "test" => {
+            let folder = if target("test").is_some() { "tests/it" } else { "src" };
+            for filter in passed {
+                let path = root().join(folder).join(filter.trim_end_matches("::"));
+                let is_there = path.exists() || path.with_extension("rs").exists();
+                assert!(is_there, "{place}: no tests in {}", path.display());
+            }
+        }
+        other => assert!(["build", "clippy", "fmt"].contains(&other), "{place}: cargo {other}"),
+    }
+}
+
+/// The options of a bench are fields of its `Options`, and its words are points.
+fn are_options_of_a_bench(place: &str, bench: &str, words: &[&str]) {
+    let source = read(&format!("benches/{bench}/main.rs"));
+    let mut takes_value = false;
+    for word in words {
+        if let Some(option) = word.strip_prefix("--") {
+            let field = format!(" {}: ", option.replace('-', "_"));
+            let is_switch = source.contains(&format!("{field}bool")) || option == "help";
+            assert!(is_switch || source.contains(&field), "{place}: {bench} has no {word}");
+            takes_value = !is_switch;
+        } else if !std::mem::take(&mut takes_value) {
+            let (first, rest) = word.split_at(1);
+            let variant = format!(" {}{rest},", first.to_uppercase());
+            assert!(source.contains(&variant), "{place}: {bench} has no point {word}");
+        }
+    }
+}
+
+fn is_of_a_variable(byte: u8) -> bool {
+    byte.is_ascii_uppercase() || byte == b'_'
+}
+
+/// Folders of this repository.
+const OURS: [&str; 5] = ["deploy/", "src/", "tests/", "benches/", ".github/"];
+/// Programs of the system, which the documents use as everybody does.
+const SYSTEM: [&str; 15] = [
+    "podman",
+    "kubectl",
+    "systemctl",
+    "install",
+    "openssl",
+    "printf",
+    "tee",
+    "echo",
+    "export",
+    "mkdir",
+    "cat",
+    "sha256sum",
+    "python",
+    "cp",
+    "kill",
+];
+
+#[test]
+fn a_wrong_command_is_noticed() {
+    let is_noticed = |check: fn()| std::panic::catch_unwind(check).is_err_and(|_| true);
+    assert!(is_noticed(|| is_read("here", &["serve", "--nothing"])));
+    assert!(is_noticed(|| is_read("here", &["nothing"])));
+    assert!(is_noticed(|| is_of_cargo("here", &["bench", "--bench", "nothing"])));
+    assert!(is_noticed(|| are_options_of_a_bench("here", "peers", &["--nothing"])));
+    assert!(is_noticed(|| are_options_of_a_bench("here", "peers", &["nothing"])));
+}

@@ -1,0 +1,94 @@
+//! Each link of a document leads to a file of this repository, and to a heading that is there.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
+use super::{documents, guide, read, root};
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut checked = 0;
+    for (path, text) in documents() {
+        for link in links(&text) {
+            assert!(
+                !link.contains(':'),
+                "{path}: {link} leads out of the repository, where no test follows it"
+            );
+            let (file, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let target = if file.is_empty() { PathBuf::from(&path) } else { beside(&path, file) };
+            assert!(root().join(&target).exists(), "{path} links to {link}");
+            if !anchor.is_empty() {
+                let anchors = anchors(&read(&target.display().to_string()));
+                assert!(anchors.contains(anchor), "{path} links to {link}; the headings are {anchors:?}");
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 50, "links checked: {checked}");
+}
+
+#[test]
+fn the_index_and_the_readme_lead_to_every_page_of_the_guide() {
+    let pages = documents().into_iter().filter_map(|(path, _)| {
+        let page = path.strip_prefix("deploy/guide/en/")?;
+        (page != "index.md").then(|| page.to_owned())
+    });
+    let pages: BTreeSet<String> = pages.collect();
+    assert!(pages.len() > 5, "{pages:?}");
+    let linked: BTreeSet<String> = links(&guide("index.md")).into_iter().collect();
+    let from_readme = links(&read("README.md"));
+    for page in pages {
+        assert!(linked.contains(&page), "the index does not lead to {page}");
+        let path = format!("deploy/guide/en/{page}");
+        assert!(from_readme.contains(&path), "the README does not lead to {page}");
+    }
+}
+
+#[test]
+fn a_link_and_an_anchor_are_found_where_they_are() {
+    let text = "# A `b`: c, d\n[x](y.md#z) `[no](link)` ![p](../q.svg)\n```sh\n# no heading [no](link)\n```\n## E-f_g\n";
+    assert_eq!(links(text), ["y.md#z", "../q.svg"]);
+    assert_eq!(anchors(text), BTreeSet::from(["a-b-c-d".to_owned(), "e-f_g".to_owned()]));
+    assert_eq!(beside("a/b/c.md", "../d/e.md"), Path::new("a/d/e.md"));
+}
+
+/// The targets of a text's links, without those in code.
+fn links(text: &str) -> Vec<String> {
+    let prose = outside_of_fences(text).collect::<Vec<_>>().join("\n");
+    let prose: String = prose.split('`').step_by(2).collect();
+    prose.split("](").skip(1).filter_map(|rest| rest.split(')').next()).map(str::to_owned).collect()
+}
+
+/// The names by which the headings of a page are linked to, as GitHub makes them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = outside_of_fences(text).filter_map(|line| {
+        let title = line.trim_start_matches('#');
+        (title.len() < line.len()).then(|| title.trim().to_lowercase())
+    });
+    let anchor = |title: String| {
+        let kept = title.chars().filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter));
+        kept.map(|letter| if letter == ' ' { '-' } else { letter }).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+fn outside_of_fences(text: &str) -> impl Iterator<Item = &str> {
+    let mut inside = false;
+    text.lines().filter(move |line| {
+        let is_fence = line.starts_with("```");
+        inside ^= is_fence;
+        !inside && !is_fence
+    })
+}
+
+/// The path of a link's target, from the root of the repository.
+fn beside(document: &str, link: &str) -> PathBuf {
+    let mut path = Path::new(document).parent().expect("a folder").to_owned();
+    for component in Path::new(link).components() {
+        match component {
+            Component::ParentDir => assert!(path.pop(), "{document}: {link} leads out of the repository"),
+            other => path.push(other),
+        }
+    }
+    path
+}

@@ -1,0 +1,164 @@
+//! The tables of the guide against what the program has: settings with defaults, reasons, groups of calls, alerts, calls
+//! of the admin API, fields of the access log, rooms of the source.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dashgate::dashscope::operation::Group;
+use dashgate::telemetry::metrics::Reason;
+use serde_json::Value;
+
+use super::{cells, guide, in_backticks, read, root, texts_below};
+use crate::deploy::places::{Step, places};
+use crate::deploy::tools;
+use crate::harness::calls::{generate, poll, submit, task};
+use crate::harness::{Gateway, Upstream, eventually};
+
+#[test]
+fn the_reference_has_every_setting_with_its_default() {
+    let schema: Value = serde_json::from_str(&read("deploy/dashgate.schema.json")).expect("JSON");
+    let settings = places(&schema).into_iter().filter_map(|place| match place.path.last()? {
+        // A table of the file's first level is the heading of its settings.
+        Step::Key(_) if place.path.len() > 1 => Some((place.pattern(), place.schema.get("default").cloned())),
+        Step::Key(_) | Step::First => None,
+    });
+    let settings: BTreeMap<String, Option<Value>> = settings.collect();
+    assert!(settings.len() > 80, "settings of the schema: {}", settings.len());
+    let told = told_settings(&guide("reference.md"));
+    let names = |of: &BTreeMap<String, Option<Value>>| of.keys().cloned().collect::<BTreeSet<_>>();
+    assert_eq!(names(&told), names(&settings), "the guide's settings, and the schema's");
+    for (name, default) in &settings {
+        assert_eq!(&told[name], default, "{name}: the guide's default, and the schema's");
+    }
+}
+
+/// Each key of the tables that a line "In: `[table]`" stands before. A default is a value in backticks.
+fn told_settings(page: &str) -> BTreeMap<String, Option<Value>> {
+    let mut told = BTreeMap::new();
+    for paragraphs in page.split("\nIn: ").skip(1) {
+        let (tables, rest) = paragraphs.split_once("\n\n").expect("a table");
+        let tables = in_backticks(tables);
+        assert!(!tables.is_empty(), "{paragraphs}");
+        for row in rest.lines().take_while(|line| line.starts_with('|')).filter(|row| row.starts_with("| `"))
+        {
+            let [key, _, default] = cells(row)[..] else { panic!("a row of three cells: {row}") };
+            let key = in_backticks(key).concat();
+            let default = default.starts_with('`').then(|| {
+                let value: toml::Table =
+                    toml::from_str(&format!("value = {}", in_backticks(default).concat()))
+                        .unwrap_or_else(|error| panic!("{row}: {error}"));
+                serde_json::to_value(&value["value"]).expect("JSON")
+            });
+            for table in &tables {
+                let name = format!("{}.{key}", table.trim_matches(['[', ']']));
+                assert!(told.insert(name.clone(), default.clone()).is_none(), "{name} is told twice");
+            }
+        }
+    }
+    told
+}
+
+#[test]
+fn troubleshooting_has_every_reason() {
+    let mut told = first_cells(&guide("troubleshooting.md"), "| `");
+    told.sort();
+    let mut reasons: Vec<String> = Reason::ALL.iter().map(|reason| reason.name().to_owned()).collect();
+    reasons.sort();
+    assert_eq!(told, reasons, "the guide's reasons, and the program's");
+}
+
+#[test]
+fn each_group_of_calls_is_told_with_its_calls() {
+    let page = guide("paths.md");
+    let rows = page.lines().filter(|line| line.starts_with('|'));
+    let told: BTreeSet<String> =
+        rows.filter_map(|row| cells(row).get(1).map(|cell| in_backticks(cell))).flatten().collect();
+    let groups: BTreeSet<String> = Group::ALL.iter().map(|group| group.name().to_owned()).collect();
+    assert_eq!(told, groups, "the guide's groups, and the program's");
+}
+
+#[test]
+fn observability_has_every_alert() {
+    let rules = read("deploy/prometheus/rules.yml");
+    let alerts = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let alerts: BTreeSet<String> = alerts.map(str::to_owned).collect();
+    let told: BTreeSet<String> = first_cells(&guide("observability.md"), "| `Dashgate").into_iter().collect();
+    assert_eq!(told, alerts, "the guide's alerts, and those of rules.yml");
+}
+
+#[test]
+fn the_guide_has_every_call_of_the_admin_api() {
+    let document: Value = serde_json::from_str(&read("src/admin/openapi.json")).expect("JSON");
+    let paths = document["paths"].as_object().expect("paths").iter();
+    let calls = paths.filter(|(path, _)| path.starts_with("/admin/")).flat_map(|(path, methods)| {
+        let methods = methods.as_object().expect("methods").keys().filter(|method| *method != "parameters");
+        methods.map(move |method| format!("{} {path}", method.to_uppercase()))
+    });
+    let calls: BTreeSet<String> = calls.collect();
+    let page = guide("keys.md");
+    let told = first_cells(&page, "| `").into_iter();
+    let told: BTreeSet<String> =
+        told.map(|call| call.split('?').next().unwrap_or_default().to_owned()).collect();
+    assert_eq!(told, calls, "the guide's calls, and the document's");
+}
+
+#[test]
+fn observability_has_every_field_of_the_access_log() {
+    let upstream = Upstream::answering(task("task-1", "SUCCEEDED"));
+    let gateway = Gateway::start(upstream.address);
+    for request in [generate("{}"), submit(), poll("task-1"), generate("{}").replace("Bearer", "Bearing")] {
+        gateway.ask(request);
+    }
+    eventually("each request has its line", || gateway.lines().len() >= 4);
+    let lines = gateway.lines();
+    let written = lines.iter().flat_map(|line| line.as_object().expect("an object").keys().cloned());
+    let written: BTreeSet<String> = written.collect();
+    assert!(written.contains("reason") && written.contains("task_id"), "{written:?}");
+    let page = guide("observability.md");
+    let (_, section) = page.split_once("## Access log").expect("a section");
+    let (section, _) = section.split_once("\n## ").expect("its end");
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    let told: BTreeSet<String> = rows.flat_map(|row| in_backticks(cells(row)[0])).collect();
+    let untold: Vec<_> = written.difference(&told).collect();
+    assert!(untold.is_empty(), "fields of the access log that the guide does not have: {untold:?}");
+}
+
+#[test]
+fn the_map_of_the_source_has_every_room() {
+    let library = read("src/lib.rs");
+    let rows = library.lines().filter_map(|line| line.strip_prefix("//! | [`"));
+    let told: BTreeSet<String> =
+        rows.map(|row| row.split('`').next().unwrap_or_default().to_owned()).collect();
+    let is_room = |name: &String| !["lib", "main", "build"].contains(&name.as_str());
+    let rooms = std::fs::read_dir(root().join("src")).expect("the sources").map(|entry| {
+        entry.expect("an entry").path().file_stem().expect("a name").to_string_lossy().into_owned()
+    });
+    let rooms: BTreeSet<String> = rooms.filter(is_room).collect();
+    assert_eq!(told, rooms, "the map of src/lib.rs, and the rooms");
+}
+
+#[test]
+fn the_issue_forms_are_whole() {
+    let check = "import sys, yaml\n\
+        form = yaml.safe_load(sys.stdin)\n\
+        assert form['name'] and form['description'] and form['body'], form\n\
+        for item in form['body']:\n    \
+            assert item['type'] in ('markdown', 'input', 'textarea', 'dropdown', 'checkboxes'), item\n    \
+            assert item['type'] == 'markdown' or item['id'] and item['attributes']['label'], item\n";
+    let forms =
+        texts_below(".github/ISSUE_TEMPLATE").into_iter().filter(|(path, _)| !path.ends_with("config.yml"));
+    let mut checked = 0;
+    for (_, text) in forms {
+        tools::run(
+            std::process::Command::new(tools::installed("python/bin/python")).args(["-c", check]),
+            &text,
+        );
+        checked += 1;
+    }
+    assert_eq!(checked, 2, "forms");
+}
+
+/// The code in the first cells of the rows that begin so.
+fn first_cells(page: &str, start: &str) -> Vec<String> {
+    let rows = page.lines().filter(|line| line.starts_with(start));
+    rows.map(|row| in_backticks(cells(row)[0]).concat()).collect()
+}
