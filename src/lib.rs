@@ -1,69 +1,116 @@
 //! dashgate: a transparent reverse proxy for Alibaba Cloud's DashScope.
 //!
+//! This page is the map for people who change the source: the life of a request, the rooms and their order, what a change
+//! may touch, and the words.
+//!
+//! # The idea
+//!
+//! **Stages are verbs, state is nouns.** [`proxy`] holds one file for each stage of a request, named by a verb. Every other
+//! room is a noun that knows nothing of stages.
+//!
+//! **Proofs, not flags.** A `Permit` exists only if admission passed. An `Outbound` is made only by `rewrite`, only from a
+//! `&Permit`, and `forward` sends nothing else. A request that was not admitted, or that still has the tenant's key in a
+//! header, cannot be sent.
+//!
+//! **Exhaustive match.** A decision by operation or dialect is a `match` without a wildcard, so that a new operation or
+//! dialect does not compile until each decision is made.
+//!
+//! **One fact, one place.** Facts are derived, not stored twice. A setting is read from the directory that a request loaded.
+//!
+//! **Time is an argument.** Functions take `now`; there is no clock trait, and no test sleeps.
+//!
+//! **A worker thread is a world.** Each worker has its own runtime, listener, connections and upstream pool, and a request
+//! never leaves its worker. Shared state (directory, limiters, task records) is behind `Arc`, atomics and sharded maps.
+//! Slow work (disk, large JSON) never runs on a worker.
+//!
 //! # The life of a request
 //!
 //! ```text
-//!  client ─▶ server ─▶ proxy::serve ─────────────────────────────────────────────────────────────────────────────────┐
-//!                       │ route ▶ authenticate ▶ admit ▶ authorize ▶ inspect ▶ resolve ▶ choose ▶ pace ▶ rewrite ▶ forward ─▶ DashScope
-//!                       │ poll ◀── a query for a task ──┘                        again, at another ▲                     │
-//!                       │ respond ◀── Rejection ◀── any stage                  account or key ──────────── judge         ▼
-//!                       └─ observe(body, exchange) ◀── claim ◀────────────────────────────────────────────── rewrite(response)
+//!  client ─▶ server ─▶ proxy::serve ────────────────────────────────────────────────────────────────────────┐
+//!                       │ route ▶ authenticate ▶ admit ▶ authorize ▶ inspect ▶ send ─────────────────────▶ DashScope
+//!                       │   poll ◀── a query for a task ──┘             send: choose ▶ pace ▶ rewrite ▶ forward ▶ classify
+//!                       │ respond ◀── Rejection ◀── any stage                 ▲ at another account or key ─────┘  ▼
+//!                       └─ observe(body, exchange) ◀── claim ◀──────────────────────────────── rewrite(response)
 //! ```
 //!
-//! In the unified dialect a create is translated into a native submit behind `authorize`, and its answer is presented
-//! in that dialect behind `claim`; a finished video is downloaded from storage in place of the stages that send.
-//!
-//! [`server`] owns the client's side of the wire: a worker is a thread with its own listener, connections
-//! and upstream pool, and a request never leaves it. [`proxy`] holds a file per stage. Everything else is a
-//! noun that knows nothing of stages.
+//! - `authorize` (does this task belong to this tenant?) comes after `admit`, so that guesses of task ids use up the limits
+//!   of the guesser's own key.
+//! - `claim` (record durably whose task this is) completes before the client sees the task's id.
+//! - `observe` counts each byte of the answer. When the answer's body is dropped, however the request ended, its exchange
+//!   frees the permit and records metrics, spans and the access log once.
+//! - In the unified dialect a create is translated into a native submit after `authorize`, and its answer is translated back
+//!   after `claim`. The file of a finished video is downloaded from storage in place of `send`.
 //!
 //! # The map
 //!
-//! | module | what it is |
+//! | room | what it holds |
 //! |---|---|
-//! | [`app`] | wires everything together: a config in, bound addresses and a drain out |
-//! | [`handover`] | from one process to the next, without an interruption |
-//! | [`admin`] | the operator's listener: health, keys, tenants |
-//! | [`reload`] | loads the configuration anew, and swaps the directory |
-//! | [`listen`] | bound sockets, and the TLS handshake on them |
-//! | [`server`] | accept, connection, wire, drain |
-//! | [`proxy`] | the life of one request |
-//! | [`limits`] | how much a caller may do, and what it has used of it |
-//! | [`tasks`] | which tenant owns which task, and how each is: the poll hub |
-//! | [`querier`] | asks DashScope how tasks are, for all who want to know |
-//! | [`tenant`] | who may call: keys and the directory |
-//! | [`account`] | Alibaba accounts: keys, health, choice, the pace of submits, and whose uploads are where |
-//! | [`unified`] | the other dialects over the same tasks: their fields, mapped to native bodies and back |
-//! | [`upstream`] | connections to DashScope |
-//! | [`dashscope`] | its public surface, as data and pure functions |
-//! | [`store`] | what outlives the process: tasks and uploads with their owners, virtual keys |
-//! | [`config`] | from a file to what is true, with all faults at once |
-//! | [`keys`] | the command that manages keys, a client of the admin API |
-//! | [`fetch`] | one HTTP/1.1 request on a connection of its own |
-//! | [`metrics`] | what Prometheus sees |
-//! | [`readiness`], [`liveness`] | whether clients should be sent here, and whether the workers still turn |
-//! | [`stopwatch`] | whose time an exchange takes |
-//! | [`supervisor`] | what systemd is told |
-//! | [`access_log`] | one line for each exchange |
-//! | [`stream`] | a TCP connection with or without TLS, and whom we trust |
-//! | [`certificate`] | what a certificate says |
-//! | [`traces`] | spans of exchanges, sent out by OTLP |
-//! | [`timer`] | deadlines that move with every byte |
-//! | [`hush`] | connections that sleep through wakes which nobody needs |
-//! | [`sim`] | the DashScope simulator; only the program and the demo may use it |
-//! | [`demo`] | both on loopback, and one task from submit to file |
+//! | [`app`] | the wiring: a configuration in, bound addresses and a drain handle out |
+//! | [`cli`] | the commands that are clients of a running gateway (`keys`), and the demo |
+//! | [`server`] | the client's side of the wire: accept, connection, HTTP/1.1 head checks, parked connections, drain |
+//! | [`admin`] | the operator's listener: health, metrics, the admin API |
+//! | [`proxy`] | the life of one request: a file for each stage |
+//! | [`lifecycle`] | reload, hand-over to a new process, readiness, liveness, notices to systemd |
+//! | [`polling`] | the poll hub: what is known of each running task, which client waits for it, which query comes next |
+//! | [`upstream`] | connections to DashScope and to object storage: pool, bodies |
+//! | [`tasks`] | which tenant owns which task: the task index and its pages |
+//! | [`tenant`] | who may call: virtual keys, certificates, the directory |
+//! | [`account`] | Alibaba accounts: keys, health, cooldown, choice, pace of submits, owners of uploads |
+//! | [`limits`] | rates, slots, tasks in flight, auth failures |
+//! | [`unified`] | the unified dialect: its fields mapped to native bodies, and tasks shown as videos |
+//! | [`telemetry`] | metrics, access log, traces, stopwatch |
+//! | [`store`] | durable state: tasks and uploads with their owners, virtual keys |
+//! | [`config`] | from the file to a checked `Config`; all faults at once, with line and column |
+//! | [`net`] | streams, TLS, certificates, timers, a one-shot HTTP client, the test for public addresses |
+//! | [`dashscope`] | DashScope's public surface as data and pure functions; it imports nothing of ours |
+//! | [`sim`] | the DashScope simulator; only the program, the demo and tests use it |
 //!
-//! A module uses only what lies to its right: `app ▶ server ▶ proxy ▶ tasks, tenant, account, upstream ▶
-//! limits, store ▶ config ▶ dashscope`, and `app ▶ admin ▶ reload ▶ tenant, store`. `tests/it/architecture.rs` holds the rule.
+//! The table is in order: a room uses only rooms below it. Only [`app`], [`cli`] and the program may use all, because they
+//! wire the rooms together. `tests/it/architecture.rs` holds the rule for each room, and the sizes. If a rule must change,
+//! change that table first, with a reason.
+//!
+//! # What a change may touch
+//!
+//! | change | where |
+//! |---|---|
+//! | a mount | a row in the configuration |
+//! | an operation | a variant in [`dashscope::operation`]; the compiler lists the other places |
+//! | a refusal | a variant of `proxy::rejection::Rejection` with its row, its label in [`telemetry::metrics::Reason`], and its row in the guide's `troubleshooting.md` |
+//! | a metric | a family in [`telemetry::metrics`], one line where it is recorded, and its row in the guide's `observability.md` |
+//! | a configuration key | a field with its check in [`config`], its lines in the example and in the schema, and its row in the guide's `reference.md`; tests compare the four |
+//! | a stage | a file in `proxy/`, and a line where the stages are called |
+//! | a kind of stored change | a `store::Change` variant, its replay, and its rows in the store's file |
+//! | a command | a file in `cli/`, and a line in `main.rs` |
+//!
+//! If a change of such a kind touches more, mend the map first, in a commit of its own. `.github/CONTRIBUTING.md` has the
+//! rules for tests, commits and prose.
 //!
 //! # Words
 //!
-//! *Tenant*: who is limited and billed. *Virtual key*: the secret that we issued; its *key id* is what may be
-//! logged. *Upstream key*: our DashScope credential. *Account*: one Alibaba Cloud account, one namespace of
-//! tasks. *Mount*: a path prefix with its dialect. *Operation*: what a call does. *Permit*, *rejection*: leave
-//! to run, refusal. *Claim*, *owner*: to note a new task's id; whose it is. *Exchange*: one request and its
-//! answer. *Limit*, *bucket*, *slot*: a rule; how many a second; how many at once. *Drain*, *cut*: to finish what
-//! runs; to end it.
+//! One thing has one name, in code, configuration, metrics, logs and pages.
+//!
+//! | word | meaning |
+//! |---|---|
+//! | client, upstream | the two peers of the gateway |
+//! | tenant | a team or a customer: who is limited |
+//! | virtual key, key id | the secret that we issued, and its name in logs |
+//! | upstream key | our DashScope credential |
+//! | account | one Alibaba Cloud account: one namespace of tasks, one set of quotas, some upstream keys |
+//! | mount, dialect | a path prefix, and the API spoken under it |
+//! | operation | what a call does, told from method and path |
+//! | admit, permit, rejection | let in; leave to run; refusal |
+//! | limit, bucket, slot | a declared rule; the state of a rate; a unit of concurrency |
+//! | claim, owner | record a new task's id; whose task it is |
+//! | exchange, outcome, reason | one request and its answer; how it ended; why it was refused |
+//! | directory | the immutable view of tenants, keys and settings between two reloads |
+//! | parked connection | an idle keep-alive connection, kept as a bare socket |
+//! | poll hub | what is known of all running tasks, and which clients wait for news |
+//! | account poller | the part of the poll hub that spends one account's queries |
+//! | tracked task | a task that the poll hub follows to its end |
+//! | list scan | a pass over the account's task list, a page at a time |
+//! | answer cache | answers of finished tasks, kept byte for byte |
+//! | hand-over | a new process takes the sockets of the old one |
+//! | drain, revoke | let what runs finish; end what a dead key started |
 
 pub mod account;
 pub mod admin;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dashgate::sim::{Options, Simulator};
+use dashgate::sim::{Simulator, SimulatorOptions};
 
 use crate::harness::calls::SYNTHESIS;
 use crate::harness::{ADMIN_TOKEN, Gateway, TENANT_KEY, UPSTREAM_KEY, message};
@@ -18,7 +18,8 @@ impl World {
     pub(super) fn start() -> Self {
         let keys = vec![UPSTREAM_KEY.parse().expect("a key")];
         let run = Duration::from_millis(300);
-        let simulator = Simulator::start(Options { keys, run, ..Options::default() }).expect("a simulator");
+        let simulator = Simulator::start(SimulatorOptions { keys, run, ..SimulatorOptions::default() })
+            .expect("a simulator");
         let (api, storage) = (simulator.address(), simulator.oss_address());
         let text = format!(
             r#"
