@@ -1,4 +1,4 @@
-//! What keeps the store from opening or writing, and what to do about it.
+//! Faults that keep the store from opening or writing, each with its remedy.
 
 use std::fmt;
 use std::io;
@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use rusqlite::{Error, ErrorCode, ffi};
 
-/// Why something could not be read or written. Displayed, it names the file and what to do; its cause alone does
-/// not name the file.
+/// Why the file could not be read or written. The display names the file and the remedy; the cause alone does not name
+/// the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreFault {
     pub path: Arc<Path>,
@@ -19,20 +19,20 @@ pub struct StoreFault {
 pub enum StoreCause {
     /// The directory of the file does not exist.
     NoDirectory,
-    /// There is something, and it is not a file.
+    /// The path names something that is not a file.
     NotAFile,
-    /// A later version of the program wrote it.
+    /// A later version of the program wrote the file.
     Newer {
         found: i64,
         known: i64,
     },
-    /// A database, but of another program.
+    /// The database of another program.
     NotOurs,
     NotADatabase,
-    /// It has nothing in it, and a gateway once wrote to it: SQLite would take it for a new one.
+    /// The file is empty, though a gateway once wrote to it: SQLite would take it for a new database.
     Emptied,
     Corrupt(Box<str>),
-    /// Another gateway has it open.
+    /// Another gateway has the file open.
     OtherGateway {
         process: Option<u32>,
     },
@@ -44,11 +44,11 @@ pub enum StoreCause {
     /// The file was removed or replaced while it was open.
     Moved,
     Failed(Box<str>),
-    /// The disk takes its time; the change may still be written.
+    /// The disk has not answered in time; the change may still be written.
     Stuck,
-    /// As many changes wait as may.
+    /// The queue of changes is full.
     Crowded,
-    /// The change is larger than any real one.
+    /// The id or directory is longer than any real one.
     TooLarge,
     Closed,
 }
@@ -128,12 +128,12 @@ impl fmt::Display for StoreCause {
 impl std::error::Error for StoreFault {}
 
 impl StoreCause {
-    /// Whether another try with the same connection can succeed.
+    /// True if another try with the same connection can succeed.
     pub(super) const fn keeps_connection(&self) -> bool {
         matches!(self, StoreCause::Full | StoreCause::Busy | StoreCause::Moved)
     }
 
-    /// Whether the contents are at fault; to look again means to read them all.
+    /// True if the file's contents are at fault; another try has to read them all.
     pub(super) const fn is_of_contents(&self) -> bool {
         matches!(
             self,
@@ -150,7 +150,7 @@ impl From<&Error> for StoreCause {
         let Some(&ffi::Error { code, extended_code }) = error.sqlite_error() else {
             return StoreCause::Failed(error.to_string().into());
         };
-        // A file for shared memory that can't grow is how a full disk looks while opening.
+        // On a full disk, opening fails because the file for shared memory can't grow.
         if code == ErrorCode::DiskFull || extended_code == ffi::SQLITE_IOERR_SHMSIZE {
             StoreCause::Full
         } else if extended_code == ffi::SQLITE_READONLY_DBMOVED {

@@ -1,4 +1,4 @@
-//! The database file: found, locked against other gateways, opened, checked.
+//! The database file: located, locked against other gateways, opened and checked.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -12,17 +12,17 @@ use rusqlite::{Connection, OpenFlags};
 use super::fault::StoreCause;
 use super::schema;
 
-/// The file, held by this process: no other gateway can open it meanwhile, and programs that only read can.
+/// The database file, locked by this process: no other gateway can open it; programs that only read can.
 #[derive(Debug)]
 pub(super) struct LockedFile {
     pub(super) path: Arc<Path>,
-    /// As it was when last looked at.
-    seen: Option<FileIdentity>,
-    /// Locked until it is dropped, here and wherever else it is open.
+    /// Identity of the file when it was last checked.
+    last: Option<FileIdentity>,
+    /// Lock file, locked until every handle on it is dropped, also those of another process.
     lock: File,
 }
 
-/// What shows that the name stands for another file, or that a part of it is gone.
+/// Identity of a file: a change shows that the path names another file, or that a part of the file is gone.
 #[derive(Debug, Clone, Copy)]
 struct FileIdentity {
     device: u64,
@@ -34,37 +34,37 @@ impl LockedFile {
     pub(super) fn acquire(path: &Path) -> Result<Self, StoreCause> {
         let path = resolved(path)?;
         let lock = lock(&beside(&path, "-lock"))?;
-        Ok(Self { path: path.into(), seen: None, lock })
+        Ok(Self { path: path.into(), last: None, lock })
     }
 
-    /// With the lock of another process, which goes on using the file until it ends.
+    /// Takes the lock of another process, which goes on using the file until it ends.
     pub(super) fn inherit(path: &Path, lock: File) -> Result<Self, StoreCause> {
         let path = resolved(path)?;
         let (given, there) = (lock.metadata()?, fs::metadata(beside(&path, "-lock"))?);
         if (given.dev(), given.ino()) != (there.dev(), there.ino()) {
             return Err(StoreCause::OtherGateway { process: None });
         }
-        Ok(Self { path: path.into(), seen: None, lock })
+        Ok(Self { path: path.into(), last: None, lock })
     }
 
-    /// For whoever takes over: it stays locked until both have ended.
+    /// A handle on the lock for a process that takes over: the file stays locked until both processes have ended.
     pub(super) fn lock(&self) -> io::Result<File> {
         self.lock.try_clone()
     }
 
-    /// Opens it for writing, with everything checked.
+    /// Opens the file for writing, and checks it.
     pub(super) fn open(&mut self) -> Result<Connection, StoreCause> {
-        if self.seen.is_some() {
+        if self.last.is_some() {
             self.has_shrunk()?;
         }
-        self.is_new_or_written()?;
+        self.refuse_emptied()?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_EXRESCODE;
         let mut connection = Connection::open_with_flags(&self.path, flags)?;
         connection.busy_timeout(BUSY)?;
-        // Before the first change: what is another's or newer stays as it is.
+        // Before the first change: a database of another program or of a newer version stays as it is.
         schema::inspect(&connection)?;
         if connection.is_readonly("main")? {
             return Err(StoreCause::ReadOnly);
@@ -77,7 +77,7 @@ impl LockedFile {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "trusted_schema", false)?;
         connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
-        // The writer does it, when those who wait have their answers.
+        // The writer runs checkpoints itself, after it has answered the callers.
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         let mebibytes = fs::metadata(&self.path)?.len() >> 20;
         if mebibytes > CHECKED_SOON_MEBIBYTES {
@@ -90,13 +90,13 @@ impl LockedFile {
         schema::migrate(&mut connection)?;
         schema::touch(&connection)?;
         self.reserve()?;
-        // SQLite syncs the directory for its log, but not for the file itself.
+        // SQLite syncs the directory after it has created its log, but not after it has created the database.
         File::open(self.path.parent().unwrap_or(Path::new("/")))?.sync_all()?;
-        self.seen = Some(look(&self.path)?);
+        self.last = Some(identity(&self.path)?);
         Ok(connection)
     }
 
-    /// Keeps some of the disk for later: when it is full, what was sent already can still be noted.
+    /// Creates a reserve file: once the disk is full, its space goes to claims of submits that were sent already.
     pub(super) fn reserve(&self) -> Result<(), StoreCause> {
         let path = beside(&self.path, "-reserve");
         if fs::metadata(&path).is_ok_and(|reserve| reserve.len() == RESERVE_BYTES) {
@@ -105,41 +105,41 @@ impl LockedFile {
         let mut file = File::create(&path)?;
         let written = io::copy(&mut io::repeat(0x5a).take(RESERVE_BYTES), &mut file);
         let written = written.and_then(|_| file.sync_all());
-        // Half of one would take what little there is.
+        // Half a reserve would only use up the little space there is.
         written.map_err(|error| file.set_len(0).err().unwrap_or(error).into())
     }
 
-    /// Gives up the reserve; false where there was none.
+    /// Removes the reserve file; false where there was none.
     pub(super) fn release(&self) -> bool {
         let path = beside(&self.path, "-reserve");
         let held = fs::metadata(&path).is_ok_and(|reserve| reserve.len() > 0);
         held && fs::remove_file(&path).is_ok()
     }
 
-    /// Whether the file is shorter than before; only a look at the whole tells a VACUUM from a loss.
+    /// True if the file is shorter than before: after a VACUUM, or a loss, which only a check of all pages tells apart.
     ///
     /// # Errors
-    /// `Moved` if the name stands for another file: what is written to a removed one is lost.
+    /// `Moved` if the path names another file: writes to a removed file are lost.
     pub(super) fn has_shrunk(&mut self) -> Result<bool, StoreCause> {
-        let found = look(&self.path).map_err(|_| StoreCause::Moved)?;
-        let Some(seen) = &mut self.seen else { return Err(StoreCause::Moved) };
-        if (found.device, found.inode) != (seen.device, seen.inode) {
+        let found = identity(&self.path).map_err(|_| StoreCause::Moved)?;
+        let Some(last) = &mut self.last else { return Err(StoreCause::Moved) };
+        if (found.device, found.inode) != (last.device, last.inode) {
             return Err(StoreCause::Moved);
         }
-        let shrunk = found.length < seen.length;
-        seen.length = seen.length.max(found.length);
+        let shrunk = found.length < last.length;
+        last.length = last.length.max(found.length);
         Ok(shrunk)
     }
 
-    /// SQLite takes an empty file for a new database, and deletes what its log has.
-    fn is_new_or_written(&self) -> Result<(), StoreCause> {
+    /// Refuses an empty file that has a log: SQLite would take the file for a new database and delete the log.
+    fn refuse_emptied(&self) -> Result<(), StoreCause> {
         let is_empty = fs::metadata(&self.path).is_ok_and(|file| file.len() == 0);
         let was_written = || wal_bytes(&self.path) > 0 || beside(&self.path, "-reserve").exists();
         if is_empty && was_written() { Err(StoreCause::Emptied) } else { Ok(()) }
     }
 }
 
-/// A second connection, for reading.
+/// Opens a second connection, for reading.
 pub(super) fn open_to_read(path: &Path) -> Result<Connection, StoreCause> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
@@ -152,7 +152,7 @@ pub(super) fn wal_bytes(path: &Path) -> u64 {
     fs::metadata(beside(path, "-wal")).map_or(0, |wal| wal.len())
 }
 
-/// One name for one file, so that two gateways ask for the same lock.
+/// Resolves links, so that two gateways with the same database ask for the same lock.
 fn resolved(path: &Path) -> Result<PathBuf, StoreCause> {
     match fs::canonicalize(path) {
         Ok(path) if path.is_file() => Ok(path),
@@ -169,8 +169,8 @@ fn resolved(path: &Path) -> Result<PathBuf, StoreCause> {
     }
 }
 
-/// A lock on a file of its own: SQLite's locks are of the process, and end when it closes any handle on the
-/// database; and they would keep readers out.
+/// Locks a file beside the database. SQLite's own locks belong to the process, end as soon as the process closes any
+/// handle on the database, and would keep readers out.
 fn lock(path: &Path) -> Result<File, StoreCause> {
     let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
     match file.try_lock() {
@@ -187,7 +187,7 @@ fn lock(path: &Path) -> Result<File, StoreCause> {
     }
 }
 
-/// Says who has the lock.
+/// Writes this process's id into the lock file.
 pub(super) fn sign(lock: &mut File) -> io::Result<()> {
     lock.set_len(0)?;
     lock.rewind()?;
@@ -200,16 +200,16 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn look(path: &Path) -> Result<FileIdentity, StoreCause> {
+fn identity(path: &Path) -> Result<FileIdentity, StoreCause> {
     let file = fs::metadata(path)?;
     Ok(FileIdentity { device: file.dev(), inode: file.ino(), length: file.len() })
 }
 
-/// Some thousand claims.
+/// Room for some thousand claims.
 const RESERVE_BYTES: u64 = 1024 * 1024;
-/// A larger file is checked for a second or more.
+/// Size above which the check takes a second or more.
 const CHECKED_SOON_MEBIBYTES: u64 = 128;
-/// How long another program's transaction is waited for.
+/// Longest wait for another program's transaction.
 pub(super) const BUSY: Duration = Duration::from_secs(1);
-/// What the log may keep of the disk between two uses.
+/// Space that the log may keep on the disk after a checkpoint.
 const WAL_KEPT_BYTES: i64 = 16 * 1024 * 1024;

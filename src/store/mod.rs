@@ -1,12 +1,15 @@
-//! What outlives the process: tasks and uploads with their owners, and virtual keys; in one SQLite file.
+//! Durable state: tasks and uploads with their owners, and virtual keys; in one SQLite file.
 //!
-//! Nobody waits on the disk but one thread of its own. The rest ask it and are told when a change is durable.
+//! One thread alone waits for the disk. Other threads send it changes and are told when a change is durable;
+//! [`Mirror`]s then hold the change in memory.
 
+mod commit;
 mod fault;
 mod file;
 mod group_commit;
 mod progress;
 mod record;
+mod replay;
 mod replication;
 mod rows;
 mod schema;
@@ -17,43 +20,43 @@ use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
 use prometheus::Histogram;
+use rusqlite::Connection;
 use tokio::runtime::Builder;
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::mpsc;
 
+pub use self::commit::Change;
 pub use self::fault::{StoreCause, StoreFault};
 use self::file::LockedFile;
-use self::record::MOST_ID_BYTES;
 pub use self::record::{
     AskedVideo, ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord,
 };
+pub use self::replay::Mirror;
 pub use self::replication::Follower;
 use self::state::StoreState;
-pub use self::writer::Change;
 use self::writer::{QueuedChange, StoreWriter};
 use crate::dashscope::task::Status;
 
-/// A handle on the store; all copies share one file and one writer.
+/// A handle on the store; all clones share one file and one writer.
 #[derive(Debug, Clone)]
 pub struct Store {
-    shared: Arc<StoreState>,
+    state: Arc<StoreState>,
     queue: mpsc::Sender<QueuedChange>,
     patience: Duration,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
-/// How much it takes on.
+/// Bounds of the writer's work.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreBounds {
     /// Changes that share a commit.
     pub most_per_commit: usize,
-    /// Changes that may wait for one.
+    /// Changes that may wait for a commit.
     pub most_waiting: usize,
     /// How long a change may take.
     pub patience: Duration,
@@ -65,282 +68,190 @@ impl Default for StoreBounds {
     }
 }
 
-/// Whether changes can be written.
+/// Health of the store: can changes be written?
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreHealth {
     Writable,
-    /// What can't be noted must not be sent.
+    /// A submit whose task can't be recorded must not be sent.
     Unwritable(Arc<StoreFault>),
 }
 
 impl Store {
-    /// Opens the file or makes it, brings it to this version, and sees that it can be written. Blocks.
+    /// Opens the file or creates it, migrates it to this version, and checks that it can be written. Blocks.
     ///
     /// # Errors
-    /// What is wrong with the file, and what to do.
+    /// The problem with the file, and what to do about it.
     pub fn open(path: &Path) -> Result<Self, StoreFault> {
         Self::open_with(path, StoreBounds::default())
     }
 
-    /// [`Store::open`], with bounds of one's own.
+    /// [`Store::open`] with other bounds.
     ///
     /// # Errors
-    /// As there.
-    pub fn open_with(path: &Path, settings: StoreBounds) -> Result<Self, StoreFault> {
-        let because = |cause| StoreFault { path: path.into(), cause };
-        Self::over(path, LockedFile::acquire(path).map_err(because)?, settings)
+    /// The problem with the file, and what to do about it.
+    pub fn open_with(path: &Path, bounds: StoreBounds) -> Result<Self, StoreFault> {
+        Self::start(path, LockedFile::acquire(path), bounds)
     }
 
-    /// Opens the file beside another process that has it open, with the lock that this one has on it. Blocks.
+    /// Opens the file beside another process that has it open, with that process's lock. Blocks.
     ///
     /// # Errors
-    /// As there; also if the lock is another file's.
+    /// The problem with the file, and what to do about it; also a lock that belongs to another file.
     pub fn inherit(path: &Path, lock: File) -> Result<Self, StoreFault> {
-        let because = |cause| StoreFault { path: path.into(), cause };
-        Self::over(path, LockedFile::inherit(path, lock).map_err(because)?, StoreBounds::default())
+        Self::start(path, LockedFile::inherit(path, lock), StoreBounds::default())
     }
 
-    fn over(path: &Path, mut file: LockedFile, settings: StoreBounds) -> Result<Self, StoreFault> {
-        let because = |cause| StoreFault { path: path.into(), cause };
-        let connection = file.open().map_err(because)?;
-        let lock = file.lock().map_err(|error| because(error.into()))?;
-        let shared = Arc::new(StoreState::new(Arc::clone(&file.path), Some(lock)));
-        let (queue, changes) = mpsc::channel(settings.most_waiting);
-        let most_per_commit = settings.most_per_commit.max(1);
-        let writer = StoreWriter::new(Arc::clone(&shared), file, connection, changes, most_per_commit);
-        let runtime = Builder::new_current_thread().enable_time().build();
-        let runtime = runtime.map_err(|error| because(error.into()))?;
-        let work = move || writer.run(&runtime);
-        let thread = thread::Builder::new().name("store".to_owned()).spawn(work);
-        let thread = thread.map_err(|error| because(error.into()))?;
-        let thread = Arc::new(Mutex::new(Some(thread)));
-        Ok(Self { shared, queue, patience: settings.patience, thread })
+    fn start(
+        path: &Path,
+        file: Result<LockedFile, StoreCause>,
+        bounds: StoreBounds,
+    ) -> Result<Self, StoreFault> {
+        file.and_then(|file| Self::run(file, bounds)).map_err(|cause| StoreFault { path: path.into(), cause })
     }
 
-    /// Every task that was claimed since, oldest first. Of an id that was claimed twice the first is the owner's.
-    /// Blocks.
+    fn run(mut file: LockedFile, bounds: StoreBounds) -> Result<Self, StoreCause> {
+        let connection = file.open()?;
+        let state = Arc::new(StoreState::new(Arc::clone(&file.path), Some(file.lock()?)));
+        let (queue, changes) = mpsc::channel(bounds.most_waiting);
+        let most_per_commit = bounds.most_per_commit.max(1);
+        let writer = StoreWriter::new(Arc::clone(&state), file, connection, changes, most_per_commit);
+        let runtime = Builder::new_current_thread().enable_time().build()?;
+        let thread = thread::Builder::new().name("store".to_owned()).spawn(move || writer.run(&runtime))?;
+        Ok(Self { state, queue, patience: bounds.patience, thread: Arc::new(Mutex::new(Some(thread))) })
+    }
+
+    /// Reads every task that was claimed at or after `since`, oldest first. Where an id was claimed twice, the first
+    /// claim is the owner's. Blocks.
     ///
     /// # Errors
     /// Why the file can't be read.
     pub fn tasks(&self, since: SystemTime, each: impl FnMut(TaskRecord)) -> Result<(), StoreFault> {
-        let each = progress::told(&self.shared.path, "tasks", each);
-        let read = file::open_to_read(&self.shared.path)
-            .and_then(|connection| rows::tasks(&connection, since, each).map_err(StoreCause::from));
-        read.map_err(|cause| self.shared.because(cause))
+        let each = progress::logged(&self.state.path, "tasks", each);
+        self.read(|connection| rows::tasks(connection, since, each))
     }
 
-    /// Every upload directory that was issued since, oldest first. Blocks.
+    /// Reads every upload directory that was issued at or after `since`, oldest first. Blocks.
     ///
     /// # Errors
     /// Why the file can't be read.
     pub fn uploads(&self, since: SystemTime, each: impl FnMut(UploadRecord)) -> Result<(), StoreFault> {
-        let read = file::open_to_read(&self.shared.path)
-            .and_then(|connection| rows::uploads(&connection, since, each).map_err(StoreCause::from));
-        read.map_err(|cause| self.shared.because(cause))
+        self.read(|connection| rows::uploads(connection, since, each))
     }
 
-    /// Every secret of every key, with what was revoked or has expired. Blocks.
+    /// Reads every secret of every key, also of keys that were revoked or have expired. Blocks.
     ///
     /// # Errors
     /// Why the file can't be read.
     pub fn keys(&self, each: impl FnMut(KeyRecord)) -> Result<(), StoreFault> {
-        let each = progress::told(&self.shared.path, "keys", each);
-        let read = file::open_to_read(&self.shared.path)
-            .and_then(|connection| rows::keys(&connection, each).map_err(StoreCause::from));
-        read.map_err(|cause| self.shared.because(cause))
+        let each = progress::logged(&self.state.path, "keys", each);
+        self.read(|connection| rows::keys(connection, each))
     }
 
-    /// Notes whose a new task is; durable when it returns.
-    ///
-    /// Once polled it need not be polled again, unless the queue is full: the claim is written all the same.
-    ///
-    /// # Errors
-    /// Why it was not written in time. It may be later: a claim that was taken on is not given up.
-    pub async fn claim(&self, task: impl Into<Arc<TaskRecord>>) -> Result<(), StoreFault> {
-        let mut task = task.into();
-        if task.id.len() > MOST_ID_BYTES {
-            return Err(self.shared.because(StoreCause::TooLarge));
-        }
-        if task.is_long() {
-            Arc::make_mut(&mut task).shorten();
-        }
-        self.write(Change::Claim(task)).await.map(drop)
+    fn read(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<(), StoreFault> {
+        let done = file::open_to_read(&self.state.path)
+            .and_then(|connection| read(&connection).map_err(StoreCause::from));
+        done.map_err(|cause| self.state.because(cause))
     }
 
-    /// Hides a task, which was claimed then, from the unified dialect; durable when it returns.
-    ///
-    /// # Errors
-    /// Why it was not written in time. It may be later.
-    pub async fn hide(&self, task_id: &str, claimed_at: SystemTime) -> Result<(), StoreFault> {
-        self.write(Change::Hide { id: task_id.into(), claimed_at }).await.map(drop)
+    /// Registers the mirrors to which every change is replayed, once, before the first change. The mirrors may hold the
+    /// store, so the store holds them weakly.
+    pub fn register(&self, mirrors: Vec<Weak<dyn Mirror>>) {
+        self.state.mirrors.register(mirrors);
     }
 
-    /// Keeps the status, as last known, of a task that was claimed then. It rides with a commit soon, and is lost in a
-    /// crash before.
+    /// Applies a change to the mirrors: a change that this process has committed, or the other process of a hand-over.
+    pub fn replay(&self, change: &Change) {
+        self.state.mirrors.replay(change);
+    }
+
+    /// Records the last known status of a task that was claimed at `claimed_at`. The status is written with a later
+    /// commit, and is lost in a crash before.
     pub fn learn(&self, task_id: Arc<str>, claimed_at: SystemTime, status: Status) {
-        self.shared.learn(task_id, claimed_at, status);
+        self.state.learn(task_id, claimed_at, status);
     }
 
-    /// Notes whose files are in a directory; durable when it returns. `displaced` is an older one of the tenant,
-    /// which makes room for it.
-    ///
-    /// # Errors
-    /// Why it was not written in time. It may be later.
-    pub async fn keep_upload(
-        &self,
-        mut upload: UploadRecord,
-        displaced: Option<Arc<str>>,
-    ) -> Result<(), StoreFault> {
-        if upload.directory.len() > MOST_ID_BYTES {
-            return Err(self.shared.because(StoreCause::TooLarge));
-        }
-        upload.shorten();
-        self.write(Change::KeepUpload { upload, displaced }).await.map(drop)
-    }
-
-    /// Drops what has expired at the time, a few rows at a time.
+    /// Asks the writer to delete rows that have expired at `now`, a few at a time.
     pub fn tidy(&self, now: SystemTime) {
-        self.shared.tidy(rows::milliseconds(now));
+        self.state.tidy(rows::milliseconds(now));
     }
 
-    /// Adds a key; false, and nothing changes, where the id or the secret exists already.
-    ///
-    /// # Errors
-    /// Why it was not written; it may be yet, with a secret that nobody saw.
-    pub async fn create_key(&self, key: KeyRecord) -> Result<bool, StoreFault> {
-        self.write(Change::CreateKey(key)).await
-    }
-
-    /// Adds a secret under the id of a living key of the tenant, whose older ones work until the time;
-    /// false, and nothing changes, where there is no such key or the secret exists already.
-    ///
-    /// # Errors
-    /// Why it was not written in time.
-    pub async fn rotate_key(&self, successor: KeyRecord, old_until: SystemTime) -> Result<bool, StoreFault> {
-        self.write(Change::RotateKey { successor, old_until }).await
-    }
-
-    /// Revokes all secrets of a key; false where no living key has the id.
-    ///
-    /// # Errors
-    /// Why it was not written in time; it may be yet.
-    pub async fn revoke_key(&self, id: &str, at: SystemTime) -> Result<bool, StoreFault> {
-        self.write(Change::RevokeKey { id: id.into(), at }).await
-    }
-
-    /// The digests of secrets that were dropped since the last call. Cheap.
+    /// The digests of secrets that were deleted since the last call. Cheap.
     pub fn dropped_keys(&self) -> Vec<[u8; 32]> {
-        self.shared.take_dropped_keys()
+        self.state.take_dropped_keys()
     }
 
-    /// The file's path, with all links followed.
+    /// The file's path, with all links resolved.
     pub fn path(&self) -> &Path {
-        &self.shared.path
+        &self.state.path
     }
 
-    /// What keeps other gateways out, for one that takes over; `None` once the store is closed.
+    /// The lock that keeps other gateways out, for a process that takes over; `None` once the store is closed.
     pub fn lock(&self) -> Option<io::Result<File>> {
-        let lock = self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        lock.as_ref().map(File::try_clone)
+        self.state.lock.lock().as_ref().map(File::try_clone)
     }
 
-    /// Says in the lock that it is ours now. Whoever tries to open the file is told so.
+    /// Writes this process's id into the lock file. A gateway that is kept out names the process in its error.
     ///
     /// # Errors
-    /// Why it can't be written.
+    /// Why the lock file can't be written.
     pub fn sign_lock(&self) -> io::Result<()> {
-        let mut lock = self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        lock.as_mut().map_or(Ok(()), file::sign)
+        self.state.lock.lock().as_mut().map_or(Ok(()), file::sign)
     }
 
-    /// From now on another process knows of every change before who asked for it does, until the other end of the
-    /// stream is closed or too slow.
+    /// Sends every later change to another process before its caller is told, until the other end of the stream is
+    /// closed or too slow.
     ///
     /// # Errors
     /// Why the stream can't be used.
     pub fn link(&self, stream: UnixStream) -> io::Result<()> {
-        self.shared.link.open(stream)
+        self.state.link.open(stream)
     }
 
-    /// Tells the other process nothing more.
+    /// Sends the other process nothing more.
     pub fn unlink(&self) {
-        self.shared.link.close();
+        self.state.link.close();
     }
 
-    /// Whether the other process was told of every change since.
+    /// True if the other process has received every change since [`Store::link`].
     pub fn is_linked(&self) -> bool {
-        self.shared.link.is_open()
+        self.state.link.is_open()
     }
 
-    /// Whether changes can be written, as last seen. Cheap.
+    /// Health as last seen. Cheap.
     pub fn health(&self) -> StoreHealth {
-        if let Some(fault) = self.shared.fault() {
+        if let Some(fault) = self.state.fault() {
             StoreHealth::Unwritable(fault)
         } else if self.queue.is_closed() {
-            StoreHealth::Unwritable(Arc::new(self.shared.because(StoreCause::Closed)))
-        } else if self.shared.is_stuck(self.patience) {
-            StoreHealth::Unwritable(Arc::new(self.shared.because(StoreCause::Stuck)))
+            StoreHealth::Unwritable(Arc::new(self.state.because(StoreCause::Closed)))
+        } else if self.state.is_stuck(self.patience) {
+            StoreHealth::Unwritable(Arc::new(self.state.because(StoreCause::Stuck)))
         } else {
             StoreHealth::Writable
         }
     }
 
-    /// Has each transaction's time observed, in seconds; the first histogram stands.
+    /// Observes the time of each later transaction, in seconds. Only the first call counts.
     pub fn observe_commits(&self, seconds: Histogram) {
-        let _ = self.shared.commit_seconds.set(seconds);
+        let _ = self.state.commit_seconds.set(seconds);
     }
 
-    /// Transactions so far.
+    /// The number of transactions so far.
     pub fn commits(&self) -> u64 {
-        self.shared.commits()
+        self.state.commits()
     }
 
     /// The size of the write-ahead log.
     pub fn wal_bytes(&self) -> u64 {
-        file::wal_bytes(&self.shared.path)
+        file::wal_bytes(&self.state.path)
     }
 
-    /// Writes what waits, takes no more, and lets go of the file. Blocks.
+    /// Writes the waiting changes, takes no more, and releases the file. Blocks.
     pub fn close(&self) {
-        self.shared.closing.cancel();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            // A writer that panicked has said so itself.
+        self.state.closing.cancel();
+        if let Some(thread) = self.thread.lock().take() {
+            // A panic of the writer is in the log already.
             let _ = thread.join();
         }
-        self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
-    }
-
-    async fn write(&self, change: Change) -> Result<bool, StoreFault> {
-        let deadline = Instant::now() + self.patience;
-        let because = |cause| self.shared.because(cause);
-        let (reply, answer) = oneshot::channel();
-        match self.queue.try_send(QueuedChange { change, reply }) {
-            Ok(()) => self.shared.gate.comes(self.queue.max_capacity() - self.queue.capacity()),
-            Err(TrySendError::Closed(_)) => return Err(because(StoreCause::Closed)),
-            // In a box: it seldom comes to that.
-            Err(TrySendError::Full(queued)) => Box::pin(self.wait_for_room(queued, deadline)).await?,
-        }
-        match timeout_at(deadline, answer).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(because(StoreCause::Closed)),
-            Err(_) => Err(self.late(StoreCause::Stuck)),
-        }
-    }
-
-    async fn wait_for_room(&self, queued: QueuedChange, deadline: Instant) -> Result<(), StoreFault> {
-        match timeout_at(deadline, self.queue.send(queued)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(self.shared.because(StoreCause::Closed)),
-            Err(_) => Err(self.late(StoreCause::Crowded)),
-        }
-    }
-
-    /// Why a change took too long: what health says, where it says something.
-    fn late(&self, otherwise: StoreCause) -> StoreFault {
-        match self.health() {
-            StoreHealth::Unwritable(fault) => StoreFault::clone(&fault),
-            StoreHealth::Writable => self.shared.because(otherwise),
-        }
+        self.state.lock.lock().take();
     }
 }

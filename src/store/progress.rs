@@ -1,20 +1,20 @@
-//! Says how far it is with what takes its time at a start.
+//! Progress of a long start in the log.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Tells now and then how many such rows of the file were read; nothing where they are read soon.
-pub(super) fn told<T>(path: &Path, what: &'static str, mut each: impl FnMut(T)) -> impl FnMut(T) {
-    let (mut count, mut told) = (0_u64, Instant::now());
+/// Passes rows on to `each`, and logs every two seconds how many were read. A short read logs nothing.
+pub(super) fn logged<T>(path: &Path, what: &'static str, mut each: impl FnMut(T)) -> impl FnMut(T) {
+    let (mut count, mut last_logged) = (0_u64, Instant::now());
     move |row| {
         count += 1;
-        if count.is_multiple_of(LOOKED_EVERY) && told.elapsed() >= TOLD_EVERY {
-            told = Instant::now();
+        if count.is_multiple_of(ROWS_PER_CHECK) && last_logged.elapsed() >= LOG_EVERY {
+            last_logged = Instant::now();
             tracing::info!("{}: {count} {what} are read so far", path.display());
         }
         each(row);
     }
 }
 
-const LOOKED_EVERY: u64 = 4_096;
-const TOLD_EVERY: Duration = Duration::from_secs(2);
+const ROWS_PER_CHECK: u64 = 4_096;
+const LOG_EVERY: Duration = Duration::from_secs(2);

@@ -1,5 +1,5 @@
-//! What is kept, and for how long: a task with its owner, an upload directory with its owner, a secret of a virtual
-//! key.
+//! Records of the store and how long they are kept: a task with its owner, an upload directory with its owner, a
+//! secret of a virtual key.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,39 +8,39 @@ use serde::{Deserialize, Serialize};
 
 use crate::dashscope::task::Status;
 
-/// One task and whose it is. Times are kept to the millisecond.
+/// One task and its owner. Times are kept to the millisecond.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskRecord {
     pub id: Arc<str>,
     pub tenant: Arc<str>,
     pub key_id: Arc<str>,
-    /// The account that runs it: every later call on the task goes there.
+    /// The account that runs the task: every later call on the task goes there.
     pub account: Arc<str>,
-    /// As the submit named it, up to 128 bytes; empty where it could not be read.
+    /// The model that the submit named, up to 128 bytes; empty where it could not be read.
     pub model: Box<str>,
     /// The prefix of the mount that the submit came by.
     pub mount: Arc<str>,
     pub claimed_at: SystemTime,
-    /// As last known.
+    /// Last known status.
     pub status: Status,
-    /// What was asked for, of a video that was made in the unified dialect.
+    /// The request's fields, of a video that was submitted in the unified dialect.
     pub asked: Option<Arc<AskedVideo>>,
-    /// Its tenant deleted it in the unified dialect, and finds it there no more.
+    /// True once the tenant has deleted the task in the unified dialect, which then hides it.
     pub hidden: bool,
 }
 
 impl TaskRecord {
-    /// What was asked for takes so much in memory, beside a fixed part.
+    /// Memory held by the recorded request fields of a unified task, in bytes, beside a fixed part.
     pub fn asked_bytes(&self) -> usize {
         self.asked.as_ref().map_or(0, |asked| asked.bytes())
     }
 
-    /// Whether a client made anything of it longer than it is kept.
+    /// True if a field that a client chooses is longer than it is kept.
     pub(super) fn is_long(&self) -> bool {
         self.model.len() > MOST_MODEL_BYTES || self.asked.as_ref().is_some_and(|asked| asked.is_long())
     }
 
-    /// Cuts what a client may have made long at will.
+    /// Cuts the fields that a client chooses to their longest length.
     pub(super) fn shorten(&mut self) {
         shorten(&mut self.model, MOST_MODEL_BYTES);
         if self.asked.as_ref().is_some_and(|asked| asked.is_long()) {
@@ -49,13 +49,13 @@ impl TaskRecord {
     }
 }
 
-/// A video as the unified dialect's client asked for it: what DashScope does not tell of a task that runs.
+/// Request fields of a video in the unified dialect. DashScope does not return them while the task runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AskedVideo {
     /// Up to 20,000 bytes: models read no more than 5,000 characters.
     pub prompt: Option<Box<str>>,
     pub seconds: Option<Box<str>>,
-    /// As the client spelt it, mostly `1280x720`.
+    /// Size in the client's spelling, mostly `1280x720`.
     pub size: Option<Box<str>>,
 }
 
@@ -80,12 +80,12 @@ impl AskedVideo {
     }
 }
 
-/// An upload policy that a tenant was given: the files below its directory are the tenant's.
+/// The directory of an upload policy that a tenant was given. Files below the directory belong to the tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadRecord {
     pub tenant: Arc<str>,
     pub directory: Arc<str>,
-    /// As the client named it, up to 128 bytes.
+    /// The model that the client named, up to 128 bytes.
     pub model: Box<str>,
     /// The account that stores the files.
     pub account: Arc<str>,
@@ -93,7 +93,7 @@ pub struct UploadRecord {
 }
 
 impl UploadRecord {
-    /// Cuts what a client may have made long at will.
+    /// Cuts the field that a client chooses to its longest length.
     pub(super) fn shorten(&mut self) {
         shorten(&mut self.model, MOST_MODEL_BYTES);
     }
@@ -112,12 +112,12 @@ pub struct KeyRecord {
     /// The key's loggable name.
     pub id: Arc<str>,
     pub tenant: Arc<str>,
-    /// SHA-256 of the secret, which itself is kept nowhere.
+    /// SHA-256 of the secret. The secret itself is stored nowhere.
     pub sha256: [u8; 32],
     pub created_at: SystemTime,
     pub expires: Option<SystemTime>,
     pub revoked_at: Option<SystemTime>,
-    /// Until when it works beside its successor.
+    /// End of the grace period in which the secret works beside its successor.
     pub retires_at: Option<SystemTime>,
 }
 
@@ -125,9 +125,9 @@ pub struct KeyRecord {
 pub const TASKS_KEPT: Duration = Duration::from_secs(48 * 3600);
 /// DashScope keeps a file for 48 hours, and a policy is good for some minutes before.
 pub const UPLOADS_KEPT: Duration = Duration::from_secs(49 * 3600);
-/// What opens nothing any more is told apart from what never did for so long; then its id is free again.
+/// How long an ended key is kept: calls with it are told that it has ended. Then its id is free again.
 pub const ENDED_KEYS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
-/// The longest task id, or directory: DashScope's have 36 bytes, and about 100.
+/// Longest task id or upload directory: DashScope's have 36 bytes, and about 100.
 pub(super) const MOST_ID_BYTES: usize = 256;
 const MOST_MODEL_BYTES: usize = 128;
 const MOST_PROMPT_BYTES: usize = 20_000;

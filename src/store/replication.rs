@@ -1,17 +1,19 @@
-//! While one process takes over from another, both have the file open. Each writes what is its own, and tells the
-//! other before it tells anybody else: a task that a client knows of is known to both.
+//! Replication between the two processes of a hand-over, which both have the file open. Each process commits its own
+//! changes, and sends them to the other before it answers the client: a task that a client knows of is known to both.
 //!
-//! A line of JSON goes one way for each change, a byte comes back for each line that was taken in.
+//! A change is a line of JSON; the receiver sends a byte back once it has applied the change.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::writer::Change;
+use parking_lot::Mutex;
 
-/// Where changes are told.
+use super::Change;
+
+/// The sender of this process's changes; empty where there is no other process.
 #[derive(Debug, Default)]
 pub(super) struct ReplicationLink(Mutex<Option<UnixStream>>);
 
@@ -19,31 +21,32 @@ impl ReplicationLink {
     pub(super) fn open(&self, stream: UnixStream) -> io::Result<()> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
+        *self.0.lock() = Some(stream);
         Ok(())
     }
 
     pub(super) fn close(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.0.lock() = None;
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.0.lock().is_some()
     }
 
-    /// Returns when the other process knows of them, or can't be told any more.
-    pub(super) fn tell<'c>(&self, changes: impl Iterator<Item = &'c Change>) {
-        let mut link = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Returns when the other process has applied the changes, or can't be reached any more.
+    pub(super) fn send<'c>(&self, changes: impl Iterator<Item = &'c Change>) {
+        let mut link = self.0.lock();
         let Some(stream) = link.as_mut() else { return };
-        if let Err(error) = tell(stream, changes) {
-            // The other one has ended, as one of the two does; if it has not, it must not take over.
+        if let Err(error) = send(stream, changes) {
+            // The other process has ended, as one of the two must; a process that lives and misses changes may not take
+            // over.
             tracing::info!(%error, "the other process is told of no more changes");
             *link = None;
         }
     }
 }
 
-fn tell<'c>(stream: &mut UnixStream, changes: impl Iterator<Item = &'c Change>) -> io::Result<()> {
+fn send<'c>(stream: &mut UnixStream, changes: impl Iterator<Item = &'c Change>) -> io::Result<()> {
     let (mut lines, mut count) = (Vec::new(), 0);
     for change in changes {
         serde_json::to_writer(&mut lines, change)?;
@@ -57,7 +60,7 @@ fn tell<'c>(stream: &mut UnixStream, changes: impl Iterator<Item = &'c Change>) 
     stream.read_exact(&mut vec![0; count])
 }
 
-/// Takes in the changes of another process, from now on. Until somebody follows them they are kept.
+/// Receiver of the other process's changes. Changes are kept until this process's mirrors are loaded.
 #[derive(Clone)]
 pub struct Follower(Arc<Mutex<FollowerState>>);
 
@@ -67,12 +70,13 @@ enum FollowerState {
 }
 
 impl Follower {
+    /// Receives from now on, in a thread of its own that ends with the other process.
+    ///
     /// # Errors
     /// Why there is no thread.
     pub fn start(stream: UnixStream) -> io::Result<Self> {
         let state = Arc::new(Mutex::new(FollowerState::Kept(Vec::new())));
         let follower = Self(Arc::clone(&state));
-        // It ends with the other process, or with this one.
         thread::Builder::new().name("follower".to_owned()).spawn(move || {
             if let Err(error) = read(stream, &state) {
                 tracing::warn!(%error, "the other process's changes can't be followed any more");
@@ -81,13 +85,13 @@ impl Follower {
         Ok(follower)
     }
 
-    /// Shows what has come so far, and then what comes.
-    pub fn follow(&self, mut take: impl FnMut(&Change) + Send + 'static) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Replays the changes that have come so far, and from then on each one as it comes.
+    pub fn follow(&self, mut replay: impl FnMut(&Change) + Send + 'static) {
+        let mut state = self.0.lock();
         if let FollowerState::Kept(kept) = &*state {
-            kept.iter().for_each(&mut take);
+            kept.iter().for_each(&mut replay);
         }
-        *state = FollowerState::Followed(Box::new(take));
+        *state = FollowerState::Followed(Box::new(replay));
     }
 }
 
@@ -102,20 +106,20 @@ fn read(stream: UnixStream, state: &Mutex<FollowerState>) -> io::Result<()> {
             return if line.is_empty() { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) };
         }
         let change: Change = serde_json::from_slice(&line)?;
-        match &mut *state.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &mut *state.lock() {
             FollowerState::Kept(kept) if kept.len() < MOST_KEPT => kept.push(change),
             FollowerState::Kept(_) => return Err(io::ErrorKind::OutOfMemory.into()),
-            FollowerState::Followed(take) => take(&change),
+            FollowerState::Followed(replay) => replay(&change),
         }
         answers.write_all(b"+")?;
     }
 }
 
-/// How long the other process may take to take a change in.
+/// How long the other process may take to apply a change.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// While all that the file holds is read: some minutes of a busy gateway.
+/// Changes of some minutes of a busy gateway, while this process reads the file.
 const MOST_KEPT: usize = 1_000_000;
-/// A prompt of 20,000 bytes, each of them escaped.
+/// Length of a line with a prompt of 20,000 bytes, each of them escaped.
 const MOST_LINE_BYTES: u64 = 256 * 1024;
 
 #[cfg(test)]
@@ -132,18 +136,18 @@ mod tests {
     fn what_is_told_was_taken_in() {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let (link, follower) = (ReplicationLink::default(), Follower::start(theirs).expect("a thread"));
-        link.tell([revoked("to nobody")].iter());
+        link.send([revoked("to nobody")].iter());
         link.open(ours).expect("opened");
-        link.tell([revoked("a"), revoked("b")].iter());
+        link.send([revoked("a"), revoked("b")].iter());
         let seen = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&seen);
         follower.follow(move |change| {
             if let Change::RevokeKey { id, .. } = change {
-                noted.lock().expect("no panic").push(id.clone());
+                noted.lock().push(id.clone());
             }
         });
-        link.tell([revoked("c")].iter());
-        assert_eq!(*seen.lock().expect("no panic"), ["a".into(), "b".into(), "c".into()]);
+        link.send([revoked("c")].iter());
+        assert_eq!(*seen.lock(), ["a".into(), "b".into(), "c".into()]);
         assert!(link.is_open());
     }
 
@@ -153,7 +157,7 @@ mod tests {
         let link = ReplicationLink::default();
         link.open(ours).expect("opened");
         drop(theirs);
-        link.tell([revoked("a")].iter());
+        link.send([revoked("a")].iter());
         assert!(!link.is_open());
     }
 }

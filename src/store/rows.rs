@@ -1,4 +1,4 @@
-//! Records to rows and back: all the SQL there is but for the schema.
+//! Records to rows and back: all SQL except the schema.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::record::{
 };
 use crate::dashscope::task::Status;
 
-/// Where the id is there already, its first row stands.
+/// Inserts a task. Where an id is claimed twice, the first row belongs to its owner.
 pub(super) fn insert_task(connection: &Connection, task: &TaskRecord) -> Result<()> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO tasks (id, tenant, key_id, account, model, mount, claimed_at, status,
@@ -43,7 +43,7 @@ pub(super) fn insert_task(connection: &Connection, task: &TaskRecord) -> Result<
     insert.execute(row).map(drop)
 }
 
-/// False where there is no such task.
+/// Hides a task; false where there is no such task.
 pub(super) fn hide_task(connection: &Connection, id: &str, claimed_at: SystemTime) -> Result<bool> {
     let mut update =
         connection.prepare_cached("UPDATE tasks SET hidden = 1 WHERE claimed_at = ?1 AND id = ?2")?;
@@ -61,15 +61,15 @@ pub(super) fn update_status(
     update.execute(params![milliseconds(claimed_at), id, status.name()]).map(drop)
 }
 
-/// What was dropped.
+/// Rows that were deleted because they had expired.
 #[derive(Debug, Default)]
 pub(super) struct ExpiredRows {
     pub(super) rows: usize,
-    /// Digests of the secrets among it.
+    /// Digests of the secrets among the rows.
     pub(super) keys: Vec<[u8; 32]>,
 }
 
-/// Drops some of what has expired at the time.
+/// Deletes rows that have expired at `now`, `most` at most.
 pub(super) fn delete_expired(connection: &Connection, now: i64, most: usize) -> Result<ExpiredRows> {
     let before = |kept: Duration| now.saturating_sub(kept.as_millis() as i64);
     let mut tasks = connection.prepare_cached(
@@ -126,7 +126,7 @@ fn asked(row: &Row<'_>) -> Result<Option<AskedVideo>> {
     Ok(Some(AskedVideo { prompt: row.get(9)?, seconds: row.get(10)?, size: row.get(11)? }))
 }
 
-/// What is issued again lives longer.
+/// Inserts an upload directory; one that is issued again lives longer.
 pub(super) fn insert_upload(connection: &Connection, upload: &UploadRecord) -> Result<()> {
     let mut insert = connection.prepare_cached(
         "INSERT OR REPLACE INTO uploads (tenant, directory, model, account, issued_at) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -163,7 +163,7 @@ pub(super) fn uploads(
     Ok(())
 }
 
-/// False where the id or the secret exists already.
+/// Inserts a key; false where the id or the secret exists already.
 pub(super) fn insert_key(connection: &Connection, key: &KeyRecord) -> Result<bool> {
     let mut known = connection.prepare_cached("SELECT 1 FROM keys WHERE id = ?1")?;
     if known.exists([&key.id])? {
@@ -172,7 +172,7 @@ pub(super) fn insert_key(connection: &Connection, key: &KeyRecord) -> Result<boo
     insert_secret(connection, key)
 }
 
-/// False where no living key has the id and tenant, or the secret exists already.
+/// Adds a secret to a key; false where no living key has the id and tenant, or the secret exists already.
 pub(super) fn rotate_key(
     connection: &Connection,
     successor: &KeyRecord,
@@ -187,13 +187,13 @@ pub(super) fn rotate_key(
         "UPDATE keys SET retires_at = min(coalesce(retires_at, ?3), ?3) WHERE id = ?1 AND sha256 <> ?2",
     )?;
     retire.execute(params![successor.id, &successor.sha256[..], milliseconds(old_until)])?;
-    // Those of earlier rotations that open nothing any more.
+    // Secrets of earlier rotations that have retired are refused anyway.
     let mut retired = connection.prepare_cached("DELETE FROM keys WHERE id = ?1 AND retires_at < ?2")?;
     retired.execute(params![successor.id, milliseconds(successor.created_at)])?;
     Ok(true)
 }
 
-/// Revokes every secret of the key; false where none of that id lived.
+/// Revokes every secret of the key; false where the key had no living secret.
 pub(super) fn revoke_key(connection: &Connection, id: &str, at: SystemTime) -> Result<bool> {
     let mut revoke =
         connection.prepare_cached("UPDATE keys SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL")?;

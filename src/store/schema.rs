@@ -1,13 +1,13 @@
-//! The tables, and how older files become today's: a step a version, each in a transaction of its own.
+//! The schema and its migrations: one step for each version, each step in a transaction of its own.
 
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::fault::StoreCause;
 
-/// The version that this program writes.
+/// The schema version that this program writes.
 pub(super) const CURRENT: i64 = STEPS.len() as i64;
 
-/// What is in the file, before anything is changed in it.
+/// Checks that the file is this program's and not newer, before anything is changed in it.
 pub(super) fn inspect(connection: &Connection) -> Result<(), StoreCause> {
     let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
@@ -21,12 +21,12 @@ pub(super) fn inspect(connection: &Connection) -> Result<(), StoreCause> {
     Ok(())
 }
 
-/// Brings the file to the current version.
+/// Migrates the file to the current version.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreCause> {
     advance(connection, &STEPS)
 }
 
-/// Writes without a change: page 1 goes through the log and to the disk.
+/// Writes page 1 unchanged, through the log and to the disk, which shows that the file can be written.
 pub(super) fn touch(connection: &Connection) -> Result<(), StoreCause> {
     Ok(connection.pragma_update(None, "user_version", version(connection)?)?)
 }
@@ -54,7 +54,7 @@ fn version(connection: &Connection) -> Result<i64, StoreCause> {
     Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
 }
 
-/// Never change one that was released: add another. Times are milliseconds since 1970.
+/// Migration steps. Never change a released step: add another. Times are milliseconds since 1970.
 const STEPS: [&str; 5] = [
     "
     CREATE TABLE tasks (
@@ -90,7 +90,7 @@ const STEPS: [&str; 5] = [
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX uploads_by_time ON uploads (issued_at);
 ",
-    // When a secret began to open nothing, if it does: which of its ends came first.
+    // `ended_at`: the first of a secret's ends, from which on it opens nothing; null while it has none.
     "
     ALTER TABLE keys ADD COLUMN ended_at INTEGER GENERATED ALWAYS AS (
         nullif(min(
@@ -101,7 +101,7 @@ const STEPS: [&str; 5] = [
     ) VIRTUAL;
     CREATE INDEX keys_by_end ON keys (ended_at) WHERE ended_at IS NOT NULL;
 ",
-    // What a client of the unified dialect asked for, and whether it deleted the video.
+    // Fields of a video request in the unified dialect, and whether its client deleted the video.
     "
     ALTER TABLE tasks ADD COLUMN unified INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE tasks ADD COLUMN prompt TEXT;

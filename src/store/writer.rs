@@ -1,11 +1,10 @@
-//! The one thread that writes. A commit takes all that waits, up to a bound, so that many changes share the
-//! disk's one answer; those who wait are told once it is there.
+//! The one thread that writes. A commit takes all waiting changes, up to a bound, so that many changes share one sync of
+//! the disk; then their callers are told.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
-use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -13,10 +12,9 @@ use tokio::time::Instant;
 use super::fault::{StoreCause, StoreFault};
 use super::file::{self, LockedFile};
 use super::group_commit::RecentBatches;
-use super::record::{KeyRecord, TaskRecord, UploadRecord};
 use super::rows::ExpiredRows;
 use super::state::{LearntStatuses, StoreState};
-use super::{rows, schema};
+use super::{Change, rows, schema};
 
 /// Outcome of a change: whether it was made, or why it could not be written.
 pub(super) type Outcome = Result<bool, StoreFault>;
@@ -29,56 +27,33 @@ pub(super) struct QueuedChange {
     pub(super) reply: oneshot::Sender<Outcome>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum Change {
-    Claim(Arc<TaskRecord>),
-    Hide {
-        id: Box<str>,
-        claimed_at: SystemTime,
-    },
-    /// With an older directory of the tenant that makes room for it.
-    KeepUpload {
-        upload: UploadRecord,
-        displaced: Option<Arc<str>>,
-    },
-    CreateKey(KeyRecord),
-    RotateKey {
-        successor: KeyRecord,
-        old_until: SystemTime,
-    },
-    RevokeKey {
-        id: Box<str>,
-        at: SystemTime,
-    },
-}
-
 #[derive(Debug)]
 pub(super) struct StoreWriter {
-    shared: Arc<StoreState>,
+    state: Arc<StoreState>,
     file: LockedFile,
-    /// None while it could not be opened again.
+    /// `None` while the file could not be opened again.
     connection: Option<Connection>,
     queue: mpsc::Receiver<QueuedChange>,
     most_per_commit: usize,
-    /// Of the queue, taken and not yet durable. After a failure they are tried again.
+    /// Changes taken from the queue and not yet durable. After a failure they are tried again.
     waiting: Vec<QueuedChange>,
     batches: RecentBatches,
-    /// Statuses that ride with the next commits.
+    /// Statuses to be written with the next commits.
     learnt: LearntStatuses,
-    /// For which time what had expired is gone.
+    /// Rows that had expired at this time, in milliseconds since 1970, are deleted.
     tidied: i64,
     retry_at: Option<Instant>,
     tick_at: Instant,
-    /// Not after a full disk, until there is space for it again.
+    /// False after a full disk, until the reserve file has its space again.
     has_reserve: bool,
     truncate_at: Instant,
-    /// Pages written since the log was last copied into the file, about.
+    /// Approximate number of pages written since the log was last copied into the file.
     since_checkpoint: usize,
 }
 
 impl StoreWriter {
     pub(super) fn new(
-        shared: Arc<StoreState>,
+        state: Arc<StoreState>,
         file: LockedFile,
         connection: Connection,
         queue: mpsc::Receiver<QueuedChange>,
@@ -86,7 +61,7 @@ impl StoreWriter {
     ) -> Self {
         let now = Instant::now();
         Self {
-            shared,
+            state,
             file,
             connection: Some(connection),
             queue,
@@ -103,30 +78,30 @@ impl StoreWriter {
         }
     }
 
-    /// Writes until the store is closed or nobody holds it any more.
+    /// Writes until the store is closed or its last handle is dropped.
     pub(super) fn run(mut self, runtime: &Runtime) {
         loop {
             let more = runtime.block_on(self.gather());
-            let shared = Arc::clone(&self.shared);
-            shared.on_disk(|| self.write());
+            let state = Arc::clone(&self.state);
+            state.on_disk(|| self.write());
             let written = self.waiting.is_empty() && self.learnt.is_empty();
             if !more && (self.retry_at.is_some() || written) {
                 break;
             }
         }
         for queued in self.waiting.drain(..) {
-            let _ = queued.reply.send(Err(self.shared.because(StoreCause::Closed)));
+            let _ = queued.reply.send(Err(self.state.because(StoreCause::Closed)));
         }
         // Closing copies the log into the file.
         drop(self.connection.take());
     }
 
-    /// Waits for something to write, or for a time at which to look after things; false once no more can come.
+    /// Waits for changes, or for the next tick; false once no more changes can come.
     async fn gather(&mut self) -> bool {
-        let shared = Arc::clone(&self.shared);
+        let state = Arc::clone(&self.state);
         if let Some(retry_at) = self.retry_at {
             tokio::select! {
-                () = shared.closing.cancelled() => self.queue.close(),
+                () = state.closing.cancelled() => self.queue.close(),
                 () = tokio::time::sleep_until(retry_at) => {}
             }
             self.take();
@@ -139,12 +114,12 @@ impl StoreWriter {
             count = self.queue.recv_many(&mut self.waiting, room) => {
                 let missing = self.batches.missing(self.waiting.len());
                 if missing > 0 && count > 0 {
-                    shared.gate.wait(missing, || self.queue.len()).await;
+                    state.gate.wait(missing, || self.queue.len()).await;
                     self.take();
                 }
                 count > 0
             }
-            () = shared.closing.cancelled(), if !self.queue.is_closed() => {
+            () = state.closing.cancelled(), if !self.queue.is_closed() => {
                 self.queue.close();
                 true
             }
@@ -152,7 +127,7 @@ impl StoreWriter {
         }
     }
 
-    /// What has come, as far as a commit takes it.
+    /// Takes queued changes, as many as a commit may have.
     fn take(&mut self) {
         while self.waiting.len() < self.most_per_commit
             && let Ok(queued) = self.queue.try_recv()
@@ -162,14 +137,15 @@ impl StoreWriter {
     }
 
     fn has_work(&self) -> bool {
-        !self.waiting.is_empty() || !self.learnt.is_empty() || self.tidied < self.shared.tidy_at()
+        !self.waiting.is_empty() || !self.learnt.is_empty() || self.tidied < self.state.tidy_at()
     }
 
     fn write(&mut self) {
         if self.learnt.is_empty() {
-            self.learnt = self.shared.take_learnt();
+            self.learnt = self.state.take_learnt();
         }
-        // Nobody saw the secret of such a key; to rotate to it would lock its holder out.
+        // The caller of such a change has timed out, and nobody saw the secret: a rotation to it would lock the key's
+        // holder out.
         self.waiting.retain(|queued| match queued.change {
             Change::CreateKey(_) | Change::RotateKey { .. } => !queued.reply.is_closed(),
             Change::Claim(_) | Change::Hide { .. } | Change::KeepUpload { .. } | Change::RevokeKey { .. } => {
@@ -213,7 +189,7 @@ impl StoreWriter {
             Some(connection) => connection,
             none @ None => none.insert(self.file.open()?),
         };
-        let target = self.shared.tidy_at();
+        let target = self.state.tidy_at();
         let ids: Vec<Arc<str>> = self.learnt.keys().take(MOST_RIDERS).cloned().collect();
         let began = Instant::now();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -221,8 +197,8 @@ impl StoreWriter {
         for queued in &self.waiting {
             match apply(&transaction, &queued.change) {
                 Ok(outcome) => outcomes.push(Ok(outcome)),
-                // One that the tables don't take must not keep the others waiting.
-                Err(error) if is_its_own(&error) => outcomes.push(Err(StoreCause::from(&error))),
+                // A change that the tables refuse must not keep the others waiting.
+                Err(error) if is_fault_of_change(&error) => outcomes.push(Err(StoreCause::from(&error))),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -239,24 +215,24 @@ impl StoreWriter {
             schema::touch(&transaction)?;
         }
         transaction.commit()?;
-        self.shared.count_commit(began.elapsed());
+        self.state.count_commit(began.elapsed());
         self.batches.note(self.waiting.len());
-        // New rows stand together, older ones anywhere.
+        // New rows share pages; older rows are on a page each.
         let rows = self.waiting.len() / ROWS_OF_A_PAGE + ids.len() + deleted.rows;
         self.since_checkpoint += PAGES_OF_A_COMMIT + rows;
         if self.tidied < target && deleted.rows < MOST_RIDERS {
             self.tidied = target;
         }
-        self.shared.drop_keys(deleted.keys);
+        self.state.drop_keys(deleted.keys);
         let done = self.waiting.iter().zip(&outcomes).filter(|(_, outcome)| matches!(outcome, Ok(true)));
-        // Before anybody here is: a client may ask the other process next.
-        self.shared.link.tell(done.map(|(queued, _)| &queued.change));
+        // Before the callers are told: a client may ask the other process next.
+        self.state.link.send(done.map(|(queued, _)| &queued.change));
         for id in &ids {
             self.learnt.remove(id);
         }
         for (queued, outcome) in self.waiting.drain(..).zip(outcomes) {
             // A caller that ran out of patience has gone.
-            let _ = queued.reply.send(outcome.map_err(|cause| self.shared.because(cause)));
+            let _ = queued.reply.send(outcome.map_err(|cause| self.state.because(cause)));
         }
         Ok(())
     }
@@ -266,12 +242,12 @@ impl StoreWriter {
         if !self.has_reserve && due {
             match self.file.reserve() {
                 Ok(()) => self.has_reserve = true,
-                Err(cause) => self.shared.set_fault(cause),
+                Err(cause) => self.state.set_fault(cause),
             }
         }
-        if self.has_reserve && self.shared.fault().is_some() {
-            self.shared.clear_fault();
-            tracing::info!("{} can be written again", self.shared.path.display());
+        if self.has_reserve && self.state.fault().is_some() {
+            self.state.clear_fault();
+            tracing::info!("{} can be written again", self.state.path.display());
         }
     }
 
@@ -281,28 +257,28 @@ impl StoreWriter {
         }
         let pause = if cause.is_of_contents() { RETRY_CONTENTS } else { RETRY };
         self.retry_at = Some(Instant::now() + pause);
-        let fault = self.shared.because(cause);
-        if self.shared.fault().is_none_or(|last| *last != fault) {
+        let fault = self.state.because(cause);
+        if self.state.fault().is_none_or(|last| *last != fault) {
             tracing::error!("{fault}");
         }
-        self.shared.set_fault(fault.cause);
+        self.state.set_fault(fault.cause);
     }
 
-    /// Copies the log into the file, and now and then gives the log's space back.
+    /// Copies the log into the file, and once a minute gives the log's space back to the disk.
     fn checkpoint(&mut self) {
         let Some(connection) = &self.connection else { return };
         let truncate = Instant::now() >= self.truncate_at;
         if !truncate && self.since_checkpoint < CHECKPOINT_PAGES {
             return;
         }
-        let path = &self.shared.path;
+        let path = &self.state.path;
         let run = |mode: &str| {
             let statement = format!("PRAGMA wal_checkpoint({mode})");
             connection.query_row(&statement, [], |row| row.get::<_, bool>(0))
         };
         let ran = if truncate {
             self.truncate_at = Instant::now() + TRUNCATE;
-            // Claims wait meanwhile, and a reader may take its time.
+            // Claims wait meanwhile, so a reader that keeps a transaction open is not waited for as long as usual.
             let ran = connection.busy_timeout(BUSY_CHECKPOINT).and_then(|()| run("TRUNCATE"));
             if let Err(error) = connection.busy_timeout(file::BUSY) {
                 tracing::warn!("{}: {error}", path.display());
@@ -324,8 +300,8 @@ impl StoreWriter {
                     );
                 }
             }
-            // Nothing is lost: it stays in the log.
-            Err(error) => tracing::warn!("{}", self.shared.because(error.into())),
+            // Nothing is lost: the changes stay in the log.
+            Err(error) => tracing::warn!("{}", self.state.because(error.into())),
         }
     }
 }
@@ -346,49 +322,49 @@ fn apply(connection: &Connection, change: &Change) -> rusqlite::Result<bool> {
     }
 }
 
-/// Whether the change is at fault, and not the file or the disk.
-fn is_its_own(error: &rusqlite::Error) -> bool {
+/// True if the change is at fault, and not the file or the disk.
+fn is_fault_of_change(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code().is_some_and(|code| {
         [ErrorCode::ConstraintViolation, ErrorCode::TypeMismatch, ErrorCode::TooBig].contains(&code)
     })
 }
 
-/// Statuses in a commit, and expired rows, beside the changes that somebody waits for.
+/// Statuses, and expired rows, that a commit has beside its changes.
 const MOST_RIDERS: usize = 256;
-/// How long a status waits for a commit to ride with.
+/// Longest time that a status waits for a commit.
 const TICK: Duration = Duration::from_secs(1);
-/// Until the next try, after a failure.
+/// Pause after a failed commit.
 const RETRY: Duration = Duration::from_secs(1);
-/// Where that means to read all the file.
+/// Pause after a failure whose next try has to read all the file.
 const RETRY_CONTENTS: Duration = Duration::from_secs(30);
-/// As many as SQLite itself would let come together: 4 MiB of the log.
+/// SQLite's own threshold of an automatic checkpoint: 4 MiB of the log.
 const CHECKPOINT_PAGES: usize = 1_000;
-/// Of tasks; one of 4 KiB has some twenty, and as much is written to their index.
+/// New task rows for each written page: a page of 4 KiB has some twenty, and their index takes as much.
 const ROWS_OF_A_PAGE: usize = 16;
-/// The last ones of the tasks and of their index.
+/// Pages that every commit writes: the last page of the tasks and of their index.
 const PAGES_OF_A_COMMIT: usize = 2;
 const TRUNCATE: Duration = Duration::from_secs(60);
 const BUSY_CHECKPOINT: Duration = Duration::from_millis(50);
-/// Larger than any load makes it alone.
+/// Size that no load reaches unless a reader keeps a transaction open.
 const MOST_WAL_BYTES: u64 = 256 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// How many of three changes the next commit has, if the last had so many, and all but one come a moment later.
+    /// The number of changes in the next commit, where one change is queued and two more come a moment later.
     async fn gathered(last_commit: usize) -> usize {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store.db");
         let mut file = LockedFile::acquire(&path).unwrap();
         let connection = file.open().unwrap();
-        let shared = Arc::new(StoreState::new(Arc::clone(&file.path), None));
+        let state = Arc::new(StoreState::new(Arc::clone(&file.path), None));
         let (queue, changes) = mpsc::channel(8);
-        let mut writer = StoreWriter::new(shared, file, connection, changes, 8);
+        let mut writer = StoreWriter::new(state, file, connection, changes, 8);
         writer.batches.note(last_commit);
         let send = |id: &str| {
             let (reply, _) = oneshot::channel();
-            let change = Change::Hide { id: id.into(), claimed_at: SystemTime::now() };
+            let change = Change::Hide { id: id.into(), claimed_at: std::time::SystemTime::now() };
             queue.try_send(QueuedChange { change, reply }).unwrap();
         };
         let come = async {

@@ -1,0 +1,160 @@
+//! Changes: committed by the writer, replayed to the mirrors, and only then answered.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::record::MOST_ID_BYTES;
+use super::writer::QueuedChange;
+use super::{KeyRecord, Store, StoreCause, StoreFault, StoreHealth, TaskRecord, UploadRecord};
+
+/// One change of durable state; the other process of a hand-over gets it as JSON.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Change {
+    Claim(Arc<TaskRecord>),
+    Hide {
+        id: Box<str>,
+        claimed_at: SystemTime,
+    },
+    KeepUpload {
+        upload: UploadRecord,
+        /// An older directory of the tenant, which is deleted to make room.
+        displaced: Option<Arc<str>>,
+    },
+    CreateKey(KeyRecord),
+    RotateKey {
+        successor: KeyRecord,
+        old_until: SystemTime,
+    },
+    RevokeKey {
+        id: Box<str>,
+        at: SystemTime,
+    },
+}
+
+impl Store {
+    /// Claims a new task for its owner; durable when it returns. The task is replayed even after an error: it is paid
+    /// for, so its client is told of it, and the writer goes on trying.
+    ///
+    /// A claim that was polled once is written even if its future is dropped, unless the queue is full.
+    ///
+    /// # Errors
+    /// Why the claim was not written in time. It may be written later.
+    pub async fn claim(&self, task: impl Into<Arc<TaskRecord>>) -> Result<(), StoreFault> {
+        let task = task.into();
+        let written = if task.id.len() > MOST_ID_BYTES {
+            Err(self.state.because(StoreCause::TooLarge))
+        } else {
+            let mut stored = Arc::clone(&task);
+            if stored.is_long() {
+                Arc::make_mut(&mut stored).shorten();
+            }
+            self.write(Change::Claim(stored)).await
+        };
+        self.replay(&Change::Claim(task));
+        written.map(drop)
+    }
+
+    /// Hides a task that was claimed at `claimed_at` from the unified dialect: in memory at once, durable when it returns.
+    ///
+    /// # Errors
+    /// Why the change was not written in time. It may be written later.
+    pub async fn hide(&self, task_id: &str, claimed_at: SystemTime) -> Result<(), StoreFault> {
+        let change = Change::Hide { id: task_id.into(), claimed_at };
+        self.replay(&change);
+        self.write(change).await.map(drop)
+    }
+
+    /// Records the owner of an upload directory; durable when it returns. `displaced` is an older directory of the
+    /// tenant, which is deleted to make room.
+    ///
+    /// # Errors
+    /// Why the change was not written in time. It may be written later, and is replayed after a restart only.
+    pub async fn keep_upload(
+        &self,
+        upload: UploadRecord,
+        displaced: Option<Arc<str>>,
+    ) -> Result<(), StoreFault> {
+        if upload.directory.len() > MOST_ID_BYTES {
+            return Err(self.state.because(StoreCause::TooLarge));
+        }
+        let mut stored = upload.clone();
+        stored.shorten();
+        self.write(Change::KeepUpload { upload: stored, displaced: displaced.clone() }).await?;
+        self.replay(&Change::KeepUpload { upload, displaced });
+        Ok(())
+    }
+
+    /// Adds a key; false, and nothing changes, where the id or the secret exists already.
+    ///
+    /// # Errors
+    /// Why the key was not written; it may be yet, with a secret that nobody saw.
+    pub async fn create_key(&self, key: KeyRecord) -> Result<bool, StoreFault> {
+        self.write_key(Change::CreateKey(key)).await
+    }
+
+    /// Adds a secret under the id of a living key of the tenant, whose older secrets work until `old_until`; false, and
+    /// nothing changes, where there is no such key or the secret exists already.
+    ///
+    /// # Errors
+    /// Why the secret was not written in time.
+    pub async fn rotate_key(&self, successor: KeyRecord, old_until: SystemTime) -> Result<bool, StoreFault> {
+        self.write_key(Change::RotateKey { successor, old_until }).await
+    }
+
+    /// Revokes all secrets of a key: in memory at once, for a key that has leaked must not wait for a disk; durable when
+    /// it returns. False where no living key in the file has the id.
+    ///
+    /// # Errors
+    /// Why the change was not written in time. It may be written later.
+    pub async fn revoke_key(&self, id: &str, at: SystemTime) -> Result<bool, StoreFault> {
+        let change = Change::RevokeKey { id: id.into(), at };
+        self.replay(&change);
+        self.write(change).await
+    }
+
+    async fn write_key(&self, change: Change) -> Result<bool, StoreFault> {
+        let is_written = self.write(change.clone()).await?;
+        if is_written {
+            self.replay(&change);
+        }
+        Ok(is_written)
+    }
+
+    async fn write(&self, change: Change) -> Result<bool, StoreFault> {
+        let deadline = Instant::now() + self.patience;
+        let because = |cause| self.state.because(cause);
+        let (reply, outcome) = oneshot::channel();
+        match self.queue.try_send(QueuedChange { change, reply }) {
+            Ok(()) => self.state.gate.queued(self.queue.max_capacity() - self.queue.capacity()),
+            Err(TrySendError::Closed(_)) => return Err(because(StoreCause::Closed)),
+            // Boxed, as a full queue is rare and its future is large.
+            Err(TrySendError::Full(queued)) => Box::pin(self.wait_for_room(queued, deadline)).await?,
+        }
+        match timeout_at(deadline, outcome).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(because(StoreCause::Closed)),
+            Err(_) => Err(self.timed_out(StoreCause::Stuck)),
+        }
+    }
+
+    async fn wait_for_room(&self, queued: QueuedChange, deadline: Instant) -> Result<(), StoreFault> {
+        match timeout_at(deadline, self.queue.send(queued)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(self.state.because(StoreCause::Closed)),
+            Err(_) => Err(self.timed_out(StoreCause::Crowded)),
+        }
+    }
+
+    /// Why a change took too long: the store's known fault, else `otherwise`.
+    fn timed_out(&self, otherwise: StoreCause) -> StoreFault {
+        match self.health() {
+            StoreHealth::Unwritable(fault) => StoreFault::clone(&fault),
+            StoreHealth::Writable => self.state.because(otherwise),
+        }
+    }
+}
