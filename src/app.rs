@@ -23,19 +23,20 @@ use crate::lifecycle::handover::{Estate, Inheritance, Offer, Predecessor, Socket
 use crate::lifecycle::liveness::{self, Pulse};
 use crate::lifecycle::readiness::{Readiness, ReadinessGuard, Requirement};
 use crate::lifecycle::reload::{self, Reloader};
-use crate::limits::{self, Strangers};
+use crate::limits::{self, AuthFailures};
 use crate::net::listen;
 use crate::polling::Desk;
 use crate::polling::hub::Hub;
 use crate::polling::querier::Querier;
 use crate::proxy::{Proxy, Recorder};
-use crate::server::balancer::Seats;
-use crate::server::worker::{self, Drain, DrainHandle, End, Manner};
+use crate::server::balancer::Balancer;
+use crate::server::drain::{self, Drain, DrainHandle, DrainKind, DrainOrder};
+use crate::server::worker;
 use crate::store::{Store, StoreCause, StoreFault};
 use crate::tasks::index::Ledger;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::traces::{self, Exporter, Traces};
+use crate::telemetry::traces::{self, Exporter, Tracer};
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
 use crate::upstream::{BufferBudget, Upstream};
@@ -76,10 +77,10 @@ struct Shared {
     accounts: Arc<AccountRegistry>,
     uploads: Arc<UploadDirectories>,
     limits: Arc<limits::Registry>,
-    strangers: Arc<Strangers>,
+    auth_failures: Arc<AuthFailures>,
     buffer_budget: Arc<BufferBudget>,
     access_log: Arc<AccessLog>,
-    traces: Option<Traces>,
+    traces: Option<Tracer>,
 }
 
 impl Shared {
@@ -150,7 +151,7 @@ pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) ->
         accounts,
         uploads: Arc::new(uploads),
         limits,
-        strangers: Arc::default(),
+        auth_failures: Arc::default(),
         buffer_budget: BufferBudget::new(ROOM_BYTES),
         access_log: Arc::new(AccessLog::start(&config.settings.log)?),
         traces,
@@ -167,7 +168,7 @@ pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) ->
     }
     let reloader = Reloader::new(files, config, shared.for_reloads());
     let reloads = reloader.map(Reloader::start).transpose()?;
-    let (handle, drain) = worker::drain();
+    let (handle, drain) = drain::channel();
     let (alive, ended) = mpsc::unbounded_channel();
     let readiness = Readiness::new(shares.len());
     let (pulses, watch) = liveness::watched(shares.len());
@@ -296,21 +297,21 @@ fn start_workers(
     alive: &mpsc::UnboundedSender<()>,
 ) -> io::Result<Vec<JoinHandle<io::Result<()>>>> {
     let count = shares.len();
-    let start = |(number, ((listeners, pulse), seats))| {
+    let start = |(number, ((listeners, pulse), balancer))| {
         let (shared, drain, alive) = (shared.clone(), drain.clone(), Alive(alive.clone()));
         let listening = readiness.hold(Requirement::Workers);
         let work = move || {
             let _held = (alive, listening);
-            run_worker(listeners, seats, &shared, pulse, drain)
+            run_worker(listeners, balancer, &shared, pulse, drain)
         };
         thread::Builder::new().name(format!("worker-{number}")).spawn(work)
     };
-    shares.zip(Seats::of(count)).enumerate().map(start).collect()
+    shares.zip(Balancer::for_workers(count)).enumerate().map(start).collect()
 }
 
 fn run_worker(
     listeners: Vec<TcpListener>,
-    seats: Seats,
+    balancer: Balancer,
     shared: &Shared,
     pulse: Pulse,
     drain: Drain,
@@ -321,13 +322,13 @@ fn run_worker(
         hub: Arc::clone(&shared.hub),
         recorder: Rc::new(Recorder::new(
             Arc::clone(&shared.metrics),
-            shared.access_log.pen(),
+            shared.access_log.writer(),
             shared.traces.clone(),
         )),
         accounts: Arc::clone(&shared.accounts),
         uploads: Arc::clone(&shared.uploads),
         limits: Arc::clone(&shared.limits),
-        strangers: Arc::clone(&shared.strangers),
+        auth_failures: Arc::clone(&shared.auth_failures),
         buffer_budget: Arc::clone(&shared.buffer_budget),
         upstream: Upstream::default(),
         draining: CancellationToken::new(),
@@ -335,13 +336,13 @@ fn run_worker(
         running: TaskTracker::new(),
         live: Rc::default(),
     });
-    runtime()?.block_on(worker::work(listeners, seats, proxy, pulse, drain))
+    runtime()?.block_on(worker::work(listeners, balancer, proxy, pulse, drain))
 }
 
 /// Where spans go is the environment's to say, as everywhere. What of it can't be followed keeps nobody from serving.
-fn start_traces(metrics: &Arc<Metrics>) -> io::Result<Option<(Traces, Exporter)>> {
-    let (settings, faults) = traces::Settings::from_environment(&|name| std::env::var(name).ok());
-    for traces::Fault { variable, problem } in faults {
+fn start_traces(metrics: &Arc<Metrics>) -> io::Result<Option<(Tracer, Exporter)>> {
+    let (settings, faults) = traces::ExporterSettings::from_environment(&|name| std::env::var(name).ok());
+    for traces::SettingFault { variable, problem } in faults {
         tracing::warn!("{variable}: {problem}");
     }
     settings.map(|settings| traces::start(settings, Arc::clone(metrics))).transpose()
@@ -391,7 +392,7 @@ impl RunningGateway {
 
     /// Stops accepting; what runs may end, until `timeouts.drain` has passed, which is returned.
     pub fn drain(&self) -> Duration {
-        self.end(Manner::Stop)
+        self.begin_drain(DrainKind::Stop)
     }
 
     /// Another process accepts from now on; what runs here may end, until `timeouts.drain` has passed, which is
@@ -400,15 +401,15 @@ impl RunningGateway {
         if let Some(admin) = &self.admin {
             admin.close();
         }
-        self.end(Manner::HandOver)
+        self.begin_drain(DrainKind::HandOver)
     }
 
-    fn end(&self, manner: Manner) -> Duration {
+    fn begin_drain(&self, kind: DrainKind) -> Duration {
         let patience = self.directory.load().settings.server.timeouts.drain;
         self.serving.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.hub.release();
         self.estate.give_up_sockets();
-        self.drain.begin(End { deadline: Instant::now() + patience, manner });
+        self.drain.begin(DrainOrder { deadline: Instant::now() + patience, kind });
         patience
     }
 
@@ -441,7 +442,7 @@ impl Drop for RunningGateway {
     fn drop(&mut self) {
         self.hub.release();
         self.estate.give_up_sockets();
-        self.drain.begin(End { deadline: Instant::now(), manner: Manner::Stop });
+        self.drain.begin(DrainOrder { deadline: Instant::now(), kind: DrainKind::Stop });
         for worker in self.workers.drain(..) {
             // Nobody is left to be told of it.
             let _ = worker.join();

@@ -15,7 +15,7 @@ use crate::lifecycle::liveness::MOST_STILL;
 use crate::lifecycle::readiness::Requirement;
 use crate::lifecycle::reload::ReloadHandle;
 use crate::store::StoreHealth;
-use crate::telemetry::metrics::Levels;
+use crate::telemetry::metrics::ScrapeFigures;
 
 impl Admin {
     pub(super) fn live(&self) -> AdminResponse {
@@ -55,7 +55,7 @@ impl Admin {
         });
         let reloads = self.reloads.as_ref().map(ReloadHandle::counts);
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        text(self.metrics.text(&Levels {
+        text(self.metrics.text(&ScrapeFigures {
             tasks: states.map(|(name, status)| (name, self.hub.count(status))).into(),
             cooldowns: cooldowns.collect(),
             lines_dropped: self.access_log.dropped(),

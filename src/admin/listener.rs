@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::problem::Problem;
 use super::{Admin, Visitor};
 use crate::net::stream::Stream;
-use crate::net::{Handshakes, Shaken};
+use crate::net::{HandshakeOutcome, Handshakes};
 use crate::tenant::certificate::ClientCertificate;
 
 /// The listener, for as long as it lives.
@@ -157,12 +157,12 @@ async fn meet(
     let Some(tls) = admin.directory.load().settings.admin.tls.clone() else {
         return Some((Stream::Plain(stream), Visitor { address, certificate: None, lost: false }));
     };
-    match handshakes.shake(stream, tls.server, HEAD_PATIENCE).await? {
-        Shaken::Ready { stream, certificates } => {
+    match handshakes.accept(stream, tls.server, HEAD_PATIENCE).await? {
+        HandshakeOutcome::Established { stream, certificates } => {
             let of = |by| ClientCertificate::new(certificates, &by, SystemTime::now());
             Some((stream, Visitor { address, certificate: tls.clients.and_then(of), lost: false }))
         }
-        Shaken::Cleartext(stream) => {
+        HandshakeOutcome::Cleartext(stream) => {
             Some((Stream::Plain(stream), Visitor { address, certificate: None, lost: true }))
         }
     }

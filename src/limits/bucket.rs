@@ -1,4 +1,4 @@
-//! How many a second: a bucket that holds `burst` and is filled evenly.
+//! Rate limits: a token bucket that holds `burst` requests and refills evenly.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -13,44 +13,43 @@ use governor::{Quota, RateLimiter};
 
 use crate::config::Rate;
 
-/// One bucket. The time is an argument, so that all that is asked of one request is asked at one moment; it never
-/// goes back.
+/// One bucket. Time is an argument, so that all limits of one request are decided at one moment; time never goes back.
 pub(super) struct Bucket {
-    limiter: RateLimiter<NotKeyed, FullAt, Moment, NoOpMiddleware<Nanos>>,
+    limiter: RateLimiter<NotKeyed, FullAt, ManualClock, NoOpMiddleware<Nanos>>,
     full_at: FullAt,
     interval_nanos: u64,
     burst: u32,
 }
 
-/// How a caller stands with a rate.
+/// State of one rate limit for one caller, as the `RateLimit` response headers tell it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    /// What a full bucket holds.
+pub struct RateStatus {
+    /// Requests that a full bucket holds.
     pub limit: u32,
     pub remaining: u32,
-    /// Until it is full.
+    /// Time until the bucket is full.
     pub reset: Duration,
 }
 
 impl Bucket {
     pub(super) fn new(rate: &Rate) -> Self {
         let full_at = FullAt::default();
-        let limiter = RateLimiter::new(quota(rate), full_at.clone(), Moment::default());
+        let limiter = RateLimiter::new(quota(rate), full_at.clone(), ManualClock::default());
         Self { limiter, full_at, interval_nanos: rate.interval_nanos(), burst: rate.burst }
     }
 
-    /// Takes one.
+    /// Takes one request out of the bucket.
     ///
     /// # Errors
-    /// How long it takes until there is one.
+    /// Time until the bucket holds a request again.
     pub(super) fn take(&self, now: Duration) -> Result<(), Duration> {
         let now = Nanos::from(now);
         self.limiter.clock().0.store(now.as_u64(), Ordering::Relaxed);
         self.limiter.check().map_err(|until| until.wait_time_from(now))
     }
 
-    /// Puts back what was taken at `taken`, but for what has come in since: that much more may have been lost by
-    /// a bucket which was full.
+    /// Puts back the request that was taken at `taken`, less the refill since then: a bucket that was full meanwhile
+    /// has lost that much.
     pub(super) fn give_back(&self, taken: Duration, now: Duration) {
         let since = u64::try_from(now.saturating_sub(taken).as_nanos()).unwrap_or(u64::MAX);
         let back = self.interval_nanos.saturating_sub(since);
@@ -58,18 +57,18 @@ impl Bucket {
         self.full_at.0.store(full_at.saturating_sub(back), Ordering::Relaxed);
     }
 
-    pub(super) fn standing(&self, now: Duration) -> Standing {
+    pub(super) fn status(&self, now: Duration) -> RateStatus {
         let missing = self.missing_nanos(now);
-        // A part of one is none.
+        // A request that has refilled in part does not count.
         let missing_whole = u32::try_from(missing.div_ceil(self.interval_nanos)).unwrap_or(u32::MAX);
-        Standing {
+        RateStatus {
             limit: self.burst,
             remaining: self.burst.saturating_sub(missing_whole),
             reset: Duration::from_nanos(missing),
         }
     }
 
-    /// A full one may be forgotten.
+    /// A full bucket equals a new one, so it may be forgotten.
     pub(super) fn is_full(&self, now: Duration) -> bool {
         self.missing_nanos(now) == 0
     }
@@ -85,8 +84,8 @@ pub(super) fn quota(rate: &Rate) -> Quota {
     Quota::with_period(period).unwrap_or(Quota::per_second(burst)).allow_burst(burst)
 }
 
-/// When the bucket will be full again; governor's own store can't give back. Only read and written under the lock
-/// of its meter.
+/// Time at which the bucket will be full again, in nanoseconds. governor's own store can't give back. The lock around
+/// [`super::counters::Counters`] guards every read and write.
 #[derive(Clone, Default)]
 struct FullAt(Arc<AtomicU64>);
 
@@ -103,11 +102,11 @@ impl StateStore for FullAt {
     }
 }
 
-/// The clock that a limiter reads: the moment it is told.
+/// Clock of a limiter that shows the time it was last set to.
 #[derive(Default)]
-struct Moment(AtomicU64);
+struct ManualClock(AtomicU64);
 
-impl Clock for Moment {
+impl Clock for ManualClock {
     type Instant = Nanos;
 
     fn now(&self) -> Nanos {

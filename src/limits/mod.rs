@@ -1,69 +1,69 @@
-//! How much a caller may do: requests a second, requests at once, tasks in flight. The rules are the
-//! directory's; what is used of them is kept here, by key and by tenant, and survives every reload.
+//! Limits of callers: requests per second, concurrent requests, tasks in flight. The rules belong to the directory; the
+//! counters are kept here, by key and by tenant, and survive every reload.
 
+mod auth_failures;
 mod bucket;
+mod counters;
 mod in_flight;
-mod meter;
 mod registry;
 mod slots;
-mod strangers;
 
 use std::fmt;
 use std::time::Duration;
 
-pub use bucket::Standing;
-pub use registry::{Admitted, Registry, Who};
+pub use auth_failures::AuthFailures;
+pub use bucket::RateStatus;
+pub use registry::{Admitted, LimitedCaller, Registry};
 pub use slots::TaskSlot;
-pub use strangers::Strangers;
 
 use crate::config::{Limits, Rate};
 
-/// What a call is limited as.
+/// Kinds of calls that have rules of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum LimitKind {
     Poll,
-    /// It makes a task.
+    /// A call that makes a task.
     Submit,
     /// An event stream or a WebSocket.
     Stream,
     Other,
 }
 
-impl Kind {
+impl LimitKind {
     const COUNT: usize = 4;
 
-    /// Where its rule is written.
+    /// Table of the configuration that holds the rule, below `limits`.
     const fn table(self) -> &'static str {
         match self {
-            Kind::Poll => ".polls",
-            Kind::Submit => ".submits",
-            Kind::Stream => ".streams",
-            Kind::Other => "",
+            LimitKind::Poll => ".polls",
+            LimitKind::Submit => ".submits",
+            LimitKind::Stream => ".streams",
+            LimitKind::Other => "",
         }
     }
 
     const fn rule(self, limits: &Limits) -> &crate::config::Rule {
         match self {
-            Kind::Poll => &limits.polls,
-            Kind::Submit => &limits.submits,
-            Kind::Stream => &limits.streams,
-            Kind::Other => &limits.all,
+            LimitKind::Poll => &limits.polls,
+            LimitKind::Submit => &limits.submits,
+            LimitKind::Stream => &limits.streams,
+            LimitKind::Other => &limits.all,
         }
     }
 
-    /// The rule for its rate, and the kind whose bucket that is: `Other` for the common one.
-    fn rate(self, limits: &Limits) -> Option<(Kind, Rate)> {
+    /// The rate that applies, and the kind whose bucket it uses: `Other` for the common rate.
+    fn rate(self, limits: &Limits) -> Option<(LimitKind, Rate)> {
         let own = self.rule(limits).rate.map(|rate| (self, rate));
-        own.or(limits.all.rate.map(|rate| (Kind::Other, rate)))
+        own.or(limits.all.rate.map(|rate| (LimitKind::Other, rate)))
     }
 
-    fn concurrent(self, limits: &Limits) -> Option<(Kind, u32)> {
+    fn concurrent(self, limits: &Limits) -> Option<(LimitKind, u32)> {
         let own = self.rule(limits).concurrent_requests.map(|most| (self, most));
-        own.or(limits.all.concurrent_requests.map(|most| (Kind::Other, most)))
+        own.or(limits.all.concurrent_requests.map(|most| (LimitKind::Other, most)))
     }
 
     fn tasks(self, limits: &Limits) -> Option<u32> {
-        limits.tasks_in_flight.filter(|_| self == Kind::Submit)
+        limits.tasks_in_flight.filter(|_| self == LimitKind::Submit)
     }
 
     fn is_limited(self, limits: &Limits) -> bool {
@@ -71,9 +71,9 @@ impl Kind {
     }
 }
 
-/// Whose limit it is.
+/// Callers that a limit counts together: one key, or all keys of a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Whose {
+pub enum LimitScope {
     Key,
     Tenant,
 }
@@ -81,40 +81,40 @@ pub enum Whose {
 /// A limit that was reached.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Limit {
-    Rate { whose: Whose, kind: Kind, rate: Rate },
-    Concurrent { whose: Whose, kind: Kind, most: u32 },
-    Tasks { whose: Whose, most: u32 },
+    Rate { scope: LimitScope, kind: LimitKind, rate: Rate },
+    Concurrent { scope: LimitScope, kind: LimitKind, most: u32 },
+    Tasks { scope: LimitScope, most: u32 },
 }
 
-/// Why a call is not let in now. It took nothing.
+/// A refused call. Nothing was taken for it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Refusal {
+pub struct LimitRefusal {
     pub limit: Limit,
-    /// Not before this time has passed.
+    /// Time before another try is of use.
     pub wait: Duration,
-    pub standing: Option<Standing>,
+    pub rate_status: Option<RateStatus>,
 }
 
-/// As it is written in the configuration, with its value.
+/// The key of the configuration with its value.
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let table = |whose| match whose {
-            Whose::Key => "limits",
-            Whose::Tenant => "tenant_limits",
+        let table = |scope| match scope {
+            LimitScope::Key => "limits",
+            LimitScope::Tenant => "tenant_limits",
         };
         match self {
-            Limit::Rate { whose, kind, rate } => write!(
+            Limit::Rate { scope, kind, rate } => write!(
                 f,
                 "{}{}.requests_per_second = {}, with burst = {}",
-                table(*whose),
+                table(*scope),
                 kind.table(),
                 rate.requests_per_second,
                 rate.burst
             ),
-            Limit::Concurrent { whose, kind, most } => {
-                write!(f, "{}{}.concurrent_requests = {most}", table(*whose), kind.table())
+            Limit::Concurrent { scope, kind, most } => {
+                write!(f, "{}{}.concurrent_requests = {most}", table(*scope), kind.table())
             }
-            Limit::Tasks { whose, most } => write!(f, "{}.tasks_in_flight = {most}", table(*whose)),
+            Limit::Tasks { scope, most } => write!(f, "{}.tasks_in_flight = {most}", table(*scope)),
         }
     }
 }

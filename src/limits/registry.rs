@@ -1,33 +1,34 @@
-//! Everybody's meters, by key and by tenant. They outlive every directory: a reload must not refill a bucket.
+//! Counters of all keys and tenants. They outlive every directory: a reload must not refill a bucket.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 use governor::clock::{Clock, MonotonicClock, Reference};
+use parking_lot::{Mutex, MutexGuard};
 
-use super::bucket::Standing;
-use super::in_flight::InFlight;
-use super::meter::{Meter, Shared, Usage};
-use super::slots::{Slot, TaskSlot};
-use super::{Kind, Limit, Refusal, Whose};
+use super::bucket::RateStatus;
+use super::counters::{Counters, SharedCounters};
+use super::in_flight::TasksInFlight;
+use super::slots::{RequestSlot, TaskSlot};
+use super::{Limit, LimitKind, LimitRefusal, LimitScope};
 use crate::config::{Limits, Rate};
 
-/// One for all workers.
+/// The limiter of the process, shared by all workers.
 pub struct Registry<C: Clock = MonotonicClock> {
-    keys: Meters,
-    tenants: Meters,
-    in_flight: InFlight,
+    keys: CountersByName,
+    tenants: CountersByName,
+    in_flight: TasksInFlight,
     clock: C,
     began: C::Instant,
 }
 
-/// Who asks, and the rules for them.
+/// A caller with the rules that apply to it.
 #[derive(Debug, Clone, Copy)]
-pub struct Who<'a> {
+pub struct LimitedCaller<'a> {
     pub key_id: &'a str,
     pub tenant: &'a str,
     pub limits: &'a Limits,
@@ -43,75 +44,79 @@ impl Default for Registry {
 impl<C: Clock> Registry<C> {
     pub fn new(clock: C) -> Self {
         let began = clock.now();
-        let (keys, tenants) = (Meters::default(), Meters::default());
-        Self { keys, tenants, in_flight: InFlight::default(), clock, began }
+        let (keys, tenants) = (CountersByName::default(), CountersByName::default());
+        Self { keys, tenants, in_flight: TasksInFlight::default(), clock, began }
     }
 
-    /// Lets a call in: everything that it needs is taken, or nothing.
+    /// Admits a call: takes everything that it needs, or nothing.
     ///
     /// # Errors
     /// The first limit that is reached.
-    pub fn admit(&self, who: &Who<'_>, kind: Kind) -> Result<Admitted, Refusal> {
-        let reserves = kind.tasks(who.limits).or(kind.tasks(who.tenant_limits)).is_some();
-        let meter =
-            |meters: &Meters, name, limits| (reserves || kind.is_limited(limits)).then(|| meters.meter(name));
-        let key = meter(&self.keys, who.key_id, who.limits);
-        let tenant = meter(&self.tenants, who.tenant, who.tenant_limits);
-        // The key's before the tenant's, always.
-        let mut shares = [
-            key.as_ref().map(|meter| Share::new(meter, who.limits, Whose::Key)),
-            tenant.as_ref().map(|meter| Share::new(meter, who.tenant_limits, Whose::Tenant)),
+    pub fn admit(&self, caller: &LimitedCaller<'_>, kind: LimitKind) -> Result<Admitted, LimitRefusal> {
+        let reserves = kind.tasks(caller.limits).or(kind.tasks(caller.tenant_limits)).is_some();
+        let counters = |by_name: &CountersByName, name, limits| {
+            (reserves || kind.is_limited(limits)).then(|| by_name.counters(name))
+        };
+        let key = counters(&self.keys, caller.key_id, caller.limits);
+        let tenant = counters(&self.tenants, caller.tenant, caller.tenant_limits);
+        // Lock order: always the key before the tenant.
+        let mut locked = [
+            key.as_ref().map(|key| LockedCounters::new(key, caller.limits, LimitScope::Key)),
+            tenant
+                .as_ref()
+                .map(|tenant| LockedCounters::new(tenant, caller.tenant_limits, LimitScope::Tenant)),
         ];
         let now = self.now();
-        if let Err((limit, wait)) = take(&mut shares, kind, now) {
-            return Err(Refusal { limit, wait, standing: standing(&mut shares, kind, now) });
+        let taken = take_rates(&mut locked, kind, now);
+        let rate_status = tightest_rate(&mut locked, kind, now);
+        if let Err((limit, wait)) = taken {
+            return Err(LimitRefusal { limit, wait, rate_status });
         }
-        let standing = standing(&mut shares, kind, now);
-        let taken = shares.each_mut().map(|share| share.as_mut().map(|share| share.enter(kind, reserves)));
-        drop(shares);
-        let task = key.zip(tenant).filter(|_| reserves).map(|(key, tenant)| TaskSlot::entered([key, tenant]));
-        Ok(Admitted { taken, at: now, task, standing })
+        let taken = locked.each_mut().map(|locked| locked.as_mut().map(|locked| locked.take(kind, reserves)));
+        drop(locked);
+        let task = key.zip(tenant).filter(|_| reserves).map(|(key, tenant)| TaskSlot::counted([key, tenant]));
+        Ok(Admitted { taken, at: now, task, rate_status })
     }
 
-    /// Takes an admission back, rates and all, as if it had not been; returns how its caller stands then.
-    pub fn give_back(&self, admitted: Admitted) -> Option<Standing> {
+    /// Undoes an admission, rates included, and returns the state of the tightest rate after that.
+    pub fn give_back(&self, admitted: Admitted) -> Option<RateStatus> {
         let give_back = |taken: &Taken| {
             let (kind, rate) = taken.rate?;
-            let mut usage = taken.meter.lock();
+            let mut counters = taken.counters.lock();
             let now = self.now();
-            let bucket = usage.bucket(kind, rate, now);
+            let bucket = counters.bucket(kind, rate, now);
             bucket.give_back(admitted.at, now);
-            Some(bucket.standing(now))
+            Some(bucket.status(now))
         };
-        let standings = admitted.taken.iter().flatten().filter_map(give_back);
-        standings.min_by_key(|standing| standing.remaining)
+        let rates = admitted.taken.iter().flatten().filter_map(give_back);
+        rates.min_by_key(|rate| rate.remaining)
     }
 
-    /// Notes a task that its submit reserved a slot for; [`Registry::task_began`] follows.
+    /// Adds a task whose submit reserved a slot; [`Registry::task_began`] follows.
     pub fn task_reserved(&self, id: &Arc<str>, at: SystemTime, slot: TaskSlot) {
-        self.in_flight.began(id, at, || slot);
+        self.in_flight.add(id, at, || slot);
     }
 
-    /// Notes a task that runs, limited or not: a limit that a reload brings counts those that run already.
+    /// Adds a task that runs, limited or not: a limit that a reload brings counts the tasks that run already.
     pub fn task_began(&self, id: &Arc<str>, key_id: &str, tenant: &str, at: SystemTime) {
-        let meters = || [self.keys.meter(key_id), self.tenants.meter(tenant)];
-        self.in_flight.began(id, at, || TaskSlot::enter(meters()));
+        let counters = || [self.keys.counters(key_id), self.tenants.counters(tenant)];
+        self.in_flight.add(id, at, || TaskSlot::count(counters()));
     }
 
     pub fn task_ended(&self, id: &str) {
-        self.in_flight.ended(id);
+        self.in_flight.remove(id);
     }
 
-    /// Drops all tasks whose day has passed.
+    /// Removes all tasks that DashScope has forgotten.
     pub fn drop_old_tasks(&self, now: SystemTime) {
-        self.in_flight.sweep(now, usize::MAX);
+        self.in_flight.remove_old(now, usize::MAX);
     }
 
-    /// Drops what is idle, and the tasks whose day has passed: a bounded number of each.
+    /// Drops idle counters, and tasks that DashScope has forgotten: a bounded number of each.
     pub fn sweep(&self, now: SystemTime) {
-        self.in_flight.sweep(now, MOST_A_SWEEP);
-        for meters in [&self.keys, &self.tenants] {
-            meters.sweep(self.now());
+        self.in_flight.remove_old(now, MOST_PER_SWEEP);
+        for counters in [&self.keys, &self.tenants] {
+            counters.sweep(self.now());
         }
     }
 
@@ -122,7 +127,7 @@ impl<C: Clock> Registry<C> {
 
 impl<C: Clock> fmt::Debug for Registry<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = |meters: &Meters| meters.by_name.len();
+        let count = |counters: &CountersByName| counters.by_name.len();
         f.debug_struct("Registry")
             .field("keys", &count(&self.keys))
             .field("tenants", &count(&self.tenants))
@@ -130,93 +135,102 @@ impl<C: Clock> fmt::Debug for Registry<C> {
     }
 }
 
-/// What was taken for a call; dropped, its slots are free again.
+/// Units that one admitted call holds. Its slots are freed when this is dropped.
 #[derive(Default)]
 pub struct Admitted {
     taken: [Option<Taken>; 2],
     at: Duration,
-    /// Reserved for the task that may come of it.
+    /// Slot for the task that may come of the call.
     pub task: Option<TaskSlot>,
-    /// With the rate that is nearest to its end, if there is any.
-    pub standing: Option<Standing>,
+    /// State of the tightest rate, if a rate applies.
+    pub rate_status: Option<RateStatus>,
 }
 
 impl fmt::Debug for Admitted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Admitted").field("standing", &self.standing).finish_non_exhaustive()
+        f.debug_struct("Admitted").field("rate_status", &self.rate_status).finish_non_exhaustive()
     }
 }
 
+/// Units that one call holds of its key, or of its tenant.
 struct Taken {
-    meter: Shared,
-    rate: Option<(Kind, Rate)>,
-    _slot: Option<Slot>,
+    counters: SharedCounters,
+    rate: Option<(LimitKind, Rate)>,
+    _slot: Option<RequestSlot>,
 }
 
-/// One meter under its lock, with the rules that hold for it.
-struct Share<'a> {
-    meter: &'a Shared,
-    usage: std::sync::MutexGuard<'a, Usage>,
+/// Counters of a key or a tenant under their lock, with the rules that apply.
+struct LockedCounters<'a> {
+    shared: &'a SharedCounters,
+    counters: MutexGuard<'a, Counters>,
     limits: &'a Limits,
-    whose: Whose,
+    scope: LimitScope,
 }
 
-impl<'a> Share<'a> {
-    fn new(meter: &'a Shared, limits: &'a Limits, whose: Whose) -> Self {
-        Self { meter, usage: meter.lock(), limits, whose }
+impl<'a> LockedCounters<'a> {
+    fn new(shared: &'a SharedCounters, limits: &'a Limits, scope: LimitScope) -> Self {
+        Self { shared, counters: shared.lock(), limits, scope }
     }
 
-    fn enter(&mut self, kind: Kind, reserves: bool) -> Taken {
+    fn take(&mut self, kind: LimitKind, reserves: bool) -> Taken {
         let slot = kind.concurrent(self.limits).map(|(kind, _)| {
-            self.usage.enter(kind);
-            Slot::entered(Arc::clone(self.meter), kind)
+            self.counters.add_request(kind);
+            RequestSlot::counted(Arc::clone(self.shared), kind)
         });
         if reserves {
-            self.usage.enter_task();
+            self.counters.add_task();
         }
-        Taken { meter: Arc::clone(self.meter), rate: kind.rate(self.limits), _slot: slot }
+        Taken { counters: Arc::clone(self.shared), rate: kind.rate(self.limits), _slot: slot }
     }
 }
 
-/// What can be looked at comes first; rates are taken last, and given back if the next one has none.
-fn take(shares: &mut [Option<Share<'_>>; 2], kind: Kind, now: Duration) -> Result<(), (Limit, Duration)> {
-    for share in shares.iter().flatten() {
-        let room = share.usage.has_room(kind, share.limits, share.whose);
-        room.map_err(|limit| (limit, UNTIL_A_SLOT))?;
+/// Checks the slots first, then takes from the buckets. The key's bucket is given back if the tenant's is empty.
+fn take_rates(
+    locked: &mut [Option<LockedCounters<'_>>; 2],
+    kind: LimitKind,
+    now: Duration,
+) -> Result<(), (Limit, Duration)> {
+    for locked in locked.iter().flatten() {
+        let checked = locked.counters.check_slots(kind, locked.limits, locked.scope);
+        checked.map_err(|limit| (limit, UNTIL_A_SLOT))?;
     }
-    let [key, tenant] = shares;
-    let take = |share: &mut Share<'_>| {
-        let Some((kind, rate)) = kind.rate(share.limits) else { return Ok(()) };
-        let taken = share.usage.bucket(kind, rate, now).take(now);
-        taken.map_err(|wait| (Limit::Rate { whose: share.whose, kind, rate }, wait))
+    let [key, tenant] = locked;
+    let take = |locked: &mut LockedCounters<'_>| {
+        let Some((kind, rate)) = kind.rate(locked.limits) else { return Ok(()) };
+        let taken = locked.counters.bucket(kind, rate, now).take(now);
+        taken.map_err(|wait| (Limit::Rate { scope: locked.scope, kind, rate }, wait))
     };
     key.as_mut().map_or(Ok(()), take)?;
     let outcome = tenant.as_mut().map_or(Ok(()), take);
     if let (Err(_), Some(key)) = (&outcome, key)
         && let Some((kind, rate)) = kind.rate(key.limits)
     {
-        key.usage.bucket(kind, rate, now).give_back(now, now);
+        key.counters.bucket(kind, rate, now).give_back(now, now);
     }
     outcome
 }
 
-/// Of two rates, the one with less left.
-fn standing(shares: &mut [Option<Share<'_>>; 2], kind: Kind, now: Duration) -> Option<Standing> {
-    let standings =
-        shares.iter_mut().flatten().filter_map(|share| share.usage.standing(kind, share.limits, now));
-    standings.min_by_key(|standing| standing.remaining)
+/// State of the rate with the fewest requests left, of the key's and the tenant's.
+fn tightest_rate(
+    locked: &mut [Option<LockedCounters<'_>>; 2],
+    kind: LimitKind,
+    now: Duration,
+) -> Option<RateStatus> {
+    let rates = locked.iter_mut().flatten();
+    let rates = rates.filter_map(|locked| locked.counters.rate_status(kind, locked.limits, now));
+    rates.min_by_key(|rate| rate.remaining)
 }
 
-/// Made at the first use, dropped when idle.
+/// Counters of all keys, or of all tenants: made at the first use, dropped when idle.
 #[derive(Default)]
-struct Meters {
-    by_name: DashMap<Arc<str>, Shared, RandomState>,
-    /// Each name once; those looked at last stand at the end.
-    round: Mutex<VecDeque<Arc<str>>>,
+struct CountersByName {
+    by_name: DashMap<Arc<str>, SharedCounters, RandomState>,
+    /// Each name once; a sweep looks at the front and moves names that stay to the end.
+    sweep_order: Mutex<VecDeque<Arc<str>>>,
 }
 
-impl Meters {
-    fn meter(&self, name: &str) -> Shared {
+impl CountersByName {
+    fn counters(&self, name: &str) -> SharedCounters {
         if let Some(known) = self.by_name.get(name) {
             return Arc::clone(&known);
         }
@@ -224,30 +238,31 @@ impl Meters {
         match self.by_name.entry(Arc::clone(&name)) {
             dashmap::Entry::Occupied(known) => Arc::clone(known.get()),
             dashmap::Entry::Vacant(vacant) => {
-                let meter = Shared::new(Meter::default());
-                vacant.insert(Arc::clone(&meter));
-                self.round.lock().unwrap_or_else(PoisonError::into_inner).push_back(name);
-                meter
+                let counters = SharedCounters::default();
+                vacant.insert(Arc::clone(&counters));
+                self.sweep_order.lock().push_back(name);
+                counters
             }
         }
     }
 
     fn sweep(&self, now: Duration) {
-        let mut round = self.round.lock().unwrap_or_else(PoisonError::into_inner);
-        for _ in 0..round.len().min(MOST_A_SWEEP) {
-            let Some(name) = round.pop_front() else { return };
-            // Whoever has a meter in hand may be about to use it.
-            let is_idle = |meter: &Shared| Arc::strong_count(meter) == 1 && meter.lock().is_idle(now);
-            if self.by_name.remove_if(&name, |_, meter| is_idle(meter)).is_none() {
-                round.push_back(name);
+        let mut order = self.sweep_order.lock();
+        for _ in 0..order.len().min(MOST_PER_SWEEP) {
+            let Some(name) = order.pop_front() else { return };
+            // A caller that holds a second reference may be about to count.
+            let is_idle =
+                |shared: &SharedCounters| Arc::strong_count(shared) == 1 && shared.lock().is_idle(now);
+            if self.by_name.remove_if(&name, |_, shared| is_idle(shared)).is_none() {
+                order.push_back(name);
             }
         }
     }
 }
 
-/// Nobody knows when a slot will be free.
+/// Wait that a refusal names where no slot is free: nobody knows when one will be.
 const UNTIL_A_SLOT: Duration = Duration::from_secs(1);
-const MOST_A_SWEEP: usize = 2_000;
+const MOST_PER_SWEEP: usize = 2_000;
 
 #[cfg(test)]
 #[path = "registry_tests.rs"]

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::Rule;
 
-const KINDS: [Kind; 4] = [Kind::Poll, Kind::Submit, Kind::Stream, Kind::Other];
+const KINDS: [LimitKind; 4] = [LimitKind::Poll, LimitKind::Submit, LimitKind::Stream, LimitKind::Other];
 const SECOND: u64 = 1_000_000_000;
 
 fn rate(requests_per_second: f64, burst: u32) -> Rate {
@@ -22,17 +22,17 @@ type Level = (u64, u64);
 
 /// What a plain reading of the rules would count.
 #[derive(Default)]
-struct Model {
+struct LimitModel {
     now: u64,
-    levels: HashMap<(Whose, usize, usize, (u64, u32)), Level>,
-    running: HashMap<(Whose, usize, usize), u32>,
-    tasks: HashMap<(Whose, usize), u32>,
+    levels: HashMap<(LimitScope, usize, usize, (u64, u32)), Level>,
+    running: HashMap<(LimitScope, usize, usize), u32>,
+    tasks: HashMap<(LimitScope, usize), u32>,
 }
 
-impl Model {
-    fn level(&mut self, whose: Whose, name: usize, kind: Kind, rate: Rate) -> &mut Level {
+impl LimitModel {
+    fn level(&mut self, scope: LimitScope, name: usize, kind: LimitKind, rate: Rate) -> &mut Level {
         let (interval, full) = (rate.interval_nanos(), rate.interval_nanos() * u64::from(rate.burst));
-        let key = (whose, name, kind as usize, (interval, rate.burst));
+        let key = (scope, name, kind as usize, (interval, rate.burst));
         let now = self.now;
         let level = self.levels.entry(key).or_insert((full, now));
         *level = ((level.0 + (now - level.1)).min(full), now);
@@ -40,76 +40,84 @@ impl Model {
     }
 
     /// The first limit that is reached, with the rate's wait.
-    fn admit(&mut self, shares: [(Whose, usize, &Limits); 2], kind: Kind) -> Result<(), (Limit, u64)> {
-        for (whose, name, limits) in shares {
+    fn admit(
+        &mut self,
+        shares: [(LimitScope, usize, &Limits); 2],
+        kind: LimitKind,
+    ) -> Result<(), (Limit, u64)> {
+        for (scope, name, limits) in shares {
             if let Some((pool, most)) = kind.concurrent(limits)
-                && *self.running.entry((whose, name, pool as usize)).or_default() >= most
+                && *self.running.entry((scope, name, pool as usize)).or_default() >= most
             {
-                return Err((Limit::Concurrent { whose, kind: pool, most }, SECOND));
+                return Err((Limit::Concurrent { scope, kind: pool, most }, SECOND));
             }
             if let Some(most) = kind.tasks(limits)
-                && *self.tasks.entry((whose, name)).or_default() >= most
+                && *self.tasks.entry((scope, name)).or_default() >= most
             {
-                return Err((Limit::Tasks { whose, most }, SECOND));
+                return Err((Limit::Tasks { scope, most }, SECOND));
             }
         }
-        for (whose, name, limits) in shares {
+        for (scope, name, limits) in shares {
             if let Some((pool, rate)) = kind.rate(limits) {
-                let (level, interval) = (self.level(whose, name, pool, rate).0, rate.interval_nanos());
+                let (level, interval) = (self.level(scope, name, pool, rate).0, rate.interval_nanos());
                 if level < interval {
-                    return Err((Limit::Rate { whose, kind: pool, rate }, interval - level));
+                    return Err((Limit::Rate { scope, kind: pool, rate }, interval - level));
                 }
             }
         }
-        for (whose, name, limits) in shares {
+        for (scope, name, limits) in shares {
             if let Some((pool, rate)) = kind.rate(limits) {
-                self.level(whose, name, pool, rate).0 -= rate.interval_nanos();
+                self.level(scope, name, pool, rate).0 -= rate.interval_nanos();
             }
             if let Some((pool, _)) = kind.concurrent(limits) {
-                *self.running.entry((whose, name, pool as usize)).or_default() += 1;
+                *self.running.entry((scope, name, pool as usize)).or_default() += 1;
             }
             if shares.iter().any(|(_, _, limits)| kind.tasks(limits).is_some()) {
-                *self.tasks.entry((whose, name)).or_default() += 1;
+                *self.tasks.entry((scope, name)).or_default() += 1;
             }
         }
         Ok(())
     }
 
-    fn end(&mut self, shares: [(Whose, usize, &Limits); 2], kind: Kind) {
-        for (whose, name, limits) in shares {
+    fn end(&mut self, shares: [(LimitScope, usize, &Limits); 2], kind: LimitKind) {
+        for (scope, name, limits) in shares {
             if let Some((pool, _)) = kind.concurrent(limits) {
-                *self.running.entry((whose, name, pool as usize)).or_default() -= 1;
+                *self.running.entry((scope, name, pool as usize)).or_default() -= 1;
             }
             if shares.iter().any(|(_, _, limits)| kind.tasks(limits).is_some()) {
-                *self.tasks.entry((whose, name)).or_default() -= 1;
+                *self.tasks.entry((scope, name)).or_default() -= 1;
             }
         }
     }
 
     /// What was taken comes back, but for what has come in since.
-    fn give_back(&mut self, shares: [(Whose, usize, &Limits); 2], kind: Kind, taken: u64) {
-        for (whose, name, limits) in shares {
+    fn give_back(&mut self, shares: [(LimitScope, usize, &Limits); 2], kind: LimitKind, taken: u64) {
+        for (scope, name, limits) in shares {
             let Some((pool, rate)) = kind.rate(limits) else { continue };
             let (interval, since) = (rate.interval_nanos(), self.now - taken);
-            let level = self.level(whose, name, pool, rate);
+            let level = self.level(scope, name, pool, rate);
             level.0 = (level.0 + interval.saturating_sub(since)).min(interval * u64::from(rate.burst));
         }
         self.end(shares, kind);
     }
 
-    fn standing(&mut self, shares: [(Whose, usize, &Limits); 2], kind: Kind) -> Option<Standing> {
-        let standings = shares.into_iter().filter_map(|(whose, name, limits)| {
+    fn rate_status(
+        &mut self,
+        shares: [(LimitScope, usize, &Limits); 2],
+        kind: LimitKind,
+    ) -> Option<RateStatus> {
+        let standings = shares.into_iter().filter_map(|(scope, name, limits)| {
             let (pool, rate) = kind.rate(limits)?;
-            let (level, interval) = (self.level(whose, name, pool, rate).0, rate.interval_nanos());
+            let (level, interval) = (self.level(scope, name, pool, rate).0, rate.interval_nanos());
             let reset = Duration::from_nanos(interval * u64::from(rate.burst) - level);
-            Some(Standing { limit: rate.burst, remaining: (level / interval) as u32, reset })
+            Some(RateStatus { limit: rate.burst, remaining: (level / interval) as u32, reset })
         });
-        standings.min_by_key(|standing| standing.remaining)
+        standings.min_by_key(|rate_status| rate_status.remaining)
     }
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+enum LimitStep {
     Ask {
         key: usize,
         kind: usize,
@@ -130,14 +138,14 @@ enum Step {
     },
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = LimitStep> {
     prop_oneof![
-        8 => (0..3_usize, 0..4_usize).prop_map(|(key, kind)| Step::Ask { key, kind }),
+        8 => (0..3_usize, 0..4_usize).prop_map(|(key, kind)| LimitStep::Ask { key, kind }),
         3 => (any::<usize>(), prop::bool::weighted(0.3))
-            .prop_map(|(which, gives_back)| Step::End { which, gives_back }),
+            .prop_map(|(which, gives_back)| LimitStep::End { which, gives_back }),
         3 => (prop_oneof![0..SECOND / 10, 0..3 * SECOND, 0..7200 * SECOND], 0..4_000_000_000_u64)
-            .prop_map(|(nanos, wall_seconds)| Step::Pass { nanos, wall_seconds }),
-        1 => (0..3_usize).prop_map(|rules| Step::Reload { rules }),
+            .prop_map(|(nanos, wall_seconds)| LimitStep::Pass { nanos, wall_seconds }),
+        1 => (0..3_usize).prop_map(|rules| LimitStep::Reload { rules }),
     ]
 }
 
@@ -172,50 +180,50 @@ proptest! {
     ) {
         let clock = FakeRelativeClock::default();
         let registry = Registry::new(clock.clone());
-        let mut model = Model::default();
+        let mut model = LimitModel::default();
         let mut current = 0;
-        let mut running: Vec<(usize, usize, Kind, u64, Admitted)> = Vec::new();
+        let mut running: Vec<(usize, usize, LimitKind, u64, Admitted)> = Vec::new();
         for step in steps {
             match step {
-                Step::Ask { key, kind } => {
+                LimitStep::Ask { key, kind } => {
                     // A reload makes new rules of the same text.
                     let (own, all) = rules[current].clone();
                     let names = ["a", "b", "c"];
-                    let who = Who { key_id: names[key], tenant: "t", limits: &own, tenant_limits: &all };
-                    let shares = [(Whose::Key, key, &own), (Whose::Tenant, 0, &all)];
+                    let who = LimitedCaller { key_id: names[key], tenant: "t", limits: &own, tenant_limits: &all };
+                    let shares = [(LimitScope::Key, key, &own), (LimitScope::Tenant, 0, &all)];
                     let expected = model.admit(shares, KINDS[kind]);
-                    let standing = model.standing(shares, KINDS[kind]);
+                    let rate_status = model.rate_status(shares, KINDS[kind]);
                     match (registry.admit(&who, KINDS[kind]), expected) {
                         (Ok(admitted), Ok(())) => {
-                            prop_assert_eq!(admitted.standing, standing);
+                            prop_assert_eq!(admitted.rate_status, rate_status);
                             running.push((current, key, KINDS[kind], model.now, admitted));
                         }
                         (Err(refusal), Err((limit, wait))) => {
-                            let expected = Refusal { limit, wait: Duration::from_nanos(wait), standing };
+                            let expected = LimitRefusal { limit, wait: Duration::from_nanos(wait), rate_status };
                             prop_assert_eq!(refusal, expected);
                         }
                         (got, expected) => prop_assert!(false, "{got:?} for {expected:?}"),
                     }
                 }
-                Step::End { which, gives_back } => if !running.is_empty() {
+                LimitStep::End { which, gives_back } => if !running.is_empty() {
                     let (rules_then, key, kind, taken, admitted) = running.swap_remove(which % running.len());
                     let (own, all) = &rules[rules_then];
-                    let shares = [(Whose::Key, key, own), (Whose::Tenant, 0, all)];
+                    let shares = [(LimitScope::Key, key, own), (LimitScope::Tenant, 0, all)];
                     if gives_back {
-                        let standing = registry.give_back(admitted);
+                        let rate_status = registry.give_back(admitted);
                         model.give_back(shares, kind, taken);
-                        prop_assert_eq!(standing, model.standing(shares, kind));
+                        prop_assert_eq!(rate_status, model.rate_status(shares, kind));
                     } else {
                         drop(admitted);
                         model.end(shares, kind);
                     }
                 },
-                Step::Pass { nanos, wall_seconds } => {
+                LimitStep::Pass { nanos, wall_seconds } => {
                     clock.advance(Duration::from_nanos(nanos));
                     model.now += nanos;
                     registry.sweep(UNIX_EPOCH + Duration::from_secs(wall_seconds));
                 }
-                Step::Reload { rules } => current = rules,
+                LimitStep::Reload { rules } => current = rules,
             }
         }
         drop(running);
@@ -230,16 +238,16 @@ proptest! {
         let registry = Registry::new(clock.clone());
         let own = Limits { all: Rule { rate: Some(rate(per_second, burst)), concurrent_requests: None }, ..Limits::default() };
         let none = Limits::default();
-        let who = Who { key_id: "a", tenant: "t", limits: &own, tenant_limits: &none };
+        let who = LimitedCaller { key_id: "a", tenant: "t", limits: &own, tenant_limits: &none };
         for _ in 0..burst {
-            prop_assert!(registry.admit(&who, Kind::Other).is_ok());
+            prop_assert!(registry.admit(&who, LimitKind::Other).is_ok());
         }
         clock.advance(Duration::from_nanos(pause % own.all.rate.map_or(1, |rate| rate.interval_nanos())));
-        let wait = registry.admit(&who, Kind::Other).expect_err("its burst is used up").wait;
+        let wait = registry.admit(&who, LimitKind::Other).expect_err("its burst is used up").wait;
         clock.advance(wait - Duration::from_nanos(1));
-        prop_assert!(registry.admit(&who, Kind::Other).is_err());
+        prop_assert!(registry.admit(&who, LimitKind::Other).is_err());
         clock.advance(Duration::from_nanos(1));
-        prop_assert!(registry.admit(&who, Kind::Other).is_ok());
+        prop_assert!(registry.admit(&who, LimitKind::Other).is_ok());
     }
 }
 
@@ -293,8 +301,9 @@ fn in_an_hour_no_key_of_a_thousand_gets_more_or_less_than_its_rule() {
             swept = now;
         }
         let client = &mut clients[number];
-        let who = Who { key_id: &client.id, tenant: "t", limits: &client.limits, tenant_limits: &none };
-        let got = registry.admit(&who, Kind::Other);
+        let who =
+            LimitedCaller { key_id: &client.id, tenant: "t", limits: &client.limits, tenant_limits: &none };
+        let got = registry.admit(&who, LimitKind::Other);
         client.asked += 1;
         client.admitted += u64::from(got.is_ok());
         client.refused_in_vain += u64::from(got.is_err() && client.habit != Habit::Greedy);
@@ -338,8 +347,8 @@ fn threads_together_get_what_the_rule_says() {
                 let (registry, own, all) = (&registry, &own, &all);
                 scope.spawn(move || {
                     let key_id = ["a", "b"][number % 2];
-                    let who = Who { key_id, tenant: "t", limits: own, tenant_limits: all };
-                    (0..2000).filter(|_| registry.admit(&who, Kind::Submit).is_ok()).count()
+                    let who = LimitedCaller { key_id, tenant: "t", limits: own, tenant_limits: all };
+                    (0..2000).filter(|_| registry.admit(&who, LimitKind::Submit).is_ok()).count()
                 })
             })
             .collect();
@@ -347,10 +356,10 @@ fn threads_together_get_what_the_rule_says() {
     });
     // Slots are refused in between, but in so many tries the tenant's burst is used up, and no more than that.
     assert_eq!(admitted, 1500);
-    assert!(registry.keys.meter("a").lock().is_idle(Duration::from_secs(3_000_000)), "all slots are back");
+    assert!(registry.keys.counters("a").lock().is_idle(Duration::from_secs(3_000_000)), "all slots are back");
 }
 
-/// What a request holds is freed by its drop: also in a task that is aborted, that panics, or whose thread ends
+/// What a request holds is freed by its drop: also in a task that is aborted, that panics, or scope thread ends
 /// under it, as a worker's does when a drain has lasted long enough.
 #[test]
 fn slots_come_back_however_their_task_ends() {
@@ -360,8 +369,8 @@ fn slots_come_back_however_their_task_ends() {
         let rule = Rule { rate: None, concurrent_requests: Some(10_000) };
         let own = Limits { all: rule, tasks_in_flight: Some(10_000), ..Limits::default() };
         let key_id = format!("key-{}", number % 7);
-        let who = Who { key_id: &key_id, tenant: "t", limits: &own, tenant_limits: &own };
-        registry.admit(&who, Kind::Submit).expect("there is room")
+        let who = LimitedCaller { key_id: &key_id, tenant: "t", limits: &own, tenant_limits: &own };
+        registry.admit(&who, LimitKind::Submit).expect("there is room")
     };
     let (outer, inner) = (runtime(), runtime());
     let mut ends = [0_usize; 3];
@@ -398,7 +407,7 @@ fn slots_come_back_however_their_task_ends() {
     }));
     assert_eq!(ends, [2_000; 3], "finished, panicked, aborted");
     inner.block_on(tokio::task::yield_now());
-    assert_eq!(registry.tenants.meter("t").lock().tasks(), 2_000, "the rest still runs");
+    assert_eq!(registry.tenants.counters("t").lock().tasks(), 2_000, "the rest still runs");
     drop(inner);
     registry.sweep(UNIX_EPOCH);
     assert_eq!((registry.keys.by_name.len(), registry.tenants.by_name.len()), (0, 0), "every slot is back");
@@ -412,9 +421,9 @@ fn a_task_holds_its_slot_until_its_end_or_its_day_has_passed() {
         registry.task_began(&id.into(), "key", "t", at(hours));
     }
     let own = Limits { tasks_in_flight: Some(4), ..Limits::default() };
-    let who = Who { key_id: "key", tenant: "t", limits: &own, tenant_limits: &own };
-    let left = || 4 - registry.keys.meter("key").lock().tasks();
-    assert!(registry.admit(&who, Kind::Submit).is_err());
+    let who = LimitedCaller { key_id: "key", tenant: "t", limits: &own, tenant_limits: &own };
+    let left = || 4 - registry.keys.counters("key").lock().tasks();
+    assert!(registry.admit(&who, LimitKind::Submit).is_err());
     registry.task_ended("b");
     registry.task_ended("b");
     assert_eq!(left(), 1);
@@ -423,7 +432,7 @@ fn a_task_holds_its_slot_until_its_end_or_its_day_has_passed() {
     registry.sweep(at(24));
     assert_eq!(left(), 2);
     // A task that its submit had reserved a slot for has one, and not two.
-    let slot = registry.admit(&who, Kind::Submit).expect("room").task.take().expect("a slot");
+    let slot = registry.admit(&who, LimitKind::Submit).expect("room").task.take().expect("a slot");
     registry.task_reserved(&"e".into(), at(31), slot);
     registry.task_began(&"e".into(), "key", "t", at(31));
     assert_eq!(left(), 1);

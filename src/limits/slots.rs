@@ -1,52 +1,51 @@
-//! How many at once: what is taken is freed when it is dropped, however that comes about.
+//! Concurrency units that are freed when they are dropped, also by an abort or a panic.
 
 use std::fmt;
 
-use super::Kind;
-use super::meter::Shared;
+use super::LimitKind;
+use super::counters::SharedCounters;
 
-/// One request that runs.
-pub(super) struct Slot {
-    meter: Shared,
-    kind: Kind,
+/// One running request.
+pub(super) struct RequestSlot {
+    counters: SharedCounters,
+    kind: LimitKind,
 }
 
-impl Slot {
-    /// Entered by whoever holds the meter's lock.
-    pub(super) fn entered(meter: Shared, kind: Kind) -> Self {
-        Self { meter, kind }
+impl RequestSlot {
+    /// Makes a slot for a request that the caller has counted, under the lock of the counters.
+    pub(super) fn counted(counters: SharedCounters, kind: LimitKind) -> Self {
+        Self { counters, kind }
     }
 }
 
-impl Drop for Slot {
+impl Drop for RequestSlot {
     fn drop(&mut self) {
-        self.meter.lock().leave(self.kind);
+        self.counters.lock().remove_request(self.kind);
     }
 }
 
 /// One task that runs, or may come of a submit: counted for its key and for its tenant.
-pub struct TaskSlot {
-    meters: [Shared; 2],
-}
+pub struct TaskSlot([SharedCounters; 2]);
 
 impl TaskSlot {
-    /// Entered by whoever holds the meters' locks.
-    pub(super) fn entered(meters: [Shared; 2]) -> Self {
-        Self { meters }
+    /// Makes a slot for a task that the caller has counted, under the locks of the counters.
+    pub(super) fn counted(counters: [SharedCounters; 2]) -> Self {
+        Self(counters)
     }
 
-    pub(super) fn enter(meters: [Shared; 2]) -> Self {
-        for meter in &meters {
-            meter.lock().enter_task();
+    /// Counts a task and makes its slot.
+    pub(super) fn count(counters: [SharedCounters; 2]) -> Self {
+        for counters in &counters {
+            counters.lock().add_task();
         }
-        Self { meters }
+        Self(counters)
     }
 }
 
 impl Drop for TaskSlot {
     fn drop(&mut self) {
-        for meter in &self.meters {
-            meter.lock().leave_task();
+        for counters in &self.0 {
+            counters.lock().remove_task();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a certificate says: whose it is, and when it holds. Whether that is true is for a verifier.
+//! Names and validity that a certificate states. A verifier decides whether the certificate is genuine.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,15 +7,15 @@ use der::{Decode, Reader, SliceReader, Tag};
 use rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
 
-/// When a certificate holds.
+/// Period in which a certificate is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
     pub begins: SystemTime,
     pub ends: SystemTime,
 }
 
-/// Its names as a configuration writes them: `CN=`, `O=`, `OU=` and `UID=` of the subject, `dns:` and `uri:` of the
-/// alternative names. DNS names are in lower case. Empty where it can't be read.
+/// Reads the names of a certificate as the configuration writes them: `CN=`, `O=`, `OU=` and `UID=` of the subject,
+/// `dns:` and `uri:` of the alternative names. DNS names are in lower case. Empty if the certificate can't be read.
 pub fn names(certificate: &CertificateDer<'_>) -> Vec<Box<str>> {
     let Ok(parsed) = EndEntityCert::try_from(certificate) else { return Vec::new() };
     let mut names = subject(parsed.subject()).unwrap_or_default();
@@ -24,12 +24,13 @@ pub fn names(certificate: &CertificateDer<'_>) -> Vec<Box<str>> {
     names
 }
 
-/// Whether a subject's attribute is among those that names are made of.
+/// True for the short names of subject attributes that [`names`] reads.
 pub fn is_attribute(short: &str) -> bool {
     ATTRIBUTES.iter().any(|(_, known)| *known == short)
 }
 
-/// RFC 5280, 4.1: behind an optional version come serial number, algorithm, issuer and then this.
+/// Reads the validity of a certificate. By RFC 5280, 4.1, it follows an optional version, serial number, algorithm and
+/// issuer.
 pub fn validity(certificate: &CertificateDer<'_>) -> Option<Validity> {
     let read = || {
         let mut certificate = inside(&mut SliceReader::new(certificate)?)?;
@@ -46,7 +47,7 @@ pub fn validity(certificate: &CertificateDer<'_>) -> Option<Validity> {
     read().ok()
 }
 
-/// RFC 5280, 4.1.2.4: sets of pairs of a type and a value.
+/// Reads the names of a subject, which is a list of sets of pairs of type and value (RFC 5280, 4.1.2.4).
 fn subject(name: &[u8]) -> der::Result<Vec<Box<str>>> {
     let mut names = Vec::new();
     let mut parts = SliceReader::new(name)?;
@@ -80,19 +81,19 @@ fn time(reader: &mut SliceReader<'_>) -> der::Result<SystemTime> {
     Ok(UNIX_EPOCH + since)
 }
 
-/// What the next element holds.
+/// Opens the next element for reading.
 fn inside<'a>(reader: &mut SliceReader<'a>) -> der::Result<SliceReader<'a>> {
     SliceReader::new(AnyRef::decode(reader)?.value())
 }
 
-/// How a subject's attributes are written (RFC 4514, 3).
+/// Short names of subject attributes (RFC 4514, 3).
 const ATTRIBUTES: [(ObjectIdentifier, &str); 4] = [
     (ObjectIdentifier::new_unwrap("2.5.4.3"), "CN"),
     (ObjectIdentifier::new_unwrap("2.5.4.10"), "O"),
     (ObjectIdentifier::new_unwrap("2.5.4.11"), "OU"),
     (ObjectIdentifier::new_unwrap("0.9.2342.19200300.100.1.1"), "UID"),
 ];
-/// `[0]`, as it stands before an explicit version.
+/// Tag `[0]` before an explicit version.
 const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 

@@ -16,31 +16,31 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::net::stream::Stream;
+use super::stream::Stream;
 
-/// How the other side is verified, and the name that its certificate must have.
+/// Verification of the server, and the name that its certificate must have.
 pub type Tls = (Arc<ClientConfig>, ServerName<'static>);
 
-/// Sends a request to `host:port` and reads its answer whole.
+/// Sends a request to `host:port` and reads the whole answer.
 ///
 /// # Errors
-/// Why there is no answer, or no end of it.
+/// The reason why there is no whole answer.
 pub async fn fetch(
     authority: &str,
     tls: Option<&Tls>,
     request: Request<Full<Bytes>>,
-) -> Result<(StatusCode, Bytes), Fault> {
-    let because = |cause| Fault { authority: authority.into(), cause };
-    let broken = |error| because(Cause::Broken(error));
+) -> Result<(StatusCode, Bytes), FetchFault> {
+    let because = |cause| FetchFault { authority: authority.into(), cause };
+    let broken = |error| because(FetchCause::Broken(error));
     let exchange = async {
         let stream =
-            TcpStream::connect(authority).await.map_err(|error| because(Cause::Unreachable(error)))?;
+            TcpStream::connect(authority).await.map_err(|error| because(FetchCause::Unreachable(error)))?;
         let stream = match tls {
             None => Stream::Plain(stream),
             Some((config, name)) => {
                 let connector = TlsConnector::from(Arc::clone(config));
                 let stream = connector.connect(name.clone(), stream).await;
-                Stream::Tls(Box::new(stream.map_err(|error| because(Cause::Distrusted(error)))?.into()))
+                Stream::Tls(Box::new(stream.map_err(|error| because(FetchCause::Distrusted(error)))?.into()))
             }
         };
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
@@ -51,36 +51,38 @@ pub async fn fetch(
         };
         tokio::join!(answer, connection).0.map_err(broken)
     };
-    tokio::time::timeout(PATIENCE, exchange).await.unwrap_or_else(|_| Err(because(Cause::Silent)))
+    tokio::time::timeout(ANSWER_TIMEOUT, exchange).await.unwrap_or_else(|_| Err(because(FetchCause::Silent)))
 }
 
-/// Why there is no answer.
+/// A request without a whole answer.
 #[derive(Debug)]
-pub struct Fault {
+pub struct FetchFault {
     authority: Box<str>,
-    cause: Cause,
+    cause: FetchCause,
 }
 
 #[derive(Debug)]
-enum Cause {
+enum FetchCause {
     Unreachable(io::Error),
     Distrusted(io::Error),
     Broken(hyper::Error),
     Silent,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for FetchFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let authority = &self.authority;
         match &self.cause {
-            Cause::Unreachable(error) => write!(f, "{authority} can't be reached: {error}"),
-            Cause::Distrusted(error) => write!(f, "TLS with {authority} failed: {error}"),
-            Cause::Broken(error) => write!(f, "{authority} gave no HTTP answer: {error}"),
-            Cause::Silent => write!(f, "{authority} did not answer within {} s", PATIENCE.as_secs()),
+            FetchCause::Unreachable(error) => write!(f, "{authority} can't be reached: {error}"),
+            FetchCause::Distrusted(error) => write!(f, "TLS with {authority} failed: {error}"),
+            FetchCause::Broken(error) => write!(f, "{authority} gave no HTTP answer: {error}"),
+            FetchCause::Silent => {
+                write!(f, "{authority} did not answer within {} s", ANSWER_TIMEOUT.as_secs())
+            }
         }
     }
 }
 
-impl Error for Fault {}
+impl Error for FetchFault {}
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,6 +1,6 @@
-//! TLS handshakes, bounded in time and number. A client that has not finished one costs a socket and some KiB, and
-//! there are only so many of them: the one that has taken longest makes room for the next, so that a flood of those
-//! that never finish keeps out nobody who does.
+//! TLS handshakes, bounded in time and number. An unfinished handshake costs a socket and some KiB. When too many run, the
+//! oldest is given up for the newest, so that a flood of handshakes that never finish keeps out no client that does
+//! finish.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -16,52 +16,52 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::net::stream::Stream;
 
-/// The handshakes that run on one thread, by when they began.
+/// Handshakes that run on one thread, by the order of their start.
 #[derive(Debug, Default)]
 pub struct Handshakes {
-    begun: Cell<u64>,
-    /// Dropped, its handshake ends.
+    started: Cell<u64>,
+    /// Dropping a sender ends its handshake.
     running: RefCell<BTreeMap<u64, oneshot::Sender<()>>>,
 }
 
-/// What came of a new connection.
+/// Result of a new connection's handshake.
 #[derive(Debug)]
-pub enum Shaken {
-    Ready {
+pub enum HandshakeOutcome {
+    Established {
         stream: Stream,
-        /// What the client presented, its own first; verified.
+        /// Verified certificates of the client, its own first.
         certificates: Vec<CertificateDer<'static>>,
     },
-    /// The client speaks cleartext where it should not; nothing of it was read.
+    /// The client speaks cleartext on a TLS port. None of its bytes were read.
     Cleartext(TcpStream),
 }
 
-impl Shaken {
+impl HandshakeOutcome {
     /// A connection without TLS.
     pub fn plain(stream: TcpStream) -> Self {
-        Shaken::Ready { stream: Stream::Plain(stream), certificates: Vec::new() }
+        HandshakeOutcome::Established { stream: Stream::Plain(stream), certificates: Vec::new() }
     }
 }
 
 impl Handshakes {
-    /// Shakes hands; `None` if the client left, failed, was too slow, or had to make room for others.
-    pub async fn shake(
+    /// Does the handshake; `None` if the client left, failed, was too slow, or was given up for a newer one.
+    pub async fn accept(
         &self,
         stream: TcpStream,
         server: Arc<ServerConfig>,
-        patience: Duration,
-    ) -> Option<Shaken> {
-        let (place, pushed_out) = self.enter();
-        let shaken = tokio::select! {
-            shaken = tokio::time::timeout(patience, shake(stream, server)) => shaken,
-            _ = pushed_out => {
-                tracing::debug!("a TLS handshake was given up for a newer one: {MOST} run already");
+        limit: Duration,
+    ) -> Option<HandshakeOutcome> {
+        let (running, evicted) = self.register();
+        let outcome = tokio::select! {
+            outcome = tokio::time::timeout(limit, accept(stream, server)) => outcome,
+            _ = evicted => {
+                tracing::debug!("a TLS handshake was given up for a newer one: {MOST_RUNNING} run already");
                 return None;
             }
         };
-        drop(place);
-        match shaken {
-            Ok(Ok(shaken)) => Some(shaken),
+        drop(running);
+        match outcome {
+            Ok(Ok(outcome)) => Some(outcome),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a TLS handshake failed");
                 None
@@ -73,48 +73,48 @@ impl Handshakes {
         }
     }
 
-    fn enter(&self) -> (Place<'_>, oneshot::Receiver<()>) {
-        let number = self.begun.get();
-        self.begun.set(number + 1);
-        let (stays, pushed_out) = oneshot::channel();
+    fn register(&self) -> (RunningHandshake<'_>, oneshot::Receiver<()>) {
+        let number = self.started.get();
+        self.started.set(number + 1);
+        let (sender, evicted) = oneshot::channel();
         let mut running = self.running.borrow_mut();
-        if running.len() >= MOST {
+        if running.len() >= MOST_RUNNING {
             running.pop_first();
         }
-        running.insert(number, stays);
-        (Place { handshakes: self, number }, pushed_out)
+        running.insert(number, sender);
+        (RunningHandshake { handshakes: self, number }, evicted)
     }
 }
 
-/// One of the handshakes that may run, until it is dropped.
-struct Place<'a> {
+/// Registration of one handshake, until it is dropped.
+struct RunningHandshake<'a> {
     handshakes: &'a Handshakes,
     number: u64,
 }
 
-impl Drop for Place<'_> {
+impl Drop for RunningHandshake<'_> {
     fn drop(&mut self) {
         self.handshakes.running.borrow_mut().remove(&self.number);
     }
 }
 
-async fn shake(stream: TcpStream, server: Arc<ServerConfig>) -> io::Result<Shaken> {
+async fn accept(stream: TcpStream, server: Arc<ServerConfig>) -> io::Result<HandshakeOutcome> {
     let mut first = [0];
     if stream.peek(&mut first).await? == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     // A TLS record begins with its type, 22 (RFC 8446, 5.1); an HTTP request with letters.
     if first[0].is_ascii_graphic() || first[0].is_ascii_whitespace() {
-        return Ok(Shaken::Cleartext(stream));
+        return Ok(HandshakeOutcome::Cleartext(stream));
     }
     let stream = TlsAcceptor::from(server).accept(stream).await?;
     let presented = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let certificates = presented.iter().map(|one| one.clone().into_owned()).collect();
-    Ok(Shaken::Ready { stream: Stream::Tls(Box::new(stream.into())), certificates })
+    Ok(HandshakeOutcome::Established { stream: Stream::Tls(Box::new(stream.into())), certificates })
 }
 
-/// Of one thread. Those that have sent nothing hold no TLS state yet.
-const MOST: usize = 1024;
+/// Most handshakes of one thread. Connections that have sent nothing hold no TLS state yet.
+const MOST_RUNNING: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -123,11 +123,11 @@ mod tests {
     #[test]
     fn the_oldest_makes_room() {
         let handshakes = Handshakes::default();
-        let mut first: Vec<_> = (0..MOST).map(|_| handshakes.enter()).collect();
-        let (_place, mut newest) = handshakes.enter();
+        let mut first: Vec<_> = (0..MOST_RUNNING).map(|_| handshakes.register()).collect();
+        let (_running, mut newest) = handshakes.register();
         assert!(first[0].1.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Closed));
-        for (_, pushed_out) in &mut first[1..] {
-            assert_eq!(pushed_out.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        for (_, evicted) in &mut first[1..] {
+            assert_eq!(evicted.try_recv(), Err(oneshot::error::TryRecvError::Empty));
         }
         assert_eq!(newest.try_recv(), Err(oneshot::error::TryRecvError::Empty));
         drop(first);

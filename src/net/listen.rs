@@ -1,15 +1,16 @@
-//! Where clients and operators connect: bound sockets, and the TLS handshake on them.
+//! Listening sockets: one for each worker, on one address.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// One listener a worker on the same address: the kernel spreads connections over them. Port 0 picks one.
+/// Binds one listener for each worker on the same address: the kernel spreads connections over them (`SO_REUSEPORT`).
+/// Port 0 lets the kernel choose the port.
 ///
 /// # Errors
-/// Why the address can't be had; also when another process shares it out as we do, which would take half of
-/// the connections without a word.
+/// The error of the bind. An address that another process shares with `SO_REUSEPORT` is an error, too: that process would
+/// silently take half of the connections.
 pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
     if address.port() != 0 {
         socket(address)?.bind(&address.into())?;
@@ -24,11 +25,11 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>>
     Ok(listeners)
 }
 
-/// The sockets of another process, shared out among workers: what waits in them is lost to nobody. Where there are
-/// fewer than workers, more are bound beside them; `None` if they are not of this address.
+/// Shares the listeners of the process before this one among the workers, so that no connection that waits in them is
+/// lost. Workers without one get a new listener. `None` if the listeners have another address.
 ///
 /// # Errors
-/// Why another one can't be bound.
+/// The error of a new listener's bind.
 pub fn adopt(
     address: SocketAddr,
     workers: usize,
@@ -66,5 +67,5 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Connections that wait to be accepted; the kernel's own limit may be lower.
+/// Most connections that wait to be accepted; the kernel's own limit may be lower.
 const BACKLOG: i32 = 4096;

@@ -1,4 +1,4 @@
-//! Sockets and what stands directly on them: listening, TLS, deadlines, and a client for one request.
+//! Sockets and the tools directly above them: listening, TLS, deadlines, and an HTTP client for one request.
 
 pub mod certificate;
 pub mod fetch;
@@ -10,5 +10,5 @@ pub mod stream;
 pub mod timer;
 mod trust;
 
-pub use handshake::{Handshakes, Shaken};
+pub use handshake::{HandshakeOutcome, Handshakes};
 pub use trust::{Identity, client_config};

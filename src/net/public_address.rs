@@ -1,11 +1,11 @@
-//! Which addresses are on the public internet: names may be made to lead anywhere, so addresses decide.
+//! Guard against requests to internal addresses (SSRF). Names can resolve to any address, so addresses are checked.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// All of them, if all are public.
+/// Returns the addresses if all are public.
 ///
 /// # Errors
-/// The first that is not: an answer of which one part leads inside is not to be trusted in the rest.
+/// The first address that is not public: a DNS answer with one internal address is not trusted in the rest.
 pub fn all_public(addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, IpAddr> {
     match addresses.iter().map(SocketAddr::ip).find(|ip| !is_public(*ip)) {
         None => Ok(addresses),
@@ -13,11 +13,11 @@ pub fn all_public(addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, IpAddr>
     }
 }
 
-/// By the registries of special addresses (RFC 6890 and what was added to them).
+/// Checks an address against the registries of special-purpose addresses (RFC 6890 and its updates).
 fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => !V4.iter().any(|(network, bits)| is_in(ip, *network, *bits)),
-        // What embeds an IPv4 address is in none of it (::ffff:0:0/96, 64:ff9b::/96), or is taken out.
+        // Addresses that embed an IPv4 address are outside of 2000::/3 (::ffff:0:0/96, 64:ff9b::/96), or in the list.
         IpAddr::V6(ip) => {
             let is_in = |(network, bits): &(Ipv6Addr, u32)| {
                 let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
@@ -33,8 +33,8 @@ fn is_in(ip: Ipv4Addr, network: Ipv4Addr, bits: u32) -> bool {
     u32::from(ip) & mask == u32::from(network) & mask
 }
 
-/// This network, private ones, carriers' NAT, loopback, link-local, IETF, documentation, 6to4 relays, benchmarks,
-/// multicast, reserved.
+/// IPv4 networks that are not public: this network, private, carriers' NAT, loopback, link-local, IETF, documentation,
+/// 6to4 relays, benchmarks, multicast, reserved.
 const V4: [(Ipv4Addr, u32); 15] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
@@ -52,7 +52,7 @@ const V4: [(Ipv4Addr, u32); 15] = [
     (Ipv4Addr::new(224, 0, 0, 0), 4),
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
-/// Of the global unicast space: IETF with Teredo, documentation, 6to4.
+/// Networks inside 2000::/3 that are not public: IETF with Teredo, documentation, 6to4.
 const V6: [(Ipv6Addr, u32); 4] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),

@@ -1,11 +1,14 @@
-//! Wakes that nobody needs.
+//! A filter for wakes that no task needs.
 //!
-//! hyper's channel for a body wakes the connection at its other end whenever a piece is taken, also where that was the
-//! last one and the connection has gone on. It would be polled for nothing, and all that waits in it: once for each
-//! request with a body, and once for each answer. [`Sleeper`] lets a connection sleep on when a piece is taken by
-//! [`poll_frame`].
+//! hyper's channel for a body wakes the connection at its other end whenever a piece is taken, also if that was the last
+//! piece and the connection has nothing left to do. Without the filter a client's connection is polled three times for a
+//! request with a body instead of twice, and an upstream's connection three times for an answer; the third poll runs
+//! hyper's dispatcher and reads the socket in vain. [`WakeFiltered`] drops the wake if [`poll_frame`] takes the last piece.
+//! The filter costs one comparison of wakers for each poll of a connection, and one thread-local cell for each piece.
+//!
+//! This module can go when hyper wakes only for a piece that has a successor; the test below fails then.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,115 +17,81 @@ use std::task::{Context, Poll, Wake, Waker};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming};
 
-/// A connection of hyper's, woken only where there is something to do for it.
-pub struct Sleeper<F> {
-    future: Pin<Box<F>>,
-    bell: Option<Hung>,
+/// A connection of hyper that is woken only if it has something to do.
+pub struct WakeFiltered<F> {
+    connection: Pin<Box<F>>,
+    /// The filter for the task that polled last, and the filter as a waker.
+    filter: Option<(Arc<WakeFilter>, Waker)>,
 }
 
-/// The bell of a task, and the same as a waker.
-struct Hung {
-    bell: Arc<Bell>,
-    waker: Waker,
-}
-
-struct Bell {
+struct WakeFilter {
     task: Waker,
 }
 
+/// State of this thread: [`poll_frame`] captures the first wake that it causes.
+#[derive(Default)]
+enum Capture {
+    #[default]
+    Off,
+    On,
+    Captured(Arc<WakeFilter>),
+}
+
 thread_local! {
-    static HELD: RefCell<Held> = const { RefCell::new(Held::Nothing) };
+    static CAPTURE: Cell<Capture> = const { Cell::new(Capture::Off) };
 }
 
-/// What becomes of a wake in this thread.
-enum Held {
-    /// It is passed on.
-    Nothing,
-    /// It is kept for a moment.
-    Open,
-    Rung(Arc<Bell>),
-}
-
-impl<F> Sleeper<F> {
-    pub fn new(future: F) -> Self {
-        Self { future: Box::pin(future), bell: None }
+impl<F> WakeFiltered<F> {
+    pub fn new(connection: F) -> Self {
+        Self { connection: Box::pin(connection), filter: None }
     }
 
     pub fn as_mut(&mut self) -> Pin<&mut F> {
-        self.future.as_mut()
+        self.connection.as_mut()
     }
 }
 
-impl<F: Future> Future for Sleeper<F> {
+impl<F: Future> Future for WakeFiltered<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let Self { future, bell } = &mut *self;
-        let same = bell.take().filter(|hung| hung.bell.task.will_wake(cx.waker()));
-        let hung = bell.insert(same.unwrap_or_else(|| Hung::before(cx.waker())));
-        future.as_mut().poll(&mut Context::from_waker(&hung.waker))
+        let Self { connection, filter } = &mut *self;
+        let same = filter.take().filter(|(filter, _)| filter.task.will_wake(cx.waker()));
+        let (_, waker) = filter.insert(same.unwrap_or_else(|| {
+            let filter = Arc::new(WakeFilter { task: cx.waker().clone() });
+            (Arc::clone(&filter), Waker::from(filter))
+        }));
+        connection.as_mut().poll(&mut Context::from_waker(waker))
     }
 }
 
-impl Hung {
-    fn before(task: &Waker) -> Self {
-        let bell = Arc::new(Bell { task: task.clone() });
-        let waker = Waker::from(Arc::clone(&bell));
-        Self { bell, waker }
-    }
-}
-
-impl Wake for Bell {
+impl Wake for WakeFilter {
     fn wake(self: Arc<Self>) {
-        let is_held = HELD.try_with(|held| {
-            let mut held = held.borrow_mut();
-            let is_open = matches!(*held, Held::Open);
-            if is_open {
-                *held = Held::Rung(Arc::clone(&self));
+        // The thread-local is gone while its thread ends: then nothing is captured.
+        match CAPTURE.try_with(Cell::take).unwrap_or_default() {
+            Capture::Off => self.task.wake_by_ref(),
+            Capture::On => CAPTURE.set(Capture::Captured(self)),
+            Capture::Captured(first) => {
+                CAPTURE.set(Capture::Captured(first));
+                self.task.wake_by_ref();
             }
-            is_open
-        });
-        // Of a thread that ends, nothing is held any more.
-        if !is_held.unwrap_or(false) {
-            self.task.wake_by_ref();
         }
     }
 }
 
-/// Takes the next piece of a body. Its connection sleeps on if that was the last one.
+/// Takes the next piece of a body. If that was the last piece, its connection is not woken.
 pub fn poll_frame(
     body: &mut Incoming,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-    let hold = Hold::begin();
+    CAPTURE.set(Capture::On);
     let next = Pin::new(&mut *body).poll_frame(cx);
-    if body.is_end_stream() {
-        hold.forget();
+    if let Capture::Captured(filter) = CAPTURE.take()
+        && !body.is_end_stream()
+    {
+        filter.task.wake_by_ref();
     }
     next
-}
-
-/// The first wake in this thread is passed on when this is dropped.
-struct Hold;
-
-impl Hold {
-    fn begin() -> Self {
-        HELD.set(Held::Open);
-        Self
-    }
-
-    /// It is passed on to nobody.
-    fn forget(&self) {
-        HELD.set(Held::Nothing);
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        if let Held::Rung(bell) = HELD.replace(Held::Nothing) {
-            bell.task.wake_by_ref();
-        }
-    }
 }
 
 #[cfg(test)]
@@ -143,18 +112,18 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Count(AtomicUsize);
+    struct WakeCount(AtomicUsize);
 
-    impl Wake for Count {
+    impl Wake for WakeCount {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// How often a connection is woken when the first piece of its request's body is taken; in a sleeper, and as it is.
+    /// Counts the wakes of a connection when the first piece of its request's body is taken: with the filter, without it.
     async fn wakes(length: usize) -> [usize; 2] {
         let mut found = [0; 2];
-        for (sleeps, found) in [true, false].into_iter().zip(&mut found) {
+        for (filters, found) in [true, false].into_iter().zip(&mut found) {
             let (mut client, server) = tokio::io::duplex(1024);
             let came = Rc::new(Cell::new(None));
             let service = service_fn(|request: Request<Incoming>| {
@@ -163,10 +132,10 @@ mod tests {
             });
             let connection = http1::Builder::new().serve_connection(TokioIo::new(server), service);
             let mut connection: Pin<Box<dyn Future<Output = _>>> =
-                if sleeps { Box::pin(Sleeper::new(connection)) } else { Box::pin(connection) };
+                if filters { Box::pin(WakeFiltered::new(connection)) } else { Box::pin(connection) };
             let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\nbody");
             client.write_all(head.as_bytes()).await.unwrap();
-            let count = Arc::new(Count::default());
+            let count = Arc::new(WakeCount::default());
             let task = Waker::from(Arc::clone(&count));
             assert!(connection.as_mut().poll(&mut Context::from_waker(&task)).is_pending());
             let mut body = came.take().unwrap();
@@ -178,7 +147,7 @@ mod tests {
         found
     }
 
-    /// Where the connection is woken in neither case, hyper does it by itself, and this module can go.
+    /// Fails when hyper stops these wakes itself; then this module can go.
     #[tokio::test]
     async fn the_last_piece_of_a_body_wakes_nobody() {
         assert_eq!(wakes(4).await, [0, 1]);

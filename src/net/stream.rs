@@ -1,4 +1,4 @@
-//! A TCP connection, with or without TLS in it; and whom a client of ours trusts.
+//! A TCP connection, with or without TLS.
 
 use std::io;
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-/// A connection. Both kinds are one type, so that what reads and writes them is compiled once.
+/// A connection. Both kinds are one type, so that the code that reads and writes them is compiled once.
 #[derive(Debug)]
 pub enum Stream {
     Plain(TcpStream),
@@ -16,10 +16,10 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// Waits for bytes of the other side, or its end; in TLS, those may hold nothing to read yet.
+    /// Waits for bytes of the peer, or for its end. With TLS the bytes may hold no application data yet.
     ///
     /// # Errors
-    /// The connection's.
+    /// An error of the socket.
     pub async fn readable(&self) -> io::Result<()> {
         match self {
             Stream::Plain(stream) => stream.readable().await,

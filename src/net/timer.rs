@@ -6,25 +6,19 @@ use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A deadline that may move. The runtime's timer is only touched by who really has to wait, and then once
-/// a period: set too early it is left alone, and set anew when it fires.
+/// A deadline that may move. Most exchanges never wait, so the `Sleep` is allocated by the first wait. tokio moves a
+/// registered `Sleep` to a later time with one compare-and-swap, without the lock of the runtime's timer.
 #[derive(Debug, Default)]
 pub struct Timer(Option<Pin<Box<Sleep>>>);
 
 impl Timer {
-    /// Ready when the deadline has passed; wakes the task then.
+    /// Ready when the deadline has passed; until then the task will be woken at the deadline.
     pub fn poll_until(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        if sleep.deadline() > deadline {
+        if sleep.deadline() != deadline {
             sleep.as_mut().reset(deadline);
         }
-        while sleep.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= deadline {
-                return Poll::Ready(());
-            }
-            sleep.as_mut().reset(deadline);
-        }
-        Poll::Pending
+        sleep.as_mut().poll(cx)
     }
 }
 

@@ -1,4 +1,4 @@
-//! TLS as a client: certificates verified, aws-lc-rs passed explicitly.
+//! TLS as a client: the server's certificate is verified, and the crypto provider (aws-lc-rs) is passed explicitly.
 
 use std::sync::Arc;
 
@@ -6,17 +6,17 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{CertificateError, ClientConfig, Error, RootCertStore};
 
-/// What we present where we are asked for a certificate, as PEM.
+/// Certificate and key, in PEM, for servers that ask for a client certificate.
 #[derive(Debug, Clone, Copy)]
 pub struct Identity<'a> {
     pub certificate: &'a [u8],
     pub key: &'a [u8],
 }
 
-/// Trusts the public authorities, and those in `ca_pem` beside them.
+/// Makes a configuration that trusts the public authorities and the authorities in `ca_pem`.
 ///
 /// # Errors
-/// What is wrong with the certificates in `ca_pem`, or with the identity.
+/// A fault of the certificates in `ca_pem`, or of the identity.
 pub fn client_config(
     ca_pem: Option<&[u8]>,
     identity: Option<Identity<'_>>,

@@ -9,7 +9,7 @@ use super::route::{MOST_SHOWN, Route};
 use crate::config::AsyncHeader;
 use crate::dashscope::headers::{asks_async, asks_events};
 use crate::dashscope::operation::Operation;
-use crate::limits::{Kind, Registry, Who};
+use crate::limits::{LimitKind, LimitedCaller, Registry};
 use crate::tenant::directory::{Caller, Directory, Tenant};
 
 /// The proof that a request was let in. Nothing is sent without one.
@@ -21,7 +21,7 @@ pub(super) struct Permit {
     /// The upstream will answer with a new task.
     pub submits: bool,
     /// What it is limited as.
-    pub kind: Kind,
+    pub kind: LimitKind,
 }
 
 impl Permit {
@@ -45,7 +45,7 @@ impl Permit {
     /// `Limited`; then nothing is taken.
     pub(super) fn becomes_stream(&mut self, limits: &Registry, exchange: &Exchange) -> Result<(), Rejection> {
         limits.give_back(exchange.admitted.take());
-        self.kind = Kind::Stream;
+        self.kind = LimitKind::Stream;
         self.take(limits, exchange)
     }
 
@@ -55,17 +55,17 @@ impl Permit {
     /// `Limited`; then nothing is taken.
     fn take(&self, limits: &Registry, exchange: &Exchange) -> Result<(), Rejection> {
         let tenant = self.tenant();
-        let who = Who {
+        let who = LimitedCaller {
             key_id: self.caller.key_id(),
             tenant: &tenant.name,
             limits: &tenant.limits,
             tenant_limits: &tenant.tenant_limits,
         };
         let admitted = limits.admit(&who, self.kind).map_err(|refusal| {
-            exchange.standing.set(refusal.standing);
+            exchange.standing.set(refusal.rate_status);
             Rejection::Limited(refusal)
         })?;
-        exchange.standing.set(admitted.standing);
+        exchange.standing.set(admitted.rate_status);
         *exchange.admitted.borrow_mut() = admitted;
         Ok(())
     }
@@ -112,7 +112,7 @@ pub(super) fn admit(
     Ok(permit)
 }
 
-fn kind(operation: Operation, submits: bool, headers: &HeaderMap) -> Kind {
+fn kind(operation: Operation, submits: bool, headers: &HeaderMap) -> LimitKind {
     match operation {
         Operation::TaskGet
         | Operation::TaskList
@@ -120,10 +120,10 @@ fn kind(operation: Operation, submits: bool, headers: &HeaderMap) -> Kind {
         | Operation::VideoGet
         | Operation::VideoList
         | Operation::VideoDelete
-        | Operation::TaskView => Kind::Poll,
-        Operation::VideoCreate => Kind::Submit,
-        Operation::Inference | Operation::Realtime => Kind::Stream,
-        Operation::Submit | Operation::Service if submits => Kind::Submit,
+        | Operation::TaskView => LimitKind::Poll,
+        Operation::VideoCreate => LimitKind::Submit,
+        Operation::Inference | Operation::Realtime => LimitKind::Stream,
+        Operation::Submit | Operation::Service if submits => LimitKind::Submit,
         Operation::Submit
         | Operation::Service
         | Operation::Chat
@@ -131,7 +131,7 @@ fn kind(operation: Operation, submits: bool, headers: &HeaderMap) -> Kind {
         | Operation::Message
             if asks_events(headers) =>
         {
-            Kind::Stream
+            LimitKind::Stream
         }
         Operation::Submit
         | Operation::Service
@@ -144,7 +144,7 @@ fn kind(operation: Operation, submits: bool, headers: &HeaderMap) -> Kind {
         | Operation::Embedding
         | Operation::Rerank
         | Operation::VideoContent
-        | Operation::Unlisted => Kind::Other,
+        | Operation::Unlisted => LimitKind::Other,
     }
 }
 

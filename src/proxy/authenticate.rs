@@ -8,7 +8,7 @@ use hyper::header::{AUTHORIZATION, HeaderMap};
 use super::peer::Peer;
 use super::rejection::Rejection;
 use crate::dashscope::headers::{API_KEY, X_API_KEY};
-use crate::limits::Strangers;
+use crate::limits::AuthFailures;
 use crate::tenant::directory::{Caller, Directory};
 use crate::tenant::key::VirtualKey;
 use crate::tenant::keyring::Keyring;
@@ -40,11 +40,11 @@ pub(super) fn authenticate(
 /// with a guesser, behind one NAT, notices nothing.
 pub(super) fn count(
     rejection: Rejection,
-    strangers: &Strangers,
+    auth_failures: &AuthFailures,
     directory: &Directory,
     peer: &Peer,
 ) -> Rejection {
-    match strangers.failed(peer.address.ip(), directory.settings.server.auth_failures_per_second) {
+    match auth_failures.failed(peer.address.ip(), directory.settings.server.auth_failures_per_second) {
         Ok(()) => rejection,
         Err(wait) => Rejection::AuthRate(wait),
     }

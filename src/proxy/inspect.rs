@@ -21,7 +21,7 @@ use crate::dashscope::inference::Spoken;
 use crate::dashscope::operation::Operation;
 use crate::dashscope::pattern::matches;
 use crate::dashscope::video;
-use crate::limits::Kind;
+use crate::limits::LimitKind;
 use crate::tenant::directory::Tenant;
 use crate::upstream::{BufferBudget, Upload};
 
@@ -110,7 +110,7 @@ impl Needs {
         Self {
             model: place(route.operation).filter(|_| lists_models),
             caps: is_capped && permit.submits && video::is_made_at(&route.path),
-            stream: limits_streams && may_stream && permit.kind != Kind::Stream,
+            stream: limits_streams && may_stream && permit.kind != LimitKind::Stream,
         }
     }
 }

@@ -48,7 +48,7 @@ pub use observe::Observed;
 use crate::account::AccountRegistry;
 use crate::account::uploads::UploadDirectories;
 use crate::dashscope::operation::Operation;
-use crate::limits::{self, Strangers};
+use crate::limits::{self, AuthFailures};
 use crate::polling::hub::Hub;
 use crate::polling::{Endpoint, Spent};
 use crate::store::AskedVideo;
@@ -73,7 +73,7 @@ pub struct Proxy {
     pub accounts: Arc<AccountRegistry>,
     pub uploads: Arc<UploadDirectories>,
     pub limits: Arc<limits::Registry>,
-    pub strangers: Arc<Strangers>,
+    pub auth_failures: Arc<AuthFailures>,
     /// For bodies that are read whole.
     pub buffer_budget: Arc<BufferBudget>,
     pub recorder: Rc<Recorder>,
@@ -151,7 +151,7 @@ impl Proxy {
         exchange.mount.set(directory.mount(&route.mount));
         exchange.surface.set(route.surface);
         let caller = authenticate::authenticate(directory, &self.keyring, &request.headers, peer, now)
-            .map_err(|rejection| authenticate::count(rejection, &self.strangers, directory, peer))?;
+            .map_err(|rejection| authenticate::count(rejection, &self.auth_failures, directory, peer))?;
         let _ = exchange.caller.set(caller.clone());
         self.live.enter(exchange, request.version != Version::HTTP_2);
         let bytes = body.size_hint().lower();
@@ -270,7 +270,7 @@ impl Proxy {
         let Destination::Task(index) = passage.destination else { return Ok(None) };
         let desk = self.hub.desk(&passage.permit.directory().accounts[index].name);
         let deadline = Instant::now() + CANCEL_PATIENCE;
-        let _turn = passage.exchange.stopwatch.waiting(Awaited::Turn);
+        let _turn = passage.exchange.stopwatch.start_waiting(Awaited::Turn);
         loop {
             match desk.spend(Endpoint::Cancel, Instant::now()) {
                 Ok(spent) => return Ok(Some(spent)),

@@ -70,7 +70,7 @@ pub(super) fn pump(
                     () = pieces.closed() => return,
                 };
                 let last = piece.is_none();
-                let _reader = held.stopwatch.waiting(Awaited::Client);
+                let _reader = held.stopwatch.start_waiting(Awaited::Client);
                 let taken = timeout(patience, pieces.send(piece)).await;
                 if last || !matches!(taken, Ok(Ok(()))) {
                     return;
@@ -123,7 +123,7 @@ impl Body for Observed {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, DownloadFault>>> {
-        self.exchange.stopwatch.wait(Awaited::Client, false);
+        self.exchange.stopwatch.set_waiting(Awaited::Client, false);
         let next = match &mut self.source {
             BodySource::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             BodySource::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
@@ -142,7 +142,7 @@ impl Body for Observed {
             Poll::Ready(_) if self.is_end_stream() => self.end(),
             Poll::Ready(None) => self.end(),
             // It is not asked for more before there is room for it.
-            Poll::Ready(Some(Ok(_))) => self.exchange.stopwatch.wait(Awaited::Client, true),
+            Poll::Ready(Some(Ok(_))) => self.exchange.stopwatch.set_waiting(Awaited::Client, true),
             Poll::Pending => {}
         }
         next

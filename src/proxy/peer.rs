@@ -70,7 +70,7 @@ impl ConnectionState {
     }
 }
 
-/// Stands in the place of a head that was refused below the parser; see `server::wire`.
+/// Stands in the place of a head that was refused below the parser; see `server::checked_stream`.
 pub const REFUSED_METHOD: &str = "DASHGATE-REFUSED";
 
 /// Why a request's head is not read.

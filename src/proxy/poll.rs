@@ -48,7 +48,7 @@ pub(super) async fn poll(
         Some(unified) => views::video(&proxy.hub, watch.id(), unified.statuses, &polled.answer)?,
     };
     let fields = response.headers_mut();
-    proxy.recorder.metrics.polled(polled.served);
+    proxy.recorder.metrics.count_poll(polled.served);
     if polled.served != PollServed::Upstream {
         // How old it is (RFC 9111, 5.1).
         fields.insert(AGE, HeaderValue::from(polled.age.as_secs()));
@@ -79,7 +79,7 @@ pub(super) async fn news(
         return Err(Rejection::UpstreamUnreachable);
     }
     let polling = pin!(async { Ok(proxy.hub.poll(watch, hold, Instant::now()).await) });
-    let _held = exchange.stopwatch.waiting(Awaited::Turn);
+    let _held = exchange.stopwatch.start_waiting(Awaited::Turn);
     exchange.unless_revoked(polling).await?.ok_or(Rejection::UpstreamUnreachable)
 }
 

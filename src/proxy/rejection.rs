@@ -9,7 +9,7 @@ use super::peer::HeadFault;
 use super::videos::fault::VideoFault;
 use crate::dashscope::path::PathFault;
 use crate::dashscope::websocket::FrameFault;
-use crate::limits::{Limit, Refusal};
+use crate::limits::{Limit, LimitRefusal};
 use crate::telemetry::metrics::Reason;
 use crate::tenant::key::CredentialFault;
 use crate::unified;
@@ -31,7 +31,7 @@ pub(super) enum Rejection {
     NotAllowed(Box<str>),
     AsyncRequired,
     /// A limit of the caller is reached.
-    Limited(Refusal),
+    Limited(LimitRefusal),
     /// Its address has failed to authenticate too often; not before this time.
     AuthRate(Duration),
     /// The model, or why it can't be told.
@@ -129,13 +129,13 @@ impl Rejection {
                 ..BAD_REQUEST
             },
             Rejection::StoreUnavailable => RefusalRow { reason: Reason::StoreUnavailable, ..UNAVAILABLE },
-            Rejection::Limited(Refusal { limit: Limit::Rate { .. }, .. }) => {
+            Rejection::Limited(LimitRefusal { limit: Limit::Rate { .. }, .. }) => {
                 RefusalRow { reason: Reason::Rate, ..THROTTLED }
             }
-            Rejection::Limited(Refusal { limit: Limit::Concurrent { .. }, .. }) => {
+            Rejection::Limited(LimitRefusal { limit: Limit::Concurrent { .. }, .. }) => {
                 RefusalRow { reason: Reason::Concurrency, ..CROWDED }
             }
-            Rejection::Limited(Refusal { limit: Limit::Tasks { .. }, .. }) => {
+            Rejection::Limited(LimitRefusal { limit: Limit::Tasks { .. }, .. }) => {
                 RefusalRow { reason: Reason::TasksInFlight, ..CROWDED }
             }
             Rejection::AuthRate(_) => RefusalRow { reason: Reason::AuthRate, ..THROTTLED },
@@ -184,13 +184,13 @@ impl Rejection {
                 format!("Access denied. This gateway does not pass on {operation}.").into()
             }
             Rejection::AsyncRequired => "current user api does not support synchronous calls.".into(),
-            Rejection::Limited(Refusal { limit: limit @ Limit::Rate { .. }, .. }) => {
+            Rejection::Limited(LimitRefusal { limit: limit @ Limit::Rate { .. }, .. }) => {
                 format!("{RATE_EXCEEDED} The limit is {limit}.").into()
             }
-            Rejection::Limited(Refusal { limit: limit @ Limit::Concurrent { .. }, .. }) => {
+            Rejection::Limited(LimitRefusal { limit: limit @ Limit::Concurrent { .. }, .. }) => {
                 format!("Too many requests run at once, please try again later. The limit is {limit}.").into()
             }
-            Rejection::Limited(Refusal { limit: limit @ Limit::Tasks { .. }, .. }) => {
+            Rejection::Limited(LimitRefusal { limit: limit @ Limit::Tasks { .. }, .. }) => {
                 format!("Too many tasks are in flight, please try again later. The limit is {limit}.").into()
             }
             Rejection::AuthRate(_) => {
@@ -245,7 +245,7 @@ impl Rejection {
         if let Rejection::AccountsOut(wait)
         | Rejection::AuthRate(wait)
         | Rejection::Paced { wait, .. }
-        | Rejection::Limited(Refusal { wait, .. }) = self
+        | Rejection::Limited(LimitRefusal { wait, .. }) = self
         {
             return Some(*wait);
         }

@@ -14,7 +14,7 @@ use super::exchange::Exchange;
 use super::rejection::Rejection;
 use crate::dashscope::envelope::{self, Fault};
 use crate::dashscope::headers::{REQUEST_ID, SHOULD_RETRY};
-use crate::limits::Standing;
+use crate::limits::RateStatus;
 use crate::telemetry::metrics::Outcome;
 
 /// The answer to a refused request, in the shape of the surface that was called.
@@ -49,7 +49,7 @@ pub(super) fn refusal(rejection: &Rejection, exchange: &Exchange, version: Versi
 }
 
 /// Tells the caller how it stands with its rate, on every answer.
-pub(super) fn tell_standing(headers: &mut HeaderMap, standing: Standing) {
+pub(super) fn tell_standing(headers: &mut HeaderMap, standing: RateStatus) {
     let mut digits = BytesMut::with_capacity(3 * MOST_DIGITS);
     let numbers = [standing.limit.into(), standing.remaining.into(), whole_seconds(standing.reset)];
     for (name, number) in [LIMIT, REMAINING, RESET].into_iter().zip(numbers) {
@@ -98,7 +98,7 @@ mod tests {
     fn what_an_upstream_says_of_its_own_rate_is_not_the_callers() {
         let mut headers = HeaderMap::new();
         headers.insert(LIMIT, HeaderValue::from_static("99"));
-        let standing = Standing { limit: 10, remaining: 0, reset: Duration::from_millis(1_500) };
+        let standing = RateStatus { limit: 10, remaining: 0, reset: Duration::from_millis(1_500) };
         tell_standing(&mut headers, standing);
         for (name, value) in [(LIMIT, "10"), (REMAINING, "0"), (RESET, "2")] {
             assert_eq!(headers.get_all(name).iter().collect::<Vec<_>>(), [value]);

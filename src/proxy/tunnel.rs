@@ -46,7 +46,7 @@ pub(super) fn open(
         let Ok((Ok(client), Ok(upstream))) = timeout(HANDSHAKE, both).await else {
             return;
         };
-        let _talk = exchange.stopwatch.waiting(Awaited::Client);
+        let _talk = exchange.stopwatch.start_waiting(Awaited::Client);
         let (client, upstream) = (TokioIo::new(client), TokioIo::new(upstream));
         let client = InspectReader::new(client, |bytes: &[u8]| exchange.carry_in(bytes.len() as u64));
         let client = InspectWriter::new(client, |bytes: &[u8]| exchange.carry_out(bytes.len() as u64));

@@ -17,111 +17,113 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::balancer::Seat;
-use super::wire::{Patience, Speaks, Wire};
-use super::worker::{Drain, Manner};
-use crate::net::spurious_wakes::Sleeper;
+use super::balancer::Assignment;
+use super::checked_stream::{CheckedStream, ClientProtocol, ClientTimeouts};
+use super::drain::{Drain, DrainKind};
+use crate::net::spurious_wakes::WakeFiltered;
 use crate::net::stream::Stream;
-use crate::net::{Handshakes, Shaken};
+use crate::net::{HandshakeOutcome, Handshakes};
 use crate::proxy::peer::{ConnectionState, HeadFault, Peer};
 use crate::proxy::{Observed, Proxy};
 use crate::tenant::certificate::ClientCertificate;
 
-/// Serves the connection until it closes or, when the worker drains, until what runs on it has ended.
-pub(crate) async fn converse(
+/// Serves the connection until it closes or, during a drain, until its exchanges have ended.
+pub(crate) async fn serve_connection(
     stream: TcpStream,
     address: SocketAddr,
     proxy: Rc<Proxy>,
     handshakes: Rc<Handshakes>,
     mut drain: Drain,
-    _seat: Seat,
+    _assignment: Assignment,
 ) {
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 2);
     if stream.set_nodelay(true).and(SockRef::from(&stream).set_tcp_keepalive(&keepalive)).is_err() {
-        // The client has gone already.
+        // The client has left.
         return;
     }
-    let _connected = proxy.recorder.metrics.connected();
-    // Whatever is only needed for a while is in a box: all else is held as long as the connection waits.
-    if let Some(met) = Box::pin(meet(stream, address, &proxy, &handshakes, &mut drain)).await {
-        serve(met, proxy, drain).await;
+    let _counted = proxy.recorder.metrics.count_connection();
+    // The future of the handshake is boxed: inside this future it would take memory as long as the connection lasts.
+    if let Some(client) = Box::pin(greet(stream, address, &proxy, &handshakes, &mut drain)).await {
+        serve_requests(client, proxy, drain).await;
     }
 }
 
-/// Who has connected.
-struct Met {
-    wire: Wire<Stream>,
-    speaks: Speaks,
+/// A connection whose client has sent its first bytes.
+struct GreetedClient {
+    stream: CheckedStream<Stream>,
+    protocol: ClientProtocol,
     peer: Peer,
-    patience: Patience,
+    timeouts: ClientTimeouts,
 }
 
-/// Shakes hands, and waits for the first bytes; `None` if the client left, or was too slow.
-async fn meet(
+/// Does the TLS handshake, and waits for the first bytes; `None` if the client left, or was too slow.
+async fn greet(
     stream: TcpStream,
     address: SocketAddr,
     proxy: &Proxy,
     handshakes: &Handshakes,
     drain: &mut Drain,
-) -> Option<Met> {
+) -> Option<GreetedClient> {
     let (timeouts, tls) = {
         let directory = proxy.directory.load();
         (directory.settings.server.timeouts, directory.settings.server.tls.clone())
     };
-    let shaken = match &tls {
-        None => Some(Shaken::plain(stream)),
+    let outcome = match &tls {
+        None => Some(HandshakeOutcome::plain(stream)),
         Some(tls) => tokio::select! {
-            shaken = handshakes.shake(stream, Arc::clone(&tls.server), timeouts.header) => shaken,
+            outcome = handshakes.accept(stream, Arc::clone(&tls.server), timeouts.header) => outcome,
             () = drain.stopped() => return None,
         },
     };
-    let (stream, fault, certificates) = match shaken {
+    let (stream, fault, certificates) = match outcome {
         None => {
-            proxy.recorder.metrics.failed_to_shake();
+            proxy.recorder.metrics.count_failed_handshake();
             return None;
         }
-        Some(Shaken::Ready { stream, certificates }) => (stream, None, certificates),
-        Some(Shaken::Cleartext(stream)) => (Stream::Plain(stream), Some(HeadFault::Cleartext), Vec::new()),
+        Some(HandshakeOutcome::Established { stream, certificates }) => (stream, None, certificates),
+        Some(HandshakeOutcome::Cleartext(stream)) => {
+            (Stream::Plain(stream), Some(HeadFault::Cleartext), Vec::new())
+        }
     };
     let verifier = tls.and_then(|tls| tls.clients);
     let certificate = verifier.and_then(|by| ClientCertificate::new(certificates, &by, SystemTime::now()));
-    let line = Arc::new(ConnectionState::default());
-    let peer = Peer { address, connection: Arc::clone(&line), certificate };
-    let patience = Patience { head: timeouts.header, idle: timeouts.idle };
-    let mut wire = Wire::new(stream, Arc::clone(&line), patience);
-    let speaks = match fault {
+    let state = Arc::new(ConnectionState::default());
+    let peer = Peer { address, connection: Arc::clone(&state), certificate };
+    let timeouts = ClientTimeouts { head: timeouts.header, idle: timeouts.idle };
+    let mut stream = CheckedStream::new(stream, state, timeouts);
+    let protocol = match fault {
         Some(fault) => {
-            wire.refuse(fault);
-            Speaks::Http1
+            stream.refuse(fault);
+            ClientProtocol::Http1
         }
         None => tokio::select! {
-            speaks = wire.greeting() => speaks,
+            protocol = stream.detect_protocol() => protocol,
             () = drain.stopped() => return None,
         },
     };
-    Some(Met { wire, speaks, peer, patience })
+    Some(GreetedClient { stream, protocol, peer, timeouts })
 }
 
-async fn serve(met: Met, proxy: Rc<Proxy>, mut drain: Drain) {
-    let Met { wire, speaks, peer, patience } = met;
+async fn serve_requests(client: GreetedClient, proxy: Rc<Proxy>, mut drain: Drain) {
+    let GreetedClient { stream, protocol, peer, timeouts } = client;
     let service = service_fn(|request| {
-        // In a box: hyper keeps room for it in the connection, also while that waits for a request.
+        // The future of an exchange is boxed: hyper keeps room for it in the connection, also between requests.
         Box::pin(Rc::clone(&proxy).serve(peer.clone(), request))
     });
-    // How a client's connection ended concerns the exchanges on it, which note it themselves.
-    match speaks {
-        Speaks::Nothing => {}
-        Speaks::Http1 => converse_in_http1(wire, &service, &peer.connection, patience, &mut drain).await,
-        Speaks::Http2 => {
+    // Errors of a client's connection are noted by the exchanges on it, so results are dropped here.
+    match protocol {
+        ClientProtocol::Unknown => {}
+        ClientProtocol::Http1 => serve_http1(stream, &service, &peer.connection, timeouts, &mut drain).await,
+        ClientProtocol::Http2 => {
             let mut builder = http2::Builder::new(LocalExecutor);
             builder
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(MOST_STREAMS)
                 .max_header_list_size(MOST_HEADER_BYTES);
-            let mut connection = Box::pin(builder.serve_connection(TokioIo::new(wire), service));
+            let mut connection = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
             tokio::select! {
                 _ = connection.as_mut() => return,
-                // A client is told which of its streams are served yet (RFC 9113, 6.8).
+                // GOAWAY tells a client which of its streams are still served (RFC 9113, 6.8).
                 _ = drain.begun() => connection.as_mut().graceful_shutdown(),
             }
             let _ = connection.await;
@@ -129,53 +131,54 @@ async fn serve(met: Met, proxy: Rc<Proxy>, mut drain: Drain) {
     }
 }
 
-/// One request after the other. While none comes for a while, nothing is left here but the socket.
-async fn converse_in_http1<S>(
-    mut wire: Wire<Stream>,
+/// Serves one request after another. While none comes for a while, the connection is parked.
+async fn serve_http1<S>(
+    mut stream: CheckedStream<Stream>,
     service: &S,
-    line: &Arc<ConnectionState>,
-    patience: Patience,
+    state: &Arc<ConnectionState>,
+    timeouts: ClientTimeouts,
     drain: &mut Drain,
 ) where
     S: Service<Request<Incoming>, Response = Response<Observed>, Error = Infallible>,
 {
-    let mut leaving = pin!(one_more_request(drain));
+    let mut leaving = pin!(wait_to_close_idle(drain));
     loop {
-        let berth = wire.berth();
-        let connection = http1::Builder::new().serve_connection(TokioIo::new(wire), service).with_upgrades();
-        let mut connection = Sleeper::new(connection);
+        let parking = stream.parking();
+        let connection =
+            http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let mut connection = WakeFiltered::new(connection);
         tokio::select! {
             _ = &mut connection => {}
-            () = line.aborted() => return,
+            () = state.aborted() => return,
             () = leaving.as_mut() => {
                 connection.as_mut().graceful_shutdown();
                 return tokio::select! {
                     _ = connection => {}
-                    () = line.aborted() => {}
+                    () = state.aborted() => {}
                 };
             }
         }
         drop(connection);
-        let Some(idle) = berth.take() else { return };
-        let stirs = tokio::select! {
-            stirs = idle.stirs(patience) => stirs,
+        let Some(parked) = parking.lock().take() else { return };
+        let resumes = tokio::select! {
+            resumes = parked.has_bytes(timeouts.idle) => resumes,
             () = leaving.as_mut() => false,
         };
-        if !stirs {
-            return idle.close().await;
+        if !resumes {
+            return parked.close().await;
         }
-        wire = Wire::again(idle, Arc::clone(line), patience);
+        stream = CheckedStream::resume(parked, Arc::clone(state), timeouts);
     }
 }
 
-/// Waits until a connection without a request is of no more use. Closed at once, it could meet the next one on its
-/// way, which HTTP/1.1 knows no remedy for; so at a hand-over it has half of the time until the end.
-async fn one_more_request(drain: &mut Drain) {
-    let end = drain.begun().await;
-    let left = end.deadline.saturating_duration_since(Instant::now());
-    match end.manner {
-        Manner::Stop => {}
-        Manner::HandOver => tokio::select! {
+/// Waits until a drain wants connections without a request closed. A connection that is closed at once could meet a
+/// request on its way, and HTTP/1.1 has no remedy for that; so a hand-over leaves them half of the time to its deadline.
+async fn wait_to_close_idle(drain: &mut Drain) {
+    let order = drain.begun().await;
+    let left = order.deadline.saturating_duration_since(Instant::now());
+    match order.kind {
+        DrainKind::Stop => {}
+        DrainKind::HandOver => tokio::select! {
             () = tokio::time::sleep(left / 2) => {}
             () = drain.stopped() => {}
         },
@@ -192,7 +195,7 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor 
     }
 }
 
-/// A client that vanished without a word is noticed by the kernel's probes.
+/// Time after which the kernel probes a silent client, so that a vanished one is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 const MOST_STREAMS: u32 = 128;
 const MOST_HEADER_BYTES: u32 = 64 * 1024;

@@ -1,8 +1,10 @@
-//! The client's side of the wire: a worker and its connections.
+//! The client's side of the wire: workers, and their connections from accept to drain.
 
 pub mod balancer;
+mod checked_stream;
 mod connection;
-mod head;
+pub mod drain;
+mod head_check;
+mod next_bytes;
 mod parked;
-mod wire;
 pub mod worker;

@@ -28,14 +28,14 @@ pub enum Awaited {
 
 /// How long an exchange took, and of that, how long it waited for whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Spent {
+pub struct TimeSpent {
     pub total: Duration,
     pub turn: Duration,
     pub client: Duration,
     pub upstream: Duration,
 }
 
-impl Spent {
+impl TimeSpent {
     /// What is left: the time that was ours.
     pub fn overhead(&self) -> Duration {
         self.total.saturating_sub(self.turn + self.client + self.upstream)
@@ -52,7 +52,7 @@ impl Stopwatch {
     }
 
     /// From now on it waits for this, or it does no more.
-    pub fn wait(&self, awaited: Awaited, waits: bool) {
+    pub fn set_waiting(&self, awaited: Awaited, waits: bool) {
         if self.waits[awaited as usize].get() != waits {
             self.book(Instant::now());
             self.waits[awaited as usize].set(waits);
@@ -60,16 +60,16 @@ impl Stopwatch {
     }
 
     /// It waits for this until what this returns is dropped.
-    pub fn waiting(&self, awaited: Awaited) -> Waiting<'_> {
-        self.wait(awaited, true);
-        Waiting { stopwatch: self, awaited }
+    pub fn start_waiting(&self, awaited: Awaited) -> WaitGuard<'_> {
+        self.set_waiting(awaited, true);
+        WaitGuard { stopwatch: self, awaited }
     }
 
     /// All that was spent until now.
-    pub fn spent(&self, now: Instant) -> Spent {
+    pub fn spent(&self, now: Instant) -> TimeSpent {
         self.book(now);
         let [turn, client, upstream] = self.spent.each_ref().map(Cell::get);
-        Spent { total: now.saturating_duration_since(self.began), turn, client, upstream }
+        TimeSpent { total: now.saturating_duration_since(self.began), turn, client, upstream }
     }
 
     fn book(&self, now: Instant) {
@@ -84,14 +84,14 @@ impl Stopwatch {
 /// A wait that ends when it is dropped.
 #[derive(Debug)]
 #[must_use]
-pub struct Waiting<'a> {
+pub struct WaitGuard<'a> {
     stopwatch: &'a Stopwatch,
     awaited: Awaited,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitGuard<'_> {
     fn drop(&mut self) {
-        self.stopwatch.wait(self.awaited, false);
+        self.stopwatch.set_waiting(self.awaited, false);
     }
 }
 
@@ -117,7 +117,7 @@ mod tests {
         let spent = stopwatch.spent(second(20));
         let seconds = |number| Duration::from_secs(number);
         let expected =
-            Spent { total: seconds(20), turn: seconds(5), client: seconds(3), upstream: seconds(6) };
+            TimeSpent { total: seconds(20), turn: seconds(5), client: seconds(3), upstream: seconds(6) };
         assert_eq!(spent, expected);
         assert_eq!(spent.overhead(), seconds(6));
     }
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn a_wait_ends_with_its_guard() {
         let stopwatch = Stopwatch::begin(Instant::now());
-        let waiting = stopwatch.waiting(Awaited::Upstream);
+        let waiting = stopwatch.start_waiting(Awaited::Upstream);
         assert!(stopwatch.waits[Awaited::Upstream as usize].get());
         drop(waiting);
         assert!(!stopwatch.waits.iter().any(Cell::get));

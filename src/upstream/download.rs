@@ -115,13 +115,13 @@ impl Download {
             Poll::Ready(next) => next,
             Poll::Pending => {
                 let deadline = self.last + self.patience;
-                self.upload.stopwatch().wait(Awaited::Upstream, true);
+                self.upload.stopwatch().set_waiting(Awaited::Upstream, true);
                 ready!(self.timer.poll_until(deadline, cx));
-                self.upload.stopwatch().wait(Awaited::Upstream, false);
+                self.upload.stopwatch().set_waiting(Awaited::Upstream, false);
                 return Poll::Ready(Some(Err(DownloadFault::Silent)));
             }
         };
-        self.upload.stopwatch().wait(Awaited::Upstream, false);
+        self.upload.stopwatch().set_waiting(Awaited::Upstream, false);
         self.last = Instant::now();
         match &next {
             None if self.upload.is_finished() => self.release(),

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::connect::{ConnectFault, Connector};
 use super::upload::Upload;
 use crate::account::Address;
-use crate::net::spurious_wakes::Sleeper;
+use crate::net::spurious_wakes::WakeFiltered;
 
 /// The idle connections of one worker to one account.
 pub(super) struct ConnectionPool {
@@ -92,7 +92,7 @@ impl ConnectionPool {
             .map_err(|error| ConnectFault::Refused(std::io::Error::other(error)))?;
         let task = tokio::task::spawn_local(async move {
             // How it ended is told to whoever has a request on it.
-            let _ = Sleeper::new(connection.with_upgrades()).await;
+            let _ = WakeFiltered::new(connection.with_upgrades()).await;
             drop(count);
         });
         Ok(OpenConnection { sender, task: task.abort_handle() })

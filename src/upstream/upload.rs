@@ -232,12 +232,12 @@ impl Upload {
         };
         let Poll::Ready(next) = next else {
             let deadline = self.progress.last.get() + self.patience;
-            self.progress.stopwatch.wait(Awaited::Client, true);
+            self.progress.stopwatch.set_waiting(Awaited::Client, true);
             ready!(self.timer.poll_until(deadline, cx));
-            self.progress.stopwatch.wait(Awaited::Client, false);
+            self.progress.stopwatch.set_waiting(Awaited::Client, false);
             return self.fail(UploadFault::Stalled);
         };
-        self.progress.stopwatch.wait(Awaited::Client, false);
+        self.progress.stopwatch.set_waiting(Awaited::Client, false);
         let frame = match next {
             None => {
                 self.ended = true;

@@ -40,7 +40,7 @@ impl Querier {
         loop {
             let pick = choice::choose_key(&directory.accounts, index, &NEED, &tried, Instant::now());
             let pick = pick.map_err(|_| Told::Unreachable)?;
-            let attempt = pick.account.series.attempt(operation(spent.endpoint()), Instant::now());
+            let attempt = pick.account.series.start_attempt(operation(spent.endpoint()), Instant::now());
             let response =
                 match self.send(pick.account, pick.key, target, directory.settings.server.timeouts).await {
                     Ok(response) => {
@@ -64,7 +64,7 @@ impl Querier {
                 model: None,
             };
             if let Some(Cause::Throttled(kind)) = cause {
-                pick.account.series.throttled(kind);
+                pick.account.series.count_throttled(kind);
             }
             pick.answered(&told, &mut tried, Instant::now());
             match cause {

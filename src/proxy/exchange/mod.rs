@@ -20,7 +20,7 @@ use crate::account::pace::SubmitSlot;
 use crate::config::LogTarget;
 use crate::dashscope::operation::{Operation, Surface};
 use crate::dashscope::submit;
-use crate::limits::{Admitted, Standing};
+use crate::limits::{Admitted, RateStatus};
 use crate::proxy::peer::{ConnectionState, Peer};
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::stopwatch::Stopwatch;
@@ -49,7 +49,7 @@ pub(in crate::proxy) struct Exchange {
     /// What it holds of its caller's limits; freed with it.
     pub admitted: RefCell<Admitted>,
     /// How its caller stands with a rate, for the answer.
-    pub standing: Cell<Option<Standing>>,
+    pub standing: Cell<Option<RateStatus>>,
     /// The account that it was sent to last, or that told of its task, an index into the directory's.
     pub account: Cell<Option<usize>>,
     /// How often it was sent.
@@ -116,7 +116,7 @@ impl Exchange {
 
     /// Goes on with its caller's trace, or begins one, where traces are on.
     pub(in crate::proxy) fn trace(&self, headers: &HeaderMap) {
-        if let Some(begun) = self.recorder.traces.as_ref().and_then(|traces| traces.begin(headers)) {
+        if let Some(begun) = self.recorder.tracer.as_ref().and_then(|tracer| tracer.begin(headers)) {
             self.trace.get_or_init(|| Trace::new(begun));
         }
     }
@@ -129,7 +129,7 @@ impl Exchange {
     /// It is known what it does: from now on it is in flight.
     pub(in crate::proxy) fn enter(&self, operation: Operation) {
         if self.operation.replace(Some(operation)).is_none() {
-            self.recorder.metrics.entered(operation);
+            self.recorder.metrics.count_exchange_start(operation);
         }
     }
 

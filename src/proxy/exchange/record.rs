@@ -13,26 +13,26 @@ use super::Exchange;
 use super::trace::ShownNames;
 use crate::config::LogSettings;
 use crate::dashscope::operation::Operation;
-use crate::telemetry::access_log::{Line, Pen, name};
+use crate::telemetry::access_log::{LogLine, LogWriter, name};
 use crate::telemetry::metrics::{Metrics, Outcome};
-use crate::telemetry::stopwatch::Spent;
-use crate::telemetry::traces::Traces;
+use crate::telemetry::stopwatch::TimeSpent;
+use crate::telemetry::traces::Tracer;
 use crate::tenant::directory::Caller;
 
 /// One worker's way to what is recorded of exchanges.
 #[derive(Debug)]
 pub struct Recorder {
     pub metrics: Arc<Metrics>,
-    pub traces: Option<Traces>,
-    pen: Pen,
+    pub tracer: Option<Tracer>,
+    log_writer: LogWriter,
     /// Keyed at random, so that its ids can't be foretold.
     ids: RandomState,
     count: Cell<u64>,
 }
 
 impl Recorder {
-    pub fn new(metrics: Arc<Metrics>, pen: Pen, traces: Option<Traces>) -> Self {
-        Self { metrics, traces, pen, ids: RandomState::new(), count: Cell::new(0) }
+    pub fn new(metrics: Arc<Metrics>, log_writer: LogWriter, tracer: Option<Tracer>) -> Self {
+        Self { metrics, tracer, log_writer, ids: RandomState::new(), count: Cell::new(0) }
     }
 
     /// An id that no other request has: a system call less than one from the kernel's randomness.
@@ -58,7 +58,7 @@ impl Recorder {
         if exchange.has_log() && (log.sample >= 1.0 || !is_ordinary(exchange) || self.draw() < log.sample) {
             self.write(exchange, &spent, log);
         }
-        if let Some((traces, trace)) = self.traces.as_ref().zip(exchange.trace.get())
+        if let Some((tracer, trace)) = self.tracer.as_ref().zip(exchange.trace.get())
             && trace.is_sampled()
         {
             exchange.note_model(None);
@@ -68,26 +68,26 @@ impl Recorder {
                 task_id: exchange.task_id.get().and_then(|id| name(id)),
                 request_id: answered.as_ref().and_then(|id| id.to_str().ok()).and_then(name),
             };
-            traces.send(trace.spans(exchange, &spent, names, now));
+            tracer.send(trace.spans(exchange, &spent, names, now));
         }
     }
 
-    fn count_ended(&self, exchange: &Exchange, spent: &Spent) {
+    fn count_ended(&self, exchange: &Exchange, spent: &TimeSpent) {
         let metrics = &*self.metrics;
         let (status, outcome) = (exchange.status.get(), exchange.outcome.get());
         let operation = exchange.operation().unwrap_or(Operation::Unlisted);
         let mount = exchange.mount.get().and_then(|mount| exchange.directory().mount_series.get(mount));
         let tenant = exchange.caller.get().map(|caller| &caller.tenant().series);
-        mount.unwrap_or(&metrics.no_mount).ended(operation, status, outcome);
-        tenant.unwrap_or(&metrics.no_tenant).ended(operation, status, outcome);
-        metrics.took(operation, spent.total, spent.overhead());
-        metrics.carried(exchange.bytes_in(), exchange.bytes_out());
+        mount.unwrap_or(&metrics.no_mount).count_request(operation, status, outcome);
+        tenant.unwrap_or(&metrics.no_tenant).count_request(operation, status, outcome);
+        metrics.observe_durations(operation, spent.total, spent.overhead());
+        metrics.count_body_bytes(exchange.bytes_in(), exchange.bytes_out());
         if let Some(operation) = exchange.operation() {
-            metrics.left(operation);
+            metrics.count_exchange_end(operation);
         }
     }
 
-    fn write(&self, exchange: &Exchange, spent: &Spent, log: &LogSettings) {
+    fn write(&self, exchange: &Exchange, spent: &TimeSpent, log: &LogSettings) {
         exchange.note_model(None);
         let directory = exchange.directory();
         let caller = exchange.caller.get();
@@ -98,7 +98,7 @@ impl Recorder {
         let answered = answered.as_ref().and_then(|id| id.to_str().ok());
         let is_ours = matches!(outcome, Outcome::Local | Outcome::Rejected(_));
         let own = answered.filter(|_| is_ours).and_then(|id| Uuid::try_parse(id).ok());
-        let line = Line {
+        let line = LogLine {
             request_id: own.unwrap_or_else(|| self.request_id()),
             upstream_request_id: answered.filter(|_| !is_ours).and_then(name),
             client: exchange.address,
@@ -123,7 +123,7 @@ impl Recorder {
             overhead: spent.overhead(),
             sample: Some(log.sample).filter(|sample| *sample < 1.0 && is_ordinary(exchange)),
         };
-        self.pen.write(&line, log.format);
+        self.log_writer.write(&line, log.format);
     }
 }
 

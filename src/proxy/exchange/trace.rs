@@ -12,14 +12,16 @@ use super::Exchange;
 use crate::account::Account;
 use crate::dashscope::operation::Operation;
 use crate::telemetry::metrics::{Outcome, Reason};
-use crate::telemetry::stopwatch::Spent;
-use crate::telemetry::traces::{self, Attribute, Begun, Ids, Kind, Span, Value, traceparent};
+use crate::telemetry::stopwatch::TimeSpent;
+use crate::telemetry::traces::{
+    self, Attribute, AttributeValue, Span, SpanIds, SpanKind, TraceStart, traceparent,
+};
 use crate::tenant::directory::Caller;
 
 /// Of an exchange, where traces are on.
 #[derive(Debug)]
 pub(in crate::proxy) struct Trace {
-    begun: Begun,
+    begun: TraceStart,
     /// Of the attempts that have ended.
     spans: RefCell<Vec<Span>>,
     attempts: Cell<u32>,
@@ -29,14 +31,14 @@ pub(in crate::proxy) struct Trace {
 /// The attempt that runs. It lies here, and not in [`AttemptSpan`], as that is kept while a request waits.
 #[derive(Debug, Clone, Copy)]
 struct CurrentAttempt {
-    ids: Ids,
+    ids: SpanIds,
     number: u32,
     began: Instant,
     status: Option<StatusCode>,
 }
 
 impl Trace {
-    pub(in crate::proxy) fn new(begun: Begun) -> Self {
+    pub(in crate::proxy) fn new(begun: TraceStart) -> Self {
         Self { begun, spans: RefCell::default(), attempts: Cell::new(0), current: Cell::new(None) }
     }
 
@@ -52,7 +54,7 @@ impl Trace {
     /// The next attempt, from now on, at the account that the exchange is sent to.
     pub(in crate::proxy) fn attempt<'t>(&'t self, exchange: &'t Exchange) -> Option<AttemptSpan<'t>> {
         let number = self.attempts.replace(self.attempts.get() + 1);
-        let ids = traces::below(&self.begun.ids)?;
+        let ids = traces::child_ids(&self.begun.ids)?;
         self.current.set(Some(CurrentAttempt { ids, number, began: Instant::now(), status: None }));
         Some(AttemptSpan(exchange))
     }
@@ -61,7 +63,7 @@ impl Trace {
     pub(in crate::proxy) fn spans(
         &self,
         exchange: &Exchange,
-        spent: &Spent,
+        spent: &TimeSpent,
         names: ShownNames<'_>,
         now: Instant,
     ) -> Vec<Span> {
@@ -74,19 +76,19 @@ impl Trace {
         let caller = exchange.caller.get();
         let operation = exchange.operation().unwrap_or(Operation::Unlisted);
         let method = method(&exchange.method);
-        let shared = |text: &Arc<str>| Value::Shared(Arc::clone(text));
-        let text = |text: &str| Value::Text(text.into());
+        let shared = |text: &Arc<str>| AttributeValue::Shared(Arc::clone(text));
+        let text = |text: &str| AttributeValue::Text(text.into());
         let mut attributes = vec![
-            ("http.request.method", Value::Name(method)),
-            ("client.address", Value::Text(exchange.address.ip().to_string().into())),
+            ("http.request.method", AttributeValue::Name(method)),
+            ("client.address", AttributeValue::Text(exchange.address.ip().to_string().into())),
             ("http.request.body.size", whole(exchange.bytes_in())),
             ("http.response.body.size", whole(exchange.bytes_out())),
-            ("dashgate.operation", Value::Name(operation.name())),
-            ("dashgate.outcome", Value::Name(outcome.name())),
-            ("dashgate.overhead_seconds", Value::Seconds(spent.overhead().as_secs_f64())),
-            ("dashgate.upstream_seconds", Value::Seconds(spent.upstream.as_secs_f64())),
-            ("dashgate.client_seconds", Value::Seconds(spent.client.as_secs_f64())),
-            ("dashgate.turn_seconds", Value::Seconds(spent.turn.as_secs_f64())),
+            ("dashgate.operation", AttributeValue::Name(operation.name())),
+            ("dashgate.outcome", AttributeValue::Name(outcome.name())),
+            ("dashgate.overhead_seconds", AttributeValue::Seconds(spent.overhead().as_secs_f64())),
+            ("dashgate.upstream_seconds", AttributeValue::Seconds(spent.upstream.as_secs_f64())),
+            ("dashgate.client_seconds", AttributeValue::Seconds(spent.client.as_secs_f64())),
+            ("dashgate.turn_seconds", AttributeValue::Seconds(spent.turn.as_secs_f64())),
         ];
         let known: [Option<Attribute>; 10] = [
             status.map(|status| ("http.response.status_code", whole(status.as_u16().into()))),
@@ -94,7 +96,7 @@ impl Trace {
             caller.map(|caller| ("dashgate.tenant", shared(&caller.tenant().name))),
             caller.map(|caller| ("dashgate.key_id", text(Caller::key_id(caller)))),
             account.map(|account| ("dashgate.account", shared(&account.name))),
-            outcome.reason().map(|reason| ("dashgate.reason", Value::Name(reason.name()))),
+            outcome.reason().map(|reason| ("dashgate.reason", AttributeValue::Name(reason.name()))),
             names.model.map(|model| ("dashgate.model", text(model))),
             names.task_id.map(|id| ("dashgate.task_id", text(id))),
             names.request_id.map(|id| ("dashgate.request_id", text(id))),
@@ -104,7 +106,7 @@ impl Trace {
         let own = Span {
             ids: self.begun.ids,
             parent: self.begun.parent,
-            kind: Kind::Server,
+            kind: SpanKind::Server,
             name: format!("{method} {}", operation.name()),
             began: self.begun.at.nanoseconds(exchange.stopwatch.began()),
             ended: self.begun.at.nanoseconds(now),
@@ -159,18 +161,18 @@ impl Drop for AttemptSpan<'_> {
 }
 
 impl CurrentAttempt {
-    fn span(&self, begun: &Begun, exchange: &Exchange, account: &Account) -> Span {
+    fn span(&self, begun: &TraceStart, exchange: &Exchange, account: &Account) -> Span {
         let Self { ids, number, began, status } = *self;
         let is_error = status.is_none_or(|status| status.as_u16() >= 400);
         let method = method(&exchange.method);
         let operation = exchange.operation().unwrap_or(Operation::Unlisted);
         let url = &account.address.base_url;
         let mut attributes = vec![
-            ("http.request.method", Value::Name(method)),
-            ("server.address", Value::Text(url.host.as_str().into())),
+            ("http.request.method", AttributeValue::Name(method)),
+            ("server.address", AttributeValue::Text(url.host.as_str().into())),
             ("server.port", whole(url.port.into())),
-            ("dashgate.account", Value::Shared(Arc::clone(&account.name))),
-            ("dashgate.operation", Value::Name(operation.name())),
+            ("dashgate.account", AttributeValue::Shared(Arc::clone(&account.name))),
+            ("dashgate.operation", AttributeValue::Name(operation.name())),
         ];
         attributes.extend(status.map(|status| ("http.response.status_code", whole(status.as_u16().into()))));
         attributes.extend((number > 0).then(|| ("http.request.resend_count", whole(number.into()))));
@@ -178,7 +180,7 @@ impl CurrentAttempt {
         Span {
             ids,
             parent: Some(begun.ids.span_id),
-            kind: Kind::Client,
+            kind: SpanKind::Client,
             name: format!("{method} {}", operation.name()),
             began: begun.at.nanoseconds(began),
             ended: begun.at.nanoseconds(Instant::now()),
@@ -188,16 +190,16 @@ impl CurrentAttempt {
     }
 }
 
-fn whole(number: u64) -> Value {
-    Value::Whole(i64::try_from(number).unwrap_or(i64::MAX))
+fn whole(number: u64) -> AttributeValue {
+    AttributeValue::Whole(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 /// Of few values: our reason, else the status.
-fn error(status: Option<StatusCode>, reason: Option<Reason>) -> Value {
+fn error(status: Option<StatusCode>, reason: Option<Reason>) -> AttributeValue {
     match (reason, status) {
-        (Some(reason), _) => Value::Name(reason.name()),
-        (None, Some(status)) => Value::Text(status.as_str().into()),
-        (None, None) => Value::Name("no_answer"),
+        (Some(reason), _) => AttributeValue::Name(reason.name()),
+        (None, Some(status)) => AttributeValue::Text(status.as_str().into()),
+        (None, None) => AttributeValue::Name("no_answer"),
     }
 }
 

@@ -74,7 +74,7 @@ impl Proxy {
                 Err(Halt::AllOut(out)) => {
                     if choice.is_for_task() {
                         // Java's SDK asks again without a pause.
-                        let _turn = exchange.stopwatch.waiting(Awaited::Turn);
+                        let _turn = exchange.stopwatch.start_waiting(Awaited::Turn);
                         tokio::time::sleep(BEFORE_NEXT_QUERY).await;
                     }
                     return last(refused, choice.refusal(out), &choice, out.0);
@@ -85,8 +85,8 @@ impl Proxy {
             let copy = choice.has_more(account).then(|| request.clone());
             let mut outbound = rewrite::request(&permit, &route, *request, account, key, body)?;
             let span = begin_span(&exchange, &mut outbound);
-            let waiting = exchange.stopwatch.waiting(Awaited::Upstream);
-            let attempt = account.series.attempt(route.operation, Instant::now());
+            let waiting = exchange.stopwatch.start_waiting(Awaited::Upstream);
+            let attempt = account.series.start_attempt(route.operation, Instant::now());
             // Dropped by an error, the pick lets others try what it was to try.
             let mut response = match forward::forward(&self.upstream, outbound, permit.directory()).await {
                 Ok(response) => response,
@@ -115,7 +115,7 @@ impl Proxy {
             rewrite::response(&mut response, key);
             let cause = classify::classify(&mut response).await;
             if let Some(Cause::Throttled(kind)) = cause {
-                account.series.throttled(kind);
+                account.series.count_throttled(kind);
             }
             if matches!(cause, Some(Cause::Throttled(_))) && choice.model.is_none() {
                 choice.model = submit::model(&progress.beginning(usize::MAX));

@@ -132,7 +132,7 @@ impl Proxy {
         patience: &mut SubmitWait,
     ) -> Result<SubmitSlot, Rejection> {
         let until = patience.until;
-        let _turn = patience.stopwatch.waiting(Awaited::Turn);
+        let _turn = patience.stopwatch.start_waiting(Awaited::Turn);
         let (mut place, lead) = match paced.pace.wait(&paced.ask, until, Instant::now()) {
             Ok(place) => place,
             Err(wait) => return Err(paced.rejection(wait)),

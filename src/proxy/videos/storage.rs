@@ -28,7 +28,7 @@ pub(super) async fn send(
     let timeouts = permit.directory().settings.server.timeouts;
     let mut request = Box::new(request);
     let progress = request.body().progress();
-    let _answer = exchange.stopwatch.waiting(Awaited::Upstream);
+    let _answer = exchange.stopwatch.start_waiting(Awaited::Upstream);
     loop {
         let connected = proxy.upstream.storage(place, timeouts.connect).await;
         let mut connection = connected.map_err(|fault| {

@@ -7,8 +7,8 @@ use uuid::Uuid;
 use super::line::{name, push_digits};
 use super::*;
 
-fn line(number: u64) -> Line<'static> {
-    Line {
+fn line(number: u64) -> LogLine<'static> {
+    LogLine {
         request_id: Uuid::nil(),
         upstream_request_id: Some("up-1"),
         client: ([127, 0, 0, 1], 1234).into(),
@@ -54,7 +54,7 @@ fn lines(path: &Path) -> usize {
 #[test]
 fn a_line_is_json_or_text() {
     let mut written = Vec::new();
-    line(1).write(LogFormat::Json, &mut Clock::default(), &mut written);
+    line(1).write(LogFormat::Json, &mut Timestamps::default(), &mut written);
     let text = String::from_utf8(written).expect("text");
     assert!(text.ends_with("}\n"), "{text}");
     let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
@@ -64,7 +64,7 @@ fn a_line_is_json_or_text() {
     assert_eq!((&json["code"], &json["duration_seconds"]), (&200.into(), &0.0105.into()));
     assert!(json.get("task_id").is_none() && json.get("sample").is_none(), "{text}");
     let mut written = Vec::new();
-    line(1).write(LogFormat::Text, &mut Clock::default(), &mut written);
+    line(1).write(LogFormat::Text, &mut Timestamps::default(), &mut written);
     let text = String::from_utf8(written).expect("text");
     assert!(text.contains("Z 200 answered submit method=POST mount=/wan tenant=acme "), "{text}");
     assert!(text.contains(" duration=10.5ms upstream=10ms client=400µs turn=0ns overhead=100µs "), "{text}");
@@ -87,8 +87,8 @@ fn every_line_of_every_pen_is_written() {
     let log = AccessLog::start(&to(&path)).expect("a log");
     thread::scope(|scope| {
         for _ in 0..3 {
-            let pen = log.pen();
-            scope.spawn(move || (0..1000).for_each(|number| pen.write(&line(number), LogFormat::Json)));
+            let writer = log.writer();
+            scope.spawn(move || (0..1000).for_each(|number| writer.write(&line(number), LogFormat::Json)));
         }
     });
     log.close(Duration::from_secs(30));
@@ -102,16 +102,16 @@ fn a_file_that_is_renamed_is_opened_anew() {
     let folder = tempfile::tempdir().expect("a folder");
     let (path, old) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
     let log = AccessLog::start(&to(&path)).expect("a log");
-    let pen = log.pen();
-    pen.write(&line(1), LogFormat::Json);
+    let writer = log.writer();
+    writer.write(&line(1), LogFormat::Json);
     eventually("the first line is there", || lines(&path) == 1);
     fs::rename(&path, &old).expect("renamed");
-    pen.write(&line(2), LogFormat::Json);
+    writer.write(&line(2), LogFormat::Json);
     eventually("the second line is in a new file", || lines(&path) == 1);
     let elsewhere = folder.path().join("other.log");
     log.retarget(&to(&elsewhere));
     eventually("the new target is taken", || {
-        pen.write(&line(3), LogFormat::Json);
+        writer.write(&line(3), LogFormat::Json);
         lines(&elsewhere) > 0
     });
     assert_eq!((lines(&old), log.dropped()), (1, 0));
@@ -121,14 +121,14 @@ fn a_file_that_is_renamed_is_opened_anew() {
 fn what_cannot_be_written_is_counted_and_holds_nobody_up() {
     let log = LogSettings { access: LogTarget::File("/dev/full".into()), ..LogSettings::default() };
     let log = AccessLog::start(&log).expect("a log");
-    let pen = log.pen();
-    (0..10).for_each(|number| pen.write(&line(number), LogFormat::Json));
+    let writer = log.writer();
+    (0..10).for_each(|number| writer.write(&line(number), LogFormat::Json));
     eventually("they are counted", || log.dropped() == 10);
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("access.log");
     log.retarget(&to(&path));
     eventually("it goes on elsewhere", || {
-        pen.write(&line(1), LogFormat::Json);
+        writer.write(&line(1), LogFormat::Json);
         lines(&path) > 0
     });
     assert!(AccessLog::start(&to(&folder.path().join("none/access.log"))).is_err());
@@ -141,13 +141,13 @@ fn a_target_that_is_stuck_drops_what_does_not_fit() {
     let path = folder.path().join("pipe");
     let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo");
     assert!(made.success());
-    // Open for both, so that the log's own opening does not wait for a reader.
+    // OpenFile for both, so that the log's own opening does not wait for a reader.
     let _both = fs::OpenOptions::new().read(true).write(true).open(&path).expect("the pipe");
     let log = AccessLog::start(&to(&path)).expect("a log");
-    let pen = log.pen();
+    let writer = log.writer();
     let began = Instant::now();
     let lines = 3 * MOST_WAITING_BYTES as u64 / 500;
-    (0..lines).for_each(|number| pen.write(&line(number), LogFormat::Json));
+    (0..lines).for_each(|number| writer.write(&line(number), LogFormat::Json));
     assert!(log.dropped() > 0 && log.dropped() < lines, "{} of {lines}", log.dropped());
     let began_to_close = Instant::now();
     log.close(Duration::from_millis(50));
@@ -156,7 +156,7 @@ fn a_target_that_is_stuck_drops_what_does_not_fit() {
 
 #[test]
 fn a_time_is_written_as_rfc_3339_has_it() {
-    let mut clock = Clock::default();
+    let mut clock = Timestamps::default();
     for (micros, text) in [
         (1_700_000_000_000_001, "2023-11-14T22:13:20.000001Z"),
         (1_700_000_000_999_999, "2023-11-14T22:13:20.999999Z"),
@@ -184,8 +184,8 @@ fn digits_are_those_of_the_number() {
 #[test]
 fn whatever_stands_in_a_name_a_line_is_json() {
     let mut written = Vec::new();
-    let odd = Line { tenant: Some("a\"b\\c\nd\u{4e07}"), ..line(1) };
-    odd.write(LogFormat::Json, &mut Clock::default(), &mut written);
+    let odd = LogLine { tenant: Some("a\"b\\c\nd\u{4e07}"), ..line(1) };
+    odd.write(LogFormat::Json, &mut Timestamps::default(), &mut written);
     let json: serde_json::Value = serde_json::from_slice(&written).expect("JSON");
     assert_eq!(json["tenant"], "a_b_c_d___");
 }

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::time::Clock;
+use super::timestamp::Timestamps;
 use crate::config::LogFormat;
 
 /// One exchange that has ended. What is not known is left out.
 #[derive(Debug)]
-pub struct Line<'a> {
+pub struct LogLine<'a> {
     /// Ours; that of the answer, if we gave it.
     pub request_id: Uuid,
     /// That of the upstream's answer.
@@ -51,9 +51,9 @@ pub fn name(text: &str) -> Option<&str> {
     ((1..=64).contains(&text.len()) && text.bytes().all(fine)).then_some(text)
 }
 
-impl Line<'_> {
+impl LogLine<'_> {
     /// Appends it, with the end of a line. The time is that of its end: now.
-    pub(super) fn write(&self, format: LogFormat, clock: &mut Clock, into: &mut Vec<u8>) {
+    pub(super) fn write(&self, format: LogFormat, clock: &mut Timestamps, into: &mut Vec<u8>) {
         let before = into.len();
         let written = match format {
             LogFormat::Json => self.write_json(clock, into),
@@ -65,7 +65,7 @@ impl Line<'_> {
         }
     }
 
-    fn write_json(&self, clock: &mut Clock, into: &mut Vec<u8>) -> io::Result<()> {
+    fn write_json(&self, clock: &mut Timestamps, into: &mut Vec<u8>) -> io::Result<()> {
         into.extend_from_slice(b"{\"time\":\"");
         clock.write(into);
         into.extend_from_slice(b"\",\"request_id\":\"");
@@ -102,7 +102,7 @@ impl Line<'_> {
         Ok(())
     }
 
-    fn write_text(&self, clock: &mut Clock, into: &mut Vec<u8>) -> io::Result<()> {
+    fn write_text(&self, clock: &mut Timestamps, into: &mut Vec<u8>) -> io::Result<()> {
         clock.write(into);
         match self.code {
             Some(code) => push_number(into, " ", code.into()),

@@ -1,10 +1,10 @@
 //! One line for each exchange. A worker writes it into a buffer of its own; a thread of its own carries the buffers to
 //! where they go. Nobody waits for a disk or a pipe: what does not fit is dropped, and counted.
 
+mod flusher;
 mod line;
 mod sink;
-mod time;
-mod writer;
+mod timestamp;
 
 use std::cell::RefCell;
 use std::io;
@@ -14,17 +14,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-pub use self::line::{Line, name};
+pub use self::line::{LogLine, name};
 
+use self::flusher::Flusher;
 use self::sink::Sink;
-use self::time::Clock;
-use self::writer::Writer;
+use self::timestamp::Timestamps;
 use crate::config::{LogFormat, LogSettings, LogTarget};
 
 /// The log, for as long as it lives.
 #[derive(Debug)]
 pub struct AccessLog {
-    shared: Arc<Shared>,
+    shared: Arc<LogState>,
     writer: Thread,
     /// Hears when the writer has ended.
     ended: Mutex<Receiver<()>>,
@@ -32,7 +32,7 @@ pub struct AccessLog {
 
 /// What those who write lines share with the thread that carries them away.
 #[derive(Debug)]
-struct Shared {
+struct LogState {
     /// Where lines are to go.
     target: Mutex<LogTarget>,
     buffers: Mutex<Vec<Arc<Mutex<Vec<u8>>>>>,
@@ -49,7 +49,7 @@ impl AccessLog {
     /// Why the file can't be opened, or there is no thread.
     pub fn start(config: &LogSettings) -> io::Result<Self> {
         let sink = Sink::open(&config.access)?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LogState {
             target: Mutex::new(config.access.clone()),
             buffers: Mutex::default(),
             wanted: AtomicBool::new(false),
@@ -57,7 +57,7 @@ impl AccessLog {
             dropped: AtomicU64::new(0),
         });
         let (alive, ended) = mpsc::channel();
-        let writer = Writer::new(Arc::clone(&shared), sink);
+        let writer = Flusher::new(Arc::clone(&shared), sink);
         let work = move || {
             let _alive: mpsc::Sender<()> = alive;
             writer.run();
@@ -73,11 +73,11 @@ impl AccessLog {
     }
 
     /// For one thread that writes lines.
-    pub fn pen(&self) -> Pen {
+    pub fn writer(&self) -> LogWriter {
         let buffer = Arc::<Mutex<Vec<u8>>>::default();
         lock(&self.shared.buffers).push(Arc::clone(&buffer));
         let (shared, writer) = (Arc::clone(&self.shared), self.writer.clone());
-        Pen { buffer, shared, writer, clock: RefCell::default() }
+        LogWriter { buffer, shared, writer, clock: RefCell::default() }
     }
 
     /// How many lines there was no room for, or that could not be written.
@@ -94,7 +94,7 @@ impl AccessLog {
     }
 }
 
-impl Shared {
+impl LogState {
     fn wake(&self, writer: &Thread) {
         if !self.wanted.swap(true, Ordering::AcqRel) {
             writer.unpark();
@@ -104,16 +104,16 @@ impl Shared {
 
 /// Writes the lines of one thread.
 #[derive(Debug)]
-pub struct Pen {
+pub struct LogWriter {
     buffer: Arc<Mutex<Vec<u8>>>,
-    shared: Arc<Shared>,
+    shared: Arc<LogState>,
     writer: Thread,
-    clock: RefCell<Clock>,
+    clock: RefCell<Timestamps>,
 }
 
-impl Pen {
+impl LogWriter {
     /// Writes a line, if there is room.
-    pub fn write(&self, line: &Line<'_>, format: LogFormat) {
+    pub fn write(&self, line: &LogLine<'_>, format: LogFormat) {
         // The writer only ever swaps it.
         let mut buffer = lock(&self.buffer);
         if buffer.len() >= MOST_WAITING_BYTES {

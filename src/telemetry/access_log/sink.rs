@@ -9,18 +9,18 @@ use std::path::{Path, PathBuf};
 use crate::config::LogTarget;
 
 pub(super) struct Sink {
-    to: To,
+    to: SinkTarget,
     /// The last write ended inside a line.
     torn: bool,
 }
 
-enum To {
+enum SinkTarget {
     Nothing,
     Stream(File),
-    File { path: PathBuf, open: Option<Open> },
+    File { path: PathBuf, open: Option<OpenFile> },
 }
 
-struct Open {
+struct OpenFile {
     file: File,
     /// Device and inode: another file of the same name has others.
     identity: (u64, u64),
@@ -32,12 +32,12 @@ impl Sink {
     pub(super) fn open(target: &LogTarget) -> io::Result<Self> {
         let mut sink = Self::unopened(target);
         match (&mut sink.to, target) {
-            (To::File { path, open }, _) => *open = Some(Open::at(path)?),
+            (SinkTarget::File { path, open }, _) => *open = Some(OpenFile::at(path)?),
             // A process may be started without it.
-            (To::Nothing, LogTarget::Stdout | LogTarget::Stderr) => {
+            (SinkTarget::Nothing, LogTarget::Stdout | LogTarget::Stderr) => {
                 tracing::warn!("the access log has nowhere to go: its stream is closed");
             }
-            (To::Nothing | To::Stream(_), _) => {}
+            (SinkTarget::Nothing | SinkTarget::Stream(_), _) => {}
         }
         Ok(sink)
     }
@@ -45,13 +45,13 @@ impl Sink {
     /// A file is opened when there is something to write.
     pub(super) fn unopened(target: &LogTarget) -> Self {
         let stream = |stream: io::Result<std::os::fd::OwnedFd>| {
-            stream.map_or(To::Nothing, |stream| To::Stream(stream.into()))
+            stream.map_or(SinkTarget::Nothing, |stream| SinkTarget::Stream(stream.into()))
         };
         let to = match target {
-            LogTarget::Off => To::Nothing,
+            LogTarget::Off => SinkTarget::Nothing,
             LogTarget::Stdout => stream(io::stdout().as_fd().try_clone_to_owned()),
             LogTarget::Stderr => stream(io::stderr().as_fd().try_clone_to_owned()),
-            LogTarget::File(path) => To::File { path: path.clone(), open: None },
+            LogTarget::File(path) => SinkTarget::File { path: path.clone(), open: None },
         };
         Self { to, torn: false }
     }
@@ -63,13 +63,13 @@ impl Sink {
     pub(super) fn write(&mut self, lines: &[u8]) -> Result<(), (io::Error, u64)> {
         let none = |error| (error, count(lines));
         let mut file = match &mut self.to {
-            To::Nothing => return Ok(()),
-            To::Stream(file) => &*file,
-            To::File { path, open } => {
+            SinkTarget::Nothing => return Ok(()),
+            SinkTarget::Stream(file) => &*file,
+            SinkTarget::File { path, open } => {
                 if open.as_ref().is_none_or(|open| !open.is_at(path)) {
                     *open = None;
                     self.torn = false;
-                    *open = Some(Open::at(path).map_err(none)?);
+                    *open = Some(OpenFile::at(path).map_err(none)?);
                 }
                 match open {
                     Some(open) => &open.file,
@@ -98,7 +98,7 @@ impl Sink {
     }
 }
 
-impl Open {
+impl OpenFile {
     fn at(path: &Path) -> io::Result<Self> {
         // Addresses and names of tenants are not for everybody on the machine.
         let opened = OpenOptions::new().append(true).create(true).mode(0o640).open(path);

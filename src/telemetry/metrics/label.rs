@@ -171,7 +171,7 @@ impl Reason {
 
 /// What became of spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SpanFate {
+pub enum SpanResult {
     /// The collector took them.
     Sent,
     /// Too many waited already.
@@ -180,7 +180,7 @@ pub enum SpanFate {
     Failed,
 }
 
-impl SpanFate {
+impl SpanResult {
     pub(super) const NAMES: [&str; 3] = ["sent", "dropped", "failed"];
 }
 
@@ -201,9 +201,9 @@ impl PollServed {
 
 /// A status as a label, by its place in [`CODES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Code(u8);
+pub(super) struct StatusLabel(u8);
 
-impl Code {
+impl StatusLabel {
     /// `NONE` and `OTHER` come behind the statuses.
     pub(super) const COUNT: usize = CODES.len() + 2;
     const OTHER: u8 = CODES.len() as u8;
@@ -238,7 +238,7 @@ const CODES: [u16; 45] = [
 const LOWEST: usize = 100;
 /// From a status to its place.
 const PLACES: [u8; 500] = {
-    let mut places = [Code::OTHER; 500];
+    let mut places = [StatusLabel::OTHER; 500];
     let mut at = 0;
     while at < CODES.len() {
         places[CODES[at] as usize - LOWEST] = at as u8;
@@ -274,9 +274,9 @@ mod tests {
         for (status, name) in
             [(101, "101"), (200, "200"), (429, "429"), (505, "505"), (418, "other"), (999, "other")]
         {
-            let code = Code::of(StatusCode::from_u16(status).ok());
-            assert_eq!(Code::name(code.index()), name);
+            let code = StatusLabel::of(StatusCode::from_u16(status).ok());
+            assert_eq!(StatusLabel::name(code.index()), name);
         }
-        assert_eq!(Code::name(Code::of(None).index()), "none");
+        assert_eq!(StatusLabel::name(StatusLabel::of(None).index()), "none");
     }
 }

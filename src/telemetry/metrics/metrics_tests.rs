@@ -12,30 +12,34 @@ fn has(text: &str, line: &str) -> bool {
 #[test]
 fn what_was_counted_stands_on_the_page() {
     let metrics = Arc::<Metrics>::default();
-    metrics.polled(PollServed::Stale);
+    metrics.count_poll(PollServed::Stale);
     metrics.completion_lag.observe(0.3);
     let mount = metrics.mount(&"/wan".into());
-    mount.ended(Operation::Chat, Some(StatusCode::OK), Outcome::Answered);
-    mount.ended(Operation::Chat, None, Outcome::Abandoned);
-    metrics.no_mount.ended(
+    mount.count_request(Operation::Chat, Some(StatusCode::OK), Outcome::Answered);
+    mount.count_request(Operation::Chat, None, Outcome::Abandoned);
+    metrics.no_mount.count_request(
         Operation::Unlisted,
         Some(StatusCode::NOT_FOUND),
         Outcome::Rejected(Reason::NoMount),
     );
     let tenant = metrics.tenant(&"acme".into(), 0);
-    tenant.ended(Operation::Chat, Some(StatusCode::TOO_MANY_REQUESTS), Outcome::Rejected(Reason::Rate));
-    metrics.entered(Operation::Chat);
-    metrics.took(Operation::Chat, Duration::from_millis(30), Duration::from_micros(40));
-    metrics.carried(7, 9);
+    tenant.count_request(
+        Operation::Chat,
+        Some(StatusCode::TOO_MANY_REQUESTS),
+        Outcome::Rejected(Reason::Rate),
+    );
+    metrics.count_exchange_start(Operation::Chat);
+    metrics.observe_durations(Operation::Chat, Duration::from_millis(30), Duration::from_micros(40));
+    metrics.count_body_bytes(7, 9);
     let account = metrics.account(&"main".into());
-    account.attempt(Operation::Chat, Instant::now()).answered(StatusCode::OK, Instant::now());
-    drop(account.attempt(Operation::Chat, Instant::now()));
-    account.throttled(Throttling::RateQuota);
+    account.start_attempt(Operation::Chat, Instant::now()).answered(StatusCode::OK, Instant::now());
+    drop(account.start_attempt(Operation::Chat, Instant::now()));
+    account.count_throttled(Throttling::RateQuota);
     let model = metrics.model(&"wan2.7-*".into());
     model.task_durations.observe(61.0);
-    let connected = metrics.connected();
-    metrics.failed_to_shake();
-    let text = metrics.text(&Levels {
+    let connected = metrics.count_connection();
+    metrics.count_failed_handshake();
+    let text = metrics.text(&ScrapeFigures {
         tasks: vec![("pending", 1), ("running", 2)],
         cooldowns: vec![("main".into(), Cause::Unreachable, 1)],
         lines_dropped: 5,
@@ -76,14 +80,15 @@ fn what_was_counted_stands_on_the_page() {
         text.contains("dashgate_build_info{version=\"") && text.contains("process_resident_memory_bytes ")
     );
     drop(connected);
-    assert!(has(&metrics.text(&Levels::default()), "dashgate_connections 0"));
+    assert!(has(&metrics.text(&ScrapeFigures::default()), "dashgate_connections 0"));
 }
 
 #[test]
 fn series_go_on_while_somebody_holds_them_and_then_are_gone() {
     let metrics = Metrics::default();
-    let count =
-        |tenant: &TenantSeries| tenant.ended(Operation::Chat, Some(StatusCode::OK), Outcome::Answered);
+    let count = |tenant: &TenantSeries| {
+        tenant.count_request(Operation::Chat, Some(StatusCode::OK), Outcome::Answered)
+    };
     let line = |count: u32| {
         format!("dashgate_tenant_requests_total{{tenant=\"one\",operation=\"chat\",code=\"200\"}} {count}")
     };
@@ -92,14 +97,14 @@ fn series_go_on_while_somebody_holds_them_and_then_are_gone() {
     let after = metrics.tenant(&"one".into(), 0);
     drop(before);
     count(&after);
-    assert!(has(&metrics.text(&Levels::default()), &line(2)));
+    assert!(has(&metrics.text(&ScrapeFigures::default()), &line(2)));
     drop(after);
-    assert!(!metrics.text(&Levels::default()).contains("tenant=\"one\""));
+    assert!(!metrics.text(&ScrapeFigures::default()).contains("tenant=\"one\""));
     for number in 0..10_000 {
         metrics.tenant(&format!("t{number}").into(), 0);
     }
     assert!(metrics.tenants.len() < 10, "{} are kept", metrics.tenants.len());
     count(&metrics.tenant(&"late".into(), MOST_TENANTS));
     count(&metrics.tenant(&"later".into(), MOST_TENANTS + 1));
-    assert!(has(&metrics.text(&Levels::default()), &line(2).replace("\"one\"", "\"other\"")));
+    assert!(has(&metrics.text(&ScrapeFigures::default()), &line(2).replace("\"one\"", "\"other\"")));
 }

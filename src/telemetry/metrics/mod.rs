@@ -1,10 +1,10 @@
 //! What Prometheus sees. Handles are resolved when a configuration is taken; nobody looks a label up while a request
 //! waits.
 
+mod counter_grid;
+mod exposition;
 mod family;
-mod grid;
 mod label;
-mod page;
 mod process;
 mod series;
 
@@ -14,20 +14,20 @@ use std::time::Duration;
 
 use prometheus::Histogram;
 
-pub use self::label::{Outcome, PollServed, Reason, SpanFate};
-pub use self::page::Levels;
-pub use self::series::{AccountSeries, Attempt, ModelSeries, MountSeries, TenantSeries};
+pub use self::exposition::ScrapeFigures;
+pub use self::label::{Outcome, PollServed, Reason, SpanResult};
+pub use self::series::{AccountSeries, ModelSeries, MountSeries, TenantSeries, UpstreamAttempt};
 
-use self::series::{Held, OPERATIONS};
+use self::series::{OPERATIONS, SeriesByName};
 use crate::dashscope::operation::Operation;
 
 /// Everything that is counted.
 #[derive(Debug)]
 pub struct Metrics {
-    mounts: Held<MountSeries>,
-    tenants: Held<TenantSeries>,
-    accounts: Held<AccountSeries>,
-    models: Held<ModelSeries>,
+    mounts: SeriesByName<MountSeries>,
+    tenants: SeriesByName<TenantSeries>,
+    accounts: SeriesByName<AccountSeries>,
+    models: SeriesByName<ModelSeries>,
     /// Of requests under no mount.
     pub no_mount: Arc<MountSeries>,
     /// Of requests of which it is not known whose they are.
@@ -42,7 +42,7 @@ pub struct Metrics {
     /// Of the bodies of answers.
     bytes_out: AtomicU64,
     polls: [AtomicU64; PollServed::NAMES.len()],
-    spans: [AtomicU64; SpanFate::NAMES.len()],
+    spans: [AtomicU64; SpanResult::NAMES.len()],
     connections: AtomicI64,
     failed_handshakes: AtomicU64,
     /// In seconds, from a task's end by the upstream's clock to our knowing of it.
@@ -54,10 +54,10 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self {
-            mounts: Held::default(),
-            tenants: Held::default(),
-            accounts: Held::default(),
-            models: Held::default(),
+            mounts: SeriesByName::default(),
+            tenants: SeriesByName::default(),
+            accounts: SeriesByName::default(),
+            models: SeriesByName::default(),
             no_mount: Arc::new(MountSeries::new(&"none".into())),
             no_tenant: Arc::new(TenantSeries::new(&"none".into())),
             other_tenants: Arc::new(TenantSeries::new(&"other".into())),
@@ -68,7 +68,7 @@ impl Default for Metrics {
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             polls: [const { AtomicU64::new(0) }; PollServed::NAMES.len()],
-            spans: [const { AtomicU64::new(0) }; SpanFate::NAMES.len()],
+            spans: [const { AtomicU64::new(0) }; SpanResult::NAMES.len()],
             connections: AtomicI64::new(0),
             failed_handshakes: AtomicU64::new(0),
             completion_lag: family::completion_lag(),
@@ -102,17 +102,17 @@ impl Metrics {
     }
 
     /// An exchange of this operation runs.
-    pub fn entered(&self, operation: Operation) {
+    pub fn count_exchange_start(&self, operation: Operation) {
         self.in_flight[operation as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// It runs no more.
-    pub fn left(&self, operation: Operation) {
+    pub fn count_exchange_end(&self, operation: Operation) {
         self.in_flight[operation as usize].fetch_sub(1, Ordering::Relaxed);
     }
 
     /// How long an exchange took, and how much of that was ours.
-    pub fn took(&self, operation: Operation, duration: Duration, overhead: Duration) {
+    pub fn observe_durations(&self, operation: Operation, duration: Duration, overhead: Duration) {
         let row = operation as usize;
         let durations = self.durations[row].get_or_init(|| family::request_duration(operation));
         let overheads = self.overheads[row].get_or_init(|| family::overhead(operation));
@@ -121,7 +121,7 @@ impl Metrics {
     }
 
     /// The bytes of a request's body, and of its answer's.
-    pub fn carried(&self, bytes_in: u64, bytes_out: u64) {
+    pub fn count_body_bytes(&self, bytes_in: u64, bytes_out: u64) {
         if bytes_in > 0 {
             self.bytes_in.fetch_add(bytes_in, Ordering::Relaxed);
         }
@@ -130,32 +130,32 @@ impl Metrics {
         }
     }
 
-    pub fn polled(&self, served: PollServed) {
+    pub fn count_poll(&self, served: PollServed) {
         self.polls[served as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// So many spans ended this way.
-    pub fn spans(&self, fate: SpanFate, count: usize) {
+    pub fn count_spans(&self, fate: SpanResult, count: usize) {
         self.spans[fate as usize].fetch_add(count as u64, Ordering::Relaxed);
     }
 
     /// A client's TLS handshake came to nothing.
-    pub fn failed_to_shake(&self) {
+    pub fn count_failed_handshake(&self) {
         self.failed_handshakes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A client's connection is open, until what this returns is dropped.
-    pub fn connected(self: &Arc<Self>) -> Connected {
+    pub fn count_connection(self: &Arc<Self>) -> OpenConnection {
         self.connections.fetch_add(1, Ordering::Relaxed);
-        Connected(Arc::clone(self))
+        OpenConnection(Arc::clone(self))
     }
 }
 
 /// A client's open connection.
 #[derive(Debug)]
-pub struct Connected(Arc<Metrics>);
+pub struct OpenConnection(Arc<Metrics>);
 
-impl Drop for Connected {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }

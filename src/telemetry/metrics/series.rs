@@ -10,29 +10,29 @@ use std::time::Instant;
 use hyper::StatusCode;
 use prometheus::Histogram;
 
+use super::counter_grid::CounterGrid;
 use super::family;
-use super::grid::Grid;
-use super::label::{Code, Outcome, Reason};
+use super::label::{Outcome, Reason, StatusLabel};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::refusal::Throttling;
 
 pub(super) const OPERATIONS: usize = Operation::ALL.len();
-const ENDS: usize = Code::COUNT * Outcome::NAMES.len();
+const ENDS: usize = StatusLabel::COUNT * Outcome::NAMES.len();
 
 /// Of one mount.
 #[derive(Debug)]
 pub struct MountSeries {
     pub(super) prefix: Arc<str>,
-    requests: Grid<OPERATIONS, ENDS>,
+    requests: CounterGrid<OPERATIONS, ENDS>,
 }
 
 impl MountSeries {
     pub(super) fn new(prefix: &Arc<str>) -> Self {
-        Self { prefix: Arc::clone(prefix), requests: Grid::default() }
+        Self { prefix: Arc::clone(prefix), requests: CounterGrid::default() }
     }
 
-    pub fn ended(&self, operation: Operation, status: Option<StatusCode>, outcome: Outcome) {
-        let column = Code::of(status).index() * Outcome::NAMES.len() + outcome.index();
+    pub fn count_request(&self, operation: Operation, status: Option<StatusCode>, outcome: Outcome) {
+        let column = StatusLabel::of(status).index() * Outcome::NAMES.len() + outcome.index();
         self.requests.count(operation as usize, column);
     }
 
@@ -40,7 +40,7 @@ impl MountSeries {
     pub(super) fn requests(&self) -> impl Iterator<Item = (&'static str, String, &'static str, u64)> {
         self.requests.counted().map(|(operation, column, count)| {
             let (code, outcome) = (column / Outcome::NAMES.len(), column % Outcome::NAMES.len());
-            (Operation::ALL[operation].name(), Code::name(code), Outcome::NAMES[outcome], count)
+            (Operation::ALL[operation].name(), StatusLabel::name(code), Outcome::NAMES[outcome], count)
         })
     }
 }
@@ -49,18 +49,18 @@ impl MountSeries {
 #[derive(Debug)]
 pub struct TenantSeries {
     pub(super) name: Arc<str>,
-    requests: Grid<OPERATIONS, { Code::COUNT }>,
+    requests: CounterGrid<OPERATIONS, { StatusLabel::COUNT }>,
     pub(super) rejections: [AtomicU64; Reason::ALL.len()],
 }
 
 impl TenantSeries {
     pub(super) fn new(name: &Arc<str>) -> Self {
         let rejections = [const { AtomicU64::new(0) }; Reason::ALL.len()];
-        Self { name: Arc::clone(name), requests: Grid::default(), rejections }
+        Self { name: Arc::clone(name), requests: CounterGrid::default(), rejections }
     }
 
-    pub fn ended(&self, operation: Operation, status: Option<StatusCode>, outcome: Outcome) {
-        self.requests.count(operation as usize, Code::of(status).index());
+    pub fn count_request(&self, operation: Operation, status: Option<StatusCode>, outcome: Outcome) {
+        self.requests.count(operation as usize, StatusLabel::of(status).index());
         if let Some(reason) = outcome.reason() {
             self.rejections[reason as usize].fetch_add(1, Ordering::Relaxed);
         }
@@ -76,7 +76,7 @@ impl TenantSeries {
 #[derive(Debug)]
 pub struct AccountSeries {
     pub(super) name: Arc<str>,
-    attempts: Grid<OPERATIONS, { Code::COUNT }>,
+    attempts: CounterGrid<OPERATIONS, { StatusLabel::COUNT }>,
     pub(super) throttled: [AtomicU64; Throttling::ALL.len()],
     pub(super) durations: [OnceLock<Histogram>; OPERATIONS],
 }
@@ -85,19 +85,19 @@ impl AccountSeries {
     pub(super) fn new(name: &Arc<str>) -> Self {
         Self {
             name: Arc::clone(name),
-            attempts: Grid::default(),
+            attempts: CounterGrid::default(),
             throttled: [const { AtomicU64::new(0) }; Throttling::ALL.len()],
             durations: [const { OnceLock::new() }; OPERATIONS],
         }
     }
 
     /// Begins one attempt to get an answer.
-    pub fn attempt(&self, operation: Operation, now: Instant) -> Attempt<'_> {
-        Attempt { account: self, operation, began: now, answer: None }
+    pub fn start_attempt(&self, operation: Operation, now: Instant) -> UpstreamAttempt<'_> {
+        UpstreamAttempt { account: self, operation, began: now, answer: None }
     }
 
     /// It answered that it was asked too often.
-    pub fn throttled(&self, kind: Throttling) {
+    pub fn count_throttled(&self, kind: Throttling) {
         self.throttled[kind as usize].fetch_add(1, Ordering::Relaxed);
     }
 
@@ -111,26 +111,26 @@ impl AccountSeries {
 /// has none.
 #[derive(Debug)]
 #[must_use]
-pub struct Attempt<'a> {
+pub struct UpstreamAttempt<'a> {
     account: &'a AccountSeries,
     operation: Operation,
     began: Instant,
     answer: Option<(StatusCode, Instant)>,
 }
 
-impl Attempt<'_> {
+impl UpstreamAttempt<'_> {
     /// The head of an answer came.
     pub fn answered(mut self, status: StatusCode, now: Instant) {
         self.answer = Some((status, now));
     }
 }
 
-impl Drop for Attempt<'_> {
+impl Drop for UpstreamAttempt<'_> {
     fn drop(&mut self) {
         let (status, ended) =
             self.answer.map_or_else(|| (None, Instant::now()), |(code, at)| (Some(code), at));
         let row = self.operation as usize;
-        self.account.attempts.count(row, Code::of(status).index());
+        self.account.attempts.count(row, StatusLabel::of(status).index());
         let make = || family::upstream_duration(&self.account.name, self.operation);
         let duration = self.account.durations[row].get_or_init(make);
         duration.observe(ended.saturating_duration_since(self.began).as_secs_f64());
@@ -156,24 +156,26 @@ impl ModelSeries {
     }
 }
 
-fn by_code(grid: &Grid<OPERATIONS, { Code::COUNT }>) -> impl Iterator<Item = (&'static str, String, u64)> {
+fn by_code(
+    grid: &CounterGrid<OPERATIONS, { StatusLabel::COUNT }>,
+) -> impl Iterator<Item = (&'static str, String, u64)> {
     let named = |(operation, code, count): (usize, usize, u64)| {
-        (Operation::ALL[operation].name(), Code::name(code), count)
+        (Operation::ALL[operation].name(), StatusLabel::name(code), count)
     };
     grid.counted().map(named)
 }
 
 /// The series of one kind that somebody holds, by name.
 #[derive(Debug)]
-pub(super) struct Held<T>(Mutex<BTreeMap<Arc<str>, Weak<T>>>);
+pub(super) struct SeriesByName<T>(Mutex<BTreeMap<Arc<str>, Weak<T>>>);
 
-impl<T> Default for Held<T> {
+impl<T> Default for SeriesByName<T> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<T> Held<T> {
+impl<T> SeriesByName<T> {
     /// The one of this name, made if nobody holds it.
     pub(super) fn named(&self, name: &Arc<str>, make: impl FnOnce(&Arc<str>) -> T) -> Arc<T> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,17 +2,17 @@
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
-use super::Ids;
+use super::SpanIds;
 
 /// What the caller says of its trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Parent {
+pub struct TraceParent {
     pub trace_id: [u8; 16],
     pub span_id: [u8; 8],
     pub sampled: bool,
 }
 
-impl Parent {
+impl TraceParent {
     /// `None` where there is none, or more than one, or it is not as it should be: then it is as if it had not come
     /// (section 3.2.2.5).
     pub fn read(headers: &HeaderMap) -> Option<Self> {
@@ -23,7 +23,7 @@ impl Parent {
 }
 
 /// `version-trace_id-parent_id-flags`, in small hex digits.
-fn parse(field: &[u8]) -> Option<Parent> {
+fn parse(field: &[u8]) -> Option<TraceParent> {
     let (known, rest) = field.split_at_checked(LENGTH)?;
     let [version] = hex(&known[..2])?;
     let dashes = [2, 35, 52].iter().all(|at| known[*at] == b'-');
@@ -32,11 +32,11 @@ fn parse(field: &[u8]) -> Option<Parent> {
     let (trace_id, span_id) = (hex(&known[3..35])?, hex(&known[36..52])?);
     let [flags] = hex(&known[53..])?;
     let is_sound = version != 0xff && dashes && ends && trace_id != [0; 16] && span_id != [0; 8];
-    is_sound.then_some(Parent { trace_id, span_id, sampled: flags & SAMPLED != 0 })
+    is_sound.then_some(TraceParent { trace_id, span_id, sampled: flags & SAMPLED != 0 })
 }
 
 /// What the next one is told.
-pub fn traceparent(ids: &Ids, sampled: bool) -> HeaderValue {
+pub fn traceparent(ids: &SpanIds, sampled: bool) -> HeaderValue {
     let mut text = [0; LENGTH];
     text[..3].copy_from_slice(b"00-");
     write(&mut text[3..35], &ids.trace_id);
@@ -94,14 +94,20 @@ mod tests {
         let parent = parse(GOOD.as_bytes()).expect("a parent");
         assert_eq!(parent.trace_id[..2], [0x4b, 0xf9]);
         assert_eq!((parent.span_id[7], parent.sampled), (0xb7, true));
-        let ids = Ids { trace_id: parent.trace_id, span_id: parent.span_id };
+        let ids = SpanIds { trace_id: parent.trace_id, span_id: parent.span_id };
         assert_eq!(traceparent(&ids, true), GOOD);
-        assert_eq!(parse(traceparent(&ids, false).as_bytes()), Some(Parent { sampled: false, ..parent }));
+        assert_eq!(
+            parse(traceparent(&ids, false).as_bytes()),
+            Some(TraceParent { sampled: false, ..parent })
+        );
         // A later version, with what it may bring; and flags that are not known.
         let cc = GOOD.replacen("00-", "cc-", 1);
         assert_eq!(parse(cc.as_bytes()), Some(parent));
         assert_eq!(parse(format!("{cc}-what-the-future-holds").as_bytes()), Some(parent));
-        assert_eq!(parse(GOOD.replace("-01", "-fe").as_bytes()), Some(Parent { sampled: false, ..parent }));
+        assert_eq!(
+            parse(GOOD.replace("-01", "-fe").as_bytes()),
+            Some(TraceParent { sampled: false, ..parent })
+        );
     }
 
     #[test]
@@ -124,8 +130,8 @@ mod tests {
             assert_eq!(parse(wrong.as_bytes()), None, "{wrong}");
         }
         let field = (TRACEPARENT, HeaderValue::from_static(GOOD));
-        assert!(Parent::read(&HeaderMap::from_iter([field.clone()])).is_some());
-        assert_eq!(Parent::read(&HeaderMap::from_iter([field.clone(), field])), None);
+        assert!(TraceParent::read(&HeaderMap::from_iter([field.clone()])).is_some());
+        assert_eq!(TraceParent::read(&HeaderMap::from_iter([field.clone(), field])), None);
     }
 
     proptest! {

@@ -15,11 +15,11 @@ use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::settings::Settings;
+use super::settings::ExporterSettings;
 use super::span::Span;
-use super::{Traces, otlp};
+use super::{Tracer, otlp};
 use crate::net::fetch::fetch;
-use crate::telemetry::metrics::{Metrics, SpanFate};
+use crate::telemetry::metrics::{Metrics, SpanResult};
 
 /// The thread that sends; it ends when all that hand it spans have.
 #[derive(Debug)]
@@ -41,12 +41,12 @@ impl Exporter {
 
 /// # Errors
 /// Why there is no thread or runtime.
-pub fn start(settings: Settings, metrics: Arc<Metrics>) -> io::Result<(Traces, Exporter)> {
+pub fn start(settings: ExporterSettings, metrics: Arc<Metrics>) -> io::Result<(Tracer, Exporter)> {
     let (spans, waiting) = mpsc::channel(settings.most_waiting);
     let (flush, flushed) = oneshot::channel();
-    let traces = Traces { sampler: settings.sampler, spans, metrics: Arc::clone(&metrics) };
+    let traces = Tracer { sampler: settings.sampler, spans, metrics: Arc::clone(&metrics) };
     let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
-    let sender = Sender { settings, metrics, told: None };
+    let sender = SpanSender { settings, metrics, told: None };
     let work = move || {
         runtime.block_on(sender.run(waiting, flushed));
         // A look-up of a name that hangs is not waited for.
@@ -56,14 +56,14 @@ pub fn start(settings: Settings, metrics: Arc<Metrics>) -> io::Result<(Traces, E
     Ok((traces, Exporter { thread, flush }))
 }
 
-struct Sender {
-    settings: Settings,
+struct SpanSender {
+    settings: ExporterSettings,
     metrics: Arc<Metrics>,
     /// When a failure was last told of.
     told: Option<Instant>,
 }
 
-impl Sender {
+impl SpanSender {
     async fn run(mut self, mut waiting: mpsc::Receiver<Vec<Span>>, flushed: oneshot::Receiver<()>) {
         let work = async {
             while let Some(first) = waiting.recv().await {
@@ -107,9 +107,9 @@ impl Sender {
         let ended = timeout(self.settings.timeout, all).await;
         let ended = ended.unwrap_or_else(|_| Err("it did not take them in time".to_owned()));
         match ended {
-            Ok(()) => self.metrics.spans(SpanFate::Sent, batch.len()),
+            Ok(()) => self.metrics.count_spans(SpanResult::Sent, batch.len()),
             Err(problem) => {
-                self.metrics.spans(SpanFate::Failed, batch.len());
+                self.metrics.count_spans(SpanResult::Failed, batch.len());
                 self.tell(&problem);
             }
         }
@@ -126,7 +126,7 @@ impl Sender {
         packed.finish().unwrap_or_default().into()
     }
 
-    async fn post(&self, body: Bytes) -> Result<(), Failure> {
+    async fn post(&self, body: Bytes) -> Result<(), SendFailure> {
         let settings = &self.settings;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = hyper::Method::POST;
@@ -148,9 +148,9 @@ impl Sender {
                         | StatusCode::SERVICE_UNAVAILABLE
                         | StatusCode::GATEWAY_TIMEOUT
                 );
-                Err(Failure { may_pass, problem: format!("it answered {status}") })
+                Err(SendFailure { may_pass, problem: format!("it answered {status}") })
             }
-            Err(fault) => Err(Failure { may_pass: true, problem: fault.to_string() }),
+            Err(fault) => Err(SendFailure { may_pass: true, problem: fault.to_string() }),
         }
     }
 
@@ -165,7 +165,7 @@ impl Sender {
     }
 }
 
-struct Failure {
+struct SendFailure {
     may_pass: bool,
     problem: String,
 }

@@ -13,17 +13,17 @@ use std::time::{Duration, Instant, SystemTime};
 use hyper::header::HeaderMap;
 use tokio::sync::mpsc;
 
-pub use self::context::{Parent, TRACEPARENT, TRACESTATE, traceparent};
+pub use self::context::{TRACEPARENT, TRACESTATE, TraceParent, traceparent};
 pub use self::exporter::{Exporter, start};
-pub use self::settings::{Fault, Settings};
-pub use self::span::{Attribute, Ids, Kind, Span, Value};
+pub use self::settings::{ExporterSettings, SettingFault};
+pub use self::span::{Attribute, AttributeValue, Span, SpanIds, SpanKind};
 
 use self::settings::Sampler;
-use crate::telemetry::metrics::{Metrics, SpanFate};
+use crate::telemetry::metrics::{Metrics, SpanResult};
 
 /// Begins traces, and takes their spans. One a worker; the exporter ends with the last one.
 #[derive(Debug, Clone)]
-pub struct Traces {
+pub struct Tracer {
     sampler: Sampler,
     spans: mpsc::Sender<Vec<Span>>,
     metrics: Arc<Metrics>,
@@ -31,23 +31,23 @@ pub struct Traces {
 
 /// What is known of a trace when its exchange begins.
 #[derive(Debug, Clone, Copy)]
-pub struct Begun {
+pub struct TraceStart {
     /// Of the exchange's own span.
-    pub ids: Ids,
+    pub ids: SpanIds,
     pub parent: Option<[u8; 8]>,
     /// Its spans are wanted.
     pub sampled: bool,
-    pub at: Moment,
+    pub at: ClockPair,
 }
 
 /// One moment by both clocks: the system's may jump, so the rest goes by the other.
 #[derive(Debug, Clone, Copy)]
-pub struct Moment {
+pub struct ClockPair {
     time: SystemTime,
     instant: Instant,
 }
 
-impl Moment {
+impl ClockPair {
     pub fn now() -> Self {
         Self { time: SystemTime::now(), instant: Instant::now() }
     }
@@ -60,31 +60,31 @@ impl Moment {
     }
 }
 
-impl Traces {
+impl Tracer {
     /// Goes on with the caller's trace, or begins one; `None` where the system gives no randomness.
-    pub fn begin(&self, headers: &HeaderMap) -> Option<Begun> {
-        let parent = Parent::read(headers);
+    pub fn begin(&self, headers: &HeaderMap) -> Option<TraceStart> {
+        let parent = TraceParent::read(headers);
         let trace_id = match &parent {
             Some(parent) => parent.trace_id,
             None => context::random()?,
         };
-        Some(Begun {
-            ids: Ids { trace_id, span_id: context::random()? },
+        Some(TraceStart {
+            ids: SpanIds { trace_id, span_id: context::random()? },
             parent: parent.as_ref().map(|parent| parent.span_id),
             sampled: self.sampler.samples(parent.map(|parent| parent.sampled), &trace_id),
-            at: Moment::now(),
+            at: ClockPair::now(),
         })
     }
 
     /// Hands the spans of an exchange over. Where too many wait already, these are dropped, and counted.
     pub fn send(&self, spans: Vec<Span>) {
         if let Err(refused) = self.spans.try_send(spans) {
-            self.metrics.spans(SpanFate::Dropped, refused.into_inner().len());
+            self.metrics.count_spans(SpanResult::Dropped, refused.into_inner().len());
         }
     }
 }
 
 /// The id of a span below one that has begun.
-pub fn below(ids: &Ids) -> Option<Ids> {
-    Some(Ids { trace_id: ids.trace_id, span_id: context::random()? })
+pub fn child_ids(ids: &SpanIds) -> Option<SpanIds> {
+    Some(SpanIds { trace_id: ids.trace_id, span_id: context::random()? })
 }

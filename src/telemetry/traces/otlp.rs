@@ -2,13 +2,16 @@
 
 use prost::{Message, Oneof};
 
-use super::span::{Kind, Span, Value};
+use super::span::{AttributeValue, Span, SpanKind};
 
 /// A body for `/v1/traces`.
 pub(super) fn request(resource: &[(String, String)], spans: &[Span]) -> Vec<u8> {
     let attributes = resource.iter().map(|(key, value)| KeyValue::text(key, value)).collect();
     let scope_spans = ScopeSpans {
-        scope: Some(Scope { name: "dashgate".into(), version: env!("CARGO_PKG_VERSION").into() }),
+        scope: Some(InstrumentationScope {
+            name: "dashgate".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+        }),
         spans: spans.iter().map(SpanMessage::from).collect(),
     };
     let resource_spans =
@@ -39,13 +42,13 @@ struct Resource {
 #[derive(Clone, PartialEq, Message)]
 struct ScopeSpans {
     #[prost(message, optional, tag = "1")]
-    scope: Option<Scope>,
+    scope: Option<InstrumentationScope>,
     #[prost(message, repeated, tag = "2")]
     spans: Vec<SpanMessage>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Scope {
+struct InstrumentationScope {
     #[prost(string, tag = "1")]
     name: String,
     #[prost(string, tag = "2")]
@@ -71,11 +74,11 @@ struct SpanMessage {
     #[prost(message, repeated, tag = "9")]
     attributes: Vec<KeyValue>,
     #[prost(message, optional, tag = "15")]
-    status: Option<Status>,
+    status: Option<SpanStatus>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Status {
+struct SpanStatus {
     #[prost(int32, tag = "3")]
     code: i32,
 }
@@ -116,12 +119,12 @@ impl KeyValue {
 
 impl From<&Span> for SpanMessage {
     fn from(span: &Span) -> Self {
-        let attribute = |(key, value): &(&'static str, Value)| match value {
-            Value::Name(text) => KeyValue::text(key, text),
-            Value::Shared(text) => KeyValue::text(key, text),
-            Value::Text(text) => KeyValue::text(key, text),
-            Value::Whole(number) => KeyValue::new(key, Any::Whole(*number)),
-            Value::Seconds(number) => KeyValue::new(key, Any::Double(*number)),
+        let attribute = |(key, value): &(&'static str, AttributeValue)| match value {
+            AttributeValue::Name(text) => KeyValue::text(key, text),
+            AttributeValue::Shared(text) => KeyValue::text(key, text),
+            AttributeValue::Text(text) => KeyValue::text(key, text),
+            AttributeValue::Whole(number) => KeyValue::new(key, Any::Whole(*number)),
+            AttributeValue::Seconds(number) => KeyValue::new(key, Any::Double(*number)),
         };
         Self {
             trace_id: span.ids.trace_id.to_vec(),
@@ -129,13 +132,13 @@ impl From<&Span> for SpanMessage {
             parent_span_id: span.parent.map(|id| id.to_vec()).unwrap_or_default(),
             name: span.name.clone(),
             kind: match span.kind {
-                Kind::Server => 2,
-                Kind::Client => 3,
+                SpanKind::Server => 2,
+                SpanKind::Client => 3,
             },
             start_time_unix_nano: span.began,
             end_time_unix_nano: span.ended,
             attributes: span.attributes.iter().map(attribute).collect(),
-            status: span.is_error.then_some(Status { code: ERROR }),
+            status: span.is_error.then_some(SpanStatus { code: ERROR }),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::net::{Identity, client_config};
 
 /// Where spans go, and how.
 #[derive(Clone)]
-pub struct Settings {
+pub struct ExporterSettings {
     pub(super) authority: String,
     pub(super) host: HeaderValue,
     pub(super) path: Uri,
@@ -35,7 +35,7 @@ pub struct Settings {
 
 /// Why a variable can't be followed; never what it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct SettingFault {
     pub variable: &'static str,
     pub problem: String,
 }
@@ -65,30 +65,30 @@ impl Sampler {
 /// Reads a variable of the environment.
 type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-impl Settings {
+impl ExporterSettings {
     /// `None` where spans are not asked for. What can't be followed is left out or, where spans would go astray, turns
     /// them off; each with a fault to be told.
-    pub fn from_environment(environment: Environment<'_>) -> (Option<Self>, Vec<Fault>) {
+    pub fn from_environment(environment: Environment<'_>) -> (Option<Self>, Vec<SettingFault>) {
         let read = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
-        let mut reading = Reading { read: &read, faults: Vec::new() };
+        let mut reading = EnvironmentReader { read: &read, faults: Vec::new() };
         let settings = reading.settings();
         (settings, reading.faults)
     }
 }
 
-impl fmt::Debug for Settings {
+impl fmt::Debug for ExporterSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings").field("authority", &self.authority).finish_non_exhaustive()
+        f.debug_struct("ExporterSettings").field("authority", &self.authority).finish_non_exhaustive()
     }
 }
 
-struct Reading<'a> {
+struct EnvironmentReader<'a> {
     read: Environment<'a>,
-    faults: Vec<Fault>,
+    faults: Vec<SettingFault>,
 }
 
-impl Reading<'_> {
-    fn settings(&mut self) -> Option<Settings> {
+impl EnvironmentReader<'_> {
+    fn settings(&mut self) -> Option<ExporterSettings> {
         let is_off = |value: String| value.trim().eq_ignore_ascii_case("true");
         if (self.read)("OTEL_SDK_DISABLED").is_some_and(is_off) {
             return None;
@@ -102,7 +102,7 @@ impl Reading<'_> {
             None => None,
             Some(name) => Some(self.tls(name)?),
         };
-        Some(Settings {
+        Some(ExporterSettings {
             authority,
             host,
             path,
@@ -120,7 +120,7 @@ impl Reading<'_> {
     }
 
     fn fault<T>(&mut self, variable: &'static str, problem: impl Into<String>) -> Option<T> {
-        self.faults.push(Fault { variable, problem: problem.into() });
+        self.faults.push(SettingFault { variable, problem: problem.into() });
         None
     }
 

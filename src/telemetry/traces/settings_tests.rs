@@ -1,9 +1,9 @@
 use super::*;
 
-fn settings(variables: &[(&str, &str)]) -> (Option<Settings>, Vec<&'static str>) {
+fn settings(variables: &[(&str, &str)]) -> (Option<ExporterSettings>, Vec<&'static str>) {
     let read =
         |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-    let (settings, faults) = Settings::from_environment(&read);
+    let (settings, faults) = ExporterSettings::from_environment(&read);
     (settings, faults.into_iter().map(|fault| fault.variable).collect())
 }
 

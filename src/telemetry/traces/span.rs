@@ -4,22 +4,22 @@ use std::sync::Arc;
 
 /// Of a trace and of a span in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ids {
+pub struct SpanIds {
     pub trace_id: [u8; 16],
     pub span_id: [u8; 8],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum SpanKind {
     Server,
     Client,
 }
 
 #[derive(Debug, Clone)]
 pub struct Span {
-    pub ids: Ids,
+    pub ids: SpanIds,
     pub parent: Option<[u8; 8]>,
-    pub kind: Kind,
+    pub kind: SpanKind,
     pub name: String,
     /// Nanoseconds since 1970, both.
     pub began: u64,
@@ -28,11 +28,11 @@ pub struct Span {
     pub is_error: bool,
 }
 
-pub type Attribute = (&'static str, Value);
+pub type Attribute = (&'static str, AttributeValue);
 
 /// Never a key, a prompt, a query or a body.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Value {
+pub enum AttributeValue {
     Name(&'static str),
     Shared(Arc<str>),
     Text(Box<str>),

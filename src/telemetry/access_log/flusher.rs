@@ -6,11 +6,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::sink::Sink;
-use super::{Shared, lock};
+use super::{LogState, lock};
 use crate::config::LogTarget;
 
-pub(super) struct Writer {
-    shared: Arc<Shared>,
+pub(super) struct Flusher {
+    shared: Arc<LogState>,
     sink: Sink,
     target: LogTarget,
     /// Emptied, and swapped for a full one.
@@ -21,8 +21,8 @@ pub(super) struct Writer {
     problem: Option<String>,
 }
 
-impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, sink: Sink) -> Self {
+impl Flusher {
+    pub(super) fn new(shared: Arc<LogState>, sink: Sink) -> Self {
         let target = lock(&shared.target).clone();
         Self { shared, sink, target, spare: Vec::new(), told: 0, tell_at: None, problem: None }
     }

@@ -7,13 +7,13 @@ use super::line::push_digits;
 
 /// Writes the present time, to the microsecond. The date is worked out once a second.
 #[derive(Debug, Default)]
-pub(super) struct Clock {
+pub(super) struct Timestamps {
     second: u64,
     /// Up to the seconds.
     date: Vec<u8>,
 }
 
-impl Clock {
+impl Timestamps {
     pub(super) fn write(&mut self, into: &mut Vec<u8>) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.write_at(now, into);

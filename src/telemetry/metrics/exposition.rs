@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, TextEncoder};
 
+use super::counter_grid::counted;
 use super::family::{counters, gauges, histograms};
-use super::grid::counted;
-use super::label::{PollServed, Reason, SpanFate};
+use super::label::{PollServed, Reason, SpanResult};
 use super::series::{ModelSeries, OPERATIONS};
 use super::{Metrics, process};
 use crate::dashscope::operation::Operation;
@@ -17,7 +17,7 @@ use crate::dashscope::refusal::{Cause, Throttling};
 
 /// What is only looked at when somebody asks.
 #[derive(Debug, Default)]
-pub struct Levels {
+pub struct ScrapeFigures {
     /// Tasks under way, by state.
     pub tasks: Vec<(&'static str, usize)>,
     /// How many things of an account (itself, a key, a model) rest, for this cause.
@@ -30,7 +30,7 @@ pub struct Levels {
 
 impl Metrics {
     /// Everything, in Prometheus' text format.
-    pub fn text(&self, levels: &Levels) -> String {
+    pub fn text(&self, levels: &ScrapeFigures) -> String {
         let mut families = self.of_exchanges();
         families.extend(self.of_the_upstream(levels));
         families.extend(self.of_the_gateway(levels));
@@ -128,7 +128,7 @@ impl Metrics {
         ]
     }
 
-    fn of_the_upstream(&self, levels: &Levels) -> Vec<MetricFamily> {
+    fn of_the_upstream(&self, levels: &ScrapeFigures) -> Vec<MetricFamily> {
         let accounts = self.accounts.all();
         let attempts: Vec<_> = accounts
             .iter()
@@ -172,7 +172,7 @@ impl Metrics {
         ]
     }
 
-    fn of_the_gateway(&self, levels: &Levels) -> Vec<MetricFamily> {
+    fn of_the_gateway(&self, levels: &ScrapeFigures) -> Vec<MetricFamily> {
         let mut models = self.models.all();
         models.push(Arc::clone(&self.other_models));
         let ended = |series: &&Arc<ModelSeries>| series.task_durations.get_sample_count() > 0;
@@ -214,7 +214,7 @@ impl Metrics {
                 "dashgate_trace_spans_total",
                 "Spans that a collector took (sent) or did not take (failed), or that there was no room for (dropped)",
                 &["result"],
-                SpanFate::NAMES
+                SpanResult::NAMES
                     .iter()
                     .zip(&self.spans)
                     .map(|(fate, count)| (vec![*fate], count.load(Ordering::Relaxed))),

@@ -5,17 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts by two labels. A row takes memory from its first count on: most tenants use few operations.
 #[derive(Debug)]
-pub(super) struct Grid<const ROWS: usize, const COLUMNS: usize> {
+pub(super) struct CounterGrid<const ROWS: usize, const COLUMNS: usize> {
     rows: [OnceLock<Box<[AtomicU64; COLUMNS]>>; ROWS],
 }
 
-impl<const ROWS: usize, const COLUMNS: usize> Default for Grid<ROWS, COLUMNS> {
+impl<const ROWS: usize, const COLUMNS: usize> Default for CounterGrid<ROWS, COLUMNS> {
     fn default() -> Self {
         Self { rows: [const { OnceLock::new() }; ROWS] }
     }
 }
 
-impl<const ROWS: usize, const COLUMNS: usize> Grid<ROWS, COLUMNS> {
+impl<const ROWS: usize, const COLUMNS: usize> CounterGrid<ROWS, COLUMNS> {
     pub(super) fn count(&self, row: usize, column: usize) {
         let row = self.rows[row].get_or_init(|| Box::new([const { AtomicU64::new(0) }; COLUMNS]));
         row[column].fetch_add(1, Ordering::Relaxed);

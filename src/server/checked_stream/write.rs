@@ -1,0 +1,92 @@
+//! Writing to the client, and closing.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use super::CheckedStream;
+use crate::server::next_bytes::NextBytes;
+
+impl<S: AsyncRead + AsyncWrite + Unpin> CheckedStream<S> {
+    /// Fails a write that a client which does not read its answer has held up for too long.
+    fn poll_write_timeout<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.write_deadline = None;
+            return written;
+        }
+        let deadline = *self.write_deadline.get_or_insert_with(|| Instant::now() + self.timeouts.idle);
+        ready!(self.write_timer.poll_until(deadline, cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Reads for a while the bytes that the client still sends: closing on unread bytes would reset the connection, and
+    /// the client could lose the answer (RFC 9112, 9.6).
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let deadline = *self.linger_deadline.get_or_insert_with(|| Instant::now() + LINGER);
+        self.buffered.reserve(16 * 1024);
+        loop {
+            if self.read_timer.poll_until(deadline, cx).is_ready() {
+                return Poll::Ready(());
+            }
+            self.buffered.clear();
+            match ready!(self.poll_fill(cx)) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for CheckedStream<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Some(stream) = &mut self.stream else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let written = Pin::new(stream).poll_write(cx, bytes);
+        self.poll_write_timeout(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let Some(stream) = &mut self.stream else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let written = Pin::new(stream).poll_write_vectored(cx, slices);
+        self.poll_write_timeout(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.as_mut().map_or(Poll::Ready(Ok(())), |stream| Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let lingers = self.linger_deadline.is_some();
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(())) };
+        if !lingers {
+            ready!(Pin::new(stream).poll_shutdown(cx))?;
+        }
+        match self.next {
+            NextBytes::Length(_) | NextBytes::Chunked(_) | NextBytes::Nothing => self.poll_linger(cx).map(Ok),
+            NextBytes::Tunnel if !self.state.is_tunnel() => self.poll_linger(cx).map(Ok),
+            NextBytes::Head | NextBytes::Tunnel | NextBytes::Http2 => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+/// Time for which the rest of a request is read before the connection closes.
+const LINGER: Duration = Duration::from_secs(2);
