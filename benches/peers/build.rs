@@ -1,4 +1,4 @@
-//! Builds what is measured, where cargo has not done so already.
+//! Builds the measured programs that cargo has not built already.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Large bodies: how fast, at what CPU time, in how much memory.
+//! Large bodies: throughput, CPU time and memory.
 
 use std::io;
 use std::time::Instant;

@@ -44,7 +44,7 @@ impl Identity {
         self.path().join(BOTH)
     }
 
-    /// Of the load: TLS 1.3 with one suite, so that all peers use the same.
+    /// TLS configuration of the load: TLS 1.3 with one suite, so that all peers use the same.
     pub(crate) fn client(&self) -> io::Result<Arc<ClientConfig>> {
         let mut roots = RootCertStore::empty();
         for certificate in certificates(self.path())? {
@@ -57,7 +57,7 @@ impl Identity {
     }
 }
 
-/// Of the mock, the same.
+/// TLS configuration of the mock, with the same suite.
 pub(crate) fn server(directory: &Path) -> io::Result<Arc<ServerConfig>> {
     let key = PrivateKeyDer::from_pem_file(directory.join(KEY)).map_err(io::Error::other)?;
     let builder = ServerConfig::builder_with_provider(provider())

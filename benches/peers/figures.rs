@@ -39,7 +39,7 @@ impl Report {
         Ok(Report { peers: options.peers.clone(), rows: Vec::new(), about, look: Look::now() })
     }
 
-    /// Adds what was measured in one round.
+    /// Adds the figures of one round.
     pub(crate) fn add(&mut self, name: &str, unit: &'static str, peer: Kind, value: f64) {
         eprintln!("  {:<9} {name}: {} {unit}", peer.name(), shown(value));
         let row = match self.rows.iter_mut().find(|row| row.name == name) {
@@ -52,7 +52,7 @@ impl Report {
         row.rounds.push((peer, value));
     }
 
-    /// Writes what there is to the directory: a run is long, and may be ended before its end.
+    /// Writes the figures so far to the directory, because a long run may be ended early.
     pub(crate) fn keep(&self, directory: Option<&Path>) -> io::Result<()> {
         let Some(directory) = directory else { return Ok(()) };
         std::fs::create_dir_all(directory)?;
@@ -72,7 +72,7 @@ impl Report {
         format!("{}machine busy: {:.0}%\n\n{}", self.about, busy * 100.0, table(&names, &columns))
     }
 
-    /// What a request costs, for the plot.
+    /// Costs of a request, for the plot.
     fn groups(&self) -> Vec<Group> {
         let costs = self.rows.iter().filter(|row| row.name.starts_with("CPU of a") && row.unit == "µs");
         let group = |row: &Row| Group {

@@ -1,4 +1,4 @@
-//! What connections hold that wait for their next request.
+//! Memory of idle connections.
 
 use std::io;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
             let target = Target { address: peer.address, tls, keys: options.keys };
             let count = if *kind == Kind::Haproxy { OF_HAPROXY } else { CONNECTIONS };
             let mut idle = Vec::with_capacity(count + FIRST);
-            // What the first ones need, all share.
+            // Memory for the first connections is shared by all.
             connect(&target, FIRST, &mut idle).await?;
             tokio::time::sleep(SETTLE).await;
             let before = peer.taken().resident_bytes;
@@ -53,7 +53,7 @@ async fn connect(target: &Target, count: usize, idle: &mut Vec<Client>) -> io::R
 }
 
 const CONNECTIONS: usize = 10_000;
-/// It takes no more where a process may have 20,000 descriptors: it keeps two for each.
+/// Limit of connections where a process may have 20,000 descriptors: the peer keeps two for each connection.
 const OF_HAPROXY: usize = 9_000;
 const FIRST: usize = 500;
 const SETTLE: Duration = Duration::from_secs(5);

@@ -28,7 +28,7 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
     Ok(())
 }
 
-/// What the program knows when it is counted.
+/// Keys and tasks of the program when it is counted.
 #[derive(Clone, Copy)]
 pub(crate) struct World {
     pub(crate) keys: usize,
@@ -40,14 +40,14 @@ impl World {
     pub(crate) const SMALL: World = World { keys: 1_000, tasks: 0 };
 }
 
-/// Of one request.
+/// Counts of one request.
 pub(crate) struct Counts {
     pub(crate) instructions: f64,
     /// Lines of data that a cache of half a MiB does not hold.
     pub(crate) misses: f64,
 }
 
-/// What callgrind has to say of [`COUNTED`] requests, one at a time, after as many that were not counted.
+/// Counts of callgrind for [`COUNTED`] requests, one at a time, after as many that were not counted.
 pub(crate) async fn of<T>(
     options: &Options,
     world: World,
@@ -83,7 +83,7 @@ pub(crate) async fn of<T>(
     read(&counts)
 }
 
-/// Waits for what is left to be done after a start with many tasks: the mock lists none of them, so the first sweep
+/// Waits for the work after a start with many tasks: the mock lists none of them, so the first list scan
 /// takes each in hand.
 async fn settle(peer: &Peer) {
     let mut quiet = 0;
@@ -99,7 +99,7 @@ async fn settle(peer: &Peer) {
     eprintln!("  it is not at rest after {SETTLES_WITHIN_SECONDS} s: what it does by itself is counted too");
 }
 
-/// What callgrind counted, which it writes when the program has ended.
+/// Counts that callgrind writes when the program has ended.
 pub(crate) fn totals(counts: &Path) -> io::Result<Counts> {
     let text = std::fs::read_to_string(counts)?;
     let after = |word: &str| text.lines().rev().find_map(|line| line.strip_prefix(word)).unwrap_or_default();
@@ -108,7 +108,7 @@ pub(crate) fn totals(counts: &Path) -> io::Result<Counts> {
         let both = events.clone().zip(totals.clone()).filter(|(event, _)| wanted.contains(event));
         both.filter_map(|(_, total)| total.parse::<f64>().ok()).sum::<f64>() / f64::from(COUNTED)
     };
-    // By callgrind's names: what was executed, and what reads and writes of data missed in the last cache.
+    // Events by callgrind's names: instructions executed, and misses of data reads and writes in the last cache.
     let counts = Counts { instructions: of(&["Ir"]), misses: of(&["DLmr", "DLmw"]) };
     if counts.instructions == 0.0 {
         return Err(io::Error::other("callgrind has counted nothing"));

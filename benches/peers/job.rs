@@ -1,4 +1,4 @@
-//! What every peer is to do.
+//! The job of every peer.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,19 +12,19 @@ use crate::certificate::Identity;
 pub(crate) struct Job<'a> {
     pub(crate) upstream: SocketAddr,
     pub(crate) keys: usize,
-    /// With TLS on both sides.
+    /// True for TLS on both sides.
     pub(crate) identity: Option<&'a Identity>,
     pub(crate) workers: usize,
     /// The processors that it may have.
     pub(crate) cores: &'a str,
-    /// Of configurations, logs and stores.
+    /// Directory of configurations, logs and stores.
     pub(crate) directory: &'a Path,
-    /// Of dashgate.
+    /// Extra configuration of dashgate.
     pub(crate) program: &'a Path,
 }
 
 impl<'a> Job<'a> {
-    /// In cleartext, on one worker.
+    /// A job in cleartext, on one worker.
     pub(crate) fn of(options: &'a Options, upstream: SocketAddr, directory: &'a Path) -> Self {
         Self {
             upstream,
@@ -58,7 +58,7 @@ pub(crate) fn mix(number: u64) -> u64 {
 
 /// Nothing that it opens is worth anything, either.
 pub(crate) const UPSTREAM_KEY: &str = "sk-bench-upstream-4f1c9a07";
-/// What each peer takes off the path.
+/// Path prefix that each peer removes.
 pub(crate) const PREFIX: &str = "/wan";
-/// Of each key, a second: higher than any load here, so that it is reckoned with and never reached.
+/// Rate of each key a second: higher than any load here, so that it is checked and never reached.
 pub(crate) const RATE: u32 = 100_000;

@@ -1,4 +1,4 @@
-//! What is added to a request when there is one at a time.
+//! Latency added to a request when there is one at a time.
 
 use std::io;
 use std::time::Instant;
@@ -40,7 +40,7 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
     Ok(())
 }
 
-/// How long each took, sorted, in nanoseconds.
+/// Duration of each request, sorted, in nanoseconds.
 async fn one_by_one(target: &Target, call: Call) -> io::Result<Vec<u64>> {
     let mut client = Client::new(target, call, 0).await?;
     let mut times = Vec::with_capacity(REQUESTS);

@@ -13,7 +13,7 @@ use tokio_rustls::rustls::ClientConfig;
 use crate::requests::{Call, Callers};
 use crate::wire::Wire;
 
-/// Where to, by whom.
+/// Target and callers of a load.
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
@@ -21,11 +21,11 @@ pub(crate) struct Target {
     pub(crate) keys: usize,
 }
 
-/// What happened in a stretch of time.
+/// Counts of a stretch of time.
 pub(crate) struct Counted<T> {
     pub(crate) requests: u64,
     pub(crate) elapsed: Duration,
-    /// What was looked at before and after.
+    /// Values of `look` before and after the count.
     pub(crate) before: T,
     pub(crate) after: T,
 }

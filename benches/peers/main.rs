@@ -1,5 +1,5 @@
 //! dashgate beside nginx and others at the same job: what a request costs, what it adds, what is held meanwhile.
-//! `benches/README.md` says what is compared and what isn't.
+//! `benches/README.md` lists what is compared.
 
 mod balance;
 mod build;
@@ -38,19 +38,19 @@ use rig::machine;
 /// each other.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Which points to measure; all when none is named.
+    /// Points to measure; all when none is named.
     #[arg(value_enum)]
     points: Vec<Point>,
 
-    /// Who is measured. Ratios are to nginx, if it is among them.
+    /// Peers to measure. Ratios are to nginx, if it is among them.
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["dashgate", "nginx", "haproxy", "relay", "envoy", "pingora"])]
     peers: Vec<Kind>,
 
-    /// How often each is measured, in turn. Medians are shown.
+    /// Number of rounds; peers take turns in each. Medians are shown.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
 
-    /// How long each measurement takes, after a warm-up of a quarter of it.
+    /// Duration of each measurement, after a warm-up of a quarter of it.
     #[arg(long, default_value_t = 4.0)]
     seconds: f64,
 
@@ -78,21 +78,21 @@ struct Options {
     #[arg(long, hide = true)]
     identity: Option<PathBuf>,
 
-    /// What cargo puts behind its own arguments.
+    /// Argument that cargo adds.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// In the order of the table.
+/// Points in the order of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Point {
     /// CPU time of a request: 64 connections, cleartext.
     Cost,
-    /// The same with TLS 1.3 on both sides.
+    /// CPU time of a request with TLS 1.3 on both sides.
     Tls,
-    /// What is added to one request at a time.
+    /// Latency added to one request at a time.
     Latency,
-    /// What is added to the frames of an event stream.
+    /// Latency added to the frames of an event stream.
     Streams,
     /// 1 GiB down and 64 MiB up.
     Bulk,
@@ -104,7 +104,7 @@ enum Point {
     Start,
     /// Instructions of a request, by callgrind. dashgate alone.
     Instructions,
-    /// The same, by the stages and crates that they are spent in: by a build of its own.
+    /// Instructions of a request by stages and crates, with a build of its own.
     Stages,
     /// From 1,000 to 1,000,000 keys and tasks. dashgate alone.
     Growth,

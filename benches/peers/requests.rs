@@ -1,4 +1,4 @@
-//! What clients send: as the Python SDK writes it, but that keys take turns.
+//! Requests of the load, as the Python SDK writes them, but with keys in turn.
 
 use std::io::Write as _;
 
@@ -89,13 +89,13 @@ impl Callers {
     }
 }
 
-/// With the prompt, 600 bytes.
+/// The body with its prompt has 600 bytes.
 fn submit_body() -> &'static str {
     r#"{"model":"wan2.7-t2v","input":{"prompt":"A lighthouse on a rock above a calm sea at dusk. Its lamp has just been lit and the first beam sweeps slowly over long grey waves; a small boat with a red sail is coming home, and gulls follow it. The camera starts close to the water, rises along the tower and ends behind the lamp, looking out over the bay. Soft light, fine grain, slow movement, no people.","negative_prompt":"low quality, blurred, distorted, watermark, text"},"parameters":{"resolution":"720P","ratio":"16:9","duration":5,"prompt_extend":true,"watermark":false,"seed":20261121,"shot_type":"multi"}}"#
 }
 
 pub(crate) const UPLOAD_BYTES: usize = 64 << 20;
-/// Of one connection.
+/// The callers of one connection.
 pub(crate) const MOST_CALLERS: usize = 1_000;
 const SYNTHESIS: &str = "/api/v1/services/aigc/video-generation/video-synthesis";
 const GENERATION: &str = "/api/v1/services/aigc/text-generation/generation";

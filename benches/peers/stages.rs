@@ -32,8 +32,8 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
     Ok(())
 }
 
-/// As the release, but with its functions where they stand: a link that moves them into one another, or takes off
-/// their names, leaves nothing to tell.
+/// A build like the release, but with its functions where they stand: a link that moves them into one another, or
+/// takes off their names, leaves nothing to tell.
 const WITH_NAMES: [(&str, &str); 4] = [
     ("CARGO_PROFILE_RELEASE_LTO", "off"),
     ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),

@@ -1,4 +1,4 @@
-//! What it takes to be there: of dashgate with its example configuration.
+//! Time, memory and size at start, with dashgate's example configuration.
 
 use std::io;
 use std::path::Path;
@@ -19,7 +19,7 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/dashgate.example.toml");
         let mut command = Command::new(&options.program);
         command.env("RUST_LOG", "info").args(["serve", "-c"]).arg(example).current_dir(directory.path());
-        // What the example takes from the environment.
+        // Variables that the example takes from the environment.
         for name in ["DASHSCOPE_API_KEY", "DASHGATE_ADMIN_TOKEN", "ACME_KEY"] {
             command.env(name, format!("sk-bench-{name}"));
         }

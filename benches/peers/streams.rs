@@ -1,4 +1,4 @@
-//! What is added to each frame of an event stream, the first one apart.
+//! Latency added to each frame of an event stream, the first frame apart.
 
 use std::io;
 use std::time::Duration;
@@ -60,7 +60,7 @@ async fn first(target: &Target) -> io::Result<Vec<u64>> {
     Ok(delays)
 }
 
-/// The same of the frames that follow, in streams that are read to their end.
+/// Latency of the frames after the first, in streams that are read to their end.
 async fn later(target: &Target) -> io::Result<Vec<u64>> {
     let mut client = Client::new(target, Call::Frames, 0).await?;
     let mut delays = Vec::new();
@@ -84,7 +84,7 @@ async fn later(target: &Target) -> io::Result<Vec<u64>> {
     Ok(delays)
 }
 
-/// How old each frame in the piece is.
+/// Age of each frame in the piece.
 fn frames(piece: &[u8]) -> impl Iterator<Item = u64> {
     let now = now_nanos();
     memchr::memmem::find_iter(piece, b"data:").filter_map(move |at| {

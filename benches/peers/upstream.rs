@@ -125,9 +125,9 @@ fn respond(content_type: &'static str, body: Answer) -> Response<Answer> {
 
 enum Answer {
     Whole(Bytes),
-    /// So many frames, each with the time at which it was made.
+    /// A number of frames, each with the time at which it was made.
     Frames(Interval, u32),
-    /// So many bytes.
+    /// A number of bytes.
     Bulk(u64),
 }
 
@@ -166,7 +166,7 @@ impl Body for Answer {
     }
 }
 
-/// By the clock that all processes of the machine share.
+/// Time by the clock that all processes of the machine share.
 pub(crate) fn now_nanos() -> u64 {
     let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     time.as_nanos().try_into().unwrap_or(u64::MAX)
@@ -181,7 +181,7 @@ pub(crate) const BULK_BYTES: u64 = 1 << 30;
 const BETWEEN_FRAMES: Duration = Duration::from_millis(5);
 const PIECE_BYTES: usize = 64 * 1024;
 const LISTENING: &str = "listening on http://";
-/// As DashScope's edge sends them.
+/// Header fields as DashScope's edge sends them.
 const FIELDS: [(&str, &str); 5] = [
     ("vary", "Origin,Access-Control-Request-Method,Access-Control-Request-Headers, Accept-Encoding"),
     ("x-request-id", "7574ee8f-38a3-4b1e-9280-11c33ab46e51"),

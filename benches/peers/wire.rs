@@ -1,4 +1,4 @@
-//! One client's connection, by hand: what the load costs must not hide what is measured.
+//! One client's connection, written by hand so that the cost of the load does not hide the measured cost.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// What of an answer the load wants to know.
+/// The parts of an answer that the load reads.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body_bytes: u64,
@@ -57,7 +57,7 @@ impl Wire {
             return Err(io::Error::other("an answer without a length"));
         };
         let mut missing = (head_bytes as u64 + body_bytes).saturating_sub(self.filled as u64);
-        // What fits is kept, for who wants to read it; of more, only the end counts.
+        // A body that fits is kept for readers; of a longer one only the end is awaited.
         while missing > 0 {
             if self.filled == self.buffer.len() {
                 self.filled = head_bytes;

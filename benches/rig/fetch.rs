@@ -1,4 +1,4 @@
-//! The programs that others made.
+//! Programs of other projects that benches compare with.
 
 use std::io;
 use std::path::Path;

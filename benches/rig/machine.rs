@@ -1,4 +1,4 @@
-//! How busy the machine is with other things: then no figure is worth much.
+//! Load of the machine by other programs, which makes figures worthless.
 
 use std::io;
 use std::process::Command;
@@ -39,7 +39,7 @@ impl Look {
     }
 }
 
-/// What to think of a run on a machine as busy as this.
+/// Remark on a run on a machine as busy as this.
 pub(crate) fn warning(busy: f64, others: f64) -> Option<String> {
     let overloaded = others > 0.25 || busy > 0.9;
     overloaded.then(|| {

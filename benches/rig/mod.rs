@@ -1,4 +1,4 @@
-//! What every bench needs: programs beside it, the machine, and tables.
+//! Parts common to all benches: child processes, the machine, and tables.
 
 #![allow(dead_code, reason = "each bench uses a part of it")]
 

@@ -1,4 +1,4 @@
-//! Programs that run beside this one, what they say, and what they take of the machine.
+//! Child processes of a bench: their output and their use of the machine.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -22,7 +22,7 @@ impl Process {
         Process::with_output(command, Stdio::null())
     }
 
-    /// The same, with what it prints put into a file.
+    /// Starts a program with its output in a file.
     pub(crate) fn start_with_output(command: &mut Command, file: &Path) -> io::Result<Process> {
         Process::with_output(command, File::create(file)?.into())
     }
@@ -58,7 +58,7 @@ impl Process {
         said.iter().map(|line| format!("  {line}\n")).collect()
     }
 
-    /// What it and its children have taken so far.
+    /// Use of the machine by the program and its children so far.
     pub(crate) fn taken(&self) -> Taken {
         let own = self.child.id();
         let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -131,7 +131,7 @@ impl Taken {
     }
 }
 
-/// What a process has taken; nothing when it is gone.
+/// Use of the machine by a process; zero when it is gone.
 pub(crate) fn taken(pid: u32) -> Taken {
     let ticks = |field: usize| stat(pid).get(field).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

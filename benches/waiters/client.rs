@@ -99,17 +99,17 @@ impl Client {
     }
 }
 
-/// How a client's wait went.
+/// Result of a client's wait.
 pub(crate) struct Waited {
     pub(crate) end: End,
-    /// How long each of its polls took.
+    /// Duration of each poll.
     pub(crate) polls: Vec<Duration>,
     /// Answers with a 5xx, those tried again included.
     pub(crate) server_errors: u32,
 }
 
 pub(crate) enum End {
-    /// It was told so then.
+    /// The time at which the client learned that its task succeeded.
     Succeeded(SystemTime),
     /// The task ended in another way, or so it was told.
     Other(String),

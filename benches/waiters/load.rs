@@ -16,7 +16,7 @@ use crate::peer::{Peer, Tenant, Through};
 use crate::rig::machine::{Look, warning};
 use crate::simulator::{Calls, RUN_SECONDS, Simulator, Task};
 
-/// What one peer made of the load: a line each, and bars.
+/// Result of one peer: a line of figures, and bars.
 pub(crate) struct Outcome {
     pub(crate) lines: Vec<(String, String)>,
     pub(crate) bars: String,
@@ -77,13 +77,13 @@ async fn submit_and_wait(options: &Options, peer: &Peer) -> Vec<(Option<String>,
         });
     }
     let ended = async { while clients.join_next().await.is_some() {} };
-    // Who still waits then is counted as such.
+    // Clients that still wait at the deadline are counted as waiting.
     let _ = tokio::time::timeout_at(deadline, ended).await;
     let mut waits = waits.lock().unwrap_or_else(PoisonError::into_inner);
     std::mem::take(&mut waits)
 }
 
-/// When the Nth client comes. Those whose tasks run at once come as fast as tasks are to end, so that the tasks
+/// Arrival time of the Nth client. Clients whose tasks run at once come as fast as tasks are to end, so that the tasks
 /// behind them start, and end, at that rate too.
 fn turn(options: &Options, number: usize) -> Duration {
     let first = number.min(options.account().running());
@@ -92,7 +92,7 @@ fn turn(options: &Options, number: usize) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
-/// As the SDK's `call`: submits, then waits.
+/// Submits, then waits, like the SDK's `call`.
 async fn call(client: &Client) -> (Option<String>, Waited) {
     match client.submit(MODEL).await {
         Ok(id) => {
@@ -172,7 +172,7 @@ fn of_lags(
     (client, answered)
 }
 
-/// How the lag went while the tasks ended, in twelve parts of that time.
+/// Lag while the tasks ended, in twelve parts of that time.
 fn course(tasks: &[Task]) -> String {
     let ends = || tasks.iter().filter_map(|task| task.ended);
     let (Some(first), Some(last)) = (ends().min(), ends().max()) else { return String::new() };
@@ -201,7 +201,7 @@ fn of_metrics(lines: &mut Vec<(String, String)>, metrics: Option<&str>) {
     lines.push(("polls served from cache, upstream, stale".to_owned(), served));
 }
 
-/// What the upstream saw of the peer.
+/// The peer's requests, counted by the upstream.
 pub(crate) fn of_calls(calls: &Calls, tasks: usize) -> Vec<(String, String)> {
     let mut lines = Vec::new();
     for (kind, count) in [("queries", calls.queries), ("lists", calls.lists)] {

@@ -23,11 +23,11 @@ use simulator::Account;
 /// Loads a proxy before the simulated DashScope with SDKs that wait for their tasks.
 #[derive(Debug, Parser)]
 struct Options {
-    /// How many tasks are in flight, each waited for by a client of its own.
+    /// Number of tasks in flight, each with a waiting client of its own.
     #[arg(long, default_value_t = 2_000)]
     tasks: usize,
 
-    /// What stands between; more than one are shown beside each other.
+    /// Peers between clients and upstream; several are shown beside each other.
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["gateway", "nginx"])]
     through: Vec<Through>,
 
@@ -55,19 +55,19 @@ struct Options {
     #[arg(long, default_value_t = 100)]
     page_size_max: u64,
 
-    /// How many tasks of a model end a second.
+    /// Number of tasks of a model that end in a second.
     #[arg(long, default_value_t = 15)]
     ends_per_second: usize,
 
-    /// By which share a run may be shorter or longer: then tasks end at that rate only on average.
+    /// Share by which a run may be shorter or longer: with it, tasks end at that rate only on average.
     #[arg(long, default_value_t = 0.0)]
     run_jitter: f64,
 
-    /// How fast the clients come once as many tasks run as may.
+    /// Rate at which clients come once the limit of running tasks is reached.
     #[arg(long, default_value_t = 200.0)]
     submits_per_second: f64,
 
-    /// What cargo puts behind its own arguments.
+    /// Argument that cargo adds.
     #[arg(long, hide = true)]
     bench: bool,
 }

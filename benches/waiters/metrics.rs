@@ -1,4 +1,4 @@
-//! What the gateway tells of itself, out of its `/metrics`.
+//! Figures from the gateway's `/metrics`.
 
 use std::collections::BTreeMap;
 

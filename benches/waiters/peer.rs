@@ -1,4 +1,4 @@
-//! What stands between the clients and the simulator: the gateway, nginx, or nothing.
+//! The peer between the clients and the simulator: the gateway, nginx, or none.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -46,9 +46,9 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     admin: Option<SocketAddr>,
     process: Option<Process>,
-    /// Whose key is the account's own.
+    /// True when the peer swaps the client's key for the account's.
     swaps_keys: bool,
-    /// Of the configuration and the store; gone with the peer.
+    /// Directory of the configuration and the store; removed with the peer.
     _directory: TempDir,
 }
 
@@ -137,7 +137,7 @@ keys = [{{ id = "two", key = "{TWO_KEY}" }}]
 
 async fn nginx(directory: &Path, upstream: SocketAddr) -> io::Result<Started> {
     let mut command = rig::fetch::program("nginx")?;
-    // It can't say which port it took, so it gets one that was free a moment ago.
+    // nginx can't report which port it took, so it gets one that was free a moment ago.
     let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
     let place = directory.display();
     let config = format!(

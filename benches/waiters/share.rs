@@ -1,4 +1,4 @@
-//! Two tenants on one account: what the one that keeps within its share notices of one that does not.
+//! Two tenants on one account: the effect of one that exceeds its share on one that does not.
 
 use std::collections::HashMap;
 use std::io;
@@ -45,7 +45,7 @@ pub(crate) async fn run(options: &Options, through: Through) -> io::Result<Outco
             let of = |part| of(part).percentile(percent).map(|time: Duration| time.as_secs_f64());
             Some(format!("{:.2}", of(&beside)? / of(&alone)?))
         };
-        // What is left after losses are the lucky ones.
+        // Waits that survive losses are the lucky ones, so losses are counted too.
         let whole = beside.lost == 0;
         let shown = |percent| ratio(percent).filter(|_| whole).unwrap_or_else(|| "-".to_owned());
         line(name, [50.0, 99.0].map(shown).join(" "));
@@ -60,7 +60,7 @@ pub(crate) async fn run(options: &Options, through: Through) -> io::Result<Outco
     Ok(Outcome { lines, bars, warning: warning(busy, others) })
 }
 
-/// What the tenant that keeps within its share had of it.
+/// Result of the tenant that keeps within its share.
 struct Part {
     tasks: usize,
     /// The other's too.
@@ -92,7 +92,7 @@ async fn measure(options: &Options, through: Through, beside: bool) -> io::Resul
         let client = peer.client(Tenant::Two);
         let ends = Arc::clone(&modest);
         waiters.spawn(async move {
-            // They come one by one, as clients do.
+            // Clients come one by one.
             tokio::time::sleep_until(begun + Duration::from_millis(500 * number)).await;
             while begun.elapsed() < LASTING {
                 let id = client.submit(MODEL).await?;
@@ -100,7 +100,7 @@ async fn measure(options: &Options, through: Through, beside: bool) -> io::Resul
                 let lost = !matches!(waited.end, End::Succeeded(_));
                 ends.lock().unwrap_or_else(PoisonError::into_inner).push((id, waited));
                 if lost {
-                    // It comes again no sooner than if it had waited for the task.
+                    // The client comes again no sooner than if it had waited for the task.
                     tokio::time::sleep(Duration::from_secs(RUN_SECONDS as u64)).await;
                 }
             }
@@ -153,7 +153,7 @@ impl Greedy {
         Ok(Greedy { polling, told })
     }
 
-    /// What it was told, and how often.
+    /// Statuses of the answers, with their counts.
     fn stop(self) -> String {
         self.polling.abort();
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! The simulated DashScope, as a process, and what it tells about who asked what.
+//! The simulated DashScope as a process, with its report of calls and tasks.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ pub(crate) struct Simulator {
     pub(crate) address: SocketAddr,
 }
 
-/// How the simulated account is limited, and at which rate its tasks end.
+/// Limits of the simulated account, and the rate at which its tasks end.
 #[derive(Clone, Copy)]
 pub(crate) struct Account {
     pub(crate) query_qps: u32,
@@ -25,7 +25,7 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// How many tasks of a model run at a time.
+    /// Number of tasks of a model that run at a time.
     pub(crate) fn running(self) -> usize {
         self.ends_per_second * RUN_SECONDS
     }
@@ -82,7 +82,7 @@ impl Simulator {
     }
 }
 
-/// Of one kind of call, from the upstream's side.
+/// Counts of one kind of call, from the upstream's side.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Count {
     pub(crate) arrived: u64,
@@ -100,9 +100,9 @@ pub(crate) struct Task {
     pub(crate) id: String,
     pub(crate) model: String,
     pub(crate) ended: Option<SystemTime>,
-    /// In the answer to a query, with the result.
+    /// Time of the first answer to a query that shows the end, with the result.
     pub(crate) answered: Option<SystemTime>,
-    /// In a row of the list, which has no result.
+    /// Time of the first row of a list that shows the end, without the result.
     pub(crate) listed: Option<SystemTime>,
 }
 

@@ -4,7 +4,7 @@
 #
 #   deploy/container/try.sh [RUST-IMAGE]
 #
-# RUST-IMAGE: what it is built with, if not the one that the Containerfile names (without a registry, one made of this
+# RUST-IMAGE: the image to build with, if not the one that the Containerfile names (without a registry, one made of this
 # machine's toolchain: debootstrap, a copy of `rustc --print sysroot`, buildah add). Needs root, buildah, crun, python3.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -20,7 +20,7 @@ PANELS = [
     ("Requests by account and status", "/s"), ("Throttled", "/s"), ("Resting, by cause", ""),
     ("Under way", "tasks"), ("Polls, by where the answer came from", "/s"), ("Ends known late by", "s"),
 ]
-# Tell apart on white and on black alike.
+# Colours that differ on white and on black alike.
 COLOURS = ["#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#8b5cf6", "#06b6d4", "#ec4899", "#84cc16"]
 GREY = "#808080"
 MOST = 7

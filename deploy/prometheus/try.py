@@ -33,7 +33,7 @@ DASHBOARD = HERE.parent / "grafana" / "dashgate.json"
 SUBMIT = "/api/v1/services/aigc/video-generation/video-synthesis"
 CHAT = "/compatible-mode/v1/chat/completions"
 ADMIN_TOKEN = "admin-0123456789abcdef"
-# Each has a simulator's account of its own.
+# Each account has a simulator of its own.
 ACCOUNTS = {
     "east": [],
     "west": [],
@@ -45,7 +45,7 @@ ACCOUNTS = {
     "dead": [],
     "gone": None,
 }
-# Of whom each may use which.
+# Accounts that each tenant may use.
 TENANTS = {
     "acme": ["east", "west"], "globex": ["west"], "broken": ["broken"], "cut": ["cutting"], "busy": ["busy"],
     "late": ["late"], "overdue": ["overdue"], "dead": ["dead"], "gone": ["gone"], "out": ["dead", "overdue"],
@@ -368,7 +368,7 @@ def rehearse(rig):
     rig.stop.set()
     time.sleep(3)
     rig.stop = threading.Event()
-    # Nothing more is heard of its tasks.
+    # The upstream gives no further news of the account's tasks.
     rig.simulated["late"].end()
     hanging = rig.start(rig.options.dashgate, "sim", "--listen", rig.upstreams["gone"], "--key",
                         "gone=sk-gone-upstream", "--run-seconds", "9999", "--submit-rps", "100")

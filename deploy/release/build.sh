@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Builds the release program, which is static: it needs no library of the machine that it runs on. It is built twice:
 # the first program is put under load and counts which of its code runs how often, the second one is laid out and
-# inlined by that. It takes less CPU than what `cargo build --release` makes, by a seventh when it was measured, less
+# inlined by that. The program takes less CPU than that of `cargo build --release` (a seventh less when measured), less
 # memory, and three times as long to build: a quarter of an hour on two cores.
 #
 #   deploy/release/build.sh [OUT]      OUT: target/trained/dashgate
 #
 # The load runs on loopback, for half a minute, with two processors or more. Needs LLVM's llvm-profdata of rustc's own
 # major version: rustup's component llvm-tools, or Debian's llvm-NN. Valgrind, which lists what runs at a start, is
-# fetched where there is none. What RUSTFLAGS says is kept to.
+# fetched where there is none. RUSTFLAGS are kept.
 set -euo pipefail
 
 out=
@@ -26,7 +26,7 @@ llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
 work=$PWD/target/trained
 out=${out:-$work/dashgate}
 
-# Another version may not read what this compiler's programs write, or write what it does not read.
+# Another version of llvm-profdata may not read this compiler's counts, or write counts that it does not read.
 profdata=
 for candidate in "$(rustc --print sysroot)/lib/rustlib/$host/bin/llvm-profdata" \
   "/usr/lib/llvm-$llvm/bin/llvm-profdata" "$(command -v "llvm-profdata-$llvm" || true)"; do
@@ -53,7 +53,7 @@ build counting "-Cprofile-generate=$work/counts" -Cstrip=none
 counting=$work/counting/$host/release/dashgate
 export LLVM_PROFILE_FILE="$work/counts/%p.profraw"
 
-# What runs at a start, by name: counts know of Rust alone. Without, the program needs 2 MiB more of memory, no more.
+# Functions that run at a start, by name, because counts know Rust alone. Without them the program needs 2 MiB more.
 echo "2 of 4: its start" >&2
 rm -rf "$work/start" && mkdir "$work/start" && : >"$work/start/ran"
 sed -E 's/^(listen = )"[^"]*"/\1"127.0.0.1:0"/' deploy/dashgate.example.toml >"$work/start/dashgate.toml"
@@ -76,7 +76,7 @@ cargo bench --locked --profile dev --bench peers -- \
 unset LLVM_PROFILE_FILE
 "$profdata" merge -o "$work/load.profdata" "$work"/counts/*.profraw
 
-# What runs at a start, of all languages, and then what else runs seldom: each stands together, so that its pages hold
+# Functions that run at a start, of all languages, then the rest that seldom runs: each group together, so its pages hold
 # little that never runs.
 sed -n "s/^fn=\([^']*\).*/\1/p" "$work/start/ran" | awk '!seen[$0]++' >"$work/seldom.txt"
 "$profdata" merge --text -o - "$work/load.profdata" | awk '
@@ -94,11 +94,11 @@ sed -n "s/^fn=\([^']*\).*/\1/p" "$work/start/ran" | awk '!seen[$0]++' >"$work/se
 echo "4 of 4: the program" >&2
 # cargo does not see that the counts are others than last time.
 rm -rf "$work/final"
-# What is hot stands together, what is cold is made small, and the places to relocate take bits instead of entries.
+# Hot code stands together, cold code is made small, and relocations take bits instead of entries.
 build final "-Cprofile-use=$work/load.profdata" -Cllvm-args=-pgso-lwss-only=false \
   -Clink-arg=-Wl,-z,keep-text-section-prefix -Clink-arg=-Wl,-z,pack-relative-relocs \
   "-Clink-arg=-Wl,--symbol-ordering-file=$work/seldom.txt" -Clink-arg=-Wl,--no-warn-symbol-ordering
-# Counts whose functions are not found are passed over without a word.
+# The compiler ignores counts of functions that it does not find, without a warning.
 grep -q '\.text\.hot' "$work/final/$host/release/dashgate" ||
   echo "$0: nothing stands in .text.hot: the counts were not used, or the linker is not lld" >&2
 install -D -m 0755 "$work/final/$host/release/dashgate" "$out"

@@ -1,4 +1,5 @@
-//! Endpoints of the whole account. Their answers are simple, and serve to show that the gateway lets no tenant reach them.
+//! Endpoints of the whole account. Their answers are simple, and serve to show that the gateway lets no tenant reach
+//! them.
 
 use std::time::{Duration, SystemTime};
 

@@ -150,8 +150,8 @@ impl RecentRequests {
     }
 }
 
-/// Handle to a recorded request that is not answered to its end. A drop before [`JournalEntry::finish`] records that the
-/// client left early.
+/// Handle to a recorded request that is not answered to its end. A drop before [`JournalEntry::finish`] records that
+/// the client left early.
 pub(super) struct JournalEntry {
     journal: Journal,
     number: u64,

@@ -1,7 +1,7 @@
 //! Simulator of DashScope, exact enough that tests against it can be trusted.
 //!
-//! The simulator shares no code with the gateway, so that a mistake in one cannot hide in the other. Every request is kept
-//! as it arrived; faults are scripted; the clock can be moved on.
+//! The simulator shares no code with the gateway, so that a mistake in one cannot hide in the other. Every request is
+//! kept as it arrived; faults are scripted; the clock can be moved on.
 
 mod account;
 mod account_wide;

@@ -95,7 +95,8 @@ impl SimulatedUploads {
         Ok(upload)
     }
 
-    /// Checks that a request may read its `oss://` inputs: each must belong to the account and the model of the request.
+    /// Checks that a request may read its `oss://` inputs: each must belong to the account and the model of the
+    /// request.
     pub(super) fn resolve(
         &self,
         urls: &[&str],

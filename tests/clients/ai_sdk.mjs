@@ -9,7 +9,7 @@ const picture = 'https://example.com/picture.png';
 const prompt = 'A sailing boat leaves the harbour';
 
 // The SDK's own download refuses loopback addresses, where the simulator's
-// results are. The plain one does as the SDK does: no Authorization.
+// results are. The plain fetch sends no Authorization either.
 async function download({ url }) {
   const answer = await fetch(url);
   assert.equal(answer.status, 200, `GET ${url}`);

@@ -28,7 +28,7 @@ def ok(answer, what):
 
 
 def status(answer):
-    """These classes answer with plain dictionaries where the others have attributes."""
+    """The asynchronous classes answer with plain dictionaries where the others have attributes."""
     return answer.output["task_status"]
 
 

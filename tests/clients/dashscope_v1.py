@@ -42,7 +42,7 @@ def video_calls(picture):
 
     frames = {"first_frame_url": PICTURE, "last_frame_url": PICTURE}
     media = {"media": [{"type": "first_frame", "url": PICTURE}]}
-    # Old versions take it only among what else goes into the input.
+    # Old versions take the argument only among the other fields of the input.
     if "media" not in signature(VideoSynthesis.async_call).parameters:
         media = {"extra_input": media}
     submitted = {
@@ -79,7 +79,7 @@ def own_tasks(ids):
 
 
 def others_tasks(ids):
-    """Another tenant sees none of them, and a wait for one ends at once."""
+    """Another tenant sees none of the tasks, and a wait for one ends at once."""
     for call in (VideoSynthesis.fetch, VideoSynthesis.wait):
         same(ok(call(ids[0], api_key=OTHER_KEY), "a foreign task").output.task_status, "UNKNOWN", call)
     listed = ok(VideoSynthesis.list(api_key=OTHER_KEY), "list").output

@@ -35,7 +35,7 @@ def tasks(client, picture):
     check(done.succeeded, done)
     download_video(client.videos.jobs.fetch(local.task_id).video_url)
     check(client.images.jobs.wait(image.task_id).image_urls, "no image")
-    # Its list looks for "tasks" where DashScope says "data", so only the count tells.
+    # The Client's list looks for "tasks" where DashScope says "data", so only the count tells.
     check(client.videos.jobs.list(page_size=50).total >= 3, "own tasks are not listed")
     return job.task_id
 

@@ -1,4 +1,4 @@
-// What the Node scripts need to know; see gateway.py for the variables.
+// Settings of the Node scripts; see gateway.py for the variables.
 
 export const url = process.env.DASHGATE_URL.replace(/\/$/, '');
 export const key = process.env.DASHGATE_KEY;

@@ -1,4 +1,4 @@
-"""What every client script needs to know: where the gateway is, whose keys
+"""Settings of all client scripts: where the gateway is, whose keys
 it takes, and how a check fails. All of it comes from the environment, so a
 script can be pointed at any gateway.
 
@@ -24,7 +24,7 @@ KEY = os.environ["DASHGATE_KEY"]
 OTHER_KEY = os.environ["DASHGATE_OTHER_KEY"]
 WRONG_KEY = "sk-nobody-00000000000000000000000000000"
 
-# What a user may write where a DashScope SDK asks for its base URL.
+# Base URLs that a user may give to a DashScope SDK.
 NATIVE_BASES = ["/wan/api/v1", "/alibabacloudapi/v1", "/alibabacloudapi/api/v1", "/api/v1"]
 COMPATIBLE_BASES = ["/wan/compatible-mode/v1", "/alibabacloudapi/compatible-mode/v1", "/compatible-mode/v1"]
 WEBSOCKET_BASES = ["/wan/api-ws/v1", "/alibabacloudapi/api-ws/v1", "/api-ws/v1"]
@@ -74,7 +74,7 @@ def poll(base, task_id, key=KEY, within_seconds=60):
 
 
 def png(directory):
-    """A small valid picture in a file, for what is uploaded."""
+    """A small valid picture in a file, to upload."""
     side = 64
 
     def chunk(kind, data):
@@ -92,7 +92,7 @@ def png(directory):
 
 
 def wav(directory, seconds=1, rate=16000):
-    """A second of quiet noise as 16-bit mono, for what is recognised."""
+    """A second of quiet noise as 16-bit mono, to recognise."""
     samples = b"".join(struct.pack("<h", (i * 7919) % 2001 - 1000) for i in range(rate * seconds))
     header = b"RIFF" + struct.pack("<I", 36 + len(samples)) + b"WAVEfmt "
     header += struct.pack("<IHHIIHH", 16, 1, 1, rate, rate * 2, 2, 16) + b"data" + struct.pack("<I", len(samples))

@@ -43,12 +43,12 @@ def masked(text, id, request_id):
 
 
 def answered(answer, id):
-    """All that a caller of the classic classes can see of an answer."""
+    """The part of an answer that a caller of the classic classes can see."""
     return masked(str(answer), id, answer.request_id)
 
 
 def compare(name, foreign, none):
-    """What the calls on foreign ids and on invented ones showed."""
+    """Answers to the calls on foreign ids and on invented ones."""
     check(foreign and none, "nothing was asked:", name)
     same(set(foreign), set(none), f"{name}: foreign against none")
     same(len(set(foreign)), 1, f"{name}: answers that differ")
@@ -56,7 +56,7 @@ def compare(name, foreign, none):
 
 
 def pages(name, own, ask):
-    """Turns pages as long as there is something on them."""
+    """Reads pages until one is empty."""
     listed, number = [], 1
     while True:
         total, ids = ask(number)
@@ -84,13 +84,13 @@ def classic(kind, key, own, foreign, none, pool):
     name = kind.__name__
     fetched = compare(f"{name}.fetch", asked(kind.fetch, foreign), asked(kind.fetch, none))
     check("UNKNOWN" in fetched, fetched)
-    # It is over for `wait` too, which else would ask for ever.
+    # The task is over for `wait` too, which else would poll for ever.
     compare(f"{name}.wait", asked(kind.wait, foreign[:3]), asked(kind.wait, none[:3]))
     canceled = compare(f"{name}.cancel", asked(kind.cancel, foreign), asked(kind.cancel, none))
     check("UnsupportedOperation" in canceled, canceled)
     for status in pool.map(lambda id: kind.fetch(id, api_key=key).output["task_status"], own[:50]):
         same(status, "PENDING", f"{name}: an own task")
-    # The first class turns pages of the usual size.
+    # The first class reads pages of the usual size.
     size = {} if kind is VideoSynthesis else {"page_size": 100}
     turned = pages(f"{name}.list", own, lambda number: rows(kind.list(page_no=number, api_key=key, **size)))
     step(name, f"{len(foreign)} foreign ids as none, {len(own)} own tasks on {turned} pages")
@@ -147,7 +147,7 @@ def client(key, own, foreign, none, pool):
             check("UnsupportedOperation" in cancel(foreign[0]), cancel(foreign[0]))
             same(jobs.fetch(foreign[0]).status, "UNKNOWN", "a foreign task")
             same(jobs.fetch(own[0]).status, "PENDING", "an own task")
-            # Its list looks for "tasks" where DashScope says "data", so only the count tells.
+            # The Client's list looks for "tasks" where DashScope says "data", so only the count tells.
             same({jobs.list(page_no=number).total for number in range(1, 102)}, {len(own)}, f"{name}.list")
             step("Client", name, f"{len(foreign)} foreign ids as none, a list of {len(own)}")
 

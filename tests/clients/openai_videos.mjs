@@ -14,7 +14,7 @@ const client = new OpenAI({ apiKey: key, baseURL: `${url}/v1` });
 const directory = await mkdtemp(join(tmpdir(), 'dashgate-clients-'));
 const prompt = 'A paper boat sets sail across the puddle';
 
-// This version has no create_and_poll.
+// openai for Node has no create_and_poll in this version.
 async function finished(video) {
   for (;;) {
     const { data, response } = await client.videos.retrieve(video.id).withResponse();
@@ -25,7 +25,7 @@ async function finished(video) {
   }
 }
 
-// Signature and padding are all that is looked at.
+// Only the signature and the padding of the picture are checked.
 const picture = Buffer.concat([Buffer.from('89504e470d0a1a0a', 'hex'), Buffer.alloc(1_000_000)]);
 const path = join(directory, 'picture.png');
 await writeFile(path, picture);

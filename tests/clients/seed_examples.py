@@ -63,7 +63,7 @@ def examples_of(seed, text):
 
 
 def shell_end(text, start):
-    """Where a shell command ends: at a line end outside quotes and without a
+    """The end of a shell command: at a line end outside quotes and without a
     backslash, or at a quote to which the page glued the answer."""
     quote = None
     for position in range(start, len(text)):
@@ -81,7 +81,7 @@ def shell_end(text, start):
 
 
 def label_end(text, start):
-    """Where a script ends: at the page's next label."""
+    """The end of a script: at the page's next label."""
     position = start
     for line in text[start:].splitlines(keepends=True):
         if LABEL.match(line.rstrip("\n")):
@@ -91,7 +91,7 @@ def label_end(text, start):
 
 
 def braces_end(text, start):
-    """Where a Java file ends: at the brace that closes its class."""
+    """The end of a Java file: at the brace that closes its class."""
     depth = 0
     for token in re.compile(r'"(?:\\.|[^"\\])*"|[{}]').finditer(text, start):
         depth += {"{": 1, "}": -1}.get(token.group(), 0)
@@ -109,7 +109,7 @@ LANGUAGES = [
 
 
 def subject(example):
-    """What an example does, from what it sends."""
+    """The purpose of an example, from the request that it sends."""
     code = example.code
     if example.unified:
         if "--data" in code:

@@ -44,7 +44,7 @@ EXPECTED = [
 # A mount of the gateway whose statuses are ope.ai's: seed 001 goes there.
 OPE = URL + "/ope"
 
-# What the answers of seed 001 show, in their spelling.
+# Statuses in the answers of seed 001, in their spelling.
 CREATED = {"id", "object", "status", "created_at", "model", "prompt", "size", "seconds"}
 QUERIED = {"id", "status", "model", "created_at", "object", "prompt", "size"}
 
@@ -70,7 +70,7 @@ def fill_in(example, task_id=None):
 
 
 def run(example, directory, python=sys.executable, task_id=None):
-    """Runs an example; all that it printed."""
+    """Runs an example, and returns its output."""
     code = fill_in(example, task_id)
     name = re.sub(r"\W+", "-", example.name)
     if example.language == "curl":

@@ -1,5 +1,5 @@
-// Holds the Prometheus Operator's kinds among manifests (JSON on standard input) against the operator's own schemas.
-// Prints how many there were; exits with 1 if one does not fit.
+// Checks the Prometheus Operator's kinds among manifests (JSON on standard input) against the operator's own schemas.
+// Prints their number; exits with 1 if one does not fit.
 
 import { readFileSync } from "node:fs";
 import { PrometheusRule, ServiceMonitor } from "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1";

@@ -1,4 +1,4 @@
-//! One line for each exchange, of what may be known of it, whoever reads the log or does not.
+//! Access log: one line for each exchange, without secrets, whether or not anybody reads the log.
 
 use std::io::Write;
 
@@ -22,13 +22,13 @@ fn upstream() -> Upstream {
     })
 }
 
-/// With these lines in `[log]`.
+/// A gateway with these lines in `[log]`.
 fn gateway(upstream: &Upstream, log: &str) -> Gateway {
     let server = format!("listen = \"127.0.0.1:0\"\nworkers = 1\n[log]\n{log}");
     Gateway::configured(&configuration(&server, &[("main", upstream.address, &[UPSTREAM_KEY], "")], ""))
 }
 
-/// Once there are so many.
+/// Waits for this number of lines.
 fn lines(gateway: &Gateway, count: usize) -> Vec<Value> {
     eventually("the lines are written", || gateway.lines().len() >= count);
     gateway.lines()

@@ -1,5 +1,5 @@
-//! A submit goes to a fit account, every later call on its task to that account, and what is ambiguous is never
-//! sent twice.
+//! Accounts: a submit goes to a fit account, every later call on its task to that account, and an ambiguous submit is
+//! never sent twice.
 
 mod rotation;
 mod unreachable;
@@ -135,7 +135,7 @@ fn one_throttled_one_overdue_one_with_a_dead_key_and_every_submit_succeeds() {
         ("north", north.address(), &["sk-dead", "sk-live"], ""),
     ]);
     let ids: Vec<String> = (0..30).map(|_| task_id(&submit(&gateway))).collect();
-    // Each was asked once, and then left alone.
+    // Each account was asked once, and then rested.
     assert_eq!(submits(&east).iter().map(|seen| seen.status).collect::<Vec<_>>(), [Some(429)]);
     assert_eq!(submits(&west).iter().map(|seen| seen.status).collect::<Vec<_>>(), [Some(400)]);
     let mut by_key = HashMap::<_, usize>::new();
@@ -235,7 +235,7 @@ fn an_account_comes_back_by_one_probe() {
         submits(&east).len() == 2
     });
     assert!(began.elapsed() > Duration::from_millis(900));
-    // The next one takes its time, and nobody else is let through meanwhile.
+    // The next probe is slow, and no other request passes meanwhile.
     east.fault(
         ScriptedFault::on(&format!("POST {SYNTHESIS}"), FaultAction::Answer).delay(Duration::from_secs(2)),
     );
@@ -363,7 +363,7 @@ fn a_query_goes_on_with_another_key_of_the_same_account() {
     }
     let keys: Vec<_> = queries(&east).into_iter().map(|seen| seen.key.unwrap_or_default()).collect();
     assert_eq!(keys, ["sk-old", "sk-new", "sk-new", "sk-new", "sk-new", "sk-new"]);
-    // And the new one: what was known last is told, as no SDK takes an error for anything but the task's end.
+    // The new key dies too: polls get the last known state, as every SDK takes an error for the task's end.
     east.fault(ScriptedFault::on("/api/v1/tasks/*", dead));
     let got = call(&gateway, &format!("GET /api/v1/tasks/{id}/"));
     assert_eq!((got.status(), got.json()["output"]["task_id"].as_str()), (200, Some(&*id)), "{}", got.text());

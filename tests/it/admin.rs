@@ -237,7 +237,7 @@ fn accounts_are_listed_with_what_rests_and_why() {
             "keys": [well], "models": [],
         }] })
     );
-    // Each is tried, and says what it is like.
+    // Each refusal is made, and its message is checked.
     for _ in 0..4 {
         gateway.ask(submit());
     }

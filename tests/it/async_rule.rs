@@ -1,5 +1,5 @@
-//! What only runs as a task is refused without `X-DashScope-Async: enable`, as DashScope refuses it, or gets
-//! that put on; what may be either passes as it came.
+//! Services that run only as a task are refused without `X-DashScope-Async: enable`, as DashScope refuses them, or get
+//! the header added; services that may run either way pass unchanged.
 
 use crate::harness::{Envelope, Gateway, Message, TENANT_KEY, Upstream, answer, assert_refused, message};
 
@@ -26,7 +26,7 @@ const NOT_ASKING: [&[&str]; 6] = [
     &["X-DashScope-SSE: enable"],
 ];
 
-/// Heads that do.
+/// Heads that ask for a task.
 const ASKING: [&[&str]; 3] =
     [&["X-DashScope-Async: enable"], &["x-dashscope-async:  ENABLE "], &["X-DASHSCOPE-ASYNC: Enable"]];
 
@@ -93,7 +93,7 @@ fn the_field_is_put_on_for_tenants_that_cannot() {
             assert_eq!(seen[0].text(), r#"{"model":"wan2.7-i2v"}"#);
         }
     }
-    // The task that comes of it has its owner.
+    // The task of the submit has an owner.
     let key = format!("x-api-key: {TENANT_KEY}");
     assert!(!gateway.ask(message("GET /wan/v1/tasks/t-1", &[&key], "")).text().contains("UNKNOWN"));
     assert_eq!(upstream.take().len(), 1);
@@ -126,8 +126,8 @@ fn a_query_that_bears_the_field_by_mistake_is_a_query() {
     assert_eq!((got.status(), asked(&upstream.take()[0]).len()), (200, 0));
 }
 
-/// What is not judged as asking must not reach an upstream that might read it so: two fields of which the
-/// second asks, or a field that the connection takes away after it was read.
+/// A head that the gateway reads as "no task" must not reach an upstream that reads it as "task": two fields of which
+/// the second asks, or a field that the connection takes away after it was read.
 #[test]
 fn a_field_that_could_be_read_in_two_ways_is_read_in_one() {
     let upstream = upstream();

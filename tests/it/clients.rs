@@ -1,5 +1,5 @@
 //! Unmodified clients against the real binary: the DashScope SDK, requests, Node, Java, curl, openai and the
-//! AI SDK, and every example of the documentation pages. What they do is in `tests/clients/`, a script each.
+//! AI SDK, and every example of the documentation pages. Each has a script in `tests/clients/`.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -145,8 +145,8 @@ impl Client {
         Self { script, command, tls: false }
     }
 
-    /// Against a gateway that speaks TLS, with a certificate of an authority that the script is told to trust, as its
-    /// client's documentation says.
+    /// Runs against a gateway that speaks TLS, with a certificate of an authority that the script is told to trust,
+    /// as its client's documentation says.
     fn over_tls(self) -> Self {
         Self { tls: true, ..self }
     }
@@ -156,7 +156,7 @@ impl Client {
         self.ends_with(&[0]);
     }
 
-    /// The same, where other ends than 0 are good too; says which it was.
+    /// Runs the script where other exit codes than 0 are good too, and returns the exit code.
     fn ends_with(mut self, good: &[i32]) -> i32 {
         let directory = TempDir::new().expect("a directory for the gateway");
         let authority = self.tls.then(|| trust_in(directory.path()));
@@ -176,7 +176,7 @@ impl Client {
             usual.log(),
             patient.log()
         );
-        // Shown by --nocapture; says which examples were run, and which were not.
+        // The output, shown by --nocapture, tells which examples were run.
         println!("{said}");
         good.copied().unwrap_or_default()
     }
@@ -191,7 +191,7 @@ impl Client {
         println!("{said}");
     }
 
-    /// How the script ended, and all that it printed.
+    /// Exit status and output of the script.
     fn execute(
         &mut self,
         home: &TempDir,
@@ -291,7 +291,7 @@ impl Server {
         server
     }
 
-    /// Of a simulator: where its results lie.
+    /// The address of a simulator's result files.
     fn storage(&self) -> String {
         let log = self.log();
         let (_, rest) = log.split_once("stand-in for OSS: ").expect("an address");
@@ -318,7 +318,7 @@ fn origin(text: &str) -> String {
     text.chars().take_while(|c| c.is_ascii_alphanumeric() || ":/.".contains(*c)).collect()
 }
 
-/// Keeps what a server says, and passes on the address it listens on.
+/// Keeps the output of a server, and returns the address that it listens on.
 fn collect(pipe: impl Read + Send + 'static, log: Arc<Mutex<String>>, addresses: mpsc::Sender<String>) {
     thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
@@ -348,7 +348,7 @@ fn forget_the_callers_settings(command: &mut Command) {
     }
 }
 
-/// How the script ended; if it has not within the limit, it and all that it started are killed.
+/// Exit status of the script. At the time limit, the script and all that it started are killed.
 fn exit_code(mut child: Child, within: Duration) -> Result<i32, String> {
     let group = format!("-{}", child.id());
     let (sender, ended) = mpsc::channel();
@@ -365,7 +365,7 @@ fn exit_code(mut child: Child, within: Duration) -> Result<i32, String> {
     }
 }
 
-/// A path below the directory of what `tests/clients/setup` installs, installed.
+/// A path below the directory into which `tests/clients/setup` installs, after the installation.
 pub(crate) fn installed(path: &str) -> PathBuf {
     static SETUP: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let directory = SETUP.get_or_init(|| {
@@ -398,13 +398,13 @@ fn trust_in(directory: &Path) -> String {
     file.display().to_string()
 }
 
-/// By which requests, OpenSSL, websocket-client and Node are told of an authority.
+/// Variables by which requests, OpenSSL, websocket-client and Node are told of an authority.
 const TRUSTING: [&str; 4] =
     ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "WEBSOCKET_CLIENT_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"];
-/// A script's word for: what I would check is not there.
+/// Exit code of a script whose subject is not installed.
 const NOTHING_CHECKED: i32 = 77;
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const SCRIPT_WITHIN: Duration = Duration::from_secs(300);
 
-/// None of them knows the tasks and files of another.
+/// Gateways of different scripts do not know each other's tasks and files.
 const ACCOUNTS: [&str; 3] = ["east", "west", "north"];

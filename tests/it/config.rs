@@ -180,7 +180,7 @@ fn the_example_loads_and_shows_the_defaults() {
         config.mounts.iter().find(|mount| mount.dialect == Dialect::Unified).expect("a unified mount");
     assert_eq!(unified.storage_hosts, bare.mounts[0].storage_hosts);
     assert_eq!(unified.video_statuses, bare.mounts[0].video_statuses);
-    // What is commented out there can be written too.
+    // Lines that are commented out in the example are valid too.
     let whole = text.replace("\n# models", "\nmodels").replace("\n# limits", "\nlimits");
     let whole = whole.replace("\n# pace", "\npace");
     let whole = whole.replace("\n# tenant_limits", "\ntenant_limits").replace("\n# expires", "\nexpires");

@@ -38,7 +38,7 @@ fn world() -> (Upstream, Gateway) {
     (upstream, gateway)
 }
 
-/// That the upstream got our key, once, and nothing else that could be one.
+/// Checks that the upstream got the account's key once, and nothing else that could be a key.
 fn assert_swapped(seen: &Message) {
     let keys: Vec<_> = seen
         .fields()
@@ -67,7 +67,7 @@ fn a_key_is_swapped_wherever_a_client_puts_it() {
         &["Authorization: Bearer {K}", "Authorization: bearer {K}"],
         &["x-api-key: {K}", "api-key: {K}", "Authorization: Bearer {K}"],
         &["Authorization: Bearer {K}", "x-api-key:"],
-        // No key of ours, so not what we judge by; but not for the upstream either.
+        // The value is no virtual key, so it does not authenticate; the upstream must not get it either.
         &["Authorization: Basic c2VjcmV0OnNlY3JldA==", "x-api-key: {K}"],
         &["Authorization: Bearer {K}", "Proxy-Authorization: Bearer {O}"],
         &["Authorization: Bearer", "api-key: {K}"],
@@ -144,7 +144,7 @@ fn a_key_in_the_target_goes_nowhere() {
         &format!("{CALL}?a=b&{{K}}"),
         &spelled,
         &whole,
-        // These would be named in the refusal.
+        // A refusal would name these.
         "/api/v1/tokens/{K}",
         "/api/v1/tasks/{K}/cancel",
         "/api/v1/tasks/%73{K}",

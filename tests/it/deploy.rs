@@ -1,4 +1,4 @@
-//! What `deploy/` ships is true: of the reader of configurations, of Prometheus, and of Kubernetes.
+//! Files in `deploy/` fit the configuration reader, Prometheus and Kubernetes.
 
 mod kubernetes;
 pub(crate) mod places;

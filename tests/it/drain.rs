@@ -1,4 +1,4 @@
-//! A drain: nothing new is taken, what runs may end, and what still runs at the deadline is cut.
+//! Drain: nothing new is accepted, running requests may end, and at the deadline the rest are cut.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ fn drain(gateway: &Gateway) {
     eventually("the gateway has stopped accepting", || TcpStream::connect(gateway.address).is_err());
 }
 
-/// Answers each request when it gets a word.
+/// Answers each request when the test signals it.
 fn at_a_word(bytes: Vec<u8>) -> (Upstream, Sender<()>) {
     let (go, wait) = mpsc::channel();
     let wait = Mutex::new(wait);
@@ -151,7 +151,7 @@ fn what_runs_at_the_deadline_is_cut() {
     gateway.running.join().expect("joined");
 }
 
-/// The ledger is in memory, so the claim shows itself only in that the answer is still waited for.
+/// The task index is in memory, so the claim shows only in the gateway's wait for the answer.
 #[test]
 fn a_submit_whose_client_left_is_still_read_to_its_end() {
     let (go, wait) = mpsc::channel::<()>();

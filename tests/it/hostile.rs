@@ -1,4 +1,4 @@
-//! What a broken or hostile client sends is refused with a clear answer, and nothing of it is passed on in a
+//! Hostile clients: broken requests are refused with a clear answer, and nothing of them is passed on in a
 //! form that the upstream could read differently.
 
 mod bodies;

@@ -1,5 +1,5 @@
-//! Two tenants on one account, a thousand tasks each: neither ever sees anything of the other's, nor can it tell
-//! the other's tasks from none.
+//! Isolation of two tenants on one account, a thousand tasks each: neither ever sees anything of the other's, nor can
+//! it tell the other's tasks from none.
 
 mod sdks;
 mod times;
@@ -18,7 +18,7 @@ use crate::routing::spellings::{self, Expected, Names, Spelling};
 
 const TASKS: usize = 1_000;
 const KEYS: [&str; 2] = [TENANT_KEY, OTHER_KEY];
-/// What each tenant submits.
+/// The model of each tenant's submits.
 const MODELS: [&str; 2] = ["wan2.7-t2v-one", "wan2.7-t2v-two"];
 
 /// A gateway before a simulator whose tasks stay PENDING, and the ids of each tenant's.
@@ -70,7 +70,7 @@ impl Pair {
     }
 }
 
-/// So many tasks of each tenant.
+/// Number of tasks of each tenant.
 fn submit(address: SocketAddr, tasks: usize) -> [Vec<String>; 2] {
     let mut clients = KEYS.map(|_| Client::connect(address));
     let mut ids = [Vec::new(), Vec::new()];
@@ -138,7 +138,7 @@ fn on_foreign_tasks() -> Vec<Endpoint> {
     found
 }
 
-/// How the endpoint is called in each spelling, on this task.
+/// The calls of the endpoint in each spelling, on this task.
 fn spelled(endpoint: &Endpoint, id: &str) -> Vec<Spelling> {
     let names = Names { own: id, foreign: id, none: id };
     spellings::of(endpoint, &names).into_iter().filter(|spelling| spelling.target.is_some()).collect()
@@ -247,7 +247,7 @@ fn page(asker: &mut Asker, target: &str) -> (Vec<String>, u64) {
     );
     let rows = page["data"].as_array().expect("rows");
     for row in rows {
-        // Not `api_key_id`, `caller_uid` and the like, which are the account's.
+        // Fields such as `api_key_id` and `caller_uid` are left out: they are the account's.
         assert_eq!(names(row), ["gmt_create", "model_name", "status", "task_id"], "{target}");
     }
     let ids = rows.iter().map(|row| row["task_id"].as_str().expect("text").to_owned());
@@ -305,7 +305,7 @@ fn a_list_is_ones_own_thousand_however_it_is_asked_for() {
     assert_eq!(pair.asked(), Vec::<String>::new(), "a list was asked of the upstream");
 }
 
-/// Of an id: what an invented one does not share with the one that it is like.
+/// The end of an id, in which an invented id differs from the real one.
 const TAIL: usize = 12;
-/// The most that an endpoint has.
+/// Largest number of spellings of an endpoint.
 const SPELLINGS: usize = 34;

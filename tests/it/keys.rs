@@ -1,4 +1,4 @@
-//! Virtual keys at run time: made, used at once, rotated, expired, revoked, kept, and never mixed up with those
+//! Virtual keys at run time: made, used at once, rotated, expired, revoked, kept, and never confused with the keys
 //! of the configuration.
 
 mod command;
@@ -29,7 +29,7 @@ fn call(gateway: &Gateway, key: &str) -> Message {
     gateway.ask(message(CALL, &[&format!("Authorization: Bearer {key}")], r#"{"model":"qwen-plus"}"#))
 }
 
-/// 200, or why not.
+/// Status of a call with the key: 200, or the refusal's.
 fn outcome(gateway: &Gateway, key: &str) -> String {
     let got = call(gateway, key);
     match got.status() {
@@ -181,7 +181,7 @@ fn holds_digests_only(directory: &Path, secrets: &[&String]) {
     let holds = |needle: &[u8]| memchr::memmem::find(&bytes, needle).is_some();
     for secret in secrets {
         assert!(holds(&VirtualKey::new(secret.as_bytes()).digest()), "a digest is missing");
-        // Nor a part of it.
+        // A part of the secret is not in the file either.
         assert!(!holds(&secret.as_bytes()[6..22]), "a secret is on the disk");
     }
     assert!(!holds(b"sk-dg-"));
@@ -203,10 +203,10 @@ fn an_id_that_the_configuration_took_since_is_nobodys_but_the_configurations() {
     assert_eq!(found, ["admin shadowed", "config live"]);
     let rotated = gateway.administer("POST /admin/keys/both/rotate", "");
     assert_eq!(rotated.json()["code"].as_str(), Some("configured_key"));
-    // The one made at run time can be got rid of.
+    // The key made at run time can be revoked.
     assert_eq!(gateway.administer("DELETE /admin/keys/both", "").status(), 200);
     assert_eq!(outcome(&gateway, "sk-both-0123456789"), "200");
-    // Without the other it is not reborn.
+    // Without the configured key the revoked one does not come back.
     let gateway = Gateway::over(gateway.stop(), &configuration(&upstream, ONE));
     assert_eq!(outcome(&gateway, &key), "revoked_key");
 }

@@ -1,4 +1,4 @@
-//! A key, and a tenant, get what their limits say: no more, and what they were refused cost them nothing.
+//! Limits: a key and a tenant get what their limits say and no more, and a refused call costs nothing.
 
 mod asked;
 mod at_once;
@@ -17,7 +17,7 @@ use crate::harness::{
     configuration, message,
 };
 
-/// So slow that no test sees one come in.
+/// A rate so slow that no token comes in during a test.
 const SLOW: &str = "requests_per_second = 0.001";
 
 fn gateway(upstream: &Upstream, tenant: &str) -> Gateway {
@@ -29,7 +29,7 @@ fn with_tasks(status: &'static str) -> Upstream {
     with_ended(status, Arc::new(AtomicUsize::new(usize::MAX)))
 }
 
-/// The same; only the first so many have this state, the others run.
+/// Answers of tasks of which the first `count` have this status, and the others run.
 fn with_ended(status: &'static str, ended: Arc<AtomicUsize>) -> Upstream {
     let made = AtomicUsize::new(0);
     Upstream::start(move |request, stream| {
@@ -129,7 +129,7 @@ fn each_kind_of_call_can_be_limited_apart() {
         assert_eq!(statuses(&gateway, &request, burst), vec![200; burst], "{limit}");
         check_limited(&gateway.ask(&request), "rate", limit);
     }
-    // Of three polls of a task that runs the upstream saw one.
+    // The upstream saw one of three polls of a running task.
     assert_eq!(upstream.requests().len(), 8);
 }
 
@@ -176,7 +176,7 @@ fn the_limits_of_a_tenant_hold_for_all_its_keys_together_or_take_nothing() {
     // The refused one took nothing of the tenant's: there is one left.
     let last = gateway.ask(&second);
     assert_eq!((last.status(), last.field("ratelimit-remaining").as_deref()), (200, Some("0")));
-    // What the tenant's limit refuses takes nothing of the key's, however often.
+    // A refusal by the tenant's limit takes nothing of the key's limit, however often.
     for _ in 0..5 {
         let refused = gateway.ask(&second);
         check_limited(&refused, "rate", "tenant_limits.requests_per_second = 0.001, with burst = 4");

@@ -1,4 +1,4 @@
-//! The one integration binary: a file a promise.
+//! The one integration binary. Each file tests one promise.
 
 mod access_log;
 mod accounts;

@@ -1,4 +1,4 @@
-//! What Prometheus is told agrees with what happened, and stays bounded.
+//! Metrics agree with what happened, and their number stays bounded.
 
 mod exact;
 mod names;
@@ -52,7 +52,7 @@ fn body_of(request: &str) -> &str {
     request.split_once("\r\n\r\n").expect("a head").1
 }
 
-/// Its tasks are in this state.
+/// An upstream whose tasks are in this state.
 fn upstream(status: &'static str) -> Upstream {
     Upstream::start(move |request, stream| {
         use std::io::Write;

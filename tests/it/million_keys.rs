@@ -1,5 +1,5 @@
-//! One million keys: how long the start takes, what they cost in memory, and what a look-up costs, against the
-//! same with a thousand.
+//! One million keys: start time, memory and cost of a look-up, compared with
+//! a thousand keys.
 
 use std::fs;
 use std::hint::black_box;
@@ -23,7 +23,7 @@ const FEW: usize = 1_000;
 const MANY: usize = 1_000_000;
 const MOST_BYTES_PER_KEY: f64 = 200.0;
 
-/// As a minted one looks; its checksum plays no part.
+/// A key that looks like a minted one; its checksum plays no part.
 fn secret(number: usize) -> String {
     format!("sk-dg-{number:049}")
 }
@@ -43,7 +43,7 @@ fn a_million_keys_start_in_seconds_and_cost_under_200_bytes_each() {
         few.resident_bytes as f64 / 1e6,
         many.resident_bytes as f64 / 1e6,
     );
-    // In turns, so that what else the machine does falls on both.
+    // In turns, so that other load on the machine falls on both alike.
     let mut cpu = [Duration::ZERO; 2];
     for _ in 0..5 {
         for (spent, (gateway, keys)) in cpu.iter_mut().zip([(&few, FEW), (&many, MANY)]) {
@@ -55,7 +55,7 @@ fn a_million_keys_start_in_seconds_and_cost_under_200_bytes_each() {
     assert!(bytes_per_key < MOST_BYTES_PER_KEY, "{bytes_per_key} bytes a key");
 }
 
-/// The real program over a store with so many keys.
+/// The real program over a store with this number of keys.
 struct Gateway {
     child: Child,
     address: std::net::SocketAddr,
@@ -84,7 +84,7 @@ impl Gateway {
         let started_in = began.elapsed();
         let ready = ready.expect("it is ready");
         let address: String = ready.chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
-        // Nobody reads on: what else it says must not fill the pipe.
+        // The rest of the output is read and dropped, so that it can't fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
         let status = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("its status");
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
@@ -93,7 +93,7 @@ impl Gateway {
         Self { child, address, started_in, resident_bytes: kilobytes * 1024 }
     }
 
-    /// The processor time of so many requests, with keys from all over the ring.
+    /// Processor time of a number of requests, with keys from the whole store.
     fn cpu_of(&self, requests: usize, keys: usize) -> Duration {
         let before = processor_time(self.child.id());
         let mut client = client::Client::connect(self.address);
@@ -142,7 +142,7 @@ fn fill(path: &Path, keys: usize) {
                 "INSERT INTO keys (sha256, id, tenant, created_at) VALUES (?1, ?2, 'one', 1700000000000)",
             )
             .expect("a statement");
-        // In the order of the table, which is much faster to write.
+        // Rows in the order of the table's key are much faster to write.
         let mut rows: Vec<_> =
             (0..keys).map(|number| (VirtualKey::new(secret(number).as_bytes()).digest(), number)).collect();
         rows.sort_unstable();

@@ -1,4 +1,4 @@
-//! Submits that come too fast wait for their turn, as many as DashScope takes in a second, and fairly.
+//! Pacing: submits beyond DashScope's rate wait for their turn, in fair order.
 
 mod running;
 mod shares;
@@ -15,7 +15,7 @@ use crate::harness::{
     eventually, let_pass, message,
 };
 
-/// By DashScope's own rule two a second, in the gateway as in the simulator.
+/// DashScope's own limit of this model is two submits a second, in the gateway as in the simulator.
 const MODEL: &str = "wan2.2-t2v-plus";
 
 /// One account, any key, with the limits of its models.
@@ -72,14 +72,14 @@ fn prompts(simulator: &Simulator) -> Vec<String> {
     submits(simulator).into_iter().map(prompt).collect()
 }
 
-/// The upstream never had to refuse one.
+/// The upstream never refused a submit.
 #[track_caller]
 fn assert_never_throttled(simulator: &Simulator) {
     let statuses: Vec<Option<u16>> = submits(simulator).into_iter().map(|seen| seen.status).collect();
     assert!(statuses.iter().all(|status| *status == Some(200)), "{statuses:?}");
 }
 
-/// Seconds until it may come again, of one that was refused here.
+/// Seconds of `retry-after` in the gateway's refusal.
 #[track_caller]
 fn refused(answer: &Message, limit: &str) -> u64 {
     let message = assert_refused(answer, 429, "paced", "Throttling.RateQuota", Envelope::Flat);
@@ -175,7 +175,7 @@ fn who_leaves_while_it_waits_has_submitted_nothing() {
     assert_eq!(prompts(&simulator), ["first", "first", "first", "first", "last"]);
 }
 
-/// The same over HTTP/2, where its connection stays.
+/// A client that leaves over HTTP/2, where its connection stays.
 #[test]
 fn who_gives_its_stream_up_while_it_waits_has_submitted_nothing() {
     let simulator = simulator();
@@ -243,7 +243,7 @@ fn an_account_with_room_comes_before_a_wait_at_any() {
     assert_eq!(ask("wan2.1-t2v-plus").status(), 200);
 }
 
-/// One try with each of them is enough, though only one may run.
+/// One try with each is enough, though only one may run.
 #[test]
 fn a_key_that_is_refused_takes_nobodys_place() {
     let keys = vec!["sk-two".parse().expect("a key")];
@@ -287,7 +287,8 @@ fn one_that_is_throttled_all_the_same_goes_where_there_is_room_or_is_told_so() {
     assert_never_throttled(&simulators[1]);
 }
 
-/// Behind a picture, say. Only a rule for every model holds for them, and counts them as one.
+/// Submits whose model is not known, for example behind a picture. Only a rule for every model holds for them, and
+/// counts them as one.
 #[test]
 fn a_model_that_comes_late_is_paced_only_with_all() {
     let upstream = Upstream::answering(task("t", "PENDING"));
@@ -315,7 +316,7 @@ fn what_the_operator_does_not_want_paced_is_not() {
     for _ in 0..20 {
         assert_eq!(gateway.ask(submit(TENANT_KEY, MODEL, "p", &[])).status(), 200);
     }
-    // Nothing is known of this one's limits.
+    // The limits of this model are not known.
     for _ in 0..20 {
         assert_eq!(gateway.ask(submit(TENANT_KEY, "wan2.7-t2v", "p", &[])).status(), 200);
     }

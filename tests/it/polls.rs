@@ -93,7 +93,7 @@ fn what_is_known_is_told_until_it_is_too_old() {
         let answers: Vec<Message> = (0..5).map(|_| gateway.ask(poll("t-1"))).collect();
         assert!(answers.iter().all(|got| state(got) == "RUNNING"));
         assert_eq!(asked(&upstream), expected, "{max_age}");
-        // Whoever is told what was known before is told how old that is.
+        // An answer with the last known state carries its `age`.
         let aged = answers.iter().filter(|got| got.field("age").is_some()).count();
         assert_eq!(aged, 5 - expected, "{max_age}");
     }
@@ -116,7 +116,7 @@ fn a_finished_tasks_answer_is_kept_bytes_and_all() {
     assert_eq!(asked(&upstream), 1);
 }
 
-/// Whatever goes wrong upstream, and however long: no SDK survives an error in the middle of its wait.
+/// A poll never fails for an upstream fault, because no SDK survives an error in the middle of its wait.
 #[test]
 fn no_poll_fails_with_its_query() {
     let broken: [fn(&mut TcpStream) -> bool; 6] = [
@@ -254,7 +254,7 @@ fn a_poll_waits_no_longer_than_it_may() {
     assert!(began.elapsed() >= Duration::from_secs(1));
 }
 
-/// What the operator set does for clients that do not ask, on the mounts where it is set.
+/// `hold` applies to clients that do not ask for it, on the mounts where it is set.
 #[test]
 fn a_mount_may_hold_polls_of_unmodified_clients() {
     let simulator = simulator(SimulatorOptions {
@@ -312,7 +312,7 @@ fn a_task_that_nobody_polls_comes_to_its_end() {
     let listed = || -> Value { gateway.ask(message("GET /api/v1/tasks", &[&bearer()], "")).json() };
     eventually("its end is known", || listed()["data"][0]["status"] == "SUCCEEDED");
     assert_eq!(queries(&simulator).len(), 1);
-    // And what was learnt then is what the client gets.
+    // The client gets the answer that was learnt meanwhile.
     assert!(gateway.ask(poll(&id)).json()["output"]["video_url"].is_string());
     assert_eq!(queries(&simulator).len(), 1);
 }
@@ -346,7 +346,7 @@ fn a_cancel_is_seen_by_the_next_poll() {
     assert_eq!(state(&gateway.ask(poll(&id))), "CANCELED");
 }
 
-/// What an operator sees of it.
+/// Polls in metrics and the admin API.
 #[test]
 fn polls_and_ends_are_counted() {
     let simulator =
@@ -364,7 +364,7 @@ fn polls_and_ends_are_counted() {
     assert!(simulator.finish(&id));
     gateway.ask(message(&format!("POST /api/v1/tasks/{id}/cancel"), &[&bearer()], ""));
     assert_eq!(state(&gateway.ask(long_poll(&id, 60))), "SUCCEEDED");
-    // Whoever waits is told first.
+    // Waiting clients get the answer first.
     eventually("its end is counted", || has("dashgate_completion_lag_seconds_count 1"));
     eventually("it is pending no more", || has("dashgate_tasks{state=\"pending\"} 0"));
 }

@@ -50,7 +50,7 @@ impl Process {
         Self::start_into(command, Stdio::piped())
     }
 
-    /// With its output to somewhere else, if that is not a pipe of ours.
+    /// Starts the program with its output to a given place instead of a pipe.
     fn start_into(command: &mut Command, output: Stdio) -> Self {
         let mut child = command.stdout(output).spawn().expect("a process");
         let printed = Arc::new(Mutex::new(String::new()));
@@ -73,12 +73,12 @@ impl Process {
         self.printed.lock().expect("no panic").clone()
     }
 
-    /// The address of the line that says it is ready.
+    /// The address in the log line of readiness.
     fn address(&mut self) -> SocketAddr {
         self.told("listening on http://")
     }
 
-    /// The same of its admin listener.
+    /// The address of the admin listener.
     fn admin_address(&mut self) -> SocketAddr {
         self.told("(admin http://")
     }
@@ -102,7 +102,7 @@ impl Process {
         assert!(signal(name, &self.child.id().to_string()), "{name} was not sent");
     }
 
-    /// Waits for its end, and for all that it printed.
+    /// Waits for the end of the program, and returns its output.
     fn end(mut self) -> (ExitStatus, String) {
         let mut status = None;
         eventually("it ends", || {

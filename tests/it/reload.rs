@@ -1,4 +1,4 @@
-//! A configuration is loaded anew whole or not at all, and whatever runs goes on.
+//! Reload: a configuration is loaded whole or not at all, and running requests go on.
 
 mod settings;
 
@@ -67,7 +67,7 @@ fn the_answer_says_what_changed_and_what_needs_a_restart() {
     assert_eq!(changes["settings"], json!(["server.timeouts"]));
     let fixed = json!(["server.listen", "server.workers", "admin.listen"]);
     assert_eq!(got["needs_restart"], fixed);
-    // As long as there was no restart.
+    // The state remains until a restart.
     assert_eq!(reloaded(&gateway.administer("POST /admin/reload", ""))["needs_restart"], fixed);
     assert_eq!(counts(&gateway), (3, 0));
     assert_eq!(gateway.ask(generate("{}")).status(), 200);
@@ -169,7 +169,7 @@ fn a_removed_key_is_refused_and_its_stream_is_cut_within_a_second() {
 const RELOADS: usize = 20;
 const IN_FLIGHT: usize = 200;
 
-/// Answers everything once it is released; a stream says a word each time it is told to, a tunnel sends back
+/// Answers everything once it is released; a stream sends an event each time it is told to, a tunnel sends back
 /// what comes.
 fn patient(released: Arc<AtomicBool>, word: mpsc::Receiver<usize>) -> Upstream {
     let word = Mutex::new(word);
@@ -262,7 +262,7 @@ fn what_runs_goes_on_through_twenty_reloads() {
     tunnel.leave();
 }
 
-/// What came from clients, and not from the gateway that wants to know how its tasks are.
+/// Requests that came from clients, without the gateway's own queries.
 fn asked(upstream: &Upstream) -> Vec<Message> {
     let is_query = |seen: &Message| seen.start_line().starts_with("GET /api/v1/tasks");
     upstream.requests().into_iter().filter(|seen| !is_query(seen)).collect()

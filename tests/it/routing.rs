@@ -1,4 +1,4 @@
-//! Listed operations pass under every mount; nothing else reaches the upstream, however its path is spelled.
+//! Routing: listed operations pass under every mount; nothing else reaches the upstream, in any spelling of its path.
 
 pub(crate) mod endpoints;
 pub(crate) mod spellings;
@@ -94,7 +94,7 @@ fn every_endpoint_in_every_spelling() {
     );
 }
 
-/// Makes the call, checks what came of it on both sides, and returns its letter.
+/// Makes the call, checks its result on both sides, and returns its letter.
 fn try_out(gateway: &Gateway, upstream: &Upstream, endpoint: &Endpoint, spelling: &Spelling) -> char {
     let Some(target) = &spelling.target else { return '-' };
     let request = call(spelling.method, target, endpoint, Some(TENANT_KEY));
@@ -107,7 +107,7 @@ fn try_out(gateway: &Gateway, upstream: &Upstream, endpoint: &Endpoint, spelling
     }
     match &spelling.expected {
         Expected::Passes(path) => {
-            // However a task is asked for, the gateway asks in one way.
+            // The gateway's own query has one form, whatever the client's form is.
             let asks = spelling.method == "GET" && path.contains("/tasks/");
             let path = if asks { path.trim_end_matches('/') } else { path };
             assert_eq!(seen.len(), 1, "{what}: {}{}", got.head, got.text());
@@ -140,7 +140,7 @@ fn try_out(gateway: &Gateway, upstream: &Upstream, endpoint: &Endpoint, spelling
     }
 }
 
-/// The shape that came, where the path is too strange to say which surface was meant.
+/// The shape of the answer, where the path does not tell the surface.
 fn shape(got: &Message) -> Envelope {
     if got.json().get("error").is_some() { Envelope::OpenAi } else { Envelope::Flat }
 }

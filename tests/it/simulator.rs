@@ -1,4 +1,4 @@
-//! The simulator over real sockets: what the other tests rely on.
+//! The simulator over real sockets. The other tests rely on it.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -20,7 +20,7 @@ fn start(options: SimulatorOptions) -> Simulator {
     Simulator::start(options).unwrap()
 }
 
-/// Polls until it holds.
+/// Polls until the condition holds.
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(10);
     while !holds() {

@@ -1,4 +1,4 @@
-//! The store: what it said was written is there whatever happens, and what keeps it from writing is said.
+//! Store: acknowledged changes survive everything, and each cause of a failed write is reported.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -109,7 +109,7 @@ fn health(store: &Store) -> Option<Arc<StoreFault>> {
     }
 }
 
-/// What opening the file says.
+/// The error of opening the file.
 fn refusal(path: &Path) -> StoreFault {
     Store::open(path).expect_err("a refusal")
 }
@@ -122,7 +122,7 @@ fn assert_says(fault: &StoreFault, cause: &StoreCause, words: &[&str]) {
     }
 }
 
-/// This test is what other tests run in processes of their own; by itself it is nothing.
+/// Body of the child processes that other tests start. Alone it does nothing.
 #[test]
 fn as_a_child() {
     let Ok(role) = std::env::var(ROLE) else { return };
@@ -151,7 +151,7 @@ fn child(shell: Option<&str>, role: &str, path: &Path) -> std::process::Command 
     command
 }
 
-/// Whether this machine lets a process have mounts of its own.
+/// True when this machine lets a process have mounts of its own.
 fn can_mount() -> bool {
     let tried = std::process::Command::new("unshare")
         .args(["-rm", "sh", "-c", "mount -t tmpfs none /mnt"])

@@ -1,4 +1,4 @@
-//! Bodies pass byte for byte, each piece the moment it comes.
+//! Streaming: bodies pass byte for byte, each piece the moment it comes.
 
 mod large;
 
@@ -92,7 +92,7 @@ fn pieces_that_end_anywhere_pass_as_they_come() {
     let stream: Vec<u8> = native_events().concat();
     let mut rest = &stream[..4000];
     let mut pieces = Vec::new();
-    // In the middle of characters, of names and of line ends.
+    // Cuts in the middle of characters, of names and of line ends.
     for size in [1, 2, 3, 5, 7, 11, 1, 1, 13].into_iter().cycle() {
         if rest.is_empty() {
             break;

@@ -1,4 +1,4 @@
-//! A task belongs to the tenant that submitted it: to anybody else it does not exist.
+//! Ownership: a task belongs to the tenant that submitted it; for anybody else it does not exist.
 
 mod answers;
 
@@ -106,7 +106,7 @@ fn a_strangers_task_looks_like_none() {
         assert_eq!(foreign.field("x-dashgate-reason"), None);
     }
     assert!(upstream.take().is_empty());
-    // Nor does an id in other letters, or a piece of one, lead anywhere; what is no UUID is treated alike.
+    // An id in other letters, a part of an id, or a text that is no UUID is unknown too.
     for strange in [id.to_ascii_uppercase(), id[..8].to_owned(), format!("{id}x"), "%C3%A9%22%3C".to_owned()]
     {
         let got = ask(&gateway, TENANT_KEY, &format!("GET /wan/v1/tasks/{strange}"));

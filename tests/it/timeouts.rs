@@ -1,4 +1,4 @@
-//! Upstreams that can't be reached, break, or fall silent: the client is told what it may do, and nothing is
+//! Timeouts: upstreams that can't be reached, break, or fall silent; the client learns whether to retry, and nothing is
 //! sent twice that may have arrived.
 
 mod leaving;
@@ -11,7 +11,7 @@ use crate::harness::calls::{check_refusal, generate, generate_head, poll, submit
 use crate::harness::upstream::until_closed;
 use crate::harness::{Client, Gateway, Message, Upstream, answer, eventually};
 
-/// Whether a submit is told not to come again; other calls may.
+/// True when the answer tells the client not to retry. Only submits get such answers.
 #[track_caller]
 fn check_retry(request: &str, answer: &Message) {
     let expected = request.contains("X-DashScope-Async").then_some("false");
@@ -64,7 +64,7 @@ fn an_upstream_that_closes_at_once_is_asked_once() {
     let gateway = Gateway::start(upstream.address);
     for (asked, request) in (1..).zip([submit(), generate("{}"), submit(), generate("{}")]) {
         let refusal = gateway.ask(&request);
-        // Whether the request was written before the close was seen, only the gateway knows.
+        // Only the gateway knows whether it had written the request before it saw the close.
         if refusal.status() == 502 {
             check_refusal(&refusal, 502, "upstream_lost");
             check_retry(&request, &refusal);
@@ -214,7 +214,7 @@ fn a_silent_upstream_is_given_up_inside_the_body() {
         let length = |bytes: usize| format!("Content-Length: {bytes}");
         let submitted = head.replace(&length(body.len()), &length(4)) + "\r\n\r\ntask";
         assert_eq!(gateway.ask(submitted).status(), 200);
-        // Of a task more is known than that nobody answers.
+        // A poll of a task gets the last known state instead of an error.
         let polled = gateway.ask(poll("t-1"));
         assert_eq!(
             (polled.status(), polled.json()["output"]["task_status"].as_str()),
@@ -253,7 +253,7 @@ fn garbage_instead_of_http_is_a_lost_answer() {
     }
 }
 
-/// What an upstream sends behind its answer must never become the answer to somebody else's request.
+/// Bytes that an upstream sends behind its answer must never become the answer to another request.
 #[test]
 fn bytes_behind_an_answer_are_nobodys() {
     let upstream = Upstream::start(|request, stream| {

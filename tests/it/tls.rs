@@ -1,4 +1,4 @@
-//! TLS on the listener of the clients and on that of the operator.
+//! TLS on the data listener and on the admin listener.
 
 mod admin;
 mod certificates;
@@ -138,7 +138,7 @@ fn a_stream_and_a_tunnel_pass() {
     }
 }
 
-/// What ends as it should is told from what was cut off (RFC 8446, 6.1).
+/// A regular end is told from a cut connection by `close_notify` (RFC 8446, 6.1).
 #[test]
 fn an_end_is_announced_and_a_cut_is_not() {
     let upstream = Upstream::start(|request, stream| {
@@ -177,7 +177,7 @@ fn cleartext_is_told_so() {
         assert_eq!(got.field("connection").as_deref(), Some("close"));
         client.rest();
     }
-    // What is neither gets an alert, and the connection ends.
+    // Bytes that are neither TLS nor HTTP get an alert, and the connection ends.
     let mut client = Client::connect(guarded.gateway.address);
     client.push([0x80, 0x2e, 1, 3, 1, 0, 0x15, 0, 0, 0, 0x10]);
     client.rest();

@@ -1,4 +1,4 @@
-//! What a client and the upstream see of each other through the gateway is what they see without it, byte
+//! Transparency: client and upstream see of each other through the gateway the same as without it, byte
 //! for byte, but for one list of differences.
 
 mod exchanges;
@@ -28,7 +28,7 @@ const UP: [Allowed; 4] = [
     ),
 ];
 
-/// The same in an answer.
+/// The fields that the gateway may change in an answer.
 const DOWN: [Allowed; 6] = [
     ("connection", Difference::Hop, "of one connection only (RFC 9110, 7.6.1)"),
     ("keep-alive", Difference::Hop, "of one connection only (RFC 9110, 7.6.1)"),
@@ -68,7 +68,7 @@ enum Difference {
     LostIn304,
 }
 
-/// What the two sides of an exchange saw.
+/// Observations of client and upstream in one exchange.
 struct Sides {
     request: Message,
     answer: Message,

@@ -9,11 +9,11 @@ use crate::harness::{Account, Gateway, Message, OTHER_KEY, TENANT_KEY, client, c
 
 const SYNTHESIS: &str = "/api/v1/services/aigc/video-generation/video-synthesis";
 const MODEL: &str = "wan2.7-i2v";
-/// Which take a first frame.
+/// Models that take a first frame.
 const MODELS: [&str; 3] = [MODEL, "wan2.7-i2v-2026-01-01", "wan2.7-i2v-2026-02-02"];
 const RESOLVE: &str = "X-DashScope-OssResourceResolve: enable";
 
-/// One of an account each.
+/// One simulator for each account.
 fn simulators() -> [Simulator; 3] {
     ["sk-east", "sk-west", "sk-north"].map(|key| {
         let keys = vec![key.parse().expect("a key")];

@@ -29,7 +29,7 @@ struct Secure {
 #[derive(Default)]
 struct State {
     handshakes: AtomicUsize,
-    /// Whatever came in clear, decrypted or not.
+    /// All bytes that came, decrypted or not.
     heard: Mutex<Vec<u8>>,
     alpn: Mutex<Vec<Option<Vec<u8>>>>,
 }
@@ -212,7 +212,7 @@ fn another_authority_after_a_reload_is_asked_at_once() {
     assert_eq!(gateway.ask(generate("{}")).status(), 200);
     std::fs::write(file.path(), new.pem()).expect("written");
     assert_eq!(gateway.administer("POST /admin/reload", "").status(), 200);
-    // Not by the connection that the old one vouched for.
+    // The connection that the old authority allowed is not used.
     check_refusal(&gateway.ask(generate("{}")), 503, "upstream_unreachable");
     std::fs::write(file.path(), old.pem()).expect("written");
     assert_eq!(gateway.administer("POST /admin/reload", "").status(), 200);

@@ -37,7 +37,7 @@ fn accepting(script: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Upstrea
     })
 }
 
-/// Sends back what comes, until it ends.
+/// Echoes until the end of the stream.
 fn echo(stream: &mut TcpStream) {
     let mut bytes = [0; 4096];
     while let Ok(read @ 1..) = stream.read(&mut bytes) {
@@ -196,7 +196,7 @@ fn an_upstream_that_closes_closes_the_client() {
 fn a_side_that_does_not_follow_a_close_is_cut() {
     let (ended, end) = mpsc::channel();
     let upstream = accepting(move |stream| {
-        // It reads the close, and goes on as if nothing had been.
+        // The peer reads the close, and goes on nevertheless.
         until_closed(stream);
         let cut = (0..).find(|_| stream.write_all(b"\x89\x00").is_err());
         ended.send(cut).expect("heard");

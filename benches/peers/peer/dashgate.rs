@@ -15,8 +15,8 @@ pub(super) fn start(job: &Job<'_>) -> io::Result<(Process, SocketAddr)> {
     serve(job, Command::new(job.program), "")
 }
 
-/// The same below callgrind, which counts nothing yet. It asks the upstream once a second of its own accord, so that the
-/// counts are those of the requests.
+/// dashgate below callgrind, which counts nothing yet. It asks the upstream once a second of its own accord, so that
+/// the counts are those of the requests.
 pub(super) fn start_counted(job: &Job<'_>, counts: &Path) -> io::Result<(Process, SocketAddr)> {
     let mut command = fetch::program("valgrind")?;
     command.args(["--tool=callgrind", "--compress-strings=no", "--instr-atstart=no", "--cache-sim=yes"]);
@@ -35,7 +35,7 @@ pub(super) fn tell(process: &Process, words: &str) -> io::Result<()> {
     if told.status.success() { Ok(()) } else { Err(io::Error::other(said())) }
 }
 
-/// The same on each machine: 32 KiB for code and as much for data, and half a MiB behind both.
+/// Cache sizes, equal on each machine: 32 KiB for code and as much for data, and half a MiB behind both.
 const CACHES: [&str; 3] = ["--I1=32768,8,64", "--D1=32768,8,64", "--LL=524288,8,64"];
 
 fn serve(job: &Job<'_>, mut command: Command, rates: &str) -> io::Result<(Process, SocketAddr)> {

@@ -1,4 +1,4 @@
-//! What stands between the load and the upstream.
+//! Peers: the programs between the load and the upstream.
 
 mod dashgate;
 mod envoy;
@@ -20,11 +20,11 @@ use crate::rig::process::{Process, Taken};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
-    /// With everything on.
+    /// dashgate with everything on.
     Dashgate,
     /// map, limit_req, header check, rewrite, access log.
     Nginx,
-    /// The same in HTTP mode.
+    /// HAProxy in HTTP mode.
     Haproxy,
     /// HAProxy in TCP mode: bytes from one socket to the other, the floor.
     Relay,
@@ -97,7 +97,7 @@ impl Peer {
         self.process.as_ref().map(Process::taken).unwrap_or_default()
     }
 
-    /// What it said last.
+    /// The last lines of its output.
     pub(crate) fn said(&self) -> String {
         self.process.as_ref().map(Process::said).unwrap_or_default()
     }

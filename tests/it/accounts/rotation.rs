@@ -1,4 +1,4 @@
-//! An upstream key is replaced while tasks are made and asked for: none is lost.
+//! Rotation of an upstream key while tasks are made and polled: no task is lost.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
@@ -26,10 +26,10 @@ fn simulator(keys: &[&str]) -> Simulator {
     Simulator::start(options).expect("a simulator")
 }
 
-/// What the clients were told.
+/// Answers that the clients got.
 #[derive(Default)]
 struct Told {
-    /// How each task ended; `None` while it runs.
+    /// Last status of each task; `None` while it runs.
     tasks: Mutex<HashMap<String, Option<String>>>,
     ended: AtomicUsize,
     enough: AtomicBool,
@@ -77,7 +77,7 @@ impl Told {
     }
 }
 
-/// How many requests came with each key, by what became of them.
+/// Number of requests with each key, by their status.
 fn by_key(seen: &[RecordedRequest]) -> BTreeMap<(String, u16), usize> {
     let mut counts = BTreeMap::new();
     for seen in seen {
@@ -152,7 +152,7 @@ fn keys_are_rotated_in_mid_flight_and_no_task_is_lost() {
     println!("{} tasks told of, {rotations} rotations, none lost", told.len());
     println!("submits: east, west, north: {seen:?}");
     println!("queries: east, west, north: {polled:?}");
-    // Those that were on their way together.
+    // Requests that were in flight at the same time.
     let refused = |account: &str, code| {
         seen[0..2].iter().filter_map(|by_key| by_key.get(&(account.to_owned(), code))).sum::<usize>()
     };

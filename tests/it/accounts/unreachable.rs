@@ -1,4 +1,4 @@
-//! An account that can't be reached rests, and what was not sent goes elsewhere.
+//! Unreachable accounts rest, and a request that was not sent goes to another account.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,7 +32,7 @@ fn submits_and_synchronous_calls_go_elsewhere_at_once_and_come_back() {
         task_id(&submit(&gateway));
         assert_eq!(chat(&gateway).status(), 200);
     }
-    // Also one whose body is too large to be kept: nothing of it was read.
+    // A request with a body too large to keep moves too, because nothing of it was read.
     let large = body("wan2.7-i2v")
         .replace("https://example.com/a.png", &format!("data:image/png;base64,{}", "A".repeat(1 << 21)));
     task_id(&gateway.ask(submit_of(&large)));
@@ -108,7 +108,7 @@ fn with_none_in_reach_the_client_is_told_so_each_time() {
             }
         }
     }
-    // And as soon as one is there, it is asked.
+    // The account is asked as soon as it can be reached.
     let gateway = Gateway::pooled(&[
         ("east", addresses[0], &["sk-east"], ""),
         ("west", addresses[1], &["sk-west"], ""),

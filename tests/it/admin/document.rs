@@ -1,4 +1,4 @@
-//! The OpenAPI document is true: whatever it promises was seen here, and every answer of this suite is held
+//! The OpenAPI document is true: every documented status was seen here, and every answer of this suite is checked
 //! against it.
 
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ use crate::harness::{
     ADMIN_TOKEN, Gateway, UPSTREAM_KEY, Upstream, answer, client, configuration, message, openapi,
 };
 
-/// What can't be provoked without breaking the machine, or takes its time elsewhere.
+/// Documented answers that a test can't provoke, or that another test sees.
 const NOT_HERE: [&str; 5] = [
     // A thread that hangs, which a test can't make; see `liveness`.
     "GET /livez 503",
@@ -18,7 +18,7 @@ const NOT_HERE: [&str; 5] = [
     "POST /admin/keys/{id}/rotate 408",
     // More reloads than the queue takes, from sixteen requests at the same time.
     "POST /admin/reload 503",
-    // Stands for every panic.
+    // The answer to every panic.
     " 500",
 ];
 
@@ -90,7 +90,7 @@ fn keys(gateway: &Gateway) {
     }
 }
 
-/// Also with no token configured.
+/// Documents are public, also without a configured token.
 fn without_a_token(gateway: &Gateway) {
     for promised in openapi::documented() {
         let (line, _) = promised.rsplit_once(' ').expect("a status");

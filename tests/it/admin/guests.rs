@@ -1,11 +1,11 @@
-//! Whoever is slow, or holds many connections, keeps nobody else out.
+//! Slow clients and clients with many connections keep nobody else off the admin listener.
 
 use std::io::Read;
 use std::time::{Duration, Instant};
 
 use crate::harness::{ADMIN_TOKEN, Client, Gateway, Upstream, answer, client, message, openapi};
 
-/// As many as the listener has open, and more.
+/// More connections than the listener keeps open.
 const MANY: usize = 400;
 
 #[test]

@@ -1,4 +1,4 @@
-//! What is the operator's is not on the listener of the clients, and the other way round, however it is written.
+//! Separation: no path of the admin listener is on the data listener, nor the other way round, in any spelling.
 
 use crate::harness::calls::{GENERATION, SYNTHESIS, bearer};
 use crate::harness::{ADMIN_TOKEN, Gateway, Upstream, answer, client, message, openapi};
@@ -82,7 +82,7 @@ fn no_call_of_a_client_is_on_the_admin_listener() {
             for (fields, expected) in [(&*token, "not_found"), (&*bearer(), "unauthorized")] {
                 let got = client::once(gateway.admin, message(&line, &[fields], ""));
                 let shown = format!("{line}\n{}{}", got.head, got.text());
-                // Some are no request at all to an HTTP parser, which says so without a body.
+                // Some spellings are no request to the HTTP parser, which answers without a body.
                 if got.status() != 400 || !got.body.is_empty() {
                     assert_eq!(got.json()["code"], expected, "{shown}");
                 }

@@ -1,4 +1,4 @@
-//! A table of faulty files: what is said, and where.
+//! Faults of the configuration: a table of faulty files, each with the expected message and its place.
 
 use super::*;
 

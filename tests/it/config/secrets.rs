@@ -45,7 +45,7 @@ fn shown(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> String {
     }
 }
 
-/// Whether any run of 13 bytes of the secret is in the text: a broken file cuts secrets into pieces.
+/// True when any run of 13 bytes of the secret is in the text: a broken file cuts secrets into pieces.
 fn holds_a_piece(text: &str, secret: &str) -> bool {
     secret.as_bytes().windows(13).any(|piece| memchr::memmem::find(text.as_bytes(), piece).is_some())
 }
@@ -97,7 +97,7 @@ fn secret() -> impl Strategy<Value = String> {
     "(sk-|vk_|)([a-zA-Z][0-9]){10,20}"
 }
 
-/// What one slip of the hand does to a file.
+/// One small edit of a file, such as a slip of the hand makes.
 #[derive(Debug, Clone)]
 enum Slip {
     Cut(prop::sample::Index),

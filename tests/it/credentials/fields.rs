@@ -1,4 +1,4 @@
-//! Which fields cross, in which direction, in heads and behind bodies.
+//! Header and trailer fields: which cross the gateway, in which direction.
 
 use hyper::Request;
 
@@ -96,7 +96,7 @@ fn each_field_of_a_request_by_its_rule() {
         let (name, value) = split(line);
         assert_eq!(seen[0].field(&name), passes.then_some(value), "{line}");
     }
-    // All at once; now X-Mine belongs to the connection.
+    // All fields at once; here `Connection` names X-Mine.
     let mut lines = vec!["Authorization: Bearer {K}"];
     lines.extend(UP.iter().map(|(line, _)| *line).filter(|line| !line.starts_with("X-DashScope-Workspace")));
     assert_eq!(gateway.ask(call(CALL, &lines)).status(), 200);

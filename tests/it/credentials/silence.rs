@@ -94,7 +94,7 @@ fn no_secret_is_ever_written() {
         assert_eq!(reason(&got), expected, "{request:?}");
         note(got);
     }
-    // What passes, and a submit whose answer names no task, which is logged as a warning.
+    // Calls that pass, and a submit whose answer names no task, which is logged as a warning.
     note(serving.ask(call(&format!("/wan{CALL}"), &[KEY, "X-Debug: {K}"])));
     note(serving.ask(call(SUBMIT, &[KEY, "X-DashScope-Async: enable"])));
     note(serving.ask(call("/wan/v1/tasks/x/cancel", &[KEY])));

@@ -1,4 +1,4 @@
-//! Each overlay renders, fits Kubernetes' schemas, and agrees with the gateway that it runs.
+//! Kubernetes overlays: each renders, fits Kubernetes' schemas, and agrees with the gateway that it runs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,7 +43,7 @@ fn the_shipped_configuration_is_one_that_the_gateway_takes() {
     let loaded = loaded.unwrap_or_else(|faults| panic!("{faults:?}"));
     assert_eq!(loaded.warnings.len(), 0, "{:?}", loaded.warnings);
 
-    // As it is shipped nobody can run it by mistake: the secrets are empty.
+    // The shipped manifest can't be run by mistake: its secrets are empty.
     for name in &names {
         fs::write(folder.path().join(name), "").expect("written");
     }
@@ -174,7 +174,7 @@ fn the_sidecar_serves_an_application_that_is_not_changed() {
     }
 }
 
-/// As JSON text and as values, after Kubernetes' schemas have taken them.
+/// Manifests as JSON text and as values, after the check against Kubernetes' schemas.
 fn rendered(overlay: &str) -> (String, Vec<Value>) {
     rendered_from(&root().join("deploy/kubernetes").join(overlay))
 }

@@ -1,4 +1,4 @@
-//! The alert rules fire when they should and not else, both homes of them hold the same, and the dashboard's queries
+//! Alert rules fire when they should and not else, both copies of them are equal, and the dashboard's queries
 //! can be read. That they name only metrics that exist is held elsewhere, for all of `deploy/`.
 
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! The schema that editors take is held against the reader of the configuration: neither knows a key that the
+//! The schema for editors agrees with the configuration reader: neither knows a key that the
 //! other doesn't, what the schema refuses the reader refuses, and what has the wrong type or range both do.
 
 use std::collections::BTreeSet;
@@ -140,7 +140,7 @@ fn what_is_wrong_is_wrong_for_both() {
     }
 }
 
-/// As the reader takes it.
+/// The result of the configuration reader.
 fn read(document: &Value) -> Result<(), Vec<Fault>> {
     let text = toml::to_string(document).unwrap_or_else(|error| panic!("{document}: {error}"));
     let environment = |name: &str| (name == "PATH").then(|| "/bin".to_owned());
@@ -192,13 +192,13 @@ fn validator() -> Validator {
 const UNKNOWN: &str = "qqqqqqqqqq";
 /// Keys that the reader knows only to say that this version does not have them.
 const REFUSED: [&str; 2] = ["store.url", "tenants.tenant_limits.models"];
-/// What the example shows with another value than the default.
+/// Keys that the example shows with another value than the default.
 const EXAMPLES: [&str; 1] = ["mounts[0].poll.hold"];
 
 const ACCOUNT: &str = "name = \"a\", base_url = \"https://h\", keys = [\"k\"]";
 const TENANT: &str = "name = \"t\"";
 
-/// What an account, a tenant and the rest of a file say, each with one fault in it.
+/// Lines of an account, a tenant and the rest of a file, each with one fault.
 const WRONG: [(&str, &str, &str); 20] = [
     ("base_url = \"https://h\", keys = [\"k\"]", TENANT, ""),
     ("name = \"a b\", base_url = \"https://h\", keys = [\"k\"]", TENANT, ""),

@@ -22,7 +22,7 @@ fn systemd_takes_the_unit_and_finds_it_tight() {
         Command::new("systemd-analyze").arg("verify").arg(&path).output().expect("systemd-analyze");
     let said = String::from_utf8_lossy(&verified.stderr);
     assert!(verified.status.success() && !said.contains("dashgate.service"), "{said}");
-    // Of 10.0, in tenths: 1.5 at most.
+    // Exposure by `systemd-analyze security`, in tenths, of 100: 15 at most.
     let options = ["security", "--offline=true", "--no-pager", "--threshold=15"];
     run(Command::new("systemd-analyze").args(options).arg(&path), "");
 }

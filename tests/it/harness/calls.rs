@@ -1,11 +1,11 @@
-//! Requests that tests send again and again, and what their answers have in common.
+//! Requests that many tests send, and checks of their answers.
 
 use std::io::{self, BufRead, Read};
 
 use super::secrets::{ANSWER, PROMPT, QUERY};
 use super::{Message, TENANT_KEY, answer, message};
 
-/// A service that answers at once or as a stream; whatever the upstream says is passed on as it comes.
+/// A service that answers at once or as a stream; the gateway passes its answers on as they come.
 pub(crate) const GENERATION: &str = "/api/v1/services/aigc/text-generation/generation";
 /// A service that only runs as a task: its answer is read for the task's id.
 pub(crate) const SYNTHESIS: &str = "/api/v1/services/aigc/video-generation/video-synthesis";
@@ -33,14 +33,14 @@ pub(crate) fn poll(id: &str) -> String {
     message(&format!("GET /api/v1/tasks/{id}?{QUERY}"), &[&bearer()], "")
 }
 
-/// What the upstream says of a task that was just submitted, or of one that is asked for.
+/// The upstream's answer to a submit or to a query of a task.
 pub(crate) fn task(id: &str, status: &str) -> Vec<u8> {
     let body =
         format!(r#"{{"output":{{"task_id":"{id}","task_status":"{status}","video_url":"{ANSWER}"}}}}"#);
     answer("200 OK", &[], &body)
 }
 
-/// Whether the answer is the gateway's own refusal, in DashScope's shape.
+/// True when the answer is the gateway's own refusal, in DashScope's shape.
 #[track_caller]
 pub(crate) fn check_refusal(answer: &Message, status: u16, reason: &str) {
     let shown = format!("{}{}", answer.head, answer.text());
@@ -53,7 +53,7 @@ pub(crate) fn check_refusal(answer: &Message, status: u16, reason: &str) {
     assert_eq!(answer.field("x-request-id").as_deref(), body["request_id"].as_str(), "{shown}");
 }
 
-/// The data of a chunked body, as it comes; its end is that of the body.
+/// Data of a chunked body, as it comes. The iterator ends with the body.
 pub(crate) struct Dechunk<R> {
     from: R,
     left: usize,

@@ -27,12 +27,12 @@ impl Client {
         self.stream().write_all(bytes.as_ref()).expect("sent");
     }
 
-    /// Sends what the other side may refuse to take.
+    /// Sends bytes that the peer may refuse to read.
     pub(crate) fn push(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream().write_all(bytes.as_ref());
     }
 
-    /// What comes, byte by byte.
+    /// Reads byte by byte.
     pub(crate) fn reader(&mut self) -> &mut BufReader<TcpStream> {
         &mut self.reader
     }
@@ -62,14 +62,14 @@ impl Client {
         self.answer()
     }
 
-    /// Exactly so many bytes of a body or a tunnel.
+    /// Reads exactly this number of bytes of a body or a tunnel.
     pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
         self.reader.read_exact(&mut bytes).expect("bytes");
         bytes
     }
 
-    /// What comes until the other side closes; a reset counts as a close.
+    /// Reads until the peer closes; a reset counts as a close.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         if let Err(error) = self.reader.read_to_end(&mut bytes) {
@@ -78,7 +78,7 @@ impl Client {
         bytes
     }
 
-    /// Closes for good.
+    /// Closes the connection.
     pub(crate) fn leave(self) {
         let _ = self.reader.get_ref().shutdown(Shutdown::Both);
     }

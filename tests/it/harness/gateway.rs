@@ -24,9 +24,9 @@ pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) running: RunningGateway,
-    /// Searched for secrets when the gateway has ended.
+    /// The log, searched for secrets when the gateway has ended.
     _searched: Searched,
-    /// Of the store and the access log; gone with the gateway.
+    /// Directory of the store and the access log; removed with the gateway.
     pub(crate) directory: TempDir,
 }
 
@@ -36,13 +36,13 @@ impl Gateway {
         Self::with(upstream, "", "")
     }
 
-    /// The same, with more lines in `[server]` and in the tenant `one`.
+    /// The usual gateway with more lines in `[server]` and in the tenant `one`.
     pub(crate) fn with(upstream: SocketAddr, server: &str, tenant: &str) -> Self {
         let server = format!("listen = \"127.0.0.1:0\"\nworkers = 1\n{server}");
         Self::configured(&configuration(&server, &[("main", upstream, &[UPSTREAM_KEY], "")], tenant))
     }
 
-    /// The same with several accounts, and two workers; each task query has the upstream asked.
+    /// A gateway with several accounts and two workers; each task query asks the upstream.
     pub(crate) fn pooled(accounts: &[Account<'_>]) -> Self {
         let server = "listen = \"127.0.0.1:0\"\nworkers = 2\n[poll]\nmax_age = \"0s\"";
         Self::configured(&configuration(server, accounts, ""))
@@ -53,7 +53,7 @@ impl Gateway {
         Self::over(tempfile::tempdir().expect("a directory"), text)
     }
 
-    /// The same, over the store in the directory.
+    /// A gateway over the store in the directory.
     pub(crate) fn over(directory: TempDir, text: &str) -> Self {
         let loaded =
             Config::parse(text, Path::new("."), &|_| None).unwrap_or_else(|faults| panic!("{faults:#?}"));
@@ -68,12 +68,12 @@ impl Gateway {
         Self { address: running.address(), admin, running, _searched, directory }
     }
 
-    /// From a file beside its store, which can be written anew.
+    /// A gateway with a configuration file beside its store, which a test can rewrite.
     pub(crate) fn from_file(text: &str) -> Self {
         Self::from_file_in(tempfile::tempdir().expect("a directory"), text)
     }
 
-    /// The same in a directory that holds other files already.
+    /// A gateway with a configuration file in a directory that holds other files already.
     pub(crate) fn from_file_in(directory: TempDir, text: &str) -> Self {
         write_config(directory.path(), text);
         let (files, loaded) = Config::load_with_files(&directory.path().join(CONFIG_FILE));
@@ -85,20 +85,20 @@ impl Gateway {
         Self { address: running.address(), admin, running, _searched, directory }
     }
 
-    /// Writes its file anew and has it loaded.
+    /// Rewrites the configuration file and reloads it.
     pub(crate) fn reload(&self, text: &str) -> Message {
         write_config(self.directory.path(), text);
         self.administer("POST /admin/reload", "")
     }
 
-    /// Stops it, and leaves its store.
+    /// Stops the gateway, and leaves its store.
     pub(crate) fn stop(self) -> TempDir {
         let Self { running, directory, .. } = self;
         drop(running);
         directory
     }
 
-    /// The lines of its access log so far.
+    /// The lines of the access log so far.
     pub(crate) fn lines(&self) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(self.directory.path().join(ACCESS_LOG)).expect("an access log");
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
@@ -116,7 +116,7 @@ impl Gateway {
     }
 }
 
-/// The same for any admin listener.
+/// One request to any admin listener.
 #[track_caller]
 pub(crate) fn administer(admin: SocketAddr, request_line: &str, body: &str) -> Message {
     let token = format!("Authorization: Bearer {ADMIN_TOKEN}");
@@ -139,7 +139,7 @@ pub(crate) fn write_config(folder: &Path, text: &str) {
     std::fs::write(file, format!("{text}\n{own}")).expect("written");
 }
 
-/// A name, where its upstream is, its keys, and more lines.
+/// An account: its name, its upstream, its keys, and more lines.
 pub(crate) type Account<'a> = (&'a str, SocketAddr, &'a [&'a str], &'a str);
 
 /// Accounts, mounts and two tenants, with lines in `[server]` and in the tenant `one`.

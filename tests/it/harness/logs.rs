@@ -1,4 +1,4 @@
-//! Everything that is logged in this process, down to the last detail.
+//! Capture of all log lines of this process, down to level trace.
 
 use std::io;
 use std::sync::{Mutex, OnceLock};
@@ -12,11 +12,11 @@ use super::secrets;
 
 static LOGGED: OnceLock<Mutex<Vec<u8>>> = OnceLock::new();
 
-/// Logs into memory from now on, at level trace, for every test of this binary. A secret in it ends the whole run:
-/// nothing less is sure to be noticed from whatever thread that wrote it.
+/// Logs into memory from now on, at level trace, for every test of this binary. A secret in a line ends the whole run:
+/// only that is noticed from any thread.
 pub(crate) fn capture() {
     LOGGED.get_or_init(|| {
-        // What the clients of the tests themselves say of their requests is no log of the gateway's.
+        // Log lines of the tests' own clients are no log of the gateway.
         let filter = "trace,tungstenite=off,tokio_tungstenite=off".parse::<Targets>().expect("a filter");
         let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| Writer);
         tracing_subscriber::registry().with(lines.with_filter(filter)).init();
@@ -24,7 +24,7 @@ pub(crate) fn capture() {
     });
 }
 
-/// What was logged so far, or the last part of it.
+/// The log so far, or its last part.
 pub(crate) fn captured() -> String {
     let logged = LOGGED.get().map(|logged| logged.lock().expect("no panic").clone());
     String::from_utf8_lossy(&logged.unwrap_or_default()).into_owned()

@@ -7,13 +7,13 @@ use std::io::{self, BufRead, Read};
 pub(crate) struct Message {
     /// Up to the empty line; each character stands for one byte, so that no two values look alike.
     pub(crate) head: String,
-    /// Without chunk framing.
+    /// The body without chunk framing.
     pub(crate) body: Vec<u8>,
-    /// The sizes of its chunks, in order; empty if it came by length.
+    /// Sizes of the body's chunks, in order; empty for a body by length.
     pub(crate) chunks: Vec<usize>,
-    /// Lines behind the last chunk.
+    /// Trailer lines behind the last chunk.
     pub(crate) trailers: Vec<String>,
-    /// Ended as its framing said.
+    /// True when the body ended as its framing declares.
     pub(crate) complete: bool,
 }
 
@@ -22,13 +22,13 @@ impl Message {
         self.head.split("\r\n").next().unwrap_or_default()
     }
 
-    /// Of a response.
+    /// The status of a response.
     pub(crate) fn status(&self) -> u16 {
         let code = self.start_line().split(' ').nth(1).unwrap_or_default();
         code.parse().unwrap_or_else(|_| panic!("no status in {:?}", self.head))
     }
 
-    /// Names in lower case, in their order.
+    /// Header names in lower case, in their order.
     pub(crate) fn fields(&self) -> Vec<(String, String)> {
         let field = |line: &str| {
             let (name, value) = line.split_once(':')?;
@@ -49,7 +49,7 @@ impl Message {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {:?}", self.text()))
     }
 
-    /// Whether the text stands anywhere in it.
+    /// True when the text is anywhere in the message.
     pub(crate) fn holds(&self, text: &str) -> bool {
         self.head.contains(text)
             || self.text().contains(text)

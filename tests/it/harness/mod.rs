@@ -1,4 +1,4 @@
-//! What the tests stand on: a gateway on a port of its own, a scripted upstream that keeps what it saw, and
+//! Test harness: a gateway on a port of its own, a scripted upstream that records requests, and
 //! a client that can send what no client should.
 
 pub(crate) mod calls;
@@ -21,7 +21,7 @@ pub(crate) use message::{Message, message};
 pub(crate) use refusal::{Envelope, assert_refused};
 pub(crate) use upstream::{Upstream, answer, chunked};
 
-/// Nothing in a test takes this long; what does has failed.
+/// Longest wait of a test. Anything slower has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until the condition holds.
@@ -45,13 +45,13 @@ pub(crate) fn signal(name: &str, process: &str) -> bool {
     std::process::Command::new("bash").args(["-c", &kill]).status().is_ok_and(|status| status.success())
 }
 
-/// Says what could not be tried here, past the capture of a passing test's output: nobody is to miss it.
+/// Prints what could not be tested here, past the capture of a passing test's output, so that nobody misses it.
 pub(crate) fn not_run(what: &str) {
     let said = format!("\nNOT RUN: {what}\n");
     std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes()).expect("standard error");
 }
 
-/// What a process has spent on processors so far, in all its threads.
+/// Processor time of a process so far, in all its threads.
 pub(crate) fn processor_time(process: u32) -> Duration {
     let mut spent = Duration::ZERO;
     for thread in std::fs::read_dir(format!("/proc/{process}/task")).expect("its threads") {

@@ -1,4 +1,4 @@
-//! Holds what the admin listener answers against the document that it gives away.
+//! Checks answers of the admin listener against its OpenAPI document.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, OnceLock};
@@ -26,14 +26,14 @@ pub(crate) fn documented() -> BTreeSet<String> {
     all
 }
 
-/// Those of them that were seen in this process.
+/// Documented operations and statuses that were seen in this process.
 static SEEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 pub(crate) fn seen() -> BTreeSet<String> {
     SEEN.lock().expect("no panic").clone()
 }
 
-/// Checks an answer, and a body that was taken, against what the document says of them.
+/// Checks an answer, and an accepted request body, against the document.
 #[track_caller]
 pub(crate) fn check(request_line: &str, body: &str, answer: &Message) {
     let (method, target) = request_line.split_once(' ').expect("a request line");

@@ -1,4 +1,4 @@
-//! What every refusal has in common.
+//! Checks common to all refusals.
 
 use serde_json::Value;
 

@@ -1,22 +1,22 @@
-//! What must never stand in a log. Tests send these wherever there is room for them, and every log that this binary
+//! Secrets that must never stand in a log. Tests send them wherever there is room, and every log that this binary
 //! sees is searched: of the gateways in this process and of the program, diagnostics and access logs alike.
 
 use std::path::{Path, PathBuf};
 
 use super::{ADMIN_TOKEN, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY};
 
-/// Of a client's body.
+/// A secret in a client's body.
 pub(crate) const PROMPT: &str = "planted-prompt-9c02e7b41f";
-/// Of a URL's query.
+/// A secret in a URL's query.
 pub(crate) const QUERY: &str = "planted-query-51d8a3f60e";
-/// Of an upstream's answer.
+/// A secret in an upstream's answer.
 pub(crate) const ANSWER: &str = "planted-answer-e47b90c2d5";
 
 const PLANTED: [&str; 7] = [UPSTREAM_KEY, TENANT_KEY, OTHER_KEY, ADMIN_TOKEN, PROMPT, QUERY, ANSWER];
 
-/// The first line with one of them in it.
+/// The first line that holds a secret.
 pub(crate) fn leak(text: &str) -> Option<&str> {
-    // One look for what is common: nearly no line has it.
+    // One search for the common part of all secrets: nearly no line has it.
     let is_leak = |line: &&str| PLANTED.iter().any(|secret| line.contains(secret));
     text.lines().find(is_leak)
 }

@@ -40,26 +40,26 @@ impl Authority {
         self.0.pem()
     }
 
-    /// For a server on this host.
+    /// A certificate for a server on this host.
     pub(crate) fn server(&self) -> Identity {
         self.server_until(2990)
     }
 
-    /// Of which the certificate ends in this year.
+    /// A certificate that ends in this year.
     pub(crate) fn server_until(&self, year: i32) -> Identity {
         let mut params = for_this_host();
         params.not_after = date_time_ymd(year, 1, 1);
         self.sign(params)
     }
 
-    /// Of which the certificate ends in so many days.
+    /// A certificate that ends in this number of days.
     pub(crate) fn server_for_days(&self, days: u64) -> Identity {
         let mut params = for_this_host();
         params.not_after = (SystemTime::now() + Duration::from_secs(days * 24 * 3600)).into();
         self.sign(params)
     }
 
-    /// For a client: the common name, other names like `dns:acme.internal`, a serial number.
+    /// A certificate for a client: the common name, other names like `dns:acme.internal`, a serial number.
     pub(crate) fn client(&self, common_name: &str, names: &[&str], serial: u64) -> Identity {
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
         params.distinguished_name.push(DnType::CommonName, common_name);
@@ -100,12 +100,12 @@ impl Authority {
         params.signed_by(&self.0).expect("a list").pem().expect("PEM")
     }
 
-    /// What trusts this authority alone; it presents the identity where it is asked for one.
+    /// A client that trusts this authority alone; it presents the identity if asked for one.
     pub(crate) fn trusted(&self, identity: Option<&Identity>, protocols: &[&str]) -> Arc<ClientConfig> {
         self.client_config(rustls::ALL_VERSIONS, identity, protocols)
     }
 
-    /// The same with these versions of TLS only.
+    /// A client with these versions of TLS only.
     pub(crate) fn trusted_with(
         &self,
         versions: &[&'static SupportedProtocolVersion],
@@ -149,7 +149,7 @@ fn for_this_host() -> CertificateParams {
 }
 
 impl Identity {
-    /// As `NAME.crt` and `NAME.key`.
+    /// Writes `NAME.crt` and `NAME.key`.
     pub(crate) fn write(&self, folder: &Path, name: &str) {
         std::fs::write(folder.join(format!("{name}.crt")), &self.certificate).expect("written");
         std::fs::write(folder.join(format!("{name}.key")), &self.key).expect("written");
@@ -166,7 +166,7 @@ pub(crate) struct Secure {
 }
 
 impl Secure {
-    /// Shakes hands to the end.
+    /// Runs the TLS handshake to its end.
     pub(crate) fn connect(address: SocketAddr, config: &Arc<ClientConfig>) -> std::io::Result<Self> {
         let mut socket = TcpStream::connect(address)?;
         socket.set_read_timeout(Some(PATIENCE))?;
@@ -205,7 +205,7 @@ impl Secure {
         Ok(answer)
     }
 
-    /// What comes until the other side ends the connection; an error if it did not say that it does.
+    /// Reads until the peer ends the connection; an error without `close_notify`.
     pub(crate) fn rest(&mut self) -> std::io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.reader.read_to_end(&mut bytes)?;

@@ -1,4 +1,4 @@
-//! A scripted upstream over plain TCP: it answers as the test says and keeps what it saw.
+//! A scripted upstream over plain TCP: it answers as the test says and records the requests.
 
 use std::io::{BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use super::message::{self, Message};
 use super::{PATIENCE, eventually};
 
-/// What a script does with a request: it writes its answer; true keeps the connection.
+/// A script for one request: it writes the answer; true keeps the connection.
 pub(crate) type Script = dyn Fn(&Message, &mut TcpStream) -> bool + Send + Sync;
 
 pub(crate) struct Upstream {
@@ -89,7 +89,7 @@ impl Upstream {
         self.state.seen.lock().expect("no panic").clone()
     }
 
-    /// What came since the last call of this.
+    /// Requests since the last call of this function.
     pub(crate) fn take(&self) -> Vec<Message> {
         std::mem::take(&mut *self.state.seen.lock().expect("no panic"))
     }
@@ -141,7 +141,7 @@ impl ClosedPort {
     }
 }
 
-/// Waits until the gateway closes; what it sends until then is of no interest.
+/// Waits until the gateway closes, and ignores what it sends until then.
 pub(crate) fn until_closed(stream: &mut TcpStream) {
     let mut bytes = [0; 4096];
     while matches!(stream.read(&mut bytes), Ok(1..)) {}

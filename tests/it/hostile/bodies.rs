@@ -1,4 +1,4 @@
-//! Bodies that are too large, broken, or not wanted.
+//! Bodies: too large, broken, or unwanted ones are refused.
 
 use super::echo;
 use crate::harness::calls::{GENERATION, check_refusal, generate_head};

@@ -1,4 +1,4 @@
-//! HTTP/2 in cleartext, with prior knowledge.
+//! HTTP/2 in cleartext with prior knowledge.
 
 use std::io::Write;
 use std::net::SocketAddr;

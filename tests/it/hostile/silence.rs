@@ -1,4 +1,4 @@
-//! Clients that are slow, or silent, or don't read.
+//! Slow clients, silent clients, and clients that don't read.
 
 use std::io::{BufRead, ErrorKind, Write};
 use std::sync::Arc;
@@ -59,7 +59,8 @@ fn a_silent_connection_is_closed_without_a_word() {
     assert_eq!(Client::connect(gateway.address).rest(), b"");
 }
 
-/// After each kind of answer: ours, the upstream's by length, chunked, one that was read for a task.
+/// Keep-alive ends after each kind of answer: the gateway's own, the upstream's by length, chunked, and one read for
+/// a task.
 #[test]
 fn an_idle_connection_is_closed() {
     let upstream = Upstream::start(|request, stream| {
@@ -156,7 +157,7 @@ fn a_slow_reader_is_not_taken_for_a_silent_upstream() {
     assert_eq!(client.answer().body.len(), LENGTH);
 }
 
-/// The same in the other direction: an upstream that reads slowly is no stalled client.
+/// An upstream that reads slowly must not count as a stalled client.
 #[test]
 fn a_slow_upstream_is_not_taken_for_a_stalled_client() {
     const LENGTH: usize = 32 * 1024 * 1024;

@@ -1,4 +1,4 @@
-//! The same through the clients that people use: each sees its own thousand, and of the other's nothing.
+//! Isolation through real client libraries: each tenant sees its own thousand tasks, and none of the other's.
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! How long it takes to be told that a task is not one's own, where it is another's and where it is nobody's.
+//! Timing: the answer for another tenant's task takes as long as the answer for a task that does not exist.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use crate::harness::{Client, message};
 
 const TRIES: usize = 2_000;
 
-/// The order of questions is mixed, on one connection, so that what else the machine does falls on both alike. The
+/// Questions are mixed on one connection, so that other load on the machine falls on both kinds alike. The
 /// figures are for reading (`DASHGATE_FIGURES=1`): on a busy machine no verdict of theirs would hold.
 #[test]
 fn a_foreign_task_takes_as_long_as_none() {
@@ -75,7 +75,7 @@ fn rank_sum(one: &[Duration], other: &[Duration]) -> f64 {
     beyond((u - n * m / 2.0).abs() / variance.sqrt())
 }
 
-/// How probable it is that a normal variable lies further from its mean than so many deviations (Abramowitz and
+/// Probability that a normal variable lies further from its mean than this number of deviations (Abramowitz and
 /// Stegun 7.1.26).
 fn beyond(deviations: f64) -> f64 {
     let x = deviations / std::f64::consts::SQRT_2;

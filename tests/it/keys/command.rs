@@ -1,4 +1,4 @@
-//! `dashgate keys`, the real program, and what the real gateway says at start.
+//! `dashgate keys` against the real gateway, and the gateway's log lines at start.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;

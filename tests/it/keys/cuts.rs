@@ -1,4 +1,4 @@
-//! What a key has open ends with it, within a second; what is paid for does not.
+//! Revocation: open requests of a key end with it within a second; a submit that is paid for does not.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! What a call may ask for: models, and how long and how large a video.
+//! Limits on a call's models, and on the duration and size of videos.
 
 use super::{gateway, with_tasks};
 use crate::harness::calls::{GENERATION, SYNTHESIS, bearer, check_refusal, generate};
@@ -67,7 +67,7 @@ fn the_model_is_looked_for_where_each_operation_names_it() {
     check_refusal(&ask(&format!("{policy}&model=qwen-plus&model=qwen-max"), ""), 400, "bad_request");
     check_refusal(&ask(&format!("{policy}&mod%65l=qwen-max&model=qwen-plus"), ""), 403, "not_allowed");
     assert_eq!(ask(&format!("{policy}&model=wan2.7%2Dt2v"), "").status(), 200);
-    // What names no model needs none.
+    // A call without a model needs no permission for one.
     assert_eq!(ask("GET /api/v1/public-keys/latest", "").status(), 200);
     assert_eq!(upstream.requests().len(), 10);
 }
@@ -146,7 +146,7 @@ fn a_submit_may_not_ask_for_more_than_its_caps() {
         check_refusal(&gateway.ask(with_parameters("wan2.7-t2v", parameters)), 400, "bad_request");
     }
     assert_eq!(upstream.requests().len(), 0);
-    // Calls that make no video are none of the caps' business.
+    // Caps on videos do not apply to calls that make no video.
     assert_eq!(gateway.ask(generate("no JSON")).status(), 200);
 }
 
@@ -203,7 +203,7 @@ fn a_stream_that_only_its_body_asks_for_is_limited_as_one() {
         gateway(&upstream, &format!("limits = {{ {slow}, burst = 2, streams = {{ {slow}, burst = 3 }} }}"));
     let chat = |body: &str| message("POST /compatible-mode/v1/chat/completions", &[&bearer()], body);
     let (stream, plain) = (chat(r#"{"model":"qwen-plus","stream":true}"#), chat(r#"{"model":"qwen-plus"}"#));
-    // What it was let in as is given back: the common rate is whole afterwards.
+    // The admission as a call of unknown model is given back: the common rate is whole afterwards.
     assert_eq!(super::statuses(&gateway, &stream, 3), [200; 3]);
     let refused = gateway.ask(&stream);
     let message = assert_refused(&refused, 429, "rate", "limit_requests", Envelope::OpenAi);
@@ -222,7 +222,7 @@ fn bodies_that_are_read_whole_share_a_bounded_room() {
         "max_body_bytes = 268435456",
         "limits = { max_duration_seconds = 10 }",
     );
-    // Held by one that does not end: 192 of 256 MiB.
+    // A request without an end holds 192 of 256 MiB.
     let head = message(
         &format!("POST {SYNTHESIS}"),
         &[&bearer(), "X-DashScope-Async: enable", "Content-Length: 268435000"],
@@ -243,7 +243,7 @@ fn bodies_that_are_read_whole_share_a_bounded_room() {
     assert_refused(&refused, 503, "no_room", "ServiceUnavailable", Envelope::Flat);
     assert_eq!(refused.field("retry-after").as_deref(), Some("1"));
     assert_eq!(upstream.connections(), 0);
-    // Small ones still fit, and once the greedy one is gone, so does the large one.
+    // Small bodies still fit; the large body fits once the endless request is gone.
     assert_eq!(gateway.ask(with_parameters("wan2.7-i2v", "")).status(), 200);
     greedy.leave();
     eventually("there is room again", || {

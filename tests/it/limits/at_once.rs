@@ -1,4 +1,4 @@
-//! How many run at once: from admission to the last byte, however they end.
+//! Limit of concurrent calls: a call counts from admission to its last byte, however it ends.
 
 use std::io::Write as _;
 use std::sync::Mutex;

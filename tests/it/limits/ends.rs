@@ -1,4 +1,4 @@
-//! Every way in which a request can end on the wire, many times over; afterwards every slot is free.
+//! Slots: every way in which a request can end on the wire, many times over; afterwards every slot is free.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -59,7 +59,7 @@ const WAYS: [Way; 16] = [
 const EVENT: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n8\r\ndata:1\n\n\r\n";
 
-/// Does what `x-way` asks for.
+/// Ends the request in the way that `x-way` names.
 fn script(request: &Message, stream: &mut TcpStream) -> bool {
     let mut say = |bytes: &[u8]| stream.write_all(bytes).is_ok();
     match request.field("x-way").expect("a way").as_str() {

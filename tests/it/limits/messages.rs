@@ -1,4 +1,4 @@
-//! Models that are named inside a WebSocket: whoever may use some only is heard message by message.
+//! Models named inside a WebSocket: with a list of models, the gateway checks each message of the client.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream as StdStream;
@@ -38,7 +38,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Accepts every handshake, and keeps what comes behind.
+/// Accepts every handshake, and keeps the bytes that follow it.
 fn listening() -> (Upstream, Arc<Mutex<Vec<u8>>>) {
     let heard = Arc::<Mutex<Vec<u8>>>::default();
     let kept = Arc::clone(&heard);
@@ -138,7 +138,7 @@ fn what_is_refused_gets_a_close_and_the_upstream_hears_nothing_of_it() {
         let mut client = open(&gateway, TENANT_KEY);
         let ahead = [frame(0x82, b"audio"), text(&run_task("qwen-plus"))].concat();
         client.send(&ahead);
-        // More of it lies unread where the refusal comes.
+        // The rest of the message is unread when the refusal comes.
         client.push([&bytes[..], &[0; 10_000]].concat());
         let close = client.rest();
         let length = close.len() - 2;

@@ -1,4 +1,4 @@
-//! Tasks in flight: from the submit to the word that it has ended, whoever brings it, across restarts.
+//! Limit of tasks in flight: a task counts from its submit until its end is known from any answer, across restarts.
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ fn as_many_tasks_run_as_the_limit_says_until_one_has_ended() {
             check_limited(&gateway.ask(submit()), "tasks_in_flight", "limits.tasks_in_flight = 2");
         }
         assert_eq!(upstream.requests().len(), 2, "what is refused is not sent");
-        // Other calls are not limited by it.
+        // Other calls are not limited by the number of tasks.
         assert_eq!(gateway.ask(generate("{}")).status(), 200);
         assert_eq!(gateway.ask(poll("t-0")).status(), 200, "{status}");
         assert_eq!(gateway.ask(submit()).status(), 200, "{status} frees its slot");
@@ -65,7 +65,7 @@ fn submits_at_one_time_do_not_pass_the_limit_together() {
             client
         })
         .collect();
-    // Both are on their way, and neither has made a task yet.
+    // Both submits are in flight, and neither has made a task yet.
     eventually("both have arrived", || upstream.requests().len() == 2);
     check_limited(&gateway.ask(submit()), "tasks_in_flight", "limits.tasks_in_flight = 2");
     for _ in 0..2 {
@@ -90,7 +90,7 @@ fn a_restart_forgets_no_task_that_runs() {
     let gateway = Gateway::over(gateway.stop(), &text);
     assert_eq!(gateway.ask(submit()).status(), 200, "one of three has ended");
     check_limited(&gateway.ask(submit()), "tasks_in_flight", "limits.tasks_in_flight = 3");
-    // A limit that is new counts those that ran without one.
+    // A new limit also counts tasks that were submitted without a limit.
     let fewer = text.replace("tasks_in_flight = 3", "tasks_in_flight = 1");
     let gateway = Gateway::over(gateway.stop(), &fewer);
     for id in ["t-1", "t-2", "t-3"] {

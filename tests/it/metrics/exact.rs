@@ -1,7 +1,7 @@
 //! Thousands of exchanges of every outcome: counters, histograms and the access log agree with each other, with what
 //! the clients saw, and with what the upstreams did.
 //!
-//! `DASHGATE_EXCHANGES` sets how many.
+//! `DASHGATE_EXCHANGES` sets their number.
 
 mod kinds;
 mod world;
@@ -60,7 +60,7 @@ fn count<T>(all: &[T], key: impl Fn(&T) -> Option<String>) -> Counts {
     counts
 }
 
-/// The sums of a family, by these of its labels.
+/// The sums of a family, by the given labels.
 fn sums(page: &Page, family: &str, labels: &[&str]) -> Counts {
     let mut sums = Counts::new();
     for (series, value) in page.series(family) {
@@ -75,7 +75,7 @@ fn sums(page: &Page, family: &str, labels: &[&str]) -> Counts {
     sums
 }
 
-/// Counters against what the clients saw.
+/// Compares counters with the observations of the clients.
 fn check_clients(world: &World, told: &[Told]) {
     let page = Page::of(&world.gateway);
     let code = |told: &Told| told.status.map_or("none".to_owned(), |status| status.to_string());
@@ -96,7 +96,7 @@ fn check_clients(world: &World, told: &[Told]) {
     assert_eq!(page.value(r#"dashgate_bytes_total{direction="out"}"#), bytes(|told| told.bytes_out));
 }
 
-/// Lines against the counters.
+/// Compares access log lines with the counters.
 fn check_lines(world: &World) {
     let (page, lines) = (Page::of(&world.gateway), world.gateway.lines());
     let text = |line: &Value, field: &str| line[field].as_str().unwrap_or("none").to_owned();
@@ -136,12 +136,12 @@ fn check_lines(world: &World) {
     }
 }
 
-/// Attempts against the upstreams' own counts, and against the lines.
+/// Compares attempts with the upstreams' own counts and with the access log lines.
 fn check_upstreams(world: &World) {
     eventually("the upstreams and the gateway agree on every attempt", || {
         let before = world.upstreams_counted();
         let page = Page::of(&world.gateway);
-        // Queries go on, so both are looked at until nothing came between.
+        // Queries go on, so both are read again until nothing came in between.
         world.upstreams_counted() == before
             && sums(&page, "dashgate_upstream_requests_total", &["account", "code"]) == before
     });
@@ -159,7 +159,7 @@ fn check_upstreams(world: &World) {
     );
 }
 
-/// What there was, for whoever runs it with `--nocapture`.
+/// Summary, printed with `--nocapture`.
 fn report(told: &[Told]) {
     let name = |told: &Told| Some(format!("{} {}", told.outcome, told.reason.as_deref().unwrap_or_default()));
     println!("{} exchanges", told.len());

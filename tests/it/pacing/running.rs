@@ -1,4 +1,4 @@
-//! Tasks that run at a time, where that is limited.
+//! Limit of tasks that run at a time.
 
 use super::*;
 
@@ -52,7 +52,7 @@ fn tasks_run_on_over_a_restart() {
     );
     refused(&after.ask(&request), "2 running tasks of wan2.2-t2v-plus");
     simulator.fail(&ids[1], "InternalError", "m");
-    // On a busy machine a poll may be answered with what was known before.
+    // On a busy machine a poll may be answered with the last known state.
     eventually("the end of a task", || {
         let polled = call(&after, &format!("GET /api/v1/tasks/{}", ids[1]));
         polled.json()["output"]["task_status"] == "FAILED"
@@ -61,7 +61,7 @@ fn tasks_run_on_over_a_restart() {
     refused(&after.ask(&request), "2 running tasks of wan2.2-t2v-plus");
 }
 
-/// What makes no task runs no further than its answer.
+/// A submit that makes no task counts as running only until its answer.
 #[test]
 fn a_refused_submit_runs_nothing() {
     let simulator = quick();
@@ -72,7 +72,7 @@ fn a_refused_submit_runs_nothing() {
     }
 }
 
-/// Many at once make no more than are allowed.
+/// Many concurrent submits make no more tasks than are allowed.
 #[test]
 fn together_they_are_no_more() {
     let simulator = quick();

@@ -1,4 +1,4 @@
-//! What the tenants of one account get of it when together they want more than there is.
+//! Shares of the tenants of one account when they want more than the account's rate.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -24,7 +24,7 @@ fn who_keeps_within_its_share_is_not_behind_who_does_not() {
     for _ in 0..5 {
         assert_eq!(gateway.ask(submit(OTHER_KEY, MODEL, "few", &[])).status(), 200);
     }
-    // Each waited for a turn or two; behind the flood they would have come last of all.
+    // Each submit waited for one or two turns; without fair queueing all would have come after the flood.
     let prompts = prompts(&simulator);
     assert_eq!(prompts.iter().filter(|prompt| *prompt == "few").count(), 5);
     assert!(prompts.len() < 70, "the flood had gone by: {}", prompts.len());
@@ -51,7 +51,7 @@ fn turns_go_by_weight() {
     assert_never_throttled(&simulator);
 }
 
-/// What a tenant notices of another one that sends a hundred times its share: printed with --nocapture.
+/// Latency of a tenant beside another one that sends a hundred times its share: printed with --nocapture.
 /// DASHGATE_FIGURES=1 takes the time that makes the numbers worth quoting.
 #[test]
 fn what_one_notices_of_another_that_sends_a_hundred_times_its_share() {
@@ -62,8 +62,8 @@ fn what_one_notices_of_another_that_sends_a_hundred_times_its_share() {
     let over = AtomicBool::new(false);
     let counts = [const { AtomicUsize::new(0) }; 2];
     let beside = std::thread::scope(|scope| {
-        // Half of the rate is five a second; a hundred times that are 500, by 250 clients that send twice a second
-        // but for those that wait.
+        // Half of the rate is five a second; a hundred times five are 500, from 250 clients that send twice a second
+        // unless they wait.
         for _ in 0..250 {
             scope.spawn(|| {
                 let mut client = Client::connect(gateway.address);
@@ -102,7 +102,7 @@ fn what_one_notices_of_another_that_sends_a_hundred_times_its_share() {
     assert_never_throttled(&simulator);
 }
 
-/// Four submits a second, all of which are accepted: how long each took, the quickest first.
+/// Durations of four submits a second, all accepted, sorted.
 fn within_its_share(gateway: &Gateway, lasting: Duration) -> Vec<Duration> {
     let began = Instant::now();
     let mut times: Vec<Duration> = (0..lasting.as_secs() as u32 * 4)

@@ -1,4 +1,4 @@
-//! What admission adds to a request's processor time: limits on against off, in one process, in turns.
+//! Cost of admission in processor time per request: limits on against off, in one process, in turns.
 //! DASHGATE_FIGURES=1 takes enough requests to tell; run it alone, with --nocapture.
 
 use std::time::Duration;

@@ -10,7 +10,7 @@ const FLOOD: usize = 200;
 #[test]
 fn every_change_is_told_with_who_what_and_how_it_ended() {
     let folder = configured(nowhere(), "127.0.0.1:0");
-    // What was changed is told whatever else is not.
+    // Changes are logged, whatever else is suppressed.
     let mut process =
         Process::start(program(folder.path()).arg("serve").env("RUST_LOG", "error,dashgate=info"));
     let admin = process.admin_address();

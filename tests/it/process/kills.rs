@@ -1,5 +1,5 @@
-//! Killed at any instant, the program forgets no task that a client was told of: neither whose it is nor which of
-//! three accounts has it.
+//! Kills: at any instant, the program forgets no task that a client was told of: neither its tenant nor which of
+//! three accounts has the task.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufReader, Write};
@@ -60,7 +60,7 @@ fn no_task_that_a_client_was_told_of_is_lost() {
     assert!(orphans <= kills * CLIENTS, "{orphans} orphans: more than were in flight");
 }
 
-/// Whoever leaves gets no answer, but the task is made and paid for: its owner must find it. Only a kill between
+/// A client that leaves gets no answer, but the task is made and paid for: its owner must find it. Only a kill between
 /// the upstream's answer and the commit leaves one that nobody has, and nobody was told of that one.
 #[test]
 fn a_task_whose_client_hung_up_is_its_owners() {
@@ -100,7 +100,7 @@ fn a_task_whose_client_hung_up_is_its_owners() {
             process.child.kill().expect("killed");
         }
         process.end();
-        // What was sent before the kill may still arrive.
+        // Bytes sent before the kill may still arrive.
         eventually("the upstream has read all", || place.simulator.connections() == 0);
     }
     let (made, orphans) = place.read_back(&settled);
@@ -197,7 +197,7 @@ impl Place {
         Process::start(program(self.folder.path()).arg("serve"))
     }
 
-    /// How every upload directory of the account begins.
+    /// The common beginning of the account's upload directories.
     fn directory_of(&self, account: &str) -> String {
         let key = format!("Authorization: Bearer sk-{account}");
         let got = client::once(self.simulator.address(), message(POLICY, &[&key], ""));
@@ -267,7 +267,7 @@ fn submit_with(tenant: usize, url: &str) -> String {
     message(&format!("POST {SYNTHESIS}"), &fields, &body.to_string())
 }
 
-/// What the tenant is told of the task.
+/// The status of the task that the tenant gets.
 fn status(client: &mut Client, tenant: usize, id: &str) -> String {
     let key = format!("Authorization: Bearer {}", TENANTS[tenant].0);
     let got = client.ask(message(&format!("GET /api/v1/tasks/{id}"), &[&key], ""));
@@ -301,7 +301,7 @@ fn ask_for_policies(address: SocketAddr, tenant: usize, told: &Mutex<Vec<(usize,
         let mut answer = read_head(&mut reader).ok()??;
         read_body(&mut answer, &mut reader, false);
         let answer = answer.complete.then(|| answer.json())?;
-        // Of these an account gives a hundred a second.
+        // An account gives a hundred policies a second.
         let Some(directory) = answer["data"]["upload_dir"].as_str() else { continue };
         told.lock().expect("no panic").push((tenant, directory.to_owned()));
     }
@@ -323,7 +323,7 @@ fn hang_up_for_ever(address: SocketAddr, client: usize, sent: &AtomicUsize, stop
     None
 }
 
-/// Random enough, and said, so that a round can be played again.
+/// A pseudorandom generator whose printed seed repeats a round.
 struct Dice {
     seed: u64,
     state: u64,

@@ -1,4 +1,4 @@
-//! The access log of the program itself: on standard output, to the last line, and no matter who reads it.
+//! Access log of the real program: on standard output, to the last line, whether or not it is read.
 
 use std::process::Stdio;
 

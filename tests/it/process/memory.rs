@@ -1,4 +1,4 @@
-//! Bodies of any size pass at constant memory.
+//! Memory: bodies of any size pass at constant memory.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::harness::{Client, Upstream, answer, message};
 
 const MIB: u64 = 1024 * 1024;
 
-/// Takes an upload of any size; a request with the field `Give` gets so many MiB.
+/// Takes an upload of any size; a request with the field `Give` gets that number of MiB.
 fn warehouse() -> Upstream {
     Upstream::bare(|stream| {
         let block = vec![b'x'; 1 << 20];
@@ -116,7 +116,7 @@ fn memory_stays_flat_over_large_bodies() {
     assert!(downloading <= warm + 2048, "{warm} KiB grew to {downloading} KiB");
 }
 
-/// Also where the bytes come from storage. A video is as many MiB long as its model says.
+/// Memory is constant for videos from storage too. The model names the video's size in MiB.
 #[test]
 fn memory_stays_flat_over_a_large_video() {
     let storage = Upstream::bare(|stream| {

@@ -1,4 +1,4 @@
-//! The store can't be written: what is new is refused before anything is sent, what is known goes on, the operator
+//! Store outages: new tasks are refused before anything is sent, known tasks go on, the operator
 //! reads why, and it passes by itself where that can be.
 
 use std::collections::BTreeSet;
@@ -91,15 +91,15 @@ impl<'a> Gateway<'a> {
         got
     }
 
-    /// What `/readyz` says to whoever asks.
+    /// The answer of `/readyz`.
     fn ready(&self) -> (u16, String) {
         let got = client::once(self.admin, message("GET /readyz", &[], ""));
         (got.status(), got.json()["problem"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// What everybody sees while nothing can be noted. `words` stand in the reason.
+    /// Checks during an outage of the store. `words` must be in the reason of `/readyz`.
     fn is_out(&mut self, words: &str) {
-        // Those that were sent before it was noticed are told of, and remembered.
+        // Tasks that were submitted before the outage was noticed are answered and kept.
         eventually("it is noticed", || self.submit().status() == 503);
         let before = self.place.submits();
         for _ in 0..20 {
@@ -142,7 +142,7 @@ impl<'a> Gateway<'a> {
         assert_eq!(live.status(), 200, "a restart would help nobody");
     }
 
-    /// Afterwards it works unaided.
+    /// After the outage the gateway works without help.
     fn is_back(&mut self) {
         eventually("it can be written again", || self.ready().0 == 200);
         assert_eq!(self.submit().status(), 200);
@@ -160,7 +160,7 @@ impl<'a> Gateway<'a> {
         after.serves_what_is_known();
     }
 
-    /// It does not start over such a file, and says why.
+    /// The gateway does not start over such a file, and says why.
     fn refuses_to_start(place: &Place, words: &str) {
         let (status, printed) = Process::start(&mut place.command()).end();
         assert_eq!(status.code(), Some(1), "{printed}");
@@ -206,7 +206,7 @@ fn a_full_disk() {
 fn a_lock_of_another_process() {
     let place = Place::new();
     let mut gateway = Gateway::start(&place, place.command());
-    // This process is another one than the gateway.
+    // Locks are per process, and this process is not the gateway, so its lock keeps the gateway out.
     let other = Connection::open(&place.store).expect("the file");
     other.execute_batch("BEGIN EXCLUSIVE").expect("a lock");
     gateway.is_out("locked by another program");

@@ -1,4 +1,4 @@
-//! The program loads its configuration anew: at SIGHUP, and when a file of it is another one.
+//! Reload of the real program: at SIGHUP, and when one of its files is replaced.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ fn text(upstream: SocketAddr) -> String {
     configuration(SERVER, &[("main", upstream, &[UPSTREAM_KEY], "")], "")
 }
 
-/// So often it looks at its files.
+/// Interval at which the program checks its files.
 const PERIOD: Duration = Duration::from_millis(200);
 
 #[test]
@@ -79,7 +79,7 @@ fn a_signal_reloads_and_a_bad_file_is_told() {
     assert!(!keys.iter().any(|key| printed.contains(key)), "{printed}");
 }
 
-/// As Kubernetes mounts a ConfigMap or a Secret: files are links through `..data`, which is swapped.
+/// Kubernetes mounts a ConfigMap or a Secret as links through `..data`, which it swaps.
 pub(super) fn swap(mount: &Path, version: &str, files: &[(&str, &str)]) {
     let folder = mount.join(version);
     fs::create_dir(&folder).expect("a folder");
@@ -102,7 +102,7 @@ fn a_swapped_config_map_and_a_swapped_secret_are_taken_without_a_signal() {
     fs::create_dir(&secret).expect("a folder");
     let key_file = "{ key_file = \"../secret/upstream\" }";
     let text = text(upstream.address).replace(&format!("{UPSTREAM_KEY:?}"), key_file);
-    // It is tried with wrong keys until they are right.
+    // The reload is retried until the keys are right.
     let text = text.replace("[server]", "[server]\nauth_failures_per_second = 0");
     swap(&secret, "..1", &[("upstream", UPSTREAM_KEY)]);
     swap(&config, "..1", &[("dashgate.toml", &text)]);

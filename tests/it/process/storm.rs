@@ -1,4 +1,4 @@
-//! Many reloads under load, each fifth of a broken file: no request fails, every fault is told with its place, and the
+//! Reloads under load, each fifth of a broken file: no request fails, every fault is logged with its place, and the
 //! last good configuration stays.
 
 use std::fs;
@@ -18,16 +18,16 @@ use crate::harness::{
     Client, Message, OTHER_KEY, TENANT_KEY, Upstream, answer, client, configuration, eventually, message,
 };
 
-/// How many reloads, if not 20.
+/// Number of reloads, if not 20.
 const RELOADS: &str = "DASHGATE_RELOADS";
 
-/// What runs all the while, until it is told to stop.
+/// The load that runs during all reloads.
 struct Load {
     stop: Arc<AtomicBool>,
     threads: Vec<(&'static str, JoinHandle<usize>)>,
 }
 
-/// Calls until it is told to stop, and counts what was answered.
+/// Calls until it is stopped, and counts the answers.
 type Work = fn(SocketAddr, &AtomicBool) -> usize;
 
 impl Load {
@@ -42,7 +42,7 @@ impl Load {
         Self { threads: kinds.map(start).into(), stop }
     }
 
-    /// How many of each were answered; one that was not has panicked.
+    /// Number of answers of each kind. A call without an answer panics.
     fn end(self) -> Vec<(&'static str, usize)> {
         self.stop.store(true, Ordering::Relaxed);
         self.threads
@@ -52,7 +52,7 @@ impl Load {
     }
 }
 
-/// Calls until it is to stop; between two it breathes, for a small machine's sake.
+/// Calls until it is stopped, with a pause between two calls for small machines.
 fn until(stop: &AtomicBool, mut call: impl FnMut()) -> usize {
     let mut count = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -141,7 +141,7 @@ fn stream_events(stream: &mut TcpStream) -> std::io::Result<()> {
     stream.write_all(b"0\r\n\r\n")
 }
 
-/// In which everything that may change does, from one number to the next; a key of this number tells which it is.
+/// A configuration in which every reloadable setting changes with the number; a key of this number identifies it.
 fn numbered(upstream: SocketAddr, number: usize) -> String {
     let server = format!(
         "listen = \"127.0.0.1:0\"\nworkers = 2\nauth_failures_per_second = 0\nmax_body_bytes = {}",
@@ -173,14 +173,14 @@ fn call(address: SocketAddr, key: &str) -> Message {
     client::once(address, generate("{}").replace(TENANT_KEY, key))
 }
 
-/// How a new file comes to be known.
+/// Way in which the gateway learns of a new file.
 #[derive(Debug, Clone, Copy)]
 enum Way {
-    /// Another file takes its name, and the admin API is asked.
+    /// A rename replaces the file, and the admin API is asked to reload.
     Asked,
-    /// It is written where it lies, and a signal sent.
+    /// The file is written in place, and a signal is sent.
     Signal,
-    /// As Kubernetes swaps a ConfigMap; nobody says anything.
+    /// A link is swapped as Kubernetes swaps a ConfigMap, without a signal.
     Swap,
 }
 
@@ -221,7 +221,7 @@ fn no_request_fails_through_many_reloads_and_every_broken_file_is_told() {
         let good = numbered(upstream.address, number);
         let brought = Instant::now();
         if number.is_multiple_of(5) {
-            // At another place each time.
+            // The fault is at another place each time.
             let place = good.match_indices('\n').nth(1 + number % 7).map_or(0, |(at, _)| at + 1);
             let fault = format!("{}storm_{number} = 1\n", " ".repeat(number % 9));
             let text = format!("{}{fault}{}", &good[..place], &good[place..]);

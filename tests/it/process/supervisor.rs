@@ -1,4 +1,4 @@
-//! What systemd is told over `NOTIFY_SOCKET`, for a unit of `Type=notify` or `notify-reload`.
+//! Messages to systemd over `NOTIFY_SOCKET`, for a unit of `Type=notify` or `notify-reload`.
 
 use std::os::unix::net::UnixDatagram;
 

@@ -1,4 +1,4 @@
-//! Spans are sent out by OTLP where the environment says so, and nothing of it where it does not.
+//! Traces: spans are exported by OTLP where the environment says so, and none where it does not.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -248,12 +248,12 @@ fn an_exchange_and_its_attempts_are_spans_of_the_callers_trace() {
     let resource = requests(&collector)[0].resource_spans[0].resource.clone().expect("a resource").attributes;
     assert_eq!(find(&resource, "service.name").as_deref(), Some("dashgate"));
     assert_eq!(find(&resource, "deployment.environment.name").as_deref(), Some("test"));
-    // What the upstream gets is what the client sent.
+    // The upstream gets the client's trace header unchanged.
     let seen = upstream.requests().pop().expect("one");
     assert_eq!(seen.field("traceparent"), traced.strip_prefix("traceparent: ").map(str::to_owned));
     assert_eq!(seen.field("tracestate").as_deref(), Some("a=b"));
 
-    // A task, a refusal, and whose trace it is where nobody says so well.
+    // A task, a refusal, and the trace of a request with a malformed trace header.
     let (before, bad) =
         (collector.requests().len(), "traceparent: 00-00000000000000000000000000000000-00f067aa0ba902b7-01");
     client::once(place.address, with(&submit(), &[bad]));
@@ -310,7 +310,7 @@ fn a_trace_goes_on_at_the_upstream_if_that_is_asked_for() {
     let unwanted = call("00").field("traceparent").expect("one");
     assert!(unwanted.starts_with(&format!("00-{TRACE}-")) && unwanted.ends_with("-00"), "{unwanted}");
     assert!(!unwanted.contains(PARENT));
-    // None that could be gone on with: what belonged to it is left out.
+    // A trace header that can't be continued: its `tracestate` is left out.
     client::once(place.address, with(&generate("{}"), &["traceparent: nonsense", "tracestate: a=b"]));
     let seen = upstream.requests().pop().expect("one");
     let begun = seen.field("traceparent").expect("one");
@@ -333,7 +333,8 @@ fn without_an_endpoint_nothing_is_done_and_a_word_of_the_operator_holds() {
             "OTEL_EXPORTER_OTLP_PROTOCOL: only http/protobuf is spoken",
         ),
     ] {
-        // It passes what came on, whatever `propagate` says: no span of ours could be found.
+        // Without export the gateway passes the client's header on, whatever `propagate` says, because no span of its
+        // own would be found.
         let place = start(upstream.address, variables, true);
         let traced = format!("traceparent: 00-{TRACE}-{PARENT}-01");
         assert_eq!(client::once(place.address, with(&generate("{}"), &[&traced])).status(), 200);

@@ -1,4 +1,4 @@
-//! One process takes over from another: nobody is refused, nothing is cut, and no task is lost.
+//! Upgrade: one process takes over from another; nobody is refused, nothing is cut, and no task is lost.
 
 mod crashes;
 mod ways;
@@ -62,7 +62,7 @@ fn events(stream: &mut TcpStream, count: usize) -> io::Result<()> {
     stream.write_all(b"0\r\n\r\n")
 }
 
-/// A folder with a configuration, whose drain is longer than what runs.
+/// A folder with a configuration whose drain is longer than any running request.
 fn place(upstream: SocketAddr) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let server = "listen = \"127.0.0.1:0\"\nworkers = 2\ntimeouts = { drain = \"20s\" }";
@@ -78,7 +78,7 @@ fn take_over(folder: &Path) -> Process {
     Process::start(program(folder).args(["serve", "--take-over"]))
 }
 
-/// A connection that tells of every fault.
+/// A connection that panics at every fault.
 struct Line(BufReader<TcpStream>);
 
 impl Line {
@@ -101,13 +101,14 @@ impl Line {
     }
 }
 
-/// Whether it is the tenant's task. One that nobody knows is `UNKNOWN`; how it is, is for the budget to tell in time.
+/// True when the task is the tenant's. An unknown task is `UNKNOWN`; the status of a known one depends on the poll
+/// budget.
 fn is_known(polled: &Message) -> bool {
     polled.status() == 200
         && ["PENDING", "RUNNING"].map(Some).contains(&polled.json()["output"]["task_status"].as_str())
 }
 
-/// What clients saw, over all processes.
+/// Observations of the clients, over all processes.
 #[derive(Default)]
 struct Seen {
     stop: AtomicBool,
@@ -152,7 +153,7 @@ impl Seen {
         }
     }
 
-    /// A task that was told of is known at once, wherever one asks.
+    /// A task whose id a client got is known at once, in every process.
     fn tasks(&self, address: SocketAddr) {
         let mut kept = Line::open(address).expect("a connection");
         while self.goes_on() {
@@ -244,6 +245,6 @@ fn processes_follow_each_other_and_no_client_notices() {
     assert_eq!(status.code(), Some(0), "{printed}");
 }
 
-/// Of a stream, or of a tunnel: some two seconds.
+/// Duration of a stream or a tunnel: some two seconds.
 const EVENTS: usize = 40;
 const BETWEEN_EVENTS: Duration = Duration::from_millis(50);

@@ -1,4 +1,4 @@
-//! What becomes of each key of the configuration at a reload. The example file has all of them, so none is
+//! Reload of each key of the configuration. The example file has all of them, so none is
 //! forgotten here.
 
 use std::collections::BTreeSet;
@@ -14,22 +14,22 @@ use crate::harness::gateway::CONFIG_FILE;
 use crate::harness::tls::{Authority, Identity};
 use crate::harness::{ADMIN_TOKEN, Gateway};
 
-/// What the answer to a reload says of a key that has changed.
+/// The answer to a reload for a key that has changed.
 #[derive(Debug, Clone, Copy)]
 enum Takes {
-    /// It is in force, and named as this.
+    /// The change is in force, and the answer names this key.
     Setting(&'static str),
-    /// It is in force, and this one of its kind is named.
+    /// The change is in force, and the answer names this item of the list.
     Changes(&'static str, &'static str),
-    /// It names one of its kind: another one has come for it.
+    /// The key names an item: the answer lists the new item and the old one.
     Renames(&'static str),
-    /// It waits for the next start.
+    /// The change waits for the next start.
     Restart(&'static str),
 }
 
 use Takes::{Changes, Renames, Restart, Setting};
 
-/// A key, what is written for it, and what instead.
+/// A key, its text in the example, and its new text.
 type Row = (&'static str, &'static str, &'static str, Takes);
 
 const ACCOUNT: Takes = Changes("accounts", "main");
@@ -105,7 +105,7 @@ const ROWS: &[Row] = &[
     ("tenants.keys.id", "id = \"spare-key\"", "id = \"other-key\"", Renames("keys")),
     ("tenants.keys.key", "sk-tenant-0123456789", "sk-tenant-9876543210", KEY),
     ("tenants.keys.expires", "expires = \"2040-01-01T00:00:00Z\"", "expires = \"2041-01-01T00:00:00Z\"", KEY),
-    // Not in the example by themselves, but in its words.
+    // Keys that the example names only in comments.
     ("accounts.key_file", "keys = [\"sk-spare\"]", "key_file = \"keys\"", Changes("accounts", "spare")),
     ("admin.key_file", "token = \"${UNSET:-admin-4c1d7be09f2a5836}\"", "key_file = \"keys\"", Setting("admin.token")),
     ("tenants.keys.key_file", "key = \"sk-tenant-spare-012345\"", "key_file = \"keys\"", Changes("keys", "spare-key")),
@@ -119,7 +119,7 @@ const ROWS: &[Row] = &[
     ("tenants.tenant_limits.polls.burst", "requests_per_second = 100,", "requests_per_second = 100, polls = { requests_per_second = 1, burst = 2 },", TENANT),
 ];
 
-/// Where the rows for what the example does not show begin.
+/// The first row for keys that the example does not show.
 const SHOWN: usize = 67;
 
 fn base(upstream: &str) -> String {
@@ -263,7 +263,7 @@ fn each_key_takes_effect_or_says_that_it_needs_a_restart() {
     let text = base(&upstream.address.to_string());
     let write = |text: &str| fs::write(&file, text).expect("written");
     let gateway = Gateway::from_file_in(folder, &text);
-    // With the store and the access log, which are put behind it.
+    // The configuration with the store and the access log, which are put behind it.
     let base = fs::read_to_string(&file).expect("the file");
     for (key, written, instead, takes) in ROWS {
         assert_eq!(base.matches(written).count(), 1, "{key}: {written}");
@@ -287,14 +287,14 @@ fn each_key_takes_effect_or_says_that_it_needs_a_restart() {
         }
         found.extend(changes.settings.iter().map(|name| (*name).to_owned()));
         if *key == "tenants.name" {
-            // Its key is another tenant's now.
+            // The tenant's key belongs to another tenant after the reload.
             found.retain(|name| name != "keys ~spare-key");
         }
         assert_eq!(found, named, "{key}: {changes}");
     }
 }
 
-/// What the configuration names, and another of each.
+/// The names in the configuration, and another name of each kind.
 fn write_files(folder: &Path) {
     let authority = Authority::new();
     let Identity { certificate, key } = authority.server();
@@ -313,7 +313,7 @@ fn write_files(folder: &Path) {
     write("keys", "sk-from-a-file-0123456789\n".to_owned());
 }
 
-/// Without the admin listener, which may be another one with each row.
+/// Comparison without the admin listener, which may differ in each row.
 fn load(gateway: &Gateway) -> Reloaded {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let outcome = runtime.block_on(gateway.running.reloads().expect("a file").reload());

@@ -1,12 +1,12 @@
-//! Every endpoint of DashScope that the protocol page names in its chapters 1.1 to 1.6, and what becomes of
+//! Table of all endpoints of DashScope that the protocol page names in its chapters 1.1 to 1.6, and the result of
 //! a call to it.
 
 use crate::harness::Envelope;
 
-/// What the gateway does with an endpoint.
+/// The gateway's treatment of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// The upstream gets it.
+    /// The upstream gets the call.
     Passes,
     /// Passes, and runs as a task only: it takes `X-DashScope-Async: enable`.
     Submits,
@@ -22,7 +22,7 @@ use Fate::{Denied, Local, Passes, Shakes, Submits};
 
 pub(crate) struct Endpoint {
     pub(crate) method: &'static str,
-    /// As on DashScope's own host. `{own}` is a task of the caller, `{foreign}` another tenant's, `{none}`
+    /// The path on DashScope's own host. `{own}` is a task of the caller, `{foreign}` another tenant's, `{none}`
     /// nobody's.
     pub(crate) path: &'static str,
     pub(crate) query: &'static str,
@@ -34,7 +34,7 @@ impl Endpoint {
         self.path.starts_with("/api/v1")
     }
 
-    /// Whether letter case in the last segment makes no other call of it.
+    /// True when letter case in the last segment does not change the call.
     pub(crate) fn is_service(&self) -> bool {
         self.path.starts_with("/api/v1/services/")
     }

@@ -1,12 +1,12 @@
-//! The ways in which a path can be written, honest and otherwise.
+//! Spellings of a path, usual and hostile ones.
 
 use super::endpoints::{Endpoint, Fate};
 
-/// One way to write a call, and what must come of it.
+/// One spelling of a call, and the expected result.
 pub(crate) struct Spelling {
     pub(crate) name: &'static str,
     pub(crate) method: &'static str,
-    /// None where the endpoint can't be written that way.
+    /// `None` where the endpoint can't be written that way.
     pub(crate) target: Option<String>,
     pub(crate) expected: Expected,
     /// The path does not show which surface was meant, so its envelope may be either.
@@ -14,7 +14,7 @@ pub(crate) struct Spelling {
 }
 
 pub(crate) enum Expected {
-    /// As this on the upstream.
+    /// Path seen by the upstream.
     Passes(String),
     Local(u16),
     Denied,

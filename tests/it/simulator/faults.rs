@@ -1,4 +1,4 @@
-//! What the script of faults does to an answer.
+//! Scripted faults of the simulator: the effect of each on an answer.
 
 use std::io::Read;
 use std::time::Duration;

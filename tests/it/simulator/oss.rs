@@ -1,4 +1,4 @@
-//! Uploads under a policy, results under a signature.
+//! Simulated OSS: uploads under a policy, results under a signature.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ fn an_upload_is_an_input_for_its_account_and_model_with_the_header() {
     let simulator = start(SimulatorOptions { keys, ..SimulatorOptions::default() });
     let policy = policy(&simulator, "wan2.7-i2v");
     assert_eq!(policy["upload_host"], format!("http://{}", simulator.oss_address()));
-    // Beyond what the journal keeps of a body.
+    // A file larger than the part of a body that the journal keeps.
     let stored = upload(&simulator, &policy, 3 << 20, false);
     assert_eq!(stored.status, 200, "{}", stored.text());
     let object = simulator.uploads().remove(0);

@@ -1,4 +1,4 @@
-//! Answers at once and in events, on every surface.
+//! Simulated answers at once and in events, on every surface.
 
 use dashgate::sim::SimulatorOptions;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Submit, query, list and cancel, and the checks before them.
+//! Simulated tasks: submit, query, list and cancel, and the checks before them.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Both WebSocket protocols, from the handshake on.
+//! Simulated WebSockets: both protocols, from the handshake on.
 
 use std::net::TcpStream as StdStream;
 use std::time::Duration;

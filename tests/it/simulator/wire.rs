@@ -1,4 +1,4 @@
-//! The journal shows what came over the wire.
+//! Journal of the simulator: it shows the bytes on the wire.
 
 use std::io::Write;
 

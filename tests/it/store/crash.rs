@@ -1,4 +1,4 @@
-//! `kill -9` at random instants: what was acknowledged is there.
+//! Store crashes: after `kill -9` at random instants, acknowledged changes are there.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};

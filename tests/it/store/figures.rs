@@ -66,7 +66,7 @@ fn is_thorough() -> bool {
     std::env::var_os("DASHGATE_FIGURES").is_some()
 }
 
-/// The median of what the disk takes for 4 KiB more of a file: here it changes by the minute.
+/// Median time of the disk for 4 KiB more of a file: on this machine it changes by the minute.
 fn bare_sync(path: &Path) -> Duration {
     let mut file = File::create(path).unwrap();
     let mut times: Vec<_> = (0..200)

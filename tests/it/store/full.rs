@@ -1,4 +1,4 @@
-//! A full disk: said, nothing acknowledged is lost, and it passes when there is space.
+//! Full disk: it is reported, nothing acknowledged is lost, and writing goes on when there is space.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -59,7 +59,7 @@ pub(super) fn fill_and_free(path: &Path) {
             break;
         }
     }
-    // Who stops sending when health says so loses nothing: there is room for what is in flight.
+    // A client that stops when health fails loses nothing: the queue has room for all changes in flight.
     assert!(limited || after_the_warning >= 1_000, "{after_the_warning}");
     let refused = refused.expect("a full disk");
     let fault = health(&store).expect("a reason");

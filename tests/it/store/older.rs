@@ -1,4 +1,4 @@
-//! Files of earlier versions are brought up with all they hold.
+//! Store files of earlier versions are migrated with all their rows.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::{at, key, keys, place, task, tasks, uploads, wait};
 
-/// As the program wrote it when the version was 1: tables, rows, and what marks it as ours.
+/// A file as the program wrote it at version 1: tables, rows, and dashgate's application id.
 const VERSION_1: &str = "
     PRAGMA journal_mode = wal;
     CREATE TABLE tasks (
@@ -52,7 +52,7 @@ fn a_file_of_version_1_keeps_its_tasks_and_keys() {
     let mut dead = key("dead", 0);
     dead.revoked_at = Some(at(2));
     assert_eq!(keys(&store), [dead.clone(), key("prod", 1)]);
-    // What is new in it works, and a second start finds it as the first left it.
+    // New tables work, and a second start finds the file as the first left it.
     let upload = super::upload("d/1", at(3));
     wait(store.keep_upload(upload.clone(), None)).unwrap();
     store.close();

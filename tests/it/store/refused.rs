@@ -1,4 +1,4 @@
-//! What keeps the store from opening or writing: each is said plainly, and passes by itself where it can.
+//! Refusals of the store to open or write: each is reported plainly, and passes by itself where it can.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -66,7 +66,7 @@ fn an_emptied_file_is_refused() {
     assert!(ids(&place.open()).is_empty());
 }
 
-/// Its pages are still in memory, so nothing else would say it before the next start.
+/// The file's pages are still in memory, so nothing else would report the loss before the next start.
 #[test]
 fn a_file_that_is_cut_short_while_open_is_missed() {
     for empties in [false, true] {
@@ -144,7 +144,7 @@ fn two_gateways_do_not_share_a_file() {
     let cause = StoreCause::OtherGateway { process: Some(first.id()) };
     let words = ["another dashgate", &first.id().to_string(), "stop that one"];
     assert_says(&refusal(&place.path), &cause, &words);
-    // Nor under another name.
+    // The file can't be opened under another name either.
     let link = place.path.with_file_name("link.db");
     std::os::unix::fs::symlink(&place.path, &link).unwrap();
     assert_says(&refusal(&link), &cause, &words);
@@ -196,7 +196,7 @@ fn a_lock_of_another_program_is_said_meanwhile_and_passes() {
     eventually("it can be written", || health(&store).is_none());
     wait(store.claim(task("after", at(100)))).unwrap();
     store.close();
-    // What was taken on is there, though nobody waited for it any more.
+    // Accepted changes are in the file, though nobody waited for them any more.
     let store = place.open();
     let ids = ids(&store);
     assert!((5..=9).contains(&ids.len()) && ids[0] == "0" && ids.contains(&"after".to_owned()), "{ids:?}");

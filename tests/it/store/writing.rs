@@ -1,4 +1,4 @@
-//! What is written and read back, in a life without accidents.
+//! Store without faults: changes are written and read back.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -56,7 +56,7 @@ fn an_upload_directory_is_kept_until_it_expires_or_is_displaced() {
     for upload in [upload("d/1", at(1)), other.clone(), long, upload("d/4", at(4))] {
         wait(store.keep_upload(upload, None)).unwrap();
     }
-    // It makes room for the other tenant's own only.
+    // The newest upload replaces only an upload of its own tenant.
     wait(store.keep_upload(upload("d/5", at(5)), Some("d/1".into()))).unwrap();
     // Issued again, it lives longer.
     wait(store.keep_upload(upload("d/4", at(6)), None)).unwrap();

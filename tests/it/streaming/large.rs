@@ -1,4 +1,4 @@
-//! What does not fit into memory passes byte for byte.
+//! Bodies larger than memory pass byte for byte.
 
 use std::io::{self, BufReader, Read, Write};
 

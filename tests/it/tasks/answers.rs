@@ -1,4 +1,4 @@
-//! Whatever a submit's answer looks like, the client gets it as it came, and its task gets its owner if the
+//! Answers to submits: the client gets each as it came, and its task gets its owner if the
 //! answer can be understood.
 
 use std::io::Write as _;
@@ -96,7 +96,7 @@ fn only_codings_that_can_be_undone_are_asked_for_where_an_answer_is_read() {
     }
 }
 
-/// Nobody reads these on the way, so they may be packed as client and upstream like.
+/// The gateway does not read these answers, so any content coding of client and upstream passes.
 #[test]
 fn other_calls_keep_the_codings_that_they_ask_for() {
     let upstream = Upstream::answering(answer("200 OK", &[], "{}"));

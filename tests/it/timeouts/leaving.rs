@@ -1,4 +1,4 @@
-//! Clients that leave: a stream is stopped at the upstream, a submit is read to its end.
+//! Clients that leave: the gateway stops a stream at the upstream, and reads a submit to its end.
 
 use std::io::Write;
 use std::sync::Mutex;
@@ -41,7 +41,7 @@ fn a_client_that_leaves_before_the_answer_stops_the_call() {
     upstream.wait_for_silence();
 }
 
-/// Its task is paid for, and belongs to the tenant.
+/// The task of a submit whose client left is paid for, and belongs to the tenant.
 #[test]
 fn a_submit_whose_client_left_is_read_to_its_end() {
     let (go, wait) = mpsc::channel::<()>();

@@ -1,4 +1,4 @@
-//! TLS on the operator's listener, and a client's certificate beside the token.
+//! TLS on the admin listener, and a client certificate beside the token.
 
 use std::process::Command;
 use std::sync::Arc;

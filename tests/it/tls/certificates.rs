@@ -1,4 +1,4 @@
-//! Clients' certificates: a tenant by its certificate, with its key or without.
+//! Client certificates: they identify a tenant, with its key or without.
 
 use std::io::Read;
 use std::sync::{Mutex, mpsc};
@@ -107,7 +107,7 @@ fn a_certificate_of_two_tenants_is_of_none() {
     assert_eq!(present(&guarded, &two).ask(keyless()).expect("an answer").status(), 200);
 }
 
-/// By a list, and by its name taken out of the configuration: what is open is judged anew.
+/// Revocation by a list, and by removing the name from the configuration: open connections are checked again.
 #[test]
 fn a_revoked_certificate_is_refused_and_what_it_has_open_is_cut() {
     let upstream = Upstream::start(|request, stream| {
@@ -151,7 +151,7 @@ fn a_revoked_certificate_is_refused_and_what_it_has_open_is_cut() {
         let cut = stream.reader().read_to_end(&mut rest);
         assert!(cut.is_err() && rest.ends_with(b"begun\n\r\n"), "{cut:?} {rest:?}");
         assert_eq!(other.ask(keyless()).expect("an answer").status(), 200, "another's is as good as before");
-        // And what comes new: a revoked one ends the handshake, or what follows it in TLS 1.3.
+        // New connections: a revoked certificate ends the handshake, or the connection after it in TLS 1.3.
         let config = guarded.authority.trusted(Some(&identity), &["http/1.1"]);
         let again =
             Secure::connect(guarded.gateway.address, &config).and_then(|mut secure| secure.ask(keyless()));

@@ -1,4 +1,4 @@
-//! Many who never finish a handshake, and many who have and are silent.
+//! Many connections that never finish a handshake, or are silent after it.
 
 use std::io::Write;
 use std::net::TcpStream;

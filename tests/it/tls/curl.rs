@@ -1,4 +1,4 @@
-//! curl, as it is installed here.
+//! The installed curl speaks TLS with the gateway.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Certificates are swapped under load, and what does not hold changes nothing.
+//! Reload of certificates under load. A broken certificate changes nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -9,13 +9,13 @@ pub(crate) struct Exchange {
     method: &'static str,
     path: &'static str,
     pub(crate) version: &'static str,
-    /// Beside `Host` and `Authorization`.
+    /// Header lines beside `Host` and `Authorization`.
     lines: Vec<&'static str>,
-    /// With its framing.
+    /// The body with its framing.
     pub(crate) body: &'static str,
     /// Waits for 100 before it sends the body.
     pub(crate) expects: bool,
-    /// What the upstream writes before it reads the body.
+    /// Bytes that the upstream writes before it reads the body.
     pub(crate) interim: &'static str,
     pub(crate) answer: Vec<u8>,
 }

@@ -1,4 +1,4 @@
-//! A finished video through the gateway: whole, in ranges, its head alone, and what there is in place of one.
+//! Content of a finished video through the gateway: whole, in ranges, by HEAD, and the errors in its place.
 
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ fn content(gateway: &Gateway, id: &str, fields: &[&str]) -> Message {
     call_as(gateway, TENANT_KEY, &format!("GET /v1/videos/{id}/content"), fields, None)
 }
 
-/// Of a HEAD, whose answer has a length and no body.
+/// The answer to a HEAD, which has a length and no body.
 fn head(gateway: &Gateway, id: &str) -> Message {
     let authorization = format!("Authorization: Bearer {TENANT_KEY}");
     let mut client = Client::connect(gateway.address);
@@ -117,7 +117,7 @@ fn in_place_of_a_video_there_is_a_clear_error() {
     refused(&content(&gateway, &gone, &[]), 502, "service_unavailable");
     simulator.clear_faults();
     assert_eq!(content(&gateway, &gone, &[]).status(), 200);
-    // A day later the URL is good no more, which it says itself.
+    // A day later the URL is expired; its `Expires` parameter tells.
     let expired = Upstream::start(|request, stream| {
         let body = if request.start_line().starts_with("POST") {
             json!({"output": {"task_id": "t-1", "task_status": "PENDING"}})
@@ -131,7 +131,7 @@ fn in_place_of_a_video_there_is_a_clear_error() {
     refused(&content(&gateway, &id, &[]), 410, "video_expired");
 }
 
-/// What makes `t-1`, whose video lies at this URL.
+/// The upstream's answers for the task `t-1`, whose video lies at this URL.
 fn dashscope(url: impl Fn() -> String + Send + Sync + 'static) -> Upstream {
     Upstream::start(move |request, stream| {
         let body = if request.start_line().starts_with("POST") {
@@ -170,7 +170,7 @@ fn a_video_is_passed_on_as_fast_as_it_is_read() {
     client.send(message(&format!("GET /v1/videos/{id}/content"), &[&authorization], ""));
     let head = client.head();
     assert_eq!((head.status(), head.field("content-type").as_deref()), (200, Some("video/mp4")));
-    // It comes to a stand, far from the end, until the client reads on.
+    // The transfer stops far from the end, until the client reads on.
     let mut last = u64::MAX;
     crate::harness::eventually("storage waits", || {
         std::thread::sleep(Duration::from_millis(50));
@@ -220,7 +220,7 @@ fn redirects_are_followed_within_the_list_alone() {
         refused(&got, 502, "service_unavailable");
         assert_eq!(got.field("x-dashgate-reason").as_deref(), Some("storage_refused"), "{to}");
     }
-    // Round and round on the list ends as well.
+    // A loop of redirects between allowed hosts ends too.
     let seen = storage.requests().len();
     let got = ask("/again");
     assert_eq!(got.field("x-dashgate-reason").as_deref(), Some("storage_failed"));

@@ -1,4 +1,5 @@
-//! One task, two dialects, two tenants: made in either, it is the same in both, and a stranger's in neither.
+//! One task in two dialects: a task made in either is visible in both for its tenant, and in neither for another
+//! tenant.
 
 use serde_json::{Value, json};
 
@@ -39,7 +40,7 @@ fn a_native_task_is_a_video_too() {
     assert_eq!(json!([video["status"], video["prompt"], video["seconds"], video["size"]]), expected);
     let content = call(&gateway, &format!("GET /v1/videos/{id}/content"));
     assert_eq!((content.status(), &content.body[4..8]), (200, &b"ftyp"[..]));
-    // Another one is canceled here, and canceled there.
+    // Another task is canceled in one dialect, and shown as canceled in the other.
     let other = submit(&gateway, "wan2.7-t2v");
     ok(&call(&gateway, &format!("DELETE /v1/videos/{other}")));
     eventually("it is canceled", || native(&gateway, &other)["output"]["task_status"] == "CANCELED");
@@ -83,7 +84,7 @@ fn a_stranger_sees_no_more_than_of_none() {
             let got = call_as(&gateway, OTHER_KEY, &line.replace("{}", id), &[], None);
             let request_id = got.field("x-request-id").expect("an id");
             assert_eq!(got.status(), 404);
-            // All of it, to the byte: only the request's own id may differ.
+            // The whole answer, to the byte: only the request id may differ.
             (
                 got.head
                     .replace(&request_id, "REQUEST")
@@ -105,7 +106,7 @@ fn a_stranger_sees_no_more_than_of_none() {
     let after = call_as(&gateway, OTHER_KEY, &format!("GET /v1/videos?after={own}"), &[], None);
     refused(&after, 404, "not_found");
     assert!(simulator.requests().is_empty(), "nothing was asked of the upstream");
-    // And it is still there for its owner.
+    // The task is still there for its owner.
     assert_eq!(ok(&call(&gateway, &format!("GET /v1/videos/{own}")))["status"], "completed");
 }
 

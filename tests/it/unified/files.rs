@@ -1,4 +1,4 @@
-//! A file that comes with a create: into the body where the model takes that, else into the storage of the account that
+//! A file in a create goes into the body where the model takes that, else into the storage of the account that
 //! gets the task.
 
 use dashgate::sim::{ScriptedFault, Simulator, SimulatorOptions};
@@ -29,7 +29,7 @@ fn form(gateway: &Gateway, fields: &[(&str, &str)], file: Option<(&str, &str, &[
     gateway.ask([message("POST /v1/videos", &fields, "").into_bytes(), body].concat())
 }
 
-/// So many bytes that begin as a picture does.
+/// Bytes that begin like a picture.
 fn picture(length: usize) -> Vec<u8> {
     [b"\x89PNG\r\n\x1a\n", &vec![b'p'; length][..]].concat()
 }
@@ -164,7 +164,7 @@ fn a_file_that_cannot_be_used_is_refused_before_it_is_stored() {
         let got = form(&gateway, &model("wan2.7-i2v"), Some(("a.png", "image/png", &big)));
         assert_eq!(got.status(), 403, "{}", got.text());
     }
-    // Storage that is on no list is not talked to.
+    // Storage on no list gets no connection.
     let unlisted = gateway_at(simulator.address(), &[], "");
     let got = form(&unlisted, &model("wan2.7-i2v"), Some(("a.png", "image/png", &big)));
     refused(&got, 502, "service_unavailable");

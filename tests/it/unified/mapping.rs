@@ -1,11 +1,11 @@
-//! What goes up is the native body of the model's family, with the account's key, as any native submit.
+//! Mapping: the upstream gets the native body of the model's family with the account's key, as for a native submit.
 
 use serde_json::json;
 
 use super::{call_as, create, gateway, gateway_at, lighthouse, ok, origin, refused, simulator, submits};
 use crate::harness::{OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, Upstream, answer};
 
-/// What the client sends, the path below `services/aigc`, and the body that arrives. The whole table is beside the
+/// The client's body, the path below `services/aigc`, and the body that arrives. The whole table is beside the
 /// mapping itself; these are a model of each family that the simulator checks.
 #[test]
 fn the_simulator_receives_the_native_body() {
@@ -150,7 +150,7 @@ fn limits_hold_for_what_is_asked_for_in_any_dialect() {
     let got = with("prompt", json!("p"));
     refused(&got, 429, "limit_concurrency");
     assert!(got.field("retry-after").is_some());
-    // Natively as well, for they are the same tasks; another tenant has its own.
+    // The limits hold natively too, for the tasks are the same; another tenant has its own.
     let native = "POST /api/v1/services/aigc/video-generation/video-synthesis";
     let body = json!({"model": "wan2.7-t2v", "input": {"prompt": "p"}, "parameters": {"duration": 5, "resolution": "720P"}});
     let got = call_as(&gateway, TENANT_KEY, native, &["X-DashScope-Async: enable"], Some(&body));
@@ -177,10 +177,10 @@ fn refusals_of_the_upstream_come_in_openais_words() {
         let error = refused(&got, status[..3].parse().expect("a status"), alias);
         assert_eq!((&error["type"], &error["message"]), (&json!(kind), &json!("why")));
         assert_eq!(got.field("x-request-id").as_deref(), Some("r-1"));
-        // The upstream said it, not the gateway.
+        // The message is the upstream's, not the gateway's.
         assert_eq!(got.field("x-dashgate-reason"), None);
     }
-    // Lost on the way back, it may have been accepted: the SDK must not send it again.
+    // A submit whose answer was lost may have been accepted: the SDK must not send it again.
     let upstream = Upstream::start(|_, _| false);
     let gateway = gateway_at(upstream.address, &[], "");
     let got = call_as(&gateway, TENANT_KEY, "POST /v1/videos", &[], Some(&lighthouse()));

@@ -185,7 +185,7 @@ fn a_delete_cancels_what_waits_and_hides_what_has_ended() {
         }
     }
     assert_eq!(listed(&gateway, "").0, [runs.as_str()]);
-    // A page may go on behind what was deleted meanwhile.
+    // A page may start behind a task that was deleted meanwhile.
     assert_eq!(listed(&gateway, &format!("?after={done}")).0, [runs.as_str()]);
 }
 

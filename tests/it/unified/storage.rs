@@ -1,5 +1,5 @@
-//! Whatever a task's result says, the gateway fetches nothing from inside: not by address, not by name, not by a name
-//! that was changed, and not where an operator allowed a pattern that is too wide.
+//! No internal fetch: whatever a task's result says, the gateway fetches nothing from inside: not by address, not by
+//! name, not by a name that was changed, and not where an operator allowed a pattern that is too wide.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -75,7 +75,7 @@ fn no_result_leads_inside() {
             let got = call_as(&gateway, TENANT_KEY, &format!("GET /v1/videos/{id}/content"), &[], None);
             let error = refused(&got, 502, "service_unavailable");
             assert_eq!(got.field("x-dashgate-reason").as_deref(), Some("storage_refused"), "{place}");
-            // Not even the name of what was refused is told to a client.
+            // The refusal does not tell the client the name of the refused host.
             assert!(!error["message"].to_string().contains("127.0.0.1"));
             checked += 1;
         }

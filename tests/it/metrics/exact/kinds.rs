@@ -1,11 +1,11 @@
-//! Every kind of exchange, as a client has it.
+//! Every kind of exchange, from the client's side.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::world::World;
 use crate::harness::{Client, Message, OTHER_KEY, TENANT_KEY, message, secrets};
 
-/// What a client saw of one exchange, and what else must have been counted of it.
+/// A client's observation of one exchange, and the expected counts.
 pub(super) struct Told {
     pub(super) mount: &'static str,
     pub(super) tenant: &'static str,
@@ -21,7 +21,7 @@ impl Told {
         Self { mount: "/wan", tenant, outcome, status: None, reason: None, bytes_in: 0, bytes_out: 0 }
     }
 
-    /// Of a whole answer: ours, if it has a reason; otherwise of this outcome.
+    /// The observation of a whole answer: a refusal of the gateway if it has a reason; otherwise of this outcome.
     fn whole(tenant: &'static str, outcome: &'static str, answer: &Message, bytes_in: usize) -> Self {
         let reason = answer.field("x-dashgate-reason");
         let outcome = match (&reason, answer.complete) {
@@ -111,7 +111,7 @@ impl<'w> Actor<'w> {
 
     fn service(&mut self, tenant: &'static str, key: &str, name: &str, body: &str) -> Told {
         let answer = self.ask(&call(key, name, body));
-        // What is refused for a limit is refused before its body is read; these have none.
+        // A refusal for a limit comes before the body is read; these requests have no body.
         Told::whole(tenant, "answered", &answer, body.len())
     }
 
@@ -144,7 +144,7 @@ impl<'w> Actor<'w> {
         Told::whole(tenant, "answered", &answer, body.len())
     }
 
-    /// Of the task that it submitted last, if there is one.
+    /// Queries the task that this client submitted last, if there is one.
     fn poll(&mut self) -> Told {
         match self.task.clone() {
             Some(id) => self.get("one", TENANT_KEY, "answered", &format!("/wan/v1/tasks/{id}")),
@@ -177,7 +177,7 @@ impl<'w> Actor<'w> {
         Told::whole("none", "", &answer, 0)
     }
 
-    /// Refused below the parser, whatever it says.
+    /// Bytes that the parser refuses.
     fn bad_head(&mut self) -> Told {
         let request =
             format!("GET /wan/api/v1/tasks HTTP/1.1\nHost: a\nAuthorization: Bearer {TENANT_KEY}\n\n");
@@ -185,14 +185,14 @@ impl<'w> Actor<'w> {
         Told::whole("none", "", &answer, 0).under("none")
     }
 
-    /// It says so itself, so none of it is read.
+    /// The head declares the size, so none of the body is read.
     fn too_large(&mut self) -> Told {
         let fields = [&*bearer(TENANT_KEY), "Content-Length: 5000"];
         let answer = self.ask(&message(&format!("POST {SERVICE}/plain"), &fields, ""));
         Told::whole("one", "", &answer, 0)
     }
 
-    /// In turns: before there is an answer, inside it, and out of a WebSocket.
+    /// The client leaves, in turns: before the answer, inside the answer, and out of a WebSocket.
     fn leaving(&mut self) -> Told {
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let mut client = Client::connect(self.world.gateway.address);
@@ -303,7 +303,7 @@ const SERVICE: &str = "/wan/api/v1/services/aigc/scripted";
 const SYNTHESIS: &str = "/wan/api/v1/services/aigc/video-generation/video-synthesis";
 const STRANGER: &str = "11111111-2222-4333-8444-555555555555";
 const BODY: &str = r#"{"model":"qwen-plus","input":"planted-prompt-9c02e7b41f"}"#;
-/// What an upstream says before it says no more.
+/// The bytes that an upstream sends before it falls silent.
 pub(super) const CHUNK: &str = "planted-answer-e47b90c2d5";
 const SPOKEN: &[u8] = b"\x81\x05hello";
 pub(super) const ACCEPT: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

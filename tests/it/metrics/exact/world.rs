@@ -1,4 +1,4 @@
-//! A gateway, DashScope as the simulator has it, and an upstream with every fault there is. Both count.
+//! A gateway before the simulator and a scripted upstream with every fault. Both upstreams count their requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -22,13 +22,13 @@ pub(super) struct World {
     counted: Arc<Counted>,
     /// Nobody listens there.
     _nowhere: ClosedPort,
-    /// Holds the one place of its tenant.
+    /// Holds the one slot of its tenant.
     crowd: Mutex<Option<Client>>,
-    /// Of a key that was revoked.
+    /// The stream of a key that was revoked.
     pub(super) revoked: Mutex<String>,
 }
 
-/// What the scripted upstream did, by the account's key and the status.
+/// Answers of the scripted upstream, by the account's key and the status.
 #[derive(Default)]
 pub(super) struct Counted {
     answers: Mutex<BTreeMap<String, f64>>,
@@ -81,7 +81,7 @@ impl World {
         Self { gateway, simulator, script, counted, _nowhere: nowhere, crowd, revoked }
     }
 
-    /// What is done once, at the beginning: a place is taken for good, and a key is revoked under a stream.
+    /// Setup: one slot is taken for good, and a key is revoked under a stream.
     pub(super) fn prelude(&self) -> Vec<Told> {
         let mut holder = Client::connect(self.gateway.address);
         holder.send(kinds::call(kinds::CROWD_KEY, "endless", ""));
@@ -102,7 +102,7 @@ impl World {
         vec![Told { status: Some(200), bytes_out: kinds::CHUNK.len(), ..Told::of("two", "withdrawn") }]
     }
 
-    /// What ends at the end.
+    /// Ends the setup's requests.
     pub(super) fn finale(&self) -> Vec<Told> {
         self.crowd.lock().expect("no panic").take().expect("the holder").leave();
         let left =
@@ -117,14 +117,15 @@ impl World {
         });
     }
 
-    /// By account and status, as the upstreams counted; and as the gateway must have, where there was none to count.
+    /// Attempts by account and status, as the upstreams counted them, or as the gateway must have counted them where
+    /// no upstream is.
     pub(super) fn upstreams_counted(&self) -> BTreeMap<String, f64> {
         let mut counts = self.counted.answers.lock().expect("no panic").clone();
         for seen in self.simulator.requests() {
             let code = seen.status.map_or("none".to_owned(), |status| status.to_string());
             *counts.entry(format!("sim {code}")).or_default() += 1.0;
         }
-        // Nobody is there to count what does not arrive: the lines do.
+        // No upstream counts attempts that do not arrive, so the access log lines do.
         let lines = self.gateway.lines();
         let unreached: f64 = lines
             .iter()
@@ -163,7 +164,7 @@ impl Counted {
         *self.answers.lock().expect("no panic").entry(format!("{account} {code}")).or_default() += 1.0;
     }
 
-    /// By the last segment of the path; a submit by its model.
+    /// The kind of call: the last segment of the path, or the model of a submit.
     fn serve(&self, request: &Message, stream: &mut TcpStream) -> bool {
         let line = request.start_line();
         let path = line.split([' ', '?']).nth(1).unwrap_or_default().to_owned();

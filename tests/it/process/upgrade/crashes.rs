@@ -1,4 +1,4 @@
-//! Either of the two is killed while both run: no task that a client was told of is lost.
+//! Crashes during an upgrade: either process is killed while both run; no task that a client was told of is lost.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ fn submit_on(address: SocketAddr, stop: &AtomicBool, told: &Mutex<BTreeSet<Strin
     }
 }
 
-/// By the tenant's own list, which is the gateway's record.
+/// Looks for the task in the tenant's own list, which is the gateway's record.
 fn all_are_known(address: SocketAddr, told: &BTreeSet<String>) {
     let mut known = BTreeSet::new();
     for page in 1.. {
@@ -56,7 +56,7 @@ fn kill_while_both_run(kills_new: bool, after_milliseconds: u64) -> usize {
     let mut old = serve(folder.path());
     let address = old.address();
     let (stop, told) = (AtomicBool::new(false), Mutex::default());
-    // They hold the old process up.
+    // Streams that keep the old process draining.
     let idle: Vec<Line> = (0..4).map(|_| Line::open(address).expect("a connection")).collect();
     let survivor = std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -86,7 +86,7 @@ fn kill_while_both_run(kills_new: bool, after_milliseconds: u64) -> usize {
 
 fn read_back(folder: &Path, survivor: Process, told: &BTreeSet<String>, kills_new: bool) {
     if kills_new && survivor.printed().contains("has taken over") {
-        // It drains, and nobody else serves: as a service manager does, it is ended and started anew.
+        // The old process drains, and no other serves. It is ended and started again, as a service manager does.
         drop(survivor);
         let mut anew = serve(folder);
         return all_are_known(anew.address(), told);

@@ -1,4 +1,4 @@
-//! How an upgrade is begun, and what becomes of one that fails.
+//! Ways to start an upgrade, and upgrades that fail.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -46,7 +46,7 @@ fn an_upgrade_that_fails_changes_nothing() {
     assert_eq!(client::once(address, generate("{}")).status(), 200);
 }
 
-/// As systemd has it: the service starts its own successor, and says who is the service now.
+/// With systemd the service starts its own successor, and tells systemd the new main process.
 #[test]
 fn a_signal_has_the_program_started_again() {
     let upstream = upstream();
@@ -99,7 +99,7 @@ fn the_new_process_has_a_configuration_of_its_own() {
     }
 }
 
-/// Not before: then it has had its time.
+/// The end comes at the deadline and not before.
 #[test]
 fn a_stream_that_goes_on_and_on_is_cut_at_the_deadline() {
     let upstream = upstream();
@@ -120,7 +120,7 @@ fn a_stream_that_goes_on_and_on_is_cut_at_the_deadline() {
     assert!(printed.contains("what still runs is cut cut=1"), "{printed}");
 }
 
-/// What one of the two makes or revokes holds in both.
+/// A key made or revoked in one process holds in both.
 #[test]
 fn keys_hold_in_both_processes() {
     let upstream = upstream();
