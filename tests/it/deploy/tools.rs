@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 pub(crate) fn run(command: &mut Command, input: &str) -> String {
     let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = spawned.unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    // It may end before it has read everything; its exit code then says why.
+    // The program may end before it has read everything; its exit code then says why.
     let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
     let output = child.wait_with_output().expect("its output");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
