@@ -25,15 +25,15 @@ use crate::lifecycle::readiness::{Readiness, ReadinessGuard, Requirement};
 use crate::lifecycle::reload::{self, Reloader};
 use crate::limits::{self, AuthFailures};
 use crate::net::listen;
-use crate::polling::Desk;
-use crate::polling::hub::Hub;
+use crate::polling::AccountPoller;
+use crate::polling::hub::PollHub;
 use crate::polling::querier::Querier;
 use crate::proxy::{Proxy, Recorder};
 use crate::server::balancer::Balancer;
 use crate::server::drain::{self, Drain, DrainHandle, DrainKind, DrainOrder};
 use crate::server::worker;
 use crate::store::{Store, StoreCause, StoreFault};
-use crate::tasks::index::Ledger;
+use crate::tasks::index::TaskIndex;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::{self, Exporter, Tracer};
@@ -51,7 +51,7 @@ pub struct RunningGateway {
     serving: Mutex<Option<ReadinessGuard>>,
     /// There is always one, from the start on.
     _configured: ReadinessGuard,
-    hub: Arc<Hub>,
+    hub: Arc<PollHub>,
     /// With what stops it.
     querier: Option<(JoinHandle<io::Result<()>>, CancellationToken)>,
     admin: Option<admin::AdminListener>,
@@ -72,7 +72,7 @@ pub struct RunningGateway {
 struct Shared {
     directory: Arc<ArcSwap<Directory>>,
     keyring: Arc<Keyring>,
-    hub: Arc<Hub>,
+    hub: Arc<PollHub>,
     metrics: Arc<Metrics>,
     accounts: Arc<AccountRegistry>,
     uploads: Arc<UploadDirectories>,
@@ -133,7 +133,7 @@ pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) ->
     let store = store.map_err(because)?;
     let keyring = Keyring::load(&store).map_err(because)?;
     let limits = Arc::<limits::Registry>::default();
-    let ledger = Ledger::load(store.clone(), Arc::clone(&limits), SystemTime::now()).map_err(because)?;
+    let index = TaskIndex::load(store.clone(), Arc::clone(&limits), SystemTime::now()).map_err(because)?;
     let uploads = UploadDirectories::load(store.clone(), SystemTime::now()).map_err(because)?;
     let accounts = Arc::new(AccountRegistry::new(std::time::Instant::now()));
     let metrics = Arc::<Metrics>::default();
@@ -141,7 +141,8 @@ pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) ->
     let directory = Directory::build(config, &accounts, &metrics);
     directory.tell_shut_out(&keyring, SystemTime::now());
     let (opening, opened) = mpsc::unbounded_channel();
-    let hub = Arc::new(Hub::new(Arc::new(ledger), config.settings.poll.max_age, opening, SystemTime::now()));
+    let hub =
+        Arc::new(PollHub::new(Arc::new(index), config.settings.poll.max_age, opening, SystemTime::now()));
     let (traces, exporter) = start_traces(&metrics)?.unzip();
     let shared = Shared {
         directory: Arc::new(ArcSwap::from_pointee(directory)),
@@ -351,7 +352,7 @@ fn start_traces(metrics: &Arc<Metrics>) -> io::Result<Option<(Tracer, Exporter)>
 /// The thread that asks how tasks are.
 fn start_querier(
     shared: &Shared,
-    opened: mpsc::UnboundedReceiver<Arc<Desk>>,
+    opened: mpsc::UnboundedReceiver<Arc<AccountPoller>>,
     stop: CancellationToken,
     alive: Alive,
 ) -> io::Result<JoinHandle<io::Result<()>>> {

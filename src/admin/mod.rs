@@ -37,7 +37,7 @@ use self::route::Action;
 use crate::lifecycle::liveness::WorkerWatch;
 use crate::lifecycle::readiness::{Readiness, Requirement};
 use crate::lifecycle::reload::ReloadHandle;
-use crate::polling::hub::Hub;
+use crate::polling::hub::PollHub;
 use crate::store::Store;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -53,7 +53,7 @@ pub struct Admin {
     pub reloads: Option<ReloadHandle>,
     pub keyring: Arc<Keyring>,
     pub store: Store,
-    pub hub: Arc<Hub>,
+    pub hub: Arc<PollHub>,
     pub metrics: Arc<Metrics>,
     pub access_log: Arc<AccessLog>,
     pub readiness: Arc<Readiness>,

@@ -11,7 +11,7 @@ use super::problem::Problem;
 use super::response::{AdminResponse, answer, moment};
 use crate::dashscope::task::Status;
 use crate::store::TaskRecord;
-use crate::tasks::newest::{Newest, Place};
+use crate::tasks::newest::{NewestQuery, TaskPosition};
 
 impl Admin {
     pub(super) fn list_tasks(&self, query: &str) -> Result<AdminResponse, Problem> {
@@ -19,9 +19,9 @@ impl Admin {
         let status = query.status.as_deref().map(status).transpose()?;
         let wrong = || Problem::BadField("after", "must be the `next` of the page before".into());
         let after = if query.after.is_empty() { None } else { Some(place(&query.after).ok_or_else(wrong)?) };
-        let wanted = Newest { tenant: query.tenant.as_deref(), status, after, limit: query.limit };
-        let (tasks, next) = self.hub.ledger().newest(&wanted);
-        let next = next.map(|Place(at, id)| format!("{}-{id}", since_1970(at).as_millis()));
+        let wanted = NewestQuery { tenant: query.tenant.as_deref(), status, after, limit: query.limit };
+        let (tasks, next) = self.hub.task_index().newest(&wanted);
+        let next = next.map(|TaskPosition(at, id)| format!("{}-{id}", since_1970(at).as_millis()));
         let tasks: Vec<Value> = tasks.iter().map(|task| describe(task)).collect();
         Ok(answer(StatusCode::OK, &json!({ "tasks": tasks, "next": next })))
     }
@@ -45,10 +45,10 @@ fn status(name: &str) -> Result<Status, Problem> {
 }
 
 /// Reads what `next` was.
-fn place(text: &str) -> Option<Place> {
+fn place(text: &str) -> Option<TaskPosition> {
     let (millis, id) = text.split_once('-')?;
     let at = UNIX_EPOCH.checked_add(Duration::from_millis(millis.parse().ok()?))?;
-    Some(Place(at, id.into()))
+    Some(TaskPosition(at, id.into()))
 }
 
 fn since_1970(time: SystemTime) -> Duration {

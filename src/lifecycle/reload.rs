@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::account::AccountRegistry;
 use crate::config::{Changes, Config, Fault, FileStates, Files, Loaded, StartSettings};
-use crate::polling::hub::Hub;
+use crate::polling::hub::PollHub;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::directory::Directory;
@@ -88,7 +88,7 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     pub access_log: Arc<AccessLog>,
     pub keyring: Arc<Keyring>,
-    pub hub: Arc<Hub>,
+    pub hub: Arc<PollHub>,
 }
 
 impl Reloader {
@@ -240,7 +240,7 @@ mod tests {
         let metrics = Arc::<Metrics>::default();
         let directory = Arc::new(ArcSwap::from_pointee(Directory::build(&config, &accounts, &metrics)));
         let (opened, _) = mpsc::unbounded_channel();
-        let hub = Hub::new(Arc::default(), config.settings.poll.max_age, opened, SystemTime::now());
+        let hub = PollHub::new(Arc::default(), config.settings.poll.max_age, opened, SystemTime::now());
         let access_log = Arc::new(AccessLog::start(&config.settings.log).expect("a log"));
         let shared =
             Shared { directory, accounts, metrics, access_log, keyring: Arc::default(), hub: Arc::new(hub) };

@@ -1,4 +1,4 @@
-//! One account's desk: what is asked of its task API next, within what it takes a second.
+//! One account's poller: what is asked of its task API next, within what it takes a second.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::budget::Budget;
-use super::list_scan::{Course, Step};
-use super::schedule::{Next, Schedule};
-use super::tracked_task::Watch;
+use super::list_scan::{ListScan, ScanStep};
+use super::schedule::{NextTask, Schedule};
+use super::tracked_task::TrackedTask;
 use crate::config::Rates;
 use crate::dashscope::task::Status;
 
 /// All workers and the querier share it; nobody holds it for longer than a look takes.
 #[derive(Debug)]
-pub struct Desk {
+pub struct AccountPoller {
     account: Arc<str>,
     origin: Instant,
     max_age: Arc<AtomicU64>,
-    state: Mutex<State>,
+    state: Mutex<PollerState>,
     /// Something may be due sooner than was said.
     pub(super) queries: Notify,
     pub(super) lists: Notify,
@@ -34,13 +34,13 @@ pub struct Desk {
 }
 
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct PollerState {
     pub(super) schedule: Schedule,
     queries: Budget,
     lists: Budget,
     cancels: Budget,
-    running: Course,
-    pending: Course,
+    running: ListScan,
+    pending: ListScan,
     /// When the last whole sweep of what waits to run began, in milliseconds since the origin, and when it was
     /// over, until it is known what has begun to run by then.
     pub(super) pending_swept: Option<(u64, Instant)>,
@@ -49,12 +49,12 @@ pub(super) struct State {
     /// Lists are of no use before then.
     no_lists_until: Option<Instant>,
     failures: u32,
-    asleep: Asleep,
+    asleep: QuerierWait,
 }
 
 /// What the querier was told to wait for, since when it looks by itself.
 #[derive(Debug, Clone, Copy)]
-enum Asleep {
+enum QuerierWait {
     /// It looks soon enough: it is at work, or waits for its turn in the account's budget.
     No,
     /// Nothing is due before then.
@@ -65,7 +65,7 @@ enum Asleep {
 
 /// The page of a list that is asked for next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Page {
+pub struct PageRequest {
     pub status: Status,
     pub number: usize,
     pub size: usize,
@@ -75,66 +75,66 @@ pub struct Page {
 
 /// What of the task API is counted by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Endpoint {
+pub enum TaskEndpoint {
     Query,
     List,
     Cancel,
 }
 
-/// A call that was spent. Dropped, it has its answer, or will have none.
+/// A call that was permit. Dropped, it has its answer, or will have none.
 #[derive(Debug)]
-pub struct Spent {
-    desk: Arc<Desk>,
-    endpoint: Endpoint,
+pub struct CallPermit {
+    poller: Arc<AccountPoller>,
+    endpoint: TaskEndpoint,
 }
 
-impl Spent {
-    pub fn endpoint(&self) -> Endpoint {
+impl CallPermit {
+    pub fn endpoint(&self) -> TaskEndpoint {
         self.endpoint
     }
 }
 
-impl Drop for Spent {
+impl Drop for CallPermit {
     fn drop(&mut self) {
-        self.desk.state().budget(self.endpoint).answered(Instant::now());
+        self.poller.state().budget(self.endpoint).answered(Instant::now());
         match self.endpoint {
-            Endpoint::Query => self.desk.queries.notify_one(),
-            Endpoint::List => self.desk.lists.notify_one(),
+            TaskEndpoint::Query => self.poller.queries.notify_one(),
+            TaskEndpoint::List => self.poller.lists.notify_one(),
             // Those who wait look again by themselves.
-            Endpoint::Cancel => {}
+            TaskEndpoint::Cancel => {}
         }
     }
 }
 
 /// What the querier does next.
 #[derive(Debug)]
-pub enum Work<T> {
+pub enum NextCall<T> {
     Ask(T),
     At(Instant),
-    /// Until the desk says that there is news.
+    /// HoldUntil the poller says that there is news.
     Nothing,
 }
 
-impl Desk {
+impl AccountPoller {
     pub(super) fn new(account: &Arc<str>, rates: Rates, max_age: Arc<AtomicU64>, origin: Instant) -> Self {
         let now = Instant::now();
         Self {
             account: Arc::clone(account),
             origin,
             max_age,
-            state: Mutex::new(State {
+            state: Mutex::new(PollerState {
                 schedule: Schedule::default(),
                 queries: Budget::new(rates.query, now),
                 lists: Budget::new(rates.list, now),
                 cancels: Budget::new(rates.cancel, now),
-                running: Course::new(),
-                pending: Course::new(),
+                running: ListScan::new(),
+                pending: ListScan::new(),
                 pending_swept: None,
                 list_turns: 0,
                 page_size: PAGE_SIZE,
                 no_lists_until: None,
                 failures: 0,
-                asleep: Asleep::No,
+                asleep: QuerierWait::No,
             }),
             queries: Notify::new(),
             lists: Notify::new(),
@@ -153,7 +153,7 @@ impl Desk {
         Duration::from_millis(self.max_age.load(Ordering::Relaxed))
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, PollerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -176,56 +176,56 @@ impl Desk {
     }
 
     /// The task to query next; it is in hand until the hub is told of its answer.
-    pub fn next_query(self: &Arc<Self>, now: Instant) -> Work<(Arc<Watch>, Spent)> {
+    pub fn next_query(self: &Arc<Self>, now: Instant) -> NextCall<(Arc<TrackedTask>, CallPermit)> {
         let mut state = self.state();
-        state.asleep = Asleep::No;
+        state.asleep = QuerierWait::No;
         if let Err(time) = state.queries.ready(now) {
-            return Work::At(time);
+            return NextCall::At(time);
         }
         match state.schedule.next(now, |watch| self.known_until(watch)) {
-            Next::Ask(watch, due) => {
+            NextTask::Ask(watch, due) => {
                 watch.in_hand.store(true, Ordering::Release);
                 self.lateness.store(millis(now - due), Ordering::Relaxed);
                 // It is ready, as was just seen.
                 let _ = state.queries.take(now);
-                Work::Ask((watch, self.spent(Endpoint::Query)))
+                NextCall::Ask((watch, self.permit(TaskEndpoint::Query)))
             }
-            Next::At(due) => {
+            NextTask::At(due) => {
                 self.lateness.store(0, Ordering::Relaxed);
-                state.asleep = Asleep::Until(due);
-                Work::At(due)
+                state.asleep = QuerierWait::Until(due);
+                NextCall::At(due)
             }
-            Next::Nothing => {
-                state.asleep = Asleep::Long;
-                Work::Nothing
+            NextTask::Nothing => {
+                state.asleep = QuerierWait::Long;
+                NextCall::Nothing
             }
         }
     }
 
-    /// Spends a call that is not one of those that the desk has next: another try, or a cancel.
+    /// Spends a call that is not one of those that the poller has next: another try, or a cancel.
     ///
     /// # Errors
     /// When to come again.
-    pub fn spend(self: &Arc<Self>, endpoint: Endpoint, now: Instant) -> Result<Spent, Instant> {
+    pub fn spend(self: &Arc<Self>, endpoint: TaskEndpoint, now: Instant) -> Result<CallPermit, Instant> {
         self.state().budget(endpoint).take(now)?;
-        Ok(self.spent(endpoint))
+        Ok(self.permit(endpoint))
     }
 
-    fn spent(self: &Arc<Self>, endpoint: Endpoint) -> Spent {
-        Spent { desk: Arc::clone(self), endpoint }
+    fn permit(self: &Arc<Self>, endpoint: TaskEndpoint) -> CallPermit {
+        CallPermit { poller: Arc::clone(self), endpoint }
     }
 
     /// The page to ask for next, where states are learnt from lists.
-    pub fn next_page(self: &Arc<Self>, now: Instant) -> Work<(Page, Spent)> {
+    pub fn next_page(self: &Arc<Self>, now: Instant) -> NextCall<(PageRequest, CallPermit)> {
         let mut state = self.state();
         if let Some(until) = state.no_lists_until.filter(|until| *until > now) {
-            return Work::At(until);
+            return NextCall::At(until);
         }
         if !self.is_bulk() {
-            return Work::Nothing;
+            return NextCall::Nothing;
         }
         if let Err(time) = state.lists.ready(now) {
-            return Work::At(time);
+            return NextCall::At(time);
         }
         let (every_running, every_pending) = self.periods();
         let steps = [
@@ -234,20 +234,20 @@ impl Desk {
         ];
         // What waits to run may be long, and must not keep us from what runs; but it gets its share.
         let pending_first = state.list_turns % 4 == 3;
-        let is_page = |(_, step): &&(Status, Step)| matches!(step, Step::Page(_));
+        let is_page = |(_, step): &&(Status, ScanStep)| matches!(step, ScanStep::Page(_));
         let found = if pending_first { steps.iter().rev().find(is_page) } else { steps.iter().find(is_page) };
-        if let Some(&(status, Step::Page(number))) = found {
+        if let Some(&(status, ScanStep::Page(number))) = found {
             state.list_turns += 1;
             let _ = state.lists.take(now);
             let began = state.course(status).ask(now);
-            let page = Page { status, number, size: state.page_size, began };
-            return Work::Ask((page, self.spent(Endpoint::List)));
+            let page = PageRequest { status, number, size: state.page_size, began };
+            return NextCall::Ask((page, self.permit(TaskEndpoint::List)));
         }
         let times = steps.iter().filter_map(|(_, step)| match step {
-            Step::At(time) => Some(*time),
-            Step::Page(_) | Step::Waits => None,
+            ScanStep::At(time) => Some(*time),
+            ScanStep::Page(_) | ScanStep::Waits => None,
         });
-        times.min().map_or(Work::Nothing, Work::At)
+        times.min().map_or(NextCall::Nothing, NextCall::At)
     }
 
     /// How often what runs, and what waits to run, is gone through.
@@ -259,15 +259,15 @@ impl Desk {
         }
     }
 
-    /// Until when what is known of a task is fresh enough for those who ask for it.
-    pub(super) fn known_until(&self, watch: &Watch) -> Option<Instant> {
+    /// HoldUntil when what is known of a task is fresh enough for those who ask for it.
+    pub(super) fn known_until(&self, watch: &TrackedTask) -> Option<Instant> {
         let seen = self.seen(watch)?;
         let is_held = watch.held.load(Ordering::Relaxed) > 0;
         Some(seen + if is_held { HELD_EVERY } else { self.max_age() })
     }
 
     /// As of when its state is known. One that waits to run still does, if it was not among those that run.
-    pub(super) fn seen(&self, watch: &Watch) -> Option<Instant> {
+    pub(super) fn seen(&self, watch: &TrackedTask) -> Option<Instant> {
         let seen = watch.seen();
         if seen == 0 {
             return None;
@@ -293,7 +293,7 @@ impl Desk {
     pub fn tidy(&self, now: Instant) {
         let mut state = self.state();
         let since = millis(now.saturating_duration_since(self.origin));
-        let is_left = |watch: &Watch| {
+        let is_left = |watch: &TrackedTask| {
             let polled = watch.polled.load(Ordering::Acquire);
             let is_left =
                 watch.held.load(Ordering::Acquire) == 0 && since.saturating_sub(polled) > millis(FOLLOWED);
@@ -319,28 +319,28 @@ impl Desk {
     }
 }
 
-impl State {
-    pub(super) fn course(&mut self, status: Status) -> &mut Course {
+impl PollerState {
+    pub(super) fn course(&mut self, status: Status) -> &mut ListScan {
         if status == Status::Running { &mut self.running } else { &mut self.pending }
     }
 
-    fn budget(&mut self, endpoint: Endpoint) -> &mut Budget {
+    fn budget(&mut self, endpoint: TaskEndpoint) -> &mut Budget {
         match endpoint {
-            Endpoint::Query => &mut self.queries,
-            Endpoint::List => &mut self.lists,
-            Endpoint::Cancel => &mut self.cancels,
+            TaskEndpoint::Query => &mut self.queries,
+            TaskEndpoint::List => &mut self.lists,
+            TaskEndpoint::Cancel => &mut self.cancels,
         }
     }
 
     /// Whether the querier must be woken for what is due then. Once it is, it need not be again.
     pub(super) fn wakes_for(&mut self, due: Instant) -> bool {
         let wakes = match self.asleep {
-            Asleep::No => false,
-            Asleep::Until(time) => due < time,
-            Asleep::Long => true,
+            QuerierWait::No => false,
+            QuerierWait::Until(time) => due < time,
+            QuerierWait::Long => true,
         };
         if wakes {
-            self.asleep = Asleep::No;
+            self.asleep = QuerierWait::No;
         }
         wakes
     }

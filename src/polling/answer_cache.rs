@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 /// Ids and the bytes that each holds.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(super) struct AnswerCache {
     answers: VecDeque<(Arc<str>, usize)>,
     bytes: usize,
 }
 
-impl Kept {
+impl AnswerCache {
     /// Keeps another one; those that have no room any more are returned, and are asked for again if a client
     /// wants them.
     pub(super) fn keep(&mut self, id: Arc<str>, body_bytes: usize) -> Vec<Arc<str>> {
@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn the_oldest_make_room() {
-        let mut kept = Kept::default();
+        let mut kept = AnswerCache::default();
         let large = MOST_BYTES / 2 - BESIDE_BYTES;
         assert!(kept.keep("a".into(), large).is_empty());
         assert!(kept.keep("b".into(), large).is_empty());

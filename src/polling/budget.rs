@@ -68,7 +68,7 @@ impl Budget {
         self.taken_until.push_back(now + A_SECOND);
     }
 
-    /// Nothing is spent until then.
+    /// Nothing is permit until then.
     pub(super) fn rest(&mut self, until: Instant) {
         self.next = self.next.max(until);
     }
@@ -98,15 +98,15 @@ mod tests {
     fn it_is_spent_whole() {
         let start = Instant::now();
         let mut budget = Budget::new(20, start);
-        let mut spent = 0;
+        let mut permit = 0;
         for millisecond in 0..10_000 {
             let now = start + Duration::from_millis(millisecond);
             if budget.take(now).is_ok() {
-                spent += 1;
+                permit += 1;
                 budget.answered(now + Duration::from_millis(5));
             }
         }
-        assert!((190..=200).contains(&spent), "{spent}");
+        assert!((190..=200).contains(&permit), "{permit}");
     }
 
     proptest! {

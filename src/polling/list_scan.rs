@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 /// One state's sweeps: at most one goes on at a time.
 #[derive(Debug)]
-pub(super) struct Course {
-    sweep: Option<Sweep>,
+pub(super) struct ListScan {
+    sweep: Option<ScanRun>,
     began: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Sweep {
+struct ScanRun {
     began: Instant,
     /// How many tasks a page has: known from the first one.
     size: Option<usize>,
@@ -22,7 +22,7 @@ struct Sweep {
 
 /// What a course would do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum ScanStep {
     /// Ask for this page.
     Page(usize),
     /// Nothing before then.
@@ -31,26 +31,26 @@ pub(super) enum Step {
     Waits,
 }
 
-impl Course {
+impl ListScan {
     pub(super) fn new() -> Self {
         Self { sweep: None, began: None }
     }
 
-    pub(super) fn step(&self, every: Duration, now: Instant) -> Step {
+    pub(super) fn step(&self, every: Duration, now: Instant) -> ScanStep {
         match &self.sweep {
             None => match self.began.map(|began| began + every) {
-                Some(next) if now < next => Step::At(next),
-                Some(_) | None => Step::Page(1),
+                Some(next) if now < next => ScanStep::At(next),
+                Some(_) | None => ScanStep::Page(1),
             },
-            Some(sweep) if sweep.asked < sweep.pages => Step::Page(sweep.asked + 1),
-            Some(_) => Step::Waits,
+            Some(sweep) if sweep.asked < sweep.pages => ScanStep::Page(sweep.asked + 1),
+            Some(_) => ScanStep::Waits,
         }
     }
 
     /// The page of the last step is asked for. When the sweep that it is of began: the moment by which a late
     /// answer is told from one of another sweep.
     pub(super) fn ask(&mut self, now: Instant) -> Instant {
-        let fresh = || Sweep { began: now, size: None, pages: 0, asked: 0, answered: 0 };
+        let fresh = || ScanRun { began: now, size: None, pages: 0, asked: 0, answered: 0 };
         let sweep = self.sweep.get_or_insert_with(fresh);
         sweep.asked += 1;
         self.began = Some(sweep.began);
@@ -90,33 +90,33 @@ mod tests {
     fn the_first_page_tells_how_many_follow() {
         let start = Instant::now();
         let every = Duration::from_secs(1);
-        let mut course = Course::new();
-        assert_eq!(course.step(every, start), Step::Page(1));
+        let mut course = ListScan::new();
+        assert_eq!(course.step(every, start), ScanStep::Page(1));
         let began = course.ask(start);
-        assert_eq!(course.step(every, start), Step::Waits);
+        assert_eq!(course.step(every, start), ScanStep::Waits);
         assert!(!course.answered(began, 250, 100));
-        assert_eq!(course.step(every, start), Step::Page(2));
+        assert_eq!(course.step(every, start), ScanStep::Page(2));
         course.ask(start);
-        assert_eq!(course.step(every, start), Step::Page(3));
+        assert_eq!(course.step(every, start), ScanStep::Page(3));
         course.ask(start);
-        assert_eq!(course.step(every, start), Step::Waits);
+        assert_eq!(course.step(every, start), ScanStep::Waits);
         assert!(!course.answered(began, 250, 100));
         // The last page is not full, and says nothing of the others.
         assert!(course.answered(began, 250, 50));
-        assert_eq!(course.step(every, start), Step::At(start + every));
-        assert_eq!(course.step(every, start + every), Step::Page(1));
+        assert_eq!(course.step(every, start), ScanStep::At(start + every));
+        assert_eq!(course.step(every, start + every), ScanStep::Page(1));
     }
 
     #[test]
     fn a_list_that_grows_is_gone_through_to_its_new_end() {
         let start = Instant::now();
         let every = Duration::from_secs(1);
-        let mut course = Course::new();
+        let mut course = ListScan::new();
         let began = course.ask(start);
         assert!(!course.answered(began, 200, 100));
         course.ask(start);
         assert!(!course.answered(began, 201, 100));
-        assert_eq!(course.step(every, start), Step::Page(3));
+        assert_eq!(course.step(every, start), ScanStep::Page(3));
         course.ask(start);
         assert!(course.answered(began, 199, 1));
     }
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn an_empty_list_is_one_page() {
         let start = Instant::now();
-        let mut course = Course::new();
+        let mut course = ListScan::new();
         let began = course.ask(start);
         assert!(course.answered(began, 0, 100));
     }
@@ -133,10 +133,10 @@ mod tests {
     fn a_page_that_failed_ends_the_sweep_and_late_ones_do_not_count() {
         let start = Instant::now();
         let later = start + Duration::from_secs(2);
-        let mut course = Course::new();
+        let mut course = ListScan::new();
         let began = course.ask(start);
         course.failed(began);
-        assert_eq!(course.step(Duration::from_secs(1), later), Step::Page(1));
+        assert_eq!(course.step(Duration::from_secs(1), later), ScanStep::Page(1));
         let again = course.ask(later);
         assert!(!course.answered(began, 1, 100));
         assert!(course.answered(again, 1, 100));

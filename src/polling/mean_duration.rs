@@ -8,9 +8,9 @@ use foldhash::fast::RandomState;
 
 /// By model; a moving mean, from the submit to the end.
 #[derive(Debug, Default)]
-pub(super) struct Usual(Mutex<HashMap<Box<str>, Duration, RandomState>>);
+pub(super) struct MeanDurations(Mutex<HashMap<Box<str>, Duration, RandomState>>);
 
-impl Usual {
+impl MeanDurations {
     pub(super) fn note(&self, model: &str, took: Duration) {
         let mut means = self.means();
         let is_full = means.len() >= MOST_MODELS;
@@ -39,14 +39,14 @@ mod tests {
 
     #[test]
     fn a_mean_moves_with_what_is_seen() {
-        let usual = Usual::default();
-        assert_eq!(usual.of("m"), None);
-        usual.note("m", Duration::from_secs(80));
-        usual.note("m", Duration::from_secs(160));
-        assert_eq!(usual.of("m"), Some(Duration::from_secs(90)));
+        let mean_durations = MeanDurations::default();
+        assert_eq!(mean_durations.of("m"), None);
+        mean_durations.note("m", Duration::from_secs(80));
+        mean_durations.note("m", Duration::from_secs(160));
+        assert_eq!(mean_durations.of("m"), Some(Duration::from_secs(90)));
         for number in 0..2 * MOST_MODELS {
-            usual.note(&number.to_string(), Duration::from_secs(1));
+            mean_durations.note(&number.to_string(), Duration::from_secs(1));
         }
-        assert_eq!(usual.means().len(), MOST_MODELS);
+        assert_eq!(mean_durations.means().len(), MOST_MODELS);
     }
 }

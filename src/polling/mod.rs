@@ -12,5 +12,5 @@ pub mod querier;
 mod schedule;
 mod tracked_task;
 
-pub use account_poller::{Desk, Endpoint, Page, Spent, Work};
-pub use tracked_task::{Answer, Watch};
+pub use account_poller::{AccountPoller, CallPermit, NextCall, PageRequest, TaskEndpoint};
+pub use tracked_task::{TaskAnswer, TrackedTask};

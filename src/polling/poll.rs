@@ -5,19 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::hub::Hub;
-use super::tracked_task::{Answer, Watch};
+use super::hub::PollHub;
+use super::tracked_task::{TaskAnswer, TrackedTask};
 use crate::telemetry::metrics::PollServed;
 
 /// How long a poll waits for something to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hold {
+pub struct PollHold {
     pub longest: Duration,
-    pub until: Until,
+    pub until: HoldUntil,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Until {
+pub enum HoldUntil {
     /// Any other state than the one that is known now.
     Change,
     End,
@@ -25,23 +25,28 @@ pub enum Until {
 
 /// An answer to a poll.
 #[derive(Debug, Clone)]
-pub struct Polled {
-    pub answer: Arc<Answer>,
+pub struct PollAnswer {
+    pub answer: Arc<TaskAnswer>,
     pub served: PollServed,
     /// Since the upstream was asked.
     pub age: Duration,
 }
 
-impl Hub {
+impl PollHub {
     /// What is to be said of the task; `None` if it has ended, as is known from before a restart, and its answer
     /// can't be had.
-    pub async fn poll(&self, watch: &Arc<Watch>, hold: Option<Hold>, arrived: Instant) -> Option<Polled> {
+    pub async fn poll(
+        &self,
+        watch: &Arc<TrackedTask>,
+        hold: Option<PollHold>,
+        arrived: Instant,
+    ) -> Option<PollAnswer> {
         if watch.is_final() {
             return self.polled(watch, PollServed::Cache);
         }
         self.note_poll(watch, arrived);
         let is_fresh = || {
-            let seen = watch.desk.seen(watch);
+            let seen = watch.poller.seen(watch);
             seen.is_some_and(|seen| arrived.saturating_duration_since(seen) <= self.max_age())
         };
         if let Some(hold) = hold.filter(|hold| !hold.longest.is_zero()) {
@@ -55,7 +60,7 @@ impl Hub {
     }
 
     /// Waits for a query, for as long as there is any point in it.
-    async fn asked(&self, watch: &Arc<Watch>, arrived: Instant) -> Option<Polled> {
+    async fn asked(&self, watch: &Arc<TrackedTask>, arrived: Instant) -> Option<PollAnswer> {
         let (seen, heard) = (watch.seen(), watch.heard());
         if self.released.is_cancelled() {
             if watch.has_answer() {
@@ -67,7 +72,7 @@ impl Hub {
         let patience = if !watch.has_answer() {
             // There is nothing else to say.
             FOR_AN_ANSWER
-        } else if watch.desk.is_bulk() {
+        } else if watch.poller.is_bulk() {
             // The list will tell, and queries are for those that have ended.
             FOR_A_TURN_AMONG_MANY
         } else {
@@ -78,7 +83,7 @@ impl Hub {
             let changed = watch.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let is_late = watch.desk.lateness() > patience && !watch.in_hand.load(Ordering::Acquire);
+            let is_late = watch.poller.lateness() > patience && !watch.in_hand.load(Ordering::Acquire);
             let is_released = self.released.is_cancelled() && watch.has_answer();
             if watch.heard() != heard || is_late || is_released {
                 break;
@@ -100,11 +105,11 @@ impl Hub {
     }
 
     /// Waits until the task changes, or its time is over.
-    async fn held(&self, watch: &Arc<Watch>, hold: Hold, arrived: Instant) -> Option<Polled> {
+    async fn held(&self, watch: &Arc<TrackedTask>, hold: PollHold, arrived: Instant) -> Option<PollAnswer> {
         let before = watch.status();
         let seen = watch.seen();
-        let _held = Held::enter(watch);
-        let due = watch.desk.known_until(watch).unwrap_or(arrived);
+        let _held = HeldPoll::enter(watch);
+        let due = watch.poller.known_until(watch).unwrap_or(arrived);
         self.want(watch, due);
         let time_is_over = tokio::time::sleep_until((arrived + hold.longest).into());
         tokio::pin!(time_is_over);
@@ -112,7 +117,7 @@ impl Hub {
             let changed = watch.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let has_changed = hold.until == Until::Change && watch.status() != before;
+            let has_changed = hold.until == HoldUntil::Change && watch.status() != before;
             if watch.is_final() || has_changed || self.released.is_cancelled() {
                 break;
             }
@@ -129,7 +134,7 @@ impl Hub {
         let is_fresh = |at: Instant| now.saturating_duration_since(at) <= self.max_age().max(STILL_FRESH);
         let served = if watch.seen() > seen {
             PollServed::Upstream
-        } else if watch.desk.seen(watch).is_some_and(is_fresh) {
+        } else if watch.poller.seen(watch).is_some_and(is_fresh) {
             PollServed::Cache
         } else {
             PollServed::Stale
@@ -137,31 +142,31 @@ impl Hub {
         self.polled(watch, served)
     }
 
-    fn polled(&self, watch: &Watch, served: PollServed) -> Option<Polled> {
+    fn polled(&self, watch: &TrackedTask, served: PollServed) -> Option<PollAnswer> {
         let now = Instant::now();
-        let age = watch.desk.seen(watch).map_or(Duration::ZERO, |seen| now.saturating_duration_since(seen));
-        Some(Polled { answer: watch.answer()?, served, age })
+        let age = watch.poller.seen(watch).map_or(Duration::ZERO, |seen| now.saturating_duration_since(seen));
+        Some(PollAnswer { answer: watch.answer()?, served, age })
     }
 }
 
 /// A poll that is held. Dropped, it is not.
-struct Held<'w>(&'w Watch);
+struct HeldPoll<'w>(&'w TrackedTask);
 
-impl<'w> Held<'w> {
-    fn enter(watch: &'w Watch) -> Self {
+impl<'w> HeldPoll<'w> {
+    fn enter(watch: &'w TrackedTask) -> Self {
         watch.held.fetch_add(1, Ordering::AcqRel);
-        if watch.desk.held.fetch_add(1, Ordering::AcqRel) == 0 {
+        if watch.poller.held.fetch_add(1, Ordering::AcqRel) == 0 {
             // What is swept for it is swept more often.
-            watch.desk.lists.notify_one();
+            watch.poller.lists.notify_one();
         }
         Self(watch)
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for HeldPoll<'_> {
     fn drop(&mut self) {
         self.0.held.fetch_sub(1, Ordering::AcqRel);
-        self.0.desk.held.fetch_sub(1, Ordering::AcqRel);
+        self.0.poller.held.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

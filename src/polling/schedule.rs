@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 
 use super::lane::Lane;
-use super::tracked_task::Watch;
+use super::tracked_task::TrackedTask;
 use crate::dashscope::task::Status;
 
 /// Every task of one account that is followed, until it has ended.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
-    slots: HashMap<u64, Slot, RandomState>,
+    slots: HashMap<u64, ScheduleEntry, RandomState>,
     /// They have ended, as a list shows: only their results are missing.
     ended: Lane,
     /// Clients ask for them.
@@ -30,8 +30,8 @@ pub(super) struct Schedule {
 }
 
 #[derive(Debug)]
-struct Slot {
-    watch: Arc<Watch>,
+struct ScheduleEntry {
+    watch: Arc<TrackedTask>,
     ended: Option<Instant>,
     wanted: Option<Instant>,
     rest: Option<Instant>,
@@ -44,9 +44,9 @@ struct Slot {
 
 /// What is asked for next.
 #[derive(Debug)]
-pub(super) enum Next {
+pub(super) enum NextTask {
     /// This one, which has been due since.
-    Ask(Arc<Watch>, Instant),
+    Ask(Arc<TrackedTask>, Instant),
     /// Nothing before then.
     At(Instant),
     Nothing,
@@ -54,8 +54,8 @@ pub(super) enum Next {
 
 impl Schedule {
     /// Follows a task, and sees to it by `rest` at the latest.
-    pub(super) fn follow(&mut self, watch: &Arc<Watch>, rest: Instant) {
-        let slot = Slot {
+    pub(super) fn follow(&mut self, watch: &Arc<TrackedTask>, rest: Instant) {
+        let slot = ScheduleEntry {
             watch: Arc::clone(watch),
             ended: None,
             wanted: None,
@@ -118,7 +118,7 @@ impl Schedule {
         };
         slot.ended = Some(now);
         self.ended.insert(&slot.watch.tenant, now, number);
-        // Until it was asked for, it is in no state: the next sweep need not miss it again.
+        // HoldUntil it was asked for, it is in no state: the next sweep need not miss it again.
         if let Some(sorted) = slot.noted.take().and_then(|noted| self.sorted(noted)) {
             sorted.remove(&number);
         }
@@ -126,7 +126,11 @@ impl Schedule {
 
     /// The next one that is due is in hand from now on. Every sixteenth turn belongs to those that nobody asks for:
     /// whatever clients do, those come to their end too.
-    pub(super) fn next(&mut self, now: Instant, is_known: impl Fn(&Watch) -> Option<Instant>) -> Next {
+    pub(super) fn next(
+        &mut self,
+        now: Instant,
+        is_known: impl Fn(&TrackedTask) -> Option<Instant>,
+    ) -> NextTask {
         while self.in_hand < MOST_IN_HAND {
             let rest_first = self.taken % 16 == 15;
             let rest = if rest_first { self.rest.next(now) } else { None };
@@ -147,23 +151,23 @@ impl Schedule {
             let Some((due, number)) = found else { break };
             self.taken += 1;
             if let Some(watch) = self.take(number) {
-                return Next::Ask(watch, due);
+                return NextTask::Ask(watch, due);
             }
         }
         let lanes = [&self.ended, &self.wanted, &self.rest];
         let first = lanes.into_iter().filter_map(Lane::first_due).min();
         match first {
-            Some(due) if self.in_hand < MOST_IN_HAND => Next::At(due),
-            Some(_) | None => Next::Nothing,
+            Some(due) if self.in_hand < MOST_IN_HAND => NextTask::At(due),
+            Some(_) | None => NextTask::Nothing,
         }
     }
 
-    /// Until when enough is known of it without a query.
+    /// HoldUntil when enough is known of it without a query.
     fn known_until(
         &self,
         number: u64,
         now: Instant,
-        is_known: impl Fn(&Watch) -> Option<Instant>,
+        is_known: impl Fn(&TrackedTask) -> Option<Instant>,
     ) -> Option<Instant> {
         let slot = self.slots.get(&number)?;
         is_known(&slot.watch).filter(|until| *until > now)
@@ -176,7 +180,7 @@ impl Schedule {
         self.wanted.insert(&slot.watch.tenant, later, number);
     }
 
-    fn take(&mut self, number: u64) -> Option<Arc<Watch>> {
+    fn take(&mut self, number: u64) -> Option<Arc<TrackedTask>> {
         let slot = self.slots.get_mut(&number)?;
         let watch = Arc::clone(&slot.watch);
         for (lane, due) in [
@@ -227,7 +231,7 @@ impl Schedule {
     }
 
     /// Sorts it by the state that it is known to be in.
-    pub(super) fn note(&mut self, watch: &Watch) {
+    pub(super) fn note(&mut self, watch: &TrackedTask) {
         let (number, status) = (watch.number, watch.status());
         let Some(slot) = self.slots.get_mut(&number) else { return };
         let before = slot.noted.replace(status);
@@ -272,7 +276,7 @@ impl Schedule {
     }
 
     /// How many tasks clients ask for, those left out for which none has for a while.
-    pub(super) fn followed(&mut self, is_left: impl Fn(&Watch) -> bool) -> usize {
+    pub(super) fn followed(&mut self, is_left: impl Fn(&TrackedTask) -> bool) -> usize {
         let slots = &self.slots;
         self.followed.retain(|number| slots.get(number).is_some_and(|slot| !is_left(&slot.watch)));
         self.followed.len()

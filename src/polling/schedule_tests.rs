@@ -1,32 +1,32 @@
 use std::time::SystemTime;
 
-use super::super::account_poller::Desk;
+use super::super::account_poller::AccountPoller;
 use super::*;
 use crate::config::Rates;
 use crate::store::TaskRecord;
 
-struct World {
+struct ScheduleFixture {
     schedule: Schedule,
-    desk: Arc<Desk>,
+    poller: Arc<AccountPoller>,
     start: Instant,
 }
 
-fn world() -> World {
+fn world() -> ScheduleFixture {
     let start = Instant::now();
-    let desk = Desk::new(&"main".into(), Rates::default(), Arc::default(), start);
-    World { schedule: Schedule::default(), desk: Arc::new(desk), start }
+    let poller = AccountPoller::new(&"main".into(), Rates::default(), Arc::default(), start);
+    ScheduleFixture { schedule: Schedule::default(), poller: Arc::new(poller), start }
 }
 
-impl World {
+impl ScheduleFixture {
     fn at(&self, seconds: u64) -> Instant {
         self.start + Duration::from_secs(seconds)
     }
 
-    fn follow(&mut self, number: u64, tenant: &str, rest: u64) -> Arc<Watch> {
+    fn follow(&mut self, number: u64, tenant: &str, rest: u64) -> Arc<TrackedTask> {
         self.follow_since(number, tenant, rest, 0)
     }
 
-    fn follow_since(&mut self, number: u64, tenant: &str, rest: u64, since: u64) -> Arc<Watch> {
+    fn follow_since(&mut self, number: u64, tenant: &str, rest: u64, since: u64) -> Arc<TrackedTask> {
         let task = TaskRecord {
             id: number.to_string().into(),
             tenant: tenant.into(),
@@ -39,7 +39,7 @@ impl World {
             asked: None,
             hidden: false,
         };
-        let watch = Arc::new(Watch::new(number, &task, Arc::clone(&self.desk), since));
+        let watch = Arc::new(TrackedTask::new(number, &task, Arc::clone(&self.poller), since));
         let rest = self.at(rest);
         self.schedule.follow(&watch, rest);
         watch
@@ -47,8 +47,8 @@ impl World {
 
     fn next(&mut self, seconds: u64) -> Option<u64> {
         match self.schedule.next(self.at(seconds), |_| None) {
-            Next::Ask(watch, _) => Some(watch.number),
-            Next::At(_) | Next::Nothing => None,
+            NextTask::Ask(watch, _) => Some(watch.number),
+            NextTask::At(_) | NextTask::Nothing => None,
         }
     }
 }
@@ -114,8 +114,8 @@ fn what_is_known_well_enough_is_not_asked_for() {
     world.follow(1, "one", 100);
     world.schedule.want(1, world.start);
     let until = world.at(5);
-    assert!(matches!(world.schedule.next(world.at(1), |_| Some(until)), Next::At(at) if at == until));
-    assert!(matches!(world.schedule.next(world.at(5), |_| Some(until)), Next::Ask(..)));
+    assert!(matches!(world.schedule.next(world.at(1), |_| Some(until)), NextTask::At(at) if at == until));
+    assert!(matches!(world.schedule.next(world.at(5), |_| Some(until)), NextTask::Ask(..)));
 }
 
 #[test]

@@ -11,14 +11,14 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::account_poller::Desk;
+use super::account_poller::AccountPoller;
 use crate::dashscope::headers::REQUEST_ID;
 use crate::dashscope::task::{self, Status};
 use crate::store::TaskRecord;
 
 /// An answer that may be given to many.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
+pub struct TaskAnswer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
@@ -26,14 +26,14 @@ pub struct Answer {
 
 /// A task's state as last known.
 #[derive(Debug)]
-pub(super) struct Knowledge {
+pub(super) struct KnownState {
     pub(super) status: Status,
     /// The upstream's own, or one that says no more than the status: that is made when it is asked for.
-    answer: OnceLock<Arc<Answer>>,
+    answer: OnceLock<Arc<TaskAnswer>>,
 }
 
-impl Knowledge {
-    pub(super) fn told(status: Status, answer: Answer) -> Self {
+impl KnownState {
+    pub(super) fn told(status: Status, answer: TaskAnswer) -> Self {
         Self { status, answer: OnceLock::from(Arc::new(answer)) }
     }
 
@@ -49,13 +49,13 @@ impl Knowledge {
 
 /// A task that is followed. All workers share it; none waits for another.
 #[derive(Debug)]
-pub struct Watch {
+pub struct TrackedTask {
     pub(super) number: u64,
     pub(super) id: Arc<str>,
     pub(super) tenant: Arc<str>,
-    pub(super) desk: Arc<Desk>,
+    pub(super) poller: Arc<AccountPoller>,
     pub(super) claimed_at: SystemTime,
-    knowledge: ArcSwap<Knowledge>,
+    knowledge: ArcSwap<KnownState>,
     /// As of when, in milliseconds since the hub's origin; 0: nothing but the submit's answer.
     seen: AtomicU64,
     /// Since when it is followed, in milliseconds since the hub's origin.
@@ -73,15 +73,15 @@ pub struct Watch {
     pub(super) changed: Notify,
 }
 
-impl Watch {
-    pub(super) fn new(number: u64, task: &TaskRecord, desk: Arc<Desk>, since: u64) -> Self {
+impl TrackedTask {
+    pub(super) fn new(number: u64, task: &TaskRecord, poller: Arc<AccountPoller>, since: u64) -> Self {
         Self {
             number,
             id: Arc::clone(&task.id),
             tenant: Arc::clone(&task.tenant),
-            desk,
+            poller,
             claimed_at: task.claimed_at,
-            knowledge: ArcSwap::from_pointee(Knowledge::status_alone(task.status)),
+            knowledge: ArcSwap::from_pointee(KnownState::status_alone(task.status)),
             seen: AtomicU64::new(0),
             since,
             heard: AtomicU32::new(0),
@@ -99,7 +99,7 @@ impl Watch {
 
     /// The account that has it.
     pub fn account(&self) -> &Arc<str> {
-        self.desk.account()
+        self.poller.account()
     }
 
     /// Whether it has ended and its whole answer is known.
@@ -127,7 +127,7 @@ impl Watch {
 
     /// The upstream's last answer; else one that says what is known. `None` where that would be an end without
     /// its result.
-    pub(super) fn answer(&self) -> Option<Arc<Answer>> {
+    pub(super) fn answer(&self) -> Option<Arc<TaskAnswer>> {
         let knowledge = self.knowledge.load();
         if knowledge.status.is_final() {
             return knowledge.answer.get().cloned();
@@ -135,17 +135,17 @@ impl Watch {
         Some(Arc::clone(knowledge.answer.get_or_init(|| Arc::new(self.known(knowledge.status)))))
     }
 
-    fn known(&self, status: Status) -> Answer {
+    fn known(&self, status: Status) -> TaskAnswer {
         let request_id = Uuid::new_v4().to_string();
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.extend(HeaderValue::try_from(&*request_id).map(|value| (REQUEST_ID, value)));
         let body = task::known(&self.id, status, self.claimed_at, &request_id);
-        Answer { status: StatusCode::OK, headers, body }
+        TaskAnswer { status: StatusCode::OK, headers, body }
     }
 
     /// Takes in what was true at `seen`. What is older than what is known changes nothing.
-    pub(super) fn learn(&self, knowledge: Knowledge, seen: u64) {
+    pub(super) fn learn(&self, knowledge: KnownState, seen: u64) {
         if seen >= self.seen() && !self.is_final() {
             self.knowledge.store(Arc::new(knowledge));
             self.seen.store(seen, Ordering::Release);
@@ -154,10 +154,10 @@ impl Watch {
     }
 
     /// Takes in an answer that says nothing of the task's state. The next one who asks has the upstream asked again.
-    pub(super) fn pass_on(&self, answer: Answer) {
+    pub(super) fn pass_on(&self, answer: TaskAnswer) {
         if !self.is_final() {
-            self.knowledge.store(Arc::new(Knowledge::told(self.status(), answer)));
-            self.outdate();
+            self.knowledge.store(Arc::new(KnownState::told(self.status(), answer)));
+            self.invalidate();
         }
         self.tell();
     }
@@ -169,7 +169,7 @@ impl Watch {
     }
 
     /// What is known is true no more.
-    pub(super) fn outdate(&self) {
+    pub(super) fn invalidate(&self) {
         self.seen.store(0, Ordering::Release);
     }
 

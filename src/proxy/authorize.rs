@@ -18,17 +18,17 @@ use crate::config::VideoStatuses;
 use crate::dashscope::envelope::{self, Fault};
 use crate::dashscope::operation::{Operation, Surface};
 use crate::dashscope::task;
-use crate::polling::Watch;
-use crate::polling::hub::Hub;
-use crate::tasks::index::Ledger;
-use crate::tasks::list::{self, Query};
+use crate::polling::TrackedTask;
+use crate::polling::hub::PollHub;
+use crate::tasks::index::TaskIndex;
+use crate::tasks::list::{self, TaskListQuery};
 
 /// Where an admitted request goes.
 #[derive(Debug)]
 pub(super) enum Verdict {
     Forward(Destination),
     /// It asks how a task of the tenant's is.
-    Poll(Arc<Watch>),
+    Poll(Arc<TrackedTask>),
     /// It is answered here, as DashScope would answer it.
     Answer {
         status: StatusCode,
@@ -43,7 +43,7 @@ pub(super) enum Verdict {
 /// `VideoFault::None` in the unified dialect; `BadRequest` for a list whose parameters can't be read, `StoreUnavailable` for a submit or an upload
 /// policy that could not be noted, `UpstreamUnreachable` if the task's account is not configured any more.
 pub(super) fn authorize(
-    hub: &Hub,
+    hub: &PollHub,
     permit: &Permit,
     route: &Route,
     request: &Parts,
@@ -52,11 +52,11 @@ pub(super) fn authorize(
     let tenant = permit.tenant();
     let task_id = route.task_id().unwrap_or_default();
     if route.operation == Operation::TaskGet {
-        let watch = hub.watch(task_id, &tenant.name, now);
+        let watch = hub.tracked_task(task_id, &tenant.name, now);
         return Ok(watch.map_or_else(|| unknown(task_id), Verdict::Poll));
     }
     if route.operation == Operation::TaskCancel {
-        let Some(name) = hub.ledger().account_of(task_id, &tenant.name) else {
+        let Some(name) = hub.task_index().account_of(task_id, &tenant.name) else {
             return Ok(cancel_refused());
         };
         let account = permit.directory().account_index(&name);
@@ -64,7 +64,7 @@ pub(super) fn authorize(
         return account.ok_or(Rejection::UpstreamUnreachable);
     }
     if route.operation == Operation::TaskList {
-        return listed(hub.ledger(), &tenant.name, request.uri.query().unwrap_or(""), now);
+        return listed(hub.task_index(), &tenant.name, request.uri.query().unwrap_or(""), now);
     }
     if route.operation == Operation::VideoList {
         let request_id = respond::new_request_id();
@@ -74,11 +74,12 @@ pub(super) fn authorize(
         return Ok(Verdict::Answer { status: StatusCode::OK, body, request_id });
     }
     if route.operation.is_of_one_video() {
-        let watch = hub.watch(task_id, &tenant.name, now).filter(|_| !hub.ledger().is_hidden(task_id));
+        let watch =
+            hub.tracked_task(task_id, &tenant.name, now).filter(|_| !hub.task_index().is_hidden(task_id));
         return watch.map(Verdict::Poll).ok_or(Rejection::Video(VideoFault::None));
     }
     let is_noted = permit.submits || route.operation == Operation::UploadPolicy;
-    if is_noted && !hub.ledger().takes_more() {
+    if is_noted && !hub.task_index().takes_more() {
         return Err(Rejection::StoreUnavailable);
     }
     Ok(Verdict::Forward(Destination::Any))
@@ -106,13 +107,13 @@ fn cancel_refused() -> Verdict {
     }
 }
 
-fn listed(ledger: &Ledger, tenant: &str, query: &str, now: SystemTime) -> Result<Verdict, Rejection> {
-    let query = Query::parse(query).map_err(|name| match name {
+fn listed(index: &TaskIndex, tenant: &str, query: &str, now: SystemTime) -> Result<Verdict, Rejection> {
+    let query = TaskListQuery::parse(query).map_err(|name| match name {
         "page_no" => Rejection::BadRequest("page_no is not a whole number from 1"),
         "page_size" => Rejection::BadRequest("page_size is not a whole number from 1"),
         _ => Rejection::BadRequest("start_time or end_time is not YYYYMMDDhhmmss"),
     })?;
     let request_id = respond::new_request_id();
-    let body = list::page(&ledger.of_tenant(tenant), &query, now, &request_id);
+    let body = list::page(&index.of_tenant(tenant), &query, now, &request_id);
     Ok(Verdict::Answer { status: StatusCode::OK, body, request_id })
 }

@@ -15,7 +15,7 @@ use super::observe::BufferedBody;
 use super::rejection::Rejection;
 use crate::dashscope::coding;
 use crate::dashscope::task::{self, Named};
-use crate::polling::hub::Hub;
+use crate::polling::hub::PollHub;
 use crate::store::{AskedVideo, TaskRecord};
 use crate::upstream::{Download, DownloadFault};
 
@@ -53,7 +53,7 @@ pub(super) async fn read(
 
 /// Notes the new task of a submit; it is durable when this returns.
 pub(super) async fn claim(
-    hub: &Hub,
+    hub: &PollHub,
     permit: &Permit,
     account: usize,
     mount: Arc<str>,

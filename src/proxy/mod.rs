@@ -49,7 +49,7 @@ use crate::account::AccountRegistry;
 use crate::account::uploads::UploadDirectories;
 use crate::dashscope::operation::Operation;
 use crate::limits::{self, AuthFailures};
-use crate::polling::hub::Hub;
+use crate::polling::hub::PollHub;
 use crate::polling::{Endpoint, Spent};
 use crate::store::AskedVideo;
 use crate::telemetry::stopwatch::Awaited;
@@ -69,7 +69,7 @@ use send::choose::Destination;
 pub struct Proxy {
     pub directory: Arc<ArcSwap<Directory>>,
     pub keyring: Arc<Keyring>,
-    pub hub: Arc<Hub>,
+    pub hub: Arc<PollHub>,
     pub accounts: Arc<AccountRegistry>,
     pub uploads: Arc<UploadDirectories>,
     pub limits: Arc<limits::Registry>,
@@ -125,7 +125,7 @@ impl Proxy {
     /// whose key died are cut.
     pub fn sweep(&self, now: SystemTime) {
         self.upstream.sweep();
-        self.hub.ledger().tidy(now);
+        self.hub.task_index().tidy(now);
         self.keyring.tidy();
         self.limits.sweep(now);
         self.live.sweep(&self.directory.load(), now);
@@ -259,20 +259,20 @@ impl Proxy {
         let response = exchange.unless_revoked(self.send(passage, None).as_mut()).await?;
         drop(spent);
         if let Some(task_id) = cancels.filter(|_| response.status() == StatusCode::OK) {
-            self.hub.outdate(task_id);
+            self.hub.invalidate(task_id);
         }
         Ok(response)
     }
 
     /// Waits for a place among the cancels that the task's account takes a second. It is held until there is an
     /// answer.
-    async fn turn_to_cancel(&self, passage: &Passage) -> Result<Option<Spent>, Rejection> {
+    async fn turn_to_cancel(&self, passage: &Passage) -> Result<Option<CallPermit>, Rejection> {
         let Destination::Task(index) = passage.destination else { return Ok(None) };
-        let desk = self.hub.desk(&passage.permit.directory().accounts[index].name);
+        let desk = self.hub.account_poller(&passage.permit.directory().accounts[index].name);
         let deadline = Instant::now() + CANCEL_PATIENCE;
         let _turn = passage.exchange.stopwatch.start_waiting(Awaited::Turn);
         loop {
-            match desk.spend(Endpoint::Cancel, Instant::now()) {
+            match desk.spend(TaskEndpoint::Cancel, Instant::now()) {
                 Ok(spent) => return Ok(Some(spent)),
                 Err(time) if time > deadline => return Err(Rejection::AccountsOut(CANCEL_PATIENCE)),
                 Err(time) => tokio::time::sleep_until(time.into()).await,

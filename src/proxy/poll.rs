@@ -17,8 +17,8 @@ use super::rejection::Rejection;
 use super::route::Route;
 use super::videos::respond as views;
 use crate::dashscope::operation::Operation;
-use crate::polling::poll::{Hold, Polled, Until};
-use crate::polling::{Answer, Watch};
+use crate::polling::poll::{HoldUntil, PollAnswer, PollHold};
+use crate::polling::{TaskAnswer, TrackedTask};
 use crate::telemetry::metrics::{Outcome, PollServed};
 use crate::telemetry::stopwatch::Awaited;
 
@@ -31,13 +31,13 @@ pub(super) async fn poll(
     permit: &Permit,
     route: &Route,
     headers: &HeaderMap,
-    watch: &Arc<Watch>,
+    watch: &Arc<TrackedTask>,
     exchange: &Rc<Exchange>,
 ) -> Result<Response<Observed>, Rejection> {
     let asked = wait(headers);
     let hold = match asked {
-        Some(longest) => Hold { longest, until: Until::Change },
-        None => Hold { longest: route.hold, until: Until::End },
+        Some(longest) => PollHold { longest, until: HoldUntil::Change },
+        None => PollHold { longest: route.hold, until: HoldUntil::End },
     };
     let polled = news(proxy, permit, watch, Some(hold), exchange).await?;
     let mut response = match &route.unified {
@@ -68,10 +68,10 @@ pub(super) async fn poll(
 pub(super) async fn news(
     proxy: &Proxy,
     permit: &Permit,
-    watch: &Arc<Watch>,
-    hold: Option<Hold>,
+    watch: &Arc<TrackedTask>,
+    hold: Option<PollHold>,
     exchange: &Rc<Exchange>,
-) -> Result<Polled, Rejection> {
+) -> Result<PollAnswer, Rejection> {
     let account = permit.caller().directory().account_index(watch.account());
     exchange.account.set(account);
     exchange.note_task(watch.id());
@@ -83,7 +83,7 @@ pub(super) async fn news(
     exchange.unless_revoked(polling).await?.ok_or(Rejection::UpstreamUnreachable)
 }
 
-fn native(answer: &Answer) -> Response<Bytes> {
+fn native(answer: &TaskAnswer) -> Response<Bytes> {
     let mut response = Response::new(answer.body.clone());
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers.clone();

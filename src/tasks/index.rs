@@ -9,17 +9,17 @@ use std::time::{Duration, SystemTime};
 use dashmap::{DashMap, DashSet};
 use foldhash::fast::RandomState;
 
-use super::running::Running;
+use super::running::RunningCounts;
 use crate::dashscope::task::Status;
 use crate::limits::Registry;
 use crate::store::{Store, StoreFault, StoreHealth, TASKS_KEPT, TaskRecord};
 
 /// Every task of the last day and its day of grace, by id and by tenant.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub struct TaskIndex {
     by_id: DashMap<Arc<str>, Arc<TaskRecord>, RandomState>,
     /// A tenant's ids, oldest first.
-    by_tenant: DashMap<Arc<str>, Ids, RandomState>,
+    by_tenant: DashMap<Arc<str>, TenantTaskIds, RandomState>,
     /// A hash of each task's tenant with its id. Here a stranger finds as little of a task as of none, and as fast:
     /// in `by_id` the look at the owner's name alone took 0.4 µs longer.
     owned: DashSet<u64, RandomState>,
@@ -27,7 +27,7 @@ pub struct Ledger {
     count: AtomicUsize,
     /// Of what was asked for, in memory.
     asked_bytes: AtomicUsize,
-    running: Running,
+    running: RunningCounts,
     store: Option<Store>,
     /// Where the tasks that run are counted.
     limits: Arc<Registry>,
@@ -37,22 +37,22 @@ pub struct Ledger {
 
 /// The ids of one tenant's tasks, oldest first.
 #[derive(Debug)]
-struct Ids {
+struct TenantTaskIds {
     ids: VecDeque<Arc<str>>,
     /// When the first of them was claimed, as it is in no other part of memory that each new one would have to fetch.
     oldest: SystemTime,
 }
 
-impl Ledger {
+impl TaskIndex {
     /// Everything that the store remembers. Blocks.
     ///
     /// # Errors
     /// Why the store can't be read.
     pub fn load(store: Store, limits: Arc<Registry>, now: SystemTime) -> Result<Self, StoreFault> {
-        let ledger = Self { store: Some(store.clone()), limits, ..Self::default() };
-        store.tasks(now - REMEMBERED, |task| ledger.remember(task))?;
-        ledger.limits.drop_old_tasks(now);
-        Ok(ledger)
+        let index = Self { store: Some(store.clone()), limits, ..Self::default() };
+        store.tasks(now - REMEMBERED, |task| index.remember(task))?;
+        index.limits.drop_old_tasks(now);
+        Ok(index)
     }
 
     /// Whether another task can be noted; a submit is not sent if its task could not be.
@@ -98,7 +98,7 @@ impl Ledger {
         self.owned.insert(self.hash(&id, &tenant));
         self.count.fetch_add(1, Ordering::Relaxed);
         let expired = {
-            let fresh = || Ids { ids: VecDeque::new(), oldest: now };
+            let fresh = || TenantTaskIds { ids: VecDeque::new(), oldest: now };
             let mut own = self.by_tenant.entry(Arc::clone(&tenant)).or_insert_with(fresh);
             own.ids.push_back(id);
             if has_expired(own.oldest, now) { self.take_expired(&mut own, now) } else { Vec::new() }
@@ -254,7 +254,7 @@ impl Ledger {
     }
 
     /// The tenant's ids that have expired, which are the tenant's no more.
-    fn take_expired(&self, own: &mut Ids, now: SystemTime) -> Vec<Arc<str>> {
+    fn take_expired(&self, own: &mut TenantTaskIds, now: SystemTime) -> Vec<Arc<str>> {
         let claimed_at = |id: &Arc<str>| self.by_id.get(id).map(|task| task.claimed_at);
         let mut expired = Vec::new();
         while let Some(first) = own.ids.front() {
@@ -280,7 +280,7 @@ const REMEMBERED: Duration = TASKS_KEPT;
 /// About 300 bytes each.
 const MOST_TASKS: usize = 4_000_000;
 const MOST_ASKED_BYTES: usize = 256 * 1024 * 1024;
-/// Ids that are copied while a tenant's are locked.
+/// TenantTaskIds that are copied while a tenant's are locked.
 const AT_ONCE: usize = 1024;
 const TIDY_EVERY_SECONDS: u64 = 600;
 
@@ -305,42 +305,42 @@ mod tests {
 
     #[test]
     fn only_its_owner_finds_a_task() {
-        let ledger = Ledger::default();
-        ledger.remember(task("a", "one", SystemTime::now()));
-        assert_eq!(ledger.account_of("a", "one").as_deref(), Some("main"));
-        assert_eq!(ledger.account_of("a", "two"), None);
-        assert_eq!(ledger.account_of("b", "one"), None);
-        assert_eq!(ledger.of_tenant("two").len(), 0);
+        let index = TaskIndex::default();
+        index.remember(task("a", "one", SystemTime::now()));
+        assert_eq!(index.account_of("a", "one").as_deref(), Some("main"));
+        assert_eq!(index.account_of("a", "two"), None);
+        assert_eq!(index.account_of("b", "one"), None);
+        assert_eq!(index.of_tenant("two").len(), 0);
     }
 
     #[test]
     fn an_id_keeps_its_first_owner() {
-        let ledger = Ledger::default();
-        ledger.remember(task("a", "one", SystemTime::now()));
-        ledger.remember(task("a", "two", SystemTime::now()));
-        assert_eq!(ledger.account_of("a", "two"), None);
-        assert_eq!(ledger.of_tenant("two").len(), 0);
+        let index = TaskIndex::default();
+        index.remember(task("a", "one", SystemTime::now()));
+        index.remember(task("a", "two", SystemTime::now()));
+        assert_eq!(index.account_of("a", "two"), None);
+        assert_eq!(index.of_tenant("two").len(), 0);
     }
 
     #[test]
     fn old_tasks_make_room_for_new_ones() {
-        let ledger = Ledger::default();
+        let index = TaskIndex::default();
         let now = SystemTime::now();
         for id in ["a", "b"] {
-            ledger.remember(task(id, "one", now - REMEMBERED - Duration::from_secs(1)));
+            index.remember(task(id, "one", now - REMEMBERED - Duration::from_secs(1)));
         }
-        ledger.remember(task("c", "one", now));
-        let left: Vec<_> = ledger.of_tenant("one").into_iter().map(|task| task.id.clone()).collect();
+        index.remember(task("c", "one", now));
+        let left: Vec<_> = index.of_tenant("one").into_iter().map(|task| task.id.clone()).collect();
         assert_eq!(left, ["c".into()]);
-        assert_eq!(ledger.account_of("a", "one"), None);
-        assert_eq!((ledger.count.load(Ordering::Relaxed), ledger.by_id.len(), ledger.owned.len()), (1, 1, 1));
+        assert_eq!(index.account_of("a", "one"), None);
+        assert_eq!((index.count.load(Ordering::Relaxed), index.by_id.len(), index.owned.len()), (1, 1, 1));
     }
 
     #[test]
     fn what_was_learnt_is_listed() {
-        let ledger = Ledger::default();
-        ledger.remember(task("a", "one", SystemTime::now()));
-        ledger.learn(&"a".into(), Status::Succeeded);
-        assert_eq!(ledger.of_tenant("one")[0].status, Status::Succeeded);
+        let index = TaskIndex::default();
+        index.remember(task("a", "one", SystemTime::now()));
+        index.learn(&"a".into(), Status::Succeeded);
+        assert_eq!(index.of_tenant("one")[0].status, Status::Succeeded);
     }
 }

@@ -12,7 +12,7 @@ use crate::store::TaskRecord;
 
 /// What a client asks of `GET tasks`: the filters and pages of "Manage asynchronous tasks".
 #[derive(Debug, PartialEq, Eq)]
-pub struct Query {
+pub struct TaskListQuery {
     task_id: Option<String>,
     model_name: Option<String>,
     status: Option<String>,
@@ -23,13 +23,13 @@ pub struct Query {
     page_size: usize,
 }
 
-impl Query {
+impl TaskListQuery {
     /// Reads the query part of a URL; parameters that DashScope does not know are passed over.
     ///
     /// # Errors
     /// The name of the first parameter whose value can't be read.
     pub fn parse(query: &str) -> Result<Self, &'static str> {
-        let mut read = Query {
+        let mut read = TaskListQuery {
             task_id: None,
             model_name: None,
             status: None,
@@ -71,7 +71,7 @@ impl Query {
 }
 
 /// The page of the tasks (newest first) that the query asks for, as the body of an answer.
-pub fn page(tasks: &[Arc<TaskRecord>], query: &Query, now: SystemTime, request_id: &str) -> Bytes {
+pub fn page(tasks: &[Arc<TaskRecord>], query: &TaskListQuery, now: SystemTime, request_id: &str) -> Bytes {
     let living = |task: &TaskRecord| now.duration_since(task.claimed_at).is_ok_and(|age| age <= LISTED);
     let matching: Vec<&Arc<TaskRecord>> =
         tasks.iter().filter(|task| living(task) && query.takes(task)).collect();
@@ -79,14 +79,14 @@ pub fn page(tasks: &[Arc<TaskRecord>], query: &Query, now: SystemTime, request_i
         .iter()
         .skip((query.page_no - 1).saturating_mul(query.page_size))
         .take(query.page_size)
-        .map(|task| Row {
+        .map(|task| TaskListItem {
             gmt_create: since_epoch(task.claimed_at),
             model_name: &task.model,
             status: task.status.name(),
             task_id: &task.id,
         })
         .collect();
-    let page = Page {
+    let page = TaskListBody {
         total: matching.len(),
         data,
         total_page: matching.len().div_ceil(query.page_size),
@@ -98,9 +98,9 @@ pub fn page(tasks: &[Arc<TaskRecord>], query: &Query, now: SystemTime, request_i
 }
 
 #[derive(Serialize)]
-struct Page<'a> {
+struct TaskListBody<'a> {
     total: usize,
-    data: Vec<Row<'a>>,
+    data: Vec<TaskListItem<'a>>,
     total_page: usize,
     page_no: usize,
     request_id: &'a str,
@@ -108,7 +108,7 @@ struct Page<'a> {
 }
 
 #[derive(Serialize)]
-struct Row<'a> {
+struct TaskListItem<'a> {
     gmt_create: u64,
     model_name: &'a str,
     status: &'a str,
@@ -149,7 +149,7 @@ mod tests {
     }
 
     fn ids(tasks: &[Arc<TaskRecord>], query: &str, now: u64) -> Vec<String> {
-        let query = Query::parse(query).expect("a query");
+        let query = TaskListQuery::parse(query).expect("a query");
         let body = page(tasks, &query, UNIX_EPOCH + Duration::from_secs(now), "r");
         let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
         body["data"]
@@ -179,8 +179,12 @@ mod tests {
     #[test]
     fn a_page_says_where_it_stands() {
         let tasks = [task("a", "m", Status::Failed, 1)];
-        let body =
-            page(&tasks, &Query::parse("").expect("a query"), UNIX_EPOCH + Duration::from_secs(2), "r");
+        let body = page(
+            &tasks,
+            &TaskListQuery::parse("").expect("a query"),
+            UNIX_EPOCH + Duration::from_secs(2),
+            "r",
+        );
         let expected = r#"{"total":1,"data":[{"gmt_create":1000,"model_name":"m","status":"FAILED","task_id":"a"}],"total_page":1,"page_no":1,"request_id":"r","page_size":10}"#;
         assert_eq!(body, expected.as_bytes());
     }
@@ -193,7 +197,7 @@ mod tests {
             ("start_time=2026", "start_time"),
             ("end_time=20261399000000", "end_time"),
         ] {
-            assert_eq!(Query::parse(query), Err(name));
+            assert_eq!(TaskListQuery::parse(query), Err(name));
         }
     }
 }

@@ -4,26 +4,26 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::index::Ledger;
+use super::index::TaskIndex;
 use crate::dashscope::task::Status;
 use crate::store::TaskRecord;
 
 /// Which tasks are asked for.
 #[derive(Debug, Default)]
-pub struct Newest<'q> {
+pub struct NewestQuery<'q> {
     /// This tenant's alone.
     pub tenant: Option<&'q str>,
     pub status: Option<Status>,
     /// Those behind this one.
-    pub after: Option<Place>,
+    pub after: Option<TaskPosition>,
     pub limit: usize,
 }
 
 /// Where a task stands in time, to the millisecond; the id tells apart those of one moment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place(pub SystemTime, pub Arc<str>);
+pub struct TaskPosition(pub SystemTime, pub Arc<str>);
 
-impl Place {
+impl TaskPosition {
     fn of(task: &TaskRecord) -> Self {
         // To the millisecond, as after a restart.
         let since = task.claimed_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
@@ -32,18 +32,18 @@ impl Place {
     }
 }
 
-impl Ledger {
+impl TaskIndex {
     /// A page of tasks, and after which one the next page starts.
-    pub fn newest(&self, wanted: &Newest<'_>) -> (Vec<Arc<TaskRecord>>, Option<Place>) {
+    pub fn newest(&self, wanted: &NewestQuery<'_>) -> (Vec<Arc<TaskRecord>>, Option<TaskPosition>) {
         let tenants = match wanted.tenant {
             Some(tenant) => vec![Arc::from(tenant)],
             None => self.tenants(),
         };
         // One more than the page takes, to know whether there is a next one.
-        let mut newest: BTreeMap<Place, Arc<TaskRecord>> = BTreeMap::new();
+        let mut newest: BTreeMap<TaskPosition, Arc<TaskRecord>> = BTreeMap::new();
         for tenant in tenants {
             self.each_of(&tenant, |task| {
-                let place = Place::of(task);
+                let place = TaskPosition::of(task);
                 let is_full = newest.len() > wanted.limit;
                 if is_full
                     && newest.first_key_value().is_some_and(|(oldest, _)| place.0 + DISORDER < oldest.0)
@@ -73,8 +73,8 @@ const DISORDER: Duration = Duration::from_secs(60);
 mod tests {
     use super::*;
 
-    fn ledger() -> Ledger {
-        let ledger = Ledger::default();
+    fn index() -> TaskIndex {
+        let index = TaskIndex::default();
         for number in 0..20_u64 {
             let task = TaskRecord {
                 id: format!("t{number:02}").into(),
@@ -89,15 +89,15 @@ mod tests {
                 asked: None,
                 hidden: false,
             };
-            ledger.remember(task);
+            index.remember(task);
         }
-        ledger
+        index
     }
 
-    fn all(ledger: &Ledger, tenant: Option<&str>, status: Option<Status>, limit: usize) -> Vec<u64> {
+    fn all(index: &TaskIndex, tenant: Option<&str>, status: Option<Status>, limit: usize) -> Vec<u64> {
         let (mut ids, mut after) = (Vec::new(), None);
         loop {
-            let (page, next) = ledger.newest(&Newest { tenant, status, after, limit });
+            let (page, next) = index.newest(&NewestQuery { tenant, status, after, limit });
             assert!(page.len() <= limit && (next.is_none() || page.len() == limit));
             ids.extend(page.iter().map(|task| task.id[1..].parse::<u64>().expect("a number")));
             after = next;
@@ -109,13 +109,13 @@ mod tests {
 
     #[test]
     fn pages_follow_one_another_from_the_newest_to_the_oldest() {
-        let ledger = ledger();
+        let index = index();
         for limit in [1, 2, 3, 7, 20, 100] {
-            assert_eq!(all(&ledger, None, None, limit), (0..20).rev().collect::<Vec<_>>(), "{limit}");
-            assert_eq!(all(&ledger, Some("two"), None, limit), [18, 15, 12, 9, 6, 3, 0]);
-            assert_eq!(all(&ledger, None, Some(Status::Failed), limit), [15, 10, 5, 0]);
-            assert_eq!(all(&ledger, Some("two"), Some(Status::Failed), limit), [15, 0]);
+            assert_eq!(all(&index, None, None, limit), (0..20).rev().collect::<Vec<_>>(), "{limit}");
+            assert_eq!(all(&index, Some("two"), None, limit), [18, 15, 12, 9, 6, 3, 0]);
+            assert_eq!(all(&index, None, Some(Status::Failed), limit), [15, 10, 5, 0]);
+            assert_eq!(all(&index, Some("two"), Some(Status::Failed), limit), [15, 0]);
         }
-        assert!(all(&ledger, Some("three"), None, 1).is_empty());
+        assert!(all(&index, Some("three"), None, 1).is_empty());
     }
 }

@@ -3,25 +3,25 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::index::Ledger;
+use super::index::TaskIndex;
 use crate::store::TaskRecord;
 
 /// Which page is asked for.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'q> {
+pub struct TenantPageQuery<'q> {
     /// Those behind this task of the tenant's.
     pub after: Option<&'q str>,
     pub newest_first: bool,
     pub limit: usize,
 }
 
-impl Ledger {
+impl TaskIndex {
     /// The tenant's tasks that are to be shown, and whether there are more behind them; `None` if the page is to go on
     /// behind a task that is not the tenant's. Nothing is locked for long: as old ones go meanwhile, one may be missed.
     pub fn page(
         &self,
         tenant: &str,
-        wanted: Wanted<'_>,
+        wanted: TenantPageQuery<'_>,
         is_shown: impl Fn(&TaskRecord) -> bool,
     ) -> Option<(Vec<Arc<TaskRecord>>, bool)> {
         let mut passed = match wanted.after {
@@ -56,7 +56,7 @@ impl Ledger {
     }
 }
 
-/// Ids that are copied while a tenant's are locked.
+/// TenantTaskIds that are copied while a tenant's are locked.
 const AT_ONCE: usize = 128;
 
 #[cfg(test)]
@@ -66,10 +66,10 @@ mod tests {
     use super::*;
     use crate::dashscope::task::Status;
 
-    fn ledger(count: usize) -> Ledger {
-        let ledger = Ledger::default();
+    fn index(count: usize) -> TaskIndex {
+        let index = TaskIndex::default();
         for number in 0..count {
-            ledger.remember(TaskRecord {
+            index.remember(TaskRecord {
                 id: number.to_string().into(),
                 tenant: if number % 2 == 0 { "one".into() } else { "two".into() },
                 key_id: "key".into(),
@@ -82,14 +82,14 @@ mod tests {
                 hidden: number % 3 == 0,
             });
         }
-        ledger
+        index
     }
 
-    fn all(ledger: &Ledger, limit: usize, newest_first: bool) -> Vec<usize> {
+    fn all(index: &TaskIndex, limit: usize, newest_first: bool) -> Vec<usize> {
         let (mut ids, mut after) = (Vec::new(), None::<String>);
         loop {
-            let wanted = Wanted { after: after.as_deref(), newest_first, limit };
-            let (page, has_more) = ledger.page("one", wanted, |task| !task.hidden).expect("a page");
+            let wanted = TenantPageQuery { after: after.as_deref(), newest_first, limit };
+            let (page, has_more) = index.page("one", wanted, |task| !task.hidden).expect("a page");
             assert!(page.len() <= limit && (!has_more || page.len() == limit));
             after = page.last().map(|task| task.id.to_string());
             ids.extend(page.iter().map(|task| task.id.parse::<usize>().expect("a number")));
@@ -101,23 +101,23 @@ mod tests {
 
     #[test]
     fn pages_follow_one_another_in_both_orders() {
-        let ledger = ledger(1000);
+        let index = index(1000);
         let mut expected: Vec<usize> =
             (0..1000).filter(|number| number % 2 == 0 && number % 3 != 0).collect();
         for limit in [1, 7, 100, 1000] {
-            assert_eq!(all(&ledger, limit, false), expected);
+            assert_eq!(all(&index, limit, false), expected);
         }
         expected.reverse();
         for limit in [1, 7, 100, 1000] {
-            assert_eq!(all(&ledger, limit, true), expected);
+            assert_eq!(all(&index, limit, true), expected);
         }
     }
 
     #[test]
     fn a_page_goes_on_behind_the_tenants_own_tasks_alone() {
-        let ledger = ledger(10);
+        let index = index(10);
         let page = |tenant, after| {
-            ledger.page(tenant, Wanted { after: Some(after), newest_first: true, limit: 9 }, |_| true)
+            index.page(tenant, TenantPageQuery { after: Some(after), newest_first: true, limit: 9 }, |_| true)
         };
         assert!(page("one", "1").is_none() && page("one", "x").is_none() && page("three", "0").is_none());
         assert_eq!(page("one", "2").map(|(page, more)| (page.len(), more)), Some((1, false)));

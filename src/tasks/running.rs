@@ -9,13 +9,13 @@ use crate::store::TaskRecord;
 
 /// Counts by account and model. A task of which no end is heard counts until DashScope would have ended it itself.
 #[derive(Debug, Default)]
-pub(super) struct Running(DashMap<(Arc<str>, Box<str>), Hours, foldhash::fast::RandomState>);
+pub(super) struct RunningCounts(DashMap<(Arc<str>, Box<str>), HourlyCounts, foldhash::fast::RandomState>);
 
 /// The tasks that run, by the hour of their claim.
 #[derive(Debug, Default)]
-struct Hours([(u64, u32); HOURS]);
+struct HourlyCounts([(u64, u32); HOURS]);
 
-impl Running {
+impl RunningCounts {
     pub(super) fn began(&self, task: &TaskRecord) {
         // Only what the upstream accepted comes here, so there are as many as it has models.
         if self.0.len() < MOST_MODELS {
@@ -35,7 +35,7 @@ impl Running {
     }
 }
 
-impl Hours {
+impl HourlyCounts {
     fn add(&mut self, hour: u64) {
         let slot = &mut self.0[(hour % HOURS as u64) as usize];
         if slot.0 < hour {
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn tasks_count_from_their_claim_to_their_end() {
-        let (running, main) = (Running::default(), Arc::from("main"));
+        let (running, main) = (RunningCounts::default(), Arc::from("main"));
         let count = |model, hour| running.count(&main, model, at(hour));
         for hour in [7, 7, 8] {
             running.began(&task("a", hour));
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn an_old_hour_makes_room_for_a_new_one() {
-        let (running, main) = (Running::default(), Arc::from("main"));
+        let (running, main) = (RunningCounts::default(), Arc::from("main"));
         running.began(&task("a", 3));
         running.began(&task("a", 3 + HOURS as u64));
         running.ended(&task("a", 3));

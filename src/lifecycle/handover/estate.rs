@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::account::uploads::UploadDirectories;
-use crate::polling::hub::Hub;
+use crate::polling::hub::PollHub;
 use crate::store::{Change, KeyRecord, Store};
 use crate::tenant::keyring::{KeyEnd, Keyring, NewKey};
 
@@ -13,7 +13,7 @@ use crate::tenant::keyring::{KeyEnd, Keyring, NewKey};
 #[derive(Debug, Clone)]
 pub struct Estate {
     pub store: Store,
-    pub hub: Arc<Hub>,
+    pub hub: Arc<PollHub>,
     pub keyring: Arc<Keyring>,
     pub uploads: Arc<UploadDirectories>,
     pub sockets: Arc<Mutex<Option<Sockets>>>,
@@ -33,7 +33,7 @@ impl Estate {
     pub fn take_in(&self, change: &Change) {
         match change {
             Change::Claim(task) => self.hub.adopt(task),
-            Change::Hide { id, claimed_at: _ } => self.hub.ledger().note_hidden(id),
+            Change::Hide { id, claimed_at: _ } => self.hub.task_index().note_hidden(id),
             Change::KeepUpload { upload, .. } => self.uploads.remember(upload.clone()),
             Change::CreateKey(KeyRecord { id, tenant, sha256, created_at, expires, .. }) => {
                 if self.keyring.find(sha256).is_none() {

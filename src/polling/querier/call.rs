@@ -16,8 +16,8 @@ use crate::dashscope::coding;
 use crate::dashscope::headers::{is_withheld_from_client, strip};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::refusal::{self, Cause};
-use crate::polling::hub::Told;
-use crate::polling::{Answer, Desk, Endpoint, Spent};
+use crate::polling::hub::QueryOutcome;
+use crate::polling::{AccountPoller, CallPermit, TaskAnswer, TaskEndpoint};
 use crate::upstream::{Download, Upload};
 
 impl Querier {
@@ -27,29 +27,29 @@ impl Querier {
     /// What there is to tell where there is none of use.
     pub(super) async fn call(
         &self,
-        desk: &Arc<Desk>,
+        poller: &Arc<AccountPoller>,
         target: &str,
         most_bytes: usize,
-        mut spent: Spent,
-    ) -> Result<Answer, Told> {
+        mut permit: CallPermit,
+    ) -> Result<TaskAnswer, QueryOutcome> {
         let mut tried = TriedAccounts::default();
         // The snapshot is kept for this call: its keys stay those that were chosen among.
         let directory = self.directory.load_full();
-        let found = directory.account_index(desk.account());
-        let index = found.ok_or(Told::Unreachable)?;
+        let found = directory.account_index(poller.account());
+        let index = found.ok_or(QueryOutcome::Unreachable)?;
         loop {
             let pick = choice::choose_key(&directory.accounts, index, &NEED, &tried, Instant::now());
-            let pick = pick.map_err(|_| Told::Unreachable)?;
-            let attempt = pick.account.series.start_attempt(operation(spent.endpoint()), Instant::now());
+            let pick = pick.map_err(|_| QueryOutcome::Unreachable)?;
+            let attempt = pick.account.series.start_attempt(operation(permit.endpoint()), Instant::now());
             let response =
                 match self.send(pick.account, pick.key, target, directory.settings.server.timeouts).await {
                     Ok(response) => {
                         attempt.answered(response.status(), Instant::now());
                         response
                     }
-                    Err(Told::Unreachable) => {
+                    Err(QueryOutcome::Unreachable) => {
                         pick.unreached(&mut tried, Instant::now());
-                        return Err(Told::Unreachable);
+                        return Err(QueryOutcome::Unreachable);
                     }
                     Err(told) => return Err(told),
                 };
@@ -69,16 +69,16 @@ impl Querier {
             pick.answered(&told, &mut tried, Instant::now());
             match cause {
                 None if answer.status.is_server_error() || answer.status == StatusCode::REQUEST_TIMEOUT => {
-                    return Err(Told::Failed);
+                    return Err(QueryOutcome::Failed);
                 }
                 None => return Ok(answer),
                 Some(Cause::InvalidKey) => {
-                    let endpoint = spent.endpoint();
-                    drop(spent);
-                    spent = turn(desk, endpoint).await;
+                    let endpoint = permit.endpoint();
+                    drop(permit);
+                    permit = turn(poller, endpoint).await;
                 }
-                Some(Cause::Throttled(_)) => return Err(Told::Throttled(retry_after)),
-                Some(Cause::Arrearage | Cause::Unreachable) => return Err(Told::Failed),
+                Some(Cause::Throttled(_)) => return Err(QueryOutcome::Throttled(retry_after)),
+                Some(Cause::Arrearage | Cause::Unreachable) => return Err(QueryOutcome::Failed),
             }
         }
     }
@@ -89,9 +89,10 @@ impl Querier {
         key: &UpstreamKey,
         target: &str,
         timeouts: Timeouts,
-    ) -> Result<Response<Download>, Told> {
-        let uri =
-            format!("{}{target}", account.address.base_url.path).parse::<Uri>().map_err(|_| Told::Failed)?;
+    ) -> Result<Response<Download>, QueryOutcome> {
+        let uri = format!("{}{target}", account.address.base_url.path)
+            .parse::<Uri>()
+            .map_err(|_| QueryOutcome::Failed)?;
         let patience = timeouts.upstream.min(PATIENCE);
         loop {
             let mut connection = match self.upstream.connection(account, timeouts.connect).await {
@@ -103,7 +104,7 @@ impl Querier {
                         problem,
                         "the state of tasks can't be asked for"
                     );
-                    return Err(Told::Unreachable);
+                    return Err(QueryOutcome::Unreachable);
                 }
             };
             let mut request = Request::new(Upload::empty());
@@ -122,17 +123,17 @@ impl Querier {
                 }
                 // It was closed while it was idle.
                 Ok(Err(_)) if connection.is_reused() => {}
-                Ok(Err(_)) | Err(_) => return Err(Told::Failed),
+                Ok(Err(_)) | Err(_) => return Err(QueryOutcome::Failed),
             }
         }
     }
 }
 
-fn operation(endpoint: Endpoint) -> Operation {
+fn operation(endpoint: TaskEndpoint) -> Operation {
     match endpoint {
-        Endpoint::Query => Operation::TaskGet,
-        Endpoint::List => Operation::TaskList,
-        Endpoint::Cancel => Operation::TaskCancel,
+        TaskEndpoint::Query => Operation::TaskGet,
+        TaskEndpoint::List => Operation::TaskList,
+        TaskEndpoint::Cancel => Operation::TaskCancel,
     }
 }
 
@@ -141,16 +142,16 @@ async fn read(
     mut response: Response<Download>,
     key: &UpstreamKey,
     most_bytes: usize,
-) -> Result<Answer, Told> {
-    let frames = response.body_mut().peek(most_bytes).await.ok_or(Told::Failed)?;
+) -> Result<TaskAnswer, QueryOutcome> {
+    let frames = response.body_mut().peek(most_bytes).await.ok_or(QueryOutcome::Failed)?;
     let (parts, _) = response.into_parts();
     let coding = parts.headers.get(CONTENT_ENCODING).map(|value| value.as_bytes());
-    let body = coding::plain(&frames, coding).ok_or(Told::Failed)?;
+    let body = coding::plain(&frames, coding).ok_or(QueryOutcome::Failed)?;
     let mut headers = parts.headers;
     strip(&mut headers, is_withheld_from_client, |value| key.secret().stands_in(value));
     headers.remove(CONTENT_LENGTH);
     headers.remove(CONTENT_ENCODING);
-    Ok(Answer { status: parts.status, headers, body })
+    Ok(TaskAnswer { status: parts.status, headers, body })
 }
 
 const NEED: ChoiceNeeds<'static> = ChoiceNeeds { model: None, proves_recovery: false, is_repeatable: true };

@@ -17,23 +17,27 @@ use tokio_util::sync::CancellationToken;
 use crate::account::Account;
 use crate::dashscope::row;
 use crate::dashscope::task;
-use crate::polling::hub::{Ended, Hub, Told};
-use crate::polling::{Desk, Endpoint, Page, Spent, Watch, Work};
+use crate::polling::hub::{PollHub, QueryOutcome, TaskEnded};
+use crate::polling::{AccountPoller, CallPermit, NextCall, PageRequest, TaskEndpoint, TrackedTask};
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::directory::Directory;
 use crate::upstream::Upstream;
 
 /// One thread's worth: its connections are its own.
 pub struct Querier {
-    pub hub: Arc<Hub>,
+    pub hub: Arc<PollHub>,
     pub directory: Arc<ArcSwap<Directory>>,
     pub metrics: Arc<Metrics>,
     pub upstream: Upstream,
 }
 
 impl Querier {
-    /// Serves every desk that is opened, until it is told to stop.
-    pub async fn work(self, mut opened: mpsc::UnboundedReceiver<Arc<Desk>>, stop: CancellationToken) {
+    /// Serves every poller that is opened, until it is told to stop.
+    pub async fn work(
+        self,
+        mut opened: mpsc::UnboundedReceiver<Arc<AccountPoller>>,
+        stop: CancellationToken,
+    ) {
         let querier = Rc::new(self);
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -41,51 +45,56 @@ impl Querier {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = sweep.tick() => querier.upstream.sweep(),
-                Some(desk) = opened.recv() => {
-                    tokio::task::spawn_local(Rc::clone(&querier).query(Arc::clone(&desk)));
-                    tokio::task::spawn_local(Rc::clone(&querier).list(Arc::clone(&desk)));
-                    tokio::task::spawn_local(Rc::clone(&querier).tidy(desk));
+                Some(poller) = opened.recv() => {
+                    tokio::task::spawn_local(Rc::clone(&querier).query(Arc::clone(&poller)));
+                    tokio::task::spawn_local(Rc::clone(&querier).list(Arc::clone(&poller)));
+                    tokio::task::spawn_local(Rc::clone(&querier).tidy(poller));
                 }
             }
         }
     }
 
     /// Once a second: the rates of the current configuration, and whether lists pay.
-    async fn tidy(self: Rc<Self>, desk: Arc<Desk>) {
+    async fn tidy(self: Rc<Self>, poller: Arc<AccountPoller>) {
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             second.tick().await;
             self.hub.set_max_age(self.directory.load().settings.poll.max_age);
-            if let Some(rates) = self.with(&desk, Account::rates) {
-                desk.set_rates(rates);
+            if let Some(rates) = self.with(&poller, Account::rates) {
+                poller.set_rates(rates);
             }
-            desk.tidy(Instant::now());
+            poller.tidy(Instant::now());
         }
     }
 
-    async fn query(self: Rc<Self>, desk: Arc<Desk>) {
+    async fn query(self: Rc<Self>, poller: Arc<AccountPoller>) {
         loop {
-            match desk.next_query(Instant::now()) {
-                Work::Ask((watch, spent)) => {
-                    tokio::task::spawn_local(Rc::clone(&self).query_one(Arc::clone(&desk), watch, spent));
+            match poller.next_query(Instant::now()) {
+                NextCall::Ask((watch, permit)) => {
+                    tokio::task::spawn_local(Rc::clone(&self).query_one(Arc::clone(&poller), watch, permit));
                 }
-                Work::At(time) => tokio::select! {
+                NextCall::At(time) => tokio::select! {
                     () = sleep_until(time.into()) => {}
-                    () = desk.query_news() => {}
+                    () = poller.query_news() => {}
                 },
-                Work::Nothing => desk.query_news().await,
+                NextCall::Nothing => poller.query_news().await,
             }
         }
     }
 
-    async fn query_one(self: Rc<Self>, desk: Arc<Desk>, watch: Arc<Watch>, spent: Spent) {
+    async fn query_one(
+        self: Rc<Self>,
+        poller: Arc<AccountPoller>,
+        watch: Arc<TrackedTask>,
+        permit: CallPermit,
+    ) {
         let asked = Instant::now();
         let id = utf8_percent_encode(watch.id(), UNRESERVED);
-        let told = match self.call(&desk, &format!("{TASKS}/{id}"), MOST_ANSWER_BYTES, spent).await {
+        let told = match self.call(&poller, &format!("{TASKS}/{id}"), MOST_ANSWER_BYTES, permit).await {
             Ok(answer) => match task::named(&answer.body).filter(|named| named.task_id == *watch.id()) {
-                Some(named) if answer.status == StatusCode::OK => Told::State(named, answer),
-                Some(_) | None => Told::Odd(answer),
+                Some(named) if answer.status == StatusCode::OK => QueryOutcome::Known(named, answer),
+                Some(_) | None => QueryOutcome::Other(answer),
             },
             Err(told) => told,
         };
@@ -95,7 +104,7 @@ impl Querier {
         }
     }
 
-    fn note_end(&self, ended: &Ended, now: SystemTime) {
+    fn note_end(&self, ended: &TaskEnded, now: SystemTime) {
         let seconds =
             |from: SystemTime, to: SystemTime| to.duration_since(from).unwrap_or_default().as_secs_f64();
         if let Some(at) = ended.at {
@@ -108,47 +117,47 @@ impl Querier {
         }
     }
 
-    async fn list(self: Rc<Self>, desk: Arc<Desk>) {
+    async fn list(self: Rc<Self>, poller: Arc<AccountPoller>) {
         loop {
-            match desk.next_page(Instant::now()) {
-                Work::Ask((page, spent)) => {
-                    tokio::task::spawn_local(Rc::clone(&self).list_one(Arc::clone(&desk), page, spent));
+            match poller.next_page(Instant::now()) {
+                NextCall::Ask((page, permit)) => {
+                    tokio::task::spawn_local(Rc::clone(&self).list_one(Arc::clone(&poller), page, permit));
                 }
-                Work::At(time) => tokio::select! {
+                NextCall::At(time) => tokio::select! {
                     () = sleep_until(time.into()) => {}
-                    () = desk.list_news() => {}
+                    () = poller.list_news() => {}
                 },
-                Work::Nothing => desk.list_news().await,
+                NextCall::Nothing => poller.list_news().await,
             }
         }
     }
 
-    async fn list_one(self: Rc<Self>, desk: Arc<Desk>, page: Page, spent: Spent) {
+    async fn list_one(self: Rc<Self>, poller: Arc<AccountPoller>, page: PageRequest, permit: CallPermit) {
         let asked = Instant::now();
         let query = row::query(page.status, page.number, page.size);
-        match self.call(&desk, &format!("{TASKS}?{query}"), MOST_PAGE_BYTES, spent).await {
+        match self.call(&poller, &format!("{TASKS}?{query}"), MOST_PAGE_BYTES, permit).await {
             Ok(answer) => match row::Page::read(&answer.body) {
                 Some(told) if answer.status == StatusCode::OK => {
-                    self.hub.tell_page(&desk, page, &told, asked);
+                    self.hub.tell_page(&poller, page, &told, asked);
                 }
-                Some(_) | None => self.hub.miss_page(&desk, page, &Told::Odd(answer)),
+                Some(_) | None => self.hub.miss_page(&poller, page, &QueryOutcome::Other(answer)),
             },
-            Err(told) => self.hub.miss_page(&desk, page, &told),
+            Err(told) => self.hub.miss_page(&poller, page, &told),
         }
     }
 
-    /// What the current configuration says of the desk's account; `None` if it is not in it any more.
-    fn with<T>(&self, desk: &Desk, look: impl Fn(&Account) -> T) -> Option<T> {
+    /// What the current configuration says of the poller's account; `None` if it is not in it any more.
+    fn with<T>(&self, poller: &AccountPoller, look: impl Fn(&Account) -> T) -> Option<T> {
         let directory = self.directory.load();
-        directory.account_index(desk.account()).map(|index| look(&directory.accounts[index]))
+        directory.account_index(poller.account()).map(|index| look(&directory.accounts[index]))
     }
 }
 
 /// Waits for another turn at the same endpoint.
-async fn turn(desk: &Arc<Desk>, endpoint: Endpoint) -> Spent {
+async fn turn(poller: &Arc<AccountPoller>, endpoint: TaskEndpoint) -> CallPermit {
     loop {
-        match desk.spend(endpoint, Instant::now()) {
-            Ok(spent) => return spent,
+        match poller.spend(endpoint, Instant::now()) {
+            Ok(permit) => return permit,
             Err(time) => sleep_until(time.into()).await,
         }
     }

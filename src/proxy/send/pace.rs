@@ -14,7 +14,7 @@ use crate::account::Account;
 use crate::account::choice::{NoneAvailable, Pick, TriedAccounts};
 use crate::account::pace::{Dispatcher, PaceRequest, SubmitPace, SubmitSlot};
 use crate::dashscope::headers;
-use crate::polling::hub::Hub;
+use crate::polling::hub::PollHub;
 use crate::proxy::Proxy;
 use crate::proxy::admit::Permit;
 use crate::proxy::exchange::Exchange;
@@ -121,7 +121,7 @@ impl Proxy {
 
     /// Counted only where it is limited.
     fn running(&self, account: &Account, model: &str, limit: Option<u32>) -> u32 {
-        limit.map_or(0, |_| self.hub.ledger().running(&account.name, model, SystemTime::now()))
+        limit.map_or(0, |_| self.hub.task_index().running(&account.name, model, SystemTime::now()))
     }
 
     /// Waits in line. Nothing was sent yet, so who leaves, or must go, just gives the place up.
@@ -175,10 +175,10 @@ impl Paced<'_> {
 }
 
 /// Calls those who wait, one worker for all, until nobody does.
-async fn lead_on(mut lead: Dispatcher, hub: Arc<Hub>, account: Arc<str>, model: Box<str>) {
+async fn lead_on(mut lead: Dispatcher, hub: Arc<PollHub>, account: Arc<str>, model: Box<str>) {
     loop {
         let limit = lead.rule().running;
-        let running = limit.map_or(0, |_| hub.ledger().running(&account, &model, SystemTime::now()));
+        let running = limit.map_or(0, |_| hub.task_index().running(&account, &model, SystemTime::now()));
         let Some(next) = lead.call(running, Instant::now()) else { return };
         sleep_until(next.into()).await;
     }

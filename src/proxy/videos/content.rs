@@ -18,7 +18,7 @@ use super::fault::VideoFault;
 use super::{respond as views, storage};
 use crate::config::StorageHost;
 use crate::dashscope::task::Status;
-use crate::polling::Watch;
+use crate::polling::TrackedTask;
 use crate::proxy::admit::Permit;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::observe::{self, Observed};
@@ -37,7 +37,7 @@ pub(in crate::proxy) async fn fetch(
     permit: &Permit,
     hosts: &[StorageHost],
     request: &Parts,
-    watch: &Arc<Watch>,
+    watch: &Arc<TrackedTask>,
     exchange: &Rc<Exchange>,
 ) -> Result<Response<Observed>, Rejection> {
     check_variant(request.uri.query().unwrap_or(""))?;

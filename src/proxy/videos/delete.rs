@@ -11,7 +11,7 @@ use super::fault::VideoFault;
 use super::{respond, translate};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::task::Status;
-use crate::polling::Watch;
+use crate::polling::TrackedTask;
 use crate::proxy::admit::Permit;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::observe::{self, Observed};
@@ -33,16 +33,16 @@ pub(in crate::proxy) async fn delete(
     permit: Permit,
     route: &Route,
     request: Box<Parts>,
-    watch: &Arc<Watch>,
+    watch: &Arc<TrackedTask>,
     exchange: &Rc<Exchange>,
 ) -> Result<Response<Observed>, Rejection> {
     let id = watch.id();
     exchange.note_task(id);
-    let has_ended = proxy.hub.ledger().task(id).is_none_or(|task| task.status.is_final());
+    let has_ended = proxy.hub.task_index().task(id).is_none_or(|task| task.status.is_final());
     if !has_ended && let Some(refused) = cancel(proxy, permit, route, request, watch, exchange).await? {
         return Ok(observe::whole(refused, exchange));
     }
-    proxy.hub.ledger().hide(id).await.map_err(|fault| {
+    proxy.hub.task_index().hide(id).await.map_err(|fault| {
         tracing::error!(task_id = &**id, %fault, "a delete could not be noted");
         Rejection::StoreUnavailable
     })?;
@@ -55,7 +55,7 @@ async fn cancel(
     permit: Permit,
     route: &Route,
     request: Box<Parts>,
-    watch: &Arc<Watch>,
+    watch: &Arc<TrackedTask>,
     exchange: &Rc<Exchange>,
 ) -> Result<Option<Response<Bytes>>, Rejection> {
     let index = permit.directory().account_index(watch.account());
@@ -76,7 +76,7 @@ async fn cancel(
         return Ok(Some(respond::upstream_error(response.status(), response.headers(), &text)));
     }
     // DashScope refuses to cancel a task that is not PENDING: it runs, or it has ended meanwhile.
-    proxy.hub.outdate(watch.id());
+    proxy.hub.invalidate(watch.id());
     let polled = poll::news(proxy, &permit, watch, None, exchange).await?;
     let outcome = Outcome::read(&polled.answer.body);
     match outcome.map(|outcome| outcome.status) {

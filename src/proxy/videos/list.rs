@@ -9,10 +9,10 @@ use super::fault::VideoFault;
 use super::respond;
 use crate::config::VideoStatuses;
 use crate::dashscope::video;
-use crate::polling::hub::Hub;
+use crate::polling::hub::PollHub;
 use crate::proxy::rejection::Rejection;
 use crate::store::TaskRecord;
-use crate::tasks::page::Wanted;
+use crate::tasks::page::TenantPageQuery;
 use crate::unified::outcome::Outcome;
 use crate::unified::page::{self, Query};
 use crate::unified::video::Video;
@@ -22,7 +22,7 @@ use crate::unified::video::Video;
 /// # Errors
 /// `BadField` for a parameter that can't be read, `VideoFault::None` if `after` names no video of the tenant.
 pub(in crate::proxy) fn list(
-    hub: &Hub,
+    hub: &PollHub,
     tenant: &str,
     statuses: VideoStatuses,
     query: &str,
@@ -34,12 +34,15 @@ pub(in crate::proxy) fn list(
         let lives = now.duration_since(task.claimed_at).is_ok_and(|age| age <= LISTED);
         is_video && lives && !task.hidden
     };
-    let wanted =
-        Wanted { after: query.after.as_deref(), newest_first: query.newest_first, limit: query.limit };
-    let page = hub.ledger().page(tenant, wanted, is_listed);
+    let wanted = TenantPageQuery {
+        after: query.after.as_deref(),
+        newest_first: query.newest_first,
+        limit: query.limit,
+    };
+    let page = hub.task_index().page(tenant, wanted, is_listed);
     let (tasks, has_more) = page.ok_or(VideoFault::None)?;
     let outcome = |task: &Arc<TaskRecord>| {
-        let known = hub.known(&task.id).and_then(|answer| Outcome::read(&answer.body));
+        let known = hub.known_answer(&task.id).and_then(|answer| Outcome::read(&answer.body));
         known.unwrap_or_else(|| Outcome::of(task.status))
     };
     let outcomes: Vec<Outcome> = tasks.iter().map(outcome).collect();

@@ -14,7 +14,7 @@ use crate::dashscope::envelope::{self, Fault};
 use crate::dashscope::headers::{REQUEST_ID, SHOULD_RETRY};
 use crate::dashscope::operation::Surface;
 use crate::polling::Answer;
-use crate::polling::hub::Hub;
+use crate::polling::hub::PollHub;
 use crate::proxy::observe::BufferedBody;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::respond;
@@ -27,7 +27,7 @@ use crate::unified::video::Video;
 
 /// The answer to a create: the new Video, or the upstream's error if no task came of the submit.
 pub(in crate::proxy) fn created(
-    hub: &Hub,
+    hub: &PollHub,
     statuses: VideoStatuses,
     response: &Response<BufferedBody>,
     task: Option<&TaskRecord>,
@@ -47,10 +47,10 @@ pub(in crate::proxy) fn created(
 /// # Errors
 /// `VideoFault::None` if the task was forgotten meanwhile.
 pub(in crate::proxy) fn video(
-    hub: &Hub,
+    hub: &PollHub,
     id: &str,
     statuses: VideoStatuses,
-    answer: &Answer,
+    answer: &TaskAnswer,
 ) -> Result<Response<Bytes>, Rejection> {
     queried(hub, id, answer, |task, outcome| {
         shown(hub, task, outcome, &view(hub, task, outcome, statuses), &answer.headers)
@@ -61,24 +61,28 @@ pub(in crate::proxy) fn video(
 ///
 /// # Errors
 /// `VideoFault::None` if the task was forgotten meanwhile.
-pub(in crate::proxy) fn task(hub: &Hub, id: &str, answer: &Answer) -> Result<Response<Bytes>, Rejection> {
+pub(in crate::proxy) fn task(
+    hub: &PollHub,
+    id: &str,
+    answer: &TaskAnswer,
+) -> Result<Response<Bytes>, Rejection> {
     queried(hub, id, answer, |task, outcome| {
-        let view = Task::of(task, outcome, hub.usual(&task.model), SystemTime::now());
+        let view = Task::of(task, outcome, hub.mean_duration(&task.model), SystemTime::now());
         shown(hub, task, outcome, &view, &answer.headers)
     })
 }
 
 /// Shows a task that the poll hub told of; an error of the upstream is answered as one.
 fn queried(
-    hub: &Hub,
+    hub: &PollHub,
     id: &str,
-    answer: &Answer,
+    answer: &TaskAnswer,
     show: impl FnOnce(&TaskRecord, &Outcome) -> Response<Bytes>,
 ) -> Result<Response<Bytes>, Rejection> {
     let Some(outcome) = Outcome::read(&answer.body).filter(|_| answer.status == StatusCode::OK) else {
         return Ok(upstream_error(answer.status, &answer.headers, &answer.body));
     };
-    let task = hub.ledger().task(id).ok_or(VideoFault::None)?;
+    let task = hub.task_index().task(id).ok_or(VideoFault::None)?;
     Ok(show(&task, &outcome))
 }
 
@@ -118,17 +122,17 @@ pub(super) fn upstream_error(status: StatusCode, headers: &HeaderMap, body: &[u8
 
 /// The Video object of a task.
 pub(super) fn view<'a>(
-    hub: &Hub,
+    hub: &PollHub,
     task: &'a TaskRecord,
     outcome: &'a Outcome,
     statuses: VideoStatuses,
 ) -> Video<'a> {
-    Video::of(task, outcome, statuses, hub.usual(&task.model), SystemTime::now())
+    Video::of(task, outcome, statuses, hub.mean_duration(&task.model), SystemTime::now())
 }
 
 /// The answer that shows a task. Before the task's end it says when to ask again, which OpenAI's SDKs obey.
 fn shown(
-    hub: &Hub,
+    hub: &PollHub,
     task: &TaskRecord,
     outcome: &Outcome,
     view: &impl Serialize,
@@ -137,7 +141,7 @@ fn shown(
     let mut response = json(view, &request_id(upstream));
     if !outcome.status.is_final() {
         let elapsed = SystemTime::now().duration_since(task.claimed_at).unwrap_or_default();
-        let after = poll_after(elapsed, hub.usual(&task.model)).as_millis();
+        let after = poll_after(elapsed, hub.mean_duration(&task.model)).as_millis();
         let after = HeaderValue::try_from(after.to_string());
         response.headers_mut().extend(after.map(|after| (POLL_AFTER, after)));
     }
