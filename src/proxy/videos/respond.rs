@@ -13,7 +13,7 @@ use crate::dashscope::coding;
 use crate::dashscope::envelope::{self, Fault};
 use crate::dashscope::headers::{REQUEST_ID, SHOULD_RETRY};
 use crate::dashscope::operation::Surface;
-use crate::polling::Answer;
+use crate::polling::TaskAnswer;
 use crate::polling::hub::PollHub;
 use crate::proxy::observe::BufferedBody;
 use crate::proxy::rejection::Rejection;
