@@ -50,7 +50,7 @@ use crate::account::uploads::UploadDirectories;
 use crate::dashscope::operation::Operation;
 use crate::limits::{self, AuthFailures};
 use crate::polling::hub::PollHub;
-use crate::polling::{Endpoint, Spent};
+use crate::polling::{CallPermit, TaskEndpoint};
 use crate::store::AskedVideo;
 use crate::telemetry::stopwatch::Awaited;
 use crate::tenant::directory::Directory;
