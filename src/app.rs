@@ -37,6 +37,7 @@ use crate::tasks::index::TaskIndex;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::{self, Exporter, Tracer};
+use crate::tenant::conflicts;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
 use crate::upstream::{BufferBudget, Upstream};
@@ -139,7 +140,7 @@ pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) ->
     let metrics = Arc::<Metrics>::default();
     store.observe_commits(metrics.store_commit.clone());
     let directory = Directory::build(config, &accounts, &metrics);
-    directory.tell_shut_out(&keyring, SystemTime::now());
+    conflicts::warn_of_refused_keys(&directory, &keyring, SystemTime::now());
     let (opening, opened) = mpsc::unbounded_channel();
     let hub =
         Arc::new(PollHub::new(Arc::new(index), config.settings.poll.max_age, opening, SystemTime::now()));

@@ -19,6 +19,7 @@ use crate::config::{Changes, Config, Fault, FileStates, Files, Loaded, StartSett
 use crate::polling::hub::PollHub;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
+use crate::tenant::conflicts;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
 
@@ -178,7 +179,7 @@ impl Reloader {
         let needs_restart = self.fixed.needs_restart(&config);
         let Shared { directory, accounts, metrics, access_log, keyring, hub } = &self.shared;
         let next = Directory::build(&config, accounts, metrics);
-        next.tell_shut_out(keyring, SystemTime::now());
+        conflicts::warn_of_refused_keys(&next, keyring, SystemTime::now());
         self.retired.push(directory.swap(Arc::new(next)));
         hub.set_max_age(config.settings.poll.max_age);
         access_log.retarget(&config.settings.log);

@@ -10,7 +10,8 @@ use crate::config::AsyncHeader;
 use crate::dashscope::headers::{asks_async, asks_events};
 use crate::dashscope::operation::Operation;
 use crate::limits::{LimitKind, LimitedCaller, Registry};
-use crate::tenant::directory::{Caller, Directory, Tenant};
+use crate::tenant::caller::Caller;
+use crate::tenant::directory::{Directory, Tenant};
 
 /// The proof that a request was let in. Nothing is sent without one.
 #[derive(Debug, Clone)]

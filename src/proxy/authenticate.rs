@@ -9,7 +9,8 @@ use super::peer::Peer;
 use super::rejection::Rejection;
 use crate::dashscope::headers::{API_KEY, X_API_KEY};
 use crate::limits::AuthFailures;
-use crate::tenant::directory::{Caller, Directory};
+use crate::tenant::caller::{Caller, identify, sidecar_caller};
+use crate::tenant::directory::Directory;
 use crate::tenant::key::VirtualKey;
 use crate::tenant::keyring::Keyring;
 
@@ -26,13 +27,14 @@ pub(super) fn authenticate(
     now: SystemTime,
 ) -> Result<Caller, Rejection> {
     let key = presented(headers)?;
-    if let Some(caller) = directory.local_caller() {
+    if let Some(caller) = sidecar_caller(directory) {
         return if peer.address.ip().is_loopback() { Ok(caller) } else { Err(Rejection::UnknownKey) };
     }
-    let found = directory.identify(keyring, key, peer.certificate.as_ref(), now).inspect_err(|stranger| {
-        // The client is told the same of every key that opens nothing; whoever helps it may know more.
-        tracing::debug!(?stranger, address = %peer.address, "a key opens nothing");
-    })?;
+    let found =
+        identify(directory, keyring, key, peer.certificate.as_ref(), now).inspect_err(|stranger| {
+            // The client is told the same of every key that opens nothing; whoever helps it may know more.
+            tracing::debug!(?stranger, address = %peer.address, "a key opens nothing");
+        })?;
     found.ok_or(Rejection::NoKey)
 }
 

@@ -24,7 +24,8 @@ use crate::limits::{Admitted, RateStatus};
 use crate::proxy::peer::{ConnectionState, Peer};
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::stopwatch::Stopwatch;
-use crate::tenant::directory::{Caller, Directory};
+use crate::tenant::caller::Caller;
+use crate::tenant::directory::Directory;
 use crate::upstream::Progress;
 
 /// Filled stage by stage; rides in the answer's body, and is recorded once, when that is dropped.

@@ -17,7 +17,7 @@ use crate::telemetry::access_log::{LogLine, LogWriter, name};
 use crate::telemetry::metrics::{Metrics, Outcome};
 use crate::telemetry::stopwatch::TimeSpent;
 use crate::telemetry::traces::Tracer;
-use crate::tenant::directory::Caller;
+use crate::tenant::caller::Caller;
 
 /// One worker's way to what is recorded of exchanges.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use crate::telemetry::stopwatch::TimeSpent;
 use crate::telemetry::traces::{
     self, Attribute, AttributeValue, Span, SpanIds, SpanKind, TraceStart, traceparent,
 };
-use crate::tenant::directory::Caller;
+use crate::tenant::caller::Caller;
 
 /// Of an exchange, where traces are on.
 #[derive(Debug)]

@@ -1,0 +1,160 @@
+//! Callers: the tenant that a request speaks for, identified by a key, by a certificate, or by both.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::certificate::{CertificateHolder, ClientCertificate};
+use super::directory::{ConfiguredKey, Directory, Tenant};
+use super::key::{CredentialFault, VirtualKey};
+use super::keyring::{IssuedKey, Keyring};
+
+/// A tenant, identified by one of its keys or certificates. The caller keeps the directory in which it was found.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    directory: Arc<Directory>,
+    tenant: usize,
+    credential: Credential,
+    /// The tenant's certificate of the connection, beside the key or instead of a key.
+    certificate: Option<Arc<ClientCertificate>>,
+}
+
+#[derive(Debug, Clone)]
+enum Credential {
+    /// Index of a key of the configuration.
+    Configured(usize),
+    /// A key made at run time.
+    Issued(Arc<IssuedKey>),
+    /// The name in the certificate; there is no key.
+    Certificate(Arc<str>),
+}
+
+/// Identifies the caller by a key, a certificate, or both; `None` where the request has neither.
+///
+/// # Errors
+/// Why the key or the certificate does not let its bearer in.
+pub fn identify(
+    directory: &Arc<Directory>,
+    keyring: &Keyring,
+    key: Option<VirtualKey<'_>>,
+    certificate: Option<&Arc<ClientCertificate>>,
+    now: SystemTime,
+) -> Result<Option<Caller>, CredentialFault> {
+    let holder = directory.certificates.holder(certificate, now)?;
+    let certificate = certificate.cloned().filter(|_| holder.is_some());
+    let caller = match (key, holder) {
+        (None, None) => return Ok(None),
+        (None, Some(CertificateHolder { tenant, name })) => {
+            Caller { certificate, ..Caller::new(directory, tenant, Credential::Certificate(name)) }
+        }
+        (Some(key), holder) => {
+            let caller = by_key(directory, keyring, key, now)?;
+            directory.certificates.check(caller.tenant, holder.as_ref())?;
+            Caller { certificate, ..caller }
+        }
+    };
+    Ok(Some(caller))
+}
+
+/// The caller of a sidecar, whom the connection's address alone identifies; `None` if the gateway is not a sidecar.
+pub fn sidecar_caller(directory: &Arc<Directory>) -> Option<Caller> {
+    directory.sidecar_key.map(|index| Caller::configured(directory, index))
+}
+
+/// Finds the holder of a key: among the keys of the configuration first, then on the keyring.
+fn by_key(
+    directory: &Arc<Directory>,
+    keyring: &Keyring,
+    key: VirtualKey<'_>,
+    now: SystemTime,
+) -> Result<Caller, CredentialFault> {
+    let digest = key.digest();
+    if let Some(index) = directory.by_digest.get(&digest) {
+        let fault = directory.keys[*index].fault(now);
+        return fault.map_or_else(|| Ok(Caller::configured(directory, *index)), Err);
+    }
+    let Some(issued) = keyring.find(&digest) else {
+        return Err(if key.is_mistyped() { CredentialFault::Mistyped } else { CredentialFault::Unknown });
+    };
+    let tenant = tenant_of(directory, &issued).ok_or(CredentialFault::Unknown)?;
+    let fault = issued.fault(now);
+    fault.map_or_else(|| Ok(Caller::new(directory, tenant, Credential::Issued(issued))), Err)
+}
+
+/// The tenant of a key made at run time. `None` if the tenant is not configured, or if a key of the configuration has
+/// the same id.
+fn tenant_of(directory: &Directory, issued: &IssuedKey) -> Option<usize> {
+    let tenant = directory.tenants_by_name.get(&issued.tenant).copied();
+    tenant.filter(|_| !directory.by_id.contains_key(&*issued.id))
+}
+
+impl Caller {
+    fn new(directory: &Arc<Directory>, tenant: usize, credential: Credential) -> Self {
+        Self { directory: Arc::clone(directory), tenant, credential, certificate: None }
+    }
+
+    fn configured(directory: &Arc<Directory>, index: usize) -> Self {
+        Self::new(directory, directory.keys[index].tenant, Credential::Configured(index))
+    }
+
+    /// The loggable name of the caller's key, or of its certificate where it has no key. No key id has `:` or `=` in it.
+    pub fn key_id(&self) -> &str {
+        match &self.credential {
+            Credential::Configured(index) => &self.directory.keys[*index].id,
+            Credential::Issued(key) => &key.id,
+            Credential::Certificate(name) => name,
+        }
+    }
+
+    pub fn tenant(&self) -> &Tenant {
+        &self.directory.tenants[self.tenant]
+    }
+
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// Why the caller's key or certificate, which was valid before, is not valid at `now`; `None` while it is valid.
+    /// `current` is the directory in force.
+    pub fn fault(&self, current: &Arc<Directory>, now: SystemTime) -> Option<CredentialFault> {
+        self.key_fault(current, now).or_else(|| self.certificate_fault(current, now))
+    }
+
+    fn key_fault(&self, current: &Arc<Directory>, now: SystemTime) -> Option<CredentialFault> {
+        let unchanged = Arc::ptr_eq(current, &self.directory);
+        match &self.credential {
+            Credential::Configured(index) if unchanged => self.directory.keys[*index].fault(now),
+            Credential::Configured(index) => {
+                let digest = self.directory.keys[*index].digest?;
+                let configured = current.by_digest.get(&digest).map(|index| &current.keys[*index]);
+                let own = |key: &&ConfiguredKey| current.tenants[key.tenant].name == self.tenant().name;
+                configured.filter(own).map_or(Some(CredentialFault::Revoked), |key| key.fault(now))
+            }
+            Credential::Issued(key) => {
+                let stays = unchanged || tenant_of(current, key).is_some();
+                if stays { key.fault(now) } else { Some(CredentialFault::Revoked) }
+            }
+            Credential::Certificate(_) => None,
+        }
+    }
+
+    fn certificate_fault(&self, current: &Arc<Directory>, now: SystemTime) -> Option<CredentialFault> {
+        let unchanged = Arc::ptr_eq(current, &self.directory);
+        if self.certificate.is_none() && (unchanged || current.certificates.is_empty()) {
+            return None;
+        }
+        let holder = match current.certificates.holder(self.certificate.as_ref(), now) {
+            Ok(holder) => holder,
+            Err(fault) => return Some(fault),
+        };
+        let tenant = current.tenants_by_name.get(&self.tenant().name).copied();
+        match &self.credential {
+            Credential::Certificate(_) => {
+                let stays = tenant.is_some() && holder.map(|holder| holder.tenant) == tenant;
+                (!stays).then_some(CredentialFault::Revoked)
+            }
+            Credential::Configured(_) | Credential::Issued(_) => {
+                current.certificates.check(tenant?, holder.as_ref()).err()
+            }
+        }
+    }
+}
