@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::cooldown::{Availability, Cooldown, CooldownScope, Probe, scope};
 use super::{Account, UpstreamKey};
-use crate::dashscope::refusal::Cause;
+use crate::dashscope::refusal::RefusalCause;
 
 /// What matters of a request to the choice.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +59,7 @@ pub struct NoneAvailable(pub Duration);
 #[derive(Debug, Clone, Copy)]
 pub struct AccountFeedback<'r> {
     pub is_success: bool,
-    pub cause: Option<Cause>,
+    pub cause: Option<RefusalCause>,
     pub retry_after: Option<Duration>,
     /// Where limits that count by model are not what was asked of: `None`.
     pub model: Option<&'r str>,
@@ -338,7 +338,7 @@ impl Account {
     }
 
     /// A key is told by its place in the config.
-    fn tell(&self, cause: Cause, number: usize, model: Option<&str>, rest: Duration) {
+    fn tell(&self, cause: RefusalCause, number: usize, model: Option<&str>, rest: Duration) {
         let (account, cause_name, seconds) = (&*self.name, cause.name(), rest.as_secs());
         match scope(cause) {
             CooldownScope::Key => {
@@ -384,11 +384,11 @@ impl Pick<'_> {
     pub fn unreached(self, tried: &mut TriedAccounts, now: Instant) {
         let Probes { index, key, address_probe, .. } = self.probes;
         let news = match address_probe {
-            Some(probe) => probe.fail(Cause::Unreachable, None, now),
-            None => self.account.address.cooldown.rest(Cause::Unreachable, None, false, now),
+            Some(probe) => probe.fail(RefusalCause::Unreachable, None, now),
+            None => self.account.address.cooldown.rest(RefusalCause::Unreachable, None, false, now),
         };
         if let Some(rest) = news {
-            self.account.tell(Cause::Unreachable, key, None, rest);
+            self.account.tell(RefusalCause::Unreachable, key, None, rest);
         }
         tried.accounts.push(index);
     }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::account::AccountRegistry;
 use crate::config::{self, BaseUrl, Secret};
-use crate::dashscope::refusal::Throttling;
+use crate::dashscope::refusal::ThrottlingKind;
 use crate::telemetry::metrics::Metrics;
 
 /// Accounts with these weights and so many keys each, and the moment at which they are all well.
@@ -59,7 +59,7 @@ impl Pool {
     }
 
     /// The account refuses a submit.
-    fn refuse(&self, index: usize, cause: Cause, now: Instant) -> Option<Duration> {
+    fn refuse(&self, index: usize, cause: RefusalCause, now: Instant) -> Option<Duration> {
         let pick = choose_key(&self.accounts, index, &SUBMIT, &TriedAccounts::default(), now).expect("a key");
         pick.answered(
             &AccountFeedback { is_success: false, cause: Some(cause), ..GOOD },
@@ -76,9 +76,9 @@ const CHAT: ChoiceNeeds<'_> = ChoiceNeeds { is_repeatable: false, ..SUBMIT };
 const POLICY: ChoiceNeeds<'_> = ChoiceNeeds { proves_recovery: false, ..SUBMIT };
 const GOOD: AccountFeedback<'_> =
     AccountFeedback { is_success: true, cause: None, retry_after: None, model: Some("wan") };
-const RATE: Cause = Cause::Throttled(Throttling::RateQuota);
-const BURST: Cause = Cause::Throttled(Throttling::BurstRate);
-const BILL: Cause = Cause::Throttled(Throttling::PostpaidBillOverdue);
+const RATE: RefusalCause = RefusalCause::Throttled(ThrottlingKind::RateQuota);
+const BURST: RefusalCause = RefusalCause::Throttled(ThrottlingKind::BurstRate);
+const BILL: RefusalCause = RefusalCause::Throttled(ThrottlingKind::PostpaidBillOverdue);
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -116,7 +116,7 @@ fn a_throttled_model_rests_and_others_do_not() {
 
 #[test]
 fn an_overdue_account_rests_for_every_model() {
-    for cause in [Cause::Arrearage, BILL] {
+    for cause in [RefusalCause::Arrearage, BILL] {
         let pool = pool(&[1, 1], 1);
         pool.refuse(0, cause, pool.start);
         for need in [SUBMIT, OTHER_MODEL, POLICY] {
@@ -133,25 +133,25 @@ fn an_overdue_account_rests_for_every_model() {
 #[test]
 fn a_dead_key_gives_way_to_the_next_and_with_the_last_the_account_is_out() {
     let pool = pool(&[1, 1], 2);
-    pool.refuse(0, Cause::InvalidKey, pool.start);
+    pool.refuse(0, RefusalCause::InvalidKey, pool.start);
     let key = |now| {
         let pick = choose_key(&pool.accounts, 0, &CHAT, &TriedAccounts::default(), now).expect("a key");
         pick.probes.key
     };
     assert_eq!(key(pool.start), 1);
     assert!((0..20).any(|_| pool.submit(pool.start) == Ok(0)));
-    pool.refuse(0, Cause::InvalidKey, pool.start);
+    pool.refuse(0, RefusalCause::InvalidKey, pool.start);
     assert!((0..20).all(|_| pool.submit(pool.start) == Ok(1)));
     let status = pool.accounts[0].status(pool.start);
     let causes: Vec<_> = status.keys.iter().map(|key| key.map(|key| key.cause)).collect();
-    assert_eq!(causes, [Some(Cause::InvalidKey); 2]);
+    assert_eq!(causes, [Some(RefusalCause::InvalidKey); 2]);
     assert_eq!(status.resting, None);
 }
 
 #[test]
 fn a_key_is_tried_again_by_what_can_be_repeated() {
     let pool = pool(&[1], 2);
-    pool.refuse(0, Cause::InvalidKey, pool.start);
+    pool.refuse(0, RefusalCause::InvalidKey, pool.start);
     let later = pool.start + seconds(60);
     let key = |need| choose_key(&pool.accounts, 0, need, &TriedAccounts::default(), later).expect("a key");
     assert_eq!(key(&CHAT).probes.key, 1);
@@ -169,7 +169,7 @@ fn what_refused_a_request_is_not_asked_again_by_it() {
     let (mut tried, mut asked) = (TriedAccounts::default(), Vec::new());
     while let Ok(pick) = pool.choose(&SUBMIT, &tried, pool.start) {
         asked.push((pick.index, pick.probes.key));
-        let cause = if pick.index == 1 { Cause::InvalidKey } else { RATE };
+        let cause = if pick.index == 1 { RefusalCause::InvalidKey } else { RATE };
         pick.answered(
             &AccountFeedback { is_success: false, cause: Some(cause), ..GOOD },
             &mut tried,
@@ -186,7 +186,7 @@ fn with_all_out_the_wait_is_that_for_the_first_to_come_back() {
     let pool = pool(&[1, 1, 1], 1);
     pool.refuse(0, RATE, pool.start);
     pool.refuse(1, BURST, pool.start);
-    pool.refuse(2, Cause::Arrearage, pool.start);
+    pool.refuse(2, RefusalCause::Arrearage, pool.start);
     assert_eq!(pool.submit(pool.start + seconds(2)), Err(NoneAvailable(seconds(3))));
     assert_eq!(pool.submit(pool.start + seconds(5)), Ok(1));
 }
@@ -195,7 +195,7 @@ fn with_all_out_the_wait_is_that_for_the_first_to_come_back() {
 fn what_came_back_is_tried_by_one_request() {
     let pool = pool(&[1, 1], 1);
     for index in [0, 1] {
-        pool.refuse(index, Cause::Arrearage, pool.start);
+        pool.refuse(index, RefusalCause::Arrearage, pool.start);
     }
     let later = pool.start + seconds(60);
     let none = TriedAccounts::default();
@@ -203,7 +203,7 @@ fn what_came_back_is_tried_by_one_request() {
     assert!(probes.iter().all(Option::is_some));
     assert_eq!(pool.submit(later), Err(NoneAvailable(seconds(1))));
     for probe in probes.into_iter().flatten() {
-        let answer = AccountFeedback { is_success: false, cause: Some(Cause::Arrearage), ..GOOD };
+        let answer = AccountFeedback { is_success: false, cause: Some(RefusalCause::Arrearage), ..GOOD };
         assert_eq!(probe.answered(&answer, &mut TriedAccounts::default(), later), Some(seconds(120)));
     }
     assert_eq!(pool.submit(later), Err(NoneAvailable(seconds(120))));
@@ -212,8 +212,8 @@ fn what_came_back_is_tried_by_one_request() {
 #[test]
 fn a_probe_that_learns_nothing_lets_the_next_one_try() {
     let pool = pool(&[1, 1], 1);
-    pool.refuse(0, Cause::Arrearage, pool.start);
-    pool.refuse(1, Cause::Arrearage, pool.start);
+    pool.refuse(0, RefusalCause::Arrearage, pool.start);
+    pool.refuse(1, RefusalCause::Arrearage, pool.start);
     let later = pool.start + seconds(60);
     for _ in 0..2 {
         let probe = pool.choose(&SUBMIT, &TriedAccounts::default(), later).expect("a probe");
@@ -227,7 +227,7 @@ fn a_probe_that_learns_nothing_lets_the_next_one_try() {
 #[test]
 fn what_cannot_tell_goes_where_it_is_well_and_else_where_it_may_be() {
     let pool = pool(&[1, 1], 1);
-    pool.refuse(0, Cause::Arrearage, pool.start);
+    pool.refuse(0, RefusalCause::Arrearage, pool.start);
     let later = pool.start + seconds(60);
     let policy = |now| pool.choose(&POLICY, &TriedAccounts::default(), now).map(|pick| pick.index);
     assert!((0..10).all(|_| policy(later) == Ok(1)));
@@ -239,7 +239,7 @@ fn what_cannot_tell_goes_where_it_is_well_and_else_where_it_may_be() {
 #[test]
 fn the_only_account_is_asked_in_any_case() {
     let pool = pool(&[1, 0], 1);
-    for cause in [RATE, Cause::Arrearage, Cause::InvalidKey] {
+    for cause in [RATE, RefusalCause::Arrearage, RefusalCause::InvalidKey] {
         pool.refuse(0, cause, pool.start);
         assert!(pool.choose(&SUBMIT, &TriedAccounts::default(), pool.start).is_ok());
     }
@@ -257,7 +257,7 @@ fn what_cannot_be_reached_rests_a_little_and_is_tried_by_one() {
     unreached(choose_key(&pool.accounts, 0, &SUBMIT, &TriedAccounts::default(), now).expect("a key"), now);
     for (rest, next) in [(2, 4), (4, 8), (8, 16), (16, 32), (32, 60), (60, 60)] {
         let resting = |now| pool.accounts[0].status(now).resting.map(|resting| (resting.cause, resting.left));
-        assert_eq!(resting(now), Some((Cause::Unreachable, seconds(rest))));
+        assert_eq!(resting(now), Some((RefusalCause::Unreachable, seconds(rest))));
         assert!((0..10).all(|_| pool.submit(now) == Ok(1)));
         now += seconds(rest);
         // Any kind of request can tell, and one of them does.
@@ -314,15 +314,15 @@ fn another_address_can_be_reached_for_all_we_know() {
 #[test]
 fn a_reload_forgets_nothing() {
     let pool = pool(&[1, 1], 2);
-    pool.refuse(0, Cause::InvalidKey, pool.start);
-    pool.refuse(1, Cause::Arrearage, pool.start);
+    pool.refuse(0, RefusalCause::InvalidKey, pool.start);
+    pool.refuse(1, RefusalCause::Arrearage, pool.start);
     // The second key of each is new, the order is another, and an account came in.
     let mut reloaded = configured(&[1, 1, 1], 2, &pool.registry);
     reloaded.swap(0, 1);
     let pace = |account: &Account| account.pace("wan2.6-t2v", pool.start).expect("a rule").0;
     assert!(Arc::ptr_eq(&pace(&pool.accounts[0]), &pace(&reloaded[1])));
     let status: Vec<_> = reloaded.iter().map(|account| account.status(pool.start)).collect();
-    assert_eq!(status[0].resting.map(|resting| resting.cause), Some(Cause::Arrearage));
+    assert_eq!(status[0].resting.map(|resting| resting.cause), Some(RefusalCause::Arrearage));
     assert_eq!(status[1].keys.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false]);
     assert_eq!((status[2].resting, status[2].keys.clone()), (None, vec![None, None]));
 }
@@ -342,7 +342,7 @@ proptest! {
         for (index, cause, pause) in events {
             now += seconds(pause);
             let index = index % weights.len();
-            let cause = [RATE, BURST, Cause::Arrearage, Cause::InvalidKey][cause];
+            let cause = [RATE, BURST, RefusalCause::Arrearage, RefusalCause::InvalidKey][cause];
             pool.refuse(index, cause, now);
             let is_fit = |account: &&Account| account.takes_new() && account.is_fit(&SUBMIT, now);
             let some_fit = pool.accounts.iter().any(|account| is_fit(&account));

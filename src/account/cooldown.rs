@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::dashscope::refusal::{Cause, Throttling};
+use crate::dashscope::refusal::{RefusalCause, ThrottlingKind};
 
 /// Whether a key, an account, or a model of it may be used. All workers share it; none ever waits for it.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub(super) struct Cooldown {
     until: AtomicU64,
     /// How many probes in a row failed.
     strikes: AtomicU32,
-    cause: Mutex<Option<Cause>>,
+    cause: Mutex<Option<RefusalCause>>,
 }
 
 /// Whether something may be used now.
@@ -42,22 +42,22 @@ pub(super) enum CooldownScope {
 /// `Throttling.*` is held against the model alone, also `AllocationQuota`, which is allotted per model: should
 /// it be the whole account's, each other model finds that out by one refused request, which goes elsewhere at
 /// once. Bills are the account's.
-pub(super) fn scope(cause: Cause) -> CooldownScope {
+pub(super) fn scope(cause: RefusalCause) -> CooldownScope {
     match cause {
-        Cause::Unreachable => CooldownScope::Address,
-        Cause::InvalidKey => CooldownScope::Key,
-        Cause::Throttled(
-            Throttling::General
-            | Throttling::RateQuota
-            | Throttling::BurstRate
-            | Throttling::Concurrency
-            | Throttling::AllocationQuota,
+        RefusalCause::Unreachable => CooldownScope::Address,
+        RefusalCause::InvalidKey => CooldownScope::Key,
+        RefusalCause::Throttled(
+            ThrottlingKind::General
+            | ThrottlingKind::RateQuota
+            | ThrottlingKind::BurstRate
+            | ThrottlingKind::Concurrency
+            | ThrottlingKind::AllocationQuota,
         ) => CooldownScope::Model,
-        Cause::Arrearage
-        | Cause::Throttled(
-            Throttling::CommodityNotPurchased
-            | Throttling::PrepaidBillOverdue
-            | Throttling::PostpaidBillOverdue,
+        RefusalCause::Arrearage
+        | RefusalCause::Throttled(
+            ThrottlingKind::CommodityNotPurchased
+            | ThrottlingKind::PrepaidBillOverdue
+            | ThrottlingKind::PostpaidBillOverdue,
         ) => CooldownScope::Account,
     }
 }
@@ -65,20 +65,20 @@ pub(super) fn scope(cause: Cause) -> CooldownScope {
 /// The first rest, and the longest after probes that failed: it doubles with each. A rate recovers in about a
 /// minute (protocol 6.1) and a burst in seconds, however often; keys and bills wait for a human, who will not
 /// want to wait long for us. A host that can't be reached may be only just restarting, and asking it costs little.
-fn rests(cause: Cause) -> (Duration, Duration) {
+fn rests(cause: RefusalCause) -> (Duration, Duration) {
     let (first, longest) = match cause {
-        Cause::Unreachable => (2, 60),
-        Cause::Throttled(Throttling::BurstRate) => (5, 60),
-        Cause::Throttled(Throttling::Concurrency) => (10, 60),
-        Cause::Throttled(Throttling::General | Throttling::RateQuota) => (60, 60),
-        Cause::Throttled(
-            Throttling::AllocationQuota
-            | Throttling::CommodityNotPurchased
-            | Throttling::PrepaidBillOverdue
-            | Throttling::PostpaidBillOverdue,
+        RefusalCause::Unreachable => (2, 60),
+        RefusalCause::Throttled(ThrottlingKind::BurstRate) => (5, 60),
+        RefusalCause::Throttled(ThrottlingKind::Concurrency) => (10, 60),
+        RefusalCause::Throttled(ThrottlingKind::General | ThrottlingKind::RateQuota) => (60, 60),
+        RefusalCause::Throttled(
+            ThrottlingKind::AllocationQuota
+            | ThrottlingKind::CommodityNotPurchased
+            | ThrottlingKind::PrepaidBillOverdue
+            | ThrottlingKind::PostpaidBillOverdue,
         )
-        | Cause::Arrearage
-        | Cause::InvalidKey => (60, LONGEST.as_secs()),
+        | RefusalCause::Arrearage
+        | RefusalCause::InvalidKey => (60, LONGEST.as_secs()),
     };
     (Duration::from_secs(first), Duration::from_secs(longest))
 }
@@ -118,7 +118,7 @@ impl Cooldown {
     /// requests that fail together are one failure.
     pub(super) fn rest(
         &self,
-        cause: Cause,
+        cause: RefusalCause,
         retry_after: Option<Duration>,
         by_probe: bool,
         now: Instant,
@@ -143,7 +143,7 @@ impl Cooldown {
     }
 
     /// Why it rests, and for how long; `None` if it does not.
-    pub(super) fn state(&self, now: Instant) -> Option<(Cause, Duration)> {
+    pub(super) fn state(&self, now: Instant) -> Option<(RefusalCause, Duration)> {
         let left = match self.availability(now) {
             Availability::Available => return None,
             Availability::ProbeDue => Duration::ZERO,
@@ -170,7 +170,12 @@ impl Probe {
         self.cooldown.until.store(OPEN, Ordering::Release);
     }
 
-    pub(super) fn fail(self, cause: Cause, retry_after: Option<Duration>, now: Instant) -> Option<Duration> {
+    pub(super) fn fail(
+        self,
+        cause: RefusalCause,
+        retry_after: Option<Duration>,
+        now: Instant,
+    ) -> Option<Duration> {
         self.cooldown.rest(cause, retry_after, self.is_the_one, now)
     }
 }
@@ -199,7 +204,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const RATE: Cause = Cause::Throttled(Throttling::RateQuota);
+    const RATE: RefusalCause = RefusalCause::Throttled(ThrottlingKind::RateQuota);
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -237,12 +242,12 @@ mod tests {
     #[test]
     fn each_failed_probe_doubles_the_rest_up_to_its_longest() {
         let (cooldown, mut now) = fresh();
-        assert_eq!(cooldown.rest(Cause::Arrearage, None, false, now), Some(seconds(60)));
+        assert_eq!(cooldown.rest(RefusalCause::Arrearage, None, false, now), Some(seconds(60)));
         let rests: Vec<u64> = (0..5)
             .map(|_| {
                 now += LONGEST;
                 let probe = cooldown.probe(now).expect("due");
-                probe.fail(Cause::Arrearage, None, now).expect("news").as_secs()
+                probe.fail(RefusalCause::Arrearage, None, now).expect("news").as_secs()
             })
             .collect();
         assert_eq!(rests, [120, 240, 480, 600, 600]);
@@ -251,14 +256,14 @@ mod tests {
     #[test]
     fn many_failures_together_are_one() {
         let (cooldown, start) = fresh();
-        assert!(cooldown.rest(Cause::InvalidKey, None, false, start).is_some());
+        assert!(cooldown.rest(RefusalCause::InvalidKey, None, false, start).is_some());
         for _ in 0..100 {
-            assert_eq!(cooldown.rest(Cause::InvalidKey, None, false, start), None);
+            assert_eq!(cooldown.rest(RefusalCause::InvalidKey, None, false, start), None);
         }
         assert_eq!(cooldown.availability(start), Availability::Resting(seconds(60)));
         let later = start + seconds(60);
         let probe = cooldown.probe(later).expect("due");
-        assert_eq!(cooldown.rest(Cause::InvalidKey, None, false, later), None);
+        assert_eq!(cooldown.rest(RefusalCause::InvalidKey, None, false, later), None);
         probe.succeed();
         assert_eq!(cooldown.availability(later), Availability::Available);
     }
@@ -274,16 +279,16 @@ mod tests {
     #[test]
     fn every_kind_has_its_own_time() {
         for (kind, first, longest, concerned) in [
-            (Throttling::General, 60, 60, CooldownScope::Model),
-            (Throttling::RateQuota, 60, 60, CooldownScope::Model),
-            (Throttling::BurstRate, 5, 60, CooldownScope::Model),
-            (Throttling::Concurrency, 10, 60, CooldownScope::Model),
-            (Throttling::AllocationQuota, 60, 600, CooldownScope::Model),
-            (Throttling::CommodityNotPurchased, 60, 600, CooldownScope::Account),
-            (Throttling::PrepaidBillOverdue, 60, 600, CooldownScope::Account),
-            (Throttling::PostpaidBillOverdue, 60, 600, CooldownScope::Account),
+            (ThrottlingKind::General, 60, 60, CooldownScope::Model),
+            (ThrottlingKind::RateQuota, 60, 60, CooldownScope::Model),
+            (ThrottlingKind::BurstRate, 5, 60, CooldownScope::Model),
+            (ThrottlingKind::Concurrency, 10, 60, CooldownScope::Model),
+            (ThrottlingKind::AllocationQuota, 60, 600, CooldownScope::Model),
+            (ThrottlingKind::CommodityNotPurchased, 60, 600, CooldownScope::Account),
+            (ThrottlingKind::PrepaidBillOverdue, 60, 600, CooldownScope::Account),
+            (ThrottlingKind::PostpaidBillOverdue, 60, 600, CooldownScope::Account),
         ] {
-            let cause = Cause::Throttled(kind);
+            let cause = RefusalCause::Throttled(kind);
             assert_eq!(rests(cause), (seconds(first), seconds(longest)), "{kind:?}");
             assert_eq!(scope(cause), concerned, "{kind:?}");
         }

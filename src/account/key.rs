@@ -9,13 +9,13 @@ use sha2::{Digest, Sha256};
 use super::cooldown::Cooldown;
 use super::health::AccountHealth;
 use crate::config::Secret;
-use crate::dashscope::headers::Sought;
+use crate::dashscope::headers::SecretFinder;
 
 /// A credential of ours at DashScope, ready to be sent. Cheap to clone.
 #[derive(Clone)]
 pub struct UpstreamKey {
     bearer: HeaderValue,
-    secret: Sought<Arc<[u8]>>,
+    secret: SecretFinder<Arc<[u8]>>,
     pub(super) cooldown: Arc<Cooldown>,
 }
 
@@ -24,7 +24,7 @@ impl UpstreamKey {
         let mut bearer = HeaderValue::try_from(format!("{BEARER}{}", secret.expose())).ok()?;
         bearer.set_sensitive(true);
         let cooldown = health.key(Sha256::digest(secret.expose()).into());
-        Some(Self { bearer, secret: Sought::new(secret.expose().as_bytes().into()), cooldown })
+        Some(Self { bearer, secret: SecretFinder::new(secret.expose().as_bytes().into()), cooldown })
     }
 
     /// The whole `authorization` field.
@@ -33,7 +33,7 @@ impl UpstreamKey {
     }
 
     /// To be looked for: what bears it must not reach a client.
-    pub fn secret(&self) -> &Sought<Arc<[u8]>> {
+    pub fn secret(&self) -> &SecretFinder<Arc<[u8]>> {
         &self.secret
     }
 }

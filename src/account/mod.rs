@@ -20,8 +20,8 @@ pub use health::AccountRegistry;
 pub use key::UpstreamKey;
 
 use crate::config::{self, Rates};
-use crate::dashscope::pace::Rule;
-use crate::dashscope::refusal::Cause;
+use crate::dashscope::refusal::RefusalCause;
+use crate::dashscope::submit_rules::SubmitRule;
 use crate::telemetry::metrics::{AccountSeries, Metrics};
 use health::AccountHealth;
 use pace::SubmitPace;
@@ -87,7 +87,7 @@ impl Account {
     }
 
     /// How submits of the model are paced, if they are.
-    pub fn pace(&self, model: &str, now: Instant) -> Option<(Arc<SubmitPace>, Rule)> {
+    pub fn pace(&self, model: &str, now: Instant) -> Option<(Arc<SubmitPace>, SubmitRule)> {
         let rule = self.rules.of(model)?;
         Some((self.health.pace(model, now), rule))
     }
@@ -129,7 +129,7 @@ pub struct AccountStatus {
 
 impl AccountStatus {
     /// How many things rest for this cause: the account itself, its keys, models.
-    pub fn resting_for(&self, cause: Cause) -> usize {
+    pub fn resting_for(&self, cause: RefusalCause) -> usize {
         let models = self.models.iter().map(|(_, resting)| Some(*resting));
         let all = [self.resting].into_iter().chain(self.keys.iter().copied()).chain(models);
         all.flatten().filter(|resting| resting.cause == cause).count()
@@ -139,13 +139,13 @@ impl AccountStatus {
 /// Why something is not used now, and when it will be tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resting {
-    pub cause: Cause,
+    pub cause: RefusalCause,
     /// Zero: the next request tries it.
     pub left: Duration,
 }
 
 impl Resting {
-    fn of(state: Option<(Cause, Duration)>) -> Option<Self> {
+    fn of(state: Option<(RefusalCause, Duration)>) -> Option<Self> {
         state.map(|(cause, left)| Self { cause, left })
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::turns::Turns;
 use super::window::{Rate, Window};
-use crate::dashscope::pace::Rule;
+use crate::dashscope::submit_rules::SubmitRule;
 
 /// The submits of one model at one account.
 #[derive(Debug, Default)]
@@ -18,7 +18,7 @@ pub struct SubmitPace(Mutex<PaceState>);
 #[derive(Debug, Default)]
 struct PaceState {
     /// As the last one to ask had it.
-    rule: Rule,
+    rule: SubmitRule,
     window: Window,
     turns: Turns<oneshot::Sender<SubmitSlot>>,
     /// Started, and not known to be a task or none.
@@ -29,7 +29,7 @@ struct PaceState {
 /// Who asks, and by which rule.
 #[derive(Debug, Clone, Copy)]
 pub struct PaceRequest<'a> {
-    pub rule: Rule,
+    pub rule: SubmitRule,
     pub tenant: &'a Arc<str>,
     pub weight: u32,
     /// Tasks of the account and model that have not ended.
@@ -213,7 +213,7 @@ impl Dispatcher {
     }
 
     /// By which rule it calls.
-    pub fn rule(&self) -> Rule {
+    pub fn rule(&self) -> SubmitRule {
         self.pace.lock().rule
     }
 }

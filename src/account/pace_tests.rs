@@ -1,7 +1,7 @@
 use super::*;
 
 /// Two a second, as many at a time.
-const RULE: Rule = Rule { requests_per_second: Some(2.0), running: None };
+const RULE: SubmitRule = SubmitRule { requests_per_second: Some(2.0), running: None };
 const LONG: Duration = Duration::from_secs(100);
 
 fn ask(tenant: &Arc<str>) -> PaceRequest<'_> {
@@ -91,7 +91,7 @@ fn a_place_that_is_left_is_nobodys() {
 #[test]
 fn a_start_that_nobody_takes_is_given_back() {
     let (now, [a, _]) = (Instant::now(), names());
-    let rule = Rule { requests_per_second: None, running: Some(1) };
+    let rule = SubmitRule { requests_per_second: None, running: Some(1) };
     let ask = PaceRequest { rule, ..ask(&a) };
     let pace = Arc::<SubmitPace>::default();
     let start = pace.start(&ask, now).expect("room");
@@ -107,7 +107,7 @@ fn a_start_that_nobody_takes_is_given_back() {
 #[test]
 fn so_many_run_at_a_time() {
     let (now, [a, _]) = (Instant::now(), names());
-    let rule = Rule { requests_per_second: None, running: Some(3) };
+    let rule = SubmitRule { requests_per_second: None, running: Some(3) };
     let ask = |running| PaceRequest { rule, running, ..ask(&a) };
     let pace = Arc::<SubmitPace>::default();
     // One is a task already, two are on their way to be.

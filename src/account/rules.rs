@@ -2,8 +2,8 @@
 //! DashScope's own.
 
 use crate::config::{PaceLimit, PaceRule};
-use crate::dashscope::pace::{self, Rule};
 use crate::dashscope::pattern::matches;
+use crate::dashscope::submit_rules::{self, SubmitRule};
 
 /// The rules of one account.
 #[derive(Debug)]
@@ -18,14 +18,14 @@ impl PaceRules {
     }
 
     /// `None` where nothing holds. A model whose name is not known has none but one for `*`.
-    pub(super) fn of(&self, model: &str) -> Option<Rule> {
-        let mut rule = pace::usual(model, &self.host);
+    pub(super) fn of(&self, model: &str) -> Option<SubmitRule> {
+        let mut rule = submit_rules::rule(model, &self.host);
         let is_meant = |written: &&PaceRule| written.models.iter().any(|pattern| matches(pattern, model));
         if let Some(written) = self.written.iter().find(is_meant) {
             rule.requests_per_second = or(written.requests_per_second, rule.requests_per_second);
             rule.running = or(written.running, rule.running);
         }
-        (rule != Rule::default()).then_some(rule)
+        (rule != SubmitRule::default()).then_some(rule)
     }
 
     /// Whether any model is paced.
@@ -62,8 +62,8 @@ mod tests {
         PaceRules::new(&written.iter().map(rule).collect::<Vec<_>>(), "dashscope.aliyuncs.com")
     }
 
-    fn rule(requests_per_second: Option<f64>, running: Option<u32>) -> Option<Rule> {
-        Some(Rule { requests_per_second, running })
+    fn rule(requests_per_second: Option<f64>, running: Option<u32>) -> Option<SubmitRule> {
+        Some(SubmitRule { requests_per_second, running })
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::Admin;
 use super::response::{AdminResponse, answer, text};
-use crate::dashscope::refusal::Cause;
+use crate::dashscope::refusal::RefusalCause;
 use crate::dashscope::task::Status;
 use crate::lifecycle::liveness::MOST_STILL;
 use crate::lifecycle::readiness::Requirement;
@@ -51,7 +51,7 @@ impl Admin {
         let directory = self.directory.load();
         let cooldowns = directory.accounts.iter().flat_map(|account| {
             let status = account.status(now);
-            Cause::ALL.map(|cause| (Arc::clone(&status.name), cause, status.resting_for(cause)))
+            RefusalCause::ALL.map(|cause| (Arc::clone(&status.name), cause, status.resting_for(cause)))
         });
         let reloads = self.reloads.as_ref().map(ReloadHandle::counts);
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);

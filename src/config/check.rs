@@ -11,9 +11,10 @@ use super::reader::{ConfigReader, Text, ValueFault, number};
 use super::unique::{SecretUse, UniqueSecrets, UniqueValues, unique_name};
 use super::{
     AccountSettings, AdminSettings, Config, Dialect, GlobalSettings, Mount, PollSettings, Rates,
-    ServerSettings, StoreSettings, SubmitSettings, Timeouts, TraceSettings, VideoStatuses, log, pace, scalar,
-    storage, tenants, tls,
+    ServerSettings, StoreSettings, SubmitSettings, Timeouts, TraceSettings, log, pace, scalar, storage,
+    tenants, tls,
 };
+use crate::unified::StatusSpelling;
 
 /// The checked configuration; None if anything is wrong, which `reading` has then noted.
 pub(super) fn check(reader: &ConfigReader<'_>, file: RawConfig, now: SystemTime) -> Option<Config> {
@@ -159,7 +160,7 @@ fn mount(
     prefixes: &mut UniqueValues<String>,
 ) -> Option<Mount> {
     let dialect = reader.setting(&file.dialect, scalar::dialect, Dialect::Native);
-    let statuses = reader.setting(&file.video_statuses, scalar::video_statuses, VideoStatuses::Openai);
+    let statuses = reader.setting(&file.video_statuses, scalar::video_statuses, StatusSpelling::Openai);
     let hold = reader.setting(&file.hold, scalar::hold, hold);
     let storage_hosts = match &file.storage_hosts {
         Some(hosts) => storage::check(reader, hosts)?,

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{Dialect, Mount, PollSettings, Rates, SubmitSettings, Timeouts, VideoStatuses, storage};
+use super::{Dialect, Mount, PollSettings, Rates, StatusSpelling, SubmitSettings, Timeouts, storage};
 
 impl Default for Timeouts {
     fn default() -> Self {
@@ -41,7 +41,7 @@ impl Mount {
         Self {
             prefix: prefix.into(),
             dialect: Dialect::Native,
-            video_statuses: VideoStatuses::Openai,
+            video_statuses: StatusSpelling::Openai,
             hold: Duration::ZERO,
             storage_hosts: storage::usual(),
         }

@@ -39,6 +39,7 @@ pub use self::limits::{Limits, Rate, Rule};
 pub use self::storage::StorageHost;
 pub use self::tls::Tls;
 use crate::dashscope::operation::Groups;
+use crate::unified::StatusSpelling;
 
 /// A whole, checked configuration.
 #[derive(Debug, Clone)]
@@ -214,7 +215,7 @@ pub struct Mount {
     /// `/`, or `/name` without a slash at its end.
     pub prefix: Arc<str>,
     pub dialect: Dialect,
-    pub video_statuses: VideoStatuses,
+    pub video_statuses: StatusSpelling,
     /// How long a poll of a task that runs waits for its end, where the client says nothing of it.
     pub hold: Duration,
     /// Where a unified mount fetches results from, and puts input files.
@@ -225,12 +226,6 @@ pub struct Mount {
 pub enum Dialect {
     Native,
     Unified,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VideoStatuses {
-    Openai,
-    Opeai,
 }
 
 #[derive(Debug, Clone, PartialEq)]

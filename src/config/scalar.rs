@@ -7,9 +7,10 @@ use toml::value::{Datetime, Offset};
 
 use super::node::nearest;
 use super::reader::ValueFault;
-use super::{AsyncHeader, Dialect, VideoStatuses};
+use super::{AsyncHeader, Dialect};
 use crate::dashscope::operation::Group;
 use crate::net::certificate;
+use crate::unified::StatusSpelling;
 
 pub(super) fn listen(text: &str) -> Result<SocketAddr, ValueFault> {
     text.parse().map_err(|_| {
@@ -118,8 +119,8 @@ pub(super) fn dialect(text: &str) -> Result<Dialect, ValueFault> {
     one_of(text, &[("native", Dialect::Native), ("unified", Dialect::Unified)])
 }
 
-pub(super) fn video_statuses(text: &str) -> Result<VideoStatuses, ValueFault> {
-    one_of(text, &[("openai", VideoStatuses::Openai), ("opeai", VideoStatuses::Opeai)])
+pub(super) fn video_statuses(text: &str) -> Result<StatusSpelling, ValueFault> {
+    one_of(text, &[("openai", StatusSpelling::Openai), ("opeai", StatusSpelling::Opeai)])
 }
 
 pub(super) fn async_header(text: &str) -> Result<AsyncHeader, ValueFault> {

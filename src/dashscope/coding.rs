@@ -1,4 +1,4 @@
-//! Content codings (RFC 9110, 8.4.1), of answers of which a copy is read.
+//! Content codings (RFC 9110, 8.4.1) of answers that the gateway reads a copy of.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -7,30 +7,31 @@ use bytes::Bytes;
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use hyper::body::Frame;
 
-/// The body without its content coding; `None` if that is none that can be undone. One that came plain and in one
-/// piece is shared. A body that unpacks to more than 1 MiB is cut there.
-pub fn plain(frames: &VecDeque<Frame<Bytes>>, coding: Option<&[u8]>) -> Option<Bytes> {
+/// Decodes a body; `None` if its coding is not known here or the body is broken. A body without a coding, in one frame, is
+/// shared and not copied. A decoded body is cut at 1 MiB.
+pub fn decode(frames: &VecDeque<Frame<Bytes>>, coding: Option<&[u8]>) -> Option<Bytes> {
     let pieces = frames.iter().filter_map(Frame::data_ref);
     let mut first_two = pieces.clone();
     let raw = match (first_two.next(), first_two.next()) {
         (Some(only), None) => only.clone(),
         _ => pieces.map(|piece| &**piece).collect::<Vec<_>>().concat().into(),
     };
-    let mut plain = Vec::new();
-    // The names of codings have no case.
+    let mut decoded = Vec::new();
+    // Names of codings are case-insensitive (RFC 9110, 8.4.1).
     match coding.map(<[u8]>::to_ascii_lowercase).as_deref() {
         None | Some(b"identity") => return Some(raw),
         Some(b"gzip" | b"x-gzip") => {
-            MultiGzDecoder::new(&*raw).take(MOST_BYTES).read_to_end(&mut plain).ok()?;
+            MultiGzDecoder::new(&*raw).take(MOST_BYTES).read_to_end(&mut decoded).ok()?;
         }
         Some(b"deflate") => {
-            ZlibDecoder::new(&*raw).take(MOST_BYTES).read_to_end(&mut plain).ok()?;
+            ZlibDecoder::new(&*raw).take(MOST_BYTES).read_to_end(&mut decoded).ok()?;
         }
         Some(_) => return None,
     }
-    Some(plain.into())
+    Some(decoded.into())
 }
 
+/// A bound against answers that decode to many times their length.
 const MOST_BYTES: u64 = 1024 * 1024;
 
 #[cfg(test)]
@@ -57,10 +58,10 @@ mod tests {
             (&gzip, Some(b"GZIP")),
             (&deflate, Some(b"deflate")),
         ] {
-            assert_eq!(plain(&frames(bytes), coding).as_deref(), Some(&b"{\"a\":1}"[..]));
+            assert_eq!(decode(&frames(bytes), coding).as_deref(), Some(&b"{\"a\":1}"[..]));
         }
-        assert_eq!(plain(&frames(b"x"), Some(b"br")), None);
-        assert_eq!(plain(&frames(b"not gzip"), Some(b"gzip")), None);
+        assert_eq!(decode(&frames(b"x"), Some(b"br")), None);
+        assert_eq!(decode(&frames(b"not gzip"), Some(b"gzip")), None);
     }
 
     #[test]
@@ -69,7 +70,7 @@ mod tests {
         gzip.write_all(&vec![b' '; 16 * 1024 * 1024]).expect("memory");
         let bomb = gzip.finish().expect("memory");
         assert!(bomb.len() < 64 * 1024);
-        let text = plain(&frames(&bomb), Some(b"gzip")).expect("the beginning");
+        let text = decode(&frames(&bomb), Some(b"gzip")).expect("the beginning");
         assert_eq!(text.len() as u64, MOST_BYTES);
     }
 }

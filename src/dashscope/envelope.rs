@@ -1,55 +1,76 @@
-//! The two shapes in which DashScope's surfaces say that something went wrong.
+//! The two JSON envelopes of errors on DashScope's surfaces: native, and OpenAI-compatible.
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::operation::Surface;
 
-/// One error in the words of both shapes.
+/// One error in the words of both envelopes.
 #[derive(Debug, Clone, Copy)]
-pub struct Fault<'a> {
-    /// As native paths spell it: `InvalidApiKey`.
+pub struct ErrorBody<'a> {
+    /// The code as native paths spell it: `InvalidApiKey`.
     pub native_code: &'a str,
-    /// As the compatible paths spell it: `invalid_api_key`.
+    /// The code as compatible paths spell it: `invalid_api_key`.
     pub openai_code: &'a str,
     pub openai_type: &'a str,
-    /// The field that is at fault, of which only OpenAI's shape tells.
+    /// The field at fault. Only OpenAI's envelope has it.
     pub param: Option<&'a str>,
     pub message: &'a str,
     pub request_id: &'a str,
 }
 
 /// The body of an error, as JSON.
-pub fn write(surface: Surface, fault: &Fault<'_>) -> Bytes {
+pub fn write(surface: Surface, error: &ErrorBody<'_>) -> Bytes {
     let json = match surface {
-        Surface::Native => serde_json::to_vec(&Native {
-            code: fault.native_code,
-            message: fault.message,
-            request_id: fault.request_id,
+        Surface::Native => serde_json::to_vec(&NativeEnvelope {
+            code: error.native_code,
+            message: error.message,
+            request_id: error.request_id,
         }),
-        Surface::Compatible => serde_json::to_vec(&Compatible {
+        Surface::Compatible => serde_json::to_vec(&CompatibleEnvelope {
             error: CompatibleError {
-                message: fault.message,
-                kind: fault.openai_type,
-                param: fault.param,
-                code: fault.openai_code,
+                message: error.message,
+                kind: error.openai_type,
+                param: error.param,
+                code: error.openai_code,
             },
-            request_id: fault.request_id,
+            request_id: error.request_id,
         }),
     };
     // Serialising strings into memory has no way to fail.
     json.map(Bytes::from).unwrap_or_default()
 }
 
+/// An error of the upstream, read from either envelope. A field that the body lacks is `None`.
+#[derive(Debug, Default, Deserialize)]
+pub struct UpstreamError<'a> {
+    #[serde(borrow, default)]
+    pub code: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub message: Option<Cow<'a, str>>,
+    /// The error itself, in the compatible envelope.
+    #[serde(borrow, default)]
+    error: Option<Box<UpstreamError<'a>>>,
+}
+
+impl<'a> UpstreamError<'a> {
+    pub fn read(body: &'a [u8]) -> Self {
+        let mut read: Self = serde_json::from_slice(body).unwrap_or_default();
+        read.error.take().map_or(read, |inner| *inner)
+    }
+}
+
 #[derive(Serialize)]
-struct Native<'a> {
+struct NativeEnvelope<'a> {
     code: &'a str,
     message: &'a str,
     request_id: &'a str,
 }
 
 #[derive(Serialize)]
-struct Compatible<'a> {
+struct CompatibleEnvelope<'a> {
     error: CompatibleError<'a>,
     request_id: &'a str,
 }

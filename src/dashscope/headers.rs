@@ -1,4 +1,4 @@
-//! Which header fields cross the gateway, in which direction.
+//! Header fields of DashScope's surface, and the fields that may not cross the gateway in either direction.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use memchr::memmem;
 pub const ASYNC: HeaderName = HeaderName::from_static("x-dashscope-async");
 /// `X-DashScope-SSE: enable` asks for an event stream.
 const SSE: HeaderName = HeaderName::from_static("x-dashscope-sse");
-/// How many seconds the client lets a call wait for its turn instead of getting 429.
+/// The seconds that the client lets a call wait for its turn, instead of an answer 429.
 const WAIT_TIMEOUT: HeaderName = HeaderName::from_static("x-dashscope-wait-timeout");
-/// Present, it asks for `oss://` URLs in the body to be resolved.
+/// If present, DashScope resolves `oss://` URLs in the body.
 pub const OSS_RESOLVE: HeaderName = HeaderName::from_static("x-dashscope-ossresourceresolve");
 pub const API_KEY: HeaderName = HeaderName::from_static("api-key");
 pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -21,8 +21,8 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Read by the DashScope v2 and OpenAI SDKs: `false` stops their retries.
 pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
-/// Whether the client asks for a task; `None` where we and the upstream might read that differently: two
-/// fields that differ, or one that goes no further than this connection.
+/// True if the client asks for a task; `None` if we and the upstream might read the fields differently: two that differ,
+/// or one that `Connection` names, which goes no further than this connection.
 pub fn asks_async(headers: &HeaderMap) -> Option<bool> {
     let mut asking =
         headers.get_all(ASYNC).iter().map(|value| value.as_bytes().eq_ignore_ascii_case(b"enable"));
@@ -32,38 +32,36 @@ pub fn asks_async(headers: &HeaderMap) -> Option<bool> {
     (passes && asking.all(|other| other == first)).then_some(first)
 }
 
-/// How long the client lets a call wait, where it says so in whole seconds that DashScope takes.
+/// The time that the client lets a call wait, if it gives whole seconds that DashScope takes.
 pub fn wait_timeout(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(WAIT_TIMEOUT)?.to_str().ok()?.trim().parse().ok()?;
     (1..=120).contains(&seconds).then(|| Duration::from_secs(seconds))
 }
 
-/// Whether the client asks for an event stream in a header field. On the compatible surface `stream` in the body
-/// does so too.
+/// True if a header field asks for an event stream. On the compatible surface, `stream` in the body asks for one too.
 pub fn asks_events(headers: &HeaderMap) -> bool {
     let enables = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"enable");
-    // The names of media types have no case (RFC 9110, 8.3.1).
+    // Media types are case-insensitive (RFC 9110, 8.3.1).
     let is_events = |part: &[u8]| part.eq_ignore_ascii_case(EVENTS);
     let accepts = |value: &HeaderValue| value.as_bytes().windows(EVENTS.len()).any(is_events);
     headers.get_all(SSE).iter().any(enables) || headers.get_all(ACCEPT).iter().any(accepts)
 }
 
-/// The fields that a `Connection` field names, as they are spelt: walks each of its lines.
+/// The names in all `Connection` fields, as they are spelt.
 fn of_this_connection(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let lines = headers.get_all(CONNECTION).iter();
     lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
-/// Removes the fields of this connection only, those withheld, and those in which the secret stands. Walks
-/// every `Connection` line, and does so before anything of ours is put on: a client's
-/// `Connection: authorization` must not take our key off.
+/// Removes hop-by-hop fields, withheld fields, and fields that hold the secret. Runs before the gateway adds any field of its
+/// own: a client's `Connection: authorization` must not take our key off.
 pub fn strip(headers: &mut HeaderMap, is_withheld: fn(&str) -> bool, bears_secret: impl Fn(&[u8]) -> bool) {
-    // Mostly there is nothing more in it than an option, which is no field.
+    // Most `Connection` fields hold only an option, which names no field.
     let is_option = |name: &&[u8]| OPTIONS.iter().any(|option| name.eq_ignore_ascii_case(option));
     let named = of_this_connection(headers)
         .filter(|name| !is_option(name))
         .filter_map(|name| HeaderName::from_bytes(name).ok())
-        // Where the message ends is not the client's to take away.
+        // A client must not remove the field that says where the message ends.
         .filter(|name| *name != CONTENT_LENGTH);
     let goes = |(name, value): (&HeaderName, &HeaderValue)| {
         let name_goes = is_hop_by_hop(name.as_str()) || is_withheld(name.as_str());
@@ -76,21 +74,21 @@ pub fn strip(headers: &mut HeaderMap, is_withheld: fn(&str) -> bool, bears_secre
     }
 }
 
-/// A secret that is looked for in many values. It is never printed.
+/// Finds a secret in many values. The secret is never printed.
 #[derive(Clone)]
-pub struct Sought<S> {
+pub struct SecretFinder<S> {
     secret: S,
-    /// Two of its bytes that seldom stand where they do; none where it is shorter than that.
+    /// Two rare bytes of the secret; `None` if it is shorter than two bytes.
     rare: Option<packedpair::Finder>,
 }
 
-impl<S: AsRef<[u8]>> Sought<S> {
+impl<S: AsRef<[u8]>> SecretFinder<S> {
     pub fn new(secret: S) -> Self {
         let rare = packedpair::Finder::new(secret.as_ref());
         Self { secret, rare }
     }
 
-    /// Whether it stands anywhere in a field's value. Most values are little longer than a key: for those, the search
+    /// True if the secret stands anywhere in a field's value. Most values are hardly longer than a key, so a search is used
     /// that takes the least preparation.
     pub fn stands_in(&self, value: &[u8]) -> bool {
         let secret = self.secret.as_ref();
@@ -110,13 +108,13 @@ impl<S: AsRef<[u8]>> Sought<S> {
     }
 }
 
-impl<S> fmt::Debug for Sought<S> {
+impl<S> fmt::Debug for SecretFinder<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
 }
 
-/// Fields of one connection only (RFC 9110, 7.6.1), those that a `Connection` field names excepted.
+/// True for hop-by-hop fields (RFC 9110, 7.6.1). Fields that a `Connection` field names are not counted here.
 pub fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
@@ -132,11 +130,11 @@ pub fn is_hop_by_hop(name: &str) -> bool {
     )
 }
 
-/// Fields that a client may send and the upstream must not see: credentials, who the client is, and what
-/// DashScope's own edge sets for itself.
+/// True for fields that a client may send and the upstream must not see: credentials, the client's identity, and fields that
+/// DashScope's own edge sets.
 pub fn is_withheld_from_upstream(name: &str) -> bool {
     match name {
-        // Answered by our own server: the upstream would answer it a second time.
+        // Our own server has answered it: the upstream would answer it a second time.
         "expect" => true,
         "authorization" | "x-api-key" | "api-key" | "cookie" => true,
         "forwarded" | "x-real-ip" => true,
@@ -151,14 +149,15 @@ pub fn is_withheld_from_upstream(name: &str) -> bool {
     }
 }
 
-/// Fields of the upstream that are not for the client: a load balancer's cookie would tie it to us.
+/// True for fields of the upstream that clients must not see: a load balancer's cookie would tie a client to our connection.
 pub fn is_withheld_from_client(name: &str) -> bool {
     matches!(name, "set-cookie" | "set-cookie2")
 }
 
-/// What `Connection` mostly names. Fields that are called so go anyway.
+/// The usual options in `Connection`. Fields with these names are hop-by-hop, so they are removed anyway.
 const OPTIONS: [&[u8]; 2] = [b"keep-alive", b"close"];
-/// What is longer could be made to cost its length times that of the secret, in bytes.
+/// The length from which a value is searched with `memmem`, in bytes: the search by rare bytes can cost the value's length
+/// times the secret's.
 const SHORT: usize = 512;
 const EVENTS: &[u8] = b"text/event-stream";
 
@@ -178,8 +177,8 @@ mod tests {
         ) {
             let padding = if long { "c".repeat(SHORT) } else { String::new() };
             let value = format!("{before}{}{after}{padding}", if bears { &secret } else { "" });
-            let sought = Sought::new(secret.as_bytes());
-            prop_assert_eq!(sought.stands_in(value.as_bytes()), value.contains(&secret));
+            let finder = SecretFinder::new(secret.as_bytes());
+            prop_assert_eq!(finder.stands_in(value.as_bytes()), value.contains(&secret));
         }
     }
 }

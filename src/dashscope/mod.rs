@@ -1,20 +1,22 @@
-//! The upstream's public surface as data and pure functions. It imports nothing of ours.
+//! DashScope's public surface as data and pure functions. It imports nothing of ours.
 
-pub mod asked;
 pub mod coding;
 pub mod envelope;
-mod fields;
 pub mod headers;
-pub mod inference;
+pub mod inference_message;
+pub mod limited_fields;
+pub mod model_field;
 pub mod operation;
 pub mod oss;
-pub mod pace;
 pub mod path;
 pub mod pattern;
 pub mod refusal;
-pub mod row;
-pub mod submit;
+pub mod size;
+mod strict_json;
+pub mod submit_rules;
 pub mod task;
+pub mod task_list;
+pub mod task_report;
 pub mod time;
 pub mod video;
 pub mod websocket;

@@ -1,28 +1,29 @@
-//! Files in DashScope's temporary storage: the policies that allow an upload, and the `oss://` URLs that name
-//! one in a request.
+//! Files in DashScope's temporary storage: the policies that allow an upload, and the `oss://` URLs by which requests name
+//! files.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-/// Reads `data.upload_dir` of a policy: what is uploaded with it lies below.
+/// Reads `data.upload_dir` of a policy: the directory of all files that are uploaded under it.
 pub fn upload_directory(body: &[u8]) -> Option<Box<str>> {
     #[derive(Deserialize)]
-    struct Answer {
-        data: Data,
+    struct DirectoryAnswer {
+        data: DirectoryData,
     }
     #[derive(Deserialize)]
-    struct Data {
+    struct DirectoryData {
         upload_dir: Box<str>,
     }
-    let Answer { data } = serde_json::from_slice(body).ok()?;
+    let DirectoryAnswer { data } = serde_json::from_slice(body).ok()?;
     (!data.upload_dir.is_empty()).then_some(data.upload_dir)
 }
 
-/// What an upload needs: the form that OSS takes under a policy.
+/// An upload policy: the signed form fields with which OSS takes a file.
 #[derive(Debug, Deserialize)]
-pub struct Policy {
+pub struct UploadPolicy {
     policy: Box<str>,
     signature: Box<str>,
     upload_dir: Box<str>,
@@ -33,14 +34,14 @@ pub struct Policy {
     x_oss_forbid_overwrite: Box<str>,
 }
 
-impl Policy {
+impl UploadPolicy {
     /// Reads the answer to `getPolicy`.
     pub fn read(body: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
-        struct Answer {
-            data: Policy,
+        struct PolicyAnswer {
+            data: UploadPolicy,
         }
-        serde_json::from_slice(body).map(|Answer { data }| data).ok()
+        serde_json::from_slice(body).map(|PolicyAnswer { data }| data).ok()
     }
 
     /// The URL that names the file in a request.
@@ -48,7 +49,7 @@ impl Policy {
         format!("{SCHEME}{}/{name}", self.upload_dir.trim_matches('/'))
     }
 
-    /// What stands before the file in the form, and behind it. OSS wants the file last.
+    /// The form's bytes before the file and behind it. OSS wants the file last.
     pub fn form(&self, boundary: &str, name: &str, content_type: &str) -> (String, String) {
         let key = format!("{}/{name}", self.upload_dir.trim_matches('/'));
         let fields = [
@@ -77,24 +78,24 @@ impl Policy {
     }
 }
 
-/// The body is not one strict JSON text: another reader could find in it what we don't.
+/// The fault of a body that is not one strict JSON text: another reader could find URLs in it that we don't.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotJson;
 
-/// Every string of a body that could be read as an `oss://` URL, its escapes undone.
+/// All strings of a body that could be read as an `oss://` URL, with their escapes undone.
 ///
 /// # Errors
-/// [`NotJson`].
+/// [`NotJson`], as other readers might find other URLs in such a body.
 pub fn urls(body: &[u8]) -> Result<Vec<Box<str>>, NotJson> {
     let mut found = Vec::new();
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    Seek(&mut found).deserialize(&mut deserializer).map_err(|_| NotJson)?;
+    UrlCollector(&mut found).deserialize(&mut deserializer).map_err(|_| NotJson)?;
     deserializer.end().map_err(|_| NotJson)?;
     Ok(found)
 }
 
-/// The key that a string names if it is an `oss://` URL and nothing else; `None` for a path that another
-/// reader could take for another one.
+/// The object key in an `oss://` URL. `None` for any other string, and for a path that another reader could read as another
+/// path.
 pub fn key(url: &str) -> Option<&str> {
     let (scheme, key) = url.split_at_checked(SCHEME.len())?;
     if !scheme.eq_ignore_ascii_case(SCHEME) {
@@ -109,16 +110,17 @@ pub fn key(url: &str) -> Option<&str> {
     (is_plain(key) && is_plain(&decoded)).then_some(key)
 }
 
-/// Generous on purpose: what is found here must be the tenant's own.
+/// True if any reader could take the text for an `oss://` URL. Too many matches do no harm: each file found must be the
+/// tenant's own.
 fn could_be_url(text: &str) -> bool {
     let begins = |text: &str| text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("oss:"));
     begins(text.trim_start_matches(|letter: char| !letter.is_ascii_alphanumeric()))
         || text.match_indices("://").any(|(at, _)| at >= 3 && text.get(at - 3..).is_some_and(begins))
 }
 
-struct Seek<'a>(&'a mut Vec<Box<str>>);
+struct UrlCollector<'a>(&'a mut Vec<Box<str>>);
 
-impl<'de> DeserializeSeed<'de> for Seek<'_> {
+impl<'de> DeserializeSeed<'de> for UrlCollector<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -126,7 +128,7 @@ impl<'de> DeserializeSeed<'de> for Seek<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Seek<'_> {
+impl<'de> Visitor<'de> for UrlCollector<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -141,14 +143,14 @@ impl<'de> Visitor<'de> for Seek<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while map.next_key_seed(Seek(self.0))?.is_some() {
-            map.next_value_seed(Seek(self.0))?;
+        while map.next_key_seed(UrlCollector(self.0))?.is_some() {
+            map.next_value_seed(UrlCollector(self.0))?;
         }
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while items.next_element_seed(Seek(self.0))?.is_some() {}
+        while items.next_element_seed(UrlCollector(self.0))?.is_some() {}
         Ok(())
     }
 
@@ -173,6 +175,8 @@ impl<'de> Visitor<'de> for Seek<'_> {
     }
 }
 
+/// The time for which DashScope keeps an uploaded file (page "Upload local files to get temporary URLs").
+pub const FILE_LIFETIME: Duration = Duration::from_secs(48 * 3600);
 const SCHEME: &str = "oss://";
 
 #[cfg(test)]

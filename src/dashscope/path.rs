@@ -1,8 +1,8 @@
-//! The one spelling of a request's path that is matched against operations and passed on.
+//! Normalised paths: the one spelling of a request's path that is matched against operations and sent upstream.
 
 use std::borrow::Cow;
 
-/// Why a path is refused rather than guessed at.
+/// The reason why a path is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathFault {
     NotAbsolute,
@@ -28,8 +28,8 @@ impl PathFault {
     }
 }
 
-/// Undoes percent-encoding once and refuses whatever two parsers could read in two ways: empty and dot
-/// segments (RFC 3986, 6.2.2.3), path parameters, escaped delimiters, double escapes, controls.
+/// Undoes percent-encoding once, and refuses paths that two parsers could read in two ways: with empty or dot segments
+/// (RFC 3986, 6.2.2.3), path parameters, escaped delimiters, double escapes or control characters.
 ///
 /// # Errors
 /// The first [`PathFault`] found.

@@ -1,8 +1,8 @@
-//! Patterns of names: `*` stands for any text, also none.
+//! Patterns of names, in which `*` stands for any text, even the empty one.
 
-/// Whether the whole text is of the pattern. Linear, for the text is a client's.
+/// True if the pattern matches the whole text. Takes linear time, because clients choose the text.
 pub fn matches(pattern: &str, text: &str) -> bool {
-    // Most patterns are of other names: the first byte that differs ends the walk.
+    // Most patterns are for other names: the first differing byte ends the comparison.
     let both = pattern.bytes().zip(text.bytes());
     let start = both.take_while(|(expected, byte)| *expected != b'*' && expected == byte).count();
     let Some(rest) = pattern.get(start..).and_then(|rest| rest.strip_prefix('*')) else {

@@ -1,4 +1,4 @@
-//! Why a call was surely not accepted by DashScope: the key, the account, a limit of it, or the way there.
+//! Causes of refusals that lie with the key or the account: DashScope surely did not accept the call.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -6,21 +6,21 @@ use std::time::Duration;
 use hyper::header::{HeaderMap, RETRY_AFTER};
 use serde::Deserialize;
 
-/// What the end of a call says of the key and the account that it came with.
+/// The cause of a refusal, for the health of the key and the account that the call was sent with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Cause {
+pub enum RefusalCause {
     InvalidKey,
     /// Bills are overdue.
     Arrearage,
-    /// There is no connection, so nothing was sent.
+    /// No connection could be made, so nothing was sent.
     Unreachable,
-    Throttled(Throttling),
+    Throttled(ThrottlingKind),
 }
 
-/// The kinds of 429.
+/// The kinds of status 429.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Throttling {
-    /// No kind that we know was named.
+pub enum ThrottlingKind {
+    /// The answer names no kind that is known here.
     General,
     RateQuota,
     BurstRate,
@@ -31,122 +31,122 @@ pub enum Throttling {
     PostpaidBillOverdue,
 }
 
-impl Throttling {
-    /// In the order of the variants.
-    pub const ALL: [Throttling; 8] = [
-        Throttling::General,
-        Throttling::RateQuota,
-        Throttling::BurstRate,
-        Throttling::Concurrency,
-        Throttling::AllocationQuota,
-        Throttling::CommodityNotPurchased,
-        Throttling::PrepaidBillOverdue,
-        Throttling::PostpaidBillOverdue,
+impl ThrottlingKind {
+    /// All kinds, in the order of the variants.
+    pub const ALL: [ThrottlingKind; 8] = [
+        ThrottlingKind::General,
+        ThrottlingKind::RateQuota,
+        ThrottlingKind::BurstRate,
+        ThrottlingKind::Concurrency,
+        ThrottlingKind::AllocationQuota,
+        ThrottlingKind::CommodityNotPurchased,
+        ThrottlingKind::PrepaidBillOverdue,
+        ThrottlingKind::PostpaidBillOverdue,
     ];
 
-    /// DashScope's own name of it.
+    /// DashScope's own code.
     pub const fn native_code(self) -> &'static str {
         match self {
-            Throttling::General => "Throttling",
-            Throttling::RateQuota => "Throttling.RateQuota",
-            Throttling::BurstRate => "Throttling.BurstRate",
-            Throttling::Concurrency => "Throttling.Concurrency",
-            Throttling::AllocationQuota => "Throttling.AllocationQuota",
-            Throttling::CommodityNotPurchased => "CommodityNotPurchased",
-            Throttling::PrepaidBillOverdue => "PrepaidBillOverdue",
-            Throttling::PostpaidBillOverdue => "PostpaidBillOverdue",
+            ThrottlingKind::General => "Throttling",
+            ThrottlingKind::RateQuota => "Throttling.RateQuota",
+            ThrottlingKind::BurstRate => "Throttling.BurstRate",
+            ThrottlingKind::Concurrency => "Throttling.Concurrency",
+            ThrottlingKind::AllocationQuota => "Throttling.AllocationQuota",
+            ThrottlingKind::CommodityNotPurchased => "CommodityNotPurchased",
+            ThrottlingKind::PrepaidBillOverdue => "PrepaidBillOverdue",
+            ThrottlingKind::PostpaidBillOverdue => "PostpaidBillOverdue",
         }
     }
 }
 
-impl Cause {
-    pub const ALL: [Cause; 11] = [
-        Cause::InvalidKey,
-        Cause::Arrearage,
-        Cause::Unreachable,
-        Cause::Throttled(Throttling::General),
-        Cause::Throttled(Throttling::RateQuota),
-        Cause::Throttled(Throttling::BurstRate),
-        Cause::Throttled(Throttling::Concurrency),
-        Cause::Throttled(Throttling::AllocationQuota),
-        Cause::Throttled(Throttling::CommodityNotPurchased),
-        Cause::Throttled(Throttling::PrepaidBillOverdue),
-        Cause::Throttled(Throttling::PostpaidBillOverdue),
+impl RefusalCause {
+    pub const ALL: [RefusalCause; 11] = [
+        RefusalCause::InvalidKey,
+        RefusalCause::Arrearage,
+        RefusalCause::Unreachable,
+        RefusalCause::Throttled(ThrottlingKind::General),
+        RefusalCause::Throttled(ThrottlingKind::RateQuota),
+        RefusalCause::Throttled(ThrottlingKind::BurstRate),
+        RefusalCause::Throttled(ThrottlingKind::Concurrency),
+        RefusalCause::Throttled(ThrottlingKind::AllocationQuota),
+        RefusalCause::Throttled(ThrottlingKind::CommodityNotPurchased),
+        RefusalCause::Throttled(ThrottlingKind::PrepaidBillOverdue),
+        RefusalCause::Throttled(ThrottlingKind::PostpaidBillOverdue),
     ];
 
     /// The name in metrics and logs.
     pub const fn name(self) -> &'static str {
         match self {
-            Cause::InvalidKey => "invalid_key",
-            Cause::Arrearage => "arrearage",
-            Cause::Unreachable => "unreachable",
-            Cause::Throttled(Throttling::General) => "throttling",
-            Cause::Throttled(Throttling::RateQuota) => "rate_quota",
-            Cause::Throttled(Throttling::BurstRate) => "burst_rate",
-            Cause::Throttled(Throttling::Concurrency) => "concurrency",
-            Cause::Throttled(Throttling::AllocationQuota) => "allocation_quota",
-            Cause::Throttled(Throttling::CommodityNotPurchased) => "commodity_not_purchased",
-            Cause::Throttled(Throttling::PrepaidBillOverdue) => "prepaid_bill_overdue",
-            Cause::Throttled(Throttling::PostpaidBillOverdue) => "postpaid_bill_overdue",
+            RefusalCause::InvalidKey => "invalid_key",
+            RefusalCause::Arrearage => "arrearage",
+            RefusalCause::Unreachable => "unreachable",
+            RefusalCause::Throttled(ThrottlingKind::General) => "throttling",
+            RefusalCause::Throttled(ThrottlingKind::RateQuota) => "rate_quota",
+            RefusalCause::Throttled(ThrottlingKind::BurstRate) => "burst_rate",
+            RefusalCause::Throttled(ThrottlingKind::Concurrency) => "concurrency",
+            RefusalCause::Throttled(ThrottlingKind::AllocationQuota) => "allocation_quota",
+            RefusalCause::Throttled(ThrottlingKind::CommodityNotPurchased) => "commodity_not_purchased",
+            RefusalCause::Throttled(ThrottlingKind::PrepaidBillOverdue) => "prepaid_bill_overdue",
+            RefusalCause::Throttled(ThrottlingKind::PostpaidBillOverdue) => "postpaid_bill_overdue",
         }
     }
 }
 
-/// Tells the cause from status and body, in either envelope and either spelling of the codes. A body that
-/// can't be read, or names no code, leaves it to the status; a code that is no cause of ours is none.
-pub fn cause(status: u16, body: Option<&[u8]>) -> Option<Cause> {
+/// Tells the cause from status and body, which may use either envelope and either spelling of the codes. The status alone
+/// decides if the body can't be read or names no code. `None` for any other code.
+pub fn cause(status: u16, body: Option<&[u8]>) -> Option<RefusalCause> {
     if !(400..500).contains(&status) {
         return None;
     }
     let code = body.and_then(code);
     let Some(code) = code.as_deref() else {
         return match status {
-            401 => Some(Cause::InvalidKey),
-            429 => Some(Cause::Throttled(Throttling::General)),
+            401 => Some(RefusalCause::InvalidKey),
+            429 => Some(RefusalCause::Throttled(ThrottlingKind::General)),
             _ => None,
         };
     };
     match (status, code) {
-        (401, "InvalidApiKey" | "invalid_api_key") => Some(Cause::InvalidKey),
-        (_, "Arrearage" | "arrearage") => Some(Cause::Arrearage),
-        (429, code) => Some(Cause::Throttled(throttling(code))),
+        (401, "InvalidApiKey" | "invalid_api_key") => Some(RefusalCause::InvalidKey),
+        (_, "Arrearage" | "arrearage") => Some(RefusalCause::Arrearage),
+        (429, code) => Some(RefusalCause::Throttled(throttling(code))),
         _ => None,
     }
 }
 
-/// How long the upstream asks for, in the one form that it was seen to use.
+/// The time in `Retry-After`, in whole seconds: the one form that DashScope was seen to use.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
-fn throttling(code: &str) -> Throttling {
+fn throttling(code: &str) -> ThrottlingKind {
     match code {
-        "Throttling.RateQuota" | "limit_requests" => Throttling::RateQuota,
-        "Throttling.BurstRate" | "limit_burst_rate" => Throttling::BurstRate,
-        "Throttling.Concurrency" | "limit_concurrency" => Throttling::Concurrency,
-        "Throttling.AllocationQuota" | "insufficient_quota" => Throttling::AllocationQuota,
-        "CommodityNotPurchased" | "commodity_not_purchased" => Throttling::CommodityNotPurchased,
-        "PrepaidBillOverdue" | "prepaid_bill_overdue" => Throttling::PrepaidBillOverdue,
-        "PostpaidBillOverdue" | "postpaid_bill_overdue" => Throttling::PostpaidBillOverdue,
-        _ => Throttling::General,
+        "Throttling.RateQuota" | "limit_requests" => ThrottlingKind::RateQuota,
+        "Throttling.BurstRate" | "limit_burst_rate" => ThrottlingKind::BurstRate,
+        "Throttling.Concurrency" | "limit_concurrency" => ThrottlingKind::Concurrency,
+        "Throttling.AllocationQuota" | "insufficient_quota" => ThrottlingKind::AllocationQuota,
+        "CommodityNotPurchased" | "commodity_not_purchased" => ThrottlingKind::CommodityNotPurchased,
+        "PrepaidBillOverdue" | "prepaid_bill_overdue" => ThrottlingKind::PrepaidBillOverdue,
+        "PostpaidBillOverdue" | "postpaid_bill_overdue" => ThrottlingKind::PostpaidBillOverdue,
+        _ => ThrottlingKind::General,
     }
 }
 
-/// `code`, or `error.code` of the other envelope.
+/// Reads `code`, or `error.code` of the compatible envelope.
 fn code(body: &[u8]) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
-    struct Answer<'a> {
+    struct CodeAnswer<'a> {
         #[serde(borrow)]
         code: Option<Cow<'a, str>>,
         #[serde(borrow)]
-        error: Option<Error<'a>>,
+        error: Option<InnerCode<'a>>,
     }
     #[derive(Deserialize)]
-    struct Error<'a> {
+    struct InnerCode<'a> {
         #[serde(borrow)]
         code: Option<Cow<'a, str>>,
     }
-    let Answer { code, error } = serde_json::from_slice(body).ok()?;
+    let CodeAnswer { code, error } = serde_json::from_slice(body).ok()?;
     code.or_else(|| error?.code)
 }
 
@@ -156,15 +156,19 @@ mod tests {
 
     #[test]
     fn both_envelopes_and_spellings_name_the_cause() {
-        let rate = Some(Cause::Throttled(Throttling::RateQuota));
+        let rate = Some(RefusalCause::Throttled(ThrottlingKind::RateQuota));
         for (status, body, expected) in [
-            (401, r#"{"code":"InvalidApiKey","message":"","request_id":""}"#, Some(Cause::InvalidKey)),
-            (401, r#"{"error":{"code":"invalid_api_key","param":null}}"#, Some(Cause::InvalidKey)),
-            (400, r#"{"code":"Arrearage"}"#, Some(Cause::Arrearage)),
+            (401, r#"{"code":"InvalidApiKey","message":"","request_id":""}"#, Some(RefusalCause::InvalidKey)),
+            (401, r#"{"error":{"code":"invalid_api_key","param":null}}"#, Some(RefusalCause::InvalidKey)),
+            (400, r#"{"code":"Arrearage"}"#, Some(RefusalCause::Arrearage)),
             (429, r#"{"code":"Throttling.RateQuota"}"#, rate),
             (429, r#"{"error":{"code":"limit_requests"}}"#, rate),
-            (429, r#"{"code":"Throttling"}"#, Some(Cause::Throttled(Throttling::General))),
-            (429, r#"{"code":"PrepaidBillOverdue"}"#, Some(Cause::Throttled(Throttling::PrepaidBillOverdue))),
+            (429, r#"{"code":"Throttling"}"#, Some(RefusalCause::Throttled(ThrottlingKind::General))),
+            (
+                429,
+                r#"{"code":"PrepaidBillOverdue"}"#,
+                Some(RefusalCause::Throttled(ThrottlingKind::PrepaidBillOverdue)),
+            ),
         ] {
             assert_eq!(cause(status, Some(body.as_bytes())), expected, "{body}");
         }
@@ -188,8 +192,8 @@ mod tests {
     #[test]
     fn a_body_that_cannot_be_read_leaves_it_to_the_status() {
         for body in [None, Some(&b"<html>"[..]), Some(b"{}")] {
-            assert_eq!(cause(401, body), Some(Cause::InvalidKey));
-            assert_eq!(cause(429, body), Some(Cause::Throttled(Throttling::General)));
+            assert_eq!(cause(401, body), Some(RefusalCause::InvalidKey));
+            assert_eq!(cause(429, body), Some(RefusalCause::Throttled(ThrottlingKind::General)));
             assert_eq!(cause(400, body), None);
         }
     }

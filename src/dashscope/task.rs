@@ -1,12 +1,16 @@
-//! Tasks as DashScope writes them: ids, statuses, the answers that name them.
+//! Tasks as DashScope writes them: ids, statuses, and the answers that name one task.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::time;
+
+/// The time for which DashScope keeps a task, its result and the result's URL: 24 hours (page "Manage asynchronous tasks").
+/// Queries for an older task answer `UNKNOWN`.
+pub const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// `output.task_status`, as the page "Manage asynchronous tasks" lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -19,7 +23,7 @@ pub enum Status {
     Failed,
     Canceled,
     Unknown,
-    /// One that came later than this list.
+    /// A status that DashScope added after this list was written.
     #[serde(other)]
     Other,
 }
@@ -37,8 +41,8 @@ impl Status {
         }
     }
 
-    /// Whether the task will never be in another state. `UNKNOWN` is none: it says that the task is not known
-    /// (any more), which its age must bear out.
+    /// True if the status will never change. `UNKNOWN` is not final: it says that DashScope does not know the task (any more),
+    /// and only the task's age shows if that is so.
     pub const fn is_final(self) -> bool {
         match self {
             Status::Succeeded | Status::Failed | Status::Canceled => true,
@@ -46,7 +50,7 @@ impl Status {
         }
     }
 
-    /// What [`Status::name`] made a name of; any other name is [`Status::Unknown`].
+    /// The status with this [`Status::name`]; [`Status::Unknown`] for any other name.
     pub fn from_name(name: &str) -> Self {
         let known = [
             Status::Pending,
@@ -60,62 +64,63 @@ impl Status {
     }
 }
 
-/// What an answer says of one task.
+/// A task as an answer names it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Named {
+pub struct NamedTask {
     pub task_id: Arc<str>,
     pub status: Status,
-    /// By the upstream's clock, once it has.
+    /// The time of the task's end by the upstream's clock, once it has ended.
     pub ended: Option<SystemTime>,
 }
 
 /// Reads `output.task_id`, `output.task_status` and `output.end_time`; `None` where the body names no task.
-pub fn named(body: &[u8]) -> Option<Named> {
+pub fn read(body: &[u8]) -> Option<NamedTask> {
     #[derive(Deserialize)]
-    struct Answer {
-        output: Output,
+    struct NamingAnswer {
+        output: NamingOutput,
     }
     #[derive(Deserialize)]
-    struct Output {
+    struct NamingOutput {
         task_id: Arc<str>,
         task_status: Option<Status>,
         #[serde(default)]
         end_time: Option<Box<str>>,
     }
-    let Answer { output } = serde_json::from_slice(body).ok()?;
+    let NamingAnswer { output } = serde_json::from_slice(body).ok()?;
     let status = output.task_status.unwrap_or(Status::Unknown);
     let ended = output.end_time.and_then(|text| time::read(&text));
-    (!output.task_id.is_empty()).then_some(Named { task_id: output.task_id, status, ended })
+    (!output.task_id.is_empty()).then_some(NamedTask { task_id: output.task_id, status, ended })
 }
 
-/// The answer to a query for a task of which no more is known than its status.
-pub fn known(task_id: &str, status: Status, submitted: SystemTime, request_id: &str) -> Bytes {
+/// The answer to a query for a task of which only the status is known.
+pub fn status_answer(task_id: &str, status: Status, submitted: SystemTime, request_id: &str) -> Bytes {
     answer(task_id, status, Some(&time::write(submitted)), request_id)
 }
 
-/// The answer to a query for a task that the account does not have, or not any more.
-pub fn unknown(task_id: &str, request_id: &str) -> Bytes {
+/// The answer to a query for a task that the account does not have (any more).
+pub fn unknown_answer(task_id: &str, request_id: &str) -> Bytes {
     answer(task_id, Status::Unknown, None, request_id)
 }
 
 fn answer(task_id: &str, status: Status, submit_time: Option<&str>, request_id: &str) -> Bytes {
     #[derive(Serialize)]
-    struct Answer<'a> {
+    struct StatusAnswer<'a> {
         request_id: &'a str,
-        output: Output<'a>,
+        output: StatusOutput<'a>,
     }
     #[derive(Serialize)]
-    struct Output<'a> {
+    struct StatusOutput<'a> {
         task_id: &'a str,
         task_status: &'static str,
         #[serde(skip_serializing_if = "Option::is_none")]
         submit_time: Option<&'a str>,
     }
-    let answer = Answer { request_id, output: Output { task_id, task_status: status.name(), submit_time } };
+    let output = StatusOutput { task_id, task_status: status.name(), submit_time };
+    let answer = StatusAnswer { request_id, output };
     serde_json::to_vec(&answer).map(Bytes::from).unwrap_or_default()
 }
 
-/// The message of a refused cancel, whatever the reason.
+/// The message with which DashScope refuses a cancel, whatever the reason.
 pub const CANCEL_REFUSED: &str =
     "Failed to cancel the task, please confirm if the task is in PENDING status.";
 
@@ -129,22 +134,22 @@ mod tests {
             r#"{"output":{"task_status":"PENDING","task_id":"a-1"},"request_id":"r"}"#,
             r#"{"request_id":"r","output":{"task_id":"a-1","task_status":"PENDING","new":[1]}}"#,
         ] {
-            let expected = Named { task_id: "a-1".into(), status: Status::Pending, ended: None };
-            assert_eq!(named(body.as_bytes()), Some(expected));
+            let expected = NamedTask { task_id: "a-1".into(), status: Status::Pending, ended: None };
+            assert_eq!(read(body.as_bytes()), Some(expected));
         }
     }
 
     #[test]
     fn a_status_of_the_future_still_names_the_task() {
         let body = br#"{"output":{"task_id":"a","task_status":"POST-PROCESSING"}}"#;
-        assert_eq!(named(body).map(|named| named.status), Some(Status::Other));
+        assert_eq!(read(body).map(|task| task.status), Some(Status::Other));
     }
 
     #[test]
     fn other_answers_name_none() {
         for body in ["", "[]", r#"{"output":{}}"#, r#"{"output":{"task_id":""}}"#, r#"{"code":"Throttling"}"#]
         {
-            assert_eq!(named(body.as_bytes()), None, "{body}");
+            assert_eq!(read(body.as_bytes()), None, "{body}");
         }
     }
 
@@ -152,14 +157,14 @@ mod tests {
     fn an_end_is_told_by_the_upstreams_clock() {
         let body =
             br#"{"output":{"task_id":"a","task_status":"FAILED","end_time":"1970-01-01 08:00:02.000"}}"#;
-        let ended = Some(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(2));
-        assert_eq!(named(body).and_then(|named| named.ended), ended);
-        assert_eq!(named(br#"{"output":{"task_id":"a","end_time":""}}"#).and_then(|named| named.ended), None);
+        let ended = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(2));
+        assert_eq!(read(body).and_then(|task| task.ended), ended);
+        assert_eq!(read(br#"{"output":{"task_id":"a","end_time":""}}"#).and_then(|task| task.ended), None);
     }
 
     #[test]
     fn a_status_alone_is_told_as_dashscope_tells_it() {
-        let told = known("a", Status::Running, SystemTime::UNIX_EPOCH, "r");
+        let told = status_answer("a", Status::Running, SystemTime::UNIX_EPOCH, "r");
         let expected = r#"{"request_id":"r","output":{"task_id":"a","task_status":"RUNNING","submit_time":"1970-01-01 08:00:00.000"}}"#;
         assert_eq!(told, expected.as_bytes());
     }
@@ -167,7 +172,7 @@ mod tests {
     #[test]
     fn an_unknown_task_is_told_as_dashscope_tells_it() {
         assert_eq!(
-            unknown("a\"b", "r"),
+            unknown_answer("a\"b", "r"),
             r#"{"request_id":"r","output":{"task_id":"a\"b","task_status":"UNKNOWN"}}"#.as_bytes()
         );
     }

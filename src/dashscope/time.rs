@@ -1,20 +1,20 @@
-//! DashScope's times: they are those of Beijing, and nothing in them says so.
+//! DashScope's times: Beijing time (UTC+8), written without a zone.
 
 use std::time::{Duration, SystemTime};
 
-/// `YYYY-MM-DD HH:mm:ss.SSS`, as the answers of tasks have it.
+/// Writes `YYYY-MM-DD HH:mm:ss.SSS`, the form in answers to task queries.
 pub fn write(time: SystemTime) -> String {
     let written = humantime::format_rfc3339_millis(time + BEIJING_AHEAD).to_string();
     written.replace('T', " ").replace('Z', "")
 }
 
-/// Reads what [`write`] writes.
+/// Reads the form that [`write`] writes.
 pub fn read(text: &str) -> Option<SystemTime> {
     let (date, clock) = text.split_once(' ')?;
     humantime::parse_rfc3339(&format!("{date}T{clock}Z")).ok()?.checked_sub(BEIJING_AHEAD)
 }
 
-/// Reads `YYYYMMDDhhmmss`, as the parameters of the task list have it.
+/// Reads `YYYYMMDDhhmmss`, the form in parameters of the task list.
 pub fn read_compact(text: &str) -> Option<SystemTime> {
     let digits = text.len() == 14 && text.bytes().all(|byte| byte.is_ascii_digit());
     let part = |range: std::ops::Range<usize>| text.get(range).filter(|_| digits);

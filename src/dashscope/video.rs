@@ -1,10 +1,10 @@
-//! How long a video, and of how many lines, a submit makes, also where it does not say.
+//! Duration and resolution of the video that a submit makes, with the model's defaults for what the submit leaves out.
 
-use super::asked::Asked;
+use super::limited_fields::LimitedFields;
 use super::pattern::matches;
 
-/// Whether a path below `/api/v1` makes videos.
-pub fn is_made_at(path: &str) -> bool {
+/// True if a path below `/api/v1` makes videos.
+pub fn is_video_path(path: &str) -> bool {
     let mut segments = path.split('/');
     segments.any(|segment| {
         ["video-generation", "image2video", "video-synthesis"]
@@ -13,59 +13,59 @@ pub fn is_made_at(path: &str) -> bool {
     })
 }
 
-/// Whether a model makes videos, as far as names tell.
-pub fn is_made_by(model: &str) -> bool {
+/// True if a model makes videos, as far as its name tells.
+pub fn is_video_model(model: &str) -> bool {
     VIDEO_MODELS.iter().any(|pattern| matches(pattern, model))
 }
 
-/// The seconds that are asked for; `None` where the model's default is not known.
-pub fn seconds(asked: &Asked) -> Option<u32> {
-    let model = model(asked);
+/// The seconds of the video; `None` if the model's default counts and is not known.
+pub fn seconds(asked: &LimitedFields) -> Option<u32> {
+    let model = defaults(asked);
     match asked.duration {
-        // As long as the input, or as the model likes.
+        // 0 and -1: as long as the input, or as the model chooses.
         Some(..=0) => Some(model.longest),
         Some(seconds) => Some(u32::try_from(seconds).unwrap_or(u32::MAX)),
         None => model.seconds,
     }
 }
 
-/// The most lines of what is asked for; `None` where a default counts, and is not known.
-pub fn lines(asked: &Asked) -> Option<u32> {
-    let model = model(asked);
+/// The lines of the video, at most; `None` if the model's default counts and is not known.
+pub fn lines(asked: &LimitedFields) -> Option<u32> {
+    let model = defaults(asked);
     let size = asked.size.map(lines_of_size);
     let governing = match model.named_by {
         NamedBy::Resolution => asked.resolution.or(model.lines),
         NamedBy::Size => size.or(model.lines),
-        // One of the two may be ignored.
+        // The upstream may ignore one of the two.
         NamedBy::Unknown => asked.resolution.and(size),
     };
-    // What is named counts, even where another field governs.
+    // A named field counts even if the upstream goes by another.
     [governing?].into_iter().chain(asked.resolution).chain(size).max()
 }
 
-/// The class of a size, by its pixels: 960*960 and 1088*832 are 720P as 1280*720 is.
+/// The resolution class of a size, by its pixels: 960*960 and 1088*832 are 720P as 1280*720 is.
 fn lines_of_size((width, height): (u32, u32)) -> u32 {
     let pixels = u128::from(width) * u128::from(height);
-    // Of 16:9, rounded up: a class of n lines has n * n * 16 / 9 pixels.
+    // A class of n lines has n * n * 16 / 9 pixels (16:9). Rounded up.
     let lines = (pixels * 9).div_ceil(16).isqrt();
     let lines = if lines * lines * 16 < pixels * 9 { lines + 1 } else { lines };
     u32::try_from(lines).unwrap_or(u32::MAX)
 }
 
-/// What is known of a model.
+/// The defaults of a model, as far as they are known.
 #[derive(Clone, Copy)]
-struct Model {
+struct ModelDefaults {
     name: &'static str,
-    /// If the submit names none.
+    /// The duration if the submit names none.
     seconds: Option<u32>,
-    /// If it leaves the duration to the model.
+    /// The longest duration, in seconds, if the submit leaves it to the model.
     longest: u32,
-    /// If the submit names none.
+    /// The resolution if the submit names none.
     lines: Option<u32>,
     named_by: NamedBy,
 }
 
-/// Which field the upstream goes by; it ignores the other.
+/// The field by which the upstream decides the resolution; it ignores the other.
 #[derive(Clone, Copy)]
 enum NamedBy {
     Resolution,
@@ -73,15 +73,15 @@ enum NamedBy {
     Unknown,
 }
 
-fn model(asked: &Asked) -> &'static Model {
+fn defaults(asked: &LimitedFields) -> &'static ModelDefaults {
     let name = asked.model.as_deref().unwrap_or_default();
     MODELS.iter().find(|model| matches(model.name, name)).unwrap_or(&UNKNOWN)
 }
 
-const UNKNOWN: Model =
-    Model { name: "*", seconds: None, longest: 30, lines: None, named_by: NamedBy::Unknown };
-const RESOLUTION: Model = Model { named_by: NamedBy::Resolution, ..UNKNOWN };
-const SIZE: Model = Model { named_by: NamedBy::Size, ..UNKNOWN };
+const UNKNOWN: ModelDefaults =
+    ModelDefaults { name: "*", seconds: None, longest: 30, lines: None, named_by: NamedBy::Unknown };
+const RESOLUTION: ModelDefaults = ModelDefaults { named_by: NamedBy::Resolution, ..UNKNOWN };
+const SIZE: ModelDefaults = ModelDefaults { named_by: NamedBy::Size, ..UNKNOWN };
 
 const VIDEO_MODELS: [&str; 15] = [
     "wan*-t2v*",
@@ -101,28 +101,34 @@ const VIDEO_MODELS: [&str; 15] = [
     "emo-*",
 ];
 
-/// Chapter 7 of the protocol, as far as it is confirmed; the first that fits counts.
-const MODELS: [Model; 11] = [
-    Model { name: "*kf2v*", seconds: Some(5), lines: Some(720), ..RESOLUTION },
-    Model { name: "wan2.7-videoedit*", seconds: Some(10), longest: 10, lines: Some(1080), ..RESOLUTION },
-    Model { name: "wan2.7-*", seconds: Some(5), lines: Some(1080), ..RESOLUTION },
-    Model { name: "wan3.0-*", ..RESOLUTION },
-    Model { name: "wan2.6-t2v*", seconds: Some(5), lines: Some(1080), ..SIZE },
-    Model { name: "wan2.6-i2v*", seconds: Some(5), lines: Some(1080), ..RESOLUTION },
-    Model { name: "wan2.6-*", seconds: Some(5), ..UNKNOWN },
-    Model { name: "wan2.*-t2v-*", ..SIZE },
-    Model { name: "wanx2.*-t2v-*", ..SIZE },
-    Model { name: "wan2.*-i2v-*", ..RESOLUTION },
-    Model { name: "wanx2.*-i2v-*", ..RESOLUTION },
+/// Chapter 7 of the protocol, as far as it is confirmed; the first entry that matches counts.
+const MODELS: [ModelDefaults; 11] = [
+    ModelDefaults { name: "*kf2v*", seconds: Some(5), lines: Some(720), ..RESOLUTION },
+    ModelDefaults {
+        name: "wan2.7-videoedit*",
+        seconds: Some(10),
+        longest: 10,
+        lines: Some(1080),
+        ..RESOLUTION
+    },
+    ModelDefaults { name: "wan2.7-*", seconds: Some(5), lines: Some(1080), ..RESOLUTION },
+    ModelDefaults { name: "wan3.0-*", ..RESOLUTION },
+    ModelDefaults { name: "wan2.6-t2v*", seconds: Some(5), lines: Some(1080), ..SIZE },
+    ModelDefaults { name: "wan2.6-i2v*", seconds: Some(5), lines: Some(1080), ..RESOLUTION },
+    ModelDefaults { name: "wan2.6-*", seconds: Some(5), ..UNKNOWN },
+    ModelDefaults { name: "wan2.*-t2v-*", ..SIZE },
+    ModelDefaults { name: "wanx2.*-t2v-*", ..SIZE },
+    ModelDefaults { name: "wan2.*-i2v-*", ..RESOLUTION },
+    ModelDefaults { name: "wanx2.*-i2v-*", ..RESOLUTION },
 ];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn asked(model: &str, parameters: &str) -> Asked {
+    fn asked(model: &str, parameters: &str) -> LimitedFields {
         let body = format!(r#"{{"model":"{model}","parameters":{{{parameters}}}}}"#);
-        Asked::of_slice(body.as_bytes()).expect("a body")
+        LimitedFields::from_slice(body.as_bytes()).expect("a body")
     }
 
     #[test]
@@ -175,12 +181,12 @@ mod tests {
             "/api/v1/services/aigc/image2video/video-synthesis/",
             "/api/v1/services/aigc/Video-Generation/generation",
         ] {
-            assert!(is_made_at(path), "{path}");
+            assert!(is_video_path(path), "{path}");
         }
         for path in
             ["/api/v1/services/audio/asr/transcription", "/api/v1/services/aigc/text2image/image-synthesis"]
         {
-            assert!(!is_made_at(path), "{path}");
+            assert!(!is_video_path(path), "{path}");
         }
     }
 }

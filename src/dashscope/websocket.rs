@@ -1,35 +1,36 @@
-//! WebSocket frames (RFC 6455, 5), read from bytes that come split anywhere. No extension is negotiated.
+//! WebSocket frames (RFC 6455, 5), read from bytes that may be split anywhere. No extension is negotiated.
 
-/// What a client says, frame by frame: text messages are held back until they are whole and judged, and all
-/// else passes as it comes.
+/// Reads a client's frames. Text messages are held back until they are whole and checked; all other frames pass as they
+/// come.
 #[derive(Debug, Default)]
 pub struct Frames {
-    head: Head,
-    current: Option<Current>,
-    /// The message of which more fragments are to come.
+    head: HeadReader,
+    current: Option<CurrentFrame>,
+    /// The kind of the message of which more fragments are to come.
     message: Option<Opcode>,
-    /// The frames of a text message, as they came.
+    /// The frames of a text message, as they came in.
     held: Vec<u8>,
-    /// What they say.
+    /// The text in these frames, unmasked.
     text: Vec<u8>,
 }
 
 /// A frame whose head was read.
 #[derive(Debug)]
-struct Current {
+struct CurrentFrame {
+    /// The bytes of the payload that are still to come.
     left: u64,
-    /// Of a text message, its mask, which begins with the next byte.
+    /// The mask of a text frame, rotated so that it begins with the next byte.
     mask: Option<[u8; 4]>,
     ends_text: bool,
 }
 
-/// Why what a client says is not passed on.
+/// The reason why a client's frames are not passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameFault {
     Unmasked,
-    /// Reserved bits or opcodes, of extensions that nobody agreed on.
+    /// Reserved bits or opcodes: they belong to extensions, and none was negotiated.
     Reserved,
-    /// A fragment without a message, a message within another, a control frame in fragments or too long.
+    /// A fragment without a message, a message within another, or a control frame that is fragmented or too long.
     Disorder,
     TooLong,
 }
@@ -46,16 +47,16 @@ impl FrameFault {
 }
 
 impl Frames {
-    /// Takes the next bytes and appends those that may pass now. A refusal is final; what came ahead of what is
-    /// refused has passed.
+    /// Takes the next bytes and appends to `passed` those that may pass. A refusal is final; frames ahead of the refused one
+    /// have passed.
     ///
     /// # Errors
-    /// What the judge of a text message says, or what is wrong with a frame.
+    /// The error of `check` for a text message, or the fault of a frame.
     pub fn read<E: From<FrameFault>>(
         &mut self,
         mut bytes: &[u8],
         passed: &mut Vec<u8>,
-        judge: impl Fn(&[u8]) -> Result<(), E>,
+        check: impl Fn(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         loop {
             let Some(current) = &mut self.current else {
@@ -79,15 +80,15 @@ impl Frames {
                 return Ok(());
             }
             if current.ends_text {
-                judge(&std::mem::take(&mut self.text))?;
+                check(&std::mem::take(&mut self.text))?;
                 passed.append(&mut std::mem::take(&mut self.held));
             }
             self.current = None;
         }
     }
 
-    /// Checks a frame by its head, and passes that on, or holds it.
-    fn begin(&mut self, header: Header, passed: &mut Vec<u8>) -> Result<Current, FrameFault> {
+    /// Checks a frame by its head. Passes the head on, or holds it back with its text message.
+    fn begin(&mut self, header: FrameHeader, passed: &mut Vec<u8>) -> Result<CurrentFrame, FrameFault> {
         let mask = header.mask.ok_or(FrameFault::Unmasked)?;
         let opcode = header.opcode.ok_or(FrameFault::Reserved)?;
         if header.length > LONGEST_FRAME {
@@ -109,13 +110,13 @@ impl Frames {
         let is_text = message == Some(Opcode::Text);
         if is_text {
             let length = header.length.saturating_add(self.text.len() as u64);
-            // Empty fragments are short, but may be many.
+            // Empty fragments add no text, but their heads are held.
             if length > LONGEST_TEXT || self.held.len() > MOST_HELD {
                 return Err(FrameFault::TooLong);
             }
         }
         if is_text { &mut self.held } else { passed }.extend_from_slice(header.bytes());
-        Ok(Current {
+        Ok(CurrentFrame {
             left: header.length,
             mask: is_text.then_some(mask),
             ends_text: is_text && header.is_last,
@@ -123,10 +124,10 @@ impl Frames {
     }
 }
 
-/// Where frames end, in either direction; for a stream that is only watched.
+/// Tracks where frames end in a stream of either direction that is passed on unread.
 #[derive(Debug, Default)]
 pub struct Boundary {
-    head: Head,
+    head: HeadReader,
     left: u64,
 }
 
@@ -144,7 +145,7 @@ impl Boundary {
         }
     }
 
-    /// How many bytes are missing of a frame that has begun, as far as that is known.
+    /// The bytes that are missing of a frame that has begun, as far as its head tells.
     pub fn missing(&self) -> u64 {
         if self.left > 0 || self.head.read == 0 {
             self.left
@@ -154,7 +155,7 @@ impl Boundary {
     }
 }
 
-/// The close frame of a server, with as much of the reason as there is room for.
+/// The close frame of a server, with as much of the reason as fits.
 pub fn close(code: u16, reason: &str) -> Vec<u8> {
     let mut frame = vec![0x88, 2];
     frame.extend(code.to_be_bytes());
@@ -175,8 +176,8 @@ enum Opcode {
 
 /// The head of a frame, read whole.
 #[derive(Debug)]
-struct Header {
-    /// None for those that are reserved, and under reserved bits.
+struct FrameHeader {
+    /// `None` for reserved opcodes, and under reserved bits.
     opcode: Option<Opcode>,
     is_last: bool,
     mask: Option<[u8; 4]>,
@@ -185,7 +186,7 @@ struct Header {
     size: usize,
 }
 
-impl Header {
+impl FrameHeader {
     fn bytes(&self) -> &[u8] {
         &self.raw[..self.size]
     }
@@ -209,16 +210,16 @@ impl Header {
     }
 }
 
-/// The bytes of a head that have come.
+/// Collects the bytes of a frame's head.
 #[derive(Debug, Default)]
-struct Head {
+struct HeadReader {
     bytes: [u8; LONGEST_HEAD],
     read: usize,
 }
 
-impl Head {
-    /// Takes what belongs to it, until it is whole.
-    fn take(&mut self, from: &mut &[u8]) -> Option<Header> {
+impl HeadReader {
+    /// Takes the head's bytes from the front of `from`; returns the head once it is whole.
+    fn take(&mut self, from: &mut &[u8]) -> Option<FrameHeader> {
         while self.read < self.wanted() {
             let (byte, rest) = from.split_first()?;
             self.bytes[self.read] = *byte;
@@ -226,10 +227,10 @@ impl Head {
             *from = rest;
         }
         let size = std::mem::take(&mut self.read);
-        Some(Header::parse(self.bytes, size))
+        Some(FrameHeader::parse(self.bytes, size))
     }
 
-    /// How long it is, by its first two bytes.
+    /// The length of the head, told by its first two bytes.
     fn wanted(&self) -> usize {
         if self.read < 2 {
             return 2;
@@ -247,14 +248,14 @@ fn shorter(bytes: usize, left: u64) -> usize {
     usize::try_from(left).map_or(bytes, |left| left.min(bytes))
 }
 
-/// Two bytes, a length of eight, a mask of four.
+/// Two bytes, a length of eight and a mask of four.
 const LONGEST_HEAD: usize = 14;
-/// The highest bit of a length must be 0.
+/// The highest bit of a length must be 0 (RFC 6455, 5.2).
 const LONGEST_FRAME: u64 = u64::MAX >> 1;
 const LONGEST_CONTROL: u64 = 125;
 const LONGEST_REASON: usize = 123;
 const LONGEST_TEXT: u64 = 64 * 1024;
-/// Of a text message with the heads of its fragments.
+/// The most bytes held of a text message, with the heads of its fragments.
 const MOST_HELD: usize = 128 * 1024;
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ const BINARY: u8 = 2;
 const PING: u8 = 9;
 const LAST: u8 = 0x80;
 
-/// How a length is written.
+/// The width in which a length is written.
 #[derive(Debug, Clone, Copy)]
 enum Width {
     Short,
@@ -39,65 +39,65 @@ fn frame(first: u8, payload: &[u8], mask: Option<[u8; 4]>, width: Width) -> Vec<
     frame
 }
 
-/// A client's.
+/// A masked frame, as a client sends it.
 fn said(first: u8, payload: &[u8]) -> Vec<u8> {
     frame(first, payload, Some([0x37, 0xfa, 0x21, 0x3d]), Width::Short)
 }
 
 #[derive(Debug, PartialEq)]
-enum Refused {
+enum TestFault {
     Frame(FrameFault),
     Text,
 }
 
-impl From<FrameFault> for Refused {
+impl From<FrameFault> for TestFault {
     fn from(fault: FrameFault) -> Self {
-        Refused::Frame(fault)
+        TestFault::Frame(fault)
     }
 }
 
-/// What passed, the texts that were judged, and the refusal that ended it. A text with an `x` in it is refused.
+/// The bytes that passed, the texts that were checked, and the refusal that ended it. A text with an `x` is refused.
 #[derive(Debug, Default, PartialEq)]
-struct Heard {
+struct FrameTrace {
     passed: Vec<u8>,
     texts: Vec<Vec<u8>>,
-    refused: Option<Refused>,
+    refused: Option<TestFault>,
 }
 
-fn hear<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Heard {
+fn read_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> FrameTrace {
     let mut frames = Frames::default();
-    let mut heard = Heard::default();
+    let mut trace = FrameTrace::default();
     let texts = RefCell::default();
-    let judge = |text: &[u8]| {
+    let check = |text: &[u8]| {
         RefCell::<Vec<Vec<u8>>>::borrow_mut(&texts).push(text.to_vec());
-        if text.contains(&b'x') { Err(Refused::Text) } else { Ok(()) }
+        if text.contains(&b'x') { Err(TestFault::Text) } else { Ok(()) }
     };
     for piece in pieces {
-        if let Err(refused) = frames.read(piece, &mut heard.passed, judge) {
-            heard.refused = Some(refused);
+        if let Err(refused) = frames.read(piece, &mut trace.passed, check) {
+            trace.refused = Some(refused);
             break;
         }
     }
-    heard.texts = texts.into_inner();
-    heard
+    trace.texts = texts.into_inner();
+    trace
 }
 
-fn hear_whole(bytes: &[u8]) -> Heard {
-    hear([bytes])
+fn read_whole(bytes: &[u8]) -> FrameTrace {
+    read_pieces([bytes])
 }
 
 #[track_caller]
-fn check_refused(frames: &[Vec<u8>], refused: Refused, passed: &[u8]) {
-    let heard = hear_whole(&frames.concat());
-    assert_eq!((heard.refused, heard.passed), (Some(refused), passed.to_vec()));
+fn check_refused(frames: &[Vec<u8>], refused: TestFault, passed: &[u8]) {
+    let trace = read_whole(&frames.concat());
+    assert_eq!((trace.refused, trace.passed), (Some(refused), passed.to_vec()));
 }
 
 #[test]
 fn the_example_of_the_rfc_is_read() {
     let hello = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58";
     assert_eq!(said(LAST | TEXT, b"Hello"), hello);
-    let heard = hear_whole(hello);
-    assert_eq!(heard, Heard { passed: hello.to_vec(), texts: vec![b"Hello".to_vec()], refused: None });
+    let trace = read_whole(hello);
+    assert_eq!(trace, FrameTrace { passed: hello.to_vec(), texts: vec![b"Hello".to_vec()], refused: None });
 }
 
 #[test]
@@ -106,21 +106,21 @@ fn a_text_is_held_until_it_is_whole_and_all_else_passes_at_once() {
     let (more, last) = (said(CONTINUATION, b""), said(LAST | CONTINUATION, b"lo"));
     let mut frames = Frames::default();
     let mut passed = Vec::new();
-    let judge = |text: &[u8]| if text == b"Hello" { Ok(()) } else { Err(Refused::Text) };
+    let check = |text: &[u8]| if text == b"Hello" { Ok(()) } else { Err(TestFault::Text) };
     for bytes in [&begun[..], &more, &last[..last.len() - 1]] {
-        frames.read(bytes, &mut passed, judge).unwrap();
+        frames.read(bytes, &mut passed, check).unwrap();
         assert_eq!(passed, b"");
     }
-    frames.read(&last[last.len() - 1..], &mut passed, judge).unwrap();
+    frames.read(&last[last.len() - 1..], &mut passed, check).unwrap();
     assert_eq!(passed, [&begun[..], &more, &last].concat());
     passed.clear();
-    frames.read(&[&begun[..], &ping].concat(), &mut passed, judge).unwrap();
+    frames.read(&[&begun[..], &ping].concat(), &mut passed, check).unwrap();
     assert_eq!(passed, ping);
-    frames.read(&last, &mut passed, judge).unwrap();
+    frames.read(&last, &mut passed, check).unwrap();
     assert_eq!(passed, [ping, begun, last].concat());
     passed.clear();
     let audio = said(BINARY, &[7; 300]);
-    frames.read(&audio[..20], &mut passed, judge).unwrap();
+    frames.read(&audio[..20], &mut passed, check).unwrap();
     assert_eq!(passed, audio[..20]);
 }
 
@@ -132,19 +132,19 @@ fn a_refused_text_does_not_pass_and_what_was_ahead_of_it_has() {
         vec![said(TEXT, b"a"), said(CONTINUATION, b"x"), said(LAST | CONTINUATION, b"b")],
     ] {
         let all = [&ahead[..], &refused.concat(), &said(LAST | TEXT, b"fine")].concat();
-        let heard = hear_whole(&all);
-        assert_eq!((heard.refused, heard.passed), (Some(Refused::Text), ahead.clone()));
+        let trace = read_whole(&all);
+        assert_eq!((trace.refused, trace.passed), (Some(TestFault::Text), ahead.clone()));
     }
 }
 
 #[test]
 fn what_rfc_6455_forbids_is_refused() {
     let unmasked = frame(LAST | TEXT, b"a", None, Width::Short);
-    check_refused(&[unmasked], Refused::Frame(FrameFault::Unmasked), b"");
+    check_refused(&[unmasked], TestFault::Frame(FrameFault::Unmasked), b"");
     for first in [0xc1, 0xa1, 0x91, 0x83, 0x87, 0x8b, 0x8f, 0x42] {
-        check_refused(&[said(first, b"a")], Refused::Frame(FrameFault::Reserved), b"");
+        check_refused(&[said(first, b"a")], TestFault::Frame(FrameFault::Reserved), b"");
     }
-    let disorder = || Refused::Frame(FrameFault::Disorder);
+    let disorder = || TestFault::Frame(FrameFault::Disorder);
     check_refused(&[said(LAST | CONTINUATION, b"a")], disorder(), b"");
     check_refused(&[said(TEXT, b"a"), said(LAST | TEXT, b"a")], disorder(), b"");
     check_refused(&[said(TEXT, b"a"), said(LAST | BINARY, b"a")], disorder(), b"");
@@ -158,18 +158,18 @@ fn what_rfc_6455_forbids_is_refused() {
 #[test]
 fn a_text_has_64_kib_in_however_many_frames() {
     let most = vec![b'a'; 64 * 1024];
-    let heard = hear_whole(&said(LAST | TEXT, &most));
-    assert_eq!((heard.refused, heard.texts), (None, vec![most.clone()]));
-    let too_long = || Refused::Frame(FrameFault::TooLong);
+    let trace = read_whole(&said(LAST | TEXT, &most));
+    assert_eq!((trace.refused, trace.texts), (None, vec![most.clone()]));
+    let too_long = || TestFault::Frame(FrameFault::TooLong);
     let one_more = [&most[..], b"a"].concat();
     check_refused(&[said(LAST | TEXT, &one_more)[..14].to_vec()], too_long(), b"");
     check_refused(&[said(TEXT, &most), said(LAST | CONTINUATION, b"a")], too_long(), b"");
     let empty = [vec![said(TEXT, b"")], vec![said(CONTINUATION, b""); 30_000]].concat();
     check_refused(&empty, too_long(), b"");
     // Each message has that much, and what is no text has no bound.
-    let heard = hear_whole(&[said(LAST | TEXT, &most), said(LAST | TEXT, &most)].concat());
-    assert_eq!((heard.refused, heard.texts.len()), (None, 2));
-    assert_eq!(hear_whole(&said(LAST | BINARY, &[0; 1 << 18])).refused, None);
+    let trace = read_whole(&[said(LAST | TEXT, &most), said(LAST | TEXT, &most)].concat());
+    assert_eq!((trace.refused, trace.texts.len()), (None, 2));
+    assert_eq!(read_whole(&said(LAST | BINARY, &[0; 1 << 18])).refused, None);
 }
 
 #[test]
@@ -233,11 +233,11 @@ proptest! {
         lengths in prop::collection::vec(1..40_usize, 1..8),
     ) {
         let bytes = frames.concat();
-        let whole = hear_whole(&bytes);
-        prop_assert_eq!(&hear(pieces(&bytes, &lengths)), &whole);
-        prop_assert_eq!(&hear(bytes.chunks(1)), &whole);
+        let whole = read_whole(&bytes);
+        prop_assert_eq!(&read_pieces(pieces(&bytes, &lengths)), &whole);
+        prop_assert_eq!(&read_pieces(bytes.chunks(1)), &whole);
         for at in 0..bytes.len() {
-            prop_assert_eq!(&hear([&bytes[..at], &bytes[at..]]), &whole);
+            prop_assert_eq!(&read_pieces([&bytes[..at], &bytes[at..]]), &whole);
         }
     }
 
@@ -246,7 +246,7 @@ proptest! {
         messages in prop::collection::vec(fine(), 0..6),
         lengths in prop::collection::vec(1..40_usize, 1..8),
     ) {
-        let (mut bytes, mut expected) = (Vec::new(), Heard::default());
+        let (mut bytes, mut expected) = (Vec::new(), FrameTrace::default());
         for (kind, parts, mask, pings) in messages {
             let ping = frame(LAST | PING, b"p", Some(mask), Width::Short);
             let is_control = kind >= 8;
@@ -273,7 +273,7 @@ proptest! {
                 expected.texts.push(text);
             }
         }
-        prop_assert_eq!(hear(pieces(&bytes, &lengths)), expected);
+        prop_assert_eq!(read_pieces(pieces(&bytes, &lengths)), expected);
     }
 
     #[test]

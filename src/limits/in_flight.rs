@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
 use super::slots::TaskSlot;
+use crate::dashscope::task;
 
 #[derive(Debug, Default)]
 pub(super) struct TasksInFlight {
@@ -36,7 +37,7 @@ impl TasksInFlight {
 
     /// Frees slots of tasks that were claimed a day ago, whatever became of them: `most` at a time.
     pub(super) fn remove_old(&self, now: SystemTime, most: usize) {
-        let is_old = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age >= REMEMBERED);
+        let is_old = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age >= task::LIFETIME);
         let mut order = self.order.lock();
         for _ in 0..most {
             let Some((at, id)) = order.front() else { return };
@@ -49,6 +50,3 @@ impl TasksInFlight {
         }
     }
 }
-
-/// Time for which DashScope remembers a task.
-const REMEMBERED: Duration = Duration::from_secs(24 * 3600);

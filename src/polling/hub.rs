@@ -16,8 +16,8 @@ use super::mean_duration::MeanDurations;
 use super::schedule::REST;
 use super::tracked_task::{KnownState, TaskAnswer, TrackedTask};
 use crate::config::Rates;
-use crate::dashscope::row;
-use crate::dashscope::task::{Named, Status};
+use crate::dashscope::task::{self, NamedTask, Status};
+use crate::dashscope::task_list;
 use crate::store::{StoreFault, TaskRecord};
 use crate::tasks::index::TaskIndex;
 
@@ -43,7 +43,7 @@ pub struct PollHub {
 #[derive(Debug)]
 pub enum QueryOutcome {
     /// Its state, in the upstream's own words.
-    Known(Named, TaskAnswer),
+    Known(NamedTask, TaskAnswer),
     /// Something else, for those who asked.
     Other(TaskAnswer),
     /// The account's budget is permit, by somebody else too; it asks for so long a rest.
@@ -317,7 +317,7 @@ impl PollHub {
         &self,
         poller: &Arc<AccountPoller>,
         asked_for: PageRequest,
-        page: &row::Page,
+        page: &task_list::TaskPage,
         asked: Instant,
     ) {
         let seen = self.since(asked);
@@ -404,7 +404,7 @@ impl PollHub {
 
 /// Whether DashScope has forgotten it by now.
 fn is_older(watch: &TrackedTask, now: SystemTime) -> bool {
-    now.duration_since(watch.claimed_at).is_ok_and(|age| age > crate::tasks::index::LIVES)
+    now.duration_since(watch.claimed_at).is_ok_and(|age| age > task::LIFETIME)
 }
 
 const THROTTLED: Duration = Duration::from_secs(1);

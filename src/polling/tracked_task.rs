@@ -140,7 +140,7 @@ impl TrackedTask {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.extend(HeaderValue::try_from(&*request_id).map(|value| (REQUEST_ID, value)));
-        let body = task::known(&self.id, status, self.claimed_at, &request_id);
+        let body = task::status_answer(&self.id, status, self.claimed_at, &request_id);
         TaskAnswer { status: StatusCode::OK, headers, body }
     }
 

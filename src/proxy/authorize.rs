@@ -14,14 +14,14 @@ use super::route::Route;
 use super::send::choose::Destination;
 use super::videos::fault::VideoFault;
 use super::{respond, videos};
-use crate::config::VideoStatuses;
-use crate::dashscope::envelope::{self, Fault};
+use crate::dashscope::envelope::{self, ErrorBody};
 use crate::dashscope::operation::{Operation, Surface};
 use crate::dashscope::task;
 use crate::polling::TrackedTask;
 use crate::polling::hub::PollHub;
 use crate::tasks::index::TaskIndex;
 use crate::tasks::list::{self, TaskListQuery};
+use crate::unified::StatusSpelling;
 
 /// Where an admitted request goes.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ pub(super) fn authorize(
     }
     if route.operation == Operation::VideoList {
         let request_id = respond::new_request_id();
-        let statuses = route.unified.as_ref().map_or(VideoStatuses::Openai, |unified| unified.statuses);
+        let statuses = route.unified.as_ref().map_or(StatusSpelling::Openai, |unified| unified.statuses);
         let query = request.uri.query().unwrap_or("");
         let body = videos::list::list(hub, &tenant.name, statuses, query, now)?;
         return Ok(Verdict::Answer { status: StatusCode::OK, body, request_id });
@@ -87,12 +87,12 @@ pub(super) fn authorize(
 
 fn unknown(task_id: &str) -> Verdict {
     let request_id = respond::new_request_id();
-    Verdict::Answer { status: StatusCode::OK, body: task::unknown(task_id, &request_id), request_id }
+    Verdict::Answer { status: StatusCode::OK, body: task::unknown_answer(task_id, &request_id), request_id }
 }
 
 fn cancel_refused() -> Verdict {
     let request_id = respond::new_request_id();
-    let fault = Fault {
+    let fault = ErrorBody {
         native_code: "UnsupportedOperation",
         openai_code: "unsupported_operation",
         openai_type: "invalid_request_error",

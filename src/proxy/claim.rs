@@ -14,9 +14,10 @@ use super::admit::Permit;
 use super::observe::BufferedBody;
 use super::rejection::Rejection;
 use crate::dashscope::coding;
-use crate::dashscope::task::{self, Named};
+use crate::dashscope::task::{self, NamedTask};
 use crate::polling::hub::PollHub;
-use crate::store::{AskedVideo, TaskRecord};
+use crate::store::TaskRecord;
+use crate::unified::RequestedVideo;
 use crate::upstream::{Download, DownloadFault};
 
 /// Reads an answer, up to a bound, and what it says of a task. What is larger or can't be understood passes
@@ -26,7 +27,7 @@ use crate::upstream::{Download, DownloadFault};
 /// `UpstreamLost` or `UpstreamTimeout` if the answer broke off: the client was told nothing yet.
 pub(super) async fn read(
     response: Response<Download>,
-) -> Result<(Response<BufferedBody>, Option<Named>), Rejection> {
+) -> Result<(Response<BufferedBody>, Option<NamedTask>), Rejection> {
     let (parts, mut download) = response.into_parts();
     let mut frames = VecDeque::new();
     let mut length = 0;
@@ -43,7 +44,7 @@ pub(super) async fn read(
     let coding = parts.headers.get(CONTENT_ENCODING).map(|value| value.as_bytes());
     let named = match rest {
         None if parts.status == StatusCode::OK => {
-            coding::plain(&frames, coding).and_then(|text| task::named(&text))
+            coding::decode(&frames, coding).and_then(|text| task::read(&text))
         }
         None | Some(_) => None,
     };
@@ -57,9 +58,9 @@ pub(super) async fn claim(
     permit: &Permit,
     account: usize,
     mount: Arc<str>,
-    named: Named,
+    named: NamedTask,
     model: Box<str>,
-    asked: Option<Arc<AskedVideo>>,
+    asked: Option<Arc<RequestedVideo>>,
 ) -> Arc<TaskRecord> {
     let caller = permit.caller();
     let task = Arc::new(TaskRecord {

@@ -16,8 +16,8 @@ use super::rejection::Rejection;
 use super::route::Route;
 use super::send::forward;
 use crate::config::Rule;
-use crate::dashscope::asked::{Asked, AskedFault};
-use crate::dashscope::inference::Spoken;
+use crate::dashscope::inference_message::InferenceMessage;
+use crate::dashscope::limited_fields::{FieldFault, LimitedFields};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::pattern::matches;
 use crate::dashscope::video;
@@ -74,7 +74,7 @@ pub(super) fn names_models_inside(permit: &Permit, route: &Route) -> bool {
 /// # Errors
 /// `ModelNotAllowed`; `BadBody` for what can't be judged, or could be read in two ways.
 pub(super) fn inspect_message(tenant: &Tenant, message: &[u8]) -> Result<(), Rejection> {
-    let spoken = Spoken::of_slice(message).map_err(|fault| bad_body("a text message", &fault))?;
+    let spoken = InferenceMessage::from_slice(message).map_err(|fault| bad_body("a text message", &fault))?;
     if !spoken.runs && spoken.model.is_none() {
         return Ok(());
     }
@@ -109,7 +109,7 @@ impl Needs {
             matches!(route.operation, Operation::Chat | Operation::Completion | Operation::Message);
         Self {
             model: place(route.operation).filter(|_| lists_models),
-            caps: is_capped && permit.submits && video::is_made_at(&route.path),
+            caps: is_capped && permit.submits && video::is_video_path(&route.path),
             stream: limits_streams && may_stream && permit.kind != LimitKind::Stream,
         }
     }
@@ -142,14 +142,14 @@ fn place(operation: Operation) -> Option<ModelLocation> {
 }
 
 /// Large ones are read on another thread: that takes longer than others should wait.
-async fn read_body(body: &Upload) -> Result<Asked, AskedFault> {
+async fn read_body(body: &Upload) -> Result<LimitedFields, FieldFault> {
     let is_large = body.size_hint().lower() > MOST_AT_ONCE;
     if !is_large {
-        return Asked::of_slice(&body.ahead());
+        return LimitedFields::from_slice(&body.ahead());
     }
     let pieces = Pieces(body.pieces().into());
-    let read = tokio::task::spawn_blocking(move || Asked::of_reader(pieces)).await;
-    read.unwrap_or(Err(AskedFault::NotJson))
+    let read = tokio::task::spawn_blocking(move || LimitedFields::from_reader(pieces)).await;
+    read.unwrap_or(Err(FieldFault::NotJson))
 }
 
 /// The pieces of a body, one behind the other.
@@ -167,14 +167,14 @@ impl Read for Pieces {
     }
 }
 
-fn bad_body(what: &str, fault: &AskedFault) -> Rejection {
+fn bad_body(what: &str, fault: &FieldFault) -> Rejection {
     let refused = |problem: String| Rejection::BadBody(problem.into());
     match fault {
-        AskedFault::NotJson => {
+        FieldFault::NotJson => {
             refused(format!("{what} must be plain JSON, as what this key may ask for is limited"))
         }
-        AskedFault::Ambiguous(name) => refused(format!("`{name}` could be read in two ways; write it once")),
-        AskedFault::Unreadable(name) => {
+        FieldFault::Ambiguous(name) => refused(format!("`{name}` could be read in two ways; write it once")),
+        FieldFault::Unreadable(name) => {
             refused(format!("`{name}` is not of the type and form that DashScope documents"))
         }
     }
@@ -209,7 +209,7 @@ fn check_model(tenant: &Tenant, model: Option<&str>) -> Result<(), Rejection> {
 }
 
 /// The lower of two caps counts.
-fn check_caps(tenant: &Tenant, asked: &Asked) -> Result<(), Rejection> {
+fn check_caps(tenant: &Tenant, asked: &LimitedFields) -> Result<(), Rejection> {
     let (own, all) = (&tenant.limits, &tenant.tenant_limits);
     let lower = |one: Option<u32>, other: Option<u32>| one.into_iter().chain(other).min();
     let refused = |problem: String| Err(Rejection::OverCap(problem.into()));

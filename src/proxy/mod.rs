@@ -51,10 +51,10 @@ use crate::dashscope::operation::Operation;
 use crate::limits::{self, AuthFailures};
 use crate::polling::hub::PollHub;
 use crate::polling::{CallPermit, TaskEndpoint};
-use crate::store::AskedVideo;
 use crate::telemetry::stopwatch::Awaited;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
+use crate::unified::RequestedVideo;
 use crate::upstream::{BufferBudget, Download, Keep, Upload, Upstream};
 use admit::Permit;
 use authorize::Verdict;
@@ -352,5 +352,5 @@ struct Passage {
     body: Upload,
     exchange: Rc<Exchange>,
     /// Of a create in the unified dialect.
-    asked: Option<Arc<AskedVideo>>,
+    asked: Option<Arc<RequestedVideo>>,
 }

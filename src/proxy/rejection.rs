@@ -45,7 +45,7 @@ pub(super) enum Rejection {
     /// What its body says can't be judged.
     BadBody(Box<str>),
     /// In the unified dialect: a field, and what is wrong with it.
-    BadField(unified::Fault),
+    BadField(unified::UnifiedFault),
     /// Of the unified dialect's videos.
     Video(VideoFault),
     BadHead(HeadFault),
@@ -204,10 +204,10 @@ impl Rejection {
             Rejection::BadPath(fault) => format!("The path is refused: {}.", fault.problem()).into(),
             Rejection::BadRequest(problem) => format!("The request is refused: {problem}.").into(),
             Rejection::BadBody(problem) => format!("The request is refused: {problem}.").into(),
-            Rejection::BadField(unified::Fault { field: Some(field), problem }) => {
+            Rejection::BadField(unified::UnifiedFault { field: Some(field), problem }) => {
                 format!("The request is refused: `{field}` {problem}.").into()
             }
-            Rejection::BadField(unified::Fault { field: None, problem }) => {
+            Rejection::BadField(unified::UnifiedFault { field: None, problem }) => {
                 format!("The request is refused: {problem}.").into()
             }
             Rejection::Video(fault) => fault.message(),
@@ -275,8 +275,8 @@ impl From<CredentialFault> for Rejection {
     }
 }
 
-impl From<unified::Fault> for Rejection {
-    fn from(fault: unified::Fault) -> Self {
+impl From<unified::UnifiedFault> for Rejection {
+    fn from(fault: unified::UnifiedFault) -> Self {
         Rejection::BadField(fault)
     }
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::exchange::Exchange;
 use super::rejection::Rejection;
-use crate::dashscope::envelope::{self, Fault};
+use crate::dashscope::envelope::{self, ErrorBody};
 use crate::dashscope::headers::{REQUEST_ID, SHOULD_RETRY};
 use crate::limits::RateStatus;
 use crate::telemetry::metrics::Outcome;
@@ -21,7 +21,7 @@ use crate::telemetry::metrics::Outcome;
 pub(super) fn refusal(rejection: &Rejection, exchange: &Exchange, version: Version) -> Response<Bytes> {
     let row = rejection.row();
     let request_id = new_request_id();
-    let fault = Fault {
+    let fault = ErrorBody {
         native_code: row.native_code,
         openai_code: row.openai_code,
         openai_type: row.openai_type,

@@ -12,11 +12,11 @@ use percent_encoding::percent_decode_str;
 use super::authenticate::presented;
 use super::peer::{ConnectionState, REFUSED_METHOD};
 use super::rejection::Rejection;
-use crate::config::{Dialect, Mount, StorageHost, VideoStatuses};
+use crate::config::{Dialect, Mount, StorageHost};
 use crate::dashscope::operation::{self, Operation, Surface};
 use crate::dashscope::path;
 use crate::tenant::directory::Directory;
-use crate::unified;
+use crate::unified::{self, StatusSpelling};
 
 /// Where a request leads.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ pub(super) struct Route {
 /// How a unified mount speaks, and with whom.
 #[derive(Debug, Clone)]
 pub(super) struct Unified {
-    pub statuses: VideoStatuses,
+    pub statuses: StatusSpelling,
     pub storage: Arc<[StorageHost]>,
 }
 
@@ -120,7 +120,7 @@ fn unlisted(mount: &Mount, surface: Surface, path: Cow<'_, str>) -> Route {
 }
 
 fn in_unified(mount: &Mount, method: &Method, rest: &str, path: &str) -> Route {
-    let call = unified::path::classify(method, rest);
+    let call = unified::call::classify(method, rest);
     // Both are pieces of the path.
     let task_id = call.id.map(|id| {
         let start = id.as_ptr().addr() - path.as_ptr().addr();
@@ -200,13 +200,12 @@ pub(super) const MOST_SHOWN: usize = 200;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::VideoStatuses;
 
     fn mounts(prefixes: &[&str]) -> Vec<Mount> {
         let mount = |prefix: &&str| Mount {
             prefix: (*prefix).into(),
             dialect: Dialect::Native,
-            video_statuses: VideoStatuses::Openai,
+            video_statuses: StatusSpelling::Openai,
             hold: Duration::ZERO,
             storage_hosts: Arc::default(),
         };

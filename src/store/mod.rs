@@ -33,9 +33,7 @@ use tokio::sync::mpsc;
 pub use self::commit::Change;
 pub use self::fault::{StoreCause, StoreFault};
 use self::file::LockedFile;
-pub use self::record::{
-    AskedVideo, ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord,
-};
+pub use self::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};
 pub use self::replay::Mirror;
 pub use self::replication::Follower;
 use self::state::StoreState;

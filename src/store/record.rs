@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::dashscope::task::Status;
+use crate::dashscope::oss;
+use crate::dashscope::task::{self, Status};
+use crate::unified::RequestedVideo;
 
 /// One task and its owner. Times are kept to the millisecond.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +26,7 @@ pub struct TaskRecord {
     /// Last known status.
     pub status: Status,
     /// The request's fields, of a video that was submitted in the unified dialect.
-    pub asked: Option<Arc<AskedVideo>>,
+    pub asked: Option<Arc<RequestedVideo>>,
     /// True once the tenant has deleted the task in the unified dialect, which then hides it.
     pub hidden: bool,
 }
@@ -49,17 +51,7 @@ impl TaskRecord {
     }
 }
 
-/// Request fields of a video in the unified dialect. DashScope does not return them while the task runs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AskedVideo {
-    /// Up to 20,000 bytes: models read no more than 5,000 characters.
-    pub prompt: Option<Box<str>>,
-    pub seconds: Option<Box<str>>,
-    /// Size in the client's spelling, mostly `1280x720`.
-    pub size: Option<Box<str>>,
-}
-
-impl AskedVideo {
+impl RequestedVideo {
     fn bytes(&self) -> usize {
         [&self.prompt, &self.seconds, &self.size].into_iter().flatten().map(|text| text.len()).sum()
     }
@@ -122,9 +114,9 @@ pub struct KeyRecord {
 }
 
 /// DashScope forgets a task after 24 hours; a day of grace follows.
-pub const TASKS_KEPT: Duration = Duration::from_secs(48 * 3600);
-/// DashScope keeps a file for 48 hours, and a policy is good for some minutes before.
-pub const UPLOADS_KEPT: Duration = Duration::from_secs(49 * 3600);
+pub const TASKS_KEPT: Duration = task::LIFETIME.saturating_mul(2);
+/// A policy is good for some minutes before the file's lifetime begins.
+pub const UPLOADS_KEPT: Duration = oss::FILE_LIFETIME.saturating_add(Duration::from_secs(3600));
 /// How long an ended key is kept: calls with it are told that it has ended. Then its id is free again.
 pub const ENDED_KEYS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Longest task id or upload directory: DashScope's have 36 bytes, and about 100.

@@ -6,10 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, Result, Row, params};
 
-use super::record::{
-    AskedVideo, ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord,
-};
+use super::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};
 use crate::dashscope::task::Status;
+use crate::unified::RequestedVideo;
 
 /// Inserts a task. Where an id is claimed twice, the first row belongs to its owner.
 pub(super) fn insert_task(connection: &Connection, task: &TaskRecord) -> Result<()> {
@@ -20,7 +19,7 @@ pub(super) fn insert_task(connection: &Connection, task: &TaskRecord) -> Result<
     )?;
     let TaskRecord { id, tenant, key_id, account, model, mount, claimed_at, status, asked, hidden } = task;
     let claimed_at = milliseconds(*claimed_at);
-    let text = |field: fn(&AskedVideo) -> &Option<Box<str>>| {
+    let text = |field: fn(&RequestedVideo) -> &Option<Box<str>>| {
         asked.as_deref().and_then(|asked| field(asked).as_deref())
     };
     let (prompt, seconds, size) =
@@ -119,11 +118,11 @@ pub(super) fn tasks(
     Ok(())
 }
 
-fn asked(row: &Row<'_>) -> Result<Option<AskedVideo>> {
+fn asked(row: &Row<'_>) -> Result<Option<RequestedVideo>> {
     if !row.get::<_, bool>(8)? {
         return Ok(None);
     }
-    Ok(Some(AskedVideo { prompt: row.get(9)?, seconds: row.get(10)?, size: row.get(11)? }))
+    Ok(Some(RequestedVideo { prompt: row.get(9)?, seconds: row.get(10)?, size: row.get(11)? }))
 }
 
 /// Inserts an upload directory; one that is issued again lives longer.

@@ -10,7 +10,7 @@ use dashmap::{DashMap, DashSet};
 use foldhash::fast::RandomState;
 
 use super::running::RunningCounts;
-use crate::dashscope::task::Status;
+use crate::dashscope::task::{self, Status};
 use crate::limits::Registry;
 use crate::store::{Store, StoreFault, StoreHealth, TASKS_KEPT, TaskRecord};
 
@@ -167,7 +167,8 @@ impl TaskIndex {
 
     /// The tasks that have not ended, as far as is known, and are not forgotten by DashScope.
     pub fn under_way(&self, now: SystemTime) -> Vec<Arc<TaskRecord>> {
-        let lives = |task: &TaskRecord| now.duration_since(task.claimed_at).is_ok_and(|age| age <= LIVES);
+        let lives =
+            |task: &TaskRecord| now.duration_since(task.claimed_at).is_ok_and(|age| age <= task::LIFETIME);
         let under_way = self.by_id.iter().filter(|task| !task.status.is_final() && lives(task));
         under_way.map(|task| Arc::clone(&task)).collect()
     }
@@ -274,8 +275,6 @@ fn has_expired(claimed_at: SystemTime, now: SystemTime) -> bool {
     now.duration_since(claimed_at).is_ok_and(|age| age > REMEMBERED)
 }
 
-/// DashScope forgets a task after 24 hours.
-pub const LIVES: Duration = Duration::from_secs(24 * 3600);
 const REMEMBERED: Duration = TASKS_KEPT;
 /// About 300 bytes each.
 const MOST_TASKS: usize = 4_000_000;

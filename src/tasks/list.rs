@@ -1,13 +1,13 @@
 //! The list of a tenant's tasks in DashScope's shape, without what belongs to the account.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
-use crate::dashscope::time;
+use crate::dashscope::{task, time};
 use crate::store::TaskRecord;
 
 /// What a client asks of `GET tasks`: the filters and pages of "Manage asynchronous tasks".
@@ -72,7 +72,8 @@ impl TaskListQuery {
 
 /// The page of the tasks (newest first) that the query asks for, as the body of an answer.
 pub fn page(tasks: &[Arc<TaskRecord>], query: &TaskListQuery, now: SystemTime, request_id: &str) -> Bytes {
-    let living = |task: &TaskRecord| now.duration_since(task.claimed_at).is_ok_and(|age| age <= LISTED);
+    let living =
+        |task: &TaskRecord| now.duration_since(task.claimed_at).is_ok_and(|age| age <= task::LIFETIME);
     let matching: Vec<&Arc<TaskRecord>> =
         tasks.iter().filter(|task| living(task) && query.takes(task)).collect();
     let data = matching
@@ -123,11 +124,12 @@ fn counting(value: &str) -> Option<usize> {
     value.parse().ok().filter(|number| *number > 0)
 }
 
-const LISTED: Duration = Duration::from_secs(24 * 3600);
 const MOST_PER_PAGE: usize = 100;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use std::sync::Arc;
 
     use super::*;

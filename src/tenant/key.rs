@@ -5,7 +5,7 @@ use std::fmt;
 use flate2::Crc;
 use sha2::{Digest, Sha256};
 
-use crate::dashscope::headers::Sought;
+use crate::dashscope::headers::SecretFinder;
 
 /// A virtual key as a client presents it. It is never printed, and only its digest is ever kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,13 +23,13 @@ impl<'h> VirtualKey<'h> {
 
     /// A copy to look for, as its headers are being changed: what bears the secret must not be passed on. `None` if
     /// that could stand anywhere by chance.
-    pub fn sought(self) -> Option<Sought<Box<[u8]>>> {
-        (self.0.len() >= SHORTEST).then(|| Sought::new(self.0.into()))
+    pub fn sought(self) -> Option<SecretFinder<Box<[u8]>>> {
+        (self.0.len() >= SHORTEST).then(|| SecretFinder::new(self.0.into()))
     }
 
     /// Whether the secret stands anywhere in the bytes.
     pub fn stands_in(self, bytes: &[u8]) -> bool {
-        self.0.len() >= SHORTEST && Sought::new(self.0).stands_in(bytes)
+        self.0.len() >= SHORTEST && SecretFinder::new(self.0).stands_in(bytes)
     }
 
     /// Whether it has the look of a key that was made here, but not its checksum: a typo, or a part of one.

@@ -1,14 +1,14 @@
-//! What is wrong with a request, in words for its client.
+//! Faults of a request in the unified dialect, in words for its client.
 
-/// One field, and why it can't be taken.
+/// One field, and why it is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// As the client wrote it; none where the whole body is at fault.
+pub struct UnifiedFault {
+    /// The field's name as the client wrote it; `None` if the whole body is at fault.
     pub field: Option<Box<str>>,
     pub problem: Box<str>,
 }
 
-impl Fault {
+impl UnifiedFault {
     pub(super) fn of(field: &str, problem: impl Into<Box<str>>) -> Self {
         let field: String = field.chars().take(MOST_SHOWN).collect();
         Self { field: Some(field.into()), problem: problem.into() }
@@ -19,5 +19,5 @@ impl Fault {
     }
 }
 
-/// Of a field's name in a message, in characters.
-const MOST_SHOWN: usize = 64;
+/// The longest part of a name that a message repeats, in characters.
+pub(super) const MOST_SHOWN: usize = 64;

@@ -1,26 +1,27 @@
-//! A form as browsers and SDKs send files: `multipart/form-data` (RFC 7578), whole in memory.
+//! `multipart/form-data` (RFC 7578), in which browsers and SDKs send files; read whole from memory.
 
 use bytes::Bytes;
 use memchr::memmem;
 
-use super::Fault;
+use super::fault::UnifiedFault;
 
 /// One field of a form.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Part {
+pub(super) struct FormPart {
     pub(super) name: String,
     pub(super) is_file: bool,
     pub(super) content_type: Option<String>,
-    /// A piece of the body, shared with it.
+    /// A slice of the body, which shares its memory.
     pub(super) content: Bytes,
 }
 
-/// Reads all parts. Strict: a form that another reader could split in another way is refused.
+/// Reads all parts. A form that another reader could split in another way is refused.
 ///
 /// # Errors
-/// What is wrong with it.
-pub(super) fn parts(content_type: &str, body: &Bytes) -> Result<Vec<Part>, Fault> {
-    let broken = || Fault::body("its body is not the multipart/form-data that its Content-Type announces");
+/// The fault of the form.
+pub(super) fn parts(content_type: &str, body: &Bytes) -> Result<Vec<FormPart>, UnifiedFault> {
+    let broken =
+        || UnifiedFault::body("its body is not the multipart/form-data that its Content-Type announces");
     let boundary = boundary(content_type).ok_or_else(broken)?;
     let delimiter = format!("\r\n--{boundary}").into_bytes();
     if !body.starts_with(&delimiter[2..]) {
@@ -34,7 +35,7 @@ pub(super) fn parts(content_type: &str, body: &Bytes) -> Result<Vec<Part>, Fault
             return Ok(parts);
         }
         if parts.len() == MOST_PARTS {
-            return Err(Fault::body("its form has more than 256 fields"));
+            return Err(UnifiedFault::body("its form has more than 256 fields"));
         }
         let rest = rest.strip_prefix(b"\r\n").ok_or_else(broken)?;
         let window = &rest[..rest.len().min(MOST_HEAD_BYTES)];
@@ -47,7 +48,7 @@ pub(super) fn parts(content_type: &str, body: &Bytes) -> Result<Vec<Part>, Fault
     }
 }
 
-fn part(head: &[u8], content: Bytes) -> Option<Part> {
+fn part(head: &[u8], content: Bytes) -> Option<FormPart> {
     let head = std::str::from_utf8(head).ok()?;
     let lines = head.split("\r\n").filter_map(|line| line.split_once(':'));
     let field = |wanted: &str| {
@@ -60,7 +61,7 @@ fn part(head: &[u8], content: Bytes) -> Option<Part> {
     let content_type = field("content-type").map(str::to_ascii_lowercase);
     let name = parameter(disposition, "name")?;
     let is_file = parameter(disposition, "filename").is_some() || disposition.contains("filename*=");
-    Some(Part { name, is_file, content_type, content })
+    Some(FormPart { name, is_file, content_type, content })
 }
 
 fn boundary(content_type: &str) -> Option<String> {
@@ -68,13 +69,13 @@ fn boundary(content_type: &str) -> Option<String> {
     (1..=70).contains(&boundary.len()).then_some(boundary)
 }
 
-/// A parameter of a field's value, its quotes undone.
+/// A parameter of a header field's value, without its quotes.
 fn parameter(value: &str, wanted: &str) -> Option<String> {
     let mut rest = value.split_once(';')?.1;
     loop {
         let (name, after) = rest.split_once('=')?;
         let is_it = name.trim().eq_ignore_ascii_case(wanted);
-        let (read, next) = match after.trim_start().strip_prefix('"') {
+        let (found, next) = match after.trim_start().strip_prefix('"') {
             Some(quoted) => unquoted(quoted)?,
             None => {
                 let (plain, next) = after.split_once(';').unwrap_or((after, ""));
@@ -82,13 +83,13 @@ fn parameter(value: &str, wanted: &str) -> Option<String> {
             }
         };
         if is_it {
-            return Some(read);
+            return Some(found);
         }
         rest = next.trim_start().trim_start_matches(';');
     }
 }
 
-/// The text up to the closing quote, and what follows that.
+/// The text up to the closing quote, and the text that follows.
 fn unquoted(text: &str) -> Option<(String, &str)> {
     let mut read = String::new();
     let mut letters = text.char_indices();
@@ -109,7 +110,7 @@ const MOST_HEAD_BYTES: usize = 8 * 1024;
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Vec<Part>, Fault> {
+    fn read(text: &str) -> Result<Vec<FormPart>, UnifiedFault> {
         parts("multipart/form-data; boundary=\"B\"", &Bytes::copy_from_slice(text.as_bytes()))
     }
 

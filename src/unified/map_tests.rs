@@ -4,14 +4,14 @@ use serde_json::json;
 
 use super::*;
 
-fn mapped(fields: Value) -> Result<(&'static str, Value), Fault> {
+fn mapped(fields: Value) -> Result<(&'static str, Value), UnifiedFault> {
     let fields = fields.as_object().expect("an object");
     map(fields, None).map(|native| (native.path, serde_json::from_slice(&native.body).expect("JSON")))
 }
 
-fn asked(fields: Value) -> [Option<String>; 3] {
+fn requested(fields: Value) -> [Option<String>; 3] {
     let native = map(fields.as_object().expect("an object"), None).expect("a native body");
-    let AskedVideo { prompt, seconds, size } = native.asked;
+    let RequestedVideo { prompt, seconds, size } = native.requested;
     [prompt, seconds, size].map(|text| text.map(String::from))
 }
 
@@ -273,6 +273,6 @@ fn what_was_asked_for_is_kept_in_the_clients_words() {
         (json!({"model": "wan2.7-videoedit", "duration": 0}), [None, None, None]),
         (json!({"model": "kling-v3"}), [None, None, None]),
     ] {
-        assert_eq!(asked(fields.clone()), expected, "{fields}");
+        assert_eq!(requested(fields.clone()), expected, "{fields}");
     }
 }

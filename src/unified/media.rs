@@ -1,24 +1,24 @@
-//! What kind of file a client sends: told by its first bytes, else by its name's or its own word.
+//! Kinds and formats of media: told by a file's first bytes, else by its name or the media type that the client gave.
 
-/// What a model is given to look at or to listen to.
+/// A kind of input for a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MediaKind {
     Image,
     Video,
     Audio,
 }
 
-impl Kind {
+impl MediaKind {
     pub(super) fn of_content_type(content_type: &str) -> Option<Self> {
         match content_type.trim().split('/').next() {
-            Some("image") => Some(Kind::Image),
-            Some("video") => Some(Kind::Video),
-            Some("audio") => Some(Kind::Audio),
+            Some("image") => Some(MediaKind::Image),
+            Some("video") => Some(MediaKind::Video),
+            Some("audio") => Some(MediaKind::Audio),
             Some(_) | None => None,
         }
     }
 
-    /// By the media type of a `data:` URL, or how the path of another one ends.
+    /// Tells the kind by the media type of a `data:` URL, or by the extension in another URL's path.
     pub(super) fn of_url(url: &str) -> Option<Self> {
         if let Some(rest) = url.strip_prefix("data:") {
             return Self::of_content_type(rest.split([';', ',']).next().unwrap_or_default());
@@ -29,17 +29,17 @@ impl Kind {
     }
 }
 
-/// A format that models take.
+/// A file format that models take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Format {
-    pub kind: Kind,
+pub struct MediaFormat {
+    pub kind: MediaKind,
     pub content_type: &'static str,
     /// Without its dot.
     pub extension: &'static str,
 }
 
-/// The format of a file.
-pub fn format(content: &[u8], content_type: Option<&str>) -> Option<&'static Format> {
+/// The format of a file: by its first bytes, else by the media type that the client gave.
+pub fn detect(content: &[u8], content_type: Option<&str>) -> Option<&'static MediaFormat> {
     let at = |from: usize, bytes: &[u8]| content.get(from..).is_some_and(|rest| rest.starts_with(bytes));
     let told = if at(0, b"\x89PNG") {
         "png"
@@ -63,17 +63,17 @@ pub fn format(content: &[u8], content_type: Option<&str>) -> Option<&'static For
     FORMATS.iter().find(|format| format.extension == told)
 }
 
-const FORMATS: [Format; 10] = [
-    Format { kind: Kind::Image, content_type: "image/png", extension: "png" },
-    Format { kind: Kind::Image, content_type: "image/jpeg", extension: "jpg" },
-    Format { kind: Kind::Image, content_type: "image/jpeg", extension: "jpeg" },
-    Format { kind: Kind::Image, content_type: "image/webp", extension: "webp" },
-    Format { kind: Kind::Image, content_type: "image/bmp", extension: "bmp" },
-    Format { kind: Kind::Video, content_type: "video/mp4", extension: "mp4" },
-    Format { kind: Kind::Video, content_type: "video/quicktime", extension: "mov" },
-    Format { kind: Kind::Audio, content_type: "audio/wav", extension: "wav" },
-    Format { kind: Kind::Audio, content_type: "audio/mpeg", extension: "mp3" },
-    Format { kind: Kind::Audio, content_type: "audio/mp3", extension: "mp3" },
+const FORMATS: [MediaFormat; 10] = [
+    MediaFormat { kind: MediaKind::Image, content_type: "image/png", extension: "png" },
+    MediaFormat { kind: MediaKind::Image, content_type: "image/jpeg", extension: "jpg" },
+    MediaFormat { kind: MediaKind::Image, content_type: "image/jpeg", extension: "jpeg" },
+    MediaFormat { kind: MediaKind::Image, content_type: "image/webp", extension: "webp" },
+    MediaFormat { kind: MediaKind::Image, content_type: "image/bmp", extension: "bmp" },
+    MediaFormat { kind: MediaKind::Video, content_type: "video/mp4", extension: "mp4" },
+    MediaFormat { kind: MediaKind::Video, content_type: "video/quicktime", extension: "mov" },
+    MediaFormat { kind: MediaKind::Audio, content_type: "audio/wav", extension: "wav" },
+    MediaFormat { kind: MediaKind::Audio, content_type: "audio/mpeg", extension: "mp3" },
+    MediaFormat { kind: MediaKind::Audio, content_type: "audio/mp3", extension: "mp3" },
 ];
 
 #[cfg(test)]
@@ -94,21 +94,21 @@ mod tests {
             (b"what", Some("text/plain"), None),
             (b"", None, None),
         ] {
-            assert_eq!(format(content, own).map(|format| format.extension), extension);
+            assert_eq!(detect(content, own).map(|format| format.extension), extension);
         }
     }
 
     #[test]
     fn a_url_tells_by_its_type_or_its_end() {
         for (url, kind) in [
-            ("https://x/a.PNG?Expires=1", Some(Kind::Image)),
-            ("https://x/a.mp4#t=1", Some(Kind::Video)),
-            ("oss://d/a.wav", Some(Kind::Audio)),
-            ("data:image/webp;base64,AA", Some(Kind::Image)),
+            ("https://x/a.PNG?Expires=1", Some(MediaKind::Image)),
+            ("https://x/a.mp4#t=1", Some(MediaKind::Video)),
+            ("oss://d/a.wav", Some(MediaKind::Audio)),
+            ("data:image/webp;base64,AA", Some(MediaKind::Image)),
             ("data:text/plain,a.png", None),
             ("https://x/a", None),
         ] {
-            assert_eq!(Kind::of_url(url), kind, "{url}");
+            assert_eq!(MediaKind::of_url(url), kind, "{url}");
         }
     }
 }

@@ -1,30 +1,27 @@
-//! The other dialects over the same tasks: OpenAI's and ope.ai's `/v1/videos`, and APIYI's `/v1/tasks/{id}`.
-//! What a client says becomes the native body of its model's family, and what DashScope says becomes their
-//! shapes. Pure: nothing here sends or waits.
+//! The unified dialect: OpenAI's and ope.ai's `/v1/videos` and APIYI's `/v1/tasks/{id}`, over DashScope's tasks.
+//! A create becomes the native body of its model's family, and DashScope's answers become views of that dialect. All
+//! functions are pure: nothing here sends or waits.
 
-mod family;
+pub mod call;
+pub mod create;
 mod fault;
-pub mod fields;
 mod form;
 mod map;
 pub mod media;
-pub mod outcome;
-pub mod page;
-pub mod path;
+mod model_family;
+pub mod openai_error;
 mod progress;
 mod reference;
-pub mod refusal;
-mod size;
-pub mod task;
+mod requested;
+pub mod task_view;
 pub mod video;
+pub mod video_list;
 
-/// Whether the model takes pictures as `data:` URLs.
-pub fn takes_data(model: &str) -> bool {
-    family::of(model).takes_data
-}
-
-pub use fault::Fault;
-pub use fields::Ask;
-pub use map::{Native, map};
+pub use create::CreateRequest;
+pub use fault::UnifiedFault;
+pub use map::{NativeSubmit, map};
+pub use model_family::takes_data_urls;
 pub use progress::poll_after;
 pub use reference::Reference;
+pub use requested::RequestedVideo;
+pub use video::{RecordedTask, StatusSpelling, Video};

@@ -1,17 +1,17 @@
-//! How far a task is, as far as anybody can know: DashScope tells its state and nothing more.
+//! The progress of a task, estimated: DashScope tells its status and nothing more.
 
 use std::time::Duration;
 
 use crate::dashscope::task::Status;
 
-/// In percent: from the state, and from how long such tasks usually take. It never goes back while the task runs, and
-/// 100 is its end.
-pub(super) fn percent(status: Status, elapsed: Duration, usual: Option<Duration>) -> u8 {
+/// Percent done, from the status and the mean duration of such tasks. The number never falls while the task runs, and 100
+/// is reached only at its end.
+pub(super) fn percent(status: Status, elapsed: Duration, mean: Option<Duration>) -> u8 {
     match status {
         Status::Succeeded => 100,
         Status::Running | Status::Other => {
-            let part = elapsed.as_secs_f64() / usual.unwrap_or(USUAL).as_secs_f64().max(0.1);
-            // What takes longer than usual comes ever slower to 99.
+            let part = elapsed.as_secs_f64() / mean.unwrap_or(TYPICAL).as_secs_f64().max(0.1);
+            // A task that takes longer than the mean nears 99 ever more slowly.
             let percent = if part <= 1.0 { 90.0 * part } else { 99.0 - 9.0 / part };
             (percent as u8).clamp(1, 99)
         }
@@ -19,14 +19,14 @@ pub(super) fn percent(status: Status, elapsed: Duration, usual: Option<Duration>
     }
 }
 
-/// When to ask again: often towards the end.
-pub fn poll_after(elapsed: Duration, usual: Option<Duration>) -> Duration {
-    let left = usual.unwrap_or(USUAL).saturating_sub(elapsed);
+/// The time until the client should query again: shorter towards the expected end.
+pub fn poll_after(elapsed: Duration, mean: Option<Duration>) -> Duration {
+    let left = mean.unwrap_or(TYPICAL).saturating_sub(elapsed);
     (left / 4).clamp(SOONEST, LATEST)
 }
 
-/// Of a model that nobody has seen at work yet: a Wan video takes one to five minutes.
-const USUAL: Duration = Duration::from_secs(120);
+/// The duration assumed for a model without a mean: a Wan video takes one to five minutes.
+const TYPICAL: Duration = Duration::from_secs(120);
 const SOONEST: Duration = Duration::from_secs(1);
 const LATEST: Duration = Duration::from_secs(5);
 

@@ -1,24 +1,24 @@
-//! `input_reference`: what a video is made from, in the shapes in which it comes.
+//! `input_reference`: the inputs of a video, read from each shape in which clients write them.
 
 use serde_json::{Map, Value};
 
-use super::Fault;
-use super::media::Kind;
+use super::fault::UnifiedFault;
+use super::media::MediaKind;
 
-/// One input, wherever it lies.
+/// One input of a video, by its URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
-    pub kind: Kind,
-    /// `first_frame`, `reference_image`, ...: what the model is to do with it.
+    pub kind: MediaKind,
+    /// The use that the model makes of the input: `first_frame`, `reference_image`, ...
     pub role: Option<Box<str>>,
     pub url: Box<str>,
 }
 
-/// Reads a URL, OpenAI's `{"image_url"}`, or ope.ai's `{"content": [...]}`.
+/// Reads a URL, OpenAI's `{"image_url"}` or ope.ai's `{"content": [...]}`.
 ///
 /// # Errors
-/// What of it can't be taken.
-pub(super) fn read(value: &Value) -> Result<Vec<Reference>, Fault> {
+/// The part that is refused.
+pub(super) fn read(value: &Value) -> Result<Vec<Reference>, UnifiedFault> {
     match value {
         Value::String(url) => Ok(vec![plain(url)?]),
         Value::Array(items) => items.iter().map(item).collect(),
@@ -39,12 +39,12 @@ pub(super) fn read(value: &Value) -> Result<Vec<Reference>, Fault> {
     }
 }
 
-fn plain(url: &str) -> Result<Reference, Fault> {
-    let kind = Kind::of_url(url).unwrap_or(Kind::Image);
+fn plain(url: &str) -> Result<Reference, UnifiedFault> {
+    let kind = MediaKind::of_url(url).unwrap_or(MediaKind::Image);
     Ok(Reference { kind, role: None, url: checked(url)? })
 }
 
-fn item(value: &Value) -> Result<Reference, Fault> {
+fn item(value: &Value) -> Result<Reference, UnifiedFault> {
     let fields = value.as_object().ok_or_else(|| fault("each of its content must be an object"))?;
     let kind = fields.get("type").filter(|kind| !kind.is_null());
     match kind.map(Value::as_str) {
@@ -55,8 +55,8 @@ fn item(value: &Value) -> Result<Reference, Fault> {
     }
 }
 
-/// An object with one of `image_url`, `video_url` and `audio_url`, the one of its type if it has one.
-fn located(fields: &Map<String, Value>, kind: Option<&str>) -> Result<Reference, Fault> {
+/// Reads an object with exactly one of `image_url`, `video_url` and `audio_url`; it must be the one that `type` names.
+fn located(fields: &Map<String, Value>, kind: Option<&str>) -> Result<Reference, UnifiedFault> {
     let mut found =
         LOCATED.iter().filter(|(name, _)| fields.get(*name).is_some_and(|value| !value.is_null()));
     let (Some((name, of_kind)), None) = (found.next(), found.next()) else {
@@ -84,16 +84,16 @@ fn located(fields: &Map<String, Value>, kind: Option<&str>) -> Result<Reference,
     Ok(Reference { kind: *of_kind, role, url: checked(url)? })
 }
 
-/// Nothing else may stand there: it would be lost.
-fn only(fields: &Map<String, Value>, known: &[&str]) -> Result<(), Fault> {
+/// Refuses fields that are not known here: they would be lost.
+fn only(fields: &Map<String, Value>, known: &[&str]) -> Result<(), UnifiedFault> {
     match fields.keys().find(|name| !known.contains(&name.as_str())) {
         None => Ok(()),
-        Some(name) => Err(Fault::of(&format!("input_reference.{name}"), "is not known")),
+        Some(name) => Err(UnifiedFault::of(&format!("input_reference.{name}"), "is not known")),
     }
 }
 
-/// DashScope fetches it, so what it is good for is DashScope's to say.
-fn checked(url: &str) -> Result<Box<str>, Fault> {
+/// Checks the scheme alone: DashScope fetches the URL, and judges everything else.
+fn checked(url: &str) -> Result<Box<str>, UnifiedFault> {
     let schemes = ["http://", "https://", "oss://", "data:"];
     let is_url =
         |scheme: &&str| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
@@ -103,21 +103,21 @@ fn checked(url: &str) -> Result<Box<str>, Fault> {
     Err(fault("must be an http, https, oss or data URL"))
 }
 
-fn fault(problem: &str) -> Fault {
-    Fault::of("input_reference", problem)
+fn fault(problem: &str) -> UnifiedFault {
+    UnifiedFault::of("input_reference", problem)
 }
 
-const LOCATED: [(&str, Kind); 3] =
-    [("image_url", Kind::Image), ("video_url", Kind::Video), ("audio_url", Kind::Audio)];
+const LOCATED: [(&str, MediaKind); 3] =
+    [("image_url", MediaKind::Image), ("video_url", MediaKind::Video), ("audio_url", MediaKind::Audio)];
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
 
-    type One = (Kind, Option<Box<str>>, Box<str>);
+    type ReadReference = (MediaKind, Option<Box<str>>, Box<str>);
 
-    fn one(value: Value) -> Result<One, Fault> {
+    fn one(value: Value) -> Result<ReadReference, UnifiedFault> {
         read(&value).map(|mut read| {
             assert_eq!(read.len(), 1);
             let Reference { kind, role, url } = read.remove(0);
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn every_shape_is_read() {
-        let plain = Ok((Kind::Image, None, "https://x/a".into()));
+        let plain = Ok((MediaKind::Image, None, "https://x/a".into()));
         assert_eq!(one(json!("https://x/a")), plain);
         assert_eq!(one(json!({"image_url": "https://x/a"})), plain);
         assert_eq!(one(json!({"image_url": {"url": "https://x/a"}})), plain);
@@ -136,13 +136,13 @@ mod tests {
             one(
                 json!({"content": [{"type": "image_url", "role": "last_frame", "image_url": {"url": "data:image/png;base64,AA"}}]})
             ),
-            Ok((Kind::Image, Some("last_frame".into()), "data:image/png;base64,AA".into()))
+            Ok((MediaKind::Image, Some("last_frame".into()), "data:image/png;base64,AA".into()))
         );
         assert_eq!(
             one(json!({"content": [{"type": "video_url", "video_url": {"url": "oss://d/a.mp4"}}]})),
-            Ok((Kind::Video, None, "oss://d/a.mp4".into()))
+            Ok((MediaKind::Video, None, "oss://d/a.mp4".into()))
         );
-        assert_eq!(one(json!("https://x/a.mp3")), Ok((Kind::Audio, None, "https://x/a.mp3".into())));
+        assert_eq!(one(json!("https://x/a.mp3")), Ok((MediaKind::Audio, None, "https://x/a.mp3".into())));
         assert_eq!(read(&json!({"content": []})), Ok(vec![]));
     }
 

@@ -7,10 +7,9 @@ mod sources;
 use std::path::Path;
 use std::time::Duration;
 
-use dashgate::config::{
-    AsyncHeader, BaseUrl, Config, Dialect, Fault, Loaded, Rate, Rule, Secret, VideoStatuses, report,
-};
+use dashgate::config::{AsyncHeader, BaseUrl, Config, Dialect, Fault, Loaded, Rate, Rule, Secret, report};
 use dashgate::dashscope::operation::Groups;
+use dashgate::unified::StatusSpelling;
 
 const ACME_KEY: &str = "vk-acme-0123456789abcdef";
 const UPSTREAM_KEY: &str = "sk-upstream-0123456789";
@@ -146,7 +145,7 @@ fn the_contract_loads() {
     let url = BaseUrl { tls: true, host: "dashscope.aliyuncs.com".into(), port: 443, path: String::new() };
     assert_eq!(config.accounts[0].base_url, url);
     assert_eq!(config.mounts[3].dialect, Dialect::Unified);
-    assert_eq!(config.mounts[3].video_statuses, VideoStatuses::Openai);
+    assert_eq!(config.mounts[3].video_statuses, StatusSpelling::Openai);
     let tenant = &config.tenants[0];
     assert_eq!(tenant.keys[1].sha256[..2], [0x9f, 0x86]);
     assert!(tenant.keys[0].expires.is_none() && tenant.keys[1].expires.is_some());

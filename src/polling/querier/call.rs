@@ -15,7 +15,7 @@ use crate::config::Timeouts;
 use crate::dashscope::coding;
 use crate::dashscope::headers::{is_withheld_from_client, strip};
 use crate::dashscope::operation::Operation;
-use crate::dashscope::refusal::{self, Cause};
+use crate::dashscope::refusal::{self, RefusalCause};
 use crate::polling::hub::QueryOutcome;
 use crate::polling::{AccountPoller, CallPermit, TaskAnswer, TaskEndpoint};
 use crate::upstream::{Download, Upload};
@@ -63,7 +63,7 @@ impl Querier {
                 // A query's limits are no model's.
                 model: None,
             };
-            if let Some(Cause::Throttled(kind)) = cause {
+            if let Some(RefusalCause::Throttled(kind)) = cause {
                 pick.account.series.count_throttled(kind);
             }
             pick.answered(&told, &mut tried, Instant::now());
@@ -72,13 +72,15 @@ impl Querier {
                     return Err(QueryOutcome::Failed);
                 }
                 None => return Ok(answer),
-                Some(Cause::InvalidKey) => {
+                Some(RefusalCause::InvalidKey) => {
                     let endpoint = permit.endpoint();
                     drop(permit);
                     permit = turn(poller, endpoint).await;
                 }
-                Some(Cause::Throttled(_)) => return Err(QueryOutcome::Throttled(retry_after)),
-                Some(Cause::Arrearage | Cause::Unreachable) => return Err(QueryOutcome::Failed),
+                Some(RefusalCause::Throttled(_)) => return Err(QueryOutcome::Throttled(retry_after)),
+                Some(RefusalCause::Arrearage | RefusalCause::Unreachable) => {
+                    return Err(QueryOutcome::Failed);
+                }
             }
         }
     }
@@ -146,7 +148,7 @@ async fn read(
     let frames = response.body_mut().peek(most_bytes).await.ok_or(QueryOutcome::Failed)?;
     let (parts, _) = response.into_parts();
     let coding = parts.headers.get(CONTENT_ENCODING).map(|value| value.as_bytes());
-    let body = coding::plain(&frames, coding).ok_or(QueryOutcome::Failed)?;
+    let body = coding::decode(&frames, coding).ok_or(QueryOutcome::Failed)?;
     let mut headers = parts.headers;
     strip(&mut headers, is_withheld_from_client, |value| key.secret().stands_in(value));
     headers.remove(CONTENT_LENGTH);

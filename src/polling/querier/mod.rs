@@ -15,8 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::account::Account;
-use crate::dashscope::row;
-use crate::dashscope::task;
+use crate::dashscope::{task, task_list};
 use crate::polling::hub::{PollHub, QueryOutcome, TaskEnded};
 use crate::polling::{AccountPoller, CallPermit, NextCall, PageRequest, TaskEndpoint, TrackedTask};
 use crate::telemetry::metrics::Metrics;
@@ -92,7 +91,7 @@ impl Querier {
         let asked = Instant::now();
         let id = utf8_percent_encode(watch.id(), UNRESERVED);
         let told = match self.call(&poller, &format!("{TASKS}/{id}"), MOST_ANSWER_BYTES, permit).await {
-            Ok(answer) => match task::named(&answer.body).filter(|named| named.task_id == *watch.id()) {
+            Ok(answer) => match task::read(&answer.body).filter(|named| named.task_id == *watch.id()) {
                 Some(named) if answer.status == StatusCode::OK => QueryOutcome::Known(named, answer),
                 Some(_) | None => QueryOutcome::Other(answer),
             },
@@ -134,9 +133,9 @@ impl Querier {
 
     async fn list_one(self: Rc<Self>, poller: Arc<AccountPoller>, page: PageRequest, permit: CallPermit) {
         let asked = Instant::now();
-        let query = row::query(page.status, page.number, page.size);
+        let query = task_list::query(page.status, page.number, page.size);
         match self.call(&poller, &format!("{TASKS}?{query}"), MOST_PAGE_BYTES, permit).await {
-            Ok(answer) => match row::Page::read(&answer.body) {
+            Ok(answer) => match task_list::TaskPage::read(&answer.body) {
                 Some(told) if answer.status == StatusCode::OK => {
                     self.hub.tell_page(&poller, page, &told, asked);
                 }

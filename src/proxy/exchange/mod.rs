@@ -18,8 +18,8 @@ use self::revoke::LiveEntry;
 use self::trace::Trace;
 use crate::account::pace::SubmitSlot;
 use crate::config::LogTarget;
+use crate::dashscope::model_field;
 use crate::dashscope::operation::{Operation, Surface};
-use crate::dashscope::submit;
 use crate::limits::{Admitted, RateStatus};
 use crate::proxy::peer::{ConnectionState, Peer};
 use crate::telemetry::metrics::Outcome;
@@ -159,8 +159,8 @@ impl Exchange {
         let submits = self.submits.get();
         if (submits || self.is_told()) && self.model.get().is_none() {
             let read = || match self.upload.get()? {
-                upload if submits => submit::model(&upload.beginning(usize::MAX)),
-                upload => submit::first_model(&upload.beginning(MODEL_WITHIN_BYTES)),
+                upload if submits => model_field::last(&upload.beginning(usize::MAX)),
+                upload => model_field::first(&upload.beginning(MODEL_WITHIN_BYTES)),
             };
             let model = known.filter(|model| !model.is_empty()).map(Box::from).or_else(read);
             self.model.get_or_init(|| model.unwrap_or_default());

@@ -11,8 +11,8 @@ use super::forward;
 use crate::account::choice::{self, ChoiceNeeds, NoneAvailable, Pick, TriedAccounts};
 use crate::account::uploads::UploadDirectories;
 use crate::account::{Account, AccountRegistry};
+use crate::dashscope::model_field;
 use crate::dashscope::operation::Operation;
-use crate::dashscope::submit;
 use crate::proxy::admit::Permit;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::route::Route;
@@ -68,7 +68,7 @@ impl<'d> Choice<'d> {
         } else if may_wait || choice.is_open() && choice.among.iter().any(is_throttled) {
             let found = RefCell::new(None);
             let is_named = |progress: &Progress| {
-                found.replace(submit::model(&progress.beginning(usize::MAX)));
+                found.replace(model_field::last(&progress.beginning(usize::MAX)));
                 found.borrow().is_some()
             };
             let read = body.read_ahead(MOST_AHEAD, is_named).await;
@@ -76,7 +76,7 @@ impl<'d> Choice<'d> {
                 forward::blame_client(fault, permit.directory().settings.server.max_body_bytes)
             })?;
             // Those that name it too late to be read are throttled as one.
-            let named = found.take().or_else(|| submit::model(&body.progress().beginning(usize::MAX)));
+            let named = found.take().or_else(|| model_field::last(&body.progress().beginning(usize::MAX)));
             let model = named.unwrap_or_default();
             if may_wait && choice.among.iter().any(|index| accounts[*index].is_paced(&model)) {
                 // It is to arrive when it may start, not when a slow client has sent it.

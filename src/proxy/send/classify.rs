@@ -5,12 +5,12 @@ use hyper::Response;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 
 use crate::dashscope::coding;
-use crate::dashscope::refusal::{self, Cause};
+use crate::dashscope::refusal::{self, RefusalCause};
 use crate::upstream::Download;
 
 /// The cause of a refusal, if it lies with key or account. Only a JSON error is read for it, as a copy;
 /// of what can't be read, the status decides.
-pub(in crate::proxy) async fn classify(response: &mut Response<Download>) -> Option<Cause> {
+pub(in crate::proxy) async fn classify(response: &mut Response<Download>) -> Option<RefusalCause> {
     let status = response.status();
     if !status.is_client_error() {
         return None;
@@ -23,7 +23,7 @@ pub(in crate::proxy) async fn classify(response: &mut Response<Download>) -> Opt
 pub(in crate::proxy) async fn plain(response: &mut Response<Download>, most_bytes: usize) -> Option<Bytes> {
     let coding = response.headers().get(CONTENT_ENCODING).cloned();
     let frames = response.body_mut().peek(most_bytes).await?;
-    coding::plain(&frames, coding.as_ref().map(|coding| coding.as_bytes()))
+    coding::decode(&frames, coding.as_ref().map(|coding| coding.as_bytes()))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

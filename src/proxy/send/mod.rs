@@ -22,9 +22,9 @@ use self::pace::{Halt, SubmitWait};
 use self::rewrite::Outbound;
 use crate::account::Account;
 use crate::account::choice::{AccountFeedback, TriedAccounts};
+use crate::dashscope::model_field;
 use crate::dashscope::operation::Operation;
-use crate::dashscope::refusal::{self, Cause};
-use crate::dashscope::submit;
+use crate::dashscope::refusal::{self, RefusalCause};
 use crate::proxy::admit::Permit;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::exchange::trace;
@@ -58,7 +58,7 @@ impl Proxy {
         exchange.note_known_model(choice.model.as_deref());
         let mut patience = client.map(|client| SubmitWait::new(&permit, &request.headers, client, &exchange));
         let mut tried = TriedAccounts::default();
-        let mut refused: Option<(Box<Response<Download>>, Cause)> = None;
+        let mut refused: Option<(Box<Response<Download>>, RefusalCause)> = None;
         let mut unreached = false;
         loop {
             // Of an attempt that was refused: it counts no more.
@@ -114,11 +114,11 @@ impl Proxy {
             }
             rewrite::response(&mut response, key);
             let cause = classify::classify(&mut response).await;
-            if let Some(Cause::Throttled(kind)) = cause {
+            if let Some(RefusalCause::Throttled(kind)) = cause {
                 account.series.count_throttled(kind);
             }
-            if matches!(cause, Some(Cause::Throttled(_))) && choice.model.is_none() {
-                choice.model = submit::model(&progress.beginning(usize::MAX));
+            if matches!(cause, Some(RefusalCause::Throttled(_))) && choice.model.is_none() {
+                choice.model = model_field::last(&progress.beginning(usize::MAX));
             }
             let answer = AccountFeedback {
                 is_success: response.status().as_u16() < 400,
@@ -174,19 +174,19 @@ fn begin_span<'t>(exchange: &'t Exchange, outbound: &mut Outbound<'_>) -> Option
 
 /// A call on a task has no other account, but maybe another key; a synchronous one is repeated only where a key of
 /// ours is dead.
-fn may_repeat(cause: Cause, choice: &Choice<'_>) -> bool {
-    cause == Cause::InvalidKey || choice.repeats && !choice.is_for_task()
+fn may_repeat(cause: RefusalCause, choice: &Choice<'_>) -> bool {
+    cause == RefusalCause::InvalidKey || choice.repeats && !choice.is_for_task()
 }
 
 /// Nothing is left to try: the last answer if it tells the client what it needs to know, else ours.
 fn last(
-    refused: Option<(Box<Response<Download>>, Cause)>,
+    refused: Option<(Box<Response<Download>>, RefusalCause)>,
     refusal: Option<Rejection>,
     choice: &Choice<'_>,
     wait: Duration,
 ) -> Result<Response<Download>, Rejection> {
     match (refused, refusal) {
-        (Some((response, Cause::Throttled(_))), _) if !choice.is_for_task() => Ok(*response),
+        (Some((response, RefusalCause::Throttled(_))), _) if !choice.is_for_task() => Ok(*response),
         (_, Some(rejection)) => Err(rejection),
         (Some((response, _)), None) => Ok(*response),
         (None, None) => Err(Rejection::AccountsOut(wait)),

@@ -18,13 +18,13 @@ use super::fault::VideoFault;
 use super::{respond as views, storage};
 use crate::config::StorageHost;
 use crate::dashscope::task::Status;
+use crate::dashscope::task_report::TaskReport;
 use crate::polling::TrackedTask;
 use crate::proxy::admit::Permit;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::observe::{self, Observed};
 use crate::proxy::rejection::Rejection;
 use crate::proxy::{Proxy, poll, respond};
-use crate::unified::outcome::Outcome;
 use crate::upstream::{Download, StorageUrl, Upload};
 
 /// Answers with the file of a finished video. The file is read only from `hosts`, the mount's storage hosts.
@@ -42,12 +42,12 @@ pub(in crate::proxy) async fn fetch(
 ) -> Result<Response<Observed>, Rejection> {
     check_variant(request.uri.query().unwrap_or(""))?;
     let polled = poll::news(proxy, permit, watch, None, exchange).await?;
-    let Some(outcome) = Outcome::read(&polled.answer.body) else {
+    let Some(report) = TaskReport::read(&polled.answer.body) else {
         let answer = &polled.answer;
         let refused = views::upstream_error(answer.status, &answer.headers, &answer.body);
         return Ok(observe::whole(refused, exchange));
     };
-    let url = finished(&outcome, SystemTime::now())?;
+    let url = finished(&report, SystemTime::now())?;
     let range = request.headers.get(RANGE);
     let object = |range| fetch_object(proxy, permit, exchange, hosts, request, url, range);
     let mut response = exchange.unless_revoked(pin!(object(range))).await?;
@@ -123,27 +123,27 @@ fn check_variant(query: &str) -> Result<(), Rejection> {
 }
 
 /// The URL of a video that can be fetched.
-fn finished(outcome: &Outcome, now: SystemTime) -> Result<&str, VideoFault> {
-    match outcome.status {
+fn finished(report: &TaskReport, now: SystemTime) -> Result<&str, VideoFault> {
+    match report.status {
         Status::Succeeded => {}
         Status::Pending | Status::Running | Status::Suspended | Status::Other => {
             return Err(VideoFault::Runs("ask for its status, and fetch it then"));
         }
         Status::Unknown => return Err(VideoFault::Expired),
         Status::Failed | Status::Canceled => {
-            let message = outcome.message.as_deref().unwrap_or("the task was canceled");
-            let code = outcome.code.as_deref().unwrap_or(outcome.status.name());
+            let message = report.message.as_deref().unwrap_or("the task was canceled");
+            let code = report.code.as_deref().unwrap_or(report.status.name());
             return Err(VideoFault::Failed(format!("{code}: {message}").into()));
         }
     }
-    if !outcome.is_video {
+    if !report.is_video {
         let what = "the task made something else; GET tasks/{id} names it";
         return Err(VideoFault::Failed(what.into()));
     }
-    if outcome.url_expires().is_some_and(|end| end <= now) {
+    if report.url_expires().is_some_and(|end| end <= now) {
         return Err(VideoFault::Expired);
     }
-    outcome.url.as_deref().ok_or(VideoFault::Expired)
+    report.url.as_deref().ok_or(VideoFault::Expired)
 }
 
 /// Header fields of the request to storage. Result URLs are signed for GET alone, so a HEAD becomes a GET of one byte.

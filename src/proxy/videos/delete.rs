@@ -11,6 +11,7 @@ use super::fault::VideoFault;
 use super::{respond, translate};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::task::Status;
+use crate::dashscope::task_report::TaskReport;
 use crate::polling::TrackedTask;
 use crate::proxy::admit::Permit;
 use crate::proxy::exchange::Exchange;
@@ -20,7 +21,6 @@ use crate::proxy::route::Route;
 use crate::proxy::send::choose::Destination;
 use crate::proxy::send::classify;
 use crate::proxy::{Passage, Proxy, poll};
-use crate::unified::outcome::Outcome;
 use crate::upstream::Upload;
 
 /// Answers `DELETE /v1/videos/{id}`.
@@ -78,8 +78,8 @@ async fn cancel(
     // DashScope refuses to cancel a task that is not PENDING: it runs, or it has ended meanwhile.
     proxy.hub.invalidate(watch.id());
     let polled = poll::news(proxy, &permit, watch, None, exchange).await?;
-    let outcome = Outcome::read(&polled.answer.body);
-    match outcome.map(|outcome| outcome.status) {
+    let report = TaskReport::read(&polled.answer.body);
+    match report.map(|report| report.status) {
         Some(status) if status.is_final() || status == Status::Unknown => Ok(None),
         Some(_) | None => Err(VideoFault::Runs("DashScope cancels only what has not begun to run").into()),
     }

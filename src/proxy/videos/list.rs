@@ -1,21 +1,20 @@
 //! The answer to `GET /v1/videos`: a page of the tenant's videos, read from the task index.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 
 use super::fault::VideoFault;
 use super::respond;
-use crate::config::VideoStatuses;
-use crate::dashscope::video;
+use crate::dashscope::task_report::TaskReport;
+use crate::dashscope::{task, video};
 use crate::polling::hub::PollHub;
 use crate::proxy::rejection::Rejection;
 use crate::store::TaskRecord;
 use crate::tasks::page::TenantPageQuery;
-use crate::unified::outcome::Outcome;
-use crate::unified::page::{self, Query};
-use crate::unified::video::Video;
+use crate::unified::video_list::{self, VideoListQuery};
+use crate::unified::{StatusSpelling, Video};
 
 /// The body of the page that `query` asks for. The statuses are the last known ones: no query is sent.
 ///
@@ -24,14 +23,14 @@ use crate::unified::video::Video;
 pub(in crate::proxy) fn list(
     hub: &PollHub,
     tenant: &str,
-    statuses: VideoStatuses,
+    spelling: StatusSpelling,
     query: &str,
     now: SystemTime,
 ) -> Result<Bytes, Rejection> {
-    let query = Query::parse(query)?;
+    let query = VideoListQuery::parse(query)?;
     let is_listed = |task: &TaskRecord| {
-        let is_video = task.asked.is_some() || video::is_made_by(&task.model);
-        let lives = now.duration_since(task.claimed_at).is_ok_and(|age| age <= LISTED);
+        let is_video = task.asked.is_some() || video::is_video_model(&task.model);
+        let lives = now.duration_since(task.claimed_at).is_ok_and(|age| age <= task::LIFETIME);
         is_video && lives && !task.hidden
     };
     let wanted = TenantPageQuery {
@@ -41,17 +40,15 @@ pub(in crate::proxy) fn list(
     };
     let page = hub.task_index().page(tenant, wanted, is_listed);
     let (tasks, has_more) = page.ok_or(VideoFault::None)?;
-    let outcome = |task: &Arc<TaskRecord>| {
-        let known = hub.known_answer(&task.id).and_then(|answer| Outcome::read(&answer.body));
-        known.unwrap_or_else(|| Outcome::of(task.status))
+    let report = |task: &Arc<TaskRecord>| {
+        let known = hub.known_answer(&task.id).and_then(|answer| TaskReport::read(&answer.body));
+        known.unwrap_or_else(|| TaskReport::of_status(task.status))
     };
-    let outcomes: Vec<Outcome> = tasks.iter().map(outcome).collect();
-    let listed = tasks.iter().zip(&outcomes);
-    let videos: Vec<Video<'_>> =
-        listed.map(|(task, outcome)| respond::view(hub, task, outcome, statuses)).collect();
+    let reports: Vec<TaskReport> = tasks.iter().map(report).collect();
+    let listed = tasks.iter().zip(&reports);
+    let videos: Vec<Video<'_>> = listed
+        .map(|(task, report)| Video::new(respond::recorded(hub, task), report, spelling, now))
+        .collect();
     let ids = tasks.first().zip(tasks.last()).map(|(first, last)| (&*first.id, &*last.id));
-    Ok(page::write(&videos, ids, has_more))
+    Ok(video_list::page(&videos, ids, has_more))
 }
-
-/// DashScope forgets a task after that.
-const LISTED: Duration = Duration::from_secs(24 * 3600);

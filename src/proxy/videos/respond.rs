@@ -8,38 +8,36 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 
 use super::fault::VideoFault;
-use crate::config::VideoStatuses;
 use crate::dashscope::coding;
-use crate::dashscope::envelope::{self, Fault};
+use crate::dashscope::envelope::{self, ErrorBody};
 use crate::dashscope::headers::{REQUEST_ID, SHOULD_RETRY};
 use crate::dashscope::operation::Surface;
+use crate::dashscope::task_report::TaskReport;
 use crate::polling::TaskAnswer;
 use crate::polling::hub::PollHub;
 use crate::proxy::observe::BufferedBody;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::respond;
 use crate::store::TaskRecord;
-use crate::unified::outcome::Outcome;
-use crate::unified::poll_after;
-use crate::unified::refusal::Refused;
-use crate::unified::task::Task;
-use crate::unified::video::Video;
+use crate::unified::openai_error::OpenAiError;
+use crate::unified::task_view::TaskView;
+use crate::unified::{RecordedTask, StatusSpelling, Video, poll_after};
 
 /// The answer to a create: the new Video, or the upstream's error if no task came of the submit.
 pub(in crate::proxy) fn created(
     hub: &PollHub,
-    statuses: VideoStatuses,
+    spelling: StatusSpelling,
     response: &Response<BufferedBody>,
     task: Option<&TaskRecord>,
 ) -> Response<Bytes> {
     let Some(task) = task else {
         let held = response.body();
         let coding = response.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
-        let text = held.rest.is_none().then(|| coding::plain(&held.frames, coding)).flatten();
+        let text = held.rest.is_none().then(|| coding::decode(&held.frames, coding)).flatten();
         return upstream_error(response.status(), response.headers(), &text.unwrap_or_default());
     };
-    let outcome = Outcome::of(task.status);
-    shown(hub, task, &outcome, &view(hub, task, &outcome, statuses), response.headers())
+    let (task, report) = (recorded(hub, task), TaskReport::of_status(task.status));
+    show_video(task, &report, spelling, response.headers())
 }
 
 /// The answer to `GET /v1/videos/{id}`, made from the poll hub's answer for the task.
@@ -49,12 +47,10 @@ pub(in crate::proxy) fn created(
 pub(in crate::proxy) fn video(
     hub: &PollHub,
     id: &str,
-    statuses: VideoStatuses,
+    spelling: StatusSpelling,
     answer: &TaskAnswer,
 ) -> Result<Response<Bytes>, Rejection> {
-    queried(hub, id, answer, |task, outcome| {
-        shown(hub, task, outcome, &view(hub, task, outcome, statuses), &answer.headers)
-    })
+    show_answer(hub, id, answer, |task, report| show_video(task, report, spelling, &answer.headers))
 }
 
 /// The answer to `GET /v1/tasks/{id}`, made from the poll hub's answer for the task.
@@ -66,24 +62,24 @@ pub(in crate::proxy) fn task(
     id: &str,
     answer: &TaskAnswer,
 ) -> Result<Response<Bytes>, Rejection> {
-    queried(hub, id, answer, |task, outcome| {
-        let view = Task::of(task, outcome, hub.mean_duration(&task.model), SystemTime::now());
-        shown(hub, task, outcome, &view, &answer.headers)
+    show_answer(hub, id, answer, |task, report| {
+        let now = SystemTime::now();
+        show(task, report, &TaskView::new(task, report, now), &answer.headers, now)
     })
 }
 
-/// Shows a task that the poll hub told of; an error of the upstream is answered as one.
-fn queried(
+/// Shows the task that the poll hub's answer reports; an error of the upstream becomes one in OpenAI's envelope.
+fn show_answer(
     hub: &PollHub,
     id: &str,
     answer: &TaskAnswer,
-    show: impl FnOnce(&TaskRecord, &Outcome) -> Response<Bytes>,
+    show: impl FnOnce(RecordedTask<'_>, &TaskReport) -> Response<Bytes>,
 ) -> Result<Response<Bytes>, Rejection> {
-    let Some(outcome) = Outcome::read(&answer.body).filter(|_| answer.status == StatusCode::OK) else {
+    let Some(report) = TaskReport::read(&answer.body).filter(|_| answer.status == StatusCode::OK) else {
         return Ok(upstream_error(answer.status, &answer.headers, &answer.body));
     };
     let task = hub.task_index().task(id).ok_or(VideoFault::None)?;
-    Ok(show(&task, &outcome))
+    Ok(show(recorded(hub, &task), &report))
 }
 
 /// The answer to a delete.
@@ -102,17 +98,17 @@ pub(super) fn deleted(id: &str) -> Response<Bytes> {
 pub(super) fn upstream_error(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Response<Bytes> {
     // DashScope was seen to send errors with status 200.
     let status = if status.is_success() { StatusCode::BAD_GATEWAY } else { status };
-    let refused = Refused::read(status.as_u16(), body);
+    let error = OpenAiError::read(status.as_u16(), body);
     let request_id = request_id(headers);
-    let fault = Fault {
+    let error = ErrorBody {
         native_code: "",
-        openai_code: &refused.code,
-        openai_type: refused.kind,
+        openai_code: &error.code,
+        openai_type: error.kind,
         param: None,
-        message: &refused.message,
+        message: &error.message,
         request_id: &request_id,
     };
-    let mut response = respond::json(status, envelope::write(Surface::Compatible, &fault), &request_id);
+    let mut response = respond::json(status, envelope::write(Surface::Compatible, &error), &request_id);
     for name in [RETRY_AFTER, SHOULD_RETRY] {
         let value = headers.get(&name).cloned();
         response.headers_mut().extend(value.map(|value| (name, value)));
@@ -120,28 +116,38 @@ pub(super) fn upstream_error(status: StatusCode, headers: &HeaderMap, body: &[u8
     response
 }
 
-/// The Video object of a task.
-pub(super) fn view<'a>(
-    hub: &PollHub,
-    task: &'a TaskRecord,
-    outcome: &'a Outcome,
-    statuses: VideoStatuses,
-) -> Video<'a> {
-    Video::of(task, outcome, statuses, hub.mean_duration(&task.model), SystemTime::now())
+/// A task from the index, with the mean duration that the poll hub knows of its model.
+pub(super) fn recorded<'a>(hub: &PollHub, task: &'a TaskRecord) -> RecordedTask<'a> {
+    RecordedTask {
+        id: &task.id,
+        model: &task.model,
+        claimed_at: task.claimed_at,
+        requested: task.asked.as_deref(),
+        mean_duration: hub.mean_duration(&task.model),
+    }
 }
 
-/// The answer that shows a task. Before the task's end it says when to ask again, which OpenAI's SDKs obey.
-fn shown(
-    hub: &PollHub,
-    task: &TaskRecord,
-    outcome: &Outcome,
-    view: &impl Serialize,
+fn show_video(
+    task: RecordedTask<'_>,
+    report: &TaskReport,
+    spelling: StatusSpelling,
     upstream: &HeaderMap,
 ) -> Response<Bytes> {
+    let now = SystemTime::now();
+    show(task, report, &Video::new(task, report, spelling, now), upstream, now)
+}
+
+/// The answer with a view of a task. Before the task's end it says when to ask again, which OpenAI's SDKs obey.
+fn show(
+    task: RecordedTask<'_>,
+    report: &TaskReport,
+    view: &impl Serialize,
+    upstream: &HeaderMap,
+    now: SystemTime,
+) -> Response<Bytes> {
     let mut response = json(view, &request_id(upstream));
-    if !outcome.status.is_final() {
-        let elapsed = SystemTime::now().duration_since(task.claimed_at).unwrap_or_default();
-        let after = poll_after(elapsed, hub.mean_duration(&task.model)).as_millis();
+    if !report.status.is_final() {
+        let after = poll_after(task.age(now), task.mean_duration).as_millis();
         let after = HeaderValue::try_from(after.to_string());
         response.headers_mut().extend(after.map(|after| (POLL_AFTER, after)));
     }

@@ -19,16 +19,16 @@ use super::{storage, translate};
 use crate::config::StorageHost;
 use crate::dashscope::coding;
 use crate::dashscope::operation::{Group, Operation};
-use crate::dashscope::oss::Policy;
+use crate::dashscope::oss::UploadPolicy;
 use crate::proxy::admit::Permit;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::route::Route;
 use crate::proxy::send::choose::Destination;
 use crate::proxy::{Passage, Proxy, claim, inspect};
-use crate::unified::fields::File;
-use crate::unified::media::Kind;
-use crate::unified::refusal::Refused;
+use crate::unified::create::ReferenceFile;
+use crate::unified::media::MediaKind;
+use crate::unified::openai_error::OpenAiError;
 use crate::unified::{self, Reference};
 use crate::upstream::{StorageUrl, Upload};
 
@@ -44,11 +44,11 @@ pub(super) async fn store_reference(
     route: &Route,
     request: &Parts,
     model: &str,
-    file: &File,
+    file: &ReferenceFile,
     exchange: &Rc<Exchange>,
 ) -> Result<Reference, Rejection> {
     let (kind, content_type) = (file.format.kind, file.format.content_type);
-    if kind == Kind::Image && file.content.len() <= MOST_INLINE && unified::takes_data(model) {
+    if kind == MediaKind::Image && file.content.len() <= MOST_INLINE && unified::takes_data_urls(model) {
         let url = format!("data:{content_type};base64,{}", STANDARD.encode(&file.content));
         return Ok(Reference { kind, role: None, url: url.into() });
     }
@@ -85,7 +85,7 @@ async fn request_policy(
     request: &Parts,
     model: &str,
     exchange: &Rc<Exchange>,
-) -> Result<Policy, Rejection> {
+) -> Result<UploadPolicy, Rejection> {
     let model = utf8_percent_encode(model, NON_ALPHANUMERIC);
     let target = format!("/?action=getPolicy&model={model}");
     let target: Uri = target.parse().map_err(|_| Rejection::BadRequest("its model can't be passed on"))?;
@@ -106,19 +106,19 @@ async fn request_policy(
     let response = exchange.unless_revoked(proxy.send(Box::new(passage), None).as_mut()).await?;
     let (response, _) = claim::read(response).await?;
     let coding = response.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
-    let text = coding::plain(&response.body().frames, coding).unwrap_or_default();
+    let text = coding::decode(&response.body().frames, coding).unwrap_or_default();
     if response.status() == StatusCode::TOO_MANY_REQUESTS {
         return Err(Rejection::AccountsOut(POLICY_AGAIN));
     }
-    Policy::read(&text).filter(|_| response.status() == StatusCode::OK).ok_or_else(|| {
-        let Refused { code, message, .. } = Refused::read(response.status().as_u16(), &text);
+    UploadPolicy::read(&text).filter(|_| response.status() == StatusCode::OK).ok_or_else(|| {
+        let OpenAiError { code, message, .. } = OpenAiError::read(response.status().as_u16(), &text);
         tracing::warn!(code, message, "no upload policy for a file");
         Rejection::from(VideoFault::StorageFailed)
     })
 }
 
 /// The upload in the form that OSS takes: signed by the policy, without any key.
-fn form(policy: &Policy, place: &StorageUrl, name: &str, file: &File) -> Request<Upload> {
+fn form(policy: &UploadPolicy, place: &StorageUrl, name: &str, file: &ReferenceFile) -> Request<Upload> {
     let boundary = Uuid::new_v4().simple().to_string();
     let (before, after) = policy.form(&boundary, name, file.format.content_type);
     let length = before.len() + file.content.len() + after.len();

@@ -19,9 +19,8 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::route::Route;
 use crate::proxy::send::forward;
-use crate::store::AskedVideo;
-use crate::unified::fields::File;
-use crate::unified::{self, Ask, Native, Reference};
+use crate::unified::create::ReferenceFile;
+use crate::unified::{self, CreateRequest, NativeSubmit, Reference, RequestedVideo};
 use crate::upstream::{Keep, Upload};
 
 /// Replaces a create by the native submit; returns the fields that the client asked for, as the client wrote them.
@@ -35,7 +34,7 @@ pub(in crate::proxy) async fn translate(
     request: &mut Parts,
     body: &mut Upload,
     exchange: &Rc<Exchange>,
-) -> Result<Arc<AskedVideo>, Rejection> {
+) -> Result<Arc<RequestedVideo>, Rejection> {
     let is_coded = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
     if request.headers.get(CONTENT_ENCODING).is_some_and(is_coded) {
         return Err(Rejection::BadRequest("its body must have no content coding"));
@@ -44,27 +43,31 @@ pub(in crate::proxy) async fn translate(
     read.map_err(|fault| forward::blame_client(fault, permit.directory().settings.server.max_body_bytes))?;
     let content_type =
         request.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?").to_owned());
-    let (ask, mut native) = read_create(content_type, body.whole()).await?;
+    let (create, mut native) = read_create(content_type, body.whole()).await?;
     exchange.note_model(Some(&native.model));
-    if let Some(file) = &ask.file {
+    if let Some(file) = &create.file {
         let reference = store_reference(proxy, permit, route, request, &native.model, file, exchange).await?;
-        native = unified::map(&ask.fields, Some(reference))?;
+        native = unified::map(&create.fields, Some(reference))?;
     }
     body.replace([native.body.clone()], Keep::Whole);
     *route = route.natively(Operation::Submit, native.path);
     head(request, &native);
-    Ok(Arc::new(native.asked))
+    Ok(Arc::new(native.requested))
 }
 
 /// Reads a create and maps it. A large body is read on another thread, because the worker's other requests would wait.
-async fn read_create(content_type: Option<String>, body: Bytes) -> Result<(Ask, Native), Rejection> {
+async fn read_create(
+    content_type: Option<String>,
+    body: Bytes,
+) -> Result<(CreateRequest, NativeSubmit), Rejection> {
     let is_large = body.len() > MOST_AT_ONCE;
     let work = move || {
-        let ask = Ask::read(content_type.as_deref(), &body)?;
+        let create = CreateRequest::read(content_type.as_deref(), &body)?;
         // Mapped with a placeholder URL, so that a bad create is refused before its file is stored.
-        let somewhere = |file: &File| Reference { kind: file.format.kind, role: None, url: "oss://".into() };
-        let native = unified::map(&ask.fields, ask.file.as_ref().map(somewhere))?;
-        Ok::<_, unified::Fault>((ask, native))
+        let somewhere =
+            |file: &ReferenceFile| Reference { kind: file.format.kind, role: None, url: "oss://".into() };
+        let native = unified::map(&create.fields, create.file.as_ref().map(somewhere))?;
+        Ok::<_, unified::UnifiedFault>((create, native))
     };
     let read = if is_large { tokio::task::spawn_blocking(work).await } else { Ok(work()) };
     Ok(read.map_err(|_| Rejection::BadRequest("its body can't be read"))??)
@@ -80,7 +83,7 @@ pub(super) fn without_body(mut request: Box<Parts>, method: Method, uri: Uri) ->
 }
 
 /// Makes the head that of a native submit. Fields that describe the client's own body are replaced or removed.
-fn head(request: &mut Parts, native: &Native) {
+fn head(request: &mut Parts, native: &NativeSubmit) {
     request.method = Method::POST;
     request.uri = Uri::from_static("/");
     let headers = &mut request.headers;

@@ -13,7 +13,7 @@ use super::label::{PollServed, Reason, SpanResult};
 use super::series::{ModelSeries, OPERATIONS};
 use super::{Metrics, process};
 use crate::dashscope::operation::Operation;
-use crate::dashscope::refusal::{Cause, Throttling};
+use crate::dashscope::refusal::{RefusalCause, ThrottlingKind};
 
 /// What is only looked at when somebody asks.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ pub struct ScrapeFigures {
     /// Tasks under way, by state.
     pub tasks: Vec<(&'static str, usize)>,
     /// How many things of an account (itself, a key, a model) rest, for this cause.
-    pub cooldowns: Vec<(Arc<str>, Cause, usize)>,
+    pub cooldowns: Vec<(Arc<str>, RefusalCause, usize)>,
     /// Of the access log.
     pub lines_dropped: u64,
     /// Configurations that were taken, and that were not.
@@ -136,7 +136,7 @@ impl Metrics {
             .collect();
         let throttled = accounts.iter().flat_map(|account| {
             let named = |(kind, count): (usize, u64)| {
-                (vec![&*account.name, Throttling::ALL[kind].native_code()], count)
+                (vec![&*account.name, ThrottlingKind::ALL[kind].native_code()], count)
             };
             counted(&account.throttled).map(named)
         });

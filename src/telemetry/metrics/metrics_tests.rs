@@ -3,7 +3,7 @@ use std::time::Instant;
 use hyper::StatusCode;
 
 use super::*;
-use crate::dashscope::refusal::{Cause, Throttling};
+use crate::dashscope::refusal::{RefusalCause, ThrottlingKind};
 
 fn has(text: &str, line: &str) -> bool {
     text.lines().any(|found| found == line)
@@ -34,14 +34,14 @@ fn what_was_counted_stands_on_the_page() {
     let account = metrics.account(&"main".into());
     account.start_attempt(Operation::Chat, Instant::now()).answered(StatusCode::OK, Instant::now());
     drop(account.start_attempt(Operation::Chat, Instant::now()));
-    account.count_throttled(Throttling::RateQuota);
+    account.count_throttled(ThrottlingKind::RateQuota);
     let model = metrics.model(&"wan2.7-*".into());
     model.task_durations.observe(61.0);
     let connected = metrics.count_connection();
     metrics.count_failed_handshake();
     let text = metrics.text(&ScrapeFigures {
         tasks: vec![("pending", 1), ("running", 2)],
-        cooldowns: vec![("main".into(), Cause::Unreachable, 1)],
+        cooldowns: vec![("main".into(), RefusalCause::Unreachable, 1)],
         lines_dropped: 5,
         reloads: (3, 4),
     });

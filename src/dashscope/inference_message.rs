@@ -1,24 +1,26 @@
-//! What a text message on `/api-ws/v1/inference` asks for: it may start a task, and name a model.
+//! Text messages of a client on `/api-ws/v1/inference`: one may start a task, and then names a model.
 
 use serde_json::Deserializer;
 
-use super::fields::{AskedFault, Field, Name, read};
+use super::strict_json::{Field, FieldFault, FieldName, read};
 
-/// A message, as far as a list of models is about it.
+/// A message, as far as a tenant's list of models is about it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Spoken {
-    /// It starts a task, for which it must name a model.
+pub struct InferenceMessage {
+    /// True if the message starts a task, for which it must name a model.
     pub runs: bool,
     /// `payload.model`.
     pub model: Option<Box<str>>,
 }
 
-impl Spoken {
+impl InferenceMessage {
+    /// Reads a message.
+    ///
     /// # Errors
-    /// Why it can't be judged.
-    pub fn of_slice(message: &[u8]) -> Result<Self, AskedFault> {
-        // What is no UTF-8 might be mended into another message.
-        let text = std::str::from_utf8(message).map_err(|_| AskedFault::NotJson)?;
+    /// The field that can't be checked.
+    pub fn from_slice(message: &[u8]) -> Result<Self, FieldFault> {
+        // A reader that repairs broken UTF-8 might see another message.
+        let text = std::str::from_utf8(message).map_err(|_| FieldFault::NotJson)?;
         let [header, payload]: [Field; 2] = read(Deserializer::from_str(text), &NAMES)?;
         let [action] = header.object("header")?;
         let [model] = payload.object("payload")?;
@@ -30,8 +32,10 @@ impl Spoken {
     }
 }
 
-const NAMES: [Name; 2] =
-    [Name::object("header", &[Name::plain("action")]), Name::object("payload", &[Name::plain("model")])];
+const NAMES: [FieldName; 2] = [
+    FieldName::object("header", &[FieldName::plain("action")]),
+    FieldName::object("payload", &[FieldName::plain("model")]),
+];
 
 #[cfg(test)]
 mod tests {
@@ -42,8 +46,8 @@ mod tests {
         let run = r#"{"payload":{"input":{"model":"no"},"model":"cosyvoice-v2","parameters":{"model":1}},
             "header":{"task_id":"t","action":"run-task","streaming":"duplex"},"model":"no"}"#;
         assert_eq!(
-            Spoken::of_slice(run.as_bytes()),
-            Ok(Spoken { runs: true, model: Some("cosyvoice-v2".into()) })
+            InferenceMessage::from_slice(run.as_bytes()),
+            Ok(InferenceMessage { runs: true, model: Some("cosyvoice-v2".into()) })
         );
         for (message, runs) in [
             (r#"{"header":{"action":"run-task"},"payload":{}}"#, true),
@@ -52,14 +56,18 @@ mod tests {
             (r#"{"header":null,"payload":null}"#, false),
             ("{}", false),
         ] {
-            assert_eq!(Spoken::of_slice(message.as_bytes()), Ok(Spoken { runs, model: None }), "{message}");
+            assert_eq!(
+                InferenceMessage::from_slice(message.as_bytes()),
+                Ok(InferenceMessage { runs, model: None }),
+                "{message}"
+            );
         }
     }
 
     #[test]
     fn what_can_not_be_judged_is_refused() {
-        let ambiguous = AskedFault::Ambiguous;
-        let unreadable = AskedFault::Unreadable;
+        let ambiguous = FieldFault::Ambiguous;
+        let unreadable = FieldFault::Unreadable;
         for (message, fault) in [
             (r#"{"header":{},"header":{"action":"run-task"}}"#, ambiguous("header")),
             (r#"{"header":{},"Header":{"action":"run-task"}}"#, ambiguous("header")),
@@ -72,14 +80,18 @@ mod tests {
             (r#"{"header":{"action":["run-task"]}}"#, unreadable("header.action")),
             (r#"{"payload":[{"model":"b"}]}"#, unreadable("payload")),
             (r#"{"payload":{"model":{"model":"b"}}}"#, unreadable("payload.model")),
-            ("", AskedFault::NotJson),
-            ("[]", AskedFault::NotJson),
-            ("null", AskedFault::NotJson),
-            (r#""run-task""#, AskedFault::NotJson),
-            (r#"{}{"header":{"action":"run-task"}}"#, AskedFault::NotJson),
+            ("", FieldFault::NotJson),
+            ("[]", FieldFault::NotJson),
+            ("null", FieldFault::NotJson),
+            (r#""run-task""#, FieldFault::NotJson),
+            (r#"{}{"header":{"action":"run-task"}}"#, FieldFault::NotJson),
         ] {
-            assert_eq!(Spoken::of_slice(message.as_bytes()), Err(fault), "{message}");
+            assert_eq!(InferenceMessage::from_slice(message.as_bytes()), Err(fault), "{message}");
         }
-        assert_eq!(Spoken::of_slice(b"{\"x\":\"\xc0\xa2\"}"), Err(AskedFault::NotJson), "an overlong quote");
+        assert_eq!(
+            InferenceMessage::from_slice(b"{\"x\":\"\xc0\xa2\"}"),
+            Err(FieldFault::NotJson),
+            "an overlong quote"
+        );
     }
 }

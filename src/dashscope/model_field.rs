@@ -1,35 +1,34 @@
-//! What a submit asks for.
+//! The top-level field `model`, read from the beginning of a body.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-/// Reads the top-level `model` from the beginning of a body, which may end anywhere. The last of several counts, as
-/// for most readers of JSON.
-pub fn model(beginning: &[u8]) -> Option<Box<str>> {
+/// The last `model` in the beginning of a body, which may end anywhere. Most readers of JSON take the last of several, too.
+pub fn last(beginning: &[u8]) -> Option<Box<str>> {
     seek(beginning, false)
 }
 
-/// The first of several, for who only wants to tell of it: it mostly stands before all else.
-pub fn first_model(beginning: &[u8]) -> Option<Box<str>> {
+/// The first `model` in the beginning of a body. Good enough for logs, and cheap: it mostly stands before all other fields.
+pub fn first(beginning: &[u8]) -> Option<Box<str>> {
     seek(beginning, true)
 }
 
 fn seek(beginning: &[u8], stops: bool) -> Option<Box<str>> {
     let mut found = None;
-    let seek = Seek { found: &mut found, stops };
-    // An error only says that what was read is not the whole.
+    let seek = ModelSeeker { found: &mut found, stops };
+    // An error only says that the text is not whole.
     let _ = seek.deserialize(&mut serde_json::Deserializer::from_slice(beginning));
     found
 }
 
-struct Seek<'a> {
+struct ModelSeeker<'a> {
     found: &'a mut Option<Box<str>>,
-    /// At the first one.
+    /// True to stop at the first one.
     stops: bool,
 }
 
-impl<'de> DeserializeSeed<'de> for Seek<'_> {
+impl<'de> DeserializeSeed<'de> for ModelSeeker<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -37,7 +36,7 @@ impl<'de> DeserializeSeed<'de> for Seek<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Seek<'_> {
+impl<'de> Visitor<'de> for ModelSeeker<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -70,20 +69,20 @@ mod tests {
             r#"{"input":{"model":"no"},"model":"wan2.7-i2v"}"#,
             r#"{"model":"wan2.7-i2v","input":{"media":[{"url":"data:image/png;base64,iVBO"#,
         ] {
-            assert_eq!(model(body.as_bytes()).as_deref(), Some("wan2.7-i2v"), "{body}");
+            assert_eq!(last(body.as_bytes()).as_deref(), Some("wan2.7-i2v"), "{body}");
         }
     }
 
     #[test]
     fn one_of_several_counts() {
         let body = br#"{"model":"a","input":{},"model":"b"}"#;
-        assert_eq!((first_model(body).as_deref(), model(body).as_deref()), (Some("a"), Some("b")));
+        assert_eq!((first(body).as_deref(), last(body).as_deref()), (Some("a"), Some("b")));
     }
 
     #[test]
     fn other_bodies_have_none() {
         for body in ["", "[]", r#"{"model":3}"#, r#"{"input":{"model":"no"}}"#, r#"{"model":"wan2."#] {
-            assert_eq!(model(body.as_bytes()), None, "{body}");
+            assert_eq!(last(body.as_bytes()), None, "{body}");
         }
     }
 }

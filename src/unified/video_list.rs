@@ -1,27 +1,27 @@
-//! The list of a tenant's videos, page by page.
+//! `GET /v1/videos`: the parameters and the page of the list.
 
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
-use super::Fault;
+use super::fault::UnifiedFault;
 use super::video::Video;
 
-/// Which page is asked for.
+/// Parameters of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Query {
-    /// The id of the last video of the page before.
+pub struct VideoListQuery {
+    /// The id of the last video on the previous page.
     pub after: Option<String>,
     pub limit: usize,
     pub newest_first: bool,
 }
 
-impl Query {
-    /// Reads the query part of a URL; other parameters are passed over.
+impl VideoListQuery {
+    /// Reads the query part of a URL; other parameters are ignored.
     ///
     /// # Errors
     /// The parameter that can't be read.
-    pub fn parse(query: &str) -> Result<Self, Fault> {
+    pub fn parse(query: &str) -> Result<Self, UnifiedFault> {
         let mut read = Self { after: None, limit: 20, newest_first: true };
         for pair in query.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -30,12 +30,13 @@ impl Query {
                 (_, "") => {}
                 ("after", after) => read.after = Some(after.to_owned()),
                 ("limit", limit) => {
-                    let limit = limit.parse().ok().filter(|limit| (1..=MOST).contains(limit));
-                    read.limit = limit.ok_or_else(|| Fault::of("limit", "must be a number from 1 to 100"))?;
+                    let limit = limit.parse().ok().filter(|limit| (1..=MOST_PER_PAGE).contains(limit));
+                    read.limit =
+                        limit.ok_or_else(|| UnifiedFault::of("limit", "must be a number from 1 to 100"))?;
                 }
                 ("order", "asc") => read.newest_first = false,
                 ("order", "desc") => read.newest_first = true,
-                ("order", _) => return Err(Fault::of("order", "must be asc or desc")),
+                ("order", _) => return Err(UnifiedFault::of("order", "must be asc or desc")),
                 _ => {}
             }
         }
@@ -43,17 +44,17 @@ impl Query {
     }
 }
 
-/// The body of a page.
-pub fn write(data: &[Video<'_>], ids: Option<(&str, &str)>, has_more: bool) -> Bytes {
+/// The body of a page. `ids` are those of its first and last video.
+pub fn page(data: &[Video<'_>], ids: Option<(&str, &str)>, has_more: bool) -> Bytes {
     #[derive(Serialize)]
-    struct Page<'a> {
+    struct VideoPage<'a> {
         object: &'static str,
         data: &'a [Video<'a>],
         first_id: Option<&'a str>,
         last_id: Option<&'a str>,
         has_more: bool,
     }
-    let page = Page {
+    let page = VideoPage {
         object: "list",
         data,
         first_id: ids.map(|(first, _)| first),
@@ -63,7 +64,7 @@ pub fn write(data: &[Video<'_>], ids: Option<(&str, &str)>, has_more: bool) -> B
     serde_json::to_vec(&page).map(Bytes::from).unwrap_or_default()
 }
 
-const MOST: usize = 100;
+const MOST_PER_PAGE: usize = 100;
 
 #[cfg(test)]
 mod tests {
@@ -71,13 +72,13 @@ mod tests {
 
     #[test]
     fn a_query_is_read() {
-        let usual = Query { after: None, limit: 20, newest_first: true };
-        assert_eq!(Query::parse(""), Ok(usual.clone()));
-        assert_eq!(Query::parse("order=desc&x=1&limit="), Ok(usual));
-        let other = Query { after: Some("a b".into()), limit: 100, newest_first: false };
-        assert_eq!(Query::parse("after=a%20b&limit=100&order=asc"), Ok(other));
+        let usual = VideoListQuery { after: None, limit: 20, newest_first: true };
+        assert_eq!(VideoListQuery::parse(""), Ok(usual.clone()));
+        assert_eq!(VideoListQuery::parse("order=desc&x=1&limit="), Ok(usual));
+        let other = VideoListQuery { after: Some("a b".into()), limit: 100, newest_first: false };
+        assert_eq!(VideoListQuery::parse("after=a%20b&limit=100&order=asc"), Ok(other));
         for query in ["limit=0", "limit=101", "limit=x", "order=up"] {
-            assert!(Query::parse(query).is_err(), "{query}");
+            assert!(VideoListQuery::parse(query).is_err(), "{query}");
         }
     }
 }

@@ -1,32 +1,21 @@
-//! DashScope's refusals in OpenAI's words: the codes have an alias each, the types follow from the status.
+//! DashScope's errors in OpenAI's words: each code has its alias there, and the type follows from the status.
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use crate::dashscope::envelope::UpstreamError;
 
-/// A refusal of the upstream, for the envelope.
+/// An error of the upstream, for OpenAI's envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct OpenAiError {
     pub kind: &'static str,
     pub code: String,
     pub message: String,
 }
 
-impl Refused {
-    /// Reads an error in either of DashScope's envelopes; what can't be read is told by its status.
+impl OpenAiError {
+    /// Reads an error in either of DashScope's envelopes. Code and message of an unreadable one follow from the status.
     pub fn read(status: u16, body: &[u8]) -> Self {
-        #[derive(Deserialize, Default)]
-        struct Answer<'a> {
-            #[serde(borrow, default)]
-            code: Option<Cow<'a, str>>,
-            #[serde(borrow, default)]
-            message: Option<Cow<'a, str>>,
-            #[serde(borrow, default)]
-            error: Option<Box<Answer<'a>>>,
-        }
-        let answer: Answer<'_> = serde_json::from_slice(body).unwrap_or_default();
-        let Answer { code, message, error } = answer;
-        let (code, message) = error.map_or((code, message), |inner| (inner.code, inner.message));
+        let UpstreamError { code, message, .. } = UpstreamError::read(body);
         let kind = match status {
             429 => "rate_limit_error",
             401 => "authentication_error",
@@ -39,7 +28,7 @@ impl Refused {
     }
 }
 
-/// The code in the compatible surface's spelling.
+/// DashScope's code in the spelling of its compatible surface.
 fn alias(code: &str) -> String {
     if let Some((_, alias)) = ALIASES.iter().find(|(native, _)| *native == code) {
         return (*alias).to_owned();
@@ -56,7 +45,7 @@ fn alias(code: &str) -> String {
     snake
 }
 
-/// Those that are more than another spelling.
+/// Codes whose alias is not only another spelling.
 const ALIASES: [(&str, &str); 7] = [
     ("Throttling", "limit_requests"),
     ("Throttling.RateQuota", "limit_requests"),
@@ -126,8 +115,8 @@ mod tests {
             ),
             (503, "<html>", "server_error", "server_error", "The upstream answered 503."),
         ] {
-            let expected = Refused { kind, code: code.into(), message: message.into() };
-            assert_eq!(Refused::read(status, body.as_bytes()), expected, "{body}");
+            let expected = OpenAiError { kind, code: code.into(), message: message.into() };
+            assert_eq!(OpenAiError::read(status, body.as_bytes()), expected, "{body}");
         }
     }
 }

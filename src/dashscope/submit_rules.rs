@@ -1,35 +1,35 @@
-//! How often, and how many at a time, one account may submit tasks of a model: protocol 6.1, as far as it is
-//! confirmed. Of a model that does not stand here nothing is assumed.
+//! DashScope's own limits on submits, by account and model: protocol 6.1, as far as it is confirmed. No limit is assumed for
+//! a model that is not listed here.
 
-/// What holds for one account and model; `None` is no limit.
+/// The limits of one account and model; `None` is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Rule {
+pub struct SubmitRule {
     pub requests_per_second: Option<f64>,
-    /// Tasks that were submitted and have not ended.
+    /// The most tasks that may have been submitted and not ended.
     pub running: Option<u32>,
 }
 
-/// DashScope's own rule for a model, at this host. Each submit asks, so names are compared as they are.
-pub fn usual(model: &str, host: &str) -> Rule {
+/// DashScope's own rule for a model at a host. Called for each submit, so names are compared without patterns.
+pub fn rule(model: &str, host: &str) -> SubmitRule {
     let named = || BY_NAME.iter().find(|(names, _)| names.contains(&model));
     let begun =
         || BY_BEGINNING.iter().find(|(starts, _)| starts.iter().any(|start| model.starts_with(start)));
     let submits = named().or_else(begun).map(|(_, submits)| *submits);
     let is_faster = model == FASTER_ABROAD && is_abroad(host);
-    Rule {
+    SubmitRule {
         requests_per_second: if is_faster { Some(5.0) } else { submits },
         running: model.starts_with(REFUSES_TO_QUEUE).then_some(MOST_QUEUED),
     }
 }
 
-/// A host that is not known may be a proxy to any of them.
+/// True for DashScope's hosts outside China. An unknown host may be a proxy to any region, so it does not count.
 fn is_abroad(host: &str) -> bool {
     host == "dashscope-intl.aliyuncs.com"
         || host == "dashscope-us.aliyuncs.com"
         || ABROAD.iter().any(|region| host.ends_with(region))
 }
 
-/// Submits a second.
+/// Submits a second, by a model's whole name.
 const BY_NAME: [(&[&str], f64); 8] = [
     (&["wan2.6-t2v", "wan2.6-t2v-us", "wan2.6-i2v", "wan2.6-i2v-us", "wan2.6-i2v-flash"], 5.0),
     (&["wan2.6-r2v", "wan2.6-r2v-flash", "wan2.5-t2v-preview", "wan2.5-i2v-preview"], 5.0),
@@ -40,7 +40,7 @@ const BY_NAME: [(&[&str], f64); 8] = [
     (&[FASTER_ABROAD], 1.0),
     (&["fun-asr"], 10.0),
 ];
-/// The same, of all whose names begin so.
+/// Submits a second, by the beginning of a model's name.
 const BY_BEGINNING: [(&[&str], f64); 4] = [
     (&["wan2.1-t2v-", "wanx2.1-t2v-", "wan2.1-i2v-", "wanx2.1-i2v-", "wan2.2-t2i-"], 2.0),
     (&["emo-", "liveportrait"], 5.0),
@@ -48,10 +48,10 @@ const BY_BEGINNING: [(&[&str], f64); 4] = [
     (&["paraformer-"], 20.0),
 ];
 const FASTER_ABROAD: &str = "wan2.6-t2i";
-/// Everywhere else, what is submitted past the limit of running tasks stays PENDING: it is no refusal, and must
-/// not become one here.
+/// The models for which DashScope refuses a submit past the limit of running tasks. For all others such a task stays PENDING,
+/// so the gateway must not refuse it either.
 const REFUSES_TO_QUEUE: &str = "text-embedding-async-";
-/// 3 that run and 50 that wait.
+/// 3 tasks that run and 50 that wait.
 const MOST_QUEUED: u32 = 53;
 const ABROAD: [&str; 4] = [
     ".ap-southeast-1.maas.aliyuncs.com",
@@ -88,7 +88,7 @@ mod tests {
             ("qwen-plus", None, None),
             ("", None, None),
         ] {
-            assert_eq!(usual(model, china), Rule { requests_per_second: submits, running }, "{model}");
+            assert_eq!(rule(model, china), SubmitRule { requests_per_second: submits, running }, "{model}");
         }
     }
 
@@ -102,7 +102,7 @@ mod tests {
             ("dashscope-intl.aliyuncs.com", 5.0),
             ("ws-1.ap-southeast-1.maas.aliyuncs.com", 5.0),
         ] {
-            assert_eq!(usual("wan2.6-t2i", host).requests_per_second, Some(expected), "{host}");
+            assert_eq!(rule("wan2.6-t2i", host).requests_per_second, Some(expected), "{host}");
         }
     }
 }

@@ -1,85 +1,92 @@
-//! The fields of a create, from JSON or from a form.
+//! The body of a create, read from JSON or from a form.
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::Fault;
-use super::form::{self, Part};
-use super::media::{self, Format};
+use super::fault::UnifiedFault;
+use super::form::{self, FormPart};
+use super::media::{self, MediaFormat};
 
-/// A create as its client wrote it. A field that is null counts as left out.
+/// A create as its client wrote it. A null field counts as left out.
 #[derive(Debug, Default)]
-pub struct Ask {
+pub struct CreateRequest {
     pub fields: Map<String, Value>,
-    pub file: Option<File>,
+    pub file: Option<ReferenceFile>,
 }
 
-/// An input that came with the request.
+/// A file that came with the create.
 #[derive(Debug)]
-pub struct File {
+pub struct ReferenceFile {
     pub content: Bytes,
-    pub format: &'static Format,
+    pub format: &'static MediaFormat,
 }
 
-impl Ask {
-    /// Reads a body by its media type. What it holds may be large: takes as long as to look at every byte.
+impl CreateRequest {
+    /// Reads a body by its media type. The time grows with the body, which may be large: every byte is looked at.
     ///
     /// # Errors
-    /// Why it can't be read.
-    pub fn read(content_type: Option<&str>, body: &Bytes) -> Result<Self, Fault> {
+    /// The reason why the body can't be read.
+    pub fn read(content_type: Option<&str>, body: &Bytes) -> Result<Self, UnifiedFault> {
         let essence = content_type.unwrap_or("application/json").split(';').next().unwrap_or_default().trim();
         if essence.eq_ignore_ascii_case("multipart/form-data") {
             return Self::of_form(form::parts(content_type.unwrap_or_default(), body)?);
         }
         if !essence.eq_ignore_ascii_case("application/json") {
-            return Err(Fault::body("its Content-Type must be application/json or multipart/form-data"));
+            return Err(UnifiedFault::body(
+                "its Content-Type must be application/json or multipart/form-data",
+            ));
         }
-        let fields: Map<String, Value> =
-            serde_json::from_slice(body).map_err(|_| Fault::body("its body must be one JSON object"))?;
+        let fields: Map<String, Value> = serde_json::from_slice(body)
+            .map_err(|_| UnifiedFault::body("its body must be one JSON object"))?;
         Ok(Self { fields, file: None })
     }
 
-    fn of_form(parts: Vec<Part>) -> Result<Self, Fault> {
-        let mut ask = Self::default();
+    fn of_form(parts: Vec<FormPart>) -> Result<Self, UnifiedFault> {
+        let mut create = Self::default();
         for part in parts {
             if part.is_file {
-                ask.take_file(&part)?;
+                create.take_file(&part)?;
                 continue;
             }
             let text = String::from_utf8(part.content.to_vec())
-                .map_err(|_| Fault::of(&part.name, "is not UTF-8"))?;
-            let path = segments(&part.name).ok_or_else(|| Fault::of(&part.name, "is not a field's name"))?;
+                .map_err(|_| UnifiedFault::of(&part.name, "is not UTF-8"))?;
+            let path =
+                path(&part.name).ok_or_else(|| UnifiedFault::of(&part.name, "is not a field's name"))?;
             let value = typed(path.iter().rev().find(|segment| !segment.is_empty()).unwrap_or(&""), text);
             let Some((first, rest)) = path.split_first() else { continue };
-            let known = ask.fields.contains_key(*first);
-            let place = ask.fields.entry(*first).or_insert(Value::Null);
+            let known = create.fields.contains_key(*first);
+            let place = create.fields.entry(*first).or_insert(Value::Null);
             if known && rest.is_empty() || !insert(place, rest, value) {
-                return Err(Fault::of(&part.name, "comes twice, or in two shapes"));
+                return Err(UnifiedFault::of(&part.name, "comes twice, or in two shapes"));
             }
         }
-        if ask.file.is_some() && ask.fields.contains_key("input_reference") {
-            return Err(Fault::of("input_reference", "comes as a file and as a field"));
+        if create.file.is_some() && create.fields.contains_key("input_reference") {
+            return Err(UnifiedFault::of("input_reference", "comes as a file and as a field"));
         }
-        Ok(ask)
+        Ok(create)
     }
 
-    fn take_file(&mut self, part: &Part) -> Result<(), Fault> {
+    fn take_file(&mut self, part: &FormPart) -> Result<(), UnifiedFault> {
         if part.name.trim_end_matches("[]") != "input_reference" {
-            return Err(Fault::of(&part.name, "is a file, and only input_reference may be one"));
+            return Err(UnifiedFault::of(&part.name, "is a file, and only input_reference may be one"));
         }
         if self.file.is_some() {
-            return Err(Fault::of(&part.name, "is more than one file; upload them, and name their URLs"));
+            return Err(UnifiedFault::of(
+                &part.name,
+                "is more than one file; upload them, and name their URLs",
+            ));
         }
-        let format = media::format(&part.content, part.content_type.as_deref());
-        let format = format
-            .ok_or_else(|| Fault::of(&part.name, "is not a picture, video or sound of a known format"))?;
-        self.file = Some(File { content: part.content.clone(), format });
+        let format = media::detect(&part.content, part.content_type.as_deref());
+        let format = format.ok_or_else(|| {
+            UnifiedFault::of(&part.name, "is not a picture, video or sound of a known format")
+        })?;
+        self.file = Some(ReferenceFile { content: part.content.clone(), format });
         Ok(())
     }
 }
 
-/// The names in `a[b][][c]`; an empty one stands for an item of a list.
-fn segments(name: &str) -> Option<Vec<&str>> {
+/// The names in `a[b][][c]`; an empty name stands for an item of a list.
+fn path(name: &str) -> Option<Vec<&str>> {
     let Some((first, rest)) = name.split_once('[') else { return Some(vec![name]) };
     let inner = rest.strip_suffix(']')?;
     let path: Vec<&str> = std::iter::once(first).chain(inner.split("][")).collect();
@@ -87,7 +94,7 @@ fn segments(name: &str) -> Option<Vec<&str>> {
         .then_some(path)
 }
 
-/// Puts a value where the path leads; false where something else stands there.
+/// Puts a value where the path leads; false if another value stands there.
 fn insert(place: &mut Value, path: &[&str], value: Value) -> bool {
     let Some((first, rest)) = path.split_first() else {
         let is_free = place.is_null();
@@ -99,7 +106,7 @@ fn insert(place: &mut Value, path: &[&str], value: Value) -> bool {
             *place = Value::Array(Vec::new());
         }
         let Some(items) = place.as_array_mut() else { return false };
-        // The fields of one item follow each other; one that it has already begins the next.
+        // The fields of one item follow each other; a field that the item already has begins the next item.
         let goes_on = !rest.is_empty() && items.last().is_some_and(|last| lacks(last, rest));
         if !goes_on {
             items.push(Value::Null);
@@ -122,7 +129,7 @@ fn lacks(item: &Value, path: &[&str]) -> bool {
     }
 }
 
-/// All is text in a form: what is of another type in JSON becomes that, where the text is of it.
+/// A form holds text alone. The text of a field that has another type in JSON is read as that type, if it fits.
 fn typed(name: &str, text: String) -> Value {
     let read = |text: &str| serde_json::from_str::<Value>(text).ok();
     let fits: fn(&Value) -> bool = if WHOLE.contains(&name) {
@@ -148,14 +155,14 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn form(fields: &[(&str, &str)]) -> Result<Value, Fault> {
-        let part = |(name, text): &(&str, &str)| Part {
+    fn form(fields: &[(&str, &str)]) -> Result<Value, UnifiedFault> {
+        let part = |(name, text): &(&str, &str)| FormPart {
             name: (*name).to_owned(),
             is_file: false,
             content_type: None,
             content: Bytes::copy_from_slice(text.as_bytes()),
         };
-        Ask::of_form(fields.iter().map(part).collect()).map(|ask| Value::Object(ask.fields))
+        CreateRequest::of_form(fields.iter().map(part).collect()).map(|create| Value::Object(create.fields))
     }
 
     #[test]
@@ -202,7 +209,9 @@ mod tests {
 
     #[test]
     fn a_body_is_json_or_a_form() {
-        let read = |kind, body: &'static str| Ask::read(kind, &Bytes::from_static(body.as_bytes())).is_ok();
+        let read = |kind, body: &'static str| {
+            CreateRequest::read(kind, &Bytes::from_static(body.as_bytes())).is_ok()
+        };
         assert!(read(None, "{}") && read(Some("application/json; charset=utf-8"), r#"{"a":1}"#));
         for (kind, body) in [
             (Some("application/json"), "[]"),

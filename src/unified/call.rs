@@ -1,20 +1,20 @@
-//! What a path below a unified mount calls.
+//! Calls of the unified dialect, told from method and path.
 
 use hyper::Method;
 
 use crate::dashscope::operation::Operation;
 
-/// A call as its path names it.
+/// A call below a unified mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Call<'p> {
+pub struct UnifiedCall<'p> {
     pub operation: Operation,
-    /// Of a video or a task.
+    /// The id of the video or task.
     pub id: Option<&'p str>,
 }
 
 /// Tells the call from what follows the mount's prefix in a normalised path: `/videos...` or `/tasks/{id}`, with
 /// `/v1` before it or not, and with a slash at the end or not.
-pub fn classify<'p>(method: &Method, rest: &'p str) -> Call<'p> {
+pub fn classify<'p>(method: &Method, rest: &'p str) -> UnifiedCall<'p> {
     let inner = rest.strip_prefix("/v1/").or_else(|| rest.strip_prefix('/')).unwrap_or(rest);
     let inner = inner.strip_suffix('/').unwrap_or(inner);
     let mut segments = inner.split('/');
@@ -25,7 +25,7 @@ pub fn classify<'p>(method: &Method, rest: &'p str) -> Call<'p> {
             Method::GET => Operation::VideoList,
             _ => Operation::Unlisted,
         },
-        // These are no ids, though they stand where one would.
+        // These words stand where an id would, and name calls of OpenAI's that are not served.
         (Some("videos"), Some("edits" | "extensions" | "characters"), _) => Operation::Unlisted,
         (Some("videos"), Some(_), None) => match *method {
             Method::GET => Operation::VideoGet,
@@ -40,7 +40,7 @@ pub fn classify<'p>(method: &Method, rest: &'p str) -> Call<'p> {
         _ => Operation::Unlisted,
     };
     let operation = if segments.next().is_some() { Operation::Unlisted } else { operation };
-    Call { operation, id: id.filter(|_| operation != Operation::Unlisted) }
+    UnifiedCall { operation, id: id.filter(|_| operation != Operation::Unlisted) }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Sizes as OpenAI and Wan up to 2.6 name them, and resolutions and ratios as later models do.
+//! Sizes of videos: as OpenAI and Wan up to 2.6 name them, and as the resolution and ratio of later models.
 
-/// Width and height of `1280x720`, or `1280*720`.
-pub(super) fn read(text: &str) -> Option<(u32, u32)> {
+/// Reads width and height from `1280x720` or `1280*720`.
+pub fn parse(text: &str) -> Option<(u32, u32)> {
     let (width, height) = text.split_once(['x', 'X', '*', '\u{d7}'])?;
     let side = |digits: &str| {
         let digits = digits.trim();
@@ -11,23 +11,23 @@ pub(super) fn read(text: &str) -> Option<(u32, u32)> {
 }
 
 /// The lines and the ratio of a size that models make.
-pub(super) fn lines_and_ratio(size: (u32, u32)) -> Option<(u32, &'static str)> {
+pub fn lines_and_ratio(size: (u32, u32)) -> Option<(u32, &'static str)> {
     SIZES.iter().find(|row| row.2 == size).map(|row| (row.0, row.1))
 }
 
-/// The size that lines and a ratio make.
-pub(super) fn of(lines: u32, ratio: &str) -> Option<String> {
+/// The size of a resolution, given in lines, and a ratio.
+pub fn compose(lines: u32, ratio: &str) -> Option<String> {
     let row = SIZES.iter().find(|row| row.0 == lines && row.1 == ratio)?;
     Some(format!("{}x{}", row.2.0, row.2.1))
 }
 
-/// Those of up to these lines, for a message.
-pub(super) fn named(lines: &[u32]) -> String {
+/// The sizes with one of these numbers of lines, for a message.
+pub fn list(lines: &[u32]) -> String {
     let sizes = SIZES.iter().filter(|row| lines.contains(&row.0));
     sizes.map(|row| format!("{}x{}", row.2.0, row.2.1)).collect::<Vec<_>>().join(", ")
 }
 
-/// Lines, ratio, and what Wan makes of them.
+/// Lines, ratio, and the size in pixels that Wan makes of them.
 const SIZES: [(u32, &str, (u32, u32)); 15] = [
     (480, "16:9", (832, 480)),
     (480, "9:16", (480, 832)),
@@ -56,18 +56,18 @@ mod tests {
             for text in
                 [format!("{width}x{height}"), format!("{width}*{height}"), format!("{width} X {height}")]
             {
-                assert_eq!(read(&text).and_then(lines_and_ratio), Some((lines, ratio)), "{text}");
+                assert_eq!(parse(&text).and_then(lines_and_ratio), Some((lines, ratio)), "{text}");
             }
-            assert_eq!(of(lines, ratio), Some(format!("{width}x{height}")));
+            assert_eq!(compose(lines, ratio), Some(format!("{width}x{height}")));
         }
         assert_eq!(lines_and_ratio((1792, 1024)), None);
-        assert_eq!(named(&[720]), "1280x720, 720x1280, 960x960, 1088x832, 832x1088");
+        assert_eq!(list(&[720]), "1280x720, 720x1280, 960x960, 1088x832, 832x1088");
     }
 
     #[test]
     fn other_texts_are_no_sizes() {
         for text in ["", "1280", "1280x", "x720", "1280x720x3", "-1x2", "+1x2", "auto", "99999999999x1"] {
-            assert_eq!(read(text), None, "{text}");
+            assert_eq!(parse(text), None, "{text}");
         }
     }
 }

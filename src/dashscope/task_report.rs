@@ -1,31 +1,32 @@
-//! What DashScope's answer to a task query says, in the words of no dialect.
+//! The answer to a task query: status, end, usage, result URL or error, as each kind of task writes them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use super::size;
-use crate::dashscope::task::Status;
-use crate::dashscope::time;
+use super::task::Status;
+use super::{size, time};
 
-/// A task as its last answer told it. What did not stand there is `None`.
+/// A task as DashScope reports it. A field that the answer lacks is `None`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Outcome {
+pub struct TaskReport {
     pub status: Status,
     pub ended: Option<SystemTime>,
     pub prompt: Option<String>,
     pub code: Option<String>,
     pub message: Option<String>,
-    /// Where the video lies; of a task that makes something else, the first thing that it made.
+    /// The URL of the video; for a task that makes something else, the URL of its first result.
     pub url: Option<String>,
+    /// True if `url` is that of a video.
     pub is_video: bool,
     pub seconds: Option<String>,
+    /// `1280x720`, or `720P` if only the lines are known.
     pub size: Option<String>,
 }
 
-impl Outcome {
-    /// Where no more is known than the status.
-    pub fn of(status: Status) -> Self {
+impl TaskReport {
+    /// The report of a task of which only the status is known.
+    pub fn of_status(status: Status) -> Self {
         Self {
             status,
             ended: None,
@@ -39,7 +40,7 @@ impl Outcome {
         }
     }
 
-    /// Reads the body of an answer; `None` if it tells of no task.
+    /// Reads the body of an answer; `None` if it reports no task.
     pub fn read(body: &[u8]) -> Option<Self> {
         let answer: Value = serde_json::from_slice(body).ok()?;
         let (output, usage) = (&answer["output"], &answer["usage"]);
@@ -56,11 +57,11 @@ impl Outcome {
             url: url.map(str::to_owned),
             is_video: video.is_some(),
             seconds: seconds(usage),
-            size: shape(usage),
+            size: made_size(usage),
         })
     }
 
-    /// Until when its URL is good: the URL says so itself.
+    /// The end of the URL's validity, which its parameter `Expires` tells.
     pub fn url_expires(&self) -> Option<SystemTime> {
         let query = self.url.as_deref()?.split_once('?')?.1;
         let seconds = query.split('&').find_map(|pair| pair.strip_prefix("Expires=")?.parse().ok())?;
@@ -68,7 +69,7 @@ impl Outcome {
     }
 }
 
-/// Of an image, a transcript, or whatever else.
+/// The first URL of a result that is no video: an image, a transcript, or another file.
 fn first_url(output: &Value) -> Option<&str> {
     let listed = output["results"].as_array().into_iter().flatten();
     let mut listed =
@@ -86,12 +87,12 @@ fn seconds(usage: &Value) -> Option<String> {
     names.iter().map(|name| &usage[*name]).find(|value| value.is_number()).map(Value::to_string)
 }
 
-/// A size where there is one, else its lines.
-fn shape(usage: &Value) -> Option<String> {
+/// The size that `usage` tells, else the lines.
+fn made_size(usage: &Value) -> Option<String> {
     let sizes = ["size", "video_ratio"].into_iter().filter_map(|name| usage[name].as_str());
-    let named = sizes.filter_map(size::read).map(|(width, height)| format!("{width}x{height}")).next();
+    let named = sizes.filter_map(size::parse).map(|(width, height)| format!("{width}x{height}")).next();
     let lines = usage["SR"].as_u64().and_then(|lines| u32::try_from(lines).ok());
-    let composed = || size::of(lines?, usage["ratio"].as_str()?);
+    let composed = || size::compose(lines?, usage["ratio"].as_str()?);
     named.or_else(composed).or_else(|| lines.map(|lines| format!("{lines}P")))
 }
 
@@ -99,21 +100,21 @@ fn shape(usage: &Value) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn read(body: &str) -> Outcome {
-        Outcome::read(body.as_bytes()).expect("an outcome")
+    fn read(body: &str) -> TaskReport {
+        TaskReport::read(body.as_bytes()).expect("an report")
     }
 
     #[test]
     fn a_finished_video_tells_all() {
-        let outcome = read(
+        let report = read(
             r#"{"output":{"task_id":"t","task_status":"SUCCEEDED","end_time":"1970-01-01 08:00:01.000",
                 "orig_prompt":"p","video_url":"https://h/a.mp4?Expires=86400&x=1"},
                 "usage":{"duration":15,"output_video_duration":10,"ratio":"9:16","SR":720}}"#,
         );
-        assert_eq!(outcome.ended, Some(UNIX_EPOCH + Duration::from_secs(1)));
-        assert_eq!((outcome.seconds.as_deref(), outcome.size.as_deref()), (Some("10"), Some("720x1280")));
-        assert_eq!(outcome.url_expires(), Some(UNIX_EPOCH + Duration::from_secs(86400)));
-        assert!(outcome.is_video && outcome.prompt.as_deref() == Some("p"));
+        assert_eq!(report.ended, Some(UNIX_EPOCH + Duration::from_secs(1)));
+        assert_eq!((report.seconds.as_deref(), report.size.as_deref()), (Some("10"), Some("720x1280")));
+        assert_eq!(report.url_expires(), Some(UNIX_EPOCH + Duration::from_secs(86400)));
+        assert!(report.is_video && report.prompt.as_deref() == Some("p"));
     }
 
     #[test]
@@ -126,8 +127,8 @@ mod tests {
             (r#"{"duration":5,"size":"1280*720","SR":720}"#, Some("5"), Some("1280x720")),
             (r#"{"image_count":1}"#, None, None),
         ] {
-            let outcome = read(&format!(r#"{{"output":{{"task_status":"SUCCEEDED"}},"usage":{usage}}}"#));
-            assert_eq!((outcome.seconds.as_deref(), outcome.size.as_deref()), (seconds, size), "{usage}");
+            let report = read(&format!(r#"{{"output":{{"task_status":"SUCCEEDED"}},"usage":{usage}}}"#));
+            assert_eq!((report.seconds.as_deref(), report.size.as_deref()), (seconds, size), "{usage}");
         }
     }
 
@@ -140,10 +141,10 @@ mod tests {
             (r#""result":{"transcription_url":"u"}"#, false),
             (r#""choices":[{"message":{"content":[{"image":"u"}]}}]"#, false),
         ] {
-            let outcome = read(&format!(r#"{{"output":{{"task_status":"SUCCEEDED",{output}}}}}"#));
-            assert_eq!((outcome.url.as_deref(), outcome.is_video), (Some("u"), is_video), "{output}");
+            let report = read(&format!(r#"{{"output":{{"task_status":"SUCCEEDED",{output}}}}}"#));
+            assert_eq!((report.url.as_deref(), report.is_video), (Some("u"), is_video), "{output}");
         }
-        assert_eq!(Outcome::read(b"{}"), None);
-        assert_eq!(Outcome::read(b"<html>"), None);
+        assert_eq!(TaskReport::read(b"{}"), None);
+        assert_eq!(TaskReport::read(b"<html>"), None);
     }
 }
