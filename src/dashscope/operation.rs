@@ -118,17 +118,31 @@ impl Operation {
         }
     }
 
-    /// Whether the call names one video, or task, in the unified dialect.
-    pub const fn is_of_one_video(self) -> bool {
-        matches!(
-            self,
-            Operation::VideoGet | Operation::VideoDelete | Operation::VideoContent | Operation::TaskView
-        )
-    }
-
     /// Whether the call is a WebSocket handshake.
     pub const fn is_socket(self) -> bool {
-        matches!(self, Operation::Inference | Operation::Realtime)
+        match self {
+            Operation::Inference | Operation::Realtime => true,
+            Operation::Submit
+            | Operation::Service
+            | Operation::Tokenizer
+            | Operation::PublicKey
+            | Operation::TaskGet
+            | Operation::TaskList
+            | Operation::TaskCancel
+            | Operation::UploadPolicy
+            | Operation::Chat
+            | Operation::Completion
+            | Operation::Embedding
+            | Operation::Rerank
+            | Operation::Message
+            | Operation::VideoCreate
+            | Operation::VideoGet
+            | Operation::VideoList
+            | Operation::VideoDelete
+            | Operation::VideoContent
+            | Operation::TaskView
+            | Operation::Unlisted => false,
+        }
     }
 }
 

@@ -1,9 +1,9 @@
-//! Stage 2: whose key is this?
+//! Authentication: finds the caller by the key that it presents, its connection's certificate, or both.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use hyper::header::{AUTHORIZATION, HeaderMap};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName};
 
 use super::peer::Peer;
 use super::rejection::Rejection;
@@ -14,32 +14,30 @@ use crate::tenant::directory::Directory;
 use crate::tenant::key::VirtualKey;
 use crate::tenant::keyring::Keyring;
 
-/// Finds the caller by the key that it presents, its connection's certificate, or both.
+/// Finds the caller. In the sidecar every caller on the same host is the tenant, with any key or none.
 ///
 /// # Errors
-/// `NoKey`, `UnknownKey`, `ExpiredKey`, `RevokedKey`, `NoCertificate`, `OtherCertificate`; `BadRequest` for two
-/// different keys.
+/// `NoKey`, `UnknownKey`, `ExpiredKey`, `RevokedKey`, `NoCertificate`, `OtherCertificate`.
 pub(super) fn authenticate(
     directory: &Arc<Directory>,
     keyring: &Keyring,
-    headers: &HeaderMap,
+    key: Option<VirtualKey<'_>>,
     peer: &Peer,
     now: SystemTime,
 ) -> Result<Caller, Rejection> {
-    let key = presented(headers)?;
     if let Some(caller) = sidecar_caller(directory) {
         return if peer.address.ip().is_loopback() { Ok(caller) } else { Err(Rejection::UnknownKey) };
     }
     let found =
         identify(directory, keyring, key, peer.certificate.as_ref(), now).inspect_err(|stranger| {
-            // The client is told the same of every key that opens nothing; whoever helps it may know more.
+            // The client gets one message for every invalid key; the log tells the operator more.
             tracing::debug!(?stranger, address = %peer.address, "a key opens nothing");
         })?;
     found.ok_or(Rejection::NoKey)
 }
 
-/// Counts a failure against its address. A caller with a good key from there is not held up: who shares an address
-/// with a guesser, behind one NAT, notices nothing.
+/// Counts a failure against its address. Callers with a valid key are not held up, so clients that share an address with a
+/// guesser, behind one NAT, notice nothing.
 pub(super) fn count(
     rejection: Rejection,
     auth_failures: &AuthFailures,
@@ -52,25 +50,69 @@ pub(super) fn count(
     }
 }
 
-/// The one key in `Authorization: Bearer`, `x-api-key` or `api-key`.
-///
-/// # Errors
-/// `BadRequest` where there are two: one that we judge by and another that somebody might read.
-pub(super) fn presented(headers: &HeaderMap) -> Result<Option<VirtualKey<'_>>, Rejection> {
-    let bearers = headers.get_all(AUTHORIZATION).iter().filter_map(|value| bearer(value.as_bytes()));
-    let plain = [X_API_KEY, API_KEY].into_iter().flat_map(|name| headers.get_all(name));
-    let mut keys = bearers
-        .chain(plain.map(|value| value.as_bytes().trim_ascii()))
-        .filter(|key| !key.is_empty())
-        .map(VirtualKey::new);
-    let first = keys.next();
-    if keys.any(|key| Some(key) != first) {
-        return Err(Rejection::BadRequest("it bears two different keys"));
-    }
-    Ok(first)
+/// Position of the client's key in a head: the one key in `Authorization: Bearer`, `x-api-key` and `api-key`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PresentedKey {
+    field: KeyField,
+    /// Number of the line among those with the field's name.
+    line: usize,
 }
 
-/// What follows the scheme `Bearer`, which has no case (RFC 9110, 11.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KeyField {
+    Authorization,
+    XApiKey,
+    ApiKey,
+}
+
+impl PresentedKey {
+    /// # Errors
+    /// `BadRequest` if there are two different keys: the gateway would check one, and another server might read the other.
+    pub(super) fn find(headers: &HeaderMap) -> Result<Option<Self>, Rejection> {
+        let lines =
+            [KeyField::Authorization, KeyField::XApiKey, KeyField::ApiKey].into_iter().flat_map(|field| {
+                let secrets = headers
+                    .get_all(field.name())
+                    .into_iter()
+                    .map(move |value| field.secret(value.as_bytes()));
+                secrets.enumerate().filter_map(move |(line, secret)| Some((Self { field, line }, secret?)))
+            });
+        let mut found: Option<(Self, &[u8])> = None;
+        for (position, secret) in lines {
+            if *found.get_or_insert((position, secret)).1 != *secret {
+                return Err(Rejection::BadRequest("it bears two different keys"));
+            }
+        }
+        Ok(found.map(|(position, _)| position))
+    }
+
+    /// The key itself, in the head in which it was found.
+    pub(super) fn of(self, headers: &HeaderMap) -> Option<VirtualKey<'_>> {
+        let value = headers.get_all(self.field.name()).iter().nth(self.line)?;
+        self.field.secret(value.as_bytes()).map(VirtualKey::new)
+    }
+}
+
+impl KeyField {
+    const fn name(self) -> HeaderName {
+        match self {
+            KeyField::Authorization => AUTHORIZATION,
+            KeyField::XApiKey => X_API_KEY,
+            KeyField::ApiKey => API_KEY,
+        }
+    }
+
+    /// The secret in the field's value, if there is one.
+    fn secret(self, value: &[u8]) -> Option<&[u8]> {
+        let secret = match self {
+            KeyField::Authorization => bearer(value)?,
+            KeyField::XApiKey | KeyField::ApiKey => value.trim_ascii(),
+        };
+        (!secret.is_empty()).then_some(secret)
+    }
+}
+
+/// The credentials behind the scheme `Bearer`, which has no case (RFC 9110, 11.1).
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = value.split_at_checked(SCHEME.len())?;
     (scheme.eq_ignore_ascii_case(SCHEME) && rest.starts_with(b" ")).then(|| rest.trim_ascii())
@@ -81,7 +123,11 @@ const SCHEME: &[u8] = b"Bearer";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyper::header::{HeaderName, HeaderValue};
+    use hyper::header::HeaderValue;
+
+    fn presented(headers: &HeaderMap) -> Result<Option<VirtualKey<'_>>, Rejection> {
+        PresentedKey::find(headers).map(|found| found.and_then(|found| found.of(headers)))
+    }
 
     fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         fields

@@ -1,5 +1,4 @@
-//! Stage 4: is the task that it names the tenant's own? After `admit`, so that guessing ids costs the
-//! guesser's own quota.
+//! Authorization: whose task a request names, and what is to be done with the request.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -8,12 +7,12 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::http::request::Parts;
 
-use super::admit::Permit;
+use super::admit::permit::Permit;
+use super::passage::Destination;
 use super::rejection::Rejection;
 use super::route::Route;
-use super::send::choose::Destination;
 use super::videos::fault::VideoFault;
-use super::{respond, videos};
+use super::{admit, respond, videos};
 use crate::dashscope::envelope::{self, ErrorBody};
 use crate::dashscope::operation::{Operation, Surface};
 use crate::dashscope::task;
@@ -21,27 +20,38 @@ use crate::polling::TrackedTask;
 use crate::polling::hub::PollHub;
 use crate::tasks::index::TaskIndex;
 use crate::tasks::list::{self, TaskListQuery};
-use crate::unified::StatusSpelling;
 
-/// Where an admitted request goes.
+/// The next step of an admitted request.
 #[derive(Debug)]
 pub(super) enum Verdict {
+    /// It is sent to an account.
     Forward(Destination),
-    /// It asks how a task of the tenant's is.
-    Poll(Arc<TrackedTask>),
-    /// It is answered here, as DashScope would answer it.
+    /// It is answered by the gateway, as DashScope would answer it.
     Answer {
         status: StatusCode,
         body: Bytes,
         request_id: Box<str>,
     },
+    /// TaskListQuery of a task of the tenant, in the native dialect.
+    Poll(Arc<TrackedTask>),
+    /// Create of a video: it is translated into a native submit and sent.
+    VideoCreate,
+    /// TaskListQuery of a task as a Video.
+    VideoGet(Arc<TrackedTask>),
+    /// TaskListQuery of a task in the shape of `/v1/tasks/{id}`.
+    TaskView(Arc<TrackedTask>),
+    VideoDelete(Arc<TrackedTask>),
+    /// Fetch of a finished video's file.
+    VideoContent(Arc<TrackedTask>),
 }
 
-/// Decides on the task's account, or on the answer to a question about a task that isn't the tenant's.
+/// Authorizes a request: the task that it names must be the tenant's own. This stage comes after `admit`, so that guessing
+/// task ids uses up the guesser's own limits.
 ///
 /// # Errors
-/// `VideoFault::None` in the unified dialect; `BadRequest` for a list whose parameters can't be read, `StoreUnavailable` for a submit or an upload
-/// policy that could not be noted, `UpstreamUnreachable` if the task's account is not configured any more.
+/// `VideoFault::None` in the unified dialect; `BadRequest` for a list whose parameters can't be read; `StoreUnavailable`
+/// for a submit or an upload policy that could not be recorded; `UpstreamUnreachable` if the task's account is not
+/// configured any more.
 pub(super) fn authorize(
     hub: &PollHub,
     permit: &Permit,
@@ -51,38 +61,59 @@ pub(super) fn authorize(
 ) -> Result<Verdict, Rejection> {
     let tenant = permit.tenant();
     let task_id = route.task_id().unwrap_or_default();
-    if route.operation == Operation::TaskGet {
-        let watch = hub.tracked_task(task_id, &tenant.name, now);
-        return Ok(watch.map_or_else(|| unknown(task_id), Verdict::Poll));
-    }
-    if route.operation == Operation::TaskCancel {
-        let Some(name) = hub.task_index().account_of(task_id, &tenant.name) else {
-            return Ok(cancel_refused());
-        };
-        let account = permit.directory().account_index(&name);
-        let account = account.map(|index| Verdict::Forward(Destination::Task(index)));
-        return account.ok_or(Rejection::UpstreamUnreachable);
-    }
-    if route.operation == Operation::TaskList {
-        return listed(hub.task_index(), &tenant.name, request.uri.query().unwrap_or(""), now);
-    }
-    if route.operation == Operation::VideoList {
-        let request_id = respond::new_request_id();
-        let statuses = route.unified.as_ref().map_or(StatusSpelling::Openai, |unified| unified.statuses);
-        let query = request.uri.query().unwrap_or("");
-        let body = videos::list::list(hub, &tenant.name, statuses, query, now)?;
-        return Ok(Verdict::Answer { status: StatusCode::OK, body, request_id });
-    }
-    if route.operation.is_of_one_video() {
-        let watch =
+    let query = request.uri.query().unwrap_or("");
+    let video = || {
+        let task =
             hub.tracked_task(task_id, &tenant.name, now).filter(|_| !hub.task_index().is_hidden(task_id));
-        return watch.map(Verdict::Poll).ok_or(Rejection::Video(VideoFault::None));
+        task.ok_or(Rejection::Video(VideoFault::None))
+    };
+    match route.operation {
+        Operation::Submit | Operation::UploadPolicy => {
+            recorded(hub.task_index(), Verdict::Forward(Destination::Any))
+        }
+        Operation::Service if permit.submits => {
+            recorded(hub.task_index(), Verdict::Forward(Destination::Any))
+        }
+        Operation::VideoCreate => recorded(hub.task_index(), Verdict::VideoCreate),
+        Operation::Service
+        | Operation::Tokenizer
+        | Operation::PublicKey
+        | Operation::Chat
+        | Operation::Completion
+        | Operation::Embedding
+        | Operation::Rerank
+        | Operation::Message
+        | Operation::Inference
+        | Operation::Realtime => Ok(Verdict::Forward(Destination::Any)),
+        Operation::TaskGet => {
+            let task = hub.tracked_task(task_id, &tenant.name, now);
+            Ok(task.map_or_else(|| unknown(task_id), Verdict::Poll))
+        }
+        Operation::TaskList => listed(hub.task_index(), &tenant.name, query, now),
+        Operation::TaskCancel => {
+            let Some(name) = hub.task_index().account_of(task_id, &tenant.name) else {
+                return Ok(cancel_refused());
+            };
+            let index = permit.directory().account_index(&name).ok_or(Rejection::UpstreamUnreachable)?;
+            Ok(Verdict::Forward(Destination::Task(index)))
+        }
+        Operation::VideoGet => video().map(Verdict::VideoGet),
+        Operation::VideoDelete => video().map(Verdict::VideoDelete),
+        Operation::VideoContent => video().map(Verdict::VideoContent),
+        Operation::TaskView => video().map(Verdict::TaskView),
+        Operation::VideoList => {
+            let request_id = respond::new_request_id();
+            let statuses = route.mount(permit.directory()).video_statuses;
+            let body = videos::list::list(hub, &tenant.name, statuses, query, now)?;
+            Ok(Verdict::Answer { status: StatusCode::OK, body, request_id })
+        }
+        Operation::Unlisted => Err(admit::not_allowed(route, request)),
     }
-    let is_noted = permit.submits || route.operation == Operation::UploadPolicy;
-    if is_noted && !hub.task_index().takes_more() {
-        return Err(Rejection::StoreUnavailable);
-    }
-    Ok(Verdict::Forward(Destination::Any))
+}
+
+/// Lets a call pass whose result must be recorded, unless the store takes no more records.
+fn recorded(index: &TaskIndex, verdict: Verdict) -> Result<Verdict, Rejection> {
+    if index.takes_more() { Ok(verdict) } else { Err(Rejection::StoreUnavailable) }
 }
 
 fn unknown(task_id: &str) -> Verdict {

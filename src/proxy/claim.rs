@@ -10,7 +10,7 @@ use hyper::body::Body;
 use hyper::header::CONTENT_ENCODING;
 use hyper::{Response, StatusCode};
 
-use super::admit::Permit;
+use super::admit::permit::Permit;
 use super::observe::BufferedBody;
 use super::rejection::Rejection;
 use crate::dashscope::coding;

@@ -8,13 +8,12 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use hyper::body::Body;
-use hyper::http::request::Parts;
 use percent_encoding::percent_decode_str;
 
-use super::admit::Permit;
+use super::admit::permit::Permit;
+use super::passage::Passage;
 use super::rejection::Rejection;
 use super::route::Route;
-use super::send::forward;
 use crate::config::Rule;
 use crate::dashscope::inference_message::InferenceMessage;
 use crate::dashscope::limited_fields::{FieldFault, LimitedFields};
@@ -38,12 +37,11 @@ pub(super) struct Inspection {
 /// `ModelNotAllowed`, `OverCap`; `BadRequest` for what can't be judged, or could be read in two ways; `NoRoom`,
 /// and what was wrong with the client's body.
 pub(super) async fn inspect(
-    permit: &Permit,
-    route: &Route,
-    request: &Parts,
-    body: &mut Upload,
-    room: &Arc<BufferBudget>,
+    passage: &mut Passage,
+    budget: &Arc<BufferBudget>,
 ) -> Result<Inspection, Rejection> {
+    let Passage { exchange, native, request, body, .. } = passage;
+    let (permit, route) = (exchange.permit(), native.as_ref().unwrap_or(exchange.route()));
     let needs = Needs::of(permit, route);
     if needs.model == Some(ModelLocation::Query) {
         let model = query_model(request.uri.query().unwrap_or(""))?;
@@ -52,8 +50,8 @@ pub(super) async fn inspect(
     if needs.model != Some(ModelLocation::Body) && !needs.caps && !needs.stream {
         return Ok(Inspection::default());
     }
-    let read = body.read_whole(room).await;
-    read.map_err(|fault| forward::blame_client(fault, permit.directory().settings.server.max_body_bytes))?;
+    let read = body.read_whole(budget).await;
+    read.map_err(|fault| Rejection::of_body(fault, permit.directory().settings.server.max_body_bytes))?;
     let asked = read_body(body).await.map_err(|fault| bad_body("its body", &fault))?;
     if needs.model.is_some() {
         check_model(permit.tenant(), asked.model.as_deref())?;
@@ -105,28 +103,26 @@ impl Needs {
         let is_capped =
             both.iter().any(|limits| limits.max_duration_seconds.or(limits.max_resolution).is_some());
         let limits_streams = both.iter().any(|limits| limits.streams != Rule::default());
-        let may_stream =
-            matches!(route.operation, Operation::Chat | Operation::Completion | Operation::Message);
+        let (location, may_stream) = body_facts(route.operation);
         Self {
-            model: place(route.operation).filter(|_| lists_models),
+            model: location.filter(|_| lists_models),
             caps: is_capped && permit.submits && video::is_video_path(&route.path),
-            stream: limits_streams && may_stream && permit.kind != LimitKind::Stream,
+            stream: limits_streams && may_stream && permit.kind() != LimitKind::Stream,
         }
     }
 }
 
-fn place(operation: Operation) -> Option<ModelLocation> {
+/// Where an operation names its model, and whether its body may ask for an event stream.
+fn body_facts(operation: Operation) -> (Option<ModelLocation>, bool) {
     match operation {
+        Operation::Chat | Operation::Completion | Operation::Message => (Some(ModelLocation::Body), true),
         Operation::Submit
         | Operation::Service
         | Operation::Tokenizer
-        | Operation::Chat
-        | Operation::Completion
         | Operation::Embedding
-        | Operation::Rerank
-        | Operation::Message => Some(ModelLocation::Body),
-        Operation::UploadPolicy | Operation::Realtime => Some(ModelLocation::Query),
-        Operation::Inference => Some(ModelLocation::Messages),
+        | Operation::Rerank => (Some(ModelLocation::Body), false),
+        Operation::UploadPolicy | Operation::Realtime => (Some(ModelLocation::Query), false),
+        Operation::Inference => (Some(ModelLocation::Messages), false),
         Operation::PublicKey
         | Operation::TaskGet
         | Operation::TaskList
@@ -137,7 +133,7 @@ fn place(operation: Operation) -> Option<ModelLocation> {
         | Operation::VideoDelete
         | Operation::VideoContent
         | Operation::TaskView
-        | Operation::Unlisted => None,
+        | Operation::Unlisted => (None, false),
     }
 }
 

@@ -1,4 +1,4 @@
-//! In place of the stages that send: a query for a task is answered by the hub, which asks for all.
+//! A query for a task, answered by the poll hub: it asks DashScope once for all clients that wait.
 
 use std::pin::pin;
 use std::rc::Rc;
@@ -9,48 +9,42 @@ use bytes::Bytes;
 use hyper::Response;
 use hyper::header::{AGE, HeaderMap, HeaderName, HeaderValue};
 
-use super::Proxy;
-use super::admit::Permit;
+use super::admit::permit::Permit;
 use super::exchange::Exchange;
 use super::observe::{self, Observed};
 use super::rejection::Rejection;
-use super::route::Route;
-use super::videos::respond as views;
-use crate::dashscope::operation::Operation;
+use super::worker::Proxy;
 use crate::polling::poll::{HoldUntil, PollAnswer, PollHold};
 use crate::polling::{TaskAnswer, TrackedTask};
 use crate::telemetry::metrics::{Outcome, PollServed};
 use crate::telemetry::stopwatch::Awaited;
 
-/// Needs the permit that nothing is asked without.
+/// Answers a query from the poll hub; `show` makes the client's answer of the hub's. A running task is waited for as long
+/// as the client asked for, else for the mount's `hold`.
 ///
 /// # Errors
-/// `UpstreamUnreachable` if the task's account is not configured any more, or nothing is known to tell.
+/// `UpstreamUnreachable` if the task's account is not configured any more, or nothing is known of the task; the errors of
+/// `show`.
 pub(super) async fn poll(
     proxy: &Proxy,
     permit: &Permit,
-    route: &Route,
+    hold: Duration,
     headers: &HeaderMap,
     watch: &Arc<TrackedTask>,
     exchange: &Rc<Exchange>,
+    show: &dyn Fn(&TaskAnswer) -> Result<Response<Bytes>, Rejection>,
 ) -> Result<Response<Observed>, Rejection> {
     let asked = wait(headers);
     let hold = match asked {
         Some(longest) => PollHold { longest, until: HoldUntil::Change },
-        None => PollHold { longest: route.hold, until: HoldUntil::End },
+        None => PollHold { longest: hold, until: HoldUntil::End },
     };
-    let polled = news(proxy, permit, watch, Some(hold), exchange).await?;
-    let mut response = match &route.unified {
-        None => native(&polled.answer),
-        Some(_) if route.operation == Operation::TaskView => {
-            views::task(&proxy.hub, watch.id(), &polled.answer)?
-        }
-        Some(unified) => views::video(&proxy.hub, watch.id(), unified.statuses, &polled.answer)?,
-    };
+    let polled = query(proxy, permit, watch, Some(hold), exchange).await?;
+    let mut response = show(&polled.answer)?;
     let fields = response.headers_mut();
     proxy.recorder.metrics.count_poll(polled.served);
     if polled.served != PollServed::Upstream {
-        // How old it is (RFC 9111, 5.1).
+        // Age of the answer (RFC 9111, 5.1).
         fields.insert(AGE, HeaderValue::from(polled.age.as_secs()));
     }
     if let Some(longest) = asked {
@@ -61,11 +55,11 @@ pub(super) async fn poll(
     Ok(observe::whole(response, exchange))
 }
 
-/// What is to be said of the task.
+/// Asks the poll hub for the task.
 ///
 /// # Errors
-/// As above.
-pub(super) async fn news(
+/// `UpstreamUnreachable` if the task's account is not configured any more, or nothing is known of the task.
+pub(super) async fn query(
     proxy: &Proxy,
     permit: &Permit,
     watch: &Arc<TrackedTask>,
@@ -83,18 +77,19 @@ pub(super) async fn news(
     exchange.unless_revoked(polling).await?.ok_or(Rejection::UpstreamUnreachable)
 }
 
-fn native(answer: &TaskAnswer) -> Response<Bytes> {
+/// The hub's answer as DashScope gave it.
+pub(super) fn native(answer: &TaskAnswer) -> Response<Bytes> {
     let mut response = Response::new(answer.body.clone());
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers.clone();
     response
 }
 
-/// How long the client is ready to wait, by `Prefer: wait=N` (RFC 7240, 4.3), a minute at most.
+/// Time that the client is ready to wait, by `Prefer: wait=N` (RFC 7240, 4.3), a minute at most.
 fn wait(headers: &HeaderMap) -> Option<Duration> {
     let lines = headers.get_all(PREFER).iter().filter_map(|line| line.to_str().ok());
     let mut preferences = lines.flat_map(|line| line.split(','));
-    // Only the first of several counts (RFC 7240, 2).
+    // The first of several preferences counts (RFC 7240, 2).
     preferences.find_map(|preference| {
         let plain = preference.split(';').next()?;
         let (name, value) = plain.split_once('=')?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 
 use super::peer::HeadFault;
+use super::refusal_row::{BAD_REQUEST, CROWDED, DENIED, INVALID_KEY, RefusalRow, THROTTLED, UNAVAILABLE};
 use super::videos::fault::VideoFault;
 use crate::dashscope::path::PathFault;
 use crate::dashscope::websocket::FrameFault;
@@ -13,6 +14,7 @@ use crate::limits::{Limit, LimitRefusal};
 use crate::telemetry::metrics::Reason;
 use crate::tenant::key::CredentialFault;
 use crate::unified;
+use crate::upstream::UploadFault;
 
 /// Why a request is not passed on, or why its answer is ours.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,20 +74,19 @@ pub(super) enum Rejection {
     Draining,
 }
 
-/// How a rejection is told.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct RefusalRow {
-    /// The metric's label and the value of `x-dashgate-reason`.
-    pub reason: Reason,
-    pub status: StatusCode,
-    pub native_code: &'static str,
-    pub openai_code: &'static str,
-    pub openai_type: &'static str,
-    /// Whether the connection can't be used any further.
-    pub closes: bool,
-}
-
 impl Rejection {
+    /// The refusal of a request whose body could not be read or sent.
+    pub(super) const fn of_body(fault: UploadFault, most_body_bytes: u64) -> Self {
+        match fault {
+            UploadFault::TooLarge => Rejection::BodyTooLarge(most_body_bytes),
+            UploadFault::Stalled => Rejection::ClientTimeout,
+            UploadFault::OverBudget => Rejection::NoRoom,
+            UploadFault::Broken => {
+                Rejection::BadRequest("its body broke off or is not framed as HTTP demands")
+            }
+        }
+    }
+
     pub(super) const fn row(&self) -> RefusalRow {
         match self {
             Rejection::NoKey => RefusalRow { reason: Reason::NoKey, ..INVALID_KEY },
@@ -281,62 +282,16 @@ impl From<unified::UnifiedFault> for Rejection {
     }
 }
 
+impl From<VideoFault> for Rejection {
+    fn from(fault: VideoFault) -> Self {
+        Rejection::Video(fault)
+    }
+}
+
 impl From<FrameFault> for Rejection {
     fn from(fault: FrameFault) -> Self {
         Rejection::BadRequest(fault.problem())
     }
 }
-
-const INVALID_KEY: RefusalRow = RefusalRow {
-    reason: Reason::UnknownKey,
-    status: StatusCode::UNAUTHORIZED,
-    native_code: "InvalidApiKey",
-    openai_code: "invalid_api_key",
-    openai_type: "invalid_request_error",
-    closes: false,
-};
-
-const DENIED: RefusalRow = RefusalRow {
-    reason: Reason::NotAllowed,
-    status: StatusCode::FORBIDDEN,
-    native_code: "AccessDenied",
-    openai_code: "access_denied",
-    openai_type: "invalid_request_error",
-    closes: false,
-};
-
-const THROTTLED: RefusalRow = RefusalRow {
-    reason: Reason::Rate,
-    status: StatusCode::TOO_MANY_REQUESTS,
-    native_code: "Throttling.RateQuota",
-    openai_code: "limit_requests",
-    openai_type: "rate_limit_error",
-    closes: false,
-};
-
-const CROWDED: RefusalRow = RefusalRow {
-    reason: Reason::Concurrency,
-    native_code: "Throttling.Concurrency",
-    openai_code: "limit_concurrency",
-    ..THROTTLED
-};
-
-pub(super) const BAD_REQUEST: RefusalRow = RefusalRow {
-    reason: Reason::BadRequest,
-    status: StatusCode::BAD_REQUEST,
-    native_code: "InvalidParameter",
-    openai_code: "invalid_parameter",
-    openai_type: "invalid_request_error",
-    closes: false,
-};
-
-pub(super) const UNAVAILABLE: RefusalRow = RefusalRow {
-    reason: Reason::UpstreamUnreachable,
-    status: StatusCode::SERVICE_UNAVAILABLE,
-    native_code: "ServiceUnavailable",
-    openai_code: "service_unavailable",
-    openai_type: "server_error",
-    closes: false,
-};
 
 const RATE_EXCEEDED: &str = "Requests rate limit exceeded, please try again later.";

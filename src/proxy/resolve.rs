@@ -7,9 +7,8 @@ use std::time::SystemTime;
 use hyper::body::Body;
 use hyper::http::request::Parts;
 
-use super::admit::Permit;
+use super::admit::permit::Permit;
 use super::rejection::Rejection;
-use super::send::forward;
 use crate::account::uploads::UploadDirectories;
 use crate::dashscope::headers::OSS_RESOLVE;
 use crate::dashscope::oss;
@@ -34,7 +33,7 @@ pub(super) async fn resolve(
         return Ok(None);
     }
     let is_larger = body.size_hint().lower() > MOST_BYTES as u64;
-    let client = |fault| forward::blame_client(fault, permit.directory().settings.server.max_body_bytes);
+    let client = |fault| Rejection::of_body(fault, permit.directory().settings.server.max_body_bytes);
     if is_larger || !body.read_ahead(MOST_BYTES + 1, |_| false).await.map_err(client)? {
         return Err(Rejection::BadRequest(
             "a body with X-DashScope-OssResourceResolve may have 1 MiB; upload its media, or leave out the header",

@@ -29,12 +29,12 @@ pub(super) fn refusal(rejection: &Rejection, exchange: &Exchange, version: Versi
         message: &rejection.message(),
         request_id: &request_id,
     };
-    let mut response = json(row.status, envelope::write(exchange.surface.get(), &fault), &request_id);
+    let mut response = json(row.status, envelope::write(exchange.surface(), &fault), &request_id);
     let headers = response.headers_mut();
     // Whatever of the request it repeats is text.
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REASON, HeaderValue::from_static(row.reason.name()));
-    if rejection.may_have_arrived() && exchange.submits.get() {
+    if rejection.may_have_arrived() && exchange.submits() {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
     if let Some(wait) = rejection.retry_after() {

@@ -1,53 +1,55 @@
-//! Stage 1: what is called, and under which mount.
+//! Routing: the mount that takes a request, and the operation that it calls.
 
-use std::borrow::Cow;
-use std::sync::Arc;
-use std::time::Duration;
+use std::ops::Range;
 
 use hyper::header::HOST;
 use hyper::http::request::Parts;
 use hyper::{Method, Version};
 use percent_encoding::percent_decode_str;
 
-use super::authenticate::presented;
+use super::authenticate::PresentedKey;
 use super::peer::{ConnectionState, REFUSED_METHOD};
 use super::rejection::Rejection;
-use crate::config::{Dialect, Mount, StorageHost};
+use crate::config::{Dialect, Mount};
 use crate::dashscope::operation::{self, Operation, Surface};
 use crate::dashscope::path;
 use crate::tenant::directory::Directory;
-use crate::unified::{self, StatusSpelling};
+use crate::unified;
 
-/// Where a request leads.
+/// The call that a request makes, and the mount that takes it.
 #[derive(Debug, Clone)]
 pub(super) struct Route {
-    /// The prefix of the mount.
-    pub mount: Arc<str>,
+    /// Index into the directory's mounts.
+    pub mount: usize,
     pub operation: Operation,
     pub surface: Surface,
-    /// How long a query of a running task waits for its end.
-    pub hold: Duration,
     /// The path on the upstream, below its base URL.
     pub path: Box<str>,
-    /// Where the id stands in `path`.
-    task_id: Option<std::ops::Range<usize>>,
-    /// Where the mount speaks another dialect.
-    pub unified: Option<Unified>,
+    /// Position of the task's id in `path`.
+    task_id: Option<Range<usize>>,
+    /// Position of the client's key in the head.
+    pub key: Option<PresentedKey>,
 }
 
-/// How a unified mount speaks, and with whom.
-#[derive(Debug, Clone)]
-pub(super) struct Unified {
-    pub statuses: StatusSpelling,
-    pub storage: Arc<[StorageHost]>,
+/// Mount and surface of a request without a route, as far as the beginning of its raw path shows them: its refusal gets
+/// the shape that the client reads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unrouted {
+    pub mount: Option<usize>,
+    pub surface: Surface,
 }
 
 impl Route {
+    /// The mount in the directory by which the request was routed.
+    pub(super) fn mount<'d>(&self, directory: &'d Directory) -> &'d Mount {
+        &directory.mounts[self.mount]
+    }
+
     pub(super) fn task_id(&self) -> Option<&str> {
         self.task_id.clone().and_then(|range| self.path.get(range))
     }
 
-    /// The same call as a native one: what a unified one becomes on its way to the upstream.
+    /// The native call that a unified one becomes on its way to the upstream.
     pub(super) fn natively(&self, operation: Operation, path: impl Into<Box<str>>) -> Self {
         Self { operation, path: path.into(), task_id: None, ..self.clone() }
     }
@@ -56,86 +58,67 @@ impl Route {
 /// Finds mount and operation.
 ///
 /// # Errors
-/// `BadHead`, `BadRequest`, `BadPath` or `NoMount`: what has no one reading, or no place here.
+/// `BadHead`, `BadRequest`, `BadPath` or `NoMount`, if the request could be read in two ways or has no mount.
 pub(super) fn route(
     directory: &Directory,
     request: &Parts,
-    line: &ConnectionState,
+    connection: &ConnectionState,
 ) -> Result<Route, Rejection> {
-    if let Some(fault) = line.head_fault().filter(|_| request.method.as_str() == REFUSED_METHOD) {
+    if let Some(fault) = connection.head_fault().filter(|_| request.method.as_str() == REFUSED_METHOD) {
         return Err(Rejection::BadHead(fault));
     }
     check_target(request)?;
-    check_secret(request)?;
+    let key = PresentedKey::find(&request.headers)?;
+    check_secret(request, key)?;
     let path = path::normalise(request.uri.path()).map_err(Rejection::BadPath)?;
     let Some((mount, rest)) = find_mount(&directory.mounts, &path) else {
         return Err(Rejection::NoMount(no_mount(&path, &directory.mounts)));
     };
-    if mount.dialect == Dialect::Unified {
-        return Ok(in_unified(mount, &request.method, rest, &path));
-    }
+    let (operation, surface, path, task_id) = match directory.mounts[mount].dialect {
+        Dialect::Native => native_call(request, rest, &path),
+        Dialect::Unified => unified_call(&request.method, rest, &path),
+    };
+    Ok(Route { mount, operation, surface, path, task_id, key })
+}
+
+/// Mount and surface for the refusal of a request that `route` refused.
+pub(super) fn unrouted(directory: &Directory, raw_path: &str) -> Unrouted {
+    let Some((mount, rest)) = find_mount(&directory.mounts, raw_path) else {
+        return Unrouted { mount: None, surface: Surface::Native };
+    };
+    let surface = match directory.mounts[mount].dialect {
+        Dialect::Unified => Surface::Compatible,
+        Dialect::Native => operation::surface(rest),
+    };
+    Unrouted { mount: Some(mount), surface }
+}
+
+/// The call below a native mount. An unlisted call keeps the client's path, which its refusal names.
+fn native_call(request: &Parts, rest: &str, path: &str) -> Call {
     let call = operation::classify(&request.method, rest, request.uri.query());
     if call.operation == Operation::Unlisted {
-        let surface = call.surface;
-        return Ok(unlisted(mount, surface, path));
+        return (Operation::Unlisted, call.surface, path.into(), None);
     }
-    let upstream = [call.root, call.rest].concat();
     let task_id = call.task_id.and_then(|id| {
         let start = call.root.len() + TASKS.len();
         call.rest.starts_with(TASKS).then(|| start..start + id.len())
     });
-    Ok(Route {
-        mount: Arc::clone(&mount.prefix),
-        operation: call.operation,
-        surface: call.surface,
-        hold: mount.hold,
-        path: upstream.into(),
-        task_id,
-        unified: None,
-    })
+    (call.operation, call.surface, [call.root, call.rest].concat().into(), task_id)
 }
 
-/// The mount, an index into the directory's, and the shape of errors that the caller reads, as far as the beginning
-/// of a path shows them: a path that is refused gets its refusal in that shape too.
-pub(super) fn foresee(directory: &Directory, raw_path: &str) -> (Option<usize>, Surface) {
-    let Some((mount, rest)) = find_mount(&directory.mounts, raw_path) else { return (None, Surface::Native) };
-    let surface = match mount.dialect {
-        Dialect::Unified => Surface::Compatible,
-        Dialect::Native => operation::surface(rest),
-    };
-    (directory.mount(&mount.prefix), surface)
-}
-
-fn unlisted(mount: &Mount, surface: Surface, path: Cow<'_, str>) -> Route {
-    let (mount, hold) = (Arc::clone(&mount.prefix), mount.hold);
-    Route {
-        mount,
-        operation: Operation::Unlisted,
-        surface,
-        hold,
-        path: path.into(),
-        task_id: None,
-        unified: None,
-    }
-}
-
-fn in_unified(mount: &Mount, method: &Method, rest: &str, path: &str) -> Route {
+/// The call below a unified mount.
+fn unified_call(method: &Method, rest: &str, path: &str) -> Call {
     let call = unified::call::classify(method, rest);
-    // Both are pieces of the path.
+    // The id is a piece of the path.
     let task_id = call.id.map(|id| {
         let start = id.as_ptr().addr() - path.as_ptr().addr();
         start..start + id.len()
     });
-    Route {
-        mount: Arc::clone(&mount.prefix),
-        operation: call.operation,
-        surface: Surface::Compatible,
-        hold: mount.hold,
-        path: path.into(),
-        task_id,
-        unified: Some(Unified { statuses: mount.video_statuses, storage: Arc::clone(&mount.storage_hosts) }),
-    }
+    (call.operation, Surface::Compatible, path.into(), task_id)
 }
+
+/// Operation, surface, path on the upstream, and position of the task's id in it.
+type Call = (Operation, Surface, Box<str>, Option<Range<usize>>);
 
 /// A request with two hosts, or one for another server, could be read differently behind us
 /// (RFC 9112, 3.2 and 3.2.2).
@@ -167,9 +150,9 @@ fn check_target(request: &Parts) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// A key in the target would go up with it, and come back in a refusal that names the path.
-fn check_secret(request: &Parts) -> Result<(), Rejection> {
-    let Some(key) = presented(&request.headers)? else { return Ok(()) };
+/// Refuses a target that holds the key: the key would reach the upstream, and come back in refusals that name the path.
+fn check_secret(request: &Parts, key: Option<PresentedKey>) -> Result<(), Rejection> {
+    let Some(key) = key.and_then(|key| key.of(&request.headers)) else { return Ok(()) };
     let target = request.uri.path_and_query().map_or("", |target| target.as_str());
     let is_coded = target.contains('%');
     let plain = is_coded.then(|| percent_decode_str(target).collect::<Vec<u8>>());
@@ -179,11 +162,11 @@ fn check_secret(request: &Parts) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// The mount with the longest prefix that ends where a segment of the path does, and what follows it.
-fn find_mount<'m, 'p>(mounts: &'m [Mount], path: &'p str) -> Option<(&'m Mount, &'p str)> {
-    mounts.iter().find_map(|mount| {
+/// Index of the mount with the longest prefix that ends where a segment of the path does, and the rest of the path.
+fn find_mount<'p>(mounts: &[Mount], path: &'p str) -> Option<(usize, &'p str)> {
+    mounts.iter().enumerate().find_map(|(index, mount)| {
         let rest = if &*mount.prefix == "/" { path } else { path.strip_prefix(&*mount.prefix)? };
-        (rest.is_empty() || rest.starts_with('/')).then_some((mount, rest))
+        (rest.is_empty() || rest.starts_with('/')).then_some((index, rest))
     })
 }
 
@@ -194,11 +177,14 @@ fn no_mount(path: &str, mounts: &[Mount]) -> Box<str> {
 }
 
 const TASKS: &str = "/tasks/";
-/// Of a path in a message, in characters.
+/// Length of a path in a message, in characters.
 pub(super) const MOST_SHOWN: usize = 200;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use super::*;
 
     fn mounts(prefixes: &[&str]) -> Vec<Mount> {
@@ -222,7 +208,7 @@ mod tests {
             ("/wanx/api/v1/tasks", "/", "/wanx/api/v1/tasks"),
         ] {
             let (mount, found) = find_mount(&mounts, path).expect("a mount");
-            assert_eq!((&*mount.prefix, found), (prefix, rest), "{path}");
+            assert_eq!((&*mounts[mount].prefix, found), (prefix, rest), "{path}");
         }
     }
 

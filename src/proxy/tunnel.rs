@@ -6,34 +6,54 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::Response;
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::upgrade::OnUpgrade;
+use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::io::{InspectReader, InspectWriter};
 use tokio_util::sync::CancellationToken;
 
-use super::admit::Permit;
 use super::exchange::Exchange;
 use super::inspect;
+use super::observe::{self, Observed};
+use super::passage::Passage;
 use super::rejection::Rejection;
+use super::worker::Proxy;
 use crate::dashscope::websocket::{self, Boundary, Frames};
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::stopwatch::Awaited;
 use crate::tenant::directory::Tenant;
 use crate::upstream::Download;
 
+impl Proxy {
+    /// Sends a WebSocket handshake. A refused handshake is an ordinary answer.
+    pub(super) async fn tunnel(&self, mut passage: Box<Passage>) -> Result<Response<Observed>, Rejection> {
+        let exchange = Rc::clone(&passage.exchange);
+        let patience = passage.permit().directory().settings.server.timeouts.idle;
+        let client = passage.request.extensions.remove::<OnUpgrade>();
+        let client = client.ok_or(Rejection::BadRequest("a WebSocket handshake takes HTTP/1.1"))?;
+        let inspected = inspect::names_models_inside(passage.permit(), passage.route());
+        let response = exchange.unless_revoked(self.send(passage, None).as_mut()).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(observe::stream(response, &exchange));
+        }
+        let (response, carry) = open(client, response, &exchange, patience, inspected);
+        self.running.spawn_local(carry);
+        Ok(observe::whole(response, &exchange))
+    }
+}
+
 /// Joins the two connections and answers the client's handshake. The future that comes with the answer
-/// carries the bytes; it must be spawned. When one side has closed, the other has some patience to follow. With a
-/// permit, the client's messages are inspected against it.
-pub(super) fn open(
+/// carries the bytes; it must be spawned. When one side has closed, the other has some patience to follow. `inspected`:
+/// the client's messages are held against its permit.
+fn open(
     client: OnUpgrade,
     mut response: Response<Download>,
     exchange: &Rc<Exchange>,
     patience: Duration,
-    inspected: Option<Permit>,
+    inspected: bool,
 ) -> (Response<Bytes>, impl Future<Output = ()> + use<>) {
     let upstream = hyper::upgrade::on(&mut response);
     let (mut parts, download) = response.into_parts();
@@ -51,9 +71,10 @@ pub(super) fn open(
         let client = InspectReader::new(client, |bytes: &[u8]| exchange.carry_in(bytes.len() as u64));
         let client = InspectWriter::new(client, |bytes: &[u8]| exchange.carry_out(bytes.len() as u64));
         let talk = async {
-            match &inspected {
-                None => carry_both(client, upstream, patience).await,
-                Some(permit) => carry_inspected(client, upstream, patience, permit.tenant()).await,
+            if inspected {
+                carry_inspected(client, upstream, patience, exchange.permit().tenant()).await
+            } else {
+                carry_both(client, upstream, patience).await
             }
         };
         tokio::select! {

@@ -129,11 +129,6 @@ impl Directory {
         directory
     }
 
-    /// The index of the mount with this prefix.
-    pub fn mount(&self, prefix: &Arc<str>) -> Option<usize> {
-        self.mounts.iter().position(|mount| Arc::ptr_eq(&mount.prefix, prefix))
-    }
-
     /// The metrics of a model.
     pub fn model_series(&self, model: &str) -> &Arc<ModelSeries> {
         self.models.series(model)

@@ -1,83 +1,109 @@
 //! One request and its answer, from the first stage to the last byte.
+//!
+//! [`recorder`] and [`trace`] hold data that knows no exchange. [`record`] and [`spans`] read an exchange that has ended;
+//! [`revoke`] ends one whose key is not valid any more.
 
-pub(in crate::proxy) mod record;
-pub(in crate::proxy) mod revoke;
-pub(in crate::proxy) mod trace;
+mod record;
+pub(super) mod recorder;
+pub(super) mod revoke;
+pub(super) mod spans;
+mod trace;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Instant;
 
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 
-use self::record::Recorder;
-use self::revoke::LiveEntry;
+use self::recorder::Recorder;
 use self::trace::Trace;
 use crate::account::pace::SubmitSlot;
-use crate::config::LogTarget;
+use crate::config::{LogTarget, Mount};
 use crate::dashscope::model_field;
 use crate::dashscope::operation::{Operation, Surface};
 use crate::limits::{Admitted, RateStatus};
+use crate::proxy::admit::permit::Permit;
 use crate::proxy::peer::{ConnectionState, Peer};
+use crate::proxy::route::{Route, Unrouted};
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::stopwatch::Stopwatch;
 use crate::tenant::caller::Caller;
 use crate::tenant::directory::Directory;
+use crate::tenant::key::CredentialFault;
 use crate::upstream::Progress;
 
-/// Filled stage by stage; rides in the answer's body, and is recorded once, when that is dropped.
+/// One request and its answer. Each stage adds its result; the exchange rides in the answer's body and is recorded once,
+/// when it is dropped.
 #[derive(Debug)]
-pub(in crate::proxy) struct Exchange {
-    /// Whose time it takes.
+pub(super) struct Exchange {
+    /// Time that the exchange spends waiting for each peer.
     pub stopwatch: Rc<Stopwatch>,
     recorder: Rc<Recorder>,
     connection: Arc<ConnectionState>,
     pub address: SocketAddr,
     pub method: Method,
-    /// The snapshot that it goes by.
+    /// The snapshot of the configuration that holds for the exchange to its end.
     directory: Arc<Directory>,
-    /// The mount that takes its path, an index into the directory's.
-    pub mount: Cell<Option<usize>>,
-    /// Once it is known what it does; until then it is not in flight.
-    operation: Cell<Option<Operation>>,
-    pub surface: Cell<Surface>,
-    /// A task may come of it, and be paid for.
-    pub submits: Cell<bool>,
-    pub caller: OnceCell<Caller>,
-    /// What it holds of its caller's limits; freed with it.
+    /// Mount and surface of a request that was refused before it had a route.
+    unrouted: Cell<Option<Unrouted>>,
+    /// Result of `route`. The exchange counts as in flight from then on.
+    route: OnceCell<Route>,
+    /// Result of `admit`: the permit, or the caller that was refused.
+    admission: OnceCell<Result<Permit, Caller>>,
+    /// Slots that the exchange holds of its caller's limits; freed with it.
     pub admitted: RefCell<Admitted>,
-    /// How its caller stands with a rate, for the answer.
+    /// The caller's standing against its rate limit, for the answer's `ratelimit` fields.
     pub standing: Cell<Option<RateStatus>>,
-    /// The account that it was sent to last, or that told of its task, an index into the directory's.
+    /// The account that the request was sent to last, or that has its task; an index into the directory's accounts.
     pub account: Cell<Option<usize>>,
-    /// How often it was sent.
+    /// Number of times that the request was sent.
     pub attempts: Cell<u32>,
-    /// As far as they are known; see `note_model` and `note_task`.
+    /// Model and task, as far as they are known; see `note_model` and `note_task`.
     pub model: OnceCell<Box<str>>,
     pub task_id: OnceCell<Arc<str>>,
-    /// The request id that the answer bears.
+    /// Request id in the answer's head.
     pub answer_id: RefCell<Option<HeaderValue>>,
-    /// Of a paced submit, until its task is claimed.
+    /// Slot of a paced submit, until its task is claimed.
     pub start: RefCell<Option<SubmitSlot>>,
-    /// Of its body.
+    /// Progress of the request's body.
     pub upload: OnceCell<Rc<Progress>>,
-    /// Of a WebSocket, from the client.
+    /// Bytes that the client sent over a WebSocket.
     carried_in: Cell<u64>,
-    /// Of the answer's body, or of a WebSocket, to the client.
+    /// Bytes of the answer's body, or of a WebSocket, to the client.
     carried_out: Cell<u64>,
     pub status: Cell<Option<StatusCode>>,
     pub outcome: Cell<Outcome>,
-    /// Where traces are on.
-    pub trace: OnceCell<Trace>,
-    /// Once its caller is known.
-    pub live_entry: OnceCell<LiveEntry>,
+    /// Spans, if traces are on.
+    trace: OnceCell<Trace>,
+    /// Entry in the worker's list of live exchanges, once the caller is known.
+    live_entry: OnceCell<LiveEntry>,
+}
+
+/// The exchanges of one worker whose caller is known. To enter and to leave costs a push and a swap, for there
+/// are more short exchanges than streams.
+#[derive(Debug, Default)]
+pub struct LiveExchanges(RefCell<Vec<Weak<Exchange>>>);
+
+/// One exchange in [`LiveExchanges`]; removed when it is dropped.
+#[derive(Debug)]
+struct LiveEntry {
+    live: Rc<LiveExchanges>,
+    /// Index in the list.
+    index: Cell<usize>,
+    /// No other exchange runs on the connection, as it speaks HTTP/1.1.
+    alone: bool,
+    /// Set once the key is not valid any more.
+    fault: Cell<Option<CredentialFault>>,
+    /// Waker of the one future of this thread that waits for `fault`.
+    waiter: RefCell<Option<Waker>>,
 }
 
 impl Exchange {
-    pub(in crate::proxy) fn begin(
+    pub(super) fn begin(
         recorder: &Rc<Recorder>,
         directory: Arc<Directory>,
         peer: &Peer,
@@ -92,11 +118,9 @@ impl Exchange {
             address: peer.address,
             method,
             directory,
-            mount: Cell::new(None),
-            operation: Cell::new(None),
-            surface: Cell::new(Surface::Native),
-            submits: Cell::new(false),
-            caller: OnceCell::new(),
+            unrouted: Cell::new(None),
+            route: OnceCell::new(),
+            admission: OnceCell::new(),
             admitted: RefCell::default(),
             standing: Cell::new(None),
             account: Cell::new(None),
@@ -115,48 +139,105 @@ impl Exchange {
         }
     }
 
-    /// Goes on with its caller's trace, or begins one, where traces are on.
-    pub(in crate::proxy) fn trace(&self, headers: &HeaderMap) {
+    /// Continues the caller's trace, or begins one, if traces are on.
+    pub(super) fn trace(&self, headers: &HeaderMap) {
         if let Some(begun) = self.recorder.tracer.as_ref().and_then(|tracer| tracer.begin(headers)) {
             self.trace.get_or_init(|| Trace::new(begun));
         }
     }
 
-    /// Whether anybody is to be told what it was about.
+    /// Whether the access log or a trace will tell of the exchange.
     fn is_told(&self) -> bool {
         self.has_log() || self.trace.get().is_some_and(Trace::is_sampled)
     }
 
-    /// It is known what it does: from now on it is in flight.
-    pub(in crate::proxy) fn enter(&self, operation: Operation) {
-        if self.operation.replace(Some(operation)).is_none() {
-            self.recorder.metrics.count_exchange_start(operation);
-        }
+    /// Keeps the route. The exchange counts as in flight from now on.
+    pub(super) fn enter(&self, route: Route) -> &Route {
+        self.route.get_or_init(|| {
+            self.recorder.metrics.count_exchange_start(route.operation);
+            route
+        })
     }
 
-    pub(in crate::proxy) fn directory(&self) -> &Arc<Directory> {
+    /// Keeps what is known of a request that gets no route.
+    pub(super) fn enter_unrouted(&self, unrouted: Unrouted) {
+        self.unrouted.set(Some(unrouted));
+    }
+
+    /// Keeps the permit.
+    pub(super) fn enter_permit(&self, permit: Permit) -> &Permit {
+        let _ = self.admission.set(Ok(permit));
+        self.permit()
+    }
+
+    /// Keeps the caller of a request that was not admitted.
+    pub(super) fn enter_refused(&self, caller: Caller) {
+        let _ = self.admission.set(Err(caller));
+    }
+
+    pub(super) fn directory(&self) -> &Arc<Directory> {
         &self.directory
     }
 
-    /// What it does, once that is known.
-    pub(in crate::proxy) fn operation(&self) -> Option<Operation> {
-        self.operation.get()
+    /// # Panics
+    /// Never behind `route`.
+    pub(super) fn route(&self) -> &Route {
+        self.route.get().expect("the stages behind `route` alone ask for it")
     }
 
-    /// The bytes that came in its body, or over its WebSocket.
-    pub(in crate::proxy) fn bytes_in(&self) -> u64 {
+    /// # Panics
+    /// Never behind `admit`.
+    pub(super) fn permit(&self) -> &Permit {
+        let permit = self.admission.get().and_then(|admission| admission.as_ref().ok());
+        permit.expect("the stages behind `admit` alone ask for it")
+    }
+
+    /// The caller, once it is authenticated.
+    pub(super) fn caller(&self) -> Option<&Caller> {
+        self.admission.get().map(|admission| admission.as_ref().map_or_else(|caller| caller, Permit::caller))
+    }
+
+    /// Index of the mount in the directory.
+    fn mount_index(&self) -> Option<usize> {
+        let unrouted = || self.unrouted.get().and_then(|unrouted| unrouted.mount);
+        self.route.get().map(|route| route.mount).or_else(unrouted)
+    }
+
+    /// The mount that takes the request's path.
+    fn mount(&self) -> Option<&Mount> {
+        self.directory.mounts.get(self.mount_index()?)
+    }
+
+    /// The operation, once it is known.
+    pub(super) fn operation(&self) -> Option<Operation> {
+        self.route.get().map(|route| route.operation)
+    }
+
+    /// The surface whose shape of errors the client reads.
+    pub(super) fn surface(&self) -> Surface {
+        let unrouted = || self.unrouted.get().map(|unrouted| unrouted.surface);
+        self.route.get().map(|route| route.surface).or_else(unrouted).unwrap_or(Surface::Native)
+    }
+
+    /// Whether a task may come of the request, and be paid for.
+    pub(super) fn submits(&self) -> bool {
+        self.admission.get().is_some_and(|admission| admission.as_ref().is_ok_and(|permit| permit.submits))
+    }
+
+    /// Number of bytes that came in the request's body, or over its WebSocket.
+    fn bytes_in(&self) -> u64 {
         self.carried_in.get() + self.upload.get().map_or(0, |progress| progress.bytes())
     }
 
     /// Whether there is an access log at all.
-    pub(in crate::proxy) fn has_log(&self) -> bool {
+    pub(super) fn has_log(&self) -> bool {
         self.directory.settings.log.access != LogTarget::Off
     }
 
-    /// Notes the model for whoever is told, and of a submit for its task: one that is known, or what stands near the
-    /// beginning of the body.
-    pub(in crate::proxy) fn note_model(&self, known: Option<&str>) {
-        let submits = self.submits.get();
+    /// Records the model for the access log and the trace, and for the task of a submit: the known one, or the one that
+    /// stands near the beginning of the body.
+    pub(super) fn note_model(&self, known: Option<&str>) {
+        let submits = self.submits();
         if (submits || self.is_told()) && self.model.get().is_none() {
             let read = || match self.upload.get()? {
                 upload if submits => model_field::last(&upload.beginning(usize::MAX)),
@@ -167,60 +248,44 @@ impl Exchange {
         }
     }
 
-    /// The same for one that stands elsewhere, or was read already.
-    pub(in crate::proxy) fn note_known_model(&self, model: Option<&str>) {
+    /// Records a model that stands outside the body, or was read already.
+    pub(super) fn note_known_model(&self, model: Option<&str>) {
         if model.is_some() {
             self.note_model(model);
         }
     }
 
-    /// It is sent to this account now.
-    pub(in crate::proxy) fn go_to(&self, account: usize, start: Option<SubmitSlot>) {
+    /// Records the account that the request is sent to next.
+    pub(super) fn go_to(&self, account: usize, start: Option<SubmitSlot>) {
         self.account.set(Some(account));
         self.attempts.set(self.attempts.get() + 1);
         self.start.replace(start);
     }
 
-    /// Notes the task for whoever is told.
-    pub(in crate::proxy) fn note_task(&self, id: &Arc<str>) {
+    /// Records the task for the access log and the trace.
+    pub(super) fn note_task(&self, id: &Arc<str>) {
         if self.is_told() {
             self.task_id.get_or_init(|| Arc::clone(id));
         }
     }
 
-    /// So many bytes came over its WebSocket.
-    pub(in crate::proxy) fn carry_in(&self, bytes: u64) {
+    /// Counts bytes that the client sent over its WebSocket.
+    pub(super) fn carry_in(&self, bytes: u64) {
         self.carried_in.set(self.carried_in.get() + bytes);
     }
 
-    /// So many bytes are on their way to the client.
-    pub(in crate::proxy) fn carry_out(&self, bytes: u64) {
+    /// Counts bytes on their way to the client.
+    pub(super) fn carry_out(&self, bytes: u64) {
         self.carried_out.set(self.carried_out.get() + bytes);
     }
 
-    pub(in crate::proxy) fn bytes_out(&self) -> u64 {
-        self.carried_out.get()
-    }
-
-    /// The upstream has begun its answer.
-    pub(in crate::proxy) fn answered(&self, now: Instant) {
+    /// Tells the submit's slot that the upstream has begun its answer.
+    pub(super) fn answered(&self, now: Instant) {
         if let Some(start) = self.start.borrow_mut().as_mut() {
             start.answered(now);
         }
     }
-
-    /// The connection that it runs on.
-    pub(in crate::proxy) fn connection(&self) -> &ConnectionState {
-        &self.connection
-    }
 }
 
-/// Of a body, for the access log alone; in most it is the first field.
+/// Part of a body that is searched for its model, for the access log alone; in most bodies the model is the first field.
 const MODEL_WITHIN_BYTES: usize = 4 * 1024;
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        self.connection.leave();
-        self.recorder.record(self, Instant::now());
-    }
-}

@@ -1,57 +1,30 @@
-//! At the end of an exchange, however it ended: what there is to count, and its line in the access log.
+//! The end of an exchange, however it ended: its metrics, its line in the access log, and its spans.
 
-use std::cell::Cell;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
-use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::{Method, StatusCode};
 use uuid::Uuid;
 
 use super::Exchange;
-use super::trace::ShownNames;
+use super::recorder::Recorder;
+use super::spans::ShownNames;
 use crate::config::LogSettings;
 use crate::dashscope::operation::Operation;
-use crate::telemetry::access_log::{LogLine, LogWriter, name};
-use crate::telemetry::metrics::{Metrics, Outcome};
+use crate::telemetry::access_log::{LogLine, name};
+use crate::telemetry::metrics::Outcome;
 use crate::telemetry::stopwatch::TimeSpent;
-use crate::telemetry::traces::Tracer;
 use crate::tenant::caller::Caller;
 
-/// One worker's way to what is recorded of exchanges.
-#[derive(Debug)]
-pub struct Recorder {
-    pub metrics: Arc<Metrics>,
-    pub tracer: Option<Tracer>,
-    log_writer: LogWriter,
-    /// Keyed at random, so that its ids can't be foretold.
-    ids: RandomState,
-    count: Cell<u64>,
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.connection.leave();
+        self.recorder.record(self, Instant::now());
+    }
 }
 
 impl Recorder {
-    pub fn new(metrics: Arc<Metrics>, log_writer: LogWriter, tracer: Option<Tracer>) -> Self {
-        Self { metrics, tracer, log_writer, ids: RandomState::new(), count: Cell::new(0) }
-    }
-
-    /// An id that no other request has: a system call less than one from the kernel's randomness.
-    fn request_id(&self) -> Uuid {
-        let random = u128::from(self.random()) << 64 | u128::from(self.random());
-        uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid()
-    }
-
-    /// From 0 to 1.
-    fn draw(&self) -> f64 {
-        self.random() as f64 / u64::MAX as f64
-    }
-
-    fn random(&self) -> u64 {
-        self.ids.hash_one(self.count.replace(self.count.get() + 1))
-    }
-
-    /// Records an exchange; once, when it is dropped.
-    pub(in crate::proxy) fn record(&self, exchange: &Exchange, now: Instant) {
+    /// Records an exchange when it is dropped.
+    fn record(&self, exchange: &Exchange, now: Instant) {
         let spent = exchange.stopwatch.spent(now);
         self.count_ended(exchange, &spent);
         let log = &exchange.directory().settings.log;
@@ -68,7 +41,7 @@ impl Recorder {
                 task_id: exchange.task_id.get().and_then(|id| name(id)),
                 request_id: answered.as_ref().and_then(|id| id.to_str().ok()).and_then(name),
             };
-            tracer.send(trace.spans(exchange, &spent, names, now));
+            tracer.send(exchange.spans(trace, &spent, names, now));
         }
     }
 
@@ -76,12 +49,12 @@ impl Recorder {
         let metrics = &*self.metrics;
         let (status, outcome) = (exchange.status.get(), exchange.outcome.get());
         let operation = exchange.operation().unwrap_or(Operation::Unlisted);
-        let mount = exchange.mount.get().and_then(|mount| exchange.directory().mount_series.get(mount));
-        let tenant = exchange.caller.get().map(|caller| &caller.tenant().series);
+        let mount = exchange.mount_index().and_then(|mount| exchange.directory().mount_series.get(mount));
+        let tenant = exchange.caller().map(|caller| &caller.tenant().series);
         mount.unwrap_or(&metrics.no_mount).count_request(operation, status, outcome);
         tenant.unwrap_or(&metrics.no_tenant).count_request(operation, status, outcome);
         metrics.observe_durations(operation, spent.total, spent.overhead());
-        metrics.count_body_bytes(exchange.bytes_in(), exchange.bytes_out());
+        metrics.count_body_bytes(exchange.bytes_in(), exchange.carried_out.get());
         if let Some(operation) = exchange.operation() {
             metrics.count_exchange_end(operation);
         }
@@ -90,8 +63,8 @@ impl Recorder {
     fn write(&self, exchange: &Exchange, spent: &TimeSpent, log: &LogSettings) {
         exchange.note_model(None);
         let directory = exchange.directory();
-        let caller = exchange.caller.get();
-        let mount = exchange.mount.get().and_then(|mount| directory.mounts.get(mount));
+        let caller = exchange.caller();
+        let mount = exchange.mount();
         let account = exchange.account.get().and_then(|account| directory.accounts.get(account));
         let outcome = exchange.outcome.get();
         let answered = exchange.answer_id.borrow();
@@ -115,7 +88,7 @@ impl Recorder {
             outcome: outcome.name(),
             reason: outcome.reason().map(crate::telemetry::metrics::Reason::name),
             bytes_in: exchange.bytes_in(),
-            bytes_out: exchange.bytes_out(),
+            bytes_out: exchange.carried_out.get(),
             duration: spent.total,
             upstream: spent.upstream,
             client_wait: spent.client,
@@ -127,15 +100,15 @@ impl Recorder {
     }
 }
 
-/// Nothing went wrong, and nothing was bought.
+/// Whether the exchange succeeded and bought nothing: only such exchanges are sampled.
 fn is_ordinary(exchange: &Exchange) -> bool {
     let is_good = |status: StatusCode| status.as_u16() < 400;
     exchange.status.get().is_some_and(is_good)
-        && !exchange.submits.get()
+        && !exchange.submits()
         && matches!(exchange.outcome.get(), Outcome::Answered | Outcome::Local | Outcome::Tunnelled)
 }
 
-/// A client may write anything there.
+/// The method, if it is a known one: a client may write anything there.
 fn method(method: &Method) -> Option<&str> {
     let known = [
         Method::GET,
@@ -149,7 +122,7 @@ fn method(method: &Method) -> Option<&str> {
     known.contains(method).then(|| method.as_str())
 }
 
-/// A client may write anything there, too: a key, by mistake, is none of the names.
+/// The model, unless it looks like a key that a client wrote there by mistake.
 fn shown_model(model: &str) -> Option<&str> {
     let is_key = model.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("sk-"));
     name(model).filter(|_| !is_key)

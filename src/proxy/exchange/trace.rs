@@ -1,210 +1,39 @@
-//! The spans of an exchange: its own, and one for each attempt at an upstream, as OpenTelemetry's conventions for HTTP
-//! name things. Never a path, a query, a key or a body.
+//! Spans of one exchange, as far as they are known.
 
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
 use std::time::Instant;
 
-use hyper::header::HeaderValue;
-use hyper::{Method, StatusCode};
+use hyper::StatusCode;
 
-use super::Exchange;
-use crate::account::Account;
-use crate::dashscope::operation::Operation;
-use crate::telemetry::metrics::{Outcome, Reason};
-use crate::telemetry::stopwatch::TimeSpent;
-use crate::telemetry::traces::{
-    self, Attribute, AttributeValue, Span, SpanIds, SpanKind, TraceStart, traceparent,
-};
-use crate::tenant::caller::Caller;
+use crate::telemetry::traces::{Span, SpanIds, TraceStart};
 
-/// Of an exchange, where traces are on.
+/// The trace of one exchange.
 #[derive(Debug)]
-pub(in crate::proxy) struct Trace {
-    begun: TraceStart,
-    /// Of the attempts that have ended.
-    spans: RefCell<Vec<Span>>,
-    attempts: Cell<u32>,
-    current: Cell<Option<CurrentAttempt>>,
+pub(super) struct Trace {
+    pub begun: TraceStart,
+    /// Spans of the attempts that have ended.
+    pub spans: RefCell<Vec<Span>>,
+    /// Number of attempts that were begun.
+    pub attempts: Cell<u32>,
+    pub current: Cell<Option<CurrentAttempt>>,
 }
 
-/// The attempt that runs. It lies here, and not in [`AttemptSpan`], as that is kept while a request waits.
+/// The attempt that runs. It is stored here and not in `AttemptSpan`, because that is kept in the future of a request that
+/// waits.
 #[derive(Debug, Clone, Copy)]
-struct CurrentAttempt {
-    ids: SpanIds,
-    number: u32,
-    began: Instant,
-    status: Option<StatusCode>,
+pub(super) struct CurrentAttempt {
+    pub ids: SpanIds,
+    pub number: u32,
+    pub began: Instant,
+    pub status: Option<StatusCode>,
 }
 
 impl Trace {
-    pub(in crate::proxy) fn new(begun: TraceStart) -> Self {
+    pub(super) fn new(begun: TraceStart) -> Self {
         Self { begun, spans: RefCell::default(), attempts: Cell::new(0), current: Cell::new(None) }
     }
 
-    pub(in crate::proxy) fn is_sampled(&self) -> bool {
+    pub(super) fn is_sampled(&self) -> bool {
         self.begun.sampled
     }
-
-    /// Whether the caller began it.
-    pub(in crate::proxy) fn goes_on(&self) -> bool {
-        self.begun.parent.is_some()
-    }
-
-    /// The next attempt, from now on, at the account that the exchange is sent to.
-    pub(in crate::proxy) fn attempt<'t>(&'t self, exchange: &'t Exchange) -> Option<AttemptSpan<'t>> {
-        let number = self.attempts.replace(self.attempts.get() + 1);
-        let ids = traces::child_ids(&self.begun.ids)?;
-        self.current.set(Some(CurrentAttempt { ids, number, began: Instant::now(), status: None }));
-        Some(AttemptSpan(exchange))
-    }
-
-    /// All its spans, once it has ended; `names` are what the client gave, as far as it may be shown.
-    pub(in crate::proxy) fn spans(
-        &self,
-        exchange: &Exchange,
-        spent: &TimeSpent,
-        names: ShownNames<'_>,
-        now: Instant,
-    ) -> Vec<Span> {
-        let (status, outcome) = (exchange.status.get(), exchange.outcome.get());
-        let fails = |status: StatusCode| status.is_server_error();
-        let is_error = outcome == Outcome::Cut || status.is_none_or(fails);
-        let directory = exchange.directory();
-        let mount = exchange.mount.get().and_then(|mount| directory.mounts.get(mount));
-        let account = exchange.account.get().and_then(|account| directory.accounts.get(account));
-        let caller = exchange.caller.get();
-        let operation = exchange.operation().unwrap_or(Operation::Unlisted);
-        let method = method(&exchange.method);
-        let shared = |text: &Arc<str>| AttributeValue::Shared(Arc::clone(text));
-        let text = |text: &str| AttributeValue::Text(text.into());
-        let mut attributes = vec![
-            ("http.request.method", AttributeValue::Name(method)),
-            ("client.address", AttributeValue::Text(exchange.address.ip().to_string().into())),
-            ("http.request.body.size", whole(exchange.bytes_in())),
-            ("http.response.body.size", whole(exchange.bytes_out())),
-            ("dashgate.operation", AttributeValue::Name(operation.name())),
-            ("dashgate.outcome", AttributeValue::Name(outcome.name())),
-            ("dashgate.overhead_seconds", AttributeValue::Seconds(spent.overhead().as_secs_f64())),
-            ("dashgate.upstream_seconds", AttributeValue::Seconds(spent.upstream.as_secs_f64())),
-            ("dashgate.client_seconds", AttributeValue::Seconds(spent.client.as_secs_f64())),
-            ("dashgate.turn_seconds", AttributeValue::Seconds(spent.turn.as_secs_f64())),
-        ];
-        let known: [Option<Attribute>; 10] = [
-            status.map(|status| ("http.response.status_code", whole(status.as_u16().into()))),
-            mount.map(|mount| ("dashgate.mount", shared(&mount.prefix))),
-            caller.map(|caller| ("dashgate.tenant", shared(&caller.tenant().name))),
-            caller.map(|caller| ("dashgate.key_id", text(Caller::key_id(caller)))),
-            account.map(|account| ("dashgate.account", shared(&account.name))),
-            outcome.reason().map(|reason| ("dashgate.reason", AttributeValue::Name(reason.name()))),
-            names.model.map(|model| ("dashgate.model", text(model))),
-            names.task_id.map(|id| ("dashgate.task_id", text(id))),
-            names.request_id.map(|id| ("dashgate.request_id", text(id))),
-            is_error.then(|| ("error.type", error(status, outcome.reason()))),
-        ];
-        attributes.extend(known.into_iter().flatten());
-        let own = Span {
-            ids: self.begun.ids,
-            parent: self.begun.parent,
-            kind: SpanKind::Server,
-            name: format!("{method} {}", operation.name()),
-            began: self.begun.at.nanoseconds(exchange.stopwatch.began()),
-            ended: self.begun.at.nanoseconds(now),
-            attributes,
-            is_error,
-        };
-        let mut spans = self.spans.take();
-        spans.insert(0, own);
-        spans
-    }
-}
-
-/// What stands in an exchange's line, too.
-#[derive(Debug, Clone, Copy, Default)]
-pub(in crate::proxy) struct ShownNames<'e> {
-    pub model: Option<&'e str>,
-    pub task_id: Option<&'e str>,
-    pub request_id: Option<&'e str>,
-}
-
-/// One attempt at an upstream, to the head of its answer. Its span is noted when this is dropped.
-#[derive(Debug)]
-pub(in crate::proxy) struct AttemptSpan<'t>(&'t Exchange);
-
-impl AttemptSpan<'_> {
-    /// What the upstream is told, if the trace is to go on there.
-    pub(in crate::proxy) fn traceparent(&self) -> Option<HeaderValue> {
-        let trace = self.0.trace.get()?;
-        Some(traceparent(&trace.current.get()?.ids, trace.begun.sampled))
-    }
-
-    /// Ends it with the head of an answer.
-    pub(in crate::proxy) fn answered(self, status: StatusCode) {
-        if let Some(trace) = self.0.trace.get() {
-            trace
-                .current
-                .set(trace.current.get().map(|current| CurrentAttempt { status: Some(status), ..current }));
-        }
-    }
-}
-
-impl Drop for AttemptSpan<'_> {
-    fn drop(&mut self) {
-        let exchange = self.0;
-        let Some(trace) = exchange.trace.get() else { return };
-        let ended = trace.current.take().filter(|_| trace.begun.sampled);
-        let account = exchange.account.get().and_then(|account| exchange.directory().accounts.get(account));
-        if let Some((current, account)) = ended.zip(account) {
-            trace.spans.borrow_mut().push(current.span(&trace.begun, exchange, account));
-        }
-    }
-}
-
-impl CurrentAttempt {
-    fn span(&self, begun: &TraceStart, exchange: &Exchange, account: &Account) -> Span {
-        let Self { ids, number, began, status } = *self;
-        let is_error = status.is_none_or(|status| status.as_u16() >= 400);
-        let method = method(&exchange.method);
-        let operation = exchange.operation().unwrap_or(Operation::Unlisted);
-        let url = &account.address.base_url;
-        let mut attributes = vec![
-            ("http.request.method", AttributeValue::Name(method)),
-            ("server.address", AttributeValue::Text(url.host.as_str().into())),
-            ("server.port", whole(url.port.into())),
-            ("dashgate.account", AttributeValue::Shared(Arc::clone(&account.name))),
-            ("dashgate.operation", AttributeValue::Name(operation.name())),
-        ];
-        attributes.extend(status.map(|status| ("http.response.status_code", whole(status.as_u16().into()))));
-        attributes.extend((number > 0).then(|| ("http.request.resend_count", whole(number.into()))));
-        attributes.extend(is_error.then(|| ("error.type", error(status, None))));
-        Span {
-            ids,
-            parent: Some(begun.ids.span_id),
-            kind: SpanKind::Client,
-            name: format!("{method} {}", operation.name()),
-            began: begun.at.nanoseconds(began),
-            ended: begun.at.nanoseconds(Instant::now()),
-            attributes,
-            is_error,
-        }
-    }
-}
-
-fn whole(number: u64) -> AttributeValue {
-    AttributeValue::Whole(i64::try_from(number).unwrap_or(i64::MAX))
-}
-
-/// Of few values: our reason, else the status.
-fn error(status: Option<StatusCode>, reason: Option<Reason>) -> AttributeValue {
-    match (reason, status) {
-        (Some(reason), _) => AttributeValue::Name(reason.name()),
-        (None, Some(status)) => AttributeValue::Text(status.as_str().into()),
-        (None, None) => AttributeValue::Name("no_answer"),
-    }
-}
-
-/// A client may write anything there.
-fn method(method: &Method) -> &'static str {
-    let known = ["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE"];
-    known.into_iter().find(|known| *known == method.as_str()).unwrap_or("_OTHER")
 }

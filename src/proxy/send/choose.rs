@@ -7,27 +7,16 @@ use std::time::{Duration, Instant, SystemTime};
 use hyper::http::request::Parts;
 use percent_encoding::percent_decode_str;
 
-use super::forward;
 use crate::account::choice::{self, ChoiceNeeds, NoneAvailable, Pick, TriedAccounts};
 use crate::account::uploads::UploadDirectories;
 use crate::account::{Account, AccountRegistry};
 use crate::dashscope::model_field;
 use crate::dashscope::operation::Operation;
-use crate::proxy::admit::Permit;
+use crate::proxy::admit::permit::Permit;
+use crate::proxy::passage::Destination;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::route::Route;
 use crate::upstream::{Progress, Upload};
-
-/// Where a request may go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::proxy) enum Destination {
-    /// To the account that has its task; an index into the directory's, as below.
-    Task(usize),
-    /// To the account that stores its files.
-    Files(usize),
-    /// To any account of the tenant.
-    Any,
-}
 
 /// What the choice goes by, as far as it is the same for each attempt.
 pub(in crate::proxy) struct Choice<'d> {
@@ -73,7 +62,7 @@ impl<'d> Choice<'d> {
             };
             let read = body.read_ahead(MOST_AHEAD, is_named).await;
             read.map_err(|fault| {
-                forward::blame_client(fault, permit.directory().settings.server.max_body_bytes)
+                Rejection::of_body(fault, permit.directory().settings.server.max_body_bytes)
             })?;
             // Those that name it too late to be read are throttled as one.
             let named = found.take().or_else(|| model_field::last(&body.progress().beginning(usize::MAX)));
@@ -82,7 +71,7 @@ impl<'d> Choice<'d> {
                 // It is to arrive when it may start, not when a slow client has sent it.
                 let read = body.read_ahead(MOST_PACED, |_| false).await;
                 read.map_err(|fault| {
-                    forward::blame_client(fault, permit.directory().settings.server.max_body_bytes)
+                    Rejection::of_body(fault, permit.directory().settings.server.max_body_bytes)
                 })?;
             }
             choice.model = Some(model);

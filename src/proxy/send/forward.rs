@@ -13,7 +13,7 @@ use crate::account::Account;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::route::Route;
 use crate::tenant::directory::Directory;
-use crate::upstream::{ConnectFault, Connection, Download, Progress, Upload, UploadFault, Upstream};
+use crate::upstream::{ConnectFault, Connection, Download, Progress, Upload, Upstream};
 
 /// Why there is no answer.
 pub(in crate::proxy) enum NoAnswer {
@@ -139,16 +139,6 @@ pub(in crate::proxy) async fn exchange(
     }
 }
 
-/// The client's body was at fault.
-pub(in crate::proxy) fn blame_client(fault: UploadFault, most_body_bytes: u64) -> Rejection {
-    match fault {
-        UploadFault::TooLarge => Rejection::BodyTooLarge(most_body_bytes),
-        UploadFault::Stalled => Rejection::ClientTimeout,
-        UploadFault::OverBudget => Rejection::NoRoom,
-        UploadFault::Broken => Rejection::BadRequest("its body broke off or is not framed as HTTP demands"),
-    }
-}
-
 /// The upstream's fault, unless it was the client's.
 fn blame(
     (rejection, problem): (Rejection, String),
@@ -157,7 +147,7 @@ fn blame(
     most_body_bytes: u64,
 ) -> NoAnswer {
     if let Some(fault) = progress.fault() {
-        return NoAnswer::Rejected(blame_client(fault, most_body_bytes));
+        return NoAnswer::Rejected(Rejection::of_body(fault, most_body_bytes));
     }
     tracing::warn!(account = &*account.name, problem, "no answer from the upstream");
     NoAnswer::Rejected(rejection)

@@ -25,11 +25,13 @@ use crate::account::choice::{AccountFeedback, TriedAccounts};
 use crate::dashscope::model_field;
 use crate::dashscope::operation::Operation;
 use crate::dashscope::refusal::{self, RefusalCause};
-use crate::proxy::admit::Permit;
+use crate::proxy::admit::permit::Permit;
 use crate::proxy::exchange::Exchange;
-use crate::proxy::exchange::trace;
+use crate::proxy::exchange::spans::AttemptSpan;
+use crate::proxy::passage::Passage;
 use crate::proxy::rejection::Rejection;
-use crate::proxy::{Passage, Proxy, resolve};
+use crate::proxy::resolve;
+use crate::proxy::worker::Proxy;
 use crate::telemetry::stopwatch::Awaited;
 use crate::upstream::Download;
 
@@ -52,18 +54,18 @@ impl Proxy {
         passage: Box<Passage>,
         client: Option<oneshot::Receiver<Infallible>>,
     ) -> Result<Response<Download>, Rejection> {
-        let Passage { permit, route, destination, mut request, mut body, exchange, asked: _ } = *passage;
-        let mut choice =
-            Choice::new(&permit, &route, destination, &request, &mut body, &self.uploads).await?;
+        let Passage { exchange, native, destination, mut request, mut body, asked: _ } = *passage;
+        let (permit, route) = (exchange.permit(), native.as_ref().unwrap_or(exchange.route()));
+        let mut choice = Choice::new(permit, route, destination, &request, &mut body, &self.uploads).await?;
         exchange.note_known_model(choice.model.as_deref());
-        let mut patience = client.map(|client| SubmitWait::new(&permit, &request.headers, client, &exchange));
+        let mut patience = client.map(|client| SubmitWait::new(permit, &request.headers, client, &exchange));
         let mut tried = TriedAccounts::default();
         let mut refused: Option<(Box<Response<Download>>, RefusalCause)> = None;
         let mut unreached = false;
         loop {
             // Of an attempt that was refused: it counts no more.
             exchange.start.take();
-            let (pick, start) = match self.next(&choice, &permit, &tried, &mut patience).await {
+            let (pick, start) = match self.next(&choice, permit, &tried, &mut patience).await {
                 Ok(next) => next,
                 Err(Halt::Refused(rejection)) => {
                     return last(refused, Some(rejection), &choice, Duration::ZERO);
@@ -83,7 +85,7 @@ impl Proxy {
             exchange.go_to(pick.index, start);
             let (progress, key, account) = (body.progress(), pick.key, pick.account);
             let copy = choice.has_more(account).then(|| request.clone());
-            let mut outbound = rewrite::request(&permit, &route, *request, account, key, body)?;
+            let mut outbound = rewrite::request(permit, route, *request, account, key, body)?;
             let span = begin_span(&exchange, &mut outbound);
             let waiting = exchange.stopwatch.start_waiting(Awaited::Upstream);
             let attempt = account.series.start_attempt(route.operation, Instant::now());
@@ -109,7 +111,7 @@ impl Proxy {
                 span.answered(response.status());
             }
             drop(waiting);
-            if !forward::is_readable(&response, &route) {
+            if !forward::is_readable(&response, route) {
                 return Err(Rejection::UpstreamLost);
             }
             rewrite::response(&mut response, key);
@@ -142,7 +144,7 @@ impl Proxy {
                 progress.forget();
             }
             if route.operation == Operation::UploadPolicy && response.status() == StatusCode::OK {
-                Box::pin(self.note_policy(&permit, &choice, account, &mut response)).await?;
+                Box::pin(self.note_policy(permit, &choice, account, &mut response)).await?;
             }
             return Ok(response);
         }
@@ -162,12 +164,11 @@ impl Proxy {
     }
 }
 
-/// The attempt's span, where traces are on; the upstream is told of it where they go on there.
-fn begin_span<'t>(exchange: &'t Exchange, outbound: &mut Outbound<'_>) -> Option<trace::AttemptSpan<'t>> {
-    let trace = exchange.trace.get()?;
-    let span = trace.attempt(exchange)?;
+/// Begins the attempt's span, if traces are on. The upstream is told of it if the configuration says so.
+fn begin_span<'e>(exchange: &'e Exchange, outbound: &mut Outbound<'_>) -> Option<AttemptSpan<'e>> {
+    let span = exchange.begin_attempt()?;
     if let Some(parent) = span.traceparent().filter(|_| exchange.directory().settings.traces.propagate) {
-        outbound.continue_trace(parent, trace.goes_on());
+        outbound.continue_trace(parent, span.continues_callers());
     }
     Some(span)
 }

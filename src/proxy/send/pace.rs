@@ -15,10 +15,10 @@ use crate::account::choice::{NoneAvailable, Pick, TriedAccounts};
 use crate::account::pace::{Dispatcher, PaceRequest, SubmitPace, SubmitSlot};
 use crate::dashscope::headers;
 use crate::polling::hub::PollHub;
-use crate::proxy::Proxy;
-use crate::proxy::admit::Permit;
+use crate::proxy::admit::permit::Permit;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::rejection::Rejection;
+use crate::proxy::worker::Proxy;
 use crate::telemetry::stopwatch::{Awaited, Stopwatch};
 
 /// How long a submit waits, and for whom.

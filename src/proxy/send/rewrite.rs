@@ -15,8 +15,7 @@ use crate::dashscope::headers::{
     ASYNC, OSS_RESOLVE, is_withheld_from_client, is_withheld_from_upstream, strip,
 };
 use crate::dashscope::operation::Operation;
-use crate::proxy::admit::Permit;
-use crate::proxy::authenticate::presented;
+use crate::proxy::admit::permit::Permit;
 use crate::proxy::inspect;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::route::Route;
@@ -60,7 +59,7 @@ pub(in crate::proxy) fn request<'d>(
 ) -> Result<Outbound<'d>, Rejection> {
     let query = from.uri.query();
     let uri = target(&account.address.base_url.path, &route.path, query)?;
-    let secret = presented(&from.headers)?.and_then(VirtualKey::sought);
+    let secret = route.key.and_then(|key| key.of(&from.headers)).and_then(VirtualKey::sought);
     let bears_secret = move |value: &[u8]| secret.as_ref().is_some_and(|secret| secret.stands_in(value));
     let trailers = accepts_trailers(&from.headers);
     let headers = &mut from.headers;

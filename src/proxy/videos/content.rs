@@ -20,11 +20,12 @@ use crate::config::StorageHost;
 use crate::dashscope::task::Status;
 use crate::dashscope::task_report::TaskReport;
 use crate::polling::TrackedTask;
-use crate::proxy::admit::Permit;
+use crate::proxy::admit::permit::Permit;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::observe::{self, Observed};
 use crate::proxy::rejection::Rejection;
-use crate::proxy::{Proxy, poll, respond};
+use crate::proxy::worker::Proxy;
+use crate::proxy::{poll, respond};
 use crate::upstream::{Download, StorageUrl, Upload};
 
 /// Answers with the file of a finished video. The file is read only from `hosts`, the mount's storage hosts.
@@ -41,7 +42,7 @@ pub(in crate::proxy) async fn fetch(
     exchange: &Rc<Exchange>,
 ) -> Result<Response<Observed>, Rejection> {
     check_variant(request.uri.query().unwrap_or(""))?;
-    let polled = poll::news(proxy, permit, watch, None, exchange).await?;
+    let polled = poll::query(proxy, permit, watch, None, exchange).await?;
     let Some(report) = TaskReport::read(&polled.answer.body) else {
         let answer = &polled.answer;
         let refused = views::upstream_error(answer.status, &answer.headers, &answer.body);

@@ -13,14 +13,14 @@ use crate::dashscope::operation::Operation;
 use crate::dashscope::task::Status;
 use crate::dashscope::task_report::TaskReport;
 use crate::polling::TrackedTask;
-use crate::proxy::admit::Permit;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::observe::{self, Observed};
+use crate::proxy::passage::Destination;
+use crate::proxy::passage::Passage;
+use crate::proxy::poll;
 use crate::proxy::rejection::Rejection;
-use crate::proxy::route::Route;
-use crate::proxy::send::choose::Destination;
 use crate::proxy::send::classify;
-use crate::proxy::{Passage, Proxy, poll};
+use crate::proxy::worker::Proxy;
 use crate::upstream::Upload;
 
 /// Answers `DELETE /v1/videos/{id}`.
@@ -30,8 +30,6 @@ use crate::upstream::Upload;
 /// recorded; every refusal of a cancel.
 pub(in crate::proxy) async fn delete(
     proxy: &Proxy,
-    permit: Permit,
-    route: &Route,
     request: Box<Parts>,
     watch: &Arc<TrackedTask>,
     exchange: &Rc<Exchange>,
@@ -39,7 +37,7 @@ pub(in crate::proxy) async fn delete(
     let id = watch.id();
     exchange.note_task(id);
     let has_ended = proxy.hub.task_index().task(id).is_none_or(|task| task.status.is_final());
-    if !has_ended && let Some(refused) = cancel(proxy, permit, route, request, watch, exchange).await? {
+    if !has_ended && let Some(refused) = cancel(proxy, request, watch, exchange).await? {
         return Ok(observe::whole(refused, exchange));
     }
     proxy.hub.task_index().hide(id).await.map_err(|fault| {
@@ -52,21 +50,19 @@ pub(in crate::proxy) async fn delete(
 /// Cancels the task. `None`: the task will not run any more; else the upstream's error for the client.
 async fn cancel(
     proxy: &Proxy,
-    permit: Permit,
-    route: &Route,
     request: Box<Parts>,
     watch: &Arc<TrackedTask>,
     exchange: &Rc<Exchange>,
 ) -> Result<Option<Response<Bytes>>, Rejection> {
+    let permit = exchange.permit();
     let index = permit.directory().account_index(watch.account());
     let destination = Destination::Task(index.ok_or(Rejection::UpstreamUnreachable)?);
     let path = format!("/api/v1/tasks/{}/cancel", watch.id());
-    let route = route.natively(Operation::TaskCancel, path);
+    let native = Some(exchange.route().natively(Operation::TaskCancel, path));
     let request = translate::without_body(request, Method::POST, Uri::from_static("/"));
     let body = Upload::empty();
     let of = Rc::clone(exchange);
-    let passage =
-        Passage { permit: permit.clone(), route, destination, request, body, exchange: of, asked: None };
+    let passage = Passage { exchange: of, native, destination, request, body, asked: None };
     let mut response = proxy.passed(Box::new(passage), Some(watch.id())).await?;
     if response.status() == StatusCode::OK {
         return Ok(None);
@@ -77,7 +73,7 @@ async fn cancel(
     }
     // DashScope refuses to cancel a task that is not PENDING: it runs, or it has ended meanwhile.
     proxy.hub.invalidate(watch.id());
-    let polled = poll::news(proxy, &permit, watch, None, exchange).await?;
+    let polled = poll::query(proxy, permit, watch, None, exchange).await?;
     let report = TaskReport::read(&polled.answer.body);
     match report.map(|report| report.status) {
         Some(status) if status.is_final() || status == Status::Unknown => Ok(None),

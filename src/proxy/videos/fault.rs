@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use hyper::StatusCode;
 
-use crate::proxy::rejection::{BAD_REQUEST, RefusalRow, Rejection, UNAVAILABLE};
+use crate::proxy::refusal_row::{BAD_REQUEST, RefusalRow, UNAVAILABLE};
 use crate::telemetry::metrics::Reason;
 
 /// The reason for which a video, or its file, is not served.
@@ -84,11 +84,5 @@ impl VideoFault {
             }
             VideoFault::StorageFailed => "The storage of files can't be used at present; try again.".into(),
         }
-    }
-}
-
-impl From<VideoFault> for Rejection {
-    fn from(fault: VideoFault) -> Self {
-        Rejection::Video(fault)
     }
 }

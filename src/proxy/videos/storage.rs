@@ -5,11 +5,11 @@ use std::rc::Rc;
 use hyper::{Request, Response};
 
 use super::fault::VideoFault;
-use crate::proxy::Proxy;
-use crate::proxy::admit::Permit;
+use crate::proxy::admit::permit::Permit;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::send::forward::{self, Failure};
+use crate::proxy::worker::Proxy;
 use crate::telemetry::stopwatch::Awaited;
 use crate::upstream::{ConnectFault, Download, StorageUrl, Upload};
 

@@ -16,16 +16,15 @@ use uuid::Uuid;
 
 use super::fault::VideoFault;
 use super::{storage, translate};
-use crate::config::StorageHost;
 use crate::dashscope::coding;
 use crate::dashscope::operation::{Group, Operation};
 use crate::dashscope::oss::UploadPolicy;
-use crate::proxy::admit::Permit;
 use crate::proxy::exchange::Exchange;
+use crate::proxy::passage::Destination;
+use crate::proxy::passage::Passage;
 use crate::proxy::rejection::Rejection;
-use crate::proxy::route::Route;
-use crate::proxy::send::choose::Destination;
-use crate::proxy::{Passage, Proxy, claim, inspect};
+use crate::proxy::worker::Proxy;
+use crate::proxy::{claim, inspect};
 use crate::unified::create::ReferenceFile;
 use crate::unified::media::MediaKind;
 use crate::unified::openai_error::OpenAiError;
@@ -40,13 +39,12 @@ use crate::upstream::{StorageUrl, Upload};
 /// allows; `StorageRefused`, `StorageFailed`, and whatever a policy is refused for.
 pub(super) async fn store_reference(
     proxy: &Proxy,
-    permit: &Permit,
-    route: &Route,
     request: &Parts,
     model: &str,
     file: &ReferenceFile,
     exchange: &Rc<Exchange>,
 ) -> Result<Reference, Rejection> {
+    let permit = exchange.permit();
     let (kind, content_type) = (file.format.kind, file.format.content_type);
     if kind == MediaKind::Image && file.content.len() <= MOST_INLINE && unified::takes_data_urls(model) {
         let url = format!("data:{content_type};base64,{}", STANDARD.encode(&file.content));
@@ -55,11 +53,11 @@ pub(super) async fn store_reference(
     if !permit.tenant().allow.contains(Group::Uploads) {
         return Err(Rejection::NotAllowed("uploads, and this file needs one".into()));
     }
-    let policy = request_policy(proxy, permit, route, request, model, exchange).await?;
+    let policy = request_policy(proxy, request, model, exchange).await?;
     if policy.max_file_size_mb.is_some_and(|most| file.content.len() as u64 > most << 20) {
         return Err(Rejection::BodyTooLarge(policy.max_file_size_mb.unwrap_or_default() << 20));
     }
-    let hosts: &[StorageHost] = route.unified.as_ref().map_or(&[], |unified| &unified.storage);
+    let hosts = &exchange.route().mount(permit.directory()).storage_hosts;
     let place = StorageUrl::of(&policy.upload_host, hosts).ok_or_else(|| {
         tracing::warn!(host = &*policy.upload_host, "a file is not stored: its host is not in storage.hosts");
         VideoFault::StorageRefused
@@ -80,8 +78,6 @@ pub(super) async fn store_reference(
 /// recorded as the tenant's.
 async fn request_policy(
     proxy: &Proxy,
-    permit: &Permit,
-    route: &Route,
     request: &Parts,
     model: &str,
     exchange: &Rc<Exchange>,
@@ -90,20 +86,16 @@ async fn request_policy(
     let target = format!("/?action=getPolicy&model={model}");
     let target: Uri = target.parse().map_err(|_| Rejection::BadRequest("its model can't be passed on"))?;
     let request = translate::without_body(Box::new(request.clone()), Method::GET, target);
-    let route = route.natively(Operation::UploadPolicy, "/api/v1/uploads");
-    let mut body = Upload::empty();
-    inspect::inspect(permit, &route, &request, &mut body, &proxy.buffer_budget).await?;
-    let (permit, exchange) = (permit.clone(), Rc::clone(exchange));
-    let passage = Passage {
-        permit,
-        route,
+    let mut passage = Box::new(Passage {
+        exchange: Rc::clone(exchange),
+        native: Some(exchange.route().natively(Operation::UploadPolicy, "/api/v1/uploads")),
         destination: Destination::Any,
         request,
-        body,
-        exchange: Rc::clone(&exchange),
+        body: Upload::empty(),
         asked: None,
-    };
-    let response = exchange.unless_revoked(proxy.send(Box::new(passage), None).as_mut()).await?;
+    });
+    inspect::inspect(&mut passage, &proxy.buffer_budget).await?;
+    let response = exchange.unless_revoked(proxy.send(passage, None).as_mut()).await?;
     let (response, _) = claim::read(response).await?;
     let coding = response.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
     let text = coding::decode(&response.body().frames, coding).unwrap_or_default();

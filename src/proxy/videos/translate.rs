@@ -1,6 +1,5 @@
 //! A create becomes a native submit behind `authorize`, and all later stages treat it as one.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,46 +12,39 @@ use hyper::{Method, Uri};
 use super::store_reference::store_reference;
 use crate::dashscope::headers::{ASYNC, OSS_RESOLVE};
 use crate::dashscope::operation::Operation;
-use crate::proxy::Proxy;
-use crate::proxy::admit::Permit;
-use crate::proxy::exchange::Exchange;
+use crate::proxy::passage::Passage;
 use crate::proxy::rejection::Rejection;
-use crate::proxy::route::Route;
-use crate::proxy::send::forward;
+use crate::proxy::worker::Proxy;
 use crate::unified::create::ReferenceFile;
-use crate::unified::{self, CreateRequest, NativeSubmit, Reference, RequestedVideo};
-use crate::upstream::{Keep, Upload};
+use crate::unified::{self, CreateRequest, NativeSubmit, Reference};
+use crate::upstream::Keep;
 
-/// Replaces a create by the native submit; returns the fields that the client asked for, as the client wrote them.
+/// Replaces a create by the native submit, and keeps the fields that the client asked for, as the client wrote them.
 ///
 /// # Errors
 /// `BadField` for a field that has no native place, `BadRequest`, `NoRoom`, and faults of the client's body.
-pub(in crate::proxy) async fn translate(
-    proxy: &Proxy,
-    permit: &Permit,
-    route: &mut Route,
-    request: &mut Parts,
-    body: &mut Upload,
-    exchange: &Rc<Exchange>,
-) -> Result<Arc<RequestedVideo>, Rejection> {
+pub(in crate::proxy) async fn translate(proxy: &Proxy, passage: &mut Passage) -> Result<(), Rejection> {
+    let Passage { exchange, request, body, .. } = passage;
+    let permit = exchange.permit();
     let is_coded = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
     if request.headers.get(CONTENT_ENCODING).is_some_and(is_coded) {
         return Err(Rejection::BadRequest("its body must have no content coding"));
     }
     let read = body.read_whole(&proxy.buffer_budget).await;
-    read.map_err(|fault| forward::blame_client(fault, permit.directory().settings.server.max_body_bytes))?;
+    read.map_err(|fault| Rejection::of_body(fault, permit.directory().settings.server.max_body_bytes))?;
     let content_type =
         request.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?").to_owned());
     let (create, mut native) = read_create(content_type, body.whole()).await?;
     exchange.note_model(Some(&native.model));
     if let Some(file) = &create.file {
-        let reference = store_reference(proxy, permit, route, request, &native.model, file, exchange).await?;
+        let reference = store_reference(proxy, request, &native.model, file, exchange).await?;
         native = unified::map(&create.fields, Some(reference))?;
     }
     body.replace([native.body.clone()], Keep::Whole);
-    *route = route.natively(Operation::Submit, native.path);
     head(request, &native);
-    Ok(Arc::new(native.requested))
+    passage.native = Some(passage.exchange.route().natively(Operation::Submit, native.path));
+    passage.asked = Some(Arc::new(native.requested));
+    Ok(())
 }
 
 /// Reads a create and maps it. A large body is read on another thread, because the worker's other requests would wait.

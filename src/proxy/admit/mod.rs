@@ -1,0 +1,186 @@
+//! Admission: whether the caller may use the operation, and is within its limits.
+
+pub(super) mod permit;
+
+use std::cell::Cell;
+
+use hyper::header::{HeaderMap, UPGRADE};
+use hyper::http::request::Parts;
+
+use crate::config::AsyncHeader;
+use crate::dashscope::headers::{asks_async, asks_events};
+use crate::dashscope::operation::Operation;
+use crate::limits::{LimitKind, LimitedCaller, Registry};
+use crate::proxy::exchange::Exchange;
+use crate::proxy::rejection::Rejection;
+use crate::proxy::route::{MOST_SHOWN, Route};
+use crate::tenant::caller::Caller;
+use permit::Permit;
+
+/// Admits a request. The exchange keeps the permit; of a request that is not admitted it keeps the caller.
+///
+/// # Errors
+/// `NotAllowed`, `AsyncRequired`, `BodyTooLarge`, `BadRequest` for a plain call to a WebSocket's path, or
+/// `Limited`.
+pub(in crate::proxy) fn admit<'e>(
+    caller: Caller,
+    route: &Route,
+    request: &Parts,
+    body_bytes: u64,
+    limits: &Registry,
+    exchange: &'e Exchange,
+) -> Result<&'e Permit, Rejection> {
+    let (submits, adds_async) = match check(&caller, route, request, body_bytes) {
+        Ok(checked) => checked,
+        Err(rejection) => {
+            exchange.enter_refused(caller);
+            return Err(rejection);
+        }
+    };
+    let kind = Cell::new(kind(route.operation, submits, &request.headers));
+    let permit = Permit { caller, adds_async, submits, kind };
+    match take(&permit, limits, exchange) {
+        Ok(()) => Ok(exchange.enter_permit(permit)),
+        Err(rejection) => {
+            exchange.enter_refused(permit.caller);
+            Err(rejection)
+        }
+    }
+}
+
+/// Counts a request as an event stream, which its body turned out to ask for, and no longer as the kind that it was
+/// admitted as.
+///
+/// # Errors
+/// `Limited`; then nothing is taken.
+pub(in crate::proxy) fn become_stream(
+    permit: &Permit,
+    limits: &Registry,
+    exchange: &Exchange,
+) -> Result<(), Rejection> {
+    limits.give_back(exchange.admitted.take());
+    permit.kind.set(LimitKind::Stream);
+    take(permit, limits, exchange)
+}
+
+/// Takes from the caller's limits what a call of its kind needs, for as long as the exchange lasts.
+///
+/// # Errors
+/// `Limited`; then nothing is taken.
+fn take(permit: &Permit, limits: &Registry, exchange: &Exchange) -> Result<(), Rejection> {
+    let tenant = permit.tenant();
+    let who = LimitedCaller {
+        key_id: permit.caller.key_id(),
+        tenant: &tenant.name,
+        limits: &tenant.limits,
+        tenant_limits: &tenant.tenant_limits,
+    };
+    let admitted = limits.admit(&who, permit.kind()).map_err(|refusal| {
+        exchange.standing.set(refusal.rate_status);
+        Rejection::Limited(refusal)
+    })?;
+    exchange.standing.set(admitted.rate_status);
+    *exchange.admitted.borrow_mut() = admitted;
+    Ok(())
+}
+
+/// Whether the upstream will answer with a new task, and whether `X-DashScope-Async` must be added for that.
+fn check(
+    caller: &Caller,
+    route: &Route,
+    request: &Parts,
+    body_bytes: u64,
+) -> Result<(bool, bool), Rejection> {
+    let tenant = caller.tenant();
+    if !route.operation.group().is_some_and(|group| tenant.allow.contains(group)) {
+        return Err(not_allowed(route, request));
+    }
+    let most_bytes = caller.directory().settings.server.max_body_bytes;
+    if body_bytes > most_bytes {
+        return Err(Rejection::BodyTooLarge(most_bytes));
+    }
+    if route.operation.is_socket() && !is_websocket(&request.headers) {
+        return Err(Rejection::BadRequest("this path takes a WebSocket handshake (RFC 6455) over HTTP/1.1"));
+    }
+    let asks_async = || {
+        let ambiguous = "what it says with X-DashScope-Async could be read in two ways";
+        asks_async(&request.headers).ok_or(Rejection::BadRequest(ambiguous))
+    };
+    match route.operation {
+        Operation::Submit => {
+            let adds_async = !asks_async()?;
+            if adds_async && tenant.async_header == AsyncHeader::Require {
+                return Err(Rejection::AsyncRequired);
+            }
+            Ok((true, adds_async))
+        }
+        Operation::Service => Ok((asks_async()?, false)),
+        Operation::VideoCreate => Ok((true, false)),
+        Operation::Tokenizer
+        | Operation::PublicKey
+        | Operation::TaskGet
+        | Operation::TaskList
+        | Operation::TaskCancel
+        | Operation::UploadPolicy
+        | Operation::Chat
+        | Operation::Completion
+        | Operation::Embedding
+        | Operation::Rerank
+        | Operation::Message
+        | Operation::Inference
+        | Operation::Realtime
+        | Operation::VideoGet
+        | Operation::VideoList
+        | Operation::VideoDelete
+        | Operation::VideoContent
+        | Operation::TaskView
+        | Operation::Unlisted => Ok((false, false)),
+    }
+}
+
+/// The refusal of an operation that the tenant may not use, or nobody may.
+pub(in crate::proxy) fn not_allowed(route: &Route, request: &Parts) -> Rejection {
+    let path: String = route.path.chars().take(MOST_SHOWN).collect();
+    Rejection::NotAllowed(format!("{} {path}", request.method).into())
+}
+
+fn kind(operation: Operation, submits: bool, headers: &HeaderMap) -> LimitKind {
+    match operation {
+        Operation::TaskGet
+        | Operation::TaskList
+        | Operation::TaskCancel
+        | Operation::VideoGet
+        | Operation::VideoList
+        | Operation::VideoDelete
+        | Operation::TaskView => LimitKind::Poll,
+        Operation::VideoCreate => LimitKind::Submit,
+        Operation::Inference | Operation::Realtime => LimitKind::Stream,
+        Operation::Submit | Operation::Service if submits => LimitKind::Submit,
+        Operation::Submit
+        | Operation::Service
+        | Operation::Chat
+        | Operation::Completion
+        | Operation::Message
+            if asks_events(headers) =>
+        {
+            LimitKind::Stream
+        }
+        Operation::Submit
+        | Operation::Service
+        | Operation::Chat
+        | Operation::Completion
+        | Operation::Message
+        | Operation::Tokenizer
+        | Operation::PublicKey
+        | Operation::UploadPolicy
+        | Operation::Embedding
+        | Operation::Rerank
+        | Operation::VideoContent
+        | Operation::Unlisted => LimitKind::Other,
+    }
+}
+
+/// Whether the request asks to become a WebSocket (RFC 6455, 4.1).
+pub(in crate::proxy) fn is_websocket(headers: &HeaderMap) -> bool {
+    headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}

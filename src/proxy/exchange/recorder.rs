@@ -1,0 +1,44 @@
+//! One worker's way to the metrics, the access log and the traces of exchanges.
+
+use std::cell::Cell;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::telemetry::access_log::LogWriter;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Tracer;
+
+/// Metrics, traces and the access log of one worker's exchanges.
+#[derive(Debug)]
+pub struct Recorder {
+    pub metrics: Arc<Metrics>,
+    pub tracer: Option<Tracer>,
+    pub(super) log_writer: LogWriter,
+    /// Keyed at random, so that request ids can't be predicted.
+    ids: RandomState,
+    count: Cell<u64>,
+}
+
+impl Recorder {
+    pub fn new(metrics: Arc<Metrics>, log_writer: LogWriter, tracer: Option<Tracer>) -> Self {
+        Self { metrics, tracer, log_writer, ids: RandomState::new(), count: Cell::new(0) }
+    }
+
+    /// A request id that no other request has. An id from the kernel's randomness would cost a system call more.
+    pub(super) fn request_id(&self) -> Uuid {
+        let random = u128::from(self.random()) << 64 | u128::from(self.random());
+        uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid()
+    }
+
+    /// A random number from 0 to 1.
+    pub(super) fn draw(&self) -> f64 {
+        self.random() as f64 / u64::MAX as f64
+    }
+
+    fn random(&self) -> u64 {
+        self.ids.hash_one(self.count.replace(self.count.get() + 1))
+    }
+}

@@ -1,0 +1,66 @@
+//! A call that makes a task. Once sent it is paid for, so its answer is read to the end even if the client leaves.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use hyper::{Response, StatusCode};
+use tokio::sync::oneshot;
+
+use super::detach::DetachOnDrop;
+use super::observe::{self, Observed};
+use super::passage::Passage;
+use super::rejection::Rejection;
+use super::worker::Proxy;
+use super::{claim, videos};
+use crate::config::Dialect;
+
+impl Proxy {
+    /// Sends a submit, claims its task, and answers the client.
+    pub(super) async fn submit(
+        self: &Rc<Self>,
+        mut passage: Box<Passage>,
+    ) -> Result<Response<Observed>, Rejection> {
+        let proxy = Rc::clone(self);
+        // The sender is dropped with this future, when the client leaves.
+        let (_present, client) = oneshot::channel();
+        let work = async move {
+            let (exchange, asked) = (Rc::clone(&passage.exchange), passage.asked.take());
+            let (response, named) = claim::read(proxy.send(passage, Some(client)).await?).await?;
+            let account = exchange.account.get().unwrap_or_default();
+            let mount = exchange.route().mount(exchange.directory());
+            let task = match named {
+                Some(named) => {
+                    exchange.note_task(&named.task_id);
+                    let slot = exchange.admitted.borrow_mut().task.take();
+                    if let Some(slot) = slot {
+                        proxy.limits.task_reserved(&named.task_id, SystemTime::now(), slot);
+                    }
+                    let model = exchange.model.get().cloned().unwrap_or_default();
+                    let (permit, prefix) = (exchange.permit(), Arc::clone(&mount.prefix));
+                    Some(claim::claim(&proxy.hub, permit, account, prefix, named, model, asked).await)
+                }
+                None if response.status() == StatusCode::OK => {
+                    tracing::warn!(account, "the answer to a submit names no task; it has no owner");
+                    None
+                }
+                None => None,
+            };
+            exchange.start.take();
+            Ok(match mount.dialect {
+                Dialect::Native => observe::buffered(response, &exchange),
+                Dialect::Unified => {
+                    let created = videos::respond::created(
+                        &proxy.hub,
+                        mount.video_statuses,
+                        &response,
+                        task.as_deref(),
+                    );
+                    observe::whole(created, &exchange)
+                }
+            })
+        };
+        // After a panic in there the request may have been sent.
+        DetachOnDrop::new(work, &self.running).await.unwrap_or(Err(Rejection::UpstreamLost))
+    }
+}
