@@ -186,6 +186,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::unified::StatusSpelling;
 
     fn mounts(prefixes: &[&str]) -> Vec<Mount> {
         let mount = |prefix: &&str| Mount {
