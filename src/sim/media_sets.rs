@@ -3,10 +3,8 @@
 use serde_json::Value;
 
 use super::errors::ErrorAnswer;
+use super::fields::{Checked, check_url, common, integer, one_of, string, url};
 use super::models::SimulatedFamily;
-use super::parameters::{check_url, common, integer, one_of, string, url};
-
-type Checked = Result<(), ErrorAnswer>;
 
 pub(super) fn check(family: SimulatedFamily, input: &Value, parameters: &Value) -> Checked {
     common(parameters)?;

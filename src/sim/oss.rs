@@ -4,93 +4,15 @@ use std::time::{Duration, SystemTime};
 
 use hyper::Method;
 use hyper::header::AUTHORIZATION;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use uuid::Uuid;
 
 use super::call::SimulatedCall;
 use super::form::PostedForm;
 use super::media::ResultMedium;
+use super::oss_error::OssError;
 use super::reply::{ReplyPayload, SimulatedReply};
-use super::signature::{ACCESS_KEY_ID, SigningSecret};
+use super::signature::{ACCESS_KEY_ID, SigningSecret, text_to_sign};
 use super::state::SimulatorState;
-
-/// An error answer of OSS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OssError {
-    MalformedForm(&'static str),
-    MissingCredentials,
-    AuthorizationToo,
-    AccessKeyId,
-    Signature,
-    UrlExpired,
-    PolicyExpired,
-    /// The policy condition that the form does not meet.
-    Policy(&'static str),
-    TooLarge,
-    Exists,
-    NoSuchKey,
-    Range,
-    Method,
-}
-
-impl OssError {
-    fn row(self) -> (u16, &'static str, String) {
-        match self {
-            OssError::MalformedForm(why) => (
-                400,
-                "MalformedPOSTRequest",
-                format!("The body of your POST request is not well-formed multipart/form-data: {why}."),
-            ),
-            OssError::MissingCredentials => (403, "AccessDenied", "Anonymous access is forbidden.".into()),
-            OssError::AuthorizationToo => (
-                403,
-                "AccessDenied",
-                "The request is signed twice: by its URL or form and by an Authorization header.".into(),
-            ),
-            OssError::AccessKeyId => {
-                (403, "InvalidAccessKeyId", "The OSS Access Key Id you provided does not exist.".into())
-            }
-            OssError::Signature => (
-                403,
-                "SignatureDoesNotMatch",
-                "The request signature we calculated does not match the signature you provided.".into(),
-            ),
-            OssError::UrlExpired => (403, "AccessDenied", "Request has expired.".into()),
-            OssError::PolicyExpired => {
-                (403, "AccessDenied", "Invalid according to Policy: Policy expired.".into())
-            }
-            OssError::Policy(condition) => (
-                403,
-                "AccessDenied",
-                format!("Invalid according to Policy: Policy Condition failed: [\"{condition}\"]"),
-            ),
-            OssError::TooLarge => {
-                (400, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed size.".into())
-            }
-            OssError::Exists => (
-                409,
-                "FileAlreadyExists",
-                "The object you specified already exists and can not be overwritten.".into(),
-            ),
-            OssError::NoSuchKey => (404, "NoSuchKey", "The specified key does not exist.".into()),
-            OssError::Range => (416, "InvalidRange", "The requested range cannot be satisfied.".into()),
-            OssError::Method => {
-                (405, "MethodNotAllowed", "The specified method is not allowed against this resource.".into())
-            }
-        }
-    }
-
-    fn reply(self, request_id: &str) -> SimulatedReply {
-        let (status, code, message) = self.row();
-        let message = message.replace('&', "&amp;").replace('<', "&lt;");
-        let xml = format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error>\n  <Code>{code}</Code>\n  \
-             <Message>{message}</Message>\n  <RequestId>{request_id}</RequestId>\n  \
-             <HostId>dashscope-result-sim</HostId>\n</Error>\n"
-        );
-        SimulatedReply::new(status, "application/xml", xml)
-    }
-}
 
 pub(super) fn answer(state: &SimulatorState, call: &SimulatedCall) -> SimulatedReply {
     let request_id = Uuid::new_v4().simple().to_string()[..24].to_ascii_uppercase();
@@ -160,24 +82,11 @@ fn check_url(secret: &SigningSecret, call: &SimulatedCall, name: &str) -> Result
     if id != ACCESS_KEY_ID {
         return Err(OssError::AccessKeyId);
     }
-    if secret.sign(&to_sign(name, expires)) != signature {
+    if secret.sign(&text_to_sign(name, expires)) != signature {
         return Err(OssError::Signature);
     }
     let end = expires.parse().map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
     if end.is_ok_and(|end| call.now < end) { Ok(()) } else { Err(OssError::UrlExpired) }
-}
-
-pub(super) fn signed_url(secret: &SigningSecret, base: &str, name: &str, until: SystemTime) -> String {
-    let expires = until.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
-    let signature = secret.sign(&to_sign(name, &expires));
-    let signature = utf8_percent_encode(&signature, NON_ALPHANUMERIC);
-    format!(
-        "{base}/dashscope-result/{name}?Expires={expires}&OSSAccessKeyId={ACCESS_KEY_ID}&Signature={signature}"
-    )
-}
-
-fn to_sign(name: &str, expires: &str) -> String {
-    format!("GET\n\n\n{expires}\n/dashscope-result/{name}")
 }
 
 /// `None`: no range of a known form, so the whole object is served. `Some(None)`: a range beyond the end of the object.
@@ -205,16 +114,5 @@ mod tests {
         assert_eq!(byte_range("bytes=100-", 100), Some(None));
         assert_eq!(byte_range("bytes=0-1,3-4", 100), None);
         assert_eq!(byte_range("lines=1-2", 100), None);
-    }
-
-    #[test]
-    fn a_signed_url_names_its_end() {
-        let url = signed_url(
-            &SigningSecret::random(),
-            "http://h",
-            "a.mp4",
-            SystemTime::UNIX_EPOCH + Duration::from_secs(7),
-        );
-        assert!(url.starts_with("http://h/dashscope-result/a.mp4?Expires=7&OSSAccessKeyId=LTAI"));
     }
 }

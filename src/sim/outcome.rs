@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::media::ResultMedium;
 use super::models::SimulatedFamily;
 use super::tasks::{SimulatedStatus, SimulatedTask};
-use super::usage::usage;
+use super::usage::{file_urls, items, prompt, text, usage};
 
 /// Signs the URL of a result by its name.
 pub(super) type SignUrl<'a> = dyn Fn(&str) -> String + 'a;
@@ -186,32 +186,10 @@ fn counts_items(family: SimulatedFamily) -> bool {
     matches!(family, SimulatedFamily::Image | SimulatedFamily::Transcription)
 }
 
-/// Number of images or files of the task.
-pub(super) fn items(task: &SimulatedTask) -> usize {
-    if task.family == SimulatedFamily::Transcription {
-        return file_urls(task).len();
-    }
-    task.parameter("n").as_u64().unwrap_or(1).clamp(1, 10) as usize
-}
-
-pub(super) fn file_urls(task: &SimulatedTask) -> Vec<&str> {
-    let urls = task.input("file_urls").as_array().map(Vec::as_slice).unwrap_or_default();
-    urls.iter().filter_map(Value::as_str).collect()
-}
-
 fn extends_prompt(task: &SimulatedTask) -> bool {
     matches!(task.family, SimulatedFamily::Wan25 | SimulatedFamily::Wan2 | SimulatedFamily::KeyFrames)
         && task.parameter("prompt_extend").as_bool().unwrap_or(true)
         && !text(&prompt(task)).is_empty()
-}
-
-pub(super) fn prompt(task: &SimulatedTask) -> Value {
-    let prompt = task.input("prompt");
-    if prompt.is_string() { prompt.clone() } else { "".into() }
-}
-
-pub(super) fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
 }
 
 fn metrics(total: usize, succeeded: usize, failed: usize) -> Value {

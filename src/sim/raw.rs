@@ -8,7 +8,6 @@ use hyper::{HeaderMap, StatusCode};
 use super::connection::SimulatedConnection;
 use super::fault::FaultAction;
 use super::reply::OutgoingReply;
-use super::server::next_data;
 
 /// End of a connection that the simulator breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +107,7 @@ async fn send_body(
 ) -> io::Result<()> {
     let mut left = limit;
     while left > 0 {
-        let Some(data) = next_data(body).await else {
+        let Some(data) = body.next_data().await else {
             return if chunked { connection.send(b"0\r\n\r\n").await } else { Ok(()) };
         };
         let size = left.min(data.len() as u64);

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::errors::ErrorAnswer;
 use super::media::tone;
 use super::models;
-use super::session::{SessionInput, SessionOutput};
+use super::session_message::{SessionInput, SessionOutput};
 
 pub(super) struct RealtimeProtocol {
     session: Value,

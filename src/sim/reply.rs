@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -151,6 +152,21 @@ impl OutgoingReply {
         }
     }
 
+    /// Data of the next frame, or `None` at the end.
+    pub(super) async fn next_data(&mut self) -> Option<Bytes> {
+        loop {
+            match self.frame().await {
+                None => return None,
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Some(data);
+                    }
+                }
+                Some(Err(never)) => match never {},
+            }
+        }
+    }
+
     fn finish(&mut self) {
         self.done = true;
         if let Some(mut entry) = self.entry.take() {
@@ -228,7 +244,6 @@ const FILLER_PIECE: &[u8] = &[FILLER; 64 << 10];
 mod tests {
     use super::*;
     use crate::sim::journal::{Journal, tests::recorded};
-    use http_body_util::BodyExt;
 
     #[tokio::test]
     async fn every_payload_yields_its_bytes_and_closes_its_entry() {

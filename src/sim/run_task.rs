@@ -8,7 +8,7 @@ use super::errors::{ErrorAnswer, ErrorCause};
 use super::generation::input_text;
 use super::media::tone;
 use super::models;
-use super::session::{SessionInput, SessionOutput};
+use super::session_message::{SessionInput, SessionOutput};
 
 pub(super) struct RunTaskProtocol {
     standing: Result<(), ErrorAnswer>,

@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
@@ -282,19 +281,4 @@ fn apply_to_reply(reply: SimulatedReply, fault: &ScriptedFault) -> SimulatedRepl
         reply.payload = reply.payload.slowed(bytes, every);
     }
     reply
-}
-
-/// The next frame's data of a body that cannot fail.
-pub(super) async fn next_data(body: &mut OutgoingReply) -> Option<Bytes> {
-    loop {
-        match body.frame().await {
-            None => return None,
-            Some(Ok(frame)) => {
-                if let Ok(data) = frame.into_data() {
-                    return Some(data);
-                }
-            }
-            Some(Err(never)) => match never {},
-        }
-    }
 }

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -18,25 +17,10 @@ use super::errors::ErrorAnswer;
 use super::journal::{JournalEntry, RecordedFrame};
 use super::realtime::RealtimeProtocol;
 use super::run_task::RunTaskProtocol;
+use super::session_message::{SessionInput, SessionOutput};
 use super::state::SimulatorState;
 
 type ClientSocket = WebSocketStream<TokioIo<Upgraded>>;
-
-/// A message from the session to the client.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum SessionOutput {
-    Event(Value),
-    Binary(Bytes),
-    Ping,
-    Close(u16, &'static str),
-}
-
-/// A message from the client to the session.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum SessionInput<'a> {
-    Text(&'a str),
-    Binary(&'a [u8]),
-}
 
 enum SessionProtocol {
     RunTask(RunTaskProtocol),

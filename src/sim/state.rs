@@ -15,7 +15,7 @@ use super::options::{SimulatorOptions, ThrottledShare};
 use super::signature::SigningSecret;
 use super::tasks::{SimulatedFailure, SimulatedTasks, TaskTimes};
 use super::upload::SimulatedUploads;
-use super::{oss, outcome};
+use super::{outcome, signature};
 
 pub(super) struct SimulatorState {
     pub(super) options: SimulatorOptions,
@@ -96,7 +96,7 @@ impl SimulatorState {
 
     /// A signed URL for a result, valid until the given time.
     pub(super) fn sign(&self, name: &str, until: SystemTime) -> String {
-        oss::signed_url(&self.secret, &self.oss_url, name, until)
+        signature::signed_url(&self.secret, &self.oss_url, name, until)
     }
 }
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::account::SimulatedCaller;
 use super::errors::{ErrorAnswer, ErrorCause};
 use super::form::PostedForm;
-use super::oss::OssError;
+use super::oss_error::OssError;
 use super::signature::{ACCESS_KEY_ID, SigningSecret};
 
 /// A file on the stand-in for OSS.

@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use super::models::SimulatedFamily;
-use super::outcome::{file_urls, items, prompt, text};
 use super::tasks::SimulatedTask;
 
 pub(super) fn usage(task: &SimulatedTask) -> Value {
@@ -119,6 +118,28 @@ fn lines(task: &SimulatedTask) -> u64 {
 fn has_media(task: &SimulatedTask, kind: &str) -> bool {
     let media = task.input("media").as_array();
     media.is_some_and(|media| media.iter().any(|item| item["type"] == kind))
+}
+
+/// Number of images or files of the task.
+pub(super) fn items(task: &SimulatedTask) -> usize {
+    if task.family == SimulatedFamily::Transcription {
+        return file_urls(task).len();
+    }
+    task.parameter("n").as_u64().unwrap_or(1).clamp(1, 10) as usize
+}
+
+pub(super) fn file_urls(task: &SimulatedTask) -> Vec<&str> {
+    let urls = task.input("file_urls").as_array().map(Vec::as_slice).unwrap_or_default();
+    urls.iter().filter_map(Value::as_str).collect()
+}
+
+pub(super) fn prompt(task: &SimulatedTask) -> Value {
+    let prompt = task.input("prompt");
+    if prompt.is_string() { prompt.clone() } else { "".into() }
+}
+
+pub(super) fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }
 
 const INPUT_VIDEO_SECONDS: i64 = 5;
