@@ -57,11 +57,11 @@
 //! | [`tenant`] | who may call: virtual keys, certificates, the directory |
 //! | [`account`] | Alibaba accounts: keys, health, cooldown, choice, pace of submits, owners of uploads |
 //! | [`limits`] | rates, slots, tasks in flight, auth failures |
-//! | [`unified`] | the unified dialect: its fields mapped to native bodies, and tasks shown as videos |
 //! | [`telemetry`] | metrics, access log, traces, stopwatch |
 //! | [`store`] | durable state: tasks and uploads with their owners, virtual keys |
 //! | [`config`] | from the file to a checked `Config`; all faults at once, with line and column |
 //! | [`net`] | streams, TLS, certificates, timers, a one-shot HTTP client, the test for public addresses |
+//! | [`unified`] | the unified dialect: its fields mapped to native bodies, and tasks shown as videos |
 //! | [`dashscope`] | DashScope's public surface as data and pure functions; it imports nothing of ours |
 //! | [`sim`] | the DashScope simulator; only the program, the demo and tests use it |
 //!
