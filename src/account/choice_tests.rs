@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::account::AccountRegistry;
 use crate::config::{self, BaseUrl, Secret};
-use crate::dashscope::refusal::ThrottlingKind;
+use crate::dashscope::refusal::Throttling;
 use crate::telemetry::metrics::Metrics;
 
 /// Accounts with these weights and so many keys each, and the moment at which they are all well.
@@ -76,9 +76,9 @@ const CHAT: ChoiceNeeds<'_> = ChoiceNeeds { is_repeatable: false, ..SUBMIT };
 const POLICY: ChoiceNeeds<'_> = ChoiceNeeds { proves_recovery: false, ..SUBMIT };
 const GOOD: AccountFeedback<'_> =
     AccountFeedback { is_success: true, cause: None, retry_after: None, model: Some("wan") };
-const RATE: RefusalCause = RefusalCause::Throttled(ThrottlingKind::RateQuota);
-const BURST: RefusalCause = RefusalCause::Throttled(ThrottlingKind::BurstRate);
-const BILL: RefusalCause = RefusalCause::Throttled(ThrottlingKind::PostpaidBillOverdue);
+const RATE: RefusalCause = RefusalCause::Throttled(Throttling::RateQuota);
+const BURST: RefusalCause = RefusalCause::Throttled(Throttling::BurstRate);
+const BILL: RefusalCause = RefusalCause::Throttled(Throttling::PostpaidBillOverdue);
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::dashscope::refusal::{RefusalCause, ThrottlingKind};
+use crate::dashscope::refusal::{RefusalCause, Throttling};
 
 /// Whether a key, an account, or a model of it may be used. All workers share it; none ever waits for it.
 #[derive(Debug)]
@@ -47,17 +47,17 @@ pub(super) fn scope(cause: RefusalCause) -> CooldownScope {
         RefusalCause::Unreachable => CooldownScope::Address,
         RefusalCause::InvalidKey => CooldownScope::Key,
         RefusalCause::Throttled(
-            ThrottlingKind::General
-            | ThrottlingKind::RateQuota
-            | ThrottlingKind::BurstRate
-            | ThrottlingKind::Concurrency
-            | ThrottlingKind::AllocationQuota,
+            Throttling::General
+            | Throttling::RateQuota
+            | Throttling::BurstRate
+            | Throttling::Concurrency
+            | Throttling::AllocationQuota,
         ) => CooldownScope::Model,
         RefusalCause::Arrearage
         | RefusalCause::Throttled(
-            ThrottlingKind::CommodityNotPurchased
-            | ThrottlingKind::PrepaidBillOverdue
-            | ThrottlingKind::PostpaidBillOverdue,
+            Throttling::CommodityNotPurchased
+            | Throttling::PrepaidBillOverdue
+            | Throttling::PostpaidBillOverdue,
         ) => CooldownScope::Account,
     }
 }
@@ -68,14 +68,14 @@ pub(super) fn scope(cause: RefusalCause) -> CooldownScope {
 fn rests(cause: RefusalCause) -> (Duration, Duration) {
     let (first, longest) = match cause {
         RefusalCause::Unreachable => (2, 60),
-        RefusalCause::Throttled(ThrottlingKind::BurstRate) => (5, 60),
-        RefusalCause::Throttled(ThrottlingKind::Concurrency) => (10, 60),
-        RefusalCause::Throttled(ThrottlingKind::General | ThrottlingKind::RateQuota) => (60, 60),
+        RefusalCause::Throttled(Throttling::BurstRate) => (5, 60),
+        RefusalCause::Throttled(Throttling::Concurrency) => (10, 60),
+        RefusalCause::Throttled(Throttling::General | Throttling::RateQuota) => (60, 60),
         RefusalCause::Throttled(
-            ThrottlingKind::AllocationQuota
-            | ThrottlingKind::CommodityNotPurchased
-            | ThrottlingKind::PrepaidBillOverdue
-            | ThrottlingKind::PostpaidBillOverdue,
+            Throttling::AllocationQuota
+            | Throttling::CommodityNotPurchased
+            | Throttling::PrepaidBillOverdue
+            | Throttling::PostpaidBillOverdue,
         )
         | RefusalCause::Arrearage
         | RefusalCause::InvalidKey => (60, LONGEST.as_secs()),
@@ -204,7 +204,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const RATE: RefusalCause = RefusalCause::Throttled(ThrottlingKind::RateQuota);
+    const RATE: RefusalCause = RefusalCause::Throttled(Throttling::RateQuota);
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -279,14 +279,14 @@ mod tests {
     #[test]
     fn every_kind_has_its_own_time() {
         for (kind, first, longest, concerned) in [
-            (ThrottlingKind::General, 60, 60, CooldownScope::Model),
-            (ThrottlingKind::RateQuota, 60, 60, CooldownScope::Model),
-            (ThrottlingKind::BurstRate, 5, 60, CooldownScope::Model),
-            (ThrottlingKind::Concurrency, 10, 60, CooldownScope::Model),
-            (ThrottlingKind::AllocationQuota, 60, 600, CooldownScope::Model),
-            (ThrottlingKind::CommodityNotPurchased, 60, 600, CooldownScope::Account),
-            (ThrottlingKind::PrepaidBillOverdue, 60, 600, CooldownScope::Account),
-            (ThrottlingKind::PostpaidBillOverdue, 60, 600, CooldownScope::Account),
+            (Throttling::General, 60, 60, CooldownScope::Model),
+            (Throttling::RateQuota, 60, 60, CooldownScope::Model),
+            (Throttling::BurstRate, 5, 60, CooldownScope::Model),
+            (Throttling::Concurrency, 10, 60, CooldownScope::Model),
+            (Throttling::AllocationQuota, 60, 600, CooldownScope::Model),
+            (Throttling::CommodityNotPurchased, 60, 600, CooldownScope::Account),
+            (Throttling::PrepaidBillOverdue, 60, 600, CooldownScope::Account),
+            (Throttling::PostpaidBillOverdue, 60, 600, CooldownScope::Account),
         ] {
             let cause = RefusalCause::Throttled(kind);
             assert_eq!(rests(cause), (seconds(first), seconds(longest)), "{kind:?}");

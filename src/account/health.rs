@@ -163,7 +163,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::dashscope::refusal::{RefusalCause, ThrottlingKind};
+    use crate::dashscope::refusal::{RefusalCause, Throttling};
 
     #[test]
     fn an_account_keeps_its_health_as_long_as_somebody_knows_it() {
@@ -184,7 +184,7 @@ mod tests {
     fn only_so_many_models_are_noted() {
         let now = Instant::now();
         let health = AccountHealth::new(now);
-        let throttled = RefusalCause::Throttled(ThrottlingKind::RateQuota);
+        let throttled = RefusalCause::Throttled(Throttling::RateQuota);
         for number in 0..MOST_MODELS + 10 {
             health.throttled_model(&format!("m{number}"), now).rest(throttled, None, false, now);
         }

@@ -27,7 +27,7 @@ impl Admin {
 fn describe(directory: &Directory, tenant: &Tenant) -> Value {
     let accounts: Vec<&str> = tenant.accounts.iter().map(|at| &*directory.accounts[*at].name).collect();
     let allow: Vec<&str> =
-        Group::ALL.into_iter().filter(|group| tenant.allow.contains(*group)).map(Group::name).collect();
+        Group::ALL.iter().filter(|group| tenant.allow.contains(**group)).map(|group| group.name()).collect();
     let async_header = match tenant.async_header {
         AsyncHeader::Require => "require",
         AsyncHeader::Add => "add",

@@ -128,7 +128,8 @@ pub(super) fn async_header(text: &str) -> Result<AsyncHeader, ValueFault> {
 }
 
 pub(super) fn group(text: &str) -> Result<Group, ValueFault> {
-    one_of(text, &Group::ALL.map(|group| (group.name(), group)))
+    let groups: Vec<_> = Group::ALL.iter().map(|group| (group.name(), *group)).collect();
+    one_of(text, &groups)
 }
 
 pub(super) fn one_of<T: Copy>(text: &str, words: &[(&'static str, T)]) -> Result<T, ValueFault> {

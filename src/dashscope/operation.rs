@@ -1,14 +1,16 @@
-//! What a call does, told from its method and path.
+//! Operations: the calls that may pass, told from method and path.
 
 use hyper::Method;
+use strum::{IntoStaticStr, VariantArray};
 
-/// Everything that may pass, and [`Operation::Unlisted`] for the rest.
+/// A call that may pass; [`Operation::Unlisted`] for all others.
 ///
-/// The list is that of Model Studio's inference surface: one request, or one task that belongs to the
-/// caller. What is account-wide (tokens, files, fine-tunes, ...) has no variant on purpose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// The variants are Model Studio's inference surface: one request, or one task that belongs to the caller. Account-wide
+/// calls (tokens, files, fine-tunes, ...) have no variant on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Operation {
-    /// A service that only runs as a task: video synthesis and recorded speech.
+    /// A service that runs only as a task: video synthesis and recorded speech.
     Submit,
     /// Any other inference service; a task if the client asks for one.
     Service,
@@ -25,73 +27,27 @@ pub enum Operation {
     Message,
     Inference,
     Realtime,
-    /// Of the unified dialect, as are those that follow: it has no path on the upstream.
+    /// Create in the unified dialect. Its operations, from here to `TaskView`, have no path on the upstream.
     VideoCreate,
     VideoGet,
     VideoList,
     VideoDelete,
     VideoContent,
-    /// `tasks/{id}` in that dialect's shape.
+    /// `tasks/{id}` in the unified dialect's shape.
     TaskView,
     Unlisted,
 }
 
 impl Operation {
-    /// In the order of the variants.
-    pub const ALL: [Operation; 22] = [
-        Operation::Submit,
-        Operation::Service,
-        Operation::Tokenizer,
-        Operation::PublicKey,
-        Operation::TaskGet,
-        Operation::TaskList,
-        Operation::TaskCancel,
-        Operation::UploadPolicy,
-        Operation::Chat,
-        Operation::Completion,
-        Operation::Embedding,
-        Operation::Rerank,
-        Operation::Message,
-        Operation::Inference,
-        Operation::Realtime,
-        Operation::VideoCreate,
-        Operation::VideoGet,
-        Operation::VideoList,
-        Operation::VideoDelete,
-        Operation::VideoContent,
-        Operation::TaskView,
-        Operation::Unlisted,
-    ];
+    /// All operations, in the order of the variants.
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
-    /// The name in metrics and logs.
+    /// The name in metrics and logs: `task_get`.
     pub const fn name(self) -> &'static str {
-        match self {
-            Operation::Submit => "submit",
-            Operation::Service => "service",
-            Operation::Tokenizer => "tokenizer",
-            Operation::PublicKey => "public_key",
-            Operation::TaskGet => "task_get",
-            Operation::TaskList => "task_list",
-            Operation::TaskCancel => "task_cancel",
-            Operation::UploadPolicy => "upload_policy",
-            Operation::Chat => "chat",
-            Operation::Completion => "completion",
-            Operation::Embedding => "embedding",
-            Operation::Rerank => "rerank",
-            Operation::Message => "message",
-            Operation::Inference => "inference",
-            Operation::Realtime => "realtime",
-            Operation::VideoCreate => "video_create",
-            Operation::VideoGet => "video_get",
-            Operation::VideoList => "video_list",
-            Operation::VideoDelete => "video_delete",
-            Operation::VideoContent => "video_content",
-            Operation::TaskView => "task_view",
-            Operation::Unlisted => "unlisted",
-        }
+        self.into_str()
     }
 
-    /// The group that a tenant must be allowed; none for what nobody is.
+    /// The group that the tenant's `allow` must name; `None` if no tenant may make the call.
     pub const fn group(self) -> Option<Group> {
         match self {
             Operation::Submit
@@ -146,8 +102,9 @@ impl Operation {
     }
 }
 
-/// The groups of operations that a tenant's `allow` names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A group of operations, as a tenant's `allow` names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Group {
     Generate,
     Tasks,
@@ -157,18 +114,11 @@ pub enum Group {
 }
 
 impl Group {
-    pub const ALL: [Group; 5] =
-        [Group::Generate, Group::Tasks, Group::Uploads, Group::Compatible, Group::Realtime];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// The name in the config.
     pub const fn name(self) -> &'static str {
-        match self {
-            Group::Generate => "generate",
-            Group::Tasks => "tasks",
-            Group::Uploads => "uploads",
-            Group::Compatible => "compatible",
-            Group::Realtime => "realtime",
-        }
+        self.into_str()
     }
 
     const fn bit(self) -> u8 {
@@ -181,7 +131,7 @@ impl Group {
 pub struct Groups(u8);
 
 impl Groups {
-    pub const ALL: Groups = Groups(0b1_1111);
+    pub const ALL: Groups = Groups((1 << Group::ALL.len()) - 1);
 
     pub fn contains(self, group: Group) -> bool {
         self.0 & group.bit() != 0
@@ -194,28 +144,28 @@ impl FromIterator<Group> for Groups {
     }
 }
 
-/// Which of DashScope's roots a path lies under: it decides the shape of errors.
+/// The surface that a path belongs to. It decides the shape of errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Surface {
     Native,
     Compatible,
 }
 
-/// A call as its path names it.
+/// A call below a native mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Call<'p> {
+pub struct NativeCall<'p> {
     pub operation: Operation,
     pub surface: Surface,
     /// The root on the upstream, such as `/api/v1`.
     pub root: &'static str,
-    /// What follows the root, with its slash, and with one at its end if the client sent one.
+    /// The path behind the root: with its first slash, and with a last one if the client sent one.
     pub rest: &'p str,
-    /// Of `tasks/{id}` and `tasks/{id}/cancel`.
+    /// The id in `tasks/{id}` and `tasks/{id}/cancel`.
     pub task_id: Option<&'p str>,
 }
 
 /// Tells the call from a normalised path below a native mount.
-pub fn classify<'p>(method: &Method, path: &'p str, query: Option<&str>) -> Call<'p> {
+pub fn classify<'p>(method: &Method, path: &'p str, query: Option<&str>) -> NativeCall<'p> {
     for (spelling, root, surface, listed) in ROOTS {
         let Some(rest) = path.strip_prefix(spelling) else { continue };
         if !(rest.is_empty() || rest.starts_with('/')) {
@@ -224,13 +174,13 @@ pub fn classify<'p>(method: &Method, path: &'p str, query: Option<&str>) -> Call
         let inner = rest.strip_prefix('/').unwrap_or(rest);
         let inner = inner.strip_suffix('/').unwrap_or(inner);
         let (operation, task_id) = listed(method, inner, query);
-        return Call { operation, surface, root, rest, task_id };
+        return NativeCall { operation, surface, root, rest, task_id };
     }
-    Call { operation: Operation::Unlisted, surface: surface(path), root: "", rest: path, task_id: None }
+    NativeCall { operation: Operation::Unlisted, surface: surface(path), root: "", rest: path, task_id: None }
 }
 
-/// The surface that a path below a native mount begins to name, however it goes on: whoever calls it reads
-/// errors in that surface's shape, also where the path is refused.
+/// The surface that the first segment of a path below a native mount names. A client of that surface reads errors in its
+/// shape, so a refused path is answered in it too.
 pub fn surface(path: &str) -> Surface {
     match path.trim_start_matches('/').split('/').next() {
         Some("compatible-mode" | "compatible-api" | "apps") => Surface::Compatible,
@@ -238,10 +188,11 @@ pub fn surface(path: &str) -> Surface {
     }
 }
 
-type Listed = for<'p> fn(&Method, &'p str, Option<&str>) -> (Operation, Option<&'p str>);
+/// Tells the operation, and the task's id, from the path below a root.
+type Classifier = for<'p> fn(&Method, &'p str, Option<&str>) -> (Operation, Option<&'p str>);
 
 /// The spellings under a mount, the root that each stands for, and the operations below it.
-const ROOTS: [(&str, &str, Surface, Listed); 6] = [
+const ROOTS: [(&str, &str, Surface, Classifier); 6] = [
     ("/api/v1", "/api/v1", Surface::Native, native),
     ("/v1", "/api/v1", Surface::Native, native),
     ("/compatible-mode/v1", "/compatible-mode/v1", Surface::Compatible, compatible_mode),
@@ -290,7 +241,8 @@ fn service(path: &str) -> Operation {
     Operation::Service
 }
 
-/// `uploads` hands out a form for OSS, with this one action; a second `action` could be read instead.
+/// True if `action` is `getPolicy`, for which `uploads` hands out a form for OSS. A second `action` is refused: DashScope could
+/// read that one instead.
 fn asks_for_policy(query: Option<&str>) -> bool {
     let mut actions = query
         .unwrap_or("")
@@ -329,8 +281,8 @@ fn sockets<'p>(method: &Method, path: &'p str, _: Option<&str>) -> (Operation, O
     (operation, None)
 }
 
-/// Services that answer 403 AccessDenied, "current user api does not support synchronous calls.",
-/// without `X-DashScope-Async: enable`.
+/// Services that run only as tasks. Without `X-DashScope-Async: enable` DashScope answers 403 AccessDenied, "current user api
+/// does not support synchronous calls."
 const ASYNC_ONLY: [&str; 3] =
     ["aigc/video-generation/video-synthesis", "aigc/image2video/video-synthesis", "audio/asr/transcription"];
 

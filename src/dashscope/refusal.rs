@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hyper::header::{HeaderMap, RETRY_AFTER};
 use serde::Deserialize;
+use strum::VariantArray;
 
 /// The cause of a refusal, for the health of the key and the account that the call was sent with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -14,12 +15,12 @@ pub enum RefusalCause {
     Arrearage,
     /// No connection could be made, so nothing was sent.
     Unreachable,
-    Throttled(ThrottlingKind),
+    Throttled(Throttling),
 }
 
 /// The kinds of status 429.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ThrottlingKind {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, VariantArray)]
+pub enum Throttling {
     /// The answer names no kind that is known here.
     General,
     RateQuota,
@@ -31,30 +32,21 @@ pub enum ThrottlingKind {
     PostpaidBillOverdue,
 }
 
-impl ThrottlingKind {
+impl Throttling {
     /// All kinds, in the order of the variants.
-    pub const ALL: [ThrottlingKind; 8] = [
-        ThrottlingKind::General,
-        ThrottlingKind::RateQuota,
-        ThrottlingKind::BurstRate,
-        ThrottlingKind::Concurrency,
-        ThrottlingKind::AllocationQuota,
-        ThrottlingKind::CommodityNotPurchased,
-        ThrottlingKind::PrepaidBillOverdue,
-        ThrottlingKind::PostpaidBillOverdue,
-    ];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// DashScope's own code.
     pub const fn native_code(self) -> &'static str {
         match self {
-            ThrottlingKind::General => "Throttling",
-            ThrottlingKind::RateQuota => "Throttling.RateQuota",
-            ThrottlingKind::BurstRate => "Throttling.BurstRate",
-            ThrottlingKind::Concurrency => "Throttling.Concurrency",
-            ThrottlingKind::AllocationQuota => "Throttling.AllocationQuota",
-            ThrottlingKind::CommodityNotPurchased => "CommodityNotPurchased",
-            ThrottlingKind::PrepaidBillOverdue => "PrepaidBillOverdue",
-            ThrottlingKind::PostpaidBillOverdue => "PostpaidBillOverdue",
+            Throttling::General => "Throttling",
+            Throttling::RateQuota => "Throttling.RateQuota",
+            Throttling::BurstRate => "Throttling.BurstRate",
+            Throttling::Concurrency => "Throttling.Concurrency",
+            Throttling::AllocationQuota => "Throttling.AllocationQuota",
+            Throttling::CommodityNotPurchased => "CommodityNotPurchased",
+            Throttling::PrepaidBillOverdue => "PrepaidBillOverdue",
+            Throttling::PostpaidBillOverdue => "PostpaidBillOverdue",
         }
     }
 }
@@ -64,14 +56,14 @@ impl RefusalCause {
         RefusalCause::InvalidKey,
         RefusalCause::Arrearage,
         RefusalCause::Unreachable,
-        RefusalCause::Throttled(ThrottlingKind::General),
-        RefusalCause::Throttled(ThrottlingKind::RateQuota),
-        RefusalCause::Throttled(ThrottlingKind::BurstRate),
-        RefusalCause::Throttled(ThrottlingKind::Concurrency),
-        RefusalCause::Throttled(ThrottlingKind::AllocationQuota),
-        RefusalCause::Throttled(ThrottlingKind::CommodityNotPurchased),
-        RefusalCause::Throttled(ThrottlingKind::PrepaidBillOverdue),
-        RefusalCause::Throttled(ThrottlingKind::PostpaidBillOverdue),
+        RefusalCause::Throttled(Throttling::General),
+        RefusalCause::Throttled(Throttling::RateQuota),
+        RefusalCause::Throttled(Throttling::BurstRate),
+        RefusalCause::Throttled(Throttling::Concurrency),
+        RefusalCause::Throttled(Throttling::AllocationQuota),
+        RefusalCause::Throttled(Throttling::CommodityNotPurchased),
+        RefusalCause::Throttled(Throttling::PrepaidBillOverdue),
+        RefusalCause::Throttled(Throttling::PostpaidBillOverdue),
     ];
 
     /// The name in metrics and logs.
@@ -80,14 +72,14 @@ impl RefusalCause {
             RefusalCause::InvalidKey => "invalid_key",
             RefusalCause::Arrearage => "arrearage",
             RefusalCause::Unreachable => "unreachable",
-            RefusalCause::Throttled(ThrottlingKind::General) => "throttling",
-            RefusalCause::Throttled(ThrottlingKind::RateQuota) => "rate_quota",
-            RefusalCause::Throttled(ThrottlingKind::BurstRate) => "burst_rate",
-            RefusalCause::Throttled(ThrottlingKind::Concurrency) => "concurrency",
-            RefusalCause::Throttled(ThrottlingKind::AllocationQuota) => "allocation_quota",
-            RefusalCause::Throttled(ThrottlingKind::CommodityNotPurchased) => "commodity_not_purchased",
-            RefusalCause::Throttled(ThrottlingKind::PrepaidBillOverdue) => "prepaid_bill_overdue",
-            RefusalCause::Throttled(ThrottlingKind::PostpaidBillOverdue) => "postpaid_bill_overdue",
+            RefusalCause::Throttled(Throttling::General) => "throttling",
+            RefusalCause::Throttled(Throttling::RateQuota) => "rate_quota",
+            RefusalCause::Throttled(Throttling::BurstRate) => "burst_rate",
+            RefusalCause::Throttled(Throttling::Concurrency) => "concurrency",
+            RefusalCause::Throttled(Throttling::AllocationQuota) => "allocation_quota",
+            RefusalCause::Throttled(Throttling::CommodityNotPurchased) => "commodity_not_purchased",
+            RefusalCause::Throttled(Throttling::PrepaidBillOverdue) => "prepaid_bill_overdue",
+            RefusalCause::Throttled(Throttling::PostpaidBillOverdue) => "postpaid_bill_overdue",
         }
     }
 }
@@ -102,7 +94,7 @@ pub fn cause(status: u16, body: Option<&[u8]>) -> Option<RefusalCause> {
     let Some(code) = code.as_deref() else {
         return match status {
             401 => Some(RefusalCause::InvalidKey),
-            429 => Some(RefusalCause::Throttled(ThrottlingKind::General)),
+            429 => Some(RefusalCause::Throttled(Throttling::General)),
             _ => None,
         };
     };
@@ -119,16 +111,16 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
-fn throttling(code: &str) -> ThrottlingKind {
+fn throttling(code: &str) -> Throttling {
     match code {
-        "Throttling.RateQuota" | "limit_requests" => ThrottlingKind::RateQuota,
-        "Throttling.BurstRate" | "limit_burst_rate" => ThrottlingKind::BurstRate,
-        "Throttling.Concurrency" | "limit_concurrency" => ThrottlingKind::Concurrency,
-        "Throttling.AllocationQuota" | "insufficient_quota" => ThrottlingKind::AllocationQuota,
-        "CommodityNotPurchased" | "commodity_not_purchased" => ThrottlingKind::CommodityNotPurchased,
-        "PrepaidBillOverdue" | "prepaid_bill_overdue" => ThrottlingKind::PrepaidBillOverdue,
-        "PostpaidBillOverdue" | "postpaid_bill_overdue" => ThrottlingKind::PostpaidBillOverdue,
-        _ => ThrottlingKind::General,
+        "Throttling.RateQuota" | "limit_requests" => Throttling::RateQuota,
+        "Throttling.BurstRate" | "limit_burst_rate" => Throttling::BurstRate,
+        "Throttling.Concurrency" | "limit_concurrency" => Throttling::Concurrency,
+        "Throttling.AllocationQuota" | "insufficient_quota" => Throttling::AllocationQuota,
+        "CommodityNotPurchased" | "commodity_not_purchased" => Throttling::CommodityNotPurchased,
+        "PrepaidBillOverdue" | "prepaid_bill_overdue" => Throttling::PrepaidBillOverdue,
+        "PostpaidBillOverdue" | "postpaid_bill_overdue" => Throttling::PostpaidBillOverdue,
+        _ => Throttling::General,
     }
 }
 
@@ -156,18 +148,18 @@ mod tests {
 
     #[test]
     fn both_envelopes_and_spellings_name_the_cause() {
-        let rate = Some(RefusalCause::Throttled(ThrottlingKind::RateQuota));
+        let rate = Some(RefusalCause::Throttled(Throttling::RateQuota));
         for (status, body, expected) in [
             (401, r#"{"code":"InvalidApiKey","message":"","request_id":""}"#, Some(RefusalCause::InvalidKey)),
             (401, r#"{"error":{"code":"invalid_api_key","param":null}}"#, Some(RefusalCause::InvalidKey)),
             (400, r#"{"code":"Arrearage"}"#, Some(RefusalCause::Arrearage)),
             (429, r#"{"code":"Throttling.RateQuota"}"#, rate),
             (429, r#"{"error":{"code":"limit_requests"}}"#, rate),
-            (429, r#"{"code":"Throttling"}"#, Some(RefusalCause::Throttled(ThrottlingKind::General))),
+            (429, r#"{"code":"Throttling"}"#, Some(RefusalCause::Throttled(Throttling::General))),
             (
                 429,
                 r#"{"code":"PrepaidBillOverdue"}"#,
-                Some(RefusalCause::Throttled(ThrottlingKind::PrepaidBillOverdue)),
+                Some(RefusalCause::Throttled(Throttling::PrepaidBillOverdue)),
             ),
         ] {
             assert_eq!(cause(status, Some(body.as_bytes())), expected, "{body}");
@@ -193,7 +185,7 @@ mod tests {
     fn a_body_that_cannot_be_read_leaves_it_to_the_status() {
         for body in [None, Some(&b"<html>"[..]), Some(b"{}")] {
             assert_eq!(cause(401, body), Some(RefusalCause::InvalidKey));
-            assert_eq!(cause(429, body), Some(RefusalCause::Throttled(ThrottlingKind::General)));
+            assert_eq!(cause(429, body), Some(RefusalCause::Throttled(Throttling::General)));
             assert_eq!(cause(400, body), None);
         }
     }

@@ -195,7 +195,7 @@ fn what_is_native_already_passes_into_its_place() {
         json!({"model": "wan2.7-i2v", "parameters": {}, "input": {"media": [
             {"type": "driving_audio", "url": "a"}, {"type": "first_frame", "url": "https://x/i.png"}]}}),
     );
-    // The same thing said twice is no contradiction.
+    // A field written twice with one value is no contradiction.
     check(
         json!({"model": "wan2.7-t2v", "seconds": "5", "duration": 5, "size": "1280x720", "resolution": "720P"}),
         SYNTHESIS,

@@ -13,7 +13,7 @@ use super::label::{PollServed, Reason, SpanResult};
 use super::series::{ModelSeries, OPERATIONS};
 use super::{Metrics, process};
 use crate::dashscope::operation::Operation;
-use crate::dashscope::refusal::{RefusalCause, ThrottlingKind};
+use crate::dashscope::refusal::{RefusalCause, Throttling};
 
 /// What is only looked at when somebody asks.
 #[derive(Debug, Default)]
@@ -136,7 +136,7 @@ impl Metrics {
             .collect();
         let throttled = accounts.iter().flat_map(|account| {
             let named = |(kind, count): (usize, u64)| {
-                (vec![&*account.name, ThrottlingKind::ALL[kind].native_code()], count)
+                (vec![&*account.name, Throttling::ALL[kind].native_code()], count)
             };
             counted(&account.throttled).map(named)
         });

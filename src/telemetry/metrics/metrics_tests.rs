@@ -3,7 +3,7 @@ use std::time::Instant;
 use hyper::StatusCode;
 
 use super::*;
-use crate::dashscope::refusal::{RefusalCause, ThrottlingKind};
+use crate::dashscope::refusal::{RefusalCause, Throttling};
 
 fn has(text: &str, line: &str) -> bool {
     text.lines().any(|found| found == line)
@@ -34,7 +34,7 @@ fn what_was_counted_stands_on_the_page() {
     let account = metrics.account(&"main".into());
     account.start_attempt(Operation::Chat, Instant::now()).answered(StatusCode::OK, Instant::now());
     drop(account.start_attempt(Operation::Chat, Instant::now()));
-    account.count_throttled(ThrottlingKind::RateQuota);
+    account.count_throttled(Throttling::RateQuota);
     let model = metrics.model(&"wan2.7-*".into());
     model.task_durations.observe(61.0);
     let connected = metrics.count_connection();

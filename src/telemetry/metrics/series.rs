@@ -14,7 +14,7 @@ use super::counter_grid::CounterGrid;
 use super::family;
 use super::label::{Outcome, Reason, StatusLabel};
 use crate::dashscope::operation::Operation;
-use crate::dashscope::refusal::ThrottlingKind;
+use crate::dashscope::refusal::Throttling;
 
 pub(super) const OPERATIONS: usize = Operation::ALL.len();
 const ENDS: usize = StatusLabel::COUNT * Outcome::NAMES.len();
@@ -77,7 +77,7 @@ impl TenantSeries {
 pub struct AccountSeries {
     pub(super) name: Arc<str>,
     attempts: CounterGrid<OPERATIONS, { StatusLabel::COUNT }>,
-    pub(super) throttled: [AtomicU64; ThrottlingKind::ALL.len()],
+    pub(super) throttled: [AtomicU64; Throttling::ALL.len()],
     pub(super) durations: [OnceLock<Histogram>; OPERATIONS],
 }
 
@@ -86,7 +86,7 @@ impl AccountSeries {
         Self {
             name: Arc::clone(name),
             attempts: CounterGrid::default(),
-            throttled: [const { AtomicU64::new(0) }; ThrottlingKind::ALL.len()],
+            throttled: [const { AtomicU64::new(0) }; Throttling::ALL.len()],
             durations: [const { OnceLock::new() }; OPERATIONS],
         }
     }
@@ -97,7 +97,7 @@ impl AccountSeries {
     }
 
     /// It answered that it was asked too often.
-    pub fn count_throttled(&self, kind: ThrottlingKind) {
+    pub fn count_throttled(&self, kind: Throttling) {
         self.throttled[kind as usize].fetch_add(1, Ordering::Relaxed);
     }
 
