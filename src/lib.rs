@@ -27,9 +27,9 @@
 //!
 //! ```text
 //!  client ─▶ server ─▶ proxy::serve ────────────────────────────────────────────────────────────────────────┐
-//!                       │ route ▶ authenticate ▶ admit ▶ authorize ▶ inspect ▶ send ─────────────────────▶ DashScope
-//!                       │   poll ◀── a query for a task ──┘             send: choose ▶ pace ▶ rewrite ▶ forward ▶ classify
-//!                       │ respond ◀── Rejection ◀── any stage                 ▲ at another account or key ─────┘  ▼
+//!                       │ route ▶ authenticate ▶ admit ▶ authorize ▶ inspect ▶ resolve ▶ send ───────────▶ DashScope
+//!                       │   poll ◀── a query for a task ──┘         send: choose ▶ pace ▶ rewrite ▶ forward ▶ classify
+//!                       │ respond ◀── Rejection ◀── any stage             ▲ at another account or key ─────────┘  ▼
 //!                       └─ observe(body, exchange) ◀── claim ◀──────────────────────────────── rewrite(response)
 //! ```
 //!
@@ -58,7 +58,6 @@
 //! | [`account`] | Alibaba accounts: keys, health, cooldown, choice, pace of submits, owners of uploads |
 //! | [`limits`] | rates, slots, tasks in flight, auth failures |
 //! | [`telemetry`] | metrics, access log, traces, stopwatch |
-//! | [`store`] | durable state: tasks and uploads with their owners, virtual keys |
 //! | [`config`] | from the file to a checked `Config`; all faults at once, with line and column |
 //! | [`net`] | streams, TLS, certificates, timers, a one-shot HTTP client, the test for public addresses |
 //! | [`unified`] | the unified dialect: its fields mapped to native bodies, and tasks shown as videos |
@@ -79,7 +78,8 @@
 //! | a metric | a family in [`telemetry::metrics`], one line where it is recorded, and its row in the guide's `observability.md` |
 //! | a configuration key | a field with its check in [`config`], its lines in the example and in the schema, and its row in the guide's `reference.md`; tests compare the four |
 //! | a stage | a file in `proxy/`, and a line where the stages are called |
-//! | a kind of stored change | a `store::Change` variant, its replay, and its rows in the store's file |
+//! | a reaction to a task's end | a receiver of [`polling::hub::TaskEnded`], which is emitted once for each task |
+//! | a kind of stored change | a [`store::Change`] variant, its replay, and its rows in the store's file |
 //! | a command | a file in `cli/`, and a line in `main.rs` |
 //!
 //! If a change of such a kind touches more, mend the map first, in a commit of its own. `.github/CONTRIBUTING.md` has the

@@ -1,5 +1,5 @@
 //! The tables of the guide against what the program has: settings with defaults, reasons, groups of calls, alerts, calls
-//! of the admin API, fields of the access log, rooms of the source.
+//! of the admin API, fields of the access log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use dashgate::dashscope::operation::Group;
 use dashgate::telemetry::metrics::Reason;
 use serde_json::Value;
 
-use super::{cells, guide, in_backticks, read, root, texts_below};
+use super::{cells, guide, in_backticks, read, texts_below};
 use crate::deploy::places::{Step, places};
 use crate::deploy::tools;
 use crate::harness::calls::{generate, poll, submit, task};
@@ -120,20 +120,6 @@ fn observability_has_every_field_of_the_access_log() {
     let told: BTreeSet<String> = rows.flat_map(|row| in_backticks(cells(row)[0])).collect();
     let untold: Vec<_> = written.difference(&told).collect();
     assert!(untold.is_empty(), "fields of the access log that the guide does not have: {untold:?}");
-}
-
-#[test]
-fn the_map_of_the_source_has_every_room() {
-    let library = read("src/lib.rs");
-    let rows = library.lines().filter_map(|line| line.strip_prefix("//! | [`"));
-    let told: BTreeSet<String> =
-        rows.map(|row| row.split('`').next().unwrap_or_default().to_owned()).collect();
-    let is_room = |name: &String| !["lib", "main", "build"].contains(&name.as_str());
-    let rooms = std::fs::read_dir(root().join("src")).expect("the sources").map(|entry| {
-        entry.expect("an entry").path().file_stem().expect("a name").to_string_lossy().into_owned()
-    });
-    let rooms: BTreeSet<String> = rooms.filter(is_room).collect();
-    assert_eq!(told, rooms, "the map of src/lib.rs, and the rooms");
 }
 
 #[test]
