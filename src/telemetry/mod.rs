@@ -1,6 +1,9 @@
-//! What operators see of the gateway: metrics, the access log, traces, and the stopwatch that all three read.
+//! Observability for operators: metrics, the access log, traces, and the stopwatch that they read.
 
 pub mod access_log;
+mod method;
 pub mod metrics;
 pub mod stopwatch;
 pub mod traces;
+
+pub use method::method_name;

@@ -1,32 +1,32 @@
-//! Whose time an exchange takes: ours, or that of somebody it waits for.
+//! Shares out the time of an exchange: the gateway's own time, and waits for the turn, the client and the upstream.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// Shares out all the time since it was begun. Waits may overlap; each moment counts once.
+/// Shares out all time since its start. Waits may overlap; each moment counts once.
 #[derive(Debug)]
 pub struct Stopwatch {
     began: Instant,
-    /// Up to when everything is shared out.
-    booked: Cell<Instant>,
-    /// In the order of [`Awaited`].
+    /// End of the time that is shared out.
+    shared_until: Cell<Instant>,
+    /// Running waits, in the order of [`Awaited`].
     waits: [Cell<bool>; 3],
     spent: [Cell<Duration>; 3],
 }
 
-/// What an exchange waits for. Where it waits for several, the first of these is to blame: nobody can answer before
+/// Causes of a wait. If several waits run, the first of these gets the time: nobody can answer before the exchange has
 /// its turn, nor before the request is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Awaited {
-    /// A submit's turn, or news of a task.
+    /// The turn of a submit, or an answer to a held poll.
     Turn,
-    /// More of the request, or room for more of the answer; also all that a WebSocket lasts.
+    /// More of the request, or the reading of the answer; also the whole life of a WebSocket.
     Client,
     /// A connection, or more of the answer.
     Upstream,
 }
 
-/// How long an exchange took, and of that, how long it waited for whom.
+/// Duration of an exchange, and the waits in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TimeSpent {
     pub total: Duration,
@@ -36,7 +36,7 @@ pub struct TimeSpent {
 }
 
 impl TimeSpent {
-    /// What is left: the time that was ours.
+    /// Time that was the gateway's own.
     pub fn overhead(&self) -> Duration {
         self.total.saturating_sub(self.turn + self.client + self.upstream)
     }
@@ -44,44 +44,49 @@ impl TimeSpent {
 
 impl Stopwatch {
     pub fn begin(now: Instant) -> Self {
-        Self { began: now, booked: Cell::new(now), waits: Default::default(), spent: Default::default() }
+        Self {
+            began: now,
+            shared_until: Cell::new(now),
+            waits: Default::default(),
+            spent: Default::default(),
+        }
     }
 
     pub fn began(&self) -> Instant {
         self.began
     }
 
-    /// From now on it waits for this, or it does no more.
+    /// Starts or ends a wait.
     pub fn set_waiting(&self, awaited: Awaited, waits: bool) {
         if self.waits[awaited as usize].get() != waits {
-            self.book(Instant::now());
+            self.share(Instant::now());
             self.waits[awaited as usize].set(waits);
         }
     }
 
-    /// It waits for this until what this returns is dropped.
+    /// Starts a wait that ends when the returned guard is dropped.
     pub fn start_waiting(&self, awaited: Awaited) -> WaitGuard<'_> {
         self.set_waiting(awaited, true);
         WaitGuard { stopwatch: self, awaited }
     }
 
-    /// All that was spent until now.
+    /// Time spent until now.
     pub fn spent(&self, now: Instant) -> TimeSpent {
-        self.book(now);
+        self.share(now);
         let [turn, client, upstream] = self.spent.each_ref().map(Cell::get);
         TimeSpent { total: now.saturating_duration_since(self.began), turn, client, upstream }
     }
 
-    fn book(&self, now: Instant) {
-        let past = now.saturating_duration_since(self.booked.replace(now));
-        let mut to_blame = self.waits.iter().zip(&self.spent).filter(|(waits, _)| waits.get());
-        if let Some((_, spent)) = to_blame.next() {
+    fn share(&self, now: Instant) {
+        let past = now.saturating_duration_since(self.shared_until.replace(now));
+        let mut running = self.waits.iter().zip(&self.spent).filter(|(waits, _)| waits.get());
+        if let Some((_, spent)) = running.next() {
             spent.set(spent.get() + past);
         }
     }
 }
 
-/// A wait that ends when it is dropped.
+/// A running wait, which ends when this is dropped.
 #[derive(Debug)]
 #[must_use]
 pub struct WaitGuard<'a> {
@@ -105,7 +110,7 @@ mod tests {
         let stopwatch = Stopwatch::begin(began);
         let second = |number: u64| began + Duration::from_secs(number);
         let set = |awaited: Awaited, waits: bool, now: Instant| {
-            stopwatch.book(now);
+            stopwatch.share(now);
             stopwatch.waits[awaited as usize].set(waits);
         };
         set(Awaited::Upstream, true, second(1));

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use hyper::{Method, StatusCode};
+use hyper::StatusCode;
 use uuid::Uuid;
 
 use super::Exchange;
@@ -11,6 +11,7 @@ use super::spans::ShownNames;
 use crate::config::LogSettings;
 use crate::dashscope::operation::Operation;
 use crate::telemetry::access_log::{LogLine, name};
+use crate::telemetry::method_name;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::stopwatch::TimeSpent;
 use crate::tenant::caller::Caller;
@@ -78,7 +79,7 @@ impl Recorder {
             tenant: caller.map(|caller| &*caller.tenant().name),
             key_id: caller.map(Caller::key_id),
             mount: mount.map(|mount| &*mount.prefix),
-            method: method(&exchange.method),
+            method: method_name(&exchange.method),
             operation: exchange.operation().unwrap_or(Operation::Unlisted).name(),
             model: exchange.model.get().and_then(|model| shown_model(model)),
             task_id: exchange.task_id.get().and_then(|id| name(id)),
@@ -106,20 +107,6 @@ fn is_ordinary(exchange: &Exchange) -> bool {
     exchange.status.get().is_some_and(is_good)
         && !exchange.submits()
         && matches!(exchange.outcome.get(), Outcome::Answered | Outcome::Local | Outcome::Tunnelled)
-}
-
-/// The method, if it is a known one: a client may write anything there.
-fn method(method: &Method) -> Option<&str> {
-    let known = [
-        Method::GET,
-        Method::POST,
-        Method::HEAD,
-        Method::PUT,
-        Method::DELETE,
-        Method::OPTIONS,
-        Method::PATCH,
-    ];
-    known.contains(method).then(|| method.as_str())
 }
 
 /// The model, unless it looks like a key that a client wrote there by mistake.

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use hyper::StatusCode;
 use hyper::header::HeaderValue;
-use hyper::{Method, StatusCode};
 
 use super::Exchange;
 use super::trace::{CurrentAttempt, Trace};
 use crate::account::Account;
 use crate::dashscope::operation::Operation;
+use crate::telemetry::method_name;
 use crate::telemetry::metrics::{Outcome, Reason};
 use crate::telemetry::stopwatch::TimeSpent;
 use crate::telemetry::traces::{self, Attribute, AttributeValue, Span, SpanKind, TraceStart, traceparent};
@@ -42,7 +43,7 @@ impl Exchange {
         let account = self.account.get().and_then(|account| directory.accounts.get(account));
         let caller = self.caller();
         let operation = self.operation().unwrap_or(Operation::Unlisted);
-        let method = method(&self.method);
+        let method = method_name(&self.method).unwrap_or("_OTHER");
         let shared = |text: &Arc<str>| AttributeValue::Shared(Arc::clone(text));
         let text = |text: &str| AttributeValue::Text(text.into());
         let mut attributes = vec![
@@ -136,7 +137,7 @@ impl CurrentAttempt {
     fn span(&self, begun: &TraceStart, exchange: &Exchange, account: &Account) -> Span {
         let Self { ids, number, began, status } = *self;
         let is_error = status.is_none_or(|status| status.as_u16() >= 400);
-        let method = method(&exchange.method);
+        let method = method_name(&exchange.method).unwrap_or("_OTHER");
         let operation = exchange.operation().unwrap_or(Operation::Unlisted);
         let url = &account.address.base_url;
         let mut attributes = vec![
@@ -173,10 +174,4 @@ fn error(status: Option<StatusCode>, reason: Option<Reason>) -> AttributeValue {
         (None, Some(status)) => AttributeValue::Text(status.as_str().into()),
         (None, None) => AttributeValue::Name("no_answer"),
     }
-}
-
-/// The method, or `_OTHER`: a client may write anything there.
-fn method(method: &Method) -> &'static str {
-    let known = ["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE"];
-    known.into_iter().find(|known| *known == method.as_str()).unwrap_or("_OTHER")
 }

@@ -4,8 +4,9 @@ use std::time::{Instant, SystemTime};
 
 use uuid::Uuid;
 
-use super::line::{name, push_digits};
+use super::timestamp::push_digits;
 use super::*;
+use crate::config::LogTarget;
 
 fn line(number: u64) -> LogLine<'static> {
     LogLine {
@@ -81,7 +82,7 @@ fn only_names_are_shown() {
 }
 
 #[test]
-fn every_line_of_every_pen_is_written() {
+fn every_line_of_every_writer_is_written() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("access.log");
     let log = AccessLog::start(&to(&path)).expect("a log");
@@ -134,7 +135,7 @@ fn what_cannot_be_written_is_counted_and_holds_nobody_up() {
     assert!(AccessLog::start(&to(&folder.path().join("none/access.log"))).is_err());
 }
 
-/// Nobody reads the pipe.
+/// The pipe has no reader.
 #[test]
 fn a_target_that_is_stuck_drops_what_does_not_fit() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -156,7 +157,7 @@ fn a_target_that_is_stuck_drops_what_does_not_fit() {
 
 #[test]
 fn a_time_is_written_as_rfc_3339_has_it() {
-    let mut clock = Timestamps::default();
+    let mut timestamps = Timestamps::default();
     for (micros, text) in [
         (1_700_000_000_000_001, "2023-11-14T22:13:20.000001Z"),
         (1_700_000_000_999_999, "2023-11-14T22:13:20.999999Z"),
@@ -164,7 +165,7 @@ fn a_time_is_written_as_rfc_3339_has_it() {
         (0, "1970-01-01T00:00:00.000000Z"),
     ] {
         let mut written = Vec::new();
-        clock.write_at(Duration::from_micros(micros), &mut written);
+        timestamps.write_at(Duration::from_micros(micros), &mut written);
         assert_eq!(String::from_utf8_lossy(&written), text);
     }
 }
@@ -180,7 +181,7 @@ fn digits_are_those_of_the_number() {
     }
 }
 
-/// Nobody gives such a name; a line stays a line all the same.
+/// The configuration allows no such name; the line must be valid all the same.
 #[test]
 fn whatever_stands_in_a_name_a_line_is_json() {
     let mut written = Vec::new();

@@ -1,4 +1,4 @@
-//! Where lines go: a stream of the process, or a file that others may rename.
+//! The target of lines: a stream of the process, or a file that another program may rename.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use crate::config::LogTarget;
 
 pub(super) struct Sink {
-    to: SinkTarget,
-    /// The last write ended inside a line.
+    target: SinkTarget,
+    /// True if the last write ended inside a line.
     torn: bool,
 }
 
@@ -22,18 +22,18 @@ enum SinkTarget {
 
 struct OpenFile {
     file: File,
-    /// Device and inode: another file of the same name has others.
+    /// Device and inode, which tell apart two files of one name.
     identity: (u64, u64),
 }
 
 impl Sink {
     /// # Errors
-    /// Why the file, or the stream, can't be opened.
+    /// An error of opening the file or the stream.
     pub(super) fn open(target: &LogTarget) -> io::Result<Self> {
         let mut sink = Self::unopened(target);
-        match (&mut sink.to, target) {
+        match (&mut sink.target, target) {
             (SinkTarget::File { path, open }, _) => *open = Some(OpenFile::at(path)?),
-            // A process may be started without it.
+            // A process may be started without the stream.
             (SinkTarget::Nothing, LogTarget::Stdout | LogTarget::Stderr) => {
                 tracing::warn!("the access log has nowhere to go: its stream is closed");
             }
@@ -42,27 +42,27 @@ impl Sink {
         Ok(sink)
     }
 
-    /// A file is opened when there is something to write.
+    /// Makes a sink whose file is opened by the first write.
     pub(super) fn unopened(target: &LogTarget) -> Self {
         let stream = |stream: io::Result<std::os::fd::OwnedFd>| {
             stream.map_or(SinkTarget::Nothing, |stream| SinkTarget::Stream(stream.into()))
         };
-        let to = match target {
+        let target = match target {
             LogTarget::Off => SinkTarget::Nothing,
             LogTarget::Stdout => stream(io::stdout().as_fd().try_clone_to_owned()),
             LogTarget::Stderr => stream(io::stderr().as_fd().try_clone_to_owned()),
             LogTarget::File(path) => SinkTarget::File { path: path.clone(), open: None },
         };
-        Self { to, torn: false }
+        Self { target, torn: false }
     }
 
     /// Writes whole lines.
     ///
     /// # Errors
-    /// Why they were not all written, and how many were not.
+    /// The error, and the number of lines that were not written.
     pub(super) fn write(&mut self, lines: &[u8]) -> Result<(), (io::Error, u64)> {
         let none = |error| (error, count(lines));
-        let mut file = match &mut self.to {
+        let mut file = match &mut self.target {
             SinkTarget::Nothing => return Ok(()),
             SinkTarget::Stream(file) => &*file,
             SinkTarget::File { path, open } => {
@@ -100,7 +100,7 @@ impl Sink {
 
 impl OpenFile {
     fn at(path: &Path) -> io::Result<Self> {
-        // Addresses and names of tenants are not for everybody on the machine.
+        // Other users of the machine may not read addresses and names of tenants.
         let opened = OpenOptions::new().append(true).create(true).mode(0o640).open(path);
         let because = |error: io::Error| {
             io::Error::new(error.kind(), format!("can't open {}: {error}", path.display()))
@@ -110,7 +110,7 @@ impl OpenFile {
         Ok(Self { file, identity })
     }
 
-    /// Whether the path still leads to it.
+    /// True while the path leads to this file.
     fn is_at(&self, path: &Path) -> bool {
         std::fs::metadata(path).is_ok_and(|metadata| identity(&metadata) == self.identity)
     }

@@ -1,15 +1,13 @@
-//! The time of day as RFC 3339 has it.
+//! Timestamps in the format of RFC 3339.
 
 use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
-use super::line::push_digits;
-
-/// Writes the present time, to the microsecond. The date is worked out once a second.
+/// Writes the current time, to the microsecond. Date and time of day are formatted once a second.
 #[derive(Debug, Default)]
 pub(super) struct Timestamps {
     second: u64,
-    /// Up to the seconds.
+    /// The formatted time up to the seconds.
     date: Vec<u8>,
 }
 
@@ -19,13 +17,13 @@ impl Timestamps {
         self.write_at(now, into);
     }
 
-    /// Since 1970.
+    /// Writes a time that is given as the duration since 1970.
     pub(super) fn write_at(&mut self, now: Duration, into: &mut Vec<u8>) {
         if now.as_secs() != self.second || self.date.is_empty() {
             self.second = now.as_secs();
             self.date.clear();
             let second = SystemTime::UNIX_EPOCH + Duration::from_secs(self.second);
-            // A clock beyond the year 9999 has no date, and is wrong anyway.
+            // A time beyond the year 9999 can't be formatted, and is a wrong clock anyway.
             let _ = write!(self.date, "{}", humantime::format_rfc3339_seconds(second));
             self.date.pop();
         }
@@ -34,4 +32,16 @@ impl Timestamps {
         push_digits(into, now.subsec_micros().into(), 6);
         into.push(b'Z');
     }
+}
+
+/// Appends a number, with zeros before it up to `least` digits.
+pub(super) fn push_digits(into: &mut Vec<u8>, number: u64, least: usize) {
+    let mut digits = [b'0'; 20];
+    let (mut left, mut at) = (number, digits.len());
+    while left > 0 {
+        at -= 1;
+        digits[at] = b'0' + (left % 10) as u8;
+        left /= 10;
+    }
+    into.extend_from_slice(&digits[at.min(digits.len() - least)..]);
 }

@@ -1,9 +1,9 @@
-//! Counts by closed labels, in places that are known beforehand.
+//! Counters by two labels with closed sets of values.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts by two labels. A row takes memory from its first count on: most tenants use few operations.
+/// Counters by two labels. A row is allocated at its first count, since most tenants use few operations.
 #[derive(Debug)]
 pub(super) struct CounterGrid<const ROWS: usize, const COLUMNS: usize> {
     rows: [OnceLock<Box<[AtomicU64; COLUMNS]>>; ROWS],
@@ -21,14 +21,14 @@ impl<const ROWS: usize, const COLUMNS: usize> CounterGrid<ROWS, COLUMNS> {
         row[column].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What was counted: row, column and count.
+    /// Row, column and count of each counter that is not 0.
     pub(super) fn counted(&self) -> impl Iterator<Item = (usize, usize, u64)> {
         let rows = self.rows.iter().enumerate().filter_map(|(at, row)| Some((at, row.get()?)));
         rows.flat_map(|(row, counts)| counted(&counts[..]).map(move |(column, count)| (row, column, count)))
     }
 }
 
-/// Of counts in a row, those that are not 0, with their places.
+/// Index and count of each counter that is not 0.
 pub(super) fn counted(counts: &[AtomicU64]) -> impl Iterator<Item = (usize, u64)> {
     let counts = counts.iter().map(|count| count.load(Ordering::Relaxed)).enumerate();
     counts.filter(|(_, count)| *count > 0)

@@ -1,11 +1,12 @@
-//! The page that Prometheus reads: one line here for each family.
+//! The metrics in Prometheus' text format: one entry here for each family.
 
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, TextEncoder};
+use strum::VariantArray;
 
 use super::counter_grid::counted;
 use super::family::{counters, gauges, histograms};
@@ -15,27 +16,27 @@ use super::{Metrics, process};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::refusal::{RefusalCause, Throttling};
 
-/// What is only looked at when somebody asks.
+/// Figures of other rooms, collected when the metrics are read.
 #[derive(Debug, Default)]
 pub struct ScrapeFigures {
     /// Tasks under way, by state.
     pub tasks: Vec<(&'static str, usize)>,
-    /// How many things of an account (itself, a key, a model) rest, for this cause.
+    /// Number of an account's parts (itself, its keys, models) that are in cooldown, by account and cause.
     pub cooldowns: Vec<(Arc<str>, RefusalCause, usize)>,
-    /// Of the access log.
+    /// Dropped lines of the access log.
     pub lines_dropped: u64,
-    /// Configurations that were taken, and that were not.
+    /// Reloads that were taken, and reloads that had a fault.
     pub reloads: (u64, u64),
 }
 
 impl Metrics {
-    /// Everything, in Prometheus' text format.
-    pub fn text(&self, levels: &ScrapeFigures) -> String {
-        let mut families = self.of_exchanges();
-        families.extend(self.of_the_upstream(levels));
-        families.extend(self.of_the_gateway(levels));
+    /// Writes all families.
+    pub fn text(&self, figures: &ScrapeFigures) -> String {
+        let mut families = self.exchange_families();
+        families.extend(self.upstream_families(figures));
+        families.extend(self.gateway_families(figures));
         families.extend(process::families());
-        // One without a series is none, for the encoder.
+        // The encoder refuses a family without a series.
         families.retain(|family| !family.get_metric().is_empty());
         families.sort_by(|one, other| one.name().cmp(other.name()));
         TextEncoder::new().encode_to_string(&families).unwrap_or_else(|error| {
@@ -44,7 +45,7 @@ impl Metrics {
         })
     }
 
-    fn of_exchanges(&self) -> Vec<MetricFamily> {
+    fn exchange_families(&self) -> Vec<MetricFamily> {
         let mut mounts = self.mounts.all();
         mounts.push(Arc::clone(&self.no_mount));
         let mut tenants = self.tenants.all();
@@ -128,7 +129,7 @@ impl Metrics {
         ]
     }
 
-    fn of_the_upstream(&self, levels: &ScrapeFigures) -> Vec<MetricFamily> {
+    fn upstream_families(&self, figures: &ScrapeFigures) -> Vec<MetricFamily> {
         let accounts = self.accounts.all();
         let attempts: Vec<_> = accounts
             .iter()
@@ -164,7 +165,7 @@ impl Metrics {
                 "dashgate_account_cooldown",
                 "How many things of the account rest for this cause: the account itself, its keys, or models",
                 &["account", "cause"],
-                levels
+                figures
                     .cooldowns
                     .iter()
                     .map(|(account, cause, count)| (vec![&**account, cause.name()], *count as f64)),
@@ -172,27 +173,24 @@ impl Metrics {
         ]
     }
 
-    fn of_the_gateway(&self, levels: &ScrapeFigures) -> Vec<MetricFamily> {
+    fn gateway_families(&self, figures: &ScrapeFigures) -> Vec<MetricFamily> {
         let mut models = self.models.all();
         models.push(Arc::clone(&self.other_models));
         let ended = |series: &&Arc<ModelSeries>| series.task_durations.get_sample_count() > 0;
-        let (ok, rejected) = levels.reloads;
+        let (ok, rejected) = figures.reloads;
         vec![
             counters(
                 "dashgate_polls_total",
                 "Task queries of clients, by where their answer came from: memory that was fresh enough (cache), a \
                  query of the upstream (upstream), or what was known last (stale)",
                 &["served"],
-                PollServed::NAMES
-                    .iter()
-                    .zip(&self.polls)
-                    .map(|(served, count)| (vec![*served], count.load(Ordering::Relaxed))),
+                by_variant::<PollServed>(&self.polls),
             ),
             gauges(
                 "dashgate_tasks",
                 "Tasks that have not ended, by the state in which they were seen last",
                 &["state"],
-                levels.tasks.iter().map(|(state, count)| (vec![*state], *count as f64)),
+                figures.tasks.iter().map(|(state, count)| (vec![*state], *count as f64)),
             ),
             histograms(
                 "dashgate_task_duration_seconds",
@@ -214,10 +212,7 @@ impl Metrics {
                 "dashgate_trace_spans_total",
                 "Spans that a collector took (sent) or did not take (failed), or that there was no room for (dropped)",
                 &["result"],
-                SpanResult::NAMES
-                    .iter()
-                    .zip(&self.spans)
-                    .map(|(fate, count)| (vec![*fate], count.load(Ordering::Relaxed))),
+                by_variant::<SpanResult>(&self.spans),
             ),
             counters(
                 "dashgate_config_reloads_total",
@@ -229,7 +224,7 @@ impl Metrics {
                 "dashgate_access_log_dropped_total",
                 "Lines of the access log for which there was no room, or that could not be written",
                 &[],
-                [(Vec::new(), levels.lines_dropped)],
+                [(Vec::new(), figures.lines_dropped)],
             ),
             gauges(
                 "dashgate_build_info",
@@ -241,6 +236,15 @@ impl Metrics {
     }
 }
 
+/// Counts of a label whose values are the variants of one enum.
+fn by_variant<L: VariantArray + Copy + Into<&'static str>>(
+    counts: &[AtomicU64],
+) -> impl Iterator<Item = (Vec<&'static str>, u64)> {
+    let labels = L::VARIANTS.iter().map(|label| (*label).into());
+    labels.zip(counts).map(|(label, count)| (vec![label], count.load(Ordering::Relaxed)))
+}
+
+/// Histograms that have been used.
 fn made(histograms: &[OnceLock<Histogram>; OPERATIONS]) -> impl Iterator<Item = &Histogram> {
     histograms.iter().filter_map(OnceLock::get)
 }

@@ -1,4 +1,4 @@
-//! The families: their names, what they say, and the buckets of those that measure time.
+//! Families of metrics, and the buckets of their histograms.
 
 use prometheus::core::Metric as _;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
@@ -49,7 +49,7 @@ pub(super) fn gauges<'a>(
     family(name, help, MetricType::GAUGE, series.into_iter().map(metric).collect())
 }
 
-/// A family of histograms, which know their labels.
+/// A family of histograms. Each histogram holds its labels.
 pub(super) fn histograms<'a>(
     name: &str,
     help: &str,
@@ -105,26 +105,26 @@ pub(super) fn store_commit() -> Histogram {
 /// # Panics
 /// Never: labels and buckets are ours, and a test makes one of each.
 fn histogram(labels: &[(&str, &str)], buckets: &[f64]) -> Histogram {
-    // Its name stands with its family.
+    // The name is not used: the family has its own.
     let opts = HistogramOpts::new("seconds", "seconds").buckets(buckets.to_vec());
     let opts = labels.iter().fold(opts, |opts, (name, value)| opts.const_label(*name, *value));
     Histogram::with_opts(opts).expect("labels of ours, and buckets in their order")
 }
 
-/// From what memory answers to a stream that lasts.
+/// From an answer out of memory to a long stream.
 const REQUEST_BUCKETS: [f64; 17] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
-/// Tens of microseconds are usual; past a millisecond the machine, or the store, is busy.
+/// Tens of microseconds are usual. Above a millisecond the machine, or the store, is busy.
 const OVERHEAD_BUCKETS: [f64; 14] = [
     0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5,
     2.5,
 ];
 const UPSTREAM_BUCKETS: [f64; 15] =
     [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 300.0];
-/// To the three hours after which DashScope ends a task.
+/// Up to the three hours after which DashScope ends a task.
 const TASK_BUCKETS: [f64; 15] =
     [1.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0, 1200.0, 3600.0, 10_800.0];
-/// Fine where a held poll's is, and up to the hour that a task without a client may take.
+/// Fine for the lag of a held poll, and up to the hour that a task without a waiting client may take.
 const LAG_BUCKETS: [f64; 16] =
     [0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 30.0, 60.0, 3600.0];
 const COMMIT_BUCKETS: [f64; 14] =

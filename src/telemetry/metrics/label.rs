@@ -1,29 +1,29 @@
-//! Closed sets of labels: whatever clients send, there are no others.
+//! Closed sets of label values: no request can make another one.
 
 use hyper::StatusCode;
 use strum::{IntoStaticStr, VariantArray};
 
-/// How an exchange ended.
+/// End of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// The client left before the end.
     Abandoned,
     /// The upstream's answer was passed on whole.
     Answered,
-    /// The answer was ours.
+    /// The gateway made the answer itself.
     Local,
-    /// Refused, for this reason.
+    /// The gateway refused the request.
     Rejected(Reason),
     /// The upstream's answer broke off.
     Cut,
-    /// It became a tunnel, which has ended.
+    /// The exchange became a tunnel, which has ended.
     Tunnelled,
-    /// It was cut here, as its key was revoked or has expired.
+    /// The gateway ended the exchange because its key was revoked or had expired.
     Withdrawn,
 }
 
 impl Outcome {
-    /// In the order of [`Outcome::index`].
+    /// Names in the order of [`Outcome::index`].
     pub(super) const NAMES: [&str; 7] =
         ["abandoned", "answered", "local", "rejected", "cut", "tunnelled", "withdrawn"];
 
@@ -43,13 +43,13 @@ impl Outcome {
         Self::NAMES[self.index()]
     }
 
-    /// Why it was refused, if it was.
+    /// The reason of a refusal.
     pub const fn reason(self) -> Option<Reason> {
         if let Outcome::Rejected(reason) = self { Some(reason) } else { None }
     }
 }
 
-/// Why a request was refused: the value of `x-dashgate-reason`.
+/// Reason of a refusal. Its name is the value of `x-dashgate-reason`: the variant in snake case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Reason {
@@ -81,7 +81,7 @@ pub enum Reason {
     UpstreamLost,
     UpstreamTimeout,
     Draining,
-    /// Of the unified dialect, as are those that follow.
+    // The reasons from here on are of the unified dialect.
     NoVideo,
     VideoNotReady,
     VideoFailed,
@@ -93,7 +93,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of the variants.
-    pub const ALL: &'static [Self] = Self::VARIANTS;
+    pub const ALL: &[Reason] = Reason::VARIANTS;
 
     /// The value of the label and of `x-dashgate-reason`: `no_key`.
     pub const fn name(self) -> &'static str {
@@ -101,51 +101,45 @@ impl Reason {
     }
 }
 
-/// What became of spans.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Result of handing spans to the collector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum SpanResult {
-    /// The collector took them.
+    /// The collector took the spans.
     Sent,
-    /// Too many waited already.
+    /// Too many spans waited already.
     Dropped,
-    /// The collector did not take them.
+    /// The collector did not take the spans.
     Failed,
 }
 
-impl SpanResult {
-    pub(super) const NAMES: [&str; 3] = ["sent", "dropped", "failed"];
-}
-
-/// Where the answer to a task query came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Source of the answer to a task query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum PollServed {
-    /// What was known was fresh enough.
+    /// The known answer was fresh enough.
     Cache,
-    /// The upstream was asked.
+    /// The upstream was queried.
     Upstream,
-    /// It could not be asked in time.
+    /// The upstream could not be queried in time.
     Stale,
 }
 
-impl PollServed {
-    pub(super) const NAMES: [&str; 3] = ["cache", "upstream", "stale"];
-}
-
-/// A status as a label, by its place in [`CODES`].
+/// A status as a label value: its index in [`CODES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StatusLabel(u8);
 
 impl StatusLabel {
-    /// `NONE` and `OTHER` come behind the statuses.
+    /// `OTHER` and `NONE` follow the statuses.
     pub(super) const COUNT: usize = CODES.len() + 2;
     const OTHER: u8 = CODES.len() as u8;
     const NONE: u8 = CODES.len() as u8 + 1;
 
-    /// `None`: there was no answer.
+    /// `None` stands for no answer.
     pub(super) fn of(status: Option<StatusCode>) -> Self {
         let Some(status) = status else { return Self(Self::NONE) };
-        let place = PLACES.get(usize::from(status.as_u16()).wrapping_sub(LOWEST));
-        Self(place.copied().unwrap_or(Self::OTHER))
+        let index = INDEXES.get(usize::from(status.as_u16()).wrapping_sub(LOWEST));
+        Self(index.copied().unwrap_or(Self::OTHER))
     }
 
     pub(super) const fn index(self) -> usize {
@@ -161,22 +155,22 @@ impl StatusLabel {
     }
 }
 
-/// The statuses that are told apart: those of RFC 9110 that a proxy meets, and those of well-known front ends.
+/// Statuses with a label value of their own: statuses of RFC 9110 that a proxy meets, and of well-known front ends.
 const CODES: [u16; 45] = [
     101, 200, 201, 202, 203, 204, 205, 206, 300, 301, 302, 303, 304, 307, 308, 400, 401, 402, 403, 404, 405,
     406, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 421, 422, 424, 429, 431, 451, 499, 500, 501, 502,
     503, 504, 505,
 ];
 const LOWEST: usize = 100;
-/// From a status to its place.
-const PLACES: [u8; 500] = {
-    let mut places = [StatusLabel::OTHER; 500];
+/// Index in [`CODES`] of each status from [`LOWEST`] on.
+const INDEXES: [u8; 500] = {
+    let mut indexes = [StatusLabel::OTHER; 500];
     let mut at = 0;
     while at < CODES.len() {
-        places[CODES[at] as usize - LOWEST] = at as u8;
+        indexes[CODES[at] as usize - LOWEST] = at as u8;
         at += 1;
     }
-    places
+    indexes
 };
 
 #[cfg(test)]
@@ -185,6 +179,10 @@ mod tests {
 
     #[test]
     fn every_label_has_its_place() {
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index, "{reason:?}");
+        }
+        assert_eq!((Reason::NoKey.name(), Reason::TasksInFlight.name()), ("no_key", "tasks_in_flight"));
         for (outcome, name) in [
             (Outcome::Abandoned, "abandoned"),
             (Outcome::Answered, "answered"),

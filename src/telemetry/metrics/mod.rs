@@ -1,5 +1,4 @@
-//! What Prometheus sees. Handles are resolved when a configuration is taken; nobody looks a label up while a request
-//! waits.
+//! Metrics for Prometheus. Series are resolved when a configuration is loaded, so that a request looks no label up.
 
 mod counter_grid;
 mod exposition;
@@ -13,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus::Histogram;
+use strum::VariantArray;
 
 pub use self::exposition::ScrapeFigures;
 pub use self::label::{Outcome, PollServed, Reason, SpanResult};
@@ -21,33 +21,33 @@ pub use self::series::{AccountSeries, ModelSeries, MountSeries, TenantSeries, Up
 use self::series::{OPERATIONS, SeriesByName};
 use crate::dashscope::operation::Operation;
 
-/// Everything that is counted.
+/// All metrics of the process.
 #[derive(Debug)]
 pub struct Metrics {
     mounts: SeriesByName<MountSeries>,
     tenants: SeriesByName<TenantSeries>,
     accounts: SeriesByName<AccountSeries>,
     models: SeriesByName<ModelSeries>,
-    /// Of requests under no mount.
+    /// Requests under no mount.
     pub no_mount: Arc<MountSeries>,
-    /// Of requests of which it is not known whose they are.
+    /// Requests without a known tenant.
     pub no_tenant: Arc<TenantSeries>,
     other_tenants: Arc<TenantSeries>,
     pub other_models: Arc<ModelSeries>,
     in_flight: [AtomicI64; OPERATIONS],
     durations: [OnceLock<Histogram>; OPERATIONS],
     overheads: [OnceLock<Histogram>; OPERATIONS],
-    /// Of the bodies of requests.
+    /// Body bytes of requests.
     bytes_in: AtomicU64,
-    /// Of the bodies of answers.
+    /// Body bytes of answers.
     bytes_out: AtomicU64,
-    polls: [AtomicU64; PollServed::NAMES.len()],
-    spans: [AtomicU64; SpanResult::NAMES.len()],
+    polls: [AtomicU64; PollServed::VARIANTS.len()],
+    spans: [AtomicU64; SpanResult::VARIANTS.len()],
     connections: AtomicI64,
     failed_handshakes: AtomicU64,
-    /// In seconds, from a task's end by the upstream's clock to our knowing of it.
+    /// Seconds from a task's end, by the upstream's clock, until the gateway knows of it.
     pub completion_lag: Histogram,
-    /// In seconds; a commit may hold many changes.
+    /// Seconds of a store commit, which may hold many changes.
     pub store_commit: Histogram,
 }
 
@@ -67,8 +67,8 @@ impl Default for Metrics {
             overheads: [const { OnceLock::new() }; OPERATIONS],
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
-            polls: [const { AtomicU64::new(0) }; PollServed::NAMES.len()],
-            spans: [const { AtomicU64::new(0) }; SpanResult::NAMES.len()],
+            polls: [const { AtomicU64::new(0) }; PollServed::VARIANTS.len()],
+            spans: [const { AtomicU64::new(0) }; SpanResult::VARIANTS.len()],
             connections: AtomicI64::new(0),
             failed_handshakes: AtomicU64::new(0),
             completion_lag: family::completion_lag(),
@@ -78,14 +78,15 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// The mount with this prefix.
+    /// Series of the mount with this prefix.
     pub fn mount(&self, prefix: &Arc<str>) -> Arc<MountSeries> {
         self.mounts.named(prefix, MountSeries::new)
     }
 
-    /// The tenant of this name, at this place in the configuration: those past the first thousand are one.
-    pub fn tenant(&self, name: &Arc<str>, place: usize) -> Arc<TenantSeries> {
-        if place < MOST_TENANTS {
+    /// Series of the tenant of this name, at this index in the configuration. Tenants past the first thousand share one
+    /// series, so that labels stay bounded.
+    pub fn tenant(&self, name: &Arc<str>, index: usize) -> Arc<TenantSeries> {
+        if index < MOST_TENANTS {
             self.tenants.named(name, TenantSeries::new)
         } else {
             Arc::clone(&self.other_tenants)
@@ -96,22 +97,22 @@ impl Metrics {
         self.accounts.named(name, AccountSeries::new)
     }
 
-    /// The model, or pattern of models, that the configuration names.
+    /// Series of a model, or pattern of models, that the configuration names.
     pub fn model(&self, name: &Arc<str>) -> Arc<ModelSeries> {
         self.models.named(name, ModelSeries::new)
     }
 
-    /// An exchange of this operation runs.
+    /// Counts the start of an exchange whose operation is known.
     pub fn count_exchange_start(&self, operation: Operation) {
         self.in_flight[operation as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It runs no more.
+    /// Counts the end of an exchange that was counted by [`Metrics::count_exchange_start`].
     pub fn count_exchange_end(&self, operation: Operation) {
         self.in_flight[operation as usize].fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// How long an exchange took, and how much of that was ours.
+    /// Observes the duration of an exchange, and the gateway's own part of it.
     pub fn observe_durations(&self, operation: Operation, duration: Duration, overhead: Duration) {
         let row = operation as usize;
         let durations = self.durations[row].get_or_init(|| family::request_duration(operation));
@@ -120,7 +121,7 @@ impl Metrics {
         overheads.observe(overhead.as_secs_f64());
     }
 
-    /// The bytes of a request's body, and of its answer's.
+    /// Counts the body bytes of a request and of its answer.
     pub fn count_body_bytes(&self, bytes_in: u64, bytes_out: u64) {
         if bytes_in > 0 {
             self.bytes_in.fetch_add(bytes_in, Ordering::Relaxed);
@@ -134,24 +135,23 @@ impl Metrics {
         self.polls[served as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// So many spans ended this way.
-    pub fn count_spans(&self, fate: SpanResult, count: usize) {
-        self.spans[fate as usize].fetch_add(count as u64, Ordering::Relaxed);
+    pub fn count_spans(&self, result: SpanResult, count: usize) {
+        self.spans[result as usize].fetch_add(count as u64, Ordering::Relaxed);
     }
 
-    /// A client's TLS handshake came to nothing.
+    /// Counts a TLS handshake of a client that failed.
     pub fn count_failed_handshake(&self) {
         self.failed_handshakes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A client's connection is open, until what this returns is dropped.
+    /// Counts a client's connection as open until the returned guard is dropped.
     pub fn count_connection(self: &Arc<Self>) -> OpenConnection {
         self.connections.fetch_add(1, Ordering::Relaxed);
         OpenConnection(Arc::clone(self))
     }
 }
 
-/// A client's open connection.
+/// One open connection in the count.
 #[derive(Debug)]
 pub struct OpenConnection(Arc<Metrics>);
 
@@ -161,7 +161,7 @@ impl Drop for OpenConnection {
     }
 }
 
-/// Those that have a label of their own.
+/// Most tenants with a label value of their own.
 const MOST_TENANTS: usize = 1000;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What the process takes of its machine, as Linux tells it, under the names that every client library uses.
+//! Resources of the process, read from Linux, under the names that Prometheus' client libraries use.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use prometheus::proto::MetricFamily;
 
 use super::family;
 
-/// As far as it can be read: elsewhere than on Linux, nothing.
+/// Families of the values that can be read; outside of Linux there are none.
 pub(super) fn families() -> Vec<MetricFamily> {
     let gauge = |name, help, level: Option<f64>| {
         level.map(|level| family::gauges(name, help, &[], [(Vec::new(), level)]))
@@ -33,7 +33,8 @@ pub(super) fn families() -> Vec<MetricFamily> {
     families
 }
 
-/// A number of proc(5)'s `stat`, counted as there from 1; what comes before the second may hold anything.
+/// Reads a field of `/proc/self/stat`, numbered from 1 as in proc(5). The command name, field 2, may hold spaces and
+/// parentheses, so fields are counted behind its last one.
 fn field(stat: &str, number: usize) -> Option<f64> {
     let (_, behind) = stat.rsplit_once(')')?;
     behind.split_ascii_whitespace().nth(number - 3)?.parse().ok()

@@ -1,13 +1,14 @@
-//! What is counted of one mount, one tenant, one account, one model of the configuration. A directory holds them, so
-//! that nobody looks a label up while a request waits; a reload finds them again, and those that no directory
-//! holds any more are gone.
+//! Series of one mount, one tenant, one account or one model of the configuration. A directory holds them, so that a
+//! request looks no label up. A reload finds the series of the last directory again; series that no directory holds are
+//! dropped.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use hyper::StatusCode;
+use parking_lot::Mutex;
 use prometheus::Histogram;
 
 use super::counter_grid::CounterGrid;
@@ -19,7 +20,7 @@ use crate::dashscope::refusal::Throttling;
 pub(super) const OPERATIONS: usize = Operation::ALL.len();
 const ENDS: usize = StatusLabel::COUNT * Outcome::NAMES.len();
 
-/// Of one mount.
+/// Series of one mount.
 #[derive(Debug)]
 pub struct MountSeries {
     pub(super) prefix: Arc<str>,
@@ -45,7 +46,7 @@ impl MountSeries {
     }
 }
 
-/// Of one tenant; or of those past the first thousand, or of requests before it is known whose they are.
+/// Series of one tenant; or of all tenants past the first thousand; or of requests without a known tenant.
 #[derive(Debug)]
 pub struct TenantSeries {
     pub(super) name: Arc<str>,
@@ -72,7 +73,7 @@ impl TenantSeries {
     }
 }
 
-/// Of what is sent to one account.
+/// Series of one account.
 #[derive(Debug)]
 pub struct AccountSeries {
     pub(super) name: Arc<str>,
@@ -91,12 +92,12 @@ impl AccountSeries {
         }
     }
 
-    /// Begins one attempt to get an answer.
+    /// Starts one attempt to get an answer.
     pub fn start_attempt(&self, operation: Operation, now: Instant) -> UpstreamAttempt<'_> {
         UpstreamAttempt { account: self, operation, began: now, answer: None }
     }
 
-    /// It answered that it was asked too often.
+    /// Counts an answer that the account was asked too often.
     pub fn count_throttled(&self, kind: Throttling) {
         self.throttled[kind as usize].fetch_add(1, Ordering::Relaxed);
     }
@@ -107,8 +108,8 @@ impl AccountSeries {
     }
 }
 
-/// One request to an account. It counts when it is dropped, also by a client that left: what had no answer by then
-/// has none.
+/// One request to an account. The attempt is counted when it is dropped, also because the client left: an attempt
+/// without an answer by then counts as one without an answer.
 #[derive(Debug)]
 #[must_use]
 pub struct UpstreamAttempt<'a> {
@@ -119,7 +120,7 @@ pub struct UpstreamAttempt<'a> {
 }
 
 impl UpstreamAttempt<'_> {
-    /// The head of an answer came.
+    /// Ends the attempt with the head of an answer.
     pub fn answered(mut self, status: StatusCode, now: Instant) {
         self.answer = Some((status, now));
     }
@@ -137,11 +138,11 @@ impl Drop for UpstreamAttempt<'_> {
     }
 }
 
-/// Of the tasks of one model, or pattern of models, that the configuration names; or of all others.
+/// Series of one model, or pattern of models, that the configuration names; or of all other models.
 #[derive(Debug)]
 pub struct ModelSeries {
     pub(super) name: Arc<str>,
-    /// In seconds, from a task's submit to its end.
+    /// Seconds from a task's submit to its end.
     pub task_durations: Histogram,
 }
 
@@ -150,7 +151,7 @@ impl ModelSeries {
         Self { name: Arc::clone(name), task_durations: family::task_duration(name) }
     }
 
-    /// The label.
+    /// Value of the label.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
@@ -165,7 +166,7 @@ fn by_code(
     grid.counted().map(named)
 }
 
-/// The series of one kind that somebody holds, by name.
+/// Series of one kind that are in use, by name.
 #[derive(Debug)]
 pub(super) struct SeriesByName<T>(Mutex<BTreeMap<Arc<str>, Weak<T>>>);
 
@@ -176,31 +177,31 @@ impl<T> Default for SeriesByName<T> {
 }
 
 impl<T> SeriesByName<T> {
-    /// The one of this name, made if nobody holds it.
+    /// Returns the series of this name, and makes it if it is not in use.
     pub(super) fn named(&self, name: &Arc<str>, make: impl FnOnce(&Arc<str>) -> T) -> Arc<T> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(series) = held.get(name).and_then(Weak::upgrade) {
+        let mut series_by_name = self.0.lock();
+        if let Some(series) = series_by_name.get(name).and_then(Weak::upgrade) {
             return series;
         }
-        // Now and then is enough for what a reload took away.
-        if held.len().is_power_of_two() {
-            held.retain(|_, series| series.strong_count() > 0);
+        // Entries that a reload left unused may stay until the map doubles.
+        if series_by_name.len().is_power_of_two() {
+            series_by_name.retain(|_, series| series.strong_count() > 0);
         }
         let series = Arc::new(make(name));
-        held.insert(Arc::clone(name), Arc::downgrade(&series));
+        series_by_name.insert(Arc::clone(name), Arc::downgrade(&series));
         series
     }
 
-    /// All of them, in the order of their names.
+    /// All series, in the order of their names.
     pub(super) fn all(&self) -> Vec<Arc<T>> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|_, series| series.strong_count() > 0);
-        held.values().filter_map(Weak::upgrade).collect()
+        let mut series_by_name = self.0.lock();
+        series_by_name.retain(|_, series| series.strong_count() > 0);
+        series_by_name.values().filter_map(Weak::upgrade).collect()
     }
 
-    /// How many are kept, with those that nobody holds any more.
+    /// Number of entries, unused ones included.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.0.lock().len()
     }
 }

@@ -1,10 +1,10 @@
-//! W3C Trace Context, level 1: whose trace a request belongs to.
+//! W3C Trace Context, level 1: the `traceparent` header field.
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
-use super::SpanIds;
+use super::span::SpanIds;
 
-/// What the caller says of its trace.
+/// The caller's span, from its `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceParent {
     pub trace_id: [u8; 16],
@@ -13,8 +13,7 @@ pub struct TraceParent {
 }
 
 impl TraceParent {
-    /// `None` where there is none, or more than one, or it is not as it should be: then it is as if it had not come
-    /// (section 3.2.2.5).
+    /// Reads the header field. A field that is missing, doubled or malformed counts as missing (section 3.2.2.5).
     pub fn read(headers: &HeaderMap) -> Option<Self> {
         let mut fields = headers.get_all(TRACEPARENT).iter();
         let (Some(field), None) = (fields.next(), fields.next()) else { return None };
@@ -22,12 +21,12 @@ impl TraceParent {
     }
 }
 
-/// `version-trace_id-parent_id-flags`, in small hex digits.
+/// Parses `version-trace_id-parent_id-flags`, in lower-case hex digits.
 fn parse(field: &[u8]) -> Option<TraceParent> {
     let (known, rest) = field.split_at_checked(LENGTH)?;
     let [version] = hex(&known[..2])?;
     let dashes = [2, 35, 52].iter().all(|at| known[*at] == b'-');
-    // A later version may have more behind another dash, and this one nothing.
+    // A later version may have more fields behind another dash; version 0 has none.
     let ends = rest.is_empty() || version > 0 && rest[0] == b'-';
     let (trace_id, span_id) = (hex(&known[3..35])?, hex(&known[36..52])?);
     let [flags] = hex(&known[53..])?;
@@ -35,7 +34,7 @@ fn parse(field: &[u8]) -> Option<TraceParent> {
     is_sound.then_some(TraceParent { trace_id, span_id, sampled: flags & SAMPLED != 0 })
 }
 
-/// What the next one is told.
+/// Writes the field for the next hop.
 pub fn traceparent(ids: &SpanIds, sampled: bool) -> HeaderValue {
     let mut text = [0; LENGTH];
     text[..3].copy_from_slice(b"00-");
@@ -67,7 +66,12 @@ fn write(text: &mut [u8], bytes: &[u8]) {
     }
 }
 
-/// An id: random, and not all zeros.
+/// Makes the ids of a child span.
+pub fn child_ids(ids: &SpanIds) -> Option<SpanIds> {
+    Some(SpanIds { trace_id: ids.trace_id, span_id: random()? })
+}
+
+/// Makes a random id that is not all zeros.
 pub(super) fn random<const N: usize>() -> Option<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).ok()?;

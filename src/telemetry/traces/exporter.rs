@@ -1,4 +1,4 @@
-//! Sends spans out, from a thread of its own: in batches, within bounds, and without harm where nobody takes them.
+//! Export of spans by a background thread: in batches, with bounded memory and time, also without a collector.
 
 use std::io::{self, Write as _};
 use std::sync::Arc;
@@ -15,22 +15,23 @@ use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::otlp;
 use super::settings::ExporterSettings;
 use super::span::Span;
-use super::{Tracer, otlp};
+use super::tracer::Tracer;
 use crate::net::fetch::fetch;
 use crate::telemetry::metrics::{Metrics, SpanResult};
 
-/// The thread that sends; it ends when all that hand it spans have.
+/// The exporting thread, which ends after the last [`Tracer`].
 #[derive(Debug)]
 pub struct Exporter {
     thread: JoinHandle<()>,
-    /// Dropped when no more comes: then there is only so much time.
+    /// Dropping this limits the time for the remaining spans.
     flush: oneshot::Sender<()>,
 }
 
 impl Exporter {
-    /// Waits until all is sent, or for as long as that may take. Blocks.
+    /// Waits until all spans are sent, for [`FLUSH`] at most. Blocks.
     pub fn finish(self) {
         drop(self.flush);
         if self.thread.join().is_err() {
@@ -39,17 +40,19 @@ impl Exporter {
     }
 }
 
+/// Starts the exporting thread.
+///
 /// # Errors
-/// Why there is no thread or runtime.
+/// An error of starting the thread or its runtime.
 pub fn start(settings: ExporterSettings, metrics: Arc<Metrics>) -> io::Result<(Tracer, Exporter)> {
     let (spans, waiting) = mpsc::channel(settings.most_waiting);
     let (flush, flushed) = oneshot::channel();
     let traces = Tracer { sampler: settings.sampler, spans, metrics: Arc::clone(&metrics) };
     let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
-    let sender = SpanSender { settings, metrics, told: None };
+    let sender = SpanSender { settings, metrics, reported: None };
     let work = move || {
         runtime.block_on(sender.run(waiting, flushed));
-        // A look-up of a name that hangs is not waited for.
+        // A DNS look-up that hangs must not block the end of the thread.
         runtime.shutdown_background();
     };
     let thread = thread::Builder::new().name("traces".to_owned()).spawn(work)?;
@@ -59,8 +62,8 @@ pub fn start(settings: ExporterSettings, metrics: Arc<Metrics>) -> io::Result<(T
 struct SpanSender {
     settings: ExporterSettings,
     metrics: Arc<Metrics>,
-    /// When a failure was last told of.
-    told: Option<Instant>,
+    /// Time of the last report of a failure.
+    reported: Option<Instant>,
 }
 
 impl SpanSender {
@@ -77,7 +80,7 @@ impl SpanSender {
         }
     }
 
-    /// More, until there are enough, or the first has waited for long enough, or no more will come.
+    /// Gathers a batch until it is full, its first span has waited long enough, or no more spans will come.
     async fn gather(&self, mut batch: Vec<Span>, waiting: &mut mpsc::Receiver<Vec<Span>>) -> Vec<Span> {
         let deadline = Instant::now() + self.settings.delay;
         while batch.len() < self.settings.most_per_batch {
@@ -89,14 +92,14 @@ impl SpanSender {
         batch
     }
 
-    /// Tries again where the collector asks for it, as long as a batch may take.
+    /// Sends a batch, and repeats it within its time if the collector asks for that.
     async fn deliver(&mut self, batch: &[Span]) {
         let body = self.body(batch);
         let all = async {
             let mut pause = FIRST_PAUSE;
             loop {
                 match self.post(body.clone()).await {
-                    Err(failure) if failure.may_pass => {
+                    Err(failure) if failure.is_temporary => {
                         sleep(pause).await;
                         pause *= 2;
                     }
@@ -110,7 +113,7 @@ impl SpanSender {
             Ok(()) => self.metrics.count_spans(SpanResult::Sent, batch.len()),
             Err(problem) => {
                 self.metrics.count_spans(SpanResult::Failed, batch.len());
-                self.tell(&problem);
+                self.report(&problem);
             }
         }
     }
@@ -121,7 +124,7 @@ impl SpanSender {
             return plain.into();
         }
         let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
-        // In memory nothing fails.
+        // A write to memory does not fail.
         let _ = packed.write_all(&plain);
         packed.finish().unwrap_or_default().into()
     }
@@ -141,24 +144,24 @@ impl SpanSender {
         match fetch(&settings.authority, settings.tls.as_ref(), request).await {
             Ok((status, _)) if status.is_success() => Ok(()),
             Ok((status, _)) => {
-                let may_pass = matches!(
+                let is_temporary = matches!(
                     status,
                     StatusCode::TOO_MANY_REQUESTS
                         | StatusCode::BAD_GATEWAY
                         | StatusCode::SERVICE_UNAVAILABLE
                         | StatusCode::GATEWAY_TIMEOUT
                 );
-                Err(SendFailure { may_pass, problem: format!("it answered {status}") })
+                Err(SendFailure { is_temporary, problem: format!("it answered {status}") })
             }
-            Err(fault) => Err(SendFailure { may_pass: true, problem: fault.to_string() }),
+            Err(fault) => Err(SendFailure { is_temporary: true, problem: fault.to_string() }),
         }
     }
 
-    /// Once in a while: a collector that is away is away for each batch.
-    fn tell(&mut self, problem: &str) {
+    /// Reports a failure once a minute at most: a collector that is away fails each batch.
+    fn report(&mut self, problem: &str) {
         let now = Instant::now();
-        if self.told.is_none_or(|told| now - told > BETWEEN_TELLINGS) {
-            self.told = Some(now);
+        if self.reported.is_none_or(|reported| now - reported > BETWEEN_REPORTS) {
+            self.reported = Some(now);
             let collector = &self.settings.authority;
             tracing::warn!(collector, problem, "spans were not sent");
         }
@@ -166,11 +169,11 @@ impl SpanSender {
 }
 
 struct SendFailure {
-    may_pass: bool,
+    is_temporary: bool,
     problem: String,
 }
 
-/// At the end, for all that waits.
+/// Time for the remaining spans at the end of the process.
 const FLUSH: Duration = Duration::from_secs(3);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const BETWEEN_TELLINGS: Duration = Duration::from_secs(60);
+const BETWEEN_REPORTS: Duration = Duration::from_secs(60);

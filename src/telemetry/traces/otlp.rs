@@ -1,10 +1,10 @@
-//! Spans as OTLP writes them: the messages of opentelemetry/proto/trace/v1/trace.proto, as far as they are used.
+//! Encoding of spans in OTLP: the used part of the messages in opentelemetry/proto/trace/v1/trace.proto.
 
 use prost::{Message, Oneof};
 
 use super::span::{AttributeValue, Span, SpanKind};
 
-/// A body for `/v1/traces`.
+/// Encodes a body for `/v1/traces`.
 pub(super) fn request(resource: &[(String, String)], spans: &[Span]) -> Vec<u8> {
     let attributes = resource.iter().map(|(key, value)| KeyValue::text(key, value)).collect();
     let scope_spans = ScopeSpans {

@@ -1,4 +1,4 @@
-//! What the environment says, in the variables that OpenTelemetry's specification names.
+//! Settings of the exporter, from the environment variables of OpenTelemetry's specification.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,41 +11,41 @@ use rustls::pki_types::ServerName;
 use crate::net::fetch::Tls;
 use crate::net::{Identity, client_config};
 
-/// Where spans go, and how.
+/// Settings of the exporter.
 #[derive(Clone)]
 pub struct ExporterSettings {
     pub(super) authority: String,
     pub(super) host: HeaderValue,
     pub(super) path: Uri,
     pub(super) tls: Option<Tls>,
-    /// They may hold the collector's credentials.
+    /// Header fields, which may hold the collector's credentials.
     pub(super) headers: HeaderMap,
     pub(super) gzip: bool,
-    /// For one batch, with all that is tried.
+    /// Time for one batch, repeats included.
     pub(super) timeout: Duration,
-    /// How long a span waits for others.
+    /// Time that a span waits for others.
     pub(super) delay: Duration,
-    /// Exchanges.
+    /// Most exchanges whose spans wait.
     pub(super) most_waiting: usize,
-    /// Spans.
+    /// Most spans of a batch.
     pub(super) most_per_batch: usize,
     pub(super) resource: Vec<(String, String)>,
     pub(super) sampler: Sampler,
 }
 
-/// Why a variable can't be followed; never what it holds.
+/// A variable that can't be followed. The problem never shows its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingFault {
     pub variable: &'static str,
     pub problem: String,
 }
 
-/// Whose spans are wanted.
+/// Choice of the traces that are exported.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Sampler {
-    /// Of traces that begin here, and of all where callers don't decide.
+    /// Share of the traces that start here, and of all traces if callers don't decide.
     ratio: f64,
-    /// A caller that has decided already has decided for us.
+    /// True if the decision of a caller holds here, too.
     follows_parent: bool,
 }
 
@@ -55,8 +55,8 @@ impl Sampler {
             Some(sampled) if self.follows_parent => sampled,
             Some(_) | None => {
                 let [.., a, b, c, d, e, f, g, h] = *trace_id;
-                let lot = u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1;
-                lot < (self.ratio * (1u64 << 63) as f64) as u64
+                let drawn = u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1;
+                drawn < (self.ratio * (1u64 << 63) as f64) as u64
             }
         }
     }
@@ -66,8 +66,8 @@ impl Sampler {
 type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl ExporterSettings {
-    /// `None` where spans are not asked for. What can't be followed is left out or, where spans would go astray, turns
-    /// them off; each with a fault to be told.
+    /// Reads the settings; `None` if no spans are asked for. A variable that can't be followed is left out or, if spans
+    /// would go to a wrong place, turns spans off. Each has a fault to report.
     pub fn from_environment(environment: Environment<'_>) -> (Option<Self>, Vec<SettingFault>) {
         let read = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
         let mut reading = EnvironmentReader { read: &read, faults: Vec::new() };
@@ -124,19 +124,19 @@ impl EnvironmentReader<'_> {
         None
     }
 
-    /// The first of the variables that is set, and its name.
+    /// Name and value of the first variable that is set.
     fn first(&self, names: [&'static str; 2]) -> Option<(&'static str, String)> {
         names.into_iter().find_map(|name| Some((name, (self.read)(name)?)))
     }
 
     fn endpoint(&self) -> Option<(&'static str, String)> {
-        let of_traces = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
-        if let Some(url) = (self.read)(of_traces) {
-            return Some((of_traces, url));
+        let traces_endpoint = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+        if let Some(url) = (self.read)(traces_endpoint) {
+            return Some((traces_endpoint, url));
         }
-        let of_all = "OTEL_EXPORTER_OTLP_ENDPOINT";
-        let url = (self.read)(of_all)?;
-        Some((of_all, format!("{}/v1/traces", url.trim().trim_end_matches('/'))))
+        let endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT";
+        let url = (self.read)(endpoint)?;
+        Some((endpoint, format!("{}/v1/traces", url.trim().trim_end_matches('/'))))
     }
 
     fn is_otlp(&mut self) -> bool {
@@ -160,7 +160,7 @@ impl EnvironmentReader<'_> {
         }
     }
 
-    /// `host:port`, the `Host` field, the path, and for TLS the host's name.
+    /// Splits a URL into `host:port`, the `Host` field, the path and, for TLS, the name of the host.
     fn parts(
         &mut self,
         variable: &'static str,
@@ -205,7 +205,7 @@ impl EnvironmentReader<'_> {
         }
     }
 
-    /// `Some(None)` where none is named, `None` where it can't be read.
+    /// Reads a file: `Some(None)` if no variable names one, `None` if it can't be read.
     #[expect(clippy::option_option, reason = "no file and no readable file are two things")]
     fn file(&mut self, names: [&'static str; 2]) -> Option<Option<Vec<u8>>> {
         let Some((variable, path)) = self.first(names) else { return Some(None) };
@@ -260,7 +260,7 @@ impl EnvironmentReader<'_> {
         number.or_else(|| self.fault(variable, problem())).unwrap_or(usual)
     }
 
-    /// The service's name stands before the list, and what it lists before what we know ourselves.
+    /// Attributes of the resource. `OTEL_SERVICE_NAME` wins over `OTEL_RESOURCE_ATTRIBUTES`, which wins over defaults.
     fn resource(&self) -> Vec<(String, String)> {
         let mut attributes = vec![
             ("service.name".to_owned(), "dashgate".to_owned()),
@@ -302,7 +302,7 @@ impl EnvironmentReader<'_> {
     }
 }
 
-/// Of `name=value,name=value`, with the values percent-decoded.
+/// Splits `name=value,name=value`, and percent-decodes the values.
 fn pairs(text: &str) -> impl Iterator<Item = (String, String)> {
     text.split(',').filter(|pair| !pair.trim().is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -1,8 +1,8 @@
-//! One span, as it waits to be sent.
+//! One span that waits to be sent.
 
 use std::sync::Arc;
 
-/// Of a trace and of a span in it.
+/// Ids of a trace and of a span in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpanIds {
     pub trace_id: [u8; 16],
@@ -21,8 +21,9 @@ pub struct Span {
     pub parent: Option<[u8; 8]>,
     pub kind: SpanKind,
     pub name: String,
-    /// Nanoseconds since 1970, both.
+    /// Nanoseconds since 1970.
     pub began: u64,
+    /// Nanoseconds since 1970.
     pub ended: u64,
     pub attributes: Vec<Attribute>,
     pub is_error: bool,
@@ -30,7 +31,7 @@ pub struct Span {
 
 pub type Attribute = (&'static str, AttributeValue);
 
-/// Never a key, a prompt, a query or a body.
+/// Value of an attribute: never a key, a prompt, a query or a body.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AttributeValue {
     Name(&'static str),
