@@ -20,7 +20,7 @@ fn rate(requests_per_second: f64, burst: u32) -> Rate {
 /// How much is in a bucket, in nanoseconds of filling, and when that was.
 type Level = (u64, u64);
 
-/// What a plain reading of the rules would count.
+/// Counts by a plain reading of the rules.
 #[derive(Default)]
 struct LimitModel {
     now: u64,
@@ -90,7 +90,7 @@ impl LimitModel {
         }
     }
 
-    /// What was taken comes back, but for what has come in since.
+    /// Gives back a rate unit, less the refill since it was taken.
     fn give_back(&mut self, shares: [(LimitScope, usize, &Limits); 2], kind: LimitKind, taken: u64) {
         for (scope, name, limits) in shares {
             let Some((pool, rate)) = kind.rate(limits) else { continue };
@@ -359,7 +359,7 @@ fn threads_together_get_what_the_rule_says() {
     assert!(registry.keys.counters("a").lock().is_idle(Duration::from_secs(3_000_000)), "all slots are back");
 }
 
-/// What a request holds is freed by its drop: also in a task that is aborted, that panics, or scope thread ends
+/// Units of a request are freed by its drop: also in a task that is aborted, that panics, or scope thread ends
 /// under it, as a worker's does when a drain has lasted long enough.
 #[test]
 fn slots_come_back_however_their_task_ends() {

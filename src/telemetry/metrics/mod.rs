@@ -145,17 +145,17 @@ impl Metrics {
     }
 
     /// Counts a client's connection as open until the returned guard is dropped.
-    pub fn count_connection(self: &Arc<Self>) -> OpenConnection {
+    pub fn count_connection(self: &Arc<Self>) -> CountedConnection {
         self.connections.fetch_add(1, Ordering::Relaxed);
-        OpenConnection(Arc::clone(self))
+        CountedConnection(Arc::clone(self))
     }
 }
 
 /// One open connection in the count.
 #[derive(Debug)]
-pub struct OpenConnection(Arc<Metrics>);
+pub struct CountedConnection(Arc<Metrics>);
 
-impl Drop for OpenConnection {
+impl Drop for CountedConnection {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
