@@ -6,20 +6,27 @@ use serde_json::{Value, json};
 pub(crate) struct Place {
     pub(crate) path: Vec<Step>,
     pub(crate) schema: Value,
-    /// Of a table.
+    /// Keys of a table.
     pub(crate) properties: Option<Vec<String>>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(crate) enum Step {
     Key(String),
     First,
 }
 
 impl Place {
-    /// As in `tenants.keys`.
+    /// The path without indices, as in `tenants.keys`.
     pub(crate) fn pattern(&self) -> String {
         written(&self.path).replace("[0]", "")
+    }
+
+    /// Whether a rule of the table, beside its properties, names the key: this key and another one exclude each other, or
+    /// the table stands for a text.
+    pub(crate) fn has_alternative(&self, key: &str) -> bool {
+        let rules = ["not", "oneOf", "anyOf", "allOf"].map(|rule| self.schema[rule].to_string());
+        rules.iter().any(|rule| rule.contains(&format!("\"{key}\"")))
     }
 }
 
