@@ -78,7 +78,7 @@ fn check_path(path: &str) -> Result<(), ValueFault> {
     }
 }
 
-/// Whether a host is in nobody's reach but the operator's: loopback, private addresses, local names.
+/// Tells whether only the operator's network reaches the host: loopback and private addresses, and local names.
 pub(super) fn is_private(host: &str) -> bool {
     match host.parse() {
         Ok(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
@@ -90,14 +90,14 @@ pub(super) fn is_private(host: &str) -> bool {
     }
 }
 
-/// Says so when an account's keys would cross the internet unencrypted.
+/// Warns when an account's keys would cross the internet unencrypted.
 pub(super) fn warn_of_cleartext(url: &BaseUrl, warn: impl FnOnce(&str, &str)) {
     if !url.tls && !is_private(&url.host) {
         warn("sends upstream keys unencrypted to a public host", "write https://");
     }
 }
 
-/// Paths that clients write, and that must not stand twice in the upstream's.
+/// Path endings that clients write. In the base URL too, they would stand twice in the upstream path.
 const OWN_ENDINGS: [&str; 6] =
     ["/api/v1", "/compatible-mode/v1", "/compatible-api/v1", "/api", "/compatible-mode", "/compatible-api"];
 

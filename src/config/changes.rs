@@ -1,4 +1,4 @@
-//! What differs between two configurations, by name: for the operator, so never a value.
+//! Differences between two configurations. They name keys and never show values, which may be secrets.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,17 +11,17 @@ use super::{
     TenantSettings, TraceSettings,
 };
 
-/// What a new configuration changes.
+/// Differences that a reload applies.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Changes {
-    /// In anything but their keys.
+    /// Tenants with a difference beside their keys.
     pub tenants: Difference,
     /// Virtual keys, by id.
     pub keys: Difference,
     pub accounts: Difference,
     /// By prefix.
     pub mounts: Difference,
-    /// Everything else, by its name in the file.
+    /// Other settings, by their names in the file.
     pub settings: Vec<&'static str>,
 }
 
@@ -38,7 +38,7 @@ impl Changes {
         let tenant = |config: &Config, tenant: &TenantSettings| {
             let accounts: Vec<Arc<str>> =
                 tenant.accounts.iter().map(|at| Arc::clone(&config.accounts[*at].name)).collect();
-            // By name: an account's place says nothing.
+            // Accounts are compared by name: the index changes with the order in the file.
             let rest = TenantSettings { keys: Vec::new(), accounts: Vec::new(), ..tenant.clone() };
             (Arc::clone(&tenant.name), (rest, accounts))
         };
@@ -56,7 +56,7 @@ impl Changes {
         let mounts = |config: &Config| {
             config.mounts.iter().map(|one| (Arc::clone(&one.prefix), one.clone())).collect()
         };
-        // In full, so that no key can be forgotten: a new one does not compile before it stands here, or in `StartSettings`.
+        // Destructured in full: a new setting does not compile until it stands here or in `StartSettings`.
         let Config { settings, accounts: _, mounts: _, tenants: _, sidecar: _ } = new;
         let GlobalSettings { server, admin, store: _, submit, poll, log, traces } = settings;
         let ServerSettings {
@@ -96,7 +96,7 @@ impl Changes {
     }
 }
 
-/// What is only read at a start.
+/// Settings that are only read at a start.
 #[derive(Debug, Clone)]
 pub struct StartSettings {
     listen: SocketAddr,
@@ -120,7 +120,7 @@ impl StartSettings {
         Self { listen: *listen, workers: *workers, admin: *admin, store: store.clone() }
     }
 
-    /// What a restart with the new configuration would change.
+    /// Names of the settings that a restart with the new configuration would change.
     pub fn needs_restart(&self, new: &Config) -> Vec<&'static str> {
         let new = Self::of(new);
         named(&[
@@ -153,7 +153,7 @@ impl Difference {
     }
 }
 
-/// In one line: `tenants +new -gone ~changed; keys ...`.
+/// One line: `tenants +new -gone ~changed; keys ...`.
 impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kinds = [
@@ -181,7 +181,7 @@ impl fmt::Display for Changes {
     }
 }
 
-/// Of one kind, in a line of the log.
+/// Names of one kind in a line of the log.
 const MOST_SHOWN: usize = 20;
 
 #[cfg(test)]

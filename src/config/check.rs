@@ -1,5 +1,5 @@
-//! From what is written to what is true: values are read, defaults put in, references followed, and what
-//! must differ is compared.
+//! The check of the tables as written: values are parsed, defaults filled in, references followed, and values that must
+//! be unique compared.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::unified::StatusSpelling;
 
-/// The checked configuration; None if anything is wrong, which `reading` has then noted.
+/// The checked configuration. `None` if a fault was found; the reader holds the faults.
 pub(super) fn check(reader: &ConfigReader<'_>, file: RawConfig, now: SystemTime) -> Option<Config> {
     let mut secrets = UniqueSecrets::default();
     let server = server(reader, &file.server, now);

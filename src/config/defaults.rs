@@ -24,7 +24,7 @@ impl Default for SubmitSettings {
 }
 
 impl Default for Rates {
-    /// DashScope's own, which hold for all keys of an account together.
+    /// DashScope's own limits, which count for all keys of an account together.
     fn default() -> Self {
         Self { query: 20, list: 20, cancel: 20 }
     }

@@ -1,21 +1,21 @@
-//! What is wrong with a configuration, and where. A fault never holds a value from the file or the
-//! environment: either may be a secret.
+//! Faults of a configuration, with their positions. A fault never holds a value of the file or of the environment, which
+//! may be a secret.
 
 use std::fmt::{self, Write as _};
 
-/// One thing to mend.
+/// One fault for the operator to mend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// None when the fault is not in the text: an unreadable file, an environment variable.
+    /// `None` for a fault outside the text: an unreadable file, an environment variable.
     pub position: Option<Position>,
-    /// As in `tenants[0].limits.burst`; empty for the whole file.
+    /// Key path, as in `tenants[0].limits.burst`; empty for the whole file.
     pub path: String,
     pub problem: String,
-    /// What to do about it.
+    /// Advice to the operator.
     pub hint: String,
 }
 
-/// Both count from 1; a column is a character.
+/// Line and column of a character. Both count from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     pub line: usize,
@@ -23,7 +23,7 @@ pub struct Position {
 }
 
 impl Fault {
-    /// A fault that is not at any place in the text.
+    /// A fault outside the text.
     pub(super) fn elsewhere(path: &str, problem: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { position: None, path: path.to_owned(), problem: problem.into(), hint: hint.into() }
     }
@@ -44,7 +44,7 @@ impl Fault {
     }
 }
 
-/// One line, for a log.
+/// One line for the log.
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.headline(""))?;
@@ -52,7 +52,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Each fault as `file:line:column: problem`, its hint on a line of its own below it.
+/// A report with a line `file:line:column: problem` for each fault, and the hint on the line below.
 pub fn report(file: &str, faults: &[Fault]) -> String {
     let mut text = String::new();
     for fault in faults {
@@ -65,7 +65,7 @@ pub fn report(file: &str, faults: &[Fault]) -> String {
     text
 }
 
-/// In the file's order, each said once.
+/// Sorts faults in the order of the file, and removes duplicates.
 pub(super) fn in_order(mut faults: Vec<Fault>) -> Vec<Fault> {
     faults.sort_by_key(|fault| fault.position);
     let mut once: Vec<Fault> = Vec::with_capacity(faults.len());
@@ -78,7 +78,7 @@ pub(super) fn in_order(mut faults: Vec<Fault>) -> Vec<Fault> {
     once
 }
 
-/// Turns offsets into positions.
+/// Index of the lines of a text, which turns offsets into positions.
 pub(super) struct LineIndex<'a> {
     text: &'a str,
     starts: Vec<usize>,
@@ -94,12 +94,12 @@ impl<'a> LineIndex<'a> {
         let line = self.starts.partition_point(|start| *start <= offset);
         let start = self.starts[line - 1];
         let before = self.text.as_bytes().get(start..offset).unwrap_or_default();
-        // A character is counted by its first byte.
+        // UTF-8 continuation bytes are not counted.
         let column = before.iter().filter(|byte| **byte & 0xc0 != 0x80).count() + 1;
         Position { line, column }
     }
 
-    /// The text of a line, for looking at, never for printing.
+    /// The text of a line, to be inspected and never printed.
     pub(super) fn line(&self, position: Position) -> &'a str {
         let start = self.starts[position.line - 1];
         let end = self.starts.get(position.line).copied().unwrap_or(self.text.len());

@@ -1,5 +1,4 @@
-//! What may be written in a configuration file: its tables, their keys, and the types of these. What the
-//! values mean, and whether they agree, is for `check`.
+//! The tables and keys of a configuration file, and the types of their values. `check` decides what the values mean.
 
 use toml::value::Datetime;
 
@@ -12,7 +11,7 @@ use super::reader::{Located, Location, Text, Whole};
 use super::secret::{bytes_in_file, secret, secret_in_file, secrets_in_file};
 use super::tls;
 
-/// A file as written; what is `None` was left out, or has its fault already.
+/// A file as written. A `None` was left out, or has its fault already.
 pub(super) struct RawConfig {
     pub(super) server: RawServer,
     pub(super) admin: RawAdmin,
@@ -109,7 +108,7 @@ pub(super) enum RawExpiry {
     Datetime(Located<Datetime>),
 }
 
-/// Reads the whole tree.
+/// Reads the whole file.
 pub(super) fn read(mut root: Table<'_>) -> RawConfig {
     let file = RawConfig {
         server: root.field("server").and_then(server).unwrap_or_default(),
@@ -207,7 +206,7 @@ fn propagate(node: Node<'_>) -> Option<Located<bool>> {
     propagate
 }
 
-/// Of a mount only one of [`poll`]'s.
+/// Reads `poll` of a mount, which has only `hold`.
 fn hold(node: Node<'_>) -> Option<Text> {
     let mut table = node.table("write it like { hold = \"30s\" }")?;
     let hold = table.field("hold").and_then(|node| node.string("write it like \"30s\""));
@@ -251,7 +250,7 @@ fn account(mut table: Table<'_>) -> RawAccount {
     account
 }
 
-/// Of calls a second.
+/// A number of calls per second.
 fn rate(node: Node<'_>) -> Option<Whole> {
     node.whole(1..=u64::from(u32::MAX))
 }
@@ -263,7 +262,7 @@ fn upstream_keys(node: Node<'_>) -> Option<Vec<Located<Secret>>> {
         node.reader.fault(&node.location, "is empty", hint);
         return None;
     }
-    // Every key is read, so that every fault is told.
+    // All keys are read, so that all faults are found.
     Some(items.iter().filter_map(secret).collect())
 }
 

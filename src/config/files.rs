@@ -1,4 +1,4 @@
-//! The files that a configuration was read from, and whether they are still as they were.
+//! The files that a configuration was read from, and their states, which tell whether a file has changed.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
@@ -7,20 +7,20 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-/// What was read: the configuration first, then what it names.
+/// Files that were read: the configuration first, then the files that it names.
 #[derive(Debug, Clone, Default)]
 pub struct Files(Vec<SourceFile>);
 
 #[derive(Debug, Clone)]
 struct SourceFile {
     path: PathBuf,
-    /// Of what was opened, from before it was read.
+    /// State of the opened file, from before it was read.
     look: Option<FileState>,
-    /// `None`: it could not be read.
+    /// `None` if the file could not be read.
     sha256: Option<[u8; 32]>,
 }
 
-/// What can be seen of a file from outside. Another file behind the same path has another inode.
+/// Metadata of a regular file. Another file at the same path has another inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FileState {
     device: u64,
@@ -30,7 +30,7 @@ struct FileState {
     changed: (i64, i64),
 }
 
-/// How all of them look from outside. Of what is no regular file nothing can be told.
+/// States of all files; `None` for a path without a regular file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FileStates(Vec<Option<FileState>>);
 
@@ -40,19 +40,19 @@ impl Files {
         Some(&self.0.first()?.path)
     }
 
-    /// As they were when they were read.
+    /// States at the time of reading.
     pub fn when_read(&self) -> FileStates {
         FileStates(self.0.iter().map(|source| source.look).collect())
     }
 
-    /// As they are now.
+    /// Current states.
     pub fn now(&self) -> FileStates {
         let look =
             |source: &SourceFile| fs::metadata(&source.path).ok().and_then(|found| FileState::of(&found));
         FileStates(self.0.iter().map(look).collect())
     }
 
-    /// Whether these are the same files with the same bytes in them.
+    /// Tells whether both are the same paths with the same bytes.
     pub fn hold_the_same(&self, others: &Files) -> bool {
         let held = |files: &Files| {
             files.0.iter().map(|source| (source.path.clone(), source.sha256)).collect::<Vec<_>>()
@@ -60,7 +60,7 @@ impl Files {
         held(self) == held(others)
     }
 
-    /// Reads a file, and notes that it was.
+    /// Reads a file, and notes its state and digest.
     pub(super) fn read(&mut self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         let opened = File::open(path);
         let found = match &opened {
@@ -111,7 +111,7 @@ mod tests {
         let mut again = Files::default();
         again.read(&path, 10).expect("read");
         assert!(!again.hold_the_same(&files));
-        // Another file with the same bytes: it looks different, and holds the same.
+        // Another file with the same bytes has another state and the same content.
         fs::rename(&other, &path).expect("renamed");
         let mut swapped = Files::default();
         swapped.read(&path, 10).expect("read");

@@ -1,28 +1,31 @@
 //! `${NAME}` and `${NAME:-default}` in strings; `$${` stands for `${`.
 
-/// Where variables come from: the process, or a test.
+/// Source of variables: the process, or a test.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// A string after its variables were put in.
+/// A string with its variables replaced.
 pub(super) struct Interpolated<'a> {
     pub(super) text: String,
-    /// The variables it names.
+    /// Names of the variables.
     pub(super) variables: Vec<&'a str>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum InterpolationFault<'a> {
-    /// Not set, and no default.
+    /// The variable is not set and has no default.
     Unset(&'a str),
-    /// What stands between the braces is no variable's name.
+    /// The text between the braces is not the name of a variable.
     BadName,
-    /// A default with a variable in it.
+    /// The default contains a variable.
     Nested,
-    /// No `}` follows.
+    /// The closing `}` is missing.
     Unclosed,
 }
 
-/// All flaws of a string at once.
+/// Replaces the variables of a string.
+///
+/// # Errors
+/// All faults of the string at once.
 pub(super) fn interpolate<'a>(
     raw: &'a str,
     environment: Environment<'_>,
@@ -59,7 +62,7 @@ pub(super) fn interpolate<'a>(
             continue;
         }
         variables.push(name);
-        // As in a shell, `:-` also fills in for an empty variable.
+        // As in a shell, `:-` also replaces an empty variable.
         match (environment(name).filter(|value| default.is_none() || !value.is_empty()), default) {
             (Some(value), _) => text.push_str(&value),
             (None, Some(default)) => text.push_str(default),

@@ -1,19 +1,19 @@
-//! What `limits` and `tenant_limits` of a tenant say.
+//! The tables `limits` and `tenant_limits` of a tenant.
 
 use super::node::{Node, Table};
 use super::reader::ValueFault;
 
-/// For each key of a tenant, or for all of them together. What is `None`, or empty, is unlimited.
+/// Limits of each key of a tenant, or of all its keys together. `None` and an empty list stand for no limit.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Limits {
-    /// For every call, but for what the three below say themselves.
+    /// Rule for every call. The three rules below override its fields for their kind of call.
     pub all: Rule,
     pub polls: Rule,
     pub submits: Rule,
     pub streams: Rule,
     pub tasks_in_flight: Option<u32>,
     pub max_duration_seconds: Option<u32>,
-    /// In lines: 720 for 720P.
+    /// Number of lines: 720 for 720P.
     pub max_resolution: Option<u32>,
     /// Patterns with `*`.
     pub models: Vec<String>,
@@ -25,7 +25,7 @@ pub struct Rule {
     pub concurrent_requests: Option<u32>,
 }
 
-/// So many a second, evenly, and `burst` at once after a pause.
+/// A rate of requests, evenly spaced, with `burst` requests at once after a pause.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate {
     pub requests_per_second: f64,
@@ -33,13 +33,13 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// From one request to the next, in nanoseconds. Rounded up: never is more let in than the rule says.
+    /// Nanoseconds from one request to the next. They are rounded up, so that the rate is never exceeded.
     pub fn interval_nanos(&self) -> u64 {
         (1e9 / self.requests_per_second).ceil() as u64
     }
 }
 
-/// Reads the table; its faults are noted on the way.
+/// Reads the table.
 pub(super) fn limits(node: Node<'_>, lists_models: bool) -> Option<Limits> {
     let mut table = node.table("write it like { requests_per_second = 10, burst = 20 }")?;
     let limits = Limits {
@@ -105,7 +105,7 @@ fn rate(requests_per_second: f64, burst: Option<u32>) -> Result<Rate, ValueFault
     if !(SLOWEST..=FASTEST).contains(&requests_per_second) {
         return Err(ValueFault::new("must be from 0.00001 to 1000000", "leave it out for no limit"));
     }
-    // One second's worth.
+    // By default the requests of one second.
     let burst = burst.unwrap_or((requests_per_second.ceil() as u32).max(1));
     let rate = Rate { requests_per_second, burst };
     if rate.interval_nanos().checked_mul(burst.into()).is_none_or(|nanos| nanos > LONGEST_REFILL_NANOS) {
@@ -128,7 +128,7 @@ fn lines(text: &str) -> Result<u32, ValueFault> {
     })
 }
 
-/// One a day, about.
+/// About one request a day.
 const SLOWEST: f64 = 0.000_01;
 const FASTEST: f64 = 1_000_000.0;
 const LONGEST_REFILL_NANOS: u64 = 2 * 365 * 86_400 * 1_000_000_000;

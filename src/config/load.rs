@@ -1,4 +1,4 @@
-//! The ways to a configuration: a file, a text, or the environment alone.
+//! Loading a configuration from a file, from a text, or from the environment alone.
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -18,7 +18,7 @@ impl Config {
         Self::load_with_files(path).1
     }
 
-    /// The same, with the files that were read for it, whatever came of it.
+    /// Like [`Config::load`], and also returns the files that were read, after a fault too.
     pub fn load_with_files(path: &Path) -> (Files, Result<Loaded, Vec<Fault>>) {
         let mut files = Files::default();
         let bytes = match files.read(path, MAX_FILE_BYTES) {
@@ -61,7 +61,7 @@ impl Config {
         (files, outcome)
     }
 
-    /// The configuration of `DASHSCOPE_API_KEY` without a file; None if it is not set.
+    /// The configuration without a file, from `DASHSCOPE_API_KEY`; `None` if the variable is not set.
     pub fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec<Fault>>> {
         sidecar::sidecar(environment)
     }
@@ -75,5 +75,5 @@ fn not_utf8(bytes: &[u8], valid: usize) -> Fault {
     }
 }
 
-/// A million keys take a tenth of it.
+/// A file with a million keys has a tenth of this size.
 const MAX_FILE_BYTES: u64 = 1 << 30;

@@ -1,11 +1,11 @@
-//! The access log, as it is written and what it means.
+//! The table `[log]` of the access log, as written and checked.
 
 use super::node::Node;
 use super::reader::{ConfigReader, Located, Text, ValueFault};
 use super::scalar::one_of;
 use super::{LogFormat, LogSettings, LogTarget};
 
-/// `[log]`.
+/// `[log]` as written.
 #[derive(Default)]
 pub(super) struct RawLog {
     access: Option<Text>,
@@ -41,7 +41,7 @@ impl Default for LogSettings {
     }
 }
 
-/// A slash tells a file from a misspelt word.
+/// A slash distinguishes the path of a file from a misspelt word.
 fn target(text: &str) -> Result<LogTarget, ValueFault> {
     if text.contains('/') && !text.ends_with('/') {
         return Ok(LogTarget::File(text.into()));

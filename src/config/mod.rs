@@ -1,5 +1,7 @@
-//! What the operator asked for: a file is read, every fault in it is found at once, and a [`Config`] is
-//! what is true afterwards. Nothing of a `Config` needs checking again.
+//! Configuration: a file is read, all its faults are found at once, and a file without faults becomes a [`Config`], which
+//! needs no further check.
+//!
+//! `file` reads the tables as written, `check` and `tenants` turn them into settings.
 
 mod base_url;
 mod changes;
@@ -48,11 +50,11 @@ pub struct Config {
     pub accounts: Vec<AccountSettings>,
     pub mounts: Vec<Mount>,
     pub tenants: Vec<TenantSettings>,
-    /// No file: any caller of the same host, with any key or none, is the one tenant.
+    /// There is no file: every caller on the same host is the one tenant, with any key or without a key.
     pub sidecar: bool,
 }
 
-/// A configuration that holds, and what the operator should know about it.
+/// A valid configuration, and warnings for the operator.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     pub config: Config,
@@ -77,7 +79,7 @@ pub struct ServerSettings {
     /// Worker threads; 0 stands for one per core.
     pub workers: usize,
     pub max_body_bytes: u64,
-    /// Of one address; 0 stands for no limit.
+    /// Limit for each client address; 0 stands for no limit.
     pub auth_failures_per_second: u32,
     pub timeouts: Timeouts,
     /// `None`: clients speak cleartext.
@@ -86,15 +88,15 @@ pub struct ServerSettings {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Timeouts {
-    /// From the first byte of a request's head to its last.
+    /// Time from the first byte of a request head to its last byte.
     pub header: Duration,
-    /// How long a client may be silent between two requests or inside one, or not read its answer.
+    /// Time for which a client may be silent, between two requests or inside one, or may not read its answer.
     pub idle: Duration,
-    /// To a connected (and, with TLS, verified) upstream.
+    /// Time until the upstream is connected and, with TLS, verified.
     pub connect: Duration,
-    /// How long the upstream may be silent, before its answer or inside it.
+    /// Time for which the upstream may be silent, before its answer or inside it.
     pub upstream: Duration,
-    /// From the request to stop until what still runs is cut.
+    /// Time from the request to stop until running requests are ended.
     pub drain: Duration,
 }
 
@@ -110,30 +112,30 @@ pub struct StoreSettings {
     pub path: PathBuf,
 }
 
-/// What holds for every call that makes a task.
+/// Settings of calls that make a task.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SubmitSettings {
-    /// How long one waits for its turn where its client does not say.
+    /// Time for which a submit waits for its turn where its client names no time.
     pub max_wait: Duration,
 }
 
-/// How task queries are answered.
+/// Settings of task queries.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PollSettings {
-    /// How old what is known of a running task may be.
+    /// Greatest age at which the known status of a running task is still an answer.
     pub max_age: Duration,
-    /// [`Mount::hold`] of the mounts that don't set it.
+    /// Default of [`Mount::hold`].
     pub hold: Duration,
 }
 
-/// What becomes of a caller's trace.
+/// Settings of traces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TraceSettings {
-    /// It goes on at the upstream, below our own span.
+    /// The caller's trace goes on at the upstream, below the gateway's span.
     pub propagate: bool,
 }
 
-/// One line for each exchange.
+/// Settings of the access log, which has one line for each exchange.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogSettings {
     pub access: LogTarget,
@@ -142,20 +144,20 @@ pub struct LogSettings {
     pub sample: f64,
 }
 
-/// Where lines go.
+/// Destination of the access log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogTarget {
     Off,
     Stdout,
     Stderr,
-    /// Appended to; opened anew when it is renamed or removed.
+    /// A file to append to. The file is opened again when it was renamed or removed.
     File(PathBuf),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     Json,
-    /// For people.
+    /// Lines for human readers.
     Text,
 }
 
@@ -169,19 +171,19 @@ pub struct AccountSettings {
     /// PEM of certificate authorities trusted for this account beside the public ones.
     pub ca_pem: Option<Vec<u8>>,
     pub rates: Rates,
-    /// Its share of what may go to any account; 0 leaves it only the tasks that it has already.
+    /// The account's share of requests that may go to any account; 0 leaves the account only calls on its own tasks.
     pub weight: u32,
-    /// How its submits are paced; the first rule that fits a model counts, before DashScope's own.
+    /// Rules for the pace of submits. The first rule that fits a model counts; DashScope's own limits fill the gaps.
     pub pace: Vec<PaceRule>,
 }
 
-/// How submits of some models are paced at one account. What is left out is as DashScope has it.
+/// Pace of the submits of some models at one account. DashScope's limit counts where a field is `None`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PaceRule {
-    /// Names, or patterns with `*`; at least one.
+    /// Names or patterns with `*`; at least one.
     pub models: Vec<String>,
     pub requests_per_second: Option<PaceLimit<f64>>,
-    /// Tasks that have not ended.
+    /// Limit of tasks that have not ended.
     pub running: Option<PaceLimit<u32>>,
 }
 
@@ -191,7 +193,7 @@ pub enum PaceLimit<T> {
     At(T),
 }
 
-/// How many queries, lists and cancels of tasks a second an account takes.
+/// Calls per second that an account takes on its task API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rates {
     pub query: u32,
@@ -199,14 +201,14 @@ pub struct Rates {
     pub cancel: u32,
 }
 
-/// Where an account's API lives; the path never ends in a slash.
+/// Root URL of an account's API. The path never ends in a slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseUrl {
     pub tls: bool,
     /// A DNS name or an IP address, without brackets.
     pub host: String,
     pub port: u16,
-    /// What stands before `/api/v1`; usually empty.
+    /// Path before `/api/v1`; usually empty.
     pub path: String,
 }
 
@@ -216,9 +218,9 @@ pub struct Mount {
     pub prefix: Arc<str>,
     pub dialect: Dialect,
     pub video_statuses: StatusSpelling,
-    /// How long a poll of a task that runs waits for its end, where the client says nothing of it.
+    /// Time for which a poll of a running task waits for the end of the task, where the client names no time.
     pub hold: Duration,
-    /// Where a unified mount fetches results from, and puts input files.
+    /// Hosts from which a unified mount fetches results, and where it puts input files.
     pub storage_hosts: Arc<[StorageHost]>,
 }
 
@@ -235,17 +237,17 @@ pub struct TenantSettings {
     pub async_header: AsyncHeader,
     /// Indices into [`Config::accounts`]; at least one.
     pub accounts: Vec<usize>,
-    /// Patterns with `*`; empty stands for all models.
+    /// Allowed models, as names or patterns with `*`. An empty list allows all models.
     pub models: Vec<String>,
     pub allow: Groups,
-    /// Its share of the turns, where submits of several tenants wait.
+    /// The tenant's share where submits of several tenants wait.
     pub weight: u32,
-    /// Of each of its keys.
+    /// Limits of each key of the tenant.
     pub limits: Limits,
-    /// Of all its keys together.
+    /// Limits of all keys of the tenant together.
     pub tenant_limits: Limits,
-    /// Names as [`crate::net::certificate::names`] gives them. A caller with a certificate of one of them needs no key; where
-    /// there are any, a key alone opens nothing.
+    /// Names in the form of [`crate::net::certificate::names`]. A caller whose certificate has one of these names needs no
+    /// key. A tenant with certificate names refuses a key without a certificate.
     pub client_certificates: Vec<Arc<str>>,
 }
 
@@ -258,17 +260,17 @@ pub struct KeySettings {
     pub expires: Option<SystemTime>,
 }
 
-/// What becomes of an async-only call without `X-DashScope-Async: enable`.
+/// Treatment of an async-only call without the header `X-DashScope-Async: enable`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AsyncHeader {
-    /// It is refused as DashScope refuses it.
+    /// The call is refused as DashScope refuses it.
     Require,
-    /// The header is put on.
+    /// The header is added.
     Add,
 }
 
 impl Config {
-    /// Takes what is the same over from the configuration before, so that TLS sessions can still be resumed.
+    /// Keeps the TLS state of the previous configuration where the files are unchanged, so that TLS sessions can be resumed.
     pub fn succeed(&mut self, before: &Config) {
         let (own, earlier) = (&mut self.settings, &before.settings);
         for (tls, old) in
@@ -281,7 +283,7 @@ impl Config {
     }
 }
 
-/// A credential as the operator wrote it. It is never printed.
+/// A credential as the operator wrote it. `Debug` prints `***`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<str>);
 

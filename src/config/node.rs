@@ -11,7 +11,7 @@ use toml::value::Datetime;
 use super::interpolate::{InterpolationFault, interpolate};
 use super::reader::{ConfigReader, Located, Location};
 
-/// A value that has yet to be read.
+/// A value of the tree, not yet read.
 pub(super) struct Node<'a> {
     pub(super) reader: &'a ConfigReader<'a>,
     pub(super) location: Location,
@@ -20,7 +20,7 @@ pub(super) struct Node<'a> {
 
 impl<'a> Node<'a> {
     fn new(reader: &'a ConfigReader<'a>, path: String, value: &'a Spanned<DeValue<'a>>) -> Option<Self> {
-        // The parser stands a zero without a place where a value should have been, and has said so.
+        // The parser puts a zero without a span in place of a missing value, and reports a syntax error.
         let span = value.span();
         (span.end > 0).then(|| Self {
             reader,
@@ -47,7 +47,7 @@ impl<'a> Node<'a> {
         None
     }
 
-    /// A string with its variables put in, and the names of these.
+    /// A string with its variables replaced, and the names of the variables.
     pub(super) fn interpolated(&self, expected: &str, hint: &str) -> Option<(String, Vec<&'a str>)> {
         let DeValue::String(raw) = self.value else {
             return self.wrong_type(expected, hint);
@@ -69,7 +69,7 @@ impl<'a> Node<'a> {
         Some(self.written(text))
     }
 
-    /// As the operator wrote it, before variables are put in.
+    /// The string as the operator wrote it, with its variables.
     pub(super) fn raw(&self) -> Option<&'a str> {
         if let DeValue::String(raw) = self.value { Some(raw) } else { None }
     }
@@ -114,7 +114,7 @@ impl<'a> Node<'a> {
         self.decimal(f64::MIN_POSITIVE..=f64::MAX, "must be above 0", "leave it out for no limit")
     }
 
-    /// A number, not necessarily a whole one; what is wrong with any out of the range.
+    /// A number, whole or not. `problem` and `hint` are the fault of a number outside the range.
     pub(super) fn decimal(
         &self,
         range: RangeInclusive<f64>,
@@ -183,12 +183,12 @@ fn describe(flaw: &InterpolationFault<'_>) -> (String, String) {
     }
 }
 
-/// A secret between the braces is an easy mistake, and must not be shown.
+/// An operator may write a secret between the braces by mistake, and a secret must not be shown.
 fn is_printable_variable(name: &str) -> bool {
     name.len() <= 12 || name.bytes().all(|byte| !byte.is_ascii_lowercase())
 }
 
-/// A table of which each key is asked for once; then [`Table::finish`] tells the keys nobody asked for.
+/// A table whose keys are read one by one. [`Table::finish`] then notes a fault for every key that was not read.
 pub(super) struct Table<'a> {
     pub(super) reader: &'a ConfigReader<'a>,
     pub(super) location: Location,
@@ -206,12 +206,12 @@ impl<'a> Table<'a> {
         if self.location.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.location.path) }
     }
 
-    /// Whether the key is written, readable or not.
+    /// Tells whether the key is written, readable or not.
     pub(super) fn has(&self, name: &str) -> bool {
         self.entries.contains_key(name)
     }
 
-    /// Whether the key is written, and not as an empty array.
+    /// Tells whether the key is written, and is not an empty array.
     pub(super) fn has_items(&self, name: &str) -> bool {
         let value = self.entries.get(name).map(Spanned::get_ref);
         value.is_some_and(|value| !value.as_array().is_some_and(|items| items.is_empty()))
@@ -229,7 +229,7 @@ impl<'a> Table<'a> {
         self.field(name)
     }
 
-    /// Tells what this table lacks, unless broken syntax may have eaten it.
+    /// Notes that the table lacks a key, unless broken syntax may have hidden the key.
     pub(super) fn missing(&self, problem: &str, hint: &str) {
         if !self.reader.torn {
             self.reader.fault(&self.location, problem, hint);
@@ -243,7 +243,7 @@ impl<'a> Table<'a> {
         items.iter().filter_map(|item| item.table(&hint)).collect()
     }
 
-    /// A key that a later version reads.
+    /// Refuses a key that this version does not have.
     pub(super) fn refuse(&mut self, name: &'static str, problem: &str, hint: &str) {
         self.known.push(name);
         if let Some((key, _)) = self.entries.get_key_value(name) {
@@ -274,14 +274,14 @@ impl<'a> Table<'a> {
     }
 }
 
-/// The known word that was most likely meant.
+/// The known word that is most like `word`.
 pub(super) fn nearest(word: &str, known: &[&'static str]) -> Option<&'static str> {
     let alike = |known: &str| strsim::normalized_damerau_levenshtein(&word.to_lowercase(), known);
     let best = known.iter().map(|known| (*known, alike(known))).max_by(|a, b| a.1.total_cmp(&b.1))?;
     (word.len() <= 40 && best.1 >= 0.6).then_some(best.0)
 }
 
-/// Broken syntax can make a key of a secret: a key is shown only if it can't be one.
+/// Broken syntax can turn a secret into a key, so a key is shown only if it can't be a secret.
 fn is_printable_key(name: &str) -> bool {
     name.len() < 16 && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }

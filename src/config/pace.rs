@@ -1,17 +1,17 @@
-//! How submits are paced, as it is written and what it means.
+//! The pace of submits, as written and checked: `[submit]`, and `pace` of an account.
 
 use super::node::Node;
 use super::reader::{ConfigReader, Located, Text};
 use super::{PaceLimit, PaceRule};
 
-/// One rule as written.
+/// One pace rule as written.
 pub(super) struct RawPaceRule {
     models: Option<Located<Vec<Text>>>,
     requests_per_second: Option<PaceLimit<f64>>,
     running: Option<PaceLimit<u32>>,
 }
 
-/// `max_wait` of `[submit]`.
+/// Reads `max_wait` of `[submit]`.
 pub(super) fn max_wait(node: Node<'_>) -> Option<Text> {
     let mut table = node.table("write [submit]")?;
     let max_wait = table.field("max_wait").and_then(|node| node.string("write it like \"5s\""));
@@ -19,7 +19,7 @@ pub(super) fn max_wait(node: Node<'_>) -> Option<Text> {
     max_wait
 }
 
-/// The rules of one account.
+/// Reads the rules of one account.
 pub(super) fn read(node: Node<'_>) -> Vec<RawPaceRule> {
     let items = node.items(HINT).unwrap_or_default();
     items.iter().filter_map(rule).collect()
@@ -59,7 +59,7 @@ fn bound<T>(node: &Node<'_>, number: impl FnOnce(&Node<'_>) -> Option<T>) -> Opt
     None
 }
 
-/// None if there is no model in it; the rest was told where it was read.
+/// The checked rule; `None` if `models` is missing. Faults of the other keys are noted already.
 pub(super) fn check(reader: &ConfigReader<'_>, file: &RawPaceRule) -> Option<PaceRule> {
     let written = file.models.as_ref()?;
     if written.value.is_empty() {

@@ -1,5 +1,4 @@
-//! Walks a TOML tree and notes every fault on the way: a wrong type, an unknown key, a missing one. What it
-//! could not read is `None`, and has its fault already.
+//! The reader of one configuration file, which collects faults and warnings with their locations.
 
 use std::borrow::Borrow;
 use std::cell::RefCell;
@@ -10,14 +9,14 @@ use super::files::Files;
 use super::interpolate::Environment;
 use super::syntax::{UnreliableText, syntax_faults};
 
-/// One reading of one file: what stands around it, and what was found.
+/// Reads one file, and collects its faults and warnings.
 pub(super) struct ConfigReader<'a> {
     pub(super) directory: &'a Path,
     pub(super) environment: Environment<'a>,
     lines: LineIndex<'a>,
-    /// The tree lacks something that the file may well hold.
+    /// Broken syntax: the parsed tree may lack keys that the file has.
     pub(super) torn: bool,
-    /// What was read for it so far.
+    /// Files read so far.
     pub(super) files: RefCell<Files>,
     guessed: Option<UnreliableText>,
     syntax: Vec<Fault>,
@@ -56,7 +55,7 @@ impl<'a> ConfigReader<'a> {
         self.found.borrow_mut().push(self.at(location, problem.into(), hint.into()));
     }
 
-    /// A fault of something that is not written, but is so by default.
+    /// Notes a fault of a default value, which has no location in the file.
     pub(super) fn fault_at_start(&self, path: &str, problem: &str, hint: &str) {
         self.fault(&Location { offset: 0, path: path.to_owned() }, problem, hint);
     }
@@ -69,7 +68,7 @@ impl<'a> ConfigReader<'a> {
         Fault { position: Some(self.position(location)), path: location.path.clone(), problem, hint }
     }
 
-    /// Takes a value through a check of its text or number.
+    /// Checks a value, and notes its fault.
     pub(super) fn check<T: Borrow<Q>, Q: ?Sized, U>(
         &self,
         written: &Located<T>,
@@ -95,8 +94,8 @@ impl<'a> ConfigReader<'a> {
         written.as_ref().and_then(|written| self.check(written, check)).unwrap_or(default)
     }
 
-    /// All faults, in order, and all warnings. Where syntax is broken only that is told: what was made of
-    /// the rest is a guess.
+    /// All faults and all warnings, in the order of the file. Faults in text that the parser had to guess are left out:
+    /// broken syntax caused them.
     pub(super) fn finish(self) -> (Vec<Fault>, Vec<Fault>) {
         let guessed = |at: Position| self.guessed.as_ref().is_some_and(|guessed| guessed.holds(at));
         let mut faults = self.syntax;
@@ -106,7 +105,7 @@ impl<'a> ConfigReader<'a> {
     }
 }
 
-/// What is wrong with one value; never the value itself.
+/// The fault of one value, without the value itself.
 pub(super) struct ValueFault {
     pub(super) problem: String,
     pub(super) hint: String,
@@ -118,14 +117,14 @@ impl ValueFault {
     }
 }
 
-/// Where a thing is written.
+/// Location of a key or value in the file.
 #[derive(Debug, Clone)]
 pub(super) struct Location {
     pub(super) offset: usize,
     pub(super) path: String,
 }
 
-/// A value and where it is written.
+/// A value and its location.
 #[derive(Debug, Clone)]
 pub(super) struct Located<T> {
     pub(super) value: T,

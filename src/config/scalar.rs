@@ -1,4 +1,4 @@
-//! Single values: what a string of the file stands for.
+//! Checks of single values of the file.
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
@@ -21,7 +21,7 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, ValueFault> {
     })
 }
 
-/// Whether two listeners would take the same connections. Port 0 is any free one.
+/// Tells whether two listeners would accept the same connections. Port 0 stands for any free port.
 pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let any = one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() != 0 && one.port() == other.port() && (any || one.ip() == other.ip())
@@ -39,17 +39,17 @@ pub(super) fn duration(text: &str) -> Result<Duration, ValueFault> {
     Ok(duration)
 }
 
-/// How long a submit may wait; 0 is fine. DashScope takes no longer one in X-DashScope-Wait-Timeout.
+/// Time for which a submit waits; 0 is allowed. DashScope takes at most 120 s in X-DashScope-Wait-Timeout.
 pub(super) fn wait(text: &str) -> Result<Duration, ValueFault> {
     at_most(text, Duration::from_secs(120), "must not be longer than 120s")
 }
 
-/// How old an answer may be; 0 is fine.
+/// Greatest age of an answer; 0 is allowed.
 pub(super) fn age(text: &str) -> Result<Duration, ValueFault> {
     at_most(text, Duration::from_secs(3600), "must not be longer than 1h")
 }
 
-/// How long a poll may be held; 0 is fine. Clients and load balancers give up soon after a minute.
+/// Time for which a poll is held; 0 is allowed. Clients and load balancers give up soon after a minute.
 pub(super) fn hold(text: &str) -> Result<Duration, ValueFault> {
     at_most(text, Duration::from_secs(60), "must not be longer than 60s")
 }
@@ -60,7 +60,7 @@ fn at_most(text: &str, longest: Duration, problem: &str) -> Result<Duration, Val
     if duration > longest { Err(ValueFault::new(problem, hint)) } else { Ok(duration) }
 }
 
-/// A name that stands in logs, labels and addresses.
+/// A name for logs, labels and URLs.
 pub(super) fn name(text: &str) -> Result<(), ValueFault> {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if (1..=64).contains(&text.len()) && text.bytes().all(fine) {
@@ -69,7 +69,7 @@ pub(super) fn name(text: &str) -> Result<(), ValueFault> {
     Err(ValueFault::new("is not a name", "use 1 to 64 letters, digits, dots, underscores and hyphens"))
 }
 
-/// What a certificate says of its holder, as [`certificate::names`] gives it.
+/// A name of a certificate's holder, in the form of [`certificate::names`].
 pub(super) fn certificate_name(text: &str) -> Result<String, ValueFault> {
     let (kind, name) = text.split_at(text.find([':', '=']).map_or(0, |at| at + 1));
     let in_subject = kind.strip_suffix('=').is_some_and(certificate::is_attribute);
@@ -109,7 +109,7 @@ pub(super) fn prefix(text: &str) -> Result<(), ValueFault> {
     Ok(())
 }
 
-/// One segment of a path that needs no encoding.
+/// Tells whether the text is one path segment that needs no encoding.
 pub(super) fn is_segment(text: &str) -> bool {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
     !text.is_empty() && text != "." && text != ".." && text.bytes().all(fine)
@@ -166,7 +166,7 @@ pub(super) fn moment(text: &str) -> Result<SystemTime, ValueFault> {
     text.parse().map_err(|_| not_a_moment()).and_then(|datetime| instant(&datetime))
 }
 
-/// The moment that a date with time and offset stands for.
+/// The moment of a date with time and offset.
 pub(super) fn instant(datetime: &Datetime) -> Result<SystemTime, ValueFault> {
     let (Some(date), Some(time), Some(offset)) = (datetime.date, datetime.time, datetime.offset) else {
         return Err(not_a_moment());
@@ -191,7 +191,7 @@ fn not_a_moment() -> ValueFault {
     ValueFault::new("is not a date with time and offset", "write it as in RFC 3339: \"2027-01-01T00:00:00Z\"")
 }
 
-/// Howard Hinnant's days_from_civil: years start in March, so that the leap day is the last of its year.
+/// Howard Hinnant's algorithm days_from_civil: years start in March, so that the leap day is the last day of a year.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
@@ -201,7 +201,7 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + day_of_era - 719_468
 }
 
-/// Longer ones are mistakes, and must not overflow a clock.
+/// Longer durations are mistakes, and would overflow a clock.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// First segments of DashScope's own paths.

@@ -56,8 +56,7 @@ fn text_in_file(node: &Node<'_>) -> Option<(String, String)> {
     Some((text, shown))
 }
 
-/// What a file holds, and its path as faults may show it. A fault names the path as the operator wrote it:
-/// the value of a variable in it is not shown.
+/// Reads a file, and returns its path as faults may show it: as the operator wrote it, with variables not replaced.
 pub(super) fn bytes_in_file(node: &Node<'_>, limit: u64) -> Option<(Vec<u8>, String)> {
     let path = node.string("write the path of a file, relative to this file's directory")?;
     let raw = node.raw().unwrap_or_default();
@@ -78,7 +77,7 @@ pub(super) fn bytes_in_file(node: &Node<'_>, limit: u64) -> Option<(Vec<u8>, Str
     }
 }
 
-/// An error in plain words.
+/// Describes an I/O error in plain words.
 pub(super) fn why(error: &io::Error) -> String {
     let words = [
         (io::ErrorKind::NotFound, "there is no such file"),
@@ -118,7 +117,7 @@ fn is_variable(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
 }
 
-/// What a tenant's key must be beside printable.
+/// Checks the length of a tenant's key.
 pub(super) fn check_virtual_key(secret: &Located<Secret>) -> Result<(), (Location, ValueFault)> {
     if secret.value.expose().len() >= MIN_VIRTUAL_KEY_BYTES {
         return Ok(());
@@ -127,7 +126,7 @@ pub(super) fn check_virtual_key(secret: &Located<Secret>) -> Result<(), (Locatio
     Err((secret.location.clone(), ValueFault::new(problem, "make one with: openssl rand -hex 24")))
 }
 
-/// Whether a path may be shown: a secret in the place of a path is an easy mistake.
+/// Tells whether a path may be shown: an operator may write a secret instead of a path by mistake.
 fn looks_like_a_path(raw: &str) -> bool {
     let random = |run: &str| {
         let letters = run.bytes().any(|byte| byte.is_ascii_alphabetic());

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::dashscope::operation::Groups;
 
-/// None without `DASHSCOPE_API_KEY`.
+/// The configuration of a sidecar; `None` without `DASHSCOPE_API_KEY`.
 pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec<Fault>>> {
     let key = environment(KEY).filter(|key| !key.is_empty())?;
     let mut faults = Vec::new();

@@ -1,4 +1,4 @@
-//! The hosts of object storage that a unified mount may talk to: where results are, and where input files go.
+//! The hosts of object storage that a unified mount may contact, for results and for input files.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use crate::dashscope::pattern::matches;
 /// One entry of `storage.hosts`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StorageHost {
-    /// Names by a pattern: over TLS, at port 443, at public addresses alone.
+    /// A pattern of host names. Only TLS at port 443 and public addresses are allowed.
     Pattern(Box<str>),
-    /// Exactly this scheme, host and port, whatever its address: the operator named it.
+    /// Exactly this scheme, host and port. Private addresses are allowed, as the operator named the origin.
     Origin(BaseUrl),
 }
 
 impl StorageHost {
-    /// Whether it allows a URL of this scheme, host (in lower case) and port.
+    /// Tells whether the entry allows a URL with this scheme, host (in lower case) and port.
     pub fn allows(&self, tls: bool, host: &str, port: u16) -> bool {
         match self {
             StorageHost::Pattern(pattern) => tls && port == 443 && matches(pattern, host),
@@ -28,13 +28,13 @@ impl StorageHost {
     }
 }
 
-/// Alibaba's: DashScope's own buckets, and those that it has behind transfer acceleration.
+/// Default hosts: DashScope's own buckets, and its buckets behind transfer acceleration.
 pub(super) fn usual() -> Arc<[StorageHost]> {
     USUAL.iter().map(|pattern| StorageHost::Pattern((*pattern).into())).collect()
 }
 
 pub(super) fn check(reader: &ConfigReader<'_>, hosts: &[Located<String>]) -> Option<Arc<[StorageHost]>> {
-    // Each is read, so that every fault is told.
+    // All hosts are read, so that all faults are found.
     let checked: Vec<_> = hosts.iter().map(|written| reader.check(written, host)).collect();
     checked.into_iter().collect()
 }
@@ -51,7 +51,7 @@ fn host(text: &str) -> Result<StorageHost, ValueFault> {
         };
     }
     let fine = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-*".contains(&byte);
-    // Of what ends in a star, or in a top-level domain alone, anybody may have hosts.
+    // A pattern with a star must end in a domain: anybody may own hosts under `*` or `*.com`.
     let fixed = text.rsplit('*').next().unwrap_or_default().trim_matches('.');
     let is_bounded = !text.contains('*') || fixed.contains('.');
     if !text.is_empty() && text.bytes().all(fine) && is_bounded {

@@ -1,13 +1,13 @@
-//! What toml says of broken syntax, in fewer words and without the noise that follows.
+//! Syntax errors of the parser, in plain words and without the errors that follow from the first one.
 
 use std::collections::HashSet;
 
 use super::fault::{Fault, LineIndex, Position};
 
-/// Where the tree is made of guesses.
+/// Lines for which the parser had to guess the tree.
 pub(super) struct UnreliableText {
     lines: HashSet<usize>,
-    /// Everything below is inside something that is never closed.
+    /// Start of a bracket or brace that is never closed: the rest of the file is unreliable.
     from: Option<Position>,
 }
 
@@ -17,8 +17,8 @@ impl UnreliableText {
     }
 }
 
-/// One fault a line; and none below the first that an unclosed bracket or brace caused, since these run on
-/// to the end of the file and make a fault of each line. None as the second: the tree is whole.
+/// Syntax faults, at most one per line, and none below the first fault of an unclosed bracket or brace, which would make a
+/// fault of each further line. The second value is `None` if the tree is complete.
 pub(super) fn syntax_faults(
     lines: &LineIndex<'_>,
     length: usize,
@@ -48,12 +48,12 @@ pub(super) fn syntax_faults(
     (faults, (!whole).then_some(UnreliableText { lines: guessed, from }))
 }
 
-/// A key written twice in a table leaves the tree whole; a table header written twice does not.
+/// A duplicate key leaves the tree complete; a duplicate table header does not.
 fn is_repeated_key(error: &toml::de::Error, line: &str) -> bool {
     error.message() == "duplicate key" && !line.trim_start().starts_with('[')
 }
 
-/// From toml's message, which is made of its own words only: its `Display` would print the line.
+/// Describes an error by the message of the parser, which has no text of the file in it; `Display` would print the line.
 fn describe(message: &str, unclosed: bool) -> (&str, &'static str) {
     if message == "duplicate key" {
         let hint = "keep one of them; what may stand several times is written with two brackets: [[tenants]]";
@@ -70,7 +70,7 @@ fn describe(message: &str, unclosed: bool) -> (&str, &'static str) {
     }
 }
 
-/// How toml tells that a list went on where the operator thought it had ended.
+/// Messages of the parser for a list that goes on where the operator thought it had ended.
 const RUNNING_ON: [&str; 4] = [
     "unclosed array",
     "unclosed inline table",

@@ -37,12 +37,12 @@ fn is_zero(account: &file::RawAccount) -> bool {
     account.weight.as_ref().is_some_and(|weight| weight.value == 0)
 }
 
-/// What the tenants of one file are held against.
+/// State of the check of all tenants of a file.
 struct Check<'a, 'r> {
     reader: &'a ConfigReader<'r>,
     now: SystemTime,
     secrets: &'a mut UniqueSecrets,
-    /// By their place in the file; None where a name could not be read.
+    /// Names of accounts in the order of the file; `None` where a name could not be read.
     accounts: Vec<Option<&'a str>>,
     takes_new: Vec<bool>,
     /// Clients may present certificates.
@@ -159,12 +159,12 @@ impl Check<'_, '_> {
         once.note(self.reader, name.value.clone(), &name.location, "is the same as", "keep one of them");
         let known = || self.accounts.iter().enumerate();
         let found = known().find(|(_, account)| **account == Some(name.value.as_str()));
-        // Where some account's name is not known, this may be the one that is meant.
+        // An account whose name could not be read may be the one that is meant.
         if found.is_none() && !self.reader.torn && self.accounts.iter().all(Option::is_some) {
             let likeness = |account: &str| strsim::normalized_damerau_levenshtein(account, &name.value);
             let near = known().find(|(_, account)| account.is_some_and(|account| likeness(account) >= 0.6));
             let hint = match near {
-                // By its place: a name is a value, and no value is shown.
+                // The hint shows the index, as no value is shown.
                 Some((index, _)) => format!("did you mean the name of accounts[{index}]?"),
                 None => "write the name of one of [[accounts]]".to_owned(),
             };

@@ -1,5 +1,5 @@
-//! `tls` of a listener: a certificate and its key, and whose certificates clients may present. All that can be wrong
-//! with them is told here, so that no handshake finds it.
+//! `tls` of a listener: the server's certificate and key, and the authorities of clients' certificates. All faults are
+//! found here, before a handshake could fail.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use super::reader::{ConfigReader, Located, Location, ValueFault};
 use super::secret::bytes_in_file;
 use crate::net::certificate;
 
-/// How a listener speaks TLS. Two are equal if they were made of the same files.
+/// TLS settings of a listener. Two are equal if they were made from files with the same bytes.
 #[derive(Clone)]
 pub struct Tls {
     pub server: Arc<ServerConfig>,
-    /// Judges the certificates that clients present; `None` if they are not asked for any.
+    /// Verifier of clients' certificates; `None` if clients are not asked for a certificate.
     pub clients: Option<Arc<dyn ClientCertVerifier>>,
     sha256: [u8; 32],
 }
@@ -40,14 +40,14 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// As written, its files read; what is `None` was left out, or has its fault already.
+/// The table as written, with its files read. A `None` was left out, or has its fault already.
 pub(super) struct RawTls {
     location: Location,
     certificate: Option<Located<Vec<u8>>>,
     key: Option<Located<Vec<u8>>>,
     client_ca: Option<Located<Vec<u8>>>,
     client_crl: Option<Located<Vec<u8>>>,
-    /// Whether `client_ca` is written, readable or not.
+    /// `client_ca` is written, readable or not.
     pub(super) asks_clients: bool,
 }
 
@@ -79,7 +79,7 @@ fn pem(node: Node<'_>) -> Option<Located<Vec<u8>>> {
     Some(Located { value, location: node.location })
 }
 
-/// For a listener that offers these protocols, the preferred one first.
+/// Checks the settings of a listener that offers these ALPN protocols, the preferred one first.
 pub(super) fn check(
     reader: &ConfigReader<'_>,
     file: &RawTls,
@@ -128,7 +128,7 @@ fn server(
             server.ticketer = aws_lc_rs::Ticketer::new()?;
             server
         }
-        // A session that is resumed would not have its certificate looked at again.
+        // Sessions are not resumed: a resumed session would skip the check of the client's certificate.
         Some(clients) => {
             let mut server = builder.with_client_cert_verifier(clients).with_cert_resolver(resolver);
             server.session_storage = Arc::new(NoServerSessionStorage {});
@@ -136,7 +136,7 @@ fn server(
             server
         }
     };
-    // Ours is by strength; a client's may be by nothing.
+    // The server's order of ciphers is by strength; a client's order may be arbitrary.
     server.ignore_client_order = true;
     server.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(server)
@@ -162,7 +162,7 @@ fn clients(
     verifier.map_err(|error| reader.fault(revoked_place, format!("can't be used: {error}"), CRL_HINT)).ok()
 }
 
-/// Certificate authorities; at least one.
+/// Parses certificate authorities; at least one is required.
 pub(super) fn authorities(pem: &[u8]) -> Result<RootCertStore, ValueFault> {
     let wrong = |problem: &str| ValueFault::new(problem, "give certificate authorities as PEM");
     let mut store = RootCertStore::empty();
@@ -188,7 +188,7 @@ fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ValueFault> {
     Ok(chain)
 }
 
-/// Notes a fault for one that does not hold now, and a warning for one that soon will not.
+/// Notes a fault for a certificate that is not valid now, and a warning for one that expires soon.
 fn in_time(
     reader: &ConfigReader<'_>,
     location: &Location,
@@ -240,5 +240,5 @@ fn revocations(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>,
 const HINT: &str = "write it like tls = { cert = \"tls.crt\", key = \"tls.key\" }";
 const CRL_HINT: &str = "give the revocation lists of client_ca's authorities as PEM";
 const MAX_PEM_BYTES: u64 = 4 * 1024 * 1024;
-/// Most authorities have theirs renewed a month before.
+/// Certificates are usually renewed a month before they expire.
 const SOON: Duration = Duration::from_secs(14 * 24 * 3600);

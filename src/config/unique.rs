@@ -1,4 +1,4 @@
-//! What must not stand twice: names, prefixes, and secrets above all.
+//! Values that must be unique: names, prefixes, and above all secrets.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -10,7 +10,7 @@ use super::Secret;
 use super::reader::{ConfigReader, Located, Location};
 use super::scalar;
 
-/// Values of one kind, and where each stood first.
+/// Values of one kind, with the location of their first use.
 pub(super) struct UniqueValues<T> {
     first: HashMap<T, Location>,
 }
@@ -22,7 +22,7 @@ impl<T> Default for UniqueValues<T> {
 }
 
 impl<T: Eq + Hash> UniqueValues<T> {
-    /// Notes a value; the second one of its kind is a fault that points to the first.
+    /// Notes a value. A repeated value is a fault, which points to the first use.
     pub(super) fn note(
         &mut self,
         reader: &ConfigReader<'_>,
@@ -40,7 +40,7 @@ impl<T: Eq + Hash> UniqueValues<T> {
     }
 }
 
-/// A name of its kind that nothing before has.
+/// Checks a name, and that no other of its kind has the same name.
 pub(super) fn unique_name(
     reader: &ConfigReader<'_>,
     name: &Located<String>,
@@ -51,7 +51,7 @@ pub(super) fn unique_name(
     Some(name.value.as_str().into())
 }
 
-/// Every secret of the file by its digest: each may have one use only.
+/// Digests of all secrets of the file. Each secret may have one use only.
 #[derive(Default)]
 pub(super) struct UniqueSecrets {
     first: HashMap<[u8; 32], (SecretUse, Location)>,
