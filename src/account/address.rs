@@ -1,4 +1,4 @@
-//! Where an account's API lives.
+//! The address of an account's API.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,16 +8,16 @@ use hyper::header::HeaderValue;
 use super::cooldown::Cooldown;
 use crate::config::{self, BaseUrl};
 
-/// Which host, and who vouches for it. A reload that changes neither leaves an account the same one, with the
-/// connections to it.
+/// Base URL of an account, and the certificate authorities trusted for it. A reload that changes neither keeps the
+/// account's address, with the connections to it.
 #[derive(Debug)]
 pub struct Address {
     pub base_url: BaseUrl,
-    /// The `host` field of every request to it.
+    /// The `host` field of every request to the account.
     pub host: HeaderValue,
     /// PEM of certificate authorities trusted beside the public ones.
     pub ca_pem: Option<Vec<u8>>,
-    /// Whether it can be reached.
+    /// Rests while the host can't be reached.
     pub(super) cooldown: Arc<Cooldown>,
 }
 

@@ -1,4 +1,4 @@
-//! Which account and which of its keys a request goes with, and what its answer says of them.
+//! The choice of an account and an upstream key for a request, and the feedback of its answer.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,18 +7,18 @@ use super::cooldown::{Availability, Cooldown, CooldownScope, Probe, scope};
 use super::{Account, UpstreamKey};
 use crate::dashscope::refusal::RefusalCause;
 
-/// What matters of a request to the choice.
+/// Properties of a request that matter to the choice.
 #[derive(Debug, Clone, Copy)]
 pub struct ChoiceNeeds<'r> {
-    /// Unknown or of no matter: `None`.
+    /// `None` if the model is unknown or does not matter.
     pub model: Option<&'r str>,
-    /// Its answer tells whether an account that rested is well again.
+    /// The answer proves whether an account that rested is available again.
     pub proves_recovery: bool,
-    /// It can be sent again, so that a key that was refused may be tried with it.
+    /// The request can be sent again, so that it may probe a key that was refused.
     pub is_repeatable: bool,
 }
 
-/// What a request was refused by already.
+/// Accounts, and keys of accounts, that a request has tried without success.
 #[derive(Debug, Clone, Default)]
 pub struct TriedAccounts {
     accounts: Vec<usize>,
@@ -31,7 +31,7 @@ impl TriedAccounts {
     }
 }
 
-/// An account, by its place in the directory, a key of it, and what their answer is to tell.
+/// A chosen account, by its index in the directory, and a chosen key of the account.
 #[derive(Debug)]
 pub struct Pick<'d> {
     pub index: usize,
@@ -40,7 +40,7 @@ pub struct Pick<'d> {
     probes: Probes,
 }
 
-/// What is tried by this request. Dropped without an answer, another one may try it.
+/// Probes that the request makes. If it is dropped without an answer, another request may probe.
 #[derive(Debug)]
 pub struct Probes {
     index: usize,
@@ -51,26 +51,26 @@ pub struct Probes {
     model_probe: Option<Probe>,
 }
 
-/// No account is fit, and none will be for so long.
+/// No account is available, and none will be for the given time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoneAvailable(pub Duration);
 
-/// An answer, as far as it concerns the account.
+/// The part of an answer that concerns the account.
 #[derive(Debug, Clone, Copy)]
 pub struct AccountFeedback<'r> {
     pub is_success: bool,
     pub cause: Option<RefusalCause>,
     pub retry_after: Option<Duration>,
-    /// Where limits that count by model are not what was asked of: `None`.
+    /// `None` for a call outside the limits that DashScope counts by model.
     pub model: Option<&'r str>,
 }
 
-/// One of the accounts at these places, by weight among those that are fit; `turn` decides. Where only one
-/// takes new requests there is nothing to choose, and the upstream answers for itself. Where none can be reached
-/// nothing is lost by trying one of them.
+/// Chooses one of the accounts with the indices `among`, by weight among the available ones; `turn` decides. A single
+/// account that takes new requests is always chosen, and the upstream itself refuses what it can't serve. Where no account
+/// can be reached, one of them is tried, as nothing is lost by that.
 ///
 /// # Errors
-/// [`NoneAvailable`].
+/// [`NoneAvailable`] if no account is available.
 pub fn choose<'d>(
     accounts: &'d [Account],
     among: &[usize],
@@ -83,9 +83,9 @@ pub fn choose<'d>(
     if let (Some(only), None) = (taking.next(), taking.next()) {
         return choose_key(accounts, *only, need, tried, now);
     }
-    // Those whose probe went to another request between the look and the grasp.
+    // Accounts whose probe another request took after they were found due.
     let mut lost = Vec::new();
-    // What can't tell whether an account is well again goes to one that may be so only for want of others.
+    // A request that proves nothing goes to an account that is due for a probe only if there is no other.
     let mut takes_due = need.proves_recovery;
     loop {
         let weight = |index: usize| {
@@ -117,7 +117,7 @@ pub fn choose<'d>(
             left = left.saturating_sub(weight);
             is_drawn
         });
-        // The health of one that was drawn on can change at any time.
+        // The health of an account can change at any time, so that none may be drawn.
         let drawn = drawn.or_else(|| among.iter().copied().find(|index| weight(*index) > 0));
         let Some(index) = drawn else { continue };
         match accounts[index].enter(index, need, tried, now) {
@@ -127,11 +127,11 @@ pub fn choose<'d>(
     }
 }
 
-/// This account: its task is there, or its file, or there is no other. Keys that are well are taken first; in
-/// the end any that was not tried.
+/// Chooses a key of the account `index`, which has the request's task or file, or is the only account. Available keys
+/// come first, and in the end any key that was not tried.
 ///
 /// # Errors
-/// [`NoneAvailable`] if each was tried.
+/// [`NoneAvailable`] if each key was tried.
 pub fn choose_key<'d>(
     accounts: &'d [Account],
     index: usize,
@@ -162,12 +162,12 @@ pub fn choose_key<'d>(
     Ok(Pick { index, account, key, probes })
 }
 
-/// Whether the account is well, for a request of this kind.
+/// Tells whether the account is available for such a request.
 pub(super) fn is_fit(account: &Account, need: &ChoiceNeeds<'_>, now: Instant) -> bool {
     account.availability(0, need, &TriedAccounts::default(), now) == Availability::Available
 }
 
-/// One of the accounts, if all of them are out for no other reason than that they can't be reached.
+/// One of the accounts, if all of them rest only because they can't be reached.
 fn unreached(
     accounts: &[Account],
     among: &[usize],
@@ -198,12 +198,12 @@ fn all_out(accounts: &[Account], among: &[usize], need: &ChoiceNeeds<'_>, now: I
 }
 
 impl TriedAccounts {
-    /// Not this one, as if it had refused.
+    /// Excludes the account, as if it had refused.
     pub fn exclude(&mut self, index: usize) {
         self.accounts.push(index);
     }
 
-    /// Only this one of these, if it has not refused.
+    /// Also excludes all accounts of `among` but `index`.
     pub fn excluding_all_but(&self, index: usize, among: impl Iterator<Item = usize>) -> Self {
         let mut tried = self.clone();
         tried.accounts.extend(among.filter(|other| *other != index));
@@ -212,7 +212,7 @@ impl TriedAccounts {
 }
 
 impl Account {
-    /// The worst of its address, and of what is behind that.
+    /// The worst availability of the address and of the account behind it.
     fn availability(
         &self,
         index: usize,
@@ -223,7 +223,7 @@ impl Account {
         self.address.cooldown.availability(now).max(self.health_availability(index, need, tried, now))
     }
 
-    /// The worst of account, model and the best key.
+    /// The worst availability of the account, the model and the best key.
     fn health_availability(
         &self,
         index: usize,
@@ -247,8 +247,8 @@ impl Account {
         numbered.filter(move |(number, _)| !tried.keys.contains(&(index, *number)))
     }
 
-    /// A key that is well, the first in the config's order; before it, if this request can be sent again, one
-    /// that may be well again.
+    /// The first available key in the order of the configuration. If the request can be sent again, a key that is due for
+    /// a probe comes before it.
     fn key(
         &self,
         index: usize,
@@ -268,7 +268,7 @@ impl Account {
         if need.is_repeatable { probe().or_else(fit) } else { fit().or_else(probe) }
     }
 
-    /// Takes what is to be tried with this request; `None` if another one was faster.
+    /// Takes the probes for this request; `None` if another request was faster.
     fn enter(
         &self,
         index: usize,
@@ -283,7 +283,7 @@ impl Account {
             Availability::ProbeDue => cooldown.probe(now).map(Some),
             Availability::Resting(_) => None,
         };
-        // Whatever the answer is, it came from there.
+        // Any answer at all proves that the address can be reached.
         let address_probe = take(&self.address.cooldown, true)?;
         let account_probe = take(&self.health.account, need.proves_recovery)?;
         let model_probe = model.as_ref().map_or(Some(None), |model| take(model, need.proves_recovery))?;
@@ -291,14 +291,14 @@ impl Account {
         Some((key, Probes { index, key: number, address_probe, key_probe, account_probe, model_probe }))
     }
 
-    /// Notes what an answer says. How long what it concerns rests from now on, if it does.
+    /// Notes the feedback of an answer. Returns the time for which the refused key, account or model rests, if one rests.
     fn learn(&self, probes: Probes, answer: &AccountFeedback<'_>, now: Instant) -> Option<Duration> {
         let Probes { key: number, address_probe, key_probe, account_probe, model_probe, .. } = probes;
         address_probe.into_iter().for_each(Probe::succeed);
         let key = &self.keys[number].cooldown;
         let AccountFeedback { cause, retry_after, .. } = *answer;
         let (concerned, probe) = match cause.map(|cause| (cause, scope(cause))) {
-            // No answer says so.
+            // No answer has this cause: it stands for a missing connection.
             Some((_, CooldownScope::Address)) => return None,
             Some((cause, CooldownScope::Key)) => (Some((cause, Arc::clone(key))), key_probe),
             Some((cause, CooldownScope::Account)) => {
@@ -311,7 +311,7 @@ impl Account {
                 (model.map(|model| (cause, model)), model_probe)
             }
             None => {
-                // Whatever it was, the key was taken; of the rest only a success says that it is well.
+                // The key was accepted. Only a success proves that the account and the model are available.
                 key_probe.into_iter().for_each(Probe::succeed);
                 if answer.is_success {
                     account_probe.into_iter().for_each(Probe::succeed);
@@ -337,7 +337,7 @@ impl Account {
         }
     }
 
-    /// A key is told by its place in the config.
+    /// Logs that an account, a key or a model rests. A key is named by its number in the configuration.
     fn tell(&self, cause: RefusalCause, number: usize, model: Option<&str>, rest: Duration) {
         let (account, cause_name, seconds) = (&*self.name, cause.name(), rest.as_secs());
         match scope(cause) {
@@ -362,8 +362,8 @@ impl Account {
 }
 
 impl Pick<'_> {
-    /// Notes what the answer says of account and key. How long what it concerns rests from now on, if it does;
-    /// then the same request need not be tried there again.
+    /// Notes the feedback of the answer. Returns the time for which the refused key, account or model rests, if one rests;
+    /// the same request need not be tried there again.
     pub fn answered(
         self,
         answer: &AccountFeedback<'_>,
@@ -380,7 +380,7 @@ impl Pick<'_> {
         self.account.learn(self.probes, answer, now)
     }
 
-    /// Notes that there was no connection, so that nothing was sent.
+    /// Notes that no connection was made, so that nothing was sent.
     pub fn unreached(self, tried: &mut TriedAccounts, now: Instant) {
         let Probes { index, key, address_probe, .. } = self.probes;
         let news = match address_probe {
@@ -393,7 +393,7 @@ impl Pick<'_> {
         tried.accounts.push(index);
     }
 
-    /// Goes elsewhere, for no fault of the account.
+    /// Gives the pick up, for no fault of the account.
     pub fn leave(self, tried: &mut TriedAccounts) {
         tried.accounts.push(self.index);
     }

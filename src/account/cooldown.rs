@@ -1,4 +1,5 @@
-//! What was refused rests for a time, and then comes back by itself: one request is let through to try it.
+//! Cooldown: an account, key or model that was refused rests for a time. Then one request probes whether it is available
+//! again.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,18 +7,18 @@ use std::time::{Duration, Instant};
 
 use crate::dashscope::refusal::{RefusalCause, Throttling};
 
-/// Whether a key, an account, or a model of it may be used. All workers share it; none ever waits for it.
+/// Availability of an address, an account, a key or a model. All workers share it, and no worker waits for it.
 #[derive(Debug)]
 pub(super) struct Cooldown {
     origin: Instant,
-    /// [`OPEN`], [`PROBED`], or the millisecond since `origin` at which it may be tried.
+    /// [`OPEN`], [`PROBED`], or the millisecond since `origin` from which a probe is due.
     until: AtomicU64,
-    /// How many probes in a row failed.
+    /// Number of probes that failed in a row.
     strikes: AtomicU32,
     cause: Mutex<Option<RefusalCause>>,
 }
 
-/// Whether something may be used now.
+/// Availability at one moment, the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Availability {
     Available,
@@ -27,7 +28,7 @@ pub(super) enum Availability {
     Resting(Duration),
 }
 
-/// What a refusal concerns.
+/// The thing that a refusal makes rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CooldownScope {
     Address,
@@ -36,7 +37,7 @@ pub(super) enum CooldownScope {
     Model,
 }
 
-/// What a cause concerns.
+/// The thing that rests for a cause.
 ///
 /// DashScope counts its limits per account and model, over all keys (protocol 6.1), so that every
 /// `Throttling.*` is held against the model alone, also `AllocationQuota`, which is allotted per model: should
@@ -62,9 +63,9 @@ pub(super) fn scope(cause: RefusalCause) -> CooldownScope {
     }
 }
 
-/// The first rest, and the longest after probes that failed: it doubles with each. A rate recovers in about a
-/// minute (protocol 6.1) and a burst in seconds, however often; keys and bills wait for a human, who will not
-/// want to wait long for us. A host that can't be reached may be only just restarting, and asking it costs little.
+/// The first rest, and the longest rest: each failed probe doubles the rest. A rate recovers in about a minute (protocol
+/// 6.1), and a burst in seconds. Keys and bills wait for a human, who then does not want to wait long for the gateway. A
+/// host that can't be reached may be restarting, and a probe costs little.
 fn rests(cause: RefusalCause) -> (Duration, Duration) {
     let (first, longest) = match cause {
         RefusalCause::Unreachable => (2, 60),
@@ -99,7 +100,7 @@ impl Cooldown {
         }
     }
 
-    /// The right to be the one request that tries it; `None` if it is not due, or another one is trying.
+    /// Takes the probe; `None` if no probe is due, or if another request is probing.
     pub(super) fn probe(self: &Arc<Self>, now: Instant) -> Option<Probe> {
         let until = self.until.load(Ordering::Acquire);
         let is_due = until != OPEN && until != PROBED && until <= self.millis(now);
@@ -135,14 +136,14 @@ impl Cooldown {
         let rest = retry_after.map_or(usual, |asked| asked.clamp(SHORTEST, LONGEST));
         let until = self.millis(now + rest);
         let until = if before == PROBED { until } else { until.max(before) };
-        // Whoever changed it meanwhile has just seen what we saw.
+        // Another request that changed the value meanwhile has seen the same refusal.
         self.until.compare_exchange(before, until, Ordering::AcqRel, Ordering::Relaxed).ok()?;
         self.strikes.store(strikes, Ordering::Relaxed);
         *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
         (before == OPEN || by_probe).then_some(rest)
     }
 
-    /// Why it rests, and for how long; `None` if it does not.
+    /// The cause and the time left of the rest; `None` while it is available.
     pub(super) fn state(&self, now: Instant) -> Option<(RefusalCause, Duration)> {
         let left = match self.availability(now) {
             Availability::Available => return None,
@@ -153,12 +154,12 @@ impl Cooldown {
     }
 
     fn millis(&self, now: Instant) -> u64 {
-        // Neither 0 nor the highest: those stand for states.
+        // The value is neither 0 nor the highest, which stand for states.
         now.saturating_duration_since(self.origin).as_millis() as u64 + 1
     }
 }
 
-/// A request that tries whether something is well again. Dropped without an answer, it lets another one try.
+/// A request that probes. If it is dropped without an answer, another request may probe.
 #[derive(Debug)]
 pub(super) struct Probe {
     cooldown: Arc<Cooldown>,
@@ -183,7 +184,7 @@ impl Probe {
 impl Drop for Probe {
     fn drop(&mut self) {
         if self.is_the_one {
-            // It fails where the probe's answer has been noted.
+            // The exchange fails where the answer of the probe has been noted.
             let _ =
                 self.cooldown.until.compare_exchange(PROBED, AT_ONCE, Ordering::AcqRel, Ordering::Relaxed);
         }
@@ -193,10 +194,10 @@ impl Drop for Probe {
 const OPEN: u64 = 0;
 const AT_ONCE: u64 = 1;
 const PROBED: u64 = u64::MAX;
-/// How long the answer of another request's probe may take: a guess, for those who are told to come again.
+/// Estimate of the time until another request's probe is answered, for clients that are told to retry.
 const WHILE_PROBED: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_secs(1);
-/// Also of what an upstream asks for: a probe costs little, and a quota may be raised at any time.
+/// Longest rest, also where an upstream asks for a longer one: a probe costs little, and a quota may be raised at any time.
 const LONGEST: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
@@ -295,7 +296,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes in whatever order: never two probes at once, and after rest enough there is one.
+        /// In any order of events there are never two probes at once, and a probe is due after enough rest.
         #[test]
         fn there_is_one_probe_at_a_time(steps in prop::collection::vec((0u8..5, 0u64..700), 1..60)) {
             let (cooldown, mut now) = fresh();

@@ -1,5 +1,4 @@
-//! How accounts, their keys and their models are, beside the directory: a reload replaces that, and forgets
-//! none of this.
+//! The health of accounts, of their keys and of their models. A reload replaces the directory, and the health stays.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,7 +10,7 @@ use super::cooldown::{Availability, Cooldown};
 use super::pace::{ModelPaces, SubmitPace};
 use crate::config;
 
-/// The health of all accounts, by name. An account that no directory knows any more is forgotten.
+/// Health of all accounts, by name. The health of an account is dropped when no directory has the account any more.
 #[derive(Debug)]
 pub struct AccountRegistry {
     origin: Instant,
@@ -35,22 +34,22 @@ impl AccountRegistry {
         health
     }
 
-    /// A number for [`choose`](super::choice::choose). The golden ratio's multiples spread evenly, however few
-    /// there are: the shares come out as the weights say, not only in the long run.
+    /// The `turn` of [`choose`](super::choice::choose). Multiples of the golden ratio are spread evenly even when there
+    /// are few, so that the shares follow the weights from the beginning and not only in the long run.
     pub fn turn(&self) -> u64 {
         self.turn.fetch_add(GOLDEN_RATIO, Ordering::Relaxed)
     }
 }
 
-/// What is out of order of one account. Its keys are known by their digests.
+/// Health of one account. Keys are known by their digests.
 #[derive(Debug)]
 pub(super) struct AccountHealth {
     origin: Instant,
     pub(super) account: Arc<Cooldown>,
-    /// As last configured.
+    /// Address as last configured.
     address: Mutex<Weak<Address>>,
     keys: Mutex<HashMap<[u8; 32], Weak<Cooldown>>>,
-    /// Only those that were throttled and are not known to be well again.
+    /// Models that were throttled, until one is known to be available again.
     models: Mutex<HashMap<Box<str>, Arc<Cooldown>>>,
     has_models: AtomicBool,
     paces: ModelPaces,
@@ -69,7 +68,7 @@ impl AccountHealth {
         }
     }
 
-    /// The same as before, if nothing of it has changed.
+    /// The address of the account, which stays the same object while its settings are unchanged.
     pub(super) fn address(&self, config: &config::AccountSettings) -> Arc<Address> {
         let mut last = lock(&self.address);
         if let Some(address) = last.upgrade().filter(|address| address.is_of(config)) {
@@ -91,17 +90,17 @@ impl AccountHealth {
         cooldown
     }
 
-    /// Whether any model is throttled: if not, nobody need know which one a request is for.
+    /// Tells whether any model is throttled. If not, the model of a request need not be known.
     pub(super) fn has_models(&self) -> bool {
         self.has_models.load(Ordering::Acquire)
     }
 
-    /// Of the submits of a model.
+    /// Pace of the submits of a model.
     pub(super) fn pace(&self, model: &str, now: Instant) -> Arc<SubmitPace> {
         self.paces.of(bounded(model), now)
     }
 
-    /// Of a model that was throttled.
+    /// Cooldown of a model that was throttled.
     pub(super) fn model(&self, model: &str) -> Option<Arc<Cooldown>> {
         if !self.has_models() {
             return None;
@@ -109,7 +108,7 @@ impl AccountHealth {
         lock(&self.models).get(bounded(model)).cloned()
     }
 
-    /// The same, made if there is none yet.
+    /// Cooldown of a model, made if there is none yet.
     pub(super) fn throttled_model(&self, model: &str, now: Instant) -> Arc<Cooldown> {
         let model = bounded(model);
         let mut models = lock(&self.models);
@@ -120,7 +119,7 @@ impl AccountHealth {
             models.retain(|_, cooldown| matches!(cooldown.availability(now), Availability::Resting(_)));
         }
         let cooldown = Arc::new(Cooldown::new(self.origin));
-        // Where a thousand are throttled at once, one that is not noted is only asked again.
+        // A throttled model beyond the limit is not noted, and only gets one more refusal.
         if models.len() < MOST_MODELS {
             models.insert(model.into(), Arc::clone(&cooldown));
             self.has_models.store(true, Ordering::Release);
@@ -128,14 +127,14 @@ impl AccountHealth {
         cooldown
     }
 
-    /// The model is well again.
+    /// Notes that the model is available again.
     pub(super) fn forget_model(&self, model: &str) {
         let mut models = lock(&self.models);
         models.remove(bounded(model));
         self.has_models.store(!models.is_empty(), Ordering::Release);
     }
 
-    /// The models that were throttled, in their order.
+    /// Throttled models, sorted by name.
     pub(super) fn models(&self) -> Vec<(Box<str>, Arc<Cooldown>)> {
         let models =
             lock(&self.models).iter().map(|(model, cooldown)| (model.clone(), cooldown.clone())).collect();
@@ -145,7 +144,7 @@ impl AccountHealth {
     }
 }
 
-/// A longer name is none of DashScope's: all of them are one.
+/// The name of a model, or an empty name for all names that are longer than DashScope's.
 fn bounded(model: &str) -> &str {
     if model.len() <= LONGEST_MODEL { model } else { "" }
 }

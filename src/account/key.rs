@@ -1,4 +1,4 @@
-//! Upstream keys: our credentials at DashScope.
+//! Upstream keys: the gateway's credentials at DashScope.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::health::AccountHealth;
 use crate::config::Secret;
 use crate::dashscope::headers::SecretFinder;
 
-/// A credential of ours at DashScope, ready to be sent. Cheap to clone.
+/// A credential of the gateway at DashScope, ready to be sent. Cheap to clone.
 #[derive(Clone)]
 pub struct UpstreamKey {
     bearer: HeaderValue,
@@ -32,7 +32,7 @@ impl UpstreamKey {
         &self.bearer
     }
 
-    /// To be looked for: what bears it must not reach a client.
+    /// The secret to search for: a header or body with the secret must not reach a client.
     pub fn secret(&self) -> &SecretFinder<Arc<[u8]>> {
         &self.secret
     }

@@ -1,4 +1,4 @@
-//! Alibaba Cloud accounts: where their API lives, the keys that open it, and how they are.
+//! Alibaba Cloud accounts: their address, upstream keys, health, choice, pace and uploads.
 
 mod address;
 mod cooldown;
@@ -37,12 +37,11 @@ pub struct Account {
     rules: PaceRules,
     rates: Rates,
     health: Arc<AccountHealth>,
-    /// What is counted of it.
     pub series: Arc<AccountSeries>,
 }
 
 impl Account {
-    /// With the health that it had, if the registry knows it.
+    /// An account with the health that the registry has of it.
     pub fn new(config: &config::AccountSettings, registry: &AccountRegistry, metrics: &Metrics) -> Self {
         let health = registry.account(&config.name);
         Self {
@@ -57,27 +56,27 @@ impl Account {
         }
     }
 
-    /// How often its task API may be asked.
+    /// Calls per second that the account takes on its task API.
     pub fn rates(&self) -> Rates {
         self.rates
     }
 
-    /// Whether it takes what may go to any account.
+    /// Tells whether the account takes requests that may go to any account.
     pub fn takes_new(&self) -> bool {
         self.weight > 0
     }
 
-    /// Whether a request that one key was refused for has another to try.
+    /// Tells whether another key can be tried after one was refused.
     pub fn has_spare_keys(&self) -> bool {
         self.keys.len() > 1
     }
 
-    /// Whether it matters to [`choice::choose`] which model a request is for.
+    /// Tells whether the model of a request matters to [`choice::choose`].
     pub fn has_throttled_models(&self) -> bool {
         self.health.has_models()
     }
 
-    /// Whether submits are paced, for any model.
+    /// Tells whether submits of any model are paced.
     pub fn paces(&self) -> bool {
         self.rules.any()
     }
@@ -86,18 +85,18 @@ impl Account {
         self.rules.of(model).is_some()
     }
 
-    /// How submits of the model are paced, if they are.
+    /// Pace and rule of the model's submits; `None` if they are not paced.
     pub fn pace(&self, model: &str, now: Instant) -> Option<(Arc<SubmitPace>, SubmitRule)> {
         let rule = self.rules.of(model)?;
         Some((self.health.pace(model, now), rule))
     }
 
-    /// Whether a request of this kind would be sent to it now.
+    /// Tells whether the account is available for such a request at `now`.
     pub fn is_fit(&self, need: &choice::ChoiceNeeds<'_>, now: Instant) -> bool {
         choice::is_fit(self, need, now)
     }
 
-    /// How the account is, for its operator.
+    /// Status of the account, for the operator.
     pub fn status(&self, now: Instant) -> AccountStatus {
         let keys = self.keys.iter().map(|key| Resting::of(key.cooldown.state(now))).collect();
         let models = self.health.models().into_iter().filter_map(|(model, cooldown)| {
@@ -114,21 +113,21 @@ impl Account {
     }
 }
 
-/// How an account is.
+/// Status of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountStatus {
     pub name: Arc<str>,
     pub weight: u32,
-    /// `None`: it is well.
+    /// `None` if the account is available.
     pub resting: Option<Resting>,
-    /// In the order of the config; a key that is well is `None`.
+    /// Keys in the order of the configuration; an available key is `None`.
     pub keys: Vec<Option<Resting>>,
-    /// Those that are not well.
+    /// Models that rest.
     pub models: Vec<(Box<str>, Resting)>,
 }
 
 impl AccountStatus {
-    /// How many things rest for this cause: the account itself, its keys, models.
+    /// Number of things that rest for this cause: the account itself, its keys, and models.
     pub fn resting_for(&self, cause: RefusalCause) -> usize {
         let models = self.models.iter().map(|(_, resting)| Some(*resting));
         let all = [self.resting].into_iter().chain(self.keys.iter().copied()).chain(models);
@@ -136,11 +135,11 @@ impl AccountStatus {
     }
 }
 
-/// Why something is not used now, and when it will be tried again.
+/// The cause of a rest, and the time until the next probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resting {
     pub cause: RefusalCause,
-    /// Zero: the next request tries it.
+    /// Zero if the next request probes.
     pub left: Duration,
 }
 

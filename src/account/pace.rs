@@ -1,5 +1,5 @@
-//! When a submit of one model may start at one account: not sooner than DashScope takes it, and in fair turns.
-//! All workers share it, and a reload forgets nothing of it.
+//! The pace of submits of one model at one account: a submit starts no sooner than DashScope takes it, and in fair turns
+//! of the tenants. All workers share the pace, and it outlives a reload.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,40 +11,40 @@ use super::turns::Turns;
 use super::window::{Rate, Window};
 use crate::dashscope::submit_rules::SubmitRule;
 
-/// The submits of one model at one account.
+/// Pace of the submits of one model at one account.
 #[derive(Debug, Default)]
 pub struct SubmitPace(Mutex<PaceState>);
 
 #[derive(Debug, Default)]
 struct PaceState {
-    /// As the last one to ask had it.
+    /// Rule of the last submit that asked.
     rule: SubmitRule,
     window: Window,
     turns: Turns<oneshot::Sender<SubmitSlot>>,
-    /// Started, and not known to be a task or none.
+    /// Submits that have started and are not yet known to be a task or refused.
     starting: u32,
     is_led: bool,
 }
 
-/// Who asks, and by which rule.
+/// A submit that asks to start.
 #[derive(Debug, Clone, Copy)]
 pub struct PaceRequest<'a> {
     pub rule: SubmitRule,
     pub tenant: &'a Arc<str>,
     pub weight: u32,
-    /// Tasks of the account and model that have not ended.
+    /// Running tasks of the account and model.
     pub running: u32,
 }
 
-/// The leave to submit. Dropped, it counts as a task no more.
+/// Permission to submit. It counts as a running task until it is dropped.
 #[derive(Debug)]
 pub struct SubmitSlot {
     pace: Arc<SubmitPace>,
-    /// In the window, until it was answered.
+    /// Number of the start in the window, until the submit was answered.
     number: Option<u64>,
 }
 
-/// A place in a line, given up when dropped.
+/// A submit in the queue. Dropping it gives the place up.
 #[derive(Debug)]
 pub struct QueuedSubmit {
     pace: Arc<SubmitPace>,
@@ -53,7 +53,7 @@ pub struct QueuedSubmit {
     called: oneshot::Receiver<SubmitSlot>,
 }
 
-/// The duty to call those who wait. Where it is dropped before its end, the next one to come takes it over.
+/// The duty to start queued submits. If it is dropped while submits wait, the next submit takes the duty over.
 #[derive(Debug)]
 pub struct Dispatcher {
     pace: Arc<SubmitPace>,
@@ -61,7 +61,7 @@ pub struct Dispatcher {
 }
 
 impl SubmitPace {
-    /// Starts at once, if there is room and nobody waits for it.
+    /// Starts at once, if the rule allows it and no submit waits.
     pub fn start(self: &Arc<Self>, ask: &PaceRequest<'_>, now: Instant) -> Option<SubmitSlot> {
         let mut state = self.lock();
         state.rule = ask.rule;
@@ -69,17 +69,17 @@ impl SubmitPace {
         is_free.then(|| state.begin(self, now))
     }
 
-    /// When one that asked now would have its turn; `None` where that hangs on when a task ends.
+    /// Time at which a submit that asks now would start; `None` if it has to wait for the end of a task.
     pub fn turn(&self, ask: &PaceRequest<'_>, now: Instant) -> Option<Instant> {
         let mut state = self.lock();
         state.rule = ask.rule;
         state.is_below(ask.running).then(|| state.turn(ask, now))
     }
 
-    /// Takes a place, and the lead if nobody has it.
+    /// Enters the queue, and takes the duty of the dispatcher if nobody has it.
     ///
     /// # Errors
-    /// When to come again, where no turn comes in time.
+    /// The time after which to retry, if the turn would come after `until`.
     pub fn wait(
         self: &Arc<Self>,
         ask: &PaceRequest<'_>,
@@ -100,7 +100,7 @@ impl SubmitPace {
         Ok((place, leads.then(|| Dispatcher { pace: Arc::clone(self), is_over: false })))
     }
 
-    /// When one that is refused now may come again: another time for each.
+    /// Time after which a refused submit may retry. Each refused submit gets a time of its own.
     pub fn refuse(&self, ask: &PaceRequest<'_>, now: Instant) -> Duration {
         self.lock().refuse(ask, now)
     }
@@ -153,7 +153,7 @@ impl PaceState {
 }
 
 impl SubmitSlot {
-    /// The upstream has answered: it has counted it, at the latest now.
+    /// Notes that the upstream has answered: it has counted the submit, at the latest at `now`.
     pub fn answered(&mut self, now: Instant) {
         if let Some(number) = self.number.take() {
             self.pace.lock().window.end(number, now);
@@ -169,7 +169,7 @@ impl Drop for SubmitSlot {
 }
 
 impl QueuedSubmit {
-    /// Waits for its turn; `None` if it was put out for another tenant's sake.
+    /// Waits for the turn; `None` if the submit was put out of the queue for another tenant's sake.
     pub async fn called(&mut self) -> Option<SubmitSlot> {
         (&mut self.called).await.ok()
     }
@@ -182,7 +182,7 @@ impl Drop for QueuedSubmit {
 }
 
 impl Dispatcher {
-    /// Calls those whose turn it is, and says when to do so again; `None` when nobody waits any more.
+    /// Starts the submits whose turn it is. Returns the time of the next call, or `None` when no submit waits.
     pub fn call(&mut self, running: u32, now: Instant) -> Option<Instant> {
         let mut called = Vec::new();
         let mut state = self.pace.lock();
@@ -197,7 +197,7 @@ impl Dispatcher {
             }
             let next = state.rate().map_or(now, |rate| state.window.turn(rate, 0, now));
             if next > now {
-                // Not too late for a rule that has changed.
+                // The pause is bounded, so that a changed rule is noticed.
                 break Some(next.min(now + LONGEST_PAUSE));
             }
             if let Some(call) = state.turns.pop() {
@@ -206,13 +206,13 @@ impl Dispatcher {
         };
         drop(state);
         for (call, start) in called {
-            // One that has left meanwhile gives its start back here, with the lock free.
+            // The slot of a client that has left is dropped here, after the lock was released.
             drop(call.send(start));
         }
         next
     }
 
-    /// By which rule it calls.
+    /// The current rule.
     pub fn rule(&self) -> SubmitRule {
         self.pace.lock().rule
     }
@@ -226,7 +226,7 @@ impl Drop for Dispatcher {
     }
 }
 
-/// The paces of one account, by model.
+/// Paces of one account, by model.
 #[derive(Debug, Default)]
 pub(super) struct ModelPaces(Mutex<HashMap<Box<str>, Arc<SubmitPace>>>);
 
@@ -239,14 +239,14 @@ impl ModelPaces {
         if paces.len() >= MOST_MODELS {
             paces.retain(|_, pace| Arc::strong_count(pace) > 1 || !pace.is_idle(now));
         }
-        // Where so many are in use at once, the rest of them are paced as one.
+        // Models beyond the limit are paced together.
         let model = if paces.len() < MOST_MODELS { model } else { "" };
         Arc::clone(paces.entry(model.into()).or_default())
     }
 }
 
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
-/// When a task ends is not told: as long as DashScope's own 429 for it lets a model rest.
+/// Wait for the end of a task, whose time is unknown: the time that DashScope's own 429 for concurrency makes a model rest.
 const UNTIL_A_TASK_ENDS: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);

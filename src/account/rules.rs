@@ -1,11 +1,10 @@
-//! By which rule an account's submits of a model are paced: its operator's, and where that says nothing,
-//! DashScope's own.
+//! Pace rules of an account: the operator's rule for a model, and DashScope's own limits where the rule has none.
 
 use crate::config::{PaceLimit, PaceRule};
 use crate::dashscope::pattern::matches;
 use crate::dashscope::submit_rules::{self, SubmitRule};
 
-/// The rules of one account.
+/// Pace rules of one account.
 #[derive(Debug)]
 pub(super) struct PaceRules {
     written: Vec<PaceRule>,
@@ -17,7 +16,7 @@ impl PaceRules {
         Self { written: written.to_vec(), host: host.into() }
     }
 
-    /// `None` where nothing holds. A model whose name is not known has none but one for `*`.
+    /// The rule of a model; `None` if the model is not paced. Only a rule for `*` fits a model without a known name.
     pub(super) fn of(&self, model: &str) -> Option<SubmitRule> {
         let mut rule = submit_rules::rule(model, &self.host);
         let is_meant = |written: &&PaceRule| written.models.iter().any(|pattern| matches(pattern, model));
@@ -28,7 +27,7 @@ impl PaceRules {
         (rule != SubmitRule::default()).then_some(rule)
     }
 
-    /// Whether any model is paced.
+    /// Tells whether any model is paced.
     pub(super) fn any(&self) -> bool {
         let is_for_all = |written: &PaceRule| written.models.iter().any(|pattern| pattern == "*");
         let is_off = |written: &PaceRule| {

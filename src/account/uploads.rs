@@ -1,5 +1,5 @@
-//! Which account stores a tenant's files: an `oss://` URL can be read with that account alone, and by nobody
-//! but the tenant it was issued to.
+//! The accounts that store tenants' files: only the account of an `oss://` URL can read it, and only the tenant that it
+//! was issued to may use it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -10,21 +10,21 @@ use dashmap::DashMap;
 use crate::dashscope::oss;
 use crate::store::{Store, StoreFault, UPLOADS_KEPT, UploadRecord};
 
-/// The upload directories that policies named: all in memory, and durable where there is a store.
+/// Upload directories that policies named: all in memory, and durable where there is a store.
 #[derive(Debug, Default)]
 pub struct UploadDirectories {
     by_tenant: DashMap<Arc<str>, TenantUploads, foldhash::fast::RandomState>,
     store: Option<Store>,
 }
 
-/// What one tenant was issued.
+/// Upload directories and policies of one tenant.
 #[derive(Debug, Default)]
 struct TenantUploads {
-    /// The account of each directory, and when it was last issued.
+    /// Account of each directory, and the time when it was last issued.
     directories: HashMap<Arc<str>, (Arc<str>, SystemTime), foldhash::fast::RandomState>,
-    /// Each time that one was issued, oldest first.
+    /// Every issue of a directory, oldest first.
     order: VecDeque<(Arc<str>, SystemTime)>,
-    /// The last policy for each model, oldest first.
+    /// Last policy for each model, oldest first.
     last: VecDeque<LastPolicy>,
 }
 
@@ -36,20 +36,20 @@ struct LastPolicy {
 }
 
 impl UploadDirectories {
-    /// Everything that the store remembers. Blocks.
+    /// Loads the directories of the store. Blocks.
     ///
     /// # Errors
-    /// Why the store can't be read.
+    /// The store can't be read.
     pub fn load(store: Store, now: SystemTime) -> Result<Self, StoreFault> {
         let uploads = Self { store: Some(store.clone()), ..Self::default() };
         store.uploads(now - UPLOADS_KEPT, |upload| uploads.remember(upload))?;
         Ok(uploads)
     }
 
-    /// Notes a policy; durable when it returns.
+    /// Records a policy, which is durable when this returns.
     ///
     /// # Errors
-    /// Why it was not written: the client must not be given it.
+    /// The policy was not stored, and must not be given to the client.
     pub async fn note(&self, mut upload: UploadRecord) -> Result<(), StoreFault> {
         upload.directory = upload.directory.trim_matches('/').into();
         if let Some(store) = &self.store {
@@ -60,7 +60,7 @@ impl UploadDirectories {
         Ok(())
     }
 
-    /// Takes in what is in the store.
+    /// Adds a directory that is in the store.
     pub fn remember(&self, upload: UploadRecord) {
         let UploadRecord { tenant, directory, model, account, issued_at: at } = upload;
         let mut issued = self.by_tenant.entry(tenant).or_default();
@@ -69,7 +69,7 @@ impl UploadDirectories {
             |(_, before): &(_, SystemTime)| at.duration_since(*before).is_ok_and(|age| age > UPLOADS_KEPT);
         while issued.order.len() >= MOST_DIRECTORIES || issued.order.front().is_some_and(is_old) {
             let Some((directory, at)) = issued.order.pop_front() else { break };
-            // One that was issued again stands further behind, too.
+            // A directory that was issued again has a later entry, too.
             if issued.directories.get(&directory).is_some_and(|(_, last)| *last <= at) {
                 issued.directories.remove(&directory);
             }
@@ -83,8 +83,7 @@ impl UploadDirectories {
         issued.last.push_back(LastPolicy { model, account, at });
     }
 
-    /// The account that stores what the URL names; `None` if it was not issued to this tenant, for whatever
-    /// reason.
+    /// The account that stores the file of the URL; `None` if its directory was not issued to this tenant.
     pub fn account_of(&self, tenant: &str, url: &str) -> Option<Arc<str>> {
         let key = oss::key(url)?;
         let issued = self.by_tenant.get(tenant)?;
@@ -104,7 +103,7 @@ impl UploadDirectories {
 }
 
 impl TenantUploads {
-    /// What the next one takes the place of.
+    /// The directory that the next one displaces.
     fn displaced(&self) -> Option<Arc<str>> {
         let (directory, at) = self.order.front().filter(|_| self.order.len() >= MOST_DIRECTORIES)?;
         let is_last = self.directories.get(directory).is_some_and(|(_, last)| last <= at);
@@ -112,7 +111,7 @@ impl TenantUploads {
     }
 }
 
-/// A tenant's; about 200 bytes each.
+/// Directories of one tenant, of about 200 bytes each.
 const MOST_DIRECTORIES: usize = 65_536;
 const MOST_MODELS: usize = 64;
 

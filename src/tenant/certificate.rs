@@ -1,4 +1,4 @@
-//! Clients' certificates: whose they are, and whether they still hold.
+//! Clients' certificates: the tenants that they belong to, and whether they are still valid.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -12,15 +12,15 @@ use rustls::server::danger::ClientCertVerifier;
 use super::key::CredentialFault;
 use crate::net::certificate;
 
-/// What a client presented in its connection's handshake.
+/// The certificate that a client presented in the handshake of its connection.
 pub struct ClientCertificate {
-    /// Its own first; at least one.
+    /// The client's own certificate first; at least one.
     chain: Vec<CertificateDer<'static>>,
     names: Vec<Box<str>>,
     verdict: Mutex<Verification>,
 }
 
-/// What was found when it was last looked at.
+/// Result of the last verification.
 struct Verification {
     by: Arc<dyn ClientCertVerifier>,
     holds: bool,
@@ -28,7 +28,7 @@ struct Verification {
 }
 
 impl ClientCertificate {
-    /// Of a chain that a handshake has just verified; `None` if it is empty.
+    /// The certificate of a chain that a handshake has just verified; `None` if the chain is empty.
     pub fn new(
         chain: Vec<CertificateDer<'static>>,
         by: &Arc<dyn ClientCertVerifier>,
@@ -40,7 +40,8 @@ impl ClientCertificate {
         Some(Arc::new(Self { chain, names, verdict }))
     }
 
-    /// Whether it holds today: a connection may outlive a certificate, or the list that revokes it.
+    /// Tells whether the certificate is valid under the `current` verifier. A connection may last longer than its
+    /// certificate, and longer than the revocation list of its handshake.
     pub fn holds(&self, today: &Arc<dyn ClientCertVerifier>, now: SystemTime) -> bool {
         let mut verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(&verdict.by, today) || now >= verdict.until {
@@ -58,21 +59,21 @@ impl fmt::Debug for ClientCertificate {
     }
 }
 
-/// Which certificates there may be, and the tenants that they stand for.
+/// Index of the certificate names of all tenants.
 #[derive(Debug, Default)]
 pub(super) struct CertificateIndex {
     pub(super) verifier: Option<Arc<dyn ClientCertVerifier>>,
-    /// The tenant of each name.
+    /// Tenant of each name.
     by_name: HashMap<Arc<str>, usize, RandomState>,
-    /// The tenants that have any.
+    /// Tenants with certificate names, whose callers must present a certificate.
     required: HashSet<usize, RandomState>,
 }
 
-/// A tenant, by one of its certificates.
+/// A tenant, identified by one of its certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CertificateHolder {
     pub(super) tenant: usize,
-    /// As the configuration writes it: it stands where a key's id does.
+    /// The name as the configuration writes it. Logs and metrics show it where they would show a key id.
     pub(super) name: Arc<str>,
 }
 
@@ -86,10 +87,10 @@ impl CertificateIndex {
         self.by_name.is_empty()
     }
 
-    /// Whose certificate it is; `None` where there is none, or it is no tenant's.
+    /// Finds the tenant of a certificate. `None` if there is no certificate, or if it belongs to no tenant.
     ///
     /// # Errors
-    /// `Revoked` if it does not hold any more, `OtherCertificate` if it is of two tenants.
+    /// `Revoked` if the certificate is no longer valid, `OtherCertificate` if it has names of two tenants.
     pub(super) fn holder(
         &self,
         certificate: Option<&Arc<ClientCertificate>>,
@@ -107,7 +108,7 @@ impl CertificateIndex {
         Ok(Some(CertificateHolder { tenant, name: Arc::clone(name) }))
     }
 
-    /// Whether who bears a key of the tenant may call with this certificate, or with none.
+    /// Checks that the bearer of a key of the tenant may call with this certificate, or without one.
     ///
     /// # Errors
     /// `NoCertificate` or `OtherCertificate`.
@@ -124,5 +125,5 @@ impl CertificateIndex {
     }
 }
 
-/// It may expire meanwhile: to verify one takes some 100 µs.
+/// Time for which the result of a verification is kept. To verify a certificate takes some 100 µs.
 const VERDICT_HOLDS: Duration = Duration::from_secs(60);

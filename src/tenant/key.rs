@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::dashscope::headers::SecretFinder;
 
-/// A virtual key as a client presents it. It is never printed, and only its digest is ever kept.
+/// A virtual key as a client presents it. `Debug` prints `***`, and only the digest is kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct VirtualKey<'h>(&'h [u8]);
 
@@ -16,23 +16,23 @@ impl<'h> VirtualKey<'h> {
         Self(secret)
     }
 
-    /// SHA-256, the form in which keys are stored and looked up.
+    /// SHA-256 of the secret. Keys are stored and looked up by their digests.
     pub fn digest(self) -> KeyDigest {
         Sha256::digest(self.0).into()
     }
 
-    /// A copy to look for, as its headers are being changed: what bears the secret must not be passed on. `None` if
-    /// that could stand anywhere by chance.
+    /// A copy of the secret to search for in headers that are rewritten: a header with the secret must not be passed on.
+    /// `None` if the secret is so short that it could occur by chance.
     pub fn sought(self) -> Option<SecretFinder<Box<[u8]>>> {
         (self.0.len() >= SHORTEST).then(|| SecretFinder::new(self.0.into()))
     }
 
-    /// Whether the secret stands anywhere in the bytes.
+    /// Tells whether the secret occurs in the bytes.
     pub fn stands_in(self, bytes: &[u8]) -> bool {
         self.0.len() >= SHORTEST && SecretFinder::new(self.0).stands_in(bytes)
     }
 
-    /// Whether it has the look of a key that was made here, but not its checksum: a typo, or a part of one.
+    /// Tells whether the text has the prefix of a minted key and a wrong checksum: a mistyped key, or a part of a key.
     pub fn is_mistyped(self) -> bool {
         self.0.starts_with(PREFIX.as_bytes()) && !self.is_whole()
     }
@@ -66,13 +66,13 @@ pub enum CredentialFault {
     OtherCertificate,
 }
 
-/// A secret made here: `sk-dg-`, 43 random characters of base62 (256 bits), and the CRC-32 of all these in six
-/// more. A scanner finds it by its look, and by its checksum knows it from an example.
+/// A minted secret: `sk-dg-`, 43 random characters of base62 (256 bits), and six characters with the CRC-32 of all the
+/// characters before. A secret scanner finds a key by its prefix, and distinguishes it from an example by the checksum.
 pub struct MintedKey(String);
 
 impl MintedKey {
     /// # Errors
-    /// What keeps the system from giving randomness.
+    /// The system gives no random bytes.
     pub fn mint() -> Result<Self, getrandom::Error> {
         let mut text = format!("{PREFIX}{}", random(&BASE62, RANDOM_CHARACTERS)?);
         let checksum = checksum(text.as_bytes());
@@ -96,16 +96,16 @@ impl fmt::Debug for MintedKey {
     }
 }
 
-/// An id for a key that was given none.
+/// Makes an id for a key without an id of its own.
 ///
 /// # Errors
-/// What keeps the system from giving randomness.
+/// The system gives no random bytes.
 pub fn mint_id() -> Result<String, getrandom::Error> {
-    // Digits and small letters alone: it is read aloud and typed.
+    // The id has only digits and small letters, as people read it aloud and type it.
     Ok(format!("key-{}", random(&BASE62[..36], ID_CHARACTERS)?))
 }
 
-/// Random characters, each as likely as another.
+/// Random characters of the alphabet, all with the same probability.
 fn random(alphabet: &[u8], length: usize) -> Result<String, getrandom::Error> {
     let fair = 256 / alphabet.len() * alphabet.len();
     let mut text = String::with_capacity(length);
@@ -119,7 +119,7 @@ fn random(alphabet: &[u8], length: usize) -> Result<String, getrandom::Error> {
     Ok(text)
 }
 
-/// CRC-32 sees every change inside four bytes that stand together, so every single mistyped character.
+/// CRC-32 detects every change within four adjacent bytes, so every single mistyped character.
 fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_CHARACTERS] {
     let mut crc = Crc::new();
     crc.update(bytes);
@@ -137,7 +137,7 @@ const BASE62: [u8; 62] = *b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOP
 const RANDOM_CHARACTERS: usize = 43;
 const CHECKSUM_CHARACTERS: usize = 6;
 const ID_CHARACTERS: usize = 10;
-/// In bytes: what is shorter is no key of ours, and could stand anywhere by chance.
+/// Length in bytes. A shorter secret is not a key, and could occur anywhere by chance.
 const SHORTEST: usize = 16;
 
 #[cfg(test)]
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(mint_id().expect("randomness").len(), "key-".len() + ID_CHARACTERS);
     }
 
-    /// What another program computes of it: scanners rely on these characters.
+    /// The checksum is the one that other programs compute: scanners rely on it.
     #[test]
     fn the_checksum_is_the_common_crc_32() {
         // CRC-32 of "123456789" is 0xcbf43926, the check value of its specification.

@@ -1,4 +1,4 @@
-//! The keys that were made at run time, by the admin API: one ring, which all workers share.
+//! The keyring: keys that the admin API made at run time. All workers share one keyring.
 
 use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
@@ -14,17 +14,17 @@ use foldhash::fast::RandomState;
 use super::key::{CredentialFault, KeyDigest};
 use crate::store::{Store, StoreFault};
 
-/// Found by digest in constant time. A change is seen by every worker at its next look.
+/// Keys made at run time. A lookup by digest takes constant time, and every worker sees a change at its next lookup.
 ///
-/// A million keys must be cheap: one allocation and an id each, and two slots of a pointer.
+/// A million keys must be cheap: each takes one allocation, its id, and a pointer in each of two sets.
 #[derive(Default)]
 pub struct Keyring {
     by_digest: DashSet<ByDigest, RandomState>,
-    /// The newest secret of each id.
+    /// Newest secret of each id.
     by_id: DashSet<ById, RandomState>,
-    /// Secrets that have a successor, by their id.
+    /// Secrets with a successor, by the id of their key.
     retired: Mutex<Retired>,
-    /// The name of each tenant is in memory once.
+    /// Names of tenants, so that each name is in memory once.
     tenants: Mutex<HashSet<Arc<str>, RandomState>>,
     store: Option<Store>,
 }
@@ -34,16 +34,16 @@ type Retired = HashMap<Box<str>, Vec<Arc<IssuedKey>>, RandomState>;
 /// One secret of a key that was made at run time.
 pub struct IssuedKey {
     digest: KeyDigest,
-    /// The loggable name: that of the key, whichever of its secrets this is.
+    /// Loggable name of the key, which is the same for all its secrets.
     pub id: Box<str>,
     pub tenant: Arc<str>,
-    /// In seconds since 1970.
+    /// Seconds since 1970.
     created: u32,
-    /// In seconds since 1970, or [`NEVER`], or [`REVOKED`].
+    /// Seconds since 1970, or [`NEVER`], or [`REVOKED`].
     ends: AtomicU32,
 }
 
-/// A secret to be taken in.
+/// A secret to be added to the keyring.
 #[derive(Debug, Clone, Copy)]
 pub struct NewKey<'a> {
     pub id: &'a str,
@@ -51,24 +51,24 @@ pub struct NewKey<'a> {
     pub digest: KeyDigest,
     pub created: SystemTime,
     pub ends: KeyEnd,
-    /// It has a successor.
+    /// The secret has a successor.
     pub retired: bool,
 }
 
-/// Until when a secret opens anything.
+/// End of a secret's validity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyEnd {
     Never,
-    /// In whole seconds.
+    /// A moment in whole seconds.
     At(SystemTime),
     Revoked,
 }
 
 impl Keyring {
-    /// Takes in every key of the store. Blocks.
+    /// Adds every key of the store. Blocks.
     ///
     /// # Errors
-    /// Why the store can't be read.
+    /// The store can't be read.
     pub fn load(store: &Store) -> Result<Self, StoreFault> {
         let keyring = Self { store: Some(store.clone()), ..Self::default() };
         store.keys(|key| {
@@ -90,7 +90,7 @@ impl Keyring {
         Ok(keyring)
     }
 
-    /// Who the secret belongs to, dead or alive.
+    /// Finds a secret by its digest, valid or not.
     pub fn find(&self, digest: &KeyDigest) -> Option<Arc<IssuedKey>> {
         self.by_digest.get(digest).map(|found| Arc::clone(&found.0))
     }
@@ -100,7 +100,7 @@ impl Keyring {
         self.by_id.get(id).map(|found| Arc::clone(&found.0))
     }
 
-    /// How many secrets there are.
+    /// Number of secrets.
     pub fn len(&self) -> usize {
         self.by_digest.len()
     }
@@ -109,7 +109,7 @@ impl Keyring {
         self.by_digest.is_empty()
     }
 
-    /// Takes in a key's secret.
+    /// Adds a secret of a key.
     pub fn insert(&self, issue: &NewKey<'_>) {
         let key = Arc::new(IssuedKey {
             digest: issue.digest,
@@ -127,7 +127,7 @@ impl Keyring {
         }
     }
 
-    /// Gives the key a new secret. The old ones work until `until`, unless their end comes sooner.
+    /// Gives the key a new secret. The old secrets are valid until `until`, unless they end sooner.
     pub fn rotate(&self, id: &str, digest: KeyDigest, until: SystemTime, now: SystemTime) {
         let Some(old) = self.named(id) else { return };
         let ends = old.ends();
@@ -147,7 +147,7 @@ impl Keyring {
         }
     }
 
-    /// From now on no secret of the key opens anything.
+    /// Revokes all secrets of the key.
     pub fn revoke(&self, id: &str) {
         if let Some(key) = self.named(id) {
             key.ends.store(REVOKED, Ordering::Relaxed);
@@ -157,7 +157,7 @@ impl Keyring {
         }
     }
 
-    /// Drops what the store has dropped: secrets that ended long ago.
+    /// Removes the secrets that the store has removed, which ended long ago.
     pub fn tidy(&self) {
         for digest in self.store.as_ref().map(Store::dropped_keys).unwrap_or_default() {
             self.remove(&digest);
@@ -176,7 +176,7 @@ impl Keyring {
         }
     }
 
-    /// Until when the secrets that have a successor still work.
+    /// Ends of the key's secrets that have a successor and are still valid.
     pub fn retiring(&self, id: &str, now: SystemTime) -> Vec<SystemTime> {
         let retired = self.retired();
         let secrets = retired.get(id).into_iter().flatten().filter(|secret| secret.fault(now).is_none());
@@ -187,7 +187,7 @@ impl Keyring {
         until.collect()
     }
 
-    /// Shows the newest secret of every key, in no order. Changes wait meanwhile, look-ups do not.
+    /// Passes the newest secret of every key to `show`, in no order. Changes wait meanwhile, lookups do not.
     pub fn each(&self, mut show: impl FnMut(&IssuedKey)) {
         self.by_id.iter().for_each(|key| show(&key.0));
     }
@@ -222,7 +222,7 @@ impl IssuedKey {
         KeyEnd::of_seconds(self.ends.load(Ordering::Relaxed))
     }
 
-    /// Why it opens nothing now; None while it does.
+    /// Why the secret is not valid at `now`; `None` while it is valid.
     pub fn fault(&self, now: SystemTime) -> Option<CredentialFault> {
         match self.ends.load(Ordering::Relaxed) {
             NEVER => None,
@@ -308,7 +308,7 @@ impl PartialEq for ById {
 
 impl Eq for ById {}
 
-/// Past 2106, where the seconds end, no key is given.
+/// No key gets an end after 2106, where the seconds overflow.
 const NEVER: u32 = u32::MAX;
 const REVOKED: u32 = 0;
 
@@ -357,7 +357,7 @@ mod tests {
         // A longer grace gives no secret a longer life.
         ring.rotate("a", [3; 32], at(5000), at(1500));
         assert_eq!((fault(&ring, 1, 2000), fault(&ring, 2, 4999)), (Some(CredentialFault::Expired), None));
-        // What opens nothing any more is forgotten at the next rotation.
+        // The next rotation removes secrets that are not valid any more.
         ring.rotate("a", [4; 32], at(6000), at(5500));
         assert!(ring.find(&[1; 32]).is_none() && ring.find(&[2; 32]).is_none());
         assert_eq!(ring.len(), 2);
@@ -386,12 +386,12 @@ mod tests {
         }
         assert!(ring.find(&[1; 32]).is_none() && ring.named("b").is_none() && ring.retired().is_empty());
         assert_eq!(ring.named("a").map(|key| key.digest), Some([2; 32]));
-        // The id may be somebody else's then.
+        // Another tenant may then use the id.
         insert(&ring, "b", "two", [4; 32], KeyEnd::Never, false);
         assert_eq!((fault(&ring, 4, 1), ring.len(), ring.by_id.len()), (None, 2, 2));
     }
 
-    /// A key's share that no allocator can hide; the rest is measured on the running program.
+    /// The part of a key's memory that the compiler knows; the rest is measured on the running program.
     #[test]
     fn a_key_is_small() {
         assert!(size_of::<IssuedKey>() <= 72, "{}", size_of::<IssuedKey>());

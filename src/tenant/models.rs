@@ -1,4 +1,5 @@
-//! The models that a configuration names: those alone have a label in metrics, whatever clients ask for.
+//! Labels of models in metrics. Only models that the configuration names have a label of their own, as clients could name
+//! any number of models.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use crate::config::Config;
 use crate::dashscope::pattern::matches;
 use crate::telemetry::metrics::{Metrics, ModelSeries};
 
-/// Names and patterns, the most particular first.
+/// Metrics of the named models, the most specific names and patterns first.
 #[derive(Debug)]
 pub(super) struct ModelLabels {
     named: Vec<Arc<ModelSeries>>,
@@ -33,7 +34,7 @@ impl ModelLabels {
     }
 }
 
-/// Each has a histogram.
+/// The number is limited because each named model has a histogram.
 const MOST_NAMED: usize = 200;
 
 #[cfg(test)]

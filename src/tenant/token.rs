@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::key::KeyDigest;
 use crate::config::Secret;
 
-/// The digest of the configured token.
+/// Digest of the configured token.
 pub struct AdminToken(KeyDigest);
 
 impl AdminToken {
@@ -15,15 +15,15 @@ impl AdminToken {
         Self(Sha256::digest(secret.expose()).into())
     }
 
-    /// Takes the same time whatever is presented.
+    /// Compares in constant time.
     pub fn is(&self, presented: &[u8]) -> bool {
         let presented: KeyDigest = Sha256::digest(presented).into();
         let pairs = self.0.iter().zip(&presented);
         std::hint::black_box(pairs.fold(0, |unlike, (own, other)| unlike | (own ^ other))) == 0
     }
 
-    /// Eight hex digits that tell one token from another in logs. They are a digest of the digest, and under a name of
-    /// their own, so nobody can look them up.
+    /// Eight hex digits that distinguish tokens in logs. They come from a digest of the digest with a prefix of its own, so
+    /// that no table of digests reveals the token.
     pub fn fingerprint(&self) -> String {
         let digest = Sha256::new().chain_update("dashgate admin token").chain_update(self.0).finalize();
         digest[..4].iter().map(|byte| format!("{byte:02x}")).collect()
