@@ -58,6 +58,7 @@
 //! | [`account`] | Alibaba accounts: keys, health, cooldown, choice, pace of submits, owners of uploads |
 //! | [`limits`] | rates, slots, tasks in flight, auth failures |
 //! | [`telemetry`] | metrics, access log, traces, stopwatch |
+//! | [`store`] | durable state: tasks and uploads with their owners, virtual keys; the replay of changes |
 //! | [`config`] | from the file to a checked `Config`; all faults at once, with line and column |
 //! | [`net`] | streams, TLS, certificates, timers, a one-shot HTTP client, the test for public addresses |
 //! | [`unified`] | the unified dialect: its fields mapped to native bodies, and tasks shown as videos |
@@ -65,8 +66,8 @@
 //! | [`sim`] | the DashScope simulator; only the program, the demo and tests use it |
 //!
 //! The table is in order: a room uses only rooms below it. Only [`app`], [`cli`] and the program may use all, because they
-//! wire the rooms together. `tests/it/architecture.rs` holds the rule for each room, and the sizes. If a rule must change,
-//! change that table first, with a reason.
+//! wire the rooms together. `tests/it/architecture/rooms.rs` holds the rule for each room. If a rule must change, change that
+//! table first, with a reason.
 //!
 //! # What a change may touch
 //!
