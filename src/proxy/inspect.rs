@@ -1,17 +1,16 @@
 //! Behind stage 4: does it ask for more than its caller may have? Only for callers who may not have all models, whose
 //! submits are capped, or whose streams are limited apart; nothing of anybody else's body is read here.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use hyper::body::Body;
-use percent_encoding::percent_decode_str;
 
 use super::admit::permit::Permit;
 use super::passage::Passage;
+use super::query_model::{AmbiguousModel, query_model};
 use super::rejection::Rejection;
 use super::route::Route;
 use crate::config::Rule;
@@ -44,7 +43,9 @@ pub(super) async fn inspect(
     let (permit, route) = (exchange.permit(), native.as_ref().unwrap_or(exchange.route()));
     let needs = Needs::of(permit, route);
     if needs.model == Some(ModelLocation::Query) {
-        let model = query_model(request.uri.query().unwrap_or(""))?;
+        let model = query_model(request.uri.query().unwrap_or("")).map_err(|AmbiguousModel(_)| {
+            Rejection::BadRequest("`model` in its query could be read in two ways; write it once")
+        })?;
         check_model(permit.tenant(), model.as_deref())?;
     }
     if needs.model != Some(ModelLocation::Body) && !needs.caps && !needs.stream {
@@ -173,19 +174,6 @@ fn bad_body(what: &str, fault: &FieldFault) -> Rejection {
         FieldFault::Unreadable(name) => {
             refused(format!("`{name}` is not of the type and form that DashScope documents"))
         }
-    }
-}
-
-/// The one `model` of a query.
-fn query_model(query: &str) -> Result<Option<Cow<'_, str>>, Rejection> {
-    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    let is_model = |name: &str| percent_decode_str(name).decode_utf8_lossy().eq_ignore_ascii_case("model");
-    let mut models = pairs.filter(|(name, _)| is_model(name));
-    let Some((name, value)) = models.next() else { return Ok(None) };
-    let model = percent_decode_str(value).decode_utf8().ok().filter(|_| name == "model");
-    match (model, models.next()) {
-        (Some(model), None) => Ok(Some(model)),
-        _ => Err(Rejection::BadRequest("`model` in its query could be read in two ways; write it once")),
     }
 }
 

@@ -19,6 +19,7 @@ mod pass;
 mod passage;
 pub mod peer;
 mod poll;
+mod query_model;
 mod refusal_row;
 mod rejection;
 mod resolve;

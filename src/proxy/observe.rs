@@ -1,6 +1,5 @@
 //! The last stage: the body that the client reads, with the exchange that ends when it is dropped.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -28,19 +27,12 @@ pub struct Observed {
 
 enum BodySource {
     Whole(Bytes),
-    BufferedBody(BufferedBody),
     Stream(Download),
     /// `None` is the end: without it, the rest was given up.
     Pumped(mpsc::Receiver<Option<Piece>>),
 }
 
 type Piece = Result<Frame<Bytes>, DownloadFault>;
-
-/// The beginning of an upstream's body, of which a copy was read, and what has not come yet.
-pub(super) struct BufferedBody {
-    pub frames: VecDeque<Frame<Bytes>>,
-    pub rest: Option<Download>,
-}
 
 /// The answer was made here.
 pub(super) fn whole(response: Response<Bytes>, exchange: &Rc<Exchange>) -> Response<Observed> {
@@ -86,11 +78,6 @@ pub(super) fn pump(
     (observe(response, exchange), carry)
 }
 
-/// The answer is the upstream's, and was read.
-pub(super) fn buffered(response: Response<BufferedBody>, exchange: &Rc<Exchange>) -> Response<Observed> {
-    observe(response.map(BodySource::BufferedBody), exchange)
-}
-
 fn observe(response: Response<BodySource>, exchange: &Rc<Exchange>) -> Response<Observed> {
     exchange.status.set(Some(response.status()));
     if exchange.has_log() {
@@ -127,7 +114,6 @@ impl Body for Observed {
         let next = match &mut self.source {
             BodySource::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             BodySource::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            BodySource::BufferedBody(held) => held.poll_frame(cx),
             BodySource::Stream(download) => Pin::new(download).poll_frame(cx),
             BodySource::Pumped(taken) => {
                 taken.poll_recv(cx).map(|piece| piece.unwrap_or(Some(Err(DownloadFault::Lost))))
@@ -151,9 +137,6 @@ impl Body for Observed {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             BodySource::Whole(bytes) => bytes.is_empty(),
-            BodySource::BufferedBody(held) => {
-                held.frames.is_empty() && held.rest.as_ref().is_none_or(Body::is_end_stream)
-            }
             BodySource::Stream(download) => download.is_end_stream(),
             BodySource::Pumped(_) => false,
         }
@@ -162,20 +145,8 @@ impl Body for Observed {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             BodySource::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            // A length that the upstream named stands in the head; it gets none where it came without.
-            BodySource::BufferedBody(_) => SizeHint::default(),
             BodySource::Stream(download) => download.size_hint(),
             BodySource::Pumped(_) => SizeHint::default(),
-        }
-    }
-}
-
-impl BufferedBody {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, DownloadFault>>> {
-        match (self.frames.pop_front(), &mut self.rest) {
-            (Some(frame), _) => Poll::Ready(Some(Ok(frame))),
-            (None, Some(rest)) => Pin::new(rest).poll_frame(cx),
-            (None, None) => Poll::Ready(None),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::limits::{Limit, LimitRefusal};
 use crate::telemetry::metrics::Reason;
 use crate::tenant::key::CredentialFault;
 use crate::unified;
-use crate::upstream::UploadFault;
+use crate::upstream::{DownloadFault, UploadFault};
 
 /// Why a request is not passed on, or why its answer is ours.
 #[derive(Debug, Clone, PartialEq)]
@@ -279,6 +279,15 @@ impl From<CredentialFault> for Rejection {
 impl From<unified::UnifiedFault> for Rejection {
     fn from(fault: unified::UnifiedFault) -> Self {
         Rejection::BadField(fault)
+    }
+}
+
+impl From<DownloadFault> for Rejection {
+    fn from(fault: DownloadFault) -> Self {
+        match fault {
+            DownloadFault::Lost => Rejection::UpstreamLost,
+            DownloadFault::Silent => Rejection::UpstreamTimeout,
+        }
     }
 }
 

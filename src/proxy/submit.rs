@@ -14,6 +14,8 @@ use super::rejection::Rejection;
 use super::worker::Proxy;
 use super::{claim, videos};
 use crate::config::Dialect;
+use crate::dashscope::task;
+use crate::upstream::{self, ANSWER_BYTES};
 
 impl Proxy {
     /// Sends a submit, claims its task, and answers the client.
@@ -26,10 +28,13 @@ impl Proxy {
         let (_present, client) = oneshot::channel();
         let work = async move {
             let (exchange, asked) = (Rc::clone(&passage.exchange), passage.asked.take());
-            let (response, named) = claim::read(proxy.send(passage, Some(client)).await?).await?;
+            let mut response = proxy.send(passage, Some(client)).await?;
+            let text = upstream::read_ahead(&mut response, ANSWER_BYTES).await?;
+            let accepted = text.as_ref().filter(|_| response.status() == StatusCode::OK);
+            let named = accepted.and_then(|text| task::read(text));
             let account = exchange.account.get().unwrap_or_default();
             let mount = exchange.route().mount(exchange.directory());
-            let task = match named {
+            let claimed = match named {
                 Some(named) => {
                     exchange.note_task(&named.task_id);
                     let slot = exchange.admitted.borrow_mut().task.take();
@@ -48,13 +53,14 @@ impl Proxy {
             };
             exchange.start.take();
             Ok(match mount.dialect {
-                Dialect::Native => observe::buffered(response, &exchange),
+                Dialect::Native => observe::stream(response, &exchange),
                 Dialect::Unified => {
                     let created = videos::respond::created(
                         &proxy.hub,
                         mount.video_statuses,
                         &response,
-                        task.as_deref(),
+                        text,
+                        claimed.as_deref(),
                     );
                     observe::whole(created, &exchange)
                 }

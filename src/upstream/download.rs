@@ -1,5 +1,5 @@
-//! An answer's body on its way down: given up when the upstream falls silent, and its connection kept for
-//! the next request once it has ended.
+//! Body of an answer on its way down. It is given up when the upstream falls silent; once it has ended, its connection is kept
+//! for the next request.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,12 +10,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::Response;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::CONTENT_ENCODING;
 use tokio::time::Instant;
 
 use super::pool::Connection;
 use super::trailer_filter::{FieldFilter, TrailerFilter};
 use super::upload::Progress;
+use crate::dashscope::coding;
 use crate::net::spurious_wakes;
 use crate::net::timer::Timer;
 use crate::telemetry::stopwatch::Awaited;
@@ -23,7 +26,7 @@ use crate::telemetry::stopwatch::Awaited;
 /// The upstream's body. Dropped before its end, it closes the connection: the upstream is told to stop.
 pub struct Download {
     incoming: Incoming,
-    /// What was read before it was asked for.
+    /// Frames that were read before the body was asked for.
     ahead: VecDeque<Result<Frame<Bytes>, DownloadFault>>,
     connection: Option<Connection>,
     upload: Rc<Progress>,
@@ -43,7 +46,12 @@ pub enum DownloadFault {
 }
 
 impl Download {
-    pub fn new(incoming: Incoming, connection: Connection, upload: Rc<Progress>, patience: Duration) -> Self {
+    pub(super) fn new(
+        incoming: Incoming,
+        connection: Connection,
+        upload: Rc<Progress>,
+        patience: Duration,
+    ) -> Self {
         let mut download = Self {
             incoming,
             ahead: VecDeque::new(),
@@ -58,34 +66,39 @@ impl Download {
         download
     }
 
-    /// Lets trailers pass, but for what is taken off them.
+    /// Lets trailers pass through a filter.
     pub fn filter_trailers(&mut self, strip: FieldFilter) {
         self.trailer_filter = TrailerFilter::new(strip);
     }
 
-    /// The connection is good for another request if nothing of this one is left in either direction.
+    /// Releases the connection if nothing of the request is left in either direction.
     fn release_if_over(&mut self) {
         if self.incoming.is_end_stream() && self.upload.is_finished() {
             self.release();
         }
     }
 
-    /// A copy of the body, which still comes whole to whoever reads it; `None` if it is larger, or broke off.
-    pub async fn peek(&mut self, most_bytes: usize) -> Option<VecDeque<Frame<Bytes>>> {
-        let mut copy = VecDeque::new();
+    /// Reads up to the end, or past a bound; whether it came to the end. Whoever reads the body later still gets all of it.
+    async fn read_ahead(&mut self, most_bytes: usize) -> Result<bool, DownloadFault> {
         let mut length = 0;
         while !self.incoming.is_end_stream() {
             let Some(frame) = poll_fn(|cx| self.poll_incoming(cx)).await else { break };
-            let data = frame.as_ref().ok().and_then(Frame::data_ref).cloned();
-            let broke_off = frame.is_err();
+            let fault = frame.as_ref().err().copied();
+            length += frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
             self.ahead.push_back(frame);
-            length += data.as_ref().map_or(0, Bytes::len);
-            copy.extend(data.map(Frame::data));
-            if broke_off || length > most_bytes {
-                return None;
+            if let Some(fault) = fault {
+                return Err(fault);
+            }
+            if length > most_bytes {
+                return Ok(false);
             }
         }
-        Some(copy)
+        Ok(true)
+    }
+
+    /// The data that was read ahead.
+    fn data_ahead(&self) -> impl Iterator<Item = &Bytes> + Clone {
+        self.ahead.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref())
     }
 
     /// The connection became a tunnel.
@@ -154,8 +167,7 @@ impl Body for Download {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let ahead = self.ahead.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
-        let ahead = ahead.map(|data| data.len() as u64).sum::<u64>();
+        let ahead = self.data_ahead().map(|data| data.len() as u64).sum::<u64>();
         // An answer by length has no trailers.
         match self.incoming.size_hint().exact() {
             Some(rest) => SizeHint::with_exact(ahead + rest),
@@ -163,6 +175,25 @@ impl Body for Download {
         }
     }
 }
+
+/// The body of an answer without its content coding; `None` if it is larger than the bound, or its coding is not known.
+/// Whoever reads the body later still gets all of it, as it came.
+///
+/// # Errors
+/// The [`DownloadFault`] if the answer broke off.
+pub async fn read_ahead(
+    response: &mut Response<Download>,
+    most_bytes: usize,
+) -> Result<Option<Bytes>, DownloadFault> {
+    if !response.body_mut().read_ahead(most_bytes).await? {
+        return Ok(None);
+    }
+    let coding = response.headers().get(CONTENT_ENCODING).map(|coding| coding.as_bytes());
+    Ok(coding::decode(response.body().data_ahead(), coding))
+}
+
+/// Bound for answers that are read ahead; those of submits, policies and queries have some hundred bytes.
+pub const ANSWER_BYTES: usize = 64 * 1024;
 
 impl fmt::Display for DownloadFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,6 +4,7 @@ mod buffer_budget;
 mod connect;
 mod download;
 mod pool;
+mod send;
 mod storage;
 mod trailer_filter;
 mod upload;
@@ -18,14 +19,14 @@ use tokio::time::Instant;
 
 pub use buffer_budget::BufferBudget;
 pub use connect::ConnectFault;
-pub use download::{Download, DownloadFault};
-pub use pool::Connection;
+pub use download::{ANSWER_BYTES, Download, DownloadFault, read_ahead};
+pub use send::{SendFault, Target};
 pub use storage::StorageUrl;
 pub use trailer_filter::FieldFilter;
 pub use upload::{Keep, Progress, Upload, UploadFault};
 
 use crate::account::{Account, Address};
-use pool::ConnectionPool;
+use pool::{Connection, ConnectionPool};
 use storage::StorageOrigin;
 
 /// One worker's connections to every account.
@@ -41,11 +42,7 @@ impl Upstream {
     ///
     /// # Errors
     /// Why there is none; nothing was sent.
-    pub async fn connection(
-        &self,
-        account: &Account,
-        patience: Duration,
-    ) -> Result<Connection, ConnectFault> {
+    async fn connection(&self, account: &Account, patience: Duration) -> Result<Connection, ConnectFault> {
         let pool = self.pool(&account.address)?;
         pool.connection(patience).await
     }

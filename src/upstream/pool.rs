@@ -122,7 +122,7 @@ struct OpenConnection {
 
 /// A connection that one request has for itself. Dropped, it is closed, whatever it was doing; only
 /// [`Connection::release`] keeps it.
-pub struct Connection {
+pub(super) struct Connection {
     link: Option<OpenConnection>,
     pool: Rc<ConnectionPool>,
     reused: bool,
@@ -130,25 +130,25 @@ pub struct Connection {
 
 impl Connection {
     /// Whether it carried a request before: only then may one of which nothing was written go elsewhere.
-    pub fn is_reused(&self) -> bool {
+    pub(super) fn is_reused(&self) -> bool {
         self.reused
     }
 
     /// # Panics
     /// Never: the link is only taken by [`Connection::release`] and [`Connection::detach`], which consume.
-    pub fn sender(&mut self) -> &mut SendRequest<Upload> {
+    pub(super) fn sender(&mut self) -> &mut SendRequest<Upload> {
         &mut self.link.as_mut().expect("a connection has its link until it is consumed").sender
     }
 
     /// The exchange on it is over, to the last byte in both directions.
-    pub fn release(mut self) {
+    pub(super) fn release(mut self) {
         if let Some(link) = self.link.take() {
             self.pool.keep(link);
         }
     }
 
     /// It became a tunnel: its task ends by itself.
-    pub fn detach(mut self) {
+    pub(super) fn detach(mut self) {
         self.link = None;
     }
 }

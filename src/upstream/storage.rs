@@ -80,7 +80,11 @@ impl Upstream {
     ///
     /// # Errors
     /// Why there is none; nothing was sent. `Forbidden` where the name leads to an address inside.
-    pub async fn storage(&self, place: &StorageUrl, patience: Duration) -> Result<Connection, ConnectFault> {
+    pub(super) async fn storage(
+        &self,
+        place: &StorageUrl,
+        patience: Duration,
+    ) -> Result<Connection, ConnectFault> {
         let known = self.storage.borrow().get(&place.origin).cloned();
         let pool = match known {
             Some(pool) => pool,

@@ -1,24 +1,21 @@
 //! One call of our own, with whichever key of the account works.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderValue, USER_AGENT};
 use hyper::{Request, Response, StatusCode, Uri};
-use tokio::time::timeout;
 
 use super::{Querier, turn};
 use crate::account::choice::{self, ChoiceNeeds, TriedAccounts};
 use crate::account::{Account, UpstreamKey};
 use crate::config::Timeouts;
-use crate::dashscope::coding;
 use crate::dashscope::headers::{is_withheld_from_client, strip};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::refusal::{self, RefusalCause};
 use crate::polling::hub::QueryOutcome;
 use crate::polling::{AccountPoller, CallPermit, TaskAnswer, TaskEndpoint};
-use crate::upstream::{Download, Upload};
+use crate::upstream::{self, Download, SendFault, Target, Upload};
 
 impl Querier {
     /// The answer, as a client may see it.
@@ -95,11 +92,20 @@ impl Querier {
         let uri = format!("{}{target}", account.address.base_url.path)
             .parse::<Uri>()
             .map_err(|_| QueryOutcome::Failed)?;
-        let patience = timeouts.upstream.min(PATIENCE);
+        let timeouts = Timeouts { upstream: timeouts.upstream.min(PATIENCE), ..timeouts };
         loop {
-            let mut connection = match self.upstream.connection(account, timeouts.connect).await {
-                Ok(connection) => connection,
-                Err(fault) => {
+            let mut request = Box::new(Request::new(Upload::empty()));
+            *request.uri_mut() = uri.clone();
+            let headers = request.headers_mut();
+            headers.insert(HOST, account.address.host.clone());
+            headers.insert(AUTHORIZATION, key.bearer().clone());
+            headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+            headers.insert(USER_AGENT, HeaderValue::from_static(OURSELVES));
+            match self.upstream.send(Target::Account(account), request, &timeouts).await {
+                Ok(response) => return Ok(response),
+                // The upstream closed the connection while it was idle; a query may be asked twice.
+                Err(SendFault::Lost { is_reused: true, .. }) => {}
+                Err(SendFault::NotConnected { fault, .. }) => {
                     let problem = fault.problem();
                     tracing::debug!(
                         account = &*account.name,
@@ -108,24 +114,9 @@ impl Querier {
                     );
                     return Err(QueryOutcome::Unreachable);
                 }
-            };
-            let mut request = Request::new(Upload::empty());
-            *request.uri_mut() = uri.clone();
-            let headers = request.headers_mut();
-            headers.insert(HOST, account.address.host.clone());
-            headers.insert(AUTHORIZATION, key.bearer().clone());
-            headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-            headers.insert(USER_AGENT, HeaderValue::from_static(OURSELVES));
-            let progress = request.body().progress();
-            match timeout(patience, connection.sender().try_send_request(request)).await {
-                Ok(Ok(response)) => {
-                    return Ok(response.map(|incoming| {
-                        Download::new(incoming, connection, Rc::clone(&progress), patience)
-                    }));
+                Err(SendFault::NotWritten(_) | SendFault::Lost { .. } | SendFault::TimedOut) => {
+                    return Err(QueryOutcome::Failed);
                 }
-                // It was closed while it was idle.
-                Ok(Err(_)) if connection.is_reused() => {}
-                Ok(Err(_)) | Err(_) => return Err(QueryOutcome::Failed),
             }
         }
     }
@@ -145,10 +136,9 @@ async fn read(
     key: &UpstreamKey,
     most_bytes: usize,
 ) -> Result<TaskAnswer, QueryOutcome> {
-    let frames = response.body_mut().peek(most_bytes).await.ok_or(QueryOutcome::Failed)?;
+    let text = upstream::read_ahead(&mut response, most_bytes).await;
+    let body = text.ok().flatten().ok_or(QueryOutcome::Failed)?;
     let (parts, _) = response.into_parts();
-    let coding = parts.headers.get(CONTENT_ENCODING).map(|value| value.as_bytes());
-    let body = coding::decode(&frames, coding).ok_or(QueryOutcome::Failed)?;
     let mut headers = parts.headers;
     strip(&mut headers, is_withheld_from_client, |value| key.secret().stands_in(value));
     headers.remove(CONTENT_LENGTH);

@@ -5,7 +5,6 @@ use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime};
 
 use hyper::http::request::Parts;
-use percent_encoding::percent_decode_str;
 
 use crate::account::choice::{self, ChoiceNeeds, NoneAvailable, Pick, TriedAccounts};
 use crate::account::uploads::UploadDirectories;
@@ -14,6 +13,7 @@ use crate::dashscope::model_field;
 use crate::dashscope::operation::Operation;
 use crate::proxy::admit::permit::Permit;
 use crate::proxy::passage::Destination;
+use crate::proxy::query_model::{AmbiguousModel, query_model};
 use crate::proxy::rejection::Rejection;
 use crate::proxy::route::Route;
 use crate::upstream::{Progress, Upload};
@@ -53,7 +53,8 @@ impl<'d> Choice<'d> {
         let is_throttled = |index: &usize| accounts[*index].has_throttled_models();
         let may_wait = permit.submits && choice.among.iter().any(|index| accounts[*index].paces());
         if is_policy || operation == Operation::Realtime {
-            choice.model = query_model(request.uri.query().unwrap_or(""));
+            let named = query_model(request.uri.query().unwrap_or(""));
+            choice.model = named.unwrap_or_else(|AmbiguousModel(first)| first).map(|name| name.into());
         } else if may_wait || choice.is_open() && choice.among.iter().any(is_throttled) {
             let found = RefCell::new(None);
             let is_named = |progress: &Progress| {
@@ -184,11 +185,6 @@ impl<'d> Choice<'d> {
             Destination::Files(_) | Destination::Any => None,
         }
     }
-}
-
-fn query_model(query: &str) -> Option<Box<str>> {
-    let value = query.split('&').find_map(|pair| pair.strip_prefix("model="))?;
-    Some(percent_decode_str(value).decode_utf8().ok()?.into())
 }
 
 const MOST_AHEAD: usize = 16 * 1024;

@@ -1,9 +1,9 @@
 //! From the choice of an account to its answer. A request that was surely not accepted may go elsewhere at once;
 //! anything ambiguous never does.
 
-pub(in crate::proxy) mod choose;
-pub(in crate::proxy) mod classify;
-pub(in crate::proxy) mod forward;
+mod choose;
+mod classify;
+mod forward;
 mod pace;
 mod rewrite;
 
@@ -17,7 +17,7 @@ use hyper::{Response, StatusCode};
 use tokio::sync::oneshot;
 
 use self::choose::Choice;
-use self::forward::{NoAnswer, Unsent};
+use self::forward::NoAnswer;
 use self::pace::{Halt, SubmitWait};
 use self::rewrite::Outbound;
 use crate::account::Account;
@@ -33,7 +33,7 @@ use crate::proxy::rejection::Rejection;
 use crate::proxy::resolve;
 use crate::proxy::worker::Proxy;
 use crate::telemetry::stopwatch::Awaited;
-use crate::upstream::Download;
+use crate::upstream::{self, ANSWER_BYTES, Download};
 
 impl Proxy {
     /// To the upstream and back. `exchange.account` then says which one it was.
@@ -93,10 +93,11 @@ impl Proxy {
             let mut response = match forward::forward(&self.upstream, outbound, permit.directory()).await {
                 Ok(response) => response,
                 Err(NoAnswer::Rejected(rejection)) => return Err(rejection),
-                Err(NoAnswer::Unsent { body: unsent, reason }) => {
-                    match reason {
-                        Unsent::Unreachable => pick.unreached(&mut tried, Instant::now()),
-                        Unsent::Full => pick.leave(&mut tried),
+                Err(NoAnswer::Unsent { body: unsent, is_full }) => {
+                    if is_full {
+                        pick.leave(&mut tried);
+                    } else {
+                        pick.unreached(&mut tried, Instant::now());
                     }
                     let elsewhere = copy.filter(|_| !choice.is_for_task());
                     request = elsewhere.ok_or(Rejection::UpstreamUnreachable)?;
@@ -158,7 +159,7 @@ impl Proxy {
         account: &Account,
         response: &mut Response<Download>,
     ) -> Result<(), Rejection> {
-        let answer = classify::plain(response, classify::MOST_BYTES).await.unwrap_or_default();
+        let answer = upstream::read_ahead(response, ANSWER_BYTES).await.ok().flatten().unwrap_or_default();
         let model = choice.model.as_deref().unwrap_or("");
         resolve::note(&self.uploads, permit, model, &account.name, &answer, SystemTime::now()).await
     }

@@ -19,9 +19,8 @@ use crate::proxy::passage::Destination;
 use crate::proxy::passage::Passage;
 use crate::proxy::poll;
 use crate::proxy::rejection::Rejection;
-use crate::proxy::send::classify;
 use crate::proxy::worker::Proxy;
-use crate::upstream::Upload;
+use crate::upstream::{self, ANSWER_BYTES, Upload};
 
 /// Answers `DELETE /v1/videos/{id}`.
 ///
@@ -68,7 +67,7 @@ async fn cancel(
         return Ok(None);
     }
     if response.status() != StatusCode::BAD_REQUEST {
-        let text = classify::plain(&mut response, classify::MOST_BYTES).await.unwrap_or_default();
+        let text = upstream::read_ahead(&mut response, ANSWER_BYTES).await.ok().flatten().unwrap_or_default();
         return Ok(Some(respond::upstream_error(response.status(), response.headers(), &text)));
     }
     // DashScope refuses to cancel a task that is not PENDING: it runs, or it has ended meanwhile.

@@ -3,37 +3,34 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use hyper::header::{CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
 use super::fault::VideoFault;
-use crate::dashscope::coding;
 use crate::dashscope::envelope::{self, ErrorBody};
 use crate::dashscope::headers::{REQUEST_ID, SHOULD_RETRY};
 use crate::dashscope::operation::Surface;
 use crate::dashscope::task_report::TaskReport;
 use crate::polling::TaskAnswer;
 use crate::polling::hub::PollHub;
-use crate::proxy::observe::BufferedBody;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::respond;
 use crate::store::TaskRecord;
 use crate::unified::openai_error::OpenAiError;
 use crate::unified::task_view::TaskView;
 use crate::unified::{RecordedTask, StatusSpelling, Video, poll_after};
+use crate::upstream::Download;
 
 /// The answer to a create: the new Video, or the upstream's error if no task came of the submit.
 pub(in crate::proxy) fn created(
     hub: &PollHub,
     spelling: StatusSpelling,
-    response: &Response<BufferedBody>,
+    response: &Response<Download>,
+    text: Option<Bytes>,
     task: Option<&TaskRecord>,
 ) -> Response<Bytes> {
     let Some(task) = task else {
-        let held = response.body();
-        let coding = response.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
-        let text = held.rest.is_none().then(|| coding::decode(&held.frames, coding)).flatten();
         return upstream_error(response.status(), response.headers(), &text.unwrap_or_default());
     };
     let (task, report) = (recorded(hub, task), TaskReport::of_status(task.status));

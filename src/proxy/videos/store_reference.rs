@@ -8,7 +8,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode, Uri};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -16,20 +16,19 @@ use uuid::Uuid;
 
 use super::fault::VideoFault;
 use super::{storage, translate};
-use crate::dashscope::coding;
 use crate::dashscope::operation::{Group, Operation};
 use crate::dashscope::oss::UploadPolicy;
 use crate::proxy::exchange::Exchange;
+use crate::proxy::inspect;
 use crate::proxy::passage::Destination;
 use crate::proxy::passage::Passage;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::worker::Proxy;
-use crate::proxy::{claim, inspect};
 use crate::unified::create::ReferenceFile;
 use crate::unified::media::MediaKind;
 use crate::unified::openai_error::OpenAiError;
 use crate::unified::{self, Reference};
-use crate::upstream::{StorageUrl, Upload};
+use crate::upstream::{self, ANSWER_BYTES, StorageUrl, Upload};
 
 /// Stores the file and returns the reference to it. A small picture goes into the body itself if the model takes `data:`
 /// URLs. Any other file goes into the storage of an account, and `resolve` then sends the submit to that account.
@@ -95,10 +94,8 @@ async fn request_policy(
         asked: None,
     });
     inspect::inspect(&mut passage, &proxy.buffer_budget).await?;
-    let response = exchange.unless_revoked(proxy.send(passage, None).as_mut()).await?;
-    let (response, _) = claim::read(response).await?;
-    let coding = response.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
-    let text = coding::decode(&response.body().frames, coding).unwrap_or_default();
+    let mut response = exchange.unless_revoked(proxy.send(passage, None).as_mut()).await?;
+    let text = upstream::read_ahead(&mut response, ANSWER_BYTES).await?.unwrap_or_default();
     if response.status() == StatusCode::TOO_MANY_REQUESTS {
         return Err(Rejection::AccountsOut(POLICY_AGAIN));
     }
