@@ -1,8 +1,8 @@
 //! The admin listener: health for all, the rest for the token, and a clear word for each bad request.
 
 mod document;
-mod guests;
 mod separation;
+mod slow_clients;
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -19,7 +19,7 @@ use crate::harness::{Account, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, configuration
 
 #[test]
 fn the_examples_of_the_documentation() {
-    if Client::python("seeds.py").ends_with(&[0, NOTHING_CHECKED]) == NOTHING_CHECKED {
+    if ClientScript::python("seeds.py").ends_with(&[0, NOTHING_CHECKED]) == NOTHING_CHECKED {
         not_run(
             "the examples of the documentation pages; they are no part of this repository.\n\
              DASHGATE_SEEDS names the directory that holds them.",
@@ -29,57 +29,57 @@ fn the_examples_of_the_documentation() {
 
 #[test]
 fn dashscope_classic_classes() {
-    Client::python("dashscope_v1.py").run();
+    ClientScript::python("dashscope_v1.py").run();
 }
 
 #[test]
 fn dashscope_classic_classes_of_an_old_version() {
-    Client::old_python("dashscope_v1.py").run();
+    ClientScript::old_python("dashscope_v1.py").run();
 }
 
 #[test]
 fn dashscope_asynchronous_classes() {
-    Client::python("dashscope_aio.py").run();
+    ClientScript::python("dashscope_aio.py").run();
 }
 
 #[test]
 fn dashscope_asynchronous_classes_of_an_old_version() {
-    Client::old_python("dashscope_aio.py").run();
+    ClientScript::old_python("dashscope_aio.py").run();
 }
 
 #[test]
 fn dashscope_client_of_version_2() {
-    Client::python("dashscope_v2.py").run();
+    ClientScript::python("dashscope_v2.py").run();
 }
 
 #[test]
 fn dashscope_speech() {
-    Client::python("speech.py").run();
+    ClientScript::python("speech.py").run();
 }
 
 #[test]
 fn dashscope_speech_of_an_old_version() {
-    Client::old_python("speech.py").run();
+    ClientScript::old_python("speech.py").run();
 }
 
 #[test]
 fn openai_for_python() {
-    Client::python("openai_chat.py").run();
+    ClientScript::python("openai_chat.py").run();
 }
 
 #[test]
 fn openai_for_node() {
-    Client::node("openai_chat.mjs").run();
+    ClientScript::node("openai_chat.mjs").run();
 }
 
 #[test]
 fn openai_videos_for_python() {
-    Client::python("openai_videos.py").run();
+    ClientScript::python("openai_videos.py").run();
 }
 
 #[test]
 fn openai_videos_for_node() {
-    Client::node("openai_videos.mjs").run();
+    ClientScript::node("openai_videos.mjs").run();
 }
 
 #[test]
@@ -88,37 +88,37 @@ fn a_browser_plays_a_video() {
         not_run("a video in a browser; DASHGATE_CHROMIUM names the program of a Chromium.");
         return;
     }
-    Client::python("chromium.py").run();
+    ClientScript::python("chromium.py").run();
 }
 
 #[test]
 fn ai_sdk_with_its_alibaba_provider() {
-    Client::node("ai_sdk.mjs").run();
+    ClientScript::node("ai_sdk.mjs").run();
 }
 
 #[test]
 fn dashscope_classic_classes_over_tls() {
-    Client::python("dashscope_v1.py").over_tls().run();
+    ClientScript::python("dashscope_v1.py").over_tls().run();
 }
 
 #[test]
 fn dashscope_speech_over_tls() {
-    Client::python("speech.py").over_tls().run();
+    ClientScript::python("speech.py").over_tls().run();
 }
 
 #[test]
 fn openai_for_node_over_tls() {
-    Client::node("openai_chat.mjs").over_tls().run();
+    ClientScript::node("openai_chat.mjs").over_tls().run();
 }
 
 /// A client script and what runs it.
-pub(crate) struct Client {
+pub(crate) struct ClientScript {
     script: &'static str,
     command: Command,
     tls: bool,
 }
 
-impl Client {
+impl ClientScript {
     pub(crate) fn python(script: &'static str) -> Self {
         Self::new(script, installed("python/bin/python"), &[], sources())
     }
@@ -161,9 +161,13 @@ impl Client {
         let directory = TempDir::new().expect("a directory for the gateway");
         let authority = self.tls.then(|| trust_in(directory.path()));
         let tls = authority.as_ref().map_or("", |_| "tls = { cert = \"server.crt\", key = \"server.key\" }");
-        let usual =
-            Gateway::start(directory.path(), "usual", tls, &["--run-seconds", "0.8", "--submit-rps", "100"]);
-        let patient = Gateway::start(directory.path(), "patient", tls, &["--pending-seconds", "3600"]);
+        let usual = ScriptGateway::start(
+            directory.path(),
+            "usual",
+            tls,
+            &["--run-seconds", "0.8", "--submit-rps", "100"],
+        );
+        let patient = ScriptGateway::start(directory.path(), "patient", tls, &["--pending-seconds", "3600"]);
         let (usual_url, patient_url) = (&usual.server.url, &patient.server.url);
         let trusting = authority.iter().flat_map(|file| TRUSTING.map(|variable| (variable, file.as_str())));
         let trusting: Vec<(&str, &str)> = trusting.collect();
@@ -225,19 +229,19 @@ impl Client {
 }
 
 /// A gateway before a simulator of its own, both the real binary.
-struct Gateway {
-    server: Server,
-    simulator: Server,
+struct ScriptGateway {
+    server: ServerProcess,
+    simulator: ServerProcess,
 }
 
-impl Gateway {
+impl ScriptGateway {
     fn start(directory: &Path, name: &str, tls: &str, pace: &[&str]) -> Self {
         let key = |account: &str| format!("{UPSTREAM_KEY}-{account}");
         let keys = ACCOUNTS.map(|name| format!("{name}={}", key(name)));
         let keys = keys.iter().flat_map(|key| ["--key", key]);
         let sim: Vec<&str> =
             ["sim", "--listen", "127.0.0.1:0"].into_iter().chain(keys).chain(pace.iter().copied()).collect();
-        let simulator = Server::start(&sim);
+        let simulator = ServerProcess::start(&sim);
         let upstream = simulator.url.trim_start_matches("http://").parse().expect("an address");
         let keys = ACCOUNTS.map(key);
         let keys = keys.each_ref().map(|key| [key.as_str()]);
@@ -256,7 +260,7 @@ impl Gateway {
         let store = directory.join(format!("{name}.db"));
         fs::write(&config, format!("{text}[store]\npath = \"{}\"\n", store.display()))
             .expect("a config file");
-        let server = Server::start(&["serve", "-c", &config.display().to_string()]);
+        let server = ServerProcess::start(&["serve", "-c", &config.display().to_string()]);
         Self { server, simulator }
     }
 
@@ -267,13 +271,13 @@ impl Gateway {
 }
 
 /// A running `dashgate`; ends with the value.
-struct Server {
+struct ServerProcess {
     child: Child,
     url: String,
     log: Arc<Mutex<String>>,
 }
 
-impl Server {
+impl ServerProcess {
     fn start(arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dashgate"));
         forget_the_callers_settings(&mut command);
@@ -303,7 +307,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

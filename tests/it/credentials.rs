@@ -2,7 +2,7 @@
 //! anywhere; header fields cross the gateway by the rules.
 
 mod fields;
-mod silence;
+mod logs;
 
 use crate::harness::{
     Envelope, Gateway, Message, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, Upstream, answer, assert_refused,

@@ -1,8 +1,8 @@
 //! Files in `deploy/` fit the configuration reader, Prometheus and Kubernetes.
 
 mod kubernetes;
-pub(crate) mod places;
 mod prometheus;
 mod schema;
+pub(crate) mod schema_places;
 mod systemd;
 pub(crate) mod tools;

@@ -3,7 +3,7 @@
 
 mod bodies;
 mod http2;
-mod silence;
+mod slow_clients;
 
 use crate::harness::calls::{GENERATION, bearer, check_refusal, generate, generate_head};
 use crate::harness::{Client, Gateway, Upstream, answer, message};

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::harness::calls::SYNTHESIS;
 use crate::harness::{Client, Gateway, Message, OTHER_KEY, TENANT_KEY, configuration, message};
 use crate::routing::endpoints::{self, Endpoint};
-use crate::routing::spellings::{self, Expected, Names, Spelling};
+use crate::routing::spellings::{self, Expected, PlaceholderIds, Spelling};
 
 const TASKS: usize = 1_000;
 const KEYS: [&str; 2] = [TENANT_KEY, OTHER_KEY];
@@ -22,13 +22,13 @@ const KEYS: [&str; 2] = [TENANT_KEY, OTHER_KEY];
 const MODELS: [&str; 2] = ["wan2.7-t2v-one", "wan2.7-t2v-two"];
 
 /// A gateway before a simulator whose tasks stay PENDING, and the ids of each tenant's.
-struct Pair {
+struct TwoTenants {
     gateway: Gateway,
     simulator: Simulator,
     ids: [Vec<String>; 2],
 }
 
-impl Pair {
+impl TwoTenants {
     fn new() -> Self {
         let options = SimulatorOptions {
             keys: vec!["sk-main".parse().expect("a key")],
@@ -89,14 +89,14 @@ fn authorization(tenant: usize) -> String {
 }
 
 /// A client that connects again where the gateway closed.
-struct Asker {
+struct ReconnectingClient {
     address: SocketAddr,
     tenant: usize,
     client: Option<Client>,
 }
 
-impl Asker {
-    fn new(pair: &Pair, tenant: usize) -> Self {
+impl ReconnectingClient {
+    fn new(pair: &TwoTenants, tenant: usize) -> Self {
         Self { address: pair.gateway.address, tenant, client: None }
     }
 
@@ -140,7 +140,7 @@ fn on_foreign_tasks() -> Vec<Endpoint> {
 
 /// The calls of the endpoint in each spelling, on this task.
 fn spelled(endpoint: &Endpoint, id: &str) -> Vec<Spelling> {
-    let names = Names { own: id, foreign: id, none: id };
+    let names = PlaceholderIds { own: id, foreign: id, none: id };
     spellings::of(endpoint, &names).into_iter().filter(|spelling| spelling.target.is_some()).collect()
 }
 
@@ -150,11 +150,11 @@ fn target(spelling: &Spelling) -> &str {
 
 #[test]
 fn a_foreign_task_and_none_are_answered_alike_in_every_spelling() {
-    let pair = Pair::new();
+    let pair = TwoTenants::new();
     let every = std::env::var_os("DASHGATE_SPELLINGS").is_some();
     let (endpoints, mut tried) = (on_foreign_tasks(), 0);
     for tenant in [0, 1] {
-        let mut asker = Asker::new(&pair, tenant);
+        let mut asker = ReconnectingClient::new(&pair, tenant);
         for (number, foreign) in pair.ids[1 - tenant].iter().enumerate() {
             let none = pair.invented(foreign);
             for endpoint in &endpoints {
@@ -180,7 +180,7 @@ fn a_foreign_task_and_none_are_answered_alike_in_every_spelling() {
     );
 }
 
-fn alike(asker: &mut Asker, foreign: (&Spelling, &str), none: (&Spelling, &str)) {
+fn alike(asker: &mut ReconnectingClient, foreign: (&Spelling, &str), none: (&Spelling, &str)) {
     let [of_foreign, of_none] = [foreign, none].map(|(spelling, id)| {
         let got = asker.ask(spelling.method, target(spelling));
         let expected = match spelling.expected {
@@ -197,7 +197,7 @@ fn alike(asker: &mut Asker, foreign: (&Spelling, &str), none: (&Spelling, &str))
 
 #[test]
 fn an_own_task_is_answered_in_every_spelling_and_only_its_owner_can_cancel_it() {
-    let pair = Pair::new();
+    let pair = TwoTenants::new();
     let own = |method: &str, path: &str| {
         let is_it = |endpoint: &Endpoint| endpoint.method == method && endpoint.path == path;
         endpoints::all().into_iter().find(is_it).expect("a row")
@@ -205,7 +205,8 @@ fn an_own_task_is_answered_in_every_spelling_and_only_its_owner_can_cancel_it() 
     let (get, cancel) = (own("GET", "/api/v1/tasks/{own}"), own("POST", "/api/v1/tasks/{own}/cancel"));
     let mut canceled = BTreeSet::new();
     for tenant in [0, 1] {
-        let [mut asker, mut other] = [tenant, 1 - tenant].map(|tenant| Asker::new(&pair, tenant));
+        let [mut asker, mut other] =
+            [tenant, 1 - tenant].map(|tenant| ReconnectingClient::new(&pair, tenant));
         for (number, id) in pair.ids[tenant].iter().enumerate() {
             for endpoint in [&get, &cancel] {
                 let spellings = spelled(endpoint, id);
@@ -235,7 +236,7 @@ fn an_own_task_is_answered_in_every_spelling_and_only_its_owner_can_cancel_it() 
 }
 
 /// A page: its rows' ids, and how many there are in all.
-fn page(asker: &mut Asker, target: &str) -> (Vec<String>, u64) {
+fn page(asker: &mut ReconnectingClient, target: &str) -> (Vec<String>, u64) {
     let got = asker.ask("GET", target);
     assert_eq!(got.status(), 200, "{target}: {}", got.text());
     let page = got.json();
@@ -256,7 +257,7 @@ fn page(asker: &mut Asker, target: &str) -> (Vec<String>, u64) {
 
 #[test]
 fn a_list_is_ones_own_thousand_however_it_is_asked_for() {
-    let pair = Pair::new();
+    let pair = TwoTenants::new();
     let list = endpoints::all().into_iter().find(|row| row.path == "/api/v1/tasks" && row.query.is_empty());
     let honest: Vec<String> = spelled(&list.expect("a row"), "")
         .iter()
@@ -265,7 +266,7 @@ fn a_list_is_ones_own_thousand_however_it_is_asked_for() {
         .collect();
     assert!(honest.len() >= 9, "{honest:?}");
     for tenant in [0, 1] {
-        let mut asker = Asker::new(&pair, tenant);
+        let mut asker = ReconnectingClient::new(&pair, tenant);
         let (own, foreign) = (&pair.ids[tenant], &pair.ids[1 - tenant]);
         let whole: HashSet<&str> = own.iter().map(String::as_str).collect();
         for (number, path) in honest.iter().enumerate() {

@@ -2,7 +2,7 @@
 //! of the configuration.
 
 mod command;
-mod cuts;
+mod revocation;
 
 use std::fs;
 use std::path::Path;

@@ -1,9 +1,9 @@
 //! Limits: a key and a tenant get what their limits say and no more, and a refused call costs nothing.
 
-mod asked;
-mod at_once;
-mod ends;
+mod concurrency;
 mod messages;
+mod request_ends;
+mod requested;
 mod tasks;
 
 use std::collections::BTreeSet;

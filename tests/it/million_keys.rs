@@ -33,8 +33,8 @@ fn secret(number: usize) -> String {
 fn a_million_keys_start_in_seconds_and_cost_under_200_bytes_each() {
     let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
     let directory = tempfile::tempdir().expect("a directory");
-    let few = Gateway::start(directory.path(), &upstream, FEW);
-    let many = Gateway::start(directory.path(), &upstream, MANY);
+    let few = KeyedGateway::start(directory.path(), &upstream, FEW);
+    let many = KeyedGateway::start(directory.path(), &upstream, MANY);
     let bytes_per_key = (many.resident_bytes - few.resident_bytes) as f64 / (MANY - FEW) as f64;
     println!(
         "start: {:.2?} with {FEW} keys, {:.2?} with {MANY}; resident: {:.1} MB and {:.1} MB; {bytes_per_key:.0} \
@@ -57,14 +57,14 @@ fn a_million_keys_start_in_seconds_and_cost_under_200_bytes_each() {
 }
 
 /// The real program over a store with this number of keys.
-struct Gateway {
+struct KeyedGateway {
     child: Child,
     address: std::net::SocketAddr,
     started_in: Duration,
     resident_bytes: u64,
 }
 
-impl Gateway {
+impl KeyedGateway {
     fn start(directory: &Path, upstream: &Upstream, keys: usize) -> Self {
         let store = directory.join(format!("{keys}.db"));
         fill(&store, keys);
@@ -111,7 +111,7 @@ impl Gateway {
     }
 }
 
-impl Drop for Gateway {
+impl Drop for KeyedGateway {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

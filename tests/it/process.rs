@@ -1,14 +1,14 @@
 //! The program itself: exit codes, signals, what it prints, and the memory that it takes.
 
+mod access_log;
 mod admission;
 mod audit;
 mod kills;
-mod lines;
+mod many_reloads;
 mod memory;
 mod outages;
 mod reloads;
-mod storm;
-mod supervisor;
+mod systemd;
 mod traces;
 mod upgrade;
 

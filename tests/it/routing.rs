@@ -10,8 +10,8 @@ use crate::harness::{
     Client, Envelope, Gateway, Message, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, Upstream, answer,
     assert_refused, message,
 };
-use endpoints::{Endpoint, Fate};
-use spellings::{Expected, Names, Spelling};
+use endpoints::{Endpoint, Treatment};
+use spellings::{Expected, PlaceholderIds, Spelling};
 
 const SUBMIT: &str = "/api/v1/services/aigc/video-generation/video-synthesis";
 const NOBODYS: &str = "00000000-0000-4000-8000-000000000000";
@@ -41,21 +41,21 @@ fn submit(gateway: &Gateway, key: &str, id: &str) {
 /// The fields that an endpoint's call needs beside a key.
 fn fields(endpoint: &Endpoint) -> &'static [&'static str] {
     match endpoint.fate {
-        Fate::Submits => &["X-DashScope-Async: enable"],
-        Fate::Shakes => &[
+        Treatment::Submits => &["X-DashScope-Async: enable"],
+        Treatment::Shakes => &[
             "Connection: Upgrade",
             "Upgrade: websocket",
             "Sec-WebSocket-Version: 13",
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
         ],
-        Fate::Passes | Fate::Local(_) | Fate::Denied => &[],
+        Treatment::Passes | Treatment::Local(_) | Treatment::Denied => &[],
     }
 }
 
 fn call(method: &str, target: &str, endpoint: &Endpoint, key: Option<&str>) -> String {
     let key = key.map(authorization);
     let fields: Vec<&str> = key.as_deref().into_iter().chain(fields(endpoint).iter().copied()).collect();
-    let body = if method == "POST" && endpoint.fate != Fate::Shakes { "{}" } else { "" };
+    let body = if method == "POST" && endpoint.fate != Treatment::Shakes { "{}" } else { "" };
     message(&format!("{method} {target}"), &fields, body)
 }
 
@@ -66,7 +66,7 @@ fn every_endpoint_in_every_spelling() {
     let (own, foreign) = ("1de0a1b2-0000-4000-8000-0000000000aa", "2de0a1b2-0000-4000-8000-0000000000bb");
     submit(&gateway, TENANT_KEY, own);
     submit(&gateway, OTHER_KEY, foreign);
-    let names = Names { own, foreign, none: NOBODYS };
+    let names = PlaceholderIds { own, foreign, none: NOBODYS };
     upstream.take();
     println!(
         "\nP passed as it should   L answered here   D 403 not_allowed   B 400 bad_path   - no such spelling"

@@ -18,17 +18,17 @@ use dashgate::store::{KeyRecord, Store, StoreCause, StoreFault, StoreHealth, Tas
 use tempfile::TempDir;
 
 /// A file in a directory of its own.
-struct Place {
+struct StoreFile {
     path: PathBuf,
     _directory: TempDir,
 }
 
-fn place() -> Place {
+fn place() -> StoreFile {
     let directory = tempfile::tempdir().unwrap();
-    Place { path: directory.path().join("dashgate.db"), _directory: directory }
+    StoreFile { path: directory.path().join("dashgate.db"), _directory: directory }
 }
 
-impl Place {
+impl StoreFile {
     fn open(&self) -> Store {
         Store::open(&self.path).unwrap()
     }

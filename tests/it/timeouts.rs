@@ -1,7 +1,7 @@
 //! Timeouts: upstreams that can't be reached, break, or fall silent; the client learns whether to retry, and nothing is
 //! sent twice that may have arrived.
 
-mod leaving;
+mod leaving_clients;
 
 use std::io::Write;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};

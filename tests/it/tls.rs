@@ -2,8 +2,8 @@
 
 mod admin;
 mod certificates;
-mod crowd;
 mod curl;
+mod many_connections;
 mod reload;
 
 use std::io::{Read, Write};
@@ -16,16 +16,16 @@ use rustls::{ClientConfig, HandshakeKind, ProtocolVersion};
 
 use crate::harness::calls::{Dechunk, bearer, check_refusal, generate};
 use crate::harness::gateway::write_config;
-use crate::harness::tls::{Authority, Secure};
+use crate::harness::tls::{Authority, TlsClient};
 use crate::harness::{Client, Gateway, UPSTREAM_KEY, Upstream, answer, client, configuration, message};
 
 /// A gateway with TLS, and whom it trusts.
-pub(super) struct Guarded {
+pub(super) struct TlsGateway {
     pub(super) authority: Authority,
     pub(super) gateway: Gateway,
 }
 
-impl Guarded {
+impl TlsGateway {
     /// `more` stands beside the certificate and its key in `tls`, `tenant` in the tenant `one`.
     pub(super) fn start(upstream: SocketAddr, more: &str, tenant: &str) -> Self {
         let authority = Authority::new();
@@ -45,8 +45,8 @@ impl Guarded {
         self.authority.trusted(None, &["http/1.1"])
     }
 
-    pub(super) fn connect(&self, config: &Arc<ClientConfig>) -> Secure {
-        Secure::connect(self.gateway.address, config).expect("a handshake")
+    pub(super) fn connect(&self, config: &Arc<ClientConfig>) -> TlsClient {
+        TlsClient::connect(self.gateway.address, config).expect("a handshake")
     }
 
     /// Loads the same configuration again, with what its files hold now.
@@ -64,7 +64,7 @@ pub(super) fn text(upstream: SocketAddr, more: &str, tenant: &str) -> String {
 #[test]
 fn both_versions_and_both_protocols_are_spoken() {
     let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
-    let guarded = Guarded::start(upstream.address, "", "");
+    let guarded = TlsGateway::start(upstream.address, "", "");
     for (versions, expected) in [
         (&[&rustls::version::TLS12], ProtocolVersion::TLSv1_2),
         (&[&rustls::version::TLS13], ProtocolVersion::TLSv1_3),
@@ -91,7 +91,7 @@ fn both_versions_and_both_protocols_are_spoken() {
         }
     }
     let other = guarded.authority.trusted(None, &["spdy/3"]);
-    assert!(Secure::connect(guarded.gateway.address, &other).is_err(), "a protocol that is not spoken");
+    assert!(TlsClient::connect(guarded.gateway.address, &other).is_err(), "a protocol that is not spoken");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_stream_and_a_tunnel_pass() {
         }
         stream.write_all(b"0\r\n\r\n").is_ok()
     });
-    let guarded = Guarded::start(upstream.address, "", "");
+    let guarded = TlsGateway::start(upstream.address, "", "");
     let mut secure = guarded.connect(&guarded.trusted());
     secure.send(generate("{}")).expect("sent");
     assert_eq!(secure.head().expect("a head").status(), 200);
@@ -150,7 +150,7 @@ fn an_end_is_announced_and_a_cut_is_not() {
             .expect("sent");
         false
     });
-    let guarded = Guarded::start(upstream.address, "", "");
+    let guarded = TlsGateway::start(upstream.address, "", "");
     let mut whole = guarded.connect(&guarded.trusted());
     let closing = generate("{}").replace("Host: gateway", "Host: gateway\r\nConnection: close");
     assert_eq!(whole.ask(closing).expect("an answer").text(), "whole");
@@ -167,7 +167,7 @@ fn an_end_is_announced_and_a_cut_is_not() {
 #[test]
 fn cleartext_is_told_so() {
     let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
-    let guarded = Guarded::start(upstream.address, "", "");
+    let guarded = TlsGateway::start(upstream.address, "", "");
     for request in [generate("{}"), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), "\r\nGET / ".to_owned()] {
         let mut client = Client::connect(guarded.gateway.address);
         client.send(request);
@@ -187,7 +187,7 @@ fn cleartext_is_told_so() {
 #[test]
 fn a_session_is_resumed_also_after_a_reload() {
     let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
-    let guarded = Guarded::start(upstream.address, "", "");
+    let guarded = TlsGateway::start(upstream.address, "", "");
     let config = guarded.trusted();
     let kind = || {
         let mut secure = guarded.connect(&config);
@@ -205,7 +205,7 @@ fn a_session_is_resumed_also_after_a_reload() {
 
 #[test]
 fn a_handshake_ends_in_time() {
-    let guarded = Guarded::start(Upstream::answering("").address, "", "");
+    let guarded = TlsGateway::start(Upstream::answering("").address, "", "");
     let mut silent = Client::connect(guarded.gateway.address);
     let mut half = Client::connect(guarded.gateway.address);
     half.send([0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]);
@@ -218,7 +218,7 @@ fn a_handshake_ends_in_time() {
 #[test]
 fn tls_can_be_turned_on_and_off_by_a_reload() {
     let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
-    let guarded = Guarded::start(upstream.address, "", "");
+    let guarded = TlsGateway::start(upstream.address, "", "");
     let mut secure = guarded.connect(&guarded.trusted());
     let plain = text(upstream.address, "", "").replace("\ntls = ", "\n# tls = ");
     assert_eq!(guarded.gateway.reload(&plain).status(), 200);

@@ -14,34 +14,34 @@ use exchanges::Exchange;
 /// The fields that the gateway may change in a request, how, and why. The key is no difference here: the
 /// direct client has the upstream's own.
 const UP: [Allowed; 4] = [
-    ("host", Difference::Ours, "the upstream's own (contract, Headers)"),
+    ("host", AllowedChange::Ours, "the upstream's own (contract, Headers)"),
     (
         "connection",
-        Difference::Hop,
+        AllowedChange::Hop,
         "of one connection only (RFC 9110, 7.6.1); `te` where trailers are taken",
     ),
-    ("keep-alive", Difference::Hop, "of one connection only (RFC 9110, 7.6.1)"),
+    ("keep-alive", AllowedChange::Hop, "of one connection only (RFC 9110, 7.6.1)"),
     (
         "expect",
-        Difference::Hop,
+        AllowedChange::Hop,
         "answered with 100 by the server that takes the body, the gateway (RFC 9110, 10.1.1)",
     ),
 ];
 
 /// The fields that the gateway may change in an answer.
 const DOWN: [Allowed; 6] = [
-    ("connection", Difference::Hop, "of one connection only (RFC 9110, 7.6.1)"),
-    ("keep-alive", Difference::Hop, "of one connection only (RFC 9110, 7.6.1)"),
-    ("set-cookie", Difference::Hop, "a balancer's cookie would tie tenants to us (contract, Headers)"),
+    ("connection", AllowedChange::Hop, "of one connection only (RFC 9110, 7.6.1)"),
+    ("keep-alive", AllowedChange::Hop, "of one connection only (RFC 9110, 7.6.1)"),
+    ("set-cookie", AllowedChange::Hop, "a balancer's cookie would tie tenants to us (contract, Headers)"),
     (
         "transfer-encoding",
-        Difference::Hop,
+        AllowedChange::Hop,
         "of one connection only: an answer that ends with it comes in chunks, and to HTTP/1.0 the other way",
     ),
-    ("date", Difference::Added, "a recipient dates what came without a date (RFC 9110, 6.6.1)"),
+    ("date", AllowedChange::Added, "a recipient dates what came without a date (RFC 9110, 6.6.1)"),
     (
         "content-length",
-        Difference::LostIn304,
+        AllowedChange::LostIn304,
         "hyper's server never sends the one that is optional (RFC 9110, 8.6)",
     ),
 ];
@@ -54,10 +54,10 @@ const DOWN: [Allowed; 6] = [
 const ELSEWHERE: &str =
     "names' case, order of different names, version, chunk sizes, mount, interim answers, unasked trailers";
 
-type Allowed = (&'static str, Difference, &'static str);
+type Allowed = (&'static str, AllowedChange, &'static str);
 
 #[derive(Debug, Clone, Copy)]
-enum Difference {
+enum AllowedChange {
     /// Has another value.
     Ours,
     /// May come, go or change.
@@ -69,7 +69,7 @@ enum Difference {
 }
 
 /// Observations of client and upstream in one exchange.
-struct Sides {
+struct BothSides {
     request: Message,
     answer: Message,
 }
@@ -113,14 +113,14 @@ fn make(exchange: &Exchange, address: SocketAddr, head: &str) -> Message {
 }
 
 /// Directly, with the key that the upstream takes and its own path.
-fn direct(exchange: &Exchange) -> Sides {
+fn direct(exchange: &Exchange) -> BothSides {
     let (address, serving) = upstream(exchange);
     let answer = make(exchange, address, &exchange.head("", UPSTREAM_KEY));
-    Sides { answer, request: serving.join().expect("an exchange") }
+    BothSides { answer, request: serving.join().expect("an exchange") }
 }
 
 /// Through the gateway, with a tenant's key and below a mount.
-fn proxied(exchange: &Exchange, mount: &str) -> Sides {
+fn proxied(exchange: &Exchange, mount: &str) -> BothSides {
     let (address, serving) = upstream(exchange);
     let gateway = Gateway::start(address);
     let answer = make(exchange, gateway.address, &exchange.head(mount, TENANT_KEY));
@@ -128,20 +128,20 @@ fn proxied(exchange: &Exchange, mount: &str) -> Sides {
     assert_eq!(request.field("authorization"), Some(format!("Bearer {UPSTREAM_KEY}")), "{}", exchange.name);
     assert_eq!(request.field("host"), Some(address.to_string()), "{}", exchange.name);
     assert!(!request.holds(TENANT_KEY), "{}", exchange.name);
-    Sides { answer, request }
+    BothSides { answer, request }
 }
 
 /// The fields by name, those of one name in their order, without those that may differ.
 fn fields(message: &Message, other: &Message, allowed: &[Allowed]) -> Vec<(String, String)> {
     let mut fields = message.fields();
     fields.retain(|(name, _)| match allowed.iter().find(|(allowed, ..)| allowed == name) {
-        Some((_, Difference::Ours, _)) => {
+        Some((_, AllowedChange::Ours, _)) => {
             assert!(other.field(name).is_some(), "{name} is lost in {}", other.head);
             false
         }
-        Some((_, Difference::Hop, _)) => false,
-        Some((_, Difference::Added, _)) => other.field(name).is_some(),
-        Some((_, Difference::LostIn304, _)) => !message.start_line().contains(" 304 "),
+        Some((_, AllowedChange::Hop, _)) => false,
+        Some((_, AllowedChange::Added, _)) => other.field(name).is_some(),
+        Some((_, AllowedChange::LostIn304, _)) => !message.start_line().contains(" 304 "),
         None => true,
     });
     // Stable: what bears one name keeps its order.

@@ -1,7 +1,7 @@
 //! `/v1/videos` and `/v1/tasks/{id}` over the same tasks, keys, limits and accounts as native.
 
+mod both_dialects;
 mod content;
-mod crossing;
 mod files;
 mod mapping;
 mod reading;

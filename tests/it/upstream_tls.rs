@@ -21,20 +21,20 @@ fn authority() -> CertifiedIssuer<'static, KeyPair> {
 }
 
 /// An upstream that speaks TLS, with a certificate for `host`.
-struct Secure {
+struct TlsUpstream {
     address: SocketAddr,
-    state: Arc<State>,
+    state: Arc<TlsUpstreamState>,
 }
 
 #[derive(Default)]
-struct State {
+struct TlsUpstreamState {
     handshakes: AtomicUsize,
     /// All bytes that came, decrypted or not.
     heard: Mutex<Vec<u8>>,
     alpn: Mutex<Vec<Option<Vec<u8>>>>,
 }
 
-impl Secure {
+impl TlsUpstream {
     fn start(
         issuer: &CertifiedIssuer<'static, KeyPair>,
         host: &str,
@@ -56,7 +56,7 @@ impl Secure {
         let config = Arc::new(config);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let address = listener.local_addr().expect("an address");
-        let state = Arc::new(State::default());
+        let state = Arc::new(TlsUpstreamState::default());
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -72,7 +72,7 @@ impl Secure {
     }
 }
 
-impl State {
+impl TlsUpstreamState {
     fn talk(&self, config: Arc<ServerConfig>, mut stream: TcpStream) {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let mut session = ServerConnection::new(config).expect("a session");
@@ -129,7 +129,7 @@ fn ca_file(issuer: &CertifiedIssuer<'static, KeyPair>) -> tempfile::NamedTempFil
     file
 }
 
-fn check_unreachable(gateway: &Gateway, upstream: &Secure) {
+fn check_unreachable(gateway: &Gateway, upstream: &TlsUpstream) {
     for request in [submit(), generate("{}")] {
         let refusal = gateway.ask(request);
         check_refusal(&refusal, 503, "upstream_unreachable");
@@ -143,7 +143,7 @@ fn a_certificate_of_the_configured_authority_is_taken() {
     let authority = authority();
     let file = ca_file(&authority);
     for host in ["localhost", "127.0.0.1"] {
-        let upstream = Secure::start(&authority, host, |_| {});
+        let upstream = TlsUpstream::start(&authority, host, |_| {});
         let gateway = gateway(host, upstream.address.port(), Some(file.path()), "");
         for _ in 0..3 {
             assert_eq!(gateway.ask(generate("{}")).status(), 200);
@@ -160,7 +160,7 @@ fn a_certificate_of_the_configured_authority_is_taken() {
 #[test]
 fn a_certificate_of_an_unknown_authority_is_refused() {
     let (authority, other) = (authority(), authority());
-    let upstream = Secure::start(&authority, "localhost", |_| {});
+    let upstream = TlsUpstream::start(&authority, "localhost", |_| {});
     check_unreachable(&gateway("localhost", upstream.address.port(), None, ""), &upstream);
     let file = ca_file(&other);
     check_unreachable(&gateway("localhost", upstream.address.port(), Some(file.path()), ""), &upstream);
@@ -170,7 +170,7 @@ fn a_certificate_of_an_unknown_authority_is_refused() {
 fn a_certificate_for_another_host_is_refused() {
     let authority = authority();
     let file = ca_file(&authority);
-    let upstream = Secure::start(&authority, "dashscope.example", |_| {});
+    let upstream = TlsUpstream::start(&authority, "dashscope.example", |_| {});
     check_unreachable(&gateway("localhost", upstream.address.port(), Some(file.path()), ""), &upstream);
 }
 
@@ -179,7 +179,7 @@ fn a_certificate_out_of_its_time_is_refused() {
     let authority = authority();
     let file = ca_file(&authority);
     for (from, until) in [(2020, 2021), (2990, 2999)] {
-        let upstream = Secure::start(&authority, "localhost", |params| {
+        let upstream = TlsUpstream::start(&authority, "localhost", |params| {
             params.not_before = date_time_ymd(from, 1, 1);
             params.not_after = date_time_ymd(until, 1, 1);
         });
@@ -207,7 +207,7 @@ fn an_upstream_that_does_not_shake_hands_is_given_up() {
 fn another_authority_after_a_reload_is_asked_at_once() {
     let (old, new) = (authority(), authority());
     let file = ca_file(&old);
-    let upstream = Secure::start(&old, "localhost", |_| {});
+    let upstream = TlsUpstream::start(&old, "localhost", |_| {});
     let gateway = Gateway::from_file(&text("localhost", upstream.address.port(), Some(file.path()), ""));
     assert_eq!(gateway.ask(generate("{}")).status(), 200);
     std::fs::write(file.path(), new.pem()).expect("written");

@@ -28,14 +28,14 @@ fn simulator(keys: &[&str]) -> Simulator {
 
 /// Answers that the clients got.
 #[derive(Default)]
-struct Told {
+struct Answers {
     /// Last status of each task; `None` while it runs.
     tasks: Mutex<HashMap<String, Option<String>>>,
     ended: AtomicUsize,
     enough: AtomicBool,
 }
 
-impl Told {
+impl Answers {
     /// Makes tasks one after another and reads each to its end. As the SDKs do, it asks again at 429 and 503.
     fn work(&self, gateway: &Gateway) {
         let mut client = Client::connect(gateway.address);
@@ -106,7 +106,7 @@ fn keys_are_rotated_in_mid_flight_and_no_task_is_lost() {
         configuration("listen = \"127.0.0.1:0\"\nworkers = 2", &accounts, "")
     };
     let gateway = Gateway::from_file(&text("sk-0"));
-    let told = Told::default();
+    let told = Answers::default();
     std::thread::scope(|scope| {
         for _ in 0..CLIENTS {
             scope.spawn(|| told.work(&gateway));

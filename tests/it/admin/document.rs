@@ -13,7 +13,7 @@ use crate::harness::{
 const NOT_HERE: [&str; 5] = [
     // A thread that hangs, which a test can't make; see `liveness`.
     "GET /livez 503",
-    // Ten seconds of silence; see `guests`.
+    // Ten seconds of silence; see `slow_clients`.
     "POST /admin/keys 408",
     "POST /admin/keys/{id}/rotate 408",
     // More reloads than the queue takes, from sixteen requests at the same time.

@@ -173,7 +173,6 @@ const ALLOWED: &[&[&str]] = &[
     &["admin::problem", "admin::route"],
     &["polling::account_poller", "polling::schedule", "polling::tracked_task"],
     &["polling::account_poller", "polling::tracked_task"],
-    &["proxy::inspect", "proxy::send::forward", "proxy::send::rewrite"],
     &["proxy::rejection", "proxy::videos::fault"],
     &["proxy::videos::store_reference", "proxy::videos::translate"],
     &["store::commit", "store::replay", "store::state", "store::writer"],

@@ -99,7 +99,7 @@ fn secret() -> impl Strategy<Value = String> {
 
 /// One small edit of a file, such as a slip of the hand makes.
 #[derive(Debug, Clone)]
-enum Slip {
+enum FileEdit {
     Cut(prop::sample::Index),
     Remove(prop::sample::Index),
     Insert(prop::sample::Index, char),
@@ -107,30 +107,30 @@ enum Slip {
     Swap(prop::sample::Index, prop::sample::Index),
 }
 
-fn slip() -> impl Strategy<Value = Slip> {
+fn slip() -> impl Strategy<Value = FileEdit> {
     let at = any::<prop::sample::Index>;
     let sign = || prop::sample::select("\"'=[]{}\n\r#$.,\\ \t_-0a\0é".chars().collect::<Vec<_>>());
     prop_oneof![
-        at().prop_map(Slip::Cut),
-        at().prop_map(Slip::Remove),
-        (at(), sign()).prop_map(|(at, sign)| Slip::Insert(at, sign)),
-        (at(), sign()).prop_map(|(at, sign)| Slip::Replace(at, sign)),
-        (at(), at()).prop_map(|(one, other)| Slip::Swap(one, other)),
+        at().prop_map(FileEdit::Cut),
+        at().prop_map(FileEdit::Remove),
+        (at(), sign()).prop_map(|(at, sign)| FileEdit::Insert(at, sign)),
+        (at(), sign()).prop_map(|(at, sign)| FileEdit::Replace(at, sign)),
+        (at(), at()).prop_map(|(one, other)| FileEdit::Swap(one, other)),
     ]
 }
 
-fn broken(text: &str, slip: &Slip) -> String {
+fn broken(text: &str, slip: &FileEdit) -> String {
     let mut signs: Vec<char> = text.chars().collect();
     if signs.is_empty() {
         return String::new();
     }
     let length = signs.len();
     match slip {
-        Slip::Cut(at) => signs.truncate(at.index(length)),
-        Slip::Remove(at) => drop(signs.remove(at.index(length))),
-        Slip::Insert(at, sign) => signs.insert(at.index(length), *sign),
-        Slip::Replace(at, sign) => signs[at.index(length)] = *sign,
-        Slip::Swap(one, other) => signs.swap(one.index(length), other.index(length)),
+        FileEdit::Cut(at) => signs.truncate(at.index(length)),
+        FileEdit::Remove(at) => drop(signs.remove(at.index(length))),
+        FileEdit::Insert(at, sign) => signs.insert(at.index(length), *sign),
+        FileEdit::Replace(at, sign) => signs[at.index(length)] = *sign,
+        FileEdit::Swap(one, other) => signs.swap(one.index(length), other.index(length)),
     }
     signs.into_iter().collect()
 }

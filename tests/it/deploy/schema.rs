@@ -9,8 +9,8 @@ use dashgate::config::{Config, Fault};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
-use super::places::{
-    Place, Step, below_the_root, is_list_of_strings, places, pointer, probes, with, words, written,
+use super::schema_places::{
+    PathStep, SchemaPlace, below_the_root, is_list_of_strings, places, pointer, probes, with, words, written,
 };
 use super::tools::root;
 
@@ -21,7 +21,7 @@ fn the_reader_and_the_schema_know_the_same_keys() {
     let mut checked = 0;
     for place in tables {
         let mut path = place.path.clone();
-        path.push(Step::Key(UNKNOWN.to_owned()));
+        path.push(PathStep::Key(UNKNOWN.to_owned()));
         let document = with(&path, json!(1));
         let faults = read(&document).expect_err("an unknown key is a fault");
         let hint = faults.iter().find(|fault| fault.path == written(&path)).map(|fault| fault.hint.as_str());
@@ -100,10 +100,10 @@ fn the_example_validates_and_shows_every_key_with_its_default() {
     let places = places(&schema);
     let mut compared = 0;
     for place in &places {
-        let Some(Step::Key(key)) = place.path.last() else { continue };
+        let Some(PathStep::Key(key)) = place.path.last() else { continue };
         let table =
             places.iter().find(|table| table.path == place.path[..place.path.len() - 1]).expect("a table");
-        let is_shown = |other: &Place| {
+        let is_shown = |other: &SchemaPlace| {
             other.properties == table.properties && keys.contains(&in_table(&other.pattern(), key))
         };
         let is_in_comment = table.has_alternative(key) && text.contains(&format!("{key} = "));
@@ -136,8 +136,8 @@ fn what_is_wrong_is_wrong_for_both() {
 }
 
 /// Whether the reader knows the key only to refuse it: the fault is the same for every type of value.
-fn is_always_refused(table: &[Step], key: &str) -> bool {
-    let path = [table, &[Step::Key(key.to_owned())]].concat();
+fn is_always_refused(table: &[PathStep], key: &str) -> bool {
+    let path = [table, &[PathStep::Key(key.to_owned())]].concat();
     let problems = [json!(1), json!("x"), json!({}), json!([])].map(|value| {
         let faults = read(&with(&path, value)).err().unwrap_or_default();
         faults.into_iter().find(|fault| fault.path == written(&path)).map(|fault| fault.problem)

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::documents;
 use super::shell::heredocs;
-use crate::clients::Client;
+use crate::clients::ClientScript;
 use crate::harness::tls::Authority;
 
 /// A block of code in a document.
@@ -118,5 +118,5 @@ fn provide(table: &Table, folder: &Path, authority: &Authority) {
 #[test]
 fn the_python_examples_run_against_the_gateway() {
     assert!(!blocks("python").is_empty());
-    Client::python("documents.py").run();
+    ClientScript::python("documents.py").run();
 }

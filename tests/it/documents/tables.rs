@@ -8,7 +8,7 @@ use dashgate::telemetry::metrics::Reason;
 use serde_json::Value;
 
 use super::{cells, guide, in_backticks, read, texts_below};
-use crate::deploy::places::{Step, places};
+use crate::deploy::schema_places::{PathStep, places};
 use crate::deploy::tools;
 use crate::harness::calls::{generate, poll, submit, task};
 use crate::harness::{Gateway, Upstream, eventually};
@@ -18,8 +18,10 @@ fn the_reference_has_every_setting_with_its_default() {
     let schema: Value = serde_json::from_str(&read("deploy/dashgate.schema.json")).expect("JSON");
     let settings = places(&schema).into_iter().filter_map(|place| match place.path.last()? {
         // A table of the file's first level is the heading of its settings.
-        Step::Key(_) if place.path.len() > 1 => Some((place.pattern(), place.schema.get("default").cloned())),
-        Step::Key(_) | Step::First => None,
+        PathStep::Key(_) if place.path.len() > 1 => {
+            Some((place.pattern(), place.schema.get("default").cloned()))
+        }
+        PathStep::Key(_) | PathStep::First => None,
     });
     let settings: BTreeMap<String, Option<Value>> = settings.collect();
     assert!(settings.len() > 80, "settings of the schema: {}", settings.len());

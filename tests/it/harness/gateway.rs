@@ -10,7 +10,7 @@ use super::client;
 use super::logs;
 use super::message::{Message, message};
 use super::openapi;
-use super::secrets::Searched;
+use super::secrets::SearchedLog;
 use tempfile::TempDir;
 
 pub(crate) const UPSTREAM_KEY: &str = "sk-upstream-5f0c1e9ab7d24c38";
@@ -25,7 +25,7 @@ pub(crate) struct Gateway {
     pub(crate) admin: SocketAddr,
     pub(crate) running: RunningGateway,
     /// The log, searched for secrets when the gateway has ended.
-    _searched: Searched,
+    _searched: SearchedLog,
     /// Directory of the store and the access log; removed with the gateway.
     pub(crate) directory: TempDir,
 }
@@ -64,7 +64,7 @@ impl Gateway {
         logs::capture();
         let running = app::start(&config).expect("a gateway");
         let admin = running.admin_address().expect("an admin listener");
-        let _searched = Searched::new(&directory.path().join(ACCESS_LOG));
+        let _searched = SearchedLog::new(&directory.path().join(ACCESS_LOG));
         Self { address: running.address(), admin, running, _searched, directory }
     }
 
@@ -81,7 +81,7 @@ impl Gateway {
         logs::capture();
         let running = app::start_from(&config, files).expect("a gateway");
         let admin = running.admin_address().expect("an admin listener");
-        let _searched = Searched::new(&directory.path().join(ACCESS_LOG));
+        let _searched = SearchedLog::new(&directory.path().join(ACCESS_LOG));
         Self { address: running.address(), admin, running, _searched, directory }
     }
 

@@ -18,7 +18,7 @@ pub(crate) fn capture() {
     LOGGED.get_or_init(|| {
         // Log lines of the tests' own clients are no log of the gateway.
         let filter = "trace,tungstenite=off,tokio_tungstenite=off".parse::<Targets>().expect("a filter");
-        let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| Writer);
+        let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| LogWriter);
         tracing_subscriber::registry().with(lines.with_filter(filter)).init();
         Mutex::default()
     });
@@ -30,9 +30,9 @@ pub(crate) fn captured() -> String {
     String::from_utf8_lossy(&logged.unwrap_or_default()).into_owned()
 }
 
-struct Writer;
+struct LogWriter;
 
-impl io::Write for Writer {
+impl io::Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if let Some(line) = secrets::leak(&String::from_utf8_lossy(bytes)) {
             // Past the capture of a test's output.

@@ -22,15 +22,15 @@ pub(crate) fn leak(text: &str) -> Option<&str> {
 }
 
 /// A file of log lines, searched when it is dropped.
-pub(crate) struct Searched(PathBuf);
+pub(crate) struct SearchedLog(PathBuf);
 
-impl Searched {
+impl SearchedLog {
     pub(crate) fn new(path: &Path) -> Self {
         Self(path.to_owned())
     }
 }
 
-impl Drop for Searched {
+impl Drop for SearchedLog {
     fn drop(&mut self) {
         if !std::thread::panicking()
             && let Ok(text) = std::fs::read_to_string(&self.0)

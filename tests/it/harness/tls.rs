@@ -161,11 +161,11 @@ impl Identity {
 }
 
 /// One connection.
-pub(crate) struct Secure {
+pub(crate) struct TlsClient {
     reader: BufReader<StreamOwned<ClientConnection, TcpStream>>,
 }
 
-impl Secure {
+impl TlsClient {
     /// Runs the TLS handshake to its end.
     pub(crate) fn connect(address: SocketAddr, config: &Arc<ClientConfig>) -> std::io::Result<Self> {
         let mut socket = TcpStream::connect(address)?;

@@ -13,11 +13,11 @@ pub(crate) type Script = dyn Fn(&Message, &mut TcpStream) -> bool + Send + Sync;
 
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
-    state: Arc<State>,
+    state: Arc<UpstreamState>,
 }
 
 #[derive(Default)]
-struct State {
+struct UpstreamState {
     seen: Mutex<Vec<Message>>,
     connections: AtomicUsize,
     open: AtomicUsize,
@@ -59,9 +59,12 @@ impl Upstream {
         Self::raw(listener, move |_, stream| script(stream))
     }
 
-    fn raw(listener: TcpListener, talk: impl Fn(&State, &mut TcpStream) + Send + Sync + 'static) -> Self {
+    fn raw(
+        listener: TcpListener,
+        talk: impl Fn(&UpstreamState, &mut TcpStream) + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().expect("an address");
-        let state = Arc::new(State::default());
+        let state = Arc::new(UpstreamState::default());
         let (shared, talk) = (Arc::clone(&state), Arc::new(talk));
         std::thread::spawn(move || {
             for stream in listener.incoming() {

@@ -13,7 +13,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::echo;
-use super::silence::endless;
+use super::slow_clients::endless;
 use crate::harness::calls::GENERATION;
 use crate::harness::upstream::until_closed;
 use crate::harness::{Client, Gateway, PATIENCE, TENANT_KEY, Upstream, eventually};

@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{KEYS, Pair};
-use crate::clients::Client;
+use super::{KEYS, TwoTenants};
+use crate::clients::ClientScript;
 
 /// All of them against one gateway, with two thousand tasks that are submitted once.
 #[test]
 fn each_sdk_sees_its_tenants_tasks_alone() {
-    let pair = Pair::new();
+    let pair = TwoTenants::new();
     // Each foreign task, or every fiftieth: an SDK takes its time.
     let every = std::env::var_os("DASHGATE_SPELLINGS").is_some();
     let (step, within) = if every { (1, HOURS) } else { (50, MINUTES) };
@@ -25,10 +25,10 @@ fn each_sdk_sees_its_tenants_tasks_alone() {
     let tasks = pair.gateway.directory.path().join("tasks");
     std::fs::write(&tasks, lines).expect("written");
     for client in [
-        Client::python("isolation.py"),
-        Client::old_python("isolation.py"),
-        Client::node("isolation.mjs"),
-        Client::java("Isolation.java"),
+        ClientScript::python("isolation.py"),
+        ClientScript::old_python("isolation.py"),
+        ClientScript::node("isolation.mjs"),
+        ClientScript::java("Isolation.java"),
     ] {
         client.run_at(pair.gateway.address, &tasks, within);
     }

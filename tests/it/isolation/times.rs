@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::{Pair, TAIL, authorization, masked};
+use super::{TAIL, TwoTenants, authorization, masked};
 use crate::harness::{Client, message};
 
 const TRIES: usize = 2_000;
@@ -12,7 +12,7 @@ const TRIES: usize = 2_000;
 /// figures are for reading (`DASHGATE_FIGURES=1`): on a busy machine no verdict of theirs would hold.
 #[test]
 fn a_foreign_task_takes_as_long_as_none() {
-    let pair = Pair::new();
+    let pair = TwoTenants::new();
     let mut questions: Vec<(usize, String)> = (0..TRIES)
         .flat_map(|number| {
             let foreign = pair.ids[1][number % pair.ids[1].len()].clone();
@@ -21,7 +21,7 @@ fn a_foreign_task_takes_as_long_as_none() {
         })
         .collect();
     let figures = std::env::var_os("DASHGATE_FIGURES").is_some();
-    let mut shuffle = Shuffle(0x9e37_79b9_7f4a_7c15);
+    let mut shuffle = RandomOrder(0x9e37_79b9_7f4a_7c15);
     for (name, method, end) in [("query", "GET", ""), ("cancel", "POST", "/cancel")] {
         shuffle.mix(&mut questions);
         let mut client = Client::connect(pair.gateway.address);
@@ -99,9 +99,9 @@ fn greatest_distance(one: &[Duration], other: &[Duration]) -> f64 {
     if scaled < 0.3 { 1.0 } else { (1..100).map(term).sum::<f64>().clamp(0.0, 1.0) }
 }
 
-struct Shuffle(u64);
+struct RandomOrder(u64);
 
-impl Shuffle {
+impl RandomOrder {
     fn mix<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -113,7 +113,7 @@ impl Shuffle {
 /// The statistics must see a difference where there is one, and none where there is none.
 #[test]
 fn the_statistics_tell_shifted_times_from_equal_ones() {
-    let mut noise = Shuffle(7);
+    let mut noise = RandomOrder(7);
     let mut draw = |shift: u64| -> Vec<Duration> {
         let mut numbers: Vec<u64> = (0..10_000).collect();
         noise.mix(&mut numbers);

@@ -81,9 +81,9 @@ fn what_goes_wrong_is_told_with_what_to_do() {
 }
 
 /// A real gateway, killed when it is dropped.
-struct Server(Child);
+struct ServerProcess(Child);
 
-impl Drop for Server {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -107,7 +107,7 @@ fn the_start_says_where_it_listens_and_which_keys_clash() {
     std::fs::write(&file, text).expect("a file");
     let mut command = Command::new(env!("CARGO_BIN_EXE_dashgate"));
     command.args(["serve", "-c"]).arg(&file).env_remove("RUST_LOG").stderr(Stdio::piped());
-    let mut server = Server(command.spawn().expect("the dashgate binary"));
+    let mut server = ServerProcess(command.spawn().expect("the dashgate binary"));
     let lines = BufReader::new(server.0.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
     let mut said = String::new();
     for line in lines {

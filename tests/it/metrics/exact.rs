@@ -12,12 +12,12 @@ use serde_json::Value;
 
 use super::Page;
 use crate::harness::eventually;
-use kinds::{KINDS, Told};
-use world::World;
+use kinds::{KINDS, Observation};
+use world::Installation;
 
 #[test]
 fn every_exchange_is_counted_once_everywhere() {
-    let world = World::start();
+    let world = Installation::start();
     let mut told = world.prelude();
     let each = exchanges().div_ceil(THREADS);
     std::thread::scope(|scope| {
@@ -45,8 +45,8 @@ fn exchanges() -> usize {
     std::env::var("DASHGATE_EXCHANGES").map_or(600, |count| count.parse().expect("a number"))
 }
 
-fn talk(world: &World, thread: usize, count: usize) -> Vec<Told> {
-    let mut actor = kinds::Actor::new(world);
+fn talk(world: &Installation, thread: usize, count: usize) -> Vec<Observation> {
+    let mut actor = kinds::LoadClient::new(world);
     (0..count).map(|number| KINDS[(number + thread * 7) % KINDS.len()](&mut actor)).collect()
 }
 
@@ -76,9 +76,9 @@ fn sums(page: &Page, family: &str, labels: &[&str]) -> Counts {
 }
 
 /// Compares counters with the observations of the clients.
-fn check_clients(world: &World, told: &[Told]) {
+fn check_clients(world: &Installation, told: &[Observation]) {
     let page = Page::of(&world.gateway);
-    let code = |told: &Told| told.status.map_or("none".to_owned(), |status| status.to_string());
+    let code = |told: &Observation| told.status.map_or("none".to_owned(), |status| status.to_string());
     let by_end = count(told, |told| Some(format!("{} {} {}", told.mount, code(told), told.outcome)));
     assert_eq!(sums(&page, "dashgate_requests_total", &["mount", "code", "outcome"]), by_end);
     let by_tenant = count(told, |told| Some(format!("{} {}", told.tenant, code(told))));
@@ -91,13 +91,13 @@ fn check_clients(world: &World, told: &[Told]) {
     let by_operation = sums(&page, "dashgate_requests_total", &["operation"]);
     assert_eq!(sums(&page, "dashgate_request_duration_seconds_count", &["operation"]), by_operation);
     assert_eq!(sums(&page, "dashgate_overhead_seconds_count", &["operation"]), by_operation);
-    let bytes = |of: fn(&Told) -> usize| told.iter().map(of).sum::<usize>() as f64;
+    let bytes = |of: fn(&Observation) -> usize| told.iter().map(of).sum::<usize>() as f64;
     assert_eq!(page.value(r#"dashgate_bytes_total{direction="in"}"#), bytes(|told| told.bytes_in));
     assert_eq!(page.value(r#"dashgate_bytes_total{direction="out"}"#), bytes(|told| told.bytes_out));
 }
 
 /// Compares access log lines with the counters.
-fn check_lines(world: &World) {
+fn check_lines(world: &Installation) {
     let (page, lines) = (Page::of(&world.gateway), world.gateway.lines());
     let text = |line: &Value, field: &str| line[field].as_str().unwrap_or("none").to_owned();
     let code = |line: &Value| line["code"].as_u64().map_or("none".to_owned(), |code| code.to_string());
@@ -137,7 +137,7 @@ fn check_lines(world: &World) {
 }
 
 /// Compares attempts with the upstreams' own counts and with the access log lines.
-fn check_upstreams(world: &World) {
+fn check_upstreams(world: &Installation) {
     eventually("the upstreams and the gateway agree on every attempt", || {
         let before = world.upstreams_counted();
         let page = Page::of(&world.gateway);
@@ -160,8 +160,9 @@ fn check_upstreams(world: &World) {
 }
 
 /// Summary, printed with `--nocapture`.
-fn report(told: &[Told]) {
-    let name = |told: &Told| Some(format!("{} {}", told.outcome, told.reason.as_deref().unwrap_or_default()));
+fn report(told: &[Observation]) {
+    let name =
+        |told: &Observation| Some(format!("{} {}", told.outcome, told.reason.as_deref().unwrap_or_default()));
     println!("{} exchanges", told.len());
     for (name, count) in count(told, name) {
         println!("{count:6} {name}");

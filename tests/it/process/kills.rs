@@ -26,7 +26,7 @@ const TENANTS: [(&str, &str); 2] = [(TENANT_KEY, "wan2.7-t2v-one"), (OTHER_KEY, 
 
 #[test]
 fn no_task_that_a_client_was_told_of_is_lost() {
-    let (place, mut dice, kills) = (Place::new(), Dice::new(), kills());
+    let (place, mut dice, kills) = (ThreeAccounts::new(), RandomNumbers::new(), kills());
     let mut told = HashSet::new();
     let mut submitting = Duration::ZERO;
     for _ in 0..kills {
@@ -64,7 +64,7 @@ fn no_task_that_a_client_was_told_of_is_lost() {
 /// the upstream's answer and the commit leaves one that nobody has, and nobody was told of that one.
 #[test]
 fn a_task_whose_client_hung_up_is_its_owners() {
-    let (place, mut dice, kills) = (Place::new(), Dice::new(), kills());
+    let (place, mut dice, kills) = (ThreeAccounts::new(), RandomNumbers::new(), kills());
     let (mut settled, sent) = (HashSet::new(), AtomicUsize::new(0));
     let mut submitting = Duration::ZERO;
     for round in 0..kills {
@@ -120,7 +120,7 @@ fn a_task_whose_client_hung_up_is_its_owners() {
 /// An `oss://` URL that is good today must be good after a crash, for its tenant alone, at its account.
 #[test]
 fn no_upload_that_a_client_was_told_of_is_lost() {
-    let (place, mut dice, kills) = (Place::new(), Dice::new(), kills());
+    let (place, mut dice, kills) = (ThreeAccounts::new(), RandomNumbers::new(), kills());
     let by_account = ACCOUNTS.map(|name| place.directory_of(name));
     let mut told = Vec::new();
     for _ in 0..kills {
@@ -165,12 +165,12 @@ fn no_upload_that_a_client_was_told_of_is_lost() {
 }
 
 /// A simulator with three accounts, and the folder of a gateway before it.
-struct Place {
+struct ThreeAccounts {
     simulator: Simulator,
     folder: tempfile::TempDir,
 }
 
-impl Place {
+impl ThreeAccounts {
     fn new() -> Self {
         let options = SimulatorOptions {
             keys: ACCOUNTS.iter().map(|name| format!("{name}=sk-{name}").parse().expect("a key")).collect(),
@@ -324,12 +324,12 @@ fn hang_up_for_ever(address: SocketAddr, client: usize, sent: &AtomicUsize, stop
 }
 
 /// A pseudorandom generator whose printed seed repeats a round.
-struct Dice {
+struct RandomNumbers {
     seed: u64,
     state: u64,
 }
 
-impl Dice {
+impl RandomNumbers {
     fn new() -> Self {
         let clock = || SystemTime::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_nanos() as u64);
         let seed =

@@ -20,13 +20,13 @@ use crate::harness::{
 };
 
 /// A simulator, and the folder and the store of a gateway before it.
-struct Place {
+struct Setup {
     simulator: Simulator,
     folder: tempfile::TempDir,
     store: PathBuf,
 }
 
-impl Place {
+impl Setup {
     fn new() -> Self {
         let options = SimulatorOptions {
             keys: vec!["sk-main".parse().expect("a key")],
@@ -58,16 +58,16 @@ impl Place {
 }
 
 /// A running gateway, and every task that its client was told of.
-struct Gateway<'a> {
-    place: &'a Place,
+struct StoppableGateway<'a> {
+    place: &'a Setup,
     process: Process,
     address: SocketAddr,
     admin: SocketAddr,
     told: BTreeSet<String>,
 }
 
-impl<'a> Gateway<'a> {
-    fn start(place: &'a Place, mut command: Command) -> Self {
+impl<'a> StoppableGateway<'a> {
+    fn start(place: &'a Setup, mut command: Command) -> Self {
         let mut process = Process::start(&mut command);
         let address = process.address();
         let printed = process.printed();
@@ -161,7 +161,7 @@ impl<'a> Gateway<'a> {
     }
 
     /// The gateway does not start over such a file, and says why.
-    fn refuses_to_start(place: &Place, words: &str) {
+    fn refuses_to_start(place: &Setup, words: &str) {
         let (status, printed) = Process::start(&mut place.command()).end();
         assert_eq!(status.code(), Some(1), "{printed}");
         let path = place.store.display().to_string();
@@ -171,7 +171,7 @@ impl<'a> Gateway<'a> {
 
 #[test]
 fn a_full_disk() {
-    let place = Place::new();
+    let place = Setup::new();
     // A disk of its own, in a view of the files that is the gateway's alone.
     let disk = place.store.parent().expect("a folder").to_owned();
     let mut command = Command::new("unshare");
@@ -185,7 +185,7 @@ fn a_full_disk() {
     let serve = place.command();
     command.arg(serve.get_program()).args(serve.get_args()).current_dir(place.folder.path());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut gateway = Gateway::start(&place, command);
+    let mut gateway = StoppableGateway::start(&place, command);
     let inside = PathBuf::from(format!("/proc/{}/root{}", gateway.process.child.id(), disk.display()));
     let ballast = inside.join("ballast");
     let mut file = File::create(&ballast).expect("a file");
@@ -204,8 +204,8 @@ fn a_full_disk() {
 
 #[test]
 fn a_lock_of_another_process() {
-    let place = Place::new();
-    let mut gateway = Gateway::start(&place, place.command());
+    let place = Setup::new();
+    let mut gateway = StoppableGateway::start(&place, place.command());
     // Locks are per process, and this process is not the gateway, so its lock keeps the gateway out.
     let other = Connection::open(&place.store).expect("the file");
     other.execute_batch("BEGIN EXCLUSIVE").expect("a lock");
@@ -218,18 +218,18 @@ fn a_lock_of_another_process() {
 #[test]
 fn a_file_that_is_cut_short() {
     for (length, words) in [(40 * 1_024, "is damaged"), (0, "is empty")] {
-        let place = Place::new();
-        let mut gateway = Gateway::start(&place, place.command());
+        let place = Setup::new();
+        let mut gateway = StoppableGateway::start(&place, place.command());
         for _ in 0..1_100 {
             gateway.submit();
         }
         // A clean end has put all of it into the file.
         gateway.process.signal("TERM");
-        let Gateway { process, told, .. } = gateway;
+        let StoppableGateway { process, told, .. } = gateway;
         process.end();
         let backup = fs::read(&place.store).expect("the file");
         let cut = || File::options().write(true).open(&place.store).and_then(|file| file.set_len(length));
-        let mut gateway = Gateway::start(&place, place.command());
+        let mut gateway = StoppableGateway::start(&place, place.command());
         gateway.told.extend(told.clone());
         cut().expect("cut");
         // There is no way back but the operator's, whom it names.
@@ -241,9 +241,9 @@ fn a_file_that_is_cut_short() {
             let _ = fs::remove_file(format!("{}{suffix}", place.store.display()));
         }
         cut().expect("cut");
-        Gateway::refuses_to_start(&place, words);
+        StoppableGateway::refuses_to_start(&place, words);
         fs::write(&place.store, &backup).expect("written");
-        let mut gateway = Gateway::start(&place, place.command());
+        let mut gateway = StoppableGateway::start(&place, place.command());
         gateway.told.extend(told);
         gateway.serves_what_is_known();
     }

@@ -148,14 +148,14 @@ fn spans(collector: &Upstream) -> Vec<Span> {
     requests(collector).into_iter().flat_map(of_request).flat_map(|one| one.spans).collect()
 }
 
-struct Place {
+struct TracedGateway {
     folder: tempfile::TempDir,
     process: Process,
     address: SocketAddr,
 }
 
 /// Two accounts, of which the first one's key is refused; each batch is sent at once.
-fn start(upstream: SocketAddr, variables: &[(&str, &str)], propagate: bool) -> Place {
+fn start(upstream: SocketAddr, variables: &[(&str, &str)], propagate: bool) -> TracedGateway {
     let folder = tempfile::tempdir().expect("a folder");
     let accounts = [("main", upstream, &["sk-dead", UPSTREAM_KEY][..], "")];
     let text = configuration("listen = \"127.0.0.1:0\"\nworkers = 1", &accounts, "");
@@ -165,7 +165,7 @@ fn start(upstream: SocketAddr, variables: &[(&str, &str)], propagate: bool) -> P
     command.arg("serve").env("OTEL_BSP_SCHEDULE_DELAY", "50").envs(variables.iter().copied());
     let mut process = Process::start(&mut command);
     let address = process.address();
-    Place { folder, process, address }
+    TracedGateway { folder, process, address }
 }
 
 fn upstream() -> Upstream {

@@ -79,9 +79,9 @@ fn take_over(folder: &Path) -> Process {
 }
 
 /// A connection that panics at every fault.
-struct Line(BufReader<TcpStream>);
+struct RawConnection(BufReader<TcpStream>);
 
-impl Line {
+impl RawConnection {
     fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -110,7 +110,7 @@ fn is_known(polled: &Message) -> bool {
 
 /// Observations of the clients, over all processes.
 #[derive(Default)]
-struct Seen {
+struct ClientCounts {
     stop: AtomicBool,
     fresh: AtomicUsize,
     kept: AtomicUsize,
@@ -120,7 +120,7 @@ struct Seen {
     tunnels: AtomicUsize,
 }
 
-impl Seen {
+impl ClientCounts {
     fn goes_on(&self) -> bool {
         !self.stop.load(Ordering::Relaxed)
     }
@@ -133,7 +133,7 @@ impl Seen {
     /// A connection for each request.
     fn fresh(&self, address: SocketAddr) {
         while self.goes_on() {
-            let got = Line::open(address).and_then(|mut line| line.ask(&generate("{}")));
+            let got = RawConnection::open(address).and_then(|mut line| line.ask(&generate("{}")));
             assert_eq!(got.expect("an answer").status(), 200);
             self.fresh.fetch_add(1, Ordering::Relaxed);
         }
@@ -141,29 +141,30 @@ impl Seen {
 
     /// One connection for as long as the other side keeps it.
     fn kept(&self, address: SocketAddr) {
-        let mut line = Line::open(address).expect("a connection");
+        let mut line = RawConnection::open(address).expect("a connection");
         while self.goes_on() {
             let got = line.ask(&generate("{}")).expect("an answer");
             assert_eq!(got.status(), 200, "{}", got.head);
             self.kept.fetch_add(1, Ordering::Relaxed);
             if got.field("connection").as_deref() == Some("close") {
                 self.closes.fetch_add(1, Ordering::Relaxed);
-                line = Line::open(address).expect("a connection");
+                line = RawConnection::open(address).expect("a connection");
             }
         }
     }
 
     /// A task whose id a client got is known at once, in every process.
     fn tasks(&self, address: SocketAddr) {
-        let mut kept = Line::open(address).expect("a connection");
+        let mut kept = RawConnection::open(address).expect("a connection");
         while self.goes_on() {
             let made = kept.ask(&submit()).expect("an answer");
             assert_eq!(made.status(), 200, "{}{}", made.head, made.text());
             if made.field("connection").as_deref() == Some("close") {
-                kept = Line::open(address).expect("a connection");
+                kept = RawConnection::open(address).expect("a connection");
             }
             let id = made.json()["output"]["task_id"].as_str().expect("an id").to_owned();
-            let got = Line::open(address).and_then(|mut line| line.ask(&poll(&id))).expect("an answer");
+            let got =
+                RawConnection::open(address).and_then(|mut line| line.ask(&poll(&id))).expect("an answer");
             assert!(is_known(&got), "{id}: {}{}", got.head, got.text());
             self.tasks.fetch_add(1, Ordering::Relaxed);
         }
@@ -171,7 +172,7 @@ impl Seen {
 
     fn streams(&self, address: SocketAddr) {
         while self.goes_on() {
-            let mut line = Line::open(address).expect("a connection");
+            let mut line = RawConnection::open(address).expect("a connection");
             assert_eq!(line.head(&generate("stream")).expect("a head").status(), 200);
             let mut whole = Vec::new();
             Dechunk::new(&mut line.0).read_to_end(&mut whole).expect("a whole stream");
@@ -182,7 +183,7 @@ impl Seen {
 
     fn tunnels(&self, address: SocketAddr) {
         while self.goes_on() {
-            let mut line = Line::open(address).expect("a connection");
+            let mut line = RawConnection::open(address).expect("a connection");
             let fields =
                 [&*bearer(), "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"];
             let request = message("GET /api-ws/v1/realtime?model=m", &fields, "");
@@ -205,7 +206,7 @@ fn processes_follow_each_other_and_no_client_notices() {
     let folder = place(upstream.address);
     let mut running = serve(folder.path());
     let address = running.address();
-    let seen = Seen::default();
+    let seen = ClientCounts::default();
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| seen.fresh(address));

@@ -16,7 +16,7 @@ use crate::harness::{ADMIN_TOKEN, Gateway};
 
 /// The answer to a reload for a key that has changed.
 #[derive(Debug, Clone, Copy)]
-enum Takes {
+enum ReloadResult {
     /// The change is in force, and the answer names this key.
     Setting(&'static str),
     /// The change is in force, and the answer names this item of the list.
@@ -27,14 +27,14 @@ enum Takes {
     Restart(&'static str),
 }
 
-use Takes::{Changes, Renames, Restart, Setting};
+use ReloadResult::{Changes, Renames, Restart, Setting};
 
 /// A key, its text in the example, and its new text.
-type Row = (&'static str, &'static str, &'static str, Takes);
+type Row = (&'static str, &'static str, &'static str, ReloadResult);
 
-const ACCOUNT: Takes = Changes("accounts", "main");
-const TENANT: Takes = Changes("tenants", "acme");
-const KEY: Takes = Changes("keys", "acme-prod");
+const ACCOUNT: ReloadResult = Changes("accounts", "main");
+const TENANT: ReloadResult = Changes("tenants", "acme");
+const KEY: ReloadResult = Changes("keys", "acme-prod");
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
@@ -320,7 +320,7 @@ fn load(gateway: &Gateway) -> Reloaded {
     outcome.expect("an outcome").unwrap_or_else(|faults| panic!("{faults:#?}"))
 }
 
-fn expected(takes: Takes) -> (Vec<String>, Vec<&'static str>) {
+fn expected(takes: ReloadResult) -> (Vec<String>, Vec<&'static str>) {
     match takes {
         Setting(name) => (vec![name.to_owned()], Vec::new()),
         Changes(kind, name) => (vec![format!("{kind} ~{name}")], Vec::new()),

@@ -5,7 +5,7 @@ use crate::harness::Envelope;
 
 /// The gateway's treatment of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum Treatment {
     /// The upstream gets the call.
     Passes,
     /// Passes, and runs as a task only: it takes `X-DashScope-Async: enable`.
@@ -18,7 +18,7 @@ pub(crate) enum Fate {
     Denied,
 }
 
-use Fate::{Denied, Local, Passes, Shakes, Submits};
+use Treatment::{Denied, Local, Passes, Shakes, Submits};
 
 pub(crate) struct Endpoint {
     pub(crate) method: &'static str,
@@ -26,7 +26,7 @@ pub(crate) struct Endpoint {
     /// nobody's.
     pub(crate) path: &'static str,
     pub(crate) query: &'static str,
-    pub(crate) fate: Fate,
+    pub(crate) fate: Treatment,
 }
 
 impl Endpoint {
@@ -60,7 +60,7 @@ pub(crate) fn all() -> Vec<Endpoint> {
         .collect()
 }
 
-type Rows = (&'static str, &'static [&'static str], Fate);
+type Rows = (&'static str, &'static [&'static str], Treatment);
 
 const TABLE: [Rows; 31] = [
     // 1.1 services

@@ -1,6 +1,6 @@
 //! Spellings of a path, usual and hostile ones.
 
-use super::endpoints::{Endpoint, Fate};
+use super::endpoints::{Endpoint, Treatment};
 
 /// One spelling of a call, and the expected result.
 pub(crate) struct Spelling {
@@ -22,29 +22,31 @@ pub(crate) enum Expected {
 }
 
 /// The task ids that the placeholders stand for.
-pub(crate) struct Names<'a> {
+pub(crate) struct PlaceholderIds<'a> {
     pub(crate) own: &'a str,
     pub(crate) foreign: &'a str,
     pub(crate) none: &'a str,
 }
 
-impl Names<'_> {
+impl PlaceholderIds<'_> {
     fn fill(&self, text: &str) -> String {
         text.replace("{own}", self.own).replace("{foreign}", self.foreign).replace("{none}", self.none)
     }
 }
 
 /// Every spelling, in the same order for each endpoint.
-pub(crate) fn of(endpoint: &Endpoint, names: &Names<'_>) -> Vec<Spelling> {
+pub(crate) fn of(endpoint: &Endpoint, names: &PlaceholderIds<'_>) -> Vec<Spelling> {
     let path = &names.fill(endpoint.path);
     let query = names.fill(endpoint.query);
     let query = if query.is_empty() { query } else { format!("?{query}") };
     let (parent, last) = path.rsplit_once('/').expect("a slash");
     let short = endpoint.is_native().then(|| &path["/api".len()..]);
     let like = |upstream: String| match endpoint.fate {
-        Fate::Passes | Fate::Submits | Fate::Shakes => Expected::Passes(format!("{upstream}{query}")),
-        Fate::Local(status) => Expected::Local(status),
-        Fate::Denied => Expected::Denied,
+        Treatment::Passes | Treatment::Submits | Treatment::Shakes => {
+            Expected::Passes(format!("{upstream}{query}"))
+        }
+        Treatment::Local(status) => Expected::Local(status),
+        Treatment::Denied => Expected::Denied,
     };
     let honest = |name, target: Option<String>| spelling(name, endpoint, target, &query, like(path.clone()));
     let bad = |name, target: String| spelling(name, endpoint, Some(target), &query, Expected::BadPath);

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 
 use crate::harness::gateway::write_config;
-use crate::harness::tls::{Authority, Identity, Secure};
+use crate::harness::tls::{Authority, Identity, TlsClient};
 use crate::harness::{ADMIN_TOKEN, Gateway, Message, Upstream, client, message};
 use crate::tls::text;
 
-struct Operated {
+struct AdminGateway {
     authority: Authority,
     gateway: Gateway,
 }
 
-impl Operated {
+impl AdminGateway {
     fn start(more: &str) -> Self {
         let authority = Authority::new();
         let folder = tempfile::tempdir().expect("a folder");
@@ -33,7 +33,8 @@ impl Operated {
     }
 
     fn ask(&self, identity: Option<&Identity>, request_line: &str, token: &str) -> Message {
-        let mut secure = Secure::connect(self.gateway.admin, &self.trusted(identity)).expect("a handshake");
+        let mut secure =
+            TlsClient::connect(self.gateway.admin, &self.trusted(identity)).expect("a handshake");
         let token = format!("Authorization: Bearer {token}");
         secure.ask(message(request_line, &[&token], "")).expect("an answer")
     }
@@ -56,7 +57,7 @@ impl Operated {
 
 #[test]
 fn the_operators_listener_speaks_tls() {
-    let operated = Operated::start("");
+    let operated = AdminGateway::start("");
     assert_eq!(operated.ask(None, "GET /readyz", "").status(), 200);
     assert_eq!(operated.ask(None, "GET /admin/keys", ADMIN_TOKEN).status(), 200);
     assert_eq!(operated.ask(None, "GET /admin/keys", "wrong").status(), 401);
@@ -71,7 +72,7 @@ fn the_operators_listener_speaks_tls() {
 
 #[test]
 fn a_certificate_is_needed_beside_the_token() {
-    let operated = Operated::start(", client_ca = \"ca.pem\"");
+    let operated = AdminGateway::start(", client_ca = \"ca.pem\"");
     let identity = operated.authority.client("operator", &[], 1);
     for (identity, path, token, status) in [
         (None, "GET /readyz", "", 200),
@@ -86,7 +87,7 @@ fn a_certificate_is_needed_beside_the_token() {
     let refused = operated.ask(None, "GET /admin/keys", ADMIN_TOKEN);
     assert_eq!(refused.json()["code"], "no_certificate");
     let forged = Authority::new().client("operator", &[], 1);
-    let secure = Secure::connect(operated.gateway.admin, &operated.trusted(Some(&forged)));
+    let secure = TlsClient::connect(operated.gateway.admin, &operated.trusted(Some(&forged)));
     assert!(secure.and_then(|mut secure| secure.ask(message("GET /livez", &[], ""))).is_err());
     identity.write(operated.gateway.directory.path(), "operator");
     let mine = ["--ca", "ca.pem", "--cert", "operator.crt", "--key", "operator.key", "list"];

@@ -4,19 +4,19 @@ use std::io::Read;
 use std::sync::{Mutex, mpsc};
 
 use crate::harness::calls::{bearer, check_refusal, generate};
-use crate::harness::tls::{Identity, Secure};
+use crate::harness::tls::{Identity, TlsClient};
 use crate::harness::{OTHER_KEY, TENANT_KEY, Upstream, answer, eventually};
-use crate::tls::{Guarded, text};
+use crate::tls::{TlsGateway, text};
 
 const ASKS: &str = ", client_ca = \"ca.pem\", client_crl = \"crl.pem\"";
 const NAMES: &str = r#"client_certificates = ["CN=acme-prod", "dns:Acme.internal", "uri:spiffe://acme/prod"]
 limits = { concurrent_requests = 1 }"#;
 
-fn guarded(upstream: &Upstream) -> Guarded {
-    Guarded::start(upstream.address, ASKS, NAMES)
+fn guarded(upstream: &Upstream) -> TlsGateway {
+    TlsGateway::start(upstream.address, ASKS, NAMES)
 }
 
-fn present(guarded: &Guarded, identity: &Identity) -> Secure {
+fn present(guarded: &TlsGateway, identity: &Identity) -> TlsClient {
     guarded.connect(&guarded.authority.trusted(Some(identity), &["http/1.1"]))
 }
 
@@ -91,7 +91,7 @@ fn every_kind_of_name_opens_and_every_certificate_counts_for_itself() {
     let forged = crate::harness::tls::Authority::new().client("acme-prod", &[], 1);
     let config = guarded.authority.trusted(Some(&forged), &["http/1.1"]);
     let refused =
-        Secure::connect(guarded.gateway.address, &config).and_then(|mut secure| secure.ask(keyless()));
+        TlsClient::connect(guarded.gateway.address, &config).and_then(|mut secure| secure.ask(keyless()));
     assert!(refused.is_err(), "{refused:?}");
 }
 
@@ -154,7 +154,7 @@ fn a_revoked_certificate_is_refused_and_what_it_has_open_is_cut() {
         // New connections: a revoked certificate ends the handshake, or the connection after it in TLS 1.3.
         let config = guarded.authority.trusted(Some(&identity), &["http/1.1"]);
         let again =
-            Secure::connect(guarded.gateway.address, &config).and_then(|mut secure| secure.ask(keyless()));
+            TlsClient::connect(guarded.gateway.address, &config).and_then(|mut secure| secure.ask(keyless()));
         match again {
             Err(_) => assert!(by_list),
             Ok(got) => {

@@ -4,9 +4,9 @@ use std::process::Command;
 
 use crate::harness::calls::{GENERATION, bearer};
 use crate::harness::{Upstream, answer};
-use crate::tls::Guarded;
+use crate::tls::TlsGateway;
 
-fn curl(guarded: &Guarded, more: &[&str]) -> String {
+fn curl(guarded: &TlsGateway, more: &[&str]) -> String {
     crate::clients::installed("curl");
     let ca = guarded.folder().join("ca.pem");
     let url = format!("https://localhost:{}{GENERATION}", guarded.gateway.address.port());
@@ -34,7 +34,7 @@ fn curl(guarded: &Guarded, more: &[&str]) -> String {
 #[test]
 fn curl_speaks_both_protocols_and_both_versions() {
     let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
-    let guarded = Guarded::start(upstream.address, "", "");
+    let guarded = TlsGateway::start(upstream.address, "", "");
     for (arguments, expected) in [
         (&[][..], "200 2 0"),
         (&["--http1.1"], "200 1.1 0"),

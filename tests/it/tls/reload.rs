@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::harness::calls::generate;
-use crate::harness::tls::{Authority, Secure};
+use crate::harness::tls::{Authority, TlsClient};
 use crate::harness::{Upstream, answer, eventually};
-use crate::tls::Guarded;
+use crate::tls::TlsGateway;
 
-fn shown(secure: &Secure) -> Vec<u8> {
+fn shown(secure: &TlsClient) -> Vec<u8> {
     secure.session().peer_certificates().expect("a certificate")[0].to_vec()
 }
 
@@ -16,18 +16,18 @@ fn shown(secure: &Secure) -> Vec<u8> {
 #[test]
 fn a_certificate_is_swapped_in_mid_load() {
     let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
-    let guarded = Guarded::start(upstream.address, "", "");
+    let guarded = TlsGateway::start(upstream.address, "", "");
     let (stop, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
     let address = guarded.gateway.address;
     let config = Arc::clone(&guarded.trusted());
-    let ask = |secure: &mut Secure| {
+    let ask = |secure: &mut TlsClient| {
         assert_eq!(secure.ask(generate("{}")).expect("an answer").status(), 200);
         asked.fetch_add(1, Ordering::Relaxed);
     };
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                let mut kept = Secure::connect(address, &config).expect("a handshake");
+                let mut kept = TlsClient::connect(address, &config).expect("a handshake");
                 let first = shown(&kept);
                 while !stop.load(Ordering::Relaxed) {
                     ask(&mut kept);
@@ -38,7 +38,7 @@ fn a_certificate_is_swapped_in_mid_load() {
         for _ in 0..2 {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
-                    ask(&mut Secure::connect(address, &config).expect("a handshake"));
+                    ask(&mut TlsClient::connect(address, &config).expect("a handshake"));
                 }
             });
         }
@@ -61,7 +61,7 @@ fn a_certificate_is_swapped_in_mid_load() {
 /// Without a signal, as cert-manager and certbot do it.
 #[test]
 fn a_swapped_file_is_noticed() {
-    let guarded = Guarded::start(Upstream::answering("").address, "", "");
+    let guarded = TlsGateway::start(Upstream::answering("").address, "", "");
     let next = guarded.authority.server();
     next.write(guarded.folder(), "server");
     eventually("the new one is shown", || shown(&guarded.connect(&guarded.trusted())) == next.der().to_vec());
@@ -69,7 +69,7 @@ fn a_swapped_file_is_noticed() {
 
 #[test]
 fn what_does_not_hold_changes_nothing() {
-    let guarded = Guarded::start(Upstream::answering("").address, ", client_ca = \"ca.pem\"", "");
+    let guarded = TlsGateway::start(Upstream::answering("").address, ", client_ca = \"ca.pem\"", "");
     let before = shown(&guarded.connect(&guarded.trusted()));
     let old = guarded.authority.server_until(2020);
     let good = guarded.authority.server();

@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::world::World;
+use super::world::Installation;
 use crate::harness::{Client, Message, OTHER_KEY, TENANT_KEY, message, secrets};
 
 /// A client's observation of one exchange, and the expected counts.
-pub(super) struct Told {
+pub(super) struct Observation {
     pub(super) mount: &'static str,
     pub(super) tenant: &'static str,
     pub(super) outcome: &'static str,
@@ -16,7 +16,7 @@ pub(super) struct Told {
     pub(super) bytes_out: usize,
 }
 
-impl Told {
+impl Observation {
     pub(super) fn of(tenant: &'static str, outcome: &'static str) -> Self {
         Self { mount: "/wan", tenant, outcome, status: None, reason: None, bytes_in: 0, bytes_out: 0 }
     }
@@ -40,13 +40,13 @@ impl Told {
 }
 
 /// One client, with what it remembers.
-pub(super) struct Actor<'w> {
-    world: &'w World,
+pub(super) struct LoadClient<'w> {
+    world: &'w Installation,
     client: Option<Client>,
     task: Option<String>,
 }
 
-pub(super) const KINDS: [fn(&mut Actor<'_>) -> Told; 34] = [
+pub(super) const KINDS: [fn(&mut LoadClient<'_>) -> Observation; 34] = [
     |actor| actor.chat(false),
     |actor| actor.chat(true),
     |actor| actor.submit("one", TENANT_KEY, "wan2.7-t2v"),
@@ -64,14 +64,14 @@ pub(super) const KINDS: [fn(&mut Actor<'_>) -> Told; 34] = [
     |actor| actor.get("none", "sk-nobody-0123456789", "", "/wan/api/v1/tasks"),
     |actor| actor.get("none", OLD_KEY, "", "/wan/api/v1/tasks"),
     |actor| actor.revoked(),
-    |actor| Told { mount: "none", ..actor.get("none", TENANT_KEY, "", "/nowhere/api/v1/tasks") },
+    |actor| Observation { mount: "none", ..actor.get("none", TENANT_KEY, "", "/nowhere/api/v1/tasks") },
     |actor| actor.get("one", TENANT_KEY, "", "/wan/api/v1/files"),
     |actor| actor.synchronous(),
     |actor| actor.get("none", TENANT_KEY, "", "/wan/api/v1/x/../tasks"),
     |actor| actor.two_hosts(),
     |actor| actor.bad_head(),
     |actor| actor.too_large(),
-    |actor| Told {
+    |actor| Observation {
         bytes_in: submitted("qwen-max", 5).len(),
         ..actor.submit_for("choosy", CHOOSY_KEY, "qwen-max", 5)
     },
@@ -86,8 +86,8 @@ pub(super) const KINDS: [fn(&mut Actor<'_>) -> Told; 34] = [
     |actor| actor.leaving(),
 ];
 
-impl<'w> Actor<'w> {
-    pub(super) fn new(world: &'w World) -> Self {
+impl<'w> LoadClient<'w> {
+    pub(super) fn new(world: &'w Installation) -> Self {
         Self { world, client: None, task: None }
     }
 
@@ -102,20 +102,20 @@ impl<'w> Actor<'w> {
         answer
     }
 
-    fn get(&mut self, tenant: &'static str, key: &str, outcome: &'static str, path: &str) -> Told {
+    fn get(&mut self, tenant: &'static str, key: &str, outcome: &'static str, path: &str) -> Observation {
         let query = if path.contains('?') { "" } else { "?" };
         let target = format!("GET {path}{query}&note={}", secrets::QUERY);
         let answer = self.ask(&message(&target, &[&bearer(key)], ""));
-        Told::whole(tenant, outcome, &answer, 0)
+        Observation::whole(tenant, outcome, &answer, 0)
     }
 
-    fn service(&mut self, tenant: &'static str, key: &str, name: &str, body: &str) -> Told {
+    fn service(&mut self, tenant: &'static str, key: &str, name: &str, body: &str) -> Observation {
         let answer = self.ask(&call(key, name, body));
         // A refusal for a limit comes before the body is read; these requests have no body.
-        Told::whole(tenant, "answered", &answer, body.len())
+        Observation::whole(tenant, "answered", &answer, body.len())
     }
 
-    fn chat(&mut self, streams: bool) -> Told {
+    fn chat(&mut self, streams: bool) -> Observation {
         let body = format!(
             r#"{{"model":"qwen-plus","messages":[{{"role":"user","content":"{}"}}],"stream":{streams}}}"#,
             secrets::PROMPT
@@ -125,75 +125,75 @@ impl<'w> Actor<'w> {
             &[&bearer(TENANT_KEY)],
             &body,
         ));
-        Told::whole("one", "answered", &answer, body.len())
+        Observation::whole("one", "answered", &answer, body.len())
     }
 
-    fn submit(&mut self, tenant: &'static str, key: &str, model: &str) -> Told {
+    fn submit(&mut self, tenant: &'static str, key: &str, model: &str) -> Observation {
         let told = self.submit_for(tenant, key, model, 5);
         let reads = !matches!(told.reason.as_deref(), Some("tasks_in_flight"));
-        Told { bytes_in: if reads { told.bytes_in } else { 0 }, ..told }
+        Observation { bytes_in: if reads { told.bytes_in } else { 0 }, ..told }
     }
 
-    fn submit_for(&mut self, tenant: &'static str, key: &str, model: &str, seconds: u32) -> Told {
+    fn submit_for(&mut self, tenant: &'static str, key: &str, model: &str, seconds: u32) -> Observation {
         let body = submitted(model, seconds);
         let fields = [&*bearer(key), "X-DashScope-Async: enable"];
         let answer = self.ask(&message(&format!("POST {SYNTHESIS}"), &fields, &body));
         if tenant == "one" && answer.status() == 200 {
             self.task = answer.json()["output"]["task_id"].as_str().map(str::to_owned);
         }
-        Told::whole(tenant, "answered", &answer, body.len())
+        Observation::whole(tenant, "answered", &answer, body.len())
     }
 
     /// Queries the task that this client submitted last, if there is one.
-    fn poll(&mut self) -> Told {
+    fn poll(&mut self) -> Observation {
         match self.task.clone() {
             Some(id) => self.get("one", TENANT_KEY, "answered", &format!("/wan/v1/tasks/{id}")),
             None => self.get("one", TENANT_KEY, "local", &format!("/wan/v1/tasks/{STRANGER}")),
         }
     }
 
-    fn cancel(&mut self) -> Told {
+    fn cancel(&mut self) -> Observation {
         let answer = self.ask(&message(
             &format!("POST /wan/api/v1/tasks/{STRANGER}/cancel"),
             &[&bearer(OTHER_KEY)],
             "",
         ));
-        Told::whole("two", "local", &answer, 0)
+        Observation::whole("two", "local", &answer, 0)
     }
 
-    fn revoked(&mut self) -> Told {
+    fn revoked(&mut self) -> Observation {
         let key = self.world.revoked.lock().expect("no panic").clone();
         self.get("none", &key, "", "/b/api/v1/tasks").under("/b")
     }
 
-    fn synchronous(&mut self) -> Told {
+    fn synchronous(&mut self) -> Observation {
         let answer = self.ask(&message(&format!("POST {SYNTHESIS}"), &[&bearer(TENANT_KEY)], ""));
-        Told::whole("one", "", &answer, 0)
+        Observation::whole("one", "", &answer, 0)
     }
 
-    fn two_hosts(&mut self) -> Told {
+    fn two_hosts(&mut self) -> Observation {
         let answer =
             self.ask(&message("GET /wan/api/v1/tasks", &["Host: elsewhere", &bearer(TENANT_KEY)], ""));
-        Told::whole("none", "", &answer, 0)
+        Observation::whole("none", "", &answer, 0)
     }
 
     /// Bytes that the parser refuses.
-    fn bad_head(&mut self) -> Told {
+    fn bad_head(&mut self) -> Observation {
         let request =
             format!("GET /wan/api/v1/tasks HTTP/1.1\nHost: a\nAuthorization: Bearer {TENANT_KEY}\n\n");
         let answer = self.ask(&request);
-        Told::whole("none", "", &answer, 0).under("none")
+        Observation::whole("none", "", &answer, 0).under("none")
     }
 
     /// The head declares the size, so none of the body is read.
-    fn too_large(&mut self) -> Told {
+    fn too_large(&mut self) -> Observation {
         let fields = [&*bearer(TENANT_KEY), "Content-Length: 5000"];
         let answer = self.ask(&message(&format!("POST {SERVICE}/plain"), &fields, ""));
-        Told::whole("one", "", &answer, 0)
+        Observation::whole("one", "", &answer, 0)
     }
 
     /// The client leaves, in turns: before the answer, inside the answer, and out of a WebSocket.
-    fn leaving(&mut self) -> Told {
+    fn leaving(&mut self) -> Observation {
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let mut client = Client::connect(self.world.gateway.address);
         match number % 4 {
@@ -206,14 +206,19 @@ impl<'w> Actor<'w> {
                 ));
                 self.world.wait_for(&number);
                 client.leave();
-                Told { bytes_in: BODY.len(), ..Told::of("two", "abandoned") }
+                Observation { bytes_in: BODY.len(), ..Observation::of("two", "abandoned") }
             }
             1 => {
                 client.send(call(OTHER_KEY, "leave", BODY));
                 let status = Some(client.head().status());
                 read_chunk(&mut client);
                 client.leave();
-                Told { status, bytes_in: BODY.len(), bytes_out: CHUNK.len(), ..Told::of("two", "abandoned") }
+                Observation {
+                    status,
+                    bytes_in: BODY.len(),
+                    bytes_out: CHUNK.len(),
+                    ..Observation::of("two", "abandoned")
+                }
             }
             2 => {
                 client.send(handshake("/wan/api-ws/v1/inference"));
@@ -222,18 +227,18 @@ impl<'w> Actor<'w> {
                 assert_eq!(client.bytes(SPOKEN.len()), SPOKEN);
                 client.leave();
                 let (bytes_in, bytes_out) = (SPOKEN.len(), SPOKEN.len());
-                Told { status, bytes_in, bytes_out, ..Told::of("two", "tunnelled") }
+                Observation { status, bytes_in, bytes_out, ..Observation::of("two", "tunnelled") }
             }
             _ => {
                 client.send(handshake("/wan/api-ws/v1/realtime?model=qwen-omni"));
                 let answer = client.answer();
-                Told::whole("two", "answered", &answer, 0)
+                Observation::whole("two", "answered", &answer, 0)
             }
         }
     }
 }
 
-impl Told {
+impl Observation {
     fn under(self, mount: &'static str) -> Self {
         Self { mount, ..self }
     }
@@ -244,10 +249,10 @@ fn bearer(key: &str) -> String {
 }
 
 /// A head that does not end.
-pub(super) fn half_a_head(world: &World) -> Told {
+pub(super) fn half_a_head(world: &Installation) -> Observation {
     let mut client = Client::connect(world.gateway.address);
     client.send(format!("GET /wan/api/v1/tasks HTTP/1.1\r\nAuthorization: Bearer {TENANT_KEY}"));
-    Told::whole("none", "", &client.answer(), 0).under("none")
+    Observation::whole("none", "", &client.answer(), 0).under("none")
 }
 
 /// The one chunk of an answer that goes on for ever, in its framing.

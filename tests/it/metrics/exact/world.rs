@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use dashgate::sim::{Simulator, SimulatorOptions};
 
-use super::kinds::{self, Told};
+use super::kinds::{self, Observation};
 use crate::harness::upstream::{ClosedPort, until_closed};
 use crate::harness::{
     ADMIN_TOKEN, Client, Gateway, Message, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, Upstream, answer, chunked,
     eventually, secrets,
 };
 
-pub(super) struct World {
+pub(super) struct Installation {
     pub(super) gateway: Gateway,
     simulator: Simulator,
     script: Upstream,
-    counted: Arc<Counted>,
+    counted: Arc<UpstreamCounts>,
     /// Nobody listens there.
     _nowhere: ClosedPort,
     /// Holds the one slot of its tenant.
@@ -30,14 +30,14 @@ pub(super) struct World {
 
 /// Answers of the scripted upstream, by the account's key and the status.
 #[derive(Default)]
-pub(super) struct Counted {
+pub(super) struct UpstreamCounts {
     answers: Mutex<BTreeMap<String, f64>>,
     throttled: Mutex<usize>,
     /// The numbers of requests that get no answer.
     arrived: Mutex<BTreeSet<String>>,
 }
 
-impl World {
+impl Installation {
     pub(super) fn start() -> Self {
         let options = SimulatorOptions {
             listen: ([127, 0, 0, 1], 0).into(),
@@ -51,7 +51,7 @@ impl World {
             ..SimulatorOptions::default()
         };
         let simulator = Simulator::start(options).expect("a simulator");
-        let counted = Arc::<Counted>::default();
+        let counted = Arc::<UpstreamCounts>::default();
         let shared = Arc::clone(&counted);
         let script = Upstream::start(move |request, stream| shared.serve(request, stream));
         let nowhere = ClosedPort::reserve();
@@ -82,7 +82,7 @@ impl World {
     }
 
     /// Setup: one slot is taken for good, and a key is revoked under a stream.
-    pub(super) fn prelude(&self) -> Vec<Told> {
+    pub(super) fn prelude(&self) -> Vec<Observation> {
         let mut holder = Client::connect(self.gateway.address);
         holder.send(kinds::call(kinds::CROWD_KEY, "endless", ""));
         assert_eq!(holder.head().status(), 200);
@@ -99,14 +99,21 @@ impl World {
         assert_eq!(self.gateway.administer(&format!("DELETE /admin/keys/{id}"), "").status(), 200);
         doomed.rest();
         *self.revoked.lock().expect("no panic") = key;
-        vec![Told { status: Some(200), bytes_out: kinds::CHUNK.len(), ..Told::of("two", "withdrawn") }]
+        vec![Observation {
+            status: Some(200),
+            bytes_out: kinds::CHUNK.len(),
+            ..Observation::of("two", "withdrawn")
+        }]
     }
 
     /// Ends the setup's requests.
-    pub(super) fn finale(&self) -> Vec<Told> {
+    pub(super) fn finale(&self) -> Vec<Observation> {
         self.crowd.lock().expect("no panic").take().expect("the holder").leave();
-        let left =
-            Told { status: Some(200), bytes_out: kinds::CHUNK.len(), ..Told::of("crowd", "abandoned") };
+        let left = Observation {
+            status: Some(200),
+            bytes_out: kinds::CHUNK.len(),
+            ..Observation::of("crowd", "abandoned")
+        };
         vec![left, kinds::half_a_head(self)]
     }
 
@@ -146,7 +153,7 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl Drop for Installation {
     fn drop(&mut self) {
         // Its requests hold every secret there is; none of them went on.
         for seen in self.script.requests() {
@@ -157,7 +164,7 @@ impl Drop for World {
     }
 }
 
-impl Counted {
+impl UpstreamCounts {
     fn count(&self, request: &Message, code: &str) {
         let key = request.field("authorization").expect("a key");
         let account = key.strip_prefix("Bearer sk-account-").expect("a key of ours").to_owned();

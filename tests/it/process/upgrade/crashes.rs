@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Line, is_known, place, serve, take_over, upstream};
+use super::{RawConnection, is_known, place, serve, take_over, upstream};
 use crate::harness::calls::{bearer, poll, submit};
 use crate::harness::{client, eventually, let_pass, message};
 use crate::process::Process;
@@ -14,7 +14,7 @@ use crate::process::Process;
 /// Submits until nobody answers, and notes what it was told of.
 fn submit_on(address: SocketAddr, stop: &AtomicBool, told: &Mutex<BTreeSet<String>>) {
     while !stop.load(Ordering::Relaxed) {
-        let Ok(mut line) = Line::open(address) else { return };
+        let Ok(mut line) = RawConnection::open(address) else { return };
         for _ in 0..20 {
             let Ok(made) = line.ask(&submit()) else { break };
             if made.status() != 200 || !made.complete {
@@ -57,7 +57,8 @@ fn kill_while_both_run(kills_new: bool, after_milliseconds: u64) -> usize {
     let address = old.address();
     let (stop, told) = (AtomicBool::new(false), Mutex::default());
     // Streams that keep the old process draining.
-    let idle: Vec<Line> = (0..4).map(|_| Line::open(address).expect("a connection")).collect();
+    let idle: Vec<RawConnection> =
+        (0..4).map(|_| RawConnection::open(address).expect("a connection")).collect();
     let survivor = std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| submit_on(address, &stop, &told));

@@ -4,7 +4,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::{Line, place, serve, take_over, upstream};
+use super::{RawConnection, place, serve, take_over, upstream};
 use crate::harness::calls::{Dechunk, generate};
 use crate::harness::gateway::CONFIG_FILE;
 use crate::harness::{ADMIN_TOKEN, OTHER_KEY, PATIENCE, TENANT_KEY, client, eventually, message, signal};
@@ -108,7 +108,7 @@ fn a_stream_that_goes_on_and_on_is_cut_at_the_deadline() {
     let text = std::fs::read_to_string(&file).expect("a file").replace("drain = \"20s\"", "drain = \"1s\"");
     std::fs::write(&file, text).expect("written");
     let mut old = serve(folder.path());
-    let mut line = Line::open(old.address()).expect("a connection");
+    let mut line = RawConnection::open(old.address()).expect("a connection");
     assert_eq!(line.head(&generate("endless")).expect("a head").status(), 200);
     let began = Instant::now();
     let mut new = take_over(folder.path());
@@ -127,7 +127,8 @@ fn keys_hold_in_both_processes() {
     let folder = place(upstream.address);
     let mut old = serve(folder.path());
     let (address, admin) = (old.address(), old.admin_address());
-    let mut lines: Vec<Line> = (0..3).map(|_| Line::open(address).expect("a connection")).collect();
+    let mut lines: Vec<RawConnection> =
+        (0..3).map(|_| RawConnection::open(address).expect("a connection")).collect();
     let made = |admin, id: &str| {
         let token = format!("Authorization: Bearer {ADMIN_TOKEN}");
         let body = format!(r#"{{"tenant":"two","id":"{id}"}}"#);

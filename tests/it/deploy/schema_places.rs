@@ -3,20 +3,20 @@
 use serde_json::{Value, json};
 
 /// A place in a configuration that the schema describes.
-pub(crate) struct Place {
-    pub(crate) path: Vec<Step>,
+pub(crate) struct SchemaPlace {
+    pub(crate) path: Vec<PathStep>,
     pub(crate) schema: Value,
     /// Keys of a table.
     pub(crate) properties: Option<Vec<String>>,
 }
 
 #[derive(Clone, PartialEq)]
-pub(crate) enum Step {
+pub(crate) enum PathStep {
     Key(String),
     First,
 }
 
-impl Place {
+impl SchemaPlace {
     /// The path without indices, as in `tenants.keys`.
     pub(crate) fn pattern(&self) -> String {
         written(&self.path).replace("[0]", "")
@@ -31,24 +31,24 @@ impl Place {
 }
 
 /// As the reader writes it: `tenants[0].keys[0].id`.
-pub(crate) fn written(path: &[Step]) -> String {
+pub(crate) fn written(path: &[PathStep]) -> String {
     let steps = path.iter().map(|step| match step {
-        Step::Key(key) => format!(".{key}"),
-        Step::First => "[0]".to_owned(),
+        PathStep::Key(key) => format!(".{key}"),
+        PathStep::First => "[0]".to_owned(),
     });
     steps.collect::<String>().trim_start_matches('.').to_owned()
 }
 
-pub(crate) fn pointer(path: &[Step]) -> String {
+pub(crate) fn pointer(path: &[PathStep]) -> String {
     let steps = path.iter().map(|step| match step {
-        Step::Key(key) => format!("/{key}"),
-        Step::First => "/0".to_owned(),
+        PathStep::Key(key) => format!("/{key}"),
+        PathStep::First => "/0".to_owned(),
     });
     steps.collect()
 }
 
 /// Every table, list, item and value, from the root on.
-pub(crate) fn places(schema: &Value) -> Vec<Place> {
+pub(crate) fn places(schema: &Value) -> Vec<SchemaPlace> {
     let mut found = Vec::new();
     let mut waiting = vec![(Vec::new(), schema.clone())];
     while let Some((path, node)) = waiting.pop() {
@@ -63,22 +63,22 @@ pub(crate) fn places(schema: &Value) -> Vec<Place> {
         let properties = node.get("properties").and_then(Value::as_object);
         for (key, inner) in properties.into_iter().flatten() {
             let mut path = path.clone();
-            path.push(Step::Key(key.clone()));
+            path.push(PathStep::Key(key.clone()));
             waiting.push((path, inner.clone()));
         }
         if let Some(items) = node.get("items") {
             let mut path = path.clone();
-            path.push(Step::First);
+            path.push(PathStep::First);
             waiting.push((path, items.clone()));
         }
         let properties = properties.map(|properties| properties.keys().cloned().collect());
-        found.push(Place { path, schema: node.clone(), properties });
+        found.push(SchemaPlace { path, schema: node.clone(), properties });
     }
     found
 }
 
 /// A file is a table, whatever else.
-pub(crate) fn below_the_root(schema: &Value) -> Vec<Place> {
+pub(crate) fn below_the_root(schema: &Value) -> Vec<SchemaPlace> {
     places(schema).into_iter().filter(|place| !place.path.is_empty()).collect()
 }
 
@@ -163,18 +163,18 @@ pub(crate) fn is_list_of_strings(value: &Value) -> bool {
 }
 
 /// The least configuration, with this at that place.
-pub(crate) fn with(path: &[Step], value: Value) -> Value {
+pub(crate) fn with(path: &[PathStep], value: Value) -> Value {
     let mut document = minimal();
     let mut at = &mut document;
     for step in path {
         at = match step {
-            Step::Key(key) => {
+            PathStep::Key(key) => {
                 if !at.is_object() {
                     *at = json!({});
                 }
                 &mut at[key]
             }
-            Step::First => {
+            PathStep::First => {
                 if at.as_array().is_none_or(Vec::is_empty) {
                     *at = json!([null]);
                 }

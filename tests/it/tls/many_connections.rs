@@ -4,15 +4,15 @@ use std::io::Write;
 use std::net::TcpStream;
 
 use crate::harness::calls::generate;
-use crate::harness::tls::Secure;
+use crate::harness::tls::TlsClient;
 use crate::harness::{Upstream, answer};
-use crate::tls::Guarded;
+use crate::tls::TlsGateway;
 
 /// More than may shake hands at once: those that are served go on, and who comes new is let in.
 #[test]
 fn half_open_handshakes_keep_nobody_out() {
     let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
-    let guarded = Guarded::start(upstream.address, "", "");
+    let guarded = TlsGateway::start(upstream.address, "", "");
     let mut kept = guarded.connect(&guarded.trusted());
     let mut flood = Vec::new();
     for number in 0..HALF_OPEN {
@@ -24,7 +24,8 @@ fn half_open_handshakes_keep_nobody_out() {
         flood.push(stream);
         if number % 100 == 0 {
             assert_eq!(kept.ask(generate("{}")).expect("an answer").status(), 200);
-            let mut new = Secure::connect(guarded.gateway.address, &guarded.trusted()).expect("a handshake");
+            let mut new =
+                TlsClient::connect(guarded.gateway.address, &guarded.trusted()).expect("a handshake");
             assert_eq!(new.ask(generate("{}")).expect("an answer").status(), 200);
         }
     }

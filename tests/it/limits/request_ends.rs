@@ -18,7 +18,7 @@ use crate::harness::{Client, Gateway, Message, TENANT_KEY, Upstream, answer, eve
 const SLOTS: usize = 48;
 
 #[derive(Debug, Clone, Copy)]
-enum Way {
+enum RequestEnd {
     Finished,
     StreamFinished,
     ClientLeavesBeforeTheAnswer,
@@ -37,23 +37,23 @@ enum Way {
     Http2Reset,
 }
 
-const WAYS: [Way; 16] = [
-    Way::Finished,
-    Way::StreamFinished,
-    Way::ClientLeavesBeforeTheAnswer,
-    Way::ClientLeavesInTheAnswer,
-    Way::ClientResetsInTheAnswer,
-    Way::ClientLeavesInItsBody,
-    Way::UpstreamCutsItsAnswer,
-    Way::UpstreamResets,
-    Way::UpstreamSaysNothing,
-    Way::SubmitFinished,
-    Way::SubmitRefused,
-    Way::SubmitLeft,
-    Way::TunnelLeft,
-    Way::TunnelCut,
-    Way::Http2Finished,
-    Way::Http2Reset,
+const WAYS: [RequestEnd; 16] = [
+    RequestEnd::Finished,
+    RequestEnd::StreamFinished,
+    RequestEnd::ClientLeavesBeforeTheAnswer,
+    RequestEnd::ClientLeavesInTheAnswer,
+    RequestEnd::ClientResetsInTheAnswer,
+    RequestEnd::ClientLeavesInItsBody,
+    RequestEnd::UpstreamCutsItsAnswer,
+    RequestEnd::UpstreamResets,
+    RequestEnd::UpstreamSaysNothing,
+    RequestEnd::SubmitFinished,
+    RequestEnd::SubmitRefused,
+    RequestEnd::SubmitLeft,
+    RequestEnd::TunnelLeft,
+    RequestEnd::TunnelCut,
+    RequestEnd::Http2Finished,
+    RequestEnd::Http2Reset,
 ];
 
 const EVENT: &[u8] =
@@ -110,54 +110,54 @@ fn handshake(way: &str) -> String {
     message("GET /api-ws/v1/inference", &fields, "")
 }
 
-fn end(gateway: &Gateway, way: Way) {
+fn end(gateway: &Gateway, way: RequestEnd) {
     let mut client = Client::connect(gateway.address);
     match way {
-        Way::Finished => assert_eq!(client.ask(call("plain")).status(), 200),
-        Way::StreamFinished => assert_eq!(client.ask(call("stream")).status(), 200),
-        Way::ClientLeavesBeforeTheAnswer => {
+        RequestEnd::Finished => assert_eq!(client.ask(call("plain")).status(), 200),
+        RequestEnd::StreamFinished => assert_eq!(client.ask(call("stream")).status(), 200),
+        RequestEnd::ClientLeavesBeforeTheAnswer => {
             client.send(call("plain"));
             client.leave();
         }
-        Way::ClientLeavesInTheAnswer => {
+        RequestEnd::ClientLeavesInTheAnswer => {
             client.send(call("open"));
             assert_eq!(client.head().status(), 200);
             client.leave();
         }
-        Way::ClientResetsInTheAnswer => {
+        RequestEnd::ClientResetsInTheAnswer => {
             client.send(call("open"));
             assert_eq!(client.head().status(), 200);
             SockRef::from(&*client.stream()).set_linger(Some(Duration::ZERO)).expect("an option");
         }
-        Way::ClientLeavesInItsBody => {
+        RequestEnd::ClientLeavesInItsBody => {
             let whole = call("plain").replace("Content-Length: 2", "Content-Length: 2000");
             client.send(whole);
             client.leave();
         }
-        Way::UpstreamCutsItsAnswer => {
+        RequestEnd::UpstreamCutsItsAnswer => {
             client.send(call("cut"));
             assert!(!client.answer().complete);
         }
-        Way::UpstreamResets => assert_eq!(client.ask(call("reset")).status(), 502),
-        Way::UpstreamSaysNothing => assert_eq!(client.ask(call("nothing")).status(), 502),
-        Way::SubmitFinished => assert_eq!(client.ask(submit("task", 0)).status(), 200),
-        Way::SubmitRefused => assert_eq!(client.ask(submit("refused", 0)).status(), 400),
-        Way::SubmitLeft => {
+        RequestEnd::UpstreamResets => assert_eq!(client.ask(call("reset")).status(), 502),
+        RequestEnd::UpstreamSaysNothing => assert_eq!(client.ask(call("nothing")).status(), 502),
+        RequestEnd::SubmitFinished => assert_eq!(client.ask(submit("task", 0)).status(), 200),
+        RequestEnd::SubmitRefused => assert_eq!(client.ask(submit("refused", 0)).status(), 400),
+        RequestEnd::SubmitLeft => {
             client.send(submit("task", 0));
             client.leave();
         }
-        Way::TunnelLeft => {
+        RequestEnd::TunnelLeft => {
             client.send(handshake("tunnel"));
             assert_eq!(client.head().status(), 101);
             client.leave();
         }
-        Way::TunnelCut => {
+        RequestEnd::TunnelCut => {
             client.send(handshake("tunnel-cut"));
             assert_eq!(client.head().status(), 101);
             let _ = client.reader().read_to_end(&mut Vec::new());
         }
-        Way::Http2Finished => http2(gateway, "stream"),
-        Way::Http2Reset => http2(gateway, "open"),
+        RequestEnd::Http2Finished => http2(gateway, "stream"),
+        RequestEnd::Http2Reset => http2(gateway, "open"),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::harness::{
 const RELOADS: &str = "DASHGATE_RELOADS";
 
 /// The load that runs during all reloads.
-struct Load {
+struct BackgroundLoad {
     stop: Arc<AtomicBool>,
     threads: Vec<(&'static str, JoinHandle<usize>)>,
 }
@@ -30,7 +30,7 @@ struct Load {
 /// Calls until it is stopped, and counts the answers.
 type Work = fn(SocketAddr, &AtomicBool) -> usize;
 
-impl Load {
+impl BackgroundLoad {
     fn start(address: SocketAddr) -> Self {
         let stop = Arc::<AtomicBool>::default();
         let kinds: [(&'static str, Work); 4] =
@@ -173,9 +173,9 @@ fn call(address: SocketAddr, key: &str) -> Message {
     client::once(address, generate("{}").replace(TENANT_KEY, key))
 }
 
-/// Way in which the gateway learns of a new file.
+/// NoticeOfFile in which the gateway learns of a new file.
 #[derive(Debug, Clone, Copy)]
-enum Way {
+enum NoticeOfFile {
     /// A rename replaces the file, and the admin API is asked to reload.
     Asked,
     /// The file is written in place, and a signal is sent.
@@ -184,20 +184,20 @@ enum Way {
     Swap,
 }
 
-fn bring(mount: &Path, text: &str, way: Way, version: usize, process: &Process, admin: SocketAddr) {
+fn bring(mount: &Path, text: &str, way: NoticeOfFile, version: usize, process: &Process, admin: SocketAddr) {
     let file = mount.join("dashgate.toml");
     match way {
-        Way::Asked => {
+        NoticeOfFile::Asked => {
             let real = fs::canonicalize(&file).expect("a file");
             fs::write(real.with_extension("new"), text).expect("written");
             fs::rename(real.with_extension("new"), &real).expect("renamed");
             administer(admin, "POST /admin/reload", "");
         }
-        Way::Signal => {
+        NoticeOfFile::Signal => {
             fs::write(&file, text).expect("written");
             process.signal("HUP");
         }
-        Way::Swap => swap(mount, &format!("..{version}"), &[("dashgate.toml", text)]),
+        NoticeOfFile::Swap => swap(mount, &format!("..{version}"), &[("dashgate.toml", text)]),
     }
 }
 
@@ -214,10 +214,11 @@ fn no_request_fails_through_many_reloads_and_every_broken_file_is_told() {
     for _ in 0..3 {
         assert_eq!(call(address, SLOW_KEY).status(), 200);
     }
-    let load = Load::start(address);
+    let load = BackgroundLoad::start(address);
     let (began, mut last, mut broken, mut slowest) = (Instant::now(), 0, Vec::new(), Duration::ZERO);
     for number in 1..=reloads {
-        let way = [Way::Asked, Way::Signal, Way::Swap, Way::Asked][number % 4];
+        let way =
+            [NoticeOfFile::Asked, NoticeOfFile::Signal, NoticeOfFile::Swap, NoticeOfFile::Asked][number % 4];
         let good = numbered(upstream.address, number);
         let brought = Instant::now();
         if number.is_multiple_of(5) {
