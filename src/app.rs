@@ -25,9 +25,9 @@ use crate::lifecycle::readiness::{Readiness, ReadinessGuard, Requirement};
 use crate::lifecycle::reload::{self, Reloader};
 use crate::limits::{self, AuthFailures};
 use crate::net::listen;
-use crate::polling::AccountPoller;
 use crate::polling::hub::PollHub;
 use crate::polling::querier::Querier;
+use crate::polling::{AccountPoller, TaskEndSubscribers};
 use crate::proxy::{Proxy, Recorder};
 use crate::server::balancer::Balancer;
 use crate::server::drain::{self, Drain, DrainHandle, DrainKind, DrainOrder};
@@ -93,7 +93,6 @@ impl Shared {
             keyring: Arc::clone(&self.keyring),
             metrics: Arc::clone(&self.metrics),
             access_log: Arc::clone(&self.access_log),
-            hub: Arc::clone(&self.hub),
         }
     }
 }
@@ -142,11 +141,12 @@ pub fn succeed(config: &Config, files: Files, inherited: Option<Inheritance>) ->
     let directory = Directory::build(config, &accounts, &metrics);
     conflicts::warn_of_refused_keys(&directory, &keyring, SystemTime::now());
     let (opening, opened) = mpsc::unbounded_channel();
-    let hub =
-        Arc::new(PollHub::new(Arc::new(index), config.settings.poll.max_age, opening, SystemTime::now()));
+    let directory = Arc::new(ArcSwap::from_pointee(directory));
+    let subscribers = TaskEndSubscribers::new(Arc::new(index), Arc::clone(&metrics), Arc::clone(&directory));
+    let hub = Arc::new(PollHub::new(subscribers, opening, std::time::Instant::now(), SystemTime::now()));
     let (traces, exporter) = start_traces(&metrics)?.unzip();
     let shared = Shared {
-        directory: Arc::new(ArcSwap::from_pointee(directory)),
+        directory,
         keyring: Arc::new(keyring),
         hub: Arc::clone(&hub),
         metrics,
@@ -358,10 +358,9 @@ fn start_querier(
     alive: Alive,
 ) -> io::Result<JoinHandle<io::Result<()>>> {
     let (hub, directory) = (Arc::clone(&shared.hub), Arc::clone(&shared.directory));
-    let metrics = Arc::clone(&shared.metrics);
     let work = move || {
         let _alive = alive;
-        let querier = Querier { hub, directory, metrics, upstream: Upstream::default() };
+        let querier = Querier { hub, directory, upstream: Upstream::default() };
         runtime()?.block_on(querier.work(opened, stop));
         Ok(())
     };

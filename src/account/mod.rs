@@ -5,8 +5,6 @@ mod cooldown;
 mod health;
 mod key;
 mod rules;
-mod turns;
-mod window;
 
 pub mod choice;
 pub mod pace;

@@ -7,20 +7,21 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::turns::Turns;
-use super::window::{Rate, Window};
 use crate::dashscope::submit_rules::SubmitRule;
+use crate::limits::{FairQueue, SlidingWindow, WindowRate};
 
 /// Pace of the submits of one model at one account.
 #[derive(Debug, Default)]
 pub struct SubmitPace(Mutex<PaceState>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct PaceState {
     /// Rule of the last submit that asked.
     rule: SubmitRule,
-    window: Window,
-    turns: Turns<oneshot::Sender<SubmitSlot>>,
+    window: SlidingWindow,
+    turns: FairQueue<u64, oneshot::Sender<SubmitSlot>>,
+    /// Number of the last submit that waited.
+    number: u64,
     /// Submits that have started and are not yet known to be a task or refused.
     starting: u32,
     is_led: bool,
@@ -92,9 +93,11 @@ impl SubmitPace {
         if state.turn(ask, now) > until {
             return Err(state.refuse(ask, now));
         }
-        let Ok((number, _)) = state.turns.push(ask.tenant, ask.weight, call, now) else {
+        state.number += 1;
+        let number = state.number;
+        if state.turns.push(ask.tenant, ask.weight, number, call, now).is_err() {
             return Err(state.refuse(ask, now));
-        };
+        }
         let leads = !std::mem::replace(&mut state.is_led, true);
         let place = QueuedSubmit { pace: Arc::clone(self), tenant: Arc::clone(ask.tenant), number, called };
         Ok((place, leads.then(|| Dispatcher { pace: Arc::clone(self), is_over: false })))
@@ -118,9 +121,22 @@ impl SubmitPace {
     }
 }
 
+impl Default for PaceState {
+    fn default() -> Self {
+        Self {
+            rule: SubmitRule::default(),
+            window: SlidingWindow::default(),
+            turns: FairQueue::new(MOST_WAITING),
+            number: 0,
+            starting: 0,
+            is_led: false,
+        }
+    }
+}
+
 impl PaceState {
-    fn rate(&self) -> Option<Rate> {
-        self.rule.requests_per_second.map(Rate::per_second)
+    fn rate(&self) -> Option<WindowRate> {
+        self.rule.requests_per_second.map(WindowRate::per_second)
     }
 
     fn is_below(&self, running: u32) -> bool {
@@ -128,7 +144,7 @@ impl PaceState {
     }
 
     fn has_room(&mut self, running: u32, now: Instant) -> bool {
-        let room = self.rate().map_or(now, |rate| self.window.room(rate, now));
+        let room = self.rate().map_or(now, |rate| self.window.next_start(rate, now));
         self.is_below(running) && room <= now
     }
 
@@ -177,7 +193,7 @@ impl QueuedSubmit {
 
 impl Drop for QueuedSubmit {
     fn drop(&mut self) {
-        self.pace.lock().turns.remove(&self.tenant, self.number);
+        self.pace.lock().turns.remove(&self.tenant, &self.number);
     }
 }
 
@@ -251,6 +267,8 @@ const UNTIL_A_TASK_ENDS: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const MOST_MODELS: usize = 256;
+/// Submits of one model that wait at one account.
+const MOST_WAITING: usize = 1024;
 
 #[cfg(test)]
 #[path = "pace_tests.rs"]

@@ -11,7 +11,7 @@ use super::problem::Problem;
 use super::response::{AdminResponse, answer, moment};
 use crate::dashscope::task::Status;
 use crate::store::TaskRecord;
-use crate::tasks::newest::{NewestQuery, TaskPosition};
+use crate::tasks::pager::{NewestQuery, TaskPosition};
 
 impl Admin {
     pub(super) fn list_tasks(&self, query: &str) -> Result<AdminResponse, Problem> {
@@ -30,7 +30,7 @@ impl Admin {
 fn describe(task: &TaskRecord) -> Value {
     json!({
         "id": &*task.id, "tenant": &*task.tenant, "key_id": &*task.key_id, "account": &*task.account,
-        "model": &*task.model, "mount": &*task.mount, "status": task.status.name(),
+        "model": &*task.model, "mount": &*task.mount, "status": task.status.get().name(),
         "claimed_at": moment(task.claimed_at),
     })
 }

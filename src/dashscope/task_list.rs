@@ -1,9 +1,14 @@
 //! `GET tasks`: its query and its pages, as the documentation page "Manage asynchronous tasks" shows them. A row is flat,
 //! without `output`.
 
-use serde::Deserialize;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use percent_encoding::percent_decode_str;
+use serde::{Deserialize, Serialize};
 
 use super::task::Status;
+use super::time;
 
 /// A page of tasks, as far as it is read.
 #[derive(Debug, Deserialize)]
@@ -41,6 +46,97 @@ pub fn query(status: Status, page: usize, page_size: usize) -> String {
     format!("status={}&page_no={page}&page_size={page_size}", status.name())
 }
 
+/// The query of `GET tasks`: the filters and pages of "Manage asynchronous tasks".
+#[derive(Debug, PartialEq, Eq)]
+pub struct TaskListQuery {
+    pub task_id: Option<String>,
+    pub model_name: Option<String>,
+    pub status: Option<String>,
+    /// Bounds of the submit time, in milliseconds since 1970.
+    pub from: Option<u64>,
+    pub until: Option<u64>,
+    pub page_no: usize,
+    pub page_size: usize,
+}
+
+impl TaskListQuery {
+    /// Reads the query part of a URL. Parameters that DashScope does not know are ignored.
+    ///
+    /// # Errors
+    /// The name of the first parameter whose value can't be read.
+    pub fn parse(query: &str) -> Result<Self, &'static str> {
+        let mut read = TaskListQuery {
+            task_id: None,
+            model_name: None,
+            status: None,
+            from: None,
+            until: None,
+            page_no: 1,
+            page_size: 10,
+        };
+        for pair in query.split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value = percent_decode_str(value).decode_utf8_lossy().into_owned();
+            if value.is_empty() {
+                continue;
+            }
+            match name {
+                "task_id" => read.task_id = Some(value),
+                "model_name" => read.model_name = Some(value),
+                "status" => read.status = Some(value),
+                "start_time" => {
+                    read.from = Some(millis_since_1970(time::read_compact(&value).ok_or("start_time")?))
+                }
+                "end_time" => {
+                    read.until = Some(millis_since_1970(time::read_compact(&value).ok_or("end_time")?))
+                }
+                "page_no" => read.page_no = positive(&value).ok_or("page_no")?,
+                "page_size" => read.page_size = positive(&value).ok_or("page_size")?.min(MOST_PER_PAGE),
+                _ => {}
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// A page for a tenant. Fields are written in DashScope's order.
+#[derive(Debug, Serialize)]
+pub struct TaskListBody<'a> {
+    pub total: usize,
+    pub data: Vec<TaskListItem<'a>>,
+    pub total_page: usize,
+    pub page_no: usize,
+    pub request_id: &'a str,
+    pub page_size: usize,
+}
+
+/// A task on a page for a tenant, without the fields that belong to the account.
+#[derive(Debug, Serialize)]
+pub struct TaskListItem<'a> {
+    /// Submit time, in milliseconds since 1970.
+    pub gmt_create: u64,
+    pub model_name: &'a str,
+    pub status: &'a str,
+    pub task_id: &'a str,
+}
+
+impl TaskListBody<'_> {
+    pub fn write(&self) -> Bytes {
+        // Values in memory have no way to fail.
+        serde_json::to_vec(self).map(Bytes::from).unwrap_or_default()
+    }
+}
+
+pub fn millis_since_1970(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn positive(value: &str) -> Option<usize> {
+    value.parse().ok().filter(|number| *number > 0)
+}
+
+const MOST_PER_PAGE: usize = 100;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,5 +165,17 @@ mod tests {
         // Asked for 100, which it says, and gave 10.
         assert_eq!(page(201, 100, 10).size(), 10);
         assert_eq!(page(5, 100, 0).size(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        for (query, name) in [
+            ("page_no=0", "page_no"),
+            ("page_size=x", "page_size"),
+            ("start_time=2026", "start_time"),
+            ("end_time=20261399000000", "end_time"),
+        ] {
+            assert_eq!(TaskListQuery::parse(query), Err(name));
+        }
     }
 }

@@ -16,7 +16,6 @@ use tokio::sync::oneshot;
 
 use crate::account::AccountRegistry;
 use crate::config::{Changes, Config, Fault, FileStates, Files, Loaded, StartSettings};
-use crate::polling::hub::PollHub;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::conflicts;
@@ -89,7 +88,6 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     pub access_log: Arc<AccessLog>,
     pub keyring: Arc<Keyring>,
-    pub hub: Arc<PollHub>,
 }
 
 impl Reloader {
@@ -177,11 +175,10 @@ impl Reloader {
         config.succeed(&self.config);
         let changes = Changes::between(&self.config, &config);
         let needs_restart = self.fixed.needs_restart(&config);
-        let Shared { directory, accounts, metrics, access_log, keyring, hub } = &self.shared;
+        let Shared { directory, accounts, metrics, access_log, keyring } = &self.shared;
         let next = Directory::build(&config, accounts, metrics);
         conflicts::warn_of_refused_keys(&next, keyring, SystemTime::now());
         self.retired.push(directory.swap(Arc::new(next)));
-        hub.set_max_age(config.settings.poll.max_age);
         access_log.retarget(&config.settings.log);
         self.config = config;
         self.counts.ok.fetch_add(1, Ordering::Relaxed);
@@ -224,7 +221,6 @@ mod tests {
 
     use super::*;
     use tempfile::TempDir;
-    use tokio::sync::mpsc;
 
     const GOOD: &str = r#"
         accounts = [{ name = "main", base_url = "https://h", keys = [{ key_file = "upstream" }] }]
@@ -240,11 +236,8 @@ mod tests {
         let accounts = Arc::new(AccountRegistry::new(Instant::now()));
         let metrics = Arc::<Metrics>::default();
         let directory = Arc::new(ArcSwap::from_pointee(Directory::build(&config, &accounts, &metrics)));
-        let (opened, _) = mpsc::unbounded_channel();
-        let hub = PollHub::new(Arc::default(), config.settings.poll.max_age, opened, SystemTime::now());
         let access_log = Arc::new(AccessLog::start(&config.settings.log).expect("a log"));
-        let shared =
-            Shared { directory, accounts, metrics, access_log, keyring: Arc::default(), hub: Arc::new(hub) };
+        let shared = Shared { directory, accounts, metrics, access_log, keyring: Arc::default() };
         (folder, Reloader::new(files, &config, shared).expect("a file"))
     }
 

@@ -4,17 +4,21 @@
 mod auth_failures;
 mod bucket;
 mod counters;
+mod fair_queue;
 mod in_flight;
 mod registry;
 mod slots;
+mod window;
 
 use std::fmt;
 use std::time::Duration;
 
 pub use auth_failures::AuthFailures;
 pub use bucket::RateStatus;
+pub use fair_queue::{FairQueue, QueueFull};
 pub use registry::{Admitted, LimitedCaller, Registry};
 pub use slots::TaskSlot;
+pub use window::{SlidingWindow, WindowRate};
 
 use crate::config::{Limits, Rate};
 

@@ -1,160 +1,141 @@
-//! The poll hub: the one place that knows the state of every task in flight, and since when. Whoever asks for a
-//! task is answered from it; the querier asks the upstream on behalf of all.
+//! The poll hub: the one place that follows every running task. Polls are answered from it, and the querier asks the
+//! upstream on behalf of all. Its functions neither wait nor send, and time is an argument; the waiting is in
+//! [`super::poll`], the sending in [`super::querier`].
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::account_poller::{AccountPoller, HELD_EVERY, PageRequest, millis};
+use super::account_poller::{AccountPoller, HELD_EVERY, PageRequest};
 use super::answer_cache::AnswerCache;
-use super::mean_duration::MeanDurations;
 use super::schedule::REST;
-use super::tracked_task::{KnownState, TaskAnswer, TrackedTask};
+use super::task_ended::{TaskEndSubscribers, TaskEnded};
+use super::tracked_task::{TaskAnswer, TrackedTask};
 use crate::config::Rates;
-use crate::dashscope::task::{self, NamedTask, Status};
-use crate::dashscope::task_list;
+use crate::dashscope::task::{NamedTask, Status};
+use crate::dashscope::task_list::TaskPage;
 use crate::store::{StoreFault, TaskRecord};
 use crate::tasks::index::TaskIndex;
 
-/// All workers share it.
+/// All workers share the hub.
 #[derive(Debug)]
 pub struct PollHub {
-    index: Arc<TaskIndex>,
+    subscribers: TaskEndSubscribers,
     tracked: DashMap<Arc<str>, Arc<TrackedTask>, RandomState>,
     pollers: DashMap<Arc<str>, Arc<AccountPoller>, RandomState>,
-    /// For whoever asks the upstream.
+    /// Hands each new poller to the querier.
     opened: mpsc::UnboundedSender<Arc<AccountPoller>>,
-    kept: Mutex<AnswerCache>,
-    mean_durations: MeanDurations,
+    answers: Mutex<AnswerCache>,
     numbers: AtomicU64,
     origin: Instant,
-    /// In milliseconds.
-    max_age: Arc<AtomicU64>,
-    /// Nobody is held any longer.
+    /// Cancelled once no poll is held any longer.
     pub(super) released: CancellationToken,
 }
 
-/// What a query told of a task.
+/// The outcome of a query for a task, or for a page of a list.
 #[derive(Debug)]
 pub enum QueryOutcome {
-    /// Its state, in the upstream's own words.
+    /// The task's status, and the answer that told it.
     Known(NamedTask, TaskAnswer),
-    /// Something else, for those who asked.
+    /// An answer that names no status of the task; polls that wait get it.
     Other(TaskAnswer),
-    /// The account's budget is permit, by somebody else too; it asks for so long a rest.
+    /// The account's budget is spent, by another client of the account too; DashScope may ask for a rest.
     Throttled(Option<Duration>),
     /// No byte was sent: the account can't be reached, or has no key that works.
     Unreachable,
-    /// Nothing of use came.
+    /// No usable answer came.
     Failed,
 }
 
-/// A task has ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TaskEnded {
-    pub status: Status,
-    pub claimed_at: SystemTime,
-    pub model: Box<str>,
-    /// By the upstream's clock.
-    pub at: Option<SystemTime>,
-}
-
 impl PollHub {
-    /// Follows what the index knows to be under way. The other end of the channel gets each account's poller.
+    /// Follows the running tasks of the index. The other end of the channel gets each account's poller.
     pub fn new(
-        index: Arc<TaskIndex>,
-        max_age: Duration,
+        subscribers: TaskEndSubscribers,
         opened: mpsc::UnboundedSender<Arc<AccountPoller>>,
-        now: SystemTime,
+        now: Instant,
+        date: SystemTime,
     ) -> Self {
         let hub = Self {
-            index,
+            subscribers,
             tracked: DashMap::default(),
             pollers: DashMap::default(),
             opened,
-            kept: Mutex::default(),
-            mean_durations: MeanDurations::default(),
+            answers: Mutex::default(),
             numbers: AtomicU64::new(0),
-            // A moment past, so that no time since is zero: that stands for never.
-            origin: Instant::now() - Duration::from_millis(1),
-            max_age: Arc::new(AtomicU64::new(millis(max_age))),
+            // A moment past: no time since the origin is zero, which stands for never.
+            origin: now - Duration::from_millis(1),
             released: CancellationToken::new(),
         };
-        let under_way = hub.index.under_way(now);
+        let under_way = hub.task_index().under_way(date);
         let count = under_way.len().max(1);
-        for (number, task) in under_way.iter().enumerate() {
-            // Not all at once: nobody has asked for them yet.
+        for (number, task) in under_way.into_iter().enumerate() {
+            // The queries are spread over time: no client has asked for these tasks yet.
             let share = REST.mul_f64(number as f64 / count as f64);
-            hub.follow(task, Instant::now() + share);
+            hub.follow(task, now + share, now);
         }
         hub
     }
 
     pub fn task_index(&self) -> &TaskIndex {
-        &self.index
+        &self.subscribers.index
     }
 
-    /// After a reload.
-    pub fn set_max_age(&self, max_age: Duration) {
-        self.max_age.store(millis(max_age), Ordering::Relaxed);
-    }
-
-    /// Notes whose a new task is; durable when it returns. It is followed from then on.
+    /// Claims a new task, and follows it; the claim is durable when this returns.
     ///
     /// # Errors
-    /// Why it is in memory only. The store goes on trying to write it.
-    pub async fn claim(&self, task: &Arc<TaskRecord>) -> Result<(), StoreFault> {
-        let durable = self.index.claim(task).await;
-        self.follow_claimed(task);
+    /// The fault for which the claim is in memory only. The store goes on trying to write it.
+    pub async fn claim(&self, task: &Arc<TaskRecord>, now: Instant) -> Result<(), StoreFault> {
+        let durable = self.task_index().claim(task).await;
+        self.follow_claimed(task, now);
         durable
     }
 
     /// Takes in a task that another process claimed.
-    pub fn adopt(&self, task: &Arc<TaskRecord>) {
-        self.index.remember(Arc::clone(task));
-        self.follow_claimed(task);
+    pub fn adopt(&self, task: &Arc<TaskRecord>, now: Instant) {
+        self.task_index().remember(Arc::clone(task));
+        self.follow_claimed(task, now);
     }
 
-    fn follow_claimed(&self, task: &TaskRecord) {
-        // Whoever claimed it first has it.
-        if self.index.owns(&task.id, &task.tenant) && !task.status.is_final() {
-            self.follow(task, Instant::now() + REST);
+    fn follow_claimed(&self, claimed: &TaskRecord, now: Instant) {
+        // Where an id is claimed twice, the first claim is the owner's.
+        let task = self.task_index().task(&claimed.id).filter(|task| task.tenant == claimed.tenant);
+        if let Some(task) = task.filter(|task| !task.status.get().is_final()) {
+            self.follow(task, now + REST, now);
         }
     }
 
-    fn follow(&self, task: &TaskRecord, rest: Instant) -> Arc<TrackedTask> {
+    fn follow(&self, record: Arc<TaskRecord>, rest: Instant, now: Instant) -> Arc<TrackedTask> {
+        let poller = self.account_poller(&record.account);
+        let id = Arc::clone(&record.id);
         let fresh = || {
             let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-            Arc::new(TrackedTask::new(
-                number,
-                task,
-                self.account_poller(&task.account),
-                self.since(Instant::now()),
-            ))
+            Arc::new(TrackedTask::new(number, record, Arc::clone(&poller.signals), now))
         };
-        let watch = Arc::clone(self.tracked.entry(Arc::clone(&task.id)).or_insert_with(fresh).value());
+        let task = Arc::clone(self.tracked.entry(id).or_insert_with(fresh).value());
         if !self.released.is_cancelled() {
-            self.schedule(&watch, rest);
+            self.schedule(&task, rest);
         }
-        watch
+        task
     }
 
-    /// Has the querier ask for it, not before `rest` unless somebody wants it.
-    pub(super) fn schedule(&self, watch: &Arc<TrackedTask>, rest: Instant) {
-        let mut state = watch.poller.state();
-        let is_new = !state.schedule.follows(watch.number) && !watch.is_final();
+    /// Has the querier ask for the task, not before `rest` unless a client polls it.
+    pub(super) fn schedule(&self, task: &Arc<TrackedTask>, rest: Instant) {
+        let poller = self.account_poller(task.account());
+        let mut state = poller.state();
+        let is_new = !state.schedule.follows(task.number) && !task.is_final();
         if is_new {
-            state.schedule.follow(watch, rest);
+            state.schedule.follow(task, rest);
         }
         let wakes = is_new && state.wakes_for(rest);
         drop(state);
         if wakes {
-            watch.poller.queries.notify_one();
+            task.signals.queries.notify_one();
         }
     }
 
@@ -166,250 +147,263 @@ impl PollHub {
         let mut is_new = false;
         let open = || {
             is_new = true;
-            Arc::new(AccountPoller::new(account, Rates::default(), Arc::clone(&self.max_age), self.origin))
+            Arc::new(AccountPoller::new(account, Rates::default(), self.origin))
         };
         let poller = Arc::clone(self.pollers.entry(Arc::clone(account)).or_insert_with(open).value());
         if is_new {
-            // Only at the end nobody listens.
+            // Without a querier the process is about to end.
             let _ = self.opened.send(Arc::clone(&poller));
         }
         poller
     }
 
-    /// The tenant's task; `None` for a stranger's as for none at all.
-    pub fn tracked_task(&self, id: &str, tenant: &str, now: SystemTime) -> Option<Arc<TrackedTask>> {
-        if !self.index.owns(id, tenant) {
+    /// The tenant's task; `None` for another tenant's task as for none at all.
+    pub fn tracked_task(
+        &self,
+        id: &str,
+        tenant: &str,
+        now: Instant,
+        date: SystemTime,
+    ) -> Option<Arc<TrackedTask>> {
+        if !self.task_index().owns(id, tenant) {
             return None;
         }
-        if let Some(watch) = self.tracked.get(id) {
-            let has_expired = watch.is_final() && is_older(&watch, now);
+        if let Some(task) = self.tracked.get(id) {
+            let has_expired = task.is_final() && task.is_forgotten(date);
             if !has_expired {
-                return Some(Arc::clone(&watch));
+                return Some(Arc::clone(&task));
             }
         }
-        self.tracked.remove_if(id, |_, watch| watch.is_final());
-        let task = self.index.task(id)?;
-        Some(self.follow(&task, Instant::now() + REST))
+        self.tracked.remove_if(id, |_, task| task.is_final());
+        let task = self.task_index().task(id)?;
+        Some(self.follow(task, now + REST, now))
     }
 
-    /// A cancel was accepted: what is known of the task is true no more.
-    pub fn invalidate(&self, id: &str) {
-        let Some(watch) = self.tracked.get(id).map(|watch| Arc::clone(&watch)) else { return };
-        watch.invalidate();
-        self.want(&watch, Instant::now() + AFTER_CANCEL);
+    /// Notes that a cancel was accepted: the known status of the task is out of date.
+    pub fn invalidate(&self, id: &str, now: Instant) {
+        let Some(task) = self.tracked.get(id).map(|task| Arc::clone(&task)) else { return };
+        task.invalidate();
+        self.want(&task, now + AFTER_CANCEL);
     }
 
-    /// Has the querier ask for it, from `due` on.
-    pub(super) fn want(&self, watch: &TrackedTask, due: Instant) {
-        let mut state = watch.poller.state();
-        let wakes = state.schedule.want(watch.number, due) && state.wakes_for(due);
+    /// Has the querier ask for the task from `due` on.
+    pub(super) fn want(&self, task: &TrackedTask, due: Instant) {
+        let poller = self.account_poller(task.account());
+        let mut state = poller.state();
+        let wakes = state.schedule.want(task.number, due) && state.wakes_for(due);
         drop(state);
         if wakes {
-            watch.poller.queries.notify_one();
+            task.signals.queries.notify_one();
         }
     }
 
-    /// Notes that a client asks for it.
-    pub(super) fn note_poll(&self, watch: &TrackedTask, now: Instant) {
-        watch.polled.store(self.since(now), Ordering::Release);
-        if !watch.followed.swap(true, Ordering::AcqRel) {
-            watch.poller.state().schedule.count_followed(watch.number);
+    /// Notes a poll.
+    pub(super) fn note_poll(&self, task: &TrackedTask, now: Instant) {
+        task.polled.store(task.signals.since_origin(now), Ordering::Release);
+        if !task.followed.swap(true, Ordering::AcqRel) {
+            self.account_poller(task.account()).state().schedule.count_followed(task.number);
         }
     }
 
-    /// Takes in what a query told, that was sent at `asked`. The task is in hand no more.
-    pub fn tell(
+    /// Takes in the outcome of a query that was sent at `asked`. The task is in hand no longer.
+    pub fn take_outcome(
         &self,
-        watch: &Arc<TrackedTask>,
-        told: QueryOutcome,
+        task: &Arc<TrackedTask>,
+        outcome: QueryOutcome,
         asked: Instant,
-        now: SystemTime,
-    ) -> Option<TaskEnded> {
-        let mut ended = None;
-        let seen = self.since(asked);
-        let at = Instant::now();
+        now: Instant,
+        date: SystemTime,
+    ) {
+        let poller = self.account_poller(task.account());
+        let mut is_over = false;
         let mut retry = None;
-        match told {
+        match outcome {
             QueryOutcome::Known(named, answer) => {
-                let status = named.status;
-                let is_gone = status == Status::Unknown && is_older(watch, now);
-                let is_news = watch.status() != status;
-                // First, so that whoever hears of a task's end finds its slot free.
-                if is_news {
-                    self.index.learn(&watch.id, status);
-                }
-                watch.learn(KnownState::told(status, answer), seen);
-                watch.poller.state().succeed();
-                if status.is_final() || is_gone {
-                    self.finish(watch, is_gone);
-                    let model = self.index.model_of(&watch.id);
-                    self.note_duration(watch, status, &model, named.ended.unwrap_or(now));
-                    ended = Some(TaskEnded { status, claimed_at: watch.claimed_at, model, at: named.ended });
+                let is_gone = named.status == Status::Unknown && task.is_forgotten(date);
+                is_over = named.status.is_final() || is_gone;
+                poller.state().succeed();
+                self.learn(task, &named, answer, task.signals.since_origin(asked), date);
+                if is_over {
+                    poller.state().schedule.drop(task.number);
+                    self.keep_answer(task, is_gone);
                 }
             }
             QueryOutcome::Other(answer) => {
-                watch.poller.state().succeed();
-                watch.pass_on(answer);
+                poller.state().succeed();
+                task.set_other(answer);
+                task.wake();
             }
             QueryOutcome::Throttled(rest) => {
-                watch.poller.state().rest_queries(at + rest.unwrap_or(THROTTLED).min(LONGEST_REST));
-                retry = Some(at);
+                poller.state().rest_queries(now + rest.unwrap_or(THROTTLED).min(LONGEST_REST));
+                retry = Some(now);
             }
             QueryOutcome::Unreachable => {
-                watch.poller.state().fail(at);
-                retry = Some(at);
+                poller.state().fail(now);
+                retry = Some(now);
             }
-            QueryOutcome::Failed => retry = Some(at + AFTER_FAILURE),
+            QueryOutcome::Failed => retry = Some(now + AFTER_FAILURE),
         }
-        watch.in_hand.store(false, Ordering::Release);
+        if !is_over {
+            self.put_back(&poller, task, retry, now);
+        }
         if retry.is_some() {
-            watch.tell();
+            // After the task is put back: a poll that wakes must see that it is in hand no longer.
+            task.wake();
         }
-        if self.released.is_cancelled() && watch.has_answer() {
-            watch.poller.state().schedule.drop(watch.number);
-        } else if ended.is_none() {
-            let is_held = watch.held.load(Ordering::Acquire) > 0;
-            let is_followed = watch.followed.load(Ordering::Acquire);
-            let wanted = if is_held { Some(at + HELD_EVERY) } else { None };
-            let wanted = if is_followed { wanted.max(retry) } else { wanted };
-            let mut state = watch.poller.state();
-            state.schedule.note(watch);
-            state.schedule.put_back(watch.number, wanted, at + REST, at);
-        }
-        watch.poller.queries.notify_one();
-        ended
+        poller.signals.queries.notify_one();
     }
 
-    fn note_duration(&self, watch: &TrackedTask, status: Status, model: &str, at: SystemTime) {
-        let took = at.duration_since(watch.claimed_at).ok().filter(|_| status == Status::Succeeded);
-        if let Some(took) = took {
-            self.mean_durations.note(model, took);
+    /// Takes in the status that an answer told at `seen`. The end of a task is emitted here, and only here: the record
+    /// takes one final status.
+    fn learn(&self, task: &TrackedTask, named: &NamedTask, answer: TaskAnswer, seen: u64, date: SystemTime) {
+        let answer = Arc::new(answer);
+        if named.status.is_final() {
+            if self.task_index().learn(&task.record, named.status) {
+                self.subscribers.emit(&TaskEnded {
+                    record: Arc::clone(&task.record),
+                    answer: Arc::clone(&answer),
+                    ended_at: named.ended,
+                    learnt_at: date,
+                });
+            }
+            task.set_final(answer, seen);
+        } else if task.is_news(seen) {
+            task.set_answer(Some(answer), seen);
+            self.task_index().learn(&task.record, named.status);
         }
+        task.wake();
     }
 
-    /// How long tasks of the model have lately taken, from the submit to the end; `None` before the first.
+    /// Puts a task back into the schedule, which has not ended.
+    fn put_back(&self, poller: &AccountPoller, task: &TrackedTask, retry: Option<Instant>, now: Instant) {
+        let mut state = poller.state();
+        if self.released.is_cancelled() && task.has_answer() {
+            state.schedule.drop(task.number);
+            return;
+        }
+        let is_held = task.held.load(Ordering::Acquire) > 0;
+        let is_followed = task.followed.load(Ordering::Acquire);
+        let wanted = if is_held { Some(now + HELD_EVERY) } else { None };
+        let wanted = if is_followed { wanted.max(retry) } else { wanted };
+        state.schedule.put_back(task.number, wanted, now + REST, now);
+    }
+
+    /// Mean duration of the model's latest tasks, from the submit to the end; `None` before the first.
     pub fn mean_duration(&self, model: &str) -> Option<Duration> {
-        self.mean_durations.of(model)
+        self.subscribers.mean_durations.of(model)
     }
 
-    /// What is known of a task without asking, and without following it.
+    /// The last answer for a task, without a query, and without following it.
     pub fn known_answer(&self, id: &str) -> Option<Arc<TaskAnswer>> {
         self.tracked.get(id)?.answer()
     }
 
-    /// It will never be in another state; its answer is kept as long as there is room.
-    fn finish(&self, watch: &TrackedTask, is_gone: bool) {
-        watch.poller.state().schedule.drop(watch.number);
+    /// Keeps the final answer of a task as long as there is room. DashScope has none of a task that is gone.
+    fn keep_answer(&self, task: &TrackedTask, is_gone: bool) {
         if is_gone {
-            self.tracked.remove(&watch.id);
+            self.tracked.remove(task.id());
             return;
         }
-        let bytes = watch.answer().map_or(0, |answer| answer.body.len());
-        let pushed_out =
-            self.kept.lock().unwrap_or_else(PoisonError::into_inner).keep(Arc::clone(&watch.id), bytes);
-        for id in pushed_out {
-            self.tracked.remove_if(&id, |_, watch| watch.is_final());
+        let bytes = task.answer().map_or(0, |answer| answer.body.len());
+        let evicted = self.answers.lock().add(Arc::clone(task.id()), bytes);
+        for id in evicted {
+            self.tracked.remove_if(&id, |_, task| task.is_final());
         }
     }
 
     /// Takes in a page of a list that was asked for at `asked`.
-    pub fn tell_page(
+    pub fn take_page(
         &self,
-        poller: &Arc<AccountPoller>,
-        asked_for: PageRequest,
-        page: &task_list::TaskPage,
+        poller: &AccountPoller,
+        request: PageRequest,
+        page: &TaskPage,
         asked: Instant,
+        now: Instant,
     ) {
-        let seen = self.since(asked);
-        let now = Instant::now();
+        let seen = poller.signals.since_origin(asked);
         for row in &page.data {
-            let found = self.tracked.get(&*row.task_id).map(|watch| Arc::clone(&watch));
-            let Some(watch) = found.filter(|watch| Arc::ptr_eq(&watch.poller, poller)) else { continue };
-            if row.status.is_final() || watch.is_final() {
-                poller.state().schedule.missing(watch.number, now);
-            } else if watch.status() == row.status {
-                watch.confirm(seen);
+            let found = self.tracked.get(&*row.task_id).map(|task| Arc::clone(&task));
+            let Some(task) = found.filter(|task| task.account() == poller.account()) else { continue };
+            if row.status.is_final() || task.status().is_final() {
+                poller.state().schedule.missing(task.number, now);
+            } else if task.status() == row.status {
+                task.confirm(seen);
             } else {
-                watch.learn(KnownState::status_alone(row.status), seen);
-                poller.state().schedule.note(&watch);
-                self.index.learn(&watch.id, row.status);
+                if task.is_news(seen) {
+                    self.task_index().learn(&task.record, row.status);
+                    task.set_answer(None, seen);
+                    poller.state().schedule.sort(task.number);
+                }
+                task.wake();
             }
         }
         let mut state = poller.state();
         let given = page.data.len();
-        if asked_for.number == 1 && page.total > given && given < asked_for.size {
+        if request.number == 1 && page.total > given && given < request.size {
             state.shrink_pages(given);
         }
-        let began = self.since(asked_for.began);
-        if state.course(asked_for.status).answered(asked_for.began, page.total, page.size()) {
+        let began = poller.signals.since_origin(request.began);
+        if state.scan(request.status).answered(request.began, page.total, page.size()) {
             let mut missing = Vec::new();
-            if asked_for.status == Status::Running {
-                poller.swept(began);
+            if request.status == Status::Running {
+                poller.signals.set_scanned(began);
                 missing = state.schedule.unheard(Status::Running, began);
-                // Only now is it known which of those that wait no more have begun to run.
-                if let Some((since, _)) = state.pending_swept.take_if(|(_, over)| *over <= asked_for.began) {
+                // Only this scan shows which of the tasks that are pending no longer have begun to run.
+                if let Some((since, _)) = state.pending_scanned.take_if(|(_, over)| *over <= request.began) {
                     missing.extend(state.schedule.unheard(Status::Pending, since));
                 }
             } else {
-                state.pending_swept = Some((began, now));
+                state.pending_scanned = Some((began, now));
             }
             for number in missing {
                 state.schedule.missing(number, now);
             }
             drop(state);
-            poller.queries.notify_one();
+            poller.signals.queries.notify_one();
         }
-        poller.lists.notify_one();
+        poller.signals.lists.notify_one();
     }
 
-    /// A page did not come. Refused as too large, smaller ones are asked for; otherwise there is a pause.
-    pub fn miss_page(&self, poller: &AccountPoller, asked_for: PageRequest, told: &QueryOutcome) {
-        let now = Instant::now();
+    /// Notes that a page did not come. After a refusal as too large, smaller pages are asked for; else there is a pause.
+    pub fn page_failed(
+        &self,
+        poller: &AccountPoller,
+        request: PageRequest,
+        outcome: &QueryOutcome,
+        now: Instant,
+    ) {
         let mut state = poller.state();
-        state.course(asked_for.status).failed(asked_for.began);
-        match told {
+        state.scan(request.status).failed(request.began);
+        match outcome {
             QueryOutcome::Throttled(rest) => {
-                state.rest_lists(now + rest.unwrap_or(THROTTLED).min(LONGEST_REST))
+                state.rest_lists(now + rest.unwrap_or(THROTTLED).min(LONGEST_REST));
             }
             QueryOutcome::Other(_) | QueryOutcome::Known(..) => state.halve_pages(now),
             QueryOutcome::Unreachable | QueryOutcome::Failed => state.rest_lists(now + AFTER_FAILURE),
         }
         drop(state);
-        poller.lists.notify_one();
+        poller.signals.lists.notify_one();
     }
 
-    /// Ends every wait: the gateway drains. From now on the upstream is asked only for what somebody wants to know
-    /// and nothing is known of: who comes after us asks for the rest.
+    /// Ends every held poll: the gateway drains. From then on the upstream is asked only for tasks that a client polls
+    /// and of which nothing is known: the next process asks for the rest.
     pub fn release(&self) {
         self.released.cancel();
-        let tracked: Vec<Arc<TrackedTask>> = self.tracked.iter().map(|watch| Arc::clone(&watch)).collect();
-        for watch in tracked.iter().filter(|watch| watch.has_answer()) {
-            watch.poller.state().schedule.drop(watch.number);
+        let tracked: Vec<Arc<TrackedTask>> = self.tracked.iter().map(|task| Arc::clone(&task)).collect();
+        for task in tracked.iter().filter(|task| task.has_answer()) {
+            self.account_poller(task.account()).state().schedule.drop(task.number);
         }
     }
 
-    /// How many tasks are followed, by what is known of them.
+    /// Number of followed tasks by their status.
     pub fn count(&self, status: Status) -> usize {
         self.pollers.iter().map(|poller| poller.state().schedule.count(status)).sum()
     }
-
-    pub(super) fn since(&self, time: Instant) -> u64 {
-        millis(time.saturating_duration_since(self.origin))
-    }
-
-    pub(super) fn max_age(&self) -> Duration {
-        Duration::from_millis(self.max_age.load(Ordering::Relaxed))
-    }
-}
-
-/// Whether DashScope has forgotten it by now.
-fn is_older(watch: &TrackedTask, now: SystemTime) -> bool {
-    now.duration_since(watch.claimed_at).is_ok_and(|age| age > task::LIFETIME)
 }
 
 const THROTTLED: Duration = Duration::from_secs(1);
-/// Whatever an upstream asks for: its rates are by the second.
+/// Longest rest, whatever an upstream asks for: its rates are by the second.
 const LONGEST_REST: Duration = Duration::from_secs(10);
-/// Most clients ask themselves before.
+/// Most clients poll sooner after a cancel.
 const AFTER_CANCEL: Duration = Duration::from_secs(1);
 const AFTER_FAILURE: Duration = Duration::from_secs(1);

@@ -1,16 +1,20 @@
-//! The poll hub: what is known of each running task, who waits for it, and which query comes next.
+//! The poll hub: what is known of each running task, which client waits for it, and which query comes next. [`hub`] and
+//! all below it are a pure engine that takes the time as an argument; [`poll`] waits, and [`querier`] does the I/O.
 
 mod account_poller;
 mod answer_cache;
 mod budget;
 pub mod hub;
-mod lane;
 mod list_scan;
 mod mean_duration;
 pub mod poll;
 pub mod querier;
 mod schedule;
+mod signals;
+mod task_ended;
 mod tracked_task;
 
-pub use account_poller::{AccountPoller, CallPermit, NextCall, PageRequest, TaskEndpoint};
+pub use account_poller::{AccountPoller, NextCall, PageRequest, TaskEndpoint};
+pub use querier::CallPermit;
+pub use task_ended::{TaskEndSubscribers, TaskEnded};
 pub use tracked_task::{TaskAnswer, TrackedTask};

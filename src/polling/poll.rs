@@ -1,5 +1,5 @@
-//! A client asks for a task: from memory while that is fresh, else by a query that all who ask share, else what
-//! was known last. It never fails for want of budget.
+//! A poll of a client: answered from memory while that is fresh, else by a query that all polls of the task share, else
+//! with what was known last. A poll never fails for want of budget. The functions here wait, and so read the clock.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,7 +9,7 @@ use super::hub::PollHub;
 use super::tracked_task::{TaskAnswer, TrackedTask};
 use crate::telemetry::metrics::PollServed;
 
-/// How long a poll waits for something to happen.
+/// How long a poll is held, and until which event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PollHold {
     pub longest: Duration,
@@ -18,7 +18,7 @@ pub struct PollHold {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HoldUntil {
-    /// Any other state than the one that is known now.
+    /// Any other status than the one that is known when the poll comes.
     Change,
     End,
 }
@@ -28,97 +28,105 @@ pub enum HoldUntil {
 pub struct PollAnswer {
     pub answer: Arc<TaskAnswer>,
     pub served: PollServed,
-    /// Since the upstream was asked.
+    /// Time since the upstream was asked.
     pub age: Duration,
 }
 
 impl PollHub {
-    /// What is to be said of the task; `None` if it has ended, as is known from before a restart, and its answer
-    /// can't be had.
+    /// The answer to a poll; `None` if the task has ended, as is known from before a restart, and its answer can't be
+    /// had. `max_age` is the age up to which an answer is fresh.
     pub async fn poll(
         &self,
-        watch: &Arc<TrackedTask>,
+        task: &Arc<TrackedTask>,
         hold: Option<PollHold>,
+        max_age: Duration,
         arrived: Instant,
     ) -> Option<PollAnswer> {
-        if watch.is_final() {
-            return self.polled(watch, PollServed::Cache);
+        if task.is_final() {
+            return answer_now(task, PollServed::Cache);
         }
-        self.note_poll(watch, arrived);
-        let is_fresh = || {
-            let seen = watch.poller.seen(watch);
-            seen.is_some_and(|seen| arrived.saturating_duration_since(seen) <= self.max_age())
-        };
+        self.note_poll(task, arrived);
         if let Some(hold) = hold.filter(|hold| !hold.longest.is_zero()) {
-            // In a box, as below: most are answered at once, and need no room to wait.
-            return Box::pin(self.held(watch, hold, arrived)).await;
+            // In a box, as below: most polls are answered at once, and need no memory to wait.
+            return Box::pin(self.hold(task, hold, max_age, arrived)).await;
         }
-        if is_fresh() && !self.max_age().is_zero() {
-            return self.polled(watch, PollServed::Cache);
+        let is_fresh =
+            || task.as_of().is_some_and(|as_of| arrived.saturating_duration_since(as_of) <= max_age);
+        if !max_age.is_zero()
+            && is_fresh()
+            && let Some(answer) = answer_now(task, PollServed::Cache)
+        {
+            return Some(answer);
         }
-        Box::pin(self.asked(watch, arrived)).await
+        Box::pin(self.ask(task, arrived)).await
     }
 
-    /// Waits for a query, for as long as there is any point in it.
-    async fn asked(&self, watch: &Arc<TrackedTask>, arrived: Instant) -> Option<PollAnswer> {
-        let (seen, heard) = (watch.seen(), watch.heard());
+    /// Waits for a query, as long as that can bring news.
+    async fn ask(&self, task: &Arc<TrackedTask>, arrived: Instant) -> Option<PollAnswer> {
+        let (seen, heard) = (task.seen(), task.heard());
         if self.released.is_cancelled() {
-            if watch.has_answer() {
-                return self.polled(watch, PollServed::Stale);
+            if task.has_answer() {
+                return answer_now(task, PollServed::Stale);
             }
-            self.schedule(watch, arrived);
+            self.schedule(task, arrived);
         }
-        self.want(watch, arrived);
-        let patience = if !watch.has_answer() {
-            // There is nothing else to say.
+        self.want(task, arrived);
+        let patience = if !task.has_answer() {
+            // There is nothing else to answer.
             FOR_AN_ANSWER
-        } else if watch.poller.is_bulk() {
-            // The list will tell, and queries are for those that have ended.
+        } else if task.signals.is_bulk() {
+            // The list will tell, and queries are for the tasks that have ended.
             FOR_A_TURN_AMONG_MANY
         } else {
             FOR_A_TURN
         };
         let mut deadline = arrived + patience;
         loop {
-            let changed = watch.changed.notified();
+            let changed = task.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let is_late = watch.poller.lateness() > patience && !watch.in_hand.load(Ordering::Acquire);
-            let is_released = self.released.is_cancelled() && watch.has_answer();
-            if watch.heard() != heard || is_late || is_released {
+            let is_late = task.signals.lateness() > patience && !task.is_in_hand();
+            let is_released = self.released.is_cancelled() && task.has_answer();
+            if task.heard() != heard || is_late || is_released {
                 break;
             }
             tokio::select! {
                 () = changed => {}
-                () = self.released.cancelled(), if watch.has_answer() => {}
+                () = self.released.cancelled(), if task.has_answer() => {}
                 () = tokio::time::sleep_until(deadline.into()) => {
                     let last = arrived + FOR_AN_ANSWER;
-                    if !watch.in_hand.load(Ordering::Acquire) || deadline >= last {
+                    if !task.is_in_hand() || deadline >= last {
                         break;
                     }
                     deadline = last;
                 }
             }
         }
-        let served = if watch.seen() > seen { PollServed::Upstream } else { PollServed::Stale };
-        self.polled(watch, served)
+        answer_now(task, if task.seen() > seen { PollServed::Upstream } else { PollServed::Stale })
     }
 
-    /// Waits until the task changes, or its time is over.
-    async fn held(&self, watch: &Arc<TrackedTask>, hold: PollHold, arrived: Instant) -> Option<PollAnswer> {
-        let before = watch.status();
-        let seen = watch.seen();
-        let _held = HeldPoll::enter(watch);
-        let due = watch.poller.known_until(watch).unwrap_or(arrived);
-        self.want(watch, due);
+    /// Waits until the task changes, or the time is over.
+    async fn hold(
+        &self,
+        task: &Arc<TrackedTask>,
+        hold: PollHold,
+        max_age: Duration,
+        arrived: Instant,
+    ) -> Option<PollAnswer> {
+        let before = task.status();
+        let seen = task.seen();
+        let _held = HeldPoll::enter(task);
+        self.want(task, task.fresh_until(max_age).unwrap_or(arrived));
         let time_is_over = tokio::time::sleep_until((arrived + hold.longest).into());
         tokio::pin!(time_is_over);
         loop {
-            let changed = watch.changed.notified();
+            let changed = task.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let has_changed = hold.until == HoldUntil::Change && watch.status() != before;
-            if watch.is_final() || has_changed || self.released.is_cancelled() {
+            let status = task.status();
+            // An end counts once its answer is here.
+            let has_changed = hold.until == HoldUntil::Change && status != before && !status.is_final();
+            if task.is_final() || has_changed || self.released.is_cancelled() {
                 break;
             }
             tokio::select! {
@@ -127,52 +135,51 @@ impl PollHub {
                 () = &mut time_is_over => break,
             }
         }
-        if self.released.is_cancelled() && !watch.has_answer() {
-            return self.asked(watch, arrived).await;
+        if self.released.is_cancelled() && !task.has_answer() {
+            return self.ask(task, arrived).await;
         }
         let now = Instant::now();
-        let is_fresh = |at: Instant| now.saturating_duration_since(at) <= self.max_age().max(STILL_FRESH);
-        let served = if watch.seen() > seen {
+        let is_fresh = |at: Instant| now.saturating_duration_since(at) <= max_age.max(STILL_FRESH);
+        let served = if task.seen() > seen {
             PollServed::Upstream
-        } else if watch.poller.seen(watch).is_some_and(is_fresh) {
+        } else if task.as_of().is_some_and(is_fresh) {
             PollServed::Cache
         } else {
             PollServed::Stale
         };
-        self.polled(watch, served)
-    }
-
-    fn polled(&self, watch: &TrackedTask, served: PollServed) -> Option<PollAnswer> {
-        let now = Instant::now();
-        let age = watch.poller.seen(watch).map_or(Duration::ZERO, |seen| now.saturating_duration_since(seen));
-        Some(PollAnswer { answer: watch.answer()?, served, age })
+        answer_now(task, served)
     }
 }
 
-/// A poll that is held. Dropped, it is not.
-struct HeldPoll<'w>(&'w TrackedTask);
+fn answer_now(task: &TrackedTask, served: PollServed) -> Option<PollAnswer> {
+    let age = task.as_of().map_or(Duration::ZERO, |as_of| Instant::now().saturating_duration_since(as_of));
+    Some(PollAnswer { answer: task.answer()?, served, age })
+}
 
-impl<'w> HeldPoll<'w> {
-    fn enter(watch: &'w TrackedTask) -> Self {
-        watch.held.fetch_add(1, Ordering::AcqRel);
-        if watch.poller.held.fetch_add(1, Ordering::AcqRel) == 0 {
-            // What is swept for it is swept more often.
-            watch.poller.lists.notify_one();
+/// A held poll, until it is dropped.
+struct HeldPoll<'t>(&'t TrackedTask);
+
+impl<'t> HeldPoll<'t> {
+    fn enter(task: &'t TrackedTask) -> Self {
+        task.held.fetch_add(1, Ordering::AcqRel);
+        if task.signals.held.fetch_add(1, Ordering::AcqRel) == 0 {
+            // Lists are scanned more often for held polls.
+            task.signals.lists.notify_one();
         }
-        Self(watch)
+        Self(task)
     }
 }
 
 impl Drop for HeldPoll<'_> {
     fn drop(&mut self) {
         self.0.held.fetch_sub(1, Ordering::AcqRel);
-        self.0.poller.held.fetch_sub(1, Ordering::AcqRel);
+        self.0.signals.held.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-/// For a turn in the account's budget.
+/// Patience for a turn in the account's budget.
 const FOR_A_TURN: Duration = Duration::from_secs(1);
 const FOR_A_TURN_AMONG_MANY: Duration = Duration::from_millis(100);
-/// Once the query is on its way.
+/// Patience for the answer to a query that is on its way.
 const FOR_AN_ANSWER: Duration = Duration::from_secs(10);
 const STILL_FRESH: Duration = Duration::from_secs(1);

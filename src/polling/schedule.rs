@@ -1,76 +1,95 @@
-//! Which task of an account is asked for next. Nothing here waits or sends; time is an argument.
+//! The schedule of an account's queries: which task is asked for next. Nothing here waits or sends; time is an
+//! argument.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
-use super::lane::Lane;
 use super::tracked_task::TrackedTask;
 use crate::dashscope::task::Status;
+use crate::limits::FairQueue;
 
-/// Every task of one account that is followed, until it has ended.
-#[derive(Debug, Default)]
+/// Every tracked task of one account, until it has ended. The sets are indexes of the entries.
+#[derive(Debug)]
 pub(super) struct Schedule {
-    slots: HashMap<u64, ScheduleEntry, RandomState>,
-    /// They have ended, as a list shows: only their results are missing.
-    ended: Lane,
-    /// Clients ask for them.
-    wanted: Lane,
-    /// Each, whether anybody asks or not.
-    rest: Lane,
+    entries: HashMap<u64, ScheduleEntry, RandomState>,
+    /// Tasks that have ended, as a list showed: only their results are missing.
+    ended: DueQueue,
+    /// Tasks that clients poll.
+    wanted: DueQueue,
+    /// All tasks, polled or not.
+    rest: DueQueue,
+    /// Tasks by their status, except those that a scan missed and that were not queried since. [`Schedule::sort`] keeps
+    /// both sets.
     running: HashSet<u64, RandomState>,
     pending: HashSet<u64, RandomState>,
-    /// Tasks that clients ask for now and then.
+    /// Tasks whose `followed` is true.
     followed: HashSet<u64, RandomState>,
-    /// How many were taken so far.
+    /// Number of queries so far.
     taken: u64,
+    /// Number of tasks whose `in_hand` is true. [`Schedule::set_in_hand`] keeps it.
     in_hand: usize,
 }
 
+/// Numbers of tasks by tenant, each with the time from which the task may be asked for.
+type DueQueue = FairQueue<(Instant, u64), ()>;
+
 #[derive(Debug)]
 struct ScheduleEntry {
-    watch: Arc<TrackedTask>,
+    task: Arc<TrackedTask>,
+    /// Times at which the task stands in the three queues.
     ended: Option<Instant>,
     wanted: Option<Instant>,
     rest: Option<Instant>,
-    /// The state by which it is sorted.
-    noted: Option<Status>,
-    in_hand: bool,
-    /// It was asked for again while it was in hand.
+    /// A client polled the task while it was in hand.
     again: bool,
 }
 
-/// What is asked for next.
+/// The next step of an account's queries.
 #[derive(Debug)]
 pub(super) enum NextTask {
-    /// This one, which has been due since.
+    /// Ask for this task, which has been due since.
     Ask(Arc<TrackedTask>, Instant),
-    /// Nothing before then.
+    /// Nothing is due before this time.
     At(Instant),
     Nothing,
 }
 
-impl Schedule {
-    /// Follows a task, and sees to it by `rest` at the latest.
-    pub(super) fn follow(&mut self, watch: &Arc<TrackedTask>, rest: Instant) {
-        let slot = ScheduleEntry {
-            watch: Arc::clone(watch),
-            ended: None,
-            wanted: None,
-            rest: Some(rest),
-            noted: None,
-            in_hand: false,
-            again: false,
-        };
-        if self.slots.insert(watch.number, slot).is_none() {
-            self.rest.insert(&watch.tenant, rest, watch.number);
-            self.note(watch);
+impl Default for Schedule {
+    fn default() -> Self {
+        let [ended, wanted, rest] = [0; 3].map(|_| FairQueue::new(usize::MAX));
+        Self {
+            entries: HashMap::default(),
+            ended,
+            wanted,
+            rest,
+            running: HashSet::default(),
+            pending: HashSet::default(),
+            followed: HashSet::default(),
+            taken: 0,
+            in_hand: 0,
         }
     }
+}
 
-    /// How many are known to be in a state; those in none that clients know well are counted as one.
+impl Schedule {
+    /// Follows a task, which is asked for at `rest` at the latest.
+    pub(super) fn follow(&mut self, task: &Arc<TrackedTask>, rest: Instant) {
+        let number = task.number;
+        let task = Arc::clone(task);
+        let entry = ScheduleEntry { task, ended: None, wanted: None, rest: None, again: false };
+        if let Some(before) = self.entries.insert(number, entry) {
+            self.entries.insert(number, before);
+            return;
+        }
+        self.set_due(number, ScheduleQueue::Rest, Some(rest));
+        self.sort(number);
+    }
+
+    /// Number of tasks with a status; all but pending and running ones are counted as one.
     pub(super) fn count(&self, status: Status) -> usize {
         match status {
             Status::Running => self.running.len(),
@@ -80,218 +99,202 @@ impl Schedule {
             | Status::Failed
             | Status::Canceled
             | Status::Unknown
-            | Status::Other => self.slots.len() - self.running.len() - self.pending.len(),
+            | Status::Other => self.entries.len() - self.running.len() - self.pending.len(),
         }
     }
 
     pub(super) fn length(&self) -> usize {
-        self.slots.len()
+        self.entries.len()
     }
 
     pub(super) fn follows(&self, number: u64) -> bool {
-        self.slots.contains_key(&number)
+        self.entries.contains_key(&number)
     }
 
-    /// A client wants to know more of it, from `due` on. Sooner than known before counts, later does not; whether it
-    /// is sooner.
+    /// Notes that a client wants news of a task from `due` on. An earlier time than before counts, a later one does not;
+    /// returns true if it is earlier.
     pub(super) fn want(&mut self, number: u64, due: Instant) -> bool {
-        let Some(slot) = self.slots.get_mut(&number) else { return false };
-        if slot.in_hand {
-            slot.again = true;
+        let Some(entry) = self.entries.get_mut(&number) else { return false };
+        if entry.task.is_in_hand() {
+            entry.again = true;
             return false;
         }
-        let is_sooner = slot.ended.is_none() && slot.wanted.is_none_or(|before| due < before);
+        let is_sooner = entry.ended.is_none() && entry.wanted.is_none_or(|before| due < before);
         if is_sooner {
-            if let Some(before) = slot.wanted.replace(due) {
-                self.wanted.remove(&slot.watch.tenant, before, number);
-            }
-            self.wanted.insert(&slot.watch.tenant, due, number);
+            self.set_due(number, ScheduleQueue::Wanted, Some(due));
         }
         is_sooner
     }
 
-    /// It is not in the list of those in its state any more.
+    /// Notes that a task is missing from the list of the tasks with its status.
     pub(super) fn missing(&mut self, number: u64, now: Instant) {
-        let Some(slot) = self.slots.get_mut(&number).filter(|slot| !slot.in_hand && slot.ended.is_none())
-        else {
-            return;
-        };
-        slot.ended = Some(now);
-        self.ended.insert(&slot.watch.tenant, now, number);
-        // HoldUntil it was asked for, it is in no state: the next sweep need not miss it again.
-        if let Some(sorted) = slot.noted.take().and_then(|noted| self.sorted(noted)) {
-            sorted.remove(&number);
+        let is_news = |entry: &&ScheduleEntry| !entry.task.is_in_hand() && entry.ended.is_none();
+        if self.entries.get(&number).filter(is_news).is_some() {
+            self.set_due(number, ScheduleQueue::Ended, Some(now));
+            // Until it was asked for, the next scan need not miss it again.
+            self.sort(number);
         }
     }
 
-    /// The next one that is due is in hand from now on. Every sixteenth turn belongs to those that nobody asks for:
-    /// whatever clients do, those come to their end too.
+    /// Takes the next task that is due in hand. Every sixteenth turn belongs to the tasks without a poll: whatever clients
+    /// do, those come to their end too. A polled task that is `fresh_until` later is put off until then.
     pub(super) fn next(
         &mut self,
         now: Instant,
-        is_known: impl Fn(&TrackedTask) -> Option<Instant>,
+        fresh_until: impl Fn(&TrackedTask) -> Option<Instant>,
+        weight: impl Fn(&str) -> u32,
     ) -> NextTask {
+        let next = |queue: &mut DueQueue| {
+            let found = queue.next(|(due, _)| *due <= now, |tenant, _| weight(tenant));
+            found.map(|(_, due_and_number)| due_and_number)
+        };
         while self.in_hand < MOST_IN_HAND {
             let rest_first = self.taken % 16 == 15;
-            let rest = if rest_first { self.rest.next(now) } else { None };
-            let asked = rest.or_else(|| self.ended.next(now));
-            let found = match asked {
+            let rest = if rest_first { next(&mut self.rest) } else { None };
+            let found = match rest.or_else(|| next(&mut self.ended)) {
                 Some(found) => Some(found),
-                None => match self.wanted.next(now) {
+                None => match next(&mut self.wanted) {
                     Some((due, number)) => {
-                        if let Some(later) = self.known_until(number, now, &is_known) {
-                            self.postpone(number, due, later);
+                        let fresh = self.entries.get(&number).and_then(|entry| fresh_until(&entry.task));
+                        if let Some(later) = fresh.filter(|until| *until > now) {
+                            self.set_due(number, ScheduleQueue::Wanted, Some(later));
                             continue;
                         }
                         Some((due, number))
                     }
-                    None => self.rest.next(now),
+                    None => next(&mut self.rest),
                 },
             };
             let Some((due, number)) = found else { break };
             self.taken += 1;
-            if let Some(watch) = self.take(number) {
-                return NextTask::Ask(watch, due);
+            if let Some(task) = self.take(number) {
+                return NextTask::Ask(task, due);
             }
         }
-        let lanes = [&self.ended, &self.wanted, &self.rest];
-        let first = lanes.into_iter().filter_map(Lane::first_due).min();
+        let first =
+            [&self.ended, &self.wanted, &self.rest].into_iter().filter_map(FairQueue::first_key).min();
         match first {
-            Some(due) if self.in_hand < MOST_IN_HAND => NextTask::At(due),
+            Some((due, _)) if self.in_hand < MOST_IN_HAND => NextTask::At(due),
             Some(_) | None => NextTask::Nothing,
         }
     }
 
-    /// HoldUntil when enough is known of it without a query.
-    fn known_until(
-        &self,
-        number: u64,
-        now: Instant,
-        is_known: impl Fn(&TrackedTask) -> Option<Instant>,
-    ) -> Option<Instant> {
-        let slot = self.slots.get(&number)?;
-        is_known(&slot.watch).filter(|until| *until > now)
-    }
-
-    fn postpone(&mut self, number: u64, due: Instant, later: Instant) {
-        let Some(slot) = self.slots.get_mut(&number) else { return };
-        slot.wanted = Some(later);
-        self.wanted.remove(&slot.watch.tenant, due, number);
-        self.wanted.insert(&slot.watch.tenant, later, number);
-    }
-
     fn take(&mut self, number: u64) -> Option<Arc<TrackedTask>> {
-        let slot = self.slots.get_mut(&number)?;
-        let watch = Arc::clone(&slot.watch);
-        for (lane, due) in [
-            (&mut self.ended, slot.ended.take()),
-            (&mut self.wanted, slot.wanted.take()),
-            (&mut self.rest, slot.rest.take()),
-        ] {
-            if let Some(due) = due {
-                lane.remove(&watch.tenant, due, number);
-            }
-        }
-        slot.in_hand = true;
-        self.in_hand += 1;
-        Some(watch)
+        let task = Arc::clone(&self.entries.get(&number)?.task);
+        self.leave_queues(number);
+        self.set_in_hand(&task, true);
+        Some(task)
     }
 
-    /// It is in hand no more. It is due again at `wanted`, if given, or at once if a client asked meanwhile.
+    /// Puts a task back that was in hand. It is due again at `wanted`, if given, or at once if a client polled it
+    /// meanwhile.
     pub(super) fn put_back(&mut self, number: u64, wanted: Option<Instant>, rest: Instant, now: Instant) {
-        let Some(slot) = self.slots.get_mut(&number).filter(|slot| slot.in_hand) else { return };
-        slot.in_hand = false;
-        self.in_hand -= 1;
-        slot.rest = Some(rest);
-        let again = std::mem::take(&mut slot.again).then_some(now);
-        let tenant = Arc::clone(&slot.watch.tenant);
-        self.rest.insert(&tenant, rest, number);
+        let Some(entry) = self.entries.get_mut(&number).filter(|entry| entry.task.is_in_hand()) else {
+            return;
+        };
+        let again = std::mem::take(&mut entry.again).then_some(now);
+        let task = Arc::clone(&entry.task);
+        self.set_in_hand(&task, false);
+        self.set_due(number, ScheduleQueue::Rest, Some(rest));
+        self.sort(number);
         if let Some(due) = wanted.into_iter().chain(again).min() {
             self.want(number, due);
         }
     }
 
-    /// It has ended, or is not known any more.
+    /// Drops a task that has ended, or is not known any more.
     pub(super) fn drop(&mut self, number: u64) {
-        let Some(slot) = self.slots.remove(&number) else { return };
-        if slot.in_hand {
-            self.in_hand -= 1;
-        }
-        for (lane, due) in
-            [(&mut self.ended, slot.ended), (&mut self.wanted, slot.wanted), (&mut self.rest, slot.rest)]
-        {
-            if let Some(due) = due {
-                lane.remove(&slot.watch.tenant, due, number);
-            }
-        }
-        if let Some(sorted) = slot.noted.and_then(|noted| self.sorted(noted)) {
-            sorted.remove(&number);
-        }
+        self.leave_queues(number);
+        let Some(entry) = self.entries.remove(&number) else { return };
+        self.set_in_hand(&entry.task, false);
+        self.running.remove(&number);
+        self.pending.remove(&number);
         self.followed.remove(&number);
     }
 
-    /// Sorts it by the state that it is known to be in.
-    pub(super) fn note(&mut self, watch: &TrackedTask) {
-        let (number, status) = (watch.number, watch.status());
-        let Some(slot) = self.slots.get_mut(&number) else { return };
-        let before = slot.noted.replace(status);
-        if before == Some(status) {
-            return;
-        }
-        if let Some(sorted) = before.and_then(|before| self.sorted(before)) {
-            sorted.remove(&number);
-        }
-        if let Some(sorted) = self.sorted(status) {
-            sorted.insert(number);
+    fn leave_queues(&mut self, number: u64) {
+        for queue in [ScheduleQueue::Ended, ScheduleQueue::Wanted, ScheduleQueue::Rest] {
+            self.set_due(number, queue, None);
         }
     }
 
-    /// Those that are known to be in a state, if it is one by which they are sorted.
-    fn sorted(&mut self, status: Status) -> Option<&mut HashSet<u64, RandomState>> {
-        match status {
-            Status::Running => Some(&mut self.running),
-            Status::Pending => Some(&mut self.pending),
-            Status::Suspended
-            | Status::Succeeded
-            | Status::Failed
-            | Status::Canceled
-            | Status::Unknown
-            | Status::Other => None,
+    /// Sets the time at which a task stands in a queue: the only function that changes the queues.
+    fn set_due(&mut self, number: u64, queue: ScheduleQueue, due: Option<Instant>) {
+        let Some(entry) = self.entries.get_mut(&number) else { return };
+        let (queue, at) = match queue {
+            ScheduleQueue::Ended => (&mut self.ended, &mut entry.ended),
+            ScheduleQueue::Wanted => (&mut self.wanted, &mut entry.wanted),
+            ScheduleQueue::Rest => (&mut self.rest, &mut entry.rest),
+        };
+        let tenant = &entry.task.record.tenant;
+        if let Some(before) = std::mem::replace(at, due) {
+            queue.remove(tenant, &(before, number));
+        }
+        if let Some(due) = due {
+            // Weights are looked up at each turn; an unbounded queue takes everything.
+            let _ = queue.push(tenant, 1, (due, number), (), due);
         }
     }
 
-    /// Those in a state, of which nothing was heard since.
+    fn set_in_hand(&mut self, task: &TrackedTask, is_in_hand: bool) {
+        let was_in_hand = task.in_hand.swap(is_in_hand, Ordering::AcqRel);
+        self.in_hand = self.in_hand + usize::from(is_in_hand) - usize::from(was_in_hand);
+    }
+
+    /// Sorts a task by its status.
+    pub(super) fn sort(&mut self, number: u64) {
+        let Some(entry) = self.entries.get(&number) else { return };
+        let status = entry.ended.is_none().then(|| entry.task.status());
+        for (set, sorted) in [(&mut self.running, Status::Running), (&mut self.pending, Status::Pending)] {
+            if status == Some(sorted) {
+                set.insert(number);
+            } else {
+                set.remove(&number);
+            }
+        }
+    }
+
+    /// Running or pending tasks without news since `since`.
     pub(super) fn unheard(&self, status: Status, since: u64) -> Vec<u64> {
         let numbers = if status == Status::Running { &self.running } else { &self.pending };
         let unheard = |number: &&u64| {
-            self.slots.get(number).is_some_and(|slot| slot.watch.seen().max(slot.watch.since) < since)
+            self.entries.get(number).is_some_and(|entry| entry.task.seen().max(entry.task.since) < since)
         };
         numbers.iter().filter(unheard).copied().collect()
     }
 
+    /// Counts a task among those that clients follow.
     pub(super) fn count_followed(&mut self, number: u64) {
-        if self.slots.contains_key(&number) {
+        if self.entries.contains_key(&number) {
             self.followed.insert(number);
         }
     }
 
-    /// How many tasks clients ask for, those left out for which none has for a while.
+    /// Number of tasks that clients follow, without those whose clients have left.
     pub(super) fn followed(&mut self, is_left: impl Fn(&TrackedTask) -> bool) -> usize {
-        let slots = &self.slots;
-        self.followed.retain(|number| slots.get(number).is_some_and(|slot| !is_left(&slot.watch)));
+        let entries = &self.entries;
+        self.followed.retain(|number| entries.get(number).is_some_and(|entry| !is_left(&entry.task)));
         self.followed.len()
     }
 
-    /// How many are in hand, and how many would be if the budget were larger.
+    /// Number of tasks in hand, and of those that would be if the budget were larger.
     #[cfg(test)]
     fn lengths(&self) -> (usize, usize) {
         (self.in_hand, self.ended.length() + self.wanted.length())
     }
 }
 
+/// Names one of the queues.
+#[derive(Debug, Clone, Copy)]
+enum ScheduleQueue {
+    Ended,
+    Wanted,
+    Rest,
+}
+
 /// Queries of one account under way at a time: an upstream that takes seconds to answer is not asked for more.
 const MOST_IN_HAND: usize = 256;
-/// After that long without news, whatever state it is in.
+/// Longest time between two queries for a task.
 pub(super) const REST: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

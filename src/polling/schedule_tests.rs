@@ -1,20 +1,19 @@
 use std::time::SystemTime;
 
-use super::super::account_poller::AccountPoller;
+use super::super::signals::AccountSignals;
 use super::*;
-use crate::config::Rates;
 use crate::store::TaskRecord;
 
 struct ScheduleFixture {
     schedule: Schedule,
-    poller: Arc<AccountPoller>,
+    signals: Arc<AccountSignals>,
     start: Instant,
 }
 
 fn world() -> ScheduleFixture {
     let start = Instant::now();
-    let poller = AccountPoller::new(&"main".into(), Rates::default(), Arc::default(), start);
-    ScheduleFixture { schedule: Schedule::default(), poller: Arc::new(poller), start }
+    let signals = Arc::new(AccountSignals::new(&"main".into(), start));
+    ScheduleFixture { schedule: Schedule::default(), signals, start }
 }
 
 impl ScheduleFixture {
@@ -27,27 +26,18 @@ impl ScheduleFixture {
     }
 
     fn follow_since(&mut self, number: u64, tenant: &str, rest: u64, since: u64) -> Arc<TrackedTask> {
-        let task = TaskRecord {
-            id: number.to_string().into(),
-            tenant: tenant.into(),
-            key_id: "key".into(),
-            account: "main".into(),
-            model: "m".into(),
-            mount: "/".into(),
-            claimed_at: SystemTime::UNIX_EPOCH,
-            status: Status::Pending,
-            asked: None,
-            hidden: false,
-        };
-        let watch = Arc::new(TrackedTask::new(number, &task, Arc::clone(&self.poller), since));
+        let sample = TaskRecord::sample(&number.to_string(), SystemTime::UNIX_EPOCH);
+        let task = Arc::new(TaskRecord { tenant: tenant.into(), ..sample });
+        let now = self.start + Duration::from_millis(since);
+        let task = Arc::new(TrackedTask::new(number, task, Arc::clone(&self.signals), now));
         let rest = self.at(rest);
-        self.schedule.follow(&watch, rest);
-        watch
+        self.schedule.follow(&task, rest);
+        task
     }
 
     fn next(&mut self, seconds: u64) -> Option<u64> {
-        match self.schedule.next(self.at(seconds), |_| None) {
-            NextTask::Ask(watch, _) => Some(watch.number),
+        match self.schedule.next(self.at(seconds), |_| None, |_| 1) {
+            NextTask::Ask(task, _) => Some(task.number),
             NextTask::At(_) | NextTask::Nothing => None,
         }
     }
@@ -114,8 +104,10 @@ fn what_is_known_well_enough_is_not_asked_for() {
     world.follow(1, "one", 100);
     world.schedule.want(1, world.start);
     let until = world.at(5);
-    assert!(matches!(world.schedule.next(world.at(1), |_| Some(until)), NextTask::At(at) if at == until));
-    assert!(matches!(world.schedule.next(world.at(5), |_| Some(until)), NextTask::Ask(..)));
+    assert!(
+        matches!(world.schedule.next(world.at(1), |_| Some(until), |_| 1), NextTask::At(at) if at == until)
+    );
+    assert!(matches!(world.schedule.next(world.at(5), |_| Some(until), |_| 1), NextTask::Ask(..)));
 }
 
 #[test]
@@ -126,7 +118,7 @@ fn what_was_dropped_leaves_nothing() {
     world.schedule.missing(2, world.start);
     assert_eq!(world.next(0), Some(2));
     world.schedule.want(1, world.start);
-    // What was missed once need not be missed again.
+    // A task that was missed once need not be missed again.
     assert_eq!(world.schedule.unheard(Status::Pending, 1), [1]);
     world.schedule.drop(1);
     world.schedule.drop(2);
@@ -136,9 +128,9 @@ fn what_was_dropped_leaves_nothing() {
     drop(watch);
 }
 
-/// It may be on none of the pages that were asked for.
+/// Such a task may be on none of the pages that were asked for.
 #[test]
-fn a_task_that_came_after_a_sweep_began_is_not_missed_by_it() {
+fn a_task_that_came_after_a_scan_began_is_not_missed_by_it() {
     let mut world = world();
     world.follow_since(1, "one", 100, 10);
     world.follow_since(2, "one", 100, 20);
@@ -153,4 +145,20 @@ fn only_so_many_are_in_hand() {
     }
     let taken = std::iter::from_fn(|| world.next(1)).count();
     assert_eq!(taken, MOST_IN_HAND);
+}
+
+#[test]
+fn turns_follow_the_weights_of_the_tenants() {
+    let mut world = world();
+    for number in 0..40 {
+        world.follow(number, if number < 20 { "light" } else { "heavy" }, 1_000);
+        world.schedule.want(number, world.start);
+    }
+    let weight = |tenant: &str| if tenant == "heavy" { 3 } else { 1 };
+    let at = world.at(1);
+    let turns = (0..12).filter_map(|_| match world.schedule.next(at, |_| None, weight) {
+        NextTask::Ask(task, _) => Some(task.number),
+        NextTask::At(_) | NextTask::Nothing => None,
+    });
+    assert_eq!(turns.filter(|number| *number >= 20).count(), 9);
 }

@@ -1,22 +1,23 @@
-//! What is known of one task, for all who ask.
+//! One tracked task: its record, its last answer, and the clients that wait for news of it.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::account_poller::AccountPoller;
+use super::account_poller::HELD_EVERY;
+use super::signals::AccountSignals;
 use crate::dashscope::headers::REQUEST_ID;
-use crate::dashscope::task::{self, Status};
+use crate::dashscope::task::{self, LIFETIME, Status};
 use crate::store::TaskRecord;
 
-/// An answer that may be given to many.
+/// An answer to a query for a task, which many polls may share.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskAnswer {
     pub status: StatusCode,
@@ -24,66 +25,48 @@ pub struct TaskAnswer {
     pub body: Bytes,
 }
 
-/// A task's state as last known.
-#[derive(Debug)]
-pub(super) struct KnownState {
-    pub(super) status: Status,
-    /// The upstream's own, or one that says no more than the status: that is made when it is asked for.
-    answer: OnceLock<Arc<TaskAnswer>>,
-}
-
-impl KnownState {
-    pub(super) fn told(status: Status, answer: TaskAnswer) -> Self {
-        Self { status, answer: OnceLock::from(Arc::new(answer)) }
-    }
-
-    pub(super) fn status_alone(status: Status) -> Self {
-        Self { status, answer: OnceLock::new() }
-    }
-
-    /// Whether the task has ended and its whole answer is here.
-    pub(super) fn is_final(&self) -> bool {
-        self.status.is_final() && self.answer.get().is_some()
-    }
-}
-
-/// A task that is followed. All workers share it; none waits for another.
+/// A task that the poll hub follows. All workers share it, and none waits for another. Its status is its record's.
 #[derive(Debug)]
 pub struct TrackedTask {
     pub(super) number: u64,
-    pub(super) id: Arc<str>,
-    pub(super) tenant: Arc<str>,
-    pub(super) poller: Arc<AccountPoller>,
-    pub(super) claimed_at: SystemTime,
-    knowledge: ArcSwap<KnownState>,
-    /// As of when, in milliseconds since the hub's origin; 0: nothing but the submit's answer.
+    pub(super) record: Arc<TaskRecord>,
+    pub(super) signals: Arc<AccountSignals>,
+    /// Last answer before the end: the upstream's, or one made from the status alone when a client asks.
+    answer: ArcSwapOption<TaskAnswer>,
+    /// Answer that tells the end.
+    final_answer: OnceLock<Arc<TaskAnswer>>,
+    /// When the upstream was asked for the last news, in milliseconds since the hub's origin; 0: never.
     seen: AtomicU64,
-    /// Since when it is followed, in milliseconds since the hub's origin.
+    /// When the hub began to follow the task, in milliseconds since its origin.
     pub(super) since: u64,
-    /// How often anything was heard or failed to be.
+    /// Number of times that an answer came, or failed to come.
     heard: AtomicU32,
-    /// Somebody asks for it now.
+    /// A query for the task is under way. The schedule alone sets it.
     pub(super) in_hand: AtomicBool,
-    /// Clients that wait for its end.
+    /// Held polls for the task.
     pub(super) held: AtomicU32,
-    /// When a client asked last.
+    /// Last poll, in milliseconds since the hub's origin.
     pub(super) polled: AtomicU64,
-    /// It is counted among those that clients follow.
+    /// The schedule counts the task among those that clients follow.
     pub(super) followed: AtomicBool,
     pub(super) changed: Notify,
 }
 
 impl TrackedTask {
-    pub(super) fn new(number: u64, task: &TaskRecord, poller: Arc<AccountPoller>, since: u64) -> Self {
+    pub(super) fn new(
+        number: u64,
+        record: Arc<TaskRecord>,
+        signals: Arc<AccountSignals>,
+        now: Instant,
+    ) -> Self {
         Self {
             number,
-            id: Arc::clone(&task.id),
-            tenant: Arc::clone(&task.tenant),
-            poller,
-            claimed_at: task.claimed_at,
-            knowledge: ArcSwap::from_pointee(KnownState::status_alone(task.status)),
+            since: signals.since_origin(now),
+            record,
+            signals,
+            answer: ArcSwapOption::empty(),
+            final_answer: OnceLock::new(),
             seen: AtomicU64::new(0),
-            since,
             heard: AtomicU32::new(0),
             in_hand: AtomicBool::new(false),
             held: AtomicU32::new(0),
@@ -94,21 +77,21 @@ impl TrackedTask {
     }
 
     pub fn id(&self) -> &Arc<str> {
-        &self.id
+        &self.record.id
     }
 
-    /// The account that has it.
+    /// Name of the account that runs the task.
     pub fn account(&self) -> &Arc<str> {
-        self.poller.account()
+        &self.record.account
     }
 
-    /// Whether it has ended and its whole answer is known.
+    /// True if the task has ended and its final answer is known.
     pub fn is_final(&self) -> bool {
-        self.knowledge.load().is_final()
+        self.final_answer.get().is_some()
     }
 
     pub(super) fn status(&self) -> Status {
-        self.knowledge.load().status
+        self.record.status.get()
     }
 
     pub(super) fn seen(&self) -> u64 {
@@ -119,62 +102,105 @@ impl TrackedTask {
         self.heard.load(Ordering::Acquire)
     }
 
-    /// Whether there is something to tell of it without asking.
-    pub(super) fn has_answer(&self) -> bool {
-        let knowledge = self.knowledge.load();
-        !knowledge.status.is_final() || knowledge.answer.get().is_some()
+    pub(super) fn is_in_hand(&self) -> bool {
+        self.in_hand.load(Ordering::Acquire)
     }
 
-    /// The upstream's last answer; else one that says what is known. `None` where that would be an end without
-    /// its result.
-    pub(super) fn answer(&self) -> Option<Arc<TaskAnswer>> {
-        let knowledge = self.knowledge.load();
-        if knowledge.status.is_final() {
-            return knowledge.answer.get().cloned();
+    /// True if DashScope has forgotten the task by this time.
+    pub(super) fn is_forgotten(&self, date: SystemTime) -> bool {
+        date.duration_since(self.record.claimed_at).is_ok_and(|age| age > LIFETIME)
+    }
+
+    /// Time at which the known status was true. A pending task was still pending when the last scan of the running
+    /// tasks began, since that scan did not show it.
+    pub(super) fn as_of(&self) -> Option<Instant> {
+        let seen = self.seen();
+        if seen == 0 {
+            return None;
         }
-        Some(Arc::clone(knowledge.answer.get_or_init(|| Arc::new(self.known(knowledge.status)))))
+        let waits = self.signals.is_bulk() && self.status() == Status::Pending;
+        Some(self.signals.time(if waits { seen.max(self.signals.scanned()) } else { seen }))
     }
 
-    fn known(&self, status: Status) -> TaskAnswer {
+    /// Time until which the known status is fresh enough for the clients that poll the task.
+    pub(super) fn fresh_until(&self, max_age: Duration) -> Option<Instant> {
+        let is_held = self.held.load(Ordering::Relaxed) > 0;
+        Some(self.as_of()? + if is_held { HELD_EVERY } else { max_age })
+    }
+
+    /// True if a poll can be answered without a query.
+    pub(super) fn has_answer(&self) -> bool {
+        self.is_final() || !self.status().is_final() || self.answer.load().is_some()
+    }
+
+    /// Final answer, else the last one, else one made from the status. `None` where that would be an end without its
+    /// result.
+    pub(super) fn answer(&self) -> Option<Arc<TaskAnswer>> {
+        if let Some(answer) = self.final_answer.get() {
+            return Some(Arc::clone(answer));
+        }
+        let status = self.status();
+        let last = self.answer.load_full();
+        if last.is_some() || status.is_final() {
+            return last;
+        }
+        let made = Arc::new(self.answer_from(status));
+        let before = self.answer.compare_and_swap(&None::<Arc<TaskAnswer>>, Some(Arc::clone(&made)));
+        if before.is_none() && self.status() != status {
+            // The status changed while the answer was made: the next poll makes another.
+            self.answer.compare_and_swap(&Some(Arc::clone(&made)), None);
+        }
+        Some(made)
+    }
+
+    fn answer_from(&self, status: Status) -> TaskAnswer {
         let request_id = Uuid::new_v4().to_string();
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.extend(HeaderValue::try_from(&*request_id).map(|value| (REQUEST_ID, value)));
-        let body = task::status_answer(&self.id, status, self.claimed_at, &request_id);
+        let body = task::status_answer(&self.record.id, status, self.record.claimed_at, &request_id);
         TaskAnswer { status: StatusCode::OK, headers, body }
     }
 
-    /// Takes in what was true at `seen`. What is older than what is known changes nothing.
-    pub(super) fn learn(&self, knowledge: KnownState, seen: u64) {
-        if seen >= self.seen() && !self.is_final() {
-            self.knowledge.store(Arc::new(knowledge));
-            self.seen.store(seen, Ordering::Release);
-        }
-        self.tell();
+    /// True if news of this time is not older than what is known.
+    pub(super) fn is_news(&self, seen: u64) -> bool {
+        seen >= self.seen() && !self.is_final()
     }
 
-    /// Takes in an answer that says nothing of the task's state. The next one who asks has the upstream asked again.
-    pub(super) fn pass_on(&self, answer: TaskAnswer) {
-        if !self.is_final() {
-            self.knowledge.store(Arc::new(KnownState::told(self.status(), answer)));
-            self.invalidate();
-        }
-        self.tell();
+    /// Keeps the final answer; another one may have come before.
+    pub(super) fn set_final(&self, answer: Arc<TaskAnswer>, seen: u64) {
+        let _ = self.final_answer.set(answer);
+        self.seen.fetch_max(seen, Ordering::AcqRel);
     }
 
-    /// It was still so at `seen`.
+    /// Keeps the answer of a task that runs; `None` after news of its status alone.
+    pub(super) fn set_answer(&self, answer: Option<Arc<TaskAnswer>>, seen: u64) {
+        self.answer.store(answer);
+        self.seen.store(seen, Ordering::Release);
+    }
+
+    /// Keeps an answer that says nothing of the task's status. The next poll has the upstream asked again.
+    pub(super) fn set_other(&self, answer: TaskAnswer) {
+        if self.status().is_final() {
+            let _ = self.final_answer.set(Arc::new(answer));
+        } else {
+            self.set_answer(Some(Arc::new(answer)), 0);
+        }
+    }
+
+    /// Notes that the known status was still true at `seen`.
     pub(super) fn confirm(&self, seen: u64) {
         self.seen.fetch_max(seen, Ordering::AcqRel);
-        self.tell();
+        self.wake();
     }
 
-    /// What is known is true no more.
+    /// Makes the known status too old for every poll.
     pub(super) fn invalidate(&self) {
         self.seen.store(0, Ordering::Release);
     }
 
-    /// Wakes all who wait: there is news, or there will be none for now.
-    pub(super) fn tell(&self) {
+    /// Wakes all polls that wait: there is news, or none comes for the moment.
+    pub(super) fn wake(&self) {
         self.heard.fetch_add(1, Ordering::AcqRel);
         self.changed.notify_waiters();
     }

@@ -1,7 +1,7 @@
 //! Authorization: whose task a request names, and what is to be done with the request.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -16,10 +16,11 @@ use super::{admit, respond, videos};
 use crate::dashscope::envelope::{self, ErrorBody};
 use crate::dashscope::operation::{Operation, Surface};
 use crate::dashscope::task;
+use crate::dashscope::task_list::TaskListQuery;
 use crate::polling::TrackedTask;
 use crate::polling::hub::PollHub;
 use crate::tasks::index::TaskIndex;
-use crate::tasks::list::{self, TaskListQuery};
+use crate::tasks::list;
 
 /// The next step of an admitted request.
 #[derive(Debug)]
@@ -32,13 +33,13 @@ pub(super) enum Verdict {
         body: Bytes,
         request_id: Box<str>,
     },
-    /// TaskListQuery of a task of the tenant, in the native dialect.
+    /// Query of a task of the tenant, in the native dialect.
     Poll(Arc<TrackedTask>),
     /// Create of a video: it is translated into a native submit and sent.
     VideoCreate,
-    /// TaskListQuery of a task as a Video.
+    /// Query of a task as a Video.
     VideoGet(Arc<TrackedTask>),
-    /// TaskListQuery of a task in the shape of `/v1/tasks/{id}`.
+    /// Query of a task in the shape of `/v1/tasks/{id}`.
     TaskView(Arc<TrackedTask>),
     VideoDelete(Arc<TrackedTask>),
     /// Fetch of a finished video's file.
@@ -63,8 +64,9 @@ pub(super) fn authorize(
     let task_id = route.task_id().unwrap_or_default();
     let query = request.uri.query().unwrap_or("");
     let video = || {
-        let task =
-            hub.tracked_task(task_id, &tenant.name, now).filter(|_| !hub.task_index().is_hidden(task_id));
+        let task = hub
+            .tracked_task(task_id, &tenant.name, Instant::now(), now)
+            .filter(|_| !hub.task_index().is_hidden(task_id));
         task.ok_or(Rejection::Video(VideoFault::None))
     };
     match route.operation {
@@ -86,7 +88,7 @@ pub(super) fn authorize(
         | Operation::Inference
         | Operation::Realtime => Ok(Verdict::Forward(Destination::Any)),
         Operation::TaskGet => {
-            let task = hub.tracked_task(task_id, &tenant.name, now);
+            let task = hub.tracked_task(task_id, &tenant.name, Instant::now(), now);
             Ok(task.map_or_else(|| unknown(task_id), Verdict::Poll))
         }
         Operation::TaskList => listed(hub.task_index(), &tenant.name, query, now),
@@ -145,6 +147,6 @@ fn listed(index: &TaskIndex, tenant: &str, query: &str, now: SystemTime) -> Resu
         _ => Rejection::BadRequest("start_time or end_time is not YYYYMMDDhhmmss"),
     })?;
     let request_id = respond::new_request_id();
-    let body = list::page(&index.of_tenant(tenant), &query, now, &request_id);
+    let body = list::page(index, tenant, &query, now, &request_id);
     Ok(Verdict::Answer { status: StatusCode::OK, body, request_id })
 }

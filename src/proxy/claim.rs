@@ -1,7 +1,7 @@
 //! Claim: records whose the task of a submit is, before the client sees a byte of the answer.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use super::admit::permit::Permit;
 use crate::dashscope::task::NamedTask;
@@ -28,11 +28,11 @@ pub(super) async fn claim(
         model,
         mount,
         claimed_at: SystemTime::now(),
-        status: named.status,
+        status: named.status.into(),
         asked,
-        hidden: false,
+        hidden: false.into(),
     });
-    if let Err(fault) = hub.claim(&task).await {
+    if let Err(fault) = hub.claim(&task, Instant::now()).await {
         // The task is paid for, so the client is told of it all the same; after a crash now it would have no owner.
         tracing::error!(task_id = &*task.id, tenant = &*permit.tenant().name, %fault, "a task's owner is not durable yet");
     }

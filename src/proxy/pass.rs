@@ -60,7 +60,7 @@ impl Proxy {
         let response = exchange.unless_revoked(self.send(passage, None).as_mut()).await?;
         drop(spent);
         if let Some(task_id) = cancels.filter(|_| response.status() == StatusCode::OK) {
-            self.hub.invalidate(task_id);
+            self.hub.invalidate(task_id, Instant::now());
         }
         Ok(response)
     }
@@ -73,7 +73,7 @@ impl Proxy {
         let deadline = Instant::now() + CANCEL_PATIENCE;
         let _turn = passage.exchange.stopwatch.start_waiting(Awaited::Turn);
         loop {
-            match desk.spend(TaskEndpoint::Cancel, Instant::now()) {
+            match CallPermit::take(&desk, TaskEndpoint::Cancel, Instant::now()) {
                 Ok(spent) => return Ok(Some(spent)),
                 Err(time) if time > deadline => return Err(Rejection::AccountsOut(CANCEL_PATIENCE)),
                 Err(time) => tokio::time::sleep_until(time.into()).await,

@@ -72,7 +72,8 @@ pub(super) async fn query(
     if !watch.is_final() && account.is_none() {
         return Err(Rejection::UpstreamUnreachable);
     }
-    let polling = pin!(async { Ok(proxy.hub.poll(watch, hold, Instant::now()).await) });
+    let max_age = permit.directory().settings.poll.max_age;
+    let polling = pin!(async { Ok(proxy.hub.poll(watch, hold, max_age, Instant::now()).await) });
     let _held = exchange.stopwatch.start_waiting(Awaited::Turn);
     exchange.unless_revoked(polling).await?.ok_or(Rejection::UpstreamUnreachable)
 }

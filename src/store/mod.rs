@@ -13,6 +13,7 @@ mod replay;
 mod replication;
 mod rows;
 mod schema;
+mod shared_field;
 mod state;
 mod writer;
 
@@ -36,6 +37,7 @@ use self::file::LockedFile;
 pub use self::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};
 pub use self::replay::Mirror;
 pub use self::replication::Follower;
+pub use self::shared_field::{SharedFlag, SharedStatus};
 use self::state::StoreState;
 use self::writer::{QueuedChange, StoreWriter};
 use crate::dashscope::task::Status;

@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::shared_field::{SharedFlag, SharedStatus};
 use crate::dashscope::oss;
-use crate::dashscope::task::{self, Status};
+use crate::dashscope::task;
 use crate::unified::RequestedVideo;
 
 /// One task and its owner. Times are kept to the millisecond.
@@ -24,14 +25,31 @@ pub struct TaskRecord {
     pub mount: Arc<str>,
     pub claimed_at: SystemTime,
     /// Last known status.
-    pub status: Status,
+    pub status: SharedStatus,
     /// The request's fields, of a video that was submitted in the unified dialect.
     pub asked: Option<Arc<RequestedVideo>>,
     /// True once the tenant has deleted the task in the unified dialect, which then hides it.
-    pub hidden: bool,
+    pub hidden: SharedFlag,
 }
 
 impl TaskRecord {
+    /// A task of tenant `one` and account `main` that waits to run, for tests.
+    #[cfg(test)]
+    pub(crate) fn sample(id: &str, claimed_at: SystemTime) -> Self {
+        Self {
+            id: id.into(),
+            tenant: "one".into(),
+            key_id: "key".into(),
+            account: "main".into(),
+            model: "wan2.7-i2v".into(),
+            mount: "/".into(),
+            claimed_at,
+            status: task::Status::Pending.into(),
+            asked: None,
+            hidden: false.into(),
+        }
+    }
+
     /// Memory held by the recorded request fields of a unified task, in bytes, beside a fixed part.
     pub fn asked_bytes(&self) -> usize {
         self.asked.as_ref().map_or(0, |asked| asked.bytes())

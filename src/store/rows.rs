@@ -32,12 +32,12 @@ pub(super) fn insert_task(connection: &Connection, task: &TaskRecord) -> Result<
         model,
         mount,
         claimed_at,
-        status.name(),
+        status.get().name(),
         asked.is_some(),
         prompt,
         seconds,
         size,
-        hidden
+        hidden.get()
     ];
     insert.execute(row).map(drop)
 }
@@ -110,9 +110,9 @@ pub(super) fn tasks(
             model: row.get_ref(4)?.as_str()?.into(),
             mount: names.read(row, 5)?,
             claimed_at: time(row.get(6)?),
-            status: Status::from_name(row.get_ref(7)?.as_str()?),
+            status: Status::from_name(row.get_ref(7)?.as_str()?).into(),
             asked: asked(row)?.map(Arc::new),
-            hidden: row.get(12)?,
+            hidden: row.get::<_, bool>(12)?.into(),
         });
     }
     Ok(())

@@ -2,6 +2,5 @@
 
 pub mod index;
 pub mod list;
-pub mod newest;
-pub mod page;
+pub mod pager;
 mod running;

@@ -1,4 +1,4 @@
-//! How many tasks of an account and model have not ended.
+//! Number of running tasks by account and model.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -7,17 +7,17 @@ use dashmap::DashMap;
 
 use crate::store::TaskRecord;
 
-/// Counts by account and model. A task of which no end is heard counts until DashScope would have ended it itself.
+/// Counts by account and model. A task without a known end counts until DashScope would have ended it itself.
 #[derive(Debug, Default)]
 pub(super) struct RunningCounts(DashMap<(Arc<str>, Box<str>), HourlyCounts, foldhash::fast::RandomState>);
 
-/// The tasks that run, by the hour of their claim.
+/// Number of running tasks by the hour of their claim.
 #[derive(Debug, Default)]
 struct HourlyCounts([(u64, u32); HOURS]);
 
 impl RunningCounts {
     pub(super) fn began(&self, task: &TaskRecord) {
-        // Only what the upstream accepted comes here, so there are as many as it has models.
+        // Only accepted submits come here, so there are no more names than the upstream has models.
         if self.0.len() < MOST_MODELS {
             let hour = hour(task.claimed_at);
             self.0.entry(key(&task.account, &task.model)).or_default().add(hour);
@@ -76,21 +76,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::dashscope::task::Status;
 
     fn task(model: &str, hour: u64) -> TaskRecord {
-        TaskRecord {
-            id: "id".into(),
-            tenant: "one".into(),
-            key_id: "key".into(),
-            account: "main".into(),
-            model: model.into(),
-            mount: "/".into(),
-            claimed_at: at(hour),
-            status: Status::Pending,
-            asked: None,
-            hidden: false,
-        }
+        TaskRecord { model: model.into(), ..TaskRecord::sample("id", at(hour)) }
     }
 
     fn at(hour: u64) -> SystemTime {
@@ -108,7 +96,7 @@ mod tests {
         assert_eq!((count("a", 8), count("b", 8), count("c", 8)), (3, 1, 0));
         running.ended(&task("a", 7));
         assert_eq!((count("a", 8), count("b", 8)), (2, 1));
-        // Those that nobody heard of any more.
+        // Tasks without a known end.
         assert_eq!([10, 11, 12].map(|hour| count("a", hour)), [2, 1, 0]);
     }
 

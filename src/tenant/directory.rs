@@ -143,6 +143,11 @@ impl Directory {
         &self.tenants
     }
 
+    /// The tenant's share of turns; 1 for a tenant that is not configured any more.
+    pub fn weight_of(&self, tenant: &str) -> u32 {
+        self.tenants_by_name.get(tenant).map_or(1, |number| self.tenants[*number].weight)
+    }
+
     pub fn has_tenant(&self, name: &str) -> bool {
         self.tenants_by_name.contains_key(name)
     }

@@ -43,9 +43,9 @@ fn task(id: &str, claimed_at: SystemTime) -> TaskRecord {
         model: "wan2.7-t2v".into(),
         mount: "/wan".into(),
         claimed_at,
-        status: Status::Pending,
+        status: Status::Pending.into(),
         asked: None,
-        hidden: false,
+        hidden: false.into(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use crate::account::uploads::UploadDirectories;
 use crate::polling::hub::PollHub;
@@ -32,7 +32,7 @@ impl Estate {
     /// Takes in a change that the other process made; it is in the store already.
     pub fn take_in(&self, change: &Change) {
         match change {
-            Change::Claim(task) => self.hub.adopt(task),
+            Change::Claim(task) => self.hub.adopt(task, Instant::now()),
             Change::Hide { id, claimed_at: _ } => self.hub.task_index().note_hidden(id),
             Change::KeepUpload { upload, .. } => self.uploads.remember(upload.clone()),
             Change::CreateKey(KeyRecord { id, tenant, sha256, created_at, expires, .. }) => {

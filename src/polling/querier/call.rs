@@ -1,12 +1,11 @@
-//! One call of our own, with whichever key of the account works.
+//! One call of the querier, with whichever key of the account works.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderValue, USER_AGENT};
 use hyper::{Request, Response, StatusCode, Uri};
 
-use super::{Querier, turn};
+use super::{CallPermit, Querier};
 use crate::account::choice::{self, ChoiceNeeds, TriedAccounts};
 use crate::account::{Account, UpstreamKey};
 use crate::config::Timeouts;
@@ -14,30 +13,29 @@ use crate::dashscope::headers::{is_withheld_from_client, strip};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::refusal::{self, RefusalCause};
 use crate::polling::hub::QueryOutcome;
-use crate::polling::{AccountPoller, CallPermit, TaskAnswer, TaskEndpoint};
+use crate::polling::{TaskAnswer, TaskEndpoint};
 use crate::upstream::{self, Download, SendFault, Target, Upload};
 
 impl Querier {
-    /// The answer, as a client may see it.
+    /// Returns the answer in the form that a client may see.
     ///
     /// # Errors
-    /// What there is to tell where there is none of use.
+    /// The outcome of the query, where no usable answer came.
     pub(super) async fn call(
         &self,
-        poller: &Arc<AccountPoller>,
         target: &str,
         most_bytes: usize,
         mut permit: CallPermit,
     ) -> Result<TaskAnswer, QueryOutcome> {
         let mut tried = TriedAccounts::default();
-        // The snapshot is kept for this call: its keys stay those that were chosen among.
+        // The snapshot is kept for the whole call, so that its keys stay the same.
         let directory = self.directory.load_full();
-        let found = directory.account_index(poller.account());
+        let found = directory.account_index(permit.poller.account());
         let index = found.ok_or(QueryOutcome::Unreachable)?;
         loop {
             let pick = choice::choose_key(&directory.accounts, index, &NEED, &tried, Instant::now());
             let pick = pick.map_err(|_| QueryOutcome::Unreachable)?;
-            let attempt = pick.account.series.start_attempt(operation(permit.endpoint()), Instant::now());
+            let attempt = pick.account.series.start_attempt(operation(permit.endpoint), Instant::now());
             let response =
                 match self.send(pick.account, pick.key, target, directory.settings.server.timeouts).await {
                     Ok(response) => {
@@ -57,7 +55,7 @@ impl Querier {
                 is_success: answer.status.is_success(),
                 cause,
                 retry_after,
-                // A query's limits are no model's.
+                // The limits of queries are not a model's.
                 model: None,
             };
             if let Some(RefusalCause::Throttled(kind)) = cause {
@@ -69,11 +67,7 @@ impl Querier {
                     return Err(QueryOutcome::Failed);
                 }
                 None => return Ok(answer),
-                Some(RefusalCause::InvalidKey) => {
-                    let endpoint = permit.endpoint();
-                    drop(permit);
-                    permit = turn(poller, endpoint).await;
-                }
+                Some(RefusalCause::InvalidKey) => permit = permit.renew().await,
                 Some(RefusalCause::Throttled(_)) => return Err(QueryOutcome::Throttled(retry_after)),
                 Some(RefusalCause::Arrearage | RefusalCause::Unreachable) => {
                     return Err(QueryOutcome::Failed);
@@ -130,7 +124,7 @@ fn operation(endpoint: TaskEndpoint) -> Operation {
     }
 }
 
-/// The whole answer, without its content coding, and without what is not for clients.
+/// Reads the whole answer, without its content coding and without the fields that are not for clients.
 async fn read(
     mut response: Response<Download>,
     key: &UpstreamKey,
@@ -147,6 +141,6 @@ async fn read(
 }
 
 const NEED: ChoiceNeeds<'static> = ChoiceNeeds { model: None, proves_recovery: false, is_repeatable: true };
-/// For an answer that takes DashScope some milliseconds.
+/// Patience for an answer that takes DashScope some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 const OURSELVES: &str = concat!("dashgate/", env!("CARGO_PKG_VERSION"));

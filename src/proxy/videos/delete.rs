@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::http::request::Parts;
@@ -35,7 +36,7 @@ pub(in crate::proxy) async fn delete(
 ) -> Result<Response<Observed>, Rejection> {
     let id = watch.id();
     exchange.note_task(id);
-    let has_ended = proxy.hub.task_index().task(id).is_none_or(|task| task.status.is_final());
+    let has_ended = proxy.hub.task_index().task(id).is_none_or(|task| task.status.get().is_final());
     if !has_ended && let Some(refused) = cancel(proxy, request, watch, exchange).await? {
         return Ok(observe::whole(refused, exchange));
     }
@@ -71,7 +72,7 @@ async fn cancel(
         return Ok(Some(respond::upstream_error(response.status(), response.headers(), &text)));
     }
     // DashScope refuses to cancel a task that is not PENDING: it runs, or it has ended meanwhile.
-    proxy.hub.invalidate(watch.id());
+    proxy.hub.invalidate(watch.id(), Instant::now());
     let polled = poll::query(proxy, permit, watch, None, exchange).await?;
     let report = TaskReport::read(&polled.answer.body);
     match report.map(|report| report.status) {

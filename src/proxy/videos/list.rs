@@ -12,7 +12,7 @@ use crate::dashscope::{task, video};
 use crate::polling::hub::PollHub;
 use crate::proxy::rejection::Rejection;
 use crate::store::TaskRecord;
-use crate::tasks::page::TenantPageQuery;
+use crate::tasks::pager::TenantPageQuery;
 use crate::unified::video_list::{self, VideoListQuery};
 use crate::unified::{StatusSpelling, Video};
 
@@ -31,7 +31,7 @@ pub(in crate::proxy) fn list(
     let is_listed = |task: &TaskRecord| {
         let is_video = task.asked.is_some() || video::is_video_model(&task.model);
         let lives = now.duration_since(task.claimed_at).is_ok_and(|age| age <= task::LIFETIME);
-        is_video && lives && !task.hidden
+        is_video && lives && !task.hidden.get()
     };
     let wanted = TenantPageQuery {
         after: query.after.as_deref(),
@@ -42,7 +42,7 @@ pub(in crate::proxy) fn list(
     let (tasks, has_more) = page.ok_or(VideoFault::None)?;
     let report = |task: &Arc<TaskRecord>| {
         let known = hub.known_answer(&task.id).and_then(|answer| TaskReport::read(&answer.body));
-        known.unwrap_or_else(|| TaskReport::of_status(task.status))
+        known.unwrap_or_else(|| TaskReport::of_status(task.status.get()))
     };
     let reports: Vec<TaskReport> = tasks.iter().map(report).collect();
     let listed = tasks.iter().zip(&reports);

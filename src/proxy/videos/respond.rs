@@ -33,7 +33,7 @@ pub(in crate::proxy) fn created(
     let Some(task) = task else {
         return upstream_error(response.status(), response.headers(), &text.unwrap_or_default());
     };
-    let (task, report) = (recorded(hub, task), TaskReport::of_status(task.status));
+    let (task, report) = (recorded(hub, task), TaskReport::of_status(task.status.get()));
     show_video(task, &report, spelling, response.headers())
 }
 

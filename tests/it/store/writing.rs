@@ -16,7 +16,7 @@ fn a_claim_is_there_after_a_restart_with_all_it_holds() {
     let place = place();
     let store = place.open();
     let mut first = task("a", at(2));
-    first.status = Status::Running;
+    first.status = Status::Running.into();
     first.model = "通义".into();
     let second = task("b", at(1));
     wait(store.claim(first.clone())).unwrap();
@@ -41,7 +41,7 @@ fn of_an_id_that_is_claimed_twice_the_first_owner_comes_first_and_has_what_is_le
     wait(store.hide("a", at(1))).unwrap();
     store.close();
     let mut first = task("a", at(1));
-    (first.status, first.hidden) = (Status::Succeeded, true);
+    (first.status, first.hidden) = (Status::Succeeded.into(), true.into());
     assert_eq!(tasks(&place.open()), [first, other]);
 }
 
@@ -95,10 +95,10 @@ fn a_status_is_written_soon_and_before_the_store_is_closed() {
     store.learn("a".into(), at(1), Status::Running);
     store.learn("a".into(), at(1), Status::Succeeded);
     store.learn("nobody's".into(), at(1), Status::Failed);
-    eventually("the status is written", || tasks(&store)[0].status == Status::Succeeded);
+    eventually("the status is written", || tasks(&store)[0].status.get() == Status::Succeeded);
     store.learn("b".into(), at(1), Status::Canceled);
     store.close();
-    assert_eq!(tasks(&place.open())[1].status, Status::Canceled);
+    assert_eq!(tasks(&place.open())[1].status.get(), Status::Canceled);
 }
 
 #[test]

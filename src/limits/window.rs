@@ -1,63 +1,74 @@
-//! So many starts in any second, whenever in between the upstream may have counted them.
+//! A sliding window: at most so many calls in any second, whichever moment between a call's start and its answer the
+//! upstream counts it at.
 
 use std::time::{Duration, Instant};
 
-/// So many starts, and the time after which each makes room for another.
+/// Number of calls that may start, and the time after which each makes room for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Rate {
+pub struct WindowRate {
     starts: usize,
     span: Duration,
+    /// Time after which a call without an answer counts as answered.
+    longest_answer: Duration,
 }
 
-/// What was started of late.
+/// Calls of the last span.
 #[derive(Debug, Default)]
-pub(super) struct Window {
-    starts: Vec<Begun>,
+pub struct SlidingWindow {
+    starts: Vec<WindowStart>,
     number: u64,
-    /// How long the upstream takes to answer, smoothed.
+    /// Smoothed time that the upstream takes to answer.
     lag: Duration,
 }
 
 #[derive(Debug)]
-struct Begun {
+struct WindowStart {
     number: u64,
     at: Instant,
     ended: Option<Instant>,
 }
 
-impl Rate {
-    pub(super) fn per_second(requests: f64) -> Self {
+impl WindowRate {
+    pub fn per_second(requests: f64) -> Self {
         let requests = requests.clamp(*RANGE.start(), *RANGE.end());
         let starts = requests.ceil();
-        Self { starts: starts as usize, span: Duration::from_secs_f64(starts / requests * MARGIN) }
+        Self {
+            starts: starts as usize,
+            span: Duration::from_secs_f64(starts / requests * MARGIN),
+            longest_answer: LONGEST_ANSWER,
+        }
+    }
+
+    /// Calls to an endpoint that is asked for no more while its answers are late: calls without an answer count.
+    pub fn calls_per_second(calls: u32) -> Self {
+        Self { starts: calls.max(1) as usize, span: CALL_SPAN, longest_answer: UNLIMITED }
     }
 }
 
-impl Window {
-    /// Notes a start, and its number.
-    pub(super) fn begin(&mut self, now: Instant) -> u64 {
+impl SlidingWindow {
+    /// Notes the start of a call, and returns its number.
+    pub fn begin(&mut self, now: Instant) -> u64 {
         self.number += 1;
-        self.starts.push(Begun { number: self.number, at: now, ended: None });
+        self.starts.push(WindowStart { number: self.number, at: now, ended: None });
         self.number
     }
 
-    /// The upstream has it: it was counted between the start and now.
-    pub(super) fn end(&mut self, number: u64, now: Instant) {
+    /// Notes the answer of a call: the upstream counted it between the start and now.
+    pub fn end(&mut self, number: u64, now: Instant) {
         let Some(begun) = self.starts.iter_mut().find(|begun| begun.number == number) else { return };
         begun.ended = Some(now);
         let took = now.saturating_duration_since(begun.at).min(LONGEST_ANSWER);
         self.lag = (self.lag * 7 + took) / 8;
     }
 
-    /// When there is room for one more: exact, unless an answer is late.
-    pub(super) fn room(&mut self, rate: Rate, now: Instant) -> Instant {
+    /// Time at which one more call may start: exact, unless an answer is late.
+    pub fn next_start(&mut self, rate: WindowRate, now: Instant) -> Instant {
         self.slots(rate, now).into_iter().min().unwrap_or(now)
     }
 
-    /// When it is the turn of one that waits behind so many: those that wait are started evenly, so that none who
-    /// comes later finds the whole second taken. Exact for the first, unless an answer is late, and else as it
-    /// looks now.
-    pub(super) fn turn(&mut self, rate: Rate, before: usize, now: Instant) -> Instant {
+    /// Turn of a call that waits behind `before` others. Waiting calls start evenly, so that no call that comes later
+    /// finds the whole second taken. Exact for the first, unless an answer is late, and an estimate for the others.
+    pub fn turn(&mut self, rate: WindowRate, before: usize, now: Instant) -> Instant {
         let slots = self.slots(rate, now);
         let interval = self.interval(rate);
         let last = self.starts.iter().map(|begun| begun.at).max();
@@ -70,8 +81,8 @@ impl Window {
         turn
     }
 
-    /// When each of as many as may start in a span may do so, in their order.
-    fn slots(&mut self, rate: Rate, now: Instant) -> Vec<Instant> {
+    /// Times at which the calls of one span may start, in order.
+    fn slots(&mut self, rate: WindowRate, now: Instant) -> Vec<Instant> {
         self.starts.retain(|begun| begun.frees(rate, now) > now);
         let mut slots: Vec<Instant> = self.starts.iter().map(|begun| begun.frees(rate, now)).collect();
         slots.sort_unstable();
@@ -82,30 +93,33 @@ impl Window {
         free
     }
 
-    /// The time between two starts, in the long run.
-    pub(super) fn interval(&self, rate: Rate) -> Duration {
+    /// Time between two starts in the long run.
+    pub fn interval(&self, rate: WindowRate) -> Duration {
         (rate.span + self.lag) / u32::try_from(rate.starts).unwrap_or(u32::MAX)
     }
 
-    pub(super) fn is_empty(&mut self, rate: Rate, now: Instant) -> bool {
+    pub fn is_empty(&mut self, rate: WindowRate, now: Instant) -> bool {
         self.starts.retain(|begun| begun.frees(rate, now) > now);
         self.starts.is_empty()
     }
 }
 
-impl Begun {
-    /// A span after the latest moment at which the upstream may have counted it. What is not answered may be
-    /// counted only now, within reason.
-    fn frees(&self, rate: Rate, now: Instant) -> Instant {
-        self.ended.unwrap_or(now).min(self.at + LONGEST_ANSWER) + rate.span
+impl WindowStart {
+    /// Time at which the call makes room: a span after the latest moment at which the upstream may have counted it. A
+    /// call without an answer may be counted only now, within its longest time.
+    fn frees(&self, rate: WindowRate, now: Instant) -> Instant {
+        self.ended.unwrap_or(now).min(self.at + rate.longest_answer) + rate.span
     }
 }
 
-/// Two clocks differ, and a timer may be early by a millisecond.
+/// Two clocks may differ, and a timer may be early by a millisecond.
 const MARGIN: f64 = 1.02;
-/// An answer that takes longer says nothing of when the request was counted.
+/// An answer that takes longer says nothing of the moment at which the request was counted.
 const LONGEST_ANSWER: Duration = Duration::from_secs(1);
-/// Of requests per second. A start is remembered with 40 bytes.
+/// One second, and a margin for clocks that differ.
+const CALL_SPAN: Duration = Duration::from_millis(1_010);
+const UNLIMITED: Duration = Duration::from_secs(24 * 3600);
+/// Requests per second. A start is remembered with 40 bytes.
 const RANGE: std::ops::RangeInclusive<f64> = 0.01..=1000.0;
 
 #[cfg(test)]
@@ -121,30 +135,35 @@ mod tests {
 
     #[test]
     fn a_second_after_their_answers_there_is_room_again() {
-        let (mut window, rate, start) = (Window::default(), Rate::per_second(2.0), Instant::now());
+        let (mut window, rate, start) =
+            (SlidingWindow::default(), WindowRate::per_second(2.0), Instant::now());
         let numbers = [0, 1].map(|_| window.begin(start));
         window.end(numbers[0], start + millis(100));
         window.end(numbers[1], start + millis(300));
         let later = start + millis(300);
-        assert_eq!(window.room(rate, later), start + millis(1120));
+        assert_eq!(window.next_start(rate, later), start + millis(1120));
         assert_eq!(window.turn(rate, 0, later), start + millis(1120));
         // Half a span later, and half of what answers are expected to take.
         let half = millis(510) + Duration::from_nanos(48_437_500) / 2;
         assert_eq!(window.turn(rate, 1, later), start + millis(1120) + half);
         assert_eq!(window.turn(rate, 2, later), start + millis(1120) + half * 2);
-        assert_eq!(window.room(rate, start + millis(1120)), start + millis(1120));
+        assert_eq!(window.next_start(rate, start + millis(1120)), start + millis(1120));
         assert!(!window.is_empty(rate, start + millis(1319)));
         assert!(window.is_empty(rate, start + millis(1320)));
     }
 
     #[test]
     fn those_who_wait_start_evenly_and_others_when_there_is_room() {
-        let (mut window, rate, start) = (Window::default(), Rate::per_second(5.0), Instant::now());
+        let (mut window, rate, start) =
+            (SlidingWindow::default(), WindowRate::per_second(5.0), Instant::now());
         for _ in 0..4 {
             let number = window.begin(start);
             window.end(number, start);
         }
-        assert_eq!((window.room(rate, start), window.turn(rate, 0, start)), (start, start + millis(204)));
+        assert_eq!(
+            (window.next_start(rate, start), window.turn(rate, 0, start)),
+            (start, start + millis(204))
+        );
         assert_eq!(window.turn(rate, 1, start), start + millis(1020));
         assert_eq!(window.turn(rate, 2, start), start + millis(1224));
         assert_eq!(window.turn(rate, 500, start), start + millis(1020 + 499 * 204));
@@ -152,7 +171,8 @@ mod tests {
 
     #[test]
     fn a_late_answer_is_waited_for_but_not_for_ever() {
-        let (mut window, rate, start) = (Window::default(), Rate::per_second(1.0), Instant::now());
+        let (mut window, rate, start) =
+            (SlidingWindow::default(), WindowRate::per_second(1.0), Instant::now());
         window.begin(start);
         assert_eq!(window.turn(rate, 0, start + millis(500)), start + millis(1520));
         assert_eq!(window.turn(rate, 0, start + millis(1500)), start + millis(2020));
@@ -161,7 +181,8 @@ mod tests {
 
     #[test]
     fn a_rate_below_one_is_one_in_a_longer_time() {
-        let (mut window, rate, start) = (Window::default(), Rate::per_second(0.5), Instant::now());
+        let (mut window, rate, start) =
+            (SlidingWindow::default(), WindowRate::per_second(0.5), Instant::now());
         let number = window.begin(start);
         window.end(number, start);
         assert_eq!(window.turn(rate, 0, start), start + millis(2040));
@@ -170,13 +191,13 @@ mod tests {
 
     #[test]
     fn a_slower_rate_holds_for_what_was_started_before_it() {
-        let (mut window, start) = (Window::default(), Instant::now());
+        let (mut window, start) = (SlidingWindow::default(), Instant::now());
         for _ in 0..5 {
             let number = window.begin(start);
             window.end(number, start);
         }
-        assert_eq!(window.room(Rate::per_second(2.0), start), start + millis(1020));
-        assert_eq!(window.room(Rate::per_second(6.0), start), start);
+        assert_eq!(window.next_start(WindowRate::per_second(2.0), start), start + millis(1020));
+        assert_eq!(window.next_start(WindowRate::per_second(6.0), start), start);
     }
 
     proptest! {
@@ -186,13 +207,13 @@ mod tests {
             rate in 1usize..6,
             steps in prop::collection::vec((0u64..400, 0u64..900, 0u64..100), 1..80),
         ) {
-            let (mut window, mut now) = (Window::default(), Instant::now());
+            let (mut window, mut now) = (SlidingWindow::default(), Instant::now());
             let (mut counted, mut open) = (Vec::new(), Vec::<(Instant, u64)>::new());
             for (pause, answer, at) in steps {
                 let wanted = now + millis(pause);
                 // Answers come in their order while it waits.
                 loop {
-                    let room = window.room(Rate::per_second(rate as f64), now);
+                    let room = window.next_start(WindowRate::per_second(rate as f64), now);
                     if room.max(wanted) <= now { break; }
                     now = open.iter().map(|(end, _)| *end).chain([room.max(wanted)]).min().expect("one").max(now);
                     open.retain(|(end, number)| {

@@ -1,0 +1,82 @@
+//! Facts of one account that workers read without its lock, and the notices to its querier.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+/// Shared by the account's poller and all its tracked tasks. It holds neither, so that no two of them hold each other.
+#[derive(Debug)]
+pub(super) struct AccountSignals {
+    pub(super) account: Arc<str>,
+    /// Time zero of all times that are kept in milliseconds.
+    origin: Instant,
+    /// Wakes the querier: a query may be due sooner than it was told.
+    pub(super) queries: Notify,
+    /// Wakes the querier: a list page may be due sooner than it was told.
+    pub(super) lists: Notify,
+    /// Delay of the last query, in milliseconds.
+    lateness: AtomicU64,
+    /// Start of the last complete scan of the running tasks, in milliseconds since the origin.
+    scanned: AtomicU64,
+    /// Statuses are learnt from lists.
+    is_bulk: AtomicBool,
+    /// Held polls.
+    pub(super) held: AtomicUsize,
+}
+
+impl AccountSignals {
+    pub(super) fn new(account: &Arc<str>, origin: Instant) -> Self {
+        Self {
+            account: Arc::clone(account),
+            origin,
+            queries: Notify::new(),
+            lists: Notify::new(),
+            lateness: AtomicU64::new(0),
+            scanned: AtomicU64::new(0),
+            is_bulk: AtomicBool::new(false),
+            held: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn since_origin(&self, time: Instant) -> u64 {
+        millis(time.saturating_duration_since(self.origin))
+    }
+
+    pub(super) fn time(&self, since_origin: u64) -> Instant {
+        self.origin + Duration::from_millis(since_origin)
+    }
+
+    pub(super) fn is_bulk(&self) -> bool {
+        self.is_bulk.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_bulk(&self, is_bulk: bool) {
+        self.is_bulk.store(is_bulk, Ordering::Relaxed);
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn lateness(&self) -> Duration {
+        Duration::from_millis(self.lateness.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_lateness(&self, lateness: Duration) {
+        self.lateness.store(millis(lateness), Ordering::Relaxed);
+    }
+
+    pub(super) fn scanned(&self) -> u64 {
+        self.scanned.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_scanned(&self, began: u64) {
+        self.scanned.store(began, Ordering::Release);
+    }
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
