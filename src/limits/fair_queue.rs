@@ -16,8 +16,6 @@ pub struct FairQueue<K, T> {
     capacity: usize,
     /// Latest virtual start of a turn that was given.
     given: u64,
-    /// Latest virtual end of a turn that was given.
-    given_end: u64,
 }
 
 #[derive(Debug)]
@@ -36,7 +34,7 @@ pub struct QueueFull;
 
 impl<K: Ord + Copy, T> FairQueue<K, T> {
     pub fn new(capacity: usize) -> Self {
-        Self { lines: HashMap::default(), length: 0, capacity, given: 0, given_end: 0 }
+        Self { lines: HashMap::default(), length: 0, capacity, given: 0 }
     }
 
     pub fn length(&self) -> usize {
@@ -78,19 +76,19 @@ impl<K: Ord + Copy, T> FairQueue<K, T> {
         is_due: impl Fn(&K) -> bool,
         weight: impl Fn(&str, u32) -> u32,
     ) -> Option<(Arc<str>, K)> {
-        let given_end = self.given_end;
+        let given = self.given;
         let waiting = self.lines.iter_mut().filter_map(|(name, line)| {
             let (key, _) = line.waiting.first_key_value().filter(|(key, _)| is_due(key))?;
             let key = *key;
             line.weight = weight(name, line.weight);
-            // A line without due items saves no turns up. A line that has some all the time is never behind this.
-            line.begins = line.begins.max(given_end.saturating_sub(step(line.weight)));
+            // A line without due items saves no turns up. A line that has some all the time is never more than one turn
+            // behind the latest start.
+            line.begins = line.begins.max(given.saturating_sub(step(line.weight)));
             Some((name, key, line))
         });
         let (name, key, line) = waiting.min_by_key(|(_, key, line)| (line.turn(1), *key))?;
         self.given = self.given.max(line.begins);
         line.begins = line.turn(1);
-        self.given_end = self.given_end.max(line.begins);
         Some((Arc::clone(name), key))
     }
 
