@@ -8,13 +8,12 @@ use std::time::{Duration, SystemTime};
 use dashmap::DashMap;
 
 use crate::dashscope::oss;
-use crate::store::{Store, StoreFault, UPLOADS_KEPT, UploadRecord};
+use crate::store::{Change, Mirror, Store, StoreFault, UPLOADS_KEPT, UploadRecord};
 
 /// Upload directories that policies named: all in memory, and durable where there is a store.
 #[derive(Debug, Default)]
 pub struct UploadDirectories {
     by_tenant: DashMap<Arc<str>, TenantUploads, foldhash::fast::RandomState>,
-    store: Option<Store>,
 }
 
 /// Upload directories and policies of one tenant.
@@ -35,13 +34,26 @@ struct LastPolicy {
     at: SystemTime,
 }
 
+impl Mirror for UploadDirectories {
+    fn apply(&self, change: &Change) {
+        match change {
+            Change::KeepUpload { upload, displaced: _ } => self.remember(upload.clone()),
+            Change::Claim(_)
+            | Change::Hide { .. }
+            | Change::CreateKey(_)
+            | Change::RotateKey { .. }
+            | Change::RevokeKey { .. } => {}
+        }
+    }
+}
+
 impl UploadDirectories {
     /// Loads the directories of the store. Blocks.
     ///
     /// # Errors
     /// The store can't be read.
-    pub fn load(store: Store, now: SystemTime) -> Result<Self, StoreFault> {
-        let uploads = Self { store: Some(store.clone()), ..Self::default() };
+    pub fn load(store: &Store, now: SystemTime) -> Result<Self, StoreFault> {
+        let uploads = Self::default();
         store.uploads(now - UPLOADS_KEPT, |upload| uploads.remember(upload))?;
         Ok(uploads)
     }
@@ -50,14 +62,10 @@ impl UploadDirectories {
     ///
     /// # Errors
     /// The policy was not stored, and must not be given to the client.
-    pub async fn note(&self, mut upload: UploadRecord) -> Result<(), StoreFault> {
+    pub async fn note(&self, store: &Store, mut upload: UploadRecord) -> Result<(), StoreFault> {
         upload.directory = upload.directory.trim_matches('/').into();
-        if let Some(store) = &self.store {
-            let displaced = self.by_tenant.get(&upload.tenant).and_then(|issued| issued.displaced());
-            store.keep_upload(upload.clone(), displaced).await?;
-        }
-        self.remember(upload);
-        Ok(())
+        let displaced = self.by_tenant.get(&upload.tenant).and_then(|issued| issued.displaced());
+        store.keep_upload(upload, displaced).await
     }
 
     /// Adds a directory that is in the store.

@@ -14,7 +14,7 @@ use crate::account::{Account, Resting};
 impl Admin {
     pub(super) fn list_accounts(&self, query: &str) -> Result<AdminResponse, Problem> {
         let query = PageQuery::parse(query, &[])?;
-        let (directory, now) = (self.directory.load_full(), Instant::now());
+        let (directory, now) = (self.shared.directory.load_full(), Instant::now());
         let mut page = NamePage::new(query.limit);
         for account in directory.accounts.iter().filter(|account| *account.name > *query.after) {
             page.note(&account.name, || describe(account, now));

@@ -30,7 +30,7 @@ impl Admin {
 
     pub(super) fn ready(&self) -> AdminResponse {
         let mut failing: Vec<(&str, String)> = self.readiness.missing().map(tell).collect();
-        if let StoreHealth::Unwritable(fault) = self.store.health() {
+        if let StoreHealth::Unwritable(fault) = self.shared.store.health() {
             // Whoever asks needs no token, so where the store lies is for the log alone.
             failing.push(("store", format!("the store {}", fault.cause)));
         }
@@ -48,17 +48,17 @@ impl Admin {
     pub(super) fn metrics(&self) -> AdminResponse {
         let states = [("pending", Status::Pending), ("running", Status::Running), ("other", Status::Other)];
         let now = Instant::now();
-        let directory = self.directory.load();
+        let directory = self.shared.directory.load();
         let cooldowns = directory.accounts.iter().flat_map(|account| {
             let status = account.status(now);
             RefusalCause::ALL.map(|cause| (Arc::clone(&status.name), cause, status.resting_for(cause)))
         });
         let reloads = self.reloads.as_ref().map(ReloadHandle::counts);
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        text(self.metrics.text(&ScrapeFigures {
-            tasks: states.map(|(name, status)| (name, self.hub.count(status))).into(),
+        text(self.shared.metrics.text(&ScrapeFigures {
+            tasks: states.map(|(name, status)| (name, self.shared.hub.count(status))).into(),
             cooldowns: cooldowns.collect(),
-            lines_dropped: self.access_log.dropped(),
+            lines_dropped: self.shared.access_log.dropped(),
             reloads: reloads.map_or((0, 0), |counts| (count(&counts.ok), count(&counts.rejected))),
         }))
     }

@@ -18,7 +18,7 @@ use super::response::{AdminResponse, answer, moment};
 use crate::store::KeyRecord;
 use crate::tenant::directory::Directory;
 use crate::tenant::key::{CredentialFault, MintedKey, mint_id};
-use crate::tenant::keyring::{IssuedKey, KeyEnd, NewKey};
+use crate::tenant::keyring::{IssuedKey, KeyEnd};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,7 +50,7 @@ impl Admin {
         };
         entry.key_id = Some(id.clone());
         let _turn = self.changing.lock().await;
-        let directory = self.directory.load_full();
+        let directory = self.shared.directory.load_full();
         if !directory.has_tenant(&tenant) {
             return Err(Problem::UnknownTenant(tenant));
         }
@@ -61,17 +61,14 @@ impl Admin {
                 format!("the configuration has a key `{id}`, of the tenant `{holder}`: choose another id");
             return Err(Problem::IdTaken(problem));
         }
-        if let Some(key) = self.keyring.named(&id) {
+        if let Some(key) = self.shared.keyring.named(&id) {
             return Err(Problem::IdTaken(taken(&key)));
         }
         let secret = MintedKey::mint()?;
         let record = record(&id, &tenant, &secret, now, expires);
-        if !self.store.create_key(record).await.map_err(Problem::Store)? {
+        if !self.shared.store.create_key(record).await.map_err(Problem::Store)? {
             return Err(Problem::IdTaken(format!("the store has a key `{id}` already: choose another id")));
         }
-        let ends = expires.map_or(KeyEnd::Never, KeyEnd::At);
-        let digest = secret.digest();
-        self.keyring.insert(&NewKey { id: &id, tenant: &tenant, digest, created: now, ends, retired: false });
         let until = expires.map(moment);
         entry.until.clone_from(&until);
         Ok(answer(
@@ -100,7 +97,7 @@ impl Admin {
         if key.fault(now).is_some() {
             return Err(Problem::Ended(id.to_owned()));
         }
-        let (directory, tenant) = (self.directory.load_full(), Arc::clone(&key.tenant));
+        let (directory, tenant) = (self.shared.directory.load_full(), Arc::clone(&key.tenant));
         entry.tenant = Some((*tenant).to_owned());
         if directory.key_named(id).is_some() {
             return Err(Problem::Configured(id.to_owned()));
@@ -115,10 +112,9 @@ impl Admin {
             KeyEnd::Never | KeyEnd::Revoked => None,
         };
         let successor = record(id, &tenant, &secret, now, expires);
-        if !self.store.rotate_key(successor, until).await.map_err(Problem::Store)? {
+        if !self.shared.store.rotate_key(successor, until).await.map_err(Problem::Store)? {
             return Err(Problem::Ended(id.to_owned()));
         }
-        self.keyring.rotate(id, secret.digest(), until, now);
         let until = expires.map_or(until, |expires| expires.min(until));
         let (until, expires) = (moment(until), expires.map(moment));
         entry.until = Some(until.clone());
@@ -142,24 +138,22 @@ impl Admin {
         let key = self.issued(id)?;
         let tenant = Arc::clone(&key.tenant);
         entry.tenant = Some((*tenant).to_owned());
-        // Here first: a key that has leaked must not wait for a disk.
-        self.keyring.revoke(id);
-        self.store.revoke_key(id, SystemTime::now()).await.map_err(Problem::RevokedNotKept)?;
+        self.shared.store.revoke_key(id, SystemTime::now()).await.map_err(Problem::RevokedNotKept)?;
         Ok(answer(StatusCode::OK, &json!({ "id": id, "tenant": &*tenant, "status": "revoked" })))
     }
 
     /// # Errors
     /// `Configured` for a key of the configuration, `NoSuchKey`.
     fn issued(&self, id: &str) -> Result<Arc<IssuedKey>, Problem> {
-        self.keyring.named(id).ok_or_else(|| {
-            let configured = self.directory.load().key_named(id).is_some();
+        self.shared.keyring.named(id).ok_or_else(|| {
+            let configured = self.shared.directory.load().key_named(id).is_some();
             if configured { Problem::Configured(id.to_owned()) } else { Problem::NoSuchKey(id.to_owned()) }
         })
     }
 
     pub(super) fn list_keys(&self, query: &str) -> Result<AdminResponse, Problem> {
         let PageQuery { after, limit, tenant: wanted, .. } = PageQuery::parse(query, &["tenant"])?;
-        let (directory, now) = (self.directory.load_full(), SystemTime::now());
+        let (directory, now) = (self.shared.directory.load_full(), SystemTime::now());
         let is_wanted = |tenant: &str| wanted.as_ref().is_none_or(|wanted| wanted == tenant);
         let mut page = NamePage::new(limit);
         let configured = directory.keys().filter(|(key, tenant)| *key.id > *after && is_wanted(&tenant.name));
@@ -172,7 +166,7 @@ impl Admin {
                 })
             });
         }
-        self.keyring.each(|key| {
+        self.shared.keyring.each(|key| {
             if *key.id > *after && is_wanted(&key.tenant) {
                 page.note(&key.id, || self.describe(&directory, key, now));
             }
@@ -200,7 +194,8 @@ impl Admin {
             None if !directory.has_tenant(tenant) => "no_tenant",
             None => "live",
         };
-        let old_until: Vec<String> = self.keyring.retiring(&key.id, now).into_iter().map(moment).collect();
+        let old_until: Vec<String> =
+            self.shared.keyring.retiring(&key.id, now).into_iter().map(moment).collect();
         json!({
             "id": &*key.id, "tenant": tenant, "source": "admin", "status": status,
             "created_at": moment(key.created()), "expires_at": expires, "old_until": old_until,

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::problem::Problem;
 use super::{Admin, Visitor};
+use crate::lifecycle::housekeeping;
 use crate::net::stream::Stream;
 use crate::net::{HandshakeOutcome, Handshakes};
 use crate::tenant::certificate::ClientCertificate;
@@ -91,6 +92,8 @@ async fn accept(
     let mut second = interval(SECOND);
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let handshakes = Rc::<Handshakes>::default();
+    // Ends with this thread's runtime.
+    tokio::task::spawn_local(housekeeping::run(admin.shared.clone()));
     loop {
         tokio::select! {
             _ = &mut stopped => return Ok(()),
@@ -154,7 +157,7 @@ async fn meet(
     admin: &Admin,
     handshakes: &Handshakes,
 ) -> Option<(Stream, Visitor)> {
-    let Some(tls) = admin.directory.load().settings.admin.tls.clone() else {
+    let Some(tls) = admin.shared.directory.load().settings.admin.tls.clone() else {
         return Some((Stream::Plain(stream), Visitor { address, certificate: None, lost: false }));
     };
     match handshakes.accept(stream, tls.server, HEAD_PATIENCE).await? {

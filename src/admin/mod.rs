@@ -21,7 +21,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use arc_swap::ArcSwap;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderMap, HeaderValue};
@@ -37,25 +36,14 @@ use self::route::Action;
 use crate::lifecycle::liveness::WorkerWatch;
 use crate::lifecycle::readiness::{Readiness, Requirement};
 use crate::lifecycle::reload::ReloadHandle;
-use crate::polling::hub::PollHub;
-use crate::store::Store;
-use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::metrics::Metrics;
+use crate::proxy::Shared;
 use crate::tenant::certificate::ClientCertificate;
-use crate::tenant::directory::Directory;
-use crate::tenant::keyring::Keyring;
 
 /// What the listener shows and changes.
-#[derive(Debug)]
 pub struct Admin {
-    pub directory: Arc<ArcSwap<Directory>>,
-    /// None without a file.
+    pub shared: Shared,
+    /// `None` if the configuration is not from a file.
     pub reloads: Option<ReloadHandle>,
-    pub keyring: Arc<Keyring>,
-    pub store: Store,
-    pub hub: Arc<PollHub>,
-    pub metrics: Arc<Metrics>,
-    pub access_log: Arc<AccessLog>,
     pub readiness: Arc<Readiness>,
     pub workers: RefCell<WorkerWatch>,
     /// Held from the look at what there is to the end of its change.
@@ -139,7 +127,7 @@ impl Admin {
 
     /// The fingerprint of the token, which where clients are asked for certificates needs one beside it.
     fn open(&self, visitor: &Visitor, headers: &HeaderMap) -> Result<String, Problem> {
-        let directory = self.directory.load();
+        let directory = self.shared.directory.load();
         if let Some(verifier) = directory.settings.admin.tls.as_ref().and_then(|tls| tls.clients.as_ref()) {
             let holds = |certificate: &Arc<ClientCertificate>| certificate.holds(verifier, SystemTime::now());
             if !visitor.certificate.as_ref().is_some_and(holds) {

@@ -20,7 +20,7 @@ impl Admin {
         let wrong = || Problem::BadField("after", "must be the `next` of the page before".into());
         let after = if query.after.is_empty() { None } else { Some(place(&query.after).ok_or_else(wrong)?) };
         let wanted = NewestQuery { tenant: query.tenant.as_deref(), status, after, limit: query.limit };
-        let (tasks, next) = self.hub.task_index().newest(&wanted);
+        let (tasks, next) = self.shared.hub.task_index().newest(&wanted);
         let next = next.map(|TaskPosition(at, id)| format!("{}-{id}", since_1970(at).as_millis()));
         let tasks: Vec<Value> = tasks.iter().map(|task| describe(task)).collect();
         Ok(answer(StatusCode::OK, &json!({ "tasks": tasks, "next": next })))

@@ -14,7 +14,7 @@ use crate::tenant::directory::{Directory, Tenant};
 impl Admin {
     pub(super) fn list_tenants(&self, query: &str) -> Result<AdminResponse, Problem> {
         let query = PageQuery::parse(query, &[])?;
-        let directory = self.directory.load_full();
+        let directory = self.shared.directory.load_full();
         let mut page = NamePage::new(query.limit);
         for tenant in directory.tenants().iter().filter(|tenant| *tenant.name > *query.after) {
             page.note(&tenant.name, || describe(&directory, tenant));

@@ -1,9 +1,9 @@
-//! Whether the workers still turn. One that is stuck for good serves nobody, and only a restart helps.
+//! Liveness: finds a worker that is stuck for good. It serves nobody, and only a restart helps.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-/// A worker's, which moves it twice a second.
+/// A worker's counter, which the worker raises twice a second.
 #[derive(Debug, Default)]
 pub struct Pulse(Arc<AtomicU64>);
 
@@ -13,20 +13,20 @@ impl Pulse {
     }
 }
 
-/// Looks at all pulses once a second.
+/// Checks all pulses once a second.
 #[derive(Debug)]
 pub struct WorkerWatch(Vec<WatchedWorker>);
 
 #[derive(Debug)]
 struct WatchedWorker {
-    /// Gone with its worker: what ended is not stuck.
+    /// Gone with its worker: a worker that has ended is not stuck.
     pulse: Weak<AtomicU64>,
     seen: u64,
-    /// Looks since it moved.
+    /// Checks since the pulse moved.
     still: u32,
 }
 
-/// So many pulses, and the watch on them.
+/// Makes a pulse for each worker, and the watch on them.
 pub fn watched(workers: usize) -> (Vec<Pulse>, WorkerWatch) {
     let pulses: Vec<Pulse> = (0..workers).map(|_| Pulse::default()).collect();
     let watch = |pulse: &Pulse| WatchedWorker { pulse: Arc::downgrade(&pulse.0), seen: 0, still: 0 };
@@ -35,7 +35,7 @@ pub fn watched(workers: usize) -> (Vec<Pulse>, WorkerWatch) {
 }
 
 impl WorkerWatch {
-    /// In looks, not in time: where the whole process was held up, this was too.
+    /// Checks every pulse. Checks are counted, not time: where the whole process is held up, the checks are too.
     pub fn look(&mut self) {
         for watched in &mut self.0 {
             let Some(pulse) = watched.pulse.upgrade() else {
@@ -48,13 +48,14 @@ impl WorkerWatch {
         }
     }
 
-    /// The number of a worker that has not moved for [`MOST_STILL`] looks.
+    /// The number of a worker whose pulse has not moved for [`MOST_STILL`] checks.
     pub fn stuck(&self) -> Option<usize> {
         self.0.iter().position(|watched| watched.still >= MOST_STILL)
     }
 }
 
-/// Seconds. Nothing that a worker does takes a tenth of this, on the slowest of machines.
+/// Checks, and so seconds, after which a worker is stuck. No work of a worker takes a tenth of this, even on a slow
+/// machine.
 pub const MOST_STILL: u32 = 60;
 
 #[cfg(test)]

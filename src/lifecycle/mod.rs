@@ -1,6 +1,7 @@
-//! The life of the process: reloads, hand-overs, health, and what the service manager is told.
+//! The life of the process: reloads, hand-overs, housekeeping, health, and messages to the service manager.
 
 pub mod handover;
+pub mod housekeeping;
 pub mod liveness;
 pub mod readiness;
 pub mod reload;

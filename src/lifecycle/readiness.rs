@@ -1,38 +1,38 @@
-//! Whether clients should be sent here. What that takes holds a guard; whatever lets go of one, by its end or by a
-//! panic, has said so.
+//! Readiness: should clients be sent here? Each requirement is held by a guard; a guard that is dropped, by the end of its
+//! holder or by a panic, makes the gateway unready.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What is held, and how much of it must be.
+/// Number of guards held for each requirement, and the number needed.
 #[derive(Debug)]
 pub struct Readiness {
-    /// In the order of [`Requirement::ALL`], as below.
+    /// In the order of [`Requirement::ALL`], like `needed`.
     held: [AtomicUsize; 3],
     needed: [usize; 3],
 }
 
-/// What it takes, beside what can only be asked for.
+/// Requirement that guards hold. The store's health, which has no guard, is asked for beside them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requirement {
-    /// It was not asked to stop.
+    /// The gateway was not asked to stop.
     Serving,
-    /// There is a directory to serve by.
+    /// A configuration is loaded.
     Config,
     /// Every worker has its listener.
     Workers,
 }
 
-/// Counts while it is there.
+/// Holds one requirement until it is dropped.
 #[derive(Debug)]
-#[must_use = "dropped, it says that this is gone"]
+#[must_use = "a dropped guard makes the gateway unready"]
 pub struct ReadinessGuard {
     readiness: Arc<Readiness>,
     need: Requirement,
 }
 
 impl Readiness {
-    /// Nothing is held yet.
+    /// No requirement is held yet.
     pub fn new(workers: usize) -> Arc<Self> {
         Arc::new(Self { held: Default::default(), needed: [1, 1, workers] })
     }
@@ -42,7 +42,7 @@ impl Readiness {
         ReadinessGuard { readiness: Arc::clone(self), need }
     }
 
-    /// What is missing, the gravest first, with how much of it there is and should be.
+    /// Requirements that are missing, the gravest first, each with the guards held and needed.
     pub fn missing(&self) -> impl Iterator<Item = (Requirement, usize, usize)> {
         let count = |need: Requirement| {
             let held = self.held[need as usize].load(Ordering::Relaxed);
@@ -55,7 +55,7 @@ impl Readiness {
 impl Requirement {
     const ALL: [Requirement; 3] = [Requirement::Serving, Requirement::Config, Requirement::Workers];
 
-    /// What is the matter where it is missing.
+    /// Status of the gateway where the requirement is missing.
     pub const fn name(self) -> &'static str {
         match self {
             Requirement::Serving => "draining",

@@ -11,16 +11,12 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
-use crate::account::AccountRegistry;
 use crate::config::{Changes, Config, Fault, FileStates, Files, Loaded, StartSettings};
-use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::metrics::Metrics;
+use crate::proxy::Shared;
 use crate::tenant::conflicts;
 use crate::tenant::directory::Directory;
-use crate::tenant::keyring::Keyring;
 
 /// Asks for reloads, and knows how many there were. The thread ends with the last one of it.
 #[derive(Debug, Clone)]
@@ -79,15 +75,6 @@ pub struct Reloader {
     counts: Arc<Counts>,
     /// Until the next look.
     pause: Duration,
-}
-
-/// What a reload changes, and what outlives it.
-pub struct Shared {
-    pub directory: Arc<ArcSwap<Directory>>,
-    pub accounts: Arc<AccountRegistry>,
-    pub metrics: Arc<Metrics>,
-    pub access_log: Arc<AccessLog>,
-    pub keyring: Arc<Keyring>,
 }
 
 impl Reloader {
@@ -175,7 +162,7 @@ impl Reloader {
         config.succeed(&self.config);
         let changes = Changes::between(&self.config, &config);
         let needs_restart = self.fixed.needs_restart(&config);
-        let Shared { directory, accounts, metrics, access_log, keyring } = &self.shared;
+        let Shared { directory, accounts, metrics, access_log, keyring, .. } = &self.shared;
         let next = Directory::build(&config, accounts, metrics);
         conflicts::warn_of_refused_keys(&next, keyring, SystemTime::now());
         self.retired.push(directory.swap(Arc::new(next)));
@@ -220,6 +207,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::store::Store;
     use tempfile::TempDir;
 
     const GOOD: &str = r#"
@@ -233,11 +221,8 @@ mod tests {
         fs::write(&path, GOOD).expect("written");
         let (files, loaded) = Config::load_with_files(&path);
         let config = loaded.expect("a configuration").config;
-        let accounts = Arc::new(AccountRegistry::new(Instant::now()));
-        let metrics = Arc::<Metrics>::default();
-        let directory = Arc::new(ArcSwap::from_pointee(Directory::build(&config, &accounts, &metrics)));
-        let access_log = Arc::new(AccessLog::start(&config.settings.log).expect("a log"));
-        let shared = Shared { directory, accounts, metrics, access_log, keyring: Arc::default() };
+        let store = Store::open(&folder.path().join("store.db")).expect("a store");
+        let (shared, _) = Shared::load(&config, store).expect("loaded");
         (folder, Reloader::new(files, &config, shared).expect("a file"))
     }
 

@@ -20,7 +20,7 @@ use super::tracked_task::{TaskAnswer, TrackedTask};
 use crate::config::Rates;
 use crate::dashscope::task::{NamedTask, Status};
 use crate::dashscope::task_list::TaskPage;
-use crate::store::{StoreFault, TaskRecord};
+use crate::store::{Change, Mirror, TaskRecord};
 use crate::tasks::index::TaskIndex;
 
 /// All workers share the hub.
@@ -51,6 +51,28 @@ pub enum QueryOutcome {
     Unreachable,
     /// No usable answer came.
     Failed,
+}
+
+impl Mirror for PollHub {
+    fn apply(&self, change: &Change) {
+        match change {
+            Change::Claim(claimed) => {
+                let index = self.task_index();
+                index.remember(Arc::clone(claimed));
+                // Where an id is claimed twice, the first claim is the owner's.
+                let task = index.task(&claimed.id).filter(|task| task.tenant == claimed.tenant);
+                if let Some(task) = task.filter(|task| !task.status.get().is_final()) {
+                    let now = Instant::now();
+                    self.follow(task, now + REST, now);
+                }
+            }
+            Change::Hide { id, claimed_at: _ } => self.task_index().note_hidden(id),
+            Change::KeepUpload { .. }
+            | Change::CreateKey(_)
+            | Change::RotateKey { .. }
+            | Change::RevokeKey { .. } => {}
+        }
+    }
 }
 
 impl PollHub {
@@ -84,30 +106,6 @@ impl PollHub {
 
     pub fn task_index(&self) -> &TaskIndex {
         &self.subscribers.index
-    }
-
-    /// Claims a new task, and follows it; the claim is durable when this returns.
-    ///
-    /// # Errors
-    /// The fault for which the claim is in memory only. The store goes on trying to write it.
-    pub async fn claim(&self, task: &Arc<TaskRecord>, now: Instant) -> Result<(), StoreFault> {
-        let durable = self.task_index().claim(task).await;
-        self.follow_claimed(task, now);
-        durable
-    }
-
-    /// Takes in a task that another process claimed.
-    pub fn adopt(&self, task: &Arc<TaskRecord>, now: Instant) {
-        self.task_index().remember(Arc::clone(task));
-        self.follow_claimed(task, now);
-    }
-
-    fn follow_claimed(&self, claimed: &TaskRecord, now: Instant) {
-        // Where an id is claimed twice, the first claim is the owner's.
-        let task = self.task_index().task(&claimed.id).filter(|task| task.tenant == claimed.tenant);
-        if let Some(task) = task.filter(|task| !task.status.get().is_final()) {
-            self.follow(task, now + REST, now);
-        }
     }
 
     fn follow(&self, record: Arc<TaskRecord>, rest: Instant, now: Instant) -> Arc<TrackedTask> {

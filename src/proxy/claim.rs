@@ -1,17 +1,16 @@
 //! Claim: records whose the task of a submit is, before the client sees a byte of the answer.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use super::admit::permit::Permit;
 use crate::dashscope::task::NamedTask;
-use crate::polling::hub::PollHub;
-use crate::store::TaskRecord;
+use crate::store::{Store, TaskRecord};
 use crate::unified::RequestedVideo;
 
 /// Claims the new task of a submit for its tenant. The claim is durable when this returns.
 pub(super) async fn claim(
-    hub: &PollHub,
+    store: &Store,
     permit: &Permit,
     account: usize,
     mount: Arc<str>,
@@ -32,7 +31,7 @@ pub(super) async fn claim(
         asked,
         hidden: false.into(),
     });
-    if let Err(fault) = hub.claim(&task, Instant::now()).await {
+    if let Err(fault) = store.claim(Arc::clone(&task)).await {
         // The task is paid for, so the client is told of it all the same; after a crash now it would have no owner.
         tracing::error!(task_id = &*task.id, tenant = &*permit.tenant().name, %fault, "a task's owner is not durable yet");
     }

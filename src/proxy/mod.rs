@@ -26,6 +26,7 @@ mod resolve;
 mod respond;
 mod route;
 mod send;
+mod shared;
 mod submit;
 mod tunnel;
 mod videos;
@@ -43,6 +44,7 @@ use hyper::{Request, Response, StatusCode, Version};
 pub use exchange::LiveExchanges;
 pub use exchange::recorder::Recorder;
 pub use observe::Observed;
+pub use shared::Shared;
 pub use worker::Proxy;
 
 use crate::upstream::{Keep, Upload};
@@ -65,7 +67,7 @@ impl Proxy {
         let (head, body) = request.into_parts();
         // In a box, because it is moved from stage to stage.
         let head = Box::new(head);
-        let directory = self.directory.load_full();
+        let directory = self.shared.directory.load_full();
         let exchange = Exchange::begin(&self.recorder, directory, &peer, head.method.clone(), Instant::now());
         let exchange = Rc::new(exchange);
         exchange.trace(&head.headers);
@@ -86,14 +88,10 @@ impl Proxy {
         Ok(response)
     }
 
-    /// Housekeeping, twice a second: closes old connections, drops old tasks, keys and idle limits, and ends exchanges whose
-    /// key is not valid any more.
+    /// Housekeeping of a worker, twice a second: closes old connections, and ends exchanges whose key is not valid any more.
     pub fn sweep(&self, now: SystemTime) {
         self.upstream.sweep();
-        self.hub.task_index().tidy(now);
-        self.keyring.tidy();
-        self.limits.sweep(now);
-        self.live.sweep(&self.directory.load(), now);
+        self.live.sweep(&self.shared.directory.load(), now);
     }
 
     async fn answer(
@@ -112,13 +110,14 @@ impl Proxy {
             .inspect_err(|_| exchange.enter_unrouted(route::unrouted(directory, request.uri.path())))?;
         let route = exchange.enter(route);
         let key = route.key.and_then(|key| key.of(&request.headers));
-        let caller = authenticate::authenticate(directory, &self.keyring, key, peer, now)
-            .map_err(|rejection| authenticate::count(rejection, &self.auth_failures, directory, peer))?;
+        let caller = authenticate::authenticate(directory, &self.shared.keyring, key, peer, now).map_err(
+            |rejection| authenticate::count(rejection, &self.shared.auth_failures, directory, peer),
+        )?;
         self.live.enter(exchange, request.version != Version::HTTP_2);
         let bytes = body.size_hint().lower();
-        let permit = admit::admit(caller, route, &request, bytes, &self.limits, exchange)?;
+        let permit = admit::admit(caller, route, &request, bytes, &self.shared.limits, exchange)?;
         let mount = route.mount(directory);
-        let verdict = authorize::authorize(&self.hub, permit, route, &request, now)?;
+        let verdict = authorize::authorize(&self.shared.hub, permit, route, &request, now)?;
         let is_create = matches!(verdict, Verdict::VideoCreate);
         let destination = match verdict {
             Verdict::Forward(destination) => destination,
@@ -131,12 +130,13 @@ impl Proxy {
                 return poll::poll(self, permit, mount.hold, &request.headers, &task, exchange, &show).await;
             }
             Verdict::VideoGet(task) => {
-                let show =
-                    |answer: &_| videos::respond::video(&self.hub, task.id(), mount.video_statuses, answer);
+                let show = |answer: &_| {
+                    videos::respond::video(&self.shared.hub, task.id(), mount.video_statuses, answer)
+                };
                 return poll::poll(self, permit, mount.hold, &request.headers, &task, exchange, &show).await;
             }
             Verdict::TaskView(task) => {
-                let show = |answer: &_| videos::respond::task(&self.hub, task.id(), answer);
+                let show = |answer: &_| videos::respond::task(&self.shared.hub, task.id(), answer);
                 return poll::poll(self, permit, mount.hold, &request.headers, &task, exchange, &show).await;
             }
             Verdict::VideoDelete(task) => {
@@ -160,15 +160,16 @@ impl Proxy {
         if is_create {
             Box::pin(videos::translate::translate(self, &mut passage)).await?;
         }
-        let inspected = inspect::inspect(&mut passage, &self.buffer_budget).await;
+        let inspected = inspect::inspect(&mut passage, &self.shared.buffer_budget).await;
         if inspected.as_ref().is_err_and(Rejection::is_of_caller) {
-            exchange.standing.set(self.limits.give_back(exchange.admitted.take()));
+            exchange.standing.set(self.shared.limits.give_back(exchange.admitted.take()));
         }
         if inspected?.streams {
-            admit::become_stream(permit, &self.limits, exchange)?;
+            admit::become_stream(permit, &self.shared.limits, exchange)?;
         }
         if destination == Destination::Any {
-            let stored = resolve::resolve(&self.uploads, permit, &passage.request, &mut passage.body).await?;
+            let stored =
+                resolve::resolve(&self.shared.uploads, permit, &passage.request, &mut passage.body).await?;
             passage.destination = stored.map_or(destination, Destination::Files);
         }
         if permit.submits {

@@ -60,7 +60,7 @@ impl Proxy {
         let response = exchange.unless_revoked(self.send(passage, None).as_mut()).await?;
         drop(spent);
         if let Some(task_id) = cancels.filter(|_| response.status() == StatusCode::OK) {
-            self.hub.invalidate(task_id, Instant::now());
+            self.shared.hub.invalidate(task_id, Instant::now());
         }
         Ok(response)
     }
@@ -69,7 +69,7 @@ impl Proxy {
     /// answer.
     async fn turn_to_cancel(&self, passage: &Passage) -> Result<Option<CallPermit>, Rejection> {
         let Destination::Task(index) = passage.destination else { return Ok(None) };
-        let desk = self.hub.account_poller(&passage.permit().directory().accounts[index].name);
+        let desk = self.shared.hub.account_poller(&passage.permit().directory().accounts[index].name);
         let deadline = Instant::now() + CANCEL_PATIENCE;
         let _turn = passage.exchange.stopwatch.start_waiting(Awaited::Turn);
         loop {

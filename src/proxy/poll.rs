@@ -73,7 +73,7 @@ pub(super) async fn query(
         return Err(Rejection::UpstreamUnreachable);
     }
     let max_age = permit.directory().settings.poll.max_age;
-    let polling = pin!(async { Ok(proxy.hub.poll(watch, hold, max_age, Instant::now()).await) });
+    let polling = pin!(async { Ok(proxy.shared.hub.poll(watch, hold, max_age, Instant::now()).await) });
     let _held = exchange.stopwatch.start_waiting(Awaited::Turn);
     exchange.unless_revoked(polling).await?.ok_or(Rejection::UpstreamUnreachable)
 }

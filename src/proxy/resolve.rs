@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use hyper::body::Body;
 use hyper::http::request::Parts;
 
+use super::Shared;
 use super::admit::permit::Permit;
 use super::rejection::Rejection;
 use crate::account::uploads::UploadDirectories;
@@ -63,7 +64,7 @@ pub(super) async fn resolve(
 /// # Errors
 /// `StoreUnavailable`: a policy whose files would be refused after a restart is not passed on.
 pub(super) async fn note(
-    uploads: &UploadDirectories,
+    shared: &Shared,
     permit: &Permit,
     model: &str,
     account: &Arc<str>,
@@ -81,7 +82,7 @@ pub(super) async fn note(
         account: Arc::clone(account),
         issued_at: now,
     };
-    uploads.note(upload).await.map_err(|fault| {
+    shared.uploads.note(&shared.store, upload).await.map_err(|fault| {
         tracing::error!(%fault, "an upload policy could not be noted, so its client does not get it");
         Rejection::StoreUnavailable
     })

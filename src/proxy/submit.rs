@@ -39,11 +39,13 @@ impl Proxy {
                     exchange.note_task(&named.task_id);
                     let slot = exchange.admitted.borrow_mut().task.take();
                     if let Some(slot) = slot {
-                        proxy.limits.task_reserved(&named.task_id, SystemTime::now(), slot);
+                        proxy.shared.limits.task_reserved(&named.task_id, SystemTime::now(), slot);
                     }
                     let model = exchange.model.get().cloned().unwrap_or_default();
                     let (permit, prefix) = (exchange.permit(), Arc::clone(&mount.prefix));
-                    Some(claim::claim(&proxy.hub, permit, account, prefix, named, model, asked).await)
+                    Some(
+                        claim::claim(&proxy.shared.store, permit, account, prefix, named, model, asked).await,
+                    )
                 }
                 None if response.status() == StatusCode::OK => {
                     tracing::warn!(account, "the answer to a submit names no task; it has no owner");
@@ -56,7 +58,7 @@ impl Proxy {
                 Dialect::Native => observe::stream(response, &exchange),
                 Dialect::Unified => {
                     let created = videos::respond::created(
-                        &proxy.hub,
+                        &proxy.shared.hub,
                         mount.video_statuses,
                         &response,
                         text,

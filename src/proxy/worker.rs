@@ -4,31 +4,17 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Shared;
 use super::exchange::LiveExchanges;
 use super::exchange::recorder::Recorder;
-use crate::account::AccountRegistry;
-use crate::account::uploads::UploadDirectories;
-use crate::limits::{self, AuthFailures};
-use crate::polling::hub::PollHub;
-use crate::tenant::directory::Directory;
-use crate::tenant::keyring::Keyring;
-use crate::upstream::{BufferBudget, Upstream};
+use crate::upstream::Upstream;
 
 /// One worker's share of the gateway.
 pub struct Proxy {
-    pub directory: Arc<ArcSwap<Directory>>,
-    pub keyring: Arc<Keyring>,
-    pub hub: Arc<PollHub>,
-    pub accounts: Arc<AccountRegistry>,
-    pub uploads: Arc<UploadDirectories>,
-    pub limits: Arc<limits::Registry>,
-    pub auth_failures: Arc<AuthFailures>,
-    /// Memory for bodies that are read before they are sent.
-    pub buffer_budget: Arc<BufferBudget>,
+    pub shared: Shared,
     pub recorder: Rc<Recorder>,
     pub upstream: Upstream,
     pub draining: CancellationToken,
@@ -38,4 +24,19 @@ pub struct Proxy {
     pub running: TaskTracker,
     /// Exchanges that end when their key is revoked or expires.
     pub live: Rc<LiveExchanges>,
+}
+
+impl Proxy {
+    pub fn new(shared: Shared) -> Self {
+        let (metrics, lines) = (Arc::clone(&shared.metrics), shared.access_log.writer());
+        Self {
+            recorder: Rc::new(Recorder::new(metrics, lines, shared.traces.clone())),
+            shared,
+            upstream: Upstream::default(),
+            draining: CancellationToken::new(),
+            parting: Cell::new(false),
+            running: TaskTracker::new(),
+            live: Rc::default(),
+        }
+    }
 }

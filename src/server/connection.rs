@@ -65,7 +65,7 @@ async fn greet(
     drain: &mut Drain,
 ) -> Option<GreetedClient> {
     let (timeouts, tls) = {
-        let directory = proxy.directory.load();
+        let directory = proxy.shared.directory.load();
         (directory.settings.server.timeouts, directory.settings.server.tls.clone())
     };
     let outcome = match &tls {

@@ -1,40 +1,15 @@
-//! Changes: committed by the writer, replayed to the mirrors, and only then answered.
+//! Commits: each change is written by the writer and replayed to the mirrors before its caller is answered.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::record::MOST_ID_BYTES;
 use super::writer::QueuedChange;
-use super::{KeyRecord, Store, StoreCause, StoreFault, StoreHealth, TaskRecord, UploadRecord};
-
-/// One change of durable state; the other process of a hand-over gets it as JSON.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum Change {
-    Claim(Arc<TaskRecord>),
-    Hide {
-        id: Box<str>,
-        claimed_at: SystemTime,
-    },
-    KeepUpload {
-        upload: UploadRecord,
-        /// An older directory of the tenant, which is deleted to make room.
-        displaced: Option<Arc<str>>,
-    },
-    CreateKey(KeyRecord),
-    RotateKey {
-        successor: KeyRecord,
-        old_until: SystemTime,
-    },
-    RevokeKey {
-        id: Box<str>,
-        at: SystemTime,
-    },
-}
+use super::{Change, KeyRecord, Store, StoreCause, StoreFault, StoreHealth, TaskRecord, UploadRecord};
 
 impl Store {
     /// Claims a new task for its owner; durable when it returns. The task is replayed even after an error: it is paid

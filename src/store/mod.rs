@@ -3,6 +3,7 @@
 //! One thread alone waits for the disk. Other threads send it changes and are told when a change is durable;
 //! [`Mirror`]s then hold the change in memory.
 
+mod change;
 mod commit;
 mod fault;
 mod file;
@@ -31,7 +32,7 @@ use rusqlite::Connection;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
-pub use self::commit::Change;
+pub use self::change::Change;
 pub use self::fault::{StoreCause, StoreFault};
 use self::file::LockedFile;
 pub use self::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use dashmap::{DashMap, DashSet};
@@ -32,8 +32,6 @@ pub struct TaskIndex {
     store: Option<Store>,
     /// Counts each tenant's running tasks.
     limits: Arc<Registry>,
-    /// In seconds since 1970: when expired tasks were last dropped from the store.
-    tidied: AtomicU64,
 }
 
 impl TaskIndex {
@@ -52,19 +50,6 @@ impl TaskIndex {
     pub fn takes_more(&self) -> bool {
         let is_writable = self.store.as_ref().is_none_or(|store| store.health() == StoreHealth::Writable);
         is_writable && self.count.load(Ordering::Relaxed) < MOST_TASKS
-    }
-
-    /// Claims a new task for its tenant; durable when this returns. An id that is known already keeps its owner.
-    ///
-    /// # Errors
-    /// The fault for which the claim is in memory only. The store goes on trying to write it.
-    pub async fn claim(&self, task: &Arc<TaskRecord>) -> Result<(), StoreFault> {
-        let durable = match &self.store {
-            Some(store) => store.claim(Arc::clone(task)).await,
-            None => Ok(()),
-        };
-        self.remember(Arc::clone(task));
-        durable
     }
 
     /// Adds a task to the index, unless its id is known.
@@ -119,20 +104,7 @@ impl TaskIndex {
         }
     }
 
-    /// Hides a task from the unified dialect; durable when this returns.
-    ///
-    /// # Errors
-    /// The fault for which it is hidden in memory only.
-    pub async fn hide(&self, id: &str) -> Result<(), StoreFault> {
-        self.note_hidden(id);
-        let claimed_at = self.by_id.get(id).map(|task| task.claimed_at);
-        match (&self.store, claimed_at) {
-            (Some(store), Some(claimed_at)) => store.hide(id, claimed_at).await,
-            (None, _) | (_, None) => Ok(()),
-        }
-    }
-
-    /// Hides a task that the store knows to be hidden.
+    /// Hides a task from the unified dialect.
     pub fn note_hidden(&self, id: &str) {
         if let Some(task) = self.by_id.get(id) {
             task.hidden.set();
@@ -187,18 +159,6 @@ impl TaskIndex {
         self.running.count(account, model, now)
     }
 
-    /// Deletes expired tasks from the store, every ten minutes at most.
-    pub fn tidy(&self, now: SystemTime) {
-        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let before = self.tidied.load(Ordering::Relaxed);
-        let is_due = seconds.saturating_sub(before) >= TIDY_EVERY_SECONDS;
-        let exchanged =
-            || self.tidied.compare_exchange(before, seconds, Ordering::Relaxed, Ordering::Relaxed);
-        if let Some(store) = self.store.as_ref().filter(|_| is_due && exchanged().is_ok()) {
-            store.tidy(now);
-        }
-    }
-
     fn hash(&self, id: &str, tenant: &str) -> u64 {
         self.hasher.hash_one((tenant, id))
     }
@@ -231,7 +191,6 @@ const REMEMBERED: Duration = TASKS_KEPT;
 /// About 300 bytes each.
 const MOST_TASKS: usize = 4_000_000;
 const MOST_ASKED_BYTES: usize = 256 * 1024 * 1024;
-const TIDY_EVERY_SECONDS: u64 = 600;
 
 #[cfg(test)]
 mod tests {

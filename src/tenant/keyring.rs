@@ -12,7 +12,7 @@ use dashmap::DashSet;
 use foldhash::fast::RandomState;
 
 use super::key::{CredentialFault, KeyDigest};
-use crate::store::{Store, StoreFault};
+use crate::store::{Change, KeyRecord, Mirror, Store, StoreFault};
 
 /// Keys made at run time. A lookup by digest takes constant time, and every worker sees a change at its next lookup.
 ///
@@ -26,7 +26,6 @@ pub struct Keyring {
     retired: Mutex<Retired>,
     /// Names of tenants, so that each name is in memory once.
     tenants: Mutex<HashSet<Arc<str>, RandomState>>,
-    store: Option<Store>,
 }
 
 type Retired = HashMap<Box<str>, Vec<Arc<IssuedKey>>, RandomState>;
@@ -64,13 +63,33 @@ pub enum KeyEnd {
     Revoked,
 }
 
+impl Mirror for Keyring {
+    fn apply(&self, change: &Change) {
+        match change {
+            // A secret that was read from the store is here already.
+            Change::CreateKey(KeyRecord { sha256, .. }) if self.find(sha256).is_some() => {}
+            Change::CreateKey(KeyRecord { id, tenant, sha256, created_at, expires, .. }) => {
+                let ends = expires.map_or(KeyEnd::Never, KeyEnd::At);
+                let (digest, created) = (*sha256, *created_at);
+                self.insert(&NewKey { id, tenant, digest, created, ends, retired: false });
+            }
+            Change::RotateKey { successor, .. } if self.find(&successor.sha256).is_some() => {}
+            Change::RotateKey { successor, old_until } => {
+                self.rotate(&successor.id, successor.sha256, *old_until, successor.created_at);
+            }
+            Change::RevokeKey { id, at: _ } => self.revoke(id),
+            Change::Claim(_) | Change::Hide { .. } | Change::KeepUpload { .. } => {}
+        }
+    }
+}
+
 impl Keyring {
     /// Adds every key of the store. Blocks.
     ///
     /// # Errors
     /// The store can't be read.
     pub fn load(store: &Store) -> Result<Self, StoreFault> {
-        let keyring = Self { store: Some(store.clone()), ..Self::default() };
+        let keyring = Self::default();
         store.keys(|key| {
             let ends = match (key.revoked_at, key.expires, key.retires_at) {
                 (Some(_), _, _) => KeyEnd::Revoked,
@@ -157,14 +176,8 @@ impl Keyring {
         }
     }
 
-    /// Removes the secrets that the store has removed, which ended long ago.
-    pub fn tidy(&self) {
-        for digest in self.store.as_ref().map(Store::dropped_keys).unwrap_or_default() {
-            self.remove(&digest);
-        }
-    }
-
-    fn remove(&self, digest: &KeyDigest) {
+    /// Drops a secret that the store has deleted.
+    pub fn remove(&self, digest: &KeyDigest) {
         let Some(ByDigest(key)) = self.by_digest.remove(digest) else { return };
         self.by_id.remove_if(&*key.id, |newest| newest.0.digest == *digest);
         let mut retired = self.retired();

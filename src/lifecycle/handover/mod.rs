@@ -1,53 +1,75 @@
-//! An upgrade without an interruption: a new process takes over the sockets of the one that runs.
+//! Hand-over: an upgrade without an interruption, in which a new process takes over the sockets of the running one.
 //!
-//! The old process listens on a Unix socket beside the store. Whoever connects there, as the same user, gets its
-//! listening sockets, the store's lock, and a stream of every change to the store. It starts meanwhile, on the same
-//! sockets, while the old one serves as ever; once it is ready, the old one accepts nothing more and drains. Should it
-//! fail before, nothing has happened. Until the old one has ended, each tells the other of its changes.
+//! The old process listens on a Unix socket beside the store. A process of the same user that connects there gets the
+//! listening sockets, the store's lock, and a stream of every change to the store. The new process starts on the same
+//! sockets while the old one goes on serving; once the new one is ready, the old one accepts nothing more and drains. If
+//! the new one fails before, nothing has happened. Until the old one has ended, each replays the changes of the other.
 //!
 //! ```text
 //!  new: hello ─▶ old: header, sockets, lock, streams ─▶ new: ... ready ─▶ old: yours, or not
 //! ```
 
-mod estate;
 mod offer;
 mod successor;
 mod wire;
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-pub use estate::{Estate, Sockets};
 pub use offer::{Offer, Successor};
 pub use successor::{Inheritance, Predecessor, take_over};
 
-/// Where a gateway with this store is asked to hand over.
+/// Copies of the listening sockets for a successor, until this process accepts nothing more.
+#[derive(Debug, Clone)]
+pub struct HandoverSockets(Arc<Mutex<Option<ListeningSockets>>>);
+
+#[derive(Debug)]
+struct ListeningSockets {
+    clients: Vec<TcpListener>,
+    admin: TcpListener,
+}
+
+impl HandoverSockets {
+    pub fn new(clients: Vec<TcpListener>, admin: TcpListener) -> Self {
+        Self(Arc::new(Mutex::new(Some(ListeningSockets { clients, admin }))))
+    }
+
+    /// Closes the copies: this process accepts nothing more, and has nothing to hand over.
+    pub fn close(&self) {
+        self.0.lock().take();
+    }
+}
+
+/// Path of the Unix socket at which a gateway with this store is asked to hand over.
 fn socket_path(store: &Path) -> PathBuf {
     let mut name = store.as_os_str().to_owned();
     name.push("-handover");
     name.into()
 }
 
-/// What the new process says first.
+/// First line of the new process.
 #[derive(Debug, Serialize, Deserialize)]
 struct Hello {
     protocol: u32,
     process: u32,
 }
 
-/// What stands before the descriptors: the lock, a stream each way, and these.
+/// Line before the descriptors: the lock, a stream each way, then the admin listener and the listeners for clients.
 #[derive(Debug, Serialize, Deserialize)]
 struct HandoverHeader {
     protocol: u32,
     process: u32,
-    /// Of the operator.
+    /// True if the admin listener is among the descriptors.
     admin: bool,
-    /// Of clients.
+    /// Number of listeners for clients.
     listeners: usize,
 }
 
-/// To be raised when an older program could not take part.
+/// Version of these lines, raised when an older program could not follow them.
 const PROTOCOL: u32 = 2;
 const READY: &str = "ready";
 const YOURS: &str = "yours";

@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::PoisonError;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -14,16 +13,16 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::wire::{receive_line, send_descriptors, send_line};
-use super::{Estate, HandoverHeader, Hello, NO, PROTOCOL, Predecessor, READY, YOURS, socket_path};
-use crate::store::Follower;
+use super::{HandoverHeader, HandoverSockets, Hello, NO, PROTOCOL, Predecessor, READY, YOURS, socket_path};
+use crate::store::{Follower, Store};
 
-/// Hands over once, to whoever asks and becomes ready.
+/// Offer of a hand-over, taken by the first process that asks and becomes ready.
 #[derive(Debug)]
 pub struct Offer {
     taken: oneshot::Receiver<Successor>,
 }
 
-/// A process that is ready. When this is dropped, it knows that ours has ended.
+/// The process that takes over, and is ready. Dropping this tells it that our process has ended.
 #[derive(Debug)]
 pub struct Successor {
     pub process: u32,
@@ -32,32 +31,36 @@ pub struct Successor {
 }
 
 impl Successor {
-    /// Tells it that this process accepts nothing more.
+    /// Tells the successor that this process accepts nothing more.
     pub fn release(&self) {
-        // Whoever does not listen has ended.
+        // A successor that does not listen has ended.
         let _ = self.released.send(());
     }
 }
 
 impl Offer {
-    /// Listens beside the store. `predecessor` is who still drains before us: there are never three.
+    /// Listens beside the store. A predecessor that still drains is waited for first: there are never three processes.
     ///
     /// # Errors
     /// Why there is no socket or thread.
-    pub fn start(estate: Estate, predecessor: Option<Predecessor>) -> io::Result<Self> {
-        let path = socket_path(estate.store.path());
+    pub fn start(
+        store: Store,
+        sockets: HandoverSockets,
+        predecessor: Option<Predecessor>,
+    ) -> io::Result<Self> {
+        let path = socket_path(store.path());
         let listener = listen(&path)?;
         let (tell, taken) = oneshot::channel();
-        // It ends when it has handed over, or with the process.
+        // The thread ends when it has handed over, or with the process.
         thread::Builder::new().name("handover".to_owned()).spawn(move || {
             if let Some(predecessor) = predecessor {
                 predecessor.wait();
             }
             let mut tell = Some(tell);
             while let (Some(_), Ok((stream, _))) = (&tell, listener.accept()) {
-                if let Err(error) = hand_over(&stream, &estate, &mut tell) {
+                if let Err(error) = hand_over(&stream, &store, &sockets, &mut tell) {
                     tracing::error!("the process that was to take over did not: {error}; this one goes on");
-                    estate.store.unlink();
+                    store.unlink();
                 }
             }
         })?;
@@ -73,8 +76,8 @@ impl Offer {
     }
 }
 
-/// Only the holder of the store's lock comes here, so whatever stands at the path is an ended process's, or that of
-/// one that has just handed over to us.
+/// Binds the socket in place of an older one. Only the holder of the store's lock comes here, so an older socket belongs
+/// to a process that has ended, or has just handed over to us.
 fn listen(path: &PathBuf) -> io::Result<UnixListener> {
     let fresh = PathBuf::from(format!("{}.{}", path.display(), std::process::id()));
     let _ = fs::remove_file(&fresh);
@@ -86,7 +89,8 @@ fn listen(path: &PathBuf) -> io::Result<UnixListener> {
 
 fn hand_over(
     stream: &UnixStream,
-    estate: &Estate,
+    store: &Store,
+    sockets: &HandoverSockets,
     tell: &mut Option<oneshot::Sender<Successor>>,
 ) -> io::Result<()> {
     let peer = rustix::net::sockopt::socket_peercred(stream)?;
@@ -99,7 +103,7 @@ fn hand_over(
     let hello: Hello = serde_json::from_str(&receive_line(stream)?)?;
     let protocol = PROTOCOL;
     if hello.protocol != protocol {
-        // It reads which one we speak.
+        // The header tells the other process which version we speak.
         send_line(
             stream,
             &serde_json::to_string(&HandoverHeader { protocol, process: 0, admin: false, listeners: 0 })?,
@@ -110,29 +114,29 @@ fn hand_over(
     let (ours, to_us) = UnixStream::pair()?;
     let (from_us, theirs) = UnixStream::pair()?;
     Follower::start(to_us)?.follow({
-        let estate = estate.clone();
-        move |change| estate.take_in(change)
+        let store = store.clone();
+        move |change| store.replay(change)
     });
-    // From here on it knows of what it will not find in the file.
-    estate.store.link(from_us)?;
+    // Before the other process reads the file, so that it misses no change.
+    store.link(from_us)?;
     {
         let closed = || io::Error::other("this process stops");
-        let sockets = estate.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        let sockets = sockets.0.lock();
         let sockets = sockets.as_ref().ok_or_else(closed)?;
-        let lock = estate.store.lock().ok_or_else(closed)??;
+        let lock = store.lock().ok_or_else(closed)??;
         let mut descriptors: Vec<BorrowedFd<'_>> = vec![lock.as_fd(), ours.as_fd(), theirs.as_fd()];
-        descriptors.extend(sockets.admin.iter().map(AsFd::as_fd));
-        descriptors.extend(sockets.listeners.iter().map(AsFd::as_fd));
-        let (admin, listeners) = (sockets.admin.is_some(), sockets.listeners.len());
-        let header = HandoverHeader { protocol, process: std::process::id(), admin, listeners };
+        descriptors.push(sockets.admin.as_fd());
+        descriptors.extend(sockets.clients.iter().map(AsFd::as_fd));
+        let listeners = sockets.clients.len();
+        let header = HandoverHeader { protocol, process: std::process::id(), admin: true, listeners };
         send_line(stream, &serde_json::to_string(&header)?)?;
         send_descriptors(stream, &descriptors)?;
     }
     drop((ours, theirs));
-    // It reads the whole store before; if it ends, this does.
+    // Without a time limit: the other process reads the whole store first, and the kernel hangs up if it ends.
     stream.set_read_timeout(None)?;
     let said = receive_line(stream).map_err(|_| io::Error::other("it ended before it was ready"))?;
-    if said != READY || !estate.store.is_linked() {
+    if said != READY || !store.is_linked() {
         send_line(stream, NO)?;
         return Err(io::Error::other("it does not know of everything"));
     }
@@ -143,7 +147,7 @@ fn hand_over(
     }
     match done.recv_timeout(PATIENCE) {
         Ok(()) => send_line(stream, YOURS),
-        // We stop already; that is as good.
+        // This process is stopping already, which serves as well.
         Err(_) => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! The new process's side.
+//! The new process's side of a hand-over.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -10,30 +10,30 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::wire::{receive_descriptors, receive_line, send_line};
-use super::{Estate, HandoverHeader, Hello, NO, PROTOCOL, READY, YOURS, socket_path};
-use crate::store::Follower;
+use super::{HandoverHeader, Hello, NO, PROTOCOL, READY, YOURS, socket_path};
+use crate::store::{Follower, Store};
 
-/// What the process that runs has handed us; it goes on until it is told that we are ready.
+/// Sockets, lock and changes that the running process has handed us. It goes on serving until we are ready.
 pub struct Inheritance {
     pub listeners: Vec<TcpListener>,
     pub admin: Option<TcpListener>,
     pub lock: File,
-    /// The process that hands over.
+    /// Id of the process that hands over.
     pub process: u32,
     control: UnixStream,
     to: UnixStream,
     changes: Follower,
 }
 
-/// The process that has handed over to us, and drains.
+/// The process that has handed over to us and drains.
 #[derive(Debug)]
 pub struct Predecessor(UnixStream);
 
-/// Asks the gateway that has this store for all it has; `None` if there is none. Waits for one that is itself just
-/// taking over. Blocks.
+/// Asks the gateway that has this store to hand over; `None` if none runs. Waits for a gateway that is itself just taking
+/// over. Blocks.
 ///
 /// # Errors
-/// Why it can't be had though there is one.
+/// Why the running gateway does not hand over.
 pub fn take_over(store: &Path) -> io::Result<Option<Inheritance>> {
     let path = socket_path(&fs::canonicalize(store).unwrap_or_else(|_| store.to_owned()));
     let deadline = Instant::now() + LONGEST_WAIT;
@@ -48,7 +48,7 @@ pub fn take_over(store: &Path) -> io::Result<Option<Inheritance>> {
             Err(error) => return Err(error),
         };
         match inherit(stream) {
-            // It handed over to another one while we waited for our turn: that one is asked next.
+            // The gateway handed over to another process while we waited for our turn: that process is asked next.
             Err(error) if is_hung_up(&error) && Instant::now() < deadline => thread::sleep(RETRY),
             inherited => return inherited.map(Some),
         }
@@ -100,21 +100,21 @@ impl fmt::Debug for Inheritance {
 }
 
 impl Inheritance {
-    /// Follows what the other process does, and tells it what we do. To be called when the store is read, and before
-    /// anything is served.
+    /// Replays the other process's changes from now on, and sends it ours. To be called when the mirrors are registered,
+    /// and before anything is served.
     ///
     /// # Errors
-    /// Why it can't be told.
-    pub fn follow(&mut self, estate: &Estate) -> io::Result<()> {
-        let followed = estate.clone();
-        self.changes.follow(move |change| followed.take_in(change));
-        estate.store.link(self.to.try_clone()?)
+    /// Why the stream can't be used.
+    pub fn follow(&mut self, store: &Store) -> io::Result<()> {
+        let mirrored = store.clone();
+        self.changes.follow(move |change| mirrored.replay(change));
+        store.link(self.to.try_clone()?)
     }
 
-    /// We serve: the other one accepts nothing more when this returns. Blocks.
+    /// Tells the other process that we serve; it accepts nothing more when this returns. Blocks.
     ///
     /// # Errors
-    /// It goes on, and we must not.
+    /// The other process goes on serving, so that this one must not.
     pub fn ready(self) -> io::Result<Predecessor> {
         let Self { control, process, .. } = self;
         let gone = |error: io::Error| if is_hung_up(&error) { Ok(String::new()) } else { Err(error) };
@@ -122,7 +122,7 @@ impl Inheritance {
         let said = send_line(&control, READY).and_then(|()| receive_line(&control)).or_else(gone)?;
         match &*said {
             YOURS => tracing::info!("took over from process {process}, which drains"),
-            // It was killed: all that it told anybody is in the store, and we know of it.
+            // The other process was killed: each change that it answered is in the store, and was replayed here.
             "" => tracing::warn!("process {process}, which was to hand over, has ended"),
             _ => return Err(io::Error::other(format!("process {process} does not hand over: it goes on"))),
         }
@@ -132,17 +132,17 @@ impl Inheritance {
 }
 
 impl Predecessor {
-    /// Waits for its end. Blocks.
+    /// Waits for the predecessor's end. Blocks.
     pub(super) fn wait(&self) {
-        // It says nothing more; the kernel hangs up for it.
+        // The predecessor sends nothing more; the read returns when the kernel hangs up for it.
         let _ = (&self.0).read(&mut [0]);
     }
 }
 
-/// The lock, and a stream each way.
+/// Descriptors that always come: the lock, and a stream each way.
 const FIXED: usize = 3;
-/// The one that runs may itself have to wait for the end of its predecessor's drain.
+/// The running gateway may itself have to wait for the end of its predecessor's drain.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
-/// Once we are ready.
+/// Wait for an answer once we are ready.
 const PATIENCE: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(500);

@@ -1,4 +1,4 @@
-//! Lines and descriptors over a Unix socket.
+//! Lines and file descriptors over a Unix socket.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -14,7 +14,7 @@ pub(super) fn send_line(mut stream: &UnixStream, line: &str) -> io::Result<()> {
     stream.write_all(format!("{line}\n").as_bytes())
 }
 
-/// Reads byte by byte: descriptors that come with what was read ahead would be lost.
+/// Reads byte by byte: reading ahead would lose the descriptors that come with the bytes after the line.
 pub(super) fn receive_line(mut stream: &UnixStream) -> io::Result<String> {
     let mut line = Vec::new();
     loop {
@@ -64,7 +64,7 @@ pub(super) fn receive_descriptors(stream: &UnixStream, count: usize) -> io::Resu
     Ok(descriptors)
 }
 
-/// The kernel takes 253 at most.
+/// Descriptors in one message. The kernel takes 253 at most.
 const AT_ONCE: usize = 64;
 const SPACE: usize = rustix::cmsg_space!(ScmRights(AT_ONCE));
 const MOST_LINE_BYTES: usize = 4096;

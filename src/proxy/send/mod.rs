@@ -56,7 +56,8 @@ impl Proxy {
     ) -> Result<Response<Download>, Rejection> {
         let Passage { exchange, native, destination, mut request, mut body, asked: _ } = *passage;
         let (permit, route) = (exchange.permit(), native.as_ref().unwrap_or(exchange.route()));
-        let mut choice = Choice::new(permit, route, destination, &request, &mut body, &self.uploads).await?;
+        let mut choice =
+            Choice::new(permit, route, destination, &request, &mut body, &self.shared.uploads).await?;
         exchange.note_known_model(choice.model.as_deref());
         let mut patience = client.map(|client| SubmitWait::new(permit, &request.headers, client, &exchange));
         let mut tried = TriedAccounts::default();
@@ -161,7 +162,7 @@ impl Proxy {
     ) -> Result<(), Rejection> {
         let answer = upstream::read_ahead(response, ANSWER_BYTES).await.ok().flatten().unwrap_or_default();
         let model = choice.model.as_deref().unwrap_or("");
-        resolve::note(&self.uploads, permit, model, &account.name, &answer, SystemTime::now()).await
+        resolve::note(&self.shared, permit, model, &account.name, &answer, SystemTime::now()).await
     }
 }
 

@@ -67,7 +67,7 @@ impl Proxy {
         tried: &TriedAccounts,
         patience: &mut Option<SubmitWait>,
     ) -> Result<(Pick<'d>, Option<SubmitSlot>), Halt> {
-        let pick = |tried: &TriedAccounts| choice.pick(&self.accounts, tried, Instant::now());
+        let pick = |tried: &TriedAccounts| choice.pick(&self.shared.accounts, tried, Instant::now());
         let Some(patience) = patience else {
             return pick(tried).map(|pick| (pick, None)).map_err(Halt::AllOut);
         };
@@ -121,7 +121,7 @@ impl Proxy {
 
     /// Counted only where it is limited.
     fn running(&self, account: &Account, model: &str, limit: Option<u32>) -> u32 {
-        limit.map_or(0, |_| self.hub.task_index().running(&account.name, model, SystemTime::now()))
+        limit.map_or(0, |_| self.shared.hub.task_index().running(&account.name, model, SystemTime::now()))
     }
 
     /// Waits in line. Nothing was sent yet, so who leaves, or must go, just gives the place up.
@@ -139,7 +139,7 @@ impl Proxy {
         };
         if let Some(lead) = lead {
             let (name, model) = (Arc::clone(&paced.account.name), Box::from(paced.model));
-            tokio::task::spawn_local(lead_on(lead, Arc::clone(&self.hub), name, model));
+            tokio::task::spawn_local(lead_on(lead, Arc::clone(&self.shared.hub), name, model));
         }
         let called = tokio::select! {
             biased;
@@ -154,7 +154,7 @@ impl Proxy {
             return Err(paced.rejection(wait));
         };
         // A minute or two are long enough for a key to be revoked.
-        match permit.caller().fault(&self.directory.load(), SystemTime::now()) {
+        match permit.caller().fault(&self.shared.directory.load(), SystemTime::now()) {
             Some(fault) => Err(fault.into()),
             None => Ok(start),
         }

@@ -36,14 +36,17 @@ pub(in crate::proxy) async fn delete(
 ) -> Result<Response<Observed>, Rejection> {
     let id = watch.id();
     exchange.note_task(id);
-    let has_ended = proxy.hub.task_index().task(id).is_none_or(|task| task.status.get().is_final());
+    let task = proxy.shared.hub.task_index().task(id);
+    let has_ended = task.as_ref().is_none_or(|task| task.status.get().is_final());
     if !has_ended && let Some(refused) = cancel(proxy, request, watch, exchange).await? {
         return Ok(observe::whole(refused, exchange));
     }
-    proxy.hub.task_index().hide(id).await.map_err(|fault| {
-        tracing::error!(task_id = &**id, %fault, "a delete could not be noted");
-        Rejection::StoreUnavailable
-    })?;
+    if let Some(task) = task {
+        proxy.shared.store.hide(id, task.claimed_at).await.map_err(|fault| {
+            tracing::error!(task_id = &**id, %fault, "a delete could not be noted");
+            Rejection::StoreUnavailable
+        })?;
+    }
     Ok(observe::whole(respond::deleted(id), exchange))
 }
 
@@ -72,7 +75,7 @@ async fn cancel(
         return Ok(Some(respond::upstream_error(response.status(), response.headers(), &text)));
     }
     // DashScope refuses to cancel a task that is not PENDING: it runs, or it has ended meanwhile.
-    proxy.hub.invalidate(watch.id(), Instant::now());
+    proxy.shared.hub.invalidate(watch.id(), Instant::now());
     let polled = poll::query(proxy, permit, watch, None, exchange).await?;
     let report = TaskReport::read(&polled.answer.body);
     match report.map(|report| report.status) {

@@ -93,7 +93,7 @@ async fn request_policy(
         body: Upload::empty(),
         asked: None,
     });
-    inspect::inspect(&mut passage, &proxy.buffer_budget).await?;
+    inspect::inspect(&mut passage, &proxy.shared.buffer_budget).await?;
     let mut response = exchange.unless_revoked(proxy.send(passage, None).as_mut()).await?;
     let text = upstream::read_ahead(&mut response, ANSWER_BYTES).await?.unwrap_or_default();
     if response.status() == StatusCode::TOO_MANY_REQUESTS {

@@ -175,8 +175,5 @@ const ALLOWED: &[&[&str]] = &[
     &["polling::account_poller", "polling::tracked_task"],
     &["proxy::rejection", "proxy::videos::fault"],
     &["proxy::videos::store_reference", "proxy::videos::translate"],
-    &["store::commit", "store::replay", "store::state", "store::writer"],
-    &["store::commit", "store::replication", "store::state", "store::writer"],
-    &["store::commit", "store::writer"],
     &["telemetry::access_log::line", "telemetry::access_log::timestamp"],
 ];

@@ -76,7 +76,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "dashscope",
             "lifecycle",
             "net",
-            "polling",
+            "proxy",
             "store",
             "tasks",
             "telemetry",
@@ -84,7 +84,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("server", &["lifecycle", "net", "proxy", "tenant"]),
-    ("lifecycle", &["account", "config", "polling", "store", "telemetry", "tenant"]),
+    ("lifecycle", &["config", "proxy", "store", "tenant"]),
     (
         "proxy",
         &[
@@ -101,7 +101,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("polling", &["account", "config", "dashscope", "limits", "store", "tasks", "telemetry", "tenant", "upstream"]),
+    (
+        "polling",
+        &["account", "config", "dashscope", "limits", "store", "tasks", "telemetry", "tenant", "upstream"],
+    ),
     ("tasks", &["dashscope", "limits", "store"]),
     ("tenant", &["account", "config", "dashscope", "net", "store", "telemetry"]),
     ("upstream", &["account", "config", "net", "telemetry"]),

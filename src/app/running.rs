@@ -1,0 +1,137 @@
+//! The handle of a running gateway.
+
+use std::io;
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::AdminListener;
+use crate::lifecycle::handover::{HandoverSockets, Offer, Predecessor};
+use crate::lifecycle::readiness::ReadinessGuard;
+use crate::lifecycle::reload::ReloadHandle;
+use crate::proxy::Shared;
+use crate::server::drain::{DrainHandle, DrainKind, DrainOrder};
+use crate::telemetry::traces::Exporter;
+
+/// A running gateway. Dropping it ends it at once.
+pub struct RunningGateway {
+    pub(super) address: SocketAddr,
+    pub(super) workers: Vec<JoinHandle<io::Result<()>>>,
+    pub(super) drain: DrainHandle,
+    /// Held until the gateway is asked to stop.
+    pub(super) serving: Mutex<Option<ReadinessGuard>>,
+    /// Held always, as there is a configuration from the start on.
+    pub(super) _configured: ReadinessGuard,
+    pub(super) shared: Shared,
+    /// The querier's thread, with the token that stops it.
+    pub(super) querier: Option<(JoinHandle<io::Result<()>>, CancellationToken)>,
+    pub(super) admin: Option<AdminListener>,
+    /// `None` where the environment asks for no spans.
+    pub(super) exporter: Option<Exporter>,
+    pub(super) reloads: Option<ReloadHandle>,
+    /// Yields once for each thread that ends, for whatever reason.
+    pub(super) ended: mpsc::UnboundedReceiver<()>,
+    pub(super) sockets: HandoverSockets,
+    pub(super) predecessor: Option<Predecessor>,
+}
+
+impl RunningGateway {
+    /// Address of the listener for clients.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Address of the admin listener.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(AdminListener::address)
+    }
+
+    /// The handle that reloads the configuration; `None` if the configuration is not from a file.
+    pub fn reloads(&self) -> Option<&ReloadHandle> {
+        self.reloads.as_ref()
+    }
+
+    /// Stops accepting. Requests that run may end until `timeouts.drain` has passed, which is returned.
+    pub fn drain(&self) -> Duration {
+        self.begin_drain(DrainKind::Stop)
+    }
+
+    /// Leaves accepting to another process. Requests that run may end until `timeouts.drain` has passed, which is
+    /// returned. An open connection has one more request served.
+    pub fn hand_over(&self) -> Duration {
+        if let Some(admin) = &self.admin {
+            admin.close();
+        }
+        self.begin_drain(DrainKind::HandOver)
+    }
+
+    fn begin_drain(&self, kind: DrainKind) -> Duration {
+        let patience = self.shared.directory.load().settings.server.timeouts.drain;
+        self.serving.lock().take();
+        self.shared.hub.release();
+        self.sockets.close();
+        self.drain.begin(DrainOrder { deadline: Instant::now() + patience, kind });
+        patience
+    }
+
+    /// Offers to hand over to a process that asks. To be called once.
+    ///
+    /// # Errors
+    /// Why there can be no socket beside the store.
+    pub fn offer(&mut self) -> io::Result<Offer> {
+        Offer::start(self.shared.store.clone(), self.sockets.clone(), self.predecessor.take())
+    }
+
+    /// Waits until a worker, the querier or the admin listener ends, which before a drain is a fault.
+    pub async fn worker_ended(&mut self) {
+        self.ended.recv().await;
+    }
+
+    /// Waits for every worker to end.
+    ///
+    /// # Errors
+    /// The fault that stopped a worker which was not asked to stop.
+    pub fn join(mut self) -> io::Result<()> {
+        for worker in self.workers.drain(..) {
+            worker.join().map_err(|_| io::Error::other("a worker panicked"))??;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for RunningGateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunningGateway").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Drop for RunningGateway {
+    fn drop(&mut self) {
+        self.shared.hub.release();
+        self.sockets.close();
+        self.drain.begin(DrainOrder { deadline: Instant::now(), kind: DrainKind::Stop });
+        for worker in self.workers.drain(..) {
+            // Nobody is left to be told of a worker's fault.
+            let _ = worker.join();
+        }
+        if let Some((querier, stop)) = self.querier.take() {
+            stop.cancel();
+            let _ = querier.join();
+        }
+        // The admin listener answers a change that runs before the store is closed.
+        self.admin = None;
+        if let Some(exporter) = self.exporter.take() {
+            exporter.finish();
+        }
+        self.shared.access_log.close(LOG_PATIENCE);
+        self.shared.store.close();
+    }
+}
+
+/// Longest wait at the end for the last lines of the access log.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);

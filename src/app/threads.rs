@@ -1,0 +1,79 @@
+//! Threads: the workers and the querier, each a current-thread runtime of its own.
+
+use std::io;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::lifecycle::liveness::Pulse;
+use crate::lifecycle::readiness::{Readiness, Requirement};
+use crate::polling::AccountPoller;
+use crate::polling::querier::Querier;
+use crate::proxy::{Proxy, Shared};
+use crate::server::balancer::Balancer;
+use crate::server::drain::Drain;
+use crate::server::worker;
+use crate::upstream::Upstream;
+
+/// Starts one worker for each share of the sockets.
+pub(super) fn start_workers(
+    shares: impl ExactSizeIterator<Item = (Vec<TcpListener>, Pulse)>,
+    shared: &Shared,
+    readiness: &Arc<Readiness>,
+    drain: &Drain,
+    alive: &mpsc::UnboundedSender<()>,
+) -> io::Result<Vec<JoinHandle<io::Result<()>>>> {
+    let count = shares.len();
+    let start = |(number, ((listeners, pulse), balancer))| {
+        let (shared, drain, alive) = (shared.clone(), drain.clone(), Alive(alive.clone()));
+        let listening = readiness.hold(Requirement::Workers);
+        let work = move || {
+            let _held = (alive, listening);
+            let proxy = Rc::new(Proxy::new(shared));
+            runtime()?.block_on(worker::work(listeners, balancer, proxy, pulse, drain))
+        };
+        thread::Builder::new().name(format!("worker-{number}")).spawn(work)
+    };
+    shares.zip(Balancer::for_workers(count)).enumerate().map(start).collect()
+}
+
+/// Starts the thread that queries the state of tasks.
+pub(super) fn start_querier(
+    shared: &Shared,
+    opened: mpsc::UnboundedReceiver<Arc<AccountPoller>>,
+    stop: CancellationToken,
+    alive: Alive,
+) -> io::Result<JoinHandle<io::Result<()>>> {
+    let (hub, directory) = (Arc::clone(&shared.hub), Arc::clone(&shared.directory));
+    let work = move || {
+        let _alive = alive;
+        let querier = Querier { hub, directory, upstream: Upstream::default() };
+        runtime()?.block_on(querier.work(opened, stop));
+        Ok(())
+    };
+    thread::Builder::new().name("querier".to_owned()).spawn(work)
+}
+
+fn runtime() -> io::Result<LocalRuntime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(MOST_BLOCKING_THREADS)
+        .build_local(LocalOptions::default())
+}
+
+/// Sends a message when it is dropped: its thread has ended, perhaps by a panic.
+pub(super) struct Alive(pub(super) mpsc::UnboundedSender<()>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+/// Blocking threads of each worker, for name look-ups and for parsing large bodies.
+const MOST_BLOCKING_THREADS: usize = 4;

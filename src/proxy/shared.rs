@@ -1,0 +1,91 @@
+//! State of the process that workers, the admin listener, reloads and housekeeping share.
+
+use std::io;
+use std::sync::{Arc, Weak};
+use std::time::{Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+
+use crate::account::AccountRegistry;
+use crate::account::uploads::UploadDirectories;
+use crate::config::Config;
+use crate::limits::{self, AuthFailures};
+use crate::polling::hub::PollHub;
+use crate::polling::{AccountPoller, TaskEndSubscribers};
+use crate::store::{Mirror, Store, StoreFault};
+use crate::tasks::index::TaskIndex;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Tracer;
+use crate::tenant::conflicts;
+use crate::tenant::directory::Directory;
+use crate::tenant::keyring::Keyring;
+use crate::upstream::BufferBudget;
+
+/// State that all threads share; a clone is another handle on the same state.
+#[derive(Clone)]
+pub struct Shared {
+    pub directory: Arc<ArcSwap<Directory>>,
+    pub store: Store,
+    pub keyring: Arc<Keyring>,
+    pub hub: Arc<PollHub>,
+    pub uploads: Arc<UploadDirectories>,
+    pub accounts: Arc<AccountRegistry>,
+    pub limits: Arc<limits::Registry>,
+    pub auth_failures: Arc<AuthFailures>,
+    /// Memory for bodies that are read whole.
+    pub buffer_budget: Arc<BufferBudget>,
+    pub metrics: Arc<Metrics>,
+    pub access_log: Arc<AccessLog>,
+    /// `None` where the environment asks for no spans.
+    pub traces: Option<Tracer>,
+}
+
+impl Shared {
+    /// Loads the store's mirrors, and builds the rest by the configuration, without traces. The receiver gets the poller
+    /// of each account. Blocks.
+    ///
+    /// # Errors
+    /// Why the store can't be read, or the access log can't be opened.
+    pub fn load(
+        config: &Config,
+        store: Store,
+    ) -> io::Result<(Self, mpsc::UnboundedReceiver<Arc<AccountPoller>>)> {
+        let because = |fault: StoreFault| io::Error::other(fault.to_string());
+        let now = SystemTime::now();
+        let keyring = Arc::new(Keyring::load(&store).map_err(because)?);
+        let limits = Arc::<limits::Registry>::default();
+        let index = TaskIndex::load(store.clone(), Arc::clone(&limits), now).map_err(because)?;
+        let uploads = Arc::new(UploadDirectories::load(&store, now).map_err(because)?);
+        let accounts = Arc::new(AccountRegistry::new(Instant::now()));
+        let metrics = Arc::<Metrics>::default();
+        let directory = Directory::build(config, &accounts, &metrics);
+        conflicts::warn_of_refused_keys(&directory, &keyring, now);
+        let (opening, opened) = mpsc::unbounded_channel();
+        let directory = Arc::new(ArcSwap::from_pointee(directory));
+        let ends = TaskEndSubscribers::new(Arc::new(index), Arc::clone(&metrics), Arc::clone(&directory));
+        let hub = Arc::new(PollHub::new(ends, opening, Instant::now(), now));
+        let mirrors: [Weak<dyn Mirror>; 3] =
+            [Arc::downgrade(&hub) as _, Arc::downgrade(&keyring) as _, Arc::downgrade(&uploads) as _];
+        store.register(mirrors.into());
+        let shared = Self {
+            directory,
+            store,
+            keyring,
+            hub,
+            uploads,
+            accounts,
+            limits,
+            auth_failures: Arc::default(),
+            buffer_budget: BufferBudget::new(BUFFERED_BYTES),
+            metrics,
+            access_log: Arc::new(AccessLog::start(&config.settings.log)?),
+            traces: None,
+        };
+        Ok((shared, opened))
+    }
+}
+
+/// Memory for the bodies of callers whose submits are capped, or whose models are listed.
+const BUFFERED_BYTES: u64 = 256 * 1024 * 1024;
