@@ -1,11 +1,11 @@
-//! Tells the program which commit it was built from.
+//! Build script: sets DASHGATE_COMMIT, the commit that the program was built from.
 
 use std::path::Path;
 use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-env-changed=DASHGATE_COMMIT");
-    // While one works on it, a commit alone is no reason to build anew.
+    // Only a release is built anew after each commit.
     if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
         for name in ["HEAD", "logs/HEAD"] {
             if let Some(path) = git(&["rev-parse", "--git-path", name]) {
@@ -19,7 +19,7 @@ fn main() {
     println!("cargo::rustc-env=DASHGATE_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
 }
 
-/// What git prints; `None` without git, or where the sources are not a repository of their own.
+/// Output of git; `None` without git, or where the sources are not a repository of their own.
 fn git(arguments: &[&str]) -> Option<String> {
     let root = std::env::var_os("CARGO_MANIFEST_DIR")?;
     if !Path::new(&root).join(".git").exists() {

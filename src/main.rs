@@ -17,7 +17,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Gives back what connections held that have gone or wait; how soon, `.cargo/config.toml` says.
+/// Returns the memory of closed and parked connections to the system; `.cargo/config.toml` says how soon.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -45,7 +45,7 @@ enum Command {
     Serve(Serve),
     /// Validate a configuration: every fault at once, as file:line:column: problem. Exits with 0 or 64.
     Check(ConfigFile),
-    /// Show it work: a simulator and a gateway on loopback, and one Wan task from submit to a downloaded MP4.
+    /// Show the gateway at work: a simulator and a gateway on loopback, and one Wan task from submit to a downloaded MP4.
     Demo(demo::DemoOptions),
     Sim(Box<sim::SimulatorOptions>),
     Keys(keys::KeysOptions),
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // What can't be printed has nobody to read it.
+            // A closed output has no reader.
             let _ = error.print();
             return if error.use_stderr() { bad_usage() } else { ExitCode::SUCCESS };
         }
@@ -88,14 +88,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// Diagnostics go to standard error, as `RUST_LOG` says; what was changed is told unless that names `audit` itself.
+/// Starts the diagnostics on standard error, filtered by `RUST_LOG`. The target `audit` is logged unless `RUST_LOG` names it
+/// itself.
 fn log() {
     let mut asked =
         std::env::var("RUST_LOG").ok().filter(|asked| !asked.is_empty()).unwrap_or("info".to_owned());
     if !asked.contains("audit") {
         asked.push_str(",audit=info");
     }
-    // By target and level; the filter that also knows fields of spans would bring a whole engine for patterns along.
+    // `Targets` filters by target and level; `EnvFilter`, which also filters by fields, would bring a regex engine along.
     let filter = asked.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
     let lines =
         tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
@@ -126,7 +127,7 @@ fn serve(options: &Serve) -> ExitCode {
         Err(error) => return failed_start(&error),
     };
     let end = run(async {
-        // Heard from now on: whoever reads that it is ready may send one.
+        // Signals are heard from now on: a process that reads "ready" may send one.
         let (stop, hangup, upgrade) =
             (asked_to_stop()?, signal(SignalKind::hangup())?, signal(SignalKind::user_defined2())?);
         let successor = successor(&mut gateway);
@@ -150,10 +151,10 @@ fn serve(options: &Serve) -> ExitCode {
     }
 }
 
-/// Why it serves no longer.
+/// Why the gateway stops serving.
 enum ServeEnd {
     Stopped,
-    /// Another process does.
+    /// Another process has taken over.
     Succeeded(Successor),
 }
 
@@ -184,7 +185,7 @@ fn finish(gateway: RunningGateway, end: &ServeEnd) -> ExitCode {
     }
 }
 
-/// Waits for a process that has taken over.
+/// Waits for a process that has taken over. The offer begins at the call.
 fn successor(gateway: &mut RunningGateway) -> impl Future<Output = Successor> + use<> {
     let offer = gateway.offer();
     async move {
@@ -200,7 +201,7 @@ fn successor(gateway: &mut RunningGateway) -> impl Future<Output = Successor> + 
     }
 }
 
-/// At each SIGUSR2; never ends.
+/// Starts a process that takes over, at each SIGUSR2; never returns.
 async fn upgrade_when_asked(mut upgrade: Signal) {
     while upgrade.recv().await.is_some() {
         match start_again() {
@@ -218,7 +219,7 @@ async fn upgrade_when_asked(mut upgrade: Signal) {
     std::future::pending().await
 }
 
-/// The program as it was started, from where it lies now.
+/// Starts the program again with its own arguments, from its current file.
 fn start_again() -> io::Result<Child> {
     let mut arguments = std::env::args_os();
     let program = arguments.next().ok_or(io::ErrorKind::NotFound)?;
@@ -243,13 +244,13 @@ fn announce(gateway: &RunningGateway, config: &Config, source: &str) {
     }
 }
 
-/// At each SIGHUP; never ends.
+/// Reloads at each SIGHUP; never returns.
 async fn reload_when_asked(mut hangup: Signal, reloads: Option<reload::ReloadHandle>) {
     while hangup.recv().await.is_some() {
         match &reloads {
             Some(reloads) => {
                 systemd::reloading();
-                // The log tells what came of it.
+                // The result is in the log.
                 let _ = reloads.reload().await;
                 systemd::ready();
             }
@@ -307,7 +308,7 @@ fn run<F: Future>(future: F) -> io::Result<F::Output> {
     Ok(runtime.block_on(future))
 }
 
-/// Waits for SIGTERM or SIGINT, which are heard from the call on.
+/// Waits for SIGTERM or SIGINT. Signals are heard from the call on.
 fn asked_to_stop() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -319,7 +320,7 @@ fn asked_to_stop() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Reads the configuration and tells what is wrong with it. Without a file, there are no files.
+/// Loads the configuration, and prints its faults. A sidecar's configuration has no files.
 fn load(file: &ConfigFile) -> Result<(String, Files, Loaded), ExitCode> {
     let environment = |name: &str| std::env::var(name).ok();
     let given = file.config.clone().or_else(|| std::env::var_os("DASHGATE_CONFIG").map(PathBuf::from));
@@ -355,7 +356,7 @@ fn failed_start(error: &io::Error) -> ExitCode {
 }
 
 fn say(text: &str) {
-    // Who closed standard output does not want to know.
+    // A closed standard output has no reader.
     let _ = io::stdout().write_all(text.as_bytes());
 }
 

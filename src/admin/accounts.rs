@@ -1,4 +1,5 @@
-//! Alibaba accounts: how each is now, and when what rests will be tried again. Keys by their place, as in logs.
+//! Alibaba accounts: the health of each, and when a resting account, key or model will be tried again. Keys are named by
+//! their position, as in logs.
 
 use std::time::Instant;
 
@@ -17,7 +18,7 @@ impl Admin {
         let (directory, now) = (self.shared.directory.load_full(), Instant::now());
         let mut page = NamePage::new(query.limit);
         for account in directory.accounts.iter().filter(|account| *account.name > *query.after) {
-            page.note(&account.name, || describe(account, now));
+            page.add(&account.name, || describe(account, now));
         }
         let (accounts, next) = page.finish();
         Ok(answer(StatusCode::OK, &json!({ "accounts": accounts, "next": next })))
@@ -40,7 +41,7 @@ fn describe(account: &Account, now: Instant) -> Value {
     })
 }
 
-/// Null: it is well. With no seconds left, the next request tries it.
+/// Null where nothing rests. With no seconds left, the next request is a trial.
 fn rest(resting: Option<Resting>) -> Value {
     let told = |Resting { cause, left }| json!({ "cause": cause.name(), "seconds_left": left.as_secs_f64().ceil() as u64 });
     resting.map_or(Value::Null, told)

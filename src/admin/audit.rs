@@ -1,4 +1,4 @@
-//! Who changed what, and who tried to without the token: a line of the log each, with the target `audit`.
+//! Audit: a line of the log for each change, and for each refused sign-in, with the target `audit`.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 use super::problem::Problem;
 use super::response::AdminResponse;
 
-/// One change from its request on; told when it is dropped, however it ended.
+/// One requested change, logged when it is dropped, however it ended.
 pub(super) struct AuditEntry {
     action: &'static str,
     peer: SocketAddr,
-    /// The fingerprint of the token that opened.
+    /// Fingerprint of the admin token of the request.
     token: String,
-    /// Once it is known to be an id and no secret, as below.
+    /// Set once the text is known to be an id and not a secret.
     pub key_id: Option<String>,
-    /// Once it is known to be a tenant.
+    /// Set once the text is known to be a tenant's name.
     pub tenant: Option<String>,
-    /// When the key, or the secret before it, ends.
+    /// End of the key, or of its old secret.
     pub until: Option<String>,
     outcome: &'static str,
 }
@@ -27,7 +27,7 @@ impl AuditEntry {
         Self { action, peer, token, key_id: None, tenant: None, until: None, outcome: "failed inside" }
     }
 
-    /// Notes how it ended, and passes that on.
+    /// Sets the outcome, and passes the result on.
     pub(super) fn end(mut self, result: Result<AdminResponse, Problem>) -> Result<AdminResponse, Problem> {
         self.outcome = result.as_ref().map_or_else(Problem::code, |_| "done");
         result
@@ -46,7 +46,7 @@ impl Drop for AuditEntry {
     }
 }
 
-/// Requests without the right token: told while they are few, and counted while they are many.
+/// Requests without the right token: logged while they are few, counted while they are many.
 #[derive(Debug)]
 pub struct Refusals(RefCell<RefusalWindow>);
 
@@ -59,7 +59,7 @@ struct RefusalWindow {
 
 impl Default for Refusals {
     fn default() -> Self {
-        Self(RefCell::new(RefusalWindow { left: MOST_TOLD, since: None, silenced: 0 }))
+        Self(RefCell::new(RefusalWindow { left: MOST_LOGGED, since: None, silenced: 0 }))
     }
 }
 
@@ -70,7 +70,7 @@ impl Refusals {
         }
     }
 
-    /// Tells how many there were since. To be called now and then.
+    /// Logs the number of refusals that were not logged, once a period is over. To be called now and then.
     pub(super) fn tell(&self, now: Instant) {
         let silenced = self.0.borrow_mut().renew(now);
         if silenced > 0 {
@@ -90,18 +90,18 @@ impl RefusalWindow {
         true
     }
 
-    /// How many were silenced in a period that is over.
+    /// The number of refusals that were not logged in a period that is over.
     fn renew(&mut self, now: Instant) -> u64 {
         if self.since.is_none_or(|since| now.duration_since(since) < PERIOD) {
             return 0;
         }
-        (self.left, self.since) = (MOST_TOLD, None);
+        (self.left, self.since) = (MOST_LOGGED, None);
         std::mem::take(&mut self.silenced)
     }
 }
 
-/// In a period.
-const MOST_TOLD: u32 = 10;
+/// Refusals logged in one period.
+const MOST_LOGGED: u32 = 10;
 const PERIOD: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -111,14 +111,14 @@ mod tests {
     #[test]
     fn a_flood_is_told_by_its_number() {
         let refusals = Refusals::default();
-        let mut told = refusals.0.borrow_mut();
+        let mut window = refusals.0.borrow_mut();
         let began = Instant::now();
-        assert_eq!((0..1000).filter(|_| told.take(began)).count(), MOST_TOLD as usize);
-        assert_eq!(told.renew(began + PERIOD / 2), 0);
+        assert_eq!((0..1000).filter(|_| window.take(began)).count(), MOST_LOGGED as usize);
+        assert_eq!(window.renew(began + PERIOD / 2), 0);
         let next = began + PERIOD;
-        assert_eq!(told.renew(next), 1000 - u64::from(MOST_TOLD));
-        assert_eq!(told.renew(next), 0);
-        assert!(told.take(next));
-        assert_eq!(told.renew(next + PERIOD), 0, "none was silenced");
+        assert_eq!(window.renew(next), 1000 - u64::from(MOST_LOGGED));
+        assert_eq!(window.renew(next), 0);
+        assert!(window.take(next));
+        assert_eq!(window.renew(next + PERIOD), 0, "none was silenced");
     }
 }

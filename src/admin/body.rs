@@ -1,4 +1,4 @@
-//! Bodies: JSON, small, and in time.
+//! Request bodies: JSON of bounded size, read in bounded time.
 
 use std::time::Duration;
 
@@ -10,8 +10,10 @@ use serde::Deserialize;
 
 use super::problem::Problem;
 
+/// Reads the body.
+///
 /// # Errors
-/// `BodyTooLarge`, `SlowBody`, `BrokenBody`; `WrongContent` for one that does not say it is JSON.
+/// `BodyTooLarge`, `SlowBody`, `BrokenBody`; `WrongContent` for a body whose content type is not JSON.
 pub(super) async fn read(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Problem> {
     let read = tokio::time::timeout(PATIENCE, Limited::new(body, MOST_BYTES).collect()).await;
     let body = read.map_err(|_| Problem::SlowBody)?.map_err(|error| {
@@ -30,8 +32,10 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind.trim().eq_ignore_ascii_case("application/json")
 }
 
+/// Parses the body.
+///
 /// # Errors
-/// `BadJson`, with what is wrong and where.
+/// `BadJson`, with the problem and its position.
 pub(super) fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| Problem::BadJson(error.to_string()))
 }

@@ -1,4 +1,4 @@
-//! What load balancers, Kubernetes and Prometheus ask for, without a token.
+//! Liveness, readiness and metrics, for load balancers, Kubernetes and Prometheus; they need no token.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,7 +31,7 @@ impl Admin {
     pub(super) fn ready(&self) -> AdminResponse {
         let mut failing: Vec<(&str, String)> = self.readiness.missing().map(tell).collect();
         if let StoreHealth::Unwritable(fault) = self.shared.store.health() {
-            // Whoever asks needs no token, so where the store lies is for the log alone.
+            // Readiness needs no token, so the path of the store is for the log alone.
             failing.push(("store", format!("the store {}", fault.cause)));
         }
         let names: Vec<&str> = failing.iter().map(|(name, _)| *name).collect();

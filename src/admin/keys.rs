@@ -1,4 +1,4 @@
-//! Keys made at run time: created, listed, rotated, revoked. A change is durable before it is answered.
+//! Virtual keys created, listed, rotated and revoked at run time. A change is durable before it is answered.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::tenant::keyring::{IssuedKey, KeyEnd};
 struct Create {
     tenant: String,
     id: Option<String>,
-    /// A duration from now, or a moment.
+    /// Duration from now, or a time.
     expires: Option<String>,
 }
 
@@ -159,7 +159,7 @@ impl Admin {
         let configured = directory.keys().filter(|(key, tenant)| *key.id > *after && is_wanted(&tenant.name));
         for (key, tenant) in configured {
             let status = if key.expires.is_some_and(|expires| expires <= now) { "expired" } else { "live" };
-            page.note(&key.id, || {
+            page.add(&key.id, || {
                 json!({
                     "id": &*key.id, "tenant": &*tenant.name, "source": "config", "status": status,
                     "expires_at": key.expires.map(moment),
@@ -168,7 +168,7 @@ impl Admin {
         }
         self.shared.keyring.each(|key| {
             if *key.id > *after && is_wanted(&key.tenant) {
-                page.note(&key.id, || self.describe(&directory, key, now));
+                page.add(&key.id, || self.describe(&directory, key, now));
             }
         });
         let (keys, next) = page.finish();
@@ -226,7 +226,7 @@ fn record(
     }
 }
 
-/// A key's name, which logs show: no secret may take its place.
+/// Checks a key's id, which logs show, so that it must not be a secret.
 fn checked_id(id: &str) -> Result<&str, Problem> {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if !(1..=MOST_ID_BYTES).contains(&id.len()) || !id.bytes().all(fine) {
@@ -240,7 +240,7 @@ fn checked_id(id: &str) -> Result<&str, Problem> {
     Ok(id)
 }
 
-/// When a key ends: in whole seconds, as keys do.
+/// Parses the end of a key, in whole seconds, like all ends of keys.
 fn end(text: &str, now: SystemTime) -> Result<SystemTime, Problem> {
     let wrong = |problem: &'static str| Problem::BadField("expires", Cow::Borrowed(problem));
     let asked = match (humantime::parse_duration(text), humantime::parse_rfc3339(text)) {
@@ -261,7 +261,7 @@ fn grace_period(text: &str) -> Result<Duration, Problem> {
     humantime::parse_duration(text).ok().filter(|grace| *grace <= MOST_GRACE).ok_or_else(wrong)
 }
 
-/// The next one, so that a key lives at least as long as was asked.
+/// Rounds up to a whole second, so that a key lives at least as long as was asked.
 fn whole_second(time: SystemTime) -> SystemTime {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let more = u64::from(since.subsec_nanos() > 0);

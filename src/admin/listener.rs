@@ -1,4 +1,4 @@
-//! The listener and its thread: what comes in there is bounded in number, size and time.
+//! The admin listener and its thread: connections are bounded in number, size and time.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -26,17 +26,17 @@ use crate::net::stream::Stream;
 use crate::net::{HandshakeOutcome, Handshakes};
 use crate::tenant::certificate::ClientCertificate;
 
-/// The listener, for as long as it lives.
+/// The running listener; it stops when this is dropped.
 #[derive(Debug)]
 pub struct AdminListener {
     address: SocketAddr,
-    /// Nobody is accepted any more.
+    /// Cancelled once no connection is accepted any more.
     closed: CancellationToken,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Serves on a thread of its own; `alive` is dropped when that ends.
+/// Serves on a thread of its own; `alive` is dropped when the thread ends.
 ///
 /// # Errors
 /// Why there is no thread or runtime.
@@ -65,7 +65,7 @@ impl AdminListener {
         self.address
     }
 
-    /// Accepts nobody any more. Who is connected is served to the end of the connection.
+    /// Accepts no more connections. Open ones are served to their end.
     pub fn close(&self) {
         self.closed.cancel();
     }
@@ -75,7 +75,7 @@ impl Drop for AdminListener {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // It has said what ended it.
+            // A fault of the thread is in the log.
             let _ = thread.join();
         }
     }
@@ -97,21 +97,21 @@ async fn accept(
     loop {
         tokio::select! {
             _ = &mut stopped => return Ok(()),
-            // Who is connected stays so.
+            // Open connections stay open.
             () = closed.cancelled(), if listener.is_some() => listener = None,
-            _ = second.tick() => admin.look(),
+            _ = second.tick() => admin.each_second(),
             accepted = next(listener.as_ref()) => match accepted {
                 Ok((stream, peer)) => {
                     let (admin, handshakes) = (Rc::clone(&admin), Rc::clone(&handshakes));
                     let cut = connections.enter();
-                    let talk = async move {
-                        if let Some((stream, visitor)) = meet(stream, peer, &admin, &handshakes).await {
-                            converse(stream, visitor, admin).await;
+                    let serving = async move {
+                        if let Some((stream, visitor)) = handshake(stream, peer, &admin, &handshakes).await {
+                            serve_connection(stream, visitor, admin).await;
                         }
                     };
                     tokio::task::spawn_local(async move {
                         tokio::select! {
-                            () = talk => {}
+                            () = serving => {}
                             _ = cut => {}
                         }
                     });
@@ -132,13 +132,13 @@ async fn next(listener: Option<&tokio::net::TcpListener>) -> io::Result<(TcpStre
     }
 }
 
-/// Those that are open, in the order in which they came. Beyond what may be, the oldest gives way: whoever
-/// holds many open must not keep the next one out.
+/// Open connections, oldest first. Beyond the bound the oldest is closed, so that a client that holds many open can't keep
+/// others out.
 #[derive(Default)]
 struct Connections(VecDeque<oneshot::Sender<Infallible>>);
 
 impl Connections {
-    /// One more; what it gets ends when it must go.
+    /// Adds a connection. The receiver's channel closes when the connection must go.
     fn enter(&mut self) -> oneshot::Receiver<Infallible> {
         self.0.retain(|connection| !connection.is_closed());
         if self.0.len() >= MOST_CONNECTIONS {
@@ -150,31 +150,31 @@ impl Connections {
     }
 }
 
-/// Shakes hands, where there is TLS; `None` if nothing came of it.
-async fn meet(
+/// Runs the TLS handshake, where there is TLS; `None` if it failed.
+async fn handshake(
     stream: TcpStream,
     address: SocketAddr,
     admin: &Admin,
     handshakes: &Handshakes,
 ) -> Option<(Stream, Visitor)> {
     let Some(tls) = admin.shared.directory.load().settings.admin.tls.clone() else {
-        return Some((Stream::Plain(stream), Visitor { address, certificate: None, lost: false }));
+        return Some((Stream::Plain(stream), Visitor { address, certificate: None, is_cleartext: false }));
     };
     match handshakes.accept(stream, tls.server, HEAD_PATIENCE).await? {
         HandshakeOutcome::Established { stream, certificates } => {
             let of = |by| ClientCertificate::new(certificates, &by, SystemTime::now());
-            Some((stream, Visitor { address, certificate: tls.clients.and_then(of), lost: false }))
+            Some((stream, Visitor { address, certificate: tls.clients.and_then(of), is_cleartext: false }))
         }
         HandshakeOutcome::Cleartext(stream) => {
-            Some((Stream::Plain(stream), Visitor { address, certificate: None, lost: true }))
+            Some((Stream::Plain(stream), Visitor { address, certificate: None, is_cleartext: true }))
         }
     }
 }
 
-async fn converse(stream: Stream, visitor: Visitor, admin: Rc<Admin>) {
+async fn serve_connection(stream: Stream, visitor: Visitor, admin: Rc<Admin>) {
     let service = service_fn(move |request| {
         let (admin, visitor) = (Rc::clone(&admin), visitor.clone());
-        // On a task of its own: a client that leaves must not stop a change half-way.
+        // In a task of its own, so that a client that leaves does not stop a change half-way.
         let answer = tokio::task::spawn_local(async move { admin.serve(&visitor, request).await });
         async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|_| Problem::Panicked.answer())) }
     });
@@ -183,7 +183,7 @@ async fn converse(stream: Stream, visitor: Visitor, admin: Rc<Admin>) {
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     if timeout(LONGEST, connection.as_mut()).await.is_err() {
         connection.as_mut().graceful_shutdown();
-        // How it ended concerns its client alone.
+        // A failed connection concerns its client alone.
         let _ = timeout(HEAD_PATIENCE, finish(connection)).await;
     }
 }
@@ -194,9 +194,9 @@ async fn finish(connection: impl Future) {
 
 const MOST_CONNECTIONS: usize = 256;
 const MOST_HEAD_BYTES: usize = 32 * 1024;
-/// For a head, and between two requests.
+/// Time for a request head, and between two requests.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
-/// A client that does not read its answer is given up then.
+/// Longest life of a connection, so that a client that does not read its answer is given up.
 const LONGEST: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(50);

@@ -1,5 +1,5 @@
-//! The operator's own listener: health for whoever reaches it, and with the admin token what may be seen and
-//! changed at run time. None of it is on the listener of the clients.
+//! The operator's listener: health without a token; with the admin token, state that may be read and changed at run time.
+//! The listener for clients has none of these paths.
 
 mod accounts;
 mod audit;
@@ -39,54 +39,54 @@ use crate::lifecycle::reload::ReloadHandle;
 use crate::proxy::Shared;
 use crate::tenant::certificate::ClientCertificate;
 
-/// What the listener shows and changes.
+/// State that the listener shows and changes.
 pub struct Admin {
     pub shared: Shared,
     /// `None` if the configuration is not from a file.
     pub reloads: Option<ReloadHandle>,
     pub readiness: Arc<Readiness>,
     pub workers: RefCell<WorkerWatch>,
-    /// Held from the look at what there is to the end of its change.
+    /// Held from the check of a change to its end, so that changes come one after another.
     pub changing: Mutex<()>,
     pub refusals: Refusals,
 }
 
-/// Who is at the other end of a connection.
+/// The peer of a connection.
 #[derive(Debug, Clone)]
 struct Visitor {
     address: SocketAddr,
     certificate: Option<Arc<ClientCertificate>>,
-    /// It speaks cleartext to a listener with TLS.
-    lost: bool,
+    /// True for a peer that speaks cleartext to a listener with TLS.
+    is_cleartext: bool,
 }
 
 impl Admin {
-    /// Answers a request. Never fails: what goes wrong is told.
+    /// Answers a request. A failure is an answer, too.
     async fn serve(&self, visitor: &Visitor, request: Request<Incoming>) -> AdminResponse {
         let head = request.method() == hyper::Method::HEAD;
         let mut answer = self.act(visitor, request).await.unwrap_or_else(|problem| problem.answer());
         if self.readiness.missing().any(|(need, ..)| need == Requirement::Serving) {
-            // What comes next may be for the process that has taken over.
+            // The client's next request may be for the process that has taken over.
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if head { answer.map(|_| bytes::Bytes::new().into()) } else { answer }
     }
 
-    /// What is to be done once a second.
-    fn look(&self) {
+    /// Checks the workers, and logs refusals, once a second.
+    fn each_second(&self) {
         self.workers.borrow_mut().look();
         self.refusals.tell(Instant::now());
     }
 
     async fn act(&self, visitor: &Visitor, request: Request<Incoming>) -> Result<AdminResponse, Problem> {
-        if visitor.lost {
+        if visitor.is_cleartext {
             return Err(Problem::Cleartext);
         }
         let peer = visitor.address;
         let (request, body) = request.into_parts();
         let (path, headers) = (request.uri.path(), &request.headers);
         let query = request.uri.query().unwrap_or_default();
-        // A path that nobody without the token may use tells them nothing either, not even whether it exists.
+        // Without the token, a guarded path that exists is answered like one that does not.
         let token = if route::is_guarded(path) {
             let opened = self.open(visitor, headers);
             opened.inspect_err(|problem| self.refusals.note(peer, problem, Instant::now()))?
@@ -125,7 +125,7 @@ impl Admin {
         }
     }
 
-    /// The fingerprint of the token, which where clients are asked for certificates needs one beside it.
+    /// Checks the token, and the client certificate where one is required; returns the token's fingerprint.
     fn open(&self, visitor: &Visitor, headers: &HeaderMap) -> Result<String, Problem> {
         let directory = self.shared.directory.load();
         if let Some(verifier) = directory.settings.admin.tls.as_ref().and_then(|tls| tls.clients.as_ref()) {
@@ -138,7 +138,7 @@ impl Admin {
     }
 }
 
-/// What there is, for programs.
+/// The API's description, for programs.
 const DOCUMENT: &str = include_str!("openapi.json");
 
 #[cfg(test)]

@@ -1,25 +1,25 @@
-//! Long lists come a page at a time: `?after=NAME&limit=N`, in the order of their names.
+//! Pages of long lists, in the order of names: `?after=NAME&limit=N`.
 
 use std::collections::BTreeMap;
 
 use super::problem::Problem;
 
-/// Which page is asked for.
+/// Query of a list: the page, and filters.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PageQuery {
-    /// Names behind this one.
+    /// The page begins behind this name.
     pub after: String,
     pub limit: usize,
-    /// This tenant's alone.
+    /// Only items of this tenant.
     pub tenant: Option<String>,
     pub status: Option<String>,
 }
 
 impl PageQuery {
-    /// `filters` are the names of what else may be asked for.
+    /// Parses a query string. `filters` names the parameters that the list has beside `after` and `limit`.
     ///
     /// # Errors
-    /// `BadField` for a limit out of bounds, or a parameter that there is not.
+    /// `BadField` for a limit out of bounds, or an unknown parameter.
     pub(super) fn parse(query: &str, filters: &[&str]) -> Result<Self, Problem> {
         let mut parsed = Self { after: String::new(), limit: USUAL, tenant: None, status: None };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -44,10 +44,10 @@ impl PageQuery {
     }
 }
 
-/// The first of many, by name, in bounded memory; and where the next page starts. A name may have some items.
+/// Collects one page of items that come in any order, in bounded memory. A name may have several items.
 pub(super) struct NamePage<T> {
     limit: usize,
-    /// One name more than the page takes, to know whether there is a next one.
+    /// The first names, one more than the page takes: it shows that there is a next page.
     first: BTreeMap<String, Vec<T>>,
 }
 
@@ -56,8 +56,8 @@ impl<T> NamePage<T> {
         Self { limit, first: BTreeMap::new() }
     }
 
-    /// Notes an item if the page takes it, as far as is known by now.
-    pub(super) fn note(&mut self, name: &str, item: impl FnOnce() -> T) {
+    /// Adds an item, unless the page is full of earlier names.
+    pub(super) fn add(&mut self, name: &str, item: impl FnOnce() -> T) {
         let last = self.first.last_key_value().map_or("", |(last, _)| last);
         if self.first.len() > self.limit && name > last {
             return;
@@ -68,7 +68,7 @@ impl<T> NamePage<T> {
         }
     }
 
-    /// The items in order, and the name after which the next page starts.
+    /// The items in order, and the name behind which the next page begins.
     pub(super) fn finish(mut self) -> (Vec<T>, Option<String>) {
         let more = self.first.len() > self.limit && self.first.pop_last().is_some();
         let next = self.first.last_key_value().filter(|_| more).map(|(last, _)| last.clone());
@@ -89,7 +89,7 @@ mod tests {
         let page = |after: &str| {
             let mut page = NamePage::new(2);
             for name in names.into_iter().filter(|name| *name > after) {
-                page.note(name, || name);
+                page.add(name, || name);
             }
             page.finish()
         };
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(page("e"), (vec![], None));
         let mut twins = NamePage::new(1);
         for (name, item) in [("b", 1), ("a", 2), ("b", 3), ("a", 4)] {
-            twins.note(name, || item);
+            twins.add(name, || item);
         }
         assert_eq!(twins.finish(), (vec![2, 4], Some("a".to_owned())));
     }

@@ -1,4 +1,4 @@
-//! Why a request to the admin listener is refused, and how that is told: one enum, one table.
+//! Problems: why a request to the admin listener is refused, with the status, code and message of each.
 
 use std::borrow::Cow;
 
@@ -16,37 +16,37 @@ use crate::store::StoreFault;
 pub(super) enum Problem {
     /// No token is configured.
     Off,
-    /// No token came with it, or another.
+    /// The request has no token, or a wrong one.
     Unauthorized,
-    /// No client certificate that holds came with it.
+    /// The request has no valid client certificate.
     NoCertificate,
-    /// It is no TLS.
+    /// Cleartext on a listener with TLS.
     Cleartext,
     NotFound,
-    /// The methods that there are.
+    /// Holds the allowed methods.
     WrongMethod(String),
     WrongContent,
     BodyTooLarge,
     SlowBody,
     BrokenBody,
-    /// What the parser says.
+    /// Holds the parser's message.
     BadJson(String),
-    /// A field or a parameter, and what is wrong with it.
+    /// Holds a field or a parameter, and its problem.
     BadField(&'static str, Cow<'static, str>),
     UnknownTenant(String),
     IdTaken(String),
-    /// A key of the configuration, which is changed there.
+    /// The key is in the configuration, and must be changed there.
     Configured(String),
     NoSuchKey(String),
-    /// It was revoked, or has expired.
+    /// The key was revoked, or has expired.
     Ended(String),
     Store(StoreFault),
-    /// Revoked here and now, but not for good.
+    /// The key is revoked in memory, but the store could not record it.
     RevokedNotKept(StoreFault),
     NoRandomness(getrandom::Error),
     /// The configuration is not from a file.
     NoFile,
-    /// What is wrong with it; the one before stays.
+    /// Holds the faults of the new configuration; the old one stays.
     BadConfig(Vec<Fault>),
     ReloadBusy,
     Panicked,

@@ -1,4 +1,4 @@
-//! The configuration loaded anew, as its operator asks for it.
+//! Reload of the configuration at the operator's request.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::lifecycle::reload::Reloaded;
 impl Admin {
     pub(super) async fn reload(&self) -> Result<AdminResponse, Problem> {
         let reloads = self.reloads.as_ref().ok_or(Problem::NoFile)?;
-        // Until the reload is over no key is made: it may take away its tenant, or bring a key of its name.
+        // No key is created meanwhile: the reload may remove its tenant, or bring a key of the same id.
         let _turn = self.changing.lock().await;
         let outcome = reloads.reload().await.ok_or(Problem::ReloadBusy)?;
         let Reloaded { changes, needs_restart, warnings } = outcome.map_err(Problem::BadConfig)?;
@@ -39,7 +39,7 @@ fn difference(Difference { added, removed, changed }: &Difference) -> Value {
     json!({ "added": names(added), "removed": names(removed), "changed": names(changed) })
 }
 
-/// As `dashgate check` tells it.
+/// A fault with the fields that `dashgate check` prints.
 pub(super) fn fault(Fault { position, path, problem, hint }: &Fault) -> Value {
     let (line, column) = position.map(|Position { line, column }| (line, column)).unzip();
     json!({ "line": line, "column": column, "path": path, "problem": problem, "hint": hint })

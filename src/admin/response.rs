@@ -1,4 +1,4 @@
-//! Answers: JSON, which nobody may keep.
+//! Responses: JSON that must not be cached, and Prometheus' text.
 
 use std::time::SystemTime;
 
@@ -16,7 +16,7 @@ pub(super) fn answer(status: StatusCode, body: &impl Serialize) -> AdminResponse
     json(status, text.into())
 }
 
-/// JSON as it is written.
+/// A response of JSON text.
 pub(super) fn document(text: &'static str) -> AdminResponse {
     json(StatusCode::OK, Bytes::from_static(text.as_bytes()))
 }
@@ -30,7 +30,7 @@ fn json(status: StatusCode, text: Bytes) -> AdminResponse {
     answer
 }
 
-/// Prometheus' text format.
+/// A response in Prometheus' text format.
 pub(super) fn text(text: String) -> AdminResponse {
     let mut answer = Response::new(Full::from(text));
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -38,7 +38,7 @@ pub(super) fn text(text: String) -> AdminResponse {
     answer
 }
 
-/// As RFC 3339 writes it, to the second.
+/// Time in RFC 3339, to the second.
 pub(super) fn moment(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
 }

@@ -1,10 +1,10 @@
-//! What there is, in one table; `openapi.json` says the same for programs.
+//! Paths of the admin listener, in one table; `openapi.json` describes them for programs.
 
 use hyper::Method;
 
 use super::problem::Problem;
 
-/// What is asked for.
+/// Action that a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Live,
@@ -21,7 +21,7 @@ pub(super) enum Action {
     Reload,
 }
 
-/// Every path, as the document writes it, and what may be done there.
+/// Every path in the spelling of `openapi.json`, with its methods and their actions.
 pub(super) const PATHS: [(&str, &[(Method, Action)]); 11] = [
     ("/livez", &[(Method::GET, Action::Live)]),
     ("/readyz", &[(Method::GET, Action::Ready)]),
@@ -36,12 +36,12 @@ pub(super) const PATHS: [(&str, &[(Method, Action)]); 11] = [
     ("/admin/reload", &[(Method::POST, Action::Reload)]),
 ];
 
-/// Whether the token is needed.
+/// True if the path needs the admin token.
 pub(super) fn is_guarded(path: &str) -> bool {
     !matches!(path, "/livez" | "/readyz" | "/metrics")
 }
 
-/// With what stands for `{id}`; empty where the path has none.
+/// The action of a request, with the part of the path that stands for `{id}`; empty where the path has none.
 ///
 /// # Errors
 /// `NotFound` or `WrongMethod`.
@@ -55,7 +55,7 @@ pub(super) fn route<'p>(method: &Method, path: &'p str) -> Result<(Action, &'p s
     }
 }
 
-/// What stands for `{id}`, if the path is of that kind.
+/// The part of the path that stands for `{id}`, if the path matches the template.
 fn id<'p>(template: &str, path: &'p str) -> Option<&'p str> {
     let Some((before, after)) = template.split_once("{id}") else {
         return (template == path).then_some("");
@@ -64,7 +64,7 @@ fn id<'p>(template: &str, path: &'p str) -> Option<&'p str> {
     (!id.is_empty() && !id.contains('/')).then_some(id)
 }
 
-/// Whatever can be read can be asked for without its body too.
+/// The allowed methods; a path with GET also has HEAD.
 fn allowed(offered: &[(Method, Action)]) -> String {
     let mut names: Vec<&str> = offered.iter().map(|(offer, _)| offer.as_str()).collect();
     if names.contains(&"GET") {

@@ -1,4 +1,4 @@
-//! The tasks that clients were told of, newest first; never what was asked for in them.
+//! Tasks, newest first, without their request fields.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -44,7 +44,7 @@ fn status(name: &str) -> Result<Status, Problem> {
     Err(Problem::BadField("status", problem.into()))
 }
 
-/// Reads what `next` was.
+/// Parses the `next` of the page before.
 fn place(text: &str) -> Option<TaskPosition> {
     let (millis, id) = text.split_once('-')?;
     let at = UNIX_EPOCH.checked_add(Duration::from_millis(millis.parse().ok()?))?;

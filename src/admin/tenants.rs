@@ -1,4 +1,4 @@
-//! Tenants, as they are configured.
+//! Tenants of the configuration.
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ impl Admin {
         let directory = self.shared.directory.load_full();
         let mut page = NamePage::new(query.limit);
         for tenant in directory.tenants().iter().filter(|tenant| *tenant.name > *query.after) {
-            page.note(&tenant.name, || describe(&directory, tenant));
+            page.add(&tenant.name, || describe(&directory, tenant));
         }
         let (tenants, next) = page.finish();
         Ok(answer(StatusCode::OK, &json!({ "tenants": tenants, "next": next })))

@@ -1,14 +1,14 @@
-//! Who may use what is guarded: whoever bears the admin token.
+//! The admin token, which guarded paths need.
 
 use hyper::header::{AUTHORIZATION, HeaderMap};
 
 use super::problem::Problem;
 use crate::tenant::token::AdminToken;
 
-/// The fingerprint of the token.
+/// Checks the token, and returns its fingerprint.
 ///
 /// # Errors
-/// `Off` where no token is configured, `Unauthorized` for everything but the one that is.
+/// `Off` where no token is configured, `Unauthorized` for a missing or another token.
 pub(super) fn check(token: Option<&AdminToken>, headers: &HeaderMap) -> Result<String, Problem> {
     let token = token.ok_or(Problem::Off)?;
     let mut fields = headers.get_all(AUTHORIZATION).iter();

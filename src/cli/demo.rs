@@ -1,4 +1,4 @@
-//! The gateway and a simulated DashScope on loopback, and one Wan task from submit to a downloaded file.
+//! `dashgate demo`: the gateway and a simulated DashScope on loopback, and one Wan task from submit to a downloaded file.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::net::fetch::fetch;
 use crate::sim::{self, Simulator};
 
-/// How the demonstration runs.
+/// Options of `dashgate demo`.
 #[derive(Debug, clap::Args)]
 pub struct DemoOptions {
     /// End after the task instead of going on to serve; exits with 0 or 1.
@@ -34,7 +34,7 @@ pub struct DemoOptions {
     pub output: PathBuf,
 }
 
-/// The simulator and the gateway, for as long as it lives.
+/// The running simulator and gateway; both end when this is dropped.
 pub struct Demo {
     _simulator: Simulator,
     gateway: RunningGateway,
@@ -97,7 +97,7 @@ fn config(
     Ok(config)
 }
 
-/// A directory for the store, gone with the demonstration.
+/// Temporary directory of the store, removed with the demonstration.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -110,16 +110,16 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What can't be removed is left to the system, as all that is in its directory for such things.
+        // A directory that can't be removed is left to the system's cleaning of temporary files.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
 impl Demo {
-    /// One task from submit to the file, and what the gateway keeps apart.
+    /// Runs one task from submit to the file, and shows what the gateway refuses.
     ///
     /// # Errors
-    /// The first thing that did not go as it must.
+    /// The first step that failed.
     pub async fn show(&self) -> Result<(), DemoFailure> {
         let task_id = self.submit().await?;
         let video_url = self.wait(&task_id).await?;
@@ -265,7 +265,7 @@ impl DemoResponse {
     }
 }
 
-/// A line that moves on a terminal; elsewhere, a line for each new status.
+/// Status of the task: one moving line on a terminal; elsewhere, a line for each new status.
 struct StatusLine {
     began: Instant,
     told: String,
@@ -289,7 +289,7 @@ impl StatusLine {
     }
 }
 
-/// What did not go as it must.
+/// A failed step of the demonstration.
 #[derive(Debug)]
 pub struct DemoFailure(pub String);
 
@@ -301,7 +301,7 @@ impl<E: std::error::Error> From<E> for DemoFailure {
 
 fn say(text: &str) {
     let mut out = io::stdout();
-    // Who closed standard output does not want to know.
+    // A closed standard output has no reader.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
@@ -314,7 +314,7 @@ const BODY: &str = r#"{
     },
     "parameters": { "resolution": "720P", "duration": 5 }
 }"#;
-/// Keys of a simulator on loopback: nothing that they open is worth anything.
+/// Keys of a simulator on loopback, which protect nothing.
 const UPSTREAM_KEY: &str = "sk-demo-upstream-9c41f07b";
 const ACME_KEY: &str = "sk-demo-acme-2f9b7c01d4e8";
 const GLOBEX_KEY: &str = "sk-demo-globex-6a03e5b8f7";

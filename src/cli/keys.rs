@@ -52,7 +52,7 @@ enum KeysCommand {
     },
     /// List all keys, those of the configuration too.
     List {
-        /// Of this tenant only.
+        /// List the keys of this tenant only.
         #[arg(long, value_name = "NAME")]
         tenant: Option<String>,
     },
@@ -71,16 +71,16 @@ fn duration(text: &str) -> Result<String, humantime::DurationError> {
     humantime::parse_duration(text).map(|_: Duration| text.to_owned())
 }
 
-/// Why it was not done.
+/// Why the command failed.
 #[derive(Debug)]
 pub struct KeysFailure {
-    /// What is wrong, and what to do.
+    /// The problem, and what to do about it.
     pub problem: String,
-    /// It was asked wrongly, and nothing was tried.
+    /// True for wrong usage; nothing was sent.
     pub usage: bool,
 }
 
-/// Does what the options say; `show` gets what is to be printed.
+/// Runs the command; `show` prints its output.
 ///
 /// # Errors
 /// The [`KeysFailure`].
@@ -110,7 +110,7 @@ pub async fn run(
     Ok(())
 }
 
-/// A page at a time, so that any number can be listed.
+/// Lists the keys page by page, so that any number can be listed.
 async fn list(gateway: &AdminClient, tenant: Option<&str>, show: impl Fn(&str)) -> Result<(), KeysFailure> {
     let tenant = tenant.map(segment).transpose()?;
     let mut path = format!("/admin/keys?limit={PAGE}");
@@ -149,7 +149,7 @@ fn told(made: &Value, what: &str) -> String {
     told
 }
 
-/// What may stand in a path or a query as it is. It is not shown otherwise: it may be a secret.
+/// Checks that a name may stand in a path or a query as it is. The error does not show the name, which may be a secret.
 fn segment(text: &str) -> Result<&str, KeysFailure> {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if !text.is_empty() && text.len() <= 64 && text.bytes().all(fine) {
@@ -162,7 +162,7 @@ fn misused(problem: &str) -> KeysFailure {
     KeysFailure { problem: problem.to_owned(), usage: true }
 }
 
-/// The admin API that is spoken to.
+/// Client of the gateway's admin API.
 struct AdminClient {
     authority: String,
     tls: Option<Tls>,
@@ -221,7 +221,7 @@ impl AdminClient {
     }
 }
 
-/// Host and port of a URL, and of an https one the name to verify.
+/// Host and port of a URL; for https also the name that the certificate must have.
 fn authority(url: &str) -> Result<(String, Option<String>), KeysFailure> {
     let wrong = || misused("--admin takes a URL like http://127.0.0.1:8081 or https://gateway:8081");
     let uri: Uri = url.parse().map_err(|_| wrong())?;

@@ -1,4 +1,4 @@
-//! The commands beside `serve` and `check`: clients of a running gateway, and the demonstration.
+//! Commands beside `serve` and `check`: clients of a running gateway, and the demonstration.
 
 pub mod demo;
 pub mod keys;

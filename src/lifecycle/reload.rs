@@ -1,7 +1,7 @@
-//! Loads the configuration anew: when it is asked to, and when its files changed. What is found good replaces
-//! the directory in one swap; a bad file changes nothing.
+//! Reloads of the configuration: on request, and when its files have changed. A good configuration replaces the directory
+//! in one swap; a bad file changes nothing.
 //!
-//! On a thread of its own, so that reloads come one after another, and no worker ever waits for a disk.
+//! Reloads run on a thread of their own, one after another, so that no worker ever waits for a disk.
 
 use std::io;
 use std::path::PathBuf;
@@ -18,37 +18,37 @@ use crate::proxy::Shared;
 use crate::tenant::conflicts;
 use crate::tenant::directory::Directory;
 
-/// Asks for reloads, and knows how many there were. The thread ends with the last one of it.
+/// Handle that requests reloads and counts them. The thread ends with the last clone.
 #[derive(Debug, Clone)]
 pub struct ReloadHandle {
     asked: SyncSender<ReloadRequest>,
     counts: Arc<Counts>,
 }
 
-/// How many configurations were taken, and how many were not.
+/// Numbers of configurations that were taken and rejected.
 #[derive(Debug, Default)]
 pub struct Counts {
     pub ok: AtomicU64,
     pub rejected: AtomicU64,
 }
 
-/// What came of a reload.
+/// Result of a reload.
 pub type ReloadOutcome = Result<Reloaded, Vec<Fault>>;
 
 /// A configuration that was taken.
 #[derive(Debug)]
 pub struct Reloaded {
     pub changes: Changes,
-    /// What it changes at the next start only.
+    /// Settings that take effect at the next start only.
     pub needs_restart: Vec<&'static str>,
     pub warnings: Vec<Fault>,
 }
 
-/// Who waits to hear of it.
+/// A request for a reload, answered with its result.
 type ReloadRequest = oneshot::Sender<ReloadOutcome>;
 
 impl ReloadHandle {
-    /// Has it loaded; `None` if too many wait already, or it failed inside.
+    /// Loads the configuration anew; `None` if too many requests wait already, or the reload panicked.
     pub async fn reload(&self) -> Option<ReloadOutcome> {
         let (told, outcome) = oneshot::channel();
         self.asked.try_send(told).ok()?;
@@ -60,25 +60,25 @@ impl ReloadHandle {
     }
 }
 
-/// What is kept of the configuration in use, and what a new one replaces.
+/// Loads new configurations, and compares them with the one in use.
 pub struct Reloader {
     path: PathBuf,
-    /// As last read, whatever came of it.
+    /// Files as last read, whether their configuration was taken or not.
     files: Files,
-    /// How they looked last.
+    /// State of the files at the last check.
     last: FileStates,
     fixed: StartSettings,
     config: Config,
     shared: Shared,
-    /// Directories that exchanges still hold: a large one must not be taken down on a worker.
+    /// Old directories that exchanges still hold. They are dropped here, as the drop of a large one would hold up a worker.
     retired: Vec<Arc<Directory>>,
     counts: Arc<Counts>,
-    /// Until the next look.
+    /// Time until the next check of the files.
     pause: Duration,
 }
 
 impl Reloader {
-    /// For the configuration that was read from these files; `None` if there are none.
+    /// A reloader of the configuration that was read from `files`; `None` if there are none.
     pub fn new(files: Files, config: &Config, shared: Shared) -> Option<Self> {
         Some(Self {
             path: files.path()?.to_owned(),
@@ -93,14 +93,14 @@ impl Reloader {
         })
     }
 
-    /// Watches from now on.
+    /// Starts the thread, which watches the files from now on.
     ///
     /// # Errors
     /// Why there is no thread.
     pub fn start(self) -> io::Result<ReloadHandle> {
         let (asked, asks) = mpsc::sync_channel(MOST_WAITING);
         let counts = Arc::clone(&self.counts);
-        // Nobody waits for its end: it may hang in a file that is not there to be read, and has nothing to lose.
+        // The thread is not joined: it may hang in a file that can't be read, and has nothing to lose.
         thread::Builder::new().name("reload".to_owned()).spawn(move || self.run(&asks))?;
         Ok(ReloadHandle { asked, counts })
     }
@@ -110,12 +110,12 @@ impl Reloader {
             match asks.recv_timeout(self.pause) {
                 Ok(told) => {
                     let (files, loaded) = Config::load_with_files(&self.path);
-                    let _ = told.send(self.settle(files, loaded));
+                    let _ = told.send(self.apply(files, loaded));
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     let began = Instant::now();
-                    self.look();
-                    self.pause = PERIOD.max(began.elapsed() * MOST_OFTEN);
+                    self.check();
+                    self.pause = PERIOD.max(began.elapsed() * PAUSE_FACTOR);
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -123,8 +123,8 @@ impl Reloader {
         }
     }
 
-    /// Loads what has changed, once it stays as it is: a file that is being written is not whole yet.
-    fn look(&mut self) {
+    /// Loads changed files once two checks find them alike: a file that is being written is not whole yet.
+    fn check(&mut self) {
         let now = self.files.now();
         let has_settled = now == self.last;
         let is_as_read = now == self.files.when_read();
@@ -136,8 +136,8 @@ impl Reloader {
         if files.hold_the_same(&self.files) {
             self.note(files);
         } else {
-            // The log tells.
-            let _ = self.settle(files, loaded);
+            // The result is in the log.
+            let _ = self.apply(files, loaded);
         }
     }
 
@@ -146,19 +146,19 @@ impl Reloader {
         self.files = files;
     }
 
-    fn settle(&mut self, files: Files, loaded: Result<Loaded, Vec<Fault>>) -> ReloadOutcome {
+    fn apply(&mut self, files: Files, loaded: Result<Loaded, Vec<Fault>>) -> ReloadOutcome {
         self.note(files);
         match loaded {
-            Ok(loaded) => Ok(self.take(loaded)),
+            Ok(loaded) => Ok(self.swap_in(loaded)),
             Err(faults) => {
                 self.counts.rejected.fetch_add(1, Ordering::Relaxed);
-                self.tell_faults(&faults);
+                self.log_faults(&faults);
                 Err(faults)
             }
         }
     }
 
-    fn take(&mut self, Loaded { mut config, warnings }: Loaded) -> Reloaded {
+    fn swap_in(&mut self, Loaded { mut config, warnings }: Loaded) -> Reloaded {
         config.succeed(&self.config);
         let changes = Changes::between(&self.config, &config);
         let needs_restart = self.fixed.needs_restart(&config);
@@ -181,26 +181,27 @@ impl Reloader {
         Reloaded { changes, needs_restart, warnings }
     }
 
-    fn tell_faults(&self, faults: &[Fault]) {
+    fn log_faults(&self, faults: &[Fault]) {
         let path = self.path.display();
         tracing::error!("{path}: not reloaded, and nothing changed: it has {} fault(s)", faults.len());
-        for fault in faults.iter().take(MOST_TOLD) {
+        for fault in faults.iter().take(MOST_LOGGED) {
             tracing::error!("{path}:{fault}");
         }
-        if faults.len() > MOST_TOLD {
+        if faults.len() > MOST_LOGGED {
             tracing::error!("{path}: `dashgate check` tells the rest");
         }
     }
 }
 
-/// Between two looks at the files. The kernel could tell of changes, but not on every file system, and only of folders
-/// that it is told to watch: a look costs a few microseconds a file, and misses nothing.
+/// Time between two checks of the files. The kernel could report changes, but not on every file system, and only of
+/// folders that are watched; a check costs a few microseconds for each file, and misses nothing.
 const PERIOD: Duration = Duration::from_millis(200);
-/// Where there are so many files that a look takes long, it may not take more than a hundredth of the time.
-const MOST_OFTEN: u32 = 100;
+/// The pause is at least so many times as long as a check: checks of many files take a hundredth of the time at most.
+const PAUSE_FACTOR: u32 = 100;
+/// Requests that may wait for a reload.
 const MOST_WAITING: usize = 16;
-/// Of the faults of one file, in the log.
-const MOST_TOLD: usize = 20;
+/// Faults of one configuration that are logged.
+const MOST_LOGGED: usize = 20;
 
 #[cfg(test)]
 mod tests {
@@ -234,7 +235,7 @@ mod tests {
     #[test]
     fn what_changed_is_loaded_when_it_has_settled_and_once() {
         let (folder, mut reloader) = reloader();
-        reloader.look();
+        reloader.check();
         for (name, text, expected) in [
             ("dashgate.toml", "", (0, 1)),
             ("dashgate.toml", GOOD, (1, 1)),
@@ -244,12 +245,12 @@ mod tests {
         ] {
             let before = counts(&reloader);
             fs::write(folder.path().join(name), "[[ half of it").expect("written");
-            reloader.look();
+            reloader.check();
             fs::write(folder.path().join(name), text).expect("written");
-            reloader.look();
+            reloader.check();
             assert_eq!(counts(&reloader), before, "it was still being written");
             for _ in 0..3 {
-                reloader.look();
+                reloader.check();
                 assert_eq!(counts(&reloader), expected, "{name}: {text}");
             }
         }
@@ -263,7 +264,7 @@ mod tests {
             let path = folder.path().join("dashgate.toml");
             fs::write(folder.path().join("new"), GOOD).expect("written");
             fs::rename(folder.path().join("new"), path).expect("renamed");
-            (0..3).for_each(|_| reloader.look());
+            (0..3).for_each(|_| reloader.check());
         }
         assert_eq!(counts(&reloader), (0, 0));
     }
@@ -273,12 +274,12 @@ mod tests {
         let (folder, mut reloader) = reloader();
         let path = folder.path().join("upstream");
         fs::remove_file(&path).expect("removed");
-        reloader.look();
+        reloader.check();
         fs::write(&path, "sk-1").expect("written");
-        (0..3).for_each(|_| reloader.look());
+        (0..3).for_each(|_| reloader.check());
         assert_eq!(counts(&reloader), (0, 0));
         fs::remove_file(&path).expect("removed");
-        (0..3).for_each(|_| reloader.look());
+        (0..3).for_each(|_| reloader.check());
         assert_eq!(counts(&reloader), (0, 1));
     }
 }

@@ -1,31 +1,31 @@
-//! What systemd is told (`sd_notify(3)`, for a unit of `Type=notify`); without `NOTIFY_SOCKET` nobody is.
+//! Notices to systemd (`sd_notify(3)`, for a unit of `Type=notify`); without `NOTIFY_SOCKET` none is sent.
 
 use sd_notify::NotifyState;
 
-/// It serves, or a reload is over.
+/// The gateway serves, or a reload is over.
 pub fn ready() {
-    tell(&[NotifyState::Ready]);
+    notify(&[NotifyState::Ready]);
 }
 
-/// A reload has begun; [`ready`] ends it.
+/// A reload has begun, until [`ready`].
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
         Err(error) => tracing::warn!(%error, "the service manager is not told of the reload"),
     }
 }
 
-/// What runs may end; nothing new is taken.
+/// The gateway accepts nothing more, and lets running requests end.
 pub fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
 }
 
-/// Another process is the service from now on.
+/// Another process is the service's main process from now on.
 pub fn handed_over(process: u32) {
-    tell(&[NotifyState::MainPid(process)]);
+    notify(&[NotifyState::MainPid(process)]);
 }
 
-fn tell(states: &[NotifyState<'_>]) {
+fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "the service manager can't be told how it is: see NOTIFY_SOCKET");
     }
