@@ -17,7 +17,7 @@ fn rate(requests_per_second: f64, burst: u32) -> Rate {
     Rate { requests_per_second, burst }
 }
 
-/// How much is in a bucket, in nanoseconds of filling, and when that was.
+/// Content of a bucket, in nanoseconds of refill, and the time of that content.
 type Level = (u64, u64);
 
 /// Counts by a plain reading of the rules.
@@ -122,17 +122,17 @@ enum LimitStep {
         key: usize,
         kind: usize,
     },
-    /// One of those that run ends; or is taken back.
+    /// One of the running calls ends, or is given back.
     End {
         which: usize,
         gives_back: bool,
     },
-    /// The clock goes on, also in leaps; the wall clock goes where it likes.
+    /// The monotonic clock goes on, also in leaps; the wall clock jumps anywhere.
     Pass {
         nanos: u64,
         wall_seconds: u64,
     },
-    /// The rules are read again, and may be others.
+    /// A reload brings the same rules, or others.
     Reload {
         rules: usize,
     },
@@ -251,12 +251,12 @@ proptest! {
     }
 }
 
-/// How a key's client goes about it.
+/// Behaviour of a key's client.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Habit {
-    /// Asks more often than it may, all the time.
+    /// Asks more often than the rule allows, all the time.
     Greedy,
-    /// Asks evenly, as often as it may.
+    /// Asks evenly, as often as the rule allows.
     Exact,
     /// Waits until its bucket is full, then empties it.
     Bursty,
@@ -295,7 +295,7 @@ fn in_an_hour_no_key_of_a_thousand_gets_more_or_less_than_its_rule() {
         clock.advance(Duration::from_nanos(at - now));
         now = at;
         if now - swept > SECOND / 2 {
-            // And the rules are read again, unchanged; the wall clock is an hour off, this way or that.
+            // The rules are also reloaded, unchanged; the wall clock is an hour off, in either direction.
             registry.sweep(UNIX_EPOCH + Duration::from_secs(now / SECOND % 2 * 7200));
             clients.iter_mut().step_by(7).for_each(|client| client.limits = client.limits.clone());
             swept = now;
@@ -309,7 +309,7 @@ fn in_an_hour_no_key_of_a_thousand_gets_more_or_less_than_its_rule() {
         client.refused_in_vain += u64::from(got.is_err() && client.habit != Habit::Greedy);
         let interval = client.rate.interval_nanos();
         let next = match client.habit {
-            // At odd moments, and once exactly when one has come in.
+            // The client asks at odd moments, and once exactly when a request has refilled.
             Habit::Greedy => now + got.err().map_or(interval / 3, |refusal| refusal.wait.as_nanos() as u64),
             Habit::Exact => now + interval,
             Habit::Bursty if client.asked.is_multiple_of(u64::from(client.rate.burst)) => {

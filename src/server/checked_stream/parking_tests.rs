@@ -59,7 +59,7 @@ async fn who_owes_something_or_is_owed_it_is_not_parked() {
     assert!(parking.lock().take().is_none());
 }
 
-/// As hyper does: it asks for more while the exchange runs, and then only when it is woken.
+/// hyper asks for more bytes while the exchange runs, and then only when it is woken; the test does the same.
 #[tokio::test(start_paused = true)]
 async fn the_end_of_an_exchange_is_noticed() {
     let (mut stream, mut far, state) = connected();

@@ -113,7 +113,8 @@ impl Flusher {
         self.report_at = (lines > 0).then(|| now + REPORT_EVERY);
         if lines > 0 {
             self.reported = dropped;
-            let problem = self.problem.take().unwrap_or_else(|| "it takes them too slowly".to_owned());
+            let problem =
+                self.problem.take().unwrap_or_else(|| "its target takes them too slowly".to_owned());
             tracing::warn!(lines, problem, "the access log misses lines");
         }
     }

@@ -32,7 +32,8 @@ pub struct ScrapeFigures {
 impl Metrics {
     /// Writes all families.
     pub fn text(&self, figures: &ScrapeFigures) -> String {
-        let mut families = self.exchange_families();
+        let mut families = self.request_families();
+        families.extend(self.client_families());
         families.extend(self.upstream_families(figures));
         families.extend(self.gateway_families(figures));
         families.extend(process::families());
@@ -45,7 +46,7 @@ impl Metrics {
         })
     }
 
-    fn exchange_families(&self) -> Vec<MetricFamily> {
+    fn request_families(&self) -> Vec<MetricFamily> {
         let mut mounts = self.mounts.all();
         mounts.push(Arc::clone(&self.no_mount));
         let mut tenants = self.tenants.all();
@@ -74,7 +75,7 @@ impl Metrics {
             ),
             counters(
                 "dashgate_tenant_requests_total",
-                "The same requests by tenant; none: those of which it is not known whose they are",
+                "Requests that have ended, by tenant; none: requests without a known tenant",
                 &["tenant", "operation", "code"],
                 by_tenant
                     .iter()
@@ -95,21 +96,26 @@ impl Metrics {
                     .zip(Operation::ALL)
                     .map(|(level, operation)| (vec![operation.name()], read(level))),
             ),
+        ]
+    }
+
+    fn client_families(&self) -> Vec<MetricFamily> {
+        vec![
             histograms(
                 "dashgate_request_duration_seconds",
-                "From a request's head to the last byte of its answer, or the end of its WebSocket",
+                "Time from a request's head to the last byte of its answer, or the end of its WebSocket",
                 made(&self.durations),
             ),
             histograms(
                 "dashgate_overhead_seconds",
-                "Of that, the time that was the gateway's: without waiting for the upstream, for the client, for a \
-                 submit's turn, or for news of a task",
+                "Part of a request's duration that was the gateway's own: without waiting for the upstream, for the \
+                 client, for a submit's turn, or for the answer to a held poll",
                 made(&self.overheads),
             ),
             counters(
                 "dashgate_bytes_total",
                 "Bytes of the bodies of requests (in) and of answers (out), on the clients' side; what a WebSocket \
-                 carries is among them. They count when an exchange has ended",
+                 carries is included. They are counted when an exchange has ended",
                 &["direction"],
                 [("in", &self.bytes_in), ("out", &self.bytes_out)]
                     .map(|(direction, bytes)| (vec![direction], bytes.load(Ordering::Relaxed))),
@@ -122,7 +128,7 @@ impl Metrics {
             ),
             counters(
                 "dashgate_tls_handshake_failures_total",
-                "TLS handshakes of clients that failed, took too long, or made room for others",
+                "TLS handshakes of clients that failed, took too long, or were given up for newer ones",
                 &[],
                 [(Vec::new(), self.failed_handshakes.load(Ordering::Relaxed))],
             ),
@@ -152,18 +158,18 @@ impl Metrics {
             ),
             histograms(
                 "dashgate_upstream_duration_seconds",
-                "The same attempts, from the search for a connection to the head of the answer, or the failure",
+                "Time of these requests, from the search for a connection to the head of the answer, or the failure",
                 accounts.iter().flat_map(|account| made(&account.durations)),
             ),
             counters(
                 "dashgate_upstream_throttled_total",
-                "Answers of DashScope that the account was asked too much, by DashScope's own code",
+                "Answers of DashScope that the account was asked too often, by DashScope's own code",
                 &["account", "code"],
                 throttled,
             ),
             gauges(
                 "dashgate_account_cooldown",
-                "How many things of the account rest for this cause: the account itself, its keys, or models",
+                "Parts of the account that are in cooldown for this cause: the account itself, its keys, or models",
                 &["account", "cause"],
                 figures
                     .cooldowns
@@ -194,23 +200,23 @@ impl Metrics {
             ),
             histograms(
                 "dashgate_task_duration_seconds",
-                "From a task's submit to its end, by the upstream's clock, whatever its end; model: as the \
+                "Time from a task's submit to its end, by the upstream's clock, whatever its end; model: as the \
                  configuration writes it, else other",
                 models.iter().filter(ended).map(|series| &series.task_durations),
             ),
             histograms(
                 "dashgate_completion_lag_seconds",
-                "From a task's end, by the upstream's clock, until the gateway knew of it",
+                "Time from a task's end, by the upstream's clock, until the gateway knew of it",
                 [&self.completion_lag],
             ),
             histograms(
                 "dashgate_store_commit_seconds",
-                "How long the store took to make changes durable; a commit may hold many",
+                "Time of a store commit, which makes changes durable and may hold many of them",
                 [&self.store_commit],
             ),
             counters(
                 "dashgate_trace_spans_total",
-                "Spans that a collector took (sent) or did not take (failed), or that there was no room for (dropped)",
+                "Spans that a collector took (sent), did not take (failed), or that did not fit into the queue (dropped)",
                 &["result"],
                 by_variant::<SpanResult>(&self.spans),
             ),
@@ -222,7 +228,7 @@ impl Metrics {
             ),
             counters(
                 "dashgate_access_log_dropped_total",
-                "Lines of the access log for which there was no room, or that could not be written",
+                "Lines of the access log that did not fit into the buffer, or could not be written",
                 &[],
                 [(Vec::new(), figures.lines_dropped)],
             ),

@@ -111,7 +111,7 @@ fn histogram(labels: &[(&str, &str)], buckets: &[f64]) -> Histogram {
     Histogram::with_opts(opts).expect("labels of ours, and buckets in their order")
 }
 
-/// From an answer out of memory to a long stream.
+/// Buckets from an answer out of memory to a long stream.
 const REQUEST_BUCKETS: [f64; 17] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
 /// Tens of microseconds are usual. Above a millisecond the machine, or the store, is busy.

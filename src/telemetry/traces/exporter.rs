@@ -108,7 +108,7 @@ impl SpanSender {
             }
         };
         let ended = timeout(self.settings.timeout, all).await;
-        let ended = ended.unwrap_or_else(|_| Err("it did not take them in time".to_owned()));
+        let ended = ended.unwrap_or_else(|_| Err("the collector did not take them in time".to_owned()));
         match ended {
             Ok(()) => self.metrics.count_spans(SpanResult::Sent, batch.len()),
             Err(problem) => {
@@ -151,7 +151,7 @@ impl SpanSender {
                         | StatusCode::SERVICE_UNAVAILABLE
                         | StatusCode::GATEWAY_TIMEOUT
                 );
-                Err(SendFailure { is_temporary, problem: format!("it answered {status}") })
+                Err(SendFailure { is_temporary, problem: format!("the collector answered {status}") })
             }
             Err(fault) => Err(SendFailure { is_temporary: true, problem: fault.to_string() }),
         }
