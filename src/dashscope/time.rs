@@ -8,7 +8,7 @@ pub fn write(time: SystemTime) -> String {
     written.replace('T', " ").replace('Z', "")
 }
 
-/// Reads the form that [`write`] writes.
+/// Reads the form that [`write()`] writes.
 pub fn read(text: &str) -> Option<SystemTime> {
     let (date, clock) = text.split_once(' ')?;
     humantime::parse_rfc3339(&format!("{date}T{clock}Z")).ok()?.checked_sub(BEIJING_AHEAD)

@@ -31,7 +31,7 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// Waits until all spans are sent, for [`FLUSH`] at most. Blocks.
+    /// Waits until all spans are sent, for `FLUSH` at most. Blocks.
     pub fn finish(self) {
         drop(self.flush);
         if self.thread.join().is_err() {
