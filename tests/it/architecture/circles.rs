@@ -173,7 +173,6 @@ const ALLOWED: &[&[&str]] = &[
     &["admin::problem", "admin::route"],
     &["polling::account_poller", "polling::schedule", "polling::tracked_task"],
     &["polling::account_poller", "polling::tracked_task"],
-    &["proxy::rejection", "proxy::videos::fault"],
     &["proxy::videos::store_reference", "proxy::videos::translate"],
     &["telemetry::access_log::line", "telemetry::access_log::timestamp"],
 ];

@@ -107,7 +107,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("tasks", &["dashscope", "limits", "store"]),
     ("tenant", &["account", "config", "dashscope", "net", "store", "telemetry"]),
-    ("upstream", &["account", "config", "net", "telemetry"]),
+    ("upstream", &["account", "config", "dashscope", "net", "telemetry"]),
     ("account", &["config", "dashscope", "limits", "store", "telemetry"]),
     ("limits", &["config", "dashscope"]),
     ("store", &["dashscope", "unified"]),
