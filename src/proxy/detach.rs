@@ -11,23 +11,24 @@ use futures_util::future::CatchUnwind;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// Runs with whoever waits for it, and costs no task of its own; dropped before its end, it becomes one and goes on.
+/// Work that runs in the future of its caller, and so costs no task of its own. If it is dropped before its end, it
+/// becomes a task and goes on.
 pub(super) struct DetachOnDrop<F: Future + 'static> {
-    /// None once it has ended.
+    /// `None` once the work has ended.
     work: Option<Pin<Box<CatchUnwind<AssertUnwindSafe<F>>>>>,
-    /// From the beginning: who waits for the tasks waits for this one too, whoever polls it.
+    /// Held from the beginning: a drain waits for this work too, whichever future polls it.
     token: TaskTrackerToken,
 }
 
 impl<F: Future + 'static> DetachOnDrop<F> {
-    /// `tasks` takes it when nobody waits for it any more. It runs where a `LocalRuntime` does.
+    /// `tasks` takes the work when its caller drops it. A `LocalRuntime` must be there.
     pub(super) fn new(work: F, tasks: &TaskTracker) -> Self {
         Self { work: Some(Box::pin(AssertUnwindSafe(work).catch_unwind())), token: tasks.token() }
     }
 }
 
 impl<F: Future + 'static> Future for DetachOnDrop<F> {
-    /// What it panicked with, if it did: its connection goes on.
+    /// The panic of the work, if it panicked: its connection goes on.
     type Output = Result<F::Output, Box<dyn Any + Send>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -56,7 +57,7 @@ mod tests {
 
     use super::*;
 
-    /// In a runtime as each worker has it.
+    /// Runs a test in a runtime as each worker has it.
     fn run(test: impl Future<Output = ()>) {
         Builder::new_current_thread().build_local(LocalOptions::default()).unwrap().block_on(test);
     }
@@ -117,7 +118,7 @@ mod tests {
         });
     }
 
-    /// With its runtime everything ends, as a task of its own would.
+    /// The end of the runtime ends the work, as it ends every task.
     #[test]
     fn its_runtime_ends_it() {
         let is_dropped = Rc::new(());

@@ -1,5 +1,5 @@
-//! Behind stage 4: does it ask for more than its caller may have? Only for callers who may not have all models, whose
-//! submits are capped, or whose streams are limited apart; nothing of anybody else's body is read here.
+//! Inspection: whether the body asks for more than the caller may have. Bodies are read only for callers whose models
+//! are restricted, whose submits are capped, or whose streams have limits of their own.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -23,18 +23,18 @@ use crate::limits::LimitKind;
 use crate::tenant::directory::Tenant;
 use crate::upstream::{BufferBudget, Upload};
 
-/// What came of looking.
+/// Result of an inspection.
 #[derive(Debug, Default)]
 pub(super) struct Inspection {
-    /// The body asks for an event stream, which no header field did.
+    /// The body asks for an event stream, and no header field did.
     pub streams: bool,
 }
 
-/// Reads the body, all of it, where its caller is limited in what stands there: nothing is sent before.
+/// Inspects a request. A body that must be known is read whole before anything is sent.
 ///
 /// # Errors
-/// `ModelNotAllowed`, `OverCap`; `BadRequest` for what can't be judged, or could be read in two ways; `NoRoom`,
-/// and what was wrong with the client's body.
+/// `ModelNotAllowed`, `OverCap`; `BadRequest` or `BadBody` for a body that can't be read, or could be read in two ways;
+/// `NoRoom`, and faults of the client's body.
 pub(super) async fn inspect(
     passage: &mut Passage,
     budget: &Arc<BufferBudget>,
@@ -63,15 +63,15 @@ pub(super) async fn inspect(
     Ok(Inspection { streams: needs.stream && asked.stream })
 }
 
-/// Whether what its caller says inside the WebSocket must be inspected, for it names models there.
+/// True if the client's messages inside the WebSocket must be inspected, because they name models.
 pub(super) fn names_models_inside(permit: &Permit, route: &Route) -> bool {
     Needs::of(permit, route).model == Some(ModelLocation::Messages)
 }
 
-/// Judges a text message inside a WebSocket, of which nothing was passed on yet.
+/// Inspects a text message inside a WebSocket, before any byte of it is passed on.
 ///
 /// # Errors
-/// `ModelNotAllowed`; `BadBody` for what can't be judged, or could be read in two ways.
+/// `ModelNotAllowed`; `BadBody` for a message that can't be read, or could be read in two ways.
 pub(super) fn inspect_message(tenant: &Tenant, message: &[u8]) -> Result<(), Rejection> {
     let spoken = InferenceMessage::from_slice(message).map_err(|fault| bad_body("a text message", &fault))?;
     if !spoken.runs && spoken.model.is_none() {
@@ -80,19 +80,19 @@ pub(super) fn inspect_message(tenant: &Tenant, message: &[u8]) -> Result<(), Rej
     check_model(tenant, spoken.model.as_deref())
 }
 
-/// What must be known of a request.
+/// Facts that must be known of a request.
 struct Needs {
     model: Option<ModelLocation>,
     caps: bool,
     stream: bool,
 }
 
-/// Where a model is named.
+/// Place in which a request names its model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ModelLocation {
     Body,
     Query,
-    /// Inside the WebSocket.
+    /// Messages inside the WebSocket.
     Messages,
 }
 
@@ -113,7 +113,7 @@ impl Needs {
     }
 }
 
-/// Where an operation names its model, and whether its body may ask for an event stream.
+/// The place in which an operation names its model, and whether its body may ask for an event stream.
 fn body_facts(operation: Operation) -> (Option<ModelLocation>, bool) {
     match operation {
         Operation::Chat | Operation::Completion | Operation::Message => (Some(ModelLocation::Body), true),
@@ -138,7 +138,8 @@ fn body_facts(operation: Operation) -> (Option<ModelLocation>, bool) {
     }
 }
 
-/// Large ones are read on another thread: that takes longer than others should wait.
+/// Reads the limited fields of a body. A large body is read on another thread, because the worker's other requests
+/// would wait.
 async fn read_body(body: &Upload) -> Result<LimitedFields, FieldFault> {
     let is_large = body.size_hint().lower() > MOST_AT_ONCE;
     if !is_large {
@@ -149,7 +150,7 @@ async fn read_body(body: &Upload) -> Result<LimitedFields, FieldFault> {
     read.unwrap_or(Err(FieldFault::NotJson))
 }
 
-/// The pieces of a body, one behind the other.
+/// Reader over the pieces of a body.
 struct Pieces(VecDeque<Bytes>);
 
 impl Read for Pieces {
@@ -177,7 +178,7 @@ fn bad_body(what: &str, fault: &FieldFault) -> Rejection {
     }
 }
 
-/// In both lists, where there are two.
+/// Checks the model against the tenant's list and the key's, if there are any.
 fn check_model(tenant: &Tenant, model: Option<&str>) -> Result<(), Rejection> {
     let Some(model) = model else {
         return Err(Rejection::ModelNotAllowed(
@@ -192,7 +193,7 @@ fn check_model(tenant: &Tenant, model: Option<&str>) -> Result<(), Rejection> {
     Err(Rejection::ModelNotAllowed(format!("this key may not use {shown}").into()))
 }
 
-/// The lower of two caps counts.
+/// Checks the caps; the lower of two counts.
 fn check_caps(tenant: &Tenant, asked: &LimitedFields) -> Result<(), Rejection> {
     let (own, all) = (&tenant.limits, &tenant.tenant_limits);
     let lower = |one: Option<u32>, other: Option<u32>| one.into_iter().chain(other).min();
@@ -233,7 +234,7 @@ fn what_is_asked(is_named: bool) -> &'static str {
     if is_named { "what it asks for" } else { "the model's default, as it names none," }
 }
 
-/// Of a body that is looked at between two other requests: some ten microseconds.
+/// The largest body that is read on the worker itself: that takes some ten microseconds.
 const MOST_AT_ONCE: u64 = 64 * 1024;
-/// Of a model's name in a message, in characters.
+/// Length of a model's name in a message, in characters.
 const MOST_SHOWN: usize = 64;

@@ -1,4 +1,4 @@
-//! The last stage: the body that the client reads, with the exchange that ends when it is dropped.
+//! The body that the client reads. It holds the exchange, which ends when the body is dropped.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,7 +19,7 @@ use crate::telemetry::metrics::Outcome;
 use crate::telemetry::stopwatch::Awaited;
 use crate::upstream::{Download, DownloadFault};
 
-/// An answer's body and the exchange that it ends.
+/// An answer's body and its exchange.
 pub struct Observed {
     source: BodySource,
     exchange: Rc<Exchange>,
@@ -28,24 +28,24 @@ pub struct Observed {
 enum BodySource {
     Whole(Bytes),
     Stream(Download),
-    /// `None` is the end: without it, the rest was given up.
+    /// `None` marks the end; without it the rest was given up.
     Pumped(mpsc::Receiver<Option<Piece>>),
 }
 
 type Piece = Result<Frame<Bytes>, DownloadFault>;
 
-/// The answer was made here.
+/// An answer that the gateway made.
 pub(super) fn whole(response: Response<Bytes>, exchange: &Rc<Exchange>) -> Response<Observed> {
     observe(response.map(BodySource::Whole), exchange)
 }
 
-/// The answer is the upstream's, as it comes.
+/// An answer of the upstream, passed on as it comes.
 pub(super) fn stream(response: Response<Download>, exchange: &Rc<Exchange>) -> Response<Observed> {
     observe(response.map(BodySource::Stream), exchange)
 }
 
-/// The same for HTTP/2, where hyper does not ask for the body of a stream whose client does not read. Nobody
-/// would notice, so a task of its own carries the pieces, and gives up when one is not taken in time.
+/// An answer of the upstream over HTTP/2. hyper does not ask for the body of a stream whose client does not read, so
+/// nobody would notice that; a task carries the pieces, and gives up when one is not taken in time.
 pub(super) fn pump(
     response: Response<Download>,
     exchange: &Rc<Exchange>,
@@ -91,7 +91,7 @@ fn observe(response: Response<BodySource>, exchange: &Rc<Exchange>) -> Response<
 }
 
 impl Observed {
-    /// Notes that everything was passed on. A refusal keeps its reason.
+    /// Records that everything was passed on. A refusal keeps its reason.
     fn end(&self) {
         if self.exchange.outcome.get() != Outcome::Abandoned {
             return;
@@ -127,7 +127,7 @@ impl Body for Observed {
             Poll::Ready(Some(Err(_))) => self.exchange.outcome.set(Outcome::Cut),
             Poll::Ready(_) if self.is_end_stream() => self.end(),
             Poll::Ready(None) => self.end(),
-            // It is not asked for more before there is room for it.
+            // hyper asks for more only when there is room for it.
             Poll::Ready(Some(Ok(_))) => self.exchange.stopwatch.set_waiting(Awaited::Client, true),
             Poll::Pending => {}
         }

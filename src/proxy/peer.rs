@@ -8,16 +8,16 @@ use tokio::sync::Notify;
 
 use crate::tenant::certificate::ClientCertificate;
 
-/// Who is at the other end. Made by `server`, one a connection.
+/// The peer of a connection. `server` makes one for each connection.
 #[derive(Debug, Clone)]
 pub struct Peer {
     pub address: SocketAddr,
     pub connection: Arc<ConnectionState>,
-    /// What it presented in its TLS handshake.
+    /// The certificate of the client's TLS handshake.
     pub certificate: Option<Arc<ClientCertificate>>,
 }
 
-/// What the bytes of a connection and its exchanges know of each other.
+/// State that a connection's byte stream and its exchanges share.
 #[derive(Debug, Default)]
 pub struct ConnectionState {
     exchanges: AtomicU32,
@@ -27,7 +27,7 @@ pub struct ConnectionState {
 }
 
 impl ConnectionState {
-    /// Counts an exchange that runs on this connection: while one does, its silence is not idleness.
+    /// Counts an exchange that runs on this connection: silence meanwhile is not idleness.
     pub fn enter(&self) {
         self.exchanges.fetch_add(1, Ordering::Relaxed);
     }
@@ -36,7 +36,7 @@ impl ConnectionState {
         self.exchanges.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Notes that a handshake succeeded: what comes now is not HTTP any more.
+    /// Records that a WebSocket handshake succeeded: all further bytes are not HTTP.
     pub fn become_tunnel(&self) {
         self.tunnelled.store(true, Ordering::Relaxed);
     }
@@ -49,7 +49,7 @@ impl ConnectionState {
         self.exchanges.load(Ordering::Relaxed) > 0
     }
 
-    /// Has the connection closed at once, whatever runs on it.
+    /// Closes the connection at once, with all that runs on it.
     pub fn abort(&self) {
         self.aborted.notify_one();
     }
@@ -59,7 +59,7 @@ impl ConnectionState {
         self.aborted.notified().await;
     }
 
-    /// Notes that what came next on the wire is not a request that may be read.
+    /// Records that the next bytes on the wire are no request that may be read.
     pub fn refuse_head(&self, fault: HeadFault) {
         self.fault.store(fault as u8 + 1, Ordering::Relaxed);
     }
@@ -70,10 +70,10 @@ impl ConnectionState {
     }
 }
 
-/// Stands in the place of a head that was refused below the parser; see `server::checked_stream`.
+/// Method that replaces a head which was refused below the parser; see `server::checked_stream`.
 pub const REFUSED_METHOD: &str = "DASHGATE-REFUSED";
 
-/// Why a request's head is not read.
+/// Why a request's head is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum HeadFault {
@@ -87,7 +87,7 @@ pub enum HeadFault {
     ContentLength,
     TransferEncoding,
     TwoLengths,
-    /// It is no TLS.
+    /// The client speaks cleartext on a TLS port.
     Cleartext,
 }
 

@@ -13,7 +13,7 @@ pub(super) struct RefusalRow {
     pub native_code: &'static str,
     pub openai_code: &'static str,
     pub openai_type: &'static str,
-    /// Whether the connection can't be used any further.
+    /// The connection can't be used any further.
     pub closes: bool,
 }
 

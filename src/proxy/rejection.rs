@@ -1,4 +1,4 @@
-//! Every way in which a request is refused, and how each is told: one enum, one table.
+//! Rejections: every reason for which a request is refused, and how each is told, in one table.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -16,60 +16,60 @@ use crate::tenant::key::CredentialFault;
 use crate::unified;
 use crate::upstream::{DownloadFault, UploadFault};
 
-/// Why a request is not passed on, or why its answer is ours.
+/// Why a request is refused.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Rejection {
     NoKey,
     UnknownKey,
     ExpiredKey,
     RevokedKey,
-    /// The key's tenant has client certificates, and none came with it.
+    /// The key's tenant has client certificates, and the connection has none.
     NoCertificate,
-    /// The client's certificate is another tenant's than its key.
+    /// The client's certificate belongs to another tenant than its key.
     OtherCertificate,
-    /// The path, and the mounts that there are.
+    /// No mount takes the path; with the path and the mounts.
     NoMount(Box<str>),
     /// Method and path of an operation that is not passed on, or not for this tenant.
     NotAllowed(Box<str>),
     AsyncRequired,
     /// A limit of the caller is reached.
     Limited(LimitRefusal),
-    /// Its address has failed to authenticate too often; not before this time.
+    /// The client's address has failed to authenticate too often; with the time until it may try again.
     AuthRate(Duration),
-    /// The model, or why it can't be told.
+    /// The model, or why it is not known.
     ModelNotAllowed(Box<str>),
-    /// What the submit asks for, and the cap.
+    /// The value that the submit asks for, and the cap.
     OverCap(Box<str>),
-    /// Too many bodies are being read whole.
+    /// Bodies that are read whole take too much memory.
     NoRoom,
     BadPath(PathFault),
     BadRequest(&'static str),
-    /// What its body says can't be judged.
+    /// The body can't be inspected; with the reason.
     BadBody(Box<str>),
-    /// In the unified dialect: a field, and what is wrong with it.
+    /// A field of the unified dialect, and its fault.
     BadField(unified::UnifiedFault),
-    /// Of the unified dialect's videos.
+    /// A fault of one video in the unified dialect.
     Video(VideoFault),
     BadHead(HeadFault),
     BodyTooLarge(u64),
     ClientTimeout,
-    /// The task of a submit could not be noted, so it is not sent.
+    /// The task of a submit could not be recorded, so the submit is not sent.
     StoreUnavailable,
-    /// It waited for its turn, or would have, longer than it may; nothing was sent. When to come again.
+    /// The submit waited too long for its turn, or would have; nothing was sent. With the time until it may come again.
     Paced {
         limit: Box<str>,
         model: Box<str>,
         wait: Duration,
     },
-    /// No account can take it; one may again after this time.
+    /// No account can take the request; with the time until one may again.
     AccountsOut(Duration),
-    /// The account of a task refused every key.
+    /// The task's account refused every key.
     NoLiveKey,
     /// Nothing was sent.
     UpstreamUnreachable,
-    /// It may have arrived.
+    /// The request may have arrived.
     UpstreamLost,
-    /// It may have arrived.
+    /// The request may have arrived.
     UpstreamTimeout,
     Draining,
 }
@@ -166,7 +166,7 @@ impl Rejection {
         }
     }
 
-    /// What the client is told, in words.
+    /// Message for the client.
     pub(super) fn message(&self) -> Cow<'static, str> {
         match self {
             Rejection::NoKey => "No API-key provided.".into(),
@@ -241,7 +241,7 @@ impl Rejection {
         if let Rejection::BadField(fault) = self { fault.field.as_deref() } else { None }
     }
 
-    /// When the client may come again.
+    /// Time after which the client may come again.
     pub(super) const fn retry_after(&self) -> Option<Duration> {
         if let Rejection::AccountsOut(wait)
         | Rejection::AuthRate(wait)
@@ -253,12 +253,12 @@ impl Rejection {
         if matches!(self, Rejection::NoRoom) { Some(Duration::from_secs(1)) } else { None }
     }
 
-    /// Whether it says that the caller may not have so much. Such a refusal takes nothing of its limits.
+    /// True if the caller may not have what it asks for. Such a refusal takes nothing of its limits.
     pub(super) const fn is_of_caller(&self) -> bool {
         matches!(self, Rejection::ModelNotAllowed(_) | Rejection::OverCap(_))
     }
 
-    /// Whether the upstream may have got the request: a submit must then not be sent again.
+    /// True if the upstream may have got the request: a submit must then not be sent again.
     pub(super) const fn may_have_arrived(&self) -> bool {
         matches!(self, Rejection::UpstreamLost | Rejection::UpstreamTimeout)
     }

@@ -1,5 +1,5 @@
-//! Stage 5: whose are the files that it names? An `oss://` URL is good for every caller with a key of its
-//! account, so those of other tenants are refused here; a tenant's own lead to the account that stores them.
+//! Resolution of `oss://` URLs: every caller with a key of an account could read all files of that account, so files of
+//! other tenants are refused, and a tenant's own files lead to the account that stores them.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -16,14 +16,13 @@ use crate::dashscope::oss;
 use crate::store::UploadRecord;
 use crate::upstream::Upload;
 
-/// The account, an index into the directory's, that stores the files named in the body; `None` if it names
-/// none. The upstream resolves them only where a header asks for it: such a body is read before it is sent,
-/// the whole of it, as these hold URLs in place of media.
+/// Finds the account, an index into the directory's accounts, that stores the files named in the body; `None` if it
+/// names none. The upstream resolves such URLs only if a header field asks for it. A body with that field is read whole
+/// before it is sent; it is small, as URLs stand in place of media.
 ///
 /// # Errors
-/// `BadRequest` for a file that the tenant did not upload, files of two accounts, and bodies that can't be
-/// judged; what was wrong with the client's body; `UpstreamUnreachable` if the account is not configured any
-/// more.
+/// `BadRequest` for a file that the tenant did not upload, files of two accounts, and bodies that can't be read; faults
+/// of the client's body; `UpstreamUnreachable` if the account is not configured any more.
 pub(super) async fn resolve(
     uploads: &UploadDirectories,
     permit: &Permit,
@@ -59,7 +58,7 @@ pub(super) async fn resolve(
     permit.directory().account_index(&stored).map(Some).ok_or(Rejection::UpstreamUnreachable)
 }
 
-/// Notes the directory of an upload policy that the client is about to get; it is durable when this returns.
+/// Records the directory of an upload policy before the client gets it. The record is durable when this returns.
 ///
 /// # Errors
 /// `StoreUnavailable`: a policy whose files would be refused after a restart is not passed on.

@@ -1,4 +1,4 @@
-//! Answers of our own.
+//! Answers that the gateway makes.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -31,14 +31,14 @@ pub(super) fn refusal(rejection: &Rejection, exchange: &Exchange, version: Versi
     };
     let mut response = json(row.status, envelope::write(exchange.surface(), &fault), &request_id);
     let headers = response.headers_mut();
-    // Whatever of the request it repeats is text.
+    // A refusal that repeats a part of the request must be read as text.
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REASON, HeaderValue::from_static(row.reason.name()));
     if rejection.may_have_arrived() && exchange.submits() {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
     if let Some(wait) = rejection.retry_after() {
-        // At once would be sooner than said.
+        // 0 would be sooner than the limit allows.
         headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait).max(1)));
     }
     if row.closes && version != Version::HTTP_2 {
@@ -48,12 +48,12 @@ pub(super) fn refusal(rejection: &Rejection, exchange: &Exchange, version: Versi
     response
 }
 
-/// Tells the caller how it stands with its rate, on every answer.
+/// Adds the caller's standing against its rate limit, on every answer.
 pub(super) fn tell_standing(headers: &mut HeaderMap, standing: RateStatus) {
     let mut digits = BytesMut::with_capacity(3 * MOST_DIGITS);
     let numbers = [standing.limit.into(), standing.remaining.into(), whole_seconds(standing.reset)];
     for (name, number) in [LIMIT, REMAINING, RESET].into_iter().zip(numbers) {
-        // Digits are a value, and writing to memory does not fail.
+        // Digits are a valid value, and writing to memory does not fail.
         let _ = write!(digits, "{number}");
         if let Ok(value) = HeaderValue::from_maybe_shared(digits.split().freeze()) {
             headers.insert(name, value);
@@ -61,12 +61,12 @@ pub(super) fn tell_standing(headers: &mut HeaderMap, standing: RateStatus) {
     }
 }
 
-/// Rounded up.
+/// Seconds, rounded up.
 fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
-/// An answer as DashScope would give it.
+/// An answer in the form of DashScope's.
 pub(super) fn json(status: StatusCode, body: Bytes, request_id: &str) -> Response<Bytes> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -82,7 +82,7 @@ pub(super) fn new_request_id() -> Box<str> {
     Uuid::new_v4().to_string().into()
 }
 
-/// Why the gateway refused; its absence says that the upstream answered.
+/// Reason of the gateway's refusal. Without this field the answer is the upstream's.
 const REASON: HeaderName = HeaderName::from_static("x-dashgate-reason");
 /// The three fields of draft-ietf-httpapi-ratelimit-headers, up to its version 7.
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");

@@ -1,5 +1,5 @@
-//! WebSockets: a handshake with the swapped key, then raw bytes both ways; or, where models are named inside and
-//! not all are allowed, what the client says frame by frame.
+//! WebSockets: a handshake with the swapped key, then raw bytes in both directions. If models are named inside and not
+//! all are allowed, the client's frames are inspected.
 
 use std::io;
 use std::rc::Rc;
@@ -45,9 +45,9 @@ impl Proxy {
     }
 }
 
-/// Joins the two connections and answers the client's handshake. The future that comes with the answer
-/// carries the bytes; it must be spawned. When one side has closed, the other has some patience to follow. `inspected`:
-/// the client's messages are held against its permit.
+/// Joins the two connections and answers the client's handshake. The future that comes with the answer carries the
+/// bytes; it must be spawned. When one side has closed, the other may take `patience` to follow. `inspected`: the
+/// client's messages are checked against its permit.
 fn open(
     client: OnUpgrade,
     mut response: Response<Download>,
@@ -85,7 +85,7 @@ fn open(
     (Response::from_parts(parts, Bytes::new()), carry)
 }
 
-/// Both directions, as they come.
+/// Carries both directions, as bytes come.
 async fn carry_both(
     client: impl AsyncRead + AsyncWrite,
     upstream: impl AsyncRead + AsyncWrite,
@@ -95,7 +95,7 @@ async fn carry_both(
     let (upstream_sends, upstream_gets) = tokio::io::split(upstream);
     let mut up = std::pin::pin!(carry(client_sends, upstream_gets));
     let mut down = std::pin::pin!(carry(upstream_sends, client_gets));
-    // However it ends, both sides are closed then, and that is all there is to tell them.
+    // Any end closes both sides.
     tokio::select! {
         ended = &mut up => if ended.is_ok() {
             let _ = timeout(patience, down).await;
@@ -107,13 +107,14 @@ async fn carry_both(
     Outcome::Tunnelled
 }
 
-/// One direction, to its end and the close that tells of it.
+/// Carries one direction to its end, and closes the other side's.
 async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
     tokio::io::copy(&mut from, &mut to).await?;
     to.shutdown().await
 }
 
-/// The same, until the client says what it may not: then it is told why, and both sides are closed.
+/// Carries both directions until a message of the client is refused: then the client is told why, and both sides are
+/// closed.
 async fn carry_inspected(
     client: impl AsyncRead + AsyncWrite,
     upstream: impl AsyncRead + AsyncWrite,
@@ -157,7 +158,7 @@ async fn carry_inspected(
     Outcome::Rejected(rejection.row().reason)
 }
 
-/// What the client says, as far as it may, to its end or a refusal.
+/// Carries the client's frames to their end or a refusal.
 async fn carry_judged(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
@@ -182,8 +183,8 @@ async fn carry_judged(
     }
 }
 
-/// What the upstream says, to its end; or, once the client is refused, to the end of the frame that has begun, so
-/// that a close frame may follow.
+/// Carries the upstream's bytes to their end. Once the client is refused it stops at the end of the frame that has
+/// begun, so that a close frame may follow.
 async fn carry_frames(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
@@ -213,13 +214,14 @@ async fn carry_frames(
     }
 }
 
-/// To the wire, and not only into the buffers of TLS.
+/// Writes to the wire, and not only into the buffers of TLS.
 async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
     to.write_all(bytes).await?;
     to.flush().await
 }
 
-/// Closes, and reads on until the client has: closed over unread bytes, a connection is reset, and the frame lost.
+/// Sends a close frame and reads on until the client closes. A connection that is closed over unread bytes is reset,
+/// and the frame lost.
 async fn bid_farewell(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
@@ -231,12 +233,12 @@ async fn bid_farewell(
     Ok(())
 }
 
-/// From the upstream's consent to the two raw connections.
+/// Longest time from the upstream's consent to the two raw connections.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// For the end of the upstream's frame, and then for the client to close.
+/// Longest time for the end of the upstream's frame, and then for the client to close.
 const FAREWELL: Duration = Duration::from_secs(5);
 const CHUNK: usize = 8 * 1024;
-/// RFC 6455, 7.4.1.
+/// Status code of a policy violation (RFC 6455, 7.4.1).
 const POLICY_VIOLATION: u16 = 1008;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! How much memory all bodies that are read before they are sent may take together.
+//! Memory budget for all bodies that are read before they are sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// One for all workers.
+/// The budget of all workers together.
 #[derive(Debug)]
 pub struct BufferBudget {
     left: AtomicU64,
@@ -20,7 +20,7 @@ impl BufferBudget {
     }
 }
 
-/// What one body takes of it; given back when dropped.
+/// Memory that one body takes of the budget; given back when dropped.
 #[derive(Debug)]
 pub(super) struct BudgetShare {
     room: Arc<BufferBudget>,
@@ -32,7 +32,7 @@ impl BudgetShare {
         Self { room: Arc::clone(room), bytes: 0 }
     }
 
-    /// Whether there was room for so much more.
+    /// Takes more bytes; false if the budget has not so many left.
     pub(super) fn grow(&mut self, bytes: u64) -> bool {
         let took = self.room.take(bytes);
         self.bytes += if took { bytes } else { 0 };

@@ -1,4 +1,4 @@
-//! From a base URL to an open connection.
+//! Connecting: from a base URL to an open connection.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +16,7 @@ use crate::net::client_config;
 use crate::net::public_address;
 use crate::net::stream::Stream;
 
-/// Where an account's connections go, and how.
+/// Opens connections to one host.
 #[derive(Clone)]
 pub(super) struct Connector {
     host: Box<str>,
@@ -25,7 +25,7 @@ pub(super) struct Connector {
     rule: AddressRule,
 }
 
-/// Which addresses a name may lead to.
+/// Addresses that a host's name may lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AddressRule {
     Any,
@@ -36,7 +36,7 @@ pub(super) enum AddressRule {
 #[derive(Debug)]
 pub enum ConnectFault {
     Address(io::Error),
-    /// The name leads to this address, which is not public.
+    /// The host's name leads to this address, which is not public.
     Forbidden(IpAddr),
     Refused(io::Error),
     Tls(io::Error),
@@ -46,7 +46,7 @@ pub enum ConnectFault {
 }
 
 impl ConnectFault {
-    /// For the operator's log.
+    /// Text for the operator's log.
     pub fn problem(&self) -> String {
         match self {
             ConnectFault::Address(error) => format!("the host's address was not found: {error}"),
@@ -60,15 +60,19 @@ impl ConnectFault {
 }
 
 impl Connector {
+    /// Connector of an account.
+    ///
     /// # Errors
-    /// What is wrong with its certificates or its host's name.
+    /// A fault of the account's certificates or its host's name.
     pub(super) fn new(address: &Address) -> Result<Self, rustls::Error> {
         let url = &address.base_url;
         Self::to(url.tls, &url.host, url.port, address.ca_pem.as_deref(), AddressRule::Any)
     }
 
+    /// Connector of any host.
+    ///
     /// # Errors
-    /// As above.
+    /// A fault of the certificates or the host's name.
     pub(super) fn to(
         tls: bool,
         host: &str,
@@ -86,7 +90,7 @@ impl Connector {
         Ok(Self { host: host.into(), port, tls, rule })
     }
 
-    /// Connects, and shakes hands where the account has TLS.
+    /// Connects, and shakes hands if the host has TLS.
     ///
     /// # Errors
     /// The [`ConnectFault`]; nothing of any request was sent.
@@ -107,8 +111,8 @@ impl Connector {
         Err(ConnectFault::Refused(last))
     }
 
-    /// The addresses to connect to are the very ones that are looked at: the name is not asked for again, so it can't
-    /// lead elsewhere by then.
+    /// Checks the addresses before one is connected to. The name is not looked up again, so it can't lead elsewhere by
+    /// then.
     fn allowed(&self, found: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, ConnectFault> {
         let found = found.collect();
         match self.rule {
@@ -132,15 +136,15 @@ impl Connector {
     }
 }
 
-/// A peer that vanished without a word is noticed by the kernel's probes.
+/// Time after which the kernel's probes notice a peer that vanished.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A name that answers with another address each time can't choose between a look and a connection: there is one
-    /// answer, and what of it was looked at is connected to.
+    /// A name that answers with another address each time can't pass the check with one and be connected to with
+    /// another: there is one lookup.
     #[test]
     fn what_is_connected_to_was_looked_at() {
         let addresses = |list: &[&str]| {
@@ -158,7 +162,7 @@ mod tests {
         assert_eq!(allowed(AddressRule::Any, &inside).ok(), Some(inside));
     }
 
-    /// By name, with the system's own resolver: nothing is connected to.
+    /// The name is resolved by the system's own resolver; a forbidden address is not connected to.
     #[tokio::test]
     async fn a_name_that_leads_inside_is_not_connected_to() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -78,7 +78,7 @@ impl Download {
         }
     }
 
-    /// Reads up to the end, or past a bound; whether it came to the end. Whoever reads the body later still gets all of it.
+    /// Reads up to the end (true), or past a bound (false). Whoever reads the body later still gets all of it.
     async fn read_ahead(&mut self, most_bytes: usize) -> Result<bool, DownloadFault> {
         let mut length = 0;
         while !self.incoming.is_end_stream() {
@@ -101,7 +101,7 @@ impl Download {
         self.ahead.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref())
     }
 
-    /// The connection became a tunnel.
+    /// Gives the connection up to a tunnel.
     pub fn detach(mut self) {
         if let Some(connection) = self.connection.take() {
             connection.detach();
@@ -168,7 +168,7 @@ impl Body for Download {
 
     fn size_hint(&self) -> SizeHint {
         let ahead = self.data_ahead().map(|data| data.len() as u64).sum::<u64>();
-        // An answer by length has no trailers.
+        // An answer with a length has no trailers.
         match self.incoming.size_hint().exact() {
             Some(rest) => SizeHint::with_exact(ahead + rest),
             None => SizeHint::default(),

@@ -32,16 +32,16 @@ use storage::StorageOrigin;
 /// One worker's connections to every account.
 #[derive(Default)]
 pub struct Upstream {
-    /// By where the address is in memory, which is its own for as long as its pool is here.
+    /// Pools by the address's place in memory, which stays the same for as long as its pool exists.
     pools: RefCell<HashMap<*const Address, Rc<ConnectionPool>, foldhash::fast::RandomState>>,
     storage: RefCell<HashMap<StorageOrigin, Rc<ConnectionPool>, foldhash::fast::RandomState>>,
 }
 
 impl Upstream {
-    /// A connection to the account, for one request.
+    /// Takes a connection to the account, for one request.
     ///
     /// # Errors
-    /// Why there is none; nothing was sent.
+    /// The [`ConnectFault`]; nothing was sent.
     async fn connection(&self, account: &Account, patience: Duration) -> Result<Connection, ConnectFault> {
         let pool = self.pool(&account.address)?;
         pool.connection(patience).await
@@ -58,7 +58,7 @@ impl Upstream {
         Ok(pool)
     }
 
-    /// Closes what has been idle for too long, and all that leads to an address which a reload took away.
+    /// Closes connections that have been idle for too long, and those to addresses that a reload took away.
     pub fn sweep(&self) {
         let now = Instant::now();
         self.pools.borrow_mut().retain(|_, pool| {

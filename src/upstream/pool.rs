@@ -1,4 +1,4 @@
-//! Connections that are kept between requests: one worker's, to one account's address.
+//! Connections that one worker keeps between requests to one address.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -16,11 +16,11 @@ use super::upload::Upload;
 use crate::account::Address;
 use crate::net::spurious_wakes::WakeFiltered;
 
-/// The idle connections of one worker to one account.
+/// Idle connections of one worker to one address.
 pub(super) struct ConnectionPool {
     address: Weak<Address>,
     connector: Connector,
-    /// The one used last at the back: the fewest are kept warm, the rest grow old at the front.
+    /// The connection used last is at the back: few are kept warm, the rest grow old at the front.
     idle: RefCell<VecDeque<IdleConnection>>,
     open: Rc<Cell<usize>>,
 }
@@ -31,13 +31,15 @@ struct IdleConnection {
 }
 
 impl ConnectionPool {
+    /// Pool of an account.
+    ///
     /// # Errors
-    /// What is wrong with the address.
+    /// A fault of the address.
     pub(super) fn new(address: &Arc<Address>) -> Result<Rc<Self>, rustls::Error> {
         Ok(Self::with(Arc::downgrade(address), Connector::new(address)?))
     }
 
-    /// Of no account.
+    /// Pool of a host that belongs to no account.
     pub(super) fn to(connector: Connector) -> Rc<Self> {
         Self::with(Weak::new(), connector)
     }
@@ -50,12 +52,12 @@ impl ConnectionPool {
         !self.idle.borrow().is_empty()
     }
 
-    /// Whether no directory knows its address any more, nor any request that has begun.
+    /// True if no directory, and no request that has begun, knows the address any more.
     pub(super) fn is_forgotten(&self) -> bool {
         self.address.strong_count() == 0
     }
 
-    /// A connection to send one request on: one that was kept, else a new one.
+    /// Takes a connection for one request: an idle one, else a new one.
     ///
     /// # Errors
     /// The [`ConnectFault`] of a new one.
@@ -91,14 +93,15 @@ impl ConnectionPool {
             .await
             .map_err(|error| ConnectFault::Refused(std::io::Error::other(error)))?;
         let task = tokio::task::spawn_local(async move {
-            // How it ended is told to whoever has a request on it.
+            // The request on the connection is told how it ended.
             let _ = WakeFiltered::new(connection.with_upgrades()).await;
             drop(count);
         });
         Ok(OpenConnection { sender, task: task.abort_handle() })
     }
 
-    /// Closes what has been idle for too long: the upstream would, at a moment of its own choice.
+    /// Closes connections that have been idle for too long: the upstream would close them, possibly just when a request
+    /// is sent.
     pub(super) fn sweep(&self, now: Instant) {
         let mut idle = self.idle.borrow_mut();
         while idle.front().is_some_and(|idle| now - idle.since >= MOST_IDLE || idle.link.sender.is_closed()) {
@@ -120,8 +123,8 @@ struct OpenConnection {
     task: AbortHandle,
 }
 
-/// A connection that one request has for itself. Dropped, it is closed, whatever it was doing; only
-/// [`Connection::release`] keeps it.
+/// A connection that one request has for itself. If dropped, it is closed, whatever runs on it; [`Connection::release`]
+/// keeps it.
 pub(super) struct Connection {
     link: Option<OpenConnection>,
     pool: Rc<ConnectionPool>,
@@ -129,7 +132,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Whether it carried a request before: only then may one of which nothing was written go elsewhere.
+    /// True if the connection carried a request before: only then may a request of which nothing was written be sent
+    /// again.
     pub(super) fn is_reused(&self) -> bool {
         self.reused
     }
@@ -140,14 +144,14 @@ impl Connection {
         &mut self.link.as_mut().expect("a connection has its link until it is consumed").sender
     }
 
-    /// The exchange on it is over, to the last byte in both directions.
+    /// Keeps the connection: both messages have ended.
     pub(super) fn release(mut self) {
         if let Some(link) = self.link.take() {
             self.pool.keep(link);
         }
     }
 
-    /// It became a tunnel: its task ends by itself.
+    /// Gives the connection up to a tunnel: its task ends by itself.
     pub(super) fn detach(mut self) {
         self.link = None;
     }
@@ -161,7 +165,7 @@ impl Drop for Connection {
     }
 }
 
-/// One of the open connections, for as long as it lives.
+/// Counts one open connection for as long as it lives.
 struct OpenCount(Rc<Cell<usize>>);
 
 impl OpenCount {
@@ -177,7 +181,7 @@ impl Drop for OpenCount {
     }
 }
 
-/// Shorter than the 15 s after which Alibaba's load balancers close an idle connection.
+/// Alibaba's load balancers close an idle connection after 15 s; this is shorter.
 const MOST_IDLE: Duration = Duration::from_secs(12);
 const MOST_KEPT: usize = 512;
 const MOST_OPEN: usize = 8192;

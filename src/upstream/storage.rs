@@ -1,5 +1,5 @@
-//! Object storage, where results lie and input files go: only hosts that the operator allows, only at addresses that
-//! were looked at, and never with a key.
+//! Object storage, which holds results and input files. Requests go only to hosts that the operator allows, only to
+//! addresses that were checked, and never with a key.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,23 +13,23 @@ use super::connect::{AddressRule, ConnectFault, Connector};
 use super::pool::{Connection, ConnectionPool};
 use crate::config::StorageHost;
 
-/// Where connections go.
+/// Host and port of a storage URL.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct StorageOrigin {
     pub(super) tls: bool,
-    /// Without brackets.
+    /// The host without brackets.
     pub(super) host: Box<str>,
     pub(super) port: u16,
-    /// Named by the operator to the letter, so its address is no matter.
+    /// The operator named the host to the letter, so it may have any address.
     pub(super) is_named: bool,
 }
 
-/// An object, or a bucket: a URL that was found to be allowed.
+/// URL of an object or a bucket whose host is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageUrl {
     origin: StorageOrigin,
     pub target: PathAndQuery,
-    /// The `host` field.
+    /// Value of the `Host` field.
     pub host: HeaderValue,
 }
 
@@ -64,22 +64,22 @@ impl StorageUrl {
         Some(Self { origin: StorageOrigin { tls, host: plain.into(), port, is_named }, target, host })
     }
 
-    /// Where a redirect from here leads; `None` as above.
+    /// The URL that a redirect from here leads to; `None` if none of the hosts allows it.
     pub fn follow(&self, location: &str, hosts: &[StorageHost]) -> Option<Self> {
         if location.starts_with('/') && !location.starts_with("//") {
             return Some(Self { target: location.parse().ok()?, ..self.clone() });
         }
         let next = Self::of(location, hosts)?;
-        // Not from TLS to cleartext.
+        // A redirect must not lead from TLS to cleartext.
         (next.origin.tls || !self.origin.tls).then_some(next)
     }
 }
 
 impl Upstream {
-    /// A connection to storage, for one request.
+    /// Takes a connection to storage, for one request.
     ///
     /// # Errors
-    /// Why there is none; nothing was sent. `Forbidden` where the name leads to an address inside.
+    /// The [`ConnectFault`]; nothing was sent. `Forbidden` if the name leads to an internal address.
     pub(super) async fn storage(
         &self,
         place: &StorageUrl,
@@ -105,7 +105,7 @@ impl Upstream {
     }
 }
 
-/// Whose connections are kept a while.
+/// Number of hosts whose idle connections are kept.
 const MOST_ORIGINS: usize = 64;
 
 #[cfg(test)]

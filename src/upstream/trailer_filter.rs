@@ -1,15 +1,14 @@
-//! What may stand behind a body.
+//! Filter for the trailers of a body.
 
 use bytes::Bytes;
 use hyper::body::Frame;
 use hyper::header::HeaderMap;
 
-/// Takes off a trailer section what its head would not have borne either. Until it is told what that is, it
-/// lets nothing pass.
+/// Takes fields off a trailer section that would be taken off the head. Without a filter it lets no trailer pass.
 #[derive(Default)]
 pub(super) struct TrailerFilter(Option<FieldFilter>);
 
-/// Takes fields off.
+/// Takes fields off a set of fields.
 pub type FieldFilter = Box<dyn Fn(&mut HeaderMap)>;
 
 impl TrailerFilter {

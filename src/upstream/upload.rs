@@ -1,5 +1,5 @@
-//! A request's body on its way up: counted, bounded, and given up when the client stalls. What may have to be
-//! read before, or sent again, is kept.
+//! Body of a request on its way up. It is counted and bounded, and given up when the client stalls. The beginning, or
+//! all, is kept if it may be read again or sent again.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -24,15 +24,15 @@ use crate::telemetry::stopwatch::{Awaited, Stopwatch};
 /// The body that hyper sends to the upstream, chunk by chunk as the client's chunks arrive.
 pub struct Upload {
     source: UploadSource,
-    /// What was read before it was asked for.
+    /// Frames that were read before the body was asked for.
     ahead: VecDeque<Frame<Bytes>>,
     ahead_bytes: usize,
-    /// Of the room for bodies that are read whole.
+    /// Memory that the body takes of the buffer budget.
     budget_share: Option<BudgetShare>,
     /// Nothing more comes from the source.
     ended: bool,
     progress: Rc<Progress>,
-    /// Bytes that may still come.
+    /// Number of bytes that may still come.
     left: u64,
     patience: Duration,
     timer: Timer,
@@ -46,45 +46,45 @@ enum UploadSource {
     Kept(VecDeque<Bytes>),
 }
 
-/// What of a body is kept while it goes up. The pieces are shared, not copied.
+/// Part of a body that is kept while it goes up. The pieces are shared, not copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
     /// The first 16 KiB: enough for the fields that stand before a submit's media.
     Beginning,
-    /// All of it, so that it can be sent again; of one that is larger than 1 MiB the beginning.
+    /// The whole body, so that it can be sent again; of a body larger than 1 MiB the beginning.
     Whole,
 }
 
-/// How far an upload is, for those who wait for its end.
+/// Progress of an upload, for those who wait for its end.
 #[derive(Debug)]
 pub struct Progress {
     stopwatch: Rc<Stopwatch>,
-    /// What came from the client.
+    /// Number of bytes that came from the client.
     bytes: Cell<u64>,
     last: Cell<Instant>,
     finished: Cell<bool>,
     fault: Cell<Option<UploadFault>>,
     kept: RefCell<Vec<Bytes>>,
     kept_bytes: Cell<usize>,
-    /// Nothing that came is missing in `kept`.
+    /// `kept` holds all that came.
     whole: Cell<bool>,
 }
 
 /// Why a body was not sent to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UploadFault {
-    /// It went past `server.max_body_bytes`.
+    /// The body is larger than `server.max_body_bytes`.
     TooLarge,
     /// The client sent nothing for `timeouts.idle`.
     Stalled,
     /// The client left, or its framing was wrong.
     Broken,
-    /// There was no room to read it whole.
+    /// The buffer budget has no memory left for the body.
     OverBudget,
 }
 
 impl Upload {
-    /// The stopwatch is told when the client is waited for.
+    /// The client's body. The stopwatch is told when the client is waited for.
     pub fn new(
         incoming: Incoming,
         most_bytes: u64,
@@ -96,19 +96,19 @@ impl Upload {
         Self::of(UploadSource::Client(incoming), ended, most_bytes, patience, keep, stopwatch)
     }
 
-    /// A body without a byte, for a request of our own.
+    /// An empty body, for a request of the gateway.
     pub fn empty() -> Self {
         Self::ours([])
     }
 
-    /// A body of our own in the place of the one that was read whole. What that holds of the room goes on to it.
+    /// Replaces a body that was read whole by one of the gateway, which takes over its share of the buffer budget.
     pub fn replace(&mut self, pieces: impl IntoIterator<Item = Bytes>, keep: Keep) {
         let budget_share = self.budget_share.take();
         let stopwatch = Rc::clone(&self.progress.stopwatch);
         *self = Self { budget_share, keep, ..Self::kept(pieces.into_iter().collect(), stopwatch) };
     }
 
-    /// A body of our own.
+    /// A body that the gateway made.
     pub fn ours(pieces: impl IntoIterator<Item = Bytes>) -> Self {
         let stopwatch = Rc::new(Stopwatch::begin(std::time::Instant::now()));
         Self::kept(pieces.into_iter().collect(), stopwatch)
@@ -153,7 +153,7 @@ impl Upload {
         }
     }
 
-    /// Lets trailers pass, but for what is taken off them.
+    /// Lets trailers pass through a filter.
     pub fn filter_trailers(&mut self, strip: FieldFilter) {
         self.trailer_filter = TrailerFilter::new(strip);
     }
@@ -162,8 +162,8 @@ impl Upload {
         Rc::clone(&self.progress)
     }
 
-    /// Reads from the client before anything is sent, until it is enough or all, or so many bytes are there.
-    /// Whether it is all.
+    /// Reads from the client before anything is sent: until `is_enough`, to the end, or until so many bytes are there.
+    /// Returns true at the end.
     ///
     /// # Errors
     /// The [`UploadFault`] of the client.
@@ -185,10 +185,10 @@ impl Upload {
         Ok(self.ended)
     }
 
-    /// Reads all of it before anything is sent, as far as there is room.
+    /// Reads the whole body before anything is sent, as far as the buffer budget allows.
     ///
     /// # Errors
-    /// [`UploadFault::OverBudget`], or what the client did.
+    /// [`UploadFault::OverBudget`], or the fault of the client.
     pub async fn read_whole(&mut self, budget: &Arc<BufferBudget>) -> Result<(), UploadFault> {
         let mut budget_share = self.budget_share.take().unwrap_or_else(|| BudgetShare::nothing(budget));
         while !self.ended {
@@ -202,18 +202,18 @@ impl Upload {
         Ok(())
     }
 
-    /// What was read ahead, shared.
+    /// The pieces that were read ahead, shared.
     pub fn pieces(&self) -> Vec<Bytes> {
         self.ahead.iter().filter_map(Frame::data_ref).cloned().collect()
     }
 
-    /// What was read ahead, in one piece; shared where it came so.
+    /// The bytes that were read ahead, in one piece; shared if they came so.
     pub fn whole(&self) -> Bytes {
         let mut pieces = self.pieces();
         if pieces.len() == 1 { pieces.remove(0) } else { self.ahead().into() }
     }
 
-    /// A copy of what was read ahead.
+    /// A copy of the bytes that were read ahead.
     pub fn ahead(&self) -> Vec<u8> {
         let pieces: Vec<&[u8]> =
             self.ahead.iter().filter_map(Frame::data_ref).map(|piece| &**piece).collect();
@@ -263,27 +263,27 @@ impl Upload {
 }
 
 impl Progress {
-    /// When the last piece went up.
+    /// Time at which the last piece went up.
     pub fn last(&self) -> Instant {
         self.last.get()
     }
 
-    /// Whether the whole body went up.
+    /// True if the whole body went up.
     pub fn is_finished(&self) -> bool {
         self.finished.get()
     }
 
-    /// How much of the body came.
+    /// Number of bytes that came.
     pub fn bytes(&self) -> u64 {
         self.bytes.get()
     }
 
-    /// That of the exchange.
+    /// The exchange's stopwatch.
     pub(super) fn stopwatch(&self) -> &Stopwatch {
         &self.stopwatch
     }
 
-    /// What the body begins with: as much as is wanted, and 16 KiB at most. Shared where it came in one piece.
+    /// The beginning of the body, up to `most_bytes` and 16 KiB; shared if it came in one piece.
     pub fn beginning(&self, most_bytes: usize) -> Bytes {
         let mut left = most_bytes.min(BEGINNING_BYTES);
         let kept = self.kept.borrow();
@@ -298,19 +298,19 @@ impl Progress {
         pieces.collect::<Vec<_>>().concat().into()
     }
 
-    /// The same body once more, if it went up to its end and was kept.
+    /// The body once more, if it went up to its end and was kept.
     pub fn again(&self) -> Option<Upload> {
         if !(self.finished.get() && self.whole.get()) {
             return None;
         }
         let pieces: VecDeque<Bytes> = self.kept.borrow().iter().cloned().collect();
         let (ended, patience) = (pieces.is_empty(), Duration::ZERO);
-        // Nobody need wait for it, and it was counted before.
+        // The client need not be waited for again, and the bytes were counted before.
         let stopwatch = Rc::clone(&self.stopwatch);
         Some(Upload::of(UploadSource::Kept(pieces), ended, u64::MAX, patience, Keep::Whole, stopwatch))
     }
 
-    /// Lets go of what is kept.
+    /// Drops the bytes that are kept.
     pub fn forget(&self) {
         self.whole.set(false);
         self.kept.take();
@@ -322,7 +322,7 @@ impl Progress {
 
     fn keep(&self, frame: &Frame<Bytes>, keep: Keep) {
         let Some(piece) = frame.data_ref() else {
-            // Trailers have no place in a body that is sent by its length.
+            // Trailers can't be sent with a body that has a length.
             self.whole.set(false);
             return;
         };
@@ -372,7 +372,7 @@ impl Body for Upload {
         self.ended && self.ahead.is_empty()
     }
 
-    /// Exact as far as its source knows, and only if no trailers follow.
+    /// Exact if the source knows its length and no trailers follow.
     fn size_hint(&self) -> SizeHint {
         let ahead =
             self.ahead.iter().filter_map(Frame::data_ref).map(|piece| piece.len() as u64).sum::<u64>();
@@ -404,7 +404,7 @@ impl std::error::Error for UploadFault {}
 
 const BEGINNING_BYTES: usize = 16 * 1024;
 const WHOLE_BYTES: usize = 1024 * 1024;
-/// What a piece costs beside its bytes: a body may come in very small ones.
+/// Memory of a piece beside its bytes: a body may come in very small pieces.
 const PIECE_BYTES: usize = 256;
 
 #[cfg(test)]

@@ -84,7 +84,8 @@ fn take(permit: &Permit, limits: &Registry, exchange: &Exchange) -> Result<(), R
     Ok(())
 }
 
-/// Whether the upstream will answer with a new task, and whether `X-DashScope-Async` must be added for that.
+/// Checks the operation against the tenant's rules. Returns two facts: the upstream will answer with a new task, and
+/// `X-DashScope-Async` must be added for that.
 fn check(
     caller: &Caller,
     route: &Route,
@@ -180,7 +181,7 @@ fn kind(operation: Operation, submits: bool, headers: &HeaderMap) -> LimitKind {
     }
 }
 
-/// Whether the request asks to become a WebSocket (RFC 6455, 4.1).
+/// True if the request asks to become a WebSocket (RFC 6455, 4.1).
 pub(in crate::proxy) fn is_websocket(headers: &HeaderMap) -> bool {
     headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }

@@ -146,7 +146,7 @@ impl Exchange {
         }
     }
 
-    /// Whether the access log or a trace will tell of the exchange.
+    /// True if the access log or a trace will tell of the exchange.
     fn is_told(&self) -> bool {
         self.has_log() || self.trace.get().is_some_and(Trace::is_sampled)
     }
@@ -219,7 +219,7 @@ impl Exchange {
         self.route.get().map(|route| route.surface).or_else(unrouted).unwrap_or(Surface::Native)
     }
 
-    /// Whether a task may come of the request, and be paid for.
+    /// True if a task may come of the request, and be paid for.
     pub(super) fn submits(&self) -> bool {
         self.admission.get().is_some_and(|admission| admission.as_ref().is_ok_and(|permit| permit.submits))
     }
@@ -229,7 +229,7 @@ impl Exchange {
         self.carried_in.get() + self.upload.get().map_or(0, |progress| progress.bytes())
     }
 
-    /// Whether there is an access log at all.
+    /// True if there is an access log at all.
     pub(super) fn has_log(&self) -> bool {
         self.directory.settings.log.access != LogTarget::Off
     }

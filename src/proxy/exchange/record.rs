@@ -101,7 +101,7 @@ impl Recorder {
     }
 }
 
-/// Whether the exchange succeeded and bought nothing: only such exchanges are sampled.
+/// True if the exchange succeeded and bought nothing: only such exchanges are sampled.
 fn is_ordinary(exchange: &Exchange) -> bool {
     let is_good = |status: StatusCode| status.as_u16() < 400;
     exchange.status.get().is_some_and(is_good)

@@ -106,7 +106,7 @@ impl AttemptSpan<'_> {
         Some(traceparent(&trace.current.get()?.ids, trace.begun.sampled))
     }
 
-    /// Whether the caller began the trace.
+    /// True if the caller began the trace.
     pub(in crate::proxy) fn continues_callers(&self) -> bool {
         self.0.trace.get().is_some_and(|trace| trace.begun.parent.is_some())
     }

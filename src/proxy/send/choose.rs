@@ -1,4 +1,4 @@
-//! Stage 6: which account, and which of its keys.
+//! Choice of the account, and of one of its keys.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -18,24 +18,24 @@ use crate::proxy::rejection::Rejection;
 use crate::proxy::route::Route;
 use crate::upstream::{Progress, Upload};
 
-/// What the choice goes by, as far as it is the same for each attempt.
+/// Facts for the choice that are the same for each attempt.
 pub(in crate::proxy) struct Choice<'d> {
     accounts: &'d [Account],
     among: Cow<'d, [usize]>,
     destination: Destination,
     operation: Operation,
-    /// As far as it is known before the body went up.
+    /// The model, as far as it is known before the body goes up.
     pub model: Option<Box<str>>,
-    /// A refusal that says it was surely not accepted may be answered by another attempt.
+    /// Another attempt may follow a refusal that says that the request was not accepted.
     pub repeats: bool,
 }
 
 impl<'d> Choice<'d> {
-    /// Reads the model ahead, if an account is throttled for one and the choice depends on it, or if submits are
-    /// paced.
+    /// Reads the model ahead if submits are paced, or if an account is throttled for a model and the choice depends on
+    /// it.
     ///
     /// # Errors
-    /// What was wrong with the client's body.
+    /// The fault of the client's body.
     pub(in crate::proxy) async fn new(
         permit: &'d Permit,
         route: &Route,
@@ -65,11 +65,11 @@ impl<'d> Choice<'d> {
             read.map_err(|fault| {
                 Rejection::of_body(fault, permit.directory().settings.server.max_body_bytes)
             })?;
-            // Those that name it too late to be read are throttled as one.
+            // Submits that name the model too late to be read are throttled as one model.
             let named = found.take().or_else(|| model_field::last(&body.progress().beginning(usize::MAX)));
             let model = named.unwrap_or_default();
             if may_wait && choice.among.iter().any(|index| accounts[*index].is_paced(&model)) {
-                // It is to arrive when it may start, not when a slow client has sent it.
+                // A submit must arrive when it may start, and not when a slow client has sent it.
                 let read = body.read_ahead(MOST_PACED, |_| false).await;
                 read.map_err(|fault| {
                     Rejection::of_body(fault, permit.directory().settings.server.max_body_bytes)
@@ -83,15 +83,15 @@ impl<'d> Choice<'d> {
         Ok(choice)
     }
 
-    /// Whether there is anything to choose.
+    /// True if more than one account may take the request.
     fn is_open(&self) -> bool {
         self.destination == Destination::Any
             && self.among.iter().filter(|index| self.accounts[**index].takes_new()).count() > 1
     }
 
-    /// The files of one request must be in one account, though each may be uploaded with a policy of its own,
-    /// as old versions of the Python SDK do. So a tenant's policies for a model come from one account, until
-    /// there was a pause.
+    /// Stays with the account of the tenant's last policy for the model. The files of one request must be in one
+    /// account, though each may be uploaded with a policy of its own, as old versions of the Python SDK do. A pause
+    /// ends that.
     fn stay_with_last_policy(&mut self, uploads: &UploadDirectories, permit: &Permit, now: SystemTime) {
         let Some((name, age)) = uploads.last(&permit.tenant().name, self.model.as_deref().unwrap_or(""), now)
         else {
@@ -109,10 +109,10 @@ impl<'d> Choice<'d> {
         }
     }
 
-    /// The next attempt.
+    /// Picks account and key of the next attempt.
     ///
     /// # Errors
-    /// [`NoneAvailable`] if there is none now.
+    /// [`NoneAvailable`] if no account can take the request now.
     pub(in crate::proxy) fn pick(
         &self,
         registry: &AccountRegistry,
@@ -129,7 +129,7 @@ impl<'d> Choice<'d> {
                 | Operation::Embedding
                 | Operation::Rerank
                 | Operation::Message => true,
-                // Answered by an overdue or throttled account too, or, for a WebSocket, inside it.
+                // An overdue or throttled account answers these too, a WebSocket inside the connection.
                 Operation::Tokenizer
                 | Operation::PublicKey
                 | Operation::TaskGet
@@ -138,7 +138,7 @@ impl<'d> Choice<'d> {
                 | Operation::UploadPolicy
                 | Operation::Inference
                 | Operation::Realtime
-                // They go up as other operations, or not at all.
+                // These are sent as other operations, or not at all.
                 | Operation::VideoCreate
                 | Operation::VideoGet
                 | Operation::VideoList
@@ -152,7 +152,7 @@ impl<'d> Choice<'d> {
         let any = || choice::choose(self.accounts, &self.among, &need, tried, registry.turn(), now);
         let alone = |index| choice::choose_key(self.accounts, index, &need, tried, now);
         match self.destination {
-            // Nothing was uploaded with a policy that was refused.
+            // After a refused policy nothing was uploaded, so any account will do.
             Destination::Files(index) if self.operation == Operation::UploadPolicy => {
                 alone(index).or_else(|_| any())
             }
@@ -161,13 +161,13 @@ impl<'d> Choice<'d> {
         }
     }
 
-    /// Whether there is something else to try, should it be refused by this account, or not reach it.
+    /// True if another attempt is possible if this account refuses the request, or can't be reached.
     pub(in crate::proxy) fn has_more(&self, account: &Account) -> bool {
         self.repeats || account.has_spare_keys() || self.is_open()
     }
 
-    /// Where limits are counted by model, and this call counts. A query's, and a policy's, are other limits than
-    /// those of submits, and are good again in a second.
+    /// True if the call counts against the limits of a model. Limits of queries and policies are other limits, and free
+    /// again after a second.
     pub(in crate::proxy) fn counts_by_model(&self) -> bool {
         !self.is_for_task() && self.operation != Operation::UploadPolicy
     }
@@ -176,10 +176,10 @@ impl<'d> Choice<'d> {
         matches!(self.destination, Destination::Task(_))
     }
 
-    /// What the client is told when its last answer was not a 429, and there is no other account to ask.
+    /// The refusal if the last answer was not a 429, and no other account can be asked.
     pub(in crate::proxy) fn refusal(&self, NoneAvailable(wait): NoneAvailable) -> Option<Rejection> {
         match self.destination {
-            // Some SDKs give up a task at 429, all ask again at 503.
+            // Some SDKs give up a task at 429; all ask again at 503.
             Destination::Task(_) => Some(Rejection::NoLiveKey),
             Destination::Any if self.is_open() => Some(Rejection::AccountsOut(wait)),
             Destination::Files(_) | Destination::Any => None,
@@ -188,9 +188,9 @@ impl<'d> Choice<'d> {
 }
 
 const MOST_AHEAD: usize = 16 * 1024;
-/// Of each submit that waits; what is larger goes up in its turn.
+/// Bytes of a waiting submit that are read ahead; the rest of a larger one goes up in its turn.
 const MOST_PACED: usize = 64 * 1024;
-/// A policy is good for five minutes; files of one request are uploaded within.
+/// Longest pause between two policies of one request: a policy is valid for five minutes.
 const PAUSE: Duration = Duration::from_secs(300);
-/// With an account that would refuse the submit that follows, for a while.
+/// The pause while the account would refuse the submit that follows.
 const SHORT_PAUSE: Duration = Duration::from_secs(10);

@@ -53,8 +53,8 @@ pub(super) async fn forward(
     Err(NoAnswer::Rejected(rejection))
 }
 
-/// Whether the answer can be passed on: it must switch to no protocol that nobody asked for, and have no transfer coding that
-/// would be lost with the field that names it.
+/// True if the answer can be passed on: it must not switch to a protocol that the client did not ask for, nor have a
+/// transfer coding that would be lost with the field that names it.
 pub(super) fn is_readable(response: &Response<Download>, route: &Route) -> bool {
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();

@@ -1,5 +1,5 @@
-//! From the choice of an account to its answer. A request that was surely not accepted may go elsewhere at once;
-//! anything ambiguous never does.
+//! Sending: from the choice of an account to the head of its answer. A request that was surely not accepted may go to
+//! another account at once; one that may have been accepted is never sent again.
 
 mod choose;
 mod classify;
@@ -36,11 +36,11 @@ use crate::telemetry::stopwatch::Awaited;
 use crate::upstream::{self, ANSWER_BYTES, Download};
 
 impl Proxy {
-    /// To the upstream and back. `exchange.account` then says which one it was.
-    /// A submit's client is waited for only as long as it is there, until something is sent.
+    /// Sends a passage and waits for the head of the answer; `exchange.account` then names the account. Until something
+    /// is sent, a submit waits only as long as its client does.
     ///
-    /// In a box of its own: an answer that needs no upstream has no use for the room that this takes, nor do those
-    /// who wait for it want to carry it about.
+    /// The future is boxed: it is large, and answers that need no upstream must not carry its size in their own
+    /// futures.
     pub(in crate::proxy) fn send(
         &self,
         passage: Box<Passage>,
@@ -64,7 +64,7 @@ impl Proxy {
         let mut refused: Option<(Box<Response<Download>>, RefusalCause)> = None;
         let mut unreached = false;
         loop {
-            // Of an attempt that was refused: it counts no more.
+            // The slot of a refused attempt counts no more.
             exchange.start.take();
             let (pick, start) = match self.next(&choice, permit, &tried, &mut patience).await {
                 Ok(next) => next,
@@ -76,7 +76,7 @@ impl Proxy {
                 }
                 Err(Halt::AllOut(out)) => {
                     if choice.is_for_task() {
-                        // Java's SDK asks again without a pause.
+                        // The Java SDK asks again without a pause.
                         let _turn = exchange.stopwatch.start_waiting(Awaited::Turn);
                         tokio::time::sleep(BEFORE_NEXT_QUERY).await;
                     }
@@ -90,7 +90,7 @@ impl Proxy {
             let span = begin_span(&exchange, &mut outbound);
             let waiting = exchange.stopwatch.start_waiting(Awaited::Upstream);
             let attempt = account.series.start_attempt(route.operation, Instant::now());
-            // Dropped by an error, the pick lets others try what it was to try.
+            // An error drops the pick, so that another request may probe what it was to probe.
             let mut response = match forward::forward(&self.upstream, outbound, permit.directory()).await {
                 Ok(response) => response,
                 Err(NoAnswer::Rejected(rejection)) => return Err(rejection),
@@ -152,7 +152,7 @@ impl Proxy {
         }
     }
 
-    /// Whose files go where this answer says.
+    /// Records for a new upload policy which account stores the tenant's files.
     async fn note_policy(
         &self,
         permit: &Permit,
@@ -175,13 +175,14 @@ fn begin_span<'e>(exchange: &'e Exchange, outbound: &mut Outbound<'_>) -> Option
     Some(span)
 }
 
-/// A call on a task has no other account, but maybe another key; a synchronous one is repeated only where a key of
-/// ours is dead.
+/// True if a refusal for this cause may be answered by another attempt. A call on a task has no other account, but
+/// maybe another key; a synchronous call is repeated only if a key of ours is invalid.
 fn may_repeat(cause: RefusalCause, choice: &Choice<'_>) -> bool {
     cause == RefusalCause::InvalidKey || choice.repeats && !choice.is_for_task()
 }
 
-/// Nothing is left to try: the last answer if it tells the client what it needs to know, else ours.
+/// The answer if no attempt is left: the last one of the upstream if it tells the client what it needs to know, else a
+/// refusal of the gateway.
 fn last(
     refused: Option<(Box<Response<Download>>, RefusalCause)>,
     refusal: Option<Rejection>,
@@ -196,7 +197,7 @@ fn last(
     }
 }
 
-/// DashScope's 429 seldom says when to come again; the SDKs read it where it is said.
+/// Adds `Retry-After` to a 429 of DashScope, which seldom has it; the SDKs obey it.
 fn tell_when(response: &mut Response<Download>, rest: Option<Duration>) {
     if let Some(rest) = rest
         && response.status() == StatusCode::TOO_MANY_REQUESTS

@@ -1,4 +1,4 @@
-//! Stage 7: when may it start? A submit waits for its turn, for a while, rather than being refused.
+//! Pace: a submit waits for its turn, for a while, before it is refused.
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -21,21 +21,21 @@ use crate::proxy::rejection::Rejection;
 use crate::proxy::worker::Proxy;
 use crate::telemetry::stopwatch::{Awaited, Stopwatch};
 
-/// How long a submit waits, and for whom.
+/// The longest wait of a submit, and the client that it waits for.
 pub(in crate::proxy) struct SubmitWait {
     until: Instant,
     client: oneshot::Receiver<Infallible>,
-    /// Of its exchange.
+    /// The exchange's stopwatch.
     stopwatch: Rc<Stopwatch>,
 }
 
-/// Why there is no attempt any more.
+/// Why no attempt follows.
 pub(in crate::proxy) enum Halt {
     AllOut(NoneAvailable),
     Refused(Rejection),
 }
 
-/// A submit before one account.
+/// A submit that asks one account for a turn.
 struct Paced<'a> {
     pace: Arc<SubmitPace>,
     ask: PaceRequest<'a>,
@@ -44,7 +44,7 @@ struct Paced<'a> {
 }
 
 impl SubmitWait {
-    /// The client can ask for another patience than ours. It leaves by dropping the other end.
+    /// The client can ask for another wait than the configured one. It leaves by dropping the sender of `client`.
     pub(in crate::proxy) fn new(
         permit: &Permit,
         asked: &HeaderMap,
@@ -58,8 +58,8 @@ impl SubmitWait {
 }
 
 impl Proxy {
-    /// The next attempt, at an account that takes it now; where none does, at the one that will be first. A call
-    /// without patience is not paced.
+    /// Chooses the next attempt: an account that takes it now, else the one that will be first. A call without a
+    /// `SubmitWait` is not paced.
     pub(in crate::proxy) async fn next<'d>(
         &self,
         choice: &Choice<'d>,
@@ -97,7 +97,7 @@ impl Proxy {
             };
             let Some((_, index, paced)) = first else { return Err(Halt::AllOut(out)) };
             let start = Box::pin(self.wait(paced, permit, patience)).await.map_err(Halt::Refused)?;
-            // It may have been ejected meanwhile; then there is perhaps another one.
+            // The account may have been ejected meanwhile; then another one may be left.
             if let Ok(pick) = pick(&tried.excluding_all_but(index, permit.tenant().accounts.iter().copied()))
             {
                 return Ok((pick, Some(start)));
@@ -119,12 +119,12 @@ impl Proxy {
         Some(Paced { pace, ask, account, model })
     }
 
-    /// Counted only where it is limited.
+    /// Number of the model's running tasks, counted only if it is limited.
     fn running(&self, account: &Account, model: &str, limit: Option<u32>) -> u32 {
         limit.map_or(0, |_| self.shared.hub.task_index().running(&account.name, model, SystemTime::now()))
     }
 
-    /// Waits in line. Nothing was sent yet, so who leaves, or must go, just gives the place up.
+    /// Waits in the account's queue. Nothing was sent yet, so a client that leaves just gives its place up.
     async fn wait(
         &self,
         mut paced: Paced<'_>,
@@ -153,7 +153,7 @@ impl Proxy {
             let wait = paced.pace.refuse(&paced.ask, Instant::now());
             return Err(paced.rejection(wait));
         };
-        // A minute or two are long enough for a key to be revoked.
+        // The wait may last a minute or two, in which the key may have been revoked.
         match permit.caller().fault(&self.shared.directory.load(), SystemTime::now()) {
             Some(fault) => Err(fault.into()),
             None => Ok(start),
@@ -162,7 +162,7 @@ impl Proxy {
 }
 
 impl Paced<'_> {
-    /// ShownNames the limit that holds it up.
+    /// The refusal that names the limit.
     fn rejection(&self, wait: Duration) -> Rejection {
         let rule = self.ask.rule;
         let is_full = self.pace.turn(&self.ask, Instant::now()).is_none();
@@ -174,7 +174,7 @@ impl Paced<'_> {
     }
 }
 
-/// Calls those who wait, one worker for all, until nobody does.
+/// Gives turns to waiting submits, one worker for all, until none waits.
 async fn lead_on(mut lead: Dispatcher, hub: Arc<PollHub>, account: Arc<str>, model: Box<str>) {
     loop {
         let limit = lead.rule().running;

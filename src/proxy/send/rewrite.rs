@@ -1,4 +1,4 @@
-//! Stage 8, and its twin on the way back: what the other side may see.
+//! Rewriting of heads: fields that the other side may not see are taken off the request, and off the answer.
 
 use hyper::body::Body;
 use hyper::ext::ReasonPhrase;
@@ -23,15 +23,16 @@ use crate::telemetry::traces::{TRACEPARENT, TRACESTATE};
 use crate::tenant::key::VirtualKey;
 use crate::upstream::{Download, Upload};
 
-/// A request that may be sent: it was admitted, bears the account's key and no other.
+/// A request that may be sent: it was admitted, and bears the account's key and no other.
 pub(in crate::proxy) struct Outbound<'d> {
-    /// In a box, for it goes through many hands.
+    /// Boxed, because it is moved often.
     request: Box<Request<Upload>>,
     account: &'d Account,
 }
 
 impl<'d> Outbound<'d> {
-    /// The upstream's part of the trace is below this one's span. What other systems noted of it goes with it.
+    /// Makes the attempt's span the parent of the upstream's spans. `tracestate` of other systems goes on if the caller
+    /// began the trace.
     pub(in crate::proxy) fn continue_trace(&mut self, parent: HeaderValue, goes_on: bool) {
         let headers = self.request.headers_mut();
         headers.insert(TRACEPARENT, parent);
@@ -45,7 +46,7 @@ impl<'d> Outbound<'d> {
     }
 }
 
-/// Makes the upstream's request out of the client's.
+/// Makes the upstream's request of the client's.
 ///
 /// # Errors
 /// `BadRequest` for a target that can't be written.
@@ -76,10 +77,10 @@ pub(in crate::proxy) fn request<'d>(
     if route.operation.is_socket() {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        // Nobody could tell whose files the messages would name.
+        // Files that the messages name could not be checked for their owner.
         headers.remove(OSS_RESOLVE);
         if inspect::names_models_inside(permit, route) {
-            // Frames are read as version 13 writes them, and without extensions.
+            // The gateway reads frames of version 13, without extensions.
             headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             headers.remove(SEC_WEBSOCKET_EXTENSIONS);
         }
@@ -88,7 +89,7 @@ pub(in crate::proxy) fn request<'d>(
         keep_readable(headers);
     }
     if !body.is_end_stream() && !headers.contains_key(CONTENT_LENGTH) {
-        // Without it hyper takes a GET for one without a body, and drops that.
+        // Without this field hyper takes a GET for one without a body, and drops the body.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     body.filter_trailers(Box::new(move |fields| strip(fields, is_withheld_from_upstream, &bears_secret)));
@@ -99,12 +100,12 @@ pub(in crate::proxy) fn request<'d>(
     Ok(Outbound { request, account })
 }
 
-/// Takes off the upstream's answer what is not for the client.
+/// Takes fields off the upstream's answer that are not for the client.
 pub(in crate::proxy) fn response(response: &mut Response<Download>, key: &UpstreamKey) {
     let secret = key.secret().clone();
     let bears_secret = move |value: &[u8]| secret.stands_in(value);
     if response.headers().contains_key(TRANSFER_ENCODING) {
-        // It was read in chunks, whatever else it says (RFC 9112, 6.3).
+        // The body was read in chunks, whatever other fields say (RFC 9112, 6.3).
         response.headers_mut().remove(CONTENT_LENGTH);
     }
     strip(response.headers_mut(), is_withheld_from_client, &bears_secret);
@@ -124,7 +125,7 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
         .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
-/// Leaves only codings that we can undo: of these answers a copy is read, for the task that they name.
+/// Leaves only content codings that the gateway can decode: it reads the task in these answers.
 fn keep_readable(headers: &mut HeaderMap) {
     let is_readable = |coding: &str| {
         let name = coding.split(';').next().unwrap_or_default().trim();
@@ -133,7 +134,7 @@ fn keep_readable(headers: &mut HeaderMap) {
     let asked: Vec<&str> = headers
         .get_all(ACCEPT_ENCODING)
         .iter()
-        // What is no text is no coding that we know.
+        // A value that is no text names no known coding.
         .flat_map(|value| value.to_str().unwrap_or("?").split(','))
         .collect();
     if asked.iter().all(|coding| is_readable(coding)) {
