@@ -49,7 +49,7 @@
 //! | [`cli`] | the commands that are clients of a running gateway (`keys`), and the demo |
 //! | [`server`] | the client's side of the wire: accept, connection, HTTP/1.1 head checks, parked connections, drain |
 //! | [`admin`] | the operator's listener: health, metrics, the admin API |
-//! | [`lifecycle`] | reload, hand-over to a new process, housekeeping, readiness, liveness, notices to systemd |
+//! | [`lifecycle`] | reload, hand-over to a new process, housekeeping, readiness, liveness, signals, notices to systemd |
 //! | [`proxy`] | the life of one request: a file for each stage |
 //! | [`polling`] | the poll hub: what is known of each running task, which client waits for it, which query comes next |
 //! | [`upstream`] | connections to DashScope and to object storage: pool, bodies |

@@ -2,16 +2,15 @@
 
 use std::io::{self, IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{self, Child, ExitCode, Stdio};
+use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use dashgate::app::{self, RunningGateway};
 use dashgate::cli::{demo, keys};
 use dashgate::config::{self, Config, Files, Loaded};
 use dashgate::lifecycle::handover::{self, Successor};
-use dashgate::lifecycle::{reload, systemd};
+use dashgate::lifecycle::{signals, systemd};
 use dashgate::sim;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -129,7 +128,7 @@ fn serve(options: &Serve) -> ExitCode {
     let end = run(async {
         // Signals are heard from now on: a process that reads "ready" may send one.
         let (stop, hangup, upgrade) =
-            (asked_to_stop()?, signal(SignalKind::hangup())?, signal(SignalKind::user_defined2())?);
+            (signals::stop_requested()?, signals::reload_requests()?, signals::upgrade_requests()?);
         let successor = successor(&mut gateway);
         announce(&gateway, &config, &source);
         systemd::ready();
@@ -138,8 +137,8 @@ fn serve(options: &Serve) -> ExitCode {
             () = stop => Ok(ServeEnd::Stopped),
             successor = successor => Ok(ServeEnd::Succeeded(successor)),
             () = gateway.worker_ended() => Err(io::Error::other("a worker or the admin listener ended unasked")),
-            () = reload_when_asked(hangup, reloads) => Ok(ServeEnd::Stopped),
-            () = upgrade_when_asked(upgrade) => Ok(ServeEnd::Stopped),
+            () = signals::reload_at_each(hangup, reloads) => Ok(ServeEnd::Stopped),
+            () = signals::upgrade_at_each(upgrade) => Ok(ServeEnd::Stopped),
         }
     });
     match end.flatten() {
@@ -201,32 +200,6 @@ fn successor(gateway: &mut RunningGateway) -> impl Future<Output = Successor> + 
     }
 }
 
-/// Starts a process that takes over, at each SIGUSR2; never returns.
-async fn upgrade_when_asked(mut upgrade: Signal) {
-    while upgrade.recv().await.is_some() {
-        match start_again() {
-            Ok(mut child) => {
-                tracing::info!("process {} was started to take over", child.id());
-                std::thread::spawn(move || {
-                    if let Ok(status) = child.wait() {
-                        tracing::error!("the process that was to take over, or has, ended: {status}");
-                    }
-                });
-            }
-            Err(error) => tracing::error!("no process could be started to take over: {error}"),
-        }
-    }
-    std::future::pending().await
-}
-
-/// Starts the program again with its own arguments, from its current file.
-fn start_again() -> io::Result<Child> {
-    let mut arguments = std::env::args_os();
-    let program = arguments.next().ok_or(io::ErrorKind::NotFound)?;
-    let arguments: Vec<_> = arguments.filter(|argument| argument != TAKE_OVER).collect();
-    process::Command::new(program).args(arguments).arg(TAKE_OVER).stdin(Stdio::null()).spawn()
-}
-
 fn announce(gateway: &RunningGateway, config: &Config, source: &str) {
     let address = gateway.address();
     let scheme = |tls: bool| if tls { "https" } else { "http" };
@@ -244,31 +217,13 @@ fn announce(gateway: &RunningGateway, config: &Config, source: &str) {
     }
 }
 
-/// Reloads at each SIGHUP; never returns.
-async fn reload_when_asked(mut hangup: Signal, reloads: Option<reload::ReloadHandle>) {
-    while hangup.recv().await.is_some() {
-        match &reloads {
-            Some(reloads) => {
-                systemd::reloading();
-                // The result is in the log.
-                let _ = reloads.reload().await;
-                systemd::ready();
-            }
-            None => tracing::warn!(
-                "nothing to reload: the configuration is the environment's, which needs a restart"
-            ),
-        }
-    }
-    std::future::pending().await
-}
-
 fn demonstrate(options: &demo::DemoOptions) -> ExitCode {
     let shown = run(async {
         let demo = demo::start(options).map_err(|error| demo::DemoFailure(error.to_string()))?;
         demo.show().await?;
         if !options.once {
             say(&demo.invitation());
-            asked_to_stop()?.await;
+            signals::stop_requested()?.await;
         }
         Ok::<_, demo::DemoFailure>(())
     });
@@ -283,7 +238,7 @@ fn demonstrate(options: &demo::DemoOptions) -> ExitCode {
 }
 
 fn simulate(options: sim::SimulatorOptions) -> ExitCode {
-    match run(async { sim::run(options, asked_to_stop()?).await }) {
+    match run(async { sim::run(options, signals::stop_requested()?).await }) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) | Err(error) => failed_start(&error),
     }
@@ -306,18 +261,6 @@ fn run<F: Future>(future: F) -> io::Result<F::Output> {
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())?;
     Ok(runtime.block_on(future))
-}
-
-/// Waits for SIGTERM or SIGINT. Signals are heard from the call on.
-fn asked_to_stop() -> io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }
 
 /// Loads the configuration, and prints its faults. A sidecar's configuration has no files.
@@ -370,4 +313,3 @@ fn bad_usage() -> ExitCode {
 }
 
 const FAILED: ExitCode = ExitCode::FAILURE;
-const TAKE_OVER: &str = "--take-over";

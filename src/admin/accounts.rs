@@ -43,6 +43,6 @@ fn describe(account: &Account, now: Instant) -> Value {
 
 /// Null where nothing rests. With no seconds left, the next request is a trial.
 fn rest(resting: Option<Resting>) -> Value {
-    let told = |Resting { cause, left }| json!({ "cause": cause.name(), "seconds_left": left.as_secs_f64().ceil() as u64 });
-    resting.map_or(Value::Null, told)
+    let shown = |Resting { cause, left }| json!({ "cause": cause.name(), "seconds_left": left.as_secs_f64().ceil() as u64 });
+    resting.map_or(Value::Null, shown)
 }

@@ -64,14 +64,14 @@ impl Default for Refusals {
 }
 
 impl Refusals {
-    pub(super) fn note(&self, peer: SocketAddr, problem: &Problem, now: Instant) {
+    pub(super) fn log(&self, peer: SocketAddr, problem: &Problem, now: Instant) {
         if self.0.borrow_mut().take(now) {
             tracing::warn!(target: "audit", action = "sign_in", outcome = problem.code(), %peer, "refused");
         }
     }
 
     /// Logs the number of refusals that were not logged, once a period is over. To be called now and then.
-    pub(super) fn tell(&self, now: Instant) {
+    pub(super) fn log_silenced(&self, now: Instant) {
         let silenced = self.0.borrow_mut().renew(now);
         if silenced > 0 {
             tracing::warn!(target: "audit", action = "sign_in", silenced, "more were refused than are told here");

@@ -29,7 +29,7 @@ impl Admin {
     }
 
     pub(super) fn ready(&self) -> AdminResponse {
-        let mut failing: Vec<(&str, String)> = self.readiness.missing().map(tell).collect();
+        let mut failing: Vec<(&str, String)> = self.readiness.missing().map(describe).collect();
         if let StoreHealth::Unwritable(fault) = self.shared.store.health() {
             // Readiness needs no token, so the path of the store is for the log alone.
             failing.push(("store", format!("the store {}", fault.cause)));
@@ -39,8 +39,8 @@ impl Admin {
             None => answer(StatusCode::OK, &json!({ "status": "ready", "failing": names })),
             Some((status, _)) => {
                 let problems: Vec<&str> = failing.iter().map(|(_, problem)| &**problem).collect();
-                let told = json!({ "status": status, "failing": names, "problem": problems.join("; ") });
-                answer(StatusCode::SERVICE_UNAVAILABLE, &told)
+                let body = json!({ "status": status, "failing": names, "problem": problems.join("; ") });
+                answer(StatusCode::SERVICE_UNAVAILABLE, &body)
             }
         }
     }
@@ -64,7 +64,7 @@ impl Admin {
     }
 }
 
-fn tell((need, held, needed): (Requirement, usize, usize)) -> (&'static str, String) {
+fn describe((need, held, needed): (Requirement, usize, usize)) -> (&'static str, String) {
     let problem = match need {
         Requirement::Serving => {
             "it was asked to stop: what runs may end, and nothing new is taken".to_owned()

@@ -74,8 +74,8 @@ impl Admin {
 
     /// Checks the workers, and logs refusals, once a second.
     fn each_second(&self) {
-        self.workers.borrow_mut().look();
-        self.refusals.tell(Instant::now());
+        self.workers.borrow_mut().check();
+        self.refusals.log_silenced(Instant::now());
     }
 
     async fn act(&self, visitor: &Visitor, request: Request<Incoming>) -> Result<AdminResponse, Problem> {
@@ -89,7 +89,7 @@ impl Admin {
         // Without the token, a guarded path that exists is answered like one that does not.
         let token = if route::is_guarded(path) {
             let opened = self.open(visitor, headers);
-            opened.inspect_err(|problem| self.refusals.note(peer, problem, Instant::now()))?
+            opened.inspect_err(|problem| self.refusals.log(peer, problem, Instant::now()))?
         } else {
             String::new()
         };

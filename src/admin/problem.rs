@@ -95,7 +95,7 @@ impl Problem {
         answer
     }
 
-    /// As programs know it.
+    /// Code of the problem, for programs.
     pub(super) const fn code(&self) -> &'static str {
         self.row().1
     }

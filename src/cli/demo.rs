@@ -130,7 +130,7 @@ impl Demo {
     async fn submit(&self) -> Result<String, DemoFailure> {
         say(&format!("3. acme submits a task: POST {SUBMIT}\n"));
         let answer = self.call(Method::POST, SUBMIT, ACME_KEY, Some(BODY)).await?;
-        say(&format!("   {}\n", answer.told()));
+        say(&format!("   {}\n", answer.shown()));
         answer.string("/output/task_id")
     }
 
@@ -148,7 +148,7 @@ impl Demo {
                     say(&format!("   usage {}\n", answer.json["usage"]));
                     return answer.string("/output/video_url");
                 }
-                _ => return Err(DemoFailure(format!("the task ended as {}", answer.told()))),
+                _ => return Err(DemoFailure(format!("the task ended as {}", answer.shown()))),
             }
         }
     }
@@ -180,7 +180,7 @@ impl Demo {
         let foreign = self.call(Method::GET, &path, GLOBEX_KEY, None).await?;
         say(&format!(
             "6. globex asks for acme's task, and is told what it would be of one that never was:\n   {}\n",
-            foreign.told()
+            foreign.shown()
         ));
         if foreign.string("/output/task_status")? != "UNKNOWN" {
             return Err(DemoFailure("another tenant's task was shown".to_owned()));
@@ -188,7 +188,7 @@ impl Demo {
         let tokens = self.call(Method::POST, "/wan/api/v1/tokens", ACME_KEY, None).await?;
         say(&format!(
             "7. acme asks for POST /tokens, which would hand out a credential of the account:\n   {}\n",
-            tokens.told()
+            tokens.shown()
         ));
         if tokens.status != StatusCode::FORBIDDEN {
             return Err(DemoFailure("POST /tokens was passed on".to_owned()));
@@ -255,25 +255,25 @@ struct DemoResponse {
 }
 
 impl DemoResponse {
-    fn told(&self) -> String {
+    fn shown(&self) -> String {
         format!("{} {}", self.status.as_u16(), self.json)
     }
 
     fn string(&self, pointer: &str) -> Result<String, DemoFailure> {
         let found = self.json.pointer(pointer).and_then(Value::as_str);
-        found.map(str::to_owned).ok_or_else(|| DemoFailure(format!("no {pointer} in {}", self.told())))
+        found.map(str::to_owned).ok_or_else(|| DemoFailure(format!("no {pointer} in {}", self.shown())))
     }
 }
 
 /// Status of the task: one moving line on a terminal; elsewhere, a line for each new status.
 struct StatusLine {
     began: Instant,
-    told: String,
+    shown: String,
 }
 
 impl StatusLine {
     fn begin() -> Self {
-        Self { began: Instant::now(), told: String::new() }
+        Self { began: Instant::now(), shown: String::new() }
     }
 
     fn show(&mut self, status: &str) {
@@ -282,10 +282,10 @@ impl StatusLine {
         if io::stdout().is_terminal() {
             let dots = ".".repeat((seconds * 4.0) as usize % 24);
             say(&format!("\r   {status:<9} {seconds:>5.1} s {dots:<24}{}", if ended { "\n" } else { "" }));
-        } else if status != self.told {
+        } else if status != self.shown {
             say(&format!("   {status} after {seconds:.1} s\n"));
         }
-        status.clone_into(&mut self.told);
+        status.clone_into(&mut self.shown);
     }
 }
 

@@ -94,12 +94,12 @@ pub async fn run(
         KeysCommand::Create { tenant, id, expires } => {
             let asked = json!({ "tenant": tenant, "id": id, "expires": expires });
             let made = gateway.call(Method::POST, "/admin/keys", Some(asked)).await?;
-            show(&told(&made, "made"));
+            show(&describe(&made, "made"));
         }
         KeysCommand::Rotate { id, grace } => {
             let path = format!("/admin/keys/{}/rotate", segment(id)?);
             let made = gateway.call(Method::POST, &path, Some(json!({ "grace": grace }))).await?;
-            show(&told(&made, "rotated"));
+            show(&describe(&made, "rotated"));
         }
         KeysCommand::Revoke { id } => {
             gateway.call(Method::DELETE, &format!("/admin/keys/{}", segment(id)?), None).await?;
@@ -136,17 +136,17 @@ fn row([id, tenant, source, status, created, expires, old]: [&str; 7]) -> String
     format!("{id:<24} {tenant:<16} {source:<7} {status:<9} {created:<20} {expires:<20} {old}\n")
 }
 
-fn told(made: &Value, what: &str) -> String {
+fn describe(made: &Value, what: &str) -> String {
     let text = |name: &str| made[name].as_str().unwrap_or("-");
-    let mut told = format!("{}: {what}, for the tenant {}", text("id"), text("tenant"));
+    let mut output = format!("{}: {what}, for the tenant {}", text("id"), text("tenant"));
     if let Some(until) = made["expires_at"].as_str() {
-        let _ = write!(told, ", until {until}");
+        let _ = write!(output, ", until {until}");
     }
     if let Some(until) = made["old_until"].as_str() {
-        let _ = write!(told, "; the old secret works until {until}");
+        let _ = write!(output, "; the old secret works until {until}");
     }
-    let _ = write!(told, "\n\n  {}\n\nKeep it now: it is not shown again.\n", text("key"));
-    told
+    let _ = write!(output, "\n\n  {}\n\nKeep it now: it is not shown again.\n", text("key"));
+    output
 }
 
 /// Checks that a name may stand in a path or a query as it is. The error does not show the name, which may be a secret.

@@ -36,7 +36,7 @@ pub fn watched(workers: usize) -> (Vec<Pulse>, WorkerWatch) {
 
 impl WorkerWatch {
     /// Checks every pulse. Checks are counted, not time: where the whole process is held up, the checks are too.
-    pub fn look(&mut self) {
+    pub fn check(&mut self) {
         for watched in &mut self.0 {
             let Some(pulse) = watched.pulse.upgrade() else {
                 watched.still = 0;
@@ -68,21 +68,21 @@ mod tests {
         for _ in 0..MOST_STILL {
             assert_eq!(watch.stuck(), None);
             pulses[0].beat();
-            watch.look();
+            watch.check();
         }
         assert_eq!(watch.stuck(), Some(1));
         pulses[1].beat();
-        watch.look();
+        watch.check();
         assert_eq!(watch.stuck(), None);
     }
 
     #[test]
     fn who_has_ended_is_not_stuck() {
         let (pulses, mut watch) = watched(1);
-        (0..MOST_STILL).for_each(|_| watch.look());
+        (0..MOST_STILL).for_each(|_| watch.check());
         assert_eq!(watch.stuck(), Some(0));
         drop(pulses);
-        watch.look();
+        watch.check();
         assert_eq!(watch.stuck(), None);
     }
 }

@@ -5,4 +5,5 @@ pub mod housekeeping;
 pub mod liveness;
 pub mod readiness;
 pub mod reload;
+pub mod signals;
 pub mod systemd;

@@ -50,15 +50,15 @@ impl Offer {
     ) -> io::Result<Self> {
         let path = socket_path(store.path());
         let listener = listen(&path)?;
-        let (tell, taken) = oneshot::channel();
+        let (successor, taken) = oneshot::channel();
         // The thread ends when it has handed over, or with the process.
         thread::Builder::new().name("handover".to_owned()).spawn(move || {
             if let Some(predecessor) = predecessor {
                 predecessor.wait();
             }
-            let mut tell = Some(tell);
-            while let (Some(_), Ok((stream, _))) = (&tell, listener.accept()) {
-                if let Err(error) = hand_over(&stream, &store, &sockets, &mut tell) {
+            let mut successor = Some(successor);
+            while let (Some(_), Ok((stream, _))) = (&successor, listener.accept()) {
+                if let Err(error) = hand_over(&stream, &store, &sockets, &mut successor) {
                     tracing::error!("the process that was to take over did not: {error}; this one goes on");
                     store.unlink();
                 }
@@ -91,7 +91,7 @@ fn hand_over(
     stream: &UnixStream,
     store: &Store,
     sockets: &HandoverSockets,
-    tell: &mut Option<oneshot::Sender<Successor>>,
+    successor: &mut Option<oneshot::Sender<Successor>>,
 ) -> io::Result<()> {
     let peer = rustix::net::sockopt::socket_peercred(stream)?;
     if peer.uid != rustix::process::geteuid() && !peer.uid.is_root() {
@@ -141,9 +141,9 @@ fn hand_over(
         return Err(io::Error::other("it does not know of everything"));
     }
     let (released, done) = mpsc::sync_channel(1);
-    if let Some(tell) = tell.take() {
+    if let Some(successor) = successor.take() {
         let line = stream.try_clone()?;
-        let _ = tell.send(Successor { process: hello.process, released, _line: line });
+        let _ = successor.send(Successor { process: hello.process, released, _line: line });
     }
     match done.recv_timeout(PATIENCE) {
         Ok(()) => send_line(stream, YOURS),
