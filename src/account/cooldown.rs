@@ -1,9 +1,11 @@
 //! Cooldown: an account, key or model that was refused rests for a time. Then one request probes whether it is available
 //! again.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::dashscope::refusal::{RefusalCause, Throttling};
 
@@ -139,7 +141,7 @@ impl Cooldown {
         // Another request that changed the value meanwhile has seen the same refusal.
         self.until.compare_exchange(before, until, Ordering::AcqRel, Ordering::Relaxed).ok()?;
         self.strikes.store(strikes, Ordering::Relaxed);
-        *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
+        *self.cause.lock() = Some(cause);
         (before == OPEN || by_probe).then_some(rest)
     }
 
@@ -150,7 +152,7 @@ impl Cooldown {
             Availability::ProbeDue => Duration::ZERO,
             Availability::Resting(left) => left,
         };
-        Some(((*self.cause.lock().unwrap_or_else(PoisonError::into_inner))?, left))
+        Some(((*self.cause.lock())?, left))
     }
 
     fn millis(&self, now: Instant) -> u64 {

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
+
+use parking_lot::Mutex;
 
 use super::address::Address;
 use super::cooldown::{Availability, Cooldown};
@@ -24,7 +26,7 @@ impl AccountRegistry {
     }
 
     pub(super) fn account(&self, name: &Arc<str>) -> Arc<AccountHealth> {
-        let mut accounts = lock(&self.accounts);
+        let mut accounts = self.accounts.lock();
         if let Some(health) = accounts.get(name).and_then(Weak::upgrade) {
             return health;
         }
@@ -70,7 +72,7 @@ impl AccountHealth {
 
     /// The address of the account, which stays the same object while its settings are unchanged.
     pub(super) fn address(&self, config: &config::AccountSettings) -> Arc<Address> {
-        let mut last = lock(&self.address);
+        let mut last = self.address.lock();
         if let Some(address) = last.upgrade().filter(|address| address.is_of(config)) {
             return address;
         }
@@ -80,7 +82,7 @@ impl AccountHealth {
     }
 
     pub(super) fn key(&self, digest: [u8; 32]) -> Arc<Cooldown> {
-        let mut keys = lock(&self.keys);
+        let mut keys = self.keys.lock();
         if let Some(cooldown) = keys.get(&digest).and_then(Weak::upgrade) {
             return cooldown;
         }
@@ -105,13 +107,13 @@ impl AccountHealth {
         if !self.has_models() {
             return None;
         }
-        lock(&self.models).get(bounded(model)).cloned()
+        self.models.lock().get(bounded(model)).cloned()
     }
 
     /// Cooldown of a model, made if there is none yet.
     pub(super) fn throttled_model(&self, model: &str, now: Instant) -> Arc<Cooldown> {
         let model = bounded(model);
-        let mut models = lock(&self.models);
+        let mut models = self.models.lock();
         if let Some(cooldown) = models.get(model) {
             return Arc::clone(cooldown);
         }
@@ -129,7 +131,7 @@ impl AccountHealth {
 
     /// Notes that the model is available again.
     pub(super) fn forget_model(&self, model: &str) {
-        let mut models = lock(&self.models);
+        let mut models = self.models.lock();
         models.remove(bounded(model));
         self.has_models.store(!models.is_empty(), Ordering::Release);
     }
@@ -137,7 +139,7 @@ impl AccountHealth {
     /// Throttled models, sorted by name.
     pub(super) fn models(&self) -> Vec<(Box<str>, Arc<Cooldown>)> {
         let models =
-            lock(&self.models).iter().map(|(model, cooldown)| (model.clone(), cooldown.clone())).collect();
+            self.models.lock().iter().map(|(model, cooldown)| (model.clone(), cooldown.clone())).collect();
         let mut models: Vec<(Box<str>, Arc<Cooldown>)> = models;
         models.sort_by(|one, other| one.0.cmp(&other.0));
         models
@@ -147,10 +149,6 @@ impl AccountHealth {
 /// The name of a model, or an empty name for all names that are longer than DashScope's.
 fn bounded(model: &str) -> &str {
     if model.len() <= LONGEST_MODEL { model } else { "" }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 const GOLDEN_RATIO: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -176,7 +174,7 @@ mod tests {
         assert!(!Arc::ptr_eq(&key, &after.key([2; 32])));
         drop((before, after));
         registry.account(&other);
-        assert_eq!(lock(&registry.accounts).len(), 1);
+        assert_eq!(registry.accounts.lock().len(), 1);
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //! of the tenants. All workers share the pace, and it outlives a reload.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use crate::dashscope::submit_rules::SubmitRule;
@@ -117,7 +118,7 @@ impl SubmitPace {
     }
 
     fn lock(&self) -> MutexGuard<'_, PaceState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -248,7 +249,7 @@ pub(super) struct ModelPaces(Mutex<HashMap<Box<str>, Arc<SubmitPace>>>);
 
 impl ModelPaces {
     pub(super) fn of(&self, model: &str, now: Instant) -> Arc<SubmitPace> {
-        let mut paces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paces = self.0.lock();
         if let Some(pace) = paces.get(model) {
             return Arc::clone(pace);
         }

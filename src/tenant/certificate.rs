@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use foldhash::fast::RandomState;
+use parking_lot::Mutex;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 
@@ -17,12 +18,12 @@ pub struct ClientCertificate {
     /// The client's own certificate first; at least one.
     chain: Vec<CertificateDer<'static>>,
     names: Vec<Box<str>>,
-    verdict: Mutex<Verification>,
+    verification: Mutex<LastVerification>,
 }
 
 /// Result of the last verification.
-struct Verification {
-    by: Arc<dyn ClientCertVerifier>,
+struct LastVerification {
+    verifier: Arc<dyn ClientCertVerifier>,
     holds: bool,
     until: SystemTime,
 }
@@ -31,25 +32,29 @@ impl ClientCertificate {
     /// The certificate of a chain that a handshake has just verified; `None` if the chain is empty.
     pub fn new(
         chain: Vec<CertificateDer<'static>>,
-        by: &Arc<dyn ClientCertVerifier>,
+        verifier: &Arc<dyn ClientCertVerifier>,
         now: SystemTime,
     ) -> Option<Arc<Self>> {
         let names = certificate::names(chain.first()?);
-        let verdict =
-            Mutex::new(Verification { by: Arc::clone(by), holds: true, until: now + VERDICT_HOLDS });
-        Some(Arc::new(Self { chain, names, verdict }))
+        let verification = Mutex::new(LastVerification {
+            verifier: Arc::clone(verifier),
+            holds: true,
+            until: now + VERIFICATION_KEPT,
+        });
+        Some(Arc::new(Self { chain, names, verification }))
     }
 
     /// Tells whether the certificate is valid under the `current` verifier. A connection may last longer than its
     /// certificate, and longer than the revocation list of its handshake.
-    pub fn holds(&self, today: &Arc<dyn ClientCertVerifier>, now: SystemTime) -> bool {
-        let mut verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&verdict.by, today) || now >= verdict.until {
+    pub fn holds(&self, current: &Arc<dyn ClientCertVerifier>, now: SystemTime) -> bool {
+        let mut verification = self.verification.lock();
+        if !Arc::ptr_eq(&verification.verifier, current) || now >= verification.until {
             let time = UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).unwrap_or_default());
-            let holds = today.verify_client_cert(&self.chain[0], &self.chain[1..], time).is_ok();
-            *verdict = Verification { by: Arc::clone(today), holds, until: now + VERDICT_HOLDS };
+            let holds = current.verify_client_cert(&self.chain[0], &self.chain[1..], time).is_ok();
+            *verification =
+                LastVerification { verifier: Arc::clone(current), holds, until: now + VERIFICATION_KEPT };
         }
-        verdict.holds
+        verification.holds
     }
 }
 
@@ -126,4 +131,4 @@ impl CertificateIndex {
 }
 
 /// Time for which the result of a verification is kept. To verify a certificate takes some 100 µs.
-const VERDICT_HOLDS: Duration = Duration::from_secs(60);
+const VERIFICATION_KEPT: Duration = Duration::from_secs(60);

@@ -4,12 +4,13 @@ use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dashmap::DashSet;
 use foldhash::fast::RandomState;
+use parking_lot::Mutex;
 
 use super::key::{CredentialFault, KeyDigest};
 use crate::store::{Change, KeyRecord, Mirror, Store, StoreFault};
@@ -23,12 +24,12 @@ pub struct Keyring {
     /// Newest secret of each id.
     by_id: DashSet<ById, RandomState>,
     /// Secrets with a successor, by the id of their key.
-    retired: Mutex<Retired>,
+    retired: Mutex<RetiredSecrets>,
     /// Names of tenants, so that each name is in memory once.
     tenants: Mutex<HashSet<Arc<str>, RandomState>>,
 }
 
-type Retired = HashMap<Box<str>, Vec<Arc<IssuedKey>>, RandomState>;
+type RetiredSecrets = HashMap<Box<str>, Vec<Arc<IssuedKey>>, RandomState>;
 
 /// One secret of a key that was made at run time.
 pub struct IssuedKey {
@@ -139,7 +140,7 @@ impl Keyring {
         });
         self.by_digest.insert(ByDigest(Arc::clone(&key)));
         if issue.retired {
-            self.retired().entry(issue.id.into()).or_default().push(key);
+            self.retired.lock().entry(issue.id.into()).or_default().push(key);
         } else {
             self.by_id.remove(issue.id);
             self.by_id.insert(ById(key));
@@ -151,7 +152,7 @@ impl Keyring {
         let Some(old) = self.named(id) else { return };
         let ends = old.ends();
         self.insert(&NewKey { id, tenant: &old.tenant, digest, created: now, ends, retired: false });
-        let mut retired = self.retired();
+        let mut retired = self.retired.lock();
         let secrets = retired.entry(id.into()).or_default();
         secrets.retain(|secret| {
             let stays = secret.fault(now).is_none();
@@ -171,7 +172,7 @@ impl Keyring {
         if let Some(key) = self.named(id) {
             key.ends.store(REVOKED, Ordering::Relaxed);
         }
-        for secret in self.retired().get(id).into_iter().flatten() {
+        for secret in self.retired.lock().get(id).into_iter().flatten() {
             secret.ends.store(REVOKED, Ordering::Relaxed);
         }
     }
@@ -180,7 +181,7 @@ impl Keyring {
     pub fn remove(&self, digest: &KeyDigest) {
         let Some(ByDigest(key)) = self.by_digest.remove(digest) else { return };
         self.by_id.remove_if(&*key.id, |newest| newest.0.digest == *digest);
-        let mut retired = self.retired();
+        let mut retired = self.retired.lock();
         if let Some(secrets) = retired.get_mut(&key.id) {
             secrets.retain(|secret| secret.digest != *digest);
             if secrets.is_empty() {
@@ -191,7 +192,7 @@ impl Keyring {
 
     /// Ends of the key's secrets that have a successor and are still valid.
     pub fn retiring(&self, id: &str, now: SystemTime) -> Vec<SystemTime> {
-        let retired = self.retired();
+        let retired = self.retired.lock();
         let secrets = retired.get(id).into_iter().flatten().filter(|secret| secret.fault(now).is_none());
         let until = secrets.filter_map(|secret| match secret.ends() {
             KeyEnd::At(until) => Some(until),
@@ -205,12 +206,8 @@ impl Keyring {
         self.by_id.iter().for_each(|key| show(&key.0));
     }
 
-    fn retired(&self) -> MutexGuard<'_, Retired> {
-        self.retired.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn name_of(&self, tenant: &str) -> Arc<str> {
-        let mut names = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = self.tenants.lock();
         if let Some(known) = names.get(tenant) {
             return Arc::clone(known);
         }
@@ -397,7 +394,7 @@ mod tests {
         for digest in [1, 3, 9] {
             ring.remove(&[digest; 32]);
         }
-        assert!(ring.find(&[1; 32]).is_none() && ring.named("b").is_none() && ring.retired().is_empty());
+        assert!(ring.find(&[1; 32]).is_none() && ring.named("b").is_none() && ring.retired.lock().is_empty());
         assert_eq!(ring.named("a").map(|key| key.digest), Some([2; 32]));
         // Another tenant may then use the id.
         insert(&ring, "b", "two", [4; 32], KeyEnd::Never, false);
