@@ -90,12 +90,13 @@ pub fn choose<'d>(
     loop {
         let weight = |index: usize| {
             let account = &accounts[index];
-            let is_fit = match account.availability(index, need, tried, now) {
-                _ if lost.contains(&index) || tried.accounts.contains(&index) => false,
-                Availability::Available => true,
-                Availability::ProbeDue => takes_due,
-                Availability::Resting(_) => false,
-            };
+            let is_excluded = lost.contains(&index) || tried.accounts.contains(&index);
+            let is_fit = !is_excluded
+                && match account.availability(index, need, tried, now) {
+                    Availability::Available => true,
+                    Availability::ProbeDue => takes_due,
+                    Availability::Resting(_) => false,
+                };
             if is_fit { u64::from(account.weight) } else { 0 }
         };
         let total: u64 = among.iter().map(|index| weight(*index)).sum();

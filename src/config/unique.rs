@@ -99,7 +99,7 @@ impl UniqueSecrets {
             (SecretUse::Admin, _) | (_, SecretUse::Admin) => {
                 "the admin token opens every key; make one of its own"
             }
-            (SecretUse::Virtual, _) => {
+            (SecretUse::Virtual, SecretUse::Virtual | SecretUse::Upstream) => {
                 "each key has a secret of its own; make another with: openssl rand -hex 24"
             }
         };
