@@ -174,5 +174,5 @@ const ALLOWED: &[&[&str]] = &[
     &["polling::account_poller", "polling::schedule", "polling::tracked_task"],
     &["polling::account_poller", "polling::tracked_task"],
     &["proxy::videos::store_reference", "proxy::videos::translate"],
-    &["telemetry::access_log::line", "telemetry::access_log::timestamp"],
+    &["tasks::index", "tasks::pager"],
 ];
