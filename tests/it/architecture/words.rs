@@ -71,5 +71,5 @@ fn declared_type(line: &str) -> Option<&str> {
 const PRONOUNS: [&str; 9] =
     ["What", "Whether", "Whose", "Who", "Of", "Those", "That", "The same", "As above"];
 /// Limits in thousandths.
-const MOST_PRONOUNS: usize = 55;
+const MOST_PRONOUNS: usize = 20;
 const MOST_SHARED_NAMES: usize = 20;
