@@ -24,7 +24,7 @@ fn fill(queue: &mut Queue, tenant: &Arc<str>, weight: u32, item: usize, times: u
     }
 }
 
-/// Whose they were, in the order of their queue.
+/// Items in the order of their turns.
 fn order(queue: &mut Queue, most: usize) -> Vec<usize> {
     (0..most).map_while(|_| queue.pop()).collect()
 }
@@ -139,14 +139,14 @@ fn steps() -> impl Strategy<Value = Vec<QueueStep>> {
 }
 
 proptest! {
-    /// Whatever comes and goes: nothing is lost, each line keeps its order, whoever comes is told how many are
-    /// before it, and no tenant that waits gets less than its share.
+    /// In any order of events: no item is lost, each line keeps its order, `before` says the number of earlier turns,
+    /// and no tenant that waits gets less than its share.
     #[test]
     fn turns_are_fair(weights in [1u32..5, 1u32..5, 1u32..5], steps in steps()) {
         let (mut queue, tenants) = (FairQueue::<u64, u64>::new(MOST_WAITING), names());
-        // By number: the tenant.
+        // The tenant of each waiting item, by key.
         let mut waiting = BTreeMap::<u64, usize>::new();
-        // Of each tenant since its line began: its own queue, and all queue.
+        // Turns since each tenant's line began: its own and the others'.
         let mut given = [[0u64; 3]; 3];
         let mut last = 0;
         for step in steps {
@@ -203,7 +203,7 @@ fn clone(queue: &FairQueue<u64, u64>) -> FairQueue<u64, u64> {
 
 const MOST_WAITING: usize = 1024;
 
-/// Keys of a queue whose items are due from a time on.
+/// A queue of items that are due from a time on: its keys are the time and a number.
 fn due_queue() -> FairQueue<(u64, u64), ()> {
     FairQueue::new(usize::MAX)
 }

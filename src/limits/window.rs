@@ -201,7 +201,7 @@ mod tests {
     }
 
     proptest! {
-        /// Wherever between start and answer the upstream counts, it never counts more in a second.
+        /// The upstream never counts more calls in a second, wherever between start and answer it counts them.
         #[test]
         fn no_second_has_more_than_the_rule(
             rate in 1usize..6,

@@ -79,12 +79,12 @@ impl Schedule {
     /// Follows a task, which is asked for at `rest` at the latest.
     pub(super) fn follow(&mut self, task: &Arc<TrackedTask>, rest: Instant) {
         let number = task.number;
-        let task = Arc::clone(task);
-        let entry = ScheduleEntry { task, ended: None, wanted: None, rest: None, again: false };
-        if let Some(before) = self.entries.insert(number, entry) {
-            self.entries.insert(number, before);
+        if self.follows(number) {
             return;
         }
+        let task = Arc::clone(task);
+        let entry = ScheduleEntry { task, ended: None, wanted: None, rest: None, again: false };
+        self.entries.insert(number, entry);
         self.set_due(number, ScheduleQueue::Rest, Some(rest));
         self.sort(number);
     }

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use dashmap::{DashMap, DashSet};
 use foldhash::fast::RandomState;
 
-use super::pager::TenantTaskIds;
 use super::running::RunningCounts;
+use super::tenant_ids::TenantTaskIds;
 use crate::dashscope::task::{LIFETIME, Status};
 use crate::limits::Registry;
 use crate::store::{Store, StoreFault, StoreHealth, TASKS_KEPT, TaskRecord};

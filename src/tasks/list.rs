@@ -1,6 +1,7 @@
 //! The list of a tenant's tasks in DashScope's shape.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -20,11 +21,11 @@ pub fn page(
 ) -> Bytes {
     let begin = (query.page_no - 1).saturating_mul(query.page_size);
     let mut total = 0;
-    let mut page = Vec::new();
+    let mut page = Vec::<Arc<TaskRecord>>::new();
     index.walk(tenant, None, true, |task| {
         if is_listed(task, now) && is_asked_for(task, query) {
             if total >= begin && page.len() < query.page_size {
-                page.push(task.clone());
+                page.push(Arc::clone(task));
             }
             total += 1;
         }
@@ -32,7 +33,7 @@ pub fn page(
     });
     let body = TaskListBody {
         total,
-        data: page.iter().map(|task: &std::sync::Arc<TaskRecord>| item(task)).collect(),
+        data: page.iter().map(|task| item(task)).collect(),
         total_page: total.div_ceil(query.page_size),
         page_no: query.page_no,
         request_id,
