@@ -79,7 +79,7 @@
 //! | a metric | a family in [`telemetry::metrics`], one line where it is recorded, and its row in the guide's `observability.md` |
 //! | a configuration key | a field with its check in [`config`], its lines in the example and in the schema, and its row in the guide's `reference.md`; tests compare the four |
 //! | a stage | a file in `proxy/`, and a line where the stages are called |
-//! | a reaction to a task's end | a receiver of [`polling::hub::TaskEnded`], which is emitted once for each task |
+//! | a reaction to a task's end | a subscriber in [`polling::TaskEndSubscribers`]; [`polling::TaskEnded`] is emitted once for each task |
 //! | a kind of stored change | a [`store::Change`] variant, its replay, and its rows in the store's file |
 //! | a command | a file in `cli/`, and a line in `main.rs` |
 //!
