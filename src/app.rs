@@ -63,10 +63,9 @@ pub fn succeed(
         None => open_store(config),
     };
     let store = store.map_err(|fault| io::Error::other(fault.to_string()))?;
-    let (mut shared, opened) = Shared::load(config, store)?;
+    let (shared, opened) = Shared::load(config, store)?;
     shared.store.observe_commits(shared.metrics.store_commit.clone());
-    let exporter;
-    (shared.traces, exporter) = start_traces(&shared.metrics)?.unzip();
+    let (tracer, exporter) = start_traces(&shared.metrics)?.unzip();
     if let Some(inherited) = &mut inherited {
         inherited.follow(&shared.store)?;
     }
@@ -87,7 +86,7 @@ pub fn succeed(
     let shares = shares.into_iter().zip(pulses);
     let mut running = RunningGateway {
         address,
-        workers: threads::start_workers(shares, &shared, &readiness, &drain, &alive)?,
+        workers: threads::start_workers(shares, &shared, tracer, &readiness, &drain, &alive)?,
         drain: handle,
         serving: Mutex::new(Some(readiness.hold(Requirement::Serving))),
         _configured: readiness.hold(Requirement::Config),

@@ -4,12 +4,11 @@ use std::borrow::Cow;
 
 use hyper::StatusCode;
 use hyper::header::{ALLOW, CONNECTION, HeaderValue, WWW_AUTHENTICATE};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::reload;
 use super::response::{AdminResponse, answer};
 use super::route::PATHS;
-use crate::config::Fault;
+use crate::config::{Fault, Position};
 use crate::store::StoreFault;
 
 #[derive(Debug)]
@@ -57,7 +56,7 @@ impl Problem {
         let (status, code) = self.row();
         let mut body = json!({ "code": code, "message": self.message() });
         if let Problem::BadConfig(faults) = self {
-            body["faults"] = faults.iter().map(reload::fault).collect();
+            body["faults"] = faults.iter().map(fault).collect();
         }
         let mut answer = answer(status, &body);
         let headers = answer.headers_mut();
@@ -182,4 +181,10 @@ impl From<getrandom::Error> for Problem {
     fn from(error: getrandom::Error) -> Self {
         Problem::NoRandomness(error)
     }
+}
+
+/// A fault with the fields that `dashgate check` prints.
+pub(super) fn fault(Fault { position, path, problem, hint }: &Fault) -> Value {
+    let (line, column) = position.map(|Position { line, column }| (line, column)).unzip();
+    json!({ "line": line, "column": column, "path": path, "problem": problem, "hint": hint })
 }

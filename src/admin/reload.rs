@@ -6,9 +6,9 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::Admin;
-use super::problem::Problem;
+use super::problem::{Problem, fault};
 use super::response::{AdminResponse, answer};
-use crate::config::{Difference, Fault, Position};
+use crate::config::Difference;
 use crate::lifecycle::reload::Reloaded;
 
 impl Admin {
@@ -37,10 +37,4 @@ impl Admin {
 fn difference(Difference { added, removed, changed }: &Difference) -> Value {
     let names = |names: &[Arc<str>]| names.iter().map(|name| Value::from(&**name)).collect::<Vec<_>>();
     json!({ "added": names(added), "removed": names(removed), "changed": names(changed) })
-}
-
-/// A fault with the fields that `dashgate check` prints.
-pub(super) fn fault(Fault { position, path, problem, hint }: &Fault) -> Value {
-    let (line, column) = position.map(|Position { line, column }| (line, column)).unzip();
-    json!({ "line": line, "column": column, "path": path, "problem": problem, "hint": hint })
 }

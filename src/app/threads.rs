@@ -18,23 +18,26 @@ use crate::proxy::{Proxy, Shared};
 use crate::server::balancer::Balancer;
 use crate::server::drain::Drain;
 use crate::server::worker;
+use crate::telemetry::traces::Tracer;
 use crate::upstream::Upstream;
 
-/// Starts one worker for each share of the sockets.
+/// Starts one worker for each share of the sockets. Only the workers hold the tracer: the exporter ends with its last clone.
 pub(super) fn start_workers(
     shares: impl ExactSizeIterator<Item = (Vec<TcpListener>, Pulse)>,
     shared: &Shared,
+    tracer: Option<Tracer>,
     readiness: &Arc<Readiness>,
     drain: &Drain,
     alive: &mpsc::UnboundedSender<()>,
 ) -> io::Result<Vec<JoinHandle<io::Result<()>>>> {
     let count = shares.len();
     let start = |(number, ((listeners, pulse), balancer))| {
-        let (shared, drain, alive) = (shared.clone(), drain.clone(), Alive(alive.clone()));
+        let (shared, tracer) = (shared.clone(), tracer.clone());
+        let (drain, alive) = (drain.clone(), Alive(alive.clone()));
         let listening = readiness.hold(Requirement::Workers);
         let work = move || {
             let _held = (alive, listening);
-            let proxy = Rc::new(Proxy::new(shared));
+            let proxy = Rc::new(Proxy::new(shared, tracer));
             runtime()?.block_on(worker::work(listeners, balancer, proxy, pulse, drain))
         };
         thread::Builder::new().name(format!("worker-{number}")).spawn(work)

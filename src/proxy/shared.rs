@@ -17,7 +17,6 @@ use crate::store::{Mirror, Store, StoreFault};
 use crate::tasks::index::TaskIndex;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::traces::Tracer;
 use crate::tenant::conflicts;
 use crate::tenant::directory::Directory;
 use crate::tenant::keyring::Keyring;
@@ -38,12 +37,10 @@ pub struct Shared {
     pub buffer_budget: Arc<BufferBudget>,
     pub metrics: Arc<Metrics>,
     pub access_log: Arc<AccessLog>,
-    /// `None` where the environment asks for no spans.
-    pub traces: Option<Tracer>,
 }
 
 impl Shared {
-    /// Loads the store's mirrors, and builds the rest by the configuration, without traces. The receiver gets the poller
+    /// Loads the store's mirrors, and builds the rest by the configuration. The receiver gets the poller
     /// of each account. Blocks.
     ///
     /// # Errors
@@ -81,7 +78,6 @@ impl Shared {
             buffer_budget: BufferBudget::new(BUFFERED_BYTES),
             metrics,
             access_log: Arc::new(AccessLog::start(&config.settings.log)?),
-            traces: None,
         };
         Ok((shared, opened))
     }

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::Shared;
 use super::exchange::LiveExchanges;
 use super::exchange::recorder::Recorder;
+use crate::telemetry::traces::Tracer;
 use crate::upstream::Upstream;
 
 /// One worker's share of the gateway.
@@ -27,10 +28,10 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    pub fn new(shared: Shared) -> Self {
+    pub fn new(shared: Shared, tracer: Option<Tracer>) -> Self {
         let (metrics, lines) = (Arc::clone(&shared.metrics), shared.access_log.writer());
         Self {
-            recorder: Rc::new(Recorder::new(metrics, lines, shared.traces.clone())),
+            recorder: Rc::new(Recorder::new(metrics, lines, tracer)),
             shared,
             upstream: Upstream::default(),
             draining: CancellationToken::new(),

@@ -169,7 +169,6 @@ fn definition(files: &BTreeMap<String, File>, module: &str, path: &str, depth: u
 
 /// Circles that stay, each with its reason.
 const ALLOWED: &[&[&str]] = &[
-    &["admin::problem", "admin::reload"],
     &["admin::problem", "admin::route"],
     &["polling::account_poller", "polling::schedule", "polling::tracked_task"],
     &["polling::account_poller", "polling::tracked_task"],
