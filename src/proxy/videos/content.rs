@@ -38,11 +38,11 @@ pub(in crate::proxy) async fn fetch(
     permit: &Permit,
     hosts: &[StorageHost],
     request: &Parts,
-    watch: &Arc<TrackedTask>,
+    task: &Arc<TrackedTask>,
     exchange: &Rc<Exchange>,
 ) -> Result<Response<Observed>, Rejection> {
     check_variant(request.uri.query().unwrap_or(""))?;
-    let polled = poll::query(proxy, permit, watch, None, exchange).await?;
+    let polled = poll::query(proxy, permit, task, None, exchange).await?;
     let Some(report) = TaskReport::read(&polled.answer.body) else {
         let answer = &polled.answer;
         let refused = views::upstream_error(answer.status, &answer.headers, &answer.body);
@@ -56,7 +56,7 @@ pub(in crate::proxy) async fn fetch(
         response = exchange.unless_revoked(pin!(object(None))).await?;
     }
     let (status, headers) = (response.status(), response.headers().clone());
-    let told = describe(&headers, url, watch.id());
+    let told = describe(&headers, url, task.id());
     if request.method == Method::HEAD {
         return Ok(observe::whole(head(status, &headers, told)?, exchange));
     }

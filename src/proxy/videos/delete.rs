@@ -9,7 +9,8 @@ use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode, Uri};
 
 use super::fault::VideoFault;
-use super::{respond, translate};
+use super::native_request::native_request;
+use super::respond;
 use crate::dashscope::operation::Operation;
 use crate::dashscope::task::Status;
 use crate::dashscope::task_report::TaskReport;
@@ -17,11 +18,10 @@ use crate::polling::TrackedTask;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::observe::{self, Observed};
 use crate::proxy::passage::Destination;
-use crate::proxy::passage::Passage;
 use crate::proxy::poll;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::worker::Proxy;
-use crate::upstream::{self, ANSWER_BYTES, Upload};
+use crate::upstream::{self, ANSWER_BYTES};
 
 /// Answers `DELETE /v1/videos/{id}`.
 ///
@@ -31,18 +31,18 @@ use crate::upstream::{self, ANSWER_BYTES, Upload};
 pub(in crate::proxy) async fn delete(
     proxy: &Proxy,
     request: Box<Parts>,
-    watch: &Arc<TrackedTask>,
+    task: &Arc<TrackedTask>,
     exchange: &Rc<Exchange>,
 ) -> Result<Response<Observed>, Rejection> {
-    let id = watch.id();
+    let id = task.id();
     exchange.note_task(id);
-    let task = proxy.shared.hub.task_index().task(id);
-    let has_ended = task.as_ref().is_none_or(|task| task.status.get().is_final());
-    if !has_ended && let Some(refused) = cancel(proxy, request, watch, exchange).await? {
+    let record = proxy.shared.hub.task_index().task(id);
+    let has_ended = record.as_ref().is_none_or(|record| record.status.get().is_final());
+    if !has_ended && let Some(refused) = cancel(proxy, request, task, exchange).await? {
         return Ok(observe::whole(refused, exchange));
     }
-    if let Some(task) = task {
-        proxy.shared.store.hide(id, task.claimed_at).await.map_err(|fault| {
+    if let Some(record) = record {
+        proxy.shared.store.hide(id, record.claimed_at).await.map_err(|fault| {
             tracing::error!(task_id = &**id, %fault, "a delete could not be noted");
             Rejection::StoreUnavailable
         })?;
@@ -54,19 +54,17 @@ pub(in crate::proxy) async fn delete(
 async fn cancel(
     proxy: &Proxy,
     request: Box<Parts>,
-    watch: &Arc<TrackedTask>,
+    task: &Arc<TrackedTask>,
     exchange: &Rc<Exchange>,
 ) -> Result<Option<Response<Bytes>>, Rejection> {
     let permit = exchange.permit();
-    let index = permit.directory().account_index(watch.account());
+    let index = permit.directory().account_index(task.account());
     let destination = Destination::Task(index.ok_or(Rejection::UpstreamUnreachable)?);
-    let path = format!("/api/v1/tasks/{}/cancel", watch.id());
-    let native = Some(exchange.route().natively(Operation::TaskCancel, path));
-    let request = translate::without_body(request, Method::POST, Uri::from_static("/"));
-    let body = Upload::empty();
-    let of = Rc::clone(exchange);
-    let passage = Passage { exchange: of, native, destination, request, body, asked: None };
-    let mut response = proxy.passed(Box::new(passage), Some(watch.id())).await?;
+    let path = format!("/api/v1/tasks/{}/cancel", task.id());
+    let route = exchange.route().natively(Operation::TaskCancel, path);
+    let uri = Uri::from_static("/");
+    let passage = native_request(exchange, route, destination, request, Method::POST, uri);
+    let mut response = proxy.passed(passage, Some(task.id())).await?;
     if response.status() == StatusCode::OK {
         return Ok(None);
     }
@@ -75,8 +73,8 @@ async fn cancel(
         return Ok(Some(respond::upstream_error(response.status(), response.headers(), &text)));
     }
     // DashScope refuses to cancel a task that is not PENDING: it runs, or it has ended meanwhile.
-    proxy.shared.hub.invalidate(watch.id(), Instant::now());
-    let polled = poll::query(proxy, permit, watch, None, exchange).await?;
+    proxy.shared.hub.invalidate(task.id(), Instant::now());
+    let polled = poll::query(proxy, permit, task, None, exchange).await?;
     let report = TaskReport::read(&polled.answer.body);
     match report.map(|report| report.status) {
         Some(status) if status.is_final() || status == Status::Unknown => Ok(None),

@@ -12,6 +12,7 @@ pub(super) mod content;
 pub(super) mod delete;
 pub(super) mod fault;
 pub(super) mod list;
+mod native_request;
 pub(super) mod respond;
 mod storage;
 mod store_reference;

@@ -15,13 +15,13 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use uuid::Uuid;
 
 use super::fault::VideoFault;
-use super::{storage, translate};
+use super::native_request::native_request;
+use super::storage;
 use crate::dashscope::operation::{Group, Operation};
 use crate::dashscope::oss::UploadPolicy;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::inspect;
 use crate::proxy::passage::Destination;
-use crate::proxy::passage::Passage;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::worker::Proxy;
 use crate::unified::create::ReferenceFile;
@@ -35,7 +35,7 @@ use crate::upstream::{self, ANSWER_BYTES, StorageUrl, Upload};
 ///
 /// # Errors
 /// `NotAllowed` for a tenant that may not upload, `ModelNotAllowed`, `BodyTooLarge` for more than the policy
-/// allows; `StorageRefused`, `StorageFailed`, and whatever a policy is refused for.
+/// allows; `StorageRefused`, `StorageFailed`, and the refusals of a request for a policy.
 pub(super) async fn store_reference(
     proxy: &Proxy,
     request: &Parts,
@@ -84,15 +84,9 @@ async fn request_policy(
     let model = utf8_percent_encode(model, NON_ALPHANUMERIC);
     let target = format!("/?action=getPolicy&model={model}");
     let target: Uri = target.parse().map_err(|_| Rejection::BadRequest("its model can't be passed on"))?;
-    let request = translate::without_body(Box::new(request.clone()), Method::GET, target);
-    let mut passage = Box::new(Passage {
-        exchange: Rc::clone(exchange),
-        native: Some(exchange.route().natively(Operation::UploadPolicy, "/api/v1/uploads")),
-        destination: Destination::Any,
-        request,
-        body: Upload::empty(),
-        asked: None,
-    });
+    let route = exchange.route().natively(Operation::UploadPolicy, "/api/v1/uploads");
+    let request = Box::new(request.clone());
+    let mut passage = native_request(exchange, route, Destination::Any, request, Method::GET, target);
     inspect::inspect(&mut passage, &proxy.shared.buffer_budget).await?;
     let mut response = exchange.unless_revoked(proxy.send(passage, None).as_mut()).await?;
     let text = upstream::read_ahead(&mut response, ANSWER_BYTES).await?.unwrap_or_default();

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::header::{
-    ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, TE, TRANSFER_ENCODING,
-};
+use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, TE};
 use hyper::http::request::Parts;
 use hyper::{Method, Uri};
 
@@ -63,15 +61,6 @@ async fn read_create(
     };
     let read = if is_large { tokio::task::spawn_blocking(work).await } else { Ok(work()) };
     Ok(read.map_err(|_| Rejection::BadRequest("its body can't be read"))??)
-}
-
-/// A further request on behalf of the client, without the fields that describe the client's body.
-pub(super) fn without_body(mut request: Box<Parts>, method: Method, uri: Uri) -> Box<Parts> {
-    (request.method, request.uri) = (method, uri);
-    for stale in [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING, TE] {
-        request.headers.remove(stale);
-    }
-    request
 }
 
 /// Makes the head that of a native submit. Fields that describe the client's own body are replaced or removed.

@@ -172,6 +172,5 @@ const ALLOWED: &[&[&str]] = &[
     &["admin::problem", "admin::route"],
     &["polling::account_poller", "polling::schedule", "polling::tracked_task"],
     &["polling::account_poller", "polling::tracked_task"],
-    &["proxy::videos::store_reference", "proxy::videos::translate"],
     &["tasks::index", "tasks::pager"],
 ];
