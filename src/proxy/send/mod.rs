@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use self::choose::Choice;
 use self::forward::NoAnswer;
-use self::pace::{Halt, SubmitWait};
+use self::pace::{NoAttempt, SubmitWait};
 use self::rewrite::Outbound;
 use crate::account::Account;
 use crate::account::choice::{AccountFeedback, TriedAccounts};
@@ -59,22 +59,23 @@ impl Proxy {
         let mut choice =
             Choice::new(permit, route, destination, &request, &mut body, &self.shared.uploads).await?;
         exchange.note_known_model(choice.model.as_deref());
-        let mut patience = client.map(|client| SubmitWait::new(permit, &request.headers, client, &exchange));
+        let mut submit_wait =
+            client.map(|client| SubmitWait::new(permit, &request.headers, client, &exchange));
         let mut tried = TriedAccounts::default();
         let mut refused: Option<(Box<Response<Download>>, RefusalCause)> = None;
         let mut unreached = false;
         loop {
             // The slot of a refused attempt counts no more.
             exchange.start.take();
-            let (pick, start) = match self.next(&choice, permit, &tried, &mut patience).await {
+            let (pick, start) = match self.next(&choice, permit, &tried, &mut submit_wait).await {
                 Ok(next) => next,
-                Err(Halt::Refused(rejection)) => {
+                Err(NoAttempt::Refused(rejection)) => {
                     return last(refused, Some(rejection), &choice, Duration::ZERO);
                 }
-                Err(Halt::AllOut(_)) if unreached && refused.is_none() => {
+                Err(NoAttempt::AllOut(_)) if unreached && refused.is_none() => {
                     return Err(Rejection::UpstreamUnreachable);
                 }
-                Err(Halt::AllOut(out)) => {
+                Err(NoAttempt::AllOut(out)) => {
                     if choice.is_for_task() {
                         // The Java SDK asks again without a pause.
                         let _turn = exchange.stopwatch.start_waiting(Awaited::Turn);

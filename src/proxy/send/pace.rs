@@ -30,13 +30,13 @@ pub(in crate::proxy) struct SubmitWait {
 }
 
 /// Why no attempt follows.
-pub(in crate::proxy) enum Halt {
+pub(in crate::proxy) enum NoAttempt {
     AllOut(NoneAvailable),
     Refused(Rejection),
 }
 
 /// A submit that asks one account for a turn.
-struct Paced<'a> {
+struct PacedSubmit<'a> {
     pace: Arc<SubmitPace>,
     ask: PaceRequest<'a>,
     account: &'a Account,
@@ -65,15 +65,15 @@ impl Proxy {
         choice: &Choice<'d>,
         permit: &Permit,
         tried: &TriedAccounts,
-        patience: &mut Option<SubmitWait>,
-    ) -> Result<(Pick<'d>, Option<SubmitSlot>), Halt> {
+        submit_wait: &mut Option<SubmitWait>,
+    ) -> Result<(Pick<'d>, Option<SubmitSlot>), NoAttempt> {
         let pick = |tried: &TriedAccounts| choice.pick(&self.shared.accounts, tried, Instant::now());
-        let Some(patience) = patience else {
-            return pick(tried).map(|pick| (pick, None)).map_err(Halt::AllOut);
+        let Some(submit_wait) = submit_wait else {
+            return pick(tried).map(|pick| (pick, None)).map_err(NoAttempt::AllOut);
         };
         loop {
             let mut without = tried.clone();
-            let mut first: Option<(Option<Instant>, usize, Paced<'_>)> = None;
+            let mut first: Option<(Option<Instant>, usize, PacedSubmit<'_>)> = None;
             let out = loop {
                 let pick = match pick(&without) {
                     Ok(pick) => pick,
@@ -88,15 +88,15 @@ impl Proxy {
                 }
                 without.exclude(pick.index);
                 let turn = paced.pace.turn(&paced.ask, now);
-                let is_sooner = |(best, _, _): &(Option<Instant>, usize, Paced<'_>)| {
+                let is_sooner = |(best, _, _): &(Option<Instant>, usize, PacedSubmit<'_>)| {
                     turn.is_some_and(|turn| best.is_none_or(|best| turn < best))
                 };
                 if first.as_ref().is_none_or(is_sooner) {
                     first = Some((turn, pick.index, paced));
                 }
             };
-            let Some((_, index, paced)) = first else { return Err(Halt::AllOut(out)) };
-            let start = Box::pin(self.wait(paced, permit, patience)).await.map_err(Halt::Refused)?;
+            let Some((_, index, paced)) = first else { return Err(NoAttempt::AllOut(out)) };
+            let start = Box::pin(self.wait(paced, permit, submit_wait)).await.map_err(NoAttempt::Refused)?;
             // The account may have been ejected meanwhile; then another one may be left.
             if let Ok(pick) = pick(&tried.excluding_all_but(index, permit.tenant().accounts.iter().copied()))
             {
@@ -111,12 +111,12 @@ impl Proxy {
         permit: &'a Permit,
         account: &'a Account,
         now: Instant,
-    ) -> Option<Paced<'a>> {
+    ) -> Option<PacedSubmit<'a>> {
         let model = choice.model.as_deref()?;
         let (pace, rule) = account.pace(model, now)?;
         let (tenant, running) = (permit.tenant(), self.running(account, model, rule.running));
         let ask = PaceRequest { rule, tenant: &tenant.name, weight: tenant.weight, running };
-        Some(Paced { pace, ask, account, model })
+        Some(PacedSubmit { pace, ask, account, model })
     }
 
     /// Number of the model's running tasks, counted only if it is limited.
@@ -127,23 +127,23 @@ impl Proxy {
     /// Waits in the account's queue. Nothing was sent yet, so a client that leaves just gives its place up.
     async fn wait(
         &self,
-        mut paced: Paced<'_>,
+        mut paced: PacedSubmit<'_>,
         permit: &Permit,
-        patience: &mut SubmitWait,
+        submit_wait: &mut SubmitWait,
     ) -> Result<SubmitSlot, Rejection> {
-        let until = patience.until;
-        let _turn = patience.stopwatch.start_waiting(Awaited::Turn);
+        let until = submit_wait.until;
+        let _turn = submit_wait.stopwatch.start_waiting(Awaited::Turn);
         let (mut place, lead) = match paced.pace.wait(&paced.ask, until, Instant::now()) {
             Ok(place) => place,
             Err(wait) => return Err(paced.rejection(wait)),
         };
         if let Some(lead) = lead {
             let (name, model) = (Arc::clone(&paced.account.name), Box::from(paced.model));
-            tokio::task::spawn_local(lead_on(lead, Arc::clone(&self.shared.hub), name, model));
+            tokio::task::spawn_local(give_turns(lead, Arc::clone(&self.shared.hub), name, model));
         }
         let called = tokio::select! {
             biased;
-            _ = &mut patience.client => None,
+            _ = &mut submit_wait.client => None,
             () = self.draining.cancelled() => return Err(Rejection::Draining),
             called = place.called() => called,
             () = sleep_until(until.into()) => None,
@@ -161,7 +161,7 @@ impl Proxy {
     }
 }
 
-impl Paced<'_> {
+impl PacedSubmit<'_> {
     /// The refusal that names the limit.
     fn rejection(&self, wait: Duration) -> Rejection {
         let rule = self.ask.rule;
@@ -175,7 +175,7 @@ impl Paced<'_> {
 }
 
 /// Gives turns to waiting submits, one worker for all, until none waits.
-async fn lead_on(mut lead: Dispatcher, hub: Arc<PollHub>, account: Arc<str>, model: Box<str>) {
+async fn give_turns(mut lead: Dispatcher, hub: Arc<PollHub>, account: Arc<str>, model: Box<str>) {
     loop {
         let limit = lead.rule().running;
         let running = limit.map_or(0, |_| hub.task_index().running(&account, &model, SystemTime::now()));
