@@ -60,36 +60,14 @@ impl Problem {
         }
         let mut answer = answer(status, &body);
         let headers = answer.headers_mut();
-        match self {
-            Problem::Unauthorized => {
-                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            Problem::WrongMethod(offered) => {
-                if let Ok(offered) = HeaderValue::from_str(offered) {
-                    headers.insert(ALLOW, offered);
-                }
-            }
-            Problem::BodyTooLarge | Problem::SlowBody | Problem::BrokenBody | Problem::Cleartext => {
-                headers.insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Problem::Off
-            | Problem::NoCertificate
-            | Problem::NotFound
-            | Problem::WrongContent
-            | Problem::BadJson(_)
-            | Problem::BadField(..)
-            | Problem::UnknownTenant(_)
-            | Problem::IdTaken(_)
-            | Problem::Configured(_)
-            | Problem::NoSuchKey(_)
-            | Problem::Ended(_)
-            | Problem::Store(_)
-            | Problem::RevokedNotKept(_)
-            | Problem::NoRandomness(_)
-            | Problem::NoFile
-            | Problem::BadConfig(_)
-            | Problem::ReloadBusy
-            | Problem::Panicked => {}
+        if let Problem::Unauthorized = self {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Problem::WrongMethod(offered) = self {
+            headers.extend(HeaderValue::from_str(offered).map(|offered| (ALLOW, offered)));
+        }
+        if matches!(self, Problem::BodyTooLarge | Problem::SlowBody | Problem::BrokenBody | Problem::Cleartext) {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         answer
     }

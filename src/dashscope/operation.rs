@@ -49,57 +49,81 @@ impl Operation {
 
     /// The group that the tenant's `allow` must name; `None` if no tenant may make the call.
     pub const fn group(self) -> Option<Group> {
-        match self {
-            Operation::Submit
-            | Operation::Service
-            | Operation::Tokenizer
-            | Operation::PublicKey
-            | Operation::VideoCreate => Some(Group::Generate),
-            Operation::TaskGet
-            | Operation::TaskList
-            | Operation::TaskCancel
-            | Operation::VideoGet
-            | Operation::VideoList
-            | Operation::VideoDelete
-            | Operation::VideoContent
-            | Operation::TaskView => Some(Group::Tasks),
-            Operation::UploadPolicy => Some(Group::Uploads),
-            Operation::Chat
-            | Operation::Completion
-            | Operation::Embedding
-            | Operation::Rerank
-            | Operation::Message => Some(Group::Compatible),
-            Operation::Inference | Operation::Realtime => Some(Group::Realtime),
-            Operation::Unlisted => None,
-        }
+        self.facts().group
     }
 
-    /// Whether the call is a WebSocket handshake.
+    /// The place in which the call names its model, if it names one.
+    pub const fn model_location(self) -> Option<ModelLocation> {
+        self.facts().model
+    }
+
+    /// True if the call is a WebSocket handshake.
     pub const fn is_socket(self) -> bool {
+        matches!(self.group(), Some(Group::Realtime))
+    }
+
+    /// True if the body may ask for an event stream with `"stream": true`.
+    pub const fn may_stream(self) -> bool {
+        matches!(self.facts().answer, AnswerKind::InferenceOrEvents)
+    }
+
+    /// True if a good answer proves that the account is neither overdue nor throttled: DashScope answers other calls all
+    /// the same, and a WebSocket's refusal comes inside the connection.
+    pub const fn is_inference(self) -> bool {
+        !matches!(self.facts().answer, AnswerKind::Other)
+    }
+
+    const fn facts(self) -> Facts {
+        use AnswerKind::{Inference, InferenceOrEvents, Other};
+        use Group::{Compatible, Generate, Realtime, Tasks, Uploads};
+        use ModelLocation::{Body, Messages, Query};
+        use Operation as Op;
         match self {
-            Operation::Inference | Operation::Realtime => true,
-            Operation::Submit
-            | Operation::Service
-            | Operation::Tokenizer
-            | Operation::PublicKey
-            | Operation::TaskGet
-            | Operation::TaskList
-            | Operation::TaskCancel
-            | Operation::UploadPolicy
-            | Operation::Chat
-            | Operation::Completion
-            | Operation::Embedding
-            | Operation::Rerank
-            | Operation::Message
-            | Operation::VideoCreate
-            | Operation::VideoGet
-            | Operation::VideoList
-            | Operation::VideoDelete
-            | Operation::VideoContent
-            | Operation::TaskView
-            | Operation::Unlisted => false,
+            Op::Submit | Op::Service => Facts::new(Generate, Some(Body), Inference),
+            Op::Tokenizer => Facts::new(Generate, Some(Body), Other),
+            // A create is sent as a native submit.
+            Op::PublicKey | Op::VideoCreate => Facts::new(Generate, None, Other),
+            Op::TaskGet | Op::TaskList | Op::TaskCancel => Facts::new(Tasks, None, Other),
+            Op::VideoGet | Op::VideoList | Op::VideoDelete => Facts::new(Tasks, None, Other),
+            Op::VideoContent | Op::TaskView => Facts::new(Tasks, None, Other),
+            Op::UploadPolicy => Facts::new(Uploads, Some(Query), Other),
+            Op::Chat | Op::Completion | Op::Message => Facts::new(Compatible, Some(Body), InferenceOrEvents),
+            Op::Embedding | Op::Rerank => Facts::new(Compatible, Some(Body), Inference),
+            Op::Inference => Facts::new(Realtime, Some(Messages), Other),
+            Op::Realtime => Facts::new(Realtime, Some(Query), Other),
+            Op::Unlisted => Facts { group: None, model: None, answer: Other },
         }
     }
+}
+
+/// Facts about an operation that several stages go by.
+struct Facts {
+    group: Option<Group>,
+    model: Option<ModelLocation>,
+    answer: AnswerKind,
+}
+
+impl Facts {
+    const fn new(group: Group, model: Option<ModelLocation>, answer: AnswerKind) -> Self {
+        Self { group: Some(group), model, answer }
+    }
+}
+
+/// Kind of a good answer to an HTTP call.
+enum AnswerKind {
+    Inference,
+    /// Inference, as an event stream if the body asks for one.
+    InferenceOrEvents,
+    Other,
+}
+
+/// Place in which a request names its model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelLocation {
+    Body,
+    Query,
+    /// Messages inside the WebSocket.
+    Messages,
 }
 
 /// A group of operations, as a tenant's `allow` names it.

@@ -60,6 +60,7 @@ pub(super) fn authorize(
     request: &Parts,
     now: SystemTime,
 ) -> Result<Verdict, Rejection> {
+    use Operation as Op;
     let tenant = permit.tenant();
     let task_id = route.task_id().unwrap_or_default();
     let query = request.uri.query().unwrap_or("");
@@ -70,46 +71,35 @@ pub(super) fn authorize(
         task.ok_or(Rejection::Video(VideoFault::None))
     };
     match route.operation {
-        Operation::Submit | Operation::UploadPolicy => {
-            recorded(hub.task_index(), Verdict::Forward(Destination::Any))
-        }
-        Operation::Service if permit.submits => {
-            recorded(hub.task_index(), Verdict::Forward(Destination::Any))
-        }
-        Operation::VideoCreate => recorded(hub.task_index(), Verdict::VideoCreate),
-        Operation::Service
-        | Operation::Tokenizer
-        | Operation::PublicKey
-        | Operation::Chat
-        | Operation::Completion
-        | Operation::Embedding
-        | Operation::Rerank
-        | Operation::Message
-        | Operation::Inference
-        | Operation::Realtime => Ok(Verdict::Forward(Destination::Any)),
-        Operation::TaskGet => {
+        Op::Submit | Op::UploadPolicy => recorded(hub.task_index(), Verdict::Forward(Destination::Any)),
+        Op::Service if permit.submits => recorded(hub.task_index(), Verdict::Forward(Destination::Any)),
+        Op::VideoCreate => recorded(hub.task_index(), Verdict::VideoCreate),
+        Op::Service | Op::Tokenizer | Op::PublicKey => Ok(Verdict::Forward(Destination::Any)),
+        Op::Chat | Op::Completion | Op::Message => Ok(Verdict::Forward(Destination::Any)),
+        Op::Embedding | Op::Rerank | Op::Inference | Op::Realtime => Ok(Verdict::Forward(Destination::Any)),
+        Op::TaskGet => {
             let task = hub.tracked_task(task_id, &tenant.name, Instant::now(), now);
             Ok(task.map_or_else(|| unknown(task_id), Verdict::Poll))
         }
-        Operation::TaskList => listed(hub.task_index(), &tenant.name, query, now),
-        Operation::TaskCancel => {
+        Op::TaskList => listed(hub.task_index(), &tenant.name, query, now),
+        Op::TaskCancel => {
             let Some(name) = hub.task_index().account_of(task_id, &tenant.name) else {
                 return Ok(cancel_refused());
             };
             let index = permit.directory().account_index(&name).ok_or(Rejection::UpstreamUnreachable)?;
             Ok(Verdict::Forward(Destination::Task(index)))
         }
-        Operation::VideoGet => video().map(Verdict::VideoGet),
-        Operation::VideoDelete => video().map(Verdict::VideoDelete),
-        Operation::VideoContent => video().map(Verdict::VideoContent),
-        Operation::TaskView => video().map(Verdict::TaskView),
-        Operation::VideoList => {
+        Op::VideoGet => video().map(Verdict::VideoGet),
+        Op::VideoDelete => video().map(Verdict::VideoDelete),
+        Op::VideoContent => video().map(Verdict::VideoContent),
+        Op::TaskView => video().map(Verdict::TaskView),
+        Op::VideoList => {
             let request_id = respond::new_request_id();
             let statuses = route.mount(permit.directory()).video_statuses;
             let body = videos::list::list(hub, &tenant.name, statuses, query, now)?;
             Ok(Verdict::Answer { status: StatusCode::OK, body, request_id })
         }
-        Operation::Unlisted => Err(admit::not_allowed(route, request)),
+        Op::Unlisted => Err(admit::not_allowed(route, request)),
     }
 }
 

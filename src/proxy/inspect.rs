@@ -16,7 +16,7 @@ use super::route::Route;
 use crate::config::Rule;
 use crate::dashscope::inference_message::InferenceMessage;
 use crate::dashscope::limited_fields::{FieldFault, LimitedFields};
-use crate::dashscope::operation::Operation;
+use crate::dashscope::operation::ModelLocation;
 use crate::dashscope::pattern::matches;
 use crate::dashscope::video;
 use crate::limits::LimitKind;
@@ -87,15 +87,6 @@ struct Needs {
     stream: bool,
 }
 
-/// Place in which a request names its model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ModelLocation {
-    Body,
-    Query,
-    /// Messages inside the WebSocket.
-    Messages,
-}
-
 impl Needs {
     fn of(permit: &Permit, route: &Route) -> Self {
         let Tenant { models, limits, tenant_limits, .. } = permit.tenant();
@@ -104,37 +95,11 @@ impl Needs {
         let is_capped =
             both.iter().any(|limits| limits.max_duration_seconds.or(limits.max_resolution).is_some());
         let limits_streams = both.iter().any(|limits| limits.streams != Rule::default());
-        let (location, may_stream) = body_facts(route.operation);
         Self {
-            model: location.filter(|_| lists_models),
+            model: route.operation.model_location().filter(|_| lists_models),
             caps: is_capped && permit.submits && video::is_video_path(&route.path),
-            stream: limits_streams && may_stream && permit.kind() != LimitKind::Stream,
+            stream: limits_streams && route.operation.may_stream() && permit.kind() != LimitKind::Stream,
         }
-    }
-}
-
-/// The place in which an operation names its model, and whether its body may ask for an event stream.
-fn body_facts(operation: Operation) -> (Option<ModelLocation>, bool) {
-    match operation {
-        Operation::Chat | Operation::Completion | Operation::Message => (Some(ModelLocation::Body), true),
-        Operation::Submit
-        | Operation::Service
-        | Operation::Tokenizer
-        | Operation::Embedding
-        | Operation::Rerank => (Some(ModelLocation::Body), false),
-        Operation::UploadPolicy | Operation::Realtime => (Some(ModelLocation::Query), false),
-        Operation::Inference => (Some(ModelLocation::Messages), false),
-        Operation::PublicKey
-        | Operation::TaskGet
-        | Operation::TaskList
-        | Operation::TaskCancel
-        | Operation::VideoCreate
-        | Operation::VideoGet
-        | Operation::VideoList
-        | Operation::VideoDelete
-        | Operation::VideoContent
-        | Operation::TaskView
-        | Operation::Unlisted => (None, false),
     }
 }
 

@@ -92,6 +92,7 @@ fn check(
     request: &Parts,
     body_bytes: u64,
 ) -> Result<(bool, bool), Rejection> {
+    use Operation as Op;
     let tenant = caller.tenant();
     if !route.operation.group().is_some_and(|group| tenant.allow.contains(group)) {
         return Err(not_allowed(route, request));
@@ -108,34 +109,20 @@ fn check(
         asks_async(&request.headers).ok_or(Rejection::BadRequest(ambiguous))
     };
     match route.operation {
-        Operation::Submit => {
+        Op::Submit => {
             let adds_async = !asks_async()?;
             if adds_async && tenant.async_header == AsyncHeader::Require {
                 return Err(Rejection::AsyncRequired);
             }
             Ok((true, adds_async))
         }
-        Operation::Service => Ok((asks_async()?, false)),
-        Operation::VideoCreate => Ok((true, false)),
-        Operation::Tokenizer
-        | Operation::PublicKey
-        | Operation::TaskGet
-        | Operation::TaskList
-        | Operation::TaskCancel
-        | Operation::UploadPolicy
-        | Operation::Chat
-        | Operation::Completion
-        | Operation::Embedding
-        | Operation::Rerank
-        | Operation::Message
-        | Operation::Inference
-        | Operation::Realtime
-        | Operation::VideoGet
-        | Operation::VideoList
-        | Operation::VideoDelete
-        | Operation::VideoContent
-        | Operation::TaskView
-        | Operation::Unlisted => Ok((false, false)),
+        Op::Service => Ok((asks_async()?, false)),
+        Op::VideoCreate => Ok((true, false)),
+        Op::TaskGet | Op::TaskList | Op::TaskCancel | Op::TaskView => Ok((false, false)),
+        Op::VideoGet | Op::VideoList | Op::VideoDelete | Op::VideoContent => Ok((false, false)),
+        Op::Chat | Op::Completion | Op::Message | Op::Embedding | Op::Rerank => Ok((false, false)),
+        Op::Inference | Op::Realtime | Op::Tokenizer | Op::PublicKey => Ok((false, false)),
+        Op::UploadPolicy | Op::Unlisted => Ok((false, false)),
     }
 }
 
@@ -146,38 +133,17 @@ pub(in crate::proxy) fn not_allowed(route: &Route, request: &Parts) -> Rejection
 }
 
 fn kind(operation: Operation, submits: bool, headers: &HeaderMap) -> LimitKind {
+    use Operation as Op;
+    let stream_or_other = || if asks_events(headers) { LimitKind::Stream } else { LimitKind::Other };
     match operation {
-        Operation::TaskGet
-        | Operation::TaskList
-        | Operation::TaskCancel
-        | Operation::VideoGet
-        | Operation::VideoList
-        | Operation::VideoDelete
-        | Operation::TaskView => LimitKind::Poll,
-        Operation::VideoCreate => LimitKind::Submit,
-        Operation::Inference | Operation::Realtime => LimitKind::Stream,
-        Operation::Submit | Operation::Service if submits => LimitKind::Submit,
-        Operation::Submit
-        | Operation::Service
-        | Operation::Chat
-        | Operation::Completion
-        | Operation::Message
-            if asks_events(headers) =>
-        {
-            LimitKind::Stream
-        }
-        Operation::Submit
-        | Operation::Service
-        | Operation::Chat
-        | Operation::Completion
-        | Operation::Message
-        | Operation::Tokenizer
-        | Operation::PublicKey
-        | Operation::UploadPolicy
-        | Operation::Embedding
-        | Operation::Rerank
-        | Operation::VideoContent
-        | Operation::Unlisted => LimitKind::Other,
+        Op::TaskGet | Op::TaskList | Op::TaskCancel | Op::TaskView => LimitKind::Poll,
+        Op::VideoGet | Op::VideoList | Op::VideoDelete => LimitKind::Poll,
+        Op::VideoCreate => LimitKind::Submit,
+        Op::Submit | Op::Service if submits => LimitKind::Submit,
+        Op::Inference | Op::Realtime => LimitKind::Stream,
+        Op::Submit | Op::Service | Op::Chat | Op::Completion | Op::Message => stream_or_other(),
+        Op::Tokenizer | Op::PublicKey | Op::UploadPolicy | Op::Embedding | Op::Rerank => LimitKind::Other,
+        Op::VideoContent | Op::Unlisted => LimitKind::Other,
     }
 }
 

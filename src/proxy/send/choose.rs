@@ -121,32 +121,7 @@ impl<'d> Choice<'d> {
     ) -> Result<Pick<'d>, NoneAvailable> {
         let need = ChoiceNeeds {
             model: self.model.as_deref(),
-            proves_recovery: match self.operation {
-                Operation::Submit
-                | Operation::Service
-                | Operation::Chat
-                | Operation::Completion
-                | Operation::Embedding
-                | Operation::Rerank
-                | Operation::Message => true,
-                // An overdue or throttled account answers these too, a WebSocket inside the connection.
-                Operation::Tokenizer
-                | Operation::PublicKey
-                | Operation::TaskGet
-                | Operation::TaskList
-                | Operation::TaskCancel
-                | Operation::UploadPolicy
-                | Operation::Inference
-                | Operation::Realtime
-                // These are sent as other operations, or not at all.
-                | Operation::VideoCreate
-                | Operation::VideoGet
-                | Operation::VideoList
-                | Operation::VideoDelete
-                | Operation::VideoContent
-                | Operation::TaskView
-                | Operation::Unlisted => false,
-            },
+            proves_recovery: self.operation.is_inference(),
             is_repeatable: self.repeats,
         };
         let any = || choice::choose(self.accounts, &self.among, &need, tried, registry.turn(), now);
