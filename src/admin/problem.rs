@@ -66,7 +66,10 @@ impl Problem {
         if let Problem::WrongMethod(offered) = self {
             headers.extend(HeaderValue::from_str(offered).map(|offered| (ALLOW, offered)));
         }
-        if matches!(self, Problem::BodyTooLarge | Problem::SlowBody | Problem::BrokenBody | Problem::Cleartext) {
+        if matches!(
+            self,
+            Problem::BodyTooLarge | Problem::SlowBody | Problem::BrokenBody | Problem::Cleartext
+        ) {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         answer

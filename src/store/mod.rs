@@ -38,7 +38,7 @@ use self::file::LockedFile;
 pub use self::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};
 pub use self::replay::Mirror;
 pub use self::replication::Follower;
-pub use self::shared_field::{SharedFlag, SharedStatus};
+pub use self::shared_field::SharedField;
 use self::state::StoreState;
 use self::writer::{QueuedChange, StoreWriter};
 use crate::dashscope::task::Status;

@@ -6,9 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::shared_field::{SharedFlag, SharedStatus};
+use super::shared_field::SharedField;
 use crate::dashscope::oss;
 use crate::dashscope::task;
+use crate::dashscope::task::Status;
 use crate::unified::RequestedVideo;
 
 /// One task and its owner. Times are kept to the millisecond.
@@ -25,11 +26,11 @@ pub struct TaskRecord {
     pub mount: Arc<str>,
     pub claimed_at: SystemTime,
     /// Last known status.
-    pub status: SharedStatus,
+    pub status: SharedField<Status>,
     /// The request's fields, of a video that was submitted in the unified dialect.
     pub asked: Option<Arc<RequestedVideo>>,
     /// True once the tenant has deleted the task in the unified dialect, which then hides it.
-    pub hidden: SharedFlag,
+    pub hidden: SharedField<bool>,
 }
 
 impl TaskRecord {

@@ -107,7 +107,7 @@ impl TaskIndex {
     /// Hides a task from the unified dialect.
     pub fn note_hidden(&self, id: &str) {
         if let Some(task) = self.by_id.get(id) {
-            task.hidden.set();
+            task.hidden.set(true);
         }
     }
 
