@@ -92,13 +92,14 @@ async fn accept(
     let mut second = interval(SECOND);
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let handshakes = Rc::<Handshakes>::default();
-    // Ends with this thread's runtime.
-    tokio::task::spawn_local(housekeeping::run(admin.shared.clone()));
+    let mut housekeeping = tokio::task::spawn_local(housekeeping::run(admin.shared.clone()));
     loop {
         tokio::select! {
             _ = &mut stopped => return Ok(()),
             // Open connections stay open.
             () = closed.cancelled(), if listener.is_some() => listener = None,
+            // Housekeeping ends only by a panic. Without it the memory in use would grow, so the process ends.
+            Err(panic) = &mut housekeeping => return Err(io::Error::other(panic)),
             _ = second.tick() => admin.each_second(),
             accepted = next(listener.as_ref()) => match accepted {
                 Ok((stream, peer)) => {

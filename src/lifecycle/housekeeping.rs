@@ -1,5 +1,6 @@
 //! Housekeeping of the process, on one thread: expired rows, deleted keys, idle limits.
 
+use std::convert::Infallible;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -7,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::proxy::Shared;
 
 /// Runs twice a second until it is dropped.
-pub async fn run(shared: Shared) {
+pub async fn run(shared: Shared) -> Infallible {
     let mut tick = interval(PERIOD);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut next_deletion = Instant::now();

@@ -112,11 +112,14 @@ impl<C: Clock> Registry<C> {
         self.in_flight.remove_old(now, usize::MAX);
     }
 
-    /// Drops idle counters, and tasks that DashScope has forgotten: a bounded number of each.
+    /// Drops idle counters, and tasks that DashScope has forgotten: a bounded number of each, in batches, so that no lock
+    /// is held for long.
     pub fn sweep(&self, now: SystemTime) {
-        self.in_flight.remove_old(now, MOST_PER_SWEEP);
-        for counters in [&self.keys, &self.tenants] {
-            counters.sweep(self.now());
+        for _ in 0..BATCHES_PER_SWEEP {
+            self.in_flight.remove_old(now, MOST_PER_BATCH);
+            for counters in [&self.keys, &self.tenants] {
+                counters.sweep(self.now());
+            }
         }
     }
 
@@ -248,7 +251,7 @@ impl CountersByName {
 
     fn sweep(&self, now: Duration) {
         let mut order = self.sweep_order.lock();
-        for _ in 0..order.len().min(MOST_PER_SWEEP) {
+        for _ in 0..order.len().min(MOST_PER_BATCH) {
             let Some(name) = order.pop_front() else { return };
             // A caller that holds a second reference may be about to count.
             let is_idle =
@@ -262,7 +265,9 @@ impl CountersByName {
 
 /// Wait that a refusal names where no slot is free: nobody knows when one will be.
 const UNTIL_A_SLOT: Duration = Duration::from_secs(1);
-const MOST_PER_SWEEP: usize = 2_000;
+/// Two sweeps a second keep up with 32,000 ended tasks a second.
+const BATCHES_PER_SWEEP: usize = 8;
+const MOST_PER_BATCH: usize = 2_000;
 
 #[cfg(test)]
 #[path = "registry_tests.rs"]

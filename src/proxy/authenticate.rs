@@ -28,11 +28,10 @@ pub(super) fn authenticate(
     if let Some(caller) = sidecar_caller(directory) {
         return if peer.address.ip().is_loopback() { Ok(caller) } else { Err(Rejection::UnknownKey) };
     }
-    let found =
-        identify(directory, keyring, key, peer.certificate.as_ref(), now).inspect_err(|stranger| {
-            // The client gets one message for every invalid key; the log tells the operator more.
-            tracing::debug!(?stranger, address = %peer.address, "a key opens nothing");
-        })?;
+    let found = identify(directory, keyring, key, peer.certificate.as_ref(), now).inspect_err(|fault| {
+        // The client gets one message for every invalid key; the log tells the operator more.
+        tracing::debug!(stranger = ?fault, address = %peer.address, "a key opens nothing");
+    })?;
     found.ok_or(Rejection::NoKey)
 }
 

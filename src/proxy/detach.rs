@@ -21,7 +21,7 @@ pub(super) struct DetachOnDrop<F: Future + 'static> {
 }
 
 impl<F: Future + 'static> DetachOnDrop<F> {
-    /// `tasks` takes the work when its caller drops it. A `LocalRuntime` must be there.
+    /// `tasks` takes the work when its caller drops it. Call it inside a `LocalRuntime`.
     pub(super) fn new(work: F, tasks: &TaskTracker) -> Self {
         Self { work: Some(Box::pin(AssertUnwindSafe(work).catch_unwind())), token: tasks.token() }
     }

@@ -82,7 +82,7 @@ impl Proxy {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             peer.connection.become_tunnel();
         } else if wants_tunnel || self.parting.get() && version != Version::HTTP_2 {
-            // The wire does not check requests that follow a handshake, so none may follow.
+            // `server::checked_stream` does not check what follows a handshake, so no further request may follow.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)

@@ -53,12 +53,12 @@ impl Proxy {
     ) -> Result<Response<Download>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
         cancels.iter().for_each(|id| exchange.note_task(id));
-        let spent = match cancels {
+        let permit = match cancels {
             Some(_) => exchange.unless_revoked(Box::pin(self.turn_to_cancel(&passage)).as_mut()).await?,
             None => None,
         };
         let response = exchange.unless_revoked(self.send(passage, None).as_mut()).await?;
-        drop(spent);
+        drop(permit);
         if let Some(task_id) = cancels.filter(|_| response.status() == StatusCode::OK) {
             self.shared.hub.invalidate(task_id, Instant::now());
         }
@@ -69,12 +69,12 @@ impl Proxy {
     /// answer.
     async fn turn_to_cancel(&self, passage: &Passage) -> Result<Option<CallPermit>, Rejection> {
         let Destination::Task(index) = passage.destination else { return Ok(None) };
-        let desk = self.shared.hub.account_poller(&passage.permit().directory().accounts[index].name);
+        let poller = self.shared.hub.account_poller(&passage.permit().directory().accounts[index].name);
         let deadline = Instant::now() + CANCEL_PATIENCE;
         let _turn = passage.exchange.stopwatch.start_waiting(Awaited::Turn);
         loop {
-            match CallPermit::take(&desk, TaskEndpoint::Cancel, Instant::now()) {
-                Ok(spent) => return Ok(Some(spent)),
+            match CallPermit::take(&poller, TaskEndpoint::Cancel, Instant::now()) {
+                Ok(permit) => return Ok(Some(permit)),
                 Err(time) if time > deadline => return Err(Rejection::AccountsOut(CANCEL_PATIENCE)),
                 Err(time) => tokio::time::sleep_until(time.into()).await,
             }
@@ -82,5 +82,5 @@ impl Proxy {
     }
 }
 
-/// Longest wait of a cancel for its turn. A client would not wait for a turn that is a minute ahead.
+/// Longest wait of a cancel for its turn. A cancel whose turn is further ahead is refused.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(5);

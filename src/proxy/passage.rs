@@ -14,7 +14,7 @@ use crate::upstream::Upload;
 /// An authorized request, before it is rewritten. It is handed on in a box.
 pub(super) struct Passage {
     pub exchange: Rc<Exchange>,
-    /// The native call that a unified one became; otherwise the exchange's own route holds.
+    /// The native call that a unified one became; if `None`, the exchange's own route is sent.
     pub native: Option<Route>,
     pub destination: Destination,
     pub request: Box<Parts>,

@@ -30,7 +30,7 @@ pub(super) async fn poll(
     permit: &Permit,
     hold: Duration,
     headers: &HeaderMap,
-    watch: &Arc<TrackedTask>,
+    task: &Arc<TrackedTask>,
     exchange: &Rc<Exchange>,
     show: &dyn Fn(&TaskAnswer) -> Result<Response<Bytes>, Rejection>,
 ) -> Result<Response<Observed>, Rejection> {
@@ -39,7 +39,7 @@ pub(super) async fn poll(
         Some(longest) => PollHold { longest, until: HoldUntil::Change },
         None => PollHold { longest: hold, until: HoldUntil::End },
     };
-    let polled = query(proxy, permit, watch, Some(hold), exchange).await?;
+    let polled = query(proxy, permit, task, Some(hold), exchange).await?;
     let mut response = show(&polled.answer)?;
     let fields = response.headers_mut();
     proxy.recorder.metrics.count_poll(polled.served);
@@ -62,18 +62,18 @@ pub(super) async fn poll(
 pub(super) async fn query(
     proxy: &Proxy,
     permit: &Permit,
-    watch: &Arc<TrackedTask>,
+    task: &Arc<TrackedTask>,
     hold: Option<PollHold>,
     exchange: &Rc<Exchange>,
 ) -> Result<PollAnswer, Rejection> {
-    let account = permit.caller().directory().account_index(watch.account());
+    let account = permit.caller().directory().account_index(task.account());
     exchange.account.set(account);
-    exchange.note_task(watch.id());
-    if !watch.is_final() && account.is_none() {
+    exchange.note_task(task.id());
+    if !task.is_final() && account.is_none() {
         return Err(Rejection::UpstreamUnreachable);
     }
     let max_age = permit.directory().settings.poll.max_age;
-    let polling = pin!(async { Ok(proxy.shared.hub.poll(watch, hold, max_age, Instant::now()).await) });
+    let polling = pin!(async { Ok(proxy.shared.hub.poll(task, hold, max_age, Instant::now()).await) });
     let _held = exchange.stopwatch.start_waiting(Awaited::Turn);
     exchange.unless_revoked(polling).await?.ok_or(Rejection::UpstreamUnreachable)
 }

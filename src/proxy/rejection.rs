@@ -265,8 +265,8 @@ impl Rejection {
 }
 
 impl From<CredentialFault> for Rejection {
-    fn from(stranger: CredentialFault) -> Self {
-        match stranger {
+    fn from(fault: CredentialFault) -> Self {
+        match fault {
             CredentialFault::Unknown | CredentialFault::Mistyped => Rejection::UnknownKey,
             CredentialFault::Expired => Rejection::ExpiredKey,
             CredentialFault::Revoked => Rejection::RevokedKey,

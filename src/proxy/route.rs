@@ -17,7 +17,7 @@ use crate::tenant::directory::Directory;
 use crate::unified;
 
 /// The call that a request makes, and the mount that takes it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Route {
     /// Index into the directory's mounts.
     pub mount: usize,
@@ -51,7 +51,14 @@ impl Route {
 
     /// The native call that a unified one becomes on its way to the upstream.
     pub(super) fn natively(&self, operation: Operation, path: impl Into<Box<str>>) -> Self {
-        Self { operation, path: path.into(), task_id: None, ..self.clone() }
+        Self {
+            operation,
+            path: path.into(),
+            task_id: None,
+            mount: self.mount,
+            surface: self.surface,
+            key: self.key,
+        }
     }
 }
 
@@ -120,7 +127,7 @@ fn unified_call(method: &Method, rest: &str, path: &str) -> Call {
 /// Operation, surface, path on the upstream, and position of the task's id in it.
 type Call = (Operation, Surface, Box<str>, Option<Range<usize>>);
 
-/// A request with two hosts, or one for another server, could be read differently behind us
+/// A request with two hosts, or one for another server, could be understood differently by the upstream
 /// (RFC 9112, 3.2 and 3.2.2).
 fn check_target(request: &Parts) -> Result<(), Rejection> {
     if request.method == Method::TRACE || request.method == Method::CONNECT {

@@ -17,7 +17,7 @@ pub(super) struct Mirrors(OnceLock<Vec<Weak<dyn Mirror>>>);
 impl Mirrors {
     pub(super) fn register(&self, mirrors: Vec<Weak<dyn Mirror>>) {
         let is_first = self.0.set(mirrors).is_ok();
-        debug_assert!(is_first, "mirrors are registered once");
+        assert!(is_first, "mirrors are registered once");
     }
 
     pub(super) fn replay(&self, change: &Change) {

@@ -23,18 +23,18 @@ impl BufferBudget {
 /// Memory that one body takes of the budget; given back when dropped.
 #[derive(Debug)]
 pub(super) struct BudgetShare {
-    room: Arc<BufferBudget>,
+    budget: Arc<BufferBudget>,
     bytes: u64,
 }
 
 impl BudgetShare {
-    pub(super) fn nothing(room: &Arc<BufferBudget>) -> Self {
-        Self { room: Arc::clone(room), bytes: 0 }
+    pub(super) fn nothing(budget: &Arc<BufferBudget>) -> Self {
+        Self { budget: Arc::clone(budget), bytes: 0 }
     }
 
     /// Takes more bytes; false if the budget has not so many left.
     pub(super) fn grow(&mut self, bytes: u64) -> bool {
-        let took = self.room.take(bytes);
+        let took = self.budget.take(bytes);
         self.bytes += if took { bytes } else { 0 };
         took
     }
@@ -42,7 +42,7 @@ impl BudgetShare {
 
 impl Drop for BudgetShare {
     fn drop(&mut self) {
-        self.room.left.fetch_add(self.bytes, Ordering::Relaxed);
+        self.budget.left.fetch_add(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -52,12 +52,12 @@ mod tests {
 
     #[test]
     fn no_more_is_held_than_there_is_room_for() {
-        let room = BufferBudget::new(10);
-        let (mut one, mut two) = (BudgetShare::nothing(&room), BudgetShare::nothing(&room));
+        let budget = BufferBudget::new(10);
+        let (mut one, mut two) = (BudgetShare::nothing(&budget), BudgetShare::nothing(&budget));
         assert!(one.grow(6) && two.grow(4) && !two.grow(1) && !one.grow(1));
         drop(one);
         assert!(two.grow(6) && !two.grow(1));
         drop(two);
-        assert_eq!(room.left.load(Ordering::Relaxed), 10);
+        assert_eq!(budget.left.load(Ordering::Relaxed), 10);
     }
 }

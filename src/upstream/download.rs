@@ -80,7 +80,13 @@ impl Download {
 
     /// Reads up to the end (true), or past a bound (false). Whoever reads the body later still gets all of it.
     async fn read_ahead(&mut self, most_bytes: usize) -> Result<bool, DownloadFault> {
-        let mut length = 0;
+        if let Some(fault) = self.ahead.iter().find_map(|frame| frame.as_ref().err()) {
+            return Err(*fault);
+        }
+        let mut length = self.data_ahead().map(Bytes::len).sum::<usize>();
+        if length > most_bytes {
+            return Ok(false);
+        }
         while !self.incoming.is_end_stream() {
             let Some(frame) = poll_fn(|cx| self.poll_incoming(cx)).await else { break };
             let fault = frame.as_ref().err().copied();
@@ -177,7 +183,7 @@ impl Body for Download {
 }
 
 /// The body of an answer without its content coding; `None` if it is larger than the bound, or its coding is not known.
-/// Whoever reads the body later still gets all of it, as it came.
+/// Whoever reads the body later still gets all of it, as it came; a second call looks at everything that was read so far.
 ///
 /// # Errors
 /// The [`DownloadFault`] if the answer broke off.

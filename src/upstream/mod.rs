@@ -32,7 +32,7 @@ use storage::StorageOrigin;
 /// One worker's connections to every account.
 #[derive(Default)]
 pub struct Upstream {
-    /// Pools by the address's place in memory, which stays the same for as long as its pool exists.
+    /// Keyed by the memory address of the `Address`. The key stays valid because the pool holds a weak reference to it.
     pools: RefCell<HashMap<*const Address, Rc<ConnectionPool>, foldhash::fast::RandomState>>,
     storage: RefCell<HashMap<StorageOrigin, Rc<ConnectionPool>, foldhash::fast::RandomState>>,
 }

@@ -20,7 +20,8 @@ use crate::net::spurious_wakes::WakeFiltered;
 pub(super) struct ConnectionPool {
     address: Weak<Address>,
     connector: Connector,
-    /// The connection used last is at the back: few are kept warm, the rest grow old at the front.
+    /// Ordered by last use, newest at the back. Requests take from the back, so connections that are not needed grow old at
+    /// the front and are closed.
     idle: RefCell<VecDeque<IdleConnection>>,
     open: Rc<Cell<usize>>,
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hyper::body::Frame;
 use hyper::header::HeaderMap;
 
-/// Takes fields off a trailer section that would be taken off the head. Without a filter it lets no trailer pass.
+/// Removes from the trailers the fields that are also removed from the head. Without a filter all trailers are removed.
 #[derive(Default)]
 pub(super) struct TrailerFilter(Option<FieldFilter>);
 

@@ -28,7 +28,7 @@ pub struct Querier {
     pub upstream: Upstream,
 }
 
-/// A call that was taken from an account's budget. When dropped, the call has its answer, or will have none.
+/// A call that was taken from an account's budget. Drop it when the call has ended, with or without an answer.
 #[derive(Debug)]
 pub struct CallPermit {
     poller: Arc<AccountPoller>,
@@ -40,7 +40,7 @@ impl CallPermit {
     /// Takes a call.
     ///
     /// # Errors
-    /// Time to come again.
+    /// The time from which a call can be taken.
     pub fn take(poller: &Arc<AccountPoller>, endpoint: TaskEndpoint, now: Instant) -> Result<Self, Instant> {
         poller.take_call(endpoint, now).map(|number| Self { poller: Arc::clone(poller), endpoint, number })
     }

@@ -100,7 +100,7 @@ pub(super) struct ShownNames<'e> {
 pub(in crate::proxy) struct AttemptSpan<'t>(&'t Exchange);
 
 impl AttemptSpan<'_> {
-    /// AttributeValue of `traceparent` for the upstream.
+    /// Value of `traceparent` for the upstream.
     pub(in crate::proxy) fn traceparent(&self) -> Option<HeaderValue> {
         let trace = self.0.trace.get()?;
         Some(traceparent(&trace.current.get()?.ids, trace.begun.sampled))
@@ -167,7 +167,7 @@ fn whole(number: u64) -> AttributeValue {
     AttributeValue::Whole(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
-/// AttributeValue of `error.type`, one of few: our reason, else the status.
+/// Value of `error.type`: our reason, else the status. There are few different values.
 fn error(status: Option<StatusCode>, reason: Option<Reason>) -> AttributeValue {
     match (reason, status) {
         (Some(reason), _) => AttributeValue::Name(reason.name()),

@@ -54,7 +54,8 @@ impl<'d> Choice<'d> {
         let may_wait = permit.submits && choice.among.iter().any(|index| accounts[*index].paces());
         if is_policy || operation == Operation::Realtime {
             let named = query_model(request.uri.query().unwrap_or(""));
-            choice.model = named.unwrap_or_else(|AmbiguousModel(first)| first).map(|name| name.into());
+            let model = named.unwrap_or_else(|AmbiguousModel(first)| first);
+            choice.model = model.filter(|name| !name.is_empty()).map(|name| name.into());
         } else if may_wait || choice.is_open() && choice.among.iter().any(is_throttled) {
             let found = RefCell::new(None);
             let is_named = |progress: &Progress| {

@@ -44,7 +44,7 @@ struct PacedSubmit<'a> {
 }
 
 impl SubmitWait {
-    /// The client can ask for another wait than the configured one. It leaves by dropping the sender of `client`.
+    /// The client can ask for another wait than the configured one. When the client leaves, the sender of `client` is dropped.
     pub(in crate::proxy) fn new(
         permit: &Permit,
         asked: &HeaderMap,
