@@ -5,6 +5,8 @@
 //! request with a body instead of twice, and an upstream's connection three times for an answer; the third poll runs
 //! hyper's dispatcher and reads the socket in vain. [`WakeFiltered`] drops the wake if [`poll_frame`] takes the last piece.
 //! The filter costs one comparison of wakers for each poll of a connection, and one thread-local cell for each piece.
+//! Without it a synchronous call takes 5.3 % more instructions (84,000 instead of 79,800), a submit 3.5 %, a poll 1 %
+//! (`cargo bench --bench peers -- instructions`).
 //!
 //! This module can go when hyper wakes only for a piece that has a successor; the test below fails then.
 

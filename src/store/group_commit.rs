@@ -1,7 +1,7 @@
 //! Group commit: changes share a commit, which costs little more for many changes than for one. The first change waits up
-//! to 2 ms for as many others as lately came together, and no longer once they have come. Under load some 7 claims share a
-//! commit, and the gateway's share of a submit falls from 161 to 125 µs. Should commits become cheap beside a submit,
-//! this file can go: the writer then takes the changes that have queued meanwhile.
+//! to 2 ms for as many others as lately came together, and no longer once they have come. Without the wait a submit
+//! takes 73 µs of CPU instead of 62, with 64 busy connections (`cargo bench --bench peers -- cost`). Should commits become
+//! cheap beside a submit, this file can go: the writer then takes the changes that have queued meanwhile.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
