@@ -30,19 +30,16 @@ pub(in crate::proxy) fn admit<'e>(
     limits: &Registry,
     exchange: &'e Exchange,
 ) -> Result<&'e Permit, Rejection> {
-    let (submits, adds_async) = match check(&caller, route, request, body_bytes) {
-        Ok(checked) => checked,
+    let checked = check(&caller, route, request, body_bytes).and_then(|(submits, adds_async)| {
+        let kind = kind(route.operation, submits, &request.headers);
+        take(&caller, kind, limits, exchange).map(|()| (submits, adds_async, Cell::new(kind)))
+    });
+    match checked {
+        Ok((submits, adds_async, kind)) => {
+            Ok(exchange.enter_permit(Permit { caller, adds_async, submits, kind }))
+        }
         Err(rejection) => {
             exchange.enter_refused(caller);
-            return Err(rejection);
-        }
-    };
-    let kind = Cell::new(kind(route.operation, submits, &request.headers));
-    let permit = Permit { caller, adds_async, submits, kind };
-    match take(&permit, limits, exchange) {
-        Ok(()) => Ok(exchange.enter_permit(permit)),
-        Err(rejection) => {
-            exchange.enter_refused(permit.caller);
             Err(rejection)
         }
     }
@@ -60,22 +57,22 @@ pub(in crate::proxy) fn become_stream(
 ) -> Result<(), Rejection> {
     limits.give_back(exchange.admitted.take());
     permit.kind.set(LimitKind::Stream);
-    take(permit, limits, exchange)
+    take(&permit.caller, LimitKind::Stream, limits, exchange)
 }
 
 /// Takes from the caller's limits what a call of its kind needs, for as long as the exchange lasts.
 ///
 /// # Errors
 /// `Limited`; then nothing is taken.
-fn take(permit: &Permit, limits: &Registry, exchange: &Exchange) -> Result<(), Rejection> {
-    let tenant = permit.tenant();
+fn take(caller: &Caller, kind: LimitKind, limits: &Registry, exchange: &Exchange) -> Result<(), Rejection> {
+    let tenant = caller.tenant();
     let who = LimitedCaller {
-        key_id: permit.caller.key_id(),
+        key_id: caller.key_id(),
         tenant: &tenant.name,
         limits: &tenant.limits,
         tenant_limits: &tenant.tenant_limits,
     };
-    let admitted = limits.admit(&who, permit.kind()).map_err(|refusal| {
+    let admitted = limits.admit(&who, kind).map_err(|refusal| {
         exchange.standing.set(refusal.rate_status);
         Rejection::Limited(refusal)
     })?;
