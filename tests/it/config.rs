@@ -189,5 +189,5 @@ fn the_example_loads_and_shows_the_defaults() {
     let tenant = &config.tenants[0];
     assert_eq!(tenant.limits.polls.rate, Some(Rate { requests_per_second: 20.0, burst: 40 }));
     assert_eq!((tenant.limits.max_duration_seconds, tenant.limits.max_resolution), (Some(10), Some(1080)));
-    assert_eq!(tenant.tenant_limits.all.rate, Some(Rate { requests_per_second: 100.0, burst: 100 }));
+    assert_eq!(tenant.tenant_limits.all.rate, Some(Rate { requests_per_second: 100.0, burst: 200 }));
 }

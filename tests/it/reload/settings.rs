@@ -100,7 +100,16 @@ const ROWS: &[Row] = &[
     ("tenants.limits.submits.burst", "burst = 5 ", "burst = 6 ", TENANT),
     ("tenants.limits.streams.concurrent_requests", "concurrent_requests = 15 ", "concurrent_requests = 16 ", TENANT),
     ("tenants.tenant_limits.requests_per_second", "requests_per_second = 100,", "requests_per_second = 101,", TENANT),
-    ("tenants.tenant_limits.concurrent_requests", "concurrent_requests = 200 ", "concurrent_requests = 201 ", TENANT),
+    ("tenants.tenant_limits.burst", "burst = 110,", "burst = 111,", TENANT),
+    ("tenants.tenant_limits.concurrent_requests", "concurrent_requests = 200,", "concurrent_requests = 201,", TENANT),
+    ("tenants.tenant_limits.tasks_in_flight", "tasks_in_flight = 120,", "tasks_in_flight = 121,", TENANT),
+    ("tenants.tenant_limits.max_duration_seconds", "max_duration_seconds = 12,", "max_duration_seconds = 13,", TENANT),
+    ("tenants.tenant_limits.max_resolution", "max_resolution = \"720P\"", "max_resolution = \"480P\"", TENANT),
+    ("tenants.tenant_limits.polls.requests_per_second", "requests_per_second = 50,", "requests_per_second = 55,", TENANT),
+    ("tenants.tenant_limits.polls.burst", "burst = 51 ", "burst = 55 ", TENANT),
+    ("tenants.tenant_limits.submits.requests_per_second", "requests_per_second = 52,", "requests_per_second = 55,", TENANT),
+    ("tenants.tenant_limits.submits.burst", "burst = 53 ", "burst = 55 ", TENANT),
+    ("tenants.tenant_limits.streams.concurrent_requests", "concurrent_requests = 54 ", "concurrent_requests = 55 ", TENANT),
     ("tenants.client_certificates", "CN=acme-prod", "CN=acme-test", TENANT),
     ("tenants.keys.id", "id = \"spare-key\"", "id = \"other-key\"", Renames("keys")),
     ("tenants.keys.key", "sk-tenant-0123456789", "sk-tenant-9876543210", KEY),
@@ -114,13 +123,10 @@ const ROWS: &[Row] = &[
     ("tenants.limits.submits.concurrent_requests", "burst = 5 ", "burst = 5, concurrent_requests = 1 ", TENANT),
     ("tenants.limits.streams.requests_per_second", "concurrent_requests = 15 ", "concurrent_requests = 15, requests_per_second = 1 ", TENANT),
     ("tenants.limits.streams.burst", "concurrent_requests = 15 ", "concurrent_requests = 15, requests_per_second = 1, burst = 9 ", TENANT),
-    ("tenants.tenant_limits.burst", "requests_per_second = 100,", "requests_per_second = 100, burst = 7,", TENANT),
-    ("tenants.tenant_limits.tasks_in_flight", "requests_per_second = 100,", "requests_per_second = 100, tasks_in_flight = 7,", TENANT),
-    ("tenants.tenant_limits.polls.burst", "requests_per_second = 100,", "requests_per_second = 100, polls = { requests_per_second = 1, burst = 2 },", TENANT),
 ];
 
 /// The first row for keys that the example does not show.
-const SHOWN: usize = 67;
+const SHOWN: usize = 76;
 
 fn base(upstream: &str) -> String {
     format!(
@@ -197,7 +203,7 @@ limits.models = ["wan2.7-*"]
 limits.polls = {{ requests_per_second = 30, burst = 40 }}
 limits.submits = {{ requests_per_second = 2, burst = 5 }}
 limits.streams = {{ concurrent_requests = 15 }}
-tenant_limits = {{ requests_per_second = 100, concurrent_requests = 200 }}
+tenant_limits = {{ requests_per_second = 100, burst = 110, concurrent_requests = 200, tasks_in_flight = 120, max_duration_seconds = 12, max_resolution = "720P", polls = {{ requests_per_second = 50, burst = 51 }}, submits = {{ requests_per_second = 52, burst = 53 }}, streams = {{ concurrent_requests = 54 }} }}
 [[tenants.keys]]
 id = "acme-prod"
 key = "sk-tenant-0123456789"
