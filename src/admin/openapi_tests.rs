@@ -91,7 +91,7 @@ fn every() -> Vec<Problem> {
         Problem::Unauthorized,
         Problem::NoCertificate,
         Problem::Cleartext,
-        Problem::NotFound,
+        Problem::NotFound(Vec::new()),
         Problem::WrongMethod(text()),
         Problem::WrongContent,
         Problem::BodyTooLarge,

@@ -7,7 +7,6 @@ use hyper::header::{ALLOW, CONNECTION, HeaderValue, WWW_AUTHENTICATE};
 use serde_json::{Value, json};
 
 use super::response::{AdminResponse, answer};
-use super::route::PATHS;
 use crate::config::{Fault, Position};
 use crate::store::StoreFault;
 
@@ -21,7 +20,8 @@ pub(super) enum Problem {
     NoCertificate,
     /// Cleartext on a listener with TLS.
     Cleartext,
-    NotFound,
+    /// No such path; these exist.
+    NotFound(Vec<&'static str>),
     /// Holds the allowed methods.
     WrongMethod(String),
     WrongContent,
@@ -86,7 +86,7 @@ impl Problem {
             Problem::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
             Problem::NoCertificate => (StatusCode::FORBIDDEN, "no_certificate"),
             Problem::Cleartext => (StatusCode::BAD_REQUEST, "cleartext"),
-            Problem::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Problem::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             Problem::WrongMethod(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Problem::WrongContent => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
             Problem::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
@@ -119,10 +119,7 @@ impl Problem {
                 "the admin API takes a client certificate of `client_ca` in [admin], beside the token".into()
             }
             Problem::Cleartext => "this port speaks TLS: write https://".into(),
-            Problem::NotFound => {
-                let paths: Vec<&str> = PATHS.iter().map(|(path, _)| *path).collect();
-                format!("there is {}", paths.join(", ")).into()
-            }
+            Problem::NotFound(paths) => format!("there is {}", paths.join(", ")).into(),
             Problem::WrongMethod(offered) => format!("this path takes {offered}").into(),
             Problem::WrongContent => "the body must be JSON: send `Content-Type: application/json`".into(),
             Problem::BodyTooLarge => "the body is larger than 16 KiB".into(),

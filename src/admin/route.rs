@@ -47,7 +47,7 @@ pub(super) fn is_guarded(path: &str) -> bool {
 /// `NotFound` or `WrongMethod`.
 pub(super) fn route<'p>(method: &Method, path: &'p str) -> Result<(Action, &'p str), Problem> {
     let found = PATHS.iter().find_map(|(template, offered)| Some((id(template, path)?, *offered)));
-    let (id, offered) = found.ok_or(Problem::NotFound)?;
+    let (id, offered) = found.ok_or_else(|| Problem::NotFound(PATHS.map(|(path, _)| path).to_vec()))?;
     let asked = if method == Method::HEAD { &Method::GET } else { method };
     match offered.iter().find(|(offer, _)| offer == asked) {
         Some((_, action)) => Ok((*action, id)),
@@ -97,7 +97,10 @@ mod tests {
         }
         for path in ["/", "/admin", "/admin/", "/admin/keys/", "/admin/keys/a/b", "/livez/", "//livez"] {
             let found = route(&Method::GET, path);
-            assert!(matches!(found, Err(Problem::NotFound | Problem::WrongMethod(_))), "{path}: {found:?}");
+            assert!(
+                matches!(found, Err(Problem::NotFound(_) | Problem::WrongMethod(_))),
+                "{path}: {found:?}"
+            );
         }
         for (path, expected) in [("/admin/keys", "GET, HEAD, POST"), ("/admin/keys/a", "DELETE")] {
             let Err(Problem::WrongMethod(allowed)) = route(&Method::PUT, path) else {

@@ -10,7 +10,7 @@ use super::budget::CallBudget;
 use super::list_scan::{ListScan, ScanStep};
 use super::schedule::{NextTask, REST, Schedule};
 use super::signals::{AccountSignals, millis};
-use super::tracked_task::TrackedTask;
+use super::tracked_task::{HELD_EVERY, TrackedTask};
 use crate::config::Rates;
 use crate::dashscope::task::Status;
 
@@ -303,8 +303,6 @@ impl PollerState {
     }
 }
 
-/// Time between two queries for a task with a held poll, which so learns of the end within a quarter of a second.
-pub(super) const HELD_EVERY: Duration = Duration::from_millis(150);
 const SCAN_FOR_HELD: Duration = Duration::from_millis(100);
 const SHORTEST_SCAN: Duration = Duration::from_millis(250);
 /// Time between two scans of the pending tasks, which show only the tasks that end without having run.

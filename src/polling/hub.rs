@@ -12,11 +12,11 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::account_poller::{AccountPoller, HELD_EVERY, PageRequest};
+use super::account_poller::{AccountPoller, PageRequest};
 use super::answer_cache::AnswerCache;
 use super::schedule::REST;
 use super::task_ended::{TaskEndSubscribers, TaskEnded};
-use super::tracked_task::{TaskAnswer, TrackedTask};
+use super::tracked_task::{HELD_EVERY, TaskAnswer, TrackedTask};
 use crate::config::Rates;
 use crate::dashscope::task::{NamedTask, Status};
 use crate::dashscope::task_list::TaskPage;

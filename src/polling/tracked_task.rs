@@ -11,7 +11,6 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::account_poller::HELD_EVERY;
 use super::signals::AccountSignals;
 use crate::dashscope::headers::REQUEST_ID;
 use crate::dashscope::task::{self, LIFETIME, Status};
@@ -205,3 +204,6 @@ impl TrackedTask {
         self.changed.notify_waiters();
     }
 }
+
+/// Time between two queries for a task with a held poll, which so learns of the end within a quarter of a second.
+pub(super) const HELD_EVERY: Duration = Duration::from_millis(150);
