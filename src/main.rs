@@ -44,7 +44,8 @@ enum Command {
     Serve(Serve),
     /// Validate a configuration: every fault at once, as file:line:column: problem. Exits with 0 or 64.
     Check(ConfigFile),
-    /// Show the gateway at work: a simulator and a gateway on loopback, and one Wan task from submit to a downloaded MP4.
+    /// Show the gateway at work: a simulator and a gateway on loopback, and one Wan task from submit to a downloaded
+    /// MP4.
     Demo(demo::DemoOptions),
     Sim(Box<sim::SimulatorOptions>),
     Keys(keys::KeysOptions),
@@ -87,15 +88,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// Starts the diagnostics on standard error, filtered by `RUST_LOG`. The target `audit` is logged unless `RUST_LOG` names it
-/// itself.
+/// Starts the diagnostics on standard error, filtered by `RUST_LOG`. The target `audit` is logged unless `RUST_LOG`
+/// names it itself.
 fn log() {
     let mut asked =
         std::env::var("RUST_LOG").ok().filter(|asked| !asked.is_empty()).unwrap_or("info".to_owned());
     if !asked.contains("audit") {
         asked.push_str(",audit=info");
     }
-    // `Targets` filters by target and level; `EnvFilter`, which also filters by fields, would bring a regex engine along.
+    // `Targets` filters by target and level; `EnvFilter`, which also filters by fields, would bring a regex engine
+    // along.
     let filter = asked.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
     let lines =
         tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
@@ -126,7 +128,7 @@ fn serve(options: &Serve) -> ExitCode {
         Err(error) => return failed_start(&error),
     };
     let end = run(async {
-        // Signals are heard from now on: a process that reads "ready" may send one.
+        // Signals are heard before "ready" is logged: a process that reads the line may send one at once.
         let (stop, hangup, upgrade) =
             (signals::stop_requested()?, signals::reload_requests()?, signals::upgrade_requests()?);
         let successor = successor(&mut gateway);

@@ -13,9 +13,9 @@ pub(super) struct AuditEntry {
     peer: SocketAddr,
     /// Fingerprint of the admin token of the request.
     token: String,
-    /// Set once the text is known to be an id and not a secret.
+    /// The key's id, set once the text is known to be an id and not a secret.
     pub key_id: Option<String>,
-    /// Set once the text is known to be a tenant's name.
+    /// The tenant, set once the text is known to be a tenant's name.
     pub tenant: Option<String>,
     /// End of the key, or of its old secret.
     pub until: Option<String>,
@@ -46,7 +46,7 @@ impl Drop for AuditEntry {
     }
 }
 
-/// Requests without the right token: logged while they are few, counted while they are many.
+/// Refused sign-ins, by token or certificate: logged while they are few, counted while they are many.
 #[derive(Debug)]
 pub struct Refusals(RefCell<RefusalWindow>);
 
@@ -70,7 +70,7 @@ impl Refusals {
         }
     }
 
-    /// Logs the number of refusals that were not logged, once a period is over. To be called now and then.
+    /// Logs the number of refusals that were not logged, once a period is over. To be called once a second.
     pub(super) fn log_silenced(&self, now: Instant) {
         let silenced = self.0.borrow_mut().renew(now);
         if silenced > 0 {

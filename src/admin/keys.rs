@@ -226,7 +226,7 @@ fn record(
     }
 }
 
-/// Checks a key's id, which logs show, so that it must not be a secret.
+/// Checks a key's id. Logs show the id, so it must not be a secret.
 fn checked_id(id: &str) -> Result<&str, Problem> {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if !(1..=MOST_ID_BYTES).contains(&id.len()) || !id.bytes().all(fine) {
@@ -240,7 +240,7 @@ fn checked_id(id: &str) -> Result<&str, Problem> {
     Ok(id)
 }
 
-/// Parses the end of a key, in whole seconds, like all ends of keys.
+/// Parses the end of a key, rounded up to whole seconds, in which all ends of keys are stored.
 fn end(text: &str, now: SystemTime) -> Result<SystemTime, Problem> {
     let wrong = |problem: &'static str| Problem::BadField("expires", Cow::Borrowed(problem));
     let asked = match (humantime::parse_duration(text), humantime::parse_rfc3339(text)) {
@@ -271,7 +271,7 @@ fn whole_second(time: SystemTime) -> SystemTime {
 const MOST_ID_BYTES: usize = 64;
 const USUAL_GRACE: Duration = Duration::from_secs(24 * 3600);
 const MOST_GRACE: Duration = Duration::from_secs(365 * 24 * 3600);
-/// 2100-01-01T00:00:00Z, a little before the seconds of the key ring end.
+/// 2100-01-01T00:00:00Z, a few years before the 32-bit seconds of the key ring overflow.
 const LATEST_END: Duration = Duration::from_secs(4_102_444_800);
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ use crate::tenant::certificate::ClientCertificate;
 #[derive(Debug)]
 pub struct AdminListener {
     address: SocketAddr,
-    /// Cancelled once no connection is accepted any more.
+    /// Cancelled to make the thread accept no more connections.
     closed: CancellationToken,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -133,8 +133,8 @@ async fn next(listener: Option<&tokio::net::TcpListener>) -> io::Result<(TcpStre
     }
 }
 
-/// Open connections, oldest first. Beyond the bound the oldest is closed, so that a client that holds many open can't keep
-/// others out.
+/// Open connections, oldest first. Beyond the bound the oldest is closed, so that a client that holds many open can't
+/// keep others out.
 #[derive(Default)]
 struct Connections(VecDeque<oneshot::Sender<Infallible>>);
 
@@ -175,7 +175,7 @@ async fn handshake(
 async fn serve_connection(stream: Stream, visitor: Visitor, admin: Rc<Admin>) {
     let service = service_fn(move |request| {
         let (admin, visitor) = (Rc::clone(&admin), visitor.clone());
-        // In a task of its own, so that a client that leaves does not stop a change half-way.
+        // The answer is made in a task of its own, so that a client that leaves does not stop a change half-way.
         let answer = tokio::task::spawn_local(async move { admin.serve(&visitor, request).await });
         async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|_| Problem::Panicked.answer())) }
     });

@@ -63,7 +63,7 @@ fn it_has_every_code_of_a_problem_and_no_other() {
     let written = listed(&document["components"]["schemas"]["Error"]["properties"]["code"]["enum"]);
     let real: BTreeSet<String> = every().iter().map(|problem| problem.code().to_owned()).collect();
     assert_eq!(written, real);
-    // Each stands at an operation too, but for those of no operation.
+    // Each code is listed at an operation, too, except the codes that concern no operation.
     let mut used: BTreeSet<String> =
         ["not_found", "method_not_allowed", "cleartext"].map(str::to_owned).into();
     collect(&document["paths"], &mut used);

@@ -14,7 +14,8 @@ use crate::lifecycle::reload::Reloaded;
 impl Admin {
     pub(super) async fn reload(&self) -> Result<AdminResponse, Problem> {
         let reloads = self.reloads.as_ref().ok_or(Problem::NoFile)?;
-        // No key is created meanwhile: the reload may remove its tenant, or bring a key of the same id.
+        // The lock keeps a key from being created meanwhile: the reload may remove the key's tenant, or bring a key
+        // with its id.
         let _turn = self.changing.lock().await;
         let outcome = reloads.reload().await.ok_or(Problem::ReloadBusy)?;
         let Reloaded { changes, needs_restart, warnings } = outcome.map_err(Problem::BadConfig)?;

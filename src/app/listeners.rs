@@ -38,8 +38,8 @@ pub(super) fn copies(shares: &[Vec<TcpListener>], admin: &TcpListener) -> io::Re
     Ok(HandoverSockets::new(clients, admin.try_clone()?))
 }
 
-/// Binds the admin listener. Where another gateway on the host has the default address, any port will do, as nobody has
-/// asked for that one.
+/// Binds the admin listener. Where another process on the host has the default address, the kernel chooses the port, as
+/// the configuration did not ask for the default one.
 pub(super) fn bind_admin(listen: SocketAddr, inherited: Option<&mut Inheritance>) -> io::Result<TcpListener> {
     if let Some(admin) = inherited.and_then(|inherited| inherited.admin.take()) {
         let bound = admin.local_addr()?;

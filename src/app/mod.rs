@@ -103,16 +103,16 @@ pub fn succeed(
         running.predecessor = Some(inherited.ready()?);
         running.shared.store.sign_lock()?;
     }
-    // Only after the hand-over: both processes share an account's query budget.
+    // The querier starts after the hand-over, as both processes share an account's query budget.
     let stop = CancellationToken::new();
     let querier = threads::start_querier(&running.shared, opened, stop.clone(), Alive(alive))?;
     running.querier = Some((querier, stop));
     Ok(running)
 }
 
-/// Opens the store of the configuration. Two throw-away gateways go on with a temporary store and a warning: a sidecar that
-/// can't write there, as it has no file in which to name another path; and a gateway that listens on any port (a trial, a
-/// test) while another gateway has the file. Every other gateway does not start.
+/// Opens the store of the configuration. Two throw-away gateways go on with a temporary store and a warning: a sidecar
+/// that can't write there, as it has no file in which to name another path; and a gateway that listens on any port (a
+/// trial, a test) while another gateway has the file. Every other gateway does not start.
 fn open_store(config: &Config) -> Result<Store, StoreFault> {
     let fault = match Store::open(&config.settings.store.path) {
         Ok(store) => return Ok(store),
@@ -130,8 +130,8 @@ fn open_store(config: &Config) -> Result<Store, StoreFault> {
     Store::open(&temporary)
 }
 
-/// Starts the exporter of spans as the environment says, by OpenTelemetry's variables. A variable that can't be followed
-/// is a warning.
+/// Starts the exporter of spans as the environment says, by OpenTelemetry's variables. A variable that can't be
+/// followed is a warning.
 fn start_traces(metrics: &Arc<Metrics>) -> io::Result<Option<(Tracer, Exporter)>> {
     let (settings, faults) = traces::ExporterSettings::from_environment(&|name| std::env::var(name).ok());
     for traces::SettingFault { variable, problem } in faults {

@@ -116,14 +116,14 @@ impl Drop for RunningGateway {
         self.sockets.close();
         self.drain.begin(DrainOrder { deadline: Instant::now(), kind: DrainKind::Stop });
         for worker in self.workers.drain(..) {
-            // Nobody is left to be told of a worker's fault.
+            // A worker's fault has no reader any more.
             let _ = worker.join();
         }
         if let Some((querier, stop)) = self.querier.take() {
             stop.cancel();
             let _ = querier.join();
         }
-        // The admin listener answers a change that runs before the store is closed.
+        // The admin listener ends before the store is closed, so that it answers a change that runs.
         self.admin = None;
         if let Some(exporter) = self.exporter.take() {
             exporter.finish();

@@ -1,4 +1,5 @@
-//! `dashgate demo`: the gateway and a simulated DashScope on loopback, and one Wan task from submit to a downloaded file.
+//! `dashgate demo`: the gateway and a simulated DashScope on loopback, and one Wan task from submit to a downloaded
+//! file.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
@@ -220,7 +221,7 @@ impl Demo {
         Ok(DemoResponse { status, json })
     }
 
-    /// Commands to try while it goes on to serve.
+    /// Commands to try while the demonstration goes on to serve.
     pub fn invitation(&self) -> String {
         let address = self.gateway.address();
         let mut text = String::new();

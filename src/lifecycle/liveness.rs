@@ -1,4 +1,4 @@
-//! Liveness: finds a worker that is stuck for good. It serves nobody, and only a restart helps.
+//! Liveness: finds a worker that is stuck for good. Such a worker serves nobody, and only a restart helps.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -13,7 +13,7 @@ impl Pulse {
     }
 }
 
-/// Checks all pulses once a second.
+/// The pulses of all workers, to be checked once a second.
 #[derive(Debug)]
 pub struct WorkerWatch(Vec<WatchedWorker>);
 
@@ -26,7 +26,7 @@ struct WatchedWorker {
     still: u32,
 }
 
-/// Makes a pulse for each worker, and the watch on them.
+/// Makes a pulse for each worker, and the [`WorkerWatch`] that checks them.
 pub fn watched(workers: usize) -> (Vec<Pulse>, WorkerWatch) {
     let pulses: Vec<Pulse> = (0..workers).map(|_| Pulse::default()).collect();
     let watch = |pulse: &Pulse| WatchedWorker { pulse: Arc::downgrade(&pulse.0), seen: 0, still: 0 };

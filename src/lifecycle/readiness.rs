@@ -1,5 +1,5 @@
-//! Readiness: should clients be sent here? Each requirement is held by a guard; a guard that is dropped, by the end of its
-//! holder or by a panic, makes the gateway unready.
+//! Readiness: should clients be sent here? Each requirement is held by a guard; a guard that is dropped, by the end of
+//! its holder or by a panic, makes the gateway unready.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,7 +32,7 @@ pub struct ReadinessGuard {
 }
 
 impl Readiness {
-    /// No requirement is held yet.
+    /// Makes a readiness of which no requirement is held yet.
     pub fn new(workers: usize) -> Arc<Self> {
         Arc::new(Self { held: Default::default(), needed: [1, 1, workers] })
     }

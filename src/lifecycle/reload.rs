@@ -1,5 +1,5 @@
-//! Reloads of the configuration: on request, and when its files have changed. A good configuration replaces the directory
-//! in one swap; a bad file changes nothing.
+//! Reloads of the configuration: on request, and when its files have changed. A good configuration replaces the
+//! directory in one swap; a bad file changes nothing.
 //!
 //! Reloads run on a thread of their own, one after another, so that no worker ever waits for a disk.
 
@@ -18,7 +18,7 @@ use crate::proxy::Shared;
 use crate::tenant::conflicts;
 use crate::tenant::directory::Directory;
 
-/// Handle that requests reloads and counts them. The thread ends with the last clone.
+/// Handle that requests reloads, and reads their counts. The thread ends with the last clone.
 #[derive(Debug, Clone)]
 pub struct ReloadHandle {
     asked: SyncSender<ReloadRequest>,
@@ -50,8 +50,8 @@ type ReloadRequest = oneshot::Sender<ReloadOutcome>;
 impl ReloadHandle {
     /// Loads the configuration anew; `None` if too many requests wait already, or the reload panicked.
     pub async fn reload(&self) -> Option<ReloadOutcome> {
-        let (told, outcome) = oneshot::channel();
-        self.asked.try_send(told).ok()?;
+        let (reply, outcome) = oneshot::channel();
+        self.asked.try_send(reply).ok()?;
         outcome.await.ok()
     }
 
@@ -70,7 +70,8 @@ pub struct Reloader {
     fixed: StartSettings,
     config: Config,
     shared: Shared,
-    /// Old directories that exchanges still hold. They are dropped here, as the drop of a large one would hold up a worker.
+    /// Old directories that exchanges still hold. They are dropped here, as the drop of a large one would hold up a
+    /// worker.
     retired: Vec<Arc<Directory>>,
     counts: Arc<Counts>,
     /// Time until the next check of the files.
@@ -93,7 +94,7 @@ impl Reloader {
         })
     }
 
-    /// Starts the thread, which watches the files from now on.
+    /// Starts the thread that checks the files and reloads them.
     ///
     /// # Errors
     /// Why there is no thread.
@@ -108,9 +109,9 @@ impl Reloader {
     fn run(mut self, asks: &Receiver<ReloadRequest>) {
         loop {
             match asks.recv_timeout(self.pause) {
-                Ok(told) => {
+                Ok(reply) => {
                     let (files, loaded) = Config::load_with_files(&self.path);
-                    let _ = told.send(self.apply(files, loaded));
+                    let _ = reply.send(self.apply(files, loaded));
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     let began = Instant::now();
@@ -196,7 +197,8 @@ impl Reloader {
 /// Time between two checks of the files. The kernel could report changes, but not on every file system, and only of
 /// folders that are watched; a check costs a few microseconds for each file, and misses nothing.
 const PERIOD: Duration = Duration::from_millis(200);
-/// The pause is at least so many times as long as a check: checks of many files take a hundredth of the time at most.
+/// The pause is at least this many times as long as a check, so checks of many files take a hundredth of the time at
+/// most.
 const PAUSE_FACTOR: u32 = 100;
 /// Requests that may wait for a reload.
 const MOST_WAITING: usize = 16;

@@ -20,7 +20,7 @@ pub fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
-/// Another process is the service's main process from now on.
+/// Another process becomes the service's main process.
 pub fn handed_over(process: u32) {
     notify(&[NotifyState::MainPid(process)]);
 }

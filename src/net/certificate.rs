@@ -29,8 +29,8 @@ pub fn is_attribute(short: &str) -> bool {
     ATTRIBUTES.iter().any(|(_, known)| *known == short)
 }
 
-/// Reads the validity of a certificate. By RFC 5280, 4.1, it follows an optional version, serial number, algorithm and
-/// issuer.
+/// Reads the validity of a certificate. By RFC 5280, 4.1, the validity follows an optional version, the serial number,
+/// the algorithm and the issuer.
 pub fn validity(certificate: &CertificateDer<'_>) -> Option<Validity> {
     let read = || {
         let mut certificate = inside(&mut SliceReader::new(certificate)?)?;

@@ -9,8 +9,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Port 0 lets the kernel choose the port.
 ///
 /// # Errors
-/// The error of the bind. An address that another process shares with `SO_REUSEPORT` is an error, too: that process would
-/// silently take half of the connections.
+/// The error of the bind. An address that another process shares with `SO_REUSEPORT` is an error, too: that process
+/// would silently take half of the connections.
 pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
     if address.port() != 0 {
         socket(address)?.bind(&address.into())?;
@@ -26,7 +26,7 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>>
 }
 
 /// Shares the listeners of the process before this one among the workers, so that no connection that waits in them is
-/// lost. Workers without one get a new listener. `None` if the listeners have another address.
+/// lost. Workers without one get a new listener. `None` if there are no listeners, or if they have another address.
 ///
 /// # Errors
 /// The error of a new listener's bind.

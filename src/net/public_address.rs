@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// Returns the addresses if all are public.
 ///
 /// # Errors
-/// The first address that is not public: a DNS answer with one internal address is not trusted in the rest.
+/// The first address that is not public: a DNS answer with one internal address is not trusted at all.
 pub fn all_public(addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, IpAddr> {
     match addresses.iter().map(SocketAddr::ip).find(|ip| !is_public(*ip)) {
         None => Ok(addresses),

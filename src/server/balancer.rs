@@ -1,10 +1,10 @@
 //! Balancing of connections: each one is served by the worker that has the fewest.
 //!
-//! The kernel spreads connections over the listeners by a hash of their addresses: of eight lasting connections, one of two
-//! workers may get seven while the other processor is idle. api7/aisix lost 27 % of its throughput at 8 connections that
-//! way. With the balancer, 8 connections reach 0.78 of the throughput of 64 on two workers (nginx: 0.72; `cargo bench
-//! --bench peers -- balance`). Clients keep few connections for long, so a small deployment is the usual case. A moved
-//! connection costs one wake of another worker; a request costs nothing.
+//! The kernel spreads connections over the listeners by a hash of their addresses: of eight lasting connections, one of
+//! two workers may get seven while the other processor is idle. api7/aisix lost 27 % of its throughput at 8 connections
+//! that way. With the balancer, 8 connections reach 0.78 of the throughput of 64 on two workers (nginx: 0.72; `cargo
+//! bench --bench peers -- balance`). Clients keep few connections for long, so a small deployment is the usual case. A
+//! moved connection costs one wake of another worker; a request costs nothing.
 //!
 //! The balancer can go when the kernel balances `SO_REUSEPORT` listeners by their open connections.
 
@@ -80,7 +80,7 @@ impl Balancer {
     pub(super) async fn next_handed(&mut self) -> HandedConnection {
         match self.handed.recv().await {
             Some(handed) => handed,
-            // Never: each worker holds the senders of all queues, of its own too.
+            // This never happens: each worker holds the senders of all queues, of its own too.
             None => std::future::pending().await,
         }
     }
@@ -128,7 +128,7 @@ mod tests {
         }
         let handed: Vec<_> = workers[1..].iter_mut().map(Balancer::close).collect();
         assert_eq!((kept.len(), handed[0].len(), handed[1].len()), (3, 3, 3));
-        // Their connections have ended, but their queues are closed: the next connection stays.
+        // The other workers' connections have ended, but their queues are closed: the next connection stays.
         drop(handed);
         let (near, _far, address) = connected(&listener).await;
         kept.extend(workers[0].assign(near, address));

@@ -107,7 +107,7 @@ async fn greet(
 async fn serve_requests(client: GreetedClient, proxy: Rc<Proxy>, mut drain: Drain) {
     let GreetedClient { stream, protocol, peer, timeouts } = client;
     let service = service_fn(|request| {
-        // The future of an exchange is boxed: hyper keeps room for it in the connection, also between requests.
+        // The future of an exchange is boxed: hyper reserves memory for it in the connection, also between requests.
         Box::pin(Rc::clone(&proxy).serve(peer.clone(), request))
     });
     // Errors of a client's connection are noted by the exchanges on it, so results are dropped here.
@@ -171,8 +171,8 @@ async fn serve_http1<S>(
     }
 }
 
-/// Waits until a drain wants connections without a request closed. A connection that is closed at once could meet a
-/// request on its way, and HTTP/1.1 has no remedy for that; so a hand-over leaves them half of the time to its deadline.
+/// Waits until a drain closes idle connections. A connection that is closed at once could meet a request on its way,
+/// and HTTP/1.1 has no remedy for that; so a hand-over gives idle connections half of the time to its deadline.
 async fn wait_to_close_idle(drain: &mut Drain) {
     let order = drain.begun().await;
     let left = order.deadline.saturating_duration_since(Instant::now());

@@ -24,7 +24,7 @@ pub enum DrainKind {
     /// The process stops without a successor: new requests are refused.
     Stop,
     /// Another process accepts new connections. An open connection has one more request served, since one may be on its
-    /// way, and is told to close with the answer.
+    /// way; the answer tells the client to close.
     HandOver,
 }
 
@@ -55,7 +55,7 @@ impl Drain {
         order.unwrap_or_else(|| DrainOrder { deadline: Instant::now(), kind: DrainKind::Stop })
     }
 
-    /// Waits until new requests are refused. A dropped handle means that, too.
+    /// Waits until new requests are refused. A dropped handle counts as a refusal, too.
     pub async fn stopped(&mut self) {
         let stops = |order: &Option<DrainOrder>| order.is_some_and(|order| order.kind == DrainKind::Stop);
         let _ = self.0.wait_for(stops).await;

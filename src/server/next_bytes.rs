@@ -9,8 +9,7 @@ pub(super) enum NextBytes {
     /// A body of which this many bytes are missing.
     Length(u64),
     Chunked(ChunkedBody),
-    /// Bytes behind a WebSocket handshake, which nobody here may read: if the handshake fails, `proxy` ends the
-    /// connection.
+    /// Bytes behind a WebSocket handshake, passed on unchecked: if the handshake fails, `proxy` ends the connection.
     Tunnel,
     /// HTTP/2, whose heads hyper checks.
     Http2,
@@ -76,8 +75,8 @@ enum ChunkState {
 }
 
 impl ChunkedBody {
-    /// Returns how many of the bytes belong to the body, if it ends among them. Malformed bytes are left for hyper to
-    /// refuse: it reads the same bytes, and closes.
+    /// Returns how many of the bytes belong to the body, if it ends among them. Malformed bytes are left to hyper,
+    /// which reads them too, refuses them and closes.
     fn end_within(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {

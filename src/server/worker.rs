@@ -81,7 +81,7 @@ pub async fn work(
     loop {
         let deadline = drain.begun().await.deadline;
         let all = async {
-            // Connections first: only a connection starts an exchange that may outlive it.
+            // Connections are waited for first: only a connection starts an exchange that may outlive it.
             connections.wait().await;
             proxy.running.wait().await;
         };

@@ -12,8 +12,8 @@ use super::writer::QueuedChange;
 use super::{Change, KeyRecord, Store, StoreCause, StoreFault, StoreHealth, TaskRecord, UploadRecord};
 
 impl Store {
-    /// Claims a new task for its owner; durable when it returns. The task is replayed even after an error: it is paid
-    /// for, so its client is told of it, and the writer goes on trying.
+    /// Claims a new task for its owner; durable when it returns. The task is replayed even after an error: the account
+    /// pays for it, so its client must be able to poll it, and the writer goes on trying.
     ///
     /// A claim that was polled once is written even if its future is dropped, unless the queue is full.
     ///
@@ -34,7 +34,8 @@ impl Store {
         written.map(drop)
     }
 
-    /// Hides a task that was claimed at `claimed_at` from the unified dialect: in memory at once, durable when it returns.
+    /// Hides a task that was claimed at `claimed_at` from the unified dialect: in memory at once, durable when it
+    /// returns.
     ///
     /// # Errors
     /// Why the change was not written in time. It may be written later.
@@ -48,7 +49,7 @@ impl Store {
     /// tenant, which is deleted to make room.
     ///
     /// # Errors
-    /// Why the change was not written in time. It may be written later, and is replayed after a restart only.
+    /// Why the change was not written in time. It may be written later; the mirrors then hold it after a restart only.
     pub async fn keep_upload(
         &self,
         upload: UploadRecord,
@@ -67,7 +68,7 @@ impl Store {
     /// Adds a key; false, and nothing changes, where the id or the secret exists already.
     ///
     /// # Errors
-    /// Why the key was not written; it may be yet, with a secret that nobody saw.
+    /// Why the key was not written in time. It may be written later, with a secret that nobody saw.
     pub async fn create_key(&self, key: KeyRecord) -> Result<bool, StoreFault> {
         self.write_key(Change::CreateKey(key)).await
     }
@@ -81,8 +82,8 @@ impl Store {
         self.write_key(Change::RotateKey { successor, old_until }).await
     }
 
-    /// Revokes all secrets of a key: in memory at once, for a key that has leaked must not wait for a disk; durable when
-    /// it returns. False where no living key in the file has the id.
+    /// Revokes all secrets of a key: in memory at once, because a leaked key must not work until a disk answers;
+    /// durable when it returns. False where no living key in the file has the id.
     ///
     /// # Errors
     /// Why the change was not written in time. It may be written later.

@@ -64,7 +64,7 @@ impl LockedFile {
             | OpenFlags::SQLITE_OPEN_EXRESCODE;
         let mut connection = Connection::open_with_flags(&self.path, flags)?;
         connection.busy_timeout(BUSY)?;
-        // Before the first change: a database of another program or of a newer version stays as it is.
+        // The check comes before the first change: a database of another program or of a newer version stays as it is.
         schema::inspect(&connection)?;
         if connection.is_readonly("main")? {
             return Err(StoreCause::ReadOnly);
@@ -116,7 +116,7 @@ impl LockedFile {
         held && fs::remove_file(&path).is_ok()
     }
 
-    /// True if the file is shorter than before: after a VACUUM, or a loss, which only a check of all pages tells apart.
+    /// True if the file is shorter than at the last check. Only a check of all pages tells a VACUUM from a loss.
     ///
     /// # Errors
     /// `Moved` if the path names another file: writes to a removed file are lost.
@@ -131,7 +131,8 @@ impl LockedFile {
         Ok(shrunk)
     }
 
-    /// Refuses an empty file that has a log: SQLite would take the file for a new database and delete the log.
+    /// Refuses an empty file that has a log or a reserve file: SQLite would take the file for a new database and delete
+    /// the log.
     fn refuse_emptied(&self) -> Result<(), StoreCause> {
         let is_empty = fs::metadata(&self.path).is_ok_and(|file| file.len() == 0);
         let was_written = || wal_bytes(&self.path) > 0 || beside(&self.path, "-reserve").exists();
@@ -205,7 +206,7 @@ fn identity(path: &Path) -> Result<FileIdentity, StoreCause> {
     Ok(FileIdentity { device: file.dev(), inode: file.ino(), length: file.len() })
 }
 
-/// Room for some thousand claims.
+/// Size of the reserve file: space for some thousand claims.
 const RESERVE_BYTES: u64 = 1024 * 1024;
 /// Size above which the check takes a second or more.
 const CHECKED_SOON_MEBIBYTES: u64 = 128;

@@ -1,7 +1,7 @@
-//! Group commit: changes share a commit, which costs little more for many changes than for one. The first change waits up
-//! to 2 ms for as many others as lately came together, and no longer once they have come. Without the wait a submit
-//! takes 73 µs of CPU instead of 62, with 64 busy connections (`cargo bench --bench peers -- cost`). Should commits become
-//! cheap beside a submit, this file can go: the writer then takes the changes that have queued meanwhile.
+//! Group commit: changes share a commit, which costs little more for many changes than for one. The first change waits
+//! up to 2 ms for as many others as lately came together, and no longer once they have come. Without the wait a submit
+//! takes 73 µs of CPU instead of 62, with 64 busy connections (`cargo bench --bench peers -- cost`). Should commits
+//! become cheap beside a submit, this file can go: the writer then takes the changes that have queued meanwhile.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub(super) struct RecentBatches(usize);
 
-/// The writer's wait for more changes, and the callers' word that enough have come.
+/// The writer's wait for more changes, and the callers' signal that enough have come.
 #[derive(Debug)]
 pub(super) struct BatchGate {
     /// Number of queued changes that the writer waits for.
@@ -21,12 +21,12 @@ pub(super) struct BatchGate {
 }
 
 impl RecentBatches {
-    /// Notes the size of a commit. A single small one lowers the expectation by an eighth only.
+    /// Notes the size of a commit. A single small commit lowers the expected size by an eighth only.
     pub(super) fn note(&mut self, count: usize) {
         self.0 = count.max(self.0 - self.0.div_ceil(8));
     }
 
-    /// The number of changes that are still to be expected after `come`.
+    /// The number of changes that are still expected after `come` changes.
     pub(super) fn missing(&self, come: usize) -> usize {
         if self.0 < FEWEST { 0 } else { self.0.saturating_sub(come) }
     }
@@ -95,7 +95,7 @@ mod tests {
             }
         };
         tokio::join!(gate.wait(3, || come), comes);
-        // A change that comes after the wait tells nobody.
+        // A change that comes after the wait wakes nobody.
         gate.queued(9);
         assert_eq!(gate.wanted.load(Ordering::Relaxed), NOT_WAITING);
         began.elapsed()

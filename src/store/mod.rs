@@ -1,7 +1,7 @@
 //! Durable state: tasks and uploads with their owners, and virtual keys; in one SQLite file.
 //!
-//! One thread alone waits for the disk. Other threads send it changes and are told when a change is durable;
-//! [`Mirror`]s then hold the change in memory.
+//! One thread alone waits for the disk. Other threads send it changes, and get the outcome when a change is durable.
+//! [`Mirror`]s hold the state in memory.
 
 mod change;
 mod commit;
@@ -160,13 +160,13 @@ impl Store {
         self.state.mirrors.register(mirrors);
     }
 
-    /// Applies a change to the mirrors: a change that this process has committed, or the other process of a hand-over.
+    /// Applies a change of this process, or of the other process of a hand-over, to the mirrors.
     pub fn replay(&self, change: &Change) {
         self.state.mirrors.replay(change);
     }
 
     /// Records the last known status of a task that was claimed at `claimed_at`. The status is written with a later
-    /// commit, and is lost in a crash before.
+    /// commit; a crash before that commit loses it.
     pub fn learn(&self, task_id: Arc<str>, claimed_at: SystemTime, status: Status) {
         self.state.learn(task_id, claimed_at, status);
     }
@@ -199,8 +199,8 @@ impl Store {
         self.state.lock.lock().as_mut().map_or(Ok(()), file::sign)
     }
 
-    /// Sends every later change to another process before its caller is told, until the other end of the stream is
-    /// closed or too slow.
+    /// Sends every later change to another process before the change's caller is answered, until the other end of the
+    /// stream is closed or too slow.
     ///
     /// # Errors
     /// Why the stream can't be used.
@@ -208,7 +208,7 @@ impl Store {
         self.state.link.open(stream)
     }
 
-    /// Sends the other process nothing more.
+    /// Stops sending changes to the other process.
     pub fn unlink(&self) {
         self.state.link.close();
     }

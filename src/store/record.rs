@@ -56,7 +56,7 @@ impl TaskRecord {
         self.asked.as_ref().map_or(0, |asked| asked.bytes())
     }
 
-    /// True if a field that a client chooses is longer than it is kept.
+    /// True if a field that a client chooses is longer than the store records it.
     pub(super) fn is_long(&self) -> bool {
         self.model.len() > MOST_MODEL_BYTES || self.asked.as_ref().is_some_and(|asked| asked.is_long())
     }
@@ -136,9 +136,10 @@ pub struct KeyRecord {
 pub const TASKS_KEPT: Duration = task::LIFETIME.saturating_mul(2);
 /// A policy is good for some minutes before the file's lifetime begins.
 pub const UPLOADS_KEPT: Duration = oss::FILE_LIFETIME.saturating_add(Duration::from_secs(3600));
-/// How long an ended key is kept: calls with it are told that it has ended. Then its id is free again.
+/// Time for which the record of an ended key stays, so that the answer to a call with the key says that it has ended.
+/// Then the key's id is free again.
 pub const ENDED_KEYS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Longest task id or upload directory: DashScope's have 36 bytes, and about 100.
+/// Longest task id or upload directory: DashScope's task ids have 36 bytes, and its directories about 100.
 pub(super) const MOST_ID_BYTES: usize = 256;
 const MOST_MODEL_BYTES: usize = 128;
 const MOST_PROMPT_BYTES: usize = 20_000;

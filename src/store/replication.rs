@@ -1,5 +1,6 @@
 //! Replication between the two processes of a hand-over, which both have the file open. Each process commits its own
-//! changes, and sends them to the other before it answers the client: a task that a client knows of is known to both.
+//! changes, and sends them to the other before it answers the client, so both processes know every task that a client
+//! knows.
 //!
 //! A change is a line of JSON; the receiver sends a byte back once it has applied the change.
 
@@ -38,8 +39,8 @@ impl ReplicationLink {
         let mut link = self.0.lock();
         let Some(stream) = link.as_mut() else { return };
         if let Err(error) = send(stream, changes) {
-            // The other process has ended, as one of the two must; a process that lives and misses changes may not take
-            // over.
+            // Usually the other process has ended. If it lives, it misses changes from here on, and the closed link
+            // keeps it from taking over.
             tracing::info!(%error, "the other process is told of no more changes");
             *link = None;
         }
@@ -60,7 +61,7 @@ fn send<'c>(stream: &mut UnixStream, changes: impl Iterator<Item = &'c Change>) 
     stream.read_exact(&mut vec![0; count])
 }
 
-/// Receiver of the other process's changes. Changes are kept until this process's mirrors are loaded.
+/// Receiver of the other process's changes. Changes are held back until this process's mirrors are loaded.
 #[derive(Clone)]
 pub struct Follower(Arc<Mutex<FollowerState>>);
 
@@ -70,7 +71,7 @@ enum FollowerState {
 }
 
 impl Follower {
-    /// Receives from now on, in a thread of its own that ends with the other process.
+    /// Starts a thread that receives changes until the other process ends.
     ///
     /// # Errors
     /// Why there is no thread.
@@ -117,7 +118,7 @@ fn read(stream: UnixStream, state: &Mutex<FollowerState>) -> io::Result<()> {
 
 /// How long the other process may take to apply a change.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Changes of some minutes of a busy gateway, while this process reads the file.
+/// Most changes held back while this process reads the file: some minutes of a busy gateway.
 const MOST_KEPT: usize = 1_000_000;
 /// Length of a line with a prompt of 20,000 bytes, each of them escaped.
 const MOST_LINE_BYTES: u64 = 256 * 1024;

@@ -10,7 +10,7 @@ use super::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_
 use crate::dashscope::task::Status;
 use crate::unified::RequestedVideo;
 
-/// Inserts a task. Where an id is claimed twice, the first row belongs to its owner.
+/// Inserts a task. Where an id is claimed twice, the first row names the owner.
 pub(super) fn insert_task(connection: &Connection, task: &TaskRecord) -> Result<()> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO tasks (id, tenant, key_id, account, model, mount, claimed_at, status,
@@ -125,7 +125,7 @@ fn asked(row: &Row<'_>) -> Result<Option<RequestedVideo>> {
     Ok(Some(RequestedVideo { prompt: row.get(9)?, seconds: row.get(10)?, size: row.get(11)? }))
 }
 
-/// Inserts an upload directory; one that is issued again lives longer.
+/// Inserts an upload directory; a directory that is issued again lives longer.
 pub(super) fn insert_upload(connection: &Connection, upload: &UploadRecord) -> Result<()> {
     let mut insert = connection.prepare_cached(
         "INSERT OR REPLACE INTO uploads (tenant, directory, model, account, issued_at) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -235,7 +235,7 @@ fn insert_secret(connection: &Connection, key: &KeyRecord) -> Result<bool> {
     insert.execute(row).map(|rows| rows > 0)
 }
 
-/// InternedNames that many rows share, each in memory once.
+/// Names that many rows share, each in memory once.
 #[derive(Default)]
 struct InternedNames(HashSet<Arc<str>, foldhash::fast::RandomState>);
 

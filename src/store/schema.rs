@@ -90,7 +90,7 @@ const STEPS: [&str; 5] = [
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX uploads_by_time ON uploads (issued_at);
 ",
-    // `ended_at`: the first of a secret's ends, from which on it opens nothing; null while it has none.
+    // `ended_at`: the first of a secret's ends, after which the secret is refused; null if it has none.
     "
     ALTER TABLE keys ADD COLUMN ended_at INTEGER GENERATED ALWAYS AS (
         nullif(min(
@@ -109,8 +109,8 @@ const STEPS: [&str; 5] = [
     ALTER TABLE tasks ADD COLUMN size TEXT;
     ALTER TABLE tasks ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0;
 ",
-    // Tasks are found by time alone. Their ids come in no order: to keep those sorted, each claim wrote a page of its
-    // own, and half of what a commit cost was that.
+    // The index of task ids goes, as tasks are found by time alone. Ids come in no order, so with the index each claim
+    // wrote a page of its own, which was half the cost of a commit.
     "
     CREATE TABLE tasks_in_order (
         id TEXT NOT NULL,
@@ -134,7 +134,7 @@ const STEPS: [&str; 5] = [
     CREATE INDEX tasks_by_time ON tasks (claimed_at);
 ",
 ];
-/// `dgat`: what tells our file from another program's.
+/// `dgat`: marks the file as this program's.
 const APPLICATION: i64 = 0x6467_6174;
 
 #[cfg(test)]

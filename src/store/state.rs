@@ -99,7 +99,7 @@ impl StoreState {
             && self.now_ms().saturating_sub(since) > u64::try_from(patience.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Keeps a status for a later commit; dropped where too many are kept already.
+    /// Notes a status for a later commit, or drops the status if too many wait already.
     pub(super) fn learn(&self, id: Arc<str>, claimed_at: SystemTime, status: Status) {
         let mut learnt = self.learnt.lock();
         if id.len() <= MOST_ID_BYTES && (learnt.len() < MOST_LEARNT || learnt.contains_key(&id)) {
@@ -143,7 +143,7 @@ impl StoreState {
     }
 }
 
-/// About 100 bytes each.
+/// Most statuses that wait for a commit; each takes about 100 bytes.
 const MOST_LEARNT: usize = 65_536;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The one thread that writes. A commit takes all waiting changes, up to a bound, so that many changes share one sync of
-//! the disk; then their callers are told.
+//! The one thread that writes. A commit takes all waiting changes, up to a bound, so that many changes share one sync
+//! of the disk. Their callers are answered after the commit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,11 +107,11 @@ impl StoreWriter {
             self.take();
             return !self.queue.is_closed();
         }
-        let room = self.most_per_commit.saturating_sub(self.waiting.len());
+        let free = self.most_per_commit.saturating_sub(self.waiting.len());
         let until = if self.has_work() { Instant::now() } else { self.tick_at };
         tokio::select! {
             biased;
-            count = self.queue.recv_many(&mut self.waiting, room) => {
+            count = self.queue.recv_many(&mut self.waiting, free) => {
                 let missing = self.batches.missing(self.waiting.len());
                 if missing > 0 && count > 0 {
                     state.gate.wait(missing, || self.queue.len()).await;
@@ -144,8 +144,8 @@ impl StoreWriter {
         if self.learnt.is_empty() {
             self.learnt = self.state.take_learnt();
         }
-        // The caller of such a change has timed out, and nobody saw the secret: a rotation to it would lock the key's
-        // holder out.
+        // A new secret whose caller has timed out is not written: nobody saw the secret, and a rotation to it would
+        // lock the key's holder out.
         self.waiting.retain(|queued| match queued.change {
             Change::CreateKey(_) | Change::RotateKey { .. } => !queued.reply.is_closed(),
             Change::Claim(_) | Change::Hide { .. } | Change::KeepUpload { .. } | Change::RevokeKey { .. } => {
@@ -163,7 +163,8 @@ impl StoreWriter {
         match done {
             Ok(()) => self.succeeded(due),
             Err(StoreCause::Full) if self.file.release() => {
-                // StoreHealth says so from here on; what was sent until now is noted in the space kept for it.
+                // The store is unwritable from here on, so no more submits are sent. The reserve's space takes the
+                // claims of submits that were sent already.
                 self.has_reserve = false;
                 self.failed(StoreCause::Full);
                 match self.commit() {
@@ -225,13 +226,13 @@ impl StoreWriter {
         }
         self.state.drop_keys(deleted.keys);
         let done = self.waiting.iter().zip(&outcomes).filter(|(_, outcome)| matches!(outcome, Ok(true)));
-        // Before the callers are told: a client may ask the other process next.
+        // The other process gets the changes before the callers are answered: a client may ask that process next.
         self.state.link.send(done.map(|(queued, _)| &queued.change));
         for id in &ids {
             self.learnt.remove(id);
         }
         for (queued, outcome) in self.waiting.drain(..).zip(outcomes) {
-            // A caller that ran out of patience has gone.
+            // A caller that has timed out does not wait for the outcome.
             let _ = queued.reply.send(outcome.map_err(|cause| self.state.because(cause)));
         }
         Ok(())
@@ -278,7 +279,7 @@ impl StoreWriter {
         };
         let ran = if truncate {
             self.truncate_at = Instant::now() + TRUNCATE;
-            // Claims wait meanwhile, so a reader that keeps a transaction open is not waited for as long as usual.
+            // Claims wait during the checkpoint, so its wait for a reader's open transaction is shorter than usual.
             let ran = connection.busy_timeout(BUSY_CHECKPOINT).and_then(|()| run("TRUNCATE"));
             if let Err(error) = connection.busy_timeout(file::BUSY) {
                 tracing::warn!("{}: {error}", path.display());

@@ -2,7 +2,7 @@
 
 use hyper::Method;
 
-/// The method, if HTTP defines it (RFC 9110, 9; RFC 5789): a client may write anything there, a secret too.
+/// The method, if HTTP defines it (RFC 9110, 9; RFC 5789): a client may send any text as a method, a secret too.
 pub fn method_name(method: &Method) -> Option<&'static str> {
     METHODS.into_iter().find(|known| *known == method.as_str())
 }

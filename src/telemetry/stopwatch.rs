@@ -70,7 +70,7 @@ impl Stopwatch {
         WaitGuard { stopwatch: self, awaited }
     }
 
-    /// Time spent until now.
+    /// Shares out the time up to `now`, and returns the sums.
     pub fn spent(&self, now: Instant) -> TimeSpent {
         self.share(now);
         let [turn, client, upstream] = self.spent.each_ref().map(Cell::get);

@@ -2,8 +2,9 @@
 //!
 //! The old process listens on a Unix socket beside the store. A process of the same user that connects there gets the
 //! listening sockets, the store's lock, and a stream of every change to the store. The new process starts on the same
-//! sockets while the old one goes on serving; once the new one is ready, the old one accepts nothing more and drains. If
-//! the new one fails before, nothing has happened. Until the old one has ended, each replays the changes of the other.
+//! sockets while the old one goes on serving; once the new one is ready, the old one accepts nothing more and drains.
+//! If the new one fails before, nothing has happened. Until the old one has ended, each replays the changes of the
+//! other.
 //!
 //! ```text
 //!  new: hello ─▶ old: header, sockets, lock, streams ─▶ new: ... ready ─▶ old: yours, or not
@@ -69,7 +70,7 @@ struct HandoverHeader {
     listeners: usize,
 }
 
-/// Version of these lines, raised when an older program could not follow them.
+/// Version of the lines of a hand-over, raised when an older program could not follow them.
 const PROTOCOL: u32 = 2;
 const READY: &str = "ready";
 const YOURS: &str = "yours";

@@ -1,4 +1,4 @@
-//! The old process's side.
+//! The old process's side of a hand-over.
 
 use std::fs;
 use std::io;
@@ -22,7 +22,7 @@ pub struct Offer {
     taken: oneshot::Receiver<Successor>,
 }
 
-/// The process that takes over, and is ready. Dropping this tells it that our process has ended.
+/// The process that takes over, and is ready. Dropping this value tells that process that ours has ended.
 #[derive(Debug)]
 pub struct Successor {
     pub process: u32,
@@ -76,8 +76,8 @@ impl Offer {
     }
 }
 
-/// Binds the socket in place of an older one. Only the holder of the store's lock comes here, so an older socket belongs
-/// to a process that has ended, or has just handed over to us.
+/// Binds the socket in place of an older one. Only the holder of the store's lock comes here, so an older socket
+/// belongs to a process that has ended, or has just handed over to us.
 fn listen(path: &PathBuf) -> io::Result<UnixListener> {
     let fresh = PathBuf::from(format!("{}.{}", path.display(), std::process::id()));
     let _ = fs::remove_file(&fresh);
@@ -117,7 +117,7 @@ fn hand_over(
         let store = store.clone();
         move |change| store.replay(change)
     });
-    // Before the other process reads the file, so that it misses no change.
+    // The link opens before the other process reads the file, so that it misses no change.
     store.link(from_us)?;
     {
         let closed = || io::Error::other("this process stops");
@@ -147,7 +147,7 @@ fn hand_over(
     }
     match done.recv_timeout(PATIENCE) {
         Ok(()) => send_line(stream, YOURS),
-        // This process is stopping already, which serves as well.
+        // This process is stopping already, so it accepts nothing more either.
         Err(_) => Ok(()),
     }
 }

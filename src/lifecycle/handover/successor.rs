@@ -29,8 +29,8 @@ pub struct Inheritance {
 #[derive(Debug)]
 pub struct Predecessor(UnixStream);
 
-/// Asks the gateway that has this store to hand over; `None` if none runs. Waits for a gateway that is itself just taking
-/// over. Blocks.
+/// Asks the gateway that has this store to hand over; `None` if no gateway runs. Waits for a gateway that is itself
+/// just taking over. Blocks.
 ///
 /// # Errors
 /// Why the running gateway does not hand over.
@@ -100,7 +100,7 @@ impl fmt::Debug for Inheritance {
 }
 
 impl Inheritance {
-    /// Replays the other process's changes from now on, and sends it ours. To be called when the mirrors are registered,
+    /// Starts to replay the other process's changes, and to send it ours. To be called when the mirrors are registered,
     /// and before anything is served.
     ///
     /// # Errors
@@ -114,7 +114,7 @@ impl Inheritance {
     /// Tells the other process that we serve; it accepts nothing more when this returns. Blocks.
     ///
     /// # Errors
-    /// The other process goes on serving, so that this one must not.
+    /// Why the other process goes on serving; this process must not serve then.
     pub fn ready(self) -> io::Result<Predecessor> {
         let Self { control, process, .. } = self;
         let gone = |error: io::Error| if is_hung_up(&error) { Ok(String::new()) } else { Err(error) };
@@ -122,7 +122,8 @@ impl Inheritance {
         let said = send_line(&control, READY).and_then(|()| receive_line(&control)).or_else(gone)?;
         match &*said {
             YOURS => tracing::info!("took over from process {process}, which drains"),
-            // The other process was killed: each change that it answered is in the store, and was replayed here.
+            // The other process was killed: each change that a client of it knows is in the store, and was replayed
+            // here.
             "" => tracing::warn!("process {process}, which was to hand over, has ended"),
             _ => return Err(io::Error::other(format!("process {process} does not hand over: it goes on"))),
         }

@@ -2,8 +2,8 @@
 //!
 //! hyper reads more than a proxy may pass on (bare LF, two lengths), closes without an answer on a head that comes too
 //! slowly, and never gives up on a client that does not read. So each HTTP/1.1 head is checked before hyper sees it. A
-//! refused head is replaced by a stand-in request of our own, which `proxy` answers like any other request, with a clear
-//! error and `connection: close`.
+//! refused head is replaced by a stand-in request of our own, which `proxy` answers like any other request, with a
+//! clear error and `connection: close`.
 
 mod write;
 
@@ -23,7 +23,7 @@ use super::parked::{PARK_AFTER, ParkedConnection, ParkingSlot};
 use crate::net::timer::Timer;
 use crate::proxy::peer::{ConnectionState, HeadFault, REFUSED_METHOD};
 
-/// A client's connection whose HTTP/1.1 heads are checked and whose silence ends after a while.
+/// A client's connection whose HTTP/1.1 heads are checked and whose silence is limited.
 #[derive(Debug)]
 pub(crate) struct CheckedStream<S> {
     /// `None` once the connection is parked.
@@ -151,7 +151,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> CheckedStream<S> {
             && !self.state.is_busy()
     }
 
-    /// Parks the connection if it is idle and may go on; for hyper it ends.
+    /// Parks the connection if it is idle and its idle limit is not over.
     fn park_if_idle(&mut self) {
         let lasts = self.is_idle() && self.idle_since.elapsed() < self.timeouts.idle;
         if let Some(stream) = self.stream.take_if(|_| lasts) {
@@ -170,8 +170,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> CheckedStream<S> {
         if !matches!(self.next, NextBytes::Head) {
             return;
         }
-        let ends_a_state = memchr::memchr(b'\n', self.buffered.get(known..).unwrap_or_default()).is_some();
-        if known > 0 && !ends_a_state && self.buffered.len() <= MOST_HEAD_BYTES {
+        let ends_a_line = memchr::memchr(b'\n', self.buffered.get(known..).unwrap_or_default()).is_some();
+        if known > 0 && !ends_a_line && self.buffered.len() <= MOST_HEAD_BYTES {
             return;
         }
         let buffered = std::mem::take(&mut self.buffered);
@@ -328,7 +328,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for CheckedStream<S> {
                 Poll::Pending => {
                     ready!(this.poll_read_timeout(cx));
                     if this.head_began.is_none() {
-                        // To hyper the client has left.
+                        // hyper sees the end of the stream, as if the client had left.
                         this.park_if_idle();
                         return Poll::Ready(Ok(()));
                     }

@@ -12,7 +12,7 @@ use super::CheckedStream;
 use crate::server::next_bytes::NextBytes;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> CheckedStream<S> {
-    /// Fails a write that a client which does not read its answer has held up for too long.
+    /// Fails a write that has waited too long for a client that does not read its answer.
     fn poll_write_timeout<T>(
         &mut self,
         cx: &mut Context<'_>,

@@ -135,14 +135,14 @@ fn what_cannot_be_written_is_counted_and_holds_nobody_up() {
     assert!(AccessLog::start(&to(&folder.path().join("none/access.log"))).is_err());
 }
 
-/// The pipe has no reader.
+/// The pipe's reader never reads.
 #[test]
 fn a_target_that_is_stuck_drops_what_does_not_fit() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("pipe");
     let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo");
     assert!(made.success());
-    // OpenFile for both, so that the log's own opening does not wait for a reader.
+    // Opened for reading and writing, so that the log's own opening does not wait for a reader.
     let _both = fs::OpenOptions::new().read(true).write(true).open(&path).expect("the pipe");
     let log = AccessLog::start(&to(&path)).expect("a log");
     let writer = log.writer();

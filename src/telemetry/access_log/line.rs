@@ -1,7 +1,7 @@
 //! The fields of a line. A line holds no secret; values that a client or an upstream chose are bounded names.
 //!
-//! The format is written by hand: with serde and `fmt` a line cost two microseconds, a tenth of a request. This code can
-//! go when serde writes a line in a few hundred nanoseconds.
+//! The format is written by hand: with serde and `fmt` a line cost two microseconds, a tenth of a request. This code
+//! can go when serde writes a line in a few hundred nanoseconds.
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -42,7 +42,7 @@ pub struct LogLine<'a> {
     pub client_wait: Duration,
     pub turn: Duration,
     pub overhead: Duration,
-    /// Share of such lines that are written, if not all are.
+    /// Share of ordinary exchanges whose lines are written, if not all are.
     pub sample: Option<f64>,
 }
 
@@ -53,7 +53,7 @@ pub fn name(text: &str) -> Option<&str> {
 }
 
 impl LogLine<'_> {
-    /// Appends the line and a line feed. Its time is now, the end of the exchange.
+    /// Appends the line and a line feed. The time in the line is the current time, at the end of the exchange.
     pub(super) fn write(&self, format: LogFormat, timestamps: &mut Timestamps, into: &mut Vec<u8>) {
         let before = into.len();
         let written = match format {

@@ -1,5 +1,6 @@
 //! The access log: one line for each exchange. A worker writes the line into a buffer of its own; a background thread
-//! writes the buffers to the target. No request waits for a disk or a pipe: lines without room are dropped, and counted.
+//! writes the buffers to the target. No request waits for a disk or a pipe: lines that find their buffer full are
+//! dropped, and counted.
 
 mod flusher;
 mod line;
@@ -56,8 +57,8 @@ impl AccessLog {
         Ok(Self { shared, thread: thread.thread().clone(), ended: Mutex::new(ended) })
     }
 
-    /// Changes the target of all further lines. A target that can't be opened is reported in the diagnostic log, and tried
-    /// again.
+    /// Changes the target of all further lines. A target that can't be opened is reported in the diagnostic log, and
+    /// tried again.
     pub fn retarget(&self, config: &LogSettings) {
         *self.shared.target.lock() = config.access.clone();
         self.shared.wake(&self.thread);
@@ -71,7 +72,7 @@ impl AccessLog {
         LogWriter { buffer, shared, thread, timestamps: RefCell::default() }
     }
 
-    /// Number of lines without room, or that could not be written.
+    /// Number of lines that found their buffer full, or could not be written.
     pub fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
     }
@@ -95,7 +96,7 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
-    /// Writes a line into the buffer, if there is room.
+    /// Writes a line into the buffer, or drops the line if the buffer is full.
     pub fn write(&self, line: &LogLine<'_>, format: LogFormat) {
         // The background thread holds this lock only to swap buffers.
         let mut buffer = self.buffer.lock();

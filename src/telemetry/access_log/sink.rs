@@ -27,8 +27,10 @@ struct OpenFile {
 }
 
 impl Sink {
+    /// Opens the target.
+    ///
     /// # Errors
-    /// An error of opening the file or the stream.
+    /// An error of opening the file.
     pub(super) fn open(target: &LogTarget) -> io::Result<Self> {
         let mut sink = Self::unopened(target);
         match (&mut sink.target, target) {

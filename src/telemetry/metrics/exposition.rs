@@ -16,12 +16,13 @@ use super::{Metrics, process};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::refusal::{RefusalCause, Throttling};
 
-/// Figures of other rooms, collected when the metrics are read.
+/// Figures of other modules, collected when the metrics are read.
 #[derive(Debug, Default)]
 pub struct ScrapeFigures {
     /// Tasks under way, by state.
     pub tasks: Vec<(&'static str, usize)>,
-    /// Number of an account's parts (itself, its keys, models) that are in cooldown, by account and cause.
+    /// Number of an account's parts (the account itself, its keys, its models) that are in cooldown, by account and
+    /// cause.
     pub cooldowns: Vec<(Arc<str>, RefusalCause, usize)>,
     /// Dropped lines of the access log.
     pub lines_dropped: u64,

@@ -1,4 +1,4 @@
-//! Closed sets of label values: no request can make another one.
+//! Closed sets of label values: no request can add a value.
 
 use hyper::StatusCode;
 use strum::{IntoStaticStr, VariantArray};

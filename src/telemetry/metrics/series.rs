@@ -97,7 +97,7 @@ impl AccountSeries {
         UpstreamAttempt { account: self, operation, began: now, answer: None }
     }
 
-    /// Counts an answer that the account was asked too often.
+    /// Counts an answer by which the upstream throttles the account.
     pub fn count_throttled(&self, kind: Throttling) {
         self.throttled[kind as usize].fetch_add(1, Ordering::Relaxed);
     }
@@ -108,8 +108,8 @@ impl AccountSeries {
     }
 }
 
-/// One request to an account. The attempt is counted when it is dropped, also because the client left: an attempt
-/// without an answer by then counts as one without an answer.
+/// One request to an account. The attempt is counted when it is dropped; without an answer by then, for example because
+/// the client left, it counts with the code `none`.
 #[derive(Debug)]
 #[must_use]
 pub struct UpstreamAttempt<'a> {

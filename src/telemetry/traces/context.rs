@@ -104,7 +104,7 @@ mod tests {
             parse(traceparent(&ids, false).as_bytes()),
             Some(TraceParent { sampled: false, ..parent })
         );
-        // A later version, with what it may bring; and flags that are not known.
+        // A later version, with and without further fields; then unknown flags.
         let cc = GOOD.replacen("00-", "cc-", 1);
         assert_eq!(parse(cc.as_bytes()), Some(parent));
         assert_eq!(parse(format!("{cc}-what-the-future-holds").as_bytes()), Some(parent));

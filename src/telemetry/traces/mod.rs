@@ -1,5 +1,5 @@
-//! Spans of exchanges, exported by OTLP. Without `OTEL_EXPORTER_OTLP_ENDPOINT` no span is made, and no time is spent on
-//! them.
+//! Spans of exchanges, exported by OTLP. Without `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`
+//! no span is made, and traces cost nothing.
 
 mod context;
 mod exporter;

@@ -27,7 +27,7 @@ pub struct ExporterSettings {
     pub(super) delay: Duration,
     /// Most exchanges whose spans wait.
     pub(super) most_waiting: usize,
-    /// Most spans of a batch.
+    /// Number of spans at which a batch is full; the last exchange of a batch may exceed it.
     pub(super) most_per_batch: usize,
     pub(super) resource: Vec<(String, String)>,
     pub(super) sampler: Sampler,

@@ -11,7 +11,7 @@ use super::settings::Sampler;
 use super::span::{Span, SpanIds};
 use crate::telemetry::metrics::{Metrics, SpanResult};
 
-/// Starts traces, and takes their spans. Each worker has one; the exporter ends with the last one.
+/// Starts traces, and takes their spans. Each worker has a clone; the exporter ends with the last clone.
 #[derive(Debug, Clone)]
 pub struct Tracer {
     pub(super) sampler: Sampler,
