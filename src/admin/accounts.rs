@@ -1,5 +1,5 @@
-//! Alibaba accounts: the health of each, and when a resting account, key or model will be tried again. Keys are named by
-//! their position, as in logs.
+//! Alibaba accounts: the health of each, and when a resting account, key or model will be tried again. Keys are named
+//! by their position, as in logs.
 
 use std::time::Instant;
 

@@ -1,5 +1,5 @@
-//! The operator's listener: health without a token; with the admin token, state that may be read and changed at run time.
-//! The listener for clients has none of these paths.
+//! The operator's listener: health without a token; with the admin token, state that may be read and changed at run
+//! time. The listener for clients has none of these paths.
 
 mod accounts;
 mod audit;
@@ -72,7 +72,7 @@ impl Admin {
         if head { answer.map(|_| bytes::Bytes::new().into()) } else { answer }
     }
 
-    /// Checks the workers, and logs refusals, once a second.
+    /// Checks the workers, and logs the number of silenced refusals. To be called once a second.
     fn each_second(&self) {
         self.workers.borrow_mut().check();
         self.refusals.log_silenced(Instant::now());

@@ -87,7 +87,7 @@ impl RunningGateway {
         Offer::start(self.shared.store.clone(), self.sockets.clone(), self.predecessor.take())
     }
 
-    /// Waits until a worker, the querier or the admin listener ends, which before a drain is a fault.
+    /// Waits until a worker, the querier or the admin listener ends. Before a drain such an end is a fault.
     pub async fn worker_ended(&mut self) {
         self.ended.recv().await;
     }

@@ -21,7 +21,8 @@ use crate::server::worker;
 use crate::telemetry::traces::Tracer;
 use crate::upstream::Upstream;
 
-/// Starts one worker for each share of the sockets. Only the workers hold the tracer: the exporter ends with its last clone.
+/// Starts one worker for each share of the sockets. Only the workers hold the tracer: the exporter ends with its last
+/// clone.
 pub(super) fn start_workers(
     shares: impl ExactSizeIterator<Item = (Vec<TcpListener>, Pulse)>,
     shared: &Shared,

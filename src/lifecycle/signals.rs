@@ -1,4 +1,5 @@
-//! Signals: SIGTERM and SIGINT stop the gateway, SIGHUP reloads its configuration, SIGUSR2 starts a process that takes over.
+//! Signals: SIGTERM and SIGINT stop the gateway, SIGHUP reloads its configuration, SIGUSR2 starts a process that takes
+//! over.
 
 use std::io;
 use std::process::{Child, Command, Stdio};

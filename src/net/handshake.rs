@@ -1,5 +1,5 @@
-//! TLS handshakes, bounded in time and number. An unfinished handshake costs a socket and some KiB. When too many run, the
-//! oldest is given up for the newest, so that a flood of handshakes that never finish keeps out no client that does
+//! TLS handshakes, bounded in time and number. An unfinished handshake costs a socket and some KiB. When too many run,
+//! the oldest is given up for the newest, so that a flood of handshakes that never finish keeps out no client that does
 //! finish.
 
 use std::cell::{Cell, RefCell};

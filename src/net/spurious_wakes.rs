@@ -1,14 +1,15 @@
 //! A filter for wakes that no task needs.
 //!
-//! hyper's channel for a body wakes the connection at its other end whenever a piece is taken, also if that was the last
-//! piece and the connection has nothing left to do. Without the filter a client's connection is polled three times for a
-//! request with a body instead of twice, and an upstream's connection three times for an answer; the third poll runs
-//! hyper's dispatcher and reads the socket in vain. [`WakeFiltered`] drops the wake if [`poll_frame`] takes the last piece.
-//! The filter costs one comparison of wakers for each poll of a connection, and one thread-local cell for each piece.
-//! Without it a synchronous call takes 5.3 % more instructions (84,000 instead of 79,800), a submit 3.5 %, a poll 1 %
-//! (`cargo bench --bench peers -- instructions`).
+//! hyper's channel for a body wakes the connection at its other end whenever a piece is taken, also if that was the
+//! last piece and the connection has nothing left to do. Without the filter a client's connection is polled three times
+//! for a request with a body instead of twice, and an upstream's connection three times for an answer; the third poll
+//! runs hyper's dispatcher and reads the socket in vain. [`WakeFiltered`] drops the wake if [`poll_frame`] takes the
+//! last piece. The filter costs one comparison of wakers for each poll of a connection, and one thread-local cell for
+//! each piece. Without it a synchronous call takes 5.3 % more instructions (84,000 instead of 79,800), a submit 3.5 %,
+//! a poll 1 % (`cargo bench --bench peers -- instructions`).
 //!
-//! This module can go when hyper wakes only for a piece that has a successor; the test below fails then.
+//! This module can go when hyper wakes only for a piece that has a successor; the test at the end of this file fails
+//! then.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -122,7 +123,8 @@ mod tests {
         }
     }
 
-    /// Counts the wakes of a connection when the first piece of its request's body is taken: with the filter, without it.
+    /// Counts the wakes of a connection when the first piece of its request's body is taken: with the filter, without
+    /// it.
     async fn wakes(length: usize) -> [usize; 2] {
         let mut found = [0; 2];
         for (filters, found) in [true, false].into_iter().zip(&mut found) {

@@ -1,5 +1,5 @@
-//! A parked connection: a client's connection that waits for its next request as a bare socket. hyper, with its buffers,
-//! is dropped meanwhile and comes back with the first byte.
+//! A parked connection: a client's connection that waits for its next request as a bare socket. hyper, with its
+//! buffers, is dropped meanwhile and comes back with the first byte.
 
 use std::time::Duration;
 

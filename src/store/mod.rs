@@ -191,7 +191,8 @@ impl Store {
         self.state.lock.lock().as_ref().map(File::try_clone)
     }
 
-    /// Writes this process's id into the lock file. A gateway that is kept out names the process in its error.
+    /// Writes this process's id into the lock file. A gateway that finds the file locked names the process in its
+    /// error.
     ///
     /// # Errors
     /// Why the lock file can't be written.

@@ -1,4 +1,5 @@
-//! State that the writer and its callers share: atomics, and two maps that are locked for a moment only.
+//! State that the writer and its callers share: atomics, and collections that are locked for a moment only. The link to
+//! another process is locked while changes are sent, which may take seconds.
 
 use std::collections::HashMap;
 use std::fs::File;

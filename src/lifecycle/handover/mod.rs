@@ -1,10 +1,10 @@
 //! Hand-over: an upgrade without an interruption, in which a new process takes over the sockets of the running one.
 //!
-//! The old process listens on a Unix socket beside the store. A process of the same user that connects there gets the
-//! listening sockets, the store's lock, and a stream of every change to the store. The new process starts on the same
-//! sockets while the old one goes on serving; once the new one is ready, the old one accepts nothing more and drains.
-//! If the new one fails before, nothing has happened. Until the old one has ended, each replays the changes of the
-//! other.
+//! The old process listens on a Unix socket beside the store. A process of the same user, or of root, that connects
+//! there gets the listening sockets, the store's lock, and a stream of every change to the store. The new process
+//! starts on the same sockets while the old one goes on serving; once the new one is ready, the old one accepts nothing
+//! more and drains. If the new one fails before, the old one goes on. Until the old one has ended, each replays the
+//! changes of the other.
 //!
 //! ```text
 //!  new: hello ─▶ old: header, sockets, lock, streams ─▶ new: ... ready ─▶ old: yours, or not

@@ -13,7 +13,7 @@ use super::wire::{receive_descriptors, receive_line, send_line};
 use super::{HandoverHeader, Hello, NO, PROTOCOL, READY, YOURS, socket_path};
 use crate::store::{Follower, Store};
 
-/// Sockets, lock and changes that the running process has handed us. It goes on serving until we are ready.
+/// Sockets, lock and changes that the running process has handed us. That process goes on serving until we are ready.
 pub struct Inheritance {
     pub listeners: Vec<TcpListener>,
     pub admin: Option<TcpListener>,

@@ -67,7 +67,7 @@ pub(crate) struct ClientTimeouts {
 pub(crate) enum ClientProtocol {
     Http1,
     Http2,
-    /// The client left before it sent enough.
+    /// The client left, or was silent for too long, before it sent enough.
     Unknown,
 }
 
@@ -255,8 +255,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> CheckedStream<S> {
     /// Ready when a client that is to send something was silent for too long.
     fn poll_read_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.state.is_busy() || matches!(self.next, NextBytes::Length(_) | NextBytes::Chunked(_)) {
-            // An exchange runs: its own stages keep the time. hyper does not ask for more bytes when the exchange has
-            // ended unless it is woken, so the timer goes on, with intervals that grow with the exchange.
+            // An exchange runs, and its own stages limit the time. hyper does not ask for more bytes when the exchange
+            // has ended unless it is woken, so the timer goes on, with intervals that grow with the exchange.
             self.request_seen = true;
             let now = Instant::now();
             if self.recheck_at <= now {
