@@ -48,8 +48,8 @@ impl ListScan {
         }
     }
 
-    /// Notes that the page of the last step is asked for. Returns the start of its scan, which tells late answers from
-    /// those of another scan.
+    /// Notes that the page of the last step is asked for. Returns the start of its scan, by which late answers of
+    /// another scan are recognised.
     pub(super) fn ask(&mut self, now: Instant) -> Instant {
         let fresh = || ScanRun { began: now, size: None, pages: 0, asked: 0, answered: 0 };
         let run = self.run.get_or_insert_with(fresh);
@@ -58,13 +58,13 @@ impl ListScan {
         run.began
     }
 
-    /// Takes in a page of a list of `total` tasks; the first page says how many tasks a page has. Returns true after the
-    /// last page.
+    /// Takes in a page of a list of `total` tasks; the first page says how many tasks a page has. Returns true after
+    /// the last page.
     pub(super) fn answered(&mut self, began: Instant, total: usize, size: usize) -> bool {
         let Some(run) = self.run.as_mut().filter(|run| run.began == began) else { return false };
         run.answered += 1;
         let size = *run.size.get_or_insert(size.max(1));
-        // The list may have grown meanwhile, which moves tasks to a page behind the last.
+        // The list may have grown meanwhile, which moves tasks to a page after the last.
         run.pages = run.pages.max(total.div_ceil(size)).min(MOST_PAGES);
         let is_over = run.answered >= run.pages;
         if is_over {

@@ -26,7 +26,7 @@ impl MeanDurations {
     }
 }
 
-/// Clients choose the names, though only tasks of real models succeed.
+/// Bound for names of models, which clients choose, though only tasks of real models succeed.
 const MOST_MODELS: usize = 256;
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ fn what_is_known_well_enough_is_not_asked_for() {
 #[test]
 fn what_was_dropped_leaves_nothing() {
     let mut world = world();
-    let watch = world.follow(1, "one", 0);
+    let task = world.follow(1, "one", 0);
     world.follow(2, "one", 0);
     world.schedule.missing(2, world.start);
     assert_eq!(world.next(0), Some(2));
@@ -125,10 +125,10 @@ fn what_was_dropped_leaves_nothing() {
     assert_eq!(world.schedule.lengths(), (0, 0));
     assert_eq!((world.schedule.length(), world.schedule.unheard(Status::Pending, 1).len()), (0, 0));
     assert_eq!(world.next(1_000), None);
-    drop(watch);
+    drop(task);
 }
 
-/// Such a task may be on none of the pages that were asked for.
+/// The new task may be on none of the pages that were asked for.
 #[test]
 fn a_task_that_came_after_a_scan_began_is_not_missed_by_it() {
     let mut world = world();

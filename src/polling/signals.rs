@@ -6,15 +6,16 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// Shared by the account's poller and all its tracked tasks. It holds neither, so that no two of them hold each other.
+/// Shared by the account's poller and all its tracked tasks. It refers to neither, so that there is no cycle of
+/// references.
 #[derive(Debug)]
 pub(super) struct AccountSignals {
     pub(super) account: Arc<str>,
     /// Time zero of all times that are kept in milliseconds.
     origin: Instant,
-    /// Wakes the querier: a query may be due sooner than it was told.
+    /// Wakes the querier: a query may be due sooner than the time that the querier waits for.
     pub(super) queries: Notify,
-    /// Wakes the querier: a list page may be due sooner than it was told.
+    /// Wakes the querier: a list page may be due sooner than the time that the querier waits for.
     pub(super) lists: Notify,
     /// Delay of the last query, in milliseconds.
     lateness: AtomicU64,

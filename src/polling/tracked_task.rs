@@ -46,7 +46,7 @@ pub struct TrackedTask {
     pub(super) held: AtomicU32,
     /// Last poll, in milliseconds since the hub's origin.
     pub(super) polled: AtomicU64,
-    /// The schedule counts the task among those that clients follow.
+    /// The schedule counts the task among the tasks that clients follow.
     pub(super) followed: AtomicBool,
     pub(super) changed: Notify,
 }

@@ -35,8 +35,8 @@ pub(super) fn authenticate(
     found.ok_or(Rejection::NoKey)
 }
 
-/// Counts a failure against its address. Callers with a valid key are not held up, so clients that share an address with a
-/// guesser, behind one NAT, notice nothing.
+/// Counts a failure against the client's address. Callers with a valid key are not held up, so clients that share an
+/// address with a guesser, behind one NAT, notice nothing.
 pub(super) fn count(
     rejection: Rejection,
     auth_failures: &AuthFailures,
@@ -53,7 +53,7 @@ pub(super) fn count(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PresentedKey {
     field: KeyField,
-    /// Number of the line among those with the field's name.
+    /// Index of the line among the lines with the field's name.
     line: usize,
 }
 
@@ -66,7 +66,8 @@ enum KeyField {
 
 impl PresentedKey {
     /// # Errors
-    /// `BadRequest` if there are two different keys: the gateway would check one, and another server might read the other.
+    /// `BadRequest` if the head has two different keys: the gateway would check one, and another server might read the
+    /// other.
     pub(super) fn find(headers: &HeaderMap) -> Result<Option<Self>, Rejection> {
         let lines =
             [KeyField::Authorization, KeyField::XApiKey, KeyField::ApiKey].into_iter().flat_map(|field| {
@@ -111,7 +112,7 @@ impl KeyField {
     }
 }
 
-/// The credentials behind the scheme `Bearer`, which has no case (RFC 9110, 11.1).
+/// The credentials after the scheme `Bearer`; the name of a scheme is case-insensitive (RFC 9110, 11.1).
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = value.split_at_checked(SCHEME.len())?;
     (scheme.eq_ignore_ascii_case(SCHEME) && rest.starts_with(b" ")).then(|| rest.trim_ascii())

@@ -1,4 +1,4 @@
-//! Authorization: whose task a request names, and what is to be done with the request.
+//! Authorization: checks that the task that a request names is the tenant's, and decides the next step of the request.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -25,9 +25,9 @@ use crate::tasks::list;
 /// The next step of an admitted request.
 #[derive(Debug)]
 pub(super) enum Verdict {
-    /// It is sent to an account.
+    /// The request is sent to an account.
     Forward(Destination),
-    /// It is answered by the gateway, as DashScope would answer it.
+    /// The gateway answers the request, as DashScope would.
     Answer {
         status: StatusCode,
         body: Bytes,
@@ -35,7 +35,7 @@ pub(super) enum Verdict {
     },
     /// Query of a task of the tenant, in the native dialect.
     Poll(Arc<TrackedTask>),
-    /// Create of a video: it is translated into a native submit and sent.
+    /// Create of a video: the request is translated into a native submit and sent.
     VideoCreate,
     /// Query of a task as a Video.
     VideoGet(Arc<TrackedTask>),
@@ -46,13 +46,13 @@ pub(super) enum Verdict {
     VideoContent(Arc<TrackedTask>),
 }
 
-/// Authorizes a request: the task that it names must be the tenant's own. This stage comes after `admit`, so that guessing
-/// task ids uses up the guesser's own limits.
+/// Authorizes a request: the task that it names must be the tenant's own. This stage comes after `admit`, so that
+/// guessing task ids uses up the guesser's own limits.
 ///
 /// # Errors
-/// `VideoFault::None` in the unified dialect; `BadRequest` for a list whose parameters can't be read; `StoreUnavailable`
-/// for a submit or an upload policy that could not be recorded; `UpstreamUnreachable` if the task's account is not
-/// configured any more.
+/// `VideoFault::None` for a task of the unified dialect that is not the tenant's; `BadRequest` or `BadField` for a list
+/// whose parameters can't be read; `StoreUnavailable` for a submit or an upload policy that could not be recorded;
+/// `UpstreamUnreachable` if the task's account is not configured any more.
 pub(super) fn authorize(
     hub: &PollHub,
     permit: &Permit,
@@ -103,7 +103,7 @@ pub(super) fn authorize(
     }
 }
 
-/// Lets a call pass whose result must be recorded, unless the store takes no more records.
+/// Allows a call whose result must be recorded, unless the store takes no more records.
 fn recorded(index: &TaskIndex, verdict: Verdict) -> Result<Verdict, Rejection> {
     if index.takes_more() { Ok(verdict) } else { Err(Rejection::StoreUnavailable) }
 }

@@ -1,4 +1,4 @@
-//! Claim: records whose the task of a submit is, before the client sees a byte of the answer.
+//! Claim: records which tenant owns the task of a submit, before the client sees a byte of the answer.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -8,7 +8,7 @@ use crate::dashscope::task::NamedTask;
 use crate::store::{Store, TaskRecord};
 use crate::unified::RequestedVideo;
 
-/// Claims the new task of a submit for its tenant. The claim is durable when this returns.
+/// Claims the new task of a submit for its tenant. The claim is durable when this returns, unless the store fails.
 pub(super) async fn claim(
     store: &Store,
     permit: &Permit,
@@ -32,7 +32,8 @@ pub(super) async fn claim(
         hidden: false.into(),
     });
     if let Err(fault) = store.claim(Arc::clone(&task)).await {
-        // The task is paid for, so the client is told of it all the same; after a crash now it would have no owner.
+        // The task is paid for, so the client gets its id all the same. If the gateway crashes before the claim is
+        // durable, the task has no owner.
         tracing::error!(task_id = &*task.id, tenant = &*permit.tenant().name, %fault, "a task's owner is not durable yet");
     }
     task

@@ -21,14 +21,14 @@ pub(super) struct DetachOnDrop<F: Future + 'static> {
 }
 
 impl<F: Future + 'static> DetachOnDrop<F> {
-    /// `tasks` takes the work when its caller drops it. Call it inside a `LocalRuntime`.
+    /// `tasks` takes the work when its caller drops it, which must happen inside a `LocalRuntime`.
     pub(super) fn new(work: F, tasks: &TaskTracker) -> Self {
         Self { work: Some(Box::pin(AssertUnwindSafe(work).catch_unwind())), token: tasks.token() }
     }
 }
 
 impl<F: Future + 'static> Future for DetachOnDrop<F> {
-    /// The panic of the work, if it panicked: its connection goes on.
+    /// The error is the panic of the work, if it panicked: a panic must not end the client's connection.
     type Output = Result<F::Output, Box<dyn Any + Send>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -112,8 +112,8 @@ mod tests {
         run(async {
             let tasks = TaskTracker::new();
             let work = async { std::panic::resume_unwind(Box::new("a panic without a word")) };
-            let told: Result<(), _> = DetachOnDrop::new(work, &tasks).await;
-            assert_eq!(told.unwrap_err().downcast_ref(), Some(&"a panic without a word"));
+            let outcome: Result<(), _> = DetachOnDrop::new(work, &tasks).await;
+            assert_eq!(outcome.unwrap_err().downcast_ref(), Some(&"a panic without a word"));
             assert!(tasks.is_empty());
         });
     }

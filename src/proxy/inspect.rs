@@ -158,7 +158,7 @@ fn check_model(tenant: &Tenant, model: Option<&str>) -> Result<(), Rejection> {
     Err(Rejection::ModelNotAllowed(format!("this key may not use {shown}").into()))
 }
 
-/// Checks the caps; the lower of two counts.
+/// Checks the caps of the key and of all keys of the tenant together; if both are set, the lower one counts.
 fn check_caps(tenant: &Tenant, asked: &LimitedFields) -> Result<(), Rejection> {
     let (own, all) = (&tenant.limits, &tenant.tenant_limits);
     let lower = |one: Option<u32>, other: Option<u32>| one.into_iter().chain(other).min();
@@ -199,7 +199,7 @@ fn what_is_asked(is_named: bool) -> &'static str {
     if is_named { "what it asks for" } else { "the model's default, as it names none," }
 }
 
-/// The largest body that is read on the worker itself: that takes some ten microseconds.
+/// The largest body that is read on the worker itself: reading it takes about ten microseconds.
 const MOST_AT_ONCE: u64 = 64 * 1024;
-/// Length of a model's name in a message, in characters.
+/// Greatest length of a model's name in a message, in characters.
 const MOST_SHOWN: usize = 64;

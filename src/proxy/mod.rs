@@ -1,4 +1,4 @@
-//! The life of one request: a file a stage, named by its verb.
+//! The life of one request: one file for each stage, named by the stage's verb.
 //!
 //! ```text
 //! route ▶ authenticate ▶ admit ▶ authorize ▶ (translate) ▶ inspect ▶ resolve ▶ submit, pass or tunnel ▶ send ─▶ DashScope
@@ -55,7 +55,7 @@ use peer::Peer;
 use rejection::Rejection;
 
 impl Proxy {
-    /// Answers a request. It never fails: the client is told of every failure.
+    /// Answers a request. It never fails: every failure becomes an answer to the client.
     ///
     /// # Errors
     /// None.
@@ -65,7 +65,7 @@ impl Proxy {
         request: Request<Incoming>,
     ) -> Result<Response<Observed>, Infallible> {
         let (head, body) = request.into_parts();
-        // In a box, because it is moved from stage to stage.
+        // The head is boxed, because it is moved from stage to stage.
         let head = Box::new(head);
         let directory = self.shared.directory.load_full();
         let exchange = Exchange::begin(&self.recorder, directory, &peer, head.method.clone(), Instant::now());
@@ -82,13 +82,15 @@ impl Proxy {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             peer.connection.become_tunnel();
         } else if wants_tunnel || self.parting.get() && version != Version::HTTP_2 {
-            // `server::checked_stream` does not check what follows a handshake, so no further request may follow.
+            // `server::checked_stream` does not check the bytes after a WebSocket handshake, so no further request may
+            // follow.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)
     }
 
-    /// Housekeeping of a worker, twice a second: closes old connections, and ends exchanges whose key is not valid any more.
+    /// Housekeeping of a worker, twice a second: closes old connections, and ends exchanges whose key is not valid any
+    /// more.
     pub fn sweep(&self, now: SystemTime) {
         self.upstream.sweep();
         self.live.sweep(&self.shared.directory.load(), now);

@@ -28,7 +28,7 @@ pub struct Observed {
 enum BodySource {
     Whole(Bytes),
     Stream(Download),
-    /// `None` marks the end; without it the rest was given up.
+    /// `None` marks the end of the body. If the channel closes without it, the rest of the body was given up.
     Pumped(mpsc::Receiver<Option<Piece>>),
 }
 
@@ -44,8 +44,9 @@ pub(super) fn stream(response: Response<Download>, exchange: &Rc<Exchange>) -> R
     observe(response.map(BodySource::Stream), exchange)
 }
 
-/// An answer of the upstream over HTTP/2. hyper does not ask for the body of a stream whose client does not read, so
-/// nobody would notice that; a task carries the pieces, and gives up when one is not taken in time.
+/// An answer of the upstream over HTTP/2, and a future to spawn. hyper does not ask for the body of a stream whose
+/// client does not read, so nobody would notice such a client; the future carries the pieces, and gives up when a piece
+/// is not taken in time.
 pub(super) fn pump(
     response: Response<Download>,
     exchange: &Rc<Exchange>,

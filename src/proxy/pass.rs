@@ -45,7 +45,8 @@ impl Proxy {
         observe::stream(response, exchange)
     }
 
-    /// Sends a call and waits for the head of its answer. A call that cancels the task `cancels` waits for its turn first.
+    /// Sends a call and waits for the head of its answer. A call that cancels the task `cancels` waits for its turn
+    /// first.
     pub(super) async fn passed(
         &self,
         passage: Box<Passage>,
@@ -65,8 +66,8 @@ impl Proxy {
         Ok(response)
     }
 
-    /// Waits for one of the cancels that the task's account may send in a second. The caller holds it until there is an
-    /// answer.
+    /// Waits until the task's account may send another cancel: only so many may be sent in a second. The caller holds
+    /// the permit until there is an answer.
     async fn turn_to_cancel(&self, passage: &Passage) -> Result<Option<CallPermit>, Rejection> {
         let Destination::Task(index) = passage.destination else { return Ok(None) };
         let poller = self.shared.hub.account_poller(&passage.permit().directory().accounts[index].name);

@@ -23,7 +23,7 @@ pub(super) struct Passage {
     pub asked: Option<Arc<RequestedVideo>>,
 }
 
-/// Where a request may go.
+/// The accounts that a request may go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Destination {
     /// The account that has the request's task; an index into the directory's accounts.

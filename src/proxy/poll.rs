@@ -19,12 +19,12 @@ use crate::polling::{TaskAnswer, TrackedTask};
 use crate::telemetry::metrics::{Outcome, PollServed};
 use crate::telemetry::stopwatch::Awaited;
 
-/// Answers a query from the poll hub; `show` makes the client's answer of the hub's. A running task is waited for as long
-/// as the client asked for, else for the mount's `hold`.
+/// Answers a query from the poll hub; `show` turns the hub's answer into the client's. A running task is waited for as
+/// long as the client asked for, else for the mount's `hold`.
 ///
 /// # Errors
-/// `UpstreamUnreachable` if the task's account is not configured any more, or nothing is known of the task; the errors of
-/// `show`.
+/// `UpstreamUnreachable` if the task's account is not configured any more, or nothing is known of the task; the errors
+/// of `show`.
 pub(super) async fn poll(
     proxy: &Proxy,
     permit: &Permit,

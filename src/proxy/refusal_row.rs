@@ -1,10 +1,11 @@
-//! Rows of the refusal table: how a refusal is told, and the rows that others are made from.
+//! Rows of the refusal table: how a refusal is reported to the client, and the basic rows from which the table's rows
+//! are made.
 
 use hyper::StatusCode;
 
 use crate::telemetry::metrics::Reason;
 
-/// How a refusal is told to the client.
+/// How a refusal is reported to the client.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RefusalRow {
     /// The metric's label and the value of `x-dashgate-reason`.

@@ -1,4 +1,4 @@
-//! Rejections: every reason for which a request is refused, and how each is told, in one table.
+//! Rejections: every reason for which a request is refused, and how each is reported to the client, in one table.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub(super) enum Rejection {
     Limited(LimitRefusal),
     /// The client's address has failed to authenticate too often; with the time until it may try again.
     AuthRate(Duration),
-    /// The model, or why it is not known.
+    /// The model is not allowed, or the request names none; with the text for the client.
     ModelNotAllowed(Box<str>),
     /// The value that the submit asks for, and the cap.
     OverCap(Box<str>),
@@ -253,7 +253,7 @@ impl Rejection {
         if matches!(self, Rejection::NoRoom) { Some(Duration::from_secs(1)) } else { None }
     }
 
-    /// True if the caller may not have what it asks for. Such a refusal takes nothing of its limits.
+    /// True if the caller may not have what it asks for. Such a refusal takes nothing of the caller's limits.
     pub(super) const fn is_of_caller(&self) -> bool {
         matches!(self, Rejection::ModelNotAllowed(_) | Rejection::OverCap(_))
     }

@@ -16,13 +16,13 @@ use crate::dashscope::oss;
 use crate::store::UploadRecord;
 use crate::upstream::Upload;
 
-/// Finds the account, an index into the directory's accounts, that stores the files named in the body; `None` if it
-/// names none. The upstream resolves such URLs only if a header field asks for it. A body with that field is read whole
-/// before it is sent; it is small, as URLs stand in place of media.
+/// Finds the account, an index into the directory's accounts, that stores the files named in the body; `None` if the
+/// body names no file. The upstream resolves `oss://` URLs only if a header field asks for it. A body with that field
+/// is read whole before it is sent; it is small, as URLs stand in place of media.
 ///
 /// # Errors
-/// `BadRequest` for a file that the tenant did not upload, files of two accounts, and bodies that can't be read; faults
-/// of the client's body; `UpstreamUnreachable` if the account is not configured any more.
+/// `BadRequest` for a file that the tenant did not upload, files of two accounts, and bodies that are too large or
+/// can't be read; faults of the client's body; `UpstreamUnreachable` if the account is not configured any more.
 pub(super) async fn resolve(
     uploads: &UploadDirectories,
     permit: &Permit,
@@ -58,7 +58,8 @@ pub(super) async fn resolve(
     permit.directory().account_index(&stored).map(Some).ok_or(Rejection::UpstreamUnreachable)
 }
 
-/// Records the directory of an upload policy before the client gets it. The record is durable when this returns.
+/// Records the directory of an upload policy before the client gets the policy. The record is durable when this
+/// returns.
 ///
 /// # Errors
 /// `StoreUnavailable`: a policy whose files would be refused after a restart is not passed on.

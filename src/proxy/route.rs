@@ -116,7 +116,7 @@ fn native_call(request: &Parts, rest: &str, path: &str) -> Call {
 /// The call below a unified mount.
 fn unified_call(method: &Method, rest: &str, path: &str) -> Call {
     let call = unified::call::classify(method, rest);
-    // The id is a piece of the path.
+    // The id is a slice of `path`, so its address gives its position there.
     let task_id = call.id.map(|id| {
         let start = id.as_ptr().addr() - path.as_ptr().addr();
         start..start + id.len()
@@ -184,7 +184,7 @@ fn no_mount(path: &str, mounts: &[Mount]) -> Box<str> {
 }
 
 const TASKS: &str = "/tasks/";
-/// Length of a path in a message, in characters.
+/// Greatest length of a path in a message, in characters.
 pub(super) const MOST_SHOWN: usize = 200;
 
 #[cfg(test)]

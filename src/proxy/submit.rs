@@ -68,7 +68,7 @@ impl Proxy {
                 }
             })
         };
-        // After a panic in there the request may have been sent.
+        // If `work` panicked, the request may have been sent.
         DetachOnDrop::new(work, &self.running).await.unwrap_or(Err(Rejection::UpstreamLost))
     }
 }

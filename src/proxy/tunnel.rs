@@ -95,7 +95,7 @@ async fn carry_both(
     let (upstream_sends, upstream_gets) = tokio::io::split(upstream);
     let mut up = std::pin::pin!(carry(client_sends, upstream_gets));
     let mut down = std::pin::pin!(carry(upstream_sends, client_gets));
-    // Any end closes both sides.
+    // When one direction has ended, the other may take `patience` to follow; an error closes both sides at once.
     tokio::select! {
         ended = &mut up => if ended.is_ok() {
             let _ = timeout(patience, down).await;
@@ -107,14 +107,14 @@ async fn carry_both(
     Outcome::Tunnelled
 }
 
-/// Carries one direction to its end, and closes the other side's.
+/// Carries one direction to its end, and then closes that direction of the receiving side.
 async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
     tokio::io::copy(&mut from, &mut to).await?;
     to.shutdown().await
 }
 
-/// Carries both directions until a message of the client is refused: then the client is told why, and both sides are
-/// closed.
+/// Carries both directions until a message of the client is refused: then the client gets the reason in a close frame,
+/// and both sides are closed.
 async fn carry_inspected(
     client: impl AsyncRead + AsyncWrite,
     upstream: impl AsyncRead + AsyncWrite,
@@ -143,7 +143,7 @@ async fn carry_inspected(
             ended = &mut down => match ended {
                 Ok(()) => {
                     let said = timeout(patience, up).await;
-                    // The client was told of the end already.
+                    // The client's side is shut down already, so no close frame can follow.
                     said.ok().and_then(Result::ok).flatten().map(|rejection| (rejection, false))
                 }
                 Err(_) => None,
@@ -183,7 +183,7 @@ async fn carry_judged(
     }
 }
 
-/// Carries the upstream's bytes to their end. Once the client is refused it stops at the end of the frame that has
+/// Carries the upstream's bytes to their end. Once the client is refused, it stops at the end of the frame that has
 /// begun, so that a close frame may follow.
 async fn carry_frames(
     mut from: impl AsyncRead + Unpin,
@@ -233,7 +233,7 @@ async fn bid_farewell(
     Ok(())
 }
 
-/// Longest time from the upstream's consent to the two raw connections.
+/// Longest time from the upstream's answer 101 to the two raw connections.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Longest time for the end of the upstream's frame, and then for the client to close.
 const FAREWELL: Duration = Duration::from_secs(5);

@@ -45,7 +45,7 @@ async fn rest(of: &mut DuplexStream) -> Vec<u8> {
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_waits_for_the_end_of_the_upstreams_frame() {
-    let (outcome, (told, seen)) = carried(|mut client, mut upstream| async move {
+    let (outcome, (received, seen)) = carried(|mut client, mut upstream| async move {
         client.write_all(&run_task("cosyvoice-v2")).await.expect("written");
         upstream.write_all(b"\x82\x05ab").await.expect("written");
         let mut begun = [0; 4];
@@ -57,13 +57,13 @@ async fn a_refusal_waits_for_the_end_of_the_upstreams_frame() {
     })
     .await;
     assert_eq!(outcome, Outcome::Rejected(Reason::ModelNotAllowed));
-    assert_eq!(told, [b"cde", &refusal()[..]].concat());
+    assert_eq!(received, [b"cde", &refusal()[..]].concat());
     assert_eq!(seen, run_task("cosyvoice-v2"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_frame_that_does_not_end_is_cut_and_no_close_stands_in_it() {
-    let (outcome, (told, _upstream)) = carried(|mut client, mut upstream| async move {
+    let (outcome, (received, _upstream)) = carried(|mut client, mut upstream| async move {
         upstream.write_all(b"\x82\x05ab").await.expect("written");
         let mut begun = [0; 4];
         client.read_exact(&mut begun).await.expect("read");
@@ -71,12 +71,12 @@ async fn a_frame_that_does_not_end_is_cut_and_no_close_stands_in_it() {
         (rest(&mut client).await, upstream)
     })
     .await;
-    assert_eq!((outcome, told), (Outcome::Rejected(Reason::ModelNotAllowed), Vec::new()));
+    assert_eq!((outcome, received), (Outcome::Rejected(Reason::ModelNotAllowed), Vec::new()));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_client_that_goes_on_talking_is_left() {
-    let (outcome, (told, _upstream)) = carried(|mut client, upstream| async move {
+    let (outcome, (received, _upstream)) = carried(|mut client, upstream| async move {
         client.write_all(&run_task("other")).await.expect("written");
         while client.write_all(&[0; 1024]).await.is_ok() {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -84,12 +84,12 @@ async fn a_refused_client_that_goes_on_talking_is_left() {
         (rest(&mut client).await, upstream)
     })
     .await;
-    assert_eq!((outcome, told), (Outcome::Rejected(Reason::ModelNotAllowed), refusal()));
+    assert_eq!((outcome, received), (Outcome::Rejected(Reason::ModelNotAllowed), refusal()));
 }
 
 #[tokio::test]
 async fn a_talk_without_a_refusal_ends_as_any_other() {
-    let (outcome, (told, seen)) = carried(|mut client, mut upstream| async move {
+    let (outcome, (received, seen)) = carried(|mut client, mut upstream| async move {
         client.write_all(&run_task("cosyvoice-v2")).await.expect("written");
         client.shutdown().await.expect("shut");
         let seen = rest(&mut upstream).await;
@@ -98,6 +98,6 @@ async fn a_talk_without_a_refusal_ends_as_any_other() {
         (rest(&mut client).await, seen)
     })
     .await;
-    assert_eq!((outcome, told), (Outcome::Tunnelled, b"\x82\x05ab".to_vec()));
+    assert_eq!((outcome, received), (Outcome::Tunnelled, b"\x82\x05ab".to_vec()));
     assert_eq!(seen, run_task("cosyvoice-v2"));
 }

@@ -15,14 +15,15 @@ use crate::dashscope::task::{LIFETIME, Status};
 use crate::limits::Registry;
 use crate::store::{Store, StoreFault, StoreHealth, TASKS_KEPT, TaskRecord};
 
-/// Every task of the last day and its day of grace, by id and by tenant.
+/// Every task of the last two days, by id and by tenant: DashScope forgets a task after one day, and the second day is
+/// grace.
 #[derive(Debug, Default)]
 pub struct TaskIndex {
     by_id: DashMap<Arc<str>, Arc<TaskRecord>, RandomState>,
     /// A tenant's ids, oldest first.
     pub(super) by_tenant: DashMap<Arc<str>, TenantTaskIds, RandomState>,
-    /// Hash of each task's tenant and id. With it a lookup of another tenant's task takes as long as one of no task: the
-    /// comparison of the owner's name in `by_id` took 0.4 µs longer.
+    /// Hash of each task's tenant and id. With it a lookup of another tenant's task takes as long as one of no task:
+    /// the comparison of the owner's name in `by_id` took 0.4 µs longer.
     owned: DashSet<u64, RandomState>,
     hasher: RandomState,
     count: AtomicUsize,
@@ -57,7 +58,7 @@ impl TaskIndex {
         let mut task = task.into();
         self.bound(&mut task);
         let (id, tenant, now) = (Arc::clone(&task.id), Arc::clone(&task.tenant), task.claimed_at);
-        // Counted before anything can tell of its end.
+        // The task is counted before its end can be reported.
         self.limits.task_began(&id, &task.key_id, &tenant, now);
         let (is_final, is_new) = match self.by_id.entry(Arc::clone(&id)) {
             dashmap::Entry::Vacant(vacant) => {
@@ -90,8 +91,8 @@ impl TaskIndex {
         }
     }
 
-    /// Drops the recorded request fields of a task where they would take more than their share of memory: prompts may be
-    /// long.
+    /// Drops the recorded request fields of a task where they would take more than their share of memory: prompts may
+    /// be long.
     fn bound(&self, task: &mut Arc<TaskRecord>) {
         if task.asked.is_none() {
             return;
@@ -134,7 +135,7 @@ impl TaskIndex {
         under_way.map(|task| Arc::clone(&task)).collect()
     }
 
-    /// The account of the tenant's task; `None` for another tenant's task as for none at all.
+    /// The account of the tenant's task; `None` for another tenant's task, and for an id that no task has.
     pub fn account_of(&self, id: &str, tenant: &str) -> Option<Arc<str>> {
         self.owns(id, tenant).then(|| self.by_id.get(id).map(|task| Arc::clone(&task.account)))?
     }
@@ -188,7 +189,7 @@ fn has_expired(claimed_at: SystemTime, now: SystemTime) -> bool {
 }
 
 const REMEMBERED: Duration = TASKS_KEPT;
-/// About 300 bytes each.
+/// A task takes about 300 bytes.
 const MOST_TASKS: usize = 4_000_000;
 const MOST_ASKED_BYTES: usize = 256 * 1024 * 1024;
 

@@ -1,4 +1,4 @@
-//! Which tenant owns which task: the index, and its pages.
+//! The task index, which knows the tenant of each task, and pages of its tasks.
 
 pub mod index;
 pub mod list;

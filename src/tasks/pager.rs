@@ -12,7 +12,7 @@ use crate::store::TaskRecord;
 /// A page of one tenant's tasks.
 #[derive(Debug, Clone, Copy)]
 pub struct TenantPageQuery<'q> {
-    /// The page begins behind this task.
+    /// The page begins after this task.
     pub after: Option<&'q str>,
     pub newest_first: bool,
     pub limit: usize,
@@ -24,7 +24,7 @@ pub struct NewestQuery<'q> {
     /// Only this tenant's tasks.
     pub tenant: Option<&'q str>,
     pub status: Option<Status>,
-    /// The page begins behind this position.
+    /// The page begins after this position.
     pub after: Option<TaskPosition>,
     pub limit: usize,
 }
@@ -43,8 +43,8 @@ impl TaskPosition {
 }
 
 impl TaskIndex {
-    /// Shows the tenant's tasks behind `after` to `visit`, until it breaks; `None` if the tenant has no such task.
-    /// Nothing is locked for long: tasks that come meanwhile are not shown.
+    /// Shows the tenant's tasks that follow `after` to `visit`, until `visit` breaks; `None` if the tenant has no such
+    /// task. Nothing is locked for long: tasks that come meanwhile are not shown.
     pub(super) fn walk(
         &self,
         tenant: &str,
@@ -66,8 +66,8 @@ impl TaskIndex {
         }
     }
 
-    /// The tenant's tasks on a page, of those that are shown, and true if more follow; `None` if the page is to begin
-    /// behind a task that is not the tenant's.
+    /// A page of the tenant's tasks for which `is_shown` is true, and true if more follow; `None` if `query.after` is
+    /// not a task of the tenant.
     pub fn page(
         &self,
         tenant: &str,
@@ -90,7 +90,7 @@ impl TaskIndex {
         Some((page, has_more))
     }
 
-    /// A page of the newest tasks, of one tenant or all, and the position behind which the next page begins.
+    /// A page of the newest tasks, of one tenant or all, and the position after which the next page begins.
     pub fn newest(&self, query: &NewestQuery<'_>) -> (Vec<Arc<TaskRecord>>, Option<TaskPosition>) {
         let tenants = match query.tenant {
             Some(tenant) => vec![Arc::from(tenant)],
@@ -121,7 +121,8 @@ impl TaskIndex {
     }
 }
 
-/// Tasks are noted one after another, but a claim that is durable sooner may have been made later.
+/// Bound for the disorder of claim times: tasks enter the index when their claims are durable, and a later claim may be
+/// durable sooner.
 const DISORDER: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

@@ -67,7 +67,8 @@ fn hour(at: SystemTime) -> u64 {
     at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() / 3600)
 }
 
-/// DashScope ends a task after three hours (protocol 6.2), and the first of these has begun already.
+/// DashScope ends a task after three hours (protocol 6.2). A task is claimed within a clock hour, so its three
+/// hours touch four clock hours.
 const HOURS: usize = 4;
 const MOST_MODELS: usize = 4096;
 

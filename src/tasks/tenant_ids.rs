@@ -11,12 +11,13 @@ pub(super) struct TenantTaskIds {
     pub(super) ids: VecDeque<Arc<str>>,
     /// Number of ids that have expired. With it each id keeps its position, while old ids go and new ones come.
     pub(super) expired: usize,
-    /// Claim time of the first id. A new task reads it here, and not in the record, which is in no cache then.
+    /// Claim time of the first id. A new task compares with this copy, because the record itself is not in the CPU's
+    /// cache then.
     pub(super) oldest: SystemTime,
 }
 
 impl TenantTaskIds {
-    /// Positions behind a task, in the given order; `None` if the tenant has no such task.
+    /// Positions after a task, in the given order; `None` if the tenant has no such task.
     pub(super) fn behind(&self, after: Option<&str>, newest_first: bool) -> Option<Range<usize>> {
         let all = self.expired..self.expired + self.ids.len();
         let Some(after) = after else { return Some(all) };
@@ -42,5 +43,5 @@ impl TenantTaskIds {
     }
 }
 
-/// Ids that are copied while a tenant's are locked.
+/// Number of ids that are copied each time the tenant's ids are locked.
 const AT_ONCE: usize = 1024;

@@ -1,5 +1,5 @@
-//! Body of an answer on its way down. It is given up when the upstream falls silent; once it has ended, its connection is kept
-//! for the next request.
+//! Body of an answer on its way down. It is given up when the upstream falls silent; once it has ended, its connection
+//! is kept for the next request.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -23,7 +23,7 @@ use crate::net::spurious_wakes;
 use crate::net::timer::Timer;
 use crate::telemetry::stopwatch::Awaited;
 
-/// The upstream's body. Dropped before its end, it closes the connection: the upstream is told to stop.
+/// The upstream's body. Dropped before its end, it closes the connection, so that the upstream stops.
 pub struct Download {
     incoming: Incoming,
     /// Frames that were read before the body was asked for.
@@ -78,7 +78,7 @@ impl Download {
         }
     }
 
-    /// Reads up to the end (true), or past a bound (false). Whoever reads the body later still gets all of it.
+    /// Reads up to the end (true), or past a bound (false). A later reader of the body still gets all of it.
     async fn read_ahead(&mut self, most_bytes: usize) -> Result<bool, DownloadFault> {
         if let Some(fault) = self.ahead.iter().find_map(|frame| frame.as_ref().err()) {
             return Err(*fault);
@@ -183,7 +183,7 @@ impl Body for Download {
 }
 
 /// The body of an answer without its content coding; `None` if it is larger than the bound, or its coding is not known.
-/// Whoever reads the body later still gets all of it, as it came; a second call looks at everything that was read so far.
+/// A later reader of the body still gets all of it, as it came; a second call looks at everything that was read so far.
 ///
 /// # Errors
 /// The [`DownloadFault`] if the answer broke off.
@@ -198,7 +198,7 @@ pub async fn read_ahead(
     Ok(coding::decode(response.body().data_ahead(), coding))
 }
 
-/// Bound for answers that are read ahead; those of submits, policies and queries have some hundred bytes.
+/// Bound for answers that are read ahead; answers to submits, policies and queries have a few hundred bytes.
 pub const ANSWER_BYTES: usize = 64 * 1024;
 
 impl fmt::Display for DownloadFault {

@@ -1,4 +1,4 @@
-//! Connections to DashScope: one pool per worker and account, HTTP/1.1 only.
+//! Connections to DashScope and to object storage: one pool per worker and account or storage host, HTTP/1.1 only.
 
 mod buffer_budget;
 mod connect;
@@ -29,10 +29,11 @@ use crate::account::{Account, Address};
 use pool::{Connection, ConnectionPool};
 use storage::StorageOrigin;
 
-/// One worker's connections to every account.
+/// One worker's connections to every account and storage host.
 #[derive(Default)]
 pub struct Upstream {
-    /// Keyed by the memory address of the `Address`. The key stays valid because the pool holds a weak reference to it.
+    /// Keyed by the memory address of the `Address`. The key stays unique because the pool holds a weak reference to
+    /// the `Address`, so its memory is not used again.
     pools: RefCell<HashMap<*const Address, Rc<ConnectionPool>, foldhash::fast::RandomState>>,
     storage: RefCell<HashMap<StorageOrigin, Rc<ConnectionPool>, foldhash::fast::RandomState>>,
 }
@@ -58,7 +59,7 @@ impl Upstream {
         Ok(pool)
     }
 
-    /// Closes connections that have been idle for too long, and those to addresses that a reload took away.
+    /// Closes connections that have been idle for too long, and connections to addresses that a reload took away.
     pub fn sweep(&self) {
         let now = Instant::now();
         self.pools.borrow_mut().retain(|_, pool| {

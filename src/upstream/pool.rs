@@ -20,8 +20,8 @@ use crate::net::spurious_wakes::WakeFiltered;
 pub(super) struct ConnectionPool {
     address: Weak<Address>,
     connector: Connector,
-    /// Ordered by last use, newest at the back. Requests take from the back, so connections that are not needed grow old at
-    /// the front and are closed.
+    /// Ordered by last use, newest at the back. Requests take from the back, so connections that are not needed grow
+    /// old at the front and are closed.
     idle: RefCell<VecDeque<IdleConnection>>,
     open: Rc<Cell<usize>>,
 }
@@ -94,7 +94,7 @@ impl ConnectionPool {
             .await
             .map_err(|error| ConnectFault::Refused(std::io::Error::other(error)))?;
         let task = tokio::task::spawn_local(async move {
-            // The request on the connection is told how it ended.
+            // The error goes to the request on the connection.
             let _ = WakeFiltered::new(connection.with_upgrades()).await;
             drop(count);
         });
@@ -124,8 +124,8 @@ struct OpenConnection {
     task: AbortHandle,
 }
 
-/// A connection that one request has for itself. If dropped, it is closed, whatever runs on it; [`Connection::release`]
-/// keeps it.
+/// A connection that one request has for itself. If dropped, it is closed, even while an exchange runs on it;
+/// [`Connection::release`] keeps it.
 pub(super) struct Connection {
     link: Option<OpenConnection>,
     pool: Rc<ConnectionPool>,

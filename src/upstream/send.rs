@@ -37,8 +37,8 @@ pub enum SendFault {
 }
 
 impl Upstream {
-    /// Sends a request and waits for the head of its answer. A request of which nothing was written on a connection that
-    /// had been idle is sent again: the upstream had closed that connection.
+    /// Sends a request and waits for the head of its answer. If the upstream had closed an idle connection before
+    /// anything of the request was written to it, the request is sent again.
     ///
     /// # Errors
     /// The [`SendFault`].

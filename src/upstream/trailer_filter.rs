@@ -8,7 +8,7 @@ use hyper::header::HeaderMap;
 #[derive(Default)]
 pub(super) struct TrailerFilter(Option<FieldFilter>);
 
-/// Takes fields off a set of fields.
+/// Removes fields from a header or from trailers.
 pub type FieldFilter = Box<dyn Fn(&mut HeaderMap)>;
 
 impl TrailerFilter {

@@ -42,7 +42,7 @@ pub struct Upload {
 
 enum UploadSource {
     Client(Incoming),
-    /// A body that was sent before.
+    /// A body in memory: the gateway made it, or it was sent before.
     Kept(VecDeque<Bytes>),
 }
 
@@ -51,11 +51,11 @@ enum UploadSource {
 pub enum Keep {
     /// The first 16 KiB: enough for the fields that stand before a submit's media.
     Beginning,
-    /// The whole body, so that it can be sent again; of a body larger than 1 MiB the beginning.
+    /// The whole body, so that it can be sent again; if it is larger than 1 MiB, only the beginning.
     Whole,
 }
 
-/// Progress of an upload, for those who wait for its end.
+/// Progress of an upload, for the code that waits for its end.
 #[derive(Debug)]
 pub struct Progress {
     stopwatch: Rc<Stopwatch>,
@@ -84,7 +84,7 @@ pub enum UploadFault {
 }
 
 impl Upload {
-    /// The client's body. The stopwatch is told when the client is waited for.
+    /// The client's body. The stopwatch counts the time that is spent waiting for the client.
     pub fn new(
         incoming: Incoming,
         most_bytes: u64,
@@ -162,7 +162,7 @@ impl Upload {
         Rc::clone(&self.progress)
     }
 
-    /// Reads from the client before anything is sent: until `is_enough`, to the end, or until so many bytes are there.
+    /// Reads from the client before anything is sent: until `is_enough`, to the end, or until `most_bytes` are there.
     /// Returns true at the end.
     ///
     /// # Errors
@@ -207,7 +207,7 @@ impl Upload {
         self.ahead.iter().filter_map(Frame::data_ref).cloned().collect()
     }
 
-    /// The bytes that were read ahead, in one piece; shared if they came so.
+    /// The bytes that were read ahead, in one piece; they are not copied if they came in one piece.
     pub fn whole(&self) -> Bytes {
         let mut pieces = self.pieces();
         if pieces.len() == 1 { pieces.remove(0) } else { self.ahead().into() }
@@ -263,7 +263,7 @@ impl Upload {
 }
 
 impl Progress {
-    /// Time at which the last piece went up.
+    /// Time at which the last piece came from the client or went up.
     pub fn last(&self) -> Instant {
         self.last.get()
     }

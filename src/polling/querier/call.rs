@@ -46,12 +46,12 @@ impl Querier {
                         pick.unreached(&mut tried, Instant::now());
                         return Err(QueryOutcome::Unreachable);
                     }
-                    Err(told) => return Err(told),
+                    Err(outcome) => return Err(outcome),
                 };
             let answer = read(response, pick.key, most_bytes).await?;
             let cause = refusal::cause(answer.status.as_u16(), Some(&answer.body));
             let retry_after = refusal::retry_after(&answer.headers);
-            let told = choice::AccountFeedback {
+            let feedback = choice::AccountFeedback {
                 is_success: answer.status.is_success(),
                 cause,
                 retry_after,
@@ -61,7 +61,7 @@ impl Querier {
             if let Some(RefusalCause::Throttled(kind)) = cause {
                 pick.account.series.count_throttled(kind);
             }
-            pick.answered(&told, &mut tried, Instant::now());
+            pick.answered(&feedback, &mut tried, Instant::now());
             match cause {
                 None if answer.status.is_server_error() || answer.status == StatusCode::REQUEST_TIMEOUT => {
                     return Err(QueryOutcome::Failed);
@@ -141,6 +141,6 @@ async fn read(
 }
 
 const NEED: ChoiceNeeds<'static> = ChoiceNeeds { model: None, proves_recovery: false, is_repeatable: true };
-/// Patience for an answer that takes DashScope some milliseconds.
+/// Longest wait for an answer, which DashScope gives within some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 const OURSELVES: &str = concat!("dashgate/", env!("CARGO_PKG_VERSION"));

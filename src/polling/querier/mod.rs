@@ -1,5 +1,5 @@
-//! The querier: asks DashScope for the status of tasks on behalf of all clients. One thread, which spends each account's
-//! budget as the poll hub decides.
+//! The querier: asks DashScope for the status of tasks on behalf of all clients. One thread, which spends each
+//! account's budget as the poll hub decides.
 
 mod call;
 
@@ -21,7 +21,7 @@ use crate::polling::{AccountPoller, NextCall, PageRequest, TaskEndpoint, Tracked
 use crate::tenant::directory::Directory;
 use crate::upstream::Upstream;
 
-/// One thread's querier: its connections are its own.
+/// The querier of one thread, with connections of its own.
 pub struct Querier {
     pub hub: Arc<PollHub>,
     pub directory: Arc<ArcSwap<Directory>>,
@@ -159,8 +159,8 @@ impl Querier {
         let query = task_list::query(page.status, page.number, page.size);
         let outcome = match self.call(&format!("{TASKS}?{query}"), MOST_PAGE_BYTES, permit).await {
             Ok(answer) => match TaskPage::read(&answer.body) {
-                Some(told) if answer.status == StatusCode::OK => {
-                    return self.hub.take_page(&poller, page, &told, asked, Instant::now());
+                Some(listed) if answer.status == StatusCode::OK => {
+                    return self.hub.take_page(&poller, page, &listed, asked, Instant::now());
                 }
                 Some(_) | None => QueryOutcome::Other(answer),
             },

@@ -17,7 +17,7 @@ use crate::proxy::route::{MOST_SHOWN, Route};
 use crate::tenant::caller::Caller;
 use permit::Permit;
 
-/// Admits a request. The exchange keeps the permit; of a request that is not admitted it keeps the caller.
+/// Admits a request. The exchange keeps the permit, or the caller if the request is refused.
 ///
 /// # Errors
 /// `NotAllowed`, `AsyncRequired`, `BodyTooLarge`, `BadRequest` for a plain call to a WebSocket's path, or
@@ -45,8 +45,7 @@ pub(in crate::proxy) fn admit<'e>(
     }
 }
 
-/// Counts a request as an event stream, which its body turned out to ask for, and no longer as the kind that it was
-/// admitted as.
+/// Counts a request as an event stream instead of the kind that it was admitted as, because its body asks for a stream.
 ///
 /// # Errors
 /// `Limited`; then nothing is taken.
@@ -123,7 +122,7 @@ fn check(
     }
 }
 
-/// The refusal of an operation that the tenant may not use, or nobody may.
+/// The refusal of an operation that this tenant may not use, or that no tenant may use.
 pub(in crate::proxy) fn not_allowed(route: &Route, request: &Parts) -> Rejection {
     let path: String = route.path.chars().take(MOST_SHOWN).collect();
     Rejection::NotAllowed(format!("{} {path}", request.method).into())

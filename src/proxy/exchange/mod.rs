@@ -1,7 +1,7 @@
 //! One request and its answer, from the first stage to the last byte.
 //!
-//! [`recorder`] and [`trace`] hold data that knows no exchange. [`record`] and [`spans`] read an exchange that has ended;
-//! [`revoke`] ends one whose key is not valid any more.
+//! [`recorder`] and [`trace`] hold data that does not refer to an exchange. [`record`] and [`spans`] read an exchange
+//! that has ended; [`revoke`] ends exchanges whose key is not valid any more.
 
 mod record;
 pub(super) mod recorder;
@@ -36,8 +36,8 @@ use crate::tenant::directory::Directory;
 use crate::tenant::key::CredentialFault;
 use crate::upstream::Progress;
 
-/// One request and its answer. Each stage adds its result; the exchange rides in the answer's body and is recorded once,
-/// when it is dropped.
+/// One request and its answer. Each stage adds its result; the exchange rides in the answer's body and is recorded
+/// once, when it is dropped.
 #[derive(Debug)]
 pub(super) struct Exchange {
     /// Time that the exchange spends waiting for each peer.
@@ -83,8 +83,8 @@ pub(super) struct Exchange {
     live_entry: OnceCell<LiveEntry>,
 }
 
-/// The exchanges of one worker whose caller is known. To enter and to leave costs a push and a swap, for there
-/// are more short exchanges than streams.
+/// The exchanges of one worker whose caller is known. Entering costs a push and leaving a swap, which must be cheap,
+/// because most exchanges are short.
 #[derive(Debug, Default)]
 pub struct LiveExchanges(RefCell<Vec<Weak<Exchange>>>);
 
@@ -146,12 +146,12 @@ impl Exchange {
         }
     }
 
-    /// True if the access log or a trace will tell of the exchange.
+    /// True if the access log or a trace will show the exchange.
     fn is_told(&self) -> bool {
         self.has_log() || self.trace.get().is_some_and(Trace::is_sampled)
     }
 
-    /// Keeps the route. The exchange counts as in flight from now on.
+    /// Keeps the route. The exchange counts as in flight from here on.
     pub(super) fn enter(&self, route: Route) -> &Route {
         self.route.get_or_init(|| {
             self.recorder.metrics.count_exchange_start(route.operation);
@@ -180,13 +180,13 @@ impl Exchange {
     }
 
     /// # Panics
-    /// Never behind `route`.
+    /// Never in a stage after `route`.
     pub(super) fn route(&self) -> &Route {
         self.route.get().expect("the stages behind `route` alone ask for it")
     }
 
     /// # Panics
-    /// Never behind `admit`.
+    /// Never in a stage after `admit`.
     pub(super) fn permit(&self) -> &Permit {
         let permit = self.admission.get().and_then(|admission| admission.as_ref().ok());
         permit.expect("the stages behind `admit` alone ask for it")
@@ -219,7 +219,7 @@ impl Exchange {
         self.route.get().map(|route| route.surface).or_else(unrouted).unwrap_or(Surface::Native)
     }
 
-    /// True if a task may come of the request, and be paid for.
+    /// True if the request may make a task, which is then paid for.
     pub(super) fn submits(&self) -> bool {
         self.admission.get().is_some_and(|admission| admission.as_ref().is_ok_and(|permit| permit.submits))
     }
@@ -287,5 +287,6 @@ impl Exchange {
     }
 }
 
-/// Part of a body that is searched for its model, for the access log alone; in most bodies the model is the first field.
+/// Part of a body that is searched for the model if only the access log or a trace needs it; in most bodies the model
+/// is the first field.
 const MODEL_WITHIN_BYTES: usize = 4 * 1024;

@@ -1,4 +1,4 @@
-//! One worker's way to the metrics, the access log and the traces of exchanges.
+//! The recorder: writes metrics, access log and traces of one worker's exchanges.
 
 use std::cell::Cell;
 use std::collections::hash_map::RandomState;

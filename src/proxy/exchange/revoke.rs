@@ -26,8 +26,8 @@ impl LiveExchanges {
         }
     }
 
-    /// Ends the exchanges whose key is not valid any more. A submit goes on: it may be accepted and paid for, and its task
-    /// must be claimed for its owner.
+    /// Ends the exchanges whose key is not valid any more. A submit goes on: it may be accepted and paid for, and its
+    /// task must be claimed for its owner.
     pub(in crate::proxy) fn sweep(&self, current: &Arc<Directory>, now: SystemTime) {
         let doomed = |exchange: Rc<Exchange>| {
             let fault = exchange.caller()?.fault(current, now)?;
@@ -88,8 +88,8 @@ impl Exchange {
         .await
     }
 
-    /// Runs the work until the exchange is revoked. The caller pins the work: moved in here, it would be copied, and take
-    /// space in the caller's future twice.
+    /// Runs the work until the exchange is revoked. The caller pins the work: moved in here, it would be copied, and
+    /// take space in the caller's future twice.
     pub(in crate::proxy) async fn unless_revoked<T>(
         &self,
         work: Pin<&mut impl Future<Output = Result<T, Rejection>>>,

@@ -27,7 +27,7 @@ impl Exchange {
         Some(AttemptSpan(self))
     }
 
-    /// All spans of the exchange, once it has ended. `names` are those of the client, as far as they may be shown.
+    /// All spans of the exchange, once it has ended. `names`: the model and the ids, as far as they may be shown.
     pub(super) fn spans(
         &self,
         trace: &Trace,
@@ -95,7 +95,7 @@ pub(super) struct ShownNames<'e> {
     pub request_id: Option<&'e str>,
 }
 
-/// One attempt at an upstream, to the head of its answer. The span is kept when this is dropped.
+/// One attempt at an upstream, up to the head of its answer. The span is kept when this is dropped.
 #[derive(Debug)]
 pub(in crate::proxy) struct AttemptSpan<'t>(&'t Exchange);
 

@@ -18,8 +18,8 @@ pub(super) struct Trace {
     pub current: Cell<Option<CurrentAttempt>>,
 }
 
-/// The attempt that runs. It is stored here and not in `AttemptSpan`, because that is kept in the future of a request that
-/// waits.
+/// The attempt that runs. It is stored here and not in `AttemptSpan`, because `AttemptSpan` lies in the future of a
+/// waiting request, and would make that future larger.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CurrentAttempt {
     pub ids: SpanIds,

@@ -66,7 +66,7 @@ impl<'d> Choice<'d> {
             read.map_err(|fault| {
                 Rejection::of_body(fault, permit.directory().settings.server.max_body_bytes)
             })?;
-            // Submits that name the model too late to be read are throttled as one model.
+            // Submits that name the model too late to be read count together as one model without a name.
             let named = found.take().or_else(|| model_field::last(&body.progress().beginning(usize::MAX)));
             let model = named.unwrap_or_default();
             if may_wait && choice.among.iter().any(|index| accounts[*index].is_paced(&model)) {
@@ -91,8 +91,8 @@ impl<'d> Choice<'d> {
     }
 
     /// Stays with the account of the tenant's last policy for the model. The files of one request must be in one
-    /// account, though each may be uploaded with a policy of its own, as old versions of the Python SDK do. A pause
-    /// ends that.
+    /// account, though each may be uploaded with a policy of its own, as old versions of the Python SDK do. After a
+    /// pause any account may be chosen again.
     fn stay_with_last_policy(&mut self, uploads: &UploadDirectories, permit: &Permit, now: SystemTime) {
         let Some((name, age)) = uploads.last(&permit.tenant().name, self.model.as_deref().unwrap_or(""), now)
         else {
@@ -142,8 +142,8 @@ impl<'d> Choice<'d> {
         self.repeats || account.has_spare_keys() || self.is_open()
     }
 
-    /// True if the call counts against the limits of a model. Limits of queries and policies are other limits, and free
-    /// again after a second.
+    /// True if the call counts against the limits of a model. Queries and policies have limits of their own, which are
+    /// free again after a second.
     pub(in crate::proxy) fn counts_by_model(&self) -> bool {
         !self.is_for_task() && self.operation != Operation::UploadPolicy
     }
@@ -152,7 +152,8 @@ impl<'d> Choice<'d> {
         matches!(self.destination, Destination::Task(_))
     }
 
-    /// The refusal if the last answer was not a 429, and no other account can be asked.
+    /// The gateway's refusal if no account is left to ask and the last answer was not a 429; `None` if the last answer
+    /// is passed on.
     pub(in crate::proxy) fn refusal(&self, NoneAvailable(wait): NoneAvailable) -> Option<Rejection> {
         match self.destination {
             // Some SDKs give up a task at 429; all ask again at 503.
@@ -168,5 +169,5 @@ const MOST_AHEAD: usize = 16 * 1024;
 const MOST_PACED: usize = 64 * 1024;
 /// Longest pause between two policies of one request: a policy is valid for five minutes.
 const PAUSE: Duration = Duration::from_secs(300);
-/// The pause while the account would refuse the submit that follows.
+/// The longest pause while the account would refuse the submit that follows.
 const SHORT_PAUSE: Duration = Duration::from_secs(10);

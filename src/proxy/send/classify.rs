@@ -6,7 +6,8 @@ use hyper::header::{CONTENT_TYPE, HeaderMap};
 use crate::dashscope::refusal::{self, RefusalCause};
 use crate::upstream::{self, ANSWER_BYTES, Download};
 
-/// The cause of a refusal, if it lies with key or account. Only a JSON error is read for it; otherwise the status decides.
+/// The cause of a refusal, if it lies with key or account. Only a JSON error is read for it; otherwise the status
+/// decides.
 pub(super) async fn classify(response: &mut Response<Download>) -> Option<RefusalCause> {
     let status = response.status();
     if !status.is_client_error() {

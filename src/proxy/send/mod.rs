@@ -65,7 +65,7 @@ impl Proxy {
         let mut refused: Option<(Box<Response<Download>>, RefusalCause)> = None;
         let mut unreached = false;
         loop {
-            // The slot of a refused attempt counts no more.
+            // The slot of a refused attempt must not count any more.
             exchange.start.take();
             let (pick, start) = match self.next(&choice, permit, &tried, &mut submit_wait).await {
                 Ok(next) => next,
@@ -91,7 +91,7 @@ impl Proxy {
             let span = begin_span(&exchange, &mut outbound);
             let waiting = exchange.stopwatch.start_waiting(Awaited::Upstream);
             let attempt = account.series.start_attempt(route.operation, Instant::now());
-            // An error drops the pick, so that another request may probe what it was to probe.
+            // An error drops `pick`; then another request may probe the key or the account that `pick` was to probe.
             let mut response = match forward::forward(&self.upstream, outbound, permit.directory()).await {
                 Ok(response) => response,
                 Err(NoAnswer::Rejected(rejection)) => return Err(rejection),
@@ -167,7 +167,8 @@ impl Proxy {
     }
 }
 
-/// Begins the attempt's span, if traces are on. The upstream is told of it if the configuration says so.
+/// Begins the attempt's span, if traces are on. The upstream gets the span as the parent of its own if
+/// `traces.propagate` is set.
 fn begin_span<'e>(exchange: &'e Exchange, outbound: &mut Outbound<'_>) -> Option<AttemptSpan<'e>> {
     let span = exchange.begin_attempt()?;
     if let Some(parent) = span.traceparent().filter(|_| exchange.directory().settings.traces.propagate) {

@@ -21,7 +21,7 @@ use crate::proxy::rejection::Rejection;
 use crate::proxy::worker::Proxy;
 use crate::telemetry::stopwatch::{Awaited, Stopwatch};
 
-/// The longest wait of a submit, and the client that it waits for.
+/// The end of a submit's longest wait, and the sign that its client has left.
 pub(in crate::proxy) struct SubmitWait {
     until: Instant,
     client: oneshot::Receiver<Infallible>,
@@ -44,7 +44,8 @@ struct PacedSubmit<'a> {
 }
 
 impl SubmitWait {
-    /// The client can ask for another wait than the configured one. When the client leaves, the sender of `client` is dropped.
+    /// The client can ask for another wait than the configured one. When the client leaves, the sender of `client` is
+    /// dropped.
     pub(in crate::proxy) fn new(
         permit: &Permit,
         asked: &HeaderMap,
@@ -124,7 +125,7 @@ impl Proxy {
         limit.map_or(0, |_| self.shared.hub.task_index().running(&account.name, model, SystemTime::now()))
     }
 
-    /// Waits in the account's queue. Nothing was sent yet, so a client that leaves just gives its place up.
+    /// Waits in the account's queue. Nothing was sent yet, so a client that leaves only gives up its place.
     async fn wait(
         &self,
         mut paced: PacedSubmit<'_>,
@@ -174,7 +175,7 @@ impl PacedSubmit<'_> {
     }
 }
 
-/// Gives turns to waiting submits, one worker for all, until none waits.
+/// Gives turns to the submits in one queue, until none waits. One worker does it for the submits of all workers.
 async fn give_turns(mut lead: Dispatcher, hub: Arc<PollHub>, account: Arc<str>, model: Box<str>) {
     loop {
         let limit = lead.rule().running;

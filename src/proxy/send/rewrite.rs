@@ -46,7 +46,7 @@ impl<'d> Outbound<'d> {
     }
 }
 
-/// Makes the upstream's request of the client's.
+/// Makes the upstream's request from the client's.
 ///
 /// # Errors
 /// `BadRequest` for a target that can't be written.

@@ -56,14 +56,14 @@ pub(in crate::proxy) async fn fetch(
         response = exchange.unless_revoked(pin!(object(None))).await?;
     }
     let (status, headers) = (response.status(), response.headers().clone());
-    let told = describe(&headers, url, task.id());
+    let described = describe(&headers, url, task.id());
     if request.method == Method::HEAD {
-        return Ok(observe::whole(head(status, &headers, told)?, exchange));
+        return Ok(observe::whole(head(status, &headers, described)?, exchange));
     }
     match status {
         StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED => {
             let (mut parts, body) = response.into_parts();
-            parts.headers = told;
+            parts.headers = described;
             let response = Response::from_parts(parts, body);
             Ok(proxy.deliver(
                 response,
@@ -114,7 +114,7 @@ async fn fetch_object(
     Err(VideoFault::StorageFailed.into())
 }
 
-/// Refuses every variant but the video itself; no other is stored.
+/// Refuses every variant but the video itself: DashScope stores no other.
 fn check_variant(query: &str) -> Result<(), Rejection> {
     let mut variants = query.split('&').filter_map(|pair| pair.strip_prefix("variant="));
     if variants.all(|variant| variant == "video") {
@@ -170,11 +170,11 @@ fn is_same(asked: &HeaderMap, response: &Response<Download>) -> bool {
         matches!(response.status(), StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE);
     let Some(known) = asked.get(IF_RANGE).filter(|_| is_part) else { return true };
     // A weak tag (W/) never matches: RFC 9110, 13.1.5 asks for the strong comparison.
-    let told = |name: HeaderName| response.headers().get(name).is_some_and(|value| value == known);
-    !known.as_bytes().starts_with(b"W/") && (told(ETAG) || told(LAST_MODIFIED))
+    let is_known = |name: HeaderName| response.headers().get(name).is_some_and(|value| value == known);
+    !known.as_bytes().starts_with(b"W/") && (is_known(ETAG) || is_known(LAST_MODIFIED))
 }
 
-/// Header fields of the answer: those that storage gave of the object, its type and a file name.
+/// Header fields of the answer: the fields of the object that storage gave, the object's type, and a file name.
 fn describe(from: &HeaderMap, url: &str, id: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for name in [CONTENT_LENGTH, CONTENT_RANGE, ACCEPT_RANGES, ETAG, LAST_MODIFIED] {
@@ -194,7 +194,11 @@ fn describe(from: &HeaderMap, url: &str, id: &str) -> HeaderMap {
 }
 
 /// The answer to a HEAD, made from the answer to a GET of one byte.
-fn head(status: StatusCode, from: &HeaderMap, mut told: HeaderMap) -> Result<Response<Bytes>, VideoFault> {
+fn head(
+    status: StatusCode,
+    from: &HeaderMap,
+    mut described: HeaderMap,
+) -> Result<Response<Bytes>, VideoFault> {
     let total = || {
         let range = from.get(CONTENT_RANGE)?.to_str().ok()?;
         range.rsplit_once('/')?.1.parse::<u64>().ok()
@@ -202,14 +206,14 @@ fn head(status: StatusCode, from: &HeaderMap, mut told: HeaderMap) -> Result<Res
     match status {
         StatusCode::OK => {}
         StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
-            told.remove(CONTENT_LENGTH);
-            told.extend(total().map(|total| (CONTENT_LENGTH, HeaderValue::from(total))));
+            described.remove(CONTENT_LENGTH);
+            described.extend(total().map(|total| (CONTENT_LENGTH, HeaderValue::from(total))));
         }
         other => return Err(failed(other)),
     }
-    told.remove(CONTENT_RANGE);
+    described.remove(CONTENT_RANGE);
     let mut response = Response::new(Bytes::new());
-    *response.headers_mut() = told;
+    *response.headers_mut() = described;
     Ok(response)
 }
 

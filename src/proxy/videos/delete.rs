@@ -50,7 +50,7 @@ pub(in crate::proxy) async fn delete(
     Ok(observe::whole(respond::deleted(id), exchange))
 }
 
-/// Cancels the task. `None`: the task will not run any more; else the upstream's error for the client.
+/// Cancels the task. Returns `None` if the task will not run any more, else the upstream's error for the client.
 async fn cancel(
     proxy: &Proxy,
     request: Box<Parts>,

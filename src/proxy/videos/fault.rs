@@ -12,7 +12,7 @@ use crate::telemetry::metrics::Reason;
 pub(in crate::proxy) enum VideoFault {
     /// The tenant has no such video.
     None,
-    /// The task runs: there is no file yet, or no way to cancel it any more.
+    /// The task has not ended: there is no file yet, or the task runs already and can't be cancelled.
     Runs(&'static str),
     /// The task made no video; with the reason.
     Failed(Box<str>),

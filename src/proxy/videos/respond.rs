@@ -1,4 +1,4 @@
-//! Answers in the unified dialect's shapes, made from what DashScope said.
+//! Answers in the unified dialect's shapes, made from DashScope's answers.
 
 use std::time::SystemTime;
 
@@ -22,7 +22,7 @@ use crate::unified::task_view::TaskView;
 use crate::unified::{RecordedTask, StatusSpelling, Video, poll_after};
 use crate::upstream::Download;
 
-/// The answer to a create: the new Video, or the upstream's error if no task came of the submit.
+/// The answer to a create: the new Video, or the upstream's error if the submit made no task.
 pub(in crate::proxy) fn created(
     hub: &PollHub,
     spelling: StatusSpelling,
@@ -152,7 +152,7 @@ fn show(
 }
 
 fn json(body: &impl Serialize, request_id: &str) -> Response<Bytes> {
-    // Serialising values into memory has no way to fail.
+    // Serialising these values into memory can't fail.
     let body = serde_json::to_vec(body).map(Bytes::from).unwrap_or_default();
     respond::json(StatusCode::OK, body, request_id)
 }

@@ -1,4 +1,4 @@
-//! The file that came with a create is stored where its model can read it: in the body itself or in DashScope's object
+//! Stores the file that came with a create where the model can read it: in the body itself or in DashScope's object
 //! storage. A part of `translate`.
 
 use std::pin::pin;
@@ -30,8 +30,9 @@ use crate::unified::openai_error::OpenAiError;
 use crate::unified::{self, Reference};
 use crate::upstream::{self, ANSWER_BYTES, StorageUrl, Upload};
 
-/// Stores the file and returns the reference to it. A small picture goes into the body itself if the model takes `data:`
-/// URLs. Any other file goes into the storage of an account, and `resolve` then sends the submit to that account.
+/// Stores the file and returns the reference to it. A small picture goes into the body itself if the model takes
+/// `data:` URLs. Any other file goes into the storage of an account, and `resolve` then sends the submit to that
+/// account.
 ///
 /// # Errors
 /// `NotAllowed` for a tenant that may not upload, `ModelNotAllowed`, `BodyTooLarge` for more than the policy
@@ -116,6 +117,7 @@ fn form(policy: &UploadPolicy, place: &StorageUrl, name: &str, file: &ReferenceF
     request
 }
 
-/// The largest picture that goes into the body. Such a submit needs no upload, and may be sent again to another account.
+/// The largest picture that goes into the body. Such a submit needs no upload, and may be sent again to another
+/// account.
 const MOST_INLINE: usize = 512 * 1024;
 const POLICY_AGAIN: Duration = Duration::from_secs(1);

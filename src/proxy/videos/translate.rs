@@ -1,4 +1,4 @@
-//! A create becomes a native submit behind `authorize`, and all later stages treat it as one.
+//! Translation: a create becomes a native submit after `authorize`, and all later stages treat it as a native submit.
 
 use std::sync::Arc;
 
@@ -20,7 +20,8 @@ use crate::upstream::Keep;
 /// Replaces a create by the native submit, and keeps the fields that the client asked for, as the client wrote them.
 ///
 /// # Errors
-/// `BadField` for a field that has no native place, `BadRequest`, `NoRoom`, and faults of the client's body.
+/// `BadField` for a field that has no native place, `BadRequest`, `NoRoom`, faults of the client's body, and the
+/// refusals of `store_reference`.
 pub(in crate::proxy) async fn translate(proxy: &Proxy, passage: &mut Passage) -> Result<(), Rejection> {
     let Passage { exchange, request, body, .. } = passage;
     let permit = exchange.permit();
@@ -53,7 +54,7 @@ async fn read_create(
     let is_large = body.len() > MOST_AT_ONCE;
     let work = move || {
         let create = CreateRequest::read(content_type.as_deref(), &body)?;
-        // Mapped with a placeholder URL, so that a bad create is refused before its file is stored.
+        // The create is mapped with a placeholder URL first, so that a bad create is refused before its file is stored.
         let somewhere =
             |file: &ReferenceFile| Reference { kind: file.format.kind, role: None, url: "oss://".into() };
         let native = unified::map(&create.fields, create.file.as_ref().map(somewhere))?;
@@ -63,7 +64,8 @@ async fn read_create(
     Ok(read.map_err(|_| Rejection::BadRequest("its body can't be read"))??)
 }
 
-/// Makes the head that of a native submit. Fields that describe the client's own body are replaced or removed.
+/// Turns the client's head into the head of a native submit. Fields that describe the client's own body are replaced or
+/// removed.
 fn head(request: &mut Parts, native: &NativeSubmit) {
     request.method = Method::POST;
     request.uri = Uri::from_static("/");
@@ -80,5 +82,5 @@ fn head(request: &mut Parts, native: &NativeSubmit) {
     }
 }
 
-/// The largest body that is read on the worker itself: that takes some ten microseconds.
+/// The largest body that is read on the worker itself: reading it takes about ten microseconds.
 const MOST_AT_ONCE: usize = 64 * 1024;
