@@ -66,8 +66,8 @@ pub struct AccountFeedback<'r> {
 }
 
 /// Chooses one of the accounts with the indices `among`, by weight among the available ones; `turn` decides. A single
-/// account that takes new requests is always chosen, and the upstream itself refuses what it can't serve. Where no account
-/// can be reached, one of them is tried, as nothing is lost by that.
+/// account that takes new requests is always chosen, and the upstream itself refuses what it can't serve. Where no
+/// account can be reached, one of them is tried, as nothing is lost by that.
 ///
 /// # Errors
 /// [`NoneAvailable`] if no account is available.
@@ -128,11 +128,11 @@ pub fn choose<'d>(
     }
 }
 
-/// Chooses a key of the account `index`, which has the request's task or file, or is the only account. Available keys
-/// come first, and in the end any key that was not tried.
+/// Chooses a key of the account `index`, which has the request's task or file, or is the only account. A key that is
+/// available or due for a probe comes first, and in the end any key that was not tried.
 ///
 /// # Errors
-/// [`NoneAvailable`] if each key was tried.
+/// [`NoneAvailable`] if the account is excluded, or if each of its keys was tried.
 pub fn choose_key<'d>(
     accounts: &'d [Account],
     index: usize,
@@ -248,8 +248,8 @@ impl Account {
         numbered.filter(move |(number, _)| !tried.keys.contains(&(index, *number)))
     }
 
-    /// The first available key in the order of the configuration. If the request can be sent again, a key that is due for
-    /// a probe comes before it.
+    /// The first available key in the order of the configuration. If the request can be sent again, a key that is due
+    /// for a probe comes before it.
     fn key(
         &self,
         index: usize,
@@ -292,7 +292,8 @@ impl Account {
         Some((key, Probes { index, key: number, address_probe, key_probe, account_probe, model_probe }))
     }
 
-    /// Notes the feedback of an answer. Returns the time for which the refused key, account or model rests, if one rests.
+    /// Notes the feedback of an answer. Returns the time for which the refused key, account or model rests, if one
+    /// rests.
     fn learn(&self, probes: Probes, answer: &AccountFeedback<'_>, now: Instant) -> Option<Duration> {
         let Probes { key: number, address_probe, key_probe, account_probe, model_probe, .. } = probes;
         address_probe.into_iter().for_each(Probe::succeed);
@@ -363,8 +364,8 @@ impl Account {
 }
 
 impl Pick<'_> {
-    /// Notes the feedback of the answer. Returns the time for which the refused key, account or model rests, if one rests;
-    /// the same request need not be tried there again.
+    /// Notes the feedback of the answer. Returns the time for which the refused key, account or model rests, if one
+    /// rests; the same request need not be tried there again.
     pub fn answered(
         self,
         answer: &AccountFeedback<'_>,

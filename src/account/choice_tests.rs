@@ -8,7 +8,7 @@ use crate::config::{self, BaseUrl, Secret};
 use crate::dashscope::refusal::Throttling;
 use crate::telemetry::metrics::Metrics;
 
-/// Accounts with these weights and so many keys each, and the moment at which they are all well.
+/// Accounts, and the moment at which all of them are available.
 struct Pool {
     registry: AccountRegistry,
     accounts: Vec<Account>,
@@ -50,7 +50,7 @@ impl Pool {
         choose(&self.accounts, &among, need, tried, self.registry.turn(), now)
     }
 
-    /// Which account a submit goes to; it succeeds.
+    /// Sends a submit, which succeeds, and returns the index of its account.
     fn submit(&self, now: Instant) -> Result<usize, NoneAvailable> {
         let pick = self.choose(&SUBMIT, &TriedAccounts::default(), now)?;
         let index = pick.index;
@@ -58,7 +58,7 @@ impl Pool {
         Ok(index)
     }
 
-    /// The account refuses a submit.
+    /// Sends a submit, which the account refuses.
     fn refuse(&self, index: usize, cause: RefusalCause, now: Instant) -> Option<Duration> {
         let pick = choose_key(&self.accounts, index, &SUBMIT, &TriedAccounts::default(), now).expect("a key");
         pick.answered(
@@ -157,7 +157,7 @@ fn a_key_is_tried_again_by_what_can_be_repeated() {
     assert_eq!(key(&CHAT).probes.key, 1);
     let probe = key(&SUBMIT);
     assert_eq!(probe.probes.key, 0);
-    // One at a time.
+    // Only one request probes at a time.
     assert_eq!(key(&SUBMIT).probes.key, 1);
     probe.answered(&GOOD, &mut TriedAccounts::default(), later);
     assert_eq!(key(&CHAT).probes.key, 0);
@@ -217,7 +217,7 @@ fn a_probe_that_learns_nothing_lets_the_next_one_try() {
     let later = pool.start + seconds(60);
     for _ in 0..2 {
         let probe = pool.choose(&SUBMIT, &TriedAccounts::default(), later).expect("a probe");
-        // Such as a body that the upstream does not like.
+        // An error of the request itself, such as a wrong body, proves nothing about the account.
         probe.answered(&AccountFeedback { is_success: false, ..GOOD }, &mut TriedAccounts::default(), later);
         drop(pool.choose(&SUBMIT, &TriedAccounts::default(), later).expect("a probe"));
     }
@@ -243,7 +243,7 @@ fn the_only_account_is_asked_in_any_case() {
         pool.refuse(0, cause, pool.start);
         assert!(pool.choose(&SUBMIT, &TriedAccounts::default(), pool.start).is_ok());
     }
-    // And what it answers counts.
+    // The answer of the only account ends its rest.
     assert_eq!(pool.submit(pool.start), Ok(0));
     let status = pool.accounts[0].status(pool.start);
     assert_eq!((status.resting, status.keys, status.models), (None, vec![None], vec![]));
@@ -260,7 +260,7 @@ fn what_cannot_be_reached_rests_a_little_and_is_tried_by_one() {
         assert_eq!(resting(now), Some((RefusalCause::Unreachable, seconds(rest))));
         assert!((0..10).all(|_| pool.submit(now) == Ok(1)));
         now += seconds(rest);
-        // Any kind of request can tell, and one of them does.
+        // A request of any kind can probe the address, and only one request does.
         let probe = (0..10).find_map(|_| {
             pool.choose(&SUBMIT, &TriedAccounts::default(), now).ok().filter(|pick| pick.index == 0)
         });
@@ -269,7 +269,7 @@ fn what_cannot_be_reached_rests_a_little_and_is_tried_by_one() {
         unreached(probe, now);
         assert_eq!(resting(now).map(|(_, left)| left), Some(seconds(next)));
     }
-    // An answer that is no success comes from there too.
+    // An answer that is no success proves too that the address can be reached.
     now += seconds(60);
     let probe = choose_key(&pool.accounts, 0, &POLICY, &TriedAccounts::default(), now).expect("a key");
     probe.answered(&AccountFeedback { is_success: false, ..GOOD }, &mut TriedAccounts::default(), now);
@@ -293,7 +293,7 @@ fn where_none_can_be_reached_one_is_tried_and_no_more() {
         assert!(pool.choose(&SUBMIT, &tried, pool.start).is_err());
     }
     assert!(asked.iter().all(|asked| *asked >= 8), "{asked:?}");
-    // Where one has told us when to come again, that is for the client to know.
+    // No account is tried if one of them rests for another cause: the client is told when to retry.
     pool.refuse(1, RATE, pool.start);
     assert_eq!(pool.submit(pool.start), Err(NoneAvailable(seconds(2))));
 }
@@ -316,7 +316,7 @@ fn a_reload_forgets_nothing() {
     let pool = pool(&[1, 1], 2);
     pool.refuse(0, RefusalCause::InvalidKey, pool.start);
     pool.refuse(1, RefusalCause::Arrearage, pool.start);
-    // The second key of each is new, the order is another, and an account came in.
+    // The reload changes the order of the accounts and adds one.
     let mut reloaded = configured(&[1, 1, 1], 2, &pool.registry);
     reloaded.swap(0, 1);
     let pace = |account: &Account| account.pace("wan2.6-t2v", pool.start).expect("a rule").0;
@@ -328,8 +328,8 @@ fn a_reload_forgets_nothing() {
 }
 
 proptest! {
-    /// Whatever happens, a request is never refused while an account is well, never goes to one that rests, and
-    /// once all have rested it goes somewhere.
+    /// In any order of refusals, a request is never refused while an account is available, never goes to an account of
+    /// weight 0, and is sent once all rests are over.
     #[test]
     fn a_request_goes_where_it_is_well(
         weights in prop::collection::vec(0u32..4, 2..6),

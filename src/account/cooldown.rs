@@ -1,5 +1,5 @@
-//! Cooldown: an account, key or model that was refused rests for a time. Then one request probes whether it is available
-//! again.
+//! Cooldown: after a failure, an address, account, key or model rests for a time. Then one request probes whether it is
+//! available again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::dashscope::refusal::{RefusalCause, Throttling};
 
-/// Availability of an address, an account, a key or a model. All workers share it, and no worker waits for it.
+/// Availability of an address, an account, a key or a model. All workers share it, and read it without a lock.
 #[derive(Debug)]
 pub(super) struct Cooldown {
     origin: Instant,
@@ -41,10 +41,10 @@ pub(super) enum CooldownScope {
 
 /// The thing that rests for a cause.
 ///
-/// DashScope counts its limits per account and model, over all keys (protocol 6.1), so that every
-/// `Throttling.*` is held against the model alone, also `AllocationQuota`, which is allotted per model: should
-/// it be the whole account's, each other model finds that out by one refused request, which goes elsewhere at
-/// once. Bills are the account's.
+/// DashScope counts its limits per account and model, over all keys (protocol 6.1), so every `Throttling.*` makes only
+/// the model rest, also `AllocationQuota`, which is allotted per model. If such a quota counts for the whole account
+/// after all, each other model learns that by one refused request, which is then sent to another account at once.
+/// Overdue bills make the whole account rest.
 pub(super) fn scope(cause: RefusalCause) -> CooldownScope {
     match cause {
         RefusalCause::Unreachable => CooldownScope::Address,
@@ -65,9 +65,9 @@ pub(super) fn scope(cause: RefusalCause) -> CooldownScope {
     }
 }
 
-/// The first rest, and the longest rest: each failed probe doubles the rest. A rate recovers in about a minute (protocol
-/// 6.1), and a burst in seconds. Keys and bills wait for a human, who then does not want to wait long for the gateway. A
-/// host that can't be reached may be restarting, and a probe costs little.
+/// The first rest, and the longest rest: each failed probe doubles the rest. A rate recovers in about a minute
+/// (protocol 6.1), and a burst in seconds. A person has to mend a key or a bill, and should not have to wait long for
+/// the gateway afterwards. A host that can't be reached may be restarting, and a probe costs little.
 fn rests(cause: RefusalCause) -> (Duration, Duration) {
     let (first, longest) = match cause {
         RefusalCause::Unreachable => (2, 60),
@@ -110,15 +110,16 @@ impl Cooldown {
         (is_due && swap().is_ok()).then(|| Probe { cooldown: Arc::clone(self), is_the_one: true })
     }
 
-    /// For a request that goes there in any case, as there is nothing else: it may find it well again.
+    /// Observes a request that is sent during a rest too, because there is no other choice: its success ends the rest.
+    /// `None` if nothing rests.
     pub(super) fn look(self: &Arc<Self>, now: Instant) -> Option<Probe> {
         let is_open = self.until.load(Ordering::Acquire) == OPEN;
         self.probe(now)
             .or_else(|| (!is_open).then(|| Probe { cooldown: Arc::clone(self), is_the_one: false }))
     }
 
-    /// Lets it rest, and says for how long if that is news. What was on its way before is no news: many
-    /// requests that fail together are one failure.
+    /// Starts or renews a rest, and returns its length if it is to be logged: for the first failure, and for a failed
+    /// probe. `None` for a request that was on its way before: many requests that fail together are one failure.
     pub(super) fn rest(
         &self,
         cause: RefusalCause,
@@ -138,14 +139,14 @@ impl Cooldown {
         let rest = retry_after.map_or(usual, |asked| asked.clamp(SHORTEST, LONGEST));
         let until = self.millis(now + rest);
         let until = if before == PROBED { until } else { until.max(before) };
-        // Another request that changed the value meanwhile has seen the same refusal.
+        // If another request changed the value meanwhile, the result of that request counts.
         self.until.compare_exchange(before, until, Ordering::AcqRel, Ordering::Relaxed).ok()?;
         self.strikes.store(strikes, Ordering::Relaxed);
         *self.cause.lock() = Some(cause);
         (before == OPEN || by_probe).then_some(rest)
     }
 
-    /// The cause and the time left of the rest; `None` while it is available.
+    /// The cause and the time left of the rest; `None` if nothing rests.
     pub(super) fn state(&self, now: Instant) -> Option<(RefusalCause, Duration)> {
         let left = match self.availability(now) {
             Availability::Available => return None,
@@ -199,7 +200,8 @@ const PROBED: u64 = u64::MAX;
 /// Estimate of the time until another request's probe is answered, for clients that are told to retry.
 const WHILE_PROBED: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_secs(1);
-/// Longest rest, also where an upstream asks for a longer one: a probe costs little, and a quota may be raised at any time.
+/// Longest rest, also where an upstream asks for a longer one: a probe costs little, and a quota may be raised at any
+/// time.
 const LONGEST: Duration = Duration::from_secs(600);
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ pub(super) struct AccountHealth {
     /// Address as last configured.
     address: Mutex<Weak<Address>>,
     keys: Mutex<HashMap<[u8; 32], Weak<Cooldown>>>,
-    /// Models that were throttled, until one is known to be available again.
+    /// Throttled models. A model is removed once it is known to be available again.
     models: Mutex<HashMap<Box<str>, Arc<Cooldown>>>,
     has_models: AtomicBool,
     paces: ModelPaces,
@@ -121,7 +121,7 @@ impl AccountHealth {
             models.retain(|_, cooldown| matches!(cooldown.availability(now), Availability::Resting(_)));
         }
         let cooldown = Arc::new(Cooldown::new(self.origin));
-        // A throttled model beyond the limit is not noted, and only gets one more refusal.
+        // A throttled model beyond the limit is not noted: its next request is sent, and may be refused again.
         if models.len() < MOST_MODELS {
             models.insert(model.into(), Arc::clone(&cooldown));
             self.has_models.store(true, Ordering::Release);

@@ -1,5 +1,5 @@
-//! The pace of submits of one model at one account: a submit starts no sooner than DashScope takes it, and in fair turns
-//! of the tenants. All workers share the pace, and it outlives a reload.
+//! The pace of submits of one model at one account: a submit starts no sooner than DashScope takes it, and the tenants
+//! take fair turns. All workers share the pace, and it outlives a reload.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ pub struct Dispatcher {
 }
 
 impl SubmitPace {
-    /// Starts at once, if the rule allows it and no submit waits.
+    /// Starts a submit at once, if the rule allows it and no submit waits.
     pub fn start(self: &Arc<Self>, ask: &PaceRequest<'_>, now: Instant) -> Option<SubmitSlot> {
         let mut state = self.lock();
         state.rule = ask.rule;
@@ -81,7 +81,8 @@ impl SubmitPace {
     /// Enters the queue, and takes the duty of the dispatcher if nobody has it.
     ///
     /// # Errors
-    /// The time after which to retry, if the turn would come after `until`.
+    /// The time after which to retry, if the turn would come after `until`, or if the queue has no place for the
+    /// tenant.
     pub fn wait(
         self: &Arc<Self>,
         ask: &PaceRequest<'_>,
@@ -145,8 +146,8 @@ impl PaceState {
     }
 
     fn has_room(&mut self, running: u32, now: Instant) -> bool {
-        let room = self.rate().map_or(now, |rate| self.window.next_start(rate, now));
-        self.is_below(running) && room <= now
+        let next = self.rate().map_or(now, |rate| self.window.next_start(rate, now));
+        self.is_below(running) && next <= now
     }
 
     fn turn(&mut self, ask: &PaceRequest<'_>, now: Instant) -> Instant {
@@ -170,7 +171,7 @@ impl PaceState {
 }
 
 impl SubmitSlot {
-    /// Notes that the upstream has answered: it has counted the submit, at the latest at `now`.
+    /// Notes that the upstream has answered, and so has counted the submit at `now` at the latest.
     pub fn answered(&mut self, now: Instant) {
         if let Some(number) = self.number.take() {
             self.pace.lock().window.end(number, now);
@@ -186,7 +187,7 @@ impl Drop for SubmitSlot {
 }
 
 impl QueuedSubmit {
-    /// Waits for the turn; `None` if the submit was put out of the queue for another tenant's sake.
+    /// Waits for the turn; `None` if a submit of another tenant displaced this one from the full queue.
     pub async fn called(&mut self) -> Option<SubmitSlot> {
         (&mut self.called).await.ok()
     }
@@ -263,7 +264,7 @@ impl ModelPaces {
 }
 
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
-/// Wait for the end of a task, whose time is unknown: the time that DashScope's own 429 for concurrency makes a model rest.
+/// Assumed wait for the end of a task: the rest of a model after DashScope's own 429 for concurrency.
 const UNTIL_A_TASK_ENDS: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);

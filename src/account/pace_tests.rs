@@ -1,6 +1,6 @@
 use super::*;
 
-/// Two a second, as many at a time.
+/// Two submits a second, and no limit of running tasks.
 const RULE: SubmitRule = SubmitRule { requests_per_second: Some(2.0), running: None };
 const LONG: Duration = Duration::from_secs(100);
 
@@ -16,7 +16,7 @@ fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Two that were started and answered at once.
+/// A pace that is used up: two submits were started and answered at once.
 fn full(tenant: &Arc<str>, now: Instant) -> (Arc<SubmitPace>, Vec<SubmitSlot>) {
     let pace = Arc::<SubmitPace>::default();
     let mut started: Vec<SubmitSlot> = (0..2).filter_map(|_| pace.start(&ask(tenant), now)).collect();
@@ -43,11 +43,12 @@ fn those_who_wait_are_called_when_there_is_room_and_in_turns() {
     let [first, second, third] = called();
     assert!(first.is_some() && second.is_none() && third.is_none());
     let later = later + millis(510);
-    // Not answered yet, so that it may be counted only now; a pause is never longer.
+    // The upstream may count a submit that is not answered yet as late as now, so the next turn is 1020 ms away. A
+    // pause is never longer than LONGEST_PAUSE.
     assert_eq!(lead.call(0, later), Some(later + LONGEST_PAUSE));
     let [_, second, third] = called();
     assert!(second.is_none() && third.is_some());
-    // Nobody overtakes those who wait.
+    // A new submit does not overtake a waiting one.
     assert!(pace.start(&ask(&b), later + LONG).is_none());
     assert_eq!(lead.call(0, later + LONG), None);
     let [_, second, _] = called();
@@ -65,7 +66,7 @@ fn who_would_wait_in_vain_is_refused_at_once() {
     assert!(waits.iter().all(Result::is_ok));
     assert_eq!(pace.turn(&ask(&a), now), Some(now + millis(3060)));
     assert!(pace.wait(&ask(&a), now + millis(2550), now).is_err());
-    // Another tenant's turn comes before, after one of this.
+    // The other tenant's turn comes after one submit of the first tenant.
     assert_eq!(pace.turn(&ask(&b), now), Some(now + millis(1530)));
     assert!(pace.wait(&ask(&b), now + millis(1530), now).is_ok());
     assert!(pace.refuse(&ask(&b), now) >= SHORTEST_WAIT);
@@ -78,7 +79,8 @@ fn a_place_that_is_left_is_nobodys() {
     let (first, lead) = pace.wait(&ask(&a), now + LONG, now).expect("a place");
     let (mut second, _) = pace.wait(&ask(&a), now + LONG, now).expect("a place");
     drop(first);
-    // The lead outlives the place that it came with, and is taken over where it is dropped.
+    // The dispatcher outlives the queued submit that it came with. If it is dropped, the next submit takes the duty
+    // over.
     drop(lead);
     let (third, lead) = pace.wait(&ask(&a), now + LONG, now).expect("a place");
     let mut lead = lead.expect("nobody has it any more");
@@ -110,7 +112,7 @@ fn so_many_run_at_a_time() {
     let rule = SubmitRule { requests_per_second: None, running: Some(3) };
     let ask = |running| PaceRequest { rule, running, ..ask(&a) };
     let pace = Arc::<SubmitPace>::default();
-    // One is a task already, two are on their way to be.
+    // One task runs already, so only two submits may start.
     let started: Vec<SubmitSlot> = (0..5).filter_map(|_| pace.start(&ask(1), now)).collect();
     assert_eq!((started.len(), pace.turn(&ask(1), now)), (2, None));
     let (mut place, lead) = pace.wait(&ask(1), now, now).expect("a place");
@@ -130,7 +132,7 @@ fn only_so_many_models_are_paced_apart() {
     assert!(Arc::ptr_eq(&paces.of("one", now), &paces.of("two", now)));
     assert!(Arc::ptr_eq(&paces.of("m7", now), &used[7]));
     drop(used);
-    // Kept is what is counted still.
+    // A pace stays while its window still counts a submit.
     let mut start = paces.of("m7", now).start(&ask(&a), now).expect("room");
     start.answered(now);
     drop(start);

@@ -1,5 +1,5 @@
-//! The accounts that store tenants' files: only the account of an `oss://` URL can read it, and only the tenant that it
-//! was issued to may use it.
+//! The accounts that store tenants' files: only the account that stores a file can read its `oss://` URL, and only the
+//! tenant to which the upload directory was issued may use it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use dashmap::DashMap;
 use crate::dashscope::oss;
 use crate::store::{Change, Mirror, Store, StoreFault, UPLOADS_KEPT, UploadRecord};
 
-/// Upload directories that policies named: all in memory, and durable where there is a store.
+/// Upload directories that policies named: all in memory, and durable in the store.
 #[derive(Debug, Default)]
 pub struct UploadDirectories {
     by_tenant: DashMap<Arc<str>, TenantUploads, foldhash::fast::RandomState>,
@@ -101,8 +101,9 @@ impl UploadDirectories {
             .map(|(account, _)| Arc::clone(account))
     }
 
-    /// The account that issued the tenant's last policy for the model, and how long ago: the files of one
-    /// request must all be there, and each may have a policy of its own.
+    /// The account that issued the tenant's last policy for the model, and the time since then. All files of one
+    /// request must be in one account, and each file may have a policy of its own, so the next policy should come from
+    /// there too.
     pub fn last(&self, tenant: &str, model: &str, now: SystemTime) -> Option<(Arc<str>, Duration)> {
         let issued = self.by_tenant.get(tenant)?;
         let last = issued.last.iter().find(|last| *last.model == *model)?;
@@ -111,7 +112,7 @@ impl UploadDirectories {
 }
 
 impl TenantUploads {
-    /// The directory that the next one displaces.
+    /// The directory that the next directory displaces; `None` if it displaces none.
     fn displaced(&self) -> Option<Arc<str>> {
         let (directory, at) = self.order.front().filter(|_| self.order.len() >= MOST_DIRECTORIES)?;
         let is_last = self.directories.get(directory).is_some_and(|(_, last)| last <= at);

@@ -1,5 +1,5 @@
-//! Faults of a configuration, with their positions. A fault never holds a value of the file or of the environment, which
-//! may be a secret.
+//! Faults of a configuration, with their positions. A fault never holds a value of the file or of the environment,
+//! which may be a secret.
 
 use std::fmt::{self, Write as _};
 

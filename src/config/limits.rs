@@ -39,7 +39,7 @@ impl Rate {
     }
 }
 
-/// Reads the table.
+/// Reads one of the two tables. Only `limits` may list models.
 pub(super) fn limits(node: Node<'_>, lists_models: bool) -> Option<Limits> {
     let mut table = node.table("write it like { requests_per_second = 10, burst = 20 }")?;
     let limits = Limits {
@@ -105,7 +105,7 @@ fn rate(requests_per_second: f64, burst: Option<u32>) -> Result<Rate, ValueFault
     if !(SLOWEST..=FASTEST).contains(&requests_per_second) {
         return Err(ValueFault::new("must be from 0.00001 to 1000000", "leave it out for no limit"));
     }
-    // By default the requests of one second.
+    // The default burst is the number of requests in one second.
     let burst = burst.unwrap_or((requests_per_second.ceil() as u32).max(1));
     let rate = Rate { requests_per_second, burst };
     if rate.interval_nanos().checked_mul(burst.into()).is_none_or(|nanos| nanos > LONGEST_REFILL_NANOS) {

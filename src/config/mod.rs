@@ -1,5 +1,5 @@
-//! Configuration: a file is read, all its faults are found at once, and a file without faults becomes a [`Config`], which
-//! needs no further check.
+//! Configuration: a file is read, all its faults are found at once, and a file without faults becomes a [`Config`],
+//! which needs no further check.
 //!
 //! `file` reads the tables as written, `check` and `tenants` turn them into settings.
 
@@ -171,7 +171,8 @@ pub struct AccountSettings {
     /// PEM of certificate authorities trusted for this account beside the public ones.
     pub ca_pem: Option<Vec<u8>>,
     pub rates: Rates,
-    /// The account's share of requests that may go to any account; 0 leaves the account only calls on its own tasks.
+    /// The account's share of requests that may go to any account; 0 leaves the account only requests for
+    /// its own tasks and files.
     pub weight: u32,
     /// Rules for the pace of submits. The first rule that fits a model counts; DashScope's own limits fill the gaps.
     pub pace: Vec<PaceRule>,
@@ -246,8 +247,8 @@ pub struct TenantSettings {
     pub limits: Limits,
     /// Limits of all keys of the tenant together.
     pub tenant_limits: Limits,
-    /// Names in the form of [`crate::net::certificate::names`]. A caller whose certificate has one of these names needs no
-    /// key. A tenant with certificate names refuses a key without a certificate.
+    /// Names in the form of [`crate::net::certificate::names`]. A caller whose certificate has one of these names needs
+    /// no key. A tenant with certificate names refuses a key without a certificate.
     pub client_certificates: Vec<Arc<str>>,
 }
 
@@ -270,7 +271,8 @@ pub enum AsyncHeader {
 }
 
 impl Config {
-    /// Keeps the TLS state of the previous configuration where the files are unchanged, so that TLS sessions can be resumed.
+    /// Keeps the TLS state of the previous configuration where the files are unchanged, so that TLS sessions can be
+    /// resumed.
     pub fn succeed(&mut self, before: &Config) {
         let (own, earlier) = (&mut self.settings, &before.settings);
         for (tls, old) in

@@ -1,5 +1,5 @@
-//! Values and tables of a TOML tree, read with every fault noted on the way: a wrong type, an unknown key, a missing key.
-//! A value that could not be read is `None`, and has its fault already.
+//! Values and tables of a TOML tree, read with every fault noted on the way: a wrong type, an unknown key, a missing
+//! key. A value that could not be read is `None`, and has its fault already.
 
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;

@@ -83,8 +83,8 @@ impl<'a> ConfigReader<'a> {
         }
     }
 
-    /// The value of a key, or its default where the key was left out. A faulty value takes the default too: its fault is
-    /// noted, so that no configuration comes of it.
+    /// The value of a key, or its default where the key was left out. A faulty value takes the default too: its fault
+    /// is noted, so that no configuration comes of it.
     pub(super) fn setting<T>(
         &self,
         written: &Option<Text>,

@@ -17,8 +17,8 @@ impl UnreliableText {
     }
 }
 
-/// Syntax faults, at most one per line, and none below the first fault of an unclosed bracket or brace, which would make a
-/// fault of each further line. The second value is `None` if the tree is complete.
+/// Syntax faults, at most one per line, and none below the first fault of an unclosed bracket or brace, which would
+/// make a fault of each further line. The second value is `None` if the tree is complete.
 pub(super) fn syntax_faults(
     lines: &LineIndex<'_>,
     length: usize,
@@ -53,7 +53,8 @@ fn is_repeated_key(error: &toml::de::Error, line: &str) -> bool {
     error.message() == "duplicate key" && !line.trim_start().starts_with('[')
 }
 
-/// Describes an error by the message of the parser, which has no text of the file in it; `Display` would print the line.
+/// Describes an error by the message of the parser, which has no text of the file in it; `Display` would print the
+/// line.
 fn describe(message: &str, unclosed: bool) -> (&str, &'static str) {
     if message == "duplicate key" {
         let hint = "keep one of them; what may stand several times is written with two brackets: [[tenants]]";

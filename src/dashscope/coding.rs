@@ -5,8 +5,8 @@ use std::io::Read;
 use bytes::Bytes;
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 
-/// Decodes a body; `None` if its coding is not known here or the body is broken. A body without a coding, in one piece, is
-/// shared and not copied. A decoded body is cut at 1 MiB.
+/// Decodes a body; `None` if its coding is not known here or the body is broken. A body without a coding, in one piece,
+/// is shared and not copied. A decoded body is cut at 1 MiB.
 pub fn decode<'b>(pieces: impl Iterator<Item = &'b Bytes> + Clone, coding: Option<&[u8]>) -> Option<Bytes> {
     let mut first_two = pieces.clone();
     let raw = match (first_two.next(), first_two.next()) {

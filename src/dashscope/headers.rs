@@ -21,8 +21,8 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Read by the DashScope v2 and OpenAI SDKs: `false` stops their retries.
 pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
-/// True if the client asks for a task; `None` if we and the upstream might read the fields differently: two that differ,
-/// or one that `Connection` names, which goes no further than this connection.
+/// True if the client asks for a task. `None` if the gateway and the upstream might read the request differently: two
+/// such fields differ, or `Connection` names the field, so that it goes no further than this connection.
 pub fn asks_async(headers: &HeaderMap) -> Option<bool> {
     let mut asking =
         headers.get_all(ASYNC).iter().map(|value| value.as_bytes().eq_ignore_ascii_case(b"enable"));
@@ -53,8 +53,8 @@ fn of_this_connection(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
-/// Removes hop-by-hop fields, withheld fields, and fields that hold the secret. Runs before the gateway adds any field of its
-/// own: a client's `Connection: authorization` must not take our key off.
+/// Removes hop-by-hop fields, withheld fields, and fields that hold the secret. Runs before the gateway adds any field
+/// of its own: a client's `Connection: authorization` must not remove the gateway's key.
 pub fn strip(headers: &mut HeaderMap, is_withheld: fn(&str) -> bool, bears_secret: impl Fn(&[u8]) -> bool) {
     // Most `Connection` fields hold only an option, which names no field.
     let is_option = |name: &&[u8]| OPTIONS.iter().any(|option| name.eq_ignore_ascii_case(option));
@@ -88,8 +88,8 @@ impl<S: AsRef<[u8]>> SecretFinder<S> {
         Self { secret, rare }
     }
 
-    /// True if the secret stands anywhere in a field's value. Most values are hardly longer than a key, so a search is used
-    /// that takes the least preparation.
+    /// True if the secret stands anywhere in a field's value. Most values are hardly longer than a key, so a search is
+    /// used that takes the least preparation.
     pub fn stands_in(&self, value: &[u8]) -> bool {
         let secret = self.secret.as_ref();
         let Some(rare) = self.rare.as_ref().filter(|_| value.len() < SHORT) else {
@@ -130,11 +130,11 @@ pub fn is_hop_by_hop(name: &str) -> bool {
     )
 }
 
-/// True for fields that a client may send and the upstream must not see: credentials, the client's identity, and fields that
-/// DashScope's own edge sets.
+/// True for fields that a client may send and the upstream must not see: credentials, the client's identity, and fields
+/// that DashScope's own edge sets.
 pub fn is_withheld_from_upstream(name: &str) -> bool {
     match name {
-        // Our own server has answered it: the upstream would answer it a second time.
+        // The gateway's own server has answered `Expect`, and the upstream would answer it a second time.
         "expect" => true,
         "authorization" | "x-api-key" | "api-key" | "cookie" => true,
         "forwarded" | "x-real-ip" => true,
@@ -149,15 +149,16 @@ pub fn is_withheld_from_upstream(name: &str) -> bool {
     }
 }
 
-/// True for fields of the upstream that clients must not see: a load balancer's cookie would tie a client to our connection.
+/// True for fields of the upstream that clients must not see: a load balancer's cookie would tie a client to our
+/// connection.
 pub fn is_withheld_from_client(name: &str) -> bool {
     matches!(name, "set-cookie" | "set-cookie2")
 }
 
 /// The usual options in `Connection`. Fields with these names are hop-by-hop, so they are removed anyway.
 const OPTIONS: [&[u8]; 2] = [b"keep-alive", b"close"];
-/// The length from which a value is searched with `memmem`, in bytes: the search by rare bytes can cost the value's length
-/// times the secret's.
+/// The length from which a value is searched with `memmem`, in bytes: the search by rare bytes can cost the value's
+/// length times the secret's.
 const SHORT: usize = 512;
 const EVENTS: &[u8] = b"text/event-stream";
 

@@ -1,10 +1,10 @@
-//! Text messages of a client on `/api-ws/v1/inference`: one may start a task, and then names a model.
+//! Text messages of a client on `/api-ws/v1/inference`. A message that starts a task must name a model.
 
 use serde_json::Deserializer;
 
 use super::strict_json::{Field, FieldFault, FieldName, read};
 
-/// A message, as far as a tenant's list of models is about it.
+/// The parts of a message that matter to a tenant's list of models.
 #[derive(Debug, PartialEq, Eq)]
 pub struct InferenceMessage {
     /// True if the message starts a task, for which it must name a model.

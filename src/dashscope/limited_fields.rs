@@ -1,5 +1,5 @@
-//! The fields of a body that a caller's limits are about. The body is read whole and strictly: a field that two programs
-//! could read in two ways is refused.
+//! The fields of a body that a caller's limits are about. The body is read whole and strictly: a field that two
+//! programs could read in two ways is refused.
 
 use std::io::Read;
 

@@ -1,4 +1,4 @@
-//! DashScope's public surface as data and pure functions. It imports nothing of ours.
+//! DashScope's public surface as data and pure functions. It uses no other module of this crate.
 
 pub mod coding;
 pub mod envelope;

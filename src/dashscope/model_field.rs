@@ -4,12 +4,13 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-/// The last `model` in the beginning of a body, which may end anywhere. Most readers of JSON take the last of several, too.
+/// The last `model` in the beginning of a body, which may end anywhere. Most readers of JSON take the last of several,
+/// too.
 pub fn last(beginning: &[u8]) -> Option<Box<str>> {
     seek(beginning, false)
 }
 
-/// The first `model` in the beginning of a body. Good enough for logs, and cheap: it mostly stands before all other fields.
+/// The first `model` in the beginning of a body. Good enough for logs, and cheap: `model` is mostly the first field.
 pub fn first(beginning: &[u8]) -> Option<Box<str>> {
     seek(beginning, true)
 }

@@ -1,4 +1,4 @@
-//! Operations: the calls that may pass, told from method and path.
+//! Operations: the calls that may pass, recognised by method and path.
 
 use hyper::Method;
 use strum::{IntoStaticStr, VariantArray};
@@ -27,7 +27,8 @@ pub enum Operation {
     Message,
     Inference,
     Realtime,
-    /// Create in the unified dialect. Its operations, from here to `TaskView`, have no path on the upstream.
+    /// Create in the unified dialect. The operations of that dialect, from here to `TaskView`, have no path on the
+    /// upstream.
     VideoCreate,
     VideoGet,
     VideoList,
@@ -67,8 +68,8 @@ impl Operation {
         matches!(self.facts().answer, AnswerKind::InferenceOrEvents)
     }
 
-    /// True if a good answer proves that the account is neither overdue nor throttled: DashScope answers other calls all
-    /// the same, and a WebSocket's refusal comes inside the connection.
+    /// True if a good answer proves that the account is neither overdue nor throttled: DashScope answers other
+    /// calls of an overdue or throttled account too, and a WebSocket's refusal comes inside the connection.
     pub const fn is_inference(self) -> bool {
         !matches!(self.facts().answer, AnswerKind::Other)
     }
@@ -96,7 +97,7 @@ impl Operation {
     }
 }
 
-/// Facts about an operation that several stages go by.
+/// Facts about an operation that several stages need.
 struct Facts {
     group: Option<Group>,
     model: Option<ModelLocation>,
@@ -188,7 +189,7 @@ pub struct NativeCall<'p> {
     pub task_id: Option<&'p str>,
 }
 
-/// Tells the call from a normalised path below a native mount.
+/// Recognises the call by its method, its normalised path below a native mount, and its query.
 pub fn classify<'p>(method: &Method, path: &'p str, query: Option<&str>) -> NativeCall<'p> {
     for (spelling, root, surface, listed) in ROOTS {
         let Some(rest) = path.strip_prefix(spelling) else { continue };
@@ -203,8 +204,8 @@ pub fn classify<'p>(method: &Method, path: &'p str, query: Option<&str>) -> Nati
     NativeCall { operation: Operation::Unlisted, surface: surface(path), root: "", rest: path, task_id: None }
 }
 
-/// The surface that the first segment of a path below a native mount names. A client of that surface reads errors in its
-/// shape, so a refused path is answered in it too.
+/// The surface that the first segment of a path below a native mount names. A client of that surface reads errors in
+/// its shape, so a refused path is answered in it too.
 pub fn surface(path: &str) -> Surface {
     match path.trim_start_matches('/').split('/').next() {
         Some("compatible-mode" | "compatible-api" | "apps") => Surface::Compatible,
@@ -212,7 +213,7 @@ pub fn surface(path: &str) -> Surface {
     }
 }
 
-/// Tells the operation, and the task's id, from the path below a root.
+/// Recognises the operation, and the task's id, by the path below a root.
 type Classifier = for<'p> fn(&Method, &'p str, Option<&str>) -> (Operation, Option<&'p str>);
 
 /// The spellings under a mount, the root that each stands for, and the operations below it.
@@ -248,8 +249,8 @@ fn native<'p>(method: &Method, path: &'p str, query: Option<&str>) -> (Operation
     (operation, None)
 }
 
-/// A service, unless it manages what the whole account shares: voices and hot words (`customization`).
-/// DashScope's own matching of letter case is not documented, so the refusal ignores it.
+/// The operation of a service. `customization` is refused: it manages voices and hot words, which the whole account
+/// shares. The refusal ignores letter case, because DashScope does not document whether its paths are case-sensitive.
 fn service(path: &str) -> Operation {
     let plain = |segment: &str| {
         !segment.is_empty()
@@ -265,8 +266,8 @@ fn service(path: &str) -> Operation {
     Operation::Service
 }
 
-/// True if `action` is `getPolicy`, for which `uploads` hands out a form for OSS. A second `action` is refused: DashScope could
-/// read that one instead.
+/// True if `action` is `getPolicy`, for which `uploads` hands out a form for OSS. A second `action` is refused:
+/// DashScope could read that one instead.
 fn asks_for_policy(query: Option<&str>) -> bool {
     let mut actions = query
         .unwrap_or("")
@@ -305,8 +306,8 @@ fn sockets<'p>(method: &Method, path: &'p str, _: Option<&str>) -> (Operation, O
     (operation, None)
 }
 
-/// Services that run only as tasks. Without `X-DashScope-Async: enable` DashScope answers 403 AccessDenied, "current user api
-/// does not support synchronous calls."
+/// Services that run only as tasks. Without `X-DashScope-Async: enable` DashScope answers 403 AccessDenied, "current
+/// user api does not support synchronous calls."
 const ASYNC_ONLY: [&str; 3] =
     ["aigc/video-generation/video-synthesis", "aigc/image2video/video-synthesis", "audio/asr/transcription"];
 

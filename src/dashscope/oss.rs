@@ -1,5 +1,5 @@
-//! Files in DashScope's temporary storage: the policies that allow an upload, and the `oss://` URLs by which requests name
-//! files.
+//! Files in DashScope's temporary storage: the policies that allow an upload, and the `oss://` URLs by which requests
+//! name files.
 
 use std::fmt;
 use std::time::Duration;
@@ -94,8 +94,8 @@ pub fn urls(body: &[u8]) -> Result<Vec<Box<str>>, NotJson> {
     Ok(found)
 }
 
-/// The object key in an `oss://` URL. `None` for any other string, and for a path that another reader could read as another
-/// path.
+/// The object key in an `oss://` URL. `None` for any other string, and for a path that another reader could read as
+/// another path.
 pub fn key(url: &str) -> Option<&str> {
     let (scheme, key) = url.split_at_checked(SCHEME.len())?;
     if !scheme.eq_ignore_ascii_case(SCHEME) {

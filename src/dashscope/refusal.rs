@@ -84,8 +84,8 @@ impl RefusalCause {
     }
 }
 
-/// Tells the cause from status and body, which may use either envelope and either spelling of the codes. The status alone
-/// decides if the body can't be read or names no code. `None` for any other code.
+/// Tells the cause from status and body, which may use either envelope and either spelling of the codes. The status
+/// alone decides if the body can't be read or names no code. `None` for any other code.
 pub fn cause(status: u16, body: Option<&[u8]>) -> Option<RefusalCause> {
     if !(400..500).contains(&status) {
         return None;

@@ -25,7 +25,7 @@ impl FieldName {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldFault {
     NotJson,
-    /// The field stands there twice, or beside one that is spelt nearly alike.
+    /// The object has the field twice, or has also a field that is spelt nearly alike.
     Ambiguous(&'static str),
     /// The field is not of the type that DashScope documents.
     Unreadable(&'static str),

@@ -1,5 +1,5 @@
-//! DashScope's own limits on submits, by account and model: protocol 6.1, as far as it is confirmed. No limit is assumed for
-//! a model that is not listed here.
+//! DashScope's own limits on submits, by account and model: protocol 6.1, as far as it is confirmed. No limit is
+//! assumed for a model that is not listed here.
 
 /// The limits of one account and model; `None` is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -48,8 +48,8 @@ const BY_BEGINNING: [(&[&str], f64); 4] = [
     (&["paraformer-"], 20.0),
 ];
 const FASTER_ABROAD: &str = "wan2.6-t2i";
-/// The models for which DashScope refuses a submit past the limit of running tasks. For all others such a task stays PENDING,
-/// so the gateway must not refuse it either.
+/// The models for which DashScope refuses a submit past the limit of running tasks. For all others such a task stays
+/// PENDING, so the gateway must not refuse it either.
 const REFUSES_TO_QUEUE: &str = "text-embedding-async-";
 /// 3 tasks that run and 50 that wait.
 const MOST_QUEUED: u32 = 53;

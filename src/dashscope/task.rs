@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::time;
 
-/// The time for which DashScope keeps a task, its result and the result's URL: 24 hours (page "Manage asynchronous tasks").
-/// Queries for an older task answer `UNKNOWN`.
+/// The time for which DashScope keeps a task, its result and the result's URL: 24 hours (page "Manage asynchronous
+/// tasks"). Queries for an older task answer `UNKNOWN`.
 pub const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
-/// `output.task_status`, as the page "Manage asynchronous tasks" lists them.
+/// Values of `output.task_status`, as the page "Manage asynchronous tasks" lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Status {
@@ -41,8 +41,8 @@ impl Status {
         }
     }
 
-    /// True if the status will never change. `UNKNOWN` is not final: it says that DashScope does not know the task (any more),
-    /// and only the task's age shows if that is so.
+    /// True if the status will never change. `UNKNOWN` is not final: it says that DashScope does not know the task (any
+    /// more), and only the task's age shows whether it has expired.
     pub const fn is_final(self) -> bool {
         match self {
             Status::Succeeded | Status::Failed | Status::Canceled => true,
@@ -164,9 +164,9 @@ mod tests {
 
     #[test]
     fn a_status_alone_is_told_as_dashscope_tells_it() {
-        let told = status_answer("a", Status::Running, SystemTime::UNIX_EPOCH, "r");
+        let answer = status_answer("a", Status::Running, SystemTime::UNIX_EPOCH, "r");
         let expected = r#"{"request_id":"r","output":{"task_id":"a","task_status":"RUNNING","submit_time":"1970-01-01 08:00:00.000"}}"#;
-        assert_eq!(told, expected.as_bytes());
+        assert_eq!(answer, expected.as_bytes());
     }
 
     #[test]

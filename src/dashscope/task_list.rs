@@ -1,5 +1,5 @@
-//! `GET tasks`: its query and its pages, as the documentation page "Manage asynchronous tasks" shows them. A row is flat,
-//! without `output`.
+//! `GET tasks`: its query and its pages, as the documentation page "Manage asynchronous tasks" shows them. A row is
+//! flat, without `output`.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -33,7 +33,7 @@ impl TaskPage {
         serde_json::from_slice(body).ok()
     }
 
-    /// The number of tasks on a full page, told from the first page, which is full if a second one exists.
+    /// The number of tasks on a full page, read from the first page, which is full if a second one exists.
     pub fn size(&self) -> usize {
         // Some services repeat the requested page size and give fewer tasks.
         let size = if self.total > self.data.len() { self.data.len() } else { self.page_size };
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(page(0, 100, 0).size(), 100);
         assert_eq!(page(7, 100, 7).size(), 100);
         assert_eq!(page(201, 100, 100).size(), 100);
-        // Asked for 100, which it says, and gave 10.
+        // The answer repeats the requested page size of 100, and has 10 tasks.
         assert_eq!(page(201, 100, 10).size(), 10);
         assert_eq!(page(5, 100, 0).size(), 1);
     }

@@ -36,10 +36,10 @@ pub fn lines(asked: &LimitedFields) -> Option<u32> {
     let governing = match model.named_by {
         NamedBy::Resolution => asked.resolution.or(model.lines),
         NamedBy::Size => size.or(model.lines),
-        // The upstream may ignore one of the two.
+        // The upstream may ignore one of the two fields, so both must be given.
         NamedBy::Unknown => asked.resolution.and(size),
     };
-    // A named field counts even if the upstream goes by another.
+    // A field that the submit names counts even if the upstream may ignore it.
     [governing?].into_iter().chain(asked.resolution).chain(size).max()
 }
 

@@ -10,7 +10,7 @@ pub struct Frames {
     message: Option<Opcode>,
     /// The frames of a text message, as they came in.
     held: Vec<u8>,
-    /// The text in these frames, unmasked.
+    /// The text in the held frames, unmasked.
     text: Vec<u8>,
 }
 
@@ -47,8 +47,8 @@ impl FrameFault {
 }
 
 impl Frames {
-    /// Takes the next bytes and appends to `passed` those that may pass. A refusal is final; frames ahead of the refused one
-    /// have passed.
+    /// Takes the next bytes and appends to `passed` those that may pass. A refusal is final; frames ahead of the
+    /// refused one have passed.
     ///
     /// # Errors
     /// The error of `check` for a text message, or the fault of a frame.
@@ -230,7 +230,7 @@ impl HeadReader {
         Some(FrameHeader::parse(self.bytes, size))
     }
 
-    /// The length of the head, told by its first two bytes.
+    /// The length of the head, as its first two bytes determine it.
     fn wanted(&self) -> usize {
         if self.read < 2 {
             return 2;

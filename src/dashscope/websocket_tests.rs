@@ -10,7 +10,7 @@ const BINARY: u8 = 2;
 const PING: u8 = 9;
 const LAST: u8 = 0x80;
 
-/// The width in which a length is written.
+/// The form in which a frame's head writes the length: seven bits, two bytes or eight bytes.
 #[derive(Debug, Clone, Copy)]
 enum Width {
     Short,
@@ -166,7 +166,7 @@ fn a_text_has_64_kib_in_however_many_frames() {
     check_refused(&[said(TEXT, &most), said(LAST | CONTINUATION, b"a")], too_long(), b"");
     let empty = [vec![said(TEXT, b"")], vec![said(CONTINUATION, b""); 30_000]].concat();
     check_refused(&empty, too_long(), b"");
-    // Each message has that much, and what is no text has no bound.
+    // The limit counts for each text message alone, and a binary message has no limit.
     let trace = read_whole(&[said(LAST | TEXT, &most), said(LAST | TEXT, &most)].concat());
     assert_eq!((trace.refused, trace.texts.len()), (None, 2));
     assert_eq!(read_whole(&said(LAST | BINARY, &[0; 1 << 18])).refused, None);
@@ -202,7 +202,7 @@ fn fine() -> impl Strategy<Value = (u8, Parts, [u8; 4], bool)> {
     (kinds, parts, any::<[u8; 4]>(), any::<bool>())
 }
 
-/// Any frame, most of them fine by themselves, some of their lengths unlike what follows.
+/// Any frame. Most frames are valid by themselves; in some, the length does not match the bytes that follow.
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     let first = prop_oneof![
         6 => prop::sample::select(vec![0x00, 0x01, 0x02, 0x80, 0x81, 0x82, 0x89, 0x8a, 0x88]),

@@ -1,5 +1,5 @@
-//! Endpoints of the whole account. Their answers are simple, and serve to show that the gateway lets no tenant reach
-//! them.
+//! Endpoints of the whole account. Their answers are simple: a test sees one only if the gateway lets a tenant reach
+//! the endpoint, which it must not.
 
 use std::time::{Duration, SystemTime};
 
@@ -45,7 +45,7 @@ pub(super) fn answer(
     Ok(SimulatedReply::json(200, &answered))
 }
 
-/// The workspace's app, whole or in two events.
+/// The answer of the workspace's app, whole or in two events.
 fn app(call: &SimulatedCall) -> SimulatedReply {
     let session = Uuid::new_v4().simple().to_string();
     let request_id = call.request_id.clone();
@@ -97,7 +97,7 @@ fn posted(call: &SimulatedCall) -> Result<(), ErrorAnswer> {
     Err(ErrorAnswer::parameter(format!("Request method '{}' is not supported.", call.method)))
 }
 
-/// One file belongs to every account, and no other can be read.
+/// The files of an account: always one. No other file can be read or deleted.
 fn files(
     state: &SimulatorState,
     call: &SimulatedCall,
@@ -193,7 +193,7 @@ fn customization(call: &SimulatedCall, caller: &SimulatedCaller) -> Result<Value
     Ok(json!({"output": output, "usage": {"count": 1}}))
 }
 
-/// Jobs, deployments, assistants, threads, agents, vaults: a list of one, or whatever is named.
+/// Jobs, deployments, assistants, threads, agents and vaults: a list of one, or the resource that the path names.
 fn resource(call: &SimulatedCall, caller: &SimulatedCaller, kind: &str, path: &[&str]) -> Value {
     let deepest = path.last().copied().unwrap_or(kind);
     let row = |id: String| {

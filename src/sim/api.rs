@@ -8,7 +8,7 @@ use super::route::{SimulatedRoute, SimulatedSurface};
 use super::state::SimulatorState;
 use super::{account_wide, compatible, handshake, models, report, service, task_api};
 
-/// Key, route, model, standing of the account, body.
+/// Checks the key, then the body's length. The handler of the route then checks the model, the account and the body.
 pub(super) fn answer(
     state: &SimulatorState,
     call: &mut SimulatedCall,

@@ -69,7 +69,7 @@ impl SimulatedCall {
         value.ok_or_else(|| ErrorAnswer::parameter(message))
     }
 
-    /// The key of the request, and whether the authorization scheme is right.
+    /// The key of the request; `None` if the authorization scheme is not Bearer.
     pub(super) fn key(&self) -> Option<&str> {
         let (scheme, key) = self.header("authorization")?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
@@ -87,7 +87,8 @@ impl SimulatedCall {
 }
 
 /// The parts of a path, read as generously as any server might: percent-encodings decoded, empty parts and
-/// dots resolved, `;x` cut off. What slips by a gateway's own check then does its harm here.
+/// dots resolved, `;x` cut off. A path that slips by the gateway's own check then does its harm here, where
+/// a test sees it.
 fn segments(path: &str) -> Vec<String> {
     let mut segments: Vec<String> = Vec::new();
     let decoded = percent_decode_str(path).decode_utf8_lossy();

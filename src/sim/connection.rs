@@ -59,7 +59,7 @@ impl SimulatedConnection {
         }
     }
 
-    /// Makes the close that follows an RST instead of a FIN.
+    /// Makes the connection close with an RST instead of a FIN.
     pub(super) fn reset_on_close(&self) {
         let set = SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO));
         if let Err(error) = set {

@@ -99,7 +99,7 @@ fn media(input: &Value) -> Result<Vec<&str>, ErrorAnswer> {
 
 const RATIOS: [&str; 5] = ["16:9", "9:16", "1:1", "4:3", "3:4"];
 
-/// Each in alphabetical order.
+/// The types of each set are in alphabetical order.
 const IMAGE_TO_VIDEO_SETS: [&[&str]; 6] = [
     &["first_frame"],
     &["driving_audio", "first_frame"],

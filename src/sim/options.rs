@@ -108,7 +108,7 @@ impl SimulatorOptions {
     }
 }
 
-/// As on the command line, but on a port of its own.
+/// The defaults of the command line, but with a free port for the API too.
 impl Default for SimulatorOptions {
     fn default() -> SimulatorOptions {
         SimulatorOptions {

@@ -6,7 +6,7 @@ use super::errors::{ErrorAnswer, ErrorCause};
 use super::fields::{Checked, boolean, check_url, common, integer, one_of, string, url};
 use super::models::SimulatedFamily;
 
-/// Checks the body of a submit. What the docs don't forbid passes: unknown fields are tolerated.
+/// Checks the body of a submit. Anything that the documentation does not forbid passes, unknown fields too.
 pub(super) fn check(family: SimulatedFamily, model: &str, body: &Value) -> Checked {
     let (input, parameters) = (&body["input"], &body["parameters"]);
     if !parameters.is_null() && !parameters.is_object() {

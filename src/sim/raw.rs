@@ -32,7 +32,7 @@ impl RawAnswer {
         RawAnswer { head, body: None, limit: 0, chunked: false, ending }
     }
 
-    /// The raw answer of a fault that comes before the request is read.
+    /// The raw answer of a fault that comes before the request's body is read.
     pub(super) fn at_once(act: &FaultAction) -> Option<RawAnswer> {
         match act {
             FaultAction::Close => Some(RawAnswer::only(Bytes::new(), ConnectionEnd::Close)),

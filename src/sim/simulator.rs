@@ -86,7 +86,7 @@ impl Simulator {
     /// Returns once both listeners are bound.
     pub fn start(options: SimulatorOptions) -> io::Result<Simulator> {
         let (stop, stopped) = oneshot::channel();
-        let (tell, told) = mpsc::channel();
+        let (tell, started) = mpsc::channel();
         let thread = std::thread::Builder::new().name("simulator".to_owned()).spawn(move || {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
@@ -105,7 +105,7 @@ impl Simulator {
                 }
             });
         })?;
-        let (state, address, oss_address) = told.recv().map_err(io::Error::other)??;
+        let (state, address, oss_address) = started.recv().map_err(io::Error::other)??;
         Ok(Simulator { state, address, oss_address, stop: Some(stop), thread: Some(thread) })
     }
 
@@ -137,7 +137,7 @@ impl Simulator {
         self.state.script.lock().clear();
     }
 
-    /// Throttles inference calls from now on; `None` ends that.
+    /// Throttles all later inference calls, or a share of them; `None` ends the throttling.
     pub fn throttle(&self, throttle: Option<ThrottledShare>) {
         self.state.set_throttle(throttle);
     }

@@ -109,7 +109,7 @@ impl SimulatedTask {
     }
 }
 
-/// How long the parts of a life take.
+/// Durations in the life of a task.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TaskTimes {
     pub(super) pending: Duration,
@@ -191,8 +191,8 @@ impl SimulatedTasks {
         Some(task)
     }
 
-    /// The tasks of an account that are kept, the newest first: how many there are, and a page of them. Only the
-    /// page is sorted, as an account may have tens of thousands.
+    /// The tasks of an account that fit the filter `keeps`: their number, and one page of them, the newest first. Later
+    /// pages are not sorted, as an account may have tens of thousands of tasks.
     pub(super) fn list(
         &mut self,
         account: &str,

@@ -96,7 +96,8 @@ impl Caller {
         Self::new(directory, directory.keys[index].tenant, Credential::Configured(index))
     }
 
-    /// The loggable name of the caller's key, or of its certificate where it has no key. No key id has `:` or `=` in it.
+    /// The loggable name of the caller's key, or of its certificate where it has no key. No key id has `:` or `=` in
+    /// it, so a key id is never equal to a certificate's name.
     pub fn key_id(&self) -> &str {
         match &self.credential {
             Credential::Configured(index) => &self.directory.keys[*index].id,

@@ -95,7 +95,7 @@ impl CertificateIndex {
     /// Finds the tenant of a certificate. `None` if there is no certificate, or if it belongs to no tenant.
     ///
     /// # Errors
-    /// `Revoked` if the certificate is no longer valid, `OtherCertificate` if it has names of two tenants.
+    /// `Revoked` if the certificate is not valid any more, `OtherCertificate` if it has names of two tenants.
     pub(super) fn holder(
         &self,
         certificate: Option<&Arc<ClientCertificate>>,

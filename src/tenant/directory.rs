@@ -15,8 +15,8 @@ use crate::config::{AsyncHeader, Config, GlobalSettings, Limits, Mount};
 use crate::dashscope::operation::Groups;
 use crate::telemetry::metrics::{Metrics, ModelSeries, MountSeries, TenantSeries};
 
-/// Settings, mounts, accounts, tenants and the keys of the configuration. A request loads the directory once and keeps it
-/// until the request ends.
+/// Settings, mounts, accounts, tenants and the keys of the configuration. A request loads the directory once and keeps
+/// it until the request ends.
 #[derive(Debug)]
 pub struct Directory {
     /// Mounts, the longest prefix first.

@@ -21,8 +21,8 @@ impl<'h> VirtualKey<'h> {
         Sha256::digest(self.0).into()
     }
 
-    /// A copy of the secret to search for in headers that are rewritten: a header with the secret must not be passed on.
-    /// `None` if the secret is so short that it could occur by chance.
+    /// A copy of the secret to search for in headers that are rewritten: a header with the secret must not be passed
+    /// on. `None` if the secret is so short that it could occur by chance.
     pub fn sought(self) -> Option<SecretFinder<Box<[u8]>>> {
         (self.0.len() >= SHORTEST).then(|| SecretFinder::new(self.0.into()))
     }
@@ -119,7 +119,7 @@ fn random(alphabet: &[u8], length: usize) -> Result<String, getrandom::Error> {
     Ok(text)
 }
 
-/// CRC-32 detects every change within four adjacent bytes, so every single mistyped character.
+/// CRC-32 of the bytes. It detects every change within four adjacent bytes, and so every single mistyped character.
 fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_CHARACTERS] {
     let mut crc = Crc::new();
     crc.update(bytes);

@@ -67,7 +67,7 @@ pub enum KeyEnd {
 impl Mirror for Keyring {
     fn apply(&self, change: &Change) {
         match change {
-            // A secret that was read from the store is here already.
+            // `load` may have read the secret from the store already.
             Change::CreateKey(KeyRecord { sha256, .. }) if self.find(sha256).is_some() => {}
             Change::CreateKey(KeyRecord { id, tenant, sha256, created_at, expires, .. }) => {
                 let ends = expires.map_or(KeyEnd::Never, KeyEnd::At);

@@ -1,4 +1,4 @@
-//! Tenants: who may call, with which keys and certificates.
+//! Tenants, and the keys and certificates with which they call.
 
 pub mod caller;
 pub mod certificate;

@@ -1,5 +1,5 @@
-//! Labels of models in metrics. Only models that the configuration names have a label of their own, as clients could name
-//! any number of models.
+//! Labels of models in metrics. Only models that the configuration names have a label of their own, as clients could
+//! name any number of models.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -22,8 +22,8 @@ impl AdminToken {
         std::hint::black_box(pairs.fold(0, |unlike, (own, other)| unlike | (own ^ other))) == 0
     }
 
-    /// Eight hex digits that distinguish tokens in logs. They come from a digest of the digest with a prefix of its own, so
-    /// that no table of digests reveals the token.
+    /// Eight hex digits that distinguish tokens in logs. They come from a digest of the digest with a prefix of its
+    /// own, so that no table of digests reveals the token.
     pub fn fingerprint(&self) -> String {
         let digest = Sha256::new().chain_update("dashgate admin token").chain_update(self.0).finalize();
         digest[..4].iter().map(|byte| format!("{byte:02x}")).collect()

@@ -1,4 +1,4 @@
-//! Calls of the unified dialect, told from method and path.
+//! Calls of the unified dialect, recognised by method and path.
 
 use hyper::Method;
 
@@ -12,8 +12,8 @@ pub struct UnifiedCall<'p> {
     pub id: Option<&'p str>,
 }
 
-/// Tells the call from what follows the mount's prefix in a normalised path: `/videos...` or `/tasks/{id}`, with
-/// `/v1` before it or not, and with a slash at the end or not.
+/// Recognises the call by its method and the rest of its normalised path, below the mount's prefix: `/videos...` or
+/// `/tasks/{id}`, with or without `/v1` before it, and with or without a slash at the end.
 pub fn classify<'p>(method: &Method, rest: &'p str) -> UnifiedCall<'p> {
     let inner = rest.strip_prefix("/v1/").or_else(|| rest.strip_prefix('/')).unwrap_or(rest);
     let inner = inner.strip_suffix('/').unwrap_or(inner);

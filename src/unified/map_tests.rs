@@ -1,4 +1,4 @@
-//! The mapping table: each family, each field; what a client wrote and what goes up.
+//! Tests of the mapping, for each family and each field: the client's create, and the native body made from it.
 
 use serde_json::json;
 
@@ -187,7 +187,7 @@ fn what_is_native_already_passes_into_its_place() {
         SYNTHESIS,
         json!({"model": "kling-v3", "input": {"prompt": "p"}, "parameters": {"duration": 5, "aspect": "1:1"}}),
     );
-    // Beside a list of one's own, the reference comes behind it.
+    // The reference is appended to the list that the client wrote.
     check(
         json!({"model": "wan2.7-i2v", "media": [{"type": "driving_audio", "url": "a"}],
             "input_reference": "https://x/i.png"}),

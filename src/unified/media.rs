@@ -1,4 +1,5 @@
-//! Kinds and formats of media: told by a file's first bytes, else by its name or the media type that the client gave.
+//! Kinds and formats of media, recognised by a file's first bytes, else by its name or the media type that the client
+//! gave.
 
 /// A kind of input for a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +42,7 @@ pub struct MediaFormat {
 /// The format of a file: by its first bytes, else by the media type that the client gave.
 pub fn detect(content: &[u8], content_type: Option<&str>) -> Option<&'static MediaFormat> {
     let at = |from: usize, bytes: &[u8]| content.get(from..).is_some_and(|rest| rest.starts_with(bytes));
-    let told = if at(0, b"\x89PNG") {
+    let extension = if at(0, b"\x89PNG") {
         "png"
     } else if at(0, b"\xff\xd8\xff") {
         "jpg"
@@ -60,7 +61,7 @@ pub fn detect(content: &[u8], content_type: Option<&str>) -> Option<&'static Med
     } else {
         return content_type.and_then(|own| FORMATS.iter().find(|format| format.content_type == own));
     };
-    FORMATS.iter().find(|format| format.extension == told)
+    FORMATS.iter().find(|format| format.extension == extension)
 }
 
 const FORMATS: [MediaFormat; 10] = [

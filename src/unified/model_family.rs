@@ -38,7 +38,8 @@ pub(super) enum Sizing {
 /// The native fields that express an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Inputs {
-    /// Items of `media`, each with its role. The list gives the role of a kind of input that names none.
+    /// Items of `media`, each with its role. The list gives the role of an input that names none, by its
+    /// kind.
     Media(&'static [(MediaKind, &'static str)]),
     /// Fields of `input` with a URL each: the kind, the roles that mean the field, and the field's name.
     Fields(&'static [(MediaKind, &'static [&'static str], &'static str)]),

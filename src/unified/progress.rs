@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::dashscope::task::Status;
 
-/// Percent done, from the status and the mean duration of such tasks. The number never falls while the task runs, and 100
-/// is reached only at its end.
+/// Percent done, from the status and the mean duration of such tasks. The number never falls while the task runs, and
+/// 100 is reached only at its end.
 pub(super) fn percent(status: Status, elapsed: Duration, mean: Option<Duration>) -> u8 {
     match status {
         Status::Succeeded => 100,

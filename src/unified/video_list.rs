@@ -44,7 +44,7 @@ impl VideoListQuery {
     }
 }
 
-/// The body of a page. `ids` are those of its first and last video.
+/// The body of a page. `ids` are the ids of the first and the last video on the page.
 pub fn page(data: &[Video<'_>], ids: Option<(&str, &str)>, has_more: bool) -> Bytes {
     #[derive(Serialize)]
     struct VideoPage<'a> {
