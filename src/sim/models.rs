@@ -128,11 +128,12 @@ impl Service {
 /// Models with the same parameters, outputs and usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SimulatedFamily {
-    /// Wan 2.7, and 3.0 with its wider ranges.
+    /// Wan 2.7, as in the three families that follow.
     TextToVideo,
     ImageToVideo,
     ReferenceToVideo,
     VideoEdit,
+    /// Wan 3.0, which has wider ranges than Wan 2.7.
     Wan30,
     Wan26,
     Wan25,
