@@ -1,4 +1,5 @@
-//! Access log: one line for each exchange, without secrets, whether or not anybody reads the log.
+//! Access log: each exchange has one line with the known fields and no secret, a sample leaves out only ordinary
+//! lines, and a reload changes the target and the format.
 
 use std::io::Write;
 
@@ -99,7 +100,7 @@ fn a_sample_leaves_out_only_what_is_ordinary() {
     let last = |line: &Value| line["outcome"] == "rejected";
     eventually("the last line is written", || half.lines().iter().any(last));
     let lines = half.lines();
-    // All or none of 64 is less likely than anything that may go wrong here.
+    // That a sample of one half takes all of 64 lines, or none, is too unlikely to happen.
     assert!((2..65).contains(&lines.len()), "{}", lines.len());
     assert!(lines.iter().all(|line| last(line) || line["sample"] == 0.5));
 }

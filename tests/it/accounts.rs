@@ -28,12 +28,12 @@ fn simulator(keys: &[&str]) -> Simulator {
         query_qps: u32::MAX,
         ..SimulatorOptions::default()
     };
-    // Its tasks can be canceled for as long as a test takes.
+    // Tasks stay PENDING, and can be canceled, for as long as a test takes.
     let options = SimulatorOptions { pending: Some(PATIENCE), ..options };
     Simulator::start(options).expect("a simulator")
 }
 
-/// Simulators of one account each, with a key named like it, and a gateway before them.
+/// Three simulators of one account each, with a key named like the account, and a gateway before them.
 fn three() -> (Gateway, [Simulator; 3]) {
     let simulators = ["sk-east", "sk-west", "sk-north"].map(|key| simulator(&[key]));
     let [east, west, north] = [0, 1, 2].map(|index| simulators[index].address());
@@ -135,7 +135,7 @@ fn one_throttled_one_overdue_one_with_a_dead_key_and_every_submit_succeeds() {
         ("north", north.address(), &["sk-dead", "sk-live"], ""),
     ]);
     let ids: Vec<String> = (0..30).map(|_| task_id(&submit(&gateway))).collect();
-    // Each account was asked once, and then rested.
+    // East and west were asked once each, and then rested.
     assert_eq!(submits(&east).iter().map(|seen| seen.status).collect::<Vec<_>>(), [Some(429)]);
     assert_eq!(submits(&west).iter().map(|seen| seen.status).collect::<Vec<_>>(), [Some(400)]);
     let mut by_key = HashMap::<_, usize>::new();
@@ -188,7 +188,7 @@ fn with_all_out_the_client_gets_429_and_the_time_to_wait() {
     for simulator in &simulators {
         simulator.throttle(throttled(ThrottlingKind::BurstRate));
     }
-    // The last account's own answer; the others were asked before.
+    // The client gets the last account's own answer; the other two were asked before it.
     let own = submit(&gateway);
     assert_eq!((own.status(), own.json()["code"].as_str()), (429, Some("Throttling.BurstRate")));
     assert_eq!((own.field("x-dashgate-reason"), wait_seconds(&own)), (None, 5));
@@ -222,7 +222,7 @@ fn an_account_comes_back_by_one_probe() {
             .times(times)
             .header("retry-after", "1")
     };
-    // Two refusals: the first, and the first probe.
+    // Two refusals: of the first submit, and of the first probe.
     east.fault(refusal(2));
     west.set_overdue("main", true);
     north.set_overdue("main", true);
@@ -443,14 +443,14 @@ fn a_synchronous_call_that_a_dead_key_refused_goes_on_with_the_next_one() {
     let [dead, live] = [("sk-dead".to_owned(), 401), ("sk-live".to_owned(), 200)];
     assert_eq!(asked(&east), [dead.clone(), live.clone(), live]);
     assert!(east.requests().windows(2).all(|pair| pair[0].body == pair[1].body));
-    // With its last key dead the account is left.
+    // When the account's last key is dead, the call goes to the other account.
     east.clear();
     let accounts: [crate::harness::Account<'_>; 2] =
         [("east", east.address(), &["sk-dead"], "weight = 1000"), ("west", west.address(), &["sk-west"], "")];
     let gateway = Gateway::pooled(&accounts);
     assert_eq!(chat(&gateway).status(), 200);
     assert_eq!((asked(&east), west.requests().len()), (vec![dead], 1));
-    // A body that is not at hand any more gets the upstream's answer.
+    // A body too large to keep can't be sent again: the client gets the upstream's answer.
     let gateway = Gateway::pooled(&accounts);
     let body = format!(r#"{{"model":"qwen-plus","x":"{}"}}"#, "x".repeat(20_000));
     let fields = [&format!("Authorization: Bearer {TENANT_KEY}"), "Content-Type: application/json"];

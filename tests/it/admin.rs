@@ -1,4 +1,5 @@
-//! The admin listener: health for all, the rest for the token, and a clear word for each bad request.
+//! Admin listener: health is open to all, everything else needs the token, and each bad request gets a code and a
+//! message.
 
 mod document;
 mod separation;
@@ -237,7 +238,7 @@ fn accounts_are_listed_with_what_rests_and_why() {
             "keys": [well], "models": [],
         }] })
     );
-    // Each refusal is made, and its message is checked.
+    // Four submits are enough to try each account and key that must rest.
     for _ in 0..4 {
         gateway.ask(submit());
     }

@@ -1,5 +1,5 @@
-//! Services that run only as a task are refused without `X-DashScope-Async: enable`, as DashScope refuses them, or get
-//! the header added; services that may run either way pass unchanged.
+//! Async rule: a call of a service that runs only as a task is refused without `X-DashScope-Async: enable`, as
+//! DashScope refuses it, or gets the field added for a tenant with `async_header = "add"`; other calls pass unchanged.
 
 use crate::harness::{Envelope, Gateway, Message, TENANT_KEY, Upstream, answer, assert_refused, message};
 

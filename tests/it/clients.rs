@@ -111,7 +111,7 @@ fn openai_for_node_over_tls() {
     ClientScript::node("openai_chat.mjs").over_tls().run();
 }
 
-/// A client script and what runs it.
+/// A client script and the command that runs it.
 pub(crate) struct ClientScript {
     script: &'static str,
     command: Command,
@@ -127,7 +127,7 @@ impl ClientScript {
         Self::new(script, installed("python-old/bin/python"), &[], sources())
     }
 
-    /// Node looks for packages beside the script as it was named, a link's target does not count.
+    /// The options make Node look for packages beside the script's link; by default it looks beside the link's target.
     pub(crate) fn node(script: &'static str) -> Self {
         let options = ["--preserve-symlinks", "--preserve-symlinks-main"];
         Self::new(script, "node".into(), &options, installed("node/scripts"))
@@ -270,7 +270,7 @@ impl ScriptGateway {
     }
 }
 
-/// A running `dashgate`; ends with the value.
+/// A running `dashgate`, killed when the value is dropped.
 struct ServerProcess {
     child: Child,
     url: String,
@@ -295,7 +295,7 @@ impl ServerProcess {
         server
     }
 
-    /// The address of a simulator's result files.
+    /// The address at which a simulator serves result files.
     fn storage(&self) -> String {
         let log = self.log();
         let (_, rest) = log.split_once("stand-in for OSS: ").expect("an address");
@@ -322,7 +322,7 @@ fn origin(text: &str) -> String {
     text.chars().take_while(|c| c.is_ascii_alphanumeric() || ":/.".contains(*c)).collect()
 }
 
-/// Keeps the output of a server, and returns the address that it listens on.
+/// Collects the output of a server, and sends on each address that the server says it listens on.
 fn collect(pipe: impl Read + Send + 'static, log: Arc<Mutex<String>>, addresses: mpsc::Sender<String>) {
     thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
@@ -337,7 +337,7 @@ fn collect(pipe: impl Read + Send + 'static, log: Arc<Mutex<String>>, addresses:
     });
 }
 
-/// A real key, a proxy or a base URL of whoever runs the tests must not reach what is tested.
+/// Removes variables of the caller's environment: a real key, a proxy or a base URL must not reach the tested program.
 fn forget_the_callers_settings(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
@@ -393,7 +393,7 @@ fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
 
-/// Makes a certificate for the gateway, and says where its authority's is.
+/// Writes a certificate for the gateway, and returns the path of its authority's certificate.
 fn trust_in(directory: &Path) -> String {
     let authority = Authority::new();
     authority.server().write(directory, "server");
@@ -402,13 +402,13 @@ fn trust_in(directory: &Path) -> String {
     file.display().to_string()
 }
 
-/// Variables by which requests, OpenSSL, websocket-client and Node are told of an authority.
+/// Variables that make requests, OpenSSL, websocket-client and Node trust an authority.
 const TRUSTING: [&str; 4] =
     ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "WEBSOCKET_CLIENT_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"];
-/// Exit code of a script whose subject is not installed.
+/// Exit code of a script that found nothing to check.
 const NOTHING_CHECKED: i32 = 77;
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const SCRIPT_WITHIN: Duration = Duration::from_secs(300);
 
-/// Gateways of different scripts do not know each other's tasks and files.
+/// Accounts of each gateway, and of the simulator behind it.
 const ACCOUNTS: [&str; 3] = ["east", "west", "north"];

@@ -94,7 +94,7 @@ fn the_shortest_file_takes_the_defaults() {
     assert!(tenant.models.is_empty() && !config.sidecar);
 }
 
-/// The example of the design, as it stands there but for a whole digest.
+/// The example of the design document, with a whole digest in place of a shortened one.
 const CONTRACT: &str = r#"
 [server]
 listen = "0.0.0.0:8080"

@@ -10,13 +10,13 @@ use crate::harness::{
 };
 
 const CALL: &str = "/api/v1/services/aigc/text-generation/generation";
-const STRANGER: &str = "sk-nobody-c0ffee00c0ffee00c0ffee";
+const UNKNOWN_KEY: &str = "sk-nobody-c0ffee00c0ffee00c0ffee";
 const EXPIRED: &str = "sk-expired-71d3c5a8e94b206f1d2e";
 
 /// `{K}` stands for the key of tenant one, `{O}` for that of two, `{S}` for nobody's, `{U}` for the upstream's.
 fn fill(text: &str) -> String {
     let filled = text.replace("{K}", TENANT_KEY).replace("{O}", OTHER_KEY);
-    filled.replace("{S}", STRANGER).replace("{U}", UPSTREAM_KEY)
+    filled.replace("{S}", UNKNOWN_KEY).replace("{U}", UPSTREAM_KEY)
 }
 
 /// A call with these lines in its head and no other.
@@ -46,7 +46,7 @@ fn assert_swapped(seen: &Message) {
         .filter(|(name, _)| name.contains("key") || name == "authorization")
         .collect();
     assert_eq!(keys, [("authorization".to_owned(), format!("Bearer {UPSTREAM_KEY}"))], "{}", seen.head);
-    for secret in [TENANT_KEY, OTHER_KEY, STRANGER] {
+    for secret in [TENANT_KEY, OTHER_KEY, UNKNOWN_KEY] {
         assert!(!seen.holds(secret), "{}", seen.head);
     }
 }

@@ -11,7 +11,7 @@ mod upstream;
 use std::fs;
 use std::path::Path;
 
-/// The README of the packages' page and of the first visit stays short: in bytes.
+/// Largest size of the README in bytes: visitors of the repository and of the package's page read it first.
 const LONGEST_README: usize = 9_216;
 
 #[test]

@@ -1,4 +1,4 @@
-//! Drain: nothing new is accepted, running requests may end, and at the deadline the rest are cut.
+//! Drain: nothing new is accepted, running requests may end, and at the deadline all open connections are closed.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -95,7 +95,7 @@ fn idle_connections_are_closed_at_once() {
     let mut fresh = Client::connect(gateway.address);
     let mut begun = Client::connect(gateway.address);
     begun.send("POST / HTTP/1.1\r\nHost: a\r\n");
-    // The one worker has accepted them when it has answered what came later.
+    // The one worker has accepted these connections when it has answered a request that came later.
     assert_eq!(gateway.ask(generate("{}")).status(), 200);
     gateway.running.drain();
     assert_eq!(used.rest(), b"");
@@ -151,7 +151,8 @@ fn what_runs_at_the_deadline_is_cut() {
     gateway.running.join().expect("joined");
 }
 
-/// The task index is in memory, so the claim shows only in the gateway's wait for the answer.
+/// The answer names the task, which the gateway must claim for its tenant. The test sees that the connection to the
+/// upstream stays open until the answer is written.
 #[test]
 fn a_submit_whose_client_left_is_still_read_to_its_end() {
     let (go, wait) = mpsc::channel::<()>();

@@ -220,8 +220,8 @@ fn a_smuggling_attempt_behind_a_good_request_is_refused_too() {
     );
 }
 
-/// Behind a WebSocket handshake the bytes are not HTTP, so they were not looked at any more; but if the
-/// handshake was refused, HTTP went on, and with it everything that is refused elsewhere.
+/// Bytes behind a WebSocket handshake are not HTTP, so the gateway does not check them. When it refuses the handshake,
+/// it must close the connection: else the bytes behind it would be read as a request without the checks.
 #[test]
 fn a_refused_handshake_is_no_way_around_the_checks() {
     let upstream = echo();

@@ -42,7 +42,7 @@ impl TwoTenants {
         let server = "listen = \"127.0.0.1:0\"\nworkers = 1";
         let gateway = Gateway::configured(&configuration(server, &[account], ""));
         let address = gateway.address;
-        // In turns, so that the tasks of both lie among each other.
+        // Each client submits for both tenants in turns, so that their tasks are interleaved.
         let submitted = std::thread::scope(|scope| {
             let clients: Vec<_> = (0..8).map(|_| scope.spawn(move || submit(address, TASKS / 8))).collect();
             clients.into_iter().map(|client| client.join().expect("no panic")).collect::<Vec<_>>()
@@ -52,7 +52,7 @@ impl TwoTenants {
         Self { gateway, simulator, ids }
     }
 
-    /// An id like the other, which nobody has.
+    /// An id that no task has, and that differs from `like` only in its end.
     fn invented(&self, like: &str) -> String {
         let other =
             |digit: char| char::from_digit(15 - digit.to_digit(16).expect("a digit"), 16).expect("one");
@@ -62,7 +62,7 @@ impl TwoTenants {
         id
     }
 
-    /// Calls on tasks that the upstream saw, and lists.
+    /// Calls on tasks and on task lists that the upstream saw.
     fn asked(&self) -> Vec<String> {
         let seen = self.simulator.requests();
         let calls = seen.iter().map(|seen| format!("{} {}", seen.method, seen.target));
@@ -70,7 +70,7 @@ impl TwoTenants {
     }
 }
 
-/// Number of tasks of each tenant.
+/// Submits this number of tasks for each tenant, and returns their ids by tenant.
 fn submit(address: SocketAddr, tasks: usize) -> [Vec<String>; 2] {
     let mut clients = KEYS.map(|_| Client::connect(address));
     let mut ids = [Vec::new(), Vec::new()];
@@ -88,7 +88,7 @@ fn authorization(tenant: usize) -> String {
     format!("Authorization: Bearer {}", KEYS[tenant])
 }
 
-/// A client that connects again where the gateway closed.
+/// A client that connects again after the gateway closed.
 struct ReconnectingClient {
     address: SocketAddr,
     tenant: usize,
@@ -111,8 +111,8 @@ impl ReconnectingClient {
     }
 }
 
-/// An answer as it stood on the wire but for what differs between any two: its own id, the date, and the end of
-/// the task's id, in whatever letters it was shown.
+/// An answer as it stood on the wire, without the parts that differ between any two answers: the request id, the date,
+/// and the end of the task's id in lower or upper case.
 fn masked(answer: &Message, id: &str) -> String {
     let mut whole = format!("{}{}", answer.head, answer.text());
     for field in ["x-request-id", "date"] {
@@ -159,7 +159,8 @@ fn a_foreign_task_and_none_are_answered_alike_in_every_spelling() {
             let none = pair.invented(foreign);
             for endpoint in &endpoints {
                 let both = spelled(endpoint, foreign).into_iter().zip(spelled(endpoint, &none));
-                // Each task in one spelling, and each spelling many times; or each in each.
+                // Each task is tried in one spelling, and so each spelling many times; with DASHGATE_SPELLINGS, in
+                // every spelling.
                 for (at, (of_foreign, of_none)) in both.enumerate() {
                     if every || at == number % SPELLINGS {
                         alike(&mut asker, (&of_foreign, foreign), (&of_none, &none));
@@ -235,7 +236,7 @@ fn an_own_task_is_answered_in_every_spelling_and_only_its_owner_can_cancel_it() 
     assert!(canceled.len() > TASKS / 4, "{}", canceled.len());
 }
 
-/// A page: its rows' ids, and how many there are in all.
+/// The ids on a page of the list, and the number of rows on all pages.
 fn page(asker: &mut ReconnectingClient, target: &str) -> (Vec<String>, u64) {
     let got = asker.ask("GET", target);
     assert_eq!(got.status(), 200, "{target}: {}", got.text());

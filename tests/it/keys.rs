@@ -1,5 +1,5 @@
-//! Virtual keys at run time: made, used at once, rotated, expired, revoked, kept, and never confused with the keys
-//! of the configuration.
+//! Virtual keys made at run time work at once, can be rotated and revoked, expire, outlive a restart, and are never
+//! confused with the keys of the configuration.
 
 mod command;
 mod revocation;
@@ -79,7 +79,7 @@ fn a_key_works_at_once_on_every_worker() {
     assert_eq!((made["id"].as_str(), made["tenant"].as_str()), (Some("new"), Some("one")));
     let key = secret(&made);
     assert!(key.starts_with("sk-dg-") && !VirtualKey::new(key.as_bytes()).is_mistyped());
-    // Each on a connection of its own: the kernel spreads them over the workers.
+    // Each call has a connection of its own, and the kernel spreads the connections over the workers.
     for _ in 0..32 {
         assert_eq!(outcome(&gateway, &key), "200");
     }
@@ -158,7 +158,7 @@ fn keys_outlive_a_restart_and_are_kept_as_digests() {
     assert_eq!(gateway.administer("DELETE /admin/keys/revoked", "").status(), 200);
     let before = gateway.administer("GET /admin/keys", "").text();
     let secrets = [&lasting, &old, &rotated, &revoked];
-    // While it runs, the newest changes are in the log beside the file.
+    // While the gateway runs, the newest changes are in the write-ahead log beside the store's file.
     holds_digests_only(gateway.directory.path(), &secrets);
     let directory = gateway.stop();
     holds_digests_only(directory.path(), &secrets);

@@ -24,12 +24,12 @@ fn gateway(upstream: &Upstream, tenant: &str) -> Gateway {
     Gateway::with(upstream.address, "", tenant)
 }
 
-/// Answers submits with a task of its own each, queries with that task, and the rest with `{}`.
+/// An upstream that answers each submit with a new task, queries with the task in this status, and the rest with `{}`.
 fn with_tasks(status: &'static str) -> Upstream {
     with_ended(status, Arc::new(AtomicUsize::new(usize::MAX)))
 }
 
-/// Answers of tasks of which the first `count` have this status, and the others run.
+/// An upstream like that of [`with_tasks`], whose first `ended` tasks have this status while the others run.
 fn with_ended(status: &'static str, ended: Arc<AtomicUsize>) -> Upstream {
     let made = AtomicUsize::new(0);
     Upstream::start(move |request, stream| {
@@ -173,7 +173,7 @@ fn the_limits_of_a_tenant_hold_for_all_its_keys_together_or_take_nothing() {
     let (first, second) = (generate("{}"), by_second(&generate("{}")));
     assert_eq!(statuses(&gateway, &first, 3), [200; 3]);
     check_limited(&gateway.ask(&first), "rate", "limits.requests_per_second = 0.001, with burst = 3");
-    // The refused one took nothing of the tenant's: there is one left.
+    // The refused call took nothing of the tenant's limit: one call is left.
     let last = gateway.ask(&second);
     assert_eq!((last.status(), last.field("ratelimit-remaining").as_deref()), (200, Some("0")));
     // A refusal by the tenant's limit takes nothing of the key's limit, however often.
@@ -243,7 +243,7 @@ fn a_reload_leaves_what_was_used_where_the_rule_is_the_same() {
     assert_eq!(gateway.ask(submit()).status(), 200);
     assert_eq!(statuses(&gateway, &generate("{}"), 3), [200, 200, 429]);
     assert_eq!(gateway.ask(poll("t-0")).status(), 200);
-    // The common rule changes, all else stays; a list of models comes.
+    // The common rule changes, and a list of models is added; all other rules stay.
     let changed = rules.replace("burst = 3", "burst = 2") + "\nmodels = [\"wan*\"]";
     assert_eq!(gateway.reload(&text(&changed)).status(), 200);
     check_limited(&gateway.ask(poll("t-0")), "rate", "limits.polls.requests_per_second");
@@ -251,11 +251,11 @@ fn a_reload_leaves_what_was_used_where_the_rule_is_the_same() {
     let (allowed, other) = (generate(r#"{"model":"wan2.7-t2v"}"#), generate(r#"{"model":"qwen-max"}"#));
     assert_eq!(statuses(&gateway, &allowed, 3), [200, 200, 429], "it starts afresh");
     check_limited(&gateway.ask(&other), "rate", "limits.requests_per_second = 0.001, with burst = 2");
-    // Without limits all pass, and none of the fields is told.
+    // Without limits all calls pass, and no answer has ratelimit fields.
     assert_eq!(gateway.reload(&text("")).status(), 200);
     let got = gateway.ask(&other);
     assert_eq!((got.status(), got.field("ratelimit-limit")), (200, None));
-    // Back again at once, everything is as it was.
+    // When the limits return at once, their counts are those of the first reload.
     assert_eq!(gateway.reload(&text(&changed)).status(), 200);
     assert_eq!(gateway.ask(&allowed).status(), 429);
     check_limited(&gateway.ask(poll("t-0")), "rate", "limits.polls.requests_per_second");

@@ -28,7 +28,7 @@ impl Page {
         )
     }
 
-    /// 0 where there is no such series.
+    /// The value of a series, or 0 if there is no such series.
     pub(crate) fn value(&self, series: &str) -> f64 {
         self.0.get(series).copied().unwrap_or(0.0)
     }

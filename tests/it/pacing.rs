@@ -18,13 +18,13 @@ use crate::harness::{
 /// DashScope's own limit of this model is two submits a second, in the gateway as in the simulator.
 const MODEL: &str = "wan2.2-t2v-plus";
 
-/// One account, any key, with the limits of its models.
+/// A simulator of one account that takes any key and has DashScope's limits of each model.
 fn simulator() -> Simulator {
     Simulator::start(SimulatorOptions { query_qps: u32::MAX, ..SimulatorOptions::default() })
         .expect("a simulator")
 }
 
-/// A gateway with this patience, one worker, and more lines in its accounts and in its first tenant.
+/// A gateway with this `max_wait`, one worker, and more lines in its accounts and in its first tenant.
 fn gateway(upstreams: &[SocketAddr], max_wait: &str, account: &str, tenant: &str) -> Gateway {
     let names: Vec<String> = (0..upstreams.len()).map(|number| format!("a{number}")).collect();
     let accounts: Vec<Account<'_>> = names
@@ -46,14 +46,14 @@ fn submit(key: &str, model: &str, prompt: &str, fields: &[&str]) -> String {
     message(&format!("POST {SYNTHESIS}"), &[&own, fields].concat(), &body)
 }
 
-/// On a connection of its own; its answer is read later.
+/// Sends a request on a connection of its own, from which the test reads the answer later.
 fn send(gateway: &Gateway, request: &str) -> Client {
     let mut client = Client::connect(gateway.address);
     client.send(request);
     client
 }
 
-/// The one worker has taken everything that came before when it has answered what came later.
+/// Waits until the one worker has taken all earlier requests: it has when it has answered later ones.
 fn barrier(gateway: &Gateway) {
     for _ in 0..3 {
         let _ = gateway.ask(generate("{}"));
@@ -72,7 +72,7 @@ fn prompts(simulator: &Simulator) -> Vec<String> {
     submits(simulator).into_iter().map(prompt).collect()
 }
 
-/// The upstream never refused a submit.
+/// Checks that the upstream refused no submit.
 #[track_caller]
 fn assert_never_throttled(simulator: &Simulator) {
     let statuses: Vec<Option<u16>> = submits(simulator).into_iter().map(|seen| seen.status).collect();
@@ -200,7 +200,7 @@ fn who_gives_its_stream_up_while_it_waits_has_submitted_nothing() {
         tokio::spawn(connection);
         let waits = sender.send_request(request(SYNTHESIS, "left"));
         assert!(tokio::time::timeout(Duration::from_millis(500), waits).await.is_err(), "it did not wait");
-        // Frames come in their order: with this one's answer, the end of the other has been seen.
+        // Frames come in their order: when this request is answered, the gateway has seen the end of the other one.
         sender.send_request(request(GENERATION, "")).await.expect("an answer");
     });
     assert_eq!(gateway.ask(submit(TENANT_KEY, MODEL, "last", &[])).status(), 200);
@@ -243,7 +243,7 @@ fn an_account_with_room_comes_before_a_wait_at_any() {
     assert_eq!(ask("wan2.1-t2v-plus").status(), 200);
 }
 
-/// One try with each is enough, though only one may run.
+/// One try with each key is enough, although only one task may run.
 #[test]
 fn a_key_that_is_refused_takes_nobodys_place() {
     let keys = vec!["sk-two".parse().expect("a key")];
@@ -287,8 +287,8 @@ fn one_that_is_throttled_all_the_same_goes_where_there_is_room_or_is_told_so() {
     assert_never_throttled(&simulators[1]);
 }
 
-/// Submits whose model is not known, for example behind a picture. Only a rule for every model holds for them, and
-/// counts them as one.
+/// A submit's model comes too late to be known if it stands behind a picture, for example. Only a rule for every model
+/// applies to such submits, and counts them as submits of one model.
 #[test]
 fn a_model_that_comes_late_is_paced_only_with_all() {
     let upstream = Upstream::answering(task("t", "PENDING"));

@@ -1,4 +1,5 @@
-//! A client may ask for its tasks as often as it likes: the account never feels it, and no poll ever fails for it.
+//! Polls: a client may ask for its tasks as often as it likes. The account's query budget holds, and no poll fails for
+//! an upstream fault.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -21,7 +22,7 @@ fn gateway(upstream: std::net::SocketAddr, poll: &str, account: &str) -> Gateway
     Gateway::configured(&configuration(&server, &[("main", upstream, &[UPSTREAM_KEY], account)], ""))
 }
 
-/// Submits make `t-1`; what a query gets is the test's to say.
+/// An upstream whose submits make `t-1`, and whose queries the test answers.
 fn upstream(query: impl Fn(&mut TcpStream) -> bool + Send + Sync + 'static) -> Upstream {
     Upstream::start(move |request, stream| {
         if request.start_line().starts_with("POST ") {
@@ -144,7 +145,7 @@ fn no_poll_fails_with_its_query() {
     }
 }
 
-/// An answer that says nothing of a state is passed on, and nobody else gets it.
+/// An answer without a task's state is passed on to its client, and no other client gets it.
 #[test]
 fn an_odd_answer_is_the_clients() {
     let odd = answer("400 Bad Request", &[], r#"{"code":"InvalidParameter","message":"odd"}"#);
@@ -270,7 +271,7 @@ fn a_mount_may_hold_polls_of_unmodified_clients() {
     assert_eq!(state(&gateway.ask(poll(&id))), "RUNNING");
     let mut client = Client::connect(gateway.address);
     client.send(poll(&id).replace("GET /api", "GET /wan/api"));
-    // On another mount nobody waits meanwhile.
+    // A poll on another mount does not wait.
     assert_eq!(state(&gateway.ask(poll(&id))), "RUNNING");
     assert!(simulator.finish(&id));
     let got = client.answer();
@@ -300,7 +301,7 @@ fn lasting() -> (Simulator, String) {
     (simulator, text)
 }
 
-/// After a restart too: what has ended meanwhile is learnt though nobody asks.
+/// The gateway learns of a task's end although no client asks, also of an end before its restart.
 #[test]
 fn a_task_that_nobody_polls_comes_to_its_end() {
     let (simulator, text) = lasting();
@@ -317,7 +318,7 @@ fn a_task_that_nobody_polls_comes_to_its_end() {
     assert_eq!(queries(&simulator).len(), 1);
 }
 
-/// A restart forgets answers, not whether tasks have ended: the answer is asked for again.
+/// A restart forgets the answer of a task but not its end, so the gateway asks for the answer again.
 #[test]
 fn the_answer_of_a_task_that_ended_before_a_restart_is_asked_for() {
     let (simulator, text) = lasting();
@@ -328,8 +329,9 @@ fn the_answer_of_a_task_that_ended_before_a_restart_is_asked_for() {
     let gateway = Gateway::over(gateway.stop(), &text);
     let got = gateway.ask(poll(&id));
     assert!(got.json()["output"]["video_url"].is_string(), "{}", got.text());
-    let stranger = message(&format!("GET /api/v1/tasks/{id}"), &[&format!("x-api-key: {OTHER_KEY}")], "");
-    assert_eq!(state(&gateway.ask(stranger)), "UNKNOWN");
+    let by_other_tenant =
+        message(&format!("GET /api/v1/tasks/{id}"), &[&format!("x-api-key: {OTHER_KEY}")], "");
+    assert_eq!(state(&gateway.ask(by_other_tenant)), "UNKNOWN");
 }
 
 #[test]
@@ -346,7 +348,6 @@ fn a_cancel_is_seen_by_the_next_poll() {
     assert_eq!(state(&gateway.ask(poll(&id))), "CANCELED");
 }
 
-/// Polls in metrics and the admin API.
 #[test]
 fn polls_and_ends_are_counted() {
     let simulator =

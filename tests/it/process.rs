@@ -75,15 +75,15 @@ impl Process {
 
     /// The address in the log line of readiness.
     fn address(&mut self) -> SocketAddr {
-        self.told("listening on http://")
+        self.address_behind("listening on http://")
     }
 
     /// The address of the admin listener.
     fn admin_address(&mut self) -> SocketAddr {
-        self.told("(admin http://")
+        self.address_behind("(admin http://")
     }
 
-    fn told(&mut self, before: &str) -> SocketAddr {
+    fn address_behind(&mut self, before: &str) -> SocketAddr {
         let mut found = None;
         eventually("it is ready", || {
             let printed = self.printed();
@@ -200,8 +200,8 @@ fn a_port_that_is_taken_ends_with_1() {
     assert!(printed.contains(&taken.to_string()), "{printed}");
 }
 
-/// Both would listen with SO_REUSEPORT, and the kernel would share the connections out among them.
-/// On a port that was named, it is no trial: it must not serve beside the tasks that it should know.
+/// A process on port 0 is a trial, which may start without the store. On a named port it must not start: it would serve
+/// clients without their tasks.
 #[test]
 fn a_second_process_over_the_same_store_starts_only_as_a_trial() {
     let folder = configured(nowhere(), "127.0.0.1:0");
@@ -223,6 +223,7 @@ fn a_second_process_over_the_same_store_starts_only_as_a_trial() {
     assert_eq!((first.end().0.code(), second.end().0.code()), (Some(0), Some(0)));
 }
 
+/// Both would listen with SO_REUSEPORT, and the kernel would share the connections out among them.
 #[test]
 fn a_second_process_on_the_same_port_ends_with_1() {
     let upstream = Upstream::answering(answer("200 OK", &[], "{}"));

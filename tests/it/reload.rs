@@ -18,7 +18,7 @@ use crate::harness::{
 
 const SERVER: &str = "listen = \"127.0.0.1:0\"\nworkers = 2";
 
-/// One account, which is there.
+/// A configuration with one account at this upstream.
 fn text(upstream: &Upstream) -> String {
     configuration(SERVER, &[("main", upstream.address, &[UPSTREAM_KEY], "")], "")
 }
@@ -158,7 +158,7 @@ fn a_removed_key_is_refused_and_its_stream_is_cut_within_a_second() {
     let refused = gateway.ask(generate("{}").replace(TENANT_KEY, OTHER_KEY));
     check_refusal(&refused, 401, "unknown_key");
     assert_eq!(removed.rest(), b"", "the end of a stream must not be made up");
-    // A second, and what a busy machine needs to notice.
+    // The end must come within a second, or a little later on a busy machine.
     assert!(swapped.elapsed() < Duration::from_millis(2500), "it took {:?}", swapped.elapsed());
     stays.stream().set_read_timeout(Some(Duration::from_millis(600))).expect("a timeout");
     assert!(stays.stream().read(&mut [0]).is_err(), "it is still open");
@@ -169,8 +169,8 @@ fn a_removed_key_is_refused_and_its_stream_is_cut_within_a_second() {
 const RELOADS: usize = 20;
 const IN_FLIGHT: usize = 200;
 
-/// Answers everything once it is released; a stream sends an event each time it is told to, a tunnel sends back
-/// what comes.
+/// Answers everything once it is released; a stream sends an event for each number of the
+/// channel, and a tunnel sends back all bytes.
 fn patient(released: Arc<AtomicBool>, word: mpsc::Receiver<usize>) -> Upstream {
     let word = Mutex::new(word);
     Upstream::start(move |request, stream| {
@@ -210,7 +210,7 @@ fn what_runs_goes_on_through_twenty_reloads() {
     let (_never, silent) = mpsc::channel();
     let old = patient(Arc::clone(&released), word);
     let new = patient(Arc::new(AtomicBool::new(true)), silent);
-    // Half of the reloads take the account of all that runs away, with its address and its key.
+    // Every second reload removes the account of all running requests, with its address and its key.
     let of_new = text(&new).replace("\"main\"", "\"second\"").replace(UPSTREAM_KEY, "sk-upstream-new");
     let gateway = Gateway::from_file(&text(&old));
 
@@ -251,7 +251,7 @@ fn what_runs_goes_on_through_twenty_reloads() {
     drop(say);
     assert_eq!(stream.bytes(5), b"0\r\n\r\n");
     assert_eq!(asked(&old).len(), IN_FLIGHT + 2, "nothing was sent twice");
-    // The tasks are those of the account that they were made with.
+    // Each task still belongs to the account that made it.
     for number in (1..IN_FLIGHT).step_by(2) {
         let got = gateway.ask(poll(&format!("t-{number}")));
         assert_eq!(got.json()["output"]["task_status"], "PENDING", "{}", got.text());

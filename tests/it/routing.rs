@@ -14,7 +14,7 @@ use endpoints::{Endpoint, Treatment};
 use spellings::{Expected, PlaceholderIds, Spelling};
 
 const SUBMIT: &str = "/api/v1/services/aigc/video-generation/video-synthesis";
-const NOBODYS: &str = "00000000-0000-4000-8000-000000000000";
+const UNKNOWN_TASK: &str = "00000000-0000-4000-8000-000000000000";
 
 /// Answers a submit with a task id that the request's number makes unique, and all else with `{"passed":1}`.
 fn dashscope(request: &Message, stream: &mut TcpStream) -> bool {
@@ -66,7 +66,7 @@ fn every_endpoint_in_every_spelling() {
     let (own, foreign) = ("1de0a1b2-0000-4000-8000-0000000000aa", "2de0a1b2-0000-4000-8000-0000000000bb");
     submit(&gateway, TENANT_KEY, own);
     submit(&gateway, OTHER_KEY, foreign);
-    let names = PlaceholderIds { own, foreign, none: NOBODYS };
+    let names = PlaceholderIds { own, foreign, none: UNKNOWN_TASK };
     upstream.take();
     println!(
         "\nP passed as it should   L answered here   D 403 not_allowed   B 400 bad_path   - no such spelling"
@@ -102,7 +102,7 @@ fn try_out(gateway: &Gateway, upstream: &Upstream, endpoint: &Endpoint, spelling
     let got = gateway.ask(request);
     let mut seen = upstream.take();
     if endpoint.path != "/api/v1/tasks/{own}" {
-        // After a cancel the gateway asks for itself how the task is, at a time of its own.
+        // After a cancel the gateway queries the task by itself, at any time.
         seen.retain(|request| !request.start_line().starts_with("GET /api/v1/tasks/"));
     }
     match &spelling.expected {
@@ -127,8 +127,8 @@ fn try_out(gateway: &Gateway, upstream: &Upstream, endpoint: &Endpoint, spelling
         Expected::Denied => {
             assert!(seen.is_empty(), "{what} reached the upstream as {}", seen[0].start_line());
             let envelope = if spelling.guesses { shape(&got) } else { endpoint.envelope() };
-            let told = assert_refused(&got, 403, "not_allowed", code("AccessDenied", envelope), envelope);
-            assert!(told.contains(spelling.method), "{told}");
+            let refusal = assert_refused(&got, 403, "not_allowed", code("AccessDenied", envelope), envelope);
+            assert!(refusal.contains(spelling.method), "{refusal}");
             'D'
         }
         Expected::BadPath => {
@@ -140,7 +140,7 @@ fn try_out(gateway: &Gateway, upstream: &Upstream, endpoint: &Endpoint, spelling
     }
 }
 
-/// The shape of the answer, where the path does not tell the surface.
+/// The envelope of the answer itself, for a path that does not show which envelope it must have.
 fn shape(got: &Message) -> Envelope {
     if got.json().get("error").is_some() { Envelope::OpenAi } else { Envelope::Flat }
 }
@@ -162,15 +162,15 @@ fn no_endpoint_says_more_to_a_stranger_than_that_he_is_one() {
     let gateway = Gateway::with(upstream.address, "auth_failures_per_second = 0", "");
     for endpoint in endpoints::all() {
         let target = endpoint.path.replace(['{', '}'], "");
-        let stranger = "sk-nobody-00000000000000000000";
-        for (key, reason, told) in [
+        let unknown_key = "sk-nobody-00000000000000000000";
+        for (key, reason, refusal) in [
             (None, "no_key", "No API-key provided."),
-            (Some(stranger), "unknown_key", "Invalid API-key provided."),
+            (Some(unknown_key), "unknown_key", "Invalid API-key provided."),
             (Some(UPSTREAM_KEY), "unknown_key", "Invalid API-key provided."),
         ] {
             let got = gateway.ask(call(endpoint.method, &target, &endpoint, key));
             let envelope = endpoint.envelope();
-            assert_eq!(assert_refused(&got, 401, reason, code("InvalidApiKey", envelope), envelope), told);
+            assert_eq!(assert_refused(&got, 401, reason, code("InvalidApiKey", envelope), envelope), refusal);
         }
     }
     assert_eq!(upstream.connections(), 0);
@@ -200,8 +200,8 @@ fn a_path_without_a_mount_is_told_which_there_are() {
     let upstream = Upstream::start(dashscope);
     let gateway = mounted(upstream.address, "", &["/wan", "/alibabacloudapi"]);
     for path in ["/api/v1/tokenizer", "/", "/wanx/api/v1/tokenizer", "/WAN/api/v1/tokenizer", "/wa"] {
-        let told = assert_refused(&post(&gateway, path), 404, "no_mount", "InvalidURL", Envelope::Flat);
-        assert_eq!(told, format!("No mount takes the path {path}; there are: /alibabacloudapi, /wan."));
+        let refusal = assert_refused(&post(&gateway, path), 404, "no_mount", "InvalidURL", Envelope::Flat);
+        assert_eq!(refusal, format!("No mount takes the path {path}; there are: /alibabacloudapi, /wan."));
     }
     assert_eq!(upstream.connections(), 0);
     assert_eq!(post(&gateway, "/wan/api/v1/tokenizer").status(), 200);
@@ -218,7 +218,7 @@ fn the_longest_prefix_wins_whatever_the_order() {
         assert_eq!(upstream.take()[0].start_line(), "POST /api/v1/tokenizer HTTP/1.1");
         let got = post(&gateway, "/wan/v1/tokenizer");
         assert_refused(&got, 403, "not_allowed", "access_denied", Envelope::OpenAi);
-        // A prefix ends where a segment does: these are the root mount's.
+        // A prefix ends where a segment does: these paths belong to the root mount.
         for path in ["/wanx/api/v1/tokenizer", "/wan%78/api/v1/tokenizer", "/wan.d/v1/tokenizer"] {
             assert_refused(&post(&gateway, path), 403, "not_allowed", "AccessDenied", Envelope::Flat);
         }
@@ -238,8 +238,8 @@ fn a_unified_mount_says_in_its_own_words_what_it_does_not_pass_on() {
         [("POST", "/v1/videos/x/remix"), ("GET", "/v1/tasks"), ("GET", "/v1"), ("POST", "/v1/tokens")]
     {
         let got = gateway.ask(message(&format!("{method} {path}"), &[&authorization(TENANT_KEY)], ""));
-        let told = assert_refused(&got, 403, "not_allowed", "access_denied", Envelope::OpenAi);
-        assert_eq!(told, format!("Access denied. This gateway does not pass on {method} {path}."));
+        let refusal = assert_refused(&got, 403, "not_allowed", "access_denied", Envelope::OpenAi);
+        assert_eq!(refusal, format!("Access denied. This gateway does not pass on {method} {path}."));
         let got = gateway.ask(message(&format!("{method} {path}"), &[], ""));
         assert_refused(&got, 401, "no_key", "invalid_api_key", Envelope::OpenAi);
         let got = gateway.ask(message(&format!("{method} {path}/%2e%2e/x"), &[], ""));
@@ -261,8 +261,8 @@ fn the_path_of_a_base_url_stands_before_what_the_client_asked() {
     }
 }
 
-/// Heads behind a WebSocket handshake are not looked at below hyper, so a handshake that was no success ends
-/// its connection.
+/// The gateway does not check heads behind a WebSocket handshake below hyper, so a failed handshake must end its
+/// connection.
 #[test]
 fn a_failed_handshake_ends_its_connection() {
     let upstream = Upstream::answering(answer("200 OK", &[], "{}"));

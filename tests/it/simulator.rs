@@ -1,4 +1,4 @@
-//! The simulator over real sockets. The other tests rely on it.
+//! The simulator answers over real sockets as DashScope does: the other tests rely on it.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 

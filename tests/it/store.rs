@@ -136,7 +136,7 @@ fn as_a_child() {
     }
 }
 
-/// A command that runs this test binary as a child; `shell` may do things before with `"$@"`.
+/// A command that runs this test binary as a child. The script `shell`, if there is one, prepares and runs `"$@"`.
 fn child(shell: Option<&str>, role: &str, path: &Path) -> std::process::Command {
     let binary = std::env::current_exe().unwrap();
     let mut command = match shell {

@@ -44,7 +44,7 @@ fn submit(gateway: &Gateway, key: &str, id: &str, model: &str) -> Message {
     gateway.ask(message(&format!("POST {SUBMIT}"), &[&key, "X-DashScope-Async: enable"], &body))
 }
 
-/// An answer as it stood on the wire, but for what differs between any two: ids and the time.
+/// An answer as it stood on the wire, without the parts that differ between any two answers: the ids and the date.
 fn but_for_ids(answer: &Message, task_id: &str) -> String {
     let request_id = answer.field("x-request-id").expect("a request id");
     let date = answer.field("date").expect("a date");
@@ -68,7 +68,7 @@ fn the_owner_gets_the_upstreams_own_answers() {
     ] {
         let got = ask(&gateway, TENANT_KEY, &call);
         assert_eq!((got.status(), got.field("x-upstream").as_deref()), (200, Some("yes")), "{call}");
-        // A cancel is followed by a query of our own, at some moment.
+        // After a cancel the gateway queries the task by itself, at any time.
         let came: Vec<_> = upstream.take().iter().map(|request| request.start_line().to_owned()).collect();
         assert!(came.contains(&seen), "{seen}: {came:?}");
     }
@@ -193,14 +193,14 @@ fn a_list_is_of_the_tenants_own() {
     for query in ["page_no=0", "page_no=-1", "page_size=x", "start_time=yesterday", "end_time=20261399000000"]
     {
         let got = ask(&gateway, TENANT_KEY, &format!("GET /wan/v1/tasks?{query}"));
-        let told = assert_refused(&got, 400, "bad_request", "InvalidParameter", Envelope::Flat);
+        let refusal = assert_refused(&got, 400, "bad_request", "InvalidParameter", Envelope::Flat);
         let name = query.split('=').next().expect("a name");
-        assert!(told.contains(name), "{told}");
+        assert!(refusal.contains(name), "{refusal}");
     }
     assert!(upstream.take().is_empty(), "a list was asked of the upstream");
 }
 
-/// A client that polls must not be able to tell from the connection whether a task is somebody's.
+/// A client that polls must not be able to tell from the connection whether a task exists.
 #[test]
 fn an_unknown_task_does_not_end_the_connection() {
     let upstream = Upstream::start(dashscope);

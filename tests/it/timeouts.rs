@@ -11,7 +11,7 @@ use crate::harness::calls::{check_refusal, generate, generate_head, poll, submit
 use crate::harness::upstream::until_closed;
 use crate::harness::{Client, Gateway, Message, Upstream, answer, eventually};
 
-/// True when the answer tells the client not to retry. Only submits get such answers.
+/// Checks that the answer to a submit tells the client not to retry, and that the answer to another call does not.
 #[track_caller]
 fn check_retry(request: &str, answer: &Message) {
     let expected = request.contains("X-DashScope-Async").then_some("false");
@@ -235,7 +235,7 @@ fn garbage_instead_of_http_is_a_lost_answer() {
         format!("HTTP/1.1 200 OK\r\nLong: {}\r\n\r\n", "x".repeat(1024 * 1024)),
         "HTTP/2.0 200 OK\r\n\r\n".to_owned(),
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n".to_owned(),
-        // A transfer coding that the client would not be told of.
+        // The gateway would drop this transfer coding's field, and the client could not undo the coding.
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\n\x1f\x0b\r\n0\r\n\r\n".to_owned(),
     ] {
         for request in [submit(), generate("{}")] {
@@ -270,7 +270,7 @@ fn bytes_behind_an_answer_are_nobodys() {
     }
 }
 
-/// RFC 9112, 6.3: the coding wins. Both must not go on to the client.
+/// The transfer coding wins over the length (RFC 9112, 6.3), and the client must not get both.
 #[test]
 fn an_answer_with_two_lengths_reaches_the_client_with_one() {
     for fields in

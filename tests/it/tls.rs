@@ -1,4 +1,5 @@
-//! TLS on the data listener and on the admin listener.
+//! TLS on the data listener: both versions and both protocols are spoken, a regular end is announced, cleartext is
+//! refused, and faults of the configuration are reported with their places.
 
 mod admin;
 mod certificates;
@@ -19,7 +20,7 @@ use crate::harness::gateway::write_config;
 use crate::harness::tls::{Authority, TlsClient};
 use crate::harness::{Client, Gateway, UPSTREAM_KEY, Upstream, answer, client, configuration, message};
 
-/// A gateway with TLS, and whom it trusts.
+/// A gateway with TLS, and the authority that signs its certificate and those of its clients.
 pub(super) struct TlsGateway {
     pub(super) authority: Authority,
     pub(super) gateway: Gateway,
@@ -49,7 +50,7 @@ impl TlsGateway {
         TlsClient::connect(self.gateway.address, config).expect("a handshake")
     }
 
-    /// Loads the same configuration again, with what its files hold now.
+    /// Reloads the same configuration with the present contents of its files.
     pub(super) fn reload(&self) -> u16 {
         self.gateway.administer("POST /admin/reload", "").status()
     }
@@ -138,7 +139,7 @@ fn a_stream_and_a_tunnel_pass() {
     }
 }
 
-/// A regular end is told from a cut connection by `close_notify` (RFC 8446, 6.1).
+/// A regular end differs from a cut connection by `close_notify` (RFC 8446, 6.1).
 #[test]
 fn an_end_is_announced_and_a_cut_is_not() {
     let upstream = Upstream::start(|request, stream| {
@@ -308,8 +309,11 @@ fn what_is_wrong_is_told_with_its_place() {
         write("crl.pem", &authority.revoking(&[]));
         write_config(folder.path(), &text);
         let faults = Config::load(&folder.path().join("dashgate.toml")).expect_err("a fault");
-        let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        assert!(told.iter().any(|fault| fault.contains(expected)), "{tls}: {expected} is not in {told:?}");
+        let messages: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        assert!(
+            messages.iter().any(|fault| fault.contains(expected)),
+            "{tls}: {expected} is not in {messages:?}"
+        );
     }
 }
 
@@ -321,6 +325,9 @@ fn a_certificate_that_ends_soon_is_a_warning() {
     let load = || Config::load(&folder.path().join("dashgate.toml")).expect("a configuration").warnings;
     assert_eq!(load().len(), 0);
     Authority::new().server_for_days(3).write(folder.path(), "server");
-    let told: Vec<String> = load().iter().map(ToString::to_string).collect();
-    assert!(told.iter().any(|warning| warning.contains("server.tls.cert: expires soon, at 20")), "{told:?}");
+    let messages: Vec<String> = load().iter().map(ToString::to_string).collect();
+    assert!(
+        messages.iter().any(|warning| warning.contains("server.tls.cert: expires soon, at 20")),
+        "{messages:?}"
+    );
 }

@@ -46,7 +46,7 @@ const DOWN: [Allowed; 6] = [
     ),
 ];
 
-/// Beside the fields: names come in lower case (RFC 9110, 5.1) and fields of different names in any order
+/// Differences beside the fields: names come in lower case (RFC 9110, 5.1) and fields of different names in any order
 /// (5.3); the version is each side's own (2.5), and so are the sizes of chunks (RFC 9112, 7.1); a mount is
 /// taken off the path (contract, Paths); interim answers other than 101 end at the gateway (hyper's server
 /// has no way to send them, and DashScope gives none); so do trailers that no `Trailer` field announced or
@@ -74,7 +74,7 @@ struct BothSides {
     answer: Message,
 }
 
-/// An upstream for one exchange: keeps the request, writes the answer, closes where the answer has no end.
+/// An upstream for one exchange: it records the request, writes the answer, and closes the connection.
 fn upstream(exchange: &Exchange) -> (SocketAddr, JoinHandle<Message>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -96,7 +96,7 @@ fn upstream(exchange: &Exchange) -> (SocketAddr, JoinHandle<Message>) {
     (address, thread::spawn(serve))
 }
 
-/// Makes the exchange with whoever listens there.
+/// Makes the exchange with the server at this address, and returns the answer.
 fn make(exchange: &Exchange, address: SocketAddr, head: &str) -> Message {
     let mut client = Client::connect(address);
     client.send(head);
@@ -112,14 +112,14 @@ fn make(exchange: &Exchange, address: SocketAddr, head: &str) -> Message {
     }
 }
 
-/// Directly, with the key that the upstream takes and its own path.
+/// Makes the exchange with the upstream directly, with the upstream's key and path.
 fn direct(exchange: &Exchange) -> BothSides {
     let (address, serving) = upstream(exchange);
     let answer = make(exchange, address, &exchange.head("", UPSTREAM_KEY));
     BothSides { answer, request: serving.join().expect("an exchange") }
 }
 
-/// Through the gateway, with a tenant's key and below a mount.
+/// Makes the exchange through the gateway, with a tenant's key and below a mount.
 fn proxied(exchange: &Exchange, mount: &str) -> BothSides {
     let (address, serving) = upstream(exchange);
     let gateway = Gateway::start(address);
@@ -144,7 +144,7 @@ fn fields(message: &Message, other: &Message, allowed: &[Allowed]) -> Vec<(Strin
         Some((_, AllowedChange::LostIn304, _)) => !message.start_line().contains(" 304 "),
         None => true,
     });
-    // Stable: what bears one name keeps its order.
+    // The sort is stable: fields of one name keep their order.
     fields.sort_by(|one, two| one.0.cmp(&two.0));
     fields
 }
@@ -179,7 +179,7 @@ fn compare(exchange: &Exchange) {
         let status_line = |answer: &Message| answer.start_line()["HTTP/1.1".len()..].to_owned();
         assert_eq!(status_line(&plain.answer), status_line(&through.answer), "{what}");
         assert_alike(&what, &plain.answer, &through.answer, &DOWN);
-        // An answer of chunks stays one, but for a client that can't read it.
+        // A chunked answer stays chunked, except for a client of HTTP/1.0, which can't read chunks.
         let chunked = plain.answer.field("transfer-encoding").is_some() && exchange.version == "HTTP/1.1";
         assert!(!chunked || through.answer.field("transfer-encoding").is_some(), "{what}");
     }

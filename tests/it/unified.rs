@@ -1,4 +1,5 @@
-//! `/v1/videos` and `/v1/tasks/{id}` over the same tasks, keys, limits and accounts as native.
+//! Unified dialect: `/v1/videos` and `/v1/tasks/{id}` have the same tasks, keys, limits and accounts as the native
+//! paths.
 
 mod both_dialects;
 mod content;
@@ -17,7 +18,7 @@ use crate::harness::{
     Account, Gateway, Message, TENANT_KEY, UPSTREAM_KEY, configuration, eventually, message,
 };
 
-/// Tasks wait to run until a test says otherwise.
+/// A simulator whose tasks stay PENDING until a test says otherwise.
 fn simulator() -> Simulator {
     simulator_with(SimulatorOptions {
         pending: Some(Duration::from_secs(3600)),
@@ -31,8 +32,8 @@ fn simulator_with(options: SimulatorOptions) -> Simulator {
     Simulator::start(options).expect("a simulator")
 }
 
-/// The usual mounts, and `/v1` and `/ope` in the other dialect, the latter with ope.ai's statuses. Each query asks the
-/// upstream.
+/// A configuration with the usual mounts, and with `/v1` and `/ope` in the unified dialect, the latter with ope.ai's
+/// statuses. Each query asks the upstream.
 fn configured(accounts: &[Account<'_>], storage: &[String], tenant: &str) -> String {
     let server = "listen = \"127.0.0.1:0\"\nworkers = 1\n[poll]\nmax_age = \"0s\"";
     let mount = |prefix: &str, statuses: &str| {
@@ -57,7 +58,7 @@ fn origin(address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
-/// A request to the gateway; a body goes as JSON.
+/// Sends a request to the gateway, with a body as JSON.
 fn call_as(gateway: &Gateway, key: &str, line: &str, fields: &[&str], body: Option<&Value>) -> Message {
     let authorization = format!("Authorization: Bearer {key}");
     let body = body.map(Value::to_string).unwrap_or_default();
@@ -101,7 +102,7 @@ fn submits(simulator: &Simulator) -> Vec<RecordedRequest> {
     simulator.requests().into_iter().filter(|seen| seen.path().ends_with("/video-synthesis")).collect()
 }
 
-/// An error in OpenAI's envelope: its code, message and the field at fault.
+/// Checks that the answer is an error in OpenAI's envelope, and returns the error.
 #[track_caller]
 fn refused(answer: &Message, status: u16, code: &str) -> Value {
     let shown = format!("{}{}", answer.head, answer.text());

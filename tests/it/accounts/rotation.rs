@@ -12,7 +12,7 @@ use crate::harness::{Client, Gateway, TENANT_KEY, configuration, eventually, mes
 
 const CLIENTS: usize = 8;
 
-/// Tasks of half a second, and nothing limited.
+/// A simulator with tasks of half a second and without limits.
 fn simulator(keys: &[&str]) -> Simulator {
     let options = SimulatorOptions {
         keys: keys.iter().map(|key| key.parse().expect("a key")).collect(),
@@ -87,7 +87,7 @@ fn by_key(seen: &[RecordedRequest]) -> BTreeMap<(String, u16), usize> {
     counts
 }
 
-/// In every second rotation the old key dies before its successor is configured.
+/// True for every second key, `sk-ROTATION`: it dies before its successor is configured.
 fn dies_before(rotation: usize) -> bool {
     rotation % 2 == 1
 }
@@ -106,10 +106,10 @@ fn keys_are_rotated_in_mid_flight_and_no_task_is_lost() {
         configuration("listen = \"127.0.0.1:0\"\nworkers = 2", &accounts, "")
     };
     let gateway = Gateway::from_file(&text("sk-0"));
-    let told = Answers::default();
+    let answers = Answers::default();
     std::thread::scope(|scope| {
         for _ in 0..CLIENTS {
-            scope.spawn(|| told.work(&gateway));
+            scope.spawn(|| answers.work(&gateway));
         }
         // While all is well, each account gets tasks; they are read to their end whatever comes.
         eventually("each has tasks", || {
@@ -118,7 +118,7 @@ fn keys_are_rotated_in_mid_flight_and_no_task_is_lost() {
         east.throttle(throttled(ThrottlingKind::RateQuota));
         west.set_overdue("main", true);
         north.revoke("sk-dead");
-        told.go_on(CLIENTS);
+        answers.go_on(CLIENTS);
         for rotation in 1..=rotations {
             let (old, new) = (format!("sk-{}", rotation - 1), format!("sk-{rotation}"));
             north.issue(new.parse().expect("a key"));
@@ -131,28 +131,28 @@ fn keys_are_rotated_in_mid_flight_and_no_task_is_lost() {
             let reloaded = gateway.reload(&text(&new));
             assert_eq!(reloaded.json()["changes"]["accounts"]["changed"][0], "north", "{}", reloaded.text());
             north.revoke(&old);
-            told.go_on(2 * CLIENTS);
+            answers.go_on(2 * CLIENTS);
         }
-        told.enough.store(true, Ordering::SeqCst);
+        answers.enough.store(true, Ordering::SeqCst);
     });
 
-    let told = told.tasks.into_inner().expect("no panic");
+    let answers = answers.tasks.into_inner().expect("no panic");
     let mut known: Vec<String> = Vec::new();
     for simulator in [&east, &west, &north] {
         known.extend(simulator.tasks().into_iter().map(|task| task.id));
     }
-    let mut ids: Vec<&String> = told.keys().collect();
+    let mut ids: Vec<&String> = answers.keys().collect();
     known.sort();
     ids.sort();
     assert_eq!(ids, known.iter().collect::<Vec<_>>(), "each task was made once, and told of");
-    assert!(told.values().all(|end| end.as_deref() == Some("SUCCEEDED")), "{told:?}");
+    assert!(answers.values().all(|end| end.as_deref() == Some("SUCCEEDED")), "{answers:?}");
 
     let seen = [&east, &west, &north].map(submits).map(|seen| by_key(&seen));
     let polled = [&east, &west, &north].map(queries).map(|seen| by_key(&seen));
-    println!("{} tasks told of, {rotations} rotations, none lost", told.len());
+    println!("{} tasks told of, {rotations} rotations, none lost", answers.len());
     println!("submits: east, west, north: {seen:?}");
     println!("queries: east, west, north: {polled:?}");
-    // Requests that were in flight at the same time.
+    // East and west refuse only submits that were in flight together: then each of the two rests.
     let refused = |account: &str, code| {
         seen[0..2].iter().filter_map(|by_key| by_key.get(&(account.to_owned(), code))).sum::<usize>()
     };

@@ -11,7 +11,7 @@ use crate::harness::calls::check_refusal;
 use crate::harness::upstream::ClosedPort;
 use crate::harness::{Account, Gateway, Upstream, configuration, eventually};
 
-/// `east`, which takes nearly all, and `west`, which is well.
+/// A configuration with `east`, which gets nearly all requests by its weight, and `west`, which is well.
 fn two(east: &str, west: &Simulator) -> String {
     let nowhere = ([127, 0, 0, 1], 1).into();
     let accounts: [Account<'_>; 2] =
@@ -51,7 +51,7 @@ fn submits_and_synchronous_calls_go_elsewhere_at_once_and_come_back() {
     assert!(counted(&west) <= before + 1, "by weight, nearly all go to the one that is well again");
 }
 
-/// A host that takes connections and closes them: how often it was tried can be counted.
+/// The host takes connections and closes them, so that the tries can be counted.
 #[test]
 fn it_is_tried_once_and_then_rests() {
     let tried = Arc::new(AtomicUsize::new(0));
@@ -63,7 +63,7 @@ fn it_is_tried_once_and_then_rests() {
     let gateway = Gateway::configured(&two(&format!("https://localhost:{}", east.address.port()), &west));
     task_id(&submit(&gateway));
     assert_eq!((tried.load(Ordering::SeqCst), counted(&west)), (1, 1));
-    // Its rest ends on a busy machine as well: each try after it is a probe, and its rests are longer.
+    // On a busy machine this loop may outlast east's rest: each later try is a probe, and each later rest is longer.
     let began = std::time::Instant::now();
     for _ in 0..50 {
         assert_eq!(chat(&gateway).status(), 200);
@@ -87,7 +87,7 @@ fn a_connection_that_was_kept_and_lost_its_host_is_no_loss() {
         assert_eq!(chat(&gateway).status(), 200);
     }
     assert_eq!(counted(&west), 12);
-    // A task has no other account.
+    // Calls on a task go to no other account than the task's own.
     check_refusal(&call(&gateway, &format!("POST /api/v1/tasks/{id}/cancel")), 503, "upstream_unreachable");
 }
 

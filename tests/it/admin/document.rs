@@ -90,7 +90,7 @@ fn keys(gateway: &Gateway) {
     }
 }
 
-/// Documents are public, also without a configured token.
+/// Sends each documented request without a token: the answers must be documented too.
 fn without_a_token(gateway: &Gateway) {
     for promised in openapi::documented() {
         let (line, _) = promised.rsplit_once(' ').expect("a status");

@@ -22,7 +22,7 @@ fn many_silent_connections_keep_nobody_out() {
     let began = Instant::now();
     assert_eq!(client::once(gateway.admin, message("GET /livez", &[], "")).status(), 200);
     assert_eq!(gateway.administer("POST /admin/keys", r#"{"tenant":"one"}"#).status(), 201);
-    // The silent ones have ten seconds each.
+    // Silent connections have ten seconds each.
     assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
     assert_eq!(silent[0].stream().read(&mut [0]).unwrap_or(0), 0, "the oldest is still open");
 }

@@ -1,4 +1,5 @@
-//! Circles: files of one room do not use each other in a circle, so that each can be read after those that it uses.
+//! Circles: files of one room do not use each other in a circle, so that a file can be read after the
+//! files that it uses.
 //!
 //! A module and its parent count as one place: a child may use the parent's types, and the parent calls its children.
 //! Names that a parent re-exports count as names of the file that defines them. Tests are left out.

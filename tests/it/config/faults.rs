@@ -306,7 +306,7 @@ fn moments() {
     }
 }
 
-/// Many faults of many kinds: all are told at once, in the file's order.
+/// Many faults of many kinds are all reported at once, in the file's order.
 #[test]
 fn all_faults_at_once() {
     let text = r#"[server]
@@ -386,7 +386,7 @@ fn suggestions() {
     }
 }
 
-/// A broken line is told once, and what it may have hidden is not told as missing.
+/// A broken line is reported once, and keys that it may have hidden are not reported as missing.
 #[test]
 fn broken_syntax_brings_no_other_faults() {
     for (text, expected) in [
@@ -399,10 +399,10 @@ fn broken_syntax_brings_no_other_faults() {
         assert_eq!(faults(text), [expected], "{text}");
     }
     let brace = "[server]\nx = 1\ntimeouts = { idle = \"75s\n[[accounts]]\nname = \"a\"\nbase_url = \"b\"\n";
-    let told = [
+    let expected = [
         "2:1: server.x: unknown key `x`",
         "3:25: the text is not closed",
         "4:1: a [ or { above is not closed",
     ];
-    assert_eq!(faults(brace), told);
+    assert_eq!(faults(brace), expected);
 }

@@ -97,7 +97,7 @@ fn secret() -> impl Strategy<Value = String> {
     "(sk-|vk_|)([a-zA-Z][0-9]){10,20}"
 }
 
-/// One small edit of a file, such as a slip of the hand makes.
+/// A small edit of a file, such as a slip of the hand makes.
 #[derive(Debug, Clone)]
 enum FileEdit {
     Cut(prop::sample::Index),
@@ -138,7 +138,7 @@ fn broken(text: &str, slip: &FileEdit) -> String {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
-    /// Secrets stand where they should and at one random place beside; then the file is broken.
+    /// Secrets stand where they should and at one more, random place; then the file is broken.
     #[test]
     fn secrets_in_broken_files(
         secrets in prop::collection::vec(secret(), 5),

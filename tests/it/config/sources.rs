@@ -1,4 +1,4 @@
-//! Where a configuration comes from: files, key files, the environment alone.
+//! Sources of a configuration: a file, key files, and for a sidecar the environment alone are each read and checked.
 
 use std::fs;
 

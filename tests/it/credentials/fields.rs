@@ -1,4 +1,4 @@
-//! Header and trailer fields: which cross the gateway, in which direction.
+//! Header and trailer fields: each field of a request and of an answer crosses the gateway or is dropped by its rule.
 
 use hyper::Request;
 

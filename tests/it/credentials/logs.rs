@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use hyper::Request;
 use socket2::{Domain, Socket, Type};
 
-use super::{CALL, EXPIRED, STRANGER, call, fill};
+use super::{CALL, EXPIRED, UNKNOWN_KEY, call, fill};
 use crate::harness::{
     Client, Gateway, Message, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, Upstream, answer, http2, logs,
 };
@@ -14,7 +14,7 @@ const SUBMIT: &str = "/wan/v1/services/aigc/video-generation/video-synthesis";
 const KEY: &str = "Authorization: Bearer {K}";
 const OTHERS: &str = "Authorization: Bearer {O}";
 
-/// No `/` mount, small bodies, so much patience with the upstream, an admin token and an expired key on top.
+/// A gateway without a `/` mount, with small bodies, this timeout of the upstream, an admin token and an expired key.
 fn gateway(upstream: SocketAddr, patience: &str) -> Gateway {
     Gateway::configured(&format!(
         "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\nmax_body_bytes = 100\n\
@@ -99,15 +99,15 @@ fn no_secret_is_ever_written() {
     note(serving.ask(call(SUBMIT, &[KEY, "X-DashScope-Async: enable"])));
     note(serving.ask(call("/wan/v1/tasks/x/cancel", &[KEY])));
     note(serving.ask(fill("GET /wan/v1/tasks?task_id={O} HTTP/1.1\r\nHost: x\r\nx-api-key: {K}\r\n\r\n")));
-    let request = Request::post(format!("http://{}/wan{CALL}?key={STRANGER}", serving.address))
+    let request = Request::post(format!("http://{}/wan{CALL}?key={UNKNOWN_KEY}", serving.address))
         .header("authorization", format!("Bearer {TENANT_KEY}"))
         .header("x-debug", TENANT_KEY);
     let (answer, _) = http2::ask(serving.address, request.body("{}").expect("a request"));
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.headers().get("x-debug"), None);
 
-    // An upstream that is not there, one that hangs up, one that is silent, one that talks nonsense.
-    // Bound and not listening: its port is nobody else's.
+    // Upstreams: one that is not there, one that hangs up, one that is silent, one that talks nonsense.
+    // The socket is bound and does not listen, so that no other program can take its port.
     let nobody = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     nobody.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a port");
     let nowhere = nobody.local_addr().expect("an address").as_socket().expect("of IP");
@@ -124,7 +124,7 @@ fn no_secret_is_ever_written() {
         assert_eq!(reason(&got), expected);
         note(got);
     }
-    // One whose answer breaks off.
+    // An upstream whose answer breaks off.
     let cut = Upstream::answering(fill("HTTP/1.1 200 OK\r\nContent-Length: 99\r\nX: {U}\r\n\r\n{U}"));
     let gateway = gateway(cut.address, "300s");
     let mut leaving = Client::connect(gateway.address);
@@ -140,7 +140,7 @@ fn no_secret_is_ever_written() {
     let logged = logs::captured() + &logs.concat();
     assert!(logged.contains("\"key_id\":\"one-key\""), "nothing was captured");
     assert!(logged.contains("names no task") && logged.contains("no answer from the upstream"));
-    for secret in [TENANT_KEY, OTHER_KEY, UPSTREAM_KEY, STRANGER, EXPIRED, ADMIN_TOKEN] {
+    for secret in [TENANT_KEY, OTHER_KEY, UPSTREAM_KEY, UNKNOWN_KEY, EXPIRED, ADMIN_TOKEN] {
         assert!(!written.contains(secret), "{secret} was told to a client");
         let line = logged.lines().find(|line| line.contains(secret));
         assert_eq!(line, None, "{secret} was logged");

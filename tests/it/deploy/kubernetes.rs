@@ -137,7 +137,7 @@ fn the_embedded_store_belongs_to_one_replica() {
     let deployment = &one(&manifests, "Deployment")["spec"];
     assert_eq!((&deployment["replicas"], &deployment["strategy"]["type"]), (&json!(1), &json!("Recreate")));
     assert_eq!(one(&manifests, "HorizontalPodAutoscaler")["spec"]["maxReplicas"], json!(1));
-    // With one replica any other would keep a node from being drained.
+    // With one replica, a `maxUnavailable` of 0 would keep the node from being drained.
     assert_eq!(one(&manifests, "PodDisruptionBudget")["spec"]["maxUnavailable"], json!(1));
 }
 

@@ -1,5 +1,5 @@
-//! Alert rules fire when they should and not else, both copies of them are equal, and the dashboard's queries
-//! can be read. That they name only metrics that exist is held elsewhere, for all of `deploy/`.
+//! Alert rules fire when they should and only then, both copies of them are equal, and the dashboard's queries can be
+//! read. The test in `metrics::names` checks that they name only metrics that exist.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

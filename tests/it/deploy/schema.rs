@@ -1,5 +1,5 @@
-//! The schema for editors, the example and the configuration reader agree: each key of one is a key of the other two, the
-//! reader refuses every document that the schema refuses, and both refuse wrong types and ranges.
+//! The schema for editors, the example and the configuration reader agree: each key of one is a key of the other two,
+//! the reader refuses every document that the schema refuses, and both refuse wrong types and ranges.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -135,7 +135,7 @@ fn what_is_wrong_is_wrong_for_both() {
     }
 }
 
-/// Whether the reader knows the key only to refuse it: the fault is the same for every type of value.
+/// True if the reader knows the key only to refuse it: the fault is the same for every type of value.
 fn is_always_refused(table: &[PathStep], key: &str) -> bool {
     let path = [table, &[PathStep::Key(key.to_owned())]].concat();
     let problems = [json!(1), json!("x"), json!({}), json!([])].map(|value| {
@@ -166,7 +166,7 @@ fn read(document: &Value) -> Result<(), Vec<Fault>> {
     Config::parse(&text, Path::new("/nonexistent"), &environment).map(|_| ())
 }
 
-/// A file as editors compare it with a schema: a date is a text.
+/// The JSON value of a TOML file, as editors compare it with a schema: a date becomes a text.
 fn json_of(text: &str) -> Value {
     fn json(value: toml::Value) -> Value {
         match value {

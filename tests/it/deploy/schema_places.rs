@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 pub(crate) struct SchemaPlace {
     pub(crate) path: Vec<PathStep>,
     pub(crate) schema: Value,
-    /// Keys of a table.
+    /// Keys of the table, if the place is one.
     pub(crate) properties: Option<Vec<String>>,
 }
 
@@ -22,15 +22,15 @@ impl SchemaPlace {
         written(&self.path).replace("[0]", "")
     }
 
-    /// Whether a rule of the table, beside its properties, names the key: this key and another one exclude each other, or
-    /// the table stands for a text.
+    /// True if a rule of the table, beside its properties, names the key: this key and another one exclude each other,
+    /// or the table stands for a text.
     pub(crate) fn has_alternative(&self, key: &str) -> bool {
         let rules = ["not", "oneOf", "anyOf", "allOf"].map(|rule| self.schema[rule].to_string());
         rules.iter().any(|rule| rule.contains(&format!("\"{key}\"")))
     }
 }
 
-/// As the reader writes it: `tenants[0].keys[0].id`.
+/// The path as the reader writes it, like `tenants[0].keys[0].id`.
 pub(crate) fn written(path: &[PathStep]) -> String {
     let steps = path.iter().map(|step| match step {
         PathStep::Key(key) => format!(".{key}"),
@@ -77,12 +77,12 @@ pub(crate) fn places(schema: &Value) -> Vec<SchemaPlace> {
     found
 }
 
-/// A file is a table, whatever else.
+/// Every place but the root, which is always a table.
 pub(crate) fn below_the_root(schema: &Value) -> Vec<SchemaPlace> {
     places(schema).into_iter().filter(|place| !place.path.is_empty()).collect()
 }
 
-/// With what its references stand for.
+/// The node with its reference replaced by the definition behind it.
 fn flat(node: &Value, schema: &Value) -> Value {
     let mut node = node.clone();
     let inner = node.get("allOf").map(|all| all[0].clone());
@@ -162,7 +162,7 @@ pub(crate) fn is_list_of_strings(value: &Value) -> bool {
     value.as_array().is_some_and(|items| !items.is_empty() && items.iter().all(Value::is_string))
 }
 
-/// The least configuration, with this at that place.
+/// The smallest valid configuration, with the value at the path.
 pub(crate) fn with(path: &[PathStep], value: Value) -> Value {
     let mut document = minimal();
     let mut at = &mut document;

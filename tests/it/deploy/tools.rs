@@ -1,14 +1,14 @@
-//! Programs that `deploy/` is held against, installed by `tests/deploy/setup`.
+//! Programs that check the files of `deploy/`, installed by `tests/deploy/setup`.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-/// What a program says when it has done its work.
+/// Runs a program with this input, and returns its standard output.
 ///
 /// # Panics
-/// With all that it said, if it ends with another code than 0.
+/// With the program's whole output, if it ends with another code than 0.
 pub(crate) fn run(command: &mut Command, input: &str) -> String {
     let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = spawned.unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -22,7 +22,7 @@ pub(crate) fn run(command: &mut Command, input: &str) -> String {
     said
 }
 
-/// A path below the directory of what is installed.
+/// A path below the directory into which `tests/deploy/setup` installs, after the installation.
 pub(crate) fn installed(path: &str) -> PathBuf {
     static SETUP: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let directory = SETUP.get_or_init(|| {

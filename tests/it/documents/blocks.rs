@@ -49,7 +49,7 @@ fn all() -> Vec<Block> {
 #[test]
 fn each_block_is_of_a_language_that_has_a_check() {
     for block in all() {
-        // Below, below, and in `commands`.
+        // The checks of toml and python are in this file, the check of sh is in `commands`.
         let has_check = ["toml", "python", "sh"].contains(&&*block.language);
         assert!(has_check, "{}: nothing checks {:?}", block.place, block.language);
     }

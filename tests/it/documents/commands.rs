@@ -10,7 +10,7 @@ use super::shell::{commands, heredocs};
 use super::{documents, in_backticks, read, root, upstream};
 use crate::harness::ADMIN_TOKEN;
 
-/// A simple command with the place of its block.
+/// All simple commands, each with the place of its block.
 fn all() -> impl Iterator<Item = (String, Vec<String>)> {
     let of_a_block = |block: super::blocks::Block| {
         let place = block.place;
@@ -50,7 +50,7 @@ fn each_command_has_a_program_and_its_files() {
         match *program {
             "dashgate" | "./target/release/dashgate" => is_read(&place, arguments),
             "podman" if ["run", "exec"].contains(&arguments[0]) => {
-                // The image's name, or the program's, is the last of that word.
+                // The last word `dashgate` is the image's name, or the program's.
                 let image = arguments.iter().rposition(|word| *word == "dashgate").expect("an image");
                 is_read(&place, &arguments[image + 1..]);
             }
@@ -86,7 +86,7 @@ fn the_key_commands_of_the_guide_do_what_they_say() {
     let mut run = 0;
     for (place, words) in all() {
         let is_of_keys = words.starts_with(&["dashgate".to_owned(), "keys".to_owned()]);
-        // Another gateway's address takes files that are not there; its options are read above.
+        // A command with `--admin` asks another gateway, with files that are not there; `is_read` checks its options.
         if !is_of_keys || words.iter().any(|word| word == "--admin") {
             continue;
         }
@@ -118,7 +118,7 @@ fn each_curl_command_gets_an_answer() {
     assert!(run >= 10, "commands run: {run}");
 }
 
-/// The program knows the subcommand and each option: with `--help` it reads all that comes before, and does nothing.
+/// Checks that the program knows the subcommand and each option: with `--help` it reads all words, and does nothing.
 fn is_read(place: &str, arguments: &[&str]) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dashgate"));
     let output = command.args(arguments).arg("--help").output().expect("the dashgate binary");
@@ -126,7 +126,7 @@ fn is_read(place: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{place}: dashgate {}: {said}", arguments.join(" "));
 }
 
-/// Targets are there, and what comes behind `--` is for the program that cargo runs.
+/// Checks a cargo command: its targets exist, and the words behind `--` are known to the program that cargo runs.
 fn is_of_cargo(place: &str, arguments: &[&str]) {
     let mut parts = arguments.splitn(2, |word| *word == "--");
     let own = parts.next().expect("a command");
@@ -154,7 +154,7 @@ fn is_of_cargo(place: &str, arguments: &[&str]) {
     }
 }
 
-/// The options of a bench are fields of its `Options`, and its words are points.
+/// Checks that the options of a bench are fields of its `Options`, and that its words are points.
 fn are_options_of_a_bench(place: &str, bench: &str, words: &[&str]) {
     let source = read(&format!("benches/{bench}/main.rs"));
     let mut takes_value = false;

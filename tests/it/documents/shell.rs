@@ -1,6 +1,6 @@
 //! A reader of the shell that the documents use: words, quotes, comments, pipes, redirections, files written in place.
 
-/// The simple commands of a text, in their order; what is substituted into one comes before it.
+/// The simple commands of a text, in their order; a substituted command comes before the command that holds it.
 pub(super) fn commands(text: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     let text = without_heredocs(text).replace("\\\n", " ");
@@ -30,7 +30,7 @@ pub(super) fn commands(text: &str) -> Vec<Vec<String>> {
                     found.push(std::mem::take(&mut words));
                 }
                 if "<>".contains(letter) {
-                    // Where it goes to, or comes from, is a word too, behind this one.
+                    // The redirection's file is the next word, so that `without_redirections` can drop both.
                     words.push(letter.to_string());
                 }
             }

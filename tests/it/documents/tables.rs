@@ -1,5 +1,5 @@
-//! The tables of the guide against what the program has: settings with defaults, reasons, groups of calls, alerts, calls
-//! of the admin API, fields of the access log.
+//! The tables of the guide against what the program has: settings with defaults, reasons, groups of calls, alerts,
+//! calls of the admin API, fields of the access log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,17 +25,17 @@ fn the_reference_has_every_setting_with_its_default() {
     });
     let settings: BTreeMap<String, Option<Value>> = settings.collect();
     assert!(settings.len() > 80, "settings of the schema: {}", settings.len());
-    let told = told_settings(&guide("reference.md"));
+    let documented = documented_settings(&guide("reference.md"));
     let names = |of: &BTreeMap<String, Option<Value>>| of.keys().cloned().collect::<BTreeSet<_>>();
-    assert_eq!(names(&told), names(&settings), "the guide's settings, and the schema's");
+    assert_eq!(names(&documented), names(&settings), "the guide's settings, and the schema's");
     for (name, default) in &settings {
-        assert_eq!(&told[name], default, "{name}: the guide's default, and the schema's");
+        assert_eq!(&documented[name], default, "{name}: the guide's default, and the schema's");
     }
 }
 
-/// Each key of the tables that a line "In: `[table]`" stands before. A default is a value in backticks.
-fn told_settings(page: &str) -> BTreeMap<String, Option<Value>> {
-    let mut told = BTreeMap::new();
+/// Settings of the tables that stand behind a line "In: `[table]`". A default is a value in backticks.
+fn documented_settings(page: &str) -> BTreeMap<String, Option<Value>> {
+    let mut documented = BTreeMap::new();
     for paragraphs in page.split("\nIn: ").skip(1) {
         let (tables, rest) = paragraphs.split_once("\n\n").expect("a table");
         let tables = in_backticks(tables);
@@ -52,30 +52,33 @@ fn told_settings(page: &str) -> BTreeMap<String, Option<Value>> {
             });
             for table in &tables {
                 let name = format!("{}.{key}", table.trim_matches(['[', ']']));
-                assert!(told.insert(name.clone(), default.clone()).is_none(), "{name} is told twice");
+                assert!(
+                    documented.insert(name.clone(), default.clone()).is_none(),
+                    "{name} is documented twice"
+                );
             }
         }
     }
-    told
+    documented
 }
 
 #[test]
 fn troubleshooting_has_every_reason() {
-    let mut told = first_cells(&guide("troubleshooting.md"), "| `");
-    told.sort();
+    let mut documented = first_cells(&guide("troubleshooting.md"), "| `");
+    documented.sort();
     let mut reasons: Vec<String> = Reason::ALL.iter().map(|reason| reason.name().to_owned()).collect();
     reasons.sort();
-    assert_eq!(told, reasons, "the guide's reasons, and the program's");
+    assert_eq!(documented, reasons, "the guide's reasons, and the program's");
 }
 
 #[test]
 fn each_group_of_calls_is_told_with_its_calls() {
     let page = guide("paths.md");
     let rows = page.lines().filter(|line| line.starts_with('|'));
-    let told: BTreeSet<String> =
+    let documented: BTreeSet<String> =
         rows.filter_map(|row| cells(row).get(1).map(|cell| in_backticks(cell))).flatten().collect();
     let groups: BTreeSet<String> = Group::ALL.iter().map(|group| group.name().to_owned()).collect();
-    assert_eq!(told, groups, "the guide's groups, and the program's");
+    assert_eq!(documented, groups, "the guide's groups, and the program's");
 }
 
 #[test]
@@ -83,8 +86,9 @@ fn observability_has_every_alert() {
     let rules = read("deploy/prometheus/rules.yml");
     let alerts = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
     let alerts: BTreeSet<String> = alerts.map(str::to_owned).collect();
-    let told: BTreeSet<String> = first_cells(&guide("observability.md"), "| `Dashgate").into_iter().collect();
-    assert_eq!(told, alerts, "the guide's alerts, and those of rules.yml");
+    let documented: BTreeSet<String> =
+        first_cells(&guide("observability.md"), "| `Dashgate").into_iter().collect();
+    assert_eq!(documented, alerts, "the guide's alerts, and those of rules.yml");
 }
 
 #[test]
@@ -97,10 +101,10 @@ fn the_guide_has_every_call_of_the_admin_api() {
     });
     let calls: BTreeSet<String> = calls.collect();
     let page = guide("keys.md");
-    let told = first_cells(&page, "| `").into_iter();
-    let told: BTreeSet<String> =
-        told.map(|call| call.split('?').next().unwrap_or_default().to_owned()).collect();
-    assert_eq!(told, calls, "the guide's calls, and the document's");
+    let documented = first_cells(&page, "| `").into_iter();
+    let documented: BTreeSet<String> =
+        documented.map(|call| call.split('?').next().unwrap_or_default().to_owned()).collect();
+    assert_eq!(documented, calls, "the guide's calls, and the document's");
 }
 
 #[test]
@@ -119,9 +123,12 @@ fn observability_has_every_field_of_the_access_log() {
     let (_, section) = page.split_once("## Access log").expect("a section");
     let (section, _) = section.split_once("\n## ").expect("its end");
     let rows = section.lines().filter(|line| line.starts_with("| `"));
-    let told: BTreeSet<String> = rows.flat_map(|row| in_backticks(cells(row)[0])).collect();
-    let untold: Vec<_> = written.difference(&told).collect();
-    assert!(untold.is_empty(), "fields of the access log that the guide does not have: {untold:?}");
+    let documented: BTreeSet<String> = rows.flat_map(|row| in_backticks(cells(row)[0])).collect();
+    let undocumented: Vec<_> = written.difference(&documented).collect();
+    assert!(
+        undocumented.is_empty(),
+        "fields of the access log that the guide does not have: {undocumented:?}"
+    );
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub(crate) fn task(id: &str, status: &str) -> Vec<u8> {
     answer("200 OK", &[], &body)
 }
 
-/// True when the answer is the gateway's own refusal, in DashScope's shape.
+/// Checks that the answer is the gateway's own refusal, in DashScope's shape.
 #[track_caller]
 pub(crate) fn check_refusal(answer: &Message, status: u16, reason: &str) {
     let shown = format!("{}{}", answer.head, answer.text());
@@ -53,7 +53,7 @@ pub(crate) fn check_refusal(answer: &Message, status: u16, reason: &str) {
     assert_eq!(answer.field("x-request-id").as_deref(), body["request_id"].as_str(), "{shown}");
 }
 
-/// Data of a chunked body, as it comes. The iterator ends with the body.
+/// A reader of a chunked body's data, as it comes; it ends with the body.
 pub(crate) struct Dechunk<R> {
     from: R,
     left: usize,

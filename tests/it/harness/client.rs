@@ -32,7 +32,7 @@ impl Client {
         let _ = self.stream().write_all(bytes.as_ref());
     }
 
-    /// Reads byte by byte.
+    /// The connection's buffered reader.
     pub(crate) fn reader(&mut self) -> &mut BufReader<TcpStream> {
         &mut self.reader
     }
@@ -84,7 +84,7 @@ impl Client {
     }
 }
 
-/// One request on a connection of its own.
+/// Sends a request on a connection of its own, and returns the answer.
 pub(crate) fn once(address: SocketAddr, request: impl AsRef<[u8]>) -> Message {
     Client::connect(address).ask(request)
 }

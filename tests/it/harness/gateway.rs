@@ -17,7 +17,7 @@ pub(crate) const UPSTREAM_KEY: &str = "sk-upstream-5f0c1e9ab7d24c38";
 pub(crate) const TENANT_KEY: &str = "sk-tenant-one-3b9d6c70e1f84a52";
 pub(crate) const OTHER_KEY: &str = "sk-tenant-two-8a17e4d2906bc3f5";
 
-/// Opens the admin API of every gateway that has one configured.
+/// Token of the admin API in the configurations of the tests.
 pub(crate) const ADMIN_TOKEN: &str = "admin-4c1d7be09f2a5836";
 
 pub(crate) struct Gateway {
@@ -31,7 +31,7 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Mounts `/alibabacloudapi`, `/wan` and `/`, the tenants `one` and `two`, one account.
+    /// A gateway with the mounts `/alibabacloudapi`, `/wan` and `/`, the tenants `one` and `two`, and one account.
     pub(crate) fn start(upstream: SocketAddr) -> Self {
         Self::with(upstream, "", "")
     }
@@ -48,7 +48,7 @@ impl Gateway {
         Self::configured(&configuration(server, accounts, ""))
     }
 
-    /// The admin listener takes any free port, whatever is written.
+    /// A gateway with this configuration, but for its admin listener, which takes any free port, and its store and log.
     pub(crate) fn configured(text: &str) -> Self {
         Self::over(tempfile::tempdir().expect("a directory"), text)
     }
@@ -104,19 +104,19 @@ impl Gateway {
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
-    /// One request to the admin listener with its token. The answer is as its document says.
+    /// Sends a request to the admin listener with its token, and checks the answer against the OpenAPI document.
     #[track_caller]
     pub(crate) fn administer(&self, request_line: &str, body: &str) -> Message {
         administer(self.admin, request_line, body)
     }
 
-    /// One request on a connection of its own.
+    /// Sends a request on a connection of its own, and returns the answer.
     pub(crate) fn ask(&self, request: impl AsRef<[u8]>) -> Message {
         client::once(self.address, request)
     }
 }
 
-/// One request to any admin listener.
+/// Sends a request to any admin listener with the token, and checks the answer against the OpenAPI document.
 #[track_caller]
 pub(crate) fn administer(admin: SocketAddr, request_line: &str, body: &str) -> Message {
     let token = format!("Authorization: Bearer {ADMIN_TOKEN}");

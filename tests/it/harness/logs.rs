@@ -12,8 +12,8 @@ use super::secrets;
 
 static LOGGED: OnceLock<Mutex<Vec<u8>>> = OnceLock::new();
 
-/// Logs into memory from now on, at level trace, for every test of this binary. A secret in a line ends the whole run:
-/// only that is noticed from any thread.
+/// Captures log lines in memory, at level trace, for every test of this binary. A secret in a line ends the process,
+/// because a panic in a thread of the gateway would fail no test.
 pub(crate) fn capture() {
     LOGGED.get_or_init(|| {
         // Log lines of the tests' own clients are no log of the gateway.
@@ -35,7 +35,7 @@ struct LogWriter;
 impl io::Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if let Some(line) = secrets::leak(&String::from_utf8_lossy(bytes)) {
-            // Past the capture of a test's output.
+            // Written past the capture of a test's output.
             let said = format!("\na secret is in the diagnostics: {line}\n");
             let _ = io::Write::write_all(&mut io::stderr(), said.as_bytes());
             std::process::exit(101);

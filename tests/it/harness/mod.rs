@@ -33,13 +33,13 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Lets time pass, where that is itself what a test is about: something must still be there afterwards.
+/// Sleeps, where the passing of time is the subject of a test: something must still hold afterwards.
 pub(crate) fn let_pass(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// Sends a signal to a process, or to a group if a minus stands before its number. By the shell's own `kill`:
-/// a small machine has no other.
+/// Sends a signal to a process, or to a group if a minus stands before its number. The shell's own `kill`
+/// does it, because a small machine has no other.
 pub(crate) fn signal(name: &str, process: &str) -> bool {
     let kill = format!("kill -{name} -- {process}");
     std::process::Command::new("bash").args(["-c", &kill]).status().is_ok_and(|status| status.success())
@@ -53,12 +53,12 @@ pub(crate) fn not_run(what: &str) {
 
 /// Processor time of a process so far, in all its threads.
 pub(crate) fn processor_time(process: u32) -> Duration {
-    let mut spent = Duration::ZERO;
+    let mut total = Duration::ZERO;
     for thread in std::fs::read_dir(format!("/proc/{process}/task")).expect("its threads") {
         let thread = thread.expect("a thread").path();
         // Nanoseconds on a processor, the first number there.
         let stat = std::fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
-        spent += Duration::from_nanos(stat.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0));
+        total += Duration::from_nanos(stat.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0));
     }
-    spent
+    total
 }

@@ -14,7 +14,7 @@ pub(crate) fn document() -> &'static Value {
     DOCUMENT.get_or_init(|| serde_json::from_str(text).expect("JSON"))
 }
 
-/// Every operation and every status that it documents, like `GET /livez 200`.
+/// Every operation of the document with each of its statuses, like `GET /livez 200`.
 pub(crate) fn documented() -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     for (path, item) in document()["paths"].as_object().expect("paths") {

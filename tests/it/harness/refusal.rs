@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::message::Message;
 
-/// The shape in which a surface tells of errors.
+/// The JSON shape of an error, which depends on the call's dialect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Envelope {
     /// `{"code","message","request_id"}`

@@ -1,5 +1,5 @@
-//! Secrets that must never stand in a log. Tests send them wherever there is room, and every log that this binary
-//! sees is searched: of the gateways in this process and of the program, diagnostics and access logs alike.
+//! Secrets that must never stand in a log. Tests send them in keys, bodies, queries and answers, and search every log:
+//! the diagnostics and access logs of the gateways in this process and of the program.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,6 @@ const PLANTED: [&str; 7] = [UPSTREAM_KEY, TENANT_KEY, OTHER_KEY, ADMIN_TOKEN, PR
 
 /// The first line that holds a secret.
 pub(crate) fn leak(text: &str) -> Option<&str> {
-    // One search for the common part of all secrets: nearly no line has it.
     let is_leak = |line: &&str| PLANTED.iter().any(|secret| line.contains(secret));
     text.lines().find(is_leak)
 }

@@ -81,7 +81,7 @@ impl Authority {
         Identity { certificate, key: key.serialize_pem() }
     }
 
-    /// A list that revokes these, as PEM.
+    /// A revocation list with these serial numbers, as PEM.
     pub(crate) fn revoking(&self, serials: &[u64]) -> String {
         let revoked = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
@@ -160,7 +160,7 @@ impl Identity {
     }
 }
 
-/// One connection.
+/// A client's TLS connection.
 pub(crate) struct TlsClient {
     reader: BufReader<StreamOwned<ClientConnection, TcpStream>>,
 }
@@ -205,7 +205,7 @@ impl TlsClient {
         Ok(answer)
     }
 
-    /// Reads until the peer ends the connection; an error without `close_notify`.
+    /// Reads until the peer ends the connection; an end without `close_notify` is an error.
     pub(crate) fn rest(&mut self) -> std::io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.reader.read_to_end(&mut bytes)?;

@@ -136,7 +136,7 @@ impl ClosedPort {
         self.0.local_addr().ok().and_then(|address| address.as_socket()).expect("an address")
     }
 
-    /// From now on each request gets these bytes.
+    /// Opens the port. Each request gets these bytes as its answer.
     pub(crate) fn open(self, bytes: impl Into<Vec<u8>>) -> Upstream {
         let bytes = bytes.into();
         self.0.listen(128).expect("listening");

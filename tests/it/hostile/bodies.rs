@@ -1,4 +1,5 @@
-//! Bodies: too large, broken, or unwanted ones are refused.
+//! Bodies: a body that is too large or broken is refused and never completed at the upstream, and an upload that is
+//! refused early still gets its answer.
 
 use super::echo;
 use crate::harness::calls::{GENERATION, check_refusal, generate_head};
@@ -93,13 +94,13 @@ fn an_upload_that_is_refused_early_still_gets_its_answer() {
     let upstream = echo();
     let gateway = Gateway::start(upstream.address);
     let large = vec![b'x'; 16 * 1024 * 1024];
-    let stranger = message(
+    let unknown_key = message(
         &format!("POST {GENERATION}"),
         &["Authorization: Bearer sk-nobody-0123456789", &format!("Content-Length: {}", large.len())],
         "",
     );
     let too_large = generate_head("Content-Length: 67108865");
-    for (head, status, reason) in [(stranger, 401, "unknown_key"), (too_large, 413, "body_too_large")] {
+    for (head, status, reason) in [(unknown_key, 401, "unknown_key"), (too_large, 413, "body_too_large")] {
         let mut client = Client::connect(gateway.address);
         client.send(head);
         client.send(&large);

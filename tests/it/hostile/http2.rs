@@ -1,4 +1,5 @@
-//! HTTP/2 in cleartext with prior knowledge.
+//! HTTP/2 in cleartext with prior knowledge: many streams pass at once, timeouts and limits hold, and a drain lets
+//! streams end.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -20,7 +21,7 @@ use crate::harness::{Client, Gateway, PATIENCE, TENANT_KEY, Upstream, eventually
 
 type Sender = SendRequest<Full<Bytes>>;
 
-/// Runs the future, but not for ever.
+/// Runs the future, for [`PATIENCE`] at most.
 fn run<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await.expect("it takes too long") })
@@ -70,7 +71,7 @@ fn many_streams_pass_at_once() {
     assert!(seen.iter().all(|request| request.start_line().ends_with("HTTP/1.1") && request.complete));
 }
 
-/// The time for the first head went on when HTTP/2 had begun, and an HTTP/1.1 error was put among its frames.
+/// The timer for the first head must stop when HTTP/2 has begun: else an HTTP/1.1 error is put among the frames.
 #[test]
 fn a_connection_lives_on_after_the_time_for_a_head() {
     let upstream = echo();

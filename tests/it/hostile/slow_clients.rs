@@ -1,4 +1,5 @@
-//! Slow clients, silent clients, and clients that don't read.
+//! Slow clients, silent clients, and clients that don't read are given up in time, and neither a slow reader nor a slow
+//! upstream is taken for a silent peer.
 
 use std::io::{BufRead, ErrorKind, Write};
 use std::sync::Arc;
@@ -79,7 +80,7 @@ fn an_idle_connection_is_closed() {
     }
 }
 
-/// The timer ran out while the answer was awaited, and nobody set it anew.
+/// The idle timer may run out while the answer is awaited, and must start anew after it.
 #[test]
 fn an_idle_connection_is_closed_after_an_exchange_that_took_longer() {
     let upstream = Upstream::start(|_, stream| {
@@ -125,7 +126,7 @@ fn a_reader_that_stops_is_given_up_and_the_upstream_stopped() {
     client.leave();
 }
 
-/// While the gateway waits for its client, the upstream's time to be silent does not run.
+/// While the gateway waits for its client, the upstream's timeout does not run.
 #[test]
 fn a_slow_reader_is_not_taken_for_a_silent_upstream() {
     const LENGTH: usize = 64 * 1024 * 1024;
@@ -144,7 +145,7 @@ fn a_slow_reader_is_not_taken_for_a_silent_upstream() {
     let mut client = Client::connect(gateway.address);
     client.send(generate("{}"));
     let mut last = 0;
-    // The upstream can write no more, for longer than its time to be silent.
+    // The loop ends when the upstream could write nothing for longer than its timeout.
     loop {
         crate::harness::let_pass(Duration::from_millis(500));
         let now = written.load(Ordering::SeqCst);
@@ -201,7 +202,7 @@ fn a_slow_upstream_is_not_taken_for_a_stalled_client() {
     assert!(sender.join().expect("no panic"));
 }
 
-/// An upstream that sends as long as it may, and how many bytes it got rid of.
+/// An upstream that sends for as long as it can, and the number of bytes that it wrote.
 pub(super) fn endless() -> (Upstream, Arc<AtomicUsize>) {
     let sent = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&sent);

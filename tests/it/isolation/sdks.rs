@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::{KEYS, TwoTenants};
 use crate::clients::ClientScript;
 
-/// All of them against one gateway, with two thousand tasks that are submitted once.
+/// All clients run against one gateway, with two thousand tasks that are submitted once.
 #[test]
 fn each_sdk_sees_its_tenants_tasks_alone() {
     let pair = TwoTenants::new();
-    // Each foreign task, or every fiftieth: an SDK takes its time.
+    // With DASHGATE_SPELLINGS each foreign task, else every fiftieth, because an SDK is slow.
     let every = std::env::var_os("DASHGATE_SPELLINGS").is_some();
     let (step, within) = if every { (1, HOURS) } else { (50, MINUTES) };
     let mut lines = String::new();

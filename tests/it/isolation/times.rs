@@ -1,4 +1,5 @@
-//! Timing: the answer for another tenant's task takes as long as the answer for a task that does not exist.
+//! Timing: the answers for another tenant's task and for a task that does not exist are the same, and their times are
+//! measured and compared.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use crate::harness::{Client, message};
 const TRIES: usize = 2_000;
 
 /// Questions are mixed on one connection, so that other load on the machine falls on both kinds alike. The
-/// figures are for reading (`DASHGATE_FIGURES=1`): on a busy machine no verdict of theirs would hold.
+/// figures are only printed (`DASHGATE_FIGURES=1`): on a busy machine a verdict by them would fail by chance.
 #[test]
 fn a_foreign_task_takes_as_long_as_none() {
     let pair = TwoTenants::new();
@@ -84,7 +85,7 @@ fn beyond(deviations: f64) -> f64 {
     series.iter().fold(0.0, |sum, factor| sum * t + factor) * t * (-x * x).exp()
 }
 
-/// The p value of the two-sample Kolmogorov-Smirnov test, by its limit distribution. Both are sorted.
+/// The p value of the two-sample Kolmogorov-Smirnov test, by its limit distribution. Both lists must be sorted.
 fn greatest_distance(one: &[Duration], other: &[Duration]) -> f64 {
     let below =
         |times: &[Duration], time| times.partition_point(|other| *other <= time) as f64 / times.len() as f64;

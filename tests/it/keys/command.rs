@@ -14,23 +14,23 @@ fn keys(admin: SocketAddr, arguments: &[&str]) -> Output {
     command.arg("keys").args(arguments).args(["--admin", &admin]).output().expect("the dashgate binary")
 }
 
-fn told(output: &Output, code: i32) -> String {
+fn printed(output: &Output, code: i32) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (out, error) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(code), "{out}{error}");
     if code == 0 { out } else { error }
 }
 
-fn secret_in(told: &str) -> String {
-    let word = told.split_whitespace().find(|word| word.starts_with("sk-dg-"));
-    word.unwrap_or_else(|| panic!("no secret in {told}")).to_owned()
+fn secret_in(printed: &str) -> String {
+    let word = printed.split_whitespace().find(|word| word.starts_with("sk-dg-"));
+    word.unwrap_or_else(|| panic!("no secret in {printed}")).to_owned()
 }
 
 #[test]
 fn a_key_from_its_making_to_its_end() {
     let upstream = upstream();
     let gateway = Gateway::configured(&configuration(&upstream, ONE));
-    let run = |arguments: &[&str]| told(&keys(gateway.admin, arguments), 0);
+    let run = |arguments: &[&str]| printed(&keys(gateway.admin, arguments), 0);
     let made = run(&["create", "--tenant", "one", "--id", "ci", "--expires", "30d"]);
     assert!(made.contains("ci: made, for the tenant one, until 20"), "{made}");
     let first = secret_in(&made);
@@ -62,21 +62,23 @@ fn what_goes_wrong_is_told_with_what_to_do() {
         (&["revoke", "a/../b"], 64, "a name has 1 to 64"),
         (&["forget"], 64, "forget"),
     ] {
-        let error = told(&keys(gateway.admin, arguments), code);
+        let error = printed(&keys(gateway.admin, arguments), code);
         assert!(error.contains(expected), "{arguments:?}: {error}");
     }
     // The data listener is no admin listener, and nobody listens on port 1.
-    let error = told(&keys(gateway.address, &["list"]), 1);
+    let error = printed(&keys(gateway.address, &["list"]), 1);
     assert!(error.contains("--admin"), "{error}");
-    let error = told(&keys(SocketAddr::from(([127, 0, 0, 1], 1)), &["list"]), 1);
+    let error = printed(&keys(SocketAddr::from(([127, 0, 0, 1], 1)), &["list"]), 1);
     assert!(error.contains("can't be reached") && error.contains("is the gateway running"), "{error}");
     let mut command = Command::new(env!("CARGO_BIN_EXE_dashgate"));
     command.env_remove("DASHGATE_ADMIN_TOKEN").args(["keys", "list"]);
-    assert!(told(&command.output().expect("the dashgate binary"), 64).contains("set DASHGATE_ADMIN_TOKEN"));
+    assert!(
+        printed(&command.output().expect("the dashgate binary"), 64).contains("set DASHGATE_ADMIN_TOKEN")
+    );
     let mut command = Command::new(env!("CARGO_BIN_EXE_dashgate"));
     command.env("DASHGATE_ADMIN_TOKEN", "another").args(["keys", "list", "--admin"]);
     command.arg(format!("http://{}", gateway.admin));
-    let error = told(&command.output().expect("the dashgate binary"), 1);
+    let error = printed(&command.output().expect("the dashgate binary"), 1);
     assert!(error.contains("is not the gateway's token") && !error.contains("another"), "{error}");
 }
 

@@ -9,7 +9,7 @@ use crate::harness::calls::{bearer, generate, poll};
 use crate::harness::upstream::until_closed;
 use crate::harness::{Client, Upstream, answer, eventually, message};
 
-/// Sends the head and one event of a stream, and the end at a word.
+/// An upstream that sends the head and one event of a stream, and its end when the test says so.
 fn streaming() -> (Upstream, Sender<()>) {
     let (go, wait) = mpsc::channel();
     let wait = Mutex::new(wait);

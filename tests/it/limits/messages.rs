@@ -41,12 +41,12 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 /// Accepts every handshake, and keeps the bytes that follow it.
 fn listening() -> (Upstream, Arc<Mutex<Vec<u8>>>) {
     let heard = Arc::<Mutex<Vec<u8>>>::default();
-    let kept = Arc::clone(&heard);
+    let record = Arc::clone(&heard);
     let upstream = Upstream::start(move |_, stream| {
         stream.write_all(ACCEPT.as_bytes()).expect("written");
         let mut bytes = [0; 4096];
         while let Ok(read @ 1..) = stream.read(&mut bytes) {
-            kept.lock().expect("no panic").extend(&bytes[..read]);
+            record.lock().expect("no panic").extend(&bytes[..read]);
         }
         false
     });
@@ -123,7 +123,7 @@ fn what_is_refused_gets_a_close_and_the_upstream_hears_nothing_of_it() {
     let text = |text: &str| frame(0x81, text.as_bytes());
     let other = run_task("qwen-max");
     let (first, last) = other.as_bytes().split_at(40);
-    for (bytes, told) in [
+    for (bytes, expected) in [
         (text(&other), "may not use qwen-max"),
         ([frame(0x01, first), frame(0x89, b""), frame(0x80, last)].concat(), "may not use qwen-max"),
         (text(&spoken("run-task", json!({}))), "names no model"),
@@ -142,16 +142,16 @@ fn what_is_refused_gets_a_close_and_the_upstream_hears_nothing_of_it() {
         client.push([&bytes[..], &[0; 10_000]].concat());
         let close = client.rest();
         let length = close.len() - 2;
-        assert_eq!(close[..4], [0x88, u8::try_from(length).expect("short"), 0x03, 0xf0], "{told}");
+        assert_eq!(close[..4], [0x88, u8::try_from(length).expect("short"), 0x03, 0xf0], "{expected}");
         assert!(length <= 125);
         let reason = std::str::from_utf8(&close[4..]).expect("UTF-8");
-        assert!(reason.contains(told), "{reason}");
+        assert!(reason.contains(expected), "{reason}");
         client.leave();
         upstream.wait_for_silence();
         let heard = heard.lock().expect("no panic").clone();
         let passed = heard.strip_prefix(&ahead[..]).expect("what came ahead");
         let ping = frame(0x89, b"");
-        assert!(passed.is_empty() || passed == ping && bytes[0] == 0x01, "{told}: {passed:x?}");
+        assert!(passed.is_empty() || passed == ping && bytes[0] == 0x01, "{expected}: {passed:x?}");
     }
     assert_eq!(upstream.connections(), 9);
     for seen in upstream.requests() {

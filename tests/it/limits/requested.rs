@@ -1,4 +1,4 @@
-//! Limits on a call's models, and on the duration and size of videos.
+//! Limits on a call's models, and on the duration and size of videos: a call beyond them is refused and not sent.
 
 use super::{gateway, with_tasks};
 use crate::harness::calls::{GENERATION, SYNTHESIS, bearer, check_refusal, generate};
@@ -119,7 +119,7 @@ fn a_submit_may_not_ask_for_more_than_its_caps() {
         assert_eq!(gateway.ask(with_parameters(model, parameters)).status(), 200, "{model} {parameters}");
         assert_eq!(upstream.take().len(), 1);
     }
-    for (model, parameters, told) in [
+    for (model, parameters, expected) in [
         (
             "wan2.7-t2v",
             r#""resolution":"720P","duration":11"#,
@@ -135,7 +135,7 @@ fn a_submit_may_not_ask_for_more_than_its_caps() {
     ] {
         let got = gateway.ask(with_parameters(model, parameters));
         let message = assert_refused(&got, 400, "over_cap", "InvalidParameter", Envelope::Flat);
-        assert!(message.contains(told), "{message}");
+        assert!(message.contains(expected), "{message}");
     }
     for parameters in [
         r#""resolution":"720P","duration":"5""#,
@@ -208,8 +208,8 @@ fn a_stream_that_only_its_body_asks_for_is_limited_as_one() {
     let refused = gateway.ask(&stream);
     let message = assert_refused(&refused, 429, "rate", "limit_requests", Envelope::OpenAi);
     assert!(message.contains("limits.streams.requests_per_second"), "{message}");
-    let spent = gateway.ask(&plain);
-    assert_eq!((spent.status(), spent.field("ratelimit-remaining").as_deref()), (200, Some("1")));
+    let counted = gateway.ask(&plain);
+    assert_eq!((counted.status(), counted.field("ratelimit-remaining").as_deref()), (200, Some("1")));
     assert_eq!(super::statuses(&gateway, &plain, 2), [200, 429]);
     assert_eq!(upstream.requests().len(), 5);
 }

@@ -18,16 +18,16 @@ use world::Installation;
 #[test]
 fn every_exchange_is_counted_once_everywhere() {
     let world = Installation::start();
-    let mut told = world.prelude();
+    let mut observed = world.prelude();
     let each = exchanges().div_ceil(THREADS);
     std::thread::scope(|scope| {
         let world = &world;
         let clients: Vec<_> =
             (0..THREADS).map(|number| scope.spawn(move || talk(world, number, each))).collect();
-        told.extend(clients.into_iter().flat_map(|client| client.join().expect("no panic")));
+        observed.extend(clients.into_iter().flat_map(|client| client.join().expect("no panic")));
     });
-    told.extend(world.finale());
-    let total = told.len();
+    observed.extend(world.finale());
+    let total = observed.len();
     eventually("every exchange has ended", || {
         let page = Page::of(&world.gateway);
         page.sum("dashgate_requests_total", &[]) == total as f64
@@ -35,10 +35,10 @@ fn every_exchange_is_counted_once_everywhere() {
             && page.value("dashgate_connections") == 0.0
     });
     eventually("every line is written", || world.gateway.lines().len() == total);
-    check_clients(&world, &told);
+    check_clients(&world, &observed);
     check_lines(&world);
     check_upstreams(&world);
-    report(&told);
+    report(&observed);
 }
 
 fn exchanges() -> usize {
@@ -76,24 +76,28 @@ fn sums(page: &Page, family: &str, labels: &[&str]) -> Counts {
 }
 
 /// Compares counters with the observations of the clients.
-fn check_clients(world: &Installation, told: &[Observation]) {
+fn check_clients(world: &Installation, observed: &[Observation]) {
     let page = Page::of(&world.gateway);
-    let code = |told: &Observation| told.status.map_or("none".to_owned(), |status| status.to_string());
-    let by_end = count(told, |told| Some(format!("{} {} {}", told.mount, code(told), told.outcome)));
+    let code =
+        |observed: &Observation| observed.status.map_or("none".to_owned(), |status| status.to_string());
+    let by_end = count(observed, |observed| {
+        Some(format!("{} {} {}", observed.mount, code(observed), observed.outcome))
+    });
     assert_eq!(sums(&page, "dashgate_requests_total", &["mount", "code", "outcome"]), by_end);
-    let by_tenant = count(told, |told| Some(format!("{} {}", told.tenant, code(told))));
+    let by_tenant = count(observed, |observed| Some(format!("{} {}", observed.tenant, code(observed))));
     assert_eq!(sums(&page, "dashgate_tenant_requests_total", &["tenant", "code"]), by_tenant);
-    let by_reason = count(told, |told| Some(format!("{} {}", told.reason.as_ref()?, told.tenant)));
+    let by_reason =
+        count(observed, |observed| Some(format!("{} {}", observed.reason.as_ref()?, observed.tenant)));
     assert_eq!(sums(&page, "dashgate_rejections_total", &["reason", "tenant"]), by_reason);
     for family in ["dashgate_request_duration_seconds_count", "dashgate_overhead_seconds_count"] {
-        assert_eq!(page.sum(family, &[]), told.len() as f64, "{family}");
+        assert_eq!(page.sum(family, &[]), observed.len() as f64, "{family}");
     }
     let by_operation = sums(&page, "dashgate_requests_total", &["operation"]);
     assert_eq!(sums(&page, "dashgate_request_duration_seconds_count", &["operation"]), by_operation);
     assert_eq!(sums(&page, "dashgate_overhead_seconds_count", &["operation"]), by_operation);
-    let bytes = |of: fn(&Observation) -> usize| told.iter().map(of).sum::<usize>() as f64;
-    assert_eq!(page.value(r#"dashgate_bytes_total{direction="in"}"#), bytes(|told| told.bytes_in));
-    assert_eq!(page.value(r#"dashgate_bytes_total{direction="out"}"#), bytes(|told| told.bytes_out));
+    let bytes = |of: fn(&Observation) -> usize| observed.iter().map(of).sum::<usize>() as f64;
+    assert_eq!(page.value(r#"dashgate_bytes_total{direction="in"}"#), bytes(|observed| observed.bytes_in));
+    assert_eq!(page.value(r#"dashgate_bytes_total{direction="out"}"#), bytes(|observed| observed.bytes_out));
 }
 
 /// Compares access log lines with the counters.
@@ -116,7 +120,7 @@ fn check_lines(world: &Installation) {
     let sum = |field: &str| lines.iter().map(|line| line[field].as_f64().expect("a number")).sum::<f64>();
     assert_eq!(page.value(r#"dashgate_bytes_total{direction="in"}"#), sum("bytes_in"));
     assert_eq!(page.value(r#"dashgate_bytes_total{direction="out"}"#), sum("bytes_out"));
-    // A line has microseconds.
+    // A line rounds its times to microseconds.
     let rounding = lines.len() as f64 * 1.1e-6;
     for (family, field) in [
         ("dashgate_request_duration_seconds_sum", "duration_seconds"),
@@ -160,11 +164,12 @@ fn check_upstreams(world: &Installation) {
 }
 
 /// Summary, printed with `--nocapture`.
-fn report(told: &[Observation]) {
-    let name =
-        |told: &Observation| Some(format!("{} {}", told.outcome, told.reason.as_deref().unwrap_or_default()));
-    println!("{} exchanges", told.len());
-    for (name, count) in count(told, name) {
+fn report(observed: &[Observation]) {
+    let name = |observed: &Observation| {
+        Some(format!("{} {}", observed.outcome, observed.reason.as_deref().unwrap_or_default()))
+    };
+    println!("{} exchanges", observed.len());
+    for (name, count) in count(observed, name) {
         println!("{count:6} {name}");
     }
 }

@@ -1,4 +1,5 @@
-//! Metrics that the documents, the rules and the dashboard name exist, and the guide lists every metric with its labels.
+//! Metrics that the documents, the rules and the dashboard name exist, and the guide lists every metric with its
+//! labels.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +8,7 @@ use crate::documents::{cells, documents, guide, in_backticks, texts_below};
 use crate::harness::calls::{generate, poll, submit};
 use crate::harness::{Gateway, message};
 
-/// The families with their labels. Each family has a series once something happened that it tells of.
+/// The families of `/metrics` with their labels. A family has no series before its first event, so each event is made.
 fn families() -> BTreeMap<String, BTreeSet<String>> {
     let upstream = upstream("SUCCEEDED");
     let gateway = Gateway::start(upstream.address);
@@ -42,17 +43,17 @@ fn named(text: &str, families: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<
 fn every_metric_that_is_named_exists_and_every_one_is_in_the_guide_with_its_labels() {
     let families = families();
     for (path, text) in texts_below("deploy").into_iter().chain(documents()) {
-        // Names of recording rules have colons, and stand in no gateway.
+        // Names of recording rules have colons, so that `named` leaves them out.
         for name in named(&text, &families) {
             assert!(families.contains_key(&name), "{path} names {name}, which is not in /metrics");
         }
     }
-    let mut told = BTreeMap::new();
+    let mut documented = BTreeMap::new();
     for row in guide("observability.md").lines().filter(|line| line.starts_with("| `dashgate_")) {
         let [metric, labels, ..] = &cells(row)[..] else { panic!("a row with one cell: {row}") };
-        told.insert(in_backticks(metric).concat(), in_backticks(labels).into_iter().collect());
+        documented.insert(in_backticks(metric).concat(), in_backticks(labels).into_iter().collect());
     }
     let exposed: BTreeMap<String, BTreeSet<String>> =
         families.into_iter().filter(|(family, _)| family.starts_with("dashgate_")).collect();
-    assert_eq!(told, exposed, "the guide's table of metrics, and what /metrics has");
+    assert_eq!(documented, exposed, "the guide's table of metrics, and what /metrics has");
 }

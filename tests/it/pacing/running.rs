@@ -1,4 +1,4 @@
-//! Limit of tasks that run at a time.
+//! Limit of tasks that run at a time: a submit beyond it waits or is refused, also after a restart.
 
 use super::*;
 

@@ -1,11 +1,12 @@
-//! Shares of the tenants of one account when they want more than the account's rate.
+//! Shares of the tenants of one account that want more than its rate: turns go by weight, and a tenant within its share
+//! does not wait behind another tenant's flood.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
 use crate::harness::OTHER_KEY;
 
-/// Ten a second, so that the tests are short; the simulator refuses more.
+/// Ten submits a second, so that the tests are short; the simulator refuses more.
 const TEN: &str = "pace = [{ models = [\"wan2.2-*\"], requests_per_second = 10 }]";
 
 fn ten() -> Simulator {

@@ -1,4 +1,5 @@
-//! Access log of the real program: on standard output, to the last line, whether or not it is read.
+//! Access log of the real program: every line is on standard output before the program ends, and a reader that is gone
+//! or never reads holds nothing up.
 
 use std::process::Stdio;
 
@@ -33,7 +34,7 @@ fn a_reader_that_is_gone_or_never_reads_holds_nothing_up() {
     let upstream = upstream();
     let folder = configured(upstream.address, "127.0.0.1:0");
     for is_gone in [false, true] {
-        // A pipe whose other end is closed, and one that is only held.
+        // The pipe's other end is held and never read, or closed.
         let (reader, writer) = std::io::pipe().expect("a pipe");
         let held = (!is_gone).then(|| reader.try_clone().expect("the other end"));
         drop(reader);

@@ -37,9 +37,9 @@ fn admission_costs_little_of_a_request() {
     let mut process = Process::start(program(folder.path()).args(["serve", "-c", "dashgate.toml"]));
     let address = process.address();
     let mut client = Client::connect(address);
-    let mut spent = [Duration::ZERO; 4];
+    let mut total = [Duration::ZERO; 4];
     for _ in 0..rounds {
-        for (number, spent) in spent.iter_mut().enumerate() {
+        for (number, total) in total.iter_mut().enumerate() {
             let request =
                 generate(r#"{"model":"qwen-plus"}"#).replace(TENANT_KEY, &format!("{TENANT_KEY}-{number}"));
             let before = processor_time(process.child.id());
@@ -47,10 +47,10 @@ fn admission_costs_little_of_a_request() {
                 let got = client.ask(&request);
                 assert_eq!((got.status(), got.field("ratelimit-limit").is_some()), (200, number > 0));
             }
-            *spent += processor_time(process.child.id()) - before;
+            *total += processor_time(process.child.id()) - before;
         }
     }
-    let each = spent.map(|spent| spent.as_secs_f64() * 1e6 / f64::from(rounds * requests));
+    let each = total.map(|total| total.as_secs_f64() * 1e6 / f64::from(rounds * requests));
     for ((limits, _), each_limited) in tenants.iter().zip(each) {
         println!(
             "limits: {limits}: {each_limited:.2} us of processor time a request, {:.3} of none",

@@ -4,7 +4,7 @@ use super::{Process, configured, nowhere, program};
 use crate::harness::gateway::administer;
 use crate::harness::{ADMIN_TOKEN, client, eventually, message};
 
-/// Refused requests, of which only some are told.
+/// Number of refused requests, of which only some are logged.
 const FLOOD: usize = 200;
 
 #[test]
@@ -38,14 +38,14 @@ fn every_change_is_told_with_who_what_and_how_it_ended() {
     process.signal("TERM");
     let (_, printed) = process.end();
     let lines: Vec<&str> = printed.lines().filter(|line| line.contains(" audit: ")).collect();
-    let told = |action: &str| -> Vec<&str> {
+    let logged = |action: &str| -> Vec<&str> {
         let action = format!("action=\"{action}\"");
         lines.iter().copied().filter(|line| line.contains(&action)).collect()
     };
     let check = |action: &str, expected: &[&[&str]]| {
-        let told = told(action);
-        assert_eq!(told.len(), expected.len(), "{action}: {told:#?}");
-        for (line, words) in told.iter().zip(expected) {
+        let logged = logged(action);
+        assert_eq!(logged.len(), expected.len(), "{action}: {logged:#?}");
+        for (line, words) in logged.iter().zip(expected) {
             assert!(words.iter().all(|word| line.contains(word)), "{words:?} in {line}");
             assert!(line.contains("peer=127.0.0.1:") && line.contains("token="), "{line}");
             assert!(line.starts_with("20") && line.contains('Z'), "no time in {line}");
@@ -72,7 +72,7 @@ fn every_change_is_told_with_who_what_and_how_it_ended() {
         &[&["key_id=\"k1\"", "tenant=\"one\"", "\"done\""], &["key_id=\"k9\"", "no_such_key"]],
     );
     check("reload", &[&["outcome=\"done\""]]);
-    assert_eq!(told("sign_in").len(), 10, "{:#?}", told("sign_in"));
+    assert_eq!(logged("sign_in").len(), 10, "{:#?}", logged("sign_in"));
     let planted = ["sk-a-secret-by-mistake", "nobody-there", "a-wrong-token", ADMIN_TOKEN];
     assert!(!planted.iter().any(|text| printed.contains(text)), "{printed}");
     assert!(secrets.len() == 2 && !secrets.iter().any(|secret| printed.contains(secret)), "{printed}");

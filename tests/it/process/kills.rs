@@ -1,5 +1,5 @@
-//! Kills: at any instant, the program forgets no task that a client was told of: neither its tenant nor which of
-//! three accounts has the task.
+//! Kills: at any instant, the program forgets no task whose id a client received: neither its tenant nor which of three
+//! accounts has the task.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufReader, Write};
@@ -21,13 +21,14 @@ use crate::harness::{
 const CLIENTS: usize = 16;
 const POLICY: &str = "GET /api/v1/uploads?action=getPolicy&model=wan2.7-i2v";
 const ACCOUNTS: [&str; 3] = ["east", "west", "north"];
-/// A tenant's key, and the model that it alone submits: so the simulator's own record says whose a task is.
+/// Each tenant's key, and the model that only this tenant submits: by the model, the simulator's record shows the owner
+/// of a task.
 const TENANTS: [(&str, &str); 2] = [(TENANT_KEY, "wan2.7-t2v-one"), (OTHER_KEY, "wan2.7-t2v-two")];
 
 #[test]
 fn no_task_that_a_client_was_told_of_is_lost() {
     let (place, mut dice, kills) = (ThreeAccounts::new(), RandomNumbers::new(), kills());
-    let mut told = HashSet::new();
+    let mut received = HashSet::new();
     let mut submitting = Duration::ZERO;
     for _ in 0..kills {
         let mut process = place.start();
@@ -46,22 +47,22 @@ fn no_task_that_a_client_was_told_of_is_lost() {
             submitting += began.elapsed();
         });
         process.end();
-        told.extend(now.into_inner().expect("no panic"));
+        received.extend(now.into_inner().expect("no panic"));
     }
-    let (made, orphans) = place.read_back(&told);
+    let (made, orphans) = place.read_back(&received);
     println!(
         "{kills} kills under {:.0} answered submits a second (dice {}): {} tasks told of, none missing, foreign or \
          in a wrong account; of {} more that were made {orphans} have no owner",
-        told.len() as f64 / submitting.as_secs_f64(),
+        received.len() as f64 / submitting.as_secs_f64(),
         dice.seed,
-        told.len(),
-        made - told.len(),
+        received.len(),
+        made - received.len(),
     );
     assert!(orphans <= kills * CLIENTS, "{orphans} orphans: more than were in flight");
 }
 
 /// A client that leaves gets no answer, but the task is made and paid for: its owner must find it. Only a kill between
-/// the upstream's answer and the commit leaves one that nobody has, and nobody was told of that one.
+/// the upstream's answer and the commit leaves a task without an owner, and no client received its id.
 #[test]
 fn a_task_whose_client_hung_up_is_its_owners() {
     let (place, mut dice, kills) = (ThreeAccounts::new(), RandomNumbers::new(), kills());
@@ -122,7 +123,7 @@ fn a_task_whose_client_hung_up_is_its_owners() {
 fn no_upload_that_a_client_was_told_of_is_lost() {
     let (place, mut dice, kills) = (ThreeAccounts::new(), RandomNumbers::new(), kills());
     let by_account = ACCOUNTS.map(|name| place.directory_of(name));
-    let mut told = Vec::new();
+    let mut received = Vec::new();
     for _ in 0..kills {
         let mut process = place.start();
         let address = process.address();
@@ -138,18 +139,18 @@ fn no_upload_that_a_client_was_told_of_is_lost() {
             process.child.kill().expect("killed");
         });
         process.end();
-        told.extend(now.into_inner().expect("no panic"));
+        received.extend(now.into_inner().expect("no panic"));
     }
     let mut process = place.start();
     let mut clients = TENANTS.map(|_| Client::connect(process.address()));
-    for (tenant, directory) in &told {
+    for (tenant, directory) in &received {
         place.simulator.clear();
         let mut submit =
             |tenant: usize| clients[tenant].ask(submit_with(tenant, &format!("oss://{directory}/a.png")));
         let refused = submit(1 - tenant);
         assert_eq!(refused.field("x-dashgate-reason").as_deref(), Some("bad_request"), "{}", refused.text());
         assert_eq!(place.simulator.requests().len(), 0, "{directory} is foreign");
-        // Nothing lies there, which is for the account to say.
+        // No file is at this URL, but only the account may say so.
         let passed = submit(*tenant);
         assert_eq!(passed.field("x-dashgate-reason"), None, "{}", passed.text());
         let account =
@@ -160,7 +161,7 @@ fn no_upload_that_a_client_was_told_of_is_lost() {
     println!(
         "{kills} kills (dice {}): {} upload directories told of, none lost or misplaced",
         dice.seed,
-        told.len()
+        received.len()
     );
 }
 
@@ -206,7 +207,7 @@ impl ThreeAccounts {
     }
 
     /// Starts once more and asks for every task that the upstream made, for its tenant and for the other one.
-    /// `known` must all be there. Gives the numbers of all, and of those that nobody has.
+    /// All tasks of `known` must be there. Returns the number of all tasks, and of the tasks without an owner.
     fn read_back(&self, known: &HashSet<String>) -> (usize, usize) {
         let mut process = self.start();
         let address = process.address();
@@ -214,18 +215,18 @@ impl ThreeAccounts {
         let made = self.simulator.tasks();
         let mut unseen = known.clone();
         let mut orphans = 0;
-        // No more at a time than the journal keeps.
+        // Tasks are read in parts, so that the simulator's journal has all requests of a part.
         for tasks in made.chunks(1_000) {
             self.simulator.clear();
             for task in tasks {
                 let (owner, other) = (owner(task), 1 - owner(task));
-                let told = unseen.remove(&task.id);
+                let received = unseen.remove(&task.id);
                 match &*status(&mut clients[owner], owner, &task.id) {
                     "UNKNOWN" => {
-                        assert!(!told, "{task:?} is missing");
+                        assert!(!received, "{task:?} is missing");
                         orphans += 1;
                     }
-                    // No account answers so but the one that made it.
+                    // Only the account that made the task answers so.
                     "PENDING" | "RUNNING" => {}
                     status => panic!("{task:?} is {status}"),
                 }
@@ -276,7 +277,7 @@ fn status(client: &mut Client, tenant: usize, id: &str) -> String {
 }
 
 /// Submits and reads the answers, until the gateway is gone.
-fn submit_for_ever(address: SocketAddr, tenant: usize, told: &Mutex<Vec<String>>) -> Option<()> {
+fn submit_for_ever(address: SocketAddr, tenant: usize, received: &Mutex<Vec<String>>) -> Option<()> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     let mut reader = BufReader::new(stream.try_clone().ok()?);
@@ -286,12 +287,16 @@ fn submit_for_ever(address: SocketAddr, tenant: usize, told: &Mutex<Vec<String>>
         read_body(&mut answer, &mut reader, false);
         let answer = answer.complete.then(|| answer.json())?;
         let id = answer["output"]["task_id"].as_str().expect("a task's id").to_owned();
-        told.lock().expect("no panic").push(id);
+        received.lock().expect("no panic").push(id);
     }
 }
 
 /// Asks for upload policies, until the gateway is gone.
-fn ask_for_policies(address: SocketAddr, tenant: usize, told: &Mutex<Vec<(usize, String)>>) -> Option<()> {
+fn ask_for_policies(
+    address: SocketAddr,
+    tenant: usize,
+    received: &Mutex<Vec<(usize, String)>>,
+) -> Option<()> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     let mut reader = BufReader::new(stream.try_clone().ok()?);
@@ -303,7 +308,7 @@ fn ask_for_policies(address: SocketAddr, tenant: usize, told: &Mutex<Vec<(usize,
         let answer = answer.complete.then(|| answer.json())?;
         // An account gives a hundred policies a second.
         let Some(directory) = answer["data"]["upload_dir"].as_str() else { continue };
-        told.lock().expect("no panic").push((tenant, directory.to_owned()));
+        received.lock().expect("no panic").push((tenant, directory.to_owned()));
     }
 }
 
@@ -314,7 +319,7 @@ fn hang_up_for_ever(address: SocketAddr, client: usize, sent: &AtomicUsize, stop
     while !stop.load(Ordering::Relaxed) {
         for (part, has_body) in [(&whole[..head.len() + 4], false), (&*whole, true)] {
             let mut stream = TcpStream::connect(address).ok()?;
-            // Counted first: what was made is never more.
+            // Counted before it is sent, so that the count is never below the number of tasks.
             sent.fetch_add(usize::from(has_body), Ordering::Relaxed);
             stream.write_all(part.as_bytes()).ok()?;
         }
@@ -337,7 +342,7 @@ impl RandomNumbers {
         Self { seed, state: seed | 1 }
     }
 
-    /// Below the number (xorshift64).
+    /// A pseudorandom number below the given one (xorshift64).
     fn throw(&mut self, below: u64) -> u64 {
         for (left, by) in [(true, 13), (false, 7), (true, 17)] {
             self.state ^= if left { self.state << by } else { self.state >> by };
@@ -346,5 +351,5 @@ impl RandomNumbers {
     }
 }
 
-/// Each makes two requests then: a few hundred submits a second in all.
+/// Pause of each client after two requests: all clients make a few hundred submits a second.
 const BETWEEN_HANG_UPS: Duration = Duration::from_millis(40);

@@ -1,4 +1,4 @@
-//! Reloads under load, each fifth of a broken file: no request fails, every fault is logged with its place, and the
+//! Reloads under load, every fifth with a broken file: no request fails, every fault is logged with its place, and the
 //! last good configuration stays.
 
 use std::fs;
@@ -173,7 +173,7 @@ fn call(address: SocketAddr, key: &str) -> Message {
     client::once(address, generate("{}").replace(TENANT_KEY, key))
 }
 
-/// NoticeOfFile in which the gateway learns of a new file.
+/// Way in which the gateway learns of a new file.
 #[derive(Debug, Clone, Copy)]
 enum NoticeOfFile {
     /// A rename replaces the file, and the admin API is asked to reload.
@@ -228,9 +228,9 @@ fn no_request_fails_through_many_reloads_and_every_broken_file_is_told() {
             let text = format!("{}{fault}{}", &good[..place], &good[place..]);
             let line = text[..place].lines().count() + 1;
             bring(&mount, &text, way, number, &process, admin);
-            let told = format!("dashgate.toml:{line}:{}: ", number % 9 + 1);
-            eventually("it is told", || process.printed().contains(&told));
-            broken.push(told);
+            let expected = format!("dashgate.toml:{line}:{}: ", number % 9 + 1);
+            eventually("it is told", || process.printed().contains(&expected));
+            broken.push(expected);
             assert_eq!(call(address, &key(number)).status(), 401);
         } else {
             bring(&mount, &good, way, number, &process, admin);

@@ -1,5 +1,5 @@
 //! Store outages: new tasks are refused before anything is sent, known tasks go on, the operator
-//! reads why, and it passes by itself where that can be.
+//! reads why, and the outage ends by itself where that is possible.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -57,13 +57,13 @@ impl Setup {
     }
 }
 
-/// A running gateway, and every task that its client was told of.
+/// A running gateway, and every task whose id its client received.
 struct StoppableGateway<'a> {
     place: &'a Setup,
     process: Process,
     address: SocketAddr,
     admin: SocketAddr,
-    told: BTreeSet<String>,
+    received: BTreeSet<String>,
 }
 
 impl<'a> StoppableGateway<'a> {
@@ -73,7 +73,7 @@ impl<'a> StoppableGateway<'a> {
         let printed = process.printed();
         let (_, behind) = printed.split_once("(admin http://").expect("an admin listener");
         let admin = behind.split(',').next().and_then(|text| text.parse().ok()).expect("an address");
-        let mut gateway = Self { place, process, address, admin, told: BTreeSet::new() };
+        let mut gateway = Self { place, process, address, admin, received: BTreeSet::new() };
         for _ in 0..5 {
             assert_eq!(gateway.submit().status(), 200);
         }
@@ -86,7 +86,7 @@ impl<'a> StoppableGateway<'a> {
         let fields = [&*bearer(), "X-DashScope-Async: enable"];
         let got = client::once(self.address, message(&format!("POST {SYNTHESIS}"), &fields, &body));
         if got.status() == 200 {
-            self.told.insert(got.json()["output"]["task_id"].as_str().expect("an id").to_owned());
+            self.received.insert(got.json()["output"]["task_id"].as_str().expect("an id").to_owned());
         }
         got
     }
@@ -104,8 +104,9 @@ impl<'a> StoppableGateway<'a> {
         let before = self.place.submits();
         for _ in 0..20 {
             let got = self.submit();
-            let told = assert_refused(&got, 503, "store_unavailable", "ServiceUnavailable", Envelope::Flat);
-            assert!(told.contains("was not submitted"), "{told}");
+            let received =
+                assert_refused(&got, 503, "store_unavailable", "ServiceUnavailable", Envelope::Flat);
+            assert!(received.contains("was not submitted"), "{received}");
         }
         assert_eq!(self.place.submits(), before, "a refused submit was sent");
         let policy = message("GET /api/v1/uploads?action=getPolicy&model=wan2.7-i2v", &[&bearer()], "");
@@ -125,16 +126,16 @@ impl<'a> StoppableGateway<'a> {
         self.serves_what_is_known();
     }
 
-    /// Polls and lists of every task, and calls that make none.
+    /// Checks polls and lists of every known task, and a call that makes no task.
     fn serves_what_is_known(&self) {
         let mut client = Client::connect(self.address);
-        for id in &self.told {
+        for id in &self.received {
             let got = client.ask(poll(id));
             let status = got.json()["output"]["task_status"].as_str().expect("a status").to_owned();
             assert!(["PENDING", "RUNNING"].contains(&&*status), "{id}: {}", got.text());
         }
         let got = client.ask(message("GET /api/v1/tasks?page_size=100", &[&bearer()], ""));
-        assert_eq!(got.json()["total"], self.told.len());
+        assert_eq!(got.json()["total"], self.received.len());
         let body = r#"{"model":"qwen-plus","input":{"messages":[{"role":"user","content":"hi"}]}}"#;
         let got = client.ask(message(&format!("POST {GENERATION}"), &[&bearer()], body));
         assert_eq!(got.status(), 200, "{}", got.text());
@@ -142,7 +143,7 @@ impl<'a> StoppableGateway<'a> {
         assert_eq!(live.status(), 200, "a restart would help nobody");
     }
 
-    /// After the outage the gateway works without help.
+    /// Checks that the gateway works after the outage without help.
     fn is_back(&mut self) {
         eventually("it can be written again", || self.ready().0 == 200);
         assert_eq!(self.submit().status(), 200);
@@ -150,17 +151,17 @@ impl<'a> StoppableGateway<'a> {
         self.serves_what_is_known();
     }
 
-    /// Nothing that a client was told of is lost, and a kill shows that it was written.
+    /// Kills the gateway, and checks that the next one knows every task whose id the client received.
     fn has_kept_all(mut self) {
         self.process.child.kill().expect("killed");
-        let (place, told) = (self.place, self.told);
+        let (place, received) = (self.place, self.received);
         self.process.end();
         let mut after = Self::start(place, place.command());
-        after.told.extend(told);
+        after.received.extend(received);
         after.serves_what_is_known();
     }
 
-    /// The gateway does not start over such a file, and says why.
+    /// Checks that the gateway does not start over a damaged file, and says why.
     fn refuses_to_start(place: &Setup, words: &str) {
         let (status, printed) = Process::start(&mut place.command()).end();
         assert_eq!(status.code(), Some(1), "{printed}");
@@ -172,7 +173,7 @@ impl<'a> StoppableGateway<'a> {
 #[test]
 fn a_full_disk() {
     let place = Setup::new();
-    // A disk of its own, in a view of the files that is the gateway's alone.
+    // The gateway has a disk of its own, in a mount namespace of its own.
     let disk = place.store.parent().expect("a folder").to_owned();
     let mut command = Command::new("unshare");
     let mounting = "mount -t tmpfs -o size=4m none \"$0\" && exec \"$@\"";
@@ -194,7 +195,7 @@ fn a_full_disk() {
     gateway.is_out("its disk is full");
     fs::remove_file(&ballast).expect("removed");
     gateway.is_back();
-    // The disk goes with the process, so what is on it is taken out first.
+    // The disk vanishes with the process, so its files are copied first.
     gateway.process.signal("STOP");
     for name in ["dashgate.db", "dashgate.db-wal"] {
         fs::copy(inside.join(name), disk.join(name)).expect("copied");
@@ -223,16 +224,16 @@ fn a_file_that_is_cut_short() {
         for _ in 0..1_100 {
             gateway.submit();
         }
-        // A clean end has put all of it into the file.
+        // A clean end has written all changes into the store's file.
         gateway.process.signal("TERM");
-        let StoppableGateway { process, told, .. } = gateway;
+        let StoppableGateway { process, received, .. } = gateway;
         process.end();
         let backup = fs::read(&place.store).expect("the file");
         let cut = || File::options().write(true).open(&place.store).and_then(|file| file.set_len(length));
         let mut gateway = StoppableGateway::start(&place, place.command());
-        gateway.told.extend(told.clone());
+        gateway.received.extend(received.clone());
         cut().expect("cut");
-        // There is no way back but the operator's, whom it names.
+        // Only the operator can repair the file, and the reason says how.
         gateway.is_out("restore a backup");
         gateway.process.child.kill().expect("killed");
         gateway.process.end();
@@ -244,7 +245,7 @@ fn a_file_that_is_cut_short() {
         StoppableGateway::refuses_to_start(&place, words);
         fs::write(&place.store, &backup).expect("written");
         let mut gateway = StoppableGateway::start(&place, place.command());
-        gateway.told.extend(told);
+        gateway.received.extend(received);
         gateway.serves_what_is_known();
     }
 }

@@ -79,7 +79,7 @@ fn a_signal_reloads_and_a_bad_file_is_told() {
     assert!(!keys.iter().any(|key| printed.contains(key)), "{printed}");
 }
 
-/// Kubernetes mounts a ConfigMap or a Secret as links through `..data`, which it swaps.
+/// Writes files as Kubernetes mounts a ConfigMap or a Secret: as links through `..data`, which it swaps.
 pub(super) fn swap(mount: &Path, version: &str, files: &[(&str, &str)]) {
     let folder = mount.join(version);
     fs::create_dir(&folder).expect("a folder");
@@ -102,7 +102,7 @@ fn a_swapped_config_map_and_a_swapped_secret_are_taken_without_a_signal() {
     fs::create_dir(&secret).expect("a folder");
     let key_file = "{ key_file = \"../secret/upstream\" }";
     let text = text(upstream.address).replace(&format!("{UPSTREAM_KEY:?}"), key_file);
-    // The reload is retried until the keys are right.
+    // A call with a replaced key must get 401, not the limit on failed authentications.
     let text = text.replace("[server]", "[server]\nauth_failures_per_second = 0");
     swap(&secret, "..1", &[("upstream", UPSTREAM_KEY)]);
     swap(&config, "..1", &[("dashgate.toml", &text)]);
@@ -150,7 +150,7 @@ fn a_sidecar_has_nothing_to_reload_and_goes_on() {
     assert_eq!(process.end().0.code(), Some(0));
 }
 
-/// Signals that come faster than files are read are no more than one after another.
+/// Signals may come faster than the files are read.
 #[test]
 fn many_signals_at_once_do_no_harm() {
     let upstream = Upstream::answering(answer("200 OK", &[], "{}"));

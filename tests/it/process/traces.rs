@@ -15,7 +15,7 @@ use crate::harness::{
     eventually, message,
 };
 
-/// OTLP's messages as their `.proto` files number them, as far as they are looked at here.
+/// The parts of OTLP's messages that these tests read, numbered as in their `.proto` files.
 mod otlp {
     #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct Request {
@@ -154,7 +154,7 @@ struct TracedGateway {
     address: SocketAddr,
 }
 
-/// Two accounts, of which the first one's key is refused; each batch is sent at once.
+/// A gateway with one account, whose first key the upstream refuses; by default it exports spans every 50 ms.
 fn start(upstream: SocketAddr, variables: &[(&str, &str)], propagate: bool) -> TracedGateway {
     let folder = tempfile::tempdir().expect("a folder");
     let accounts = [("main", upstream, &["sk-dead", UPSTREAM_KEY][..], "")];
@@ -277,11 +277,11 @@ fn an_exchange_and_its_attempts_are_spans_of_the_callers_trace() {
     );
     assert_eq!(refused.text("dashgate.reason").as_deref(), Some("unknown_key"));
     assert_eq!((refused.text("dashgate.tenant"), refused.status.is_none()), (None, true));
-    let told: Vec<u8> = collector.requests().iter().flat_map(unpacked).collect();
-    let told = String::from_utf8_lossy(&told);
+    let exported: Vec<u8> = collector.requests().iter().flat_map(unpacked).collect();
+    let exported = String::from_utf8_lossy(&exported);
     for planted in [TENANT_KEY, UPSTREAM_KEY, "sk-", "a-secret-wish", "secret-query", ADMIN_TOKEN, OTHER_KEY]
     {
-        assert!(!told.contains(planted), "{planted} in {told}");
+        assert!(!exported.contains(planted), "{planted} in {exported}");
     }
     let printed = place.process.printed();
     assert!(!printed.contains("its key"), "{printed}");
@@ -306,7 +306,7 @@ fn a_trace_goes_on_at_the_upstream_if_that_is_asked_for() {
     let expected = format!("00-{TRACE}-{}-01", hex(&attempt.span_id));
     assert_eq!(seen.field("traceparent"), Some(expected));
     assert_eq!(seen.field("tracestate").as_deref(), Some("a=b"));
-    // The caller does not want this one: it is told on, and leaves no span.
+    // The caller does not want this trace: the flag is passed on, and the call leaves no span.
     let unwanted = call("00").field("traceparent").expect("one");
     assert!(unwanted.starts_with(&format!("00-{TRACE}-")) && unwanted.ends_with("-00"), "{unwanted}");
     assert!(!unwanted.contains(PARENT));

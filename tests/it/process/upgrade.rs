@@ -1,4 +1,5 @@
-//! Upgrade: one process takes over from another; nobody is refused, nothing is cut, and no task is lost.
+//! Upgrade: one process takes over from another; no request is refused or broken off, and no
+//! task is lost.
 
 mod crashes;
 mod ways;
@@ -78,7 +79,7 @@ fn take_over(folder: &Path) -> Process {
     Process::start(program(folder).args(["serve", "--take-over"]))
 }
 
-/// A connection that panics at every fault.
+/// A connection that returns every fault as an error.
 struct RawConnection(BufReader<TcpStream>);
 
 impl RawConnection {
@@ -130,7 +131,7 @@ impl ClientCounts {
             .map(|count| count.load(Ordering::Relaxed))
     }
 
-    /// A connection for each request.
+    /// Sends each request on a new connection.
     fn fresh(&self, address: SocketAddr) {
         while self.goes_on() {
             let got = RawConnection::open(address).and_then(|mut line| line.ask(&generate("{}")));
@@ -139,7 +140,7 @@ impl ClientCounts {
         }
     }
 
-    /// One connection for as long as the other side keeps it.
+    /// Sends requests on one connection for as long as the gateway keeps it open.
     fn kept(&self, address: SocketAddr) {
         let mut line = RawConnection::open(address).expect("a connection");
         while self.goes_on() {
@@ -153,7 +154,7 @@ impl ClientCounts {
         }
     }
 
-    /// A task whose id a client got is known at once, in every process.
+    /// Submits tasks, and checks that each is known at once, in every process.
     fn tasks(&self, address: SocketAddr) {
         let mut kept = RawConnection::open(address).expect("a connection");
         while self.goes_on() {
@@ -246,6 +247,6 @@ fn processes_follow_each_other_and_no_client_notices() {
     assert_eq!(status.code(), Some(0), "{printed}");
 }
 
-/// Duration of a stream or a tunnel: some two seconds.
+/// Number of events of a stream, and of messages of a tunnel, which so takes some two seconds.
 const EVENTS: usize = 40;
 const BETWEEN_EVENTS: Duration = Duration::from_millis(50);

@@ -125,7 +125,7 @@ const ROWS: &[Row] = &[
     ("tenants.limits.streams.burst", "concurrent_requests = 15 ", "concurrent_requests = 15, requests_per_second = 1, burst = 9 ", TENANT),
 ];
 
-/// The first row for keys that the example does not show.
+/// Number of the first rows, whose keys the example shows.
 const SHOWN: usize = 76;
 
 fn base(upstream: &str) -> String {
@@ -269,7 +269,7 @@ fn each_key_takes_effect_or_says_that_it_needs_a_restart() {
     let text = base(&upstream.address.to_string());
     let write = |text: &str| fs::write(&file, text).expect("written");
     let gateway = Gateway::from_file_in(folder, &text);
-    // The configuration with the store and the access log, which are put behind it.
+    // The configuration with the store and the access log, which the harness puts behind it.
     let base = fs::read_to_string(&file).expect("the file");
     for (key, written, instead, takes) in ROWS {
         assert_eq!(base.matches(written).count(), 1, "{key}: {written}");
@@ -300,7 +300,7 @@ fn each_key_takes_effect_or_says_that_it_needs_a_restart() {
     }
 }
 
-/// The names in the configuration, and another name of each kind.
+/// Writes the files that the configuration names, and another file of each kind.
 fn write_files(folder: &Path) {
     let authority = Authority::new();
     let Identity { certificate, key } = authority.server();
@@ -319,7 +319,7 @@ fn write_files(folder: &Path) {
     write("keys", "sk-from-a-file-0123456789\n".to_owned());
 }
 
-/// Comparison without the admin listener, which may differ in each row.
+/// Reloads without the admin listener, whose token and certificates differ from row to row.
 fn load(gateway: &Gateway) -> Reloaded {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let outcome = runtime.block_on(gateway.running.reloads().expect("a file").reload());

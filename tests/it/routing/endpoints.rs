@@ -45,7 +45,7 @@ impl Endpoint {
     }
 }
 
-/// The endpoints, each with each of its methods.
+/// All endpoints of the table, one for each method.
 pub(crate) fn all() -> Vec<Endpoint> {
     TABLE
         .iter()

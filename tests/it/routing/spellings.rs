@@ -51,7 +51,7 @@ pub(crate) fn of(endpoint: &Endpoint, names: &PlaceholderIds<'_>) -> Vec<Spellin
     let honest = |name, target: Option<String>| spelling(name, endpoint, target, &query, like(path.clone()));
     let bad = |name, target: String| spelling(name, endpoint, Some(target), &query, Expected::BadPath);
     let other = |method| {
-        // A POST to a WebSocket's path is a row of its own, and a GET there is no other call but the listed.
+        // On a WebSocket's path a GET is the listed handshake, so it is no other method there.
         let target = (method != "GET" || !path.starts_with("/api-ws/")).then(|| path.clone());
         Spelling { method, ..spelling("another method", endpoint, target, &query, Expected::Denied) }
     };

@@ -70,7 +70,7 @@ fn bodies_are_cut_and_lengths_lie() {
 fn a_connection_hangs_up_after_a_whole_answer() {
     let simulator = start(SimulatorOptions::default());
     simulator.fault(ScriptedFault::on("*", FaultAction::HangUp));
-    // Without `connection: close` the answer would otherwise be followed by nothing.
+    // The request has no `connection: close`, so the connection ends only because the simulator hangs up.
     let head = "authorization: Bearer sk-1\r\n\r\n";
     let answer = super::ask(simulator.address(), &format!("GET {TASK} HTTP/1.1\r\nhost: s\r\n{head}"));
     assert_eq!((answer.status, answer.cut, answer.header("connection")), (200, false, None));

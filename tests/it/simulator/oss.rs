@@ -11,7 +11,7 @@ fn policy(simulator: &Simulator, model: &str) -> Value {
     get(simulator, "sk-1", &format!("/api/v1/uploads?action=getPolicy&model={model}")).json()["data"].clone()
 }
 
-/// Posts the form of a policy, with the file of that length in the place given.
+/// Posts the form of a policy with a file of this length, before or behind the other fields.
 fn upload(simulator: &Simulator, policy: &Value, length: usize, file_first: bool) -> Answer {
     let text = |name: &str| policy[name].as_str().unwrap().to_owned();
     let fields = [

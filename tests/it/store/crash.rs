@@ -29,7 +29,7 @@ fn a_kill_loses_nothing_that_was_acknowledged() {
             running.kill().unwrap();
             running.wait().unwrap();
             let mut lines = reader.join().unwrap();
-            // The last may be half a line.
+            // The last line may be incomplete.
             lines.pop();
             acknowledged.extend(lines.into_iter().map(|line| String::from_utf8(line).unwrap()));
         });
@@ -42,7 +42,7 @@ fn a_kill_loses_nothing_that_was_acknowledged() {
     println!("{ROUNDS} kills: {} claims acknowledged, {} kept", acknowledged.len(), kept.len());
 }
 
-/// 32 at a time; a line each as soon as it is durable.
+/// Claims tasks, 32 at a time, and prints the id of each as soon as it is durable.
 pub(super) fn claim_for_ever(path: &Path) {
     let store = Store::open(path).unwrap();
     println!("open");

@@ -20,17 +20,17 @@ fn rate_and_latency_of_claims() {
         for in_flight in [1, 64, 512] {
             let place = place();
             let sync = bare_sync(&place.path.with_file_name("probe"));
-            // On a busy disk 512 that take turns may wait for longer than a client would.
+            // On a busy disk 512 claims in turns may wait for longer than a client would.
             let settings = StoreBounds { most_per_commit, patience: PATIENCE, ..StoreBounds::default() };
             let store = Store::open_with(&place.path, settings).unwrap();
             let before = store.commits();
             let (store, begun) = (&store, Instant::now());
-            let times = wait(join_all((0..in_flight).map(async |lane| {
+            let times = wait(join_all((0..in_flight).map(async |number| {
                 let mut times = Vec::new();
                 while begun.elapsed() < lasting {
                     let id = uuid::Uuid::new_v4().to_string();
                     let claim = Instant::now();
-                    store.claim(task(&id, at(lane))).await.unwrap();
+                    store.claim(task(&id, at(number))).await.unwrap();
                     times.push(claim.elapsed());
                 }
                 times
@@ -66,7 +66,7 @@ fn is_thorough() -> bool {
     std::env::var_os("DASHGATE_FIGURES").is_some()
 }
 
-/// Median time of the disk for 4 KiB more of a file: on this machine it changes by the minute.
+/// Median time of an fsync after 4 KiB more of a file, which may change by the minute.
 fn bare_sync(path: &Path) -> Duration {
     let mut file = File::create(path).unwrap();
     let mut times: Vec<_> = (0..200)

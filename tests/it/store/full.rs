@@ -15,7 +15,8 @@ use crate::harness::eventually;
 #[test]
 fn a_full_disk_is_said_and_passes() {
     let place = place();
-    // A disk of its own; without, a limit on the size of its files, which looks the same but for the words.
+    // The child has a disk of its own, or a limit on the size of its files where mounts are not possible. The two
+    // differ only in the fault's words.
     let script = if can_mount() {
         "exec unshare -rm sh -c 'mount -t tmpfs -o size=4m none \"$0\" && exec \"$@\"' \
          \"${DASHGATE_STORE_FILE%/*}\" \"$@\""
@@ -31,7 +32,7 @@ pub(super) fn fill_and_free(path: &Path) {
     let limited = std::env::var_os("DASHGATE_STORE_LIMITED").is_some();
     let settings = StoreBounds { patience: Duration::from_secs(2), ..StoreBounds::default() };
     let store = Store::open_with(path, settings).unwrap();
-    let mut kept = Vec::new();
+    let mut acknowledged = Vec::new();
     let ballast = path.with_file_name("ballast");
     if !limited {
         let mut file = File::create(&ballast).unwrap();
@@ -45,10 +46,10 @@ pub(super) fn fill_and_free(path: &Path) {
         for (id, done) in names.into_iter().zip(done) {
             match done {
                 Ok(()) => {
-                    kept.push(id);
+                    acknowledged.push(id);
                     after_the_warning += usize::from(warned);
                 }
-                // A busy machine is slow, not full: what it took on has its room.
+                // On a busy machine a claim may fail because the store is slow: the queue had room for it all the same.
                 Err(fault) if matches!(fault.cause, StoreCause::Stuck | StoreCause::Crowded) => {
                     after_the_warning += usize::from(warned);
                 }
@@ -75,9 +76,9 @@ pub(super) fn fill_and_free(path: &Path) {
     }
     eventually("it can be written", || health(&store).is_none());
     wait(store.claim(task("after", at(1_000)))).unwrap();
-    kept.push("after".to_owned());
+    acknowledged.push("after".to_owned());
     store.close();
     let there = ids(&Store::open(path).unwrap());
-    assert!(kept.iter().all(|id| there.contains(id)));
+    assert!(acknowledged.iter().all(|id| there.contains(id)));
     println!("recovered: {fault}");
 }

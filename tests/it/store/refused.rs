@@ -53,7 +53,7 @@ fn a_truncated_file_is_refused() {
     }
 }
 
-/// SQLite would make a new database of it, and nobody would know of the old tasks.
+/// SQLite would make a new database of the empty file, and the old tasks would be lost without a report.
 #[test]
 fn an_emptied_file_is_refused() {
     let place = place();
@@ -148,7 +148,7 @@ fn two_gateways_do_not_share_a_file() {
     let link = place.path.with_file_name("link.db");
     std::os::unix::fs::symlink(&place.path, &link).unwrap();
     assert_says(&refusal(&link), &cause, &words);
-    // A killed one leaves no lock.
+    // A killed gateway leaves no lock.
     first.kill().unwrap();
     first.wait().unwrap();
     place.open().close();
@@ -196,7 +196,7 @@ fn a_lock_of_another_program_is_said_meanwhile_and_passes() {
     eventually("it can be written", || health(&store).is_none());
     wait(store.claim(task("after", at(100)))).unwrap();
     store.close();
-    // Accepted changes are in the file, though nobody waited for them any more.
+    // Accepted changes are in the file, although their callers had given up.
     let store = place.open();
     let ids = ids(&store);
     assert!((5..=9).contains(&ids.len()) && ids[0] == "0" && ids.contains(&"after".to_owned()), "{ids:?}");

@@ -58,7 +58,7 @@ fn an_upload_directory_is_kept_until_it_expires_or_is_displaced() {
     }
     // The newest upload replaces only an upload of its own tenant.
     wait(store.keep_upload(upload("d/5", at(5)), Some("d/1".into()))).unwrap();
-    // Issued again, it lives longer.
+    // A directory that is issued again lives longer.
     wait(store.keep_upload(upload("d/4", at(6)), None)).unwrap();
     let fault = wait(store.keep_upload(upload(&"d".repeat(257), at(7)), None)).unwrap_err();
     assert_eq!(fault.cause, StoreCause::TooLarge);
@@ -135,21 +135,21 @@ fn while_a_key_is_rotated_two_secrets_work() {
     second.created_at = at(10);
     assert_eq!(wait(store.rotate_key(second.clone(), at(20))), Ok(true));
     assert_eq!(wait(store.rotate_key(second.clone(), at(20))), Ok(false), "the secret is taken");
-    let mut strangers = key("prod", 3);
-    strangers.tenant = "other".into();
-    assert_eq!(wait(store.rotate_key(strangers, at(20))), Ok(false), "another tenant's");
+    let mut other_tenants = key("prod", 3);
+    other_tenants.tenant = "other".into();
+    assert_eq!(wait(store.rotate_key(other_tenants, at(20))), Ok(false), "another tenant's");
     let mut old = key("prod", 1);
     old.retires_at = Some(at(20));
     assert_eq!(keys(&store), [old.clone(), second.clone()]);
 
-    // Again within the grace: a longer one does not give the oldest more time.
+    // A second rotation with a longer grace period does not give the oldest secret more time.
     let mut third = key("prod", 3);
     third.created_at = at(15);
     assert_eq!(wait(store.rotate_key(third.clone(), at(30))), Ok(true));
     second.retires_at = Some(at(30));
     assert_eq!(keys(&store), [old, second.clone(), third.clone()]);
 
-    // After the first grace its secret is gone.
+    // After the first grace period the oldest secret is gone.
     let mut fourth = key("prod", 4);
     fourth.created_at = at(25);
     assert_eq!(wait(store.rotate_key(fourth.clone(), at(26))), Ok(true));

@@ -1,4 +1,4 @@
-//! Bodies larger than memory pass byte for byte.
+//! Large bodies pass byte for byte: 64 MiB up, and 1 GiB down.
 
 use std::io::{self, BufReader, Read, Write};
 
@@ -8,7 +8,7 @@ use crate::harness::calls::{Dechunk, generate, generate_head};
 use crate::harness::message::read_head;
 use crate::harness::{Client, Gateway, Upstream, answer};
 
-/// Bytes without a pattern that a wrong offset could hide behind: the period is a prime.
+/// Pseudorandom bytes. Their number is a prime, so that no wrong offset can go unnoticed.
 fn noise() -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let next = || {

@@ -9,7 +9,8 @@ use flate2::write::{GzEncoder, ZlibEncoder};
 use super::{SUBMIT, ask, id};
 use crate::harness::{Gateway, Message, TENANT_KEY, Upstream, answer, chunked, message};
 
-/// The upstream gives these bytes to everything, so a task that was claimed shows by its not being UNKNOWN.
+/// Submits to an upstream that answers each request with these bytes. Returns the client's answer, the request that the
+/// upstream saw, and whether the task was claimed: the gateway asks the upstream only for a claimed task.
 fn submitted(bytes: &[u8], fields: &[&str]) -> (Message, Message, bool) {
     let upstream = Upstream::answering(bytes);
     let gateway = Gateway::start(upstream.address);
@@ -38,7 +39,7 @@ fn deflate(text: &str) -> Vec<u8> {
     deflate.finish().expect("memory")
 }
 
-/// A whole answer of bytes.
+/// A whole answer by length, with a body of any bytes.
 fn whole(status: &str, fields: &[&str], body: &[u8]) -> Vec<u8> {
     let mut bytes = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n", body.len());
     for field in fields {

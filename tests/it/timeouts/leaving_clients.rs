@@ -87,7 +87,7 @@ fn a_submit_that_breaks_off_is_not_completed() {
     let gateway = Gateway::start(upstream.address);
     let mut client = Client::connect(gateway.address);
     let whole = submit();
-    // Its model is known, so that it is on its way.
+    // The model is known, so that the gateway has begun to send the submit.
     client.send(&whole[..whole.len() - 1]);
     eventually("a connection came", || upstream.connections() == 1);
     client.leave();

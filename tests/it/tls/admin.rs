@@ -50,8 +50,8 @@ impl AdminGateway {
             .args(arguments)
             .output()
             .expect("a process");
-        let told = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8_lossy(&told).into_owned())
+        let printed = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&printed).into_owned())
     }
 }
 
@@ -63,11 +63,11 @@ fn the_operators_listener_speaks_tls() {
     assert_eq!(operated.ask(None, "GET /admin/keys", "wrong").status(), 401);
     let clear = client::once(operated.gateway.admin, message("GET /livez", &[], ""));
     assert_eq!((clear.status(), clear.json()["code"].as_str()), (400, Some("cleartext")));
-    let (code, told) = operated.keys(&["--ca", "ca.pem", "create", "--tenant", "one", "--id", "made"]);
-    assert_eq!(code, Some(0), "{told}");
-    let (code, told) = operated.keys(&["list"]);
-    assert_eq!(code, Some(1), "an authority that is not known: {told}");
-    assert!(told.contains("TLS with localhost:"), "{told}");
+    let (code, printed) = operated.keys(&["--ca", "ca.pem", "create", "--tenant", "one", "--id", "made"]);
+    assert_eq!(code, Some(0), "{printed}");
+    let (code, printed) = operated.keys(&["list"]);
+    assert_eq!(code, Some(1), "an authority that is not known: {printed}");
+    assert!(printed.contains("TLS with localhost:"), "{printed}");
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_certificate_is_needed_beside_the_token() {
     assert!(secure.and_then(|mut secure| secure.ask(message("GET /livez", &[], ""))).is_err());
     identity.write(operated.gateway.directory.path(), "operator");
     let mine = ["--ca", "ca.pem", "--cert", "operator.crt", "--key", "operator.key", "list"];
-    let (code, told) = operated.keys(&mine);
-    assert_eq!(code, Some(0), "{told}");
+    let (code, printed) = operated.keys(&mine);
+    assert_eq!(code, Some(0), "{printed}");
     assert_eq!(operated.keys(&["--ca", "ca.pem", "list"]).0, Some(1));
 }

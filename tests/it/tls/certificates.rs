@@ -24,7 +24,7 @@ fn keyless() -> String {
     generate("{}").replace(&format!("{}\r\n", bearer()), "")
 }
 
-/// No certificate, one of the tenant, one of nobody; no key, the tenant's, another's.
+/// Tries no certificate, one of the tenant and one of no tenant, with no key, the tenant's key and another tenant's.
 #[test]
 fn key_and_certificate_must_agree() {
     let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
@@ -78,7 +78,7 @@ fn every_kind_of_name_opens_and_every_certificate_counts_for_itself() {
     for caller in &mut callers {
         assert_eq!(caller.head().expect("a head").status(), 200);
     }
-    // Near is not enough, and a stranger's authority is none.
+    // A similar name is not enough, and a certificate of an unknown authority is refused.
     for (common_name, name) in [
         ("acme-prod2", "dns:x"),
         ("ACME-PROD", "dns:x"),

@@ -1,4 +1,4 @@
-//! Many connections that never finish a handshake, or are silent after it.
+//! Many connections that never finish a handshake keep nobody else out.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use crate::harness::tls::TlsClient;
 use crate::harness::{Upstream, answer};
 use crate::tls::TlsGateway;
 
-/// More than may shake hands at once: those that are served go on, and who comes new is let in.
+/// The flood is larger than the allowed number of open handshakes: served connections go on, and new ones are let in.
 #[test]
 fn half_open_handshakes_keep_nobody_out() {
     let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
@@ -30,7 +30,7 @@ fn half_open_handshakes_keep_nobody_out() {
         }
     }
     assert_eq!(kept.ask(generate("{}")).expect("an answer").status(), 200);
-    // The oldest had to make room.
+    // The oldest half-open connection was closed for a newer one.
     flood[0].set_read_timeout(Some(crate::harness::PATIENCE)).expect("a timeout");
     let ended = std::io::Read::read(&mut flood[0], &mut [0]);
     assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");

@@ -12,7 +12,7 @@ fn shown(secure: &TlsClient) -> Vec<u8> {
     secure.session().peer_certificates().expect("a certificate")[0].to_vec()
 }
 
-/// Connections that are kept, and new ones all the time.
+/// The load has lasting connections, and new ones all the time.
 #[test]
 fn a_certificate_is_swapped_in_mid_load() {
     let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
@@ -58,7 +58,7 @@ fn a_certificate_is_swapped_in_mid_load() {
     println!("{} requests over five swaps, none failed", asked.load(Ordering::Relaxed));
 }
 
-/// Without a signal, as cert-manager and certbot do it.
+/// cert-manager and certbot replace the files without a signal.
 #[test]
 fn a_swapped_file_is_noticed() {
     let guarded = TlsGateway::start(Upstream::answering("").address, "", "");
@@ -74,7 +74,7 @@ fn what_does_not_hold_changes_nothing() {
     let old = guarded.authority.server_until(2020);
     let good = guarded.authority.server();
     let write = |name: &str, text: &str| std::fs::write(guarded.folder().join(name), text).expect("written");
-    for (certificate, key, told) in [
+    for (certificate, key, expected) in [
         (&good.certificate, &Authority::new().server().key, "is not the key of the certificate"),
         (&old.certificate, &old.key, "expired at"),
         (&"garbage".to_owned(), &good.key, "has no certificate in it"),
@@ -83,10 +83,10 @@ fn what_does_not_hold_changes_nothing() {
         write("server.crt", certificate);
         write("server.key", key);
         let answered = guarded.gateway.administer("POST /admin/reload", "");
-        assert_eq!(answered.status(), 422, "{told}");
+        assert_eq!(answered.status(), 422, "{expected}");
         let faults = answered.json()["faults"].to_string();
-        assert!(faults.contains(told) && faults.contains("server.tls."), "{faults}");
-        assert_eq!(shown(&guarded.connect(&guarded.trusted())), before, "{told}");
+        assert!(faults.contains(expected) && faults.contains("server.tls."), "{faults}");
+        assert_eq!(shown(&guarded.connect(&guarded.trusted())), before, "{expected}");
     }
     good.write(guarded.folder(), "server");
     write("ca.pem", "garbage");

@@ -21,7 +21,7 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    /// The request's head, as it is written to whoever has the mount.
+    /// The request's head for a server with this mount; the upstream has an empty one.
     pub(crate) fn head(&self, mount: &str, key: &str) -> String {
         let mut head = format!(
             "{} {mount}{} {}\r\nHost: dashscope.aliyuncs.com\r\nAuthorization: Bearer {key}\r\n",
@@ -173,7 +173,7 @@ fn requests() -> Vec<Exchange> {
     ]
 }
 
-/// These answers are read on their way.
+/// Submits, whose answers the gateway reads on their way.
 fn submits() -> Vec<Exchange> {
     let path = "/api/v1/services/aigc/video-generation/video-synthesis";
     let lines = ["X-DashScope-Async: enable", "Accept-Encoding: gzip, deflate", TWO];

@@ -84,7 +84,7 @@ fn a_stranger_sees_no_more_than_of_none() {
             let got = call_as(&gateway, OTHER_KEY, &line.replace("{}", id), &[], None);
             let request_id = got.field("x-request-id").expect("an id");
             assert_eq!(got.status(), 404);
-            // The whole answer, to the byte: only the request id may differ.
+            // The head up to its date, and the body, must not differ in any byte but those of the request id.
             (
                 got.head
                     .replace(&request_id, "REQUEST")

@@ -52,7 +52,7 @@ fn the_file_comes_whole_in_ranges_and_as_its_head() {
         assert_eq!(part.field("content-range"), Some(format!("bytes {first}-{last}/{length}")));
         assert_eq!(part.body, whole.body[first..=last], "{range}");
     }
-    // The right tag, and one that is out of date.
+    // `If-Range` with the right tag gets the range; with another tag it gets the whole file.
     assert_eq!(content(&gateway, &id, &["Range: bytes=0-9", &format!("If-Range: {tag}")]).status(), 206);
     let fresh = content(&gateway, &id, &["Range: bytes=0-9", "If-Range: \"other\""]);
     assert_eq!((fresh.status(), fresh.body.len()), (200, length));
@@ -63,7 +63,7 @@ fn the_file_comes_whole_in_ranges_and_as_its_head() {
     assert_eq!((head.status(), head.field("content-length")), (200, Some(length.to_string())));
     assert_eq!(head.field("content-type").as_deref(), Some("video/mp4"));
     assert_eq!(head.field("content-range"), None);
-    // Storage saw no credential of anybody, and no trace of the client.
+    // Storage saw no key of the tenant or of the account.
     let seen: Vec<_> = simulator
         .requests()
         .into_iter()
@@ -117,7 +117,7 @@ fn in_place_of_a_video_there_is_a_clear_error() {
     refused(&content(&gateway, &gone, &[]), 502, "service_unavailable");
     simulator.clear_faults();
     assert_eq!(content(&gateway, &gone, &[]).status(), 200);
-    // A day later the URL is expired; its `Expires` parameter tells.
+    // The URL's `Expires` parameter shows that the video has expired.
     let expired = Upstream::start(|request, stream| {
         let body = if request.start_line().starts_with("POST") {
             json!({"output": {"task_id": "t-1", "task_status": "PENDING"}})
@@ -192,9 +192,9 @@ fn redirects_are_followed_within_the_list_alone() {
     let other = Upstream::answering(answer("200 OK", &["Content-Type: video/mp4"], "0123ftyp"));
     let inside = Upstream::answering(answer("200 OK", &[], "secret"));
     let location = Arc::new(Mutex::new(String::new()));
-    let told = Arc::clone(&location);
+    let shared = Arc::clone(&location);
     let storage = Upstream::start(move |_, stream| {
-        let location = format!("Location: {}", told.lock().expect("no panic"));
+        let location = format!("Location: {}", shared.lock().expect("no panic"));
         stream.write_all(&answer("302 Found", &[&location], "")).is_ok()
     });
     let url = format!("{}/a.mp4", origin(storage.address));

@@ -84,7 +84,7 @@ fn what_is_larger_or_of_another_kind_goes_into_storage() {
     }
 }
 
-/// Only the account that has the file can read it, so the task goes there, however many there are.
+/// Only the account that has the file can read it, so the task goes there, however many accounts there are.
 #[test]
 fn the_task_goes_to_the_account_that_stores_the_file() {
     let keys = ["sk-east", "sk-west", "sk-north"];

@@ -1,4 +1,4 @@
-//! The Video object, its list, its delete, and the same task in APIYI's shape.
+//! Reading of videos: the Video object, its list and its delete, and the same task in APIYI's shape.
 
 use std::time::{Duration, Instant};
 
@@ -108,7 +108,7 @@ fn a_poll_waits_where_it_is_asked_to() {
             break;
         }
     }
-    // One answer a change of state.
+    // Each change of state takes one answer.
     assert!(asked <= 3 && began.elapsed() < Duration::from_secs(15), "asked {asked} times");
 }
 
@@ -207,6 +207,6 @@ fn a_restart_forgets_nothing_that_was_asked_for_or_deleted() {
     refused(&call(&gateway, &format!("GET /v1/videos/{hidden}")), 404, "not_found");
     assert_eq!(listed(&gateway, "").0, [cut.as_str(), kept.as_str()]);
     let video = ok(&call(&gateway, &format!("GET /v1/videos/{cut}")));
-    let told = video["prompt"].as_str().expect("a prompt");
-    assert!(prompt.starts_with(told) && told.len() > 19_990, "{}", told.len());
+    let shown = video["prompt"].as_str().expect("a prompt");
+    assert!(prompt.starts_with(shown) && shown.len() > 19_990, "{}", shown.len());
 }

@@ -14,18 +14,18 @@ fn no_result_leads_inside() {
     let inside = Upstream::answering(answer("200 OK", &["Content-Type: video/mp4"], "secret"));
     let port = inside.address.port();
     let url = Arc::new(Mutex::new(String::new()));
-    let told = Arc::clone(&url);
+    let shared = Arc::clone(&url);
     let upstream = Upstream::start(move |request, stream| {
         let body = if request.start_line().starts_with("POST") {
-            let number = request.head.len() + told.lock().expect("no panic").len();
-            json!({"output": {"task_id": format!("t-{number}-{}", told.lock().expect("no panic").len()), "task_status": "PENDING"}})
+            let number = request.head.len() + shared.lock().expect("no panic").len();
+            json!({"output": {"task_id": format!("t-{number}-{}", shared.lock().expect("no panic").len()), "task_status": "PENDING"}})
         } else {
             let id = request.start_line().split(['/', ' ']).rev().nth(2).unwrap_or_default().to_owned();
-            json!({"output": {"task_id": id, "task_status": "SUCCEEDED", "video_url": *told.lock().expect("no panic")}})
+            json!({"output": {"task_id": id, "task_status": "SUCCEEDED", "video_url": *shared.lock().expect("no panic")}})
         };
         stream.write_all(&answer("200 OK", &["Content-Type: application/json"], &body.to_string())).is_ok()
     });
-    // Every host in the table is on a list that is too wide: it is the addresses that stop them.
+    // Each host of the first group is on a list that is too wide: only its address stops the fetch.
     let wide = ["localhost", "*.0.0.1", "*.254.169.254", "*.0.0.5", "*.64.0.1", "*.100.100.200", "*.0.0.0"]
         .map(str::to_owned);
     let usual = ["dashscope-*.oss-*.aliyuncs.com", "*.oss-accelerate.aliyuncs.com"].map(str::to_owned);

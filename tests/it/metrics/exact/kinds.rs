@@ -39,7 +39,7 @@ impl Observation {
     }
 }
 
-/// One client, with what it remembers.
+/// A client with its open connection and the task that it submitted last.
 pub(super) struct LoadClient<'w> {
     world: &'w Installation,
     client: Option<Client>,
@@ -51,7 +51,7 @@ pub(super) const KINDS: [fn(&mut LoadClient<'_>) -> Observation; 34] = [
     |actor| actor.chat(true),
     |actor| actor.submit("one", TENANT_KEY, "wan2.7-t2v"),
     |actor| actor.poll(),
-    |actor| actor.get("one", TENANT_KEY, "local", &format!("/wan/api/v1/tasks/{STRANGER}")),
+    |actor| actor.get("one", TENANT_KEY, "local", &format!("/wan/api/v1/tasks/{UNKNOWN_TASK}")),
     |actor| actor.get("one", TENANT_KEY, "local", "/wan/api/v1/tasks?page_no=1"),
     |actor| actor.cancel(),
     |actor| actor.service("two", OTHER_KEY, "plain", "{}"),
@@ -91,7 +91,7 @@ impl<'w> LoadClient<'w> {
         Self { world, client: None, task: None }
     }
 
-    /// On the connection that is there, if it still is.
+    /// Sends a request on the open connection, or on a new one.
     fn ask(&mut self, request: &str) -> Message {
         let mut client = self.client.take().unwrap_or_else(|| Client::connect(self.world.gateway.address));
         let answer = client.ask(request);
@@ -129,9 +129,9 @@ impl<'w> LoadClient<'w> {
     }
 
     fn submit(&mut self, tenant: &'static str, key: &str, model: &str) -> Observation {
-        let told = self.submit_for(tenant, key, model, 5);
-        let reads = !matches!(told.reason.as_deref(), Some("tasks_in_flight"));
-        Observation { bytes_in: if reads { told.bytes_in } else { 0 }, ..told }
+        let observed = self.submit_for(tenant, key, model, 5);
+        let reads = !matches!(observed.reason.as_deref(), Some("tasks_in_flight"));
+        Observation { bytes_in: if reads { observed.bytes_in } else { 0 }, ..observed }
     }
 
     fn submit_for(&mut self, tenant: &'static str, key: &str, model: &str, seconds: u32) -> Observation {
@@ -148,13 +148,13 @@ impl<'w> LoadClient<'w> {
     fn poll(&mut self) -> Observation {
         match self.task.clone() {
             Some(id) => self.get("one", TENANT_KEY, "answered", &format!("/wan/v1/tasks/{id}")),
-            None => self.get("one", TENANT_KEY, "local", &format!("/wan/v1/tasks/{STRANGER}")),
+            None => self.get("one", TENANT_KEY, "local", &format!("/wan/v1/tasks/{UNKNOWN_TASK}")),
         }
     }
 
     fn cancel(&mut self) -> Observation {
         let answer = self.ask(&message(
-            &format!("POST /wan/api/v1/tasks/{STRANGER}/cancel"),
+            &format!("POST /wan/api/v1/tasks/{UNKNOWN_TASK}/cancel"),
             &[&bearer(OTHER_KEY)],
             "",
         ));
@@ -192,7 +192,8 @@ impl<'w> LoadClient<'w> {
         Observation::whole("one", "", &answer, 0)
     }
 
-    /// The client leaves, in turns: before the answer, inside the answer, and out of a WebSocket.
+    /// The client leaves, in turns: before the answer, inside the answer, and out of a WebSocket. In every fourth turn
+    /// the upstream refuses the WebSocket.
     fn leaving(&mut self) -> Observation {
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let mut client = Client::connect(self.world.gateway.address);
@@ -255,13 +256,13 @@ pub(super) fn half_a_head(world: &Installation) -> Observation {
     Observation::whole("none", "", &client.answer(), 0).under("none")
 }
 
-/// The one chunk of an answer that goes on for ever, in its framing.
+/// Reads the one chunk of an endless answer, with its framing.
 pub(super) fn read_chunk(client: &mut Client) {
     let framed = format!("{:x}\r\n{CHUNK}\r\n", CHUNK.len());
     assert_eq!(client.bytes(framed.len()), framed.as_bytes());
 }
 
-/// A service of the scripted upstream.
+/// A call of a service of the scripted upstream.
 pub(super) fn call(key: &str, name: &str, body: &str) -> String {
     message(&format!("POST {SERVICE}/{name}?note={}", secrets::QUERY), &[&bearer(key)], body)
 }
@@ -306,7 +307,7 @@ pub(super) fn tenants() -> String {
 
 const SERVICE: &str = "/wan/api/v1/services/aigc/scripted";
 const SYNTHESIS: &str = "/wan/api/v1/services/aigc/video-generation/video-synthesis";
-const STRANGER: &str = "11111111-2222-4333-8444-555555555555";
+const UNKNOWN_TASK: &str = "11111111-2222-4333-8444-555555555555";
 const BODY: &str = r#"{"model":"qwen-plus","input":"planted-prompt-9c02e7b41f"}"#;
 /// The bytes that an upstream sends before it falls silent.
 pub(super) const CHUNK: &str = "planted-answer-e47b90c2d5";

@@ -20,11 +20,11 @@ pub(super) struct Installation {
     simulator: Simulator,
     script: Upstream,
     counted: Arc<UpstreamCounts>,
-    /// Nobody listens there.
+    /// The port of the account `nowhere`, on which nobody listens.
     _nowhere: ClosedPort,
-    /// Holds the one slot of its tenant.
+    /// The client that holds the one slot of the tenant `crowd`.
     crowd: Mutex<Option<Client>>,
-    /// The stream of a key that was revoked.
+    /// A key that was revoked while its stream was open.
     pub(super) revoked: Mutex<String>,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Installation {
 pub(super) struct UpstreamCounts {
     answers: Mutex<BTreeMap<String, f64>>,
     throttled: Mutex<usize>,
-    /// The numbers of requests that get no answer.
+    /// Numbers of the arrived requests that get no answer.
     arrived: Mutex<BTreeSet<String>>,
 }
 
@@ -124,8 +124,8 @@ impl Installation {
         });
     }
 
-    /// Attempts by account and status, as the upstreams counted them, or as the gateway must have counted them where
-    /// no upstream is.
+    /// Attempts by account and status, as the upstreams counted them; for the account `nowhere`, as the access log
+    /// counts them.
     pub(super) fn upstreams_counted(&self) -> BTreeMap<String, f64> {
         let mut counts = self.counted.answers.lock().expect("no panic").clone();
         for seen in self.simulator.requests() {
@@ -155,7 +155,7 @@ impl Installation {
 
 impl Drop for Installation {
     fn drop(&mut self) {
-        // Its requests hold every secret there is; none of them went on.
+        // Clients send all their secrets; none of them may reach an upstream.
         for seen in self.script.requests() {
             for key in [TENANT_KEY, OTHER_KEY, ADMIN_TOKEN] {
                 assert!(std::thread::panicking() || !seen.holds(key), "an upstream was told {key}");
@@ -171,7 +171,7 @@ impl UpstreamCounts {
         *self.answers.lock().expect("no panic").entry(format!("{account} {code}")).or_default() += 1.0;
     }
 
-    /// The kind of call: the last segment of the path, or the model of a submit.
+    /// Answers a request by its kind, which is the last segment of the path or the model of a submit.
     fn serve(&self, request: &Message, stream: &mut TcpStream) -> bool {
         let line = request.start_line();
         let path = line.split([' ', '?']).nth(1).unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! Crashes during an upgrade: either process is killed while both run; no task that a client was told of is lost.
+//! Crashes during an upgrade: either process is killed while both run, and no task whose id a client received is lost.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -11,8 +11,8 @@ use crate::harness::calls::{bearer, poll, submit};
 use crate::harness::{client, eventually, let_pass, message};
 use crate::process::Process;
 
-/// Submits until nobody answers, and notes what it was told of.
-fn submit_on(address: SocketAddr, stop: &AtomicBool, told: &Mutex<BTreeSet<String>>) {
+/// Submits until no process listens, and notes the ids that it received.
+fn submit_on(address: SocketAddr, stop: &AtomicBool, received: &Mutex<BTreeSet<String>>) {
     while !stop.load(Ordering::Relaxed) {
         let Ok(mut line) = RawConnection::open(address) else { return };
         for _ in 0..20 {
@@ -20,7 +20,8 @@ fn submit_on(address: SocketAddr, stop: &AtomicBool, told: &Mutex<BTreeSet<Strin
             if made.status() != 200 || !made.complete {
                 break;
             }
-            told.lock()
+            received
+                .lock()
                 .expect("no panic")
                 .insert(made.json()["output"]["task_id"].as_str().expect("an id").into());
             if made.field("connection").as_deref() == Some("close") {
@@ -30,8 +31,8 @@ fn submit_on(address: SocketAddr, stop: &AtomicBool, told: &Mutex<BTreeSet<Strin
     }
 }
 
-/// Looks for the task in the tenant's own list, which is the gateway's record.
-fn all_are_known(address: SocketAddr, told: &BTreeSet<String>) {
+/// Checks that all tasks are in the tenant's own list, which is the gateway's record.
+fn all_are_known(address: SocketAddr, received: &BTreeSet<String>) {
     let mut known = BTreeSet::new();
     for page in 1.. {
         let path = format!("GET /api/v1/tasks?page_no={page}&page_size=100");
@@ -42,28 +43,28 @@ fn all_are_known(address: SocketAddr, told: &BTreeSet<String>) {
             break;
         }
     }
-    let lost: Vec<_> = told.difference(&known).collect();
-    assert!(lost.is_empty(), "{} told, lost: {lost:?}", told.len());
-    let one = told.iter().next().expect("a task");
+    let lost: Vec<_> = received.difference(&known).collect();
+    assert!(lost.is_empty(), "{} received, lost: {lost:?}", received.len());
+    let one = received.iter().next().expect("a task");
     let got = client::once(address, poll(one));
     assert!(is_known(&got), "{one}: {}{}", got.head, got.text());
 }
 
-/// At another moment each time: before the new one is ready, when it is, a little later.
+/// Kills one of the two processes this long after the new one was started, and returns the number of tasks.
 fn kill_while_both_run(kills_new: bool, after_milliseconds: u64) -> usize {
     let upstream = upstream();
     let folder = place(upstream.address);
     let mut old = serve(folder.path());
     let address = old.address();
-    let (stop, told) = (AtomicBool::new(false), Mutex::default());
-    // Streams that keep the old process draining.
+    let (stop, received) = (AtomicBool::new(false), Mutex::default());
+    // Idle connections at the old process.
     let idle: Vec<RawConnection> =
         (0..4).map(|_| RawConnection::open(address).expect("a connection")).collect();
     let survivor = std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| submit_on(address, &stop, &told));
+            scope.spawn(|| submit_on(address, &stop, &received));
         }
-        eventually("some were told of", || told.lock().expect("no panic").len() > 20);
+        eventually("some were told of", || received.lock().expect("no panic").len() > 20);
         let mut new = take_over(folder.path());
         let_pass(std::time::Duration::from_millis(after_milliseconds));
         let (mut killed, survivor) = if kills_new {
@@ -80,33 +81,33 @@ fn kill_while_both_run(kills_new: bool, after_milliseconds: u64) -> usize {
         survivor
     });
     drop(idle);
-    let told = told.into_inner().expect("no panic");
-    read_back(folder.path(), survivor, &told, kills_new);
-    told.len()
+    let received = received.into_inner().expect("no panic");
+    read_back(folder.path(), survivor, &received, kills_new);
+    received.len()
 }
 
-fn read_back(folder: &Path, survivor: Process, told: &BTreeSet<String>, kills_new: bool) {
+fn read_back(folder: &Path, survivor: Process, received: &BTreeSet<String>, kills_new: bool) {
     if kills_new && survivor.printed().contains("has taken over") {
         // The old process drains, and no other serves. It is ended and started again, as a service manager does.
         drop(survivor);
         let mut anew = serve(folder);
-        return all_are_known(anew.address(), told);
+        return all_are_known(anew.address(), received);
     }
     let mut survivor = survivor;
-    all_are_known(survivor.address(), told);
+    all_are_known(survivor.address(), received);
     drop(survivor);
     let mut anew = serve(folder);
-    all_are_known(anew.address(), told);
+    all_are_known(anew.address(), received);
 }
 
 #[test]
 fn the_new_one_is_killed() {
-    let told: Vec<usize> = [0, 150, 400, 900].map(|after| kill_while_both_run(true, after)).into();
-    println!("tasks told of, all known afterwards: {told:?}");
+    let received: Vec<usize> = [0, 150, 400, 900].map(|after| kill_while_both_run(true, after)).into();
+    println!("tasks told of, all known afterwards: {received:?}");
 }
 
 #[test]
 fn the_old_one_is_killed() {
-    let told: Vec<usize> = [0, 150, 400, 900].map(|after| kill_while_both_run(false, after)).into();
-    println!("tasks told of, all known afterwards: {told:?}");
+    let received: Vec<usize> = [0, 150, 400, 900].map(|after| kill_while_both_run(false, after)).into();
+    println!("tasks told of, all known afterwards: {received:?}");
 }

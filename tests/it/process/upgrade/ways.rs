@@ -1,4 +1,5 @@
-//! Ways to start an upgrade, and upgrades that fail.
+//! Ways to start an upgrade: by a new process or by a signal. An upgrade that fails changes nothing, and keys and the
+//! new configuration hold after it.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -19,8 +20,7 @@ fn where_none_runs_it_starts_as_usual() {
     assert_eq!(process.end().0.code(), Some(0));
 }
 
-/// A bad configuration, a store that is elsewhere, a port that another process has: the old one goes on, and the next
-/// try may succeed.
+/// With a bad configuration, or a port that another process has, the old process goes on, and the next try may succeed.
 #[test]
 fn an_upgrade_that_fails_changes_nothing() {
     let upstream = upstream();
@@ -30,13 +30,13 @@ fn an_upgrade_that_fails_changes_nothing() {
     let good = std::fs::read_to_string(folder.path().join(CONFIG_FILE)).expect("a file");
     let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let elsewhere = good.replacen("127.0.0.1:0", &other.local_addr().expect("an address").to_string(), 1);
-    for (text, code, told) in
+    for (text, code, expected) in
         [(good.replace("[admin]", "[adminn]"), 64, "unknown key `adminn`"), (elsewhere, 1, "can't listen on")]
     {
         std::fs::write(folder.path().join(CONFIG_FILE), text).expect("written");
         let (status, printed) = take_over(folder.path()).end();
         assert_eq!(status.code(), Some(code), "{printed}");
-        assert!(printed.contains(told), "{printed}");
+        assert!(printed.contains(expected), "{printed}");
         assert_eq!(client::once(address, generate("{}")).status(), 200);
     }
     std::fs::write(folder.path().join(CONFIG_FILE), &good).expect("written");
@@ -99,7 +99,7 @@ fn the_new_process_has_a_configuration_of_its_own() {
     }
 }
 
-/// The end comes at the deadline and not before.
+/// The stream ends at the deadline and not before.
 #[test]
 fn a_stream_that_goes_on_and_on_is_cut_at_the_deadline() {
     let upstream = upstream();
