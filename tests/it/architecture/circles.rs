@@ -142,7 +142,8 @@ fn definition(files: &BTreeMap<String, File>, module: &str, path: &str, depth: u
         child if files.contains_key(&format!("{module}::{child}")) => {}
         _ => return None,
     }
-    while let Some(name) = names.pop_front_if(|name| ["crate", "super", "self"].contains(name)) {
+    while let Some(&name @ ("crate" | "super" | "self")) = names.front() {
+        names.pop_front();
         if name == "super" {
             place.pop();
         }

@@ -85,9 +85,10 @@ fn outside_of_fences(text: &str) -> impl Iterator<Item = &str> {
 fn beside(document: &str, link: &str) -> PathBuf {
     let mut path = Path::new(document).parent().expect("a folder").to_owned();
     for component in Path::new(link).components() {
-        match component {
-            Component::ParentDir => assert!(path.pop(), "{document}: {link} leads out of the repository"),
-            other => path.push(other),
+        if component == Component::ParentDir {
+            assert!(path.pop(), "{document}: {link} leads out of the repository");
+        } else {
+            path.push(component);
         }
     }
     path
