@@ -1,10 +1,10 @@
 //! Balancing of connections: each one is served by the worker that has the fewest.
 //!
 //! The kernel spreads connections over the listeners by a hash of their addresses: of eight lasting connections, one of
-//! two workers may get seven while the other processor is idle. api7/aisix lost 27 % of its throughput at 8 connections
-//! that way. With the balancer, 8 connections reach 0.78 of the throughput of 64 on two workers (nginx: 0.72; `cargo
-//! bench --bench peers -- balance`). Clients keep few connections for long, so a small deployment is the usual case. A
-//! moved connection costs one wake of another worker; a request costs nothing.
+//! two workers may get seven while the other processor is idle. Without the balancer, 8 connections reached 0.56 and 0.87
+//! of the throughput of 64 on two workers in two runs; with it 1.2 in both (`cargo bench --bench peers -- balance`).
+//! Clients keep few connections for long, so a small deployment is the usual case. A moved connection costs one wake of
+//! another worker; a request costs nothing.
 //!
 //! The balancer can go when the kernel balances `SO_REUSEPORT` listeners by their open connections.
 
