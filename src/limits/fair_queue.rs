@@ -16,11 +16,14 @@ pub struct FairQueue<K, T> {
     capacity: usize,
     /// Latest virtual start of a turn that was given.
     given: u64,
+    /// Number of lines at which those that are of no use are looked for.
+    purge_at: usize,
 }
 
 #[derive(Debug)]
 struct TenantLine<K, T> {
     waiting: BTreeMap<K, T>,
+    /// 0: not known yet.
     weight: u32,
     /// Virtual start of the tenant's next turn.
     begins: u64,
@@ -32,9 +35,16 @@ struct TenantLine<K, T> {
 #[derive(Debug, PartialEq, Eq)]
 pub struct QueueFull;
 
+impl<K, T> Default for FairQueue<K, T> {
+    /// A queue that takes everything.
+    fn default() -> Self {
+        Self { lines: HashMap::default(), length: 0, capacity: usize::MAX, given: 0, purge_at: MOST_LINES }
+    }
+}
+
 impl<K: Ord + Copy, T> FairQueue<K, T> {
     pub fn new(capacity: usize) -> Self {
-        Self { lines: HashMap::default(), length: 0, capacity, given: 0 }
+        Self { capacity, ..Self::default() }
     }
 
     pub fn length(&self) -> usize {
@@ -45,8 +55,8 @@ impl<K: Ord + Copy, T> FairQueue<K, T> {
         self.length == 0
     }
 
-    /// Adds an item to the tenant's line. In a full queue it displaces the last item of the longest line, which is
-    /// returned.
+    /// Adds an item to the tenant's line; [`FairQueue::next`] looks a weight of 0 up. In a full queue the item displaces
+    /// the last item of the longest line, which is returned.
     ///
     /// # Errors
     /// [`QueueFull`] if the longest line is the tenant's own.
@@ -70,38 +80,62 @@ impl<K: Ord + Copy, T> FairQueue<K, T> {
     }
 
     /// Gives the next turn to a tenant whose first item is due, and returns that item's key. The item stays until it is
-    /// removed. `weight` says the tenant's weight, by its name and its last one.
+    /// removed. An item whose turn has come, but for which `put_off` says a later key that is not due, gets that key.
+    /// `weight` says a tenant's weight, by its name and its last one; it is called when the tenant's first item is due,
+    /// and at each turn.
     pub fn next(
         &mut self,
         is_due: impl Fn(&K) -> bool,
+        mut put_off: impl FnMut(&K) -> Option<K>,
         weight: impl Fn(&str, u32) -> u32,
     ) -> Option<(Arc<str>, K)> {
-        let given = self.given;
-        let waiting = self.lines.iter_mut().filter_map(|(name, line)| {
-            let (key, _) = line.waiting.first_key_value().filter(|(key, _)| is_due(key))?;
-            let key = *key;
-            line.weight = weight(name, line.weight);
-            // A line without due items saves no turns up. A line that has some all the time is never more than one turn
-            // behind the latest start.
-            line.begins = line.begins.max(given.saturating_sub(step(line.weight)));
-            Some((name, key, line))
+        let (given, mut first) = (self.given, None::<((u64, K), Arc<str>)>);
+        self.lines.retain(|name, line| {
+            while let Some(key) = line.waiting.keys().next().copied().filter(&is_due) {
+                if line.weight == 0 {
+                    line.weight = weight(name, 0);
+                }
+                // A line without due items saves no turns up. A line that has some all the time is never more than one
+                // turn behind the latest start.
+                line.begins = line.begins.max(given.saturating_sub(step(line.weight)));
+                let turn = (line.turn(1), key);
+                if first.as_ref().is_some_and(|(before, _)| *before <= turn) {
+                    break;
+                }
+                let Some(later) = put_off(&key) else {
+                    first = Some((turn, Arc::clone(name)));
+                    break;
+                };
+                let item = line.waiting.remove(&key);
+                line.waiting.extend(item.map(|item| (later, item)));
+            }
+            line.is_of_use(given)
         });
-        let (name, key, line) = waiting.min_by_key(|(_, key, line)| (line.turn(1), *key))?;
-        self.given = self.given.max(line.begins);
+        let ((_, key), name) = first?;
+        let line = self.lines.get_mut(&name)?;
+        self.given = given.max(line.begins);
+        line.weight = weight(&name, line.weight);
         line.begins = line.turn(1);
-        Some((Arc::clone(name), key))
+        Some((name, key))
     }
 
     /// Removes the item of the next turn, whatever its key.
     pub fn pop(&mut self) -> Option<T> {
-        let (tenant, key) = self.next(|_| true, |_, weight| weight)?;
+        let (tenant, key) = self.next(|_| true, |_| None, |_, weight| weight)?;
         self.remove(&tenant, &key)
     }
 
     /// Removes an item; that costs its tenant no turn.
     pub fn remove(&mut self, tenant: &str, key: &K) -> Option<T> {
-        let item = self.lines.get_mut(tenant)?.waiting.remove(key)?;
+        let line = self.lines.get_mut(tenant)?;
+        let item = line.waiting.remove(key)?;
         self.length -= 1;
+        if self.length == 0 {
+            // A tenant that was just served has nobody to let go first.
+            self.lines.retain(|_, line| line.promised.is_some());
+        } else if !line.is_of_use(self.given) {
+            self.lines.remove(tenant);
+        }
         Some(item)
     }
 
@@ -148,17 +182,14 @@ impl<K: Ord + Copy, T> FairQueue<K, T> {
     }
 
     fn line(&mut self, tenant: &Arc<str>, weight: u32, now: Instant) -> &mut TenantLine<K, T> {
-        if self.lines.len() >= MOST_LINES && !self.lines.contains_key(tenant) {
-            let given = self.given;
-            self.lines.retain(|_, line| line.is_of_use(given, now));
-            // Past so many, a tenant that was just served loses the memory of it.
-            if self.lines.len() >= MOST_LINES {
-                self.lines.retain(|_, line| !line.waiting.is_empty());
-            }
+        if self.lines.len() >= self.purge_at && !self.lines.contains_key(tenant) {
+            // Past so many, a tenant that was just served loses the memory of it. A promise is kept until its time.
+            self.lines.retain(|_, line| !line.waiting.is_empty() || line.promised.is_some_and(|at| at > now));
+            self.purge_at = MOST_LINES.max(2 * self.lines.len());
         }
         let new = || TenantLine { waiting: BTreeMap::new(), weight, begins: 0, promised: None };
         let line = self.lines.entry(Arc::clone(tenant)).or_insert_with(new);
-        line.weight = weight;
+        line.weight = if weight > 0 { weight } else { line.weight };
         line
     }
 
@@ -183,8 +214,8 @@ impl<K, T> TenantLine<K, T> {
         step(self.weight) * self.waiting.len() as u64
     }
 
-    fn is_of_use(&self, given: u64, now: Instant) -> bool {
-        !self.waiting.is_empty() || self.begins > given || self.promised.is_some_and(|at| at > now)
+    fn is_of_use(&self, given: u64) -> bool {
+        !self.waiting.is_empty() || self.begins > given || self.promised.is_some()
     }
 }
 
@@ -194,7 +225,8 @@ fn step(weight: u32) -> u64 {
 }
 
 const ONE: u64 = 1_000_000;
-/// Lines of tenants that wait, were just served, or were promised a time. Beyond, only those that wait stay.
+/// Lines of tenants that wait, were just served, or were promised a time. Beyond, those who were just served are
+/// forgotten whenever the lines have doubled.
 const MOST_LINES: usize = 2048;
 /// A rate recovers in about a minute (protocol 6.1), and not all refused submits come again.
 const LATEST_PROMISE: Duration = Duration::from_secs(60);

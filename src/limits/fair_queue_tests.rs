@@ -109,6 +109,39 @@ fn lines_are_forgotten() {
 }
 
 #[test]
+fn lines_are_gone_when_they_are_empty() {
+    let (mut queue, now) = (due_queue(), Instant::now());
+    let tenants: Vec<Arc<str>> = (0..3 * MOST_LINES).map(|number| format!("t{number}").into()).collect();
+    for (number, tenant) in (0u64..).zip(&tenants) {
+        queue.push(tenant, 0, (0, number), (), now).expect("room");
+    }
+    assert!(queue.lines.len() == tenants.len() && queue.purge_at <= 2 * tenants.len());
+    for (number, tenant) in (0u64..).zip(&tenants).skip(10) {
+        queue.remove(tenant, &(0, number));
+    }
+    assert_eq!(queue.lines.len(), 10);
+    // Each is served once, and remembered for as long as others may wait for their turn.
+    assert_eq!(std::iter::from_fn(|| queue.pop()).count(), 10);
+    assert_eq!((queue.lines.len(), queue.first_key()), (0, None));
+}
+
+#[test]
+fn items_are_put_off_without_a_turn() {
+    let (mut queue, [a, b, _], now) = (due_queue(), names(), Instant::now());
+    for number in 0..100 {
+        queue.push([&a, &b][number as usize % 2], 1, (0, number), (), now).expect("room");
+    }
+    let asked = std::cell::Cell::new(0);
+    let put_off = |(_, number): &(u64, u64)| {
+        asked.set(asked.get() + 1);
+        (*number != 99).then_some((5, *number))
+    };
+    assert_eq!(queue.next(|(due, _)| *due <= 1, put_off, |_, weight| weight), Some((b, (0, 99))));
+    assert!(asked.get() <= 100 && queue.lines["a"].begins == 0);
+    assert_eq!((queue.length(), queue.first_key()), (100, Some((0, 99))));
+}
+
+#[test]
 fn the_refused_are_told_times_of_their_own() {
     let (mut queue, [a, b, _]) = (Queue::new(MOST_WAITING), names());
     let (now, second) = (Instant::now(), Duration::from_secs(1));
@@ -205,7 +238,7 @@ const MOST_WAITING: usize = 1024;
 
 /// A queue of items that are due from a time on: its keys are the time and a number.
 fn due_queue() -> FairQueue<(u64, u64), ()> {
-    FairQueue::new(usize::MAX)
+    FairQueue::default()
 }
 
 #[test]
@@ -217,7 +250,7 @@ fn tenants_take_turns_and_each_ones_oldest_goes_first() {
     queue.push(&two, 1, (4, 10), (), now).expect("room");
     queue.push(&two, 1, (100, 11), (), now).expect("room");
     let mut order = Vec::new();
-    while let Some((tenant, key)) = queue.next(|(due, _)| *due <= 9, |_, weight| weight) {
+    while let Some((tenant, key)) = queue.next(|(due, _)| *due <= 9, |_| None, |_, weight| weight) {
         queue.remove(&tenant, &key);
         order.push(key.1);
     }
@@ -235,7 +268,7 @@ fn a_flood_takes_no_more_than_every_second_turn_of_two() {
         queue.push(&calm, 1, (1, number), (), now).expect("room");
     }
     for turn in 0..20 {
-        let (tenant, key) = queue.next(|(due, _)| *due <= 2, |_, weight| weight).expect("one");
+        let (tenant, key) = queue.next(|(due, _)| *due <= 2, |_| None, |_, weight| weight).expect("one");
         assert_eq!(tenant, [&flood, &calm][turn % 2].clone());
         queue.remove(&tenant, &key);
     }
@@ -250,8 +283,11 @@ fn items_that_are_not_due_save_no_turns_up_and_a_new_weight_counts_at_once() {
     }
     let mut order = |time: u64, weight: u32, most: usize| -> usize {
         let turns = (0..most).filter_map(|_| {
-            let (tenant, key) =
-                queue.next(|(due, _)| *due <= time, |name, _| if name == "b" { weight } else { 1 })?;
+            let (tenant, key) = queue.next(
+                |(due, _)| *due <= time,
+                |_| None,
+                |name, _| if name == "b" { weight } else { 1 },
+            )?;
             queue.remove(&tenant, &key);
             Some(tenant)
         });

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 pub struct WindowRate {
     starts: usize,
     span: Duration,
-    /// Time after which a call without an answer counts as answered.
-    longest_answer: Duration,
+    /// Time after which a call without an answer counts as answered; `None`: never.
+    longest_answer: Option<Duration>,
 }
 
 /// Calls of the last span.
@@ -35,13 +35,13 @@ impl WindowRate {
         Self {
             starts: starts as usize,
             span: Duration::from_secs_f64(starts / requests * MARGIN),
-            longest_answer: LONGEST_ANSWER,
+            longest_answer: Some(LONGEST_ANSWER),
         }
     }
 
     /// Calls to an endpoint that is asked for no more while its answers are late: calls without an answer count.
     pub fn calls_per_second(calls: u32) -> Self {
-        Self { starts: calls.max(1) as usize, span: CALL_SPAN, longest_answer: UNLIMITED }
+        Self { starts: calls.max(1) as usize, span: CALL_SPAN, longest_answer: None }
     }
 }
 
@@ -55,15 +55,22 @@ impl SlidingWindow {
 
     /// Notes the answer of a call: the upstream counted it between the start and now.
     pub fn end(&mut self, number: u64, now: Instant) {
-        let Some(begun) = self.starts.iter_mut().find(|begun| begun.number == number) else { return };
+        // The numbers ascend.
+        let found = self.starts.binary_search_by_key(&number, |begun| begun.number);
+        let Some(begun) = found.ok().and_then(|place| self.starts.get_mut(place)) else { return };
         begun.ended = Some(now);
         let took = now.saturating_duration_since(begun.at).min(LONGEST_ANSWER);
         self.lag = (self.lag * 7 + took) / 8;
     }
 
-    /// Time at which one more call may start: exact, unless an answer is late.
+    /// Time at which one more call may start: exact, unless an answer is late. The cost grows with the calls that were
+    /// started, not with the rate.
     pub fn next_start(&mut self, rate: WindowRate, now: Instant) -> Instant {
-        self.slots(rate, now).into_iter().min().unwrap_or(now)
+        if self.length(rate, now) < rate.starts {
+            return now;
+        }
+        let mut freed: Vec<Instant> = self.starts.iter().map(|begun| begun.frees(rate, now)).collect();
+        *freed.select_nth_unstable(self.starts.len() - rate.starts).1
     }
 
     /// Turn of a call that waits behind `before` others. Waiting calls start evenly, so that no call that comes later
@@ -83,14 +90,11 @@ impl SlidingWindow {
 
     /// Times at which the calls of one span may start, in order.
     fn slots(&mut self, rate: WindowRate, now: Instant) -> Vec<Instant> {
-        self.starts.retain(|begun| begun.frees(rate, now) > now);
-        let mut slots: Vec<Instant> = self.starts.iter().map(|begun| begun.frees(rate, now)).collect();
+        let mut slots = vec![now; rate.starts.saturating_sub(self.length(rate, now))];
+        slots.extend(self.starts.iter().map(|begun| begun.frees(rate, now)));
         slots.sort_unstable();
         // A slower rate than before: the first that are freed make no room yet.
-        slots.drain(..slots.len().saturating_sub(rate.starts));
-        let mut free = vec![now; rate.starts - slots.len()];
-        free.append(&mut slots);
-        free
+        slots.split_off(slots.len() - rate.starts)
     }
 
     /// Time between two starts in the long run.
@@ -99,8 +103,13 @@ impl SlidingWindow {
     }
 
     pub fn is_empty(&mut self, rate: WindowRate, now: Instant) -> bool {
+        self.length(rate, now) == 0
+    }
+
+    /// Number of calls that make no room yet; the others are forgotten.
+    fn length(&mut self, rate: WindowRate, now: Instant) -> usize {
         self.starts.retain(|begun| begun.frees(rate, now) > now);
-        self.starts.is_empty()
+        self.starts.len()
     }
 }
 
@@ -108,7 +117,8 @@ impl WindowStart {
     /// Time at which the call makes room: a span after the latest moment at which the upstream may have counted it. A
     /// call without an answer may be counted only now, within its longest time.
     fn frees(&self, rate: WindowRate, now: Instant) -> Instant {
-        self.ended.unwrap_or(now).min(self.at + rate.longest_answer) + rate.span
+        let counted = self.ended.unwrap_or(now);
+        rate.longest_answer.map_or(counted, |longest| counted.min(self.at + longest)) + rate.span
     }
 }
 
@@ -118,7 +128,6 @@ const MARGIN: f64 = 1.02;
 const LONGEST_ANSWER: Duration = Duration::from_secs(1);
 /// One second, and a margin for clocks that differ.
 const CALL_SPAN: Duration = Duration::from_millis(1_010);
-const UNLIMITED: Duration = Duration::from_secs(24 * 3600);
 /// Requests per second. A start is remembered with 40 bytes.
 const RANGE: std::ops::RangeInclusive<f64> = 0.01..=1000.0;
 

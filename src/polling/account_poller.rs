@@ -116,6 +116,21 @@ impl AccountPoller {
         state.cancels.set(rates.cancel);
     }
 
+    /// Has the querier ask for the task, not before `rest` unless a client polls it.
+    pub(super) fn follow(&self, task: &Arc<TrackedTask>, rest: Instant) {
+        self.wake_for(rest, |schedule| schedule.follow(task, rest));
+    }
+
+    /// Changes the schedule, and wakes the querier if the change brings a query that is due sooner than it waits.
+    pub(super) fn wake_for(&self, due: Instant, change: impl FnOnce(&mut Schedule) -> bool) {
+        let mut state = self.state();
+        let wakes = change(&mut state.schedule) && state.wakes_for(due);
+        drop(state);
+        if wakes {
+            self.signals.queries.notify_one();
+        }
+    }
+
     /// Waits until a query may be due.
     pub async fn query_news(&self) {
         self.signals.queries.notified().await;
@@ -141,9 +156,7 @@ impl AccountPoller {
         match state.schedule.next(now, |task| task.fresh_until(max_age), weight) {
             NextTask::Ask(task, due) => {
                 self.signals.set_lateness(now - due);
-                // The budget was just seen to be ready.
-                let number = state.queries.take(now).unwrap_or_default();
-                NextCall::Ask(task, number)
+                NextCall::Ask(task, state.queries.begin(now))
             }
             NextTask::At(due) => {
                 self.signals.set_lateness(Duration::ZERO);
@@ -201,7 +214,7 @@ impl AccountPoller {
         let found = if pending_first { steps.iter().rev().find(is_page) } else { steps.iter().find(is_page) };
         if let Some(&(status, ScanStep::Page(number))) = found {
             state.list_turns += 1;
-            let call = state.lists.take(now).unwrap_or_default();
+            let call = state.lists.begin(now);
             let began = state.scan(status).ask(now);
             return NextCall::Ask(PageRequest { status, number, size: state.page_size, began }, call);
         }

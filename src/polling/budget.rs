@@ -32,8 +32,9 @@ impl CallBudget {
     /// # Errors
     /// Time to come again; sooner if an answer comes.
     pub(super) fn ready(&mut self, now: Instant) -> Result<(), Instant> {
-        let next = self.next.max(self.window.next_start(WindowRate::calls_per_second(self.per_second), now));
-        if next > now { Err(next) } else { Ok(()) }
+        let rate = WindowRate::calls_per_second(self.per_second);
+        let room = if self.next > now { self.next } else { self.window.next_start(rate, now) };
+        if room > now { Err(room) } else { Ok(()) }
     }
 
     /// Starts a call, and returns its number.
@@ -41,11 +42,15 @@ impl CallBudget {
     /// # Errors
     /// Like [`CallBudget::ready`].
     pub(super) fn take(&mut self, now: Instant) -> Result<u64, Instant> {
-        self.ready(now)?;
+        self.ready(now).map(|()| self.begin(now))
+    }
+
+    /// Starts a call for which the budget was just seen to be ready, and returns its number.
+    pub(super) fn begin(&mut self, now: Instant) -> u64 {
         // A late start may be caught up with, by no more than a timer is late.
         let gap = Duration::from_secs(1) / self.per_second;
         self.next = self.next.max(now.checked_sub(LATENESS).unwrap_or(now)) + gap;
-        Ok(self.window.begin(now))
+        self.window.begin(now)
     }
 
     /// Notes that a call has its answer, or will have none.
@@ -73,6 +78,18 @@ mod tests {
         budget.rest(start + Duration::from_secs(3));
         assert_eq!(budget.take(start + Duration::from_secs(2)), Err(start + Duration::from_secs(3)));
         assert!(budget.take(start + Duration::from_secs(3)).is_ok());
+    }
+
+    #[test]
+    fn a_rate_without_end_costs_no_memory() {
+        let start = Instant::now();
+        let mut budget = CallBudget::new(u32::MAX, start);
+        for call in 0..1_000 {
+            let now = start + Duration::from_micros(call);
+            assert_eq!((budget.ready(now), budget.begin(now)), (Ok(()), call + 1));
+        }
+        budget.set(1);
+        assert_eq!(budget.ready(start + LATENESS), Err(start + LATENESS + Duration::from_millis(1_010)));
     }
 
     #[test]

@@ -117,24 +117,9 @@ impl PollHub {
         };
         let task = Arc::clone(self.tracked.entry(id).or_insert_with(fresh).value());
         if !self.released.is_cancelled() {
-            self.schedule(&task, rest);
+            poller.follow(&task, rest);
         }
         task
-    }
-
-    /// Has the querier ask for the task, not before `rest` unless a client polls it.
-    pub(super) fn schedule(&self, task: &Arc<TrackedTask>, rest: Instant) {
-        let poller = self.account_poller(task.account());
-        let mut state = poller.state();
-        let is_new = !state.schedule.follows(task.number) && !task.is_final();
-        if is_new {
-            state.schedule.follow(task, rest);
-        }
-        let wakes = is_new && state.wakes_for(rest);
-        drop(state);
-        if wakes {
-            task.signals.queries.notify_one();
-        }
     }
 
     /// The account's poller.
@@ -142,17 +127,13 @@ impl PollHub {
         if let Some(poller) = self.pollers.get(account) {
             return Arc::clone(&poller);
         }
-        let mut is_new = false;
         let open = || {
-            is_new = true;
-            Arc::new(AccountPoller::new(account, Rates::default(), self.origin))
-        };
-        let poller = Arc::clone(self.pollers.entry(Arc::clone(account)).or_insert_with(open).value());
-        if is_new {
+            let poller = Arc::new(AccountPoller::new(account, Rates::default(), self.origin));
             // Without a querier the process is about to end.
             let _ = self.opened.send(Arc::clone(&poller));
-        }
-        poller
+            poller
+        };
+        Arc::clone(self.pollers.entry(Arc::clone(account)).or_insert_with(open).value())
     }
 
     /// The tenant's task; `None` for another tenant's task as for none at all.
@@ -186,13 +167,7 @@ impl PollHub {
 
     /// Has the querier ask for the task from `due` on.
     pub(super) fn want(&self, task: &TrackedTask, due: Instant) {
-        let poller = self.account_poller(task.account());
-        let mut state = poller.state();
-        let wakes = state.schedule.want(task.number, due) && state.wakes_for(due);
-        drop(state);
-        if wakes {
-            task.signals.queries.notify_one();
-        }
+        self.account_poller(task.account()).wake_for(due, |schedule| schedule.want(task.number, due));
     }
 
     /// Notes a poll.

@@ -64,11 +64,15 @@ impl PollHub {
     /// Waits for a query, as long as that can bring news.
     async fn ask(&self, task: &Arc<TrackedTask>, arrived: Instant) -> Option<PollAnswer> {
         let (seen, heard) = (task.seen(), task.heard());
+        // The end may have come since the poll looked; nothing else will be heard then.
+        if task.is_final() {
+            return answer_now(task, PollServed::Cache);
+        }
         if self.released.is_cancelled() {
             if task.has_answer() {
                 return answer_now(task, PollServed::Stale);
             }
-            self.schedule(task, arrived);
+            self.account_poller(task.account()).follow(task, arrived);
         }
         self.want(task, arrived);
         let patience = if !task.has_answer() {

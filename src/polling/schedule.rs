@@ -13,7 +13,7 @@ use crate::dashscope::task::Status;
 use crate::limits::FairQueue;
 
 /// Every tracked task of one account, until it has ended. The sets are indexes of the entries.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Schedule {
     entries: HashMap<u64, ScheduleEntry, RandomState>,
     /// Tasks that have ended, as a list showed: only their results are missing.
@@ -58,35 +58,20 @@ pub(super) enum NextTask {
     Nothing,
 }
 
-impl Default for Schedule {
-    fn default() -> Self {
-        let [ended, wanted, rest] = [0; 3].map(|_| FairQueue::new(usize::MAX));
-        Self {
-            entries: HashMap::default(),
-            ended,
-            wanted,
-            rest,
-            running: HashSet::default(),
-            pending: HashSet::default(),
-            followed: HashSet::default(),
-            taken: 0,
-            in_hand: 0,
-        }
-    }
-}
-
 impl Schedule {
-    /// Follows a task, which is asked for at `rest` at the latest.
-    pub(super) fn follow(&mut self, task: &Arc<TrackedTask>, rest: Instant) {
+    /// Follows a task, which is asked for at `rest` at the latest; returns false if the task has ended, or is followed
+    /// already.
+    pub(super) fn follow(&mut self, task: &Arc<TrackedTask>, rest: Instant) -> bool {
         let number = task.number;
-        if self.follows(number) {
-            return;
+        if self.entries.contains_key(&number) || task.is_final() {
+            return false;
         }
         let task = Arc::clone(task);
         let entry = ScheduleEntry { task, ended: None, wanted: None, rest: None, again: false };
         self.entries.insert(number, entry);
         self.set_due(number, ScheduleQueue::Rest, Some(rest));
         self.sort(number);
+        true
     }
 
     /// Number of tasks with a status; all but pending and running ones are counted as one.
@@ -105,10 +90,6 @@ impl Schedule {
 
     pub(super) fn length(&self) -> usize {
         self.entries.len()
-    }
-
-    pub(super) fn follows(&self, number: u64) -> bool {
-        self.entries.contains_key(&number)
     }
 
     /// Notes that a client wants news of a task from `due` on. An earlier time than before counts, a later one does not;
@@ -144,39 +125,29 @@ impl Schedule {
         fresh_until: impl Fn(&TrackedTask) -> Option<Instant>,
         weight: impl Fn(&str) -> u32,
     ) -> NextTask {
-        let next = |queue: &mut DueQueue| {
-            let found = queue.next(|(due, _)| *due <= now, |tenant, _| weight(tenant));
-            found.map(|(_, due_and_number)| due_and_number)
+        if self.in_hand >= MOST_IN_HAND {
+            return NextTask::Nothing;
+        }
+        let is_due = |(due, _): &(Instant, u64)| *due <= now;
+        let weight = |tenant: &str, _| weight(tenant);
+        let next = |queue: &mut DueQueue| queue.next(is_due, |_| None, weight);
+        let put_off = |&(_, number): &(Instant, u64)| {
+            let entry = self.entries.get_mut(&number)?;
+            entry.wanted = Some(fresh_until(&entry.task).filter(|until| *until > now)?);
+            Some((entry.wanted?, number))
         };
-        while self.in_hand < MOST_IN_HAND {
-            let rest_first = self.taken % 16 == 15;
-            let rest = if rest_first { next(&mut self.rest) } else { None };
-            let found = match rest.or_else(|| next(&mut self.ended)) {
-                Some(found) => Some(found),
-                None => match next(&mut self.wanted) {
-                    Some((due, number)) => {
-                        let fresh = self.entries.get(&number).and_then(|entry| fresh_until(&entry.task));
-                        if let Some(later) = fresh.filter(|until| *until > now) {
-                            self.set_due(number, ScheduleQueue::Wanted, Some(later));
-                            continue;
-                        }
-                        Some((due, number))
-                    }
-                    None => next(&mut self.rest),
-                },
-            };
-            let Some((due, number)) = found else { break };
+        let rest = if self.taken % 16 == 15 { next(&mut self.rest) } else { None };
+        let found = rest.or_else(|| next(&mut self.ended));
+        let found = found.or_else(|| self.wanted.next(is_due, put_off, weight));
+        if let Some((_, (due, number))) = found.or_else(|| next(&mut self.rest))
+            && let Some(task) = self.take(number)
+        {
             self.taken += 1;
-            if let Some(task) = self.take(number) {
-                return NextTask::Ask(task, due);
-            }
+            return NextTask::Ask(task, due);
         }
-        let first =
-            [&self.ended, &self.wanted, &self.rest].into_iter().filter_map(FairQueue::first_key).min();
-        match first {
-            Some((due, _)) if self.in_hand < MOST_IN_HAND => NextTask::At(due),
-            Some(_) | None => NextTask::Nothing,
-        }
+        let queues = [&self.ended, &self.wanted, &self.rest];
+        let first = queues.into_iter().filter_map(FairQueue::first_key).min();
+        first.map_or(NextTask::Nothing, |(due, _)| NextTask::At(due))
     }
 
     fn take(&mut self, number: u64) -> Option<Arc<TrackedTask>> {
@@ -218,7 +189,8 @@ impl Schedule {
         }
     }
 
-    /// Sets the time at which a task stands in a queue: the only function that changes the queues.
+    /// Sets the time at which a task stands in a queue. No other function changes the queues, but [`Schedule::next`] puts
+    /// fresh tasks off.
     fn set_due(&mut self, number: u64, queue: ScheduleQueue, due: Option<Instant>) {
         let Some(entry) = self.entries.get_mut(&number) else { return };
         let (queue, at) = match queue {
@@ -231,8 +203,8 @@ impl Schedule {
             queue.remove(tenant, &(before, number));
         }
         if let Some(due) = due {
-            // Weights are looked up at each turn; an unbounded queue takes everything.
-            let _ = queue.push(tenant, 1, (due, number), (), due);
+            // An unbounded queue takes everything.
+            let _ = queue.push(tenant, 0, (due, number), (), due);
         }
     }
 

@@ -43,5 +43,5 @@ impl TenantTaskIds {
     }
 }
 
-/// Number of ids that are copied each time the tenant's ids are locked.
-const AT_ONCE: usize = 1024;
+/// Number of ids that are copied each time the tenant's ids are locked: enough for most pages.
+const AT_ONCE: usize = 128;
