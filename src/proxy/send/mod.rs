@@ -76,11 +76,7 @@ impl Proxy {
                     return Err(Rejection::UpstreamUnreachable);
                 }
                 Err(NoAttempt::AllOut(out)) => {
-                    if choice.is_for_task() {
-                        // The Java SDK asks again without a pause.
-                        let _turn = exchange.stopwatch.start_waiting(Awaited::Turn);
-                        tokio::time::sleep(BEFORE_NEXT_QUERY).await;
-                    }
+                    Box::pin(delay_next_query(&choice, &exchange)).await;
                     return last(refused, choice.refusal(out), &choice, out.0);
                 }
             };
@@ -121,9 +117,8 @@ impl Proxy {
             let cause = classify::classify(&mut response).await;
             if let Some(RefusalCause::Throttled(kind)) = cause {
                 account.series.count_throttled(kind);
-            }
-            if matches!(cause, Some(RefusalCause::Throttled(_))) && choice.model.is_none() {
-                choice.model = model_field::last(&progress.beginning(usize::MAX));
+                let read = || model_field::last(&progress.beginning(usize::MAX));
+                choice.model = choice.model.take().or_else(read);
             }
             let answer = AccountFeedback {
                 is_success: response.status().as_u16() < 400,
@@ -175,6 +170,14 @@ fn begin_span<'e>(exchange: &'e Exchange, outbound: &mut Outbound<'_>) -> Option
         outbound.continue_trace(parent, span.continues_callers());
     }
     Some(span)
+}
+
+/// Delays the refusal of a call on a task: the Java SDK asks again without a pause.
+async fn delay_next_query(choice: &Choice<'_>, exchange: &Exchange) {
+    if choice.is_for_task() {
+        let _turn = exchange.stopwatch.start_waiting(Awaited::Turn);
+        tokio::time::sleep(BEFORE_NEXT_QUERY).await;
+    }
 }
 
 /// True if a refusal for this cause may be answered by another attempt. A call on a task has no other account, but
