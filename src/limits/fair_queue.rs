@@ -55,8 +55,8 @@ impl<K: Ord + Copy, T> FairQueue<K, T> {
         self.length == 0
     }
 
-    /// Adds an item to the tenant's line; [`FairQueue::next`] looks a weight of 0 up. In a full queue the item displaces
-    /// the last item of the longest line, which is returned.
+    /// Adds an item to the tenant's line; [`FairQueue::next`] looks a weight of 0 up. In a full queue the item
+    /// displaces the last item of the longest line, which is returned.
     ///
     /// # Errors
     /// [`QueueFull`] if the longest line is the tenant's own.

@@ -189,8 +189,8 @@ impl Schedule {
         }
     }
 
-    /// Sets the time at which a task stands in a queue. No other function changes the queues, but [`Schedule::next`] puts
-    /// fresh tasks off.
+    /// Sets the time at which a task stands in a queue. No other function changes the queues, but
+    /// [`Schedule::next`] puts fresh tasks off.
     fn set_due(&mut self, number: u64, queue: ScheduleQueue, due: Option<Instant>) {
         let Some(entry) = self.entries.get_mut(&number) else { return };
         let (queue, at) = match queue {
