@@ -13,7 +13,7 @@ use crate::rig::machine;
 use crate::upstream::Upstream;
 
 pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Result<()> {
-    // Two workers want two processors. Where there are no more, load and upstream share them.
+    // Two workers need two processors, so the peer may use all processors, which load and upstream share with it.
     let cores = machine::processors()?;
     for round in 0..options.rounds {
         eprintln!("balance, round {} ...", round + 1);

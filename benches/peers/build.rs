@@ -6,8 +6,8 @@ use std::process::Command;
 
 use crate::rig::machine;
 
-/// A release build of a package, below the repository's target directory: its programs are in what is returned. On
-/// all processors, though the load has but some.
+/// Makes a release build of a package below the repository's target directory, and returns the directory of its
+/// programs. The build runs on all processors, although the load may use only some of them.
 pub(crate) fn release(package: &str, name: &str, environment: &[(&str, &str)]) -> io::Result<PathBuf> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join(package).join("Cargo.toml");
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name(name);

@@ -1,4 +1,4 @@
-//! A certificate for 127.0.0.1, of nobody's.
+//! A self-signed certificate for 127.0.0.1.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, version};
 
-/// Files that all peers read.
+/// The certificate and its key, in files that all peers read.
 pub(crate) struct Identity {
     directory: TempDir,
 }

@@ -17,7 +17,7 @@ pub(crate) struct Report {
     look: Look,
 }
 
-/// One figure of every peer, a number a round.
+/// One figure of every peer, with a number for each round.
 struct Row {
     name: String,
     unit: &'static str,
@@ -118,13 +118,13 @@ pub(crate) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     }
 }
 
-/// The nearest rank.
+/// The percentile by the nearest rank.
 pub(crate) fn percentile(sorted: &[u64], percent: f64) -> u64 {
     let rank = (sorted.len() as f64 * percent / 100.0).ceil() as usize;
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0)
 }
 
-/// Three digits that count.
+/// A number with three significant digits.
 fn shown(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),

@@ -27,7 +27,7 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
             let target = Target { address: peer.address, tls, keys: options.keys };
             let count = if *kind == Kind::Haproxy { OF_HAPROXY } else { CONNECTIONS };
             let mut idle = Vec::with_capacity(count + FIRST);
-            // Memory for the first connections is shared by all.
+            // Memory that the peer takes for its first connections is shared by all, and is not counted.
             connect(&target, FIRST, &mut idle).await?;
             tokio::time::sleep(SETTLE).await;
             let before = peer.taken().resident_bytes;
@@ -41,7 +41,7 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
     Ok(())
 }
 
-/// Each with one request behind it.
+/// Opens connections that are idle after one request each.
 async fn connect(target: &Target, count: usize, idle: &mut Vec<Client>) -> io::Result<()> {
     for number in 0..count {
         let mut client = Client::new(target, Call::Pass, number).await?;

@@ -32,7 +32,7 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
 #[derive(Clone, Copy)]
 pub(crate) struct World {
     pub(crate) keys: usize,
-    /// Claimed and under way.
+    /// Tasks that are claimed and still run.
     pub(crate) tasks: usize,
 }
 
@@ -59,7 +59,7 @@ pub(crate) async fn of<T>(
     let upstream = Upstream::start(None)?;
     let job = Job { keys: world.keys, program, ..Job::of(options, upstream.address, directory.path()) };
     if world.tasks > 0 {
-        // At full speed; the one that is counted finds them in its store.
+        // A peer at full speed makes the tasks; the counted peer finds them in its store.
         let peer = Peer::start(Kind::Dashgate, &job).await?;
         let target = Target { address: peer.address, tls: None, keys: world.keys };
         load::submit(&target, AT_ONCE, world.tasks).await?;
@@ -70,7 +70,7 @@ pub(crate) async fn of<T>(
     let mut client = Client::new(&target, call, 0).await?;
     settle(&peer).await;
     peer.tell("instrumentation on")?;
-    // Each caller once or more, so that all that a first request makes is there, in the counted cache too.
+    // Each caller asks at least once, so that data of a first request exist already, also in the counted cache.
     for _ in 0..MOST_CALLERS {
         client.ask().await?;
     }

@@ -12,14 +12,14 @@ use crate::certificate::Identity;
 pub(crate) struct Job<'a> {
     pub(crate) upstream: SocketAddr,
     pub(crate) keys: usize,
-    /// True for TLS on both sides.
+    /// The certificate for TLS on both sides; without one, both sides are in cleartext.
     pub(crate) identity: Option<&'a Identity>,
     pub(crate) workers: usize,
-    /// The processors that it may have.
+    /// The processors that the peer may use.
     pub(crate) cores: &'a str,
     /// Directory of configurations, logs and stores.
     pub(crate) directory: &'a Path,
-    /// Extra configuration of dashgate.
+    /// The dashgate program that is measured.
     pub(crate) program: &'a Path,
 }
 
@@ -43,7 +43,7 @@ pub(crate) fn key(number: usize) -> String {
     format!("sk-bench-{number:07}-{:016x}", mix(number as u64))
 }
 
-/// Keys go round among so many tenants.
+/// Number of tenants, to which the keys are given in turn.
 pub(crate) fn tenants(keys: usize) -> usize {
     keys.clamp(1, 100)
 }
@@ -56,7 +56,7 @@ pub(crate) fn mix(number: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// Nothing that it opens is worth anything, either.
+/// The upstream's key. Nothing that it opens is worth anything.
 pub(crate) const UPSTREAM_KEY: &str = "sk-bench-upstream-4f1c9a07";
 /// Path prefix that each peer removes.
 pub(crate) const PREFIX: &str = "/wan";

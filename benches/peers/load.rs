@@ -30,8 +30,8 @@ pub(crate) struct Counted<T> {
     pub(crate) after: T,
 }
 
-/// Keeps so many connections busy, and counts for so long, after a warm-up of a quarter of that. `look` is taken at
-/// both ends of the count.
+/// Keeps this number of connections busy, and counts for this time, after a warm-up of a quarter of it. `look` is taken
+/// at both ends of the count.
 pub(crate) async fn run<T>(
     target: &Target,
     call: Call,
@@ -65,7 +65,7 @@ pub(crate) async fn run<T>(
         .await
 }
 
-/// Makes so many tasks.
+/// Submits this number of tasks.
 pub(crate) async fn submit(target: &Target, connections: usize, tasks: usize) -> io::Result<()> {
     if tasks == 0 {
         return Ok(());
@@ -110,7 +110,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// The Nth one. For a poll it submits a task first.
+    /// The Nth client. For polls it submits a task first.
     pub(crate) async fn new(target: &Target, call: Call, number: usize) -> io::Result<Client> {
         let wire = Wire::connect(target.address, target.tls.as_ref()).await?;
         let callers = Callers::of(number, target.keys);
@@ -126,7 +126,7 @@ impl Client {
         Ok(client)
     }
 
-    /// One request and its whole answer, which is a 200.
+    /// Sends one request and reads its whole answer, which must be a 200. Returns the size of the answer's body.
     pub(crate) async fn ask(&mut self) -> io::Result<u64> {
         self.wire.clear();
         self.call.write(&mut self.request, self.callers.next(), &self.task);
@@ -139,13 +139,13 @@ impl Client {
         Ok(answer.body_bytes)
     }
 
-    /// Keeps no more than a connection that waits needs.
+    /// Frees memory that an idle connection does not need.
     pub(crate) fn shrink(&mut self) {
         self.wire.shrink();
         self.request = Vec::new();
     }
 
-    /// The next request's bytes, for who sends them by hand, and where to.
+    /// The connection and the next request's bytes, for a caller that sends them itself.
     pub(crate) fn parts(&mut self) -> (&mut Wire, &[u8]) {
         self.wire.clear();
         self.call.write(&mut self.request, self.callers.next(), &self.task);

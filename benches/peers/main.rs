@@ -1,4 +1,4 @@
-//! dashgate beside nginx and others at the same job: what a request costs, what it adds, what is held meanwhile.
+//! dashgate beside nginx and others at the same job: the cost of a request, the added latency, and the memory.
 //! `benches/README.md` lists what is compared.
 
 mod balance;
@@ -123,7 +123,7 @@ fn main() -> ExitCode {
 }
 
 fn measure(mut options: Options) -> io::Result<()> {
-    // Each is started in a directory of its own.
+    // Each peer is started in a directory of its own, so the program's path must be absolute.
     options.program = options.program.canonicalize()?;
     let options = &options;
     let load_cores = machine::confine_to_others(&options.cores)?;

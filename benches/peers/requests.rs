@@ -10,7 +10,7 @@ use crate::upstream::KIND;
 pub(crate) enum Call {
     /// Makes a task: 600 bytes.
     Submit,
-    /// Asks for one.
+    /// Polls a task.
     Poll,
     /// A synchronous call with a small body, passed on both ways.
     Pass,
@@ -75,7 +75,7 @@ pub(crate) struct Callers {
 }
 
 impl Callers {
-    /// For the Nth connection, of a job with so many keys.
+    /// The callers of the Nth connection, of a job with this number of keys.
     pub(crate) fn of(connection: usize, keys: usize) -> Callers {
         let tenants = job::tenants(keys);
         let first = connection % tenants;
@@ -95,7 +95,7 @@ fn submit_body() -> &'static str {
 }
 
 pub(crate) const UPLOAD_BYTES: usize = 64 << 20;
-/// The callers of one connection.
+/// Largest number of callers of one connection.
 pub(crate) const MOST_CALLERS: usize = 1_000;
 const SYNTHESIS: &str = "/api/v1/services/aigc/video-generation/video-synthesis";
 const GENERATION: &str = "/api/v1/services/aigc/text-generation/generation";

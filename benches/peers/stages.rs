@@ -1,4 +1,4 @@
-//! Where the instructions of a request go, by callgrind: the gateway's own stages by their modules, the rest by crate.
+//! Instructions of a request by stage, by callgrind: the gateway's own stages by their modules, the rest by crate.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -32,8 +32,8 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
     Ok(())
 }
 
-/// A build like the release, but with its functions where they stand: a link that moves them into one another, or
-/// takes off their names, leaves nothing to tell.
+/// Settings of a build like the release in which functions keep their places and names: after inlining at link time, or
+/// without names, instructions can't be assigned to a stage.
 const WITH_NAMES: [(&str, &str); 4] = [
     ("CARGO_PROFILE_RELEASE_LTO", "off"),
     ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
@@ -71,7 +71,7 @@ fn parts(counts: &Path) -> io::Result<Parts> {
     Ok(parts)
 }
 
-/// The part that a function belongs to: of ours its module, and below `proxy` the stage.
+/// The part that a function belongs to: for dashgate's functions the module, and below `proxy` the stage.
 fn part_of(function: &str, file: &str, object: &str) -> String {
     if file.contains("sqlite3") {
         return "SQLite".to_owned();

@@ -37,8 +37,8 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
     Ok(())
 }
 
-/// From the upstream's making of a stream's first frame to its client's reading; sorted, in nanoseconds. Each stream is
-/// left then.
+/// Delays from the making of a stream's first frame at the upstream to its reading at the client, sorted, in
+/// nanoseconds. The client leaves each stream after its first frame.
 async fn first(target: &Target) -> io::Result<Vec<u64>> {
     let mut delays = Vec::with_capacity(FIRST_FRAMES);
     while delays.len() < FIRST_FRAMES {
@@ -101,5 +101,5 @@ const NAMES: [&str; 4] = [
 ];
 const STREAMS: usize = 4;
 const FIRST_FRAMES: usize = 300;
-/// Between two of them.
+/// Pause between two streams of which only the first frame is read.
 const AT_REST: Duration = Duration::from_millis(5);

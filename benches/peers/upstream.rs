@@ -1,5 +1,5 @@
-//! A mock of DashScope that costs next to nothing, in a process of its own. It knows no key and no task; whatever is
-//! polled is RUNNING.
+//! A mock of DashScope that costs next to nothing, in a process of its own. It knows no key and no task; each
+//! polled task is RUNNING.
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -74,7 +74,7 @@ pub(crate) fn run(identity: Option<&Path>) -> io::Result<()> {
 
 async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin) {
     let service = service_fn(|request| async { Ok::<_, Infallible>(answer(request).await) });
-    // A connection that breaks concerns the peer, which tells its client.
+    // A connection that breaks concerns only the peer, which reports it to its client.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
@@ -99,7 +99,7 @@ async fn answer(request: Request<Incoming>) -> Response<Answer> {
     respond("application/json", Answer::Whole(Bytes::from(text)))
 }
 
-/// Each task has an id of its own, and as DashScope's they come in no order: what keeps them sorted has to look for the
+/// Each task has an id of its own, and the ids come in no order, like DashScope's: a sorted index has to look for the
 /// place of each.
 fn submitted() -> String {
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);

@@ -57,7 +57,7 @@ impl Wire {
             return Err(io::Error::other("an answer without a length"));
         };
         let mut missing = (head_bytes as u64 + body_bytes).saturating_sub(self.filled as u64);
-        // A body that fits is kept for readers; of a longer one only the end is awaited.
+        // A body that fits into the buffer can be read afterwards; a longer body is overwritten up to its end.
         while missing > 0 {
             if self.filled == self.buffer.len() {
                 self.filled = head_bytes;
@@ -80,7 +80,7 @@ impl Wire {
         self.filled = 0;
     }
 
-    /// Gives its buffer up; there is none for a further answer.
+    /// Frees the buffer: no further answer can be read.
     pub(crate) fn shrink(&mut self) {
         self.buffer = Vec::new();
         self.filled = 0;

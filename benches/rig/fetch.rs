@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::process::Command;
 
-/// The command that starts nginx, haproxy or envoy; fetched if the machine has none.
+/// The command that starts a program of `benches/fetch`, which fetches the program if the machine has none.
 pub(crate) fn program(name: &str) -> io::Result<Command> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/fetch");
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers");

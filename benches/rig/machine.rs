@@ -39,7 +39,7 @@ impl Look {
     }
 }
 
-/// Remark on a run on a machine as busy as this.
+/// Warning for a run on a machine that was as busy as this.
 pub(crate) fn warning(busy: f64, others: f64) -> Option<String> {
     let overloaded = others > 0.25 || busy > 0.9;
     overloaded.then(|| {
@@ -62,7 +62,7 @@ pub(crate) fn description() -> String {
     format!("{model}, {count} processors, Linux {}", kernel.trim())
 }
 
-/// All processors, as `taskset` writes them; this program may have but some of them.
+/// All processors, as `taskset` writes them; this program may have only some of them.
 pub(crate) fn processors() -> io::Result<String> {
     std::fs::read_to_string("/sys/devices/system/cpu/online").map(|online| online.trim().to_owned())
 }

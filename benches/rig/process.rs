@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A running program; it is ended with the value.
+/// A running program, ended when the value is dropped.
 pub(crate) struct Process {
     child: Child,
     said: Arc<Mutex<VecDeque<String>>>,
@@ -70,7 +70,7 @@ impl Process {
 }
 
 impl Drop for Process {
-    /// Asks first: a killed master would leave its workers behind.
+    /// Sends SIGTERM first: a killed master would leave its workers behind.
     fn drop(&mut self) {
         let _ = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status();
         let deadline = Instant::now() + ENDED_WITHIN;
@@ -90,7 +90,7 @@ fn collect(
     thread::spawn(move || {
         let mut sent = 0;
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-            // Only the first lines tell the address, and nobody takes the later ones out.
+            // Only the first lines can hold the address; later lines would fill the channel unread.
             if sent < FIRST_LINES {
                 sent += 1;
                 let _ = lines.send(line.clone());

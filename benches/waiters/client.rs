@@ -44,7 +44,7 @@ impl Client {
         id.map(str::to_owned).ok_or_else(|| io::Error::other(format!("no task id in {answer}")))
     }
 
-    /// One request on a connection of its own, closed by this side, as the SDK does it.
+    /// Sends one request on a connection of its own, which this side closes, as the SDK does.
     async fn ask(&self, method: Method, path: &str, body: Bytes) -> io::Result<Answer> {
         let mut request = Request::builder()
             .method(&method)
@@ -111,7 +111,7 @@ pub(crate) struct Waited {
 pub(crate) enum End {
     /// The time at which the client learned that its task succeeded.
     Succeeded(SystemTime),
-    /// The task ended in another way, or so it was told.
+    /// The task ended in another way, by the status that the client got.
     Other(String),
     /// The SDK gives the task up for lost.
     Refused(u16),

@@ -48,7 +48,7 @@ impl Times {
     }
 }
 
-/// From an end to when somebody knew of it.
+/// Time from a task's end to the moment at which it was known.
 pub(crate) fn lag(ended: Option<SystemTime>, known: Option<SystemTime>) -> Option<Duration> {
     Some(known?.duration_since(ended?).unwrap_or_default())
 }

@@ -54,7 +54,7 @@ pub(crate) async fn run(options: &Options, through: Through) -> io::Result<Outco
         client.bars(),
         through.name(),
         answered.bars(),
-        course(&tasks)
+        lag_over_time(&tasks)
     );
     Ok(Outcome { lines, bars, warning: warning(busy, others) })
 }
@@ -143,7 +143,7 @@ fn of_clients(tasks: usize, waits: &[(Option<String>, Waited)]) -> Vec<(String, 
     .into()
 }
 
-/// From the end of each task to its client's learning, and to the upstream's first answer that told it.
+/// Times from the end of each task to its client's learning, and to the upstream's first answer that showed the end.
 fn of_lags(
     lines: &mut Vec<(String, String)>,
     waits: &[(Option<String>, Waited)],
@@ -173,7 +173,7 @@ fn of_lags(
 }
 
 /// Lag while the tasks ended, in twelve parts of that time.
-fn course(tasks: &[Task]) -> String {
+fn lag_over_time(tasks: &[Task]) -> String {
     let ends = || tasks.iter().filter_map(|task| task.ended);
     let (Some(first), Some(last)) = (ends().min(), ends().max()) else { return String::new() };
     let part = (last.duration_since(first).unwrap_or_default() / 12).max(Duration::from_millis(1));
@@ -214,5 +214,5 @@ pub(crate) fn of_calls(calls: &Calls, tasks: usize) -> Vec<(String, String)> {
 }
 
 const MODEL: &str = "wan2.7-t2v";
-/// For the last task to run, and its client's last pause.
+/// Extra time for the last task to run, and for its client's last pause.
 const GRACE: Duration = Duration::from_secs(3 * RUN_SECONDS as u64 + 30);

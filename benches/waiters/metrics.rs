@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// A histogram: how many were at most so much, summed over its labels.
+/// A histogram: the number of values up to each bucket's edge, summed over the other labels.
 pub(crate) struct Histogram(BTreeMap<u64, (f64, f64)>);
 
 impl Histogram {
@@ -16,7 +16,7 @@ impl Histogram {
         (!buckets.is_empty()).then_some(Histogram(buckets))
     }
 
-    /// The edge of the bucket that holds it, so it was at most that.
+    /// The edge of the bucket that holds the percentile, which is at most this.
     pub(crate) fn percentile(&self, percent: f64) -> Option<f64> {
         let (_, (_, total)) = self.0.last_key_value()?;
         let rank = total * percent / 100.0;

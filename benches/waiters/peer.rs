@@ -35,7 +35,7 @@ impl Through {
     }
 }
 
-/// `[poll]` of the gateway's configuration; what is none is not written.
+/// `[poll]` of the gateway's configuration; a setting that is `None` is left out.
 #[derive(Clone, Default)]
 pub(crate) struct Poll {
     pub(crate) max_age: Option<String>,

@@ -55,7 +55,7 @@ pub(crate) async fn run(options: &Options, through: Through, calls: usize) -> io
     );
     let mut lines: Vec<_> = lines.map(|(name, value)| (name.to_owned(), value)).into();
     lines.extend(of_calls(&counted, calls));
-    // Python's own work is what it waits for here, so only a machine that is full is worth a word.
+    // Most of the time here goes to Python's own work, so only a full machine is worth a warning.
     Ok(Outcome { lines, bars, warning: warning(busy, 0.0) })
 }
 

@@ -28,7 +28,7 @@ pub(crate) async fn run(options: &Options, through: Through) -> io::Result<Outco
         let mut line = |what: &str, value: String| lines.push((format!("{name}: {what}"), value));
         line("its tasks, lost", format!("{}, {}", part.tasks, part.lost));
         line("lag to its clients' learning (p50 p90 p99 max)", part.lags.summary());
-        line("lag to the upstream's telling, of its tasks", part.told.summary());
+        line("lag to the upstream's telling, of its tasks", part.answered.summary());
         line("time of a poll's answer", part.polls.summary());
         for (what, value) in of_calls(&part.calls, part.all_tasks) {
             line(&what, value);
@@ -38,14 +38,14 @@ pub(crate) async fn run(options: &Options, through: Through) -> io::Result<Outco
     line("what the other's polls were told", beside.greedy.clone());
     for (name, of) in [
         ("ratio of its clients' lag (p50 p99)", (|part| &part.lags) as fn(&Part) -> &Times),
-        ("ratio of the upstream's telling (p50 p99)", |part| &part.told),
+        ("ratio of the upstream's telling (p50 p99)", |part| &part.answered),
         ("ratio of its polls' time (p50 p99)", |part| &part.polls),
     ] {
         let ratio = |percent| {
             let of = |part| of(part).percentile(percent).map(|time: Duration| time.as_secs_f64());
             Some(format!("{:.2}", of(&beside)? / of(&alone)?))
         };
-        // Waits that survive losses are the lucky ones, so losses are counted too.
+        // After a loss only the lucky waits are left, so no ratio is shown.
         let whole = beside.lost == 0;
         let shown = |percent| ratio(percent).filter(|_| whole).unwrap_or_else(|| "-".to_owned());
         line(name, [50.0, 99.0].map(shown).join(" "));
@@ -63,11 +63,11 @@ pub(crate) async fn run(options: &Options, through: Through) -> io::Result<Outco
 /// Result of the tenant that keeps within its share.
 struct Part {
     tasks: usize,
-    /// The other's too.
+    /// Number of the tasks of both tenants.
     all_tasks: usize,
     lost: usize,
     lags: Times,
-    told: Times,
+    answered: Times,
     polls: Times,
     calls: Calls,
     greedy: String,
@@ -125,7 +125,7 @@ async fn measure(options: &Options, through: Through, beside: bool) -> io::Resul
         all_tasks: tasks.len(),
         lost: ends.len() - lags.count(),
         lags,
-        told: Times::new(own.filter_map(|task| lag(task.ended, task.answered))),
+        answered: Times::new(own.filter_map(|task| lag(task.ended, task.answered))),
         polls: Times::new(ends.iter().flat_map(|(_, waited)| waited.polls.iter().copied())),
         calls: simulator.calls().await?,
         greedy,
@@ -133,10 +133,10 @@ async fn measure(options: &Options, through: Through, beside: bool) -> io::Resul
     })
 }
 
-/// A tenant that polls for all its tasks, again and again, whatever it is told.
+/// A tenant that polls for all its tasks, again and again, whatever the answers are.
 struct Greedy {
     polling: JoinHandle<()>,
-    told: Arc<Mutex<HashMap<String, u64>>>,
+    statuses: Arc<Mutex<HashMap<String, u64>>>,
 }
 
 impl Greedy {
@@ -147,36 +147,37 @@ impl Greedy {
             let submitted = (0..batch).map(|_| client.submit(GREEDY_MODEL));
             ids.extend(try_join_all(submitted).await?);
         }
-        let told = Arc::new(Mutex::new(HashMap::new()));
+        let statuses = Arc::new(Mutex::new(HashMap::new()));
         let rate = TIMES_ITS_SHARE * options.query_qps / 2;
-        let polling = tokio::spawn(poll_on(client, ids, rate, Arc::clone(&told)));
-        Ok(Greedy { polling, told })
+        let polling = tokio::spawn(poll_on(client, ids, rate, Arc::clone(&statuses)));
+        Ok(Greedy { polling, statuses })
     }
 
     /// Statuses of the answers, with their counts.
     fn stop(self) -> String {
         self.polling.abort();
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut told: Vec<String> = told.iter().map(|(what, count)| format!("{count} {what}")).collect();
-        told.sort();
-        told.join(", ")
+        let statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut statuses: Vec<String> =
+            statuses.iter().map(|(what, count)| format!("{count} {what}")).collect();
+        statuses.sort();
+        statuses.join(", ")
     }
 }
 
-async fn poll_on(client: Client, ids: Vec<String>, rate: u32, told: Arc<Mutex<HashMap<String, u64>>>) {
+async fn poll_on(client: Client, ids: Vec<String>, rate: u32, statuses: Arc<Mutex<HashMap<String, u64>>>) {
     let places = Arc::new(Semaphore::new(IN_FLIGHT));
     let mut turn = tokio::time::interval(Duration::from_secs(1) / rate);
     let mut polls = JoinSet::new();
     for id in ids.iter().cycle() {
         turn.tick().await;
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let (client, id, told) = (client.clone(), id.clone(), Arc::clone(&told));
+        let (client, id, statuses) = (client.clone(), id.clone(), Arc::clone(&statuses));
         polls.spawn(async move {
             let what = match client.poll(&id).await {
                 Ok((status, _)) => status.to_string(),
                 Err(_) => "broken".to_owned(),
             };
-            *told.lock().unwrap_or_else(PoisonError::into_inner).entry(what).or_default() += 1;
+            *statuses.lock().unwrap_or_else(PoisonError::into_inner).entry(what).or_default() += 1;
             drop(place);
         });
         while polls.try_join_next().is_some() {}
@@ -187,6 +188,6 @@ const WAITERS: u64 = 20;
 const LASTING: Duration = Duration::from_secs(90);
 const TIMES_ITS_SHARE: u32 = 100;
 const IN_FLIGHT: usize = 500;
-/// Each has a queue of its own at the upstream, so that neither waits for the other's tasks to run.
+/// The tenants' models have queues of their own at the upstream, so that neither waits for the other's tasks to run.
 const MODEL: &str = "wan2.7-t2v";
 const GREEDY_MODEL: &str = "wan2.6-t2v";

@@ -59,7 +59,7 @@ def download_video(url):
 
 
 def poll(base, task_id, key=KEY, within_seconds=60):
-    """Asks for a task until it is over; the whole last answer."""
+    """Polls a task until it has ended, and returns the whole last answer."""
     deadline = time.monotonic() + within_seconds
     while True:
         answer = requests.get(

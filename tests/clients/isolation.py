@@ -1,6 +1,6 @@
 """Two tenants on one account, a thousand tasks each, through every class of
 the DashScope SDK that knows tasks. The file named by DASHGATE_TASKS has a
-line for each task: whose key asks, `own`, `foreign` or `none`, and the id.
+line for each task: the key that asks, `own`, `foreign` or `none`, and the id.
 
 Runs with an old SDK too, which has no Client.
 """

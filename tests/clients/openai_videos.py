@@ -87,8 +87,8 @@ def refused(kind, code, call):
 
 
 def refusals(client, video_id):
-    stranger = openai.OpenAI(api_key=OTHER_KEY, base_url=client.base_url)
-    for call in (stranger.videos.retrieve, stranger.videos.delete, stranger.videos.download_content):
+    other_tenant = openai.OpenAI(api_key=OTHER_KEY, base_url=client.base_url)
+    for call in (other_tenant.videos.retrieve, other_tenant.videos.delete, other_tenant.videos.download_content):
         refused(openai.NotFoundError, "not_found", lambda call=call: call(video_id))
     nobody = openai.OpenAI(api_key=WRONG_KEY, base_url=client.base_url)
     refused(openai.AuthenticationError, "invalid_api_key", nobody.videos.list)

@@ -1,7 +1,7 @@
 """Runs every example of the seeds as printed, against the gateway.
 
-Only the host, the key and what the pages leave blank are put in. Each must
-get its task; polled, its result; downloaded without a key, a video.
+Only the host, the key and the blanks of the pages are put in. Each example
+must get its task, each task its result, and each download without a key a video.
 
     DASHGATE_SEEDS        directory of the seeds; ../shared/seeds
     DASHGATE_OLD_PYTHON   a Python with an older DashScope SDK
@@ -44,7 +44,7 @@ EXPECTED = [
 # A mount of the gateway whose statuses are ope.ai's: seed 001 goes there.
 OPE = URL + "/ope"
 
-# Statuses in the answers of seed 001, in their spelling.
+# Fields that the answers of seed 001 must have.
 CREATED = {"id", "object", "status", "created_at", "model", "prompt", "size", "seconds"}
 QUERIED = {"id", "status", "model", "created_at", "object", "prompt", "size"}
 

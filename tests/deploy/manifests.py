@@ -1,4 +1,4 @@
-"""Holds manifests (a YAML stream on standard input) against Kubernetes' schemas, strictly, in the oldest version that
+"""Checks manifests (a YAML stream on standard input) against Kubernetes' schemas, strictly, in the oldest version that
 the guide names and in the newest known one. Prints the manifests as JSON; exits with 1 if one does not fit."""
 
 import json
@@ -8,7 +8,7 @@ import kubernetes_validate
 import yaml
 
 OLDEST = "1.29"
-# Held against their own schemas by operator.mjs.
+# Group of the kinds that operator.mjs checks against their own schemas.
 FOREIGN = "monitoring.coreos.com/"
 
 documents = [document for document in yaml.safe_load_all(sys.stdin) if document]

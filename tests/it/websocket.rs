@@ -92,8 +92,8 @@ fn the_handshake_passes_under_each_mount_with_the_key_swapped() {
 fn a_refusal_of_the_gateway_is_an_http_status() {
     let upstream = accepting(echo);
     let gateway = Gateway::with(upstream.address, "", r#"allow = ["generate"]"#);
-    let stranger = handshake(INFERENCE).replace(TENANT_KEY, "sk-nobody-0123456789");
-    check_refusal(&gateway.ask(stranger), 401, "unknown_key");
+    let unknown_key = handshake(INFERENCE).replace(TENANT_KEY, "sk-nobody-0123456789");
+    check_refusal(&gateway.ask(unknown_key), 401, "unknown_key");
     check_refusal(&gateway.ask(handshake(INFERENCE)), 403, "not_allowed");
     check_refusal(&gateway.ask(handshake("/api-ws/v1/files")), 403, "not_allowed");
     let gateway = Gateway::start(upstream.address);
@@ -196,7 +196,7 @@ fn an_upstream_that_closes_closes_the_client() {
 fn a_side_that_does_not_follow_a_close_is_cut() {
     let (ended, end) = mpsc::channel();
     let upstream = accepting(move |stream| {
-        // The peer reads the close, and goes on nevertheless.
+        // The upstream reads the close, and sends on nevertheless.
         until_closed(stream);
         let cut = (0..).find(|_| stream.write_all(b"\x89\x00").is_err());
         ended.send(cut).expect("heard");

@@ -15,8 +15,8 @@ pub(super) fn start(job: &Job<'_>) -> io::Result<(Process, SocketAddr)> {
     serve(job, Command::new(job.program), "")
 }
 
-/// dashgate below callgrind, which counts nothing yet. It asks the upstream once a second of its own accord, so that
-/// the counts are those of the requests.
+/// dashgate below callgrind, which counts nothing yet. By itself it asks the upstream only once a second, so that the
+/// counts are those of the requests.
 pub(super) fn start_counted(job: &Job<'_>, counts: &Path) -> io::Result<(Process, SocketAddr)> {
     let mut command = fetch::program("valgrind")?;
     command.args(["--tool=callgrind", "--compress-strings=no", "--instr-atstart=no", "--cache-sim=yes"]);
@@ -25,14 +25,14 @@ pub(super) fn start_counted(job: &Job<'_>, counts: &Path) -> io::Result<(Process
     serve(job, command, "query_qps = 1\nlist_qps = 1\n")
 }
 
-/// Valgrind's manual, "Callgrind Monitor Commands".
+/// Sends a command to callgrind by vgdb (Valgrind's manual, "Callgrind Monitor Commands").
 pub(super) fn tell(process: &Process, words: &str) -> io::Result<()> {
     let valgrind = fetch::program("valgrind")?;
     let path = valgrind.get_args().last().unwrap_or(valgrind.get_program());
     let mut tell = Command::new(Path::new(path).with_file_name("vgdb"));
-    let told = tell.arg(format!("--pid={}", process.id())).args(words.split(' ')).output()?;
-    let said = || format!("callgrind did not hear {words:?}: {}", String::from_utf8_lossy(&told.stderr));
-    if told.status.success() { Ok(()) } else { Err(io::Error::other(said())) }
+    let output = tell.arg(format!("--pid={}", process.id())).args(words.split(' ')).output()?;
+    let said = || format!("callgrind did not hear {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    if output.status.success() { Ok(()) } else { Err(io::Error::other(said())) }
 }
 
 /// Cache sizes, equal on each machine: 32 KiB for code and as much for data, and half a MiB behind both.

@@ -69,7 +69,7 @@ fn run(job: &Job<'_>, name: &str, config: &str, address: SocketAddr) -> io::Resu
     let mut command = fetch::program("haproxy")?;
     command.args(["-db", "-f"]).arg(&file);
     let mut command = confined(job, &command);
-    // Its lines, as the others', end in a file.
+    // HAProxy's log lines go to a file, as those of the other peers do.
     Ok((Process::start_with_output(&mut command, &job.directory.join("access.log"))?, address))
 }
 

@@ -70,13 +70,13 @@ impl Peer {
         Self::ready(kind, process, address).await
     }
 
-    /// dashgate, whose instructions can be counted; they are in the file when it has ended.
+    /// dashgate under callgrind, which writes its counts to the file when the program has ended.
     pub(crate) async fn start_counted(job: &Job<'_>, counts: &Path) -> io::Result<Peer> {
         let (process, address) = dashgate::start_counted(job, counts)?;
         Self::ready(Kind::Dashgate, process, address).await
     }
 
-    /// Tells callgrind, below which it was started.
+    /// Sends a command to callgrind, under which the peer was started.
     pub(crate) fn tell(&self, words: &str) -> io::Result<()> {
         self.process.as_ref().map_or(Ok(()), |process| dashgate::tell(process, words))
     }
@@ -103,7 +103,7 @@ impl Peer {
     }
 }
 
-/// The program, on the processors that it may have.
+/// A command that runs the program on the job's processors.
 fn confined(job: &Job<'_>, program: &Command) -> Command {
     let mut command = Command::new("taskset");
     command

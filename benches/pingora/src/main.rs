@@ -112,7 +112,7 @@ fn main() {
     let keys = std::fs::read_to_string(keys).expect("the file of keys");
     let keys = keys.lines().filter_map(|line| line.split_once(' '));
     let mut peer = HttpPeer::new(upstream.as_str(), !identity.is_empty(), "127.0.0.1".to_owned());
-    // The bench's certificate is its own; what is measured is the cipher.
+    // The bench's certificate is self-signed, and only the cost of the cipher is measured.
     peer.options.verify_cert = false;
     peer.options.verify_hostname = false;
     peer.options.idle_timeout = Some(Duration::from_secs(300));
@@ -141,7 +141,7 @@ fn main() {
     server.run_forever();
 }
 
-/// Lines are written by a thread of its own, a buffer at a time.
+/// Starts a thread that writes the log's lines, a buffer at a time.
 fn write_to(file: File) -> SyncSender<String> {
     let (sender, lines) = mpsc::sync_channel::<String>(65_536);
     std::thread::spawn(move || {
