@@ -100,7 +100,7 @@ fn a_sample_leaves_out_only_what_is_ordinary() {
     let last = |line: &Value| line["outcome"] == "rejected";
     eventually("the last line is written", || half.lines().iter().any(last));
     let lines = half.lines();
-    // That a sample of one half takes all of 64 lines, or none, is too unlikely to happen.
+    // A sample of one half of 64 lines: it is too unlikely that all of them, or none, are taken.
     assert!((2..65).contains(&lines.len()), "{}", lines.len());
     assert!(lines.iter().all(|line| last(line) || line["sample"] == 0.5));
 }
