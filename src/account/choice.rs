@@ -18,6 +18,14 @@ pub struct ChoiceNeeds<'r> {
     pub is_repeatable: bool,
 }
 
+/// Everything that decides about one account: the request, its earlier attempts, and the time.
+#[derive(Clone, Copy)]
+struct Conditions<'r> {
+    need: &'r ChoiceNeeds<'r>,
+    tried: &'r TriedAccounts,
+    now: Instant,
+}
+
 /// Accounts, and keys of accounts, that a request has tried without success.
 #[derive(Debug, Clone, Default)]
 pub struct TriedAccounts {
@@ -79,6 +87,7 @@ pub fn choose<'d>(
     turn: u64,
     now: Instant,
 ) -> Result<Pick<'d>, NoneAvailable> {
+    let given = Conditions { need, tried, now };
     let mut taking = among.iter().filter(|index| accounts[**index].takes_new());
     if let (Some(only), None) = (taking.next(), taking.next()) {
         return choose_key(accounts, *only, need, tried, now);
@@ -92,7 +101,7 @@ pub fn choose<'d>(
             let account = &accounts[index];
             let is_excluded = lost.contains(&index) || tried.accounts.contains(&index);
             let is_fit = !is_excluded
-                && match account.availability(index, need, tried, now) {
+                && match account.availability(index, given) {
                     Availability::Available => true,
                     Availability::ProbeDue => takes_due,
                     Availability::Resting(_) => false,
@@ -102,7 +111,7 @@ pub fn choose<'d>(
         let total: u64 = among.iter().map(|index| weight(*index)).sum();
         if total == 0 {
             if takes_due {
-                let unreached = unreached(accounts, among, need, tried, turn, now);
+                let unreached = unreached(accounts, among, given, turn);
                 return match unreached.filter(|_| tried.is_empty()) {
                     Some(index) => choose_key(accounts, index, need, tried, now),
                     None => Err(all_out(accounts, among, need, now)),
@@ -121,7 +130,7 @@ pub fn choose<'d>(
         // The health of an account can change at any time, so that none may be drawn.
         let drawn = drawn.or_else(|| among.iter().copied().find(|index| weight(*index) > 0));
         let Some(index) = drawn else { continue };
-        match accounts[index].enter(index, need, tried, now) {
+        match accounts[index].enter(index, given) {
             Some((key, probes)) => return Ok(Pick { index, account: &accounts[index], key, probes }),
             None => lost.push(index),
         }
@@ -144,7 +153,7 @@ pub fn choose_key<'d>(
     if tried.accounts.contains(&index) {
         return Err(all_out(accounts, &[index], need, now));
     }
-    let found = account.key(index, need, tried, now).or_else(|| {
+    let found = account.key(index, Conditions { need, tried, now }).or_else(|| {
         let mut untried = account.untried(index, tried);
         let (number, key) = untried.next()?;
         Some((number, key, key.cooldown.look(now)))
@@ -165,23 +174,17 @@ pub fn choose_key<'d>(
 
 /// Tells whether the account is available for such a request.
 pub(super) fn is_fit(account: &Account, need: &ChoiceNeeds<'_>, now: Instant) -> bool {
-    account.availability(0, need, &TriedAccounts::default(), now) == Availability::Available
+    let given = Conditions { need, tried: &TriedAccounts::default(), now };
+    account.availability(0, given) == Availability::Available
 }
 
 /// One of the accounts, if all of them rest only because they can't be reached.
-fn unreached(
-    accounts: &[Account],
-    among: &[usize],
-    need: &ChoiceNeeds<'_>,
-    tried: &TriedAccounts,
-    turn: u64,
-    now: Instant,
-) -> Option<usize> {
+fn unreached(accounts: &[Account], among: &[usize], given: Conditions<'_>, turn: u64) -> Option<usize> {
     let taking: Vec<usize> = among.iter().copied().filter(|index| accounts[*index].takes_new()).collect();
     let is_unreached = |index: &usize| {
         let account = &accounts[*index];
-        let rest = account.health_availability(*index, need, tried, now);
-        matches!(account.address.cooldown.availability(now), Availability::Resting(_))
+        let rest = account.health_availability(*index, given);
+        matches!(account.address.cooldown.availability(given.now), Availability::Resting(_))
             && !matches!(rest, Availability::Resting(_))
     };
     let place = ((u128::from(turn) * taking.len() as u128) >> 64) as usize;
@@ -189,8 +192,8 @@ fn unreached(
 }
 
 fn all_out(accounts: &[Account], among: &[usize], need: &ChoiceNeeds<'_>, now: Instant) -> NoneAvailable {
-    let nothing_tried = TriedAccounts::default();
-    let wait = |index: &usize| match accounts[*index].availability(*index, need, &nothing_tried, now) {
+    let given = Conditions { need, tried: &TriedAccounts::default(), now };
+    let wait = |index: &usize| match accounts[*index].availability(*index, given) {
         Availability::Available | Availability::ProbeDue => Duration::ZERO,
         Availability::Resting(left) => left,
     };
@@ -214,24 +217,13 @@ impl TriedAccounts {
 
 impl Account {
     /// The worst availability of the address and of the account behind it.
-    fn availability(
-        &self,
-        index: usize,
-        need: &ChoiceNeeds<'_>,
-        tried: &TriedAccounts,
-        now: Instant,
-    ) -> Availability {
-        self.address.cooldown.availability(now).max(self.health_availability(index, need, tried, now))
+    fn availability(&self, index: usize, given: Conditions<'_>) -> Availability {
+        self.address.cooldown.availability(given.now).max(self.health_availability(index, given))
     }
 
     /// The worst availability of the account, the model and the best key.
-    fn health_availability(
-        &self,
-        index: usize,
-        need: &ChoiceNeeds<'_>,
-        tried: &TriedAccounts,
-        now: Instant,
-    ) -> Availability {
+    fn health_availability(&self, index: usize, given: Conditions<'_>) -> Availability {
+        let Conditions { need, tried, now } = given;
         let model = need.model.and_then(|model| self.health.model(model));
         let model = model.map_or(Availability::Available, |cooldown| cooldown.availability(now));
         let keys = self.untried(index, tried).map(|(_, key)| key.cooldown.availability(now)).min();
@@ -250,13 +242,8 @@ impl Account {
 
     /// The first available key in the order of the configuration. If the request can be sent again, a key that is due
     /// for a probe comes before it.
-    fn key(
-        &self,
-        index: usize,
-        need: &ChoiceNeeds<'_>,
-        tried: &TriedAccounts,
-        now: Instant,
-    ) -> Option<(usize, &UpstreamKey, Option<Probe>)> {
+    fn key(&self, index: usize, given: Conditions<'_>) -> Option<(usize, &UpstreamKey, Option<Probe>)> {
+        let Conditions { need, tried, now } = given;
         let probe = || {
             self.untried(index, tried)
                 .find_map(|(number, key)| Some((number, key, Some(key.cooldown.probe(now)?))))
@@ -270,13 +257,8 @@ impl Account {
     }
 
     /// Takes the probes for this request; `None` if another request was faster.
-    fn enter(
-        &self,
-        index: usize,
-        need: &ChoiceNeeds<'_>,
-        tried: &TriedAccounts,
-        now: Instant,
-    ) -> Option<(&UpstreamKey, Probes)> {
+    fn enter(&self, index: usize, given: Conditions<'_>) -> Option<(&UpstreamKey, Probes)> {
+        let Conditions { need, now, .. } = given;
         let model = need.model.and_then(|model| self.health.model(model));
         let take = |cooldown: &Arc<Cooldown>, tells: bool| match cooldown.availability(now) {
             Availability::Available => Some(None),
@@ -288,7 +270,7 @@ impl Account {
         let address_probe = take(&self.address.cooldown, true)?;
         let account_probe = take(&self.health.account, need.proves_recovery)?;
         let model_probe = model.as_ref().map_or(Some(None), |model| take(model, need.proves_recovery))?;
-        let (number, key, key_probe) = self.key(index, need, tried, now)?;
+        let (number, key, key_probe) = self.key(index, given)?;
         Some((key, Probes { index, key: number, address_probe, key_probe, account_probe, model_probe }))
     }
 
