@@ -33,12 +33,6 @@ pub struct TriedAccounts {
     keys: Vec<(usize, usize)>,
 }
 
-impl TriedAccounts {
-    fn is_empty(&self) -> bool {
-        self.accounts.is_empty() && self.keys.is_empty()
-    }
-}
-
 /// A chosen account, by its index in the directory, and a chosen key of the account.
 #[derive(Debug)]
 pub struct Pick<'d> {
@@ -112,7 +106,7 @@ pub fn choose<'d>(
         if total == 0 {
             if takes_due {
                 let unreached = unreached(accounts, among, given, turn);
-                return match unreached.filter(|_| tried.is_empty()) {
+                return match unreached.filter(|_| tried.accounts.is_empty() && tried.keys.is_empty()) {
                     Some(index) => choose_key(accounts, index, need, tried, now),
                     None => Err(all_out(accounts, among, need, now)),
                 };

@@ -11,14 +11,9 @@ use super::reader::{ConfigReader, Located, Location};
 use super::scalar;
 
 /// Values of one kind, with the location of their first use.
+#[derive(Default)]
 pub(super) struct UniqueValues<T> {
     first: HashMap<T, Location>,
-}
-
-impl<T> Default for UniqueValues<T> {
-    fn default() -> Self {
-        Self { first: HashMap::new() }
-    }
 }
 
 impl<T: Eq + Hash> UniqueValues<T> {

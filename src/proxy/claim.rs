@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::admit::permit::Permit;
+use super::exchange::Exchange;
 use crate::dashscope::task::NamedTask;
 use crate::store::{Store, TaskRecord};
 use crate::unified::RequestedVideo;
@@ -11,21 +11,18 @@ use crate::unified::RequestedVideo;
 /// Claims the new task of a submit for its tenant. The claim is durable when this returns, unless the store fails.
 pub(super) async fn claim(
     store: &Store,
-    permit: &Permit,
-    account: usize,
-    mount: Arc<str>,
+    exchange: &Exchange,
     named: NamedTask,
-    model: Box<str>,
     asked: Option<Arc<RequestedVideo>>,
 ) -> Arc<TaskRecord> {
-    let caller = permit.caller();
+    let (permit, directory) = (exchange.permit(), exchange.directory());
     let task = Arc::new(TaskRecord {
         id: named.task_id,
         tenant: Arc::clone(&permit.tenant().name),
-        key_id: caller.key_id().into(),
-        account: Arc::clone(&permit.directory().accounts[account].name),
-        model,
-        mount,
+        key_id: permit.caller().key_id().into(),
+        account: Arc::clone(&directory.accounts[exchange.account.get().unwrap_or_default()].name),
+        model: exchange.model.get().cloned().unwrap_or_default(),
+        mount: Arc::clone(&exchange.route().mount(directory).prefix),
         claimed_at: SystemTime::now(),
         status: named.status.into(),
         asked,

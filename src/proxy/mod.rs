@@ -129,25 +129,23 @@ impl Proxy {
             }
             Verdict::Poll(task) => {
                 let show = |answer: &_| Ok(poll::native(answer));
-                return poll::poll(self, permit, mount.hold, &request.headers, &task, exchange, &show).await;
+                return poll::poll(self, &request.headers, &task, exchange, &show).await;
             }
             Verdict::VideoGet(task) => {
                 let show = |answer: &_| {
                     videos::respond::video(&self.shared.hub, task.id(), mount.video_statuses, answer)
                 };
-                return poll::poll(self, permit, mount.hold, &request.headers, &task, exchange, &show).await;
+                return poll::poll(self, &request.headers, &task, exchange, &show).await;
             }
             Verdict::TaskView(task) => {
                 let show = |answer: &_| videos::respond::task(&self.shared.hub, task.id(), answer);
-                return poll::poll(self, permit, mount.hold, &request.headers, &task, exchange, &show).await;
+                return poll::poll(self, &request.headers, &task, exchange, &show).await;
             }
             Verdict::VideoDelete(task) => {
                 return Box::pin(videos::delete::delete(self, request, &task, exchange)).await;
             }
             Verdict::VideoContent(task) => {
-                let hosts = &mount.storage_hosts;
-                return Box::pin(videos::content::fetch(self, permit, hosts, &request, &task, exchange))
-                    .await;
+                return Box::pin(videos::content::fetch(self, &request, &task, exchange)).await;
             }
         };
         let may_repeat = permit.submits || destination != Destination::Any;

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -50,8 +49,8 @@ pub(super) fn stream(response: Response<Download>, exchange: &Rc<Exchange>) -> R
 pub(super) fn pump(
     response: Response<Download>,
     exchange: &Rc<Exchange>,
-    patience: Duration,
 ) -> (Response<Observed>, impl Future<Output = ()> + use<>) {
+    let patience = exchange.directory().settings.server.timeouts.idle;
     let (pieces, taken) = mpsc::channel(1);
     let (parts, mut download) = response.into_parts();
     let held = Rc::clone(exchange);

@@ -21,12 +21,11 @@ impl Proxy {
     pub(super) async fn pass(&self, passage: Box<Passage>) -> Result<Response<Observed>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
         let version = passage.request.version;
-        let patience = passage.permit().directory().settings.server.timeouts.idle;
         let route = passage.route();
         let cancels = (route.operation == Operation::TaskCancel)
             .then(|| Arc::from(route.task_id().unwrap_or_default()));
         let response = self.passed(passage, cancels.as_ref()).await?;
-        Ok(self.deliver(response, &exchange, version, patience))
+        Ok(self.deliver(response, &exchange, version))
     }
 
     /// Passes an answer on as it comes.
@@ -35,10 +34,9 @@ impl Proxy {
         response: Response<Download>,
         exchange: &Rc<Exchange>,
         version: Version,
-        patience: Duration,
     ) -> Response<Observed> {
         if version == Version::HTTP_2 {
-            let (response, carry) = observe::pump(response, exchange, patience);
+            let (response, carry) = observe::pump(response, exchange);
             tokio::task::spawn_local(carry);
             return response;
         }

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use hyper::Response;
 use hyper::header::{AGE, HeaderMap, HeaderName, HeaderValue};
 
-use super::admit::permit::Permit;
 use super::exchange::Exchange;
 use super::observe::{self, Observed};
 use super::rejection::Rejection;
@@ -27,8 +26,6 @@ use crate::telemetry::stopwatch::Awaited;
 /// of `show`.
 pub(super) async fn poll(
     proxy: &Proxy,
-    permit: &Permit,
-    hold: Duration,
     headers: &HeaderMap,
     task: &Arc<TrackedTask>,
     exchange: &Rc<Exchange>,
@@ -37,9 +34,12 @@ pub(super) async fn poll(
     let asked = wait(headers);
     let hold = match asked {
         Some(longest) => PollHold { longest, until: HoldUntil::Change },
-        None => PollHold { longest: hold, until: HoldUntil::End },
+        None => {
+            let mount = exchange.route().mount(exchange.directory());
+            PollHold { longest: mount.hold, until: HoldUntil::End }
+        }
     };
-    let polled = query(proxy, permit, task, Some(hold), exchange).await?;
+    let polled = query(proxy, task, Some(hold), exchange).await?;
     let mut response = show(&polled.answer)?;
     let fields = response.headers_mut();
     proxy.recorder.metrics.count_poll(polled.served);
@@ -61,18 +61,18 @@ pub(super) async fn poll(
 /// `UpstreamUnreachable` if the task's account is not configured any more, or nothing is known of the task.
 pub(super) async fn query(
     proxy: &Proxy,
-    permit: &Permit,
     task: &Arc<TrackedTask>,
     hold: Option<PollHold>,
     exchange: &Rc<Exchange>,
 ) -> Result<PollAnswer, Rejection> {
-    let account = permit.caller().directory().account_index(task.account());
+    let directory = exchange.directory();
+    let account = directory.account_index(task.account());
     exchange.account.set(account);
     exchange.note_task(task.id());
     if !task.is_final() && account.is_none() {
         return Err(Rejection::UpstreamUnreachable);
     }
-    let max_age = permit.directory().settings.poll.max_age;
+    let max_age = directory.settings.poll.max_age;
     let polling = pin!(async { Ok(proxy.shared.hub.poll(task, hold, max_age, Instant::now()).await) });
     let _held = exchange.stopwatch.start_waiting(Awaited::Turn);
     exchange.unless_revoked(polling).await?.ok_or(Rejection::UpstreamUnreachable)

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use hyper::Response;
 use hyper::body::Body;
 use hyper::http::request::Parts;
 
@@ -14,7 +15,7 @@ use crate::account::uploads::UploadDirectories;
 use crate::dashscope::headers::OSS_RESOLVE;
 use crate::dashscope::oss;
 use crate::store::UploadRecord;
-use crate::upstream::Upload;
+use crate::upstream::{self, ANSWER_BYTES, Download, Upload};
 
 /// Finds the account, an index into the directory's accounts, that stores the files named in the body; `None` if the
 /// body names no file. The upstream resolves `oss://` URLs only if a header field asks for it. A body with that field
@@ -68,10 +69,10 @@ pub(super) async fn note(
     permit: &Permit,
     model: &str,
     account: &Arc<str>,
-    answer: &[u8],
-    now: SystemTime,
+    response: &mut Response<Download>,
 ) -> Result<(), Rejection> {
-    let Some(directory) = oss::upload_directory(answer) else {
+    let answer = upstream::read_ahead(response, ANSWER_BYTES).await.ok().flatten().unwrap_or_default();
+    let Some(directory) = oss::upload_directory(&answer) else {
         tracing::warn!(account = &**account, "an upload policy names no directory; its files can't be used");
         return Ok(());
     };
@@ -80,7 +81,7 @@ pub(super) async fn note(
         directory: directory.into(),
         model: model.into(),
         account: Arc::clone(account),
-        issued_at: now,
+        issued_at: SystemTime::now(),
     };
     shared.uploads.note(&shared.store, upload).await.map_err(|fault| {
         tracing::error!(%fault, "an upload policy could not be noted, so its client does not get it");

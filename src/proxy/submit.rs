@@ -1,7 +1,6 @@
 //! A call that makes a task. Once sent it is paid for, so its answer is read to the end even if the client leaves.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use hyper::{Response, StatusCode};
@@ -41,11 +40,7 @@ impl Proxy {
                     if let Some(slot) = slot {
                         proxy.shared.limits.task_reserved(&named.task_id, SystemTime::now(), slot);
                     }
-                    let model = exchange.model.get().cloned().unwrap_or_default();
-                    let (permit, prefix) = (exchange.permit(), Arc::clone(&mount.prefix));
-                    Some(
-                        claim::claim(&proxy.shared.store, permit, account, prefix, named, model, asked).await,
-                    )
+                    Some(claim::claim(&proxy.shared.store, &exchange, named, asked).await)
                 }
                 None if response.status() == StatusCode::OK => {
                     tracing::warn!(account, "the answer to a submit names no task; it has no owner");

@@ -10,7 +10,7 @@ mod rewrite;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
@@ -20,12 +20,10 @@ use self::choose::Choice;
 use self::forward::NoAnswer;
 use self::pace::{NoAttempt, SubmitWait};
 use self::rewrite::Outbound;
-use crate::account::Account;
 use crate::account::choice::{AccountFeedback, TriedAccounts};
 use crate::dashscope::model_field;
 use crate::dashscope::operation::Operation;
 use crate::dashscope::refusal::{self, RefusalCause};
-use crate::proxy::admit::permit::Permit;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::exchange::spans::AttemptSpan;
 use crate::proxy::passage::Passage;
@@ -33,7 +31,7 @@ use crate::proxy::rejection::Rejection;
 use crate::proxy::resolve;
 use crate::proxy::worker::Proxy;
 use crate::telemetry::stopwatch::Awaited;
-use crate::upstream::{self, ANSWER_BYTES, Download};
+use crate::upstream::Download;
 
 impl Proxy {
     /// Sends a passage and waits for the head of the answer; `exchange.account` then names the account. Until something
@@ -142,23 +140,11 @@ impl Proxy {
                 progress.forget();
             }
             if route.operation == Operation::UploadPolicy && response.status() == StatusCode::OK {
-                Box::pin(self.note_policy(permit, &choice, account, &mut response)).await?;
+                let model = choice.model.as_deref().unwrap_or_default();
+                Box::pin(resolve::note(&self.shared, permit, model, &account.name, &mut response)).await?;
             }
             return Ok(response);
         }
-    }
-
-    /// Records for a new upload policy which account stores the tenant's files.
-    async fn note_policy(
-        &self,
-        permit: &Permit,
-        choice: &Choice<'_>,
-        account: &Account,
-        response: &mut Response<Download>,
-    ) -> Result<(), Rejection> {
-        let answer = upstream::read_ahead(response, ANSWER_BYTES).await.ok().flatten().unwrap_or_default();
-        let model = choice.model.as_deref().unwrap_or("");
-        resolve::note(&self.shared, permit, model, &account.name, &answer, SystemTime::now()).await
     }
 }
 

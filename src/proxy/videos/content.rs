@@ -16,11 +16,9 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use super::fault::VideoFault;
 use super::{respond as views, storage};
-use crate::config::StorageHost;
 use crate::dashscope::task::Status;
 use crate::dashscope::task_report::TaskReport;
 use crate::polling::TrackedTask;
-use crate::proxy::admit::permit::Permit;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::observe::{self, Observed};
 use crate::proxy::rejection::Rejection;
@@ -28,21 +26,19 @@ use crate::proxy::worker::Proxy;
 use crate::proxy::{poll, respond};
 use crate::upstream::{Download, StorageUrl, Upload};
 
-/// Answers with the file of a finished video. The file is read only from `hosts`, the mount's storage hosts.
+/// Answers with the file of a finished video. The file is read only from the mount's storage hosts.
 ///
 /// # Errors
 /// `VideoFault::Runs`, `Failed` or `Expired` if there is no file to fetch; `StorageRefused`, `StorageFailed`;
 /// `BadRequest` for another variant than the video.
 pub(in crate::proxy) async fn fetch(
     proxy: &Proxy,
-    permit: &Permit,
-    hosts: &[StorageHost],
     request: &Parts,
     task: &Arc<TrackedTask>,
     exchange: &Rc<Exchange>,
 ) -> Result<Response<Observed>, Rejection> {
     check_variant(request.uri.query().unwrap_or(""))?;
-    let polled = poll::query(proxy, permit, task, None, exchange).await?;
+    let polled = poll::query(proxy, task, None, exchange).await?;
     let Some(report) = TaskReport::read(&polled.answer.body) else {
         let answer = &polled.answer;
         let refused = views::upstream_error(answer.status, &answer.headers, &answer.body);
@@ -50,7 +46,7 @@ pub(in crate::proxy) async fn fetch(
     };
     let url = finished(&report, SystemTime::now())?;
     let range = request.headers.get(RANGE);
-    let object = |range| fetch_object(proxy, permit, exchange, hosts, request, url, range);
+    let object = |range| fetch_object(proxy, exchange, request, url, range);
     let mut response = exchange.unless_revoked(pin!(object(range))).await?;
     if !is_same(&request.headers, &response) {
         response = exchange.unless_revoked(pin!(object(None))).await?;
@@ -65,12 +61,7 @@ pub(in crate::proxy) async fn fetch(
             let (mut parts, body) = response.into_parts();
             parts.headers = described;
             let response = Response::from_parts(parts, body);
-            Ok(proxy.deliver(
-                response,
-                exchange,
-                request.version,
-                permit.directory().settings.server.timeouts.idle,
-            ))
+            Ok(proxy.deliver(response, exchange, request.version))
         }
         StatusCode::RANGE_NOT_SATISFIABLE => {
             let mut refusal = respond::refusal(&VideoFault::BadRange.into(), exchange, request.version);
@@ -85,9 +76,7 @@ pub(in crate::proxy) async fn fetch(
 /// Requests the object, and follows a few redirects to allowed storage hosts.
 async fn fetch_object(
     proxy: &Proxy,
-    permit: &Permit,
     exchange: &Exchange,
-    hosts: &[StorageHost],
     request: &Parts,
     url: &str,
     range: Option<&HeaderValue>,
@@ -97,13 +86,14 @@ async fn fetch_object(
         tracing::warn!(host, "a result is not fetched: {what} is not in storage.hosts of its mount");
         VideoFault::StorageRefused
     };
+    let hosts = &exchange.route().mount(exchange.directory()).storage_hosts;
     let mut place = StorageUrl::of(url, hosts).ok_or_else(|| refused("its host"))?;
     for _ in 0..=MOST_REDIRECTS {
         let mut asking = Request::new(Upload::empty());
         *asking.uri_mut() = place.target.clone().into();
         *asking.headers_mut() = wanted(request, range);
         asking.headers_mut().insert(HOST, place.host.clone());
-        let response = storage::send(proxy, permit, exchange, &place, asking).await?;
+        let response = storage::send(proxy, exchange, &place, asking).await?;
         if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
             return Ok(response);
         }

@@ -74,7 +74,7 @@ async fn cancel(
     }
     // DashScope refuses to cancel a task that is not PENDING: it runs, or it has ended meanwhile.
     proxy.shared.hub.invalidate(task.id(), Instant::now());
-    let polled = poll::query(proxy, permit, task, None, exchange).await?;
+    let polled = poll::query(proxy, task, None, exchange).await?;
     let report = TaskReport::read(&polled.answer.body);
     match report.map(|report| report.status) {
         Some(status) if status.is_final() || status == Status::Unknown => Ok(None),

@@ -3,7 +3,6 @@
 use hyper::{Request, Response};
 
 use super::fault::VideoFault;
-use crate::proxy::admit::permit::Permit;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::worker::Proxy;
@@ -17,12 +16,11 @@ use crate::upstream::{ConnectFault, Download, SendFault, StorageUrl, Target, Upl
 /// `StorageRefused` if the host's name leads to an internal address, else `StorageFailed`.
 pub(super) async fn send(
     proxy: &Proxy,
-    permit: &Permit,
     exchange: &Exchange,
     place: &StorageUrl,
     request: Request<Upload>,
 ) -> Result<Response<Download>, Rejection> {
-    let timeouts = &permit.directory().settings.server.timeouts;
+    let timeouts = &exchange.directory().settings.server.timeouts;
     let _answer = exchange.stopwatch.start_waiting(Awaited::Upstream);
     proxy.upstream.send(Target::Storage(place), Box::new(request), timeouts).await.map_err(
         |fault| match fault {

@@ -65,7 +65,7 @@ pub(super) async fn store_reference(
     // The client's own file name may hold characters with which DashScope can't fetch the file.
     let name = format!("reference.{}", file.format.extension);
     let upload = form(&policy, &place, &name, file);
-    let stored = pin!(storage::send(proxy, permit, exchange, &place, upload));
+    let stored = pin!(storage::send(proxy, exchange, &place, upload));
     let response = exchange.unless_revoked(stored).await?;
     if !response.status().is_success() {
         tracing::warn!(status = response.status().as_u16(), "storage did not take a file");
