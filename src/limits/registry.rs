@@ -115,10 +115,10 @@ impl<C: Clock> Registry<C> {
     /// Drops idle counters, and tasks that DashScope has forgotten: a bounded number of each, in batches, so that no lock
     /// is held for long.
     pub fn sweep(&self, now: SystemTime) {
-        for _ in 0..BATCHES_PER_SWEEP {
+        for batch in 0..BATCHES_PER_SWEEP {
             self.in_flight.remove_old(now, MOST_PER_BATCH);
             for counters in [&self.keys, &self.tenants] {
-                counters.sweep(self.now());
+                counters.sweep(batch * MOST_PER_BATCH, self.now());
             }
         }
     }
@@ -249,9 +249,10 @@ impl CountersByName {
         }
     }
 
-    fn sweep(&self, now: Duration) {
+    /// Drops idle counters of one batch, after the first ones, which this sweep has looked at already.
+    fn sweep(&self, looked_at: usize, now: Duration) {
         let mut order = self.sweep_order.lock();
-        for _ in 0..order.len().min(MOST_PER_BATCH) {
+        for _ in 0..order.len().saturating_sub(looked_at).min(MOST_PER_BATCH) {
             let Some(name) = order.pop_front() else { return };
             // A caller that holds a second reference may be about to count.
             let is_idle =
