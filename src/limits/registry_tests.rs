@@ -228,7 +228,7 @@ proptest! {
         }
         drop(running);
         clock.advance(Duration::from_secs(86_400));
-        registry.sweep(UNIX_EPOCH);
+        (0..SWEEPS_PER_ROUND).for_each(|_| registry.sweep(UNIX_EPOCH));
         prop_assert_eq!((registry.keys.by_name.len(), registry.tenants.by_name.len()), (0, 0), "all is forgotten");
     }
 
@@ -409,7 +409,7 @@ fn slots_come_back_however_their_task_ends() {
     inner.block_on(tokio::task::yield_now());
     assert_eq!(registry.tenants.counters("t").lock().tasks(), 2_000, "the rest still runs");
     drop(inner);
-    registry.sweep(UNIX_EPOCH);
+    (0..SWEEPS_PER_ROUND).for_each(|_| registry.sweep(UNIX_EPOCH));
     assert_eq!((registry.keys.by_name.len(), registry.tenants.by_name.len()), (0, 0), "every slot is back");
 }
 
@@ -440,4 +440,16 @@ fn a_task_holds_its_slot_until_its_end_or_its_day_has_passed() {
     assert_eq!(left(), 3);
     registry.task_ended("e");
     assert_eq!(left(), 4);
+}
+
+#[test]
+fn a_sweep_looks_at_a_share_of_the_names_and_many_look_at_all() {
+    let registry = Registry::default();
+    let names = SWEEPS_PER_ROUND * 3;
+    (0..names).for_each(|name| drop(registry.keys.counters(&format!("key-{name}"))));
+    registry.sweep(UNIX_EPOCH);
+    assert_eq!(registry.keys.by_name.len(), names - 3);
+    // The share shrinks with the names that are left.
+    (0..3 * SWEEPS_PER_ROUND).for_each(|_| registry.sweep(UNIX_EPOCH));
+    assert_eq!(registry.keys.by_name.len(), 0);
 }
