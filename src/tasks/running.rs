@@ -17,10 +17,17 @@ struct HourlyCounts([(u64, u32); HOURS]);
 
 impl RunningCounts {
     pub(super) fn began(&self, task: &TaskRecord) {
-        // Only accepted submits come here, so there are no more names than the upstream has models.
+        let (key, hour) = (key(&task.account, &task.model), hour(task.claimed_at));
+        if let Some(mut hours) = self.0.get_mut(&key) {
+            hours.add(hour);
+            return;
+        }
+        // Only accepted submits come here, so there are hardly more names than the upstream has models.
+        if self.0.len() >= MOST_MODELS {
+            self.0.retain(|_, hours| hours.count(hour) > 0);
+        }
         if self.0.len() < MOST_MODELS {
-            let hour = hour(task.claimed_at);
-            self.0.entry(key(&task.account, &task.model)).or_default().add(hour);
+            self.0.entry(key).or_default().add(hour);
         }
     }
 
@@ -99,6 +106,24 @@ mod tests {
         assert_eq!((count("a", 8), count("b", 8)), (2, 1));
         // Tasks without a known end.
         assert_eq!([10, 11, 12].map(|hour| count("a", hour)), [2, 1, 0]);
+    }
+
+    /// Begins and ends are counted alike, however many models there are.
+    #[test]
+    fn a_full_table_counts_on_and_makes_room() {
+        let (running, main) = (RunningCounts::default(), Arc::from("main"));
+        for number in 0..MOST_MODELS {
+            running.began(&task(&number.to_string(), 7));
+        }
+        running.began(&task("0", 7));
+        running.began(&task("one more", 7));
+        assert_eq!(["0", "one more"].map(|model| running.count(&main, model, at(7))), [2, 0]);
+        running.ended(&task("0", 7));
+        assert_eq!(running.count(&main, "0", at(7)), 1);
+        // A model without running tasks makes room.
+        running.ended(&task("1", 7));
+        running.began(&task("one more", 7));
+        assert_eq!(["0", "one more"].map(|model| running.count(&main, model, at(7))), [1, 1]);
     }
 
     #[test]
