@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::hub::PollHub;
 use super::tracked_task::{TaskAnswer, TrackedTask};
@@ -28,7 +28,7 @@ pub enum HoldUntil {
 pub struct PollAnswer {
     pub answer: Arc<TaskAnswer>,
     pub served: PollServed,
-    /// Time since the upstream was asked.
+    /// Time since the told status was surely true: since the upstream was asked, or else since the task was claimed.
     pub age: Duration,
 }
 
@@ -156,7 +156,8 @@ impl PollHub {
 }
 
 fn answer_now(task: &TrackedTask, served: PollServed) -> Option<PollAnswer> {
-    let age = task.as_of().map_or(Duration::ZERO, |as_of| Instant::now().saturating_duration_since(as_of));
+    let since_claim = || SystemTime::now().duration_since(task.record.claimed_at).unwrap_or_default();
+    let age = task.as_of().map_or_else(since_claim, |as_of| Instant::now().saturating_duration_since(as_of));
     Some(PollAnswer { answer: task.answer()?, served, age })
 }
 
@@ -187,3 +188,7 @@ const FOR_A_TURN_AMONG_MANY: Duration = Duration::from_millis(100);
 /// Patience for the answer to a query that is on its way.
 const FOR_AN_ANSWER: Duration = Duration::from_secs(10);
 const STILL_FRESH: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+#[path = "poll_tests.rs"]
+mod tests;
