@@ -19,10 +19,10 @@ use crate::telemetry::metrics::ScrapeFigures;
 
 impl Admin {
     pub(super) fn live(&self) -> AdminResponse {
-        match self.workers.borrow().stuck() {
+        match self.threads.borrow().stuck() {
             None => answer(StatusCode::OK, &json!({ "status": "live" })),
-            Some(worker) => {
-                let problem = format!("worker {worker} has not turned for {MOST_STILL} seconds");
+            Some(thread) => {
+                let problem = format!("{thread} has not turned for {MOST_STILL} seconds");
                 answer(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "stuck", "problem": problem }))
             }
         }
@@ -71,6 +71,7 @@ fn describe((need, held, needed): (Requirement, usize, usize)) -> (&'static str,
         }
         Requirement::Config => "there is no configuration to serve by".to_owned(),
         Requirement::Workers => format!("{held} of {needed} workers listen"),
+        Requirement::Querier => "the querier, which asks for the state of tasks, does not run".to_owned(),
     };
     (need.name(), problem)
 }

@@ -33,7 +33,7 @@ use self::audit::AuditEntry;
 use self::problem::Problem;
 use self::response::AdminResponse;
 use self::route::Action;
-use crate::lifecycle::liveness::WorkerWatch;
+use crate::lifecycle::liveness::ThreadWatch;
 use crate::lifecycle::readiness::{Readiness, Requirement};
 use crate::lifecycle::reload::ReloadHandle;
 use crate::proxy::Shared;
@@ -45,7 +45,7 @@ pub struct Admin {
     /// `None` if the configuration is not from a file.
     pub reloads: Option<ReloadHandle>,
     pub readiness: Arc<Readiness>,
-    pub workers: RefCell<WorkerWatch>,
+    pub threads: RefCell<ThreadWatch>,
     /// Held from the check of a change to its end, so that changes come one after another.
     pub changing: Mutex<()>,
     pub refusals: Refusals,
@@ -72,9 +72,9 @@ impl Admin {
         if head { answer.map(|_| bytes::Bytes::new().into()) } else { answer }
     }
 
-    /// Checks the workers, and logs the number of silenced refusals. To be called once a second.
+    /// Checks the threads, and logs the number of silenced refusals. To be called once a second.
     fn each_second(&self) {
-        self.workers.borrow_mut().check();
+        self.threads.borrow_mut().check();
         self.refusals.log_silenced(Instant::now());
     }
 

@@ -18,7 +18,7 @@ use self::threads::Alive;
 use crate::admin::{self, Admin, Refusals};
 use crate::config::{Config, Files};
 use crate::lifecycle::handover::Inheritance;
-use crate::lifecycle::liveness;
+use crate::lifecycle::liveness::ThreadWatch;
 use crate::lifecycle::readiness::{Readiness, Requirement};
 use crate::lifecycle::reload::Reloader;
 use crate::proxy::Shared;
@@ -73,12 +73,14 @@ pub fn succeed(
     let (handle, drain) = drain::channel();
     let (alive, ended) = mpsc::unbounded_channel();
     let readiness = Readiness::new(shares.len());
-    let (pulses, watch) = liveness::watched(shares.len());
+    let mut threads = ThreadWatch::default();
+    let pulses: Vec<_> = (0..shares.len()).map(|number| threads.watch(format!("worker {number}"))).collect();
+    let querier_pulse = threads.watch("the querier");
     let admin = Admin {
         shared: shared.clone(),
         reloads: reloads.clone(),
         readiness: Arc::clone(&readiness),
-        workers: RefCell::new(watch),
+        threads: RefCell::new(threads),
         changing: tokio::sync::Mutex::default(),
         refusals: Refusals::default(),
     };
@@ -105,7 +107,8 @@ pub fn succeed(
     }
     // The querier starts after the hand-over, as both processes share an account's query budget.
     let stop = CancellationToken::new();
-    let querier = threads::start_querier(&running.shared, opened, stop.clone(), Alive(alive))?;
+    let held = (Alive(alive), readiness.hold(Requirement::Querier));
+    let querier = threads::start_querier(&running.shared, opened, stop.clone(), querier_pulse, held)?;
     running.querier = Some((querier, stop));
     Ok(running)
 }

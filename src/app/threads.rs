@@ -46,18 +46,19 @@ pub(super) fn start_workers(
     shares.zip(Balancer::for_workers(count)).enumerate().map(start).collect()
 }
 
-/// Starts the thread that queries the state of tasks.
+/// Starts the thread that queries the state of tasks. It holds `held` until its end.
 pub(super) fn start_querier(
     shared: &Shared,
     opened: mpsc::UnboundedReceiver<Arc<AccountPoller>>,
     stop: CancellationToken,
-    alive: Alive,
+    pulse: Pulse,
+    held: impl Send + 'static,
 ) -> io::Result<JoinHandle<io::Result<()>>> {
     let (hub, directory) = (Arc::clone(&shared.hub), Arc::clone(&shared.directory));
     let work = move || {
-        let _alive = alive;
+        let _held = held;
         let querier = Querier { hub, directory, upstream: Upstream::default() };
-        runtime()?.block_on(querier.work(opened, stop));
+        runtime()?.block_on(querier.work(opened, stop, || pulse.beat()));
         Ok(())
     };
     thread::Builder::new().name("querier".to_owned()).spawn(work)

@@ -1,9 +1,10 @@
-//! Liveness: finds a worker that is stuck for good. Such a worker serves nobody, and only a restart helps.
+//! Liveness: finds a thread that is stuck for good. A stuck worker serves nobody, without the querier no task comes to
+//! its end, and only a restart helps.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-/// A worker's counter, which the worker raises twice a second.
+/// A thread's counter, which the thread raises twice a second.
 #[derive(Debug, Default)]
 pub struct Pulse(Arc<AtomicU64>);
 
@@ -13,28 +14,29 @@ impl Pulse {
     }
 }
 
-/// The pulses of all workers, to be checked once a second.
-#[derive(Debug)]
-pub struct WorkerWatch(Vec<WatchedWorker>);
+/// The pulses of the workers and of the querier, to be checked once a second.
+#[derive(Debug, Default)]
+pub struct ThreadWatch(Vec<WatchedThread>);
 
 #[derive(Debug)]
-struct WatchedWorker {
-    /// Gone with its worker: a worker that has ended is not stuck.
+struct WatchedThread {
+    name: Box<str>,
+    /// Gone with its thread: a thread that has ended is not stuck.
     pulse: Weak<AtomicU64>,
     seen: u64,
     /// Checks since the pulse moved.
     still: u32,
 }
 
-/// Makes a pulse for each worker, and the [`WorkerWatch`] that checks them.
-pub fn watched(workers: usize) -> (Vec<Pulse>, WorkerWatch) {
-    let pulses: Vec<Pulse> = (0..workers).map(|_| Pulse::default()).collect();
-    let watch = |pulse: &Pulse| WatchedWorker { pulse: Arc::downgrade(&pulse.0), seen: 0, still: 0 };
-    let watch = WorkerWatch(pulses.iter().map(watch).collect());
-    (pulses, watch)
-}
+impl ThreadWatch {
+    /// Watches one thread more, by the pulse that is returned.
+    pub fn watch(&mut self, name: impl Into<Box<str>>) -> Pulse {
+        let pulse = Pulse::default();
+        let name = name.into();
+        self.0.push(WatchedThread { name, pulse: Arc::downgrade(&pulse.0), seen: 0, still: 0 });
+        pulse
+    }
 
-impl WorkerWatch {
     /// Checks every pulse. Checks are counted, not time: where the whole process is held up, the checks are too.
     pub fn check(&mut self) {
         for watched in &mut self.0 {
@@ -48,14 +50,14 @@ impl WorkerWatch {
         }
     }
 
-    /// The number of a worker whose pulse has not moved for [`MOST_STILL`] checks.
-    pub fn stuck(&self) -> Option<usize> {
-        self.0.iter().position(|watched| watched.still >= MOST_STILL)
+    /// Name of a thread whose pulse has not moved for [`MOST_STILL`] checks.
+    pub fn stuck(&self) -> Option<&str> {
+        self.0.iter().find(|watched| watched.still >= MOST_STILL).map(|watched| &*watched.name)
     }
 }
 
-/// Checks, and so seconds, after which a worker is stuck. No work of a worker takes a tenth of this, even on a slow
-/// machine.
+/// Checks, and so seconds, after which a thread is stuck. No work of a worker takes a tenth of this, even on a slow
+/// machine; the querier begins to turn after a hand-over, which takes less.
 pub const MOST_STILL: u32 = 60;
 
 #[cfg(test)]
@@ -64,13 +66,14 @@ mod tests {
 
     #[test]
     fn who_does_not_move_for_a_minute_is_stuck_until_it_moves() {
-        let (pulses, mut watch) = watched(2);
+        let mut watch = ThreadWatch::default();
+        let pulses = ["worker 0", "the querier"].map(|name| watch.watch(name));
         for _ in 0..MOST_STILL {
             assert_eq!(watch.stuck(), None);
             pulses[0].beat();
             watch.check();
         }
-        assert_eq!(watch.stuck(), Some(1));
+        assert_eq!(watch.stuck(), Some("the querier"));
         pulses[1].beat();
         watch.check();
         assert_eq!(watch.stuck(), None);
@@ -78,10 +81,11 @@ mod tests {
 
     #[test]
     fn who_has_ended_is_not_stuck() {
-        let (pulses, mut watch) = watched(1);
+        let mut watch = ThreadWatch::default();
+        let pulse = watch.watch("worker 0");
         (0..MOST_STILL).for_each(|_| watch.check());
-        assert_eq!(watch.stuck(), Some(0));
-        drop(pulses);
+        assert_eq!(watch.stuck(), Some("worker 0"));
+        drop(pulse);
         watch.check();
         assert_eq!(watch.stuck(), None);
     }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Debug)]
 pub struct Readiness {
     /// In the order of [`Requirement::ALL`], like `needed`.
-    held: [AtomicUsize; 3],
-    needed: [usize; 3],
+    held: [AtomicUsize; 4],
+    needed: [usize; 4],
 }
 
 /// Requirement that guards hold. The store's health, which has no guard, is asked for beside them.
@@ -21,6 +21,8 @@ pub enum Requirement {
     Config,
     /// Every worker has its listener.
     Workers,
+    /// The querier runs: without it, polls hear nothing new.
+    Querier,
 }
 
 /// Holds one requirement until it is dropped.
@@ -34,7 +36,7 @@ pub struct ReadinessGuard {
 impl Readiness {
     /// Makes a readiness of which no requirement is held yet.
     pub fn new(workers: usize) -> Arc<Self> {
-        Arc::new(Self { held: Default::default(), needed: [1, 1, workers] })
+        Arc::new(Self { held: Default::default(), needed: [1, 1, workers, 1] })
     }
 
     pub fn hold(self: &Arc<Self>, need: Requirement) -> ReadinessGuard {
@@ -53,7 +55,8 @@ impl Readiness {
 }
 
 impl Requirement {
-    const ALL: [Requirement; 3] = [Requirement::Serving, Requirement::Config, Requirement::Workers];
+    const ALL: [Requirement; 4] =
+        [Requirement::Serving, Requirement::Config, Requirement::Workers, Requirement::Querier];
 
     /// Status of the gateway where the requirement is missing.
     pub const fn name(self) -> &'static str {
@@ -61,6 +64,7 @@ impl Requirement {
             Requirement::Serving => "draining",
             Requirement::Config => "config",
             Requirement::Workers => "workers",
+            Requirement::Querier => "querier",
         }
     }
 }
@@ -82,7 +86,11 @@ mod tests {
     #[test]
     fn each_guard_is_needed_and_a_panic_lets_go_of_it() {
         let readiness = Readiness::new(2);
-        assert_eq!(missing(&readiness), [("draining", 0, 1), ("config", 0, 1), ("workers", 0, 2)]);
+        assert_eq!(
+            missing(&readiness),
+            [("draining", 0, 1), ("config", 0, 1), ("workers", 0, 2), ("querier", 0, 1)]
+        );
+        let querier = readiness.hold(Requirement::Querier);
         let serving = readiness.hold(Requirement::Serving);
         let config = readiness.hold(Requirement::Config);
         let workers = [readiness.hold(Requirement::Workers), readiness.hold(Requirement::Workers)];
@@ -96,7 +104,8 @@ mod tests {
         assert_eq!(missing(&readiness), [("workers", 1, 2)]);
         drop(config);
         assert_eq!(missing(&readiness), [("config", 0, 1), ("workers", 1, 2)]);
-        drop(serving);
+        drop((serving, querier));
         assert_eq!(missing(&readiness)[0], ("draining", 0, 1));
+        assert_eq!(missing(&readiness)[3], ("querier", 0, 1));
     }
 }

@@ -2,7 +2,9 @@
 //! account's budget as the poll hub decides.
 
 mod call;
+mod supervise;
 
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -14,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use self::supervise::{caught, restarted};
 use crate::dashscope::task;
 use crate::dashscope::task_list::{self, TaskPage};
 use crate::polling::hub::{PollHub, QueryOutcome};
@@ -65,11 +68,12 @@ impl Drop for CallPermit {
 }
 
 impl Querier {
-    /// Serves every poller that is opened, until `stop`.
+    /// Serves every poller that is opened, until `stop`. `beat` is called twice a second, as long as the thread turns.
     pub async fn work(
         self,
         mut opened: mpsc::UnboundedReceiver<Arc<AccountPoller>>,
         stop: CancellationToken,
+        beat: impl Fn(),
     ) {
         let querier = Rc::new(self);
         let mut sweep = interval(SWEEP);
@@ -77,18 +81,36 @@ impl Querier {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = sweep.tick() => querier.upstream.sweep(),
-                Some(poller) = opened.recv() => {
-                    tokio::task::spawn_local(Rc::clone(&querier).query(Arc::clone(&poller)));
-                    tokio::task::spawn_local(Rc::clone(&querier).list(Arc::clone(&poller)));
-                    tokio::task::spawn_local(Rc::clone(&querier).tick(poller));
+                _ = sweep.tick() => {
+                    beat();
+                    querier.upstream.sweep();
                 }
+                Some(poller) = opened.recv() => querier.serve(&poller),
             }
         }
     }
 
+    fn serve(self: &Rc<Self>, poller: &Arc<AccountPoller>) {
+        self.spawn(poller, "queries", Self::query);
+        self.spawn(poller, "lists", Self::list);
+        self.spawn(poller, "rates", Self::tick);
+    }
+
+    /// Starts one part of the work for a poller. It ends with the thread.
+    fn spawn<W: Future<Output = Infallible> + 'static>(
+        self: &Rc<Self>,
+        poller: &Arc<AccountPoller>,
+        part: &'static str,
+        work: impl Fn(Rc<Self>, Arc<AccountPoller>) -> W + 'static,
+    ) {
+        let (querier, poller) = (Rc::clone(self), Arc::clone(poller));
+        tokio::task::spawn_local(async move {
+            restarted(poller.account(), part, || work(Rc::clone(&querier), Arc::clone(&poller))).await
+        });
+    }
+
     /// Once a second: takes over the configured rates, and chooses between queries and lists.
-    async fn tick(self: Rc<Self>, poller: Arc<AccountPoller>) {
+    async fn tick(self: Rc<Self>, poller: Arc<AccountPoller>) -> Infallible {
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -102,7 +124,7 @@ impl Querier {
         }
     }
 
-    async fn query(self: Rc<Self>, poller: Arc<AccountPoller>) {
+    async fn query(self: Rc<Self>, poller: Arc<AccountPoller>) -> Infallible {
         loop {
             let directory = self.directory.load();
             let max_age = directory.settings.poll.max_age;
@@ -112,7 +134,7 @@ impl Querier {
                 NextCall::Ask(task, number) => {
                     let permit =
                         CallPermit { poller: Arc::clone(&poller), endpoint: TaskEndpoint::Query, number };
-                    tokio::task::spawn_local(Rc::clone(&self).query_one(task, permit));
+                    tokio::task::spawn_local(Rc::clone(&self).query_caught(task, permit));
                 }
                 NextCall::At(time) => tokio::select! {
                     () = sleep_until(time.into()) => {}
@@ -120,6 +142,15 @@ impl Querier {
                 },
                 NextCall::Nothing => poller.query_news().await,
             }
+        }
+    }
+
+    /// Queries a task. After a panic the task is put back: else it would be in hand for ever.
+    async fn query_caught(self: Rc<Self>, task: Arc<TrackedTask>, permit: CallPermit) {
+        let asked = Instant::now();
+        let query = Rc::clone(&self).query_one(Arc::clone(&task), permit);
+        if caught(task.account(), "a query", query).await.is_none() {
+            self.hub.take_outcome(&task, QueryOutcome::Failed, asked, Instant::now(), SystemTime::now());
         }
     }
 
@@ -136,14 +167,14 @@ impl Querier {
         self.hub.take_outcome(&task, outcome, asked, Instant::now(), SystemTime::now());
     }
 
-    async fn list(self: Rc<Self>, poller: Arc<AccountPoller>) {
+    async fn list(self: Rc<Self>, poller: Arc<AccountPoller>) -> Infallible {
         loop {
             let max_age = self.directory.load().settings.poll.max_age;
             match poller.next_page(max_age, Instant::now()) {
                 NextCall::Ask(page, number) => {
                     let permit =
                         CallPermit { poller: Arc::clone(&poller), endpoint: TaskEndpoint::List, number };
-                    tokio::task::spawn_local(Rc::clone(&self).list_one(Arc::clone(&poller), page, permit));
+                    tokio::task::spawn_local(Rc::clone(&self).list_caught(Arc::clone(&poller), page, permit));
                 }
                 NextCall::At(time) => tokio::select! {
                     () = sleep_until(time.into()) => {}
@@ -151,6 +182,14 @@ impl Querier {
                 },
                 NextCall::Nothing => poller.list_news().await,
             }
+        }
+    }
+
+    /// Asks for a page. After a panic it counts as failed: else its scan would wait for it for ever.
+    async fn list_caught(self: Rc<Self>, poller: Arc<AccountPoller>, page: PageRequest, permit: CallPermit) {
+        let listing = Rc::clone(&self).list_one(Arc::clone(&poller), page, permit);
+        if caught(poller.account(), "a list", listing).await.is_none() {
+            self.hub.page_failed(&poller, page, &QueryOutcome::Failed, Instant::now());
         }
     }
 
