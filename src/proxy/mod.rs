@@ -29,6 +29,7 @@ mod send;
 mod shared;
 mod submit;
 mod tunnel;
+pub mod upgrade;
 mod videos;
 mod worker;
 
@@ -53,6 +54,7 @@ use exchange::Exchange;
 use passage::{Destination, Passage};
 use peer::Peer;
 use rejection::Rejection;
+use upgrade::UpgradeFields;
 
 impl Proxy {
     /// Answers a request. It never fails: every failure becomes an answer to the client.
@@ -72,7 +74,7 @@ impl Proxy {
         let exchange = Rc::new(exchange);
         exchange.trace(&head.headers);
         let version = head.version;
-        let wants_tunnel = admit::is_websocket(&head.headers) && version != Version::HTTP_2;
+        let wants_tunnel = UpgradeFields::of(&head.headers).ask_for_websocket() && version != Version::HTTP_2;
         let mut response = self.answer(&peer, &exchange, head, body).await.unwrap_or_else(|rejection| {
             observe::whole(respond::refusal(&rejection, &exchange, version), &exchange)
         });

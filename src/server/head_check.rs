@@ -2,6 +2,7 @@
 //! (request smuggling). hyper does the real parsing afterwards.
 
 use crate::proxy::peer::HeadFault;
+use crate::proxy::upgrade::UpgradeFields;
 
 /// Form of the bytes behind a whole head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +109,7 @@ struct Fields {
     count: usize,
     length: Option<u64>,
     chunked: bool,
-    websocket: bool,
+    upgrade: UpgradeFields,
     http_1_0: bool,
 }
 
@@ -133,7 +134,9 @@ impl Fields {
             }
             self.chunked = true;
         } else if name.eq_ignore_ascii_case(b"upgrade") {
-            self.websocket |= value.eq_ignore_ascii_case(b"websocket");
+            self.upgrade.add_upgrade(value);
+        } else if name.eq_ignore_ascii_case(b"connection") {
+            self.upgrade.add_connection(value);
         }
         Ok(())
     }
@@ -143,7 +146,7 @@ impl Fields {
             (true, Some(_)) => Err(HeadFault::TwoLengths),
             (true, None) if self.http_1_0 => Err(HeadFault::TransferEncoding),
             (true, None) => Ok(Framing::Chunked),
-            (false, None | Some(0)) if self.websocket => Ok(Framing::Tunnel),
+            (false, None | Some(0)) if self.upgrade.ask_for_websocket() => Ok(Framing::Tunnel),
             (false, length) => Ok(Framing::Length(length.unwrap_or(0))),
         }
     }
@@ -201,6 +204,8 @@ mod tests {
             ("transfer-encoding:\tChunked \r\n", Framing::Chunked),
             ("Upgrade: WebSocket\r\nConnection: Upgrade\r\n", Framing::Tunnel),
             ("Upgrade: h2c\r\nContent-Length: 3\r\n", Framing::Length(3)),
+            ("Upgrade: WebSocket\r\n", Framing::Length(0)),
+            ("Upgrade: h2c\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n", Framing::Length(0)),
         ] {
             let head = format!("POST /x HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
             let more = format!("{head}GET / HTTP/1.1\r\n");

@@ -73,6 +73,32 @@ fn a_head_with_two_readings_is_refused_and_what_follows_it_is_not_read() {
     assert_eq!(upstream.connections(), 0, "{:#?}", upstream.requests());
 }
 
+/// A request that names a protocol to upgrade to, but is no handshake, must not switch the checks of later heads off.
+#[test]
+fn heads_behind_a_request_that_only_looks_like_a_handshake_are_checked() {
+    let upstream = echo();
+    let gateway = Gateway::start(upstream.address);
+    let smuggled = format!(
+        "POST {GENERATION} HTTP/1.1\r\nHost: gateway\r\n{}\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        bearer()
+    );
+    for upgrade in [
+        "Upgrade: h2c\r\nUpgrade: websocket\r\nConnection: Upgrade",
+        "Upgrade: websocket\r\nUpgrade: websocket\r\nConnection: Upgrade",
+        "Upgrade: websocket",
+        "Upgrade: websocket\r\nConnection: Upgrade",
+        "Upgrade: websocket, h2c\r\nConnection: Upgrade",
+    ] {
+        let mut client = Client::connect(gateway.address);
+        client.push(format!("GET /api/v1/tasks HTTP/1.1\r\nHost: gateway\r\n{upgrade}\r\n\r\n{smuggled}"));
+        check_refusal(&client.answer(), 401, "no_key");
+        let rest = String::from_utf8(client.rest()).expect("text");
+        assert!(rest.is_empty() || rest.starts_with("HTTP/1.1 400 "), "{upgrade}: {rest}");
+        assert!(rest.matches("HTTP/1.1").count() <= 1, "{upgrade}: {rest}");
+    }
+    assert_eq!(upstream.connections(), 0, "{:#?}", upstream.requests());
+}
+
 #[test]
 fn targets_and_methods_that_are_not_served_are_refused() {
     let upstream = echo();

@@ -4,7 +4,7 @@ pub(super) mod permit;
 
 use std::cell::Cell;
 
-use hyper::header::{HeaderMap, UPGRADE};
+use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
 
 use crate::config::AsyncHeader;
@@ -14,6 +14,7 @@ use crate::limits::{LimitKind, LimitedCaller, Registry};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::route::{MOST_SHOWN, Route};
+use crate::proxy::upgrade::UpgradeFields;
 use crate::tenant::caller::Caller;
 use permit::Permit;
 
@@ -97,7 +98,7 @@ fn check(
     if body_bytes > most_bytes {
         return Err(Rejection::BodyTooLarge(most_bytes));
     }
-    if route.operation.is_socket() && !is_websocket(&request.headers) {
+    if route.operation.is_socket() && !UpgradeFields::of(&request.headers).ask_for_websocket() {
         return Err(Rejection::BadRequest("this path takes a WebSocket handshake (RFC 6455) over HTTP/1.1"));
     }
     let asks_async = || {
@@ -141,9 +142,4 @@ fn kind(operation: Operation, submits: bool, headers: &HeaderMap) -> LimitKind {
         Op::Tokenizer | Op::PublicKey | Op::UploadPolicy | Op::Embedding | Op::Rerank => LimitKind::Other,
         Op::VideoContent | Op::Unlisted => LimitKind::Other,
     }
-}
-
-/// True if the request asks to become a WebSocket (RFC 6455, 4.1).
-pub(in crate::proxy) fn is_websocket(headers: &HeaderMap) -> bool {
-    headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
