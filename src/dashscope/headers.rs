@@ -120,6 +120,7 @@ pub fn is_hop_by_hop(name: &str) -> bool {
         name,
         "close"
             | "connection"
+            | "http2-settings"
             | "keep-alive"
             | "proxy-authenticate"
             | "proxy-authorization"
@@ -130,31 +131,128 @@ pub fn is_hop_by_hop(name: &str) -> bool {
     )
 }
 
-/// True for fields that a client may send and the upstream must not see: credentials, the client's identity, and fields
-/// that DashScope's own edge sets.
+/// True for fields that a client may send and the upstream must not see: credentials, the client's identity, address and
+/// page, fields that DashScope's own edge sets or that are the gateway's own, and names that look like one of these.
 pub fn is_withheld_from_upstream(name: &str) -> bool {
     match name {
+        // The fields of nearly every call are decided first.
+        "host" | "accept" | "accept-encoding" | "content-type" | "content-length" | "user-agent" => false,
         // The gateway's own server has answered `Expect`, and the upstream would answer it a second time.
         "expect" => true,
         "authorization" | "x-api-key" | "api-key" | "cookie" => true,
-        "forwarded" | "x-real-ip" => true,
         "x-dashscope-workspace" | "x-dashscope-datainspection" | "x-dashscope-euid" => true,
         "x-dashscope-apikeyid" | "x-dashscope-uid" | "x-dashscope-bwid" | "x-dashscope-apikeyloc" => true,
-        other => {
-            other.starts_with("x-")
-                && (other.starts_with("x-forwarded-")
-                    || other.starts_with("x-dashscope-inner-")
-                    || other.starts_with("x-ds-"))
-        }
+        other => is_internal(other) || tells_of_client(other) || is_look_alike(other),
     }
 }
 
-/// True for fields of the upstream that clients must not see: a load balancer's cookie would tie a client to our
-/// connection.
-pub fn is_withheld_from_client(name: &str) -> bool {
-    matches!(name, "set-cookie" | "set-cookie2")
+/// True for fields that only DashScope's own edge may set, and for the gateway's own.
+fn is_internal(name: &str) -> bool {
+    let rest = name.strip_prefix("x-").unwrap_or_default();
+    ["dashscope-inner-", "ds-", "dashgate-"].iter().any(|prefix| rest.starts_with(prefix))
 }
 
+/// True for fields that tell the client's address, its place, the page that it came from, or the edges (CDN, firewall,
+/// load balancer) that the request came through, whoever wrote them.
+fn tells_of_client(name: &str) -> bool {
+    !name.starts_with("x-dashscope-")
+        && (name.split('-').any(|part| CLIENT_PARTS.contains(&part))
+            || EDGE_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
+}
+
+/// True for a name that some servers read as another field, which is judged or withheld here: they take `_` and `.` for
+/// `-`, as CGI does (RFC 3875, 4.1.18).
+fn is_look_alike(name: &str) -> bool {
+    if memchr::memchr2(b'_', b'.', name.as_bytes()).is_none() {
+        return false;
+    }
+    let read = name.replace(['_', '.'], "-");
+    read.starts_with("x-dashscope-")
+        || ["host", "content-length", "content-encoding", "content-type", "prefer"].contains(&&*read)
+        || is_hop_by_hop(&read)
+        || is_withheld_from_upstream(&read)
+}
+
+/// True for fields of the upstream that clients must not see: a load balancer's cookie would tie a client to our
+/// connection, its leave for web pages is not ours, and only the gateway says what the gateway did.
+pub fn is_withheld_from_client(name: &str) -> bool {
+    match name.as_bytes().first() {
+        Some(b's') => matches!(name, "set-cookie" | "set-cookie2"),
+        Some(b'a') => name.starts_with("access-control-"),
+        Some(b'x') => name.starts_with("x-dashgate-"),
+        Some(_) | None => false,
+    }
+}
+
+/// Parts of a field's name, between hyphens, that stand for an address, a place, a page or a way.
+const CLIENT_PARTS: [&str; 30] = [
+    "addr",
+    "address",
+    "asn",
+    "cdn",
+    "cert",
+    "city",
+    "country",
+    "edge",
+    "forwarded",
+    "geo",
+    "geoip",
+    "ip",
+    "ipaddr",
+    "ipcountry",
+    "latitude",
+    "longitude",
+    "origin",
+    "original",
+    "originating",
+    "port",
+    "postal",
+    "referer",
+    "referrer",
+    "region",
+    "remote",
+    "slb",
+    "timezone",
+    "via",
+    "viewer",
+    "waf",
+];
+/// Beginnings of the names that CDNs, firewalls, balancers, meshes and browsers write for themselves.
+const EDGE_PREFIXES: [&str; 33] = [
+    "akamai-",
+    "ali-",
+    "cf-",
+    "cloudfront-",
+    "eagleeye-",
+    "eo-",
+    "fastly-",
+    "fly-",
+    "incap-",
+    "sec-fetch-",
+    "ssl-client-",
+    "x-akamai-",
+    "x-amz-cf-",
+    "x-amzn-",
+    "x-appengine-",
+    "x-arr-",
+    "x-azure-",
+    "x-bce-",
+    "x-cache",
+    "x-cloud-",
+    "x-envoy-",
+    "x-fastly-",
+    "x-fd-",
+    "x-iinfo",
+    "x-incap-",
+    "x-istio-",
+    "x-nf-",
+    "x-nws-",
+    "x-railway-",
+    "x-ssl-",
+    "x-sucuri-",
+    "x-varnish",
+    "x-vercel-",
+];
 /// The usual options in `Connection`. Fields with these names are hop-by-hop, so they are removed anyway.
 const OPTIONS: [&[u8]; 2] = [b"keep-alive", b"close"];
 /// The length from which a value is searched with `memmem`, in bytes: the search by rare bytes can cost the value's
@@ -166,6 +264,87 @@ const EVENTS: &[u8] = b"text/event-stream";
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn nothing_that_tells_of_the_client_reaches_dashscope() {
+        for name in [
+            "x-forwarded-for",
+            "x-forwarded",
+            "forwarded",
+            "x-original-forwarded-for",
+            "x-real-ip",
+            "x-client-ip",
+            "client-ip",
+            "true-client-ip",
+            "x-cluster-client-ip",
+            "cf-connecting-ip",
+            "cf-ipcountry",
+            "cf-ray",
+            "fastly-client-ip",
+            "x-envoy-external-address",
+            "x-azure-clientip",
+            "x-azure-socketip",
+            "x-appengine-user-ip",
+            "cloudfront-viewer-address",
+            "x-amzn-trace-id",
+            "wl-proxy-client-ip",
+            "ali-cdn-real-ip",
+            "x-nws-log-uuid",
+            "eo-connecting-ip",
+            "x-remote-addr",
+            "x-client-port",
+            "x-country",
+            "x-vercel-ip-city",
+            "via",
+            "cdn-loop",
+            "origin",
+            "referer",
+            "sec-fetch-site",
+            "x-original-url",
+            "x-forwarded-client-cert",
+            "x-dashgate-webhook",
+        ] {
+            assert!(is_withheld_from_upstream(name), "{name}");
+        }
+        for name in [
+            "accept",
+            "user-agent",
+            "x-dashscope-async",
+            "x-dashscope-wait-timeout",
+            "x-dashscope-plugin",
+            "x-request-id",
+            "x-stainless-lang",
+            "x-client-request-id",
+            "traceparent",
+            "openai-organization",
+            "anthropic-version",
+            "accept-language",
+            "x-title",
+        ] {
+            assert!(!is_withheld_from_upstream(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_looks_like_a_judged_one_goes_no_further() {
+        for name in [
+            "x_dashscope_async",
+            "x-dashscope_async",
+            "x.dashscope.async",
+            "x_api_key",
+            "x-api_key",
+            "content_length",
+            "transfer_encoding",
+            "x_forwarded_for",
+            "x_real_ip",
+            "x-dashscope_uid",
+        ] {
+            assert!(is_withheld_from_upstream(name), "{name}");
+        }
+        for name in ["my_field", "x.title", "a_b.c"] {
+            assert!(!is_withheld_from_upstream(name), "{name}");
+        }
+    }
 
     proptest! {
         #[test]
