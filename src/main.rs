@@ -1,6 +1,6 @@
 //! Arguments, logging, signals and exit codes.
 
-use std::io::{self, IsTerminal, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,10 +11,7 @@ use dashgate::config::{self, Config, Files, Loaded};
 use dashgate::lifecycle::handover::{self, Successor};
 use dashgate::lifecycle::{signals, systemd};
 use dashgate::sim;
-use tracing_subscriber::Layer;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
+use dashgate::telemetry::diagnostics;
 
 /// Returns the memory of closed and parked connections to the system; `.cargo/config.toml` says how soon.
 #[cfg(feature = "jemalloc")]
@@ -78,7 +75,7 @@ fn main() -> ExitCode {
             return if error.use_stderr() { bad_usage() } else { ExitCode::SUCCESS };
         }
     };
-    log();
+    let _diagnostics = diagnostics::start(std::env::var("RUST_LOG").ok());
     match cli.command {
         Command::Serve(options) => serve(&options),
         Command::Check(file) => check(&file),
@@ -86,22 +83,6 @@ fn main() -> ExitCode {
         Command::Sim(options) => simulate(*options),
         Command::Keys(options) => manage(&options),
     }
-}
-
-/// Starts the diagnostics on standard error, filtered by `RUST_LOG`. The target `audit` is logged unless `RUST_LOG`
-/// names it itself.
-fn log() {
-    let mut asked =
-        std::env::var("RUST_LOG").ok().filter(|asked| !asked.is_empty()).unwrap_or("info".to_owned());
-    if !asked.contains("audit") {
-        asked.push_str(",audit=info");
-    }
-    // `Targets` filters by target and level; `EnvFilter`, which also filters by fields, would bring a regex engine
-    // along.
-    let filter = asked.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
-    let lines =
-        tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
-    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
 }
 
 fn check(file: &ConfigFile) -> ExitCode {

@@ -15,6 +15,7 @@ use crate::lifecycle::liveness::MOST_STILL;
 use crate::lifecycle::readiness::Requirement;
 use crate::lifecycle::reload::ReloadHandle;
 use crate::store::StoreHealth;
+use crate::telemetry::diagnostics;
 use crate::telemetry::metrics::ScrapeFigures;
 
 impl Admin {
@@ -59,6 +60,7 @@ impl Admin {
             tasks: states.map(|(name, status)| (name, self.shared.hub.count(status))).into(),
             cooldowns: cooldowns.collect(),
             lines_dropped: self.shared.access_log.dropped(),
+            diagnostics_dropped: diagnostics::dropped(),
             reloads: reloads.map_or((0, 0), |counts| (count(&counts.ok), count(&counts.rejected))),
         }))
     }

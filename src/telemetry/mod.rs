@@ -1,6 +1,7 @@
-//! Observability for operators: metrics, the access log, traces, and the stopwatch that they read.
+//! Observability for operators: metrics, the access log, diagnostics, traces, and the stopwatch that they read.
 
 pub mod access_log;
+pub mod diagnostics;
 mod method;
 pub mod metrics;
 pub mod stopwatch;

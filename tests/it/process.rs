@@ -3,6 +3,7 @@
 mod access_log;
 mod admission;
 mod audit;
+mod diagnostics;
 mod kills;
 mod many_reloads;
 mod memory;

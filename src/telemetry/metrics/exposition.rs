@@ -26,6 +26,7 @@ pub struct ScrapeFigures {
     pub cooldowns: Vec<(Arc<str>, RefusalCause, usize)>,
     /// Dropped lines of the access log.
     pub lines_dropped: u64,
+    pub diagnostics_dropped: u64,
     /// Reloads that were taken, and reloads that had a fault.
     pub reloads: (u64, u64),
 }
@@ -232,6 +233,12 @@ impl Metrics {
                 "Lines of the access log that did not fit into the buffer, or could not be written",
                 &[],
                 [(Vec::new(), figures.lines_dropped)],
+            ),
+            counters(
+                "dashgate_diagnostics_dropped_total",
+                "Lines of the diagnostics on standard error whose reader was too slow",
+                &[],
+                [(Vec::new(), figures.diagnostics_dropped)],
             ),
             gauges(
                 "dashgate_build_info",

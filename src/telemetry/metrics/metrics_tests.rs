@@ -43,6 +43,7 @@ fn what_was_counted_stands_on_the_page() {
         tasks: vec![("pending", 1), ("running", 2)],
         cooldowns: vec![("main".into(), RefusalCause::Unreachable, 1)],
         lines_dropped: 5,
+        diagnostics_dropped: 6,
         reloads: (3, 4),
     });
     for line in [
@@ -73,6 +74,7 @@ fn what_was_counted_stands_on_the_page() {
         "dashgate_connections 1",
         "dashgate_tls_handshake_failures_total 1",
         "dashgate_access_log_dropped_total 5",
+        "dashgate_diagnostics_dropped_total 6",
     ] {
         assert!(has(&text, line), "{line} is not in\n{text}");
     }
