@@ -6,7 +6,7 @@ use super::{CALL, call, fill};
 use crate::harness::{Gateway, TENANT_KEY, UPSTREAM_KEY, Upstream, answer, chunked, http2};
 
 /// Lines of a request's head, and whether the upstream sees them.
-const UP: [(&str, bool); 45] = [
+const UP: [(&str, bool); 57] = [
     ("Accept: application/json; charset=utf-8", true),
     ("Accept-Encoding: gzip, deflate, br", true),
     ("Cache-Control: no-cache", true),
@@ -14,7 +14,7 @@ const UP: [(&str, bool); 45] = [
     ("Content-Encoding: gzip", true),
     ("Content-Language:", true),
     ("User-Agent: dashscope/2.0.2; python/3.11.7", true),
-    ("Referer: https://example.com/", true),
+    ("Referer: https://example.com/", false),
     ("Traceparent: 00-1-2-01", true),
     ("X-Request-Id: r-1", true),
     ("X-Accel-Buffering: no", true),
@@ -45,6 +45,18 @@ const UP: [(&str, bool); 45] = [
     ("X-Forwarded-For: 1.2.3.4", false),
     ("X-Forwarded-Anything: x", false),
     ("X-Real-IP: 1.2.3.4", false),
+    ("True-Client-IP: 1.2.3.4", false),
+    ("CF-Connecting-IP: 1.2.3.4", false),
+    ("CloudFront-Viewer-Country: DE", false),
+    ("Ali-CDN-Real-IP: 1.2.3.4", false),
+    ("X-Envoy-External-Address: 1.2.3.4", false),
+    ("Via: 1.1 edge", false),
+    ("CDN-Loop: edge", false),
+    ("Origin: https://shop.example", false),
+    ("X_DashScope_Async: enable", false),
+    ("X.Api.Key: x", false),
+    ("HTTP2-Settings: AAMAAABkAAQ", false),
+    ("X-DashGate-Webhook: https://hook.example", false),
     ("Keep-Alive: timeout=5", false),
     ("Proxy-Connection: keep-alive", false),
     ("Proxy-Authorization: Basic eA==", false),
@@ -55,7 +67,7 @@ const UP: [(&str, bool); 45] = [
 ];
 
 /// Lines of an answer's head, and whether the client sees them.
-const DOWN: [(&str, bool); 23] = [
+const DOWN: [(&str, bool); 25] = [
     ("Content-Type: text/event-stream;charset=UTF-8", true),
     ("Content-Encoding: gzip", true),
     ("Date: Mon, 29 Sep 2025 06:18:52 GMT", true),
@@ -74,6 +86,8 @@ const DOWN: [(&str, bool); 23] = [
     ("Location: /elsewhere", true),
     ("X-Empty:", true),
     ("Set-Cookie: acw_tc=1;path=/;HttpOnly;Max-Age=1800", false),
+    ("Access-Control-Allow-Origin: *", false),
+    ("X-DashGate-Reason: forged", false),
     ("Keep-Alive: timeout=15", false),
     ("Proxy-Authenticate: Basic", false),
     ("Proxy-Connection: keep-alive", false),
