@@ -1,8 +1,12 @@
 //! The answer to a task query: status, end, usage, result URL or error, as each kind of task writes them.
 
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
 
 use super::task::Status;
 use super::{size, time};
@@ -42,8 +46,9 @@ impl TaskReport {
 
     /// Reads the body of an answer; `None` if it reports no task.
     pub fn read(body: &[u8]) -> Option<Self> {
-        let answer: Value = serde_json::from_slice(body).ok()?;
-        let (output, usage) = (&answer["output"], &answer["usage"]);
+        let ReportAnswer { output, usage } = serde_json::from_slice(body).ok()?;
+        let output = Value::Object(output.0);
+        let (output, usage) = (&output, &usage);
         let status = Status::from_name(output["task_status"].as_str()?);
         let text = |name: &str| output[name].as_str().map(str::to_owned);
         let video = output["video_url"].as_str().or_else(|| output["results"]["video_url"].as_str());
@@ -69,17 +74,119 @@ impl TaskReport {
     }
 }
 
+/// An answer, as far as it is read. That of a task with a thousand results has some MiB, of which one result is shown.
+#[derive(Deserialize)]
+struct ReportAnswer {
+    output: ReportOutput,
+    #[serde(default)]
+    usage: Value,
+}
+
+/// The fields of `output` that a report is made of.
+struct ReportOutput(Map<String, Value>);
+
+/// A list without the items that have no URL, and those after the first that has one; or any other value.
+struct FirstResult(Value);
+
+impl<'de> Deserialize<'de> for ReportOutput {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(OutputVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for FirstResult {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ResultsVisitor)
+    }
+}
+
+struct OutputVisitor;
+
+impl<'de> Visitor<'de> for OutputVisitor {
+    type Value = ReportOutput;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an output")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ReportOutput, A::Error> {
+        let mut fields = Map::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "results" {
+                fields.insert(name, map.next_value::<FirstResult>()?.0);
+            } else if FIELDS.contains(&&*name) {
+                fields.insert(name, map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(ReportOutput(fields))
+    }
+}
+
+struct ResultsVisitor;
+
+impl<'de> Visitor<'de> for ResultsVisitor {
+    type Value = FirstResult;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("results")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<FirstResult, A::Error> {
+        let mut first = Vec::new();
+        while first.is_empty()
+            && let Some(item) = list.next_element::<Value>()?
+        {
+            first.extend(item_url(&item).is_some().then_some(item));
+        }
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(FirstResult(Value::Array(first)))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<FirstResult, A::Error> {
+        Value::deserialize(MapAccessDeserializer::new(map)).map(FirstResult)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<FirstResult, E> {
+        Ok(FirstResult(Value::Null))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<FirstResult, E> {
+        Ok(FirstResult(Value::Null))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<FirstResult, E> {
+        Ok(FirstResult(Value::Null))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<FirstResult, E> {
+        Ok(FirstResult(Value::Null))
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<FirstResult, E> {
+        Ok(FirstResult(Value::Null))
+    }
+
+    fn visit_unit<E>(self) -> Result<FirstResult, E> {
+        Ok(FirstResult(Value::Null))
+    }
+}
+
 /// The first URL of a result that is no video: an image, a transcript, or another file.
 fn first_url(output: &Value) -> Option<&str> {
     let listed = output["results"].as_array().into_iter().flatten();
-    let mut listed =
-        listed.filter_map(|item| item["url"].as_str().or_else(|| item["transcription_url"].as_str()));
     let chosen = || output["choices"][0]["message"]["content"][0]["image"].as_str();
     listed
+        .filter_map(item_url)
         .next()
         .or_else(|| output["result"]["transcription_url"].as_str())
         .or_else(chosen)
         .or_else(|| output["url"].as_str())
+}
+
+fn item_url(item: &Value) -> Option<&str> {
+    item["url"].as_str().or_else(|| item["transcription_url"].as_str())
 }
 
 fn seconds(usage: &Value) -> Option<String> {
@@ -95,6 +202,9 @@ fn made_size(usage: &Value) -> Option<String> {
     let composed = || size::compose(lines?, usage["ratio"].as_str()?);
     named.or_else(composed).or_else(|| lines.map(|lines| format!("{lines}P")))
 }
+
+const FIELDS: [&str; 9] =
+    ["task_status", "end_time", "orig_prompt", "code", "message", "video_url", "result", "choices", "url"];
 
 #[cfg(test)]
 mod tests {
@@ -137,7 +247,9 @@ mod tests {
         for (output, is_video) in [
             (r#""results":{"video_url":"u"}"#, true),
             (r#""results":[{"code":"x"},{"url":"u"}]"#, false),
-            (r#""results":[{"transcription_url":"u"}]"#, false),
+            (r#""results":[{"transcription_url":"u"},{"url":"v"}]"#, false),
+            (r#""results":null,"url":"u""#, false),
+            (r#""results":"none","url":"u""#, false),
             (r#""result":{"transcription_url":"u"}"#, false),
             (r#""choices":[{"message":{"content":[{"image":"u"}]}}]"#, false),
         ] {
