@@ -1,29 +1,64 @@
-//! Final answers in memory, the oldest first: they take most of the memory of the poll hub.
+//! Final answers in memory: they take most of the memory of the poll hub.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+
+use foldhash::fast::RandomState;
 
 /// Ids of the tasks whose final answer is in memory, each with the bytes that it holds.
 #[derive(Debug, Default)]
 pub(super) struct AnswerCache {
+    tenants: HashMap<Arc<str>, TenantAnswers, RandomState>,
+    /// The tenants, ordered by the bytes of their answers.
+    by_bytes: BTreeSet<(usize, Arc<str>)>,
+    bytes: usize,
+}
+
+/// The answers of one tenant, the oldest first.
+#[derive(Debug, Default)]
+struct TenantAnswers {
     answers: VecDeque<(Arc<str>, usize)>,
     bytes: usize,
 }
 
 impl AnswerCache {
-    /// Adds an answer. Returns the ids of the answers that make room for it; the upstream is asked for them again if a
-    /// client polls.
-    pub(super) fn add(&mut self, id: Arc<str>, body_bytes: usize) -> Vec<Arc<str>> {
+    /// Adds an answer. Returns the ids of the answers that make room for it: the oldest of the tenant that holds most at
+    /// the time, so that a tenant with large answers takes no room from others. The upstream is asked for them again if
+    /// a client polls.
+    pub(super) fn add(&mut self, tenant: &Arc<str>, id: Arc<str>, body_bytes: usize) -> Vec<Arc<str>> {
         let bytes = body_bytes + BESIDE_BYTES;
-        self.answers.push_back((id, bytes));
+        let own = self.tenants.entry(Arc::clone(tenant)).or_default();
+        let before = own.bytes;
+        own.answers.push_back((id, bytes));
+        own.bytes += bytes;
         self.bytes += bytes;
+        self.sort(tenant, before);
         let mut evicted = Vec::new();
         while self.bytes > MOST_BYTES {
-            let Some((id, bytes)) = self.answers.pop_front() else { break };
-            self.bytes -= bytes;
+            let Some(id) = self.evict() else { break };
             evicted.push(id);
         }
         evicted
+    }
+
+    fn evict(&mut self) -> Option<Arc<str>> {
+        let tenant = Arc::clone(&self.by_bytes.last()?.1);
+        let largest = self.tenants.get_mut(&tenant)?;
+        let (id, bytes) = largest.answers.pop_front()?;
+        let before = largest.bytes;
+        largest.bytes -= bytes;
+        self.bytes -= bytes;
+        self.sort(&tenant, before);
+        Some(id)
+    }
+
+    /// Sorts a tenant anew whose answers had so many bytes before.
+    fn sort(&mut self, tenant: &Arc<str>, before: usize) {
+        self.by_bytes.remove(&(before, Arc::clone(tenant)));
+        match self.tenants.get(tenant).map(|own| own.bytes) {
+            None | Some(0) => drop(self.tenants.remove(tenant)),
+            Some(bytes) => drop(self.by_bytes.insert((bytes, Arc::clone(tenant)))),
+        }
     }
 }
 
@@ -37,12 +72,32 @@ mod tests {
 
     #[test]
     fn the_oldest_make_room() {
+        let tenant = "one".into();
         let mut cache = AnswerCache::default();
         let large = MOST_BYTES / 2 - BESIDE_BYTES;
-        assert!(cache.add("a".into(), large).is_empty());
-        assert!(cache.add("b".into(), large).is_empty());
-        assert_eq!(cache.add("c".into(), 10), ["a".into()]);
-        assert_eq!(cache.add("d".into(), MOST_BYTES), ["b".into(), "c".into(), "d".into()]);
-        assert_eq!(cache.bytes, 0);
+        assert!(cache.add(&tenant, "a".into(), large).is_empty());
+        assert!(cache.add(&tenant, "b".into(), large).is_empty());
+        assert_eq!(cache.add(&tenant, "c".into(), 10), ["a".into()]);
+        assert_eq!(cache.add(&tenant, "d".into(), MOST_BYTES), ["b".into(), "c".into(), "d".into()]);
+        assert_eq!((cache.bytes, cache.tenants.len(), cache.by_bytes.len()), (0, 0, 0));
+    }
+
+    /// A tenant's large answers once made room for themselves by those of all others.
+    #[test]
+    fn the_tenant_that_holds_most_makes_room() {
+        const LARGE: usize = 8 * 1024 * 1024;
+        let (small, large) = ("small".into(), "large".into());
+        let mut cache = AnswerCache::default();
+        for number in 0..1_000 {
+            assert!(cache.add(&small, format!("s{number}").into(), 2_000).is_empty());
+        }
+        for number in 0..100 {
+            for id in cache.add(&large, format!("l{number}").into(), LARGE) {
+                assert!(id.starts_with('l'), "{id}");
+            }
+            assert!(cache.bytes <= MOST_BYTES);
+        }
+        assert_eq!(cache.tenants[&small].answers.len(), 1_000);
+        assert_eq!(cache.tenants[&large].answers.len(), 15);
     }
 }

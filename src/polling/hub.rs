@@ -278,7 +278,7 @@ impl PollHub {
             return;
         }
         let bytes = task.answer().map_or(0, |answer| answer.body.len());
-        let evicted = self.answers.lock().add(Arc::clone(task.id()), bytes);
+        let evicted = self.answers.lock().add(&task.record.tenant, Arc::clone(task.id()), bytes);
         for id in evicted {
             self.tracked.remove_if(&id, |_, task| task.is_final());
         }
