@@ -19,7 +19,6 @@ use crate::server::balancer::Balancer;
 use crate::server::drain::Drain;
 use crate::server::worker;
 use crate::telemetry::traces::Tracer;
-use crate::upstream::Upstream;
 
 /// Starts one worker for each share of the sockets. Only the workers hold the tracer: the exporter ends with its last
 /// clone.
@@ -57,8 +56,7 @@ pub(super) fn start_querier(
     let (hub, directory) = (Arc::clone(&shared.hub), Arc::clone(&shared.directory));
     let work = move || {
         let _held = held;
-        let querier = Querier { hub, directory, upstream: Upstream::default() };
-        runtime()?.block_on(querier.work(opened, stop, || pulse.beat()));
+        runtime()?.block_on(Querier::new(hub, directory).work(opened, stop, || pulse.beat()));
         Ok(())
     };
     thread::Builder::new().name("querier".to_owned()).spawn(work)

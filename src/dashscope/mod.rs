@@ -17,6 +17,7 @@ pub mod submit_rules;
 pub mod task;
 pub mod task_list;
 pub mod task_report;
+pub mod task_state;
 pub mod time;
 pub mod video;
 pub mod websocket;

@@ -124,8 +124,8 @@ fn throttling(code: &str) -> Throttling {
     }
 }
 
-/// Reads `code`, or `error.code` of the compatible envelope.
-fn code(body: &[u8]) -> Option<Cow<'_, str>> {
+/// Reads `code`, or `error.code` of the compatible envelope; `None` if the body can't be read or has none.
+pub fn code(body: &[u8]) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     struct CodeAnswer<'a> {
         #[serde(borrow)]

@@ -8,6 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::budget::CallBudget;
 use super::list_scan::{ListScan, ScanStep};
+use super::query_fault::ToldFaults;
 use super::schedule::{NextTask, REST, Schedule};
 use super::signals::{AccountSignals, millis};
 use super::tracked_task::{HELD_EVERY, TrackedTask};
@@ -25,6 +26,8 @@ pub struct AccountPoller {
 pub(super) struct PollerState {
     pub(super) schedule: Schedule,
     queries: CallBudget,
+    /// The part of `queries` that polls may take which are passed on.
+    passed: CallBudget,
     lists: CallBudget,
     cancels: CallBudget,
     running: ListScan,
@@ -37,6 +40,7 @@ pub(super) struct PollerState {
     /// No page is asked for before this time.
     no_lists_until: Option<Instant>,
     failures: u32,
+    pub(super) told_faults: ToldFaults,
     querier: QuerierWait,
 }
 
@@ -86,6 +90,7 @@ impl AccountPoller {
             state: Mutex::new(PollerState {
                 schedule: Schedule::default(),
                 queries: CallBudget::new(rates.query, origin),
+                passed: CallBudget::new(rates.query / PASSED_SHARE, origin),
                 lists: CallBudget::new(rates.list, origin),
                 cancels: CallBudget::new(rates.cancel, origin),
                 running: ListScan::new(),
@@ -95,6 +100,7 @@ impl AccountPoller {
                 page_size: PAGE_SIZE,
                 no_lists_until: None,
                 failures: 0,
+                told_faults: ToldFaults::default(),
                 querier: QuerierWait::No,
             }),
         }
@@ -112,6 +118,7 @@ impl AccountPoller {
     pub fn set_rates(&self, rates: Rates) {
         let mut state = self.state();
         state.queries.set(rates.query);
+        state.passed.set(rates.query / PASSED_SHARE);
         state.lists.set(rates.list);
         state.cancels.set(rates.cancel);
     }
@@ -177,6 +184,20 @@ impl AccountPoller {
     /// Time to come again.
     pub fn take_call(&self, endpoint: TaskEndpoint, now: Instant) -> Result<u64, Instant> {
         self.state().budget(endpoint).take(now)
+    }
+
+    /// Takes a query for a poll that is passed on. Such polls get a quarter of the queries, so that no client can take
+    /// them all from the other tasks.
+    ///
+    /// # Errors
+    /// Time to come again.
+    pub fn take_passed(&self, now: Instant) -> Result<u64, Instant> {
+        let mut state = self.state();
+        state.passed.ready(now)?;
+        let number = state.queries.take(now)?;
+        let own = state.passed.begin(now);
+        state.passed.answered(own, now);
+        Ok(number)
     }
 
     /// Notes that a call has its answer, or will have none.
@@ -316,6 +337,7 @@ impl PollerState {
     }
 }
 
+const PASSED_SHARE: u32 = 4;
 const SCAN_FOR_HELD: Duration = Duration::from_millis(100);
 const SHORTEST_SCAN: Duration = Duration::from_millis(250);
 /// Time between two scans of the pending tasks, which show only the tasks that end without having run.

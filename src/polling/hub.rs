@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::account_poller::{AccountPoller, PageRequest};
 use super::answer_cache::AnswerCache;
+use super::query_fault::QueryFault;
 use super::schedule::REST;
 use super::task_ended::{TaskEndSubscribers, TaskEnded};
 use super::tracked_task::{HELD_EVERY, TaskAnswer, TrackedTask};
@@ -41,16 +42,14 @@ pub struct PollHub {
 /// The outcome of a query for a task, or for a page of a list.
 #[derive(Debug)]
 pub enum QueryOutcome {
-    /// The task's status, and the answer that told it.
-    Known(NamedTask, TaskAnswer),
-    /// An answer that names no status of the task; polls that wait get it.
-    Other(TaskAnswer),
+    /// The task's status, and the answer that told it; `None` if the answer is too large to be held.
+    Known(NamedTask, Option<TaskAnswer>),
     /// The account's budget is spent, by another client of the account too; DashScope may ask for a rest.
     Throttled(Option<Duration>),
     /// No byte was sent: the account can't be reached, or has no key that works.
     Unreachable,
-    /// No usable answer came.
-    Failed,
+    /// No usable answer came. The last known state is told.
+    Failed(QueryFault),
 }
 
 impl Mirror for PollHub {
@@ -192,6 +191,7 @@ impl PollHub {
         let mut retry = None;
         match outcome {
             QueryOutcome::Known(named, answer) => {
+                task.end_pause();
                 let is_gone = named.status == Status::Unknown && task.is_forgotten(date);
                 is_over = named.status.is_final() || is_gone;
                 poller.state().succeed();
@@ -201,11 +201,6 @@ impl PollHub {
                     self.keep_answer(task, is_gone);
                 }
             }
-            QueryOutcome::Other(answer) => {
-                poller.state().succeed();
-                task.set_other(answer);
-                task.wake();
-            }
             QueryOutcome::Throttled(rest) => {
                 poller.state().rest_queries(now + rest.unwrap_or(THROTTLED).min(LONGEST_REST));
                 retry = Some(now);
@@ -214,7 +209,15 @@ impl PollHub {
                 poller.state().fail(now);
                 retry = Some(now);
             }
-            QueryOutcome::Failed => retry = Some(now + AFTER_FAILURE),
+            QueryOutcome::Failed(fault) => {
+                if fault == QueryFault::TooLarge {
+                    task.pause_for(AFTER_TOO_LARGE, now);
+                } else {
+                    task.pause(now);
+                }
+                self.note_fault(&poller, &fault, "task", now);
+                retry = Some(now);
+            }
         }
         if !is_over {
             self.put_back(&poller, task, retry, now);
@@ -226,22 +229,50 @@ impl PollHub {
         poller.signals.queries.notify_one();
     }
 
+    /// Notes that an answer, of any kind, did not come or was of no use.
+    fn note_fault(&self, poller: &AccountPoller, fault: &QueryFault, asked: &str, now: Instant) {
+        let mut state = poller.state();
+        if fault.is_answered() {
+            state.succeed();
+        }
+        let is_due = state.told_faults.is_due(fault, now);
+        drop(state);
+        if is_due {
+            fault.tell(poller.account(), asked);
+        }
+    }
+
     /// Takes in the status that an answer told at `seen`. The end of a task is emitted here, and only here: the record
     /// takes one final status.
-    fn learn(&self, task: &TrackedTask, named: &NamedTask, answer: TaskAnswer, seen: u64, date: SystemTime) {
-        let answer = Arc::new(answer);
+    fn learn(
+        &self,
+        task: &TrackedTask,
+        named: &NamedTask,
+        answer: Option<TaskAnswer>,
+        seen: u64,
+        date: SystemTime,
+    ) {
+        let answer = answer.map(Arc::new);
         if named.status.is_final() {
+            if answer.is_none() {
+                let (account, task_id) = (&**task.account(), &**task.id());
+                tracing::info!(
+                    account,
+                    task_id,
+                    "a final answer is too large to be held: polls are passed on"
+                );
+            }
             if self.task_index().learn(&task.record, named.status) {
                 self.subscribers.emit(&TaskEnded {
                     record: Arc::clone(&task.record),
-                    answer: Arc::clone(&answer),
+                    answer: answer.clone(),
                     ended_at: named.ended,
                     learnt_at: date,
                 });
             }
             task.set_final(answer, seen);
         } else if task.is_news(seen) {
-            task.set_answer(Some(answer), seen);
+            task.set_answer(answer, seen);
             self.task_index().learn(&task.record, named.status);
         }
         task.wake();
@@ -351,10 +382,15 @@ impl PollHub {
             QueryOutcome::Throttled(rest) => {
                 state.rest_lists(now + rest.unwrap_or(THROTTLED).min(LONGEST_REST));
             }
-            QueryOutcome::Other(_) | QueryOutcome::Known(..) => state.halve_pages(now),
-            QueryOutcome::Unreachable | QueryOutcome::Failed => state.rest_lists(now + AFTER_FAILURE),
+            QueryOutcome::Failed(fault) if fault.is_of_page_size() => state.halve_pages(now),
+            QueryOutcome::Unreachable | QueryOutcome::Failed(_) | QueryOutcome::Known(..) => {
+                state.rest_lists(now + AFTER_FAILURE);
+            }
         }
         drop(state);
+        if let QueryOutcome::Failed(fault) = outcome {
+            self.note_fault(poller, fault, "list", now);
+        }
         poller.signals.lists.notify_one();
     }
 
@@ -380,3 +416,8 @@ const LONGEST_REST: Duration = Duration::from_secs(10);
 /// Most clients poll sooner after a cancel.
 const AFTER_CANCEL: Duration = Duration::from_secs(1);
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
+const AFTER_TOO_LARGE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+#[path = "hub_tests.rs"]
+mod tests;

@@ -9,6 +9,7 @@ mod list_scan;
 mod mean_duration;
 pub mod poll;
 pub mod querier;
+mod query_fault;
 mod schedule;
 mod signals;
 mod task_ended;
@@ -16,5 +17,6 @@ mod tracked_task;
 
 pub use account_poller::{AccountPoller, NextCall, PageRequest, TaskEndpoint};
 pub use querier::CallPermit;
+pub use query_fault::QueryFault;
 pub use task_ended::{TaskEndSubscribers, TaskEnded};
 pub use tracked_task::{TaskAnswer, TrackedTask};

@@ -85,6 +85,9 @@ impl PollHub {
             FOR_A_TURN
         };
         let mut deadline = arrived + patience;
+        if task.paused_until().is_some_and(|until| until > deadline) && task.has_answer() {
+            return answer_now(task, PollServed::Stale);
+        }
         loop {
             let changed = task.changed.notified();
             tokio::pin!(changed);

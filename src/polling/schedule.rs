@@ -48,6 +48,13 @@ struct ScheduleEntry {
     again: bool,
 }
 
+impl ScheduleEntry {
+    /// The time `due`, or the end of the task's pause.
+    fn due(&self, due: Instant) -> Instant {
+        self.task.paused_until().map_or(due, |until| due.max(until))
+    }
+}
+
 /// The next step of an account's queries.
 #[derive(Debug)]
 pub(super) enum NextTask {
@@ -92,14 +99,15 @@ impl Schedule {
         self.entries.len()
     }
 
-    /// Notes that a client wants news of a task from `due` on. An earlier time than before counts, a later one does not;
-    /// returns true if it is earlier.
+    /// Notes that a client wants news of a task from `due` on, or from the end of the task's pause on. An earlier time than
+    /// before counts, a later one does not; returns true if it is earlier.
     pub(super) fn want(&mut self, number: u64, due: Instant) -> bool {
         let Some(entry) = self.entries.get_mut(&number) else { return false };
         if entry.task.is_in_hand() {
             entry.again = true;
             return false;
         }
+        let due = entry.due(due);
         let is_sooner = entry.ended.is_none() && entry.wanted.is_none_or(|before| due < before);
         if is_sooner {
             self.set_due(number, ScheduleQueue::Wanted, Some(due));
@@ -110,8 +118,9 @@ impl Schedule {
     /// Notes that a task is missing from the list of the tasks with its status.
     pub(super) fn missing(&mut self, number: u64, now: Instant) {
         let is_news = |entry: &&ScheduleEntry| !entry.task.is_in_hand() && entry.ended.is_none();
-        if self.entries.get(&number).filter(is_news).is_some() {
-            self.set_due(number, ScheduleQueue::Ended, Some(now));
+        if let Some(entry) = self.entries.get(&number).filter(is_news) {
+            let due = entry.due(now);
+            self.set_due(number, ScheduleQueue::Ended, Some(due));
             // Until it was asked for, the next scan need not miss it again.
             self.sort(number);
         }

@@ -13,11 +13,12 @@ use crate::tasks::index::TaskIndex;
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::directory::Directory;
 
-/// A task has ended. Emitted once for each task, when its final answer is taken in.
+/// A task has ended. Emitted once for each task, when its final answer comes.
 #[derive(Debug)]
 pub struct TaskEnded {
     pub record: Arc<TaskRecord>,
-    pub answer: Arc<TaskAnswer>,
+    /// `None` if it is too large to be held.
+    pub answer: Option<Arc<TaskAnswer>>,
     /// End of the task by the upstream's clock, if its answer says.
     pub ended_at: Option<SystemTime>,
     pub learnt_at: SystemTime,

@@ -1,6 +1,6 @@
 //! One tracked task: its record, its last answer, and the clients that wait for news of it.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -32,8 +32,8 @@ pub struct TrackedTask {
     pub(super) signals: Arc<AccountSignals>,
     /// Last answer before the end: the upstream's, or one made from the status alone when a client asks.
     answer: ArcSwapOption<TaskAnswer>,
-    /// Answer that tells the end.
-    final_answer: OnceLock<Arc<TaskAnswer>>,
+    /// Answer that tells the end; `None` inside if it is too large to be held.
+    final_answer: OnceLock<Option<Arc<TaskAnswer>>>,
     /// When the upstream was asked for the last news, in milliseconds since the hub's origin; 0: never.
     seen: AtomicU64,
     /// When the hub began to follow the task, in milliseconds since its origin.
@@ -42,6 +42,10 @@ pub struct TrackedTask {
     heard: AtomicU32,
     /// A query for the task is under way. The schedule alone sets it.
     pub(super) in_hand: AtomicBool,
+    /// Number of queries in a row that told nothing. This field and the next fit into what was padding.
+    failures: AtomicU8,
+    /// End of the pause after such a query, in tenths of a second since the hub's origin; 0: none.
+    paused: AtomicU32,
     /// Held polls for the task.
     pub(super) held: AtomicU32,
     /// Last poll, in milliseconds since the hub's origin.
@@ -68,6 +72,8 @@ impl TrackedTask {
             seen: AtomicU64::new(0),
             heard: AtomicU32::new(0),
             in_hand: AtomicBool::new(false),
+            failures: AtomicU8::new(0),
+            paused: AtomicU32::new(0),
             held: AtomicU32::new(0),
             polled: AtomicU64::new(0),
             followed: AtomicBool::new(false),
@@ -84,13 +90,27 @@ impl TrackedTask {
         &self.record.account
     }
 
-    /// True if the task has ended and its final answer is known.
+    /// True if the task has ended, and its final answer is held or [passed on](Self::is_passed).
     pub fn is_final(&self) -> bool {
         self.final_answer.get().is_some()
     }
 
+    /// True if the task has ended with an answer that is too large to be held: polls go to DashScope.
+    pub fn is_passed(&self) -> bool {
+        matches!(self.final_answer.get(), Some(None))
+    }
+
     pub(super) fn status(&self) -> Status {
         self.record.status.get()
+    }
+
+    /// True if the task is known to have ended, so that it can't have this status any more.
+    pub(super) fn has_passed(&self, status: Status) -> bool {
+        match status {
+            Status::Pending | Status::Running | Status::Suspended | Status::Other => self.status().is_final(),
+            // DashScope may have forgotten the task.
+            Status::Unknown | Status::Succeeded | Status::Failed | Status::Canceled => false,
+        }
     }
 
     pub(super) fn seen(&self) -> u64 {
@@ -133,10 +153,10 @@ impl TrackedTask {
     }
 
     /// Final answer, else the last one, else one made from the status. `None` where that would be an end without its
-    /// result.
+    /// result, and for a final answer that is not held.
     pub(super) fn answer(&self) -> Option<Arc<TaskAnswer>> {
         if let Some(answer) = self.final_answer.get() {
-            return Some(Arc::clone(answer));
+            return answer.clone();
         }
         let status = self.status();
         let last = self.answer.load_full();
@@ -166,8 +186,8 @@ impl TrackedTask {
         seen >= self.seen() && !self.is_final()
     }
 
-    /// Keeps the final answer; another one may have come before.
-    pub(super) fn set_final(&self, answer: Arc<TaskAnswer>, seen: u64) {
+    /// Keeps the final answer, `None` if it is too large; another one may have come before.
+    pub(super) fn set_final(&self, answer: Option<Arc<TaskAnswer>>, seen: u64) {
         let _ = self.final_answer.set(answer);
         self.seen.fetch_max(seen, Ordering::AcqRel);
     }
@@ -178,13 +198,28 @@ impl TrackedTask {
         self.seen.store(seen, Ordering::Release);
     }
 
-    /// Keeps an answer that says nothing of the task's status. The next poll has the upstream asked again.
-    pub(super) fn set_other(&self, answer: TaskAnswer) {
-        if self.status().is_final() {
-            let _ = self.final_answer.set(Arc::new(answer));
-        } else {
-            self.set_answer(Some(Arc::new(answer)), 0);
-        }
+    /// Time before which the upstream is not asked for the task again, because the last query told nothing.
+    pub(super) fn paused_until(&self) -> Option<Instant> {
+        let paused = self.paused.load(Ordering::Acquire);
+        (paused > 0).then(|| self.signals.time(u64::from(paused) * TENTH))
+    }
+
+    /// Notes that a query told nothing: the next one waits for a pause, a longer one each time.
+    pub(super) fn pause(&self, now: Instant) {
+        let failures = self.failures.load(Ordering::Acquire);
+        self.failures.store(failures.saturating_add(1), Ordering::Release);
+        self.pause_for(FIRST_PAUSE.saturating_mul(1 << failures.min(6)).min(LONGEST_PAUSE), now);
+    }
+
+    pub(super) fn pause_for(&self, pause: Duration, now: Instant) {
+        let until = self.signals.since_origin(now + pause).div_ceil(TENTH);
+        self.paused.store(u32::try_from(until).unwrap_or(u32::MAX), Ordering::Release);
+    }
+
+    /// Notes that a query told something.
+    pub(super) fn end_pause(&self) {
+        self.failures.store(0, Ordering::Release);
+        self.paused.store(0, Ordering::Release);
     }
 
     /// Notes that the known status was still true at `seen`.
@@ -207,3 +242,8 @@ impl TrackedTask {
 
 /// Time between two queries for a task with a held poll, which so learns of the end within a quarter of a second.
 pub(super) const HELD_EVERY: Duration = Duration::from_millis(150);
+/// A tenth of a second, in milliseconds.
+const TENTH: u64 = 100;
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Longest time for which clients are told an old state after the upstream has recovered.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);

@@ -24,7 +24,12 @@ impl Proxy {
         let route = passage.route();
         let cancels = (route.operation == Operation::TaskCancel)
             .then(|| Arc::from(route.task_id().unwrap_or_default()));
+        let is_poll = route.operation == Operation::TaskGet;
         let response = self.passed(passage, cancels.as_ref()).await?;
+        if is_poll && response.status() != StatusCode::OK {
+            // No SDK survives an error in the middle of its wait, but for this one.
+            return Err(Rejection::NoLiveKey);
+        }
         Ok(self.deliver(response, &exchange, version))
     }
 
@@ -43,8 +48,8 @@ impl Proxy {
         observe::stream(response, exchange)
     }
 
-    /// Sends a call and waits for the head of its answer. A call that cancels the task `cancels` waits for its turn
-    /// first.
+    /// Sends a call and waits for the head of its answer. A call on a task, such as a cancel of `cancels`, waits for its
+    /// turn first.
     pub(super) async fn passed(
         &self,
         passage: Box<Passage>,
@@ -52,9 +57,11 @@ impl Proxy {
     ) -> Result<Response<Download>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
         cancels.iter().for_each(|id| exchange.note_task(id));
-        let permit = match cancels {
-            Some(_) => exchange.unless_revoked(Box::pin(self.turn_to_cancel(&passage)).as_mut()).await?,
-            None => None,
+        let permit = match passage.destination {
+            Destination::Task(index) => {
+                Some(exchange.unless_revoked(Box::pin(self.turn(&passage, index)).as_mut()).await?)
+            }
+            Destination::Files(_) | Destination::Any => None,
         };
         let response = exchange.unless_revoked(self.send(passage, None).as_mut()).await?;
         drop(permit);
@@ -64,22 +71,30 @@ impl Proxy {
         Ok(response)
     }
 
-    /// Waits until the task's account may send another cancel: only so many may be sent in a second. The caller holds
-    /// the permit until there is an answer.
-    async fn turn_to_cancel(&self, passage: &Passage) -> Result<Option<CallPermit>, Rejection> {
-        let Destination::Task(index) = passage.destination else { return Ok(None) };
-        let poller = self.shared.hub.account_poller(&passage.permit().directory().accounts[index].name);
-        let deadline = Instant::now() + CANCEL_PATIENCE;
+    /// Waits until the task's account may be sent a cancel or a poll: only so many may be sent in a second. The
+    /// caller holds the permit until there is an answer.
+    async fn turn(&self, passage: &Passage, account: usize) -> Result<CallPermit, Rejection> {
+        let poller = self.shared.hub.account_poller(&passage.permit().directory().accounts[account].name);
+        let cancels = passage.route().operation == Operation::TaskCancel;
+        let deadline = Instant::now() + TURN_PATIENCE;
         let _turn = passage.exchange.stopwatch.start_waiting(Awaited::Turn);
         loop {
-            match CallPermit::take(&poller, TaskEndpoint::Cancel, Instant::now()) {
-                Ok(permit) => return Ok(Some(permit)),
-                Err(time) if time > deadline => return Err(Rejection::AccountsOut(CANCEL_PATIENCE)),
+            let now = Instant::now();
+            let taken = if cancels {
+                CallPermit::take(&poller, TaskEndpoint::Cancel, now)
+            } else {
+                CallPermit::take_passed(&poller, now)
+            };
+            match taken {
+                Ok(permit) => return Ok(permit),
+                Err(time) if time > deadline && cancels => return Err(Rejection::AccountsOut(TURN_PATIENCE)),
+                // Some SDKs give up a task at 429; all ask again at 503.
+                Err(time) if time > deadline => return Err(Rejection::NoLiveKey),
                 Err(time) => tokio::time::sleep_until(time.into()).await,
             }
         }
     }
 }
 
-/// Longest wait of a cancel for its turn. A cancel whose turn is further ahead is refused.
-const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
+/// Longest wait of a call for its turn. A call whose turn is further ahead is refused.
+const TURN_PATIENCE: Duration = Duration::from_secs(5);

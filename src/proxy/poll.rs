@@ -11,19 +11,20 @@ use hyper::header::{AGE, HeaderMap, HeaderName, HeaderValue};
 
 use super::exchange::Exchange;
 use super::observe::{self, Observed};
+use super::passage::Destination;
 use super::rejection::Rejection;
 use super::worker::Proxy;
 use crate::polling::poll::{HoldUntil, PollAnswer, PollHold};
 use crate::polling::{TaskAnswer, TrackedTask};
 use crate::telemetry::metrics::{Outcome, PollServed};
 use crate::telemetry::stopwatch::Awaited;
+use crate::tenant::directory::Directory;
 
 /// Answers a query from the poll hub; `show` turns the hub's answer into the client's. A running task is waited for as
 /// long as the client asked for, else for the mount's `hold`.
 ///
 /// # Errors
-/// `UpstreamUnreachable` if the task's account is not configured any more, or nothing is known of the task; the errors
-/// of `show`.
+/// The errors of [`query`] and of `show`.
 pub(super) async fn poll(
     proxy: &Proxy,
     headers: &HeaderMap,
@@ -58,7 +59,8 @@ pub(super) async fn poll(
 /// Asks the poll hub for the task.
 ///
 /// # Errors
-/// `UpstreamUnreachable` if the task's account is not configured any more, or nothing is known of the task.
+/// `UpstreamUnreachable` if the task's account is not configured any more, or nothing is known of the task;
+/// `AnswerTooLarge` if the task has ended, and the hub does not hold its answer.
 pub(super) async fn query(
     proxy: &Proxy,
     task: &Arc<TrackedTask>,
@@ -75,7 +77,24 @@ pub(super) async fn query(
     let max_age = directory.settings.poll.max_age;
     let polling = pin!(async { Ok(proxy.shared.hub.poll(task, hold, max_age, Instant::now()).await) });
     let _held = exchange.stopwatch.start_waiting(Awaited::Turn);
-    exchange.unless_revoked(polling).await?.ok_or(Rejection::UpstreamUnreachable)
+    exchange.unless_revoked(polling).await?.ok_or_else(|| match task.is_passed() {
+        true => Rejection::AnswerTooLarge,
+        false => Rejection::UpstreamUnreachable,
+    })
+}
+
+/// The destination of a poll that the hub can't answer: DashScope's answer is too large to be held, and is passed on.
+///
+/// # Errors
+/// `UpstreamUnreachable` if the task's account is not configured any more.
+pub(super) fn passed(
+    proxy: &Proxy,
+    directory: &Directory,
+    task: &TrackedTask,
+) -> Result<Destination, Rejection> {
+    let account = directory.account_index(task.account()).ok_or(Rejection::UpstreamUnreachable)?;
+    proxy.recorder.metrics.count_poll(PollServed::Upstream);
+    Ok(Destination::Task(account))
 }
 
 /// The hub's answer as DashScope gave it.

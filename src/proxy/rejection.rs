@@ -71,6 +71,8 @@ pub(super) enum Rejection {
     UpstreamLost,
     /// The request may have arrived.
     UpstreamTimeout,
+    /// The answer of a task that has ended is too large to be held, and so to be shown as another dialect does.
+    AnswerTooLarge,
     Draining,
 }
 
@@ -162,6 +164,9 @@ impl Rejection {
                 status: StatusCode::GATEWAY_TIMEOUT,
                 ..UNAVAILABLE
             },
+            Rejection::AnswerTooLarge => {
+                RefusalRow { reason: Reason::AnswerTooLarge, status: StatusCode::BAD_GATEWAY, ..UNAVAILABLE }
+            }
             Rejection::Draining => RefusalRow { reason: Reason::Draining, closes: true, ..UNAVAILABLE },
         }
     }
@@ -231,6 +236,9 @@ impl Rejection {
             }
             Rejection::UpstreamTimeout => {
                 "The upstream did not answer in time; the request may have arrived.".into()
+            }
+            Rejection::AnswerTooLarge => {
+                "The task has ended, with an answer too large for this path; ask for it at /api/v1/tasks/{id} of a native mount.".into()
             }
             Rejection::Draining => "The gateway is shutting down; connect again.".into(),
         }

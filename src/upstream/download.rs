@@ -87,14 +87,8 @@ impl Download {
         if length > most_bytes {
             return Ok(false);
         }
-        while !self.incoming.is_end_stream() {
-            let Some(frame) = poll_fn(|cx| self.poll_incoming(cx)).await else { break };
-            let fault = frame.as_ref().err().copied();
-            length += frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
-            self.ahead.push_back(frame);
-            if let Some(fault) = fault {
-                return Err(fault);
-            }
+        while let Some(bytes) = self.read_frame_ahead().await? {
+            length += bytes;
             if length > most_bytes {
                 return Ok(false);
             }
@@ -102,8 +96,20 @@ impl Download {
         Ok(true)
     }
 
+    /// Reads one more frame ahead, and returns its bytes of data; `None` at the end.
+    pub(super) async fn read_frame_ahead(&mut self) -> Result<Option<usize>, DownloadFault> {
+        if self.incoming.is_end_stream() {
+            return Ok(None);
+        }
+        let Some(frame) = poll_fn(|cx| self.poll_incoming(cx)).await else { return Ok(None) };
+        let bytes =
+            frame.as_ref().map(|frame| frame.data_ref().map_or(0, Bytes::len)).map_err(|fault| *fault);
+        self.ahead.push_back(frame);
+        bytes.map(Some)
+    }
+
     /// The data that was read ahead.
-    fn data_ahead(&self) -> impl Iterator<Item = &Bytes> + Clone {
+    pub(super) fn data_ahead(&self) -> impl Iterator<Item = &Bytes> + Clone {
         self.ahead.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref())
     }
 
@@ -195,11 +201,13 @@ pub async fn read_ahead(
         return Ok(None);
     }
     let coding = response.headers().get(CONTENT_ENCODING).map(|coding| coding.as_bytes());
-    Ok(coding::decode(response.body().data_ahead(), coding))
+    Ok(coding::decode(response.body().data_ahead(), coding, DECODED_BYTES))
 }
 
 /// Bound for answers that are read ahead; answers to submits, policies and queries have a few hundred bytes.
 pub const ANSWER_BYTES: usize = 64 * 1024;
+/// Bound for an answer that is read ahead, without its content coding.
+const DECODED_BYTES: usize = 1024 * 1024;
 
 impl fmt::Display for DownloadFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,6 +8,7 @@ mod send;
 mod storage;
 mod trailer_filter;
 mod upload;
+mod whole_answer;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -24,6 +25,7 @@ pub use send::{SendFault, Target};
 pub use storage::StorageUrl;
 pub use trailer_filter::FieldFilter;
 pub use upload::{Keep, Progress, Upload, UploadFault};
+pub use whole_answer::{AnswerText, ReadBounds, ReadFault, read_whole};
 
 use crate::account::{Account, Address};
 use pool::{Connection, ConnectionPool};

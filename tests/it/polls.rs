@@ -1,6 +1,8 @@
 //! Polls: a client may ask for its tasks as often as it likes. The account's query budget holds, and no poll fails for
 //! an upstream fault.
 
+mod answers;
+
 use std::io::Write;
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -142,20 +144,6 @@ fn no_poll_fails_with_its_query() {
             assert_eq!(state(&gateway.ask(poll("t-1"))), "RUNNING", "{number}");
         }
         assert!(count.load(Ordering::SeqCst) > 1, "{number}");
-    }
-}
-
-/// An answer without a task's state is passed on to its client, and no other client gets it.
-#[test]
-fn an_odd_answer_is_the_clients() {
-    let odd = answer("400 Bad Request", &[], r#"{"code":"InvalidParameter","message":"odd"}"#);
-    let upstream = upstream(move |stream| stream.write_all(&odd).is_ok());
-    let gateway = gateway(upstream.address, "max_age = \"60s\"", "");
-    gateway.ask(submit());
-    for count in 1..3 {
-        let got = gateway.ask(poll("t-1"));
-        assert_eq!((got.status(), got.json()["message"].as_str()), (400, Some("odd")));
-        assert_eq!(asked(&upstream), count);
     }
 }
 

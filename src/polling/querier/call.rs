@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderValue, USER_AGENT};
-use hyper::{Request, Response, StatusCode, Uri};
+use hyper::{Request, Response, Uri};
 
 use super::{CallPermit, Querier};
 use crate::account::choice::{self, ChoiceNeeds, TriedAccounts};
@@ -13,11 +13,18 @@ use crate::dashscope::headers::{is_withheld_from_client, strip};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::refusal::{self, RefusalCause};
 use crate::polling::hub::QueryOutcome;
-use crate::polling::{TaskAnswer, TaskEndpoint};
-use crate::upstream::{self, Download, SendFault, Target, Upload};
+use crate::polling::{QueryFault, TaskAnswer, TaskEndpoint};
+use crate::upstream::{self, AnswerText, Download, ReadBounds, SendFault, Target, Upload};
+
+/// An answer in the form that a client may see.
+pub(super) struct CallAnswer {
+    pub answer: TaskAnswer,
+    /// False if the answer's body is only the beginning of one that is too large to be held.
+    pub is_whole: bool,
+}
 
 impl Querier {
-    /// Returns the answer in the form that a client may see.
+    /// Asks, and reads the answer.
     ///
     /// # Errors
     /// The outcome of the query, where no usable answer came.
@@ -26,7 +33,7 @@ impl Querier {
         target: &str,
         most_bytes: usize,
         mut permit: CallPermit,
-    ) -> Result<TaskAnswer, QueryOutcome> {
+    ) -> Result<CallAnswer, QueryOutcome> {
         let mut tried = TriedAccounts::default();
         // The snapshot is kept for the whole call, so that its keys stay the same.
         let directory = self.directory.load_full();
@@ -35,20 +42,25 @@ impl Querier {
         loop {
             let pick = choice::choose_key(&directory.accounts, index, &NEED, &tried, Instant::now());
             let pick = pick.map_err(|_| QueryOutcome::Unreachable)?;
-            let attempt = pick.account.series.start_attempt(operation(permit.endpoint), Instant::now());
-            let response =
-                match self.send(pick.account, pick.key, target, directory.settings.server.timeouts).await {
-                    Ok(response) => {
-                        attempt.answered(response.status(), Instant::now());
-                        response
-                    }
-                    Err(QueryOutcome::Unreachable) => {
-                        pick.unreached(&mut tried, Instant::now());
-                        return Err(QueryOutcome::Unreachable);
-                    }
-                    Err(outcome) => return Err(outcome),
-                };
-            let answer = read(response, pick.key, most_bytes).await?;
+            let began = Instant::now();
+            let attempt = pick.account.series.start_attempt(operation(permit.endpoint), began);
+            let timeouts = directory.settings.server.timeouts;
+            let timeouts = Timeouts { upstream: timeouts.upstream.min(PATIENCE), ..timeouts };
+            let response = match self.send(pick.account, pick.key, target, &timeouts).await {
+                Ok(response) => {
+                    attempt.answered(response.status(), Instant::now());
+                    response
+                }
+                Err(QueryOutcome::Unreachable) => {
+                    pick.unreached(&mut tried, Instant::now());
+                    return Err(QueryOutcome::Unreachable);
+                }
+                Err(outcome) => return Err(outcome),
+            };
+            let deadline = (began + timeouts.upstream).into();
+            let bounds = ReadBounds { most_bytes, budget: &self.answer_budget, deadline };
+            let read = read(response, pick.key, &bounds).await.map_err(QueryOutcome::Failed)?;
+            let answer = &read.answer;
             let cause = refusal::cause(answer.status.as_u16(), Some(&answer.body));
             let retry_after = refusal::retry_after(&answer.headers);
             let feedback = choice::AccountFeedback {
@@ -63,14 +75,11 @@ impl Querier {
             }
             pick.answered(&feedback, &mut tried, Instant::now());
             match cause {
-                None if answer.status.is_server_error() || answer.status == StatusCode::REQUEST_TIMEOUT => {
-                    return Err(QueryOutcome::Failed);
-                }
-                None => return Ok(answer),
+                None => return Ok(read),
                 Some(RefusalCause::InvalidKey) => permit = permit.renew().await,
                 Some(RefusalCause::Throttled(_)) => return Err(QueryOutcome::Throttled(retry_after)),
                 Some(RefusalCause::Arrearage | RefusalCause::Unreachable) => {
-                    return Err(QueryOutcome::Failed);
+                    return Err(QueryOutcome::Failed(QueryFault::odd(answer)));
                 }
             }
         }
@@ -81,12 +90,11 @@ impl Querier {
         account: &Account,
         key: &UpstreamKey,
         target: &str,
-        timeouts: Timeouts,
+        timeouts: &Timeouts,
     ) -> Result<Response<Download>, QueryOutcome> {
         let uri = format!("{}{target}", account.address.base_url.path)
             .parse::<Uri>()
-            .map_err(|_| QueryOutcome::Failed)?;
-        let timeouts = Timeouts { upstream: timeouts.upstream.min(PATIENCE), ..timeouts };
+            .map_err(|_| QueryOutcome::Failed(QueryFault::Lost))?;
         loop {
             let mut request = Box::new(Request::new(Upload::empty()));
             *request.uri_mut() = uri.clone();
@@ -95,7 +103,7 @@ impl Querier {
             headers.insert(AUTHORIZATION, key.bearer().clone());
             headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
             headers.insert(USER_AGENT, HeaderValue::from_static(OURSELVES));
-            match self.upstream.send(Target::Account(account), request, &timeouts).await {
+            match self.upstream.send(Target::Account(account), request, timeouts).await {
                 Ok(response) => return Ok(response),
                 // The upstream closed the connection while it was idle; a query may be asked twice.
                 Err(SendFault::Lost { is_reused: true, .. }) => {}
@@ -108,9 +116,10 @@ impl Querier {
                     );
                     return Err(QueryOutcome::Unreachable);
                 }
-                Err(SendFault::NotWritten(_) | SendFault::Lost { .. } | SendFault::TimedOut) => {
-                    return Err(QueryOutcome::Failed);
+                Err(SendFault::NotWritten(_) | SendFault::Lost { .. }) => {
+                    return Err(QueryOutcome::Failed(QueryFault::Lost));
                 }
+                Err(SendFault::TimedOut) => return Err(QueryOutcome::Failed(QueryFault::Late)),
             }
         }
     }
@@ -124,23 +133,25 @@ fn operation(endpoint: TaskEndpoint) -> Operation {
     }
 }
 
-/// Reads the whole answer, without its content coding and without the fields that are not for clients.
+/// Reads the answer, without its content coding and without the fields that are not for clients.
 async fn read(
     mut response: Response<Download>,
     key: &UpstreamKey,
-    most_bytes: usize,
-) -> Result<TaskAnswer, QueryOutcome> {
-    let text = upstream::read_ahead(&mut response, most_bytes).await;
-    let body = text.ok().flatten().ok_or(QueryOutcome::Failed)?;
+    bounds: &ReadBounds<'_>,
+) -> Result<CallAnswer, QueryFault> {
+    let (body, is_whole) = match upstream::read_whole(&mut response, bounds).await? {
+        AnswerText::Whole(body) => (body, true),
+        AnswerText::Beginning(body) => (body, false),
+    };
     let (parts, _) = response.into_parts();
     let mut headers = parts.headers;
     strip(&mut headers, is_withheld_from_client, |value| key.secret().stands_in(value));
     headers.remove(CONTENT_LENGTH);
     headers.remove(CONTENT_ENCODING);
-    Ok(TaskAnswer { status: parts.status, headers, body })
+    Ok(CallAnswer { answer: TaskAnswer { status: parts.status, headers, body }, is_whole })
 }
 
 const NEED: ChoiceNeeds<'static> = ChoiceNeeds { model: None, proves_recovery: false, is_repeatable: true };
-/// Longest wait for an answer, which DashScope gives within some milliseconds.
+/// Longest time for an answer, which DashScope gives within some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 const OURSELVES: &str = concat!("dashgate/", env!("CARGO_PKG_VERSION"));

@@ -16,19 +16,21 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use self::call::CallAnswer;
 use self::supervise::{caught, restarted};
-use crate::dashscope::task;
 use crate::dashscope::task_list::{self, TaskPage};
+use crate::dashscope::task_state;
 use crate::polling::hub::{PollHub, QueryOutcome};
-use crate::polling::{AccountPoller, NextCall, PageRequest, TaskEndpoint, TrackedTask};
+use crate::polling::{AccountPoller, NextCall, PageRequest, QueryFault, TaskEndpoint, TrackedTask};
 use crate::tenant::directory::Directory;
-use crate::upstream::Upstream;
+use crate::upstream::{BufferBudget, Upstream};
 
 /// The querier of one thread, with connections of its own.
 pub struct Querier {
-    pub hub: Arc<PollHub>,
-    pub directory: Arc<ArcSwap<Directory>>,
-    pub upstream: Upstream,
+    hub: Arc<PollHub>,
+    directory: Arc<ArcSwap<Directory>>,
+    upstream: Upstream,
+    answer_budget: Arc<BufferBudget>,
 }
 
 /// A call that was taken from an account's budget. Drop it when the call has ended, with or without an answer.
@@ -46,6 +48,15 @@ impl CallPermit {
     /// The time from which a call can be taken.
     pub fn take(poller: &Arc<AccountPoller>, endpoint: TaskEndpoint, now: Instant) -> Result<Self, Instant> {
         poller.take_call(endpoint, now).map(|number| Self { poller: Arc::clone(poller), endpoint, number })
+    }
+
+    /// Takes a query for a poll that is passed on.
+    ///
+    /// # Errors
+    /// The time from which one can be taken.
+    pub fn take_passed(poller: &Arc<AccountPoller>, now: Instant) -> Result<Self, Instant> {
+        let endpoint = TaskEndpoint::Query;
+        poller.take_passed(now).map(|number| Self { poller: Arc::clone(poller), endpoint, number })
     }
 
     /// Ends the call, and waits for the next one to the same endpoint.
@@ -68,6 +79,11 @@ impl Drop for CallPermit {
 }
 
 impl Querier {
+    pub fn new(hub: Arc<PollHub>, directory: Arc<ArcSwap<Directory>>) -> Self {
+        let answer_budget = BufferBudget::new(ANSWERS_BYTES);
+        Self { hub, directory, upstream: Upstream::default(), answer_budget }
+    }
+
     /// Serves every poller that is opened, until `stop`. `beat` is called twice a second, as long as the thread turns.
     pub async fn work(
         self,
@@ -150,20 +166,21 @@ impl Querier {
         let asked = Instant::now();
         let query = Rc::clone(&self).query_one(Arc::clone(&task), permit);
         if caught(task.account(), "a query", query).await.is_none() {
-            self.hub.take_outcome(&task, QueryOutcome::Failed, asked, Instant::now(), SystemTime::now());
+            self.hub.take_outcome(
+                &task,
+                QueryOutcome::Failed(QueryFault::Lost),
+                asked,
+                Instant::now(),
+                SystemTime::now(),
+            );
         }
     }
 
     async fn query_one(self: Rc<Self>, task: Arc<TrackedTask>, permit: CallPermit) {
         let asked = Instant::now();
         let id = utf8_percent_encode(task.id(), UNRESERVED);
-        let outcome = match self.call(&format!("{TASKS}/{id}"), MOST_ANSWER_BYTES, permit).await {
-            Ok(answer) => match task::read(&answer.body).filter(|named| named.task_id == *task.id()) {
-                Some(named) if answer.status == StatusCode::OK => QueryOutcome::Known(named, answer),
-                Some(_) | None => QueryOutcome::Other(answer),
-            },
-            Err(outcome) => outcome,
-        };
+        let answer = self.call(&format!("{TASKS}/{id}"), MOST_ANSWER_BYTES, permit).await;
+        let outcome = answer.map_or_else(|outcome| outcome, |answer| told(&task, answer));
         self.hub.take_outcome(&task, outcome, asked, Instant::now(), SystemTime::now());
     }
 
@@ -189,7 +206,7 @@ impl Querier {
     async fn list_caught(self: Rc<Self>, poller: Arc<AccountPoller>, page: PageRequest, permit: CallPermit) {
         let listing = Rc::clone(&self).list_one(Arc::clone(&poller), page, permit);
         if caught(poller.account(), "a list", listing).await.is_none() {
-            self.hub.page_failed(&poller, page, &QueryOutcome::Failed, Instant::now());
+            self.hub.page_failed(&poller, page, &QueryOutcome::Failed(QueryFault::Lost), Instant::now());
         }
     }
 
@@ -197,11 +214,12 @@ impl Querier {
         let asked = Instant::now();
         let query = task_list::query(page.status, page.number, page.size);
         let outcome = match self.call(&format!("{TASKS}?{query}"), MOST_PAGE_BYTES, permit).await {
-            Ok(answer) => match TaskPage::read(&answer.body) {
+            Ok(CallAnswer { is_whole: false, .. }) => QueryOutcome::Failed(QueryFault::TooLarge),
+            Ok(CallAnswer { answer, .. }) => match TaskPage::read(&answer.body) {
                 Some(listed) if answer.status == StatusCode::OK => {
                     return self.hub.take_page(&poller, page, &listed, asked, Instant::now());
                 }
-                Some(_) | None => QueryOutcome::Other(answer),
+                Some(_) | None => QueryOutcome::Failed(QueryFault::odd(&answer)),
             },
             Err(outcome) => outcome,
         };
@@ -209,11 +227,28 @@ impl Querier {
     }
 }
 
+/// What an answer tells of the task. Only a good answer that names this task and its status tells something.
+fn told(task: &TrackedTask, CallAnswer { answer, is_whole }: CallAnswer) -> QueryOutcome {
+    let read = if is_whole { task_state::read } else { task_state::read_beginning };
+    let named =
+        read(&answer.body).filter(|named| answer.status == StatusCode::OK && named.task_id == *task.id());
+    match named {
+        Some(named) if !task.has_passed(named.status) => {
+            QueryOutcome::Known(named, is_whole.then_some(answer))
+        }
+        None if !is_whole => QueryOutcome::Failed(QueryFault::TooLarge),
+        Some(_) | None => QueryOutcome::Failed(QueryFault::odd(&answer)),
+    }
+}
+
 const TASKS: &str = "/api/v1/tasks";
 /// Characters that need no encoding in a path segment: the unreserved ones (RFC 3986, section 2.3).
 const UNRESERVED: &percent_encoding::AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-const MOST_ANSWER_BYTES: usize = 64 * 1024;
+/// Larger answers are not held: a transcription of a hundred files has 200 KB.
+const MOST_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 /// A page of a hundred tasks has some 40 KiB.
 const MOST_PAGE_BYTES: usize = 1024 * 1024;
+/// Memory for all answers that are being read.
+const ANSWERS_BYTES: u64 = 64 * 1024 * 1024;
 const SWEEP: Duration = Duration::from_millis(500);

@@ -80,6 +80,7 @@ pub enum Reason {
     UpstreamUnreachable,
     UpstreamLost,
     UpstreamTimeout,
+    AnswerTooLarge,
     Draining,
     // The reasons from here on are of the unified dialect.
     NoVideo,
