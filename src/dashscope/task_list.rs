@@ -33,6 +33,16 @@ impl TaskPage {
         serde_json::from_slice(body).ok()
     }
 
+    /// True if the page with this number, of a list whose pages have `size` tasks, has as many tasks as its total demands.
+    /// The first page tells the size of the others; it has all tasks, or no fewer than [`SMALLEST_PAGE`].
+    pub fn is_plausible(&self, number: usize, size: usize) -> bool {
+        let least = match number {
+            1 => self.total.min(SMALLEST_PAGE),
+            _ => usize::from(self.total > (number - 1).saturating_mul(size)),
+        };
+        self.data.len() >= least
+    }
+
     /// The number of tasks on a full page, read from the first page, which is full if a second one exists.
     pub fn size(&self) -> usize {
         // Some services repeat the requested page size and give fewer tasks.
@@ -72,7 +82,7 @@ impl TaskListQuery {
             from: None,
             until: None,
             page_no: 1,
-            page_size: 10,
+            page_size: SMALLEST_PAGE,
         };
         for pair in query.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -91,7 +101,7 @@ impl TaskListQuery {
                     read.until = Some(millis_since_1970(time::read_compact(&value).ok_or("end_time")?))
                 }
                 "page_no" => read.page_no = positive(&value).ok_or("page_no")?,
-                "page_size" => read.page_size = positive(&value).ok_or("page_size")?.min(MOST_PER_PAGE),
+                "page_size" => read.page_size = positive(&value).ok_or("page_size")?.min(LARGEST_PAGE),
                 _ => {}
             }
         }
@@ -135,7 +145,10 @@ fn positive(value: &str) -> Option<usize> {
     value.parse().ok().filter(|number| *number > 0)
 }
 
-const MOST_PER_PAGE: usize = 100;
+/// The most tasks on a page.
+pub const LARGEST_PAGE: usize = 100;
+/// The number of tasks on a page that is asked for without a size. No smaller pages were seen.
+pub const SMALLEST_PAGE: usize = 10;
 
 #[cfg(test)]
 mod tests {
@@ -165,6 +178,26 @@ mod tests {
         // The answer repeats the requested page size of 100, and has 10 tasks.
         assert_eq!(page(201, 100, 10).size(), 10);
         assert_eq!(page(5, 100, 0).size(), 1);
+    }
+
+    #[test]
+    fn a_page_with_too_few_tasks_contradicts_itself() {
+        let page = |total, given| {
+            let row = |number: usize| TaskRow { task_id: number.to_string().into(), status: Status::Running };
+            TaskPage { total, page_size: 100, data: (0..given).map(row).collect() }
+        };
+        for (total, given, number, expected) in [
+            (0, 0, 1, true),
+            (7, 7, 1, true),
+            (60, 10, 1, true),
+            (60, 0, 1, false),
+            (60, 1, 1, false),
+            (101, 1, 2, true),
+            (100, 0, 2, true),
+            (201, 0, 2, false),
+        ] {
+            assert_eq!(page(total, given).is_plausible(number, 100), expected, "{total} {given} {number}");
+        }
     }
 
     #[test]

@@ -8,12 +8,14 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::budget::CallBudget;
 use super::list_scan::{ListScan, ScanStep};
+use super::page_size::PageSize;
 use super::query_fault::ToldFaults;
 use super::schedule::{NextTask, REST, Schedule};
 use super::signals::{AccountSignals, millis};
 use super::tracked_task::{HELD_EVERY, TrackedTask};
 use crate::config::Rates;
 use crate::dashscope::task::Status;
+use crate::dashscope::task_list::SMALLEST_PAGE;
 
 /// All workers and the querier share a poller; nobody locks it for longer than a look takes.
 #[derive(Debug)]
@@ -36,7 +38,7 @@ pub(super) struct PollerState {
     /// of the running tasks has shown which of them have begun to run.
     pub(super) pending_scanned: Option<(u64, Instant)>,
     list_turns: u64,
-    page_size: usize,
+    pub(super) page_size: PageSize,
     /// No page is asked for before this time.
     no_lists_until: Option<Instant>,
     failures: u32,
@@ -97,7 +99,7 @@ impl AccountPoller {
                 pending: ListScan::new(),
                 pending_scanned: None,
                 list_turns: 0,
-                page_size: PAGE_SIZE,
+                page_size: PageSize::new(),
                 no_lists_until: None,
                 failures: 0,
                 told_faults: ToldFaults::default(),
@@ -236,8 +238,9 @@ impl AccountPoller {
         if let Some(&(status, ScanStep::Page(number))) = found {
             state.list_turns += 1;
             let call = state.lists.begin(now);
-            let began = state.scan(status).ask(now);
-            return NextCall::Ask(PageRequest { status, number, size: state.page_size, began }, call);
+            let tasks = state.page_size.tasks();
+            let (began, size) = state.scan(status).ask(tasks, now);
+            return NextCall::Ask(PageRequest { status, number, size, began }, call);
         }
         let times = steps.iter().filter_map(|(_, step)| match step {
             ScanStep::At(time) => Some(*time),
@@ -302,15 +305,10 @@ impl PollerState {
         wakes
     }
 
-    /// Notes that pages are smaller than was asked for.
-    pub(super) fn shrink_pages(&mut self, given: usize) {
-        self.page_size = given.clamp(1, self.page_size);
-    }
-
-    /// Notes that a page was refused: fewer tasks on a page may do.
-    pub(super) fn halve_pages(&mut self, now: Instant) {
-        if self.page_size > SMALLEST_PAGE {
-            self.page_size = (self.page_size / 2).max(SMALLEST_PAGE);
+    /// Notes that a page of this size was refused: fewer tasks on a page may do.
+    pub(super) fn halve_pages(&mut self, size: usize, now: Instant) {
+        if size > SMALLEST_PAGE {
+            self.page_size.shrink(size / 2, now);
         } else {
             self.rest_lists(now + LISTS_REFUSED);
         }
@@ -346,9 +344,6 @@ const PENDING_SCAN: Duration = Duration::from_secs(5);
 const POLLED_EVERY: Duration = Duration::from_secs(5);
 /// Time without a poll after which the client has left. The slowest clients are told to poll every 15 s.
 const FOLLOWED: Duration = Duration::from_secs(20);
-/// Largest page that the documentation speaks of.
-const PAGE_SIZE: usize = 100;
-const SMALLEST_PAGE: usize = 10;
 const LISTS_REFUSED: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);

@@ -344,10 +344,11 @@ impl PollHub {
         let mut state = poller.state();
         let given = page.data.len();
         if request.number == 1 && page.total > given && given < request.size {
-            state.shrink_pages(given);
+            state.page_size.shrink(given, now);
         }
         let began = poller.signals.since_origin(request.began);
         if state.scan(request.status).answered(request.began, page.total, page.size()) {
+            state.page_size.grow(request.size, now);
             let mut missing = Vec::new();
             if request.status == Status::Running {
                 poller.signals.set_scanned(began);
@@ -382,7 +383,7 @@ impl PollHub {
             QueryOutcome::Throttled(rest) => {
                 state.rest_lists(now + rest.unwrap_or(THROTTLED).min(LONGEST_REST));
             }
-            QueryOutcome::Failed(fault) if fault.is_of_page_size() => state.halve_pages(now),
+            QueryOutcome::Failed(fault) if fault.is_of_page_size() => state.halve_pages(request.size, now),
             QueryOutcome::Unreachable | QueryOutcome::Failed(_) | QueryOutcome::Known(..) => {
                 state.rest_lists(now + AFTER_FAILURE);
             }

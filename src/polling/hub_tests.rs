@@ -199,6 +199,30 @@ fn polls_that_are_passed_on_leave_queries_for_other_tasks() {
     assert!((share - 5..=share).contains(&passed), "{passed} of {share}");
 }
 
+/// One refusal made pages small for ever.
+#[test]
+fn list_pages_grow_again() {
+    let mut world = world();
+    world.poller.signals.set_bulk(true);
+    let mut sizes = Vec::new();
+    for turn in 0..40 {
+        world.pass(1_000);
+        let NextCall::Ask(page, number) = world.poller.next_page(Duration::from_secs(1), world.now) else {
+            continue;
+        };
+        sizes.push(page.size);
+        world.poller.call_ended(TaskEndpoint::List, number, world.now);
+        if turn < 3 {
+            let refused = QueryFault::Odd(StatusCode::BAD_REQUEST, Some("InvalidParameter".into()));
+            world.hub.page_failed(&world.poller, page, &QueryOutcome::Failed(refused), world.now);
+        } else {
+            world.take_page(page, &[], world.now);
+        }
+    }
+    assert_eq!(sizes[..4], [100, 50, 25, 12]);
+    assert_eq!(sizes.last(), Some(&100), "{sizes:?}");
+}
+
 /// A page that is no page, such as that of a firewall, says nothing of the size of pages.
 #[test]
 fn odd_list_answers_leave_the_size_of_pages() {

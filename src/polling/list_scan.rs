@@ -13,8 +13,8 @@ pub(super) struct ListScan {
 #[derive(Debug)]
 struct ScanRun {
     began: Instant,
-    /// Number of tasks on a page, known from the first page.
-    size: Option<usize>,
+    /// Number of tasks on a page: what was asked for, and then what the first page shows.
+    size: usize,
     /// Number of pages by the latest answers.
     pages: usize,
     asked: usize,
@@ -48,24 +48,26 @@ impl ListScan {
         }
     }
 
-    /// Notes that the page of the last step is asked for. Returns the start of its scan, by which late answers of
-    /// another scan are recognised.
-    pub(super) fn ask(&mut self, now: Instant) -> Instant {
-        let fresh = || ScanRun { began: now, size: None, pages: 0, asked: 0, answered: 0 };
+    /// Notes that the page of the last step is asked for; the first one of a scan with `size` tasks. Returns the start of
+    /// its scan, by which late answers of another scan are recognised, and the number of tasks to ask for.
+    pub(super) fn ask(&mut self, size: usize, now: Instant) -> (Instant, usize) {
+        let fresh = || ScanRun { began: now, size, pages: 0, asked: 0, answered: 0 };
         let run = self.run.get_or_insert_with(fresh);
         run.asked += 1;
         self.began = Some(run.began);
-        run.began
+        (run.began, run.size)
     }
 
     /// Takes in a page of a list of `total` tasks; the first page says how many tasks a page has. Returns true after
     /// the last page.
     pub(super) fn answered(&mut self, began: Instant, total: usize, size: usize) -> bool {
         let Some(run) = self.run.as_mut().filter(|run| run.began == began) else { return false };
+        if run.answered == 0 {
+            run.size = size.max(1);
+        }
         run.answered += 1;
-        let size = *run.size.get_or_insert(size.max(1));
         // The list may have grown meanwhile, which moves tasks to a page after the last.
-        run.pages = run.pages.max(total.div_ceil(size)).min(MOST_PAGES);
+        run.pages = run.pages.max(total.div_ceil(run.size)).min(MOST_PAGES);
         let is_over = run.answered >= run.pages;
         if is_over {
             self.run = None;
@@ -94,13 +96,14 @@ mod tests {
         let every = Duration::from_secs(1);
         let mut scan = ListScan::new();
         assert_eq!(scan.step(every, start), ScanStep::Page(1));
-        let began = scan.ask(start);
+        let (began, _) = scan.ask(100, start);
         assert_eq!(scan.step(every, start), ScanStep::Waits);
         assert!(!scan.answered(began, 250, 100));
         assert_eq!(scan.step(every, start), ScanStep::Page(2));
-        scan.ask(start);
+        scan.ask(100, start);
         assert_eq!(scan.step(every, start), ScanStep::Page(3));
-        scan.ask(start);
+        // The pages of one scan have one size.
+        assert_eq!(scan.ask(10, start), (began, 100));
         assert_eq!(scan.step(every, start), ScanStep::Waits);
         assert!(!scan.answered(began, 250, 100));
         // The last page is not full, and says nothing of the others.
@@ -114,20 +117,29 @@ mod tests {
         let start = Instant::now();
         let every = Duration::from_secs(1);
         let mut scan = ListScan::new();
-        let began = scan.ask(start);
+        let (began, _) = scan.ask(100, start);
         assert!(!scan.answered(began, 200, 100));
-        scan.ask(start);
+        scan.ask(100, start);
         assert!(!scan.answered(began, 201, 100));
         assert_eq!(scan.step(every, start), ScanStep::Page(3));
-        scan.ask(start);
+        scan.ask(100, start);
         assert!(scan.answered(began, 199, 1));
+    }
+
+    #[test]
+    fn fewer_tasks_than_were_asked_for_are_the_size_of_all_pages() {
+        let start = Instant::now();
+        let mut scan = ListScan::new();
+        let (began, size) = scan.ask(100, start);
+        assert!(!scan.answered(began, 30, 10));
+        assert_eq!((size, scan.ask(100, start)), (100, (began, 10)));
     }
 
     #[test]
     fn an_empty_list_is_one_page() {
         let start = Instant::now();
         let mut scan = ListScan::new();
-        let began = scan.ask(start);
+        let (began, _) = scan.ask(100, start);
         assert!(scan.answered(began, 0, 100));
     }
 
@@ -136,10 +148,10 @@ mod tests {
         let start = Instant::now();
         let later = start + Duration::from_secs(2);
         let mut scan = ListScan::new();
-        let began = scan.ask(start);
+        let (began, _) = scan.ask(100, start);
         scan.failed(began);
         assert_eq!(scan.step(Duration::from_secs(1), later), ScanStep::Page(1));
-        let again = scan.ask(later);
+        let (again, _) = scan.ask(100, later);
         assert!(!scan.answered(began, 1, 100));
         assert!(scan.answered(again, 1, 100));
     }

@@ -7,6 +7,7 @@ mod budget;
 pub mod hub;
 mod list_scan;
 mod mean_duration;
+mod page_size;
 pub mod poll;
 pub mod querier;
 mod query_fault;

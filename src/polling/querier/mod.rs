@@ -216,7 +216,9 @@ impl Querier {
         let outcome = match self.call(&format!("{TASKS}?{query}"), MOST_PAGE_BYTES, permit).await {
             Ok(CallAnswer { is_whole: false, .. }) => QueryOutcome::Failed(QueryFault::TooLarge),
             Ok(CallAnswer { answer, .. }) => match TaskPage::read(&answer.body) {
-                Some(listed) if answer.status == StatusCode::OK => {
+                Some(listed)
+                    if answer.status == StatusCode::OK && listed.is_plausible(page.number, page.size) =>
+                {
                     return self.hub.take_page(&poller, page, &listed, asked, Instant::now());
                 }
                 Some(_) | None => QueryOutcome::Failed(QueryFault::odd(&answer)),
