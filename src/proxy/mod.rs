@@ -34,6 +34,7 @@ mod videos;
 mod worker;
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
@@ -153,36 +154,63 @@ impl Proxy {
                 return Box::pin(videos::content::fetch(self, &request, &task, exchange)).await;
             }
         };
-        let may_repeat = permit.submits || destination != Destination::Any;
+        let passage = self.passage(exchange, destination, request, body);
+        self.send_on(passage, is_create).await
+    }
+
+    /// Joins a request with what was found out about it.
+    fn passage(
+        &self,
+        exchange: &Rc<Exchange>,
+        destination: Destination,
+        request: Box<Parts>,
+        body: Incoming,
+    ) -> Box<Passage> {
+        let may_repeat = exchange.permit().submits || destination != Destination::Any;
         let keep = if may_repeat { Keep::Whole } else { Keep::Beginning };
         let stopwatch = Rc::clone(&exchange.stopwatch);
-        let server = &directory.settings.server;
+        let server = &exchange.directory().settings.server;
         let body = Upload::new(body, server.max_body_bytes, server.timeouts.idle, keep, stopwatch);
         let _ = exchange.upload.set(body.progress());
-        let held = Rc::clone(exchange);
-        let mut passage =
-            Box::new(Passage { exchange: held, native: None, destination, request, body, asked: None });
-        if is_create {
-            Box::pin(videos::translate::translate(self, &mut passage)).await?;
-        }
-        let inspected = inspect::inspect(&mut passage, &self.shared.buffer_budget).await;
-        if inspected.as_ref().is_err_and(Rejection::is_of_caller) {
+        let exchange = Rc::clone(exchange);
+        Box::new(Passage { exchange, native: None, destination, request, body, asked: None })
+    }
+
+    /// Sends an authorized request and answers the client.
+    async fn send_on(
+        self: &Rc<Self>,
+        mut passage: Box<Passage>,
+        is_create: bool,
+    ) -> Result<Response<Observed>, Rejection> {
+        let exchange = Rc::clone(&passage.exchange);
+        let prepared = exchange.unless_revoked(pin!(self.prepare(&mut passage, is_create))).await;
+        if prepared.as_ref().is_err_and(Rejection::is_of_caller) {
             exchange.standing.set(self.shared.limits.give_back(exchange.admitted.take()));
         }
-        if inspected?.streams {
+        prepared?;
+        match (exchange.permit().submits, passage.route().operation.is_socket()) {
+            (true, _) => self.submit(passage).await,
+            (false, true) => Box::pin(self.tunnel(passage)).await,
+            (false, false) => self.pass(passage).await,
+        }
+    }
+
+    /// Reads of the body what must be known before anything is sent.
+    async fn prepare(&self, passage: &mut Passage, is_create: bool) -> Result<(), Rejection> {
+        if is_create {
+            Box::pin(videos::translate::translate(self, passage)).await?;
+        }
+        let streams = inspect::inspect(passage, &self.shared.buffer_budget).await?.streams;
+        let Passage { exchange, request, body, destination, .. } = passage;
+        let permit = exchange.permit();
+        if streams {
             admit::become_stream(permit, &self.shared.limits, exchange)?;
         }
-        if destination == Destination::Any {
-            let stored =
-                resolve::resolve(&self.shared.uploads, permit, &passage.request, &mut passage.body).await?;
-            passage.destination = stored.map_or(destination, Destination::Files);
+        if *destination == Destination::Any
+            && let Some(account) = resolve::resolve(&self.shared.uploads, permit, request, body).await?
+        {
+            *destination = Destination::Files(account);
         }
-        if permit.submits {
-            self.submit(passage).await
-        } else if passage.route().operation.is_socket() {
-            Box::pin(self.tunnel(passage)).await
-        } else {
-            self.pass(passage).await
-        }
+        Ok(())
     }
 }

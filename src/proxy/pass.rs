@@ -63,7 +63,7 @@ impl Proxy {
             }
             Destination::Files(_) | Destination::Any => None,
         };
-        let response = exchange.unless_revoked(self.send(passage, None).as_mut()).await?;
+        let response = self.send(passage, None).await?;
         drop(permit);
         if let Some(task_id) = cancels.filter(|_| response.status() == StatusCode::OK) {
             self.shared.hub.invalidate(task_id, Instant::now());

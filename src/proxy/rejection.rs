@@ -263,7 +263,7 @@ impl Rejection {
 
     /// True if the caller may not have what it asks for. Such a refusal takes nothing of the caller's limits.
     pub(super) const fn is_of_caller(&self) -> bool {
-        matches!(self, Rejection::ModelNotAllowed(_) | Rejection::OverCap(_))
+        matches!(self, Rejection::ModelNotAllowed(_) | Rejection::OverCap(_) | Rejection::NotAllowed(_))
     }
 
     /// True if the upstream may have got the request: a submit must then not be sent again.

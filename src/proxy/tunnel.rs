@@ -35,7 +35,7 @@ impl Proxy {
         let client = passage.request.extensions.remove::<OnUpgrade>();
         let client = client.ok_or(Rejection::BadRequest("a WebSocket handshake takes HTTP/1.1"))?;
         let inspected = inspect::names_models_inside(passage.permit(), passage.route());
-        let response = exchange.unless_revoked(self.send(passage, None).as_mut()).await?;
+        let response = self.send(passage, None).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(observe::stream(response, &exchange));
         }

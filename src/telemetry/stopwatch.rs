@@ -70,6 +70,11 @@ impl Stopwatch {
         WaitGuard { stopwatch: self, awaited }
     }
 
+    /// True if any wait was started.
+    pub fn has_waited(&self) -> bool {
+        self.waits.iter().any(Cell::get) || self.spent.iter().any(|spent| !spent.get().is_zero())
+    }
+
     /// Shares out the time up to `now`, and returns the sums.
     pub fn spent(&self, now: Instant) -> TimeSpent {
         self.share(now);
@@ -130,7 +135,9 @@ mod tests {
     #[test]
     fn a_wait_ends_with_its_guard() {
         let stopwatch = Stopwatch::begin(Instant::now());
+        assert!(!stopwatch.has_waited());
         let waiting = stopwatch.start_waiting(Awaited::Upstream);
+        assert!(stopwatch.has_waited());
         assert!(stopwatch.waits[Awaited::Upstream as usize].get());
         drop(waiting);
         assert!(!stopwatch.waits.iter().any(Cell::get));

@@ -69,6 +69,7 @@ pub(super) struct Exchange {
     pub answer_id: RefCell<Option<HeaderValue>>,
     /// Slot of a paced submit, until its task is claimed.
     pub start: RefCell<Option<SubmitSlot>>,
+    submit_progress: RefCell<SubmitProgress>,
     /// Progress of the request's body.
     pub upload: OnceCell<Rc<Progress>>,
     /// Bytes that the client sent over a WebSocket.
@@ -81,6 +82,18 @@ pub(super) struct Exchange {
     trace: OnceCell<Trace>,
     /// Entry in the worker's list of live exchanges, once the caller is known.
     live_entry: OnceCell<LiveEntry>,
+}
+
+/// How far a submit has come on its way to the upstream.
+#[derive(Debug, Default)]
+enum SubmitProgress {
+    /// Nothing was sent, or the last attempt was refused.
+    #[default]
+    Unsent,
+    /// The body is going up, or has gone up.
+    GoesUp(Rc<Progress>),
+    /// The upstream has begun its answer, which may name a task.
+    Answered,
 }
 
 /// The exchanges of one worker whose caller is known. Entering costs a push and leaving a swap, which must be cheap,
@@ -129,6 +142,7 @@ impl Exchange {
             task_id: OnceCell::new(),
             answer_id: RefCell::default(),
             start: RefCell::default(),
+            submit_progress: RefCell::default(),
             upload: OnceCell::new(),
             carried_in: Cell::new(0),
             carried_out: Cell::new(0),
@@ -255,11 +269,18 @@ impl Exchange {
         }
     }
 
-    /// Records the account that the request is sent to next.
-    pub(super) fn go_to(&self, account: usize, start: Option<SubmitSlot>) {
+    /// Forgets the attempt that was refused: its slot must not count any more, and nothing was bought.
+    pub(super) fn leave_attempt(&self) {
+        self.start.take();
+        self.submit_progress.take();
+    }
+
+    /// Records the account that the request is sent to next. `submit`: progress of the body, if it may make a task.
+    pub(super) fn go_to(&self, account: usize, start: Option<SubmitSlot>, submit: Option<Rc<Progress>>) {
         self.account.set(Some(account));
         self.attempts.set(self.attempts.get() + 1);
         self.start.replace(start);
+        self.submit_progress.replace(submit.map_or(SubmitProgress::Unsent, SubmitProgress::GoesUp));
     }
 
     /// Records the task for the access log and the trace.
@@ -279,8 +300,12 @@ impl Exchange {
         self.carried_out.set(self.carried_out.get() + bytes);
     }
 
-    /// Tells the submit's slot that the upstream has begun its answer.
+    /// Records that the upstream has begun its answer.
     pub(super) fn answered(&self, now: Instant) {
+        let mut submit = self.submit_progress.borrow_mut();
+        if matches!(*submit, SubmitProgress::GoesUp(_)) {
+            *submit = SubmitProgress::Answered;
+        }
         if let Some(start) = self.start.borrow_mut().as_mut() {
             start.answered(now);
         }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::SystemTime;
 
-use super::{Exchange, LiveEntry, LiveExchanges};
+use arc_swap::ArcSwap;
+
+use super::{Exchange, LiveEntry, LiveExchanges, SubmitProgress};
 use crate::proxy::rejection::Rejection;
 use crate::telemetry::metrics::Outcome;
 use crate::tenant::directory::Directory;
@@ -26,12 +28,11 @@ impl LiveExchanges {
         }
     }
 
-    /// Ends the exchanges whose key is not valid any more. A submit goes on: it may be accepted and paid for, and its
-    /// task must be claimed for its owner.
+    /// Ends the exchanges whose key is not valid any more. A submit that has gone up whole goes on.
     pub(in crate::proxy) fn sweep(&self, current: &Arc<Directory>, now: SystemTime) {
         let doomed = |exchange: Rc<Exchange>| {
             let fault = exchange.caller()?.fault(current, now)?;
-            (!exchange.submits()).then_some((exchange, fault))
+            Some((exchange, fault))
         };
         let found: Vec<_> = self.0.borrow().iter().filter_map(Weak::upgrade).filter_map(doomed).collect();
         for (exchange, fault) in found {
@@ -53,7 +54,7 @@ impl Drop for LiveEntry {
 
 impl Exchange {
     /// Ends the exchange: an answer that has begun breaks off, whether or not the client reads; a request that still
-    /// waits for its answer is refused.
+    /// waits for its answer is refused. A submit that may be paid for is not ended.
     fn revoke(&self, fault: CredentialFault) {
         let Some(live_entry) = self.live_entry.get().filter(|live_entry| live_entry.fault.get().is_none())
         else {
@@ -63,7 +64,7 @@ impl Exchange {
         if let Some(waiter) = live_entry.waiter.take() {
             waiter.wake();
         }
-        if self.status.get().is_some() {
+        if self.status.get().is_some() && !self.submits() {
             self.outcome.set(Outcome::Withdrawn);
             if live_entry.alone {
                 self.connection.abort();
@@ -71,11 +72,31 @@ impl Exchange {
         }
     }
 
-    /// Waits until the exchange is revoked.
+    /// Judges the caller's key again before something is sent: the client may have taken minutes to send its body, and
+    /// the submit to get its turn. An exchange that has not waited since `authenticate` is not judged twice.
+    ///
+    /// # Errors
+    /// The key, or the certificate, is not valid any more.
+    pub(in crate::proxy) fn judge_again(&self, current: &ArcSwap<Directory>) -> Result<(), CredentialFault> {
+        let Some(caller) = self.caller().filter(|_| self.stopwatch.has_waited()) else { return Ok(()) };
+        caller.fault(&current.load(), SystemTime::now()).map_or(Ok(()), Err)
+    }
+
+    /// True if the upstream has the whole submit, or has answered it: its task may be made and paid for, and must be
+    /// claimed for its owner. Until then a submit buys nothing, as its request is not complete.
+    fn may_be_bought(&self) -> bool {
+        match &*self.submit_progress.borrow() {
+            SubmitProgress::Unsent => false,
+            SubmitProgress::GoesUp(progress) => progress.is_finished(),
+            SubmitProgress::Answered => true,
+        }
+    }
+
+    /// Waits until the exchange is revoked; without end for a submit that may be paid for.
     pub(in crate::proxy) async fn revoked(&self) -> CredentialFault {
         let Some(live_entry) = self.live_entry.get() else { return std::future::pending().await };
         poll_fn(|cx| {
-            if let Some(fault) = live_entry.fault.get() {
+            if let Some(fault) = live_entry.fault.get().filter(|_| !self.may_be_bought()) {
                 return Poll::Ready(fault);
             }
             let mut waiter = live_entry.waiter.borrow_mut();
@@ -88,7 +109,7 @@ impl Exchange {
         .await
     }
 
-    /// Runs the work until the exchange is revoked. The caller pins the work: moved in here, it would be copied, and
+    /// Runs the work until the exchange is revoked; the work of a submit that may be paid for runs to its end. The caller pins the work: moved in here, it would be copied, and
     /// take space in the caller's future twice.
     pub(in crate::proxy) async fn unless_revoked<T>(
         &self,

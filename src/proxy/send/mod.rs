@@ -9,7 +9,8 @@ mod rewrite;
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use hyper::header::{HeaderValue, RETRY_AFTER};
@@ -35,7 +36,7 @@ use crate::upstream::Download;
 
 impl Proxy {
     /// Sends a passage and waits for the head of the answer; `exchange.account` then names the account. Until something
-    /// is sent, a submit waits only as long as its client does.
+    /// is sent, a submit waits only as long as its client does. The wait ends when the exchange is revoked.
     ///
     /// The future is boxed: it is large, and answers that need no upstream must not carry its size in their own
     /// futures.
@@ -44,7 +45,10 @@ impl Proxy {
         passage: Box<Passage>,
         client: Option<oneshot::Receiver<Infallible>>,
     ) -> Pin<Box<impl Future<Output = Result<Response<Download>, Rejection>>>> {
-        Box::pin(self.attempt(passage, client))
+        Box::pin(async move {
+            let exchange = Rc::clone(&passage.exchange);
+            exchange.unless_revoked(pin!(self.attempt(passage, client))).await
+        })
     }
 
     async fn attempt(
@@ -63,8 +67,7 @@ impl Proxy {
         let mut refused: Option<(Box<Response<Download>>, RefusalCause)> = None;
         let mut unreached = false;
         loop {
-            // The slot of a refused attempt must not count any more.
-            exchange.start.take();
+            exchange.leave_attempt();
             let (pick, start) = match self.next(&choice, permit, &tried, &mut submit_wait).await {
                 Ok(next) => next,
                 Err(NoAttempt::Refused(rejection)) => {
@@ -78,8 +81,9 @@ impl Proxy {
                     return last(refused, choice.refusal(out), &choice, out.0);
                 }
             };
-            exchange.go_to(pick.index, start);
+            exchange.judge_again(&self.shared.directory)?;
             let (progress, key, account) = (body.progress(), pick.key, pick.account);
+            exchange.go_to(pick.index, start, submit_wait.is_some().then(|| Rc::clone(&progress)));
             let copy = choice.has_more(account).then(|| request.clone());
             let mut outbound = rewrite::request(permit, route, *request, account, key, body)?;
             let span = begin_span(&exchange, &mut outbound);

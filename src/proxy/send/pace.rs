@@ -97,7 +97,7 @@ impl Proxy {
                 }
             };
             let Some((_, index, paced)) = first else { return Err(NoAttempt::AllOut(out)) };
-            let start = Box::pin(self.wait(paced, permit, submit_wait)).await.map_err(NoAttempt::Refused)?;
+            let start = Box::pin(self.wait(paced, submit_wait)).await.map_err(NoAttempt::Refused)?;
             // The account may have been ejected meanwhile; then another one may be left.
             if let Ok(pick) = pick(&tried.excluding_all_but(index, permit.tenant().accounts.iter().copied()))
             {
@@ -129,7 +129,6 @@ impl Proxy {
     async fn wait(
         &self,
         mut paced: PacedSubmit<'_>,
-        permit: &Permit,
         submit_wait: &mut SubmitWait,
     ) -> Result<SubmitSlot, Rejection> {
         let until = submit_wait.until;
@@ -149,16 +148,11 @@ impl Proxy {
             called = place.called() => called,
             () = sleep_until(until.into()) => None,
         };
-        let Some(start) = called else {
+        called.ok_or_else(|| {
             paced.ask.running = self.running(paced.account, paced.model, paced.ask.rule.running);
             let wait = paced.pace.refuse(&paced.ask, Instant::now());
-            return Err(paced.rejection(wait));
-        };
-        // The wait may last a minute or two, in which the key may have been revoked.
-        match permit.caller().fault(&self.shared.directory.load(), SystemTime::now()) {
-            Some(fault) => Err(fault.into()),
-            None => Ok(start),
-        }
+            paced.rejection(wait)
+        })
     }
 }
 

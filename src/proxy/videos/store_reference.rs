@@ -89,7 +89,7 @@ async fn request_policy(
     let request = Box::new(request.clone());
     let mut passage = native_request(exchange, route, Destination::Any, request, Method::GET, target);
     inspect::inspect(&mut passage, &proxy.shared.buffer_budget).await?;
-    let mut response = exchange.unless_revoked(proxy.send(passage, None).as_mut()).await?;
+    let mut response = proxy.send(passage, None).await?;
     let text = upstream::read_ahead(&mut response, ANSWER_BYTES).await?.unwrap_or_default();
     if response.status() == StatusCode::TOO_MANY_REQUESTS {
         return Err(Rejection::AccountsOut(POLICY_AGAIN));

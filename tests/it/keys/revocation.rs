@@ -12,7 +12,10 @@ use hyper::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::{CALL, create, outcome, secret};
-use crate::harness::{Client, Gateway, TENANT_KEY, Upstream, answer, eventually, message};
+use crate::harness::{
+    Client, Gateway, Message, TENANT_KEY, UPSTREAM_KEY, Upstream, answer, client, configuration, eventually,
+    message,
+};
 
 const SUBMIT: &str = "POST /wan/api/v1/services/aigc/video-generation/video-synthesis";
 const CHUNK: &str = "D\r\ndata: first\n\n\r\n";
@@ -194,4 +197,87 @@ fn a_request_that_waits_is_refused_and_a_submit_is_answered() {
     // Its task has its owner: another key of the tenant lists it.
     let list = gateway.ask(message("GET /wan/api/v1/tasks", &[&bearer(TENANT_KEY)], ""));
     assert!(list.text().contains("0385dc79-5ff8-4d82-bcb6-000000000001"), "{}", list.text());
+}
+
+const CREATE: &str = "POST /v1/videos";
+const BODY: &str = r#"{"model":"wan2.7-t2v","prompt":"a lighthouse","input":{"prompt":"a lighthouse"}}"#;
+
+/// A gateway with a unified mount; the tenant `one` has a list of models, so that its calls are read before they are sent.
+fn reading(upstream: &Upstream) -> String {
+    let server = "listen = \"127.0.0.1:0\"\nworkers = 1";
+    let tenant = "models = [\"wan*\"]\n[[mounts]]\nprefix = \"/v1\"\ndialect = \"unified\"";
+    let accounts = [("main", upstream.address, &[UPSTREAM_KEY][..], "")];
+    configuration(server, &accounts, tenant)
+}
+
+/// Sends a request but for the second half of its body, and waits until the gateway has the first half.
+fn half_sent(gateway: &Gateway, line: &str, key: &str) -> Client {
+    let mut client = Client::connect(gateway.address);
+    let whole = message(line, &[&bearer(key), "X-DashScope-Async: enable"], BODY);
+    client.send(&whole[..whole.len() - BODY.len() / 2]);
+    client
+}
+
+/// Waits until this number of requests runs.
+fn await_in_flight(gateway: &Gateway, count: u32) {
+    eventually("the requests are there", || {
+        let page = client::once(gateway.admin, message("GET /metrics", &[], "")).text();
+        let series = page.lines().filter(|line| line.starts_with("dashgate_requests_in_flight{"));
+        let numbers = series.filter_map(|line| line.rsplit(' ').next()?.parse::<u32>().ok());
+        numbers.sum::<u32>() == count
+    });
+}
+
+fn assert_revoked(answer: &Message) {
+    assert_eq!(answer.status(), 401, "{}", answer.text());
+    assert_eq!(answer.field("x-dashgate-reason").as_deref(), Some("revoked_key"));
+}
+
+/// A leaked key bought a task though it was revoked while the request was being sent.
+#[test]
+fn what_a_client_is_still_sending_buys_nothing_once_its_key_is_revoked() {
+    let upstream = Upstream::answering(answer("200 OK", &[], r#"{"output":{"task_id":"t-1"}}"#));
+    let gateway = Gateway::configured(&reading(&upstream));
+    let key = doomed(&gateway);
+    let mut clients = [CALL, SUBMIT, CREATE].map(|line| half_sent(&gateway, line, &key));
+    await_in_flight(&gateway, 3);
+    revoke(&gateway);
+    for client in &mut clients {
+        client.push(&BODY[BODY.len() - BODY.len() / 2..]);
+        assert_revoked(&client.answer());
+    }
+    assert_eq!(upstream.connections(), 0);
+}
+
+/// The tenant is removed by a reload, which revokes its keys.
+#[test]
+fn what_a_client_is_still_sending_buys_nothing_once_its_tenant_is_gone() {
+    let upstream = Upstream::answering(answer("200 OK", &[], r#"{"output":{"task_id":"t-1"}}"#));
+    let text = reading(&upstream);
+    let gateway = Gateway::from_file(&text);
+    let mut clients = [CALL, SUBMIT, CREATE].map(|line| half_sent(&gateway, line, TENANT_KEY));
+    await_in_flight(&gateway, 3);
+    assert_eq!(gateway.reload(&text.replace("name = \"one\"", "name = \"three\"")).status(), 200);
+    for client in &mut clients {
+        client.push(&BODY[BODY.len() - BODY.len() / 2..]);
+        assert_revoked(&client.answer());
+    }
+    assert_eq!(upstream.connections(), 0);
+}
+
+/// The head of the submit is at the upstream already; without the end of its body it buys nothing.
+#[test]
+fn a_submit_on_its_way_up_breaks_off_with_its_key() {
+    let upstream = Upstream::answering(answer("200 OK", &[], r#"{"output":{"task_id":"t-1"}}"#));
+    let gateway = Gateway::start(upstream.address);
+    let key = doomed(&gateway);
+    let mut client = half_sent(&gateway, SUBMIT, &key);
+    eventually("it is on its way", || upstream.connections() == 1);
+    let revoked = revoke(&gateway);
+    assert_revoked(&client.answer());
+    in_time(revoked);
+    upstream.wait_for_silence();
+    assert!(!upstream.only().complete, "the upstream got the whole submit");
+    let list = gateway.ask(message("GET /wan/api/v1/tasks", &[&bearer(TENANT_KEY)], ""));
+    assert!(!list.text().contains("t-1"), "{}", list.text());
 }

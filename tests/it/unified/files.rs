@@ -49,6 +49,22 @@ fn a_small_picture_goes_in_the_body_where_the_model_takes_it() {
     assert!(simulator.uploads().is_empty());
 }
 
+/// The refusal comes from the request for an upload policy, which a create needs before its body is inspected.
+#[test]
+fn a_file_for_a_model_that_is_not_allowed_takes_nothing_of_the_limits() {
+    let simulator = simulator();
+    let rules =
+        "models = [\"wan2.6-*\"]\nlimits = { requests_per_second = 0.001, burst = 1, tasks_in_flight = 1 }";
+    let gateway = gateway_at(simulator.address(), &[origin(simulator.oss_address())], rules);
+    let fields = [("model", "wan2.7-i2v"), ("prompt", "p")];
+    for _ in 0..2 {
+        let got = form(&gateway, &fields, Some(("a.png", "image/png", &picture(2_000_000))));
+        assert_eq!(got.status(), 403, "{}", got.text());
+        let told = ["x-dashgate-reason", "ratelimit-remaining"].map(|name| got.field(name));
+        assert_eq!(told, [Some("model_not_allowed".to_owned()), Some("1".to_owned())]);
+    }
+}
+
 #[test]
 fn what_is_larger_or_of_another_kind_goes_into_storage() {
     let simulator = simulator();
