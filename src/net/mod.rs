@@ -5,6 +5,7 @@ pub mod fetch;
 mod handshake;
 pub mod listen;
 pub mod public_address;
+pub mod site;
 pub mod spurious_wakes;
 pub mod stream;
 pub mod timer;

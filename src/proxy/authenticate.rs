@@ -3,174 +3,119 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName};
+use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
+use hyper::http::request::Parts;
 
+use super::exchange::Exchange;
 use super::peer::Peer;
 use super::rejection::Rejection;
-use crate::dashscope::headers::{API_KEY, X_API_KEY};
-use crate::limits::AuthFailures;
-use crate::tenant::caller::{Caller, identify, sidecar_caller};
+use super::worker::Proxy;
+use crate::net::site;
+use crate::tenant::caller::{Caller, KeyHolder, RefusedCredential, identify, sidecar_caller};
 use crate::tenant::directory::Directory;
 use crate::tenant::key::VirtualKey;
 use crate::tenant::keyring::Keyring;
 
-/// Finds the caller. In the sidecar every caller on the same host is the tenant, with any key or none.
-///
-/// # Errors
-/// `NoKey`, `UnknownKey`, `ExpiredKey`, `RevokedKey`, `NoCertificate`, `OtherCertificate`.
-pub(super) fn authenticate(
+impl Proxy {
+    /// Finds the caller. A failure is counted against the client's address; callers with a valid key are not held up by
+    /// it, so clients that share an address with a guesser, behind one NAT, notice nothing.
+    ///
+    /// # Errors
+    /// `NoKey`, `UnknownKey`, `ExpiredKey`, `RevokedKey`, `NoCertificate`, `OtherCertificate`, `ForeignOrigin`; `AuthRate`
+    /// after too many of them.
+    pub(super) fn authenticate(
+        &self,
+        peer: &Peer,
+        exchange: &Exchange,
+        request: &Parts,
+        now: SystemTime,
+    ) -> Result<Caller, Rejection> {
+        let directory = exchange.directory();
+        let key = exchange.route().key.and_then(|key| key.of(&request.headers));
+        let found = match sidecar_caller(directory) {
+            Some(caller) => sidecar(caller, request, peer),
+            None => by_credential(directory, &self.shared.keyring, key, request, peer, now),
+        };
+        found.map_err(|RefusedCaller { rejection, holder }| {
+            if let Some(holder) = holder {
+                exchange.enter_holder(holder);
+            }
+            let per_second = directory.settings.server.auth_failures_per_second;
+            let counted = self.shared.auth_failures.failed(peer.address.ip(), per_second);
+            counted.map_or_else(Rejection::AuthRate, |()| rejection)
+        })
+    }
+}
+
+/// A caller that is not let in, and who it is, as far as that is known.
+struct RefusedCaller {
+    rejection: Rejection,
+    holder: Option<KeyHolder>,
+}
+
+/// In the sidecar every caller on the same host is the tenant, with any key or none; but not a web page of another site
+/// in a browser on this host.
+fn sidecar(caller: Caller, request: &Parts, peer: &Peer) -> Result<Caller, RefusedCaller> {
+    if !peer.address.ip().is_loopback() {
+        return Err(Rejection::UnknownKey.into());
+    }
+    let is_foreign = called_host(request).is_some_and(site::may_be_rebound);
+    if is_foreign || is_of_foreign_page(&request.headers, site::is_this_machine) {
+        let who = "this gateway takes calls of this machine alone: call http://localhost or http://127.0.0.1";
+        return Err(Rejection::ForeignOrigin(who).into());
+    }
+    Ok(caller)
+}
+
+/// Finds the caller by its key, its certificate, or both. A browser shows the certificate for every web page, so a call
+/// by certificate alone is not taken from a page of another site.
+fn by_credential(
     directory: &Arc<Directory>,
     keyring: &Keyring,
     key: Option<VirtualKey<'_>>,
+    request: &Parts,
     peer: &Peer,
     now: SystemTime,
-) -> Result<Caller, Rejection> {
-    if let Some(caller) = sidecar_caller(directory) {
-        return if peer.address.ip().is_loopback() { Ok(caller) } else { Err(Rejection::UnknownKey) };
-    }
-    let found = identify(directory, keyring, key, peer.certificate.as_ref(), now).inspect_err(|fault| {
+) -> Result<Caller, RefusedCaller> {
+    let found = identify(directory, keyring, key, peer.certificate.as_ref(), now);
+    let caller = found.map_err(|RefusedCredential { fault, holder }| {
         // The client gets one message for every invalid key; the log tells the operator more.
-        tracing::debug!(stranger = ?fault, address = %peer.address, "a key opens nothing");
+        let key_id = holder.as_ref().map(KeyHolder::key_id);
+        tracing::debug!(stranger = ?fault, key_id, address = %peer.address, "a key opens nothing");
+        RefusedCaller { rejection: fault.into(), holder }
     })?;
-    found.ok_or(Rejection::NoKey)
-}
-
-/// Counts a failure against the client's address. Callers with a valid key are not held up, so clients that share an
-/// address with a guesser, behind one NAT, notice nothing.
-pub(super) fn count(
-    rejection: Rejection,
-    auth_failures: &AuthFailures,
-    directory: &Directory,
-    peer: &Peer,
-) -> Rejection {
-    match auth_failures.failed(peer.address.ip(), directory.settings.server.auth_failures_per_second) {
-        Ok(()) => rejection,
-        Err(wait) => Rejection::AuthRate(wait),
+    let caller = caller.ok_or(Rejection::NoKey)?;
+    let host = called_host(request).and_then(site::host);
+    let is_own =
+        |site: &[u8]| site::host(site).zip(host).is_some_and(|(one, other)| one.eq_ignore_ascii_case(other));
+    if caller.is_keyless() && is_of_foreign_page(&request.headers, is_own) {
+        let who = "a call without a key is taken from pages of this gateway's own host alone: send a key";
+        let holder = Some(KeyHolder::Caller(caller));
+        return Err(RefusedCaller { rejection: Rejection::ForeignOrigin(who), holder });
     }
+    Ok(caller)
 }
 
-/// Position of the client's key in a head: the one key in `Authorization: Bearer`, `x-api-key` and `api-key`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PresentedKey {
-    field: KeyField,
-    /// Index of the line among the lines with the field's name.
-    line: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum KeyField {
-    Authorization,
-    XApiKey,
-    ApiKey,
-}
-
-impl PresentedKey {
-    /// # Errors
-    /// `BadRequest` if the head has two different keys: the gateway would check one, and another server might read the
-    /// other.
-    pub(super) fn find(headers: &HeaderMap) -> Result<Option<Self>, Rejection> {
-        let lines =
-            [KeyField::Authorization, KeyField::XApiKey, KeyField::ApiKey].into_iter().flat_map(|field| {
-                let secrets = headers
-                    .get_all(field.name())
-                    .into_iter()
-                    .map(move |value| field.secret(value.as_bytes()));
-                secrets.enumerate().filter_map(move |(line, secret)| Some((Self { field, line }, secret?)))
-            });
-        let mut found: Option<(Self, &[u8])> = None;
-        for (position, secret) in lines {
-            if *found.get_or_insert((position, secret)).1 != *secret {
-                return Err(Rejection::BadRequest("it bears two different keys"));
-            }
-        }
-        Ok(found.map(|(position, _)| position))
-    }
-
-    /// The key itself, in the head in which it was found.
-    pub(super) fn of(self, headers: &HeaderMap) -> Option<VirtualKey<'_>> {
-        let value = headers.get_all(self.field.name()).iter().nth(self.line)?;
-        self.field.secret(value.as_bytes()).map(VirtualKey::new)
+impl From<Rejection> for RefusedCaller {
+    fn from(rejection: Rejection) -> Self {
+        Self { rejection, holder: None }
     }
 }
 
-impl KeyField {
-    const fn name(self) -> HeaderName {
-        match self {
-            KeyField::Authorization => AUTHORIZATION,
-            KeyField::XApiKey => X_API_KEY,
-            KeyField::ApiKey => API_KEY,
-        }
-    }
-
-    /// The secret in the field's value, if there is one.
-    fn secret(self, value: &[u8]) -> Option<&[u8]> {
-        let secret = match self {
-            KeyField::Authorization => bearer(value)?,
-            KeyField::XApiKey | KeyField::ApiKey => value.trim_ascii(),
-        };
-        (!secret.is_empty()).then_some(secret)
-    }
+/// Host and port that the client called; `route` has checked that there is one answer.
+fn called_host(request: &Parts) -> Option<&[u8]> {
+    let authority = request.uri.authority().map(|authority| authority.as_str().as_bytes());
+    authority.or_else(|| request.headers.get(HOST).map(HeaderValue::as_bytes))
 }
 
-/// The credentials after the scheme `Bearer`; the name of a scheme is case-insensitive (RFC 9110, 11.1).
-fn bearer(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, rest) = value.split_at_checked(SCHEME.len())?;
-    (scheme.eq_ignore_ascii_case(SCHEME) && rest.starts_with(b" ")).then(|| rest.trim_ascii())
+/// True if a browser says that the call comes from a page of a site that is not `is_own`. Programs send none of these
+/// fields, or their own host.
+fn is_of_foreign_page(headers: &HeaderMap, is_own: impl Fn(&[u8]) -> bool) -> bool {
+    let is_foreign = |origin: &HeaderValue| !site::of_origin(origin.as_bytes()).is_some_and(&is_own);
+    let is_cross_site = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"cross-site");
+    headers.get_all(ORIGIN).iter().any(is_foreign)
+        || headers.get_all(SEC_FETCH_SITE).iter().any(is_cross_site)
 }
 
-const SCHEME: &[u8] = b"Bearer";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use hyper::header::HeaderValue;
-
-    fn presented(headers: &HeaderMap) -> Result<Option<VirtualKey<'_>>, Rejection> {
-        PresentedKey::find(headers).map(|found| found.and_then(|found| found.of(headers)))
-    }
-
-    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        fields
-            .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
-            .collect()
-    }
-
-    #[test]
-    fn a_key_is_found_in_each_of_its_places() {
-        for fields in [
-            [("authorization", "Bearer sk-a")],
-            [("authorization", "bearer  sk-a ")],
-            [("x-api-key", "sk-a")],
-            [("api-key", " sk-a")],
-        ] {
-            let headers = headers(&fields);
-            assert_eq!(presented(&headers), Ok(Some(VirtualKey::new(b"sk-a"))), "{fields:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_key_is_none() {
-        for fields in [
-            ("authorization", "Basic sk-a"),
-            ("authorization", "Bearer"),
-            ("authorization", "Bearersk-a"),
-            ("api-key", ""),
-        ] {
-            assert_eq!(presented(&headers(&[fields])), Ok(None), "{fields:?}");
-        }
-    }
-
-    #[test]
-    fn the_same_key_twice_is_one_and_two_are_refused() {
-        let twice = headers(&[("authorization", "Bearer sk-a"), ("x-api-key", "sk-a")]);
-        assert_eq!(presented(&twice), Ok(Some(VirtualKey::new(b"sk-a"))));
-        for two in [
-            [("authorization", "Bearer sk-a"), ("x-api-key", "sk-b")],
-            [("authorization", "Bearer sk-a"), ("authorization", "Bearer sk-b")],
-            [("x-api-key", "sk-a"), ("api-key", "sk-b")],
-        ] {
-            assert!(presented(&headers(&two)).is_err(), "{two:?}");
-        }
-    }
-}
+/// Set by browsers alone; a page can't change it (W3C Fetch Metadata, 2.3).
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");

@@ -19,6 +19,7 @@ mod pass;
 mod passage;
 pub mod peer;
 mod poll;
+mod presented_key;
 mod query_model;
 mod refusal_row;
 mod rejection;
@@ -114,10 +115,7 @@ impl Proxy {
         let route = route::route(directory, &request, &peer.connection)
             .inspect_err(|_| exchange.enter_unrouted(route::unrouted(directory, request.uri.path())))?;
         let route = exchange.enter(route);
-        let key = route.key.and_then(|key| key.of(&request.headers));
-        let caller = authenticate::authenticate(directory, &self.shared.keyring, key, peer, now).map_err(
-            |rejection| authenticate::count(rejection, &self.shared.auth_failures, directory, peer),
-        )?;
+        let caller = self.authenticate(peer, exchange, &request, now)?;
         self.live.enter(exchange, request.version != Version::HTTP_2);
         let bytes = body.size_hint().lower();
         let permit = admit::admit(caller, route, &request, bytes, &self.shared.limits, exchange)?;

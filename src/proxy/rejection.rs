@@ -32,6 +32,8 @@ pub(super) enum Rejection {
     /// Method and path of an operation that is not passed on, or not for this tenant.
     NotAllowed(Box<str>),
     AsyncRequired,
+    /// A call without a key comes from a web page of another site; with the text that says who may call.
+    ForeignOrigin(&'static str),
     /// A limit of the caller is reached.
     Limited(LimitRefusal),
     /// The client's address has failed to authenticate too often; with the time until it may try again.
@@ -106,6 +108,7 @@ impl Rejection {
             },
             Rejection::NotAllowed(_) => RefusalRow { reason: Reason::NotAllowed, ..DENIED },
             Rejection::AsyncRequired => RefusalRow { reason: Reason::AsyncRequired, ..DENIED },
+            Rejection::ForeignOrigin(_) => RefusalRow { reason: Reason::ForeignOrigin, ..DENIED },
             Rejection::BadPath(_) => RefusalRow { reason: Reason::BadPath, ..BAD_REQUEST },
             Rejection::BadRequest(_) | Rejection::BadBody(_) | Rejection::BadField(_) => BAD_REQUEST,
             Rejection::Video(fault) => fault.row(),
@@ -190,6 +193,10 @@ impl Rejection {
                 format!("Access denied. This gateway does not pass on {operation}.").into()
             }
             Rejection::AsyncRequired => "current user api does not support synchronous calls.".into(),
+            Rejection::ForeignOrigin(who) => {
+                format!("Access denied. Its Host, Origin or Sec-Fetch-Site names another site, and {who}.")
+                    .into()
+            }
             Rejection::Limited(LimitRefusal { limit: limit @ Limit::Rate { .. }, .. }) => {
                 format!("{RATE_EXCEEDED} The limit is {limit}.").into()
             }

@@ -7,8 +7,8 @@ use hyper::http::request::Parts;
 use hyper::{Method, Version};
 use percent_encoding::percent_decode_str;
 
-use super::authenticate::PresentedKey;
 use super::peer::{ConnectionState, REFUSED_METHOD};
+use super::presented_key::PresentedKey;
 use super::rejection::Rejection;
 use crate::config::{Dialect, Mount};
 use crate::dashscope::operation::{self, Operation, Surface};

@@ -28,17 +28,33 @@ enum Credential {
     Certificate(Arc<str>),
 }
 
+/// A key or a certificate that does not let its bearer in.
+#[derive(Debug)]
+pub struct RefusedCredential {
+    pub fault: CredentialFault,
+    /// Whose key it is, as far as that is known: the log says who used a revoked key.
+    pub holder: Option<KeyHolder>,
+}
+
+/// The holder of a key that does not let its bearer in.
+#[derive(Debug, Clone)]
+pub enum KeyHolder {
+    Caller(Caller),
+    /// A key made at run time whose tenant is not configured, or whose id a key of the configuration has taken.
+    Unlisted(Arc<IssuedKey>),
+}
+
 /// Identifies the caller by a key, a certificate, or both; `None` where the request has neither.
 ///
 /// # Errors
-/// Why the key or the certificate does not let its bearer in.
+/// Why the key or the certificate does not let its bearer in, and who that is.
 pub fn identify(
     directory: &Arc<Directory>,
     keyring: &Keyring,
     key: Option<VirtualKey<'_>>,
     certificate: Option<&Arc<ClientCertificate>>,
     now: SystemTime,
-) -> Result<Option<Caller>, CredentialFault> {
+) -> Result<Option<Caller>, RefusedCredential> {
     let holder = directory.certificates.holder(certificate, now)?;
     let certificate = certificate.cloned().filter(|_| holder.is_some());
     let caller = match (key, holder) {
@@ -48,7 +64,9 @@ pub fn identify(
         }
         (Some(key), holder) => {
             let caller = by_key(directory, keyring, key, now)?;
-            directory.certificates.check(caller.tenant, holder.as_ref())?;
+            if let Err(fault) = directory.certificates.check(caller.tenant, holder.as_ref()) {
+                return Err(caller.refused(fault));
+            }
             Caller { certificate, ..caller }
         }
     };
@@ -66,18 +84,27 @@ fn by_key(
     keyring: &Keyring,
     key: VirtualKey<'_>,
     now: SystemTime,
-) -> Result<Caller, CredentialFault> {
+) -> Result<Caller, RefusedCredential> {
     let digest = key.digest();
-    if let Some(index) = directory.by_digest.get(&digest) {
-        let fault = directory.keys[*index].fault(now);
-        return fault.map_or_else(|| Ok(Caller::configured(directory, *index)), Err);
-    }
-    let Some(issued) = keyring.find(&digest) else {
-        return Err(if key.is_mistyped() { CredentialFault::Mistyped } else { CredentialFault::Unknown });
+    let (caller, fault) = if let Some(index) = directory.by_digest.get(&digest) {
+        (Caller::configured(directory, *index), directory.keys[*index].fault(now))
+    } else {
+        let Some(issued) = keyring.find(&digest) else {
+            return Err(
+                if key.is_mistyped() { CredentialFault::Mistyped } else { CredentialFault::Unknown }.into()
+            );
+        };
+        let Some(tenant) = tenant_of(directory, &issued) else {
+            let holder = Some(KeyHolder::Unlisted(issued));
+            return Err(RefusedCredential { fault: CredentialFault::Unknown, holder });
+        };
+        let fault = issued.fault(now);
+        (Caller::new(directory, tenant, Credential::Issued(issued)), fault)
     };
-    let tenant = tenant_of(directory, &issued).ok_or(CredentialFault::Unknown)?;
-    let fault = issued.fault(now);
-    fault.map_or_else(|| Ok(Caller::new(directory, tenant, Credential::Issued(issued))), Err)
+    match fault {
+        None => Ok(caller),
+        Some(fault) => Err(caller.refused(fault)),
+    }
 }
 
 /// The tenant of a key made at run time. `None` if the tenant is not configured, or if a key of the configuration has
@@ -87,6 +114,30 @@ fn tenant_of(directory: &Directory, issued: &IssuedKey) -> Option<usize> {
     tenant.filter(|_| !directory.by_id.contains_key(&*issued.id))
 }
 
+impl KeyHolder {
+    /// The tenant's name, which may not be configured any more.
+    pub fn tenant_name(&self) -> &Arc<str> {
+        match self {
+            KeyHolder::Caller(caller) => &caller.tenant().name,
+            KeyHolder::Unlisted(key) => &key.tenant,
+        }
+    }
+
+    /// The loggable name of the key.
+    pub fn key_id(&self) -> &str {
+        match self {
+            KeyHolder::Caller(caller) => caller.key_id(),
+            KeyHolder::Unlisted(key) => &key.id,
+        }
+    }
+}
+
+impl From<CredentialFault> for RefusedCredential {
+    fn from(fault: CredentialFault) -> Self {
+        Self { fault, holder: None }
+    }
+}
+
 impl Caller {
     fn new(directory: &Arc<Directory>, tenant: usize, credential: Credential) -> Self {
         Self { directory: Arc::clone(directory), tenant, credential, certificate: None }
@@ -94,6 +145,20 @@ impl Caller {
 
     fn configured(directory: &Arc<Directory>, index: usize) -> Self {
         Self::new(directory, directory.keys[index].tenant, Credential::Configured(index))
+    }
+
+    fn refused(self, fault: CredentialFault) -> RefusedCredential {
+        RefusedCredential { fault, holder: Some(KeyHolder::Caller(self)) }
+    }
+
+    /// True if the caller has shown no key: its connection alone identifies it, and a browser lets every web page use
+    /// that connection.
+    pub fn is_keyless(&self) -> bool {
+        match &self.credential {
+            Credential::Configured(index) => self.directory.keys[*index].digest.is_none(),
+            Credential::Issued(_) => false,
+            Credential::Certificate(_) => true,
+        }
     }
 
     /// The loggable name of the caller's key, or of its certificate where it has no key. No key id has `:` or `=` in

@@ -10,7 +10,9 @@ use std::path::Path;
 use dashgate::tenant::key::VirtualKey;
 use serde_json::Value;
 
-use crate::harness::{ADMIN_TOKEN, Gateway, Message, UPSTREAM_KEY, Upstream, answer, eventually, message};
+use crate::harness::{
+    ADMIN_TOKEN, Gateway, Message, UPSTREAM_KEY, Upstream, answer, client, eventually, message,
+};
 
 const CALL: &str = "POST /wan/api/v1/services/aigc/text-generation/generation";
 
@@ -236,6 +238,52 @@ fn a_key_whose_tenant_is_gone_is_kept_and_refused() {
     assert_eq!(rotated.json()["code"].as_str(), Some("unknown_tenant"));
     let gateway = Gateway::over(gateway.stop(), &configuration(&upstream, ONE));
     assert_eq!(outcome(&gateway, &key), "200");
+}
+
+/// Its answer stays that of an unknown key, but the operator learns whose key still calls.
+#[test]
+fn the_log_names_tenant_and_key_of_a_known_key_that_is_refused() {
+    let upstream = upstream();
+    let expired = "sk-expired-0123456789";
+    let keys = format!(r#"keys = [{{ id = "old", key = "{expired}", expires = "2020-01-01T00:00:00Z" }}]"#);
+    let gateway = Gateway::configured(&configuration(&upstream, &format!(r#"{{ name = "one", {keys} }}"#)));
+    let make = |id: &str| secret(&create(&gateway, &format!(r#"{{"tenant":"one","id":"{id}"}}"#)));
+    let (revoked, rotated) = (make("revoked"), make("rotated"));
+    assert_eq!(gateway.administer("DELETE /admin/keys/revoked", "").status(), 200);
+    assert_eq!(gateway.administer("POST /admin/keys/rotated/rotate", r#"{"grace":"0s"}"#).status(), 200);
+    assert_eq!(outcome(&gateway, &revoked), "revoked_key");
+    assert_eq!(outcome(&gateway, &rotated), "expired_key");
+    assert_eq!(outcome(&gateway, expired), "expired_key");
+    assert_eq!(outcome(&gateway, "sk-of-nobody-0123456789"), "unknown_key");
+    let one = Some("one");
+    let expected =
+        [(one, Some("revoked")), (one, Some("rotated")), (one, Some("old")), (None, None)].map(owned);
+    eventually("they are logged", || gateway.lines().len() == expected.len());
+    assert_eq!(refused(&gateway), expected);
+    let page = client::once(gateway.admin, message("GET /metrics", &[], "")).text();
+    for (reason, tenant, count) in
+        [("revoked_key", "one", 1), ("expired_key", "one", 2), ("unknown_key", "none", 1)]
+    {
+        let line = format!(r#"dashgate_rejections_total{{reason="{reason}",tenant="{tenant}"}} {count}"#);
+        assert!(page.contains(&line), "{line} in {page}");
+    }
+    // The tenant is gone from the configuration: the store still knows whose key it was.
+    let kept = make("kept");
+    let two = r#"{ name = "two", keys = [{ id = "two-key", key = "sk-two-0123456789" }] }"#;
+    let gateway = Gateway::over(gateway.stop(), &configuration(&upstream, two));
+    assert_eq!(outcome(&gateway, &kept), "unknown_key");
+    eventually("it is logged", || gateway.lines().len() == expected.len() + 1);
+    assert_eq!(refused(&gateway).last(), Some(&owned((one, Some("kept")))));
+}
+
+/// Tenant and key id of each line of the access log.
+fn refused(gateway: &Gateway) -> Vec<(Option<String>, Option<String>)> {
+    let lines = gateway.lines();
+    lines.iter().map(|line| owned((line["tenant"].as_str(), line["key_id"].as_str()))).collect()
+}
+
+fn owned((tenant, key_id): (Option<&str>, Option<&str>)) -> (Option<String>, Option<String>) {
+    (tenant.map(str::to_owned), key_id.map(str::to_owned))
 }
 
 /// A month after its end, a key's id is free again, without a restart and with one.

@@ -23,6 +23,7 @@ mod polls;
 mod process;
 mod reload;
 mod routing;
+mod sidecar;
 mod simulator;
 mod store;
 mod streaming;

@@ -31,7 +31,7 @@ use crate::proxy::peer::{ConnectionState, Peer};
 use crate::proxy::route::{Route, Unrouted};
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::stopwatch::Stopwatch;
-use crate::tenant::caller::Caller;
+use crate::tenant::caller::{Caller, KeyHolder};
 use crate::tenant::directory::Directory;
 use crate::tenant::key::CredentialFault;
 use crate::upstream::Progress;
@@ -52,8 +52,8 @@ pub(super) struct Exchange {
     unrouted: Cell<Option<Unrouted>>,
     /// Result of `route`. The exchange counts as in flight from then on.
     route: OnceCell<Route>,
-    /// Result of `admit`: the permit, or the caller that was refused.
-    admission: OnceCell<Result<Permit, Caller>>,
+    /// The permit of `admit`; or the caller whom `authenticate` or `admit` refused.
+    admission: OnceCell<Result<Permit, KeyHolder>>,
     /// Slots that the exchange holds of its caller's limits; freed with it.
     pub admitted: RefCell<Admitted>,
     /// The caller's standing against its rate limit, for the answer's `ratelimit` fields.
@@ -186,7 +186,12 @@ impl Exchange {
 
     /// Keeps the caller of a request that was not admitted.
     pub(super) fn enter_refused(&self, caller: Caller) {
-        let _ = self.admission.set(Err(caller));
+        self.enter_holder(KeyHolder::Caller(caller));
+    }
+
+    /// Keeps the holder of a key that does not let its bearer in.
+    pub(super) fn enter_holder(&self, holder: KeyHolder) {
+        let _ = self.admission.set(Err(holder));
     }
 
     pub(super) fn directory(&self) -> &Arc<Directory> {
@@ -206,9 +211,21 @@ impl Exchange {
         permit.expect("the stages behind `admit` alone ask for it")
     }
 
-    /// The caller, once it is authenticated.
+    /// The caller, admitted or refused, if its tenant is configured.
     pub(super) fn caller(&self) -> Option<&Caller> {
-        self.admission.get().map(|admission| admission.as_ref().map_or_else(|caller| caller, Permit::caller))
+        match self.admission.get()? {
+            Ok(permit) => Some(permit.caller()),
+            Err(KeyHolder::Caller(caller)) => Some(caller),
+            Err(KeyHolder::Unlisted(_)) => None,
+        }
+    }
+
+    /// Names of the tenant and of the key, for logs: those of a key that lets nobody in, too.
+    fn caller_names(&self) -> Option<(&Arc<str>, &str)> {
+        Some(match self.admission.get()? {
+            Ok(permit) => (&permit.tenant().name, permit.caller().key_id()),
+            Err(holder) => (holder.tenant_name(), holder.key_id()),
+        })
     }
 
     /// Index of the mount in the directory.

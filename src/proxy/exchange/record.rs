@@ -14,7 +14,6 @@ use crate::telemetry::access_log::{LogLine, name};
 use crate::telemetry::method_name;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::stopwatch::TimeSpent;
-use crate::tenant::caller::Caller;
 
 impl Drop for Exchange {
     fn drop(&mut self) {
@@ -64,7 +63,7 @@ impl Recorder {
     fn write(&self, exchange: &Exchange, spent: &TimeSpent, log: &LogSettings) {
         exchange.note_model(None);
         let directory = exchange.directory();
-        let caller = exchange.caller();
+        let (tenant, key_id) = exchange.caller_names().unzip();
         let mount = exchange.mount();
         let account = exchange.account.get().and_then(|account| directory.accounts.get(account));
         let outcome = exchange.outcome.get();
@@ -76,8 +75,8 @@ impl Recorder {
             request_id: own.unwrap_or_else(|| self.request_id()),
             upstream_request_id: answered.filter(|_| !is_ours).and_then(name),
             client: exchange.address,
-            tenant: caller.map(|caller| &*caller.tenant().name),
-            key_id: caller.map(Caller::key_id),
+            tenant: tenant.map(|name| &**name),
+            key_id,
             mount: mount.map(|mount| &*mount.prefix),
             method: method_name(&exchange.method),
             operation: exchange.operation().unwrap_or(Operation::Unlisted).name(),

@@ -15,7 +15,6 @@ use crate::telemetry::method_name;
 use crate::telemetry::metrics::{Outcome, Reason};
 use crate::telemetry::stopwatch::TimeSpent;
 use crate::telemetry::traces::{self, Attribute, AttributeValue, Span, SpanKind, TraceStart, traceparent};
-use crate::tenant::caller::Caller;
 
 impl Exchange {
     /// Begins the span of the next attempt, at the account that the exchange is sent to. `None` if traces are off.
@@ -41,7 +40,7 @@ impl Exchange {
         let directory = self.directory();
         let mount = self.mount();
         let account = self.account.get().and_then(|account| directory.accounts.get(account));
-        let caller = self.caller();
+        let (tenant, key_id) = self.caller_names().unzip();
         let operation = self.operation().unwrap_or(Operation::Unlisted);
         let method = method_name(&self.method).unwrap_or("_OTHER");
         let shared = |text: &Arc<str>| AttributeValue::Shared(Arc::clone(text));
@@ -61,8 +60,8 @@ impl Exchange {
         let known: [Option<Attribute>; 10] = [
             status.map(|status| ("http.response.status_code", whole(status.as_u16().into()))),
             mount.map(|mount| ("dashgate.mount", shared(&mount.prefix))),
-            caller.map(|caller| ("dashgate.tenant", shared(&caller.tenant().name))),
-            caller.map(|caller| ("dashgate.key_id", text(Caller::key_id(caller)))),
+            tenant.map(|name| ("dashgate.tenant", shared(name))),
+            key_id.map(|id| ("dashgate.key_id", text(id))),
             account.map(|account| ("dashgate.account", shared(&account.name))),
             outcome.reason().map(|reason| ("dashgate.reason", AttributeValue::Name(reason.name()))),
             names.model.map(|model| ("dashgate.model", text(model))),

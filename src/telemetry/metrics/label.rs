@@ -59,6 +59,7 @@ pub enum Reason {
     RevokedKey,
     NoCertificate,
     OtherCertificate,
+    ForeignOrigin,
     NoMount,
     NotAllowed,
     AsyncRequired,

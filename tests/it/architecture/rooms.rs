@@ -92,6 +92,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "config",
             "dashscope",
             "limits",
+            "net",
             "polling",
             "store",
             "tasks",

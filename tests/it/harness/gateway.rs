@@ -57,7 +57,23 @@ impl Gateway {
     pub(crate) fn over(directory: TempDir, text: &str) -> Self {
         let loaded =
             Config::parse(text, Path::new("."), &|_| None).unwrap_or_else(|faults| panic!("{faults:#?}"));
-        let mut config = loaded.config;
+        Self::of(directory, loaded.config)
+    }
+
+    /// A sidecar: a gateway without a configuration file, which takes any key or none.
+    pub(crate) fn sidecar(upstream: SocketAddr) -> Self {
+        let environment = |name: &str| match name {
+            "DASHSCOPE_API_KEY" => Some(UPSTREAM_KEY.to_owned()),
+            "DASHGATE_LISTEN" => Some("127.0.0.1:0".to_owned()),
+            "DASHGATE_UPSTREAM_URL" => Some(format!("http://{upstream}")),
+            _ => None,
+        };
+        let loaded = Config::sidecar(&environment).expect("a sidecar");
+        let config = loaded.unwrap_or_else(|faults| panic!("{faults:#?}")).config;
+        Self::of(tempfile::tempdir().expect("a directory"), config)
+    }
+
+    fn of(directory: TempDir, mut config: Config) -> Self {
         config.settings.admin.listen.set_port(0);
         config.settings.store.path = directory.path().join("dashgate.db");
         config.settings.log.access = LogTarget::File(directory.path().join(ACCESS_LOG));

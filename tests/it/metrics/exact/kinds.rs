@@ -62,7 +62,7 @@ pub(super) const KINDS: [fn(&mut LoadClient<'_>) -> Observation; 34] = [
     |actor| actor.service("two", OTHER_KEY, "lost", BODY),
     |actor| actor.get("none", "", "", "/wan/api/v1/tasks"),
     |actor| actor.get("none", "sk-nobody-0123456789", "", "/wan/api/v1/tasks"),
-    |actor| actor.get("none", OLD_KEY, "", "/wan/api/v1/tasks"),
+    |actor| actor.get("old", OLD_KEY, "", "/wan/api/v1/tasks"),
     |actor| actor.revoked(),
     |actor| Observation { mount: "none", ..actor.get("none", TENANT_KEY, "", "/nowhere/api/v1/tasks") },
     |actor| actor.get("one", TENANT_KEY, "", "/wan/api/v1/files"),
@@ -163,7 +163,7 @@ impl<'w> LoadClient<'w> {
 
     fn revoked(&mut self) -> Observation {
         let key = self.world.revoked.lock().expect("no panic").clone();
-        self.get("none", &key, "", "/b/api/v1/tasks").under("/b")
+        self.get("two", &key, "", "/b/api/v1/tasks").under("/b")
     }
 
     fn synchronous(&mut self) -> Observation {

@@ -1,0 +1,102 @@
+//! Hosts and origins, as browsers name them. A web page makes the browser call any address, loopback too, and with DNS
+//! rebinding it calls one under a name of its own. The browser then names the page's site in `Origin` or in `Host`.
+
+use std::net::IpAddr;
+
+/// True if `host[:port]` is a name of this machine that no DNS server can give to another one: `localhost`, a name below
+/// it (RFC 6761, 6.3), or a loopback address.
+pub fn is_this_machine(authority: &[u8]) -> bool {
+    let Some(host) = host(authority).and_then(|host| str::from_utf8(host).ok()) else { return false };
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    last.eq_ignore_ascii_case("localhost")
+        || address.is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+/// The host in `host[:port]`: a name, an address, or an IPv6 address in brackets. `None` if it is anything else.
+pub fn host(authority: &[u8]) -> Option<&[u8]> {
+    let end = match authority.iter().position(|byte| *byte == b']') {
+        Some(bracket) if authority.starts_with(b"[") => bracket + 1,
+        Some(_) => return None,
+        None => authority.iter().position(|byte| *byte == b':').unwrap_or(authority.len()),
+    };
+    let (host, port) = authority.split_at(end);
+    let is_port = port.strip_prefix(b":").unwrap_or(port).iter().all(u8::is_ascii_digit);
+    let is_host = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(byte);
+    (is_port && !host.is_empty() && host.iter().all(is_host)).then_some(host)
+}
+
+/// `host[:port]` of an `Origin` (RFC 6454, 7.1). `None` for an opaque one, which is `null`.
+pub fn of_origin(origin: &[u8]) -> Option<&[u8]> {
+    let colon = origin.windows(SCHEME_END.len()).position(|bytes| bytes == SCHEME_END)?;
+    Some(&origin[colon + SCHEME_END.len()..])
+}
+
+const SCHEME_END: &[u8] = b"://";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_this_machine_are_known() {
+        for host in [
+            "localhost",
+            "LocalHost:8080",
+            "app.localhost:1",
+            "localhost.",
+            "127.0.0.1",
+            "127.8.9.1:8080",
+            "[::1]",
+            "[::1]:8080",
+            "[::ffff:127.0.0.1]:80",
+        ] {
+            assert!(is_this_machine(host.as_bytes()), "{host}");
+        }
+    }
+
+    #[test]
+    fn any_other_host_is_not_this_machine() {
+        for host in [
+            "",
+            ":8080",
+            "evil.example",
+            "evil.example:8080",
+            "localhost.evil.example",
+            "notlocalhost",
+            "127.0.0.1.evil.example",
+            "localhost:80@evil.example",
+            "user@localhost",
+            "localhost/",
+            "127.1",
+            "0.0.0.0",
+            "2130706433",
+            "10.0.0.1:8080",
+            "[::2]:80",
+            "[::1",
+            "::1]",
+            "[::1]x",
+            "localhost:x",
+            "localhost, evil.example",
+            "null",
+            "[localhost]:1]",
+            "\u{ff4c}ocalhost",
+        ] {
+            assert!(!is_this_machine(host.as_bytes()), "{host}");
+        }
+    }
+
+    #[test]
+    fn an_origin_names_a_host_and_a_port_or_nothing() {
+        for (origin, expected) in [
+            ("http://localhost:3000", Some("localhost:3000")),
+            ("https://evil.example", Some("evil.example")),
+            ("chrome-extension://abc", Some("abc")),
+            ("null", None),
+            ("", None),
+        ] {
+            assert_eq!(of_origin(origin.as_bytes()), expected.map(str::as_bytes), "{origin}");
+        }
+    }
+}
