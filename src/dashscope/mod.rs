@@ -19,5 +19,6 @@ pub mod task_list;
 pub mod task_report;
 pub mod task_state;
 pub mod time;
+pub mod task_only;
 pub mod video;
 pub mod websocket;

@@ -12,7 +12,7 @@ use strum::{IntoStaticStr, VariantArray};
 pub enum Operation {
     /// A service that runs only as a task: video synthesis and recorded speech.
     Submit,
-    /// Any other inference service; a task if the client asks for one.
+    /// Any other inference service; a task if the client asks for one, or if [`super::task_only`] says so.
     Service,
     Tokenizer,
     PublicKey,
@@ -327,11 +327,15 @@ mod tests {
             ("POST", "/api/v1/services/aigc/video-generation/video-synthesis", Operation::Submit),
             ("POST", "/v1/services/aigc/image2video/video-synthesis/", Operation::Submit),
             ("POST", "/v1/services/audio/asr/transcription", Operation::Submit),
+            ("POST", "/v1/services/aigc/image2image/image-synthesis", Operation::Service),
+            ("POST", "/v1/services/aigc/text2image/image-synthesis", Operation::Service),
             ("POST", "/v1/services/aigc/text-generation/generation", Operation::Service),
             ("POST", "/api/v1/tokenizer", Operation::Tokenizer),
             ("GET", "/api/v1/public-keys/latest", Operation::PublicKey),
             ("GET", "/api/v1/tasks", Operation::TaskList),
             ("GET", "/api/v1/tasks/?page_no=1", Operation::TaskList),
+            ("POST", "/v1/services/aigc/image2image/image-synthesis", Operation::Submit),
+            ("POST", "/v1/services/aigc/text2image/image-synthesis", Operation::Service),
             ("GET", "/api/v1/tasks/x", Operation::TaskGet),
             ("GET", "/api/v1/tasks/x/", Operation::TaskGet),
             ("POST", "/api/v1/tasks/x/cancel/", Operation::TaskCancel),

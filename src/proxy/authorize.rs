@@ -72,7 +72,7 @@ pub(super) fn authorize(
     };
     match route.operation {
         Op::Submit | Op::UploadPolicy => recorded(hub.task_index(), Verdict::Forward(Destination::Any)),
-        Op::Service if permit.submits => recorded(hub.task_index(), Verdict::Forward(Destination::Any)),
+        Op::Service if permit.submits() => recorded(hub.task_index(), Verdict::Forward(Destination::Any)),
         Op::VideoCreate => recorded(hub.task_index(), Verdict::VideoCreate),
         Op::Service | Op::Tokenizer | Op::PublicKey => Ok(Verdict::Forward(Destination::Any)),
         Op::Chat | Op::Completion | Op::Message => Ok(Verdict::Forward(Destination::Any)),

@@ -97,7 +97,7 @@ impl Needs {
         let limits_streams = both.iter().any(|limits| limits.streams != Rule::default());
         Self {
             model: route.operation.model_location().filter(|_| lists_models),
-            caps: is_capped && permit.submits && video::is_video_path(&route.path),
+            caps: is_capped && permit.submits() && video::is_video_path(&route.path),
             stream: limits_streams && route.operation.may_stream() && permit.kind() != LimitKind::Stream,
         }
     }

@@ -1,9 +1,10 @@
 //! The life of one request: one file for each stage, named by the stage's verb.
 //!
 //! ```text
-//! route ▶ authenticate ▶ admit ▶ authorize ▶ (translate) ▶ inspect ▶ resolve ▶ submit, pass or tunnel ▶ send ─▶ DashScope
-//!   respond ◀── Rejection ◀── any stage                                                                   │
-//!   observe(body, exchange) ◀── claim, of a submit ◀──────────────────────────────────────────────────────┘
+//! route ▶ authenticate ▶ admit ▶ authorize ▶ (translate) ▶ (decide) ▶ inspect ▶ resolve ─┐
+//!                                DashScope ◀── send ◀── submit, pass or tunnel ◀─────────┘
+//!   respond ◀── Rejection ◀── any stage          │
+//!   observe(body, exchange) ◀── claim, of a submit
 //!   the exchange is recorded when it is dropped, however it ended
 //! ```
 
@@ -11,6 +12,7 @@ mod admit;
 mod authenticate;
 mod authorize;
 mod claim;
+mod decide;
 mod detach;
 mod exchange;
 mod inspect;
@@ -21,6 +23,7 @@ pub mod peer;
 mod poll;
 mod presented_key;
 mod query_model;
+mod read_model;
 mod refusal_row;
 mod rejection;
 mod resolve;
@@ -164,7 +167,7 @@ impl Proxy {
         request: Box<Parts>,
         body: Incoming,
     ) -> Box<Passage> {
-        let may_repeat = exchange.permit().submits || destination != Destination::Any;
+        let may_repeat = exchange.permit().submits() || destination != Destination::Any;
         let keep = if may_repeat { Keep::Whole } else { Keep::Beginning };
         let stopwatch = Rc::clone(&exchange.stopwatch);
         let server = &exchange.directory().settings.server;
@@ -186,7 +189,7 @@ impl Proxy {
             exchange.standing.set(self.shared.limits.give_back(exchange.admitted.take()));
         }
         prepared?;
-        match (exchange.permit().submits, passage.route().operation.is_socket()) {
+        match (exchange.permit().submits(), passage.route().operation.is_socket()) {
             (true, _) => self.submit(passage).await,
             (false, true) => Box::pin(self.tunnel(passage)).await,
             (false, false) => self.pass(passage).await,
@@ -197,6 +200,9 @@ impl Proxy {
     async fn prepare(&self, passage: &mut Passage, is_create: bool) -> Result<(), Rejection> {
         if is_create {
             Box::pin(videos::translate::translate(self, passage)).await?;
+        }
+        if decide::is_open(passage) {
+            Box::pin(decide::decide(self, passage)).await?;
         }
         let streams = inspect::inspect(passage, &self.shared.buffer_budget).await?.streams;
         let Passage { exchange, request, body, destination, .. } = passage;

@@ -116,6 +116,63 @@ fn a_call_that_may_be_either_passes_as_it_came() {
 }
 
 #[test]
+const IMAGES: &str = "aigc/text2image/image-synthesis";
+const EMBEDDINGS: &str = "embeddings/text-embedding/text-embedding";
+
+/// Calls of other services, and whether DashScope runs the model there only as a task.
+const BY_MODEL: [(&str, &str, bool); 13] = [
+    ("aigc/image2image/image-synthesis", "wan2.5-i2i-preview", true),
+    ("aigc/image2image/out-painting", "image-out-painting", true),
+    ("aigc/image-generation/generation", "wan2.7-image", true),
+    ("aigc/video-generation/3d-generation", "tripo", true),
+    ("aigc/virtualmodel/generation", "virtualmodel", true),
+    (IMAGES, "wanx2.1-t2i-turbo", true),
+    (IMAGES, "wan2.5-t2i-preview", true),
+    (IMAGES, "qwen-image", true),
+    // The SDK's `sync_call` takes this one.
+    (IMAGES, "wan2.2-t2i-flash", false),
+    (IMAGES, "wan9-t2i", false),
+    (EMBEDDINGS, "text-embedding-async-v2", true),
+    (EMBEDDINGS, "text-embedding-v4", false),
+    ("aigc/multimodal-generation/generation", "qwen-image", false),
+];
+
+fn post_model(gateway: &Gateway, service: &str, model: &str) -> Message {
+    let key = format!("Authorization: Bearer {TENANT_KEY}");
+    let body = format!(r#"{{"input":{{"prompt":"a lighthouse"}},"model":"{model}"}}"#);
+    gateway.ask(message(&format!("POST /wan/v1/services/{service}"), &[&key], &body))
+}
+
+/// Clients that can't send the field got 403 for pictures, though the field was added for their videos.
+#[test]
+fn the_field_is_put_on_where_the_model_runs_only_as_a_task() {
+    let upstream = upstream();
+    for (tenant, adds) in [("", false), (ADDS, true)] {
+        let gateway = Gateway::with(upstream.address, "", tenant);
+        for (service, model, is_task) in BY_MODEL {
+            assert_eq!(post_model(&gateway, service, model).status(), 200, "{model}");
+            let seen = upstream.take();
+            assert_eq!(asked(&seen[0]), if adds && is_task { &["enable"][..] } else { &[] }, "{model}");
+            assert!(seen[0].text().ends_with(&format!("\"model\":\"{model}\"}}")), "{}", seen[0].text());
+        }
+    }
+}
+
+/// Such a call is a submit in all respects: its task has an owner, and it counts as one in flight.
+#[test]
+fn a_call_that_became_a_task_is_owned_and_counted() {
+    let upstream = upstream();
+    let limits = "limits = { tasks_in_flight = 1 }";
+    let gateway = Gateway::with(upstream.address, "", &format!("{ADDS}\n{limits}"));
+    assert_eq!(post_model(&gateway, IMAGES, "wanx2.1-t2i-turbo").status(), 200);
+    let refused = post_model(&gateway, IMAGES, "wanx2.1-t2i-turbo");
+    assert_refused(&refused, 429, "tasks_in_flight", "Throttling.Concurrency", Envelope::Flat);
+    assert_eq!(post_model(&gateway, IMAGES, "wan2.2-t2i-flash").status(), 200);
+    let key = format!("x-api-key: {TENANT_KEY}");
+    let list = gateway.ask(message("GET /wan/v1/tasks", &[&key], "")).json();
+    assert_eq!(list["data"][0]["model_name"], "wanx2.1-t2i-turbo", "{list}");
+}
+
 fn a_query_that_bears_the_field_by_mistake_is_a_query() {
     let upstream = upstream();
     let gateway = Gateway::start(upstream.address);

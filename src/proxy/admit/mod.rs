@@ -2,8 +2,6 @@
 
 pub(super) mod permit;
 
-use std::cell::Cell;
-
 use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
 
@@ -33,7 +31,7 @@ pub(in crate::proxy) fn admit<'e>(
 ) -> Result<&'e Permit, Rejection> {
     let checked = check(&caller, route, request, body_bytes).and_then(|(submits, adds_async)| {
         let kind = kind(route.operation, submits, &request.headers);
-        take(&caller, kind, limits, exchange).map(|()| (submits, adds_async, Cell::new(kind)))
+        take(&caller, kind, limits, exchange).map(|()| (submits.into(), adds_async.into(), kind.into()))
     });
     match checked {
         Ok((submits, adds_async, kind)) => {
@@ -58,6 +56,22 @@ pub(in crate::proxy) fn become_stream(
     limits.give_back(exchange.admitted.take());
     permit.kind.set(LimitKind::Stream);
     take(&permit.caller, LimitKind::Stream, limits, exchange)
+}
+
+/// Makes a task of a request that was admitted as a call, because DashScope runs its model only as a task.
+///
+/// # Errors
+/// `Limited`; then nothing is taken.
+pub(in crate::proxy) fn become_submit(
+    permit: &Permit,
+    limits: &Registry,
+    exchange: &Exchange,
+) -> Result<(), Rejection> {
+    limits.give_back(exchange.admitted.take());
+    permit.kind.set(LimitKind::Submit);
+    permit.submits.set(true);
+    permit.adds_async.set(true);
+    take(&permit.caller, LimitKind::Submit, limits, exchange)
 }
 
 /// Takes from the caller's limits what a call of its kind needs, for as long as the exchange lasts.

@@ -11,9 +11,9 @@ use crate::tenant::directory::{Directory, Tenant};
 pub(in crate::proxy) struct Permit {
     pub(super) caller: Caller,
     /// `X-DashScope-Async: enable` is added.
-    pub(in crate::proxy) adds_async: bool,
+    pub(super) adds_async: Cell<bool>,
     /// The upstream will answer with a new task.
-    pub(in crate::proxy) submits: bool,
+    pub(super) submits: Cell<bool>,
     /// The kind of limit that the request counts against.
     pub(super) kind: Cell<LimitKind>,
 }
@@ -25,6 +25,16 @@ impl Permit {
 
     pub(in crate::proxy) fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// True if `X-DashScope-Async: enable` is added.
+    pub(in crate::proxy) fn adds_async(&self) -> bool {
+        self.adds_async.get()
+    }
+
+    /// True if the upstream will answer with a new task.
+    pub(in crate::proxy) fn submits(&self) -> bool {
+        self.submits.get()
     }
 
     pub(in crate::proxy) fn kind(&self) -> LimitKind {

@@ -252,7 +252,7 @@ impl Exchange {
 
     /// True if the request may make a task, which is then paid for.
     pub(super) fn submits(&self) -> bool {
-        self.admission.get().is_some_and(|admission| admission.as_ref().is_ok_and(|permit| permit.submits))
+        self.admission.get().is_some_and(|admission| admission.as_ref().is_ok_and(Permit::submits))
     }
 
     /// Number of bytes that came in the request's body, or over its WebSocket.
@@ -266,7 +266,7 @@ impl Exchange {
     }
 
     /// Records the model for the access log and the trace, and for the task of a submit: the known one, or the one that
-    /// stands near the beginning of the body.
+    /// stands near the beginning of the body. A known one that looks like a secret is not recorded.
     pub(super) fn note_model(&self, known: Option<&str>) {
         let submits = self.submits();
         if (submits || self.is_told()) && self.model.get().is_none() {

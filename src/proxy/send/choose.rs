@@ -1,7 +1,6 @@
 //! Choice of the account, and of one of its keys.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime};
 
 use hyper::http::request::Parts;
@@ -9,14 +8,14 @@ use hyper::http::request::Parts;
 use crate::account::choice::{self, ChoiceNeeds, NoneAvailable, Pick, TriedAccounts};
 use crate::account::uploads::UploadDirectories;
 use crate::account::{Account, AccountRegistry};
-use crate::dashscope::model_field;
 use crate::dashscope::operation::Operation;
 use crate::proxy::admit::permit::Permit;
 use crate::proxy::passage::Destination;
 use crate::proxy::query_model::{AmbiguousModel, query_model};
 use crate::proxy::rejection::Rejection;
+use crate::proxy::read_model::read_model;
 use crate::proxy::route::Route;
-use crate::upstream::{Progress, Upload};
+use crate::upstream::Upload;
 
 /// Facts for the choice that are the same for each attempt.
 pub(in crate::proxy) struct Choice<'d> {
@@ -48,27 +47,17 @@ impl<'d> Choice<'d> {
         let operation = route.operation;
         let among = Cow::Borrowed(&*permit.tenant().accounts);
         let is_policy = operation == Operation::UploadPolicy;
-        let repeats = permit.submits || is_policy || matches!(destination, Destination::Task(_));
+        let repeats = permit.submits() || is_policy || matches!(destination, Destination::Task(_));
         let mut choice = Self { accounts, among, destination, operation, model: None, repeats };
         let is_throttled = |index: &usize| accounts[*index].has_throttled_models();
-        let may_wait = permit.submits && choice.among.iter().any(|index| accounts[*index].paces());
+        let may_wait = permit.submits() && choice.among.iter().any(|index| accounts[*index].paces());
         if is_policy || operation == Operation::Realtime {
             let named = query_model(request.uri.query().unwrap_or(""));
             let model = named.unwrap_or_else(|AmbiguousModel(first)| first);
             choice.model = model.filter(|name| !name.is_empty()).map(|name| name.into());
         } else if may_wait || choice.is_open() && choice.among.iter().any(is_throttled) {
-            let found = RefCell::new(None);
-            let is_named = |progress: &Progress| {
-                found.replace(model_field::last(&progress.beginning(usize::MAX)));
-                found.borrow().is_some()
-            };
-            let read = body.read_ahead(MOST_AHEAD, is_named).await;
-            read.map_err(|fault| {
-                Rejection::of_body(fault, permit.directory().settings.server.max_body_bytes)
-            })?;
             // Submits that name the model too late to be read count together as one model without a name.
-            let named = found.take().or_else(|| model_field::last(&body.progress().beginning(usize::MAX)));
-            let model = named.unwrap_or_default();
+            let model = read_model(permit, body).await?.unwrap_or_default();
             if may_wait && choice.among.iter().any(|index| accounts[*index].is_paced(&model)) {
                 // A submit must arrive when it may start, and not when a slow client has sent it.
                 let read = body.read_ahead(MOST_PACED, |_| false).await;
@@ -164,7 +153,6 @@ impl<'d> Choice<'d> {
     }
 }
 
-const MOST_AHEAD: usize = 16 * 1024;
 /// Bytes of a waiting submit that are read ahead; the rest of a larger one goes up in its turn.
 const MOST_PACED: usize = 64 * 1024;
 /// Longest pause between two policies of one request: a policy is valid for five minutes.

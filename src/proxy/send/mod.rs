@@ -140,7 +140,7 @@ impl Proxy {
                 continue;
             }
             exchange.note_model(choice.model.as_deref());
-            if !permit.submits {
+            if !permit.submits() {
                 progress.forget();
             }
             if route.operation == Operation::UploadPolicy && response.status() == StatusCode::OK {

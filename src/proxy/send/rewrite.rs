@@ -71,7 +71,7 @@ pub(in crate::proxy) fn request<'d>(
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
-    if permit.adds_async {
+    if permit.adds_async() {
         headers.insert(ASYNC, HeaderValue::from_static("enable"));
     }
     if route.operation.is_socket() {
@@ -85,7 +85,7 @@ pub(in crate::proxy) fn request<'d>(
             headers.remove(SEC_WEBSOCKET_EXTENSIONS);
         }
     }
-    if permit.submits || route.operation == Operation::UploadPolicy {
+    if permit.submits() || route.operation == Operation::UploadPolicy {
         keep_readable(headers);
     }
     if !body.is_end_stream() && !headers.contains_key(CONTENT_LENGTH) {
