@@ -4,13 +4,15 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
+use super::secret_look::looks_like_secret;
+
 /// The last `model` in the beginning of a body, which may end anywhere. Most readers of JSON take the last of several,
-/// too.
+/// too. A secret in the place of the model is none, as the name of a model goes into records and logs.
 pub fn last(beginning: &[u8]) -> Option<Box<str>> {
     seek(beginning, false)
 }
 
-/// The first `model` in the beginning of a body. Good enough for logs, and cheap: `model` is mostly the first field.
+/// The first `model` in the beginning of a body, unless it looks like a secret. Good enough for logs, and cheap: `model` is mostly the first field.
 pub fn first(beginning: &[u8]) -> Option<Box<str>> {
     seek(beginning, true)
 }
@@ -20,7 +22,7 @@ fn seek(beginning: &[u8], stops: bool) -> Option<Box<str>> {
     let seek = ModelSeeker { found: &mut found, stops };
     // An error only says that the text is not whole.
     let _ = seek.deserialize(&mut serde_json::Deserializer::from_slice(beginning));
-    found
+    found.filter(|model| !looks_like_secret(model))
 }
 
 struct ModelSeeker<'a> {
@@ -82,7 +84,14 @@ mod tests {
 
     #[test]
     fn other_bodies_have_none() {
-        for body in ["", "[]", r#"{"model":3}"#, r#"{"input":{"model":"no"}}"#, r#"{"model":"wan2."#] {
+        for body in [
+            "",
+            "[]",
+            r#"{"model":"sk-0123456789abcdef"}"#,
+            r#"{"model":3}"#,
+            r#"{"input":{"model":"no"}}"#,
+            r#"{"model":"wan2."#,
+        ] {
             assert_eq!(last(body.as_bytes()), None, "{body}");
         }
     }

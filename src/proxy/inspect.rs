@@ -18,6 +18,7 @@ use crate::dashscope::inference_message::InferenceMessage;
 use crate::dashscope::limited_fields::{FieldFault, LimitedFields};
 use crate::dashscope::operation::ModelLocation;
 use crate::dashscope::pattern::matches;
+use crate::dashscope::secret_look::looks_like_secret;
 use crate::dashscope::video;
 use crate::limits::LimitKind;
 use crate::tenant::directory::Tenant;
@@ -155,6 +156,7 @@ fn check_model(tenant: &Tenant, model: Option<&str>) -> Result<(), Rejection> {
         return Ok(());
     }
     let shown: String = model.chars().take(MOST_SHOWN).collect();
+    let shown = if looks_like_secret(model) { "what it names as its model" } else { &shown };
     Err(Rejection::ModelNotAllowed(format!("this key may not use {shown}").into()))
 }
 

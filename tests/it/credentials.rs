@@ -6,7 +6,7 @@ mod logs;
 
 use crate::harness::{
     Envelope, Gateway, Message, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, Upstream, answer, assert_refused,
-    message,
+    eventually, message,
 };
 
 const CALL: &str = "/api/v1/services/aigc/text-generation/generation";
@@ -133,6 +133,40 @@ fn who_has_no_valid_key_is_told_so_and_no_more() {
 }
 
 #[test]
+/// A client that mixes up two variables names its key as the model. The body passes as it came, but nothing of the
+/// gateway's own keeps the name.
+#[test]
+fn a_secret_in_the_place_of_the_model_is_kept_nowhere() {
+    let body = r#"{"output":{"task_id":"t-1","task_status":"PENDING"},"data":{"upload_dir":"dashscope-instant/x/y"}}"#;
+    let upstream = Upstream::answering(answer("200 OK", &[], body));
+    let gateway = Gateway::start(upstream.address);
+    let secret = "sk-elsewhere-0123456789abcdef";
+    let key = format!("Authorization: Bearer {TENANT_KEY}");
+    let fields = [&*key, "X-DashScope-Async: enable"];
+    let submit = "POST /api/v1/services/aigc/video-generation/video-synthesis";
+    let named = format!(r#"{{"model":"{secret}"}}"#);
+    for request in [
+        message(submit, &fields, &named),
+        message("POST /compatible-mode/v1/chat/completions", &[&key], &named),
+        message(&format!("GET /api/v1/uploads?action=getPolicy&model={secret}"), &[&key], ""),
+    ] {
+        let got = gateway.ask(request);
+        assert_eq!(got.status(), 200, "{}", got.text());
+    }
+    assert_eq!(upstream.take()[0].text(), named);
+    let own_list = gateway.ask(message("GET /api/v1/tasks", &[&key], "")).text();
+    assert!(own_list.contains("t-1"), "{own_list}");
+    let of_admin = ["GET /admin/tasks?tenant=one", "GET /admin/accounts", "GET /metrics"];
+    let shown = of_admin.map(|line| gateway.administer(line, "").text()).concat() + &own_list;
+    assert!(!shown.contains(secret), "{shown}");
+    eventually("it is logged", || gateway.lines().len() == 4);
+    for entry in std::fs::read_dir(gateway.stop().path()).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let bytes = std::fs::read(&path).expect("a file");
+        assert!(memchr::memmem::find(&bytes, secret.as_bytes()).is_none(), "{} has it", path.display());
+    }
+}
+
 fn a_key_in_the_target_goes_nowhere() {
     let (upstream, gateway) = world();
     let escaped = TENANT_KEY.replace("sk-", "%73k%2D");

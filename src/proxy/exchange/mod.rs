@@ -25,6 +25,7 @@ use crate::account::pace::SubmitSlot;
 use crate::config::{LogTarget, Mount};
 use crate::dashscope::model_field;
 use crate::dashscope::operation::{Operation, Surface};
+use crate::dashscope::secret_look::looks_like_secret;
 use crate::limits::{Admitted, RateStatus};
 use crate::proxy::admit::permit::Permit;
 use crate::proxy::peer::{ConnectionState, Peer};
@@ -274,7 +275,8 @@ impl Exchange {
                 upload if submits => model_field::last(&upload.beginning(usize::MAX)),
                 upload => model_field::first(&upload.beginning(MODEL_WITHIN_BYTES)),
             };
-            let model = known.filter(|model| !model.is_empty()).map(Box::from).or_else(read);
+            let is_name = |model: &&str| !model.is_empty() && !looks_like_secret(model);
+            let model = known.filter(is_name).map(Box::from).or_else(read);
             self.model.get_or_init(|| model.unwrap_or_default());
         }
     }

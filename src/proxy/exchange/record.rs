@@ -37,7 +37,7 @@ impl Recorder {
             exchange.note_model(None);
             let answered = exchange.answer_id.borrow();
             let names = ShownNames {
-                model: exchange.model.get().and_then(|model| shown_model(model)),
+                model: exchange.model.get().and_then(|model| name(model)),
                 task_id: exchange.task_id.get().and_then(|id| name(id)),
                 request_id: answered.as_ref().and_then(|id| id.to_str().ok()).and_then(name),
             };
@@ -80,7 +80,7 @@ impl Recorder {
             mount: mount.map(|mount| &*mount.prefix),
             method: method_name(&exchange.method),
             operation: exchange.operation().unwrap_or(Operation::Unlisted).name(),
-            model: exchange.model.get().and_then(|model| shown_model(model)),
+            model: exchange.model.get().and_then(|model| name(model)),
             task_id: exchange.task_id.get().and_then(|id| name(id)),
             account: account.map(|account| &*account.name),
             attempts: exchange.attempts.get(),
@@ -106,10 +106,4 @@ fn is_ordinary(exchange: &Exchange) -> bool {
     exchange.status.get().is_some_and(is_good)
         && !exchange.submits()
         && matches!(exchange.outcome.get(), Outcome::Answered | Outcome::Local | Outcome::Tunnelled)
-}
-
-/// The model, unless it looks like a key that a client wrote there by mistake.
-fn shown_model(model: &str) -> Option<&str> {
-    let is_key = model.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("sk-"));
-    name(model).filter(|_| !is_key)
 }

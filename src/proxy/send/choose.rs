@@ -9,11 +9,12 @@ use crate::account::choice::{self, ChoiceNeeds, NoneAvailable, Pick, TriedAccoun
 use crate::account::uploads::UploadDirectories;
 use crate::account::{Account, AccountRegistry};
 use crate::dashscope::operation::Operation;
+use crate::dashscope::secret_look::looks_like_secret;
 use crate::proxy::admit::permit::Permit;
 use crate::proxy::passage::Destination;
 use crate::proxy::query_model::{AmbiguousModel, query_model};
-use crate::proxy::rejection::Rejection;
 use crate::proxy::read_model::read_model;
+use crate::proxy::rejection::Rejection;
 use crate::proxy::route::Route;
 use crate::upstream::Upload;
 
@@ -54,7 +55,8 @@ impl<'d> Choice<'d> {
         if is_policy || operation == Operation::Realtime {
             let named = query_model(request.uri.query().unwrap_or(""));
             let model = named.unwrap_or_else(|AmbiguousModel(first)| first);
-            choice.model = model.filter(|name| !name.is_empty()).map(|name| name.into());
+            let is_name = |name: &Cow<'_, str>| !name.is_empty() && !looks_like_secret(name);
+            choice.model = model.filter(is_name).map(|name| name.into());
         } else if may_wait || choice.is_open() && choice.among.iter().any(is_throttled) {
             // Submits that name the model too late to be read count together as one model without a name.
             let model = read_model(permit, body).await?.unwrap_or_default();
