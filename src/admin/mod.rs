@@ -23,7 +23,7 @@ use std::time::{Instant, SystemTime};
 
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HeaderMap, HeaderValue};
+use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue};
 use tokio::sync::Mutex;
 
 pub use self::audit::Refusals;
@@ -36,6 +36,7 @@ use self::route::Action;
 use crate::lifecycle::liveness::ThreadWatch;
 use crate::lifecycle::readiness::{Readiness, Requirement};
 use crate::lifecycle::reload::ReloadHandle;
+use crate::net::site;
 use crate::proxy::Shared;
 use crate::tenant::certificate::ClientCertificate;
 
@@ -84,6 +85,11 @@ impl Admin {
         }
         let peer = visitor.address;
         let (request, body) = request.into_parts();
+        // After DNS rebinding, a web page in a browser on this machine could read health and metrics.
+        let host = request.headers.get(HOST).map(HeaderValue::as_bytes);
+        if peer.ip().is_loopback() && host.is_some_and(site::may_be_rebound) {
+            return Err(Problem::ForeignHost);
+        }
         let (path, headers) = (request.uri.path(), &request.headers);
         let query = request.uri.query().unwrap_or_default();
         // Without the token, a guarded path that exists is answered like one that does not.

@@ -65,7 +65,7 @@ fn it_has_every_code_of_a_problem_and_no_other() {
     assert_eq!(written, real);
     // Each code is listed at an operation, too, except the codes that concern no operation.
     let mut used: BTreeSet<String> =
-        ["not_found", "method_not_allowed", "cleartext"].map(str::to_owned).into();
+        ["not_found", "method_not_allowed", "cleartext", "foreign_host"].map(str::to_owned).into();
     collect(&document["paths"], &mut used);
     collect(&document["components"]["responses"], &mut used);
     assert_eq!(used, real);
@@ -91,6 +91,7 @@ fn every() -> Vec<Problem> {
         Problem::Unauthorized,
         Problem::NoCertificate,
         Problem::Cleartext,
+        Problem::ForeignHost,
         Problem::NotFound(Vec::new()),
         Problem::WrongMethod(text()),
         Problem::WrongContent,

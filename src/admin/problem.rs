@@ -20,6 +20,8 @@ pub(super) enum Problem {
     NoCertificate,
     /// Cleartext on a listener with TLS.
     Cleartext,
+    /// The call comes over loopback under a name that DNS could give to any address.
+    ForeignHost,
     /// No such path; these exist.
     NotFound(Vec<&'static str>),
     /// Holds the allowed methods.
@@ -86,6 +88,7 @@ impl Problem {
             Problem::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
             Problem::NoCertificate => (StatusCode::FORBIDDEN, "no_certificate"),
             Problem::Cleartext => (StatusCode::BAD_REQUEST, "cleartext"),
+            Problem::ForeignHost => (StatusCode::FORBIDDEN, "foreign_host"),
             Problem::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             Problem::WrongMethod(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Problem::WrongContent => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
@@ -119,6 +122,7 @@ impl Problem {
                 "the admin API takes a client certificate of `client_ca` in [admin], beside the token".into()
             }
             Problem::Cleartext => "this port speaks TLS: write https://".into(),
+            Problem::ForeignHost => "over loopback, call this listener as localhost or 127.0.0.1".into(),
             Problem::NotFound(paths) => format!("there is {}", paths.join(", ")).into(),
             Problem::WrongMethod(offered) => format!("this path takes {offered}").into(),
             Problem::WrongContent => "the body must be JSON: send `Content-Type: application/json`".into(),

@@ -6,12 +6,27 @@ use std::net::IpAddr;
 /// True if `host[:port]` is a name of this machine that no DNS server can give to another one: `localhost`, a name below
 /// it (RFC 6761, 6.3), or a loopback address.
 pub fn is_this_machine(authority: &[u8]) -> bool {
-    let Some(host) = host(authority).and_then(|host| str::from_utf8(host).ok()) else { return false };
-    let name = host.strip_suffix('.').unwrap_or(host);
-    let last = name.rsplit('.').next().unwrap_or_default();
-    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    last.eq_ignore_ascii_case("localhost")
-        || address.is_ok_and(|address| address.to_canonical().is_loopback())
+    host(authority).is_some_and(|host| match address(host) {
+        Some(address) => address.to_canonical().is_loopback(),
+        None => labels(host).next_back().is_some_and(|last| last.eq_ignore_ascii_case(b"localhost")),
+    })
+}
+
+/// True if `host[:port]` is a name that the owner of a domain can give to any address, of this machine too. A name
+/// without a dot is no domain.
+pub fn may_be_rebound(authority: &[u8]) -> bool {
+    let is_domain = |host| address(host).is_none() && labels(host).nth(1).is_some();
+    !is_this_machine(authority) && host(authority).is_none_or(is_domain)
+}
+
+fn address(host: &[u8]) -> Option<IpAddr> {
+    let bare = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(host);
+    str::from_utf8(bare).ok()?.parse().ok()
+}
+
+/// The labels of a name; the root's empty one, behind a last dot, is left out.
+fn labels(host: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    host.strip_suffix(b".").unwrap_or(host).split(|byte| *byte == b'.')
 }
 
 /// The host in `host[:port]`: a name, an address, or an IPv6 address in brackets. `None` if it is anything else.
@@ -84,6 +99,18 @@ mod tests {
             "\u{ff4c}ocalhost",
         ] {
             assert!(!is_this_machine(host.as_bytes()), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_domain_of_any_owner_may_lead_here() {
+        for host in ["evil.example", "evil.example:8081", "127.0.0.1.evil.example", "a b", ""] {
+            assert!(may_be_rebound(host.as_bytes()), "{host}");
+        }
+        for host in
+            ["localhost:8081", "app.localhost", "127.0.0.1", "[::1]:1", "10.0.0.1", "gateway", "gateway.:80"]
+        {
+            assert!(!may_be_rebound(host.as_bytes()), "{host}");
         }
     }
 

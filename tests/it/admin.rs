@@ -82,6 +82,20 @@ fn with_no_token_configured_there_is_health_only() {
     assert_eq!(gateway.administer("GET /livez", "").status(), 200);
 }
 
+/// DNS rebinding: a page in a browser on this machine calls loopback under a domain of its own.
+#[test]
+fn over_loopback_a_domain_is_no_name_of_the_listener() {
+    let (_upstream, gateway) = gateway();
+    let ask =
+        |host: &str| client::once(gateway.admin, format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+    for host in ["evil.example", "evil.example:8081", "127.0.0.1.evil.example"] {
+        assert_eq!(code(&ask(host)), (403, "foreign_host".into()), "{host}");
+    }
+    for host in ["localhost:8081", "127.0.0.1:8081", "[::1]:8081", "dashgate:8081"] {
+        assert_eq!(ask(host).status(), 200, "{host}");
+    }
+}
+
 #[test]
 fn every_bad_input_has_its_code_and_a_message() {
     let (_upstream, gateway) = gateway();
