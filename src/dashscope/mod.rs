@@ -6,6 +6,7 @@ pub mod headers;
 pub mod inference_message;
 pub mod limited_fields;
 pub mod model_field;
+pub mod nearest;
 pub mod operation;
 pub mod oss;
 pub mod path;

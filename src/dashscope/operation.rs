@@ -213,6 +213,11 @@ pub fn surface(path: &str) -> Surface {
     }
 }
 
+/// The roots on the upstream.
+pub(super) fn roots() -> impl Iterator<Item = &'static str> {
+    ROOTS.iter().filter(|(spelling, root, ..)| spelling == root).map(|(_, root, ..)| *root)
+}
+
 /// Recognises the operation, and the task's id, by the path below a root.
 type Classifier = for<'p> fn(&Method, &'p str, Option<&str>) -> (Operation, Option<&'p str>);
 
@@ -334,8 +339,6 @@ mod tests {
             ("GET", "/api/v1/public-keys/latest", Operation::PublicKey),
             ("GET", "/api/v1/tasks", Operation::TaskList),
             ("GET", "/api/v1/tasks/?page_no=1", Operation::TaskList),
-            ("POST", "/v1/services/aigc/image2image/image-synthesis", Operation::Submit),
-            ("POST", "/v1/services/aigc/text2image/image-synthesis", Operation::Service),
             ("GET", "/api/v1/tasks/x", Operation::TaskGet),
             ("GET", "/api/v1/tasks/x/", Operation::TaskGet),
             ("POST", "/api/v1/tasks/x/cancel/", Operation::TaskCancel),

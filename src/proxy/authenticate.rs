@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
 
 use super::exchange::Exchange;
@@ -84,7 +84,7 @@ fn by_credential(
         tracing::debug!(stranger = ?fault, key_id, address = %peer.address, "a key opens nothing");
         RefusedCaller { rejection: fault.into(), holder }
     })?;
-    let caller = caller.ok_or(Rejection::NoKey)?;
+    let caller = caller.ok_or_else(|| no_key(&request.headers))?;
     let host = called_host(request).and_then(site::host);
     let is_own =
         |site: &[u8]| site::host(site).zip(host).is_some_and(|(one, other)| one.eq_ignore_ascii_case(other));
@@ -100,6 +100,11 @@ impl From<Rejection> for RefusedCaller {
     fn from(rejection: Rejection) -> Self {
         Self { rejection, holder: None }
     }
+}
+
+fn no_key(headers: &HeaderMap) -> Rejection {
+    let has_authorization = headers.get(AUTHORIZATION).is_some_and(|value| !value.is_empty());
+    Rejection::NoKey { has_authorization }
 }
 
 /// Host and port that the client called; `route` has checked that there is one answer.

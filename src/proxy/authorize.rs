@@ -99,7 +99,7 @@ pub(super) fn authorize(
             let body = videos::list::list(hub, &tenant.name, statuses, query, now)?;
             Ok(Verdict::Answer { status: StatusCode::OK, body, request_id })
         }
-        Op::Unlisted => Err(admit::not_allowed(route, request)),
+        Op::Unlisted => Err(admit::not_listed(route, request, permit.directory())),
     }
 }
 

@@ -19,7 +19,10 @@ use crate::upstream::{DownloadFault, UploadFault};
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Rejection {
-    NoKey,
+    /// No field has a key. `has_authorization`: there is the field `Authorization`, but no key behind `Bearer`.
+    NoKey {
+        has_authorization: bool,
+    },
     UnknownKey,
     ExpiredKey,
     RevokedKey,
@@ -93,7 +96,7 @@ impl Rejection {
 
     pub(super) const fn row(&self) -> RefusalRow {
         match self {
-            Rejection::NoKey => RefusalRow { reason: Reason::NoKey, ..INVALID_KEY },
+            Rejection::NoKey { .. } => RefusalRow { reason: Reason::NoKey, ..INVALID_KEY },
             Rejection::UnknownKey => RefusalRow { reason: Reason::UnknownKey, ..INVALID_KEY },
             Rejection::ExpiredKey => RefusalRow { reason: Reason::ExpiredKey, ..INVALID_KEY },
             Rejection::RevokedKey => RefusalRow { reason: Reason::RevokedKey, ..INVALID_KEY },
@@ -177,7 +180,10 @@ impl Rejection {
     /// Message for the client.
     pub(super) fn message(&self) -> Cow<'static, str> {
         match self {
-            Rejection::NoKey => "No API-key provided.".into(),
+            Rejection::NoKey { has_authorization: false } => "No API-key provided.".into(),
+            Rejection::NoKey { has_authorization: true } => {
+                "No API-key provided. The field Authorization must be `Bearer`, a space, and the key.".into()
+            }
             Rejection::UnknownKey | Rejection::ExpiredKey | Rejection::RevokedKey => {
                 "Invalid API-key provided.".into()
             }
@@ -192,7 +198,9 @@ impl Rejection {
             Rejection::NotAllowed(operation) => {
                 format!("Access denied. This gateway does not pass on {operation}.").into()
             }
-            Rejection::AsyncRequired => "current user api does not support synchronous calls.".into(),
+            Rejection::AsyncRequired => {
+                "current user api does not support synchronous calls. Send the field X-DashScope-Async: enable.".into()
+            }
             Rejection::ForeignOrigin(who) => {
                 format!("Access denied. Its Host, Origin or Sec-Fetch-Site names another site, and {who}.")
                     .into()

@@ -11,7 +11,8 @@ use super::peer::{ConnectionState, REFUSED_METHOD};
 use super::presented_key::PresentedKey;
 use super::rejection::Rejection;
 use crate::config::{Dialect, Mount};
-use crate::dashscope::operation::{self, Operation, Surface};
+use crate::dashscope::nearest::{self, NearestCall};
+use crate::dashscope::operation::{self, Group, Operation, Surface};
 use crate::dashscope::path;
 use crate::tenant::directory::Directory;
 use crate::unified;
@@ -47,6 +48,29 @@ impl Route {
 
     pub(super) fn task_id(&self) -> Option<&str> {
         self.task_id.clone().and_then(|range| self.path.get(range))
+    }
+
+    /// The call that was most likely meant by one that is not listed, with the prefix of a native mount.
+    pub(super) fn nearest(&self, request: &Parts, directory: &Directory) -> Option<String> {
+        let own = self.mount(directory);
+        let rest = if &*own.prefix == "/" { &*self.path } else { self.path.strip_prefix(&*own.prefix)? };
+        let NearestCall { method, path, operation } =
+            nearest::nearest(&request.method, rest, request.uri.query())?;
+        let reaches = |(index, mount): (usize, &Mount)| {
+            let whole = [mount.prefix.trim_end_matches('/'), &path].concat();
+            let is_it = |(found, _)| found == index;
+            let is_native = matches!(mount.dialect, Dialect::Native);
+            (is_native && find_mount(&directory.mounts, &whole).is_some_and(is_it)).then_some(whole)
+        };
+        let mut whole = match own.dialect {
+            Dialect::Native => reaches((self.mount, own)),
+            // The dialect has calls of its own for tasks.
+            Dialect::Unified if operation.group() == Some(Group::Tasks) => None,
+            Dialect::Unified => directory.mounts.iter().enumerate().rev().find_map(reaches),
+        }?;
+        let shown = whole.char_indices().nth(MOST_SHOWN).map_or(whole.len(), |(at, _)| at);
+        whole.truncate(shown);
+        Some(format!("{method} {whole}"))
     }
 
     /// The native call that a unified one becomes on its way to the upstream.

@@ -249,6 +249,46 @@ fn a_unified_mount_says_in_its_own_words_what_it_does_not_pass_on() {
 }
 
 #[test]
+fn a_refused_path_is_told_the_one_that_would_have_worked() {
+    let upstream = Upstream::start(dashscope);
+    let gateway = mounted(upstream.address, "", &["/", "/wan", "/videos=unified"]);
+    for (line, expected) in [
+        ("POST /v1/chat/completions", "POST /compatible-mode/v1/chat/completions"),
+        ("POST /wan/v1/chat/completions", "POST /wan/compatible-mode/v1/chat/completions"),
+        ("POST /wan/compatible-mode/chat/completions", "POST /wan/compatible-mode/v1/chat/completions"),
+        ("POST /videos/chat/completions", "POST /compatible-mode/v1/chat/completions"),
+        ("GET /wan/api/v1/api/v1/tasks/x", "GET /wan/api/v1/tasks/x"),
+        ("POST /wan/v1/rerank", "POST /wan/compatible-api/v1/reranks"),
+        ("GET /compatible-mode/v1/embeddings", "POST /compatible-mode/v1/embeddings"),
+    ] {
+        let got = gateway.ask(message(line, &[&authorization(TENANT_KEY)], ""));
+        assert_eq!(
+            (got.status(), got.field("x-dashgate-reason").as_deref()),
+            (403, Some("not_allowed")),
+            "{line}"
+        );
+        let told = format!("Access denied. This gateway does not pass on {line}. It takes {expected}.");
+        assert!(got.text().contains(&told), "{}", got.text());
+    }
+    // Calls of the whole account have no other way.
+    for line in ["POST /api/v1/tokens", "GET /wan/api/v1/files", "POST /api/v1/threads/t/messages"] {
+        let got = gateway.ask(message(line, &[&authorization(TENANT_KEY)], ""));
+        assert!(got.text().contains(&format!("does not pass on {line}.\"")), "{}", got.text());
+    }
+    assert_eq!(upstream.connections(), 0);
+}
+
+#[test]
+fn a_call_that_the_tenant_may_not_make_is_told_the_setting() {
+    let upstream = Upstream::start(dashscope);
+    let gateway = Gateway::with(upstream.address, "", r#"allow = ["tasks"]"#);
+    let got = post(&gateway, "/api/v1/tokenizer");
+    let told = assert_refused(&got, 403, "not_allowed", "AccessDenied", Envelope::Flat);
+    let what = "POST /api/v1/tokenizer for this key: `allow` of its tenant lacks generate";
+    assert_eq!(told, format!("Access denied. This gateway does not pass on {what}."));
+}
+
+#[test]
 fn the_path_of_a_base_url_stands_before_what_the_client_asked() {
     let upstream = Upstream::start(dashscope);
     let gateway = mounted(upstream.address, "/behind/it", &["/wan"]);

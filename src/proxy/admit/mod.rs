@@ -7,13 +7,14 @@ use hyper::http::request::Parts;
 
 use crate::config::AsyncHeader;
 use crate::dashscope::headers::{asks_async, asks_events};
-use crate::dashscope::operation::Operation;
+use crate::dashscope::operation::{Group, Operation};
 use crate::limits::{LimitKind, LimitedCaller, Registry};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::route::{MOST_SHOWN, Route};
 use crate::proxy::upgrade::UpgradeFields;
 use crate::tenant::caller::Caller;
+use crate::tenant::directory::Directory;
 use permit::Permit;
 
 /// Admits a request. The exchange keeps the permit, or the caller if the request is refused.
@@ -105,8 +106,10 @@ fn check(
 ) -> Result<(bool, bool), Rejection> {
     use Operation as Op;
     let tenant = caller.tenant();
-    if !route.operation.group().is_some_and(|group| tenant.allow.contains(group)) {
-        return Err(not_allowed(route, request));
+    match route.operation.group() {
+        Some(group) if tenant.allow.contains(group) => {}
+        Some(group) => return Err(withheld(route, request, group)),
+        None => return Err(not_listed(route, request, caller.directory())),
     }
     let most_bytes = caller.directory().settings.server.max_body_bytes;
     if body_bytes > most_bytes {
@@ -137,10 +140,21 @@ fn check(
     }
 }
 
-/// The refusal of an operation that this tenant may not use, or that no tenant may use.
-pub(in crate::proxy) fn not_allowed(route: &Route, request: &Parts) -> Rejection {
+/// The refusal of an operation that this tenant may not use. It names the setting.
+fn withheld(route: &Route, request: &Parts, group: Group) -> Rejection {
     let path: String = route.path.chars().take(MOST_SHOWN).collect();
-    Rejection::NotAllowed(format!("{} {path}", request.method).into())
+    let (method, group) = (&request.method, group.name());
+    Rejection::NotAllowed(format!("{method} {path} for this key: `allow` of its tenant lacks {group}").into())
+}
+
+/// The refusal of an operation that no tenant may use. It names the call that was most likely meant.
+pub(in crate::proxy) fn not_listed(route: &Route, request: &Parts, directory: &Directory) -> Rejection {
+    let path: String = route.path.chars().take(MOST_SHOWN).collect();
+    let call = format!("{} {path}", request.method);
+    Rejection::NotAllowed(match route.nearest(request, directory) {
+        Some(nearest) => format!("{call}. It takes {nearest}").into(),
+        None => call.into(),
+    })
 }
 
 fn kind(operation: Operation, submits: bool, headers: &HeaderMap) -> LimitKind {
