@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use hyper::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use memchr::arch::all::packedpair;
 use memchr::memmem;
 
@@ -18,6 +18,8 @@ pub const OSS_RESOLVE: HeaderName = HeaderName::from_static("x-dashscope-ossreso
 pub const API_KEY: HeaderName = HeaderName::from_static("api-key");
 pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// `no` has nginx pass an answer on as it comes (nginx, ngx_http_proxy_module, `proxy_buffering`).
+pub const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// Read by the DashScope v2 and OpenAI SDKs: `false` stops their retries.
 pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
@@ -45,6 +47,12 @@ pub fn asks_events(headers: &HeaderMap) -> bool {
     let is_events = |part: &[u8]| part.eq_ignore_ascii_case(EVENTS);
     let accepts = |value: &HeaderValue| value.as_bytes().windows(EVENTS.len()).any(is_events);
     headers.get_all(SSE).iter().any(enables) || headers.get_all(ACCEPT).iter().any(accepts)
+}
+
+/// True for an answer that is an event stream.
+pub fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.as_bytes().first_chunk());
+    kind.is_some_and(|kind: &[u8; EVENTS.len()]| kind.eq_ignore_ascii_case(EVENTS))
 }
 
 /// The names in all `Connection` fields, as they are spelt.
@@ -258,7 +266,7 @@ const OPTIONS: [&[u8]; 2] = [b"keep-alive", b"close"];
 /// The length from which a value is searched with `memmem`, in bytes: the search by rare bytes can cost the value's
 /// length times the secret's.
 const SHORT: usize = 512;
-const EVENTS: &[u8] = b"text/event-stream";
+const EVENTS: &[u8; 17] = b"text/event-stream";
 
 #[cfg(test)]
 mod tests {

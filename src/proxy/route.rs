@@ -14,6 +14,7 @@ use crate::config::{Dialect, Mount};
 use crate::dashscope::nearest::{self, NearestCall};
 use crate::dashscope::operation::{self, Group, Operation, Surface};
 use crate::dashscope::path;
+use crate::net::site;
 use crate::tenant::directory::Directory;
 use crate::unified;
 
@@ -162,8 +163,14 @@ fn check_target(request: &Parts) -> Result<(), Rejection> {
     if second.is_some() {
         return Err(Rejection::BadRequest("it has two Host fields"));
     }
+    if host.is_some_and(|host| site::host(host.as_bytes()).is_none()) {
+        return Err(Rejection::BadRequest("its Host field is not host or host:port"));
+    }
     if request.version == Version::HTTP_2 {
         let authority = request.uri.authority().map(|authority| authority.as_str().as_bytes());
+        if authority.is_some_and(|authority| site::host(authority).is_none()) {
+            return Err(Rejection::BadRequest("its :authority is not host or host:port"));
+        }
         return match (authority, host) {
             (None, None) => Err(Rejection::BadRequest("it names no host")),
             (Some(authority), Some(host)) if authority != host.as_bytes() => {

@@ -106,6 +106,12 @@ fn targets_and_methods_that_are_not_served_are_refused() {
     let auth = bearer();
     for (request_line, fields) in [
         (format!("POST {GENERATION}"), "X: no host"),
+        (format!("POST {GENERATION}"), "Host:"),
+        (format!("POST {GENERATION}"), "Host: a b"),
+        (format!("POST {GENERATION}"), "Host: a/b"),
+        (format!("POST {GENERATION}"), "Host: a@b"),
+        (format!("POST {GENERATION}"), "Host: a,b"),
+        (format!("POST {GENERATION}"), "Host: a:b"),
         (format!("POST {GENERATION}"), "Host: a\r\nHost: a"),
         (format!("POST {GENERATION}"), "Host: a\r\nHost: b"),
         (format!("POST http://dashscope.aliyuncs.com{GENERATION}"), "Host: dashscope.aliyuncs.com"),
@@ -267,4 +273,19 @@ fn a_refused_handshake_is_no_way_around_the_checks() {
         }
     }
     assert_eq!(upstream.requests().len(), 0);
+}
+
+/// Another reader behind the gateway might take the list of lengths, or the old version, in another way.
+#[test]
+fn odd_framing_of_the_upstream_ends_at_the_gateway() {
+    for odd in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\n{}",
+        "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+    ] {
+        let upstream = Upstream::answering(odd);
+        let gateway = Gateway::start(upstream.address);
+        let answer = gateway.ask(generate("{}"));
+        assert!(answer.head.starts_with("HTTP/1.1 200 OK\r\n"), "{}", answer.head);
+        assert_eq!((answer.field("content-length").as_deref(), &*answer.text()), (Some("2"), "{}"));
+    }
 }

@@ -29,7 +29,7 @@ const UP: [Allowed; 4] = [
 ];
 
 /// The fields that the gateway may change in an answer.
-const DOWN: [Allowed; 6] = [
+const DOWN: [Allowed; 7] = [
     ("connection", AllowedChange::Hop, "of one connection only (RFC 9110, 7.6.1)"),
     ("keep-alive", AllowedChange::Hop, "of one connection only (RFC 9110, 7.6.1)"),
     ("set-cookie", AllowedChange::Hop, "a balancer's cookie would tie tenants to us (contract, Headers)"),
@@ -37,6 +37,11 @@ const DOWN: [Allowed; 6] = [
         "transfer-encoding",
         AllowedChange::Hop,
         "of one connection only: an answer that ends with it comes in chunks, and to HTTP/1.0 the other way",
+    ),
+    (
+        "x-accel-buffering",
+        AllowedChange::Added,
+        "nginx in front of the gateway passes events on as they come",
     ),
     ("date", AllowedChange::Added, "a recipient dates what came without a date (RFC 9110, 6.6.1)"),
     (

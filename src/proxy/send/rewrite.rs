@@ -8,11 +8,12 @@ use hyper::header::{
 };
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
-use hyper::{Request, Response, Uri};
+use hyper::{Request, Response, Uri, Version};
 
 use crate::account::{Account, UpstreamKey};
 use crate::dashscope::headers::{
-    ASYNC, OSS_RESOLVE, is_withheld_from_client, is_withheld_from_upstream, strip,
+    ASYNC, OSS_RESOLVE, X_ACCEL_BUFFERING, is_event_stream, is_withheld_from_client,
+    is_withheld_from_upstream, strip,
 };
 use crate::dashscope::operation::Operation;
 use crate::proxy::admit::permit::Permit;
@@ -109,12 +110,31 @@ pub(in crate::proxy) fn response(response: &mut Response<Download>, key: &Upstre
         response.headers_mut().remove(CONTENT_LENGTH);
     }
     strip(response.headers_mut(), is_withheld_from_client, &bears_secret);
+    write_own_framing(response);
+    if is_event_stream(response.headers()) {
+        // nginx in front of the gateway buffers answers unless one says otherwise.
+        response.headers_mut().entry(X_ACCEL_BUFFERING).or_insert(HeaderValue::from_static("no"));
+    }
     let reason = response.extensions().get::<ReasonPhrase>();
     if reason.is_some_and(|reason| bears_secret(reason.as_bytes())) {
         response.extensions_mut().remove::<ReasonPhrase>();
     }
     let strip = move |fields: &mut HeaderMap| strip(fields, is_withheld_from_client, &bears_secret);
     response.body_mut().filter_trailers(Box::new(strip));
+}
+
+/// The version, and the spelling of the length, are each connection's own (RFC 9110, 2.5 and 8.6).
+fn write_own_framing(response: &mut Response<Download>) {
+    *response.version_mut() = Version::HTTP_11;
+    let is_plain = |length: &HeaderValue| length.as_bytes().iter().all(u8::is_ascii_digit);
+    let mut lengths = response.headers().get_all(CONTENT_LENGTH).iter();
+    if lengths.next().is_none_or(is_plain) && lengths.next().is_none() {
+        return;
+    }
+    match response.body().size_hint().exact() {
+        Some(length) => response.headers_mut().insert(CONTENT_LENGTH, length.into()),
+        None => response.headers_mut().remove(CONTENT_LENGTH),
+    };
 }
 
 fn accepts_trailers(headers: &HeaderMap) -> bool {

@@ -67,8 +67,9 @@ const UP: [(&str, bool); 57] = [
 ];
 
 /// Lines of an answer's head, and whether the client sees them.
-const DOWN: [(&str, bool); 25] = [
+const DOWN: [(&str, bool); 26] = [
     ("Content-Type: text/event-stream;charset=UTF-8", true),
+    ("X-Accel-Buffering: no", true),
     ("Content-Encoding: gzip", true),
     ("Date: Mon, 29 Sep 2025 06:18:52 GMT", true),
     ("Server: istio-envoy", true),
