@@ -30,7 +30,7 @@ pub fn read_beginning(beginning: &[u8]) -> Option<NamedTask> {
 }
 
 /// The text without a byte order mark, which a reader may ignore (RFC 8259, 8.1).
-fn without_mark(body: &[u8]) -> &[u8] {
+pub(super) fn without_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 

@@ -238,7 +238,7 @@ fn told(task: &TrackedTask, CallAnswer { answer, is_whole }: CallAnswer) -> Quer
         Some(named) if !task.has_passed(named.status) => {
             QueryOutcome::Known(named, is_whole.then_some(answer))
         }
-        None if !is_whole => QueryOutcome::Failed(QueryFault::TooLarge),
+        None if !is_whole && answer.status == StatusCode::OK => QueryOutcome::Failed(QueryFault::TooLarge),
         Some(_) | None => QueryOutcome::Failed(QueryFault::odd(&answer)),
     }
 }
@@ -254,3 +254,60 @@ const MOST_PAGE_BYTES: usize = 1024 * 1024;
 /// Memory for all answers that are being read.
 const ANSWERS_BYTES: u64 = 64 * 1024 * 1024;
 const SWEEP: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use hyper::header::HeaderMap;
+
+    use super::*;
+    use crate::dashscope::task::{NamedTask, Status};
+    use crate::polling::TaskAnswer;
+    use crate::polling::signals::AccountSignals;
+    use crate::store::TaskRecord;
+
+    fn told(known: Status, status: StatusCode, body: &'static str, is_whole: bool) -> QueryOutcome {
+        let now = Instant::now();
+        let record = TaskRecord { status: known.into(), ..TaskRecord::sample("t", SystemTime::UNIX_EPOCH) };
+        let signals = Arc::new(AccountSignals::new(&"main".into(), now));
+        let task = TrackedTask::new(0, record.into(), signals, now);
+        let body = Bytes::from_static(body.as_bytes());
+        let answer = TaskAnswer { status, headers: HeaderMap::new(), body };
+        super::told(&task, CallAnswer { answer, is_whole })
+    }
+
+    #[test]
+    fn only_a_good_answer_about_the_task_tells_something() {
+        const RUNS: &str = r#"{"output":{"task_id":"t","task_status":"RUNNING"}}"#;
+        const OTHER: &str = r#"{"output":{"task_id":"u","task_status":"RUNNING"}}"#;
+        let (good, bad) = (StatusCode::OK, StatusCode::METHOD_NOT_ALLOWED);
+        assert!(matches!(
+            told(Status::Pending, good, RUNS, true),
+            QueryOutcome::Known(NamedTask { status: Status::Running, .. }, Some(_))
+        ));
+        for (known, status, body) in [
+            (Status::Pending, bad, RUNS),
+            (Status::Pending, good, OTHER),
+            (Status::Pending, good, "<html>"),
+            // An end does not turn back.
+            (Status::Succeeded, good, RUNS),
+        ] {
+            let outcome = told(known, status, body, true);
+            assert!(matches!(outcome, QueryOutcome::Failed(QueryFault::Odd(..))), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn the_beginning_of_a_large_answer_is_enough() {
+        const BEGINNING: &str = r#"{"output":{"task_id":"t","task_status":"SUCCEEDED","results":[{"url":""#;
+        const OTHER: &str = r#"{"output":{"results":[{"url":""#;
+        let told = |status, body| told(Status::Pending, status, body, false);
+        assert!(matches!(
+            told(StatusCode::OK, BEGINNING),
+            QueryOutcome::Known(NamedTask { status: Status::Succeeded, .. }, None)
+        ));
+        assert!(matches!(told(StatusCode::OK, OTHER), QueryOutcome::Failed(QueryFault::TooLarge)));
+        let refused = told(StatusCode::NOT_FOUND, BEGINNING);
+        assert!(matches!(refused, QueryOutcome::Failed(QueryFault::Odd(..))), "{refused:?}");
+    }
+}
