@@ -30,7 +30,13 @@ pub(super) fn base_url(text: &str) -> Result<BaseUrl, ValueFault> {
         Some(port) => port,
     };
     check_path(path)?;
-    Ok(BaseUrl { tls, host: host.to_ascii_lowercase(), port, path: path.to_owned() })
+    let host = host.to_ascii_lowercase();
+    if let Some(meant) = region::meant_host(&host) {
+        let hint =
+            format!("did you mean {meant}? An upstream key must not reach a host that only looks like it");
+        return Err(ValueFault::new("has a host like one of DashScope's, but misspelt", hint));
+    }
+    Ok(BaseUrl { tls, host, port, path: path.to_owned() })
 }
 
 fn wrong(problem: &str) -> ValueFault {
@@ -171,3 +177,5 @@ mod tests {
         }
     }
 }
+            "https://dashscope.aliyun.com",
+            "https://DashScope-Int.aliyuncs.com:443",

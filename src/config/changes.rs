@@ -195,7 +195,7 @@ mod tests {
     }
 
     const OLD: &str = r#"
-        admin = { token = "old-token" }
+        admin = { token = "old-token-0123456789" }
         mounts = [{ prefix = "/" }, { prefix = "/wan" }]
         accounts = [{ name = "east", base_url = "https://e", keys = ["sk-e"] },
                     { name = "west", base_url = "https://w", keys = ["sk-w"] }]
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn what_changed_is_named_and_no_value_is_shown() {
         let new = r#"
-            admin = { token = "new-token", listen = "127.0.0.1:9" }
+            admin = { token = "new-token-0123456789", listen = "127.0.0.1:9" }
             store = { path = "elsewhere" }
             server = { timeouts = { idle = "1s" } }
             mounts = [{ prefix = "/" }, { prefix = "/all" }]

@@ -8,6 +8,7 @@ use super::base_url::{base_url, warn_of_cleartext};
 use super::defaults::{ADMIN_LISTEN, AUTH_FAILURES_PER_SECOND, LISTEN, MAX_BODY_BYTES, STORE_PATH, WEIGHT};
 use super::file::{self, RawConfig};
 use super::reader::{ConfigReader, Text, ValueFault, number};
+use super::secret::{check_length, check_upstream_key, shown};
 use super::unique::{SecretUse, UniqueSecrets, UniqueValues, unique_name};
 use super::{
     AccountSettings, AdminSettings, Config, Dialect, GlobalSettings, Mount, PollSettings, Rates,
@@ -76,6 +77,7 @@ fn admin(
         }
     }
     if let Some(token) = &file.token {
+        reader.check(token, check_length);
         secrets.note(reader, token, SecretUse::Admin);
     }
     AdminSettings {
@@ -105,10 +107,14 @@ fn account(
     let name = file.name.as_ref().and_then(|name| unique_name(reader, name, names));
     let url = file.base_url.as_ref().and_then(|written| {
         let url = reader.check(written, base_url)?;
-        warn_of_cleartext(&url, |problem, hint| reader.warn(&written.location, problem, hint));
+        let whose = shown(&file.name, "account");
+        warn_of_cleartext(&url, |problem, hint| {
+            reader.warn(&written.location, format!("{whose} {problem}"), hint);
+        });
         Some(url)
     });
     for key in file.keys.iter().flatten() {
+        reader.check(key, check_upstream_key);
         secrets.note(reader, key, SecretUse::Upstream);
     }
     let ca_pem = match &file.ca_pem {

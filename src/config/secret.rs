@@ -2,9 +2,9 @@
 
 use std::io;
 
-use super::Secret;
 use super::node::Node;
-use super::reader::{Located, Location, ValueFault};
+use super::reader::{Located, Text, ValueFault};
+use super::{Secret, scalar};
 
 /// A string, or `{ key_file = "path" }` in its place.
 pub(super) fn secret(node: &Node<'_>) -> Option<Located<Secret>> {
@@ -39,8 +39,9 @@ pub(super) fn secret_in_file(node: &Node<'_>) -> Option<Located<Secret>> {
 /// The secrets that a file holds, one a line.
 pub(super) fn secrets_in_file(node: &Node<'_>) -> Option<Vec<Located<Secret>>> {
     let (text, shown) = text_in_file(node)?;
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.map(|line| secret_of_line(node, line, &shown)).collect()
+    let lines = text.lines().zip(1..).map(|(line, number)| (line.trim(), number));
+    let keys = lines.filter(|(line, _)| !line.is_empty());
+    keys.map(|(line, number)| secret_of_line(node, line, &format!("line {number} of {shown}"))).collect()
 }
 
 fn text_in_file(node: &Node<'_>) -> Option<(String, String)> {
@@ -60,13 +61,13 @@ fn text_in_file(node: &Node<'_>) -> Option<(String, String)> {
 pub(super) fn bytes_in_file(node: &Node<'_>, limit: u64) -> Option<(Vec<u8>, String)> {
     let path = node.string("write the path of a file, relative to this file's directory")?;
     let raw = node.raw().unwrap_or_default();
-    let shown = if looks_like_a_path(raw) { format!("the file {raw}") } else { "the file".to_owned() };
+    let shown = if may_be_shown(raw) { format!("the file {raw}") } else { "the file".to_owned() };
     let found = node.reader.directory.join(&path.value);
     let bytes = node.reader.files.borrow_mut().read(&found, limit);
     match bytes {
         Ok(bytes) => Some((bytes, shown)),
         Err(error) => {
-            let hint = if looks_like_a_path(raw) {
+            let hint = if may_be_shown(raw) {
                 "a relative path starts at this file's directory"
             } else {
                 "give a path; what is written here is not shown, as it looks like a secret"
@@ -107,27 +108,63 @@ pub(super) fn checked(text: &str) -> Result<Secret, ValueFault> {
             "check for a line end, quotes or several keys",
         ));
     }
+    // Docker's --env-file and systemd's credentials keep quotes.
+    if QUOTES.iter().any(|quote| text.len() > 1 && text.starts_with(*quote) && text.ends_with(*quote)) {
+        return Err(ValueFault::new(
+            "has quotes around it",
+            "leave them off: here they belong to the secret",
+        ));
+    }
     if text.strip_prefix('$').is_some_and(is_variable) {
         return Err(ValueFault::new("looks like a variable without braces", "write it as \"${NAME}\""));
     }
     Ok(Secret::new(text))
 }
 
+/// Checks that a secret can be a key of DashScope, which is sent as `Authorization: Bearer` and is a `b64token` therefore
+/// (RFC 6750, section 2.1).
+pub(super) fn check_upstream_key(secret: &Secret) -> Result<(), ValueFault> {
+    let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
+    let unpadded = secret.expose().trim_end_matches('=');
+    if !unpadded.is_empty() && unpadded.bytes().all(is_fine) {
+        return Ok(());
+    }
+    Err(if unpadded.contains([',', ';']) {
+        let hint =
+            "give each key a text of its own, as in keys = [\"${ONE}\", \"${TWO}\"], or a line in `key_file`";
+        ValueFault::new("is not one key: it has a comma or a semicolon", hint)
+    } else if unpadded.contains(QUOTES) {
+        ValueFault::new("has a quote in it", "copy the key alone, like sk-..., without quotes")
+    } else {
+        let hint = "copy the key alone, like sk-..., without its name and without brackets";
+        ValueFault::new("has a character that no key of DashScope has", hint)
+    })
+}
+
+/// Checks that a secret that callers of this gateway present can't be guessed.
+pub(super) fn check_length(secret: &Secret) -> Result<(), ValueFault> {
+    if secret.expose().len() >= SHORTEST_BYTES {
+        return Ok(());
+    }
+    let problem = format!("is shorter than {SHORTEST_BYTES} bytes, and could be guessed");
+    Err(ValueFault::new(problem, "make one with: openssl rand -hex 24"))
+}
+
 fn is_variable(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
 }
 
-/// Checks the length of a tenant's key.
-pub(super) fn check_virtual_key(secret: &Located<Secret>) -> Result<(), (Location, ValueFault)> {
-    if secret.value.expose().len() >= MIN_VIRTUAL_KEY_BYTES {
-        return Ok(());
+/// The item that a warning is about, by its name: the key path has only its number in the file. The name is left out if
+/// it may be a secret in the wrong place.
+pub(super) fn shown(name: &Option<Text>, kind: &str) -> String {
+    match name.as_ref().filter(|name| may_be_shown(&name.value) && scalar::name(&name.value).is_ok()) {
+        Some(name) => format!("the {kind} `{}`", name.value),
+        None => format!("this {kind}"),
     }
-    let problem = format!("is shorter than {MIN_VIRTUAL_KEY_BYTES} bytes, and could be guessed");
-    Err((secret.location.clone(), ValueFault::new(problem, "make one with: openssl rand -hex 24")))
 }
 
-/// Tells whether a path may be shown: an operator may write a secret instead of a path by mistake.
-fn looks_like_a_path(raw: &str) -> bool {
+/// Tells whether a path or a name may be shown: an operator may write a secret in its place by mistake.
+fn may_be_shown(raw: &str) -> bool {
     let random = |run: &str| {
         let letters = run.bytes().any(|byte| byte.is_ascii_alphabetic());
         run.len() >= 32 || run.len() >= 12 && letters && run.bytes().any(|byte| byte.is_ascii_digit())
@@ -138,7 +175,9 @@ fn looks_like_a_path(raw: &str) -> bool {
 }
 
 const MAX_KEY_FILE_BYTES: u64 = 64 * 1024;
-const MIN_VIRTUAL_KEY_BYTES: usize = 16;
+/// Least length of a virtual key and of the admin token.
+const SHORTEST_BYTES: usize = 16;
+const QUOTES: [char; 3] = ['"', '\'', '`'];
 
 #[cfg(test)]
 mod tests {
@@ -147,10 +186,10 @@ mod tests {
     #[test]
     fn paths_are_shown_and_secrets_are_not() {
         for path in ["acme.key", "/run/secrets/dashgate-key", "../k8s/2026-01/key1", "${DIR}/key"] {
-            assert!(looks_like_a_path(path), "{path}");
+            assert!(may_be_shown(path), "{path}");
         }
         for secret in ["sk-abc", "0f9a8b7c6d5e4f3a2b1c", "x/0f9a8b7c6d5e4f3a2b1c", "a\nb"] {
-            assert!(!looks_like_a_path(secret), "{secret}");
+            assert!(!may_be_shown(secret), "{secret}");
         }
     }
 
@@ -159,8 +198,29 @@ mod tests {
         for fine in ["sk-123", "$", "$$A", "$aB1", "a=b/c+d"] {
             assert!(checked(fine).is_ok(), "{fine}");
         }
-        for wrong in ["a b", "a\n", "ключ", "$ACME_KEY", "a\0"] {
+        for wrong in ["a b", "a\n", "ключ", "$ACME_KEY", "a\0", "\"sk-1\"", "'sk-1'"] {
             assert!(checked(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_upstream_key_is_one_bearer_token() {
+        let check = |key: &str| check_upstream_key(&Secret::new(key)).map_err(|fault| fault.problem);
+        for fine in ["sk-1", "sk-ws-H.a_b~c/d+e==", "st-0f9a", "0"] {
+            assert_eq!(check(fine), Ok(()), "{fine}");
+        }
+        for (wrong, problem) in [
+            ("sk-1,sk-2", "is not one key: it has a comma or a semicolon"),
+            ("sk-1;sk-2", "is not one key: it has a comma or a semicolon"),
+            ("\"sk-1\",\"sk-2\"", "is not one key: it has a comma or a semicolon"),
+            ("sk-1\"", "has a quote in it"),
+            ("'sk-1", "has a quote in it"),
+            ("DASHSCOPE_API_KEY=sk-1", "has a character that no key of DashScope has"),
+            ("<sk-1>", "has a character that no key of DashScope has"),
+            ("${KEY}", "has a character that no key of DashScope has"),
+            ("==", "has a character that no key of DashScope has"),
+        ] {
+            assert_eq!(check(wrong), Err(problem.to_owned()), "{wrong}");
         }
     }
 }

@@ -10,7 +10,7 @@ use super::interpolate::Environment;
 use super::reader::ValueFault;
 use super::{
     AccountSettings, AdminSettings, AsyncHeader, Config, GlobalSettings, Limits, Loaded, LogSettings, Mount,
-    PollSettings, Rates, ServerSettings, StoreSettings, SubmitSettings, TenantSettings, Timeouts,
+    PollSettings, Rates, Secret, ServerSettings, StoreSettings, SubmitSettings, TenantSettings, Timeouts,
     TraceSettings, scalar, secret,
 };
 use crate::dashscope::operation::Groups;
@@ -21,7 +21,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
     let mut faults = Vec::new();
     let mut warnings = Vec::new();
 
-    let key = noted(KEY, secret::checked(&key), &mut faults);
+    let key = noted(KEY, upstream_key(&key), &mut faults);
     let listen = match environment(LISTEN_AT) {
         Some(text) => noted(LISTEN_AT, loopback(&text), &mut faults),
         None => Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), LISTEN.port())),
@@ -94,6 +94,12 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         sidecar: true,
     };
     Some(Ok(Loaded { config, warnings }))
+}
+
+fn upstream_key(text: &str) -> Result<Secret, ValueFault> {
+    let key = secret::checked(text).and_then(|key| secret::check_upstream_key(&key).map(|()| key));
+    let hint = "set it to one key alone, without quotes; for several keys write a configuration file";
+    key.map_err(|ValueFault { problem, .. }| ValueFault::new(problem, hint))
 }
 
 /// A sidecar takes any key or none, so only its own host may reach it.

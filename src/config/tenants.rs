@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use super::defaults::WEIGHT;
 use super::file::{self, RawConfig, RawExpiry, RawSecret};
-use super::reader::{ConfigReader, Located, Text, ValueFault, number};
-use super::secret::check_virtual_key;
+use super::reader::{ConfigReader, Located, Location, Text, number};
+use super::secret::{check_length, shown};
 use super::unique::{SecretUse, UniqueSecrets, UniqueValues, unique_name};
 use super::{AsyncHeader, KeySettings, TenantSettings, scalar};
 use crate::dashscope::operation::Groups;
@@ -17,6 +17,7 @@ pub(super) fn check(
     now: SystemTime,
     secrets: &mut UniqueSecrets,
 ) -> Option<Vec<TenantSettings>> {
+    warn_of_keyless(reader, file);
     let mut check = Check {
         reader,
         now,
@@ -56,10 +57,8 @@ impl Check<'_, '_> {
     fn tenant(&mut self, file: &file::RawTenant) -> Option<TenantSettings> {
         let reader = self.reader;
         let name = file.name.as_ref().and_then(|name| unique_name(reader, name, &mut self.names));
-        if file.keys.is_empty() && !file.has_keys && file.client_certificates.is_none() {
-            reader.warn(&file.location, "has no keys, so nobody can call as this tenant", "add `keys`");
-        }
-        let keys: Vec<Option<KeySettings>> = file.keys.iter().map(|key| self.key(key)).collect();
+        let keys: Vec<Option<KeySettings>> =
+            file.keys.iter().map(|key| self.key(key, &shown(&file.name, "tenant"))).collect();
         let async_header = reader.setting(&file.async_header, scalar::async_header, AsyncHeader::Require);
         let accounts = match &file.accounts {
             Some(written) => self.references(written),
@@ -68,7 +67,10 @@ impl Check<'_, '_> {
         let takes_new = |index: &usize| self.takes_new[*index];
         if accounts.as_ref().is_some_and(|accounts| !accounts.is_empty() && !accounts.iter().any(takes_new)) {
             let location = file.accounts.as_ref().map_or(&file.location, |written| &written.location);
-            reader.warn(location, NOWHERE, "give one of them a weight above 0");
+            let who = shown(&file.name, "tenant");
+            let problem =
+                format!("all accounts of {who} have the weight 0, so that it can call on old tasks only");
+            reader.warn(location, problem, "give one of them a weight above 0");
         }
         let allow = match &file.allow {
             Some(written) => self.groups(written),
@@ -108,11 +110,12 @@ impl Check<'_, '_> {
         names.collect()
     }
 
-    fn key(&mut self, file: &file::RawKey) -> Option<KeySettings> {
+    /// `whose` names the tenant in warnings.
+    fn key(&mut self, file: &file::RawKey, whose: &str) -> Option<KeySettings> {
         let id = file.id.as_ref().and_then(|id| unique_name(self.reader, id, &mut self.key_ids));
         let sha256 = file.material.as_ref().and_then(|material| self.digest(material));
         let expires = match &file.expires {
-            Some(expires) => Some(self.expires(expires)?),
+            Some(expires) => Some(self.expires(expires, &shown(&file.id, "key"), whose)?),
             None => None,
         };
         Some(KeySettings { id: id?, sha256: sha256?, expires })
@@ -121,9 +124,7 @@ impl Check<'_, '_> {
     fn digest(&mut self, material: &RawSecret) -> Option<[u8; 32]> {
         match material {
             RawSecret::Secret(secret) => {
-                if let Err((location, ValueFault { problem, hint })) = check_virtual_key(secret) {
-                    self.reader.fault(&location, problem, hint);
-                }
+                self.reader.check(secret, check_length);
                 Some(self.secrets.note(self.reader, secret, SecretUse::Virtual))
             }
             RawSecret::Sha256(text) => {
@@ -134,7 +135,7 @@ impl Check<'_, '_> {
         }
     }
 
-    fn expires(&self, written: &RawExpiry) -> Option<SystemTime> {
+    fn expires(&self, written: &RawExpiry, key: &str, whose: &str) -> Option<SystemTime> {
         let (moment, location) = match written {
             RawExpiry::Text(text) => (self.reader.check(text, scalar::moment)?, &text.location),
             RawExpiry::Datetime(datetime) => {
@@ -142,7 +143,8 @@ impl Check<'_, '_> {
             }
         };
         if moment <= self.now {
-            self.reader.warn(location, "has already expired", "remove the key, or give it a later date");
+            let problem = format!("{key} of {whose} has expired");
+            self.reader.warn(location, problem, "remove the key, or give it a later date");
         }
         Some(moment)
     }
@@ -187,5 +189,24 @@ impl Check<'_, '_> {
     }
 }
 
-const NOWHERE: &str =
-    "all accounts of this tenant have the weight 0, so that it can make no calls but on old tasks";
+/// Warns of tenants without keys where none can be made at run time either. Where a gateway has an admin token, only a
+/// gateway that runs knows which tenants have keys.
+fn warn_of_keyless(reader: &ConfigReader<'_>, file: &RawConfig) {
+    let is_keyless = |tenant: &&file::RawTenant| !tenant.has_keys && tenant.client_certificates.is_none();
+    let keyless: Vec<&file::RawTenant> = file.tenants.iter().filter(is_keyless).collect();
+    let Some(first) = keyless.first().filter(|_| file.admin.token.is_none()) else { return };
+    let mut names: Vec<String> =
+        keyless.iter().take(MOST_NAMED).map(|tenant| shown(&tenant.name, "tenant")).collect();
+    if keyless.len() > MOST_NAMED {
+        names.push(format!("{} more", keyless.len() - MOST_NAMED));
+    }
+    let location = Location { path: "tenants".to_owned(), ..first.location.clone() };
+    let problem = format!(
+        "no keys are given for {}, and none can be made without `token` in [admin]",
+        names.join(", ")
+    );
+    reader.warn(&location, problem, "add `keys`, or give [admin] a token");
+}
+
+/// Tenants that one warning names.
+const MOST_NAMED: usize = 5;

@@ -12,6 +12,7 @@ pub mod oss;
 pub mod path;
 pub mod pattern;
 pub mod refusal;
+pub mod region;
 pub mod secret_look;
 pub mod size;
 mod strict_json;

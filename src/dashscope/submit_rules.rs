@@ -1,6 +1,8 @@
 //! DashScope's own limits on submits, by account and model: protocol 6.1, as far as it is confirmed. No limit is
 //! assumed for a model that is not listed here.
 
+use super::region::Region;
+
 /// The limits of one account and model; `None` is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct SubmitRule {
@@ -24,9 +26,10 @@ pub fn rule(model: &str, host: &str) -> SubmitRule {
 
 /// True for DashScope's hosts outside China. An unknown host may be a proxy to any region, so it does not count.
 fn is_abroad(host: &str) -> bool {
-    host == "dashscope-intl.aliyuncs.com"
-        || host == "dashscope-us.aliyuncs.com"
-        || ABROAD.iter().any(|region| host.ends_with(region))
+    match Region::of(host) {
+        Some(Region::Singapore | Region::Virginia | Region::Frankfurt | Region::Tokyo) => true,
+        Some(Region::Beijing | Region::HongKong) | None => false,
+    }
 }
 
 /// Submits a second, by a model's whole name.
@@ -53,12 +56,6 @@ const FASTER_ABROAD: &str = "wan2.6-t2i";
 const REFUSES_TO_QUEUE: &str = "text-embedding-async-";
 /// 3 tasks that run and 50 that wait.
 const MOST_QUEUED: u32 = 53;
-const ABROAD: [&str; 4] = [
-    ".ap-southeast-1.maas.aliyuncs.com",
-    ".us-east-1.maas.aliyuncs.com",
-    ".eu-central-1.maas.aliyuncs.com",
-    ".ap-northeast-1.maas.aliyuncs.com",
-];
 
 #[cfg(test)]
 mod tests {

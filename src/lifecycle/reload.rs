@@ -15,8 +15,8 @@ use tokio::sync::oneshot;
 
 use crate::config::{Changes, Config, Fault, FileStates, Files, Loaded, StartSettings};
 use crate::proxy::Shared;
-use crate::tenant::conflicts;
 use crate::tenant::directory::Directory;
+use crate::tenant::key_warnings;
 
 /// Handle that requests reloads, and reads their counts. The thread ends with the last clone.
 #[derive(Debug, Clone)]
@@ -165,7 +165,7 @@ impl Reloader {
         let needs_restart = self.fixed.needs_restart(&config);
         let Shared { directory, accounts, metrics, access_log, keyring, .. } = &self.shared;
         let next = Directory::build(&config, accounts, metrics);
-        conflicts::warn_of_refused_keys(&next, keyring, SystemTime::now());
+        key_warnings::warn(&next, keyring, SystemTime::now());
         self.retired.push(directory.swap(Arc::new(next)));
         access_log.retarget(&config.settings.log);
         self.config = config;

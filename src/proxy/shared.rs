@@ -17,8 +17,8 @@ use crate::store::{Mirror, Store, StoreFault};
 use crate::tasks::index::TaskIndex;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
-use crate::tenant::conflicts;
 use crate::tenant::directory::Directory;
+use crate::tenant::key_warnings;
 use crate::tenant::keyring::Keyring;
 use crate::upstream::BufferBudget;
 
@@ -58,7 +58,7 @@ impl Shared {
         let accounts = Arc::new(AccountRegistry::new(Instant::now()));
         let metrics = Arc::<Metrics>::default();
         let directory = Directory::build(config, &accounts, &metrics);
-        conflicts::warn_of_refused_keys(&directory, &keyring, now);
+        key_warnings::warn(&directory, &keyring, now);
         let (opening, opened) = mpsc::unbounded_channel();
         let directory = Arc::new(ArcSwap::from_pointee(directory));
         let ends = TaskEndSubscribers::new(Arc::new(index), Arc::clone(&metrics), Arc::clone(&directory));

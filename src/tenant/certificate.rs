@@ -88,6 +88,11 @@ impl CertificateIndex {
         self.required.insert(tenant);
     }
 
+    /// True if the tenant has certificate names.
+    pub(super) fn requires(&self, tenant: usize) -> bool {
+        self.required.contains(&tenant)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.by_name.is_empty()
     }
@@ -124,7 +129,7 @@ impl CertificateIndex {
     ) -> Result<(), CredentialFault> {
         match holder {
             Some(holder) if holder.tenant != tenant => Err(CredentialFault::OtherCertificate),
-            None if self.required.contains(&tenant) => Err(CredentialFault::NoCertificate),
+            None if self.requires(tenant) => Err(CredentialFault::NoCertificate),
             Some(_) | None => Ok(()),
         }
     }

@@ -158,6 +158,17 @@ impl Directory {
         Some((key, &self.tenants[key.tenant]))
     }
 
+    /// For each tenant, whether the configuration lets anybody call as it at `now`: with a key, with a certificate, or
+    /// as the sidecar's caller.
+    pub(super) fn callable(&self, now: SystemTime) -> Vec<bool> {
+        let mut callable: Vec<bool> =
+            (0..self.tenants.len()).map(|number| self.certificates.requires(number)).collect();
+        for key in self.keys.iter().filter(|key| key.fault(now).is_none()) {
+            callable[key.tenant] = true;
+        }
+        callable
+    }
+
     /// The keys of the configuration, in no order, each with its tenant.
     pub fn keys(&self) -> impl Iterator<Item = (&ConfiguredKey, &Tenant)> {
         let written = self.keys.iter().filter(|key| key.digest.is_some());

@@ -2,9 +2,9 @@
 
 pub mod caller;
 pub mod certificate;
-pub mod conflicts;
 pub mod directory;
 pub mod key;
+pub mod key_warnings;
 pub mod keyring;
 mod models;
 pub mod token;

@@ -57,6 +57,35 @@ fn logs() {
     ]);
 }
 
+/// The gateway started with each of these, and every call failed with 401 or could not be sent.
+#[test]
+fn upstream_keys_and_hosts_that_cannot_be_right() {
+    let keys = |value: &str| account(&format!("name = \"a\"\nbase_url = \"https://h\"\nkeys = [{value}]"));
+    let at = |problem: &str| format!("4:9: accounts[0].keys[0]: {problem}");
+    let comma = at("is not one key: it has a comma or a semicolon");
+    let other = at("has a character that no key of DashScope has");
+    let unprintable = at("has a character that is not printable ASCII, or a space");
+    let misspelt = "4:12: accounts[0].base_url: has a host like one of DashScope's, but misspelt";
+    expect(vec![
+        (keys("\"sk-0f9a8b7c,sk-6d5e4f3a\""), &comma),
+        (keys("\"sk-0f9a8b7c;sk-6d5e4f3a\""), &comma),
+        (keys("\"'sk-0f9a8b7c'\""), &at("has quotes around it")),
+        (keys("'\"sk-0f9a8b7c\"'"), &at("has quotes around it")),
+        (keys("\"sk-0f9a8b7c'\""), &at("has a quote in it")),
+        (keys("\"\\u201csk-0f9a8b7c\\u201d\""), &unprintable),
+        (keys("\"sk-0f9a8b7c sk-6d5e4f3a\""), &unprintable),
+        (keys("\"DASHSCOPE_API_KEY=sk-0f9a8b7c\""), &other),
+        (keys("\"<sk-0f9a8b7c>\""), &other),
+        (url("https://dashscope.aliyun.com"), misspelt),
+        (url("https://dashscope-int.aliyuncs.com"), misspelt),
+        (
+            around("[admin]\ntoken = \"admin-token-012\""),
+            "2:9: admin.token: is shorter than 16 bytes, and could be guessed",
+        ),
+        (around("[admin]\ntoken = \"'admin-token-0123'\""), "2:9: admin.token: has quotes around it"),
+    ]);
+}
+
 #[test]
 fn types() {
     expect(vec![
@@ -372,6 +401,10 @@ fn suggestions() {
         (account("baseurl = 1"), "did you mean `base_url`?"),
         (key("{ id = \"i\", Key = \"0123456789abcdef\" }"), "did you mean `key`?"),
         (around("[store]\nzzz = 1"), "known here: path, url"),
+        (
+            url("https://dashscope.aliyun.com"),
+            "did you mean dashscope.aliyuncs.com? An upstream key must not reach a host that only looks like it",
+        ),
         (tenant("name = \"t\"\nallow = [\"upload\"]"), "did you mean \"uploads\"?"),
         (tenant("name = \"t\"\nasync_header = \"no\""), "write one of these words"),
         (

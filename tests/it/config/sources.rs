@@ -33,7 +33,7 @@ name = "t"
 keys = [{ id = "k", key_file = "virtual" }, { id = "l", key = { key_file = "virtual2" } }]
 "#;
     let directory = directory(&[
-        ("admin", "admin-token\n"),
+        ("admin", "admin-token-0123\n"),
         ("upstream", "sk-1\r\n\n  sk-2  \n"),
         ("other", "sk-3"),
         ("virtual", "0123456789abcdef\n"),
@@ -41,7 +41,7 @@ keys = [{ id = "k", key_file = "virtual" }, { id = "l", key = { key_file = "virt
     ]);
     let config = Config::parse(text, directory.path(), &environment).unwrap().config;
     let keys = |index: usize| config.accounts[index].keys.iter().map(Secret::expose).collect::<Vec<_>>();
-    assert_eq!(config.settings.admin.token.as_ref().map(Secret::expose), Some("admin-token"));
+    assert_eq!(config.settings.admin.token.as_ref().map(Secret::expose), Some("admin-token-0123"));
     assert_eq!((keys(0), keys(1)), (vec!["sk-1", "sk-2"], vec!["sk-4", "sk-3"]));
     let digests: Vec<[u8; 32]> = config.tenants[0].keys.iter().map(|key| key.sha256).collect();
     assert_eq!(digests[0], <[u8; 32]>::from(Sha256::digest("0123456789abcdef")));
@@ -62,7 +62,7 @@ fn key_files_that_hold_no_key() {
     );
     assert_eq!(of("."), ["4:12: accounts[0].key_file: the file . cannot be read: it is a directory"]);
     assert_eq!(of("large"), ["4:12: accounts[0].key_file: the file large cannot be read: it is too large"]);
-    let two = "a key in the file two has a character that is not printable ASCII, or a space";
+    let two = "a key in line 1 of the file two has a character that is not printable ASCII, or a space";
     assert_eq!(of("two"), [format!("4:12: accounts[0].key_file: {two}")]);
 }
 
@@ -111,19 +111,30 @@ fn a_file_that_is_not_utf8() {
 #[test]
 fn warnings_do_not_stop() {
     let cleartext = around("").replace("https://h", "http://dashscope.example");
-    let problem = "accounts[0].base_url: sends upstream keys unencrypted to a public host";
+    let problem = "accounts[0].base_url: the account `a` sends upstream keys unencrypted to a public host";
     assert_eq!(warnings(&cleartext), [format!("4:12: {problem}")]);
     assert_eq!(warnings(&around("").replace("https://h", "http://127.0.0.1:9000")), [""; 0]);
     let expired = key("{ id = \"i\", key = \"0123456789abcdef\", expires = 2020-01-01T00:00:00Z }");
-    assert_eq!(warnings(&expired), ["7:57: tenants[0].keys[0].expires: has already expired"]);
+    let problem = "tenants[0].keys[0].expires: the key `i` of the tenant `t` has expired";
+    assert_eq!(warnings(&expired), [format!("7:57: {problem}")]);
     let weightless = around("").replace("keys = [\"sk-1\"]", "keys = [\"sk-1\"]\nweight = 0");
-    let problem =
-        "all accounts of this tenant have the weight 0, so that it can make no calls but on old tasks";
+    let problem = "all accounts of the tenant `t` have the weight 0, so that it can call on old tasks only";
     assert_eq!(warnings(&weightless), [format!("7:1: tenants[0]: {problem}")]);
     let named = weightless.replace("name = \"t\"", "name = \"t\"\naccounts = [\"a\"]");
     assert_eq!(warnings(&named), [format!("9:12: tenants[0].accounts: {problem}")]);
-    let keyless = tenant("name = \"t\"");
-    assert_eq!(warnings(&keyless), ["5:1: tenants[0]: has no keys, so nobody can call as this tenant"]);
+}
+
+/// Each of 30 tenants without keys in the file had a warning that nobody could call as it, though all had keys that
+/// were made at run time.
+#[test]
+fn tenants_without_keys_in_the_file_are_a_warning_only_where_none_can_be_made() {
+    let tenants: String = (0..30).map(|number| format!("[[tenants]]\nname = \"t{number}\"\n")).collect();
+    let keyless = format!("{ACCOUNT}{tenants}");
+    assert_eq!(warnings(&format!("{keyless}[admin]\ntoken = \"admin-token-0123\"\n")), [""; 0]);
+    let names =
+        "the tenant `t0`, the tenant `t1`, the tenant `t2`, the tenant `t3`, the tenant `t4`, 25 more";
+    let problem = format!("no keys are given for {names}, and none can be made without `token` in [admin]");
+    assert_eq!(warnings(&keyless), [format!("5:1: tenants: {problem}")]);
 }
 
 fn sidecar(variables: &[(&str, &str)]) -> Option<Result<Loaded, Vec<String>>> {
@@ -166,6 +177,10 @@ fn a_sidecar_is_for_its_own_host() {
     assert_eq!(config.settings.store.path, Path::new("/tmp/aside.db"));
     assert_eq!(config.settings.server.listen.to_string(), "[::1]:0");
     assert_eq!(config.accounts[0].base_url.port, 9000);
+    let quoted = sidecar(&[("DASHSCOPE_API_KEY", "\"sk-1\"")]).unwrap().unwrap_err();
+    assert_eq!(quoted, ["environment: DASHSCOPE_API_KEY: has quotes around it"]);
+    let two = sidecar(&[("DASHSCOPE_API_KEY", "sk-1,sk-2")]).unwrap().unwrap_err();
+    assert_eq!(two, ["environment: DASHSCOPE_API_KEY: is not one key: it has a comma or a semicolon"]);
     let faults = sidecar(&[
         ("DASHSCOPE_API_KEY", "sk 1"),
         ("DASHGATE_LISTEN", "0.0.0.0:8080"),

@@ -79,6 +79,36 @@ fn a_signal_reloads_and_a_bad_file_is_told() {
     assert!(!keys.iter().any(|key| printed.contains(key)), "{printed}");
 }
 
+/// Tenants whose keys are made at run time had a warning each, at each start and reload, that they had no keys.
+#[test]
+fn tenants_with_keys_made_at_run_time_are_no_warning_and_others_are_named_in_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tenants: String = (0..8).map(|number| format!("[[tenants]]\nname = \"t{number}\"\n")).collect();
+    let text = text(nowhere()) + &tenants;
+    write_config(folder.path(), &text);
+    let mut process = Process::start(program(folder.path()).arg("serve"));
+    let admin = process.admin_address();
+    let none =
+        "8 tenant(s) have no valid key, so nobody can call as them: `t0`, `t1`, `t2`, `t3`, `t4`, ...;";
+    assert!(process.printed().contains(none), "{}", process.printed());
+    let create = |tenant: &str| {
+        let fields = [&*format!("Authorization: Bearer {ADMIN_TOKEN}"), "Content-Type: application/json"];
+        let body = format!(r#"{{"tenant":"{tenant}","id":"{tenant}-key"}}"#);
+        assert_eq!(client::once(admin, message("POST /admin/keys", &fields, &body)).status(), 201);
+    };
+    (0..7).for_each(|number| create(&format!("t{number}")));
+    process.signal("HUP");
+    let one = "1 tenant(s) have no valid key, so nobody can call as them: `t7`; make keys with `dashgate keys create";
+    eventually("it says so", || process.printed().contains(one));
+    create("t7");
+    process.signal("HUP");
+    eventually("it is reloaded", || process.printed().matches("reloaded: nothing changed").count() == 2);
+    process.signal("TERM");
+    let (ended, printed) = process.end();
+    assert_eq!(ended.code(), Some(0), "{printed}");
+    assert_eq!(printed.matches("no valid key").count(), 2, "{printed}");
+}
+
 /// Writes files as Kubernetes mounts a ConfigMap or a Secret: as links through `..data`, which it swaps.
 pub(super) fn swap(mount: &Path, version: &str, files: &[(&str, &str)]) {
     let folder = mount.join(version);

@@ -1,4 +1,5 @@
-//! Warnings about keys made at run time that the configuration makes useless.
+//! Warnings about virtual keys, those of the configuration and those made at run time: keys that are refused, and
+//! tenants as whom nobody can call.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,26 +14,63 @@ enum KeyConflict {
     SameSecret { configured: Arc<str>, issued: Box<str> },
 }
 
-/// Logs which keys made at run time are refused though nobody revoked them.
-pub fn warn_of_refused_keys(directory: &Directory, keyring: &Keyring, now: SystemTime) {
+/// Logs which keys made at run time are refused though nobody revoked them, and which tenants have no valid key of
+/// either kind.
+pub fn warn(directory: &Directory, keyring: &Keyring, now: SystemTime) {
     for conflict in conflicts(directory, keyring) {
         tracing::warn!("{conflict}");
     }
-    let (mut count, mut ids) = (0_usize, Vec::new());
+    let mut homeless = NamedFew::default();
+    let mut has_key = directory.callable(now);
     keyring.each(|key| {
-        if key.fault(now).is_none() && !directory.has_tenant(&key.tenant) {
-            count += 1;
-            if ids.len() < MOST_NAMED {
-                ids.push(format!("`{}`", key.id));
+        if key.fault(now).is_none() {
+            match directory.tenants_by_name.get(&*key.tenant) {
+                Some(number) => has_key[*number] = true,
+                None => homeless.note(&key.id),
             }
         }
     });
-    if count > 0 {
-        let (ids, more) = (ids.join(", "), if count > MOST_NAMED { ", ..." } else { "" });
+    if homeless.count > 0 {
         tracing::warn!(
-            "{count} key(s) made at run time are refused, as their tenants are not configured: {ids}{more}; revoke \
-             them, or configure their tenants"
+            "{} key(s) made at run time are refused, as their tenants are not configured: {homeless}; revoke them, or \
+             configure their tenants",
+            homeless.count
         );
+    }
+    let mut closed = NamedFew::default();
+    let without = directory.tenants.iter().zip(has_key).filter(|(_, has_key)| !has_key);
+    without.for_each(|(tenant, _)| closed.note(&tenant.name));
+    if closed.count > 0 {
+        let remedy = match directory.admin_token {
+            Some(_) => "make keys with `dashgate keys create --tenant NAME`",
+            None => "give them `keys`, or [admin] a token, with which keys can be made at run time",
+        };
+        let count = closed.count;
+        tracing::warn!("{count} tenant(s) have no valid key, so nobody can call as them: {closed}; {remedy}");
+    }
+}
+
+/// Names of a warning: their number, and the first of them.
+#[derive(Default)]
+struct NamedFew {
+    count: usize,
+    names: Vec<Box<str>>,
+}
+
+impl NamedFew {
+    fn note(&mut self, name: &str) {
+        self.count += 1;
+        if self.names.len() < MOST_NAMED {
+            self.names.push(name.into());
+        }
+    }
+}
+
+impl fmt::Display for NamedFew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<String> = self.names.iter().map(|name| format!("`{name}`")).collect();
+        let more = if self.count > self.names.len() { ", ..." } else { "" };
+        write!(f, "{}{more}", names.join(", "))
     }
 }
 
@@ -72,5 +110,5 @@ impl fmt::Display for KeyConflict {
     }
 }
 
-/// Keys that one line of the log names.
+/// Names that one line of the log has.
 const MOST_NAMED: usize = 5;
