@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::cooldown::{Availability, Cooldown, CooldownScope, Probe, scope};
 use super::{Account, UpstreamKey};
 use crate::dashscope::refusal::RefusalCause;
+use crate::dashscope::region;
 
 /// Properties of a request that matter to the choice.
 #[derive(Debug, Clone, Copy)]
@@ -272,29 +273,33 @@ impl Account {
     /// rests.
     fn learn(&self, probes: Probes, answer: &AccountFeedback<'_>, now: Instant) -> Option<Duration> {
         let Probes { key: number, address_probe, key_probe, account_probe, model_probe, .. } = probes;
-        address_probe.into_iter().for_each(Probe::succeed);
         let key = &self.keys[number].cooldown;
         let AccountFeedback { cause, retry_after, .. } = *answer;
+        let recover = |probe: Option<Probe>| {
+            let ended = probe.and_then(Probe::succeed);
+            ended.into_iter().for_each(|cause| self.tell_recovery(cause, number, answer.model));
+        };
+        recover(address_probe);
         let (concerned, probe) = match cause.map(|cause| (cause, scope(cause))) {
             // No answer has this cause: it stands for a missing connection.
             Some((_, CooldownScope::Address)) => return None,
             Some((cause, CooldownScope::Key)) => (Some((cause, Arc::clone(key))), key_probe),
             Some((cause, CooldownScope::Account)) => {
-                key_probe.into_iter().for_each(Probe::succeed);
+                recover(key_probe);
                 (Some((cause, Arc::clone(&self.health.account))), account_probe)
             }
             Some((cause, CooldownScope::Model)) => {
-                key_probe.into_iter().for_each(Probe::succeed);
+                recover(key_probe);
                 let model = answer.model.map(|model| self.health.throttled_model(model, now));
                 (model.map(|model| (cause, model)), model_probe)
             }
             None => {
                 // The key was accepted. Only a success proves that the account and the model are available.
-                key_probe.into_iter().for_each(Probe::succeed);
+                recover(key_probe);
                 if answer.is_success {
-                    account_probe.into_iter().for_each(Probe::succeed);
-                    if let Some(probe) = model_probe {
-                        probe.succeed();
+                    recover(account_probe);
+                    if model_probe.is_some() {
+                        recover(model_probe);
                         answer.model.into_iter().for_each(|model| self.health.forget_model(model));
                     }
                 }
@@ -325,7 +330,8 @@ impl Account {
                     key = number + 1,
                     cause = cause_name,
                     seconds,
-                    "upstream key ejected"
+                    "upstream key ejected: {}",
+                    region::refused_key_causes(&self.address.base_url.host)
                 );
             }
             CooldownScope::Account | CooldownScope::Address => {
@@ -334,6 +340,22 @@ impl Account {
             CooldownScope::Model => {
                 let model = model.unwrap_or_default();
                 tracing::warn!(account, model, cause = cause_name, seconds, "account cools down for a model");
+            }
+        }
+    }
+
+    /// Logs that what rested for `cause` is available again.
+    fn tell_recovery(&self, cause: RefusalCause, number: usize, model: Option<&str>) {
+        let (account, cause_name) = (&*self.name, cause.name());
+        match scope(cause) {
+            CooldownScope::Address => tracing::info!(account, cause = cause_name, "upstream reachable again"),
+            CooldownScope::Account => tracing::info!(account, cause = cause_name, "account works again"),
+            CooldownScope::Key => {
+                tracing::info!(account, key = number + 1, cause = cause_name, "upstream key works again");
+            }
+            CooldownScope::Model => {
+                let model = model.unwrap_or_default();
+                tracing::info!(account, model, cause = cause_name, "account takes a model again");
             }
         }
     }

@@ -170,8 +170,10 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    pub(super) fn succeed(self) {
-        self.cooldown.until.store(OPEN, Ordering::Release);
+    /// Ends the rest. Returns its cause if no other request has ended it before.
+    pub(super) fn succeed(self) -> Option<RefusalCause> {
+        let before = self.cooldown.until.swap(OPEN, Ordering::AcqRel);
+        if before == OPEN { None } else { *self.cooldown.cause.lock() }
     }
 
     pub(super) fn fail(
@@ -232,8 +234,10 @@ mod tests {
         let probe = cooldown.probe(later).expect("the first");
         assert!(cooldown.probe(later).is_none());
         assert_eq!(cooldown.availability(later), Availability::Resting(WHILE_PROBED));
-        probe.succeed();
+        let late = cooldown.look(later).expect("it rests");
+        assert_eq!(probe.succeed(), Some(RATE));
         assert_eq!(cooldown.availability(later), Availability::Available);
+        assert_eq!(late.succeed(), None, "the end of a rest is news once");
     }
 
     #[test]
@@ -313,7 +317,7 @@ mod tests {
                         prop_assert!(probe.is_none());
                         probe = Some(taken);
                     },
-                    2 => if let Some(probe) = probe.take() { probe.succeed() },
+                    2 => if let Some(probe) = probe.take() { let _ = probe.succeed(); },
                     3 => if let Some(probe) = probe.take() { let _ = probe.fail(RATE, None, now); },
                     _ => drop(probe.take()),
                 }
