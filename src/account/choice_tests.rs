@@ -36,6 +36,7 @@ fn config_of(number: usize, weight: &u32, keys: usize) -> config::AccountSetting
         rates: config::Rates::default(),
         weight: *weight,
         pace: Vec::new(),
+        errors: config::AccountErrors::Pass,
     }
 }
 

@@ -17,10 +17,11 @@ pub use address::Address;
 pub use health::AccountRegistry;
 pub use key::UpstreamKey;
 
-use crate::config::{self, Rates};
+use crate::config::{self, AccountErrors, Rates};
 use crate::dashscope::refusal::RefusalCause;
 use crate::dashscope::submit_rules::SubmitRule;
 use crate::telemetry::metrics::{AccountSeries, Metrics};
+use cooldown::{Cooldown, CooldownScope, scope};
 use health::AccountHealth;
 use pace::SubmitPace;
 use rules::PaceRules;
@@ -34,6 +35,7 @@ pub struct Account {
     weight: u32,
     rules: PaceRules,
     rates: Rates,
+    errors: AccountErrors,
     health: Arc<AccountHealth>,
     pub series: Arc<AccountSeries>,
 }
@@ -49,6 +51,7 @@ impl Account {
             weight: config.weight,
             rules: PaceRules::new(&config.pace, &config.base_url.host),
             rates: config.rates,
+            errors: config.errors,
             health,
             series: metrics.account(&config.name),
         }
@@ -62,6 +65,22 @@ impl Account {
     /// Tells whether the account takes requests that may go to any account.
     pub fn takes_new(&self) -> bool {
         self.weight > 0
+    }
+
+    /// Tells whether clients must not see a refusal for this cause: it lies with a key or a bill of the account, and the
+    /// account's errors are neutral.
+    pub fn hides(&self, cause: RefusalCause) -> bool {
+        match scope(cause) {
+            CooldownScope::Key | CooldownScope::Account => self.errors == AccountErrors::Neutral,
+            CooldownScope::Address | CooldownScope::Model => false,
+        }
+    }
+
+    /// Tells whether the account rests for a fault that clients must not see: for its bill, or with all its keys.
+    pub fn rests_for_hidden_fault(&self, now: Instant) -> bool {
+        let rests = |cooldown: &Cooldown| cooldown.state(now).is_some();
+        let is_at_fault = || rests(&self.health.account) || self.keys.iter().all(|key| rests(&key.cooldown));
+        self.errors == AccountErrors::Neutral && is_at_fault()
     }
 
     /// Tells whether another key can be tried after one was refused.

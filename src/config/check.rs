@@ -11,9 +11,9 @@ use super::reader::{ConfigReader, Text, ValueFault, number};
 use super::secret::{check_length, check_upstream_key, shown};
 use super::unique::{SecretUse, UniqueSecrets, UniqueValues, unique_name};
 use super::{
-    AccountSettings, AdminSettings, Config, Dialect, GlobalSettings, Mount, PollSettings, Rates,
-    ServerSettings, StoreSettings, SubmitSettings, Timeouts, TraceSettings, log, pace, scalar, storage,
-    tenants, tls,
+    AccountErrors, AccountSettings, AdminSettings, Config, Dialect, GlobalSettings, Mount, PollSettings,
+    Rates, ServerSettings, StoreSettings, SubmitSettings, Timeouts, TraceSettings, log, pace, scalar,
+    storage, tenants, tls,
 };
 use crate::unified::StatusSpelling;
 
@@ -134,6 +134,7 @@ fn account(
         },
         weight: number(&file.weight, WEIGHT),
         pace: file.pace.iter().map(|rule| pace::check(reader, rule)).collect::<Option<_>>()?,
+        errors: reader.setting(&file.errors, scalar::account_errors, AccountErrors::Pass),
     })
 }
 

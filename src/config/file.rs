@@ -67,6 +67,7 @@ pub(super) struct RawAccount {
     pub(super) cancel_qps: Option<Whole>,
     pub(super) weight: Option<Whole>,
     pub(super) pace: Vec<RawPaceRule>,
+    pub(super) errors: Option<Text>,
 }
 
 pub(super) struct RawMount {
@@ -245,6 +246,7 @@ fn account(mut table: Table<'_>) -> RawAccount {
         cancel_qps: table.field("cancel_qps").and_then(rate),
         weight: table.field("weight").and_then(|node| node.whole(0..=MAX_WEIGHT)),
         pace: table.field("pace").map(pace::read).unwrap_or_default(),
+        errors: table.field("errors").and_then(|node| node.string("\"pass\" or \"neutral\"")),
     };
     table.finish();
     account

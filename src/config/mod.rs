@@ -176,6 +176,16 @@ pub struct AccountSettings {
     pub weight: u32,
     /// Rules for the pace of submits. The first rule that fits a model counts; DashScope's own limits fill the gaps.
     pub pace: Vec<PaceRule>,
+    pub errors: AccountErrors,
+}
+
+/// What clients see when a key or a bill of an account is at fault, once every other key and account was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccountErrors {
+    /// DashScope's own answer, like 401 InvalidApiKey or 400 Arrearage.
+    Pass,
+    /// 503, without a word of the account.
+    Neutral,
 }
 
 /// Pace of the submits of some models at one account. DashScope's limit counts where a field is `None`.

@@ -9,9 +9,9 @@ use super::fault::Fault;
 use super::interpolate::Environment;
 use super::reader::ValueFault;
 use super::{
-    AccountSettings, AdminSettings, AsyncHeader, Config, GlobalSettings, Limits, Loaded, LogSettings, Mount,
-    PollSettings, Rates, Secret, ServerSettings, StoreSettings, SubmitSettings, TenantSettings, Timeouts,
-    TraceSettings, scalar, secret,
+    AccountErrors, AccountSettings, AdminSettings, AsyncHeader, Config, GlobalSettings, Limits, Loaded,
+    LogSettings, Mount, PollSettings, Rates, Secret, ServerSettings, StoreSettings, SubmitSettings,
+    TenantSettings, Timeouts, TraceSettings, scalar, secret,
 };
 use crate::dashscope::operation::Groups;
 
@@ -64,6 +64,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         rates: Rates::default(),
         weight: WEIGHT,
         pace: Vec::new(),
+        errors: AccountErrors::Pass,
     };
     let tenant = TenantSettings {
         name: "local".into(),

@@ -124,7 +124,8 @@ fn throttling(code: &str) -> Throttling {
     }
 }
 
-/// Reads `code`, or `error.code` of the compatible envelope; `None` if the body can't be read or has none.
+/// Reads `code`, or `error.code` of the compatible envelope; `None` if the body can't be read or has none. The error may
+/// be an event of a stream, whatever its content type says (protocol 3.10).
 pub fn code(body: &[u8]) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     struct CodeAnswer<'a> {
@@ -138,7 +139,8 @@ pub fn code(body: &[u8]) -> Option<Cow<'_, str>> {
         #[serde(borrow)]
         code: Option<Cow<'a, str>>,
     }
-    let CodeAnswer { code, error } = serde_json::from_slice(body).ok()?;
+    let event = body.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"data:"));
+    let CodeAnswer { code, error } = serde_json::from_slice(event.unwrap_or(body)).ok()?;
     code.or_else(|| error?.code)
 }
 
@@ -153,6 +155,11 @@ mod tests {
             (401, r#"{"code":"InvalidApiKey","message":"","request_id":""}"#, Some(RefusalCause::InvalidKey)),
             (401, r#"{"error":{"code":"invalid_api_key","param":null}}"#, Some(RefusalCause::InvalidKey)),
             (400, r#"{"code":"Arrearage"}"#, Some(RefusalCause::Arrearage)),
+            (
+                400,
+                "id:1\nevent:error\n:HTTP_STATUS/400\ndata:{\"code\":\"Arrearage\"}\n\n",
+                Some(RefusalCause::Arrearage),
+            ),
             (429, r#"{"code":"Throttling.RateQuota"}"#, rate),
             (429, r#"{"error":{"code":"limit_requests"}}"#, rate),
             (429, r#"{"code":"Throttling"}"#, Some(RefusalCause::Throttled(Throttling::General))),

@@ -68,6 +68,8 @@ pub(super) enum Rejection {
     },
     /// No account can take the request; with the time until one may again.
     AccountsOut(Duration),
+    /// A key or a bill of the account is at fault, which its clients must not see.
+    AccountFault,
     /// The task's account refused every key.
     NoLiveKey,
     /// Nothing was sent.
@@ -158,6 +160,7 @@ impl Rejection {
             Rejection::NoRoom => RefusalRow { reason: Reason::NoRoom, closes: true, ..UNAVAILABLE },
             Rejection::Paced { .. } => RefusalRow { reason: Reason::Paced, ..THROTTLED },
             Rejection::AccountsOut(_) => RefusalRow { reason: Reason::AccountsOut, ..THROTTLED },
+            Rejection::AccountFault => RefusalRow { reason: Reason::AccountFault, ..UNAVAILABLE },
             Rejection::NoLiveKey => RefusalRow { reason: Reason::NoLiveKey, ..UNAVAILABLE },
             Rejection::UpstreamUnreachable => {
                 RefusalRow { reason: Reason::UpstreamUnreachable, ..UNAVAILABLE }
@@ -244,6 +247,9 @@ impl Rejection {
                 format!("{RATE_EXCEEDED} The limit is {limit} of {model}.").into()
             }
             Rejection::AccountsOut(_) => RATE_EXCEEDED.into(),
+            Rejection::AccountFault => {
+                "The service is unavailable at present, through no fault of the request or its key.".into()
+            }
             Rejection::NoLiveKey => "The task's account can't be asked at present; ask again.".into(),
             Rejection::UpstreamUnreachable => "The upstream can't be reached; nothing was sent.".into(),
             Rejection::UpstreamLost => {

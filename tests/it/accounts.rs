@@ -1,6 +1,7 @@
 //! Accounts: a submit goes to a fit account, every later call on its task to that account, and an ambiguous submit is
 //! never sent twice.
 
+mod errors;
 mod rotation;
 mod unreachable;
 

@@ -149,7 +149,12 @@ impl<'d> Choice<'d> {
         match self.destination {
             // Some SDKs give up a task at 429; all ask again at 503.
             Destination::Task(_) => Some(Rejection::NoLiveKey),
-            Destination::Any if self.is_open() => Some(Rejection::AccountsOut(wait)),
+            Destination::Any if self.is_open() => {
+                let now = Instant::now();
+                let mut taking = self.among.iter().filter(|index| self.accounts[**index].takes_new());
+                let is_fault = taking.all(|index| self.accounts[*index].rests_for_hidden_fault(now));
+                Some(if is_fault { Rejection::AccountFault } else { Rejection::AccountsOut(wait) })
+            }
             Destination::Files(_) | Destination::Any => None,
         }
     }

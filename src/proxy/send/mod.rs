@@ -64,7 +64,7 @@ impl Proxy {
         let mut submit_wait =
             client.map(|client| SubmitWait::new(permit, &request.headers, client, &exchange));
         let mut tried = TriedAccounts::default();
-        let mut refused: Option<(Box<Response<Download>>, RefusalCause)> = None;
+        let mut refused: Option<Refused> = None;
         let mut unreached = false;
         loop {
             exchange.leave_attempt();
@@ -130,16 +130,21 @@ impl Proxy {
             };
             let rest = pick.answered(&answer, &mut tried, Instant::now());
             tell_when(&mut response, rest);
+            let is_hidden = cause.is_some_and(|cause| account.hides(cause));
             if let Some(cause) = cause
                 && let Some(copy) = copy
                 && may_repeat(cause, &choice)
                 && let Some(again) = progress.again()
             {
-                refused = Some((Box::new(response), cause));
+                refused = Some(Refused { answer: (!is_hidden).then(|| Box::new(response)), cause });
                 (request, body) = (copy, again);
                 continue;
             }
             exchange.note_model(choice.model.as_deref());
+            if is_hidden {
+                Box::pin(delay_next_query(&choice, &exchange)).await;
+                return Err(Rejection::AccountFault);
+            }
             if !permit.submits() {
                 progress.forget();
             }
@@ -176,18 +181,27 @@ fn may_repeat(cause: RefusalCause, choice: &Choice<'_>) -> bool {
     cause == RefusalCause::InvalidKey || choice.repeats && !choice.is_for_task()
 }
 
+/// An answer that was followed by another attempt.
+struct Refused {
+    /// `None` if clients must not see it.
+    answer: Option<Box<Response<Download>>>,
+    cause: RefusalCause,
+}
+
 /// The answer if no attempt is left: the last one of the upstream if it tells the client what it needs to know, else a
 /// refusal of the gateway.
 fn last(
-    refused: Option<(Box<Response<Download>>, RefusalCause)>,
+    refused: Option<Refused>,
     refusal: Option<Rejection>,
     choice: &Choice<'_>,
     wait: Duration,
 ) -> Result<Response<Download>, Rejection> {
     match (refused, refusal) {
-        (Some((response, RefusalCause::Throttled(_))), _) if !choice.is_for_task() => Ok(*response),
+        (Some(Refused { answer, cause: RefusalCause::Throttled(_) }), _) if !choice.is_for_task() => {
+            answer.map(|answer| *answer).ok_or(Rejection::AccountFault)
+        }
         (_, Some(rejection)) => Err(rejection),
-        (Some((response, _)), None) => Ok(*response),
+        (Some(Refused { answer, .. }), None) => answer.map(|answer| *answer).ok_or(Rejection::AccountFault),
         (None, None) => Err(Rejection::AccountsOut(wait)),
     }
 }

@@ -77,6 +77,7 @@ pub enum Reason {
     NoRoom,
     Paced,
     AccountsOut,
+    AccountFault,
     NoLiveKey,
     UpstreamUnreachable,
     UpstreamLost,

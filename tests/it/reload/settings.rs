@@ -76,6 +76,7 @@ const ROWS: &[Row] = &[
     ("accounts.pace.models", "models = [\"wan2.7-t2v\"]", "models = [\"wan2.7-*\"]", ACCOUNT),
     ("accounts.pace.requests_per_second", "requests_per_second = 5.5", "requests_per_second = 6", ACCOUNT),
     ("accounts.pace.running", "running = \"unlimited\"", "running = 9", ACCOUNT),
+    ("accounts.errors", "errors = \"pass\"", "errors = \"neutral\"", ACCOUNT),
     ("mounts.prefix", "prefix = \"/spare\"", "prefix = \"/other\"", Renames("mounts")),
     ("mounts.dialect", "dialect = \"native\"", "dialect = \"unified\"", Changes("mounts", "/wan")),
     ("mounts.video_statuses", "video_statuses = \"openai\"", "video_statuses = \"opeai\"", Changes("mounts", "/wan")),
@@ -126,7 +127,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// Number of the first rows, whose keys the example shows.
-const SHOWN: usize = 76;
+const SHOWN: usize = 77;
 
 fn base(upstream: &str) -> String {
     format!(
@@ -172,6 +173,7 @@ list_qps = 20
 cancel_qps = 20
 weight = 7
 pace = [{{ models = ["wan2.7-t2v"], requests_per_second = 5.5, running = "unlimited" }}]
+errors = "pass"
 [[accounts]]
 name = "spare"
 base_url = "http://{upstream}"
