@@ -46,7 +46,7 @@
 //! | room | what it holds |
 //! |---|---|
 //! | [`app`] | the wiring: a configuration in, bound addresses and a drain handle out |
-//! | [`cli`] | the commands that are clients of a running gateway (`keys`), and the demo |
+//! | [`cli`] | the commands that are clients of a running gateway (`keys`), the check of keys and store, and the demo |
 //! | [`server`] | the client's side of the wire: accept, connection, HTTP/1.1 head checks, parked connections, drain |
 //! | [`admin`] | the operator's listener: health, metrics, the admin API |
 //! | [`lifecycle`] | reload, hand-over to a new process, housekeeping, readiness, liveness, signals, notices to systemd |

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use dashgate::app::{self, RunningGateway};
-use dashgate::cli::{demo, keys};
+use dashgate::cli::{check, demo, keys};
 use dashgate::config::{self, Config, Files, Loaded};
 use dashgate::lifecycle::handover::{self, Successor};
 use dashgate::lifecycle::{signals, systemd};
@@ -40,7 +40,7 @@ enum Command {
     /// without an interruption.
     Serve(Serve),
     /// Validate a configuration: every fault at once, as file:line:column: problem. Exits with 0 or 64.
-    Check(ConfigFile),
+    Check(Check),
     /// Show the gateway at work: a simulator and a gateway on loopback, and one Wan task from submit to a downloaded
     /// MP4.
     Demo(demo::DemoOptions),
@@ -53,6 +53,17 @@ struct ConfigFile {
     /// The configuration; without it $DASHGATE_CONFIG, else ./dashgate.toml.
     #[arg(short, long = "config", value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Check {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Also try each account's keys, with a query for a task that does not exist, and whether the store can be written.
+    /// This costs nothing and disturbs no gateway that runs. A key is sent to the host of its own account only. An
+    /// overdue bill shows only at calls that cost something, so it is not found.
+    #[arg(long)]
+    online: bool,
 }
 
 #[derive(Debug, Args)]
@@ -78,22 +89,42 @@ fn main() -> ExitCode {
     let _diagnostics = diagnostics::start(std::env::var("RUST_LOG").ok());
     match cli.command {
         Command::Serve(options) => serve(&options),
-        Command::Check(file) => check(&file),
+        Command::Check(options) => check(&options),
         Command::Demo(options) => demonstrate(&options),
         Command::Sim(options) => simulate(*options),
         Command::Keys(options) => manage(&options),
     }
 }
 
-fn check(file: &ConfigFile) -> ExitCode {
-    match load(file) {
+fn check(options: &Check) -> ExitCode {
+    match load(&options.file) {
         Ok((source, _, loaded)) => {
-            let Config { accounts, mounts, tenants, .. } = &loaded.config;
-            let (accounts, mounts, tenants) = (accounts.len(), mounts.len(), tenants.len());
-            say(&format!("{source}: valid: {accounts} account(s), {mounts} mount(s), {tenants} tenant(s)\n"));
-            ExitCode::SUCCESS
+            let config = &loaded.config;
+            let (accounts, mounts, tenants) =
+                (config.accounts.len(), config.mounts.len(), config.tenants.len());
+            let keyless = match config.keyless_tenants() {
+                0 => String::new(),
+                count => format!(", {count} of them with keys made at run time only"),
+            };
+            let counts = format!("{accounts} account(s), {mounts} mount(s), {tenants} tenant(s){keyless}");
+            say(&format!("{source}: valid: {counts}\n"));
+            if options.online { check_online(&source, &loaded.config) } else { ExitCode::SUCCESS }
         }
         Err(code) => code,
+    }
+}
+
+fn check_online(source: &str, config: &Config) -> ExitCode {
+    let tell = |finding: &check::Finding| match finding {
+        check::Finding { subject, result: Ok(state) } => say(&format!("{subject}: {state}\n")),
+        check::Finding { subject, result: Err(problem) } => {
+            complain(&format!("{source}: {subject}: {problem}\n"))
+        }
+    };
+    match run(check::run(config, tell)) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => bad_usage(),
+        Err(error) => failed_start(&error),
     }
 }
 

@@ -23,7 +23,7 @@ pub struct Address {
 
 impl Address {
     pub(super) fn new(config: &config::AccountSettings, origin: Instant) -> Self {
-        let host = HeaderValue::try_from(authority(&config.base_url));
+        let host = HeaderValue::try_from(config.base_url.authority());
         Self {
             base_url: config.base_url.clone(),
             host: host.unwrap_or(HeaderValue::from_static("")),
@@ -34,27 +34,5 @@ impl Address {
 
     pub(super) fn is_of(&self, config: &config::AccountSettings) -> bool {
         self.base_url == config.base_url && self.ca_pem == config.ca_pem
-    }
-}
-
-/// `host` or `host:port`, as a `host` field spells it.
-fn authority(url: &BaseUrl) -> String {
-    let host = if url.host.contains(':') { format!("[{}]", url.host) } else { url.host.clone() };
-    match (url.tls, url.port) {
-        (true, 443) | (false, 80) => host,
-        (_, port) => format!("{host}:{port}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_authority_names_a_port_only_where_it_must() {
-        let url = |tls, host: &str, port| BaseUrl { tls, host: host.into(), port, path: String::new() };
-        assert_eq!(authority(&url(true, "dashscope.aliyuncs.com", 443)), "dashscope.aliyuncs.com");
-        assert_eq!(authority(&url(false, "127.0.0.1", 8090)), "127.0.0.1:8090");
-        assert_eq!(authority(&url(false, "::1", 443)), "[::1]:443");
     }
 }

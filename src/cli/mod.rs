@@ -1,4 +1,5 @@
-//! Commands beside `serve` and `check`: clients of a running gateway, and the demonstration.
+//! Commands beside `serve`: clients of a running gateway, the check of keys and store, and the demonstration.
 
+pub mod check;
 pub mod demo;
 pub mod keys;

@@ -7,6 +7,26 @@ use rustls::pki_types::ServerName;
 use super::BaseUrl;
 use super::reader::ValueFault;
 use super::scalar::is_segment;
+use crate::dashscope::region;
+
+impl BaseUrl {
+    /// `host` or `host:port`, as a `host` field spells it.
+    pub fn authority(&self) -> String {
+        match (self.tls, self.port) {
+            (true, 443) | (false, 80) => self.bracketed_host(),
+            (_, _) => self.socket_name(),
+        }
+    }
+
+    /// `host:port`, to connect to.
+    pub fn socket_name(&self) -> String {
+        format!("{}:{}", self.bracketed_host(), self.port)
+    }
+
+    fn bracketed_host(&self) -> String {
+        if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() }
+    }
+}
 
 /// Reads `http(s)://host[:port][/path]`.
 pub(super) fn base_url(text: &str) -> Result<BaseUrl, ValueFault> {
@@ -160,8 +180,27 @@ mod tests {
             "https://host/a//b",
             "https://host/../b",
             "https://host/%61",
+            "https://dashscope.aliyun.com",
+            "https://DashScope-Int.aliyuncs.com:443",
         ] {
             assert!(read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_authority_names_a_port_only_where_it_must() {
+        let url = |tls, host: &str, port| BaseUrl { tls, host: host.into(), port, path: String::new() };
+        for (url, authority, socket) in [
+            (
+                url(true, "dashscope.aliyuncs.com", 443),
+                "dashscope.aliyuncs.com",
+                "dashscope.aliyuncs.com:443",
+            ),
+            (url(false, "127.0.0.1", 8090), "127.0.0.1:8090", "127.0.0.1:8090"),
+            (url(false, "::1", 80), "[::1]", "[::1]:80"),
+            (url(false, "::1", 443), "[::1]:443", "[::1]:443"),
+        ] {
+            assert_eq!((url.authority(), url.socket_name()), (authority.to_owned(), socket.to_owned()));
         }
     }
 
@@ -177,5 +216,3 @@ mod tests {
         }
     }
 }
-            "https://dashscope.aliyun.com",
-            "https://DashScope-Int.aliyuncs.com:443",

@@ -281,6 +281,14 @@ pub enum AsyncHeader {
 }
 
 impl Config {
+    /// The number of tenants that can be called as only with keys made at run time.
+    pub fn keyless_tenants(&self) -> usize {
+        let is_keyless =
+            |tenant: &&TenantSettings| tenant.keys.is_empty() && tenant.client_certificates.is_empty();
+        let can_be_made = !self.sidecar && self.settings.admin.token.is_some();
+        if can_be_made { self.tenants.iter().filter(is_keyless).count() } else { 0 }
+    }
+
     /// Keeps the TLS state of the previous configuration where the files are unchanged, so that TLS sessions can be
     /// resumed.
     pub fn succeed(&mut self, before: &Config) {

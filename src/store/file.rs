@@ -57,7 +57,7 @@ impl LockedFile {
         if self.last.is_some() {
             self.has_shrunk()?;
         }
-        self.refuse_emptied()?;
+        refuse_emptied(&self.path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -130,14 +130,14 @@ impl LockedFile {
         last.length = last.length.max(found.length);
         Ok(shrunk)
     }
+}
 
-    /// Refuses an empty file that has a log or a reserve file: SQLite would take the file for a new database and delete
-    /// the log.
-    fn refuse_emptied(&self) -> Result<(), StoreCause> {
-        let is_empty = fs::metadata(&self.path).is_ok_and(|file| file.len() == 0);
-        let was_written = || wal_bytes(&self.path) > 0 || beside(&self.path, "-reserve").exists();
-        if is_empty && was_written() { Err(StoreCause::Emptied) } else { Ok(()) }
-    }
+/// Refuses an empty file that has a log or a reserve file: SQLite would take the file for a new database and delete the
+/// log.
+pub(super) fn refuse_emptied(path: &Path) -> Result<(), StoreCause> {
+    let is_empty = fs::metadata(path).is_ok_and(|file| file.len() == 0);
+    let was_written = || wal_bytes(path) > 0 || beside(path, "-reserve").exists();
+    if is_empty && was_written() { Err(StoreCause::Emptied) } else { Ok(()) }
 }
 
 /// Opens a second connection, for reading.
@@ -154,7 +154,7 @@ pub(super) fn wal_bytes(path: &Path) -> u64 {
 }
 
 /// Resolves links, so that two gateways with the same database ask for the same lock.
-fn resolved(path: &Path) -> Result<PathBuf, StoreCause> {
+pub(super) fn resolved(path: &Path) -> Result<PathBuf, StoreCause> {
     match fs::canonicalize(path) {
         Ok(path) if path.is_file() => Ok(path),
         Ok(_) => Err(StoreCause::NotAFile),
@@ -195,7 +195,7 @@ pub(super) fn sign(lock: &mut File) -> io::Result<()> {
     lock.write_all(std::process::id().to_string().as_bytes())
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

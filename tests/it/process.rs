@@ -7,6 +7,7 @@ mod diagnostics;
 mod kills;
 mod many_reloads;
 mod memory;
+mod online_check;
 mod outages;
 mod reloads;
 mod systemd;
