@@ -22,8 +22,14 @@ pub fn client_config(
     identity: Option<Identity<'_>>,
 ) -> Result<Arc<ClientConfig>, Error> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    for certificate in certificates(ca_pem.unwrap_or_default())? {
-        roots.add(certificate)?;
+    if let Some(pem) = ca_pem {
+        let authorities = certificates(pem)?;
+        if authorities.is_empty() {
+            return Err(Error::General("there is no certificate in it".to_owned()));
+        }
+        for certificate in authorities {
+            roots.add(certificate)?;
+        }
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)

@@ -100,7 +100,7 @@ impl EnvironmentReader<'_> {
         let (authority, host, path, host_name) = self.parts(variable, &url)?;
         let tls = match host_name {
             None => None,
-            Some(name) => Some(self.tls(name)?),
+            Some(name) => Some(self.tls(variable, name)?),
         };
         Some(ExporterSettings {
             authority,
@@ -186,31 +186,45 @@ impl EnvironmentReader<'_> {
         }
     }
 
-    fn tls(&mut self, name: String) -> Option<Tls> {
+    fn tls(&mut self, endpoint: &'static str, name: String) -> Option<Tls> {
         let ca = self.file(["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"])?;
-        let certificate = self.file([
-            "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
-            "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
-        ])?;
-        let key = self.file(["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"])?;
-        let identity =
-            certificate.as_ref().zip(key.as_ref()).map(|(certificate, key)| Identity { certificate, key });
-        let config = match client_config(ca.as_deref(), identity) {
+        let certificate = self.file(CLIENT_CERTIFICATE)?;
+        let key = self.file(CLIENT_KEY)?;
+        let identity = match (&certificate, &key) {
+            (Some((_, certificate)), Some((_, key))) => Some(Identity { certificate, key }),
+            (None, None) => None,
+            (Some((given, _)), None) | (None, Some((given, _))) => {
+                let other = if certificate.is_none() { CLIENT_CERTIFICATE[1] } else { CLIENT_KEY[1] };
+                return self
+                    .fault(given, format!("{other} is not set, and one needs the other: no spans are sent"));
+            }
+        };
+        let ca_pem = ca.as_ref().map(|(_, pem)| pem.as_slice());
+        // Without the identity, only the authorities can be at fault.
+        let checked = client_config(ca_pem, None).map_err(|error| (ca.as_ref(), error));
+        let config = checked.and_then(|plain| match identity {
+            None => Ok(plain),
+            Some(_) => client_config(ca_pem, identity).map_err(|error| (certificate.as_ref(), error)),
+        });
+        let config = match config {
             Ok(config) => config,
-            Err(error) => return self.fault("OTEL_EXPORTER_OTLP_CERTIFICATE", error.to_string()),
+            Err((file, error)) => {
+                let variable = file.map_or(endpoint, |(variable, _)| *variable);
+                return self.fault(variable, format!("{error}: no spans are sent"));
+            }
         };
         match ServerName::try_from(name) {
             Ok(name) => Some((config, name)),
-            Err(_) => self.fault("OTEL_EXPORTER_OTLP_ENDPOINT", "names no host: no spans are sent"),
+            Err(_) => self.fault(endpoint, "names no host: no spans are sent"),
         }
     }
 
-    /// Reads a file: `Some(None)` if no variable names one, `None` if it can't be read.
+    /// Reads a file, with the variable that names it: `Some(None)` if none does, `None` if it can't be read.
     #[expect(clippy::option_option, reason = "no file and no readable file are two things")]
-    fn file(&mut self, names: [&'static str; 2]) -> Option<Option<Vec<u8>>> {
+    fn file(&mut self, names: [&'static str; 2]) -> Option<Option<(&'static str, Vec<u8>)>> {
         let Some((variable, path)) = self.first(names) else { return Some(None) };
         match std::fs::read(path.trim()) {
-            Ok(bytes) => Some(Some(bytes)),
+            Ok(bytes) => Some(Some((variable, bytes))),
             Err(error) => self.fault(variable, format!("{error}: no spans are sent")),
         }
     }
@@ -311,6 +325,10 @@ fn pairs(text: &str) -> impl Iterator<Item = (String, String)> {
     })
 }
 
+/// The variable for traces, and the one for all signals.
+const CLIENT_CERTIFICATE: [&str; 2] =
+    ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"];
+const CLIENT_KEY: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"];
 const MOST_WAITING: usize = 1_000_000;
 const MOST_MILLISECONDS: u64 = 3_600_000;
 

@@ -41,6 +41,38 @@ fn what_would_send_spans_astray_turns_them_off() {
     assert!(settings.is_none() && faults == ["OTEL_EXPORTER_OTLP_CERTIFICATE"]);
 }
 
+/// A certificate without its key was left out without a word, so that the collector refused the spans; and faults named
+/// variables that were not set.
+#[test]
+fn tls_faults_name_the_variable_that_was_set() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (good, bad) = (folder.path().join("good.pem"), folder.path().join("bad.pem"));
+    let issued = rcgen::generate_simple_self_signed(["collector".to_owned()]).expect("a certificate");
+    std::fs::write(&good, issued.cert.pem() + &issued.signing_key.serialize_pem()).expect("written");
+    std::fs::write(&bad, "no certificate").expect("written");
+    let path = |path: &std::path::Path| path.to_str().expect("UTF-8").to_owned();
+    let (good, bad) = (path(&good), path(&bad));
+    let (certificate, key) = ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_KEY");
+    let (traces_ca, ca) = ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE");
+    let endpoint = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+    for (variables, at_fault) in [
+        (&[(certificate, &good)][..], certificate),
+        (&[(key, &good)], key),
+        (&[(certificate, &good), (key, &bad)], certificate),
+        (&[(certificate, &bad), (key, &good)], certificate),
+        (&[(traces_ca, &bad), (ca, &good)], traces_ca),
+        (&[(ca, &bad)], ca),
+    ] {
+        let given = variables.iter().map(|(variable, file)| (*variable, file.as_str()));
+        let all: Vec<_> = given.chain([(endpoint, "https://collector")]).collect();
+        let (settings, faults) = settings(&all);
+        assert!(settings.is_none(), "{variables:?}");
+        assert_eq!(faults, [at_fault], "{variables:?}");
+    }
+    let whole = [(endpoint, "https://collector"), (certificate, &*good), (key, &*good), (ca, &*good)];
+    assert!(settings(&whole).0.is_some_and(|settings| settings.tls.is_some()));
+}
+
 #[test]
 fn endpoints_are_read_as_the_specification_has_them() {
     for (variable, url, authority, path, tls) in [
