@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use super::lenient_json;
+
 /// Reads `data.upload_dir` of a policy: the directory of all files that are uploaded under it.
 pub fn upload_directory(body: &[u8]) -> Option<Box<str>> {
     #[derive(Deserialize)]
@@ -17,7 +19,7 @@ pub fn upload_directory(body: &[u8]) -> Option<Box<str>> {
     struct DirectoryData {
         upload_dir: Box<str>,
     }
-    let DirectoryAnswer { data } = serde_json::from_slice(body).ok()?;
+    let DirectoryAnswer { data } = lenient_json::from_slice(body)?;
     (!data.upload_dir.is_empty()).then_some(data.upload_dir)
 }
 
@@ -41,7 +43,7 @@ impl UploadPolicy {
         struct PolicyAnswer {
             data: UploadPolicy,
         }
-        serde_json::from_slice(body).map(|PolicyAnswer { data }| data).ok()
+        lenient_json::from_slice(body).map(|PolicyAnswer { data }| data)
     }
 
     /// The URL that names the file in a request.

@@ -62,6 +62,12 @@ impl Status {
         ];
         known.into_iter().find(|status| status.name() == name).unwrap_or(Status::Unknown)
     }
+
+    /// The status that an answer of the upstream writes so.
+    pub fn written(text: &str) -> Self {
+        let status = Self::from_name(text);
+        if status == Status::Unknown && text != status.name() { Status::Other } else { status }
+    }
 }
 
 /// A task as an answer names it.
@@ -71,25 +77,6 @@ pub struct NamedTask {
     pub status: Status,
     /// The time of the task's end by the upstream's clock, once it has ended.
     pub ended: Option<SystemTime>,
-}
-
-/// Reads `output.task_id`, `output.task_status` and `output.end_time`; `None` where the body names no task.
-pub fn read(body: &[u8]) -> Option<NamedTask> {
-    #[derive(Deserialize)]
-    struct NamingAnswer {
-        output: NamingOutput,
-    }
-    #[derive(Deserialize)]
-    struct NamingOutput {
-        task_id: Arc<str>,
-        task_status: Option<Status>,
-        #[serde(default)]
-        end_time: Option<Box<str>>,
-    }
-    let NamingAnswer { output } = serde_json::from_slice(body).ok()?;
-    let status = output.task_status.unwrap_or(Status::Unknown);
-    let ended = output.end_time.and_then(|text| time::read(&text));
-    (!output.task_id.is_empty()).then_some(NamedTask { task_id: output.task_id, status, ended })
 }
 
 /// The answer to a query for a task of which only the status is known.
@@ -127,40 +114,6 @@ pub const CANCEL_REFUSED: &str =
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_submit_names_its_task_in_any_order_of_keys() {
-        for body in [
-            r#"{"output":{"task_status":"PENDING","task_id":"a-1"},"request_id":"r"}"#,
-            r#"{"request_id":"r","output":{"task_id":"a-1","task_status":"PENDING","new":[1]}}"#,
-        ] {
-            let expected = NamedTask { task_id: "a-1".into(), status: Status::Pending, ended: None };
-            assert_eq!(read(body.as_bytes()), Some(expected));
-        }
-    }
-
-    #[test]
-    fn a_status_of_the_future_still_names_the_task() {
-        let body = br#"{"output":{"task_id":"a","task_status":"POST-PROCESSING"}}"#;
-        assert_eq!(read(body).map(|task| task.status), Some(Status::Other));
-    }
-
-    #[test]
-    fn other_answers_name_none() {
-        for body in ["", "[]", r#"{"output":{}}"#, r#"{"output":{"task_id":""}}"#, r#"{"code":"Throttling"}"#]
-        {
-            assert_eq!(read(body.as_bytes()), None, "{body}");
-        }
-    }
-
-    #[test]
-    fn an_end_is_told_by_the_upstreams_clock() {
-        let body =
-            br#"{"output":{"task_id":"a","task_status":"FAILED","end_time":"1970-01-01 08:00:02.000"}}"#;
-        let ended = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(2));
-        assert_eq!(read(body).and_then(|task| task.ended), ended);
-        assert_eq!(read(br#"{"output":{"task_id":"a","end_time":""}}"#).and_then(|task| task.ended), None);
-    }
 
     #[test]
     fn a_status_alone_is_told_as_dashscope_tells_it() {

@@ -5,8 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess};
 use serde::{Deserialize, Serialize};
 
+use super::lenient_json::{self, FieldReader, Fields, LenientText};
 use super::task::Status;
 use super::time;
 
@@ -20,17 +22,46 @@ pub struct TaskPage {
     pub data: Vec<TaskRow>,
 }
 
-/// One task on a page.
-#[derive(Debug, Deserialize)]
+/// One task on a page. A row that can't be read, which must not hide the others, has an empty id.
+#[derive(Debug)]
 pub struct TaskRow {
     pub task_id: Box<str>,
     pub status: Status,
 }
 
+impl<'de> Deserialize<'de> for TaskRow {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut row = RowFields::default();
+        Fields(&mut row).deserialize(deserializer)?;
+        let (task_id, status) = row.task_id.zip(row.status).unwrap_or((Box::default(), Status::Unknown));
+        Ok(Self { task_id, status })
+    }
+}
+
+#[derive(Default)]
+struct RowFields {
+    task_id: Option<Box<str>>,
+    status: Option<Status>,
+}
+
+impl<'de> FieldReader<'de> for RowFields {
+    fn read<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        match key {
+            "task_id" => self.task_id = map.next_value::<LenientText<'_>>()?.0.map(Into::into),
+            "status" => {
+                let LenientText(status) = map.next_value()?;
+                self.status = status.map(|status| Status::written(&status));
+            }
+            _ => drop(map.next_value::<IgnoredAny>()?),
+        }
+        Ok(())
+    }
+}
+
 impl TaskPage {
     /// Reads a page; `None` if the body is no page.
     pub fn read(body: &[u8]) -> Option<Self> {
-        serde_json::from_slice(body).ok()
+        lenient_json::from_slice(body)
     }
 
     /// True if the page with this number, of a list whose pages have `size` tasks, has as many tasks as its total demands.
@@ -164,6 +195,18 @@ mod tests {
         assert_eq!((page.size(), page.data.len()), (10, 2));
         assert_eq!((page.data[0].status, page.data[1].status), (Status::Succeeded, Status::Other));
         assert!(TaskPage::read(br#"{"code":"Throttling"}"#).is_none());
+    }
+
+    #[test]
+    fn an_odd_row_hides_no_other() {
+        let body = br#"{"total":9,"page_size":10,"data":[{"task_id":"a","status":"RUNNING"},7,null,[],{},
+            {"task_id":"b","status":3},{"task_id":"c","status":"FAILED","status":"SUCCEEDED"},
+            {"task_id":null,"status":"RUNNING"}]}"#;
+        let page = TaskPage::read(body).expect("a page");
+        let rows: Vec<_> = page.data.iter().filter(|row| !row.task_id.is_empty()).collect();
+        let rows: Vec<_> = rows.iter().map(|row| (&*row.task_id, row.status)).collect();
+        assert_eq!(rows, [("a", Status::Running), ("c", Status::Succeeded)]);
+        assert_eq!(page.data.len(), 8, "an odd row is a row");
     }
 
     #[test]

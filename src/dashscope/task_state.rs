@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
+use super::lenient_json::without_mark;
 use super::task::{NamedTask, Status};
 use super::time;
 
@@ -27,11 +28,6 @@ pub fn read_beginning(beginning: &[u8]) -> Option<NamedTask> {
     let _ = StateSeeker(&mut state)
         .deserialize(&mut serde_json::Deserializer::from_slice(without_mark(beginning)));
     state.named()
-}
-
-/// The text without a byte order mark, which a reader may ignore (RFC 8259, 8.1).
-pub(super) fn without_mark(body: &[u8]) -> &[u8] {
-    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
 #[derive(Default)]

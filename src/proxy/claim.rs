@@ -1,37 +1,121 @@
 //! Claim: records which tenant owns the task of a submit, before the client sees a byte of the answer.
 
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use hyper::Response;
+use hyper::header::CONTENT_ENCODING;
+use uuid::Uuid;
 
 use super::exchange::Exchange;
-use crate::dashscope::task::NamedTask;
-use crate::store::{Store, TaskRecord};
+use super::rejection::Rejection;
+use super::worker::Proxy;
+use crate::account::Account;
+use crate::dashscope::submit_answer::SubmitAnswer;
+use crate::dashscope::task::Status;
+use crate::store::TaskRecord;
 use crate::unified::RequestedVideo;
+use crate::upstream::{self, ANSWER_BYTES, Download};
 
-/// Claims the new task of a submit for its tenant. The claim is durable when this returns, unless the store fails.
-pub(super) async fn claim(
-    store: &Store,
-    exchange: &Exchange,
-    named: NamedTask,
-    asked: Option<Arc<RequestedVideo>>,
-) -> Arc<TaskRecord> {
-    let (permit, directory) = (exchange.permit(), exchange.directory());
-    let task = Arc::new(TaskRecord {
-        id: named.task_id,
-        tenant: Arc::clone(&permit.tenant().name),
-        key_id: permit.caller().key_id().into(),
-        account: Arc::clone(&directory.accounts[exchange.account.get().unwrap_or_default()].name),
-        model: exchange.model.get().cloned().unwrap_or_default(),
-        mount: Arc::clone(&exchange.route().mount(directory).prefix),
-        claimed_at: SystemTime::now(),
-        status: named.status.into(),
-        asked,
-        hidden: false.into(),
-    });
-    if let Err(fault) = store.claim(Arc::clone(&task)).await {
-        // The task is paid for, so the client gets its id all the same. If the gateway crashes before the claim is
-        // durable, the task has no owner.
-        tracing::error!(task_id = &*task.id, tenant = &*permit.tenant().name, %fault, "a task's owner is not durable yet");
+impl Proxy {
+    /// Reads the answer to a submit, and claims the task that it names for its tenant. The claim is durable when this
+    /// returns, unless the store fails. Returns the text of the answer, if it was read whole, and the task.
+    ///
+    /// # Errors
+    /// `UpstreamLost` or `UpstreamTimeout` if the answer broke off. A task that its beginning names is claimed all the
+    /// same.
+    pub(super) async fn claim(
+        &self,
+        exchange: &Rc<Exchange>,
+        response: &mut Response<Download>,
+        asked: Option<Arc<RequestedVideo>>,
+    ) -> Result<(Option<Bytes>, Option<Arc<TaskRecord>>), Rejection> {
+        if !response.status().is_success() {
+            return Ok((upstream::read_ahead(response, ANSWER_BYTES).await?, None));
+        }
+        let read = upstream::read_far_ahead(response, &self.shared.buffer_budget).await;
+        let answer = match &read {
+            Ok(Some(text)) => SubmitAnswer::read(text),
+            Ok(None) | Err(_) => SubmitAnswer::read(&upstream::beginning(response)),
+        };
+        let mut claimed = None;
+        for id in &answer.task_ids {
+            let task = self.claim_task(exchange, id, answer.status, asked.clone()).await;
+            claimed.get_or_insert(task);
+        }
+        if claimed.is_none() {
+            self.note_unclaimed(exchange, response, answer.is_readable);
+        }
+        Ok((read?, claimed))
     }
-    task
+
+    async fn claim_task(
+        &self,
+        exchange: &Exchange,
+        id: &Arc<str>,
+        status: Option<Status>,
+        asked: Option<Arc<RequestedVideo>>,
+    ) -> Arc<TaskRecord> {
+        let (permit, directory, now) = (exchange.permit(), exchange.directory(), SystemTime::now());
+        exchange.note_task(id);
+        if let Some(slot) = exchange.admitted.borrow_mut().task.take() {
+            self.shared.limits.task_reserved(id, now, slot);
+        }
+        let status = status.unwrap_or(Status::Unknown);
+        let task = Arc::new(TaskRecord {
+            id: Arc::clone(id),
+            tenant: Arc::clone(&permit.tenant().name),
+            key_id: permit.caller().key_id().into(),
+            account: Arc::clone(&account(exchange).name),
+            model: exchange.model.get().cloned().unwrap_or_default(),
+            mount: Arc::clone(&exchange.route().mount(directory).prefix),
+            claimed_at: now,
+            // A task has ended once its final answer is held, which a query brings.
+            status: if status.is_final() { Status::Pending } else { status }.into(),
+            asked,
+            hidden: false.into(),
+        });
+        if let Err(fault) = self.shared.store.claim(Arc::clone(&task)).await {
+            // The task is paid for, so the client gets its id all the same. If the gateway crashes before the claim is
+            // durable, the task has no owner.
+            tracing::error!(task_id = &*task.id, tenant = &*permit.tenant().name, %fault, "a task's owner is not durable yet");
+        }
+        if status.is_final() {
+            self.shared.limits.task_ended(&task.id);
+            self.shared.hub.invalidate(&task.id, Instant::now());
+        }
+        task
+    }
+
+    /// Notes an accepted submit whose answer names no task. If the answer could not be read, a task may run that nobody
+    /// owns, so its slot stays taken for as long as a task lives.
+    fn note_unclaimed(&self, exchange: &Exchange, response: &Response<Download>, is_readable: bool) {
+        let account = account(exchange);
+        if is_readable {
+            tracing::warn!(account = &*account.name, "the answer to a submit names no task; it has no owner");
+            return;
+        }
+        if let Some(slot) = exchange.admitted.borrow_mut().task.take() {
+            let unknown = Arc::from(format!("unread-{}", Uuid::new_v4()));
+            self.shared.limits.task_reserved(&unknown, SystemTime::now(), slot);
+        }
+        account.series.count_unread_submit();
+        let codings = response.headers().get_all(CONTENT_ENCODING);
+        let codings: Vec<_> =
+            codings.iter().map(|coding| coding.as_bytes().escape_ascii().to_string()).collect();
+        tracing::error!(
+            account = &*account.name,
+            status = response.status().as_u16(),
+            coding = codings.join(", "),
+            bytes = response.body().bytes_ahead(),
+            "the answer to a submit can't be read: if it names a task, that task has no owner, and no client can poll it"
+        );
+    }
+}
+
+/// The account to which the submit was sent.
+fn account(exchange: &Exchange) -> &Account {
+    &exchange.directory().accounts[exchange.account.get().unwrap_or_default()]
 }

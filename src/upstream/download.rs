@@ -6,15 +6,17 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Response;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::CONTENT_ENCODING;
+use hyper::header::{CONTENT_ENCODING, HeaderValue};
 use tokio::time::Instant;
 
+use super::buffer_budget::{BudgetShare, BufferBudget};
 use super::pool::Connection;
 use super::trailer_filter::{FieldFilter, TrailerFilter};
 use super::upload::Progress;
@@ -28,6 +30,8 @@ pub struct Download {
     incoming: Incoming,
     /// Frames that were read before the body was asked for.
     ahead: VecDeque<Result<Frame<Bytes>, DownloadFault>>,
+    /// Share of the budget that a large part read ahead takes.
+    share: Option<BudgetShare>,
     connection: Option<Connection>,
     upload: Rc<Progress>,
     patience: Duration,
@@ -55,6 +59,7 @@ impl Download {
         let mut download = Self {
             incoming,
             ahead: VecDeque::new(),
+            share: None,
             connection: Some(connection),
             upload,
             patience,
@@ -83,7 +88,7 @@ impl Download {
         if let Some(fault) = self.ahead.iter().find_map(|frame| frame.as_ref().err()) {
             return Err(*fault);
         }
-        let mut length = self.data_ahead().map(Bytes::len).sum::<usize>();
+        let mut length = self.bytes_ahead();
         if length > most_bytes {
             return Ok(false);
         }
@@ -96,6 +101,27 @@ impl Download {
         Ok(true)
     }
 
+    /// Reads on after the first bytes, up to the end (true), or to the bound or the end of the budget (false).
+    async fn read_on(
+        &mut self,
+        most_bytes: usize,
+        budget: &Arc<BufferBudget>,
+    ) -> Result<bool, DownloadFault> {
+        let mut length = self.bytes_ahead();
+        let mut more = length;
+        loop {
+            let share = self.share.get_or_insert_with(|| BudgetShare::nothing(budget));
+            if length > most_bytes || !share.grow(more as u64) {
+                return Ok(false);
+            }
+            match self.read_frame_ahead().await? {
+                Some(bytes) => more = bytes,
+                None => return Ok(true),
+            }
+            length += more;
+        }
+    }
+
     /// Reads one more frame ahead, and returns its bytes of data; `None` at the end.
     pub(super) async fn read_frame_ahead(&mut self) -> Result<Option<usize>, DownloadFault> {
         if self.incoming.is_end_stream() {
@@ -106,6 +132,11 @@ impl Download {
             frame.as_ref().map(|frame| frame.data_ref().map_or(0, Bytes::len)).map_err(|fault| *fault);
         self.ahead.push_back(frame);
         bytes.map(Some)
+    }
+
+    /// Number of bytes that were read ahead.
+    pub fn bytes_ahead(&self) -> usize {
+        self.data_ahead().map(Bytes::len).sum()
     }
 
     /// The data that was read ahead.
@@ -179,7 +210,7 @@ impl Body for Download {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let ahead = self.data_ahead().map(|data| data.len() as u64).sum::<u64>();
+        let ahead = self.bytes_ahead() as u64;
         // An answer with a length has no trailers.
         match self.incoming.size_hint().exact() {
             Some(rest) => SizeHint::with_exact(ahead + rest),
@@ -200,14 +231,41 @@ pub async fn read_ahead(
     if !response.body_mut().read_ahead(most_bytes).await? {
         return Ok(None);
     }
-    let coding = response.headers().get(CONTENT_ENCODING).map(|coding| coding.as_bytes());
-    Ok(coding::decode(response.body().data_ahead(), coding, DECODED_BYTES))
+    Ok(coding::decode(response.body().data_ahead(), codings(response), DECODED_BYTES))
+}
+
+/// Reads the answer to a call that must be read: a large one too, as far as the budget has room.
+///
+/// # Errors
+/// The [`DownloadFault`] if the answer broke off; [`beginning`] has what came before.
+pub async fn read_far_ahead(
+    response: &mut Response<Download>,
+    budget: &Arc<BufferBudget>,
+) -> Result<Option<Bytes>, DownloadFault> {
+    let body = response.body_mut();
+    if !body.read_ahead(ANSWER_BYTES).await? && !body.read_on(LARGE_ANSWER_BYTES, budget).await? {
+        return Ok(None);
+    }
+    Ok(coding::decode(response.body().data_ahead(), codings(response), DECODED_BYTES))
+}
+
+/// The beginning of an answer, as far as it was read ahead and can be decoded; empty if its coding is not known.
+pub fn beginning(response: &Response<Download>) -> Bytes {
+    let decoded = coding::decode_beginning(response.body().data_ahead(), codings(response), DECODED_BYTES);
+    decoded.map(|(text, _)| text).unwrap_or_default()
+}
+
+/// The values of `Content-Encoding`.
+pub(super) fn codings(response: &Response<Download>) -> impl Iterator<Item = &[u8]> {
+    response.headers().get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes)
 }
 
 /// Bound for answers that are read ahead; answers to submits, policies and queries have a few hundred bytes.
 pub const ANSWER_BYTES: usize = 64 * 1024;
-/// Bound for an answer that is read ahead, without its content coding.
-const DECODED_BYTES: usize = 1024 * 1024;
+/// Bound for the answers that [`read_far_ahead`] reads.
+const LARGE_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+/// Bound for an answer that was read ahead, without its content coding.
+const DECODED_BYTES: usize = 8 * 1024 * 1024;
 
 impl fmt::Display for DownloadFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

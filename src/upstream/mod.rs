@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 pub use buffer_budget::BufferBudget;
 pub use connect::ConnectFault;
-pub use download::{ANSWER_BYTES, Download, DownloadFault, read_ahead};
+pub use download::{ANSWER_BYTES, Download, DownloadFault, beginning, read_ahead, read_far_ahead};
 pub use send::{SendFault, Target};
 pub use storage::StorageUrl;
 pub use trailer_filter::FieldFilter;

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Response;
-use hyper::header::CONTENT_ENCODING;
 use tokio::time::{Instant, timeout_at};
 
 use super::buffer_budget::{BudgetShare, BufferBudget};
-use super::download::Download;
+use super::download::{Download, codings};
 use crate::dashscope::coding;
 
 /// The bounds within which an answer is read.
@@ -61,8 +60,7 @@ pub async fn read_whole(
             return Err(ReadFault::NoRoom);
         }
     }
-    let coding = response.headers().get(CONTENT_ENCODING).map(|coding| coding.as_bytes());
-    let text = coding::decode(response.body().data_ahead(), coding, bounds.most_bytes + 1);
+    let text = coding::decode(response.body().data_ahead(), codings(response), bounds.most_bytes + 1);
     let text = text.unwrap_or_default();
     let is_whole = length <= bounds.most_bytes && text.len() <= bounds.most_bytes;
     Ok(if is_whole { AnswerText::Whole(text) } else { AnswerText::Beginning(text) })

@@ -169,6 +169,15 @@ impl Metrics {
                 &["account", "code"],
                 throttled,
             ),
+            counters(
+                "dashgate_unread_submits_total",
+                "Submits that DashScope accepted with an answer that could not be read: each may have made a task \
+                 without an owner",
+                &["account"],
+                accounts
+                    .iter()
+                    .map(|account| (vec![&*account.name], account.unread_submits.load(Ordering::Relaxed))),
+            ),
             gauges(
                 "dashgate_account_cooldown",
                 "Parts of the account that are in cooldown for this cause: the account itself, its keys, or models",

@@ -67,6 +67,7 @@ fn what_was_counted_stands_on_the_page() {
         "dashgate_upstream_requests_total{account=\"main\",operation=\"chat\",code=\"none\"} 1",
         "dashgate_upstream_duration_seconds_count{account=\"main\",operation=\"chat\"} 2",
         "dashgate_upstream_throttled_total{account=\"main\",code=\"Throttling.RateQuota\"} 1",
+        "dashgate_unread_submits_total{account=\"main\"} 0",
         "dashgate_account_cooldown{account=\"main\",cause=\"unreachable\"} 1",
         "dashgate_task_duration_seconds_bucket{model=\"wan2.7-*\",le=\"60\"} 0",
         "dashgate_config_reloads_total{result=\"ok\"} 3",

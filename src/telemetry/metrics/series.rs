@@ -79,6 +79,7 @@ pub struct AccountSeries {
     pub(super) name: Arc<str>,
     attempts: CounterGrid<OPERATIONS, { StatusLabel::COUNT }>,
     pub(super) throttled: [AtomicU64; Throttling::ALL.len()],
+    pub(super) unread_submits: AtomicU64,
     pub(super) durations: [OnceLock<Histogram>; OPERATIONS],
 }
 
@@ -88,6 +89,7 @@ impl AccountSeries {
             name: Arc::clone(name),
             attempts: CounterGrid::default(),
             throttled: [const { AtomicU64::new(0) }; Throttling::ALL.len()],
+            unread_submits: AtomicU64::new(0),
             durations: [const { OnceLock::new() }; OPERATIONS],
         }
     }
@@ -100,6 +102,11 @@ impl AccountSeries {
     /// Counts an answer by which the upstream throttles the account.
     pub fn count_throttled(&self, kind: Throttling) {
         self.throttled[kind as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a submit that the account accepted with an answer that could not be read.
+    pub fn count_unread_submit(&self) {
+        self.unread_submits.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Operation, code and count.
