@@ -52,9 +52,9 @@ impl UploadDirectories {
     ///
     /// # Errors
     /// The store can't be read.
-    pub fn load(store: &Store, now: SystemTime) -> Result<Self, StoreFault> {
+    pub fn load(store: &Store) -> Result<Self, StoreFault> {
         let uploads = Self::default();
-        store.uploads(now - UPLOADS_KEPT, |upload| uploads.remember(upload))?;
+        store.uploads(|upload| uploads.remember(upload))?;
         Ok(uploads)
     }
 
@@ -73,14 +73,8 @@ impl UploadDirectories {
         let UploadRecord { tenant, directory, model, account, issued_at: at } = upload;
         let mut issued = self.by_tenant.entry(tenant).or_default();
         let issued = &mut *issued;
-        let is_old =
-            |(_, before): &(_, SystemTime)| at.duration_since(*before).is_ok_and(|age| age > UPLOADS_KEPT);
-        while issued.order.len() >= MOST_DIRECTORIES || issued.order.front().is_some_and(is_old) {
-            let Some((directory, at)) = issued.order.pop_front() else { break };
-            // A directory that was issued again has a later entry, too.
-            if issued.directories.get(&directory).is_some_and(|(_, last)| *last <= at) {
-                issued.directories.remove(&directory);
-            }
+        while issued.order.len() >= MOST_DIRECTORIES {
+            issued.drop_first();
         }
         issued.directories.insert(Arc::clone(&directory), (Arc::clone(&account), at));
         issued.order.push_back((directory, at));
@@ -89,6 +83,16 @@ impl UploadDirectories {
             issued.last.pop_front();
         }
         issued.last.push_back(LastPolicy { model, account, at });
+    }
+
+    /// Forgets directories that have expired at `date`.
+    pub fn forget_expired(&self, date: SystemTime) {
+        let due = self.by_tenant.iter().filter(|issued| issued.may_expire(date));
+        for tenant in due.map(|issued| Arc::clone(issued.key())).collect::<Vec<_>>() {
+            if let Some(mut issued) = self.by_tenant.get_mut(&tenant) {
+                issued.drop_expired(date);
+            }
+        }
     }
 
     /// The account that stores the file of the URL; `None` if its directory was not issued to this tenant.
@@ -112,12 +116,43 @@ impl UploadDirectories {
 }
 
 impl TenantUploads {
+    /// True if the first directory has expired at `date`, or its time lies ahead.
+    fn may_expire(&self, date: SystemTime) -> bool {
+        self.order.front().is_some_and(|(_, at)| has_expired(*at, date) || *at > date)
+    }
+
+    fn drop_expired(&mut self, date: SystemTime) {
+        while let Some((_, at)) = self.order.front()
+            && (*at > date || has_expired(*at, date))
+        {
+            if *at > date {
+                // A clock that was wrong gave the times that lie ahead: they count from now.
+                self.order.iter_mut().for_each(|(_, at)| *at = date.min(*at));
+                self.directories.values_mut().for_each(|(_, at)| *at = date.min(*at));
+            } else {
+                self.drop_first();
+            }
+        }
+    }
+
+    fn drop_first(&mut self) {
+        let Some((directory, at)) = self.order.pop_front() else { return };
+        // A directory that was issued again has a later entry, too.
+        if self.directories.get(&directory).is_some_and(|(_, last)| *last <= at) {
+            self.directories.remove(&directory);
+        }
+    }
+
     /// The directory that the next directory displaces; `None` if it displaces none.
     fn displaced(&self) -> Option<Arc<str>> {
         let (directory, at) = self.order.front().filter(|_| self.order.len() >= MOST_DIRECTORIES)?;
         let is_last = self.directories.get(directory).is_some_and(|(_, last)| last <= at);
         is_last.then(|| Arc::clone(directory))
     }
+}
+
+fn has_expired(at: SystemTime, date: SystemTime) -> bool {
+    date.duration_since(at).is_ok_and(|age| age > UPLOADS_KEPT)
 }
 
 /// Directories of one tenant, of about 200 bytes each.
@@ -173,6 +208,7 @@ mod tests {
         for number in 0..=MOST_DIRECTORIES {
             uploads.remember(upload("one", &format!("m{number}"), &format!("d/{number}"), "east", later));
         }
+        uploads.forget_expired(later);
         for (url, expected) in [("oss://d/old/a", None), ("oss://d/0/a", None), ("oss://d/1/a", Some("east"))]
         {
             assert_eq!(uploads.account_of("one", url).as_deref(), expected, "{url}");
@@ -188,11 +224,28 @@ mod tests {
         let day = |days: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(days * 24 * 3600);
         uploads.remember(upload("one", "m", "d/1", "east", day(2)));
         uploads.remember(upload("one", "m", "d/3", "east", day(3)));
+        uploads.forget_expired(day(3));
         for (url, expected) in [("oss://d/1/a", Some("east")), ("oss://d/2/a", None)] {
             assert_eq!(uploads.account_of("one", url).as_deref(), expected, "{url}");
         }
-        uploads.remember(upload("one", "m", "d/4", "east", day(5)));
+        uploads.forget_expired(day(5));
         assert_eq!(uploads.account_of("one", "oss://d/1/a"), None);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_for_a_moment_forgets_no_directory() {
+        let uploads = noted(&[("one", "d/1", "east")]);
+        let ahead = SystemTime::UNIX_EPOCH + 99 * UPLOADS_KEPT;
+        uploads.remember(upload("one", "m", "d/2", "east", ahead));
+        let left = |date| {
+            uploads.forget_expired(date);
+            ["oss://d/1/a", "oss://d/2/a"].map(|url| uploads.account_of("one", url).is_some())
+        };
+        let day = |days: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(days * 24 * 3600);
+        assert_eq!(
+            [left(day(0)), left(day(3)), left(day(4)), left(day(6))],
+            [[true; 2], [false, true], [false, true], [false; 2]]
+        );
     }
 
     #[test]

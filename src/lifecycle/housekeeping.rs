@@ -1,31 +1,67 @@
-//! Housekeeping of the process, on one thread: expired rows, deleted keys, idle limits.
+//! Housekeeping of the process, on one thread: expired records, deleted keys, idle limits.
 
 use std::convert::Infallible;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 
+use super::deletion_date::DeletionDate;
 use crate::proxy::Shared;
 
 /// Runs twice a second until it is dropped.
 pub async fn run(shared: Shared) -> Infallible {
     let mut tick = interval(PERIOD);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut next_deletion = Instant::now();
+    let mut housekeeper = Housekeeper::new(shared, Instant::now());
     loop {
         tick.tick().await;
-        let now = SystemTime::now();
-        if Instant::now() >= next_deletion {
-            next_deletion = Instant::now() + DELETION_PERIOD;
-            shared.store.tidy(now);
+        housekeeper.turn(SystemTime::now(), Instant::now());
+    }
+}
+
+/// State between two turns of the housekeeping.
+pub struct Housekeeper {
+    shared: Shared,
+    deletion_date: DeletionDate,
+    /// Next deletion of expired records from memory.
+    next_sweep: Instant,
+    /// Next deletion of expired rows from the store.
+    next_tidy: Instant,
+}
+
+impl Housekeeper {
+    pub fn new(shared: Shared, now: Instant) -> Self {
+        Self { shared, deletion_date: DeletionDate::new(now), next_sweep: now, next_tidy: now }
+    }
+
+    /// Does what is due; `clock` is what the wall clock says.
+    pub fn turn(&mut self, clock: SystemTime, now: Instant) {
+        let date = self.deletion_date.read(clock, now);
+        if let Some(date) = date {
+            self.delete_expired(date, now);
         }
-        for digest in shared.store.dropped_keys() {
-            shared.keyring.remove(&digest);
+        for digest in self.shared.store.dropped_keys() {
+            self.shared.keyring.remove(&digest);
         }
-        shared.limits.sweep(now);
+        self.shared.limits.sweep(date);
+    }
+
+    fn delete_expired(&mut self, date: SystemTime, now: Instant) {
+        if now >= self.next_tidy {
+            self.next_tidy = now + TIDY_PERIOD;
+            self.shared.store.tidy(date);
+        }
+        if now >= self.next_sweep {
+            let is_done = self.shared.hub.forget_expired(date, MOST_PER_SWEEP) < MOST_PER_SWEEP;
+            self.next_sweep = if is_done { now + SWEEP_PERIOD } else { now };
+            self.shared.uploads.forget_expired(date);
+        }
     }
 }
 
 const PERIOD: Duration = Duration::from_millis(500);
-/// Time between two deletions of expired rows from the store.
-const DELETION_PERIOD: Duration = Duration::from_secs(600);
+const TIDY_PERIOD: Duration = Duration::from_secs(600);
+/// A sweep looks at each tenant's oldest task.
+const SWEEP_PERIOD: Duration = Duration::from_secs(60);
+/// Tasks that one sweep forgets, in some milliseconds. Two sweeps a second keep up with more submits than a gateway has.
+const MOST_PER_SWEEP: usize = 10_000;

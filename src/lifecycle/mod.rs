@@ -1,5 +1,6 @@
 //! The life of the process: reloads, hand-overs, housekeeping, health, and messages to the service manager.
 
+pub mod deletion_date;
 pub mod handover;
 pub mod housekeeping;
 pub mod liveness;

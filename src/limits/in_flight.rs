@@ -35,18 +35,24 @@ impl TasksInFlight {
         self.by_id.remove(id);
     }
 
-    /// Frees slots of tasks that were claimed a day ago, whatever became of them: `most` at a time.
-    pub(super) fn remove_old(&self, now: SystemTime, most: usize) {
-        let is_old = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age >= task::LIFETIME);
+    /// Frees slots of tasks that were claimed a day before `date`, whatever became of them: `most` at a time. Returns true
+    /// if there may be more.
+    pub(super) fn remove_old(&self, date: Option<SystemTime>, most: usize) -> bool {
         let mut order = self.order.lock();
         for _ in 0..most {
-            let Some((at, id)) = order.front() else { return };
-            if is_old(*at) {
-                self.by_id.remove(id);
-            } else if self.by_id.contains_key(id) {
-                return;
+            let Some((at, id)) = order.front() else { return false };
+            match date.map(|date| date.duration_since(*at).map_err(|_| date)) {
+                Some(Ok(age)) if age >= task::LIFETIME => drop(self.by_id.remove(id)),
+                _ if !self.by_id.contains_key(id) => {}
+                // The clock was wrong at the claim: the task's day begins now.
+                Some(Err(date)) => {
+                    let id = Arc::clone(id);
+                    order.push_back((date, id));
+                }
+                Some(Ok(_)) | None => return false,
             }
             order.pop_front();
         }
+        true
     }
 }

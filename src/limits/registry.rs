@@ -107,16 +107,13 @@ impl<C: Clock> Registry<C> {
         self.in_flight.remove(id);
     }
 
-    /// Removes all tasks that DashScope has forgotten.
-    pub fn drop_old_tasks(&self, now: SystemTime) {
-        self.in_flight.remove_old(now, usize::MAX);
-    }
-
-    /// Drops tasks that DashScope has forgotten, and idle counters of the names whose turn it is: a bounded number of
-    /// each, in batches, so that no lock is held for long.
-    pub fn sweep(&self, now: SystemTime) {
+    /// Drops tasks that DashScope has forgotten at `date`, if the date is known, and idle counters of the names whose
+    /// turn it is: a bounded number of each, in batches, so that no lock is held for long.
+    pub fn sweep(&self, date: Option<SystemTime>) {
         for _ in 0..BATCHES_PER_SWEEP {
-            self.in_flight.remove_old(now, MOST_PER_BATCH);
+            if !self.in_flight.remove_old(date, MOST_PER_BATCH) {
+                break;
+            }
         }
         for counters in [&self.keys, &self.tenants] {
             counters.sweep(self.now());

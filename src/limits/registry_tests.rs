@@ -221,14 +221,14 @@ proptest! {
                 LimitStep::Pass { nanos, wall_seconds } => {
                     clock.advance(Duration::from_nanos(nanos));
                     model.now += nanos;
-                    registry.sweep(UNIX_EPOCH + Duration::from_secs(wall_seconds));
+                    registry.sweep(Some(UNIX_EPOCH + Duration::from_secs(wall_seconds)));
                 }
                 LimitStep::Reload { rules } => current = rules,
             }
         }
         drop(running);
         clock.advance(Duration::from_secs(86_400));
-        (0..SWEEPS_PER_ROUND).for_each(|_| registry.sweep(UNIX_EPOCH));
+        (0..SWEEPS_PER_ROUND).for_each(|_| registry.sweep(Some(UNIX_EPOCH)));
         prop_assert_eq!((registry.keys.by_name.len(), registry.tenants.by_name.len()), (0, 0), "all is forgotten");
     }
 
@@ -296,7 +296,7 @@ fn in_an_hour_no_key_of_a_thousand_gets_more_or_less_than_its_rule() {
         now = at;
         if now - swept > SECOND / 2 {
             // The rules are also reloaded, unchanged; the wall clock is an hour off, in either direction.
-            registry.sweep(UNIX_EPOCH + Duration::from_secs(now / SECOND % 2 * 7200));
+            registry.sweep(Some(UNIX_EPOCH + Duration::from_secs(now / SECOND % 2 * 7200)));
             clients.iter_mut().step_by(7).for_each(|client| client.limits = client.limits.clone());
             swept = now;
         }
@@ -409,7 +409,7 @@ fn slots_come_back_however_their_task_ends() {
     inner.block_on(tokio::task::yield_now());
     assert_eq!(registry.tenants.counters("t").lock().tasks(), 2_000, "the rest still runs");
     drop(inner);
-    (0..SWEEPS_PER_ROUND).for_each(|_| registry.sweep(UNIX_EPOCH));
+    (0..SWEEPS_PER_ROUND).for_each(|_| registry.sweep(Some(UNIX_EPOCH)));
     assert_eq!((registry.keys.by_name.len(), registry.tenants.by_name.len()), (0, 0), "every slot is back");
 }
 
@@ -427,19 +427,39 @@ fn a_task_holds_its_slot_until_its_end_or_its_day_has_passed() {
     registry.task_ended("b");
     registry.task_ended("b");
     assert_eq!(left(), 1);
-    registry.sweep(at(23));
+    registry.sweep(Some(at(23)));
     assert_eq!(left(), 1);
-    registry.sweep(at(24));
+    registry.sweep(Some(at(24)));
     assert_eq!(left(), 2);
     // A task that its submit had reserved a slot for has one, and not two.
     let slot = registry.admit(&who, LimitKind::Submit).expect("room").task.take().expect("a slot");
     registry.task_reserved(&"e".into(), at(31), slot);
     registry.task_began(&"e".into(), "key", "t", at(31));
     assert_eq!(left(), 1);
-    registry.drop_old_tasks(at(54));
+    registry.sweep(Some(at(54)));
     assert_eq!(left(), 3);
     registry.task_ended("e");
     assert_eq!(left(), 4);
+}
+
+/// A task that was claimed while the clock was ahead holds its slot for a day, and keeps no other's.
+#[test]
+fn no_slot_is_freed_by_an_unknown_date_and_none_is_kept_by_a_date_to_come() {
+    let registry = Registry::default();
+    let at = |hours: u64| UNIX_EPOCH + Duration::from_secs(hours * 3600);
+    for (id, hours) in [("a", 0), ("ahead", 99_999), ("b", 1)] {
+        registry.task_began(&id.into(), "key", "t", at(hours));
+    }
+    let taken = || registry.keys.counters("key").lock().tasks();
+    registry.sweep(None);
+    assert_eq!(taken(), 3);
+    registry.sweep(Some(at(24)));
+    registry.sweep(Some(at(26)));
+    assert_eq!(taken(), 1);
+    registry.sweep(Some(at(47)));
+    assert_eq!(taken(), 1);
+    registry.sweep(Some(at(50)));
+    assert_eq!(taken(), 0);
 }
 
 #[test]
@@ -447,9 +467,9 @@ fn a_sweep_looks_at_a_share_of_the_names_and_many_look_at_all() {
     let registry = Registry::default();
     let names = SWEEPS_PER_ROUND * 3;
     (0..names).for_each(|name| drop(registry.keys.counters(&format!("key-{name}"))));
-    registry.sweep(UNIX_EPOCH);
+    registry.sweep(Some(UNIX_EPOCH));
     assert_eq!(registry.keys.by_name.len(), names - 3);
     // The share shrinks with the names that are left.
-    (0..3 * SWEEPS_PER_ROUND).for_each(|_| registry.sweep(UNIX_EPOCH));
+    (0..3 * SWEEPS_PER_ROUND).for_each(|_| registry.sweep(Some(UNIX_EPOCH)));
     assert_eq!(registry.keys.by_name.len(), 0);
 }

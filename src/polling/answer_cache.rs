@@ -41,6 +41,20 @@ impl AnswerCache {
         evicted
     }
 
+    /// Drops a tenant's oldest answers of tasks that have been forgotten.
+    pub(super) fn drop_forgotten(&mut self, tenant: &Arc<str>, is_known: impl Fn(&Arc<str>) -> bool) {
+        let Some(own) = self.tenants.get_mut(tenant) else { return };
+        let before = own.bytes;
+        while let Some((id, bytes)) = own.answers.front()
+            && !is_known(id)
+        {
+            own.bytes -= bytes;
+            self.bytes -= bytes;
+            own.answers.pop_front();
+        }
+        self.sort(tenant, before);
+    }
+
     fn evict(&mut self) -> Option<Arc<str>> {
         let tenant = Arc::clone(&self.by_bytes.last()?.1);
         let largest = self.tenants.get_mut(&tenant)?;
@@ -79,6 +93,20 @@ mod tests {
         assert!(cache.add(&tenant, "b".into(), large).is_empty());
         assert_eq!(cache.add(&tenant, "c".into(), 10), ["a".into()]);
         assert_eq!(cache.add(&tenant, "d".into(), MOST_BYTES), ["b".into(), "c".into(), "d".into()]);
+        assert_eq!((cache.bytes, cache.tenants.len(), cache.by_bytes.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn answers_of_forgotten_tasks_take_no_room() {
+        let tenant = "one".into();
+        let mut cache = AnswerCache::default();
+        for id in ["a", "b", "c"] {
+            cache.add(&tenant, id.into(), 10);
+        }
+        cache.drop_forgotten(&tenant, |id| &**id == "c");
+        assert_eq!(cache.bytes, BESIDE_BYTES + 10);
+        cache.drop_forgotten(&tenant, |_| false);
+        cache.drop_forgotten(&tenant, |_| false);
         assert_eq!((cache.bytes, cache.tenants.len(), cache.by_bytes.len()), (0, 0, 0));
     }
 

@@ -80,7 +80,6 @@ impl PollHub {
         subscribers: TaskEndSubscribers,
         opened: mpsc::UnboundedSender<Arc<AccountPoller>>,
         now: Instant,
-        date: SystemTime,
     ) -> Self {
         let hub = Self {
             subscribers,
@@ -93,7 +92,7 @@ impl PollHub {
             origin: now - Duration::from_millis(1),
             released: CancellationToken::new(),
         };
-        let under_way = hub.task_index().under_way(date);
+        let under_way = hub.task_index().under_way();
         let count = under_way.len().max(1);
         for (number, task) in under_way.into_iter().enumerate() {
             // The queries are spread over time: no client has asked for these tasks yet.
@@ -157,7 +156,8 @@ impl PollHub {
         Some(self.follow(task, now + REST, now))
     }
 
-    /// Notes that a cancel was accepted: the known status of the task is out of date.
+    /// Notes that the known status of the task is out of date: a cancel was accepted, or the task has ended with its
+    /// submit.
     pub fn invalidate(&self, id: &str, now: Instant) {
         let Some(task) = self.tracked.get(id).map(|task| Arc::clone(&task)) else { return };
         task.invalidate();
@@ -305,6 +305,7 @@ impl PollHub {
     /// Keeps the final answer of a task as long as there is room. DashScope has none of a task that is gone.
     fn keep_answer(&self, task: &TrackedTask, is_gone: bool) {
         if is_gone {
+            self.task_index().free_slots(&task.record);
             self.tracked.remove(task.id());
             return;
         }
@@ -403,6 +404,23 @@ impl PollHub {
         for task in tracked.iter().filter(|task| task.has_answer()) {
             self.account_poller(task.account()).state().schedule.drop(task.number);
         }
+    }
+
+    /// Forgets tasks that have expired at `date`, whether their end is known or not: `most` at most. Returns their number.
+    pub fn forget_expired(&self, date: SystemTime, most: usize) -> usize {
+        let forgotten = self.task_index().forget_expired(date, most);
+        for record in &forgotten {
+            if let Some((_, task)) = self.tracked.remove(&record.id) {
+                self.account_poller(task.account()).state().schedule.drop(task.number);
+                task.wake();
+            }
+        }
+        let mut tenants: Vec<&Arc<str>> = forgotten.iter().map(|record| &record.tenant).collect();
+        tenants.dedup();
+        for tenant in tenants {
+            self.answers.lock().drop_forgotten(tenant, |id| self.tracked.contains_key(id));
+        }
+        forgotten.len()
     }
 
     /// Number of followed tasks by their status.

@@ -38,7 +38,7 @@ fn world() -> HubFixture {
     let subscribers =
         TaskEndSubscribers::new(Arc::default(), metrics, Arc::new(ArcSwap::from_pointee(directory)));
     let (opening, opened) = mpsc::unbounded_channel();
-    let hub = PollHub::new(subscribers, opening, now, date);
+    let hub = PollHub::new(subscribers, opening, now);
     hub.apply(&Change::Claim(Arc::new(TaskRecord::sample("t", date))));
     let task = hub.tracked_task("t", "one", now, date).expect("the task");
     let poller = hub.account_poller(task.account());

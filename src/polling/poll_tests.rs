@@ -24,7 +24,7 @@ fn hub(tasks: impl IntoIterator<Item = TaskRecord>) -> PollHub {
     let directory = Directory::build(&config, &AccountRegistry::new(Instant::now()), &metrics);
     tasks.into_iter().for_each(|task| index.remember(task));
     let ends = TaskEndSubscribers::new(index, metrics, Arc::new(ArcSwap::from_pointee(directory)));
-    PollHub::new(ends, mpsc::unbounded_channel().0, Instant::now(), SystemTime::now())
+    PollHub::new(ends, mpsc::unbounded_channel().0, Instant::now())
 }
 
 fn tracked(hub: &PollHub, id: &str) -> Arc<TrackedTask> {

@@ -53,8 +53,8 @@ impl Shared {
         let now = SystemTime::now();
         let keyring = Arc::new(Keyring::load(&store).map_err(because)?);
         let limits = Arc::<limits::Registry>::default();
-        let index = TaskIndex::load(store.clone(), Arc::clone(&limits), now).map_err(because)?;
-        let uploads = Arc::new(UploadDirectories::load(&store, now).map_err(because)?);
+        let index = TaskIndex::load(store.clone(), Arc::clone(&limits)).map_err(because)?;
+        let uploads = Arc::new(UploadDirectories::load(&store).map_err(because)?);
         let accounts = Arc::new(AccountRegistry::new(Instant::now()));
         let metrics = Arc::<Metrics>::default();
         let directory = Directory::build(config, &accounts, &metrics);
@@ -62,7 +62,7 @@ impl Shared {
         let (opening, opened) = mpsc::unbounded_channel();
         let directory = Arc::new(ArcSwap::from_pointee(directory));
         let ends = TaskEndSubscribers::new(Arc::new(index), Arc::clone(&metrics), Arc::clone(&directory));
-        let hub = Arc::new(PollHub::new(ends, opening, Instant::now(), now));
+        let hub = Arc::new(PollHub::new(ends, opening, Instant::now()));
         let mirrors: [Weak<dyn Mirror>; 3] =
             [Arc::downgrade(&hub) as _, Arc::downgrade(&keyring) as _, Arc::downgrade(&uploads) as _];
         store.register(mirrors.into());

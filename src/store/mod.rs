@@ -123,22 +123,22 @@ impl Store {
         Ok(Self { state, queue, patience: bounds.patience, thread: Arc::new(Mutex::new(Some(thread))) })
     }
 
-    /// Reads every task that was claimed at or after `since`, oldest first. Where an id was claimed twice, the first
-    /// claim is the owner's. Blocks.
+    /// Reads every task, in the order in which the claims were committed. Where an id was claimed twice, the first claim
+    /// is the owner's. Blocks.
     ///
     /// # Errors
     /// Why the file can't be read.
-    pub fn tasks(&self, since: SystemTime, each: impl FnMut(TaskRecord)) -> Result<(), StoreFault> {
+    pub fn tasks(&self, each: impl FnMut(TaskRecord)) -> Result<(), StoreFault> {
         let each = progress::logged(&self.state.path, "tasks", each);
-        self.read(|connection| rows::tasks(connection, since, each))
+        self.read(|connection| rows::tasks(connection, each))
     }
 
-    /// Reads every upload directory that was issued at or after `since`, oldest first. Blocks.
+    /// Reads every upload directory, oldest first. Blocks.
     ///
     /// # Errors
     /// Why the file can't be read.
-    pub fn uploads(&self, since: SystemTime, each: impl FnMut(UploadRecord)) -> Result<(), StoreFault> {
-        self.read(|connection| rows::uploads(connection, since, each))
+    pub fn uploads(&self, each: impl FnMut(UploadRecord)) -> Result<(), StoreFault> {
+        self.read(|connection| rows::uploads(connection, each))
     }
 
     /// Reads every secret of every key, also of keys that were revoked or have expired. Blocks.

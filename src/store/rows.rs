@@ -83,23 +83,28 @@ pub(super) fn delete_expired(connection: &Connection, now: i64, most: usize) -> 
         "DELETE FROM keys WHERE sha256 IN
          (SELECT sha256 FROM keys WHERE ended_at < ?1 ORDER BY ended_at LIMIT ?2) RETURNING sha256",
     )?;
-    let mut rows = tasks.execute(params![before(TASKS_KEPT), most as i64])?;
+    // A claim time ahead of the clock is of a clock that was wrong. Such a task is as old as the tasks that were claimed
+    // after it.
+    let mut ahead = connection.prepare_cached(
+        "DELETE FROM tasks WHERE rowid IN
+         (SELECT rowid FROM tasks WHERE claimed_at > ?1
+          AND rowid < (SELECT max(rowid) FROM tasks WHERE claimed_at < ?2) LIMIT ?3)",
+    )?;
+    let mut rows = ahead.execute(params![now, before(TASKS_KEPT), most as i64])?;
+    rows += tasks.execute(params![before(TASKS_KEPT), (most - rows) as i64])?;
     rows += uploads.execute(params![before(UPLOADS_KEPT), (most - rows) as i64])?;
     let ended = params![before(ENDED_KEYS_KEPT), (most - rows) as i64];
     let keys: Vec<[u8; 32]> = keys.query_map(ended, |row| row.get(0))?.collect::<Result<_>>()?;
     Ok(ExpiredRows { rows: rows + keys.len(), keys })
 }
 
-pub(super) fn tasks(
-    connection: &Connection,
-    since: SystemTime,
-    mut each: impl FnMut(TaskRecord),
-) -> Result<()> {
+/// Reads all tasks in the order of their claims' commits, which no clock can change.
+pub(super) fn tasks(connection: &Connection, mut each: impl FnMut(TaskRecord)) -> Result<()> {
     let mut select = connection.prepare(
         "SELECT id, tenant, key_id, account, model, mount, claimed_at, status, unified, prompt, seconds, size, hidden
-         FROM tasks WHERE claimed_at >= ?1 ORDER BY claimed_at, rowid",
+         FROM tasks ORDER BY rowid",
     )?;
-    let mut rows = select.query([milliseconds(since)])?;
+    let mut rows = select.query([])?;
     let mut names = InternedNames::default();
     while let Some(row) = rows.next()? {
         each(TaskRecord {
@@ -139,16 +144,10 @@ pub(super) fn delete_upload(connection: &Connection, tenant: &str, directory: &s
     delete.execute([tenant, directory]).map(drop)
 }
 
-pub(super) fn uploads(
-    connection: &Connection,
-    since: SystemTime,
-    mut each: impl FnMut(UploadRecord),
-) -> Result<()> {
-    let mut select = connection.prepare(
-        "SELECT tenant, directory, model, account, issued_at
-         FROM uploads WHERE issued_at >= ?1 ORDER BY issued_at",
-    )?;
-    let mut rows = select.query([milliseconds(since)])?;
+pub(super) fn uploads(connection: &Connection, mut each: impl FnMut(UploadRecord)) -> Result<()> {
+    let mut select = connection
+        .prepare("SELECT tenant, directory, model, account, issued_at FROM uploads ORDER BY issued_at")?;
+    let mut rows = select.query([])?;
     let mut names = InternedNames::default();
     while let Some(row) = rows.next()? {
         each(UploadRecord {
@@ -185,10 +184,8 @@ pub(super) fn rotate_key(
     let mut retire = connection.prepare_cached(
         "UPDATE keys SET retires_at = min(coalesce(retires_at, ?3), ?3) WHERE id = ?1 AND sha256 <> ?2",
     )?;
+    // Secrets of earlier rotations that have retired stay until they expire: one reading of the clock deletes nothing.
     retire.execute(params![successor.id, &successor.sha256[..], milliseconds(old_until)])?;
-    // Secrets of earlier rotations that have retired are refused anyway.
-    let mut retired = connection.prepare_cached("DELETE FROM keys WHERE id = ?1 AND retires_at < ?2")?;
-    retired.execute(params![successor.id, milliseconds(successor.created_at)])?;
     Ok(true)
 }
 

@@ -113,7 +113,7 @@ impl StoreState {
     }
 
     pub(super) fn tidy(&self, milliseconds: i64) {
-        self.tidy_at.fetch_max(milliseconds, Ordering::Relaxed);
+        self.tidy_at.store(milliseconds, Ordering::Relaxed);
     }
 
     pub(super) fn tidy_at(&self) -> i64 {

@@ -137,7 +137,7 @@ impl StoreWriter {
     }
 
     fn has_work(&self) -> bool {
-        !self.waiting.is_empty() || !self.learnt.is_empty() || self.tidied < self.state.tidy_at()
+        !self.waiting.is_empty() || !self.learnt.is_empty() || self.tidied != self.state.tidy_at()
     }
 
     fn write(&mut self) {
@@ -209,7 +209,7 @@ impl StoreWriter {
             }
         }
         let mut deleted = ExpiredRows::default();
-        if self.tidied < target {
+        if self.tidied != target {
             deleted = rows::delete_expired(&transaction, target, MOST_RIDERS)?;
         }
         if self.retry_at.is_some() {
@@ -221,7 +221,7 @@ impl StoreWriter {
         // New rows share pages; older rows are on a page each.
         let rows = self.waiting.len() / ROWS_OF_A_PAGE + ids.len() + deleted.rows;
         self.since_checkpoint += PAGES_OF_A_COMMIT + rows;
-        if self.tidied < target && deleted.rows < MOST_RIDERS {
+        if self.tidied != target && deleted.rows < MOST_RIDERS {
             self.tidied = target;
         }
         self.state.drop_keys(deleted.keys);

@@ -1,19 +1,18 @@
 //! The task index: which tenant owns which task. All in memory, and durable where there is a store.
 
-use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use dashmap::{DashMap, DashSet};
 use foldhash::fast::RandomState;
 
 use super::running::RunningCounts;
 use super::tenant_ids::TenantTaskIds;
-use crate::dashscope::task::{LIFETIME, Status};
+use crate::dashscope::task::Status;
 use crate::limits::Registry;
-use crate::store::{Store, StoreFault, StoreHealth, TASKS_KEPT, TaskRecord};
+use crate::store::{Store, StoreFault, StoreHealth, TaskRecord};
 
 /// Every task of the last two days, by id and by tenant: DashScope forgets a task after one day, and the second day is
 /// grace.
@@ -40,10 +39,9 @@ impl TaskIndex {
     ///
     /// # Errors
     /// The fault for which the store can't be read.
-    pub fn load(store: Store, limits: Arc<Registry>, now: SystemTime) -> Result<Self, StoreFault> {
+    pub fn load(store: Store, limits: Arc<Registry>) -> Result<Self, StoreFault> {
         let index = Self { store: Some(store.clone()), limits, ..Self::default() };
-        store.tasks(now - REMEMBERED, |task| index.remember(task))?;
-        index.limits.drop_old_tasks(now);
+        store.tasks(|task| index.remember(task))?;
         Ok(index)
     }
 
@@ -57,9 +55,9 @@ impl TaskIndex {
     pub fn remember(&self, task: impl Into<Arc<TaskRecord>>) {
         let mut task = task.into();
         self.bound(&mut task);
-        let (id, tenant, now) = (Arc::clone(&task.id), Arc::clone(&task.tenant), task.claimed_at);
+        let (id, tenant, at) = (Arc::clone(&task.id), Arc::clone(&task.tenant), task.claimed_at);
         // The task is counted before its end can be reported.
-        self.limits.task_began(&id, &task.key_id, &tenant, now);
+        self.limits.task_began(&id, &task.key_id, &tenant, at);
         let (is_final, is_new) = match self.by_id.entry(Arc::clone(&id)) {
             dashmap::Entry::Vacant(vacant) => {
                 if !task.status.get().is_final() {
@@ -77,18 +75,33 @@ impl TaskIndex {
         }
         self.owned.insert(self.hash(&id, &tenant));
         self.count.fetch_add(1, Ordering::Relaxed);
-        let expired = {
-            let fresh = || TenantTaskIds { ids: VecDeque::new(), expired: 0, oldest: now };
-            let mut own = self.by_tenant.entry(Arc::clone(&tenant)).or_insert_with(fresh);
-            own.ids.push_back(id);
-            if has_expired(own.oldest, now) { self.take_expired(&mut own, now) } else { Vec::new() }
-        };
-        for id in expired {
-            self.owned.remove(&self.hash(&id, &tenant));
-            let bytes = self.by_id.remove(&id).map_or(0, |(_, task)| task.asked_bytes());
-            self.asked_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            self.count.fetch_sub(1, Ordering::Relaxed);
+        let mut own = self.by_tenant.entry(tenant).or_insert_with(|| TenantTaskIds::new(at));
+        if own.ids.is_empty() {
+            own.oldest = at;
         }
+        own.ids.push_back(id);
+    }
+
+    /// Forgets tasks of any tenant that have expired at `date`, and returns them: `most` at most.
+    pub fn forget_expired(&self, date: SystemTime, most: usize) -> Vec<Arc<TaskRecord>> {
+        let due = self.by_tenant.iter().filter(|own| own.may_expire(date));
+        let due: Vec<Arc<str>> = due.map(|own| Arc::clone(own.key())).collect();
+        let claimed_at = |id: &Arc<str>| self.by_id.get(id).map(|task| task.claimed_at);
+        let mut forgotten = Vec::new();
+        for tenant in due {
+            let most = most - forgotten.len();
+            let expired =
+                self.by_tenant.get_mut(&tenant).map(|mut own| own.take_expired(date, most, claimed_at));
+            for id in expired.into_iter().flatten() {
+                self.owned.remove(&self.hash(&id, &tenant));
+                forgotten.extend(self.by_id.remove(&id).map(|(_, task)| task));
+                self.count.fetch_sub(1, Ordering::Relaxed);
+                self.limits.task_ended(&id);
+            }
+        }
+        let bytes = forgotten.iter().map(|task| task.asked_bytes()).sum();
+        self.asked_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        forgotten
     }
 
     /// Drops the recorded request fields of a task where they would take more than their share of memory: prompts may
@@ -128,10 +141,9 @@ impl TaskIndex {
         self.by_id.get(id).map(|task| Arc::clone(&task))
     }
 
-    /// The tasks without a known end that DashScope has not forgotten.
-    pub fn under_way(&self, now: SystemTime) -> Vec<Arc<TaskRecord>> {
-        let lives = |task: &TaskRecord| now.duration_since(task.claimed_at).is_ok_and(|age| age <= LIFETIME);
-        let under_way = self.by_id.iter().filter(|task| !task.status.get().is_final() && lives(task));
+    /// The tasks without a known end. DashScope may have forgotten some, which only its answers tell, and no clock.
+    pub fn under_way(&self) -> Vec<Arc<TaskRecord>> {
+        let under_way = self.by_id.iter().filter(|task| !task.status.get().is_final());
         under_way.map(|task| Arc::clone(&task)).collect()
     }
 
@@ -163,39 +175,18 @@ impl TaskIndex {
     fn hash(&self, id: &str, tenant: &str) -> u64 {
         self.hasher.hash_one((tenant, id))
     }
-
-    /// Takes the tenant's expired ids out.
-    fn take_expired(&self, own: &mut TenantTaskIds, now: SystemTime) -> Vec<Arc<str>> {
-        let claimed_at = |id: &Arc<str>| self.by_id.get(id).map(|task| task.claimed_at);
-        let mut expired = Vec::new();
-        while let Some(first) = own.ids.front() {
-            match claimed_at(first) {
-                Some(at) if !has_expired(at, now) => {
-                    own.oldest = at;
-                    break;
-                }
-                Some(_) | None => {
-                    expired.extend(own.ids.pop_front());
-                    own.expired += 1;
-                }
-            }
-        }
-        expired
-    }
 }
 
-fn has_expired(claimed_at: SystemTime, now: SystemTime) -> bool {
-    now.duration_since(claimed_at).is_ok_and(|age| age > REMEMBERED)
-}
-
-const REMEMBERED: Duration = TASKS_KEPT;
 /// A task takes about 300 bytes.
 const MOST_TASKS: usize = 4_000_000;
 const MOST_ASKED_BYTES: usize = 256 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::store::TASKS_KEPT;
 
     fn task(id: &str, tenant: &str, claimed_at: SystemTime) -> TaskRecord {
         TaskRecord { tenant: tenant.into(), ..TaskRecord::sample(id, claimed_at) }
@@ -225,17 +216,50 @@ mod tests {
         assert!(ids(&index, "two").is_empty());
     }
 
+    fn sizes(index: &TaskIndex) -> [usize; 4] {
+        let held = [&index.count, &index.asked_bytes].map(|held| held.load(Ordering::Relaxed));
+        [held[0], held[1], index.by_id.len(), index.owned.len()]
+    }
+
     #[test]
-    fn old_tasks_make_room_for_new_ones() {
+    fn tasks_of_idle_tenants_expire_a_few_at_a_time() {
         let index = TaskIndex::default();
         let now = SystemTime::now();
-        for id in ["a", "b"] {
-            index.remember(task(id, "one", now - REMEMBERED - Duration::from_secs(1)));
+        for number in 0..5 {
+            let mut record = task(&number.to_string(), "idle", now - TASKS_KEPT);
+            record.asked = Some(Arc::default());
+            record.asked.iter_mut().for_each(|asked| Arc::make_mut(asked).prompt = Some("cat".into()));
+            index.remember(record);
         }
-        index.remember(task("c", "one", now));
-        assert_eq!(ids(&index, "one"), ["c".into()]);
-        assert_eq!(index.account_of("a", "one"), None);
-        assert_eq!((index.count.load(Ordering::Relaxed), index.by_id.len(), index.owned.len()), (1, 1, 1));
+        index.remember(task("a", "one", now));
+        assert!(index.forget_expired(now, 9).is_empty());
+        let later = now + Duration::from_secs(1);
+        let forgotten = |most| index.forget_expired(later, most).len();
+        assert_eq!([forgotten(3), forgotten(3), forgotten(3)], [3, 2, 0]);
+        assert_eq!((ids(&index, "idle").len(), ids(&index, "one")), (0, vec!["a".into()]));
+        assert_eq!(index.account_of("0", "idle"), None);
+        assert_eq!(sizes(&index), [1, 0, 1, 1]);
+    }
+
+    /// A claim deletes nothing, whatever its clock said.
+    #[test]
+    fn a_clock_that_jumps_for_a_moment_forgets_nothing() {
+        let index = TaskIndex::default();
+        let now = SystemTime::now();
+        index.remember(task("before", "one", now));
+        index.remember(task("ahead", "one", now + 9 * TASKS_KEPT));
+        index.remember(task("back", "one", SystemTime::UNIX_EPOCH));
+        index.remember(task("after", "one", now));
+        assert_eq!(ids(&index, "one").len(), 4);
+        // Each counts from the claim that came before it, or from the day on which its date was seen to lie ahead.
+        let left = |date| {
+            index.forget_expired(date, 99);
+            ids(&index, "one").len()
+        };
+        let later = now + TASKS_KEPT + Duration::from_secs(1);
+        assert_eq!([left(now), left(later), left(later + TASKS_KEPT)], [4, 3, 3]);
+        assert_eq!(left(later + TASKS_KEPT + Duration::from_secs(1)), 0);
+        assert_eq!(sizes(&index), [0; 4]);
     }
 
     #[test]

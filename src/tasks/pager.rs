@@ -197,6 +197,7 @@ mod tests {
                 if shown.len() == 1500 {
                     // The first thousand expire.
                     index.remember(TaskRecord::sample("3000", start + 3 * day));
+                    index.forget_expired(start + 3 * day, 9_999);
                 }
                 ControlFlow::Continue(())
             });

@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::store::TASKS_KEPT;
+
 /// The ids of one tenant's tasks, oldest first.
 #[derive(Debug)]
 pub(super) struct TenantTaskIds {
@@ -14,9 +16,59 @@ pub(super) struct TenantTaskIds {
     /// Claim time of the first id. A new task compares with this copy, because the record itself is not in the CPU's
     /// cache then.
     pub(super) oldest: SystemTime,
+    /// Date at which the first id's claim time was seen to lie ahead, and the position behind the ids that were there
+    /// then: a clock that was wrong gave those times, so they count from this date.
+    ahead: Option<(SystemTime, usize)>,
 }
 
 impl TenantTaskIds {
+    pub(super) fn new(oldest: SystemTime) -> Self {
+        Self { ids: VecDeque::new(), expired: 0, oldest, ahead: None }
+    }
+
+    /// True if a look at the first ids may find expired ones at `date`.
+    pub(super) fn may_expire(&self, date: SystemTime) -> bool {
+        !self.ids.is_empty() && (has_expired(self.oldest, date) || self.oldest > date)
+    }
+
+    /// Takes out the ids of the tasks that have expired at `date`, `most` at most.
+    pub(super) fn take_expired(
+        &mut self,
+        date: SystemTime,
+        most: usize,
+        claimed_at: impl Fn(&Arc<str>) -> Option<SystemTime>,
+    ) -> Vec<Arc<str>> {
+        let mut expired = Vec::new();
+        while expired.len() < most
+            && let Some(first) = self.ids.front()
+        {
+            if let Some(at) = claimed_at(first) {
+                self.oldest = at;
+                let counted = if at > date { self.counted_from(date) } else { at };
+                if !has_expired(counted, date) {
+                    break;
+                }
+            }
+            expired.extend(self.ids.pop_front());
+            self.expired += 1;
+        }
+        if self.ids.capacity() > 4 * self.ids.len() {
+            self.ids.shrink_to(2 * self.ids.len());
+        }
+        expired
+    }
+
+    /// Date from which the first id counts, whose claim time lies ahead of `date`.
+    fn counted_from(&mut self, date: SystemTime) -> SystemTime {
+        match self.ahead {
+            Some((since, end)) if self.expired < end => since,
+            Some(_) | None => {
+                self.ahead = Some((date, self.expired + self.ids.len()));
+                date
+            }
+        }
+    }
+
     /// Positions after a task, in the given order; `None` if the tenant has no such task.
     pub(super) fn behind(&self, after: Option<&str>, newest_first: bool) -> Option<Range<usize>> {
         let all = self.expired..self.expired + self.ids.len();
@@ -41,6 +93,10 @@ impl TenantTaskIds {
             ids
         }
     }
+}
+
+fn has_expired(at: SystemTime, date: SystemTime) -> bool {
+    date.duration_since(at).is_ok_and(|age| age > TASKS_KEPT)
 }
 
 /// Number of ids that are copied each time the tenant's ids are locked: enough for most pages.

@@ -285,35 +285,3 @@ fn refused(gateway: &Gateway) -> Vec<(Option<String>, Option<String>)> {
 fn owned((tenant, key_id): (Option<&str>, Option<&str>)) -> (Option<String>, Option<String>) {
     (tenant.map(str::to_owned), key_id.map(str::to_owned))
 }
-
-/// A month after its end, a key's id is free again, without a restart and with one.
-#[test]
-fn an_id_is_free_again_long_after_its_key_ended() {
-    let upstream = upstream();
-    let text = configuration(&upstream, ONE);
-    let gateway = Gateway::configured(&text);
-    let keys =
-        ["old", "young"].map(|id| secret(&create(&gateway, &format!(r#"{{"tenant":"one","id":"{id}"}}"#))));
-    for id in ["old", "young"] {
-        assert_eq!(gateway.administer(&format!("DELETE /admin/keys/{id}"), "").status(), 200);
-    }
-    let directory = gateway.stop();
-    let store = rusqlite::Connection::open(directory.path().join("dashgate.db")).expect("the store");
-    let month: i64 = 31 * 24 * 3600 * 1000;
-    let aged = store.execute("UPDATE keys SET revoked_at = revoked_at - ?1 WHERE id = 'old'", [month]);
-    assert_eq!(aged, Ok(1));
-    drop(store);
-    let gateway = Gateway::over(directory, &text);
-    eventually("the old key is forgotten", || status(&gateway, "old").is_empty());
-    let outcomes = || keys.each_ref().map(|key| outcome(&gateway, key));
-    assert_eq!(outcomes(), ["unknown_key", "revoked_key"]);
-    let again = secret(&create(&gateway, r#"{"tenant":"one","id":"old"}"#));
-    let refused = gateway.administer("POST /admin/keys", r#"{"tenant":"one","id":"young"}"#);
-    assert_eq!(refused.status(), 409, "{}", refused.text());
-    let gateway = Gateway::over(gateway.stop(), &text);
-    assert_eq!(outcome(&gateway, &again), "200");
-    assert_eq!(
-        (&*outcome(&gateway, &keys[0]), &*outcome(&gateway, &keys[1])),
-        ("unknown_key", "revoked_key")
-    );
-}

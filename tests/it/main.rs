@@ -13,6 +13,7 @@ mod documents;
 mod drain;
 mod harness;
 mod hostile;
+mod housekeeping;
 mod isolation;
 mod keys;
 mod limits;

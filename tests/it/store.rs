@@ -77,13 +77,13 @@ fn at(seconds: u64) -> SystemTime {
 
 fn tasks(store: &Store) -> Vec<TaskRecord> {
     let mut tasks = Vec::new();
-    store.tasks(UNIX_EPOCH, |task| tasks.push(task)).unwrap();
+    store.tasks(|task| tasks.push(task)).unwrap();
     tasks
 }
 
 fn uploads(store: &Store) -> Vec<UploadRecord> {
     let mut uploads = Vec::new();
-    store.uploads(UNIX_EPOCH, |upload| uploads.push(upload)).unwrap();
+    store.uploads(|upload| uploads.push(upload)).unwrap();
     uploads
 }
 

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use dashgate::store::{Store, StoreBounds};
 use futures_util::future::join_all;
@@ -110,7 +110,7 @@ fn many_tasks_and_as_many_keys() {
     println!("{bytes} bytes; opened and checked in {:.2?}", begun.elapsed());
     let (mut tasks, mut keys) = (0, 0);
     let begun = Instant::now();
-    store.tasks(UNIX_EPOCH, |_| tasks += 1).unwrap();
+    store.tasks(|_| tasks += 1).unwrap();
     println!("{tasks} tasks read in {:.2?}", begun.elapsed());
     let begun = Instant::now();
     store.keys(|_| keys += 1).unwrap();
