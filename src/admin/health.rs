@@ -14,7 +14,7 @@ use crate::dashscope::task::Status;
 use crate::lifecycle::liveness::MOST_STILL;
 use crate::lifecycle::readiness::Requirement;
 use crate::lifecycle::reload::ReloadHandle;
-use crate::store::StoreHealth;
+use crate::store::{StoreHealth, WHAT_IS_REFUSED};
 use crate::telemetry::diagnostics;
 use crate::telemetry::metrics::ScrapeFigures;
 
@@ -33,7 +33,7 @@ impl Admin {
         let mut failing: Vec<(&str, String)> = self.readiness.missing().map(describe).collect();
         if let StoreHealth::Unwritable(fault) = self.shared.store.health() {
             // Readiness needs no token, so the path of the store is for the log alone.
-            failing.push(("store", format!("the store {}", fault.cause)));
+            failing.push(("store", format!("the store {}; {WHAT_IS_REFUSED}", fault.cause)));
         }
         let names: Vec<&str> = failing.iter().map(|(name, _)| *name).collect();
         match failing.first() {

@@ -145,6 +145,10 @@ impl StoreCause {
     }
 }
 
+/// Words for what a store that can't be written means for callers.
+pub const WHAT_IS_REFUSED: &str =
+    "until then new tasks, upload policies and changes of keys are refused, and all other calls are served";
+
 impl From<&Error> for StoreCause {
     fn from(error: &Error) -> Self {
         let Some(&ffi::Error { code, extended_code }) = error.sqlite_error() else {

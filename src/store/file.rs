@@ -1,12 +1,13 @@
 //! The database file: located, locked against other gateways, opened and checked.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::fault::StoreCause;
@@ -20,6 +21,15 @@ pub(super) struct LockedFile {
     last: Option<FileIdentity>,
     /// Lock file, locked until every handle on it is dropped, also those of another process.
     lock: File,
+}
+
+/// The file as it was opened at the start.
+#[derive(Debug)]
+pub(super) struct OpenedFile {
+    /// `None` if the file can only be read, as there is no space for the files beside it.
+    pub(super) connection: Option<Connection>,
+    /// True if the file can't be written, or has no reserve, because the disk is full.
+    pub(super) is_full: bool,
 }
 
 /// Identity of a file: a change shows that the path names another file, or that a part of the file is gone.
@@ -52,12 +62,49 @@ impl LockedFile {
         self.lock.try_clone()
     }
 
-    /// Opens the file for writing, and checks it.
+    /// Opens the file at the start, and checks that it can be written. A full disk is no reason not to start, as long as
+    /// the file holds what this version can read: DashScope's tasks go on, and their clients ask for them.
+    pub(super) fn open_at_start(&mut self) -> Result<OpenedFile, StoreCause> {
+        let opened = match self.open() {
+            // No submit waits for the reserve's space at the start, so that it may serve to open the file.
+            Err(StoreCause::Full) if self.release() => self.open(),
+            opened => opened,
+        };
+        let connection = match opened {
+            Ok(connection) => connection,
+            Err(StoreCause::Full) => {
+                self.check_alone()?;
+                return Ok(OpenedFile { connection: None, is_full: true });
+            }
+            Err(cause) => return Err(cause),
+        };
+        match schema::touch(&connection).and_then(|()| self.reserve()) {
+            Ok(()) => Ok(OpenedFile { connection: Some(connection), is_full: false }),
+            Err(StoreCause::Full) => Ok(OpenedFile { connection: Some(connection), is_full: true }),
+            Err(cause) => Err(cause),
+        }
+    }
+
+    /// Checks a file for which there is no space to open it for writing.
+    fn check_alone(&mut self) -> Result<(), StoreCause> {
+        let connection = open_alone(&self.path)?;
+        schema::inspect(&connection)?;
+        if !schema::is_current(&connection)? {
+            // An older file must be migrated, and a new one be made.
+            return Err(StoreCause::Full);
+        }
+        check(&connection)?;
+        self.last = Some(identity(&self.path)?);
+        Ok(())
+    }
+
+    /// Opens the file to be written, and checks it.
     pub(super) fn open(&mut self) -> Result<Connection, StoreCause> {
         if self.last.is_some() {
             self.has_shrunk()?;
         }
         refuse_emptied(&self.path)?;
+        self.make_private()?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -83,17 +130,32 @@ impl LockedFile {
         if mebibytes > CHECKED_SOON_MEBIBYTES {
             tracing::info!("{}: checking its {mebibytes} MiB", self.path.display());
         }
-        let damage: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        if damage != "ok" {
-            return Err(StoreCause::Corrupt(damage.into()));
-        }
+        check(&connection)?;
         schema::migrate(&mut connection)?;
-        schema::touch(&connection)?;
-        self.reserve()?;
         // SQLite syncs the directory after it has created its log, but not after it has created the database.
         File::open(self.path.parent().unwrap_or(Path::new("/")))?.sync_all()?;
         self.last = Some(identity(&self.path)?);
         Ok(connection)
+    }
+
+    /// Creates the file where there is none, and takes it and the files beside it from all users but the gateway's:
+    /// prompts are in them.
+    fn make_private(&self) -> Result<(), StoreCause> {
+        if self.last.is_none() && !self.path.exists() {
+            private(&self.path)?;
+        }
+        // SQLite gives its own files the mode of the database.
+        for suffix in ["", "-wal", "-shm", "-lock", "-reserve"] {
+            let path = beside(&self.path, suffix);
+            let is_open = fs::metadata(&path).is_ok_and(|file| file.mode() & 0o077 != 0);
+            if is_open && let Err(error) = fs::set_permissions(&path, Permissions::from_mode(MODE)) {
+                tracing::warn!(
+                    "{}: other users may read it, and its mode can't be changed: {error}",
+                    path.display()
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Creates a reserve file: once the disk is full, its space goes to claims of submits that were sent already.
@@ -102,7 +164,8 @@ impl LockedFile {
         if fs::metadata(&path).is_ok_and(|reserve| reserve.len() == RESERVE_BYTES) {
             return Ok(());
         }
-        let mut file = File::create(&path)?;
+        let mut file = private(&path)?;
+        file.set_len(0)?;
         let written = io::copy(&mut io::repeat(0x5a).take(RESERVE_BYTES), &mut file);
         let written = written.and_then(|_| file.sync_all());
         // Half a reserve would only use up the little space there is.
@@ -142,11 +205,45 @@ pub(super) fn refuse_emptied(path: &Path) -> Result<(), StoreCause> {
 
 /// Opens a second connection, for reading.
 pub(super) fn open_to_read(path: &Path) -> Result<Connection, StoreCause> {
+    match open_beside(path) {
+        Err(StoreCause::Full) => open_alone(path),
+        opened => opened,
+    }
+}
+
+fn open_beside(path: &Path) -> Result<Connection, StoreCause> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
+    // The files beside the database are opened by the first read.
+    schema::is_current(&connection)?;
     Ok(connection)
+}
+
+/// Opens a connection for reading that keeps all others out, and so needs no file of shared memory, for which a full
+/// disk has no space (SQLite: Write-Ahead Logging, 8).
+fn open_alone(path: &Path) -> Result<Connection, StoreCause> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "locking_mode", "exclusive")?;
+    connection.pragma_update(None, "query_only", true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(connection)
+}
+
+/// Reads all pages.
+fn check(connection: &Connection) -> Result<(), StoreCause> {
+    let damage: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if damage == "ok" { Ok(()) } else { Err(StoreCause::Corrupt(damage.into())) }
+}
+
+/// Opens a file that only the gateway's user may read, and creates it where there is none.
+fn private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(MODE).open(path)
 }
 
 pub(super) fn wal_bytes(path: &Path) -> u64 {
@@ -173,10 +270,13 @@ pub(super) fn resolved(path: &Path) -> Result<PathBuf, StoreCause> {
 /// Locks a file beside the database. SQLite's own locks belong to the process, end as soon as the process closes any
 /// handle on the database, and would keep readers out.
 fn lock(path: &Path) -> Result<File, StoreCause> {
-    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    let mut file = private(path)?;
     match file.try_lock() {
         Ok(()) => {
-            sign(&mut file)?;
+            if let Err(error) = sign(&mut file) {
+                // The lock holds all the same; a second gateway only can't name its holder.
+                tracing::warn!("{}: {error}", path.display());
+            }
             Ok(file)
         }
         Err(TryLockError::WouldBlock) => {
@@ -206,6 +306,7 @@ fn identity(path: &Path) -> Result<FileIdentity, StoreCause> {
     Ok(FileIdentity { device: file.dev(), inode: file.ino(), length: file.len() })
 }
 
+const MODE: u32 = 0o600;
 /// Size of the reserve file: space for some thousand claims.
 const RESERVE_BYTES: u64 = 1024 * 1024;
 /// Size above which the check takes a second or more.

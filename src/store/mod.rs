@@ -34,7 +34,7 @@ use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
 pub use self::change::Change;
-pub use self::fault::{StoreCause, StoreFault};
+pub use self::fault::{StoreCause, StoreFault, WHAT_IS_REFUSED};
 use self::file::LockedFile;
 pub use self::probe::{ProbedStore, probe};
 pub use self::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};
@@ -80,7 +80,8 @@ pub enum StoreHealth {
 }
 
 impl Store {
-    /// Opens the file or creates it, migrates it to this version, and checks that it can be written. Blocks.
+    /// Opens the file or creates it, migrates it to this version, and checks that it can be written. Blocks. On a full
+    /// disk a file of this version is opened to be read; it is written as soon as there is space.
     ///
     /// # Errors
     /// The problem with the file, and what to do about it.
@@ -113,11 +114,16 @@ impl Store {
     }
 
     fn run(mut file: LockedFile, bounds: StoreBounds) -> Result<Self, StoreCause> {
-        let connection = file.open()?;
+        let opened = file.open_at_start()?;
         let state = Arc::new(StoreState::new(Arc::clone(&file.path), Some(file.lock()?)));
+        if opened.is_full {
+            let fault = state.because(StoreCause::Full);
+            tracing::error!("{fault}; {WHAT_IS_REFUSED}");
+            state.set_fault(fault.cause);
+        }
         let (queue, changes) = mpsc::channel(bounds.most_waiting);
         let most_per_commit = bounds.most_per_commit.max(1);
-        let writer = StoreWriter::new(Arc::clone(&state), file, connection, changes, most_per_commit);
+        let writer = StoreWriter::new(Arc::clone(&state), file, opened, changes, most_per_commit);
         let runtime = Builder::new_current_thread().enable_time().build()?;
         let thread = thread::Builder::new().name("store".to_owned()).spawn(move || writer.run(&runtime))?;
         Ok(Self { state, queue, patience: bounds.patience, thread: Arc::new(Mutex::new(Some(thread))) })
@@ -151,6 +157,8 @@ impl Store {
     }
 
     fn read(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<(), StoreFault> {
+        // While the disk is full, a reader may need the file alone, and would keep the writer from opening it.
+        let _turn = self.state.fault().map(|_| self.state.opening.lock());
         let done = file::open_to_read(&self.state.path)
             .and_then(|connection| read(&connection).map_err(StoreCause::from));
         done.map_err(|cause| self.state.because(cause))

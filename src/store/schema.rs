@@ -21,6 +21,11 @@ pub(super) fn inspect(connection: &Connection) -> Result<(), StoreCause> {
     Ok(())
 }
 
+/// True if the file needs no migration.
+pub(super) fn is_current(connection: &Connection) -> Result<bool, StoreCause> {
+    Ok(version(connection)? == CURRENT)
+}
+
 /// Migrates the file to the current version.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreCause> {
     advance(connection, &STEPS)

@@ -42,6 +42,8 @@ pub(super) struct StoreState {
     pub(super) gate: BatchGate,
     /// Link to the other process of a hand-over, which has the file open too.
     pub(super) link: ReplicationLink,
+    /// Held while the file is opened, or is read while it can't be written.
+    pub(super) opening: Mutex<()>,
     /// Lock that keeps other gateways out, until the store is closed.
     pub(super) lock: Mutex<Option<File>>,
     pub(super) mirrors: Mirrors,
@@ -63,6 +65,7 @@ impl StoreState {
             commit_seconds: OnceLock::new(),
             gate: BatchGate::default(),
             link: ReplicationLink::default(),
+            opening: Mutex::default(),
             lock: Mutex::new(lock),
             mirrors: Mirrors::default(),
             closing: CancellationToken::new(),

@@ -10,11 +10,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::fault::{StoreCause, StoreFault};
-use super::file::{self, LockedFile};
+use super::file::{self, LockedFile, OpenedFile};
 use super::group_commit::RecentBatches;
 use super::rows::ExpiredRows;
 use super::state::{LearntStatuses, StoreState};
-use super::{Change, rows, schema};
+use super::{Change, WHAT_IS_REFUSED, rows, schema};
 
 /// Outcome of a change: whether it was made, or why it could not be written.
 pub(super) type Outcome = Result<bool, StoreFault>;
@@ -55,24 +55,25 @@ impl StoreWriter {
     pub(super) fn new(
         state: Arc<StoreState>,
         file: LockedFile,
-        connection: Connection,
+        opened: OpenedFile,
         queue: mpsc::Receiver<QueuedChange>,
         most_per_commit: usize,
     ) -> Self {
         let now = Instant::now();
+        let OpenedFile { connection, is_full } = opened;
         Self {
             state,
             file,
-            connection: Some(connection),
+            connection,
             queue,
             most_per_commit,
             waiting: Vec::with_capacity(most_per_commit),
             batches: RecentBatches::default(),
             learnt: LearntStatuses::default(),
             tidied: i64::MIN,
-            retry_at: None,
+            retry_at: is_full.then(|| now + RETRY),
             tick_at: now + TICK,
-            has_reserve: true,
+            has_reserve: !is_full,
             truncate_at: now + TRUNCATE,
             since_checkpoint: 0,
         }
@@ -183,13 +184,8 @@ impl StoreWriter {
     }
 
     fn commit(&mut self) -> Result<(), StoreCause> {
-        if self.file.has_shrunk()? {
-            self.connection = None;
-        }
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            none @ None => none.insert(self.file.open()?),
-        };
+        let is_open = self.reopen()?;
+        let Some(connection) = &mut self.connection else { return Err(StoreCause::Closed) };
         let target = self.state.tidy_at();
         let ids: Vec<Arc<str>> = self.learnt.keys().take(MOST_RIDERS).cloned().collect();
         let began = Instant::now();
@@ -212,7 +208,7 @@ impl StoreWriter {
         if self.tidied != target {
             deleted = rows::delete_expired(&transaction, target, MOST_RIDERS)?;
         }
-        if self.retry_at.is_some() {
+        if !is_open || self.retry_at.is_some() {
             schema::touch(&transaction)?;
         }
         transaction.commit()?;
@@ -225,17 +221,35 @@ impl StoreWriter {
             self.tidied = target;
         }
         self.state.drop_keys(deleted.keys);
-        let done = self.waiting.iter().zip(&outcomes).filter(|(_, outcome)| matches!(outcome, Ok(true)));
-        // The other process gets the changes before the callers are answered: a client may ask that process next.
-        self.state.link.send(done.map(|(queued, _)| &queued.change));
         for id in &ids {
             self.learnt.remove(id);
         }
+        self.answer(outcomes);
+        Ok(())
+    }
+
+    /// Opens the file again where it has shrunk, or could not be opened; true if it was open.
+    fn reopen(&mut self) -> Result<bool, StoreCause> {
+        if self.file.has_shrunk()? {
+            self.connection = None;
+        }
+        let is_open = self.connection.is_some();
+        if !is_open {
+            let _turn = self.state.opening.lock();
+            self.connection = Some(self.file.open()?);
+        }
+        Ok(is_open)
+    }
+
+    /// Answers the callers after a commit.
+    fn answer(&mut self, outcomes: Vec<Result<bool, StoreCause>>) {
+        let made = self.waiting.iter().zip(&outcomes).filter(|(_, outcome)| matches!(outcome, Ok(true)));
+        // The other process gets the changes before the callers are answered: a client may ask that process next.
+        self.state.link.send(made.map(|(queued, _)| &queued.change));
         for (queued, outcome) in self.waiting.drain(..).zip(outcomes) {
             // A caller that has timed out does not wait for the outcome.
             let _ = queued.reply.send(outcome.map_err(|cause| self.state.because(cause)));
         }
-        Ok(())
     }
 
     fn succeeded(&mut self, due: bool) {
@@ -260,7 +274,7 @@ impl StoreWriter {
         self.retry_at = Some(Instant::now() + pause);
         let fault = self.state.because(cause);
         if self.state.fault().is_none_or(|last| *last != fault) {
-            tracing::error!("{fault}");
+            tracing::error!("{fault}; {WHAT_IS_REFUSED}");
         }
         self.state.set_fault(fault.cause);
     }
@@ -350,35 +364,5 @@ const BUSY_CHECKPOINT: Duration = Duration::from_millis(50);
 const MOST_WAL_BYTES: u64 = 256 * 1024 * 1024;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The number of changes in the next commit, where one change is queued and two more come a moment later.
-    async fn gathered(last_commit: usize) -> usize {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("store.db");
-        let mut file = LockedFile::acquire(&path).unwrap();
-        let connection = file.open().unwrap();
-        let state = Arc::new(StoreState::new(Arc::clone(&file.path), None));
-        let (queue, changes) = mpsc::channel(8);
-        let mut writer = StoreWriter::new(state, file, connection, changes, 8);
-        writer.batches.note(last_commit);
-        let send = |id: &str| {
-            let (reply, _) = oneshot::channel();
-            let change = Change::Hide { id: id.into(), claimed_at: std::time::SystemTime::now() };
-            queue.try_send(QueuedChange { change, reply }).unwrap();
-        };
-        let come = async {
-            send("a");
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            ["b", "c"].into_iter().for_each(send);
-        };
-        tokio::join!(writer.gather(), come);
-        writer.waiting.len()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn changes_wait_for_others_only_where_there_was_company() {
-        assert_eq!([gathered(1).await, gathered(8).await], [1, 3]);
-    }
-}
+#[path = "writer_tests.rs"]
+mod tests;

@@ -67,18 +67,22 @@ struct StoppableGateway<'a> {
 }
 
 impl<'a> StoppableGateway<'a> {
-    fn start(place: &'a Setup, mut command: Command) -> Self {
-        let mut process = Process::start(&mut command);
-        let address = process.address();
-        let printed = process.printed();
-        let (_, behind) = printed.split_once("(admin http://").expect("an admin listener");
-        let admin = behind.split(',').next().and_then(|text| text.parse().ok()).expect("an address");
-        let mut gateway = Self { place, process, address, admin, received: BTreeSet::new() };
+    fn start(place: &'a Setup, command: Command) -> Self {
+        let mut gateway = Self::start_as_is(place, command);
         for _ in 0..5 {
             assert_eq!(gateway.submit().status(), 200);
         }
         assert_eq!(gateway.ready().0, 200);
         gateway
+    }
+
+    fn start_as_is(place: &'a Setup, mut command: Command) -> Self {
+        let mut process = Process::start(&mut command);
+        let address = process.address();
+        let printed = process.printed();
+        let (_, behind) = printed.split_once("(admin http://").expect("an admin listener");
+        let admin = behind.split(',').next().and_then(|text| text.parse().ok()).expect("an address");
+        Self { place, process, address, admin, received: BTreeSet::new() }
     }
 
     fn submit(&mut self) -> Message {
@@ -120,6 +124,7 @@ impl<'a> StoppableGateway<'a> {
         let (status, problem) = self.ready();
         assert_eq!(status, 503, "{problem}");
         assert!(problem.starts_with("the store ") && problem.contains(words), "{problem}");
+        assert!(problem.contains("new tasks") && problem.contains("are refused"), "{problem}");
         assert!(!problem.contains("dashgate.db") && !problem.contains('/'), "{problem}");
         let line = format!("{} {}", self.place.store.display(), &problem["the store ".len()..]);
         eventually("the operator is told", || self.process.printed().contains(&line));
@@ -201,6 +206,50 @@ fn a_full_disk() {
         fs::copy(inside.join(name), disk.join(name)).expect("copied");
     }
     gateway.has_kept_all();
+}
+
+/// A gateway that starts on a full disk does all that needs no writing. Its predecessor has ended well, or was killed and
+/// had used up its reserve.
+#[test]
+fn a_start_on_a_full_disk() {
+    for ends_well in [true, false] {
+        let place = Setup::new();
+        let disk = place.store.parent().expect("a folder").to_owned();
+        let StoppableGateway { mut process, received, .. } = StoppableGateway::start(&place, place.command());
+        if ends_well {
+            process.signal("TERM");
+        } else {
+            process.child.kill().expect("killed");
+        }
+        process.end();
+        let saved = place.folder.path().join("saved");
+        fs::rename(&disk, &saved).expect("moved");
+        fs::create_dir(&disk).expect("a folder");
+        let _ = fs::remove_file(saved.join("dashgate.db-handover"));
+        if !ends_well {
+            fs::remove_file(saved.join("dashgate.db-reserve")).expect("removed");
+            fs::remove_file(saved.join("dashgate.db-shm")).expect("removed");
+        }
+        let mut command = Command::new("unshare");
+        let mounting = "mount -t tmpfs -o size=4m none \"$0\" && cp saved/* \"$0\" && \
+                        { dd if=/dev/zero of=\"$0/ballast\" bs=4k 2>&-; exec \"$@\"; }";
+        command.args(["-rm", "sh", "-c", mounting]).arg(&disk);
+        let mut trial = Command::new("unshare");
+        trial.args(command.get_args()).arg("true").current_dir(place.folder.path());
+        if !trial.status().is_ok_and(|status| status.success()) {
+            return not_run("a start on a full disk: this machine lets no process have mounts of its own");
+        }
+        let serve = place.command();
+        command.arg(serve.get_program()).args(serve.get_args()).current_dir(place.folder.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut gateway = StoppableGateway::start_as_is(&place, command);
+        gateway.received = received;
+        assert_eq!(gateway.submit().status(), 503, "refused from the start on");
+        gateway.is_out("its disk is full");
+        let inside = format!("/proc/{}/root{}", gateway.process.child.id(), disk.display());
+        fs::remove_file(PathBuf::from(inside).join("ballast")).expect("removed");
+        gateway.is_back();
+    }
 }
 
 #[test]

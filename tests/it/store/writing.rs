@@ -128,6 +128,31 @@ fn a_claim_time_to_come_keeps_no_task_for_ever() {
 }
 
 #[test]
+fn the_files_are_for_the_gateways_user_alone() {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let place = place();
+    let directory = place.path.parent().unwrap();
+    let modes = || {
+        let files = fs::read_dir(directory).unwrap().map(|file| file.unwrap());
+        files.map(|file| (file.file_name(), file.metadata().unwrap().mode() & 0o777)).collect::<Vec<_>>()
+    };
+    let before = directory.metadata().unwrap().mode();
+    let store = place.open();
+    wait(store.claim(task("a", at(1)))).unwrap();
+    assert!(modes().len() >= 5 && modes().iter().all(|(_, mode)| *mode == 0o600), "{:?}", modes());
+    store.close();
+    // Files of an older version are mended.
+    for (name, _) in modes() {
+        fs::set_permissions(directory.join(name), Permissions::from_mode(0o644)).unwrap();
+    }
+    let store = place.open();
+    wait(store.claim(task("b", at(1)))).unwrap();
+    assert!(modes().iter().all(|(_, mode)| *mode == 0o600), "{:?}", modes());
+    assert_eq!(directory.metadata().unwrap().mode(), before, "the directory is the operator's");
+}
+
+#[test]
 fn a_key_is_created_once() {
     let place = place();
     let store = place.open();
