@@ -20,26 +20,40 @@ pub(super) struct AuditEntry {
     /// End of the key, or of its old secret.
     pub until: Option<String>,
     outcome: &'static str,
+    /// The change may have been made all the same.
+    is_unclear: bool,
 }
 
 impl AuditEntry {
     pub(super) fn new(action: &'static str, peer: SocketAddr, token: String) -> Self {
-        Self { action, peer, token, key_id: None, tenant: None, until: None, outcome: "failed inside" }
+        Self {
+            action,
+            peer,
+            token,
+            key_id: None,
+            tenant: None,
+            until: None,
+            outcome: "failed inside",
+            is_unclear: true,
+        }
     }
 
     /// Sets the outcome, and passes the result on.
     pub(super) fn end(mut self, result: Result<AdminResponse, Problem>) -> Result<AdminResponse, Problem> {
         self.outcome = result.as_ref().map_or_else(Problem::code, |_| "done");
+        self.is_unclear = result.as_ref().is_err_and(Problem::is_unclear);
         result
     }
 }
 
 impl Drop for AuditEntry {
     fn drop(&mut self) {
-        let Self { action, peer, token, key_id, tenant, until, outcome } = self;
+        let Self { action, peer, token, key_id, tenant, until, outcome, is_unclear } = self;
         let (key_id, tenant, until) = (key_id.as_deref(), tenant.as_deref(), until.as_deref());
         if *outcome == "done" {
             tracing::info!(target: "audit", action, key_id, tenant, until, outcome, %peer, token, "changed");
+        } else if *is_unclear {
+            tracing::warn!(target: "audit", action, key_id, tenant, until, outcome, %peer, token, "perhaps changed");
         } else {
             tracing::warn!(target: "audit", action, key_id, tenant, until, outcome, %peer, token, "not changed");
         }

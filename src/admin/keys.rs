@@ -66,7 +66,7 @@ impl Admin {
         }
         let secret = MintedKey::mint()?;
         let record = record(&id, &tenant, &secret, now, expires);
-        if !self.shared.store.create_key(record).await.map_err(Problem::Store)? {
+        if !self.shared.store.create_key(record).await.map_err(Problem::Unconfirmed)? {
             return Err(Problem::IdTaken(format!("the store has a key `{id}` already: choose another id")));
         }
         let until = expires.map(moment);
@@ -112,7 +112,7 @@ impl Admin {
             KeyEnd::Never | KeyEnd::Revoked => None,
         };
         let successor = record(id, &tenant, &secret, now, expires);
-        if !self.shared.store.rotate_key(successor, until).await.map_err(Problem::Store)? {
+        if !self.shared.store.rotate_key(successor, until).await.map_err(Problem::Unconfirmed)? {
             return Err(Problem::Ended(id.to_owned()));
         }
         let until = expires.map_or(until, |expires| expires.min(until));

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::DOCUMENT;
 use super::problem::Problem;
 use super::route::{PATHS, is_guarded};
-use crate::store::{StoreCause, StoreFault};
+use crate::store::{KeyChangeFault, StoreCause, StoreFault};
 
 fn document() -> Value {
     serde_json::from_str(DOCUMENT).expect("JSON")
@@ -105,7 +105,8 @@ fn every() -> Vec<Problem> {
         Problem::Configured(text()),
         Problem::NoSuchKey(text()),
         Problem::Ended(text()),
-        Problem::Store(fault()),
+        Problem::Unconfirmed(KeyChangeFault::NotMade(fault())),
+        Problem::Unconfirmed(KeyChangeFault::Unclear(fault())),
         Problem::RevokedNotKept(fault()),
         Problem::NoRandomness(getrandom::Error::UNSUPPORTED),
         Problem::NoFile,

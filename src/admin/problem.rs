@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::response::{AdminResponse, answer};
 use crate::config::{Fault, Position};
-use crate::store::StoreFault;
+use crate::store::{KeyChangeFault, StoreFault};
 
 #[derive(Debug)]
 pub(super) enum Problem {
@@ -41,8 +41,9 @@ pub(super) enum Problem {
     NoSuchKey(String),
     /// The key was revoked, or has expired.
     Ended(String),
-    Store(StoreFault),
-    /// The key is revoked in memory, but the store could not record it.
+    /// A change that brings a secret was not confirmed.
+    Unconfirmed(KeyChangeFault),
+    /// The key is revoked in memory, and it is not known whether the store has recorded it.
     RevokedNotKept(StoreFault),
     NoRandomness(getrandom::Error),
     /// The configuration is not from a file.
@@ -82,6 +83,14 @@ impl Problem {
         self.row().1
     }
 
+    /// True if the change that was asked for may have been made, or a part of it.
+    pub(super) const fn is_unclear(&self) -> bool {
+        matches!(
+            self,
+            Problem::Unconfirmed(KeyChangeFault::Unclear(_)) | Problem::RevokedNotKept(_) | Problem::Panicked
+        )
+    }
+
     const fn row(&self) -> (StatusCode, &'static str) {
         match self {
             Problem::Off => (StatusCode::FORBIDDEN, "admin_api_off"),
@@ -102,7 +111,12 @@ impl Problem {
             Problem::Configured(_) => (StatusCode::CONFLICT, "configured_key"),
             Problem::NoSuchKey(_) => (StatusCode::NOT_FOUND, "no_such_key"),
             Problem::Ended(_) => (StatusCode::CONFLICT, "key_ended"),
-            Problem::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
+            Problem::Unconfirmed(KeyChangeFault::NotMade(_)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable")
+            }
+            Problem::Unconfirmed(KeyChangeFault::Unclear(_)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "outcome_unclear")
+            }
             Problem::RevokedNotKept(_) => (StatusCode::SERVICE_UNAVAILABLE, "revoked_not_kept"),
             Problem::NoRandomness(_) => (StatusCode::SERVICE_UNAVAILABLE, "no_randomness"),
             Problem::NoFile => (StatusCode::CONFLICT, "no_config_file"),
@@ -142,10 +156,18 @@ impl Problem {
             Problem::Ended(id) => {
                 format!("`{id}` was revoked or has expired, and can't be rotated; create another key").into()
             }
-            Problem::Store(fault) => format!("it was not done: the store {fault}").into(),
+            Problem::Unconfirmed(KeyChangeFault::NotMade(fault)) => {
+                format!("it was not done: the store {fault}").into()
+            }
+            Problem::Unconfirmed(KeyChangeFault::Unclear(fault)) => format!(
+                "it is not known whether it was done, as the store {fault}. If it was, it is undone once the store \
+                 answers, and all secrets work as before; only a crash before that leaves it done. GET /admin/keys \
+                 lists what holds: look there, and then ask again"
+            )
+            .into(),
             Problem::RevokedNotKept(fault) => format!(
-                "the key is refused from now on, but would work again after a restart, as the store {fault}; \
-                 revoke it again once that is mended"
+                "the key is refused from now on, but may work again after a restart, as the store {fault}; revoke it \
+                 again once that is mended"
             )
             .into(),
             Problem::NoRandomness(error) => format!("the system gives no randomness: {error}").into(),

@@ -8,8 +8,11 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::record::MOST_ID_BYTES;
-use super::writer::QueuedChange;
-use super::{Change, KeyRecord, Store, StoreCause, StoreFault, StoreHealth, TaskRecord, UploadRecord};
+use super::withdrawal::{ChangeStage, GivenUp, Withdrawable};
+use super::writer::{Outcome, QueuedChange};
+use super::{
+    Change, KeyChangeFault, KeyRecord, Store, StoreCause, StoreFault, StoreHealth, TaskRecord, UploadRecord,
+};
 
 impl Store {
     /// Claims a new task for its owner; durable when it returns. The task is replayed even after an error: the account
@@ -68,8 +71,8 @@ impl Store {
     /// Adds a key; false, and nothing changes, where the id or the secret exists already.
     ///
     /// # Errors
-    /// Why the key was not written in time. It may be written later, with a secret that nobody saw.
-    pub async fn create_key(&self, key: KeyRecord) -> Result<bool, StoreFault> {
+    /// The [`KeyChangeFault`]. After each of its kinds no secret works that nobody saw.
+    pub async fn create_key(&self, key: KeyRecord) -> Result<bool, KeyChangeFault> {
         self.write_key(Change::CreateKey(key)).await
     }
 
@@ -77,8 +80,12 @@ impl Store {
     /// nothing changes, where there is no such key or the secret exists already.
     ///
     /// # Errors
-    /// Why the secret was not written in time.
-    pub async fn rotate_key(&self, successor: KeyRecord, old_until: SystemTime) -> Result<bool, StoreFault> {
+    /// The [`KeyChangeFault`]. After each of its kinds the older secrets work as before.
+    pub async fn rotate_key(
+        &self,
+        successor: KeyRecord,
+        old_until: SystemTime,
+    ) -> Result<bool, KeyChangeFault> {
         self.write_key(Change::RotateKey { successor, old_until }).await
     }
 
@@ -93,28 +100,64 @@ impl Store {
         self.write(change).await
     }
 
-    async fn write_key(&self, change: Change) -> Result<bool, StoreFault> {
-        let is_written = self.write(change.clone()).await?;
+    /// Writes a change that brings a secret, and takes it back if its outcome does not come in time.
+    async fn write_key(&self, change: Change) -> Result<bool, KeyChangeFault> {
+        let deadline = Instant::now() + self.patience;
+        let stage = ChangeStage::default();
+        let (reply, mut outcome) = oneshot::channel();
+        let withdrawable = Some(Box::new(Withdrawable::new(stage.clone())));
+        let queued = QueuedChange { change: change.clone(), reply, withdrawable };
+        let queued = self.queue(queued).map_err(KeyChangeFault::NotMade)?;
+        if let Some(queued) = queued {
+            self.wait_for_room(queued, deadline).await.map_err(KeyChangeFault::NotMade)?;
+        }
+        let mut come = timeout_at(deadline, &mut outcome).await;
+        if come.is_err() && !stage.withdraw() {
+            // The writer has taken the change: the truth is worth as long a wait again.
+            come = timeout_at(deadline + self.patience, &mut outcome).await;
+        }
+        let come = match come {
+            Ok(come) => come,
+            Err(_) => match stage.give_up() {
+                GivenUp::Withdrawn => return Err(KeyChangeFault::NotMade(self.timed_out(StoreCause::Stuck))),
+                GivenUp::Unclear => return Err(KeyChangeFault::Unclear(self.timed_out(StoreCause::Stuck))),
+                // The writer has just committed the change, and answers.
+                GivenUp::Ended => outcome.await,
+            },
+        };
+        // A writer that ends without an answer has panicked, perhaps behind the commit.
+        let unanswered = |_| KeyChangeFault::Unclear(self.state.because(StoreCause::Closed));
+        let is_written = come.map_err(unanswered)?.map_err(KeyChangeFault::NotMade)?;
         if is_written {
             self.replay(&change);
         }
         Ok(is_written)
     }
 
-    async fn write(&self, change: Change) -> Result<bool, StoreFault> {
+    /// Writes a change that stays queued whatever its caller does.
+    async fn write(&self, change: Change) -> Outcome {
         let deadline = Instant::now() + self.patience;
-        let because = |cause| self.state.because(cause);
         let (reply, outcome) = oneshot::channel();
-        match self.queue.try_send(QueuedChange { change, reply }) {
-            Ok(()) => self.state.gate.queued(self.queue.max_capacity() - self.queue.capacity()),
-            Err(TrySendError::Closed(_)) => return Err(because(StoreCause::Closed)),
+        if let Some(queued) = self.queue(QueuedChange { change, reply, withdrawable: None })? {
             // Boxed, as a full queue is rare and its future is large.
-            Err(TrySendError::Full(queued)) => Box::pin(self.wait_for_room(queued, deadline)).await?,
+            Box::pin(self.wait_for_room(queued, deadline)).await?;
         }
         match timeout_at(deadline, outcome).await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(because(StoreCause::Closed)),
+            Ok(Err(_)) => Err(self.state.because(StoreCause::Closed)),
             Err(_) => Err(self.timed_out(StoreCause::Stuck)),
+        }
+    }
+
+    /// Queues a change; gives the change back if the queue is full.
+    fn queue(&self, queued: QueuedChange) -> Result<Option<QueuedChange>, StoreFault> {
+        match self.queue.try_send(queued) {
+            Ok(()) => {
+                self.state.gate.queued(self.queue.max_capacity() - self.queue.capacity());
+                Ok(None)
+            }
+            Err(TrySendError::Closed(_)) => Err(self.state.because(StoreCause::Closed)),
+            Err(TrySendError::Full(queued)) => Ok(Some(queued)),
         }
     }
 

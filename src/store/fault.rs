@@ -15,6 +15,16 @@ pub struct StoreFault {
     pub cause: StoreCause,
 }
 
+/// Why a change that brings a secret was not confirmed. In neither case does the secret work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyChangeFault {
+    /// The change was not made, and will not be.
+    NotMade(StoreFault),
+    /// The change may be in the file. If so, it is undone as soon as the disk answers; only a crash before that leaves it
+    /// made.
+    Unclear(StoreFault),
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreCause {
     /// The directory of the file does not exist.

@@ -17,6 +17,7 @@ mod rows;
 mod schema;
 mod shared_field;
 mod state;
+mod withdrawal;
 mod writer;
 
 use std::fs::File;
@@ -34,7 +35,7 @@ use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
 pub use self::change::Change;
-pub use self::fault::{StoreCause, StoreFault, WHAT_IS_REFUSED};
+pub use self::fault::{KeyChangeFault, StoreCause, StoreFault, WHAT_IS_REFUSED};
 use self::file::LockedFile;
 pub use self::probe::{ProbedStore, probe};
 pub use self::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};

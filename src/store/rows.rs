@@ -189,6 +189,27 @@ pub(super) fn rotate_key(
     Ok(true)
 }
 
+/// The secrets of a key, each with its retirement, for [`undo_key_change`].
+pub(super) fn retirements(connection: &Connection, id: &str) -> Result<Vec<([u8; 32], Option<i64>)>> {
+    let mut select = connection.prepare_cached("SELECT sha256, retires_at FROM keys WHERE id = ?1")?;
+    select.query_map([id], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// Deletes a new secret, and gives the older secrets of its key their retirements back. A revocation that came since
+/// then stays.
+pub(super) fn undo_key_change(
+    connection: &Connection,
+    secret: &[u8; 32],
+    retirements: &[([u8; 32], Option<i64>)],
+) -> Result<()> {
+    connection.prepare_cached("DELETE FROM keys WHERE sha256 = ?1")?.execute([&secret[..]])?;
+    let mut restore = connection.prepare_cached("UPDATE keys SET retires_at = ?2 WHERE sha256 = ?1")?;
+    for (older, retires_at) in retirements {
+        restore.execute(params![&older[..], retires_at])?;
+    }
+    Ok(())
+}
+
 /// Revokes every secret of the key; false where the key had no living secret.
 pub(super) fn revoke_key(connection: &Connection, id: &str, at: SystemTime) -> Result<bool> {
     let mut revoke =

@@ -14,6 +14,7 @@ use super::file::{self, LockedFile, OpenedFile};
 use super::group_commit::RecentBatches;
 use super::rows::ExpiredRows;
 use super::state::{LearntStatuses, StoreState};
+use super::withdrawal::{KeyUndo, Withdrawable};
 use super::{Change, WHAT_IS_REFUSED, rows, schema};
 
 /// Outcome of a change: whether it was made, or why it could not be written.
@@ -25,6 +26,8 @@ pub(super) struct QueuedChange {
     pub(super) change: Change,
     /// Dropped unanswered where the writer ends first.
     pub(super) reply: oneshot::Sender<Outcome>,
+    /// Present where the caller may take the change back.
+    pub(super) withdrawable: Option<Box<Withdrawable>>,
 }
 
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub(super) struct StoreWriter {
     most_per_commit: usize,
     /// Changes taken from the queue and not yet durable. After a failure they are tried again.
     waiting: Vec<QueuedChange>,
+    /// Changes to be undone by the next commit, before its own.
+    undos: Vec<KeyUndo>,
     batches: RecentBatches,
     /// Statuses to be written with the next commits.
     learnt: LearntStatuses,
@@ -68,6 +73,7 @@ impl StoreWriter {
             queue,
             most_per_commit,
             waiting: Vec::with_capacity(most_per_commit),
+            undos: Vec::new(),
             batches: RecentBatches::default(),
             learnt: LearntStatuses::default(),
             tidied: i64::MIN,
@@ -85,7 +91,7 @@ impl StoreWriter {
             let more = runtime.block_on(self.gather());
             let state = Arc::clone(&self.state);
             state.on_disk(|| self.write());
-            let written = self.waiting.is_empty() && self.learnt.is_empty();
+            let written = self.waiting.is_empty() && self.undos.is_empty() && self.learnt.is_empty();
             if !more && (self.retry_at.is_some() || written) {
                 break;
             }
@@ -138,21 +144,16 @@ impl StoreWriter {
     }
 
     fn has_work(&self) -> bool {
-        !self.waiting.is_empty() || !self.learnt.is_empty() || self.tidied != self.state.tidy_at()
+        !self.waiting.is_empty()
+            || !self.undos.is_empty()
+            || !self.learnt.is_empty()
+            || self.tidied != self.state.tidy_at()
     }
 
     fn write(&mut self) {
         if self.learnt.is_empty() {
             self.learnt = self.state.take_learnt();
         }
-        // A new secret whose caller has timed out is not written: nobody saw the secret, and a rotation to it would
-        // lock the key's holder out.
-        self.waiting.retain(|queued| match queued.change {
-            Change::CreateKey(_) | Change::RotateKey { .. } => !queued.reply.is_closed(),
-            Change::Claim(_) | Change::Hide { .. } | Change::KeepUpload { .. } | Change::RevokeKey { .. } => {
-                true
-            }
-        });
         let due = Instant::now() >= self.tick_at;
         let done = if self.has_work() || self.retry_at.is_some() {
             self.commit()
@@ -183,16 +184,30 @@ impl StoreWriter {
         }
     }
 
+    /// Commits the changes that were not withdrawn. After a failure they wait, and can be withdrawn again.
     fn commit(&mut self) -> Result<(), StoreCause> {
+        let stage = |queued: &QueuedChange| queued.withdrawable.as_ref().map(|part| part.stage.clone());
+        self.waiting.retain(|queued| stage(queued).is_none_or(|stage| stage.take()));
+        let done = self.write_all();
+        if done.is_err() {
+            self.waiting.iter().filter_map(stage).for_each(|stage| stage.put_back());
+        }
+        done
+    }
+
+    fn write_all(&mut self) -> Result<(), StoreCause> {
         let is_open = self.reopen()?;
         let Some(connection) = &mut self.connection else { return Err(StoreCause::Closed) };
         let target = self.state.tidy_at();
         let ids: Vec<Arc<str>> = self.learnt.keys().take(MOST_RIDERS).cloned().collect();
         let began = Instant::now();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for undo in &self.undos {
+            rows::undo_key_change(&transaction, &undo.secret, &undo.retirements)?;
+        }
         let mut outcomes = Vec::with_capacity(self.waiting.len());
-        for queued in &self.waiting {
-            match apply(&transaction, &queued.change) {
+        for queued in &mut self.waiting {
+            match apply(&transaction, queued) {
                 Ok(outcome) => outcomes.push(Ok(outcome)),
                 // A change that the tables refuse must not keep the others waiting.
                 Err(error) if is_fault_of_change(&error) => outcomes.push(Err(StoreCause::from(&error))),
@@ -224,6 +239,12 @@ impl StoreWriter {
         for id in &ids {
             self.learnt.remove(id);
         }
+        for KeyUndo { key_id, .. } in self.undos.drain(..) {
+            tracing::warn!(
+                key_id = &*key_id,
+                "a change of this key came through after its caller had given up, and is undone"
+            );
+        }
         self.answer(outcomes);
         Ok(())
     }
@@ -241,8 +262,16 @@ impl StoreWriter {
         Ok(is_open)
     }
 
-    /// Answers the callers after a commit.
-    fn answer(&mut self, outcomes: Vec<Result<bool, StoreCause>>) {
+    /// Answers the callers after a commit. A change whose caller has given up is undone by the next commit.
+    fn answer(&mut self, mut outcomes: Vec<Result<bool, StoreCause>>) {
+        for (queued, outcome) in self.waiting.iter_mut().zip(&mut outcomes) {
+            let Some(part) = &mut queued.withdrawable else { continue };
+            if !part.stage.end() && *outcome == Ok(true) {
+                *outcome = Ok(false);
+                let retirements = std::mem::take(&mut part.retirements);
+                self.undos.extend(KeyUndo::of(&queued.change, retirements));
+            }
+        }
         let made = self.waiting.iter().zip(&outcomes).filter(|(_, outcome)| matches!(outcome, Ok(true)));
         // The other process gets the changes before the callers are answered: a client may ask that process next.
         self.state.link.send(made.map(|(queued, _)| &queued.change));
@@ -321,8 +350,8 @@ impl StoreWriter {
     }
 }
 
-fn apply(connection: &Connection, change: &Change) -> rusqlite::Result<bool> {
-    match change {
+fn apply(connection: &Connection, queued: &mut QueuedChange) -> rusqlite::Result<bool> {
+    match &queued.change {
         Change::Claim(task) => rows::insert_task(connection, task).map(|()| true),
         Change::Hide { id, claimed_at } => rows::hide_task(connection, id, *claimed_at),
         Change::KeepUpload { upload, displaced } => {
@@ -332,7 +361,12 @@ fn apply(connection: &Connection, change: &Change) -> rusqlite::Result<bool> {
             rows::insert_upload(connection, upload).map(|()| true)
         }
         Change::CreateKey(key) => rows::insert_key(connection, key),
-        Change::RotateKey { successor, old_until } => rows::rotate_key(connection, successor, *old_until),
+        Change::RotateKey { successor, old_until } => {
+            if let Some(part) = &mut queued.withdrawable {
+                part.retirements = rows::retirements(connection, &successor.id)?;
+            }
+            rows::rotate_key(connection, successor, *old_until)
+        }
         Change::RevokeKey { id, at } => rows::revoke_key(connection, id, *at),
     }
 }

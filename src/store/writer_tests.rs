@@ -1,7 +1,9 @@
-//! The writer alone: batches.
+//! The writer alone: batches, and changes whose callers give up.
 
 use std::time::SystemTime;
 
+use super::super::KeyRecord;
+use super::super::withdrawal::{ChangeStage, GivenUp};
 use super::*;
 
 /// The number of changes in the next commit, where one change is queued and two more come a moment later.
@@ -18,7 +20,7 @@ async fn gathered(last_commit: usize) -> usize {
     let send = |id: &str| {
         let (reply, _) = oneshot::channel();
         let change = Change::Hide { id: id.into(), claimed_at: SystemTime::now() };
-        queue.try_send(QueuedChange { change, reply }).unwrap();
+        queue.try_send(QueuedChange { change, reply, withdrawable: None }).unwrap();
     };
     let come = async {
         send("a");
@@ -27,6 +29,70 @@ async fn gathered(last_commit: usize) -> usize {
     };
     tokio::join!(writer.gather(), come);
     writer.waiting.len()
+}
+
+fn key(secret: u8, retires_at: Option<u64>) -> KeyRecord {
+    let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    KeyRecord {
+        id: "prod".into(),
+        tenant: "one".into(),
+        sha256: [secret; 32],
+        created_at: at(1),
+        expires: None,
+        revoked_at: None,
+        retires_at: retires_at.map(at),
+    }
+}
+
+fn keys(path: &std::path::Path) -> Vec<KeyRecord> {
+    let mut keys = Vec::new();
+    rows::keys(&file::open_to_read(path).unwrap(), |key| keys.push(key)).unwrap();
+    keys
+}
+
+/// A caller that gave up during the commit was told that the outcome is not known: no secret may work that nobody
+/// saw, and the older ones work as before.
+#[test]
+fn a_rotation_and_a_key_that_were_given_up_during_their_commit_are_undone() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut file = LockedFile::acquire(&directory.path().join("store.db")).unwrap();
+    let connection = file.open().unwrap();
+    let path = Arc::clone(&file.path);
+    for key in [key(1, Some(100)), key(2, None)] {
+        rows::insert_key(&connection, &KeyRecord { id: "other".into(), ..key.clone() }).unwrap();
+        connection.execute("UPDATE keys SET id = 'prod'", []).unwrap();
+    }
+    let state = Arc::new(StoreState::new(Arc::clone(&path), None));
+    let (queue, changes) = mpsc::channel(8);
+    let opened = OpenedFile { connection: Some(connection), is_full: false };
+    let mut writer = StoreWriter::new(state, file, opened, changes, 8);
+    let old_until = SystemTime::UNIX_EPOCH + Duration::from_secs(50);
+    let created = KeyRecord { id: "new".into(), ..key(4, None) };
+    let changes = [Change::RotateKey { successor: key(3, None), old_until }, Change::CreateKey(created)];
+    let stages = changes.map(|change| {
+        let stage = ChangeStage::default();
+        let withdrawable = Some(Box::new(Withdrawable::new(stage.clone())));
+        queue.try_send(QueuedChange { change, reply: oneshot::channel().0, withdrawable }).unwrap();
+        stage
+    });
+    writer.take();
+    // The commit waits for another program's transaction, and both callers give up meanwhile.
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| writer.write());
+        while !stages.iter().all(ChangeStage::is_taken) {
+            std::thread::yield_now();
+        }
+        assert_eq!(stages.each_ref().map(ChangeStage::give_up), [GivenUp::Unclear; 2]);
+        other.execute_batch("COMMIT").unwrap();
+        writing.join().unwrap();
+    });
+    assert_eq!(keys(&path).len(), 4, "both changes came through");
+    assert!(writer.has_work());
+    writer.write();
+    assert_eq!(keys(&path), [key(1, Some(100)), key(2, None)]);
+    assert!(!writer.has_work());
 }
 
 #[tokio::test(start_paused = true)]
