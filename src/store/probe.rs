@@ -30,7 +30,7 @@ pub enum ProbedStore {
 /// brought to this version. Blocks.
 ///
 /// # Errors
-/// The fault that would keep a gateway from starting.
+/// The fault that would keep a gateway from starting, or from recording tasks.
 pub fn probe(path: &Path) -> Result<ProbedStore, StoreFault> {
     look(path).map_err(|cause| StoreFault { path: path.into(), cause })
 }
