@@ -110,7 +110,9 @@ fn judge(status: StatusCode, body: &[u8], id: &str, host: &str) -> Result<String
         Some(cause @ (RefusalCause::Throttled(_) | RefusalCause::Unreachable)) => {
             Ok(format!("the key is good; the account is throttled at present ({})", cause.name()))
         }
-        None if status == StatusCode::OK && task_state::read(body).is_some_and(|task| *task.task_id == *id) => {
+        None if status == StatusCode::OK
+            && task_state::read(body).is_some_and(|task| *task.task_id == *id) =>
+        {
             Ok(match region::Region::of(host) {
                 Some(region) => format!("the key is good, for {}", region.name()),
                 None => "the key is good".to_owned(),

@@ -65,7 +65,7 @@ impl Proxy {
         };
         let response = self.send(passage, None).await?;
         drop(permit);
-        if let Some(task_id) = cancels.filter(|_| response.status() == StatusCode::OK) {
+        if let Some(task_id) = cancels.filter(|_| response.status().is_success()) {
             self.shared.hub.invalidate(task_id, Instant::now());
         }
         Ok(response)

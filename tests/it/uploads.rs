@@ -5,7 +5,10 @@ use dashgate::sim::{
 };
 use serde_json::{Value, json};
 
-use crate::harness::{Account, Gateway, Message, OTHER_KEY, TENANT_KEY, client, configuration, message};
+use crate::harness::calls::task;
+use crate::harness::{
+    Account, Gateway, Message, OTHER_KEY, TENANT_KEY, Upstream, answer, client, configuration, message,
+};
 
 const SYNTHESIS: &str = "/api/v1/services/aigc/video-generation/video-synthesis";
 const MODEL: &str = "wan2.7-i2v";
@@ -245,6 +248,31 @@ fn a_body_that_cannot_be_judged_is_refused() {
         assert!(got.text().contains(says), "{}", got.text());
     }
     assert_eq!(sent(&simulators), 0);
+}
+
+/// A policy needs its directory, and nothing else.
+#[test]
+fn a_policy_that_comes_as_no_other_did_is_recorded_too() {
+    let upstream = Upstream::start(|request, stream| {
+        use std::io::Write;
+        let bytes = if request.start_line().starts_with("GET ") {
+            answer(
+                "201 Created",
+                &[],
+                "\u{feff}{\"data\":{\"upload_dir\":\"d/h/1\",\"max_file_size_mb\":\"x\"}}",
+            )
+        } else {
+            task("task-1", "PENDING")
+        };
+        stream.write_all(&bytes).is_ok()
+    });
+    let gateway = Gateway::start(upstream.address);
+    let fields = [&*format!("Authorization: Bearer {TENANT_KEY}")];
+    let got = gateway.ask(message("GET /api/v1/uploads?action=getPolicy&model=wan2.7-i2v", &fields, ""));
+    assert_eq!(got.status(), 201);
+    let got = submit(&gateway, TENANT_KEY, &body(&["oss://d/h/1/a.png"]));
+    assert_eq!(got.status(), 200, "{}", got.text());
+    assert_eq!(submit(&gateway, OTHER_KEY, &body(&["oss://d/h/1/a.png"])).status(), 400);
 }
 
 #[test]

@@ -148,7 +148,7 @@ impl Proxy {
             if !permit.submits() {
                 progress.forget();
             }
-            if route.operation == Operation::UploadPolicy && response.status() == StatusCode::OK {
+            if route.operation == Operation::UploadPolicy && response.status().is_success() {
                 let model = choice.model.as_deref().unwrap_or_default();
                 Box::pin(resolve::note(&self.shared, permit, model, &account.name, &mut response)).await?;
             }

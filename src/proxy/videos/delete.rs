@@ -65,7 +65,7 @@ async fn cancel(
     let uri = Uri::from_static("/");
     let passage = native_request(exchange, route, destination, request, Method::POST, uri);
     let mut response = proxy.passed(passage, Some(task.id())).await?;
-    if response.status() == StatusCode::OK {
+    if response.status().is_success() {
         return Ok(None);
     }
     if response.status() != StatusCode::BAD_REQUEST {

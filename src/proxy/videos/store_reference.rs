@@ -94,7 +94,7 @@ async fn request_policy(
     if response.status() == StatusCode::TOO_MANY_REQUESTS {
         return Err(Rejection::AccountsOut(POLICY_AGAIN));
     }
-    UploadPolicy::read(&text).filter(|_| response.status() == StatusCode::OK).ok_or_else(|| {
+    UploadPolicy::read(&text).filter(|_| response.status().is_success()).ok_or_else(|| {
         let OpenAiError { code, message, .. } = OpenAiError::read(response.status().as_u16(), &text);
         tracing::warn!(code, message, "no upload policy for a file");
         Rejection::from(VideoFault::StorageFailed)
