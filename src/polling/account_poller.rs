@@ -116,13 +116,32 @@ impl AccountPoller {
         self.state.lock()
     }
 
-    /// Takes over the rates of a new configuration.
-    pub fn set_rates(&self, rates: Rates) {
-        let mut state = self.state();
-        state.queries.set(rates.query);
-        state.passed.set(rates.query / PASSED_SHARE);
-        state.lists.set(rates.list);
-        state.cancels.set(rates.cancel);
+    /// Takes over the rates of the configuration. An account that is not configured (any more) has none, and nothing is
+    /// asked of it; its tasks wait for it to come back.
+    pub fn configure(&self, rates: Option<Rates>) {
+        if let Some(rates) = rates {
+            let mut state = self.state();
+            state.queries.set(rates.query);
+            state.passed.set(rates.query / PASSED_SHARE);
+            state.lists.set(rates.list);
+            state.cancels.set(rates.cancel);
+        }
+        let is_configured = rates.is_some();
+        if self.signals.set_configured(is_configured) != is_configured {
+            let (account, tasks) = (&**self.account(), self.state().schedule.length());
+            if is_configured {
+                tracing::info!(account, tasks, "the account is back, and its tasks are asked for");
+            } else {
+                tracing::warn!(account, tasks, "the account is not configured: its tasks are not asked for");
+            }
+            self.signals.queries.notify_one();
+            self.signals.lists.notify_one();
+        }
+    }
+
+    /// True if the configuration has the account.
+    pub fn is_configured(&self) -> bool {
+        self.signals.is_configured()
     }
 
     /// Has the querier ask for the task, not before `rest` unless a client polls it.
@@ -159,6 +178,9 @@ impl AccountPoller {
     ) -> NextCall<Arc<TrackedTask>> {
         let mut state = self.state();
         state.querier = QuerierWait::No;
+        if !self.is_configured() {
+            return NextCall::Nothing;
+        }
         if let Err(time) = state.queries.ready(now) {
             return NextCall::At(time);
         }
@@ -219,7 +241,7 @@ impl AccountPoller {
         if let Some(until) = state.no_lists_until.filter(|until| *until > now) {
             return NextCall::At(until);
         }
-        if !self.signals.is_bulk() {
+        if !self.signals.is_bulk() || !self.is_configured() {
             return NextCall::Nothing;
         }
         if let Err(time) = state.lists.ready(now) {

@@ -19,7 +19,7 @@ use super::schedule::REST;
 use super::task_ended::{TaskEndSubscribers, TaskEnded};
 use super::tracked_task::{HELD_EVERY, TaskAnswer, TrackedTask};
 use crate::config::Rates;
-use crate::dashscope::task::{NamedTask, Status};
+use crate::dashscope::task::{LIFETIME, NamedTask, Status};
 use crate::dashscope::task_list::TaskPage;
 use crate::store::{Change, Mirror, TaskRecord};
 use crate::tasks::index::TaskIndex;
@@ -423,9 +423,26 @@ impl PollHub {
         forgotten.len()
     }
 
-    /// Number of followed tasks by their status.
+    /// Number of followed tasks by their status. Nothing is learnt of the tasks of an account that is not configured any
+    /// more.
     pub fn count(&self, status: Status) -> usize {
-        self.pollers.iter().map(|poller| poller.state().schedule.count(status)).sum()
+        self.configured_pollers().map(|poller| poller.state().schedule.count(status)).sum()
+    }
+
+    pub(super) fn configured_pollers(&self) -> impl Iterator<Item = Arc<AccountPoller>> {
+        let pollers = self.pollers.iter().map(|poller| Arc::clone(&poller));
+        pollers.filter(|poller| poller.is_configured())
+    }
+
+    /// Drops tasks of an account that is not configured any more, once they are followed for longer than DashScope keeps a
+    /// task: no answer can tell their end. Measured by the monotonic clock, which does not jump.
+    pub fn drop_lost_tasks(&self, poller: &AccountPoller, now: Instant) {
+        let Some(since) = now.checked_sub(LIFETIME).filter(|_| !poller.is_configured()) else { return };
+        let old = poller.state().schedule.followed_before(poller.signals.since_origin(since));
+        for task in old {
+            poller.state().schedule.drop(task.number);
+            self.tracked.remove_if(task.id(), |_, task| !task.is_final());
+        }
     }
 }
 

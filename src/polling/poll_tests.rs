@@ -3,11 +3,12 @@ use std::path::Path;
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
+use super::super::account_poller::{AccountPoller, NextCall};
 use super::super::task_ended::TaskEndSubscribers;
 use super::*;
 use crate::account::AccountRegistry;
-use crate::config::Config;
-use crate::dashscope::task::Status;
+use crate::config::{Config, Rates};
+use crate::dashscope::task::{LIFETIME, Status};
 use crate::store::TaskRecord;
 use crate::tasks::index::TaskIndex;
 use crate::telemetry::metrics::Metrics;
@@ -27,6 +28,14 @@ fn hub(tasks: impl IntoIterator<Item = TaskRecord>) -> PollHub {
     PollHub::new(ends, mpsc::unbounded_channel().0, Instant::now())
 }
 
+fn poller(hub: &PollHub) -> Arc<AccountPoller> {
+    let poller = hub.account_poller(&"main".into());
+    poller.configure(Some(Rates { query: 100_000, ..Rates::default() }));
+    poller
+}
+
+const MAX_AGE: Duration = Duration::from_secs(60);
+
 fn tracked(hub: &PollHub, id: &str) -> Arc<TrackedTask> {
     hub.tracked_task(id, "one", Instant::now(), SystemTime::now()).expect("a task")
 }
@@ -42,5 +51,35 @@ async fn an_answer_without_news_is_as_old_as_the_tasks_claim() {
         let PollAnswer { age, served, .. } = polled.expect("an answer");
         assert_eq!(served, PollServed::Stale);
         assert!((hour..2 * hour).contains(&age), "{age:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_asked_of_an_account_that_is_gone_until_it_is_back() {
+    let hub = hub([TaskRecord::sample("a", SystemTime::now())]);
+    let (poller, later) = (poller(&hub), Instant::now() + Duration::from_secs(100));
+    hub.want(&tracked(&hub, "a"), Instant::now());
+    poller.configure(None);
+    poller.query_news().await;
+    assert!(matches!(poller.next_query(MAX_AGE, |_| 1, later), NextCall::Nothing));
+    assert_eq!(hub.count(Status::Pending), 0);
+    poller.configure(Some(Rates::default()));
+    poller.query_news().await;
+    assert!(matches!(poller.next_query(MAX_AGE, |_| 1, later), NextCall::Ask(..)));
+    assert_eq!(hub.count(Status::Pending), 1);
+}
+
+#[tokio::test]
+async fn what_no_answer_can_tell_of_is_dropped() {
+    for (rates, kept) in [(None, 0), (Some(Rates::default()), 1)] {
+        let (hub, hour) = (hub([TaskRecord::sample("a", SystemTime::now())]), Duration::from_secs(3600));
+        let (poller, now) = (poller(&hub), Instant::now());
+        poller.configure(rates);
+        hub.drop_lost_tasks(&poller, now + LIFETIME - hour);
+        assert!(hub.known_answer("a").is_some());
+        hub.drop_lost_tasks(&poller, now + LIFETIME + hour);
+        assert_eq!(hub.known_answer("a").is_some(), kept == 1);
+        poller.configure(Some(Rates::default()));
+        assert_eq!(hub.count(Status::Pending), kept);
     }
 }

@@ -126,6 +126,12 @@ impl Schedule {
         }
     }
 
+    /// Tasks that are followed since before this time, in milliseconds since the hub's origin.
+    pub(super) fn followed_before(&self, since: u64) -> Vec<Arc<TrackedTask>> {
+        let tasks = self.entries.values().map(|entry| &entry.task);
+        tasks.filter(|task| task.since < since).cloned().collect()
+    }
+
     /// Takes the next task that is due in hand. Every sixteenth turn belongs to the tasks without a poll: whatever clients
     /// do, those come to their end too. A polled task that is `fresh_until` later is put off until then.
     pub(super) fn next(

@@ -23,6 +23,8 @@ pub(super) struct AccountSignals {
     scanned: AtomicU64,
     /// Statuses are learnt from lists.
     is_bulk: AtomicBool,
+    /// The configuration has the account.
+    is_configured: AtomicBool,
     /// Held polls.
     pub(super) held: AtomicUsize,
 }
@@ -37,6 +39,7 @@ impl AccountSignals {
             lateness: AtomicU64::new(0),
             scanned: AtomicU64::new(0),
             is_bulk: AtomicBool::new(false),
+            is_configured: AtomicBool::new(true),
             held: AtomicUsize::new(0),
         }
     }
@@ -55,6 +58,15 @@ impl AccountSignals {
 
     pub(super) fn set_bulk(&self, is_bulk: bool) {
         self.is_bulk.store(is_bulk, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_configured(&self) -> bool {
+        self.is_configured.load(Ordering::Relaxed)
+    }
+
+    /// Returns the value before.
+    pub(super) fn set_configured(&self, is_configured: bool) -> bool {
+        self.is_configured.swap(is_configured, Ordering::Relaxed)
     }
 
     pub(super) fn held(&self) -> usize {

@@ -125,18 +125,23 @@ impl Querier {
         });
     }
 
-    /// Once a second: takes over the configured rates, and chooses between queries and lists.
+    /// Once a second: takes over the configured rates, and chooses between queries and lists. Once in a while: drops what
+    /// can't come to its end.
     async fn tick(self: Rc<Self>, poller: Arc<AccountPoller>) -> Infallible {
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next_drop = Instant::now() + DROP_PERIOD;
         loop {
             second.tick().await;
             let directory = self.directory.load();
-            // An account that is not configured any more keeps its rates.
-            if let Some(index) = directory.account_index(poller.account()) {
-                poller.set_rates(directory.accounts[index].rates());
+            let index = directory.account_index(poller.account());
+            poller.configure(index.map(|index| directory.accounts[index].rates()));
+            let now = Instant::now();
+            if now >= next_drop {
+                next_drop = now + DROP_PERIOD;
+                self.hub.drop_lost_tasks(&poller, now);
             }
-            poller.choose_mode(Instant::now());
+            poller.choose_mode(now);
         }
     }
 
@@ -254,6 +259,8 @@ const MOST_PAGE_BYTES: usize = 1024 * 1024;
 /// Memory for all answers that are being read.
 const ANSWERS_BYTES: u64 = 64 * 1024 * 1024;
 const SWEEP: Duration = Duration::from_millis(500);
+/// Time between two looks at all tasks of an account.
+const DROP_PERIOD: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests {
