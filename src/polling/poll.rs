@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
+use futures_util::future::join_all;
+
 use super::hub::PollHub;
 use super::tracked_task::{TaskAnswer, TrackedTask};
 use crate::telemetry::metrics::PollServed;
@@ -50,15 +52,21 @@ impl PollHub {
             // In a box, as below: most polls are answered at once, and need no memory to wait.
             return Box::pin(self.hold(task, hold, max_age, arrived)).await;
         }
-        let is_fresh =
-            || task.as_of().is_some_and(|as_of| arrived.saturating_duration_since(as_of) <= max_age);
-        if !max_age.is_zero()
-            && is_fresh()
+        if is_fresh(task, max_age, arrived)
             && let Some(answer) = answer_now(task, PollServed::Cache)
         {
             return Some(answer);
         }
         Box::pin(self.ask(task, arrived)).await
+    }
+
+    /// Polls the tasks of a page together: asks for those of which the news is too old, and waits as long as a poll of
+    /// each would.
+    pub async fn poll_page(&self, tasks: &[Arc<TrackedTask>], max_age: Duration, arrived: Instant) {
+        let running = || tasks.iter().filter(|task| !task.is_final());
+        running().for_each(|task| self.note_poll(task, arrived));
+        let stale = running().filter(|task| !is_fresh(task, max_age, arrived));
+        join_all(stale.map(|task| self.ask(task, arrived))).await;
     }
 
     /// Waits for a query, as long as that can bring news.
@@ -156,6 +164,12 @@ impl PollHub {
         };
         answer_now(task, served)
     }
+}
+
+/// True if a poll needs no query.
+fn is_fresh(task: &TrackedTask, max_age: Duration, arrived: Instant) -> bool {
+    let is_young = |as_of: Instant| arrived.saturating_duration_since(as_of) <= max_age;
+    !max_age.is_zero() && task.as_of().is_some_and(is_young)
 }
 
 fn answer_now(task: &TrackedTask, served: PollServed) -> Option<PollAnswer> {

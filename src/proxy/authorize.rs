@@ -12,15 +12,13 @@ use super::passage::Destination;
 use super::rejection::Rejection;
 use super::route::Route;
 use super::videos::fault::VideoFault;
-use super::{admit, respond, videos};
+use super::{admit, respond};
 use crate::dashscope::envelope::{self, ErrorBody};
 use crate::dashscope::operation::{Operation, Surface};
 use crate::dashscope::task;
-use crate::dashscope::task_list::TaskListQuery;
 use crate::polling::TrackedTask;
 use crate::polling::hub::PollHub;
 use crate::tasks::index::TaskIndex;
-use crate::tasks::list;
 
 /// The next step of an admitted request.
 #[derive(Debug)]
@@ -35,12 +33,16 @@ pub(super) enum Verdict {
     },
     /// Query of a task of the tenant, in the native dialect.
     Poll(Arc<TrackedTask>),
+    /// A page of the tenant's own tasks.
+    TaskList,
     /// Create of a video: the request is translated into a native submit and sent.
     VideoCreate,
     /// Query of a task as a Video.
     VideoGet(Arc<TrackedTask>),
     /// Query of a task in the shape of `/v1/tasks/{id}`.
     TaskView(Arc<TrackedTask>),
+    /// A page of the tenant's own videos.
+    VideoList,
     VideoDelete(Arc<TrackedTask>),
     /// Fetch of a finished video's file.
     VideoContent(Arc<TrackedTask>),
@@ -50,9 +52,8 @@ pub(super) enum Verdict {
 /// guessing task ids uses up the guesser's own limits.
 ///
 /// # Errors
-/// `VideoFault::None` for a task of the unified dialect that is not the tenant's; `BadRequest` or `BadField` for a list
-/// whose parameters can't be read; `StoreUnavailable` for a submit or an upload policy that could not be recorded;
-/// `UpstreamUnreachable` if the task's account is not configured any more.
+/// `VideoFault::None` for a task of the unified dialect that is not the tenant's; `StoreUnavailable` for a submit or an
+/// upload policy that could not be recorded; `UpstreamUnreachable` if the task's account is not configured any more.
 pub(super) fn authorize(
     hub: &PollHub,
     permit: &Permit,
@@ -63,7 +64,6 @@ pub(super) fn authorize(
     use Operation as Op;
     let tenant = permit.tenant();
     let task_id = route.task_id().unwrap_or_default();
-    let query = request.uri.query().unwrap_or("");
     let video = || {
         let task = hub
             .tracked_task(task_id, &tenant.name, Instant::now(), now)
@@ -81,7 +81,8 @@ pub(super) fn authorize(
             let task = hub.tracked_task(task_id, &tenant.name, Instant::now(), now);
             Ok(task.map_or_else(|| unknown(task_id), Verdict::Poll))
         }
-        Op::TaskList => listed(hub.task_index(), &tenant.name, query, now),
+        // A list shows nothing but the tenant's own.
+        Op::TaskList => Ok(Verdict::TaskList),
         Op::TaskCancel => {
             let Some(name) = hub.task_index().account_of(task_id, &tenant.name) else {
                 return Ok(cancel_refused());
@@ -93,12 +94,7 @@ pub(super) fn authorize(
         Op::VideoDelete => video().map(Verdict::VideoDelete),
         Op::VideoContent => video().map(Verdict::VideoContent),
         Op::TaskView => video().map(Verdict::TaskView),
-        Op::VideoList => {
-            let request_id = respond::new_request_id();
-            let statuses = route.mount(permit.directory()).video_statuses;
-            let body = videos::list::list(hub, &tenant.name, statuses, query, now)?;
-            Ok(Verdict::Answer { status: StatusCode::OK, body, request_id })
-        }
+        Op::VideoList => Ok(Verdict::VideoList),
         Op::Unlisted => Err(admit::not_listed(route, request, permit.directory())),
     }
 }
@@ -128,15 +124,4 @@ fn cancel_refused() -> Verdict {
         body: envelope::write(Surface::Native, &fault),
         request_id,
     }
-}
-
-fn listed(index: &TaskIndex, tenant: &str, query: &str, now: SystemTime) -> Result<Verdict, Rejection> {
-    let query = TaskListQuery::parse(query).map_err(|name| match name {
-        "page_no" => Rejection::BadRequest("page_no is not a whole number from 1"),
-        "page_size" => Rejection::BadRequest("page_size is not a whole number from 1"),
-        _ => Rejection::BadRequest("start_time or end_time is not YYYYMMDDhhmmss"),
-    })?;
-    let request_id = respond::new_request_id();
-    let body = list::page(index, tenant, &query, now, &request_id);
-    Ok(Verdict::Answer { status: StatusCode::OK, body, request_id })
 }

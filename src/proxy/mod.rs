@@ -16,6 +16,7 @@ mod decide;
 mod detach;
 mod exchange;
 mod inspect;
+mod list;
 mod observe;
 mod pass;
 mod passage;
@@ -148,6 +149,8 @@ impl Proxy {
                 let show = |answer: &_| videos::respond::task(&self.shared.hub, task.id(), answer);
                 return poll::poll(self, &request.headers, &task, exchange, &show).await;
             }
+            Verdict::TaskList => return Box::pin(list::list(self, &request, exchange)).await,
+            Verdict::VideoList => return Box::pin(videos::list::list(self, &request, exchange)).await,
             Verdict::VideoDelete(task) => {
                 return Box::pin(videos::delete::delete(self, request, &task, exchange)).await;
             }

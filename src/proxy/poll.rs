@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use hyper::Response;
@@ -16,6 +16,7 @@ use super::rejection::Rejection;
 use super::worker::Proxy;
 use crate::polling::poll::{HoldUntil, PollAnswer, PollHold};
 use crate::polling::{TaskAnswer, TrackedTask};
+use crate::store::TaskRecord;
 use crate::telemetry::metrics::{Outcome, PollServed};
 use crate::telemetry::stopwatch::Awaited;
 use crate::tenant::directory::Directory;
@@ -95,6 +96,31 @@ pub(super) fn passed(
     let account = directory.account_index(task.account()).ok_or(Rejection::UpstreamUnreachable)?;
     proxy.recorder.metrics.count_poll(PollServed::Upstream);
     Ok(Destination::Task(account))
+}
+
+/// Asks the poll hub for the tasks of a page that have not ended: a list is a poll of what is on its page. The records
+/// then have the news. A task whose account is not configured any more keeps its last status.
+///
+/// # Errors
+/// The fault of a key that is revoked meanwhile.
+pub(super) async fn refresh(
+    proxy: &Proxy,
+    unfinished: &[Arc<TaskRecord>],
+    exchange: &Rc<Exchange>,
+) -> Result<(), Rejection> {
+    let (hub, directory, arrived) = (&proxy.shared.hub, exchange.directory(), Instant::now());
+    let tracked = |task: &Arc<TaskRecord>| {
+        directory.account_index(&task.account)?;
+        hub.tracked_task(&task.id, &task.tenant, arrived, SystemTime::now())
+    };
+    let tasks: Vec<Arc<TrackedTask>> = unfinished.iter().filter_map(tracked).collect();
+    let max_age = directory.settings.poll.max_age;
+    let polling = pin!(async {
+        hub.poll_page(&tasks, max_age, arrived).await;
+        Ok(())
+    });
+    let _held = exchange.stopwatch.start_waiting(Awaited::Turn);
+    exchange.unless_revoked(polling).await
 }
 
 /// The hub's answer as DashScope gave it.

@@ -280,6 +280,56 @@ fn a_drain_lets_go_of_those_who_wait() {
     assert_eq!(state(&client.answer()), "RUNNING");
 }
 
+fn listed(gateway: &Gateway, query: &str) -> Vec<String> {
+    let got = gateway.ask(message(&format!("GET /api/v1/tasks?{query}"), &[&bearer()], "")).json();
+    let rows = got["data"].as_array().unwrap_or_else(|| panic!("{got}"));
+    rows.iter().map(|row| row["status"].as_str().expect("a status").to_owned()).collect()
+}
+
+/// A list told states that were a minute old: clients that poll it alone learnt of an end of 3 s after 60 s.
+#[test]
+fn a_list_is_a_poll_of_what_is_on_its_page() {
+    let (simulator, text) = lasting();
+    let text = text.replace("workers = 1", "workers = 1\n[poll]\nmax_age = \"0s\"");
+    let unified = "[[mounts]]\nprefix = \"/v1\"\ndialect = \"unified\"\n[[tenants]]";
+    let gateway = Gateway::configured(&text.replacen("[[tenants]]", unified, 1));
+    let ids: Vec<String> = (0..5).map(|_| submit_video(&gateway)).collect();
+    let end = |number: usize| assert!(simulator.finish(&ids[number]));
+    let ended = |statuses: Vec<String>| statuses.iter().filter(|status| *status == "SUCCEEDED").count();
+    end(0);
+    assert_eq!(ended(listed(&gateway, "")), 1);
+    end(1);
+    let videos = gateway.ask(message("GET /v1/videos", &[&bearer()], "")).json();
+    let completed = |video: &&Value| video["status"] == "completed" && !video["completed_at"].is_null();
+    assert_eq!(
+        videos["data"].as_array().map(|data| data.iter().filter(completed).count()),
+        Some(2),
+        "{videos}"
+    );
+    // With a status, what may have come to it or left it counts too.
+    end(2);
+    assert_eq!(listed(&gateway, "status=SUCCEEDED").len(), 3);
+    end(3);
+    assert_eq!(listed(&gateway, "status=RUNNING").len() + listed(&gateway, "status=PENDING").len(), 1);
+    // A task that has ended is not asked for again.
+    let before = queries(&simulator).len();
+    assert_eq!(ended(listed(&gateway, "")), 4);
+    assert_eq!(queries(&simulator).len(), before + 1);
+}
+
+/// A list asks no more often than a poll, and waits no longer.
+#[test]
+fn a_list_is_told_from_memory_while_that_is_fresh() {
+    let upstream = upstream(|stream| stream.write_all(&task("t-1", "RUNNING")).is_ok());
+    let gateway = gateway(upstream.address, "max_age = \"60s\"", "");
+    gateway.ask(submit());
+    for query in ["", "status=RUNNING", "page_no=2", "task_id=t-1"] {
+        assert_eq!(listed(&gateway, query).len(), usize::from(query != "page_no=2"), "{query}");
+    }
+    assert_eq!(state(&gateway.ask(poll("t-1"))), "RUNNING");
+    assert_eq!(asked(&upstream), 1);
+}
+
 /// A simulator whose tasks end when the test says so, and the text of a gateway before it that can be started again.
 fn lasting() -> (Simulator, String) {
     let simulator =
@@ -298,8 +348,8 @@ fn a_task_that_nobody_polls_comes_to_its_end() {
     let directory = gateway.stop();
     assert!(simulator.finish(&id));
     let gateway = Gateway::over(directory, &text);
-    let listed = || -> Value { gateway.ask(message("GET /api/v1/tasks", &[&bearer()], "")).json() };
-    eventually("its end is known", || listed()["data"][0]["status"] == "SUCCEEDED");
+    let metrics = || gateway.administer("GET /metrics", "").text();
+    eventually("its end is known", || metrics().contains("\ndashgate_completion_lag_seconds_count 1\n"));
     assert_eq!(queries(&simulator).len(), 1);
     // The client gets the answer that was learnt meanwhile.
     assert!(gateway.ask(poll(&id)).json()["output"]["video_url"].is_string());

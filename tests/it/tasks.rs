@@ -155,7 +155,16 @@ fn list(gateway: &Gateway, key: &str, query: &str) -> (Vec<String>, Value) {
 
 #[test]
 fn a_list_is_of_the_tenants_own() {
-    let upstream = Upstream::start(dashscope);
+    // The first task runs, and the others wait.
+    let upstream =
+        Upstream::start(|request, stream| match request.start_line().split_once("GET /api/v1/tasks/") {
+            Some((_, rest)) if !rest.starts_with(&id(1)) => {
+                let id = rest.split(' ').next().expect("an id");
+                let body = json!({"output": {"task_id": id, "task_status": "PENDING"}});
+                stream.write_all(&answer("200 OK", &[], &body.to_string())).is_ok()
+            }
+            Some(_) | None => dashscope(request, stream),
+        });
     let gateway = Gateway::start(upstream.address);
     for (key, number, model) in [
         (TENANT_KEY, 1, "wan2.7-i2v"),
@@ -165,7 +174,6 @@ fn a_list_is_of_the_tenants_own() {
     ] {
         submit(&gateway, key, &id(number), model);
     }
-    ask(&gateway, TENANT_KEY, &format!("GET /wan/v1/tasks/{}", id(1)));
     upstream.take();
     let ids = |numbers: &[u32]| numbers.iter().map(|number| id(*number)).collect::<Vec<_>>();
     let page = |total: u32, total_page: u32, page_no: u32, page_size: u32| json!({"total": total, "total_page": total_page, "page_no": page_no, "page_size": page_size});
@@ -197,7 +205,8 @@ fn a_list_is_of_the_tenants_own() {
         let name = query.split('=').next().expect("a name");
         assert!(refusal.contains(name), "{refusal}");
     }
-    assert!(upstream.take().is_empty(), "a list was asked of the upstream");
+    let of_one_task = |seen: &Message| seen.start_line().starts_with("GET /api/v1/tasks/");
+    assert!(upstream.take().iter().all(of_one_task), "a list was asked of the upstream");
 }
 
 /// A client that polls must not be able to tell from the connection whether a task exists.

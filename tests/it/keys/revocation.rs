@@ -167,11 +167,38 @@ fn a_stream_over_http_2_is_reset_and_its_connection_stays() {
     });
 }
 
+/// A list waits for news of what is on its page.
+#[test]
+fn a_list_that_waits_is_refused() {
+    let upstream = Upstream::start(move |seen, stream| {
+        if seen.start_line().starts_with("GET ") {
+            hold(stream);
+            return false;
+        }
+        let body = r#"{"output":{"task_id":"0385dc79-5ff8-4d82-bcb6-000000000001","task_status":"PENDING"}}"#;
+        stream.write_all(&answer("200 OK", &[], body)).is_ok()
+    });
+    let gateway = Gateway::start(upstream.address);
+    let key = doomed(&gateway);
+    let fields = [&*bearer(&key), "X-DashScope-Async: enable"];
+    assert_eq!(gateway.ask(message(SUBMIT, &fields, r#"{"model":"wan2.7-t2v"}"#)).status(), 200);
+    let mut waits = Client::connect(gateway.address);
+    waits.send(message("GET /wan/api/v1/tasks", &[&bearer(&key)], ""));
+    eventually("the task is asked for", || upstream.requests().len() == 2);
+    let revoked = revoke(&gateway);
+    let refused = waits.answer();
+    in_time(revoked);
+    assert_eq!(refused.field("x-dashgate-reason").as_deref(), Some("revoked_key"));
+}
+
 #[test]
 fn a_request_that_waits_is_refused_and_a_submit_is_answered() {
     let released = Arc::new(AtomicBool::new(false));
     let gate = Arc::clone(&released);
     let upstream = Upstream::start(move |seen, stream| {
+        if seen.start_line().starts_with("GET ") {
+            return stream.write_all(&answer("500 Internal Server Error", &[], "{}")).is_ok();
+        }
         if !seen.start_line().contains("video-synthesis") {
             hold(stream);
             return false;
