@@ -139,6 +139,11 @@ impl<K: Ord + Copy, T> FairQueue<K, T> {
         Some(item)
     }
 
+    /// The keys of a tenant's items, in their order.
+    pub fn keys(&self, tenant: &str) -> impl Iterator<Item = &K> {
+        self.lines.get(tenant).into_iter().flat_map(|line| line.waiting.keys())
+    }
+
     /// The smallest key of all.
     pub fn first_key(&self) -> Option<K> {
         self.lines.values().filter_map(|line| line.waiting.keys().next()).min().copied()

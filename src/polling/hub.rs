@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::account_poller::{AccountPoller, PageRequest};
 use super::answer_cache::AnswerCache;
+use super::end_search::EndSearches;
 use super::query_fault::QueryFault;
 use super::schedule::REST;
 use super::task_ended::{TaskEndSubscribers, TaskEnded};
@@ -33,6 +34,7 @@ pub struct PollHub {
     /// Hands each new poller to the querier.
     opened: mpsc::UnboundedSender<Arc<AccountPoller>>,
     answers: Mutex<AnswerCache>,
+    pub(super) end_searches: EndSearches,
     numbers: AtomicU64,
     origin: Instant,
     /// Cancelled once no poll is held any longer.
@@ -87,6 +89,7 @@ impl PollHub {
             pollers: DashMap::default(),
             opened,
             answers: Mutex::default(),
+            end_searches: EndSearches::default(),
             numbers: AtomicU64::new(0),
             // A moment past: no time since the origin is zero, which stands for never.
             origin: now - Duration::from_millis(1),

@@ -4,6 +4,7 @@
 mod account_poller;
 mod answer_cache;
 mod budget;
+mod end_search;
 pub mod hub;
 mod list_scan;
 mod mean_duration;
@@ -17,6 +18,7 @@ mod task_ended;
 mod tracked_task;
 
 pub use account_poller::{AccountPoller, NextCall, PageRequest, TaskEndpoint};
+pub use end_search::SlotHolder;
 pub use querier::CallPermit;
 pub use query_fault::QueryFault;
 pub use task_ended::{TaskEndSubscribers, TaskEnded};

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
+use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 
+use super::end_search::SlotHolder;
 use super::hub::PollHub;
 use super::tracked_task::{TaskAnswer, TrackedTask};
 use crate::telemetry::metrics::PollServed;
@@ -67,6 +70,34 @@ impl PollHub {
         running().for_each(|task| self.note_poll(task, arrived));
         let stale = running().filter(|task| !is_fresh(task, max_age, arrived));
         join_all(stale.map(|task| self.ask(task, arrived))).await;
+    }
+
+    /// Asks for some of the holder's tasks, those without news for the longest time first, and waits until one is known
+    /// to have ended, as long as a poll waits for its turn. Returns true if one has. Returns false at once where no query
+    /// can tell anything new, as there is fresh news of every task, and while another search for the holder runs: a
+    /// client that submits again and again causes no more queries than one that polls its tasks.
+    pub async fn find_end(&self, holder: SlotHolder<'_>, max_age: Duration, arrived: Instant) -> bool {
+        let Some(_search) = self.end_searches.begin(holder) else { return false };
+        let tasks = self.unheard(holder, max_age, arrived);
+        let has_ended = || tasks.iter().any(|task| task.is_final());
+        let mut asked: FuturesUnordered<_> = tasks.iter().map(|task| self.ask(task, arrived)).collect();
+        let search = async { while !has_ended() && asked.next().await.is_some() {} };
+        // The rest is asked for all the same, and frees slots for the next submits.
+        let _ = tokio::time::timeout_at((arrived + FOR_A_TURN).into(), search).await;
+        has_ended()
+    }
+
+    fn unheard(&self, holder: SlotHolder<'_>, max_age: Duration, arrived: Instant) -> Vec<Arc<TrackedTask>> {
+        let is_sought = |task: &TrackedTask| {
+            let is_holders = holder.key_id.is_none_or(|key| *key == *task.record.key_id);
+            is_holders && !is_fresh(task, max_age, arrived)
+        };
+        let mut found = Vec::new();
+        for poller in self.configured_pollers() {
+            let left = MOST_SOUGHT - found.len();
+            found.extend(poller.state().schedule.longest_unheard(holder.tenant, left, is_sought));
+        }
+        found
     }
 
     /// Waits for a query, as long as that can bring news.
@@ -205,6 +236,9 @@ const FOR_A_TURN_AMONG_MANY: Duration = Duration::from_millis(100);
 /// Patience for the answer to a query that is on its way.
 const FOR_AN_ANSWER: Duration = Duration::from_secs(10);
 const STILL_FRESH: Duration = Duration::from_secs(1);
+/// Tasks that one search for an end asks for, and so the slots that it may free. Eight queries take less than half a
+/// second of an account's usual budget.
+const MOST_SOUGHT: usize = 8;
 
 #[cfg(test)]
 #[path = "poll_tests.rs"]

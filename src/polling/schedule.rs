@@ -126,6 +126,22 @@ impl Schedule {
         }
     }
 
+    /// Tasks of the tenant for which `is_sought` is true, `most` at most: first those that have ended, as a list showed,
+    /// then those without a query for the longest time. Looks at a bounded number of tasks; where a tenant has more, the
+    /// lists tell of ends.
+    pub(super) fn longest_unheard(
+        &self,
+        tenant: &str,
+        most: usize,
+        is_sought: impl Fn(&TrackedTask) -> bool,
+    ) -> Vec<Arc<TrackedTask>> {
+        let entry = |(_, number): &(Instant, u64)| self.entries.get(number);
+        let ended = self.ended.keys(tenant).filter_map(entry);
+        let rest = self.rest.keys(tenant).filter_map(entry).filter(|entry| entry.ended.is_none());
+        let tasks = ended.chain(rest).take(MOST_LOOKED_AT).map(|entry| &entry.task);
+        tasks.filter(|task| is_sought(task)).take(most).cloned().collect()
+    }
+
     /// Tasks that are followed since before this time, in milliseconds since the hub's origin.
     pub(super) fn followed_before(&self, since: u64) -> Vec<Arc<TrackedTask>> {
         let tasks = self.entries.values().map(|entry| &entry.task);
@@ -281,6 +297,8 @@ enum ScheduleQueue {
 
 /// Queries of one account under way at a time: an upstream that takes seconds to answer is not asked for more.
 const MOST_IN_HAND: usize = 256;
+/// More tasks than an account with the usual budget has before its lists are read.
+const MOST_LOOKED_AT: usize = 2048;
 /// Longest time between two queries for a task.
 pub(super) const REST: Duration = Duration::from_secs(60);
 

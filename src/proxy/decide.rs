@@ -39,5 +39,5 @@ pub(super) async fn decide(proxy: &Proxy, passage: &mut Passage) -> Result<(), R
     if !proxy.shared.hub.task_index().takes_more() {
         return Err(Rejection::StoreUnavailable);
     }
-    admit::become_submit(permit, &proxy.shared.limits, exchange)
+    admit::become_submit(permit, proxy, exchange).await
 }

@@ -55,6 +55,7 @@ pub use shared::Shared;
 pub use worker::Proxy;
 
 use crate::upstream::{Keep, Upload};
+use admit::NotAdmitted;
 use authorize::Verdict;
 use exchange::Exchange;
 use passage::{Destination, Passage};
@@ -122,7 +123,11 @@ impl Proxy {
         let caller = self.authenticate(peer, exchange, &request, now)?;
         self.live.enter(exchange, request.version != Version::HTTP_2);
         let bytes = body.size_hint().lower();
-        let permit = admit::admit(caller, route, &request, bytes, &self.shared.limits, exchange)?;
+        let permit = match admit::admit(caller, route, &request, bytes, &self.shared.limits, exchange) {
+            Ok(permit) => permit,
+            Err(NotAdmitted::Refused(rejection)) => return Err(rejection),
+            Err(NotAdmitted::NoSlot(wait)) => Box::pin(wait.admit(self)).await?,
+        };
         let mount = route.mount(directory);
         let verdict = authorize::authorize(&self.shared.hub, permit, route, &request, now)?;
         let is_create = matches!(verdict, Verdict::VideoCreate);

@@ -1,6 +1,7 @@
 //! Admission: whether the caller may use the operation, and is within its limits.
 
 pub(super) mod permit;
+pub(super) mod slot_wait;
 
 use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
@@ -8,20 +9,30 @@ use hyper::http::request::Parts;
 use crate::config::AsyncHeader;
 use crate::dashscope::headers::{asks_async, asks_events};
 use crate::dashscope::operation::{Group, Operation};
-use crate::limits::{LimitKind, LimitedCaller, Registry};
+use crate::limits::{Limit, LimitKind, LimitRefusal, LimitedCaller, Registry};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::route::{MOST_SHOWN, Route};
 use crate::proxy::upgrade::UpgradeFields;
+use crate::proxy::worker::Proxy;
 use crate::tenant::caller::Caller;
 use crate::tenant::directory::Directory;
 use permit::Permit;
+use slot_wait::SlotWait;
+
+/// A request that was not admitted.
+#[derive(Debug)]
+pub(in crate::proxy) enum NotAdmitted<'e> {
+    Refused(Rejection),
+    /// A submit for which all slots for tasks are taken.
+    NoSlot(Box<SlotWait<'e>>),
+}
 
 /// Admits a request. The exchange keeps the permit, or the caller if the request is refused.
 ///
 /// # Errors
 /// `NotAllowed`, `AsyncRequired`, `BodyTooLarge`, `BadRequest` for a plain call to a WebSocket's path, or
-/// `Limited`.
+/// `Limited`; `NoSlot` in place of `Limited` where another try is of use.
 pub(in crate::proxy) fn admit<'e>(
     caller: Caller,
     route: &Route,
@@ -29,19 +40,28 @@ pub(in crate::proxy) fn admit<'e>(
     body_bytes: u64,
     limits: &Registry,
     exchange: &'e Exchange,
-) -> Result<&'e Permit, Rejection> {
-    let checked = check(&caller, route, request, body_bytes).and_then(|(submits, adds_async)| {
-        let kind = kind(route.operation, submits, &request.headers);
-        take(&caller, kind, limits, exchange).map(|()| (submits.into(), adds_async.into(), kind.into()))
-    });
-    match checked {
-        Ok((submits, adds_async, kind)) => {
+) -> Result<&'e Permit, NotAdmitted<'e>> {
+    let refused = |caller, rejection| {
+        exchange.enter_refused(caller);
+        Err(NotAdmitted::Refused(rejection))
+    };
+    let (submits, adds_async) = match check(&caller, route, request, body_bytes) {
+        Ok(checked) => checked,
+        Err(rejection) => return refused(caller, rejection),
+    };
+    let kind = kind(route.operation, submits, &request.headers);
+    match take(&caller, kind, limits, exchange) {
+        Ok(()) => {
+            let (adds_async, submits, kind) = (adds_async.into(), submits.into(), kind.into());
             Ok(exchange.enter_permit(Permit { caller, adds_async, submits, kind }))
         }
-        Err(rejection) => {
-            exchange.enter_refused(caller);
-            Err(rejection)
-        }
+        Err(refusal) => match refusal.limit {
+            Limit::Tasks { .. } => {
+                let wait = SlotWait { exchange, caller: Some(caller), adds_async, refusal };
+                Err(NotAdmitted::NoSlot(Box::new(wait)))
+            }
+            Limit::Rate { .. } | Limit::Concurrent { .. } => refused(caller, Rejection::Limited(refusal)),
+        },
     }
 }
 
@@ -56,30 +76,39 @@ pub(in crate::proxy) fn become_stream(
 ) -> Result<(), Rejection> {
     limits.give_back(exchange.admitted.take());
     permit.kind.set(LimitKind::Stream);
-    take(&permit.caller, LimitKind::Stream, limits, exchange)
+    take(&permit.caller, LimitKind::Stream, limits, exchange).map_err(Rejection::Limited)
 }
 
 /// Makes a task of a request that was admitted as a call, because DashScope runs its model only as a task.
 ///
 /// # Errors
 /// `Limited`; then nothing is taken.
-pub(in crate::proxy) fn become_submit(
+pub(in crate::proxy) async fn become_submit(
     permit: &Permit,
-    limits: &Registry,
+    proxy: &Proxy,
     exchange: &Exchange,
 ) -> Result<(), Rejection> {
+    let limits = &proxy.shared.limits;
     limits.give_back(exchange.admitted.take());
     permit.kind.set(LimitKind::Submit);
     permit.submits.set(true);
     permit.adds_async.set(true);
-    take(&permit.caller, LimitKind::Submit, limits, exchange)
+    match take(&permit.caller, LimitKind::Submit, limits, exchange) {
+        Ok(()) => Ok(()),
+        Err(refusal) => slot_wait::take_late(&permit.caller, refusal, proxy, exchange).await,
+    }
 }
 
 /// Takes from the caller's limits what a call of its kind needs, for as long as the exchange lasts.
 ///
 /// # Errors
-/// `Limited`; then nothing is taken.
-fn take(caller: &Caller, kind: LimitKind, limits: &Registry, exchange: &Exchange) -> Result<(), Rejection> {
+/// The limit that is reached; then nothing is taken.
+fn take(
+    caller: &Caller,
+    kind: LimitKind,
+    limits: &Registry,
+    exchange: &Exchange,
+) -> Result<(), LimitRefusal> {
     let tenant = caller.tenant();
     let who = LimitedCaller {
         key_id: caller.key_id(),
@@ -87,10 +116,8 @@ fn take(caller: &Caller, kind: LimitKind, limits: &Registry, exchange: &Exchange
         limits: &tenant.limits,
         tenant_limits: &tenant.tenant_limits,
     };
-    let admitted = limits.admit(&who, kind).map_err(|refusal| {
-        exchange.standing.set(refusal.rate_status);
-        Rejection::Limited(refusal)
-    })?;
+    let admitted =
+        limits.admit(&who, kind).inspect_err(|refusal| exchange.standing.set(refusal.rate_status))?;
     exchange.standing.set(admitted.rate_status);
     *exchange.admitted.borrow_mut() = admitted;
     Ok(())

@@ -11,22 +11,66 @@ use crate::harness::{Client, Gateway, Upstream, answer, configuration, eventuall
 
 const TWO: &str = "limits = { tasks_in_flight = 2 }";
 
+/// A gateway that asks the upstream at each poll.
+fn asking(upstream: &Upstream, tenant: &str) -> Gateway {
+    Gateway::with(upstream.address, "[poll]\nmax_age = \"0s\"", tenant)
+}
+
+fn submits(upstream: &Upstream) -> usize {
+    upstream.requests().iter().filter(|seen| seen.start_line().starts_with("POST ")).count()
+}
+
 #[test]
 fn as_many_tasks_run_as_the_limit_says_until_one_has_ended() {
     for status in ["SUCCEEDED", "FAILED", "CANCELED"] {
-        let upstream = with_tasks(status);
-        let gateway = gateway(&upstream, TWO);
+        let ended = Arc::new(AtomicUsize::new(0));
+        let upstream = with_ended(status, Arc::clone(&ended));
+        let gateway = asking(&upstream, TWO);
         assert_eq!([(); 2].map(|()| gateway.ask(submit()).status()), [200; 2]);
         for _ in 0..3 {
             check_limited(&gateway.ask(submit()), "tasks_in_flight", "limits.tasks_in_flight = 2");
         }
-        assert_eq!(upstream.requests().len(), 2, "what is refused is not sent");
+        assert_eq!(submits(&upstream), 2, "what is refused is not sent");
         // Other calls are not limited by the number of tasks.
         assert_eq!(gateway.ask(generate("{}")).status(), 200);
-        assert_eq!(gateway.ask(poll("t-0")).status(), 200, "{status}");
+        ended.store(1, Ordering::SeqCst);
+        assert_eq!(gateway.ask(poll("t-0")).json()["output"]["task_status"], status);
         assert_eq!(gateway.ask(submit()).status(), 200, "{status} frees its slot");
         check_limited(&gateway.ask(submit()), "tasks_in_flight", "limits.tasks_in_flight = 2");
     }
+}
+
+/// Slots of tasks that nobody polled stayed taken for up to a minute after their ends.
+#[test]
+fn a_submit_that_finds_no_slot_asks_which_tasks_have_ended() {
+    for scope in ["limits", "tenant_limits"] {
+        let ended = Arc::new(AtomicUsize::new(0));
+        let upstream = with_ended("SUCCEEDED", Arc::clone(&ended));
+        let slow = super::SLOW;
+        let limit = format!("{scope} = {{ tasks_in_flight = 3, {slow}, burst = 6 }}");
+        let gateway = asking(&upstream, &limit);
+        for number in 0..6 {
+            // From the fourth on, a slot is free as soon as it is asked for.
+            ended.store(number, Ordering::SeqCst);
+            let got = gateway.ask(submit());
+            assert_eq!(got.status(), 200, "{}", got.text());
+            let left = (5 - number).to_string();
+            assert_eq!(got.field("ratelimit-remaining").as_deref(), Some(&*left), "one is taken for each");
+        }
+        assert_eq!(submits(&upstream), 6);
+    }
+}
+
+/// The news of a task is good for as long as for a poll, however often submits are refused.
+#[test]
+fn refused_submits_ask_no_more_often_than_polls() {
+    let upstream = with_tasks("RUNNING");
+    let gateway = Gateway::with(upstream.address, "[poll]\nmax_age = \"60s\"", TWO);
+    assert_eq!([(); 2].map(|()| gateway.ask(submit()).status()), [200; 2]);
+    for _ in 0..20 {
+        check_limited(&gateway.ask(submit()), "tasks_in_flight", "limits.tasks_in_flight = 2");
+    }
+    assert_eq!(upstream.requests().len(), 4, "two submits, and a query for each task");
 }
 
 #[test]
@@ -53,7 +97,10 @@ fn a_submit_that_makes_no_task_frees_its_slot() {
 fn submits_at_one_time_do_not_pass_the_limit_together() {
     let (go, wait) = mpsc::channel::<()>();
     let (wait, made) = (Mutex::new(wait), AtomicUsize::new(0));
-    let upstream = Upstream::start(move |_, stream| {
+    let upstream = Upstream::start(move |request, stream| {
+        if request.start_line().starts_with("GET ") {
+            return stream.write_all(&answer("500 Internal Server Error", &[], "{}")).is_ok();
+        }
         wait.lock().expect("no panic").recv().expect("a word");
         stream.write_all(&task(&format!("t-{}", made.fetch_add(1, Ordering::SeqCst)), "PENDING")).is_ok()
     });

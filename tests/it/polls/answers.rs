@@ -116,7 +116,6 @@ fn an_answer_that_is_too_large_is_passed_on() {
     let text = configuration("listen = \"127.0.0.1:0\"\nworkers = 1", &accounts, limit);
     let gateway = Gateway::configured(&(text + "[[mounts]]\nprefix = \"/v1\"\ndialect = \"unified\"\n"));
     assert_eq!(gateway.ask(submit()).status(), 200);
-    assert_eq!(gateway.ask(submit()).status(), 429);
     let whole = |got: &Message| got.status() == 200 && got.complete && got.text() == *body;
     for _ in 0..2 {
         let got = gateway.ask(poll("t-1"));
