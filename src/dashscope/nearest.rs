@@ -15,6 +15,9 @@ pub struct NearestCall {
 
 /// The listed call that is nearest to a refused one, by the refused one's path below its mount.
 pub fn nearest(method: &Method, path: &str, query: Option<&str>) -> Option<NearestCall> {
+    if path.len() > MOST_BYTES {
+        return None;
+    }
     let methods = [Some(method.clone()), other_method(method)];
     methods.into_iter().flatten().find_map(|method| {
         let path = of_method(&method, path, query)?;
@@ -34,8 +37,8 @@ fn of_method(method: &Method, path: &str, query: Option<&str>) -> Option<String>
         let below_roots = || {
             // Behind anything but the words of roots the rest is another call: `threads/x/messages` is no message.
             let is_spelling = before.split('/').all(|segment| ROOT_WORDS.contains(&segment));
-            let known = likely(rest).filter(|_| *method == Method::POST);
-            let rests = is_spelling.then_some([Some(rest), known]).into_iter().flatten().flatten();
+            let known = if is_spelling && *method == Method::POST { likely(rest) } else { None };
+            let rests = [Some(rest).filter(|_| is_spelling), known].into_iter().flatten();
             let paths = rests.flat_map(|rest| operation::roots().map(move |root| [root, rest].concat()));
             paths.into_iter().find(|path| is_listed(path))
         };
@@ -58,6 +61,9 @@ fn likely(rest: &str) -> Option<&'static str> {
     COMPATIBLE.into_iter().find(|known| likeness(known) > LIKE)
 }
 
+/// Longest path for which the nearest call is sought: each of its segments is compared with every listed call. The listed
+/// ones have less than half of this.
+const MOST_BYTES: usize = 200;
 /// Segments of roots, and the empty one before the first slash.
 const ROOT_WORDS: [&str; 8] =
     ["", "api", "v1", "compatible-mode", "compatible-api", "apps", "anthropic", "api-ws"];
@@ -121,6 +127,8 @@ mod tests {
             ("POST", "/v1/videos"),
             ("GET", "/"),
             ("GET", ""),
+            ("POST", &"/v1".repeat(20_000)),
+            ("POST", &"/a".repeat(30_000)),
         ] {
             assert_eq!(found(method, target), None, "{method} {target}");
         }
