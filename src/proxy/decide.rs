@@ -2,17 +2,18 @@
 //! services the model decides.
 
 use super::admit;
+use super::admit::permit::Permit;
 use super::passage::Passage;
 use super::read_model::read_model;
 use super::rejection::Rejection;
+use super::route::Route;
 use super::worker::Proxy;
 use crate::config::AsyncHeader;
 use crate::dashscope::operation::Operation;
 use crate::dashscope::task_only::TaskModels;
 
 /// True if the call may have to become a task.
-pub(super) fn is_open(passage: &Passage) -> bool {
-    let (permit, route) = (passage.permit(), passage.route());
+pub(super) fn is_open(permit: &Permit, route: &Route) -> bool {
     route.operation == Operation::Service
         && !permit.submits()
         && permit.tenant().async_header == AsyncHeader::Add

@@ -175,7 +175,8 @@ impl Proxy {
         request: Box<Parts>,
         body: Incoming,
     ) -> Box<Passage> {
-        let may_repeat = exchange.permit().submits() || destination != Destination::Any;
+        let submits = exchange.permit().submits() || decide::is_open(exchange.permit(), exchange.route());
+        let may_repeat = submits || destination != Destination::Any;
         let keep = if may_repeat { Keep::Whole } else { Keep::Beginning };
         let stopwatch = Rc::clone(&exchange.stopwatch);
         let server = &exchange.directory().settings.server;
@@ -209,7 +210,7 @@ impl Proxy {
         if is_create {
             Box::pin(videos::translate::translate(self, passage)).await?;
         }
-        if decide::is_open(passage) {
+        if decide::is_open(passage.permit(), passage.route()) {
             Box::pin(decide::decide(self, passage)).await?;
         }
         let streams = inspect::inspect(passage, &self.shared.buffer_budget).await?.streams;

@@ -1,7 +1,9 @@
 //! Async rule: a call of a service that runs only as a task is refused without `X-DashScope-Async: enable`, as
 //! DashScope refuses it, or gets the field added for a tenant with `async_header = "add"`; other calls pass unchanged.
 
-use crate::harness::{Envelope, Gateway, Message, TENANT_KEY, Upstream, answer, assert_refused, message};
+use crate::harness::{
+    Envelope, Gateway, Message, TENANT_KEY, Upstream, answer, assert_refused, configuration, message,
+};
 
 const ASYNC_ONLY: [&str; 3] =
     ["aigc/video-generation/video-synthesis", "aigc/image2video/video-synthesis", "audio/asr/transcription"];
@@ -171,6 +173,25 @@ fn a_call_that_became_a_task_is_owned_and_counted() {
     let key = format!("x-api-key: {TENANT_KEY}");
     let list = gateway.ask(message("GET /wan/v1/tasks", &[&key], "")).json();
     assert_eq!(list["data"][0]["model_name"], "wanx2.1-t2i-turbo", "{list}");
+}
+
+/// The body of a call that became a task was kept in part only, so that a refused attempt was the last.
+#[test]
+fn a_large_call_that_became_a_task_goes_to_another_account() {
+    let json = ["Content-Type: application/json"];
+    let busy = answer("429 Too Many Requests", &json, r#"{"code":"Throttling.RateQuota","message":"m"}"#);
+    let (busy, free) = (Upstream::answering(busy), upstream());
+    let accounts = [("busy", busy.address, &["sk-busy"][..], ""), ("free", free.address, &["sk-free"], "")];
+    let server = "listen = \"127.0.0.1:0\"\nworkers = 1";
+    let gateway = Gateway::configured(&configuration(server, &accounts, ADDS));
+    let key = format!("Authorization: Bearer {TENANT_KEY}");
+    let picture = "a".repeat(300_000);
+    let body = format!(r#"{{"model":"wan2.5-i2i-preview","input":{{"images":["{picture}"]}}}}"#);
+    for _ in 0..2 {
+        let call = message("POST /api/v1/services/aigc/image2image/image-synthesis", &[&key], &body);
+        assert_eq!(gateway.ask(call).status(), 200);
+    }
+    assert_eq!((busy.take().len(), free.take().len()), (1, 2));
 }
 
 #[test]
