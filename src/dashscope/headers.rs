@@ -164,6 +164,8 @@ fn is_internal(name: &str) -> bool {
 /// load balancer) that the request came through, whoever wrote them.
 fn tells_of_client(name: &str) -> bool {
     !name.starts_with("x-dashscope-")
+        // OpenAI's and Anthropic's SDKs send ten of these.
+        && !name.starts_with("x-stainless-")
         && (name.split('-').any(|part| CLIENT_PARTS.contains(&part))
             || EDGE_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
 }
@@ -193,13 +195,14 @@ pub fn is_withheld_from_client(name: &str) -> bool {
 }
 
 /// Parts of a field's name, between hyphens, that stand for an address, a place, a page or a way.
-const CLIENT_PARTS: [&str; 30] = [
+const CLIENT_PARTS: [&str; 34] = [
     "addr",
     "address",
     "asn",
     "cdn",
     "cert",
     "city",
+    "clientip",
     "country",
     "edge",
     "forwarded",
@@ -215,12 +218,15 @@ const CLIENT_PARTS: [&str; 30] = [
     "originating",
     "port",
     "postal",
+    "realip",
     "referer",
     "referrer",
     "region",
     "remote",
+    "remoteip",
     "slb",
     "timezone",
+    "userip",
     "via",
     "viewer",
     "waf",
@@ -276,6 +282,8 @@ mod tests {
     #[test]
     fn nothing_that_tells_of_the_client_reaches_dashscope() {
         for name in [
+            "x-realip",
+            "clientip",
             "x-forwarded-for",
             "x-forwarded",
             "forwarded",
