@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use dashgate::app::{self, RunningGateway};
 use dashgate::cli::{check, demo, keys};
-use dashgate::config::{self, Config, Files, Loaded};
+use dashgate::config::{self, AccountSettings, Config, Files, Loaded};
 use dashgate::lifecycle::handover::{self, Successor};
 use dashgate::lifecycle::{signals, systemd};
 use dashgate::sim;
@@ -145,6 +145,7 @@ fn serve(options: &Serve) -> ExitCode {
             (signals::stop_requested()?, signals::reload_requests()?, signals::upgrade_requests()?);
         let successor = successor(&mut gateway);
         announce(&gateway, &config, &source);
+        announce_ways(&config);
         systemd::ready();
         let reloads = gateway.reloads().cloned();
         tokio::select! {
@@ -228,6 +229,15 @@ fn announce(gateway: &RunningGateway, config: &Config, source: &str) {
             "sidecar: any caller on this host is let in, with any key or none, and its calls go to {upstream} \
              with the key in DASHSCOPE_API_KEY; point clients at http://{address}/api/v1"
         );
+    }
+}
+
+/// Says through which proxies the gateway goes.
+fn announce_ways(config: &Config) {
+    for AccountSettings { name, base_url, proxy, .. } in &config.accounts {
+        if let Some(proxy) = proxy {
+            tracing::info!("the account {name} is reached through the proxy {proxy} ({})", base_url.host);
+        }
     }
 }
 

@@ -33,6 +33,7 @@ fn config_of(number: usize, weight: &u32, keys: usize) -> config::AccountSetting
         base_url: BaseUrl { tls: false, host: "h".into(), port: 1, path: String::new() },
         keys: (0..keys).map(|key| Secret::new(format!("sk-{number}-{key}"))).collect(),
         ca_pem: None,
+        proxy: None,
         rates: config::Rates::default(),
         weight: *weight,
         pace: Vec::new(),

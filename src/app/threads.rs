@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lifecycle::liveness::Pulse;
 use crate::lifecycle::readiness::{Readiness, Requirement};
+use crate::net::resolve;
 use crate::polling::AccountPoller;
 use crate::polling::querier::Querier;
 use crate::proxy::{Proxy, Shared};
@@ -56,7 +57,8 @@ pub(super) fn start_querier(
     let (hub, directory) = (Arc::clone(&shared.hub), Arc::clone(&shared.directory));
     let work = move || {
         let _held = held;
-        runtime()?.block_on(Querier::new(hub, directory).work(opened, stop, || pulse.beat()));
+        let querier = Querier::new(hub, directory);
+        runtime()?.block_on(querier.work(opened, stop, || pulse.beat()));
         Ok(())
     };
     thread::Builder::new().name("querier".to_owned()).spawn(work)
@@ -78,5 +80,5 @@ impl Drop for Alive {
     }
 }
 
-/// Blocking threads of each worker, for name look-ups and for parsing large bodies.
-const MOST_BLOCKING_THREADS: usize = 4;
+/// Blocking threads of each worker, for name look-ups and for parsing large bodies: look-ups that hang leave half.
+const MOST_BLOCKING_THREADS: usize = 2 * resolve::THREADS;

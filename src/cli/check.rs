@@ -16,8 +16,8 @@ use uuid::Uuid;
 use crate::config::{AccountSettings, Config, Secret};
 use crate::dashscope::refusal::{self, RefusalCause};
 use crate::dashscope::{region, task_state};
-use crate::net::client_config;
-use crate::net::fetch::{Tls, fetch};
+use crate::net::fetch::fetch;
+use crate::net::{ServerTls, client_config};
 use crate::store::{ProbedStore, probe};
 
 /// Result of one try.
@@ -72,13 +72,13 @@ async fn ask(account: &AccountSettings, key: &Secret) -> Result<Result<String, S
     let id = Uuid::new_v4().to_string();
     let request = query(account, key, &id).ok_or("the call can't be written")?;
     let socket = url.socket_name();
-    let patience = timeout(PATIENCE, fetch(&socket, tls.as_ref(), request));
+    let patience = timeout(PATIENCE, fetch(&socket, tls.as_ref(), account.proxy.as_ref(), request));
     let answer = patience.await.map_err(|_| format!("no answer within {} s", PATIENCE.as_secs()))?;
     let (status, body) = answer.map_err(|fault| fault.to_string())?;
     Ok(judge(status, &body, &id, &url.host))
 }
 
-fn trust(account: &AccountSettings) -> Result<Tls, String> {
+fn trust(account: &AccountSettings) -> Result<ServerTls, String> {
     let config = client_config(account.ca_pem.as_deref(), None).map_err(|error| error.to_string())?;
     let name = ServerName::try_from(account.base_url.host.clone()).map_err(|error| error.to_string())?;
     Ok((config, name))

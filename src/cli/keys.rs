@@ -12,8 +12,8 @@ use hyper::{Method, Request, StatusCode, Uri};
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 
-use crate::net::fetch::{Tls, fetch};
-use crate::net::{Identity, client_config};
+use crate::net::fetch::fetch;
+use crate::net::{Identity, ServerTls, client_config};
 
 /// Manage the virtual keys of a running gateway, through its admin API.
 ///
@@ -165,7 +165,7 @@ fn misused(problem: &str) -> KeysFailure {
 /// Client of the gateway's admin API.
 struct AdminClient {
     authority: String,
-    tls: Option<Tls>,
+    tls: Option<ServerTls>,
     token: HeaderValue,
 }
 
@@ -194,9 +194,10 @@ impl AdminClient {
         }
         let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let request = request.body(Full::new(body)).map_err(|error| failed(error.to_string()))?;
-        let (status, body) = fetch(&self.authority, self.tls.as_ref(), request).await.map_err(|fault| {
-            failed(format!("{fault}; is the gateway running, and its admin listener there? See --admin"))
-        })?;
+        let (status, body) =
+            fetch(&self.authority, self.tls.as_ref(), None, request).await.map_err(|fault| {
+                failed(format!("{fault}; is the gateway running, and its admin listener there? See --admin"))
+            })?;
         let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
         if status.is_success() && answer.is_object() {
             return Ok(answer);
@@ -236,7 +237,7 @@ fn authority(url: &str) -> Result<(String, Option<String>), KeysFailure> {
     Ok((format!("{host}:{}", authority.port_u16().unwrap_or(usual)), name))
 }
 
-fn trusted(options: &KeysOptions, host: String) -> Result<Tls, KeysFailure> {
+fn trusted(options: &KeysOptions, host: String) -> Result<ServerTls, KeysFailure> {
     let read = |path: &PathBuf| {
         std::fs::read(path).map_err(|error| misused(&format!("{} can't be read: {error}", path.display())))
     };

@@ -1,13 +1,12 @@
 //! The root of an account's API.
 
-use std::net::{IpAddr, Ipv6Addr};
-
-use rustls::pki_types::ServerName;
+use std::net::IpAddr;
 
 use super::BaseUrl;
 use super::reader::ValueFault;
 use super::scalar::is_segment;
 use crate::dashscope::region;
+use crate::net::authority;
 
 impl BaseUrl {
     /// `host` or `host:port`, as a `host` field spells it.
@@ -20,7 +19,7 @@ impl BaseUrl {
 
     /// `host:port`, to connect to.
     pub fn socket_name(&self) -> String {
-        format!("{}:{}", self.bracketed_host(), self.port)
+        authority::join(&self.host, self.port)
     }
 
     fn bracketed_host(&self) -> String {
@@ -38,12 +37,12 @@ pub(super) fn base_url(text: &str) -> Result<BaseUrl, ValueFault> {
     if rest.contains(['?', '#']) {
         return Err(wrong("has a query or a fragment"));
     }
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    if authority.contains('@') {
+    let (place, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if place.contains('@') {
         let hint = "remove what stands before the @; keys belong into `keys`";
         return Err(ValueFault::new("has a user name or a password in it", hint));
     }
-    let (host, port) = split_authority(authority).ok_or_else(|| wrong("has no valid host and port"))?;
+    let (host, port) = authority::split(place).ok_or_else(|| wrong("has no valid host and port"))?;
     let port = match port {
         None if tls => 443,
         None => 80,
@@ -61,33 +60,6 @@ pub(super) fn base_url(text: &str) -> Result<BaseUrl, ValueFault> {
 
 fn wrong(problem: &str) -> ValueFault {
     ValueFault::new(problem, "write the root of the API, like \"https://dashscope.aliyuncs.com\"")
-}
-
-/// The host without brackets, and the port if there is one.
-fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(rest) => {
-            let (host, after) = rest.split_once(']')?;
-            host.parse::<Ipv6Addr>().ok()?;
-            (host, if after.is_empty() { None } else { Some(after.strip_prefix(':')?) })
-        }
-        None => {
-            let (host, port) = match authority.split_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (authority, None),
-            };
-            ServerName::try_from(host).ok()?;
-            (host, port)
-        }
-    };
-    let port = match port {
-        None => None,
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Some(digits.parse().ok().filter(|port| *port != 0)?)
-        }
-        Some(_) => return None,
-    };
-    Some((host, port))
 }
 
 fn check_path(path: &str) -> Result<(), ValueFault> {

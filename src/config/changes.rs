@@ -58,7 +58,7 @@ impl Changes {
         };
         // Destructured in full: a new setting does not compile until it stands here or in `StartSettings`.
         let Config { settings, accounts: _, mounts: _, tenants: _, sidecar: _ } = new;
-        let GlobalSettings { server, admin, store: _, submit, poll, log, traces } = settings;
+        let GlobalSettings { server, admin, store: _, submit, poll, log, traces, proxies: _ } = settings;
         let ServerSettings {
             listen: _,
             workers: _,

@@ -12,16 +12,19 @@ use super::secret::{check_length, check_upstream_key, shown};
 use super::unique::{SecretUse, UniqueSecrets, UniqueValues, unique_name};
 use super::{
     AccountErrors, AccountSettings, AdminSettings, Config, Dialect, GlobalSettings, Mount, PollSettings,
-    Rates, ServerSettings, StoreSettings, SubmitSettings, Timeouts, TraceSettings, log, pace, scalar,
+    Rates, ServerSettings, StoreSettings, SubmitSettings, Timeouts, TraceSettings, egress, log, pace, scalar,
     storage, tenants, tls,
 };
+use crate::net::egress_proxy::EnvironmentProxies;
 use crate::unified::StatusSpelling;
 
 /// The checked configuration. `None` if a fault was found; the reader holds the faults.
 pub(super) fn check(reader: &ConfigReader<'_>, file: RawConfig, now: SystemTime) -> Option<Config> {
     let mut secrets = UniqueSecrets::default();
     let server = server(reader, &file.server, now);
-    let accounts = accounts(reader, &file.accounts, &mut secrets);
+    let (proxies, warnings) = egress::of_environment(reader.environment);
+    warnings.into_iter().for_each(|warning| reader.warn_elsewhere(warning));
+    let accounts = accounts(reader, &file.accounts, &proxies, &mut secrets);
     let admin = admin(reader, &file.admin, &server, &mut secrets, now);
     let poll = poll(reader, &file.poll);
     let mounts = mounts(reader, &file.mounts, poll.hold);
@@ -37,6 +40,7 @@ pub(super) fn check(reader: &ConfigReader<'_>, file: RawConfig, now: SystemTime)
         poll,
         log: log::check(reader, &file.log),
         traces: TraceSettings { propagate: file.propagate.as_ref().is_some_and(|written| written.value) },
+        proxies,
     };
     Some(Config { settings, accounts: accounts?, mounts: mounts?, tenants: tenants?, sidecar: false })
 }
@@ -90,17 +94,19 @@ fn admin(
 fn accounts(
     reader: &ConfigReader<'_>,
     files: &[file::RawAccount],
+    proxies: &EnvironmentProxies,
     secrets: &mut UniqueSecrets,
 ) -> Option<Vec<AccountSettings>> {
     let mut names = UniqueValues::default();
     let checked: Vec<Option<AccountSettings>> =
-        files.iter().map(|file| account(reader, file, &mut names, secrets)).collect();
+        files.iter().map(|file| account(reader, file, proxies, &mut names, secrets)).collect();
     checked.into_iter().collect()
 }
 
 fn account(
     reader: &ConfigReader<'_>,
     file: &file::RawAccount,
+    proxies: &EnvironmentProxies,
     names: &mut UniqueValues<String>,
     secrets: &mut UniqueSecrets,
 ) -> Option<AccountSettings> {
@@ -121,12 +127,18 @@ fn account(
         Some(pem) => Some(reader.check(pem, certificates)?),
         None => None,
     };
+    let url = url?;
+    let proxy = match &file.proxy {
+        Some(written) => reader.check(written, egress::proxy)?,
+        None => url.proxy_of(proxies),
+    };
     let default = Rates::default();
     Some(AccountSettings {
         name: name?,
-        base_url: url?,
+        base_url: url,
         keys: file.keys.as_ref()?.iter().map(|key| key.value.clone()).collect(),
         ca_pem,
+        proxy,
         rates: Rates {
             query: number(&file.query_qps, default.query),
             list: number(&file.list_qps, default.list),

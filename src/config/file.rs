@@ -62,6 +62,8 @@ pub(super) struct RawAccount {
     pub(super) base_url: Option<Text>,
     pub(super) keys: Option<Vec<Located<Secret>>>,
     pub(super) ca_pem: Option<Located<Vec<u8>>>,
+    /// A secret, as the URL may have a password.
+    pub(super) proxy: Option<Located<Secret>>,
     pub(super) query_qps: Option<Whole>,
     pub(super) list_qps: Option<Whole>,
     pub(super) cancel_qps: Option<Whole>,
@@ -241,6 +243,7 @@ fn account(mut table: Table<'_>) -> RawAccount {
             let (value, _) = bytes_in_file(&node, MAX_CA_FILE_BYTES)?;
             Some(Located { value, location: node.location })
         }),
+        proxy: table.field("proxy").and_then(|node| secret(&node)),
         query_qps: table.field("query_qps").and_then(rate),
         list_qps: table.field("list_qps").and_then(rate),
         cancel_qps: table.field("cancel_qps").and_then(rate),

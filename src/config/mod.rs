@@ -7,6 +7,7 @@ mod base_url;
 mod changes;
 mod check;
 mod defaults;
+mod egress;
 mod fault;
 mod file;
 mod files;
@@ -41,6 +42,7 @@ pub use self::limits::{Limits, Rate, Rule};
 pub use self::storage::StorageHost;
 pub use self::tls::Tls;
 use crate::dashscope::operation::Groups;
+use crate::net::egress_proxy::{EgressProxy, EnvironmentProxies};
 use crate::unified::StatusSpelling;
 
 /// A whole, checked configuration.
@@ -71,6 +73,8 @@ pub struct GlobalSettings {
     pub poll: PollSettings,
     pub log: LogSettings,
     pub traces: TraceSettings,
+    /// Of the environment, which stays the same as long as the process runs.
+    pub proxies: Arc<EnvironmentProxies>,
 }
 
 #[derive(Debug, Clone)]
@@ -170,6 +174,8 @@ pub struct AccountSettings {
     pub keys: Vec<Secret>,
     /// PEM of certificate authorities trusted for this account beside the public ones.
     pub ca_pem: Option<Vec<u8>>,
+    /// The proxy on the way to it, its own or the environment's.
+    pub proxy: Option<Arc<EgressProxy>>,
     pub rates: Rates,
     /// The account's share of requests that may go to any account; 0 leaves the account only requests for
     /// its own tasks and files.

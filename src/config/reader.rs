@@ -64,6 +64,11 @@ impl<'a> ConfigReader<'a> {
         self.warnings.borrow_mut().push(self.at(location, problem.into(), hint.into()));
     }
 
+    /// Notes a warning of something outside of the file.
+    pub(super) fn warn_elsewhere(&self, warning: Fault) {
+        self.warnings.borrow_mut().push(warning);
+    }
+
     fn at(&self, location: &Location, problem: String, hint: String) -> Fault {
         Fault { position: Some(self.position(location)), path: location.path.clone(), problem, hint }
     }

@@ -11,7 +11,7 @@ use super::reader::ValueFault;
 use super::{
     AccountErrors, AccountSettings, AdminSettings, AsyncHeader, Config, GlobalSettings, Limits, Loaded,
     LogSettings, Mount, PollSettings, Rates, Secret, ServerSettings, StoreSettings, SubmitSettings,
-    TenantSettings, Timeouts, TraceSettings, scalar, secret,
+    TenantSettings, Timeouts, TraceSettings, egress, scalar, secret,
 };
 use crate::dashscope::operation::Groups;
 
@@ -33,6 +33,8 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
     let store = environment(STORE_AT).filter(|path| !path.is_empty());
     let url = environment(UPSTREAM_URL).unwrap_or_else(|| DASHSCOPE.to_owned());
     let url = noted(UPSTREAM_URL, base_url(&url), &mut faults);
+    let (proxies, unread) = egress::of_environment(environment);
+    warnings.extend(unread);
     if let Some(url) = &url {
         warn_of_cleartext(url, |problem, hint| warnings.push(Fault::elsewhere(UPSTREAM_URL, problem, hint)));
     }
@@ -58,6 +60,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
     };
     let account = AccountSettings {
         name: "main".into(),
+        proxy: base_url.proxy_of(&proxies),
         base_url,
         keys: vec![key],
         ca_pem: None,
@@ -86,6 +89,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         poll: PollSettings::default(),
         traces: TraceSettings::default(),
         log: LogSettings::default(),
+        proxies,
     };
     let config = Config {
         settings,

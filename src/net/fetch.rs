@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,38 +10,31 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
-use super::stream::Stream;
+use super::authority;
+use super::dial::{AddressRule, ConnectFault, Destination, Dialer};
+use super::egress_proxy::EgressProxy;
+use super::trust::ServerTls;
 
-/// Verification of the server, and the name that its certificate must have.
-pub type Tls = (Arc<ClientConfig>, ServerName<'static>);
-
-/// Sends a request to `host:port` and reads the whole answer.
+/// Sends a request to `host:port`, perhaps through a proxy, and reads the whole answer.
 ///
 /// # Errors
 /// The reason why there is no whole answer.
 pub async fn fetch(
     authority: &str,
-    tls: Option<&Tls>,
+    tls: Option<&ServerTls>,
+    proxy: Option<&Arc<EgressProxy>>,
     request: Request<Full<Bytes>>,
 ) -> Result<(StatusCode, Bytes), FetchFault> {
     let because = |cause| FetchFault { authority: authority.into(), cause };
     let broken = |error| because(FetchCause::Broken(error));
     let exchange = async {
-        let stream =
-            TcpStream::connect(authority).await.map_err(|error| because(FetchCause::Unreachable(error)))?;
-        let stream = match tls {
-            None => Stream::Plain(stream),
-            Some((config, name)) => {
-                let connector = TlsConnector::from(Arc::clone(config));
-                let stream = connector.connect(name.clone(), stream).await;
-                Stream::Tls(Box::new(stream.map_err(|error| because(FetchCause::Distrusted(error)))?.into()))
-            }
-        };
+        let (host, port) = authority::split(authority).unwrap_or((authority, None));
+        let port = port.unwrap_or(if tls.is_some() { 443 } else { 80 });
+        let (tls, proxy) = (tls.cloned(), proxy.cloned());
+        let to = Destination { host: host.into(), port, tls, proxy, rule: AddressRule::Any };
+        let connected = Dialer::default().connect(&to, ANSWER_TIMEOUT).await;
+        let stream = connected.map_err(|fault| because(FetchCause::NotConnected(fault)))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         let answer = async move {
             let response = sender.send_request(request).await?;
@@ -63,8 +55,7 @@ pub struct FetchFault {
 
 #[derive(Debug)]
 enum FetchCause {
-    Unreachable(io::Error),
-    Distrusted(io::Error),
+    NotConnected(ConnectFault),
     Broken(hyper::Error),
     Silent,
 }
@@ -73,12 +64,11 @@ impl fmt::Display for FetchFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let authority = &self.authority;
         match &self.cause {
-            FetchCause::Unreachable(error) => write!(f, "{authority} can't be reached: {error}"),
-            FetchCause::Distrusted(error) => write!(f, "TLS with {authority} failed: {error}"),
             FetchCause::Broken(error) => write!(f, "{authority} gave no HTTP answer: {error}"),
-            FetchCause::Silent => {
+            FetchCause::Silent | FetchCause::NotConnected(ConnectFault::Timeout) => {
                 write!(f, "{authority} did not answer within {} s", ANSWER_TIMEOUT.as_secs())
             }
+            FetchCause::NotConnected(fault) => write!(f, "{authority} can't be reached: {fault}"),
         }
     }
 }

@@ -1,10 +1,16 @@
-//! Sockets and the tools directly above them: listening, TLS, deadlines, and an HTTP client for one request.
+//! Sockets and the tools directly above them: listening, dialling, TLS, deadlines, and an HTTP client for one request.
 
+pub mod authority;
 pub mod certificate;
+pub mod descriptors;
+pub mod dial;
+pub mod egress_proxy;
 pub mod fetch;
 mod handshake;
 pub mod listen;
 pub mod public_address;
+mod race;
+pub mod resolve;
 pub mod site;
 pub mod spurious_wakes;
 pub mod stream;
@@ -12,4 +18,4 @@ pub mod timer;
 mod trust;
 
 pub use handshake::{HandshakeOutcome, Handshakes};
-pub use trust::{Identity, client_config};
+pub use trust::{Identity, ServerTls, client_config};

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{CertificateError, ClientConfig, Error, RootCertStore};
+
+/// Verification of a server, and the name that its certificate must have.
+pub type ServerTls = (Arc<ClientConfig>, ServerName<'static>);
 
 /// Certificate and key, in PEM, for servers that ask for a client certificate.
 #[derive(Debug, Clone, Copy)]

@@ -21,6 +21,8 @@ pub enum QueryFault {
     Late,
     /// No answer came, or it broke off.
     Lost,
+    /// The gateway could open no connection for want of descriptors, or of room for one more.
+    Unsent,
 }
 
 impl QueryFault {
@@ -41,12 +43,20 @@ impl QueryFault {
             QueryFault::Odd(StatusCode::BAD_REQUEST, code) => {
                 code.as_ref().is_none_or(|code| code.starts_with("InvalidParameter"))
             }
-            QueryFault::Odd(..) | QueryFault::NoRoom | QueryFault::Late | QueryFault::Lost => false,
+            QueryFault::Odd(..)
+            | QueryFault::NoRoom
+            | QueryFault::Late
+            | QueryFault::Lost
+            | QueryFault::Unsent => false,
         }
     }
 
     /// Tells the operator. The answer's body is not told: it may hold a tenant's data.
     pub(super) fn tell(&self, account: &str, asked: &str) {
+        if *self == QueryFault::Unsent {
+            tracing::warn!(account, asked, "a query was not sent, as the gateway could open no connection");
+            return;
+        }
         if *self == QueryFault::TooLarge {
             tracing::error!(
                 account,
@@ -59,7 +69,9 @@ impl QueryFault {
             QueryFault::Odd(status, code) => (Some(status.as_u16()), code.as_deref(), "it tells no state"),
             QueryFault::NoRoom => (None, None, "too many large answers at once"),
             QueryFault::Late => (None, None, "it did not end in time"),
-            QueryFault::TooLarge | QueryFault::Lost => (None, None, "none came, or it broke off"),
+            QueryFault::TooLarge | QueryFault::Unsent | QueryFault::Lost => {
+                (None, None, "none came, or it broke off")
+            }
         };
         tracing::warn!(
             account,
@@ -78,6 +90,7 @@ impl QueryFault {
             QueryFault::NoRoom => 2,
             QueryFault::Late => 3,
             QueryFault::Lost => 4,
+            QueryFault::Unsent => 5,
         }
     }
 }
@@ -94,7 +107,7 @@ impl From<ReadFault> for QueryFault {
 
 /// The faults of one account that the operator was told of: of each kind one in a minute.
 #[derive(Debug, Default)]
-pub(super) struct ToldFaults([Option<Instant>; 5]);
+pub(super) struct ToldFaults([Option<Instant>; 6]);
 
 impl ToldFaults {
     /// True if the operator is to be told of the fault now.

@@ -32,8 +32,8 @@ impl Proxy {
         let (metrics, lines) = (Arc::clone(&shared.metrics), shared.access_log.writer());
         Self {
             recorder: Rc::new(Recorder::new(metrics, lines, tracer)),
+            upstream: Upstream::new(Arc::clone(&shared.directory.load().settings.proxies)),
             shared,
-            upstream: Upstream::default(),
             draining: CancellationToken::new(),
             parting: Cell::new(false),
             running: TaskTracker::new(),

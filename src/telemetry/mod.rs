@@ -2,6 +2,7 @@
 
 pub mod access_log;
 pub mod diagnostics;
+pub mod log_throttle;
 mod method;
 pub mod metrics;
 pub mod stopwatch;

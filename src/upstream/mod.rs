@@ -1,7 +1,6 @@
 //! Connections to DashScope and to object storage: one pool per worker and account or storage host, HTTP/1.1 only.
 
 mod buffer_budget;
-mod connect;
 mod download;
 mod pool;
 mod send;
@@ -16,10 +15,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::header::HeaderValue;
 use tokio::time::Instant;
 
 pub use buffer_budget::BufferBudget;
-pub use connect::ConnectFault;
 pub use download::{ANSWER_BYTES, Download, DownloadFault, beginning, read_ahead, read_far_ahead};
 pub use send::{SendFault, Target};
 pub use storage::StorageUrl;
@@ -28,6 +27,10 @@ pub use upload::{Keep, Progress, Upload, UploadFault};
 pub use whole_answer::{AnswerText, ReadBounds, ReadFault, read_whole};
 
 use crate::account::{Account, Address};
+pub use crate::net::dial::ConnectFault;
+use crate::net::dial::Dialer;
+use crate::net::egress_proxy::EnvironmentProxies;
+use crate::telemetry::log_throttle::LogThrottle;
 use pool::{Connection, ConnectionPool};
 use storage::StorageOrigin;
 
@@ -38,9 +41,18 @@ pub struct Upstream {
     /// the `Address`, so its memory is not used again.
     pools: RefCell<HashMap<*const Address, Rc<ConnectionPool>, foldhash::fast::RandomState>>,
     storage: RefCell<HashMap<StorageOrigin, Rc<ConnectionPool>, foldhash::fast::RandomState>>,
+    dialer: Rc<Dialer>,
+    /// Proxies on the way to storage.
+    proxies: Arc<EnvironmentProxies>,
+    reports: LogThrottle,
 }
 
 impl Upstream {
+    /// No connections yet. `proxies` are on the way to storage; an account names its own.
+    pub fn new(proxies: Arc<EnvironmentProxies>) -> Self {
+        Self { proxies, ..Self::default() }
+    }
+
     /// Takes a connection to the account, for one request.
     ///
     /// # Errors
@@ -55,10 +67,18 @@ impl Upstream {
         if let Some(pool) = self.pools.borrow().get(&place) {
             return Ok(Rc::clone(pool));
         }
-        let pool =
-            ConnectionPool::new(address).map_err(|error| ConnectFault::Tls(std::io::Error::other(error)))?;
+        let pool = ConnectionPool::new(address, Rc::clone(&self.dialer))
+            .map_err(|error| ConnectFault::Tls(std::io::Error::other(error)))?;
         self.pools.borrow_mut().insert(place, Rc::clone(&pool));
         Ok(pool)
+    }
+
+    /// Reports that a connection to the host failed by a fault of our own. Every request meets such a fault, so not
+    /// each has a line.
+    pub fn report_local_fault(&self, host: &HeaderValue, fault: &ConnectFault) {
+        if self.reports.lets_through(Instant::now()) {
+            tracing::error!(?host, problem = %fault, "the gateway can't connect; nothing is held against the upstream");
+        }
     }
 
     /// Closes connections that have been idle for too long, and connections to addresses that a reload took away.

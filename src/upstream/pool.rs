@@ -8,18 +8,21 @@ use std::time::Duration;
 
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::connect::{ConnectFault, Connector};
 use super::upload::Upload;
 use crate::account::Address;
+use crate::net::dial::{AddressRule, ConnectFault, Destination, Dialer};
 use crate::net::spurious_wakes::WakeFiltered;
+use crate::net::{ServerTls, client_config};
 
 /// Idle connections of one worker to one address.
 pub(super) struct ConnectionPool {
     address: Weak<Address>,
-    connector: Connector,
+    destination: Destination,
+    dialer: Rc<Dialer>,
     /// Ordered by last use, newest at the back. Requests take from the back, so connections that are not needed grow
     /// old at the front and are closed.
     idle: RefCell<VecDeque<IdleConnection>>,
@@ -36,17 +39,25 @@ impl ConnectionPool {
     ///
     /// # Errors
     /// A fault of the address.
-    pub(super) fn new(address: &Arc<Address>) -> Result<Rc<Self>, rustls::Error> {
-        Ok(Self::with(Arc::downgrade(address), Connector::new(address)?))
+    pub(super) fn new(address: &Arc<Address>, dialer: Rc<Dialer>) -> Result<Rc<Self>, rustls::Error> {
+        let url = &address.base_url;
+        let destination = Destination {
+            host: url.host.as_str().into(),
+            port: url.port,
+            tls: tls(url.tls, &url.host, address.ca_pem.as_deref())?,
+            proxy: address.proxy.clone(),
+            rule: AddressRule::Any,
+        };
+        Ok(Self::with(Arc::downgrade(address), destination, dialer))
     }
 
     /// Pool of a host that belongs to no account.
-    pub(super) fn to(connector: Connector) -> Rc<Self> {
-        Self::with(Weak::new(), connector)
+    pub(super) fn to(destination: Destination, dialer: Rc<Dialer>) -> Rc<Self> {
+        Self::with(Weak::new(), destination, dialer)
     }
 
-    fn with(address: Weak<Address>, connector: Connector) -> Rc<Self> {
-        Rc::new(Self { address, connector, idle: RefCell::default(), open: Rc::default() })
+    fn with(address: Weak<Address>, destination: Destination, dialer: Rc<Dialer>) -> Rc<Self> {
+        Rc::new(Self { address, destination, dialer, idle: RefCell::default(), open: Rc::default() })
     }
 
     pub(super) fn has_idle(&self) -> bool {
@@ -88,7 +99,7 @@ impl ConnectionPool {
             return Err(ConnectFault::Full);
         }
         let count = OpenCount::new(&self.open);
-        let stream = self.connector.connect(patience).await?;
+        let stream = self.dialer.connect(&self.destination, patience).await?;
         let (sender, connection) = http1::Builder::new()
             .handshake::<_, Upload>(TokioIo::new(stream))
             .await
@@ -116,6 +127,23 @@ impl ConnectionPool {
             idle.push_back(IdleConnection { link, since: Instant::now() });
         }
     }
+}
+
+/// The verification of the host's certificate, if it has one.
+///
+/// # Errors
+/// A fault of the certificates or the host's name.
+pub(super) fn tls(
+    is_tls: bool,
+    host: &str,
+    ca_pem: Option<&[u8]>,
+) -> Result<Option<ServerTls>, rustls::Error> {
+    if !is_tls {
+        return Ok(None);
+    }
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|_| rustls::Error::General(format!("{host} is not a host's name")))?;
+    Ok(Some((client_config(ca_pem, None)?, name)))
 }
 
 /// One connection and the task that drives it.

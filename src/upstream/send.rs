@@ -8,13 +8,13 @@ use hyper::{Request, Response};
 use tokio::time::{Duration, Instant};
 
 use super::Upstream;
-use super::connect::ConnectFault;
 use super::download::Download;
 use super::pool::Connection;
 use super::storage::StorageUrl;
 use super::upload::{Progress, Upload};
 use crate::account::Account;
 use crate::config::Timeouts;
+use crate::net::dial::ConnectFault;
 
 /// The peer that a request is sent to.
 #[derive(Clone, Copy)]

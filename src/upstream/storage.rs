@@ -9,9 +9,9 @@ use hyper::header::HeaderValue;
 use hyper::http::uri::PathAndQuery;
 
 use super::Upstream;
-use super::connect::{AddressRule, ConnectFault, Connector};
-use super::pool::{Connection, ConnectionPool};
+use super::pool::{Connection, ConnectionPool, tls};
 use crate::config::StorageHost;
+use crate::net::dial::{AddressRule, ConnectFault, Destination};
 
 /// Host and port of a storage URL.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -89,11 +89,7 @@ impl Upstream {
         let pool = match known {
             Some(pool) => pool,
             None => {
-                let StorageOrigin { tls, host, port, is_named } = &place.origin;
-                let rule = if *is_named { AddressRule::Any } else { AddressRule::PublicOnly };
-                let connector = Connector::to(*tls, host, *port, None, rule);
-                let connector = connector.map_err(|error| ConnectFault::Tls(std::io::Error::other(error)))?;
-                let pool = ConnectionPool::to(connector);
+                let pool = ConnectionPool::to(self.destination(&place.origin)?, Rc::clone(&self.dialer));
                 let mut pools = self.storage.borrow_mut();
                 if pools.len() < MOST_ORIGINS {
                     pools.insert(place.origin.clone(), Rc::clone(&pool));
@@ -102,6 +98,15 @@ impl Upstream {
             }
         };
         pool.connection(patience).await
+    }
+
+    fn destination(&self, origin: &StorageOrigin) -> Result<Destination, ConnectFault> {
+        let StorageOrigin { tls: is_tls, host, port, is_named } = origin;
+        let tls =
+            tls(*is_tls, host, None).map_err(|error| ConnectFault::Tls(std::io::Error::other(error)))?;
+        let rule = if *is_named { AddressRule::Any } else { AddressRule::PublicOnly };
+        let proxy = self.proxies.of(*is_tls, host, *port).cloned();
+        Ok(Destination { host: host.clone(), port: *port, tls, proxy, rule })
     }
 }
 

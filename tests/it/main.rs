@@ -11,6 +11,7 @@ mod credentials;
 mod deploy;
 mod documents;
 mod drain;
+mod egress;
 mod harness;
 mod hostile;
 mod housekeeping;

@@ -4,6 +4,7 @@ mod access_log;
 mod admission;
 mod audit;
 mod diagnostics;
+mod egress;
 mod kills;
 mod many_reloads;
 mod memory;

@@ -10,6 +10,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair,
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection};
 
+use crate::egress::ScriptedProxy;
 use crate::harness::calls::{check_refusal, generate, submit};
 use crate::harness::{ADMIN_TOKEN, Gateway, PATIENCE, TENANT_KEY, UPSTREAM_KEY, answer};
 
@@ -154,6 +155,28 @@ fn a_certificate_of_the_configured_authority_is_taken() {
         let host_field = format!("host: {host}:{}\r\n", upstream.address.port());
         assert!(heard.contains(&host_field), "{heard}");
         assert!(heard.contains(UPSTREAM_KEY) && !heard.contains(TENANT_KEY), "{heard}");
+    }
+}
+
+/// The proxy sees the name; the certificate is checked for this name, and not for the proxy's.
+#[test]
+fn a_proxy_carries_tls_that_is_the_upstreams() {
+    let authority = authority();
+    let file = ca_file(&authority);
+    for (host, is_its_own) in [("dashscope.test", true), ("other.test", false)] {
+        let upstream = TlsUpstream::start(&authority, host, |_| {});
+        let proxy = ScriptedProxy::joining(upstream.address);
+        let text = text("dashscope.test", 443, Some(file.path()), "");
+        let own = format!("[[accounts]]\nproxy = \"http://{}\"", proxy.address());
+        let gateway = Gateway::configured(&text.replace("[[accounts]]", &own));
+        if is_its_own {
+            assert_eq!(gateway.ask(generate("{}")).status(), 200);
+            assert!(upstream.heard().contains("host: dashscope.test\r\n"), "{}", upstream.heard());
+        } else {
+            check_unreachable(&gateway, &upstream);
+        }
+        let heads = proxy.heads();
+        assert!(heads.iter().all(|head| head == "CONNECT dashscope.test:443 HTTP/1.1\r\nHost: dashscope.test:443\r\n\r\n"));
     }
 }
 

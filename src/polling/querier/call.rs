@@ -107,11 +107,14 @@ impl Querier {
                 Ok(response) => return Ok(response),
                 // The upstream closed the connection while it was idle; a query may be asked twice.
                 Err(SendFault::Lost { is_reused: true, .. }) => {}
+                Err(SendFault::NotConnected { fault, .. }) if fault.is_local() => {
+                    self.upstream.report_local_fault(&account.address.host, &fault);
+                    return Err(QueryOutcome::Failed(QueryFault::Unsent));
+                }
                 Err(SendFault::NotConnected { fault, .. }) => {
-                    let problem = fault.problem();
                     tracing::debug!(
                         account = &*account.name,
-                        problem,
+                        problem = %fault,
                         "the state of tasks can't be asked for"
                     );
                     return Err(QueryOutcome::Unreachable);

@@ -81,7 +81,8 @@ impl Drop for CallPermit {
 impl Querier {
     pub fn new(hub: Arc<PollHub>, directory: Arc<ArcSwap<Directory>>) -> Self {
         let answer_budget = BufferBudget::new(ANSWERS_BYTES);
-        Self { hub, directory, upstream: Upstream::default(), answer_budget }
+        let upstream = Upstream::new(Arc::clone(&directory.load().settings.proxies));
+        Self { hub, directory, upstream, answer_budget }
     }
 
     /// Serves every poller that is opened, until `stop`. `beat` is called twice a second, as long as the thread turns.

@@ -8,13 +8,13 @@ use crate::account::Account;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::route::Route;
 use crate::tenant::directory::Directory;
-use crate::upstream::{ConnectFault, Download, SendFault, Target, Upload, Upstream};
+use crate::upstream::{Download, SendFault, Target, Upload, Upstream};
 
 /// Why there is no answer.
 pub(super) enum NoAnswer {
-    /// Nothing was sent, so the body is whole. `is_full`: the worker has as many connections to the account as it may;
-    /// otherwise the account, or the way to it, is at fault.
-    Unsent { body: Box<Upload>, is_full: bool },
+    /// Nothing was sent, so the body is whole. `is_local`: the gateway has no room for one more connection; otherwise
+    /// the account, or the way to it, is at fault.
+    Unsent { body: Box<Upload>, is_local: bool },
     /// `UpstreamLost` or `UpstreamTimeout`; or the fault of the client's body: `BodyTooLarge`, `ClientTimeout`,
     /// `BadRequest`.
     Rejected(Rejection),
@@ -33,13 +33,17 @@ pub(super) async fn forward(
     {
         Ok(response) => return Ok(response),
         Err(SendFault::NotConnected { request, fault }) => {
-            tell_unreachable(account, &fault.problem());
-            let is_full = matches!(fault, ConnectFault::Full);
-            return Err(NoAnswer::Unsent { body: request.into_body().into(), is_full });
+            let is_local = fault.is_local();
+            if is_local {
+                upstream.report_local_fault(&account.address.host, &fault);
+            } else {
+                tell_unreachable(account, &fault.to_string());
+            }
+            return Err(NoAnswer::Unsent { body: request.into_body().into(), is_local });
         }
         Err(SendFault::NotWritten(request)) => {
             tell_unreachable(account, "closed before the request was written");
-            return Err(NoAnswer::Unsent { body: request.into_body().into(), is_full: false });
+            return Err(NoAnswer::Unsent { body: request.into_body().into(), is_local: false });
         }
         Err(SendFault::Lost { error, .. }) => (Rejection::UpstreamLost, error.to_string()),
         Err(SendFault::TimedOut) => {

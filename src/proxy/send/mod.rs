@@ -93,8 +93,8 @@ impl Proxy {
             let mut response = match forward::forward(&self.upstream, outbound, permit.directory()).await {
                 Ok(response) => response,
                 Err(NoAnswer::Rejected(rejection)) => return Err(rejection),
-                Err(NoAnswer::Unsent { body: unsent, is_full }) => {
-                    if is_full {
+                Err(NoAnswer::Unsent { body: unsent, is_local }) => {
+                    if is_local {
                         pick.leave(&mut tried);
                     } else {
                         pick.unreached(&mut tried, Instant::now());

@@ -25,7 +25,11 @@ pub(super) async fn send(
     proxy.upstream.send(Target::Storage(place), Box::new(request), timeouts).await.map_err(
         |fault| match fault {
             SendFault::NotConnected { fault, .. } => {
-                tracing::warn!(host = ?place.host, problem = fault.problem(), "storage can't be reached");
+                if fault.is_local() {
+                    proxy.upstream.report_local_fault(&place.host, &fault);
+                } else {
+                    tracing::warn!(host = ?place.host, problem = %fault, "storage can't be reached");
+                }
                 let is_forbidden = matches!(fault, ConnectFault::Forbidden(_));
                 Rejection::from(if is_forbidden {
                     VideoFault::StorageRefused

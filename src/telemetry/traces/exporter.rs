@@ -20,6 +20,7 @@ use super::settings::ExporterSettings;
 use super::span::Span;
 use super::tracer::Tracer;
 use crate::net::fetch::fetch;
+use crate::telemetry::log_throttle::LogThrottle;
 use crate::telemetry::metrics::{Metrics, SpanResult};
 
 /// The exporting thread, which ends after the last [`Tracer`].
@@ -49,7 +50,7 @@ pub fn start(settings: ExporterSettings, metrics: Arc<Metrics>) -> io::Result<(T
     let (flush, flushed) = oneshot::channel();
     let traces = Tracer { sampler: settings.sampler, spans, metrics: Arc::clone(&metrics) };
     let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
-    let sender = SpanSender { settings, metrics, reported: None };
+    let sender = SpanSender { settings, metrics, reports: LogThrottle::default() };
     let work = move || {
         runtime.block_on(sender.run(waiting, flushed));
         // A DNS look-up that hangs must not block the end of the thread.
@@ -62,12 +63,11 @@ pub fn start(settings: ExporterSettings, metrics: Arc<Metrics>) -> io::Result<(T
 struct SpanSender {
     settings: ExporterSettings,
     metrics: Arc<Metrics>,
-    /// Time of the last report of a failure.
-    reported: Option<Instant>,
+    reports: LogThrottle,
 }
 
 impl SpanSender {
-    async fn run(mut self, mut waiting: mpsc::Receiver<Vec<Span>>, flushed: oneshot::Receiver<()>) {
+    async fn run(self, mut waiting: mpsc::Receiver<Vec<Span>>, flushed: oneshot::Receiver<()>) {
         let work = async {
             while let Some(first) = waiting.recv().await {
                 let batch = self.gather(first, &mut waiting).await;
@@ -93,7 +93,7 @@ impl SpanSender {
     }
 
     /// Sends a batch, and repeats it within its time if the collector asks for that.
-    async fn deliver(&mut self, batch: &[Span]) {
+    async fn deliver(&self, batch: &[Span]) {
         let body = self.body(batch);
         let all = async {
             let mut pause = FIRST_PAUSE;
@@ -141,7 +141,7 @@ impl SpanSender {
         if settings.gzip {
             headers.insert(CONTENT_ENCODING, hyper::header::HeaderValue::from_static("gzip"));
         }
-        match fetch(&settings.authority, settings.tls.as_ref(), request).await {
+        match fetch(&settings.authority, settings.tls.as_ref(), settings.proxy.as_ref(), request).await {
             Ok((status, _)) if status.is_success() => Ok(()),
             Ok((status, _)) => {
                 let is_temporary = matches!(
@@ -157,11 +157,9 @@ impl SpanSender {
         }
     }
 
-    /// Reports a failure once a minute at most: a collector that is away fails each batch.
-    fn report(&mut self, problem: &str) {
-        let now = Instant::now();
-        if self.reported.is_none_or(|reported| now - reported > BETWEEN_REPORTS) {
-            self.reported = Some(now);
+    /// Reports a failure: a collector that is away fails each batch.
+    fn report(&self, problem: &str) {
+        if self.reports.lets_through(Instant::now()) {
             let collector = &self.settings.authority;
             tracing::warn!(collector, problem, "spans were not sent");
         }
@@ -176,4 +174,3 @@ struct SendFailure {
 /// Time for the remaining spans at the end of the process.
 const FLUSH: Duration = Duration::from_secs(3);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const BETWEEN_REPORTS: Duration = Duration::from_secs(60);

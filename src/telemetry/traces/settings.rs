@@ -1,6 +1,7 @@
 //! Settings of the exporter, from the environment variables of OpenTelemetry's specification.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Uri;
@@ -8,8 +9,9 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 use rustls::pki_types::ServerName;
 
-use crate::net::fetch::Tls;
-use crate::net::{Identity, client_config};
+use crate::net::authority;
+use crate::net::egress_proxy::{EgressProxy, EnvironmentProxies};
+use crate::net::{Identity, ServerTls, client_config};
 
 /// Settings of the exporter.
 #[derive(Clone)]
@@ -17,7 +19,8 @@ pub struct ExporterSettings {
     pub(super) authority: String,
     pub(super) host: HeaderValue,
     pub(super) path: Uri,
-    pub(super) tls: Option<Tls>,
+    pub(super) tls: Option<ServerTls>,
+    pub(super) proxy: Option<Arc<EgressProxy>>,
     /// Header fields, which may hold the collector's credentials.
     pub(super) headers: HeaderMap,
     pub(super) gzip: bool,
@@ -98,6 +101,10 @@ impl EnvironmentReader<'_> {
             return None;
         }
         let (authority, host, path, host_name) = self.parts(variable, &url)?;
+        // Variables that can't be followed are reported with the configuration.
+        let (proxies, _) = EnvironmentProxies::new(self.read);
+        let proxy = authority::split(&authority)
+            .and_then(|(host, port)| proxies.of(host_name.is_some(), host, port?).cloned());
         let tls = match host_name {
             None => None,
             Some(name) => Some(self.tls(variable, name)?),
@@ -107,6 +114,7 @@ impl EnvironmentReader<'_> {
             host,
             path,
             tls,
+            proxy,
             headers: self.headers(),
             gzip: self.is_gzip(),
             timeout: self
@@ -186,7 +194,7 @@ impl EnvironmentReader<'_> {
         }
     }
 
-    fn tls(&mut self, endpoint: &'static str, name: String) -> Option<Tls> {
+    fn tls(&mut self, endpoint: &'static str, name: String) -> Option<ServerTls> {
         let ca = self.file(["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"])?;
         let certificate = self.file(CLIENT_CERTIFICATE)?;
         let key = self.file(CLIENT_KEY)?;

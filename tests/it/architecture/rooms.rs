@@ -109,7 +109,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("tasks", &["dashscope", "limits", "store"]),
     ("tenant", &["account", "config", "dashscope", "net", "store", "telemetry"]),
     ("upstream", &["account", "config", "dashscope", "net", "telemetry"]),
-    ("account", &["config", "dashscope", "limits", "store", "telemetry"]),
+    ("account", &["config", "dashscope", "limits", "net", "store", "telemetry"]),
     ("limits", &["config", "dashscope"]),
     ("store", &["dashscope", "unified"]),
     ("telemetry", &["config", "dashscope", "net"]),

@@ -73,7 +73,8 @@ impl Gateway {
         Self::of(tempfile::tempdir().expect("a directory"), config)
     }
 
-    fn of(directory: TempDir, mut config: Config) -> Self {
+    /// A gateway with a configuration, over the store in the directory.
+    pub(crate) fn of(directory: TempDir, mut config: Config) -> Self {
         config.settings.admin.listen.set_port(0);
         config.settings.store.path = directory.path().join("dashgate.db");
         config.settings.log.access = LogTarget::File(directory.path().join(ACCESS_LOG));

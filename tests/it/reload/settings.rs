@@ -69,6 +69,7 @@ const ROWS: &[Row] = &[
     ("accounts.base_url", "/base", "/other", ACCOUNT),
     ("accounts.keys", "sk-upstream-1", "sk-upstream-2", ACCOUNT),
     ("accounts.ca_file", "ca_file = \"authorities.pem\"", "", ACCOUNT),
+    ("accounts.proxy", "proxy = \"http://proxy:3128\"", "proxy = \"none\"", ACCOUNT),
     ("accounts.query_qps", "query_qps = 20", "query_qps = 21", ACCOUNT),
     ("accounts.list_qps", "list_qps = 20", "list_qps = 21", ACCOUNT),
     ("accounts.cancel_qps", "cancel_qps = 20", "cancel_qps = 21", ACCOUNT),
@@ -127,7 +128,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// Number of the first rows, whose keys the example shows.
-const SHOWN: usize = 77;
+const SHOWN: usize = 78;
 
 fn base(upstream: &str) -> String {
     format!(
@@ -168,6 +169,7 @@ name = "main"
 base_url = "http://{upstream}/base"
 keys = ["sk-upstream-1"]
 ca_file = "authorities.pem"
+proxy = "http://proxy:3128"
 query_qps = 20
 list_qps = 20
 cancel_qps = 20
