@@ -10,6 +10,7 @@ use dashgate::cli::{check, demo, keys};
 use dashgate::config::{self, AccountSettings, Config, Files, Loaded};
 use dashgate::lifecycle::handover::{self, Successor};
 use dashgate::lifecycle::{signals, systemd};
+use dashgate::net::descriptors;
 use dashgate::sim;
 use dashgate::telemetry::diagnostics;
 
@@ -129,6 +130,7 @@ fn check_online(source: &str, config: &Config) -> ExitCode {
 }
 
 fn serve(options: &Serve) -> ExitCode {
+    let descriptors_before = descriptors::raise_limit();
     let (source, files, Loaded { config, .. }) = match load(&options.file) {
         Ok(loaded) => loaded,
         Err(code) => return code,
@@ -145,7 +147,7 @@ fn serve(options: &Serve) -> ExitCode {
             (signals::stop_requested()?, signals::reload_requests()?, signals::upgrade_requests()?);
         let successor = successor(&mut gateway);
         announce(&gateway, &config, &source);
-        announce_ways(&config);
+        announce_ways(&gateway, &config, descriptors_before);
         systemd::ready();
         let reloads = gateway.reloads().cloned();
         tokio::select! {
@@ -232,8 +234,12 @@ fn announce(gateway: &RunningGateway, config: &Config, source: &str) {
     }
 }
 
-/// Says through which proxies the gateway goes.
-fn announce_ways(config: &Config) {
+/// Says how many connections the gateway takes, and through which proxies it goes.
+fn announce_ways(gateway: &RunningGateway, config: &Config, descriptors_before: u64) {
+    let (descriptors, clients) = (descriptors::limit(), gateway.most_connections());
+    tracing::info!(
+        "limit of descriptors: {descriptors} (at the start {descriptors_before}): clients may have {clients} connections"
+    );
     for AccountSettings { name, base_url, proxy, .. } in &config.accounts {
         if let Some(proxy) = proxy {
             tracing::info!("the account {name} is reached through the proxy {proxy} ({})", base_url.host);

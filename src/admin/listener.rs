@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::problem::Problem;
@@ -24,6 +24,7 @@ use super::{Admin, Visitor};
 use crate::lifecycle::housekeeping;
 use crate::net::stream::Stream;
 use crate::net::{HandshakeOutcome, Handshakes};
+use crate::telemetry::log_throttle::LogThrottle;
 use crate::tenant::certificate::ClientCertificate;
 
 /// The running listener; it stops when this is dropped.
@@ -89,6 +90,7 @@ async fn accept(
 ) -> io::Result<()> {
     let mut listener = Some(tokio::net::TcpListener::from_std(listener)?);
     let mut connections = Connections::default();
+    let failures = LogThrottle::default();
     let mut second = interval(SECOND);
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let handshakes = Rc::<Handshakes>::default();
@@ -118,7 +120,9 @@ async fn accept(
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a connection to the admin listener was not accepted");
+                    if failures.lets_through(Instant::now()) {
+                        tracing::warn!(%error, "a connection to the admin listener was not accepted");
+                    }
                     sleep(AFTER_FAILED_ACCEPT).await;
                 }
             },

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -21,6 +22,7 @@ use crate::lifecycle::handover::Inheritance;
 use crate::lifecycle::liveness::ThreadWatch;
 use crate::lifecycle::readiness::{Readiness, Requirement};
 use crate::lifecycle::reload::Reloader;
+use crate::net::descriptors;
 use crate::proxy::Shared;
 use crate::server::drain;
 use crate::store::{Store, StoreCause, StoreFault};
@@ -86,9 +88,23 @@ pub fn succeed(
     };
     let admin = Some(admin::start(admin_listener, admin, Alive(alive.clone()))?);
     let shares = shares.into_iter().zip(pulses);
+    let most_connections = descriptors::most_clients(descriptors::limit());
+    shared
+        .metrics
+        .connections_limit
+        .store(most_connections.try_into().unwrap_or(i64::MAX), Ordering::Relaxed);
     let mut running = RunningGateway {
         address,
-        workers: threads::start_workers(shares, &shared, tracer, &readiness, &drain, &alive)?,
+        most_connections,
+        workers: threads::start_workers(
+            shares,
+            most_connections,
+            &shared,
+            tracer,
+            &readiness,
+            &drain,
+            &alive,
+        )?,
         drain: handle,
         serving: Mutex::new(Some(readiness.hold(Requirement::Serving))),
         _configured: readiness.hold(Requirement::Config),

@@ -21,6 +21,7 @@ use crate::telemetry::traces::Exporter;
 /// A running gateway. Dropping it ends it at once.
 pub struct RunningGateway {
     pub(super) address: SocketAddr,
+    pub(super) most_connections: usize,
     pub(super) workers: Vec<JoinHandle<io::Result<()>>>,
     pub(super) drain: DrainHandle,
     /// Held until the gateway is asked to stop.
@@ -44,6 +45,11 @@ impl RunningGateway {
     /// Address of the listener for clients.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Most connections of clients, all workers together.
+    pub fn most_connections(&self) -> usize {
+        self.most_connections
     }
 
     /// Address of the admin listener.

@@ -25,6 +25,7 @@ use crate::telemetry::traces::Tracer;
 /// clone.
 pub(super) fn start_workers(
     shares: impl ExactSizeIterator<Item = (Vec<TcpListener>, Pulse)>,
+    most_connections: usize,
     shared: &Shared,
     tracer: Option<Tracer>,
     readiness: &Arc<Readiness>,
@@ -43,7 +44,7 @@ pub(super) fn start_workers(
         };
         thread::Builder::new().name(format!("worker-{number}")).spawn(work)
     };
-    shares.zip(Balancer::for_workers(count)).enumerate().map(start).collect()
+    shares.zip(Balancer::for_workers(count, most_connections)).enumerate().map(start).collect()
 }
 
 /// Starts the thread that queries the state of tasks. It holds `held` until its end.

@@ -3,11 +3,12 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpStream;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use super::balancer::{Assignment, Balancer, HandedConnection};
@@ -16,6 +17,7 @@ use super::drain::{Drain, DrainKind};
 use crate::lifecycle::liveness::Pulse;
 use crate::net::Handshakes;
 use crate::proxy::Proxy;
+use crate::telemetry::log_throttle::LogThrottle;
 
 /// Accepts and serves until the drain begins, then serves until everything has ended or the deadline has come.
 ///
@@ -46,10 +48,20 @@ pub async fn work(
             serve(stream, address, assignment);
         }
     };
+    let take = |balancer: &Balancer, stream, address, permit| {
+        if let Some((stream, address, assignment)) = balancer.assign(stream, address, permit) {
+            serve(stream, address, assignment);
+        }
+    };
     let sweep = || {
         pulse.beat();
         proxy.sweep(SystemTime::now());
     };
+    let room = balancer.room();
+    // A connection beyond the bound: it is accepted, and served when another one has ended. Further ones wait in the
+    // kernel.
+    let mut crowded_out = None;
+    let (crowding, failures) = (LogThrottle::default(), LogThrottle::default());
     let mut sweep_time = interval(SWEEP);
     sweep_time.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let order = loop {
@@ -57,20 +69,35 @@ pub async fn work(
             order = drain.begun() => break order,
             _ = sweep_time.tick() => sweep(),
             handed = balancer.next_handed() => serve_handed(handed),
-            accepted = accept(&listeners), if connections.len() < MOST_CONNECTIONS => match accepted {
-                Ok((stream, address)) => {
-                    if let Some((stream, address, assignment)) = balancer.assign(stream, address) {
-                        serve(stream, address, assignment);
+            accepted = accept(&listeners), if crowded_out.is_none() => match accepted {
+                Ok((stream, address)) => match Arc::clone(&room).try_acquire_owned() {
+                    Ok(permit) => take(&balancer, stream, address, Some(permit)),
+                    Err(_) => {
+                        if crowding.lets_through(Instant::now()) {
+                            let problem = "as many connections are open as the limit of descriptors allows";
+                            tracing::warn!(problem, "new connections wait");
+                        }
+                        crowded_out = Some((stream, address));
                     }
-                }
+                },
                 Err(error) => {
-                    tracing::warn!(%error, "a connection was not accepted");
+                    if failures.lets_through(Instant::now()) {
+                        tracing::warn!(%error, "a connection was not accepted");
+                    }
                     sleep(AFTER_FAILED_ACCEPT).await;
                 }
             },
+            Ok(permit) = Arc::clone(&room).acquire_owned(), if crowded_out.is_some() => {
+                if let Some((stream, address)) = crowded_out.take() {
+                    take(&balancer, stream, address, Some(permit));
+                }
+            }
         }
     };
     drop(listeners);
+    if let Some((stream, address)) = crowded_out {
+        take(&balancer, stream, address, None);
+    }
     balancer.close().into_iter().for_each(serve_handed);
     match order.kind {
         DrainKind::Stop => proxy.draining.cancel(),
@@ -110,6 +137,5 @@ async fn accept(listeners: &[tokio::net::TcpListener]) -> io::Result<(TcpStream,
 
 /// Half of the second within which the streams of a revoked key must end.
 const SWEEP: Duration = Duration::from_millis(500);
-const MOST_CONNECTIONS: usize = 100_000;
 /// Pause after a failed accept: a process out of file descriptors would spin otherwise.
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(50);

@@ -3,6 +3,7 @@
 mod access_log;
 mod admission;
 mod audit;
+mod descriptors;
 mod diagnostics;
 mod egress;
 mod kills;

@@ -57,7 +57,12 @@ impl Offer {
                 predecessor.wait();
             }
             let mut successor = Some(successor);
-            while let (Some(_), Ok((stream, _))) = (&successor, listener.accept()) {
+            while successor.is_some() {
+                let Ok((stream, _)) = listener.accept() else {
+                    // Descriptors that are missing now come back.
+                    thread::sleep(AFTER_FAILED_ACCEPT);
+                    continue;
+                };
                 if let Err(error) = hand_over(&stream, &store, &sockets, &mut successor) {
                     tracing::error!("the process that was to take over did not: {error}; this one goes on");
                     store.unlink();
@@ -153,3 +158,4 @@ fn hand_over(
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
+const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);

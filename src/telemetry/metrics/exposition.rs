@@ -128,6 +128,12 @@ impl Metrics {
                 &[],
                 [(Vec::new(), read(&self.connections))],
             ),
+            gauges(
+                "dashgate_connections_limit",
+                "Most open connections of clients: what the limit of file descriptors leaves them",
+                &[],
+                [(Vec::new(), read(&self.connections_limit))],
+            ),
             counters(
                 "dashgate_tls_handshake_failures_total",
                 "TLS handshakes of clients that failed, took too long, or were given up for newer ones",

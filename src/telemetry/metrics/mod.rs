@@ -44,6 +44,8 @@ pub struct Metrics {
     polls: [AtomicU64; PollServed::VARIANTS.len()],
     spans: [AtomicU64; SpanResult::VARIANTS.len()],
     connections: AtomicI64,
+    /// Most open connections of clients.
+    pub connections_limit: AtomicI64,
     failed_handshakes: AtomicU64,
     /// Seconds from a task's end, by the upstream's clock, until the gateway knows of it.
     pub completion_lag: Histogram,
@@ -70,6 +72,7 @@ impl Default for Metrics {
             polls: [const { AtomicU64::new(0) }; PollServed::VARIANTS.len()],
             spans: [const { AtomicU64::new(0) }; SpanResult::VARIANTS.len()],
             connections: AtomicI64::new(0),
+            connections_limit: AtomicI64::new(0),
             failed_handshakes: AtomicU64::new(0),
             completion_lag: family::completion_lag(),
             store_commit: family::store_commit(),

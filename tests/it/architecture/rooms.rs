@@ -83,7 +83,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "tenant",
         ],
     ),
-    ("server", &["lifecycle", "net", "proxy", "tenant"]),
+    ("server", &["lifecycle", "net", "proxy", "telemetry", "tenant"]),
     ("lifecycle", &["config", "proxy", "store", "tenant"]),
     (
         "proxy",
