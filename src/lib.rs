@@ -60,7 +60,7 @@
 //! | [`telemetry`] | metrics, access log, traces, stopwatch |
 //! | [`store`] | durable state: tasks and uploads with their owners, virtual keys; the replay of changes |
 //! | [`config`] | from the file to a checked `Config`; all faults at once, with line and column |
-//! | [`net`] | streams, TLS, certificates, timers, a one-shot HTTP client, the tests for public addresses and for hosts of this machine |
+//! | [`net`] | streams, TLS, certificates, timers, dialling and egress proxies, a one-shot HTTP client, the tests for public addresses and for hosts of this machine |
 //! | [`unified`] | the unified dialect: its fields mapped to native bodies, and tasks shown as videos |
 //! | [`dashscope`] | DashScope's public surface as data and pure functions; it imports nothing of ours |
 //! | [`sim`] | the DashScope simulator; only the program, the demo and tests use it |

@@ -68,6 +68,9 @@ impl fmt::Display for FetchFault {
             FetchCause::Silent | FetchCause::NotConnected(ConnectFault::Timeout) => {
                 write!(f, "{authority} did not answer within {} s", ANSWER_TIMEOUT.as_secs())
             }
+            FetchCause::NotConnected(ConnectFault::Tls(error)) => {
+                write!(f, "TLS with {authority} failed: {error}")
+            }
             FetchCause::NotConnected(fault) => write!(f, "{authority} can't be reached: {fault}"),
         }
     }

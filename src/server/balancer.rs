@@ -14,15 +14,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 /// One worker's view of all workers.
 pub struct Balancer {
     own: usize,
-    workers: Arc<[WorkerLoad]>,
+    workers: Arc<Workers>,
     handed: mpsc::Receiver<HandedConnection>,
-    /// Room for connections, of all workers together.
-    room: Arc<Semaphore>,
+}
+
+struct Workers {
+    loads: Box<[WorkerLoad]>,
+    /// Connections that all workers together may still have.
+    room: Semaphore,
 }
 
 struct WorkerLoad {
@@ -36,15 +40,19 @@ pub(super) type HandedConnection = (std::net::TcpStream, SocketAddr, Assignment)
 /// One connection in the count of its worker, until this is dropped.
 pub(super) struct Assignment {
     number: usize,
-    workers: Arc<[WorkerLoad]>,
-    /// `None` if it was let in beyond the bound.
-    _room: Option<OwnedSemaphorePermit>,
+    place: Place,
 }
 
 impl Assignment {
+    fn new(number: usize, place: Place) -> Self {
+        place.0.loads[number].connections.fetch_add(1, Ordering::Relaxed);
+        Self { number, place }
+    }
+
     fn moved_to(mut self, number: usize) -> Self {
-        self.workers[self.number].connections.fetch_sub(1, Ordering::Relaxed);
-        self.workers[number].connections.fetch_add(1, Ordering::Relaxed);
+        let loads = &self.place.0.loads;
+        loads[self.number].connections.fetch_sub(1, Ordering::Relaxed);
+        loads[number].connections.fetch_add(1, Ordering::Relaxed);
         self.number = number;
         self
     }
@@ -52,7 +60,45 @@ impl Assignment {
 
 impl Drop for Assignment {
     fn drop(&mut self) {
-        self.workers[self.number].connections.fetch_sub(1, Ordering::Relaxed);
+        self.place.0.loads[self.number].connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Room for connections, of all workers together.
+pub(super) struct Room(Arc<Workers>);
+
+impl Room {
+    /// Takes a place; `None` if there is none.
+    pub(super) fn try_take(&self) -> Option<Place> {
+        self.0.room.try_acquire().ok().map(|permit| self.keep(permit))
+    }
+
+    /// Waits for a place.
+    pub(super) async fn take(&self) -> Place {
+        match self.0.room.acquire().await {
+            Ok(permit) => self.keep(permit),
+            // This never happens: nobody closes the semaphore.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// A place beyond the bound, for a connection that was accepted before a drain.
+    pub(super) fn overfill(&self) -> Place {
+        Place(Arc::clone(&self.0))
+    }
+
+    fn keep(&self, permit: SemaphorePermit<'_>) -> Place {
+        permit.forget();
+        Place(Arc::clone(&self.0))
+    }
+}
+
+/// Room for one connection, until this is dropped.
+pub(super) struct Place(Arc<Workers>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.room.add_permits(1);
     }
 }
 
@@ -61,16 +107,15 @@ impl Balancer {
     pub fn for_workers(count: usize, most: usize) -> Vec<Self> {
         let (queues, handed): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(MOST_HANDED)).unzip();
         let load = |queue| WorkerLoad { connections: AtomicUsize::new(0), queue };
-        let workers: Arc<[WorkerLoad]> = queues.into_iter().map(load).collect();
-        let room = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
-        let balancer =
-            |(own, handed)| Self { own, workers: Arc::clone(&workers), handed, room: Arc::clone(&room) };
+        // Half of the most that a semaphore holds leaves room for what `overfill` adds.
+        let room = Semaphore::new(most.min(Semaphore::MAX_PERMITS / 2));
+        let workers = Arc::new(Workers { loads: queues.into_iter().map(load).collect(), room });
+        let balancer = |(own, handed)| Self { own, workers: Arc::clone(&workers), handed };
         handed.into_iter().enumerate().map(balancer).collect()
     }
 
-    /// Room for connections; a permit is one connection's.
-    pub(super) fn room(&self) -> Arc<Semaphore> {
-        Arc::clone(&self.room)
+    pub(super) fn room(&self) -> Room {
+        Room(Arc::clone(&self.workers))
     }
 
     /// Assigns a connection that was accepted here: returns it if it stays, and `None` if another worker has it.
@@ -78,17 +123,18 @@ impl Balancer {
         &self,
         stream: TcpStream,
         address: SocketAddr,
-        room: Option<OwnedSemaphorePermit>,
+        place: Place,
     ) -> Option<(TcpStream, SocketAddr, Assignment)> {
-        let count = |number: usize| self.workers[number].connections.load(Ordering::Relaxed);
-        let fewest = (0..self.workers.len()).min_by_key(|number| count(*number)).unwrap_or(self.own);
+        let loads = &self.workers.loads;
+        let count = |number: usize| loads[number].connections.load(Ordering::Relaxed);
+        let fewest = (0..loads.len()).min_by_key(|number| count(*number)).unwrap_or(self.own);
         // A small difference among many connections is not worth the move.
         let is_fair = count(self.own) <= count(fewest) + count(self.own) / UNFAIR_FROM;
         if is_fair {
-            return Some((stream, address, self.count_at(self.own, room)));
+            return Some((stream, address, Assignment::new(self.own, place)));
         }
-        let handed = (stream.into_std().ok()?, address, self.count_at(fewest, room));
-        match self.workers[fewest].queue.try_send(handed) {
+        let handed = (stream.into_std().ok()?, address, Assignment::new(fewest, place));
+        match loads[fewest].queue.try_send(handed) {
             Ok(()) => None,
             // The other worker is too busy, or drains.
             Err(
@@ -110,11 +156,6 @@ impl Balancer {
     pub(super) fn close(&mut self) -> Vec<HandedConnection> {
         self.handed.close();
         std::iter::from_fn(|| self.handed.try_recv().ok()).collect()
-    }
-
-    fn count_at(&self, number: usize, room: Option<OwnedSemaphorePermit>) -> Assignment {
-        self.workers[number].connections.fetch_add(1, Ordering::Relaxed);
-        Assignment { number, workers: Arc::clone(&self.workers), _room: room }
     }
 }
 
@@ -140,31 +181,36 @@ mod tests {
     #[tokio::test]
     async fn whoever_accepts_them_each_worker_gets_its_share() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
-        let mut workers = Balancer::for_workers(3, 100);
+        let mut workers = Balancer::for_workers(3, 9);
+        let room = workers[0].room();
         let (mut kept, mut others) = (Vec::new(), Vec::new());
         for _ in 0..9 {
             let (near, far, address) = connected(&listener).await;
             others.push(far);
-            kept.extend(workers[0].assign(near, address, None));
+            kept.extend(workers[0].assign(near, address, room.try_take().expect("a place")));
         }
+        assert!(workers[2].room().try_take().is_none(), "the bound is of all workers");
         let handed: Vec<_> = workers[1..].iter_mut().map(Balancer::close).collect();
         assert_eq!((kept.len(), handed[0].len(), handed[1].len()), (3, 3, 3));
         // The other workers' connections have ended, but their queues are closed: the next connection stays.
         drop(handed);
         let (near, _far, address) = connected(&listener).await;
-        kept.extend(workers[0].assign(near, address, None));
-        let counts = workers[0].workers.iter().map(|worker| worker.connections.load(Ordering::Relaxed));
+        kept.extend(workers[0].assign(near, address, room.take().await));
+        let counts = workers[0].workers.loads.iter().map(|worker| worker.connections.load(Ordering::Relaxed));
         assert_eq!((kept.len(), counts.collect::<Vec<_>>()), (4, vec![4, 0, 0]));
+        let free: Vec<_> = std::iter::from_fn(|| room.try_take()).collect();
+        assert_eq!(free.len(), 5, "each that ended gave its place back once");
     }
 
     #[tokio::test]
     async fn of_many_a_few_more_are_not_moved() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("bound");
-        let workers = Balancer::for_workers(2, 100);
+        let workers = Balancer::for_workers(2, 101);
+        let place = || workers[0].room().try_take().expect("a place");
         let all: Vec<Assignment> =
-            (0..100).map(|number| workers[0].count_at(usize::from(number >= 51), None)).collect();
+            (0..100).map(|number| Assignment::new(usize::from(number >= 51), place())).collect();
         let (near, _far, address) = connected(&listener).await;
-        assert!(workers[0].assign(near, address, None).is_some());
+        assert!(workers[0].assign(near, address, place()).is_some());
         drop(all);
     }
 }

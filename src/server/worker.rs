@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
@@ -48,8 +47,8 @@ pub async fn work(
             serve(stream, address, assignment);
         }
     };
-    let take = |balancer: &Balancer, stream, address, permit| {
-        if let Some((stream, address, assignment)) = balancer.assign(stream, address, permit) {
+    let take = |balancer: &Balancer, stream, address, place| {
+        if let Some((stream, address, assignment)) = balancer.assign(stream, address, place) {
             serve(stream, address, assignment);
         }
     };
@@ -70,9 +69,9 @@ pub async fn work(
             _ = sweep_time.tick() => sweep(),
             handed = balancer.next_handed() => serve_handed(handed),
             accepted = accept(&listeners), if crowded_out.is_none() => match accepted {
-                Ok((stream, address)) => match Arc::clone(&room).try_acquire_owned() {
-                    Ok(permit) => take(&balancer, stream, address, Some(permit)),
-                    Err(_) => {
+                Ok((stream, address)) => match room.try_take() {
+                    Some(place) => take(&balancer, stream, address, place),
+                    None => {
                         if crowding.lets_through(Instant::now()) {
                             let problem = "as many connections are open as the limit of descriptors allows";
                             tracing::warn!(problem, "new connections wait");
@@ -87,16 +86,16 @@ pub async fn work(
                     sleep(AFTER_FAILED_ACCEPT).await;
                 }
             },
-            Ok(permit) = Arc::clone(&room).acquire_owned(), if crowded_out.is_some() => {
+            place = room.take(), if crowded_out.is_some() => {
                 if let Some((stream, address)) = crowded_out.take() {
-                    take(&balancer, stream, address, Some(permit));
+                    take(&balancer, stream, address, place);
                 }
             }
         }
     };
     drop(listeners);
     if let Some((stream, address)) = crowded_out {
-        take(&balancer, stream, address, None);
+        take(&balancer, stream, address, room.overfill());
     }
     balancer.close().into_iter().for_each(serve_handed);
     match order.kind {

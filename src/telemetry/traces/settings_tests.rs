@@ -89,6 +89,22 @@ fn endpoints_are_read_as_the_specification_has_them() {
 }
 
 #[test]
+fn the_environment_s_proxy_leads_to_the_collector() {
+    let proxy = ("ALL_PROXY", "http://proxy:3128");
+    for (url, no_proxy, expected) in [
+        ("https://collector", "", Some("proxy:3128")),
+        ("http://collector:4318", "collector:4317", Some("proxy:3128")),
+        ("http://collector:4318", "collector:4318", None),
+        ("http://127.0.0.1:4318", "", None),
+    ] {
+        let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", url), ("NO_PROXY", no_proxy), proxy];
+        let (settings, _) = settings(&variables);
+        let found = settings.expect("settings").proxy.map(|proxy| proxy.to_string());
+        assert_eq!(found.as_deref(), expected, "{url}");
+    }
+}
+
+#[test]
 fn the_rest_is_read_and_what_is_wrong_is_left_out() {
     let (read, faults) = settings(&[
         ENDPOINT,

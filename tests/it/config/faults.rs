@@ -22,6 +22,10 @@ fn url(value: &str) -> String {
     account(&format!("name = \"a\"\nkeys = [\"sk-1\"]\nbase_url = \"{value}\""))
 }
 
+fn proxy(value: &str) -> String {
+    account(&format!("name = \"a\"\nkeys = [\"sk-1\"]\nbase_url = \"https://h\"\nproxy = \"{value}\""))
+}
+
 fn prefix(value: &str) -> String {
     around(&format!("[[mounts]]\nprefix = \"{value}\""))
 }
@@ -142,6 +146,17 @@ fn values() {
             "4:12: accounts[0].base_url: ends in /compatible-mode/v1, which dashgate adds itself",
         ),
         (url("https://u:p@h"), "4:12: accounts[0].base_url: has a user name or a password in it"),
+        (
+            proxy("https://p:443"),
+            "5:9: accounts[0].proxy: is not an http:// proxy, and no other kind is supported",
+        ),
+        (proxy("p:3128"), "5:9: accounts[0].proxy: does not start with http://"),
+        (
+            proxy("http://me:sesame@"),
+            "5:9: accounts[0].proxy: has no valid host and port, or more behind them",
+        ),
+        (proxy("http://p:3128/x"), "5:9: accounts[0].proxy: has no valid host and port, or more behind them"),
+        (proxy(""), "5:9: accounts[0].proxy: is empty"),
         (url("https://h?q"), "4:12: accounts[0].base_url: has a query or a fragment"),
         (prefix("wan"), "2:10: mounts[0].prefix: does not start with a slash"),
         (prefix("/wan/"), "2:10: mounts[0].prefix: ends in a slash"),

@@ -4,7 +4,7 @@ use super::*;
 use proptest::prelude::*;
 
 /// Places where a secret may stand, rightly or by mistake; `@` is the secret.
-const PLANTED: [&str; 24] = [
+const PLANTED: [&str; 26] = [
     "keyy = \"@\"",
     "@ = 1",
     "\"@\" = 1",
@@ -29,6 +29,8 @@ const PLANTED: [&str; 24] = [
     "key = \"${@}\"",
     "key = \"${@\"",
     "key_file = \"@\"",
+    "proxy = \"@\"",
+    "proxy = \"socks5://me:@\"",
 ];
 
 fn shown(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> String {

@@ -2,12 +2,40 @@
 //! name, not by a name that was changed, and not where an operator allowed a pattern that is too wide.
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use dashgate::config::Config;
 use serde_json::json;
 
-use super::{call_as, create, gateway_at, lighthouse, origin, refused};
-use crate::harness::{TENANT_KEY, Upstream, answer};
+use super::{call_as, configured, create, gateway_at, lighthouse, origin, refused};
+use crate::egress::ScriptedProxy;
+use crate::harness::{Gateway, TENANT_KEY, UPSTREAM_KEY, Upstream, answer};
+
+/// Storage is reached through the environment's proxy, which looks up its name.
+#[test]
+fn a_result_comes_through_the_environment_s_proxy() {
+    let storage = Upstream::answering(answer("200 OK", &["Content-Type: video/mp4"], "a video"));
+    let upstream = Upstream::start(|request, stream| {
+        let body = if request.start_line().starts_with("POST") {
+            json!({"output": {"task_id": "t-1", "task_status": "PENDING"}})
+        } else {
+            json!({"output": {"task_id": "t-1", "task_status": "SUCCEEDED", "video_url": "http://storage.test/a.mp4"}})
+        };
+        stream.write_all(&answer("200 OK", &["Content-Type: application/json"], &body.to_string())).is_ok()
+    });
+    let proxy = ScriptedProxy::joining(storage.address);
+    let environment = |name: &str| (name == "HTTP_PROXY").then(|| format!("http://{}", proxy.address()));
+    let account = ("main", upstream.address, &[UPSTREAM_KEY][..], "");
+    let text = configured(&[account], &["http://storage.test".to_owned()], "");
+    let loaded = Config::parse(&text, Path::new("."), &environment).expect("a configuration");
+    let gateway = Gateway::of(tempfile::tempdir().expect("a directory"), loaded.config);
+    let id = create(&gateway, &lighthouse());
+    let got = call_as(&gateway, TENANT_KEY, &format!("GET /v1/videos/{id}/content"), &[], None);
+    assert_eq!((got.status(), got.text()), (200, "a video".to_owned()));
+    assert_eq!(proxy.heads(), ["CONNECT storage.test:80 HTTP/1.1\r\nHost: storage.test:80\r\n\r\n"]);
+    assert!(!storage.requests().iter().any(|seen| seen.holds(UPSTREAM_KEY)));
+}
 
 #[test]
 fn no_result_leads_inside() {
