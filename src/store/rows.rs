@@ -68,28 +68,26 @@ pub(super) struct ExpiredRows {
     pub(super) keys: Vec<[u8; 32]>,
 }
 
+const DELETE_TASKS: &str = "DELETE FROM tasks WHERE rowid IN
+    (SELECT rowid FROM tasks WHERE claimed_at < ?1 ORDER BY claimed_at LIMIT ?2)";
+/// A claim time ahead of the clock is of a clock that was wrong. Such a task is as old as the tasks that were claimed
+/// after it. The last expired task comes from the index: for `max(rowid)` SQLite would read the table from its end.
+const DELETE_TASKS_AHEAD: &str = "DELETE FROM tasks WHERE rowid IN
+    (SELECT rowid FROM tasks WHERE claimed_at > ?1 AND rowid <
+        (SELECT rowid FROM tasks WHERE claimed_at < ?2 ORDER BY claimed_at DESC LIMIT 1)
+     LIMIT ?3)";
+const DELETE_UPLOADS: &str = "DELETE FROM uploads WHERE (tenant, directory) IN
+    (SELECT tenant, directory FROM uploads WHERE issued_at < ?1 ORDER BY issued_at LIMIT ?2)";
+const DELETE_KEYS: &str = "DELETE FROM keys WHERE sha256 IN
+    (SELECT sha256 FROM keys WHERE ended_at < ?1 ORDER BY ended_at LIMIT ?2) RETURNING sha256";
+
 /// Deletes rows that have expired at `now`, `most` at most.
 pub(super) fn delete_expired(connection: &Connection, now: i64, most: usize) -> Result<ExpiredRows> {
     let before = |kept: Duration| now.saturating_sub(kept.as_millis() as i64);
-    let mut tasks = connection.prepare_cached(
-        "DELETE FROM tasks WHERE rowid IN
-         (SELECT rowid FROM tasks WHERE claimed_at < ?1 ORDER BY claimed_at LIMIT ?2)",
-    )?;
-    let mut uploads = connection.prepare_cached(
-        "DELETE FROM uploads WHERE (tenant, directory) IN
-         (SELECT tenant, directory FROM uploads WHERE issued_at < ?1 ORDER BY issued_at LIMIT ?2)",
-    )?;
-    let mut keys = connection.prepare_cached(
-        "DELETE FROM keys WHERE sha256 IN
-         (SELECT sha256 FROM keys WHERE ended_at < ?1 ORDER BY ended_at LIMIT ?2) RETURNING sha256",
-    )?;
-    // A claim time ahead of the clock is of a clock that was wrong. Such a task is as old as the tasks that were claimed
-    // after it.
-    let mut ahead = connection.prepare_cached(
-        "DELETE FROM tasks WHERE rowid IN
-         (SELECT rowid FROM tasks WHERE claimed_at > ?1
-          AND rowid < (SELECT max(rowid) FROM tasks WHERE claimed_at < ?2) LIMIT ?3)",
-    )?;
+    let mut tasks = connection.prepare_cached(DELETE_TASKS)?;
+    let mut uploads = connection.prepare_cached(DELETE_UPLOADS)?;
+    let mut keys = connection.prepare_cached(DELETE_KEYS)?;
+    let mut ahead = connection.prepare_cached(DELETE_TASKS_AHEAD)?;
     let mut rows = ahead.execute(params![now, before(TASKS_KEPT), most as i64])?;
     rows += tasks.execute(params![before(TASKS_KEPT), (most - rows) as i64])?;
     rows += uploads.execute(params![before(UPLOADS_KEPT), (most - rows) as i64])?;
@@ -276,4 +274,28 @@ pub(super) fn milliseconds(time: SystemTime) -> i64 {
 fn time(milliseconds: i64) -> SystemTime {
     let since = Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
     UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::schema;
+    use super::*;
+
+    /// Deletions run each second beside the claims, whatever the size of the tables.
+    #[test]
+    fn expired_rows_are_found_by_index_alone() {
+        let mut connection = Connection::open_in_memory().expect("memory");
+        schema::migrate(&mut connection).expect("tables");
+        for statement in [DELETE_TASKS, DELETE_TASKS_AHEAD, DELETE_UPLOADS, DELETE_KEYS] {
+            let mut explain =
+                connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).expect("a statement");
+            let steps = explain.raw_query().mapped(|row| row.get::<_, String>("detail"));
+            let steps: Vec<String> = steps.collect::<Result<_>>().expect("a plan");
+            // `SEARCH tasks` without an index is the shortcut of `max(rowid)`.
+            let is_slow = |step: &String| {
+                step.starts_with("SCAN") || step.starts_with("SEARCH") && !step.contains(" USING ")
+            };
+            assert!(!steps.is_empty() && !steps.iter().any(is_slow), "{statement}: {steps:?}");
+        }
+    }
 }
