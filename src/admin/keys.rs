@@ -134,7 +134,10 @@ impl Admin {
     ) -> Result<AdminResponse, Problem> {
         let id = checked_id(id)?;
         entry.key_id = Some(id.to_owned());
+        // A leaked key must not work until the changes before this one have ended, which wait for the disk.
+        self.shared.keyring.revoke(id);
         let _turn = self.changing.lock().await;
+        // The change before may have made the key.
         let key = self.issued(id)?;
         let tenant = Arc::clone(&key.tenant);
         entry.tenant = Some((*tenant).to_owned());

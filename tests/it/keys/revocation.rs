@@ -4,12 +4,14 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rusqlite::Connection;
 
 use super::{CALL, create, outcome, secret};
 use crate::harness::{
@@ -307,4 +309,23 @@ fn a_submit_on_its_way_up_breaks_off_with_its_key() {
     assert!(!upstream.only().complete, "the upstream got the whole submit");
     let list = gateway.ask(message("GET /wan/api/v1/tasks", &[&bearer(TENANT_KEY)], ""));
     assert!(!list.text().contains("t-1"), "{}", list.text());
+}
+
+/// A leaked key worked on while another change of the keys waited for the disk.
+#[test]
+fn a_key_is_refused_though_another_change_waits_for_the_disk() {
+    let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
+    let gateway = Gateway::start(upstream.address);
+    let key = doomed(&gateway);
+    let other = Connection::open(gateway.directory.path().join("dashgate.db")).expect("the file");
+    other.execute_batch("BEGIN IMMEDIATE").expect("a lock");
+    thread::scope(|scope| {
+        let creates = scope.spawn(|| gateway.administer("POST /admin/keys", r#"{"tenant":"one","id":"k"}"#));
+        eventually("the change waits", || gateway.administer("GET /readyz", "").status() == 503);
+        let revokes = scope.spawn(|| gateway.administer("DELETE /admin/keys/doomed", ""));
+        eventually("the key is refused", || outcome(&gateway, &key) == "revoked_key");
+        assert!(!creates.is_finished(), "the revoke waited for the change before");
+        other.execute_batch("COMMIT").expect("no lock");
+        assert_eq!(revokes.join().expect("an answer").status(), 200);
+    });
 }
