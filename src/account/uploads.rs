@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use dashmap::DashMap;
 
 use crate::dashscope::oss;
+use crate::limits::TimesAhead;
 use crate::store::{Change, Mirror, Store, StoreFault, UPLOADS_KEPT, UploadRecord};
 
 /// Upload directories that policies named: all in memory, and durable in the store.
@@ -23,6 +24,9 @@ struct TenantUploads {
     directories: HashMap<Arc<str>, (Arc<str>, SystemTime), foldhash::fast::RandomState>,
     /// Every issue of a directory, oldest first.
     order: VecDeque<(Arc<str>, SystemTime)>,
+    /// Number of issues that were dropped from `order`.
+    dropped: usize,
+    ahead: TimesAhead,
     /// Last policy for each model, oldest first.
     last: VecDeque<LastPolicy>,
 }
@@ -122,21 +126,18 @@ impl TenantUploads {
     }
 
     fn drop_expired(&mut self, date: SystemTime) {
-        while let Some((_, at)) = self.order.front()
-            && (*at > date || has_expired(*at, date))
-        {
-            if *at > date {
-                // A clock that was wrong gave the times that lie ahead: they count from now.
-                self.order.iter_mut().for_each(|(_, at)| *at = date.min(*at));
-                self.directories.values_mut().for_each(|(_, at)| *at = date.min(*at));
-            } else {
-                self.drop_first();
+        while let Some((_, at)) = self.order.front() {
+            let counted = self.ahead.counted(*at, date, self.dropped..self.dropped + self.order.len());
+            if !has_expired(counted, date) {
+                break;
             }
+            self.drop_first();
         }
     }
 
     fn drop_first(&mut self) {
         let Some((directory, at)) = self.order.pop_front() else { return };
+        self.dropped += 1;
         // A directory that was issued again has a later entry, too.
         if self.directories.get(&directory).is_some_and(|(_, last)| *last <= at) {
             self.directories.remove(&directory);
@@ -245,6 +246,24 @@ mod tests {
         assert_eq!(
             [left(day(0)), left(day(3)), left(day(4)), left(day(6))],
             [[true; 2], [false, true], [false, true], [false; 2]]
+        );
+    }
+
+    /// The true times lie ahead of such a clock; were they taken for wrong, all would expire at once.
+    #[test]
+    fn a_clock_that_lags_for_a_moment_forgets_no_directory() {
+        let day = |days: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(days * 24 * 3600);
+        let uploads = UploadDirectories::default();
+        for (directory, at) in [("d/1", day(98)), ("d/2", day(99))] {
+            uploads.remember(upload("one", "m", directory, "east", at));
+        }
+        let left = |date| {
+            uploads.forget_expired(date);
+            ["oss://d/1/a", "oss://d/2/a"].map(|url| uploads.account_of("one", url).is_some())
+        };
+        assert_eq!(
+            [left(day(69)), left(day(99)), left(day(101)), left(day(102))],
+            [[true; 2], [true; 2], [false, true], [false; 2]]
         );
     }
 

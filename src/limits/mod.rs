@@ -8,6 +8,7 @@ mod fair_queue;
 mod in_flight;
 mod registry;
 mod slots;
+mod times_ahead;
 mod window;
 
 use std::fmt;
@@ -18,6 +19,7 @@ pub use bucket::RateStatus;
 pub use fair_queue::{FairQueue, QueueFull};
 pub use registry::{Admitted, LimitedCaller, Registry};
 pub use slots::TaskSlot;
+pub use times_ahead::TimesAhead;
 pub use window::{SlidingWindow, WindowRate};
 
 use crate::config::{Limits, Rate};

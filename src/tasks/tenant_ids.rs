@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::limits::TimesAhead;
 use crate::store::TASKS_KEPT;
 
 /// The ids of one tenant's tasks, oldest first.
@@ -16,14 +17,12 @@ pub(super) struct TenantTaskIds {
     /// Claim time of the first id. A new task compares with this copy, because the record itself is not in the CPU's
     /// cache then.
     pub(super) oldest: SystemTime,
-    /// Date at which the first id's claim time was seen to lie ahead, and the position behind the ids that were there
-    /// then: a clock that was wrong gave those times, so they count from this date.
-    ahead: Option<(SystemTime, usize)>,
+    ahead: TimesAhead,
 }
 
 impl TenantTaskIds {
     pub(super) fn new(oldest: SystemTime) -> Self {
-        Self { ids: VecDeque::new(), expired: 0, oldest, ahead: None }
+        Self { ids: VecDeque::new(), expired: 0, oldest, ahead: TimesAhead::default() }
     }
 
     /// True if a look at the first ids may find expired ones at `date`.
@@ -44,7 +43,7 @@ impl TenantTaskIds {
         {
             if let Some(at) = claimed_at(first) {
                 self.oldest = at;
-                let counted = if at > date { self.counted_from(date) } else { at };
+                let counted = self.ahead.counted(at, date, self.expired..self.expired + self.ids.len());
                 if !has_expired(counted, date) {
                     break;
                 }
@@ -56,17 +55,6 @@ impl TenantTaskIds {
             self.ids.shrink_to(2 * self.ids.len());
         }
         expired
-    }
-
-    /// Date from which the first id counts, whose claim time lies ahead of `date`.
-    fn counted_from(&mut self, date: SystemTime) -> SystemTime {
-        match self.ahead {
-            Some((since, end)) if self.expired < end => since,
-            Some(_) | None => {
-                self.ahead = Some((date, self.expired + self.ids.len()));
-                date
-            }
-        }
     }
 
     /// Positions after a task, in the given order; `None` if the tenant has no such task.
