@@ -197,7 +197,7 @@ fn a_silent_upstream_is_given_up_inside_the_body() {
     for cut in CUT {
         let upstream = Upstream::start(move |request, stream| {
             if request.text() == "task" {
-                return stream.write_all(&task("t-1", "PENDING")).is_ok();
+                return stream.write_all(&task("t-2", "PENDING")).is_ok();
             }
             stream.write_all(cut.as_bytes()).expect("written");
             until_closed(stream);
@@ -215,7 +215,7 @@ fn a_silent_upstream_is_given_up_inside_the_body() {
         let submitted = head.replace(&length(body.len()), &length(4)) + "\r\n\r\ntask";
         assert_eq!(gateway.ask(submitted).status(), 200);
         // A poll of a task gets the last known state instead of an error.
-        let polled = gateway.ask(poll("t-1"));
+        let polled = gateway.ask(poll("t-2"));
         assert_eq!(
             (polled.status(), polled.json()["output"]["task_status"].as_str()),
             (200, Some("PENDING"))
