@@ -29,6 +29,9 @@ impl UpgradeFields {
 
     /// Adds the value of a `Connection` field.
     pub fn add_connection(&mut self, value: &[u8]) {
+        if value.eq_ignore_ascii_case(b"keep-alive") {
+            return;
+        }
         let mut options = value.split(|byte| *byte == b',');
         self.asks_upgrade |= options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
     }
