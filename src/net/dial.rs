@@ -7,7 +7,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
@@ -17,7 +16,7 @@ use super::egress_proxy::{EgressProxy, TunnelFault};
 use super::public_address;
 use super::race::{SlowAddresses, in_order, race};
 use super::resolve::{LookupFault, Resolver};
-use super::stream::Stream;
+use super::stream::{Stream, set_options};
 use super::trust::ServerTls;
 
 /// A host to connect to.
@@ -172,9 +171,7 @@ impl Destination {
 
 /// Opens the tunnel of a proxy, and shakes hands.
 async fn greet(mut stream: TcpStream, to: &Destination) -> Result<Stream, ConnectFault> {
-    stream.set_nodelay(true).map_err(ConnectFault::Refused)?;
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 2);
-    SockRef::from(&stream).set_tcp_keepalive(&keepalive).map_err(ConnectFault::Refused)?;
+    set_options(&stream, UNACKNOWLEDGED).map_err(ConnectFault::Refused)?;
     if let Some(proxy) = &to.proxy {
         proxy.open_tunnel(&mut stream, &to.host, to.port).await.map_err(ConnectFault::Tunnel)?;
     }
@@ -188,8 +185,8 @@ async fn greet(mut stream: TcpStream, to: &Destination) -> Result<Stream, Connec
     }
 }
 
-/// Time after which the kernel's probes notice a peer that vanished.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+/// Longest time without an acknowledgement of what was sent: an upstream that vanished is noticed by then.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(120);
 
 #[cfg(test)]
 mod tests {

@@ -6,14 +6,13 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -21,7 +20,7 @@ use super::balancer::Assignment;
 use super::checked_stream::{CheckedStream, ClientProtocol, ClientTimeouts};
 use super::drain::{Drain, DrainKind};
 use crate::net::spurious_wakes::WakeFiltered;
-use crate::net::stream::Stream;
+use crate::net::stream::{Stream, set_options};
 use crate::net::{HandshakeOutcome, Handshakes};
 use crate::proxy::peer::{ConnectionState, HeadFault, Peer};
 use crate::proxy::{Observed, Proxy};
@@ -36,8 +35,8 @@ pub(crate) async fn serve_connection(
     mut drain: Drain,
     _assignment: Assignment,
 ) {
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 2);
-    if stream.set_nodelay(true).and(SockRef::from(&stream).set_tcp_keepalive(&keepalive)).is_err() {
+    let idle = proxy.shared.directory.load().settings.server.timeouts.idle;
+    if set_options(&stream, idle).is_err() {
         // The client has left.
         return;
     }
@@ -195,7 +194,5 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor 
     }
 }
 
-/// Time after which the kernel probes a silent client, so that a vanished one is noticed.
-const KEEPALIVE: Duration = Duration::from_secs(60);
 const MOST_STREAMS: u32 = 128;
 const MOST_HEADER_BYTES: u32 = 64 * 1024;
