@@ -10,7 +10,6 @@ use http_body_util::BodyExt;
 use hyper::Response;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 
 use super::exchange::Exchange;
 use crate::dashscope::headers::REQUEST_ID;
@@ -44,13 +43,11 @@ pub(super) fn stream(response: Response<Download>, exchange: &Rc<Exchange>) -> R
 }
 
 /// An answer of the upstream over HTTP/2, and a future to spawn. hyper does not ask for the body of a stream whose
-/// client does not read, so nobody would notice such a client; the future carries the pieces, and gives up when a piece
-/// is not taken in time.
+/// client does not read, so it would not notice that the key was revoked; the future carries the pieces and does.
 pub(super) fn pump(
     response: Response<Download>,
     exchange: &Rc<Exchange>,
 ) -> (Response<Observed>, impl Future<Output = ()> + use<>) {
-    let patience = exchange.directory().settings.server.timeouts.idle;
     let (pieces, taken) = mpsc::channel(1);
     let (parts, mut download) = response.into_parts();
     let held = Rc::clone(exchange);
@@ -63,8 +60,7 @@ pub(super) fn pump(
                 };
                 let last = piece.is_none();
                 let _reader = held.stopwatch.start_waiting(Awaited::Client);
-                let taken = timeout(patience, pieces.send(piece)).await;
-                if last || !matches!(taken, Ok(Ok(()))) {
+                if pieces.send(piece).await.is_err() || last {
                     return;
                 }
             }
@@ -91,6 +87,11 @@ fn observe(response: Response<BodySource>, exchange: &Rc<Exchange>) -> Response<
 }
 
 impl Observed {
+    /// True if the request had a valid key.
+    pub fn has_caller(&self) -> bool {
+        self.exchange.caller().is_some()
+    }
+
     /// Records that everything was passed on. A refusal keeps its reason.
     fn end(&self) {
         if self.exchange.outcome.get() != Outcome::Abandoned {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -24,6 +25,7 @@ pub struct ConnectionState {
     tunnelled: AtomicBool,
     fault: AtomicU8,
     aborted: Notify,
+    hurried: AtomicBool,
 }
 
 impl ConnectionState {
@@ -49,6 +51,16 @@ impl ConnectionState {
         self.exchanges.load(Ordering::Relaxed) > 0
     }
 
+    /// Shortens the time that the client may take, because the process stops.
+    pub fn hurry(&self) {
+        self.hurried.store(true, Ordering::Relaxed);
+    }
+
+    /// Time for which the client may take no byte of an answer.
+    pub fn patience(&self, usual: Duration) -> Duration {
+        if self.hurried.load(Ordering::Relaxed) { usual.min(LEAVE_PATIENCE) } else { usual }
+    }
+
     /// Closes the connection at once, with all that runs on it.
     pub fn abort(&self) {
         self.aborted.notify_one();
@@ -69,6 +81,9 @@ impl ConnectionState {
         noted.checked_sub(1).and_then(|at| HeadFault::ALL.get(at).copied())
     }
 }
+
+/// Longest time for which a connection may make no progress when it is to close.
+pub const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Method that replaces a head which was refused below the parser; see `server::checked_stream`.
 pub const REFUSED_METHOD: &str = "DASHGATE-REFUSED";

@@ -1,7 +1,6 @@
 //! One client's connection, from its first byte to its last.
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -9,16 +8,17 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::balancer::Assignment;
 use super::checked_stream::{CheckedStream, ClientProtocol, ClientTimeouts};
 use super::drain::{Drain, DrainKind};
+use super::http2::serve_http2;
 use crate::net::spurious_wakes::WakeFiltered;
 use crate::net::stream::{Stream, set_options};
 use crate::net::{HandshakeOutcome, Handshakes};
@@ -105,28 +105,17 @@ async fn greet(
 
 async fn serve_requests(client: GreetedClient, proxy: Rc<Proxy>, mut drain: Drain) {
     let GreetedClient { stream, protocol, peer, timeouts } = client;
-    let service = service_fn(|request| {
-        // The future of an exchange is boxed: hyper reserves memory for it in the connection, also between requests.
-        Box::pin(Rc::clone(&proxy).serve(peer.clone(), request))
-    });
-    // Errors of a client's connection are noted by the exchanges on it, so results are dropped here.
     match protocol {
         ClientProtocol::Unknown => {}
-        ClientProtocol::Http1 => serve_http1(stream, &service, &peer.connection, timeouts, &mut drain).await,
-        ClientProtocol::Http2 => {
-            let mut builder = http2::Builder::new(LocalExecutor);
-            builder
-                .timer(TokioTimer::new())
-                .max_concurrent_streams(MOST_STREAMS)
-                .max_header_list_size(MOST_HEADER_BYTES);
-            let mut connection = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
-            tokio::select! {
-                _ = connection.as_mut() => return,
-                // GOAWAY tells a client which of its streams are still served (RFC 9113, 6.8).
-                _ = drain.begun() => connection.as_mut().graceful_shutdown(),
-            }
-            let _ = connection.await;
+        ClientProtocol::Http1 => {
+            let service = service_fn(|request| {
+                // The future of an exchange is boxed: hyper reserves memory for it in the connection, also between
+                // requests.
+                Box::pin(Rc::clone(&proxy).serve(peer.clone(), request))
+            });
+            serve_http1(stream, &service, &peer.connection, timeouts, &mut drain).await;
         }
+        ClientProtocol::Http2 => serve_http2(stream, proxy, peer, timeouts, &mut drain).await,
     }
 }
 
@@ -146,10 +135,14 @@ async fn serve_http1<S>(
         let connection =
             http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades();
         let mut connection = WakeFiltered::new(connection);
+        // Errors of a client's connection are noted by the exchanges on it, so results are dropped here.
         tokio::select! {
             _ = &mut connection => {}
             () = state.aborted() => return,
-            () = leaving.as_mut() => {
+            kind = leaving.as_mut() => {
+                if kind == DrainKind::Stop {
+                    state.hurry();
+                }
                 connection.as_mut().graceful_shutdown();
                 return tokio::select! {
                     _ = connection => {}
@@ -161,7 +154,7 @@ async fn serve_http1<S>(
         let Some(parked) = parking.lock().take() else { return };
         let resumes = tokio::select! {
             resumes = parked.has_bytes(timeouts.idle) => resumes,
-            () = leaving.as_mut() => false,
+            _ = leaving.as_mut() => false,
         };
         if !resumes {
             return parked.close().await;
@@ -172,27 +165,14 @@ async fn serve_http1<S>(
 
 /// Waits until a drain closes idle connections. A connection that is closed at once could meet a request on its way,
 /// and HTTP/1.1 has no remedy for that; so a hand-over gives idle connections half of the time to its deadline.
-async fn wait_to_close_idle(drain: &mut Drain) {
+async fn wait_to_close_idle(drain: &mut Drain) -> DrainKind {
     let order = drain.begun().await;
     let left = order.deadline.saturating_duration_since(Instant::now());
     match order.kind {
-        DrainKind::Stop => {}
+        DrainKind::Stop => DrainKind::Stop,
         DrainKind::HandOver => tokio::select! {
-            () = tokio::time::sleep(left / 2) => {}
-            () = drain.stopped() => {}
+            () = tokio::time::sleep(left / 2) => DrainKind::HandOver,
+            () = drain.stopped() => DrainKind::Stop,
         },
     }
 }
-
-/// Runs HTTP/2 streams on the worker's own thread.
-#[derive(Debug, Clone, Copy)]
-struct LocalExecutor;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, stream: F) {
-        tokio::task::spawn_local(stream);
-    }
-}
-
-const MOST_STREAMS: u32 = 128;
-const MOST_HEADER_BYTES: u32 = 64 * 1024;

@@ -3,6 +3,7 @@
 
 mod bodies;
 mod http2;
+mod http2_windows;
 mod slow_clients;
 
 use crate::harness::calls::{GENERATION, bearer, check_refusal, generate, generate_head};

@@ -47,10 +47,10 @@ pub(crate) struct CheckedStream<S> {
     recheck_at: Instant,
     recheck_interval: Duration,
     write_timer: Timer,
-    /// Moment at which a client that does not read its answer is given up.
-    write_deadline: Option<Instant>,
-    /// Moment at which a connection that is being closed ends.
-    linger_deadline: Option<Instant>,
+    /// Time since which the client has taken no byte of its answer.
+    write_stalled_at: Option<Instant>,
+    /// Time since which the connection is being closed.
+    lingers_since: Option<Instant>,
 }
 
 /// Time that a client may take.
@@ -88,8 +88,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> CheckedStream<S> {
             recheck_at: Instant::now(),
             recheck_interval: PARK_AFTER / 2,
             write_timer: Timer::default(),
-            write_deadline: None,
-            linger_deadline: None,
+            write_stalled_at: None,
+            lingers_since: None,
         }
     }
 
@@ -147,7 +147,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> CheckedStream<S> {
     fn is_idle(&self) -> bool {
         matches!(self.next, NextBytes::Head)
             && self.buffered.is_empty()
-            && self.write_deadline.is_none()
+            && self.write_stalled_at.is_none()
             && !self.state.is_busy()
     }
 
@@ -344,3 +344,5 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 #[cfg(test)]
 mod parking_tests;
+#[cfg(test)]
+mod write_tests;

@@ -19,10 +19,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> CheckedStream<S> {
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.write_deadline = None;
+            self.write_stalled_at = None;
             return written;
         }
-        let deadline = *self.write_deadline.get_or_insert_with(|| Instant::now() + self.timeouts.idle);
+        let stalled_at = *self.write_stalled_at.get_or_insert_with(Instant::now);
+        let deadline = stalled_at + self.state.patience(self.timeouts.idle);
         ready!(self.write_timer.poll_until(deadline, cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -30,15 +31,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> CheckedStream<S> {
     /// Reads for a while the bytes that the client still sends: closing on unread bytes would reset the connection, and
     /// the client could lose the answer (RFC 9112, 9.6).
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = *self.linger_deadline.get_or_insert_with(|| Instant::now() + LINGER);
+        let since = match self.lingers_since {
+            Some(since) => since,
+            None => {
+                self.idle_since = Instant::now();
+                *self.lingers_since.insert(self.idle_since)
+            }
+        };
+        let ends_at = since + self.state.patience(LONGEST_LINGER);
         self.buffered.reserve(16 * 1024);
         loop {
-            if self.read_timer.poll_until(deadline, cx).is_ready() {
+            if self.read_timer.poll_until(ends_at.min(self.idle_since + LINGER), cx).is_ready() {
                 return Poll::Ready(());
             }
             self.buffered.clear();
             match ready!(self.poll_fill(cx)) {
-                Ok(1..) => {}
+                Ok(1..) => self.idle_since = Instant::now(),
                 Ok(0) | Err(_) => return Poll::Ready(()),
             }
         }
@@ -71,14 +79,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for CheckedStream<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.as_mut().map_or(Poll::Ready(Ok(())), |stream| Pin::new(stream).poll_flush(cx))
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(())) };
+        // TLS takes bytes into a buffer of its own before the socket takes them.
+        let flushed = Pin::new(stream).poll_flush(cx);
+        self.poll_write_timeout(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let lingers = self.linger_deadline.is_some();
+        let lingers = self.lingers_since.is_some();
         let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(())) };
         if !lingers {
-            ready!(Pin::new(stream).poll_shutdown(cx))?;
+            let shut = Pin::new(stream).poll_shutdown(cx);
+            ready!(self.poll_write_timeout(cx, shut))?;
         }
         match self.next {
             NextBytes::Length(_) | NextBytes::Chunked(_) | NextBytes::Nothing => self.poll_linger(cx).map(Ok),
@@ -88,5 +100,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for CheckedStream<S> {
     }
 }
 
-/// Time for which the rest of a request is read before the connection closes.
+/// Silence after which the rest of a request is awaited no longer, and the connection closes.
 const LINGER: Duration = Duration::from_secs(2);
+const LONGEST_LINGER: Duration = Duration::from_secs(30);
