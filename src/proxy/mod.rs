@@ -34,6 +34,7 @@ mod send;
 mod shared;
 mod submit;
 mod tunnel;
+mod unread;
 pub mod upgrade;
 mod videos;
 mod worker;
@@ -82,15 +83,21 @@ impl Proxy {
         exchange.trace(&head.headers);
         let version = head.version;
         let wants_tunnel = UpgradeFields::of(&head.headers).ask_for_websocket() && version != Version::HTTP_2;
-        let mut response = self.answer(&peer, &exchange, head, body).await.unwrap_or_else(|rejection| {
+        let mut body = Some(body);
+        let mut response = self.answer(&peer, &exchange, head, &mut body).await.unwrap_or_else(|rejection| {
             observe::whole(respond::refusal(&rejection, &exchange, version), &exchange)
         });
         if let Some(standing) = exchange.standing.get() {
             respond::tell_standing(response.headers_mut(), standing);
         }
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if version == Version::HTTP_2 {
+            unread::discard(body, &exchange);
+        } else if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             peer.connection.become_tunnel();
-        } else if wants_tunnel || self.parting.get() && version != Version::HTTP_2 {
+        } else if wants_tunnel
+            || self.parting.get()
+            || !unread::discard_small(body, &exchange, &peer.connection, &response)
+        {
             // `server::checked_stream` does not check the bytes after a WebSocket handshake, so no further request may
             // follow.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -110,7 +117,7 @@ impl Proxy {
         peer: &Peer,
         exchange: &Rc<Exchange>,
         request: Box<Parts>,
-        body: Incoming,
+        unread: &mut Option<Incoming>,
     ) -> Result<Response<Observed>, Rejection> {
         if self.draining.is_cancelled() {
             return Err(Rejection::Draining);
@@ -122,7 +129,7 @@ impl Proxy {
         let route = exchange.enter(route);
         let caller = self.authenticate(peer, exchange, &request, now)?;
         self.live.enter(exchange, request.version != Version::HTTP_2);
-        let bytes = body.size_hint().lower();
+        let bytes = unread.as_ref().map_or(0, |body| body.size_hint().lower());
         let permit = match admit::admit(caller, route, &request, bytes, &self.shared.limits, exchange) {
             Ok(permit) => permit,
             Err(NotAdmitted::Refused(rejection)) => return Err(rejection),
@@ -163,7 +170,7 @@ impl Proxy {
                 return Box::pin(videos::content::fetch(self, &request, &task, exchange)).await;
             }
         };
-        let passage = self.passage(exchange, destination, request, body);
+        let passage = self.passage(exchange, destination, request, unread.take());
         self.send_on(passage, is_create).await
     }
 
@@ -173,14 +180,16 @@ impl Proxy {
         exchange: &Rc<Exchange>,
         destination: Destination,
         request: Box<Parts>,
-        body: Incoming,
+        body: Option<Incoming>,
     ) -> Box<Passage> {
         let submits = exchange.permit().submits() || decide::is_open(exchange.permit(), exchange.route());
         let may_repeat = submits || destination != Destination::Any;
         let keep = if may_repeat { Keep::Whole } else { Keep::Beginning };
         let stopwatch = Rc::clone(&exchange.stopwatch);
         let server = &exchange.directory().settings.server;
-        let body = Upload::new(body, server.max_body_bytes, server.timeouts.idle, keep, stopwatch);
+        let body = body.map_or_else(Upload::empty, |body| {
+            Upload::new(body, server.max_body_bytes, server.timeouts.idle, keep, stopwatch)
+        });
         let _ = exchange.upload.set(body.progress());
         let exchange = Rc::clone(exchange);
         Box::new(Passage { exchange, native: None, destination, request, body, asked: None })

@@ -26,6 +26,7 @@ pub struct ConnectionState {
     fault: AtomicU8,
     aborted: Notify,
     hurried: AtomicBool,
+    awaits_chunks: AtomicBool,
 }
 
 impl ConnectionState {
@@ -49,6 +50,15 @@ impl ConnectionState {
 
     pub fn is_busy(&self) -> bool {
         self.exchanges.load(Ordering::Relaxed) > 0
+    }
+
+    /// Records whether a chunked body has begun and not ended.
+    pub fn await_chunks(&self, awaits: bool) {
+        self.awaits_chunks.store(awaits, Ordering::Relaxed);
+    }
+
+    pub fn awaits_chunks(&self) -> bool {
+        self.awaits_chunks.load(Ordering::Relaxed)
     }
 
     /// Shortens the time that the client may take, because the process stops.

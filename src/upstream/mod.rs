@@ -6,6 +6,7 @@ mod pool;
 mod send;
 mod storage;
 mod trailer_filter;
+mod unread;
 mod upload;
 mod whole_answer;
 
@@ -23,6 +24,7 @@ pub use download::{ANSWER_BYTES, Download, DownloadFault, beginning, read_ahead,
 pub use send::{SendFault, Target};
 pub use storage::StorageUrl;
 pub use trailer_filter::FieldFilter;
+pub use unread::{Remainder, discard};
 pub use upload::{Keep, Progress, Upload, UploadFault};
 pub use whole_answer::{AnswerText, ReadBounds, ReadFault, read_whole};
 

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::buffer_budget::{BudgetShare, BufferBudget};
 use super::trailer_filter::{FieldFilter, TrailerFilter};
+use super::unread::Remainder;
 use crate::net::spurious_wakes;
 use crate::net::timer::Timer;
 use crate::telemetry::stopwatch::{Awaited, Stopwatch};
@@ -63,6 +64,7 @@ pub struct Progress {
     bytes: Cell<u64>,
     last: Cell<Instant>,
     finished: Cell<bool>,
+    pub remainder: Remainder,
     fault: Cell<Option<UploadFault>>,
     kept: RefCell<Vec<Bytes>>,
     kept_bytes: Cell<usize>,
@@ -105,7 +107,8 @@ impl Upload {
     pub fn replace(&mut self, pieces: impl IntoIterator<Item = Bytes>, keep: Keep) {
         let budget_share = self.budget_share.take();
         let stopwatch = Rc::clone(&self.progress.stopwatch);
-        *self = Self { budget_share, keep, ..Self::kept(pieces.into_iter().collect(), stopwatch) };
+        *self = Self::kept(pieces.into_iter().collect(), stopwatch);
+        (self.budget_share, self.keep) = (budget_share, keep);
     }
 
     /// A body that the gateway made.
@@ -133,6 +136,7 @@ impl Upload {
             bytes: Cell::new(0),
             last: Cell::new(Instant::now()),
             finished: Cell::new(ended),
+            remainder: Remainder::new(ended),
             fault: Cell::new(None),
             kept: RefCell::default(),
             kept_bytes: Cell::new(0),
@@ -241,6 +245,7 @@ impl Upload {
         let frame = match next {
             None => {
                 self.ended = true;
+                self.progress.remainder.note_read(true);
                 return Poll::Ready(None);
             }
             Some(Err(_)) => return self.fail(UploadFault::Broken),
@@ -258,7 +263,19 @@ impl Upload {
             UploadSource::Client(incoming) => incoming.is_end_stream(),
             UploadSource::Kept(pieces) => pieces.is_empty(),
         };
+        self.progress.remainder.note_read(self.ended);
         Poll::Ready(Some(Ok(frame)))
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let nothing = UploadSource::Kept(VecDeque::new());
+        if !self.ended
+            && let UploadSource::Client(rest) = std::mem::replace(&mut self.source, nothing)
+        {
+            self.progress.remainder.leave(rest);
+        }
     }
 }
 

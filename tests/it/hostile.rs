@@ -2,6 +2,7 @@
 //! form that the upstream could read differently.
 
 mod bodies;
+mod early_answers;
 mod http2;
 mod http2_windows;
 mod slow_clients;

@@ -191,7 +191,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> CheckedStream<S> {
         self.request_seen = true;
         (self.recheck_at, self.recheck_interval) = (self.idle_since, PARK_AFTER / 2);
         self.next = NextBytes::behind_head(framing);
-        self.next.take(behind)
+        self.take(behind)
+    }
+
+    /// Takes bytes behind a head, and returns how many of them belong to the request.
+    fn take(&mut self, bytes: &[u8]) -> usize {
+        let is_chunked = matches!(self.next, NextBytes::Chunked(_));
+        let taken = self.next.take(bytes);
+        if is_chunked {
+            self.state.await_chunks(matches!(self.next, NextBytes::Chunked(_)));
+        }
+        taken
     }
 
     /// Refuses everything that the client sends; `proxy` tells it the fault in the answer to the stand-in request.
@@ -235,7 +245,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> CheckedStream<S> {
             | NextBytes::Chunked(_)
             | NextBytes::Tunnel
             | NextBytes::Http2
-            | NextBytes::Nothing => self.next.take(fresh),
+            | NextBytes::Nothing => self.take(fresh),
         };
         self.buffered.extend_from_slice(&fresh[keep..]);
         buf.set_filled(before + keep);

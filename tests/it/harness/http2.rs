@@ -45,6 +45,7 @@ impl FrameClient {
     pub(crate) const HEADERS: u8 = 1;
     pub(crate) const RST_STREAM: u8 = 3;
     const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
     pub(crate) const GOAWAY: u8 = 7;
     const WINDOW_UPDATE: u8 = 8;
     pub(crate) const END_STREAM: u8 = 1;
@@ -117,6 +118,21 @@ impl FrameClient {
             let frame = self.frame().expect("a frame before the close");
             if frame.stream == stream {
                 return frame;
+            }
+        }
+    }
+
+    /// Frames of streams that come before the answer to a PING.
+    pub(crate) fn frames_until_pong(&mut self) -> Vec<ReceivedFrame> {
+        self.send(Self::PING, 0, 0, &[7; 8]);
+        let mut frames = Vec::new();
+        loop {
+            let frame = self.frame().expect("a frame before the close");
+            if frame.kind == Self::PING && frame.flags == Self::ACK {
+                return frames;
+            }
+            if frame.stream > 0 && frame.kind != Self::WINDOW_UPDATE {
+                frames.push(frame);
             }
         }
     }
