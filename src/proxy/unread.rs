@@ -1,5 +1,7 @@
 //! What becomes of a request's body that is unread, or read in part, when its answer begins.
 
+use std::time::Duration;
+
 use hyper::Response;
 use hyper::body::{Body, Incoming};
 use hyper::header::CONNECTION;
@@ -7,13 +9,13 @@ use hyper::header::CONNECTION;
 use super::exchange::Exchange;
 use super::observe::Observed;
 use super::peer::ConnectionState;
-use crate::upstream::{self, Remainder};
+use crate::upstream::{self, LONGEST_DISCARD, Remainder};
 
 /// Discards the rest of an HTTP/2 stream's body. The answer does not wait for that. A body that still goes up is
 /// discarded once the upstream takes no more of it.
 pub(super) fn discard(body: Option<Incoming>, exchange: &Exchange) {
     match (body, exchange.upload.get()) {
-        (Some(rest), _) => upstream::discard(rest),
+        (Some(rest), _) => upstream::discard(rest, LONGEST_DISCARD),
         (None, Some(progress)) => progress.remainder.discard(),
         (None, None) => {}
     }
@@ -46,10 +48,12 @@ pub(super) fn discard_small(
         None => !connection.awaits_chunks(),
     };
     if is_small && !response.headers().contains_key(CONNECTION) {
-        upstream::discard(rest);
+        upstream::discard(rest, LONGEST_SMALL);
     }
     is_small
 }
 
 /// Most bytes of a body that are read for the sake of a connection.
 const MOST_SMALL: u64 = 64 * 1024;
+/// Longest time for which they are awaited; a stop waits for them too.
+const LONGEST_SMALL: Duration = Duration::from_secs(5);

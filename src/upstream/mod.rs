@@ -24,7 +24,7 @@ pub use download::{ANSWER_BYTES, Download, DownloadFault, beginning, read_ahead,
 pub use send::{SendFault, Target};
 pub use storage::StorageUrl;
 pub use trailer_filter::FieldFilter;
-pub use unread::{Remainder, discard};
+pub use unread::{LONGEST_DISCARD, Remainder, discard};
 pub use upload::{Keep, Progress, Upload, UploadFault};
 pub use whole_answer::{AnswerText, ReadBounds, ReadFault, read_whole};
 

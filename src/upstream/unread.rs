@@ -19,8 +19,8 @@ enum UnreadRest {
     /// The upload still reads it, or it was taken.
     #[default]
     Uploading,
-    /// The upload was dropped before the end.
-    Left(Incoming),
+    /// The upload was dropped before the end. The body is boxed, since most are read to their end.
+    Left(Box<Incoming>),
     /// It is to be discarded when the upload is dropped.
     Unwanted,
 }
@@ -38,8 +38,8 @@ impl Remainder {
     pub(super) fn leave(&self, rest: Incoming) {
         let mut kept = self.rest.borrow_mut();
         match &*kept {
-            UnreadRest::Unwanted => discard(rest),
-            UnreadRest::Uploading | UnreadRest::Left(_) => *kept = UnreadRest::Left(rest),
+            UnreadRest::Unwanted => discard(rest, LONGEST_DISCARD),
+            UnreadRest::Uploading | UnreadRest::Left(_) => *kept = UnreadRest::Left(Box::new(rest)),
         }
     }
 
@@ -51,7 +51,7 @@ impl Remainder {
     /// Takes the rest of a body whose upload was dropped before its end.
     pub fn take(&self) -> Option<Incoming> {
         match self.rest.take() {
-            UnreadRest::Left(rest) => Some(rest),
+            UnreadRest::Left(rest) => Some(*rest),
             UnreadRest::Uploading | UnreadRest::Unwanted => None,
         }
     }
@@ -59,7 +59,7 @@ impl Remainder {
     /// Discards the rest now, or when the upload is dropped.
     pub fn discard(&self) {
         if let UnreadRest::Left(rest) = self.rest.replace(UnreadRest::Unwanted) {
-            discard(rest);
+            discard(*rest, LONGEST_DISCARD);
         }
     }
 }
@@ -68,12 +68,12 @@ impl Remainder {
 /// the answer: curl, httpx and the JDK lose an HTTP/2 answer if their stream is reset before. The task ends when the
 /// client is silent, is slow or sends more than an upload is worth; then hyper resets the stream, or closes an HTTP/1.1
 /// connection.
-pub fn discard(mut rest: Incoming) {
+pub fn discard(mut rest: Incoming, longest: Duration) {
     if rest.is_end_stream() {
         return;
     }
     tokio::task::spawn_local(async move {
-        let ends_at = Instant::now() + LONGEST;
+        let ends_at = Instant::now() + longest;
         let mut bytes = 0;
         while let Ok(Ok(Some(Ok(frame)))) = timeout_at(ends_at, timeout(SILENCE, rest.frame())).await {
             bytes += frame.data_ref().map_or(0, |data| data.len());
@@ -84,6 +84,7 @@ pub fn discard(mut rest: Incoming) {
     });
 }
 
+/// Longest time for which a large body is taken.
+pub const LONGEST_DISCARD: Duration = Duration::from_secs(60);
 const SILENCE: Duration = Duration::from_secs(5);
-const LONGEST: Duration = Duration::from_secs(60);
 const MOST_BYTES: usize = 64 * 1024 * 1024;
