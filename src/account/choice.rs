@@ -62,6 +62,8 @@ pub struct NoneAvailable(pub Duration);
 #[derive(Debug, Clone, Copy)]
 pub struct AccountFeedback<'r> {
     pub is_success: bool,
+    /// DashScope took the key; what else it says is not of the key.
+    pub takes_key: bool,
     pub cause: Option<RefusalCause>,
     pub retry_after: Option<Duration>,
     /// `None` for a call outside the limits that DashScope counts by model.
@@ -279,23 +281,24 @@ impl Account {
             let ended = probe.and_then(Probe::succeed);
             ended.into_iter().for_each(|cause| self.tell_recovery(cause, number, answer.model));
         };
+        let recover_key = |probe: Option<Probe>| recover(probe.filter(|_| answer.takes_key));
         recover(address_probe);
         let (concerned, probe) = match cause.map(|cause| (cause, scope(cause))) {
             // No answer has this cause: it stands for a missing connection.
             Some((_, CooldownScope::Address)) => return None,
             Some((cause, CooldownScope::Key)) => (Some((cause, Arc::clone(key))), key_probe),
             Some((cause, CooldownScope::Account)) => {
-                recover(key_probe);
+                recover_key(key_probe);
                 (Some((cause, Arc::clone(&self.health.account))), account_probe)
             }
             Some((cause, CooldownScope::Model)) => {
-                recover(key_probe);
+                recover_key(key_probe);
                 let model = answer.model.map(|model| self.health.throttled_model(model, now));
                 (model.map(|model| (cause, model)), model_probe)
             }
             None => {
-                // The key was accepted. Only a success proves that the account and the model are available.
-                recover(key_probe);
+                recover_key(key_probe);
+                // Only a success proves that the account and the model are available.
                 if answer.is_success {
                     recover(account_probe);
                     if model_probe.is_some() {

@@ -77,7 +77,7 @@ const OTHER_MODEL: ChoiceNeeds<'_> = ChoiceNeeds { model: Some("qwen"), ..SUBMIT
 const CHAT: ChoiceNeeds<'_> = ChoiceNeeds { is_repeatable: false, ..SUBMIT };
 const POLICY: ChoiceNeeds<'_> = ChoiceNeeds { proves_recovery: false, ..SUBMIT };
 const GOOD: AccountFeedback<'_> =
-    AccountFeedback { is_success: true, cause: None, retry_after: None, model: Some("wan") };
+    AccountFeedback { is_success: true, takes_key: true, cause: None, retry_after: None, model: Some("wan") };
 const RATE: RefusalCause = RefusalCause::Throttled(Throttling::RateQuota);
 const BURST: RefusalCause = RefusalCause::Throttled(Throttling::BurstRate);
 const BILL: RefusalCause = RefusalCause::Throttled(Throttling::PostpaidBillOverdue);
@@ -224,6 +224,23 @@ fn a_probe_that_learns_nothing_lets_the_next_one_try() {
         drop(pool.choose(&SUBMIT, &TriedAccounts::default(), later).expect("a probe"));
     }
     assert!(pool.submit(later).is_ok());
+}
+
+#[test]
+fn the_rest_of_a_key_ends_with_an_answer_that_proves_the_key() {
+    let pool = pool(&[1], 1);
+    let unproven = AccountFeedback { is_success: false, takes_key: false, ..GOOD };
+    let throttled = AccountFeedback { cause: Some(RATE), ..unproven };
+    pool.refuse(0, RefusalCause::InvalidKey, pool.start);
+    let key_rests = |answer: &AccountFeedback<'_>| {
+        let pick =
+            choose_key(&pool.accounts, 0, &CHAT, &TriedAccounts::default(), pool.start).expect("a key");
+        pick.answered(answer, &mut TriedAccounts::default(), pool.start);
+        pool.accounts[0].status(pool.start).keys != [None]
+    };
+    // A failure of the server, the page of a firewall, and a bare 429.
+    assert!(key_rests(&unproven) && key_rests(&throttled));
+    assert!(!key_rests(&AccountFeedback { takes_key: true, ..unproven }));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::config::{AccountSettings, Config, Secret};
 use crate::dashscope::refusal::{self, RefusalCause};
 use crate::dashscope::{region, task_state};
-use crate::net::fetch::fetch;
+use crate::net::fetch::{SHORT_ANSWER, fetch};
 use crate::net::{ServerTls, client_config};
 use crate::store::{ProbedStore, probe};
 
@@ -52,12 +52,20 @@ pub async fn run(config: &Config, mut tell: impl FnMut(&Finding)) -> usize {
         }
     }
     let path = &config.settings.store.path;
-    let store = probe(path).map_err(|fault| fault.cause.to_string()).map(|store| match store {
-        ProbedStore::New => "can be made".to_owned(),
-        ProbedStore::Ready => "can be written".to_owned(),
-        ProbedStore::InUse { process: Some(process) } => format!("a gateway uses it (process {process})"),
-        ProbedStore::InUse { process: None } => "a gateway uses it".to_owned(),
-    });
+    let store = match probe(path) {
+        Ok(ProbedStore::New) => Ok("can be made".to_owned()),
+        Ok(ProbedStore::Ready) => Ok("can be written".to_owned()),
+        Ok(ProbedStore::InUse { process: Some(process) }) => {
+            Ok(format!("a gateway uses it (process {process})"))
+        }
+        Ok(ProbedStore::InUse { process: None }) => Ok("a gateway uses it".to_owned()),
+        // A sidecar starts all the same (`app::start`).
+        Err(fault) if config.sidecar => Ok(format!(
+            "{}; the sidecar will keep tasks in a temporary file, which a restart forgets",
+            fault.cause
+        )),
+        Err(fault) => Err(fault.cause.to_string()),
+    };
     tell(format!("store {}", path.display()), store);
     problems
 }
@@ -72,7 +80,8 @@ async fn ask(account: &AccountSettings, key: &Secret) -> Result<Result<String, S
     let id = Uuid::new_v4().to_string();
     let request = query(account, key, &id).ok_or("the call can't be written")?;
     let socket = url.socket_name();
-    let patience = timeout(PATIENCE, fetch(&socket, tls.as_ref(), account.proxy.as_ref(), request));
+    let answer = fetch(&socket, tls.as_ref(), account.proxy.as_ref(), request, SHORT_ANSWER);
+    let patience = timeout(PATIENCE, answer);
     let answer = patience.await.map_err(|_| format!("no answer within {} s", PATIENCE.as_secs()))?;
     let (status, body) = answer.map_err(|fault| fault.to_string())?;
     Ok(judge(status, &body, &id, &url.host))
@@ -98,7 +107,7 @@ fn query(account: &AccountSettings, key: &Secret, id: &str) -> Option<Request<Fu
         .ok()
 }
 
-/// Judges an answer. Nothing of its text is shown, which may repeat the key.
+/// Judges an answer. Nothing of its text is shown but a plain code: it may repeat the key.
 fn judge(status: StatusCode, body: &[u8], id: &str, host: &str) -> Result<String, String> {
     match refusal::cause(status.as_u16(), Some(body)) {
         Some(RefusalCause::InvalidKey) => {
@@ -107,7 +116,9 @@ fn judge(status: StatusCode, body: &[u8], id: &str, host: &str) -> Result<String
         Some(RefusalCause::Arrearage) => {
             Err("the key is good, and a bill of the account is overdue".to_owned())
         }
-        Some(cause @ (RefusalCause::Throttled(_) | RefusalCause::Unreachable)) => {
+        Some(cause @ (RefusalCause::Throttled(_) | RefusalCause::Unreachable))
+            if refusal::takes_key(status.as_u16(), Some(body)) =>
+        {
             Ok(format!("the key is good; the account is throttled at present ({})", cause.name()))
         }
         None if status == StatusCode::OK
@@ -118,8 +129,11 @@ fn judge(status: StatusCode, body: &[u8], id: &str, host: &str) -> Result<String
                 None => "the key is good".to_owned(),
             })
         }
-        None if status.is_server_error() => Err(format!("it answers {status}: try again")),
-        None => Err(format!("it answers {status}, and not as DashScope does: check base_url")),
+        _ if status.is_server_error() => Err(format!("it answers {status}: try again")),
+        _ => Err(match refusal::plain_code(body) {
+            Some(code) => format!("it answers {status} with the code {code}"),
+            None => format!("it answers {status}, and not as DashScope does: check base_url"),
+        }),
     }
 }
 
@@ -152,6 +166,13 @@ mod tests {
             (200, br#"{"output":{"task_id":"other","task_status":"UNKNOWN"}}"#, "base_url"),
             (302, b"", "base_url"),
             (404, b"{}", "base_url"),
+            (404, br#"{"code":"sk-secret"}"#, "base_url"),
+            (
+                403,
+                br#"{"code":"AccessDenied.Unpurchased"}"#,
+                "403 Forbidden with the code AccessDenied.Unpurchased",
+            ),
+            (429, b"<html>", "base_url"),
             (503, b"{}", "try again"),
         ] {
             let problem = judge(status, body, abroad).expect_err("a problem");

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::app::{self, RunningGateway};
 use crate::config::Config;
-use crate::net::fetch::fetch;
+use crate::net::fetch::{LONG_ANSWER, SHORT_ANSWER, fetch};
 use crate::sim::{self, Simulator};
 
 /// Options of `dashgate demo`.
@@ -159,7 +159,7 @@ impl Demo {
         let host = url.authority().map(ToString::to_string).unwrap_or_default();
         let target = url.path_and_query().map_or("/", |target| target.as_str());
         let request = Request::get(target).header(HOST, &host).body(Full::default())?;
-        let (status, video) = fetch(&host, None, None, request).await?;
+        let (status, video) = fetch(&host, None, None, request, LONG_ANSWER).await?;
         if status != StatusCode::OK || video.get(4..8) != Some(b"ftyp") {
             return Err(DemoFailure(format!(
                 "the result at {host} is no MP4 but {status}, {} bytes",
@@ -214,7 +214,7 @@ impl Demo {
             request = request.header(CONTENT_TYPE, "application/json").header("x-dashscope-async", "enable");
         }
         let request = request.body(Full::from(Bytes::from_static(body.unwrap_or_default().as_bytes())))?;
-        let (status, body) = fetch(&address, None, None, request).await?;
+        let (status, body) = fetch(&address, None, None, request, SHORT_ANSWER).await?;
         let json = serde_json::from_slice(&body).map_err(|error| {
             DemoFailure(format!("{path} answered {status} with something else than JSON: {error}"))
         })?;

@@ -12,7 +12,7 @@ use hyper::{Method, Request, StatusCode, Uri};
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 
-use crate::net::fetch::fetch;
+use crate::net::fetch::{LONG_ANSWER, fetch};
 use crate::net::{Identity, ServerTls, client_config};
 
 /// Manage the virtual keys of a running gateway, through its admin API.
@@ -194,10 +194,10 @@ impl AdminClient {
         }
         let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let request = request.body(Full::new(body)).map_err(|error| failed(error.to_string()))?;
-        let (status, body) =
-            fetch(&self.authority, self.tls.as_ref(), None, request).await.map_err(|fault| {
-                failed(format!("{fault}; is the gateway running, and its admin listener there? See --admin"))
-            })?;
+        let answer = fetch(&self.authority, self.tls.as_ref(), None, request, LONG_ANSWER).await;
+        let (status, body) = answer.map_err(|fault| {
+            failed(format!("{fault}; is the gateway running, and its admin listener there? See --admin"))
+        })?;
         let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
         if status.is_success() && answer.is_object() {
             return Ok(answer);

@@ -106,6 +106,16 @@ pub fn cause(status: u16, body: Option<&[u8]>) -> Option<RefusalCause> {
     }
 }
 
+/// Tells whether the answer proves that DashScope took the key: a success, or an error of the request itself, which has a
+/// code. A bare page proves nothing, as any server on the way may send one, and neither does a failure of the server.
+pub fn takes_key(status: u16, body: Option<&[u8]>) -> bool {
+    match status {
+        0..300 => true,
+        400..500 => body.and_then(code).is_some() && cause(status, body) != Some(RefusalCause::InvalidKey),
+        _ => false,
+    }
+}
+
 /// The time in `Retry-After`, in whole seconds: the one form that DashScope was seen to use.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
@@ -144,9 +154,27 @@ pub fn code(body: &[u8]) -> Option<Cow<'_, str>> {
     code.or_else(|| error?.code)
 }
 
+/// The code of [`code`], if it looks like one of DashScope, such as `InvalidParameter.DataInspection`, and can be shown.
+/// Another server's answer may have anything there, a key too.
+pub fn plain_code(body: &[u8]) -> Option<Cow<'_, str>> {
+    let is_plain = |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'.' | b'_');
+    code(body).filter(|code| (1..=64).contains(&code.len()) && code.bytes().all(is_plain))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_of_dashscope_itself_proves_that_it_took_the_key() {
+        let coded = |status| takes_key(status, Some(br#"{"code":"InvalidParameter"}"#));
+        assert!(takes_key(101, None) && takes_key(200, None) && coded(400) && coded(403) && coded(429));
+        assert!(!coded(302) && !coded(500));
+        assert!(!takes_key(401, Some(br#"{"code":"InvalidApiKey"}"#)));
+        for page in [None, Some(&b"<html>"[..]), Some(b"{}")] {
+            assert!(!takes_key(405, page) && !takes_key(429, page));
+        }
+    }
 
     #[test]
     fn both_envelopes_and_spellings_name_the_cause() {

@@ -1,4 +1,4 @@
-//! One HTTP/1.1 request on a connection of its own, for commands that talk to a gateway.
+//! One HTTP/1.1 request on a connection of its own, for the commands and for the exporter of spans.
 
 use std::error::Error;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -16,7 +16,8 @@ use super::dial::{AddressRule, ConnectFault, Destination, Dialer};
 use super::egress_proxy::EgressProxy;
 use super::trust::ServerTls;
 
-/// Sends a request to `host:port`, perhaps through a proxy, and reads the whole answer.
+/// Sends a request to `host:port`, perhaps through a proxy, and reads the whole answer, whose body has `most_bytes` at
+/// most.
 ///
 /// # Errors
 /// The reason why there is no whole answer.
@@ -25,9 +26,10 @@ pub async fn fetch(
     tls: Option<&ServerTls>,
     proxy: Option<&Arc<EgressProxy>>,
     request: Request<Full<Bytes>>,
+    most_bytes: usize,
 ) -> Result<(StatusCode, Bytes), FetchFault> {
     let because = |cause| FetchFault { authority: authority.into(), cause };
-    let broken = |error| because(FetchCause::Broken(error));
+    let broken = |error: hyper::Error| because(FetchCause::Broken(error.into()));
     let exchange = async {
         let (host, port) = authority::split(authority).unwrap_or((authority, None));
         let port = port.unwrap_or(if tls.is_some() { 443 } else { 80 });
@@ -37,11 +39,16 @@ pub async fn fetch(
         let stream = connected.map_err(|fault| because(FetchCause::NotConnected(fault)))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         let answer = async move {
-            let response = sender.send_request(request).await?;
+            let response = sender.send_request(request).await.map_err(broken)?;
             let status = response.status();
-            Ok::<_, hyper::Error>((status, response.into_body().collect().await?.to_bytes()))
+            let body = Limited::new(response.into_body(), most_bytes).collect().await;
+            let body = body.map_err(|error| match error.downcast::<LengthLimitError>() {
+                Ok(_) => because(FetchCause::TooLarge(most_bytes)),
+                Err(error) => because(FetchCause::Broken(error)),
+            });
+            Ok((status, body?.to_bytes()))
         };
-        tokio::join!(answer, connection).0.map_err(broken)
+        tokio::join!(answer, connection).0
     };
     tokio::time::timeout(ANSWER_TIMEOUT, exchange).await.unwrap_or_else(|_| Err(because(FetchCause::Silent)))
 }
@@ -56,7 +63,8 @@ pub struct FetchFault {
 #[derive(Debug)]
 enum FetchCause {
     NotConnected(ConnectFault),
-    Broken(hyper::Error),
+    Broken(Box<dyn Error + Send + Sync>),
+    TooLarge(usize),
     Silent,
 }
 
@@ -65,6 +73,7 @@ impl fmt::Display for FetchFault {
         let authority = &self.authority;
         match &self.cause {
             FetchCause::Broken(error) => write!(f, "{authority} gave no HTTP answer: {error}"),
+            FetchCause::TooLarge(most) => write!(f, "{authority} answered with more than {most} bytes"),
             FetchCause::Silent | FetchCause::NotConnected(ConnectFault::Timeout) => {
                 write!(f, "{authority} did not answer within {} s", ANSWER_TIMEOUT.as_secs())
             }
@@ -78,4 +87,8 @@ impl fmt::Display for FetchFault {
 
 impl Error for FetchFault {}
 
+/// Bytes of an answer of which little is read.
+pub const SHORT_ANSWER: usize = 64 * 1024;
+/// Bytes of an answer that is a page of a list, or a file.
+pub const LONG_ANSWER: usize = 16 * 1024 * 1024;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);

@@ -27,7 +27,7 @@ pub enum QueryFault {
 
 impl QueryFault {
     pub fn odd(answer: &TaskAnswer) -> Self {
-        let code = refusal::code(&answer.body).filter(|code| is_code(code)).map(|code| code.as_ref().into());
+        let code = refusal::plain_code(&answer.body).map(|code| code.as_ref().into());
         QueryFault::Odd(answer.status, code)
     }
 
@@ -119,13 +119,6 @@ impl ToldFaults {
         }
         is_due
     }
-}
-
-/// True for text that looks like a code of DashScope, such as `InvalidParameter.DataInspection`. Another server's answer
-/// may have anything there, a key too.
-fn is_code(text: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'.' | b'_');
-    text.len() <= 64 && text.bytes().all(is_plain)
 }
 
 const BETWEEN_LINES: Duration = Duration::from_secs(60);

@@ -61,10 +61,12 @@ impl Querier {
             let bounds = ReadBounds { most_bytes, budget: &self.answer_budget, deadline };
             let read = read(response, pick.key, &bounds).await.map_err(QueryOutcome::Failed)?;
             let answer = &read.answer;
-            let cause = refusal::cause(answer.status.as_u16(), Some(&answer.body));
+            let (status, body) = (answer.status.as_u16(), Some(&*answer.body));
+            let cause = refusal::cause(status, body);
             let retry_after = refusal::retry_after(&answer.headers);
             let feedback = choice::AccountFeedback {
                 is_success: answer.status.is_success(),
+                takes_key: refusal::takes_key(status, body),
                 cause,
                 retry_after,
                 // The limits of queries are not a model's.

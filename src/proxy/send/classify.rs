@@ -1,4 +1,4 @@
-//! Classification of an error answer: the fault of the key or the account that the request was sent with.
+//! Classification of an answer: what it tells of the key and the account that the request was sent with.
 
 use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderMap};
@@ -6,16 +6,21 @@ use hyper::header::{CONTENT_TYPE, HeaderMap};
 use crate::dashscope::refusal::{self, RefusalCause};
 use crate::upstream::{self, ANSWER_BYTES, Download};
 
-/// The cause of a refusal, if it lies with key or account. Only an error in JSON or in an event stream is read for it;
-/// otherwise the status decides.
-pub(super) async fn classify(response: &mut Response<Download>) -> Option<RefusalCause> {
+/// What an answer tells of key and account.
+pub(super) struct Classified {
+    /// The cause of a refusal, if it lies with key or account.
+    pub cause: Option<RefusalCause>,
+    /// DashScope took the key.
+    pub takes_key: bool,
+}
+
+/// Classifies an answer. Only an error in JSON or in an event stream is read for it; otherwise the status decides.
+pub(super) async fn classify(response: &mut Response<Download>) -> Classified {
     let status = response.status();
-    if !status.is_client_error() {
-        return None;
-    }
-    let is_told = tells_errors(response.headers());
+    let is_told = status.is_client_error() && tells_errors(response.headers());
     let text = if is_told { upstream::read_ahead(response, ANSWER_BYTES).await.ok().flatten() } else { None };
-    refusal::cause(status.as_u16(), text.as_deref())
+    let (status, text) = (status.as_u16(), text.as_deref());
+    Classified { cause: refusal::cause(status, text), takes_key: refusal::takes_key(status, text) }
 }
 
 /// True for the content types of DashScope's errors.

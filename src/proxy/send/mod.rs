@@ -18,6 +18,7 @@ use hyper::{Response, StatusCode};
 use tokio::sync::oneshot;
 
 use self::choose::Choice;
+use self::classify::Classified;
 use self::forward::NoAnswer;
 use self::pace::{NoAttempt, SubmitWait};
 use self::rewrite::Outbound;
@@ -116,14 +117,15 @@ impl Proxy {
                 return Err(Rejection::UpstreamLost);
             }
             rewrite::response(&mut response, key);
-            let cause = classify::classify(&mut response).await;
+            let Classified { cause, takes_key } = classify::classify(&mut response).await;
             if let Some(RefusalCause::Throttled(kind)) = cause {
                 account.series.count_throttled(kind);
                 let read = || model_field::last(&progress.beginning(usize::MAX));
                 choice.model = choice.model.take().or_else(read);
             }
             let answer = AccountFeedback {
-                is_success: response.status().as_u16() < 400,
+                is_success: response.status().as_u16() < 300,
+                takes_key,
                 cause,
                 retry_after: refusal::retry_after(response.headers()),
                 model: choice.counts_by_model().then(|| choice.model.as_deref().unwrap_or("")),

@@ -19,7 +19,7 @@ use super::otlp;
 use super::settings::ExporterSettings;
 use super::span::Span;
 use super::tracer::Tracer;
-use crate::net::fetch::fetch;
+use crate::net::fetch::{SHORT_ANSWER, fetch};
 use crate::telemetry::log_throttle::LogThrottle;
 use crate::telemetry::metrics::{Metrics, SpanResult};
 
@@ -141,7 +141,8 @@ impl SpanSender {
         if settings.gzip {
             headers.insert(CONTENT_ENCODING, hyper::header::HeaderValue::from_static("gzip"));
         }
-        match fetch(&settings.authority, settings.tls.as_ref(), settings.proxy.as_ref(), request).await {
+        let (tls, proxy) = (settings.tls.as_ref(), settings.proxy.as_ref());
+        match fetch(&settings.authority, tls, proxy, request, SHORT_ANSWER).await {
             Ok((status, _)) if status.is_success() => Ok(()),
             Ok((status, _)) => {
                 let is_temporary = matches!(

@@ -19,6 +19,25 @@ fn simulator() -> Simulator {
     Simulator::start(options).expect("a simulator")
 }
 
+/// A sidecar starts with a temporary store if it can't write its own, and the check called that a problem.
+#[test]
+fn a_store_that_a_sidecar_cannot_write_is_a_note() {
+    let simulator = simulator();
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = program(folder.path());
+    command
+        .env("DASHSCOPE_API_KEY", UPSTREAM_KEY)
+        .env("DASHGATE_UPSTREAM_URL", format!("http://{}", simulator.address()))
+        .env("DASHGATE_STORE_PATH", "none/x.db");
+    let (status, printed) = Process::start(command.args(["check", "--online"])).end();
+    assert_eq!(status.code(), Some(0), "{printed}");
+    let note = "store none/x.db: is in a directory that does not exist";
+    assert!(
+        printed.contains(note) && printed.contains("a temporary file, which a restart forgets"),
+        "{printed}"
+    );
+}
+
 /// Checks a configuration whose first account has these keys.
 fn check(folder: &Path, upstream: SocketAddr, keys: &[&str]) -> (ExitStatus, String) {
     write_config(folder, &configuration(SERVER, &[("main", upstream, keys, "")], ""));
