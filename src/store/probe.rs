@@ -46,7 +46,7 @@ fn look(path: &Path) -> Result<ProbedStore, StoreCause> {
         schema::inspect(&open_untouched(&path)?)?;
         File::options().write(true).open(&path)?;
     }
-    try_to_write(&beside(&path, "-check"))?;
+    try_to_write(&beside(&path, &format!("-check-{}", std::process::id())))?;
     Ok(if exists { ProbedStore::Ready } else { ProbedStore::New })
 }
 
@@ -84,12 +84,11 @@ fn holder(lock: &Path) -> Result<Option<Option<u32>>, StoreCause> {
     }
 }
 
-/// Writes a file beside the store to the disk, and removes it: SQLite keeps its log there.
+/// Writes a new file beside the store to the disk, and removes it: SQLite keeps its log there. A file or link that is
+/// there already is left alone.
 fn try_to_write(path: &Path) -> Result<(), StoreCause> {
-    let written = File::create(path).and_then(|mut file| {
-        file.write_all(&[0; 4096])?;
-        file.sync_all()
-    });
+    let mut file = File::create_new(path)?;
+    let written = file.write_all(&[0; 4096]).and_then(|()| file.sync_all());
     let removed = fs::remove_file(path);
     Ok(written.and(removed)?)
 }
@@ -125,6 +124,16 @@ mod tests {
         assert_eq!(probe(&path), Ok(ProbedStore::Ready));
         assert_eq!(names(folder.path()), before);
         Store::open(&path).expect("the lock is free").close();
+    }
+
+    #[test]
+    fn a_try_to_write_leaves_a_file_of_its_name_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [other, link] = ["other", "link"].map(|name| folder.path().join(name));
+        fs::write(&other, "of somebody").expect("written");
+        std::os::unix::fs::symlink(&other, &link).expect("linked");
+        assert!(try_to_write(&other).is_err() && try_to_write(&link).is_err());
+        assert_eq!(fs::read_to_string(&link).expect("both are there"), "of somebody");
     }
 
     #[test]
