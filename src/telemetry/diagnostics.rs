@@ -3,7 +3,8 @@
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal};
-use std::sync::OnceLock;
+use std::sync::{OnceLock, mpsc};
+use std::time::Duration;
 use std::{panic, thread};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
@@ -12,13 +13,35 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Starts the diagnostics of the process, filtered as `RUST_LOG` asks. The target `audit` is logged unless `RUST_LOG`
-/// names it itself. Dropping the guard writes the lines that wait, within a second.
+/// To be held to the end of the process. The drop writes the lines that wait, for a second at most.
+#[derive(Debug)]
 #[must_use = "lines that wait are lost unless the guard is held to the end of the process"]
-pub fn start(asked: Option<String>) -> WorkerGuard {
+pub struct DiagnosticsGuard(Option<WorkerGuard>);
+
+impl Drop for DiagnosticsGuard {
+    fn drop(&mut self) {
+        let Some(guard) = self.0.take() else { return };
+        let (end, ended) = mpsc::channel::<()>();
+        // On a full queue the guard prints to standard output, whose reader may have stopped too.
+        let dropping = thread::Builder::new().name("diagnostics-end".to_owned()).spawn(move || {
+            drop(guard);
+            drop(end);
+        });
+        if dropping.is_ok() {
+            // Nothing is sent: the wait ends with the thread, or is over.
+            let _ = ended.recv_timeout(LONGEST_END);
+        }
+    }
+}
+
+/// Starts the diagnostics of the process, filtered as `RUST_LOG` asks. The targets `audit` and `panic` are logged unless
+/// `RUST_LOG` names them itself.
+pub fn start(asked: Option<String>) -> DiagnosticsGuard {
     let mut asked = asked.filter(|asked| !asked.is_empty()).unwrap_or("info".to_owned());
-    if !asked.contains("audit") {
-        asked.push_str(",audit=info");
+    for (target, level) in [("audit", "info"), ("panic", "error")] {
+        if !asked.contains(target) {
+            asked.push_str(&format!(",{target}={level}"));
+        }
     }
     // `Targets` filters by target and level; `EnvFilter`, which also filters by fields, would bring a regex engine
     // along.
@@ -31,7 +54,7 @@ pub fn start(asked: Option<String>) -> WorkerGuard {
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(io::stderr().is_terminal());
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
     log_panics();
-    guard
+    DiagnosticsGuard(Some(guard))
 }
 
 /// Number of lines that were dropped so far.
@@ -46,14 +69,15 @@ fn log_panics() {
         let thread = thread::current();
         let thread = thread.name().unwrap_or("unnamed");
         if backtrace.status() == BacktraceStatus::Captured {
-            tracing::error!(thread, "{panic}\n{backtrace}");
+            tracing::error!(target: "panic", thread, "{panic}\n{backtrace}");
         } else {
-            tracing::error!(thread, "{panic}");
+            tracing::error!(target: "panic", thread, "{panic}");
         }
     }));
 }
 
 /// The subscriber of `tracing` is the process's too.
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+const LONGEST_END: Duration = Duration::from_secs(1);
 /// A line has some 200 bytes.
 const MOST_WAITING_LINES: usize = 4096;
