@@ -15,6 +15,7 @@ mod interpolate;
 mod limits;
 mod load;
 mod log;
+mod named_few;
 mod node;
 mod pace;
 mod reader;
@@ -39,6 +40,7 @@ pub use self::fault::{Fault, Position, report};
 pub use self::files::{FileStates, Files};
 pub use self::interpolate::Environment;
 pub use self::limits::{Limits, Rate, Rule};
+pub use self::named_few::NamedFew;
 pub use self::storage::StorageHost;
 pub use self::tls::Tls;
 use crate::dashscope::operation::Groups;
@@ -185,7 +187,8 @@ pub struct AccountSettings {
     pub errors: AccountErrors,
 }
 
-/// What clients see when a key or a bill of an account is at fault, once every other key and account was tried.
+/// What clients see when a call is refused for a key or a bill of an account, and is sent nowhere else. Only a refusal
+/// that is the HTTP answer counts: errors inside a stream, a WebSocket or a task pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccountErrors {
     /// DashScope's own answer, like 401 InvalidApiKey or 400 Arrearage.

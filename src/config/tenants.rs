@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use super::defaults::WEIGHT;
 use super::file::{self, RawConfig, RawExpiry, RawSecret};
+use super::named_few::NamedFew;
 use super::reader::{ConfigReader, Located, Location, Text, number};
 use super::secret::{check_length, shown};
 use super::unique::{SecretUse, UniqueSecrets, UniqueValues, unique_name};
@@ -193,20 +194,11 @@ impl Check<'_, '_> {
 /// gateway that runs knows which tenants have keys.
 fn warn_of_keyless(reader: &ConfigReader<'_>, file: &RawConfig) {
     let is_keyless = |tenant: &&file::RawTenant| !tenant.has_keys && tenant.client_certificates.is_none();
-    let keyless: Vec<&file::RawTenant> = file.tenants.iter().filter(is_keyless).collect();
-    let Some(first) = keyless.first().filter(|_| file.admin.token.is_none()) else { return };
-    let mut names: Vec<String> =
-        keyless.iter().take(MOST_NAMED).map(|tenant| shown(&tenant.name, "tenant")).collect();
-    if keyless.len() > MOST_NAMED {
-        names.push(format!("{} more", keyless.len() - MOST_NAMED));
-    }
+    let keyless = || file.tenants.iter().filter(is_keyless);
+    let Some(first) = keyless().next().filter(|_| file.admin.token.is_none()) else { return };
+    let mut names = NamedFew::default();
+    keyless().for_each(|tenant| names.note(shown(&tenant.name, "tenant")));
     let location = Location { path: "tenants".to_owned(), ..first.location.clone() };
-    let problem = format!(
-        "no keys are given for {}, and none can be made without `token` in [admin]",
-        names.join(", ")
-    );
+    let problem = format!("no keys are given for {names}, and none can be made without `token` in [admin]");
     reader.warn(&location, problem, "add `keys`, or give [admin] a token");
 }
-
-/// Tenants that one warning names.
-const MOST_NAMED: usize = 5;

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use super::directory::Directory;
 use super::keyring::{KeyEnd, Keyring};
+use crate::config::NamedFew;
 
 /// A key of the configuration and a key made at run time that can't be told apart. The key of the configuration counts.
 enum KeyConflict {
@@ -15,7 +16,7 @@ enum KeyConflict {
 }
 
 /// Logs which keys made at run time are refused though nobody revoked them, and which tenants have no valid key of
-/// either kind.
+/// either kind though keys can be made.
 pub fn warn(directory: &Directory, keyring: &Keyring, now: SystemTime) {
     for conflict in conflicts(directory, keyring) {
         tracing::warn!("{conflict}");
@@ -26,7 +27,7 @@ pub fn warn(directory: &Directory, keyring: &Keyring, now: SystemTime) {
         if key.fault(now).is_none() {
             match directory.tenants_by_name.get(&*key.tenant) {
                 Some(number) => has_key[*number] = true,
-                None => homeless.note(&key.id),
+                None => homeless.note(format_args!("`{}`", key.id)),
             }
         }
     });
@@ -37,40 +38,19 @@ pub fn warn(directory: &Directory, keyring: &Keyring, now: SystemTime) {
             homeless.count
         );
     }
+    // Where no keys can be made at run time, the check of the configuration has told.
+    if directory.admin_token.is_none() {
+        return;
+    }
     let mut closed = NamedFew::default();
     let without = directory.tenants.iter().zip(has_key).filter(|(_, has_key)| !has_key);
-    without.for_each(|(tenant, _)| closed.note(&tenant.name));
+    without.for_each(|(tenant, _)| closed.note(format_args!("`{}`", tenant.name)));
     if closed.count > 0 {
-        let remedy = match directory.admin_token {
-            Some(_) => "make keys with `dashgate keys create --tenant NAME`",
-            None => "give them `keys`, or [admin] a token, with which keys can be made at run time",
-        };
-        let count = closed.count;
-        tracing::warn!("{count} tenant(s) have no valid key, so nobody can call as them: {closed}; {remedy}");
-    }
-}
-
-/// Names of a warning: their number, and the first of them.
-#[derive(Default)]
-struct NamedFew {
-    count: usize,
-    names: Vec<Box<str>>,
-}
-
-impl NamedFew {
-    fn note(&mut self, name: &str) {
-        self.count += 1;
-        if self.names.len() < MOST_NAMED {
-            self.names.push(name.into());
-        }
-    }
-}
-
-impl fmt::Display for NamedFew {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<String> = self.names.iter().map(|name| format!("`{name}`")).collect();
-        let more = if self.count > self.names.len() { ", ..." } else { "" };
-        write!(f, "{}{more}", names.join(", "))
+        tracing::warn!(
+            "{} tenant(s) have no valid key, so nobody can call as them: {closed}; make keys with `dashgate keys create \
+             --tenant NAME`",
+            closed.count
+        );
     }
 }
 
@@ -109,6 +89,3 @@ impl fmt::Display for KeyConflict {
         }
     }
 }
-
-/// Names that one line of the log has.
-const MOST_NAMED: usize = 5;

@@ -89,7 +89,7 @@ fn tenants_with_keys_made_at_run_time_are_no_warning_and_others_are_named_in_one
     let mut process = Process::start(program(folder.path()).arg("serve"));
     let admin = process.admin_address();
     let none =
-        "8 tenant(s) have no valid key, so nobody can call as them: `t0`, `t1`, `t2`, `t3`, `t4`, ...;";
+        "8 tenant(s) have no valid key, so nobody can call as them: `t0`, `t1`, `t2`, `t3`, `t4`, 3 more;";
     assert!(process.printed().contains(none), "{}", process.printed());
     let create = |tenant: &str| {
         let fields = [&*format!("Authorization: Bearer {ADMIN_TOKEN}"), "Content-Type: application/json"];
