@@ -19,6 +19,8 @@ pub(super) struct LockedFile {
     pub(super) path: Arc<Path>,
     /// Identity of the file when it was last checked.
     last: Option<FileIdentity>,
+    /// True if another process goes on using the file.
+    is_shared: bool,
     /// Lock file, locked until every handle on it is dropped, also those of another process.
     lock: File,
 }
@@ -44,7 +46,7 @@ impl LockedFile {
     pub(super) fn acquire(path: &Path) -> Result<Self, StoreCause> {
         let path = resolved(path)?;
         let lock = lock(&beside(&path, "-lock"))?;
-        Ok(Self { path: path.into(), last: None, lock })
+        Ok(Self { path: path.into(), last: None, is_shared: false, lock })
     }
 
     /// Takes the lock of another process, which goes on using the file until it ends.
@@ -54,7 +56,7 @@ impl LockedFile {
         if (given.dev(), given.ino()) != (there.dev(), there.ino()) {
             return Err(StoreCause::OtherGateway { process: None });
         }
-        Ok(Self { path: path.into(), last: None, lock })
+        Ok(Self { path: path.into(), last: None, is_shared: true, lock })
     }
 
     /// A handle on the lock for a process that takes over: the file stays locked until both processes have ended.
@@ -66,6 +68,8 @@ impl LockedFile {
     /// the file holds what this version can read: DashScope's tasks go on, and their clients ask for them.
     pub(super) fn open_at_start(&mut self) -> Result<OpenedFile, StoreCause> {
         let opened = match self.open() {
+            // The reserve is for the other process's claims, which go on, and the file can't be opened alone.
+            Err(StoreCause::Full) if self.is_shared => return Err(StoreCause::Full),
             // No submit waits for the reserve's space at the start, so that it may serve to open the file.
             Err(StoreCause::Full) if self.release() => self.open(),
             opened => opened,
