@@ -161,8 +161,8 @@ impl Problem {
             }
             Problem::Unconfirmed(KeyChangeFault::Unclear(fault)) => format!(
                 "it is not known whether it was done, as the store {fault}. If it was, it is undone once the store \
-                 answers, and all secrets work as before; only a crash before that leaves it done. GET /admin/keys \
-                 lists what holds: look there, and then ask again"
+                 answers, and all secrets work as before; only a crash or a stop before that leaves it done. GET \
+                 /admin/keys lists what holds: look there, and then ask again"
             )
             .into(),
             Problem::RevokedNotKept(fault) => format!(

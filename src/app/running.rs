@@ -129,7 +129,7 @@ impl Drop for RunningGateway {
             stop.cancel();
             let _ = querier.join();
         }
-        // The admin listener ends before the store is closed, so that it answers a change that runs.
+        // The admin listener ends before the store is closed: a change of keys that it breaks off is still taken back.
         self.admin = None;
         if let Some(exporter) = self.exporter.take() {
             exporter.finish();

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::record::MOST_ID_BYTES;
-use super::withdrawal::{ChangeStage, GivenUp, Withdrawable};
+use super::withdrawal::{AwaitedChange, GivenUp, Withdrawable};
 use super::writer::{Outcome, QueuedChange};
 use super::{
     Change, KeyChangeFault, KeyRecord, Store, StoreCause, StoreFault, StoreHealth, TaskRecord, UploadRecord,
@@ -73,7 +73,7 @@ impl Store {
     /// # Errors
     /// The [`KeyChangeFault`]. After each of its kinds no secret works that nobody saw.
     pub async fn create_key(&self, key: KeyRecord) -> Result<bool, KeyChangeFault> {
-        self.write_key(Change::CreateKey(key)).await
+        self.write_key(Arc::clone(&key.id), Change::CreateKey(key)).await
     }
 
     /// Adds a secret under the id of a living key of the tenant, whose older secrets work until `old_until`; false, and
@@ -86,7 +86,7 @@ impl Store {
         successor: KeyRecord,
         old_until: SystemTime,
     ) -> Result<bool, KeyChangeFault> {
-        self.write_key(Change::RotateKey { successor, old_until }).await
+        self.write_key(Arc::clone(&successor.id), Change::RotateKey { successor, old_until }).await
     }
 
     /// Revokes all secrets of a key: in memory at once, because a leaked key must not work until a disk answers;
@@ -100,10 +100,11 @@ impl Store {
         self.write(change).await
     }
 
-    /// Writes a change that brings a secret, and takes it back if its outcome does not come in time.
-    async fn write_key(&self, change: Change) -> Result<bool, KeyChangeFault> {
+    /// Writes a change that brings a secret, and takes it back if its outcome does not come in time, or its caller goes.
+    async fn write_key(&self, key_id: Arc<str>, change: Change) -> Result<bool, KeyChangeFault> {
         let deadline = Instant::now() + self.patience;
-        let stage = ChangeStage::default();
+        let mut awaited = AwaitedChange::new(key_id);
+        let stage = awaited.stage.clone();
         let (reply, mut outcome) = oneshot::channel();
         let withdrawable = Some(Box::new(Withdrawable::new(stage.clone())));
         let queued = QueuedChange { change: change.clone(), reply, withdrawable };
@@ -125,6 +126,7 @@ impl Store {
                 GivenUp::Ended => outcome.await,
             },
         };
+        awaited.has_outcome = true;
         // A writer that ends without an answer has panicked, perhaps behind the commit.
         let unanswered = |_| KeyChangeFault::Unclear(self.state.because(StoreCause::Closed));
         let is_written = come.map_err(unanswered)?.map_err(KeyChangeFault::NotMade)?;

@@ -20,8 +20,8 @@ pub struct StoreFault {
 pub enum KeyChangeFault {
     /// The change was not made, and will not be.
     NotMade(StoreFault),
-    /// The change may be in the file. If so, it is undone as soon as the disk answers; only a crash before that leaves it
-    /// made.
+    /// The change may be in the file. If so, it is undone as soon as the disk answers; only a crash or a stop before
+    /// that leaves it made.
     Unclear(StoreFault),
 }
 

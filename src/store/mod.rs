@@ -20,12 +20,14 @@ mod state;
 mod withdrawal;
 mod writer;
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -52,7 +54,8 @@ pub struct Store {
     state: Arc<StoreState>,
     queue: mpsc::Sender<QueuedChange>,
     patience: Duration,
-    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    /// Disconnected once the writer has ended and has closed the file.
+    ended: Arc<Mutex<Receiver<Infallible>>>,
 }
 
 /// Bounds of the writer's work.
@@ -126,8 +129,13 @@ impl Store {
         let most_per_commit = bounds.most_per_commit.max(1);
         let writer = StoreWriter::new(Arc::clone(&state), file, opened, changes, most_per_commit);
         let runtime = Builder::new_current_thread().enable_time().build()?;
-        let thread = thread::Builder::new().name("store".to_owned()).spawn(move || writer.run(&runtime))?;
-        Ok(Self { state, queue, patience: bounds.patience, thread: Arc::new(Mutex::new(Some(thread))) })
+        let (alive, ended) = std::sync::mpsc::channel();
+        let work = move || {
+            let _alive = alive;
+            writer.run(&runtime);
+        };
+        thread::Builder::new().name("store".to_owned()).spawn(work)?;
+        Ok(Self { state, queue, patience: bounds.patience, ended: Arc::new(Mutex::new(ended)) })
     }
 
     /// Reads every task, in the order in which the claims were committed. Where an id was claimed twice, the first claim
@@ -258,13 +266,42 @@ impl Store {
         file::wal_bytes(&self.state.path)
     }
 
-    /// Writes the waiting changes, takes no more, and releases the file. Blocks.
+    /// Writes the waiting changes, takes no more, and releases the file. Blocks, for ten seconds at most: the rest of the
+    /// process must end though its disk hangs.
     pub fn close(&self) {
-        self.state.closing.cancel();
-        if let Some(thread) = self.thread.lock().take() {
-            // A panic of the writer is in the log already.
-            let _ = thread.join();
+        if !self.close_within(CLOSE_PATIENCE) {
+            let waiting = self.queue.max_capacity() - self.queue.capacity() + self.state.taken();
+            let path = self.state.path.display();
+            tracing::error!("{path}: its disk does not answer, and {waiting} changes are not written");
         }
         self.state.lock.lock().take();
+    }
+
+    /// False if the writer has not ended in time. It is left behind.
+    fn close_within(&self, patience: Duration) -> bool {
+        self.state.closing.cancel();
+        // A panic of the writer is in the log already.
+        matches!(self.ended.lock().recv_timeout(patience), Err(RecvTimeoutError::Disconnected))
+    }
+}
+
+/// Longest wait at the end for the waiting changes: twice as long as one change may take.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_hangs_does_not_keep_the_process() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("store.db");
+        let store = Store::open(&path).expect("a store");
+        let other = Connection::open(&path).expect("the file");
+        other.execute_batch("BEGIN IMMEDIATE").expect("a lock");
+        store.learn("a".into(), SystemTime::UNIX_EPOCH, Status::Running);
+        assert!(!store.close_within(Duration::ZERO));
+        other.execute_batch("COMMIT").expect("no lock");
+        assert!(store.close_within(CLOSE_PATIENCE));
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -31,6 +31,8 @@ pub(super) struct StoreState {
     started: Instant,
     /// When the writer began to wait for the disk, in milliseconds after `started`; 0 while it does not wait.
     waits_since: AtomicU64,
+    /// Number of changes that the writer has taken from the queue and has not written.
+    taken: AtomicUsize,
     learnt: Mutex<LearntStatuses>,
     /// Rows that have expired at this time, in milliseconds since 1970, are to be deleted.
     tidy_at: AtomicI64,
@@ -58,6 +60,7 @@ impl StoreState {
             fault: ArcSwapOption::empty(),
             started: Instant::now(),
             waits_since: AtomicU64::new(0),
+            taken: AtomicUsize::new(0),
             learnt: Mutex::default(),
             tidy_at: AtomicI64::new(i64::MIN),
             dropped_keys: Mutex::default(),
@@ -101,6 +104,14 @@ impl StoreState {
         let since = self.waits_since.load(Ordering::Relaxed);
         since > 0
             && self.now_ms().saturating_sub(since) > u64::try_from(patience.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn note_taken(&self, changes: usize) {
+        self.taken.store(changes, Ordering::Relaxed);
+    }
+
+    pub(super) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// Notes a status for a later commit, or drops the status if too many wait already.

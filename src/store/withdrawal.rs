@@ -59,6 +59,32 @@ impl ChangeStage {
     }
 }
 
+/// A change whose caller waits for its outcome. Dropped without one, as at a stop, it gives the change up: nobody has
+/// seen its secret.
+#[derive(Debug)]
+pub(super) struct AwaitedChange {
+    pub(super) stage: ChangeStage,
+    pub(super) key_id: Arc<str>,
+    pub(super) has_outcome: bool,
+}
+
+impl AwaitedChange {
+    pub(super) fn new(key_id: Arc<str>) -> Self {
+        Self { stage: ChangeStage::default(), key_id, has_outcome: false }
+    }
+}
+
+impl Drop for AwaitedChange {
+    fn drop(&mut self) {
+        if !self.has_outcome && self.stage.give_up() == GivenUp::Ended {
+            tracing::error!(
+                key_id = &*self.key_id,
+                "a change of this key was made, and its caller was not told"
+            );
+        }
+    }
+}
+
 /// Part of a change that its caller may take back: how far it is, and what undoes it.
 #[derive(Debug)]
 pub(super) struct Withdrawable {

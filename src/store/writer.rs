@@ -90,17 +90,37 @@ impl StoreWriter {
         loop {
             let more = runtime.block_on(self.gather());
             let state = Arc::clone(&self.state);
+            state.note_taken(self.waiting.len());
             state.on_disk(|| self.write());
-            let written = self.waiting.is_empty() && self.undos.is_empty() && self.learnt.is_empty();
+            state.note_taken(self.waiting.len());
+            // A retry that succeeds has taken a part of the queue only.
+            let has_changes = !self.waiting.is_empty() || !self.queue.is_empty();
+            let written = !has_changes && self.undos.is_empty() && self.learnt.is_empty();
             if !more && (self.retry_at.is_some() || written) {
                 break;
             }
         }
+        self.log_lost();
         for queued in self.waiting.drain(..) {
             let _ = queued.reply.send(Err(self.state.because(StoreCause::Closed)));
         }
         // Closing copies the log into the file.
         drop(self.connection.take());
+    }
+
+    /// Logs what the file will not have.
+    fn log_lost(&self) {
+        let lost = self.waiting.len() + self.queue.len();
+        if lost > 0 {
+            let path = self.state.path.display();
+            tracing::error!("{path}: the store is closed, and {lost} changes are not written");
+        }
+        for KeyUndo { key_id, .. } in &self.undos {
+            tracing::error!(
+                key_id = &**key_id,
+                "a change of this key came through after its caller had given up, and is not undone: rotate or revoke it"
+            );
+        }
     }
 
     /// Waits for changes, or for the next tick; false once no more changes can come.
@@ -266,7 +286,8 @@ impl StoreWriter {
     fn answer(&mut self, mut outcomes: Vec<Result<bool, StoreCause>>) {
         for (queued, outcome) in self.waiting.iter_mut().zip(&mut outcomes) {
             let Some(part) = &mut queued.withdrawable else { continue };
-            if !part.stage.end() && *outcome == Ok(true) {
+            let is_given_up = !part.stage.end() || queued.reply.is_closed();
+            if is_given_up && *outcome == Ok(true) {
                 *outcome = Ok(false);
                 let retirements = std::mem::take(&mut part.retirements);
                 self.undos.extend(KeyUndo::of(&queued.change, retirements));

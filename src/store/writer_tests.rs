@@ -95,6 +95,26 @@ fn a_rotation_and_a_key_that_were_given_up_during_their_commit_are_undone() {
     assert!(!writer.has_work());
 }
 
+/// The disk recovers while the store is closed: a retry takes a part of the queue.
+#[test]
+fn all_that_waits_is_written_at_the_end_after_a_fault() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut file = LockedFile::acquire(&directory.path().join("store.db")).unwrap();
+    let connection = file.open().unwrap();
+    let path = Arc::clone(&file.path);
+    let state = Arc::new(StoreState::new(Arc::clone(&path), None));
+    state.closing.cancel();
+    let (queue, changes) = mpsc::channel(8);
+    for number in 0..5 {
+        let change = Change::CreateKey(KeyRecord { id: number.to_string().into(), ..key(number, None) });
+        queue.try_send(QueuedChange { change, reply: oneshot::channel().0, withdrawable: None }).unwrap();
+    }
+    let opened = OpenedFile { connection: Some(connection), is_full: true };
+    let writer = StoreWriter::new(state, file, opened, changes, 2);
+    writer.run(&tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap());
+    assert_eq!(keys(&path).len(), 5);
+}
+
 #[tokio::test(start_paused = true)]
 async fn changes_wait_for_others_only_where_there_was_company() {
     assert_eq!([gathered(1).await, gathered(8).await], [1, 3]);

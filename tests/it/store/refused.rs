@@ -10,7 +10,7 @@ use dashgate::store::{Store, StoreBounds, StoreCause};
 use futures_util::future::join_all;
 use rusqlite::Connection;
 
-use super::{assert_says, at, can_mount, child, health, ids, key, place, refusal, task, wait};
+use super::{assert_says, at, can_mount, child, health, ids, key, keys, place, refusal, task, wait};
 use crate::harness::eventually;
 
 #[test]
@@ -169,6 +169,23 @@ fn a_lock_of_another_program_is_said_at_start() {
     assert_says(&refusal(&place.path), &StoreCause::Busy, &["locked by another program", "fuser"]);
     other.execute_batch("ROLLBACK").unwrap();
     place.open().close();
+}
+
+/// The caller goes at a stop, before or after the writer has taken its change.
+#[test]
+fn a_key_whose_caller_is_gone_is_not_made() {
+    let place = place();
+    let store = place.open();
+    let other = Connection::open(&place.path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for id in ["first", "second"] {
+        let patience = Duration::from_millis(20);
+        let secret = id.len() as u8;
+        wait(async { tokio::time::timeout(patience, store.create_key(key(id, secret))).await }).unwrap_err();
+    }
+    other.execute_batch("COMMIT").unwrap();
+    store.close();
+    assert_eq!(keys(&place.open()), []);
 }
 
 #[test]
