@@ -25,7 +25,7 @@ use crate::store::{ProbedStore, probe};
 pub struct Finding {
     /// The thing that was tried.
     pub subject: String,
-    /// What is well, or else the problem.
+    /// Good news of the thing, or else the problem.
     pub result: Result<String, String>,
 }
 

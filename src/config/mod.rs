@@ -75,7 +75,7 @@ pub struct GlobalSettings {
     pub poll: PollSettings,
     pub log: LogSettings,
     pub traces: TraceSettings,
-    /// Of the environment, which stays the same as long as the process runs.
+    /// Proxies that the environment names. The environment stays the same as long as the process runs.
     pub proxies: Arc<EnvironmentProxies>,
 }
 
@@ -187,7 +187,7 @@ pub struct AccountSettings {
     pub errors: AccountErrors,
 }
 
-/// What clients see when a call is refused for a key or a bill of an account, and is sent nowhere else. Only a refusal
+/// The answer to clients when a call is refused for a key or a bill of an account, and is sent nowhere else. Only a refusal
 /// that is the HTTP answer counts: errors inside a stream, a WebSocket or a task pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccountErrors {

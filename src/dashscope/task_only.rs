@@ -1,6 +1,6 @@
-//! What DashScope runs only as a task, beside the services of [`super::operation::Operation::Submit`]: without
-//! `X-DashScope-Async: enable` it answers 403 AccessDenied, "current user api does not support synchronous calls." What
-//! runs only synchronously gets a 403 with the header.
+//! Models that DashScope runs only as tasks, beside the services of [`super::operation::Operation::Submit`]: without
+//! `X-DashScope-Async: enable` it answers 403 AccessDenied, "current user api does not support synchronous calls." A model
+//! that runs only synchronously gets a 403 with the header.
 
 use super::pattern::matches;
 

@@ -42,7 +42,7 @@ pub(super) fn probe() -> io::Result<()> {
     }
 }
 
-/// What the process itself has open: listeners, store, logs.
+/// Descriptors that the process itself has open: listeners, store, logs.
 const FILES: u64 = 32;
 const MOST_RESERVED: u64 = 8192;
 

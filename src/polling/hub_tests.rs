@@ -96,7 +96,7 @@ impl HubFixture {
         self.hub.take_page(&self.poller, request, &page, asked, self.now);
     }
 
-    /// What a poll is told.
+    /// The body of the answer to a poll.
     fn told(&self) -> Option<Bytes> {
         self.task.answer().map(|answer| answer.body.clone())
     }

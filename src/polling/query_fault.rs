@@ -53,25 +53,27 @@ impl QueryFault {
 
     /// Tells the operator. The answer's body is not told: it may hold a tenant's data.
     pub(super) fn tell(&self, account: &str, asked: &str) {
-        if *self == QueryFault::Unsent {
-            tracing::warn!(account, asked, "a query was not sent, as the gateway could open no connection");
-            return;
-        }
-        if *self == QueryFault::TooLarge {
-            tracing::error!(
-                account,
-                asked,
-                "an answer is too large to be held, and its beginning tells no state"
-            );
-            return;
-        }
         let (status, code, problem) = match self {
+            QueryFault::Unsent => {
+                tracing::warn!(
+                    account,
+                    asked,
+                    "a query was not sent, as the gateway could open no connection"
+                );
+                return;
+            }
+            QueryFault::TooLarge => {
+                tracing::error!(
+                    account,
+                    asked,
+                    "an answer is too large to be held, and its beginning tells no state"
+                );
+                return;
+            }
             QueryFault::Odd(status, code) => (Some(status.as_u16()), code.as_deref(), "it tells no state"),
             QueryFault::NoRoom => (None, None, "too many large answers at once"),
             QueryFault::Late => (None, None, "it did not end in time"),
-            QueryFault::TooLarge | QueryFault::Unsent | QueryFault::Lost => {
-                (None, None, "none came, or it broke off")
-            }
+            QueryFault::Lost => (None, None, "none came, or it broke off"),
         };
         tracing::warn!(
             account,

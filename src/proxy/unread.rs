@@ -1,4 +1,4 @@
-//! What becomes of a request's body that is unread, or read in part, when its answer begins.
+//! The rest of a request's body that is left unread when its answer begins.
 
 use std::time::Duration;
 

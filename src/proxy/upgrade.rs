@@ -3,7 +3,7 @@
 
 use hyper::header::{CONNECTION, HeaderMap, UPGRADE};
 
-/// What a head's `Upgrade` and `Connection` fields say.
+/// Facts that a head's `Upgrade` and `Connection` fields tell.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct UpgradeFields {
     lines: usize,

@@ -69,7 +69,7 @@ pub(super) async fn serve_http2(
     }
 }
 
-/// What becomes of a connection after a check.
+/// The fate of a connection after a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NextStep {
     Serve,

@@ -21,7 +21,7 @@ enum UnreadRest {
     Uploading,
     /// The upload was dropped before the end. The body is boxed, since most are read to their end.
     Left(Box<Incoming>),
-    /// It is to be discarded when the upload is dropped.
+    /// The rest is to be discarded when the upload is dropped.
     Unwanted,
 }
 

@@ -107,7 +107,7 @@ fn an_account_is_reached_through_its_proxy_and_through_the_environment_s() {
     }
 }
 
-/// What the account says goes before the environment.
+/// The account's own setting goes before the environment.
 #[test]
 fn none_is_no_proxy() {
     let proxy = ScriptedProxy::refusing();

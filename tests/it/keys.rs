@@ -240,7 +240,7 @@ fn a_key_whose_tenant_is_gone_is_kept_and_refused() {
     assert_eq!(outcome(&gateway, &key), "200");
 }
 
-/// Its answer stays that of an unknown key, but the operator learns whose key still calls.
+/// The answer to its use stays that of an unknown key, but the operator learns whose key still calls.
 #[test]
 fn the_log_names_tenant_and_key_of_a_known_key_that_is_refused() {
     let upstream = upstream();

@@ -235,7 +235,7 @@ impl Querier {
     }
 }
 
-/// What an answer tells of the task. Only a good answer that names this task and its status tells something.
+/// News of the task in an answer. Only a good answer that names this task and its status tells something.
 fn told(task: &TrackedTask, CallAnswer { answer, is_whole }: CallAnswer) -> QueryOutcome {
     let read = if is_whole { task_state::read } else { task_state::read_beginning };
     let named =

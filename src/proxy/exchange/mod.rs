@@ -85,7 +85,7 @@ pub(super) struct Exchange {
     live_entry: OnceCell<LiveEntry>,
 }
 
-/// How far a submit has come on its way to the upstream.
+/// Progress of a submit on its way to the upstream.
 #[derive(Debug, Default)]
 enum SubmitProgress {
     /// Nothing was sent, or the last attempt was refused.

@@ -6,7 +6,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap};
 use crate::dashscope::refusal::{self, RefusalCause};
 use crate::upstream::{self, ANSWER_BYTES, Download};
 
-/// What an answer tells of key and account.
+/// News of key and account in an answer.
 pub(super) struct Classified {
     /// The cause of a refusal, if it lies with key or account.
     pub cause: Option<RefusalCause>,
