@@ -66,7 +66,8 @@ pub struct AccountFeedback<'r> {
     pub takes_key: bool,
     pub cause: Option<RefusalCause>,
     pub retry_after: Option<Duration>,
-    /// `None` for a call outside the limits that DashScope counts by model.
+    /// `None` for a call outside the limits that DashScope counts by model, and if the model is not known: then a 429 for
+    /// a model makes nothing rest, as each model has a limit of its own.
     pub model: Option<&'r str>,
 }
 
@@ -271,9 +272,8 @@ impl Account {
         Some((key, Probes { index, key: number, address_probe, key_probe, account_probe, model_probe }))
     }
 
-    /// Notes the feedback of an answer. Returns the time for which the refused key, account or model rests, if one
-    /// rests.
-    fn learn(&self, probes: Probes, answer: &AccountFeedback<'_>, now: Instant) -> Option<Duration> {
+    /// Notes the feedback of an answer.
+    fn learn(&self, probes: Probes, answer: &AccountFeedback<'_>, now: Instant) {
         let Probes { key: number, address_probe, key_probe, account_probe, model_probe, .. } = probes;
         let key = &self.keys[number].cooldown;
         let AccountFeedback { cause, retry_after, .. } = *answer;
@@ -285,7 +285,7 @@ impl Account {
         recover(address_probe);
         let (concerned, probe) = match cause.map(|cause| (cause, scope(cause))) {
             // No answer has this cause: it stands for a missing connection.
-            Some((_, CooldownScope::Address)) => return None,
+            Some((_, CooldownScope::Address)) => return,
             Some((cause, CooldownScope::Key)) => (Some((cause, Arc::clone(key))), key_probe),
             Some((cause, CooldownScope::Account)) => {
                 recover_key(key_probe);
@@ -306,20 +306,16 @@ impl Account {
                         answer.model.into_iter().for_each(|model| self.health.forget_model(model));
                     }
                 }
-                return None;
+                return;
             }
         };
-        let (cause, cooldown) = concerned?;
+        let Some((cause, cooldown)) = concerned else { return };
         let news = match probe {
             Some(probe) => probe.fail(cause, retry_after, now),
             None => cooldown.rest(cause, retry_after, false, now),
         };
         if let Some(rest) = news {
             self.tell(cause, number, answer.model, rest);
-        }
-        match cooldown.availability(now) {
-            Availability::Available | Availability::ProbeDue => None,
-            Availability::Resting(left) => Some(left),
         }
     }
 
@@ -365,14 +361,8 @@ impl Account {
 }
 
 impl Pick<'_> {
-    /// Notes the feedback of the answer. Returns the time for which the refused key, account or model rests, if one
-    /// rests; the same request need not be tried there again.
-    pub fn answered(
-        self,
-        answer: &AccountFeedback<'_>,
-        tried: &mut TriedAccounts,
-        now: Instant,
-    ) -> Option<Duration> {
+    /// Notes the feedback of the answer. The same request need not be tried again with what refused it.
+    pub fn answered(self, answer: &AccountFeedback<'_>, tried: &mut TriedAccounts, now: Instant) {
         match answer.cause.map(scope) {
             Some(CooldownScope::Key) => tried.keys.push((self.index, self.probes.key)),
             Some(CooldownScope::Account | CooldownScope::Model | CooldownScope::Address) => {
@@ -380,7 +370,7 @@ impl Pick<'_> {
             }
             None => {}
         }
-        self.account.learn(self.probes, answer, now)
+        self.account.learn(self.probes, answer, now);
     }
 
     /// Notes that no connection was made, so that nothing was sent.

@@ -87,7 +87,9 @@ impl Proxy {
             };
             match taken {
                 Ok(permit) => return Ok(permit),
-                Err(time) if time > deadline && cancels => return Err(Rejection::AccountsOut(TURN_PATIENCE)),
+                Err(time) if time > deadline && cancels => {
+                    return Err(Rejection::AccountsOut(time.saturating_duration_since(now)));
+                }
                 // Some SDKs give up a task at 429; all ask again at 503.
                 Err(time) if time > deadline => return Err(Rejection::NoLiveKey),
                 Err(time) => tokio::time::sleep_until(time.into()).await,

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::time::{Duration, Instant, SystemTime};
 
+use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
 
 use crate::account::choice::{self, ChoiceNeeds, NoneAvailable, Pick, TriedAccounts};
 use crate::account::uploads::UploadDirectories;
@@ -16,7 +18,7 @@ use crate::proxy::query_model::{AmbiguousModel, query_model};
 use crate::proxy::read_model::read_model;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::route::Route;
-use crate::upstream::Upload;
+use crate::upstream::{Download, Upload};
 
 /// Facts for the choice that are the same for each attempt.
 pub(in crate::proxy) struct Choice<'d> {
@@ -24,7 +26,7 @@ pub(in crate::proxy) struct Choice<'d> {
     among: Cow<'d, [usize]>,
     destination: Destination,
     operation: Operation,
-    /// The model, as far as it is known before the body goes up.
+    /// The model, as far as it is known; empty if it was looked for and not found.
     pub model: Option<Box<str>>,
     /// Another attempt may follow a refusal that says that the request was not accepted.
     pub repeats: bool,
@@ -112,7 +114,7 @@ impl<'d> Choice<'d> {
         now: Instant,
     ) -> Result<Pick<'d>, NoneAvailable> {
         let need = ChoiceNeeds {
-            model: self.model.as_deref(),
+            model: self.known_model(),
             proves_recovery: self.operation.is_inference(),
             is_repeatable: self.repeats,
         };
@@ -125,6 +127,28 @@ impl<'d> Choice<'d> {
             }
             Destination::Task(index) | Destination::Files(index) => alone(index),
             Destination::Any => any(),
+        }
+    }
+
+    /// The model by its name.
+    pub(in crate::proxy) fn known_model(&self) -> Option<&str> {
+        self.model.as_deref().filter(|model| !model.is_empty())
+    }
+
+    /// Adds `Retry-After` to a 429 of DashScope, which seldom has it, where the gateway would refuse the next such call
+    /// itself. SDKs wait as long as it says, so it must not name a rest that the next call is not kept from.
+    pub(in crate::proxy) fn tell_when(
+        &self,
+        response: &mut Response<Download>,
+        registry: &AccountRegistry,
+        now: Instant,
+    ) {
+        if response.status() == StatusCode::TOO_MANY_REQUESTS
+            && !response.headers().contains_key(RETRY_AFTER)
+            && let Err(NoneAvailable(wait)) = self.pick(registry, &TriedAccounts::default(), now)
+        {
+            let seconds = wait.as_secs_f64().ceil() as u64;
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
     }
 

@@ -13,8 +13,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use hyper::header::{HeaderValue, RETRY_AFTER};
-use hyper::{Response, StatusCode};
+use hyper::Response;
 use tokio::sync::oneshot;
 
 use self::choose::Choice;
@@ -72,14 +71,14 @@ impl Proxy {
             let (pick, start) = match self.next(&choice, permit, &tried, &mut submit_wait).await {
                 Ok(next) => next,
                 Err(NoAttempt::Refused(rejection)) => {
-                    return last(refused, Some(rejection), &choice, Duration::ZERO);
+                    return self.last(refused, Some(rejection), &choice, Duration::ZERO);
                 }
                 Err(NoAttempt::AllOut(_)) if unreached && refused.is_none() => {
                     return Err(Rejection::UpstreamUnreachable);
                 }
                 Err(NoAttempt::AllOut(out)) => {
                     Box::pin(delay_next_query(&choice, &exchange)).await;
-                    return last(refused, choice.refusal(out), &choice, out.0);
+                    return self.last(refused, choice.refusal(out), &choice, out.0);
                 }
             };
             exchange.judge_again(&self.shared.directory)?;
@@ -121,17 +120,16 @@ impl Proxy {
             if let Some(RefusalCause::Throttled(kind)) = cause {
                 account.series.count_throttled(kind);
                 let read = || model_field::last(&progress.beginning(usize::MAX));
-                choice.model = choice.model.take().or_else(read);
+                choice.model = choice.model.take().filter(|model| !model.is_empty()).or_else(read);
             }
             let answer = AccountFeedback {
                 is_success: response.status().as_u16() < 300,
                 takes_key,
                 cause,
                 retry_after: refusal::retry_after(response.headers()),
-                model: choice.counts_by_model().then(|| choice.model.as_deref().unwrap_or("")),
+                model: choice.known_model().filter(|_| choice.counts_by_model()),
             };
-            let rest = pick.answered(&answer, &mut tried, Instant::now());
-            tell_when(&mut response, rest);
+            pick.answered(&answer, &mut tried, Instant::now());
             let is_hidden = cause.is_some_and(|cause| account.hides(cause));
             if let Some(cause) = cause
                 && let Some(copy) = copy
@@ -154,8 +152,30 @@ impl Proxy {
                 let model = choice.model.as_deref().unwrap_or_default();
                 Box::pin(resolve::note(&self.shared, permit, model, &account.name, &mut response)).await?;
             }
+            choice.tell_when(&mut response, &self.shared.accounts, Instant::now());
             return Ok(response);
         }
+    }
+
+    /// The answer if no attempt is left: the last one of the upstream if it tells the client what it needs to know, else
+    /// a refusal of the gateway.
+    fn last(
+        &self,
+        refused: Option<Refused>,
+        refusal: Option<Rejection>,
+        choice: &Choice<'_>,
+        wait: Duration,
+    ) -> Result<Response<Download>, Rejection> {
+        let Some(Refused { answer, cause }) = refused else {
+            return Err(refusal.unwrap_or(Rejection::AccountsOut(wait)));
+        };
+        let is_throttled = matches!(cause, RefusalCause::Throttled(_)) && !choice.is_for_task();
+        if let Some(rejection) = refusal.filter(|_| !is_throttled) {
+            return Err(rejection);
+        }
+        let mut answer = *answer.ok_or(Rejection::AccountFault)?;
+        choice.tell_when(&mut answer, &self.shared.accounts, Instant::now());
+        Ok(answer)
     }
 }
 
@@ -188,35 +208,6 @@ struct Refused {
     /// `None` if clients must not see it.
     answer: Option<Box<Response<Download>>>,
     cause: RefusalCause,
-}
-
-/// The answer if no attempt is left: the last one of the upstream if it tells the client what it needs to know, else a
-/// refusal of the gateway.
-fn last(
-    refused: Option<Refused>,
-    refusal: Option<Rejection>,
-    choice: &Choice<'_>,
-    wait: Duration,
-) -> Result<Response<Download>, Rejection> {
-    match (refused, refusal) {
-        (Some(Refused { answer, cause: RefusalCause::Throttled(_) }), _) if !choice.is_for_task() => {
-            answer.map(|answer| *answer).ok_or(Rejection::AccountFault)
-        }
-        (_, Some(rejection)) => Err(rejection),
-        (Some(Refused { answer, .. }), None) => answer.map(|answer| *answer).ok_or(Rejection::AccountFault),
-        (None, None) => Err(Rejection::AccountsOut(wait)),
-    }
-}
-
-/// Adds `Retry-After` to a 429 of DashScope, which seldom has it; the SDKs obey it.
-fn tell_when(response: &mut Response<Download>, rest: Option<Duration>) {
-    if let Some(rest) = rest
-        && response.status() == StatusCode::TOO_MANY_REQUESTS
-        && !response.headers().contains_key(RETRY_AFTER)
-    {
-        let seconds = rest.as_secs_f64().ceil() as u64;
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-    }
 }
 
 const BEFORE_NEXT_QUERY: Duration = Duration::from_secs(1);

@@ -19,6 +19,7 @@ use super::native_request::native_request;
 use super::storage;
 use crate::dashscope::operation::{Group, Operation};
 use crate::dashscope::oss::UploadPolicy;
+use crate::dashscope::refusal;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::inspect;
 use crate::proxy::passage::Destination;
@@ -92,7 +93,7 @@ async fn request_policy(
     let mut response = proxy.send(passage, None).await?;
     let text = upstream::read_ahead(&mut response, ANSWER_BYTES).await?.unwrap_or_default();
     if response.status() == StatusCode::TOO_MANY_REQUESTS {
-        return Err(Rejection::AccountsOut(POLICY_AGAIN));
+        return Err(Rejection::AccountsOut(refusal::retry_after(response.headers()).unwrap_or(POLICY_AGAIN)));
     }
     UploadPolicy::read(&text).filter(|_| response.status().is_success()).ok_or_else(|| {
         let OpenAiError { code, message, .. } = OpenAiError::read(response.status().as_u16(), &text);
@@ -120,4 +121,5 @@ fn form(policy: &UploadPolicy, place: &StorageUrl, name: &str, file: &ReferenceF
 /// The largest picture that goes into the body. Such a submit needs no upload, and may be sent again to another
 /// account.
 const MOST_INLINE: usize = 512 * 1024;
+/// Time after which DashScope gives the next policy, where it does not say so: it counts policies by the second.
 const POLICY_AGAIN: Duration = Duration::from_secs(1);
