@@ -123,7 +123,7 @@ impl Admin {
             }
             (Action::ListTenants, _) => self.list_tenants(query),
             (Action::ListAccounts, _) => self.list_accounts(query),
-            (Action::ListTasks, _) => self.list_tasks(query),
+            (Action::ListTasks, _) => self.list_tasks(query).await,
             (Action::Reload, _) => {
                 let entry = entry("reload");
                 entry.end(self.reload().await)

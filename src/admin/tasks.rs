@@ -14,13 +14,13 @@ use crate::store::TaskRecord;
 use crate::tasks::pager::{NewestQuery, TaskPosition};
 
 impl Admin {
-    pub(super) fn list_tasks(&self, query: &str) -> Result<AdminResponse, Problem> {
+    pub(super) async fn list_tasks(&self, query: &str) -> Result<AdminResponse, Problem> {
         let query = PageQuery::parse(query, &["tenant", "status"])?;
         let status = query.status.as_deref().map(status).transpose()?;
         let wrong = || Problem::BadField("after", "must be the `next` of the page before".into());
         let after = if query.after.is_empty() { None } else { Some(place(&query.after).ok_or_else(wrong)?) };
         let wanted = NewestQuery { tenant: query.tenant.as_deref(), status, after, limit: query.limit };
-        let (tasks, next) = self.shared.hub.task_index().newest(&wanted);
+        let (tasks, next) = self.shared.hub.task_index().newest(&wanted).await;
         let next = next.map(|TaskPosition(at, id)| format!("{}-{id}", since_1970(at).as_millis()));
         let tasks: Vec<Value> = tasks.iter().map(|task| describe(task)).collect();
         Ok(answer(StatusCode::OK, &json!({ "tasks": tasks, "next": next })))

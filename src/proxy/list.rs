@@ -30,11 +30,11 @@ pub(super) async fn list(
     })?;
     let tenant = &exchange.permit().tenant().name;
     let select = || ListedTasks::select(proxy.shared.hub.task_index(), tenant, &query, SystemTime::now());
-    let mut listed = select();
+    let mut listed = select().await;
     poll::refresh(proxy, &listed.unfinished, exchange).await?;
     if query.status.is_some() && !listed.unfinished.is_empty() {
         // Tasks may have come to the status that is asked for, or left it.
-        listed = select();
+        listed = select().await;
     }
     let request_id = respond::new_request_id();
     let body = listed.write(&query, &request_id);

@@ -4,4 +4,4 @@ pub mod index;
 pub mod list;
 pub mod pager;
 mod running;
-mod tenant_ids;
+mod tenant_tasks;

@@ -1,11 +1,12 @@
 //! The pager: walks over a tenant's tasks in either order, and makes pages of them.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::index::TaskIndex;
+use super::tenant_tasks::{ClaimTimes, TenantTasks};
 use crate::dashscope::task::Status;
 use crate::store::TaskRecord;
 
@@ -14,6 +15,9 @@ use crate::store::TaskRecord;
 pub struct TenantPageQuery<'q> {
     /// The page begins after this task.
     pub after: Option<&'q str>,
+    /// Bounds of the claim times.
+    pub since: SystemTime,
+    pub until: SystemTime,
     pub newest_first: bool,
     pub limit: usize,
 }
@@ -35,63 +39,89 @@ pub struct TaskPosition(pub SystemTime, pub Arc<str>);
 
 impl TaskPosition {
     fn of(task: &TaskRecord) -> Self {
-        // To the millisecond, like the times that are read after a restart.
-        let since = task.claimed_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let at = UNIX_EPOCH + Duration::from_millis(u64::try_from(since).unwrap_or(u64::MAX));
-        Self(at, Arc::clone(&task.id))
+        Self(to_millisecond(task.claimed_at), Arc::clone(&task.id))
+    }
+}
+
+/// A walk over one tenant's tasks, a block of them at a time. Tasks that come meanwhile are not shown.
+#[derive(Debug)]
+pub(super) struct TaskWalk<'w> {
+    tenant: &'w str,
+    newest_first: bool,
+    /// Positions that are left.
+    left: Range<usize>,
+    /// Tasks that were shown since the last pause.
+    shown: usize,
+}
+
+impl<'w> TaskWalk<'w> {
+    /// Begins behind `after`; `None` if the tenant has no such task.
+    pub(super) fn begin(
+        index: &TaskIndex,
+        tenant: &'w str,
+        after: Option<&str>,
+        newest_first: bool,
+    ) -> Option<Self> {
+        let after = match after {
+            Some(id) => Some(index.task_of(id, tenant)?),
+            None => None,
+        };
+        let behind = |own: &TenantTasks| own.behind(after.as_ref(), newest_first);
+        let left = index.by_tenant.get(tenant).map_or(Some(0..0), |own| behind(&own))?;
+        Some(Self { tenant, newest_first, left, shown: 0 })
+    }
+
+    /// The next tasks, of which there are none at the end of the walk. Blocks for which `is_passed_over` is true, by
+    /// their claim times and their length, are not shown. A long walk pauses now and then for the other work of its
+    /// thread; nothing is locked meanwhile.
+    pub(super) async fn next(
+        &mut self,
+        index: &TaskIndex,
+        is_passed_over: impl FnMut(&ClaimTimes, usize) -> bool,
+    ) -> Vec<Arc<TaskRecord>> {
+        if self.shown >= WITHOUT_PAUSE {
+            self.shown = 0;
+            tokio::task::yield_now().await;
+        }
+        let own = index.by_tenant.get(self.tenant);
+        let tasks = own.map(|own| own.take(&mut self.left, self.newest_first, is_passed_over));
+        let tasks = tasks.unwrap_or_default();
+        self.shown += tasks.len();
+        tasks
     }
 }
 
 impl TaskIndex {
-    /// Shows the tenant's tasks that follow `after` to `visit`, until `visit` breaks; `None` if the tenant has no such
-    /// task. Nothing is locked for long: tasks that come meanwhile are not shown.
-    pub(super) fn walk(
-        &self,
-        tenant: &str,
-        after: Option<&str>,
-        newest_first: bool,
-        mut visit: impl FnMut(&Arc<TaskRecord>) -> ControlFlow<()>,
-    ) -> Option<()> {
-        let behind = self.by_tenant.get(tenant).map(|own| own.behind(after, newest_first));
-        let mut left = behind.unwrap_or_else(|| after.is_none().then_some(0..0))?;
-        loop {
-            let ids = self.by_tenant.get(tenant).map(|own| own.take(&mut left, newest_first));
-            let ids = ids.filter(|ids| !ids.is_empty());
-            let Some(ids) = ids else { return Some(()) };
-            for task in ids.iter().filter_map(|id| self.task(id)) {
-                if visit(&task).is_break() {
-                    return Some(());
-                }
-            }
-        }
-    }
-
     /// A page of the tenant's tasks for which `is_shown` is true, and true if more follow; `None` if `query.after` is
     /// not a task of the tenant.
-    pub fn page(
+    pub async fn page(
         &self,
         tenant: &str,
         query: TenantPageQuery<'_>,
         is_shown: impl Fn(&TaskRecord) -> bool,
     ) -> Option<(Vec<Arc<TaskRecord>>, bool)> {
         let mut page = Vec::new();
-        let mut has_more = false;
-        self.walk(tenant, query.after, query.newest_first, |task| {
-            if !is_shown(task) {
-                return ControlFlow::Continue(());
+        let mut walk = TaskWalk::begin(self, tenant, query.after, query.newest_first)?;
+        let is_outside = |times: &ClaimTimes, _| times.latest < query.since || query.until < times.earliest;
+        loop {
+            let tasks = walk.next(self, is_outside).await;
+            if tasks.is_empty() {
+                return Some((page, false));
             }
-            has_more = page.len() == query.limit;
-            if has_more {
-                return ControlFlow::Break(());
+            for task in tasks {
+                if task.claimed_at < query.since || query.until < task.claimed_at || !is_shown(&task) {
+                    continue;
+                }
+                if page.len() == query.limit {
+                    return Some((page, true));
+                }
+                page.push(task);
             }
-            page.push(Arc::clone(task));
-            ControlFlow::Continue(())
-        })?;
-        Some((page, has_more))
+        }
     }
 
     /// A page of the newest tasks, of one tenant or all, and the position after which the next page begins.
-    pub fn newest(&self, query: &NewestQuery<'_>) -> (Vec<Arc<TaskRecord>>, Option<TaskPosition>) {
+    pub async fn newest(&self, query: &NewestQuery<'_>) -> (Vec<Arc<TaskRecord>>, Option<TaskPosition>) {
         let tenants = match query.tenant {
             Some(tenant) => vec![Arc::from(tenant)],
             None => self.by_tenant.iter().map(|tenant| Arc::clone(tenant.key())).collect(),
@@ -99,34 +129,63 @@ impl TaskIndex {
         // One task more than the page takes, to know whether there is a next page.
         let mut newest: BTreeMap<TaskPosition, Arc<TaskRecord>> = BTreeMap::new();
         for tenant in tenants {
-            self.walk(&tenant, None, true, |task| {
-                let position = TaskPosition::of(task);
-                let oldest = newest.first_key_value().filter(|_| newest.len() > query.limit);
-                if oldest.is_some_and(|(oldest, _)| position.0 + DISORDER < oldest.0) {
-                    return ControlFlow::Break(());
-                }
-                let is_behind = query.after.as_ref().is_none_or(|after| position < *after);
-                if is_behind && query.status.is_none_or(|status| status.name() == task.status.get().name()) {
-                    newest.insert(position, Arc::clone(task));
-                    if newest.len() > query.limit + 1 {
-                        newest.pop_first();
-                    }
-                }
-                ControlFlow::Continue(())
-            });
+            self.add_newest(&tenant, query, &mut newest).await;
         }
         let more = newest.len() > query.limit && newest.pop_first().is_some();
         let next = newest.first_key_value().filter(|_| more).map(|(position, _)| position.clone());
         (newest.into_values().rev().collect(), next)
     }
+
+    /// Adds the tenant's tasks to the newest ones of other tenants, as far as they are newer.
+    async fn add_newest(
+        &self,
+        tenant: &str,
+        query: &NewestQuery<'_>,
+        newest: &mut BTreeMap<TaskPosition, Arc<TaskRecord>>,
+    ) {
+        let Some(mut walk) = TaskWalk::begin(self, tenant, None, true) else { return };
+        let is_before = |times: &ClaimTimes, _| {
+            query.after.as_ref().is_some_and(|after| after.0 < to_millisecond(times.earliest))
+        };
+        loop {
+            let tasks = walk.next(self, is_before).await;
+            if tasks.is_empty() {
+                return;
+            }
+            for task in tasks {
+                let position = TaskPosition::of(&task);
+                let oldest = newest.first_key_value().filter(|_| newest.len() > query.limit);
+                if oldest.is_some_and(|(oldest, _)| position.0 + DISORDER < oldest.0) {
+                    return;
+                }
+                let is_behind = query.after.as_ref().is_none_or(|after| position < *after);
+                if is_behind && query.status.is_none_or(|status| status.name() == task.status.get().name()) {
+                    newest.insert(position, task);
+                    if newest.len() > query.limit + 1 {
+                        newest.pop_first();
+                    }
+                }
+            }
+        }
+    }
 }
 
+/// To the millisecond, like the times that are read after a restart.
+fn to_millisecond(at: SystemTime) -> SystemTime {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    UNIX_EPOCH + Duration::from_millis(u64::try_from(since).unwrap_or(u64::MAX))
+}
+
+/// Tasks that are shown without a pause: about a tenth of a millisecond's work.
+const WITHOUT_PAUSE: usize = 1024;
 /// Bound for the disorder of claim times: tasks enter the index when their claims are durable, and a later claim may be
 /// durable sooner.
 const DISORDER: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::*;
 
     fn index(count: usize, task: impl Fn(usize) -> TaskRecord) -> TaskIndex {
@@ -143,11 +202,20 @@ mod tests {
         })
     }
 
-    fn all(index: &TaskIndex, limit: usize, newest_first: bool) -> Vec<usize> {
+    fn page_query(after: Option<&str>, newest_first: bool, limit: usize) -> TenantPageQuery<'_> {
+        TenantPageQuery { after, since: UNIX_EPOCH, until: far(), newest_first, limit }
+    }
+
+    fn far() -> SystemTime {
+        SystemTime::now() + Duration::from_secs(9_999)
+    }
+
+    async fn all(index: &TaskIndex, limit: usize, newest_first: bool) -> Vec<usize> {
         let (mut ids, mut after) = (Vec::new(), None::<String>);
         loop {
-            let query = TenantPageQuery { after: after.as_deref(), newest_first, limit };
-            let (page, has_more) = index.page("one", query, |task| !task.hidden.get()).expect("a page");
+            let query = page_query(after.as_deref(), newest_first, limit);
+            let page = index.page("one", query, |task| !task.hidden.get()).await;
+            let (page, has_more) = page.expect("a page");
             assert!(page.len() <= limit && (!has_more || page.len() == limit));
             after = page.last().map(|task| task.id.to_string());
             ids.extend(page.iter().map(|task| task.id.parse::<usize>().expect("a number")));
@@ -157,33 +225,38 @@ mod tests {
         }
     }
 
-    #[test]
-    fn pages_follow_one_another_in_both_orders() {
+    #[tokio::test]
+    async fn pages_follow_one_another_in_both_orders() {
         let index = page_index(5000);
         let mut expected: Vec<usize> =
             (0..5000).filter(|number| number % 2 == 0 && number % 3 != 0).collect();
         for limit in [7, 100, 1000, 5000] {
-            assert_eq!(all(&index, limit, false), expected);
+            assert_eq!(all(&index, limit, false).await, expected);
         }
         expected.reverse();
         for limit in [7, 100, 1000, 5000] {
-            assert_eq!(all(&index, limit, true), expected);
+            assert_eq!(all(&index, limit, true).await, expected);
         }
     }
 
-    #[test]
-    fn a_page_goes_on_behind_the_tenants_own_tasks_alone() {
+    #[tokio::test]
+    async fn a_page_goes_on_behind_the_tenants_own_tasks_alone() {
         let index = page_index(10);
-        let page = |tenant, after| {
-            index.page(tenant, TenantPageQuery { after: Some(after), newest_first: true, limit: 9 }, |_| true)
-        };
-        assert!(page("one", "1").is_none() && page("one", "x").is_none() && page("three", "0").is_none());
-        assert_eq!(page("one", "2").map(|(page, more)| (page.len(), more)), Some((1, false)));
-        assert_eq!(page("one", "0").map(|(page, more)| (page.len(), more)), Some((0, false)));
+        for (tenant, after, length) in [
+            ("one", "1", None),
+            ("one", "x", None),
+            ("three", "0", None),
+            ("one", "2", Some(1)),
+            ("one", "0", Some(0)),
+        ] {
+            let page = index.page(tenant, page_query(Some(after), true, 9), |_| true).await;
+            let expected = length.map(|length| (length, false));
+            assert_eq!(page.map(|(page, more)| (page.len(), more)), expected, "{tenant} {after}");
+        }
     }
 
-    #[test]
-    fn a_walk_shows_each_task_once_while_others_come_and_go() {
+    #[tokio::test]
+    async fn a_walk_shows_each_task_once_while_others_come_and_go() {
         let day = Duration::from_secs(24 * 3600);
         let start = SystemTime::now() - 3 * day;
         for newest_first in [true, false] {
@@ -192,25 +265,36 @@ mod tests {
                 TaskRecord::sample(&number.to_string(), at)
             });
             let mut shown = Vec::new();
-            index.walk("one", None, newest_first, |task| {
-                shown.push(task.id.parse::<usize>().expect("a number"));
-                if shown.len() == 1500 {
-                    // The first thousand expire.
-                    index.remember(TaskRecord::sample("3000", start + 3 * day));
-                    index.forget_expired(start + 3 * day, 9_999);
+            let mut walk = TaskWalk::begin(&index, "one", None, newest_first).expect("a walk");
+            loop {
+                let tasks = walk.next(&index, |_, _| false).await;
+                if tasks.is_empty() {
+                    break;
                 }
-                ControlFlow::Continue(())
-            });
+                for task in tasks {
+                    shown.push(task.id.parse::<usize>().expect("a number"));
+                    if shown.len() == 1500 {
+                        // The first thousand expire.
+                        index.remember(TaskRecord::sample("3000", start + 3 * day));
+                        index.forget_expired(start + 3 * day, 9_999);
+                    }
+                }
+            }
             shown.sort_unstable();
             assert!(shown.windows(2).all(|pair| pair[0] < pair[1]));
             assert!(shown.iter().filter(|number| **number >= 1000).count() == 2000);
         }
     }
 
-    fn numbers(index: &TaskIndex, tenant: Option<&str>, status: Option<Status>, limit: usize) -> Vec<u64> {
+    async fn numbers(
+        index: &TaskIndex,
+        tenant: Option<&str>,
+        status: Option<Status>,
+        limit: usize,
+    ) -> Vec<u64> {
         let (mut ids, mut after) = (Vec::new(), None);
         loop {
-            let (page, next) = index.newest(&NewestQuery { tenant, status, after, limit });
+            let (page, next) = index.newest(&NewestQuery { tenant, status, after, limit }).await;
             assert!(page.len() <= limit && (next.is_none() || page.len() == limit));
             ids.extend(page.iter().map(|task| task.id[1..].parse::<u64>().expect("a number")));
             after = next;
@@ -220,8 +304,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn pages_follow_one_another_from_the_newest_to_the_oldest() {
+    #[tokio::test]
+    async fn pages_follow_one_another_from_the_newest_to_the_oldest() {
         let now = SystemTime::now();
         let index = index(20, |number| TaskRecord {
             tenant: if number % 3 == 0 { "two".into() } else { "one".into() },
@@ -230,11 +314,50 @@ mod tests {
             ..TaskRecord::sample(&format!("t{number:02}"), now + Duration::from_secs(number as u64 / 2))
         });
         for limit in [1, 2, 3, 7, 20, 100] {
-            assert_eq!(numbers(&index, None, None, limit), (0..20).rev().collect::<Vec<_>>(), "{limit}");
-            assert_eq!(numbers(&index, Some("two"), None, limit), [18, 15, 12, 9, 6, 3, 0]);
-            assert_eq!(numbers(&index, None, Some(Status::Failed), limit), [15, 10, 5, 0]);
-            assert_eq!(numbers(&index, Some("two"), Some(Status::Failed), limit), [15, 0]);
+            assert_eq!(
+                numbers(&index, None, None, limit).await,
+                (0..20).rev().collect::<Vec<_>>(),
+                "{limit}"
+            );
+            assert_eq!(numbers(&index, Some("two"), None, limit).await, [18, 15, 12, 9, 6, 3, 0]);
+            assert_eq!(numbers(&index, None, Some(Status::Failed), limit).await, [15, 10, 5, 0]);
+            assert_eq!(numbers(&index, Some("two"), Some(Status::Failed), limit).await, [15, 0]);
         }
-        assert!(numbers(&index, Some("three"), None, 1).is_empty());
+        assert!(numbers(&index, Some("three"), None, 1).await.is_empty());
+    }
+
+    /// The list of one tenant with many tasks stopped its worker.
+    #[tokio::test]
+    async fn a_long_walk_lets_other_work_run() {
+        let index = index(5 * WITHOUT_PAUSE, |number| TaskRecord::sample(&number.to_string(), UNIX_EPOCH));
+        let mut page = std::pin::pin!(index.page("one", page_query(None, true, 9), |_| false));
+        let mut context = Context::from_waker(Waker::noop());
+        let pauses = std::iter::from_fn(|| page.as_mut().poll(&mut context).is_pending().then_some(()));
+        let pauses = pauses.count();
+        assert_eq!(pauses, 5);
+    }
+
+    #[tokio::test]
+    async fn a_page_sees_only_the_blocks_that_it_needs() {
+        let second = |number: usize| UNIX_EPOCH + Duration::from_secs(number as u64);
+        let index = index(5000, |number| TaskRecord::sample(&number.to_string(), second(number)));
+        let seen = std::cell::Cell::new(0);
+        for (after, since, until, newest_first, expected) in [
+            (None, 0, 9999, true, "4999"),
+            (Some("100"), 0, 9999, true, "99"),
+            (Some("4000"), 0, 9999, false, "4001"),
+            (None, 3000, 9999, false, "3000"),
+            (None, 0, 2000, true, "2000"),
+        ] {
+            let (since, until) = (second(since), second(until));
+            let query = TenantPageQuery { after, since, until, newest_first, limit: 1 };
+            let count = |_: &TaskRecord| {
+                seen.set(seen.get() + 1);
+                true
+            };
+            let (page, has_more) = index.page("one", query, count).await.expect("a page");
+            assert_eq!((&*page[0].id, has_more), (expected, true));
+        }
+        assert_eq!(seen.get(), 10, "a task and its follower each");
     }
 }

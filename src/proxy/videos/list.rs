@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
@@ -35,15 +35,16 @@ pub(in crate::proxy) async fn list(
     let (hub, now) = (&proxy.shared.hub, SystemTime::now());
     let is_listed = |task: &TaskRecord| {
         let is_video = task.asked.is_some() || video::is_video_model(&task.model);
-        let lives = now.duration_since(task.claimed_at).is_ok_and(|age| age <= task::LIFETIME);
-        is_video && lives && !task.hidden.get()
+        is_video && !task.hidden.get()
     };
     let wanted = TenantPageQuery {
         after: query.after.as_deref(),
+        since: now.checked_sub(task::LIFETIME).unwrap_or(UNIX_EPOCH),
+        until: now,
         newest_first: query.newest_first,
         limit: query.limit,
     };
-    let page = hub.task_index().page(&exchange.permit().tenant().name, wanted, is_listed);
+    let page = hub.task_index().page(&exchange.permit().tenant().name, wanted, is_listed).await;
     let (tasks, has_more) = page.ok_or(VideoFault::None)?;
     let unfinished = tasks.iter().filter(|task| !task.status.get().is_final());
     poll::refresh(proxy, &unfinished.cloned().collect::<Vec<_>>(), exchange).await?;
