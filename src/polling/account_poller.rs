@@ -75,6 +75,24 @@ pub enum TaskEndpoint {
     Cancel,
 }
 
+/// Calls of clients that wait for their turn in an account's budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PacedCall {
+    Cancel,
+    /// A poll whose answer is passed on. Such polls get a quarter of the queries, so that no client can take them all
+    /// from the other tasks.
+    PassedPoll,
+}
+
+impl PacedCall {
+    pub(super) fn endpoint(self) -> TaskEndpoint {
+        match self {
+            PacedCall::Cancel => TaskEndpoint::Cancel,
+            PacedCall::PassedPoll => TaskEndpoint::Query,
+        }
+    }
+}
+
 /// The querier's next call.
 #[derive(Debug)]
 pub enum NextCall<T> {
@@ -201,8 +219,8 @@ impl AccountPoller {
         }
     }
 
-    /// Takes a call that neither [`AccountPoller::next_query`] nor [`AccountPoller::next_page`] chose: another try, or a
-    /// cancel. Returns its number in the budget.
+    /// Takes another try of a call that [`AccountPoller::next_query`] or [`AccountPoller::next_page`] chose. Returns its
+    /// number in the budget.
     ///
     /// # Errors
     /// Time to come again.
@@ -210,18 +228,30 @@ impl AccountPoller {
         self.state().budget(endpoint).take(now)
     }
 
-    /// Takes a query for a poll that is passed on. Such polls get a quarter of the queries, so that no client can take
-    /// them all from the other tasks.
+    /// Takes a call of a client. Returns its number in the endpoint's budget.
     ///
     /// # Errors
     /// Time to come again.
-    pub fn take_passed(&self, now: Instant) -> Result<u64, Instant> {
+    pub(super) fn take_paced(&self, call: PacedCall, now: Instant) -> Result<u64, Instant> {
         let mut state = self.state();
-        state.passed.ready(now)?;
-        let number = state.queries.take(now)?;
-        let own = state.passed.begin(now);
-        state.passed.answered(own, now);
-        Ok(number)
+        state.ready(call, now)?;
+        if call == PacedCall::PassedPoll {
+            let own = state.passed.begin(now);
+            state.passed.answered(own, now);
+        }
+        Ok(state.budget(call.endpoint()).begin(now))
+    }
+
+    /// Time at which a client's call would start that has so many `before` it.
+    pub(super) fn turn(&self, call: PacedCall, before: usize, now: Instant) -> Instant {
+        let mut state = self.state();
+        let next = state.ready(call, now).err().unwrap_or(now);
+        let per_second = match call {
+            PacedCall::Cancel => state.cancels.per_second(),
+            PacedCall::PassedPoll => state.passed.per_second(),
+        };
+        let gap = Duration::from_secs(1) / per_second;
+        next + gap.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX))
     }
 
     /// Notes that a call has its answer, or will have none.
@@ -304,6 +334,14 @@ impl AccountPoller {
 impl PollerState {
     pub(super) fn scan(&mut self, status: Status) -> &mut ListScan {
         if status == Status::Running { &mut self.running } else { &mut self.pending }
+    }
+
+    /// Checks that a client's call may start.
+    fn ready(&mut self, call: PacedCall, now: Instant) -> Result<(), Instant> {
+        match call {
+            PacedCall::Cancel => self.cancels.ready(now),
+            PacedCall::PassedPoll => self.passed.ready(now).and_then(|()| self.queries.ready(now)),
+        }
     }
 
     fn budget(&mut self, endpoint: TaskEndpoint) -> &mut CallBudget {

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::account_poller::{AccountPoller, PageRequest};
 use super::answer_cache::AnswerCache;
+use super::call_turns::CallTurns;
 use super::end_search::EndSearches;
 use super::query_fault::QueryFault;
 use super::schedule::REST;
@@ -31,6 +32,7 @@ pub struct PollHub {
     subscribers: TaskEndSubscribers,
     tracked: DashMap<Arc<str>, Arc<TrackedTask>, RandomState>,
     pollers: DashMap<Arc<str>, Arc<AccountPoller>, RandomState>,
+    turns: DashMap<Arc<str>, Arc<CallTurns>, RandomState>,
     /// Hands each new poller to the querier.
     opened: mpsc::UnboundedSender<Arc<AccountPoller>>,
     answers: Mutex<AnswerCache>,
@@ -87,6 +89,7 @@ impl PollHub {
             subscribers,
             tracked: DashMap::default(),
             pollers: DashMap::default(),
+            turns: DashMap::default(),
             opened,
             answers: Mutex::default(),
             end_searches: EndSearches::default(),
@@ -121,6 +124,15 @@ impl PollHub {
             poller.follow(&task, rest);
         }
         task
+    }
+
+    /// Turns of the clients' calls to the account.
+    pub fn call_turns(&self, account: &Arc<str>) -> Arc<CallTurns> {
+        if let Some(turns) = self.turns.get(account) {
+            return Arc::clone(&turns);
+        }
+        let new = || Arc::new(CallTurns::new(self.account_poller(account)));
+        Arc::clone(self.turns.entry(Arc::clone(account)).or_insert_with(new).value())
     }
 
     /// The account's poller.

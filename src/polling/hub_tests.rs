@@ -14,7 +14,7 @@ use crate::account::AccountRegistry;
 use crate::config::Config;
 use crate::dashscope::task::status_answer;
 use crate::dashscope::task_list::TaskRow;
-use crate::polling::{NextCall, TaskEndpoint};
+use crate::polling::{NextCall, PacedCall, TaskEndpoint};
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::directory::Directory;
 
@@ -189,7 +189,7 @@ fn polls_that_are_passed_on_leave_queries_for_other_tasks() {
     let mut world = world();
     let mut passed = 0;
     for _ in 0..1_000 {
-        if let Ok(number) = world.poller.take_passed(world.now) {
+        if let Ok(number) = world.poller.take_paced(PacedCall::PassedPoll, world.now) {
             world.poller.call_ended(TaskEndpoint::Query, number, world.now);
             passed += 1;
         }

@@ -4,6 +4,8 @@
 mod account_poller;
 mod answer_cache;
 mod budget;
+mod call_permit;
+mod call_turns;
 mod end_search;
 pub mod hub;
 mod list_scan;
@@ -17,9 +19,10 @@ mod signals;
 mod task_ended;
 mod tracked_task;
 
-pub use account_poller::{AccountPoller, NextCall, PageRequest, TaskEndpoint};
+pub use account_poller::{AccountPoller, NextCall, PacedCall, PageRequest, TaskEndpoint};
+pub use call_permit::CallPermit;
+pub use call_turns::{CallTurns, QueuedCall, TurnFault};
 pub use end_search::SlotHolder;
-pub use querier::CallPermit;
 pub use query_fault::QueryFault;
 pub use task_ended::{TaskEndSubscribers, TaskEnded};
 pub use tracked_task::{TaskAnswer, TrackedTask};

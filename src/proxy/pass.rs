@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::{Response, StatusCode, Version};
+use tokio::time::timeout_at;
 
 use super::exchange::Exchange;
 use super::observe::{self, Observed};
@@ -12,7 +13,7 @@ use super::passage::{Destination, Passage};
 use super::rejection::Rejection;
 use super::worker::Proxy;
 use crate::dashscope::operation::Operation;
-use crate::polling::{CallPermit, TaskEndpoint};
+use crate::polling::{CallPermit, PacedCall};
 use crate::telemetry::stopwatch::Awaited;
 use crate::upstream::Download;
 
@@ -71,30 +72,27 @@ impl Proxy {
         Ok(response)
     }
 
-    /// Waits until the task's account may be sent a cancel or a poll: only so many may be sent in a second. The
-    /// caller holds the permit until there is an answer.
+    /// Waits until the task's account may be sent a cancel or a poll: only so many may be sent in a second, and tenants
+    /// take fair turns. The caller holds the permit until there is an answer.
     async fn turn(&self, passage: &Passage, account: usize) -> Result<CallPermit, Rejection> {
-        let poller = self.shared.hub.account_poller(&passage.permit().directory().accounts[account].name);
-        let cancels = passage.route().operation == Operation::TaskCancel;
-        let deadline = Instant::now() + TURN_PATIENCE;
+        let (permit, cancels) = (passage.permit(), passage.route().operation == Operation::TaskCancel);
+        let turns = self.shared.hub.call_turns(&permit.directory().accounts[account].name);
+        let call = if cancels { PacedCall::Cancel } else { PacedCall::PassedPoll };
+        let (now, tenant) = (Instant::now(), permit.tenant());
+        let until = now + TURN_PATIENCE;
         let _turn = passage.exchange.stopwatch.start_waiting(Awaited::Turn);
-        loop {
-            let now = Instant::now();
-            let taken = if cancels {
-                CallPermit::take(&poller, TaskEndpoint::Cancel, now)
-            } else {
-                CallPermit::take_passed(&poller, now)
-            };
-            match taken {
-                Ok(permit) => return Ok(permit),
-                Err(time) if time > deadline && cancels => {
-                    return Err(Rejection::AccountsOut(time.saturating_duration_since(now)));
-                }
-                // Some SDKs give up a task at 429; all ask again at 503.
-                Err(time) if time > deadline => return Err(Rejection::NoLiveKey),
-                Err(time) => tokio::time::sleep_until(time.into()).await,
-            }
+        if let Ok(mut queued) = turns.wait(call, &tenant.name, tenant.weight, until, now)
+            && let Ok(Some(call_permit)) = timeout_at(until.into(), queued.called()).await
+        {
+            return Ok(call_permit);
         }
+        if !cancels {
+            // Some SDKs give up a task at 429; all ask again at 503.
+            return Err(Rejection::NoLiveKey);
+        }
+        let now = Instant::now();
+        let turn = turns.turn(call, &tenant.name, tenant.weight, now);
+        Err(Rejection::AccountsOut(turn.saturating_duration_since(now)))
     }
 }
 

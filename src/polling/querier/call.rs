@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderValue, USER_AGENT};
 use hyper::{Request, Response, Uri};
 
-use super::{CallPermit, Querier};
+use super::Querier;
 use crate::account::choice::{self, ChoiceNeeds, TriedAccounts};
 use crate::account::{Account, UpstreamKey};
 use crate::config::Timeouts;
 use crate::dashscope::headers::{is_withheld_from_client, strip};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::refusal::{self, RefusalCause};
+use crate::polling::CallPermit;
 use crate::polling::hub::QueryOutcome;
 use crate::polling::{QueryFault, TaskAnswer, TaskEndpoint};
 use crate::upstream::{self, AnswerText, Download, ReadBounds, SendFault, Target, Upload};

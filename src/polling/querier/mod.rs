@@ -21,7 +21,9 @@ use self::supervise::{caught, restarted};
 use crate::dashscope::task_list::{self, TaskPage};
 use crate::dashscope::task_state;
 use crate::polling::hub::{PollHub, QueryOutcome};
-use crate::polling::{AccountPoller, NextCall, PageRequest, QueryFault, TaskEndpoint, TrackedTask};
+use crate::polling::{
+    AccountPoller, CallPermit, NextCall, PageRequest, QueryFault, TaskEndpoint, TrackedTask,
+};
 use crate::tenant::directory::Directory;
 use crate::upstream::{BufferBudget, Upstream};
 
@@ -31,51 +33,6 @@ pub struct Querier {
     directory: Arc<ArcSwap<Directory>>,
     upstream: Upstream,
     answer_budget: Arc<BufferBudget>,
-}
-
-/// A call that was taken from an account's budget. Drop it when the call has ended, with or without an answer.
-#[derive(Debug)]
-pub struct CallPermit {
-    poller: Arc<AccountPoller>,
-    endpoint: TaskEndpoint,
-    number: u64,
-}
-
-impl CallPermit {
-    /// Takes a call.
-    ///
-    /// # Errors
-    /// The time from which a call can be taken.
-    pub fn take(poller: &Arc<AccountPoller>, endpoint: TaskEndpoint, now: Instant) -> Result<Self, Instant> {
-        poller.take_call(endpoint, now).map(|number| Self { poller: Arc::clone(poller), endpoint, number })
-    }
-
-    /// Takes a query for a poll that is passed on.
-    ///
-    /// # Errors
-    /// The time from which one can be taken.
-    pub fn take_passed(poller: &Arc<AccountPoller>, now: Instant) -> Result<Self, Instant> {
-        let endpoint = TaskEndpoint::Query;
-        poller.take_passed(now).map(|number| Self { poller: Arc::clone(poller), endpoint, number })
-    }
-
-    /// Ends the call, and waits for the next one to the same endpoint.
-    async fn renew(self) -> Self {
-        let (poller, endpoint) = (Arc::clone(&self.poller), self.endpoint);
-        drop(self);
-        loop {
-            match Self::take(&poller, endpoint, Instant::now()) {
-                Ok(permit) => return permit,
-                Err(time) => sleep_until(time.into()).await,
-            }
-        }
-    }
-}
-
-impl Drop for CallPermit {
-    fn drop(&mut self) {
-        self.poller.call_ended(self.endpoint, self.number, Instant::now());
-    }
 }
 
 impl Querier {
@@ -154,8 +111,7 @@ impl Querier {
             drop(directory);
             match next {
                 NextCall::Ask(task, number) => {
-                    let permit =
-                        CallPermit { poller: Arc::clone(&poller), endpoint: TaskEndpoint::Query, number };
+                    let permit = CallPermit::new(&poller, TaskEndpoint::Query, number);
                     tokio::task::spawn_local(Rc::clone(&self).query_caught(task, permit));
                 }
                 NextCall::At(time) => tokio::select! {
@@ -195,8 +151,7 @@ impl Querier {
             let max_age = self.directory.load().settings.poll.max_age;
             match poller.next_page(max_age, Instant::now()) {
                 NextCall::Ask(page, number) => {
-                    let permit =
-                        CallPermit { poller: Arc::clone(&poller), endpoint: TaskEndpoint::List, number };
+                    let permit = CallPermit::new(&poller, TaskEndpoint::List, number);
                     tokio::task::spawn_local(Rc::clone(&self).list_caught(Arc::clone(&poller), page, permit));
                 }
                 NextCall::At(time) => tokio::select! {
