@@ -7,6 +7,7 @@ pub mod inference_message;
 mod lenient_json;
 pub mod limited_fields;
 pub mod model_field;
+pub mod model_scan;
 pub mod nearest;
 pub mod operation;
 pub mod oss;

@@ -2,6 +2,7 @@
 
 mod buffer_budget;
 mod download;
+mod late_model;
 mod pool;
 mod send;
 mod storage;

@@ -16,8 +16,10 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
 use super::buffer_budget::{BudgetShare, BufferBudget};
+use super::late_model::LateModel;
 use super::trailer_filter::{FieldFilter, TrailerFilter};
 use super::unread::Remainder;
+use crate::dashscope::model_field;
 use crate::net::spurious_wakes;
 use crate::net::timer::Timer;
 use crate::telemetry::stopwatch::{Awaited, Stopwatch};
@@ -70,6 +72,7 @@ pub struct Progress {
     kept_bytes: Cell<usize>,
     /// `kept` holds all that came.
     whole: Cell<bool>,
+    late_model: LateModel,
 }
 
 /// Why a body was not sent to its end.
@@ -141,6 +144,7 @@ impl Upload {
             kept: RefCell::default(),
             kept_bytes: Cell::new(0),
             whole: Cell::new(true),
+            late_model: LateModel::default(),
         };
         Self {
             source,
@@ -194,11 +198,31 @@ impl Upload {
     /// # Errors
     /// [`UploadFault::OverBudget`], or the fault of the client.
     pub async fn read_whole(&mut self, budget: &Arc<BufferBudget>) -> Result<(), UploadFault> {
+        self.read_held(budget, |_| false).await
+    }
+
+    /// Reads on before anything is sent as long as the body may yet name its model, as far as the buffer budget allows.
+    ///
+    /// # Errors
+    /// The fault of the client.
+    pub async fn read_to_model(&mut self, budget: &Arc<BufferBudget>) -> Result<(), UploadFault> {
+        match self.read_held(budget, |progress| !progress.late_model.seeks()).await {
+            Err(UploadFault::OverBudget) => Ok(()),
+            read => read,
+        }
+    }
+
+    async fn read_held(
+        &mut self,
+        budget: &Arc<BufferBudget>,
+        is_enough: impl Fn(&Progress) -> bool,
+    ) -> Result<(), UploadFault> {
         let mut budget_share = self.budget_share.take().unwrap_or_else(|| BudgetShare::nothing(budget));
-        while !self.ended {
+        while !self.ended && !is_enough(&self.progress) {
             let before = self.ahead_bytes;
             self.read_ahead(before + 1, |_| false).await?;
             if !budget_share.grow((self.ahead_bytes - before + PIECE_BYTES) as u64) {
+                self.budget_share = Some(budget_share);
                 return Err(UploadFault::OverBudget);
             }
         }
@@ -256,8 +280,9 @@ impl Upload {
             return self.fail(UploadFault::TooLarge);
         }
         self.left -= length;
-        self.progress.bytes.set(self.progress.bytes.get() + length);
+        let before = self.progress.bytes.replace(self.progress.bytes.get() + length);
         self.progress.keep(&frame, self.keep);
+        self.progress.seek_model(&frame, before);
         self.progress.last.set(Instant::now());
         self.ended = match &self.source {
             UploadSource::Client(incoming) => incoming.is_end_stream(),
@@ -313,6 +338,26 @@ impl Progress {
             piece
         });
         pieces.collect::<Vec<_>>().concat().into()
+    }
+
+    /// The model that the body names, as far as it came: the last one in its beginning, or else the last one behind it.
+    pub fn model(&self) -> Option<Box<str>> {
+        model_field::last(&self.beginning(usize::MAX)).or_else(|| self.late_model.found())
+    }
+
+    /// Seeks the model in a frame that came behind `before` bytes, if the beginning does not name it.
+    fn seek_model(&self, frame: &Frame<Bytes>, before: u64) {
+        let Some(piece) = frame.data_ref() else { return };
+        let of_beginning = (BEGINNING_BYTES as u64).saturating_sub(before);
+        if of_beginning > piece.len() as u64 {
+            return;
+        }
+        let mut behind = &piece[..];
+        if of_beginning > 0 {
+            self.late_model.begin(&self.kept.borrow(), BEGINNING_BYTES);
+            behind = &piece[of_beginning as usize..];
+        }
+        self.late_model.push(behind);
     }
 
     /// The body once more, if it went up to its end and was kept.
@@ -425,57 +470,5 @@ const WHOLE_BYTES: usize = 1024 * 1024;
 const PIECE_BYTES: usize = 256;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use http_body_util::BodyExt;
-
-    fn upload(pieces: &[&'static [u8]], keep: Keep) -> Upload {
-        let pieces: VecDeque<Bytes> = pieces.iter().map(|piece| Bytes::from_static(piece)).collect();
-        let stopwatch = Rc::new(Stopwatch::begin(std::time::Instant::now()));
-        Upload::of(UploadSource::Kept(pieces), false, u64::MAX, Duration::from_secs(9), keep, stopwatch)
-    }
-
-    async fn sent(upload: Upload) -> Vec<u8> {
-        upload.collect().await.expect("a body").to_bytes().to_vec()
-    }
-
-    #[tokio::test]
-    async fn a_body_goes_up_as_often_as_it_must() {
-        let mut first = upload(&[b"one", b"two", b"three"], Keep::Whole);
-        assert_eq!(first.read_ahead(4, |_| false).await, Ok(false));
-        assert_eq!(first.ahead(), b"onetwo");
-        assert_eq!(first.size_hint().exact(), Some(11));
-        let progress = first.progress();
-        assert!(progress.again().is_none());
-        assert_eq!(sent(first).await, b"onetwothree");
-        for _ in 0..2 {
-            let again = progress.again().expect("kept");
-            assert_eq!(again.size_hint().exact(), Some(11));
-            let next = again.progress();
-            assert_eq!(sent(again).await, b"onetwothree");
-            assert!(next.is_finished());
-        }
-        progress.forget();
-        assert!(progress.again().is_none());
-    }
-
-    #[tokio::test]
-    async fn of_a_large_body_the_beginning_is_kept() {
-        static LARGE: [u8; WHOLE_BYTES] = [b'x'; WHOLE_BYTES];
-        for (pieces, keep, fits) in [
-            (&[&LARGE[..]][..], Keep::Whole, true),
-            (&[b"ab", &LARGE], Keep::Whole, false),
-            (&[b"ab", &LARGE, b"cd"], Keep::Whole, false),
-            (&[b"ab", b"cd"], Keep::Beginning, true),
-            (&[b"ab", &LARGE, b"cd"], Keep::Beginning, false),
-        ] {
-            let upload = upload(pieces, keep);
-            let progress = upload.progress();
-            let whole = sent(upload).await;
-            assert_eq!(progress.again().is_some(), fits);
-            assert_eq!(progress.beginning(usize::MAX), whole[..whole.len().min(BEGINNING_BYTES)]);
-            let kept: usize = progress.kept.borrow().iter().map(Bytes::len).sum();
-            assert!(kept <= WHOLE_BYTES);
-        }
-    }
-}
+#[path = "upload_tests.rs"]
+mod tests;

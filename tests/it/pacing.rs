@@ -287,25 +287,35 @@ fn one_that_is_throttled_all_the_same_goes_where_there_is_room_or_is_told_so() {
     assert_never_throttled(&simulators[1]);
 }
 
-/// A submit's model comes too late to be known if it stands behind a picture, for example. Only a rule for every model
-/// applies to such submits, and counts them as submits of one model.
+/// A submit's model may stand behind a picture, for example.
 #[test]
-fn a_model_that_comes_late_is_paced_only_with_all() {
+fn a_model_that_comes_late_is_paced_like_any_other() {
     let upstream = Upstream::answering(task("t", "PENDING"));
     let late = |model| {
-        let body = format!(r#"{{"input":{{"prompt":{:?}}},"model":{model:?}}}"#, "x".repeat(20_000));
+        let body = format!(r#"{{"input":{{"prompt":{:?}}},"model":{model:?}}}"#, "x".repeat(200_000));
         let key = format!("Authorization: Bearer {TENANT_KEY}");
         message(&format!("POST {SYNTHESIS}"), &[&key, "X-DashScope-Async: enable"], &body)
     };
     let usual = gateway(&[upstream.address], "0s", "", "");
-    for _ in 0..5 {
-        assert_eq!(usual.ask(late(MODEL)).status(), 200);
-    }
+    assert_eq!(usual.ask(late("wan2.7-t2v")).status(), 200);
+    let rules = "pace = [{ models = [\"wan2.2-*\"], requests_per_second = 0.1 }]";
+    let ruled = gateway(&[upstream.address], "0s", rules, "");
+    assert_eq!(ruled.ask(late(MODEL)).status(), 200);
+    assert!(refused(&ruled.ask(late(MODEL)), &format!("0.1 submits per second of {MODEL}")) >= 9);
+    assert_eq!(ruled.ask(late("wan2.7-t2v")).status(), 200);
+    assert_eq!(upstream.requests().len(), 3);
+}
+
+/// Only a rule for every model applies to submits that name none, and counts them as submits of one model.
+#[test]
+fn a_submit_without_a_model_is_paced_only_with_all() {
+    let upstream = Upstream::answering(task("t", "PENDING"));
+    let unnamed = || submit(TENANT_KEY, MODEL, "p", &[]).replace("\"model\"", "\"Model\"");
     let all = "pace = [{ models = [\"wan2.2-*\"], requests_per_second = 1 }, { models = [\"*\"], requests_per_second = 0.1 }]";
     let all = gateway(&[upstream.address], "0s", all, "");
-    assert_eq!(all.ask(late(MODEL)).status(), 200);
-    assert!(refused(&all.ask(late("wan2.1-t2v-plus")), "0.1 submits per second of ") >= 9);
-    assert_eq!(upstream.requests().len(), 6);
+    assert_eq!(all.ask(unnamed()).status(), 200);
+    assert!(refused(&all.ask(unnamed()), "0.1 submits per second of ") >= 9);
+    assert_eq!(upstream.requests().len(), 1);
 }
 
 #[test]

@@ -266,14 +266,16 @@ impl Exchange {
         self.directory.settings.log.access != LogTarget::Off
     }
 
-    /// Records the model for the access log and the trace, and for the task of a submit: the known one, or the one that
-    /// stands near the beginning of the body. A known one that looks like a secret is not recorded.
+    /// Records the model for the access log and the trace, and for the task of a submit: the known one, or the one in
+    /// the body. A known one that looks like a secret is not recorded.
     pub(super) fn note_model(&self, known: Option<&str>) {
         let submits = self.submits();
         if (submits || self.is_told()) && self.model.get().is_none() {
             let read = || match self.upload.get()? {
-                upload if submits => model_field::last(&upload.beginning(usize::MAX)),
-                upload => model_field::first(&upload.beginning(MODEL_WITHIN_BYTES)),
+                upload if submits => upload.model(),
+                upload => {
+                    model_field::first(&upload.beginning(MODEL_WITHIN_BYTES)).or_else(|| upload.model())
+                }
             };
             let is_name = |model: &&str| !model.is_empty() && !looks_like_secret(model);
             let model = known.filter(is_name).map(Box::from).or_else(read);
@@ -331,6 +333,6 @@ impl Exchange {
     }
 }
 
-/// Part of a body that is searched for the model if only the access log or a trace needs it; in most bodies the model
-/// is the first field.
+/// Part of a body that is searched first for the model if only the access log or a trace needs it; in most bodies the
+/// model is the first field.
 const MODEL_WITHIN_BYTES: usize = 4 * 1024;

@@ -18,6 +18,7 @@ use crate::proxy::query_model::{AmbiguousModel, query_model};
 use crate::proxy::read_model::read_model;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::route::Route;
+use crate::proxy::shared::Shared;
 use crate::upstream::{Download, Upload};
 
 /// Facts for the choice that are the same for each attempt.
@@ -44,7 +45,7 @@ impl<'d> Choice<'d> {
         destination: Destination,
         request: &Parts,
         body: &mut Upload,
-        uploads: &UploadDirectories,
+        shared: &Shared,
     ) -> Result<Self, Rejection> {
         let accounts = &*permit.directory().accounts;
         let operation = route.operation;
@@ -60,8 +61,8 @@ impl<'d> Choice<'d> {
             let is_name = |name: &Cow<'_, str>| !name.is_empty() && !looks_like_secret(name);
             choice.model = model.filter(is_name).map(|name| name.into());
         } else if may_wait || choice.is_open() && choice.among.iter().any(is_throttled) {
-            // Submits that name the model too late to be read count together as one model without a name.
-            let model = read_model(permit, body).await?.unwrap_or_default();
+            // Submits whose model could not be read count together as one model without a name.
+            let model = read_model(permit, body, &shared.buffer_budget).await?.unwrap_or_default();
             if may_wait && choice.among.iter().any(|index| accounts[*index].is_paced(&model)) {
                 // A submit must arrive when it may start, and not when a slow client has sent it.
                 let read = body.read_ahead(MOST_PACED, |_| false).await;
@@ -72,7 +73,7 @@ impl<'d> Choice<'d> {
             choice.model = Some(model);
         }
         if is_policy {
-            choice.stay_with_last_policy(uploads, permit, SystemTime::now());
+            choice.stay_with_last_policy(&shared.uploads, permit, SystemTime::now());
         }
         Ok(choice)
     }

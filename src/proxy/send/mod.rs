@@ -22,7 +22,6 @@ use self::forward::NoAnswer;
 use self::pace::{NoAttempt, SubmitWait};
 use self::rewrite::Outbound;
 use crate::account::choice::{AccountFeedback, TriedAccounts};
-use crate::dashscope::model_field;
 use crate::dashscope::operation::Operation;
 use crate::dashscope::refusal::{self, RefusalCause};
 use crate::proxy::exchange::Exchange;
@@ -58,9 +57,8 @@ impl Proxy {
     ) -> Result<Response<Download>, Rejection> {
         let Passage { exchange, native, destination, mut request, mut body, asked: _ } = *passage;
         let (permit, route) = (exchange.permit(), native.as_ref().unwrap_or(exchange.route()));
-        let mut choice =
-            Choice::new(permit, route, destination, &request, &mut body, &self.shared.uploads).await?;
-        exchange.note_known_model(choice.model.as_deref());
+        let mut choice = Choice::new(permit, route, destination, &request, &mut body, &self.shared).await?;
+        exchange.note_known_model(choice.known_model());
         let mut submit_wait =
             client.map(|client| SubmitWait::new(permit, &request.headers, client, &exchange));
         let mut tried = TriedAccounts::default();
@@ -119,8 +117,8 @@ impl Proxy {
             let Classified { cause, takes_key } = classify::classify(&mut response).await;
             if let Some(RefusalCause::Throttled(kind)) = cause {
                 account.series.count_throttled(kind);
-                let read = || model_field::last(&progress.beginning(usize::MAX));
-                choice.model = choice.model.take().filter(|model| !model.is_empty()).or_else(read);
+                let known = choice.model.take().filter(|model| !model.is_empty());
+                choice.model = known.or_else(|| progress.model());
             }
             let answer = AccountFeedback {
                 is_success: response.status().as_u16() < 300,
@@ -140,7 +138,7 @@ impl Proxy {
                 (request, body) = (copy, again);
                 continue;
             }
-            exchange.note_model(choice.model.as_deref());
+            exchange.note_model(choice.known_model());
             if is_hidden {
                 Box::pin(delay_next_query(&choice, &exchange)).await;
                 return Err(Rejection::AccountFault);

@@ -1,0 +1,92 @@
+use super::*;
+use http_body_util::BodyExt;
+
+fn upload(pieces: &[&'static [u8]], keep: Keep) -> Upload {
+    let pieces: VecDeque<Bytes> = pieces.iter().map(|piece| Bytes::from_static(piece)).collect();
+    let stopwatch = Rc::new(Stopwatch::begin(std::time::Instant::now()));
+    Upload::of(UploadSource::Kept(pieces), false, u64::MAX, Duration::from_secs(9), keep, stopwatch)
+}
+
+async fn sent(upload: Upload) -> Vec<u8> {
+    upload.collect().await.expect("a body").to_bytes().to_vec()
+}
+
+#[tokio::test]
+async fn a_body_goes_up_as_often_as_it_must() {
+    let mut first = upload(&[b"one", b"two", b"three"], Keep::Whole);
+    assert_eq!(first.read_ahead(4, |_| false).await, Ok(false));
+    assert_eq!(first.ahead(), b"onetwo");
+    assert_eq!(first.size_hint().exact(), Some(11));
+    let progress = first.progress();
+    assert!(progress.again().is_none());
+    assert_eq!(sent(first).await, b"onetwothree");
+    for _ in 0..2 {
+        let again = progress.again().expect("kept");
+        assert_eq!(again.size_hint().exact(), Some(11));
+        let next = again.progress();
+        assert_eq!(sent(again).await, b"onetwothree");
+        assert!(next.is_finished());
+    }
+    progress.forget();
+    assert!(progress.again().is_none());
+}
+
+#[tokio::test]
+async fn of_a_large_body_the_beginning_is_kept() {
+    static LARGE: [u8; WHOLE_BYTES] = [b'x'; WHOLE_BYTES];
+    for (pieces, keep, fits) in [
+        (&[&LARGE[..]][..], Keep::Whole, true),
+        (&[b"ab", &LARGE], Keep::Whole, false),
+        (&[b"ab", &LARGE, b"cd"], Keep::Whole, false),
+        (&[b"ab", b"cd"], Keep::Beginning, true),
+        (&[b"ab", &LARGE, b"cd"], Keep::Beginning, false),
+    ] {
+        let upload = upload(pieces, keep);
+        let progress = upload.progress();
+        let whole = sent(upload).await;
+        assert_eq!(progress.again().is_some(), fits);
+        assert_eq!(progress.beginning(usize::MAX), whole[..whole.len().min(BEGINNING_BYTES)]);
+        let kept: usize = progress.kept.borrow().iter().map(Bytes::len).sum();
+        assert!(kept <= WHOLE_BYTES);
+    }
+}
+
+#[tokio::test]
+async fn the_model_is_known_wherever_it_stands() {
+    let long = "x".repeat(3 * BEGINNING_BYTES);
+    for body in [
+        format!(r#"{{"model":"wan","input":"{long}","model":"other"}}"#),
+        format!(r#"{{"input":"{long}","model":"wan","parameters":{{}}}}"#),
+        format!(r#"{{"input":"{}","model":"wan"}}"#, &long[..BEGINNING_BYTES - 20]),
+    ] {
+        for piece_bytes in [1, 1000, BEGINNING_BYTES, usize::MAX] {
+            let pieces: VecDeque<Bytes> =
+                body.as_bytes().chunks(piece_bytes).map(Bytes::copy_from_slice).collect();
+            let upload = Upload::ours(pieces);
+            let progress = upload.progress();
+            assert_eq!(sent(upload).await, body.as_bytes());
+            assert_eq!(progress.model().as_deref(), Some("wan"), "{piece_bytes}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_read_to_its_model_as_far_as_there_is_room() {
+    let long = "x".repeat(BEGINNING_BYTES);
+    let body = format!(r#"{{"input":"{long}{long}","model":"wan","more":"{long}"}}"#);
+    let body = || Upload::ours(body.as_bytes().chunks(1000).map(Bytes::copy_from_slice));
+    for (room, read, model) in [(1 << 20, 33_000, Some("wan")), (5000, 21_000, None)] {
+        let (mut upload, budget) = (body(), BufferBudget::new(room));
+        assert_eq!(upload.read_ahead(BEGINNING_BYTES, |_| false).await, Ok(false));
+        assert_eq!(upload.read_to_model(&budget).await, Ok(()));
+        assert_eq!(upload.progress().model().as_deref(), model);
+        assert_eq!(upload.ahead().len(), read);
+        let progress = upload.progress();
+        sent(upload).await;
+        assert_eq!(progress.model().as_deref(), Some("wan"));
+    }
+    let mut coded = Upload::ours(vec![Bytes::from_static(&[0x1f; 20_000]); 9]);
+    assert_eq!(coded.read_ahead(BEGINNING_BYTES, |_| false).await, Ok(false));
+    assert_eq!(coded.read_to_model(&BufferBudget::new(1 << 20)).await, Ok(()));
+    assert_eq!(coded.ahead().len(), 20_000, "what is no JSON names no model");
+}
