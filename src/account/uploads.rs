@@ -9,7 +9,7 @@ use dashmap::DashMap;
 
 use crate::dashscope::oss;
 use crate::limits::TimesAhead;
-use crate::store::{Change, Mirror, Store, StoreFault, UPLOADS_KEPT, UploadRecord};
+use crate::store::{Change, CommitFault, Mirror, Store, StoreFault, UPLOADS_KEPT, UploadRecord};
 
 /// Upload directories that policies named: all in memory, and durable in the store.
 #[derive(Debug, Default)]
@@ -66,10 +66,10 @@ impl UploadDirectories {
     ///
     /// # Errors
     /// The policy was not stored, and must not be given to the client.
-    pub async fn note(&self, store: &Store, mut upload: UploadRecord) -> Result<(), StoreFault> {
+    pub async fn note(&self, store: &Store, mut upload: UploadRecord) -> Result<(), CommitFault> {
         upload.directory = upload.directory.trim_matches('/').into();
         let displaced = self.by_tenant.get(&upload.tenant).and_then(|issued| issued.displaced());
-        store.keep_upload(upload, displaced).await
+        store.commit(Change::KeepUpload { upload, displaced }).await.map(drop)
     }
 
     /// Adds a directory that is in the store.

@@ -15,7 +15,7 @@ use super::body;
 use super::name_page::{NamePage, PageQuery};
 use super::problem::Problem;
 use super::response::{AdminResponse, answer, moment};
-use crate::store::KeyRecord;
+use crate::store::{Change, KeyRecord, Outcome};
 use crate::tenant::directory::Directory;
 use crate::tenant::key::{CredentialFault, MintedKey, mint_id};
 use crate::tenant::keyring::{IssuedKey, KeyEnd};
@@ -66,7 +66,8 @@ impl Admin {
         }
         let secret = MintedKey::mint()?;
         let record = record(&id, &tenant, &secret, now, expires);
-        if !self.shared.store.create_key(record).await.map_err(Problem::Unconfirmed)? {
+        let created = self.shared.store.commit(Change::CreateKey(record)).await;
+        if created.map_err(Problem::Unconfirmed)? == Outcome::NotMade {
             return Err(Problem::IdTaken(format!("the store has a key `{id}` already: choose another id")));
         }
         let until = expires.map(moment);
@@ -112,7 +113,8 @@ impl Admin {
             KeyEnd::Never | KeyEnd::Revoked => None,
         };
         let successor = record(id, &tenant, &secret, now, expires);
-        if !self.shared.store.rotate_key(successor, until).await.map_err(Problem::Unconfirmed)? {
+        let rotated = self.shared.store.commit(Change::RotateKey { successor, old_until: until }).await;
+        if rotated.map_err(Problem::Unconfirmed)? == Outcome::NotMade {
             return Err(Problem::Ended(id.to_owned()));
         }
         let until = expires.map_or(until, |expires| expires.min(until));
@@ -141,7 +143,8 @@ impl Admin {
         let key = self.issued(id)?;
         let tenant = Arc::clone(&key.tenant);
         entry.tenant = Some((*tenant).to_owned());
-        self.shared.store.revoke_key(id, SystemTime::now()).await.map_err(Problem::RevokedNotKept)?;
+        let revoke = Change::RevokeKey { id: id.into(), at: SystemTime::now() };
+        self.shared.store.commit(revoke).await.map_err(Problem::RevokedNotKept)?;
         Ok(answer(StatusCode::OK, &json!({ "id": id, "tenant": &*tenant, "status": "revoked" })))
     }
 

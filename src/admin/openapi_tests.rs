@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::DOCUMENT;
 use super::problem::Problem;
 use super::route::{PATHS, is_guarded};
-use crate::store::{KeyChangeFault, StoreCause, StoreFault};
+use crate::store::{CommitFault, StoreCause, StoreFault};
 
 fn document() -> Value {
     serde_json::from_str(DOCUMENT).expect("JSON")
@@ -105,9 +105,9 @@ fn every() -> Vec<Problem> {
         Problem::Configured(text()),
         Problem::NoSuchKey(text()),
         Problem::Ended(text()),
-        Problem::Unconfirmed(KeyChangeFault::NotMade(fault())),
-        Problem::Unconfirmed(KeyChangeFault::Unclear(fault())),
-        Problem::RevokedNotKept(fault()),
+        Problem::Unconfirmed(CommitFault::NotMade(fault())),
+        Problem::Unconfirmed(CommitFault::Unclear(fault())),
+        Problem::RevokedNotKept(CommitFault::Unclear(fault())),
         Problem::NoRandomness(getrandom::Error::UNSUPPORTED),
         Problem::NoFile,
         Problem::BadConfig(Vec::new()),

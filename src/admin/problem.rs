@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::response::{AdminResponse, answer};
 use crate::config::{Fault, Position};
-use crate::store::{KeyChangeFault, StoreFault};
+use crate::store::CommitFault;
 
 #[derive(Debug)]
 pub(super) enum Problem {
@@ -42,9 +42,9 @@ pub(super) enum Problem {
     /// The key was revoked, or has expired.
     Ended(String),
     /// A change that brings a secret was not confirmed.
-    Unconfirmed(KeyChangeFault),
+    Unconfirmed(CommitFault),
     /// The key is revoked in memory, and it is not known whether the store has recorded it.
-    RevokedNotKept(StoreFault),
+    RevokedNotKept(CommitFault),
     NoRandomness(getrandom::Error),
     /// The configuration is not from a file.
     NoFile,
@@ -87,7 +87,7 @@ impl Problem {
     pub(super) const fn is_unclear(&self) -> bool {
         matches!(
             self,
-            Problem::Unconfirmed(KeyChangeFault::Unclear(_)) | Problem::RevokedNotKept(_) | Problem::Panicked
+            Problem::Unconfirmed(CommitFault::Unclear(_)) | Problem::RevokedNotKept(_) | Problem::Panicked
         )
     }
 
@@ -111,10 +111,10 @@ impl Problem {
             Problem::Configured(_) => (StatusCode::CONFLICT, "configured_key"),
             Problem::NoSuchKey(_) => (StatusCode::NOT_FOUND, "no_such_key"),
             Problem::Ended(_) => (StatusCode::CONFLICT, "key_ended"),
-            Problem::Unconfirmed(KeyChangeFault::NotMade(_)) => {
+            Problem::Unconfirmed(CommitFault::NotMade(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable")
             }
-            Problem::Unconfirmed(KeyChangeFault::Unclear(_)) => {
+            Problem::Unconfirmed(CommitFault::Unclear(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "outcome_unclear")
             }
             Problem::RevokedNotKept(_) => (StatusCode::SERVICE_UNAVAILABLE, "revoked_not_kept"),
@@ -156,10 +156,10 @@ impl Problem {
             Problem::Ended(id) => {
                 format!("`{id}` was revoked or has expired, and can't be rotated; create another key").into()
             }
-            Problem::Unconfirmed(KeyChangeFault::NotMade(fault)) => {
+            Problem::Unconfirmed(CommitFault::NotMade(fault)) => {
                 format!("it was not done: the store {fault}").into()
             }
-            Problem::Unconfirmed(KeyChangeFault::Unclear(fault)) => format!(
+            Problem::Unconfirmed(CommitFault::Unclear(fault)) => format!(
                 "it is not known whether it was done, as the store {fault}. If it was, it is undone once the store \
                  answers, and all secrets work as before; only a crash or a stop before that leaves it done. GET \
                  /admin/keys lists what holds: look there, and then ask again"

@@ -15,7 +15,7 @@ use super::worker::Proxy;
 use crate::account::Account;
 use crate::dashscope::submit_answer::SubmitAnswer;
 use crate::dashscope::task::Status;
-use crate::store::TaskRecord;
+use crate::store::{Change, TaskRecord};
 use crate::unified::RequestedVideo;
 use crate::upstream::{self, ANSWER_BYTES, Download};
 
@@ -77,7 +77,7 @@ impl Proxy {
             asked,
             hidden: false.into(),
         });
-        if let Err(fault) = self.shared.store.claim(Arc::clone(&task)).await {
+        if let Err(fault) = self.shared.store.commit(Change::Claim(Arc::clone(&task))).await {
             // The task is paid for, so the client gets its id all the same. If the gateway crashes before the claim is
             // durable, the task has no owner.
             tracing::error!(task_id = &*task.id, tenant = &*permit.tenant().name, %fault, "a task's owner is not durable yet");

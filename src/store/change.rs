@@ -5,28 +5,98 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::record::MOST_ID_BYTES;
 use super::{KeyRecord, TaskRecord, UploadRecord};
 
 /// One change of durable state; the other process of a hand-over gets it as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Change {
+    /// Names the owner of a new task. Made whatever stands: where an id is claimed twice, the first claim counts. Replayed
+    /// even if it can't be written: the account pays for the task, so its client must be able to poll it.
     Claim(Arc<TaskRecord>),
-    Hide {
-        id: Box<str>,
-        claimed_at: SystemTime,
-    },
+    /// Hides a task from the unified dialect; not made where there is no such task.
+    Hide { id: Box<str>, claimed_at: SystemTime },
+    /// Records the owner of an upload directory.
     KeepUpload {
         upload: UploadRecord,
         /// An older directory of the tenant, which is deleted to make room.
         displaced: Option<Arc<str>>,
     },
+    /// Adds a key; not made where the id or the secret exists already.
     CreateKey(KeyRecord),
-    RotateKey {
-        successor: KeyRecord,
-        old_until: SystemTime,
-    },
-    RevokeKey {
-        id: Box<str>,
-        at: SystemTime,
-    },
+    /// Adds a secret under the id of a living key of the tenant, whose older secrets work until `old_until`; not made
+    /// where there is no such key, or the secret exists already.
+    RotateKey { successor: KeyRecord, old_until: SystemTime },
+    /// Revokes all secrets of a key; not made where no living key has the id. Replayed at once, because a leaked key must
+    /// not work until a disk answers.
+    RevokeKey { id: Box<str>, at: SystemTime },
+}
+
+/// Outcome of a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The change is durable.
+    Made,
+    /// What stands in the store does not allow the change, and nothing was changed.
+    NotMade,
+}
+
+/// When a change is replayed in the process that makes it. Other processes replay what was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Replayed {
+    /// Before it is written.
+    AtOnce,
+    /// Once it is written.
+    WhenWritten,
+    /// After the try to write it, however that ended.
+    InAnyCase,
+}
+
+impl Outcome {
+    /// `Made` if rows were changed.
+    pub(super) fn of(is_made: bool) -> Self {
+        if is_made { Self::Made } else { Self::NotMade }
+    }
+}
+
+impl Change {
+    pub(super) fn replayed(&self) -> Replayed {
+        match self {
+            Self::Hide { .. } | Self::RevokeKey { .. } => Replayed::AtOnce,
+            Self::KeepUpload { .. } | Self::CreateKey(_) | Self::RotateKey { .. } => Replayed::WhenWritten,
+            Self::Claim(_) => Replayed::InAnyCase,
+        }
+    }
+
+    /// The id of the key whose new secret the change brings. Such a change is taken back if its caller does not hear of
+    /// it: no secret may work that nobody saw.
+    pub(super) fn secret_of(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::CreateKey(key) | Self::RotateKey { successor: key, .. } => Some(&key.id),
+            Self::Claim(_) | Self::Hide { .. } | Self::KeepUpload { .. } | Self::RevokeKey { .. } => None,
+        }
+    }
+
+    /// The change as it is stored, with what a client chooses cut to its longest length; `None` if an id is too long.
+    pub(super) fn to_be_stored(&self) -> Option<Self> {
+        let mut stored = self.clone();
+        match &mut stored {
+            Self::Claim(task) => {
+                if task.id.len() > MOST_ID_BYTES {
+                    return None;
+                }
+                if task.is_long() {
+                    Arc::make_mut(task).shorten();
+                }
+            }
+            Self::KeepUpload { upload, .. } => {
+                if upload.directory.len() > MOST_ID_BYTES {
+                    return None;
+                }
+                upload.shorten();
+            }
+            Self::Hide { .. } | Self::CreateKey(_) | Self::RotateKey { .. } | Self::RevokeKey { .. } => {}
+        }
+        Some(stored)
+    }
 }

@@ -15,14 +15,28 @@ pub struct StoreFault {
     pub cause: StoreCause,
 }
 
-/// Why a change that brings a secret was not confirmed. In neither case does the secret work.
+/// Why a commit was not confirmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyChangeFault {
+pub enum CommitFault {
     /// The change was not made, and will not be.
     NotMade(StoreFault),
-    /// The change may be in the file. If so, it is undone as soon as the disk answers; only a crash or a stop before
-    /// that leaves it made.
+    /// The change was made, or will be as soon as the disk answers, unless the process ends before that. But a change
+    /// that brings a secret is undone then: no secret works that nobody saw, unless the process ends before that.
     Unclear(StoreFault),
+}
+
+impl CommitFault {
+    pub const fn fault(&self) -> &StoreFault {
+        match self {
+            Self::NotMade(fault) | Self::Unclear(fault) => fault,
+        }
+    }
+}
+
+impl fmt::Display for CommitFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fault().fmt(f)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

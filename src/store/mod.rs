@@ -36,8 +36,8 @@ use rusqlite::Connection;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
-pub use self::change::Change;
-pub use self::fault::{KeyChangeFault, StoreCause, StoreFault, WHAT_IS_REFUSED};
+pub use self::change::{Change, Outcome};
+pub use self::fault::{CommitFault, StoreCause, StoreFault, WHAT_IS_REFUSED};
 use self::file::LockedFile;
 pub use self::probe::{ProbedStore, probe};
 pub use self::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};

@@ -15,17 +15,17 @@ use super::group_commit::RecentBatches;
 use super::rows::ExpiredRows;
 use super::state::{LearntStatuses, StoreState};
 use super::withdrawal::{KeyUndo, Withdrawable};
-use super::{Change, WHAT_IS_REFUSED, rows, schema};
+use super::{Change, Outcome, WHAT_IS_REFUSED, rows, schema};
 
-/// Outcome of a change: whether it was made, or why it could not be written.
-pub(super) type Outcome = Result<bool, StoreFault>;
+/// Answer to the caller of a change.
+pub(super) type Answer = Result<Outcome, StoreFault>;
 
 /// A change to be written, with the sender that tells its caller the outcome.
 #[derive(Debug)]
 pub(super) struct QueuedChange {
     pub(super) change: Change,
     /// Dropped unanswered where the writer ends first.
-    pub(super) reply: oneshot::Sender<Outcome>,
+    pub(super) reply: oneshot::Sender<Answer>,
     /// Present where the caller may take the change back.
     pub(super) withdrawable: Option<Box<Withdrawable>>,
 }
@@ -283,17 +283,17 @@ impl StoreWriter {
     }
 
     /// Answers the callers after a commit. A change whose caller has given up is undone by the next commit.
-    fn answer(&mut self, mut outcomes: Vec<Result<bool, StoreCause>>) {
+    fn answer(&mut self, mut outcomes: Vec<Result<Outcome, StoreCause>>) {
         for (queued, outcome) in self.waiting.iter_mut().zip(&mut outcomes) {
             let Some(part) = &mut queued.withdrawable else { continue };
             let is_given_up = !part.stage.end() || queued.reply.is_closed();
-            if is_given_up && *outcome == Ok(true) {
-                *outcome = Ok(false);
+            if is_given_up && *outcome == Ok(Outcome::Made) {
+                *outcome = Ok(Outcome::NotMade);
                 let retirements = std::mem::take(&mut part.retirements);
                 self.undos.extend(KeyUndo::of(&queued.change, retirements));
             }
         }
-        let made = self.waiting.iter().zip(&outcomes).filter(|(_, outcome)| matches!(outcome, Ok(true)));
+        let made = self.waiting.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Ok(Outcome::Made));
         // The other process gets the changes before the callers are answered: a client may ask that process next.
         self.state.link.send(made.map(|(queued, _)| &queued.change));
         for (queued, outcome) in self.waiting.drain(..).zip(outcomes) {
@@ -371,8 +371,8 @@ impl StoreWriter {
     }
 }
 
-fn apply(connection: &Connection, queued: &mut QueuedChange) -> rusqlite::Result<bool> {
-    match &queued.change {
+fn apply(connection: &Connection, queued: &mut QueuedChange) -> rusqlite::Result<Outcome> {
+    let is_made = match &queued.change {
         Change::Claim(task) => rows::insert_task(connection, task).map(|()| true),
         Change::Hide { id, claimed_at } => rows::hide_task(connection, id, *claimed_at),
         Change::KeepUpload { upload, displaced } => {
@@ -389,7 +389,8 @@ fn apply(connection: &Connection, queued: &mut QueuedChange) -> rusqlite::Result
             rows::rotate_key(connection, successor, *old_until)
         }
         Change::RevokeKey { id, at } => rows::revoke_key(connection, id, *at),
-    }
+    };
+    is_made.map(Outcome::of)
 }
 
 /// True if the change is at fault, and not the file or the disk.

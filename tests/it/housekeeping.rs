@@ -9,7 +9,7 @@ use dashgate::config::{Config, LogTarget};
 use dashgate::dashscope::task::Status;
 use dashgate::lifecycle::housekeeping::Housekeeper;
 use dashgate::proxy::Shared;
-use dashgate::store::{KeyRecord, Store, TaskRecord};
+use dashgate::store::{Change, KeyRecord, Outcome, Store, TaskRecord};
 use tempfile::TempDir;
 
 use crate::harness::{UPSTREAM_KEY, configuration, eventually, logs};
@@ -44,7 +44,7 @@ fn claim(shared: &Shared, id: &str, tenant: &str, claimed_at: SystemTime) {
         asked: None,
         hidden: false.into(),
     };
-    wait(shared.store.claim(task)).unwrap();
+    wait(shared.store.commit(Change::Claim(task.into()))).unwrap();
 }
 
 fn rows(shared: &Shared) -> usize {
@@ -112,8 +112,11 @@ fn an_id_is_free_again_long_after_its_key_ended() {
         retires_at: None,
     };
     for (id, secret, revoked) in [("old", 1, Duration::ZERO), ("young", 2, 2 * DAY)] {
-        assert_eq!(wait(gateway.store.create_key(key(id, secret))), Ok(true));
-        assert_eq!(wait(gateway.store.revoke_key(id, clock + revoked)), Ok(true));
+        assert_eq!(wait(gateway.store.commit(Change::CreateKey(key(id, secret)))), Ok(Outcome::Made));
+        assert_eq!(
+            wait(gateway.store.commit(Change::RevokeKey { id: id.into(), at: clock + revoked })),
+            Ok(Outcome::Made)
+        );
     }
     let mut housekeeper = Housekeeper::new(gateway.clone(), began);
     let month = 31 * DAY;
@@ -122,7 +125,7 @@ fn an_id_is_free_again_long_after_its_key_ended() {
         gateway.keyring.named("old").is_none()
     });
     assert!(gateway.keyring.named("young").is_some());
-    assert_eq!(wait(gateway.store.create_key(key("young", 3))), Ok(false));
-    assert_eq!(wait(gateway.store.create_key(key("old", 4))), Ok(true));
+    assert_eq!(wait(gateway.store.commit(Change::CreateKey(key("young", 3)))), Ok(Outcome::NotMade));
+    assert_eq!(wait(gateway.store.commit(Change::CreateKey(key("old", 4)))), Ok(Outcome::Made));
     assert_eq!(gateway.keyring.find(&[1; 32]).map(|key| key.id.clone()), None);
 }

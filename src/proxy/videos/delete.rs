@@ -21,6 +21,7 @@ use crate::proxy::passage::Destination;
 use crate::proxy::poll;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::worker::Proxy;
+use crate::store::Change;
 use crate::upstream::{self, ANSWER_BYTES};
 
 /// Answers `DELETE /v1/videos/{id}`.
@@ -42,7 +43,8 @@ pub(in crate::proxy) async fn delete(
         return Ok(observe::whole(refused, exchange));
     }
     if let Some(record) = record {
-        proxy.shared.store.hide(id, record.claimed_at).await.map_err(|fault| {
+        let hide = Change::Hide { id: (&**id).into(), claimed_at: record.claimed_at };
+        proxy.shared.store.commit(hide).await.map_err(|fault| {
             tracing::error!(task_id = &**id, %fault, "a delete could not be noted");
             Rejection::StoreUnavailable
         })?;

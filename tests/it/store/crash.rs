@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use dashgate::store::Store;
+use dashgate::store::{Change, Store};
 use futures_util::future::join_all;
 
 use super::{child, place, task, tasks, wait};
@@ -50,7 +50,7 @@ pub(super) fn claim_for_ever(path: &Path) {
     wait(join_all((0..32).map(async |_| {
         loop {
             let id = uuid::Uuid::new_v4().to_string();
-            store.claim(task(&id, SystemTime::now())).await.unwrap();
+            store.commit(Change::Claim(task(&id, SystemTime::now()).into())).await.unwrap();
             std::io::stdout().write_all(format!("{id}\n").as_bytes()).unwrap();
         }
     })));

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use dashgate::store::{Store, StoreBounds};
+use dashgate::store::{Change, Store, StoreBounds};
 use futures_util::future::join_all;
 use rusqlite::{Connection, params};
 
@@ -30,7 +30,7 @@ fn rate_and_latency_of_claims() {
                 while begun.elapsed() < lasting {
                     let id = uuid::Uuid::new_v4().to_string();
                     let claim = Instant::now();
-                    store.claim(task(&id, at(number))).await.unwrap();
+                    store.commit(Change::Claim(task(&id, at(number)).into())).await.unwrap();
                     times.push(claim.elapsed());
                 }
                 times
@@ -121,7 +121,7 @@ fn many_tasks_and_as_many_keys() {
     let mut slowest = Duration::ZERO;
     for number in 0..500 {
         let claim = Instant::now();
-        wait(store.claim(task(&format!("new-{number}"), at(number)))).unwrap();
+        wait(store.commit(Change::Claim(task(&format!("new-{number}"), at(number)).into()))).unwrap();
         slowest = slowest.max(claim.elapsed());
     }
     println!(

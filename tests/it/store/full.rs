@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use dashgate::store::{Store, StoreBounds, StoreCause};
+use dashgate::store::{Change, Store, StoreBounds, StoreCause};
 use futures_util::future::join_all;
 
 use super::{at, can_mount, child, health, ids, place, task, wait};
@@ -42,15 +42,16 @@ pub(super) fn fill_and_free(path: &Path) {
     for round in 0..100 {
         let names: Vec<_> = (0..1_000).map(|number| format!("{round}-{number}")).collect();
         let warned = health(&store).is_some();
-        let done = wait(join_all(names.iter().map(|id| store.claim(task(id, at(round))))));
+        let done =
+            wait(join_all(names.iter().map(|id| store.commit(Change::Claim(task(id, at(round)).into())))));
         for (id, done) in names.into_iter().zip(done) {
             match done {
-                Ok(()) => {
+                Ok(_) => {
                     acknowledged.push(id);
                     after_the_warning += usize::from(warned);
                 }
                 // On a busy machine a claim may fail because the store is slow: the queue had room for it all the same.
-                Err(fault) if matches!(fault.cause, StoreCause::Stuck | StoreCause::Crowded) => {
+                Err(fault) if matches!(fault.fault().cause, StoreCause::Stuck | StoreCause::Crowded) => {
                     after_the_warning += usize::from(warned);
                 }
                 Err(fault) => refused = Some(fault),
@@ -64,7 +65,7 @@ pub(super) fn fill_and_free(path: &Path) {
     assert!(limited || after_the_warning >= 1_000, "{after_the_warning}");
     let refused = refused.expect("a full disk");
     let fault = health(&store).expect("a reason");
-    assert_eq!(refused, *fault);
+    assert_eq!(*refused.fault(), *fault);
     if limited {
         assert!(matches!(&fault.cause, StoreCause::Failed(detail) if detail.contains("I/O")), "{fault}");
         let process = format!("--pid={}", std::process::id());
@@ -75,7 +76,7 @@ pub(super) fn fill_and_free(path: &Path) {
         fs::remove_file(&ballast).unwrap();
     }
     eventually("it can be written", || health(&store).is_none());
-    wait(store.claim(task("after", at(1_000)))).unwrap();
+    wait(store.commit(Change::Claim(task("after", at(1_000)).into()))).unwrap();
     acknowledged.push("after".to_owned());
     store.close();
     let there = ids(&Store::open(path).unwrap());

@@ -1,5 +1,6 @@
 //! Store files of earlier versions are migrated with all their rows.
 
+use dashgate::store::{Change, Outcome};
 use std::time::Duration;
 
 use dashgate::dashscope::task::Status;
@@ -54,11 +55,11 @@ fn a_file_of_version_1_keeps_its_tasks_and_keys() {
     assert_eq!(keys(&store), [dead.clone(), key("prod", 1)]);
     // New tables work, and a second start finds the file as the first left it.
     let upload = super::upload("d/1", at(3));
-    wait(store.keep_upload(upload.clone(), None)).unwrap();
+    wait(store.commit(Change::KeepUpload { upload: upload.clone(), displaced: None })).unwrap();
     store.close();
     let store = place.open();
     assert_eq!((tasks(&store), uploads(&store)), (vec![running], vec![upload]));
     assert_eq!(keys(&store), [dead, key("prod", 1)]);
-    assert_eq!(wait(store.revoke_key("prod", at(4))), Ok(true));
+    assert_eq!(wait(store.commit(Change::RevokeKey { id: "prod".into(), at: at(4) })), Ok(Outcome::Made));
     store.tidy(at(4) + Duration::from_secs(1));
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use dashgate::store::{Store, StoreBounds, StoreCause};
+use dashgate::store::{Change, Store, StoreBounds, StoreCause};
 use futures_util::future::join_all;
 use rusqlite::Connection;
 
@@ -79,7 +79,7 @@ fn a_file_that_is_cut_short_while_open_is_missed() {
         let fault = health(&store).unwrap();
         assert!(matches!(fault.cause, StoreCause::Corrupt(_) | StoreCause::Emptied), "{fault}");
         assert!(fault.to_string().contains("restore a backup"), "{fault}");
-        wait(store.claim(task("after", at(1)))).unwrap_err();
+        wait(store.commit(Change::Claim(task("after", at(1)).into()))).unwrap_err();
     }
 }
 
@@ -94,7 +94,7 @@ fn a_file_that_another_program_made_smaller_is_whole() {
         .execute_batch("DELETE FROM tasks WHERE rowid > 10; VACUUM; PRAGMA wal_checkpoint(TRUNCATE)")
         .unwrap();
     assert!(fs::metadata(&place.path).unwrap().len() < before);
-    wait(store.claim(task("after", at(2_000)))).unwrap();
+    wait(store.commit(Change::Claim(task("after", at(2_000)).into()))).unwrap();
     assert!(health(&store).is_none());
     assert_eq!(ids(&store).len(), 11);
 }
@@ -116,7 +116,8 @@ fn a_damaged_file_is_refused() {
 
 fn filled(path: &Path) {
     let store = Store::open(path).unwrap();
-    let claims = (0..1_000).map(|number| store.claim(task(&number.to_string(), at(number))));
+    let claims =
+        (0..1_000).map(|number| store.commit(Change::Claim(task(&number.to_string(), at(number)).into())));
     assert!(wait(join_all(claims)).iter().all(Result::is_ok));
     store.close();
 }
@@ -181,7 +182,10 @@ fn a_key_whose_caller_is_gone_is_not_made() {
     for id in ["first", "second"] {
         let patience = Duration::from_millis(20);
         let secret = id.len() as u8;
-        wait(async { tokio::time::timeout(patience, store.create_key(key(id, secret))).await }).unwrap_err();
+        wait(async {
+            tokio::time::timeout(patience, store.commit(Change::CreateKey(key(id, secret)))).await
+        })
+        .unwrap_err();
     }
     other.execute_batch("COMMIT").unwrap();
     store.close();
@@ -197,9 +201,10 @@ fn a_lock_of_another_program_is_said_meanwhile_and_passes() {
     let other = Connection::open(&place.path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let begun = Instant::now();
-    let claims = (0..20).map(|number| store.claim(task(&number.to_string(), at(number))));
+    let claims =
+        (0..20).map(|number| store.commit(Change::Claim(task(&number.to_string(), at(number)).into())));
     for fault in wait(join_all(claims)).into_iter().map(Result::unwrap_err) {
-        assert_eq!(fault.cause, StoreCause::Busy);
+        assert_eq!(fault.fault().cause, StoreCause::Busy);
     }
     assert!(begun.elapsed() < Duration::from_secs(4), "waited {:?}", begun.elapsed());
     assert_says(
@@ -208,10 +213,10 @@ fn a_lock_of_another_program_is_said_meanwhile_and_passes() {
         &["locked by another program", "resumes by itself"],
     );
     // A key whose secret nobody got is not made later.
-    wait(store.create_key(key("prod", 1))).unwrap_err();
+    wait(store.commit(Change::CreateKey(key("prod", 1)))).unwrap_err();
     other.execute_batch("ROLLBACK").unwrap();
     eventually("it can be written", || health(&store).is_none());
-    wait(store.claim(task("after", at(100)))).unwrap();
+    wait(store.commit(Change::Claim(task("after", at(100)).into()))).unwrap();
     store.close();
     // Accepted changes are in the file, although their callers had given up.
     let store = place.open();
@@ -230,8 +235,8 @@ fn a_file_that_is_moved_away_is_missed_until_it_is_back() {
     eventually("it is missed", || health(&store).is_some());
     assert_says(&health(&store).unwrap(), &StoreCause::Moved, &["removed or replaced", "restart"]);
     fs::File::create(&place.path).unwrap().write_all(b"another").unwrap();
-    let fault = wait(store.claim(task("a", at(1)))).unwrap_err();
-    assert_eq!(fault.cause, StoreCause::Moved);
+    let fault = wait(store.commit(Change::Claim(task("a", at(1)).into()))).unwrap_err();
+    assert_eq!(fault.fault().cause, StoreCause::Moved);
     fs::rename(&away, &place.path).unwrap();
     eventually("it is back", || health(&store).is_none());
     store.close();

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use dashgate::dashscope::task::Status;
 use dashgate::store::{
-    ENDED_KEYS_KEPT, Store, StoreBounds, StoreCause, StoreHealth, TASKS_KEPT, UPLOADS_KEPT,
+    Change, ENDED_KEYS_KEPT, Outcome, Store, StoreBounds, StoreCause, StoreHealth, TASKS_KEPT, UPLOADS_KEPT,
 };
 use futures_util::future::join_all;
 
@@ -19,8 +19,8 @@ fn a_claim_is_there_after_a_restart_with_all_it_holds() {
     first.status = Status::Running.into();
     first.model = "通义".into();
     let second = task("b", at(1));
-    wait(store.claim(first.clone())).unwrap();
-    wait(store.claim(second.clone())).unwrap();
+    wait(store.commit(Change::Claim(first.clone().into()))).unwrap();
+    wait(store.commit(Change::Claim(second.clone().into()))).unwrap();
     store.close();
     let store = place.open();
     assert_eq!(tasks(&store), [first, second], "in the order of the claims, whatever the clock said");
@@ -32,12 +32,12 @@ fn of_an_id_that_is_claimed_twice_the_first_owner_comes_first_and_has_what_is_le
     for [earlier, later] in [[at(1), at(2)], [at(2), at(1)]] {
         let place = place();
         let store = place.open();
-        wait(store.claim(task("a", earlier))).unwrap();
+        wait(store.commit(Change::Claim(task("a", earlier).into()))).unwrap();
         let mut other = task("a", later);
         other.tenant = "other".into();
-        wait(store.claim(other.clone())).unwrap();
+        wait(store.commit(Change::Claim(other.clone().into()))).unwrap();
         store.learn("a".into(), earlier, Status::Succeeded);
-        wait(store.hide("a", earlier)).unwrap();
+        wait(store.commit(Change::Hide { id: "a".into(), claimed_at: earlier })).unwrap();
         store.close();
         let mut first = task("a", earlier);
         (first.status, first.hidden) = (Status::Succeeded.into(), true.into());
@@ -54,14 +54,17 @@ fn an_upload_directory_is_kept_until_it_expires_or_is_displaced() {
     let mut long = upload("d/3", at(3));
     long.model = "x".repeat(1_000).into();
     for upload in [upload("d/1", at(1)), other.clone(), long, upload("d/4", at(4))] {
-        wait(store.keep_upload(upload, None)).unwrap();
+        wait(store.commit(Change::KeepUpload { upload, displaced: None })).unwrap();
     }
     // The newest upload replaces only an upload of its own tenant.
-    wait(store.keep_upload(upload("d/5", at(5)), Some("d/1".into()))).unwrap();
+    wait(store.commit(Change::KeepUpload { upload: upload("d/5", at(5)), displaced: Some("d/1".into()) }))
+        .unwrap();
     // A directory that is issued again lives longer.
-    wait(store.keep_upload(upload("d/4", at(6)), None)).unwrap();
-    let fault = wait(store.keep_upload(upload(&"d".repeat(257), at(7)), None)).unwrap_err();
-    assert_eq!(fault.cause, StoreCause::TooLarge);
+    wait(store.commit(Change::KeepUpload { upload: upload("d/4", at(6)), displaced: None })).unwrap();
+    let fault =
+        wait(store.commit(Change::KeepUpload { upload: upload(&"d".repeat(257), at(7)), displaced: None }))
+            .unwrap_err();
+    assert_eq!(fault.fault().cause, StoreCause::TooLarge);
     store.close();
     let store = place.open();
     let mut long = upload("d/3", at(3));
@@ -79,10 +82,10 @@ fn what_a_client_can_make_long_is_bounded() {
     let store = place.open();
     let mut long = task("a", at(1));
     long.model = "语".repeat(1_000).into();
-    wait(store.claim(long)).unwrap();
+    wait(store.commit(Change::Claim(long.into()))).unwrap();
     assert_eq!(&*tasks(&store)[0].model, "语".repeat(42));
-    let fault = wait(store.claim(task(&"a".repeat(257), at(1)))).unwrap_err();
-    assert_eq!(fault.cause, StoreCause::TooLarge);
+    let fault = wait(store.commit(Change::Claim(task(&"a".repeat(257), at(1)).into()))).unwrap_err();
+    assert_eq!(fault.fault().cause, StoreCause::TooLarge);
 }
 
 #[test]
@@ -90,7 +93,7 @@ fn a_status_is_written_soon_and_before_the_store_is_closed() {
     let place = place();
     let store = place.open();
     for id in ["a", "b"] {
-        wait(store.claim(task(id, at(1)))).unwrap();
+        wait(store.commit(Change::Claim(task(id, at(1)).into()))).unwrap();
     }
     store.learn("a".into(), at(1), Status::Running);
     store.learn("a".into(), at(1), Status::Succeeded);
@@ -105,8 +108,11 @@ fn a_status_is_written_soon_and_before_the_store_is_closed() {
 fn expired_tasks_go_a_few_at_a_time_and_young_ones_stay() {
     let place = place();
     let store = place.open();
-    wait(join_all((0..2_000).map(|number| store.claim(task(&format!("old-{number}"), at(number))))));
-    wait(store.claim(task("young", at(2_000)))).unwrap();
+    wait(join_all(
+        (0..2_000)
+            .map(|number| store.commit(Change::Claim(task(&format!("old-{number}"), at(number)).into()))),
+    ));
+    wait(store.commit(Change::Claim(task("young", at(2_000)).into()))).unwrap();
     let before = store.commits();
     store.tidy(at(2_000) + TASKS_KEPT);
     eventually("the old ones are gone", || ids(&store) == ["young"]);
@@ -121,7 +127,7 @@ fn a_claim_time_to_come_keeps_no_task_for_ever() {
     for (id, at) in
         [("ahead", at(999_999_999)), ("old", at(1)), ("young", at(9_000)), ("ahead too", at(999_999_999))]
     {
-        wait(store.claim(task(id, at))).unwrap();
+        wait(store.commit(Change::Claim(task(id, at).into()))).unwrap();
     }
     store.tidy(at(2) + TASKS_KEPT);
     eventually("the old ones are gone", || ids(&store) == ["young", "ahead too"]);
@@ -139,7 +145,7 @@ fn the_files_are_for_the_gateways_user_alone() {
     };
     let before = directory.metadata().unwrap().mode();
     let store = place.open();
-    wait(store.claim(task("a", at(1)))).unwrap();
+    wait(store.commit(Change::Claim(task("a", at(1)).into()))).unwrap();
     assert!(modes().len() >= 5 && modes().iter().all(|(_, mode)| *mode == 0o600), "{:?}", modes());
     store.close();
     // Files of an older version are mended.
@@ -147,7 +153,7 @@ fn the_files_are_for_the_gateways_user_alone() {
         fs::set_permissions(directory.join(name), Permissions::from_mode(0o644)).unwrap();
     }
     let store = place.open();
-    wait(store.claim(task("b", at(1)))).unwrap();
+    wait(store.commit(Change::Claim(task("b", at(1)).into()))).unwrap();
     assert!(modes().iter().all(|(_, mode)| *mode == 0o600), "{:?}", modes());
     assert_eq!(directory.metadata().unwrap().mode(), before, "the directory is the operator's");
 }
@@ -158,9 +164,17 @@ fn a_key_is_created_once() {
     let store = place.open();
     let mut first = key("prod", 1);
     first.expires = Some(at(100));
-    assert_eq!(wait(store.create_key(first.clone())), Ok(true));
-    assert_eq!(wait(store.create_key(key("prod", 2))), Ok(false), "the id is taken");
-    assert_eq!(wait(store.create_key(key("other", 1))), Ok(false), "the secret is taken");
+    assert_eq!(wait(store.commit(Change::CreateKey(first.clone()))), Ok(Outcome::Made));
+    assert_eq!(
+        wait(store.commit(Change::CreateKey(key("prod", 2)))),
+        Ok(Outcome::NotMade),
+        "the id is taken"
+    );
+    assert_eq!(
+        wait(store.commit(Change::CreateKey(key("other", 1)))),
+        Ok(Outcome::NotMade),
+        "the secret is taken"
+    );
     store.close();
     assert_eq!(keys(&place.open()), [first]);
 }
@@ -169,14 +183,25 @@ fn a_key_is_created_once() {
 fn while_a_key_is_rotated_two_secrets_work() {
     let place = place();
     let store = place.open();
-    wait(store.create_key(key("prod", 1))).unwrap();
+    wait(store.commit(Change::CreateKey(key("prod", 1)))).unwrap();
     let mut second = key("prod", 2);
     second.created_at = at(10);
-    assert_eq!(wait(store.rotate_key(second.clone(), at(20))), Ok(true));
-    assert_eq!(wait(store.rotate_key(second.clone(), at(20))), Ok(false), "the secret is taken");
+    assert_eq!(
+        wait(store.commit(Change::RotateKey { successor: second.clone(), old_until: at(20) })),
+        Ok(Outcome::Made)
+    );
+    assert_eq!(
+        wait(store.commit(Change::RotateKey { successor: second.clone(), old_until: at(20) })),
+        Ok(Outcome::NotMade),
+        "the secret is taken"
+    );
     let mut other_tenants = key("prod", 3);
     other_tenants.tenant = "other".into();
-    assert_eq!(wait(store.rotate_key(other_tenants, at(20))), Ok(false), "another tenant's");
+    assert_eq!(
+        wait(store.commit(Change::RotateKey { successor: other_tenants, old_until: at(20) })),
+        Ok(Outcome::NotMade),
+        "another tenant's"
+    );
     let mut old = key("prod", 1);
     old.retires_at = Some(at(20));
     assert_eq!(keys(&store), [old.clone(), second.clone()]);
@@ -184,14 +209,20 @@ fn while_a_key_is_rotated_two_secrets_work() {
     // A second rotation with a longer grace period does not give the oldest secret more time.
     let mut third = key("prod", 3);
     third.created_at = at(15);
-    assert_eq!(wait(store.rotate_key(third.clone(), at(30))), Ok(true));
+    assert_eq!(
+        wait(store.commit(Change::RotateKey { successor: third.clone(), old_until: at(30) })),
+        Ok(Outcome::Made)
+    );
     second.retires_at = Some(at(30));
     assert_eq!(keys(&store), [old.clone(), second.clone(), third.clone()]);
 
     // The clock jumps ahead for a moment: a rotation then deletes no secret whose grace period lasts.
     let mut fourth = key("prod", 4);
     fourth.created_at = at(9_999_999);
-    assert_eq!(wait(store.rotate_key(fourth.clone(), at(26))), Ok(true));
+    assert_eq!(
+        wait(store.commit(Change::RotateKey { successor: fourth.clone(), old_until: at(26) })),
+        Ok(Outcome::Made)
+    );
     second.retires_at = Some(at(26));
     third.retires_at = Some(at(26));
     store.close();
@@ -202,13 +233,19 @@ fn while_a_key_is_rotated_two_secrets_work() {
 fn a_revoked_key_stays_revoked_with_all_its_secrets() {
     let place = place();
     let store = place.open();
-    wait(store.create_key(key("prod", 1))).unwrap();
-    wait(store.rotate_key(key("prod", 2), at(20))).unwrap();
-    assert_eq!(wait(store.revoke_key("prod", at(5))), Ok(true));
-    assert_eq!(wait(store.revoke_key("prod", at(6))), Ok(false));
-    assert_eq!(wait(store.revoke_key("nobody's", at(6))), Ok(false));
-    assert_eq!(wait(store.rotate_key(key("prod", 3), at(20))), Ok(false));
-    assert_eq!(wait(store.create_key(key("prod", 3))), Ok(false));
+    wait(store.commit(Change::CreateKey(key("prod", 1)))).unwrap();
+    wait(store.commit(Change::RotateKey { successor: key("prod", 2), old_until: at(20) })).unwrap();
+    assert_eq!(wait(store.commit(Change::RevokeKey { id: "prod".into(), at: at(5) })), Ok(Outcome::Made));
+    assert_eq!(wait(store.commit(Change::RevokeKey { id: "prod".into(), at: at(6) })), Ok(Outcome::NotMade));
+    assert_eq!(
+        wait(store.commit(Change::RevokeKey { id: "nobody's".into(), at: at(6) })),
+        Ok(Outcome::NotMade)
+    );
+    assert_eq!(
+        wait(store.commit(Change::RotateKey { successor: key("prod", 3), old_until: at(20) })),
+        Ok(Outcome::NotMade)
+    );
+    assert_eq!(wait(store.commit(Change::CreateKey(key("prod", 3)))), Ok(Outcome::NotMade));
     store.close();
     let revoked: Vec<_> = keys(&place.open()).into_iter().map(|key| key.revoked_at).collect();
     assert_eq!(revoked, [Some(at(5)); 2]);
@@ -221,11 +258,14 @@ fn a_secret_is_dropped_when_it_ended_long_ago() {
     let mut expiring = key("expiring", 1);
     expiring.expires = Some(at(10));
     for key in [expiring, key("revoked", 2), key("young", 3), key("rotated", 4), key("living", 5)] {
-        assert_eq!(wait(store.create_key(key)), Ok(true));
+        assert_eq!(wait(store.commit(Change::CreateKey(key))), Ok(Outcome::Made));
     }
-    assert_eq!(wait(store.revoke_key("revoked", at(11))), Ok(true));
-    assert_eq!(wait(store.revoke_key("young", at(30))), Ok(true));
-    assert_eq!(wait(store.rotate_key(key("rotated", 6), at(12))), Ok(true));
+    assert_eq!(wait(store.commit(Change::RevokeKey { id: "revoked".into(), at: at(11) })), Ok(Outcome::Made));
+    assert_eq!(wait(store.commit(Change::RevokeKey { id: "young".into(), at: at(30) })), Ok(Outcome::Made));
+    assert_eq!(
+        wait(store.commit(Change::RotateKey { successor: key("rotated", 6), old_until: at(12) })),
+        Ok(Outcome::Made)
+    );
     store.tidy(at(20) + ENDED_KEYS_KEPT);
     let mut dropped = Vec::new();
     eventually("the ended are gone", || {
@@ -236,8 +276,8 @@ fn a_secret_is_dropped_when_it_ended_long_ago() {
     assert_eq!(dropped, [[1; 32], [2; 32], [4; 32]]);
     let left = keys(&store).into_iter().map(|key| (key.id, key.sha256[0]));
     assert_eq!(left.collect::<Vec<_>>(), [("living".into(), 5), ("rotated".into(), 6), ("young".into(), 3)]);
-    assert_eq!(wait(store.create_key(key("revoked", 7))), Ok(true));
-    assert_eq!(wait(store.create_key(key("young", 8))), Ok(false));
+    assert_eq!(wait(store.commit(Change::CreateKey(key("revoked", 7)))), Ok(Outcome::Made));
+    assert_eq!(wait(store.commit(Change::CreateKey(key("young", 8)))), Ok(Outcome::NotMade));
 }
 
 #[test]
@@ -245,7 +285,8 @@ fn many_claims_share_a_commit() {
     let place = place();
     let store = place.open();
     let before = store.commits();
-    let claims = (0..5_000).map(|number| store.claim(task(&number.to_string(), at(number))));
+    let claims =
+        (0..5_000).map(|number| store.commit(Change::Claim(task(&number.to_string(), at(number)).into())));
     assert!(wait(join_all(claims)).iter().all(Result::is_ok));
     let commits = store.commits() - before;
     assert_eq!(tasks(&store).len(), 5_000);
@@ -257,7 +298,8 @@ fn a_commit_takes_no_more_than_it_may() {
     let place = place();
     let settings = StoreBounds { most_per_commit: 1, ..StoreBounds::default() };
     let store = Store::open_with(&place.path, settings).unwrap();
-    let claims = (0..100).map(|number| store.claim(task(&number.to_string(), at(number))));
+    let claims =
+        (0..100).map(|number| store.commit(Change::Claim(task(&number.to_string(), at(number)).into())));
     assert!(wait(join_all(claims)).iter().all(Result::is_ok));
     assert!(store.commits() >= 100);
 }
@@ -268,7 +310,9 @@ fn the_log_stays_small() {
     let store = place.open();
     let mut most = 0;
     for round in 0..40 {
-        let claims = (0..500).map(|number| store.claim(task(&format!("{number:x}-{round}"), at(number))));
+        let claims = (0..500).map(|number| {
+            store.commit(Change::Claim(task(&format!("{number:x}-{round}"), at(number)).into()))
+        });
         assert!(wait(join_all(claims)).iter().all(Result::is_ok));
         most = most.max(store.wal_bytes());
     }
@@ -281,7 +325,7 @@ fn the_log_stays_small() {
 fn others_can_read_the_file_meanwhile() {
     let place = place();
     let store = place.open();
-    wait(store.claim(task("a", at(1)))).unwrap();
+    wait(store.commit(Change::Claim(task("a", at(1)).into()))).unwrap();
     let read = std::process::Command::new("sqlite3")
         .args(["-readonly".as_ref(), place.path.as_os_str(), "SELECT id, tenant FROM tasks".as_ref()])
         .output();
@@ -292,7 +336,7 @@ fn others_can_read_the_file_meanwhile() {
     // An open transaction that reads does not keep anyone from writing.
     let reader = rusqlite::Connection::open(&place.path).unwrap();
     reader.execute_batch("BEGIN; SELECT count(*) FROM tasks").unwrap();
-    wait(store.claim(task("b", at(1)))).unwrap();
+    wait(store.commit(Change::Claim(task("b", at(1)).into()))).unwrap();
     assert_eq!(store.health(), StoreHealth::Writable);
 }
 
@@ -301,7 +345,7 @@ fn a_claim_whose_future_is_dropped_is_written_all_the_same() {
     let place = place();
     let store = place.open();
     wait(async {
-        let claim = store.claim(task("a", at(1)));
+        let claim = store.commit(Change::Claim(task("a", at(1)).into()));
         tokio::time::timeout(Duration::ZERO, claim).await.ok();
     });
     store.close();
@@ -313,8 +357,8 @@ fn a_closed_store_says_so() {
     let place = place();
     let store = place.open();
     store.close();
-    let fault = wait(store.claim(task("a", SystemTime::now()))).unwrap_err();
-    assert_eq!(fault.cause, StoreCause::Closed);
+    let fault = wait(store.commit(Change::Claim(task("a", SystemTime::now()).into()))).unwrap_err();
+    assert_eq!(fault.fault().cause, StoreCause::Closed);
     assert_eq!(health(&store).unwrap().cause, StoreCause::Closed);
     store.close();
     store.tasks(|_| panic!("there is none")).unwrap();
