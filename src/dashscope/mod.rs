@@ -26,5 +26,6 @@ pub mod task_only;
 pub mod task_report;
 pub mod task_state;
 pub mod time;
+pub mod usage;
 pub mod video;
 pub mod websocket;
