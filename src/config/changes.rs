@@ -63,6 +63,7 @@ impl Changes {
             listen: _,
             workers: _,
             max_body_bytes,
+            min_body_bytes_per_second,
             auth_failures_per_second,
             timeouts,
             tls: server_tls,
@@ -84,6 +85,10 @@ impl Changes {
                 before.server.auth_failures_per_second != *auth_failures_per_second,
             ),
             ("server.max_body_bytes", before.server.max_body_bytes != *max_body_bytes),
+            (
+                "server.min_body_bytes_per_second",
+                before.server.min_body_bytes_per_second != *min_body_bytes_per_second,
+            ),
             ("server.timeouts", before.server.timeouts != *timeouts),
         ];
         Self {
@@ -111,6 +116,7 @@ impl StartSettings {
             listen,
             workers,
             max_body_bytes: _,
+            min_body_bytes_per_second: _,
             auth_failures_per_second: _,
             timeouts: _,
             tls: _,

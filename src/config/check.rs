@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use super::base_url::{base_url, warn_of_cleartext};
-use super::defaults::{ADMIN_LISTEN, AUTH_FAILURES_PER_SECOND, LISTEN, MAX_BODY_BYTES, STORE_PATH, WEIGHT};
+use super::defaults::{
+    ADMIN_LISTEN, AUTH_FAILURES_PER_SECOND, LISTEN, MAX_BODY_BYTES, MIN_BODY_BYTES_PER_SECOND, STORE_PATH,
+    WEIGHT,
+};
 use super::file::{self, RawConfig};
 use super::reader::{ConfigReader, Text, ValueFault, number};
 use super::secret::{check_length, check_upstream_key, shown};
@@ -52,6 +55,7 @@ fn server(reader: &ConfigReader<'_>, file: &file::RawServer, now: SystemTime) ->
         listen: reader.setting(&file.listen, scalar::listen, LISTEN),
         workers: number(&file.workers, 0),
         max_body_bytes: number(&file.max_body_bytes, MAX_BODY_BYTES),
+        min_body_bytes_per_second: number(&file.min_body_bytes_per_second, MIN_BODY_BYTES_PER_SECOND),
         auth_failures_per_second: number(&file.auth_failures_per_second, AUTH_FAILURES_PER_SECOND),
         tls: file.tls.as_ref().and_then(|file| tls::check(reader, file, &[b"h2", b"http/1.1"], now)),
         timeouts: Timeouts {

@@ -52,6 +52,8 @@ pub(super) const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPE
 pub const ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
 /// DashScope's own limit.
 pub(super) const MAX_BODY_BYTES: u64 = 64 * 1024 * 1024;
+/// As low as Apache's `RequestReadTimeout`: a slow mobile line has more.
+pub(super) const MIN_BODY_BYTES_PER_SECOND: u64 = 500;
 pub(super) const AUTH_FAILURES_PER_SECOND: u32 = 20;
 pub(super) const STORE_PATH: &str = "dashgate.db";
 pub(super) const WEIGHT: u32 = 1;

@@ -30,6 +30,7 @@ pub(super) struct RawServer {
     pub(super) listen: Option<Text>,
     pub(super) workers: Option<Whole>,
     pub(super) max_body_bytes: Option<Whole>,
+    pub(super) min_body_bytes_per_second: Option<Whole>,
     pub(super) auth_failures_per_second: Option<Whole>,
     pub(super) timeouts: RawTimeouts,
     pub(super) tls: Option<tls::RawTls>,
@@ -143,6 +144,9 @@ fn server(node: Node<'_>) -> Option<RawServer> {
         listen: table.field("listen").and_then(|node| node.string(LISTEN_HINT)),
         workers: table.field("workers").and_then(|node| node.whole(0..=1024)),
         max_body_bytes: table.field("max_body_bytes").and_then(|node| node.whole(1..=1 << 40)),
+        min_body_bytes_per_second: table
+            .field("min_body_bytes_per_second")
+            .and_then(|node| node.whole(0..=1_000_000)),
         auth_failures_per_second: table
             .field("auth_failures_per_second")
             .and_then(|node| node.whole(0..=1_000_000)),

@@ -85,6 +85,8 @@ pub struct ServerSettings {
     /// Worker threads; 0 stands for one per core.
     pub workers: usize,
     pub max_body_bytes: u64,
+    /// Least rate of a body while it is waited for, over each `timeouts.idle`; 0 stands for none.
+    pub min_body_bytes_per_second: u64,
     /// Limit for each client address; 0 stands for no limit.
     pub auth_failures_per_second: u32,
     pub timeouts: Timeouts,

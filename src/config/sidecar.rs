@@ -4,7 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::base_url::{base_url, warn_of_cleartext};
-use super::defaults::{ADMIN_LISTEN, AUTH_FAILURES_PER_SECOND, LISTEN, MAX_BODY_BYTES, STORE_PATH, WEIGHT};
+use super::defaults::{
+    ADMIN_LISTEN, AUTH_FAILURES_PER_SECOND, LISTEN, MAX_BODY_BYTES, MIN_BODY_BYTES_PER_SECOND, STORE_PATH,
+    WEIGHT,
+};
 use super::fault::Fault;
 use super::interpolate::Environment;
 use super::reader::ValueFault;
@@ -54,6 +57,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         listen,
         workers: 0,
         max_body_bytes: MAX_BODY_BYTES,
+        min_body_bytes_per_second: MIN_BODY_BYTES_PER_SECOND,
         auth_failures_per_second: AUTH_FAILURES_PER_SECOND,
         timeouts: Timeouts::default(),
         tls: None,

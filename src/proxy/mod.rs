@@ -187,9 +187,7 @@ impl Proxy {
         let keep = if may_repeat { Keep::Whole } else { Keep::Beginning };
         let stopwatch = Rc::clone(&exchange.stopwatch);
         let server = &exchange.directory().settings.server;
-        let body = body.map_or_else(Upload::empty, |body| {
-            Upload::new(body, server.max_body_bytes, server.timeouts.idle, keep, stopwatch)
-        });
+        let body = body.map_or_else(Upload::empty, |body| Upload::new(body, server, keep, stopwatch));
         let _ = exchange.upload.set(body.progress());
         let exchange = Rc::clone(exchange);
         Box::new(Passage { exchange, native: None, destination, request, body, asked: None })

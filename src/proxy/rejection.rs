@@ -239,7 +239,7 @@ impl Rejection {
             Rejection::BodyTooLarge(most) => {
                 format!("The request's body is larger than the {most} bytes that this gateway takes.").into()
             }
-            Rejection::ClientTimeout => "The request's body stopped coming.".into(),
+            Rejection::ClientTimeout => "The request's body stopped coming, or came too slowly.".into(),
             Rejection::StoreUnavailable => {
                 "The gateway can't note new tasks and uploads now, so this one was not submitted.".into()
             }

@@ -3,6 +3,7 @@
 mod buffer_budget;
 mod download;
 mod late_model;
+mod patience;
 mod pool;
 mod send;
 mod storage;

@@ -17,8 +17,10 @@ use tokio::time::Instant;
 
 use super::buffer_budget::{BudgetShare, BufferBudget};
 use super::late_model::LateModel;
+use super::patience::Patience;
 use super::trailer_filter::{FieldFilter, TrailerFilter};
 use super::unread::Remainder;
+use crate::config::ServerSettings;
 use crate::dashscope::model_field;
 use crate::net::spurious_wakes;
 use crate::net::timer::Timer;
@@ -37,7 +39,7 @@ pub struct Upload {
     progress: Rc<Progress>,
     /// Number of bytes that may still come.
     left: u64,
-    patience: Duration,
+    patience: Patience,
     timer: Timer,
     keep: Keep,
     trailer_filter: TrailerFilter,
@@ -80,7 +82,7 @@ pub struct Progress {
 pub enum UploadFault {
     /// The body is larger than `server.max_body_bytes`.
     TooLarge,
-    /// The client sent nothing for `timeouts.idle`.
+    /// The client sent nothing for `timeouts.idle`, or less than `server.min_body_bytes_per_second`.
     Stalled,
     /// The client left, or its framing was wrong.
     Broken,
@@ -90,15 +92,10 @@ pub enum UploadFault {
 
 impl Upload {
     /// The client's body. The stopwatch counts the time that is spent waiting for the client.
-    pub fn new(
-        incoming: Incoming,
-        most_bytes: u64,
-        patience: Duration,
-        keep: Keep,
-        stopwatch: Rc<Stopwatch>,
-    ) -> Self {
+    pub fn new(incoming: Incoming, server: &ServerSettings, keep: Keep, stopwatch: Rc<Stopwatch>) -> Self {
         let ended = incoming.is_end_stream();
-        Self::of(UploadSource::Client(incoming), ended, most_bytes, patience, keep, stopwatch)
+        let patience = Patience::new(server.timeouts.idle, server.min_body_bytes_per_second);
+        Self::of(UploadSource::Client(incoming), ended, server.max_body_bytes, patience, keep, stopwatch)
     }
 
     /// An empty body, for a request of the gateway.
@@ -123,14 +120,15 @@ impl Upload {
     fn kept(mut pieces: VecDeque<Bytes>, stopwatch: Rc<Stopwatch>) -> Self {
         pieces.retain(|piece| !piece.is_empty());
         let ended = pieces.is_empty();
-        Self::of(UploadSource::Kept(pieces), ended, u64::MAX, Duration::ZERO, Keep::Beginning, stopwatch)
+        let patience = Patience::new(Duration::ZERO, 0);
+        Self::of(UploadSource::Kept(pieces), ended, u64::MAX, patience, Keep::Beginning, stopwatch)
     }
 
     fn of(
         source: UploadSource,
         ended: bool,
         left: u64,
-        patience: Duration,
+        patience: Patience,
         keep: Keep,
         stopwatch: Rc<Stopwatch>,
     ) -> Self {
@@ -259,9 +257,10 @@ impl Upload {
             UploadSource::Kept(pieces) => Poll::Ready(pieces.pop_front().map(|piece| Ok(Frame::data(piece)))),
         };
         let Poll::Ready(next) = next else {
-            let deadline = self.progress.last.get() + self.patience;
             self.progress.stopwatch.set_waiting(Awaited::Client, true);
-            ready!(self.timer.poll_until(deadline, cx));
+            while let Some(deadline) = self.patience.deadline(Instant::now()) {
+                ready!(self.timer.poll_until(deadline, cx));
+            }
             self.progress.stopwatch.set_waiting(Awaited::Client, false);
             return self.fail(UploadFault::Stalled);
         };
@@ -283,7 +282,9 @@ impl Upload {
         let before = self.progress.bytes.replace(self.progress.bytes.get() + length);
         self.progress.keep(&frame, self.keep);
         self.progress.seek_model(&frame, before);
-        self.progress.last.set(Instant::now());
+        let now = Instant::now();
+        self.progress.last.set(now);
+        self.patience.note(length, now);
         self.ended = match &self.source {
             UploadSource::Client(incoming) => incoming.is_end_stream(),
             UploadSource::Kept(pieces) => pieces.is_empty(),
@@ -366,7 +367,7 @@ impl Progress {
             return None;
         }
         let pieces: VecDeque<Bytes> = self.kept.borrow().iter().cloned().collect();
-        let (ended, patience) = (pieces.is_empty(), Duration::ZERO);
+        let (ended, patience) = (pieces.is_empty(), Patience::new(Duration::ZERO, 0));
         // The client need not be waited for again, and the bytes were counted before.
         let stopwatch = Rc::clone(&self.stopwatch);
         Some(Upload::of(UploadSource::Kept(pieces), ended, u64::MAX, patience, Keep::Whole, stopwatch))
@@ -455,7 +456,7 @@ impl fmt::Display for UploadFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             UploadFault::TooLarge => "the body is too large",
-            UploadFault::Stalled => "the client stopped sending",
+            UploadFault::Stalled => "the client stopped sending, or was too slow",
             UploadFault::Broken => "the client's body broke off",
             UploadFault::OverBudget => "there is no room to read the body",
         })

@@ -63,6 +63,10 @@ impl FrameClient {
         client
     }
 
+    pub(crate) fn stream(&mut self) -> &std::net::TcpStream {
+        self.0.stream()
+    }
+
     pub(crate) fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let length = u32::try_from(payload.len()).expect("a length").to_be_bytes();
         let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();

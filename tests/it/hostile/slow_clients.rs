@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::echo;
-use crate::harness::calls::{bearer, check_refusal, generate, generate_head};
-use crate::harness::{Client, Gateway, Upstream, answer, eventually, message};
+use crate::harness::calls::{GENERATION, bearer, check_refusal, generate, generate_head};
+use crate::harness::http2::FrameClient;
+use crate::harness::{Client, Gateway, TENANT_KEY, Upstream, answer, eventually, message};
 
 #[test]
 fn a_head_that_does_not_end_is_answered_408() {
@@ -51,6 +52,44 @@ fn a_head_that_dribbles_in_is_answered_408() {
     };
     assert!(first.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&first));
     assert_eq!(upstream.connections(), 0);
+}
+
+/// Each byte breaks a silence, and all of them together are too few.
+#[test]
+fn a_body_that_dribbles_in_is_answered_408() {
+    let upstream = echo();
+    let server = "min_body_bytes_per_second = 1000000\ntimeouts = { idle = \"200ms\" }";
+    let gateway = Gateway::with(upstream.address, server, "");
+    let pace = Duration::from_millis(5);
+    for framing in
+        ["Content-Length: 1000000", "Content-Length: 1000000\r\nX-DashScope-OssResourceResolve: enable"]
+    {
+        let mut client = Client::connect(gateway.address);
+        client.send(generate_head(framing));
+        client.stream().set_read_timeout(Some(pace)).expect("a timeout");
+        while let Err(error) = client.reader().fill_buf() {
+            assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+            client.push("x");
+        }
+        let refusal = client.answer();
+        assert_eq!(refusal.field("connection").as_deref(), Some("close"));
+        check_refusal(&refusal, 408, "client_timeout");
+    }
+    let mut client = FrameClient::connect(gateway.address, 65_535);
+    client.request(1, "POST", GENERATION, TENANT_KEY, true);
+    std::thread::scope(|scope| {
+        let mut stream = client.stream().try_clone().expect("a clone");
+        scope.spawn(move || {
+            // A DATA frame of one byte.
+            while stream.write_all(&[0, 0, 1, 0, 0, 0, 0, 0, 1, b'x']).is_ok() {
+                crate::harness::let_pass(pace);
+            }
+        });
+        assert_eq!(client.frame_of(1).kind, FrameClient::HEADERS);
+        client.stream().shutdown(std::net::Shutdown::Both).expect("shut");
+    });
+    upstream.wait_for_silence();
+    assert!(upstream.requests().iter().all(|request| !request.complete));
 }
 
 #[test]

@@ -41,6 +41,7 @@ const ROWS: &[Row] = &[
     ("server.listen", "listen = \"127.0.0.1:0\"", "listen = \"127.0.0.2:0\"", Restart("server.listen")),
     ("server.workers", "workers = 1", "workers = 2", Restart("server.workers")),
     ("server.max_body_bytes", "max_body_bytes = 9000", "max_body_bytes = 9001", Setting("server.max_body_bytes")),
+    ("server.min_body_bytes_per_second", "min_body_bytes_per_second = 500", "min_body_bytes_per_second = 501", Setting("server.min_body_bytes_per_second")),
     ("server.auth_failures_per_second", "auth_failures_per_second = 20", "auth_failures_per_second = 21", Setting("server.auth_failures_per_second")),
     ("server.tls.cert", "[server.tls]\ncert = \"tls.crt\"", "[server.tls]\ncert = \"other.crt\"", Setting("server.tls")),
     ("server.tls.key", "key = \"server.key\"", "key = \"other.key\"", Setting("server.tls")),
@@ -128,7 +129,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// Number of the first rows, whose keys the example shows.
-const SHOWN: usize = 78;
+const SHOWN: usize = 79;
 
 fn base(upstream: &str) -> String {
     format!(
@@ -137,6 +138,7 @@ fn base(upstream: &str) -> String {
 listen = "127.0.0.1:0"
 workers = 1
 max_body_bytes = 9000
+min_body_bytes_per_second = 500
 auth_failures_per_second = 20
 [server.tls]
 cert = "tls.crt"
