@@ -30,9 +30,9 @@ pub(super) async fn decide(proxy: &Proxy, passage: &mut Passage) -> Result<(), R
     let is_task = match TaskModels::of(&exchange.route().path) {
         None => false,
         Some(TaskModels::All) => true,
-        Some(named @ TaskModels::Named(_)) => read_model(permit, body, &proxy.shared.buffer_budget)
-            .await?
-            .is_some_and(|model| named.contains(&model)),
+        Some(named @ TaskModels::Named(_)) => {
+            read_model(permit, body).await?.is_some_and(|model| named.contains(&model))
+        }
     };
     if !is_task {
         return Ok(());

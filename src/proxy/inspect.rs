@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
-use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use hyper::body::Body;
@@ -22,7 +21,7 @@ use crate::dashscope::secret_look::looks_like_secret;
 use crate::dashscope::video;
 use crate::limits::LimitKind;
 use crate::tenant::directory::Tenant;
-use crate::upstream::{BufferBudget, Upload};
+use crate::upstream::Upload;
 
 /// Result of an inspection.
 #[derive(Debug, Default)]
@@ -36,10 +35,7 @@ pub(super) struct Inspection {
 /// # Errors
 /// `ModelNotAllowed`, `OverCap`; `BadRequest` or `BadBody` for a body that can't be read, or could be read in two ways;
 /// `NoRoom`, and faults of the client's body.
-pub(super) async fn inspect(
-    passage: &mut Passage,
-    budget: &Arc<BufferBudget>,
-) -> Result<Inspection, Rejection> {
+pub(super) async fn inspect(passage: &mut Passage) -> Result<Inspection, Rejection> {
     let Passage { exchange, native, request, body, .. } = passage;
     let (permit, route) = (exchange.permit(), native.as_ref().unwrap_or(exchange.route()));
     let needs = Needs::of(permit, route);
@@ -52,7 +48,7 @@ pub(super) async fn inspect(
     if needs.model != Some(ModelLocation::Body) && !needs.caps && !needs.stream {
         return Ok(Inspection::default());
     }
-    let read = body.read_whole(budget).await;
+    let read = body.read_whole(usize::MAX).await;
     read.map_err(|fault| Rejection::of_body(fault, permit.directory().settings.server.max_body_bytes))?;
     let asked = read_body(body).await.map_err(|fault| bad_body("its body", &fault))?;
     if needs.model.is_some() {

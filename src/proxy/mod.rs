@@ -55,7 +55,7 @@ pub use observe::Observed;
 pub use shared::Shared;
 pub use worker::Proxy;
 
-use crate::upstream::{Keep, Upload};
+use crate::upstream::{BEGINNING_BYTES, BudgetShare, Keep, Upload};
 use admit::NotAdmitted;
 use authorize::Verdict;
 use exchange::Exchange;
@@ -187,10 +187,26 @@ impl Proxy {
         let keep = if may_repeat { Keep::Whole } else { Keep::Beginning };
         let stopwatch = Rc::clone(&exchange.stopwatch);
         let server = &exchange.directory().settings.server;
-        let body = body.map_or_else(Upload::empty, |body| Upload::new(body, server, keep, stopwatch));
+        let body = body.map_or_else(Upload::empty, |body| {
+            let budget_share = self.budget_share(exchange, &body);
+            Upload::new(body, server, keep, budget_share, stopwatch)
+        });
         let _ = exchange.upload.set(body.progress());
         let exchange = Rc::clone(exchange);
         Box::new(Passage { exchange, native: None, destination, request, body, asked: None })
+    }
+
+    /// The share of the buffer budget for a body, with a bound for its tenant if there are others. `None` for a body that
+    /// is surely as small as the beginning that is kept of each.
+    fn budget_share(&self, exchange: &Exchange, body: &Incoming) -> Option<BudgetShare> {
+        if body.size_hint().upper().is_some_and(|most| most <= BEGINNING_BYTES as u64) {
+            return None;
+        }
+        let budget = &self.shared.buffer_budget;
+        Some(match exchange.directory().tenants() {
+            [_] => BudgetShare::nothing(budget),
+            _ => BudgetShare::nothing_of(budget, &exchange.permit().tenant().name),
+        })
     }
 
     /// Sends an authorized request and answers the client.
@@ -220,7 +236,7 @@ impl Proxy {
         if decide::is_open(passage.permit(), passage.route()) {
             Box::pin(decide::decide(self, passage)).await?;
         }
-        let streams = inspect::inspect(passage, &self.shared.buffer_budget).await?.streams;
+        let streams = inspect::inspect(passage).await?.streams;
         let Passage { exchange, request, body, destination, .. } = passage;
         let permit = exchange.permit();
         if streams {

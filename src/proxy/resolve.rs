@@ -23,7 +23,7 @@ use crate::upstream::{self, ANSWER_BYTES, Download, Upload};
 ///
 /// # Errors
 /// `BadRequest` for a file that the tenant did not upload, files of two accounts, and bodies that are too large or
-/// can't be read; faults of the client's body; `UpstreamUnreachable` if the account is not configured any more.
+/// can't be read; `NoRoom`, and faults of the client's body; `UpstreamUnreachable` if the account is not configured any more.
 pub(super) async fn resolve(
     uploads: &UploadDirectories,
     permit: &Permit,
@@ -35,7 +35,7 @@ pub(super) async fn resolve(
     }
     let is_larger = body.size_hint().lower() > MOST_BYTES as u64;
     let client = |fault| Rejection::of_body(fault, permit.directory().settings.server.max_body_bytes);
-    if is_larger || !body.read_ahead(MOST_BYTES + 1, |_| false).await.map_err(client)? {
+    if is_larger || !body.read_whole(MOST_BYTES).await.map_err(client)? {
         return Err(Rejection::BadRequest(
             "a body with X-DashScope-OssResourceResolve may have 1 MiB; upload its media, or leave out the header",
         ));

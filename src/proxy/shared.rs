@@ -33,7 +33,7 @@ pub struct Shared {
     pub accounts: Arc<AccountRegistry>,
     pub limits: Arc<limits::Registry>,
     pub auth_failures: Arc<AuthFailures>,
-    /// Memory for bodies that are read whole.
+    /// Memory for bodies that are held.
     pub buffer_budget: Arc<BufferBudget>,
     pub metrics: Arc<Metrics>,
     pub access_log: Arc<AccessLog>,
@@ -83,5 +83,5 @@ impl Shared {
     }
 }
 
-/// Memory for the bodies of callers whose submits are capped, or whose models are listed.
+/// Memory for all bodies that are read ahead, read whole, or kept so that they can be sent again.
 const BUFFERED_BYTES: u64 = 256 * 1024 * 1024;

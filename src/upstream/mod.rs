@@ -21,13 +21,13 @@ use std::time::Duration;
 use hyper::header::HeaderValue;
 use tokio::time::Instant;
 
-pub use buffer_budget::BufferBudget;
+pub use buffer_budget::{BudgetShare, BufferBudget};
 pub use download::{ANSWER_BYTES, Download, DownloadFault, beginning, read_ahead, read_far_ahead};
 pub use send::{SendFault, Target};
 pub use storage::StorageUrl;
 pub use trailer_filter::FieldFilter;
 pub use unread::{LONGEST_DISCARD, Remainder, discard};
-pub use upload::{Keep, Progress, Upload, UploadFault};
+pub use upload::{BEGINNING_BYTES, Keep, Progress, Upload, UploadFault};
 pub use whole_answer::{AnswerText, ReadBounds, ReadFault, read_whole};
 
 use crate::account::{Account, Address};

@@ -7,7 +7,6 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
-use super::buffer_budget::{BudgetShare, BufferBudget};
+use super::buffer_budget::BudgetShare;
 use super::late_model::LateModel;
 use super::patience::Patience;
 use super::trailer_filter::{FieldFilter, TrailerFilter};
@@ -32,7 +31,7 @@ pub struct Upload {
     /// Frames that were read before the body was asked for.
     ahead: VecDeque<Frame<Bytes>>,
     ahead_bytes: usize,
-    /// Memory that the body takes of the buffer budget.
+    /// Memory that the bytes read ahead take of the buffer budget; `None` for a small body and for the gateway's own.
     budget_share: Option<BudgetShare>,
     /// Nothing more comes from the source.
     ended: bool,
@@ -56,7 +55,8 @@ enum UploadSource {
 pub enum Keep {
     /// The first 16 KiB: enough for the fields that stand before a submit's media.
     Beginning,
-    /// The whole body, so that it can be sent again; if it is larger than 1 MiB, only the beginning.
+    /// The whole body, so that it can be sent again; only the beginning if it is larger than 1 MiB, or if the buffer
+    /// budget has no memory left for it.
     Whole,
 }
 
@@ -72,6 +72,8 @@ pub struct Progress {
     fault: Cell<Option<UploadFault>>,
     kept: RefCell<Vec<Bytes>>,
     kept_bytes: Cell<usize>,
+    /// Memory that `kept` takes of the buffer budget.
+    kept_share: RefCell<Option<BudgetShare>>,
     /// `kept` holds all that came.
     whole: Cell<bool>,
     late_model: LateModel,
@@ -91,11 +93,22 @@ pub enum UploadFault {
 }
 
 impl Upload {
-    /// The client's body. The stopwatch counts the time that is spent waiting for the client.
-    pub fn new(incoming: Incoming, server: &ServerSettings, keep: Keep, stopwatch: Rc<Stopwatch>) -> Self {
+    /// The client's body, and what it may hold of the buffer budget. The stopwatch counts the time that is spent waiting
+    /// for the client.
+    pub fn new(
+        incoming: Incoming,
+        server: &ServerSettings,
+        keep: Keep,
+        budget_share: Option<BudgetShare>,
+        stopwatch: Rc<Stopwatch>,
+    ) -> Self {
         let ended = incoming.is_end_stream();
         let patience = Patience::new(server.timeouts.idle, server.min_body_bytes_per_second);
-        Self::of(UploadSource::Client(incoming), ended, server.max_body_bytes, patience, keep, stopwatch)
+        let source = UploadSource::Client(incoming);
+        let mut upload = Self::of(source, ended, server.max_body_bytes, patience, keep, stopwatch);
+        upload.progress.kept_share.replace(budget_share.as_ref().map(BudgetShare::beside));
+        upload.budget_share = budget_share;
+        upload
     }
 
     /// An empty body, for a request of the gateway.
@@ -141,6 +154,7 @@ impl Upload {
             fault: Cell::new(None),
             kept: RefCell::default(),
             kept_bytes: Cell::new(0),
+            kept_share: RefCell::default(),
             whole: Cell::new(true),
             late_model: LateModel::default(),
         };
@@ -168,8 +182,8 @@ impl Upload {
         Rc::clone(&self.progress)
     }
 
-    /// Reads from the client before anything is sent: until `is_enough`, to the end, or until `most_bytes` are there.
-    /// Returns true at the end.
+    /// Reads from the client before anything is sent: until `is_enough`, to the end, until `most_bytes` are there, or
+    /// until the buffer budget has no memory left. Returns true at the end.
     ///
     /// # Errors
     /// The [`UploadFault`] of the client.
@@ -179,53 +193,41 @@ impl Upload {
         is_enough: impl Fn(&Progress) -> bool,
     ) -> Result<bool, UploadFault> {
         while !self.ended && self.ahead_bytes < most_bytes && !is_enough(&self.progress) {
-            match poll_fn(|cx| self.poll_source(cx)).await {
-                None => break,
-                Some(Err(fault)) => return Err(fault),
-                Some(Ok(frame)) => {
-                    self.ahead_bytes += frame.data_ref().map_or(0, Bytes::len);
-                    self.ahead.push_back(frame);
-                }
+            if !self.read_piece_ahead().await? {
+                break;
             }
         }
         Ok(self.ended)
     }
 
-    /// Reads the whole body before anything is sent, as far as the buffer budget allows.
+    /// Reads the whole body before anything is sent: true at its end, false if it is larger than `most_bytes`.
     ///
     /// # Errors
     /// [`UploadFault::OverBudget`], or the fault of the client.
-    pub async fn read_whole(&mut self, budget: &Arc<BufferBudget>) -> Result<(), UploadFault> {
-        self.read_held(budget, |_| false).await
+    pub async fn read_whole(&mut self, most_bytes: usize) -> Result<bool, UploadFault> {
+        while !self.ended && self.ahead_bytes <= most_bytes {
+            if !self.read_piece_ahead().await? {
+                return Err(UploadFault::OverBudget);
+            }
+        }
+        Ok(self.ended && self.ahead_bytes <= most_bytes)
     }
 
     /// Reads on before anything is sent as long as the body may yet name its model, as far as the buffer budget allows.
     ///
     /// # Errors
     /// The fault of the client.
-    pub async fn read_to_model(&mut self, budget: &Arc<BufferBudget>) -> Result<(), UploadFault> {
-        match self.read_held(budget, |progress| !progress.late_model.seeks()).await {
-            Err(UploadFault::OverBudget) => Ok(()),
-            read => read,
-        }
+    pub async fn read_to_model(&mut self) -> Result<(), UploadFault> {
+        self.read_ahead(usize::MAX, |progress| !progress.late_model.seeks()).await.map(drop)
     }
 
-    async fn read_held(
-        &mut self,
-        budget: &Arc<BufferBudget>,
-        is_enough: impl Fn(&Progress) -> bool,
-    ) -> Result<(), UploadFault> {
-        let mut budget_share = self.budget_share.take().unwrap_or_else(|| BudgetShare::nothing(budget));
-        while !self.ended && !is_enough(&self.progress) {
-            let before = self.ahead_bytes;
-            self.read_ahead(before + 1, |_| false).await?;
-            if !budget_share.grow((self.ahead_bytes - before + PIECE_BYTES) as u64) {
-                self.budget_share = Some(budget_share);
-                return Err(UploadFault::OverBudget);
-            }
-        }
-        self.budget_share = Some(budget_share);
-        Ok(())
+    /// Reads one more piece, if there is one. False if the buffer budget has no memory left for it, or for more.
+    async fn read_piece_ahead(&mut self) -> Result<bool, UploadFault> {
+        let Some(frame) = poll_fn(|cx| self.poll_source(cx)).await.transpose()? else { return Ok(true) };
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        self.ahead_bytes += bytes;
+        self.ahead.push_back(frame);
+        Ok(self.budget_share.as_mut().is_none_or(|share| share.grow((bytes + PIECE_BYTES) as u64)))
     }
 
     /// The pieces that were read ahead, shared.
@@ -377,6 +379,7 @@ impl Progress {
     pub fn forget(&self) {
         self.whole.set(false);
         self.kept.take();
+        self.kept_share.take();
     }
 
     pub fn fault(&self) -> Option<UploadFault> {
@@ -390,7 +393,7 @@ impl Progress {
             return;
         };
         let most = match keep {
-            Keep::Whole if self.whole.get() => WHOLE_BYTES,
+            Keep::Whole if self.whole.get() && self.has_room(piece.len()) => WHOLE_BYTES,
             Keep::Whole | Keep::Beginning => BEGINNING_BYTES,
         };
         let before = self.kept_bytes.get();
@@ -407,7 +410,14 @@ impl Progress {
                 length += piece.len();
                 begins
             });
+            self.kept_share.take();
         }
+    }
+
+    /// Takes memory for one more piece that is kept.
+    fn has_room(&self, bytes: usize) -> bool {
+        let mut share = self.kept_share.borrow_mut();
+        share.as_mut().is_none_or(|share| share.grow((bytes + PIECE_BYTES) as u64))
     }
 }
 
@@ -465,7 +475,7 @@ impl fmt::Display for UploadFault {
 
 impl std::error::Error for UploadFault {}
 
-const BEGINNING_BYTES: usize = 16 * 1024;
+pub const BEGINNING_BYTES: usize = 16 * 1024;
 const WHOLE_BYTES: usize = 1024 * 1024;
 /// Memory of a piece beside its bytes: a body may come in very small pieces.
 const PIECE_BYTES: usize = 256;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::upstream::BufferBudget;
 use http_body_util::BodyExt;
 
 fn upload(pieces: &[&'static [u8]], keep: Keep) -> Upload {
@@ -75,10 +76,13 @@ async fn a_body_is_read_to_its_model_as_far_as_there_is_room() {
     let long = "x".repeat(BEGINNING_BYTES);
     let body = format!(r#"{{"input":"{long}{long}","model":"wan","more":"{long}"}}"#);
     let body = || Upload::ours(body.as_bytes().chunks(1000).map(Bytes::copy_from_slice));
-    for (room, read, model) in [(1 << 20, 33_000, Some("wan")), (5000, 21_000, None)] {
-        let (mut upload, budget) = (body(), BufferBudget::new(room));
+    for (room, read, model) in
+        [(1 << 20, 33_000, Some("wan")), (17 * (1000 + PIECE_BYTES) as u64 + 5000, 21_000, None)]
+    {
+        let mut upload = body();
+        upload.budget_share = Some(BudgetShare::nothing(&BufferBudget::new(room)));
         assert_eq!(upload.read_ahead(BEGINNING_BYTES, |_| false).await, Ok(false));
-        assert_eq!(upload.read_to_model(&budget).await, Ok(()));
+        assert_eq!(upload.read_to_model().await, Ok(()));
         assert_eq!(upload.progress().model().as_deref(), model);
         assert_eq!(upload.ahead().len(), read);
         let progress = upload.progress();
@@ -87,6 +91,32 @@ async fn a_body_is_read_to_its_model_as_far_as_there_is_room() {
     }
     let mut coded = Upload::ours(vec![Bytes::from_static(&[0x1f; 20_000]); 9]);
     assert_eq!(coded.read_ahead(BEGINNING_BYTES, |_| false).await, Ok(false));
-    assert_eq!(coded.read_to_model(&BufferBudget::new(1 << 20)).await, Ok(()));
+    assert_eq!(coded.read_to_model().await, Ok(()));
     assert_eq!(coded.ahead().len(), 20_000, "what is no JSON names no model");
+}
+
+#[tokio::test]
+async fn a_body_is_kept_as_far_as_there_is_room() {
+    for (room, kept_whole) in [(1 << 20, true), (50_000, false)] {
+        let budget = BufferBudget::new(room);
+        let piece = Bytes::from_static(&[b'x'; 20_000]);
+        let mut upload = Upload::ours(vec![piece; 3]);
+        upload.keep = Keep::Whole;
+        let progress = upload.progress();
+        progress.kept_share.replace(Some(BudgetShare::nothing_of(&budget, &"one".into())));
+        assert_eq!(sent(upload).await.len(), 60_000);
+        assert_eq!(progress.again().is_some(), kept_whole);
+        progress.forget();
+        assert!(BudgetShare::nothing(&budget).grow(room), "all is given back");
+    }
+}
+
+#[tokio::test]
+async fn a_body_beyond_its_bound_or_its_room_is_not_read_whole() {
+    let body = || Upload::ours(vec![Bytes::from_static(&[b'x'; 20_000]); 3]);
+    assert_eq!(body().read_whole(60_000).await, Ok(true));
+    assert_eq!(body().read_whole(59_999).await, Ok(false));
+    let mut upload = body();
+    upload.budget_share = Some(BudgetShare::nothing(&BufferBudget::new(50_000)));
+    assert_eq!(upload.read_whole(usize::MAX).await, Err(UploadFault::OverBudget));
 }

@@ -62,7 +62,7 @@ impl<'d> Choice<'d> {
             choice.model = model.filter(is_name).map(|name| name.into());
         } else if may_wait || choice.is_open() && choice.among.iter().any(is_throttled) {
             // Submits whose model could not be read count together as one model without a name.
-            let model = read_model(permit, body, &shared.buffer_budget).await?.unwrap_or_default();
+            let model = read_model(permit, body).await?.unwrap_or_default();
             if may_wait && choice.among.iter().any(|index| accounts[*index].is_paced(&model)) {
                 // A submit must arrive when it may start, and not when a slow client has sent it.
                 let read = body.read_ahead(MOST_PACED, |_| false).await;

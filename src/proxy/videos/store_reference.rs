@@ -89,7 +89,7 @@ async fn request_policy(
     let route = exchange.route().natively(Operation::UploadPolicy, "/api/v1/uploads");
     let request = Box::new(request.clone());
     let mut passage = native_request(exchange, route, Destination::Any, request, Method::GET, target);
-    inspect::inspect(&mut passage, &proxy.shared.buffer_budget).await?;
+    inspect::inspect(&mut passage).await?;
     let mut response = proxy.send(passage, None).await?;
     let text = upstream::read_ahead(&mut response, ANSWER_BYTES).await?.unwrap_or_default();
     if response.status() == StatusCode::TOO_MANY_REQUESTS {

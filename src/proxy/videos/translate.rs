@@ -29,7 +29,7 @@ pub(in crate::proxy) async fn translate(proxy: &Proxy, passage: &mut Passage) ->
     if request.headers.get(CONTENT_ENCODING).is_some_and(is_coded) {
         return Err(Rejection::BadRequest("its body must have no content coding"));
     }
-    let read = body.read_whole(&proxy.shared.buffer_budget).await;
+    let read = body.read_whole(usize::MAX).await;
     read.map_err(|fault| Rejection::of_body(fault, permit.directory().settings.server.max_body_bytes))?;
     let content_type =
         request.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?").to_owned());

@@ -2,7 +2,9 @@
 
 use super::{gateway, with_tasks};
 use crate::harness::calls::{GENERATION, SYNTHESIS, bearer, check_refusal, generate};
-use crate::harness::{Client, Envelope, Message, Upstream, answer, assert_refused, eventually, message};
+use crate::harness::{
+    Client, Envelope, Message, OTHER_KEY, TENANT_KEY, Upstream, answer, assert_refused, eventually, message,
+};
 
 fn synthesis(body: &str) -> String {
     message(&format!("POST {SYNTHESIS}"), &[&bearer(), "X-DashScope-Async: enable"], body)
@@ -215,14 +217,12 @@ fn a_stream_that_only_its_body_asks_for_is_limited_as_one() {
 }
 
 #[test]
-fn bodies_that_are_read_whole_share_a_bounded_room() {
+fn bodies_that_are_held_share_a_bounded_room() {
     let upstream = with_tasks("RUNNING");
-    let gateway = crate::harness::Gateway::with(
-        upstream.address,
-        "max_body_bytes = 268435456",
-        "limits = { max_duration_seconds = 10 }",
-    );
-    // A request without an end holds 192 of 256 MiB.
+    let server = "max_body_bytes = 268435456";
+    let gateway =
+        crate::harness::Gateway::with(upstream.address, server, "limits = { max_duration_seconds = 10 }");
+    // A request without an end holds 100 of the tenant's 128 MiB.
     let head = message(
         &format!("POST {SYNTHESIS}"),
         &[&bearer(), "X-DashScope-Async: enable", "Content-Length: 268435000"],
@@ -231,10 +231,10 @@ fn bodies_that_are_read_whole_share_a_bounded_room() {
     let mut greedy = Client::connect(gateway.address);
     greedy.send(head);
     let piece = vec![b' '; 1 << 20];
-    for _ in 0..192 {
+    for _ in 0..100 {
         greedy.send(&piece);
     }
-    let media = "A".repeat(80 << 20);
+    let media = "A".repeat(60 << 20);
     let large =
         synthesis(&format!(r#"{{"model":"wan2.7-i2v","input":"{media}","parameters":{{"duration":5}}}}"#));
     let mut second = Client::connect(gateway.address);
@@ -243,12 +243,29 @@ fn bodies_that_are_read_whole_share_a_bounded_room() {
     assert_refused(&refused, 503, "no_room", "ServiceUnavailable", Envelope::Flat);
     assert_eq!(refused.field("retry-after").as_deref(), Some("1"));
     assert_eq!(upstream.connections(), 0);
-    // Small bodies still fit; the large body fits once the endless request is gone.
-    assert_eq!(gateway.ask(with_parameters("wan2.7-i2v", "")).status(), 200);
-    greedy.leave();
-    eventually("there is room again", || {
+    // Bodies whose files are resolved have the same bound, and the other tenant keeps its part.
+    let resolved = |key: &str| {
+        let bearer = format!("Authorization: Bearer {key}");
+        let fields = [&*bearer, "X-DashScope-OssResourceResolve: enable"];
+        message(&format!("POST {GENERATION}"), &fields, &format!(r#"{{"a":"{}"}}"#, "x".repeat(1_000_000)))
+    };
+    let ask = |request: &str| {
         let mut client = Client::connect(gateway.address);
-        client.push(&large);
-        client.answer().status() == 200
+        client.push(request);
+        client.answer()
+    };
+    let mut unfinished = Vec::new();
+    eventually("the tenant's part is taken", || {
+        let mut client = Client::connect(gateway.address);
+        client.push(resolved(TENANT_KEY).trim_end_matches('}'));
+        unfinished.push(client);
+        ask(&resolved(TENANT_KEY)).status() == 503
     });
+    assert_eq!(ask(&resolved(OTHER_KEY)).status(), 200);
+    // A body that need not be known goes up as it comes, and a small one always fits.
+    assert_eq!(ask(&generate(&"x".repeat(1 << 20))).status(), 200);
+    assert_eq!(gateway.ask(with_parameters("wan2.7-i2v", "")).status(), 200);
+    drop(unfinished);
+    greedy.leave();
+    eventually("there is room again", || ask(&large).status() == 200);
 }
