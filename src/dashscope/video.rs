@@ -44,7 +44,7 @@ pub fn lines(asked: &LimitedFields) -> Option<u32> {
 }
 
 /// The resolution class of a size, by its pixels: 960*960 and 1088*832 are 720P as 1280*720 is.
-fn lines_of_size((width, height): (u32, u32)) -> u32 {
+pub(super) fn lines_of_size((width, height): (u32, u32)) -> u32 {
     let pixels = u128::from(width) * u128::from(height);
     // A class of n lines has n * n * 16 / 9 pixels (16:9). Rounded up.
     let lines = (pixels * 9).div_ceil(16).isqrt();

@@ -1,0 +1,35 @@
+//! The use that an answer tells.
+
+use super::unit::Units;
+
+/// A `usage` object that was understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// Empty if the object says that nothing was used.
+    pub units: Units,
+    /// What the price depends on beside the unit: `720P`, `pro`, `2K`; empty if the object names nothing of the kind.
+    pub class: Box<str>,
+    /// The object byte for byte; empty if it is longer than 2 KiB.
+    pub raw: Box<str>,
+}
+
+/// What an answer tells of the use of its call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reading {
+    Read(Usage),
+    /// The answer has a `usage` that is not understood, or should have one and has none. Never to be taken for zero.
+    Unread {
+        /// The object byte for byte; `None` if there is none or it is longer than 2 KiB.
+        raw: Option<Box<str>>,
+    },
+    /// The answer tells of a call that failed, and DashScope bills nothing for it.
+    Unused,
+}
+
+/// The most bytes of a `usage` object that are kept: an entry of the ledger has room for no more.
+const LONGEST_RAW: usize = 2048;
+
+/// The text of a `usage` object if it may be kept.
+pub(super) fn kept(raw: &str) -> Option<Box<str>> {
+    (raw.len() <= LONGEST_RAW).then(|| raw.into())
+}
