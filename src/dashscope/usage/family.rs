@@ -10,8 +10,22 @@ use super::unit::{Unit, Units};
 
 /// Reads a `usage` object. `makes_video`: the answer has a video beside it, so a bare `duration` is that of a video.
 pub(super) fn read(raw: &str, makes_video: bool) -> Reading {
-    let read = object::read::<UsageFields<'_>>(raw.as_bytes()).and_then(|fields| units(&fields, makes_video));
-    match read {
+    reading(raw, fields(raw).and_then(|fields| units(&fields, makes_video)))
+}
+
+/// Reads the `usage` of Anthropic's `message_start` and the one of `message_delta`, each of which has a part. The text
+/// of the two is kept as a list.
+pub(super) fn read_both(start: &str, delta: &str) -> Reading {
+    let both = fields(start).zip(fields(delta)).map(|(start, delta)| start.joined_with(delta));
+    reading(&format!("[{start},{delta}]"), both.and_then(|fields| units(&fields, false)))
+}
+
+fn fields(raw: &str) -> Option<UsageFields<'_>> {
+    object::read(raw.as_bytes())
+}
+
+fn reading(raw: &str, units: Option<ClassedUnits>) -> Reading {
+    match units {
         Some((units, class)) => {
             let raw = kept(raw).unwrap_or_default();
             Reading::Read(Usage { units, class: class.unwrap_or_default(), raw })

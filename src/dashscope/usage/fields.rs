@@ -47,6 +47,21 @@ pub(super) struct UsageFields<'a> {
     pub(super) models: Option<Vec<ModelTokens>>,
 }
 
+impl UsageFields<'_> {
+    /// The counts of this object and of a later one, of which each is the sum until then.
+    pub(super) fn joined_with(self, later: Self) -> Self {
+        Self {
+            input_tokens: self.input_tokens.max(later.input_tokens),
+            output_tokens: self.output_tokens.max(later.output_tokens),
+            cache_read_input_tokens: self.cache_read_input_tokens.max(later.cache_read_input_tokens),
+            cache_creation_input_tokens: self
+                .cache_creation_input_tokens
+                .max(later.cache_creation_input_tokens),
+            ..later
+        }
+    }
+}
+
 /// Kinds of input tokens.
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
 #[serde(default)]

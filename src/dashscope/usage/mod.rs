@@ -1,16 +1,22 @@
 //! What a call used: DashScope's own `usage`, read into units. It is read at the fixed place of an answer only, never
 //! where its name first stands: answers repeat what callers wrote.
 
+mod answer;
 mod class;
 mod family;
 mod fields;
+mod frame;
 mod object;
 mod quantity;
 mod reading;
+mod stream;
 mod task;
 mod tokens;
 mod unit;
 
+pub use answer::of_answer;
+pub use frame::{FrameUsage, of_frame};
 pub use reading::{Reading, Usage};
+pub use stream::{StreamReader, StreamUsage};
 pub use task::of_task;
 pub use unit::{Unit, Units};

@@ -1,0 +1,312 @@
+//! The use of a call that is answered by server-sent events, read as they pass.
+
+use memchr::memchr;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::family;
+use super::object;
+use super::reading::Reading;
+use crate::dashscope::lenient_json::LenientText;
+
+/// Reader of a stream in pieces, which may be cut anywhere. It holds one line and the last `usage`, never the stream.
+/// Each `usage` is a sum until then, so the last one counts: native events have it at top level, as have OpenAI's last
+/// chunk and Anthropic's `message_delta`; `message_start` and the events of `/responses` have it one level further down.
+#[derive(Debug, Default)]
+pub struct StreamReader {
+    /// The line that is not whole yet.
+    line: Vec<u8>,
+    /// The line is longer than is held.
+    is_overlong: bool,
+    /// The event that is not whole yet is an error's.
+    tells_error: bool,
+    errors: u64,
+    events: u64,
+    data_bytes: u64,
+    /// The `usage` of Anthropic's `message_start`; empty if there is none.
+    start: String,
+    /// The last other `usage`; empty if there is none.
+    last: String,
+    /// An event behind the last `usage` may have had one that could not be read.
+    missed: bool,
+}
+
+/// What a stream told until its end, or until it broke off.
+#[derive(Debug, PartialEq, Eq)]
+pub struct StreamUsage {
+    pub reading: Reading,
+    /// The events with content: about one for each token where the stream is incremental.
+    pub events: u64,
+    /// The bytes of their data, JSON included.
+    pub data_bytes: u64,
+}
+
+impl StreamReader {
+    /// Reads the next piece.
+    pub fn push(&mut self, mut piece: &[u8]) {
+        while let Some(end) = memchr(b'\n', piece) {
+            if self.line.is_empty() && !self.is_overlong {
+                self.read_line(&piece[..end]);
+            } else {
+                self.hold(&piece[..end]);
+                self.end_line();
+            }
+            piece = &piece[end + 1..];
+        }
+        self.hold(piece);
+    }
+
+    /// The use of all that has come.
+    pub fn finish(mut self) -> StreamUsage {
+        self.end_line();
+        StreamUsage { reading: self.reading(), events: self.events, data_bytes: self.data_bytes }
+    }
+
+    fn reading(&self) -> Reading {
+        match (&*self.start, &*self.last) {
+            _ if self.missed => Reading::Unread { raw: None },
+            ("", "") if self.errors > 0 && self.events == 0 => Reading::Unused,
+            ("", "") => Reading::Unread { raw: None },
+            ("", usage) | (usage, "") => family::read(usage, false),
+            (start, last) => family::read_both(start, last),
+        }
+    }
+
+    fn hold(&mut self, part: &[u8]) {
+        if self.is_overlong || self.line.len() + part.len() > LONGEST_LINE {
+            self.is_overlong = true;
+            let known = LINE_START.min(self.line.len());
+            let room = LINE_START - known;
+            self.line.truncate(known);
+            self.line.extend_from_slice(&part[..part.len().min(room)]);
+        } else {
+            self.line.extend_from_slice(part);
+        }
+    }
+
+    fn end_line(&mut self) {
+        let mut line = std::mem::take(&mut self.line);
+        if std::mem::take(&mut self.is_overlong) {
+            if line.starts_with(b"data") {
+                self.events += 1;
+                self.missed = true;
+            }
+        } else {
+            self.read_line(&line);
+        }
+        line.clear();
+        self.line = line;
+    }
+
+    fn read_line(&mut self, line: &[u8]) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() {
+            self.tells_error = false;
+        } else if let Some(name) = line.strip_prefix(b"event:") {
+            self.tells_error = name.trim_ascii() == b"error";
+        } else if let Some(data) = line.strip_prefix(b"data:") {
+            self.read_data(data.trim_ascii());
+        }
+    }
+
+    /// Reads the data of an event. All dialects write it in one line.
+    fn read_data(&mut self, data: &[u8]) {
+        if self.tells_error || data.starts_with(b"{\"error\"") {
+            self.errors += 1;
+        } else if data.starts_with(b"{") {
+            self.events += 1;
+            self.data_bytes += data.len() as u64;
+        }
+        if object::may_have_usage(data) {
+            match object::read::<EventData<'_>>(data) {
+                Some(event) => self.take(&event),
+                None => self.missed = true,
+            }
+        }
+    }
+
+    fn take(&mut self, event: &EventData<'_>) {
+        let kind = event.kind.0.as_deref().unwrap_or_default();
+        let starts = kind == "message_start";
+        let found = match kind {
+            "message_start" => event.message.and_then(usage_within),
+            response if response.starts_with("response.") => event.response.and_then(usage_within),
+            _ => event.usage,
+        };
+        if let Some(usage) = found {
+            let place = if starts { &mut self.start } else { &mut self.last };
+            place.clear();
+            place.push_str(usage.get());
+            self.missed = false;
+        }
+    }
+}
+
+fn usage_within(value: &RawValue) -> Option<&RawValue> {
+    object::read::<Nested<'_>>(value.get().as_bytes())?.usage
+}
+
+#[derive(Deserialize)]
+struct EventData<'a> {
+    #[serde(rename = "type", borrow, default)]
+    kind: LenientText<'a>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow)]
+    response: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Nested<'a> {
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+}
+
+/// The longest line that is held, in bytes.
+const LONGEST_LINE: usize = 64 * 1024;
+/// The part of a longer line that tells its field.
+const LINE_START: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::unit::Unit::{self, *};
+    use super::*;
+
+    const NATIVE: &str = "id:1\nevent:result\n:HTTP_STATUS/200\n\
+        data:{\"output\":{\"text\":\"He\"},\"usage\":{\"input_tokens\":20,\"output_tokens\":1},\"request_id\":\"r\"}\n\n\
+        id:2\nevent:result\n:HTTP_STATUS/200\n\
+        data:{\"output\":{\"text\":\"Hello\"},\"usage\":{\"input_tokens\":20,\"output_tokens\":2},\"request_id\":\"r\"}\n\n";
+    const CHAT: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}],\"usage\":null}\n\n\
+        data: {\"choices\":[],\"usage\":{\"prompt_tokens\":20,\"completion_tokens\":2,\"total_tokens\":22}}\n\ndata: [DONE]\n\n";
+    const MESSAGES: &str = "event: message_start\r\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"usage\":\
+        {\"input_tokens\":20,\"cache_read_input_tokens\":7,\"output_tokens\":1}}}\r\n\r\n\
+        event: content_block_delta\r\ndata: {\"type\":\"content_block_delta\",\"delta\":{\"text\":\"Hi\"}}\r\n\r\n\
+        event: message_delta\r\ndata: {\"type\":\"message_delta\",\"delta\":{},\"usage\":{\"output_tokens\":2}}\r\n\r\n\
+        event: message_stop\r\ndata: {\"type\":\"message_stop\"}\r\n\r\n";
+    const RESPONSES: &str = "event:response.created\ndata:{\"type\":\"response.created\",\"response\":{\"id\":\"r\",\"usage\":null}}\n\n\
+        event:response.output_text.delta\ndata:{\"type\":\"response.output_text.delta\",\"delta\":\"Hi\"}\n\n\
+        event:response.completed\ndata:{\"type\":\"response.completed\",\"response\":{\"id\":\"r\",\
+        \"usage\":{\"input_tokens\":20,\"output_tokens\":2,\"total_tokens\":22}}}\n\n";
+
+    fn read<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> StreamUsage {
+        let mut reader = StreamReader::default();
+        pieces.into_iter().for_each(|piece| reader.push(piece));
+        reader.finish()
+    }
+
+    fn units(stream: &str) -> Vec<(Unit, u64)> {
+        let Reading::Read(usage) = read([stream.as_bytes()]).reading else { panic!("not read: {stream}") };
+        usage.units.iter().collect()
+    }
+
+    #[test]
+    fn each_dialects_last_usage_counts() {
+        let tokens = vec![(InputToken, 20_000), (OutputToken, 2_000)];
+        for stream in [NATIVE, CHAT, RESPONSES] {
+            assert_eq!(units(stream), tokens, "{stream}");
+            assert_eq!(units(stream.trim_end()), tokens, "without the end of its last line: {stream}");
+        }
+        assert_eq!(units(MESSAGES), [(InputToken, 20_000), (CachedToken, 7_000), (OutputToken, 2_000)]);
+        let Reading::Read(usage) = read([MESSAGES.as_bytes()]).reading else { panic!("a usage") };
+        let raw =
+            r#"[{"input_tokens":20,"cache_read_input_tokens":7,"output_tokens":1},{"output_tokens":2}]"#;
+        assert_eq!(&*usage.raw, raw);
+        assert_eq!(
+            [NATIVE, CHAT, MESSAGES, RESPONSES].map(|stream| read([stream.as_bytes()]).events),
+            [2, 2, 4, 3]
+        );
+    }
+
+    #[test]
+    fn a_stream_that_broke_off_tells_what_it_had_told() {
+        let first = NATIVE.split_once("id:2").expect("two events").0;
+        assert_eq!(units(first), [(InputToken, 20_000), (OutputToken, 1_000)]);
+        let half = &NATIVE[..NATIVE.len() - 10];
+        assert_eq!(read([half.as_bytes()]).reading, Reading::Unread { raw: None }, "half a usage");
+        let chunk = CHAT.split_once("data: {\"choices\":[],").expect("two chunks").0;
+        let told = read([chunk.as_bytes()]);
+        assert_eq!((told.reading, told.events), (Reading::Unread { raw: None }, 1));
+        assert!(told.data_bytes > 40);
+    }
+
+    #[test]
+    fn a_stream_of_an_error_alone_has_used_nothing() {
+        for stream in [
+            "id:1\nevent:error\n:HTTP_STATUS/400\ndata:{\"code\":\"InvalidParameter\",\"message\":\"m\"}\n\n",
+            "event: error\ndata: {\"type\":\"error\",\"error\":{}}\n\n",
+            "data: {\"error\":{\"message\":\"m\"}}\n\ndata: [DONE]\n\n",
+        ] {
+            let expected = StreamUsage { reading: Reading::Unused, events: 0, data_bytes: 0 };
+            assert_eq!(read([stream.as_bytes()]), expected, "{stream}");
+            let behind = CHAT.split_once("data: {\"choices\":[],").expect("two chunks").0.to_owned() + stream;
+            assert_eq!(read([behind.as_bytes()]).reading, Reading::Unread { raw: None }, "{behind}");
+        }
+    }
+
+    /// Callers write what is repeated as a text, as arguments of a tool, or as the metadata of a response.
+    #[test]
+    fn a_planted_usage_changes_nothing() {
+        let planted = r#"{"usage":{"total_tokens":1}}"#;
+        let text = planted.replace('"', "\\\"");
+        for stream in [
+            format!(
+                "{NATIVE}data:{{\"output\":{{\"text\":\"{text}\",\"tool\":{planted},\"usage\":{{\"total_tokens\":1}}}}}}\n\n"
+            ),
+            format!(
+                "{CHAT}data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\",\"x\":{planted}}}}}]}}\n\n"
+            ),
+            format!(
+                "{RESPONSES}data:{{\"type\":\"response.completed\",\"usage\":{{\"total_tokens\":1}},\"response\":{{\"metadata\":{planted}}}}}\n\n"
+            ),
+            format!(
+                "{CHAT}data: {{\"message\":{planted},\"response\":{planted}}}\n\n:{planted}\nevent:{planted}\n"
+            ),
+        ] {
+            assert_eq!(units(&stream), [(InputToken, 20_000), (OutputToken, 2_000)], "{stream}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_to_be_held_is_unread_until_a_later_usage() {
+        let long = format!(
+            "data:{{\"output\":\"{}\",\"usage\":{{\"total_tokens\":1}}}}\n\n",
+            "x".repeat(LONGEST_LINE)
+        );
+        let mut reader = StreamReader::default();
+        for piece in long.as_bytes().chunks(1000) {
+            reader.push(piece);
+            assert!(reader.line.len() <= LONGEST_LINE);
+        }
+        assert_eq!(reader.line.len(), 0);
+        reader.push(CHAT.as_bytes());
+        let told = reader.finish();
+        assert!(matches!(told.reading, Reading::Read(_)) && told.events == 3);
+        let behind = read([CHAT.as_bytes(), &long.as_bytes()[..10], &long.as_bytes()[10..]]);
+        assert_eq!(behind.reading, Reading::Unread { raw: None });
+        let comment = format!(":{}", "x".repeat(2 * LONGEST_LINE));
+        let commented = read([CHAT.as_bytes(), comment.as_bytes(), b"\n"]);
+        assert!(matches!(commented.reading, Reading::Read(_)));
+    }
+
+    proptest! {
+        #[test]
+        fn cuts_change_nothing(
+            stream in prop::sample::select(vec![NATIVE, CHAT, MESSAGES, RESPONSES]),
+            sizes in prop::collection::vec(1usize..60, 1..30),
+        ) {
+            let mut rest = stream.as_bytes();
+            let mut pieces = Vec::new();
+            for size in sizes {
+                let (piece, behind) = rest.split_at(size.min(rest.len()));
+                pieces.push(piece);
+                rest = behind;
+            }
+            pieces.push(rest);
+            prop_assert_eq!(read(pieces), read([stream.as_bytes()]));
+        }
+    }
+}
