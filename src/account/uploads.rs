@@ -42,7 +42,12 @@ impl Mirror for UploadDirectories {
     fn apply(&self, change: &Change) {
         match change {
             Change::KeepUpload { upload, displaced: _ } => self.remember(upload.clone()),
-            Change::Claim(_)
+            Change::Claim { .. }
+            | Change::Begin(_)
+            | Change::Release(_)
+            | Change::Lose(_)
+            | Change::Settle(_)
+            | Change::Enter(_)
             | Change::Hide { .. }
             | Change::CreateKey(_)
             | Change::RotateKey { .. }

@@ -59,7 +59,7 @@ pub enum QueryOutcome {
 impl Mirror for PollHub {
     fn apply(&self, change: &Change) {
         match change {
-            Change::Claim(claimed) => {
+            Change::Claim { task: claimed, answer: _ } => {
                 let index = self.task_index();
                 index.remember(Arc::clone(claimed));
                 // Where an id is claimed twice, the first claim is the owner's.
@@ -70,6 +70,9 @@ impl Mirror for PollHub {
                 }
             }
             Change::Hide { id, claimed_at: _ } => self.task_index().note_hidden(id),
+            // Each process learns of an end by itself, and frees what the task held here.
+            Change::Settle(_) | Change::Enter(_) => {}
+            Change::Begin(_) | Change::Release(_) | Change::Lose(_) => {}
             Change::KeepUpload { .. }
             | Change::CreateKey(_)
             | Change::RotateKey { .. }

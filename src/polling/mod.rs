@@ -15,6 +15,7 @@ pub mod poll;
 pub mod querier;
 mod query_fault;
 mod schedule;
+mod settlement;
 mod signals;
 mod task_ended;
 mod tracked_task;

@@ -11,11 +11,13 @@ use uuid::Uuid;
 
 use super::exchange::Exchange;
 use super::rejection::Rejection;
+use super::videos;
 use super::worker::Proxy;
 use crate::account::Account;
+use crate::config::Dialect;
 use crate::dashscope::submit_answer::SubmitAnswer;
 use crate::dashscope::task::Status;
-use crate::store::{Change, TaskRecord};
+use crate::store::{Change, FirstAnswer, TaskRecord};
 use crate::unified::RequestedVideo;
 use crate::upstream::{self, ANSWER_BYTES, Download};
 
@@ -42,7 +44,10 @@ impl Proxy {
         };
         let mut claimed = None;
         for id in &answer.task_ids {
-            let task = self.claim_task(exchange, id, answer.status, asked.clone()).await;
+            let task = new_task(exchange, id, answer.status, asked.clone());
+            let text = read.as_ref().ok().and_then(Option::as_ref).filter(|_| claimed.is_none());
+            let kept = text.and_then(|text| self.answer_to_keep(exchange, response, text, &task));
+            self.claim_task(exchange, Arc::clone(&task), answer.status, kept).await;
             claimed.get_or_insert(task);
         }
         if claimed.is_none() {
@@ -54,39 +59,48 @@ impl Proxy {
     async fn claim_task(
         &self,
         exchange: &Exchange,
-        id: &Arc<str>,
+        task: Arc<TaskRecord>,
         status: Option<Status>,
-        asked: Option<Arc<RequestedVideo>>,
-    ) -> Arc<TaskRecord> {
-        let (permit, directory, now) = (exchange.permit(), exchange.directory(), SystemTime::now());
-        exchange.note_task(id);
+        answer: Option<Arc<FirstAnswer>>,
+    ) {
+        exchange.note_task(&task.id);
         if let Some(slot) = exchange.admitted.borrow_mut().task.take() {
-            self.shared.limits.task_reserved(id, now, slot);
+            self.shared.limits.task_reserved(&task.id, task.claimed_at, slot);
         }
-        let status = status.unwrap_or(Status::Unknown);
-        let task = Arc::new(TaskRecord {
-            id: Arc::clone(id),
-            tenant: Arc::clone(&permit.tenant().name),
-            key_id: permit.caller().key_id().into(),
-            account: Arc::clone(&account(exchange).name),
-            model: exchange.model.get().cloned().unwrap_or_default(),
-            mount: Arc::clone(&exchange.route().mount(directory).prefix),
-            claimed_at: now,
-            // A task has ended once its final answer is held, which a query brings.
-            status: if status.is_final() { Status::Pending } else { status }.into(),
-            asked,
-            hidden: false.into(),
-        });
-        if let Err(fault) = self.shared.store.commit(Change::Claim(Arc::clone(&task))).await {
+        let claim = Change::Claim { task: Arc::clone(&task), answer };
+        if let Err(fault) = self.shared.store.commit(claim).await {
             // The task is paid for, so the client gets its id all the same. If the gateway crashes before the claim is
             // durable, the task has no owner.
-            tracing::error!(task_id = &*task.id, tenant = &*permit.tenant().name, %fault, "a task's owner is not durable yet");
+            tracing::error!(task_id = &*task.id, tenant = &*task.tenant, %fault, "a task's owner is not durable yet");
         }
-        if status.is_final() {
+        if status.is_some_and(Status::is_final) {
             self.shared.limits.task_ended(&task.id);
             self.shared.hub.invalidate(&task.id, Instant::now());
         }
-        task
+    }
+
+    /// The answer as the client gets it, for a submit that may be sent again.
+    fn answer_to_keep(
+        &self,
+        exchange: &Exchange,
+        response: &Response<Download>,
+        text: &Bytes,
+        task: &TaskRecord,
+    ) -> Option<Arc<FirstAnswer>> {
+        let key = exchange.held_key.get()?;
+        let mount = exchange.route().mount(exchange.directory());
+        let text = text.clone();
+        let body = match mount.dialect {
+            Dialect::Native => text,
+            Dialect::Unified => {
+                let (hub, statuses) = (&self.shared.hub, mount.video_statuses);
+                videos::respond::created(hub, statuses, response, Some(text), Some(task)).into_body()
+            }
+        };
+        key.answer(
+            exchange.upload.get().filter(|up| up.is_finished()).and_then(|up| up.digest.so_far()),
+            &body,
+        )
     }
 
     /// Notes an accepted submit whose answer names no task. If the answer could not be read, a task may run that nobody
@@ -113,6 +127,29 @@ impl Proxy {
             "the answer to a submit can't be read: if it names a task, that task has no owner, and no client can poll it"
         );
     }
+}
+
+fn new_task(
+    exchange: &Exchange,
+    id: &Arc<str>,
+    status: Option<Status>,
+    asked: Option<Arc<RequestedVideo>>,
+) -> Arc<TaskRecord> {
+    let (permit, directory) = (exchange.permit(), exchange.directory());
+    let status = status.unwrap_or(Status::Unknown);
+    Arc::new(TaskRecord {
+        id: Arc::clone(id),
+        tenant: Arc::clone(&permit.tenant().name),
+        key_id: permit.caller().key_id().into(),
+        account: Arc::clone(&account(exchange).name),
+        model: exchange.model.get().cloned().unwrap_or_default(),
+        mount: Arc::clone(&exchange.route().mount(directory).prefix),
+        claimed_at: SystemTime::now(),
+        // A task has ended once its final answer is held, which a query brings.
+        status: if status.is_final() { Status::Pending } else { status }.into(),
+        asked,
+        hidden: false.into(),
+    })
 }
 
 /// The account to which the submit was sent.

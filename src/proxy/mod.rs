@@ -15,6 +15,7 @@ mod claim;
 mod decide;
 mod detach;
 mod exchange;
+mod held_key;
 mod inspect;
 mod list;
 mod observe;
@@ -27,6 +28,7 @@ mod query_model;
 mod read_model;
 mod refusal_row;
 mod rejection;
+mod replay;
 mod resolve;
 mod respond;
 mod route;
@@ -55,8 +57,10 @@ pub use observe::Observed;
 pub use shared::Shared;
 pub use worker::Proxy;
 
+use crate::tenant::directory::Tenant;
 use crate::upstream::{BEGINNING_BYTES, BudgetShare, Keep, Upload};
 use admit::NotAdmitted;
+use admit::permit::Permit;
 use authorize::Verdict;
 use exchange::Exchange;
 use passage::{Destination, Passage};
@@ -84,7 +88,9 @@ impl Proxy {
         let version = head.version;
         let wants_tunnel = UpgradeFields::of(&head.headers).ask_for_websocket() && version != Version::HTTP_2;
         let mut body = Some(body);
-        let mut response = self.answer(&peer, &exchange, head, &mut body).await.unwrap_or_else(|rejection| {
+        let answered = self.answer(&peer, &exchange, head, &mut body).await;
+        exchange.conclude(&answered);
+        let mut response = answered.unwrap_or_else(|rejection| {
             observe::whole(respond::refusal(&rejection, &exchange, version), &exchange)
         });
         if let Some(standing) = exchange.standing.get() {
@@ -130,7 +136,15 @@ impl Proxy {
         let caller = self.authenticate(peer, exchange, &request, now)?;
         self.live.enter(exchange, request.version != Version::HTTP_2);
         let bytes = unread.as_ref().map_or(0, |body| body.size_hint().lower());
-        let permit = match admit::admit(caller, route, &request, bytes, &self.shared.limits, exchange) {
+        let admitted = admit::admit(caller, route, &request, bytes, &self.shared.limits, exchange);
+        if replay::has_key(&request.headers)
+            && let Some(tenant) = submitter(&admitted)
+            && let Some(earlier) = replay::begin(self, exchange, tenant, &request.headers).await?
+        {
+            let body = || self.upload_to_compare(exchange, tenant, unread.take());
+            return Box::pin(replay::replay(&earlier, &request, body, exchange)).await;
+        }
+        let permit = match admitted {
             Ok(permit) => permit,
             Err(NotAdmitted::Refused(rejection)) => return Err(rejection),
             Err(NotAdmitted::NoSlot(wait)) => Box::pin(wait.admit(self)).await?,
@@ -191,6 +205,9 @@ impl Proxy {
             let budget_share = self.budget_share(exchange, &body);
             Upload::new(body, server, keep, budget_share, stopwatch)
         });
+        if submits && replay::has_key(&request.headers) {
+            replay::watch(exchange, &body);
+        }
         let _ = exchange.upload.set(body.progress());
         let exchange = Rc::clone(exchange);
         Box::new(Passage { exchange, native: None, destination, request, body, asked: None })
@@ -221,6 +238,13 @@ impl Proxy {
             exchange.standing.set(self.shared.limits.give_back(exchange.admitted.take()));
         }
         prepared?;
+        if exchange.permit().submits()
+            && let Some(earlier) =
+                replay::begin(self, &exchange, exchange.permit().tenant(), &passage.request.headers).await?
+        {
+            let Passage { request, body, .. } = *passage;
+            return Box::pin(replay::replay(&earlier, &request, || body, &exchange)).await;
+        }
         match (exchange.permit().submits(), passage.route().operation.is_socket()) {
             (true, _) => self.submit(passage).await,
             (false, true) => Box::pin(self.tunnel(passage)).await,
@@ -248,5 +272,15 @@ impl Proxy {
             *destination = Destination::Files(account);
         }
         Ok(())
+    }
+}
+
+/// The tenant of a call that makes a task, if it is admitted, or would be but for its slots: a submit that is sent again
+/// needs none.
+fn submitter<'a>(admitted: &'a Result<&Permit, NotAdmitted<'_>>) -> Option<&'a Tenant> {
+    match admitted {
+        Ok(permit) => permit.submits().then(|| permit.tenant()),
+        Err(NotAdmitted::NoSlot(wait)) => wait.tenant(),
+        Err(NotAdmitted::Refused(_)) => None,
     }
 }

@@ -61,6 +61,14 @@ pub(super) const BAD_REQUEST: RefusalRow = RefusalRow {
     closes: false,
 };
 
+pub(super) const CONFLICT: RefusalRow = RefusalRow {
+    reason: Reason::IdempotencyRunning,
+    status: StatusCode::CONFLICT,
+    native_code: "Conflict",
+    openai_code: "conflict",
+    ..BAD_REQUEST
+};
+
 pub(super) const UNAVAILABLE: RefusalRow = RefusalRow {
     reason: Reason::UpstreamUnreachable,
     status: StatusCode::SERVICE_UNAVAILABLE,

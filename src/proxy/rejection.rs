@@ -6,7 +6,9 @@ use std::time::Duration;
 use hyper::StatusCode;
 
 use super::peer::HeadFault;
-use super::refusal_row::{BAD_REQUEST, CROWDED, DENIED, INVALID_KEY, RefusalRow, THROTTLED, UNAVAILABLE};
+use super::refusal_row::{
+    BAD_REQUEST, CONFLICT, CROWDED, DENIED, INVALID_KEY, RefusalRow, THROTTLED, UNAVAILABLE,
+};
 use super::videos::fault::VideoFault;
 use crate::dashscope::path::PathFault;
 use crate::dashscope::websocket::FrameFault;
@@ -60,6 +62,12 @@ pub(super) enum Rejection {
     ClientTimeout,
     /// The task of a submit could not be recorded, so the submit is not sent.
     StoreUnavailable,
+    /// An earlier submit with the same `Idempotency-Key` runs.
+    IdempotencyRunning,
+    /// An earlier submit with the same `Idempotency-Key` lost its answer.
+    IdempotencyUnclear,
+    /// An earlier submit with this `Idempotency-Key` had another body.
+    IdempotencyBody(Box<str>),
     /// The submit waited too long for its turn, or would have; nothing was sent. With the time until it may come again.
     Paced {
         limit: Box<str>,
@@ -140,6 +148,13 @@ impl Rejection {
                 ..BAD_REQUEST
             },
             Rejection::StoreUnavailable => RefusalRow { reason: Reason::StoreUnavailable, ..UNAVAILABLE },
+            Rejection::IdempotencyRunning => RefusalRow { reason: Reason::IdempotencyRunning, ..CONFLICT },
+            Rejection::IdempotencyUnclear => RefusalRow { reason: Reason::IdempotencyUnclear, ..CONFLICT },
+            Rejection::IdempotencyBody(_) => RefusalRow {
+                reason: Reason::IdempotencyBody,
+                status: StatusCode::UNPROCESSABLE_ENTITY,
+                ..BAD_REQUEST
+            },
             Rejection::Limited(LimitRefusal { limit: Limit::Rate { .. }, .. }) => {
                 RefusalRow { reason: Reason::Rate, ..THROTTLED }
             }
@@ -243,6 +258,15 @@ impl Rejection {
             Rejection::StoreUnavailable => {
                 "The gateway can't note new tasks and uploads now, so this one was not submitted.".into()
             }
+            Rejection::IdempotencyRunning => {
+                "A request with this Idempotency-Key is still running; ask again for its answer.".into()
+            }
+            Rejection::IdempotencyUnclear => {
+                "A request with this Idempotency-Key may have made a task, and its answer is lost: look at the list of tasks, and take another key to submit anew.".into()
+            }
+            Rejection::IdempotencyBody(key) => {
+                format!("The Idempotency-Key {key} belongs to a request with another body.").into()
+            }
             Rejection::Paced { limit, model, .. } => {
                 format!("{RATE_EXCEEDED} The limit is {limit} of {model}.").into()
             }
@@ -279,7 +303,8 @@ impl Rejection {
         {
             return Some(*wait);
         }
-        if matches!(self, Rejection::NoRoom) { Some(Duration::from_secs(1)) } else { None }
+        let soon = matches!(self, Rejection::NoRoom | Rejection::IdempotencyRunning);
+        if soon { Some(Duration::from_secs(1)) } else { None }
     }
 
     /// True if the caller may not have what it asks for. Such a refusal takes nothing of the caller's limits.
@@ -287,9 +312,24 @@ impl Rejection {
         matches!(self, Rejection::ModelNotAllowed(_) | Rejection::OverCap(_) | Rejection::NotAllowed(_))
     }
 
+    /// True if a request that was sent has surely made nothing: it did not arrive whole, or was refused.
+    pub(super) const fn is_before_arrival(&self) -> bool {
+        matches!(
+            self,
+            Rejection::UpstreamUnreachable
+                | Rejection::AccountFault
+                | Rejection::AccountsOut(_)
+                | Rejection::Paced { .. }
+                | Rejection::BodyTooLarge(_)
+                | Rejection::ClientTimeout
+                | Rejection::BadRequest(_)
+                | Rejection::NoRoom
+        )
+    }
+
     /// True if the upstream may have got the request: a submit must then not be sent again.
     pub(super) const fn may_have_arrived(&self) -> bool {
-        matches!(self, Rejection::UpstreamLost | Rejection::UpstreamTimeout)
+        matches!(self, Rejection::UpstreamLost | Rejection::UpstreamTimeout | Rejection::IdempotencyUnclear)
     }
 }
 

@@ -5,15 +5,31 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
 use super::record::MOST_ID_BYTES;
-use super::{KeyRecord, TaskRecord, UploadRecord};
+use super::{Entry, KeyRecord, TaskRecord, UploadRecord};
 
 /// One change of durable state; the other process of a hand-over gets it as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Change {
     /// Names the owner of a new task. Made whatever stands: where an id is claimed twice, the first claim counts. Replayed
     /// even if it can't be written: the account pays for the task, so its client must be able to poll it.
-    Claim(Arc<TaskRecord>),
+    Claim {
+        task: Arc<TaskRecord>,
+        /// The answer, where the submit may be repeated.
+        answer: Option<Arc<FirstAnswer>>,
+    },
+    /// Begins a submit that may be repeated; an earlier one with its key is told instead.
+    Begin(Arc<KeyedSubmit>),
+    /// Frees the key of a submit that has surely made no task.
+    Release(Arc<KeyedSubmit>),
+    /// Notes that the answer to a submit is lost.
+    Lose(Arc<KeyedSubmit>),
+    /// Records the end of a task that was claimed at `entry.submitted_at`, with its entry; not made where the end has an
+    /// entry already, or there is no such task.
+    Settle(Arc<Entry>),
+    /// Writes the entry of a call.
+    Enter(Arc<Entry>),
     /// Hides a task from the unified dialect; not made where there is no such task.
     Hide { id: Box<str>, claimed_at: SystemTime },
     /// Records the owner of an upload directory.
@@ -33,12 +49,14 @@ pub enum Change {
 }
 
 /// Outcome of a commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The change is durable.
     Made,
     /// What stands in the store does not allow the change, and nothing was changed.
     NotMade,
+    /// An earlier submit has the key, and nothing was changed.
+    Earlier(Arc<EarlierSubmit>),
 }
 
 /// When a change is replayed in the process that makes it. Other processes replay what was written.
@@ -63,8 +81,15 @@ impl Change {
     pub(super) fn replayed(&self) -> Replayed {
         match self {
             Self::Hide { .. } | Self::RevokeKey { .. } => Replayed::AtOnce,
-            Self::KeepUpload { .. } | Self::CreateKey(_) | Self::RotateKey { .. } => Replayed::WhenWritten,
-            Self::Claim(_) => Replayed::InAnyCase,
+            Self::Settle(_)
+            | Self::Enter(_)
+            | Self::Begin(_)
+            | Self::Release(_)
+            | Self::Lose(_)
+            | Self::KeepUpload { .. }
+            | Self::CreateKey(_)
+            | Self::RotateKey { .. } => Replayed::WhenWritten,
+            Self::Claim { .. } => Replayed::InAnyCase,
         }
     }
 
@@ -73,7 +98,15 @@ impl Change {
     pub(super) fn secret_of(&self) -> Option<&Arc<str>> {
         match self {
             Self::CreateKey(key) | Self::RotateKey { successor: key, .. } => Some(&key.id),
-            Self::Claim(_) | Self::Hide { .. } | Self::KeepUpload { .. } | Self::RevokeKey { .. } => None,
+            Self::Claim { .. }
+            | Self::Begin(_)
+            | Self::Release(_)
+            | Self::Lose(_)
+            | Self::Settle(_)
+            | Self::Enter(_)
+            | Self::Hide { .. }
+            | Self::KeepUpload { .. }
+            | Self::RevokeKey { .. } => None,
         }
     }
 
@@ -81,7 +114,7 @@ impl Change {
     pub(super) fn to_be_stored(&self) -> Option<Self> {
         let mut stored = self.clone();
         match &mut stored {
-            Self::Claim(task) => {
+            Self::Claim { task, answer: _ } => {
                 if task.id.len() > MOST_ID_BYTES {
                     return None;
                 }
@@ -95,7 +128,15 @@ impl Change {
                 }
                 upload.shorten();
             }
-            Self::Hide { .. } | Self::CreateKey(_) | Self::RotateKey { .. } | Self::RevokeKey { .. } => {}
+            Self::Begin(_)
+            | Self::Release(_)
+            | Self::Lose(_)
+            | Self::Settle(_)
+            | Self::Enter(_)
+            | Self::Hide { .. }
+            | Self::CreateKey(_)
+            | Self::RotateKey { .. }
+            | Self::RevokeKey { .. } => {}
         }
         Some(stored)
     }

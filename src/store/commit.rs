@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::change::Replayed;
 use super::withdrawal::{AwaitedChange, GivenUp, Withdrawable};
-use super::writer::{Answer, QueuedChange};
+use super::writer::QueuedChange;
 use super::{Change, CommitFault, Outcome, Store, StoreCause, StoreFault, StoreHealth};
 
 impl Store {
@@ -29,7 +29,7 @@ impl Store {
             None => Err(CommitFault::NotMade(self.state.because(StoreCause::TooLarge))),
             Some(stored) => match change.secret_of() {
                 Some(key_id) => self.write_secret(Arc::clone(key_id), stored).await,
-                None => self.write(stored).await.map_err(CommitFault::Unclear),
+                None => self.write(stored).await,
             },
         };
         let is_due = match replayed {
@@ -41,6 +41,15 @@ impl Store {
             self.replay(&change);
         }
         written
+    }
+
+    /// Makes a change that nobody waits for, and that no mirror holds. It is written in its turn; a crash before that loses
+    /// it, as does a full queue.
+    pub fn ride(&self, change: Change) {
+        let (reply, _) = oneshot::channel();
+        if !matches!(self.queue(QueuedChange { change, reply, withdrawable: None }), Ok(None)) {
+            tracing::warn!("{}: there was no room for a change", self.state.path.display());
+        }
     }
 
     /// Writes a change that brings a secret, and takes it back if its outcome does not come in time, or its caller goes.
@@ -76,17 +85,19 @@ impl Store {
     }
 
     /// Writes a change that stays queued whatever its caller does.
-    async fn write(&self, change: Change) -> Answer {
+    async fn write(&self, change: Change) -> Result<Outcome, CommitFault> {
         let deadline = Instant::now() + self.patience;
         let (reply, outcome) = oneshot::channel();
-        if let Some(queued) = self.queue(QueuedChange { change, reply, withdrawable: None })? {
+        let queued = self.queue(QueuedChange { change, reply, withdrawable: None });
+        if let Some(queued) = queued.map_err(CommitFault::NotMade)? {
             // Boxed, as a full queue is rare and its future is large.
-            Box::pin(self.wait_for_room(queued, deadline)).await?;
+            Box::pin(self.wait_for_room(queued, deadline)).await.map_err(CommitFault::NotMade)?;
         }
         match timeout_at(deadline, outcome).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(self.state.because(StoreCause::Closed)),
-            Err(_) => Err(self.timed_out(StoreCause::Stuck)),
+            // The tables refuse a change for good; a closed store takes no other.
+            Ok(Ok(outcome)) => outcome.map_err(CommitFault::NotMade),
+            Ok(Err(_)) => Err(CommitFault::Unclear(self.state.because(StoreCause::Closed))),
+            Err(_) => Err(CommitFault::Unclear(self.timed_out(StoreCause::Stuck))),
         }
     }
 

@@ -59,6 +59,11 @@ impl LockedFile {
         Ok(Self { path: path.into(), last: None, is_shared: true, lock })
     }
 
+    /// True if another process goes on using the file.
+    pub(super) fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
     /// A handle on the lock for a process that takes over: the file stays locked until both processes have ended.
     pub(super) fn lock(&self) -> io::Result<File> {
         self.lock.try_clone()

@@ -5,9 +5,14 @@
 
 mod change;
 mod commit;
+mod entry;
+mod expiry;
 mod fault;
 mod file;
 mod group_commit;
+mod idempotency;
+mod keyed_submit;
+mod ledger;
 mod probe;
 mod progress;
 mod record;
@@ -17,12 +22,14 @@ mod rows;
 mod schema;
 mod shared_field;
 mod state;
+mod timestamp;
 mod withdrawal;
 mod writer;
 
 use std::convert::Infallible;
 use std::fs::File;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -37,8 +44,10 @@ use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
 pub use self::change::{Change, Outcome};
+pub use self::entry::{Entry, EntryFlags, EntrySource, LOST};
 pub use self::fault::{CommitFault, StoreCause, StoreFault, WHAT_IS_REFUSED};
 use self::file::LockedFile;
+pub use self::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
 pub use self::probe::{ProbedStore, probe};
 pub use self::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};
 pub use self::replay::Mirror;
@@ -119,6 +128,9 @@ impl Store {
 
     fn run(mut file: LockedFile, bounds: StoreBounds) -> Result<Self, StoreCause> {
         let opened = file.open_at_start()?;
+        if let Some(connection) = opened.connection.as_ref().filter(|_| !file.is_shared()) {
+            idempotency::lose_all(connection)?;
+        }
         let state = Arc::new(StoreState::new(Arc::clone(&file.path), Some(file.lock()?)));
         if opened.is_full {
             let fault = state.because(StoreCause::Full);
@@ -165,6 +177,19 @@ impl Store {
         self.read(|connection| rows::keys(connection, each))
     }
 
+    /// Reads the entries that were settled from the first of the times until before the second, oldest first, until
+    /// `each` breaks. Blocks.
+    ///
+    /// # Errors
+    /// Why the file can't be read.
+    pub fn entries(
+        &self,
+        settled: [SystemTime; 2],
+        each: impl FnMut(Entry) -> ControlFlow<()>,
+    ) -> Result<(), StoreFault> {
+        self.read(|connection| ledger::entries(connection, settled, each))
+    }
+
     fn read(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<(), StoreFault> {
         // While the disk is full, a reader may need the file alone, and would keep the writer from opening it.
         let _turn = self.state.fault().map(|_| self.state.opening.lock());
@@ -192,7 +217,7 @@ impl Store {
 
     /// Asks the writer to delete rows that have expired at `now`, a few at a time.
     pub fn tidy(&self, now: SystemTime) {
-        self.state.tidy(rows::milliseconds(now));
+        self.state.tidy(timestamp::milliseconds(now));
     }
 
     /// The digests of secrets that were deleted since the last call. Cheap.

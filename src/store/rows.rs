@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use rusqlite::{Connection, Result, Row, params};
 
-use super::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};
+use super::record::{KeyRecord, TaskRecord, UploadRecord};
+use super::timestamp::{milliseconds, time};
 use crate::dashscope::task::Status;
 use crate::unified::RequestedVideo;
 
@@ -60,40 +61,17 @@ pub(super) fn update_status(
     update.execute(params![milliseconds(claimed_at), id, status.name()]).map(drop)
 }
 
-/// Rows that were deleted because they had expired.
-#[derive(Debug, Default)]
-pub(super) struct ExpiredRows {
-    pub(super) rows: usize,
-    /// Digests of the secrets among the rows.
-    pub(super) keys: Vec<[u8; 32]>,
-}
-
-const DELETE_TASKS: &str = "DELETE FROM tasks WHERE rowid IN
-    (SELECT rowid FROM tasks WHERE claimed_at < ?1 ORDER BY claimed_at LIMIT ?2)";
-/// A claim time ahead of the clock is of a clock that was wrong. Such a task is as old as the tasks that were claimed
-/// after it. The last expired task comes from the index: for `max(rowid)` SQLite would read the table from its end.
-const DELETE_TASKS_AHEAD: &str = "DELETE FROM tasks WHERE rowid IN
-    (SELECT rowid FROM tasks WHERE claimed_at > ?1 AND rowid <
-        (SELECT rowid FROM tasks WHERE claimed_at < ?2 ORDER BY claimed_at DESC LIMIT 1)
-     LIMIT ?3)";
-const DELETE_UPLOADS: &str = "DELETE FROM uploads WHERE (tenant, directory) IN
-    (SELECT tenant, directory FROM uploads WHERE issued_at < ?1 ORDER BY issued_at LIMIT ?2)";
-const DELETE_KEYS: &str = "DELETE FROM keys WHERE sha256 IN
-    (SELECT sha256 FROM keys WHERE ended_at < ?1 ORDER BY ended_at LIMIT ?2) RETURNING sha256";
-
-/// Deletes rows that have expired at `now`, `most` at most.
-pub(super) fn delete_expired(connection: &Connection, now: i64, most: usize) -> Result<ExpiredRows> {
-    let before = |kept: Duration| now.saturating_sub(kept.as_millis() as i64);
-    let mut tasks = connection.prepare_cached(DELETE_TASKS)?;
-    let mut uploads = connection.prepare_cached(DELETE_UPLOADS)?;
-    let mut keys = connection.prepare_cached(DELETE_KEYS)?;
-    let mut ahead = connection.prepare_cached(DELETE_TASKS_AHEAD)?;
-    let mut rows = ahead.execute(params![now, before(TASKS_KEPT), most as i64])?;
-    rows += tasks.execute(params![before(TASKS_KEPT), (most - rows) as i64])?;
-    rows += uploads.execute(params![before(UPLOADS_KEPT), (most - rows) as i64])?;
-    let ended = params![before(ENDED_KEYS_KEPT), (most - rows) as i64];
-    let keys: Vec<[u8; 32]> = keys.query_map(ended, |row| row.get(0))?.collect::<Result<_>>()?;
-    Ok(ExpiredRows { rows: rows + keys.len(), keys })
+/// Records the end of a task; false where it is recorded already, or there is no such task.
+pub(super) fn settle_task(
+    connection: &Connection,
+    id: &str,
+    claimed_at: SystemTime,
+    status: &str,
+) -> Result<bool> {
+    let mut update = connection.prepare_cached(
+        "UPDATE tasks SET status = ?3, settled = 1 WHERE claimed_at = ?1 AND id = ?2 AND settled = 0",
+    )?;
+    update.execute(params![milliseconds(claimed_at), id, status]).map(|rows| rows > 0)
 }
 
 /// Reads all tasks in the order of their claims' commits, which no clock can change.
@@ -264,38 +242,5 @@ impl InternedNames {
         let new: Arc<str> = name.into();
         self.0.insert(Arc::clone(&new));
         Ok(new)
-    }
-}
-
-pub(super) fn milliseconds(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
-
-fn time(milliseconds: i64) -> SystemTime {
-    let since = Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
-    UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::schema;
-    use super::*;
-
-    /// Deletions run each second beside the claims, whatever the size of the tables.
-    #[test]
-    fn expired_rows_are_found_by_index_alone() {
-        let mut connection = Connection::open_in_memory().expect("memory");
-        schema::migrate(&mut connection).expect("tables");
-        for statement in [DELETE_TASKS, DELETE_TASKS_AHEAD, DELETE_UPLOADS, DELETE_KEYS] {
-            let mut explain =
-                connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).expect("a statement");
-            let steps = explain.raw_query().mapped(|row| row.get::<_, String>("detail"));
-            let steps: Vec<String> = steps.collect::<Result<_>>().expect("a plan");
-            // `SEARCH tasks` without an index is the shortcut of `max(rowid)`.
-            let is_slow = |step: &String| {
-                step.starts_with("SCAN") || step.starts_with("SEARCH") && !step.contains(" USING ")
-            };
-            assert!(!steps.is_empty() && !steps.iter().any(is_slow), "{statement}: {steps:?}");
-        }
     }
 }

@@ -60,7 +60,7 @@ fn version(connection: &Connection) -> Result<i64, StoreCause> {
 }
 
 /// Migration steps. Never change a released step: add another. Times are milliseconds since 1970.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 7] = [
     "
     CREATE TABLE tasks (
         id TEXT NOT NULL UNIQUE,
@@ -137,6 +137,47 @@ const STEPS: [&str; 5] = [
     DROP TABLE tasks;
     ALTER TABLE tasks_in_order RENAME TO tasks;
     CREATE INDEX tasks_by_time ON tasks (claimed_at);
+",
+    // The ledger. `settled`: the task's end has its entry. Names that entries share are numbers in them.
+    "
+    ALTER TABLE tasks ADD COLUMN settled INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE names (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE
+    ) STRICT;
+    CREATE TABLE entries (
+        at INTEGER NOT NULL,
+        kind INTEGER NOT NULL,
+        id TEXT NOT NULL,
+        tenant INTEGER NOT NULL,
+        key_id INTEGER NOT NULL,
+        account INTEGER NOT NULL,
+        model INTEGER NOT NULL,
+        mount INTEGER NOT NULL,
+        operation INTEGER NOT NULL,
+        submitted_at INTEGER NOT NULL,
+        status INTEGER NOT NULL,
+        units TEXT NOT NULL,
+        class INTEGER NOT NULL,
+        usage TEXT NOT NULL,
+        flags INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX entries_by_time ON entries (at);
+",
+    // Submits with an `Idempotency-Key`.
+    "
+    CREATE TABLE keyed_submits (
+        tenant TEXT NOT NULL,
+        operation TEXT NOT NULL,
+        key TEXT NOT NULL,
+        state INTEGER NOT NULL,
+        attempt TEXT NOT NULL,
+        began_at INTEGER NOT NULL,
+        fingerprint BLOB,
+        answer TEXT,
+        PRIMARY KEY (tenant, operation, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX keyed_submits_by_time ON keyed_submits (began_at);
 ",
 ];
 /// `dgat`: marks the file as this program's.

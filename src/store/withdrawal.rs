@@ -113,9 +113,15 @@ impl KeyUndo {
         let undo = |key: &KeyRecord| Self { key_id: Arc::clone(&key.id), secret: key.sha256, retirements };
         match change {
             Change::CreateKey(key) | Change::RotateKey { successor: key, .. } => Some(undo(key)),
-            Change::Claim(_) | Change::Hide { .. } | Change::KeepUpload { .. } | Change::RevokeKey { .. } => {
-                None
-            }
+            Change::Claim { .. }
+            | Change::Begin(_)
+            | Change::Release(_)
+            | Change::Lose(_)
+            | Change::Settle(_)
+            | Change::Enter(_)
+            | Change::Hide { .. }
+            | Change::KeepUpload { .. }
+            | Change::RevokeKey { .. } => None,
         }
     }
 }

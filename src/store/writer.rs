@@ -9,13 +9,16 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::expiry;
+use super::expiry::ExpiredRows;
 use super::fault::{StoreCause, StoreFault};
 use super::file::{self, LockedFile, OpenedFile};
 use super::group_commit::RecentBatches;
-use super::rows::ExpiredRows;
+use super::idempotency;
+use super::ledger::{self, NameIds};
 use super::state::{LearntStatuses, StoreState};
 use super::withdrawal::{KeyUndo, Withdrawable};
-use super::{Change, Outcome, WHAT_IS_REFUSED, rows, schema};
+use super::{Change, Entry, EntrySource, Outcome, WHAT_IS_REFUSED, rows, schema};
 
 /// Answer to the caller of a change.
 pub(super) type Answer = Result<Outcome, StoreFault>;
@@ -43,6 +46,7 @@ pub(super) struct StoreWriter {
     /// Changes to be undone by the next commit, before its own.
     undos: Vec<KeyUndo>,
     batches: RecentBatches,
+    names: NameIds,
     /// Statuses to be written with the next commits.
     learnt: LearntStatuses,
     /// Rows that had expired at this time, in milliseconds since 1970, are deleted.
@@ -75,6 +79,7 @@ impl StoreWriter {
             waiting: Vec::with_capacity(most_per_commit),
             undos: Vec::new(),
             batches: RecentBatches::default(),
+            names: NameIds::default(),
             learnt: LearntStatuses::default(),
             tidied: i64::MIN,
             retry_at: is_full.then(|| now + RETRY),
@@ -210,6 +215,7 @@ impl StoreWriter {
         self.waiting.retain(|queued| stage(queued).is_none_or(|stage| stage.take()));
         let done = self.write_all();
         if done.is_err() {
+            self.names.clear();
             self.waiting.iter().filter_map(stage).for_each(|stage| stage.put_back());
         }
         done
@@ -227,7 +233,7 @@ impl StoreWriter {
         }
         let mut outcomes = Vec::with_capacity(self.waiting.len());
         for queued in &mut self.waiting {
-            match apply(&transaction, queued) {
+            match apply(&transaction, &mut self.names, queued) {
                 Ok(outcome) => outcomes.push(Ok(outcome)),
                 // A change that the tables refuse must not keep the others waiting.
                 Err(error) if is_fault_of_change(&error) => outcomes.push(Err(StoreCause::from(&error))),
@@ -241,7 +247,7 @@ impl StoreWriter {
         }
         let mut deleted = ExpiredRows::default();
         if self.tidied != target {
-            deleted = rows::delete_expired(&transaction, target, MOST_RIDERS)?;
+            deleted = expiry::delete_expired(&transaction, &mut self.names, target, MOST_RIDERS)?;
         }
         if !is_open || self.retry_at.is_some() {
             schema::touch(&transaction)?;
@@ -371,9 +377,23 @@ impl StoreWriter {
     }
 }
 
-fn apply(connection: &Connection, queued: &mut QueuedChange) -> rusqlite::Result<Outcome> {
+fn apply(
+    connection: &Connection,
+    names: &mut NameIds,
+    queued: &mut QueuedChange,
+) -> rusqlite::Result<Outcome> {
     let is_made = match &queued.change {
-        Change::Claim(task) => rows::insert_task(connection, task).map(|()| true),
+        Change::Claim { task, answer } => {
+            if let Some(answer) = answer {
+                idempotency::answer(connection, answer)?;
+            }
+            rows::insert_task(connection, task).map(|()| true)
+        }
+        Change::Begin(submit) => return idempotency::begin(connection, submit),
+        Change::Release(submit) => idempotency::release(connection, submit),
+        Change::Lose(submit) => idempotency::lose(connection, submit),
+        Change::Settle(entry) => settle(connection, names, entry),
+        Change::Enter(entry) => ledger::insert(connection, names, entry).map(|()| true),
         Change::Hide { id, claimed_at } => rows::hide_task(connection, id, *claimed_at),
         Change::KeepUpload { upload, displaced } => {
             if let Some(displaced) = displaced {
@@ -391,6 +411,15 @@ fn apply(connection: &Connection, queued: &mut QueuedChange) -> rusqlite::Result
         Change::RevokeKey { id, at } => rows::revoke_key(connection, id, *at),
     };
     is_made.map(Outcome::of)
+}
+
+fn settle(connection: &Connection, names: &mut NameIds, entry: &Entry) -> rusqlite::Result<bool> {
+    let EntrySource::Task(id) = &entry.source else { return Ok(false) };
+    let is_made = rows::settle_task(connection, id, entry.submitted_at, &entry.status)?;
+    if is_made {
+        ledger::insert(connection, names, entry)?;
+    }
+    Ok(is_made)
 }
 
 /// True if the change is at fault, and not the file or the disk.

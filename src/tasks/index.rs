@@ -12,7 +12,7 @@ use super::running::RunningCounts;
 use super::tenant_tasks::TenantTasks;
 use crate::dashscope::task::Status;
 use crate::limits::Registry;
-use crate::store::{Store, StoreFault, StoreHealth, TaskRecord};
+use crate::store::{Change, CommitFault, Entry, Outcome, Store, StoreFault, StoreHealth, TaskRecord};
 
 /// Every task of the last two days, by id and by tenant: DashScope forgets a task after one day, and the second day is
 /// grace.
@@ -154,10 +154,22 @@ impl TaskIndex {
     /// Takes in a task's status, and returns true if that changed it. A final status stays.
     pub fn learn(&self, task: &TaskRecord, status: Status) -> bool {
         let is_news = task.status.advance(status);
-        if let Some(store) = self.store.as_ref().filter(|_| is_news) {
+        // An end is written by its settlement alone.
+        if let Some(store) = self.store.as_ref().filter(|_| is_news && !status.is_final()) {
             store.learn(Arc::clone(&task.id), task.claimed_at, status);
         }
         is_news
+    }
+
+    /// Records the end of a task with its entry, durably; not made where the end has an entry already.
+    ///
+    /// # Errors
+    /// Why the change was not written in time.
+    pub async fn settle(&self, entry: Arc<Entry>) -> Result<Outcome, CommitFault> {
+        match &self.store {
+            Some(store) => store.commit(Change::Settle(entry)).await,
+            None => Ok(Outcome::Made),
+        }
     }
 
     /// Frees the slots of a task that has ended.

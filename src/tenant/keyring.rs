@@ -79,7 +79,14 @@ impl Mirror for Keyring {
                 self.rotate(&successor.id, successor.sha256, *old_until, successor.created_at);
             }
             Change::RevokeKey { id, at: _ } => self.revoke(id),
-            Change::Claim(_) | Change::Hide { .. } | Change::KeepUpload { .. } => {}
+            Change::Claim { .. }
+            | Change::Begin(_)
+            | Change::Release(_)
+            | Change::Lose(_)
+            | Change::Settle(_)
+            | Change::Enter(_)
+            | Change::Hide { .. }
+            | Change::KeepUpload { .. } => {}
         }
     }
 }

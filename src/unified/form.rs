@@ -48,6 +48,20 @@ pub(super) fn parts(content_type: &str, body: &Bytes) -> Result<Vec<FormPart>, U
     }
 }
 
+/// The pieces of a body between the lines that name its boundary; a body that is no form is one piece.
+pub fn parts_without_boundary<'b>(content_type: &str, body: &'b [u8]) -> Vec<&'b [u8]> {
+    let Some(boundary) = boundary(content_type) else { return vec![body] };
+    let delimiter = format!("--{boundary}").into_bytes();
+    let mut pieces = Vec::new();
+    let mut at = 0;
+    for found in memmem::find_iter(body, &delimiter) {
+        pieces.push(&body[at..found]);
+        at = found + delimiter.len();
+    }
+    pieces.push(&body[at..]);
+    pieces
+}
+
 fn part(head: &[u8], content: Bytes) -> Option<FormPart> {
     let head = std::str::from_utf8(head).ok()?;
     let lines = head.split("\r\n").filter_map(|line| line.split_once(':'));

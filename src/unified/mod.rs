@@ -19,6 +19,7 @@ pub mod video_list;
 
 pub use create::CreateRequest;
 pub use fault::UnifiedFault;
+pub use form::parts_without_boundary;
 pub use map::{NativeSubmit, map};
 pub use model_family::takes_data_urls;
 pub use progress::poll_after;

@@ -1,5 +1,6 @@
 //! Connections to DashScope and to object storage: one pool per worker and account or storage host, HTTP/1.1 only.
 
+mod body_digest;
 mod buffer_budget;
 mod download;
 mod late_model;

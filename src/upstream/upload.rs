@@ -14,6 +14,7 @@ use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
+use super::body_digest::BodyDigest;
 use super::buffer_budget::BudgetShare;
 use super::late_model::LateModel;
 use super::patience::Patience;
@@ -77,6 +78,7 @@ pub struct Progress {
     /// `kept` holds all that came.
     whole: Cell<bool>,
     late_model: LateModel,
+    pub digest: BodyDigest,
 }
 
 /// Why a body was not sent to its end.
@@ -157,6 +159,7 @@ impl Upload {
             kept_share: RefCell::default(),
             whole: Cell::new(true),
             late_model: LateModel::default(),
+            digest: BodyDigest::default(),
         };
         Self {
             source,
@@ -284,6 +287,7 @@ impl Upload {
         let before = self.progress.bytes.replace(self.progress.bytes.get() + length);
         self.progress.keep(&frame, self.keep);
         self.progress.seek_model(&frame, before);
+        self.progress.digest.push(&frame);
         let now = Instant::now();
         self.progress.last.set(now);
         self.patience.note(length, now);

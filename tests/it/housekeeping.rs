@@ -44,7 +44,7 @@ fn claim(shared: &Shared, id: &str, tenant: &str, claimed_at: SystemTime) {
         asked: None,
         hidden: false.into(),
     };
-    wait(shared.store.commit(Change::Claim(task.into()))).unwrap();
+    wait(shared.store.commit(Change::Claim { task: task.into(), answer: None })).unwrap();
 }
 
 fn rows(shared: &Shared) -> usize {

@@ -3,7 +3,7 @@
 use super::unit::Units;
 
 /// A `usage` object that was understood.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Empty if the object says that nothing was used.
     pub units: Units,

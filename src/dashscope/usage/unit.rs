@@ -1,5 +1,11 @@
 //! Units of use: what DashScope bills a call by.
 
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// What is counted. Kinds of tokens are disjoint: a cached token is no input token, and a thinking token no output token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Unit {
@@ -115,6 +121,39 @@ impl Units {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// Reads the form of [`Units::fmt`]; `None` for any other text.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let quantity = |part: &str| {
+            let (label, thousandths) = part.split_once('=')?;
+            Some((Unit::from_label(label)?, thousandths.parse().ok()?))
+        };
+        text.split(',').filter(|part| !part.is_empty()).map(quantity).collect()
+    }
+}
+
+/// `video_second=5000,input_token=12000`, with quantities in thousandths.
+impl fmt::Display for Units {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, (unit, thousandths)) in self.iter().enumerate() {
+            let comma = if number > 0 { "," } else { "" };
+            write!(f, "{comma}{}={thousandths}", unit.label())?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for Units {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Units {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        Self::from_text(&text).ok_or_else(|| D::Error::custom("units of use were expected"))
+    }
 }
 
 impl FromIterator<(Unit, u64)> for Units {
@@ -144,6 +183,10 @@ mod tests {
         let mut units = Units::from_iter([(Unit::OutputToken, 2_000), (Unit::InputToken, 1_000)]);
         units.set(Unit::CachedToken, 0);
         assert_eq!(units.iter().collect::<Vec<_>>(), [(Unit::InputToken, 1_000), (Unit::OutputToken, 2_000)]);
+        assert_eq!(units.to_string(), "input_token=1000,output_token=2000");
+        assert_eq!(Units::from_text(&units.to_string()), Some(units.clone()));
+        assert_eq!(Units::from_text(""), Some(Units::default()));
+        assert_eq!(Units::from_text("token=1"), None);
         units.set(Unit::InputToken, 0);
         assert_eq!([units.get(Unit::InputToken), units.get(Unit::OutputToken)], [0, 2_000]);
     }

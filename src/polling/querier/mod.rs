@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use hyper::StatusCode;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use self::call::CallAnswer;
@@ -21,9 +21,11 @@ use self::supervise::{caught, restarted};
 use crate::dashscope::task_list::{self, TaskPage};
 use crate::dashscope::task_state;
 use crate::polling::hub::{PollHub, QueryOutcome};
+use crate::polling::settlement;
 use crate::polling::{
     AccountPoller, CallPermit, NextCall, PageRequest, QueryFault, TaskEndpoint, TrackedTask,
 };
+use crate::store::{CommitFault, Entry};
 use crate::tenant::directory::Directory;
 use crate::upstream::{BufferBudget, Upstream};
 
@@ -143,7 +145,37 @@ impl Querier {
         let id = utf8_percent_encode(task.id(), UNRESERVED);
         let answer = self.call(&format!("{TASKS}/{id}"), MOST_ANSWER_BYTES, permit).await;
         let outcome = answer.map_or_else(|outcome| outcome, |answer| told(&task, answer));
+        self.settle(&task, &outcome).await;
         self.hub.take_outcome(&task, outcome, asked, Instant::now(), SystemTime::now());
+    }
+
+    /// Settles a task whose end was told, before anybody learns of the end. Where the store does not answer in time, the
+    /// end is told all the same: the writer goes on trying, and after a crash the task is still under way.
+    async fn settle(&self, task: &TrackedTask, outcome: &QueryOutcome) {
+        let QueryOutcome::Known(named, answer) = outcome else { return };
+        let now = SystemTime::now();
+        let entry = settlement::entry(&task.record, named, answer.as_ref(), task.is_forgotten(now), now);
+        let Some(entry) = entry else { return };
+        if let Err(fault) = self.hub.task_index().settle(Arc::clone(&entry)).await {
+            tracing::error!(task_id = &**task.id(), tenant = &*entry.tenant, %fault, "the end of a task is not recorded yet");
+            if let CommitFault::NotMade(_) = fault {
+                self.settle_later(entry);
+            }
+        }
+    }
+
+    /// Tries again to settle a task, for which the store had no room, until it has.
+    fn settle_later(&self, entry: Arc<Entry>) {
+        let hub = Arc::clone(&self.hub);
+        tokio::task::spawn_local(async move {
+            loop {
+                sleep(AFTER_FULL_STORE).await;
+                match hub.task_index().settle(Arc::clone(&entry)).await {
+                    Err(CommitFault::NotMade(_)) => {}
+                    Err(CommitFault::Unclear(_)) | Ok(_) => return,
+                }
+            }
+        });
     }
 
     async fn list(self: Rc<Self>, poller: Arc<AccountPoller>) -> Infallible {
@@ -214,6 +246,8 @@ const MOST_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 const MOST_PAGE_BYTES: usize = 1024 * 1024;
 /// Memory for all answers that are being read.
 const ANSWERS_BYTES: u64 = 64 * 1024 * 1024;
+/// Pause before a settlement is tried again for which the store had no room.
+const AFTER_FULL_STORE: Duration = Duration::from_secs(5);
 const SWEEP: Duration = Duration::from_millis(500);
 /// Time between two looks at all tasks of an account.
 const DROP_PERIOD: Duration = Duration::from_secs(300);

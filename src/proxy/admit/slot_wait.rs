@@ -11,6 +11,7 @@ use crate::proxy::rejection::Rejection;
 use crate::proxy::worker::Proxy;
 use crate::telemetry::stopwatch::Awaited;
 use crate::tenant::caller::Caller;
+use crate::tenant::directory::Tenant;
 
 /// A submit that found no slot, before its client is told.
 #[derive(Debug)]
@@ -23,6 +24,11 @@ pub(in crate::proxy) struct SlotWait<'e> {
 }
 
 impl<'e> SlotWait<'e> {
+    /// The tenant of the submit.
+    pub(in crate::proxy) fn tenant(&self) -> Option<&Tenant> {
+        self.caller.as_ref().map(Caller::tenant)
+    }
+
     /// Tries once more if a task that holds a slot has ended.
     ///
     /// # Errors

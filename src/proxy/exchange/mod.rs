@@ -17,7 +17,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use hyper::header::{HeaderMap, HeaderValue};
-use hyper::{Method, StatusCode};
+use hyper::{Method, Response, StatusCode};
 
 use self::recorder::Recorder;
 use self::trace::Trace;
@@ -28,7 +28,9 @@ use crate::dashscope::operation::{Operation, Surface};
 use crate::dashscope::secret_look::looks_like_secret;
 use crate::limits::{Admitted, RateStatus};
 use crate::proxy::admit::permit::Permit;
+use crate::proxy::held_key::HeldKey;
 use crate::proxy::peer::{ConnectionState, Peer};
+use crate::proxy::rejection::Rejection;
 use crate::proxy::route::{Route, Unrouted};
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::stopwatch::Stopwatch;
@@ -71,6 +73,8 @@ pub(super) struct Exchange {
     /// Slot of a paced submit, until its task is claimed.
     pub start: RefCell<Option<SubmitSlot>>,
     submit_progress: RefCell<SubmitProgress>,
+    /// `Idempotency-Key` of a submit.
+    pub held_key: OnceCell<HeldKey>,
     /// Progress of the request's body.
     pub upload: OnceCell<Rc<Progress>>,
     /// Bytes that the client sent over a WebSocket.
@@ -144,6 +148,7 @@ impl Exchange {
             answer_id: RefCell::default(),
             start: RefCell::default(),
             submit_progress: RefCell::default(),
+            held_key: OnceCell::new(),
             upload: OnceCell::new(),
             carried_in: Cell::new(0),
             carried_out: Cell::new(0),
@@ -294,14 +299,32 @@ impl Exchange {
     pub(super) fn leave_attempt(&self) {
         self.start.take();
         self.submit_progress.take();
+        self.note_sent(false);
     }
 
     /// Records the account that the request is sent to next. `submit`: progress of the body, if it may make a task.
     pub(super) fn go_to(&self, account: usize, start: Option<SubmitSlot>, submit: Option<Rc<Progress>>) {
         self.account.set(Some(account));
         self.attempts.set(self.attempts.get() + 1);
+        self.note_sent(submit.is_some());
         self.start.replace(start);
         self.submit_progress.replace(submit.map_or(SubmitProgress::Unsent, SubmitProgress::GoesUp));
+    }
+
+    fn note_sent(&self, is_sent: bool) {
+        if let Some(key) = self.held_key.get() {
+            key.note_sent(is_sent);
+        }
+    }
+
+    /// Notes for the submit's `Idempotency-Key`, if it has one, whether a task may have been made.
+    pub(super) fn conclude<B>(&self, answered: &Result<Response<B>, Rejection>) {
+        let Some(key) = self.held_key.get() else { return };
+        let has_made_nothing = match answered {
+            Ok(response) => response.status().is_client_error(),
+            Err(rejection) => !key.is_sent() || rejection.is_before_arrival(),
+        };
+        key.conclude(has_made_nothing);
     }
 
     /// Records the task for the access log and the trace.

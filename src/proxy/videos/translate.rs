@@ -12,6 +12,7 @@ use crate::dashscope::headers::{ASYNC, OSS_RESOLVE};
 use crate::dashscope::operation::Operation;
 use crate::proxy::passage::Passage;
 use crate::proxy::rejection::Rejection;
+use crate::proxy::replay;
 use crate::proxy::worker::Proxy;
 use crate::unified::create::ReferenceFile;
 use crate::unified::{self, CreateRequest, NativeSubmit, Reference};
@@ -33,7 +34,9 @@ pub(in crate::proxy) async fn translate(proxy: &Proxy, passage: &mut Passage) ->
     read.map_err(|fault| Rejection::of_body(fault, permit.directory().settings.server.max_body_bytes))?;
     let content_type =
         request.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?").to_owned());
-    let (create, mut native) = read_create(content_type, body.whole()).await?;
+    let whole = body.whole();
+    replay::note_create(exchange, &request.headers, &whole);
+    let (create, mut native) = read_create(content_type, whole).await?;
     exchange.note_model(Some(&native.model));
     if let Some(file) = &create.file {
         let reference = store_reference(proxy, request, &native.model, file, exchange).await?;

@@ -50,7 +50,10 @@ pub(super) fn claim_for_ever(path: &Path) {
     wait(join_all((0..32).map(async |_| {
         loop {
             let id = uuid::Uuid::new_v4().to_string();
-            store.commit(Change::Claim(task(&id, SystemTime::now()).into())).await.unwrap();
+            store
+                .commit(Change::Claim { task: task(&id, SystemTime::now()).into(), answer: None })
+                .await
+                .unwrap();
             std::io::stdout().write_all(format!("{id}\n").as_bytes()).unwrap();
         }
     })));

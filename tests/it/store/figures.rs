@@ -30,7 +30,10 @@ fn rate_and_latency_of_claims() {
                 while begun.elapsed() < lasting {
                     let id = uuid::Uuid::new_v4().to_string();
                     let claim = Instant::now();
-                    store.commit(Change::Claim(task(&id, at(number)).into())).await.unwrap();
+                    store
+                        .commit(Change::Claim { task: task(&id, at(number)).into(), answer: None })
+                        .await
+                        .unwrap();
                     times.push(claim.elapsed());
                 }
                 times
@@ -89,7 +92,7 @@ fn many_tasks_and_as_many_keys() {
     let transaction = filling.transaction().unwrap();
     let mut claim = transaction
         .prepare(
-            "INSERT INTO tasks VALUES (?1, ?2, ?2, 'main', 'wan2.7-t2v', '/wan', ?3, 'SUCCEEDED', 0, NULL, NULL, NULL, 0)",
+            "INSERT INTO tasks VALUES (?1, ?2, ?2, 'main', 'wan2.7-t2v', '/wan', ?3, 'SUCCEEDED', 0, NULL, NULL, NULL, 0, 1)",
         )
         .unwrap();
     let mut create =
@@ -121,7 +124,13 @@ fn many_tasks_and_as_many_keys() {
     let mut slowest = Duration::ZERO;
     for number in 0..500 {
         let claim = Instant::now();
-        wait(store.commit(Change::Claim(task(&format!("new-{number}"), at(number)).into()))).unwrap();
+        wait(
+            store.commit(Change::Claim {
+                task: task(&format!("new-{number}"), at(number)).into(),
+                answer: None,
+            }),
+        )
+        .unwrap();
         slowest = slowest.max(claim.elapsed());
     }
     println!(

@@ -192,3 +192,32 @@ fn a_file_that_cannot_be_used_is_refused_before_it_is_stored() {
     assert_eq!(got.field("x-should-retry"), None);
     assert!(submits(&simulator).is_empty());
 }
+
+/// SDKs draw a new boundary for each try, and send the same file again.
+#[test]
+fn a_form_that_is_sent_again_with_its_key_makes_no_second_video() {
+    let simulator = simulator();
+    let gateway = gateway(&simulator);
+    let send = |boundary: &str, prompt: &str| {
+        let text = format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwan2.7-i2v\r\n\
+             --{boundary}\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\n{prompt}\r\n\
+             --{boundary}\r\nContent-Disposition: form-data; name=\"input_reference\"; filename=\"a.png\"\r\n\
+             Content-Type: image/png\r\n\r\n"
+        );
+        let body =
+            [text.as_bytes(), &picture(2_000_000), format!("\r\n--{boundary}--\r\n").as_bytes()].concat();
+        let authorization = format!("Authorization: Bearer {TENANT_KEY}");
+        let form = format!("Content-Type: multipart/form-data; boundary={boundary}");
+        let length = format!("Content-Length: {}", body.len());
+        let fields = [authorization.as_str(), &form, &length, "Idempotency-Key: k"];
+        gateway.ask([message("POST /v1/videos", &fields, "").into_bytes(), body].concat())
+    };
+    let first = send("one", "a cat");
+    let again = send("another", "a cat");
+    assert_eq!(ok(&again), ok(&first));
+    assert_eq!(again.field("idempotency-replayed").as_deref(), Some("true"));
+    let other = send("one", "a dog");
+    assert_eq!((other.status(), other.json()["error"]["code"].as_str()), (422, Some("invalid_parameter")));
+    assert_eq!((submits(&simulator).len(), simulator.uploads().len()), (1, 1));
+}

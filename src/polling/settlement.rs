@@ -1,0 +1,50 @@
+//! Settlement of a task: its end and what it used, as the entry that the ledger keeps.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::dashscope::task::{NamedTask, Status};
+use crate::dashscope::usage::{self, Reading, Usage};
+use crate::polling::TaskAnswer;
+use crate::store::{Entry, EntryFlags, EntrySource, LOST, TaskRecord};
+
+/// The entry of a task whose end was just told, or that DashScope has forgotten; `None` if the task goes on, or its end
+/// was known. An end without an answer had one that is too large to be held.
+pub(super) fn entry(
+    record: &TaskRecord,
+    told: &NamedTask,
+    answer: Option<&TaskAnswer>,
+    is_forgotten: bool,
+    now: SystemTime,
+) -> Option<Arc<Entry>> {
+    let is_lost = told.status == Status::Unknown && is_forgotten;
+    if record.status.get().is_final() || !(told.status.is_final() || is_lost) {
+        return None;
+    }
+    let reading = match answer {
+        _ if is_lost => Reading::Unused,
+        Some(answer) => usage::of_task(&answer.body),
+        None => Reading::Unread { raw: None },
+    };
+    let (read, is_unread) = match reading {
+        Reading::Read(read) => (read, false),
+        Reading::Unread { raw } => (Usage { raw: raw.unwrap_or_default(), ..Usage::default() }, true),
+        Reading::Unused => (Usage::default(), false),
+    };
+    Some(Arc::new(Entry {
+        source: EntrySource::Task(Arc::clone(&record.id)),
+        at: now,
+        tenant: Arc::clone(&record.tenant),
+        key_id: Arc::clone(&record.key_id),
+        account: Arc::clone(&record.account),
+        model: record.model.clone(),
+        mount: Arc::clone(&record.mount),
+        operation: Entry::task_operation(record.asked.is_some()).into(),
+        submitted_at: record.claimed_at,
+        status: if is_lost { LOST } else { told.status.name() }.into(),
+        units: read.units,
+        class: read.class,
+        usage: read.raw,
+        flags: EntryFlags { is_unread, ..EntryFlags::default() },
+    }))
+}

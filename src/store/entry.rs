@@ -1,0 +1,93 @@
+//! Entries of the ledger: what was used, written once and never changed.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::dashscope::operation::Operation;
+use crate::dashscope::usage::Units;
+
+/// One record of use. Times are kept to the millisecond.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    pub source: EntrySource,
+    /// When the use was settled. Where the ledger has a later entry, its time takes the place of an earlier one.
+    pub at: SystemTime,
+    pub tenant: Arc<str>,
+    pub key_id: Arc<str>,
+    pub account: Arc<str>,
+    pub model: Box<str>,
+    /// The prefix of the mount that the call came by.
+    pub mount: Arc<str>,
+    /// Name of the call's operation.
+    pub operation: Box<str>,
+    pub submitted_at: SystemTime,
+    /// End of a task as DashScope names it, or [`LOST`]; empty for calls.
+    pub status: Box<str>,
+    pub units: Units,
+    /// What the price depends on beside model and unit: a resolution, a mode; empty where there is none.
+    pub class: Box<str>,
+    /// The upstream's `usage` object, byte for byte; empty where it told none, or a longer one than is kept.
+    pub usage: Box<str>,
+    pub flags: EntryFlags,
+}
+
+/// The one thing that an entry is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EntrySource {
+    /// A task, by its id; it is one only together with its account.
+    Task(Arc<str>),
+    /// A call, by the id of its request.
+    Call(Arc<str>),
+    /// One of the tasks or answers in a WebSocket: the id of the handshake's request, and a number.
+    Socket(Arc<str>),
+}
+
+/// What is uncertain about an entry.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryFlags {
+    /// Units were counted by the gateway, as the upstream told none.
+    pub is_estimated: bool,
+    /// The answer broke off, or its client left.
+    pub is_cut: bool,
+    /// The upstream's `usage` was not understood, so the units are not all that was used.
+    pub is_unread: bool,
+}
+
+impl Entry {
+    /// The operation of a task's entry, by whether the task was submitted in the unified dialect.
+    pub const fn task_operation(is_unified: bool) -> &'static str {
+        if is_unified { Operation::VideoCreate.name() } else { Operation::Submit.name() }
+    }
+}
+
+impl EntrySource {
+    /// `task:main/0f4c...`, `call:5f1e...`: unique in the ledger.
+    pub fn label(&self, account: &str) -> String {
+        match self {
+            Self::Task(id) => format!("task:{account}/{id}"),
+            Self::Call(id) => format!("call:{id}"),
+            Self::Socket(id) => format!("socket:{id}"),
+        }
+    }
+}
+
+impl EntryFlags {
+    /// Names of what is uncertain, for reports.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let flags = [("estimated", self.is_estimated), ("cut", self.is_cut), ("unread", self.is_unread)];
+        flags.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name)
+    }
+
+    pub(super) fn bits(self) -> u8 {
+        u8::from(self.is_estimated) | u8::from(self.is_cut) << 1 | u8::from(self.is_unread) << 2
+    }
+
+    pub(super) const fn from_bits(bits: u8) -> Self {
+        Self { is_estimated: bits & 1 != 0, is_cut: bits & 2 != 0, is_unread: bits & 4 != 0 }
+    }
+}
+
+/// Status of a task that DashScope forgot before it told an end.
+pub const LOST: &str = "lost";

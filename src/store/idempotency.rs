@@ -1,0 +1,88 @@
+//! Rows of submits that may be repeated under an `Idempotency-Key`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
+
+use super::Outcome;
+use super::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit, SUBMITS_KEPT};
+use super::timestamp::milliseconds;
+
+/// Begins a submit, unless an earlier one with its key counts.
+pub(super) fn begin(connection: &Connection, submit: &KeyedSubmit) -> Result<Outcome> {
+    let KeyedSubmit { tenant, operation, key, attempt, began_at } = submit;
+    let now = milliseconds(*began_at);
+    let mut select = connection.prepare_cached(
+        "SELECT state, began_at, fingerprint, answer FROM keyed_submits
+         WHERE tenant = ?1 AND operation = ?2 AND key = ?3 AND began_at > ?4",
+    )?;
+    let since = now.saturating_sub(SUBMITS_KEPT.as_millis() as i64);
+    let earlier = |row: &Row<'_>| -> Result<EarlierSubmit> {
+        Ok(match row.get::<_, u8>(0)? {
+            ANSWERED => EarlierSubmit::Answered { fingerprint: row.get(2)?, body: row.get(3)? },
+            RUNNING if now.saturating_sub(row.get(1)?) < LONGEST_RUN.as_millis() as i64 => {
+                EarlierSubmit::Running
+            }
+            _ => EarlierSubmit::Unclear,
+        })
+    };
+    if let Some(earlier) = select.query_row(params![tenant, operation, key, since], earlier).optional()? {
+        return Ok(Outcome::Earlier(Arc::new(earlier)));
+    }
+    let mut insert = connection.prepare_cached(
+        "INSERT OR REPLACE INTO keyed_submits (tenant, operation, key, state, attempt, began_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    insert.execute(params![tenant, operation, key, RUNNING, attempt, now])?;
+    Ok(Outcome::Made)
+}
+
+/// Frees the key of a submit that has surely made no task; false where another try has the key.
+pub(super) fn release(connection: &Connection, submit: &KeyedSubmit) -> Result<bool> {
+    let KeyedSubmit { tenant, operation, key, attempt, began_at: _ } = submit;
+    let mut delete = connection.prepare_cached(
+        "DELETE FROM keyed_submits WHERE tenant = ?1 AND operation = ?2 AND key = ?3 AND attempt = ?4",
+    )?;
+    delete.execute(params![tenant, operation, key, attempt]).map(|rows| rows > 0)
+}
+
+/// Notes that the answer to a submit is lost; false where another try has the key.
+pub(super) fn lose(connection: &Connection, submit: &KeyedSubmit) -> Result<bool> {
+    set(connection, submit, UNCLEAR, None)
+}
+
+/// Keeps the answer to a submit; false where another try has the key.
+pub(super) fn answer(connection: &Connection, answer: &FirstAnswer) -> Result<bool> {
+    set(connection, &answer.submit, ANSWERED, Some(answer))
+}
+
+fn set(
+    connection: &Connection,
+    submit: &KeyedSubmit,
+    state: u8,
+    answer: Option<&FirstAnswer>,
+) -> Result<bool> {
+    let KeyedSubmit { tenant, operation, key, attempt, began_at: _ } = submit;
+    let mut update = connection.prepare_cached(
+        "UPDATE keyed_submits SET state = ?5, fingerprint = ?6, answer = ?7
+         WHERE tenant = ?1 AND operation = ?2 AND key = ?3 AND attempt = ?4",
+    )?;
+    let fingerprint = answer.map(|answer| &answer.fingerprint[..]);
+    let body = answer.map(|answer| &*answer.body);
+    update.execute(params![tenant, operation, key, attempt, state, fingerprint, body]).map(|rows| rows > 0)
+}
+
+/// Takes the answers of all running submits for lost: the process that sent them has ended.
+pub(super) fn lose_all(connection: &Connection) -> Result<()> {
+    connection.execute("UPDATE keyed_submits SET state = ?1 WHERE state = ?2", [UNCLEAR, RUNNING]).map(drop)
+}
+
+pub(super) const DELETE_EXPIRED: &str = "DELETE FROM keyed_submits WHERE (tenant, operation, key) IN
+    (SELECT tenant, operation, key FROM keyed_submits WHERE began_at < ?1 ORDER BY began_at LIMIT ?2)";
+/// No submit runs longer: one that still does belongs to a process that was killed during a hand-over.
+const LONGEST_RUN: Duration = Duration::from_secs(3600);
+
+const RUNNING: u8 = 0;
+const UNCLEAR: u8 = 1;
+const ANSWERED: u8 = 2;
