@@ -84,7 +84,7 @@ impl<'de, R: FieldReader<'de>> Visitor<'de> for Fields<'_, R> {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct LenientText<'a>(pub(super) Option<Cow<'a, str>>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for LenientText<'a> {
+impl<'de> Deserialize<'de> for LenientText<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(LenientTextVisitor).map(Self)
     }

@@ -1,41 +1,22 @@
 //! The use of a call that is answered at once, from its whole answer.
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
-
 use super::family;
 use super::object;
 use super::reading::Reading;
-use crate::dashscope::lenient_json::LenientText;
+use crate::dashscope::lenient_json::without_mark;
 
 /// Reads the answer to a call whose use is billed: native, OpenAI-compatible, Anthropic-compatible, or to `/responses`.
 /// Each has its `usage` at top level, and the fields of that tell the shape.
 pub fn of_answer(body: &[u8]) -> Reading {
-    let Some(answer) = object::read::<Answer<'_>>(body) else {
+    let Some([usage, error, code]) = object::fields(without_mark(body), ["usage", "error", "code"]) else {
         return Reading::Unread { raw: None };
     };
-    match answer.usage {
-        Some(usage) => family::read(usage.get(), false),
-        None if answer.is_error() => Reading::Unused,
+    // A native error may come with status 200, and an empty code with a success.
+    let is_error = error.is_some() || code.is_some_and(|code| code != b"\"\"");
+    match usage {
+        Some(usage) => family::read(usage, false),
+        None if is_error => Reading::Unused,
         None => Reading::Unread { raw: None },
-    }
-}
-
-#[derive(Deserialize)]
-struct Answer<'a> {
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-    /// OpenAI's and Anthropic's error.
-    error: Option<IgnoredAny>,
-    /// The native error, which may come with status 200; answers of some services have an empty one.
-    #[serde(borrow, default)]
-    code: LenientText<'a>,
-}
-
-impl Answer<'_> {
-    fn is_error(&self) -> bool {
-        self.error.is_some() || self.code.0.as_ref().is_some_and(|code| !code.is_empty())
     }
 }
 

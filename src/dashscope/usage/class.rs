@@ -2,19 +2,17 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
-
+use super::object;
 use crate::dashscope::{size, video};
 
 /// A value by which a `usage` object names the class: `720`, `"1920*1080"`, `"pro"`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ClassName<'a>(&'a str);
 
-impl<'de: 'a, 'a> Deserialize<'de> for ClassName<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let written = <&RawValue>::deserialize(deserializer)?.get();
-        Ok(Self(written.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(written)))
+impl<'a> ClassName<'a> {
+    /// Reads a text or a number.
+    pub(super) fn read(value: &'a [u8]) -> Option<Self> {
+        object::unquoted(value).or_else(|| std::str::from_utf8(value).ok()).map(Self)
     }
 }
 

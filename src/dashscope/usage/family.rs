@@ -2,29 +2,25 @@
 
 use super::class;
 use super::fields::UsageFields;
-use super::object;
 use super::quantity::Quantity;
 use super::reading::{Reading, Usage, kept};
 use super::tokens;
 use super::unit::{Unit, Units};
 
 /// Reads a `usage` object. `makes_video`: the answer has a video beside it, so a bare `duration` is that of a video.
-pub(super) fn read(raw: &str, makes_video: bool) -> Reading {
-    reading(raw, fields(raw).and_then(|fields| units(&fields, makes_video)))
+pub(super) fn read(raw: &[u8], makes_video: bool) -> Reading {
+    reading(raw, UsageFields::read(raw).and_then(|fields| units(&fields, makes_video)))
 }
 
 /// Reads the `usage` of Anthropic's `message_start` and the one of `message_delta`, each of which has a part. The text
 /// of the two is kept as a list.
-pub(super) fn read_both(start: &str, delta: &str) -> Reading {
-    let both = fields(start).zip(fields(delta)).map(|(start, delta)| start.joined_with(delta));
-    reading(&format!("[{start},{delta}]"), both.and_then(|fields| units(&fields, false)))
+pub(super) fn read_both(start: &[u8], delta: &[u8]) -> Reading {
+    let both =
+        UsageFields::read(start).zip(UsageFields::read(delta)).map(|(start, delta)| start.joined_with(delta));
+    reading(&[b"[", start, b",", delta, b"]"].concat(), both.and_then(|fields| units(&fields, false)))
 }
 
-fn fields(raw: &str) -> Option<UsageFields<'_>> {
-    object::read(raw.as_bytes())
-}
-
-fn reading(raw: &str, units: Option<ClassedUnits>) -> Reading {
+fn reading(raw: &[u8], units: Option<ClassedUnits>) -> Reading {
     match units {
         Some((units, class)) => {
             let raw = kept(raw).unwrap_or_default();

@@ -1,13 +1,9 @@
 //! The use of a task or a response within a WebSocket, from the upstream's text messages.
 
-use memchr::memmem;
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
 use super::family;
 use super::object;
 use super::reading::Reading;
-use crate::dashscope::lenient_json::LenientText;
+use memchr::memmem;
 
 /// What a message tells of the use of a task, or of a response of the realtime protocol.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,77 +23,39 @@ pub fn of_frame(text: &[u8]) -> Option<FrameUsage> {
     if !may_end && !object::may_have_usage(text) {
         return None;
     }
-    let message: Message<'_> = object::read(text)?;
-    let told = message.header.map_or_else(|| message.of_response(), |header| message.of_task(header))?;
+    let [header, payload, kind, response] = object::fields(text, ["header", "payload", "type", "response"])?;
+    let told = match header {
+        Some(header) => of_task(header, payload)?,
+        None if kind.and_then(object::unquoted) == Some("response.done") => of_response(response?)?,
+        None => return None,
+    };
     (told.is_final || told.reading.is_some()).then_some(told)
 }
 
-#[derive(Deserialize)]
-struct Message<'a> {
-    #[serde(borrow)]
-    header: Option<&'a RawValue>,
-    #[serde(borrow)]
-    payload: Option<&'a RawValue>,
-    #[serde(rename = "type", borrow, default)]
-    kind: LenientText<'a>,
-    #[serde(borrow)]
-    response: Option<&'a RawValue>,
+fn of_task(header: &[u8], payload: Option<&[u8]>) -> Option<FrameUsage> {
+    let [id, event] = object::fields(header, ["task_id", "event"])?;
+    let event = object::unquoted(event?)?;
+    let [usage] = payload.and_then(|payload| object::fields(payload, ["usage"])).unwrap_or_default();
+    Some(FrameUsage {
+        id: object::unquoted(id?)?.into(),
+        reading: usage.map(read),
+        is_final: matches!(event, "task-finished" | "task-failed"),
+        is_failure: event == "task-failed",
+    })
 }
 
-impl<'a> Message<'a> {
-    fn of_task(&self, header: &'a RawValue) -> Option<FrameUsage> {
-        let header: Header<'a> = object::read(header.get().as_bytes())?;
-        let event = header.event.0.as_deref()?;
-        let payload = self.payload.and_then(|payload| object::read::<Payload<'a>>(payload.get().as_bytes()));
-        Some(FrameUsage {
-            id: header.task_id.0.as_deref()?.into(),
-            reading: payload.and_then(|payload| payload.usage).map(read),
-            is_final: matches!(event, "task-finished" | "task-failed"),
-            is_failure: event == "task-failed",
-        })
-    }
-
-    fn of_response(&self) -> Option<FrameUsage> {
-        if self.kind.0.as_deref() != Some("response.done") {
-            return None;
-        }
-        let response: Response<'a> = object::read(self.response?.get().as_bytes())?;
-        Some(FrameUsage {
-            id: response.id.0.as_deref()?.into(),
-            reading: response.usage.map(read),
-            is_final: true,
-            is_failure: response.status.0.as_deref() == Some("failed"),
-        })
-    }
+fn of_response(response: &[u8]) -> Option<FrameUsage> {
+    let [id, status, usage] = object::fields(response, ["id", "status", "usage"])?;
+    Some(FrameUsage {
+        id: object::unquoted(id?)?.into(),
+        reading: usage.map(read),
+        is_final: true,
+        is_failure: status.and_then(object::unquoted) == Some("failed"),
+    })
 }
 
-fn read(usage: &RawValue) -> Reading {
-    family::read(usage.get(), false)
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Header<'a> {
-    #[serde(borrow)]
-    task_id: LenientText<'a>,
-    #[serde(borrow)]
-    event: LenientText<'a>,
-}
-
-#[derive(Deserialize)]
-struct Payload<'a> {
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Response<'a> {
-    #[serde(borrow, default)]
-    id: LenientText<'a>,
-    #[serde(borrow, default)]
-    status: LenientText<'a>,
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
+fn read(usage: &[u8]) -> Reading {
+    family::read(usage, false)
 }
 
 /// Parts of messages that end a task or a response.

@@ -1,46 +1,47 @@
 //! Numbers of a `usage` object, read from their text: 10.04 seconds are 10,040 thousandths and no binary fraction.
 
-use serde::de::{Deserialize, Deserializer, Error};
-use serde_json::value::RawValue;
-
-/// A number that is not negative, in thousandths, rounded half up. Any other value is an error of its whole object.
+/// A number that is not negative, in thousandths, rounded half up.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Quantity(pub(super) u64);
 
 impl Quantity {
+    /// Reads a value; `None` if it is no quantity.
+    pub(super) fn read(value: &[u8]) -> Option<Self> {
+        thousandths(value).map(Self)
+    }
+
     /// The number, if it is a whole one.
     pub(super) fn whole(self) -> Option<u64> {
         self.0.is_multiple_of(1000).then_some(self.0 / 1000)
     }
 }
 
-impl<'de> Deserialize<'de> for Quantity {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let written = <&RawValue>::deserialize(deserializer)?;
-        thousandths(written.get()).map(Self).ok_or_else(|| D::Error::custom("no quantity"))
-    }
-}
-
 /// Reads digits, with a fraction or without. An exponent, a sign, or more digits than a quantity has is none.
-fn thousandths(text: &str) -> Option<u64> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let are_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.len() > MOST_DIGITS
-        || fraction.len() > MOST_DECIMALS
-        || !are_digits(whole)
-        || !are_digits(fraction)
-    {
+fn thousandths(text: &[u8]) -> Option<u64> {
+    let point = text.iter().position(|byte| *byte == b'.').unwrap_or(text.len());
+    let whole = digits(&text[..point], MOST_DIGITS)?;
+    if point == text.len() {
+        return Some(whole * 1000);
+    }
+    let fraction = &text[point + 1..];
+    let (kept, rest) = fraction.split_at(fraction.len().min(3));
+    let scale = [1000, 100, 10, 1][kept.len()];
+    let rounds_up = rest.first().is_some_and(|digit| *digit >= b'5');
+    if rest.len() > MOST_DECIMALS || !rest.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let mut decimals = fraction.bytes().map(|digit| u64::from(digit - b'0')).chain(std::iter::repeat(0));
-    let written = decimals.by_ref().take(3).fold(whole.parse::<u64>().ok()?, |sum, digit| sum * 10 + digit);
-    let rounds_up = decimals.next()? >= 5;
-    Some(written + u64::from(rounds_up))
+    Some(whole * 1000 + digits(kept, 3)? * scale + u64::from(rounds_up))
+}
+
+fn digits(text: &[u8], most: usize) -> Option<u64> {
+    let fits = (1..=most).contains(&text.len());
+    let add = |sum, byte: &u8| byte.is_ascii_digit().then(|| sum * 10 + u64::from(byte - b'0'));
+    fits.then(|| text.iter().try_fold(0, add))?
 }
 
 /// The most digits before the point: a trillion of no unit is used at once.
 const MOST_DIGITS: usize = 12;
-/// The most digits behind the point. A measured value that is written from a binary fraction has up to 17.
+/// The most digits that are rounded. A measured value that is written from a binary fraction has up to 17.
 const MOST_DECIMALS: usize = 40;
 
 #[cfg(test)]
@@ -63,7 +64,7 @@ mod tests {
             ("10.040000000000001", 10_040),
             ("999999999999.999", 999_999_999_999_999),
         ] {
-            assert_eq!(thousandths(text), Some(expected), "{text}");
+            assert_eq!(thousandths(text.as_bytes()), Some(expected), "{text}");
         }
     }
 
@@ -83,9 +84,9 @@ mod tests {
             "5.",
             ".5",
             "",
-            "0.00000000000000000000000000000000000000001",
+            "0.00000000000000000000000000000000000000000001",
         ] {
-            assert_eq!(thousandths(text), None, "{text}");
+            assert_eq!(thousandths(text.as_bytes()), None, "{text}");
         }
     }
 }

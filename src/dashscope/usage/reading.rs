@@ -30,6 +30,6 @@ pub enum Reading {
 const LONGEST_RAW: usize = 2048;
 
 /// The text of a `usage` object if it may be kept.
-pub(super) fn kept(raw: &str) -> Option<Box<str>> {
-    (raw.len() <= LONGEST_RAW).then(|| raw.into())
+pub(super) fn kept(raw: &[u8]) -> Option<Box<str>> {
+    std::str::from_utf8(raw).ok().filter(|raw| raw.len() <= LONGEST_RAW).map(Into::into)
 }

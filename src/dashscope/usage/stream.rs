@@ -1,13 +1,10 @@
 //! The use of a call that is answered by server-sent events, read as they pass.
 
 use memchr::memchr;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::family;
 use super::object;
 use super::reading::Reading;
-use crate::dashscope::lenient_json::LenientText;
 
 /// Reader of a stream in pieces, which may be cut anywhere. It holds one line and the last `usage`, never the stream.
 /// Each `usage` is a sum until then, so the last one counts: native events have it at top level, as have OpenAI's last
@@ -24,9 +21,9 @@ pub struct StreamReader {
     events: u64,
     data_bytes: u64,
     /// The `usage` of Anthropic's `message_start`; empty if there is none.
-    start: String,
+    start: Vec<u8>,
     /// The last other `usage`; empty if there is none.
-    last: String,
+    last: Vec<u8>,
     /// An event behind the last `usage` may have had one that could not be read.
     missed: bool,
 }
@@ -65,9 +62,9 @@ impl StreamReader {
     fn reading(&self) -> Reading {
         match (&*self.start, &*self.last) {
             _ if self.missed => Reading::Unread { raw: None },
-            ("", "") if self.errors > 0 && self.events == 0 => Reading::Unused,
-            ("", "") => Reading::Unread { raw: None },
-            ("", usage) | (usage, "") => family::read(usage, false),
+            (b"", b"") if self.errors > 0 && self.events == 0 => Reading::Unused,
+            (b"", b"") => Reading::Unread { raw: None },
+            (b"", usage) | (usage, b"") => family::read(usage, false),
             (start, last) => family::read_both(start, last),
         }
     }
@@ -118,50 +115,33 @@ impl StreamReader {
             self.data_bytes += data.len() as u64;
         }
         if object::may_have_usage(data) {
-            match object::read::<EventData<'_>>(data) {
-                Some(event) => self.take(&event),
+            match object::fields(data, ["type", "usage", "message", "response"]) {
+                Some(fields) => self.take(fields),
                 None => self.missed = true,
             }
         }
     }
 
-    fn take(&mut self, event: &EventData<'_>) {
-        let kind = event.kind.0.as_deref().unwrap_or_default();
+    fn take(&mut self, [kind, usage, message, response]: [Option<&[u8]>; 4]) {
+        let kind = kind.and_then(object::unquoted).unwrap_or_default();
         let starts = kind == "message_start";
         let found = match kind {
-            "message_start" => event.message.and_then(usage_within),
-            response if response.starts_with("response.") => event.response.and_then(usage_within),
-            _ => event.usage,
+            "message_start" => message.and_then(usage_within),
+            kind if kind.starts_with("response.") => response.and_then(usage_within),
+            _ => usage,
         };
         if let Some(usage) = found {
             let place = if starts { &mut self.start } else { &mut self.last };
             place.clear();
-            place.push_str(usage.get());
+            place.extend_from_slice(usage);
             self.missed = false;
         }
     }
 }
 
-fn usage_within(value: &RawValue) -> Option<&RawValue> {
-    object::read::<Nested<'_>>(value.get().as_bytes())?.usage
-}
-
-#[derive(Deserialize)]
-struct EventData<'a> {
-    #[serde(rename = "type", borrow, default)]
-    kind: LenientText<'a>,
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-    #[serde(borrow)]
-    message: Option<&'a RawValue>,
-    #[serde(borrow)]
-    response: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Nested<'a> {
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
+fn usage_within(object: &[u8]) -> Option<&[u8]> {
+    let [usage] = object::fields(object, ["usage"])?;
+    usage
 }
 
 /// The longest line that is held, in bytes.

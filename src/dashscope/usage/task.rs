@@ -1,56 +1,38 @@
 //! The use of a task, from the answer to the query that told its end.
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
-
 use super::family;
 use super::object;
 use super::reading::Reading;
+use crate::dashscope::lenient_json::without_mark;
 use crate::dashscope::task::Status;
 
 /// Reads the native answer that tells a task's end.
 pub fn of_task(answer: &[u8]) -> Reading {
-    let Some(answer) = object::read::<TaskAnswer<'_>>(answer) else {
+    let Some([usage, output]) = object::fields(without_mark(answer), ["usage", "output"]) else {
         return Reading::Unread { raw: None };
     };
-    let output = answer.output.unwrap_or_default();
-    let is_billed = output.is_billed();
-    match answer.usage.map(RawValue::get) {
-        None | Some("{}") if !is_billed => Reading::Unused,
-        Some(usage) => family::read(usage, output.video_url.is_some()),
+    let output = output.and_then(|output| object::fields(output, ["task_status", "video_url"]));
+    let [status, video] = output.unwrap_or_default();
+    let is_billed = is_billed(status.and_then(object::unquoted));
+    match usage {
+        None | Some(b"{}") if !is_billed => Reading::Unused,
+        Some(usage) => family::read(usage, video.is_some()),
         None => Reading::Unread { raw: None },
     }
 }
 
-#[derive(Deserialize)]
-struct TaskAnswer<'a> {
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-    output: Option<TaskOutput>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct TaskOutput {
-    task_status: Option<Box<str>>,
-    video_url: Option<IgnoredAny>,
-}
-
-impl TaskOutput {
-    /// True unless the status says that nothing was made. An answer that names none is not taken for a failure.
-    fn is_billed(&self) -> bool {
-        match self.task_status.as_deref().map(Status::written) {
-            None | Some(Status::Succeeded | Status::Other) => true,
-            Some(
-                Status::Pending
-                | Status::Running
-                | Status::Suspended
-                | Status::Failed
-                | Status::Canceled
-                | Status::Unknown,
-            ) => false,
-        }
+/// True unless the status says that nothing was made. An answer that names none is not taken for a failure.
+fn is_billed(status: Option<&str>) -> bool {
+    match status.map(Status::written) {
+        None | Some(Status::Succeeded | Status::Other) => true,
+        Some(
+            Status::Pending
+            | Status::Running
+            | Status::Suspended
+            | Status::Failed
+            | Status::Canceled
+            | Status::Unknown,
+        ) => false,
     }
 }
 

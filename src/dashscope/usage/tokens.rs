@@ -7,11 +7,11 @@ use super::unit::{Unit, Units};
 
 /// Tokens by kind; `None` if the object tells none, or parts that are more than their whole.
 pub(super) fn units(fields: &UsageFields<'_>) -> Option<Units> {
-    if let Some(models) = &fields.models {
-        let sum = |tokens: u64, more: Quantity| tokens.checked_add(more.0);
-        let input = models.iter().try_fold(0, |tokens, model| sum(tokens, model.input_tokens))?;
-        let output = models.iter().try_fold(0, |tokens, model| sum(tokens, model.output_tokens))?;
-        return Some(Units::from_iter([(Unit::InputToken, input), (Unit::OutputToken, output)]));
+    if let Some(models) = fields.models {
+        return Some(Units::from_iter([
+            (Unit::InputToken, models.input),
+            (Unit::OutputToken, models.output),
+        ]));
     }
     let mut units = Units::default();
     add_input(fields, &mut units)?;
