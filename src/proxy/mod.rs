@@ -18,6 +18,7 @@ mod exchange;
 mod held_key;
 mod inspect;
 mod list;
+mod meter;
 mod observe;
 mod pass;
 mod passage;

@@ -12,6 +12,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
 use super::exchange::Exchange;
+use super::meter::CallMeter;
 use crate::dashscope::headers::REQUEST_ID;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::stopwatch::Awaited;
@@ -20,6 +21,8 @@ use crate::upstream::{Download, DownloadFault};
 /// An answer's body and its exchange.
 pub struct Observed {
     source: BodySource,
+    /// Present until the use of the call is entered.
+    meter: Option<Box<CallMeter>>,
     exchange: Rc<Exchange>,
 }
 
@@ -79,9 +82,11 @@ fn observe(response: Response<BodySource>, exchange: &Rc<Exchange>) -> Response<
     if exchange.has_log() {
         exchange.answer_id.replace(response.headers().get(REQUEST_ID).cloned());
     }
-    let observed = response.map(|source| Observed { source, exchange: Rc::clone(exchange) });
+    let is_ours = matches!(response.body(), BodySource::Whole(_));
+    let meter = if is_ours { None } else { CallMeter::of(&response, exchange) };
+    let mut observed = response.map(|source| Observed { source, meter, exchange: Rc::clone(exchange) });
     if observed.body().is_end_stream() {
-        observed.body().end();
+        observed.body_mut().end();
     }
     observed
 }
@@ -93,13 +98,30 @@ impl Observed {
     }
 
     /// Records that everything was passed on. A refusal keeps its reason.
-    fn end(&self) {
+    fn end(&mut self) {
+        self.enter(true);
         if self.exchange.outcome.get() != Outcome::Abandoned {
             return;
         }
         let is_ours = matches!(self.source, BodySource::Whole(_));
         let outcome = if is_ours { Outcome::Local } else { Outcome::Answered };
         self.exchange.outcome.set(outcome);
+    }
+}
+
+impl Observed {
+    /// Enters the use of the call, once.
+    fn enter(&mut self, is_whole: bool) {
+        if let Some(meter) = self.meter.take() {
+            meter.finish(is_whole, &self.exchange, self.exchange.ledger());
+        }
+    }
+}
+
+/// Also where the client has left, or the answer broke off: what was used is owed.
+impl Drop for Observed {
+    fn drop(&mut self) {
+        self.enter(false);
     }
 }
 
@@ -122,6 +144,9 @@ impl Body for Observed {
         };
         if let Poll::Ready(Some(Ok(frame))) = &next {
             self.exchange.carry_out(frame.data_ref().map_or(0, |data| data.len() as u64));
+            if let (Some(meter), Some(data)) = (&mut self.meter, frame.data_ref()) {
+                meter.push(data);
+            }
         }
         match &next {
             Poll::Ready(Some(Err(_))) if self.exchange.outcome.get() == Outcome::Withdrawn => {}

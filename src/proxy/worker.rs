@@ -31,7 +31,7 @@ impl Proxy {
     pub fn new(shared: Shared, tracer: Option<Tracer>) -> Self {
         let (metrics, lines) = (Arc::clone(&shared.metrics), shared.access_log.writer());
         Self {
-            recorder: Rc::new(Recorder::new(metrics, lines, tracer)),
+            recorder: Rc::new(Recorder::new(metrics, lines, tracer, shared.store.clone())),
             upstream: Upstream::new(Arc::clone(&shared.directory.load().settings.proxies)),
             shared,
             draining: CancellationToken::new(),

@@ -1,5 +1,7 @@
 //! Usage: what a task used is in the ledger once, from the upstream's own answer.
 
+mod calls;
+
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

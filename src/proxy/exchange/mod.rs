@@ -32,6 +32,7 @@ use crate::proxy::held_key::HeldKey;
 use crate::proxy::peer::{ConnectionState, Peer};
 use crate::proxy::rejection::Rejection;
 use crate::proxy::route::{Route, Unrouted};
+use crate::store::Store;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::stopwatch::Stopwatch;
 use crate::tenant::caller::{Caller, KeyHolder};
@@ -200,6 +201,11 @@ impl Exchange {
         let _ = self.admission.set(Err(holder));
     }
 
+    /// The store that keeps the entries of calls.
+    pub(super) fn ledger(&self) -> &Store {
+        &self.recorder.store
+    }
+
     pub(super) fn directory(&self) -> &Arc<Directory> {
         &self.directory
     }
@@ -275,7 +281,8 @@ impl Exchange {
     /// the body. A known one that looks like a secret is not recorded.
     pub(super) fn note_model(&self, known: Option<&str>) {
         let submits = self.submits();
-        if (submits || self.is_told()) && self.model.get().is_none() {
+        let is_metered = self.operation().is_some_and(Operation::is_inference);
+        if (submits || is_metered || self.is_told()) && self.model.get().is_none() {
             let read = || match self.upload.get()? {
                 upload if submits => upload.model(),
                 upload => {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::store::Store;
 use crate::telemetry::access_log::LogWriter;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::Tracer;
@@ -16,6 +17,8 @@ use crate::telemetry::traces::Tracer;
 pub struct Recorder {
     pub metrics: Arc<Metrics>,
     pub tracer: Option<Tracer>,
+    /// The store, for the entries of calls.
+    pub store: Store,
     pub(super) log_writer: LogWriter,
     /// Keyed at random, so that request ids can't be predicted.
     ids: RandomState,
@@ -23,8 +26,8 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    pub fn new(metrics: Arc<Metrics>, log_writer: LogWriter, tracer: Option<Tracer>) -> Self {
-        Self { metrics, tracer, log_writer, ids: RandomState::new(), count: Cell::new(0) }
+    pub fn new(metrics: Arc<Metrics>, log_writer: LogWriter, tracer: Option<Tracer>, store: Store) -> Self {
+        Self { metrics, tracer, store, log_writer, ids: RandomState::new(), count: Cell::new(0) }
     }
 
     /// A request id that no other request has. An id from the kernel's randomness would cost a system call more.

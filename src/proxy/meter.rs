@@ -1,0 +1,135 @@
+//! Metering: what a call used, read from a copy of its answer while that passes, for the ledger. Bytes pass untouched, and
+//! a copy shares their memory.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use hyper::Response;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
+use uuid::Uuid;
+
+use super::exchange::Exchange;
+use crate::dashscope::coding;
+use crate::dashscope::headers::REQUEST_ID;
+use crate::dashscope::operation::Operation;
+use crate::dashscope::usage::{self, Reading, StreamReader, Unit, Units, Usage};
+use crate::store::{Change, Entry, EntryFlags, EntrySource, Store};
+
+/// Reader of one answer.
+#[derive(Debug)]
+pub(super) struct CallMeter {
+    request_id: Arc<str>,
+    codings: Vec<HeaderValue>,
+    answer: MeteredAnswer,
+}
+
+#[derive(Debug)]
+enum MeteredAnswer {
+    /// An answer that is read when it is whole.
+    Whole {
+        pieces: Vec<Bytes>,
+        bytes: usize,
+    },
+    Stream(StreamReader),
+    /// A stream with a content coding, or an answer that is too large to be held.
+    Unreadable,
+}
+
+impl CallMeter {
+    /// The meter of a good answer to a call that is billed at once; `None` for any other.
+    pub(super) fn of<B>(response: &Response<B>, exchange: &Exchange) -> Option<Box<Self>> {
+        let is_metered = response.status().is_success()
+            && exchange.operation().is_some_and(Operation::is_inference)
+            && !exchange.submits();
+        if !is_metered {
+            return None;
+        }
+        let headers = response.headers();
+        let request_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+        let codings: Vec<HeaderValue> = headers.get_all(CONTENT_ENCODING).iter().cloned().collect();
+        let is_stream =
+            headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        let answer = match is_stream {
+            false => MeteredAnswer::Whole { pieces: Vec::new(), bytes: 0 },
+            true if codings.is_empty() => MeteredAnswer::Stream(StreamReader::default()),
+            true => MeteredAnswer::Unreadable,
+        };
+        let request_id = request_id.map_or_else(|| Uuid::new_v4().to_string().into(), Arc::from);
+        Some(Box::new(Self { request_id, codings, answer }))
+    }
+
+    /// Takes in a piece of the answer.
+    pub(super) fn push(&mut self, piece: &Bytes) {
+        match &mut self.answer {
+            MeteredAnswer::Whole { pieces, bytes } if *bytes + piece.len() <= MOST_BYTES => {
+                *bytes += piece.len();
+                pieces.push(piece.clone());
+            }
+            MeteredAnswer::Whole { .. } => self.answer = MeteredAnswer::Unreadable,
+            MeteredAnswer::Stream(reader) => reader.push(piece),
+            MeteredAnswer::Unreadable => {}
+        }
+    }
+
+    /// Enters the use. `is_whole`: the answer came to its end.
+    pub(super) fn finish(self, is_whole: bool, exchange: &Exchange, store: &Store) {
+        let Self { request_id, codings, answer } = self;
+        let mut flags = EntryFlags { is_cut: !is_whole, ..EntryFlags::default() };
+        let reading = match answer {
+            MeteredAnswer::Whole { pieces, .. } => {
+                let codings = codings.iter().map(HeaderValue::as_bytes);
+                coding::decode(pieces.iter(), codings, MOST_BYTES)
+                    .map_or(Reading::Unread { raw: None }, |body| usage::of_answer(&body))
+            }
+            MeteredAnswer::Stream(reader) => {
+                let told = reader.finish();
+                flags.is_estimated = told.reading == Reading::Unread { raw: None };
+                if flags.is_estimated { Reading::Read(estimate(exchange, told.events)) } else { told.reading }
+            }
+            MeteredAnswer::Unreadable => Reading::Unread { raw: None },
+        };
+        let usage = match reading {
+            Reading::Read(usage) => usage,
+            Reading::Unused => return,
+            Reading::Unread { raw } => {
+                flags.is_unread = true;
+                Usage { raw: raw.unwrap_or_default(), ..Usage::default() }
+            }
+        };
+        store.ride(Change::Enter(Arc::new(entry(EntrySource::Call(request_id), usage, flags, exchange))));
+    }
+}
+
+/// The entry of a use of the exchange.
+fn entry(source: EntrySource, usage: Usage, flags: EntryFlags, exchange: &Exchange) -> Entry {
+    let (permit, directory, now) = (exchange.permit(), exchange.directory(), SystemTime::now());
+    let account = &directory.accounts[exchange.account.get().unwrap_or_default()];
+    let route = exchange.route();
+    Entry {
+        source,
+        at: now,
+        tenant: Arc::clone(&permit.tenant().name),
+        key_id: permit.caller().key_id().into(),
+        account: Arc::clone(&account.name),
+        model: exchange.model.get().cloned().unwrap_or_default(),
+        mount: Arc::clone(&route.mount(directory).prefix),
+        operation: route.operation.name().into(),
+        submitted_at: now - exchange.stopwatch.began().elapsed(),
+        status: Box::default(),
+        units: usage.units,
+        class: usage.class,
+        usage: usage.raw,
+        flags,
+    }
+}
+
+/// The use of a stream that told none: about a token for each event, and one for four bytes of the request.
+fn estimate(exchange: &Exchange, events: u64) -> Usage {
+    let asked = exchange.upload.get().map_or(0, |upload| upload.bytes());
+    let units = [(Unit::InputToken, asked.saturating_mul(1_000) / 4), (Unit::OutputToken, events * 1_000)];
+    Usage { units: Units::from_iter(units), ..Usage::default() }
+}
+
+/// Longest answer that is held to be read: embeddings of a batch have some MiB.
+const MOST_BYTES: usize = 8 * 1024 * 1024;
