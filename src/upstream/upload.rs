@@ -284,17 +284,18 @@ impl Upload {
             return self.fail(UploadFault::TooLarge);
         }
         self.left -= length;
+        self.ended = match &self.source {
+            UploadSource::Client(incoming) => incoming.is_end_stream(),
+            UploadSource::Kept(pieces) => pieces.is_empty(),
+        };
         let before = self.progress.bytes.replace(self.progress.bytes.get() + length);
+        let frame = if self.ended && before == 0 { frame } else { frame.map_data(without_buffer) };
         self.progress.keep(&frame, self.keep);
         self.progress.seek_model(&frame, before);
         self.progress.digest.push(&frame);
         let now = Instant::now();
         self.progress.last.set(now);
         self.patience.note(length, now);
-        self.ended = match &self.source {
-            UploadSource::Client(incoming) => incoming.is_end_stream(),
-            UploadSource::Kept(pieces) => pieces.is_empty(),
-        };
         self.progress.remainder.note_read(self.ended);
         Poll::Ready(Some(Ok(frame)))
     }
@@ -404,6 +405,9 @@ impl Progress {
         let taken = piece.len().min(most.saturating_sub(before));
         let mut kept = self.kept.borrow_mut();
         if taken > 0 {
+            if kept.len() >= MOST_OF_BEGINNING && before < BEGINNING_BYTES {
+                *kept = vec![kept.concat().into()];
+            }
             kept.push(piece.slice(..taken));
             self.kept_bytes.set(before + taken);
         }
@@ -466,6 +470,12 @@ impl Body for Upload {
     }
 }
 
+/// A piece of a body that comes in several. A small one is copied: shared, it would hold the whole buffer that it was read
+/// into, which is thousands of times its size if the client sends byte by byte.
+fn without_buffer(piece: Bytes) -> Bytes {
+    if piece.len() < SMALL_PIECE { Bytes::copy_from_slice(&piece) } else { piece }
+}
+
 impl fmt::Display for UploadFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -481,6 +491,10 @@ impl std::error::Error for UploadFault {}
 
 pub const BEGINNING_BYTES: usize = 16 * 1024;
 const WHOLE_BYTES: usize = 1024 * 1024;
+/// Half of the smallest buffer into which hyper reads.
+const SMALL_PIECE: usize = 4 * 1024;
+/// Pieces of the beginning that are kept as they are. If there are more, they are joined.
+const MOST_OF_BEGINNING: usize = 64;
 /// Memory of a piece beside its bytes: a body may come in very small pieces.
 const PIECE_BYTES: usize = 256;
 

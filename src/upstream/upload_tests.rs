@@ -120,3 +120,27 @@ async fn a_body_beyond_its_bound_or_its_room_is_not_read_whole() {
     upload.budget_share = Some(BudgetShare::nothing(&BufferBudget::new(50_000)));
     assert_eq!(upload.read_whole(usize::MAX).await, Err(UploadFault::OverBudget));
 }
+
+/// Bodies that came byte by byte held a buffer of 8 KiB for each byte.
+#[tokio::test]
+async fn small_pieces_hold_nothing_but_themselves() {
+    for keep in [Keep::Beginning, Keep::Whole] {
+        let buffer = Bytes::from(vec![b'x'; 2 * BEGINNING_BYTES]);
+        let mut upload = Upload::ours((0..BEGINNING_BYTES + 9).map(|at| buffer.slice(at..=at)));
+        upload.keep = keep;
+        let progress = upload.progress();
+        assert_eq!(upload.read_ahead(100, |_| false).await, Ok(false));
+        assert_eq!(upload.pieces().len(), 100);
+        assert_eq!(sent(upload).await, buffer[..BEGINNING_BYTES + 9]);
+        assert!(progress.kept.borrow().len() <= MOST_OF_BEGINNING + 9);
+        assert_eq!(progress.beginning(usize::MAX), buffer[..BEGINNING_BYTES]);
+        assert_eq!(progress.again().is_some(), keep == Keep::Whole);
+        assert!(buffer.is_unique(), "what is kept holds the buffer");
+    }
+    let buffer = Bytes::from(vec![b'x'; SMALL_PIECE]);
+    let alone = Upload::ours([buffer.slice(..9)]);
+    let progress = alone.progress();
+    assert_eq!(sent(alone).await, buffer[..9]);
+    assert!(!buffer.is_unique(), "a small body in one piece is not copied");
+    progress.forget();
+}
