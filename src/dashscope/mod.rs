@@ -29,3 +29,4 @@ pub mod time;
 pub mod usage;
 pub mod video;
 pub mod websocket;
+pub mod websocket_texts;

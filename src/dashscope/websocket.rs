@@ -167,7 +167,7 @@ pub fn close(code: u16, reason: &str) -> Vec<u8> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Opcode {
+pub(super) enum Opcode {
     Continuation,
     Text,
     Binary,
@@ -176,12 +176,12 @@ enum Opcode {
 
 /// The head of a frame, read whole.
 #[derive(Debug)]
-struct FrameHeader {
+pub(super) struct FrameHeader {
     /// `None` for reserved opcodes, and under reserved bits.
-    opcode: Option<Opcode>,
-    is_last: bool,
-    mask: Option<[u8; 4]>,
-    length: u64,
+    pub(super) opcode: Option<Opcode>,
+    pub(super) is_last: bool,
+    pub(super) mask: Option<[u8; 4]>,
+    pub(super) length: u64,
     raw: [u8; LONGEST_HEAD],
     size: usize,
 }
@@ -212,14 +212,14 @@ impl FrameHeader {
 
 /// Collects the bytes of a frame's head.
 #[derive(Debug, Default)]
-struct HeadReader {
+pub(super) struct HeadReader {
     bytes: [u8; LONGEST_HEAD],
     read: usize,
 }
 
 impl HeadReader {
     /// Takes the head's bytes from the front of `from`; returns the head once it is whole.
-    fn take(&mut self, from: &mut &[u8]) -> Option<FrameHeader> {
+    pub(super) fn take(&mut self, from: &mut &[u8]) -> Option<FrameHeader> {
         while self.read < self.wanted() {
             let (byte, rest) = from.split_first()?;
             self.bytes[self.read] = *byte;

@@ -7,7 +7,6 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use hyper::Response;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
-use uuid::Uuid;
 
 use super::exchange::Exchange;
 use crate::dashscope::coding;
@@ -55,7 +54,7 @@ impl CallMeter {
             true if codings.is_empty() => MeteredAnswer::Stream(StreamReader::default()),
             true => MeteredAnswer::Unreadable,
         };
-        let request_id = request_id.map_or_else(|| Uuid::new_v4().to_string().into(), Arc::from);
+        let request_id = request_id.map_or_else(|| exchange.new_id().to_string().into(), Arc::from);
         Some(Box::new(Self { request_id, codings, answer }))
     }
 
@@ -102,7 +101,7 @@ impl CallMeter {
 }
 
 /// The entry of a use of the exchange.
-fn entry(source: EntrySource, usage: Usage, flags: EntryFlags, exchange: &Exchange) -> Entry {
+pub(super) fn entry(source: EntrySource, usage: Usage, flags: EntryFlags, exchange: &Exchange) -> Entry {
     let (permit, directory, now) = (exchange.permit(), exchange.directory(), SystemTime::now());
     let account = &directory.accounts[exchange.account.get().unwrap_or_default()];
     let route = exchange.route();

@@ -35,6 +35,7 @@ mod respond;
 mod route;
 mod send;
 mod shared;
+mod socket_meter;
 mod submit;
 mod tunnel;
 mod unread;

@@ -20,6 +20,7 @@ use super::inspect;
 use super::observe::{self, Observed};
 use super::passage::Passage;
 use super::rejection::Rejection;
+use super::socket_meter::SocketMeter;
 use super::worker::Proxy;
 use crate::dashscope::websocket::{self, Boundary, Frames};
 use crate::telemetry::metrics::Outcome;
@@ -68,8 +69,15 @@ fn open(
         };
         let _talk = exchange.stopwatch.start_waiting(Awaited::Client);
         let (client, upstream) = (TokioIo::new(client), TokioIo::new(upstream));
-        let client = InspectReader::new(client, |bytes: &[u8]| exchange.carry_in(bytes.len() as u64));
-        let client = InspectWriter::new(client, |bytes: &[u8]| exchange.carry_out(bytes.len() as u64));
+        let meter = SocketMeter::new(&exchange);
+        let client = InspectReader::new(client, |bytes: &[u8]| {
+            exchange.carry_in(bytes.len() as u64);
+            meter.client_sent(bytes);
+        });
+        let client = InspectWriter::new(client, |bytes: &[u8]| {
+            exchange.carry_out(bytes.len() as u64);
+            meter.upstream_sent(bytes, &exchange);
+        });
         let talk = async {
             if inspected {
                 carry_inspected(client, upstream, patience, exchange.permit().tenant()).await
@@ -81,6 +89,7 @@ fn open(
             outcome = talk => exchange.outcome.set(outcome),
             _ = exchange.revoked() => {}
         }
+        meter.finish(&exchange);
     };
     (Response::from_parts(parts, Bytes::new()), carry)
 }

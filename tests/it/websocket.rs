@@ -15,7 +15,7 @@ use crate::harness::{
 const ACCEPT: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                       Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nX-Request-Id: r-1\r\n\r\n";
 
-fn handshake(target: &str) -> String {
+pub(crate) fn handshake(target: &str) -> String {
     let fields = [
         &*bearer(),
         "Connection: keep-alive, Upgrade",
@@ -26,10 +26,10 @@ fn handshake(target: &str) -> String {
     message(&format!("GET {target}"), &fields, "")
 }
 
-const INFERENCE: &str = "/api-ws/v1/inference";
+pub(crate) const INFERENCE: &str = "/api-ws/v1/inference";
 
 /// Accepts the handshake, then does as the script says.
-fn accepting(script: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Upstream {
+pub(crate) fn accepting(script: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Upstream {
     Upstream::start(move |_, stream| {
         stream.write_all(ACCEPT.as_bytes()).expect("written");
         script(stream);

@@ -19,6 +19,8 @@ use std::time::Instant;
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 
+use uuid::Uuid;
+
 use self::recorder::Recorder;
 use self::trace::Trace;
 use crate::account::pace::SubmitSlot;
@@ -201,6 +203,11 @@ impl Exchange {
         let _ = self.admission.set(Err(holder));
     }
 
+    /// An id that no other request has.
+    pub(super) fn new_id(&self) -> Uuid {
+        self.recorder.request_id()
+    }
+
     /// The store that keeps the entries of calls.
     pub(super) fn ledger(&self) -> &Store {
         &self.recorder.store
@@ -281,7 +288,7 @@ impl Exchange {
     /// the body. A known one that looks like a secret is not recorded.
     pub(super) fn note_model(&self, known: Option<&str>) {
         let submits = self.submits();
-        let is_metered = self.operation().is_some_and(Operation::is_inference);
+        let is_metered = self.operation().is_some_and(|call| call.is_inference() || call.is_socket());
         if (submits || is_metered || self.is_told()) && self.model.get().is_none() {
             let read = || match self.upload.get()? {
                 upload if submits => upload.model(),

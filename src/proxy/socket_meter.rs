@@ -1,0 +1,105 @@
+//! Metering of a WebSocket: what each task or answer in it used, for the ledger.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use memchr::memmem;
+use uuid::Uuid;
+
+use super::exchange::Exchange;
+use super::meter::entry;
+use crate::dashscope::inference_message::InferenceMessage;
+use crate::dashscope::usage::{Reading, Usage, of_frame};
+use crate::dashscope::websocket_texts::PassingTexts;
+use crate::store::{Change, EntryFlags, EntrySource};
+
+/// Reader of the messages of both sides, which pass untouched.
+#[derive(Debug)]
+pub(super) struct SocketMeter {
+    client: RefCell<PassingTexts>,
+    upstream: RefCell<PassingTexts>,
+    tasks: RefCell<SocketTasks>,
+    /// Names the socket in the ledger.
+    id: Uuid,
+}
+
+#[derive(Debug, Default)]
+struct SocketTasks {
+    /// The model that the client named last; empty if it is in the query alone.
+    model: Box<str>,
+    /// Tasks that run, with the last use that was told of each.
+    running: Vec<(Box<str>, Reading)>,
+    entered: u64,
+}
+
+impl SocketMeter {
+    pub(super) fn new(exchange: &Exchange) -> Self {
+        Self {
+            client: RefCell::default(),
+            upstream: RefCell::default(),
+            tasks: RefCell::default(),
+            id: exchange.new_id(),
+        }
+    }
+
+    /// Takes in bytes of the client.
+    pub(super) fn client_sent(&self, bytes: &[u8]) {
+        self.client.borrow_mut().read(bytes, |text| {
+            if memmem::find(text, b"model").is_some()
+                && let Ok(InferenceMessage { runs: true, model: Some(model) }) =
+                    InferenceMessage::from_slice(text)
+            {
+                self.tasks.borrow_mut().model = model;
+            }
+        });
+    }
+
+    /// Takes in bytes of the upstream.
+    pub(super) fn upstream_sent(&self, bytes: &[u8], exchange: &Exchange) {
+        self.upstream.borrow_mut().read(bytes, |text| {
+            let Some(told) = of_frame(text) else { return };
+            let mut tasks = self.tasks.borrow_mut();
+            let before = tasks.running.iter().position(|(id, _)| *id == told.id);
+            let before = before.map(|at| tasks.running.swap_remove(at).1);
+            let last = if told.is_failure { Reading::Unused } else { Reading::Unread { raw: None } };
+            let reading = told.reading.or(before);
+            if told.is_final {
+                self.enter(&mut tasks, reading.unwrap_or(last), true, exchange);
+            } else if let Some(reading) = reading
+                && tasks.running.len() < MOST_RUNNING
+            {
+                tasks.running.push((told.id, reading));
+            }
+        });
+    }
+
+    /// Enters what was told of the tasks that did not come to their end.
+    pub(super) fn finish(&self, exchange: &Exchange) {
+        let mut tasks = self.tasks.borrow_mut();
+        for (_, reading) in std::mem::take(&mut tasks.running) {
+            self.enter(&mut tasks, reading, false, exchange);
+        }
+    }
+
+    fn enter(&self, tasks: &mut SocketTasks, reading: Reading, is_whole: bool, exchange: &Exchange) {
+        let mut flags = EntryFlags { is_cut: !is_whole, ..EntryFlags::default() };
+        let usage = match reading {
+            Reading::Read(usage) => usage,
+            Reading::Unused => return,
+            Reading::Unread { raw } => {
+                flags.is_unread = true;
+                Usage { raw: raw.unwrap_or_default(), ..Usage::default() }
+            }
+        };
+        tasks.entered += 1;
+        let source = EntrySource::Socket(format!("{}/{}", self.id, tasks.entered).into());
+        let mut entry = entry(source, usage, flags, exchange);
+        if !tasks.model.is_empty() {
+            entry.model.clone_from(&tasks.model);
+        }
+        exchange.ledger().ride(Change::Enter(Arc::new(entry)));
+    }
+}
+
+/// Tasks of one socket that run at once; the protocol has one after the other.
+const MOST_RUNNING: usize = 64;
