@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 /// The budget of all workers together. A tenant may hold as much of it as it leaves free, so one tenant alone gets half,
@@ -91,6 +92,15 @@ impl Drop for BudgetShare {
         }
     }
 }
+
+/// A piece of a body that comes in several. A small one is copied: shared, it would hold the whole buffer that it was read
+/// into, which is thousands of times its size if the client sends byte by byte.
+pub(super) fn without_buffer(piece: Bytes) -> Bytes {
+    if piece.len() < SMALL_PIECE { Bytes::copy_from_slice(&piece) } else { piece }
+}
+
+/// Half of the smallest buffer into which hyper reads.
+pub(super) const SMALL_PIECE: usize = 4 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -15,7 +15,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
 use super::body_digest::BodyDigest;
-use super::buffer_budget::BudgetShare;
+use super::buffer_budget::{BudgetShare, without_buffer};
 use super::late_model::LateModel;
 use super::patience::Patience;
 use super::trailer_filter::{FieldFilter, TrailerFilter};
@@ -470,12 +470,6 @@ impl Body for Upload {
     }
 }
 
-/// A piece of a body that comes in several. A small one is copied: shared, it would hold the whole buffer that it was read
-/// into, which is thousands of times its size if the client sends byte by byte.
-fn without_buffer(piece: Bytes) -> Bytes {
-    if piece.len() < SMALL_PIECE { Bytes::copy_from_slice(&piece) } else { piece }
-}
-
 impl fmt::Display for UploadFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -491,8 +485,6 @@ impl std::error::Error for UploadFault {}
 
 pub const BEGINNING_BYTES: usize = 16 * 1024;
 const WHOLE_BYTES: usize = 1024 * 1024;
-/// Half of the smallest buffer into which hyper reads.
-const SMALL_PIECE: usize = 4 * 1024;
 /// Pieces of the beginning that are kept as they are. If there are more, they are joined.
 const MOST_OF_BEGINNING: usize = 64;
 /// Memory of a piece beside its bytes: a body may come in very small pieces.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::upstream::BufferBudget;
+use crate::upstream::buffer_budget::SMALL_PIECE;
 use http_body_util::BodyExt;
 
 fn upload(pieces: &[&'static [u8]], keep: Keep) -> Upload {
