@@ -1,7 +1,7 @@
 //! Entries of the ledger: what was used, written once and never changed.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -89,5 +89,7 @@ impl EntryFlags {
     }
 }
 
+/// Time for which entries are kept: a year, and a month to answer questions about it.
+pub(super) const ENTRIES_KEPT: Duration = Duration::from_secs(400 * 24 * 3600);
 /// Status of a task that DashScope forgot before it told an end.
 pub const LOST: &str = "lost";

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Result, Row, params};
 
-use super::entry::{Entry, EntryFlags, EntrySource, LOST};
+use super::entry::{ENTRIES_KEPT, Entry, EntryFlags, EntrySource, LOST};
 use super::idempotency;
 use super::keyed_submit::SUBMITS_KEPT;
 use super::ledger::{self, NameIds};
@@ -33,6 +33,8 @@ const DELETE_TASKS_AHEAD: &str = "DELETE FROM tasks WHERE rowid IN
     RETURNING id, tenant, key_id, account, model, mount, claimed_at, status, unified, settled";
 const DELETE_UPLOADS: &str = "DELETE FROM uploads WHERE (tenant, directory) IN
     (SELECT tenant, directory FROM uploads WHERE issued_at < ?1 ORDER BY issued_at LIMIT ?2)";
+const DELETE_ENTRIES: &str = "DELETE FROM entries WHERE rowid IN
+    (SELECT rowid FROM entries WHERE at < ?1 ORDER BY at LIMIT ?2)";
 const DELETE_KEYS: &str = "DELETE FROM keys WHERE sha256 IN
     (SELECT sha256 FROM keys WHERE ended_at < ?1 ORDER BY ended_at LIMIT ?2) RETURNING sha256";
 
@@ -60,6 +62,8 @@ pub(super) fn delete_expired(
         ledger::insert(connection, names, &entry)?;
     }
     rows += uploads.execute(params![before(UPLOADS_KEPT), (most - rows) as i64])?;
+    let mut entries = connection.prepare_cached(DELETE_ENTRIES)?;
+    rows += entries.execute(params![before(ENTRIES_KEPT), (most - rows) as i64])?;
     let mut submits = connection.prepare_cached(idempotency::DELETE_EXPIRED)?;
     rows += submits.execute(params![before(SUBMITS_KEPT), (most - rows) as i64])?;
     let ended = params![before(ENDED_KEYS_KEPT), (most - rows) as i64];
@@ -102,9 +106,14 @@ mod tests {
     fn expired_rows_are_found_by_index_alone() {
         let mut connection = Connection::open_in_memory().expect("memory");
         schema::migrate(&mut connection).expect("tables");
-        for statement in
-            [DELETE_TASKS, DELETE_TASKS_AHEAD, DELETE_UPLOADS, DELETE_KEYS, idempotency::DELETE_EXPIRED]
-        {
+        for statement in [
+            DELETE_TASKS,
+            DELETE_TASKS_AHEAD,
+            DELETE_UPLOADS,
+            DELETE_ENTRIES,
+            DELETE_KEYS,
+            idempotency::DELETE_EXPIRED,
+        ] {
             let mut explain =
                 connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).expect("a statement");
             let steps = explain.raw_query().mapped(|row| row.get::<_, String>("detail"));

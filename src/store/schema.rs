@@ -36,6 +36,11 @@ pub(super) fn touch(connection: &Connection) -> Result<(), StoreCause> {
     Ok(connection.pragma_update(None, "user_version", version(connection)?)?)
 }
 
+/// True if the file has a table, which a file of an earlier version may not have.
+pub(super) fn has_table(connection: &Connection, table: &str) -> bool {
+    connection.prepare(&format!("SELECT 1 FROM {table} LIMIT 0")).is_ok()
+}
+
 fn advance(connection: &mut Connection, steps: &[&str]) -> Result<(), StoreCause> {
     let done = usize::try_from(version(connection)?).unwrap_or(0);
     for (number, step) in steps.iter().enumerate().skip(done) {
@@ -180,6 +185,8 @@ const STEPS: [&str; 7] = [
     CREATE INDEX keyed_submits_by_time ON keyed_submits (began_at);
 ",
 ];
+/// Tables whose pages are read at each start.
+pub(super) const CHECKED_TABLES: [&str; 5] = ["tasks", "keys", "uploads", "keyed_submits", "names"];
 /// `dgat`: marks the file as this program's.
 const APPLICATION: i64 = 0x6467_6174;
 
