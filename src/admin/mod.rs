@@ -15,6 +15,7 @@ mod route;
 mod tasks;
 mod tenants;
 mod token;
+mod usage;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -24,10 +25,11 @@ use std::time::{Instant, SystemTime};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 pub use self::audit::Refusals;
 pub use self::listener::{AdminListener, start};
+pub use self::usage::MOST_SCANS;
 
 use self::audit::AuditEntry;
 use self::problem::Problem;
@@ -50,6 +52,8 @@ pub struct Admin {
     /// Held from the check of a change to its end, so that changes come one after another.
     pub changing: Mutex<()>,
     pub refusals: Refusals,
+    /// A permit for each report that may run.
+    pub scans: Arc<Semaphore>,
 }
 
 /// The peer of a connection.
@@ -124,6 +128,8 @@ impl Admin {
             (Action::ListTenants, _) => self.list_tenants(query),
             (Action::ListAccounts, _) => self.list_accounts(query),
             (Action::ListTasks, _) => self.list_tasks(query).await,
+            (Action::ReportUsage, _) => self.report_usage(query).await,
+            (Action::ListEntries, _) => self.list_entries(query).await,
             (Action::Reload, _) => {
                 let entry = entry("reload");
                 entry.end(self.reload().await)

@@ -112,6 +112,9 @@ fn every() -> Vec<Problem> {
         Problem::NoFile,
         Problem::BadConfig(Vec::new()),
         Problem::ReloadBusy,
+        Problem::TooManyGroups,
+        Problem::ReportsBusy,
+        Problem::Unreadable(fault()),
         Problem::Panicked,
     ]
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::response::{AdminResponse, answer};
 use crate::config::{Fault, Position};
-use crate::store::CommitFault;
+use crate::store::{CommitFault, StoreFault};
 
 #[derive(Debug)]
 pub(super) enum Problem {
@@ -51,6 +51,11 @@ pub(super) enum Problem {
     /// Holds the faults of the new configuration; the old one stays.
     BadConfig(Vec<Fault>),
     ReloadBusy,
+    /// A report would have more groups than are held in memory.
+    TooManyGroups,
+    ReportsBusy,
+    /// The ledger can't be read.
+    Unreadable(StoreFault),
     Panicked,
 }
 
@@ -122,6 +127,9 @@ impl Problem {
             Problem::NoFile => (StatusCode::CONFLICT, "no_config_file"),
             Problem::BadConfig(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_config"),
             Problem::ReloadBusy => (StatusCode::SERVICE_UNAVAILABLE, "reload_busy"),
+            Problem::TooManyGroups => (StatusCode::BAD_REQUEST, "too_many_groups"),
+            Problem::ReportsBusy => (StatusCode::SERVICE_UNAVAILABLE, "reports_busy"),
+            Problem::Unreadable(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_unreadable"),
             Problem::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
         }
     }
@@ -176,6 +184,11 @@ impl Problem {
                 format!("nothing was changed: the configuration has {} fault(s)", faults.len()).into()
             }
             Problem::ReloadBusy => "nothing was changed: too many reloads wait already; try again".into(),
+            Problem::TooManyGroups => "the report has more than 100000 rows: narrow it by `from`, `to`, `tenant` or \
+                                       `model`, or name fewer things in `by`"
+                .into(),
+            Problem::ReportsBusy => "two reports run already; try again when one has ended".into(),
+            Problem::Unreadable(fault) => format!("the ledger can't be read: the store {fault}").into(),
             Problem::Panicked => "it failed inside; whether it was done, GET /admin/keys tells".into(),
         }
     }

@@ -21,7 +21,8 @@ pub(super) fn document(text: &'static str) -> AdminResponse {
     json(StatusCode::OK, Bytes::from_static(text.as_bytes()))
 }
 
-fn json(status: StatusCode, text: Bytes) -> AdminResponse {
+/// A response of JSON.
+pub(super) fn json(status: StatusCode, text: Bytes) -> AdminResponse {
     let mut answer = Response::new(Full::new(text));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
@@ -35,6 +36,15 @@ pub(super) fn text(text: String) -> AdminResponse {
     let mut answer = Response::new(Full::from(text));
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     answer.headers_mut().insert(CONTENT_TYPE, kind);
+    answer
+}
+
+/// A response of a table that programs and spreadsheets read.
+pub(super) fn csv(text: String) -> AdminResponse {
+    let mut answer = Response::new(Full::from(text));
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }
 

@@ -18,11 +18,13 @@ pub(super) enum Action {
     ListTenants,
     ListAccounts,
     ListTasks,
+    ReportUsage,
+    ListEntries,
     Reload,
 }
 
 /// Every path in the spelling of `openapi.json`, with its methods and their actions.
-pub(super) const PATHS: [(&str, &[(Method, Action)]); 11] = [
+pub(super) const PATHS: [(&str, &[(Method, Action)]); 13] = [
     ("/livez", &[(Method::GET, Action::Live)]),
     ("/readyz", &[(Method::GET, Action::Ready)]),
     ("/metrics", &[(Method::GET, Action::Metrics)]),
@@ -33,6 +35,8 @@ pub(super) const PATHS: [(&str, &[(Method, Action)]); 11] = [
     ("/admin/tenants", &[(Method::GET, Action::ListTenants)]),
     ("/admin/accounts", &[(Method::GET, Action::ListAccounts)]),
     ("/admin/tasks", &[(Method::GET, Action::ListTasks)]),
+    ("/admin/usage", &[(Method::GET, Action::ReportUsage)]),
+    ("/admin/usage/entries", &[(Method::GET, Action::ListEntries)]),
     ("/admin/reload", &[(Method::POST, Action::Reload)]),
 ];
 
@@ -91,6 +95,8 @@ mod tests {
             (Method::GET, "/admin/tenants", Action::ListTenants, ""),
             (Method::GET, "/admin/accounts", Action::ListAccounts, ""),
             (Method::GET, "/admin/tasks", Action::ListTasks, ""),
+            (Method::GET, "/admin/usage", Action::ReportUsage, ""),
+            (Method::GET, "/admin/usage/entries", Action::ListEntries, ""),
             (Method::POST, "/admin/reload", Action::Reload, ""),
         ] {
             assert_eq!(route(&method, path).ok(), Some((action, id)), "{method} {path}");

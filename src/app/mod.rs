@@ -85,6 +85,7 @@ pub fn succeed(
         threads: RefCell::new(threads),
         changing: tokio::sync::Mutex::default(),
         refusals: Refusals::default(),
+        scans: Arc::new(tokio::sync::Semaphore::new(admin::MOST_SCANS)),
     };
     let admin = Some(admin::start(admin_listener, admin, Alive(alive.clone()))?);
     let shares = shares.into_iter().zip(pulses);

@@ -4,6 +4,7 @@
 mod document;
 mod separation;
 mod slow_clients;
+mod usage;
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -10,7 +10,7 @@ use crate::harness::{
 };
 
 /// Documented answers that a test can't provoke, or that another test sees.
-const NOT_HERE: [&str; 5] = [
+const NOT_HERE: [&str; 7] = [
     // A thread that hangs, which a test can't make; see `liveness`.
     "GET /livez 503",
     // Ten seconds of silence; see `slow_clients`.
@@ -18,6 +18,9 @@ const NOT_HERE: [&str; 5] = [
     "POST /admin/keys/{id}/rotate 408",
     // More reloads than the queue takes, from sixteen requests at the same time.
     "POST /admin/reload 503",
+    // A ledger that can't be read, or three reports at the same time.
+    "GET /admin/usage 503",
+    "GET /admin/usage/entries 503",
     // The answer to every panic.
     " 500",
 ];
@@ -44,6 +47,10 @@ fn everything_that_it_promises_is_real() {
     for list in ["keys", "tenants", "accounts", "tasks"] {
         gateway.administer(&format!("GET /admin/{list}"), "");
         gateway.administer(&format!("GET /admin/{list}?limit=0"), "");
+    }
+    for list in ["usage", "usage/entries"] {
+        gateway.administer(&format!("GET /admin/{list}"), "");
+        gateway.administer(&format!("GET /admin/{list}?from=never"), "");
     }
     gateway.reload(&text.replace("workers = 1", "workers = 2"));
     gateway.reload(&text.replace("workers = 1", "workers = \"many\""));

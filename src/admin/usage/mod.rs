@@ -1,0 +1,67 @@
+//! Who used what: sums of the ledger's entries, and the entries themselves. The ledger is read on threads of its own.
+
+mod csv;
+mod entries;
+mod query;
+mod report;
+mod zone;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use hyper::StatusCode;
+use tokio::task::spawn_blocking;
+
+use self::entries::EntriesQuery;
+use self::query::{Format, UsageQuery};
+use self::report::{Report, TooManyGroups};
+use super::Admin;
+use super::problem::Problem;
+use super::response::{AdminResponse, answer, csv, json};
+
+impl Admin {
+    pub(super) async fn report_usage(&self, query: &str) -> Result<AdminResponse, Problem> {
+        let UsageQuery { filter, by, format } = UsageQuery::parse(query, SystemTime::now())?;
+        let report = self
+            .scan(move |store| {
+                let (mut report, mut full) = (Report::new(by), Ok(()));
+                store.entries(filter.settled, |entry| {
+                    if filter.lets_through(&entry) {
+                        full = report.add(&entry);
+                    }
+                    if full.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                })?;
+                Ok(full.map(|()| (report, filter)))
+            })
+            .await?;
+        let (report, filter) = report.map_err(|TooManyGroups| Problem::TooManyGroups)?;
+        Ok(match format {
+            Format::Json => answer(StatusCode::OK, &report.to_json(filter.settled)),
+            Format::Csv => csv(report.to_csv()),
+        })
+    }
+
+    pub(super) async fn list_entries(&self, query: &str) -> Result<AdminResponse, Problem> {
+        let query = EntriesQuery::parse(query, SystemTime::now())?;
+        let page = self.scan(move |store| entries::page(&store, &query)).await?;
+        Ok(json(StatusCode::OK, page.into()))
+    }
+
+    /// Reads the ledger on a blocking thread; so many scans at the same time that the disk is not kept from its writer.
+    async fn scan<T: Send + 'static>(
+        &self,
+        scan: impl FnOnce(crate::store::Store) -> Result<T, crate::store::StoreFault> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let turn = Arc::clone(&self.scans).try_acquire_owned().map_err(|_| Problem::ReportsBusy)?;
+        let store = self.shared.store.clone();
+        let scanned = spawn_blocking(move || {
+            let _turn = turn;
+            scan(store)
+        });
+        scanned.await.map_err(|_| Problem::Panicked)?.map_err(Problem::Unreadable)
+    }
+}
+
+/// Reports that may run at the same time.
+pub const MOST_SCANS: usize = 2;

@@ -1,0 +1,273 @@
+//! Sums of entries, in memory bounded by the number of groups.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use serde_json::{Map, Value, json};
+
+use super::csv;
+use super::zone::{Zone, zone};
+use crate::dashscope::usage::Unit;
+use crate::store::{Entry, EntryFlags};
+
+/// What entries are grouped by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dimension {
+    Tenant,
+    Key,
+    Model,
+    Account,
+    Class,
+    Day,
+    Month,
+}
+
+impl Dimension {
+    pub(super) const ALL: [Self; 7] =
+        [Self::Tenant, Self::Key, Self::Model, Self::Account, Self::Class, Self::Day, Self::Month];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenant",
+            Self::Key => "key",
+            Self::Model => "model",
+            Self::Account => "account",
+            Self::Class => "class",
+            Self::Day => "day",
+            Self::Month => "month",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Report {
+    by: Vec<Dimension>,
+    zone: Zone,
+    /// By the names of a group, each followed by [`END`].
+    groups: BTreeMap<Box<str>, Totals>,
+    all: Totals,
+    /// The group of the entry at hand, kept for its memory.
+    group: String,
+    /// The date of the last entry, by its day.
+    date: (u64, String),
+}
+
+/// There are more groups than a report has.
+#[derive(Debug)]
+pub(super) struct TooManyGroups;
+
+/// Sums. What is added up for each group stands here and nowhere else.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Totals {
+    entries: u64,
+    /// Thousandths of each unit of which something was used.
+    units: BTreeMap<Unit, u128>,
+    estimated: u64,
+    cut: u64,
+    unread: u64,
+}
+
+impl Report {
+    pub(super) fn new(by: Vec<Dimension>) -> Self {
+        let (zone, all) = (zone(), Totals::default());
+        Self { by, zone, groups: BTreeMap::new(), all, group: String::new(), date: (0, String::new()) }
+    }
+
+    pub(super) fn add(&mut self, entry: &Entry) -> Result<(), TooManyGroups> {
+        let day = self.zone.day(entry.at);
+        if self.date.1.is_empty() || self.date.0 != day {
+            self.date = (day, self.zone.date(entry.at));
+        }
+        self.group.clear();
+        for dimension in &self.by {
+            let name: &str = match dimension {
+                Dimension::Tenant => &entry.tenant,
+                Dimension::Key => &entry.key_id,
+                Dimension::Model => &entry.model,
+                Dimension::Account => &entry.account,
+                Dimension::Class => &entry.class,
+                Dimension::Day => &self.date.1,
+                Dimension::Month => &self.date.1[..7],
+            };
+            // A caller chooses the model's name, and must not end it early.
+            self.group.extend(name.chars().filter(|letter| *letter != END));
+            self.group.push(END);
+        }
+        self.all.add(entry);
+        if let Some(totals) = self.groups.get_mut(&*self.group) {
+            totals.add(entry);
+            return Ok(());
+        }
+        if self.groups.len() >= MOST_GROUPS {
+            return Err(TooManyGroups);
+        }
+        self.groups.entry(self.group.as_str().into()).or_default().add(entry);
+        Ok(())
+    }
+
+    pub(super) fn to_json(&self, [from, to]: [SystemTime; 2]) -> Value {
+        let rows = self.groups.iter().map(|(group, totals)| {
+            let mut row = totals.to_json();
+            row.extend(self.names(group).map(|(by, name)| (by.name().to_owned(), name.into())));
+            Value::Object(row)
+        });
+        json!({
+            "from": self.zone.moment(from),
+            "to": self.zone.moment(to),
+            "zone": self.zone.name,
+            "by": self.by.iter().map(|by| by.name()).collect::<Vec<_>>(),
+            "rows": rows.collect::<Vec<_>>(),
+            "total": self.all.to_json(),
+        })
+    }
+
+    /// A row for each group, and a column for each unit that occurs, so that a column can be added up.
+    pub(super) fn to_csv(&self) -> String {
+        let mut text = String::new();
+        let units: Vec<Unit> = self.all.units.keys().copied().collect();
+        let names = self.by.iter().map(|by| by.name());
+        for name in names.chain(COUNTS).chain(units.iter().map(|unit| unit.label())) {
+            csv::push_text(&mut text, name);
+        }
+        csv::end(&mut text);
+        for (group, totals) in &self.groups {
+            let mut line = String::new();
+            for (number, (_, name)) in self.names(group).enumerate() {
+                if number == 0 && name.is_empty() {
+                    line.push_str("\"\"");
+                } else {
+                    csv::push_text(&mut line, name);
+                }
+            }
+            for count in totals.counts() {
+                csv::push_number(&mut line, &count.to_string());
+            }
+            for unit in &units {
+                csv::push_number(&mut line, &decimal(totals.units.get(unit).copied().unwrap_or_default()));
+            }
+            csv::end(&mut line);
+            text.push_str(&line);
+        }
+        text
+    }
+
+    fn names<'g>(&self, group: &'g str) -> impl Iterator<Item = (Dimension, &'g str)> {
+        self.by.iter().copied().zip(group.split(END))
+    }
+}
+
+impl Totals {
+    fn add(&mut self, entry: &Entry) {
+        let EntryFlags { is_estimated, is_cut, is_unread } = entry.flags;
+        self.entries += 1;
+        self.estimated += u64::from(is_estimated);
+        self.cut += u64::from(is_cut);
+        self.unread += u64::from(is_unread);
+        for (unit, thousandths) in entry.units.iter() {
+            *self.units.entry(unit).or_default() += u128::from(thousandths);
+        }
+    }
+
+    fn counts(&self) -> [u64; 4] {
+        [self.entries, self.estimated, self.cut, self.unread]
+    }
+
+    fn to_json(&self) -> Map<String, Value> {
+        let units: Map<String, Value> =
+            self.units.iter().map(|(unit, sum)| (unit.label().to_owned(), decimal(*sum).into())).collect();
+        let counts =
+            COUNTS.into_iter().zip(self.counts()).map(|(name, count)| (name.to_owned(), count.into()));
+        counts.chain([("units".to_owned(), units.into())]).collect()
+    }
+}
+
+/// Thousandths as an exact decimal: `10.040`.
+pub(super) fn decimal(thousandths: u128) -> String {
+    format!("{}.{:03}", thousandths / 1000, thousandths % 1000)
+}
+
+const COUNTS: [&str; 4] = ["entries", "estimated", "cut", "unread"];
+const MOST_GROUPS: usize = 100_000;
+const END: char = '\0';
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dashscope::usage::Units;
+    use crate::store::EntrySource;
+
+    fn entry(tenant: &str, model: &str, at: &str, thousandths: u64) -> Entry {
+        let at = zone().read(at).expect("a time");
+        Entry {
+            source: EntrySource::Call("r".into()),
+            at,
+            tenant: tenant.into(),
+            key_id: "k".into(),
+            account: "main".into(),
+            model: model.into(),
+            mount: "/wan".into(),
+            operation: "submit".into(),
+            submitted_at: at,
+            status: "".into(),
+            units: Units::from_iter([(Unit::VideoSecond, thousandths)]),
+            class: "720P".into(),
+            usage: "".into(),
+            flags: EntryFlags::default(),
+        }
+    }
+
+    fn report(by: &[Dimension], entries: &[Entry]) -> Report {
+        let mut report = Report::new(by.to_vec());
+        entries.iter().for_each(|entry| report.add(entry).expect("few groups"));
+        report
+    }
+
+    #[test]
+    fn thousandths_add_up_exactly() {
+        let mut report = Report::new(vec![Dimension::Tenant]);
+        for _ in 0..10_000 {
+            report.add(&entry("a", "m", "2026-12-01", 100)).expect("one group");
+        }
+        report.add(&entry("a", "m", "2026-12-01", u64::MAX)).expect("one group");
+        report.add(&entry("a", "m", "2026-12-01", u64::MAX)).expect("one group");
+        let shown = report.to_json([SystemTime::UNIX_EPOCH; 2]);
+        assert_eq!(shown["rows"][0]["units"]["video_second"], "36893488147420103.230");
+        assert_eq!(shown["total"]["entries"], 10_002);
+    }
+
+    #[test]
+    fn days_and_months_are_the_zones() {
+        let entries = [
+            entry("a", "m", "2026-11-30T15:59:59Z", 1),
+            entry("a", "m", "2026-11-30T16:00:00Z", 20),
+            entry("a", "m", "2026-12-02", 300),
+        ];
+        assert_eq!(
+            report(&[Dimension::Month], &entries).to_csv(),
+            "month,entries,estimated,cut,unread,video_second\r\n\
+             2026-11,1,0,0,0,0.001\r\n2026-12,2,0,0,0,0.320\r\n"
+        );
+        assert_eq!(report(&[Dimension::Day], &entries).groups.len(), 3);
+    }
+
+    #[test]
+    fn names_that_callers_choose_stay_in_their_cells() {
+        let entries =
+            [entry("a", "=cmd|' /C calc'!A0,\"x\"", "2026-12-01", 1), entry("a", "b\0c", "2026-12-01", 0)];
+        assert_eq!(
+            report(&[Dimension::Model, Dimension::Class], &entries).to_csv(),
+            "model,class,entries,estimated,cut,unread,video_second\r\n\
+             \"'=cmd|' /C calc'!A0,\"\"x\"\"\",720P,1,0,0,0,0.001\r\nbc,720P,1,0,0,0,0.000\r\n"
+        );
+    }
+
+    #[test]
+    fn groups_are_bounded() {
+        let mut report = Report::new(vec![Dimension::Model]);
+        for number in 0..MOST_GROUPS {
+            report.add(&entry("a", &number.to_string(), "2026-12-01", 1)).expect("not full");
+        }
+        assert!(report.add(&entry("a", "one more", "2026-12-01", 1)).is_err());
+        assert!(report.add(&entry("a", "7", "2026-12-01", 1)).is_ok());
+    }
+}
