@@ -86,7 +86,7 @@ pub(super) fn entries(
     let mut select = connection.prepare(
         "SELECT at, kind, id, tenant, key_id, account, model, mount, operation, submitted_at, status, units, class,
                 usage, flags
-         FROM entries WHERE at >= ?1 AND at < ?2 ORDER BY rowid",
+         FROM entries WHERE at >= ?1 AND at < ?2 ORDER BY at, rowid",
     )?;
     let mut rows = select.query([milliseconds(from), milliseconds(to)])?;
     while let Some(row) = rows.next()? {
