@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use dashgate::app::{self, RunningGateway};
-use dashgate::cli::{check, demo, keys};
+use dashgate::cli::admin_client::AdminFailure;
+use dashgate::cli::{check, demo, keys, usage};
 use dashgate::config::{self, AccountSettings, Config, Files, Loaded};
 use dashgate::lifecycle::handover::{self, Successor};
 use dashgate::lifecycle::{signals, systemd};
@@ -47,6 +48,7 @@ enum Command {
     Demo(demo::DemoOptions),
     Sim(Box<sim::SimulatorOptions>),
     Keys(keys::KeysOptions),
+    Usage(usage::UsageOptions),
 }
 
 #[derive(Debug, Args)]
@@ -93,7 +95,8 @@ fn main() -> ExitCode {
         Command::Check(options) => check(&options),
         Command::Demo(options) => demonstrate(&options),
         Command::Sim(options) => simulate(*options),
-        Command::Keys(options) => manage(&options),
+        Command::Keys(options) => administer("keys", keys::run(&options, admin_token(), say)),
+        Command::Usage(options) => administer("usage", usage::run(&options, admin_token(), say)),
     }
 }
 
@@ -274,11 +277,16 @@ fn simulate(options: sim::SimulatorOptions) -> ExitCode {
     }
 }
 
-fn manage(options: &keys::KeysOptions) -> ExitCode {
-    match run(keys::run(options, std::env::var("DASHGATE_ADMIN_TOKEN").ok(), say)) {
+fn admin_token() -> Option<String> {
+    std::env::var("DASHGATE_ADMIN_TOKEN").ok()
+}
+
+/// Runs a command that is a client of a gateway's admin API.
+fn administer(name: &str, command: impl Future<Output = Result<(), AdminFailure>>) -> ExitCode {
+    match run(command) {
         Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(keys::KeysFailure { problem, usage })) => {
-            complain(&format!("dashgate keys: {problem}\n"));
+        Ok(Err(AdminFailure { problem, usage })) => {
+            complain(&format!("dashgate {name}: {problem}\n"));
             if usage { bad_usage() } else { FAILED }
         }
         Err(error) => failed_start(&error),

@@ -1,0 +1,206 @@
+//! Client of a running gateway's admin API, and the options that every command which uses it takes.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use clap::Args;
+use http_body_util::Full;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::{Method, Request, StatusCode, Uri};
+use rustls::pki_types::ServerName;
+use serde_json::Value;
+
+use crate::net::fetch::{LONG_ANSWER, fetch};
+use crate::net::{Identity, ServerTls, client_config};
+
+/// How the gateway is reached.
+#[derive(Debug, Args)]
+pub struct AdminOptions {
+    /// The gateway's admin listener.
+    #[arg(long, global = true, value_name = "URL", env = "DASHGATE_ADMIN_URL", default_value = USUAL_URL)]
+    admin: String,
+    /// Certificate authorities (PEM) to trust beside the public ones, for an https URL.
+    #[arg(long, global = true, value_name = "FILE", env = "DASHGATE_ADMIN_CA")]
+    ca: Option<PathBuf>,
+    /// Our certificate (PEM), where the admin listener has `client_ca`.
+    #[arg(long, global = true, value_name = "FILE", requires = "key", env = "DASHGATE_ADMIN_CERT")]
+    cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, global = true, value_name = "FILE", requires = "cert", env = "DASHGATE_ADMIN_KEY")]
+    key: Option<PathBuf>,
+}
+
+/// Why a command failed.
+#[derive(Debug)]
+pub struct AdminFailure {
+    /// The problem, and what to do about it.
+    pub problem: String,
+    /// True for wrong usage; nothing was sent.
+    pub usage: bool,
+}
+
+/// Client of the gateway's admin API.
+pub(super) struct AdminClient {
+    authority: String,
+    tls: Option<ServerTls>,
+    token: HeaderValue,
+}
+
+impl AdminClient {
+    pub(super) fn new(options: &AdminOptions, token: Option<String>) -> Result<Self, AdminFailure> {
+        let (authority, host) = authority(&options.admin)?;
+        let token = token.filter(|token| !token.is_empty()).ok_or_else(|| {
+            misused("set DASHGATE_ADMIN_TOKEN to the `token` in [admin] of the gateway's configuration")
+        })?;
+        let mut token = HeaderValue::try_from(format!("Bearer {token}"))
+            .map_err(|_| misused("DASHGATE_ADMIN_TOKEN holds what no token can, perhaps a line end"))?;
+        token.set_sensitive(true);
+        let tls = host.map(|host| trusted(options, host)).transpose()?;
+        Ok(Self { authority, tls, token })
+    }
+
+    /// Asks, and returns the answer's JSON.
+    pub(super) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, AdminFailure> {
+        let (status, body) = self.send(method, path, body).await?;
+        let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if status.is_success() && answer.is_object() {
+            return Ok(answer);
+        }
+        Err(self.failure(status, &answer))
+    }
+
+    /// Asks for a text that is no JSON.
+    pub(super) async fn text(&self, path: &str) -> Result<String, AdminFailure> {
+        let (status, body) = self.send(Method::GET, path, None).await?;
+        if status.is_success() {
+            return Ok(String::from_utf8_lossy(&body).into_owned());
+        }
+        Err(self.failure(status, &serde_json::from_slice(&body).unwrap_or_default()))
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<(StatusCode, Bytes), AdminFailure> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, &self.authority)
+            .header(AUTHORIZATION, &self.token);
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+        let request = request.body(Full::new(body)).map_err(|error| failed(error.to_string()))?;
+        let answer = fetch(&self.authority, self.tls.as_ref(), None, request, LONG_ANSWER).await;
+        answer.map_err(|fault| {
+            failed(format!("{fault}; is the gateway running, and its admin listener there? See --admin"))
+        })
+    }
+
+    /// What the answer says of a failure.
+    fn failure(&self, status: StatusCode, answer: &Value) -> AdminFailure {
+        let message = answer["message"].as_str().map_or_else(
+            || {
+                format!(
+                    "{} answered {status}, and not as an admin listener does; see --admin",
+                    self.authority
+                )
+            },
+            str::to_owned,
+        );
+        let hint = match status {
+            _ if answer["request_id"].is_string() => {
+                "\nThat is the listener for clients: give the URL of the admin listener with --admin"
+            }
+            StatusCode::UNAUTHORIZED => "; DASHGATE_ADMIN_TOKEN is not the gateway's token",
+            _ => "",
+        };
+        failed(format!("{message}{hint}"))
+    }
+}
+
+const fn failed(problem: String) -> AdminFailure {
+    AdminFailure { problem, usage: false }
+}
+
+/// Host and port of a URL; for https also the name that the certificate must have.
+fn authority(url: &str) -> Result<(String, Option<String>), AdminFailure> {
+    let wrong = || misused("--admin takes a URL like http://127.0.0.1:8081 or https://gateway:8081");
+    let uri: Uri = url.parse().map_err(|_| wrong())?;
+    let usual = match uri.scheme_str() {
+        Some("http") => 80,
+        Some("https") => 443,
+        Some(_) | None => return Err(wrong()),
+    };
+    let authority = uri.authority().filter(|_| matches!(uri.path(), "" | "/")).ok_or_else(wrong)?;
+    let host = authority.host();
+    let name = (usual == 443).then(|| host.trim_matches(['[', ']']).to_owned());
+    Ok((format!("{host}:{}", authority.port_u16().unwrap_or(usual)), name))
+}
+
+fn trusted(options: &AdminOptions, host: String) -> Result<ServerTls, AdminFailure> {
+    let read = |path: &PathBuf| {
+        std::fs::read(path).map_err(|error| misused(&format!("{} can't be read: {error}", path.display())))
+    };
+    let ca = options.ca.as_ref().map(read).transpose()?;
+    let certificate = options.cert.as_ref().map(read).transpose()?;
+    let key = options.key.as_ref().map(read).transpose()?;
+    let identity = certificate.as_ref().zip(key.as_ref());
+    let identity = identity.map(|(certificate, key)| Identity { certificate, key });
+    let config = client_config(ca.as_deref(), identity)
+        .map_err(|error| misused(&format!("--ca, --cert or --key can't be used: {error}")))?;
+    let name = ServerName::try_from(host).map_err(|_| misused("--admin names no host"))?;
+    Ok((config, name))
+}
+
+/// Checks that a name may stand in a path or a query as it is. The error does not show the name, which may be a secret.
+pub(super) fn segment(text: &str) -> Result<&str, AdminFailure> {
+    let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if !text.is_empty() && text.len() <= 64 && text.bytes().all(fine) {
+        return Ok(text);
+    }
+    Err(misused("a name has 1 to 64 letters, digits, dots, underscores and hyphens"))
+}
+
+pub(super) fn misused(problem: &str) -> AdminFailure {
+    AdminFailure { problem: problem.to_owned(), usage: true }
+}
+
+const USUAL_URL: &str = "http://127.0.0.1:8081";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_admin_url_is_a_host_and_a_port() {
+        let authority = |url: &str| authority(url).ok();
+        let plain = |host: &str| Some((host.to_owned(), None));
+        let tls = |host: &str, name: &str| Some((host.to_owned(), Some(name.to_owned())));
+        assert_eq!(authority("http://127.0.0.1:8081"), plain("127.0.0.1:8081"));
+        assert_eq!(authority("http://[::1]:1/"), plain("[::1]:1"));
+        assert_eq!(authority("http://gateway"), plain("gateway:80"));
+        assert_eq!(authority("https://gateway/"), tls("gateway:443", "gateway"));
+        assert_eq!(authority("https://[::1]:8081"), tls("[::1]:8081", "::1"));
+        for wrong in ["", "127.0.0.1:8081", "ftp://gateway", "http://gateway/admin", "http://"] {
+            assert_eq!(authority(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_needed() {
+        let options = AdminOptions { admin: USUAL_URL.to_owned(), ca: None, cert: None, key: None };
+        for token in [None, Some(String::new()), Some("a\nb".to_owned())] {
+            assert!(AdminClient::new(&options, token).is_err_and(|failure| failure.usage));
+        }
+        assert!(AdminClient::new(&options, Some("t".to_owned())).is_ok());
+    }
+}

@@ -1,0 +1,214 @@
+//! `dashgate usage`: who used what, from a running gateway's ledger.
+
+use clap::{Args, Subcommand};
+use hyper::Method;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use super::admin_client::{AdminClient, AdminFailure, AdminOptions};
+
+/// Show who used what, from the ledger of a running gateway.
+///
+/// Without a time, it is this month so far. The sums are exact: seconds and tokens as DashScope told them. The admin token
+/// is taken from $DASHGATE_ADMIN_TOKEN. Exits with 0 when it is done, 1 when not, 64 for bad usage.
+///
+/// Examples:
+///   dashgate usage --by tenant
+///   dashgate usage --from 2026-11-01 --to 2026-12-01 --tenant acme --by day,model --csv
+///   dashgate usage export --tenant acme > entries.jsonl
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub struct UsageOptions {
+    #[command(flatten)]
+    gateway: AdminOptions,
+    #[command(flatten)]
+    filter: UsageFilter,
+    /// What each row is for: any of tenant, key, model, account, class, day, month.
+    #[arg(long, value_name = "NAMES", default_value = "tenant,model")]
+    by: String,
+    /// Print CSV, with a column for each unit.
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(subcommand)]
+    command: Option<UsageCommand>,
+}
+
+#[derive(Debug, Args)]
+struct UsageFilter {
+    /// The first moment: a date, or RFC 3339.
+    #[arg(long, global = true, value_name = "WHEN")]
+    from: Option<String>,
+    /// The moment behind the last one.
+    #[arg(long, global = true, value_name = "WHEN")]
+    to: Option<String>,
+    /// Count this tenant only.
+    #[arg(long, global = true, value_name = "NAME")]
+    tenant: Option<String>,
+    /// Count the key with this id only.
+    #[arg(long, global = true, value_name = "ID")]
+    key_id: Option<String>,
+    /// Count this model only.
+    #[arg(long, global = true, value_name = "NAME")]
+    model: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum UsageCommand {
+    /// Print the entries themselves, oldest first, each as a line of JSON.
+    Export,
+}
+
+/// Runs the command; `show` prints its output.
+///
+/// # Errors
+/// The [`AdminFailure`].
+pub async fn run(
+    options: &UsageOptions,
+    token: Option<String>,
+    show: impl Fn(&str),
+) -> Result<(), AdminFailure> {
+    let gateway = AdminClient::new(&options.gateway, token)?;
+    if let Some(UsageCommand::Export) = options.command {
+        return export(&gateway, &options.filter, show).await;
+    }
+    let by = utf8_percent_encode(&options.by, NON_ALPHANUMERIC);
+    let path = format!("/admin/usage?by={by}{}", options.filter.query());
+    if options.csv {
+        show(&gateway.text(&format!("{path}&format=csv")).await?);
+        return Ok(());
+    }
+    let report = gateway.call(Method::GET, &path, None).await?;
+    if options.json {
+        show(&format!("{report}\n"));
+    } else {
+        show(&table(&report));
+    }
+    Ok(())
+}
+
+/// Prints the entries page by page, so that any number can be printed.
+async fn export(
+    gateway: &AdminClient,
+    filter: &UsageFilter,
+    show: impl Fn(&str),
+) -> Result<(), AdminFailure> {
+    let path = format!("/admin/usage/entries?limit={PAGE}{}", filter.query());
+    let mut after = String::new();
+    loop {
+        let page = gateway.call(Method::GET, &format!("{path}{after}"), None).await?;
+        for entry in page["entries"].as_array().into_iter().flatten() {
+            show(&format!("{entry}\n"));
+        }
+        let Some(next) = page["after"].as_str() else { return Ok(()) };
+        after = format!("&after={}", utf8_percent_encode(next, NON_ALPHANUMERIC));
+    }
+}
+
+impl UsageFilter {
+    /// The parameters that are given, each behind `&`.
+    fn query(&self) -> String {
+        let Self { from, to, tenant, key_id, model } = self;
+        let given = [("from", from), ("to", to), ("tenant", tenant), ("key", key_id), ("model", model)];
+        let given = given.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
+        given
+            .map(|(name, value)| format!("&{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)))
+            .collect()
+    }
+}
+
+/// The report as a table: names to the left, numbers to the right, and the sum below.
+fn table(report: &Value) -> String {
+    let texts = |list: &Value| -> Vec<String> {
+        list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let by = texts(&report["by"]);
+    let units: Vec<String> =
+        report["total"]["units"].as_object().into_iter().flatten().map(|(unit, _)| unit.clone()).collect();
+    let uncertain = ["estimated", "cut", "unread"].into_iter().filter(|name| report["total"][name] != 0);
+    let counts: Vec<&str> = ["entries"].into_iter().chain(uncertain).collect();
+    let line = |row: &Value, names: Vec<String>| -> Vec<String> {
+        let counted = counts.iter().map(|name| row[name].to_string());
+        let used = units.iter().map(|unit| row["units"][unit].as_str().unwrap_or("0").to_owned());
+        names.into_iter().chain(counted).chain(used).collect()
+    };
+    let heads = by.iter().map(|name| name.to_uppercase());
+    let counted = counts
+        .iter()
+        .chain(&units.iter().map(String::as_str).collect::<Vec<_>>())
+        .map(|name| name.to_uppercase())
+        .collect::<Vec<_>>();
+    let mut lines: Vec<Vec<String>> = vec![heads.chain(counted).collect()];
+    for row in report["rows"].as_array().into_iter().flatten() {
+        lines.push(line(row, by.iter().map(|name| row[name].as_str().unwrap_or("-").to_owned()).collect()));
+    }
+    let mut total = vec![String::new(); by.len()];
+    if let Some(first) = total.first_mut() {
+        "total".clone_into(first);
+    }
+    lines.push(line(&report["total"], total));
+    let text = |name: &str| report[name].as_str().unwrap_or("-");
+    let mut shown = format!("{} to {}\n\n", text("from"), text("to"));
+    let widths: Vec<usize> = (0..lines[0].len())
+        .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
+        .collect();
+    for line in &lines {
+        for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
+            let gap = if column > 0 { "  " } else { "" };
+            let padded = if column < by.len() {
+                format!("{gap}{cell:<width$}")
+            } else {
+                format!("{gap}{cell:>width$}")
+            };
+            shown.push_str(&padded);
+        }
+        let end = shown.trim_end().len();
+        shown.truncate(end);
+        shown.push('\n');
+    }
+    shown
+}
+
+const PAGE: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_report_is_a_table_that_a_person_reads() {
+        let report = json!({
+            "from": "2026-11-01T00:00:00+08:00", "to": "2026-12-01T00:00:00+08:00", "by": ["tenant", "model"],
+            "rows": [
+                {"tenant": "acme", "model": "wan2.7-t2v", "entries": 12, "estimated": 0, "cut": 0, "unread": 1,
+                    "units": {"video_second": "60.040"}},
+                {"tenant": "b", "model": "qwen3-max", "entries": 3, "estimated": 0, "cut": 0, "unread": 0,
+                    "units": {"input_token": "1200"}},
+            ],
+            "total": {"entries": 15, "estimated": 0, "cut": 0, "unread": 1,
+                "units": {"video_second": "60.040", "input_token": "1200"}},
+        });
+        let expected = "2026-11-01T00:00:00+08:00 to 2026-12-01T00:00:00+08:00\n\n\
+            TENANT  MODEL       ENTRIES  UNREAD  INPUT_TOKEN  VIDEO_SECOND\n\
+            acme    wan2.7-t2v       12       1            0        60.040\n\
+            b       qwen3-max         3       0         1200             0\n\
+            total                    15       1         1200        60.040\n";
+        assert_eq!(table(&report), expected);
+    }
+
+    #[test]
+    fn a_filter_is_encoded() {
+        let filter = UsageFilter {
+            from: Some("2026-11-01T00:00:00+08:00".to_owned()),
+            to: None,
+            tenant: Some("a&b".to_owned()),
+            key_id: None,
+            model: None,
+        };
+        assert_eq!(filter.query(), "&from=2026%2D11%2D01T00%3A00%3A00%2B08%3A00&tenant=a%26b");
+    }
+}
