@@ -7,7 +7,7 @@ use rusqlite::{Connection, Result, Row, params};
 use super::entry::{ENTRIES_KEPT, Entry, EntryFlags, EntrySource, LOST};
 use super::idempotency;
 use super::keyed_submit::SUBMITS_KEPT;
-use super::ledger::{self, NameIds};
+use super::ledger::{self, LedgerWriter};
 use super::record::{ENDED_KEYS_KEPT, TASKS_KEPT, UPLOADS_KEPT};
 use super::timestamp::time;
 use crate::dashscope::task::Status;
@@ -41,7 +41,7 @@ const DELETE_KEYS: &str = "DELETE FROM keys WHERE sha256 IN
 /// Deletes rows that have expired at `now`, `most` at most. A task that goes before its end was told is entered as lost.
 pub(super) fn delete_expired(
     connection: &Connection,
-    names: &mut NameIds,
+    names: &mut LedgerWriter,
     now: i64,
     most: usize,
 ) -> Result<ExpiredRows> {

@@ -11,18 +11,44 @@ use super::entry::{Entry, EntryFlags, EntrySource};
 use super::timestamp::{milliseconds, time};
 use crate::dashscope::usage::Units;
 
-/// Ids of names that many entries share. Known to the writer alone.
+/// What the writer knows of the ledger.
 #[derive(Debug, Default)]
-pub(super) struct NameIds(HashMap<Box<str>, i64, foldhash::fast::RandomState>);
+pub(super) struct LedgerWriter {
+    /// Ids of names that many entries share.
+    ids: HashMap<Box<str>, i64, foldhash::fast::RandomState>,
+    /// Time of the last entry, in milliseconds, once it was read in this transaction.
+    last: Option<i64>,
+}
 
-impl NameIds {
+impl LedgerWriter {
+    /// Begins a transaction: another process may have added entries since the last one.
+    pub(super) fn begin(&mut self) {
+        self.last = None;
+    }
+
     /// Forgets all, as after a transaction that failed.
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.ids.clear();
+        self.last = None;
+    }
+
+    /// The time of the next entry: no clock makes the ledger run backwards.
+    fn next(&mut self, connection: &Connection, at: i64) -> Result<i64> {
+        let last = match self.last {
+            Some(last) => last,
+            None => {
+                let mut select =
+                    connection.prepare_cached("SELECT at FROM entries ORDER BY rowid DESC LIMIT 1")?;
+                select.query_row([], |row| row.get(0)).optional()?.unwrap_or(0)
+            }
+        };
+        let at = at.max(last);
+        self.last = Some(at);
+        Ok(at)
     }
 
     fn id(&mut self, connection: &Connection, name: &str) -> Result<i64> {
-        if let Some(id) = self.0.get(name) {
+        if let Some(id) = self.ids.get(name) {
             return Ok(*id);
         }
         let mut select = connection.prepare_cached("SELECT id FROM names WHERE name = ?1")?;
@@ -34,24 +60,25 @@ impl NameIds {
                 connection.last_insert_rowid()
             }
         };
-        if self.0.len() >= MOST_NAMES {
-            self.0.clear();
+        if self.ids.len() >= MOST_NAMES {
+            self.ids.clear();
         }
-        self.0.insert(name.into(), id);
+        self.ids.insert(name.into(), id);
         Ok(id)
     }
 }
 
-/// Writes an entry behind the last one: no clock makes the ledger run backwards.
-pub(super) fn insert(connection: &Connection, names: &mut NameIds, entry: &Entry) -> Result<()> {
+/// Writes an entry behind the last one.
+pub(super) fn insert(connection: &Connection, names: &mut LedgerWriter, entry: &Entry) -> Result<()> {
     let (kind, id) = match &entry.source {
         EntrySource::Task(id) => (TASK, id),
         EntrySource::Call(id) => (CALL, id),
         EntrySource::Socket(id) => (SOCKET, id),
     };
+    let at = names.next(connection, milliseconds(entry.at))?;
     let mut name = |text: &str| names.id(connection, text);
     let row = params![
-        milliseconds(entry.at),
+        at,
         kind,
         id,
         name(&entry.tenant)?,
@@ -70,8 +97,7 @@ pub(super) fn insert(connection: &Connection, names: &mut NameIds, entry: &Entry
     let mut insert = connection.prepare_cached(
         "INSERT INTO entries (at, kind, id, tenant, key_id, account, model, mount, operation, submitted_at, status,
                               units, class, usage, flags)
-         VALUES (max(?1, coalesce((SELECT at FROM entries ORDER BY rowid DESC LIMIT 1), 0)),
-                 ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
     )?;
     insert.execute(row).map(drop)
 }
