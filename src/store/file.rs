@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -286,6 +287,20 @@ pub(super) fn resolved(path: &Path) -> Result<PathBuf, StoreCause> {
 /// Locks a file beside the database. SQLite's own locks belong to the process, end as soon as the process closes any
 /// handle on the database, and would keep readers out.
 fn lock(path: &Path) -> Result<File, StoreCause> {
+    let mut tries = 0;
+    loop {
+        let locked = try_to_lock(path);
+        let is_ours = matches!(&locked, Err(StoreCause::OtherGateway { process }) if *process == Some(std::process::id()));
+        // A child that this process has just forked holds the files that are open until it becomes another program.
+        if !is_ours || tries == OWN_LOCK_TRIES {
+            return locked;
+        }
+        tries += 1;
+        thread::sleep(OWN_LOCK_PAUSE);
+    }
+}
+
+fn try_to_lock(path: &Path) -> Result<File, StoreCause> {
     let mut file = private(path)?;
     match file.try_lock() {
         Ok(()) => {
@@ -322,6 +337,8 @@ fn identity(path: &Path) -> Result<FileIdentity, StoreCause> {
     Ok(FileIdentity { device: file.dev(), inode: file.ino(), length: file.len() })
 }
 
+const OWN_LOCK_TRIES: u32 = 20;
+const OWN_LOCK_PAUSE: Duration = Duration::from_millis(5);
 const MODE: u32 = 0o600;
 /// Size of the reserve file: space for some thousand claims.
 const RESERVE_BYTES: u64 = 1024 * 1024;

@@ -17,8 +17,10 @@ async fn gathered(last_commit: usize) -> usize {
     let opened = OpenedFile { connection: Some(connection), is_full: false };
     let mut writer = StoreWriter::new(state, file, opened, changes, 8);
     writer.batches.note(last_commit);
-    let send = |id: &str| {
-        let (reply, _) = oneshot::channel();
+    let mut outcomes = Vec::new();
+    let mut send = |id: &str| {
+        let (reply, outcome) = oneshot::channel();
+        outcomes.push(outcome);
         let change = Change::Hide { id: id.into(), claimed_at: SystemTime::now() };
         queue.try_send(QueuedChange { change, reply, withdrawable: None }).unwrap();
     };

@@ -34,6 +34,10 @@ impl Patience {
         self.came_bytes += bytes;
         if let Some(wait) = self.wait.take() {
             self.window_left = wait.window_ends.saturating_duration_since(now);
+            if self.window_left.is_zero() {
+                // The window ended while nobody asked for bytes.
+                (self.came_bytes, self.window_left) = (0, self.idle);
+            }
         }
     }
 
@@ -80,6 +84,17 @@ mod tests {
                 false
             })
             .count()
+    }
+
+    /// An upstream that takes nothing for longer than a window is no fault of the client.
+    #[test]
+    fn a_window_that_ends_while_nobody_asks_is_begun_anew() {
+        let now = Instant::now();
+        let mut patience = Patience::new(IDLE, 100);
+        assert!(patience.deadline(now).is_some());
+        let later = now + 3 * IDLE;
+        patience.note(1, later);
+        assert_eq!(patience.deadline(later), Some(later + IDLE));
     }
 
     #[test]
