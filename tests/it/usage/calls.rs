@@ -20,13 +20,13 @@ const LAST_CHUNK: &str =
     "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2,\"total_tokens\":9}}\n\n";
 const DONE: &str = "data: [DONE]\n\n";
 
-fn answering(bytes: Vec<u8>) -> (Upstream, Gateway) {
+pub(super) fn answering(bytes: Vec<u8>) -> (Upstream, Gateway) {
     let upstream = Upstream::answering(bytes);
     let gateway = Gateway::start(upstream.address);
     (upstream, gateway)
 }
 
-fn ask_chat(gateway: &Gateway) -> Message {
+pub(super) fn ask_chat(gateway: &Gateway) -> Message {
     let key = format!("Authorization: Bearer {TENANT_KEY}");
     let body = json!({"model": "qwen3-max", "messages": [{"role": "user", "content": "hi"}]}).to_string();
     gateway.ask(message("POST /compatible-mode/v1/chat/completions", &[&key], &body))

@@ -1,0 +1,39 @@
+//! `dashgate usage`: the report and the entries, from a running gateway.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::calls::{answering, ask_chat};
+use crate::harness::{ADMIN_TOKEN, answer, eventually};
+
+#[test]
+fn the_command_shows_the_report_and_the_entries() {
+    const ANSWER: &str = r#"{"usage":{"prompt_tokens":30,"completion_tokens":20,"total_tokens":50}}"#;
+    let (_upstream, gateway) = answering(answer("200 OK", &["X-Request-Id: r-7"], ANSWER));
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_dashgate"))
+            .arg("usage")
+            .args(["--admin", &format!("http://{}", gateway.admin)])
+            .args(arguments)
+            .env("DASHGATE_ADMIN_TOKEN", ADMIN_TOKEN)
+            .output()
+            .expect("the program");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    ask_chat(&gateway);
+    ask_chat(&gateway);
+    // Entries are written a moment after the last byte.
+    eventually("both entries are written", || run(&["export"]).lines().count() == 2);
+    let table = run(&["--by", "tenant,model"]);
+    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[2], ["TENANT", "MODEL", "ENTRIES", "INPUT_TOKEN", "OUTPUT_TOKEN"], "{table}");
+    assert_eq!(lines[3], ["one", "qwen3-max", "2", "60.000", "40.000"], "{table}");
+    assert_eq!(lines[4], ["total", "2", "60.000", "40.000"], "{table}");
+    assert_eq!(run(&["--csv", "--tenant", "two"]).lines().count(), 1, "the head alone");
+    let report: Value = serde_json::from_str(&run(&["--json"])).expect("JSON");
+    assert_eq!(report["total"]["units"]["input_token"], "60.000");
+    let entry: Value = serde_json::from_str(run(&["export"]).lines().next().expect("a line")).expect("JSON");
+    assert_eq!(entry["source"], "call:r-7");
+}
