@@ -35,9 +35,10 @@
 //!
 //! - `authorize` (does this task belong to this tenant?) comes after `admit`, so that guesses of task ids use up the limits
 //!   of the guesser's own key.
+//! - A submit with an `Idempotency-Key` is noted before it is sent; `replay` answers one that comes again.
 //! - `claim` (record durably whose task this is) completes before the client sees the task's id.
-//! - `observe` counts each byte of the answer. When the answer's body is dropped, however the request ended, its exchange
-//!   frees the permit and records metrics, spans and the access log once.
+//! - `observe` counts each byte of the answer, and `meter` reads from a copy what the call used. When the answer's body is
+//!   dropped, however the request ended, its exchange frees the permit and records metrics, spans and the access log once.
 //! - In the unified dialect a create is translated into a native submit after `authorize`, and its answer is translated back
 //!   after `claim`. The file of a finished video is downloaded from storage in place of `send`.
 //!
@@ -46,7 +47,7 @@
 //! | room | what it holds |
 //! |---|---|
 //! | [`app`] | the wiring: a configuration in, bound addresses and a drain handle out |
-//! | [`cli`] | the commands that are clients of a running gateway (`keys`), the check of keys and store, and the demo |
+//! | [`cli`] | the commands that are clients of a running gateway (`keys`, `usage`), the check of keys and store, and the demo |
 //! | [`server`] | the client's side of the wire: accept, connection, HTTP/1.1 head checks, parked connections, drain |
 //! | [`admin`] | the operator's listener: health, metrics, the admin API |
 //! | [`lifecycle`] | reload, hand-over to a new process, housekeeping, readiness, liveness, signals, notices to systemd |
@@ -58,7 +59,7 @@
 //! | [`account`] | Alibaba accounts: keys, health, cooldown, choice, pace of submits, owners of uploads |
 //! | [`limits`] | rates, slots, tasks in flight, auth failures |
 //! | [`telemetry`] | metrics, access log, traces, stopwatch |
-//! | [`store`] | durable state: tasks and uploads with their owners, virtual keys; the replay of changes |
+//! | [`store`] | durable state: tasks and uploads with their owners, virtual keys, submits that may be repeated, the ledger; the replay of changes |
 //! | [`config`] | from the file to a checked `Config`; all faults at once, with line and column |
 //! | [`net`] | streams, TLS, certificates, timers, dialling and egress proxies, a one-shot HTTP client, the tests for public addresses and for hosts of this machine |
 //! | [`unified`] | the unified dialect: its fields mapped to native bodies, and tasks shown as videos |
@@ -76,7 +77,7 @@
 //! | a mount | a row in the configuration |
 //! | an operation | a variant with its row of facts in [`dashscope::operation`]; the compiler then lists `admit` and `authorize` |
 //! | a dialect | a variant of [`config::Dialect`]; the compiler lists `route` and `submit`; then operations, and its stages in a folder of `proxy/` |
-//! | a store engine | the files of `store/` that name SQLite: `file`, `rows`, `schema`, `writer`, `fault` |
+//! | a store engine | the files of `store/` that name SQLite: `file`, `rows`, `ledger`, `idempotency`, `expiry`, `schema`, `writer`, `fault` |
 //! | a refusal | a variant of `proxy::rejection::Rejection` with its row, its label in [`telemetry::metrics::Reason`], and its row in the guide's `troubleshooting.md` |
 //! | a metric | a family in [`telemetry::metrics`], one line where it is recorded, and its row in the guide's `observability.md` |
 //! | a configuration key | a field with its check in [`config`], its lines in the example and in the schema, and its row in the guide's `reference.md`; tests compare the four |
@@ -103,6 +104,8 @@
 //! | operation | what a call does, told from method and path |
 //! | admit, permit, rejection | let in; leave to run; refusal |
 //! | limit, bucket, slot | a declared rule; the state of a rate; a unit of concurrency |
+//! | ledger, entry | what was used, by whom; one record of use, written once |
+//! | settle | record a task's end with its entry |
 //! | claim, owner | record a new task's id; whose task it is |
 //! | exchange, outcome, reason | one request and its answer; how it ended; why it was refused |
 //! | directory | the immutable view of tenants, keys and settings between two reloads |

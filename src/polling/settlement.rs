@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::dashscope::task::{NamedTask, Status};
-use crate::dashscope::usage::{self, Reading, Usage};
+use crate::dashscope::usage::{self, Reading};
 use crate::polling::TaskAnswer;
 use crate::store::{Entry, EntryFlags, EntrySource, LOST, TaskRecord};
 
@@ -26,11 +26,7 @@ pub(super) fn entry(
         Some(answer) => usage::of_task(&answer.body),
         None => Reading::Unread { raw: None },
     };
-    let (read, is_unread) = match reading {
-        Reading::Read(read) => (read, false),
-        Reading::Unread { raw } => (Usage { raw: raw.unwrap_or_default(), ..Usage::default() }, true),
-        Reading::Unused => (Usage::default(), false),
-    };
+    let (read, is_unread) = reading.into_use().unwrap_or_default();
     Some(Arc::new(Entry {
         source: EntrySource::Task(Arc::clone(&record.id)),
         at: now,

@@ -88,14 +88,8 @@ impl CallMeter {
             }
             MeteredAnswer::Unreadable => Reading::Unread { raw: None },
         };
-        let usage = match reading {
-            Reading::Read(usage) => usage,
-            Reading::Unused => return,
-            Reading::Unread { raw } => {
-                flags.is_unread = true;
-                Usage { raw: raw.unwrap_or_default(), ..Usage::default() }
-            }
-        };
+        let Some((usage, is_unread)) = reading.into_use() else { return };
+        flags.is_unread = is_unread;
         store.ride(Change::Enter(Arc::new(entry(EntrySource::Call(request_id), usage, flags, exchange))));
     }
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::exchange::Exchange;
 use super::meter::entry;
 use crate::dashscope::inference_message::InferenceMessage;
-use crate::dashscope::usage::{Reading, Usage, of_frame};
+use crate::dashscope::usage::{Reading, of_frame};
 use crate::dashscope::websocket_texts::PassingTexts;
 use crate::store::{Change, EntryFlags, EntrySource};
 
@@ -83,14 +83,8 @@ impl SocketMeter {
 
     fn enter(&self, tasks: &mut SocketTasks, reading: Reading, is_whole: bool, exchange: &Exchange) {
         let mut flags = EntryFlags { is_cut: !is_whole, ..EntryFlags::default() };
-        let usage = match reading {
-            Reading::Read(usage) => usage,
-            Reading::Unused => return,
-            Reading::Unread { raw } => {
-                flags.is_unread = true;
-                Usage { raw: raw.unwrap_or_default(), ..Usage::default() }
-            }
-        };
+        let Some((usage, is_unread)) = reading.into_use() else { return };
+        flags.is_unread = is_unread;
         tasks.entered += 1;
         let source = EntrySource::Socket(format!("{}/{}", self.id, tasks.entered).into());
         let mut entry = entry(source, usage, flags, exchange);

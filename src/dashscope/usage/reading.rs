@@ -26,6 +26,17 @@ pub enum Reading {
     Unused,
 }
 
+impl Reading {
+    /// The use, and true if it is not all that was used; `None` if nothing was used.
+    pub fn into_use(self) -> Option<(Usage, bool)> {
+        match self {
+            Self::Read(usage) => Some((usage, false)),
+            Self::Unread { raw } => Some((Usage { raw: raw.unwrap_or_default(), ..Usage::default() }, true)),
+            Self::Unused => None,
+        }
+    }
+}
+
 /// The most bytes of a `usage` object that are kept: an entry of the ledger has room for no more.
 const LONGEST_RAW: usize = 2048;
 
