@@ -44,11 +44,11 @@ impl Store {
     }
 
     /// Makes a change that nobody waits for, and that no mirror holds. It is written in its turn; a crash before that loses
-    /// it, as does a full queue.
+    /// it, as does a full queue. The log says how many were lost, once the store can be written again.
     pub fn ride(&self, change: Change) {
         let (reply, _) = oneshot::channel();
         if !matches!(self.queue(QueuedChange { change, reply, withdrawable: None }), Ok(None)) {
-            tracing::warn!("{}: there was no room for a change", self.state.path.display());
+            self.state.count_lost();
         }
     }
 

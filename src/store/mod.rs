@@ -318,6 +318,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn changes_that_nobody_waits_for_and_that_find_no_room_are_counted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("store.db");
+        let bounds = StoreBounds { most_per_commit: 1, most_waiting: 1, ..StoreBounds::default() };
+        let store = Store::open_with(&path, bounds).expect("a store");
+        let other = Connection::open(&path).expect("the file");
+        other.execute_batch("BEGIN IMMEDIATE").expect("a lock");
+        for _ in 0..10 {
+            store.ride(Change::Hide { id: "a".into(), claimed_at: SystemTime::UNIX_EPOCH });
+        }
+        // One waits, and one may be on its way to the file.
+        let lost = store.state.take_lost();
+        assert!((8..=9).contains(&lost), "{lost}");
+        assert_eq!(store.state.take_lost(), 0);
+        other.execute_batch("COMMIT").expect("no lock");
+    }
+
+    #[test]
     fn a_disk_that_hangs_does_not_keep_the_process() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("store.db");

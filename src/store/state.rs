@@ -34,6 +34,8 @@ pub(super) struct StoreState {
     /// Number of changes that the writer has taken from the queue and has not written.
     taken: AtomicUsize,
     learnt: Mutex<LearntStatuses>,
+    /// Changes for which the queue had no room, and for which nobody waited.
+    lost: AtomicU64,
     /// Rows that have expired at this time, in milliseconds since 1970, are to be deleted.
     tidy_at: AtomicI64,
     /// Digests of deleted secrets, for the keyring.
@@ -62,6 +64,7 @@ impl StoreState {
             waits_since: AtomicU64::new(0),
             taken: AtomicUsize::new(0),
             learnt: Mutex::default(),
+            lost: AtomicU64::new(0),
             tidy_at: AtomicI64::new(i64::MIN),
             dropped_keys: Mutex::default(),
             commits: AtomicU64::new(0),
@@ -124,6 +127,14 @@ impl StoreState {
 
     pub(super) fn take_learnt(&self) -> LearntStatuses {
         std::mem::take(&mut *self.learnt.lock())
+    }
+
+    pub(super) fn count_lost(&self) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn take_lost(&self) -> u64 {
+        self.lost.swap(0, Ordering::Relaxed)
     }
 
     pub(super) fn tidy(&self, milliseconds: i64) {

@@ -333,6 +333,13 @@ impl StoreWriter {
 
     fn succeeded(&mut self, due: bool) {
         self.retry_at = None;
+        let lost = self.state.take_lost();
+        if lost > 0 {
+            let path = self.state.path.display();
+            tracing::error!(
+                "{path}: there was no room for {lost} changes, most of them entries of calls: they are lost"
+            );
+        }
         if !self.has_reserve && due {
             match self.file.reserve() {
                 Ok(()) => self.has_reserve = true,
