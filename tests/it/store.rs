@@ -5,6 +5,7 @@
 mod crash;
 mod figures;
 mod full;
+mod keyed;
 mod ledger;
 mod older;
 mod refused;
