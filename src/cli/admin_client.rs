@@ -105,7 +105,7 @@ impl AdminClient {
         })
     }
 
-    /// What the answer says of a failure.
+    /// The failure that an answer tells.
     fn failure(&self, status: StatusCode, answer: &Value) -> AdminFailure {
         let message = answer["message"].as_str().map_or_else(
             || {

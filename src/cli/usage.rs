@@ -23,7 +23,7 @@ pub struct UsageOptions {
     gateway: AdminOptions,
     #[command(flatten)]
     filter: UsageFilter,
-    /// What each row is for: any of tenant, key, model, account, class, day, month.
+    /// Properties that a row is for: any of tenant, key, model, account, class, day, month.
     #[arg(long, value_name = "NAMES", default_value = "tenant,model")]
     by: String,
     /// Print CSV, with a column for each unit.

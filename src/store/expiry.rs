@@ -41,7 +41,7 @@ const DELETE_KEYS: &str = "DELETE FROM keys WHERE sha256 IN
 /// Deletes rows that have expired at `now`, `most` at most. A task that goes before its end was told is entered as lost.
 pub(super) fn delete_expired(
     connection: &Connection,
-    names: &mut LedgerWriter,
+    ledger: &mut LedgerWriter,
     now: i64,
     most: usize,
 ) -> Result<ExpiredRows> {
@@ -59,7 +59,7 @@ pub(super) fn delete_expired(
     }
     let mut rows = lost.len();
     for entry in lost.into_iter().flatten() {
-        ledger::insert(connection, names, &entry)?;
+        ledger::insert(connection, ledger, &entry)?;
     }
     rows += uploads.execute(params![before(UPLOADS_KEPT), (most - rows) as i64])?;
     let mut entries = connection.prepare_cached(DELETE_ENTRIES)?;

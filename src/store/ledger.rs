@@ -69,14 +69,14 @@ impl LedgerWriter {
 }
 
 /// Writes an entry behind the last one.
-pub(super) fn insert(connection: &Connection, names: &mut LedgerWriter, entry: &Entry) -> Result<()> {
+pub(super) fn insert(connection: &Connection, ledger: &mut LedgerWriter, entry: &Entry) -> Result<()> {
     let (kind, id) = match &entry.source {
         EntrySource::Task(id) => (TASK, id),
         EntrySource::Call(id) => (CALL, id),
         EntrySource::Socket(id) => (SOCKET, id),
     };
-    let at = names.next(connection, milliseconds(entry.at))?;
-    let mut name = |text: &str| names.id(connection, text);
+    let at = ledger.next(connection, milliseconds(entry.at))?;
+    let mut name = |text: &str| ledger.id(connection, text);
     let row = params![
         at,
         kind,

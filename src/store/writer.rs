@@ -409,7 +409,7 @@ impl StoreWriter {
 
 fn apply(
     connection: &Connection,
-    names: &mut LedgerWriter,
+    ledger: &mut LedgerWriter,
     queued: &mut QueuedChange,
 ) -> rusqlite::Result<Outcome> {
     let is_made = match &queued.change {
@@ -422,8 +422,8 @@ fn apply(
         Change::Begin(submit) => return idempotency::begin(connection, submit),
         Change::Release(submit) => idempotency::release(connection, submit),
         Change::Lose(submit) => idempotency::lose(connection, submit),
-        Change::Settle(entry) => settle(connection, names, entry),
-        Change::Enter(entry) => ledger::insert(connection, names, entry).map(|()| true),
+        Change::Settle(entry) => settle(connection, ledger, entry),
+        Change::Enter(entry) => ledger::insert(connection, ledger, entry).map(|()| true),
         Change::Hide { id, claimed_at } => rows::hide_task(connection, id, *claimed_at),
         Change::KeepUpload { upload, displaced } => {
             if let Some(displaced) = displaced {
@@ -443,11 +443,11 @@ fn apply(
     is_made.map(Outcome::of)
 }
 
-fn settle(connection: &Connection, names: &mut LedgerWriter, entry: &Entry) -> rusqlite::Result<bool> {
+fn settle(connection: &Connection, ledger: &mut LedgerWriter, entry: &Entry) -> rusqlite::Result<bool> {
     let EntrySource::Task(id) = &entry.source else { return Ok(false) };
     let is_made = rows::settle_task(connection, id, entry.submitted_at, &entry.status)?;
     if is_made {
-        ledger::insert(connection, names, entry)?;
+        ledger::insert(connection, ledger, entry)?;
     }
     Ok(is_made)
 }

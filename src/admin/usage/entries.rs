@@ -59,7 +59,7 @@ impl EntriesQuery {
                 }
             }
         }
-        // Who asks for one request or task need not know its month.
+        // A caller who asks for one request or task need not know its month.
         let month = zone().month(now);
         let usual = if source.is_some() { [UNIX_EPOCH, month[1]] } else { month };
         Ok(Self { filter: filter.finish(usual)?, source, limit, after })

@@ -1,4 +1,4 @@
-//! Who used what: sums of the ledger's entries, and the entries themselves. The ledger is read on threads of its own.
+//! Reports of use: sums of the ledger's entries, and the entries themselves. The ledger is read on threads of its own.
 
 mod csv;
 mod entries;

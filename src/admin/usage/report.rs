@@ -10,7 +10,7 @@ use super::zone::{Zone, zone};
 use crate::dashscope::usage::Unit;
 use crate::store::{Entry, EntryFlags};
 
-/// What entries are grouped by.
+/// A property by which entries are grouped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dimension {
     Tenant,

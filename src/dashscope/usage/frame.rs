@@ -5,7 +5,7 @@ use super::object;
 use super::reading::Reading;
 use memchr::memmem;
 
-/// What a message tells of the use of a task, or of a response of the realtime protocol.
+/// Use of a task, as a message tells it, or of a response of the realtime protocol.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FrameUsage {
     /// The id of the task or of the response.
