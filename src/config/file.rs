@@ -87,6 +87,7 @@ pub(super) struct RawTenant {
     pub(super) has_keys: bool,
     pub(super) keys: Vec<RawKey>,
     pub(super) async_header: Option<Text>,
+    pub(super) stream_usage: Option<Text>,
     pub(super) accounts: Option<Located<Vec<Text>>>,
     pub(super) models: Option<Vec<String>>,
     pub(super) allow: Option<Located<Vec<Text>>>,
@@ -309,6 +310,9 @@ fn tenant(mut table: Table<'_>) -> RawTenant {
         has_keys: table.has_items("keys"),
         keys: table.field("keys").and_then(keys).unwrap_or_default(),
         async_header: table.field("async_header").and_then(|node| node.string("\"require\" or \"add\"")),
+        stream_usage: table
+            .field("stream_usage")
+            .and_then(|node| node.string("\"as_sent\", \"require\" or \"add\"")),
         accounts: table.field("accounts").and_then(list),
         models: table.field("models").and_then(models),
         allow: table.field("allow").and_then(list),

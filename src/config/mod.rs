@@ -257,6 +257,7 @@ pub struct TenantSettings {
     pub name: Arc<str>,
     pub keys: Vec<KeySettings>,
     pub async_header: AsyncHeader,
+    pub stream_usage: UsageOption,
     /// Indices into [`Config::accounts`]; at least one.
     pub accounts: Vec<usize>,
     /// Allowed models, as names or patterns with `*`. An empty list allows all models.
@@ -288,6 +289,17 @@ pub enum AsyncHeader {
     /// The call is refused as DashScope refuses it.
     Require,
     /// The header is added.
+    Add,
+}
+
+/// Treatment of an OpenAI-compatible stream without `stream_options.include_usage`, which tells no use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UsageOption {
+    /// The call passes as it came, and its use is estimated.
+    AsSent,
+    /// The call is refused.
+    Require,
+    /// The option is put into the body, and the event that it adds is taken out of the answer.
     Add,
 }
 

@@ -7,7 +7,7 @@ use toml::value::{Datetime, Offset};
 
 use super::node::nearest;
 use super::reader::ValueFault;
-use super::{AccountErrors, AsyncHeader, Dialect};
+use super::{AccountErrors, AsyncHeader, Dialect, UsageOption};
 use crate::dashscope::operation::Group;
 use crate::net::certificate;
 use crate::unified::StatusSpelling;
@@ -125,6 +125,12 @@ pub(super) fn video_statuses(text: &str) -> Result<StatusSpelling, ValueFault> {
 
 pub(super) fn async_header(text: &str) -> Result<AsyncHeader, ValueFault> {
     one_of(text, &[("require", AsyncHeader::Require), ("add", AsyncHeader::Add)])
+}
+
+pub(super) fn stream_usage(text: &str) -> Result<UsageOption, ValueFault> {
+    let words =
+        [("as_sent", UsageOption::AsSent), ("require", UsageOption::Require), ("add", UsageOption::Add)];
+    one_of(text, &words)
 }
 
 pub(super) fn account_errors(text: &str) -> Result<AccountErrors, ValueFault> {

@@ -14,7 +14,7 @@ use super::reader::ValueFault;
 use super::{
     AccountErrors, AccountSettings, AdminSettings, AsyncHeader, Config, GlobalSettings, Limits, Loaded,
     LogSettings, Mount, PollSettings, Rates, Secret, ServerSettings, StoreSettings, SubmitSettings,
-    TenantSettings, Timeouts, TraceSettings, egress, scalar, secret,
+    TenantSettings, Timeouts, TraceSettings, UsageOption, egress, scalar, secret,
 };
 use crate::dashscope::operation::Groups;
 
@@ -77,6 +77,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         name: "local".into(),
         keys: Vec::new(),
         async_header: AsyncHeader::Require,
+        stream_usage: UsageOption::AsSent,
         accounts: vec![0],
         models: Vec::new(),
         allow: Groups::ALL,

@@ -9,7 +9,7 @@ use super::named_few::NamedFew;
 use super::reader::{ConfigReader, Located, Location, Text, number};
 use super::secret::{check_length, shown};
 use super::unique::{SecretUse, UniqueSecrets, UniqueValues, unique_name};
-use super::{AsyncHeader, KeySettings, TenantSettings, scalar};
+use super::{AsyncHeader, KeySettings, TenantSettings, UsageOption, scalar};
 use crate::dashscope::operation::Groups;
 
 pub(super) fn check(
@@ -61,6 +61,7 @@ impl Check<'_, '_> {
         let keys: Vec<Option<KeySettings>> =
             file.keys.iter().map(|key| self.key(key, &shown(&file.name, "tenant"))).collect();
         let async_header = reader.setting(&file.async_header, scalar::async_header, AsyncHeader::Require);
+        let stream_usage = reader.setting(&file.stream_usage, scalar::stream_usage, UsageOption::AsSent);
         let accounts = match &file.accounts {
             Some(written) => self.references(written),
             None => Some((0..self.accounts.len()).collect()),
@@ -85,6 +86,7 @@ impl Check<'_, '_> {
             name: name?,
             keys: keys.into_iter().collect::<Option<_>>()?,
             async_header,
+            stream_usage,
             accounts: accounts?,
             models: file.models.clone().unwrap_or_default(),
             allow: allow?,

@@ -68,6 +68,11 @@ impl Operation {
         matches!(self.facts().answer, AnswerKind::InferenceOrEvents)
     }
 
+    /// True if a stream of the call tells its use only where `stream_options.include_usage` asks for it.
+    pub const fn tells_usage_if_asked(self) -> bool {
+        matches!(self, Operation::Chat | Operation::Completion)
+    }
+
     /// True if a good answer proves that the account is neither overdue nor throttled: DashScope answers other
     /// calls of an overdue or throttled account too, and a WebSocket's refusal comes inside the connection.
     pub const fn is_inference(self) -> bool {

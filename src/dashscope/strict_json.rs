@@ -72,6 +72,11 @@ impl Field {
         if self.count > 1 || self.has_lookalike { Err(FieldFault::Ambiguous(name)) } else { Ok(()) }
     }
 
+    /// True if the object has the field, if only as null.
+    pub(super) const fn is_there(&self) -> bool {
+        self.count > 0
+    }
+
     pub(super) fn text(self, name: &'static str) -> Result<Option<Box<str>>, FieldFault> {
         self.check(name)?;
         match self.value {

@@ -113,7 +113,7 @@ async fn read_body(body: &Upload) -> Result<LimitedFields, FieldFault> {
 }
 
 /// Reader over the pieces of a body.
-struct Pieces(VecDeque<Bytes>);
+pub(super) struct Pieces(pub VecDeque<Bytes>);
 
 impl Read for Pieces {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
@@ -127,7 +127,8 @@ impl Read for Pieces {
     }
 }
 
-fn bad_body(what: &str, fault: &FieldFault) -> Rejection {
+/// The refusal of a body, or a message, that must be known and can't be read.
+pub(super) fn bad_body(what: &str, fault: &FieldFault) -> Rejection {
     let refused = |problem: String| Rejection::BadBody(problem.into());
     match fault {
         FieldFault::NotJson => {
@@ -198,6 +199,6 @@ fn what_is_asked(is_named: bool) -> &'static str {
 }
 
 /// The largest body that is read on the worker itself: reading it takes about ten microseconds.
-const MOST_AT_ONCE: u64 = 64 * 1024;
+pub(super) const MOST_AT_ONCE: u64 = 64 * 1024;
 /// Greatest length of a model's name in a message, in characters.
 const MOST_SHOWN: usize = 64;

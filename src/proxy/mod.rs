@@ -9,6 +9,7 @@
 //! ```
 
 mod admit;
+mod ask_usage;
 mod authenticate;
 mod authorize;
 mod claim;
@@ -37,6 +38,7 @@ mod send;
 mod shared;
 mod socket_meter;
 mod submit;
+mod take_usage;
 mod tunnel;
 mod unread;
 pub mod upgrade;
@@ -263,6 +265,7 @@ impl Proxy {
             Box::pin(decide::decide(self, passage)).await?;
         }
         let streams = inspect::inspect(passage).await?.streams;
+        ask_usage::ask_usage(passage).await?;
         let Passage { exchange, request, body, destination, .. } = passage;
         let permit = exchange.permit();
         if streams {

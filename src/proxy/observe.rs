@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::exchange::Exchange;
 use super::meter::CallMeter;
+use super::take_usage::UsageTaker;
 use crate::dashscope::headers::REQUEST_ID;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::stopwatch::Awaited;
@@ -23,6 +24,7 @@ pub struct Observed {
     source: BodySource,
     /// Present until the use of the call is entered.
     meter: Option<Box<CallMeter>>,
+    taker: Option<Box<UsageTaker>>,
     exchange: Rc<Exchange>,
 }
 
@@ -34,6 +36,19 @@ enum BodySource {
 }
 
 type Piece = Result<Frame<Bytes>, DownloadFault>;
+
+impl BodySource {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        match self {
+            BodySource::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            BodySource::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            BodySource::Stream(download) => Pin::new(download).poll_frame(cx),
+            BodySource::Pumped(taken) => {
+                taken.poll_recv(cx).map(|piece| piece.unwrap_or(Some(Err(DownloadFault::Lost))))
+            }
+        }
+    }
+}
 
 /// An answer that the gateway made.
 pub(super) fn whole(response: Response<Bytes>, exchange: &Rc<Exchange>) -> Response<Observed> {
@@ -77,14 +92,16 @@ pub(super) fn pump(
     (observe(response, exchange), carry)
 }
 
-fn observe(response: Response<BodySource>, exchange: &Rc<Exchange>) -> Response<Observed> {
+fn observe(mut response: Response<BodySource>, exchange: &Rc<Exchange>) -> Response<Observed> {
     exchange.status.set(Some(response.status()));
     if exchange.has_log() {
         exchange.answer_id.replace(response.headers().get(REQUEST_ID).cloned());
     }
     let is_ours = matches!(response.body(), BodySource::Whole(_));
     let meter = if is_ours { None } else { CallMeter::of(&response, exchange) };
-    let mut observed = response.map(|source| Observed { source, meter, exchange: Rc::clone(exchange) });
+    let taker = if is_ours { None } else { UsageTaker::of(&mut response, exchange) };
+    let mut observed =
+        response.map(|source| Observed { source, meter, taker, exchange: Rc::clone(exchange) });
     if observed.body().is_end_stream() {
         observed.body_mut().end();
     }
@@ -110,6 +127,25 @@ impl Observed {
 }
 
 impl Observed {
+    /// The next frame for the client, if it is there. All that the upstream sends is metered.
+    fn next_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        loop {
+            if let Some(waiting) = self.taker.as_mut().and_then(|taker| taker.waiting()) {
+                return waiting;
+            }
+            let next = self.source.poll_next(cx);
+            if let (Some(meter), Poll::Ready(Some(Ok(frame)))) = (&mut self.meter, &next)
+                && let Some(data) = frame.data_ref()
+            {
+                meter.push(data);
+            }
+            let Some(taker) = &mut self.taker else { return next };
+            if let Some(passed) = taker.pass(next) {
+                return passed;
+            }
+        }
+    }
+
     /// Enters the use of the call, once.
     fn enter(&mut self, is_whole: bool) {
         if let Some(meter) = self.meter.take() {
@@ -134,19 +170,9 @@ impl Body for Observed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, DownloadFault>>> {
         self.exchange.stopwatch.set_waiting(Awaited::Client, false);
-        let next = match &mut self.source {
-            BodySource::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            BodySource::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            BodySource::Stream(download) => Pin::new(download).poll_frame(cx),
-            BodySource::Pumped(taken) => {
-                taken.poll_recv(cx).map(|piece| piece.unwrap_or(Some(Err(DownloadFault::Lost))))
-            }
-        };
+        let next = self.next_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &next {
             self.exchange.carry_out(frame.data_ref().map_or(0, |data| data.len() as u64));
-            if let (Some(meter), Some(data)) = (&mut self.meter, frame.data_ref()) {
-                meter.push(data);
-            }
         }
         match &next {
             Poll::Ready(Some(Err(_))) if self.exchange.outcome.get() == Outcome::Withdrawn => {}
@@ -161,6 +187,9 @@ impl Body for Observed {
     }
 
     fn is_end_stream(&self) -> bool {
+        if self.taker.as_ref().is_some_and(|taker| !taker.is_empty()) {
+            return false;
+        }
         match &self.source {
             BodySource::Whole(bytes) => bytes.is_empty(),
             BodySource::Stream(download) => download.is_end_stream(),
@@ -169,6 +198,9 @@ impl Body for Observed {
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.taker.is_some() {
+            return SizeHint::default();
+        }
         match &self.source {
             BodySource::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             BodySource::Stream(download) => download.size_hint(),

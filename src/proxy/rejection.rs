@@ -37,6 +37,8 @@ pub(super) enum Rejection {
     /// Method and path of an operation that is not passed on, or not for this tenant.
     NotAllowed(Box<str>),
     AsyncRequired,
+    /// The call asks for a stream that tells no use.
+    UsageOption,
     /// A call without a key comes from a web page of another site; with the text that says who may call.
     ForeignOrigin(&'static str),
     /// A limit of the caller is reached.
@@ -121,6 +123,7 @@ impl Rejection {
             },
             Rejection::NotAllowed(_) => RefusalRow { reason: Reason::NotAllowed, ..DENIED },
             Rejection::AsyncRequired => RefusalRow { reason: Reason::AsyncRequired, ..DENIED },
+            Rejection::UsageOption => RefusalRow { reason: Reason::UsageOption, ..BAD_REQUEST },
             Rejection::ForeignOrigin(_) => RefusalRow { reason: Reason::ForeignOrigin, ..DENIED },
             Rejection::BadPath(_) => RefusalRow { reason: Reason::BadPath, ..BAD_REQUEST },
             Rejection::BadRequest(_) | Rejection::BadBody(_) | Rejection::BadField(_) => BAD_REQUEST,
@@ -218,6 +221,10 @@ impl Rejection {
             }
             Rejection::AsyncRequired => {
                 "current user api does not support synchronous calls. Send the field X-DashScope-Async: enable.".into()
+            }
+            Rejection::UsageOption => {
+                "The request is refused: its stream tells no usage. Send \"stream_options\": {\"include_usage\": true}."
+                    .into()
             }
             Rejection::ForeignOrigin(who) => {
                 format!("Access denied. Its Host, Origin or Sec-Fetch-Site names another site, and {who}.")

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{AsyncHeader, Limits};
+use crate::config::{AsyncHeader, Limits, UsageOption};
 use crate::dashscope::operation::Groups;
 use crate::telemetry::metrics::{Metrics, Reason};
 use tokio::io::{DuplexStream, duplex};
@@ -9,6 +9,7 @@ fn tenant() -> Tenant {
         series: Metrics::default().tenant(&"one".into(), 0),
         name: "one".into(),
         async_header: AsyncHeader::Require,
+        stream_usage: UsageOption::AsSent,
         accounts: Vec::new(),
         allow: Groups::ALL,
         weight: 1,

@@ -11,7 +11,7 @@ use super::key::{CredentialFault, KeyDigest};
 use super::models::ModelLabels;
 use super::token::AdminToken;
 use crate::account::{Account, AccountRegistry};
-use crate::config::{AsyncHeader, Config, GlobalSettings, Limits, Mount};
+use crate::config::{AsyncHeader, Config, GlobalSettings, Limits, Mount, UsageOption};
 use crate::dashscope::operation::Groups;
 use crate::telemetry::metrics::{Metrics, ModelSeries, MountSeries, TenantSeries};
 
@@ -45,6 +45,7 @@ pub struct Tenant {
     pub name: Arc<str>,
     pub series: Arc<TenantSeries>,
     pub async_header: AsyncHeader,
+    pub stream_usage: UsageOption,
     /// Indices into [`Directory::accounts`].
     pub accounts: Vec<usize>,
     pub allow: Groups,
@@ -118,6 +119,7 @@ impl Directory {
                 name: Arc::clone(&tenant.name),
                 series: metrics.tenant(&tenant.name, number),
                 async_header: tenant.async_header,
+                stream_usage: tenant.stream_usage,
                 accounts: tenant.accounts.clone(),
                 allow: tenant.allow,
                 weight: tenant.weight,

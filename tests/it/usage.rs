@@ -3,6 +3,7 @@
 mod calls;
 mod command;
 mod sockets;
+mod streams;
 
 use std::io::Write;
 use std::ops::ControlFlow;

@@ -3,6 +3,7 @@
 
 mod answer;
 mod class;
+mod event_filter;
 mod family;
 mod fields;
 mod frame;
@@ -10,13 +11,16 @@ mod object;
 mod quantity;
 mod reading;
 mod stream;
+mod stream_options;
 mod task;
 mod tokens;
 mod unit;
 
 pub use answer::of_answer;
+pub use event_filter::UsageEventFilter;
 pub use frame::{FrameUsage, of_frame};
 pub use reading::{Reading, Usage};
 pub use stream::{StreamReader, StreamUsage};
+pub use stream_options::StreamOptions;
 pub use task::of_task;
 pub use unit::{Unit, Units};

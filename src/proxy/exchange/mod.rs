@@ -80,6 +80,8 @@ pub(super) struct Exchange {
     pub held_key: OnceCell<HeldKey>,
     /// Progress of the request's body.
     pub upload: OnceCell<Rc<Progress>>,
+    /// The client did not ask for the event of a stream that tells the use.
+    pub hides_usage: Cell<bool>,
     /// Bytes that the client sent over a WebSocket.
     carried_in: Cell<u64>,
     /// Bytes of the answer's body, or of a WebSocket, to the client.
@@ -153,6 +155,7 @@ impl Exchange {
             submit_progress: RefCell::default(),
             held_key: OnceCell::new(),
             upload: OnceCell::new(),
+            hides_usage: Cell::new(false),
             carried_in: Cell::new(0),
             carried_out: Cell::new(0),
             status: Cell::new(None),

@@ -63,6 +63,7 @@ pub enum Reason {
     NoMount,
     NotAllowed,
     AsyncRequired,
+    UsageOption,
     BadPath,
     BadRequest,
     ClientTimeout,

@@ -86,6 +86,7 @@ const ROWS: &[Row] = &[
     ("mounts.storage.hosts", "hosts = [\"a.example.com\"]", "hosts = [\"b.example.com\"]", Changes("mounts", "/wan")),
     ("tenants.name", "name = \"spare-tenant\"", "name = \"other-tenant\"", Renames("tenants")),
     ("tenants.async_header", "async_header = \"require\"", "async_header = \"add\"", TENANT),
+    ("tenants.stream_usage", "stream_usage = \"as_sent\"", "stream_usage = \"add\"", TENANT),
     ("tenants.accounts", "accounts = [\"main\"]", "accounts = [\"main\", \"spare\"]", TENANT),
     ("tenants.allow", "allow = [\"generate\"]", "allow = [\"generate\", \"tasks\"]", TENANT),
     ("tenants.weight", "weight = 3", "weight = 4", TENANT),
@@ -129,7 +130,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// Number of the first rows, whose keys the example shows.
-const SHOWN: usize = 79;
+const SHOWN: usize = 80;
 
 fn base(upstream: &str) -> String {
     format!(
@@ -194,6 +195,7 @@ storage = {{ hosts = ["a.example.com"] }}
 [[tenants]]
 name = "acme"
 async_header = "require"
+stream_usage = "as_sent"
 accounts = ["main"]
 allow = ["generate"]
 client_certificates = ["CN=acme-prod"]

@@ -14,11 +14,11 @@ use super::entries;
 use crate::harness::{Gateway, Message, TENANT_KEY, Upstream, answer, message};
 
 const CHAT: &str = r#"{"id":"c","choices":[{"message":{"content":"\"usage\":{\"prompt_tokens\":1}"}}],"usage":{"prompt_tokens":30,"completion_tokens":20,"total_tokens":50,"prompt_tokens_details":{"cached_tokens":10},"completion_tokens_details":{"reasoning_tokens":5}}}"#;
-const CHUNKS: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"a \\\"usage\\\":{}\"}}],\"usage\":null}\n\n\
+pub(super) const CHUNKS: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"a \\\"usage\\\":{}\"}}],\"usage\":null}\n\n\
                       data: {\"choices\":[{\"delta\":{\"content\":\"b\"}}],\"usage\":null}\n\n";
-const LAST_CHUNK: &str =
+pub(super) const LAST_CHUNK: &str =
     "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2,\"total_tokens\":9}}\n\n";
-const DONE: &str = "data: [DONE]\n\n";
+pub(super) const DONE: &str = "data: [DONE]\n\n";
 
 pub(super) fn answering(bytes: Vec<u8>) -> (Upstream, Gateway) {
     let upstream = Upstream::answering(bytes);
@@ -32,19 +32,19 @@ pub(super) fn ask_chat(gateway: &Gateway) -> Message {
     gateway.ask(message("POST /compatible-mode/v1/chat/completions", &[&key], &body))
 }
 
-fn events(body: &str) -> Vec<u8> {
+pub(super) fn events(body: &str) -> Vec<u8> {
     answer("200 OK", &["Content-Type: text/event-stream", "X-Request-Id: r-7"], body)
 }
 
 #[track_caller]
-fn only(gateway: Gateway) -> Entry {
+pub(super) fn only(gateway: Gateway) -> Entry {
     let mut entries = entries(gateway);
     assert_eq!(entries.len(), 1, "{entries:?}");
     entries.remove(0)
 }
 
 #[track_caller]
-fn assert_used(entry: &Entry, units: &[(Unit, u64)], flags: &[&str]) {
+pub(super) fn assert_used(entry: &Entry, units: &[(Unit, u64)], flags: &[&str]) {
     assert_eq!(entry.units, units.iter().copied().collect::<Units>());
     assert_eq!(entry.flags.names().collect::<Vec<_>>(), flags);
 }
