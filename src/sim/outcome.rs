@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::media::ResultMedium;
 use super::models::SimulatedFamily;
+use super::task_request::is_missing;
 use super::tasks::{SimulatedStatus, SimulatedTask};
-use super::usage::{file_urls, items, prompt, text, usage};
 
 /// Signs the URL of a result by its name.
 pub(super) type SignUrl<'a> = dyn Fn(&str) -> String + 'a;
@@ -25,11 +25,11 @@ pub(super) fn answer(task: &SimulatedTask, sign: &SignUrl<'_>) -> Map<String, Va
     match status {
         SimulatedStatus::Succeeded => {
             put_results(task, sign, &mut output);
-            answer.insert("usage".into(), usage(task));
+            answer.insert("usage".into(), task.consumption.usage());
         }
         SimulatedStatus::Failed => put_failure(task, &mut output),
         SimulatedStatus::Running if counts_items(task.family) => {
-            output.insert("task_metrics".into(), metrics(items(task), 0, 0));
+            output.insert("task_metrics".into(), metrics(task.request().items(), 0, 0));
         }
         SimulatedStatus::Pending
         | SimulatedStatus::Running
@@ -72,7 +72,7 @@ fn put_failure(task: &SimulatedTask, output: &mut Map<String, Value>) {
     output.insert("code".into(), code.into());
     output.insert("message".into(), message.into());
     if task.family == SimulatedFamily::Transcription {
-        let urls = file_urls(task);
+        let urls = task.request().file_urls();
         let failed = |url: &&str| json!({"file_url": url, "code": code, "message": message, "subtask_status": "FAILED"});
         output.insert("results".into(), urls.iter().map(failed).collect());
         output.insert("task_metrics".into(), metrics(urls.len(), 0, urls.len()));
@@ -94,9 +94,10 @@ fn put_results(task: &SimulatedTask, sign: &SignUrl<'_>, output: &mut Map<String
         | SimulatedFamily::Wan2
         | SimulatedFamily::KeyFrames
         | SimulatedFamily::OtherVideo => {
-            output.insert("orig_prompt".into(), prompt(task));
+            output.insert("orig_prompt".into(), task.request().prompt().into());
             if extends_prompt(task) {
-                output.insert("actual_prompt".into(), format!("{}, in detail", text(&prompt(task))).into());
+                output
+                    .insert("actual_prompt".into(), format!("{}, in detail", task.request().prompt()).into());
             }
             output.insert("video_url".into(), url(0, ResultMedium::Video));
         }
@@ -112,7 +113,7 @@ fn put_results(task: &SimulatedTask, sign: &SignUrl<'_>, output: &mut Map<String
                 let content = json!([{"type": "image", "image": url(number, ResultMedium::Image)}]);
                 json!({"finish_reason": "stop", "message": {"role": "assistant", "content": content}})
             };
-            output.insert("choices".into(), (0..items(task)).map(image).collect());
+            output.insert("choices".into(), (0..task.request().items()).map(image).collect());
             output.insert("finished".into(), true.into());
         }
         SimulatedFamily::Transcription => put_transcripts(task, &url, output),
@@ -136,23 +137,22 @@ fn put_results(task: &SimulatedTask, sign: &SignUrl<'_>, output: &mut Map<String
     }
 }
 
-/// Results of images. An image fails alone if the prompt names its number as `fail:N`.
+/// Results of images, of which some may have failed alone.
 fn put_images(
     task: &SimulatedTask,
     url: &dyn Fn(usize, ResultMedium) -> Value,
     output: &mut Map<String, Value>,
 ) {
-    let prompt = prompt(task);
-    let count = items(task);
-    let failed = |number: usize| text(&prompt).contains(&format!("fail:{number}"));
+    let request = task.request();
+    let (prompt, count) = (request.prompt(), request.items());
     let image = |number: usize| {
-        if failed(number) {
+        if request.fails(number) {
             json!({"code": "InternalError.Timeout", "message": "An internal timeout error has occured."})
         } else {
             json!({"orig_prompt": prompt, "actual_prompt": prompt, "url": url(number, ResultMedium::Image)})
         }
     };
-    let failures = (0..count).filter(|number| failed(*number)).count();
+    let failures = (0..count).filter(|number| request.fails(*number)).count();
     output.insert("results".into(), (0..count).map(image).collect());
     output.insert("task_metrics".into(), metrics(count, count - failures, failures));
 }
@@ -163,10 +163,10 @@ fn put_transcripts(
     url: &dyn Fn(usize, ResultMedium) -> Value,
     output: &mut Map<String, Value>,
 ) {
-    let urls = file_urls(task);
-    let missing = urls.iter().filter(|url| url.contains("missing")).count();
+    let urls = task.request().file_urls();
+    let missing = urls.iter().filter(|url| is_missing(url)).count();
     let result = |(number, file): (usize, &&str)| {
-        if file.contains("missing") {
+        if is_missing(file) {
             json!({
                 "file_url": file,
                 "code": "InvalidFile.DownloadFailed",
@@ -188,8 +188,8 @@ fn counts_items(family: SimulatedFamily) -> bool {
 
 fn extends_prompt(task: &SimulatedTask) -> bool {
     matches!(task.family, SimulatedFamily::Wan25 | SimulatedFamily::Wan2 | SimulatedFamily::KeyFrames)
-        && task.parameter("prompt_extend").as_bool().unwrap_or(true)
-        && !text(&prompt(task)).is_empty()
+        && task.request().parameter("prompt_extend").as_bool().unwrap_or(true)
+        && !task.request().prompt().is_empty()
 }
 
 fn metrics(total: usize, succeeded: usize, failed: usize) -> Value {

@@ -1,4 +1,4 @@
-//! Reports on received calls and tasks, at paths that DashScope does not have.
+//! Reports on received calls and tasks, and the bill, at paths that DashScope does not have.
 
 use std::time::SystemTime;
 
@@ -11,11 +11,15 @@ use super::reply::SimulatedReply;
 use super::state::SimulatorState;
 use super::tasks::SimulatedTask;
 
-/// `GET /sim/calls` and `GET /sim/tasks`; `help.txt` says what they hold.
+/// `GET /sim/calls`, `GET /sim/tasks` and `GET /sim/bill`; `help.txt` says what they hold.
 pub(super) fn answer(state: &SimulatorState, call: &SimulatedCall) -> Option<SimulatedReply> {
     let page = match (&call.method, call.path().as_slice()) {
         (&Method::GET, ["sim", "calls"]) => calls(state),
         (&Method::GET, ["sim", "tasks"]) => tasks(state, call.now),
+        (&Method::GET, ["sim", "bill"]) => {
+            let bill = state.tasks.lock().bill(call.now);
+            return Some(SimulatedReply::new(200, "application/json", bill));
+        }
         _ => return None,
     };
     Some(SimulatedReply::json(200, &page))

@@ -9,8 +9,9 @@ use super::errors::{ErrorAnswer, ErrorCause};
 use super::models::{self, CallMode, Service, SimulatedFamily, SimulatedModel};
 use super::reply::SimulatedReply;
 use super::state::SimulatorState;
+use super::task_request::{TaskRequest, is_missing};
 use super::tasks::{SimulatedFailure, SimulatedStatus, SimulatedTask};
-use super::{generation, parameters};
+use super::{generation, parameters, usage};
 
 pub(super) fn answer(
     state: &SimulatorState,
@@ -137,6 +138,9 @@ fn submit(
     mut body: Value,
 ) -> SimulatedReply {
     cut_data_urls(&mut body);
+    let request = TaskRequest { family: model.family, model: name, body: &body };
+    let failure = failure(request).or_else(|| state.next_failure());
+    let consumption = usage::consumption(request);
     let task = SimulatedTask {
         id: Uuid::new_v4().to_string(),
         request_id: call.request_id.clone(),
@@ -144,8 +148,9 @@ fn submit(
         model: name.to_owned(),
         family: model.family,
         service,
-        failure: failure(model.family, &body).or_else(|| state.next_failure()),
+        failure,
         body,
+        consumption,
         submitted: call.now,
         started: None,
         ended: None,
@@ -173,15 +178,19 @@ fn cut_data_urls(value: &mut Value) {
     }
 }
 
-/// Failure of a task whose input is wrong. The task shows it only when it runs.
-fn failure(family: SimulatedFamily, body: &Value) -> Option<SimulatedFailure> {
+/// Failure of a task whose input is wrong, or of whose images none is made. The task shows it only when it runs.
+fn failure(request: TaskRequest<'_>) -> Option<SimulatedFailure> {
     let failure = |code: &str, message: &str| SimulatedFailure { code: code.into(), message: message.into() };
-    let missing = |url: &Value| url.as_str().is_some_and(|url| url.contains("missing"));
-    let urls = body["input"]["file_urls"].as_array();
-    if family == SimulatedFamily::Transcription && urls.is_some_and(|urls| urls.iter().all(missing)) {
+    if request.family == SimulatedFamily::Image && (0..request.items()).all(|number| request.fails(number)) {
+        return Some(failure("InternalError.Timeout", "An internal timeout error has occured."));
+    }
+    let urls = request.file_urls();
+    let is_transcription = request.family == SimulatedFamily::Transcription;
+    if is_transcription && !urls.is_empty() && urls.iter().all(|url| is_missing(url)) {
         return Some(failure("InvalidFile.DownloadFailed", "The audio file cannot be downloaded."));
     }
-    if family == SimulatedFamily::TranscriptionOfOne && missing(&body["input"]["file_url"]) {
+    let is_of_one = request.family == SimulatedFamily::TranscriptionOfOne;
+    if is_of_one && request.input("file_url").as_str().is_some_and(is_missing) {
         return Some(failure("FILE_403_FORBIDDEN", "FILE_403_FORBIDDEN"));
     }
     None

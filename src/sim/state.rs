@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 
 use super::account::SimulatedAccounts;
+use super::bill::{self, SimulatedBill};
 use super::errors::ErrorAnswer;
 use super::fault::FaultScript;
 use super::journal::Journal;
@@ -24,6 +25,7 @@ pub(super) struct SimulatorState {
     pub(super) uploads: Mutex<SimulatedUploads>,
     pub(super) script: Mutex<FaultScript>,
     pub(super) journal: Journal,
+    pub(super) bill: SimulatedBill,
     pub(super) secret: SigningSecret,
     pub(super) open: Arc<AtomicUsize>,
     /// Number of connections accepted since the start.
@@ -43,15 +45,17 @@ impl SimulatorState {
             jitter: options.run_jitter,
             lifetime: options.task_lifetime,
         };
+        let bill = SimulatedBill::new(bill::KEPT_BYTES);
         let mut script = FaultScript::default();
         options.faults.iter().cloned().for_each(|fault| script.add(fault));
         let oss_url = options.oss_url.clone().unwrap_or_else(|| format!("http://{oss_address}"));
         SimulatorState {
             accounts: Mutex::new(SimulatedAccounts::new(&options.keys, &options.overdue)),
-            tasks: Mutex::new(SimulatedTasks::new(pace)),
+            tasks: Mutex::new(SimulatedTasks::new(pace, bill.clone())),
             uploads: Mutex::default(),
             script: Mutex::new(script),
             journal: Journal::new(options.journal),
+            bill,
             secret: SigningSecret::random(),
             open: Arc::default(),
             accepted: AtomicU64::new(0),

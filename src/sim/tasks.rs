@@ -8,8 +8,11 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use super::account::SimulatedCaller;
+use super::bill::{BilledWork, SimulatedBill};
+use super::consumption::Consumption;
 use super::models::{Service, SimulatedFamily};
 use super::queue::{QueueEvent, SimulatedQueue};
+use super::task_request::TaskRequest;
 
 /// The states a query may show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +85,8 @@ pub(super) struct SimulatedTask {
     pub(super) service: Service,
     /// The body of the submit, with long strings cut.
     pub(super) body: Value,
+    /// Consumption, if the task succeeds.
+    pub(super) consumption: Consumption,
     pub(super) submitted: SystemTime,
     pub(super) started: Option<SystemTime>,
     pub(super) ended: Option<SystemTime>,
@@ -100,12 +105,21 @@ impl SimulatedTask {
         self.pinned.unwrap_or(self.status)
     }
 
-    pub(super) fn input(&self, name: &str) -> &Value {
-        &self.body["input"][name]
+    pub(super) fn request(&self) -> TaskRequest<'_> {
+        TaskRequest { family: self.family, model: &self.model, body: &self.body }
     }
 
-    pub(super) fn parameter(&self, name: &str) -> &Value {
-        &self.body["parameters"][name]
+    /// Ends the task, and writes its line of the bill. A status that a test has fixed is not billed.
+    fn end(&mut self, status: SimulatedStatus, now: SystemTime, bill: &SimulatedBill) {
+        self.status = status;
+        self.ended = Some(now);
+        let work = BilledWork {
+            id: self.id.clone(),
+            model: self.model.clone(),
+            account: self.caller.account.clone(),
+        };
+        let used = (status == SimulatedStatus::Succeeded).then_some(&self.consumption);
+        bill.write_task(&work, status.name(), used);
     }
 }
 
@@ -148,6 +162,7 @@ pub(super) enum CancelRefusal {
 /// All tasks of all accounts. Their states follow from the times given.
 pub(super) struct SimulatedTasks {
     pace: TaskTimes,
+    bill: SimulatedBill,
     by_id: HashMap<String, SimulatedTask>,
     /// Tasks that have not ended, by account and model.
     queues: HashMap<(String, String), SimulatedQueue>,
@@ -157,9 +172,9 @@ pub(super) struct SimulatedTasks {
 }
 
 impl SimulatedTasks {
-    pub(super) fn new(pace: TaskTimes) -> SimulatedTasks {
+    pub(super) fn new(pace: TaskTimes, bill: SimulatedBill) -> SimulatedTasks {
         let last_purge = SystemTime::UNIX_EPOCH;
-        SimulatedTasks { pace, by_id: HashMap::new(), queues: HashMap::new(), begun: 0, last_purge }
+        SimulatedTasks { pace, bill, by_id: HashMap::new(), queues: HashMap::new(), begun: 0, last_purge }
     }
 
     /// Adds a task. At most `running` tasks of its account and model run at a time.
@@ -225,8 +240,7 @@ impl SimulatedTasks {
     }
 
     pub(super) fn all(&mut self, now: SystemTime) -> Vec<SimulatedTask> {
-        let queues: Vec<_> = self.queues.keys().cloned().collect();
-        queues.iter().for_each(|queue| self.advance(queue, now));
+        self.advance_all(now);
         let mut tasks: Vec<SimulatedTask> = self.by_id.values().cloned().collect();
         tasks.sort_by_key(|task| task.submitted);
         tasks
@@ -234,7 +248,7 @@ impl SimulatedTasks {
 
     pub(super) fn cancel(&mut self, id: &str, account: &str, now: SystemTime) -> Result<(), CancelRefusal> {
         let task = self.find(id, account, now).ok_or(CancelRefusal::Unknown)?;
-        if task.shown() != SimulatedStatus::Pending {
+        if task.shown() != SimulatedStatus::Pending || task.status.has_ended() {
             return Err(CancelRefusal::NotPending);
         }
         self.end(id, SimulatedStatus::Canceled, now);
@@ -248,24 +262,40 @@ impl SimulatedTasks {
         true
     }
 
-    /// Ends a task at once, with a failure or without.
+    /// Ends a task at once, with a failure or without, and its status is no longer fixed. A task that has ended keeps
+    /// its end.
     pub(super) fn finish(&mut self, id: &str, failure: Option<SimulatedFailure>, now: SystemTime) -> bool {
+        let Some(queue) = self.by_id.get(id).map(queue_of) else { return false };
+        self.advance(&queue, now);
         let Some(task) = self.by_id.get_mut(id) else { return false };
-        let status = if failure.is_some() { SimulatedStatus::Failed } else { SimulatedStatus::Succeeded };
-        task.failure = failure;
-        task.started.get_or_insert(now);
-        self.end(id, status, now);
+        task.pinned = None;
+        if !task.status.has_ended() {
+            let status = if failure.is_some() { SimulatedStatus::Failed } else { SimulatedStatus::Succeeded };
+            task.failure = failure;
+            task.started.get_or_insert(now);
+            self.end(id, status, now);
+        }
         true
+    }
+
+    /// The bill of all tasks that ended up to `now`, and of all calls.
+    pub(super) fn bill(&mut self, now: SystemTime) -> String {
+        self.advance_all(now);
+        self.bill.page()
     }
 
     fn end(&mut self, id: &str, status: SimulatedStatus, now: SystemTime) {
         let Some(task) = self.by_id.get_mut(id) else { return };
-        task.status = status;
         task.pinned = None;
-        task.ended = Some(now);
+        task.end(status, now, &self.bill);
         if let Some(queue) = self.queues.get_mut(&queue_of(task)) {
             queue.leave(id, now);
         }
+    }
+
+    fn advance_all(&mut self, now: SystemTime) {
+        let queues: Vec<_> = self.queues.keys().cloned().collect();
+        queues.iter().for_each(|queue| self.advance(queue, now));
     }
 
     /// Applies the events of a queue up to `now`, in the order of time.
@@ -283,24 +313,23 @@ impl SimulatedTasks {
                 }
                 QueueEvent::Ends(id, at) => {
                     if let Some(task) = self.by_id.get_mut(&id) {
-                        task.status = if task.failure.is_some() {
-                            SimulatedStatus::Failed
-                        } else {
-                            SimulatedStatus::Succeeded
-                        };
-                        task.ended = Some(at);
+                        let has_failed = task.failure.is_some();
+                        let status =
+                            if has_failed { SimulatedStatus::Failed } else { SimulatedStatus::Succeeded };
+                        task.end(status, at, &self.bill);
                     }
                 }
             }
         }
     }
 
-    /// Forgets expired tasks from time to time.
+    /// Forgets expired tasks from time to time. Their ends are billed before, also where nobody asked for them.
     fn purge(&mut self, now: SystemTime) {
         if now < self.last_purge + Duration::from_secs(60) {
             return;
         }
         self.last_purge = now;
+        self.advance_all(now);
         let pace = self.pace;
         self.by_id.retain(|_, task| pace.end_of_life(task) > now);
         for queue in self.queues.values_mut() {
@@ -326,12 +355,14 @@ pub(super) mod tests {
     }
 
     pub(in crate::sim) fn task(id: &str, model: &str, body: Value) -> SimulatedTask {
+        let family = super::super::models::find(model).unwrap().family;
         SimulatedTask {
             id: id.into(),
             request_id: "r".into(),
             caller: SimulatedCaller { account: "main".into(), key: "sk-1".into() },
             model: model.into(),
-            family: super::super::models::find(model).unwrap().family,
+            family,
+            consumption: super::super::usage::consumption(TaskRequest { family, model, body: &body }),
             service: Service::VideoSynthesis,
             body,
             submitted: at(0.0),
@@ -347,12 +378,8 @@ pub(super) mod tests {
 
     fn tasks() -> SimulatedTasks {
         let seconds = Duration::from_secs;
-        SimulatedTasks::new(TaskTimes {
-            pending: seconds(1),
-            run: seconds(10),
-            jitter: 0.0,
-            lifetime: seconds(86_400),
-        })
+        let (pending, run, lifetime) = (seconds(1), seconds(10), seconds(86_400));
+        SimulatedTasks::new(TaskTimes { pending, run, jitter: 0.0, lifetime }, SimulatedBill::new(100_000))
     }
 
     fn status(tasks: &mut SimulatedTasks, id: &str, seconds: f64) -> Option<SimulatedStatus> {

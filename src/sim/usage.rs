@@ -1,53 +1,35 @@
-//! The `usage` of a finished task. Its fields depend on the model.
+//! Consumption of a task that succeeds. Its fields depend on the model.
 
-use serde_json::{Value, json};
-
+use super::consumption::{AudioField, Consumption, ImageSize};
 use super::models::SimulatedFamily;
-use super::tasks::SimulatedTask;
+use super::task_request::{TaskRequest, is_missing};
+use super::token_consumption::{TokenConsumption, TokenDialect};
+use super::video_consumption::{
+    VideoConsumption, VideoFields, VideoParts, VideoQuality, lines_of_size, sides,
+};
 
-pub(super) fn usage(task: &SimulatedTask) -> Value {
-    let seconds = task.parameter("duration").as_i64().filter(|seconds| *seconds > 0).unwrap_or(5);
-    match task.family {
-        SimulatedFamily::TextToVideo => {
-            let mut usage = video(task, json!(0), json!(seconds), json!(seconds));
-            usage["ratio"] = ratio(task).into();
-            // Some pages of the documentation show the field, the one with the full sample does not.
-            usage.as_object_mut().and_then(|usage| usage.remove("input_video_duration"));
-            usage
+pub(super) fn consumption(request: TaskRequest<'_>) -> Consumption {
+    match request.family {
+        SimulatedFamily::TextToVideo
+        | SimulatedFamily::ImageToVideo
+        | SimulatedFamily::ReferenceToVideo
+        | SimulatedFamily::VideoEdit
+        | SimulatedFamily::Wan30
+        | SimulatedFamily::Wan26
+        | SimulatedFamily::Wan25
+        | SimulatedFamily::Wan2
+        | SimulatedFamily::KeyFrames
+        | SimulatedFamily::Animate
+        | SimulatedFamily::OtherVideo => Consumption::Video(video(request)),
+        SimulatedFamily::Image | SimulatedFamily::ImageChoices => images(request),
+        SimulatedFamily::Transcription => {
+            let heard = request.file_urls().into_iter().filter(|url| !is_missing(url)).count() as u64;
+            Consumption::Audio(heard * TRANSCRIBED, AudioField::Duration)
         }
-        SimulatedFamily::ImageToVideo => video(task, json!(0), json!(seconds), json!(seconds)),
-        SimulatedFamily::ReferenceToVideo => {
-            let input = if has_media(task, "reference_video") { INPUT_VIDEO_SECONDS } else { 0 };
-            let mut usage = video(task, json!(input), json!(seconds), json!(input + seconds));
-            usage["ratio"] = ratio(task).into();
-            usage
+        SimulatedFamily::TranscriptionOfOne => Consumption::Audio(TRANSCRIBED_ALONE, AudioField::Seconds),
+        SimulatedFamily::EmbeddingFile => {
+            Consumption::Tokens(TokenConsumption::new(TokenDialect::Total, EMBEDDED_TOKENS, 0))
         }
-        SimulatedFamily::VideoEdit => {
-            let cut = task.parameter("duration").as_f64().filter(|cut| *cut > 0.0);
-            let kept = cut.map_or(EDITED_SECONDS, |cut| cut.min(EDITED_SECONDS));
-            video(task, json!(kept), json!(kept), json!(kept * 2.0))
-        }
-        SimulatedFamily::Wan30 => {
-            let mut usage = video(task, json!(0), json!(seconds), json!(seconds));
-            usage["ratio"] = ratio(task).into();
-            usage["fps"] = 30.into();
-            usage
-        }
-        SimulatedFamily::Wan26 => {
-            let mut usage = video(task, json!(0), json!(seconds), json!(seconds));
-            usage["size"] = task.parameter("size").as_str().unwrap_or("1280*720").into();
-            usage
-        }
-        SimulatedFamily::Wan25 | SimulatedFamily::OtherVideo => {
-            json!({"duration": seconds, "video_count": 1, "SR": lines(task)})
-        }
-        SimulatedFamily::Wan2 | SimulatedFamily::KeyFrames | SimulatedFamily::Animate => {
-            older_video(task, seconds)
-        }
-        SimulatedFamily::Image | SimulatedFamily::ImageChoices => images(task),
-        SimulatedFamily::Transcription => json!({"duration": 6 * file_urls(task).len()}),
-        SimulatedFamily::TranscriptionOfOne => json!({"seconds": 3}),
-        SimulatedFamily::EmbeddingFile => json!({"total_tokens": 384}),
         SimulatedFamily::ThreeD
         | SimulatedFamily::Detect
         | SimulatedFamily::Text
@@ -57,102 +39,165 @@ pub(super) fn usage(task: &SimulatedTask) -> Value {
         | SimulatedFamily::MultimodalEmbedding
         | SimulatedFamily::Rerank
         | SimulatedFamily::Realtime
-        | SimulatedFamily::Legacy => json!({"count": 1}),
+        | SimulatedFamily::Legacy => Consumption::Unpriced,
     }
 }
 
-/// Wan 2.6 and later. Whole seconds are integers, measured ones are not.
-fn video(task: &SimulatedTask, input: Value, output: Value, billed: Value) -> Value {
-    json!({
-        "duration": billed,
-        "input_video_duration": input,
-        "output_video_duration": output,
-        "video_count": 1,
-        "SR": lines(task),
-    })
+fn video(request: TaskRequest<'_>) -> VideoConsumption {
+    let asked = request.parameter("duration").as_u64().filter(|seconds| *seconds > 0).unwrap_or(5) * 1000;
+    let size = request.parameter("size").as_str();
+    let ratio = || Some(request.parameter("ratio").as_str().unwrap_or("16:9").to_owned());
+    let made = |input, output, quality, fields| VideoConsumption { input, output, quality, fields };
+    let lines = VideoQuality::Lines(lines(request));
+    let parts = |input, output, parts| made(input, output, lines.clone(), VideoFields::Parts(parts));
+    match request.family {
+        // Some pages of the documentation show the input, the one with the full sample does not.
+        SimulatedFamily::TextToVideo => {
+            parts(0, asked, VideoParts { hides_input: true, ratio: ratio(), ..VideoParts::default() })
+        }
+        SimulatedFamily::ReferenceToVideo => {
+            let input = if request.has_media("reference_video") { REFERENCE } else { 0 };
+            parts(input, asked, VideoParts { ratio: ratio(), ..VideoParts::default() })
+        }
+        SimulatedFamily::VideoEdit => {
+            let cut = request.parameter("duration").as_u64().filter(|cut| *cut > 0);
+            let kept = cut.map_or(EDITED, |cut| (cut * 1000).min(EDITED));
+            parts(kept, kept, VideoParts::default())
+        }
+        SimulatedFamily::Wan30 => {
+            parts(0, asked, VideoParts { ratio: ratio(), fps: Some(30), ..VideoParts::default() })
+        }
+        SimulatedFamily::Wan26 => {
+            let videos = request.input("reference_video_urls").as_array();
+            let input = if videos.is_some_and(|videos| !videos.is_empty()) { REFERENCE } else { 0 };
+            let size = size.unwrap_or_else(|| usual_size(request)).to_owned();
+            parts(input, asked, VideoParts { size: Some(size), ..VideoParts::default() })
+        }
+        SimulatedFamily::Wan25 => made(0, asked, lines, VideoFields::Billed),
+        SimulatedFamily::Wan2 => {
+            let quality = size.map_or(lines, |size| VideoQuality::Size(size.to_owned()));
+            made(0, asked, quality, VideoFields::Made { is_counted: true })
+        }
+        SimulatedFamily::KeyFrames => {
+            let is_fast = request.model.contains("flash");
+            let quality = if is_fast { lines } else { VideoQuality::Mode("standard") };
+            made(0, asked, quality, VideoFields::Made { is_counted: true })
+        }
+        SimulatedFamily::Animate => {
+            let mode = if request.parameter("mode") == "wan-pro" { "pro" } else { "standard" };
+            made(0, ANIMATED, VideoQuality::Mode(mode), VideoFields::Made { is_counted: false })
+        }
+        // The sound's length is that of the video.
+        SimulatedFamily::OtherVideo if request.model.contains("s2v") => {
+            made(0, SUNG, lines, VideoFields::Made { is_counted: false })
+        }
+        SimulatedFamily::OtherVideo if request.model.starts_with("emo") => {
+            made(0, SPOKEN, VideoQuality::Mode("1:1"), VideoFields::Made { is_counted: false })
+        }
+        SimulatedFamily::OtherVideo if request.model.starts_with("liveportrait") => {
+            made(0, SPOKEN, VideoQuality::Mode("standard"), VideoFields::Made { is_counted: false })
+        }
+        SimulatedFamily::OtherVideo => made(0, asked, lines, VideoFields::Billed),
+        SimulatedFamily::ImageToVideo
+        | SimulatedFamily::Detect
+        | SimulatedFamily::Image
+        | SimulatedFamily::ImageChoices
+        | SimulatedFamily::ThreeD
+        | SimulatedFamily::Transcription
+        | SimulatedFamily::TranscriptionOfOne
+        | SimulatedFamily::Text
+        | SimulatedFamily::TextAndImage
+        | SimulatedFamily::Speech
+        | SimulatedFamily::Embedding
+        | SimulatedFamily::EmbeddingFile
+        | SimulatedFamily::MultimodalEmbedding
+        | SimulatedFamily::Rerank
+        | SimulatedFamily::Realtime
+        | SimulatedFamily::Legacy => parts(0, asked, VideoParts::default()),
+    }
 }
 
-fn older_video(task: &SimulatedTask, seconds: i64) -> Value {
-    if task.family == SimulatedFamily::Animate {
-        let professional = task.parameter("mode") == "wan-pro";
-        return json!({"video_duration": 5.2, "video_ratio": if professional { "pro" } else { "standard" }});
+fn images(request: TaskRequest<'_>) -> Consumption {
+    let count = request.items() as u64;
+    if request.family == SimulatedFamily::ImageChoices {
+        return Consumption::Images(count, image_size(request, (2985, 1405)));
     }
-    if task.family == SimulatedFamily::KeyFrames && !task.model.contains("flash") {
-        return json!({"video_duration": 5, "video_count": 1, "video_ratio": "standard"});
-    }
-    match task.parameter("size").as_str() {
-        Some(size) => json!({"video_duration": seconds, "video_count": 1, "video_ratio": size}),
-        None => json!({"video_duration": seconds, "video_count": 1, "SR": lines(task)}),
-    }
+    let failed = (0..request.items()).filter(|number| request.fails(*number)).count() as u64;
+    let tells_size = request.model.starts_with("qwen-image");
+    let size = if tells_size { image_size(request, (1328, 1328)) } else { ImageSize::Untold };
+    Consumption::Images(count - failed, size)
 }
 
-fn images(task: &SimulatedTask) -> Value {
-    let size = task.parameter("size").as_str();
-    if task.family == SimulatedFamily::ImageChoices {
-        return json!({"image_count": items(task), "size": size.unwrap_or("2985*1405")});
-    }
-    let prompt = prompt(task);
-    let failed = (0..items(task)).filter(|number| text(&prompt).contains(&format!("fail:{number}")));
-    let mut usage = json!({"image_count": items(task) - failed.count()});
-    if task.model.starts_with("qwen-image") {
-        usage["size"] = size.unwrap_or("1328*1328").into();
-    }
-    usage
+/// Pixels of the size that a request names, or else the usual ones.
+pub(super) fn image_size(request: TaskRequest<'_>, usual: (u64, u64)) -> ImageSize {
+    let named = match request.parameter("size").as_str() {
+        Some("1K") => Some((1024, 1024)),
+        Some("2K") => Some((2048, 2048)),
+        Some("4K") => Some((4096, 4096)),
+        Some(size) => sides(size),
+        None => None,
+    };
+    let (width, height) = named.unwrap_or(usual);
+    ImageSize::Text(width, height)
 }
 
-fn ratio(task: &SimulatedTask) -> &str {
-    task.parameter("ratio").as_str().unwrap_or("16:9")
-}
-
-/// Height of the picture in lines, reported as `SR`.
-fn lines(task: &SimulatedTask) -> u64 {
-    let named = task.parameter("resolution").as_str();
-    let lines = named.and_then(|name| name.trim_end_matches('P').parse().ok());
-    let older = matches!(
-        task.family,
+/// Height of the picture in lines, from the resolution or the size.
+fn lines(request: TaskRequest<'_>) -> u64 {
+    let resolution = request.parameter("resolution").as_str();
+    let resolution = resolution.and_then(|name| name.trim_end_matches('P').parse().ok());
+    let size = || request.parameter("size").as_str().and_then(lines_of_size);
+    let is_small = request.model.contains("s2v");
+    let is_older = matches!(
+        request.family,
         SimulatedFamily::Wan2 | SimulatedFamily::KeyFrames | SimulatedFamily::OtherVideo
     );
-    lines.unwrap_or(if older { 720 } else { 1080 })
+    let usual = if is_small {
+        480
+    } else if is_older {
+        720
+    } else {
+        1080
+    };
+    resolution.or_else(size).unwrap_or(usual)
 }
 
-fn has_media(task: &SimulatedTask, kind: &str) -> bool {
-    let media = task.input("media").as_array();
-    media.is_some_and(|media| media.iter().any(|item| item["type"] == kind))
-}
-
-/// Number of images or files of the task.
-pub(super) fn items(task: &SimulatedTask) -> usize {
-    if task.family == SimulatedFamily::Transcription {
-        return file_urls(task).len();
+/// Size of the picture where the request gives its lines or nothing.
+fn usual_size(request: TaskRequest<'_>) -> &'static str {
+    match lines(request) {
+        480 => "832*480",
+        720 => "1280*720",
+        _ => "1920*1080",
     }
-    task.parameter("n").as_u64().unwrap_or(1).clamp(1, 10) as usize
 }
 
-pub(super) fn file_urls(task: &SimulatedTask) -> Vec<&str> {
-    let urls = task.input("file_urls").as_array().map(Vec::as_slice).unwrap_or_default();
-    urls.iter().filter_map(Value::as_str).collect()
-}
-
-pub(super) fn prompt(task: &SimulatedTask) -> Value {
-    let prompt = task.input("prompt");
-    if prompt.is_string() { prompt.clone() } else { "".into() }
-}
-
-pub(super) fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-const INPUT_VIDEO_SECONDS: i64 = 5;
-const EDITED_SECONDS: f64 = 5.02;
+/// Thousandths of a second that media without a length of their own have.
+const REFERENCE: u64 = 5_000;
+const EDITED: u64 = 5_020;
+const ANIMATED: u64 = 5_200;
+const SUNG: u64 = 7_437;
+const SPOKEN: u64 = 10_230;
+const TRANSCRIBED: u64 = 6_000;
+const TRANSCRIBED_ALONE: u64 = 3_000;
+const EMBEDDED_TOKENS: u64 = 384;
 
 #[cfg(test)]
 mod tests {
-    use super::super::tasks::tests::task;
+    use serde_json::{Value, json};
+
+    use super::super::models;
     use super::*;
+
+    fn used(model: &str, body: Value) -> Consumption {
+        let family = models::find(model).unwrap().family;
+        consumption(TaskRequest { family, model, body: &body })
+    }
+
+    fn usage(model: &str, body: Value) -> Value {
+        used(model, body).usage()
+    }
 
     #[test]
     fn each_video_model_has_its_usage() {
-        let usage = |model, body| usage(&task("t", model, body));
         assert_eq!(
             usage("wan2.7-t2v", json!({"parameters": {"duration": 10, "resolution": "720P"}})),
             json!({"duration": 10, "output_video_duration": 10, "video_count": 1, "ratio": "16:9", "SR": 720})
@@ -169,6 +214,16 @@ mod tests {
             json!({"duration": 10.04, "input_video_duration": 5.02, "output_video_duration": 5.02,
                 "video_count": 1, "SR": 720})
         );
+        let size = |size: &str| json!({"parameters": {"size": size}});
+        assert_eq!(
+            usage("wan2.6-t2v", size("832*480")),
+            json!({"duration": 5, "input_video_duration": 0, "output_video_duration": 5, "video_count": 1,
+                "SR": 480, "size": "832*480"})
+        );
+        assert_eq!(
+            usage("wan2.5-t2v-preview", size("832*480")),
+            json!({"duration": 5, "video_count": 1, "SR": 480})
+        );
         assert_eq!(
             usage("wanx2.1-kf2v-plus", json!({})),
             json!({"video_duration": 5, "video_count": 1, "video_ratio": "standard"})
@@ -177,16 +232,38 @@ mod tests {
             usage("wan2.2-kf2v-flash", json!({"parameters": {"resolution": "480P"}})),
             json!({"video_duration": 5, "video_count": 1, "SR": 480})
         );
-        let size = json!({"parameters": {"size": "1920*1080"}});
-        assert_eq!(usage("wan2.2-t2v-plus", size)["video_ratio"], "1920*1080");
+        assert_eq!(usage("wan2.2-t2v-plus", size("1920*1080"))["video_ratio"], "1920*1080");
+        assert_eq!(
+            usage("wan2.2-s2v", json!({"parameters": {"resolution": "720P"}})),
+            json!({"video_duration": 7.437, "SR": 720})
+        );
+        assert_eq!(
+            usage("wan2.2-animate-mix", json!({"parameters": {"mode": "wan-pro"}})),
+            json!({"video_duration": 5.2, "video_ratio": "pro"})
+        );
+    }
+
+    #[test]
+    fn the_bill_tells_what_usage_tells() {
+        let billed = |model: &str, body: Value| {
+            let used = used(model, body);
+            (Value::from(used.units()), used.class())
+        };
+        let edited =
+            json!({"video_second": "10.040", "input_video_second": "5.020", "output_video_second": "5.020"});
+        assert_eq!(billed("wan2.7-videoedit", json!({})), (edited, "1080P".to_owned()));
+        let older = json!({"parameters": {"size": "960*960"}});
+        assert_eq!(billed("wan2.2-t2v-plus", older), (json!({"video_second": "5.000"}), "720P".to_owned()));
+        let files = json!({"input": {"file_urls": ["https://x/a.wav", "https://x/missing.wav"]}});
+        assert_eq!(billed("paraformer-v2", files), (json!({"audio_second": "6.000"}), String::new()));
     }
 
     #[test]
     fn images_are_counted() {
-        assert_eq!(
-            usage(&task("t", "wan2.2-t2i-flash", json!({"parameters": {"n": 3}}))),
-            json!({"image_count": 3})
-        );
-        assert_eq!(usage(&task("t", "qwen-image", json!({})))["size"], "1328*1328");
+        let three = json!({"input": {"prompt": "fail:1"}, "parameters": {"n": 3}});
+        assert_eq!(usage("wan2.2-t2i-flash", three), json!({"image_count": 2}));
+        assert_eq!(usage("qwen-image", json!({}))["size"], "1328*1328");
+        let large = json!({"parameters": {"size": "2K"}});
+        assert_eq!(usage("wan2.7-image", large), json!({"image_count": 1, "size": "2048*2048"}));
     }
 }

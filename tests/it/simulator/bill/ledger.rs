@@ -1,0 +1,135 @@
+//! The ledger of a gateway, held against the bill of the simulator behind it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dashgate::sim::{Simulator, SimulatorOptions};
+use serde_json::{Value, json};
+
+use super::{bill, listed};
+use crate::harness::calls::bearer;
+use crate::harness::{Gateway, eventually, message};
+
+fn both() -> (Simulator, Gateway) {
+    let simulator = super::start(SimulatorOptions {
+        run: Duration::from_millis(10),
+        pending: Some(Duration::ZERO),
+        submit_rps: Some(1000),
+        query_qps: 1000,
+        ..SimulatorOptions::default()
+    });
+    let gateway = Gateway::with(simulator.address(), "", "");
+    (simulator, gateway)
+}
+
+fn entries(gateway: &Gateway) -> Vec<Value> {
+    let page = gateway.administer("GET /admin/usage/entries?limit=1000", "").json();
+    page["entries"].as_array().expect("entries").clone()
+}
+
+/// The parts of a line or an entry that must agree, by its id.
+fn charges(lines: &[Value], id: impl Fn(&Value) -> String) -> BTreeMap<String, Value> {
+    let charge = |line: &Value| {
+        let parts = ["model", "account", "units", "class", "usage"];
+        (id(line), parts.into_iter().map(|part| (part.to_owned(), line[part].clone())).collect())
+    };
+    lines.iter().map(charge).collect()
+}
+
+/// Compares entry by entry. Both sides are written a moment after a client has its answer.
+fn assert_same(simulator: &Simulator, gateway: &Gateway, lines: usize) {
+    let billed = || {
+        let bill = bill(simulator);
+        let mut billed =
+            charges(listed(&bill, "tasks"), |line| format!("task:main/{}", text(&line["task_id"])));
+        billed.extend(charges(listed(&bill, "calls"), |line| format!("call:{}", text(&line["request_id"]))));
+        billed
+    };
+    eventually("all is entered and billed", || entries(gateway).len() >= lines && billed().len() >= lines);
+    let entered = charges(&entries(gateway), |entry| text(&entry["source"]).to_owned());
+    assert_eq!(entered.len(), lines);
+    assert_eq!(entered, billed());
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("a text")
+}
+
+/// Service, model, input and parameters of a task.
+type Submit = (&'static str, &'static str, Value, Value);
+
+fn submits() -> Vec<Submit> {
+    const VIDEO: &str = "aigc/video-generation/video-synthesis";
+    const IMAGE_TO_VIDEO: &str = "aigc/image2video/video-synthesis";
+    const TEXT_TO_IMAGE: &str = "aigc/text2image/image-synthesis";
+    const TRANSCRIPTION: &str = "audio/asr/transcription";
+    let prompt = json!({"prompt": "a cat"});
+    let media =
+        |kind: &str| json!({"prompt": "a cat", "media": [{"type": kind, "url": "https://example.com/a"}]});
+    let frame = json!({"first_frame_url": "https://example.com/a.png"});
+    let sung = json!({"image_url": "https://example.com/a.png", "audio_url": "https://example.com/a.wav"});
+    let moved = json!({"image_url": "https://example.com/a.png", "video_url": "https://example.com/a.mp4"});
+    let files = json!({"file_urls": ["https://example.com/a.wav", "https://example.com/missing.wav"]});
+    let none = Value::Null;
+    vec![
+        (VIDEO, "wan2.7-t2v", prompt.clone(), json!({"duration": 10, "resolution": "720P"})),
+        (VIDEO, "wan2.7-i2v", media("first_frame"), none.clone()),
+        (VIDEO, "wan2.7-r2v", media("reference_video"), json!({"duration": 7})),
+        (VIDEO, "wan2.7-videoedit", media("video"), none.clone()),
+        (VIDEO, "wan3.0-video", prompt.clone(), json!({"resolution": "480P"})),
+        (VIDEO, "wan2.6-t2v", prompt.clone(), json!({"size": "832*480"})),
+        (VIDEO, "wan2.5-t2v-preview", prompt.clone(), json!({"size": "960*960"})),
+        (VIDEO, "wan2.2-t2v-plus", prompt.clone(), json!({"size": "1080*1920"})),
+        (VIDEO, "wanx2.1-t2v-turbo", prompt.clone(), none.clone()),
+        (IMAGE_TO_VIDEO, "wanx2.1-kf2v-plus", frame.clone(), none.clone()),
+        (IMAGE_TO_VIDEO, "wan2.2-kf2v-flash", frame, json!({"resolution": "480P"})),
+        (IMAGE_TO_VIDEO, "wan2.2-s2v", sung, none.clone()),
+        (IMAGE_TO_VIDEO, "wan2.2-animate-mix", moved, json!({"mode": "wan-pro"})),
+        (TEXT_TO_IMAGE, "wan2.2-t2i-flash", json!({"prompt": "fail:0"}), json!({"n": 3})),
+        (TEXT_TO_IMAGE, "wan2.2-t2i-flash", json!({"prompt": "fail:0"}), json!({"n": 1})),
+        (TEXT_TO_IMAGE, "qwen-image", prompt.clone(), none.clone()),
+        ("aigc/image-generation/generation", "wan2.7-image", prompt, json!({"n": 2, "size": "4K"})),
+        (TRANSCRIPTION, "paraformer-v2", files, none.clone()),
+        (
+            TRANSCRIPTION,
+            "qwen3-asr-flash-filetrans",
+            json!({"file_url": "https://example.com/a.wav"}),
+            none.clone(),
+        ),
+        (
+            "embeddings/text-embedding/text-embedding",
+            "text-embedding-async-v2",
+            json!({"url": "https://example.com/a.txt"}),
+            none,
+        ),
+    ]
+}
+
+#[test]
+fn tasks_of_all_families_are_entered_as_they_are_billed() {
+    let (simulator, gateway) = both();
+    let submits = submits();
+    let count = submits.len();
+    for (service, model, input, parameters) in submits {
+        let mut body = json!({"model": model, "input": input});
+        if parameters.is_object() {
+            body["parameters"] = parameters;
+        }
+        let fields = [&*bearer(), "X-DashScope-Async: enable"];
+        let got =
+            gateway.ask(message(&format!("POST /api/v1/services/{service}"), &fields, &body.to_string()));
+        assert_eq!(got.status(), 200, "{model}: {}", got.text());
+        let answer = got.json();
+        let id = text(&answer["output"]["task_id"]);
+        simulator.advance(Duration::from_secs(1));
+        eventually("the task ends", || {
+            let got = gateway.ask(message(&format!("GET /api/v1/tasks/{id}"), &[&bearer()], "")).json();
+            ["SUCCEEDED", "FAILED"].contains(&text(&got["output"]["task_status"]))
+        });
+    }
+    assert_same(&simulator, &gateway, count);
+    let bill = bill(&simulator);
+    let failed: Vec<&Value> =
+        listed(&bill, "tasks").iter().filter(|line| line["status"] == "FAILED").collect();
+    assert_eq!(failed.len(), 1, "{failed:?}");
+}
