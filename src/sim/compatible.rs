@@ -5,6 +5,8 @@ use uuid::Uuid;
 
 use super::account::SimulatedCaller;
 use super::call::SimulatedCall;
+use super::call_charge::CallCharge;
+use super::consumption::Consumption;
 use super::errors::{ErrorAnswer, ErrorCause};
 use super::generation::{input_text, listed, rerank, tokens, vector};
 use super::models;
@@ -12,18 +14,19 @@ use super::reply::SimulatedReply;
 use super::service::admit;
 use super::state::SimulatorState;
 use super::streaming::StreamPlan;
+use super::token_consumption::{TokenConsumption, TokenDialect};
 
 pub(super) fn chat(
     state: &SimulatorState,
     call: &SimulatedCall,
     caller: &SimulatedCaller,
 ) -> Result<SimulatedReply, ErrorAnswer> {
-    let body = admitted(state, call, caller)?;
+    let (body, charge) = admitted(state, call, caller)?;
     if listed(&body["messages"]).iter().any(Value::is_null) {
         return Err(ErrorAnswer::parameter("messages must not be empty."));
     }
     let plan = StreamPlan::of(&state.options, &body["sim"]);
-    Ok(completion(call, &body, plan, CompletionFormat::Chat))
+    Ok(completion(call, charge, &body, plan, CompletionFormat::Chat))
 }
 
 pub(super) fn completions(
@@ -31,9 +34,9 @@ pub(super) fn completions(
     call: &SimulatedCall,
     caller: &SimulatedCaller,
 ) -> Result<SimulatedReply, ErrorAnswer> {
-    let body = admitted(state, call, caller)?;
+    let (body, charge) = admitted(state, call, caller)?;
     let plan = StreamPlan::of(&state.options, &body["sim"]);
-    Ok(completion(call, &body, plan, CompletionFormat::Completion))
+    Ok(completion(call, charge, &body, plan, CompletionFormat::Completion))
 }
 
 pub(super) fn embeddings(
@@ -41,7 +44,7 @@ pub(super) fn embeddings(
     call: &SimulatedCall,
     caller: &SimulatedCaller,
 ) -> Result<SimulatedReply, ErrorAnswer> {
-    let body = admitted(state, call, caller)?;
+    let (body, charge) = admitted(state, call, caller)?;
     if body["input"].is_null() {
         return Err(ErrorAnswer::parameter("input is required."));
     }
@@ -49,11 +52,13 @@ pub(super) fn embeddings(
     let row = |(index, text): (usize, &Value)| json!({"object": "embedding", "index": index, "embedding": vector(&input_text(text))});
     let data: Vec<Value> = inputs.iter().enumerate().map(row).collect();
     let total: u64 = inputs.iter().map(|text| tokens(&input_text(text))).sum();
+    let used = Consumption::Tokens(TokenConsumption::new(TokenDialect::CompatibleTotal, total, 0));
+    charge.settle(&used);
     Ok(SimulatedReply::json(
         200,
         &json!({
             "object": "list", "data": data, "model": body["model"], "id": call.request_id,
-            "usage": {"prompt_tokens": total, "total_tokens": total},
+            "usage": used.usage(),
         }),
     ))
 }
@@ -63,12 +68,13 @@ pub(super) fn reranks(
     call: &SimulatedCall,
     caller: &SimulatedCaller,
 ) -> Result<SimulatedReply, ErrorAnswer> {
-    let body = admitted(state, call, caller)?;
-    let (output, usage) = rerank(&body);
+    let (body, charge) = admitted(state, call, caller)?;
+    let (output, used) = rerank(&body);
+    charge.settle(&used);
     Ok(SimulatedReply::json(
         200,
         &json!({
-            "object": "list", "results": output["results"], "model": body["model"], "usage": usage,
+            "object": "list", "results": output["results"], "model": body["model"], "usage": used.usage(),
             "id": call.request_id,
         }),
     ))
@@ -79,47 +85,50 @@ pub(super) fn messages(
     call: &SimulatedCall,
     caller: &SimulatedCaller,
 ) -> Result<SimulatedReply, ErrorAnswer> {
-    let body = admitted(state, call, caller)?;
+    let (body, charge) = admitted(state, call, caller)?;
     let plan = StreamPlan::of(&state.options, &body["sim"]);
     let id = format!("msg_{}", Uuid::new_v4());
-    let input_tokens = tokens(&input_text(&body["messages"]));
-    let message = |content: Value, stop: Value, output_tokens: u64| {
+    let used = use_after(TokenDialect::Anthropic, &plan, &body);
+    let message = |content: Value, stop: Value, used: &Consumption| {
         json!({
             "id": id, "type": "message", "role": "assistant", "model": body["model"], "content": content,
             "stop_reason": stop, "stop_sequence": null,
-            "usage": {"input_tokens": input_tokens, "output_tokens": output_tokens},
+            "usage": used.usage(),
         })
     };
     if body["stream"] != true {
-        let text = plan.whole();
-        let content = json!([{"type": "text", "text": text}]);
-        return Ok(SimulatedReply::json(200, &message(content, "end_turn".into(), tokens(&text))));
+        let content = json!([{"type": "text", "text": plan.whole()}]);
+        let used = used(plan.last() + 1);
+        charge.settle(&used);
+        return Ok(SimulatedReply::json(200, &message(content, "end_turn".into(), &used)));
     }
-    let start = named_event(&json!({"type": "message_start", "message": message(json!([]), Value::Null, 0)}));
+    let start =
+        named_event(&json!({"type": "message_start", "message": message(json!([]), Value::Null, &used(0))}));
     let block =
         json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}});
     let start = start + &named_event(&block);
     let spoken = plan.clone();
+    let charge = charge.stream(used.clone());
     let event = move |number: u64| {
         let delta = json!({"type": "text_delta", "text": spoken.piece(number)});
         let delta = named_event(&json!({"type": "content_block_delta", "index": 0, "delta": delta}));
         let first = if number == 0 { start.as_str() } else { "" };
-        let end = if number == spoken.last() { message_end(tokens(&spoken.whole())) } else { String::new() };
+        let end = if number == spoken.last() { message_end(&used(number + 1)) } else { String::new() };
         format!("{first}{delta}{end}")
     };
     let error = |_| {
         let error = json!({"type": "api_error", "message": "The simulator was told to break this stream."});
         named_event(&json!({"type": "error", "error": error}))
     };
-    Ok(SimulatedReply::stream(plan.steps(event, error)))
+    Ok(SimulatedReply::stream(plan.steps(event, error, charge)))
 }
 
-fn message_end(output_tokens: u64) -> String {
+fn message_end(used: &Consumption) -> String {
     let stop = json!({"type": "content_block_stop", "index": 0});
     let delta = json!({
         "type": "message_delta",
         "delta": {"stop_reason": "end_turn", "stop_sequence": null},
-        "usage": {"output_tokens": output_tokens},
+        "usage": {"output_tokens": used.usage()["output_tokens"]},
     });
     named_event(&stop) + &named_event(&delta) + &named_event(&json!({"type": "message_stop"}))
 }
@@ -128,12 +137,12 @@ fn named_event(data: &Value) -> String {
     format!("event: {}\ndata: {data}\n\n", data["type"].as_str().unwrap_or_default())
 }
 
-/// The body of a call whose model and account are admitted.
+/// The body of a call whose model and account are admitted, and the charge for it.
 fn admitted(
     state: &SimulatorState,
     call: &SimulatedCall,
     caller: &SimulatedCaller,
-) -> Result<Value, ErrorAnswer> {
+) -> Result<(Value, CallCharge), ErrorAnswer> {
     let body = call.json()?;
     let name = body["model"].as_str().unwrap_or_default();
     if name.is_empty() {
@@ -144,7 +153,22 @@ fn admitted(
         ErrorAnswer::new(ErrorCause::ModelNotFound, message)
     })?;
     admit(state, call, caller, name, model)?;
-    Ok(body)
+    let charge = CallCharge::new(state, call, caller, name);
+    Ok((body, charge))
+}
+
+/// Use of a text after a number of events.
+fn use_after(
+    dialect: TokenDialect,
+    plan: &StreamPlan,
+    body: &Value,
+) -> impl Fn(u64) -> Consumption + Clone + Send + use<> {
+    let input = tokens(&(input_text(&body["messages"]) + &input_text(&body["prompt"])));
+    let (wishes, plan) = (body["sim"].clone(), plan.clone());
+    move |events| {
+        let output = tokens(&plan.text_of(events));
+        Consumption::Tokens(TokenConsumption::new(dialect, input, output).wished(&wishes))
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -192,16 +216,13 @@ impl CompletionFormat {
 
 fn completion(
     call: &SimulatedCall,
+    charge: CallCharge,
     body: &Value,
     plan: StreamPlan,
     format: CompletionFormat,
 ) -> SimulatedReply {
     let streams = body["stream"] == true;
-    let prompt_tokens = tokens(&(input_text(&body["messages"]) + &input_text(&body["prompt"])));
-    let usage = move |text: &str| {
-        let output = tokens(text);
-        json!({"prompt_tokens": prompt_tokens, "completion_tokens": output, "total_tokens": prompt_tokens + output})
-    };
+    let used = use_after(TokenDialect::Compatible, &plan, body);
     let created = call.now.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let head = json!({
         "id": format!("chatcmpl-{}", call.request_id), "object": format.object(streams), "created": created,
@@ -214,9 +235,11 @@ fn completion(
         chunk
     };
     if !streams {
-        let text = plan.whole();
-        return SimulatedReply::json(200, &with(json!([format.whole(&text)]), usage(&text)));
+        let used = used(plan.last() + 1);
+        charge.settle(&used);
+        return SimulatedReply::json(200, &with(json!([format.whole(&plan.whole())]), used.usage()));
     }
+    let charge = charge.stream(used.clone());
     let include_usage = body["stream_options"]["include_usage"] == true;
     let spoken = plan.clone();
     let event = move |number: u64| {
@@ -225,7 +248,7 @@ fn completion(
         let choice = format.piece(&spoken.piece(number), number == 0, &finish_reason);
         let mut text = format!("data: {}\n\n", with(json!([choice]), Value::Null));
         if last && include_usage {
-            text += &format!("data: {}\n\n", with(json!([]), usage(&spoken.whole())));
+            text += &format!("data: {}\n\n", with(json!([]), used(number + 1).usage()));
         }
         if last {
             text += "data: [DONE]\n\n";
@@ -240,5 +263,5 @@ fn completion(
         });
         format!("data: {}\n\n", json!({"error": error, "request_id": request_id}))
     };
-    SimulatedReply::stream(plan.steps(event, error))
+    SimulatedReply::stream(plan.steps(event, error, charge))
 }

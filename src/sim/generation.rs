@@ -6,12 +6,17 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::call::SimulatedCall;
+use super::call_charge::CallCharge;
+use super::consumption::{AudioField, Consumption, ImageSize};
 use super::errors::{ErrorAnswer, ErrorCause};
 use super::media;
 use super::models::{Service, SimulatedFamily};
 use super::reply::SimulatedReply;
 use super::state::SimulatorState;
 use super::streaming::StreamPlan;
+use super::task_request::TaskRequest;
+use super::token_consumption::{TokenConsumption, TokenDialect};
+use super::usage;
 
 /// Checks the body of a synchronous call.
 pub(super) fn check(family: SimulatedFamily, service: Service, body: &Value) -> Result<(), ErrorAnswer> {
@@ -72,6 +77,7 @@ pub(super) fn tokens(text: &str) -> u64 {
 pub(super) fn answer(
     state: &SimulatorState,
     call: &SimulatedCall,
+    charge: CallCharge,
     service: Service,
     family: SimulatedFamily,
     body: &Value,
@@ -85,17 +91,21 @@ pub(super) fn answer(
     }
     let plan = StreamPlan::of(&state.options, wishes);
     match service {
-        Service::TextEmbedding => at_once(call, embeddings(&body["input"]["texts"])),
-        Service::MultimodalEmbedding => at_once(call, multimodal_embeddings(&body["input"]["contents"])),
-        Service::Rerank => at_once(call, rerank(body)),
+        Service::TextEmbedding => at_once(call, charge, embeddings(&body["input"]["texts"])),
+        Service::MultimodalEmbedding => {
+            at_once(call, charge, multimodal_embeddings(&body["input"]["contents"]))
+        }
+        Service::Rerank => at_once(call, charge, rerank(body)),
         Service::Detect => {
             let output = json!({"check_pass": true, "humanoid": true});
-            at_once(call, (output, json!({"image_count": 1})))
+            at_once(call, charge, (output, Consumption::Images(1, ImageSize::Untold)))
         }
-        Service::SpeechSynthesizer => speech(state, call, &plan, body),
-        Service::Multimodal if family == SimulatedFamily::Speech => speech(state, call, &plan, body),
+        Service::SpeechSynthesizer => speech(state, call, charge, &plan, body),
+        Service::Multimodal if family == SimulatedFamily::Speech => speech(state, call, charge, &plan, body),
         Service::Multimodal if matches!(family, SimulatedFamily::Image | SimulatedFamily::ImageChoices) => {
-            at_once(call, image(state, call))
+            let request = TaskRequest { family, model: charge.model(), body };
+            let images = images(state, call, request);
+            at_once(call, charge, images)
         }
         Service::Multimodal
         | Service::TextGeneration
@@ -109,12 +119,16 @@ pub(super) fn answer(
         | Service::ImageGeneration
         | Service::ThreeD
         | Service::VirtualModel
-        | Service::Transcription => text(call, plan, service, body),
+        | Service::Transcription => text(call, charge, plan, service, body),
     }
 }
 
-fn at_once(call: &SimulatedCall, (output, usage): (Value, Value)) -> SimulatedReply {
-    SimulatedReply::json(200, &json!({"output": output, "usage": usage, "request_id": call.request_id}))
+fn at_once(call: &SimulatedCall, charge: CallCharge, (output, used): (Value, Consumption)) -> SimulatedReply {
+    charge.settle(&used);
+    SimulatedReply::json(
+        200,
+        &json!({"output": output, "usage": used.usage(), "request_id": call.request_id}),
+    )
 }
 
 /// One native event. It has no blanks after the colons, because clients look for exactly this spelling.
@@ -161,36 +175,54 @@ impl TextShape {
     }
 }
 
-fn text(call: &SimulatedCall, plan: StreamPlan, service: Service, body: &Value) -> SimulatedReply {
+fn text(
+    call: &SimulatedCall,
+    charge: CallCharge,
+    plan: StreamPlan,
+    service: Service,
+    body: &Value,
+) -> SimulatedReply {
     let shape = TextShape::of(service, body);
-    let input_tokens = tokens(&input_text(&body["input"]));
+    let used = text_use(charge.model(), &plan, body);
     let request_id = call.request_id.clone();
-    let answer = move |text: &str, shown: &str, finish_reason: &str| {
-        let output_tokens = tokens(text);
+    let answer = move |used: &Consumption, shown: &str, finish_reason: &str| {
         json!({
-            "output": shape.output(shown, finish_reason),
-            "usage": {
-                "input_tokens": input_tokens,
-                "output_tokens": output_tokens,
-                "total_tokens": input_tokens + output_tokens,
-            },
-            "request_id": request_id,
+            "output": shape.output(shown, finish_reason), "usage": used.usage(), "request_id": request_id,
         })
     };
     if !streams(call) {
-        let text = plan.whole();
-        return SimulatedReply::json(200, &answer(&text, &text, "stop"));
+        let used = used(plan.last() + 1);
+        charge.settle(&used);
+        return SimulatedReply::json(200, &answer(&used, &plan.whole(), "stop"));
     }
     let incremental = body["parameters"]["incremental_output"] == true;
     let spoken = plan.clone();
+    let charge = charge.stream(used.clone());
     let result = move |number: u64| {
-        let text = spoken.text(number);
-        let shown = if incremental { spoken.piece(number) } else { text.clone() };
+        let shown = if incremental { spoken.piece(number) } else { spoken.text(number) };
         let finish_reason = if number == spoken.last() { "stop" } else { "null" };
-        event(number + 1, "result", 200, &answer(&text, &shown, finish_reason))
+        event(number + 1, "result", 200, &answer(&used(number + 1), &shown, finish_reason))
     };
     let request_id = call.request_id.clone();
-    SimulatedReply::stream(plan.steps(result, move |number| broken(&request_id, number)))
+    SimulatedReply::stream(plan.steps(result, move |number| broken(&request_id, number), charge))
+}
+
+/// Use of a generation after a number of events.
+fn text_use(
+    model: &str,
+    plan: &StreamPlan,
+    body: &Value,
+) -> impl Fn(u64) -> Consumption + Clone + Send + use<> {
+    let input = tokens(&input_text(&body["input"]));
+    let (wishes, plan) = (body["parameters"]["sim"].clone(), plan.clone());
+    let recognizes = model.contains("-asr");
+    move |events| {
+        let output = tokens(&plan.text_of(events));
+        if recognizes {
+            return Consumption::Audio(HEARD, AudioField::SecondsAndTokens(output));
+        }
+        Consumption::Tokens(TokenConsumption::new(TokenDialect::Native, input, output).wished(&wishes))
+    }
 }
 
 pub(super) fn streams(call: &SimulatedCall) -> bool {
@@ -198,11 +230,18 @@ pub(super) fn streams(call: &SimulatedCall) -> bool {
         || call.header("accept").is_some_and(|kinds| kinds.contains("text/event-stream"))
 }
 
-fn speech(state: &SimulatorState, call: &SimulatedCall, plan: &StreamPlan, body: &Value) -> SimulatedReply {
+fn speech(
+    state: &SimulatorState,
+    call: &SimulatedCall,
+    charge: CallCharge,
+    plan: &StreamPlan,
+    body: &Value,
+) -> SimulatedReply {
     let id = format!("audio_{}", Uuid::new_v4());
     let until = call.now + state.options.task_lifetime;
     let url = state.sign(&format!("{id}.wav"), until);
-    let characters = input_text(&body["input"]["text"]).chars().count();
+    let used = Consumption::Characters(input_text(&body["input"]["text"]).chars().count() as u64);
+    let usage = used.usage();
     let request_id = call.request_id.clone();
     let answer = move |data: String, url: &str, finish_reason: &str| {
         json!({
@@ -210,11 +249,12 @@ fn speech(state: &SimulatorState, call: &SimulatedCall, plan: &StreamPlan, body:
                 "audio": {"data": data, "url": url, "id": id},
                 "finish_reason": finish_reason,
             },
-            "usage": {"characters": characters},
+            "usage": usage,
             "request_id": request_id,
         })
     };
     if !streams(call) {
+        charge.settle(&used);
         return SimulatedReply::json(200, &answer(String::new(), &url, "stop"));
     }
     let last = plan.last();
@@ -224,37 +264,43 @@ fn speech(state: &SimulatorState, call: &SimulatedCall, plan: &StreamPlan, body:
         event(number + 1, "result", 200, &answer(sound, url, finish_reason))
     };
     let request_id = call.request_id.clone();
-    SimulatedReply::stream(plan.steps(result, move |number| broken(&request_id, number)))
+    let charge = charge.stream(move |_| used.clone());
+    SimulatedReply::stream(plan.steps(result, move |number| broken(&request_id, number), charge))
 }
 
-fn image(state: &SimulatorState, call: &SimulatedCall) -> (Value, Value) {
-    let url = state.sign(&format!("{}.png", Uuid::new_v4()), call.now + state.options.task_lifetime);
-    let content = json!([{"type": "image", "image": url}]);
-    let choice = json!({"finish_reason": "stop", "message": {"role": "assistant", "content": content}});
-    (json!({"choices": [choice], "finished": true}), json!({"image_count": 1, "size": "2985*1405"}))
+fn images(state: &SimulatorState, call: &SimulatedCall, request: TaskRequest<'_>) -> (Value, Consumption) {
+    let image = |_| {
+        let url = state.sign(&format!("{}.png", Uuid::new_v4()), call.now + state.options.task_lifetime);
+        let content = json!([{"type": "image", "image": url}]);
+        json!({"finish_reason": "stop", "message": {"role": "assistant", "content": content}})
+    };
+    let choices: Vec<Value> = (0..request.items()).map(image).collect();
+    (json!({"choices": choices, "finished": true}), usage::images_at_once(request))
 }
 
-fn embeddings(texts: &Value) -> (Value, Value) {
+fn embeddings(texts: &Value) -> (Value, Consumption) {
     let texts = listed(texts);
     let rows = texts.iter().enumerate();
     let rows: Vec<Value> = rows
         .map(|(index, text)| json!({"text_index": index, "embedding": vector(&input_text(text))}))
         .collect();
     let total: u64 = texts.iter().map(|text| tokens(&input_text(text))).sum();
-    (json!({"embeddings": rows}), json!({"total_tokens": total}))
+    let used = TokenConsumption::new(TokenDialect::Total, total, 0);
+    (json!({"embeddings": rows}), Consumption::Tokens(used))
 }
 
-fn multimodal_embeddings(contents: &Value) -> (Value, Value) {
+fn multimodal_embeddings(contents: &Value) -> (Value, Consumption) {
     let rows = listed(contents).into_iter().enumerate().map(|(index, content)| {
         let kind = content.as_object().and_then(|fields| fields.keys().next().cloned()).unwrap_or_default();
         json!({"index": index, "type": kind, "embedding": vector(&input_text(&content))})
     });
     let rows: Vec<Value> = rows.collect();
-    (json!({"embeddings": rows}), json!({"input_tokens": 10, "image_tokens": 0}))
+    let used = TokenConsumption::new(TokenDialect::Multimodal, 10, 0);
+    (json!({"embeddings": rows}), Consumption::Tokens(used))
 }
 
 /// The result of a native rerank, also used for the compatible one.
-pub(super) fn rerank(body: &Value) -> (Value, Value) {
+pub(super) fn rerank(body: &Value) -> (Value, Consumption) {
     let documents =
         if body["documents"].is_array() { &body["documents"] } else { &body["input"]["documents"] };
     let results = listed(documents).into_iter().enumerate().map(|(index, document)| {
@@ -262,7 +308,8 @@ pub(super) fn rerank(body: &Value) -> (Value, Value) {
         json!({"index": index, "relevance_score": score, "document": {"text": document}})
     });
     let results: Vec<Value> = results.collect();
-    (json!({"results": results}), json!({"total_tokens": tokens(&input_text(body))}))
+    let used = TokenConsumption::new(TokenDialect::Total, tokens(&input_text(body)), 0);
+    (json!({"results": results}), Consumption::Tokens(used))
 }
 
 /// A list as it is, anything else as a list of one.
@@ -275,6 +322,9 @@ pub(super) fn vector(text: &str) -> Vec<f64> {
     let seed = text.bytes().fold(1u32, |seed, byte| seed.wrapping_mul(31).wrapping_add(u32::from(byte)));
     (1..=8).map(|number| f64::from(seed.wrapping_mul(number * 2_654_435) % 2000) / 1000.0 - 1.0).collect()
 }
+
+/// Thousandths of a second of the speech in a call.
+const HEARD: u64 = 3_000;
 
 #[cfg(test)]
 mod tests {

@@ -10,6 +10,7 @@ mod bill;
 mod billed_unit;
 mod body;
 mod call;
+mod call_charge;
 mod compatible;
 mod connection;
 mod consumption;

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::account::{MeteredCall, SimulatedCaller};
 use super::call::SimulatedCall;
+use super::call_charge::CallCharge;
 use super::errors::{ErrorAnswer, ErrorCause};
 use super::models::{self, CallMode, Service, SimulatedFamily, SimulatedModel};
 use super::reply::SimulatedReply;
@@ -35,7 +36,8 @@ pub(super) fn answer(
         CallMode::Sync => {
             generation::check(model.family, service, &body)?;
             resolve(state, call, caller, &name, &body)?;
-            Ok(generation::answer(state, call, service, model.family, &body))
+            let charge = CallCharge::new(state, call, caller, &name);
+            Ok(generation::answer(state, call, charge, service, model.family, &body))
         }
     }
 }

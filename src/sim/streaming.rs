@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::call_charge::StreamCharge;
 use super::options::SimulatorOptions;
 use super::reply::TimedPiece;
 
@@ -46,7 +47,7 @@ impl StreamPlan {
 
     /// Text of all events up to the nth.
     pub(super) fn text(&self, number: u64) -> String {
-        (0..=number).map(|number| self.piece(number)).collect()
+        self.text_of(number + 1)
     }
 
     /// The whole text.
@@ -54,23 +55,39 @@ impl StreamPlan {
         self.text(self.last())
     }
 
-    /// One piece for each event, the first without a pause; `fail_after` ends them early with an error.
+    /// Text of the first events.
+    pub(super) fn text_of(&self, events: u64) -> String {
+        (0..events).map(|number| self.piece(number)).collect()
+    }
+
+    /// One piece for each event, the first without a pause; `fail_after` ends them early with an error. The charge is
+    /// settled before the last piece is sent.
     pub(super) fn steps<E, F>(
         &self,
         event: E,
         error: F,
+        mut charge: StreamCharge,
     ) -> impl Iterator<Item = TimedPiece> + Send + use<E, F>
     where
         E: Fn(u64) -> String + Send,
         F: Fn(u64) -> String + Send,
     {
         let sound = self.fail_after.map_or(self.events, |events| events.min(self.events));
-        let interval = self.interval;
-        let wait = move |number: u64| if number == 0 { Duration::ZERO } else { interval };
-        let events =
-            (0..sound).map(move |number| TimedPiece { wait: wait(number), bytes: event(number).into() });
-        let broken = self.fail_after.map(|_| TimedPiece { wait: wait(sound), bytes: error(sound).into() });
-        events.chain(broken)
+        let (interval, breaks) = (self.interval, self.fail_after.is_some());
+        let mut numbers = 0..sound + u64::from(breaks);
+        std::iter::from_fn(move || {
+            let number = numbers.next()?;
+            let wait = if number == 0 { Duration::ZERO } else { interval };
+            if number == sound {
+                charge.fail();
+                return Some(TimedPiece { wait, bytes: error(sound).into() });
+            }
+            charge.count();
+            if numbers.is_empty() {
+                charge.settle();
+            }
+            Some(TimedPiece { wait, bytes: event(number).into() })
+        })
     }
 }
 
@@ -80,6 +97,9 @@ const WORDS: [&str; 8] =
 
 #[cfg(test)]
 mod tests {
+    use super::super::bill::SimulatedBill;
+    use super::super::call_charge::tests::charge;
+    use super::super::consumption::Consumption;
     use super::*;
     use serde_json::json;
 
@@ -97,8 +117,9 @@ mod tests {
             &SimulatorOptions::default(),
             &json!({"events": 5, "fail_after": 2, "interval_ms": 9}),
         );
+        let charge = charge(&SimulatedBill::new(1000)).stream(Consumption::Characters);
         let steps: Vec<TimedPiece> =
-            plan.steps(|number| number.to_string(), |number| format!("e{number}")).collect();
+            plan.steps(|number| number.to_string(), |number| format!("e{number}"), charge).collect();
         let texts: Vec<_> = steps.iter().map(|step| step.bytes.clone()).collect();
         assert_eq!(texts, ["0", "1", "e2"]);
         assert_eq!((steps[0].wait, steps[1].wait), (Duration::ZERO, Duration::from_millis(9)));

@@ -120,16 +120,27 @@ fn video(request: TaskRequest<'_>) -> VideoConsumption {
 fn images(request: TaskRequest<'_>) -> Consumption {
     let count = request.items() as u64;
     if request.family == SimulatedFamily::ImageChoices {
-        return Consumption::Images(count, image_size(request, (2985, 1405)));
+        return Consumption::Images(count, text_size(request, (2985, 1405)));
     }
     let failed = (0..request.items()).filter(|number| request.fails(*number)).count() as u64;
     let tells_size = request.model.starts_with("qwen-image");
-    let size = if tells_size { image_size(request, (1328, 1328)) } else { ImageSize::Untold };
+    let size = if tells_size { text_size(request, (1328, 1328)) } else { ImageSize::Untold };
     Consumption::Images(count - failed, size)
 }
 
+/// Consumption of images that are answered at once.
+pub(super) fn images_at_once(request: TaskRequest<'_>) -> Consumption {
+    let size = if request.family == SimulatedFamily::ImageChoices {
+        text_size(request, (2985, 1405))
+    } else {
+        let (width, height) = pixels(request, (1328, 1328));
+        ImageSize::Sides(width, height)
+    };
+    Consumption::Images(request.items() as u64, size)
+}
+
 /// Pixels of the size that a request names, or else the usual ones.
-pub(super) fn image_size(request: TaskRequest<'_>, usual: (u64, u64)) -> ImageSize {
+fn pixels(request: TaskRequest<'_>, usual: (u64, u64)) -> (u64, u64) {
     let named = match request.parameter("size").as_str() {
         Some("1K") => Some((1024, 1024)),
         Some("2K") => Some((2048, 2048)),
@@ -137,7 +148,11 @@ pub(super) fn image_size(request: TaskRequest<'_>, usual: (u64, u64)) -> ImageSi
         Some(size) => sides(size),
         None => None,
     };
-    let (width, height) = named.unwrap_or(usual);
+    named.unwrap_or(usual)
+}
+
+fn text_size(request: TaskRequest<'_>, usual: (u64, u64)) -> ImageSize {
+    let (width, height) = pixels(request, usual);
     ImageSize::Text(width, height)
 }
 

@@ -2,13 +2,14 @@
 
 mod ledger;
 
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use dashgate::dashscope::usage::Unit;
-use dashgate::sim::{BilledUnit, SimulatedStatus, Simulator, SimulatorOptions};
+use dashgate::sim::{BilledUnit, FaultAction, ScriptedFault, SimulatedStatus, Simulator, SimulatorOptions};
 use serde_json::{Value, json};
 
-use super::{get, post, start, submit};
+use super::{GENERATION, connect, eventually, get, post, start, submit};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -86,4 +87,65 @@ fn a_status_that_a_test_fixes_changes_no_line() {
     assert!(simulator.finish(&id));
     assert_eq!(bill(&simulator), before);
     assert_eq!(simulator.tasks()[0].status, SimulatedStatus::Succeeded);
+}
+
+/// A native stream with this plan.
+fn streamed(plan: Value) -> Value {
+    json!({"model": "qwen-plus", "input": {"prompt": "four"}, "parameters": {"sim": plan}})
+}
+
+const SSE: &str = "X-DashScope-SSE: enable\r\n";
+
+#[test]
+fn a_stream_that_breaks_is_billed_for_what_was_made() {
+    let simulator = start(SimulatorOptions::default());
+    for (plan, units) in [
+        (json!({"events": 4, "bytes": 80}), json!({"input_token": "1.000", "output_token": "20.000"})),
+        (
+            json!({"events": 4, "bytes": 80, "fail_after": 1}),
+            json!({"input_token": "1.000", "output_token": "5.000"}),
+        ),
+        (json!({"fail_after": 0}), Value::Null),
+    ] {
+        let before = listed(&bill(&simulator), "calls").len();
+        let answer = post(&simulator, "sk-1", GENERATION, SSE, &streamed(plan));
+        let bill = bill(&simulator);
+        let line = listed(&bill, "calls").get(before);
+        assert_eq!(line.map_or(&Value::Null, |line| &line["units"]), &units);
+        if let Some(line) = line {
+            assert_eq!(line["request_id"], answer.header("x-request-id").unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_client_that_leaves_is_billed_for_what_was_made() {
+    let simulator = start(SimulatorOptions::default());
+    let body = streamed(json!({"events": 100, "bytes": 8000, "interval_ms": 20})).to_string();
+    let mut client = connect(simulator.address());
+    let head = format!("POST {GENERATION} HTTP/1.1\r\nhost: sim\r\nauthorization: Bearer sk-1\r\n{SSE}");
+    write!(client, "{head}content-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    client.read_exact(&mut [0; 100]).unwrap();
+    drop(client);
+    eventually("the stream is billed", || !listed(&bill(&simulator), "calls").is_empty());
+    let bill = bill(&simulator);
+    let made: f64 = bill["calls"][0]["units"]["output_token"].as_str().unwrap().parse().unwrap();
+    assert!((20.0..2000.0).contains(&made), "{made}");
+}
+
+#[test]
+fn refusals_cost_nothing_and_lost_answers_do() {
+    let simulator = start(SimulatorOptions::default());
+    let ask = |body: &Value| post(&simulator, "sk-1", GENERATION, "", body).status;
+    let billed = || listed(&bill(&simulator), "calls").len();
+    assert_eq!(ask(&json!({"model": "qwen-plus", "input": {}})), 400);
+    assert_eq!(ask(&streamed(json!({"framed_error": true}))), 400);
+    let busy = FaultAction::Status { status: 503, code: "Busy".into(), message: "m".into() };
+    simulator.fault(ScriptedFault::on(&format!("POST {GENERATION}"), busy));
+    assert_eq!(ask(&streamed(json!({}))), 503);
+    assert_eq!(billed(), 0);
+    simulator.clear_faults();
+    simulator.fault(ScriptedFault::on(&format!("POST {GENERATION}"), FaultAction::Lose));
+    assert_eq!(ask(&streamed(json!({}))), 0);
+    assert_eq!(billed(), 1);
 }

@@ -30,10 +30,19 @@ fn entries(gateway: &Gateway) -> Vec<Value> {
 /// The parts of a line or an entry that must agree, by its id.
 fn charges(lines: &[Value], id: impl Fn(&Value) -> String) -> BTreeMap<String, Value> {
     let charge = |line: &Value| {
-        let parts = ["model", "account", "units", "class", "usage"];
-        (id(line), parts.into_iter().map(|part| (part.to_owned(), line[part].clone())).collect())
+        let [model, account, units, class] = ["model", "account", "units", "class"].map(|part| &line[part]);
+        let parts = json!({"model": model, "account": account, "units": units, "class": class,
+            "usage": joined(&line["usage"])});
+        (id(line), parts)
     };
     lines.iter().map(charge).collect()
+}
+
+/// A `usage` as one object. The ledger keeps the two of an Anthropic stream as a list, of which the later one counts.
+fn joined(usage: &Value) -> Value {
+    let Some(parts) = usage.as_array() else { return usage.clone() };
+    let fields = parts.iter().flat_map(|part| part.as_object().expect("an object"));
+    fields.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Compares entry by entry. Both sides are written a moment after a client has its answer.
@@ -132,4 +141,102 @@ fn tasks_of_all_families_are_entered_as_they_are_billed() {
     let failed: Vec<&Value> =
         listed(&bill, "tasks").iter().filter(|line| line["status"] == "FAILED").collect();
     assert_eq!(failed.len(), 1, "{failed:?}");
+}
+
+/// A path, further header fields, and the body of a call.
+type Call = (&'static str, &'static [&'static str], Value);
+
+fn calls() -> Vec<Call> {
+    const TEXT: &str = "/api/v1/services/aigc/text-generation/generation";
+    const MULTIMODAL: &str = "/api/v1/services/aigc/multimodal-generation/generation";
+    const CHAT: &str = "/compatible-mode/v1/chat/completions";
+    const MESSAGES: &str = "/apps/anthropic/v1/messages";
+    const EVENTS: &[&str] = &["X-DashScope-SSE: enable"];
+    let kinds =
+        json!({"cached_tokens": 64, "cache_write_tokens": 32, "image_tokens": 16, "thinking_tokens": 8});
+    let asked = json!([{"role": "user", "content": "hello there"}]);
+    let native = |parameters: Value| json!({"model": "qwen-plus", "input": {"messages": asked}, "parameters": parameters});
+    let chat = |stream: bool, sim: &Value| {
+        json!({"model": "qwen-plus", "messages": asked, "stream": stream, "sim": sim, "max_tokens": 100,
+            "stream_options": {"include_usage": true}})
+    };
+    let pictured = |model: &str, parameters: Value| {
+        let message = json!({"role": "user", "content": [{"text": "a cat"}]});
+        json!({"model": model, "input": {"messages": [message]}, "parameters": parameters})
+    };
+    let none = json!({});
+    vec![
+        (TEXT, &[], native(none.clone())),
+        (TEXT, &[], native(json!({"sim": kinds}))),
+        (TEXT, EVENTS, native(json!({"sim": kinds, "incremental_output": true}))),
+        (CHAT, &[], chat(false, &none)),
+        (CHAT, &[], chat(false, &kinds)),
+        (CHAT, &[], chat(true, &kinds)),
+        (MESSAGES, &[], chat(false, &kinds)),
+        (MESSAGES, &[], chat(true, &kinds)),
+        ("/compatible-mode/v1/completions", &[], json!({"model": "qwen-plus", "prompt": "hello"})),
+        ("/compatible-mode/v1/embeddings", &[], json!({"model": "text-embedding-v4", "input": ["a", "b"]})),
+        (
+            "/compatible-api/v1/reranks",
+            &[],
+            json!({"model": "gte-rerank-v2", "query": "q", "documents": ["a"]}),
+        ),
+        (
+            "/api/v1/services/embeddings/text-embedding/text-embedding",
+            &[],
+            json!({"model": "text-embedding-v4", "input": {"texts": ["a", "b"]}}),
+        ),
+        (
+            "/api/v1/services/embeddings/multimodal-embedding/multimodal-embedding",
+            &[],
+            json!({"model": "multimodal-embedding-v1", "input": {"contents": [{"text": "a"}]}}),
+        ),
+        (
+            "/api/v1/services/rerank/text-rerank/text-rerank",
+            &[],
+            json!({"model": "gte-rerank-v2", "input": {"query": "q", "documents": ["a", "b"]}}),
+        ),
+        (
+            "/api/v1/services/aigc/image2video/face-detect",
+            &[],
+            json!({"model": "wan2.2-s2v-detect", "input": {"image_url": "https://example.com/a.png"}}),
+        ),
+        (MULTIMODAL, &[], pictured("wan2.7-image", json!({"n": 2, "size": "1024*1024"}))),
+        (MULTIMODAL, &[], pictured("qwen-image", none.clone())),
+        (MULTIMODAL, &[], pictured("qwen3-vl-plus", json!({"sim": kinds}))),
+        (MULTIMODAL, &[], pictured("qwen3-asr-flash", none)),
+        (MULTIMODAL, &[], json!({"model": "qwen3-tts-flash", "input": {"text": "hello"}})),
+        (MULTIMODAL, EVENTS, json!({"model": "qwen3-tts-flash", "input": {"text": "hello"}})),
+    ]
+}
+
+#[test]
+fn calls_and_streams_of_all_dialects_are_entered_as_they_are_billed() {
+    let (simulator, gateway) = both();
+    let calls = calls();
+    let count = calls.len();
+    for (path, fields, body) in calls {
+        let bearer = bearer();
+        let fields = [&[&*bearer][..], fields].concat();
+        let got = gateway.ask(message(&format!("POST {path}"), &fields, &body.to_string()));
+        assert_eq!(got.status(), 200, "{path} {body}: {}", got.text());
+    }
+    assert_same(&simulator, &gateway, count);
+    let unread = entries(&gateway).into_iter().filter(|entry| entry["flags"] != json!([]));
+    assert_eq!(unread.collect::<Vec<_>>(), [Value::Null; 0]);
+}
+
+/// A stream that tells no use is estimated by the gateway. The bill says by how much that is wrong.
+#[test]
+fn a_stream_that_tells_no_use_is_billed() {
+    let (simulator, gateway) = both();
+    let body = json!({"model": "qwen-plus", "messages": [{"role": "user", "content": "hi"}], "stream": true});
+    let path = "POST /compatible-mode/v1/chat/completions";
+    assert_eq!(gateway.ask(message(path, &[&bearer()], &body.to_string())).status(), 200);
+    eventually("the stream is entered", || entries(&gateway).len() == 1);
+    let (entry, bill) = (entries(&gateway).remove(0), bill(&simulator));
+    assert_eq!(entry["flags"], json!(["estimated"]));
+    let line = &listed(&bill, "calls")[0];
+    assert_eq!(entry["source"], format!("call:{}", text(&line["request_id"])));
+    assert_eq!(line["usage"], json!({"prompt_tokens": 2, "completion_tokens": 9, "total_tokens": 11}));
 }
