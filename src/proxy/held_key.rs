@@ -50,7 +50,8 @@ impl HeldKey {
     pub(super) fn conclude(&self, has_made_nothing: bool) {
         if !self.is_concluded.replace(true) {
             let submit = Arc::clone(&self.submit);
-            self.store.ride(if has_made_nothing { Change::Release(submit) } else { Change::Lose(submit) });
+            let change = if has_made_nothing { Change::Release(submit) } else { Change::Lose(submit) };
+            self.store.ride(change);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::dashscope::coding;
 use crate::dashscope::headers::REQUEST_ID;
 use crate::dashscope::operation::Operation;
 use crate::dashscope::usage::{self, Reading, StreamReader, Unit, Units, Usage};
-use crate::store::{Change, Entry, EntryFlags, EntrySource, Store};
+use crate::store::{Change, Entry, EntryFlags, EntrySource};
 
 /// Reader of one answer.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl CallMeter {
     }
 
     /// Enters the use. `is_whole`: the answer came to its end.
-    pub(super) fn finish(self, is_whole: bool, exchange: &Exchange, store: &Store) {
+    pub(super) fn finish(self, is_whole: bool, exchange: &Exchange) {
         let Self { request_id, codings, answer } = self;
         let mut flags = EntryFlags { is_cut: !is_whole, ..EntryFlags::default() };
         let reading = match answer {
@@ -90,7 +90,15 @@ impl CallMeter {
         };
         let Some((usage, is_unread)) = reading.into_use() else { return };
         flags.is_unread = is_unread;
-        store.ride(Change::Enter(Arc::new(entry(EntrySource::Call(request_id), usage, flags, exchange))));
+        enter(entry(EntrySource::Call(request_id), usage, flags, exchange), exchange);
+    }
+}
+
+/// Enters a use, and counts it.
+pub(super) fn enter(entry: Entry, exchange: &Exchange) {
+    let entry = Arc::new(entry);
+    if exchange.ledger().ride(Change::Enter(Arc::clone(&entry))) {
+        exchange.directory().count_use(&entry);
     }
 }
 

@@ -149,7 +149,7 @@ impl Observed {
     /// Enters the use of the call, once.
     fn enter(&mut self, is_whole: bool) {
         if let Some(meter) = self.meter.take() {
-            meter.finish(is_whole, &self.exchange, self.exchange.ledger());
+            meter.finish(is_whole, &self.exchange);
         }
     }
 }

@@ -1,17 +1,16 @@
 //! Metering of a WebSocket: what each task or answer in it used, for the ledger.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 
 use memchr::memmem;
 use uuid::Uuid;
 
 use super::exchange::Exchange;
-use super::meter::entry;
+use super::meter::{enter, entry};
 use crate::dashscope::inference_message::InferenceMessage;
 use crate::dashscope::usage::{Reading, of_frame};
 use crate::dashscope::websocket_texts::PassingTexts;
-use crate::store::{Change, EntryFlags, EntrySource};
+use crate::store::{EntryFlags, EntrySource};
 
 /// Reader of the messages of both sides, which pass untouched.
 #[derive(Debug)]
@@ -91,7 +90,7 @@ impl SocketMeter {
         if !tasks.model.is_empty() {
             entry.model.clone_from(&tasks.model);
         }
-        exchange.ledger().ride(Change::Enter(Arc::new(entry)));
+        enter(entry, exchange);
     }
 }
 

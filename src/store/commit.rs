@@ -44,12 +44,15 @@ impl Store {
     }
 
     /// Makes a change that nobody waits for, and that no mirror holds. It is written in its turn; a crash before that loses
-    /// it, as does a full queue. The log says how many were lost, once the store can be written again.
-    pub fn ride(&self, change: Change) {
+    /// it, as does a full queue, for which it returns false. The log says how many were lost, once the store can be
+    /// written again.
+    pub fn ride(&self, change: Change) -> bool {
         let (reply, _) = oneshot::channel();
-        if !matches!(self.queue(QueuedChange { change, reply, withdrawable: None }), Ok(None)) {
+        let is_queued = matches!(self.queue(QueuedChange { change, reply, withdrawable: None }), Ok(None));
+        if !is_queued {
             self.state.count_lost();
         }
+        is_queued
     }
 
     /// Writes a change that brings a secret, and takes it back if its outcome does not come in time, or its caller goes.

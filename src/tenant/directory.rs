@@ -13,6 +13,7 @@ use super::token::AdminToken;
 use crate::account::{Account, AccountRegistry};
 use crate::config::{AsyncHeader, Config, GlobalSettings, Limits, Mount, UsageOption};
 use crate::dashscope::operation::Groups;
+use crate::store::Entry;
 use crate::telemetry::metrics::{Metrics, ModelSeries, MountSeries, TenantSeries};
 
 /// Settings, mounts, accounts, tenants and the keys of the configuration. A request loads the directory once and keeps
@@ -28,6 +29,7 @@ pub struct Directory {
     /// The digest of the configured token. Without a token the admin listener serves health only.
     pub admin_token: Option<AdminToken>,
     models: ModelLabels,
+    no_tenant: Arc<TenantSeries>,
     /// Tenants in the order of the configuration. The fields below hold indices into them and into `keys`.
     pub(super) tenants: Vec<Tenant>,
     pub(super) tenants_by_name: HashMap<Arc<str>, usize, RandomState>,
@@ -88,6 +90,7 @@ impl Directory {
             settings: config.settings.clone(),
             admin_token: config.settings.admin.token.as_ref().map(AdminToken::new),
             models: ModelLabels::new(config, metrics),
+            no_tenant: Arc::clone(&metrics.no_tenant),
             tenants: Vec::with_capacity(config.tenants.len()),
             tenants_by_name: HashMap::default(),
             keys: Vec::new(),
@@ -134,6 +137,17 @@ impl Directory {
     /// The metrics of a model.
     pub fn model_series(&self, model: &str) -> &Arc<ModelSeries> {
         self.models.series(model)
+    }
+
+    /// Counts what an entry of the ledger says was used. Each entry is counted once, when it is durable or on its way to
+    /// the store.
+    pub fn count_use(&self, entry: &Entry) {
+        let model = self.model_series(&entry.model);
+        let tenant = self.tenants_by_name.get(&entry.tenant).map(|number| &self.tenants[*number].series);
+        tenant.unwrap_or(&self.no_tenant).count_use(model, &entry.units, &entry.class);
+        if entry.flags.is_unread {
+            model.count_unread_use();
+        }
     }
 
     /// The index of the account with this name, if it is still configured.

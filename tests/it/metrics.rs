@@ -64,6 +64,9 @@ fn upstream(status: &'static str) -> Upstream {
                 &["Content-Type: application/json"],
                 r#"{"code":"Throttling.RateQuota"}"#,
             ),
+            _ if request.text() == "used" => {
+                answer("200 OK", &[], r#"{"usage":{"input_tokens":1,"output_tokens":1,"total_tokens":2}}"#)
+            }
             _ => answer("200 OK", &[], "0123456789"),
         };
         stream.write_all(&bytes).is_ok()

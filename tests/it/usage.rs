@@ -2,6 +2,7 @@
 
 mod calls;
 mod command;
+mod counts;
 mod sockets;
 mod streams;
 

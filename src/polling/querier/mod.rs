@@ -25,7 +25,7 @@ use crate::polling::settlement;
 use crate::polling::{
     AccountPoller, CallPermit, NextCall, PageRequest, QueryFault, TaskEndpoint, TrackedTask,
 };
-use crate::store::{CommitFault, Entry};
+use crate::store::{CommitFault, Entry, Outcome};
 use crate::tenant::directory::Directory;
 use crate::upstream::{BufferBudget, Upstream};
 
@@ -156,7 +156,11 @@ impl Querier {
         let now = SystemTime::now();
         let entry = settlement::entry(&task.record, named, answer.as_ref(), task.is_forgotten(now), now);
         let Some(entry) = entry else { return };
-        if let Err(fault) = self.hub.task_index().settle(Arc::clone(&entry)).await {
+        let settled = self.hub.task_index().settle(Arc::clone(&entry)).await;
+        if is_kept(&settled) {
+            self.directory.load().count_use(&entry);
+        }
+        if let Err(fault) = settled {
             tracing::error!(task_id = &**task.id(), tenant = &*entry.tenant, %fault, "the end of a task is not recorded yet");
             if let CommitFault::NotMade(_) = fault {
                 self.settle_later(entry);
@@ -166,13 +170,16 @@ impl Querier {
 
     /// Tries again to settle a task, for which the store had no room, until it has.
     fn settle_later(&self, entry: Arc<Entry>) {
-        let hub = Arc::clone(&self.hub);
+        let (hub, directory) = (Arc::clone(&self.hub), Arc::clone(&self.directory));
         tokio::task::spawn_local(async move {
             loop {
                 sleep(AFTER_FULL_STORE).await;
-                match hub.task_index().settle(Arc::clone(&entry)).await {
-                    Err(CommitFault::NotMade(_)) => {}
-                    Err(CommitFault::Unclear(_)) | Ok(_) => return,
+                let settled = hub.task_index().settle(Arc::clone(&entry)).await;
+                if is_kept(&settled) {
+                    directory.load().count_use(&entry);
+                }
+                if !matches!(settled, Err(CommitFault::NotMade(_))) {
+                    return;
                 }
             }
         });
@@ -219,6 +226,14 @@ impl Querier {
             Err(outcome) => outcome,
         };
         self.hub.page_failed(&poller, page, &outcome, Instant::now());
+    }
+}
+
+/// True if the settlement is in the ledger by this try, or on its way to it: the writer goes on with what it has taken.
+fn is_kept(settled: &Result<Outcome, CommitFault>) -> bool {
+    match settled {
+        Ok(Outcome::Made) | Err(CommitFault::Unclear(_)) => true,
+        Ok(Outcome::NotMade | Outcome::Earlier(_)) | Err(CommitFault::NotMade(_)) => false,
     }
 }
 

@@ -9,7 +9,7 @@ use prometheus::{Histogram, TextEncoder};
 use strum::VariantArray;
 
 use super::counter_grid::counted;
-use super::family::{counters, gauges, histograms};
+use super::family::{counters, decimal_counters, gauges, histograms};
 use super::label::{PollServed, Reason, SpanResult};
 use super::series::{ModelSeries, OPERATIONS};
 use super::{Metrics, process};
@@ -36,6 +36,7 @@ impl Metrics {
     pub fn text(&self, figures: &ScrapeFigures) -> String {
         let mut families = self.request_families();
         families.extend(self.client_families());
+        families.extend(self.usage_families());
         families.extend(self.upstream_families(figures));
         families.extend(self.gateway_families(figures));
         families.extend(process::families());
@@ -97,6 +98,35 @@ impl Metrics {
                     .iter()
                     .zip(Operation::ALL)
                     .map(|(level, operation)| (vec![operation.name()], read(level))),
+            ),
+        ]
+    }
+
+    fn usage_families(&self) -> Vec<MetricFamily> {
+        let mut models = self.models.all();
+        models.push(Arc::clone(&self.other_models));
+        let labels: Vec<&Arc<str>> = models.iter().map(|model| model.name()).collect();
+        let mut tenants = self.tenants.all();
+        tenants.extend([Arc::clone(&self.no_tenant), Arc::clone(&self.other_tenants)]);
+        let uses: Vec<_> = tenants
+            .iter()
+            .flat_map(|tenant| tenant.uses.of(&labels).into_iter().map(|counted| (&*tenant.name, counted)))
+            .collect();
+        vec![
+            decimal_counters(
+                "dashgate_usage_units_total",
+                "What the ledger's entries say was used, in units; model: as the configuration writes it, else other; \
+                 none: a tenant that is not configured any more, or no class",
+                &["tenant", "model", "unit", "class"],
+                uses.iter().map(|(tenant, ((model, unit, class), thousandths))| {
+                    (vec![*tenant, model, unit.label(), class], *thousandths as f64 / 1_000.0)
+                }),
+            ),
+            counters(
+                "dashgate_usage_unread_total",
+                "Entries whose usage was not understood, so that more was used than they say",
+                &["model"],
+                models.iter().map(|model| (vec![&**model.name()], model.unread_uses.load(Ordering::Relaxed))),
             ),
         ]
     }

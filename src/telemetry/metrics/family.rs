@@ -13,9 +13,19 @@ pub(super) fn counters<'a>(
     names: &[&str],
     series: impl IntoIterator<Item = (Vec<&'a str>, u64)>,
 ) -> MetricFamily {
-    let metric = |(values, count): (Vec<&str>, u64)| {
+    decimal_counters(name, help, names, series.into_iter().map(|(values, count)| (values, count as f64)))
+}
+
+/// A family of counters that may have fractions.
+pub(super) fn decimal_counters<'a>(
+    name: &str,
+    help: &str,
+    names: &[&str],
+    series: impl IntoIterator<Item = (Vec<&'a str>, f64)>,
+) -> MetricFamily {
+    let metric = |(values, count): (Vec<&str>, f64)| {
         let mut counter = Counter::default();
-        counter.set_value(count as f64);
+        counter.set_value(count);
         let mut metric = Metric::from_label(labels(names, &values));
         metric.set_counter(counter);
         metric

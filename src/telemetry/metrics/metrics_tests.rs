@@ -4,6 +4,7 @@ use hyper::StatusCode;
 
 use super::*;
 use crate::dashscope::refusal::{RefusalCause, Throttling};
+use crate::dashscope::usage::{Unit, Units};
 
 fn has(text: &str, line: &str) -> bool {
     text.lines().any(|found| found == line)
@@ -37,6 +38,8 @@ fn what_was_counted_stands_on_the_page() {
     account.count_throttled(Throttling::RateQuota);
     let model = metrics.model(&"wan2.7-*".into());
     model.task_durations.observe(61.0);
+    tenant.count_use(&model, &Units::from_iter([(Unit::VideoSecond, 10_040)]), "720P");
+    model.count_unread_use();
     let connected = metrics.count_connection();
     metrics.count_failed_handshake();
     let text = metrics.text(&ScrapeFigures {
@@ -70,6 +73,9 @@ fn what_was_counted_stands_on_the_page() {
         "dashgate_unread_submits_total{account=\"main\"} 0",
         "dashgate_account_cooldown{account=\"main\",cause=\"unreachable\"} 1",
         "dashgate_task_duration_seconds_bucket{model=\"wan2.7-*\",le=\"60\"} 0",
+        "dashgate_usage_units_total{tenant=\"acme\",model=\"wan2.7-*\",unit=\"video_second\",class=\"720P\"} 10.04",
+        "dashgate_usage_unread_total{model=\"wan2.7-*\"} 1",
+        "dashgate_usage_unread_total{model=\"other\"} 0",
         "dashgate_config_reloads_total{result=\"ok\"} 3",
         "dashgate_config_reloads_total{result=\"rejected\"} 4",
         "dashgate_connections 1",

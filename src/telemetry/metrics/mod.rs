@@ -6,6 +6,7 @@ mod family;
 mod label;
 mod process;
 mod series;
+mod use_counts;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

@@ -14,8 +14,10 @@ use prometheus::Histogram;
 use super::counter_grid::CounterGrid;
 use super::family;
 use super::label::{Outcome, Reason, StatusLabel};
+use super::use_counts::UseCounts;
 use crate::dashscope::operation::Operation;
 use crate::dashscope::refusal::Throttling;
+use crate::dashscope::usage::Units;
 
 pub(super) const OPERATIONS: usize = Operation::ALL.len();
 const ENDS: usize = StatusLabel::COUNT * Outcome::NAMES.len();
@@ -52,12 +54,18 @@ pub struct TenantSeries {
     pub(super) name: Arc<str>,
     requests: CounterGrid<OPERATIONS, { StatusLabel::COUNT }>,
     pub(super) rejections: [AtomicU64; Reason::ALL.len()],
+    pub(super) uses: UseCounts,
 }
 
 impl TenantSeries {
     pub(super) fn new(name: &Arc<str>) -> Self {
         let rejections = [const { AtomicU64::new(0) }; Reason::ALL.len()];
-        Self { name: Arc::clone(name), requests: CounterGrid::default(), rejections }
+        Self {
+            name: Arc::clone(name),
+            requests: CounterGrid::default(),
+            rejections,
+            uses: UseCounts::default(),
+        }
     }
 
     pub fn count_request(&self, operation: Operation, status: Option<StatusCode>, outcome: Outcome) {
@@ -65,6 +73,11 @@ impl TenantSeries {
         if let Some(reason) = outcome.reason() {
             self.rejections[reason as usize].fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Counts what one entry of the ledger says was used.
+    pub fn count_use(&self, model: &ModelSeries, units: &Units, class: &str) {
+        self.uses.count(&model.name, units, class);
     }
 
     /// Operation, code and count.
@@ -151,11 +164,21 @@ pub struct ModelSeries {
     pub(super) name: Arc<str>,
     /// Seconds from a task's submit to its end.
     pub task_durations: Histogram,
+    pub(super) unread_uses: AtomicU64,
 }
 
 impl ModelSeries {
     pub(super) fn new(name: &Arc<str>) -> Self {
-        Self { name: Arc::clone(name), task_durations: family::task_duration(name) }
+        Self {
+            name: Arc::clone(name),
+            task_durations: family::task_duration(name),
+            unread_uses: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts an entry of the ledger whose `usage` was not understood.
+    pub fn count_unread_use(&self) {
+        self.unread_uses.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Value of the label.

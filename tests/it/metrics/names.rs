@@ -13,6 +13,7 @@ fn families() -> BTreeMap<String, BTreeSet<String>> {
     let upstream = upstream("SUCCEEDED");
     let gateway = Gateway::start(upstream.address);
     gateway.ask(generate("busy"));
+    gateway.ask(generate("used"));
     gateway.ask(submit());
     gateway.ask(poll("task-1"));
     gateway.ask(message("GET /v1/tasks", &[], ""));
