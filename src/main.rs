@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use dashgate::app::{self, RunningGateway};
 use dashgate::cli::admin_client::AdminFailure;
-use dashgate::cli::{check, demo, keys, usage};
+use dashgate::cli::{check, demo, keys, orphans, usage};
 use dashgate::config::{self, AccountSettings, Config, Files, Loaded};
 use dashgate::lifecycle::handover::{self, Successor};
 use dashgate::lifecycle::{signals, systemd};
@@ -49,6 +49,7 @@ enum Command {
     Sim(Box<sim::SimulatorOptions>),
     Keys(keys::KeysOptions),
     Usage(usage::UsageOptions),
+    Orphans(orphans::OrphansOptions),
 }
 
 #[derive(Debug, Args)]
@@ -96,6 +97,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demonstrate(&options),
         Command::Sim(options) => simulate(*options),
         Command::Keys(options) => administer("keys", keys::run(&options, admin_token(), say)),
+        Command::Orphans(options) => administer("orphans", orphans::run(&options, admin_token(), say)),
         Command::Usage(options) => administer("usage", usage::run(&options, admin_token(), say)),
     }
 }

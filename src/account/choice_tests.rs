@@ -38,6 +38,7 @@ fn config_of(number: usize, weight: &u32, keys: usize) -> config::AccountSetting
         weight: *weight,
         pace: Vec::new(),
         errors: config::AccountErrors::Pass,
+        exclusive: false,
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Account {
     rules: PaceRules,
     rates: Rates,
     errors: AccountErrors,
+    /// Nobody else uses the account, so that a task on its list is one of our tenants'.
+    pub is_exclusive: bool,
     health: Arc<AccountHealth>,
     pub series: Arc<AccountSeries>,
 }
@@ -52,6 +54,7 @@ impl Account {
             rules: PaceRules::new(&config.pace, &config.base_url.host),
             rates: config.rates,
             errors: config.errors,
+            is_exclusive: config.exclusive,
             health,
             series: metrics.account(&config.name),
         }

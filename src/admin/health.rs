@@ -54,11 +54,15 @@ impl Admin {
             let status = account.status(now);
             RefusalCause::ALL.map(|cause| (Arc::clone(&status.name), cause, status.resting_for(cause)))
         });
+        let orphans = self.shared.hub.orphans().into_iter().map(|(account, orphans)| {
+            (account, orphans.iter().filter(|orphan| orphan.has_own_key).count())
+        });
         let reloads = self.reloads.as_ref().map(ReloadHandle::counts);
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         text(self.shared.metrics.text(&ScrapeFigures {
             tasks: states.map(|(name, status)| (name, self.shared.hub.count(status))).into(),
             cooldowns: cooldowns.collect(),
+            orphans: orphans.collect(),
             lines_dropped: self.shared.access_log.dropped(),
             diagnostics_dropped: diagnostics::dropped(),
             reloads: reloads.map_or((0, 0), |counts| (count(&counts.ok), count(&counts.rejected))),

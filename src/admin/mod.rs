@@ -8,6 +8,7 @@ mod health;
 mod keys;
 mod listener;
 mod name_page;
+mod orphans;
 mod problem;
 mod reload;
 mod response;
@@ -128,6 +129,7 @@ impl Admin {
             (Action::ListTenants, _) => self.list_tenants(query),
             (Action::ListAccounts, _) => self.list_accounts(query),
             (Action::ListTasks, _) => self.list_tasks(query).await,
+            (Action::ListOrphans, _) => self.list_orphans(query),
             (Action::ReportUsage, _) => self.report_usage(query).await,
             (Action::ListEntries, _) => self.list_entries(query).await,
             (Action::Reload, _) => {

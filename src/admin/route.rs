@@ -18,13 +18,14 @@ pub(super) enum Action {
     ListTenants,
     ListAccounts,
     ListTasks,
+    ListOrphans,
     ReportUsage,
     ListEntries,
     Reload,
 }
 
 /// Every path in the spelling of `openapi.json`, with its methods and their actions.
-pub(super) const PATHS: [(&str, &[(Method, Action)]); 13] = [
+pub(super) const PATHS: [(&str, &[(Method, Action)]); 14] = [
     ("/livez", &[(Method::GET, Action::Live)]),
     ("/readyz", &[(Method::GET, Action::Ready)]),
     ("/metrics", &[(Method::GET, Action::Metrics)]),
@@ -35,6 +36,7 @@ pub(super) const PATHS: [(&str, &[(Method, Action)]); 13] = [
     ("/admin/tenants", &[(Method::GET, Action::ListTenants)]),
     ("/admin/accounts", &[(Method::GET, Action::ListAccounts)]),
     ("/admin/tasks", &[(Method::GET, Action::ListTasks)]),
+    ("/admin/orphans", &[(Method::GET, Action::ListOrphans)]),
     ("/admin/usage", &[(Method::GET, Action::ReportUsage)]),
     ("/admin/usage/entries", &[(Method::GET, Action::ListEntries)]),
     ("/admin/reload", &[(Method::POST, Action::Reload)]),
@@ -95,6 +97,7 @@ mod tests {
             (Method::GET, "/admin/tenants", Action::ListTenants, ""),
             (Method::GET, "/admin/accounts", Action::ListAccounts, ""),
             (Method::GET, "/admin/tasks", Action::ListTasks, ""),
+            (Method::GET, "/admin/orphans", Action::ListOrphans, ""),
             (Method::GET, "/admin/usage", Action::ReportUsage, ""),
             (Method::GET, "/admin/usage/entries", Action::ListEntries, ""),
             (Method::POST, "/admin/reload", Action::Reload, ""),

@@ -4,4 +4,5 @@ pub mod admin_client;
 pub mod check;
 pub mod demo;
 pub mod keys;
+pub mod orphans;
 pub mod usage;

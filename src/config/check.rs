@@ -151,6 +151,7 @@ fn account(
         weight: number(&file.weight, WEIGHT),
         pace: file.pace.iter().map(|rule| pace::check(reader, rule)).collect::<Option<_>>()?,
         errors: reader.setting(&file.errors, scalar::account_errors, AccountErrors::Pass),
+        exclusive: file.exclusive.as_ref().is_some_and(|written| written.value),
     })
 }
 
@@ -163,6 +164,7 @@ fn poll(reader: &ConfigReader<'_>, file: &file::RawPoll) -> PollSettings {
     PollSettings {
         max_age: reader.setting(&file.max_age, scalar::age, default.max_age),
         hold: reader.setting(&file.hold, scalar::hold, default.hold),
+        orphans: default.orphans,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{Dialect, Mount, PollSettings, Rates, StatusSpelling, SubmitSettings, Timeouts, storage};
+use super::{Dialect, Mount, OrphanTimes, PollSettings, Rates, StatusSpelling, SubmitSettings, Timeouts, storage};
 
 impl Default for Timeouts {
     fn default() -> Self {
@@ -32,7 +32,21 @@ impl Default for Rates {
 
 impl Default for PollSettings {
     fn default() -> Self {
-        Self { max_age: Duration::from_secs(2), hold: Duration::ZERO }
+        Self {
+            max_age: Duration::from_secs(2),
+            hold: Duration::ZERO,
+            orphans: OrphanTimes::default(),
+        }
+    }
+}
+
+impl Default for OrphanTimes {
+    fn default() -> Self {
+        Self {
+            every: Duration::from_secs(300),
+            after_loss: Duration::from_secs(70),
+            min_age: Duration::from_secs(60),
+        }
     }
 }
 

@@ -71,6 +71,7 @@ pub(super) struct RawAccount {
     pub(super) weight: Option<Whole>,
     pub(super) pace: Vec<RawPaceRule>,
     pub(super) errors: Option<Text>,
+    pub(super) exclusive: Option<Located<bool>>,
 }
 
 pub(super) struct RawMount {
@@ -255,6 +256,7 @@ fn account(mut table: Table<'_>) -> RawAccount {
         weight: table.field("weight").and_then(|node| node.whole(0..=MAX_WEIGHT)),
         pace: table.field("pace").map(pace::read).unwrap_or_default(),
         errors: table.field("errors").and_then(|node| node.string("\"pass\" or \"neutral\"")),
+        exclusive: table.field("exclusive").and_then(|node| node.boolean()),
     };
     table.finish();
     account

@@ -134,6 +134,19 @@ pub struct PollSettings {
     pub max_age: Duration,
     /// Default of [`Mount::hold`].
     pub hold: Duration,
+    /// Not in the file, as DashScope's habits set them.
+    pub orphans: OrphanTimes,
+}
+
+/// Times of the search for tasks that no client was told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrphanTimes {
+    /// Time between two scans of an account's list.
+    pub every: Duration,
+    /// Time from a lost answer to the scan that looks for its task.
+    pub after_loss: Duration,
+    /// Age from which a task without an owner is an orphan.
+    pub min_age: Duration,
 }
 
 /// Settings of traces.
@@ -187,6 +200,8 @@ pub struct AccountSettings {
     /// Rules for the pace of submits. The first rule that fits a model counts; DashScope's own limits fill the gaps.
     pub pace: Vec<PaceRule>,
     pub errors: AccountErrors,
+    /// Nobody else uses the account.
+    pub exclusive: bool,
 }
 
 /// The answer to clients when a call is refused for a key or a bill of an account, and is sent nowhere else. Only a refusal

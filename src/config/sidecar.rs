@@ -72,6 +72,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         weight: WEIGHT,
         pace: Vec::new(),
         errors: AccountErrors::Pass,
+        exclusive: false,
     };
     let tenant = TenantSettings {
         name: "local".into(),

@@ -138,6 +138,20 @@ impl<'de> Visitor<'de> for LenientTextVisitor {
     }
 }
 
+/// A whole number, also one that is written as a text; `None` for any other value.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct LenientWhole(pub(super) Option<u64>);
+
+impl<'de> Deserialize<'de> for LenientWhole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(match serde_json::Value::deserialize(deserializer)? {
+            serde_json::Value::Number(number) => number.as_u64(),
+            serde_json::Value::String(text) => text.parse().ok(),
+            _ => None,
+        }))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@ pub mod headers;
 pub mod inference_message;
 mod lenient_json;
 pub mod limited_fields;
+pub mod listed_task;
 pub mod model_field;
 pub mod model_scan;
 pub mod nearest;

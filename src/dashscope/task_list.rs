@@ -14,12 +14,12 @@ use super::time;
 
 /// A page of tasks, as far as it is read.
 #[derive(Debug, Deserialize)]
-pub struct TaskPage {
+pub struct TaskPage<R = TaskRow> {
     /// The number of tasks that fit the filters, on all pages.
     pub total: usize,
     /// The number of tasks on a full page, whatever the request asked for.
     pub page_size: usize,
-    pub data: Vec<TaskRow>,
+    pub data: Vec<R>,
 }
 
 /// One task on a page. A row that can't be read, which must not hide the others, has an empty id.
@@ -58,12 +58,14 @@ impl<'de> FieldReader<'de> for RowFields {
     }
 }
 
-impl TaskPage {
+impl<'b, R: Deserialize<'b>> TaskPage<R> {
     /// Reads a page; `None` if the body is no page.
-    pub fn read(body: &[u8]) -> Option<Self> {
+    pub fn read(body: &'b [u8]) -> Option<Self> {
         lenient_json::from_slice(body)
     }
+}
 
+impl<R> TaskPage<R> {
     /// True if the page with this number, of a list whose pages have `size` tasks, has as many tasks as its total demands.
     /// The first page tells the size of the others; it has all tasks, or no fewer than [`SMALLEST_PAGE`].
     pub fn is_plausible(&self, number: usize, size: usize) -> bool {
@@ -191,10 +193,10 @@ mod tests {
             br#"{"total":2,"data":[{"api_key_id":"1","caller_uid":"2","gmt_create":1745,"model_name":"m",
             "status":"SUCCEEDED","task_id":"a"},{"task_id":"b","status":"POST-PROCESSING"}],
             "total_page":1,"page_no":1,"request_id":"r","page_size":10}"#;
-        let page = TaskPage::read(body).expect("a page");
+        let page: TaskPage = TaskPage::read(body).expect("a page");
         assert_eq!((page.size(), page.data.len()), (10, 2));
         assert_eq!((page.data[0].status, page.data[1].status), (Status::Succeeded, Status::Other));
-        assert!(TaskPage::read(br#"{"code":"Throttling"}"#).is_none());
+        assert!(TaskPage::<TaskRow>::read(br#"{"code":"Throttling"}"#).is_none());
     }
 
     #[test]
@@ -202,7 +204,7 @@ mod tests {
         let body = br#"{"total":9,"page_size":10,"data":[{"task_id":"a","status":"RUNNING"},7,null,[],{},
             {"task_id":"b","status":3},{"task_id":"c","status":"FAILED","status":"SUCCEEDED"},
             {"task_id":null,"status":"RUNNING"}]}"#;
-        let page = TaskPage::read(body).expect("a page");
+        let page: TaskPage = TaskPage::read(body).expect("a page");
         let rows: Vec<_> = page.data.iter().filter(|row| !row.task_id.is_empty()).collect();
         let rows: Vec<_> = rows.iter().map(|row| (&*row.task_id, row.status)).collect();
         assert_eq!(rows, [("a", Status::Running), ("c", Status::Succeeded)]);

@@ -31,6 +31,16 @@ pub fn read_compact(text: &str) -> Option<SystemTime> {
     read(&written)
 }
 
+/// Reads the value of a `Date` field (RFC 9110, section 5.6.7), in the one form that servers write.
+pub fn read_http(text: &str) -> Option<SystemTime> {
+    let mut words = text.split_once(", ")?.1.strip_suffix(" GMT")?.split(' ');
+    let (day, month, year, clock) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    let month = 1 + MONTHS.iter().position(|name| *name == month)?;
+    humantime::parse_rfc3339(&format!("{year}-{month:02}-{day}T{clock}Z")).ok()
+}
+
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const BEIJING_AHEAD: Duration = Duration::from_secs(8 * 3600);
 
 #[cfg(test)]
@@ -43,6 +53,15 @@ mod tests {
         assert_eq!(write(time), "1970-01-01 08:00:01.331");
         assert_eq!(read("1970-01-01 08:00:01.331"), Some(time));
         assert_eq!(read_compact("19700101080001"), Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_date_field_is_read() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        assert_eq!(read_http("Sun, 06 Nov 1994 08:49:37 GMT"), Some(time));
+        for text in ["", "Sun, 06 Nov 1994", "Sun, 06 Nou 1994 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+            assert_eq!(read_http(text), None, "{text}");
+        }
     }
 
     #[test]

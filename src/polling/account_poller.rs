@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Mutex, MutexGuard};
 
 use super::budget::CallBudget;
 use super::list_scan::{ListScan, ScanStep};
+use super::orphan_scan::OrphanScan;
+use super::orphan_watch::OrphanWatch;
 use super::page_size::PageSize;
 use super::query_fault::ToldFaults;
 use super::schedule::{NextTask, REST, Schedule};
+use super::sent_submits::SentSubmits;
 use super::signals::{AccountSignals, millis};
 use super::tracked_task::{HELD_EVERY, TrackedTask};
 use crate::config::Rates;
@@ -22,6 +25,8 @@ use crate::dashscope::task_list::SMALLEST_PAGE;
 pub struct AccountPoller {
     pub(super) signals: Arc<AccountSignals>,
     state: Mutex<PollerState>,
+    pub(super) orphans: Mutex<OrphanWatch>,
+    pub(super) sent: Mutex<SentSubmits>,
 }
 
 #[derive(Debug)]
@@ -123,6 +128,8 @@ impl AccountPoller {
                 told_faults: ToldFaults::default(),
                 querier: QuerierWait::No,
             }),
+            orphans: Mutex::new(OrphanWatch::new(OrphanScan::new(origin))),
+            sent: Mutex::new(SentSubmits::new(SystemTime::now())),
         }
     }
 
@@ -154,6 +161,7 @@ impl AccountPoller {
             }
             self.signals.queries.notify_one();
             self.signals.lists.notify_one();
+            self.signals.orphans.notify_one();
         }
     }
 
@@ -342,6 +350,21 @@ impl PollerState {
             PacedCall::Cancel => self.cancels.ready(now),
             PacedCall::PassedPoll => self.passed.ready(now).and_then(|()| self.queries.ready(now)),
         }
+    }
+
+    /// Takes a list, unless lists rest. Returns its number in the budget.
+    ///
+    /// # Errors
+    /// Time to come again.
+    pub(super) fn take_list(&mut self, now: Instant) -> Result<u64, Instant> {
+        match self.no_lists_until.filter(|until| *until > now) {
+            Some(until) => Err(until),
+            None => self.lists.take(now),
+        }
+    }
+
+    pub(super) fn lists_per_second(&self) -> u32 {
+        self.lists.per_second()
     }
 
     fn budget(&mut self, endpoint: TaskEndpoint) -> &mut CallBudget {

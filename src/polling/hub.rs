@@ -396,13 +396,25 @@ impl PollHub {
         outcome: &QueryOutcome,
         now: Instant,
     ) {
+        poller.state().scan(request.status).failed(request.began);
+        self.list_failed(poller, request.size, outcome, now);
+        poller.signals.lists.notify_one();
+    }
+
+    /// Has lists rest, or pages be smaller, after one of so many tasks did not come.
+    pub(super) fn list_failed(
+        &self,
+        poller: &AccountPoller,
+        size: usize,
+        outcome: &QueryOutcome,
+        now: Instant,
+    ) {
         let mut state = poller.state();
-        state.scan(request.status).failed(request.began);
         match outcome {
             QueryOutcome::Throttled(rest) => {
                 state.rest_lists(now + rest.unwrap_or(THROTTLED).min(LONGEST_REST));
             }
-            QueryOutcome::Failed(fault) if fault.is_of_page_size() => state.halve_pages(request.size, now),
+            QueryOutcome::Failed(fault) if fault.is_of_page_size() => state.halve_pages(size, now),
             QueryOutcome::Unreachable | QueryOutcome::Failed(_) | QueryOutcome::Known(..) => {
                 state.rest_lists(now + AFTER_FAILURE);
             }
@@ -411,7 +423,6 @@ impl PollHub {
         if let QueryOutcome::Failed(fault) = outcome {
             self.note_fault(poller, fault, "list", now);
         }
-        poller.signals.lists.notify_one();
     }
 
     /// Ends every held poll: the gateway drains. From then on the upstream is asked only for tasks that a client polls

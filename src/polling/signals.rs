@@ -17,6 +17,8 @@ pub(super) struct AccountSignals {
     pub(super) queries: Notify,
     /// Wakes the querier: a list page may be due sooner than the time that the querier waits for.
     pub(super) lists: Notify,
+    /// Wakes the querier: a page of a search for orphans may be due sooner than the time that the querier waits for.
+    pub(super) orphans: Notify,
     /// Delay of the last query, in milliseconds.
     lateness: AtomicU64,
     /// Start of the last complete scan of the running tasks, in milliseconds since the origin.
@@ -36,6 +38,7 @@ impl AccountSignals {
             origin,
             queries: Notify::new(),
             lists: Notify::new(),
+            orphans: Notify::new(),
             lateness: AtomicU64::new(0),
             scanned: AtomicU64::new(0),
             is_bulk: AtomicBool::new(false),

@@ -64,6 +64,7 @@ impl Proxy {
         answer: Option<Arc<FirstAnswer>>,
     ) {
         exchange.note_task(&task.id);
+        exchange.settle_submit();
         if let Some(slot) = exchange.admitted.borrow_mut().task.take() {
             self.shared.limits.task_reserved(&task.id, task.claimed_at, slot);
         }
@@ -109,6 +110,7 @@ impl Proxy {
         let account = account(exchange);
         if is_readable {
             tracing::warn!(account = &*account.name, "the answer to a submit names no task; it has no owner");
+            exchange.settle_submit();
             return;
         }
         if let Some(slot) = exchange.admitted.borrow_mut().task.take() {

@@ -37,6 +37,11 @@ impl HeldKey {
         self.is_sent.set(is_sent);
     }
 
+    /// Name of the try.
+    pub(super) fn attempt(&self) -> &str {
+        &self.submit.attempt
+    }
+
     pub(super) fn is_sent(&self) -> bool {
         self.is_sent.get()
     }

@@ -2,6 +2,7 @@
 //! account's budget as the poll hub decides.
 
 mod call;
+mod orphans;
 mod supervise;
 
 use std::convert::Infallible;
@@ -60,6 +61,7 @@ impl Querier {
                 _ = sweep.tick() => {
                     beat();
                     querier.upstream.sweep();
+                    querier.open_pollers();
                 }
                 Some(poller) = opened.recv() => querier.serve(&poller),
             }
@@ -70,6 +72,7 @@ impl Querier {
         self.spawn(poller, "queries", Self::query);
         self.spawn(poller, "lists", Self::list);
         self.spawn(poller, "rates", Self::tick);
+        self.spawn(poller, "orphans", Self::search);
     }
 
     /// Starts one part of the work for a poller. It ends with the thread.

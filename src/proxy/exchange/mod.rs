@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, Response, StatusCode};
@@ -29,6 +29,8 @@ use crate::dashscope::model_field;
 use crate::dashscope::operation::{Operation, Surface};
 use crate::dashscope::secret_look::looks_like_secret;
 use crate::limits::{Admitted, RateStatus};
+use crate::polling::SentSubmit;
+use crate::polling::hub::PollHub;
 use crate::proxy::admit::permit::Permit;
 use crate::proxy::held_key::HeldKey;
 use crate::proxy::peer::{ConnectionState, Peer};
@@ -78,6 +80,8 @@ pub(super) struct Exchange {
     submit_progress: RefCell<SubmitProgress>,
     /// `Idempotency-Key` of a submit.
     pub held_key: OnceCell<HeldKey>,
+    /// A submit on its way. Dropped with the exchange, it has lost its answer.
+    sent: RefCell<Option<SentSubmit>>,
     /// Progress of the request's body.
     pub upload: OnceCell<Rc<Progress>>,
     /// The client did not ask for the event of a stream that tells the use.
@@ -154,6 +158,7 @@ impl Exchange {
             start: RefCell::default(),
             submit_progress: RefCell::default(),
             held_key: OnceCell::new(),
+            sent: RefCell::default(),
             upload: OnceCell::new(),
             hides_usage: Cell::new(false),
             carried_in: Cell::new(0),
@@ -317,6 +322,7 @@ impl Exchange {
         self.start.take();
         self.submit_progress.take();
         self.note_sent(false);
+        self.settle_submit();
     }
 
     /// Records the account that the request is sent to next. `submit`: progress of the body, if it may make a task.
@@ -328,20 +334,46 @@ impl Exchange {
         self.submit_progress.replace(submit.map_or(SubmitProgress::Unsent, SubmitProgress::GoesUp));
     }
 
+    /// Notes that the request may make a task at the account from now on.
+    pub(super) fn begin_submit(&self, hub: &PollHub, account: &Arc<str>) {
+        let attempt = self.held_key.get().map(|key| key.attempt().into());
+        self.sent.replace(Some(hub.submit_sent(account, attempt, SystemTime::now())));
+    }
+
+    /// Notes that the request has made no task, or that its task is claimed.
+    pub(super) fn settle_submit(&self) {
+        if let Some(sent) = self.sent.take() {
+            sent.settle();
+        }
+    }
+
+    /// Takes the answer of the request for lost, unless it is known whether there is a task.
+    fn lose_submit(&self) {
+        if let Some(mut sent) = self.sent.take() {
+            let uploaded = || self.upload.get().and_then(|upload| upload.model());
+            sent.note_model(self.model.get().cloned().or_else(uploaded));
+        }
+    }
+
     fn note_sent(&self, is_sent: bool) {
         if let Some(key) = self.held_key.get() {
             key.note_sent(is_sent);
         }
     }
 
-    /// Notes for the submit's `Idempotency-Key`, if it has one, whether a task may have been made.
+    /// Notes whether a submit may have made a task that no client is told of.
     pub(super) fn conclude<B>(&self, answered: &Result<Response<B>, Rejection>) {
-        let Some(key) = self.held_key.get() else { return };
-        let has_made_nothing = match answered {
+        let was_refused = match answered {
             Ok(response) => response.status().is_client_error(),
-            Err(rejection) => !key.is_sent() || rejection.is_before_arrival(),
+            Err(rejection) => rejection.is_before_arrival(),
         };
-        key.conclude(has_made_nothing);
+        if was_refused {
+            self.settle_submit();
+        }
+        self.lose_submit();
+        if let Some(key) = self.held_key.get() {
+            key.conclude(was_refused || answered.is_err() && !key.is_sent());
+        }
     }
 
     /// Records the task for the access log and the trace.

@@ -24,6 +24,8 @@ pub struct ScrapeFigures {
     /// Number of an account's parts (the account itself, its keys, its models) that are in cooldown, by account and
     /// cause.
     pub cooldowns: Vec<(Arc<str>, RefusalCause, usize)>,
+    /// Number of tasks that no client was told of, by account.
+    pub orphans: Vec<(Arc<str>, usize)>,
     /// Dropped lines of the access log.
     pub lines_dropped: u64,
     pub diagnostics_dropped: u64,
@@ -222,6 +224,12 @@ impl Metrics {
                     .cooldowns
                     .iter()
                     .map(|(account, cause, count)| (vec![&**account, cause.name()], *count as f64)),
+            ),
+            gauges(
+                "dashgate_orphans",
+                "Tasks on the account's list that no client was told of, and that a key of ours has made",
+                &["account"],
+                figures.orphans.iter().map(|(account, count)| (vec![&**account], *count as f64)),
             ),
         ]
     }

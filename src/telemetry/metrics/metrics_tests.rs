@@ -45,6 +45,7 @@ fn what_was_counted_stands_on_the_page() {
     let text = metrics.text(&ScrapeFigures {
         tasks: vec![("pending", 1), ("running", 2)],
         cooldowns: vec![("main".into(), RefusalCause::Unreachable, 1)],
+        orphans: vec![("main".into(), 2)],
         lines_dropped: 5,
         diagnostics_dropped: 6,
         reloads: (3, 4),
@@ -72,6 +73,7 @@ fn what_was_counted_stands_on_the_page() {
         "dashgate_upstream_throttled_total{account=\"main\",code=\"Throttling.RateQuota\"} 1",
         "dashgate_unread_submits_total{account=\"main\"} 0",
         "dashgate_account_cooldown{account=\"main\",cause=\"unreachable\"} 1",
+        "dashgate_orphans{account=\"main\"} 2",
         "dashgate_task_duration_seconds_bucket{model=\"wan2.7-*\",le=\"60\"} 0",
         "dashgate_usage_units_total{tenant=\"acme\",model=\"wan2.7-*\",unit=\"video_second\",class=\"720P\"} 10.04",
         "dashgate_usage_unread_total{model=\"wan2.7-*\"} 1",

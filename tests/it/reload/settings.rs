@@ -79,6 +79,7 @@ const ROWS: &[Row] = &[
     ("accounts.pace.requests_per_second", "requests_per_second = 5.5", "requests_per_second = 6", ACCOUNT),
     ("accounts.pace.running", "running = \"unlimited\"", "running = 9", ACCOUNT),
     ("accounts.errors", "errors = \"pass\"", "errors = \"neutral\"", ACCOUNT),
+    ("accounts.exclusive", "exclusive = false", "exclusive = true", ACCOUNT),
     ("mounts.prefix", "prefix = \"/spare\"", "prefix = \"/other\"", Renames("mounts")),
     ("mounts.dialect", "dialect = \"native\"", "dialect = \"unified\"", Changes("mounts", "/wan")),
     ("mounts.video_statuses", "video_statuses = \"openai\"", "video_statuses = \"opeai\"", Changes("mounts", "/wan")),
@@ -179,6 +180,7 @@ cancel_qps = 20
 weight = 7
 pace = [{{ models = ["wan2.7-t2v"], requests_per_second = 5.5, running = "unlimited" }}]
 errors = "pass"
+exclusive = false
 [[accounts]]
 name = "spare"
 base_url = "http://{upstream}"

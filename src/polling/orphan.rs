@@ -1,0 +1,233 @@
+//! Orphans: tasks of an account that no client was told of. The functions decide by what an account's list shows, and
+//! neither wait nor send.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::dashscope::listed_task::ListedTask;
+use crate::dashscope::task::{LIFETIME, Status};
+
+/// A task that is on an account's list, and that no client was told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Orphan {
+    pub task_id: Arc<str>,
+    /// Empty where the list names none.
+    pub model: Box<str>,
+    /// Time at which DashScope made the task, by our clock.
+    pub created: SystemTime,
+    pub status: Status,
+    /// Number of the upstream key that made the task.
+    pub api_key_id: Box<str>,
+    /// The task was made by an upstream key that has made tasks of ours. Without such tasks to compare with it counts as
+    /// ours too.
+    pub has_own_key: bool,
+}
+
+/// The orphans of one account, the newest first.
+#[derive(Debug, Default)]
+pub(super) struct OrphanList {
+    orphans: Vec<Arc<Orphan>>,
+    /// Numbers of the upstream keys that have made tasks of ours.
+    own_keys: HashSet<Box<str>>,
+}
+
+/// Rows of an account's list, as far as a scan has read it.
+#[derive(Debug, Default)]
+pub(super) struct ScannedRows {
+    /// Tasks without an owner, young ones too.
+    pub(super) unowned: Vec<Orphan>,
+    /// Numbers of the upstream keys that have made tasks with an owner.
+    pub(super) own_keys: HashSet<Box<str>>,
+}
+
+impl ScannedRows {
+    /// Takes in a row; `skew` brings the upstream's clock to ours.
+    pub(super) fn add(&mut self, row: &ListedTask, skew: Skew, is_owned: bool) {
+        if row.task_id.is_empty() {
+            return;
+        }
+        if is_owned {
+            if !row.api_key_id.is_empty() && self.own_keys.len() < MOST_KEYS {
+                self.own_keys.insert(row.api_key_id.clone());
+            }
+            return;
+        }
+        let Some(created) = row.created.and_then(|created| skew.ours(created)) else { return };
+        if self.unowned.len() < MOST_ORPHANS {
+            self.unowned.push(Orphan {
+                task_id: (&*row.task_id).into(),
+                model: row.model.clone(),
+                created,
+                status: row.status.unwrap_or(Status::Unknown),
+                api_key_id: row.api_key_id.clone(),
+                has_own_key: false,
+            });
+        }
+    }
+}
+
+impl OrphanList {
+    /// Takes in a scan that began at `began`. A task is an orphan once it is older than `min_age`: the answer that names
+    /// a younger one may be on its way, and its claim. Looks again whether a task has an owner by now.
+    pub(super) fn take(
+        &mut self,
+        scanned: ScannedRows,
+        began: SystemTime,
+        min_age: Duration,
+        is_owned: impl Fn(&str) -> bool,
+    ) {
+        if self.own_keys.len() < MOST_KEYS {
+            self.own_keys.extend(scanned.own_keys);
+        }
+        let is_old = |orphan: &Orphan| began.duration_since(orphan.created).is_ok_and(|age| age > min_age);
+        let is_kept = |orphan: &Orphan| {
+            let is_gone = began.duration_since(orphan.created).is_ok_and(|age| age > LIFETIME);
+            !is_gone && !is_owned(&orphan.task_id)
+        };
+        let known = self.orphans.drain(..).map(|orphan| (Arc::clone(&orphan.task_id), orphan));
+        let mut by_id: HashMap<Arc<str>, Arc<Orphan>> = known.collect();
+        for orphan in scanned.unowned.into_iter().filter(is_old) {
+            by_id.insert(Arc::clone(&orphan.task_id), Arc::new(orphan));
+        }
+        let mut orphans: Vec<Arc<Orphan>> = by_id.into_values().filter(|orphan| is_kept(orphan)).collect();
+        orphans.sort_unstable_by(|one, other| {
+            (other.created, &other.task_id).cmp(&(one.created, &one.task_id))
+        });
+        orphans.truncate(MOST_ORPHANS);
+        for orphan in &mut orphans {
+            let has_own_key = self.own_keys.is_empty() || self.own_keys.contains(&orphan.api_key_id);
+            if orphan.has_own_key != has_own_key {
+                Arc::make_mut(orphan).has_own_key = has_own_key;
+            }
+        }
+        self.orphans = orphans;
+    }
+
+    pub(super) fn all(&self) -> &[Arc<Orphan>] {
+        &self.orphans
+    }
+}
+
+/// How far the upstream's clock is ahead of ours, in milliseconds; below zero: behind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Skew(i64);
+
+impl Skew {
+    /// The skew by the `Date` of an answer that came at `received` to a question of `asked`. A date has whole seconds.
+    pub(super) fn measured(date: SystemTime, asked: SystemTime, received: SystemTime) -> Self {
+        let half = received.duration_since(asked).unwrap_or_default() / 2;
+        let theirs = date + Duration::from_millis(500);
+        let ours = asked + half;
+        let milliseconds = |ahead: Duration| i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX);
+        Self(match theirs.duration_since(ours) {
+            Ok(ahead) => milliseconds(ahead),
+            Err(behind) => -milliseconds(behind.duration()),
+        })
+    }
+
+    /// A time of the upstream by our clock.
+    pub(super) fn ours(self, theirs: SystemTime) -> Option<SystemTime> {
+        let by = Duration::from_millis(self.0.unsigned_abs());
+        if self.0 > 0 { theirs.checked_sub(by) } else { theirs.checked_add(by) }
+    }
+}
+
+/// The most orphans of one account that are kept.
+pub(super) const MOST_ORPHANS: usize = 10_000;
+/// Numbers of upstream keys that are kept: more than an account has keys.
+const MOST_KEYS: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds)
+    }
+
+    fn row(id: &str, seconds: u64, key: &str) -> ListedTask {
+        ListedTask {
+            task_id: id.into(),
+            model: "m".into(),
+            created: Some(at(seconds)),
+            api_key_id: key.into(),
+            status: Some(Status::Running),
+        }
+    }
+
+    fn scanned(rows: &[(&str, u64, &str)], owned: &[&str]) -> ScannedRows {
+        let mut scanned = ScannedRows::default();
+        for (id, seconds, key) in rows {
+            scanned.add(&row(id, *seconds, key), Skew::default(), owned.contains(id));
+        }
+        scanned
+    }
+
+    fn ids(list: &OrphanList) -> Vec<&str> {
+        list.all().iter().map(|orphan| &*orphan.task_id).collect()
+    }
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_task_is_an_orphan_after_a_minute_if_nobody_owns_it() {
+        let mut list = OrphanList::default();
+        let rows = [("young", 50, "1"), ("old", 10, "1"), ("ours", 5, "1"), ("claimed", 4, "1")];
+        list.take(scanned(&rows, &["ours"]), at(100), MINUTE, |id| id == "claimed");
+        assert_eq!(ids(&list), ["old"]);
+        // The next scan need not go back so far.
+        list.take(scanned(&[("young", 50, "1")], &[]), at(120), MINUTE, |_| false);
+        assert_eq!(ids(&list), ["young", "old"]);
+        list.take(scanned(&[], &[]), at(120), MINUTE, |id| id == "young");
+        assert_eq!(ids(&list), ["old"]);
+        list.take(scanned(&[], &[]), at(11) + LIFETIME, MINUTE, |_| false);
+        assert!(list.all().is_empty());
+    }
+
+    #[test]
+    fn orphans_of_a_key_that_made_none_of_our_tasks_are_told_apart() {
+        let mut list = OrphanList::default();
+        list.take(scanned(&[("a", 1, "1"), ("b", 2, "2")], &[]), at(100), MINUTE, |_| false);
+        let own = |list: &OrphanList| list.all().iter().map(|orphan| orphan.has_own_key).collect::<Vec<_>>();
+        assert_eq!(own(&list), [true, true], "there is nothing to compare with");
+        list.take(scanned(&[("ours", 3, "1")], &["ours"]), at(100), MINUTE, |_| false);
+        assert_eq!((ids(&list), own(&list)), (vec!["b", "a"], vec![false, true]));
+    }
+
+    #[test]
+    fn the_oldest_go_where_there_are_too_many() {
+        let mut list = OrphanList::default();
+        for half in 0..2 {
+            let mut scanned = ScannedRows::default();
+            for number in 0..MOST_ORPHANS as u64 {
+                let id = format!("{half}-{number}");
+                scanned.add(&row(&id, half + number / 1000, "1"), Skew::default(), false);
+            }
+            list.take(scanned, at(1000), MINUTE, |_| false);
+        }
+        assert_eq!(list.all().len(), MOST_ORPHANS);
+        assert!(list.all().last().is_some_and(|last| last.created > at(3)));
+    }
+
+    #[test]
+    fn a_row_that_names_no_time_is_no_orphan() {
+        let mut list = OrphanList::default();
+        let mut scanned = ScannedRows::default();
+        scanned.add(&ListedTask { created: None, ..row("a", 0, "1") }, Skew::default(), false);
+        scanned.add(&row("", 0, "1"), Skew::default(), false);
+        list.take(scanned, at(1000), MINUTE, |_| false);
+        assert!(list.all().is_empty());
+    }
+
+    #[test]
+    fn skew_brings_the_upstream_s_clock_to_ours() {
+        let half = Duration::from_millis(500);
+        let ahead = Skew::measured(at(10), at(4) + half, at(6) + half);
+        assert_eq!((ahead, ahead.ours(at(20))), (Skew(5_000), Some(at(15))));
+        let behind = Skew::measured(at(1), at(4) + half, at(4) + half);
+        assert_eq!((behind, behind.ours(at(20))), (Skew(-3_000), Some(at(23))));
+    }
+}

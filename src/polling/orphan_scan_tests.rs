@@ -1,0 +1,101 @@
+use super::*;
+
+const TIMES: OrphanTimes = OrphanTimes {
+    every: Duration::from_secs(300),
+    after_loss: Duration::from_secs(70),
+    min_age: Duration::from_secs(60),
+};
+const GAP: Duration = Duration::from_millis(200);
+
+fn date() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000)
+}
+
+/// A page of tasks that were made so many seconds before [`date`], of a list of so many.
+fn page(total: usize, ages: impl IntoIterator<Item = u64>) -> TaskPage<ListedTask> {
+    let row = |age: u64| ListedTask {
+        task_id: format!("{age}").into(),
+        created: Some(date() - Duration::from_secs(age)),
+        ..ListedTask::default()
+    };
+    TaskPage { total, page_size: 100, data: ages.into_iter().map(row).collect() }
+}
+
+/// Asks for a page, and takes it in.
+fn read(scan: &mut OrphanScan, page: &TaskPage<ListedTask>, now: Instant) -> Option<CompleteScan> {
+    scan.ask(100, None, &TIMES, now, date());
+    scan.answered(page, Some(Skew::default()), GAP, |_| false, now)
+}
+
+#[test]
+fn scans_come_every_five_minutes_and_soon_after_a_lost_answer() {
+    let start = Instant::now();
+    let mut scan = OrphanScan::new(start);
+    let second = |seconds: u64| start + Duration::from_secs(seconds);
+    assert_eq!(scan.step(&TIMES, start), OrphanStep::At(second(300)));
+    scan.note_loss(second(10));
+    scan.note_loss(second(30));
+    assert_eq!(scan.step(&TIMES, second(40)), OrphanStep::At(second(80)));
+    assert_eq!(scan.step(&TIMES, second(80)), OrphanStep::Page);
+    assert!(read(&mut scan, &page(1, [1]), second(80)).is_some());
+    // The second loss was only 50 s ago.
+    assert_eq!(scan.step(&TIMES, second(81)), OrphanStep::At(second(100)));
+    assert!(read(&mut scan, &page(1, [1]), second(100)).is_some());
+    assert_eq!(scan.step(&TIMES, second(101)), OrphanStep::At(second(400)));
+}
+
+#[test]
+fn pages_come_one_by_one_back_to_a_time() {
+    let start = Instant::now();
+    let mut scan = OrphanScan::new(start);
+    let day = 24 * 3600;
+    let first = page(400, (0..100).map(|number| number * 800));
+    assert!(read(&mut scan, &first, start).is_none(), "the first scan goes back a day");
+    assert_eq!(scan.step(&TIMES, start), OrphanStep::At(start + GAP));
+    assert_eq!(scan.step(&TIMES, start + GAP), OrphanStep::Page);
+    let end = read(&mut scan, &page(400, [day - 1, day + 1]), start + GAP).expect("its end");
+    assert_eq!(end.reached, Some(date() - Duration::from_secs(day + 1)));
+    assert_eq!((end.began_at, end.rows.unowned.len()), (date(), 102));
+    // The next one reads what is new, and what an open submit asks for.
+    assert!(read(&mut scan, &page(400, [0, 700]), start + GAP).is_some());
+    scan.ask(100, Some(date() - Duration::from_secs(5000)), &TIMES, start, date());
+    let more = scan.answered(&page(400, [0, 4000]), Some(Skew::default()), GAP, |_| false, start);
+    assert!(more.is_none());
+    assert!(read(&mut scan, &page(400, [5001]), start).is_some());
+}
+
+#[test]
+fn a_list_in_another_order_is_read_to_its_end() {
+    let start = Instant::now();
+    let mut scan = OrphanScan::new(start);
+    assert!(read(&mut scan, &page(3, [1, 2, 3]), start).is_some());
+    let mut of = |ages: [u64; 2]| read(&mut scan, &page(5, ages), start);
+    assert!(of([5000, 10]).is_none());
+    assert!(of([5000, 9000]).is_none());
+    let end = of([5000, 11]).expect("the third of three pages");
+    assert_eq!(end.reached, Some(SystemTime::UNIX_EPOCH));
+}
+
+#[test]
+fn a_list_without_end_is_left_after_some_pages() {
+    let start = Instant::now();
+    let mut scan = OrphanScan::new(start);
+    let all = page(1_000_000, 0..100);
+    for _ in 1..MOST_PAGES {
+        assert!(read(&mut scan, &all, start).is_none());
+    }
+    // Each page begins anew at the newest task, so nothing is known of what is behind the last page.
+    assert_eq!(read(&mut scan, &all, start).expect("its end").reached, None);
+}
+
+#[test]
+fn a_page_that_does_not_come_ends_the_scan() {
+    let start = Instant::now() + Duration::from_secs(1000);
+    let mut scan = OrphanScan::new(start);
+    assert!(read(&mut scan, &page(400, 0..100), start).is_none());
+    scan.failed(&TIMES, start);
+    assert_eq!(scan.step(&TIMES, start), OrphanStep::At(start + AFTER_FAILURE));
+    assert_eq!(scan.ask(100, None, &TIMES, start + AFTER_FAILURE, date()).number, 1);
+    let no_date = scan.answered(&page(1, [1]), None, GAP, |_| false, start).expect("its end");
+    assert!(!no_date.has_skew);
+}

@@ -1,0 +1,153 @@
+//! Submits that were sent to an account: those that run, and those whose answer is lost. While a submit is in doubt, each
+//! task that the account makes may be its task.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use super::account_poller::AccountPoller;
+use crate::dashscope::task::LIFETIME;
+
+/// The submits to one account that may have made a task which no client was told of.
+#[derive(Debug)]
+pub struct SentSubmits {
+    next: u64,
+    in_doubt: BTreeMap<u64, DoubtfulSubmit>,
+    /// All submits that were sent since then and are in doubt are known.
+    known_since: SystemTime,
+}
+
+/// A submit of which it is not known whether it has made a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoubtfulSubmit {
+    /// `None` while it is not known.
+    pub model: Option<Box<str>>,
+    /// Name of the try, of a submit with an `Idempotency-Key`.
+    pub attempt: Option<Box<str>>,
+    pub sent_at: SystemTime,
+    /// `None` while the answer may come.
+    pub lost_at: Option<SystemTime>,
+}
+
+/// A submit on its way, until it is known whether it has made a task. A submit that is dropped has lost its answer.
+#[derive(Debug)]
+pub struct SentSubmit {
+    poller: Arc<AccountPoller>,
+    number: u64,
+    model: Option<Box<str>>,
+    is_settled: bool,
+}
+
+impl SentSubmits {
+    pub(super) fn new(known_since: SystemTime) -> Self {
+        Self { next: 0, in_doubt: BTreeMap::new(), known_since }
+    }
+
+    fn send(&mut self, attempt: Option<Box<str>>, date: SystemTime) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        let submit = DoubtfulSubmit { model: None, attempt, sent_at: date, lost_at: None };
+        self.in_doubt.insert(number, submit);
+        number
+    }
+
+    fn settle(&mut self, number: u64) {
+        self.in_doubt.remove(&number);
+    }
+
+    fn lose(&mut self, number: u64, model: Option<Box<str>>, date: SystemTime) {
+        if let Some(submit) = self.in_doubt.get_mut(&number) {
+            submit.lost_at = Some(date);
+            submit.model = model;
+        }
+        if self.in_doubt.len() > MOST_IN_DOUBT {
+            self.drop_first_lost();
+        }
+    }
+
+    fn drop_first_lost(&mut self) {
+        let first = self.in_doubt.iter().find_map(|(number, submit)| Some((*number, submit.lost_at?)));
+        if let Some((number, lost_at)) = first {
+            self.known_since = self.known_since.max(lost_at);
+            self.in_doubt.remove(&number);
+        }
+    }
+
+    /// Forgets lost submits whose tasks DashScope has forgotten at `date`.
+    pub(super) fn forget_expired(&mut self, date: SystemTime) {
+        let is_over = |lost: SystemTime| date.duration_since(lost).is_ok_and(|since| since > LIFETIME);
+        self.in_doubt.retain(|_, submit| submit.lost_at.is_none_or(|lost| !is_over(lost)));
+    }
+
+    /// Time at which the first lost submit was sent that is still in doubt.
+    pub(super) fn first_lost(&self) -> Option<SystemTime> {
+        let lost = self.in_doubt.values().filter(|submit| submit.lost_at.is_some());
+        lost.map(|submit| submit.sent_at).min()
+    }
+}
+
+impl SentSubmit {
+    /// Notes a submit that is sent to the poller's account. `attempt` names the try of one with an `Idempotency-Key`.
+    pub fn new(poller: Arc<AccountPoller>, attempt: Option<Box<str>>, date: SystemTime) -> Self {
+        let number = poller.sent.lock().send(attempt, date);
+        Self { poller, number, model: None, is_settled: false }
+    }
+
+    /// Notes the model, for the case that the answer is lost.
+    pub fn note_model(&mut self, model: Option<Box<str>>) {
+        self.model = model.filter(|model| !model.is_empty());
+    }
+
+    /// Ends the doubt: the submit has made no task, or a client is told of its task.
+    pub fn settle(mut self) {
+        self.is_settled = true;
+        self.poller.sent.lock().settle(self.number);
+    }
+}
+
+impl Drop for SentSubmit {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            self.poller.sent.lock().lose(self.number, self.model.take(), SystemTime::now());
+            self.poller.note_lost_submit(Instant::now());
+        }
+    }
+}
+
+/// Submits in doubt that are kept for one account.
+const MOST_IN_DOUBT: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds)
+    }
+
+    #[test]
+    fn a_lost_submit_is_in_doubt_for_a_day() {
+        let mut sent = SentSubmits::new(at(0));
+        let numbers = [1, 2, 3].map(|second| sent.send(None, at(second)));
+        sent.settle(numbers[0]);
+        assert_eq!(sent.first_lost(), None);
+        sent.lose(numbers[2], Some("m".into()), at(9));
+        assert_eq!(sent.first_lost(), Some(at(3)));
+        sent.forget_expired(at(9) + LIFETIME);
+        assert_eq!(sent.in_doubt.len(), 2);
+        sent.forget_expired(at(10) + LIFETIME);
+        assert_eq!(sent.in_doubt.keys().collect::<Vec<_>>(), [&numbers[1]], "this one runs");
+    }
+
+    #[test]
+    fn where_some_had_no_room_less_is_known() {
+        let mut sent = SentSubmits::new(at(0));
+        for second in 0..=MOST_IN_DOUBT as u64 {
+            let number = sent.send(None, at(second));
+            sent.lose(number, None, at(second + 1));
+        }
+        assert_eq!((sent.in_doubt.len(), sent.known_since), (MOST_IN_DOUBT, at(1)));
+    }
+}
