@@ -54,9 +54,10 @@ impl Admin {
             let status = account.status(now);
             RefusalCause::ALL.map(|cause| (Arc::clone(&status.name), cause, status.resting_for(cause)))
         });
-        let orphans = self.shared.hub.orphans().into_iter().map(|(account, orphans)| {
-            (account, orphans.iter().filter(|orphan| orphan.has_own_key).count())
-        });
+        let orphans =
+            self.shared.hub.orphans().into_iter().map(|(account, orphans)| {
+                (account, orphans.iter().filter(|orphan| orphan.has_own_key).count())
+            });
         let reloads = self.reloads.as_ref().map(ReloadHandle::counts);
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         text(self.shared.metrics.text(&ScrapeFigures {

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{Dialect, Mount, OrphanTimes, PollSettings, Rates, StatusSpelling, SubmitSettings, Timeouts, storage};
+use super::{
+    Dialect, Mount, OrphanTimes, PollSettings, Rates, StatusSpelling, SubmitSettings, Timeouts, storage,
+};
 
 impl Default for Timeouts {
     fn default() -> Self {
@@ -32,11 +34,7 @@ impl Default for Rates {
 
 impl Default for PollSettings {
     fn default() -> Self {
-        Self {
-            max_age: Duration::from_secs(2),
-            hold: Duration::ZERO,
-            orphans: OrphanTimes::default(),
-        }
+        Self { max_age: Duration::from_secs(2), hold: Duration::ZERO, orphans: OrphanTimes::default() }
     }
 }
 

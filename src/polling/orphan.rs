@@ -91,9 +91,8 @@ impl OrphanList {
             by_id.insert(Arc::clone(&orphan.task_id), Arc::new(orphan));
         }
         let mut orphans: Vec<Arc<Orphan>> = by_id.into_values().filter(|orphan| is_kept(orphan)).collect();
-        orphans.sort_unstable_by(|one, other| {
-            (other.created, &other.task_id).cmp(&(one.created, &one.task_id))
-        });
+        orphans
+            .sort_unstable_by(|one, other| (other.created, &other.task_id).cmp(&(one.created, &one.task_id)));
         orphans.truncate(MOST_ORPHANS);
         for orphan in &mut orphans {
             let has_own_key = self.own_keys.is_empty() || self.own_keys.contains(&orphan.api_key_id);

@@ -8,7 +8,7 @@ use super::account_poller::{AccountPoller, NextCall};
 use super::hub::{PollHub, QueryOutcome};
 use super::orphan::{Orphan, Skew};
 use super::orphan_scan::{OrphanPage, OrphanStep};
-use super::sent_submits::SentSubmit;
+use super::sent_submit::SentSubmit;
 use crate::config::OrphanTimes;
 use crate::dashscope::listed_task::ListedTask;
 use crate::dashscope::task_list::TaskPage;
@@ -24,12 +24,7 @@ pub struct AnswerClock {
 
 impl PollHub {
     /// Notes a submit that is sent to the account.
-    pub fn submit_sent(
-        &self,
-        account: &Arc<str>,
-        attempt: Option<Box<str>>,
-        date: SystemTime,
-    ) -> SentSubmit {
+    pub fn submit_sent(&self, account: &Arc<str>, attempt: Option<Box<str>>, date: SystemTime) -> SentSubmit {
         SentSubmit::new(self.account_poller(account), attempt, date)
     }
 
@@ -79,7 +74,11 @@ impl PollHub {
         let count = watch.orphans.all().len();
         if count > before {
             let account = &**poller.account();
-            tracing::info!(account, count, "tasks of the account have no owner: GET /admin/orphans lists them");
+            tracing::info!(
+                account,
+                count,
+                "tasks of the account have no owner: GET /admin/orphans lists them"
+            );
         }
         drop(watch);
         poller.sent.lock().forget_expired(clock.received);
@@ -105,7 +104,8 @@ impl PollHub {
             .map(|poller| {
                 let all = poller.orphans.lock().orphans.all().to_vec();
                 // A claim may have come since the last scan.
-                let orphans = all.into_iter().filter(|orphan| self.task_index().task(&orphan.task_id).is_none());
+                let orphans =
+                    all.into_iter().filter(|orphan| self.task_index().task(&orphan.task_id).is_none());
                 (Arc::clone(poller.account()), orphans.collect())
             })
             .collect();

@@ -2,15 +2,13 @@
 //! task that the account makes may be its task.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
-use super::account_poller::AccountPoller;
 use crate::dashscope::task::LIFETIME;
 
 /// The submits to one account that may have made a task which no client was told of.
 #[derive(Debug)]
-pub struct SentSubmits {
+pub(super) struct SentSubmits {
     next: u64,
     in_doubt: BTreeMap<u64, DoubtfulSubmit>,
     /// All submits that were sent since then and are in doubt are known.
@@ -19,7 +17,7 @@ pub struct SentSubmits {
 
 /// A submit of which it is not known whether it has made a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DoubtfulSubmit {
+pub(super) struct DoubtfulSubmit {
     /// `None` while it is not known.
     pub model: Option<Box<str>>,
     /// Name of the try, of a submit with an `Idempotency-Key`.
@@ -29,21 +27,12 @@ pub struct DoubtfulSubmit {
     pub lost_at: Option<SystemTime>,
 }
 
-/// A submit on its way, until it is known whether it has made a task. A submit that is dropped has lost its answer.
-#[derive(Debug)]
-pub struct SentSubmit {
-    poller: Arc<AccountPoller>,
-    number: u64,
-    model: Option<Box<str>>,
-    is_settled: bool,
-}
-
 impl SentSubmits {
     pub(super) fn new(known_since: SystemTime) -> Self {
         Self { next: 0, in_doubt: BTreeMap::new(), known_since }
     }
 
-    fn send(&mut self, attempt: Option<Box<str>>, date: SystemTime) -> u64 {
+    pub(super) fn send(&mut self, attempt: Option<Box<str>>, date: SystemTime) -> u64 {
         let number = self.next;
         self.next += 1;
         let submit = DoubtfulSubmit { model: None, attempt, sent_at: date, lost_at: None };
@@ -51,11 +40,11 @@ impl SentSubmits {
         number
     }
 
-    fn settle(&mut self, number: u64) {
+    pub(super) fn settle(&mut self, number: u64) {
         self.in_doubt.remove(&number);
     }
 
-    fn lose(&mut self, number: u64, model: Option<Box<str>>, date: SystemTime) {
+    pub(super) fn lose(&mut self, number: u64, model: Option<Box<str>>, date: SystemTime) {
         if let Some(submit) = self.in_doubt.get_mut(&number) {
             submit.lost_at = Some(date);
             submit.model = model;
@@ -83,34 +72,6 @@ impl SentSubmits {
     pub(super) fn first_lost(&self) -> Option<SystemTime> {
         let lost = self.in_doubt.values().filter(|submit| submit.lost_at.is_some());
         lost.map(|submit| submit.sent_at).min()
-    }
-}
-
-impl SentSubmit {
-    /// Notes a submit that is sent to the poller's account. `attempt` names the try of one with an `Idempotency-Key`.
-    pub fn new(poller: Arc<AccountPoller>, attempt: Option<Box<str>>, date: SystemTime) -> Self {
-        let number = poller.sent.lock().send(attempt, date);
-        Self { poller, number, model: None, is_settled: false }
-    }
-
-    /// Notes the model, for the case that the answer is lost.
-    pub fn note_model(&mut self, model: Option<Box<str>>) {
-        self.model = model.filter(|model| !model.is_empty());
-    }
-
-    /// Ends the doubt: the submit has made no task, or a client is told of its task.
-    pub fn settle(mut self) {
-        self.is_settled = true;
-        self.poller.sent.lock().settle(self.number);
-    }
-}
-
-impl Drop for SentSubmit {
-    fn drop(&mut self) {
-        if !self.is_settled {
-            self.poller.sent.lock().lose(self.number, self.model.take(), SystemTime::now());
-            self.poller.note_lost_submit(Instant::now());
-        }
     }
 }
 

@@ -21,6 +21,7 @@ mod keys;
 mod limits;
 mod metrics;
 mod million_keys;
+mod orphans;
 mod pacing;
 mod polls;
 mod process;

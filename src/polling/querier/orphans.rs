@@ -66,9 +66,9 @@ impl Querier {
             return Err(QueryOutcome::Failed(QueryFault::TooLarge));
         }
         let listed = TaskPage::read(&answer.body);
-        let Some(listed) = listed.filter(|listed| {
-            answer.status == StatusCode::OK && listed.is_plausible(page.number, page.size)
-        }) else {
+        let Some(listed) = listed
+            .filter(|listed| answer.status == StatusCode::OK && listed.is_plausible(page.number, page.size))
+        else {
             return Err(QueryOutcome::Failed(QueryFault::odd(&answer)));
         };
         let date = answer.headers.get(DATE).and_then(|date| time::read_http(date.to_str().ok()?));

@@ -44,7 +44,7 @@ fn everything_that_it_promises_is_real() {
         gateway.administer(&format!("GET {path}"), "");
     }
     keys(&gateway);
-    for list in ["keys", "tenants", "accounts", "tasks"] {
+    for list in ["keys", "tenants", "accounts", "tasks", "orphans"] {
         gateway.administer(&format!("GET /admin/{list}"), "");
         gateway.administer(&format!("GET /admin/{list}?limit=0"), "");
     }
