@@ -147,7 +147,10 @@ impl<'de> Deserialize<'de> for LenientWhole {
         Ok(Self(match serde_json::Value::deserialize(deserializer)? {
             serde_json::Value::Number(number) => number.as_u64(),
             serde_json::Value::String(text) => text.parse().ok(),
-            _ => None,
+            serde_json::Value::Null
+            | serde_json::Value::Bool(_)
+            | serde_json::Value::Array(_)
+            | serde_json::Value::Object(_) => None,
         }))
     }
 }

@@ -69,6 +69,7 @@ impl PollHub {
         let gap = Duration::from_secs(1) * LIST_SHARE / poller.state().lists_per_second();
         let mut watch = poller.orphans.lock();
         let Some(done) = watch.scan.answered(page, skew, gap, is_owned, now) else { return };
+        tracing::debug!(account = &**poller.account(), reached = ?done.reached, has_skew = done.has_skew, "a list was searched for orphans");
         let before = watch.orphans.all().len();
         watch.orphans.take(done.rows, done.began_at, times.min_age, is_owned);
         let count = watch.orphans.all().len();

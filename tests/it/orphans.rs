@@ -87,7 +87,9 @@ fn counted(gateway: &Gateway) -> f64 {
 fn a_task_whose_answer_was_lost_is_listed() {
     let simulator = simulator();
     // The regular scan would come in an hour.
-    let times = OrphanTimes { every: Duration::from_secs(3600), ..SOON };
+    let every = Duration::from_secs(3600);
+    // Longer than the half second by which a `Date` of whole seconds may mislead.
+    let times = OrphanTimes { every, after_loss: Duration::from_millis(1500), ..SOON };
     let gateway = gateway(&simulator, times, "");
     let owned = id_of(&submit(&gateway, MODEL));
     lose_next(&simulator);

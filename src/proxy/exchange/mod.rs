@@ -326,17 +326,27 @@ impl Exchange {
     }
 
     /// Records the account that the request is sent to next. `submit`: progress of the body, if it may make a task.
-    pub(super) fn go_to(&self, account: usize, start: Option<SubmitSlot>, submit: Option<Rc<Progress>>) {
+    pub(super) fn go_to(
+        &self,
+        hub: &PollHub,
+        account: usize,
+        start: Option<SubmitSlot>,
+        submit: Option<Rc<Progress>>,
+    ) {
         self.account.set(Some(account));
         self.attempts.set(self.attempts.get() + 1);
         self.note_sent(submit.is_some());
+        if submit.is_some() {
+            self.begin_submit(hub, account);
+        }
         self.start.replace(start);
         self.submit_progress.replace(submit.map_or(SubmitProgress::Unsent, SubmitProgress::GoesUp));
     }
 
     /// Notes that the request may make a task at the account from now on.
-    pub(super) fn begin_submit(&self, hub: &PollHub, account: &Arc<str>) {
+    fn begin_submit(&self, hub: &PollHub, account: usize) {
         let attempt = self.held_key.get().map(|key| key.attempt().into());
+        let account = &self.directory.accounts[account].name;
         self.sent.replace(Some(hub.submit_sent(account, attempt, SystemTime::now())));
     }
 

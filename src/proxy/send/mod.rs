@@ -81,10 +81,12 @@ impl Proxy {
             };
             exchange.judge_again(&self.shared.directory)?;
             let (progress, key, account) = (body.progress(), pick.key, pick.account);
-            exchange.go_to(pick.index, start, submit_wait.is_some().then(|| Rc::clone(&progress)));
-            if submit_wait.is_some() {
-                exchange.begin_submit(&self.shared.hub, &account.name);
-            }
+            exchange.go_to(
+                &self.shared.hub,
+                pick.index,
+                start,
+                submit_wait.is_some().then(|| Rc::clone(&progress)),
+            );
             let copy = choice.has_more(account).then(|| request.clone());
             let mut outbound = rewrite::request(permit, route, *request, account, key, body)?;
             let span = begin_span(&exchange, &mut outbound);
