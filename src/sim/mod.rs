@@ -41,6 +41,7 @@ mod run_task;
 mod server;
 mod service;
 mod session;
+mod session_bill;
 mod session_message;
 mod signature;
 mod simulator;

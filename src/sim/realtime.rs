@@ -5,28 +5,44 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::consumption::Consumption;
 use super::errors::ErrorAnswer;
 use super::media::tone;
 use super::models;
+use super::session_bill::SessionBill;
 use super::session_message::{SessionInput, SessionOutput};
+use super::token_consumption::{TokenConsumption, TokenDialect};
 
 pub(super) struct RealtimeProtocol {
     session: Value,
+    /// The model of the handshake.
+    model: String,
     /// Number of Base64 characters of audio since the last commit.
     buffered: usize,
+    /// Number of Base64 characters of audio that the next response answers.
+    heard: usize,
     text: String,
+    bill: SessionBill,
 }
 
 impl RealtimeProtocol {
     pub(super) fn open(
         standing: Result<(), ErrorAnswer>,
         model: &str,
+        bill: SessionBill,
     ) -> (RealtimeProtocol, Vec<SessionOutput>) {
         let session = json!({
             "id": id("sess"), "object": "realtime.session", "model": model, "modalities": ["text", "audio"],
             "voice": "Cherry", "input_audio_format": "pcm16", "output_audio_format": "pcm16",
         });
-        let realtime = RealtimeProtocol { session, buffered: 0, text: String::new() };
+        let realtime = RealtimeProtocol {
+            session,
+            model: model.to_owned(),
+            buffered: 0,
+            heard: 0,
+            text: String::new(),
+            bill,
+        };
         let opening = if models::find(model).is_none() {
             vec![SessionOutput::Close(1007, "Model not found")]
         } else if standing.is_err() {
@@ -90,7 +106,7 @@ impl RealtimeProtocol {
     }
 
     fn commit(&mut self, name: &str) -> Vec<SessionOutput> {
-        self.buffered = 0;
+        self.heard += std::mem::take(&mut self.buffered);
         let item = id("item");
         vec![
             event(name, json!({"item_id": item})),
@@ -103,7 +119,9 @@ impl RealtimeProtocol {
 
     fn respond(&mut self) -> Vec<SessionOutput> {
         let (response, item) = (id("resp"), id("item"));
-        let input_tokens = 10 + self.text.len();
+        let used = self.consumption();
+        self.bill.write(&self.model, &used);
+        (self.heard, self.buffered) = (0, 0);
         self.text.clear();
         let of = |fields: Value| {
             let mut fields = fields;
@@ -116,9 +134,7 @@ impl RealtimeProtocol {
         let transcript = "Hello from the simulator.";
         let message = json!({"id": item, "type": "message", "role": "assistant", "status": "completed",
             "content": [{"type": "audio", "transcript": transcript}]});
-        let usage =
-            json!({"input_tokens": input_tokens, "output_tokens": 8, "total_tokens": input_tokens + 8});
-        let done = json!({"id": response, "status": "completed", "output": [message], "usage": usage});
+        let done = json!({"id": response, "status": "completed", "output": [message], "usage": used.usage()});
         let mut outputs = vec![
             event("response.created", json!({"response": {"id": response, "status": "in_progress"}})),
             event("response.output_item.added", of(json!({"item": {"id": item, "type": "message"}}))),
@@ -132,6 +148,20 @@ impl RealtimeProtocol {
         outputs.push(event("response.output_item.done", of(json!({"item": message}))));
         outputs.push(event("response.done", json!({"response": done})));
         outputs
+    }
+
+    /// Consumption of the next response. Speech models are billed by the character.
+    fn consumption(&self) -> Consumption {
+        if self.model.contains("-tts") {
+            return Consumption::Characters(self.text.chars().count() as u64);
+        }
+        let heard = (self.heard + self.buffered).div_ceil(AUDIO_TOKEN_LENGTH) as u64;
+        let input = INSTRUCTION_TOKENS + self.text.len() as u64;
+        Consumption::Tokens(TokenConsumption {
+            input_audio: heard,
+            output_audio: SPOKEN_TOKENS,
+            ..TokenConsumption::new(TokenDialect::Realtime, input, TRANSCRIPT_TOKENS)
+        })
     }
 }
 
@@ -151,8 +181,15 @@ fn id(kind: &str) -> String {
     format!("{kind}_{}", Uuid::new_v4().simple())
 }
 
+/// Base64 characters of the audio that counts as a token: 40 ms of 16 bit mono at 16 kHz.
+const AUDIO_TOKEN_LENGTH: usize = 1280 / 3 * 4;
+const INSTRUCTION_TOKENS: u64 = 10;
+const TRANSCRIPT_TOKENS: u64 = 8;
+const SPOKEN_TOKENS: u64 = 5;
+
 #[cfg(test)]
 mod tests {
+    use super::super::session_bill::tests::session_bill;
     use super::*;
 
     fn kinds(outputs: &[SessionOutput]) -> Vec<String> {
@@ -166,7 +203,8 @@ mod tests {
 
     #[test]
     fn a_session_greets_answers_and_ends() {
-        let (mut realtime, opening) = RealtimeProtocol::open(Ok(()), "qwen3-omni-flash-realtime");
+        let (bill, session) = session_bill();
+        let (mut realtime, opening) = RealtimeProtocol::open(Ok(()), "qwen3-omni-flash-realtime", session);
         assert_eq!(kinds(&opening), ["session.created"]);
         let mut receive = |text: &str| kinds(&realtime.receive(SessionInput::Text(text)));
         assert_eq!(receive(r#"{"type":"session.update","session":{"voice":"Ethan"}}"#), ["session.updated"]);
@@ -178,10 +216,19 @@ mod tests {
         );
         assert_eq!(receive(r#"{"type":"nonsense"}"#), ["error"]);
         assert_eq!(receive(r#"{"type":"session.finish"}"#), ["session.finished", "1000 finished"]);
+        let page: Value = serde_json::from_str(&bill.page()).unwrap();
+        let [line] = page["calls"].as_array().unwrap().as_slice() else { panic!("{page}") };
+        assert_eq!(
+            (&line["request_id"], &line["model"]),
+            (&json!("r/1"), &json!("qwen3-omni-flash-realtime"))
+        );
+        let units = json!({"input_token": "10.000", "input_audio_token": "1.000", "output_token": "8.000",
+            "output_audio_token": "5.000"});
+        assert_eq!(line["units"], units);
     }
 
     #[test]
     fn an_unknown_model_closes_with_1007() {
-        assert_eq!(kinds(&RealtimeProtocol::open(Ok(()), "x").1), ["1007 Model not found"]);
+        assert_eq!(kinds(&RealtimeProtocol::open(Ok(()), "x", session_bill().1).1), ["1007 Model not found"]);
     }
 }

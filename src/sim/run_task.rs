@@ -4,25 +4,53 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::consumption::{AudioField, Consumption};
 use super::errors::{ErrorAnswer, ErrorCause};
-use super::generation::input_text;
+use super::generation::{input_text, tokens};
 use super::media::tone;
 use super::models;
+use super::session_bill::SessionBill;
 use super::session_message::{SessionInput, SessionOutput};
+use super::token_consumption::{TokenConsumption, TokenDialect};
 
 pub(super) struct RunTaskProtocol {
     standing: Result<(), ErrorAnswer>,
     task: Option<SocketTask>,
+    bill: SessionBill,
 }
 
 struct SocketTask {
     id: String,
+    model: String,
     kind: SocketTaskKind,
     /// True when the client sends `finish-task`; otherwise the task has one input.
     streams_in: bool,
-    characters: usize,
+    /// Text from the client.
+    text: String,
     audio_bytes: usize,
     sentences: u64,
+}
+
+impl SocketTask {
+    fn audio_millis(&self) -> usize {
+        self.audio_bytes / BYTES_PER_MILLI
+    }
+
+    /// Consumption until now.
+    fn consumption(&self) -> Consumption {
+        match self.kind {
+            SocketTaskKind::Recognition => {
+                let seconds = self.audio_millis().div_ceil(1000).max(1) as u64;
+                Consumption::Audio(seconds * 1000, AudioField::Duration)
+            }
+            SocketTaskKind::Speech => Consumption::Characters(self.text.chars().count() as u64),
+            // The answer repeats the text.
+            SocketTaskKind::Text => {
+                let count = tokens(&self.text);
+                Consumption::Tokens(TokenConsumption::new(TokenDialect::Native, count, count))
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,8 +61,8 @@ enum SocketTaskKind {
 }
 
 impl RunTaskProtocol {
-    pub(super) fn new(standing: Result<(), ErrorAnswer>) -> RunTaskProtocol {
-        RunTaskProtocol { standing, task: None }
+    pub(super) fn new(standing: Result<(), ErrorAnswer>, bill: SessionBill) -> RunTaskProtocol {
+        RunTaskProtocol { standing, task: None, bill }
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -81,9 +109,10 @@ impl RunTaskProtocol {
         };
         self.task = Some(SocketTask {
             id: id.to_owned(),
+            model: payload["model"].as_str().unwrap_or_default().to_owned(),
             kind,
             streams_in: matches!(streaming, "in" | "duplex"),
-            characters: 0,
+            text: String::new(),
             audio_bytes: 0,
             sentences: 0,
         });
@@ -113,7 +142,7 @@ impl RunTaskProtocol {
             return self.fail(id, "InvalidParameter", "the task is not running.");
         };
         let text = input_text(input);
-        task.characters += text.chars().count();
+        task.text += &text;
         task.sentences += 1;
         let mut outputs = Vec::new();
         match task.kind {
@@ -165,19 +194,18 @@ impl RunTaskProtocol {
         let Some(task) = self.task.take_if(|task| task.id == id) else {
             return self.fail(id, "InvalidParameter", "the task is not running.");
         };
+        let usage = self.settle(&task);
         match task.kind {
             SocketTaskKind::Speech => {
-                let usage = json!({"characters": task.characters});
                 vec![event(id, "task-finished", json!({"output": null, "usage": usage}))]
             }
-            SocketTaskKind::Text => vec![event(id, "task-finished", json!({"output": {}, "usage": null}))],
+            SocketTaskKind::Text => vec![event(id, "task-finished", json!({"output": {}, "usage": usage}))],
             SocketTaskKind::Recognition => {
-                let millis = task.audio_bytes / BYTES_PER_MILLI;
+                let millis = task.audio_millis();
                 let sentence = json!({
                     "sentence_id": 1, "begin_time": 0, "end_time": millis, "text": "Hello from the simulator.",
                     "heartbeat": false, "sentence_end": true, "words": [],
                 });
-                let usage = json!({"duration": millis.div_ceil(1000).max(1)});
                 let whole = json!({"output": {"sentence": sentence}, "usage": usage});
                 let end = json!({"output": {}, "usage": null});
                 vec![event(id, "result-generated", whole), event(id, "task-finished", end)]
@@ -185,12 +213,29 @@ impl RunTaskProtocol {
         }
     }
 
+    /// Bills a task that has ended, and returns its `usage`.
+    fn settle(&mut self, task: &SocketTask) -> Value {
+        let used = task.consumption();
+        self.bill.write(&task.model, &used);
+        used.usage()
+    }
+
+    /// Ends the task, if one runs, with a failure, which costs nothing.
     fn fail(&mut self, id: &str, code: &str, message: &str) -> Vec<SessionOutput> {
         self.task = None;
         let header = json!({
             "task_id": id, "event": "task-failed", "attributes": {}, "error_code": code, "error_message": message,
         });
         vec![SessionOutput::Event(json!({"header": header, "payload": {}}))]
+    }
+}
+
+/// A client that leaves pays for what was made until then.
+impl Drop for RunTaskProtocol {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.take().filter(|task| task.sentences > 0 || task.audio_bytes > 0) {
+            self.settle(&task);
+        }
     }
 }
 
@@ -211,7 +256,18 @@ const BYTES_PER_MILLI: usize = 32;
 
 #[cfg(test)]
 mod tests {
+    use super::super::session_bill::tests::session_bill;
     use super::*;
+
+    /// A protocol in good standing, and the function that gives the units of its bill's lines.
+    fn protocol() -> (RunTaskProtocol, impl Fn() -> Vec<Value>) {
+        let (bill, session) = session_bill();
+        let units = move || {
+            let page: Value = serde_json::from_str(&bill.page()).unwrap();
+            page["calls"].as_array().unwrap().iter().map(|line| line["units"].clone()).collect()
+        };
+        (RunTaskProtocol::new(Ok(()), session), units)
+    }
 
     fn frame(action: &str, payload: Value) -> String {
         json!({"header": {"action": action, "task_id": "t", "streaming": "duplex"}, "payload": payload})
@@ -230,7 +286,7 @@ mod tests {
 
     #[test]
     fn speech_is_made_text_by_text() {
-        let mut run_task = RunTaskProtocol::new(Ok(()));
+        let (mut run_task, billed) = protocol();
         let mut receive = |frame: String| run_task.receive(SessionInput::Text(&frame));
         let run = json!({"model": "cosyvoice-v2", "task": "tts", "input": {}});
         assert_eq!(events(&receive(frame("run-task", run))), ["task-started"]);
@@ -240,22 +296,24 @@ mod tests {
         let SessionOutput::Event(event) = &outputs[0] else { panic!("{outputs:?}") };
         assert_eq!(event["payload"]["usage"]["characters"], 5);
         assert_eq!(events(&receive(frame("finish-task", json!({})))), ["task-failed"]);
+        assert_eq!(billed(), [json!({"character": "5.000"})]);
     }
 
     #[test]
     fn speech_is_recognized_to_the_end() {
-        let mut run_task = RunTaskProtocol::new(Ok(()));
+        let (mut run_task, billed) = protocol();
         let run = json!({"model": "paraformer-realtime-v2", "task": "asr", "input": {}});
         run_task.receive(SessionInput::Text(&frame("run-task", run)));
         assert_eq!(events(&run_task.receive(SessionInput::Binary(&[0; 12_800]))), ["result-generated"]);
         let outputs = run_task.receive(SessionInput::Text(&frame("finish-task", json!({"input": {}}))));
         assert_eq!(events(&outputs), ["result-generated", "task-finished"]);
         assert!(!run_task.is_running());
+        assert_eq!(billed(), [json!({"audio_second": "1.000"})]);
     }
 
     #[test]
     fn strange_models_and_silent_clients_fail() {
-        let mut run_task = RunTaskProtocol::new(Ok(()));
+        let (mut run_task, billed) = protocol();
         let outputs = run_task.receive(SessionInput::Text(&frame("run-task", json!({"model": "x"}))));
         assert_eq!(events(&outputs), ["task-failed"]);
         run_task
@@ -264,5 +322,18 @@ mod tests {
             panic!()
         };
         assert_eq!(event["header"]["error_message"], "request timeout after 23 seconds.");
+        drop(run_task);
+        assert!(billed().is_empty());
+    }
+
+    #[test]
+    fn who_leaves_pays_for_what_was_made() {
+        let (mut run_task, billed) = protocol();
+        let run = json!({"model": "cosyvoice-v2", "task": "tts", "input": {}});
+        run_task.receive(SessionInput::Text(&frame("run-task", run)));
+        run_task.receive(SessionInput::Text(&frame("continue-task", json!({"input": {"text": "hel"}}))));
+        assert!(billed().is_empty());
+        drop(run_task);
+        assert_eq!(billed(), [json!({"character": "3.000"})]);
     }
 }

@@ -12,11 +12,13 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
+use super::account::SimulatedCaller;
 use super::call::SimulatedCall;
 use super::errors::ErrorAnswer;
 use super::journal::{JournalEntry, RecordedFrame};
 use super::realtime::RealtimeProtocol;
 use super::run_task::RunTaskProtocol;
+use super::session_bill::SessionBill;
 use super::session_message::{SessionInput, SessionOutput};
 use super::state::SimulatorState;
 
@@ -67,7 +69,7 @@ pub(super) async fn run(
     let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
     let mut socket =
         WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-    let (mut protocol, opening) = begin(standing(&state, &call), &call);
+    let (mut protocol, opening) = begin(&state, &call);
     let mut open = send(&mut socket, opening).await;
     while open {
         let patience = protocol.patience(state.options.websocket_idle);
@@ -86,19 +88,25 @@ pub(super) async fn run(
     while let Ok(Some(_)) = timeout(CLOSING, next_message(&mut socket, &entry)).await {}
 }
 
-fn standing(state: &SimulatorState, call: &SimulatedCall) -> Result<(), ErrorAnswer> {
+/// The caller, if the account is in good standing.
+fn standing(state: &SimulatorState, call: &SimulatedCall) -> Result<SimulatedCaller, ErrorAnswer> {
     let accounts = state.accounts.lock();
     let caller = accounts.authenticate(call.key(), call.now)?;
-    accounts.standing(&caller.account)
+    accounts.standing(&caller.account)?;
+    Ok(caller)
 }
 
-fn begin(standing: Result<(), ErrorAnswer>, call: &SimulatedCall) -> (SessionProtocol, Vec<SessionOutput>) {
+fn begin(state: &SimulatorState, call: &SimulatedCall) -> (SessionProtocol, Vec<SessionOutput>) {
+    let caller = standing(state, call);
+    let account = caller.as_ref().map_or("", |caller| &caller.account);
+    let bill = SessionBill::new(state.bill.clone(), &call.request_id, account);
+    let standing = caller.map(drop);
     if call.path().last() == Some(&"realtime") {
         let model = call.parameter("model").unwrap_or_default();
-        let (realtime, opening) = RealtimeProtocol::open(standing, model);
+        let (realtime, opening) = RealtimeProtocol::open(standing, model, bill);
         return (SessionProtocol::Realtime(realtime), opening);
     }
-    (SessionProtocol::RunTask(RunTaskProtocol::new(standing)), Vec::new())
+    (SessionProtocol::RunTask(RunTaskProtocol::new(standing, bill)), Vec::new())
 }
 
 /// Sends messages; false when the connection is closing or closed.

@@ -28,6 +28,8 @@ pub(super) enum TokenDialect {
     Compatible,
     /// Anthropic's: cached tokens stand beside the input, and thoughts count as output.
     Anthropic,
+    /// `response.done` of the realtime protocol, which tells the kinds always.
+    Realtime,
     /// Native embeddings and ranks: the total alone.
     Total,
     /// Embeddings of OpenAI's shape: input and total.
@@ -101,6 +103,14 @@ impl TokenConsumption {
                 }
                 usage
             }
+            TokenDialect::Realtime => json!({
+                "input_tokens": input, "output_tokens": output, "total_tokens": input + output,
+                "input_tokens_details": {
+                    "text_tokens": self.input + self.cached, "audio_tokens": self.input_audio,
+                    "cached_tokens": self.cached,
+                },
+                "output_tokens_details": {"text_tokens": self.output, "audio_tokens": self.output_audio},
+            }),
             TokenDialect::Total => json!({"total_tokens": input}),
             TokenDialect::CompatibleTotal => json!({"prompt_tokens": input, "total_tokens": input}),
             TokenDialect::Multimodal => json!({"input_tokens": input, "image_tokens": self.input_image}),

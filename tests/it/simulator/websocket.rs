@@ -1,6 +1,6 @@
 //! Simulated WebSockets: both protocols, from the handshake on.
 
-use std::net::TcpStream as StdStream;
+use std::net::{SocketAddr, TcpStream as StdStream};
 use std::time::Duration;
 
 use dashgate::sim::{RecordedFrame, Simulator, SimulatorOptions};
@@ -13,17 +13,21 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::{ask, eventually, start};
 
-type Socket = WebSocketStream<TcpStream>;
+pub(super) type Socket = WebSocketStream<TcpStream>;
 
 async fn open(simulator: &Simulator, path: &str, key: &str) -> Result<Socket, Error> {
-    let mut request = format!("ws://{}{path}", simulator.address()).into_client_request()?;
+    open_at(simulator.address(), path, key).await
+}
+
+pub(super) async fn open_at(address: SocketAddr, path: &str, key: &str) -> Result<Socket, Error> {
+    let mut request = format!("ws://{address}{path}").into_client_request()?;
     request.headers_mut().insert("authorization", format!("bearer {key}").parse().unwrap());
-    let stream = StdStream::connect(simulator.address())?;
+    let stream = StdStream::connect(address)?;
     stream.set_nonblocking(true)?;
     client_async(request, TcpStream::from_std(stream)?).await.map(|(socket, _)| socket)
 }
 
-async fn next_event(socket: &mut Socket) -> Value {
+pub(super) async fn next_event(socket: &mut Socket) -> Value {
     loop {
         if let Message::Text(text) = socket.next().await.unwrap().unwrap() {
             return serde_json::from_str(&text).unwrap();
@@ -31,7 +35,7 @@ async fn next_event(socket: &mut Socket) -> Value {
     }
 }
 
-fn frame(action: &str, payload: Value) -> Message {
+pub(super) fn frame(action: &str, payload: Value) -> Message {
     Message::text(
         json!({"header": {"action": action, "task_id": "t1", "streaming": "duplex"}, "payload": payload})
             .to_string(),

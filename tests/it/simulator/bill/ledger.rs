@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dashgate::sim::{Simulator, SimulatorOptions};
+use futures_util::SinkExt;
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
 
+use super::super::websocket::{Socket, frame, next_event, open_at};
 use super::{bill, listed};
 use crate::harness::calls::bearer;
-use crate::harness::{Gateway, eventually, message};
+use crate::harness::{Gateway, TENANT_KEY, eventually, message};
 
 fn both() -> (Simulator, Gateway) {
     let simulator = super::start(SimulatorOptions {
@@ -239,4 +242,54 @@ fn a_stream_that_tells_no_use_is_billed() {
     let line = &listed(&bill, "calls")[0];
     assert_eq!(entry["source"], format!("call:{}", text(&line["request_id"])));
     assert_eq!(line["usage"], json!({"prompt_tokens": 2, "completion_tokens": 9, "total_tokens": 11}));
+}
+
+/// Reads events until one of this name; `place` gives the name of an event.
+async fn until(socket: &mut Socket, name: &str, place: impl Fn(&Value) -> &Value) {
+    while place(&next_event(socket).await) != name {}
+}
+
+async fn run_tasks(gateway: &Gateway) {
+    let mut socket = open_at(gateway.address, "/api-ws/v1/inference", TENANT_KEY).await.expect("a socket");
+    for (model, task, sent) in [
+        ("cosyvoice-v2", "tts", frame("continue-task", json!({"input": {"text": "hello"}}))),
+        ("paraformer-realtime-v2", "asr", Message::binary(vec![0; 80_000])),
+        ("qwen-plus", "generation", frame("continue-task", json!({"input": {"text": "hello there"}}))),
+    ] {
+        let run = frame("run-task", json!({"model": model, "task": task, "input": {}}));
+        for message in [run, sent, frame("finish-task", json!({"input": {}}))] {
+            socket.send(message).await.expect("sent");
+        }
+        until(&mut socket, "task-finished", |event| &event["header"]["event"]).await;
+    }
+    socket.close(None).await.expect("closed");
+}
+
+async fn respond(gateway: &Gateway, model: &str, asked: &[Value]) {
+    let path = format!("/api-ws/v1/realtime?model={model}");
+    let mut socket = open_at(gateway.address, &path, TENANT_KEY).await.expect("a socket");
+    for event in asked {
+        socket.send(Message::text(event.to_string())).await.expect("sent");
+    }
+    until(&mut socket, "response.done", |event| &event["type"]).await;
+    socket.close(None).await.expect("closed");
+}
+
+/// The gateway gives a socket an id of its own, so entries and lines are compared without ids.
+#[tokio::test]
+async fn tasks_and_responses_of_sockets_are_entered_as_they_are_billed() {
+    let (simulator, gateway) = both();
+    run_tasks(&gateway).await;
+    let sound = json!({"type": "input_audio_buffer.append", "audio": "AAAA".repeat(1000)});
+    let commit = json!({"type": "input_audio_buffer.commit"});
+    respond(&gateway, "qwen3-omni-flash-realtime", &[sound, commit, json!({"type": "response.create"})])
+        .await;
+    let said = json!({"type": "input_text_buffer.append", "text": "hello"});
+    respond(&gateway, "qwen3-tts-flash-realtime", &[said, json!({"type": "input_text_buffer.commit"})]).await;
+    let bill = bill(&simulator);
+    let billed = charges(listed(&bill, "calls"), |line| text(&line["model"]).to_owned());
+    eventually("all is entered", || entries(&gateway).len() == 5);
+    assert_eq!(charges(&entries(&gateway), |entry| text(&entry["model"]).to_owned()), billed);
+    assert_eq!(billed.len(), 5);
+    assert_eq!(billed["paraformer-realtime-v2"]["units"], json!({"audio_second": "3.000"}));
 }
