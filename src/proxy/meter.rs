@@ -12,7 +12,7 @@ use super::exchange::Exchange;
 use crate::dashscope::coding;
 use crate::dashscope::headers::REQUEST_ID;
 use crate::dashscope::operation::Operation;
-use crate::dashscope::usage::{self, Reading, StreamReader, Unit, Units, Usage};
+use crate::dashscope::usage::{self, AnswerPart, Reading, StreamReader, Usage};
 use crate::store::{Change, Entry, EntryFlags, EntrySource};
 
 /// Reader of one answer.
@@ -32,7 +32,9 @@ enum MeteredAnswer {
     },
     Stream(StreamReader),
     /// A stream with a content coding, or an answer that is too large to be held.
-    Unreadable,
+    Unreadable {
+        bytes: usize,
+    },
 }
 
 impl CallMeter {
@@ -52,7 +54,7 @@ impl CallMeter {
         let answer = match is_stream {
             false => MeteredAnswer::Whole { pieces: Vec::new(), bytes: 0 },
             true if codings.is_empty() => MeteredAnswer::Stream(StreamReader::default()),
-            true => MeteredAnswer::Unreadable,
+            true => MeteredAnswer::Unreadable { bytes: 0 },
         };
         let request_id = request_id.map_or_else(|| exchange.new_id().to_string().into(), Arc::from);
         Some(Box::new(Self { request_id, codings, answer }))
@@ -65,9 +67,11 @@ impl CallMeter {
                 *bytes += piece.len();
                 pieces.push(piece.clone());
             }
-            MeteredAnswer::Whole { .. } => self.answer = MeteredAnswer::Unreadable,
+            MeteredAnswer::Whole { bytes, .. } => {
+                self.answer = MeteredAnswer::Unreadable { bytes: *bytes + piece.len() };
+            }
             MeteredAnswer::Stream(reader) => reader.push(piece),
-            MeteredAnswer::Unreadable => {}
+            MeteredAnswer::Unreadable { bytes } => *bytes += piece.len(),
         }
     }
 
@@ -75,21 +79,32 @@ impl CallMeter {
     pub(super) fn finish(self, is_whole: bool, exchange: &Exchange) {
         let Self { request_id, codings, answer } = self;
         let mut flags = EntryFlags { is_cut: !is_whole, ..EntryFlags::default() };
-        let reading = match answer {
-            MeteredAnswer::Whole { pieces, .. } => {
+        let (reading, part) = match answer {
+            MeteredAnswer::Whole { pieces, bytes } => {
                 let codings = codings.iter().map(HeaderValue::as_bytes);
-                coding::decode(pieces.iter(), codings, MOST_BYTES)
-                    .map_or(Reading::Unread { raw: None }, |body| usage::of_answer(&body))
+                let body = coding::decode(pieces.iter(), codings, MOST_BYTES);
+                // A whole answer that tells no use is one that was not understood.
+                let part = (!is_whole).then_some(AnswerPart::Bytes(bytes as u64));
+                (body.map_or(UNREAD, |body| usage::of_answer(&body)), part)
             }
             MeteredAnswer::Stream(reader) => {
                 let told = reader.finish();
-                flags.is_estimated = told.reading == Reading::Unread { raw: None };
-                if flags.is_estimated { Reading::Read(estimate(exchange, told.events)) } else { told.reading }
+                (told.reading, Some(AnswerPart::Events(told.events)))
             }
-            MeteredAnswer::Unreadable => Reading::Unread { raw: None },
+            MeteredAnswer::Unreadable { bytes } => {
+                flags.is_unread = true;
+                (UNREAD, Some(AnswerPart::Bytes(bytes as u64)))
+            }
+        };
+        let reading = match part {
+            Some(part) if reading == UNREAD => {
+                flags.is_estimated = true;
+                Reading::Read(estimated(exchange, part))
+            }
+            Some(_) | None => reading,
         };
         let Some((usage, is_unread)) = reading.into_use() else { return };
-        flags.is_unread = is_unread;
+        flags.is_unread |= is_unread;
         enter(entry(EntrySource::Call(request_id), usage, flags, exchange), exchange);
     }
 }
@@ -125,12 +140,15 @@ pub(super) fn entry(source: EntrySource, usage: Usage, flags: EntryFlags, exchan
     }
 }
 
-/// The use of a stream that told none: about a token for each event, and one for four bytes of the request.
-fn estimate(exchange: &Exchange, events: u64) -> Usage {
-    let asked = exchange.upload.get().map_or(0, |upload| upload.bytes());
-    let units = [(Unit::InputToken, asked.saturating_mul(1_000) / 4), (Unit::OutputToken, events * 1_000)];
-    Usage { units: Units::from_iter(units), ..Usage::default() }
+/// The use of an answer that told none.
+fn estimated(exchange: &Exchange, part: AnswerPart) -> Usage {
+    let asked_bytes = exchange.upload.get().map_or(0, |upload| upload.bytes());
+    let model = exchange.model.get().map_or("", |model| model);
+    let units = usage::estimate(&exchange.route().path, model, asked_bytes, part);
+    Usage { units, ..Usage::default() }
 }
 
+/// Nothing told of the use.
+const UNREAD: Reading = Reading::Unread { raw: None };
 /// Longest answer that is held to be read: embeddings of a batch have some MiB.
 const MOST_BYTES: usize = 8 * 1024 * 1024;

@@ -3,6 +3,7 @@
 
 mod answer;
 mod class;
+mod estimate;
 mod event_filter;
 mod family;
 mod fields;
@@ -17,6 +18,7 @@ mod tokens;
 mod unit;
 
 pub use answer::of_answer;
+pub use estimate::{AnswerPart, estimate};
 pub use event_filter::UsageEventFilter;
 pub use frame::{FrameUsage, of_frame};
 pub use reading::{Reading, Usage};

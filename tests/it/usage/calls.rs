@@ -144,3 +144,44 @@ fn a_client_that_leaves_pays_for_what_came() {
     assert_eq!(entry.units.get(OutputToken), 2_000);
     assert_eq!(entry.flags.names().collect::<Vec<_>>(), ["estimated", "cut"]);
 }
+
+/// An answer was entered with no units at all when it broke off, so that a client could leave early and pay nothing.
+#[test]
+fn an_answer_that_breaks_off_is_estimated_and_never_free() {
+    let chat = "/compatible-mode/v1/chat/completions";
+    let image = "/api/v1/services/aigc/text2image/image-synthesis";
+    for (path, fields, sent, unit, least) in [
+        (chat, "", "{\"choices\":[{\"message\":{\"content\":\"abcdefgh", OutputToken, 10_000),
+        (chat, "", "", InputToken, 10_000),
+        (chat, "Content-Encoding: gzip\r\n", "\u{1f}", InputToken, 10_000),
+        (chat, "Content-Encoding: br\r\nContent-Type: text/event-stream\r\n", "xxxx", OutputToken, 1_000),
+        (image, "", "{", Unit::Image, 1_000),
+    ] {
+        let (_upstream, gateway) =
+            answering(format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 999\r\n\r\n{sent}").into_bytes());
+        let key = format!("Authorization: Bearer {TENANT_KEY}");
+        let body = json!({"model": "qwen3-max", "messages": [{"role": "user", "content": "hi"}]}).to_string();
+        let mut client = TcpStream::connect(gateway.address).expect("a connection");
+        client.write_all(message(&format!("POST {path}"), &[&key], &body).as_bytes()).expect("sent");
+        let mut got = Vec::new();
+        let _ = client.read_to_end(&mut got);
+        assert!(got.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&got));
+        let entry = only(gateway);
+        assert!(entry.units.get(unit) >= least, "{path} {fields}: {:?}", entry.units);
+        let flags: Vec<&str> = entry.flags.names().collect();
+        let expected: &[&str] =
+            if fields.contains("br") { &["estimated", "cut", "unread"] } else { &["estimated", "cut"] };
+        assert_eq!(flags, expected, "{path} {fields}");
+    }
+}
+
+/// A stream with a content coding passes unread, and was entered with no units.
+#[test]
+fn a_stream_that_can_t_be_read_is_estimated_and_told() {
+    let fields = ["Content-Type: text/event-stream", "Content-Encoding: br"];
+    let (_upstream, gateway) = answering(answer("200 OK", &fields, &"x".repeat(400)));
+    ask_chat(&gateway);
+    let entry = only(gateway);
+    assert_eq!(entry.units.get(OutputToken), 100_000);
+    assert_eq!(entry.flags.names().collect::<Vec<_>>(), ["estimated", "unread"]);
+}
