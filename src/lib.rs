@@ -62,6 +62,7 @@
 //! | [`store`] | durable state: tasks and uploads with their owners, virtual keys, submits that may be repeated, the ledger; the replay of changes |
 //! | [`config`] | from the file to a checked `Config`; all faults at once, with line and column |
 //! | [`net`] | streams, TLS, certificates, timers, dialling and egress proxies, a one-shot HTTP client, the tests for public addresses and for hosts of this machine |
+//! | [`usage`] | money: prices, what a use costs by them, budgets, the zone of days |
 //! | [`unified`] | the unified dialect: its fields mapped to native bodies, and tasks shown as videos |
 //! | [`dashscope`] | DashScope's public surface as data and pure functions; it imports nothing of ours |
 //! | [`sim`] | the DashScope simulator; only the program, the demo and tests use it |
@@ -137,3 +138,4 @@ pub mod telemetry;
 pub mod tenant;
 pub mod unified;
 pub mod upstream;
+pub mod usage;

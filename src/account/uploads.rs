@@ -43,6 +43,9 @@ impl Mirror for UploadDirectories {
         match change {
             Change::KeepUpload { upload, displaced: _ } => self.remember(upload.clone()),
             Change::Claim { .. }
+            | Change::Reserve(_)
+            | Change::Free { .. }
+            | Change::LoseHold { .. }
             | Change::Begin(_)
             | Change::Release(_)
             | Change::Lose(_)

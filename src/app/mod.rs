@@ -25,7 +25,7 @@ use crate::lifecycle::reload::Reloader;
 use crate::net::descriptors;
 use crate::proxy::Shared;
 use crate::server::drain;
-use crate::store::{Store, StoreCause, StoreFault};
+use crate::store::{Store, StoreBounds, StoreCause, StoreFault};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::{self, Exporter, Tracer};
 
@@ -61,7 +61,9 @@ pub fn succeed(
     let admin_listener = listeners::bind_admin(config.settings.admin.listen, inherited.as_mut())?;
     let sockets = listeners::copies(&shares, &admin_listener)?;
     let store = match &inherited {
-        Some(inherited) => Store::inherit(&config.settings.store.path, inherited.lock.try_clone()?),
+        Some(inherited) => {
+            Store::inherit(&config.settings.store.path, inherited.lock.try_clone()?, bounds(config))
+        }
         None => open_store(config),
     };
     let store = store.map_err(|fault| io::Error::other(fault.to_string()))?;
@@ -134,7 +136,7 @@ pub fn succeed(
 /// that can't write there, as it has no file in which to name another path; and a gateway that listens on any port (a
 /// trial, a test) while another gateway has the file. Every other gateway does not start.
 fn open_store(config: &Config) -> Result<Store, StoreFault> {
-    let fault = match Store::open(&config.settings.store.path) {
+    let fault = match Store::open_with(&config.settings.store.path, bounds(config)) {
         Ok(store) => return Ok(store),
         Err(fault) => fault,
     };
@@ -147,7 +149,12 @@ fn open_store(config: &Config) -> Result<Store, StoreFault> {
         "a restart will forget tasks and keys, which are kept in {}: {fault}",
         temporary.display()
     );
-    Store::open(&temporary)
+    Store::open_with(&temporary, bounds(config))
+}
+
+fn bounds(config: &Config) -> StoreBounds {
+    let usage = &config.settings.usage;
+    StoreBounds { zone: usage.zone, entries_kept: usage.keep, ..StoreBounds::default() }
 }
 
 /// Starts the exporter of spans as the environment says, by OpenTelemetry's variables. A variable that can't be

@@ -119,6 +119,11 @@ impl UsageFilter {
     }
 }
 
+/// True for an amount that is not 0.
+fn is_money(amount: &Value) -> bool {
+    amount.as_str().is_some_and(|amount| amount.bytes().any(|digit| (b'1'..=b'9').contains(&digit)))
+}
+
 /// The report as a table: names to the left, numbers to the right, and the sum below.
 fn table(report: &Value) -> String {
     let texts = |list: &Value| -> Vec<String> {
@@ -127,16 +132,24 @@ fn table(report: &Value) -> String {
     let by = texts(&report["by"]);
     let units: Vec<String> =
         report["total"]["units"].as_object().into_iter().flatten().map(|(unit, _)| unit.clone()).collect();
-    let uncertain = ["estimated", "cut", "unread"].into_iter().filter(|name| report["total"][name] != 0);
+    let has_prices = ["amount", "credits"].into_iter().any(|name| is_money(&report["total"][name]));
+    let money: Vec<&str> =
+        ["amount", "credits"].into_iter().filter(|name| is_money(&report["total"][name])).collect();
+    let uncertain = ["unpriced", "estimated", "cut", "unread"]
+        .into_iter()
+        .filter(|name| has_prices || *name != "unpriced")
+        .filter(|name| report["total"][name] != 0);
     let counts: Vec<&str> = ["entries"].into_iter().chain(uncertain).collect();
     let line = |row: &Value, names: Vec<String>| -> Vec<String> {
         let counted = counts.iter().map(|name| row[name].to_string());
         let used = units.iter().map(|unit| row["units"][unit].as_str().unwrap_or("0").to_owned());
-        names.into_iter().chain(counted).chain(used).collect()
+        let paid = money.iter().map(|name| row[name].as_str().unwrap_or("-").to_owned());
+        names.into_iter().chain(counted).chain(paid).chain(used).collect()
     };
     let heads = by.iter().map(|name| name.to_uppercase());
     let counted = counts
         .iter()
+        .chain(&money)
         .chain(&units.iter().map(String::as_str).collect::<Vec<_>>())
         .map(|name| name.to_uppercase())
         .collect::<Vec<_>>();
@@ -150,7 +163,8 @@ fn table(report: &Value) -> String {
     }
     lines.push(line(&report["total"], total));
     let text = |name: &str| report[name].as_str().unwrap_or("-");
-    let mut shown = format!("{} to {}\n\n", text("from"), text("to"));
+    let currency = if has_prices { format!(", in {}", text("currency")) } else { String::new() };
+    let mut shown = format!("{} to {}{currency}\n\n", text("from"), text("to"));
     let widths: Vec<usize> = (0..lines[0].len())
         .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
         .collect();
@@ -197,6 +211,15 @@ mod tests {
             acme    wan2.7-t2v       12       1            0        60.040\n\
             b       qwen3-max         3       0         1200             0\n\
             total                    15       1         1200        60.040\n";
+        assert_eq!(table(&report), expected);
+        let report = json!({
+            "from": "a", "to": "b", "by": ["tenant"], "currency": "CNY", "rows": [],
+            "total": {"entries": 2, "unpriced": 1, "estimated": 0, "cut": 0, "unread": 0, "amount": "3.000000000",
+                "credits": "0.000000000", "units": {}},
+        });
+        let expected = "a to b, in CNY\n\n\
+            TENANT  ENTRIES  UNPRICED       AMOUNT\n\
+            total         2         1  3.000000000\n";
         assert_eq!(table(&report), expected);
     }
 

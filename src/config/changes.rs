@@ -5,11 +5,13 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{
     AdminSettings, Config, GlobalSettings, KeySettings, ServerSettings, StoreSettings, SubmitSettings,
-    TenantSettings, TraceSettings,
+    TenantSettings, TraceSettings, UsageSettings,
 };
+use crate::usage::Zone;
 
 /// Differences that a reload applies.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -58,7 +60,8 @@ impl Changes {
         };
         // Destructured in full: a new setting does not compile until it stands here or in `StartSettings`.
         let Config { settings, accounts: _, mounts: _, tenants: _, sidecar: _ } = new;
-        let GlobalSettings { server, admin, store: _, submit, poll, log, traces, proxies: _ } = settings;
+        let GlobalSettings { server, admin, store: _, submit, poll, log, usage, traces, proxies: _ } =
+            settings;
         let ServerSettings {
             listen: _,
             workers: _,
@@ -71,6 +74,7 @@ impl Changes {
         let AdminSettings { listen: _, token, tls: admin_tls } = admin;
         let SubmitSettings { max_wait } = submit;
         let TraceSettings { propagate } = traces;
+        let UsageSettings { currency, zone: _, keep: _, lost } = usage;
         let before = &old.settings;
         let settings = [
             ("submit.max_wait", before.submit.max_wait != *max_wait),
@@ -79,6 +83,8 @@ impl Changes {
             ("admin.token", before.admin.token != *token),
             ("admin.tls", before.admin.tls != *admin_tls),
             ("server.tls", before.server.tls != *server_tls),
+            ("usage.currency", before.usage.currency != *currency),
+            ("usage.lost", before.usage.lost != *lost),
             ("traces.propagate", before.traces.propagate != *propagate),
             (
                 "server.auth_failures_per_second",
@@ -108,6 +114,8 @@ pub struct StartSettings {
     workers: usize,
     admin: SocketAddr,
     store: PathBuf,
+    zone: Zone,
+    keep: Duration,
 }
 
 impl StartSettings {
@@ -123,7 +131,8 @@ impl StartSettings {
         } = &config.settings.server;
         let AdminSettings { listen: admin, token: _, tls: _ } = &config.settings.admin;
         let StoreSettings { path: store } = &config.settings.store;
-        Self { listen: *listen, workers: *workers, admin: *admin, store: store.clone() }
+        let UsageSettings { currency: _, zone, keep, lost: _ } = config.settings.usage;
+        Self { listen: *listen, workers: *workers, admin: *admin, store: store.clone(), zone, keep }
     }
 
     /// Names of the settings that a restart with the new configuration would change.
@@ -134,6 +143,8 @@ impl StartSettings {
             ("server.workers", self.workers != new.workers),
             ("admin.listen", self.admin != new.admin),
             ("store.path", self.store != new.store),
+            ("usage.zone", self.zone != new.zone),
+            ("usage.keep", self.keep != new.keep),
         ])
     }
 }

@@ -15,8 +15,8 @@ use super::secret::{check_length, check_upstream_key, shown};
 use super::unique::{SecretUse, UniqueSecrets, UniqueValues, unique_name};
 use super::{
     AccountErrors, AccountSettings, AdminSettings, Config, Dialect, GlobalSettings, Mount, PollSettings,
-    Rates, ServerSettings, StoreSettings, SubmitSettings, Timeouts, TraceSettings, egress, log, pace, scalar,
-    storage, tenants, tls,
+    Rates, ServerSettings, StoreSettings, SubmitSettings, Timeouts, TraceSettings, egress, log, pace, prices,
+    scalar, storage, tenants, tls,
 };
 use crate::net::egress_proxy::EnvironmentProxies;
 use crate::unified::StatusSpelling;
@@ -42,6 +42,7 @@ pub(super) fn check(reader: &ConfigReader<'_>, file: RawConfig, now: SystemTime)
         submit,
         poll,
         log: log::check(reader, &file.log),
+        usage: prices::check_usage(reader, &file.usage),
         traces: TraceSettings { propagate: file.propagate.as_ref().is_some_and(|written| written.value) },
         proxies,
     };

@@ -1,12 +1,12 @@
 //! The tables and keys of a configuration file, and the types of their values. `check` decides what the values mean.
 
-use toml::value::Datetime;
-
 use super::Secret;
 use super::limits::{Limits, limits, models};
 use super::log;
+use super::moment::{self, RawMoment};
 use super::node::{Node, Table};
 use super::pace::{self, RawPaceRule};
+use super::prices::{self, RawBilling, RawPrice, RawUsage};
 use super::reader::{Located, Location, Text, Whole};
 use super::secret::{bytes_in_file, secret, secret_in_file, secrets_in_file};
 use super::tls;
@@ -19,6 +19,8 @@ pub(super) struct RawConfig {
     pub(super) max_submit_wait: Option<Text>,
     pub(super) poll: RawPoll,
     pub(super) log: log::RawLog,
+    pub(super) usage: RawUsage,
+    pub(super) prices: Vec<RawPrice>,
     pub(super) propagate: Option<Located<bool>>,
     pub(super) accounts: Vec<RawAccount>,
     pub(super) mounts: Vec<RawMount>,
@@ -96,22 +98,18 @@ pub(super) struct RawTenant {
     pub(super) limits: Option<Limits>,
     pub(super) tenant_limits: Option<Limits>,
     pub(super) client_certificates: Option<Located<Vec<Text>>>,
+    pub(super) billing: RawBilling,
 }
 
 pub(super) struct RawKey {
     pub(super) id: Option<Text>,
     pub(super) material: Option<RawSecret>,
-    pub(super) expires: Option<RawExpiry>,
+    pub(super) expires: Option<RawMoment>,
 }
 
 pub(super) enum RawSecret {
     Secret(Located<Secret>),
     Sha256(Text),
-}
-
-pub(super) enum RawExpiry {
-    Text(Text),
-    Datetime(Located<Datetime>),
 }
 
 /// Reads the whole file.
@@ -123,6 +121,8 @@ pub(super) fn read(mut root: Table<'_>) -> RawConfig {
         max_submit_wait: root.field("submit").and_then(pace::max_wait),
         poll: root.field("poll").and_then(poll).unwrap_or_default(),
         log: root.field("log").and_then(log::read).unwrap_or_default(),
+        usage: root.field("usage").and_then(prices::read_usage).unwrap_or_default(),
+        prices: root.tables("prices").into_iter().map(prices::read_price).collect(),
         propagate: root.field("traces").and_then(propagate),
         accounts: root.tables("accounts").into_iter().map(account).collect(),
         mounts: root.tables("mounts").into_iter().map(mount).collect(),
@@ -322,6 +322,7 @@ fn tenant(mut table: Table<'_>) -> RawTenant {
         limits: table.field("limits").and_then(|node| limits(node, true)),
         tenant_limits: table.field("tenant_limits").and_then(|node| limits(node, false)),
         client_certificates: table.field("client_certificates").and_then(list),
+        billing: prices::read_billing(&mut table),
     };
     table.finish();
     tenant
@@ -352,10 +353,9 @@ fn key(mut table: Table<'_>) -> RawKey {
     let key = RawKey {
         id: id.and_then(|node| node.string("write it in quotes")),
         material,
-        expires: table.field("expires").and_then(|node| match node.datetime() {
-            Some(datetime) => Some(RawExpiry::Datetime(datetime)),
-            None => node.string("write it like \"2027-01-01T00:00:00Z\"").map(RawExpiry::Text),
-        }),
+        expires: table
+            .field("expires")
+            .and_then(|node| moment::read(&node, "write it like \"2027-01-01T00:00:00Z\"")),
     };
     table.finish();
     key

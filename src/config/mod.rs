@@ -15,9 +15,11 @@ mod interpolate;
 mod limits;
 mod load;
 mod log;
+mod moment;
 mod named_few;
 mod node;
 mod pace;
+mod prices;
 mod reader;
 mod scalar;
 mod secret;
@@ -41,6 +43,7 @@ pub use self::files::{FileStates, Files};
 pub use self::interpolate::Environment;
 pub use self::limits::{Limits, Rate, Rule};
 pub use self::named_few::NamedFew;
+pub use self::prices::{Billing, LostTasks, Unpriced, UsageSettings};
 pub use self::storage::StorageHost;
 pub use self::tls::Tls;
 use crate::dashscope::operation::Groups;
@@ -74,6 +77,7 @@ pub struct GlobalSettings {
     pub submit: SubmitSettings,
     pub poll: PollSettings,
     pub log: LogSettings,
+    pub usage: UsageSettings,
     pub traces: TraceSettings,
     /// Proxies that the environment names. The environment stays the same as long as the process runs.
     pub proxies: Arc<EnvironmentProxies>,
@@ -287,6 +291,7 @@ pub struct TenantSettings {
     /// Names in the form of [`crate::net::certificate::names`]. A caller whose certificate has one of these names needs
     /// no key. A tenant with certificate names refuses a key without a certificate.
     pub client_certificates: Vec<Arc<str>>,
+    pub billing: Billing,
 }
 
 #[derive(Debug, Clone, PartialEq)]

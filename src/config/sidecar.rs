@@ -12,9 +12,9 @@ use super::fault::Fault;
 use super::interpolate::Environment;
 use super::reader::ValueFault;
 use super::{
-    AccountErrors, AccountSettings, AdminSettings, AsyncHeader, Config, GlobalSettings, Limits, Loaded,
-    LogSettings, Mount, PollSettings, Rates, Secret, ServerSettings, StoreSettings, SubmitSettings,
-    TenantSettings, Timeouts, TraceSettings, UsageOption, egress, scalar, secret,
+    AccountErrors, AccountSettings, AdminSettings, AsyncHeader, Billing, Config, GlobalSettings, Limits,
+    Loaded, LogSettings, Mount, PollSettings, Rates, Secret, ServerSettings, StoreSettings, SubmitSettings,
+    TenantSettings, Timeouts, TraceSettings, UsageOption, UsageSettings, egress, scalar, secret,
 };
 use crate::dashscope::operation::Groups;
 
@@ -86,6 +86,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         limits: Limits::default(),
         tenant_limits: Limits::default(),
         client_certificates: Vec::new(),
+        billing: Billing::default(),
     };
     let settings = GlobalSettings {
         server,
@@ -95,6 +96,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         poll: PollSettings::default(),
         traces: TraceSettings::default(),
         log: LogSettings::default(),
+        usage: UsageSettings::default(),
         proxies,
     };
     let config = Config {

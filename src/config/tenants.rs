@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::defaults::WEIGHT;
-use super::file::{self, RawConfig, RawExpiry, RawSecret};
+use super::file::{self, RawConfig, RawSecret};
+use super::moment::RawMoment;
 use super::named_few::NamedFew;
+use super::prices::PriceLists;
 use super::reader::{ConfigReader, Located, Location, Text, number};
 use super::secret::{check_length, shown};
 use super::unique::{SecretUse, UniqueSecrets, UniqueValues, unique_name};
@@ -23,6 +25,7 @@ pub(super) fn check(
         reader,
         now,
         secrets,
+        prices: PriceLists::check(reader, &file.prices),
         accounts: file.accounts.iter().map(|account| Some(account.name.as_ref()?.value.as_str())).collect(),
         takes_new: file.accounts.iter().map(|account| !is_zero(account)).collect(),
         asks_clients: file.server.tls.as_ref().is_some_and(|tls| tls.asks_clients),
@@ -44,6 +47,7 @@ struct Check<'a, 'r> {
     reader: &'a ConfigReader<'r>,
     now: SystemTime,
     secrets: &'a mut UniqueSecrets,
+    prices: PriceLists,
     /// Names of accounts in the order of the file; `None` where a name could not be read.
     accounts: Vec<Option<&'a str>>,
     takes_new: Vec<bool>,
@@ -82,6 +86,7 @@ impl Check<'_, '_> {
             Some(written) => self.certificates(written),
             None => Some(Vec::new()),
         };
+        let billing = self.prices.billing(reader, &file.billing);
         Some(TenantSettings {
             name: name?,
             keys: keys.into_iter().collect::<Option<_>>()?,
@@ -94,6 +99,7 @@ impl Check<'_, '_> {
             limits: file.limits.clone().unwrap_or_default(),
             tenant_limits: file.tenant_limits.clone().unwrap_or_default(),
             client_certificates: client_certificates?,
+            billing: billing?,
         })
     }
 
@@ -138,16 +144,11 @@ impl Check<'_, '_> {
         }
     }
 
-    fn expires(&self, written: &RawExpiry, key: &str, whose: &str) -> Option<SystemTime> {
-        let (moment, location) = match written {
-            RawExpiry::Text(text) => (self.reader.check(text, scalar::moment)?, &text.location),
-            RawExpiry::Datetime(datetime) => {
-                (self.reader.check(datetime, scalar::instant)?, &datetime.location)
-            }
-        };
+    fn expires(&self, written: &RawMoment, key: &str, whose: &str) -> Option<SystemTime> {
+        let moment = written.check(self.reader)?;
         if moment <= self.now {
             let problem = format!("{key} of {whose} has expired");
-            self.reader.warn(location, problem, "remove the key, or give it a later date");
+            self.reader.warn(written.location(), problem, "remove the key, or give it a later date");
         }
         Some(moment)
     }

@@ -59,7 +59,7 @@ pub enum QueryOutcome {
 impl Mirror for PollHub {
     fn apply(&self, change: &Change) {
         match change {
-            Change::Claim { task: claimed, answer: _ } => {
+            Change::Claim { task: claimed, answer: _, hold: _ } => {
                 let index = self.task_index();
                 index.remember(Arc::clone(claimed));
                 // Where an id is claimed twice, the first claim is the owner's.
@@ -73,6 +73,7 @@ impl Mirror for PollHub {
             // Each process learns of an end by itself, and frees what the task held here.
             Change::Settle(_) | Change::Enter(_) => {}
             Change::Begin(_) | Change::Release(_) | Change::Lose(_) => {}
+            Change::Reserve(_) | Change::Free { .. } | Change::LoseHold { .. } => {}
             Change::KeepUpload { .. }
             | Change::CreateKey(_)
             | Change::RotateKey { .. }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use crate::dashscope::task::{NamedTask, Status};
 use crate::dashscope::usage::{self, Reading};
 use crate::polling::TaskAnswer;
-use crate::store::{Entry, EntryFlags, EntrySource, LOST, TaskRecord};
+use crate::store::{Entry, EntryFlags, EntrySource, LOST, Remark, TaskRecord};
 
 /// The entry of a task whose end was just told, or that DashScope has forgotten; `None` if the task goes on, or its end
 /// was known. An end without an answer had one that is too large to be held.
@@ -27,6 +27,9 @@ pub(super) fn entry(
         None => Reading::Unread { raw: None },
     };
     let (read, is_unread) = reading.into_use().unwrap_or_default();
+    let charge = record.terms.as_ref().map(|terms| terms.charge(&read.units, &read.class).0);
+    // A use that was not understood is not free.
+    let charge = charge.filter(|_| !is_unread || !read.units.is_empty());
     Some(Arc::new(Entry {
         source: EntrySource::Task(Arc::clone(&record.id)),
         at: now,
@@ -42,5 +45,7 @@ pub(super) fn entry(
         class: read.class,
         usage: read.raw,
         flags: EntryFlags { is_unread, ..EntryFlags::default() },
+        charge: charge.unwrap_or_default(),
+        remark: Remark::default(),
     }))
 }

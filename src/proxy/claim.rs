@@ -68,7 +68,7 @@ impl Proxy {
         if let Some(slot) = exchange.admitted.borrow_mut().task.take() {
             self.shared.limits.task_reserved(&task.id, task.claimed_at, slot);
         }
-        let claim = Change::Claim { task: Arc::clone(&task), answer };
+        let claim = Change::Claim { task: Arc::clone(&task), answer, hold: None };
         if let Err(fault) = self.shared.store.commit(claim).await {
             // The task is paid for, so the client gets its id all the same. If the gateway crashes before the claim is
             // durable, the task has no owner.
@@ -139,18 +139,21 @@ fn new_task(
 ) -> Arc<TaskRecord> {
     let (permit, directory) = (exchange.permit(), exchange.directory());
     let status = status.unwrap_or(Status::Unknown);
+    let (model, now) = (exchange.model.get().cloned().unwrap_or_default(), SystemTime::now());
+    let terms = permit.tenant().billing.terms(&model, now - exchange.stopwatch.began().elapsed());
     Arc::new(TaskRecord {
         id: Arc::clone(id),
         tenant: Arc::clone(&permit.tenant().name),
         key_id: permit.caller().key_id().into(),
         account: Arc::clone(&account(exchange).name),
-        model: exchange.model.get().cloned().unwrap_or_default(),
+        model,
         mount: Arc::clone(&exchange.route().mount(directory).prefix),
-        claimed_at: SystemTime::now(),
+        claimed_at: now,
         // A task has ended once its final answer is held, which a query brings.
         status: if status.is_final() { Status::Pending } else { status }.into(),
         asked,
         hidden: false.into(),
+        terms,
     })
 }
 

@@ -13,7 +13,7 @@ use crate::dashscope::coding;
 use crate::dashscope::headers::REQUEST_ID;
 use crate::dashscope::operation::Operation;
 use crate::dashscope::usage::{self, AnswerPart, Reading, StreamReader, Usage};
-use crate::store::{Change, Entry, EntryFlags, EntrySource};
+use crate::store::{Change, Entry, EntryFlags, EntrySource, Remark};
 
 /// Reader of one answer.
 #[derive(Debug)]
@@ -122,21 +122,29 @@ pub(super) fn entry(source: EntrySource, usage: Usage, flags: EntryFlags, exchan
     let (permit, directory, now) = (exchange.permit(), exchange.directory(), SystemTime::now());
     let account = &directory.accounts[exchange.account.get().unwrap_or_default()];
     let route = exchange.route();
+    let model = exchange.model.get().cloned().unwrap_or_default();
+    let submitted_at = now - exchange.stopwatch.began().elapsed();
+    let terms = permit.tenant().billing.terms(&model, submitted_at);
+    let charge = terms.map(|terms| terms.charge(&usage.units, &usage.class).0);
+    // A use that was not understood is not free.
+    let charge = charge.filter(|_| !flags.is_unread || !usage.units.is_empty());
     Entry {
         source,
         at: now,
         tenant: Arc::clone(&permit.tenant().name),
         key_id: permit.caller().key_id().into(),
         account: Arc::clone(&account.name),
-        model: exchange.model.get().cloned().unwrap_or_default(),
+        model,
         mount: Arc::clone(&route.mount(directory).prefix),
         operation: route.operation.name().into(),
-        submitted_at: now - exchange.stopwatch.began().elapsed(),
+        submitted_at,
         status: Box::default(),
         units: usage.units,
         class: usage.class,
         usage: usage.raw,
         flags,
+        charge: charge.unwrap_or_default(),
+        remark: Remark::default(),
     }
 }
 

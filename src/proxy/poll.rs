@@ -14,6 +14,7 @@ use super::observe::{self, Observed};
 use super::passage::Destination;
 use super::rejection::Rejection;
 use super::worker::Proxy;
+use crate::dashscope::headers::COST;
 use crate::polling::poll::{HoldUntil, PollAnswer, PollHold};
 use crate::polling::{TaskAnswer, TrackedTask};
 use crate::store::TaskRecord;
@@ -44,6 +45,9 @@ pub(super) async fn poll(
     let polled = query(proxy, task, Some(hold), exchange).await?;
     let mut response = show(&polled.answer)?;
     let fields = response.headers_mut();
+    if let Some(cost) = polled.answer.headers.get(COST) {
+        fields.insert(COST, cost.clone());
+    }
     proxy.recorder.metrics.count_poll(polled.served);
     if polled.served != PollServed::Upstream {
         // Age of the answer (RFC 9111, 5.1).

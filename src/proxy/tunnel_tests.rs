@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{AsyncHeader, Limits, UsageOption};
+use crate::config::{AsyncHeader, Billing, Limits, UsageOption};
 use crate::dashscope::operation::Groups;
 use crate::telemetry::metrics::{Metrics, Reason};
 use tokio::io::{DuplexStream, duplex};
@@ -16,6 +16,7 @@ fn tenant() -> Tenant {
         models: vec!["cosyvoice-*".into()],
         limits: Limits::default(),
         tenant_limits: Limits::default(),
+        billing: Billing::default(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::hold::{Exhausted, Hold};
 use super::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
 use super::record::MOST_ID_BYTES;
 use super::{Entry, KeyRecord, TaskRecord, UploadRecord};
@@ -18,7 +19,16 @@ pub enum Change {
         task: Arc<TaskRecord>,
         /// The answer, where the submit may be repeated.
         answer: Option<Arc<FirstAnswer>>,
+        /// The hold of the submit, which becomes the task's.
+        #[serde(default)]
+        hold: Option<Arc<str>>,
     },
+    /// Holds money for a submit; not made where the tenant's limits leave no room for it.
+    Reserve(Arc<Hold>),
+    /// Frees the money of a submit that has surely made no task.
+    Free { hold: Arc<str>, tenant: Arc<str> },
+    /// Notes that the answer to a submit is lost, for which money is held.
+    LoseHold { hold: Arc<str>, at: SystemTime },
     /// Begins a submit that may be repeated; an earlier one with its key is told instead.
     Begin(Arc<KeyedSubmit>),
     /// Frees the key of a submit that has surely made no task.
@@ -28,7 +38,7 @@ pub enum Change {
     /// Records the end of a task that was claimed at `entry.submitted_at`, with its entry; not made where the end has an
     /// entry already, or there is no such task.
     Settle(Arc<Entry>),
-    /// Writes the entry of a call.
+    /// Writes the entry of a call, a credit or a correction; not made where there is a credit or a correction of its id.
     Enter(Arc<Entry>),
     /// Hides a task from the unified dialect; not made where there is no such task.
     Hide { id: Box<str>, claimed_at: SystemTime },
@@ -57,6 +67,8 @@ pub enum Outcome {
     NotMade,
     /// An earlier submit has the key, and nothing was changed.
     Earlier(Arc<EarlierSubmit>),
+    /// The limit that leaves no room; nothing was changed.
+    Exhausted(Exhausted),
 }
 
 /// When a change is replayed in the process that makes it. Other processes replay what was written.
@@ -78,11 +90,35 @@ impl Outcome {
 }
 
 impl Change {
+    /// The tenant whose money the change may move.
+    pub(super) fn payer(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Settle(entry) | Self::Enter(entry) => {
+                entry.charge.amount.is_some().then_some(&entry.tenant)
+            }
+            Self::Reserve(hold) => Some(&hold.tenant),
+            Self::Free { tenant, .. } => Some(tenant),
+            Self::Claim { .. }
+            | Self::LoseHold { .. }
+            | Self::Begin(_)
+            | Self::Release(_)
+            | Self::Lose(_)
+            | Self::Hide { .. }
+            | Self::KeepUpload { .. }
+            | Self::CreateKey(_)
+            | Self::RotateKey { .. }
+            | Self::RevokeKey { .. } => None,
+        }
+    }
+
     pub(super) fn replayed(&self) -> Replayed {
         match self {
             Self::Hide { .. } | Self::RevokeKey { .. } => Replayed::AtOnce,
             Self::Settle(_)
             | Self::Enter(_)
+            | Self::Reserve(_)
+            | Self::Free { .. }
+            | Self::LoseHold { .. }
             | Self::Begin(_)
             | Self::Release(_)
             | Self::Lose(_)
@@ -99,6 +135,9 @@ impl Change {
         match self {
             Self::CreateKey(key) | Self::RotateKey { successor: key, .. } => Some(&key.id),
             Self::Claim { .. }
+            | Self::Reserve(_)
+            | Self::Free { .. }
+            | Self::LoseHold { .. }
             | Self::Begin(_)
             | Self::Release(_)
             | Self::Lose(_)
@@ -114,7 +153,7 @@ impl Change {
     pub(super) fn to_be_stored(&self) -> Option<Self> {
         let mut stored = self.clone();
         match &mut stored {
-            Self::Claim { task, answer: _ } => {
+            Self::Claim { task, answer: _, hold: _ } => {
                 if task.id.len() > MOST_ID_BYTES {
                     return None;
                 }
@@ -131,6 +170,9 @@ impl Change {
             Self::Begin(_)
             | Self::Release(_)
             | Self::Lose(_)
+            | Self::Reserve(_)
+            | Self::Free { .. }
+            | Self::LoseHold { .. }
             | Self::Settle(_)
             | Self::Enter(_)
             | Self::Hide { .. }

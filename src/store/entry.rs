@@ -1,12 +1,13 @@
 //! Entries of the ledger: what was used, written once and never changed.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
 use crate::dashscope::operation::Operation;
 use crate::dashscope::usage::Units;
+use crate::usage::Charge;
 
 /// One record of use. Times are kept to the millisecond.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,20 @@ pub struct Entry {
     /// The upstream's `usage` object, byte for byte; empty where it told none, or a longer one than is kept.
     pub usage: Box<str>,
     pub flags: EntryFlags,
+    /// What the use costs the tenant. Of a credit the amount is the money that was paid in.
+    #[serde(default)]
+    pub charge: Charge,
+    #[serde(default)]
+    pub remark: Remark,
+}
+
+/// What an operator adds to a credit or a correction.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remark {
+    /// The label of the entry that is corrected; empty where there is none.
+    pub corrects: Box<str>,
+    /// Words for those who read the ledger.
+    pub note: Box<str>,
 }
 
 /// The one thing that an entry is about.
@@ -42,6 +57,10 @@ pub enum EntrySource {
     Call(Arc<str>),
     /// One of the tasks or answers in a WebSocket: the id of the handshake's request, and a number.
     Socket(Arc<str>),
+    /// Money paid in, by the caller's id.
+    Credit(Arc<str>),
+    /// A change of what was charged, by the caller's id.
+    Correction(Arc<str>),
 }
 
 /// What is uncertain about an entry.
@@ -69,6 +88,30 @@ impl EntrySource {
             Self::Task(id) => format!("task:{account}/{id}"),
             Self::Call(id) => format!("call:{id}"),
             Self::Socket(id) => format!("socket:{id}"),
+            Self::Credit(id) => format!("credit:{id}"),
+            Self::Correction(id) => format!("correction:{id}"),
+        }
+    }
+
+    /// The kind's number in the store, and the id.
+    pub(super) fn columns(&self) -> (u8, &Arc<str>) {
+        match self {
+            Self::Task(id) => (0, id),
+            Self::Call(id) => (1, id),
+            Self::Socket(id) => (2, id),
+            Self::Credit(id) => (CREDIT, id),
+            Self::Correction(id) => (CREDIT + 1, id),
+        }
+    }
+
+    /// The source of [`Self::columns`].
+    pub(super) fn of_columns(kind: u8, id: Arc<str>) -> Self {
+        match kind {
+            0 => Self::Task(id),
+            2 => Self::Socket(id),
+            CREDIT => Self::Credit(id),
+            4 => Self::Correction(id),
+            _ => Self::Call(id),
         }
     }
 }
@@ -89,7 +132,7 @@ impl EntryFlags {
     }
 }
 
-/// Time for which entries are kept: a year, and a month to answer questions about it.
-pub(super) const ENTRIES_KEPT: Duration = Duration::from_secs(400 * 24 * 3600);
 /// Status of a task that DashScope forgot before it told an end.
 pub const LOST: &str = "lost";
+/// Entries of this kind and the next bear ids that operators choose; the index of these ids names the number too.
+pub(super) const CREDIT: u8 = 3;

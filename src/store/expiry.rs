@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Result, Row, params};
 
-use super::entry::{ENTRIES_KEPT, Entry, EntryFlags, EntrySource, LOST};
+use super::entry::{Entry, EntryFlags, EntrySource, LOST, Remark};
 use super::idempotency;
 use super::keyed_submit::SUBMITS_KEPT;
-use super::ledger::{self, LedgerWriter};
+use super::ledger::LedgerWriter;
 use super::record::{ENDED_KEYS_KEPT, TASKS_KEPT, UPLOADS_KEPT};
+use super::settlement;
 use super::timestamp::time;
 use crate::dashscope::task::Status;
 use crate::dashscope::usage::Units;
+use crate::usage::{Amount, Charge};
 
 /// Rows that were deleted because they had expired.
 #[derive(Debug, Default)]
@@ -23,18 +25,19 @@ pub(super) struct ExpiredRows {
 
 const DELETE_TASKS: &str = "DELETE FROM tasks WHERE rowid IN
     (SELECT rowid FROM tasks WHERE claimed_at < ?1 ORDER BY claimed_at LIMIT ?2)
-    RETURNING id, tenant, key_id, account, model, mount, claimed_at, status, unified, settled";
+    RETURNING id, tenant, key_id, account, model, mount, claimed_at, status, unified, settled, terms";
 /// A claim time ahead of the clock is of a clock that was wrong. Such a task is as old as the tasks that were claimed
 /// after it. The last expired task comes from the index: for `max(rowid)` SQLite would read the table from its end.
 const DELETE_TASKS_AHEAD: &str = "DELETE FROM tasks WHERE rowid IN
     (SELECT rowid FROM tasks WHERE claimed_at > ?1 AND rowid <
         (SELECT rowid FROM tasks WHERE claimed_at < ?2 ORDER BY claimed_at DESC LIMIT 1)
      LIMIT ?3)
-    RETURNING id, tenant, key_id, account, model, mount, claimed_at, status, unified, settled";
+    RETURNING id, tenant, key_id, account, model, mount, claimed_at, status, unified, settled, terms";
 const DELETE_UPLOADS: &str = "DELETE FROM uploads WHERE (tenant, directory) IN
     (SELECT tenant, directory FROM uploads WHERE issued_at < ?1 ORDER BY issued_at LIMIT ?2)";
+/// Credits and corrections stay for ever.
 const DELETE_ENTRIES: &str = "DELETE FROM entries WHERE rowid IN
-    (SELECT rowid FROM entries WHERE at < ?1 ORDER BY at LIMIT ?2)";
+    (SELECT rowid FROM entries WHERE at < ?1 AND kind < 3 ORDER BY at LIMIT ?2)";
 const DELETE_KEYS: &str = "DELETE FROM keys WHERE sha256 IN
     (SELECT sha256 FROM keys WHERE ended_at < ?1 ORDER BY ended_at LIMIT ?2) RETURNING sha256";
 
@@ -43,6 +46,7 @@ pub(super) fn delete_expired(
     connection: &Connection,
     ledger: &mut LedgerWriter,
     now: i64,
+    entries_kept: Duration,
     most: usize,
 ) -> Result<ExpiredRows> {
     let before = |kept: Duration| now.saturating_sub(kept.as_millis() as i64);
@@ -59,11 +63,11 @@ pub(super) fn delete_expired(
     }
     let mut rows = lost.len();
     for entry in lost.into_iter().flatten() {
-        ledger::insert(connection, ledger, &entry)?;
+        settlement::enter(connection, ledger, &entry)?;
     }
     rows += uploads.execute(params![before(UPLOADS_KEPT), (most - rows) as i64])?;
     let mut entries = connection.prepare_cached(DELETE_ENTRIES)?;
-    rows += entries.execute(params![before(ENTRIES_KEPT), (most - rows) as i64])?;
+    rows += entries.execute(params![before(entries_kept), (most - rows) as i64])?;
     let mut submits = connection.prepare_cached(idempotency::DELETE_EXPIRED)?;
     rows += submits.execute(params![before(SUBMITS_KEPT), (most - rows) as i64])?;
     let ended = params![before(ENDED_KEYS_KEPT), (most - rows) as i64];
@@ -93,6 +97,8 @@ fn expired_task(row: &Row<'_>, now: i64) -> Result<Option<Entry>> {
         class: Box::default(),
         usage: Box::default(),
         flags: EntryFlags::default(),
+        charge: Charge { amount: row.get::<_, Option<i64>>(10)?.map(|_| Amount::ZERO), ..Charge::default() },
+        remark: Remark::default(),
     }))
 }
 

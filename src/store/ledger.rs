@@ -1,39 +1,115 @@
 //! Entries to rows and back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
-use super::entry::{Entry, EntryFlags, EntrySource};
+use super::entry::{CREDIT, Entry, EntryFlags, EntrySource, Remark};
+use super::sums;
 use super::timestamp::{milliseconds, time};
 use crate::dashscope::usage::Units;
+use crate::usage::{Amount, Charge, Zone};
 
 /// What the writer knows of the ledger.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct LedgerWriter {
+    zone: Zone,
+    /// A lost task costs what was held for it.
+    pub(super) lost_costs_hold: bool,
     /// Ids of names that many entries share.
     ids: HashMap<Box<str>, i64, foldhash::fast::RandomState>,
     /// Time of the last entry, in milliseconds, once it was read in this transaction.
     last: Option<i64>,
+    /// What this transaction adds to the sums of tenants, and has not yet written.
+    sums: HashMap<Arc<str>, AddedSums, foldhash::fast::RandomState>,
+    /// Tenants whose sums this transaction has changed.
+    changed: Vec<Arc<str>>,
+}
+
+/// What is added to the sums of a tenant.
+#[derive(Debug, Default)]
+struct AddedSums {
+    /// Spent, by day.
+    days: BTreeMap<i64, Amount>,
+    credits: Amount,
+    held: Amount,
 }
 
 impl LedgerWriter {
+    pub(super) fn new(zone: Zone) -> Self {
+        Self {
+            zone,
+            lost_costs_hold: false,
+            ids: HashMap::default(),
+            last: None,
+            sums: HashMap::default(),
+            changed: Vec::new(),
+        }
+    }
+
+    /// Where the ledger's days begin.
+    pub(super) const fn zone(&self) -> Zone {
+        self.zone
+    }
+
     /// Begins a transaction: another process may have added entries since the last one.
     pub(super) fn begin(&mut self) {
         self.last = None;
+        self.sums.clear();
+        self.changed.clear();
+    }
+
+    /// Adds to what is held for a tenant.
+    pub(super) fn add_held(&mut self, tenant: &Arc<str>, amount: Amount) {
+        let sums = self.sums.entry(Arc::clone(tenant)).or_default();
+        sums.held = sums.held.saturating_add(amount);
+    }
+
+    /// Writes what the transaction has added to the sums so far.
+    pub(super) fn write_sums(&mut self, connection: &Connection) -> Result<()> {
+        for (tenant, AddedSums { days, credits, held }) in self.sums.drain() {
+            sums::add(connection, &tenant, days, credits, held)?;
+            self.changed.push(tenant);
+        }
+        Ok(())
+    }
+
+    /// Tenants whose sums the last transaction has changed.
+    pub(super) fn take_changed(&mut self) -> Vec<Arc<str>> {
+        std::mem::take(&mut self.changed)
+    }
+
+    fn add(&mut self, entry: &Entry, at: i64) {
+        let Some(amount) = entry.charge.amount.filter(|amount| *amount != Amount::ZERO) else { return };
+        let sums = self.sums.entry(Arc::clone(&entry.tenant)).or_default();
+        let sum = match &entry.source {
+            EntrySource::Credit(_) => &mut sums.credits,
+            EntrySource::Task(_)
+            | EntrySource::Call(_)
+            | EntrySource::Socket(_)
+            | EntrySource::Correction(_) => sums.days.entry(self.zone.day(time(at))).or_default(),
+        };
+        *sum = sum.saturating_add(amount);
     }
 
     /// Forgets all, as after a transaction that failed.
     pub(super) fn clear(&mut self) {
         self.ids.clear();
-        self.last = None;
+        self.begin();
     }
 
     /// The time of the next entry: no clock makes the ledger run backwards.
     fn next(&mut self, connection: &Connection, at: i64) -> Result<i64> {
+        let at = self.not_before(connection, at)?;
+        self.last = Some(at);
+        Ok(at)
+    }
+
+    /// A time, or that of the last entry, if that is later.
+    pub(super) fn not_before(&mut self, connection: &Connection, at: i64) -> Result<i64> {
         let last = match self.last {
             Some(last) => last,
             None => {
@@ -42,12 +118,12 @@ impl LedgerWriter {
                 select.query_row([], |row| row.get(0)).optional()?.unwrap_or(0)
             }
         };
-        let at = at.max(last);
-        self.last = Some(at);
-        Ok(at)
+        self.last = Some(last);
+        Ok(at.max(last))
     }
 
-    fn id(&mut self, connection: &Connection, name: &str) -> Result<i64> {
+    /// The number of a name.
+    pub(super) fn id(&mut self, connection: &Connection, name: &str) -> Result<i64> {
         if let Some(id) = self.ids.get(name) {
             return Ok(*id);
         }
@@ -68,15 +144,19 @@ impl LedgerWriter {
     }
 }
 
-/// Writes an entry behind the last one.
-pub(super) fn insert(connection: &Connection, ledger: &mut LedgerWriter, entry: &Entry) -> Result<()> {
-    let (kind, id) = match &entry.source {
-        EntrySource::Task(id) => (TASK, id),
-        EntrySource::Call(id) => (CALL, id),
-        EntrySource::Socket(id) => (SOCKET, id),
-    };
+/// Writes an entry behind the last one; false where there is a credit or a correction of its id.
+pub(super) fn insert(connection: &Connection, ledger: &mut LedgerWriter, entry: &Entry) -> Result<bool> {
+    let (kind, id) = entry.source.columns();
+    if kind >= CREDIT {
+        let mut select =
+            connection.prepare_cached("SELECT 1 FROM entries WHERE kind = ?1 AND id = ?2 AND kind >= 3")?;
+        if select.exists(params![kind, id])? {
+            return Ok(false);
+        }
+    }
     let at = ledger.next(connection, milliseconds(entry.at))?;
     let mut name = |text: &str| ledger.id(connection, text);
+    let Charge { amount, price, factor } = &entry.charge;
     let row = params![
         at,
         kind,
@@ -93,13 +173,25 @@ pub(super) fn insert(connection: &Connection, ledger: &mut LedgerWriter, entry: 
         name(&entry.class)?,
         &*entry.usage,
         entry.flags.bits(),
+        amount.map(Amount::nanos),
+        written(price).map(&mut name).transpose()?,
+        written(factor).map(&mut name).transpose()?,
+        written(&entry.remark.corrects),
+        written(&entry.remark.note),
     ];
     let mut insert = connection.prepare_cached(
         "INSERT INTO entries (at, kind, id, tenant, key_id, account, model, mount, operation, submitted_at, status,
-                              units, class, usage, flags)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                              units, class, usage, flags, amount, price, factor, corrects, note)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
     )?;
-    insert.execute(row).map(drop)
+    insert.execute(row)?;
+    ledger.add(entry, at);
+    Ok(true)
+}
+
+/// Text for a column that is null where there is none.
+fn written(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 /// Reads the entries settled in a time, oldest first, until `each` breaks.
@@ -111,7 +203,7 @@ pub(super) fn entries(
     let names = names(connection)?;
     let mut select = connection.prepare(
         "SELECT at, kind, id, tenant, key_id, account, model, mount, operation, submitted_at, status, units, class,
-                usage, flags
+                usage, flags, amount, price, factor, corrects, note
          FROM entries WHERE at >= ?1 AND at < ?2 ORDER BY at, rowid",
     )?;
     let mut rows = select.query([milliseconds(from), milliseconds(to)])?;
@@ -134,13 +226,16 @@ fn entry(row: &Row<'_>, names: &Names) -> Result<Entry> {
     let name = |column: usize| -> Result<Arc<str>> {
         Ok(names.get(&row.get::<_, i64>(column)?).map_or_else(Arc::default, Arc::clone))
     };
+    let shared = |column: usize| -> Result<Box<str>> {
+        let id = row.get::<_, Option<i64>>(column)?;
+        Ok(id.and_then(|id| names.get(&id)).map_or_else(Box::default, |name| (&**name).into()))
+    };
+    let text = |column: usize| -> Result<Box<str>> {
+        Ok(row.get_ref(column)?.as_str_or_null()?.map_or_else(Box::default, Box::from))
+    };
     let id = row.get_ref(2)?.as_str()?.into();
     Ok(Entry {
-        source: match row.get(1)? {
-            TASK => EntrySource::Task(id),
-            SOCKET => EntrySource::Socket(id),
-            _ => EntrySource::Call(id),
-        },
+        source: EntrySource::of_columns(row.get(1)?, id),
         at: time(row.get(0)?),
         tenant: name(3)?,
         key_id: name(4)?,
@@ -155,11 +250,14 @@ fn entry(row: &Row<'_>, names: &Names) -> Result<Entry> {
         class: (&*name(12)?).into(),
         usage: row.get_ref(13)?.as_str()?.into(),
         flags: EntryFlags::from_bits(row.get(14)?),
+        charge: Charge {
+            amount: row.get::<_, Option<i64>>(15)?.map(Amount::from_nanos),
+            price: shared(16)?,
+            factor: shared(17)?,
+        },
+        remark: Remark { corrects: text(18)?, note: text(19)? },
     })
 }
 
-const TASK: u8 = 0;
-const CALL: u8 = 1;
-const SOCKET: u8 = 2;
 /// Names that the writer remembers: those of some thousand tenants.
 const MOST_NAMES: usize = 16_384;

@@ -10,6 +10,8 @@ mod expiry;
 mod fault;
 mod file;
 mod group_commit;
+mod hold;
+mod holds;
 mod idempotency;
 mod keyed_submit;
 mod ledger;
@@ -20,8 +22,10 @@ mod replay;
 mod replication;
 mod rows;
 mod schema;
+mod settlement;
 mod shared_field;
 mod state;
+mod sums;
 mod timestamp;
 mod withdrawal;
 mod writer;
@@ -44,10 +48,13 @@ use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
 pub use self::change::{Change, Outcome};
-pub use self::entry::{Entry, EntryFlags, EntrySource, LOST};
+pub use self::entry::{Entry, EntryFlags, EntrySource, LOST, Remark};
 pub use self::fault::{CommitFault, StoreCause, StoreFault, WHAT_IS_REFUSED};
 use self::file::LockedFile;
+pub use self::hold::{Exhausted, Hold, MoneyLimits, Standing};
+pub use self::holds::OpenHold;
 pub use self::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
+
 pub use self::probe::{ProbedStore, probe};
 pub use self::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};
 pub use self::replay::Mirror;
@@ -56,6 +63,7 @@ pub use self::shared_field::SharedField;
 use self::state::StoreState;
 use self::writer::{QueuedChange, StoreWriter};
 use crate::dashscope::task::Status;
+use crate::usage::{Period, Zone};
 
 /// A handle on the store; all clones share one file and one writer.
 #[derive(Debug, Clone)]
@@ -63,11 +71,12 @@ pub struct Store {
     state: Arc<StoreState>,
     queue: mpsc::Sender<QueuedChange>,
     patience: Duration,
+    zone: Zone,
     /// Disconnected once the writer has ended and has closed the file.
     ended: Arc<Mutex<Receiver<Infallible>>>,
 }
 
-/// Bounds of the writer's work.
+/// Bounds of the writer's work, and of the ledger.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreBounds {
     /// Changes that share a commit.
@@ -76,11 +85,21 @@ pub struct StoreBounds {
     pub most_waiting: usize,
     /// How long a change may take.
     pub patience: Duration,
+    /// Where the ledger's days begin.
+    pub zone: Zone,
+    /// Time for which entries are kept; credits and corrections stay.
+    pub entries_kept: Duration,
 }
 
 impl Default for StoreBounds {
     fn default() -> Self {
-        Self { most_per_commit: 256, most_waiting: 4_096, patience: Duration::from_secs(5) }
+        Self {
+            most_per_commit: 256,
+            most_waiting: 4_096,
+            patience: Duration::from_secs(5),
+            zone: Zone::CHINA,
+            entries_kept: ENTRIES_KEPT,
+        }
     }
 }
 
@@ -114,8 +133,8 @@ impl Store {
     ///
     /// # Errors
     /// The problem with the file, and what to do about it; also a lock that belongs to another file.
-    pub fn inherit(path: &Path, lock: File) -> Result<Self, StoreFault> {
-        Self::start(path, LockedFile::inherit(path, lock), StoreBounds::default())
+    pub fn inherit(path: &Path, lock: File, bounds: StoreBounds) -> Result<Self, StoreFault> {
+        Self::start(path, LockedFile::inherit(path, lock), bounds)
     }
 
     fn start(
@@ -128,8 +147,17 @@ impl Store {
 
     fn run(mut file: LockedFile, bounds: StoreBounds) -> Result<Self, StoreCause> {
         let opened = file.open_at_start()?;
-        if let Some(connection) = opened.connection.as_ref().filter(|_| !file.is_shared()) {
+        let is_shared = file.is_shared();
+        if let Some(connection) = opened.connection.as_ref().filter(|_| !is_shared) {
             idempotency::lose_all(connection)?;
+            holds::lose_all(connection, SystemTime::now())?;
+            for tenant in sums::recover(connection)? {
+                let path = file.path.display();
+                tracing::error!(
+                    tenant = &*tenant,
+                    "{path}: the sums of this tenant's money were not those of their rows, and are set right"
+                );
+            }
         }
         let state = Arc::new(StoreState::new(Arc::clone(&file.path), Some(file.lock()?)));
         if opened.is_full {
@@ -137,9 +165,14 @@ impl Store {
             tracing::error!("{fault}; {WHAT_IS_REFUSED}");
             state.set_fault(fault.cause);
         }
+        let mut has_money = false;
+        if let Some(connection) = &opened.connection {
+            let tenants = sums::tenants(connection)?;
+            has_money = !tenants.is_empty();
+            state.set_standings(sums::standings(connection, bounds.zone, tenants)?);
+        }
         let (queue, changes) = mpsc::channel(bounds.most_waiting);
-        let most_per_commit = bounds.most_per_commit.max(1);
-        let writer = StoreWriter::new(Arc::clone(&state), file, opened, changes, most_per_commit);
+        let writer = StoreWriter::new(Arc::clone(&state), file, opened, changes, bounds);
         let runtime = Builder::new_current_thread().enable_time().build()?;
         let (alive, ended) = std::sync::mpsc::channel();
         let work = move || {
@@ -147,7 +180,16 @@ impl Store {
             writer.run(&runtime);
         };
         thread::Builder::new().name("store".to_owned()).spawn(work)?;
-        Ok(Self { state, queue, patience: bounds.patience, ended: Arc::new(Mutex::new(ended)) })
+        if has_money && !is_shared {
+            compare_sums(Arc::clone(&state.path), bounds.zone)?;
+        }
+        Ok(Self {
+            state,
+            queue,
+            patience: bounds.patience,
+            zone: bounds.zone,
+            ended: Arc::new(Mutex::new(ended)),
+        })
     }
 
     /// Reads every task, in the order in which the claims were committed. Where an id was claimed twice, the first claim
@@ -190,6 +232,34 @@ impl Store {
         self.read(|connection| ledger::entries(connection, settled, each))
     }
 
+    /// Reads the holds of submits that have no task yet. Blocks.
+    ///
+    /// # Errors
+    /// Why the file can't be read.
+    pub fn open_holds(&self) -> Result<Vec<OpenHold>, StoreFault> {
+        let mut holds = Vec::new();
+        self.read(|connection| {
+            holds = holds::open_holds(connection)?;
+            Ok(())
+        })?;
+        Ok(holds)
+    }
+
+    /// The money of a tenant as of the last commit that changed it. Cheap.
+    pub fn standing(&self, tenant: &str) -> Standing {
+        self.state.standing(tenant)
+    }
+
+    /// Where the ledger's days begin.
+    pub fn zone(&self) -> Zone {
+        self.zone
+    }
+
+    /// Chooses what lost tasks cost from now on: what was held for them, or nothing.
+    pub fn charge_lost_tasks(&self, costs_hold: bool) {
+        self.state.set_lost_costs_hold(costs_hold);
+    }
+
     fn read(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<(), StoreFault> {
         // While the disk is full, a reader may need the file alone, and would keep the writer from opening it.
         let _turn = self.state.fault().map(|_| self.state.opening.lock());
@@ -207,6 +277,14 @@ impl Store {
     /// Applies a change of this process, or of the other process of a hand-over, to the mirrors.
     pub fn replay(&self, change: &Change) {
         self.state.mirrors.replay(change);
+    }
+
+    /// Applies a change of the other process of a hand-over.
+    pub fn replay_of_other(&self, change: &Change) {
+        if let Some(tenant) = change.payer() {
+            self.state.note_outdated(tenant);
+        }
+        self.replay(change);
     }
 
     /// Records the last known status of a task that was claimed at `claimed_at`. The status is written with a later
@@ -310,6 +388,26 @@ impl Store {
     }
 }
 
+/// Compares what the sums of this month say with its entries, on a thread of its own, as a ledger may be large.
+fn compare_sums(path: Arc<Path>, zone: Zone) -> io::Result<()> {
+    let compare = move || {
+        let first = Period::Month.days(zone.day(SystemTime::now())).start;
+        let differing = file::open_to_read(&path)
+            .and_then(|connection| sums::differing_days(&connection, zone, first).map_err(StoreCause::from));
+        for (tenant, day) in differing.unwrap_or_default() {
+            tracing::error!(
+                tenant = &*tenant,
+                day = zone.date(zone.begins(day)),
+                "{}: what the tenant spent on this day is not what its entries add up to",
+                path.display()
+            );
+        }
+    };
+    thread::Builder::new().name("sums".to_owned()).spawn(compare).map(drop)
+}
+
+/// A year, and a month to answer questions about it.
+const ENTRIES_KEPT: Duration = Duration::from_secs(400 * 24 * 3600);
 /// Longest wait at the end for the waiting changes: twice as long as one change may take.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 

@@ -11,6 +11,7 @@ use crate::dashscope::oss;
 use crate::dashscope::task;
 use crate::dashscope::task::Status;
 use crate::unified::RequestedVideo;
+use crate::usage::Terms;
 
 /// One task and its owner. Times are kept to the millisecond.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,9 @@ pub struct TaskRecord {
     pub asked: Option<Arc<RequestedVideo>>,
     /// True once the tenant has deleted the task in the unified dialect, which then hides it.
     pub hidden: SharedField<bool>,
+    /// What the tenant pays for the task, as it stood when the task was submitted; `None`: nothing.
+    #[serde(default)]
+    pub terms: Option<Arc<Terms>>,
 }
 
 impl TaskRecord {
@@ -48,6 +52,7 @@ impl TaskRecord {
             status: task::Status::Pending.into(),
             asked: None,
             hidden: false.into(),
+            terms: None,
         }
     }
 

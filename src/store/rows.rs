@@ -1,24 +1,32 @@
 //! Records to rows and back: all SQL except the schema.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rusqlite::{Connection, Result, Row, params};
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
+use super::ledger::LedgerWriter;
 use super::record::{KeyRecord, TaskRecord, UploadRecord};
 use super::timestamp::{milliseconds, time};
 use crate::dashscope::task::Status;
 use crate::unified::RequestedVideo;
+use crate::usage::Terms;
 
 /// Inserts a task. Where an id is claimed twice, the first row names the owner.
-pub(super) fn insert_task(connection: &Connection, task: &TaskRecord) -> Result<()> {
+pub(super) fn insert_task(
+    connection: &Connection,
+    ledger: &mut LedgerWriter,
+    task: &TaskRecord,
+) -> Result<()> {
+    let terms = task.terms.as_ref().map(|terms| ledger.id(connection, &terms.to_string())).transpose()?;
     let mut insert = connection.prepare_cached(
         "INSERT INTO tasks (id, tenant, key_id, account, model, mount, claimed_at, status,
-                            unified, prompt, seconds, size, hidden)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                            unified, prompt, seconds, size, hidden, terms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     )?;
-    let TaskRecord { id, tenant, key_id, account, model, mount, claimed_at, status, asked, hidden } = task;
+    let TaskRecord { id, tenant, key_id, account, model, mount, claimed_at, status, asked, hidden, terms: _ } =
+        task;
     let claimed_at = milliseconds(*claimed_at);
     let text = |field: fn(&RequestedVideo) -> &Option<Box<str>>| {
         asked.as_deref().and_then(|asked| field(asked).as_deref())
@@ -38,7 +46,8 @@ pub(super) fn insert_task(connection: &Connection, task: &TaskRecord) -> Result<
         prompt,
         seconds,
         size,
-        hidden.get()
+        hidden.get(),
+        terms
     ];
     insert.execute(row).map(drop)
 }
@@ -77,12 +86,17 @@ pub(super) fn settle_task(
 /// Reads all tasks in the order of their claims' commits, which no clock can change.
 pub(super) fn tasks(connection: &Connection, mut each: impl FnMut(TaskRecord)) -> Result<()> {
     let mut select = connection.prepare(
-        "SELECT id, tenant, key_id, account, model, mount, claimed_at, status, unified, prompt, seconds, size, hidden
+        "SELECT id, tenant, key_id, account, model, mount, claimed_at, status, unified, prompt, seconds, size, hidden, terms
          FROM tasks ORDER BY rowid",
     )?;
     let mut rows = select.query([])?;
     let mut names = InternedNames::default();
+    let mut known_terms = HashMap::new();
     while let Some(row) = rows.next()? {
+        let terms = match row.get::<_, Option<i64>>(13)? {
+            Some(id) => terms(connection, &mut known_terms, id)?,
+            None => None,
+        };
         each(TaskRecord {
             id: row.get_ref(0)?.as_str()?.into(),
             tenant: names.read(row, 1)?,
@@ -94,9 +108,26 @@ pub(super) fn tasks(connection: &Connection, mut each: impl FnMut(TaskRecord)) -
             status: Status::from_name(row.get_ref(7)?.as_str()?).into(),
             asked: asked(row)?.map(Arc::new),
             hidden: row.get::<_, bool>(12)?.into(),
+            terms,
         });
     }
     Ok(())
+}
+
+/// The terms of a number, each read once.
+fn terms(
+    connection: &Connection,
+    known: &mut HashMap<i64, Option<Arc<Terms>>>,
+    id: i64,
+) -> Result<Option<Arc<Terms>>> {
+    if let Some(terms) = known.get(&id) {
+        return Ok(terms.clone());
+    }
+    let mut select = connection.prepare_cached("SELECT name FROM names WHERE id = ?1")?;
+    let text: Option<String> = select.query_row([id], |row| row.get(0)).optional()?;
+    let terms = text.and_then(|text| Terms::from_text(&text)).map(Arc::new);
+    known.insert(id, terms.clone());
+    Ok(terms)
 }
 
 fn asked(row: &Row<'_>) -> Result<Option<RequestedVideo>> {

@@ -65,7 +65,7 @@ fn version(connection: &Connection) -> Result<i64, StoreCause> {
 }
 
 /// Migration steps. Never change a released step: add another. Times are milliseconds since 1970.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
     "
     CREATE TABLE tasks (
         id TEXT NOT NULL UNIQUE,
@@ -184,9 +184,46 @@ const STEPS: [&str; 7] = [
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX keyed_submits_by_time ON keyed_submits (began_at);
 ",
+    // Money, in billionths. `terms`, `price` and `factor` are ids of names. `lost_at`: the submit's answer was lost.
+    // `days_spent` and `balances` are sums of entries and holds, written with them.
+    "
+    ALTER TABLE tasks ADD COLUMN terms INTEGER;
+    ALTER TABLE entries ADD COLUMN amount INTEGER;
+    ALTER TABLE entries ADD COLUMN price INTEGER;
+    ALTER TABLE entries ADD COLUMN factor INTEGER;
+    ALTER TABLE entries ADD COLUMN corrects TEXT;
+    ALTER TABLE entries ADD COLUMN note TEXT;
+    CREATE UNIQUE INDEX entries_by_operator ON entries (kind, id) WHERE kind >= 3;
+    CREATE TABLE holds (
+        id TEXT NOT NULL PRIMARY KEY,
+        tenant TEXT NOT NULL,
+        key_id TEXT NOT NULL,
+        account TEXT NOT NULL,
+        model TEXT NOT NULL,
+        mount TEXT NOT NULL,
+        made_at INTEGER NOT NULL,
+        amount INTEGER NOT NULL,
+        lost_at INTEGER,
+        task TEXT
+    ) STRICT, WITHOUT ROWID;
+    CREATE UNIQUE INDEX holds_by_task ON holds (task) WHERE task IS NOT NULL;
+    CREATE TABLE days_spent (
+        tenant TEXT NOT NULL,
+        day INTEGER NOT NULL,
+        amount INTEGER NOT NULL,
+        PRIMARY KEY (tenant, day)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE balances (
+        tenant TEXT NOT NULL PRIMARY KEY,
+        spent INTEGER NOT NULL,
+        credits INTEGER NOT NULL,
+        held INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 /// Tables whose pages are read at each start.
-pub(super) const CHECKED_TABLES: [&str; 5] = ["tasks", "keys", "uploads", "keyed_submits", "names"];
+pub(super) const CHECKED_TABLES: [&str; 8] =
+    ["tasks", "keys", "uploads", "keyed_submits", "names", "holds", "days_spent", "balances"];
 /// `dgat`: marks the file as this program's.
 const APPLICATION: i64 = 0x6467_6174;
 

@@ -4,17 +4,18 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use prometheus::Histogram;
 use tokio_util::sync::CancellationToken;
 
 use super::fault::{StoreCause, StoreFault};
 use super::group_commit::BatchGate;
+use super::hold::Standing;
 use super::record::MOST_ID_BYTES;
 use super::replay::Mirrors;
 use super::replication::ReplicationLink;
@@ -34,6 +35,11 @@ pub(super) struct StoreState {
     /// Number of changes that the writer has taken from the queue and has not written.
     taken: AtomicUsize,
     learnt: Mutex<LearntStatuses>,
+    /// Money of each tenant that has sums.
+    standings: RwLock<HashMap<Arc<str>, Standing, foldhash::fast::RandomState>>,
+    /// Tenants whose money another process has changed.
+    outdated: Mutex<Vec<Arc<str>>>,
+    lost_costs_hold: AtomicBool,
     /// Changes for which the queue had no room, and for which nobody waited.
     lost: AtomicU64,
     /// Rows that have expired at this time, in milliseconds since 1970, are to be deleted.
@@ -64,6 +70,9 @@ impl StoreState {
             waits_since: AtomicU64::new(0),
             taken: AtomicUsize::new(0),
             learnt: Mutex::default(),
+            standings: RwLock::default(),
+            outdated: Mutex::default(),
+            lost_costs_hold: AtomicBool::new(false),
             lost: AtomicU64::new(0),
             tidy_at: AtomicI64::new(i64::MIN),
             dropped_keys: Mutex::default(),
@@ -127,6 +136,41 @@ impl StoreState {
 
     pub(super) fn take_learnt(&self) -> LearntStatuses {
         std::mem::take(&mut *self.learnt.lock())
+    }
+
+    pub(super) fn standing(&self, tenant: &str) -> Standing {
+        self.standings.read().get(tenant).copied().unwrap_or_default()
+    }
+
+    pub(super) fn set_standings(&self, standings: Vec<(Arc<str>, Standing)>) {
+        if !standings.is_empty() {
+            self.standings.write().extend(standings);
+        }
+    }
+
+    pub(super) fn note_outdated(&self, tenant: &Arc<str>) {
+        let mut outdated = self.outdated.lock();
+        if !outdated.contains(tenant) {
+            outdated.push(Arc::clone(tenant));
+        }
+    }
+
+    pub(super) fn has_outdated(&self) -> bool {
+        !self.outdated.lock().is_empty()
+    }
+
+    /// Adds the tenants whose money another process has changed, which are up to date then.
+    pub(super) fn take_outdated(&self, mut changed: Vec<Arc<str>>) -> Vec<Arc<str>> {
+        changed.append(&mut self.outdated.lock());
+        changed
+    }
+
+    pub(super) fn set_lost_costs_hold(&self, costs: bool) {
+        self.lost_costs_hold.store(costs, Ordering::Relaxed);
+    }
+
+    pub(super) fn lost_costs_hold(&self) -> bool {
+        self.lost_costs_hold.load(Ordering::Relaxed)
     }
 
     pub(super) fn count_lost(&self) {

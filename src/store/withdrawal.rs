@@ -114,6 +114,9 @@ impl KeyUndo {
         match change {
             Change::CreateKey(key) | Change::RotateKey { successor: key, .. } => Some(undo(key)),
             Change::Claim { .. }
+            | Change::Reserve(_)
+            | Change::Free { .. }
+            | Change::LoseHold { .. }
             | Change::Begin(_)
             | Change::Release(_)
             | Change::Lose(_)

@@ -18,7 +18,7 @@ use super::idempotency;
 use super::ledger::{self, LedgerWriter};
 use super::state::{LearntStatuses, StoreState};
 use super::withdrawal::{KeyUndo, Withdrawable};
-use super::{Change, Entry, EntrySource, Outcome, WHAT_IS_REFUSED, rows, schema};
+use super::{Change, Outcome, StoreBounds, WHAT_IS_REFUSED, holds, rows, schema, settlement, sums};
 
 /// Answer to the caller of a change.
 pub(super) type Answer = Result<Outcome, StoreFault>;
@@ -48,6 +48,7 @@ pub(super) struct StoreWriter {
     connection: Option<Connection>,
     queue: mpsc::Receiver<QueuedChange>,
     most_per_commit: usize,
+    entries_kept: Duration,
     /// Changes taken from the queue and not yet durable. After a failure they are tried again.
     waiting: Vec<QueuedChange>,
     /// Changes to be undone by the next commit, before its own.
@@ -73,20 +74,22 @@ impl StoreWriter {
         file: LockedFile,
         opened: OpenedFile,
         queue: mpsc::Receiver<QueuedChange>,
-        most_per_commit: usize,
+        bounds: StoreBounds,
     ) -> Self {
         let now = Instant::now();
         let OpenedFile { connection, is_full } = opened;
+        let most_per_commit = bounds.most_per_commit.max(1);
         Self {
             state,
             file,
             connection,
             queue,
             most_per_commit,
+            entries_kept: bounds.entries_kept,
             waiting: Vec::with_capacity(most_per_commit),
             undos: Vec::new(),
             batches: RecentBatches::default(),
-            ledger: LedgerWriter::default(),
+            ledger: LedgerWriter::new(bounds.zone),
             learnt: LearntStatuses::default(),
             tidied: i64::MIN,
             retry_at: is_full.then(|| now + RETRY),
@@ -195,6 +198,7 @@ impl StoreWriter {
             || !self.undos.is_empty()
             || !self.learnt.is_empty()
             || self.tidied != self.state.tidy_at()
+            || self.state.has_outdated()
     }
 
     fn write(&mut self) {
@@ -254,6 +258,7 @@ impl StoreWriter {
             rows::undo_key_change(&transaction, &undo.secret, &undo.retirements)?;
         }
         self.ledger.begin();
+        self.ledger.lost_costs_hold = self.state.lost_costs_hold();
         let mut outcomes = Vec::with_capacity(self.waiting.len());
         for queued in &mut self.waiting {
             match apply(&transaction, &mut self.ledger, queued) {
@@ -270,12 +275,22 @@ impl StoreWriter {
         }
         let mut deleted = ExpiredRows::default();
         if self.tidied != target {
-            deleted = expiry::delete_expired(&transaction, &mut self.ledger, target, MOST_RIDERS)?;
+            deleted = expiry::delete_expired(
+                &transaction,
+                &mut self.ledger,
+                target,
+                self.entries_kept,
+                MOST_RIDERS,
+            )?;
         }
+        self.ledger.write_sums(&transaction)?;
+        let changed = self.state.take_outdated(self.ledger.take_changed());
+        let standings = sums::standings(&transaction, self.ledger.zone(), changed)?;
         if !is_open || self.retry_at.is_some() {
             schema::touch(&transaction)?;
         }
         transaction.commit()?;
+        self.state.set_standings(standings);
         self.state.count_commit(began.elapsed());
         self.batches.note(self.waiting.len());
         // New rows share pages; older rows are on a page each.
@@ -413,17 +428,23 @@ fn apply(
     queued: &mut QueuedChange,
 ) -> rusqlite::Result<Outcome> {
     let is_made = match &queued.change {
-        Change::Claim { task, answer } => {
+        Change::Claim { task, answer, hold } => {
             if let Some(answer) = answer {
                 idempotency::answer(connection, answer)?;
             }
-            rows::insert_task(connection, task).map(|()| true)
+            if let Some(hold) = hold {
+                holds::claim(connection, hold, &task.account, &task.id)?;
+            }
+            rows::insert_task(connection, ledger, task).map(|()| true)
         }
+        Change::Reserve(hold) => return holds::reserve(connection, ledger, hold),
+        Change::Free { hold, tenant: _ } => holds::release(connection, ledger, hold),
+        Change::LoseHold { hold, at } => holds::lose(connection, hold, *at),
         Change::Begin(submit) => return idempotency::begin(connection, submit),
         Change::Release(submit) => idempotency::release(connection, submit),
         Change::Lose(submit) => idempotency::lose(connection, submit),
-        Change::Settle(entry) => settle(connection, ledger, entry),
-        Change::Enter(entry) => ledger::insert(connection, ledger, entry).map(|()| true),
+        Change::Settle(entry) => settlement::settle(connection, ledger, entry),
+        Change::Enter(entry) => ledger::insert(connection, ledger, entry),
         Change::Hide { id, claimed_at } => rows::hide_task(connection, id, *claimed_at),
         Change::KeepUpload { upload, displaced } => {
             if let Some(displaced) = displaced {
@@ -441,15 +462,6 @@ fn apply(
         Change::RevokeKey { id, at } => rows::revoke_key(connection, id, *at),
     };
     is_made.map(Outcome::of)
-}
-
-fn settle(connection: &Connection, ledger: &mut LedgerWriter, entry: &Entry) -> rusqlite::Result<bool> {
-    let EntrySource::Task(id) = &entry.source else { return Ok(false) };
-    let is_made = rows::settle_task(connection, id, entry.submitted_at, &entry.status)?;
-    if is_made {
-        ledger::insert(connection, ledger, entry)?;
-    }
-    Ok(is_made)
 }
 
 /// True if the change is at fault, and not the file or the disk.

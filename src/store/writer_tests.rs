@@ -15,7 +15,13 @@ async fn gathered(last_commit: usize) -> usize {
     let state = Arc::new(StoreState::new(Arc::clone(&file.path), None));
     let (queue, changes) = mpsc::channel(8);
     let opened = OpenedFile { connection: Some(connection), is_full: false };
-    let mut writer = StoreWriter::new(state, file, opened, changes, 8);
+    let mut writer = StoreWriter::new(
+        state,
+        file,
+        opened,
+        changes,
+        StoreBounds { most_per_commit: 8, ..StoreBounds::default() },
+    );
     writer.batches.note(last_commit);
     let mut outcomes = Vec::new();
     let mut send = |id: &str| {
@@ -67,7 +73,13 @@ fn a_rotation_and_a_key_that_were_given_up_during_their_commit_are_undone() {
     let state = Arc::new(StoreState::new(Arc::clone(&path), None));
     let (queue, changes) = mpsc::channel(8);
     let opened = OpenedFile { connection: Some(connection), is_full: false };
-    let mut writer = StoreWriter::new(state, file, opened, changes, 8);
+    let mut writer = StoreWriter::new(
+        state,
+        file,
+        opened,
+        changes,
+        StoreBounds { most_per_commit: 8, ..StoreBounds::default() },
+    );
     let old_until = SystemTime::UNIX_EPOCH + Duration::from_secs(50);
     let created = KeyRecord { id: "new".into(), ..key(4, None) };
     let changes = [Change::RotateKey { successor: key(3, None), old_until }, Change::CreateKey(created)];
@@ -112,7 +124,13 @@ fn all_that_waits_is_written_at_the_end_after_a_fault() {
         queue.try_send(QueuedChange { change, reply: oneshot::channel().0, withdrawable: None }).unwrap();
     }
     let opened = OpenedFile { connection: Some(connection), is_full: true };
-    let writer = StoreWriter::new(state, file, opened, changes, 2);
+    let writer = StoreWriter::new(
+        state,
+        file,
+        opened,
+        changes,
+        StoreBounds { most_per_commit: 2, ..StoreBounds::default() },
+    );
     writer.run(&tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap());
     assert_eq!(keys(&path).len(), 5);
 }

@@ -198,6 +198,7 @@ mod tests {
         index(count, |number| TaskRecord {
             tenant: if number % 2 == 0 { "one".into() } else { "two".into() },
             hidden: (number % 3 == 0).into(),
+            terms: None,
             ..TaskRecord::sample(&number.to_string(), SystemTime::now())
         })
     }

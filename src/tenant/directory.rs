@@ -11,7 +11,7 @@ use super::key::{CredentialFault, KeyDigest};
 use super::models::ModelLabels;
 use super::token::AdminToken;
 use crate::account::{Account, AccountRegistry};
-use crate::config::{AsyncHeader, Config, GlobalSettings, Limits, Mount, UsageOption};
+use crate::config::{AsyncHeader, Billing, Config, GlobalSettings, Limits, Mount, UsageOption};
 use crate::dashscope::operation::Groups;
 use crate::store::Entry;
 use crate::telemetry::metrics::{Metrics, ModelSeries, MountSeries, TenantSeries};
@@ -59,6 +59,8 @@ pub struct Tenant {
     pub limits: Limits,
     /// Limits of all keys of the tenant together.
     pub tenant_limits: Limits,
+    /// What the tenant pays.
+    pub billing: Billing,
 }
 
 /// A key of the configuration.
@@ -129,6 +131,7 @@ impl Directory {
                 models: tenant.models.clone(),
                 limits: tenant.limits.clone(),
                 tenant_limits: tenant.tenant_limits.clone(),
+                billing: tenant.billing.clone(),
             });
         }
         directory

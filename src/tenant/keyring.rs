@@ -80,6 +80,9 @@ impl Mirror for Keyring {
             }
             Change::RevokeKey { id, at: _ } => self.revoke(id),
             Change::Claim { .. }
+            | Change::Reserve(_)
+            | Change::Free { .. }
+            | Change::LoseHold { .. }
             | Change::Begin(_)
             | Change::Release(_)
             | Change::Lose(_)

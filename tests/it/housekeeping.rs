@@ -43,8 +43,9 @@ fn claim(shared: &Shared, id: &str, tenant: &str, claimed_at: SystemTime) {
         status: Status::Pending.into(),
         asked: None,
         hidden: false.into(),
+        terms: None,
     };
-    wait(shared.store.commit(Change::Claim { task: task.into(), answer: None })).unwrap();
+    wait(shared.store.commit(Change::Claim { task: task.into(), answer: None, hold: None })).unwrap();
 }
 
 fn rows(shared: &Shared) -> usize {

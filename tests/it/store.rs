@@ -48,6 +48,7 @@ fn task(id: &str, claimed_at: SystemTime) -> TaskRecord {
         status: Status::Pending.into(),
         asked: None,
         hidden: false.into(),
+        terms: None,
     }
 }
 

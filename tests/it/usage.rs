@@ -3,6 +3,7 @@
 mod calls;
 mod command;
 mod counts;
+mod prices;
 mod sockets;
 mod streams;
 

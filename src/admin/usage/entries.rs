@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::query::{EntryFilter, FilterQuery, parameters};
 use super::report::decimal;
-use super::zone::zone;
 use crate::admin::problem::Problem;
 use crate::store::{Entry, EntrySource, Store, StoreFault};
+use crate::usage::Zone;
 
 #[derive(Debug)]
 pub(super) struct EntriesQuery {
@@ -35,7 +35,7 @@ struct Place {
 }
 
 impl EntriesQuery {
-    pub(super) fn parse(query: &str, now: SystemTime) -> Result<Self, Problem> {
+    pub(super) fn parse(query: &str, zone: Zone, now: SystemTime) -> Result<Self, Problem> {
         let (mut filter, mut source, mut limit) = (FilterQuery::default(), None, USUAL);
         let mut after = None;
         for (name, value) in parameters(query) {
@@ -52,7 +52,7 @@ impl EntriesQuery {
                     let problem = "must be the `after` of the page before";
                     after = Some(Place::read(&value).ok_or(Problem::BadField("after", problem.into()))?);
                 }
-                _ if filter.take(name, &value)? => {}
+                _ if filter.take(name, &value, zone)? => {}
                 _ => {
                     let names = "takes from, to, tenant, key, model, request_id, task_id, after, limit";
                     return Err(Problem::BadField("query", names.into()));
@@ -60,7 +60,7 @@ impl EntriesQuery {
             }
         }
         // A caller who asks for one request or task need not know its month.
-        let month = zone().month(now);
+        let month = zone.month(now);
         let usual = if source.is_some() { [UNIX_EPOCH, month[1]] } else { month };
         Ok(Self { filter: filter.finish(usual)?, source, limit, after })
     }
@@ -73,7 +73,7 @@ impl EntriesQuery {
             (Some(WantedSource::Request(wanted)), EntrySource::Socket(id)) => {
                 id.rsplit_once('/').map_or(&**id, |(request, _)| request) == wanted
             }
-            (Some(_), EntrySource::Task(_) | EntrySource::Call(_) | EntrySource::Socket(_)) => false,
+            (Some(_), _) => false,
         };
         fits && self.filter.lets_through(entry)
     }
@@ -92,7 +92,7 @@ impl Place {
 }
 
 /// JSON text of a page.
-pub(super) fn page(store: &Store, query: &EntriesQuery) -> Result<Vec<u8>, StoreFault> {
+pub(super) fn page(store: &Store, query: &EntriesQuery, currency: &str) -> Result<Vec<u8>, StoreFault> {
     let [from, to] = query.filter.settled;
     let first = query.after.map_or(from, |after| after.time().max(from));
     let mut text = b"{\"entries\":[".to_vec();
@@ -116,7 +116,7 @@ pub(super) fn page(store: &Store, query: &EntriesQuery) -> Result<Vec<u8>, Store
             text.push(b',');
         }
         taken += 1;
-        write(&mut text, &entry);
+        write(&mut text, &entry, currency);
         ControlFlow::Continue(())
     };
     if first < to {
@@ -128,7 +128,7 @@ pub(super) fn page(store: &Store, query: &EntriesQuery) -> Result<Vec<u8>, Store
 }
 
 /// Writes an entry as JSON. The upstream's `usage` stands there as it came, to the last digit.
-fn write(text: &mut Vec<u8>, entry: &Entry) {
+fn write(text: &mut Vec<u8>, entry: &Entry, currency: &str) {
     let units: Map<String, Value> =
         entry.units.iter().map(|(unit, sum)| (unit.label().to_owned(), decimal(sum.into()).into())).collect();
     let shown = json!({
@@ -137,6 +137,9 @@ fn write(text: &mut Vec<u8>, entry: &Entry) {
         "tenant": &*entry.tenant, "key_id": &*entry.key_id, "account": &*entry.account, "model": &*entry.model,
         "mount": &*entry.mount, "operation": &*entry.operation, "status": &*entry.status,
         "units": units, "class": &*entry.class,
+        "amount": entry.charge.amount.map(|amount| amount.to_string()), "currency": currency,
+        "price": told(&entry.charge.price), "factor": told(&entry.charge.factor),
+        "corrects": told(&entry.remark.corrects), "note": told(&entry.remark.note),
         "flags": entry.flags.names().collect::<Vec<_>>(),
     });
     let shown = shown.to_string();
@@ -145,6 +148,11 @@ fn write(text: &mut Vec<u8>, entry: &Entry) {
     let usage = if is_json { &*entry.usage } else { "null" };
     // Line ends in JSON are blanks, so an entry is a line.
     let _ = write!(text, ",\"usage\":{}}}", usage.replace(['\r', '\n'], " "));
+}
+
+/// `null` for empty text.
+fn told(text: &str) -> Value {
+    if text.is_empty() { Value::Null } else { text.into() }
 }
 
 fn moment(time: SystemTime) -> String {

@@ -4,7 +4,6 @@ mod csv;
 mod entries;
 mod query;
 mod report;
-mod zone;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -22,10 +21,13 @@ use super::response::{AdminResponse, answer, csv, json};
 
 impl Admin {
     pub(super) async fn report_usage(&self, query: &str) -> Result<AdminResponse, Problem> {
-        let UsageQuery { filter, by, format } = UsageQuery::parse(query, SystemTime::now())?;
+        let UsageQuery { filter, by, format } =
+            UsageQuery::parse(query, self.shared.store.zone(), SystemTime::now())?;
+        let zone = self.shared.store.zone();
+        let currency = Arc::clone(&self.shared.directory.load().settings.usage.currency);
         let report = self
             .scan(move |store| {
-                let (mut report, mut full) = (Report::new(by), Ok(()));
+                let (mut report, mut full) = (Report::new(by, zone), Ok(()));
                 store.entries(filter.settled, |entry| {
                     if filter.lets_through(&entry) {
                         full = report.add(&entry);
@@ -37,14 +39,15 @@ impl Admin {
             .await?;
         let (report, filter) = report.map_err(|TooManyGroups| Problem::TooManyGroups)?;
         Ok(match format {
-            Format::Json => answer(StatusCode::OK, &report.to_json(filter.settled)),
+            Format::Json => answer(StatusCode::OK, &report.to_json(filter.settled, &currency)),
             Format::Csv => csv(report.to_csv()),
         })
     }
 
     pub(super) async fn list_entries(&self, query: &str) -> Result<AdminResponse, Problem> {
-        let query = EntriesQuery::parse(query, SystemTime::now())?;
-        let page = self.scan(move |store| entries::page(&store, &query)).await?;
+        let query = EntriesQuery::parse(query, self.shared.store.zone(), SystemTime::now())?;
+        let currency = Arc::clone(&self.shared.directory.load().settings.usage.currency);
+        let page = self.scan(move |store| entries::page(&store, &query, &currency)).await?;
         Ok(json(StatusCode::OK, page.into()))
     }
 

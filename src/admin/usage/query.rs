@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use percent_encoding::percent_decode_str;
 
 use super::report::Dimension;
-use super::zone::zone;
 use crate::admin::problem::Problem;
 use crate::store::Entry;
+use crate::usage::Zone;
 
 /// Which entries are meant.
 #[derive(Debug, Default, Clone)]
@@ -39,7 +39,7 @@ pub(super) struct UsageQuery {
 }
 
 impl UsageQuery {
-    pub(super) fn parse(query: &str, now: SystemTime) -> Result<Self, Problem> {
+    pub(super) fn parse(query: &str, zone: Zone, now: SystemTime) -> Result<Self, Problem> {
         let (mut filter, mut by) = (FilterQuery::default(), vec![Dimension::Tenant, Dimension::Model]);
         let mut format = Format::Json;
         for (name, value) in parameters(query) {
@@ -52,14 +52,14 @@ impl UsageQuery {
                         _ => return Err(Problem::BadField("format", "must be json or csv".into())),
                     }
                 }
-                _ if filter.take(name, &value)? => {}
+                _ if filter.take(name, &value, zone)? => {}
                 _ => {
                     let names = "takes from, to, tenant, key, model, by, format";
                     return Err(Problem::BadField("query", names.into()));
                 }
             }
         }
-        Ok(Self { filter: filter.finish(zone().month(now))?, by, format })
+        Ok(Self { filter: filter.finish(zone.month(now))?, by, format })
     }
 }
 
@@ -73,13 +73,13 @@ pub(super) struct FilterQuery {
 
 impl FilterQuery {
     /// Takes a parameter; false if there is no filter of this name.
-    pub(super) fn take(&mut self, name: &str, value: &str) -> Result<bool, Problem> {
+    pub(super) fn take(&mut self, name: &str, value: &str, zone: Zone) -> Result<bool, Problem> {
         match name {
             "tenant" => self.names.tenant = Some(value.to_owned()),
             "key" => self.names.key = Some(value.to_owned()),
             "model" => self.names.model = Some(value.to_owned()),
-            "from" => self.from = Some(moment("from", value)?),
-            "to" => self.to = Some(moment("to", value)?),
+            "from" => self.from = Some(moment("from", value, zone)?),
+            "to" => self.to = Some(moment("to", value, zone)?),
             _ => return Ok(false),
         }
         Ok(true)
@@ -113,9 +113,9 @@ pub(super) fn parameters(query: &str) -> impl Iterator<Item = (&str, Cow<'_, str
     })
 }
 
-fn moment(name: &'static str, text: &str) -> Result<SystemTime, Problem> {
+fn moment(name: &'static str, text: &str, zone: Zone) -> Result<SystemTime, Problem> {
     let problem = "must be a date like 2026-12-01, or a time like 2026-12-01T08:00:00Z";
-    zone().read(text).ok_or(Problem::BadField(name, problem.into()))
+    zone.read(text).ok_or(Problem::BadField(name, problem.into()))
 }
 
 fn dimensions(text: &str) -> Result<Vec<Dimension>, Problem> {
@@ -135,16 +135,19 @@ mod tests {
 
     #[test]
     fn queries_are_read_strictly() {
-        let now = zone().read("2026-12-10").expect("a date");
-        let usual = UsageQuery::parse("", now).expect("a query");
-        assert_eq!(usual.filter.settled, zone().month(now));
+        let now = Zone::CHINA.read("2026-12-10").expect("a date");
+        let usual = UsageQuery::parse("", Zone::CHINA, now).expect("a query");
+        assert_eq!(usual.filter.settled, Zone::CHINA.month(now));
         assert_eq!((&*usual.by, usual.format), (&[Dimension::Tenant, Dimension::Model][..], Format::Json));
         let query = "from=2026-11-01&to=2026-12-01T00:00:00%2B08:00&by=day,key&format=csv";
-        let read = UsageQuery::parse(query, now).expect("a query");
-        assert_eq!(read.filter.settled, zone().month(now - std::time::Duration::from_secs(15 * 86400)));
+        let read = UsageQuery::parse(query, Zone::CHINA, now).expect("a query");
+        assert_eq!(read.filter.settled, Zone::CHINA.month(now - std::time::Duration::from_secs(15 * 86400)));
         assert_eq!(&*read.by, [Dimension::Day, Dimension::Key]);
         for wrong in ["from=x", "to=", "by=unit", "by=day,day", "format=xml", "page=1", "from=2027-01-01"] {
-            assert!(matches!(UsageQuery::parse(wrong, now), Err(Problem::BadField(..))), "{wrong}");
+            assert!(
+                matches!(UsageQuery::parse(wrong, Zone::CHINA, now), Err(Problem::BadField(..))),
+                "{wrong}"
+            );
         }
     }
 }

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use serde_json::{Map, Value, json};
 
 use super::csv;
-use super::zone::{Zone, zone};
 use crate::dashscope::usage::Unit;
-use crate::store::{Entry, EntryFlags};
+use crate::store::{Entry, EntryFlags, EntrySource};
+use crate::usage::{Amount, Zone};
 
 /// A property by which entries are grouped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub(super) struct Report {
     /// The group of the entry at hand, kept for its memory.
     group: String,
     /// The date of the last entry, by its day.
-    date: (u64, String),
+    date: (i64, String),
 }
 
 /// There are more groups than a report has.
@@ -62,14 +62,20 @@ struct Totals {
     entries: u64,
     /// Thousandths of each unit of which something was used.
     units: BTreeMap<Unit, u128>,
+    /// What was charged, and corrections of it, in billionths.
+    amount: i128,
+    /// Money that was paid in, in billionths.
+    credits: i128,
+    /// Entries of uses without a price.
+    unpriced: u64,
     estimated: u64,
     cut: u64,
     unread: u64,
 }
 
 impl Report {
-    pub(super) fn new(by: Vec<Dimension>) -> Self {
-        let (zone, all) = (zone(), Totals::default());
+    pub(super) fn new(by: Vec<Dimension>, zone: Zone) -> Self {
+        let all = Totals::default();
         Self { by, zone, groups: BTreeMap::new(), all, group: String::new(), date: (0, String::new()) }
     }
 
@@ -105,7 +111,7 @@ impl Report {
         Ok(())
     }
 
-    pub(super) fn to_json(&self, [from, to]: [SystemTime; 2]) -> Value {
+    pub(super) fn to_json(&self, [from, to]: [SystemTime; 2], currency: &str) -> Value {
         let rows = self.groups.iter().map(|(group, totals)| {
             let mut row = totals.to_json();
             row.extend(self.names(group).map(|(by, name)| (by.name().to_owned(), name.into())));
@@ -114,7 +120,8 @@ impl Report {
         json!({
             "from": self.zone.moment(from),
             "to": self.zone.moment(to),
-            "zone": self.zone.name,
+            "zone": self.zone.to_string(),
+            "currency": currency,
             "by": self.by.iter().map(|by| by.name()).collect::<Vec<_>>(),
             "rows": rows.collect::<Vec<_>>(),
             "total": self.all.to_json(),
@@ -126,7 +133,7 @@ impl Report {
         let mut text = String::new();
         let units: Vec<Unit> = self.all.units.keys().copied().collect();
         let names = self.by.iter().map(|by| by.name());
-        for name in names.chain(COUNTS).chain(units.iter().map(|unit| unit.label())) {
+        for name in names.chain(MONEY).chain(COUNTS).chain(units.iter().map(|unit| unit.label())) {
             csv::push_text(&mut text, name);
         }
         csv::end(&mut text);
@@ -138,6 +145,9 @@ impl Report {
                 } else {
                     csv::push_text(&mut line, name);
                 }
+            }
+            for sum in totals.money() {
+                csv::push_number(&mut line, &sum);
             }
             for count in totals.counts() {
                 csv::push_number(&mut line, &count.to_string());
@@ -159,7 +169,14 @@ impl Report {
 impl Totals {
     fn add(&mut self, entry: &Entry) {
         let EntryFlags { is_estimated, is_cut, is_unread } = entry.flags;
+        let amount = entry.charge.amount.map(|amount| i128::from(amount.nanos()));
+        if matches!(entry.source, EntrySource::Credit(_)) {
+            self.credits += amount.unwrap_or_default();
+            return;
+        }
         self.entries += 1;
+        self.amount += amount.unwrap_or_default();
+        self.unpriced += u64::from(amount.is_none());
         self.estimated += u64::from(is_estimated);
         self.cut += u64::from(is_cut);
         self.unread += u64::from(is_unread);
@@ -168,8 +185,12 @@ impl Totals {
         }
     }
 
-    fn counts(&self) -> [u64; 4] {
-        [self.entries, self.estimated, self.cut, self.unread]
+    fn counts(&self) -> [u64; 5] {
+        [self.entries, self.unpriced, self.estimated, self.cut, self.unread]
+    }
+
+    fn money(&self) -> [String; 2] {
+        [self.amount, self.credits].map(amount_text)
     }
 
     fn to_json(&self) -> Map<String, Value> {
@@ -177,7 +198,19 @@ impl Totals {
             self.units.iter().map(|(unit, sum)| (unit.label().to_owned(), decimal(*sum).into())).collect();
         let counts =
             COUNTS.into_iter().zip(self.counts()).map(|(name, count)| (name.to_owned(), count.into()));
-        counts.chain([("units".to_owned(), units.into())]).collect()
+        let money = MONEY.into_iter().zip(self.money()).map(|(name, sum)| (name.to_owned(), sum.into()));
+        counts.chain(money).chain([("units".to_owned(), units.into())]).collect()
+    }
+}
+
+/// Billionths as an exact decimal: `3.000000000`. A sum may be greater than any amount.
+fn amount_text(nanos: i128) -> String {
+    match i64::try_from(nanos) {
+        Ok(nanos) => Amount::from_nanos(nanos).to_string(),
+        Err(_) => {
+            let (sign, nanos) = (if nanos < 0 { "-" } else { "" }, nanos.unsigned_abs());
+            format!("{sign}{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000)
+        }
     }
 }
 
@@ -186,7 +219,8 @@ pub(super) fn decimal(thousandths: u128) -> String {
     format!("{}.{:03}", thousandths / 1000, thousandths % 1000)
 }
 
-const COUNTS: [&str; 4] = ["entries", "estimated", "cut", "unread"];
+const MONEY: [&str; 2] = ["amount", "credits"];
+const COUNTS: [&str; 5] = ["entries", "unpriced", "estimated", "cut", "unread"];
 const MOST_GROUPS: usize = 100_000;
 const END: char = '\0';
 
@@ -194,10 +228,11 @@ const END: char = '\0';
 mod tests {
     use super::*;
     use crate::dashscope::usage::Units;
-    use crate::store::EntrySource;
+    use crate::store::Remark;
+    use crate::usage::Charge;
 
     fn entry(tenant: &str, model: &str, at: &str, thousandths: u64) -> Entry {
-        let at = zone().read(at).expect("a time");
+        let at = Zone::CHINA.read(at).expect("a time");
         Entry {
             source: EntrySource::Call("r".into()),
             at,
@@ -213,24 +248,26 @@ mod tests {
             class: "720P".into(),
             usage: "".into(),
             flags: EntryFlags::default(),
+            charge: Charge::default(),
+            remark: Remark::default(),
         }
     }
 
     fn report(by: &[Dimension], entries: &[Entry]) -> Report {
-        let mut report = Report::new(by.to_vec());
+        let mut report = Report::new(by.to_vec(), Zone::CHINA);
         entries.iter().for_each(|entry| report.add(entry).expect("few groups"));
         report
     }
 
     #[test]
     fn thousandths_add_up_exactly() {
-        let mut report = Report::new(vec![Dimension::Tenant]);
+        let mut report = Report::new(vec![Dimension::Tenant], Zone::CHINA);
         for _ in 0..10_000 {
             report.add(&entry("a", "m", "2026-12-01", 100)).expect("one group");
         }
         report.add(&entry("a", "m", "2026-12-01", u64::MAX)).expect("one group");
         report.add(&entry("a", "m", "2026-12-01", u64::MAX)).expect("one group");
-        let shown = report.to_json([SystemTime::UNIX_EPOCH; 2]);
+        let shown = report.to_json([SystemTime::UNIX_EPOCH; 2], "CNY");
         assert_eq!(shown["rows"][0]["units"]["video_second"], "36893488147420103.230");
         assert_eq!(shown["total"]["entries"], 10_002);
     }
@@ -244,8 +281,9 @@ mod tests {
         ];
         assert_eq!(
             report(&[Dimension::Month], &entries).to_csv(),
-            "month,entries,estimated,cut,unread,video_second\r\n\
-             2026-11,1,0,0,0,0.001\r\n2026-12,2,0,0,0,0.320\r\n"
+            "month,amount,credits,entries,unpriced,estimated,cut,unread,video_second\r\n\
+             2026-11,0.000000000,0.000000000,1,1,0,0,0,0.001\r\n\
+             2026-12,0.000000000,0.000000000,2,2,0,0,0,0.320\r\n"
         );
         assert_eq!(report(&[Dimension::Day], &entries).groups.len(), 3);
     }
@@ -256,14 +294,15 @@ mod tests {
             [entry("a", "=cmd|' /C calc'!A0,\"x\"", "2026-12-01", 1), entry("a", "b\0c", "2026-12-01", 0)];
         assert_eq!(
             report(&[Dimension::Model, Dimension::Class], &entries).to_csv(),
-            "model,class,entries,estimated,cut,unread,video_second\r\n\
-             \"'=cmd|' /C calc'!A0,\"\"x\"\"\",720P,1,0,0,0,0.001\r\nbc,720P,1,0,0,0,0.000\r\n"
+            "model,class,amount,credits,entries,unpriced,estimated,cut,unread,video_second\r\n\
+             \"'=cmd|' /C calc'!A0,\"\"x\"\"\",720P,0.000000000,0.000000000,1,1,0,0,0,0.001\r\n\
+             bc,720P,0.000000000,0.000000000,1,1,0,0,0,0.000\r\n"
         );
     }
 
     #[test]
     fn groups_are_bounded() {
-        let mut report = Report::new(vec![Dimension::Model]);
+        let mut report = Report::new(vec![Dimension::Model], Zone::CHINA);
         for number in 0..MOST_GROUPS {
             report.add(&entry("a", &number.to_string(), "2026-12-01", 1)).expect("not full");
         }

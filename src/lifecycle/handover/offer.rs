@@ -120,7 +120,7 @@ fn hand_over(
     let (from_us, theirs) = UnixStream::pair()?;
     Follower::start(to_us)?.follow({
         let store = store.clone();
-        move |change| store.replay(change)
+        move |change| store.replay_of_other(change)
     });
     // The link opens before the other process reads the file, so that it misses no change.
     store.link(from_us)?;

@@ -107,7 +107,7 @@ impl Inheritance {
     /// Why the stream can't be used.
     pub fn follow(&mut self, store: &Store) -> io::Result<()> {
         let mirrored = store.clone();
-        self.changes.follow(move |change| mirrored.replay(change));
+        self.changes.follow(move |change| mirrored.replay_of_other(change));
         store.link(self.to.try_clone()?)
     }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use hyper::StatusCode;
+use hyper::header::HeaderValue;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::call::CallAnswer;
 use self::supervise::{caught, restarted};
+use crate::dashscope::headers::COST;
 use crate::dashscope::task_list::{self, TaskPage};
 use crate::dashscope::task_state;
 use crate::polling::hub::{PollHub, QueryOutcome};
@@ -147,26 +149,37 @@ impl Querier {
         let asked = Instant::now();
         let id = utf8_percent_encode(task.id(), UNRESERVED);
         let answer = self.call(&format!("{TASKS}/{id}"), MOST_ANSWER_BYTES, permit).await;
-        let outcome = answer.map_or_else(|outcome| outcome, |answer| told(&task, answer));
-        self.settle(&task, &outcome).await;
+        let mut outcome = answer.map_or_else(|outcome| outcome, |answer| told(&task, answer));
+        self.settle(&task, &mut outcome).await;
         self.hub.take_outcome(&task, outcome, asked, Instant::now(), SystemTime::now());
     }
 
     /// Settles a task whose end was told, before anybody learns of the end. Where the store does not answer in time, the
     /// end is told all the same: the writer goes on trying, and after a crash the task is still under way.
-    async fn settle(&self, task: &TrackedTask, outcome: &QueryOutcome) {
+    async fn settle(&self, task: &TrackedTask, outcome: &mut QueryOutcome) {
         let QueryOutcome::Known(named, answer) = outcome else { return };
         let now = SystemTime::now();
         let entry = settlement::entry(&task.record, named, answer.as_ref(), task.is_forgotten(now), now);
         let Some(entry) = entry else { return };
         let settled = self.hub.task_index().settle(Arc::clone(&entry)).await;
+        let directory = self.directory.load();
         if is_kept(&settled) {
-            self.directory.load().count_use(&entry);
+            directory.count_use(&entry);
         }
-        if let Err(fault) = settled {
-            tracing::error!(task_id = &**task.id(), tenant = &*entry.tenant, %fault, "the end of a task is not recorded yet");
-            if let CommitFault::NotMade(_) = fault {
-                self.settle_later(entry);
+        match settled {
+            Ok(Outcome::Made) => {
+                if let Some((amount, answer)) = entry.charge.amount.zip(answer.as_mut()) {
+                    let cost =
+                        HeaderValue::try_from(format!("{amount} {}", directory.settings.usage.currency));
+                    answer.headers.extend(cost.map(|cost| (COST, cost)));
+                }
+            }
+            Ok(_) => {}
+            Err(fault) => {
+                tracing::error!(task_id = &**task.id(), tenant = &*entry.tenant, %fault, "the end of a task is not recorded yet");
+                if let CommitFault::NotMade(_) = fault {
+                    self.settle_later(entry);
+                }
             }
         }
     }
@@ -236,7 +249,9 @@ impl Querier {
 fn is_kept(settled: &Result<Outcome, CommitFault>) -> bool {
     match settled {
         Ok(Outcome::Made) | Err(CommitFault::Unclear(_)) => true,
-        Ok(Outcome::NotMade | Outcome::Earlier(_)) | Err(CommitFault::NotMade(_)) => false,
+        Ok(Outcome::NotMade | Outcome::Earlier(_) | Outcome::Exhausted(_)) | Err(CommitFault::NotMade(_)) => {
+            false
+        }
     }
 }
 

@@ -30,6 +30,8 @@ fn call(id: &str, at: &str, tenant: &str, model: &str, thousandths: u64) -> Entr
         class: "720P".into(),
         usage: "{\"duration\":10.0400000000000000001,\n\"SR\":720}".into(),
         flags: EntryFlags::default(),
+        charge: dashgate::usage::Charge::default(),
+        remark: dashgate::store::Remark::default(),
     }
 }
 
@@ -76,7 +78,8 @@ fn a_report_adds_up_to_the_thousandth_in_the_zones_months() {
     assert_eq!(report("from=2026-11-01&to=2027-02-01&by=")["rows"][0]["entries"], 5);
     assert_eq!(
         csv(&gateway, "from=2026-12-01&to=2027-01-01&by=model"),
-        "model,entries,estimated,cut,unread,video_second\r\n\"'=1+1\",1,0,0,0,0.007\r\nwan,2,0,0,0,20.043\r\n"
+        "model,amount,credits,entries,unpriced,estimated,cut,unread,video_second\r\n\
+         \"'=1+1\",0.000000000,0.000000000,1,1,0,0,0,0.007\r\nwan,0.000000000,0.000000000,2,2,0,0,0,20.043\r\n"
     );
 }
 
@@ -94,7 +97,7 @@ fn pages_of_entries_hold_while_entries_are_added() {
     assert_eq!(sources(&first), ["call:r0", "call:r1"]);
     let file = Connection::open(gateway.directory.path().join("dashgate.db")).expect("the file");
     let add = "INSERT INTO entries SELECT at, kind, 'new', tenant, key_id, account, model, mount, operation,
-               submitted_at, status, units, class, usage, flags FROM entries LIMIT 1";
+               submitted_at, status, units, class, usage, flags, NULL, NULL, NULL, NULL, NULL FROM entries LIMIT 1";
     file.execute_batch(add).expect("an entry more");
     let next = |page: &Value| page["after"].as_str().expect("a next page").to_owned();
     let second = page(&format!("from=2026-12-01&to=2027-01-01&limit=2&after={}", next(&first)));

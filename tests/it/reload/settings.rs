@@ -65,6 +65,18 @@ const ROWS: &[Row] = &[
     ("log.format", "format = \"json\"", "format = \"text\"", Setting("log")),
     ("log.sample", "sample = 1.0", "sample = 0.5", Setting("log")),
     ("traces.propagate", "propagate = false", "propagate = true", Setting("traces.propagate")),
+    ("usage.currency", "currency = \"CNY\"", "currency = \"USD\"", Setting("usage.currency")),
+    ("usage.zone", "zone = \"+08:00\"", "zone = \"+00:00\"", Restart("usage.zone")),
+    ("usage.keep", "keep = \"400d\"", "keep = \"90d\"", Restart("usage.keep")),
+    ("usage.lost", "lost = \"free\"", "lost = \"hold\"", Setting("usage.lost")),
+    ("prices.list", "list = \"default\" # moves", "list = \"second\"", TENANT),
+    ("prices.models", "models = [\"wan2.7-r2v\"]", "models = [\"wan2.7-videoedit\"]", TENANT),
+    ("prices.unit", "unit = \"input_token\"", "unit = \"output_token\"", TENANT),
+    ("prices.class", "class = \"720P\"", "class = \"1080P\"", TENANT),
+    ("prices.over_tokens", "over_tokens = 9", "over_tokens = 10", TENANT),
+    ("prices.price", "price = \"0.60\"", "price = \"0.61\"", TENANT),
+    ("prices.per", "per = 1000", "per = 1001", TENANT),
+    ("prices.from", "from = \"2026-12-01T00:00:00+08:00\"", "from = \"2027-12-01T00:00:00+08:00\"", TENANT),
     ("submit.max_wait", "max_wait = \"5s\"", "max_wait = \"6s\"", Setting("submit.max_wait")),
     ("accounts.name", "name = \"spare\"", "name = \"other\"", Renames("accounts")),
     ("accounts.base_url", "/base", "/other", ACCOUNT),
@@ -115,6 +127,12 @@ const ROWS: &[Row] = &[
     ("tenants.tenant_limits.submits.requests_per_second", "requests_per_second = 52,", "requests_per_second = 55,", TENANT),
     ("tenants.tenant_limits.submits.burst", "burst = 53 ", "burst = 55 ", TENANT),
     ("tenants.tenant_limits.streams.concurrent_requests", "concurrent_requests = 54 ", "concurrent_requests = 55 ", TENANT),
+    ("tenants.prices", "prices = \"default\"", "prices = \"second\"", TENANT),
+    ("tenants.price_factor", "price_factor = \"0.85\"", "price_factor = \"0.86\"", TENANT),
+    ("tenants.budgets.amount", "amount = \"500.00\"", "amount = \"501.00\"", TENANT),
+    ("tenants.budgets.period", "period = \"month\"", "period = \"week\"", TENANT),
+    ("tenants.prepaid", "prepaid = false", "prepaid = true", TENANT),
+    ("tenants.unpriced", "unpriced = \"refuse\"", "unpriced = \"allow\"", TENANT),
     ("tenants.client_certificates", "CN=acme-prod", "CN=acme-test", TENANT),
     ("tenants.keys.id", "id = \"spare-key\"", "id = \"other-key\"", Renames("keys")),
     ("tenants.keys.key", "sk-tenant-0123456789", "sk-tenant-9876543210", KEY),
@@ -131,7 +149,34 @@ const ROWS: &[Row] = &[
 ];
 
 /// Number of the first rows, whose keys the example shows.
-const SHOWN: usize = 81;
+const SHOWN: usize = 99;
+
+const PRICES: &str = r#"
+[usage]
+currency = "CNY"
+zone = "+08:00"
+keep = "400d"
+lost = "free"
+[[prices]]
+list = "default" # moves
+models = ["wan2.7-r2v"]
+unit = "input_token"
+class = "720P"
+over_tokens = 9
+price = "0.60"
+per = 1000
+from = "2026-12-01T00:00:00+08:00"
+[[prices]]
+list = "default"
+models = ["wan-*"]
+unit = "video_second"
+price = "0.7"
+[[prices]]
+list = "second"
+models = ["wan-*"]
+unit = "video_second"
+price = "0.8"
+"#;
 
 fn base(upstream: &str) -> String {
     format!(
@@ -166,7 +211,7 @@ max_age = "2s"
 hold = "0s"
 [submit]
 max_wait = "5s"
-[traces]
+{PRICES}[traces]
 propagate = false
 [[accounts]]
 name = "main"
@@ -201,6 +246,11 @@ stream_usage = "as_sent"
 accounts = ["main"]
 allow = ["generate"]
 client_certificates = ["CN=acme-prod"]
+prices = "default"
+price_factor = "0.85"
+budgets = [{{ amount = "500.00", period = "month" }}]
+prepaid = false
+unpriced = "refuse"
 weight = 3
 models = ["wan*"]
 limits.requests_per_second = 10

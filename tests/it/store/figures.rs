@@ -31,7 +31,11 @@ fn rate_and_latency_of_claims() {
                     let id = uuid::Uuid::new_v4().to_string();
                     let claim = Instant::now();
                     store
-                        .commit(Change::Claim { task: task(&id, at(number)).into(), answer: None })
+                        .commit(Change::Claim {
+                            task: task(&id, at(number)).into(),
+                            answer: None,
+                            hold: None,
+                        })
                         .await
                         .unwrap();
                     times.push(claim.elapsed());
@@ -92,7 +96,7 @@ fn many_tasks_and_as_many_keys() {
     let transaction = filling.transaction().unwrap();
     let mut claim = transaction
         .prepare(
-            "INSERT INTO tasks VALUES (?1, ?2, ?2, 'main', 'wan2.7-t2v', '/wan', ?3, 'SUCCEEDED', 0, NULL, NULL, NULL, 0, 1)",
+            "INSERT INTO tasks VALUES (?1, ?2, ?2, 'main', 'wan2.7-t2v', '/wan', ?3, 'SUCCEEDED', 0, NULL, NULL, NULL, 0, 1, NULL)",
         )
         .unwrap();
     let mut create =
@@ -124,12 +128,11 @@ fn many_tasks_and_as_many_keys() {
     let mut slowest = Duration::ZERO;
     for number in 0..500 {
         let claim = Instant::now();
-        wait(
-            store.commit(Change::Claim {
-                task: task(&format!("new-{number}"), at(number)).into(),
-                answer: None,
-            }),
-        )
+        wait(store.commit(Change::Claim {
+            task: task(&format!("new-{number}"), at(number)).into(),
+            answer: None,
+            hold: None,
+        }))
         .unwrap();
         slowest = slowest.max(claim.elapsed());
     }

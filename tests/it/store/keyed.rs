@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use dashgate::store::{Change, EarlierSubmit, FirstAnswer, KeyedSubmit, Outcome, Store};
+use dashgate::store::{Change, EarlierSubmit, FirstAnswer, KeyedSubmit, Outcome, Store, StoreBounds};
 
 use super::{at, place, task, wait};
 
@@ -29,7 +29,7 @@ fn earlier(submit: EarlierSubmit) -> Outcome {
 fn one_of_two_processes_begins() {
     let place = place();
     let store = place.open();
-    let other = Store::inherit(&place.path, store.lock().unwrap().unwrap()).unwrap();
+    let other = Store::inherit(&place.path, store.lock().unwrap().unwrap(), StoreBounds::default()).unwrap();
     assert_eq!(begin(&store, "first", at(1)), Outcome::Made);
     assert_eq!(begin(&other, "second", at(2)), earlier(EarlierSubmit::Running));
     // The second one has no say over the first one's key.
@@ -66,7 +66,7 @@ fn an_answer_is_kept_with_the_claim_and_for_a_day() {
     assert_eq!(begin(&store, "first", at(1)), Outcome::Made);
     let answer =
         FirstAnswer { submit: submit("first", at(1)), fingerprint: [7; 32], body: "{\"a\":1}".into() };
-    let claim = Change::Claim { task: task("a", at(2)).into(), answer: Some(Arc::new(answer)) };
+    let claim = Change::Claim { task: task("a", at(2)).into(), answer: Some(Arc::new(answer)), hold: None };
     wait(store.commit(claim)).unwrap();
     store.close();
     let store = place.open();

@@ -19,8 +19,8 @@ fn a_claim_is_there_after_a_restart_with_all_it_holds() {
     first.status = Status::Running.into();
     first.model = "通义".into();
     let second = task("b", at(1));
-    wait(store.commit(Change::Claim { task: first.clone().into(), answer: None })).unwrap();
-    wait(store.commit(Change::Claim { task: second.clone().into(), answer: None })).unwrap();
+    wait(store.commit(Change::Claim { task: first.clone().into(), answer: None, hold: None })).unwrap();
+    wait(store.commit(Change::Claim { task: second.clone().into(), answer: None, hold: None })).unwrap();
     store.close();
     let store = place.open();
     assert_eq!(tasks(&store), [first, second], "in the order of the claims, whatever the clock said");
@@ -32,10 +32,11 @@ fn of_an_id_that_is_claimed_twice_the_first_owner_comes_first_and_has_what_is_le
     for [earlier, later] in [[at(1), at(2)], [at(2), at(1)]] {
         let place = place();
         let store = place.open();
-        wait(store.commit(Change::Claim { task: task("a", earlier).into(), answer: None })).unwrap();
+        wait(store.commit(Change::Claim { task: task("a", earlier).into(), answer: None, hold: None }))
+            .unwrap();
         let mut other = task("a", later);
         other.tenant = "other".into();
-        wait(store.commit(Change::Claim { task: other.clone().into(), answer: None })).unwrap();
+        wait(store.commit(Change::Claim { task: other.clone().into(), answer: None, hold: None })).unwrap();
         store.learn("a".into(), earlier, Status::Succeeded);
         wait(store.commit(Change::Hide { id: "a".into(), claimed_at: earlier })).unwrap();
         store.close();
@@ -82,11 +83,14 @@ fn what_a_client_can_make_long_is_bounded() {
     let store = place.open();
     let mut long = task("a", at(1));
     long.model = "语".repeat(1_000).into();
-    wait(store.commit(Change::Claim { task: long.into(), answer: None })).unwrap();
+    wait(store.commit(Change::Claim { task: long.into(), answer: None, hold: None })).unwrap();
     assert_eq!(&*tasks(&store)[0].model, "语".repeat(42));
-    let fault =
-        wait(store.commit(Change::Claim { task: task(&"a".repeat(257), at(1)).into(), answer: None }))
-            .unwrap_err();
+    let fault = wait(store.commit(Change::Claim {
+        task: task(&"a".repeat(257), at(1)).into(),
+        answer: None,
+        hold: None,
+    }))
+    .unwrap_err();
     assert_eq!(fault.fault().cause, StoreCause::TooLarge);
 }
 
@@ -95,7 +99,7 @@ fn a_status_is_written_soon_and_before_the_store_is_closed() {
     let place = place();
     let store = place.open();
     for id in ["a", "b"] {
-        wait(store.commit(Change::Claim { task: task(id, at(1)).into(), answer: None })).unwrap();
+        wait(store.commit(Change::Claim { task: task(id, at(1)).into(), answer: None, hold: None })).unwrap();
     }
     store.learn("a".into(), at(1), Status::Running);
     store.learn("a".into(), at(1), Status::Succeeded);
@@ -111,9 +115,14 @@ fn expired_tasks_go_a_few_at_a_time_and_young_ones_stay() {
     let place = place();
     let store = place.open();
     wait(join_all((0..2_000).map(|number| {
-        store.commit(Change::Claim { task: task(&format!("old-{number}"), at(number)).into(), answer: None })
+        store.commit(Change::Claim {
+            task: task(&format!("old-{number}"), at(number)).into(),
+            answer: None,
+            hold: None,
+        })
     })));
-    wait(store.commit(Change::Claim { task: task("young", at(2_000)).into(), answer: None })).unwrap();
+    wait(store.commit(Change::Claim { task: task("young", at(2_000)).into(), answer: None, hold: None }))
+        .unwrap();
     let before = store.commits();
     store.tidy(at(2_000) + TASKS_KEPT);
     eventually("the old ones are gone", || ids(&store) == ["young"]);
@@ -128,7 +137,7 @@ fn a_claim_time_to_come_keeps_no_task_for_ever() {
     for (id, at) in
         [("ahead", at(999_999_999)), ("old", at(1)), ("young", at(9_000)), ("ahead too", at(999_999_999))]
     {
-        wait(store.commit(Change::Claim { task: task(id, at).into(), answer: None })).unwrap();
+        wait(store.commit(Change::Claim { task: task(id, at).into(), answer: None, hold: None })).unwrap();
     }
     store.tidy(at(2) + TASKS_KEPT);
     eventually("the old ones are gone", || ids(&store) == ["young", "ahead too"]);
@@ -146,7 +155,7 @@ fn the_files_are_for_the_gateways_user_alone() {
     };
     let before = directory.metadata().unwrap().mode();
     let store = place.open();
-    wait(store.commit(Change::Claim { task: task("a", at(1)).into(), answer: None })).unwrap();
+    wait(store.commit(Change::Claim { task: task("a", at(1)).into(), answer: None, hold: None })).unwrap();
     assert!(modes().len() >= 5 && modes().iter().all(|(_, mode)| *mode == 0o600), "{:?}", modes());
     store.close();
     // Files of an older version are mended.
@@ -154,7 +163,7 @@ fn the_files_are_for_the_gateways_user_alone() {
         fs::set_permissions(directory.join(name), Permissions::from_mode(0o644)).unwrap();
     }
     let store = place.open();
-    wait(store.commit(Change::Claim { task: task("b", at(1)).into(), answer: None })).unwrap();
+    wait(store.commit(Change::Claim { task: task("b", at(1)).into(), answer: None, hold: None })).unwrap();
     assert!(modes().iter().all(|(_, mode)| *mode == 0o600), "{:?}", modes());
     assert_eq!(directory.metadata().unwrap().mode(), before, "the directory is the operator's");
 }
@@ -287,7 +296,11 @@ fn many_claims_share_a_commit() {
     let store = place.open();
     let before = store.commits();
     let claims = (0..5_000).map(|number| {
-        store.commit(Change::Claim { task: task(&number.to_string(), at(number)).into(), answer: None })
+        store.commit(Change::Claim {
+            task: task(&number.to_string(), at(number)).into(),
+            answer: None,
+            hold: None,
+        })
     });
     assert!(wait(join_all(claims)).iter().all(Result::is_ok));
     let commits = store.commits() - before;
@@ -301,7 +314,11 @@ fn a_commit_takes_no_more_than_it_may() {
     let settings = StoreBounds { most_per_commit: 1, ..StoreBounds::default() };
     let store = Store::open_with(&place.path, settings).unwrap();
     let claims = (0..100).map(|number| {
-        store.commit(Change::Claim { task: task(&number.to_string(), at(number)).into(), answer: None })
+        store.commit(Change::Claim {
+            task: task(&number.to_string(), at(number)).into(),
+            answer: None,
+            hold: None,
+        })
     });
     assert!(wait(join_all(claims)).iter().all(Result::is_ok));
     assert!(store.commits() >= 100);
@@ -317,6 +334,7 @@ fn the_log_stays_small() {
             store.commit(Change::Claim {
                 task: task(&format!("{number:x}-{round}"), at(number)).into(),
                 answer: None,
+                hold: None,
             })
         });
         assert!(wait(join_all(claims)).iter().all(Result::is_ok));
@@ -331,7 +349,7 @@ fn the_log_stays_small() {
 fn others_can_read_the_file_meanwhile() {
     let place = place();
     let store = place.open();
-    wait(store.commit(Change::Claim { task: task("a", at(1)).into(), answer: None })).unwrap();
+    wait(store.commit(Change::Claim { task: task("a", at(1)).into(), answer: None, hold: None })).unwrap();
     let read = std::process::Command::new("sqlite3")
         .args(["-readonly".as_ref(), place.path.as_os_str(), "SELECT id, tenant FROM tasks".as_ref()])
         .output();
@@ -342,7 +360,7 @@ fn others_can_read_the_file_meanwhile() {
     // An open transaction that reads does not keep anyone from writing.
     let reader = rusqlite::Connection::open(&place.path).unwrap();
     reader.execute_batch("BEGIN; SELECT count(*) FROM tasks").unwrap();
-    wait(store.commit(Change::Claim { task: task("b", at(1)).into(), answer: None })).unwrap();
+    wait(store.commit(Change::Claim { task: task("b", at(1)).into(), answer: None, hold: None })).unwrap();
     assert_eq!(store.health(), StoreHealth::Writable);
 }
 
@@ -351,7 +369,7 @@ fn a_claim_whose_future_is_dropped_is_written_all_the_same() {
     let place = place();
     let store = place.open();
     wait(async {
-        let claim = store.commit(Change::Claim { task: task("a", at(1)).into(), answer: None });
+        let claim = store.commit(Change::Claim { task: task("a", at(1)).into(), answer: None, hold: None });
         tokio::time::timeout(Duration::ZERO, claim).await.ok();
     });
     store.close();
@@ -363,8 +381,12 @@ fn a_closed_store_says_so() {
     let place = place();
     let store = place.open();
     store.close();
-    let fault = wait(store.commit(Change::Claim { task: task("a", SystemTime::now()).into(), answer: None }))
-        .unwrap_err();
+    let fault = wait(store.commit(Change::Claim {
+        task: task("a", SystemTime::now()).into(),
+        answer: None,
+        hold: None,
+    }))
+    .unwrap_err();
     assert_eq!(fault.fault().cause, StoreCause::Closed);
     assert_eq!(health(&store).unwrap().cause, StoreCause::Closed);
     store.close();

@@ -1,0 +1,118 @@
+//! Lists of prices, and the rates that one of their models has at a moment.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::Rate;
+use crate::dashscope::pattern::matches;
+
+/// One row of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PriceRow {
+    /// Names or patterns with `*`; at least one.
+    pub models: Vec<String>,
+    pub rate: Rate,
+    /// Requests from this moment on have the price; all where it is `None`.
+    pub from: Option<SystemTime>,
+}
+
+/// The rows of one name, in the order of the file.
+#[derive(Debug)]
+pub struct PriceList {
+    pub name: Arc<str>,
+    rows: Vec<PriceRow>,
+    /// Rates of the models that rows name without a pattern.
+    by_model: HashMap<Box<str>, Vec<Era>>,
+}
+
+/// A time in which rates stay the same.
+#[derive(Debug, PartialEq)]
+struct Era {
+    from: Option<SystemTime>,
+    rates: Arc<[Rate]>,
+}
+
+impl PriceList {
+    pub fn new(name: Arc<str>, rows: Vec<PriceRow>) -> Self {
+        let names = rows.iter().flat_map(|row| &row.models).filter(|name| !name.contains('*'));
+        let by_model = names.map(|name| (name.as_str().into(), eras(&rows, name))).collect();
+        Self { name, rows, by_model }
+    }
+
+    pub fn rows(&self) -> &[PriceRow] {
+        &self.rows
+    }
+
+    /// The rates of a model for requests at a moment, in the order in which they are tried; empty where it has none.
+    pub fn rates(&self, model: &str, at: SystemTime) -> Arc<[Rate]> {
+        match self.by_model.get(model) {
+            Some(eras) => {
+                let era = eras.iter().rev().find(|era| era.from.is_none_or(|from| from <= at));
+                era.map_or_else(Arc::default, |era| Arc::clone(&era.rates))
+            }
+            None => rates(&self.rows, model, Some(at)),
+        }
+    }
+}
+
+impl PartialEq for PriceList {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.rows == other.rows
+    }
+}
+
+/// The eras of a model, oldest first.
+fn eras(rows: &[PriceRow], model: &str) -> Vec<Era> {
+    let mut moments: Vec<Option<SystemTime>> = rows.iter().map(|row| row.from).collect();
+    moments.push(None);
+    moments.sort();
+    moments.dedup();
+    moments.into_iter().map(|from| Era { from, rates: rates(rows, model, from) }).collect()
+}
+
+/// The rates of the rows that fit a model at a moment; `None` stands for all the time before the first row with a moment.
+fn rates(rows: &[PriceRow], model: &str, at: Option<SystemTime>) -> Arc<[Rate]> {
+    let holds = |row: &&PriceRow| {
+        row.from.is_none_or(|from| at.is_some_and(|at| from <= at))
+            && row.models.iter().any(|pattern| matches(pattern, model))
+    };
+    rows.iter().filter(holds).map(|row| row.rate.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    fn row(models: &[&str], rate: &str, from: Option<u64>) -> PriceRow {
+        PriceRow {
+            models: models.iter().map(|model| (*model).to_owned()).collect(),
+            rate: Rate::from_text(rate).expect(rate),
+            from: from.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds)),
+        }
+    }
+
+    fn shown(list: &PriceList, model: &str, second: u64) -> Vec<String> {
+        let rates = list.rates(model, UNIX_EPOCH + Duration::from_secs(second));
+        rates.iter().map(Rate::to_string).collect()
+    }
+
+    #[test]
+    fn rows_count_from_their_moment_in_the_order_of_the_file() {
+        let rows = vec![
+            row(&["wan2.7-t2v"], "video_second=2", Some(100)),
+            row(&["wan2.7-t2v", "wan2.7-i2v"], "video_second=1", None),
+            row(&["wan*"], "video_second=9", Some(50)),
+        ];
+        let list = PriceList::new("default".into(), rows);
+        assert_eq!(shown(&list, "wan2.7-t2v", 49), ["video_second=1"]);
+        assert_eq!(shown(&list, "wan2.7-t2v", 50), ["video_second=1", "video_second=9"]);
+        assert_eq!(shown(&list, "wan2.7-t2v", 100), ["video_second=2", "video_second=1", "video_second=9"]);
+        assert_eq!(shown(&list, "wan2.7-i2v", 200), ["video_second=1", "video_second=9"]);
+        assert_eq!(shown(&list, "wan9", 49), Vec::<String>::new());
+        assert_eq!(shown(&list, "wan9", 50), ["video_second=9"]);
+        assert_eq!(shown(&list, "qwen", 50), Vec::<String>::new());
+    }
+}
