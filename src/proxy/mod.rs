@@ -1,8 +1,8 @@
 //! The life of one request: one file for each stage, named by the stage's verb.
 //!
 //! ```text
-//! route ▶ authenticate ▶ admit ▶ authorize ▶ (translate) ▶ (decide) ▶ inspect ▶ resolve ─┐
-//!                                DashScope ◀── send ◀── submit, pass or tunnel ◀─────────┘
+//! route ▶ authenticate ▶ admit ▶ authorize ▶ (translate) ▶ (decide) ▶ inspect ▶ (ask_usage) ▶ resolve ─┐
+//!                                DashScope ◀── send ◀── submit, pass or tunnel ◀───────────────────────┘
 //!   respond ◀── Rejection ◀── any stage          │
 //!   observe(body, exchange) ◀── claim, of a submit
 //!   the exchange is recorded when it is dropped, however it ended
