@@ -106,6 +106,7 @@
 //! | admit, permit, rejection | let in; leave to run; refusal |
 //! | limit, bucket, slot | a declared rule; the state of a rate; a unit of concurrency |
 //! | ledger, entry | what was used, by whom; one record of use, written once |
+//! | bill | what the simulator would charge, against which tests hold the ledger |
 //! | settle | record a task's end with its entry |
 //! | claim, owner | record a new task's id; whose task it is |
 //! | exchange, outcome, reason | one request and its answer; how it ended; why it was refused |

@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::errors::ThrottlingKind;
+use super::even_share::EvenShare;
 use super::pattern::matches;
 
 /// One line of the script. The first line that matches a request acts on it.
@@ -16,6 +17,8 @@ pub struct ScriptedFault {
     /// First and last of the matching requests that meet the fault, counted from 1.
     pub first: u64,
     pub last: Option<u64>,
+    /// Share of these requests that meets the fault, from 0 to 1, spread evenly.
+    pub share: f64,
     /// Wait before anything else.
     pub delay: Duration,
     /// True for an answer before the request's body is read.
@@ -40,6 +43,8 @@ pub enum FaultAction {
     Reset,
     /// The request is carried out, then an RST takes the place of the answer.
     Lose,
+    /// The request is carried out, then something else takes the place of the answer.
+    LoseBy(LostAnswer),
     /// The connection stays open without an answer.
     Silence,
     /// Bytes that are not HTTP.
@@ -56,6 +61,17 @@ pub enum FaultAction {
     Slow { bytes: usize, every: Duration },
 }
 
+/// The end of a request whose answer is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostAnswer {
+    /// The connection closes with a FIN.
+    Close,
+    /// The connection stays open.
+    Silence,
+    /// An error of this status, from 500 to 599.
+    Status(u16),
+}
+
 impl ScriptedFault {
     /// A fault for every request that matches `[METHOD ]PATH`.
     pub fn on(target: &str, act: FaultAction) -> ScriptedFault {
@@ -68,6 +84,7 @@ impl ScriptedFault {
             path: path.trim().to_owned(),
             first: 1,
             last: None,
+            share: 1.0,
             delay: Duration::ZERO,
             early: false,
             headers: Vec::new(),
@@ -83,6 +100,11 @@ impl ScriptedFault {
     /// Limits the fault to the first `count` requests that match.
     pub fn times(self, times: u64) -> ScriptedFault {
         ScriptedFault { first: 1, last: Some(times), ..self }
+    }
+
+    /// Limits the fault to a share of the requests that match, from 0 to 1.
+    pub fn share(self, share: f64) -> ScriptedFault {
+        ScriptedFault { share, ..self }
     }
 
     pub fn delay(self, delay: Duration) -> ScriptedFault {
@@ -130,6 +152,7 @@ impl ScriptedFault {
         let (name, value) = word.split_once('=').unwrap_or((word, ""));
         self.act = match name {
             "delay" => return Ok(self.delay(duration(value)?)),
+            "share" => return Ok(self.share(share(value)?)),
             "early" => return Ok(self.early()),
             "header" => {
                 let (name, value) = value.split_once(':').ok_or("write header=NAME:VALUE")?;
@@ -139,7 +162,7 @@ impl ScriptedFault {
             "throttle" => FaultAction::Throttle(value.parse()?),
             "close" => FaultAction::Close,
             "reset" => FaultAction::Reset,
-            "lose" => FaultAction::Lose,
+            "lose" => lost(value)?,
             "silence" => FaultAction::Silence,
             "garbage" => FaultAction::Garbage,
             "hang-up" => FaultAction::HangUp,
@@ -159,6 +182,24 @@ impl ScriptedFault {
         };
         Ok(self)
     }
+}
+
+fn lost(value: &str) -> Result<FaultAction, String> {
+    let lost = match value {
+        "" => return Ok(FaultAction::Lose),
+        "close" => LostAnswer::Close,
+        "silence" => LostAnswer::Silence,
+        status => {
+            let status = status.parse().ok().filter(|status| (500..600).contains(status));
+            LostAnswer::Status(status.ok_or("write lose, lose=close, lose=silence or lose=5XX")?)
+        }
+    };
+    Ok(FaultAction::LoseBy(lost))
+}
+
+fn share(value: &str) -> Result<f64, String> {
+    let share = value.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("not a share from 0 to 1: {value:?}"))
 }
 
 fn status(value: &str) -> Result<FaultAction, String> {
@@ -189,28 +230,37 @@ fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("not a time like 500ms: {error}"))
 }
 
-/// The script, with the number of requests that matched each line.
+/// The script.
 #[derive(Default)]
-pub(super) struct FaultScript(Vec<(ScriptedFault, u64)>);
+pub(super) struct FaultScript(Vec<ScriptLine>);
+
+struct ScriptLine {
+    fault: ScriptedFault,
+    /// Number of requests that matched.
+    matched: u64,
+    shared: EvenShare,
+}
 
 impl FaultScript {
     pub(super) fn add(&mut self, fault: ScriptedFault) {
-        self.0.push((fault, 0));
+        self.0.push(ScriptLine { fault, matched: 0, shared: EvenShare::default() });
     }
 
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// The fault for this request. Each line counts every request that matches it.
+    /// The fault for this request. Each line counts every request that matches it; a share is one of the requests that
+    /// no earlier line takes.
     pub(super) fn next(&mut self, method: &str, path: &str) -> Option<ScriptedFault> {
         let mut chosen = None;
-        for (fault, count) in &mut self.0 {
+        for ScriptLine { fault, matched, shared } in &mut self.0 {
             if !fault.covers(method, path) {
                 continue;
             }
-            *count += 1;
-            if chosen.is_none() && *count >= fault.first && fault.last.is_none_or(|last| *count <= last) {
+            *matched += 1;
+            let is_within = *matched >= fault.first && fault.last.is_none_or(|last| *matched <= last);
+            if chosen.is_none() && is_within && shared.take(fault.share) {
                 chosen = Some(fault.clone());
             }
         }
@@ -232,6 +282,12 @@ mod tests {
         assert_eq!(fault, ScriptedFault { first: 2, last: Some(3), ..expected });
         let fault: ScriptedFault = "/x truncate=10:reset".parse().unwrap();
         assert_eq!(fault, ScriptedFault::on("/x", FaultAction::Truncate { after: 10, reset: true }));
+        let fault: ScriptedFault = "/x lose=502,share=0.5".parse().unwrap();
+        let lost = FaultAction::LoseBy(LostAnswer::Status(502));
+        assert_eq!(fault, ScriptedFault::on("/x", lost).share(0.5));
+        for wrong in ["/x lose=400", "/x lose=now", "/x share=2", "/x share=x"] {
+            assert!(wrong.parse::<ScriptedFault>().is_err(), "{wrong}");
+        }
         assert!("/x explode".parse::<ScriptedFault>().is_err());
         assert!("/x".parse::<ScriptedFault>().is_err());
     }
@@ -244,5 +300,12 @@ mod tests {
         assert_eq!(script.next("POST", "/ab"), None);
         assert_eq!(script.next("GET", "/ac").map(|fault| fault.act), Some(FaultAction::Reset));
         assert_eq!(script.next("GET", "/ac"), None);
+    }
+    #[test]
+    fn a_share_of_the_matching_requests_suffers() {
+        let mut script = FaultScript::default();
+        script.add(ScriptedFault::on("/a", FaultAction::Reset).share(0.5));
+        let hit: Vec<bool> = (0..4).map(|_| script.next("GET", "/a").is_some()).collect();
+        assert_eq!(hit, [false, true, false, true]);
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hyper::{HeaderMap, StatusCode};
 
 use super::connection::SimulatedConnection;
-use super::fault::FaultAction;
+use super::fault::{FaultAction, LostAnswer};
 use super::reply::OutgoingReply;
 
 /// End of a connection that the simulator breaks.
@@ -43,12 +43,36 @@ impl RawAnswer {
             | FaultAction::Status { .. }
             | FaultAction::Throttle(_)
             | FaultAction::Lose
+            | FaultAction::LoseBy(_)
             | FaultAction::Truncate { .. }
             | FaultAction::Stall { .. }
             | FaultAction::HangUp
             | FaultAction::WrongLength(_)
             | FaultAction::Slow { .. } => None,
         }
+    }
+
+    /// The raw answer that takes the place of one to a request that was carried out.
+    pub(super) fn in_place(act: &FaultAction) -> Option<RawAnswer> {
+        let ending = match act {
+            FaultAction::Lose => ConnectionEnd::Reset,
+            FaultAction::LoseBy(LostAnswer::Close) => ConnectionEnd::Close,
+            FaultAction::LoseBy(LostAnswer::Silence) => ConnectionEnd::Hang,
+            FaultAction::LoseBy(LostAnswer::Status(_))
+            | FaultAction::Answer
+            | FaultAction::Status { .. }
+            | FaultAction::Throttle(_)
+            | FaultAction::Close
+            | FaultAction::Reset
+            | FaultAction::Silence
+            | FaultAction::Garbage
+            | FaultAction::Truncate { .. }
+            | FaultAction::Stall { .. }
+            | FaultAction::HangUp
+            | FaultAction::WrongLength(_)
+            | FaultAction::Slow { .. } => return None,
+        };
+        Some(RawAnswer::only(Bytes::new(), ending))
     }
 
     /// The raw answer of a fault in the answer itself; [`RawAnswer::with`] adds the body.
@@ -70,6 +94,7 @@ impl RawAnswer {
             | FaultAction::Close
             | FaultAction::Reset
             | FaultAction::Lose
+            | FaultAction::LoseBy(_)
             | FaultAction::Silence
             | FaultAction::Garbage
             | FaultAction::Slow { .. } => return None,

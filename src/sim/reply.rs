@@ -95,6 +95,13 @@ impl ReplyPayload {
         }
     }
 
+    /// Makes all pieces of a stream, which nobody gets.
+    pub(super) fn exhaust(&mut self) {
+        if let ReplyPayload::Steps(steps) = self {
+            steps.for_each(drop);
+        }
+    }
+
     /// The payload in pieces of `bytes`, with a pause before each.
     pub(super) fn slowed(self, bytes: usize, every: Duration) -> ReplyPayload {
         match self {

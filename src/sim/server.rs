@@ -20,9 +20,9 @@ use super::body::{GatheredBody, gather};
 use super::call::SimulatedCall;
 use super::connection::{RecordingStream, SimulatedConnection, header_lines};
 use super::errors::ErrorAnswer;
-use super::fault::{FaultAction, ScriptedFault};
+use super::fault::{FaultAction, LostAnswer, ScriptedFault};
 use super::journal::{JournalEntry, RecordedRequest, SimulatedListener};
-use super::raw::{ConnectionEnd, RawAnswer};
+use super::raw::RawAnswer;
 use super::reply::{OutgoingReply, SimulatedReply};
 use super::route::SimulatedSurface;
 use super::state::SimulatorState;
@@ -121,9 +121,10 @@ async fn serve(
         }
     }
     let mut call = SimulatedCall::new(&mut request, body, request_id, state.now());
-    let reply = handle(&state, kind, &mut call, &entry, fault.as_ref());
-    if fault.as_ref().is_some_and(|fault| fault.act == FaultAction::Lose) {
-        return take_over(&takeover, entry, RawAnswer::only(Bytes::new(), ConnectionEnd::Reset)).await;
+    let mut reply = handle(&state, kind, &mut call, &entry, fault.as_ref());
+    if let Some(raw) = fault.as_ref().and_then(|fault| RawAnswer::in_place(&fault.act)) {
+        reply.payload.exhaust();
+        return take_over(&takeover, entry, raw).await;
     }
     let reply = with_edge_headers(&state, kind, &call, reply, started);
     let reply = fault.iter().fold(reply, apply_to_reply);
@@ -152,7 +153,7 @@ fn handle(
     entry: &JournalEntry,
     fault: Option<&ScriptedFault>,
 ) -> SimulatedReply {
-    let reply = match (fault.and_then(|fault| scripted(fault, call)), kind) {
+    let mut reply = match (fault.and_then(|fault| scripted(fault, call)), kind) {
         (Some(reply), _) => reply,
         (None, SimulatedListener::Oss) => oss::answer(state, call),
         (None, SimulatedListener::Api) => {
@@ -161,6 +162,13 @@ fn handle(
             reply
         }
     };
+    if let Some(FaultAction::LoseBy(LostAnswer::Status(status))) = fault.map(|fault| &fault.act) {
+        reply.payload.exhaust();
+        let code = if *status == 503 { "ServiceUnavailable" } else { "InternalError" };
+        let message = "The simulator was told to lose this answer.".to_owned();
+        let refusal = ErrorAnswer { status: *status, code: code.to_owned(), message };
+        reply = api::refused(SimulatedSurface::of(&call.path()), &refusal, call);
+    }
     entry.write(|request| request.status = Some(reply.status.as_u16()));
     reply
 }
@@ -233,6 +241,7 @@ fn scripted(fault: &ScriptedFault, call: &SimulatedCall) -> Option<SimulatedRepl
         | FaultAction::Close
         | FaultAction::Reset
         | FaultAction::Lose
+        | FaultAction::LoseBy(_)
         | FaultAction::Silence
         | FaultAction::Garbage
         | FaultAction::Truncate { .. }

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::account::SimulatedAccounts;
 use super::bill::{self, SimulatedBill};
 use super::errors::ErrorAnswer;
+use super::even_share::EvenShare;
 use super::fault::FaultScript;
 use super::journal::Journal;
 use super::options::{SimulatorOptions, ThrottledShare};
@@ -101,34 +102,5 @@ impl SimulatorState {
     /// A signed URL for a result, valid until the given time.
     pub(super) fn sign(&self, name: &str, until: SystemTime) -> String {
         signature::signed_url(&self.secret, &self.oss_url, name, until)
-    }
-}
-
-/// Spreads a rate evenly: at 0.25 it takes every fourth.
-#[derive(Default)]
-struct EvenShare(f64);
-
-impl EvenShare {
-    fn take(&mut self, rate: f64) -> bool {
-        self.0 += rate.clamp(0.0, 1.0);
-        let due = self.0 >= 1.0;
-        if due {
-            self.0 -= 1.0;
-        }
-        due
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::EvenShare;
-
-    #[test]
-    fn a_share_is_spread_evenly() {
-        let mut share = EvenShare::default();
-        let taken: Vec<bool> = (0..8).map(|_| share.take(0.25)).collect();
-        assert_eq!(taken, [false, false, false, true, false, false, false, true]);
-        assert!(EvenShare::default().take(1.0));
-        assert!(!EvenShare::default().take(0.0));
     }
 }

@@ -6,10 +6,12 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use dashgate::dashscope::usage::Unit;
-use dashgate::sim::{BilledUnit, FaultAction, ScriptedFault, SimulatedStatus, Simulator, SimulatorOptions};
+use dashgate::sim::{
+    BilledUnit, FaultAction, LostAnswer, ScriptedFault, SimulatedStatus, Simulator, SimulatorOptions,
+};
 use serde_json::{Value, json};
 
-use super::{GENERATION, connect, eventually, get, post, start, submit};
+use super::{ASYNC, GENERATION, SYNTHESIS, connect, eventually, get, image_to_video, post, start, submit};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -134,7 +136,7 @@ fn a_client_that_leaves_is_billed_for_what_was_made() {
 }
 
 #[test]
-fn refusals_cost_nothing_and_lost_answers_do() {
+fn refusals_cost_nothing() {
     let simulator = start(SimulatorOptions::default());
     let ask = |body: &Value| post(&simulator, "sk-1", GENERATION, "", body).status;
     let billed = || listed(&bill(&simulator), "calls").len();
@@ -144,8 +146,51 @@ fn refusals_cost_nothing_and_lost_answers_do() {
     simulator.fault(ScriptedFault::on(&format!("POST {GENERATION}"), busy));
     assert_eq!(ask(&streamed(json!({}))), 503);
     assert_eq!(billed(), 0);
-    simulator.clear_faults();
-    simulator.fault(ScriptedFault::on(&format!("POST {GENERATION}"), FaultAction::Lose));
-    assert_eq!(ask(&streamed(json!({}))), 0);
-    assert_eq!(billed(), 1);
+}
+
+/// The upstream's work is paid for, however its answer is lost.
+#[test]
+fn lost_answers_are_billed_in_full() {
+    let simulator = start(SimulatorOptions::default());
+    let whole = post(&simulator, "sk-1", GENERATION, SSE, &streamed(json!({})));
+    assert!(whole.text().ends_with("\n\n"));
+    let [reset, close, status] = [
+        FaultAction::Lose,
+        FaultAction::LoseBy(LostAnswer::Close),
+        FaultAction::LoseBy(LostAnswer::Status(502)),
+    ];
+    for (act, expected) in [(reset, 0), (close, 0), (status, 502)] {
+        simulator.clear_faults();
+        simulator.fault(ScriptedFault::on(&format!("POST {GENERATION}"), act.clone()));
+        let lost = post(&simulator, "sk-1", GENERATION, SSE, &streamed(json!({})));
+        assert_eq!((lost.status, lost.text().contains("simulator,")), (expected, false), "{act:?}");
+    }
+    let bill = bill(&simulator);
+    let lines = listed(&bill, "calls");
+    assert_eq!(lines.len(), 4);
+    assert!(lines.iter().all(|line| line["units"] == lines[0]["units"]), "{bill}");
+}
+
+#[test]
+fn a_share_of_the_answers_is_lost_and_all_tasks_are_made() {
+    let simulator = start(SimulatorOptions { submit_rps: Some(100), ..SimulatorOptions::default() });
+    simulator.fault("POST * lose=503,share=0.5".parse().unwrap());
+    let statuses: Vec<u16> =
+        (0..4).map(|_| post(&simulator, "sk-1", SYNTHESIS, ASYNC, &image_to_video()).status).collect();
+    assert_eq!(statuses, [200, 503, 200, 503]);
+    simulator.advance(Duration::from_secs(60));
+    assert_eq!(tasks(&bill(&simulator)).len(), 4);
+}
+
+#[test]
+fn a_silent_loss_is_billed_too() {
+    let simulator = start(SimulatorOptions::default());
+    simulator.fault("POST * lose=silence".parse().unwrap());
+    let body = streamed(json!({})).to_string();
+    let mut client = connect(simulator.address());
+    let head = format!("POST {GENERATION} HTTP/1.1\r\nhost: sim\r\nauthorization: Bearer sk-1\r\n");
+    write!(client, "{head}content-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    eventually("the call is billed", || listed(&bill(&simulator), "calls").len() == 1);
+    client.set_nonblocking(true).unwrap();
+    assert!(client.read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
 }
