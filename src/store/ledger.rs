@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rusqlite::{Connection, OptionalExtension, Result, Row, params};
+use rusqlite::{Connection, OptionalExtension, Result, Row, Statement, params};
 
 use super::entry::{CREDIT, Entry, EntryFlags, EntrySource, Remark};
 use super::sums;
@@ -200,36 +200,50 @@ pub(super) fn entries(
     [from, to]: [SystemTime; 2],
     mut each: impl FnMut(Entry) -> ControlFlow<()>,
 ) -> Result<()> {
-    let names = names(connection)?;
-    let mut select = connection.prepare(
-        "SELECT at, kind, id, tenant, key_id, account, model, mount, operation, submitted_at, status, units, class,
-                usage, flags, amount, price, factor, corrects, note
-         FROM entries WHERE at >= ?1 AND at < ?2 ORDER BY at, rowid",
-    )?;
+    let mut names = Names::new(connection)?;
+    let mut select = connection.prepare(&format!(
+        "SELECT {COLUMNS} FROM entries WHERE at >= ?1 AND at < ?2 ORDER BY at, rowid"
+    ))?;
     let mut rows = select.query([milliseconds(from), milliseconds(to)])?;
     while let Some(row) = rows.next()? {
-        if each(entry(row, &names)?).is_break() {
+        if each(entry(row, &mut names)?).is_break() {
             break;
         }
     }
     Ok(())
 }
 
-type Names = HashMap<i64, Arc<str>, foldhash::fast::RandomState>;
-
-fn names(connection: &Connection) -> Result<Names> {
-    let mut select = connection.prepare("SELECT id, name FROM names")?;
-    select.query_map([], |row| Ok((row.get(0)?, row.get_ref(1)?.as_str()?.into())))?.collect()
+/// Names by their numbers, each read when it is first needed.
+pub(super) struct Names<'c> {
+    select: Statement<'c>,
+    known: HashMap<i64, Arc<str>, foldhash::fast::RandomState>,
 }
 
-fn entry(row: &Row<'_>, names: &Names) -> Result<Entry> {
-    let name = |column: usize| -> Result<Arc<str>> {
-        Ok(names.get(&row.get::<_, i64>(column)?).map_or_else(Arc::default, Arc::clone))
-    };
-    let shared = |column: usize| -> Result<Box<str>> {
-        let id = row.get::<_, Option<i64>>(column)?;
-        Ok(id.and_then(|id| names.get(&id)).map_or_else(Box::default, |name| (&**name).into()))
-    };
+impl<'c> Names<'c> {
+    pub(super) fn new(connection: &'c Connection) -> Result<Self> {
+        let select = connection.prepare("SELECT name FROM names WHERE id = ?1")?;
+        Ok(Self { select, known: HashMap::default() })
+    }
+
+    /// The name whose number is in a column; empty where the column is null.
+    fn at(&mut self, row: &Row<'_>, column: usize) -> Result<Arc<str>> {
+        let Some(id) = row.get::<_, Option<i64>>(column)? else { return Ok(Arc::default()) };
+        if let Some(name) = self.known.get(&id) {
+            return Ok(Arc::clone(name));
+        }
+        let name = self.select.query_row([id], |row| Ok(Arc::<str>::from(row.get_ref(0)?.as_str()?)));
+        let name = name.optional()?.unwrap_or_default();
+        self.known.insert(id, Arc::clone(&name));
+        Ok(name)
+    }
+
+    fn text(&mut self, row: &Row<'_>, column: usize) -> Result<Box<str>> {
+        self.at(row, column).map(|name| (&*name).into())
+    }
+}
+
+/// The entry of a row of [`COLUMNS`].
+pub(super) fn entry(row: &Row<'_>, names: &mut Names<'_>) -> Result<Entry> {
     let text = |column: usize| -> Result<Box<str>> {
         Ok(row.get_ref(column)?.as_str_or_null()?.map_or_else(Box::default, Box::from))
     };
@@ -237,27 +251,30 @@ fn entry(row: &Row<'_>, names: &Names) -> Result<Entry> {
     Ok(Entry {
         source: EntrySource::of_columns(row.get(1)?, id),
         at: time(row.get(0)?),
-        tenant: name(3)?,
-        key_id: name(4)?,
-        account: name(5)?,
-        model: (&*name(6)?).into(),
-        mount: name(7)?,
-        operation: (&*name(8)?).into(),
+        tenant: names.at(row, 3)?,
+        key_id: names.at(row, 4)?,
+        account: names.at(row, 5)?,
+        model: names.text(row, 6)?,
+        mount: names.at(row, 7)?,
+        operation: names.text(row, 8)?,
         submitted_at: time(row.get(9)?),
-        status: (&*name(10)?).into(),
+        status: names.text(row, 10)?,
         // Units of a later version are none of this one's.
         units: Units::from_text(row.get_ref(11)?.as_str()?).unwrap_or_default(),
-        class: (&*name(12)?).into(),
+        class: names.text(row, 12)?,
         usage: row.get_ref(13)?.as_str()?.into(),
         flags: EntryFlags::from_bits(row.get(14)?),
         charge: Charge {
             amount: row.get::<_, Option<i64>>(15)?.map(Amount::from_nanos),
-            price: shared(16)?,
-            factor: shared(17)?,
+            price: names.text(row, 16)?,
+            factor: names.text(row, 17)?,
         },
         remark: Remark { corrects: text(18)?, note: text(19)? },
     })
 }
 
+/// Columns of an entry.
+pub(super) const COLUMNS: &str = "at, kind, id, tenant, key_id, account, model, mount, operation, submitted_at, status,
+    units, class, usage, flags, amount, price, factor, corrects, note";
 /// Names that the writer remembers: those of some thousand tenants.
 const MOST_NAMES: usize = 16_384;

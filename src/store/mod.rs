@@ -15,6 +15,7 @@ mod holds;
 mod idempotency;
 mod keyed_submit;
 mod ledger;
+mod operator_entry;
 mod probe;
 mod progress;
 mod record;
@@ -54,7 +55,7 @@ use self::file::LockedFile;
 pub use self::hold::{Exhausted, Hold, MoneyLimits, Standing};
 pub use self::holds::OpenHold;
 pub use self::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
-
+pub use self::operator_entry::{CorrectedEntry, LedgerPlace, OperatorKind};
 pub use self::probe::{ProbedStore, probe};
 pub use self::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};
 pub use self::replay::Mirror;

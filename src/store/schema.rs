@@ -65,7 +65,7 @@ fn version(connection: &Connection) -> Result<i64, StoreCause> {
 }
 
 /// Migration steps. Never change a released step: add another. Times are milliseconds since 1970.
-const STEPS: [&str; 8] = [
+const STEPS: [&str; 9] = [
     "
     CREATE TABLE tasks (
         id TEXT NOT NULL UNIQUE,
@@ -219,6 +219,11 @@ const STEPS: [&str; 8] = [
         credits INTEGER NOT NULL,
         held INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
+",
+    // The credits and corrections of a tenant in their order, and the corrections of an entry.
+    "
+    CREATE INDEX entries_of_operator ON entries (tenant, kind) WHERE kind >= 3;
+    CREATE INDEX entries_by_corrected ON entries (corrects) WHERE corrects IS NOT NULL;
 ",
 ];
 /// Tables whose pages are read at each start.
