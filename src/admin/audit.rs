@@ -19,6 +19,9 @@ pub(super) struct AuditEntry {
     pub tenant: Option<String>,
     /// End of the key, or of its old secret.
     pub until: Option<String>,
+    /// The label of the entry.
+    pub entry: Option<String>,
+    pub amount: Option<String>,
     outcome: &'static str,
     /// The change may have been made all the same.
     is_unclear: bool,
@@ -33,6 +36,8 @@ impl AuditEntry {
             key_id: None,
             tenant: None,
             until: None,
+            entry: None,
+            amount: None,
             outcome: "failed inside",
             is_unclear: true,
         }
@@ -48,14 +53,24 @@ impl AuditEntry {
 
 impl Drop for AuditEntry {
     fn drop(&mut self) {
-        let Self { action, peer, token, key_id, tenant, until, outcome, is_unclear } = self;
+        let Self { action, peer, token, key_id, tenant, until, entry, amount, outcome, is_unclear } = self;
         let (key_id, tenant, until) = (key_id.as_deref(), tenant.as_deref(), until.as_deref());
-        if *outcome == "done" {
-            tracing::info!(target: "audit", action, key_id, tenant, until, outcome, %peer, token, "changed");
+        let (entry, amount) = (entry.as_deref(), amount.as_deref());
+        let told = if *outcome == "done" {
+            "changed"
         } else if *is_unclear {
-            tracing::warn!(target: "audit", action, key_id, tenant, until, outcome, %peer, token, "perhaps changed");
+            "perhaps changed"
         } else {
-            tracing::warn!(target: "audit", action, key_id, tenant, until, outcome, %peer, token, "not changed");
+            "not changed"
+        };
+        if *outcome == "done" {
+            tracing::info!(
+                target: "audit", action, key_id, tenant, until, entry, amount, outcome, %peer, token, "{told}"
+            );
+        } else {
+            tracing::warn!(
+                target: "audit", action, key_id, tenant, until, entry, amount, outcome, %peer, token, "{told}"
+            );
         }
     }
 }

@@ -4,6 +4,7 @@
 mod accounts;
 mod audit;
 mod body;
+mod credits;
 mod health;
 mod keys;
 mod listener;
@@ -41,6 +42,7 @@ use crate::lifecycle::readiness::{Readiness, Requirement};
 use crate::lifecycle::reload::ReloadHandle;
 use crate::net::site;
 use crate::proxy::Shared;
+use crate::store::OperatorKind;
 use crate::tenant::certificate::ClientCertificate;
 
 /// State that the listener shows and changes.
@@ -127,6 +129,20 @@ impl Admin {
                 entry.end(revoked)
             }
             (Action::ListTenants, _) => self.list_tenants(query),
+            (Action::ListCredits, tenant) => self.list_money(OperatorKind::Credit, tenant, query).await,
+            (Action::EnterCredit, tenant) => {
+                let (mut entry, body) = (entry("enter_credit"), body::read(headers, body).await);
+                let entered = self.enter_money(OperatorKind::Credit, tenant, body, &mut entry).await;
+                entry.end(entered)
+            }
+            (Action::ListCorrections, tenant) => {
+                self.list_money(OperatorKind::Correction, tenant, query).await
+            }
+            (Action::EnterCorrection, tenant) => {
+                let (mut entry, body) = (entry("enter_correction"), body::read(headers, body).await);
+                let entered = self.enter_money(OperatorKind::Correction, tenant, body, &mut entry).await;
+                entry.end(entered)
+            }
             (Action::ListAccounts, _) => self.list_accounts(query),
             (Action::ListTasks, _) => self.list_tasks(query).await,
             (Action::ListOrphans, _) => self.list_orphans(query),

@@ -45,8 +45,10 @@ fn it_says_what_needs_the_token() {
         let open = operation["security"].as_array().is_some_and(Vec::is_empty);
         assert_eq!(open, !is_guarded(path), "{method} {path}");
         let named = operation["parameters"].as_array().into_iter().flatten();
-        let has_id = named.clone().any(|one| one["$ref"] == "#/components/parameters/id");
-        assert_eq!(has_id, path.contains("{id}"), "{method} {path}");
+        for name in ["id", "name"] {
+            let has_it = named.clone().any(|one| one["$ref"] == format!("#/components/parameters/{name}"));
+            assert_eq!(has_it, path.contains(&format!("{{{name}}}")), "{method} {path}");
+        }
         for status in ["401", "403"] {
             assert_eq!(operation["responses"][status].is_object(), is_guarded(path), "{method} {path}");
         }
@@ -101,12 +103,15 @@ fn every() -> Vec<Problem> {
         Problem::BadJson(text()),
         Problem::BadField("", "".into()),
         Problem::UnknownTenant(text()),
+        Problem::NoSuchTenant(text()),
         Problem::IdTaken(text()),
         Problem::Configured(text()),
         Problem::NoSuchKey(text()),
         Problem::Ended(text()),
         Problem::Unconfirmed(CommitFault::NotMade(fault())),
         Problem::Unconfirmed(CommitFault::Unclear(fault())),
+        Problem::NotEntered(CommitFault::NotMade(fault())),
+        Problem::NotEntered(CommitFault::Unclear(fault())),
         Problem::RevokedNotKept(CommitFault::Unclear(fault())),
         Problem::NoRandomness(getrandom::Error::UNSUPPORTED),
         Problem::NoFile,

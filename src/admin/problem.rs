@@ -35,6 +35,8 @@ pub(super) enum Problem {
     /// Holds a field or a parameter, and its problem.
     BadField(&'static str, Cow<'static, str>),
     UnknownTenant(String),
+    /// The path names a tenant that is not configured.
+    NoSuchTenant(String),
     IdTaken(String),
     /// The key is in the configuration, and must be changed there.
     Configured(String),
@@ -43,6 +45,8 @@ pub(super) enum Problem {
     Ended(String),
     /// A change that brings a secret was not confirmed.
     Unconfirmed(CommitFault),
+    /// An entry of the ledger was not confirmed.
+    NotEntered(CommitFault),
     /// The key is revoked in memory, and it is not known whether the store has recorded it.
     RevokedNotKept(CommitFault),
     NoRandomness(getrandom::Error),
@@ -92,7 +96,10 @@ impl Problem {
     pub(super) const fn is_unclear(&self) -> bool {
         matches!(
             self,
-            Problem::Unconfirmed(CommitFault::Unclear(_)) | Problem::RevokedNotKept(_) | Problem::Panicked
+            Problem::Unconfirmed(CommitFault::Unclear(_))
+                | Problem::NotEntered(CommitFault::Unclear(_))
+                | Problem::RevokedNotKept(_)
+                | Problem::Panicked
         )
     }
 
@@ -112,14 +119,15 @@ impl Problem {
             Problem::BadJson(_) => (StatusCode::BAD_REQUEST, "bad_json"),
             Problem::BadField(..) => (StatusCode::BAD_REQUEST, "bad_field"),
             Problem::UnknownTenant(_) => (StatusCode::BAD_REQUEST, "unknown_tenant"),
+            Problem::NoSuchTenant(_) => (StatusCode::NOT_FOUND, "no_such_tenant"),
             Problem::IdTaken(_) => (StatusCode::CONFLICT, "id_taken"),
             Problem::Configured(_) => (StatusCode::CONFLICT, "configured_key"),
             Problem::NoSuchKey(_) => (StatusCode::NOT_FOUND, "no_such_key"),
             Problem::Ended(_) => (StatusCode::CONFLICT, "key_ended"),
-            Problem::Unconfirmed(CommitFault::NotMade(_)) => {
+            Problem::Unconfirmed(CommitFault::NotMade(_)) | Problem::NotEntered(CommitFault::NotMade(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable")
             }
-            Problem::Unconfirmed(CommitFault::Unclear(_)) => {
+            Problem::Unconfirmed(CommitFault::Unclear(_)) | Problem::NotEntered(CommitFault::Unclear(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "outcome_unclear")
             }
             Problem::RevokedNotKept(_) => (StatusCode::SERVICE_UNAVAILABLE, "revoked_not_kept"),
@@ -153,7 +161,7 @@ impl Problem {
             Problem::BrokenBody => "the body broke off".into(),
             Problem::BadJson(fault) => format!("the body is not what is expected: {fault}").into(),
             Problem::BadField(field, problem) => format!("`{field}` {problem}").into(),
-            Problem::UnknownTenant(name) => {
+            Problem::UnknownTenant(name) | Problem::NoSuchTenant(name) => {
                 format!("no tenant `{name}` is configured; GET /admin/tenants lists them").into()
             }
             Problem::IdTaken(whose) => whose.clone().into(),
@@ -164,13 +172,19 @@ impl Problem {
             Problem::Ended(id) => {
                 format!("`{id}` was revoked or has expired, and can't be rotated; create another key").into()
             }
-            Problem::Unconfirmed(CommitFault::NotMade(fault)) => {
+            Problem::Unconfirmed(CommitFault::NotMade(fault))
+            | Problem::NotEntered(CommitFault::NotMade(fault)) => {
                 format!("it was not done: the store {fault}").into()
             }
             Problem::Unconfirmed(CommitFault::Unclear(fault)) => format!(
                 "it is not known whether it was done, as the store {fault}. If it was, it is undone once the store \
                  answers, and all secrets work as before; only a crash or a stop before that leaves it done. GET \
                  /admin/keys lists what holds: look there, and then ask again"
+            )
+            .into(),
+            Problem::NotEntered(CommitFault::Unclear(fault)) => format!(
+                "it is not known whether it was entered, as the store {fault}; ask again with the same id, which counts \
+                 once"
             )
             .into(),
             Problem::RevokedNotKept(fault) => format!(

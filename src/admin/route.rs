@@ -16,6 +16,10 @@ pub(super) enum Action {
     RotateKey,
     RevokeKey,
     ListTenants,
+    ListCredits,
+    EnterCredit,
+    ListCorrections,
+    EnterCorrection,
     ListAccounts,
     ListTasks,
     ListOrphans,
@@ -25,7 +29,7 @@ pub(super) enum Action {
 }
 
 /// Every path in the spelling of `openapi.json`, with its methods and their actions.
-pub(super) const PATHS: [(&str, &[(Method, Action)]); 14] = [
+pub(super) const PATHS: [(&str, &[(Method, Action)]); 16] = [
     ("/livez", &[(Method::GET, Action::Live)]),
     ("/readyz", &[(Method::GET, Action::Ready)]),
     ("/metrics", &[(Method::GET, Action::Metrics)]),
@@ -34,6 +38,14 @@ pub(super) const PATHS: [(&str, &[(Method, Action)]); 14] = [
     ("/admin/keys/{id}", &[(Method::DELETE, Action::RevokeKey)]),
     ("/admin/keys/{id}/rotate", &[(Method::POST, Action::RotateKey)]),
     ("/admin/tenants", &[(Method::GET, Action::ListTenants)]),
+    (
+        "/admin/tenants/{name}/credits",
+        &[(Method::GET, Action::ListCredits), (Method::POST, Action::EnterCredit)],
+    ),
+    (
+        "/admin/tenants/{name}/corrections",
+        &[(Method::GET, Action::ListCorrections), (Method::POST, Action::EnterCorrection)],
+    ),
     ("/admin/accounts", &[(Method::GET, Action::ListAccounts)]),
     ("/admin/tasks", &[(Method::GET, Action::ListTasks)]),
     ("/admin/orphans", &[(Method::GET, Action::ListOrphans)]),
@@ -47,7 +59,7 @@ pub(super) fn is_guarded(path: &str) -> bool {
     !matches!(path, "/livez" | "/readyz" | "/metrics")
 }
 
-/// The action of a request, with the part of the path that stands for `{id}`; empty where the path has none.
+/// The action of a request, with the part of the path that stands for `{id}` or `{name}`; empty where the path has none.
 ///
 /// # Errors
 /// `NotFound` or `WrongMethod`.
@@ -61,9 +73,10 @@ pub(super) fn route<'p>(method: &Method, path: &'p str) -> Result<(Action, &'p s
     }
 }
 
-/// The part of the path that stands for `{id}`, if the path matches the template.
+/// The part of the path that stands for the template's `{id}` or `{name}`, if the path matches the template.
 fn id<'p>(template: &str, path: &'p str) -> Option<&'p str> {
-    let Some((before, after)) = template.split_once("{id}") else {
+    let parts = template.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?.1)));
+    let Some((before, after)) = parts else {
         return (template == path).then_some("");
     };
     let id = path.strip_prefix(before)?.strip_suffix(after)?;
@@ -95,6 +108,10 @@ mod tests {
             (Method::DELETE, "/admin/keys/a.b", Action::RevokeKey, "a.b"),
             (Method::POST, "/admin/keys/a/rotate", Action::RotateKey, "a"),
             (Method::GET, "/admin/tenants", Action::ListTenants, ""),
+            (Method::GET, "/admin/tenants/a.b/credits", Action::ListCredits, "a.b"),
+            (Method::POST, "/admin/tenants/a/credits", Action::EnterCredit, "a"),
+            (Method::GET, "/admin/tenants/a/corrections", Action::ListCorrections, "a"),
+            (Method::POST, "/admin/tenants/a/corrections", Action::EnterCorrection, "a"),
             (Method::GET, "/admin/accounts", Action::ListAccounts, ""),
             (Method::GET, "/admin/tasks", Action::ListTasks, ""),
             (Method::GET, "/admin/orphans", Action::ListOrphans, ""),

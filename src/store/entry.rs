@@ -82,6 +82,9 @@ impl Entry {
 }
 
 impl EntrySource {
+    /// Names of the kinds, with which labels begin.
+    pub const KINDS: [&str; 5] = ["task", "call", "socket", "credit", "correction"];
+
     /// `task:main/0f4c...`, `call:5f1e...`: unique in the ledger.
     pub fn label(&self, account: &str) -> String {
         match self {
@@ -134,5 +137,7 @@ impl EntryFlags {
 
 /// Status of a task that DashScope forgot before it told an end.
 pub const LOST: &str = "lost";
+/// Ids of corrections that follow from new prices begin with this.
+pub const REPRICED: &str = "reprice:";
 /// Entries of this kind and the next bear ids that operators choose; the index of these ids names the number too.
 pub(super) const CREDIT: u8 = 3;

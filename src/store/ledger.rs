@@ -201,9 +201,8 @@ pub(super) fn entries(
     mut each: impl FnMut(Entry) -> ControlFlow<()>,
 ) -> Result<()> {
     let mut names = Names::new(connection)?;
-    let mut select = connection.prepare(&format!(
-        "SELECT {COLUMNS} FROM entries WHERE at >= ?1 AND at < ?2 ORDER BY at, rowid"
-    ))?;
+    let mut select = connection
+        .prepare(&format!("SELECT {COLUMNS} FROM entries WHERE at >= ?1 AND at < ?2 ORDER BY at, rowid"))?;
     let mut rows = select.query([milliseconds(from), milliseconds(to)])?;
     while let Some(row) = rows.next()? {
         if each(entry(row, &mut names)?).is_break() {
@@ -274,7 +273,8 @@ pub(super) fn entry(row: &Row<'_>, names: &mut Names<'_>) -> Result<Entry> {
 }
 
 /// Columns of an entry.
-pub(super) const COLUMNS: &str = "at, kind, id, tenant, key_id, account, model, mount, operation, submitted_at, status,
+pub(super) const COLUMNS: &str =
+    "at, kind, id, tenant, key_id, account, model, mount, operation, submitted_at, status,
     units, class, usage, flags, amount, price, factor, corrects, note";
 /// Names that the writer remembers: those of some thousand tenants.
 const MOST_NAMES: usize = 16_384;

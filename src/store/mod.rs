@@ -49,7 +49,7 @@ use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
 pub use self::change::{Change, Outcome};
-pub use self::entry::{Entry, EntryFlags, EntrySource, LOST, Remark};
+pub use self::entry::{Entry, EntryFlags, EntrySource, LOST, REPRICED, Remark};
 pub use self::fault::{CommitFault, StoreCause, StoreFault, WHAT_IS_REFUSED};
 use self::file::LockedFile;
 pub use self::hold::{Exhausted, Hold, MoneyLimits, Standing};

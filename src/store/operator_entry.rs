@@ -164,7 +164,8 @@ fn select(condition: &str) -> String {
 }
 
 const BY_ID: &str = "kind = ?1 AND id = ?2 AND kind >= 3";
-const OF_TENANT: &str = "tenant = (SELECT id FROM names WHERE name = ?1) AND kind = ?2 AND kind >= 3 AND rowid > ?3
+const OF_TENANT: &str =
+    "tenant = (SELECT id FROM names WHERE name = ?1) AND kind = ?2 AND kind >= 3 AND rowid > ?3
     ORDER BY rowid LIMIT ?4";
 const SETTLED: &str =
     "at >= ?1 AND at < ?2 AND (at, rowid) > (?3, ?4) AND kind < 3 ORDER BY at, rowid LIMIT ?5";
@@ -187,7 +188,8 @@ mod tests {
             (select(SETTLED), "entries_by_time (at>? AND at<?)"),
             (CORRECTIONS.to_owned(), "entries_by_corrected (corrects=?)"),
         ] {
-            let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).expect("a statement");
+            let mut explain =
+                connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).expect("a statement");
             let steps = explain.raw_query().mapped(|row| row.get::<_, String>("detail"));
             let steps: Vec<String> = steps.collect::<Result<_>>().expect("a plan");
             assert!(steps.iter().any(|step| step.contains(index)), "{statement}: {steps:?}");

@@ -10,17 +10,21 @@ use crate::harness::{
 };
 
 /// Documented answers that a test can't provoke, or that another test sees.
-const NOT_HERE: [&str; 7] = [
+const NOT_HERE: [&str; 11] = [
     // A thread that hangs, which a test can't make; see `liveness`.
     "GET /livez 503",
     // Ten seconds of silence; see `slow_clients`.
     "POST /admin/keys 408",
     "POST /admin/keys/{id}/rotate 408",
+    "POST /admin/tenants/{name}/credits 408",
+    "POST /admin/tenants/{name}/corrections 408",
     // More reloads than the queue takes, from sixteen requests at the same time.
     "POST /admin/reload 503",
     // A ledger that can't be read, or three reports at the same time.
     "GET /admin/usage 503",
     "GET /admin/usage/entries 503",
+    "GET /admin/tenants/{name}/credits 503",
+    "GET /admin/tenants/{name}/corrections 503",
     // The answer to every panic.
     " 500",
 ];
@@ -44,6 +48,7 @@ fn everything_that_it_promises_is_real() {
         gateway.administer(&format!("GET {path}"), "");
     }
     keys(&gateway);
+    money(&gateway);
     for list in ["keys", "tenants", "accounts", "tasks", "orphans"] {
         gateway.administer(&format!("GET /admin/{list}"), "");
         gateway.administer(&format!("GET /admin/{list}?limit=0"), "");
@@ -88,7 +93,12 @@ fn keys(gateway: &Gateway) {
     ] {
         gateway.administer(line, body);
     }
-    for line in ["POST /admin/keys", "POST /admin/keys/one-key/rotate"] {
+    for line in [
+        "POST /admin/keys",
+        "POST /admin/keys/one-key/rotate",
+        "POST /admin/tenants/one/credits",
+        "POST /admin/tenants/one/corrections",
+    ] {
         let large = " ".repeat(16 * 1024 + 1);
         gateway.administer(line, &large);
         let token = format!("Authorization: Bearer {ADMIN_TOKEN}");
@@ -97,11 +107,29 @@ fn keys(gateway: &Gateway) {
     }
 }
 
+fn money(gateway: &Gateway) {
+    for list in ["credits", "corrections"] {
+        for (tenant, body) in [
+            ("one", r#"{"id":"a","amount":"100.00","note":"paid"}"#),
+            ("one", r#"{"id":"a","amount":"100.00","note":"paid"}"#),
+            ("one", r#"{"id":"a","amount":"1","note":"paid"}"#),
+            ("one", r#"{"id":"b","amount":"0","note":"paid"}"#),
+            ("nobody", r#"{"id":"b","amount":"1","note":"paid"}"#),
+        ] {
+            gateway.administer(&format!("POST /admin/tenants/{tenant}/{list}"), body);
+        }
+        for query in ["one", "nobody"].map(|tenant| format!("GET /admin/tenants/{tenant}/{list}")) {
+            gateway.administer(&query, "");
+        }
+        gateway.administer(&format!("GET /admin/tenants/one/{list}?limit=0"), "");
+    }
+}
+
 /// Sends each documented request without a token: the answers must be documented too.
 fn without_a_token(gateway: &Gateway) {
     for promised in openapi::documented() {
         let (line, _) = promised.rsplit_once(' ').expect("a status");
-        let line = line.replace("{id}", "one-key");
+        let line = line.replace("{id}", "one-key").replace("{name}", "one");
         let got = client::once(gateway.admin, message(&line, &[], ""));
         openapi::check(&line, "", &got);
     }
@@ -115,6 +143,8 @@ fn with_a_locked_store(gateway: &Gateway) {
         ("POST /admin/keys", r#"{"tenant":"one","id":"k3"}"#),
         ("POST /admin/keys/k2/rotate", ""),
         ("DELETE /admin/keys/k2", ""),
+        ("POST /admin/tenants/one/credits", r#"{"id":"c","amount":"1","note":"n"}"#),
+        ("POST /admin/tenants/one/corrections", r#"{"id":"c","amount":"1","note":"n"}"#),
     ];
     for (line, body) in lines {
         assert_eq!(gateway.administer(line, body).status(), 503, "{line}");

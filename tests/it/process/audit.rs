@@ -24,6 +24,8 @@ fn every_change_is_told_with_who_what_and_how_it_ended() {
         ("POST /admin/keys/one-key/rotate", "", 409),
         ("DELETE /admin/keys/k1", "", 200),
         ("DELETE /admin/keys/k9", "", 404),
+        ("POST /admin/tenants/one/credits", r#"{"id":"i-42","amount":"100.00","note":"paid"}"#, 201),
+        ("POST /admin/tenants/one/credits", r#"{"id":"i-42","amount":"99","note":"paid"}"#, 409),
         ("POST /admin/reload", "", 200),
     ] {
         let got = administer(admin, line, body);
@@ -70,6 +72,13 @@ fn every_change_is_told_with_who_what_and_how_it_ended() {
     check(
         "revoke_key",
         &[&["key_id=\"k1\"", "tenant=\"one\"", "\"done\""], &["key_id=\"k9\"", "no_such_key"]],
+    );
+    check(
+        "enter_credit",
+        &[
+            &["entry=\"credit:i-42\"", "amount=\"100\"", "tenant=\"one\"", "outcome=\"done\""],
+            &["entry=\"credit:i-42\"", "amount=\"99\"", "outcome=\"id_taken\""],
+        ],
     );
     check("reload", &[&["outcome=\"done\""]]);
     assert_eq!(logged("sign_in").len(), 10, "{:#?}", logged("sign_in"));
