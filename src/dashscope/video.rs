@@ -29,6 +29,20 @@ pub fn seconds(asked: &LimitedFields) -> Option<u32> {
     }
 }
 
+/// The most seconds of the video: those that are named, else the most that the model makes.
+pub(super) fn most_seconds(asked: &LimitedFields) -> u32 {
+    let model = defaults(asked);
+    match asked.duration {
+        Some(seconds @ 1..) => u32::try_from(seconds).unwrap_or(u32::MAX).min(LONGEST_NAMED),
+        Some(_) | None => model.longest,
+    }
+}
+
+/// The most seconds of video that a model takes as its input.
+pub(super) fn most_input_seconds(model: &str) -> u32 {
+    INPUTS.iter().find(|(pattern, _)| matches(pattern, model)).map_or(0, |(_, seconds)| *seconds)
+}
+
 /// The lines of the video, at most; `None` if the model's default counts and is not known.
 pub fn lines(asked: &LimitedFields) -> Option<u32> {
     let model = defaults(asked);
@@ -83,6 +97,18 @@ const UNKNOWN: ModelDefaults =
 const RESOLUTION: ModelDefaults = ModelDefaults { named_by: NamedBy::Resolution, ..UNKNOWN };
 const SIZE: ModelDefaults = ModelDefaults { named_by: NamedBy::Size, ..UNKNOWN };
 
+/// Bounds of the input: five reference videos of 30 seconds, one clip of 10 seconds (protocol, chapter 7).
+const INPUTS: [(&str, u32); 6] = [
+    ("*r2v*", 150),
+    ("*videoedit*", 10),
+    ("wan2.7-i2v*", 10),
+    ("*animate*", 30),
+    ("*vace*", 10),
+    ("wan3.0-*", 30),
+];
+/// No video is longer, whatever a submit asks for.
+const LONGEST_NAMED: u32 = 3600;
+
 const VIDEO_MODELS: [&str; 15] = [
     "wan*-t2v*",
     "wan*-i2v*",
@@ -103,7 +129,7 @@ const VIDEO_MODELS: [&str; 15] = [
 
 /// Chapter 7 of the protocol, as far as it is confirmed; the first entry that matches counts.
 const MODELS: [ModelDefaults; 11] = [
-    ModelDefaults { name: "*kf2v*", seconds: Some(5), lines: Some(720), ..RESOLUTION },
+    ModelDefaults { name: "*kf2v*", seconds: Some(5), longest: 5, lines: Some(720), ..RESOLUTION },
     ModelDefaults {
         name: "wan2.7-videoedit*",
         seconds: Some(10),
@@ -111,15 +137,15 @@ const MODELS: [ModelDefaults; 11] = [
         lines: Some(1080),
         ..RESOLUTION
     },
-    ModelDefaults { name: "wan2.7-*", seconds: Some(5), lines: Some(1080), ..RESOLUTION },
+    ModelDefaults { name: "wan2.7-*", seconds: Some(5), longest: 15, lines: Some(1080), ..RESOLUTION },
     ModelDefaults { name: "wan3.0-*", ..RESOLUTION },
-    ModelDefaults { name: "wan2.6-t2v*", seconds: Some(5), lines: Some(1080), ..SIZE },
-    ModelDefaults { name: "wan2.6-i2v*", seconds: Some(5), lines: Some(1080), ..RESOLUTION },
-    ModelDefaults { name: "wan2.6-*", seconds: Some(5), ..UNKNOWN },
-    ModelDefaults { name: "wan2.*-t2v-*", ..SIZE },
-    ModelDefaults { name: "wanx2.*-t2v-*", ..SIZE },
-    ModelDefaults { name: "wan2.*-i2v-*", ..RESOLUTION },
-    ModelDefaults { name: "wanx2.*-i2v-*", ..RESOLUTION },
+    ModelDefaults { name: "wan2.6-t2v*", seconds: Some(5), longest: 15, lines: Some(1080), ..SIZE },
+    ModelDefaults { name: "wan2.6-i2v*", seconds: Some(5), longest: 15, lines: Some(1080), ..RESOLUTION },
+    ModelDefaults { name: "wan2.6-*", seconds: Some(5), longest: 15, ..UNKNOWN },
+    ModelDefaults { name: "wan2.*-t2v-*", longest: 10, ..SIZE },
+    ModelDefaults { name: "wanx2.*-t2v-*", longest: 5, ..SIZE },
+    ModelDefaults { name: "wan2.*-i2v-*", longest: 10, ..RESOLUTION },
+    ModelDefaults { name: "wanx2.*-i2v-*", longest: 5, ..RESOLUTION },
 ];
 
 #[cfg(test)]

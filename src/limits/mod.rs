@@ -3,6 +3,7 @@
 
 mod auth_failures;
 mod bucket;
+mod call_holds;
 mod counters;
 mod fair_queue;
 mod in_flight;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub use auth_failures::AuthFailures;
 pub use bucket::RateStatus;
+pub use call_holds::{CallHold, CallHolds};
 pub use fair_queue::{FairQueue, QueueFull};
 pub use registry::{Admitted, LimitedCaller, Registry};
 pub use slots::TaskSlot;

@@ -10,6 +10,7 @@ use hyper::header::CONTENT_ENCODING;
 use uuid::Uuid;
 
 use super::exchange::Exchange;
+use super::held_money::HeldMoney;
 use super::rejection::Rejection;
 use super::videos;
 use super::worker::Proxy;
@@ -68,7 +69,8 @@ impl Proxy {
         if let Some(slot) = exchange.admitted.borrow_mut().task.take() {
             self.shared.limits.task_reserved(&task.id, task.claimed_at, slot);
         }
-        let claim = Change::Claim { task: Arc::clone(&task), answer, hold: None };
+        let hold = exchange.held_money.take().map(HeldMoney::leave_to_task);
+        let claim = Change::Claim { task: Arc::clone(&task), answer, hold };
         if let Err(fault) = self.shared.store.commit(claim).await {
             // The task is paid for, so the client gets its id all the same. If the gateway crashes before the claim is
             // durable, the task has no owner.

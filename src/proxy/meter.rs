@@ -105,24 +105,32 @@ impl CallMeter {
         };
         let Some((usage, is_unread)) = reading.into_use() else { return };
         flags.is_unread |= is_unread;
-        enter(entry(EntrySource::Call(request_id), usage, flags, exchange), exchange);
+        let model = exchange.model.get().cloned().unwrap_or_default();
+        enter(entry(EntrySource::Call(request_id), model, usage, flags, exchange), exchange);
     }
 }
 
 /// Enters a use, and counts it.
 pub(super) fn enter(entry: Entry, exchange: &Exchange) {
     let entry = Arc::new(entry);
-    if exchange.ledger().ride(Change::Enter(Arc::clone(&entry))) {
+    // Money that is held for the call is free once the entry counts.
+    let hold = exchange.call_hold.take();
+    if exchange.ledger().ride_with(Change::Enter(Arc::clone(&entry)), hold) {
         exchange.directory().count_use(&entry);
     }
 }
 
 /// The entry of a use of the exchange.
-pub(super) fn entry(source: EntrySource, usage: Usage, flags: EntryFlags, exchange: &Exchange) -> Entry {
+pub(super) fn entry(
+    source: EntrySource,
+    model: Box<str>,
+    usage: Usage,
+    flags: EntryFlags,
+    exchange: &Exchange,
+) -> Entry {
     let (permit, directory, now) = (exchange.permit(), exchange.directory(), SystemTime::now());
     let account = &directory.accounts[exchange.account.get().unwrap_or_default()];
     let route = exchange.route();
-    let model = exchange.model.get().cloned().unwrap_or_default();
     let submitted_at = now - exchange.stopwatch.began().elapsed();
     let terms = permit.tenant().billing.terms(&model, submitted_at);
     let charge = terms.map(|terms| terms.charge(&usage.units, &usage.class).0);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
+use super::money_fault::MoneyFault;
 use super::peer::HeadFault;
 use super::refusal_row::{
     BAD_REQUEST, CONFLICT, CROWDED, DENIED, INVALID_KEY, RefusalRow, THROTTLED, UNAVAILABLE,
@@ -49,6 +50,8 @@ pub(super) enum Rejection {
     ModelNotAllowed(Box<str>),
     /// The value that the submit asks for, and the cap.
     OverCap(Box<str>),
+    /// The tenant can't pay for the call.
+    Money(Box<MoneyFault>),
     /// Bodies that are read whole take too much memory.
     NoRoom,
     BadPath(PathFault),
@@ -128,6 +131,7 @@ impl Rejection {
             Rejection::BadPath(_) => RefusalRow { reason: Reason::BadPath, ..BAD_REQUEST },
             Rejection::BadRequest(_) | Rejection::BadBody(_) | Rejection::BadField(_) => BAD_REQUEST,
             Rejection::Video(fault) => fault.row(),
+            Rejection::Money(fault) => fault.row(),
             Rejection::BadHead(HeadFault::Slow) | Rejection::ClientTimeout => RefusalRow {
                 reason: Reason::ClientTimeout,
                 status: StatusCode::REQUEST_TIMEOUT,
@@ -257,6 +261,7 @@ impl Rejection {
                 format!("The request is refused: {problem}.").into()
             }
             Rejection::Video(fault) => fault.message(),
+            Rejection::Money(fault) => fault.message(),
             Rejection::BadHead(fault) => format!("The request is refused: {}.", fault.problem()).into(),
             Rejection::BodyTooLarge(most) => {
                 format!("The request's body is larger than the {most} bytes that this gateway takes.").into()
@@ -310,13 +315,27 @@ impl Rejection {
         {
             return Some(*wait);
         }
+        if let Rejection::Money(fault) = self {
+            return fault.retry_after();
+        }
         let soon = matches!(self, Rejection::NoRoom | Rejection::IdempotencyRunning);
         if soon { Some(Duration::from_secs(1)) } else { None }
     }
 
+    /// True if a client that sends the request again at once gets the same answer, or pays twice.
+    pub(super) const fn forbids_retries(&self) -> bool {
+        if let Rejection::Money(fault) = self { fault.forbids_retries() } else { self.may_have_arrived() }
+    }
+
     /// True if the caller may not have what it asks for. Such a refusal takes nothing of the caller's limits.
     pub(super) const fn is_of_caller(&self) -> bool {
-        matches!(self, Rejection::ModelNotAllowed(_) | Rejection::OverCap(_) | Rejection::NotAllowed(_))
+        matches!(
+            self,
+            Rejection::ModelNotAllowed(_)
+                | Rejection::OverCap(_)
+                | Rejection::NotAllowed(_)
+                | Rejection::Money(_)
+        )
     }
 
     /// True if a request that was sent has surely made nothing: it did not arrive whole, or was refused.
@@ -331,6 +350,7 @@ impl Rejection {
                 | Rejection::ClientTimeout
                 | Rejection::BadRequest(_)
                 | Rejection::NoRoom
+                | Rejection::Money(_)
         )
     }
 

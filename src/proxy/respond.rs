@@ -34,7 +34,7 @@ pub(super) fn refusal(rejection: &Rejection, exchange: &Exchange, version: Versi
     // A refusal that repeats a part of the request must be read as text.
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REASON, HeaderValue::from_static(row.reason.name()));
-    if rejection.may_have_arrived() && exchange.submits() {
+    if rejection.forbids_retries() && (exchange.submits() || !rejection.may_have_arrived()) {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
     if let Some(wait) = rejection.retry_after() {

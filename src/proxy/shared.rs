@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::account::AccountRegistry;
 use crate::account::uploads::UploadDirectories;
 use crate::config::Config;
-use crate::limits::{self, AuthFailures};
+use crate::limits::{self, AuthFailures, CallHolds};
 use crate::polling::hub::PollHub;
 use crate::polling::{AccountPoller, TaskEndSubscribers};
 use crate::store::{Mirror, Store, StoreFault};
@@ -33,6 +33,8 @@ pub struct Shared {
     pub accounts: Arc<AccountRegistry>,
     pub limits: Arc<limits::Registry>,
     pub auth_failures: Arc<AuthFailures>,
+    /// Money of tenants that is held for their calls that run.
+    pub call_holds: Arc<CallHolds>,
     /// Memory for bodies that are held.
     pub buffer_budget: Arc<BufferBudget>,
     pub metrics: Arc<Metrics>,
@@ -75,6 +77,7 @@ impl Shared {
             accounts,
             limits,
             auth_failures: Arc::default(),
+            call_holds: Arc::default(),
             buffer_budget: BufferBudget::new(BUFFERED_BYTES),
             metrics,
             access_log: Arc::new(AccessLog::start(&config.settings.log)?),

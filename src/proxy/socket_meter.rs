@@ -86,11 +86,8 @@ impl SocketMeter {
         flags.is_unread = is_unread;
         tasks.entered += 1;
         let source = EntrySource::Socket(format!("{}/{}", self.id, tasks.entered).into());
-        let mut entry = entry(source, usage, flags, exchange);
-        if !tasks.model.is_empty() {
-            entry.model.clone_from(&tasks.model);
-        }
-        enter(entry, exchange);
+        let named = Some(&tasks.model).filter(|model| !model.is_empty()).or_else(|| exchange.model.get());
+        enter(entry(source, named.cloned().unwrap_or_default(), usage, flags, exchange), exchange);
     }
 }
 

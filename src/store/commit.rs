@@ -1,5 +1,6 @@
 //! Commits: each change is written by the writer and replayed to the mirrors before its caller is answered.
 
+use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::error::TrySendError;
@@ -47,8 +48,15 @@ impl Store {
     /// it, as does a full queue, for which it returns false. The log says how many were lost, once the store can be
     /// written again.
     pub fn ride(&self, change: Change) -> bool {
+        self.ride_with(change, None::<()>)
+    }
+
+    /// [`Store::ride`], with something that is kept until the change counts, or is lost.
+    pub fn ride_with(&self, change: Change, kept: Option<impl fmt::Debug + Send + 'static>) -> bool {
         let (reply, _) = oneshot::channel();
-        let is_queued = matches!(self.queue(QueuedChange { change, reply, withdrawable: None }), Ok(None));
+        let kept = kept.map(|kept| Box::new(kept) as Box<dyn fmt::Debug + Send>);
+        let queued = QueuedChange { change, reply, withdrawable: None, _kept: kept };
+        let is_queued = matches!(self.queue(queued), Ok(None));
         if !is_queued {
             self.state.count_lost();
         }
@@ -62,8 +70,9 @@ impl Store {
         let stage = awaited.stage.clone();
         let (reply, mut outcome) = oneshot::channel();
         let withdrawable = Some(Box::new(Withdrawable::new(stage.clone())));
-        let queued =
-            self.queue(QueuedChange { change, reply, withdrawable }).map_err(CommitFault::NotMade)?;
+        let queued = self
+            .queue(QueuedChange { change, reply, withdrawable, _kept: None })
+            .map_err(CommitFault::NotMade)?;
         if let Some(queued) = queued {
             self.wait_for_room(queued, deadline).await.map_err(CommitFault::NotMade)?;
         }
@@ -91,7 +100,7 @@ impl Store {
     async fn write(&self, change: Change) -> Result<Outcome, CommitFault> {
         let deadline = Instant::now() + self.patience;
         let (reply, outcome) = oneshot::channel();
-        let queued = self.queue(QueuedChange { change, reply, withdrawable: None });
+        let queued = self.queue(QueuedChange { change, reply, withdrawable: None, _kept: None });
         if let Some(queued) = queued.map_err(CommitFault::NotMade)? {
             // Boxed, as a full queue is rare and its future is large.
             Box::pin(self.wait_for_room(queued, deadline)).await.map_err(CommitFault::NotMade)?;

@@ -5,13 +5,14 @@ use std::time::Duration;
 use rusqlite::{Connection, Result, Row, params};
 
 use super::entry::{Entry, EntryFlags, EntrySource, LOST, Remark};
+use super::holds;
 use super::idempotency;
 use super::keyed_submit::SUBMITS_KEPT;
 use super::ledger::LedgerWriter;
 use super::record::{ENDED_KEYS_KEPT, TASKS_KEPT, UPLOADS_KEPT};
 use super::settlement;
 use super::timestamp::time;
-use crate::dashscope::task::Status;
+use crate::dashscope::task::{self, Status};
 use crate::dashscope::usage::Units;
 use crate::usage::{Amount, Charge};
 
@@ -41,6 +42,9 @@ const DELETE_ENTRIES: &str = "DELETE FROM entries WHERE rowid IN
 const DELETE_KEYS: &str = "DELETE FROM keys WHERE sha256 IN
     (SELECT sha256 FROM keys WHERE ended_at < ?1 ORDER BY ended_at LIMIT ?2) RETURNING sha256";
 
+/// DashScope has forgotten any task that the submit of such a hold may have made.
+const EXPIRED_HOLDS: &str = "SELECT id FROM holds WHERE task IS NULL AND made_at < ?1 LIMIT ?2";
+
 /// Deletes rows that have expired at `now`, `most` at most. A task that goes before its end was told is entered as lost.
 pub(super) fn delete_expired(
     connection: &Connection,
@@ -64,6 +68,11 @@ pub(super) fn delete_expired(
     let mut rows = lost.len();
     for entry in lost.into_iter().flatten() {
         settlement::enter(connection, ledger, &entry)?;
+    }
+    let mut holds = connection.prepare_cached(EXPIRED_HOLDS)?;
+    let ids = holds.query_map(params![before(HOLDS_KEPT), (most - rows) as i64], |row| row.get(0))?;
+    for id in ids.collect::<Result<Vec<String>>>()? {
+        rows += usize::from(holds::release(connection, ledger, &id)?);
     }
     rows += uploads.execute(params![before(UPLOADS_KEPT), (most - rows) as i64])?;
     let mut entries = connection.prepare_cached(DELETE_ENTRIES)?;
@@ -102,6 +111,9 @@ fn expired_task(row: &Row<'_>, now: i64) -> Result<Option<Entry>> {
     }))
 }
 
+/// An hour longer than DashScope keeps a task.
+const HOLDS_KEPT: Duration = task::LIFETIME.saturating_add(Duration::from_secs(3600));
+
 #[cfg(test)]
 mod tests {
     use super::super::schema;
@@ -118,6 +130,7 @@ mod tests {
             DELETE_UPLOADS,
             DELETE_ENTRIES,
             DELETE_KEYS,
+            EXPIRED_HOLDS,
             idempotency::DELETE_EXPIRED,
         ] {
             let mut explain =

@@ -207,6 +207,7 @@ const STEPS: [&str; 9] = [
         task TEXT
     ) STRICT, WITHOUT ROWID;
     CREATE UNIQUE INDEX holds_by_task ON holds (task) WHERE task IS NOT NULL;
+    CREATE INDEX holds_without_task ON holds (made_at) WHERE task IS NULL;
     CREATE TABLE days_spent (
         tenant TEXT NOT NULL,
         day INTEGER NOT NULL,

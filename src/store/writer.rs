@@ -1,6 +1,7 @@
 //! The one thread that writes. A commit takes all waiting changes, up to a bound, so that many changes share one sync
 //! of the disk. Their callers are answered after the commit.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub(super) struct QueuedChange {
     pub(super) reply: oneshot::Sender<Answer>,
     /// Present where the caller may take the change back.
     pub(super) withdrawable: Option<Box<Withdrawable>>,
+    /// Dropped once the change counts, or is lost.
+    pub(super) _kept: Option<Box<dyn fmt::Debug + Send>>,
 }
 
 impl QueuedChange {

@@ -28,7 +28,7 @@ async fn gathered(last_commit: usize) -> usize {
         let (reply, outcome) = oneshot::channel();
         outcomes.push(outcome);
         let change = Change::Hide { id: id.into(), claimed_at: SystemTime::now() };
-        queue.try_send(QueuedChange { change, reply, withdrawable: None }).unwrap();
+        queue.try_send(QueuedChange { change, reply, withdrawable: None, _kept: None }).unwrap();
     };
     let come = async {
         send("a");
@@ -86,7 +86,9 @@ fn a_rotation_and_a_key_that_were_given_up_during_their_commit_are_undone() {
     let stages = changes.map(|change| {
         let stage = ChangeStage::default();
         let withdrawable = Some(Box::new(Withdrawable::new(stage.clone())));
-        queue.try_send(QueuedChange { change, reply: oneshot::channel().0, withdrawable }).unwrap();
+        queue
+            .try_send(QueuedChange { change, reply: oneshot::channel().0, withdrawable, _kept: None })
+            .unwrap();
         stage
     });
     writer.take();
@@ -121,7 +123,9 @@ fn all_that_waits_is_written_at_the_end_after_a_fault() {
     let (queue, changes) = mpsc::channel(8);
     for number in 0..5 {
         let change = Change::CreateKey(KeyRecord { id: number.to_string().into(), ..key(number, None) });
-        queue.try_send(QueuedChange { change, reply: oneshot::channel().0, withdrawable: None }).unwrap();
+        queue
+            .try_send(QueuedChange { change, reply: oneshot::channel().0, withdrawable: None, _kept: None })
+            .unwrap();
     }
     let opened = OpenedFile { connection: Some(connection), is_full: true };
     let writer = StoreWriter::new(

@@ -7,7 +7,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Amount, Factor, Rate};
-use crate::dashscope::usage::{Unit, Units};
+use crate::dashscope::usage::{MostUse, Unit, Units};
 
 /// What a tenant pays for a model. A task keeps the terms that stood when it was submitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +61,43 @@ impl Terms {
         (Charge { amount, price, factor: self.factor.to_string().into() }, unpriced)
     }
 
+    /// The greatest possible charge for a call.
+    ///
+    /// # Errors
+    /// A unit that the call surely uses and that has no price.
+    pub fn most(&self, most: &MostUse) -> Result<Amount, Unit> {
+        let covers = |unit: &Unit| {
+            let of_unit =
+                |rate: &&Rate| rate.unit == *unit && (rate.class.is_empty() || most.has(&rate.class));
+            self.rates.iter().any(|rate| of_unit(&rate))
+        };
+        match most.surely() {
+            [] if self.rates.is_empty() => return Err(Unit::InputToken),
+            [] => {}
+            surely if surely.iter().any(covers) => {}
+            surely => return Err(surely[0]),
+        }
+        let greatest = |units: &[Unit]| {
+            let fits = |rate: &&Rate| {
+                units.contains(&rate.unit) && (rate.class.is_empty() || most.may_have(&rate.class))
+            };
+            let costs = self.rates.iter().filter(fits).map(|rate| self.most_of(rate, most));
+            costs.max().unwrap_or(Amount::ZERO)
+        };
+        let parts = greatest(&[Unit::InputVideoSecond]).saturating_add(greatest(&[Unit::OutputVideoSecond]));
+        let video = greatest(&[Unit::VideoSecond]).max(parts);
+        let others =
+            [&[Unit::Image][..], &[Unit::AudioSecond], &[Unit::Character], &INPUT_TOKENS, &OUTPUT_TOKENS];
+        Ok(others.into_iter().map(greatest).fold(video, Amount::saturating_add))
+    }
+
+    /// The charge for the most of a rate's unit, or the greatest amount that there is.
+    fn most_of(&self, rate: &Rate, most: &MostUse) -> Amount {
+        let mut sum = Sum::default();
+        sum.add(most.of(rate.unit).saturating_mul(1_000), rate);
+        sum.times(self.factor).unwrap_or(Amount::MAX)
+    }
+
     /// True if the input and the output of a video have prices, rather than their sum.
     fn is_by_parts(&self, units: &Units, class: &str, input_tokens: u64) -> bool {
         let is_used = |rate: &&Rate| is_video(rate.unit) && units.get(rate.unit) > 0;
@@ -100,6 +137,18 @@ impl<'de> Deserialize<'de> for Terms {
         Self::from_text(&text).ok_or_else(|| D::Error::custom("terms of a price were expected"))
     }
 }
+
+/// Kinds of tokens of which a caller sends no more together than of each.
+const INPUT_TOKENS: [Unit; 6] = [
+    Unit::InputToken,
+    Unit::CachedToken,
+    Unit::CacheWriteToken,
+    Unit::InputAudioToken,
+    Unit::InputImageToken,
+    Unit::InputVideoToken,
+];
+const OUTPUT_TOKENS: [Unit; 4] =
+    [Unit::OutputToken, Unit::ThinkingToken, Unit::OutputAudioToken, Unit::OutputImageToken];
 
 /// Tokens that the caller sent, by which rates are chosen.
 fn input_tokens(units: &Units) -> u64 {
@@ -269,5 +318,26 @@ mod tests {
     #[test]
     fn a_sum_that_no_amount_holds_is_none() {
         assert_eq!(cost("1000 character=9000000000", "character=999999999999999", "").amount, None);
+    }
+
+    #[test]
+    fn the_most_is_what_no_call_costs_more_than() {
+        let path = "/api/v1/services/aigc/video-generation/video-synthesis";
+        let most = |terms_text: &str, model: &str, body: &str| {
+            let most = MostUse::of_task(path, model, Some(body.as_bytes()));
+            terms(terms_text).most(&most).map(Amount::short)
+        };
+        let text = "0.5 video_second[720P]=0.6,video_second[1080P]=1";
+        let of_720 = r#"{"parameters":{"duration":5,"resolution":"720P"}}"#;
+        assert_eq!(most(text, "wan2.7-t2v", of_720), Ok("1.5".into()));
+        assert_eq!(most(text, "wan2.7-t2v", "{}"), Ok("7.5".into()));
+        assert_eq!(most("1 video_second[720P]=0.6", "wan2.7-t2v", "{}"), Err(Unit::VideoSecond));
+        assert_eq!(most("1 image=0.6", "wan2.7-t2v", "{}"), Err(Unit::VideoSecond));
+        let parts = "1 input_video_second=1,output_video_second=2";
+        assert_eq!(most(parts, "wan2.7-videoedit", "{}"), Ok("30".into()));
+        let call = MostUse::of_call(1_000);
+        let tokens = terms("1 input_token=2/1000,cached_token=1/1000,output_token=1/32768");
+        assert_eq!(tokens.most(&call).map(Amount::short), Ok("3".into()));
+        assert_eq!(terms("1 ").most(&call), Err(Unit::InputToken));
     }
 }

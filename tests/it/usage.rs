@@ -1,5 +1,6 @@
 //! Usage: what a task used is in the ledger once, from the upstream's own answer.
 
+mod budgets;
 mod calls;
 mod command;
 mod counts;

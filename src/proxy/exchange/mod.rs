@@ -28,11 +28,12 @@ use crate::config::{LogTarget, Mount};
 use crate::dashscope::model_field;
 use crate::dashscope::operation::{Operation, Surface};
 use crate::dashscope::secret_look::looks_like_secret;
-use crate::limits::{Admitted, RateStatus};
+use crate::limits::{Admitted, CallHold, RateStatus};
 use crate::polling::SentSubmit;
 use crate::polling::hub::PollHub;
 use crate::proxy::admit::permit::Permit;
 use crate::proxy::held_key::HeldKey;
+use crate::proxy::held_money::HeldMoney;
 use crate::proxy::peer::{ConnectionState, Peer};
 use crate::proxy::rejection::Rejection;
 use crate::proxy::route::{Route, Unrouted};
@@ -82,6 +83,10 @@ pub(super) struct Exchange {
     pub held_key: OnceCell<HeldKey>,
     /// A submit on its way. Dropped with the exchange, it has lost its answer.
     sent: RefCell<Option<SentSubmit>>,
+    /// Money that the store holds for a submit.
+    pub held_money: RefCell<Option<HeldMoney>>,
+    /// Money that is held for a call that is no submit.
+    pub call_hold: RefCell<Option<CallHold>>,
     /// Progress of the request's body.
     pub upload: OnceCell<Rc<Progress>>,
     /// The client did not ask for the event of a stream that tells the use.
@@ -159,6 +164,8 @@ impl Exchange {
             submit_progress: RefCell::default(),
             held_key: OnceCell::new(),
             sent: RefCell::default(),
+            held_money: RefCell::default(),
+            call_hold: RefCell::default(),
             upload: OnceCell::new(),
             hides_usage: Cell::new(false),
             carried_in: Cell::new(0),
@@ -299,7 +306,8 @@ impl Exchange {
         let is_metered = self.operation().is_some_and(|call| call.is_inference() || call.is_socket());
         if (submits || is_metered || self.is_told()) && self.model.get().is_none() {
             let read = || match self.upload.get()? {
-                upload if submits => upload.model(),
+                // Where a body names two, the upstream takes the last, and it is paid for.
+                upload if submits || self.permit().tenant().billing.prices.is_some() => upload.model(),
                 upload => {
                     model_field::first(&upload.beginning(MODEL_WITHIN_BYTES)).or_else(|| upload.model())
                 }
@@ -322,6 +330,9 @@ impl Exchange {
         self.start.take();
         self.submit_progress.take();
         self.note_sent(false);
+        if let Some(money) = self.held_money.take() {
+            money.conclude(true);
+        }
         self.settle_submit();
     }
 
@@ -369,6 +380,9 @@ impl Exchange {
         if let Some(key) = self.held_key.get() {
             key.note_sent(is_sent);
         }
+        if let Some(money) = self.held_money.borrow().as_ref().filter(|_| is_sent) {
+            money.note_sent();
+        }
     }
 
     /// Notes whether a submit may have made a task that no client is told of.
@@ -383,6 +397,9 @@ impl Exchange {
         self.lose_submit();
         if let Some(key) = self.held_key.get() {
             key.conclude(was_refused || answered.is_err() && !key.is_sent());
+        }
+        if let Some(money) = self.held_money.take() {
+            money.conclude(was_refused);
         }
     }
 

@@ -5,6 +5,7 @@ mod choose;
 mod classify;
 mod forward;
 mod pace;
+mod reserve;
 mod rewrite;
 
 use std::convert::Infallible;
@@ -21,6 +22,7 @@ use self::classify::Classified;
 use self::forward::NoAnswer;
 use self::pace::{NoAttempt, SubmitWait};
 use self::rewrite::Outbound;
+use crate::account::Account;
 use crate::account::choice::{AccountFeedback, TriedAccounts};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::refusal::{self, RefusalCause};
@@ -29,6 +31,7 @@ use crate::proxy::exchange::spans::AttemptSpan;
 use crate::proxy::passage::Passage;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::resolve;
+use crate::proxy::route::Route;
 use crate::proxy::worker::Proxy;
 use crate::telemetry::stopwatch::Awaited;
 use crate::upstream::Download;
@@ -59,6 +62,7 @@ impl Proxy {
         let (permit, route) = (exchange.permit(), native.as_ref().unwrap_or(exchange.route()));
         let mut choice = Choice::new(permit, route, destination, &request, &mut body, &self.shared).await?;
         exchange.note_known_model(choice.known_model());
+        let needed = Self::money_needed(permit, route, &choice, &mut body).await?;
         let mut submit_wait =
             client.map(|client| SubmitWait::new(permit, &request.headers, client, &exchange));
         let mut tried = TriedAccounts::default();
@@ -80,6 +84,7 @@ impl Proxy {
                 }
             };
             exchange.judge_again(&self.shared.directory)?;
+            self.reserve(needed.as_ref(), &exchange, pick.account).await?;
             let (progress, key, account) = (body.progress(), pick.key, pick.account);
             exchange.go_to(
                 &self.shared.hub,
@@ -144,20 +149,33 @@ impl Proxy {
                 continue;
             }
             exchange.note_model(choice.known_model());
-            if is_hidden {
-                Box::pin(delay_next_query(&choice, &exchange)).await;
-                return Err(Rejection::AccountFault);
-            }
             if !permit.submits() {
                 progress.forget();
             }
-            if route.operation == Operation::UploadPolicy && response.status().is_success() {
-                let model = choice.model.as_deref().unwrap_or_default();
-                Box::pin(resolve::note(&self.shared, permit, model, &account.name, &mut response)).await?;
-            }
-            choice.tell_when(&mut response, &self.shared.accounts, Instant::now());
-            return Ok(response);
+            return self.accept(response, is_hidden, &choice, route, account, &exchange).await;
         }
+    }
+
+    /// Takes an answer that no other attempt follows.
+    async fn accept(
+        &self,
+        mut response: Response<Download>,
+        is_hidden: bool,
+        choice: &Choice<'_>,
+        route: &Route,
+        account: &Account,
+        exchange: &Exchange,
+    ) -> Result<Response<Download>, Rejection> {
+        if is_hidden {
+            Box::pin(delay_next_query(choice, exchange)).await;
+            return Err(Rejection::AccountFault);
+        }
+        if route.operation == Operation::UploadPolicy && response.status().is_success() {
+            let (permit, model) = (exchange.permit(), choice.model.as_deref().unwrap_or_default());
+            Box::pin(resolve::note(&self.shared, permit, model, &account.name, &mut response)).await?;
+        }
+        choice.tell_when(&mut response, &self.shared.accounts, Instant::now());
+        Ok(response)
     }
 
     /// The answer if no attempt is left: the last one of the upstream if it tells the client what it needs to know, else

@@ -78,6 +78,8 @@ pub enum Reason {
     AuthRate,
     ModelNotAllowed,
     OverCap,
+    Budget,
+    Unpriced,
     NoRoom,
     Paced,
     AccountsOut,

@@ -101,6 +101,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "tenant",
             "unified",
             "upstream",
+            "usage",
         ],
     ),
     (
@@ -111,7 +112,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("tenant", &["account", "config", "dashscope", "net", "store", "telemetry"]),
     ("upstream", &["account", "config", "dashscope", "net", "telemetry"]),
     ("account", &["config", "dashscope", "limits", "net", "store", "telemetry"]),
-    ("limits", &["config", "dashscope"]),
+    ("limits", &["config", "dashscope", "usage"]),
     ("store", &["dashscope", "unified", "usage"]),
     ("telemetry", &["config", "dashscope", "net"]),
     ("config", &["dashscope", "net", "unified", "usage"]),

@@ -1,0 +1,142 @@
+//! Reservation: a call of a tenant whose money is limited is sent only if the greatest possible cost has room.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use hyper::body::Body as _;
+use uuid::Uuid;
+
+use super::choose::Choice;
+use crate::account::Account;
+use crate::config::{Billing, Unpriced};
+use crate::dashscope::usage::{MostUse, Unit};
+use crate::proxy::admit::permit::Permit;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::held_money::HeldMoney;
+use crate::proxy::money_fault::MoneyFault;
+use crate::proxy::read_model::read_model;
+use crate::proxy::rejection::Rejection;
+use crate::proxy::route::Route;
+use crate::proxy::worker::Proxy;
+use crate::store::{Change, Exhausted, Hold, MoneyLimits, Outcome};
+use crate::upstream::{BEGINNING_BYTES, Upload};
+use crate::usage::Amount;
+
+/// The money that a request needs before it is sent.
+#[derive(Debug, Clone)]
+pub(in crate::proxy) struct NeededMoney {
+    model: Box<str>,
+    amount: Amount,
+}
+
+impl Proxy {
+    /// Finds out what a request costs at most; `None` for one that needs no money.
+    ///
+    /// # Errors
+    /// `Money`; the fault of the client's body.
+    pub(super) async fn money_needed(
+        permit: &Permit,
+        route: &Route,
+        choice: &Choice<'_>,
+        body: &mut Upload,
+    ) -> Result<Option<NeededMoney>, Rejection> {
+        let billing = &permit.tenant().billing;
+        let costs = permit.submits() || route.operation.is_inference() || route.operation.is_socket();
+        if !billing.has_limit() || !costs {
+            return Ok(None);
+        }
+        let model = match choice.known_model() {
+            Some(model) => model.into(),
+            None => read_model(permit, body).await?.unwrap_or_default(),
+        };
+        let most = if permit.submits() {
+            let most_bytes = permit.directory().settings.server.max_body_bytes;
+            let read = body.read_ahead(BEGINNING_BYTES, |_| false).await;
+            let is_whole = read.map_err(|fault| Rejection::of_body(fault, most_bytes))?;
+            let known = is_whole.then(|| body.whole());
+            MostUse::of_task(&route.path, &model, known.as_deref())
+        } else {
+            MostUse::of_call(body.size_hint().exact().unwrap_or(body.size_hint().lower()))
+        };
+        let amount = amount(billing, &model, &most)?;
+        Ok(Some(NeededMoney { model, amount }))
+    }
+
+    /// Holds the money that a request needs: of a submit in the store, of any other call in memory until its use is
+    /// entered. Nothing is held for a request that needs none.
+    ///
+    /// # Errors
+    /// `Money`; `StoreUnavailable`.
+    pub(super) async fn reserve(
+        &self,
+        needed: Option<&NeededMoney>,
+        exchange: &Exchange,
+        account: &Account,
+    ) -> Result<(), Rejection> {
+        let Some(NeededMoney { model, amount }) = needed else { return Ok(()) };
+        let permit = exchange.permit();
+        let (tenant, now) = (permit.tenant(), SystemTime::now());
+        let limits =
+            MoneyLimits { budgets: tenant.billing.budgets.clone(), is_prepaid: tenant.billing.prepaid };
+        let store = &self.shared.store;
+        if !permit.submits() {
+            if exchange.call_hold.borrow().is_some() {
+                return Ok(());
+            }
+            let check = |held| store.standing(&tenant.name).check(&limits, *amount, held, now, store.zone());
+            let held = self.shared.call_holds.hold_for_call(&tenant.name, *amount, check);
+            exchange.call_hold.replace(Some(held.map_err(|limit| refused(exchange, limit, now))?));
+            return Ok(());
+        }
+        // Held in memory until the store has it, so that calls leave room.
+        let (_passing, held_for_calls) = self.shared.call_holds.hold_for_submit(&tenant.name, *amount);
+        let id: Arc<str> = Uuid::new_v4().to_string().into();
+        let hold = Hold {
+            id: Arc::clone(&id),
+            tenant: Arc::clone(&tenant.name),
+            key_id: permit.caller().key_id().into(),
+            account: Arc::clone(&account.name),
+            model: model.clone(),
+            mount: Arc::clone(&exchange.route().mount(exchange.directory()).prefix),
+            made_at: now,
+            amount: *amount,
+            limits,
+            held_for_calls,
+        };
+        // Kept before it is written: a client that leaves meanwhile, or a store that does not answer in time, frees it.
+        let held = HeldMoney::new(store.clone(), id, Arc::clone(&tenant.name));
+        match store.commit(Change::Reserve(Arc::new(hold))).await {
+            Ok(Outcome::Exhausted(limit)) => Err(refused(exchange, limit, now)),
+            Ok(_) => {
+                exchange.held_money.replace(Some(held));
+                Ok(())
+            }
+            Err(fault) => {
+                tracing::error!(%fault, "no money could be held for a submit");
+                Err(Rejection::StoreUnavailable)
+            }
+        }
+    }
+}
+
+/// The greatest possible cost.
+fn amount(billing: &Billing, model: &str, most: &MostUse) -> Result<Amount, Rejection> {
+    let terms = billing.terms(model, SystemTime::now());
+    let cost = terms.map_or(Err(Unit::InputToken), |terms| terms.most(most));
+    cost.or_else(|unit| match billing.unpriced {
+        Unpriced::Allow => Ok(Amount::ZERO),
+        Unpriced::Refuse => {
+            let fault = MoneyFault::Unpriced { model: model.into(), unit: unit.label() };
+            Err(Rejection::Money(Box::new(fault)))
+        }
+    })
+}
+
+fn refused(exchange: &Exchange, limit: Exhausted, now: SystemTime) -> Rejection {
+    let renews = limit.renews_at.map(|at| {
+        let text = exchange.ledger().zone().moment(at).into_boxed_str();
+        (at.duration_since(now).unwrap_or_default(), text)
+    });
+    let currency = Arc::clone(&exchange.directory().settings.usage.currency);
+    Rejection::Money(Box::new(MoneyFault::Budget { limit, currency, renews }))
+}

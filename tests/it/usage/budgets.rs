@@ -1,0 +1,219 @@
+//! Budgets: what would cost more than is left is refused before anything is sent, and nothing stays held.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use dashgate::store::Store;
+use serde_json::{Value, json};
+
+use super::SUBMIT;
+use crate::harness::{Gateway, Message, TENANT_KEY, Upstream, answer, eventually, message};
+
+const CHAT: &str = "POST /wan/compatible-mode/v1/chat/completions";
+
+fn configuration(upstream: &Upstream, tenant: &str) -> String {
+    let address = upstream.address;
+    format!(
+        r#"
+[server]
+listen = "127.0.0.1:0"
+[admin]
+listen = "127.0.0.1:0"
+token = "admin-4c1d7be09f2a5836"
+[[prices]]
+list = "default"
+models = ["wan2.7-*"]
+unit = "video_second"
+price = "1"
+[[prices]]
+list = "default"
+models = ["qwen*"]
+unit = "input_token"
+price = "0"
+[[prices]]
+list = "default"
+models = ["qwen*"]
+unit = "output_token"
+price = "1"
+per = 32768
+[[accounts]]
+name = "main"
+base_url = "http://{address}"
+keys = ["sk-upstream"]
+[[mounts]]
+prefix = "/wan"
+[[tenants]]
+name = "one"
+prices = "default"
+{tenant}
+keys = [{{ id = "key", key = "{TENANT_KEY}" }}]
+"#
+    )
+}
+
+/// An upstream that makes a task of each submit, but for those that ask it to refuse or to leave; tasks whose id begins
+/// with `failed` fail. It counts the submits that it has made a task of.
+fn upstream() -> (Upstream, Arc<AtomicUsize>) {
+    let made = Arc::<AtomicUsize>::default();
+    let counted = Arc::clone(&made);
+    let upstream = Upstream::start(move |request, stream| {
+        let line = request.start_line().to_owned();
+        let (status, body) = if let Some(id) = line.strip_prefix("GET /api/v1/tasks/") {
+            let id = id.split(' ').next().expect("an id");
+            let (status, usage) = match id.starts_with("failed") {
+                true => ("FAILED", Value::Null),
+                false => ("SUCCEEDED", json!({"duration": 5, "SR": 720, "video_count": 1})),
+            };
+            ("200 OK", json!({"output": {"task_id": id, "task_status": status}, "usage": usage}))
+        } else if line.contains("chat/completions") {
+            ("200 OK", json!({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 16_384}}))
+        } else {
+            let asked = request.json();
+            match asked["id"].as_str().unwrap_or_default() {
+                "refuse" => ("400 Bad Request", json!({"code": "InvalidParameter", "message": "m"})),
+                "leave" => return false,
+                id => {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    (
+                        "200 OK",
+                        json!({"output": {"task_id": id, "task_status": "PENDING"}, "request_id": "r"}),
+                    )
+                }
+            }
+        };
+        stream.write_all(&answer(status, &[], &body.to_string())).is_ok()
+    });
+    (upstream, made)
+}
+
+fn key() -> String {
+    format!("Authorization: Bearer {TENANT_KEY}")
+}
+
+fn submit(id: &str) -> String {
+    let body = json!({"model": "wan2.7-t2v", "id": id, "parameters": {"duration": 5}}).to_string();
+    message(SUBMIT, &[&key(), "X-DashScope-Async: enable"], &body)
+}
+
+fn poll(gateway: &Gateway, id: &str) -> Message {
+    gateway.ask(message(&format!("GET /wan/v1/tasks/{id}"), &[&key()], ""))
+}
+
+fn assert_refused(answer: &Message, reason: &str) {
+    assert_eq!(answer.field("x-dashgate-reason").as_deref(), Some(reason), "{}", answer.text());
+}
+
+/// Spent and held of the tenant, from the store.
+fn standing(gateway: Gateway) -> [String; 2] {
+    let directory = gateway.stop();
+    let store = Store::open(&directory.path().join("dashgate.db")).expect("a store");
+    let standing = store.standing("one");
+    [standing.spent[3].short(), standing.held.short()]
+}
+
+#[test]
+fn sixteen_clients_at_the_end_of_a_budget_never_overspend() {
+    let (upstream, made) = upstream();
+    let budget = "budgets = [{ amount = \"20\", period = \"month\" }]";
+    let gateway = Arc::new(Gateway::from_file(&configuration(&upstream, budget)));
+    let start = Arc::new(Barrier::new(16));
+    let clients = (0..16).map(|number| {
+        let (gateway, start) = (Arc::clone(&gateway), Arc::clone(&start));
+        thread::spawn(move || {
+            start.wait();
+            gateway.ask(submit(&format!("task-{number}"))).status()
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    let mut statuses: Vec<u16> =
+        clients.into_iter().map(|client| client.join().expect("an answer")).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [[200; 4].as_slice(), &[429; 12]].concat());
+    assert_eq!(made.load(Ordering::Relaxed), 4);
+    let refused = gateway.ask(submit("one-more"));
+    assert_refused(&refused, "budget");
+    assert_eq!(refused.json()["code"], "Throttling.AllocationQuota");
+    let text = refused.text();
+    assert!(text.contains("budget of 20 CNY a month") && text.contains("20 CNY are held"), "{text}");
+    assert!(text.contains("begins anew at 20"), "{text}");
+    assert_eq!(refused.field("x-should-retry").as_deref(), Some("false"));
+    let wait: u64 = refused.field("retry-after").and_then(|wait| wait.parse().ok()).expect("a time");
+    assert!((1..=3600).contains(&wait), "{wait}");
+}
+
+#[test]
+fn a_task_that_fails_gives_its_money_back_and_a_refused_submit_holds_none() {
+    let (upstream, _) = upstream();
+    let budget = "budgets = [{ amount = \"10\", period = \"total\" }]";
+    let gateway = Gateway::from_file(&configuration(&upstream, budget));
+    for _ in 0..3 {
+        assert_eq!(gateway.ask(submit("refuse")).status(), 400);
+    }
+    for id in ["failed-1", "good-1"] {
+        assert_eq!(gateway.ask(submit(id)).status(), 200, "{id}");
+    }
+    assert_refused(&gateway.ask(submit("good-2")), "budget");
+    assert_eq!(poll(&gateway, "failed-1").json()["output"]["task_status"], "FAILED");
+    assert_eq!(gateway.ask(submit("good-2")).status(), 200);
+    for id in ["good-1", "good-2"] {
+        assert_eq!(poll(&gateway, id).field("x-dashgate-cost").as_deref(), Some("5.000000000 CNY"));
+    }
+    assert_refused(&gateway.ask(submit("good-3")), "budget");
+    assert_eq!(standing(gateway), ["10", "0"]);
+}
+
+#[test]
+fn a_lost_answer_keeps_its_money_held_over_a_restart() {
+    let (upstream, _) = upstream();
+    let budget = "budgets = [{ amount = \"10\", period = \"total\" }]";
+    let text = configuration(&upstream, budget);
+    let gateway = Gateway::from_file(&text);
+    assert_eq!(gateway.ask(submit("leave")).status(), 502);
+    assert_eq!(gateway.ask(submit("good-1")).status(), 200);
+    assert_refused(&gateway.ask(submit("good-2")), "budget");
+    let gateway = Gateway::from_file_in(gateway.stop(), &text);
+    assert_refused(&gateway.ask(submit("good-2")), "budget");
+    assert_eq!(poll(&gateway, "good-1").status(), 200);
+    assert_refused(&gateway.ask(submit("good-2")), "budget");
+    assert_eq!(standing(gateway), ["5", "5"]);
+}
+
+#[test]
+fn what_has_no_price_is_refused_where_money_is_limited() {
+    let (upstream, made) = upstream();
+    let tenant = "budgets = [{ amount = \"10\", period = \"day\" }]";
+    let gateway = Gateway::from_file(&configuration(&upstream, tenant));
+    let other = |id: &str| {
+        let body = json!({"model": "wan2.2-t2v-plus", "id": id}).to_string();
+        message(SUBMIT, &[&key(), "X-DashScope-Async: enable"], &body)
+    };
+    let refused = gateway.ask(other("x"));
+    assert_refused(&refused, "unpriced");
+    assert_eq!(refused.status(), 403);
+    let text = refused.text();
+    assert!(text.contains("wan2.2-t2v-plus") && text.contains("video_second"), "{text}");
+    assert_eq!(made.load(Ordering::Relaxed), 0);
+    gateway.reload(&configuration(&upstream, &format!("{tenant}\nunpriced = \"allow\"")));
+    assert_eq!(gateway.ask(other("x")).status(), 200);
+}
+
+#[test]
+fn calls_hold_their_greatest_cost_while_they_run_and_then_what_they_cost() {
+    let (upstream, _) = upstream();
+    let tenant = "budgets = [{ amount = \"2\", period = \"week\" }]";
+    let gateway = Gateway::from_file(&configuration(&upstream, tenant));
+    let chat = || gateway.ask(message(CHAT, &[&key()], r#"{"model":"qwen3-max","messages":[]}"#));
+    // Each costs a half, and one at most.
+    for number in 1..=3 {
+        assert_eq!(chat().status(), 200);
+        eventually("the call is entered", || {
+            gateway.administer("GET /admin/usage?by=tenant", "").json()["total"]["entries"] == number
+        });
+    }
+    let refused = chat();
+    assert_refused(&refused, "budget");
+    assert_eq!(refused.json()["error"]["code"], "insufficient_quota");
+    assert_eq!(standing(gateway), ["1.5", "0"]);
+}
