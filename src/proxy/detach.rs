@@ -25,6 +25,16 @@ impl<F: Future + 'static> DetachOnDrop<F> {
     pub(super) fn new(work: F, tasks: &TaskTracker) -> Self {
         Self { work: Some(Box::pin(AssertUnwindSafe(work).catch_unwind())), token: tasks.token() }
     }
+
+    /// True until the work has ended or is given up.
+    pub(super) const fn is_under_way(&self) -> bool {
+        self.work.is_some()
+    }
+
+    /// Drops the work, which then does not go on.
+    pub(super) fn give_up(&mut self) {
+        self.work = None;
+    }
 }
 
 impl<F: Future + 'static> Future for DetachOnDrop<F> {

@@ -110,6 +110,14 @@ impl CallMeter {
     }
 }
 
+/// Enters an estimate for a call whose client left before its answer began.
+pub(super) fn enter_unanswered(exchange: &Exchange) {
+    exchange.note_model(None);
+    let request_id = exchange.new_id().to_string().into();
+    let answer = MeteredAnswer::Whole { pieces: Vec::new(), bytes: 0 };
+    CallMeter { request_id, codings: Vec::new(), answer }.finish(false, exchange);
+}
+
 /// Enters a use, and counts it.
 pub(super) fn enter(entry: Entry, exchange: &Exchange) {
     let entry = Arc::new(entry);

@@ -30,6 +30,8 @@ mod poll;
 mod presented_key;
 mod query_model;
 mod read_model;
+mod read_on;
+mod reading_on;
 mod refusal_row;
 mod rejection;
 mod replay;

@@ -1,6 +1,6 @@
 //! The body that the client reads. It holds the exchange, which ends when the body is dropped.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::exchange::Exchange;
 use super::meter::CallMeter;
+use super::reading_on::{MOST_BYTES, reads_on};
 use super::take_usage::UsageTaker;
 use crate::dashscope::headers::REQUEST_ID;
 use crate::telemetry::metrics::Outcome;
@@ -25,6 +26,7 @@ pub struct Observed {
     /// Present until the use of the call is entered.
     meter: Option<Box<CallMeter>>,
     taker: Option<Box<UsageTaker>>,
+    has_client: bool,
     exchange: Rc<Exchange>,
 }
 
@@ -100,8 +102,13 @@ fn observe(mut response: Response<BodySource>, exchange: &Rc<Exchange>) -> Respo
     let is_ours = matches!(response.body(), BodySource::Whole(_));
     let meter = if is_ours { None } else { CallMeter::of(&response, exchange) };
     let taker = if is_ours { None } else { UsageTaker::of(&mut response, exchange) };
-    let mut observed =
-        response.map(|source| Observed { source, meter, taker, exchange: Rc::clone(exchange) });
+    let mut observed = response.map(|source| Observed {
+        source,
+        meter,
+        taker,
+        has_client: true,
+        exchange: Rc::clone(exchange),
+    });
     if observed.body().is_end_stream() {
         observed.body_mut().end();
     }
@@ -157,7 +164,41 @@ impl Observed {
 /// Also where the client has left, or the answer broke off: what was used is owed.
 impl Drop for Observed {
     fn drop(&mut self) {
+        if self.may_be_read_on() {
+            let exchange = Rc::clone(&self.exchange);
+            let source = std::mem::replace(&mut self.source, BodySource::Whole(Bytes::new()));
+            let rest = Self { source, meter: self.meter.take(), taker: None, has_client: false, exchange };
+            return self.exchange.reading_on().read(rest.read_rest());
+        }
         self.enter(false);
+    }
+}
+
+impl Observed {
+    /// True if the client left an answer whose use is not known yet, and it may be read on. Takes the leave to.
+    fn may_be_read_on(&self) -> bool {
+        self.has_client
+            && self.meter.is_some()
+            && self.exchange.outcome.get() == Outcome::Abandoned
+            && reads_on(self.exchange.permit().tenant())
+            && self.exchange.takes_read_on_slot()
+    }
+
+    /// Reads the rest of the answer without a client, and enters its use.
+    async fn read_rest(mut self) {
+        self.exchange.stopwatch.set_waiting(Awaited::Client, false);
+        let mut left = MOST_BYTES;
+        loop {
+            match poll_fn(|cx| self.next_frame(cx)).await {
+                None => return self.enter(true),
+                Some(Err(_)) => return,
+                Some(Ok(frame)) => {
+                    let bytes = frame.data_ref().map_or(0, Bytes::len);
+                    let Some(rest) = left.checked_sub(bytes) else { return };
+                    left = rest;
+                }
+            }
+        }
     }
 }
 

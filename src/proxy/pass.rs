@@ -10,6 +10,8 @@ use tokio::time::timeout_at;
 use super::exchange::Exchange;
 use super::observe::{self, Observed};
 use super::passage::{Destination, Passage};
+use super::read_on;
+use super::reading_on::reads_on;
 use super::rejection::Rejection;
 use super::worker::Proxy;
 use crate::dashscope::operation::Operation;
@@ -19,10 +21,21 @@ use crate::upstream::Download;
 
 impl Proxy {
     /// Sends a call and passes its answer on.
-    pub(super) async fn pass(&self, passage: Box<Passage>) -> Result<Response<Observed>, Rejection> {
+    pub(super) async fn pass(
+        self: &Rc<Self>,
+        passage: Box<Passage>,
+    ) -> Result<Response<Observed>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
         let version = passage.request.version;
         let route = passage.route();
+        if route.operation.is_inference() && reads_on(exchange.permit().tenant()) {
+            let (proxy, held) = (Rc::clone(self), Rc::clone(&exchange));
+            let work = async move {
+                let response = proxy.passed(passage, None).await?;
+                Ok(proxy.deliver(response, &held, version))
+            };
+            return read_on::await_answer(work, &exchange).await;
+        }
         let cancels = (route.operation == Operation::TaskCancel)
             .then(|| Arc::from(route.task_id().unwrap_or_default()));
         let is_poll = route.operation == Operation::TaskGet;

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::Shared;
 use super::exchange::LiveExchanges;
 use super::exchange::recorder::Recorder;
+use super::reading_on::ReadingOn;
 use crate::telemetry::traces::Tracer;
 use crate::upstream::Upstream;
 
@@ -30,13 +31,15 @@ pub struct Proxy {
 impl Proxy {
     pub fn new(shared: Shared, tracer: Option<Tracer>) -> Self {
         let (metrics, lines) = (Arc::clone(&shared.metrics), shared.access_log.writer());
+        let running = TaskTracker::new();
+        let reading_on = ReadingOn::new(running.clone());
         Self {
-            recorder: Rc::new(Recorder::new(metrics, lines, tracer, shared.store.clone())),
+            recorder: Rc::new(Recorder::new(metrics, lines, tracer, shared.store.clone(), reading_on)),
             upstream: Upstream::new(Arc::clone(&shared.directory.load().settings.proxies)),
             shared,
             draining: CancellationToken::new(),
             parting: Cell::new(false),
-            running: TaskTracker::new(),
+            running,
             live: Rc::default(),
         }
     }

@@ -4,6 +4,7 @@ mod budgets;
 mod calls;
 mod command;
 mod counts;
+mod left;
 mod prices;
 mod sockets;
 mod streams;

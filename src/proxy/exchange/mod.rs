@@ -35,6 +35,7 @@ use crate::proxy::admit::permit::Permit;
 use crate::proxy::held_key::HeldKey;
 use crate::proxy::held_money::HeldMoney;
 use crate::proxy::peer::{ConnectionState, Peer};
+use crate::proxy::reading_on::{ReadOnSlot, ReadingOn};
 use crate::proxy::rejection::Rejection;
 use crate::proxy::route::{Route, Unrouted};
 use crate::store::Store;
@@ -91,6 +92,8 @@ pub(super) struct Exchange {
     pub upload: OnceCell<Rc<Progress>>,
     /// The client did not ask for the event of a stream that tells the use.
     pub hides_usage: Cell<bool>,
+    /// Held while the answer is read on without its client.
+    read_on_slot: OnceCell<ReadOnSlot>,
     /// Bytes that the client sent over a WebSocket.
     carried_in: Cell<u64>,
     /// Bytes of the answer's body, or of a WebSocket, to the client.
@@ -168,6 +171,7 @@ impl Exchange {
             call_hold: RefCell::default(),
             upload: OnceCell::new(),
             hides_usage: Cell::new(false),
+            read_on_slot: OnceCell::new(),
             carried_in: Cell::new(0),
             carried_out: Cell::new(0),
             status: Cell::new(None),
@@ -226,6 +230,30 @@ impl Exchange {
     /// The store that keeps the entries of calls.
     pub(super) fn ledger(&self) -> &Store {
         &self.recorder.store
+    }
+
+    /// The worker's answers that are read on.
+    pub(super) fn reading_on(&self) -> &ReadingOn {
+        &self.recorder.reading_on
+    }
+
+    /// Takes leave to read the answer on, once; false if too many answers are read on.
+    pub(super) fn takes_read_on_slot(&self) -> bool {
+        if self.read_on_slot.get().is_none()
+            && let Some(slot) = self.reading_on().slot()
+        {
+            let _ = self.read_on_slot.set(slot);
+        }
+        self.read_on_slot.get().is_some()
+    }
+
+    /// True if the upstream may have the whole request.
+    pub(super) fn is_sent_whole(&self) -> bool {
+        // A body that the gateway changed has a progress of its own.
+        let has_gone = |upload: &Rc<Progress>| {
+            upload.is_finished() || self.hides_usage.get() && upload.remainder.is_read()
+        };
+        self.attempts.get() > 0 && self.upload.get().is_none_or(has_gone)
     }
 
     pub(super) fn directory(&self) -> &Arc<Directory> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::proxy::reading_on::ReadingOn;
 use crate::store::Store;
 use crate::telemetry::access_log::LogWriter;
 use crate::telemetry::metrics::Metrics;
@@ -19,6 +20,8 @@ pub struct Recorder {
     pub tracer: Option<Tracer>,
     /// The store, for the entries of calls.
     pub store: Store,
+    /// Answers whose clients left.
+    pub(super) reading_on: ReadingOn,
     pub(super) log_writer: LogWriter,
     /// Keyed at random, so that request ids can't be predicted.
     ids: RandomState,
@@ -26,8 +29,15 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    pub fn new(metrics: Arc<Metrics>, log_writer: LogWriter, tracer: Option<Tracer>, store: Store) -> Self {
-        Self { metrics, tracer, store, log_writer, ids: RandomState::new(), count: Cell::new(0) }
+    pub fn new(
+        metrics: Arc<Metrics>,
+        log_writer: LogWriter,
+        tracer: Option<Tracer>,
+        store: Store,
+        reading_on: ReadingOn,
+    ) -> Self {
+        let (ids, count) = (RandomState::new(), Cell::new(0));
+        Self { metrics, tracer, store, reading_on, log_writer, ids, count }
     }
 
     /// A request id that no other request has. An id from the kernel's randomness would cost a system call more.

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::entries;
 use crate::harness::{Gateway, Message, TENANT_KEY, Upstream, answer, message};
 
-const CHAT: &str = r#"{"id":"c","choices":[{"message":{"content":"\"usage\":{\"prompt_tokens\":1}"}}],"usage":{"prompt_tokens":30,"completion_tokens":20,"total_tokens":50,"prompt_tokens_details":{"cached_tokens":10},"completion_tokens_details":{"reasoning_tokens":5}}}"#;
+pub(super) const CHAT: &str = r#"{"id":"c","choices":[{"message":{"content":"\"usage\":{\"prompt_tokens\":1}"}}],"usage":{"prompt_tokens":30,"completion_tokens":20,"total_tokens":50,"prompt_tokens_details":{"cached_tokens":10},"completion_tokens_details":{"reasoning_tokens":5}}}"#;
 pub(super) const CHUNKS: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"a \\\"usage\\\":{}\"}}],\"usage\":null}\n\n\
                       data: {\"choices\":[{\"delta\":{\"content\":\"b\"}}],\"usage\":null}\n\n";
 pub(super) const LAST_CHUNK: &str =
@@ -49,7 +49,7 @@ pub(super) fn assert_used(entry: &Entry, units: &[(Unit, u64)], flags: &[&str]) 
     assert_eq!(entry.flags.names().collect::<Vec<_>>(), flags);
 }
 
-const CHAT_UNITS: [(Unit, u64); 4] =
+pub(super) const CHAT_UNITS: [(Unit, u64); 4] =
     [(InputToken, 20_000), (CachedToken, 10_000), (OutputToken, 15_000), (ThinkingToken, 5_000)];
 
 #[test]
