@@ -37,6 +37,8 @@
 //!   of the guesser's own key.
 //! - A submit with an `Idempotency-Key` is noted before it is sent; `replay` answers one that comes again.
 //! - `claim` (record durably whose task this is) completes before the client sees the task's id.
+//! - A submit whose answer is lost is in doubt. The querier searches the account's list for its task, and `adopt` gives the
+//!   task to its tenant, or frees the submit's `Idempotency-Key`.
 //! - `observe` counts each byte of the answer, and `meter` reads from a copy what the call used. When the answer's body is
 //!   dropped, however the request ended, its exchange frees the permit and records metrics, spans and the access log once.
 //! - In the unified dialect a create is translated into a native submit after `authorize`, and its answer is translated back
@@ -109,6 +111,7 @@
 //! | bill | what the simulator would charge, against which tests hold the ledger |
 //! | settle | record a task's end with its entry |
 //! | claim, owner | record a new task's id; whose task it is |
+//! | orphan, adopt | a task on an account's list that no client was told of; give it to its tenant |
 //! | exchange, outcome, reason | one request and its answer; how it ended; why it was refused |
 //! | directory | the immutable view of tenants, keys and settings between two reloads |
 //! | parked connection | an idle keep-alive connection, kept as a bare socket |

@@ -17,6 +17,8 @@ pub(super) struct AuditEntry {
     pub key_id: Option<String>,
     /// The tenant, set once the text is known to be a tenant's name.
     pub tenant: Option<String>,
+    /// Account and id of a task, set once it is known to be one.
+    pub task: Option<String>,
     /// End of the key, or of its old secret.
     pub until: Option<String>,
     /// The label of the entry.
@@ -35,6 +37,7 @@ impl AuditEntry {
             token,
             key_id: None,
             tenant: None,
+            task: None,
             until: None,
             entry: None,
             amount: None,
@@ -53,8 +56,10 @@ impl AuditEntry {
 
 impl Drop for AuditEntry {
     fn drop(&mut self) {
-        let Self { action, peer, token, key_id, tenant, until, entry, amount, outcome, is_unclear } = self;
+        let Self { action, peer, token, key_id, tenant, task, until, entry, amount, outcome, is_unclear } =
+            self;
         let (key_id, tenant, until) = (key_id.as_deref(), tenant.as_deref(), until.as_deref());
+        let task = task.as_deref();
         let (entry, amount) = (entry.as_deref(), amount.as_deref());
         let told = if *outcome == "done" {
             "changed"
@@ -65,11 +70,11 @@ impl Drop for AuditEntry {
         };
         if *outcome == "done" {
             tracing::info!(
-                target: "audit", action, key_id, tenant, until, entry, amount, outcome, %peer, token, "{told}"
+                target: "audit", action, key_id, tenant, task, until, entry, amount, outcome, %peer, token, "{told}"
             );
         } else {
             tracing::warn!(
-                target: "audit", action, key_id, tenant, until, entry, amount, outcome, %peer, token, "{told}"
+                target: "audit", action, key_id, tenant, task, until, entry, amount, outcome, %peer, token, "{told}"
             );
         }
     }

@@ -146,6 +146,11 @@ impl Admin {
             (Action::ListAccounts, _) => self.list_accounts(query),
             (Action::ListTasks, _) => self.list_tasks(query).await,
             (Action::ListOrphans, _) => self.list_orphans(query),
+            (Action::AssignOrphan, names) => {
+                let mut entry = entry("assign_orphan");
+                let assigned = self.assign_orphan(names, body::read(headers, body).await, &mut entry).await;
+                entry.end(assigned)
+            }
             (Action::ReportUsage, _) => self.report_usage(query).await,
             (Action::ListEntries, _) => self.list_entries(query).await,
             (Action::Reload, _) => {

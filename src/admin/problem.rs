@@ -47,6 +47,12 @@ pub(super) enum Problem {
     Unconfirmed(CommitFault),
     /// An entry of the ledger was not confirmed.
     NotEntered(CommitFault),
+    /// It is not known whether a change was made that brings no secret.
+    Unassured(CommitFault),
+    /// No orphan of the account has the id.
+    NoSuchOrphan(String),
+    /// The task has an owner already.
+    TaskOwned(String),
     /// The key is revoked in memory, and it is not known whether the store has recorded it.
     RevokedNotKept(CommitFault),
     NoRandomness(getrandom::Error),
@@ -58,7 +64,7 @@ pub(super) enum Problem {
     /// A report would have more groups than are held in memory.
     TooManyGroups,
     ReportsBusy,
-    /// The ledger can't be read.
+    /// The store can't be read.
     Unreadable(StoreFault),
     Panicked,
 }
@@ -98,6 +104,7 @@ impl Problem {
             self,
             Problem::Unconfirmed(CommitFault::Unclear(_))
                 | Problem::NotEntered(CommitFault::Unclear(_))
+                | Problem::Unassured(CommitFault::Unclear(_))
                 | Problem::RevokedNotKept(_)
                 | Problem::Panicked
         )
@@ -124,10 +131,16 @@ impl Problem {
             Problem::Configured(_) => (StatusCode::CONFLICT, "configured_key"),
             Problem::NoSuchKey(_) => (StatusCode::NOT_FOUND, "no_such_key"),
             Problem::Ended(_) => (StatusCode::CONFLICT, "key_ended"),
-            Problem::Unconfirmed(CommitFault::NotMade(_)) | Problem::NotEntered(CommitFault::NotMade(_)) => {
+            Problem::NoSuchOrphan(_) => (StatusCode::NOT_FOUND, "no_such_orphan"),
+            Problem::TaskOwned(_) => (StatusCode::CONFLICT, "task_owned"),
+            Problem::Unconfirmed(CommitFault::NotMade(_))
+            | Problem::Unassured(CommitFault::NotMade(_))
+            | Problem::NotEntered(CommitFault::NotMade(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable")
             }
-            Problem::Unconfirmed(CommitFault::Unclear(_)) | Problem::NotEntered(CommitFault::Unclear(_)) => {
+            Problem::Unconfirmed(CommitFault::Unclear(_))
+            | Problem::Unassured(CommitFault::Unclear(_))
+            | Problem::NotEntered(CommitFault::Unclear(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "outcome_unclear")
             }
             Problem::RevokedNotKept(_) => (StatusCode::SERVICE_UNAVAILABLE, "revoked_not_kept"),
@@ -172,7 +185,17 @@ impl Problem {
             Problem::Ended(id) => {
                 format!("`{id}` was revoked or has expired, and can't be rotated; create another key").into()
             }
+            Problem::NoSuchOrphan(id) => {
+                format!("there is no orphan `{id}` on that account; GET /admin/orphans lists them").into()
+            }
+            Problem::TaskOwned(id) => format!("the task `{id}` has an owner already").into(),
+            Problem::Unassured(CommitFault::Unclear(fault)) => format!(
+                "it is not known yet whether it was done, as the store {fault}; once the store answers, GET \
+                 /admin/orphans tells"
+            )
+            .into(),
             Problem::Unconfirmed(CommitFault::NotMade(fault))
+            | Problem::Unassured(CommitFault::NotMade(fault))
             | Problem::NotEntered(CommitFault::NotMade(fault)) => {
                 format!("it was not done: the store {fault}").into()
             }
@@ -202,7 +225,7 @@ impl Problem {
                                        `model`, or name fewer things in `by`"
                 .into(),
             Problem::ReportsBusy => "two reports run already; try again when one has ended".into(),
-            Problem::Unreadable(fault) => format!("the ledger can't be read: the store {fault}").into(),
+            Problem::Unreadable(fault) => format!("what is recorded can't be read: the store {fault}").into(),
             Problem::Panicked => "it failed inside; whether it was done, GET /admin/keys tells".into(),
         }
     }

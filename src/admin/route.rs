@@ -23,13 +23,14 @@ pub(super) enum Action {
     ListAccounts,
     ListTasks,
     ListOrphans,
+    AssignOrphan,
     ReportUsage,
     ListEntries,
     Reload,
 }
 
 /// Every path in the spelling of `openapi.json`, with its methods and their actions.
-pub(super) const PATHS: [(&str, &[(Method, Action)]); 16] = [
+pub(super) const PATHS: [(&str, &[(Method, Action)]); 17] = [
     ("/livez", &[(Method::GET, Action::Live)]),
     ("/readyz", &[(Method::GET, Action::Ready)]),
     ("/metrics", &[(Method::GET, Action::Metrics)]),
@@ -49,6 +50,7 @@ pub(super) const PATHS: [(&str, &[(Method, Action)]); 16] = [
     ("/admin/accounts", &[(Method::GET, Action::ListAccounts)]),
     ("/admin/tasks", &[(Method::GET, Action::ListTasks)]),
     ("/admin/orphans", &[(Method::GET, Action::ListOrphans)]),
+    ("/admin/orphans/{account}/{task_id}/assign", &[(Method::POST, Action::AssignOrphan)]),
     ("/admin/usage", &[(Method::GET, Action::ReportUsage)]),
     ("/admin/usage/entries", &[(Method::GET, Action::ListEntries)]),
     ("/admin/reload", &[(Method::POST, Action::Reload)]),
@@ -59,7 +61,8 @@ pub(super) fn is_guarded(path: &str) -> bool {
     !matches!(path, "/livez" | "/readyz" | "/metrics")
 }
 
-/// The action of a request, with the part of the path that stands for `{id}` or `{name}`; empty where the path has none.
+/// The action of a request, with the part of the path that stands for the template's names, like `{id}` or
+/// `{account}/{task_id}`; empty where the template has none.
 ///
 /// # Errors
 /// `NotFound` or `WrongMethod`.
@@ -73,14 +76,15 @@ pub(super) fn route<'p>(method: &Method, path: &'p str) -> Result<(Action, &'p s
     }
 }
 
-/// The part of the path that stands for the template's `{id}` or `{name}`, if the path matches the template.
+/// The part of the path that stands for the names, if the path matches the template.
 fn id<'p>(template: &str, path: &'p str) -> Option<&'p str> {
-    let parts = template.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?.1)));
-    let Some((before, after)) = parts else {
+    let Some((begin, end)) = template.find('{').zip(template.rfind('}')) else {
         return (template == path).then_some("");
     };
-    let id = path.strip_prefix(before)?.strip_suffix(after)?;
-    (!id.is_empty() && !id.contains('/')).then_some(id)
+    let names = template[begin..=end].split('/');
+    let id = path.strip_prefix(&template[..begin])?.strip_suffix(&template[end + 1..])?;
+    let is_whole = id.split('/').all(|part| !part.is_empty()) && id.split('/').count() == names.count();
+    is_whole.then_some(id)
 }
 
 /// The allowed methods; a path with GET also has HEAD.
@@ -115,13 +119,23 @@ mod tests {
             (Method::GET, "/admin/accounts", Action::ListAccounts, ""),
             (Method::GET, "/admin/tasks", Action::ListTasks, ""),
             (Method::GET, "/admin/orphans", Action::ListOrphans, ""),
+            (Method::POST, "/admin/orphans/a/t-1/assign", Action::AssignOrphan, "a/t-1"),
             (Method::GET, "/admin/usage", Action::ReportUsage, ""),
             (Method::GET, "/admin/usage/entries", Action::ListEntries, ""),
             (Method::POST, "/admin/reload", Action::Reload, ""),
         ] {
             assert_eq!(route(&method, path).ok(), Some((action, id)), "{method} {path}");
         }
-        for path in ["/", "/admin", "/admin/", "/admin/keys/", "/admin/keys/a/b", "/livez/", "//livez"] {
+        for path in [
+            "/",
+            "/admin",
+            "/admin/",
+            "/admin/keys/",
+            "/admin/keys/a/b",
+            "/admin/orphans/a/assign",
+            "/livez/",
+            "//livez",
+        ] {
             let found = route(&Method::GET, path);
             assert!(
                 matches!(found, Err(Problem::NotFound(_) | Problem::WrongMethod(_))),

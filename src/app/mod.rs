@@ -9,6 +9,7 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -121,6 +122,8 @@ pub fn succeed(
         predecessor: None,
     };
     if let Some(inherited) = inherited {
+        let accounts = config.accounts.iter().map(|account| Arc::clone(&account.name));
+        running.shared.hub.distrust_until(SystemTime::now() + LONGEST_SUBMIT, accounts);
         running.predecessor = Some(inherited.ready()?);
         running.shared.store.sign_lock()?;
     }
@@ -131,6 +134,9 @@ pub fn succeed(
     running.querier = Some((querier, stop));
     Ok(running)
 }
+
+/// Time after which no submit of the process runs whose place this one takes.
+const LONGEST_SUBMIT: Duration = Duration::from_secs(3600);
 
 /// Opens the store of the configuration. Two throw-away gateways go on with a temporary store and a warning: a sidecar
 /// that can't write there, as it has no file in which to name another path; and a gateway that listens on any port (a

@@ -3,10 +3,11 @@
 use clap::{Args, Subcommand};
 use hyper::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::json;
 
-use super::admin_client::{AdminClient, AdminFailure, AdminOptions};
+use super::admin_client::{AdminClient, AdminFailure, AdminOptions, segment};
 
-/// Show tasks that the accounts have paid for and that no client was told of.
+/// Show tasks that the accounts have paid for and that no client was told of, and give them to a tenant.
 ///
 /// Such a task is there when the answer to its submit was lost, or when somebody else uses the account. The gateway looks
 /// every five minutes, and soon after a lost answer. The admin token is taken from $DASHGATE_ADMIN_TOKEN. Exits with 0
@@ -27,6 +28,17 @@ enum OrphansCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Give one to a tenant, whose task it is from then on. If the tenant sent it with an Idempotency-Key and sends it
+    /// again, it gets the task.
+    Assign {
+        account: String,
+        task_id: String,
+        #[arg(long, value_name = "NAME")]
+        tenant: String,
+        /// The tenant's key that it is entered for.
+        #[arg(long, value_name = "ID")]
+        key_id: String,
+    },
 }
 
 /// Runs the command; `show` prints its output.
@@ -41,6 +53,13 @@ pub async fn run(
     let gateway = AdminClient::new(&options.gateway, token)?;
     match &options.command {
         OrphansCommand::List { json } => list(&gateway, *json, show).await,
+        OrphansCommand::Assign { account, task_id, tenant, key_id } => {
+            let path = format!("/admin/orphans/{}/{}/assign", segment(account)?, segment(task_id)?);
+            let asked = json!({ "tenant": tenant, "key_id": key_id });
+            gateway.call(Method::POST, &path, Some(asked)).await?;
+            show(&format!("{task_id}: it is a task of the tenant {tenant} from now on\n"));
+            Ok(())
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Housekeeping of the process, on one thread: expired records, deleted keys, idle limits.
+//! Housekeeping of the process, on one thread: expired records, deleted keys, idle limits, submits whose answer is lost.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant, SystemTime};
@@ -16,6 +16,7 @@ pub async fn run(shared: Shared) -> Infallible {
     loop {
         tick.tick().await;
         housekeeper.turn(SystemTime::now(), Instant::now());
+        housekeeper.shared.judge_lost_submits().await;
     }
 }
 

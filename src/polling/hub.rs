@@ -59,7 +59,8 @@ pub enum QueryOutcome {
 impl Mirror for PollHub {
     fn apply(&self, change: &Change) {
         match change {
-            Change::Claim { task: claimed, answer: _, hold: _ } => {
+            Change::Claim { task: claimed, answer: _, hold: _ }
+            | Change::Adopt { task: claimed, answer: _, at: _ } => {
                 let index = self.task_index();
                 index.remember(Arc::clone(claimed));
                 // Where an id is claimed twice, the first claim is the owner's.

@@ -28,6 +28,8 @@ pub struct Orphan {
 #[derive(Debug, Default)]
 pub(super) struct OrphanList {
     orphans: Vec<Arc<Orphan>>,
+    /// Tasks without an owner that the last scan found too young to be orphans.
+    young: Vec<Arc<Orphan>>,
     /// Numbers of the upstream keys that have made tasks of ours.
     own_keys: HashSet<Box<str>>,
 }
@@ -39,22 +41,22 @@ pub(super) struct ScannedRows {
     pub(super) unowned: Vec<Orphan>,
     /// Numbers of the upstream keys that have made tasks with an owner.
     pub(super) own_keys: HashSet<Box<str>>,
+    /// A row could not be read, or found no room: it may be an orphan.
+    pub(super) has_gaps: bool,
 }
 
 impl ScannedRows {
     /// Takes in a row; `skew` brings the upstream's clock to ours.
     pub(super) fn add(&mut self, row: &ListedTask, skew: Skew, is_owned: bool) {
-        if row.task_id.is_empty() {
-            return;
-        }
         if is_owned {
             if !row.api_key_id.is_empty() && self.own_keys.len() < MOST_KEYS {
                 self.own_keys.insert(row.api_key_id.clone());
             }
             return;
         }
-        let Some(created) = row.created.and_then(|created| skew.ours(created)) else { return };
-        if self.unowned.len() < MOST_ORPHANS {
+        let created = row.created.and_then(|created| skew.ours(created));
+        let has_room = self.unowned.len() < MOST_ORPHANS && !row.task_id.is_empty();
+        if let Some(created) = created.filter(|_| has_room) {
             self.unowned.push(Orphan {
                 task_id: (&*row.task_id).into(),
                 model: row.model.clone(),
@@ -63,6 +65,8 @@ impl ScannedRows {
                 api_key_id: row.api_key_id.clone(),
                 has_own_key: false,
             });
+        } else {
+            self.has_gaps = true;
         }
     }
 }
@@ -87,7 +91,9 @@ impl OrphanList {
         };
         let known = self.orphans.drain(..).map(|orphan| (Arc::clone(&orphan.task_id), orphan));
         let mut by_id: HashMap<Arc<str>, Arc<Orphan>> = known.collect();
-        for orphan in scanned.unowned.into_iter().filter(is_old) {
+        let (old, young): (Vec<Orphan>, Vec<Orphan>) = scanned.unowned.into_iter().partition(is_old);
+        self.young = young.into_iter().map(Arc::new).collect();
+        for orphan in old {
             by_id.insert(Arc::clone(&orphan.task_id), Arc::new(orphan));
         }
         let mut orphans: Vec<Arc<Orphan>> = by_id.into_values().filter(|orphan| is_kept(orphan)).collect();
@@ -101,6 +107,19 @@ impl OrphanList {
             }
         }
         self.orphans = orphans;
+    }
+
+    /// False if some orphans may have found no room.
+    pub(super) fn is_complete(&self) -> bool {
+        self.orphans.len() < MOST_ORPHANS
+    }
+
+    pub(super) fn young(&self) -> &[Arc<Orphan>] {
+        &self.young
+    }
+
+    pub(super) fn own_keys(&self) -> &HashSet<Box<str>> {
+        &self.own_keys
     }
 
     pub(super) fn all(&self) -> &[Arc<Orphan>] {
@@ -207,7 +226,7 @@ mod tests {
             }
             list.take(scanned, at(1000), MINUTE, |_| false);
         }
-        assert_eq!(list.all().len(), MOST_ORPHANS);
+        assert_eq!((list.all().len(), list.is_complete()), (MOST_ORPHANS, false));
         assert!(list.all().last().is_some_and(|last| last.created > at(3)));
     }
 
@@ -217,6 +236,7 @@ mod tests {
         let mut scanned = ScannedRows::default();
         scanned.add(&ListedTask { created: None, ..row("a", 0, "1") }, Skew::default(), false);
         scanned.add(&row("", 0, "1"), Skew::default(), false);
+        assert!(scanned.has_gaps);
         list.take(scanned, at(1000), MINUTE, |_| false);
         assert!(list.all().is_empty());
     }

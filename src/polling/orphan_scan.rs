@@ -149,6 +149,7 @@ impl OrphanScan {
         self.completed = Some(run.began_at);
         let in_order = run.oldest.filter(|_| run.is_in_order);
         let reached = if is_last { Some(SystemTime::UNIX_EPOCH) } else { in_order };
+        let reached = reached.filter(|_| !run.rows.has_gaps);
         Some(CompleteScan { began_at: run.began_at, reached, has_skew: run.has_skew, rows: run.rows })
     }
 

@@ -89,6 +89,15 @@ fn a_list_without_end_is_left_after_some_pages() {
 }
 
 #[test]
+fn a_row_that_tells_no_time_makes_the_scan_worth_nothing() {
+    let start = Instant::now();
+    let mut scan = OrphanScan::new(start);
+    let mut page = page(2, [1, 2]);
+    page.data[0].created = None;
+    assert_eq!(read(&mut scan, &page, start).expect("its end").reached, None);
+}
+
+#[test]
 fn a_page_that_does_not_come_ends_the_scan() {
     let start = Instant::now() + Duration::from_secs(1000);
     let mut scan = OrphanScan::new(start);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::account_poller::{AccountPoller, NextCall};
 use super::hub::{PollHub, QueryOutcome};
 use super::orphan::{Orphan, Skew};
+use super::orphan_match::{Intent, SearchPass, SearchedAccount};
 use super::orphan_scan::{OrphanPage, OrphanStep};
 use super::sent_submit::SentSubmit;
 use crate::config::OrphanTimes;
@@ -51,7 +52,8 @@ impl PollHub {
         };
         let size = state.page_size.tasks();
         drop(state);
-        let back_to = poller.sent.lock().first_lost().and_then(|sent_at| sent_at.checked_sub(MARGIN));
+        let first = [poller.sent.lock().first_lost(), watch.back_to].into_iter().flatten().min();
+        let back_to = first.and_then(|sent_at| sent_at.checked_sub(MARGIN));
         NextCall::Ask(watch.scan.ask(size, back_to, times, now, date), call)
     }
 
@@ -69,8 +71,9 @@ impl PollHub {
         let gap = Duration::from_secs(1) * LIST_SHARE / poller.state().lists_per_second();
         let mut watch = poller.orphans.lock();
         let Some(done) = watch.scan.answered(page, skew, gap, is_owned, now) else { return };
-        tracing::debug!(account = &**poller.account(), reached = ?done.reached, has_skew = done.has_skew, "a list was searched for orphans");
         let before = watch.orphans.all().len();
+        let (began_at, reached, has_skew) = (done.began_at, done.reached, done.has_skew);
+        watch.note_pass(SearchPass { began_at, reached, has_skew });
         watch.orphans.take(done.rows, done.began_at, times.min_age, is_owned);
         let count = watch.orphans.all().len();
         if count > before {
@@ -98,16 +101,88 @@ impl PollHub {
         self.list_failed(poller, page.size, outcome, now);
     }
 
+    /// What the searches of the configured accounts have shown, if one has ended since the last call. A process that drains
+    /// leaves the verdicts to its successor. `is_exclusive` tells whether nobody else uses an account.
+    pub fn take_searched(&self, is_exclusive: impl Fn(&str) -> bool) -> Option<Vec<SearchedAccount>> {
+        let pollers: Vec<Arc<AccountPoller>> = self.configured_pollers().collect();
+        let has_news =
+            pollers.iter().filter(|poller| std::mem::take(&mut poller.orphans.lock().is_news)).count();
+        if has_news == 0 || self.released.is_cancelled() {
+            return None;
+        }
+        let searched = pollers.iter().map(|poller| {
+            // Before the orphans: a submit that is settled meanwhile has its task in the index by then.
+            let sent = poller.sent.lock();
+            let (doubtful, known_since) = (sent.in_doubt().cloned().collect(), sent.known_since());
+            drop(sent);
+            let watch = poller.orphans.lock();
+            SearchedAccount {
+                account: Arc::clone(poller.account()),
+                is_exclusive: is_exclusive(poller.account()),
+                orphans: self.unowned(watch.orphans.all()),
+                young: self.unowned(watch.orphans.young()),
+                own_keys: watch.orphans.own_keys().clone(),
+                is_complete: watch.orphans.is_complete(),
+                passes: watch.passes.clone(),
+                doubtful,
+                known_since,
+            }
+        });
+        Some(searched.collect())
+    }
+
+    /// Has the next scans go back to the first of the submits that still wait for a verdict, and ends the doubt about
+    /// submits that have surely made no task.
+    pub fn note_verdicts<'i>(
+        &self,
+        searched: &[SearchedAccount],
+        waiting: impl Iterator<Item = &'i Intent> + Clone,
+        min_age: Duration,
+    ) {
+        for search in searched {
+            let poller = self.account_poller(&search.account);
+            let is_of = |intent: &&Intent| intent.account.as_ref().is_none_or(|own| *own == search.account);
+            poller.orphans.lock().back_to = waiting.clone().filter(is_of).map(|intent| intent.sent_at).min();
+            poller.sent.lock().clear(|submit| search.clears(submit, min_age));
+        }
+    }
+
+    /// Ends the doubt about a submit with an `Idempotency-Key`.
+    pub fn clear_attempt(&self, attempt: &str) {
+        for poller in self.configured_pollers() {
+            poller.sent.lock().clear(|submit| submit.attempt.as_deref() == Some(attempt));
+        }
+    }
+
+    /// Notes that another process, whose place this one takes, may send submits until then.
+    pub fn distrust_until(&self, date: SystemTime, accounts: impl Iterator<Item = Arc<str>>) {
+        for account in accounts {
+            self.account_poller(&account).sent.lock().distrust_until(date);
+        }
+    }
+
+    /// The orphan of the account with this id.
+    pub fn orphan(&self, account: &str, id: &str) -> Option<Arc<Orphan>> {
+        let poller = self.configured_pollers().find(|poller| **poller.account() == *account)?;
+        let watch = poller.orphans.lock();
+        let found = watch.orphans.all().iter().find(|orphan| *orphan.task_id == *id).cloned();
+        drop(watch);
+        found.filter(|orphan| self.task_index().task(&orphan.task_id).is_none())
+    }
+
+    /// The orphans that nobody owns by now: a claim may have come since the last scan.
+    fn unowned(&self, orphans: &[Arc<Orphan>]) -> Vec<Arc<Orphan>> {
+        let unowned = orphans.iter().filter(|orphan| self.task_index().task(&orphan.task_id).is_none());
+        unowned.cloned().collect()
+    }
+
     /// Orphans of the configured accounts, each with its account.
     pub fn orphans(&self) -> Vec<(Arc<str>, Vec<Arc<Orphan>>)> {
         let mut accounts: Vec<_> = self
             .configured_pollers()
             .map(|poller| {
-                let all = poller.orphans.lock().orphans.all().to_vec();
-                // A claim may have come since the last scan.
-                let orphans =
-                    all.into_iter().filter(|orphan| self.task_index().task(&orphan.task_id).is_none());
-                (Arc::clone(poller.account()), orphans.collect())
+                let orphans = self.unowned(poller.orphans.lock().orphans.all());
+                (Arc::clone(poller.account()), orphans)
             })
             .collect();
         accounts.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
@@ -130,5 +205,5 @@ impl AccountPoller {
 
 /// One of so many lists is a page of a search.
 const LIST_SHARE: u32 = 4;
-/// The most that two clocks are trusted to differ beside their measured skew.
-const MARGIN: Duration = Duration::from_secs(5);
+/// Part of the list before a lost submit that is read too, as clocks differ.
+const MARGIN: Duration = Duration::from_secs(60);

@@ -54,6 +54,24 @@ impl SentSubmits {
         }
     }
 
+    pub(super) fn in_doubt(&self) -> impl Iterator<Item = &DoubtfulSubmit> {
+        self.in_doubt.values()
+    }
+
+    pub(super) fn known_since(&self) -> SystemTime {
+        self.known_since
+    }
+
+    /// Notes that submits which were sent before are not all known: another process has sent some.
+    pub(super) fn distrust_until(&mut self, date: SystemTime) {
+        self.known_since = self.known_since.max(date);
+    }
+
+    /// Ends the doubt about some lost submits.
+    pub(super) fn clear(&mut self, is_clear: impl Fn(&DoubtfulSubmit) -> bool) {
+        self.in_doubt.retain(|_, submit| submit.lost_at.is_none() || !is_clear(submit));
+    }
+
     fn drop_first_lost(&mut self) {
         let first = self.in_doubt.iter().find_map(|(number, submit)| Some((*number, submit.lost_at?)));
         if let Some((number, lost_at)) = first {

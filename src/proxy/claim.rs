@@ -51,7 +51,10 @@ impl Proxy {
             self.claim_task(exchange, Arc::clone(&task), answer.status, kept).await;
             claimed.get_or_insert(task);
         }
-        if claimed.is_none() {
+        if claimed.is_some() {
+            // After the claim: until then the task would look like another submit's.
+            exchange.settle_submit();
+        } else {
             self.note_unclaimed(exchange, response, answer.is_readable);
         }
         Ok((read?, claimed))
@@ -65,7 +68,6 @@ impl Proxy {
         answer: Option<Arc<FirstAnswer>>,
     ) {
         exchange.note_task(&task.id);
-        exchange.settle_submit();
         if let Some(slot) = exchange.admitted.borrow_mut().task.take() {
             self.shared.limits.task_reserved(&task.id, task.claimed_at, slot);
         }
@@ -100,10 +102,7 @@ impl Proxy {
                 videos::respond::created(hub, statuses, response, Some(text), Some(task)).into_body()
             }
         };
-        key.answer(
-            exchange.upload.get().filter(|up| up.is_finished()).and_then(|up| up.digest.so_far()),
-            &body,
-        )
+        key.answer(exchange.uploaded(), &body)
     }
 
     /// Notes an accepted submit whose answer names no task. If the answer could not be read, a task may run that nobody
@@ -112,7 +111,6 @@ impl Proxy {
         let account = account(exchange);
         if is_readable {
             tracing::warn!(account = &*account.name, "the answer to a submit names no task; it has no owner");
-            exchange.settle_submit();
             return;
         }
         if let Some(slot) = exchange.admitted.borrow_mut().task.take() {

@@ -1,9 +1,11 @@
 //! The `Idempotency-Key` of a submit that runs.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use crate::store::{Change, FirstAnswer, KeyedSubmit, Store};
+use crate::store::{Change, FirstAnswer, KeyedSubmit, LostSubmit, SentRequest, Store};
+use crate::unified::RequestedVideo;
 
 /// The `Idempotency-Key` of a submit, from the moment at which it is noted until the outcome is.
 #[derive(Debug)]
@@ -14,6 +16,10 @@ pub(super) struct HeldKey {
     fingerprint: Cell<Option<[u8; 32]>>,
     /// The submit is on its way, or has arrived.
     is_sent: Cell<bool>,
+    /// The request of the last attempt.
+    sent: RefCell<Option<SentRequest>>,
+    /// The request's fields in the unified dialect.
+    asked: RefCell<Option<Arc<RequestedVideo>>>,
     is_concluded: Cell<bool>,
 }
 
@@ -24,6 +30,8 @@ impl HeldKey {
             submit,
             fingerprint: Cell::default(),
             is_sent: Cell::default(),
+            sent: RefCell::default(),
+            asked: RefCell::default(),
             is_concluded: Cell::default(),
         }
     }
@@ -35,6 +43,25 @@ impl HeldKey {
     /// Notes whether the submit is on its way, or has arrived.
     pub(super) fn note_sent(&self, is_sent: bool) {
         self.is_sent.set(is_sent);
+    }
+
+    /// Notes the request's fields in the unified dialect, if it is of that dialect.
+    pub(super) fn note_asked(&self, asked: Option<&Arc<RequestedVideo>>) {
+        self.asked.replace(asked.cloned());
+    }
+
+    /// Notes the request of an attempt, for the case that its answer is lost.
+    pub(super) fn note_request(&self, sent: SentRequest) {
+        let asked = self.asked.borrow().clone();
+        self.sent.replace(Some(SentRequest { asked, ..sent }));
+    }
+
+    /// Notes what has been read of the request meanwhile.
+    pub(super) fn note_read(&self, model: Option<Box<str>>, uploaded: Option<[u8; 32]>) {
+        if let Some(sent) = self.sent.borrow_mut().as_mut() {
+            sent.model = model.unwrap_or_default();
+            sent.fingerprint = self.fingerprint.get().or(uploaded);
+        }
     }
 
     /// Name of the try.
@@ -55,7 +82,12 @@ impl HeldKey {
     pub(super) fn conclude(&self, has_made_nothing: bool) {
         if !self.is_concluded.replace(true) {
             let submit = Arc::clone(&self.submit);
-            let change = if has_made_nothing { Change::Release(submit) } else { Change::Lose(submit) };
+            let lost = || LostSubmit {
+                submit: Arc::clone(&submit),
+                sent: self.sent.take(),
+                lost_at: SystemTime::now(),
+            };
+            let change = if has_made_nothing { Change::Release(submit) } else { Change::Lose(lost().into()) };
             self.store.ride(change);
         }
     }

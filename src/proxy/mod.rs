@@ -9,6 +9,7 @@
 //! ```
 
 mod admit;
+mod adopt;
 mod ask_usage;
 mod authenticate;
 mod authorize;
@@ -59,6 +60,7 @@ use hyper::header::{CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Version};
 
+pub use adopt::{AssignFault, Assigned, NamedOwner};
 pub use exchange::LiveExchanges;
 pub use exchange::recorder::Recorder;
 pub use observe::Observed;

@@ -27,6 +27,9 @@ impl Proxy {
         let (_present, client) = oneshot::channel();
         let work = async move {
             let (exchange, asked) = (Rc::clone(&passage.exchange), passage.asked.take());
+            if let Some(key) = exchange.held_key.get() {
+                key.note_asked(asked.as_ref());
+            }
             let made = proxy.make(passage, asked, client).await;
             // Also where the client has left, who may come again.
             exchange.conclude(&made);

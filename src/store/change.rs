@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hold::{Exhausted, Hold};
 use super::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
+use super::lost_submit::LostSubmit;
 use super::record::MOST_ID_BYTES;
 use super::{Entry, KeyRecord, TaskRecord, UploadRecord};
 
@@ -34,7 +35,15 @@ pub enum Change {
     /// Frees the key of a submit that has surely made no task.
     Release(Arc<KeyedSubmit>),
     /// Notes that the answer to a submit is lost.
-    Lose(Arc<KeyedSubmit>),
+    Lose(Arc<LostSubmit>),
+    /// Gives a task that no client was told of to a tenant; not made where the task has an owner, or the submit that the
+    /// answer is for has an answer or is released.
+    Adopt {
+        task: Arc<TaskRecord>,
+        /// The answer to the submit that made the task, if it had an `Idempotency-Key`.
+        answer: Option<Arc<FirstAnswer>>,
+        at: SystemTime,
+    },
     /// Records the end of a task that was claimed at `entry.submitted_at`, with its entry; not made where the end has an
     /// entry already, or there is no such task.
     Settle(Arc<Entry>),
@@ -103,6 +112,7 @@ impl Change {
             | Self::Begin(_)
             | Self::Release(_)
             | Self::Lose(_)
+            | Self::Adopt { .. }
             | Self::Hide { .. }
             | Self::KeepUpload { .. }
             | Self::CreateKey(_)
@@ -122,6 +132,7 @@ impl Change {
             | Self::Begin(_)
             | Self::Release(_)
             | Self::Lose(_)
+            | Self::Adopt { .. }
             | Self::KeepUpload { .. }
             | Self::CreateKey(_)
             | Self::RotateKey { .. } => Replayed::WhenWritten,
@@ -141,6 +152,7 @@ impl Change {
             | Self::Begin(_)
             | Self::Release(_)
             | Self::Lose(_)
+            | Self::Adopt { .. }
             | Self::Settle(_)
             | Self::Enter(_)
             | Self::Hide { .. }
@@ -153,7 +165,7 @@ impl Change {
     pub(super) fn to_be_stored(&self) -> Option<Self> {
         let mut stored = self.clone();
         match &mut stored {
-            Self::Claim { task, answer: _, hold: _ } => {
+            Self::Claim { task, answer: _, hold: _ } | Self::Adopt { task, answer: _, at: _ } => {
                 if task.id.len() > MOST_ID_BYTES {
                     return None;
                 }

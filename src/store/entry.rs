@@ -63,7 +63,7 @@ pub enum EntrySource {
     Correction(Arc<str>),
 }
 
-/// What is uncertain about an entry.
+/// What is uncertain or unusual about an entry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntryFlags {
     /// Units were counted by the gateway, as the upstream told none.
@@ -72,6 +72,9 @@ pub struct EntryFlags {
     pub is_cut: bool,
     /// The upstream's `usage` was not understood, so the units are not all that was used.
     pub is_unread: bool,
+    /// No client was told of the task at first: its answer was lost.
+    #[serde(default)]
+    pub is_adopted: bool,
 }
 
 impl Entry {
@@ -120,18 +123,31 @@ impl EntrySource {
 }
 
 impl EntryFlags {
-    /// Names of what is uncertain, for reports.
+    /// Names of the flags, for reports.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        let flags = [("estimated", self.is_estimated), ("cut", self.is_cut), ("unread", self.is_unread)];
+        let flags = [
+            ("estimated", self.is_estimated),
+            ("cut", self.is_cut),
+            ("unread", self.is_unread),
+            ("adopted", self.is_adopted),
+        ];
         flags.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name)
     }
 
     pub(super) fn bits(self) -> u8 {
-        u8::from(self.is_estimated) | u8::from(self.is_cut) << 1 | u8::from(self.is_unread) << 2
+        u8::from(self.is_estimated)
+            | u8::from(self.is_cut) << 1
+            | u8::from(self.is_unread) << 2
+            | u8::from(self.is_adopted) << 3
     }
 
     pub(super) const fn from_bits(bits: u8) -> Self {
-        Self { is_estimated: bits & 1 != 0, is_cut: bits & 2 != 0, is_unread: bits & 4 != 0 }
+        Self {
+            is_estimated: bits & 1 != 0,
+            is_cut: bits & 2 != 0,
+            is_unread: bits & 4 != 0,
+            is_adopted: bits & 8 != 0,
+        }
     }
 }
 

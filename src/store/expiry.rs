@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Result, Row, params};
 
+use super::adoption;
 use super::entry::{Entry, EntryFlags, EntrySource, LOST, Remark};
 use super::holds;
 use super::idempotency;
@@ -79,6 +80,8 @@ pub(super) fn delete_expired(
     rows += entries.execute(params![before(entries_kept), (most - rows) as i64])?;
     let mut submits = connection.prepare_cached(idempotency::DELETE_EXPIRED)?;
     rows += submits.execute(params![before(SUBMITS_KEPT), (most - rows) as i64])?;
+    let mut adoptions = connection.prepare_cached(adoption::DELETE_EXPIRED)?;
+    rows += adoptions.execute(params![before(2 * TASKS_KEPT), (most - rows) as i64])?;
     let ended = params![before(ENDED_KEYS_KEPT), (most - rows) as i64];
     let keys: Vec<[u8; 32]> = keys.query_map(ended, |row| row.get(0))?.collect::<Result<_>>()?;
     Ok(ExpiredRows { rows: rows + keys.len(), keys })

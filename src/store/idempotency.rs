@@ -1,12 +1,13 @@
 //! Rows of submits that may be repeated under an `Idempotency-Key`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::Outcome;
 use super::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit, SUBMITS_KEPT};
+use super::lost_submit::LostSubmit;
 use super::timestamp::milliseconds;
 
 /// Begins a submit, unless an earlier one with its key counts.
@@ -38,51 +39,63 @@ pub(super) fn begin(connection: &Connection, submit: &KeyedSubmit) -> Result<Out
     Ok(Outcome::Made)
 }
 
-/// Frees the key of a submit that has surely made no task; false where another try has the key.
+/// Frees the key of a submit that has surely made no task; false where another try has the key, or it has an answer.
 pub(super) fn release(connection: &Connection, submit: &KeyedSubmit) -> Result<bool> {
     let KeyedSubmit { tenant, operation, key, attempt, began_at: _ } = submit;
     let mut delete = connection.prepare_cached(
-        "DELETE FROM keyed_submits WHERE tenant = ?1 AND operation = ?2 AND key = ?3 AND attempt = ?4",
+        "DELETE FROM keyed_submits
+         WHERE tenant = ?1 AND operation = ?2 AND key = ?3 AND attempt = ?4 AND state <> ?5",
     )?;
-    delete.execute(params![tenant, operation, key, attempt]).map(|rows| rows > 0)
+    delete.execute(params![tenant, operation, key, attempt, ANSWERED]).map(|rows| rows > 0)
 }
 
 /// Notes that the answer to a submit is lost; false where another try has the key.
-pub(super) fn lose(connection: &Connection, submit: &KeyedSubmit) -> Result<bool> {
-    set(connection, submit, UNCLEAR, None)
+pub(super) fn lose(connection: &Connection, lost: &LostSubmit) -> Result<bool> {
+    let KeyedSubmit { tenant, operation, key, attempt, began_at: _ } = &*lost.submit;
+    let mut update = connection.prepare_cached(
+        "UPDATE keyed_submits SET state = ?5, sent = ?6, lost_at = ?7
+         WHERE tenant = ?1 AND operation = ?2 AND key = ?3 AND attempt = ?4",
+    )?;
+    // Texts and numbers have no way to fail.
+    let sent = lost.sent.as_ref().and_then(|sent| serde_json::to_string(sent).ok());
+    let row = params![tenant, operation, key, attempt, UNCLEAR, sent, milliseconds(lost.lost_at)];
+    update.execute(row).map(|rows| rows > 0)
+}
+
+/// Keeps the answer to a submit whose own answer is lost; false where it is not lost, or another try has the key.
+pub(super) fn answer_lost(connection: &Connection, answer: &FirstAnswer) -> Result<bool> {
+    let KeyedSubmit { tenant, operation, key, attempt, began_at: _ } = &*answer.submit;
+    let mut select = connection.prepare_cached(
+        "SELECT 1 FROM keyed_submits
+         WHERE tenant = ?1 AND operation = ?2 AND key = ?3 AND attempt = ?4 AND state = ?5",
+    )?;
+    Ok(select.exists(params![tenant, operation, key, attempt, UNCLEAR])? && self::answer(connection, answer)?)
 }
 
 /// Keeps the answer to a submit; false where another try has the key.
 pub(super) fn answer(connection: &Connection, answer: &FirstAnswer) -> Result<bool> {
-    set(connection, &answer.submit, ANSWERED, Some(answer))
-}
-
-fn set(
-    connection: &Connection,
-    submit: &KeyedSubmit,
-    state: u8,
-    answer: Option<&FirstAnswer>,
-) -> Result<bool> {
-    let KeyedSubmit { tenant, operation, key, attempt, began_at: _ } = submit;
+    let KeyedSubmit { tenant, operation, key, attempt, began_at: _ } = &*answer.submit;
     let mut update = connection.prepare_cached(
-        "UPDATE keyed_submits SET state = ?5, fingerprint = ?6, answer = ?7
+        "UPDATE keyed_submits SET state = ?5, fingerprint = ?6, answer = ?7, sent = NULL
          WHERE tenant = ?1 AND operation = ?2 AND key = ?3 AND attempt = ?4",
     )?;
-    let fingerprint = answer.map(|answer| &answer.fingerprint[..]);
-    let body = answer.map(|answer| &*answer.body);
-    update.execute(params![tenant, operation, key, attempt, state, fingerprint, body]).map(|rows| rows > 0)
+    let (fingerprint, body) = (&answer.fingerprint[..], &*answer.body);
+    let row = params![tenant, operation, key, attempt, ANSWERED, fingerprint, body];
+    update.execute(row).map(|rows| rows > 0)
 }
 
 /// Takes the answers of all running submits for lost: the process that sent them has ended.
-pub(super) fn lose_all(connection: &Connection) -> Result<()> {
-    connection.execute("UPDATE keyed_submits SET state = ?1 WHERE state = ?2", [UNCLEAR, RUNNING]).map(drop)
+pub(super) fn lose_all(connection: &Connection, now: SystemTime) -> Result<()> {
+    let update = "UPDATE keyed_submits SET state = ?1, lost_at = ?3 WHERE state = ?2";
+    connection.execute(update, params![UNCLEAR, RUNNING, milliseconds(now)]).map(drop)
 }
 
 pub(super) const DELETE_EXPIRED: &str = "DELETE FROM keyed_submits WHERE (tenant, operation, key) IN
     (SELECT tenant, operation, key FROM keyed_submits WHERE began_at < ?1 ORDER BY began_at LIMIT ?2)";
 /// No submit runs longer: one that still does belongs to a process that was killed during a hand-over.
-const LONGEST_RUN: Duration = Duration::from_secs(3600);
+pub(super) const LONGEST_RUN: Duration = Duration::from_secs(3600);
 
 const RUNNING: u8 = 0;
+/// The index `keyed_submits_unclear` names it by its number.
 const UNCLEAR: u8 = 1;
 const ANSWERED: u8 = 2;

@@ -3,6 +3,7 @@
 //! One thread alone waits for the disk. Other threads send it changes, and get the outcome when a change is durable.
 //! [`Mirror`]s hold the state in memory.
 
+mod adoption;
 mod change;
 mod commit;
 mod entry;
@@ -15,6 +16,7 @@ mod holds;
 mod idempotency;
 mod keyed_submit;
 mod ledger;
+mod lost_submit;
 mod operator_entry;
 mod probe;
 mod progress;
@@ -55,6 +57,7 @@ use self::file::LockedFile;
 pub use self::hold::{Exhausted, Hold, MoneyLimits, Standing};
 pub use self::holds::OpenHold;
 pub use self::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
+pub use self::lost_submit::{LostSubmit, SentRequest};
 pub use self::operator_entry::{CorrectedEntry, LedgerPlace, OperatorKind};
 pub use self::probe::{ProbedStore, probe};
 pub use self::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};
@@ -150,7 +153,7 @@ impl Store {
         let opened = file.open_at_start()?;
         let is_shared = file.is_shared();
         if let Some(connection) = opened.connection.as_ref().filter(|_| !is_shared) {
-            idempotency::lose_all(connection)?;
+            idempotency::lose_all(connection, SystemTime::now())?;
             holds::lose_all(connection, SystemTime::now())?;
             for tenant in sums::recover(connection)? {
                 let path = file.path.display();
@@ -259,6 +262,14 @@ impl Store {
     /// Chooses what lost tasks cost from now on: what was held for them, or nothing.
     pub fn charge_lost_tasks(&self, costs_hold: bool) {
         self.state.set_lost_costs_hold(costs_hold);
+    }
+
+    /// Reads the submits with an `Idempotency-Key` whose answer is lost. Blocks.
+    ///
+    /// # Errors
+    /// Why the file can't be read.
+    pub fn lost_submits(&self, each: impl FnMut(LostSubmit)) -> Result<(), StoreFault> {
+        self.read(|connection| adoption::lost_submits(connection, each))
     }
 
     fn read(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<(), StoreFault> {

@@ -65,7 +65,7 @@ fn version(connection: &Connection) -> Result<i64, StoreCause> {
 }
 
 /// Migration steps. Never change a released step: add another. Times are milliseconds since 1970.
-const STEPS: [&str; 9] = [
+const STEPS: [&str; 10] = [
     "
     CREATE TABLE tasks (
         id TEXT NOT NULL UNIQUE,
@@ -226,10 +226,20 @@ const STEPS: [&str; 9] = [
     CREATE INDEX entries_of_operator ON entries (tenant, kind) WHERE kind >= 3;
     CREATE INDEX entries_by_corrected ON entries (corrects) WHERE corrects IS NOT NULL;
 ",
+    // Submits whose answer is lost (state 1), with what was sent as JSON; and tasks that no client was told of at first.
+    "
+    ALTER TABLE keyed_submits ADD COLUMN sent TEXT;
+    ALTER TABLE keyed_submits ADD COLUMN lost_at INTEGER;
+    CREATE INDEX keyed_submits_unclear ON keyed_submits (state) WHERE state = 1;
+    CREATE TABLE adoptions (
+        task_id TEXT NOT NULL PRIMARY KEY,
+        adopted_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 /// Tables whose pages are read at each start.
-pub(super) const CHECKED_TABLES: [&str; 8] =
-    ["tasks", "keys", "uploads", "keyed_submits", "names", "holds", "days_spent", "balances"];
+pub(super) const CHECKED_TABLES: [&str; 9] =
+    ["tasks", "keys", "uploads", "keyed_submits", "names", "holds", "days_spent", "balances", "adoptions"];
 /// `dgat`: marks the file as this program's.
 const APPLICATION: i64 = 0x6467_6174;
 

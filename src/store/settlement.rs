@@ -4,7 +4,7 @@ use rusqlite::{Connection, Result};
 
 use super::entry::{Entry, EntrySource, LOST};
 use super::ledger::{self, LedgerWriter};
-use super::{holds, rows};
+use super::{adoption, holds, rows};
 use crate::usage::Charge;
 
 /// Settles a task; false where its end is settled already, or there is no such task.
@@ -21,6 +21,7 @@ pub(super) fn settle(connection: &Connection, ledger: &mut LedgerWriter, entry: 
 pub(super) fn enter(connection: &Connection, ledger: &mut LedgerWriter, entry: &Entry) -> Result<()> {
     let EntrySource::Task(id) = &entry.source else { return Ok(()) };
     let held = holds::end(connection, ledger, &entry.account, id)?;
+    let entry = &Entry { flags: adoption::flags(connection, entry)?, ..entry.clone() };
     if *entry.status == *LOST && ledger.lost_costs_hold && held.is_some() {
         let charge = Charge { amount: held, ..Charge::default() };
         let entry = Entry { charge, ..entry.clone() };

@@ -10,6 +10,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use super::adoption;
 use super::expiry;
 use super::expiry::ExpiredRows;
 use super::fault::{StoreCause, StoreFault};
@@ -445,7 +446,10 @@ fn apply(
         Change::LoseHold { hold, at } => holds::lose(connection, hold, *at),
         Change::Begin(submit) => return idempotency::begin(connection, submit),
         Change::Release(submit) => idempotency::release(connection, submit),
-        Change::Lose(submit) => idempotency::lose(connection, submit),
+        Change::Lose(lost) => idempotency::lose(connection, lost),
+        Change::Adopt { task, answer, at } => {
+            adoption::adopt(connection, ledger, task, answer.as_deref(), *at)
+        }
         Change::Settle(entry) => settlement::settle(connection, ledger, entry),
         Change::Enter(entry) => ledger::insert(connection, ledger, entry),
         Change::Hide { id, claimed_at } => rows::hide_task(connection, id, *claimed_at),

@@ -86,6 +86,7 @@ impl Mirror for Keyring {
             | Change::Begin(_)
             | Change::Release(_)
             | Change::Lose(_)
+            | Change::Adopt { .. }
             | Change::Settle(_)
             | Change::Enter(_)
             | Change::Hide { .. }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use dashgate::config::{Config, OrphanTimes};
 use dashgate::sim::{Simulator, SimulatorOptions};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::harness::calls::SYNTHESIS;
 use crate::harness::{
@@ -19,6 +20,7 @@ const SOON: OrphanTimes = OrphanTimes {
     after_loss: Duration::from_millis(300),
     min_age: Duration::ZERO,
 };
+const HOUR: Duration = Duration::from_secs(3600);
 const MODEL: &str = "wan2.7-t2v";
 
 /// A simulator whose tasks stay PENDING.
@@ -34,19 +36,63 @@ fn simulator() -> Simulator {
 
 /// A gateway that looks for orphans at these times.
 fn gateway(simulator: &Simulator, times: OrphanTimes, account: &str) -> Gateway {
+    gateway_in(tempfile::tempdir().expect("a directory"), simulator, times, account)
+}
+
+/// A gateway over the store in the directory.
+fn gateway_in(directory: TempDir, simulator: &Simulator, times: OrphanTimes, account: &str) -> Gateway {
     let account = format!("query_qps = 100000\nlist_qps = 100000\n{account}");
     let accounts = [("main", simulator.address(), &[UPSTREAM_KEY][..], &*account)];
     let text = configuration("listen = \"127.0.0.1:0\"\nworkers = 1", &accounts, "");
     let loaded = Config::parse(&text, std::path::Path::new("."), &|_| None);
     let mut config = loaded.unwrap_or_else(|faults| panic!("{faults:#?}")).config;
     config.settings.poll.orphans = times;
-    Gateway::of(tempfile::tempdir().expect("a directory"), config)
+    Gateway::of(directory, config)
+}
+
+/// A gateway whose account nobody else uses, and which has made a task: its upstream key is known by that.
+fn exclusive(simulator: &Simulator) -> Gateway {
+    let gateway = gateway(simulator, SOON, "exclusive = true");
+    assert_eq!(submit(&gateway, MODEL).status(), 200);
+    gateway
 }
 
 fn submit(gateway: &Gateway, model: &str) -> Message {
     let body = json!({"model": model, "input": {"prompt": "a cat"}}).to_string();
     let key = format!("Authorization: Bearer {TENANT_KEY}");
     gateway.ask(message(&format!("POST {SYNTHESIS}"), &[&key, "X-DashScope-Async: enable"], &body))
+}
+
+/// Submits under an `Idempotency-Key`.
+fn submit_keyed(gateway: &Gateway, idempotency_key: &str) -> Message {
+    let body = json!({"model": MODEL, "input": {"prompt": "a cat"}}).to_string();
+    let fields =
+        [format!("Authorization: Bearer {TENANT_KEY}"), format!("Idempotency-Key: {idempotency_key}")];
+    let fields = [&*fields[0], &fields[1], "X-DashScope-Async: enable"];
+    gateway.ask(message(&format!("POST {SYNTHESIS}"), &fields, &body))
+}
+
+/// Loses the answer to a submit under this key, and returns the id of its task.
+fn lose_keyed(gateway: &Gateway, simulator: &Simulator, idempotency_key: &str) -> String {
+    let before: Vec<String> = simulator.tasks().into_iter().map(|task| task.id).collect();
+    lose_next(simulator);
+    assert_eq!(submit_keyed(gateway, idempotency_key).status(), 502);
+    let made = simulator.tasks().into_iter().find(|task| !before.contains(&task.id));
+    made.expect("a task").id
+}
+
+fn is_unclear(answer: &Message) -> bool {
+    answer.field("x-dashgate-reason").as_deref() == Some("idempotency_unclear")
+}
+
+/// Waits until some more scans have ended.
+fn wait_for_scans(simulator: &Simulator) {
+    let scans = || {
+        let lists = simulator.requests().into_iter().filter(|seen| seen.path() == "/api/v1/tasks");
+        lists.count()
+    };
+    let before = scans();
+    eventually("some scans have ended", || scans() > before + 4);
 }
 
 /// Submits with the upstream's own key, past the gateway: the task is a stranger's.
@@ -87,9 +133,8 @@ fn counted(gateway: &Gateway) -> f64 {
 fn a_task_whose_answer_was_lost_is_listed() {
     let simulator = simulator();
     // The regular scan would come in an hour.
-    let every = Duration::from_secs(3600);
     // Longer than the half second by which a `Date` of whole seconds may mislead.
-    let times = OrphanTimes { every, after_loss: Duration::from_millis(1500), ..SOON };
+    let times = OrphanTimes { every: HOUR, after_loss: Duration::from_millis(1500), ..SOON };
     let gateway = gateway(&simulator, times, "");
     let owned = id_of(&submit(&gateway, MODEL));
     lose_next(&simulator);
@@ -133,15 +178,164 @@ fn a_task_is_no_orphan_before_its_minute_has_passed() {
     let gateway = gateway(&simulator, times, "");
     submit(&gateway, MODEL);
     let old = submit_elsewhere(&simulator, UPSTREAM_KEY);
-    let scans = || {
-        let lists = simulator.requests().into_iter().filter(|seen| seen.path() == "/api/v1/tasks");
-        lists.count()
-    };
-    let before = scans();
-    eventually("some scans have ended", || scans() > before + 3);
+    wait_for_scans(&simulator);
     assert!(ids(&gateway).is_empty());
     // The task's age is what the simulator's list says.
     drop(gateway);
     let gateway = self::gateway(&simulator, SOON, "");
     eventually("the task is listed", || ids(&gateway).contains(&old));
+}
+
+#[test]
+fn a_lost_answer_is_given_when_the_submit_comes_again() {
+    let simulator = simulator();
+    let gateway = exclusive(&simulator);
+    let task = lose_keyed(&gateway, &simulator, "k");
+    let mut again = submit_keyed(&gateway, "k");
+    eventually("the submit is answered", || {
+        again = submit_keyed(&gateway, "k");
+        !is_unclear(&again)
+    });
+    assert_eq!((again.status(), id_of(&again)), (200, task.clone()), "{}", again.text());
+    assert_eq!(again.field("idempotency-replayed").as_deref(), Some("true"));
+    assert_eq!(again.json()["output"]["task_status"], "PENDING");
+    assert!(again.json()["request_id"].is_string());
+    assert_eq!(simulator.tasks().len(), 2, "nothing was bought twice");
+    assert!(ids(&gateway).is_empty());
+    // It is a task like any other, and its entry tells that it was lost.
+    assert!(simulator.finish(&task));
+    let key = format!("Authorization: Bearer {TENANT_KEY}");
+    let poll = || gateway.ask(message(&format!("GET /api/v1/tasks/{task}"), &[&key], "")).json();
+    eventually("its end is told", || poll()["output"]["task_status"] == "SUCCEEDED");
+    let entries = gateway.administer(&format!("GET /admin/usage/entries?task_id={task}"), "").json();
+    assert_eq!(entries["entries"][0]["flags"], json!(["adopted"]), "{entries}");
+    assert_eq!(entries["entries"][0]["key_id"], "one-key");
+    // Another body under the key is another request, as ever.
+    let other = json!({"model": MODEL, "input": {"prompt": "a dog"}}).to_string();
+    let fields = [&*key, "Idempotency-Key: k", "X-DashScope-Async: enable"];
+    assert_eq!(gateway.ask(message(&format!("POST {SYNTHESIS}"), &fields, &other)).status(), 422);
+}
+
+#[test]
+fn an_adopted_task_survives_a_restart() {
+    let simulator = simulator();
+    let gateway = exclusive(&simulator);
+    let task = lose_keyed(&gateway, &simulator, "k");
+    eventually("the submit is answered", || !is_unclear(&submit_keyed(&gateway, "k")));
+    let gateway = gateway_in(gateway.stop(), &simulator, SOON, "exclusive = true");
+    assert_eq!(id_of(&submit_keyed(&gateway, "k")), task);
+}
+
+#[test]
+fn a_submit_that_made_nothing_is_tried_afresh() {
+    for account in ["exclusive = true", ""] {
+        let simulator = simulator();
+        let gateway = gateway(&simulator, SOON, account);
+        simulator.clear_faults();
+        simulator.fault(format!("POST {SYNTHESIS}#1 reset").parse().expect("a fault"));
+        let made = simulator.tasks().len();
+        assert_eq!(submit_keyed(&gateway, "k").status(), 502);
+        assert_eq!(simulator.tasks().len(), made);
+        let mut again = submit_keyed(&gateway, "k");
+        eventually("the key is free", || {
+            again = submit_keyed(&gateway, "k");
+            !is_unclear(&again)
+        });
+        assert_eq!((again.status(), again.field("idempotency-replayed")), (200, None), "{}", again.text());
+    }
+}
+
+/// The task of one of the two is no other's, and nobody can tell which.
+#[test]
+fn where_two_submits_fit_nothing_is_guessed() {
+    let simulator = simulator();
+    let gateway = exclusive(&simulator);
+    let task = lose_keyed(&gateway, &simulator, "k");
+    simulator.clear_faults();
+    simulator.fault(format!("POST {SYNTHESIS}#1 reset").parse().expect("a fault"));
+    assert_eq!(submit(&gateway, MODEL).status(), 502);
+    wait_for_scans(&simulator);
+    assert!(is_unclear(&submit_keyed(&gateway, "k")));
+    assert_eq!(ids(&gateway), [task]);
+}
+
+#[test]
+fn an_orphan_of_a_shared_account_is_an_operator_s_to_assign() {
+    let simulator = simulator();
+    let gateway = gateway(&simulator, SOON, "");
+    submit(&gateway, MODEL);
+    let task = lose_keyed(&gateway, &simulator, "k");
+    eventually("the task is listed", || ids(&gateway) == [task.clone()]);
+    wait_for_scans(&simulator);
+    assert!(is_unclear(&submit_keyed(&gateway, "k")));
+    let line = format!("POST /admin/orphans/main/{task}/assign");
+    for (body, expected) in [
+        (r#"{"tenant":"three","key_id":"one-key"}"#, "unknown_tenant"),
+        (r#"{"tenant":"one","key_id":"two-key"}"#, "bad_field"),
+    ] {
+        assert_eq!(gateway.administer(&line, body).json()["code"], expected);
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_dashgate"))
+        .args(["orphans", "assign", "main", &task, "--tenant", "one", "--key-id", "one-key"])
+        .args(["--admin", &format!("http://{}", gateway.admin)])
+        .env("DASHGATE_ADMIN_TOKEN", ADMIN_TOKEN)
+        .output()
+        .expect("the program");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(ids(&gateway).is_empty());
+    let again = submit_keyed(&gateway, "k");
+    assert_eq!((again.status(), id_of(&again)), (200, task.clone()), "{}", again.text());
+    let owned = gateway.administer(&line, r#"{"tenant":"two","key_id":"two-key"}"#);
+    assert_eq!((owned.status(), owned.json()["code"].as_str()), (409, Some("task_owned")));
+    let line = "POST /admin/orphans/main/0385dc79-5ff8-4d82-bcb6-000000000000/assign";
+    let none = gateway.administer(line, r#"{"tenant":"two","key_id":"two-key"}"#);
+    assert_eq!((none.status(), none.json()["code"].as_str()), (404, Some("no_such_orphan")));
+}
+
+/// After a restart it is not known which other submits were on their way.
+#[test]
+fn after_a_restart_an_orphan_is_only_listed() {
+    let simulator = simulator();
+    let gateway =
+        gateway(&simulator, OrphanTimes { every: HOUR, after_loss: HOUR, ..SOON }, "exclusive = true");
+    submit(&gateway, MODEL);
+    let task = lose_keyed(&gateway, &simulator, "k");
+    let gateway = gateway_in(gateway.stop(), &simulator, SOON, "exclusive = true");
+    eventually("the task is listed", || ids(&gateway) == [task.clone()]);
+    wait_for_scans(&simulator);
+    assert!(is_unclear(&submit_keyed(&gateway, "k")));
+}
+
+#[test]
+fn a_video_whose_answer_was_lost_is_shown_as_one() {
+    let simulator = simulator();
+    let account = "query_qps = 100000\nlist_qps = 100000\nexclusive = true";
+    let accounts = [("main", simulator.address(), &[UPSTREAM_KEY][..], account)];
+    let text = configuration("listen = \"127.0.0.1:0\"\nworkers = 1", &accounts, "");
+    let text = format!("{text}\n[[mounts]]\nprefix = \"/v1\"\ndialect = \"unified\"\n");
+    let loaded = Config::parse(&text, std::path::Path::new("."), &|_| None);
+    let mut config = loaded.unwrap_or_else(|faults| panic!("{faults:#?}")).config;
+    config.settings.poll.orphans = SOON;
+    let gateway = Gateway::of(tempfile::tempdir().expect("a directory"), config);
+    submit(&gateway, MODEL);
+    let create = || {
+        let body = json!({"model": MODEL, "prompt": "a cat", "seconds": "5"}).to_string();
+        let key = format!("Authorization: Bearer {TENANT_KEY}");
+        let fields = [&*key, "Idempotency-Key: k", "Content-Type: application/json"];
+        gateway.ask(message("POST /v1/videos", &fields, &body))
+    };
+    lose_next(&simulator);
+    assert_eq!(create().status(), 502);
+    let mut again = create();
+    eventually("the create is answered", || {
+        again = create();
+        !is_unclear(&again)
+    });
+    let video = again.json();
+    assert_eq!(again.status(), 200, "{video}");
+    assert_eq!((&video["object"], &video["status"]), (&json!("video"), &json!("queued")));
+    assert_eq!((&video["prompt"], &video["seconds"]), (&json!("a cat"), &json!("5")));
+    let id = video["id"].as_str().expect("an id");
+    assert!(simulator.tasks().iter().any(|task| task.id == id));
+    assert_eq!(simulator.tasks().len(), 2);
 }

@@ -168,7 +168,7 @@ impl Report {
 
 impl Totals {
     fn add(&mut self, entry: &Entry) {
-        let EntryFlags { is_estimated, is_cut, is_unread } = entry.flags;
+        let EntryFlags { is_estimated, is_cut, is_unread, is_adopted: _ } = entry.flags;
         let amount = entry.charge.amount.map(|amount| i128::from(amount.nanos()));
         if matches!(entry.source, EntrySource::Credit(_)) {
             self.credits += amount.unwrap_or_default();

@@ -38,7 +38,7 @@ use crate::proxy::peer::{ConnectionState, Peer};
 use crate::proxy::reading_on::{ReadOnSlot, ReadingOn};
 use crate::proxy::rejection::Rejection;
 use crate::proxy::route::{Route, Unrouted};
-use crate::store::Store;
+use crate::store::{SentRequest, Store};
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::stopwatch::Stopwatch;
 use crate::tenant::caller::{Caller, KeyHolder};
@@ -386,7 +386,19 @@ impl Exchange {
     fn begin_submit(&self, hub: &PollHub, account: usize) {
         let attempt = self.held_key.get().map(|key| key.attempt().into());
         let account = &self.directory.accounts[account].name;
-        self.sent.replace(Some(hub.submit_sent(account, attempt, SystemTime::now())));
+        let now = SystemTime::now();
+        self.sent.replace(Some(hub.submit_sent(account, attempt, now)));
+        if let Some(key) = self.held_key.get() {
+            key.note_request(SentRequest {
+                account: Arc::clone(account),
+                model: Box::default(),
+                key_id: self.permit().caller().key_id().into(),
+                mount: Arc::clone(&self.route().mount(&self.directory).prefix),
+                asked: None,
+                fingerprint: None,
+                sent_at: now,
+            });
+        }
     }
 
     /// Notes that the request has made no task, or that its task is claimed.
@@ -396,11 +408,20 @@ impl Exchange {
         }
     }
 
+    /// Digest of a native body that has gone up whole.
+    pub(super) fn uploaded(&self) -> Option<[u8; 32]> {
+        self.upload.get().filter(|up| up.is_finished()).and_then(|up| up.digest.so_far())
+    }
+
     /// Takes the answer of the request for lost, unless it is known whether there is a task.
     fn lose_submit(&self) {
         if let Some(mut sent) = self.sent.take() {
             let uploaded = || self.upload.get().and_then(|upload| upload.model());
-            sent.note_model(self.model.get().cloned().or_else(uploaded));
+            let model = self.model.get().cloned().or_else(uploaded);
+            if let Some(key) = self.held_key.get() {
+                key.note_read(model.clone(), self.uploaded());
+            }
+            sent.note_model(model);
         }
     }
 

@@ -11,6 +11,7 @@ use super::fault::VideoFault;
 use crate::dashscope::envelope::{self, ErrorBody};
 use crate::dashscope::headers::{REQUEST_ID, SHOULD_RETRY};
 use crate::dashscope::operation::Surface;
+use crate::dashscope::task::Status;
 use crate::dashscope::task_report::TaskReport;
 use crate::polling::TaskAnswer;
 use crate::polling::hub::PollHub;
@@ -35,6 +36,16 @@ pub(in crate::proxy) fn created(
     };
     let (task, report) = (recorded(hub, task), TaskReport::of_status(task.status.get()));
     show_video(task, &report, spelling, response.headers())
+}
+
+/// The answer to a create whose own answer was lost: the Video of the task that it has made.
+pub(in crate::proxy) fn created_before(
+    hub: &PollHub,
+    spelling: StatusSpelling,
+    task: &TaskRecord,
+) -> Response<Bytes> {
+    let (task, report) = (recorded(hub, task), TaskReport::of_status(Status::Pending));
+    show_video(task, &report, spelling, &HeaderMap::new())
 }
 
 /// The answer to `GET /v1/videos/{id}`, made from the poll hub's answer for the task.

@@ -10,7 +10,7 @@ use crate::harness::{
 };
 
 /// Documented answers that a test can't provoke, or that another test sees.
-const NOT_HERE: [&str; 11] = [
+const NOT_HERE: [&str; 15] = [
     // A thread that hangs, which a test can't make; see `liveness`.
     "GET /livez 503",
     // Ten seconds of silence; see `slow_clients`.
@@ -18,6 +18,12 @@ const NOT_HERE: [&str; 11] = [
     "POST /admin/keys/{id}/rotate 408",
     "POST /admin/tenants/{name}/credits 408",
     "POST /admin/tenants/{name}/corrections 408",
+    "POST /admin/orphans/{account}/{task_id}/assign 408",
+    // An orphan; see `orphans`.
+    "POST /admin/orphans/{account}/{task_id}/assign 200",
+    "POST /admin/orphans/{account}/{task_id}/assign 409",
+    // A store that can't be read or written.
+    "POST /admin/orphans/{account}/{task_id}/assign 503",
     // More reloads than the queue takes, from sixteen requests at the same time.
     "POST /admin/reload 503",
     // A ledger that can't be read, or three reports at the same time.
@@ -86,6 +92,8 @@ fn keys(gateway: &Gateway) {
         ("POST /admin/keys/one-key/rotate", ""),
         ("POST /admin/keys/nothing/rotate", ""),
         ("GET /admin/keys", ""),
+        ("POST /admin/orphans/main/t/assign", r#"{"tenant":"one","key_id":"one-key"}"#),
+        ("POST /admin/orphans/main/t/assign", r#"{"tenant":"one","key_id":"two-key"}"#),
         ("DELETE /admin/keys/k1", ""),
         ("DELETE /admin/keys/one-key", ""),
         ("DELETE /admin/keys/nothing", ""),
@@ -98,6 +106,7 @@ fn keys(gateway: &Gateway) {
         "POST /admin/keys/one-key/rotate",
         "POST /admin/tenants/one/credits",
         "POST /admin/tenants/one/corrections",
+        "POST /admin/orphans/main/t/assign",
     ] {
         let large = " ".repeat(16 * 1024 + 1);
         gateway.administer(line, &large);

@@ -29,7 +29,7 @@ fn entry(source: EntrySource, submitted_at: SystemTime, settled_at: SystemTime) 
         units: Units::from_iter([(Unit::VideoSecond, 10_040), (Unit::InputVideoSecond, 3)]),
         class: "720P".into(),
         usage: r#"{"duration":10.04, "SR":720}"#.into(),
-        flags: EntryFlags { is_cut: true, is_unread: true, is_estimated: false },
+        flags: EntryFlags { is_cut: true, is_unread: true, is_estimated: false, is_adopted: true },
         charge: dashgate::usage::Charge::default(),
         remark: dashgate::store::Remark::default(),
     }

@@ -1,0 +1,208 @@
+//! Which orphan is the task of which lost submit. A stranger's task must never become a tenant's, and no submit may be
+//! sent again that has made a task: where anything else is possible, the verdict is to wait.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::orphan::Orphan;
+use super::sent_submits::DoubtfulSubmit;
+
+/// A submit that stands durably, and of which it is not known whether it has made a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    pub tenant: Arc<str>,
+    pub key_id: Arc<str>,
+    /// `None` if it is not known where the submit was sent.
+    pub account: Option<Arc<str>>,
+    /// Empty if it is not known.
+    pub model: Box<str>,
+    pub sent_at: SystemTime,
+    pub lost_at: SystemTime,
+    /// Name of the try.
+    pub attempt: Box<str>,
+    /// Its answer can be given again.
+    pub is_answerable: bool,
+}
+
+/// What the searches of one account have shown.
+#[derive(Debug)]
+pub struct SearchedAccount {
+    pub account: Arc<str>,
+    /// Nobody else uses the account.
+    pub is_exclusive: bool,
+    pub orphans: Vec<Arc<Orphan>>,
+    /// Tasks without an owner that are too young to be orphans.
+    pub(super) young: Vec<Arc<Orphan>>,
+    /// False if some orphans may have found no room.
+    pub(super) is_complete: bool,
+    /// Numbers of the upstream keys that have made tasks of ours.
+    pub(super) own_keys: HashSet<Box<str>>,
+    /// The last complete scans, the latest one last.
+    pub(super) passes: Vec<SearchPass>,
+    pub(super) doubtful: Vec<DoubtfulSubmit>,
+    /// All submits that were sent since then, and are in doubt, are known.
+    pub(super) known_since: SystemTime,
+}
+
+/// A complete scan of an account's list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SearchPass {
+    pub(super) began_at: SystemTime,
+    /// All tasks that were made since then were on its pages; `None` if that is not known.
+    pub(super) reached: Option<SystemTime>,
+    /// The upstream's clock was compared with ours.
+    pub(super) has_skew: bool,
+}
+
+/// What is to be done about a lost submit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The orphan is its task.
+    Adopt(Arc<Orphan>),
+    /// It has made no task.
+    Release,
+    Wait,
+}
+
+/// Judges one of the `intents` by what the searches have shown. A task is an orphan once it is older than `min_age`.
+pub fn judge(
+    intent: &Intent,
+    intents: &[Intent],
+    searched: &[SearchedAccount],
+    min_age: Duration,
+) -> Verdict {
+    let is_of =
+        |search: &&SearchedAccount| intent.account.as_ref().is_none_or(|account| *account == search.account);
+    let searched: Vec<&SearchedAccount> = searched.iter().filter(is_of).collect();
+    let window =
+        Window { sent_at: intent.sent_at, lost_at: Some(intent.lost_at), model: Some(&intent.model) };
+    let suspects =
+        searched.iter().flat_map(|search| search.orphans.iter().map(move |orphan| (search, orphan)));
+    let suspects: Vec<_> = suspects.filter(|(_, orphan)| window.may_have_made(orphan)).collect();
+    let mut young = searched.iter().flat_map(|search| &search.young);
+    if young.any(|task| window.may_have_made(task)) {
+        return Verdict::Wait;
+    }
+    match &suspects[..] {
+        [] => {
+            let is_clear = |search: &&SearchedAccount| search.is_clear(&window, min_age);
+            if !searched.is_empty() && searched.iter().all(is_clear) {
+                Verdict::Release
+            } else {
+                Verdict::Wait
+            }
+        }
+        [(search, orphan)] if search.allows(intent, orphan, intents, min_age) => {
+            Verdict::Adopt(Arc::clone(orphan))
+        }
+        _ => Verdict::Wait,
+    }
+}
+
+/// The one of the intents that fits an orphan of the account, for an operator who says whose the orphan is; `None` if
+/// several do.
+pub fn only_fitting<'i>(
+    account: &str,
+    orphan: &Orphan,
+    intents: impl Iterator<Item = &'i Intent>,
+) -> Option<&'i Intent> {
+    let mut fitting = intents.filter(|intent| may_be(intent, account, orphan));
+    fitting.next().filter(|_| fitting.next().is_none())
+}
+
+impl SearchedAccount {
+    /// True if the orphan, which is the only one that the intent may have made, is surely its task.
+    fn allows(&self, intent: &Intent, orphan: &Orphan, intents: &[Intent], min_age: Duration) -> bool {
+        let is_other = |other: &&Intent| other.attempt != intent.attempt;
+        let others = intents.iter().filter(is_other).filter(|other| may_be(other, &self.account, orphan));
+        let doubtful =
+            self.doubtful.iter().filter(|other| other.attempt.as_deref() != Some(&*intent.attempt));
+        let is_covered = self
+            .passes
+            .last()
+            .is_some_and(|pass| pass.has_skew && pass.covers(intent.sent_at, intent.lost_at, min_age));
+        self.is_exclusive
+            && self.is_complete
+            && intent.account.is_some()
+            && intent.is_answerable
+            && is_covered
+            && intent.sent_at >= self.known_since
+            && !orphan.model.is_empty()
+            && orphan.model == intent.model
+            && self.own_keys.contains(&orphan.api_key_id)
+            && is_between(orphan.created, intent.sent_at, Some(intent.lost_at), CLOCKS)
+            && others.count() == 0
+            && !doubtful.into_iter().any(|other| Window::of(other).may_have_made(orphan))
+    }
+
+    /// True if the last two scans have surely found no task of a submit.
+    fn is_clear(&self, window: &Window<'_>, min_age: Duration) -> bool {
+        let Some(lost_at) = window.lost_at else { return false };
+        let has_suspects = self.orphans.iter().chain(&self.young).any(|orphan| window.may_have_made(orphan));
+        let [.., first, second] = &self.passes[..] else { return false };
+        self.is_complete
+            && !has_suspects
+            && [first, second].iter().all(|pass| pass.covers(window.sent_at, lost_at, min_age))
+    }
+
+    /// True if a submit without an `Idempotency-Key` has surely made no task.
+    pub(super) fn clears(&self, doubtful: &DoubtfulSubmit, min_age: Duration) -> bool {
+        doubtful.attempt.is_none() && self.is_clear(&Window::of(doubtful), min_age)
+    }
+}
+
+impl SearchPass {
+    /// True if a task that was made between these times would have been on the pages, and old enough.
+    fn covers(&self, sent_at: SystemTime, lost_at: SystemTime, min_age: Duration) -> bool {
+        let is_late = self.began_at.duration_since(lost_at).is_ok_and(|since| since > min_age);
+        is_late && self.reached.is_some_and(|reached| reached + NEARLY <= sent_at)
+    }
+}
+
+/// Time and model of a task that a submit may have made.
+struct Window<'a> {
+    sent_at: SystemTime,
+    /// `None` while the answer may come.
+    lost_at: Option<SystemTime>,
+    model: Option<&'a str>,
+}
+
+impl<'a> Window<'a> {
+    fn of(doubtful: &'a DoubtfulSubmit) -> Self {
+        let DoubtfulSubmit { model, attempt: _, sent_at, lost_at } = doubtful;
+        Self { sent_at: *sent_at, lost_at: *lost_at, model: model.as_deref() }
+    }
+
+    /// True unless the submit has surely not made the task. DashScope may list a snapshot of the model that was asked for.
+    fn may_have_made(&self, orphan: &Orphan) -> bool {
+        let is_model = match self.model {
+            None | Some("") => true,
+            Some(model) => orphan.model.starts_with(model) || model.starts_with(&*orphan.model),
+        };
+        let until = self.lost_at.map(|lost_at| lost_at + LATE);
+        is_model && is_between(orphan.created, self.sent_at, until, NEARLY)
+    }
+}
+
+fn may_be(intent: &Intent, account: &str, orphan: &Orphan) -> bool {
+    let window =
+        Window { sent_at: intent.sent_at, lost_at: Some(intent.lost_at), model: Some(&intent.model) };
+    intent.account.as_deref().is_none_or(|own| own == account) && window.may_have_made(orphan)
+}
+
+fn is_between(time: SystemTime, from: SystemTime, to: Option<SystemTime>, by: Duration) -> bool {
+    time + by >= from && to.is_none_or(|to| time <= to + by)
+}
+
+/// The most by which a task's time may lie outside its submit, beside the measured skew of the clocks: the upstream's
+/// date has whole seconds.
+const CLOCKS: Duration = Duration::from_secs(3);
+/// Distance at which a task is taken for no submit's: clocks may have been set meanwhile.
+const NEARLY: Duration = Duration::from_secs(30);
+/// Time after the loss of its answer in which a request may still make its task.
+const LATE: Duration = Duration::from_secs(120);
+
+#[cfg(test)]
+#[path = "orphan_match_tests.rs"]
+mod tests;

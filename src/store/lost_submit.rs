@@ -1,0 +1,34 @@
+//! Submits with an `Idempotency-Key` whose answer is lost: a task may be theirs.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::keyed_submit::KeyedSubmit;
+use crate::unified::RequestedVideo;
+
+/// A submit that was sent, or may have been, and whose answer is lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostSubmit {
+    pub submit: Arc<KeyedSubmit>,
+    /// `None` if it is not known: the process that sent it was killed.
+    pub sent: Option<SentRequest>,
+    pub lost_at: SystemTime,
+}
+
+/// The request that was sent for a submit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentRequest {
+    pub account: Arc<str>,
+    /// Empty if it could not be read.
+    pub model: Box<str>,
+    pub key_id: Arc<str>,
+    /// The prefix of the mount that the submit came by.
+    pub mount: Arc<str>,
+    /// The request's fields, of a video that was submitted in the unified dialect.
+    pub asked: Option<Arc<RequestedVideo>>,
+    /// SHA-256 of what was asked, if all of it was seen.
+    pub fingerprint: Option<[u8; 32]>,
+    pub sent_at: SystemTime,
+}
