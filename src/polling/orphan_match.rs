@@ -76,7 +76,7 @@ pub fn judge(
         |search: &&SearchedAccount| intent.account.as_ref().is_none_or(|account| *account == search.account);
     let searched: Vec<&SearchedAccount> = searched.iter().filter(is_of).collect();
     let window =
-        Window { sent_at: intent.sent_at, lost_at: Some(intent.lost_at), model: Some(&intent.model) };
+        SubmitWindow { sent_at: intent.sent_at, lost_at: Some(intent.lost_at), model: Some(&intent.model) };
     let suspects =
         searched.iter().flat_map(|search| search.orphans.iter().map(move |orphan| (search, orphan)));
     let suspects: Vec<_> = suspects.filter(|(_, orphan)| window.may_have_made(orphan)).collect();
@@ -133,11 +133,11 @@ impl SearchedAccount {
             && self.own_keys.contains(&orphan.api_key_id)
             && is_between(orphan.created, intent.sent_at, Some(intent.lost_at), CLOCKS)
             && others.count() == 0
-            && !doubtful.into_iter().any(|other| Window::of(other).may_have_made(orphan))
+            && !doubtful.into_iter().any(|other| SubmitWindow::of(other).may_have_made(orphan))
     }
 
     /// True if the last two scans have surely found no task of a submit.
-    fn is_clear(&self, window: &Window<'_>, min_age: Duration) -> bool {
+    fn is_clear(&self, window: &SubmitWindow<'_>, min_age: Duration) -> bool {
         let Some(lost_at) = window.lost_at else { return false };
         let has_suspects = self.orphans.iter().chain(&self.young).any(|orphan| window.may_have_made(orphan));
         let [.., first, second] = &self.passes[..] else { return false };
@@ -148,7 +148,7 @@ impl SearchedAccount {
 
     /// True if a submit without an `Idempotency-Key` has surely made no task.
     pub(super) fn clears(&self, doubtful: &DoubtfulSubmit, min_age: Duration) -> bool {
-        doubtful.attempt.is_none() && self.is_clear(&Window::of(doubtful), min_age)
+        doubtful.attempt.is_none() && self.is_clear(&SubmitWindow::of(doubtful), min_age)
     }
 }
 
@@ -161,14 +161,14 @@ impl SearchPass {
 }
 
 /// Time and model of a task that a submit may have made.
-struct Window<'a> {
+struct SubmitWindow<'a> {
     sent_at: SystemTime,
     /// `None` while the answer may come.
     lost_at: Option<SystemTime>,
     model: Option<&'a str>,
 }
 
-impl<'a> Window<'a> {
+impl<'a> SubmitWindow<'a> {
     fn of(doubtful: &'a DoubtfulSubmit) -> Self {
         let DoubtfulSubmit { model, attempt: _, sent_at, lost_at } = doubtful;
         Self { sent_at: *sent_at, lost_at: *lost_at, model: model.as_deref() }
@@ -187,7 +187,7 @@ impl<'a> Window<'a> {
 
 fn may_be(intent: &Intent, account: &str, orphan: &Orphan) -> bool {
     let window =
-        Window { sent_at: intent.sent_at, lost_at: Some(intent.lost_at), model: Some(&intent.model) };
+        SubmitWindow { sent_at: intent.sent_at, lost_at: Some(intent.lost_at), model: Some(&intent.model) };
     intent.account.as_deref().is_none_or(|own| own == account) && window.may_have_made(orphan)
 }
 

@@ -181,7 +181,7 @@ fn a_submit_without_a_key_is_cleared_by_two_scans() {
 fn an_operator_s_orphan_answers_the_one_submit_that_fits() {
     let (one, two) = (intent("a"), intent("b"));
     let fitting = |intents: &[Intent]| only_fitting("main", &orphan("t", 1005), intents.iter()).cloned();
-    assert_eq!(fitting(&[one.clone()]), Some(one.clone()));
+    assert_eq!(fitting(std::slice::from_ref(&one)), Some(one.clone()));
     assert_eq!(fitting(&[one.clone(), two]), None);
     assert_eq!(only_fitting("spare", &orphan("t", 1005), [one].iter()), None);
 }

@@ -12,7 +12,7 @@ use crate::dashscope::task_list::TaskPage;
 /// The orphan scans of one account: one at a time.
 #[derive(Debug)]
 pub(super) struct OrphanScan {
-    run: Option<ScanRun>,
+    run: Option<OrphanScanRun>,
     /// Start of the last scan; at first the start of the account's poller.
     began: Instant,
     /// Start of the last complete scan, by the wall clock.
@@ -24,7 +24,7 @@ pub(super) struct OrphanScan {
 }
 
 #[derive(Debug)]
-struct ScanRun {
+struct OrphanScanRun {
     began_at: SystemTime,
     /// The scan may end with a page that has a task older than this.
     back_to: SystemTime,
@@ -100,7 +100,7 @@ impl OrphanScan {
         }
         let day = date.checked_sub(LIFETIME).unwrap_or(date);
         let usual = self.completed.and_then(|at| at.checked_sub(OVERLAP)).unwrap_or(day);
-        let fresh = || ScanRun {
+        let fresh = || OrphanScanRun {
             began_at: date,
             back_to: back_to.unwrap_or(usual).min(usual).max(day),
             size,

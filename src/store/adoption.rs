@@ -1,5 +1,6 @@
 //! Adoptions: tasks that no client was told of at first, and that were given to a tenant later.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, Result, Row, params};
@@ -19,7 +20,7 @@ pub(super) fn adopt(
     connection: &Connection,
     ledger: &mut LedgerWriter,
     task: &TaskRecord,
-    answer: Option<&FirstAnswer>,
+    answer: &Option<Arc<FirstAnswer>>,
     at: SystemTime,
 ) -> Result<bool> {
     // Older claims are in memory: here only another process's can be new.

@@ -284,7 +284,7 @@ fn an_orphan_of_a_shared_account_is_an_operator_s_to_assign() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(ids(&gateway).is_empty());
     let again = submit_keyed(&gateway, "k");
-    assert_eq!((again.status(), id_of(&again)), (200, task.clone()), "{}", again.text());
+    assert_eq!((again.status(), id_of(&again)), (200, task), "{}", again.text());
     let owned = gateway.administer(&line, r#"{"tenant":"two","key_id":"two-key"}"#);
     assert_eq!((owned.status(), owned.json()["code"].as_str()), (409, Some("task_owned")));
     let line = "POST /admin/orphans/main/0385dc79-5ff8-4d82-bcb6-000000000000/assign";

@@ -86,12 +86,8 @@ impl Proxy {
             exchange.judge_again(&self.shared.directory)?;
             self.reserve(needed.as_ref(), &exchange, pick.account).await?;
             let (progress, key, account) = (body.progress(), pick.key, pick.account);
-            exchange.go_to(
-                &self.shared.hub,
-                pick.index,
-                start,
-                submit_wait.is_some().then(|| Rc::clone(&progress)),
-            );
+            let submit = submit_wait.is_some().then(|| Rc::clone(&progress));
+            exchange.go_to(&self.shared.hub, pick.index, start, submit);
             let copy = choice.has_more(account).then(|| request.clone());
             let mut outbound = rewrite::request(permit, route, *request, account, key, body)?;
             let span = begin_span(&exchange, &mut outbound);
