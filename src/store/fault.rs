@@ -227,3 +227,15 @@ impl From<io::Error> for StoreCause {
         StoreCause::from(&error)
     }
 }
+
+/// True if the change is at fault, and not the file or the disk.
+pub(super) fn is_fault_of_change(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code().is_some_and(|code| {
+        [
+            rusqlite::ErrorCode::ConstraintViolation,
+            rusqlite::ErrorCode::TypeMismatch,
+            rusqlite::ErrorCode::TooBig,
+        ]
+        .contains(&code)
+    })
+}

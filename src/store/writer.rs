@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::adoption;
 use super::expiry;
 use super::expiry::ExpiredRows;
-use super::fault::{StoreCause, StoreFault};
+use super::fault::{StoreCause, StoreFault, is_fault_of_change};
 use super::file::{self, LockedFile, OpenedFile};
 use super::group_commit::RecentBatches;
 use super::idempotency;
@@ -467,13 +467,6 @@ fn apply(
         Change::RevokeKey { id, at } => rows::revoke_key(connection, id, *at),
     };
     is_made.map(Outcome::of)
-}
-
-/// True if the change is at fault, and not the file or the disk.
-fn is_fault_of_change(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code().is_some_and(|code| {
-        [ErrorCode::ConstraintViolation, ErrorCode::TypeMismatch, ErrorCode::TooBig].contains(&code)
-    })
 }
 
 /// Statuses, and expired rows, that a commit has beside its changes.
