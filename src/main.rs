@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use dashgate::app::{self, RunningGateway};
 use dashgate::cli::admin_client::AdminFailure;
-use dashgate::cli::{check, demo, keys, orphans, usage};
+use dashgate::cli::{check, demo, keys, orphans, prices, tenants, usage};
 use dashgate::config::{self, AccountSettings, Config, Files, Loaded};
 use dashgate::lifecycle::handover::{self, Successor};
 use dashgate::lifecycle::{signals, systemd};
@@ -50,6 +50,7 @@ enum Command {
     Keys(keys::KeysOptions),
     Usage(usage::UsageOptions),
     Orphans(orphans::OrphansOptions),
+    Tenants(tenants::TenantsOptions),
 }
 
 #[derive(Debug, Args)]
@@ -68,6 +69,9 @@ struct Check {
     /// overdue bill shows only at calls that cost something, so it is not found.
     #[arg(long)]
     online: bool,
+    /// Also show what each tenant would pay for what, with its factor.
+    #[arg(long)]
+    prices: bool,
 }
 
 #[derive(Debug, Args)]
@@ -98,6 +102,7 @@ fn main() -> ExitCode {
         Command::Sim(options) => simulate(*options),
         Command::Keys(options) => administer("keys", keys::run(&options, admin_token(), say)),
         Command::Orphans(options) => administer("orphans", orphans::run(&options, admin_token(), say)),
+        Command::Tenants(options) => administer("tenants", tenants::run(&options, admin_token(), say)),
         Command::Usage(options) => administer("usage", usage::run(&options, admin_token(), say)),
     }
 }
@@ -114,6 +119,9 @@ fn check(options: &Check) -> ExitCode {
             };
             let counts = format!("{accounts} account(s), {mounts} mount(s), {tenants} tenant(s){keyless}");
             say(&format!("{source}: valid: {counts}\n"));
+            if options.prices {
+                say(&format!("{}\n", prices::table(config).trim_end()));
+            }
             if options.online { check_online(&source, &loaded.config) } else { ExitCode::SUCCESS }
         }
         Err(code) => code,

@@ -2,7 +2,10 @@
 
 pub mod admin_client;
 pub mod check;
+mod columns;
 pub mod demo;
 pub mod keys;
 pub mod orphans;
+pub mod prices;
+pub mod tenants;
 pub mod usage;

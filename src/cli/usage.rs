@@ -6,6 +6,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::admin_client::{AdminClient, AdminFailure, AdminOptions};
+use super::columns;
 
 /// Show who used what, from the ledger of a running gateway.
 ///
@@ -165,23 +166,7 @@ fn table(report: &Value) -> String {
     let text = |name: &str| report[name].as_str().unwrap_or("-");
     let currency = if has_prices { format!(", in {}", text("currency")) } else { String::new() };
     let mut shown = format!("{} to {}{currency}\n\n", text("from"), text("to"));
-    let widths: Vec<usize> = (0..lines[0].len())
-        .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
-        .collect();
-    for line in &lines {
-        for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
-            let gap = if column > 0 { "  " } else { "" };
-            let padded = if column < by.len() {
-                format!("{gap}{cell:<width$}")
-            } else {
-                format!("{gap}{cell:>width$}")
-            };
-            shown.push_str(&padded);
-        }
-        let end = shown.trim_end().len();
-        shown.truncate(end);
-        shown.push('\n');
-    }
+    shown.push_str(&columns::table(&lines, by.len()));
     shown
 }
 

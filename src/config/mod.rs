@@ -19,6 +19,7 @@ mod moment;
 mod named_few;
 mod node;
 mod pace;
+mod price_coverage;
 mod prices;
 mod reader;
 mod scalar;

@@ -104,7 +104,7 @@ pub(super) struct RawPrice {
 
 /// What a tenant pays, as written.
 pub(super) struct RawBilling {
-    prices: Option<Text>,
+    pub(super) prices: Option<Text>,
     price_factor: Option<Text>,
     budgets: Vec<RawBudget>,
     prepaid: Option<Located<bool>>,

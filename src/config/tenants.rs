@@ -7,6 +7,7 @@ use super::defaults::WEIGHT;
 use super::file::{self, RawConfig, RawSecret};
 use super::moment::RawMoment;
 use super::named_few::NamedFew;
+use super::price_coverage;
 use super::prices::PriceLists;
 use super::reader::{ConfigReader, Located, Location, Text, number};
 use super::secret::{check_length, shown};
@@ -87,6 +88,10 @@ impl Check<'_, '_> {
             None => Some(Vec::new()),
         };
         let billing = self.prices.billing(reader, &file.billing);
+        if let (Some(billing), Some(prices)) = (&billing, &file.billing.prices) {
+            let models = file.models.as_deref().unwrap_or_default();
+            price_coverage::warn(reader, &shown(&file.name, "tenant"), models, prices, billing);
+        }
         Some(TenantSettings {
             name: name?,
             keys: keys.into_iter().collect::<Option<_>>()?,

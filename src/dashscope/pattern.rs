@@ -20,9 +20,53 @@ pub fn matches(pattern: &str, text: &str) -> bool {
     true
 }
 
+/// True if there is a text that both patterns match. Takes time in proportion to the product of their lengths.
+pub fn overlap(one: &str, other: &str) -> bool {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    // For each place in `other`, whether the rests of both from there on overlap: of the place in `one` behind, and at it.
+    let mut behind = vec![false; other.len() + 1];
+    let mut here = behind.clone();
+    for at in (0..=one.len()).rev() {
+        for place in (0..=other.len()).rev() {
+            let (own, others) = (one.get(at), other.get(place));
+            here[place] = match (own, others) {
+                (None, None) => true,
+                (Some(b'*'), None) => behind[place],
+                (Some(b'*'), Some(_)) => behind[place] || here[place + 1],
+                (None, Some(b'*')) => here[place + 1],
+                (Some(_), Some(b'*')) => here[place + 1] || behind[place],
+                (Some(own), Some(others)) => own == others && behind[place + 1],
+                (Some(_), None) | (None, Some(_)) => false,
+            };
+        }
+        std::mem::swap(&mut behind, &mut here);
+    }
+    behind[0]
+}
+
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::{matches, overlap};
+
+    #[test]
+    fn patterns_overlap_where_a_text_fits_both() {
+        for (one, other, expected) in [
+            ("wan2.7-t2v", "wan2.7-t2v", true),
+            ("wan2.7-t2v", "wan2.7-i2v", false),
+            ("wan2.7-*", "*-t2v", true),
+            ("wan2.7-*", "wan2.6-*", false),
+            ("a*b", "a*c", false),
+            ("a*", "*", true),
+            ("*a*b*", "ab", true),
+            ("*a*b*", "ba", false),
+            ("", "*", true),
+            ("", "a*", false),
+            ("qwen-*", "qwen", false),
+        ] {
+            assert_eq!(overlap(one, other), expected, "{one} {other}");
+            assert_eq!(overlap(other, one), expected, "{other} {one}");
+        }
+    }
 
     #[test]
     fn a_star_stands_for_any_text() {

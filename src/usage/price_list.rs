@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::Rate;
-use crate::dashscope::pattern::matches;
+use crate::dashscope::pattern::{matches, overlap};
 
 /// One row of a list.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +42,11 @@ impl PriceList {
 
     pub fn rows(&self) -> &[PriceRow] {
         &self.rows
+    }
+
+    /// True if a row is for the model, or for models that fit the pattern.
+    pub fn covers(&self, model: &str) -> bool {
+        self.rows.iter().flat_map(|row| &row.models).any(|named| overlap(named, model))
     }
 
     /// The rates of a model for requests at a moment, in the order in which they are tried; empty where it has none.

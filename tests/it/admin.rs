@@ -3,6 +3,7 @@
 
 mod credits;
 mod document;
+mod money_command;
 mod separation;
 mod slow_clients;
 mod usage;

@@ -1,6 +1,7 @@
 //! A configuration is read whole: every fault at once, at its line and column, and no secret is shown.
 
 mod faults;
+mod prices;
 mod secrets;
 mod sources;
 

@@ -1,0 +1,185 @@
+//! `dashgate tenants`: the money of tenants, through a running gateway's admin API.
+
+use clap::{Args, Subcommand};
+use hyper::Method;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::admin_client::{AdminClient, AdminFailure, AdminOptions, segment};
+
+/// Enter what a tenant paid in, and correct what it was charged.
+///
+/// Credits and corrections are entries of the ledger: they stay for ever, and a mistake is put right by another entry, of a
+/// negative amount. An id counts once, so a command that failed can be given again with the same --id. The admin token is
+/// taken from $DASHGATE_ADMIN_TOKEN. Exits with 0 when it is done, 1 when not, 64 for bad usage.
+///
+/// Examples:
+///   dashgate tenants credit acme 100.00 --note "bank transfer" --id invoice-42
+///   dashgate tenants correct acme -3.00 --note "a black video" --corrects task:main/0f4c
+///   dashgate tenants credits acme
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub struct TenantsOptions {
+    #[command(flatten)]
+    gateway: AdminOptions,
+    #[command(subcommand)]
+    command: TenantsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum TenantsCommand {
+    /// Enter money that a tenant has paid in. A negative amount takes money back.
+    Credit {
+        #[command(flatten)]
+        entry: EnteredMoney,
+    },
+    /// Correct what a tenant was charged. A negative amount charges less.
+    Correct {
+        #[command(flatten)]
+        entry: EnteredMoney,
+        /// The entry that is corrected: its `source`, as `dashgate usage export` shows it.
+        #[arg(long, value_name = "SOURCE")]
+        corrects: Option<String>,
+    },
+    /// List what a tenant has paid in, oldest first, and its balance.
+    Credits {
+        #[command(flatten)]
+        list: ListedMoney,
+    },
+    /// List the corrections of what a tenant was charged, oldest first, and its balance.
+    Corrections {
+        #[command(flatten)]
+        list: ListedMoney,
+    },
+}
+
+#[derive(Debug, Args)]
+struct EnteredMoney {
+    /// The tenant.
+    name: String,
+    /// In the gateway's currency, with up to nine decimals: 100.00
+    #[arg(allow_negative_numbers = true)]
+    amount: String,
+    /// Why, in words for those who read the ledger; 500 characters at most.
+    #[arg(long, value_name = "TEXT")]
+    note: String,
+    /// An id that counts once, such as the number of an invoice; without it, one is made.
+    #[arg(long)]
+    id: Option<String>,
+    /// Print the answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ListedMoney {
+    /// The tenant.
+    name: String,
+    /// Print each as a line of JSON, without the balance.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command; `show` prints its output.
+///
+/// # Errors
+/// The [`AdminFailure`].
+pub async fn run(
+    options: &TenantsOptions,
+    token: Option<String>,
+    show: impl Fn(&str),
+) -> Result<(), AdminFailure> {
+    let gateway = AdminClient::new(&options.gateway, token)?;
+    match &options.command {
+        TenantsCommand::Credit { entry } => enter(&gateway, entry, "credits", None, show).await,
+        TenantsCommand::Correct { entry, corrects } => {
+            enter(&gateway, entry, "corrections", corrects.as_deref(), show).await
+        }
+        TenantsCommand::Credits { list } => self::list(&gateway, list, "credits", show).await,
+        TenantsCommand::Corrections { list } => self::list(&gateway, list, "corrections", show).await,
+    }
+}
+
+async fn enter(
+    gateway: &AdminClient,
+    entry: &EnteredMoney,
+    kind: &str,
+    corrects: Option<&str>,
+    show: impl Fn(&str),
+) -> Result<(), AdminFailure> {
+    let EnteredMoney { name, amount, note, id, json } = entry;
+    let path = format!("/admin/tenants/{}/{kind}", segment(name)?);
+    let sent = id.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
+    let mut body = json!({ "id": sent, "amount": amount, "note": note });
+    if let Some(corrects) = corrects {
+        body["corrects"] = corrects.into();
+    }
+    let made = gateway.call(Method::POST, &path, Some(body)).await.map_err(|mut failure| {
+        if id.is_none() && !failure.usage {
+            failure.problem.push_str(&format!("\nTo give it again, so that it counts once, add --id {sent}"));
+        }
+        failure
+    })?;
+    if *json {
+        show(&format!("{made}\n"));
+        return Ok(());
+    }
+    let text = |name: &str| made[name].as_str().unwrap_or("-");
+    show(&format!(
+        "{}: {} {} for the tenant {}, since {}\n{}",
+        text("id"),
+        text("amount"),
+        text("currency"),
+        text("tenant"),
+        text("at"),
+        balance(&made)
+    ));
+    Ok(())
+}
+
+/// Lists the entries page by page, so that any number can be listed.
+async fn list(
+    gateway: &AdminClient,
+    list: &ListedMoney,
+    kind: &str,
+    show: impl Fn(&str),
+) -> Result<(), AdminFailure> {
+    let path = format!("/admin/tenants/{}/{kind}?limit={PAGE}", segment(&list.name)?);
+    let mut page = gateway.call(Method::GET, &path, None).await?;
+    let has_source = kind == "corrections";
+    if !list.json {
+        show(&row(["AT", "AMOUNT", "ID"], has_source.then_some("CORRECTS"), "NOTE"));
+    }
+    loop {
+        for entry in page[kind].as_array().into_iter().flatten() {
+            if list.json {
+                show(&format!("{entry}\n"));
+                continue;
+            }
+            let text = |name: &str| entry[name].as_str().unwrap_or("-");
+            let source = has_source.then(|| text("corrects"));
+            show(&row([text("at"), text("amount"), text("id")], source, text("note")));
+        }
+        let Some(next) = page["next"].as_str() else { break };
+        let next = utf8_percent_encode(next, NON_ALPHANUMERIC);
+        page = gateway.call(Method::GET, &format!("{path}&after={next}"), None).await?;
+    }
+    if !list.json {
+        show(&format!("\n{}", balance(&page)));
+    }
+    Ok(())
+}
+
+fn row([at, amount, id]: [&str; 3], source: Option<&str>, note: &str) -> String {
+    let source = source.map(|source| format!("{source:<46} ")).unwrap_or_default();
+    format!("{at:<20} {amount:>20} {id:<36} {source}{note}\n")
+}
+
+fn balance(answer: &Value) -> String {
+    let text = |name: &str| answer[name].as_str().unwrap_or("-");
+    let (balance, spent, held) = (text("balance"), text("spent"), text("held"));
+    format!("balance {balance} {}; spent {spent}, held {held}\n", text("currency"))
+}
+
+const PAGE: usize = 1000;
