@@ -61,6 +61,7 @@
 //! | [`account`] | Alibaba accounts: keys, health, cooldown, choice, pace of submits, owners of uploads |
 //! | [`limits`] | rates, slots, tasks in flight, auth failures |
 //! | [`telemetry`] | metrics, access log, traces, stopwatch |
+//! | [`reports`] | sums of the ledger's entries, as operators and tenants ask for them |
 //! | [`store`] | durable state: tasks and uploads with their owners, virtual keys, submits that may be repeated, the ledger; the replay of changes |
 //! | [`config`] | from the file to a checked `Config`; all faults at once, with line and column |
 //! | [`net`] | streams, TLS, certificates, timers, dialling and egress proxies, a one-shot HTTP client, the tests for public addresses and for hosts of this machine |
@@ -134,6 +135,7 @@ pub mod limits;
 pub mod net;
 pub mod polling;
 pub mod proxy;
+pub mod reports;
 pub mod server;
 pub mod sim;
 pub mod store;

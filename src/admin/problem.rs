@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::response::{AdminResponse, answer};
 use crate::config::{Fault, Position};
+use crate::reports::query::QueryFault;
 use crate::store::{CommitFault, StoreFault};
 
 #[derive(Debug)]
@@ -67,6 +68,12 @@ pub(super) enum Problem {
     /// The store can't be read.
     Unreadable(StoreFault),
     Panicked,
+}
+
+impl From<QueryFault> for Problem {
+    fn from(fault: QueryFault) -> Self {
+        Problem::BadField(fault.name, fault.problem)
+    }
 }
 
 impl Problem {

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 
-use super::query::{EntryFilter, FilterQuery, parameters};
-use super::report::decimal;
 use crate::admin::problem::Problem;
+use crate::reports::query::{EntryFilter, FilterQuery, parameters};
+use crate::reports::report::decimal;
 use crate::store::{Entry, EntrySource, Store, StoreFault};
 use crate::usage::Zone;
 

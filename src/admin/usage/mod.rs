@@ -1,9 +1,6 @@
 //! Reports of use: sums of the ledger's entries, and the entries themselves. The ledger is read on threads of its own.
 
-mod csv;
 mod entries;
-mod query;
-mod report;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -13,11 +10,11 @@ use hyper::StatusCode;
 use tokio::task::spawn_blocking;
 
 use self::entries::EntriesQuery;
-use self::query::{Format, UsageQuery};
-use self::report::{Report, TooManyGroups};
 use super::Admin;
 use super::problem::Problem;
 use super::response::{AdminResponse, answer, csv, json};
+use crate::reports::query::{Format, UsageQuery};
+use crate::reports::report::{Report, TooManyGroups};
 
 impl Admin {
     pub(super) async fn report_usage(&self, query: &str) -> Result<AdminResponse, Problem> {

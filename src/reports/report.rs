@@ -12,7 +12,7 @@ use crate::usage::{Amount, Zone};
 
 /// A property by which entries are grouped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dimension {
+pub enum Dimension {
     Tenant,
     Key,
     Model,
@@ -23,10 +23,10 @@ pub(super) enum Dimension {
 }
 
 impl Dimension {
-    pub(super) const ALL: [Self; 7] =
+    pub const ALL: [Self; 7] =
         [Self::Tenant, Self::Key, Self::Model, Self::Account, Self::Class, Self::Day, Self::Month];
 
-    pub(super) const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Tenant => "tenant",
             Self::Key => "key",
@@ -39,8 +39,9 @@ impl Dimension {
     }
 }
 
+/// Sums of the entries that were added, in groups.
 #[derive(Debug)]
-pub(super) struct Report {
+pub struct Report {
     by: Vec<Dimension>,
     zone: Zone,
     /// By the names of a group, each followed by [`END`].
@@ -54,7 +55,7 @@ pub(super) struct Report {
 
 /// There are more groups than a report has.
 #[derive(Debug)]
-pub(super) struct TooManyGroups;
+pub struct TooManyGroups;
 
 /// Sums. What is added up for each group stands here and nowhere else.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -74,12 +75,16 @@ struct Totals {
 }
 
 impl Report {
-    pub(super) fn new(by: Vec<Dimension>, zone: Zone) -> Self {
+    pub fn new(by: Vec<Dimension>, zone: Zone) -> Self {
         let all = Totals::default();
         Self { by, zone, groups: BTreeMap::new(), all, group: String::new(), date: (0, String::new()) }
     }
 
-    pub(super) fn add(&mut self, entry: &Entry) -> Result<(), TooManyGroups> {
+    /// Adds an entry to its group.
+    ///
+    /// # Errors
+    /// The entry would begin one group too many; it is part of the total only.
+    pub fn add(&mut self, entry: &Entry) -> Result<(), TooManyGroups> {
         let day = self.zone.day(entry.at);
         if self.date.1.is_empty() || self.date.0 != day {
             self.date = (day, self.zone.date(entry.at));
@@ -111,7 +116,8 @@ impl Report {
         Ok(())
     }
 
-    pub(super) fn to_json(&self, [from, to]: [SystemTime; 2], currency: &str) -> Value {
+    /// The report of a time, from its beginning until before its end, with amounts in `currency`.
+    pub fn to_json(&self, [from, to]: [SystemTime; 2], currency: &str) -> Value {
         let rows = self.groups.iter().map(|(group, totals)| {
             let mut row = totals.to_json();
             row.extend(self.names(group).map(|(by, name)| (by.name().to_owned(), name.into())));
@@ -129,7 +135,7 @@ impl Report {
     }
 
     /// A row for each group, and a column for each unit that occurs, so that a column can be added up.
-    pub(super) fn to_csv(&self) -> String {
+    pub fn to_csv(&self) -> String {
         let mut text = String::new();
         let units: Vec<Unit> = self.all.units.keys().copied().collect();
         let names = self.by.iter().map(|by| by.name());
@@ -215,7 +221,7 @@ fn amount_text(nanos: i128) -> String {
 }
 
 /// Thousandths as an exact decimal: `10.040`.
-pub(super) fn decimal(thousandths: u128) -> String {
+pub fn decimal(thousandths: u128) -> String {
     format!("{}.{:03}", thousandths / 1000, thousandths % 1000)
 }
 

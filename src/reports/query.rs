@@ -6,40 +6,60 @@ use std::time::SystemTime;
 use percent_encoding::percent_decode_str;
 
 use super::report::Dimension;
-use crate::admin::problem::Problem;
 use crate::store::Entry;
 use crate::usage::Zone;
 
+/// A parameter that can't be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueryFault {
+    /// The parameter's name, or `query` for one that there is not.
+    pub name: &'static str,
+    pub problem: Cow<'static, str>,
+}
+
+impl QueryFault {
+    const fn new(name: &'static str, problem: Cow<'static, str>) -> Self {
+        Self { name, problem }
+    }
+}
+
 /// Which entries are meant.
 #[derive(Debug, Default, Clone)]
-pub(super) struct NamesFilter {
+struct NamesFilter {
     tenant: Option<String>,
     key: Option<String>,
     model: Option<String>,
 }
 
+/// Entries by their names and the time at which they were settled.
 #[derive(Debug)]
-pub(super) struct EntryFilter {
+pub struct EntryFilter {
     names: NamesFilter,
     /// From the first time until before the second.
     pub settled: [SystemTime; 2],
 }
 
+/// Form in which a report is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub enum Format {
     Json,
     Csv,
 }
 
+/// A report that is asked for.
 #[derive(Debug)]
-pub(super) struct UsageQuery {
+pub struct UsageQuery {
     pub filter: EntryFilter,
     pub by: Vec<Dimension>,
     pub format: Format,
 }
 
 impl UsageQuery {
-    pub(super) fn parse(query: &str, zone: Zone, now: SystemTime) -> Result<Self, Problem> {
+    /// Reads a query string. The usual time is the month that holds `now`.
+    ///
+    /// # Errors
+    /// The parameter that can't be read, or that there is not.
+    pub fn parse(query: &str, zone: Zone, now: SystemTime) -> Result<Self, QueryFault> {
         let (mut filter, mut by) = (FilterQuery::default(), vec![Dimension::Tenant, Dimension::Model]);
         let mut format = Format::Json;
         for (name, value) in parameters(query) {
@@ -49,13 +69,13 @@ impl UsageQuery {
                     format = match &*value {
                         "json" => Format::Json,
                         "csv" => Format::Csv,
-                        _ => return Err(Problem::BadField("format", "must be json or csv".into())),
+                        _ => return Err(QueryFault::new("format", "must be json or csv".into())),
                     }
                 }
                 _ if filter.take(name, &value, zone)? => {}
                 _ => {
                     let names = "takes from, to, tenant, key, model, by, format";
-                    return Err(Problem::BadField("query", names.into()));
+                    return Err(QueryFault::new("query", names.into()));
                 }
             }
         }
@@ -65,7 +85,7 @@ impl UsageQuery {
 
 /// Filters as they are read, one parameter after another.
 #[derive(Debug, Default)]
-pub(super) struct FilterQuery {
+pub struct FilterQuery {
     names: NamesFilter,
     from: Option<SystemTime>,
     to: Option<SystemTime>,
@@ -73,7 +93,10 @@ pub(super) struct FilterQuery {
 
 impl FilterQuery {
     /// Takes a parameter; false if there is no filter of this name.
-    pub(super) fn take(&mut self, name: &str, value: &str, zone: Zone) -> Result<bool, Problem> {
+    ///
+    /// # Errors
+    /// A time that can't be read.
+    pub fn take(&mut self, name: &str, value: &str, zone: Zone) -> Result<bool, QueryFault> {
         match name {
             "tenant" => self.names.tenant = Some(value.to_owned()),
             "key" => self.names.key = Some(value.to_owned()),
@@ -86,18 +109,22 @@ impl FilterQuery {
     }
 
     /// The filter; where a bound is left out, that of `usual` holds.
-    pub(super) fn finish(self, usual: [SystemTime; 2]) -> Result<EntryFilter, Problem> {
+    ///
+    /// # Errors
+    /// A time that ends before it begins.
+    pub fn finish(self, usual: [SystemTime; 2]) -> Result<EntryFilter, QueryFault> {
         let from = self.from.unwrap_or_else(|| self.to.map_or(usual[0], |to| usual[0].min(to)));
         let to = self.to.unwrap_or(usual[1]);
         if from >= to {
-            return Err(Problem::BadField("to", "must be later than `from`, and is not part of it".into()));
+            return Err(QueryFault::new("to", "must be later than `from`, and is not part of it".into()));
         }
         Ok(EntryFilter { names: self.names, settled: [from, to] })
     }
 }
 
 impl EntryFilter {
-    pub(super) fn lets_through(&self, entry: &Entry) -> bool {
+    /// True if the names fit; the time is the reader's to keep to.
+    pub fn lets_through(&self, entry: &Entry) -> bool {
         let fits =
             |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
         let NamesFilter { tenant, key, model } = &self.names;
@@ -106,25 +133,25 @@ impl EntryFilter {
 }
 
 /// Parameters of a query string, decoded.
-pub(super) fn parameters(query: &str) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+pub fn parameters(query: &str) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         (name, percent_decode_str(value).decode_utf8_lossy())
     })
 }
 
-fn moment(name: &'static str, text: &str, zone: Zone) -> Result<SystemTime, Problem> {
+fn moment(name: &'static str, text: &str, zone: Zone) -> Result<SystemTime, QueryFault> {
     let problem = "must be a date like 2026-12-01, or a time like 2026-12-01T08:00:00Z";
-    zone.read(text).ok_or(Problem::BadField(name, problem.into()))
+    zone.read(text).ok_or(QueryFault::new(name, problem.into()))
 }
 
-fn dimensions(text: &str) -> Result<Vec<Dimension>, Problem> {
+fn dimensions(text: &str) -> Result<Vec<Dimension>, QueryFault> {
     let mut by = Vec::new();
     for name in text.split(',').filter(|name| !name.is_empty()) {
         let known = Dimension::ALL.into_iter().find(|known| known.name() == name);
         let fresh = known.filter(|known| !by.contains(known));
         let names = "takes any of tenant, key, model, account, class, day, month, each once";
-        by.push(fresh.ok_or(Problem::BadField("by", names.into()))?);
+        by.push(fresh.ok_or(QueryFault::new("by", names.into()))?);
     }
     Ok(by)
 }
@@ -144,10 +171,7 @@ mod tests {
         assert_eq!(read.filter.settled, Zone::CHINA.month(now - std::time::Duration::from_secs(15 * 86400)));
         assert_eq!(&*read.by, [Dimension::Day, Dimension::Key]);
         for wrong in ["from=x", "to=", "by=unit", "by=day,day", "format=xml", "page=1", "from=2027-01-01"] {
-            assert!(
-                matches!(UsageQuery::parse(wrong, Zone::CHINA, now), Err(Problem::BadField(..))),
-                "{wrong}"
-            );
+            assert!(UsageQuery::parse(wrong, Zone::CHINA, now).is_err(), "{wrong}");
         }
     }
 }
