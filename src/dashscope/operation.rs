@@ -36,6 +36,17 @@ pub enum Operation {
     VideoContent,
     /// `tasks/{id}` in the unified dialect's shape.
     TaskView,
+    /// The tenant's own use. The gateway's own calls, from here to `BillingUsage`, are answered from its own state, and
+    /// any valid key may make them.
+    OwnUsage,
+    /// The tenant's own money.
+    OwnBalance,
+    /// The caller's key and its limits.
+    OwnKey,
+    /// The tenant's money limit, in the shape of OpenAI's old dashboard.
+    BillingSubscription,
+    /// What the tenant spent, in the shape of OpenAI's old dashboard.
+    BillingUsage,
     Unlisted,
 }
 
@@ -48,9 +59,18 @@ impl Operation {
         self.into_str()
     }
 
-    /// The group that the tenant's `allow` must name; `None` if no tenant may make the call.
+    /// The group that the tenant's `allow` must name; `None` if no tenant may make the call, or every tenant may.
     pub const fn group(self) -> Option<Group> {
         self.facts().group
+    }
+
+    /// True if the call shows a tenant what is its own, so that every tenant may make it.
+    pub const fn is_own_view(self) -> bool {
+        use Operation as Op;
+        matches!(
+            self,
+            Op::OwnUsage | Op::OwnBalance | Op::OwnKey | Op::BillingSubscription | Op::BillingUsage
+        )
     }
 
     /// The place in which the call names its model, if it names one.
@@ -97,6 +117,8 @@ impl Operation {
             Op::Embedding | Op::Rerank => Facts::new(Compatible, Some(Body), Inference),
             Op::Inference => Facts::new(Realtime, Some(Messages), Other),
             Op::Realtime => Facts::new(Realtime, Some(Query), Other),
+            Op::OwnUsage | Op::OwnBalance | Op::OwnKey => Facts { group: None, model: None, answer: Other },
+            Op::BillingSubscription | Op::BillingUsage => Facts { group: None, model: None, answer: Other },
             Op::Unlisted => Facts { group: None, model: None, answer: Other },
         }
     }
@@ -227,13 +249,15 @@ pub(super) fn roots() -> impl Iterator<Item = &'static str> {
 type Classifier = for<'p> fn(&Method, &'p str, Option<&str>) -> (Operation, Option<&'p str>);
 
 /// The spellings under a mount, the root that each stands for, and the operations below it.
-const ROOTS: [(&str, &str, Surface, Classifier); 6] = [
+const ROOTS: [(&str, &str, Surface, Classifier); 7] = [
     ("/api/v1", "/api/v1", Surface::Native, native),
     ("/v1", "/api/v1", Surface::Native, native),
     ("/compatible-mode/v1", "/compatible-mode/v1", Surface::Compatible, compatible_mode),
     ("/compatible-api/v1", "/compatible-api/v1", Surface::Compatible, compatible_api),
     ("/apps/anthropic/v1", "/apps/anthropic/v1", Surface::Compatible, anthropic),
     ("/api-ws/v1", "/api-ws/v1", Surface::Native, sockets),
+    // The gateway's own; nothing below it is sent on.
+    ("/dashgate/v1", "/dashgate/v1", Surface::Native, own_views),
 ];
 
 fn native<'p>(method: &Method, path: &'p str, query: Option<&str>) -> (Operation, Option<&'p str>) {
@@ -316,6 +340,16 @@ fn sockets<'p>(method: &Method, path: &'p str, _: Option<&str>) -> (Operation, O
     (operation, None)
 }
 
+fn own_views<'p>(method: &Method, path: &'p str, _: Option<&str>) -> (Operation, Option<&'p str>) {
+    let operation = match path {
+        "usage" if method == Method::GET => Operation::OwnUsage,
+        "balance" if method == Method::GET => Operation::OwnBalance,
+        "key" if method == Method::GET => Operation::OwnKey,
+        _ => Operation::Unlisted,
+    };
+    (operation, None)
+}
+
 /// Services that run only as tasks. Without `X-DashScope-Async: enable` DashScope answers 403 AccessDenied, "current
 /// user api does not support synchronous calls."
 const ASYNC_ONLY: [&str; 3] =
@@ -355,15 +389,23 @@ mod tests {
             ("POST", "/apps/anthropic/v1/messages", Operation::Message),
             ("GET", "/api-ws/v1/inference/", Operation::Inference),
             ("GET", "/api-ws/v1/realtime?model=x", Operation::Realtime),
+            ("GET", "/dashgate/v1/usage?by=day", Operation::OwnUsage),
+            ("GET", "/dashgate/v1/balance/", Operation::OwnBalance),
+            ("GET", "/dashgate/v1/key", Operation::OwnKey),
         ] {
             assert_eq!(operation(method, target), expected, "{method} {target}");
-            assert!(expected.group().is_some());
+            assert!(expected.group().is_some() != expected.is_own_view());
         }
     }
 
     #[test]
     fn the_rest_is_unlisted() {
         for (method, target) in [
+            ("HEAD", "/dashgate/v1/key"),
+            ("POST", "/dashgate/v1/usage"),
+            ("GET", "/dashgate/v1"),
+            ("GET", "/dashgate/v1/keys"),
+            ("GET", "/v1/balance"),
             ("POST", "/api/v1/tokens"),
             ("POST", "/api/v1/"),
             ("POST", "/api/v1"),

@@ -21,7 +21,48 @@ pub(super) struct Counters {
     tasks: u32,
 }
 
+/// What is used of the limits of a key, or of a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsedLimits {
+    /// By kind of call.
+    rules: [UsedRule; LimitKind::COUNT],
+    /// Tasks in flight, limited or not.
+    pub tasks: u32,
+}
+
+/// What is used of the rule that is written for a kind of call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UsedRule {
+    /// Requests that the rate has left; `None` without a rate.
+    pub remaining: Option<u32>,
+    /// Requests that run; `None` where these are not limited, and so not counted.
+    pub running: Option<u32>,
+}
+
+impl UsedLimits {
+    pub const fn of(&self, kind: LimitKind) -> UsedRule {
+        self.rules[kind as usize]
+    }
+}
+
 impl Counters {
+    pub(super) fn used(&self, limits: &Limits, now: Duration) -> UsedLimits {
+        let mut rules = [UsedRule::default(); LimitKind::COUNT];
+        for kind in LimitKind::ALL {
+            let rule = kind.rule(limits);
+            let remaining = |rate: Rate| {
+                let mut buckets = self.buckets.iter();
+                let bucket = buckets.find(|(known, with, _)| *known == kind && *with == rate);
+                bucket.map_or(rate.burst, |(_, _, bucket)| bucket.status(now).remaining)
+            };
+            rules[kind as usize] = UsedRule {
+                remaining: rule.rate.map(remaining),
+                running: rule.concurrent_requests.map(|_| self.running[kind as usize]),
+            };
+        }
+        UsedLimits { rules, tasks: self.tasks }
+    }
+
     /// Checks the limits that count units: concurrent requests, and tasks in flight.
     ///
     /// # Errors

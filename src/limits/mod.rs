@@ -18,6 +18,7 @@ use std::time::Duration;
 pub use auth_failures::AuthFailures;
 pub use bucket::RateStatus;
 pub use call_holds::{CallHold, CallHolds};
+pub use counters::{UsedLimits, UsedRule};
 pub use fair_queue::{FairQueue, QueueFull};
 pub use registry::{Admitted, LimitedCaller, Registry};
 pub use slots::TaskSlot;
@@ -39,6 +40,7 @@ pub enum LimitKind {
 
 impl LimitKind {
     const COUNT: usize = 4;
+    pub const ALL: [Self; Self::COUNT] = [Self::Other, Self::Poll, Self::Submit, Self::Stream];
 
     /// Table of the configuration that holds the rule, below `limits`.
     const fn table(self) -> &'static str {
@@ -50,7 +52,13 @@ impl LimitKind {
         }
     }
 
-    const fn rule(self, limits: &Limits) -> &crate::config::Rule {
+    /// Name of that table; `None` for the rule of every call, which stands in `limits` itself.
+    pub fn table_name(self) -> Option<&'static str> {
+        self.table().strip_prefix('.')
+    }
+
+    /// The rule that is written for the kind.
+    pub const fn rule(self, limits: &Limits) -> &crate::config::Rule {
         match self {
             LimitKind::Poll => &limits.polls,
             LimitKind::Submit => &limits.submits,

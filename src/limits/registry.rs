@@ -11,7 +11,7 @@ use governor::clock::{Clock, MonotonicClock, Reference};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::bucket::RateStatus;
-use super::counters::{Counters, SharedCounters};
+use super::counters::{Counters, SharedCounters, UsedLimits};
 use super::in_flight::TasksInFlight;
 use super::slots::{RequestSlot, TaskSlot};
 use super::{Limit, LimitKind, LimitRefusal, LimitScope};
@@ -76,6 +76,22 @@ impl<C: Clock> Registry<C> {
         drop(locked);
         let task = key.zip(tenant).filter(|_| reserves).map(|(key, tenant)| TaskSlot::counted([key, tenant]));
         Ok(Admitted { taken, at: now, task, rate_status })
+    }
+
+    /// What is used of the limits of the caller's key, and of those of its tenant.
+    pub fn used(&self, caller: &LimitedCaller<'_>) -> [UsedLimits; 2] {
+        let now = self.now();
+        let used = |by_name: &CountersByName, name: &str, limits| {
+            let known = by_name.by_name.get(name).map(|known| Arc::clone(&known));
+            known.map_or_else(
+                || Counters::default().used(limits, now),
+                |counters| counters.lock().used(limits, now),
+            )
+        };
+        [
+            used(&self.keys, caller.key_id, caller.limits),
+            used(&self.tenants, caller.tenant, caller.tenant_limits),
+        ]
     }
 
     /// Undoes an admission, rates included, and returns the state of the tightest rate after that.

@@ -8,6 +8,7 @@ use hyper::StatusCode;
 use hyper::http::request::Parts;
 
 use super::admit::permit::Permit;
+use super::own::OwnView;
 use super::passage::Destination;
 use super::rejection::Rejection;
 use super::route::Route;
@@ -46,6 +47,8 @@ pub(super) enum Verdict {
     VideoDelete(Arc<TrackedTask>),
     /// Fetch of a finished video's file.
     VideoContent(Arc<TrackedTask>),
+    /// What is the tenant's own, from the gateway's own state.
+    OwnView(OwnView),
 }
 
 /// Authorizes a request: the task that it names must be the tenant's own. This stage comes after `admit`, so that
@@ -95,6 +98,12 @@ pub(super) fn authorize(
         Op::VideoContent => video().map(Verdict::VideoContent),
         Op::TaskView => video().map(Verdict::TaskView),
         Op::VideoList => Ok(Verdict::VideoList),
+        // Views show nothing but the caller's own tenant.
+        Op::OwnUsage => Ok(Verdict::OwnView(OwnView::Usage)),
+        Op::OwnBalance => Ok(Verdict::OwnView(OwnView::Balance)),
+        Op::OwnKey => Ok(Verdict::OwnView(OwnView::Key)),
+        Op::BillingSubscription => Ok(Verdict::OwnView(OwnView::Subscription)),
+        Op::BillingUsage => Ok(Verdict::OwnView(OwnView::Spent)),
         Op::Unlisted => Err(admit::not_listed(route, request, permit.directory())),
     }
 }

@@ -1,5 +1,8 @@
-//! Reports of use: which entries of the ledger are meant, their sums, and how these are shown.
+//! Reports of use: which entries of the ledger are meant, their sums, and how these are shown; and budgets as they stand.
 
+mod budget;
 mod csv;
 pub mod query;
 pub mod report;
+
+pub use budget::BudgetStanding;

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::certificate::{CertificateHolder, ClientCertificate};
 use super::directory::{ConfiguredKey, Directory, Tenant};
 use super::key::{CredentialFault, VirtualKey};
-use super::keyring::{IssuedKey, Keyring};
+use super::keyring::{IssuedKey, KeyEnd, Keyring};
 
 /// A tenant, identified by one of its keys or certificates. The caller keeps the directory in which it was found.
 #[derive(Debug, Clone)]
@@ -168,6 +168,18 @@ impl Caller {
             Credential::Configured(index) => &self.directory.keys[*index].id,
             Credential::Issued(key) => &key.id,
             Credential::Certificate(name) => name,
+        }
+    }
+
+    /// When the caller's key ends; `None`: never, or there is no key.
+    pub fn expires(&self) -> Option<SystemTime> {
+        match &self.credential {
+            Credential::Configured(index) => self.directory.keys[*index].expires,
+            Credential::Issued(key) => match key.ends() {
+                KeyEnd::At(end) => Some(end),
+                KeyEnd::Never | KeyEnd::Revoked => None,
+            },
+            Credential::Certificate(_) => None,
         }
     }
 

@@ -12,8 +12,8 @@ pub struct UnifiedCall<'p> {
     pub id: Option<&'p str>,
 }
 
-/// Recognises the call by its method and the rest of its normalised path, below the mount's prefix: `/videos...` or
-/// `/tasks/{id}`, with or without `/v1` before it, and with or without a slash at the end.
+/// Recognises the call by its method and the rest of its normalised path, below the mount's prefix: `/videos...`,
+/// `/tasks/{id}` or `/dashboard/billing/...`, with or without `/v1` before it, and with or without a slash at the end.
 pub fn classify<'p>(method: &Method, rest: &'p str) -> UnifiedCall<'p> {
     let inner = rest.strip_prefix("/v1/").or_else(|| rest.strip_prefix('/')).unwrap_or(rest);
     let inner = inner.strip_suffix('/').unwrap_or(inner);
@@ -37,10 +37,17 @@ pub fn classify<'p>(method: &Method, rest: &'p str) -> UnifiedCall<'p> {
             _ => Operation::Unlisted,
         },
         (Some("tasks"), Some(_), None) if *method == Method::GET => Operation::TaskView,
+        (Some("dashboard"), Some("billing"), Some("subscription")) if *method == Method::GET => {
+            Operation::BillingSubscription
+        }
+        (Some("dashboard"), Some("billing"), Some("usage")) if *method == Method::GET => {
+            Operation::BillingUsage
+        }
         _ => Operation::Unlisted,
     };
     let operation = if segments.next().is_some() { Operation::Unlisted } else { operation };
-    UnifiedCall { operation, id: id.filter(|_| operation != Operation::Unlisted) }
+    let has_id = operation != Operation::Unlisted && !operation.is_own_view();
+    UnifiedCall { operation, id: id.filter(|_| has_id) }
 }
 
 #[cfg(test)]
@@ -60,6 +67,8 @@ mod tests {
             ("HEAD", "/videos/a-1/content", Operation::VideoContent, Some("a-1")),
             ("GET", "/tasks/a-1", Operation::TaskView, Some("a-1")),
             ("GET", "/v1/tasks/a-1", Operation::TaskView, Some("a-1")),
+            ("GET", "/v1/dashboard/billing/subscription", Operation::BillingSubscription, None),
+            ("GET", "/dashboard/billing/usage/", Operation::BillingUsage, None),
         ] {
             let call = classify(&method.parse().expect("a method"), rest);
             assert_eq!((call.operation, call.id), (operation, id), "{method} {rest}");
@@ -82,6 +91,10 @@ mod tests {
             ("GET", "/v1/v1/videos"),
             ("GET", "/models"),
             ("POST", "/chat/completions"),
+            ("POST", "/dashboard/billing/usage"),
+            ("HEAD", "/dashboard/billing/usage"),
+            ("GET", "/dashboard/billing/credit_grants"),
+            ("GET", "/dashboard/billing/usage/more"),
         ] {
             assert_eq!(
                 classify(&method.parse().expect("a method"), rest).operation,

@@ -5,6 +5,7 @@ mod calls;
 mod command;
 mod counts;
 mod left;
+mod own;
 mod prices;
 mod sockets;
 mod streams;

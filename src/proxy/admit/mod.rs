@@ -136,6 +136,7 @@ fn check(
     match route.operation.group() {
         Some(group) if tenant.allow.contains(group) => {}
         Some(group) => return Err(withheld(route, request, group)),
+        None if route.operation.is_own_view() => {}
         None => return Err(not_listed(route, request, caller.directory())),
     }
     let most_bytes = caller.directory().settings.server.max_body_bytes;
@@ -163,6 +164,8 @@ fn check(
         Op::VideoGet | Op::VideoList | Op::VideoDelete | Op::VideoContent => Ok((false, false)),
         Op::Chat | Op::Completion | Op::Message | Op::Embedding | Op::Rerank => Ok((false, false)),
         Op::Inference | Op::Realtime | Op::Tokenizer | Op::PublicKey => Ok((false, false)),
+        Op::OwnUsage | Op::OwnBalance | Op::OwnKey => Ok((false, false)),
+        Op::BillingSubscription | Op::BillingUsage => Ok((false, false)),
         Op::UploadPolicy | Op::Unlisted => Ok((false, false)),
     }
 }
@@ -190,6 +193,8 @@ fn kind(operation: Operation, submits: bool, headers: &HeaderMap) -> LimitKind {
     match operation {
         Op::TaskGet | Op::TaskList | Op::TaskCancel | Op::TaskView => LimitKind::Poll,
         Op::VideoGet | Op::VideoList | Op::VideoDelete => LimitKind::Poll,
+        Op::OwnUsage | Op::OwnBalance | Op::OwnKey => LimitKind::Poll,
+        Op::BillingSubscription | Op::BillingUsage => LimitKind::Poll,
         Op::VideoCreate => LimitKind::Submit,
         Op::Submit | Op::Service if submits => LimitKind::Submit,
         Op::Inference | Op::Realtime => LimitKind::Stream,

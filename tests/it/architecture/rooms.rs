@@ -96,6 +96,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "limits",
             "net",
             "polling",
+            "reports",
             "store",
             "tasks",
             "telemetry",

@@ -1,0 +1,34 @@
+//! The tenant's money: paid in, spent, held, and what its budgets leave. Amounts are text, so that no reader rounds them.
+
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+use crate::proxy::admit::permit::Permit;
+use crate::reports::BudgetStanding;
+use crate::store::Store;
+use crate::usage::Period;
+
+pub(super) fn balance(permit: &Permit, store: &Store, now: SystemTime) -> Value {
+    let (tenant, zone) = (permit.tenant(), store.zone());
+    let standing = store.standing(&tenant.name);
+    let budget = |budget: &_| {
+        let budget = BudgetStanding::new(budget, &standing, now, zone);
+        json!({
+            "period": budget.period.label(),
+            "amount": budget.amount.to_string(),
+            "spent": budget.spent.to_string(),
+            "held": budget.held.to_string(),
+            "left": budget.left().to_string(),
+            "renews_at": budget.renews_at.map(|at| zone.moment(at)),
+        })
+    };
+    json!({
+        "currency": &*permit.directory().settings.usage.currency,
+        "credits": standing.credits.to_string(),
+        "spent": standing.spent[Period::Total as usize].to_string(),
+        "held": standing.held.to_string(),
+        "balance": tenant.billing.prepaid.then(|| standing.balance().to_string()),
+        "budgets": tenant.billing.budgets.iter().map(budget).collect::<Vec<_>>(),
+    })
+}

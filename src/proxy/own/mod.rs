@@ -1,0 +1,64 @@
+//! Views of what is a tenant's own, for the bearer of one of its keys: use, money, and the key itself. The tenant is the
+//! key's, never a parameter. Nothing is sent to an account.
+
+mod balance;
+mod key;
+
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
+use serde_json::Value;
+
+use super::exchange::Exchange;
+use super::observe::{self, Observed};
+use super::rejection::Rejection;
+use super::respond;
+use super::worker::Proxy;
+
+/// What is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OwnView {
+    Usage,
+    Balance,
+    Key,
+    /// The money limit, as OpenAI's old dashboard shows it.
+    Subscription,
+    /// What was spent, as OpenAI's old dashboard shows it.
+    Spent,
+}
+
+/// Answers a view.
+///
+/// # Errors
+/// `BadField` for a parameter that can't be read; the fault of a key that is revoked meanwhile.
+pub(super) async fn show(
+    proxy: &Proxy,
+    view: OwnView,
+    _request: &Parts,
+    exchange: &Rc<Exchange>,
+) -> Result<Response<Observed>, Rejection> {
+    let (permit, store, now) = (exchange.permit(), &proxy.shared.store, SystemTime::now());
+    let shown = match view {
+        OwnView::Balance => balance::balance(permit, store, now),
+        OwnView::Key => key::key(permit, &proxy.shared.limits, store.zone()),
+        OwnView::Usage | OwnView::Subscription | OwnView::Spent => Value::Null,
+    };
+    Ok(answer(&shown, exchange))
+}
+
+fn answer(shown: &Value, exchange: &Rc<Exchange>) -> Response<Observed> {
+    text(format!("{shown}\n").into(), HeaderValue::from_static("application/json"), exchange)
+}
+
+/// Text that no cache may keep.
+fn text(body: Bytes, kind: HeaderValue, exchange: &Rc<Exchange>) -> Response<Observed> {
+    let request_id = respond::new_request_id();
+    let mut response = respond::json(StatusCode::OK, body, &request_id);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    observe::whole(response, exchange)
+}
