@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::response::{AdminResponse, answer};
 use crate::config::{Fault, Position};
-use crate::reports::query::QueryFault;
+use crate::reports::query::ParameterFault;
 use crate::store::{CommitFault, StoreFault};
 
 #[derive(Debug)]
@@ -70,8 +70,8 @@ pub(super) enum Problem {
     Panicked,
 }
 
-impl From<QueryFault> for Problem {
-    fn from(fault: QueryFault) -> Self {
+impl From<ParameterFault> for Problem {
+    fn from(fault: ParameterFault) -> Self {
         Problem::BadField(fault.name, fault.problem)
     }
 }

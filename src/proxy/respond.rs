@@ -11,6 +11,7 @@ use hyper::{Response, StatusCode, Version};
 use uuid::Uuid;
 
 use super::exchange::Exchange;
+use super::refusal_row::RefusalRow;
 use super::rejection::Rejection;
 use crate::dashscope::envelope::{self, ErrorBody};
 use crate::dashscope::headers::{REQUEST_ID, SHOULD_RETRY};
@@ -20,13 +21,33 @@ use crate::telemetry::metrics::Outcome;
 /// The answer to a refused request, in the shape of the surface that was called.
 pub(super) fn refusal(rejection: &Rejection, exchange: &Exchange, version: Version) -> Response<Bytes> {
     let row = rejection.row();
+    let (message, wait) = (rejection.message(), rejection.retry_after());
+    let mut response = refused(row, &message, rejection.param(), wait, exchange);
+    let headers = response.headers_mut();
+    if rejection.forbids_retries() && (exchange.submits() || !rejection.may_have_arrived()) {
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+    if row.closes && version != Version::HTTP_2 {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// The answer to a request that is refused by this row; `wait` is the time after which the client may come again.
+pub(super) fn refused(
+    row: RefusalRow,
+    message: &str,
+    param: Option<&str>,
+    wait: Option<Duration>,
+    exchange: &Exchange,
+) -> Response<Bytes> {
     let request_id = new_request_id();
     let fault = ErrorBody {
         native_code: row.native_code,
         openai_code: row.openai_code,
         openai_type: row.openai_type,
-        param: rejection.param(),
-        message: &rejection.message(),
+        param,
+        message,
         request_id: &request_id,
     };
     let mut response = json(row.status, envelope::write(exchange.surface(), &fault), &request_id);
@@ -34,15 +55,9 @@ pub(super) fn refusal(rejection: &Rejection, exchange: &Exchange, version: Versi
     // A refusal that repeats a part of the request must be read as text.
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REASON, HeaderValue::from_static(row.reason.name()));
-    if rejection.forbids_retries() && (exchange.submits() || !rejection.may_have_arrived()) {
-        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
-    }
-    if let Some(wait) = rejection.retry_after() {
+    if let Some(wait) = wait {
         // 0 would be sooner than the limit allows.
         headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait).max(1)));
-    }
-    if row.closes && version != Version::HTTP_2 {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     exchange.outcome.set(Outcome::Rejected(row.reason));
     response

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::limits::{self, AuthFailures, CallHolds};
 use crate::polling::hub::PollHub;
 use crate::polling::{AccountPoller, TaskEndSubscribers};
+use crate::reports::ReportTurns;
 use crate::store::{Mirror, Store, StoreFault};
 use crate::tasks::index::TaskIndex;
 use crate::telemetry::access_log::AccessLog;
@@ -37,6 +38,8 @@ pub struct Shared {
     pub call_holds: Arc<CallHolds>,
     /// Memory for bodies that are held.
     pub buffer_budget: Arc<BufferBudget>,
+    /// Turns of tenants' reports.
+    pub report_turns: Arc<ReportTurns>,
     pub metrics: Arc<Metrics>,
     pub access_log: Arc<AccessLog>,
 }
@@ -79,6 +82,7 @@ impl Shared {
             auth_failures: Arc::default(),
             call_holds: Arc::default(),
             buffer_budget: BufferBudget::new(BUFFERED_BYTES),
+            report_turns: Arc::default(),
             metrics,
             access_log: Arc::new(AccessLog::start(&config.settings.log)?),
         };

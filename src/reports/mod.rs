@@ -4,5 +4,7 @@ mod budget;
 mod csv;
 pub mod query;
 pub mod report;
+mod turns;
 
 pub use budget::BudgetStanding;
+pub use turns::{NoTurn, ReportTurn, ReportTurns};

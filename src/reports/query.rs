@@ -11,13 +11,13 @@ use crate::usage::Zone;
 
 /// A parameter that can't be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QueryFault {
+pub struct ParameterFault {
     /// The parameter's name, or `query` for one that there is not.
     pub name: &'static str,
     pub problem: Cow<'static, str>,
 }
 
-impl QueryFault {
+impl ParameterFault {
     const fn new(name: &'static str, problem: Cow<'static, str>) -> Self {
         Self { name, problem }
     }
@@ -46,6 +46,15 @@ pub enum Format {
     Csv,
 }
 
+/// Who asks for a report.
+#[derive(Debug, Clone, Copy)]
+pub enum Reader<'t> {
+    /// Sees all tenants and accounts.
+    Operator,
+    /// The tenant of this name, which sees its own entries, and nothing of the accounts.
+    Tenant(&'t str),
+}
+
 /// A report that is asked for.
 #[derive(Debug)]
 pub struct UsageQuery {
@@ -59,27 +68,71 @@ impl UsageQuery {
     ///
     /// # Errors
     /// The parameter that can't be read, or that there is not.
-    pub fn parse(query: &str, zone: Zone, now: SystemTime) -> Result<Self, QueryFault> {
-        let (mut filter, mut by) = (FilterQuery::default(), vec![Dimension::Tenant, Dimension::Model]);
+    pub fn parse(
+        query: &str,
+        reader: Reader<'_>,
+        zone: Zone,
+        now: SystemTime,
+    ) -> Result<Self, ParameterFault> {
+        let (mut filter, mut by) = (FilterQuery::default(), reader.usual_dimensions());
         let mut format = Format::Json;
         for (name, value) in parameters(query) {
             match name {
-                "by" => by = dimensions(&value)?,
+                "by" => by = reader.dimensions(&value)?,
                 "format" => {
                     format = match &*value {
                         "json" => Format::Json,
                         "csv" => Format::Csv,
-                        _ => return Err(QueryFault::new("format", "must be json or csv".into())),
+                        _ => return Err(ParameterFault::new("format", "must be json or csv".into())),
                     }
                 }
+                "tenant" if matches!(reader, Reader::Tenant(_)) => return Err(reader.unknown()),
                 _ if filter.take(name, &value, zone)? => {}
-                _ => {
-                    let names = "takes from, to, tenant, key, model, by, format";
-                    return Err(QueryFault::new("query", names.into()));
-                }
+                _ => return Err(reader.unknown()),
             }
         }
+        if let Reader::Tenant(tenant) = reader {
+            filter.names.tenant = Some(tenant.to_owned());
+        }
         Ok(Self { filter: filter.finish(zone.month(now))?, by, format })
+    }
+}
+
+impl Reader<'_> {
+    fn usual_dimensions(self) -> Vec<Dimension> {
+        match self {
+            Reader::Operator => vec![Dimension::Tenant, Dimension::Model],
+            Reader::Tenant(_) => vec![Dimension::Model],
+        }
+    }
+
+    const fn sees(self, dimension: Dimension) -> bool {
+        match self {
+            Reader::Operator => true,
+            Reader::Tenant(_) => !matches!(dimension, Dimension::Tenant | Dimension::Account),
+        }
+    }
+
+    fn dimensions(self, text: &str) -> Result<Vec<Dimension>, ParameterFault> {
+        let mut by = Vec::new();
+        for name in text.split(',').filter(|name| !name.is_empty()) {
+            let known = Dimension::ALL.into_iter().find(|known| known.name() == name && self.sees(*known));
+            let fresh = known.filter(|known| !by.contains(known));
+            let names = match self {
+                Reader::Operator => "takes any of tenant, key, model, account, class, day, month, each once",
+                Reader::Tenant(_) => "takes any of key, model, class, day, month, each once",
+            };
+            by.push(fresh.ok_or(ParameterFault::new("by", names.into()))?);
+        }
+        Ok(by)
+    }
+
+    fn unknown(self) -> ParameterFault {
+        let names = match self {
+            Reader::Operator => "takes from, to, tenant, key, model, by, format",
+            Reader::Tenant(_) => "takes from, to, key, model, by, format",
+        };
+        ParameterFault::new("query", names.into())
     }
 }
 
@@ -96,7 +149,7 @@ impl FilterQuery {
     ///
     /// # Errors
     /// A time that can't be read.
-    pub fn take(&mut self, name: &str, value: &str, zone: Zone) -> Result<bool, QueryFault> {
+    pub fn take(&mut self, name: &str, value: &str, zone: Zone) -> Result<bool, ParameterFault> {
         match name {
             "tenant" => self.names.tenant = Some(value.to_owned()),
             "key" => self.names.key = Some(value.to_owned()),
@@ -112,17 +165,39 @@ impl FilterQuery {
     ///
     /// # Errors
     /// A time that ends before it begins.
-    pub fn finish(self, usual: [SystemTime; 2]) -> Result<EntryFilter, QueryFault> {
+    pub fn finish(self, usual: [SystemTime; 2]) -> Result<EntryFilter, ParameterFault> {
         let from = self.from.unwrap_or_else(|| self.to.map_or(usual[0], |to| usual[0].min(to)));
         let to = self.to.unwrap_or(usual[1]);
         if from >= to {
-            return Err(QueryFault::new("to", "must be later than `from`, and is not part of it".into()));
+            return Err(ParameterFault::new("to", "must be later than `from`, and is not part of it".into()));
         }
         Ok(EntryFilter { names: self.names, settled: [from, to] })
     }
 }
 
 impl EntryFilter {
+    /// Entries of a tenant from `start_date` until before `end_date` of a query string, whose other parameters are
+    /// ignored. The usual time is the month that holds `now`.
+    ///
+    /// # Errors
+    /// A date that can't be read, or a time that ends before it begins.
+    pub fn of_dates(query: &str, tenant: &str, zone: Zone, now: SystemTime) -> Result<Self, ParameterFault> {
+        let [mut from, mut to] = zone.month(now);
+        for (name, value) in parameters(query) {
+            match name {
+                "start_date" => from = moment("start_date", &value, zone)?,
+                "end_date" => to = moment("end_date", &value, zone)?,
+                _ => {}
+            }
+        }
+        if from >= to {
+            let problem = "must be later than `start_date`, and is not part of it";
+            return Err(ParameterFault::new("end_date", problem.into()));
+        }
+        let names = NamesFilter { tenant: Some(tenant.to_owned()), ..NamesFilter::default() };
+        Ok(Self { names, settled: [from, to] })
+    }
+
     /// True if the names fit; the time is the reader's to keep to.
     pub fn lets_through(&self, entry: &Entry) -> bool {
         let fits =
@@ -140,20 +215,9 @@ pub fn parameters(query: &str) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
     })
 }
 
-fn moment(name: &'static str, text: &str, zone: Zone) -> Result<SystemTime, QueryFault> {
+fn moment(name: &'static str, text: &str, zone: Zone) -> Result<SystemTime, ParameterFault> {
     let problem = "must be a date like 2026-12-01, or a time like 2026-12-01T08:00:00Z";
-    zone.read(text).ok_or(QueryFault::new(name, problem.into()))
-}
-
-fn dimensions(text: &str) -> Result<Vec<Dimension>, QueryFault> {
-    let mut by = Vec::new();
-    for name in text.split(',').filter(|name| !name.is_empty()) {
-        let known = Dimension::ALL.into_iter().find(|known| known.name() == name);
-        let fresh = known.filter(|known| !by.contains(known));
-        let names = "takes any of tenant, key, model, account, class, day, month, each once";
-        by.push(fresh.ok_or(QueryFault::new("by", names.into()))?);
-    }
-    Ok(by)
+    zone.read(text).ok_or(ParameterFault::new(name, problem.into()))
 }
 
 #[cfg(test)]
@@ -163,15 +227,41 @@ mod tests {
     #[test]
     fn queries_are_read_strictly() {
         let now = Zone::CHINA.read("2026-12-10").expect("a date");
-        let usual = UsageQuery::parse("", Zone::CHINA, now).expect("a query");
+        let usual = UsageQuery::parse("", Reader::Operator, Zone::CHINA, now).expect("a query");
         assert_eq!(usual.filter.settled, Zone::CHINA.month(now));
         assert_eq!((&*usual.by, usual.format), (&[Dimension::Tenant, Dimension::Model][..], Format::Json));
         let query = "from=2026-11-01&to=2026-12-01T00:00:00%2B08:00&by=day,key&format=csv";
-        let read = UsageQuery::parse(query, Zone::CHINA, now).expect("a query");
+        let read = UsageQuery::parse(query, Reader::Operator, Zone::CHINA, now).expect("a query");
         assert_eq!(read.filter.settled, Zone::CHINA.month(now - std::time::Duration::from_secs(15 * 86400)));
         assert_eq!(&*read.by, [Dimension::Day, Dimension::Key]);
         for wrong in ["from=x", "to=", "by=unit", "by=day,day", "format=xml", "page=1", "from=2027-01-01"] {
-            assert!(UsageQuery::parse(wrong, Zone::CHINA, now).is_err(), "{wrong}");
+            assert!(UsageQuery::parse(wrong, Reader::Operator, Zone::CHINA, now).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_tenant_can_ask_for_nothing_but_its_own() {
+        let now = Zone::CHINA.read("2026-12-10").expect("a date");
+        let parse = |query| UsageQuery::parse(query, Reader::Tenant("one"), Zone::CHINA, now);
+        for query in ["", "by=day,key&key=other"] {
+            let read = parse(query).expect("a query");
+            assert_eq!(read.filter.names.tenant.as_deref(), Some("one"));
+            assert!(!read.by.contains(&Dimension::Tenant));
+        }
+        for wrong in
+            ["tenant=two", "tenant=one", "by=tenant", "by=account", "by=model,account", "account=main"]
+        {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        let dates = |query| EntryFilter::of_dates(query, "one", Zone::CHINA, now);
+        let read = dates("start_date=2026-11-01&end_date=2026-11-03&tenant=two").expect("dates");
+        assert_eq!(read.names.tenant.as_deref(), Some("one"));
+        assert_eq!(
+            read.settled,
+            ["2026-11-01", "2026-11-03"].map(|date| Zone::CHINA.read(date).expect("a date"))
+        );
+        for wrong in ["start_date=x", "start_date=2026-12-02&end_date=2026-12-02"] {
+            assert!(dates(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -43,6 +43,7 @@ impl Dimension {
 #[derive(Debug)]
 pub struct Report {
     by: Vec<Dimension>,
+    most_groups: usize,
     zone: Zone,
     /// By the names of a group, each followed by [`END`].
     groups: BTreeMap<Box<str>, Totals>,
@@ -75,9 +76,16 @@ struct Totals {
 }
 
 impl Report {
-    pub fn new(by: Vec<Dimension>, zone: Zone) -> Self {
-        let all = Totals::default();
-        Self { by, zone, groups: BTreeMap::new(), all, group: String::new(), date: (0, String::new()) }
+    pub fn new(by: Vec<Dimension>, most_groups: usize, zone: Zone) -> Self {
+        Self {
+            by,
+            most_groups,
+            zone,
+            groups: BTreeMap::new(),
+            all: Totals::default(),
+            group: String::new(),
+            date: (0, String::new()),
+        }
     }
 
     /// Adds an entry to its group.
@@ -109,11 +117,16 @@ impl Report {
             totals.add(entry);
             return Ok(());
         }
-        if self.groups.len() >= MOST_GROUPS {
+        if self.groups.len() >= self.most_groups {
             return Err(TooManyGroups);
         }
         self.groups.entry(self.group.as_str().into()).or_default().add(entry);
         Ok(())
+    }
+
+    /// What was charged for all entries, and corrections of it, in billionths.
+    pub fn spent(&self) -> i128 {
+        self.all.amount
     }
 
     /// The report of a time, from its beginning until before its end, with amounts in `currency`.
@@ -227,7 +240,6 @@ pub fn decimal(thousandths: u128) -> String {
 
 const MONEY: [&str; 2] = ["amount", "credits"];
 const COUNTS: [&str; 5] = ["entries", "unpriced", "estimated", "cut", "unread"];
-const MOST_GROUPS: usize = 100_000;
 const END: char = '\0';
 
 #[cfg(test)]
@@ -260,14 +272,14 @@ mod tests {
     }
 
     fn report(by: &[Dimension], entries: &[Entry]) -> Report {
-        let mut report = Report::new(by.to_vec(), Zone::CHINA);
+        let mut report = Report::new(by.to_vec(), 100, Zone::CHINA);
         entries.iter().for_each(|entry| report.add(entry).expect("few groups"));
         report
     }
 
     #[test]
     fn thousandths_add_up_exactly() {
-        let mut report = Report::new(vec![Dimension::Tenant], Zone::CHINA);
+        let mut report = Report::new(vec![Dimension::Tenant], 100, Zone::CHINA);
         for _ in 0..10_000 {
             report.add(&entry("a", "m", "2026-12-01", 100)).expect("one group");
         }
@@ -308,8 +320,8 @@ mod tests {
 
     #[test]
     fn groups_are_bounded() {
-        let mut report = Report::new(vec![Dimension::Model], Zone::CHINA);
-        for number in 0..MOST_GROUPS {
+        let mut report = Report::new(vec![Dimension::Model], 100, Zone::CHINA);
+        for number in 0..100 {
             report.add(&entry("a", &number.to_string(), "2026-12-01", 1)).expect("not full");
         }
         assert!(report.add(&entry("a", "one more", "2026-12-01", 1)).is_err());

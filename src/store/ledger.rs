@@ -194,16 +194,19 @@ fn written(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// Reads the entries settled in a time, oldest first, until `each` breaks.
+/// Reads the entries of a tenant, or of all, that were settled in a time, oldest first, until `each` breaks.
 pub(super) fn entries(
     connection: &Connection,
+    tenant: Option<&str>,
     [from, to]: [SystemTime; 2],
     mut each: impl FnMut(Entry) -> ControlFlow<()>,
 ) -> Result<()> {
     let mut names = Names::new(connection)?;
-    let mut select = connection
-        .prepare(&format!("SELECT {COLUMNS} FROM entries WHERE at >= ?1 AND at < ?2 ORDER BY at, rowid"))?;
-    let mut rows = select.query([milliseconds(from), milliseconds(to)])?;
+    let mut select = connection.prepare(&format!(
+        "SELECT {COLUMNS} FROM entries WHERE at >= ?1 AND at < ?2
+             AND (?3 IS NULL OR tenant = (SELECT id FROM names WHERE name = ?3)) ORDER BY at, rowid"
+    ))?;
+    let mut rows = select.query(params![milliseconds(from), milliseconds(to), tenant])?;
     while let Some(row) = rows.next()? {
         if each(entry(row, &mut names)?).is_break() {
             break;

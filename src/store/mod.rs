@@ -233,7 +233,20 @@ impl Store {
         settled: [SystemTime; 2],
         each: impl FnMut(Entry) -> ControlFlow<()>,
     ) -> Result<(), StoreFault> {
-        self.read(|connection| ledger::entries(connection, settled, each))
+        self.read(|connection| ledger::entries(connection, None, settled, each))
+    }
+
+    /// Reads the entries of one tenant as [`Store::entries`] does. Blocks.
+    ///
+    /// # Errors
+    /// Why the file can't be read.
+    pub fn entries_of(
+        &self,
+        tenant: &str,
+        settled: [SystemTime; 2],
+        each: impl FnMut(Entry) -> ControlFlow<()>,
+    ) -> Result<(), StoreFault> {
+        self.read(|connection| ledger::entries(connection, Some(tenant), settled, each))
     }
 
     /// Reads the holds of submits that have no task yet. Blocks.

@@ -13,18 +13,18 @@ use self::entries::EntriesQuery;
 use super::Admin;
 use super::problem::Problem;
 use super::response::{AdminResponse, answer, csv, json};
-use crate::reports::query::{Format, UsageQuery};
+use crate::reports::query::{Format, Reader, UsageQuery};
 use crate::reports::report::{Report, TooManyGroups};
 
 impl Admin {
     pub(super) async fn report_usage(&self, query: &str) -> Result<AdminResponse, Problem> {
         let UsageQuery { filter, by, format } =
-            UsageQuery::parse(query, self.shared.store.zone(), SystemTime::now())?;
+            UsageQuery::parse(query, Reader::Operator, self.shared.store.zone(), SystemTime::now())?;
         let zone = self.shared.store.zone();
         let currency = Arc::clone(&self.shared.directory.load().settings.usage.currency);
         let report = self
             .scan(move |store| {
-                let (mut report, mut full) = (Report::new(by, zone), Ok(()));
+                let (mut report, mut full) = (Report::new(by, MOST_ROWS, zone), Ok(()));
                 store.entries(filter.settled, |entry| {
                     if filter.lets_through(&entry) {
                         full = report.add(&entry);
@@ -65,3 +65,5 @@ impl Admin {
 
 /// Reports that may run at the same time.
 pub const MOST_SCANS: usize = 2;
+/// Rows of a report at most.
+const MOST_ROWS: usize = 100_000;

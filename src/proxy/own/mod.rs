@@ -2,7 +2,10 @@
 //! key's, never a parameter. Nothing is sent to an account.
 
 mod balance;
+mod billing;
+mod fault;
 mod key;
+mod usage;
 
 use std::rc::Rc;
 use std::time::SystemTime;
@@ -13,6 +16,7 @@ use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use serde_json::Value;
 
+use self::fault::ViewFault;
 use super::exchange::Exchange;
 use super::observe::{self, Observed};
 use super::rejection::Rejection;
@@ -38,14 +42,32 @@ pub(super) enum OwnView {
 pub(super) async fn show(
     proxy: &Proxy,
     view: OwnView,
-    _request: &Parts,
+    request: &Parts,
     exchange: &Rc<Exchange>,
 ) -> Result<Response<Observed>, Rejection> {
-    let (permit, store, now) = (exchange.permit(), &proxy.shared.store, SystemTime::now());
+    match view_of(proxy, view, request.uri.query().unwrap_or(""), exchange).await {
+        Ok(response) => Ok(response),
+        Err(ViewFault::Refused(rejection)) => Err(rejection),
+        Err(ViewFault::Report(fault)) => {
+            let refused = respond::refused(fault.row(), fault.message(), None, fault.retry_after(), exchange);
+            Ok(observe::whole(refused, exchange))
+        }
+    }
+}
+
+async fn view_of(
+    proxy: &Proxy,
+    view: OwnView,
+    query: &str,
+    exchange: &Rc<Exchange>,
+) -> Result<Response<Observed>, ViewFault> {
+    let (permit, store) = (exchange.permit(), &proxy.shared.store);
     let shown = match view {
-        OwnView::Balance => balance::balance(permit, store, now),
+        OwnView::Usage => return usage::usage(proxy, query, exchange).await,
+        OwnView::Balance => balance::balance(permit, store, SystemTime::now()),
         OwnView::Key => key::key(permit, &proxy.shared.limits, store.zone()),
-        OwnView::Usage | OwnView::Subscription | OwnView::Spent => Value::Null,
+        OwnView::Subscription => billing::subscription(permit, store),
+        OwnView::Spent => usage::spent(proxy, query, exchange).await?,
     };
     Ok(answer(&shown, exchange))
 }

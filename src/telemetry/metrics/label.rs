@@ -69,6 +69,7 @@ pub enum Reason {
     ClientTimeout,
     BodyTooLarge,
     StoreUnavailable,
+    ReportsBusy,
     IdempotencyRunning,
     IdempotencyUnclear,
     IdempotencyBody,

@@ -9,7 +9,9 @@ use dashgate::usage::{Amount, Charge, Period, Zone};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Gateway, Message, OTHER_KEY, TENANT_KEY, Upstream, answer, message};
+use crate::harness::{
+    Envelope, Gateway, Message, OTHER_KEY, TENANT_KEY, Upstream, answer, assert_refused, message,
+};
 
 fn configuration(upstream: &str, one: &str) -> String {
     format!(
@@ -207,6 +209,99 @@ fn a_view_needs_a_key_and_its_method() {
             (got.status(), got.field("x-dashgate-reason").as_deref()),
             (status, Some(reason)),
             "{line}"
+        );
+    }
+    assert!(upstream.requests().is_empty(), "nothing is sent on");
+}
+
+/// Entries of two tenants around the beginning of December in the zone.
+fn december() -> Vec<Change> {
+    vec![
+        call("r1", "2026-11-30T15:59:59.999Z", "one", "wan", "1"),
+        call("r2", "2026-11-30T16:00:00Z", "one", "wan", "2.000000001"),
+        call("r3", "2026-11-30T16:00:00Z", "two", "foreign-model", "50"),
+        call("r4", "2026-12-02T00:00:00Z", "one", "=1+1", "4"),
+        call("r5", "2026-12-31T16:00:00Z", "two", "wan", "60"),
+    ]
+}
+
+#[test]
+fn a_report_shows_the_tenants_own_use_and_nothing_of_others() {
+    let (upstream, gateway) = gateway(december(), "");
+    let report = |query: &str, key| get(&gateway, &format!("/wan/dashgate/v1/usage?{query}"), key);
+    let got = report("from=2026-12-01&to=2027-02-01", TENANT_KEY).json();
+    assert_eq!(
+        (&got["from"], &got["zone"], &got["currency"], &got["by"]),
+        (&json!("2026-12-01T00:00:00+08:00"), &json!("+08:00"), &json!("USD"), &json!(["model"]))
+    );
+    let rows: Vec<_> =
+        got["rows"].as_array().expect("rows").iter().map(|row| [&row["model"], &row["amount"]]).collect();
+    assert_eq!(rows, [["=1+1", "4.000000000"], ["wan", "2.000000001"]]);
+    assert_eq!((&got["total"]["entries"], &got["total"]["amount"]), (&json!(2), &json!("6.000000001")));
+    let months = report("from=2026-11-01&to=2027-02-01&by=month", TENANT_KEY).json();
+    let months: Vec<_> =
+        months["rows"].as_array().expect("rows").iter().map(|row| [&row["month"], &row["amount"]]).collect();
+    assert_eq!(months, [["2026-11", "1.000000000"], ["2026-12", "6.000000001"]]);
+    let csv = report("from=2026-12-01&to=2027-01-01&by=key,model&format=csv", TENANT_KEY);
+    assert_eq!(csv.field("content-type").as_deref(), Some("text/csv; charset=utf-8"));
+    assert_eq!(
+        csv.text(),
+        "key,model,amount,credits,entries,unpriced,estimated,cut,unread,video_second\r\n\
+         one-key,\"'=1+1\",4.000000000,0.000000000,1,0,0,0,0,1.500\r\n\
+         one-key,wan,2.000000001,0.000000000,1,0,0,0,0,1.500\r\n"
+    );
+    for query in
+        ["by=", "by=key,model,class,day,month", "key=two-key", "model=foreign-model", "format=csv&by=key"]
+    {
+        let all = report(&format!("from=2026-11-01&to=2027-02-01&{query}"), TENANT_KEY);
+        assert_eq!(all.status(), 200, "{query}");
+        // A report names the filter in no place, so that another's name could be in it only as a row.
+        for foreign in ["two", "foreign", "secret-account", "50.", "60."] {
+            assert!(!all.text().contains(foreign), "{query}: {foreign} in {}", all.text());
+        }
+    }
+    for query in
+        ["tenant=two", "tenant=one", "by=tenant", "by=account", "by=model,account", "from=x", "account=main"]
+    {
+        let refused = report(query, TENANT_KEY);
+        assert_refused(&refused, 400, "bad_request", "InvalidParameter", Envelope::Flat);
+    }
+    let other = report("from=2026-11-01&to=2027-02-01", OTHER_KEY).json();
+    assert_eq!(other["total"]["amount"], "110.000000000");
+    assert!(upstream.requests().is_empty(), "nothing is sent on");
+}
+
+#[test]
+fn openais_old_dashboard_has_the_smallest_limit_and_what_was_spent() {
+    let budgets =
+        r#"budgets = [{ amount = "500.5", period = "total" }, { amount = "20.25", period = "month" }]"#;
+    let (upstream, gateway) = gateway(december(), budgets);
+    for mount in ["/u/v1", "/u", "/openai/v1"] {
+        let billing = |call: &str, key| get(&gateway, &format!("{mount}/dashboard/billing/{call}"), key);
+        assert_eq!(
+            billing("subscription", TENANT_KEY).json(),
+            json!({
+                "object": "billing_subscription", "has_payment_method": true, "soft_limit_usd": 20.25,
+                "hard_limit_usd": 20.25, "system_hard_limit_usd": 20.25, "access_until": 4_070_908_800_u64,
+            })
+        );
+        let none = billing("subscription", OTHER_KEY).json();
+        assert_eq!((&none["hard_limit_usd"], &none["access_until"]), (&json!(100_000_000.0), &json!(0)));
+        let spent = |dates: &str, key| billing(&format!("usage?{dates}"), key).json();
+        assert_eq!(
+            spent("start_date=2026-11-01&end_date=2026-12-01", TENANT_KEY),
+            json!({"object": "list", "total_usage": 100.0})
+        );
+        assert_eq!(
+            spent("start_date=2026-12-01&end_date=2027-02-01&x=y", TENANT_KEY)["total_usage"],
+            600.000_000_1
+        );
+        assert_eq!(spent("start_date=2026-12-01&end_date=2027-01-01", OTHER_KEY)["total_usage"], 5000.0);
+        let refused = billing("usage?start_date=yesterday", TENANT_KEY);
+        let fault = &refused.json()["error"];
+        assert_eq!(
+            (refused.status(), &fault["param"], &fault["code"]),
+            (400, &json!("start_date"), &json!("invalid_parameter"))
         );
     }
     assert!(upstream.requests().is_empty(), "nothing is sent on");
