@@ -49,7 +49,7 @@ impl Mirror for UploadDirectories {
             | Change::Begin(_)
             | Change::Release(_)
             | Change::Lose(_)
-            | Change::Adopt { .. }
+            | Change::Adopt(_)
             | Change::Settle(_)
             | Change::Enter(_)
             | Change::Hide { .. }

@@ -59,17 +59,8 @@ pub enum QueryOutcome {
 impl Mirror for PollHub {
     fn apply(&self, change: &Change) {
         match change {
-            Change::Claim { task: claimed, answer: _, hold: _ }
-            | Change::Adopt { task: claimed, answer: _, at: _ } => {
-                let index = self.task_index();
-                index.remember(Arc::clone(claimed));
-                // Where an id is claimed twice, the first claim is the owner's.
-                let task = index.task(&claimed.id).filter(|task| task.tenant == claimed.tenant);
-                if let Some(task) = task.filter(|task| !task.status.get().is_final()) {
-                    let now = Instant::now();
-                    self.follow(task, now + REST, now);
-                }
-            }
+            Change::Claim { task, answer: _, hold: _ } => self.take_claim(task),
+            Change::Adopt(adoption) => self.take_claim(&adoption.task),
             Change::Hide { id, claimed_at: _ } => self.task_index().note_hidden(id),
             // Each process learns of an end by itself, and frees what the task held here.
             Change::Settle(_) | Change::Enter(_) => {}
@@ -111,6 +102,18 @@ impl PollHub {
             hub.follow(task, now + share, now);
         }
         hub
+    }
+
+    /// Takes in a new task.
+    fn take_claim(&self, claimed: &Arc<TaskRecord>) {
+        let index = self.task_index();
+        index.remember(Arc::clone(claimed));
+        // Where an id is claimed twice, the first claim is the owner's.
+        let task = index.task(&claimed.id).filter(|task| task.tenant == claimed.tenant);
+        if let Some(task) = task.filter(|task| !task.status.get().is_final()) {
+            let now = Instant::now();
+            self.follow(task, now + REST, now);
+        }
     }
 
     pub fn task_index(&self) -> &TaskIndex {

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::orphan::Orphan;
 use super::sent_submits::DoubtfulSubmit;
+use crate::dashscope::task::LIFETIME;
 
 /// A submit that stands durably, and of which it is not known whether it has made a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,9 +20,9 @@ pub struct Intent {
     pub model: Box<str>,
     pub sent_at: SystemTime,
     pub lost_at: SystemTime,
-    /// Name of the try.
+    /// Name of the try, or of the hold.
     pub attempt: Box<str>,
-    /// Its answer can be given again.
+    /// Its answer can be given again, or nobody can ask for it again.
     pub is_answerable: bool,
 }
 
@@ -155,8 +156,10 @@ impl SearchedAccount {
 impl SearchPass {
     /// True if a task that was made between these times would have been on the pages, and old enough.
     fn covers(&self, sent_at: SystemTime, lost_at: SystemTime, min_age: Duration) -> bool {
-        let is_late = self.began_at.duration_since(lost_at).is_ok_and(|since| since > min_age);
-        is_late && self.reached.is_some_and(|reached| reached + NEARLY <= sent_at)
+        let Ok(since) = self.began_at.duration_since(lost_at) else { return false };
+        let has_reached = self.reached.is_some_and(|reached| reached + NEARLY <= sent_at);
+        // A task that DashScope has forgotten is on no page.
+        since > min_age && (has_reached || since > LIFETIME + LATE)
     }
 }
 

@@ -147,6 +147,12 @@ fn two_scans_without_its_task_release_a_submit() {
     assert_eq!(young, Verdict::Wait, "a young one may be its task");
     assert_eq!(of(|search| search.is_complete = false), Verdict::Wait, "more than are kept");
     assert_eq!(of(|search| search.passes[0].reached = None), Verdict::Wait, "not read whole");
+    let forgotten = |search: &mut SearchedAccount| {
+        search.passes.iter_mut().for_each(|pass| {
+            (pass.began_at, pass.reached) = (pass.began_at + LIFETIME + LATE, None);
+        });
+    };
+    assert_eq!(of(forgotten), Verdict::Release, "no list has so old a task");
     assert_eq!(of(|search| search.account = "spare".into()), Verdict::Wait, "another account");
     assert_eq!(of(|search| search.is_exclusive = false), Verdict::Release, "no adoption, so no risk");
 }

@@ -20,7 +20,7 @@ pub(super) struct SentSubmits {
 pub(super) struct DoubtfulSubmit {
     /// `None` while it is not known.
     pub model: Option<Box<str>>,
-    /// Name of the try, of a submit with an `Idempotency-Key`.
+    /// Name of the try or of the hold, of a submit that stands durably.
     pub attempt: Option<Box<str>>,
     pub sent_at: SystemTime,
     /// `None` while the answer may come.

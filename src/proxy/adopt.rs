@@ -3,6 +3,7 @@
 //! A client whose answer was lost sends its submit again with the same `Idempotency-Key`, and gets the answer of the
 //! adopted task; or a fresh try, once two scans of the account's list have shown that no task was made.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -15,7 +16,9 @@ use super::videos;
 use crate::config::{Dialect, Mount};
 use crate::dashscope::task::Status;
 use crate::polling::{Intent, Orphan, Verdict, judge, only_fitting};
-use crate::store::{Change, CommitFault, FirstAnswer, LostSubmit, Outcome, StoreFault, TaskRecord};
+use crate::store::{
+    Adoption, Change, CommitFault, FirstAnswer, LostSubmit, OpenHold, Outcome, StoreFault, TaskRecord,
+};
 use crate::tenant::directory::Directory;
 use crate::unified::StatusSpelling;
 
@@ -44,6 +47,17 @@ pub enum AssignFault {
     Commit(CommitFault),
 }
 
+/// A submit that stands durably, and of which it is not known whether it has made a task.
+struct OpenSubmit {
+    intent: Intent,
+    /// Present where the submit has an `Idempotency-Key`.
+    keyed: Option<LostSubmit>,
+    /// The money that is held for it.
+    hold: Option<Arc<str>>,
+    /// The prefix of the mount that it came by, if that is known.
+    mount: Option<Arc<str>>,
+}
+
 impl Shared {
     /// Judges each submit whose answer is lost, once a search for orphans has ended since the last call.
     pub async fn judge_lost_submits(&self) {
@@ -53,20 +67,21 @@ impl Shared {
             index.is_some_and(|index| directory.accounts[index].is_exclusive)
         };
         let Some(searched) = self.hub.take_searched(is_exclusive) else { return };
-        let lost = match self.lost_submits().await {
-            Ok(lost) => lost,
+        let open = match self.open_submits().await {
+            Ok(open) => open,
             Err(fault) => {
                 tracing::error!(%fault, "submits whose answer is lost can't be read, and stay as they are");
                 return;
             }
         };
         let min_age = directory.settings.poll.orphans.min_age;
-        let intents: Vec<Intent> = lost.iter().map(intent).collect();
+        let intents: Vec<Intent> = open.iter().map(|submit| submit.intent.clone()).collect();
         let mut waiting = Vec::new();
-        for (lost, intent) in lost.iter().zip(&intents) {
+        for submit in &open {
+            let intent = &submit.intent;
             let is_over = match judge(intent, &intents, &searched, min_age) {
-                Verdict::Adopt(orphan) => self.adopt(&directory, &orphan, lost).await,
-                Verdict::Release => self.release(lost).await,
+                Verdict::Adopt(orphan) => self.adopt(&directory, &orphan, submit).await,
+                Verdict::Release => self.release(submit).await,
                 Verdict::Wait => false,
             };
             if is_over {
@@ -94,48 +109,51 @@ impl Shared {
             return Ok(if is_owned { Assigned::Owned } else { Assigned::NoOrphan });
         };
         let directory = self.directory.load_full();
-        let lost = self.lost_submits().await.map_err(AssignFault::Unreadable)?;
-        let own: Vec<(&LostSubmit, Intent)> = lost.iter().map(|lost| (lost, intent(lost))).collect();
-        let own = own.iter().filter(|(_, intent)| intent.tenant == owner.tenant);
-        let only = only_fitting(account, &orphan, own.clone().map(|(_, intent)| intent));
-        let fitting = only.and_then(|only| own.clone().find(|(_, intent)| intent.attempt == only.attempt));
-        let fitting = fitting.map(|(lost, _)| *lost);
-        let task = task(&directory, account, &orphan, &owner, fitting);
-        let answer = fitting.and_then(|lost| self.answer(&directory, lost, &task));
-        let change = Change::Adopt { task, answer, at: SystemTime::now() };
-        let made = self.store.commit(change).await.map_err(AssignFault::Commit)?;
+        let open = self.open_submits().await.map_err(AssignFault::Unreadable)?;
+        let own = open.iter().filter(|submit| submit.intent.tenant == owner.tenant);
+        let only = only_fitting(account, &orphan, own.clone().map(|submit| &submit.intent));
+        let fitting = own.clone().find(|own| only.is_some_and(|only| only.attempt == own.intent.attempt));
+        let adoption = self.adoption(&directory, account, &orphan, &owner, fitting);
+        let made = self.store.commit(Change::Adopt(adoption)).await.map_err(AssignFault::Commit)?;
         if made != Outcome::Made {
             return Ok(Assigned::Owned);
         }
-        if let Some(lost) = fitting {
-            self.hub.clear_attempt(&lost.submit.attempt);
+        if let Some(submit) = fitting {
+            self.hub.clear_attempt(&submit.intent.attempt);
         }
         Ok(Assigned::Done)
     }
 
-    /// Reads the lost submits, on a thread that may block.
-    async fn lost_submits(&self) -> Result<Vec<LostSubmit>, StoreFault> {
+    /// Reads the open submits, on a thread that may block.
+    async fn open_submits(&self) -> Result<Vec<OpenSubmit>, StoreFault> {
         let store = self.store.clone();
         let read = tokio::task::spawn_blocking(move || {
-            let mut lost = Vec::new();
-            store.lost_submits(|submit| lost.push(submit)).map(|()| lost)
+            let mut open = Vec::new();
+            store.lost_submits(|lost| open.push(OpenSubmit::keyed(lost)))?;
+            let held_by_key: HashSet<Arc<str>> =
+                open.iter().filter_map(|submit: &OpenSubmit| submit.hold.clone()).collect();
+            let holds = store.open_holds()?.into_iter().filter(|hold| !held_by_key.contains(&hold.id));
+            open.extend(holds.filter_map(OpenSubmit::held));
+            Ok(open)
         });
         // A panic of the reader is this one's, too.
         read.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }
 
     /// Returns true if the task is the submit's from now on.
-    async fn adopt(&self, directory: &Directory, orphan: &Orphan, lost: &LostSubmit) -> bool {
-        let Some(sent) = &lost.sent else { return false };
-        let owner = NamedOwner { tenant: Arc::clone(&lost.submit.tenant), key_id: Arc::clone(&sent.key_id) };
-        let task = task(directory, &sent.account, orphan, &owner, Some(lost));
-        let Some(answer) = self.answer(directory, lost, &task) else { return false };
-        let change = Change::Adopt { task: Arc::clone(&task), answer: Some(answer), at: SystemTime::now() };
-        let (account, task_id, tenant, key_id) = (&*task.account, &*task.id, &*task.tenant, &*task.key_id);
-        match self.store.commit(change).await {
+    async fn adopt(&self, directory: &Directory, orphan: &Orphan, submit: &OpenSubmit) -> bool {
+        let OpenSubmit { intent, keyed, .. } = submit;
+        let Some(account) = &intent.account else { return false };
+        let owner = NamedOwner { tenant: Arc::clone(&intent.tenant), key_id: Arc::clone(&intent.key_id) };
+        let adoption = self.adoption(directory, account, orphan, &owner, Some(submit));
+        if adoption.answer.is_none() && keyed.is_some() {
+            return false;
+        }
+        let (task_id, tenant, key_id) = (&*orphan.task_id, &*owner.tenant, &*owner.key_id);
+        match self.store.commit(Change::Adopt(adoption)).await {
             Ok(Outcome::Made) => {
                 tracing::info!(
-                    account,
+                    account = &**account,
                     task_id,
                     tenant,
                     key_id,
@@ -145,28 +163,45 @@ impl Shared {
             }
             Ok(Outcome::NotMade | Outcome::Earlier(_) | Outcome::Exhausted(_)) => false,
             Err(fault) => {
-                tracing::error!(account, task_id, tenant, %fault, "a task whose answer was lost has no owner yet");
+                tracing::error!(task_id, tenant, %fault, "a task whose answer was lost has no owner yet");
                 false
             }
         }
     }
 
-    /// Returns true if the key of the submit is free.
-    async fn release(&self, lost: &LostSubmit) -> bool {
-        let tenant = &*lost.submit.tenant;
-        match self.store.commit(Change::Release(Arc::clone(&lost.submit))).await {
-            Ok(_) => {
-                tracing::info!(
-                    tenant,
-                    "a submit whose answer was lost has made no task, and may be sent again"
-                );
-                true
-            }
-            Err(fault) => {
-                tracing::error!(tenant, %fault, "a submit that made no task can't be sent again yet");
-                false
+    /// Frees the key of a submit that has made no task, and the money that is held for it; true if that is done.
+    async fn release(&self, submit: &OpenSubmit) -> bool {
+        let tenant = &submit.intent.tenant;
+        let freed = submit
+            .hold
+            .as_ref()
+            .map(|hold| Change::Free { hold: Arc::clone(hold), tenant: Arc::clone(tenant) });
+        let released = submit.keyed.as_ref().map(|lost| Change::Release(Arc::clone(&lost.submit)));
+        // The money first: once the key is free, nothing names the hold.
+        for change in freed.into_iter().chain(released) {
+            if let Err(fault) = self.store.commit(change).await {
+                tracing::error!(tenant = &**tenant, %fault, "a submit that made no task can't be freed yet");
+                return false;
             }
         }
+        tracing::info!(tenant = &**tenant, "a submit whose answer was lost has made no task, and is freed");
+        true
+    }
+
+    /// An orphan with its new owner. `submit`: the one that made it, if that is known.
+    fn adoption(
+        &self,
+        directory: &Directory,
+        account: &Arc<str>,
+        orphan: &Orphan,
+        owner: &NamedOwner,
+        submit: Option<&OpenSubmit>,
+    ) -> Arc<Adoption> {
+        let task = task(directory, account, orphan, owner, submit);
+        let lost = submit.and_then(|submit| submit.keyed.as_ref());
+        let answer = lost.and_then(|lost| self.answer(directory, lost, &task));
+        let hold = submit.and_then(|submit| submit.hold.clone());
+        Arc::new(Adoption { task, answer, hold, at: SystemTime::now() })
     }
 
     /// The answer that the client gets who sends a submit again; `None` if it is not known what the submit asked for.
@@ -189,36 +224,63 @@ impl Shared {
     }
 }
 
+impl OpenSubmit {
+    fn keyed(lost: LostSubmit) -> Self {
+        let (submit, sent) = (&lost.submit, lost.sent.as_ref());
+        let intent = Intent {
+            tenant: Arc::clone(&submit.tenant),
+            key_id: sent.map_or_else(Arc::default, |sent| Arc::clone(&sent.key_id)),
+            account: sent.map(|sent| Arc::clone(&sent.account)),
+            model: sent.map_or_else(Box::default, |sent| sent.model.clone()),
+            sent_at: sent.map_or(submit.began_at, |sent| sent.sent_at),
+            lost_at: lost.lost_at,
+            attempt: submit.attempt.clone(),
+            is_answerable: sent.is_some_and(|sent| sent.fingerprint.is_some()),
+        };
+        let hold = sent.and_then(|sent| sent.hold.clone());
+        let mount = sent.map(|sent| Arc::clone(&sent.mount));
+        Self { intent, hold, mount, keyed: Some(lost) }
+    }
+
+    /// `None` for a submit that runs.
+    fn held(hold: OpenHold) -> Option<Self> {
+        let intent = Intent {
+            tenant: hold.tenant,
+            key_id: hold.key_id,
+            account: Some(hold.account),
+            model: hold.model,
+            sent_at: hold.made_at,
+            lost_at: hold.lost_at?,
+            attempt: (&*hold.id).into(),
+            is_answerable: true,
+        };
+        Some(Self { intent, keyed: None, hold: Some(hold.id), mount: Some(hold.mount) })
+    }
+}
+
 /// The answer to a native submit, in DashScope's shape.
 fn submit_answer(task_id: &str) -> Bytes {
     let output = json!({ "task_id": task_id, "task_status": Status::Pending.name() });
     json!({ "request_id": respond::new_request_id(), "output": output }).to_string().into()
 }
 
-/// The record of an orphan that gets an owner. `lost`: the submit that made it, if that is known.
+/// The record of an orphan that gets an owner. `submit`: the one that made it, if that is known.
 fn task(
     directory: &Directory,
     account: &Arc<str>,
     orphan: &Orphan,
     owner: &NamedOwner,
-    lost: Option<&LostSubmit>,
+    submit: Option<&OpenSubmit>,
 ) -> Arc<TaskRecord> {
-    let sent = lost.and_then(|lost| lost.sent.as_ref());
-    let usual = || {
-        let native = directory.mounts.iter().find(|mount| mount.dialect == Dialect::Native);
-        native.or(directory.mounts.first())
-    };
-    let (prefix, asked) = match sent {
-        Some(sent) => (Arc::clone(&sent.mount), sent.asked.clone()),
-        None => {
-            let mount = usual();
-            let is_unified = mount.is_some_and(|mount| mount.dialect == Dialect::Unified);
-            let prefix = mount.map_or_else(|| "/".into(), |mount| Arc::clone(&mount.prefix));
-            (prefix, is_unified.then(Arc::default))
-        }
-    };
+    let sent = submit.and_then(|submit| submit.keyed.as_ref()?.sent.as_ref());
+    let native = directory.mounts.iter().find(|mount| mount.dialect == Dialect::Native);
+    let usual = || native.or(directory.mounts.first()).map(|mount| Arc::clone(&mount.prefix));
+    let prefix = submit.and_then(|submit| submit.mount.clone()).or_else(usual);
+    let prefix = prefix.unwrap_or_else(|| "/".into());
+    let is_unified = mount(directory, &prefix).is_some_and(|mount| mount.dialect == Dialect::Unified);
+    let asked = sent.map_or_else(|| is_unified.then(Arc::default), |sent| sent.asked.clone());
     let tenant = directory.tenants().iter().find(|tenant| tenant.name == owner.tenant);
-    let submitted_at = sent.map_or(orphan.created, |sent| sent.sent_at);
+    let submitted_at = submit.map_or(orphan.created, |submit| submit.intent.sent_at);
     let terms = tenant.and_then(|tenant| tenant.billing.terms(&orphan.model, submitted_at));
     Arc::new(TaskRecord {
         id: Arc::clone(&orphan.task_id),
@@ -238,20 +300,4 @@ fn task(
 
 fn mount<'d>(directory: &'d Directory, prefix: &str) -> Option<&'d Mount> {
     directory.mounts.iter().find(|mount| *mount.prefix == *prefix)
-}
-
-/// The lost submit as the search for its task sees it.
-fn intent(lost: &LostSubmit) -> Intent {
-    let LostSubmit { submit, sent, lost_at } = lost;
-    let sent = sent.as_ref();
-    Intent {
-        tenant: Arc::clone(&submit.tenant),
-        key_id: sent.map_or_else(Arc::default, |sent| Arc::clone(&sent.key_id)),
-        account: sent.map(|sent| Arc::clone(&sent.account)),
-        model: sent.map_or_else(Box::default, |sent| sent.model.clone()),
-        sent_at: sent.map_or(submit.began_at, |sent| sent.sent_at),
-        lost_at: *lost_at,
-        attempt: submit.attempt.clone(),
-        is_answerable: sent.is_some_and(|sent| sent.fingerprint.is_some()),
-    }
 }

@@ -22,6 +22,11 @@ impl HeldMoney {
         Self { store, id, tenant, is_sent: Cell::default(), is_concluded: Cell::default() }
     }
 
+    /// Name of the hold.
+    pub(super) fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
     /// Notes that the submit is on its way.
     pub(super) fn note_sent(&self) {
         self.is_sent.set(true);

@@ -1,30 +1,24 @@
 //! Adoptions: tasks that no client was told of at first, and that were given to a tenant later.
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rusqlite::{Connection, Result, Row, params};
 
 use super::entry::{Entry, EntryFlags, EntrySource};
+use super::holds;
 use super::idempotency;
-use super::keyed_submit::{FirstAnswer, KeyedSubmit};
+use super::keyed_submit::KeyedSubmit;
 use super::ledger::LedgerWriter;
-use super::lost_submit::LostSubmit;
-use super::record::TaskRecord;
+use super::lost_submit::{Adoption, LostSubmit};
 use super::rows;
 use super::timestamp::{milliseconds, time};
 
 /// Gives a task to its new owner, with the answer to the submit that made it; false where the task has an owner, or the
 /// submit is answered or released.
-pub(super) fn adopt(
-    connection: &Connection,
-    ledger: &mut LedgerWriter,
-    task: &TaskRecord,
-    answer: &Option<Arc<FirstAnswer>>,
-    at: SystemTime,
-) -> Result<bool> {
+pub(super) fn adopt(connection: &Connection, ledger: &mut LedgerWriter, adoption: &Adoption) -> Result<bool> {
+    let Adoption { task, answer, hold, at } = adoption;
     // Older claims are in memory: here only another process's can be new.
-    let since = milliseconds(at).saturating_sub(RECENT.as_millis() as i64);
+    let since = milliseconds(*at).saturating_sub(RECENT.as_millis() as i64);
     let mut claimed =
         connection.prepare_cached("SELECT 1 FROM tasks WHERE claimed_at >= ?1 AND id = ?2 LIMIT 1")?;
     let mut adopted = connection.prepare_cached("SELECT 1 FROM adoptions WHERE task_id = ?1")?;
@@ -38,7 +32,10 @@ pub(super) fn adopt(
     }
     let mut insert =
         connection.prepare_cached("INSERT INTO adoptions (task_id, adopted_at) VALUES (?1, ?2)")?;
-    insert.execute(params![task.id, milliseconds(at)])?;
+    insert.execute(params![task.id, milliseconds(*at)])?;
+    if let Some(hold) = hold {
+        holds::claim(connection, hold, &task.account, &task.id)?;
+    }
     rows::insert_task(connection, ledger, task).map(|()| true)
 }
 

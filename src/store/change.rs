@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hold::{Exhausted, Hold};
 use super::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
-use super::lost_submit::LostSubmit;
+use super::lost_submit::{Adoption, LostSubmit};
 use super::record::MOST_ID_BYTES;
 use super::{Entry, KeyRecord, TaskRecord, UploadRecord};
 
@@ -38,12 +38,7 @@ pub enum Change {
     Lose(Arc<LostSubmit>),
     /// Gives a task that no client was told of to a tenant; not made where the task has an owner, or the submit that the
     /// answer is for has an answer or is released.
-    Adopt {
-        task: Arc<TaskRecord>,
-        /// The answer to the submit that made the task, if it had an `Idempotency-Key`.
-        answer: Option<Arc<FirstAnswer>>,
-        at: SystemTime,
-    },
+    Adopt(Arc<Adoption>),
     /// Records the end of a task that was claimed at `entry.submitted_at`, with its entry; not made where the end has an
     /// entry already, or there is no such task.
     Settle(Arc<Entry>),
@@ -112,7 +107,7 @@ impl Change {
             | Self::Begin(_)
             | Self::Release(_)
             | Self::Lose(_)
-            | Self::Adopt { .. }
+            | Self::Adopt(_)
             | Self::Hide { .. }
             | Self::KeepUpload { .. }
             | Self::CreateKey(_)
@@ -132,7 +127,7 @@ impl Change {
             | Self::Begin(_)
             | Self::Release(_)
             | Self::Lose(_)
-            | Self::Adopt { .. }
+            | Self::Adopt(_)
             | Self::KeepUpload { .. }
             | Self::CreateKey(_)
             | Self::RotateKey { .. } => Replayed::WhenWritten,
@@ -152,7 +147,7 @@ impl Change {
             | Self::Begin(_)
             | Self::Release(_)
             | Self::Lose(_)
-            | Self::Adopt { .. }
+            | Self::Adopt(_)
             | Self::Settle(_)
             | Self::Enter(_)
             | Self::Hide { .. }
@@ -165,7 +160,15 @@ impl Change {
     pub(super) fn to_be_stored(&self) -> Option<Self> {
         let mut stored = self.clone();
         match &mut stored {
-            Self::Claim { task, answer: _, hold: _ } | Self::Adopt { task, answer: _, at: _ } => {
+            Self::Adopt(adoption) => {
+                if adoption.task.id.len() > MOST_ID_BYTES {
+                    return None;
+                }
+                if adoption.task.is_long() {
+                    Arc::make_mut(&mut Arc::make_mut(adoption).task).shorten();
+                }
+            }
+            Self::Claim { task, answer: _, hold: _ } => {
                 if task.id.len() > MOST_ID_BYTES {
                     return None;
                 }

@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::keyed_submit::KeyedSubmit;
+use super::keyed_submit::{FirstAnswer, KeyedSubmit};
+use super::record::TaskRecord;
 use crate::unified::RequestedVideo;
 
 /// A submit that was sent, or may have been, and whose answer is lost.
@@ -31,4 +32,18 @@ pub struct SentRequest {
     /// SHA-256 of what was asked, if all of it was seen.
     pub fingerprint: Option<[u8; 32]>,
     pub sent_at: SystemTime,
+    /// The hold of the submit, where money is held for it.
+    #[serde(default)]
+    pub hold: Option<Arc<str>>,
+}
+
+/// A task that no client was told of, with the tenant to whom it is given.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Adoption {
+    pub task: Arc<TaskRecord>,
+    /// The answer to the submit that made the task, if it had an `Idempotency-Key`.
+    pub answer: Option<Arc<FirstAnswer>>,
+    /// The hold of the submit, which becomes the task's.
+    pub hold: Option<Arc<str>>,
+    pub at: SystemTime,
 }

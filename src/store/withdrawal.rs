@@ -120,7 +120,7 @@ impl KeyUndo {
             | Change::Begin(_)
             | Change::Release(_)
             | Change::Lose(_)
-            | Change::Adopt { .. }
+            | Change::Adopt(_)
             | Change::Settle(_)
             | Change::Enter(_)
             | Change::Hide { .. }

@@ -447,7 +447,7 @@ fn apply(
         Change::Begin(submit) => return idempotency::begin(connection, submit),
         Change::Release(submit) => idempotency::release(connection, submit),
         Change::Lose(lost) => idempotency::lose(connection, lost),
-        Change::Adopt { task, answer, at } => adoption::adopt(connection, ledger, task, answer, *at),
+        Change::Adopt(adoption) => adoption::adopt(connection, ledger, adoption),
         Change::Settle(entry) => settlement::settle(connection, ledger, entry),
         Change::Enter(entry) => ledger::insert(connection, ledger, entry),
         Change::Hide { id, claimed_at } => rows::hide_task(connection, id, *claimed_at),

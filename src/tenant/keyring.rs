@@ -86,7 +86,7 @@ impl Mirror for Keyring {
             | Change::Begin(_)
             | Change::Release(_)
             | Change::Lose(_)
-            | Change::Adopt { .. }
+            | Change::Adopt(_)
             | Change::Settle(_)
             | Change::Enter(_)
             | Change::Hide { .. }

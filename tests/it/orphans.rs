@@ -41,10 +41,18 @@ fn gateway(simulator: &Simulator, times: OrphanTimes, account: &str) -> Gateway 
 
 /// A gateway over the store in the directory.
 fn gateway_in(directory: TempDir, simulator: &Simulator, times: OrphanTimes, account: &str) -> Gateway {
+    of(directory, times, &text(simulator, account, ""))
+}
+
+/// A configuration with more lines in its account and in the tenant `one`.
+fn text(simulator: &Simulator, account: &str, tenant: &str) -> String {
     let account = format!("query_qps = 100000\nlist_qps = 100000\n{account}");
     let accounts = [("main", simulator.address(), &[UPSTREAM_KEY][..], &*account)];
-    let text = configuration("listen = \"127.0.0.1:0\"\nworkers = 1", &accounts, "");
-    let loaded = Config::parse(&text, std::path::Path::new("."), &|_| None);
+    configuration("listen = \"127.0.0.1:0\"\nworkers = 1", &accounts, tenant)
+}
+
+fn of(directory: TempDir, times: OrphanTimes, text: &str) -> Gateway {
+    let loaded = Config::parse(text, std::path::Path::new("."), &|_| None);
     let mut config = loaded.unwrap_or_else(|faults| panic!("{faults:#?}")).config;
     config.settings.poll.orphans = times;
     Gateway::of(directory, config)
@@ -309,14 +317,9 @@ fn after_a_restart_an_orphan_is_only_listed() {
 #[test]
 fn a_video_whose_answer_was_lost_is_shown_as_one() {
     let simulator = simulator();
-    let account = "query_qps = 100000\nlist_qps = 100000\nexclusive = true";
-    let accounts = [("main", simulator.address(), &[UPSTREAM_KEY][..], account)];
-    let text = configuration("listen = \"127.0.0.1:0\"\nworkers = 1", &accounts, "");
+    let text = text(&simulator, "exclusive = true", "");
     let text = format!("{text}\n[[mounts]]\nprefix = \"/v1\"\ndialect = \"unified\"\n");
-    let loaded = Config::parse(&text, std::path::Path::new("."), &|_| None);
-    let mut config = loaded.unwrap_or_else(|faults| panic!("{faults:#?}")).config;
-    config.settings.poll.orphans = SOON;
-    let gateway = Gateway::of(tempfile::tempdir().expect("a directory"), config);
+    let gateway = of(tempfile::tempdir().expect("a directory"), SOON, &text);
     submit(&gateway, MODEL);
     let create = || {
         let body = json!({"model": MODEL, "prompt": "a cat", "seconds": "5"}).to_string();
@@ -338,4 +341,55 @@ fn a_video_whose_answer_was_lost_is_shown_as_one() {
     let id = video["id"].as_str().expect("an id");
     assert!(simulator.tasks().iter().any(|task| task.id == id));
     assert_eq!(simulator.tasks().len(), 2);
+}
+
+/// A gateway whose tenant `one` has money for two videos of the longest kind.
+fn with_budget(simulator: &Simulator) -> Gateway {
+    let tenant = "prices = \"default\"\nbudgets = [{ amount = \"30\", period = \"total\" }]";
+    let prices =
+        "[[prices]]\nlist = \"default\"\nmodels = [\"wan2.7-*\"]\nunit = \"video_second\"\nprice = \"1\"\n";
+    let text = format!("{}\n{prices}", text(simulator, "exclusive = true", tenant));
+    of(tempfile::tempdir().expect("a directory"), SOON, &text)
+}
+
+#[test]
+fn money_held_for_a_submit_that_made_nothing_is_freed() {
+    let simulator = simulator();
+    let gateway = with_budget(&simulator);
+    for lost in ["a submit", "one with a key"] {
+        simulator.clear_faults();
+        simulator.fault(format!("POST {SYNTHESIS}#1 reset").parse().expect("a fault"));
+        let got = match lost {
+            "a submit" => submit(&gateway, MODEL),
+            _ => submit_keyed(&gateway, "k"),
+        };
+        assert_eq!(got.status(), 502, "{lost}");
+    }
+    let refused = submit(&gateway, MODEL);
+    assert_eq!(refused.field("x-dashgate-reason").as_deref(), Some("budget"), "{}", refused.text());
+    eventually("the money is free", || submit(&gateway, MODEL).status() == 200);
+    eventually("all of it is", || submit_keyed(&gateway, "k").status() == 200);
+    assert_eq!(simulator.tasks().len(), 2);
+}
+
+#[test]
+fn a_lost_task_for_which_money_is_held_is_its_tenant_s() {
+    let simulator = simulator();
+    let gateway = with_budget(&simulator);
+    let owned = id_of(&submit(&gateway, MODEL));
+    lose_next(&simulator);
+    assert_eq!(submit(&gateway, MODEL).status(), 502);
+    let tasks = || gateway.administer("GET /admin/tasks?tenant=one", "").json()["tasks"].clone();
+    eventually("the task has its owner", || tasks().as_array().is_some_and(|tasks| tasks.len() == 2));
+    assert!(ids(&gateway).is_empty());
+    // Both hold their money until their ends.
+    assert_eq!(submit(&gateway, MODEL).field("x-dashgate-reason").as_deref(), Some("budget"));
+    let lost = simulator.tasks().into_iter().map(|task| task.id).find(|id| *id != owned).expect("a task");
+    assert!(simulator.finish(&lost));
+    let key = format!("Authorization: Bearer {TENANT_KEY}");
+    let poll = || gateway.ask(message(&format!("GET /api/v1/tasks/{lost}"), &[&key], "")).json();
+    eventually("its end is told", || poll()["output"]["task_status"] == "SUCCEEDED");
+    let entries = gateway.administer(&format!("GET /admin/usage/entries?task_id={lost}"), "").json();
+    assert_eq!(entries["entries"][0]["flags"], json!(["adopted"]), "{entries}");
+    assert_eq!(entries["entries"][0]["amount"], "5.000000000", "{entries}");
 }
