@@ -233,7 +233,11 @@ impl PriceLists {
             if let Some(location) = file.budgets.first().and_then(|budget| budget.amount.as_ref()) {
                 reader.fault(&location.location, "is a budget of a tenant that pays nothing", hint);
             } else if let Some(written) = file.prepaid.as_ref().filter(|_| prepaid) {
-                reader.fault(&written.location, "is for tenants with prices", hint);
+                reader.warn(
+                    &written.location,
+                    "is of a tenant without prices, so that all its calls are refused",
+                    hint,
+                );
             } else if let Some(written) = &file.price_factor {
                 reader.fault(&written.location, "is the factor of no prices", hint);
             }

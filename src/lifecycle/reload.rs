@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
-use crate::config::{Changes, Config, Fault, FileStates, Files, Loaded, StartSettings};
+use crate::config::{Changes, Config, Fault, FileStates, Files, Loaded, LostTasks, StartSettings};
 use crate::proxy::Shared;
 use crate::tenant::directory::Directory;
 use crate::tenant::key_warnings;
@@ -166,6 +166,7 @@ impl Reloader {
         let Shared { directory, accounts, metrics, access_log, keyring, .. } = &self.shared;
         let next = Directory::build(&config, accounts, metrics);
         key_warnings::warn(&next, keyring, SystemTime::now());
+        self.shared.store.charge_lost_tasks(config.settings.usage.lost == LostTasks::Hold);
         self.retired.push(directory.swap(Arc::new(next)));
         access_log.retarget(&config.settings.log);
         self.config = config;

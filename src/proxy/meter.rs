@@ -2,7 +2,6 @@
 //! a copy shares their memory.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use hyper::Response;
@@ -136,7 +135,7 @@ pub(super) fn entry(
     flags: EntryFlags,
     exchange: &Exchange,
 ) -> Entry {
-    let (permit, directory, now) = (exchange.permit(), exchange.directory(), SystemTime::now());
+    let (permit, directory, now) = (exchange.permit(), exchange.directory(), exchange.ledger().now());
     let account = &directory.accounts[exchange.account.get().unwrap_or_default()];
     let route = exchange.route();
     let submitted_at = now - exchange.stopwatch.began().elapsed();

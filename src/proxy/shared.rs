@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::account::AccountRegistry;
 use crate::account::uploads::UploadDirectories;
-use crate::config::Config;
+use crate::config::{Config, LostTasks};
 use crate::limits::{self, AuthFailures, CallHolds};
 use crate::polling::hub::PollHub;
 use crate::polling::{AccountPoller, TaskEndSubscribers};
@@ -54,6 +54,7 @@ impl Shared {
         config: &Config,
         store: Store,
     ) -> io::Result<(Self, mpsc::UnboundedReceiver<Arc<AccountPoller>>)> {
+        store.charge_lost_tasks(config.settings.usage.lost == LostTasks::Hold);
         let because = |fault: StoreFault| io::Error::other(fault.to_string());
         let now = SystemTime::now();
         let keyring = Arc::new(Keyring::load(&store).map_err(because)?);

@@ -82,7 +82,8 @@ impl Standing {
         now: SystemTime,
         zone: Zone,
     ) -> Result<(), Exhausted> {
-        let today = zone.day(now);
+        // The ledger never goes back to an earlier day.
+        let today = zone.day(now).max(self.day);
         let held = self.held.saturating_add(held_for_calls);
         let total = self.spent[Period::Total as usize];
         let budgets = limits.budgets.iter().map(|budget| Exhausted {

@@ -122,6 +122,12 @@ impl LedgerWriter {
         Ok(at.max(last))
     }
 
+    /// The day of the next entry, which is no earlier one than that of the last entry.
+    pub(super) fn today(&mut self, connection: &Connection, now: SystemTime) -> Result<i64> {
+        let now = self.not_before(connection, milliseconds(now))?;
+        Ok(self.zone.day(time(now)))
+    }
+
     /// The number of a name.
     pub(super) fn id(&mut self, connection: &Connection, name: &str) -> Result<i64> {
         if let Some(id) = self.ids.get(name) {

@@ -28,6 +28,7 @@ mod schema;
 mod settlement;
 mod shared_field;
 mod state;
+mod steady_clock;
 mod sums;
 mod timestamp;
 mod withdrawal;
@@ -57,7 +58,9 @@ use self::file::LockedFile;
 pub use self::hold::{Exhausted, Hold, MoneyLimits, Standing};
 pub use self::holds::OpenHold;
 pub use self::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
+use self::ledger::LedgerWriter;
 pub use self::lost_submit::{Adoption, LostSubmit, SentRequest};
+pub use self::lost_submit::{LostSubmit, SentRequest};
 pub use self::operator_entry::{CorrectedEntry, LedgerPlace, OperatorKind};
 pub use self::probe::{ProbedStore, probe};
 pub use self::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};
@@ -171,9 +174,10 @@ impl Store {
         }
         let mut has_money = false;
         if let Some(connection) = &opened.connection {
+            let today = LedgerWriter::new(bounds.zone).today(connection, state.now())?;
             let tenants = sums::tenants(connection)?;
             has_money = !tenants.is_empty();
-            state.set_standings(sums::standings(connection, bounds.zone, tenants)?);
+            state.set_standings(sums::standings(connection, today, tenants)?);
         }
         let (queue, changes) = mpsc::channel(bounds.most_waiting);
         let writer = StoreWriter::new(Arc::clone(&state), file, opened, changes, bounds);
@@ -265,6 +269,11 @@ impl Store {
     /// The money of a tenant as of the last commit that changed it. Cheap.
     pub fn standing(&self, tenant: &str) -> Standing {
         self.state.standing(tenant)
+    }
+
+    /// The ledger's time: that of the system's clock, but for a jump of it that has not lasted five minutes.
+    pub fn now(&self) -> SystemTime {
+        self.state.now()
     }
 
     /// Where the ledger's days begin.

@@ -19,6 +19,7 @@ use super::hold::Standing;
 use super::record::MOST_ID_BYTES;
 use super::replay::Mirrors;
 use super::replication::ReplicationLink;
+use super::steady_clock::SteadyClock;
 use crate::dashscope::task::Status;
 
 /// Last known statuses by task id, with the time of the claim.
@@ -40,6 +41,7 @@ pub(super) struct StoreState {
     /// Tenants whose money another process has changed.
     outdated: Mutex<Vec<Arc<str>>>,
     lost_costs_hold: AtomicBool,
+    pub(super) clock: Mutex<SteadyClock>,
     /// Changes for which the queue had no room, and for which nobody waited.
     lost: AtomicU64,
     /// Rows that have expired at this time, in milliseconds since 1970, are to be deleted.
@@ -73,6 +75,7 @@ impl StoreState {
             standings: RwLock::default(),
             outdated: Mutex::default(),
             lost_costs_hold: AtomicBool::new(false),
+            clock: SteadyClock::new(SystemTime::now(), Instant::now()).into(),
             lost: AtomicU64::new(0),
             tidy_at: AtomicI64::new(i64::MIN),
             dropped_keys: Mutex::default(),
@@ -136,6 +139,11 @@ impl StoreState {
 
     pub(super) fn take_learnt(&self) -> LearntStatuses {
         std::mem::take(&mut *self.learnt.lock())
+    }
+
+    /// The ledger's time.
+    pub(super) fn now(&self) -> SystemTime {
+        self.clock.lock().read(SystemTime::now(), Instant::now())
     }
 
     pub(super) fn standing(&self, tenant: &str) -> Standing {

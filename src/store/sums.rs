@@ -1,7 +1,6 @@
 //! Rows of sums: what each tenant spent, paid in and holds.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
@@ -31,13 +30,12 @@ pub(super) fn standing(connection: &Connection, tenant: &str, day: i64) -> Resul
     Ok(Standing { day, spent, credits, held })
 }
 
-/// The money of tenants as of now.
+/// The money of tenants as of a day.
 pub(super) fn standings(
     connection: &Connection,
-    zone: Zone,
+    today: i64,
     tenants: Vec<Arc<str>>,
 ) -> Result<Vec<(Arc<str>, Standing)>> {
-    let today = zone.day(SystemTime::now());
     let of = |tenant: Arc<str>| standing(connection, &tenant, today).map(|standing| (tenant, standing));
     tenants.into_iter().map(of).collect()
 }

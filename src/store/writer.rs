@@ -289,7 +289,8 @@ impl StoreWriter {
         }
         self.ledger.write_sums(&transaction)?;
         let changed = self.state.take_outdated(self.ledger.take_changed());
-        let standings = sums::standings(&transaction, self.ledger.zone(), changed)?;
+        let today = self.ledger.today(&transaction, self.state.now())?;
+        let standings = sums::standings(&transaction, today, changed)?;
         if !is_open || self.retry_at.is_some() {
             schema::touch(&transaction)?;
         }

@@ -161,6 +161,11 @@ impl TaskIndex {
         is_news
     }
 
+    /// The ledger's time.
+    pub fn now(&self) -> SystemTime {
+        self.store.as_ref().map_or_else(SystemTime::now, Store::now)
+    }
+
     /// Records the end of a task with its entry, durably; not made where the end has an entry already.
     ///
     /// # Errors

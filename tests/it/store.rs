@@ -5,6 +5,7 @@
 mod crash;
 mod figures;
 mod full;
+mod holds;
 mod keyed;
 mod ledger;
 mod older;

@@ -158,7 +158,7 @@ impl Querier {
     /// end is told all the same: the writer goes on trying, and after a crash the task is still under way.
     async fn settle(&self, task: &TrackedTask, outcome: &mut QueryOutcome) {
         let QueryOutcome::Known(named, answer) = outcome else { return };
-        let now = SystemTime::now();
+        let now = self.hub.task_index().now();
         let entry = settlement::entry(&task.record, named, answer.as_ref(), task.is_forgotten(now), now);
         let Some(entry) = entry else { return };
         let settled = self.hub.task_index().settle(Arc::clone(&entry)).await;

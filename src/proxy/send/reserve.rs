@@ -75,7 +75,7 @@ impl Proxy {
     ) -> Result<(), Rejection> {
         let Some(NeededMoney { model, amount }) = needed else { return Ok(()) };
         let permit = exchange.permit();
-        let (tenant, now) = (permit.tenant(), SystemTime::now());
+        let (tenant, now) = (permit.tenant(), self.shared.store.now());
         let limits =
             MoneyLimits { budgets: tenant.billing.budgets.clone(), is_prepaid: tenant.billing.prepaid };
         let store = &self.shared.store;

@@ -210,7 +210,7 @@ fn validator() -> Validator {
 
 const UNKNOWN: &str = "qqqqqqqqqq";
 /// Keys that the example shows with another value than the default.
-const EXAMPLES: [&str; 1] = ["mounts[0].poll.hold"];
+const EXAMPLES: [&str; 2] = ["mounts[0].poll.hold", "tenants[0].price_factor"];
 
 const ACCOUNT: &str = "name = \"a\", base_url = \"https://h\", keys = [\"k\"]";
 const TENANT: &str = "name = \"t\"";

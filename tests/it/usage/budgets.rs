@@ -217,3 +217,42 @@ fn calls_hold_their_greatest_cost_while_they_run_and_then_what_they_cost() {
     assert_eq!(refused.json()["error"]["code"], "insufficient_quota");
     assert_eq!(standing(gateway), ["1.5", "0"]);
 }
+
+#[test]
+fn a_submit_that_is_sent_again_needs_no_money() {
+    let (upstream, made) = upstream();
+    let tenant = "budgets = [{ amount = \"5\", period = \"month\" }]";
+    let gateway = Gateway::from_file(&configuration(&upstream, tenant));
+    let body = json!({"model": "wan2.7-t2v", "id": "good-1", "parameters": {"duration": 5}}).to_string();
+    let fields = [&*key(), "X-DashScope-Async: enable", "Idempotency-Key: a"];
+    let submit = || gateway.ask(message(SUBMIT, &fields, &body));
+    let first = submit();
+    let again = submit();
+    assert_eq!([first.status(), again.status()], [200, 200]);
+    assert_eq!(first.json()["output"], again.json()["output"]);
+    assert_eq!(again.field("idempotency-replayed").as_deref(), Some("true"));
+    assert_eq!(made.load(Ordering::Relaxed), 1);
+    let other =
+        gateway.ask(message(SUBMIT, &[&*key(), "X-DashScope-Async: enable", "Idempotency-Key: b"], &body));
+    assert_refused(&other, "budget");
+    assert_eq!(poll(&gateway, "good-1").status(), 200);
+    assert_eq!(standing(gateway), ["5", "0"]);
+}
+
+#[test]
+fn a_prepaid_tenant_spends_what_was_paid_in() {
+    let (upstream, _) = upstream();
+    let gateway = Gateway::from_file(&configuration(&upstream, "prepaid = true"));
+    let refused = gateway.ask(submit("good-1"));
+    assert_refused(&refused, "budget");
+    assert!(refused.text().contains("prepaid credit of 0 CNY"), "{}", refused.text());
+    assert_eq!(refused.field("retry-after").as_deref(), Some("3600"));
+    let credit = r#"{"id": "invoice-1", "amount": "7.00", "note": "paid"}"#;
+    for status in [201, 200] {
+        let credited = gateway.administer("POST /admin/tenants/one/credits", credit);
+        assert_eq!(credited.status(), status, "{}", credited.text());
+    }
+    assert_eq!(gateway.ask(submit("good-1")).status(), 200);
+    assert_refused(&gateway.ask(submit("good-2")), "budget");
+    assert_eq!(standing(gateway), ["0", "5"]);
+}

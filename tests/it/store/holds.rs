@@ -1,0 +1,179 @@
+//! Holds: money that is reserved for submits, durable and given out once.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use dashgate::store::{
+    Change, Entry, EntryFlags, EntrySource, Hold, LOST, MoneyLimits, Outcome, Remark, Store, StoreBounds,
+    TASKS_KEPT,
+};
+use dashgate::usage::{Amount, Budget, Charge, Period};
+use futures_util::future::join_all;
+use rusqlite::Connection;
+
+use super::{at, place, task, wait};
+use crate::harness::eventually;
+
+fn money(text: &str) -> Amount {
+    Amount::from_text(text).expect(text)
+}
+
+/// Holds 5 of a monthly budget of 20.
+fn reserve(id: &str, made_at: SystemTime) -> Change {
+    Change::Reserve(Arc::new(Hold {
+        id: id.into(),
+        tenant: "one".into(),
+        key_id: "key".into(),
+        account: "main".into(),
+        model: "wan2.7-t2v".into(),
+        mount: "/".into(),
+        made_at,
+        amount: money("5"),
+        limits: MoneyLimits {
+            budgets: vec![Budget { amount: money("20"), period: Period::Month }],
+            is_prepaid: false,
+        },
+        held_for_calls: Amount::ZERO,
+    }))
+}
+
+fn claim(id: &str, claimed_at: SystemTime, hold: &str) -> Change {
+    let mut task = task(id, claimed_at);
+    task.terms = Some(Arc::new(dashgate::usage::Terms::from_text("1 video_second=1").expect("terms")));
+    Change::Claim { task: task.into(), answer: None, hold: Some(hold.into()) }
+}
+
+fn entry(source: EntrySource, settled_at: SystemTime, amount: &str) -> Arc<Entry> {
+    Arc::new(Entry {
+        source,
+        at: settled_at,
+        tenant: "one".into(),
+        key_id: "key".into(),
+        account: "main".into(),
+        model: "wan2.7-t2v".into(),
+        mount: "/".into(),
+        operation: "submit".into(),
+        submitted_at: at(1),
+        status: "SUCCEEDED".into(),
+        units: dashgate::dashscope::usage::Units::default(),
+        class: "".into(),
+        usage: "".into(),
+        flags: EntryFlags::default(),
+        charge: Charge { amount: Some(money(amount)), ..Charge::default() },
+        remark: Remark::default(),
+    })
+}
+
+fn held(store: &Store) -> String {
+    store.standing("one").held.short()
+}
+
+#[test]
+fn two_processes_give_out_the_last_money_once() {
+    let place = place();
+    let store = place.open();
+    let other = Store::inherit(&place.path, store.lock().unwrap().unwrap(), StoreBounds::default()).unwrap();
+    let names: Vec<String> = (0..40).map(|number| number.to_string()).collect();
+    let outcomes = wait(async {
+        let reserved = names
+            .iter()
+            .enumerate()
+            .map(|(number, name)| [&store, &other][number % 2].commit(reserve(name, at(1))));
+        join_all(reserved).await
+    });
+    let made = outcomes.iter().filter(|outcome| **outcome == Ok(Outcome::Made)).count();
+    assert_eq!(made, 4, "{outcomes:?}");
+    let refused = outcomes.into_iter().find_map(|outcome| match outcome {
+        Ok(Outcome::Exhausted(limit)) => Some(limit),
+        _ => None,
+    });
+    let refused = refused.expect("a refusal");
+    assert_eq!([refused.spent.short(), refused.held.short(), refused.limit.short()], ["0", "20", "20"]);
+    assert_eq!(refused.period, Some(Period::Month));
+}
+
+#[test]
+fn a_hold_becomes_the_tasks_and_its_cost_takes_the_place_of_it() {
+    let place = place();
+    let store = place.open();
+    let commit = |change| wait(store.commit(change)).unwrap();
+    assert_eq!(commit(reserve("a", at(1))), Outcome::Made);
+    commit(claim("task", at(1), "a"));
+    // A hold of a task is freed by its end alone.
+    assert_eq!(commit(Change::Free { hold: "a".into(), tenant: "one".into() }), Outcome::NotMade);
+    assert_eq!(held(&store), "5");
+    let settle = || Change::Settle(entry(EntrySource::Task("task".into()), at(2), "3"));
+    assert_eq!([commit(settle()), commit(settle())], [Outcome::Made, Outcome::NotMade]);
+    assert_eq!((held(&store), store.standing("one").spent[3].short()), ("0".into(), "3".into()));
+    assert_eq!(commit(reserve("b", at(3))), Outcome::Made);
+    let free = || Change::Free { hold: "b".into(), tenant: "one".into() };
+    assert_eq!([commit(free()), commit(free())], [Outcome::Made, Outcome::NotMade]);
+    assert_eq!(held(&store), "0");
+}
+
+#[test]
+fn a_month_begins_anew_where_the_zone_says_so() {
+    let place = place();
+    let store = place.open();
+    let commit = |change| wait(store.commit(change)).unwrap();
+    let time = |text: &str| humantime::parse_rfc3339(text).expect(text);
+    let (last, first) = (time("2026-11-30T15:59:59Z"), time("2026-11-30T16:00:00Z"));
+    commit(Change::Enter(entry(EntrySource::Call("r".into()), last, "16")));
+    let Outcome::Exhausted(limit) = commit(reserve("a", last)) else { panic!("there is no room") };
+    assert_eq!((limit.spent.short(), limit.renews_at), ("16".into(), Some(first)));
+    assert_eq!(commit(reserve("a", first)), Outcome::Made);
+    // A clock that is set back opens no month again.
+    commit(Change::Enter(entry(EntrySource::Call("s".into()), first, "1")));
+    commit(Change::Enter(entry(EntrySource::Call("t".into()), last, "2")));
+    assert_eq!(store.standing("one").spent[2].short(), "3");
+}
+
+#[test]
+fn an_unclaimed_hold_is_lost_at_a_restart_and_ends_with_its_day() {
+    let place = place();
+    let store = place.open();
+    let now = SystemTime::now();
+    assert_eq!(wait(store.commit(reserve("a", now))), Ok(Outcome::Made));
+    assert_eq!(wait(store.commit(claim("task", now, "a"))), Ok(Outcome::Made));
+    assert_eq!(wait(store.commit(reserve("b", now))), Ok(Outcome::Made));
+    store.close();
+    let store = place.open();
+    let open = store.open_holds().unwrap();
+    assert_eq!(open.iter().map(|hold| &*hold.id).collect::<Vec<_>>(), ["b"]);
+    assert!(open[0].lost_at.is_some());
+    assert_eq!(held(&store), "10");
+    store.tidy(now + Duration::from_secs(26 * 3600));
+    eventually("the hold without a task is gone", || held(&store) == "5");
+    store.tidy(now + TASKS_KEPT + Duration::from_secs(1));
+    eventually("the forgotten task's hold is gone", || held(&store) == "0");
+}
+
+#[test]
+fn a_lost_task_costs_what_the_operator_has_chosen() {
+    for (costs_hold, spent) in [(false, "0"), (true, "5")] {
+        let place = place();
+        let store = place.open();
+        store.charge_lost_tasks(costs_hold);
+        wait(store.commit(reserve("a", at(1)))).unwrap();
+        wait(store.commit(claim("task", at(1), "a"))).unwrap();
+        let mut lost = Entry::clone(&entry(EntrySource::Task("task".into()), at(2), "0"));
+        lost.status = LOST.into();
+        wait(store.commit(Change::Settle(lost.into()))).unwrap();
+        let standing = store.standing("one");
+        assert_eq!([standing.spent[3].short(), standing.held.short()], [spent, "0"], "{costs_hold}");
+    }
+}
+
+#[test]
+fn sums_that_are_not_those_of_their_rows_are_set_right_at_the_start() {
+    let place = place();
+    let store = place.open();
+    wait(store.commit(reserve("a", at(1)))).unwrap();
+    wait(store.commit(Change::Enter(entry(EntrySource::Call("r".into()), at(2), "3")))).unwrap();
+    store.close();
+    let file = Connection::open(&place.path).expect("the file");
+    file.execute("UPDATE balances SET held = 1, spent = 2", []).expect("changed");
+    drop(file);
+    let standing = place.open().standing("one");
+    assert_eq!([standing.spent[3].short(), standing.held.short()], ["3", "5"]);
+}
