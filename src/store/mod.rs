@@ -60,7 +60,6 @@ pub use self::holds::OpenHold;
 pub use self::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
 use self::ledger::LedgerWriter;
 pub use self::lost_submit::{Adoption, LostSubmit, SentRequest};
-pub use self::lost_submit::{LostSubmit, SentRequest};
 pub use self::operator_entry::{CorrectedEntry, LedgerPlace, OperatorKind};
 pub use self::probe::{ProbedStore, probe};
 pub use self::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};
