@@ -1,8 +1,9 @@
 //! Liveness, readiness and metrics, for load balancers, Kubernetes and Prometheus; they need no token.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use hyper::StatusCode;
 use serde_json::json;
@@ -58,12 +59,23 @@ impl Admin {
             self.shared.hub.orphans().into_iter().map(|(account, orphans)| {
                 (account, orphans.iter().filter(|orphan| orphan.has_own_key).count())
             });
+        let budgets = directory.tenants().iter().filter(|tenant| *tenant.series.name() == tenant.name);
+        let budgets = budgets.flat_map(|tenant| {
+            let mut used = BTreeMap::new();
+            for budget in self.shared.budgets(tenant, SystemTime::now()) {
+                // Of several budgets for a period the one that is used most is told.
+                let most = used.entry(budget.period.label()).or_insert(f64::MIN);
+                *most = budget.used_ratio().max(*most);
+            }
+            used.into_iter().map(|(period, used)| (Arc::clone(&tenant.name), period, used))
+        });
         let reloads = self.reloads.as_ref().map(ReloadHandle::counts);
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         text(self.shared.metrics.text(&ScrapeFigures {
             tasks: states.map(|(name, status)| (name, self.shared.hub.count(status))).into(),
             cooldowns: cooldowns.collect(),
             orphans: orphans.collect(),
+            budgets: budgets.collect(),
             lines_dropped: self.shared.access_log.dropped(),
             diagnostics_dropped: diagnostics::dropped(),
             reloads: reloads.map_or((0, 0), |counts| (count(&counts.ok), count(&counts.rejected))),

@@ -1,10 +1,12 @@
-//! Housekeeping of the process, on one thread: expired records, deleted keys, idle limits, submits whose answer is lost.
+//! Housekeeping of the process, on one thread: expired records, deleted keys, idle limits, submits
+//! whose answer is lost, budgets that run out.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::budget_watch::BudgetWatch;
 use super::deletion_date::DeletionDate;
 use crate::proxy::Shared;
 
@@ -24,6 +26,8 @@ pub async fn run(shared: Shared) -> Infallible {
 pub struct Housekeeper {
     shared: Shared,
     deletion_date: DeletionDate,
+    budget_watch: BudgetWatch,
+    next_look_at_budgets: Instant,
     /// Next deletion of expired records from memory.
     next_sweep: Instant,
     /// Next deletion of expired rows from the store.
@@ -32,7 +36,14 @@ pub struct Housekeeper {
 
 impl Housekeeper {
     pub fn new(shared: Shared, now: Instant) -> Self {
-        Self { shared, deletion_date: DeletionDate::new(now), next_sweep: now, next_tidy: now }
+        Self {
+            shared,
+            deletion_date: DeletionDate::new(now),
+            budget_watch: BudgetWatch::default(),
+            next_look_at_budgets: now,
+            next_sweep: now,
+            next_tidy: now,
+        }
     }
 
     /// Does what is due; `clock` is what the wall clock says.
@@ -45,6 +56,10 @@ impl Housekeeper {
             self.shared.keyring.remove(&digest);
         }
         self.shared.limits.sweep(date);
+        if now >= self.next_look_at_budgets {
+            self.next_look_at_budgets = now + BUDGET_PERIOD;
+            self.budget_watch.look(&self.shared, clock);
+        }
     }
 
     fn delete_expired(&mut self, date: SystemTime, now: Instant) {
@@ -61,6 +76,8 @@ impl Housekeeper {
 }
 
 const PERIOD: Duration = Duration::from_millis(500);
+/// Time between two looks at the budgets of all tenants.
+const BUDGET_PERIOD: Duration = Duration::from_secs(5);
 const TIDY_PERIOD: Duration = Duration::from_secs(600);
 /// A sweep looks at each tenant's oldest task.
 const SWEEP_PERIOD: Duration = Duration::from_secs(60);

@@ -1,5 +1,6 @@
 //! The life of the process: reloads, hand-overs, housekeeping, health, and messages to the service manager.
 
+mod budget_watch;
 pub mod deletion_date;
 pub mod handover;
 pub mod housekeeping;

@@ -69,6 +69,11 @@ impl CallHolds {
         (self.held(tenant, amount, Holder::Submit), held.calls)
     }
 
+    /// Money that is held for the tenant's calls.
+    pub fn of_calls(&self, tenant: &str) -> Amount {
+        self.tenants.get(tenant).map_or(Amount::ZERO, |held| held.calls)
+    }
+
     fn held(self: &Arc<Self>, tenant: &Arc<str>, amount: Amount, holder: Holder) -> CallHold {
         CallHold { holds: Arc::clone(self), tenant: Arc::clone(tenant), amount, holder }
     }
@@ -108,6 +113,7 @@ mod tests {
         let first = holds.hold_for_call(&tenant, amount, check).expect("room");
         let (submit, calls) = holds.hold_for_submit(&tenant, amount);
         assert_eq!(calls, amount);
+        assert_eq!([holds.of_calls("one"), holds.of_calls("two")], [amount, Amount::ZERO]);
         assert_eq!(holds.hold_for_call(&tenant, amount, check).expect_err("none"), Amount::from_nanos(10));
         drop(first);
         let second = holds.hold_for_call(&tenant, amount, check).expect("room");

@@ -13,12 +13,12 @@ use crate::config::{Config, LostTasks};
 use crate::limits::{self, AuthFailures, CallHolds};
 use crate::polling::hub::PollHub;
 use crate::polling::{AccountPoller, TaskEndSubscribers};
-use crate::reports::ReportTurns;
-use crate::store::{Mirror, Store, StoreFault};
+use crate::reports::{BudgetStanding, ReportTurns};
+use crate::store::{Mirror, Standing, Store, StoreFault};
 use crate::tasks::index::TaskIndex;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
-use crate::tenant::directory::Directory;
+use crate::tenant::directory::{Directory, Tenant};
 use crate::tenant::key_warnings;
 use crate::tenant::keyring::Keyring;
 use crate::upstream::BufferBudget;
@@ -88,6 +88,21 @@ impl Shared {
             access_log: Arc::new(AccessLog::start(&config.settings.log)?),
         };
         Ok((shared, opened))
+    }
+}
+
+impl Shared {
+    /// The money of a tenant, with what is held for its calls in this process. Cheap.
+    pub fn standing(&self, tenant: &str) -> Standing {
+        let standing = self.store.standing(tenant);
+        Standing { held: standing.held.saturating_add(self.call_holds.of_calls(tenant)), ..standing }
+    }
+
+    /// The budgets of a tenant as they stand. Cheap.
+    pub fn budgets(&self, tenant: &Tenant, now: SystemTime) -> Vec<BudgetStanding> {
+        let (standing, zone) = (self.standing(&tenant.name), self.store.zone());
+        let stands = |budget| BudgetStanding::new(budget, &standing, now, zone);
+        tenant.billing.budgets.iter().map(stands).collect()
     }
 }
 

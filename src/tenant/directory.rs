@@ -146,8 +146,16 @@ impl Directory {
     /// the store.
     pub fn count_use(&self, entry: &Entry) {
         let model = self.model_series(&entry.model);
-        let tenant = self.tenants_by_name.get(&entry.tenant).map(|number| &self.tenants[*number].series);
-        tenant.unwrap_or(&self.no_tenant).count_use(model, &entry.units, &entry.class);
+        let tenant = self.tenants_by_name.get(&entry.tenant).map(|number| &self.tenants[*number]);
+        let series = tenant.map_or(&self.no_tenant, |tenant| &tenant.series);
+        series.count_use(model, &entry.units, &entry.class);
+        let has_prices = tenant.is_some_and(|tenant| tenant.billing.prices.is_some());
+        match entry.charge.amount {
+            Some(amount) => series.count_spend(amount.nanos()),
+            // Nothing can be priced of a use that was not understood at all.
+            None if has_prices && !entry.units.is_empty() => model.count_unpriced_use(),
+            None => {}
+        }
         if entry.flags.is_unread {
             model.count_unread_use();
         }

@@ -4,16 +4,15 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
+use crate::proxy::Shared;
 use crate::proxy::admit::permit::Permit;
 use crate::reports::BudgetStanding;
-use crate::store::Store;
 use crate::usage::Period;
 
-pub(super) fn balance(permit: &Permit, store: &Store, now: SystemTime) -> Value {
-    let (tenant, zone) = (permit.tenant(), store.zone());
-    let standing = store.standing(&tenant.name);
-    let budget = |budget: &_| {
-        let budget = BudgetStanding::new(budget, &standing, now, zone);
+pub(super) fn balance(permit: &Permit, shared: &Shared, now: SystemTime) -> Value {
+    let (tenant, zone) = (permit.tenant(), shared.store.zone());
+    let standing = shared.standing(&tenant.name);
+    let budget = |budget: &BudgetStanding| {
         json!({
             "period": budget.period.label(),
             "amount": budget.amount.to_string(),
@@ -29,6 +28,6 @@ pub(super) fn balance(permit: &Permit, store: &Store, now: SystemTime) -> Value 
         "spent": standing.spent[Period::Total as usize].to_string(),
         "held": standing.held.to_string(),
         "balance": tenant.billing.prepaid.then(|| standing.balance().to_string()),
-        "budgets": tenant.billing.budgets.iter().map(budget).collect::<Vec<_>>(),
+        "budgets": shared.budgets(tenant, now).iter().map(budget).collect::<Vec<_>>(),
     })
 }

@@ -64,7 +64,7 @@ async fn view_of(
     let (permit, store) = (exchange.permit(), &proxy.shared.store);
     let shown = match view {
         OwnView::Usage => return usage::usage(proxy, query, exchange).await,
-        OwnView::Balance => balance::balance(permit, store, SystemTime::now()),
+        OwnView::Balance => balance::balance(permit, &proxy.shared, SystemTime::now()),
         OwnView::Key => key::key(permit, &proxy.shared.limits, store.zone()),
         OwnView::Subscription => billing::subscription(permit, store),
         OwnView::Spent => usage::spent(proxy, query, exchange).await?,

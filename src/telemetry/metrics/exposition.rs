@@ -26,6 +26,8 @@ pub struct ScrapeFigures {
     pub cooldowns: Vec<(Arc<str>, RefusalCause, usize)>,
     /// Number of tasks that no client was told of, by account.
     pub orphans: Vec<(Arc<str>, usize)>,
+    /// Part of each budget that is used, by tenant and period; each pair once.
+    pub budgets: Vec<(Arc<str>, &'static str, f64)>,
     /// Dropped lines of the access log.
     pub lines_dropped: u64,
     pub diagnostics_dropped: u64,
@@ -38,7 +40,7 @@ impl Metrics {
     pub fn text(&self, figures: &ScrapeFigures) -> String {
         let mut families = self.request_families();
         families.extend(self.client_families());
-        families.extend(self.usage_families());
+        families.extend(self.usage_families(figures));
         families.extend(self.upstream_families(figures));
         families.extend(self.gateway_families(figures));
         families.extend(process::families());
@@ -104,7 +106,7 @@ impl Metrics {
         ]
     }
 
-    fn usage_families(&self) -> Vec<MetricFamily> {
+    fn usage_families(&self, figures: &ScrapeFigures) -> Vec<MetricFamily> {
         let mut models = self.models.all();
         models.push(Arc::clone(&self.other_models));
         let labels: Vec<&Arc<str>> = models.iter().map(|model| model.name()).collect();
@@ -123,6 +125,29 @@ impl Metrics {
                 uses.iter().map(|(tenant, ((model, unit, class), thousandths))| {
                     (vec![*tenant, model, unit.label(), class], *thousandths as f64 / 1_000.0)
                 }),
+            ),
+            decimal_counters(
+                "dashgate_spend_total",
+                "What the ledger's entries of uses charge, in units of the gateway's currency; none: a tenant that is \
+                 not configured any more",
+                &["tenant"],
+                tenants
+                    .iter()
+                    .map(|tenant| (vec![&*tenant.name], tenant.spent.load(Ordering::Relaxed) as f64 / 1e9)),
+            ),
+            gauges(
+                "dashgate_budget_used_ratio",
+                "Part of a budget that is spent or held, in the period that runs; 1: all of it",
+                &["tenant", "period"],
+                figures.budgets.iter().map(|(tenant, period, used)| (vec![&**tenant, *period], *used)),
+            ),
+            counters(
+                "dashgate_unpriced_total",
+                "Entries of uses without a price, of tenants with prices",
+                &["model"],
+                models
+                    .iter()
+                    .map(|model| (vec![&**model.name()], model.unpriced_uses.load(Ordering::Relaxed))),
             ),
             counters(
                 "dashgate_usage_unread_total",

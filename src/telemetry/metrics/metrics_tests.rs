@@ -40,12 +40,17 @@ fn what_was_counted_stands_on_the_page() {
     model.task_durations.observe(61.0);
     tenant.count_use(&model, &Units::from_iter([(Unit::VideoSecond, 10_040)]), "720P");
     model.count_unread_use();
+    model.count_unpriced_use();
+    for nanos in [2_500_000_000, 1, -7] {
+        tenant.count_spend(nanos);
+    }
     let connected = metrics.count_connection();
     metrics.count_failed_handshake();
     let text = metrics.text(&ScrapeFigures {
         tasks: vec![("pending", 1), ("running", 2)],
         cooldowns: vec![("main".into(), RefusalCause::Unreachable, 1)],
         orphans: vec![("main".into(), 2)],
+        budgets: vec![("acme".into(), "month", 0.875)],
         lines_dropped: 5,
         diagnostics_dropped: 6,
         reloads: (3, 4),
@@ -72,6 +77,9 @@ fn what_was_counted_stands_on_the_page() {
         "dashgate_upstream_duration_seconds_count{account=\"main\",operation=\"chat\"} 2",
         "dashgate_upstream_throttled_total{account=\"main\",code=\"Throttling.RateQuota\"} 1",
         "dashgate_unread_submits_total{account=\"main\"} 0",
+        "dashgate_spend_total{tenant=\"acme\"} 2.500000001",
+        "dashgate_budget_used_ratio{tenant=\"acme\",period=\"month\"} 0.875",
+        "dashgate_unpriced_total{model=\"wan2.7-*\"} 1",
         "dashgate_account_cooldown{account=\"main\",cause=\"unreachable\"} 1",
         "dashgate_orphans{account=\"main\"} 2",
         "dashgate_task_duration_seconds_bucket{model=\"wan2.7-*\",le=\"60\"} 0",

@@ -55,6 +55,8 @@ pub struct TenantSeries {
     requests: CounterGrid<OPERATIONS, { StatusLabel::COUNT }>,
     pub(super) rejections: [AtomicU64; Reason::ALL.len()],
     pub(super) uses: UseCounts,
+    /// Billionths of the currency's unit.
+    pub(super) spent: AtomicU64,
 }
 
 impl TenantSeries {
@@ -65,6 +67,7 @@ impl TenantSeries {
             requests: CounterGrid::default(),
             rejections,
             uses: UseCounts::default(),
+            spent: AtomicU64::new(0),
         }
     }
 
@@ -78,6 +81,17 @@ impl TenantSeries {
     /// Counts what one entry of the ledger says was used.
     pub fn count_use(&self, model: &ModelSeries, units: &Units, class: &str) {
         self.uses.count(&model.name, units, class);
+    }
+
+    /// Counts what one entry of the ledger says was charged for a use, in billionths of the currency's unit. A negative
+    /// charge counts as none.
+    pub fn count_spend(&self, nanos: i64) {
+        self.spent.fetch_add(u64::try_from(nanos).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Value of the label: the tenant's name, unless it shares the series of others.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     /// Operation, code and count.
@@ -165,6 +179,7 @@ pub struct ModelSeries {
     /// Seconds from a task's submit to its end.
     pub task_durations: Histogram,
     pub(super) unread_uses: AtomicU64,
+    pub(super) unpriced_uses: AtomicU64,
 }
 
 impl ModelSeries {
@@ -173,12 +188,18 @@ impl ModelSeries {
             name: Arc::clone(name),
             task_durations: family::task_duration(name),
             unread_uses: AtomicU64::new(0),
+            unpriced_uses: AtomicU64::new(0),
         }
     }
 
     /// Counts an entry of the ledger whose `usage` was not understood.
     pub fn count_unread_use(&self) {
         self.unread_uses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an entry of the ledger that has no price, of a tenant with prices.
+    pub fn count_unpriced_use(&self) {
+        self.unpriced_uses.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Value of the label.

@@ -86,7 +86,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("server", &["lifecycle", "net", "proxy", "telemetry", "tenant"]),
-    ("lifecycle", &["config", "proxy", "store", "tenant"]),
+    ("lifecycle", &["config", "proxy", "reports", "store", "tenant", "usage"]),
     (
         "proxy",
         &[

@@ -11,7 +11,7 @@ use crate::harness::{Gateway, message};
 /// The families of `/metrics` with their labels. A family has no series before its first event, so each event is made.
 fn families() -> BTreeMap<String, BTreeSet<String>> {
     let upstream = upstream("SUCCEEDED");
-    let gateway = Gateway::start(upstream.address);
+    let gateway = Gateway::with(upstream.address, "", BUDGET);
     gateway.ask(generate("busy"));
     gateway.ask(generate("used"));
     gateway.ask(submit());
@@ -28,6 +28,17 @@ fn families() -> BTreeMap<String, BTreeSet<String>> {
     }
     families
 }
+
+const BUDGET: &str = r#"
+prices = "none"
+budgets = [{ amount = "1", period = "month" }]
+unpriced = "allow"
+[[prices]]
+list = "none"
+models = ["none"]
+unit = "image"
+price = "1"
+"#;
 
 /// The names of metrics in a text. A histogram may be named by one of its parts.
 fn named(text: &str, families: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<String> {

@@ -10,8 +10,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::{
-    Envelope, Gateway, Message, OTHER_KEY, TENANT_KEY, Upstream, answer, assert_refused, message,
+    Envelope, Gateway, Message, OTHER_KEY, TENANT_KEY, Upstream, answer, assert_refused, eventually, logs,
+    message,
 };
+use crate::metrics::Page;
 
 fn configuration(upstream: &str, one: &str) -> String {
     format!(
@@ -148,6 +150,16 @@ budgets = [{ amount = "5.00", period = "month" }, { amount = "9", period = "tota
             ],
         })
     );
+    let page = Page::of(&gateway);
+    let used = |period: &str| {
+        page.value(&format!("dashgate_budget_used_ratio{{tenant=\"one\",period=\"{period}\"}}"))
+    };
+    assert_eq!((used("month"), used("total") > 1.0), (0.55, true));
+    eventually("a budget that is used up is in the log", || {
+        let logged = logs::captured();
+        let mut lines = logged.lines().filter(|line| line.contains("a tenant's budget is used up"));
+        lines.any(|line| line.contains("period=\"total\" amount=9.000000000 spent=9.500000000"))
+    });
     // No group of `allow` is needed, and a tenant without limits of its money has no balance.
     let other = get(&gateway, "/wan/dashgate/v1/balance/?tenant=one", OTHER_KEY).json();
     assert_eq!([&other["spent"], &other["credits"]], ["99.000000000", "1000.000000000"]);

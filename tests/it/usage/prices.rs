@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{SUBMIT, entries, upstream};
 use crate::harness::{Gateway, TENANT_KEY, message};
+use crate::metrics::Page;
 
 fn configuration(upstream: &str, price: &str) -> String {
     format!(
@@ -69,6 +70,9 @@ fn a_task_costs_what_it_cost_when_it_was_submitted() {
     let report = gateway.administer("GET /admin/usage?by=tenant", "").json();
     assert_eq!([&report["total"]["amount"], &report["currency"]], ["5.120400000", "USD"]);
     assert_eq!(report["total"]["unpriced"], 2);
+    let page = Page::of(&gateway);
+    assert_eq!(page.value("dashgate_spend_total{tenant=\"one\"}"), 5.1204);
+    assert_eq!(page.value("dashgate_unpriced_total{model=\"other\"}"), 1.0);
     let amounts: Vec<_> =
         entries(gateway).iter().map(|entry| entry.charge.amount.map(|amount| amount.to_string())).collect();
     assert_eq!(amounts, [Some("5.120400000".to_owned()), Some("0.000000000".to_owned()), None, None]);
