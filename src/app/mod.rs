@@ -121,6 +121,7 @@ pub fn succeed(
         sockets,
         predecessor: None,
     };
+    running.shared.search_for_lost_submits();
     if let Some(inherited) = inherited {
         let accounts = config.accounts.iter().map(|account| Arc::clone(&account.name));
         running.shared.hub.distrust_until(SystemTime::now() + LONGEST_SUBMIT, accounts);

@@ -188,6 +188,11 @@ impl<'a> SubmitWindow<'a> {
     }
 }
 
+/// True while a submit runs that may have made the task: its claim may come.
+pub(super) fn is_awaited<'s>(orphan: &Orphan, mut sent: impl Iterator<Item = &'s DoubtfulSubmit>) -> bool {
+    sent.any(|submit| submit.lost_at.is_none() && SubmitWindow::of(submit).may_have_made(orphan))
+}
+
 fn may_be(intent: &Intent, account: &str, orphan: &Orphan) -> bool {
     let window =
         SubmitWindow { sent_at: intent.sent_at, lost_at: Some(intent.lost_at), model: Some(&intent.model) };

@@ -184,6 +184,15 @@ fn a_submit_without_a_key_is_cleared_by_two_scans() {
 }
 
 #[test]
+fn a_task_is_awaited_while_its_submit_may_run() {
+    let awaited = |submit: DoubtfulSubmit| is_awaited(&orphan("t", 1005), [submit].iter());
+    assert!(awaited(doubtful(1000, None)));
+    assert!(!awaited(doubtful(1000, Some(1010))), "its answer is lost");
+    assert!(!awaited(doubtful(1100, None)), "it was sent later");
+    assert!(!awaited(DoubtfulSubmit { model: Some("wan2.2-s2v".into()), ..doubtful(1000, None) }));
+}
+
+#[test]
 fn an_operator_s_orphan_answers_the_one_submit_that_fits() {
     let (one, two) = (intent("a"), intent("b"));
     let fitting = |intents: &[Intent]| only_fitting("main", &orphan("t", 1005), intents.iter()).cloned();

@@ -21,6 +21,8 @@ pub(super) struct OrphanScan {
     lost: Option<[Instant; 2]>,
     /// No page is asked for before this time.
     next_page: Instant,
+    /// Scans in a row that did not come to their end.
+    failures: u32,
 }
 
 #[derive(Debug)]
@@ -69,7 +71,7 @@ pub(super) enum OrphanStep {
 
 impl OrphanScan {
     pub(super) fn new(now: Instant) -> Self {
-        Self { run: None, began: now, completed: None, lost: None, next_page: now }
+        Self { run: None, began: now, completed: None, lost: None, next_page: now, failures: 0 }
     }
 
     pub(super) fn step(&self, times: &OrphanTimes, now: Instant) -> OrphanStep {
@@ -146,6 +148,7 @@ impl OrphanScan {
             return None;
         }
         let run = self.run.take()?;
+        self.failures = 0;
         self.completed = Some(run.began_at);
         let in_order = run.oldest.filter(|_| run.is_in_order);
         let reached = if is_last { Some(SystemTime::UNIX_EPOCH) } else { in_order };
@@ -153,10 +156,12 @@ impl OrphanScan {
         Some(CompleteScan { began_at: run.began_at, reached, has_skew: run.has_skew, rows: run.rows })
     }
 
-    /// Ends a scan of which a page did not come. The next one begins after a pause.
+    /// Ends a scan of which a page did not come. The next one begins after a pause, which is longer each time: an upstream
+    /// may have no list at all.
     pub(super) fn failed(&mut self, times: &OrphanTimes, now: Instant) {
         self.run = None;
-        let pause = AFTER_FAILURE.min(times.every);
+        let pause = AFTER_FAILURE.saturating_mul(1 << self.failures.min(8)).min(times.every);
+        self.failures = self.failures.saturating_add(1);
         self.next_page = now + pause;
         // The next scan is due then.
         self.began = now.checked_sub(times.every).map_or(self.began, |began| began + pause);

@@ -107,4 +107,12 @@ fn a_page_that_does_not_come_ends_the_scan() {
     assert_eq!(scan.ask(100, None, &TIMES, start + AFTER_FAILURE, date()).number, 1);
     let no_date = scan.answered(&page(1, [1]), None, GAP, |_| false, start).expect("its end");
     assert!(!no_date.has_skew);
+    let mut pauses = Vec::new();
+    for _ in 0..6 {
+        scan.ask(100, None, &TIMES, start, date());
+        scan.failed(&TIMES, start);
+        let OrphanStep::At(next) = scan.step(&TIMES, start) else { panic!("a pause") };
+        pauses.push((next - start).as_secs());
+    }
+    assert_eq!(pauses, [30, 60, 120, 240, 300, 300]);
 }

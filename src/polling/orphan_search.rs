@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::account_poller::{AccountPoller, NextCall};
 use super::hub::{PollHub, QueryOutcome};
 use super::orphan::{Orphan, Skew};
-use super::orphan_match::{Intent, SearchPass, SearchedAccount};
+use super::orphan_match::{Intent, SearchPass, SearchedAccount, is_awaited};
 use super::orphan_scan::{OrphanPage, OrphanStep};
 use super::sent_submit::SentSubmit;
 use crate::config::OrphanTimes;
@@ -154,6 +154,11 @@ impl PollHub {
         }
     }
 
+    /// Has the list of an account be searched soon, for the task of a submit whose answer was lost before.
+    pub fn search_soon(&self, account: &Arc<str>, now: Instant) {
+        self.account_poller(account).note_lost_submit(now);
+    }
+
     /// Notes that another process, whose place this one takes, may send submits until then.
     pub fn distrust_until(&self, date: SystemTime, accounts: impl Iterator<Item = Arc<str>>) {
         for account in accounts {
@@ -164,29 +169,35 @@ impl PollHub {
     /// The orphan of the account with this id.
     pub fn orphan(&self, account: &str, id: &str) -> Option<Arc<Orphan>> {
         let poller = self.configured_pollers().find(|poller| **poller.account() == *account)?;
-        let watch = poller.orphans.lock();
-        let found = watch.orphans.all().iter().find(|orphan| *orphan.task_id == *id).cloned();
-        drop(watch);
-        found.filter(|orphan| self.task_index().task(&orphan.task_id).is_none())
+        self.orphans_of(&poller).into_iter().find(|orphan| *orphan.task_id == *id)
+    }
+
+    /// Orphans of the configured accounts, each with its account.
+    pub fn orphans(&self) -> Vec<(Arc<str>, Vec<Arc<Orphan>>)> {
+        let named = |poller: Arc<AccountPoller>| (Arc::clone(poller.account()), self.orphans_of(&poller));
+        let mut accounts: Vec<_> = self.configured_pollers().map(named).collect();
+        accounts.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        accounts
+    }
+
+    /// Orphans of the account, without those for which a claim may come.
+    fn orphans_of(&self, poller: &AccountPoller) -> Vec<Arc<Orphan>> {
+        // In this order: a submit that is settled meanwhile has its task in the index by then.
+        let running = poller.sent.lock().running();
+        let Some(first) = running.iter().map(|submit| submit.sent_at).min() else {
+            return self.unowned(poller.orphans.lock().orphans.all());
+        };
+        let mut orphans = self.unowned(poller.orphans.lock().orphans.all());
+        // Few submits run for long, so that only the newest orphans are compared with each.
+        let may_be_awaited = |orphan: &Orphan| orphan.created + MARGIN >= first;
+        orphans.retain(|orphan| !may_be_awaited(orphan) || !is_awaited(orphan, running.iter()));
+        orphans
     }
 
     /// The orphans that nobody owns by now: a claim may have come since the last scan.
     fn unowned(&self, orphans: &[Arc<Orphan>]) -> Vec<Arc<Orphan>> {
         let unowned = orphans.iter().filter(|orphan| self.task_index().task(&orphan.task_id).is_none());
         unowned.cloned().collect()
-    }
-
-    /// Orphans of the configured accounts, each with its account.
-    pub fn orphans(&self) -> Vec<(Arc<str>, Vec<Arc<Orphan>>)> {
-        let mut accounts: Vec<_> = self
-            .configured_pollers()
-            .map(|poller| {
-                let orphans = self.unowned(poller.orphans.lock().orphans.all());
-                (Arc::clone(poller.account()), orphans)
-            })
-            .collect();
-        accounts.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        accounts
     }
 }
 

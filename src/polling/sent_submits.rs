@@ -58,6 +58,11 @@ impl SentSubmits {
         self.in_doubt.values()
     }
 
+    /// Submits whose answer may come.
+    pub(super) fn running(&self) -> Vec<DoubtfulSubmit> {
+        self.in_doubt.values().filter(|submit| submit.lost_at.is_none()).cloned().collect()
+    }
+
     pub(super) fn known_since(&self) -> SystemTime {
         self.known_since
     }

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use serde_json::json;
@@ -17,7 +17,7 @@ use crate::config::{Dialect, Mount};
 use crate::dashscope::task::Status;
 use crate::polling::{Intent, Orphan, Verdict, judge, only_fitting};
 use crate::store::{
-    Adoption, Change, CommitFault, FirstAnswer, LostSubmit, OpenHold, Outcome, StoreFault, TaskRecord,
+    Adoption, Change, CommitFault, FirstAnswer, LostSubmit, OpenHold, Outcome, Store, StoreFault, TaskRecord,
 };
 use crate::tenant::directory::Directory;
 use crate::unified::StatusSpelling;
@@ -124,18 +124,28 @@ impl Shared {
         Ok(Assigned::Done)
     }
 
+    /// Has the accounts' lists be searched soon for the tasks of submits that an earlier process has lost. Blocks.
+    pub fn search_for_lost_submits(&self) {
+        let open = match read_open(&self.store) {
+            Ok(open) => open,
+            Err(fault) => {
+                tracing::error!(%fault, "submits whose answer is lost can't be read, and are looked for later");
+                return;
+            }
+        };
+        let is_of = |account: &Arc<str>| {
+            open.iter().any(|submit| submit.intent.account.as_ref().is_none_or(|own| own == account))
+        };
+        let directory = self.directory.load();
+        for account in directory.accounts.iter().filter(|account| is_of(&account.name)) {
+            self.hub.search_soon(&account.name, Instant::now());
+        }
+    }
+
     /// Reads the open submits, on a thread that may block.
     async fn open_submits(&self) -> Result<Vec<OpenSubmit>, StoreFault> {
         let store = self.store.clone();
-        let read = tokio::task::spawn_blocking(move || {
-            let mut open = Vec::new();
-            store.lost_submits(|lost| open.push(OpenSubmit::keyed(lost)))?;
-            let held_by_key: HashSet<Arc<str>> =
-                open.iter().filter_map(|submit: &OpenSubmit| submit.hold.clone()).collect();
-            let holds = store.open_holds()?.into_iter().filter(|hold| !held_by_key.contains(&hold.id));
-            open.extend(holds.filter_map(OpenSubmit::held));
-            Ok(open)
-        });
+        let read = tokio::task::spawn_blocking(move || read_open(&store));
         // A panic of the reader is this one's, too.
         read.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }
@@ -256,6 +266,17 @@ impl OpenSubmit {
         };
         Some(Self { intent, keyed: None, hold: Some(hold.id), mount: Some(hold.mount) })
     }
+}
+
+/// Reads the open submits. Blocks.
+fn read_open(store: &Store) -> Result<Vec<OpenSubmit>, StoreFault> {
+    let mut open = Vec::new();
+    store.lost_submits(|lost| open.push(OpenSubmit::keyed(lost)))?;
+    let held_by_key: HashSet<Arc<str>> =
+        open.iter().filter_map(|submit: &OpenSubmit| submit.hold.clone()).collect();
+    let holds = store.open_holds()?.into_iter().filter(|hold| !held_by_key.contains(&hold.id));
+    open.extend(holds.filter_map(OpenSubmit::held));
+    Ok(open)
 }
 
 /// The answer to a native submit, in DashScope's shape.

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::harness::calls::SYNTHESIS;
 use crate::harness::{
-    ADMIN_TOKEN, Gateway, Message, TENANT_KEY, UPSTREAM_KEY, configuration, eventually, message,
+    ADMIN_TOKEN, Client, Gateway, Message, TENANT_KEY, UPSTREAM_KEY, configuration, eventually, message,
 };
 use crate::metrics::Page;
 
@@ -166,6 +166,31 @@ fn a_task_whose_answer_was_lost_is_listed() {
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[1][..4], ["main", lost, MODEL, "PENDING"], "{table}");
     assert_eq!(rows.len(), 2, "{table}");
+}
+
+/// The answer of a submit may take minutes, and its claim comes behind it.
+#[test]
+fn a_task_whose_submit_still_runs_is_no_orphan() {
+    let simulator = simulator();
+    let gateway = gateway(&simulator, SOON, "exclusive = true");
+    submit(&gateway, MODEL);
+    simulator.fault(format!("POST {SYNTHESIS}#1 stall=5").parse().expect("a fault"));
+    let body = json!({"model": MODEL, "input": {"prompt": "a cat"}}).to_string();
+    let key = format!("Authorization: Bearer {TENANT_KEY}");
+    let mut client = Client::connect(gateway.address);
+    client.send(message(&format!("POST {SYNTHESIS}"), &[&key, "X-DashScope-Async: enable"], &body));
+    eventually("the task is made", || simulator.tasks().len() == 2);
+    let task = simulator.tasks().into_iter().map(|task| task.id).collect::<Vec<_>>();
+    wait_for_scans(&simulator);
+    assert!(ids(&gateway).is_empty());
+    let running = task.iter().map(|id| format!("POST /admin/orphans/main/{id}/assign"));
+    let codes: Vec<Value> = running
+        .map(|line| {
+            let assigned = gateway.administer(&line, r#"{"tenant":"two","key_id":"two-key"}"#);
+            assigned.json()["code"].clone()
+        })
+        .collect();
+    assert!(codes.contains(&json!("no_such_orphan")) && codes.contains(&json!("task_owned")), "{codes:?}");
 }
 
 #[test]
