@@ -8,6 +8,7 @@ use dashgate::sim::{Simulator, SimulatorOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::clients::ClientScript;
 use crate::harness::calls::SYNTHESIS;
 use crate::harness::{
     ADMIN_TOKEN, Client, Gateway, Message, TENANT_KEY, UPSTREAM_KEY, configuration, eventually, message,
@@ -417,4 +418,29 @@ fn a_lost_task_for_which_money_is_held_is_its_tenant_s() {
     let entries = gateway.administer(&format!("GET /admin/usage/entries?task_id={lost}"), "").json();
     assert_eq!(entries["entries"][0]["flags"], json!(["adopted"]), "{entries}");
     assert_eq!(entries["entries"][0]["amount"], "5.000000000", "{entries}");
+}
+
+#[test]
+fn the_retries_of_an_sdk_get_the_task_whose_answer_was_lost() {
+    let simulator = Simulator::start(SimulatorOptions {
+        pending: Some(Duration::from_millis(300)),
+        run: Duration::from_millis(300),
+        query_qps: u32::MAX,
+        ..SimulatorOptions::default()
+    });
+    let simulator = simulator.expect("a simulator");
+    let gateway = exclusive(&simulator);
+    lose_next(&simulator);
+    let folder = tempfile::tempdir().expect("a directory");
+    let client = ClientScript::node("ai_sdk_retries.mjs");
+    client.run_at(gateway.address, &folder.path().join("tasks"), Duration::from_secs(120));
+    // One made the account's key known, and one is the SDK's.
+    assert_eq!(simulator.tasks().len(), 2);
+    eventually("both tasks are entered", || {
+        let entries = gateway.administer("GET /admin/usage/entries", "").json();
+        let entries = entries["entries"].as_array().expect("entries").clone();
+        let flags: Vec<&Value> = entries.iter().map(|entry| &entry["flags"]).collect();
+        flags.len() == 2 && flags.contains(&&json!(["adopted"]))
+    });
+    assert_eq!(orphans(&gateway), Vec::<Value>::new());
 }
