@@ -24,6 +24,8 @@ pub(super) struct AuditEntry {
     /// The label of the entry.
     pub entry: Option<String>,
     pub amount: Option<String>,
+    /// Nothing was to be changed.
+    pub is_dry_run: bool,
     outcome: &'static str,
     /// The change may have been made all the same.
     is_unclear: bool,
@@ -41,6 +43,7 @@ impl AuditEntry {
             until: None,
             entry: None,
             amount: None,
+            is_dry_run: false,
             outcome: "failed inside",
             is_unclear: true,
         }
@@ -56,12 +59,26 @@ impl AuditEntry {
 
 impl Drop for AuditEntry {
     fn drop(&mut self) {
-        let Self { action, peer, token, key_id, tenant, task, until, entry, amount, outcome, is_unclear } =
-            self;
+        let Self {
+            action,
+            peer,
+            token,
+            key_id,
+            tenant,
+            task,
+            until,
+            entry,
+            amount,
+            is_dry_run,
+            outcome,
+            is_unclear,
+        } = self;
         let (key_id, tenant, until) = (key_id.as_deref(), tenant.as_deref(), until.as_deref());
         let task = task.as_deref();
         let (entry, amount) = (entry.as_deref(), amount.as_deref());
-        let told = if *outcome == "done" {
+        let told = if *is_dry_run {
+            "tried"
+        } else if *outcome == "done" {
             "changed"
         } else if *is_unclear {
             "perhaps changed"

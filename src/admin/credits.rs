@@ -23,7 +23,7 @@ use crate::usage::{Amount, Charge, Period};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+struct MoneyRequest {
     id: String,
     amount: String,
     note: String,
@@ -39,7 +39,7 @@ impl Admin {
         body: Result<Bytes, Problem>,
         audit: &mut AuditEntry,
     ) -> Result<AdminResponse, Problem> {
-        let asked: Asked = body::parse(&body?)?;
+        let asked: MoneyRequest = body::parse(&body?)?;
         let entry = entry(kind, tenant, &asked, SystemTime::now())?;
         audit.entry = Some(entry.source.label(""));
         audit.amount = entry.charge.amount.map(Amount::short);
@@ -119,8 +119,8 @@ impl Admin {
 }
 
 /// The entry that a body asks for.
-fn entry(kind: OperatorKind, tenant: &str, asked: &Asked, now: SystemTime) -> Result<Entry, Problem> {
-    let Asked { id, amount, note, corrects } = asked;
+fn entry(kind: OperatorKind, tenant: &str, asked: &MoneyRequest, now: SystemTime) -> Result<Entry, Problem> {
+    let MoneyRequest { id, amount, note, corrects } = asked;
     let (id, amount) = (checked_id(id)?, checked_amount(amount)?);
     let note = note.trim();
     let is_note = (1..=MOST_NOTE).contains(&note.chars().count()) && !note.contains(char::is_control);
@@ -232,7 +232,7 @@ mod tests {
         corrects: Option<&str>,
     ) -> Option<String> {
         let [id, amount, note] = [id, amount, note].map(str::to_owned);
-        let asked = Asked { id, amount, note, corrects: corrects.map(str::to_owned) };
+        let asked = MoneyRequest { id, amount, note, corrects: corrects.map(str::to_owned) };
         match entry(kind, "one", &asked, SystemTime::UNIX_EPOCH) {
             Ok(_) => None,
             Err(Problem::BadField(field, _)) => Some(field.to_owned()),

@@ -153,6 +153,11 @@ impl Admin {
             }
             (Action::ReportUsage, _) => self.report_usage(query).await,
             (Action::ListEntries, _) => self.list_entries(query).await,
+            (Action::Reprice, _) => {
+                let (mut entry, body) = (entry("reprice"), body::read(headers, body).await);
+                let repriced = self.reprice(body, &mut entry).await;
+                entry.end(repriced)
+            }
             (Action::Reload, _) => {
                 let entry = entry("reload");
                 entry.end(self.reload().await)

@@ -115,6 +115,7 @@ fn every() -> Vec<Problem> {
         Problem::Unassured(CommitFault::Unclear(fault())),
         Problem::NoSuchOrphan(text()),
         Problem::TaskOwned(text()),
+        Problem::RepricedInPart(fault()),
         Problem::RevokedNotKept(CommitFault::Unclear(fault())),
         Problem::NoRandomness(getrandom::Error::UNSUPPORTED),
         Problem::NoFile,

@@ -54,6 +54,8 @@ pub(super) enum Problem {
     NoSuchOrphan(String),
     /// The task has an owner already.
     TaskOwned(String),
+    /// The store failed while corrections were made.
+    RepricedInPart(StoreFault),
     /// The key is revoked in memory, and it is not known whether the store has recorded it.
     RevokedNotKept(CommitFault),
     NoRandomness(getrandom::Error),
@@ -112,6 +114,7 @@ impl Problem {
             Problem::Unconfirmed(CommitFault::Unclear(_))
                 | Problem::NotEntered(CommitFault::Unclear(_))
                 | Problem::Unassured(CommitFault::Unclear(_))
+                | Problem::RepricedInPart(_)
                 | Problem::RevokedNotKept(_)
                 | Problem::Panicked
         )
@@ -150,6 +153,7 @@ impl Problem {
             | Problem::NotEntered(CommitFault::Unclear(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "outcome_unclear")
             }
+            Problem::RepricedInPart(_) => (StatusCode::SERVICE_UNAVAILABLE, "repriced_in_part"),
             Problem::RevokedNotKept(_) => (StatusCode::SERVICE_UNAVAILABLE, "revoked_not_kept"),
             Problem::NoRandomness(_) => (StatusCode::SERVICE_UNAVAILABLE, "no_randomness"),
             Problem::NoFile => (StatusCode::CONFLICT, "no_config_file"),
@@ -215,6 +219,10 @@ impl Problem {
             Problem::NotEntered(CommitFault::Unclear(fault)) => format!(
                 "it is not known whether it was entered, as the store {fault}; ask again with the same id, which counts \
                  once"
+            )
+            .into(),
+            Problem::RepricedInPart(fault) => format!(
+                "perhaps not all corrections were made, as the store {fault}; ask again: none is made twice"
             )
             .into(),
             Problem::RevokedNotKept(fault) => format!(

@@ -26,11 +26,12 @@ pub(super) enum Action {
     AssignOrphan,
     ReportUsage,
     ListEntries,
+    Reprice,
     Reload,
 }
 
 /// Every path in the spelling of `openapi.json`, with its methods and their actions.
-pub(super) const PATHS: [(&str, &[(Method, Action)]); 17] = [
+pub(super) const PATHS: [(&str, &[(Method, Action)]); 18] = [
     ("/livez", &[(Method::GET, Action::Live)]),
     ("/readyz", &[(Method::GET, Action::Ready)]),
     ("/metrics", &[(Method::GET, Action::Metrics)]),
@@ -53,6 +54,7 @@ pub(super) const PATHS: [(&str, &[(Method, Action)]); 17] = [
     ("/admin/orphans/{account}/{task_id}/assign", &[(Method::POST, Action::AssignOrphan)]),
     ("/admin/usage", &[(Method::GET, Action::ReportUsage)]),
     ("/admin/usage/entries", &[(Method::GET, Action::ListEntries)]),
+    ("/admin/usage/reprice", &[(Method::POST, Action::Reprice)]),
     ("/admin/reload", &[(Method::POST, Action::Reload)]),
 ];
 
@@ -122,6 +124,7 @@ mod tests {
             (Method::POST, "/admin/orphans/a/t-1/assign", Action::AssignOrphan, "a/t-1"),
             (Method::GET, "/admin/usage", Action::ReportUsage, ""),
             (Method::GET, "/admin/usage/entries", Action::ListEntries, ""),
+            (Method::POST, "/admin/usage/reprice", Action::Reprice, ""),
             (Method::POST, "/admin/reload", Action::Reload, ""),
         ] {
             assert_eq!(route(&method, path).ok(), Some((action, id)), "{method} {path}");

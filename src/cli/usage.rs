@@ -3,10 +3,11 @@
 use clap::{Args, Subcommand};
 use hyper::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::admin_client::{AdminClient, AdminFailure, AdminOptions};
+use super::admin_client::{AdminClient, AdminFailure, AdminOptions, misused};
 use super::columns;
+use crate::usage::Amount;
 
 /// Show who used what, from the ledger of a running gateway.
 ///
@@ -60,6 +61,14 @@ struct UsageFilter {
 enum UsageCommand {
     /// Print the entries themselves, oldest first, each as a line of JSON.
     Export,
+    /// Correct what was charged from --from to --to to what today's prices say, as of each submit.
+    ///
+    /// A second time makes nothing. Corrections count when they are made.
+    Reprice {
+        /// Show what would be corrected, and correct nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 /// Runs the command; `show` prints its output.
@@ -72,8 +81,12 @@ pub async fn run(
     show: impl Fn(&str),
 ) -> Result<(), AdminFailure> {
     let gateway = AdminClient::new(&options.gateway, token)?;
-    if let Some(UsageCommand::Export) = options.command {
-        return export(&gateway, &options.filter, show).await;
+    match options.command {
+        Some(UsageCommand::Export) => return export(&gateway, &options.filter, show).await,
+        Some(UsageCommand::Reprice { dry_run }) => {
+            return reprice(&gateway, &options.filter, dry_run, show).await;
+        }
+        None => {}
     }
     let by = utf8_percent_encode(&options.by, NON_ALPHANUMERIC);
     let path = format!("/admin/usage?by={by}{}", options.filter.query());
@@ -106,6 +119,39 @@ async fn export(
         let Some(next) = page["after"].as_str() else { return Ok(()) };
         after = format!("&after={}", utf8_percent_encode(next, NON_ALPHANUMERIC));
     }
+}
+
+/// Corrects piece by piece, so that any number of entries can be corrected.
+async fn reprice(
+    gateway: &AdminClient,
+    filter: &UsageFilter,
+    dry_run: bool,
+    show: impl Fn(&str),
+) -> Result<(), AdminFailure> {
+    let UsageFilter { from: Some(from), to: Some(to), tenant, key_id: None, model: None } = filter else {
+        return Err(misused("reprice takes --from and --to, and --tenant for one tenant alone"));
+    };
+    let mut body = json!({ "from": from, "to": to, "dry_run": dry_run });
+    if let Some(tenant) = tenant {
+        body["tenant"] = tenant.as_str().into();
+    }
+    let (mut counts, mut sum) = ([0; 3], Amount::ZERO);
+    loop {
+        let part = gateway.call(Method::POST, "/admin/usage/reprice", Some(body.clone())).await?;
+        for (count, name) in counts.iter_mut().zip(["entries", "corrections", "unpriced"]) {
+            *count += part[name].as_u64().unwrap_or(0);
+        }
+        let amount = part["amount"].as_str().and_then(Amount::from_text).unwrap_or_default();
+        sum = sum.saturating_add(amount);
+        let Some(next) = part["next"].as_str() else { break };
+        body["after"] = next.into();
+    }
+    let [entries, corrections, unpriced] = counts;
+    let would = if dry_run { "would be made" } else { "were made" };
+    show(&format!(
+        "{entries} entries: {corrections} corrections {would}, of {sum} together; {unpriced} have no price today\n"
+    ));
+    Ok(())
 }
 
 impl UsageFilter {

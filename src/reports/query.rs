@@ -215,7 +215,11 @@ pub fn parameters(query: &str) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
     })
 }
 
-fn moment(name: &'static str, text: &str, zone: Zone) -> Result<SystemTime, ParameterFault> {
+/// Reads the parameter `name`: a date in the zone, or a time.
+///
+/// # Errors
+/// The [`ParameterFault`].
+pub fn moment(name: &'static str, text: &str, zone: Zone) -> Result<SystemTime, ParameterFault> {
     let problem = "must be a date like 2026-12-01, or a time like 2026-12-01T08:00:00Z";
     zone.read(text).ok_or(ParameterFault::new(name, problem.into()))
 }

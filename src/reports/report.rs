@@ -223,7 +223,7 @@ impl Totals {
 }
 
 /// Billionths as an exact decimal: `3.000000000`. A sum may be greater than any amount.
-fn amount_text(nanos: i128) -> String {
+pub fn amount_text(nanos: i128) -> String {
     match i64::try_from(nanos) {
         Ok(nanos) => Amount::from_nanos(nanos).to_string(),
         Err(_) => {

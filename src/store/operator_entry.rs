@@ -1,5 +1,6 @@
 //! Entries that operators make, credits and corrections, read by their indices.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -34,6 +35,21 @@ pub struct CorrectedEntry {
     pub corrections: i64,
     /// Sum of these corrections.
     pub corrected: Amount,
+}
+
+impl LedgerPlace {
+    /// Reads the form of [`LedgerPlace::fmt`]; `None` for any other text.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let (milliseconds, row) = text.split_once('-')?;
+        Some(Self { milliseconds: milliseconds.parse().ok()?, row: row.parse().ok()? })
+    }
+}
+
+/// `1796054400000-7`: milliseconds since 1970, and the row.
+impl fmt::Display for LedgerPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.milliseconds, self.row)
+    }
 }
 
 impl OperatorKind {

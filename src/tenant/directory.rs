@@ -175,6 +175,10 @@ impl Directory {
         self.tenants_by_name.get(tenant).map_or(1, |number| self.tenants[*number].weight)
     }
 
+    pub fn tenant(&self, name: &str) -> Option<&Tenant> {
+        self.tenants_by_name.get(name).map(|number| &self.tenants[*number])
+    }
+
     pub fn has_tenant(&self, name: &str) -> bool {
         self.tenants_by_name.contains_key(name)
     }

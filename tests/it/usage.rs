@@ -7,6 +7,7 @@ mod counts;
 mod left;
 mod own;
 mod prices;
+mod reprice;
 mod sockets;
 mod streams;
 

@@ -1,6 +1,7 @@
 //! Reports of use: sums of the ledger's entries, and the entries themselves. The ledger is read on threads of its own.
 
 mod entries;
+mod reprice;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use crate::harness::{
 };
 
 /// Documented answers that a test can't provoke, or that another test sees.
-const NOT_HERE: [&str; 15] = [
+const NOT_HERE: [&str; 17] = [
     // A thread that hangs, which a test can't make; see `liveness`.
     "GET /livez 503",
     // Ten seconds of silence; see `slow_clients`.
@@ -29,6 +29,9 @@ const NOT_HERE: [&str; 15] = [
     // A ledger that can't be read, or three reports at the same time.
     "GET /admin/usage 503",
     "GET /admin/usage/entries 503",
+    "POST /admin/usage/reprice 408",
+    // See `usage::reprice`.
+    "POST /admin/usage/reprice 503",
     "GET /admin/tenants/{name}/credits 503",
     "GET /admin/tenants/{name}/corrections 503",
     // The answer to every panic.
@@ -106,6 +109,7 @@ fn keys(gateway: &Gateway) {
         "POST /admin/keys/one-key/rotate",
         "POST /admin/tenants/one/credits",
         "POST /admin/tenants/one/corrections",
+        "POST /admin/usage/reprice",
         "POST /admin/orphans/main/t/assign",
     ] {
         let large = " ".repeat(16 * 1024 + 1);
@@ -117,6 +121,9 @@ fn keys(gateway: &Gateway) {
 }
 
 fn money(gateway: &Gateway) {
+    gateway
+        .administer("POST /admin/usage/reprice", r#"{"from":"2026-11-01","to":"2026-12-01","dry_run":true}"#);
+    gateway.administer("POST /admin/usage/reprice", r#"{"from":"2026-11-01","to":"never"}"#);
     for list in ["credits", "corrections"] {
         for (tenant, body) in [
             ("one", r#"{"id":"a","amount":"100.00","note":"paid"}"#),
