@@ -150,11 +150,11 @@ impl Directory {
         let series = tenant.map_or(&self.no_tenant, |tenant| &tenant.series);
         series.count_use(model, &entry.units, &entry.class);
         let has_prices = tenant.is_some_and(|tenant| tenant.billing.prices.is_some());
-        match entry.charge.amount {
-            Some(amount) => series.count_spend(amount.nanos()),
-            // Nothing can be priced of a use that was not understood at all.
-            None if has_prices && !entry.units.is_empty() => model.count_unpriced_use(),
-            None => {}
+        if let Some(amount) = entry.charge.amount {
+            series.count_spend(amount.nanos());
+        }
+        if has_prices && entry.charge.leaves_out(&entry.units, &entry.class) {
+            model.count_unpriced_use();
         }
         if entry.flags.is_unread {
             model.count_unread_use();

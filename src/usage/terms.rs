@@ -28,6 +28,18 @@ pub struct Charge {
     pub factor: Box<str>,
 }
 
+impl Charge {
+    /// True if something of the use it is for has no price.
+    pub fn leaves_out(&self, units: &Units, class: &str) -> bool {
+        if self.amount.is_none() {
+            return !units.is_empty();
+        }
+        // The rates that were applied find no unit but those that had a price.
+        let applied = Terms::from_text(&format!("{} {}", self.factor, self.price));
+        applied.is_some_and(|terms| terms.charge(units, class).1.is_some())
+    }
+}
+
 impl Terms {
     /// The charge for a use, and the first unit that has no price. A kind of token without a rate of its own costs as the kind it is a part of. Of video seconds
     /// either those that are billed count, or those of input and output: whichever the first fitting rate names.
@@ -255,6 +267,32 @@ mod tests {
         assert_eq!(amount(text, "video_second=10040", "720p").as_deref(), Some("5.1204"));
         let charge = cost(text, "video_second=5000", "720P");
         assert_eq!([&*charge.price, &*charge.factor], ["video_second[720P]=0.6", "0.85"]);
+    }
+
+    #[test]
+    fn a_use_of_which_a_part_has_no_price_is_noticed() {
+        for (text, units, is_left_out) in [
+            ("0.85 input_token=2", "input_token=1000,output_token=1000", true),
+            ("1 input_token=2,output_token=8", "cached_token=1000,thinking_token=1000", false),
+            ("1 input_token=2,output_token=8", "input_token=1000,image=1000", true),
+            ("1 image=1", "input_token=1000", true),
+            (
+                "1 video_second=1",
+                "video_second=10000,input_video_second=5000,output_video_second=5000",
+                false,
+            ),
+            ("1 output_video_second=1", "video_second=10000,output_video_second=5000", false),
+            ("1 video_second[720P]=1", "video_second=10000", false),
+            ("1 video_second[1080P]=1", "video_second=10000", true),
+            ("1 image=1", "", false),
+        ] {
+            let read = Units::from_text(units).expect(units);
+            assert_eq!(
+                terms(text).charge(&read, "720P").0.leaves_out(&read, "720P"),
+                is_left_out,
+                "{text} {units}"
+            );
+        }
     }
 
     #[test]

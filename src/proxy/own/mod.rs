@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use serde_json::Value;
@@ -80,7 +80,10 @@ fn answer(shown: &Value, exchange: &Rc<Exchange>) -> Response<Observed> {
 fn text(body: Bytes, kind: HeaderValue, exchange: &Rc<Exchange>) -> Response<Observed> {
     let request_id = respond::new_request_id();
     let mut response = respond::json(StatusCode::OK, body, &request_id);
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, kind);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Names of models are text that callers chose.
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     observe::whole(response, exchange)
 }

@@ -143,7 +143,7 @@ impl Metrics {
             ),
             counters(
                 "dashgate_unpriced_total",
-                "Entries of uses without a price, of tenants with prices",
+                "Entries of uses of which something has no price, of tenants with prices",
                 &["model"],
                 models
                     .iter()

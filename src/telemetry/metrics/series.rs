@@ -197,7 +197,7 @@ impl ModelSeries {
         self.unread_uses.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts an entry of the ledger that has no price, of a tenant with prices.
+    /// Counts an entry of the ledger of which something has no price, of a tenant with prices.
     pub fn count_unpriced_use(&self) {
         self.unpriced_uses.fetch_add(1, Ordering::Relaxed);
     }

@@ -6,12 +6,13 @@ use std::time::{Duration, SystemTime};
 use dashgate::dashscope::usage::{Unit, Units};
 use dashgate::store::{Change, Entry, EntryFlags, EntrySource, Hold, MoneyLimits, Remark, Store};
 use dashgate::usage::{Amount, Charge, Period, Zone};
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::{
-    Envelope, Gateway, Message, OTHER_KEY, TENANT_KEY, Upstream, answer, assert_refused, eventually, logs,
-    message,
+    Client, Envelope, Gateway, Message, OTHER_KEY, TENANT_KEY, Upstream, answer, assert_refused, eventually,
+    logs, message,
 };
 use crate::metrics::Page;
 
@@ -317,4 +318,37 @@ fn openais_old_dashboard_has_the_smallest_limit_and_what_was_spent() {
         );
     }
     assert!(upstream.requests().is_empty(), "nothing is sent on");
+}
+
+/// A report that takes a while: an entry stands in the ledger very often.
+#[test]
+fn a_tenant_has_one_report_at_a_time() {
+    let (_upstream, gateway) = gateway(december(), "");
+    let file = Connection::open(gateway.directory.path().join("dashgate.db")).expect("the file");
+    let columns = "kind, tenant, key_id, account, model, mount, operation, submitted_at, status, units, class, usage, flags, amount";
+    let add = format!(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 150000)
+         INSERT INTO entries (at, id, {columns})
+         SELECT 1764600000000 + i, 'n' || i, {columns} FROM n, (SELECT * FROM entries WHERE id = 'r2')"
+    );
+    file.execute_batch(&add).expect("more entries");
+    let target = "GET /wan/dashgate/v1/usage?from=2025-01-01&to=2027-02-01";
+    let ask = |key: &str| {
+        let mut client = Client::connect(gateway.address);
+        client.send(message(target, &[&format!("Authorization: Bearer {key}")], ""));
+        client
+    };
+    let mut first = ask(TENANT_KEY);
+    let mut refused = None;
+    eventually("a second report of the tenant is refused", || {
+        let got = get(&gateway, "/wan/dashgate/v1/usage", TENANT_KEY);
+        refused = Some(got).filter(|got| got.status() != 200);
+        refused.is_some()
+    });
+    let refused = refused.expect("a refusal");
+    assert_refused(&refused, 429, "reports_busy", "Throttling.Concurrency", Envelope::Flat);
+    assert_eq!(refused.field("retry-after").as_deref(), Some("1"));
+    // Another tenant has its turn meanwhile.
+    assert_eq!(get(&gateway, "/wan/dashgate/v1/usage", OTHER_KEY).status(), 200);
+    assert_eq!(first.answer().json()["total"]["entries"], 150_003);
 }
