@@ -211,7 +211,8 @@ impl Shared {
         let lost = submit.and_then(|submit| submit.keyed.as_ref());
         let answer = lost.and_then(|lost| self.answer(directory, lost, &task));
         let hold = submit.and_then(|submit| submit.hold.clone());
-        Arc::new(Adoption { task, answer, hold, at: SystemTime::now() })
+        let unanswered = lost.filter(|_| answer.is_none()).map(|lost| Arc::clone(&lost.submit));
+        Arc::new(Adoption { task, answer, unanswered, hold, at: SystemTime::now() })
     }
 
     /// The answer that the client gets who sends a submit again; `None` if it is not known what the submit asked for.

@@ -16,7 +16,7 @@ use super::timestamp::{milliseconds, time};
 /// Gives a task to its new owner, with the answer to the submit that made it; false where the task has an owner, or the
 /// submit is answered or released.
 pub(super) fn adopt(connection: &Connection, ledger: &mut LedgerWriter, adoption: &Adoption) -> Result<bool> {
-    let Adoption { task, answer, hold, at } = adoption;
+    let Adoption { task, answer, unanswered, hold, at } = adoption;
     // Older claims are in memory: here only another process's can be new.
     let since = milliseconds(*at).saturating_sub(RECENT.as_millis() as i64);
     let mut claimed =
@@ -29,6 +29,9 @@ pub(super) fn adopt(connection: &Connection, ledger: &mut LedgerWriter, adoption
         && !idempotency::answer_lost(connection, answer)?
     {
         return Ok(false);
+    }
+    if let Some(submit) = unanswered {
+        idempotency::keep(connection, submit)?;
     }
     let mut insert =
         connection.prepare_cached("INSERT INTO adoptions (task_id, adopted_at) VALUES (?1, ?2)")?;

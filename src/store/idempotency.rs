@@ -44,7 +44,7 @@ pub(super) fn release(connection: &Connection, submit: &KeyedSubmit) -> Result<b
     let KeyedSubmit { tenant, operation, key, attempt, began_at: _ } = submit;
     let mut delete = connection.prepare_cached(
         "DELETE FROM keyed_submits
-         WHERE tenant = ?1 AND operation = ?2 AND key = ?3 AND attempt = ?4 AND state <> ?5",
+         WHERE tenant = ?1 AND operation = ?2 AND key = ?3 AND attempt = ?4 AND state < ?5",
     )?;
     delete.execute(params![tenant, operation, key, attempt, ANSWERED]).map(|rows| rows > 0)
 }
@@ -84,6 +84,16 @@ pub(super) fn answer(connection: &Connection, answer: &FirstAnswer) -> Result<bo
     update.execute(row).map(|rows| rows > 0)
 }
 
+/// Keeps the key of a submit whose answer is lost for good: its task has an owner.
+pub(super) fn keep(connection: &Connection, submit: &KeyedSubmit) -> Result<()> {
+    let KeyedSubmit { tenant, operation, key, attempt, began_at: _ } = submit;
+    let mut update = connection.prepare_cached(
+        "UPDATE keyed_submits SET state = ?5
+         WHERE tenant = ?1 AND operation = ?2 AND key = ?3 AND attempt = ?4 AND state = ?6",
+    )?;
+    update.execute(params![tenant, operation, key, attempt, KEPT, UNCLEAR]).map(drop)
+}
+
 /// Takes the answers of all running submits for lost: the process that sent them has ended.
 pub(super) fn lose_all(connection: &Connection, now: SystemTime) -> Result<()> {
     let update = "UPDATE keyed_submits SET state = ?1, lost_at = ?3 WHERE state = ?2";
@@ -99,3 +109,5 @@ const RUNNING: u8 = 0;
 /// The index `keyed_submits_unclear` names it by its number.
 const UNCLEAR: u8 = 1;
 const ANSWERED: u8 = 2;
+/// Like `UNCLEAR` for whoever sends the submit again, but never freed before its time.
+const KEPT: u8 = 3;

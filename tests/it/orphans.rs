@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use dashgate::config::{Config, OrphanTimes};
 use dashgate::sim::{Simulator, SimulatorOptions};
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -338,6 +339,52 @@ fn after_a_restart_an_orphan_is_only_listed() {
     eventually("the task is listed", || ids(&gateway) == [task.clone()]);
     wait_for_scans(&simulator);
     assert!(is_unclear(&submit_keyed(&gateway, "k")));
+}
+
+/// Makes the store what a process leaves that is killed while the submit runs.
+fn as_if_killed(directory: &TempDir) {
+    let file = Connection::open(directory.path().join("dashgate.db")).expect("the file");
+    let update = "UPDATE keyed_submits SET state = 0, sent = NULL, lost_at = NULL WHERE key = 'k'";
+    assert_eq!(file.execute(update, []), Ok(1));
+}
+
+/// Nothing is known of the submit but its key, so that the client can't be answered. A second task would be worse.
+#[test]
+fn after_a_kill_a_submit_that_made_a_task_is_not_sent_again() {
+    let simulator = simulator();
+    let times = OrphanTimes { every: HOUR, after_loss: HOUR, ..SOON };
+    let gateway = gateway(&simulator, times, "exclusive = true");
+    submit(&gateway, MODEL);
+    let task = lose_keyed(&gateway, &simulator, "k");
+    let directory = gateway.stop();
+    as_if_killed(&directory);
+    let gateway = gateway_in(directory, &simulator, SOON, "exclusive = true");
+    eventually("the task is listed", || ids(&gateway) == [task.clone()]);
+    wait_for_scans(&simulator);
+    assert!(is_unclear(&submit_keyed(&gateway, "k")));
+    let line = format!("POST /admin/orphans/main/{task}/assign");
+    assert_eq!(gateway.administer(&line, r#"{"tenant":"one","key_id":"one-key"}"#).status(), 200);
+    wait_for_scans(&simulator);
+    assert!(is_unclear(&submit_keyed(&gateway, "k")));
+    let gateway = gateway_in(gateway.stop(), &simulator, SOON, "exclusive = true");
+    wait_for_scans(&simulator);
+    assert!(is_unclear(&submit_keyed(&gateway, "k")));
+    assert_eq!(simulator.tasks().len(), 2);
+}
+
+#[test]
+fn after_a_kill_a_submit_that_made_nothing_is_tried_afresh() {
+    let simulator = simulator();
+    let times = OrphanTimes { every: HOUR, after_loss: HOUR, ..SOON };
+    let gateway = gateway(&simulator, times, "");
+    simulator.fault(format!("POST {SYNTHESIS}#1 reset").parse().expect("a fault"));
+    assert_eq!(submit_keyed(&gateway, "k").status(), 502);
+    let directory = gateway.stop();
+    as_if_killed(&directory);
+    let gateway = gateway_in(directory, &simulator, SOON, "");
+    assert!(is_unclear(&submit_keyed(&gateway, "k")));
+    eventually("the key is free", || submit_keyed(&gateway, "k").status() == 200);
+    assert_eq!(simulator.tasks().len(), 1);
 }
 
 #[test]
