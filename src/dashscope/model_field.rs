@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use memchr::memmem;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::secret_look::looks_like_secret;
@@ -9,7 +10,10 @@ use super::secret_look::looks_like_secret;
 /// The last `model` in the beginning of a body, which may end anywhere. Most readers of JSON take the last of several,
 /// too. A secret in the place of the model is none, as the name of a model goes into records and logs.
 pub fn last(beginning: &[u8]) -> Option<Box<str>> {
-    seek(beginning, false)
+    // A key that stands there once, and that no escape can hide a second time, need not be sought to the end.
+    let mut written = memmem::find_iter(beginning, b"\"model\"");
+    let is_alone = written.next().is_some() && written.next().is_none();
+    seek(beginning, is_alone && memmem::find(beginning, b"\\u00").is_none())
 }
 
 /// The first `model` in the beginning of a body, unless it looks like a secret. Good enough for logs, and cheap: `model` is mostly the first field.
@@ -80,6 +84,8 @@ mod tests {
     fn one_of_several_counts() {
         let body = br#"{"model":"a","input":{},"model":"b"}"#;
         assert_eq!((first(body).as_deref(), last(body).as_deref()), (Some("a"), Some("b")));
+        let hidden = br#"{"model":"a","input":{},"m\u006fdel":"b"}"#;
+        assert_eq!(last(hidden).as_deref(), Some("b"));
     }
 
     #[test]

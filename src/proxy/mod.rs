@@ -220,7 +220,11 @@ impl Proxy {
         if submits && replay::has_key(&request.headers) {
             replay::watch(exchange, &body);
         }
-        let _ = exchange.upload.set(body.progress());
+        let progress = body.progress();
+        if exchange.permit().tenant().billing.prices.is_some() {
+            progress.seek_last_model();
+        }
+        let _ = exchange.upload.set(progress);
         let exchange = Rc::clone(exchange);
         Box::new(Passage { exchange, native: None, destination, request, body, asked: None })
     }

@@ -348,24 +348,28 @@ impl Progress {
         pieces.collect::<Vec<_>>().concat().into()
     }
 
-    /// The model that the body names, as far as it came: the last one in its beginning, or else the last one behind it.
+    /// The model that the body names, as far as it came: the last one in its beginning, or else behind it.
     pub fn model(&self) -> Option<Box<str>> {
-        model_field::last(&self.beginning(usize::MAX)).or_else(|| self.late_model.found())
+        let last = self.late_model.found().filter(|_| self.late_model.is_last());
+        last.or_else(|| model_field::last(&self.beginning(usize::MAX))).or_else(|| self.late_model.found())
     }
 
-    /// Seeks the model in a frame that came behind `before` bytes, if the beginning does not name it.
+    /// Has [`Progress::model`] be the last of the whole body, as the upstream reads it. To be called before it is read.
+    pub fn seek_last_model(&self) {
+        self.late_model.seek_last();
+    }
+
+    /// Seeks the model in a frame that came behind `before` bytes.
     fn seek_model(&self, frame: &Frame<Bytes>, before: u64) {
         let Some(piece) = frame.data_ref() else { return };
         let of_beginning = (BEGINNING_BYTES as u64).saturating_sub(before);
         if of_beginning > piece.len() as u64 {
             return;
         }
-        let mut behind = &piece[..];
         if of_beginning > 0 {
             self.late_model.begin(&self.kept.borrow(), BEGINNING_BYTES);
-            behind = &piece[of_beginning as usize..];
         }
-        self.late_model.push(behind);
+        self.late_model.push(&piece[of_beginning as usize..]);
     }
 
     /// The body once more, if it went up to its end and was kept.

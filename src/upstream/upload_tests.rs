@@ -73,6 +73,27 @@ async fn the_model_is_known_wherever_it_stands() {
 }
 
 #[tokio::test]
+async fn the_last_of_several_models_is_the_one_that_is_paid_for() {
+    let long = "x".repeat(3 * BEGINNING_BYTES);
+    for (body, expected) in [
+        (format!(r#"{{"model":"cheap","input":"{long}","model":"dear"}}"#), Some("dear")),
+        (format!(r#"{{"model":"cheap","input":"{long}","mod\u0065l":"dear"}}"#), Some("dear")),
+        (format!(r#"{{"model":"cheap","input":"{long}","more":{{"model":"no"}}}}"#), Some("cheap")),
+        (r#"{"model":"cheap","model":"dear"}"#.to_owned(), Some("dear")),
+    ] {
+        for piece_bytes in [1, 1000, usize::MAX] {
+            let pieces: VecDeque<Bytes> =
+                body.as_bytes().chunks(piece_bytes).map(Bytes::copy_from_slice).collect();
+            let upload = Upload::ours(pieces);
+            let progress = upload.progress();
+            progress.seek_last_model();
+            assert_eq!(sent(upload).await, body.as_bytes());
+            assert_eq!(progress.model().as_deref(), expected, "{piece_bytes}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_body_is_read_to_its_model_as_far_as_there_is_room() {
     let long = "x".repeat(BEGINNING_BYTES);
     let body = format!(r#"{{"input":"{long}{long}","model":"wan","more":"{long}"}}"#);

@@ -19,7 +19,7 @@ use crate::proxy::rejection::Rejection;
 use crate::proxy::route::Route;
 use crate::proxy::worker::Proxy;
 use crate::store::{Change, Exhausted, Hold, MoneyLimits, Outcome};
-use crate::upstream::{BEGINNING_BYTES, Upload};
+use crate::upstream::Upload;
 use crate::usage::Amount;
 
 /// The money that a request needs before it is sent.
@@ -51,7 +51,7 @@ impl Proxy {
         };
         let most = if permit.submits() {
             let most_bytes = permit.directory().settings.server.max_body_bytes;
-            let read = body.read_ahead(BEGINNING_BYTES, |_| false).await;
+            let read = body.read_ahead(MOST_READ, |_| false).await;
             let is_whole = read.map_err(|fault| Rejection::of_body(fault, most_bytes))?;
             let known = is_whole.then(|| body.whole());
             MostUse::of_task(&route.path, &model, known.as_deref())
@@ -140,3 +140,6 @@ fn refused(exchange: &Exchange, limit: Exhausted, now: SystemTime) -> Rejection 
     let currency = Arc::clone(&exchange.directory().settings.usage.currency);
     Rejection::Money(Box::new(MoneyFault::Budget { limit, currency, renews }))
 }
+
+/// Longest body of a submit that is read for what the task costs at most.
+const MOST_READ: usize = 64 * 1024;
