@@ -1,6 +1,7 @@
 //! Metering of a WebSocket: what each task or answer in it used, for the ledger.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use memchr::memmem;
 use uuid::Uuid;
@@ -12,9 +13,11 @@ use crate::dashscope::usage::{Reading, of_frame};
 use crate::dashscope::websocket_texts::PassingTexts;
 use crate::store::{EntryFlags, EntrySource};
 
-/// Reader of the messages of both sides, which pass untouched.
+/// Reader of the messages of both sides, which pass untouched. When it is dropped, however the socket ended, the use of
+/// the tasks that still run is entered: a drain whose deadline has come cuts the socket's future.
 #[derive(Debug)]
 pub(super) struct SocketMeter {
+    exchange: Rc<Exchange>,
     client: RefCell<PassingTexts>,
     upstream: RefCell<PassingTexts>,
     tasks: RefCell<SocketTasks>,
@@ -32,8 +35,9 @@ struct SocketTasks {
 }
 
 impl SocketMeter {
-    pub(super) fn new(exchange: &Exchange) -> Self {
+    pub(super) fn new(exchange: &Rc<Exchange>) -> Self {
         Self {
+            exchange: Rc::clone(exchange),
             client: RefCell::default(),
             upstream: RefCell::default(),
             tasks: RefCell::default(),
@@ -54,7 +58,7 @@ impl SocketMeter {
     }
 
     /// Takes in bytes of the upstream.
-    pub(super) fn upstream_sent(&self, bytes: &[u8], exchange: &Exchange) {
+    pub(super) fn upstream_sent(&self, bytes: &[u8]) {
         self.upstream.borrow_mut().read(bytes, |text| {
             let Some(told) = of_frame(text) else { return };
             let mut tasks = self.tasks.borrow_mut();
@@ -63,7 +67,7 @@ impl SocketMeter {
             let last = if told.is_failure { Reading::Unused } else { Reading::Unread { raw: None } };
             let reading = told.reading.or(before);
             if told.is_final {
-                self.enter(&mut tasks, reading.unwrap_or(last), true, exchange);
+                self.enter(&mut tasks, reading.unwrap_or(last), true);
             } else if let Some(reading) = reading
                 && tasks.running.len() < MOST_RUNNING
             {
@@ -72,15 +76,8 @@ impl SocketMeter {
         });
     }
 
-    /// Enters what was told of the tasks that did not come to their end.
-    pub(super) fn finish(&self, exchange: &Exchange) {
-        let mut tasks = self.tasks.borrow_mut();
-        for (_, reading) in std::mem::take(&mut tasks.running) {
-            self.enter(&mut tasks, reading, false, exchange);
-        }
-    }
-
-    fn enter(&self, tasks: &mut SocketTasks, reading: Reading, is_whole: bool, exchange: &Exchange) {
+    fn enter(&self, tasks: &mut SocketTasks, reading: Reading, is_whole: bool) {
+        let exchange = &*self.exchange;
         let mut flags = EntryFlags { is_cut: !is_whole, ..EntryFlags::default() };
         let Some((usage, is_unread)) = reading.into_use() else { return };
         flags.is_unread = is_unread;
@@ -88,6 +85,16 @@ impl SocketMeter {
         let source = EntrySource::Socket(format!("{}/{}", self.id, tasks.entered).into());
         let named = Some(&tasks.model).filter(|model| !model.is_empty()).or_else(|| exchange.model.get());
         enter(entry(source, named.cloned().unwrap_or_default(), usage, flags, exchange), exchange);
+    }
+}
+
+/// Enters what was told of the tasks that did not come to their end.
+impl Drop for SocketMeter {
+    fn drop(&mut self) {
+        let mut tasks = std::mem::take(&mut *self.tasks.borrow_mut());
+        for (_, reading) in std::mem::take(&mut tasks.running) {
+            self.enter(&mut tasks, reading, false);
+        }
     }
 }
 

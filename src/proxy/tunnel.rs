@@ -76,7 +76,7 @@ fn open(
         });
         let client = InspectWriter::new(client, |bytes: &[u8]| {
             exchange.carry_out(bytes.len() as u64);
-            meter.upstream_sent(bytes, &exchange);
+            meter.upstream_sent(bytes);
         });
         let talk = async {
             if inspected {
@@ -89,7 +89,6 @@ fn open(
             outcome = talk => exchange.outcome.set(outcome),
             _ = exchange.revoked() => {}
         }
-        meter.finish(&exchange);
     };
     (Response::from_parts(parts, Bytes::new()), carry)
 }

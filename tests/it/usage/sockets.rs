@@ -74,3 +74,24 @@ fn each_task_of_a_socket_is_entered_with_the_model_that_it_named() {
     assert!(sources[0].starts_with("socket:") && sources[0].ends_with("/1"), "{sources:?}");
     assert!(sources[1].ends_with("/2"), "{sources:?}");
 }
+
+/// A drain whose deadline had come cut the tunnel, and with it what the tunnel had still to enter.
+#[test]
+fn a_socket_that_is_cut_by_the_end_of_the_gateway_is_entered() {
+    let told = event("result-generated", "a", r#"{"usage":{"characters":4}}"#);
+    let sent = told.clone();
+    let upstream = accepting(move |stream: &mut TcpStream| {
+        stream.write_all(&sent).expect("sent");
+        // The socket stays open until the gateway closes it.
+        let _ = stream.read(&mut [0; 512]);
+    });
+    let gateway = Gateway::start(upstream.address);
+    let mut client = Client::connect(gateway.address);
+    client.send(handshake(INFERENCE));
+    assert_eq!(client.head().status(), 101);
+    assert_eq!(client.bytes(told.len()), told);
+    let entries = entries(gateway);
+    let [entry] = &*entries else { panic!("{entries:?}") };
+    assert_eq!(entry.units.get(Unit::Character), 4_000);
+    assert_eq!(entry.flags.names().collect::<Vec<_>>(), ["cut"]);
+}
