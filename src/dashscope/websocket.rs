@@ -129,20 +129,27 @@ impl Frames {
 pub struct Boundary {
     head: HeadReader,
     left: u64,
+    is_control: bool,
 }
 
 impl Boundary {
-    pub fn pass(&mut self, mut bytes: &[u8]) {
+    /// Takes in the next bytes; true if any of them may be of a message, and not of a control frame.
+    pub fn pass(&mut self, mut bytes: &[u8]) -> bool {
+        let mut has_message = false;
         while !bytes.is_empty() {
             let taken = shorter(bytes.len(), self.left);
+            has_message |= taken > 0 && !self.is_control;
             self.left -= taken as u64;
             bytes = &bytes[taken..];
             if self.left == 0
                 && let Some(header) = self.head.take(&mut bytes)
             {
                 self.left = header.length;
+                self.is_control = header.opcode == Some(Opcode::Control);
+                has_message |= !self.is_control;
             }
         }
+        has_message
     }
 
     /// The bytes that are missing of a frame that has begun, as far as its head tells.

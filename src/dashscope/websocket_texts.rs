@@ -8,6 +8,10 @@ use super::websocket::{FrameHeader, HeadReader, Opcode};
 pub struct PassingTexts {
     head: HeadReader,
     frame: Option<PassingFrame>,
+    /// The message is binary.
+    is_binary: bool,
+    /// Bytes of binary messages that were not taken yet.
+    binary_bytes: u64,
     /// The text of the message that is not whole yet; `None` outside a text message, and where it is too long.
     text: Option<Vec<u8>>,
 }
@@ -34,6 +38,7 @@ impl PassingTexts {
             bytes = rest;
             frame.left -= taken as u64;
             if !frame.is_control {
+                self.binary_bytes += if self.is_binary { taken as u64 } else { 0 };
                 self.text = self.text.take().filter(|text| text.len() + payload.len() <= LONGEST_TEXT);
                 if let Some(text) = &mut self.text {
                     let mask = frame.mask.iter().cycle();
@@ -52,17 +57,22 @@ impl PassingTexts {
         }
     }
 
+    /// The bytes of binary messages since the last call.
+    pub fn take_binary_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.binary_bytes)
+    }
+
     fn begin(&mut self, header: &FrameHeader) {
         let is_control = match header.opcode {
             Some(Opcode::Control) => true,
             Some(Opcode::Text) => {
-                self.text = Some(Vec::new());
+                (self.text, self.is_binary) = (Some(Vec::new()), false);
                 false
             }
             Some(Opcode::Continuation) => false,
             // A frame of an extension is not text that can be read.
             Some(Opcode::Binary) | None => {
-                self.text = None;
+                (self.text, self.is_binary) = (None, header.opcode == Some(Opcode::Binary));
                 false
             }
         };
@@ -116,6 +126,9 @@ mod tests {
         .concat();
         for size in 1..bytes.len() {
             assert_eq!(texts(&bytes, size), ["one", "first and second", "", "last"]);
+            let mut reader = PassingTexts::default();
+            bytes.chunks(size).for_each(|piece| reader.read(piece, |_| {}));
+            assert_eq!((reader.take_binary_bytes(), reader.take_binary_bytes()), (5, 0));
         }
     }
 

@@ -65,16 +65,12 @@ pub(super) fn names_models_inside(permit: &Permit, route: &Route) -> bool {
     Needs::of(permit, route).model == Some(ModelLocation::Messages)
 }
 
-/// Inspects a text message inside a WebSocket, before any byte of it is passed on.
+/// Reads a text message inside a WebSocket.
 ///
 /// # Errors
-/// `ModelNotAllowed`; `BadBody` for a message that can't be read, or could be read in two ways.
-pub(super) fn inspect_message(tenant: &Tenant, message: &[u8]) -> Result<(), Rejection> {
-    let spoken = InferenceMessage::from_slice(message).map_err(|fault| bad_body("a text message", &fault))?;
-    if !spoken.runs && spoken.model.is_none() {
-        return Ok(());
-    }
-    check_model(tenant, spoken.model.as_deref())
+/// `BadBody` for a message that can't be read, or could be read in two ways.
+pub(super) fn read_message(message: &[u8]) -> Result<InferenceMessage, Rejection> {
+    InferenceMessage::from_slice(message).map_err(|fault| bad_body("a text message", &fault))
 }
 
 /// Facts that must be known of a request.
@@ -142,7 +138,10 @@ pub(super) fn bad_body(what: &str, fault: &FieldFault) -> Rejection {
 }
 
 /// Checks the model against the tenant's list and the key's, if there are any.
-fn check_model(tenant: &Tenant, model: Option<&str>) -> Result<(), Rejection> {
+///
+/// # Errors
+/// `ModelNotAllowed`.
+pub(super) fn check_model(tenant: &Tenant, model: Option<&str>) -> Result<(), Rejection> {
     let Some(model) = model else {
         return Err(Rejection::ModelNotAllowed(
             "the request names no model, and this key may use some only".into(),

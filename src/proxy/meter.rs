@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::Response;
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use super::exchange::Exchange;
 use crate::dashscope::coding;
@@ -48,8 +48,7 @@ impl CallMeter {
         let headers = response.headers();
         let request_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
         let codings: Vec<HeaderValue> = headers.get_all(CONTENT_ENCODING).iter().cloned().collect();
-        let is_stream =
-            headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        let is_stream = is_stream(headers);
         let answer = match is_stream {
             false => MeteredAnswer::Whole { pieces: Vec::new(), bytes: 0 },
             true if codings.is_empty() => MeteredAnswer::Stream(StreamReader::default()),
@@ -87,7 +86,14 @@ impl CallMeter {
                 (body.map_or(UNREAD, |body| usage::of_answer(&body)), part)
             }
             MeteredAnswer::Stream(reader) => {
-                let told = reader.finish();
+                let mut told = reader.finish();
+                flags.is_cut |= told.is_cut;
+                if told.is_beginning
+                    && let Reading::Read(used) = &mut told.reading
+                {
+                    usage::estimate_message(&mut used.units, told.events);
+                    flags.is_estimated = true;
+                }
                 (told.reading, Some(AnswerPart::Events(told.events)))
             }
             MeteredAnswer::Unreadable { bytes } => {
@@ -163,9 +169,15 @@ pub(super) fn entry(
     }
 }
 
+/// True for the head of an answer by server-sent events.
+pub(super) fn is_stream(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}
+
 /// The use of an answer that told none.
 fn estimated(exchange: &Exchange, part: AnswerPart) -> Usage {
     let asked_bytes = exchange.upload.get().map_or(0, |upload| upload.bytes());
+    let asked_bytes = asked_bytes.saturating_sub(exchange.frame_bytes.get());
     let model = exchange.model.get().map_or("", |model| model);
     let units = usage::estimate(&exchange.route().path, model, asked_bytes, part);
     Usage { units, ..Usage::default() }

@@ -42,6 +42,7 @@ mod respond;
 mod route;
 mod send;
 mod shared;
+mod socket_judge;
 mod socket_meter;
 mod submit;
 mod take_usage;

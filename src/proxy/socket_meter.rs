@@ -1,6 +1,7 @@
 //! Metering of a WebSocket: what each task or answer in it used, for the ledger.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use memchr::memmem;
@@ -9,8 +10,9 @@ use uuid::Uuid;
 use super::exchange::Exchange;
 use super::meter::{enter, entry};
 use crate::dashscope::inference_message::InferenceMessage;
-use crate::dashscope::usage::{Reading, of_frame};
+use crate::dashscope::usage::{Reading, SentInput, SentMessage, Usage, of_frame};
 use crate::dashscope::websocket_texts::PassingTexts;
+use crate::limits::CallHold;
 use crate::store::{EntryFlags, EntrySource};
 
 /// Reader of the messages of both sides, which pass untouched. When it is dropped, however the socket ended, the use of
@@ -21,6 +23,8 @@ pub(super) struct SocketMeter {
     client: RefCell<PassingTexts>,
     upstream: RefCell<PassingTexts>,
     tasks: RefCell<SocketTasks>,
+    /// Money that is held for tasks that run, in the order in which they began.
+    holds: RefCell<VecDeque<CallHold>>,
     /// Names the socket in the ledger.
     id: Uuid,
 }
@@ -29,9 +33,20 @@ pub(super) struct SocketMeter {
 struct SocketTasks {
     /// The model that the client named last; empty if it is in the query alone.
     model: Box<str>,
-    /// Tasks that run, with the last use that was told of each.
-    running: Vec<(Box<str>, Reading)>,
+    running: Vec<RunningTask>,
     entered: u64,
+}
+
+/// A task, or a response of the realtime protocol.
+#[derive(Debug)]
+struct RunningTask {
+    id: Box<str>,
+    /// The model that its client named; empty if it is in the query alone.
+    model: Box<str>,
+    /// The last use that was told.
+    told: Option<Reading>,
+    /// What the client sent to it; `None` of a response.
+    sent: Option<SentInput>,
 }
 
 impl SocketMeter {
@@ -41,59 +56,131 @@ impl SocketMeter {
             client: RefCell::default(),
             upstream: RefCell::default(),
             tasks: RefCell::default(),
+            holds: RefCell::default(),
             id: exchange.new_id(),
         }
     }
 
     /// Takes in bytes of the client.
     pub(super) fn client_sent(&self, bytes: &[u8]) {
-        self.client.borrow_mut().read(bytes, |text| {
+        let mut client = self.client.borrow_mut();
+        client.read(bytes, |text| {
             if memmem::find(text, b"model").is_some()
                 && let Ok(InferenceMessage { runs: true, model: Some(model) }) =
                     InferenceMessage::from_slice(text)
             {
                 self.tasks.borrow_mut().model = model;
             }
+            if let Some(message) = SentMessage::from_slice(text) {
+                self.tasks.borrow_mut().take_in(message);
+            }
         });
+        let sound = client.take_binary_bytes();
+        if sound > 0 {
+            self.tasks.borrow_mut().inputs().for_each(|sent| sent.add_audio(sound));
+        }
     }
 
     /// Takes in bytes of the upstream.
     pub(super) fn upstream_sent(&self, bytes: &[u8]) {
-        self.upstream.borrow_mut().read(bytes, |text| {
+        let mut upstream = self.upstream.borrow_mut();
+        upstream.read(bytes, |text| {
             let Some(told) = of_frame(text) else { return };
             let mut tasks = self.tasks.borrow_mut();
-            let before = tasks.running.iter().position(|(id, _)| *id == told.id);
-            let before = before.map(|at| tasks.running.swap_remove(at).1);
-            let last = if told.is_failure { Reading::Unused } else { Reading::Unread { raw: None } };
-            let reading = told.reading.or(before);
+            let before = tasks.running.iter().position(|task| task.id == told.id);
+            let before = before.map(|at| tasks.running.swap_remove(at));
+            let uses_nothing = told.is_failure || told.is_cancelled && before.is_none();
+            let last = if uses_nothing { Reading::Unused } else { Reading::Unread { raw: None } };
+            let (model, known, sent) = match before {
+                Some(task) => (task.model, task.told, task.sent),
+                None => (tasks.model.clone(), None, None),
+            };
+            let reading = told.reading.or(known);
             if told.is_final {
-                self.enter(&mut tasks, reading.unwrap_or(last), true);
-            } else if let Some(reading) = reading
-                && tasks.running.len() < MOST_RUNNING
-            {
-                tasks.running.push((told.id, reading));
+                self.enter(&mut tasks, model, reading.unwrap_or(last), EntryFlags::default());
+            } else {
+                tasks.run(RunningTask { id: told.id, model, told: reading, sent });
             }
         });
+        if upstream.take_binary_bytes() > 0 {
+            self.tasks.borrow_mut().inputs().for_each(SentInput::note_sound);
+        }
     }
 
-    fn enter(&self, tasks: &mut SocketTasks, reading: Reading, is_whole: bool) {
+    /// Keeps money for a task until its use is entered.
+    pub(super) fn keep_hold(&self, hold: CallHold) {
+        self.holds.borrow_mut().push_back(hold);
+    }
+
+    /// True if money is held for a task or a response.
+    pub(super) fn has_hold(&self) -> bool {
+        !self.holds.borrow().is_empty()
+    }
+
+    fn enter(&self, tasks: &mut SocketTasks, model: Box<str>, reading: Reading, mut flags: EntryFlags) {
         let exchange = &*self.exchange;
-        let mut flags = EntryFlags { is_cut: !is_whole, ..EntryFlags::default() };
+        let hold = self.holds.borrow_mut().pop_front();
         let Some((usage, is_unread)) = reading.into_use() else { return };
+        exchange.call_hold.replace(hold);
         flags.is_unread = is_unread;
         tasks.entered += 1;
         let source = EntrySource::Socket(format!("{}/{}", self.id, tasks.entered).into());
-        let named = Some(&tasks.model).filter(|model| !model.is_empty()).or_else(|| exchange.model.get());
-        enter(entry(source, named.cloned().unwrap_or_default(), usage, flags, exchange), exchange);
+        let model = Some(model).filter(|model| !model.is_empty()).or_else(|| exchange.model.get().cloned());
+        enter(entry(source, model.unwrap_or_default(), usage, flags, exchange), exchange);
     }
 }
 
-/// Enters what was told of the tasks that did not come to their end.
+impl SocketTasks {
+    fn run(&mut self, task: RunningTask) {
+        if self.running.len() < MOST_RUNNING {
+            self.running.push(task);
+        }
+    }
+
+    /// Counts the input that a message brings.
+    fn take_in(&mut self, message: SentMessage) {
+        if let Some(kind) = message.starts {
+            self.running.retain(|task| task.id != message.task_id);
+            let sent = Some(SentInput::new(kind));
+            let model = self.model.clone();
+            self.run(RunningTask { id: message.task_id.clone(), model, told: None, sent });
+        }
+        let task = self.running.iter_mut().find(|task| task.id == message.task_id);
+        if let Some(sent) = task.and_then(|task| task.sent.as_mut()) {
+            sent.add_characters(message.characters);
+        }
+    }
+
+    /// Inputs of the tasks that run. Sound does not name its task, and one task runs after the other.
+    fn inputs(&mut self) -> impl Iterator<Item = &mut SentInput> {
+        self.running.iter_mut().filter_map(|task| task.sent.as_mut())
+    }
+}
+
+impl RunningTask {
+    /// The use until now, and true if it is estimated; `None` if nothing was used.
+    fn cut(self) -> Option<(Reading, bool)> {
+        match (self.told, self.sent) {
+            (Some(told), _) => Some((told, false)),
+            (None, Some(sent)) => {
+                let units = sent.estimate()?;
+                Some((Reading::Read(Usage { units, ..Usage::default() }), true))
+            }
+            // A response that had begun.
+            (None, None) => Some((Reading::Unread { raw: None }, false)),
+        }
+    }
+}
+
+/// Enters what was used by the tasks that did not come to their end.
 impl Drop for SocketMeter {
     fn drop(&mut self) {
         let mut tasks = std::mem::take(&mut *self.tasks.borrow_mut());
-        for (_, reading) in std::mem::take(&mut tasks.running) {
-            self.enter(&mut tasks, reading, false);
+        for task in std::mem::take(&mut tasks.running) {
+            let model = task.model.clone();
+            let Some((reading, is_estimated)) = task.cut() else { continue };
+            let flags = EntryFlags { is_cut: true, is_estimated, ..EntryFlags::default() };
+            self.enter(&mut tasks, model, reading, flags);
         }
     }
 }

@@ -1,8 +1,9 @@
 //! WebSockets: a handshake with the swapped key, then raw bytes in both directions. If models are named inside and not
-//! all are allowed, the client's frames are inspected.
+//! all are allowed, or the tenant's money is limited, the client's frames are inspected.
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,12 +21,14 @@ use super::inspect;
 use super::observe::{self, Observed};
 use super::passage::Passage;
 use super::rejection::Rejection;
+use super::socket_judge::{SocketJudge, SocketMoney};
 use super::socket_meter::SocketMeter;
 use super::worker::Proxy;
-use crate::dashscope::websocket::{self, Boundary, Frames};
+use crate::dashscope::operation::ModelLocation;
+use crate::dashscope::websocket::{self, Boundary};
+use crate::limits::CallHolds;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::stopwatch::Awaited;
-use crate::tenant::directory::Tenant;
 use crate::upstream::Download;
 
 impl Proxy {
@@ -35,26 +38,38 @@ impl Proxy {
         let patience = passage.permit().directory().settings.server.timeouts.idle;
         let client = passage.request.extensions.remove::<OnUpgrade>();
         let client = client.ok_or(Rejection::BadRequest("a WebSocket handshake takes HTTP/1.1"))?;
-        let inspected = inspect::names_models_inside(passage.permit(), passage.route());
+        let checks_models = inspect::names_models_inside(passage.permit(), passage.route());
+        let names_models = passage.route().operation.model_location() == Some(ModelLocation::Messages);
         let response = self.send(passage, None).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(observe::stream(response, &exchange));
         }
-        let (response, carry) = open(client, response, &exchange, patience, inspected);
+        let call_holds = Arc::clone(&self.shared.call_holds);
+        let rules = SocketRules { patience, checks_models, names_models, call_holds };
+        let (response, carry) = open(client, response, &exchange, rules);
         self.running.spawn_local(carry);
         Ok(observe::whole(response, &exchange))
     }
 }
 
+/// Rules of a socket that do not stand in its exchange.
+struct SocketRules {
+    /// When one side has closed, the other may take so long to follow.
+    patience: Duration,
+    /// The models that the client's messages name are checked.
+    checks_models: bool,
+    /// The client's messages name the models of their tasks.
+    names_models: bool,
+    call_holds: Arc<CallHolds>,
+}
+
 /// Joins the two connections and answers the client's handshake. The future that comes with the answer carries the
-/// bytes; it must be spawned. When one side has closed, the other may take `patience` to follow. `inspected`: the
-/// client's messages are checked against its permit.
+/// bytes; it must be spawned.
 fn open(
     client: OnUpgrade,
     mut response: Response<Download>,
     exchange: &Rc<Exchange>,
-    patience: Duration,
-    inspected: bool,
+    rules: SocketRules,
 ) -> (Response<Bytes>, impl Future<Output = ()> + use<>) {
     let upstream = hyper::upgrade::on(&mut response);
     let (mut parts, download) = response.into_parts();
@@ -70,6 +85,17 @@ fn open(
         let _talk = exchange.stopwatch.start_waiting(Awaited::Client);
         let (client, upstream) = (TokioIo::new(client), TokioIo::new(upstream));
         let meter = SocketMeter::new(&exchange);
+        let SocketRules { patience, checks_models, names_models, call_holds } = rules;
+        // The first response may cost what is held since the handshake. A task is judged when it names its model.
+        if let Some(hold) = exchange.call_hold.take().filter(|_| !names_models) {
+            meter.keep_hold(hold);
+        }
+        let tenant = exchange.permit().tenant();
+        let (exchange, meter) = (&exchange, &meter);
+        let call_holds = &call_holds;
+        let money = SocketMoney { exchange, call_holds, meter, names_models };
+        let money = tenant.billing.has_limit().then_some(money);
+        let judge = SocketJudge { tenant, checks_models, money };
         let client = InspectReader::new(client, |bytes: &[u8]| {
             exchange.carry_in(bytes.len() as u64);
             meter.client_sent(bytes);
@@ -79,8 +105,8 @@ fn open(
             meter.upstream_sent(bytes);
         });
         let talk = async {
-            if inspected {
-                carry_inspected(client, upstream, patience, exchange.permit().tenant()).await
+            if judge.has_rules() {
+                carry_inspected(client, upstream, patience, &judge).await
             } else {
                 carry_both(client, upstream, patience).await
             }
@@ -127,13 +153,13 @@ async fn carry_inspected(
     client: impl AsyncRead + AsyncWrite,
     upstream: impl AsyncRead + AsyncWrite,
     patience: Duration,
-    tenant: &Tenant,
+    judge: &SocketJudge<'_>,
 ) -> Outcome {
     let (mut client_sends, mut client_gets) = tokio::io::split(client);
     let rejection = {
         let (upstream_sends, upstream_gets) = tokio::io::split(upstream);
         let is_refused = CancellationToken::new();
-        let mut up = std::pin::pin!(carry_judged(&mut client_sends, upstream_gets, tenant));
+        let mut up = std::pin::pin!(carry_judged(&mut client_sends, upstream_gets, judge));
         let mut down = std::pin::pin!(carry_frames(upstream_sends, &mut client_gets, &is_refused));
         tokio::select! {
             ended = &mut up => match ended {
@@ -170,9 +196,9 @@ async fn carry_inspected(
 async fn carry_judged(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    tenant: &Tenant,
+    judge: &SocketJudge<'_>,
 ) -> io::Result<Option<Rejection>> {
-    let mut frames = Frames::default();
+    let mut frames = judge.frames();
     let mut bytes = vec![0; CHUNK];
     loop {
         let read = from.read(&mut bytes).await?;
@@ -181,8 +207,7 @@ async fn carry_judged(
             return Ok(None);
         }
         let mut passed = Vec::new();
-        let judge = |text: &[u8]| inspect::inspect_message(tenant, text);
-        let verdict = frames.read(&bytes[..read], &mut passed, judge);
+        let verdict = judge.read(&mut frames, &bytes[..read], &mut passed);
         let sent = write(&mut to, &passed).await;
         if let Err(rejection) = verdict {
             return Ok(Some(rejection));

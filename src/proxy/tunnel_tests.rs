@@ -2,6 +2,7 @@ use super::*;
 use crate::config::{AsyncHeader, Billing, Limits, UsageOption};
 use crate::dashscope::operation::Groups;
 use crate::telemetry::metrics::{Metrics, Reason};
+use crate::tenant::directory::Tenant;
 use tokio::io::{DuplexStream, duplex};
 
 fn tenant() -> Tenant {
@@ -35,7 +36,8 @@ async fn carried<F: Future>(script: impl FnOnce(DuplexStream, DuplexStream) -> F
     let (client, inner_client) = duplex(1 << 16);
     let (upstream, inner_upstream) = duplex(1 << 16);
     let tenant = tenant();
-    let carry = carry_inspected(inner_client, inner_upstream, Duration::from_secs(60), &tenant);
+    let judge = SocketJudge { tenant: &tenant, checks_models: true, money: None };
+    let carry = carry_inspected(inner_client, inner_upstream, Duration::from_secs(60), &judge);
     tokio::join!(carry, script(client, upstream))
 }
 

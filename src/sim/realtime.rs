@@ -92,8 +92,12 @@ impl RealtimeProtocol {
                 vec![event("conversation.item.created", json!({"item": frame["item"]}))]
             }
             "response.create" => self.respond(),
+            // A response has come to its end before the next event is read.
             "response.cancel" => {
-                vec![event("response.done", json!({"response": {"id": id("resp"), "status": "cancelled"}}))]
+                vec![coded_error(
+                    "response_cancel_not_active",
+                    "Cancellation failed: no active response found",
+                )]
             }
             "session.finish" => {
                 let mut outputs = if self.text.is_empty() { Vec::new() } else { self.respond() };
@@ -172,8 +176,11 @@ fn event(kind: &str, mut fields: Value) -> SessionOutput {
 }
 
 fn error(message: &str) -> SessionOutput {
-    let error =
-        json!({"type": "invalid_request_error", "code": "invalid_value", "message": message, "param": null});
+    coded_error("invalid_value", message)
+}
+
+fn coded_error(code: &str, message: &str) -> SessionOutput {
+    let error = json!({"type": "invalid_request_error", "code": code, "message": message, "param": null});
     event("error", json!({"error": error}))
 }
 

@@ -8,6 +8,7 @@ mod left;
 mod own;
 mod prices;
 mod reprice;
+mod socket_money;
 mod sockets;
 mod streams;
 

@@ -15,21 +15,25 @@ pub struct FrameUsage {
     pub is_final: bool,
     /// The task has failed. If no message told its use, then nothing was used.
     pub is_failure: bool,
+    /// The response was cancelled. If none had begun under its id, then nothing was used: a client may cancel where
+    /// nothing runs.
+    pub is_cancelled: bool,
 }
 
-/// Reads a text message; `None` if it tells neither use nor an end, as most do. A task is `run-task`'s.
+/// Reads a text message; `None` if it tells neither use nor an end, as most do, nor the begin of a response. A task is
+/// `run-task`'s.
 pub fn of_frame(text: &[u8]) -> Option<FrameUsage> {
-    let may_end = ENDS.iter().any(|end| memmem::find(text, end).is_some());
-    if !may_end && !object::may_have_usage(text) {
+    let may_matter = MARKS.iter().any(|mark| memmem::find(text, mark).is_some());
+    if !may_matter && !object::may_have_usage(text) {
         return None;
     }
     let [header, payload, kind, response] = object::fields(text, ["header", "payload", "type", "response"])?;
-    let told = match header {
-        Some(header) => of_task(header, payload)?,
-        None if kind.and_then(object::unquoted) == Some("response.done") => of_response(response?)?,
-        None => return None,
-    };
-    (told.is_final || told.reading.is_some()).then_some(told)
+    match (header, kind.and_then(object::unquoted)) {
+        (Some(header), _) => of_task(header, payload).filter(|told| told.is_final || told.reading.is_some()),
+        (None, Some("response.done")) => of_response(response?, true),
+        (None, Some("response.created")) => of_response(response?, false),
+        (None, _) => None,
+    }
 }
 
 fn of_task(header: &[u8], payload: Option<&[u8]>) -> Option<FrameUsage> {
@@ -41,16 +45,19 @@ fn of_task(header: &[u8], payload: Option<&[u8]>) -> Option<FrameUsage> {
         reading: usage.map(read),
         is_final: matches!(event, "task-finished" | "task-failed"),
         is_failure: event == "task-failed",
+        is_cancelled: false,
     })
 }
 
-fn of_response(response: &[u8]) -> Option<FrameUsage> {
+fn of_response(response: &[u8], is_final: bool) -> Option<FrameUsage> {
     let [id, status, usage] = object::fields(response, ["id", "status", "usage"])?;
+    let status = status.and_then(object::unquoted);
     Some(FrameUsage {
         id: object::unquoted(id?)?.into(),
         reading: usage.map(read),
-        is_final: true,
-        is_failure: status.and_then(object::unquoted) == Some("failed"),
+        is_final,
+        is_failure: is_final && status == Some("failed"),
+        is_cancelled: is_final && status == Some("cancelled"),
     })
 }
 
@@ -58,8 +65,8 @@ fn read(usage: &[u8]) -> Reading {
     family::read(usage, false)
 }
 
-/// Parts of messages that end a task or a response.
-const ENDS: [&[u8]; 3] = [b"task-finished", b"task-failed", b"response.done"];
+/// Parts of messages that end a task or a response, or begin a response.
+const MARKS: [&[u8]; 4] = [b"task-finished", b"task-failed", b"response.done", b"response.created"];
 
 #[cfg(test)]
 mod tests {
@@ -104,9 +111,15 @@ mod tests {
             (r#"{"type":"response.done","response":{"id":"r","status":"cancelled"}}"#, "r", false),
             (r#"{"type":"response.done","response":{"id":"r","status":"failed","usage":null}}"#, "r", true),
         ] {
-            let expected = FrameUsage { id: id.into(), reading: None, is_final: true, is_failure };
+            let is_cancelled = text.contains("cancelled");
+            let expected =
+                FrameUsage { id: id.into(), reading: None, is_final: true, is_failure, is_cancelled };
             assert_eq!(of_frame(text.as_bytes()), Some(expected), "{text}");
         }
+        let begun =
+            br#"{"type":"response.created","response":{"id":"r","status":"in_progress","usage":null}}"#;
+        let told = of_frame(begun).expect("a begin");
+        assert_eq!((&*told.id, told.reading, told.is_final), ("r", None, false));
         let odd = br#"{"header":{"task_id":"t","event":"task-finished"},"payload":{"usage":{"count":1}}}"#;
         let reading = of_frame(odd).and_then(|told| told.reading);
         assert_eq!(reading, Some(Reading::Unread { raw: Some(r#"{"count":1}"#.into()) }));

@@ -86,7 +86,8 @@ fn value_end(text: &[u8]) -> Option<usize> {
     }
 }
 
-fn text_end(text: &[u8]) -> Option<usize> {
+/// The length of the text, quotes included, that `text` begins with.
+pub(super) fn text_end(text: &[u8]) -> Option<usize> {
     let mut at = text.starts_with(b"\"").then_some(1)?;
     loop {
         at += memchr2(b'"', b'\\', text.get(at..)?)?;

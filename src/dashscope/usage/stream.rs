@@ -36,6 +36,10 @@ pub struct StreamUsage {
     pub events: u64,
     /// The bytes of their data, JSON included.
     pub data_bytes: u64,
+    /// The stream broke off: by an error behind its first event, or as a message whose last use did not come.
+    pub is_cut: bool,
+    /// The use is that of the beginning of a message alone, which has next to no output.
+    pub is_beginning: bool,
 }
 
 impl StreamReader {
@@ -56,7 +60,14 @@ impl StreamReader {
     /// The use of all that has come.
     pub fn finish(mut self) -> StreamUsage {
         self.end_line();
-        StreamUsage { reading: self.reading(), events: self.events, data_bytes: self.data_bytes }
+        let is_beginning = !self.start.is_empty() && self.last.is_empty();
+        StreamUsage {
+            reading: self.reading(),
+            events: self.events,
+            data_bytes: self.data_bytes,
+            is_cut: is_beginning || self.errors > 0 && self.events > 0,
+            is_beginning,
+        }
     }
 
     fn reading(&self) -> Reading {
@@ -220,11 +231,23 @@ mod tests {
             "event: error\ndata: {\"type\":\"error\",\"error\":{}}\n\n",
             "data: {\"error\":{\"message\":\"m\"}}\n\ndata: [DONE]\n\n",
         ] {
-            let expected = StreamUsage { reading: Reading::Unused, events: 0, data_bytes: 0 };
+            let expected = StreamUsage {
+                reading: Reading::Unused,
+                events: 0,
+                data_bytes: 0,
+                is_cut: false,
+                is_beginning: false,
+            };
             assert_eq!(read([stream.as_bytes()]), expected, "{stream}");
             let behind = CHAT.split_once("data: {\"choices\":[],").expect("two chunks").0.to_owned() + stream;
-            assert_eq!(read([behind.as_bytes()]).reading, Reading::Unread { raw: None }, "{behind}");
+            let told = read([behind.as_bytes()]);
+            assert_eq!((told.reading, told.is_cut), (Reading::Unread { raw: None }, true), "{behind}");
+            let message = MESSAGES.split_once("event: message_delta").expect("a delta").0.to_owned() + stream;
+            let told = read([message.as_bytes()]);
+            assert!(told.is_cut && told.is_beginning, "{told:?}");
         }
+        let whole = read([MESSAGES.as_bytes()]);
+        assert!(!whole.is_cut && !whole.is_beginning);
     }
 
     /// Callers write what is repeated as a text, as arguments of a tool, or as the metadata of a response.

@@ -90,6 +90,8 @@ pub(super) struct Exchange {
     pub call_hold: RefCell<Option<CallHold>>,
     /// Progress of the request's body.
     pub upload: OnceCell<Rc<Progress>>,
+    /// Bytes of the request's body that surely are no tokens, as far as they were counted.
+    pub frame_bytes: Cell<u64>,
     /// The client did not ask for the event of a stream that tells the use.
     pub hides_usage: Cell<bool>,
     /// Held while the answer is read on without its client.
@@ -170,6 +172,7 @@ impl Exchange {
             held_money: RefCell::default(),
             call_hold: RefCell::default(),
             upload: OnceCell::new(),
+            frame_bytes: Cell::new(0),
             hides_usage: Cell::new(false),
             read_on_slot: OnceCell::new(),
             carried_in: Cell::new(0),

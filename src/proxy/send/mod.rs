@@ -21,13 +21,16 @@ use self::choose::Choice;
 use self::classify::Classified;
 use self::forward::NoAnswer;
 use self::pace::{NoAttempt, SubmitWait};
+pub(super) use self::reserve::hold_for_call;
 use self::rewrite::Outbound;
 use crate::account::Account;
 use crate::account::choice::{AccountFeedback, TriedAccounts};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::refusal::{self, RefusalCause};
+use crate::dashscope::usage;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::exchange::spans::AttemptSpan;
+use crate::proxy::meter;
 use crate::proxy::passage::Passage;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::resolve;
@@ -146,6 +149,10 @@ impl Proxy {
             }
             exchange.note_model(choice.known_model());
             if !permit.submits() {
+                // Only streams often tell no use, or break off before they do.
+                if meter::is_stream(response.headers()) {
+                    exchange.frame_bytes.set(usage::frame_bytes(&progress.beginning(usize::MAX)));
+                }
                 progress.forget();
             }
             return self.accept(response, is_hidden, &choice, route, account, &exchange).await;

@@ -9,7 +9,9 @@ use uuid::Uuid;
 use super::choose::Choice;
 use crate::account::Account;
 use crate::config::{Billing, Unpriced};
+use crate::dashscope::operation::ModelLocation;
 use crate::dashscope::usage::{MostUse, Unit};
+use crate::limits::{CallHold, CallHolds};
 use crate::proxy::admit::permit::Permit;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::held_money::HeldMoney;
@@ -41,6 +43,10 @@ impl Proxy {
         body: &mut Upload,
     ) -> Result<Option<NeededMoney>, Rejection> {
         let billing = &permit.tenant().billing;
+        if billing.has_limit() && route.operation.model_location() == Some(ModelLocation::Messages) {
+            // Each task in the socket is judged anew: the handshake needs only that something is left.
+            return Ok(Some(NeededMoney { model: Box::default(), amount: Amount::ZERO }));
+        }
         let costs = permit.submits() || route.operation.is_inference() || route.operation.is_socket();
         if !billing.has_limit() || !costs {
             return Ok(None);
@@ -76,16 +82,12 @@ impl Proxy {
         let Some(NeededMoney { model, amount }) = needed else { return Ok(()) };
         let permit = exchange.permit();
         let (tenant, now) = (permit.tenant(), self.shared.store.now());
-        let limits =
-            MoneyLimits { budgets: tenant.billing.budgets.clone(), is_prepaid: tenant.billing.prepaid };
         let store = &self.shared.store;
         if !permit.submits() {
             if exchange.call_hold.borrow().is_some() {
                 return Ok(());
             }
-            let check = |held| store.standing(&tenant.name).check(&limits, *amount, held, now, store.zone());
-            let held = self.shared.call_holds.hold_for_call(&tenant.name, *amount, check);
-            exchange.call_hold.replace(Some(held.map_err(|limit| refused(exchange, limit, now))?));
+            exchange.call_hold.replace(Some(hold(exchange, &self.shared.call_holds, *amount)?));
             return Ok(());
         }
         // Held in memory until the store has it, so that calls leave room.
@@ -100,7 +102,7 @@ impl Proxy {
             mount: Arc::clone(&exchange.route().mount(exchange.directory()).prefix),
             made_at: now,
             amount: *amount,
-            limits,
+            limits: limits(&tenant.billing),
             held_for_calls,
         };
         // Kept before it is written: a client that leaves meanwhile, or a store that does not answer in time, frees it.
@@ -117,6 +119,32 @@ impl Proxy {
             }
         }
     }
+}
+
+/// Holds money in memory for a call, or for a task in a WebSocket.
+///
+/// # Errors
+/// `Money`.
+pub(in crate::proxy) fn hold_for_call(
+    exchange: &Exchange,
+    call_holds: &Arc<CallHolds>,
+    model: &str,
+    most: &MostUse,
+) -> Result<CallHold, Rejection> {
+    hold(exchange, call_holds, amount(&exchange.permit().tenant().billing, model, most)?)
+}
+
+fn hold(exchange: &Exchange, call_holds: &Arc<CallHolds>, amount: Amount) -> Result<CallHold, Rejection> {
+    let (tenant, store) = (exchange.permit().tenant(), exchange.ledger());
+    let now = store.now();
+    let limits = limits(&tenant.billing);
+    let check = |held| store.standing(&tenant.name).check(&limits, amount, held, now, store.zone());
+    let held = call_holds.hold_for_call(&tenant.name, amount, check);
+    held.map_err(|limit| refused(exchange, limit, now))
+}
+
+fn limits(billing: &Billing) -> MoneyLimits {
+    MoneyLimits { budgets: billing.budgets.clone(), is_prepaid: billing.prepaid }
 }
 
 /// The greatest possible cost.

@@ -106,7 +106,7 @@ fn assert_refused(answer: &Message, reason: &str) {
 }
 
 /// Spent and held of the tenant, from the store.
-fn standing(gateway: Gateway) -> [String; 2] {
+pub(super) fn standing(gateway: Gateway) -> [String; 2] {
     let directory = gateway.stop();
     let store = Store::open(&directory.path().join("dashgate.db")).expect("a store");
     let standing = store.standing("one");

@@ -90,7 +90,7 @@ fn a_stream_that_tells_no_use_is_estimated_and_never_free() {
     ask_chat(&gateway);
     let entry = only(gateway);
     assert_eq!(entry.units.get(OutputToken), 2_000);
-    assert!(entry.units.get(InputToken) > 10_000, "{:?}", entry.units);
+    assert!((2_000..10_000).contains(&entry.units.get(InputToken)), "{:?}", entry.units);
     assert_eq!(entry.flags.names().collect::<Vec<_>>(), ["estimated"]);
 }
 

@@ -244,6 +244,35 @@ fn a_stream_that_tells_no_use_is_billed() {
     assert_eq!(line["usage"], json!({"prompt_tokens": 2, "completion_tokens": 9, "total_tokens": 11}));
 }
 
+/// A stream that broke off before it told its output was entered with none. An event of the simulator is about two tokens.
+#[test]
+fn a_stream_that_is_broken_by_an_error_is_estimated_and_cut() {
+    let (simulator, gateway) = both();
+    let asked = json!([{"role": "user", "content": "hello there, tell me a story"}]);
+    let body = json!({"model": "qwen-plus", "messages": asked, "stream": true, "max_tokens": 100,
+        "sim": {"fail_after": 4}, "stream_options": {"include_usage": true}});
+    for (count, path) in
+        ["/apps/anthropic/v1/messages", "/compatible-mode/v1/chat/completions"].iter().enumerate()
+    {
+        let got = gateway.ask(message(&format!("POST {path}"), &[&bearer()], &body.to_string()));
+        assert!(got.text().contains("told to break"), "{}", got.text());
+        eventually("the stream is entered", || entries(&gateway).len() == count + 1);
+        let entry =
+            entries(&gateway).into_iter().find(|entry| text(&entry["mount"]) == "/").expect("an entry");
+        assert_eq!(entry["flags"], json!(["estimated", "cut"]), "{entry}");
+    }
+    let bill = bill(&simulator);
+    let number = |units: &Value, unit: &str| text(&units[unit]).parse::<f64>().expect("a number");
+    let lines = listed(&bill, "calls").iter();
+    let entries = entries(&gateway);
+    for (line, entry) in lines.zip(&entries) {
+        for unit in ["input_token", "output_token"] {
+            let [billed, entered] = [line, entry].map(|charge| number(&charge["units"], unit));
+            assert!((billed / 2.0..=3.0 * billed + 3.0).contains(&entered), "{line} {entry}");
+        }
+    }
+}
+
 /// Reads events until one of this name; `place` gives the name of an event.
 async fn until(socket: &mut Socket, name: &str, place: impl Fn(&Value) -> &Value) {
     while place(&next_event(socket).await) != name {}
