@@ -74,7 +74,7 @@ impl Changes {
         let AdminSettings { listen: _, token, tls: admin_tls } = admin;
         let SubmitSettings { max_wait } = submit;
         let TraceSettings { propagate } = traces;
-        let UsageSettings { currency, zone: _, keep: _, lost } = usage;
+        let UsageSettings { currency, zone: _, keep: _, lost, strict } = usage;
         let before = &old.settings;
         let settings = [
             ("submit.max_wait", before.submit.max_wait != *max_wait),
@@ -85,6 +85,7 @@ impl Changes {
             ("server.tls", before.server.tls != *server_tls),
             ("usage.currency", before.usage.currency != *currency),
             ("usage.lost", before.usage.lost != *lost),
+            ("usage.strict", before.usage.strict != *strict),
             ("traces.propagate", before.traces.propagate != *propagate),
             (
                 "server.auth_failures_per_second",
@@ -131,7 +132,7 @@ impl StartSettings {
         } = &config.settings.server;
         let AdminSettings { listen: admin, token: _, tls: _ } = &config.settings.admin;
         let StoreSettings { path: store } = &config.settings.store;
-        let UsageSettings { currency: _, zone, keep, lost: _ } = config.settings.usage;
+        let UsageSettings { currency: _, zone, keep, lost: _, strict: _ } = config.settings.usage;
         Self { listen: *listen, workers: *workers, admin: *admin, store: store.clone(), zone, keep }
     }
 

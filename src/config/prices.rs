@@ -21,6 +21,8 @@ pub struct UsageSettings {
     /// Time for which entries are kept. Read at a start only.
     pub keep: Duration,
     pub lost: LostTasks,
+    /// The end of an answer waits until its entry is durable.
+    pub strict: bool,
 }
 
 /// What a task costs that DashScope forgot before it told an end.
@@ -65,7 +67,7 @@ impl Billing {
 
 impl Default for UsageSettings {
     fn default() -> Self {
-        Self { currency: "CNY".into(), zone: Zone::CHINA, keep: KEEP, lost: LostTasks::Free }
+        Self { currency: "CNY".into(), zone: Zone::CHINA, keep: KEEP, lost: LostTasks::Free, strict: false }
     }
 }
 
@@ -88,6 +90,7 @@ pub(super) struct RawUsage {
     zone: Option<Text>,
     keep: Option<Text>,
     lost: Option<Text>,
+    strict: Option<Located<bool>>,
 }
 
 /// A row of `[[prices]]` as written.
@@ -120,12 +123,14 @@ struct RawBudget {
 pub(super) fn read_usage(node: Node<'_>) -> Option<RawUsage> {
     let mut table = node.table("write [usage]")?;
     let mut text = |name, hint: &str| table.field(name).and_then(|node| node.string(hint));
-    let usage = RawUsage {
+    let mut usage = RawUsage {
         currency: text("currency", "write it like \"CNY\""),
         zone: text("zone", ZONE_HINT),
         keep: text("keep", "write it like \"400d\""),
         lost: text("lost", "\"free\" or \"hold\""),
+        strict: None,
     };
+    usage.strict = table.field("strict").and_then(|node| node.boolean());
     table.finish();
     Some(usage)
 }
@@ -189,6 +194,7 @@ pub(super) fn check_usage(reader: &ConfigReader<'_>, file: &RawUsage) -> UsageSe
             |text| one_of(text, &[("free", LostTasks::Free), ("hold", LostTasks::Hold)]),
             usual.lost,
         ),
+        strict: file.strict.as_ref().map_or(usual.strict, |written| written.value),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Metering: what a call used, read from a copy of its answer while that passes, for the ledger. Bytes pass untouched, and
 //! a copy shares their memory.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use crate::dashscope::coding;
 use crate::dashscope::headers::REQUEST_ID;
 use crate::dashscope::operation::Operation;
 use crate::dashscope::usage::{self, AnswerPart, Reading, StreamReader, Usage};
-use crate::store::{Change, Entry, EntryFlags, EntrySource, Remark};
+use crate::store::{Change, CommitFault, Entry, EntryFlags, EntrySource, Remark, StoreFault, StoreHealth};
 
 /// Reader of one answer.
 #[derive(Debug)]
@@ -75,6 +76,37 @@ impl CallMeter {
 
     /// Enters the use. `is_whole`: the answer came to its end.
     pub(super) fn finish(self, is_whole: bool, exchange: &Exchange) {
+        if let Some(entry) = self.read(is_whole, exchange) {
+            enter(entry, exchange);
+        }
+    }
+
+    /// Enters the use of a whole answer; the future ends once the entry is durable, or can't be in time. `None` if nothing
+    /// was used.
+    pub(super) fn finish_durably(self, exchange: &Exchange) -> Option<impl Future<Output = ()> + use<>> {
+        let entry = Arc::new(self.read(true, exchange)?);
+        let (store, directory) = (exchange.ledger().clone(), Arc::clone(exchange.directory()));
+        let hold = exchange.call_hold.take();
+        Some(async move {
+            let change = Change::Enter(Arc::clone(&entry));
+            let fault = match store.health() {
+                StoreHealth::Writable => store.commit_with(change, hold).await.err(),
+                StoreHealth::Unwritable(fault) => Some(match store.ride_with(change, hold) {
+                    true => CommitFault::Unclear(StoreFault::clone(&fault)),
+                    false => CommitFault::NotMade(StoreFault::clone(&fault)),
+                }),
+            };
+            if !matches!(fault, Some(CommitFault::NotMade(_))) {
+                directory.count_use(&entry);
+            }
+            if let Some(fault) = fault {
+                tracing::error!(%fault, "an answer ended before the entry of its use was durable");
+            }
+        })
+    }
+
+    /// The entry of the use; `None` if nothing was used.
+    fn read(self, is_whole: bool, exchange: &Exchange) -> Option<Entry> {
         let Self { request_id, codings, answer } = self;
         let mut flags = EntryFlags { is_cut: !is_whole, ..EntryFlags::default() };
         let (reading, part) = match answer {
@@ -108,10 +140,10 @@ impl CallMeter {
             }
             Some(_) | None => reading,
         };
-        let Some((usage, is_unread)) = reading.into_use() else { return };
+        let (usage, is_unread) = reading.into_use()?;
         flags.is_unread |= is_unread;
         let model = exchange.model.get().cloned().unwrap_or_default();
-        enter(entry(EntrySource::Call(request_id), model, usage, flags, exchange), exchange);
+        Some(entry(EntrySource::Call(request_id), model, usage, flags, exchange))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -26,6 +26,8 @@ pub struct Observed {
     /// Present until the use of the call is entered.
     meter: Option<Box<CallMeter>>,
     taker: Option<Box<UsageTaker>>,
+    /// The end of an answer whose entry must be durable first.
+    waiting_end: Option<Box<WaitingEnd>>,
     has_client: bool,
     exchange: Rc<Exchange>,
 }
@@ -35,6 +37,13 @@ enum BodySource {
     Stream(Download),
     /// `None` marks the end of the body. If the channel closes without it, the rest of the body was given up.
     Pumped(mpsc::Receiver<Option<Piece>>),
+}
+
+struct WaitingEnd {
+    /// Ends when the entry is durable, or can't be in time.
+    entered: Pin<Box<dyn Future<Output = ()>>>,
+    /// The last piece; `None` for the end behind it.
+    piece: Option<Piece>,
 }
 
 type Piece = Result<Frame<Bytes>, DownloadFault>;
@@ -106,6 +115,7 @@ fn observe(mut response: Response<BodySource>, exchange: &Rc<Exchange>) -> Respo
         source,
         meter,
         taker,
+        waiting_end: None,
         has_client: true,
         exchange: Rc::clone(exchange),
     });
@@ -153,6 +163,32 @@ impl Observed {
         }
     }
 
+    /// The next piece for the client. The last one waits for the entry of the call where that must be durable.
+    fn next_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        loop {
+            if let Some(end) = &mut self.waiting_end {
+                ready!(end.entered.as_mut().poll(cx));
+                return Poll::Ready(self.waiting_end.take().and_then(|end| end.piece));
+            }
+            let next = self.next_frame(cx);
+            let ends = match &next {
+                Poll::Ready(None) => true,
+                Poll::Ready(Some(Ok(_))) => self.is_end_stream(),
+                Poll::Ready(Some(Err(_))) | Poll::Pending => false,
+            };
+            if !(ends && self.meter.is_some() && self.exchange.directory().settings.usage.strict) {
+                return next;
+            }
+            let entered = self.meter.take().and_then(|meter| meter.finish_durably(&self.exchange));
+            match (entered, next) {
+                (Some(entered), Poll::Ready(piece)) => {
+                    self.waiting_end = Some(Box::new(WaitingEnd { entered: Box::pin(entered), piece }));
+                }
+                (_, next) => return next,
+            }
+        }
+    }
+
     /// Enters the use of the call, once.
     fn enter(&mut self, is_whole: bool) {
         if let Some(meter) = self.meter.take() {
@@ -167,7 +203,14 @@ impl Drop for Observed {
         if self.may_be_read_on() {
             let exchange = Rc::clone(&self.exchange);
             let source = std::mem::replace(&mut self.source, BodySource::Whole(Bytes::new()));
-            let rest = Self { source, meter: self.meter.take(), taker: None, has_client: false, exchange };
+            let rest = Self {
+                source,
+                meter: self.meter.take(),
+                taker: None,
+                waiting_end: None,
+                has_client: false,
+                exchange,
+            };
             return self.exchange.reading_on().read(rest.read_rest());
         }
         self.enter(false);
@@ -211,7 +254,7 @@ impl Body for Observed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, DownloadFault>>> {
         self.exchange.stopwatch.set_waiting(Awaited::Client, false);
-        let next = self.next_frame(cx);
+        let next = self.next_piece(cx);
         if let Poll::Ready(Some(Ok(frame))) = &next {
             self.exchange.carry_out(frame.data_ref().map_or(0, |data| data.len() as u64));
         }
@@ -228,7 +271,7 @@ impl Body for Observed {
     }
 
     fn is_end_stream(&self) -> bool {
-        if self.taker.as_ref().is_some_and(|taker| !taker.is_empty()) {
+        if self.waiting_end.is_some() || self.taker.as_ref().is_some_and(|taker| !taker.is_empty()) {
             return false;
         }
         match &self.source {
@@ -239,7 +282,7 @@ impl Body for Observed {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.taker.is_some() {
+        if self.taker.is_some() || self.waiting_end.is_some() {
             return SizeHint::default();
         }
         match &self.source {

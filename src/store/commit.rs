@@ -30,7 +30,7 @@ impl Store {
             None => Err(CommitFault::NotMade(self.state.because(StoreCause::TooLarge))),
             Some(stored) => match change.secret_of() {
                 Some(key_id) => self.write_secret(Arc::clone(key_id), stored).await,
-                None => self.write(stored).await,
+                None => self.write(stored, None).await,
             },
         };
         let is_due = match replayed {
@@ -61,6 +61,19 @@ impl Store {
             self.state.count_lost();
         }
         is_queued
+    }
+
+    /// [`Store::ride_with`], and waits until the change is durable, for as long as a change may take. A change that was
+    /// polled once is written even if its future is dropped, unless the queue is full.
+    ///
+    /// # Errors
+    /// Why the change was not written in time.
+    pub async fn commit_with(
+        &self,
+        change: Change,
+        kept: Option<impl fmt::Debug + Send + 'static>,
+    ) -> Result<Outcome, CommitFault> {
+        self.write(change, kept.map(|kept| Box::new(kept) as Box<dyn fmt::Debug + Send>)).await
     }
 
     /// Writes a change that brings a secret, and takes it back if its outcome does not come in time, or its caller goes.
@@ -97,10 +110,14 @@ impl Store {
     }
 
     /// Writes a change that stays queued whatever its caller does.
-    async fn write(&self, change: Change) -> Result<Outcome, CommitFault> {
+    async fn write(
+        &self,
+        change: Change,
+        kept: Option<Box<dyn fmt::Debug + Send>>,
+    ) -> Result<Outcome, CommitFault> {
         let deadline = Instant::now() + self.patience;
         let (reply, outcome) = oneshot::channel();
-        let queued = self.queue(QueuedChange { change, reply, withdrawable: None, _kept: None });
+        let queued = self.queue(QueuedChange { change, reply, withdrawable: None, _kept: kept });
         if let Some(queued) = queued.map_err(CommitFault::NotMade)? {
             // Boxed, as a full queue is rare and its future is large.
             Box::pin(self.wait_for_room(queued, deadline)).await.map_err(CommitFault::NotMade)?;

@@ -11,6 +11,7 @@ mod reprice;
 mod socket_money;
 mod sockets;
 mod streams;
+mod strict;
 
 use std::io::Write;
 use std::ops::ControlFlow;

@@ -69,6 +69,7 @@ const ROWS: &[Row] = &[
     ("usage.zone", "zone = \"+08:00\"", "zone = \"+00:00\"", Restart("usage.zone")),
     ("usage.keep", "keep = \"400d\"", "keep = \"90d\"", Restart("usage.keep")),
     ("usage.lost", "lost = \"free\"", "lost = \"hold\"", Setting("usage.lost")),
+    ("usage.strict", "strict = false", "strict = true", Setting("usage.strict")),
     ("prices.list", "list = \"default\" # moves", "list = \"second\"", TENANT),
     ("prices.models", "models = [\"wan2.7-r2v\"]", "models = [\"wan2.7-videoedit\"]", TENANT),
     ("prices.unit", "unit = \"input_token\"", "unit = \"output_token\"", TENANT),
@@ -149,7 +150,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// Number of the first rows, whose keys the example shows.
-const SHOWN: usize = 99;
+const SHOWN: usize = 100;
 
 const PRICES: &str = r#"
 [usage]
@@ -157,6 +158,7 @@ currency = "CNY"
 zone = "+08:00"
 keep = "400d"
 lost = "free"
+strict = false
 [[prices]]
 list = "default" # moves
 models = ["wan2.7-r2v"]
