@@ -194,7 +194,8 @@ pub(super) fn instant(datetime: &Datetime) -> Result<SystemTime, ValueFault> {
     } else {
         SystemTime::UNIX_EPOCH.checked_add(whole)
     };
-    moment.ok_or_else(not_a_moment)
+    let fraction = Duration::from_nanos(time.nanosecond.unwrap_or(0).into());
+    moment.and_then(|moment| moment.checked_add(fraction)).ok_or_else(not_a_moment)
 }
 
 fn not_a_moment() -> ValueFault {
@@ -226,6 +227,7 @@ mod tests {
         for text in [
             "1970-01-01T00:00:00Z",
             "2000-02-29T23:59:59Z",
+            "2026-12-01T00:00:00.001Z",
             "2024-12-31T12:00:00Z",
             "2100-03-01T00:00:00Z",
             "9999-12-31T23:59:59Z",

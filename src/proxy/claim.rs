@@ -140,7 +140,7 @@ fn new_task(
     let (permit, directory) = (exchange.permit(), exchange.directory());
     let status = status.unwrap_or(Status::Unknown);
     let (model, now) = (exchange.model.get().cloned().unwrap_or_default(), SystemTime::now());
-    let terms = permit.tenant().billing.terms(&model, now - exchange.stopwatch.began().elapsed());
+    let terms = permit.tenant().billing.terms(&model, now);
     Arc::new(TaskRecord {
         id: Arc::clone(id),
         tenant: Arc::clone(&permit.tenant().name),
