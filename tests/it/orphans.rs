@@ -483,7 +483,12 @@ fn the_retries_of_an_sdk_get_the_task_whose_answer_was_lost() {
     client.run_at(gateway.address, &folder.path().join("tasks"), Duration::from_secs(120));
     // One made the account's key known, and one is the SDK's.
     assert_eq!(simulator.tasks().len(), 2);
+    let key = format!("Authorization: Bearer {TENANT_KEY}");
     eventually("both tasks are entered", || {
+        // A task that no client polls is asked for once a minute.
+        for task in simulator.tasks() {
+            gateway.ask(message(&format!("GET /api/v1/tasks/{}", task.id), &[&key], ""));
+        }
         let entries = gateway.administer("GET /admin/usage/entries", "").json();
         let entries = entries["entries"].as_array().expect("entries").clone();
         let flags: Vec<&Value> = entries.iter().map(|entry| &entry["flags"]).collect();
