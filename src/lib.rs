@@ -36,6 +36,8 @@
 //! - `authorize` (does this task belong to this tenant?) comes after `admit`, so that guesses of task ids use up the limits
 //!   of the guesser's own key.
 //! - A submit with an `Idempotency-Key` is noted before it is sent; `replay` answers one that comes again.
+//! - `reserve` (hold the greatest possible cost of a call whose tenant's money is limited) stands in `send`, between `pace`
+//!   and `rewrite`: a call that can't be paid for is never sent.
 //! - `claim` (record durably whose task this is) completes before the client sees the task's id.
 //! - A submit whose answer is lost is in doubt. The querier searches the account's list for its task, and `adopt` gives the
 //!   task to its tenant, or frees the submit's `Idempotency-Key`.
@@ -59,10 +61,10 @@
 //! | [`tasks`] | which tenant owns which task: the task index and its pages |
 //! | [`tenant`] | who may call: virtual keys, certificates, the directory |
 //! | [`account`] | Alibaba accounts: keys, health, cooldown, choice, pace of submits, owners of uploads |
-//! | [`limits`] | rates, slots, tasks in flight, auth failures |
+//! | [`limits`] | rates, slots, tasks in flight, auth failures, money held for calls that run |
 //! | [`telemetry`] | metrics, access log, traces, stopwatch |
-//! | [`reports`] | sums of the ledger's entries, as operators and tenants ask for them |
-//! | [`store`] | durable state: tasks and uploads with their owners, virtual keys, submits that may be repeated, the ledger; the replay of changes |
+//! | [`reports`] | sums of the ledger's entries, as operators and tenants ask for them; budgets as they stand |
+//! | [`store`] | durable state: tasks and uploads with their owners, virtual keys, submits that may be repeated, the ledger, money held for tasks; the replay of changes |
 //! | [`config`] | from the file to a checked `Config`; all faults at once, with line and column |
 //! | [`net`] | streams, TLS, certificates, timers, dialling and egress proxies, a one-shot HTTP client, the tests for public addresses and for hosts of this machine |
 //! | [`usage`] | money: prices, what a use costs by them, budgets, the zone of days |
@@ -81,7 +83,7 @@
 //! | a mount | a row in the configuration |
 //! | an operation | a variant with its row of facts in [`dashscope::operation`]; the compiler then lists `admit` and `authorize` |
 //! | a dialect | a variant of [`config::Dialect`]; the compiler lists `route` and `submit`; then operations, and its stages in a folder of `proxy/` |
-//! | a store engine | the files of `store/` that name SQLite: `file`, `rows`, `ledger`, `idempotency`, `expiry`, `schema`, `writer`, `fault` |
+//! | a store engine | the files of `store/` that name SQLite: `adoption`, `expiry`, `fault`, `file`, `holds`, `idempotency`, `ledger`, `operator_entry`, `probe`, `rows`, `schema`, `settlement`, `sums`, `writer` |
 //! | a refusal | a variant of `proxy::rejection::Rejection` with its row, its label in [`telemetry::metrics::Reason`], and its row in the guide's `troubleshooting.md` |
 //! | a metric | a family in [`telemetry::metrics`], one line where it is recorded, and its row in the guide's `observability.md` |
 //! | a configuration key | a field with its check in [`config`], its lines in the example and in the schema, and its row in the guide's `reference.md`; tests compare the four |
@@ -100,7 +102,7 @@
 //! | word | meaning |
 //! |---|---|
 //! | client, upstream | the two peers of the gateway |
-//! | tenant | a team or a customer: who is limited |
+//! | tenant | a team or a customer: who is limited, and pays |
 //! | virtual key, key id | the secret that we issued, and its name in logs |
 //! | upstream key | our DashScope credential |
 //! | account | one Alibaba Cloud account: one namespace of tasks, one set of quotas, some upstream keys |
@@ -111,6 +113,10 @@
 //! | ledger, entry | what was used, by whom; one record of use, written once |
 //! | bill | what the simulator would charge, against which tests hold the ledger |
 //! | settle | record a task's end with its entry |
+//! | price, rate, terms | a row of a list of prices; the price of one unit; the rates of a model for a tenant at a moment |
+//! | charge | what an entry of use costs its tenant |
+//! | budget, credit, correction | the most that a tenant may spend in a period; money that it paid in; a change of what it was charged |
+//! | hold | money that is reserved for what runs: in the store for a submit and its task, in memory for a call |
 //! | claim, owner | record a new task's id; whose task it is |
 //! | orphan, adopt | a task on an account's list that no client was told of; give it to its tenant |
 //! | exchange, outcome, reason | one request and its answer; how it ended; why it was refused |
