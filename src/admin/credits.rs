@@ -19,7 +19,7 @@ use crate::dashscope::usage::Units;
 use crate::store::{
     Change, Entry, EntryFlags, EntrySource, OperatorKind, Outcome, REPRICED, Remark, Store, StoreFault,
 };
-use crate::usage::{Amount, Charge, Period};
+use crate::usage::{Amount, Charge};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -111,7 +111,7 @@ impl Admin {
     fn with_money(&self, tenant: &str, mut shown: Value) -> Value {
         let standing = self.shared.store.standing(tenant);
         shown["balance"] = standing.balance().to_string().into();
-        shown["spent"] = standing.spent[Period::Total as usize].to_string().into();
+        shown["spent"] = standing.total_spent().to_string().into();
         shown["held"] = standing.held.to_string().into();
         shown["currency"] = (*self.shared.directory.load().settings.usage.currency).into();
         shown

@@ -1,4 +1,4 @@
-//! Watch over budgets: a line in the log when most of one is used, and when all of it is.
+//! Watch over budgets: a line in the log when 80 % of one is used, and when all of it is.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,8 +31,9 @@ struct ToldLevel {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum BudgetLevel {
-    Most,
-    All,
+    /// 80 % is used.
+    Low,
+    UsedUp,
 }
 
 impl BudgetWatch {
@@ -61,8 +62,8 @@ impl BudgetWatch {
 fn judge(told: Option<ToldLevel>, budget: &BudgetStanding) -> (Option<ToldLevel>, Option<BudgetLevel>) {
     let told = told.filter(|told| told.until == budget.renews_at);
     let level = match budget.used_ratio() {
-        used if used >= 1.0 => BudgetLevel::All,
-        used if used >= MOST => BudgetLevel::Most,
+        used if used >= 1.0 => BudgetLevel::UsedUp,
+        used if used >= LOW => BudgetLevel::Low,
         _ => return (told, None),
     };
     if told.is_some_and(|told| told.level >= level) {
@@ -75,16 +76,17 @@ fn log(tenant: &str, budget: &BudgetStanding, level: BudgetLevel, currency: &str
     let BudgetStanding { amount, period, spent, held, .. } = budget;
     let period = period.label();
     match level {
-        BudgetLevel::Most => {
+        BudgetLevel::Low => {
             tracing::warn!(tenant, period, %amount, %spent, %held, currency, "80 % of a tenant's budget is used");
         }
-        BudgetLevel::All => {
+        BudgetLevel::UsedUp => {
             tracing::warn!(tenant, period, %amount, %spent, %held, currency, "a tenant's budget is used up");
         }
     }
 }
 
-const MOST: f64 = 0.8;
+/// Used part of a budget from which the rest is low.
+const LOW: f64 = 0.8;
 
 #[cfg(test)]
 mod tests {
@@ -99,16 +101,16 @@ mod tests {
         let mut told = None;
         for (spent, held, renews_at, expected) in [
             ("7.99", "0", end(1), None),
-            ("7.99", "0.01", end(1), Some(BudgetLevel::Most)),
+            ("7.99", "0.01", end(1), Some(BudgetLevel::Low)),
             ("7.99", "0", end(1), None),
             ("9", "0", end(1), None),
-            ("9", "1", end(1), Some(BudgetLevel::All)),
+            ("9", "1", end(1), Some(BudgetLevel::UsedUp)),
             ("9", "0", end(1), None),
             ("10", "3", end(1), None),
             ("0", "0", end(2), None),
-            ("12", "0", end(2), Some(BudgetLevel::All)),
+            ("12", "0", end(2), Some(BudgetLevel::UsedUp)),
             ("12", "0", end(2), None),
-            ("8", "0", end(3), Some(BudgetLevel::Most)),
+            ("8", "0", end(3), Some(BudgetLevel::Low)),
         ] {
             let budget = BudgetStanding {
                 amount: amount("10"),

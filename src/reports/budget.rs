@@ -20,12 +20,14 @@ pub struct BudgetStanding {
 impl BudgetStanding {
     pub fn new(budget: &Budget, standing: &Standing, now: SystemTime, zone: Zone) -> Self {
         let Budget { amount, period } = *budget;
-        let today = zone.day(now);
-        let renews_at = match period {
-            Period::Total => None,
-            Period::Day | Period::Week | Period::Month => Some(zone.begins(period.days(today).end)),
-        };
-        Self { amount, period, spent: standing.spent(period, today), held: standing.held, renews_at }
+        let today = standing.today(now, zone);
+        Self {
+            amount,
+            period,
+            spent: standing.spent(period, today),
+            held: standing.held,
+            renews_at: zone.renews_at(period, today),
+        }
     }
 
     /// Spent and held.
@@ -75,6 +77,9 @@ mod tests {
         assert_eq!((month.renews_at, month.used_ratio()), (Some(time("2026-12-01")), 0.875));
         let next = stands(Period::Month, "2026-12-01");
         assert_eq!((next.left(), next.renews_at), (amount("3.5"), Some(time("2027-01-01"))));
+        // A clock that was set back takes the ledger to no earlier day.
+        let back = stands(Period::Day, "2026-11-29");
+        assert_eq!((back.spent, back.renews_at), (amount("1"), Some(time("2026-12-01"))));
         let total = stands(Period::Total, "2026-12-01");
         assert_eq!((total.left(), total.renews_at), (amount("-0.5"), None));
         assert!(total.used_ratio() > 1.0);

@@ -65,9 +65,19 @@ impl Standing {
         if is_same { self.spent[period as usize] } else { Amount::ZERO }
     }
 
+    /// Spent over all time.
+    pub const fn total_spent(&self) -> Amount {
+        self.spent[Period::Total as usize]
+    }
+
+    /// The day of `now`. The ledger never goes back to an earlier day, even if the clock does.
+    pub fn today(&self, now: SystemTime, zone: Zone) -> i64 {
+        zone.day(now).max(self.day)
+    }
+
     /// The money of a prepaid tenant that is left; negative where more was used than was paid in.
     pub fn balance(&self) -> Amount {
-        self.credits.saturating_sub(self.spent[Period::Total as usize]).saturating_sub(self.held)
+        self.credits.saturating_sub(self.total_spent()).saturating_sub(self.held)
     }
 
     /// Checks whether the limits leave room for `amount`.
@@ -82,23 +92,17 @@ impl Standing {
         now: SystemTime,
         zone: Zone,
     ) -> Result<(), Exhausted> {
-        // The ledger never goes back to an earlier day.
-        let today = zone.day(now).max(self.day);
+        let today = self.today(now, zone);
         let held = self.held.saturating_add(held_for_calls);
-        let total = self.spent[Period::Total as usize];
         let budgets = limits.budgets.iter().map(|budget| Exhausted {
             limit: budget.amount,
             period: Some(budget.period),
             spent: self.spent(budget.period, today),
             held,
-            renews_at: match budget.period {
-                Period::Total => None,
-                Period::Day | Period::Week | Period::Month => {
-                    Some(zone.begins(budget.period.days(today).end))
-                }
-            },
+            renews_at: zone.renews_at(budget.period, today),
         });
-        let credits = Exhausted { limit: self.credits, period: None, spent: total, held, renews_at: None };
+        let credits =
+            Exhausted { limit: self.credits, period: None, spent: self.total_spent(), held, renews_at: None };
         let is_over = |limit: &Exhausted| {
             let used = limit.spent.saturating_add(held);
             // A call that may cost nothing passes only where something is left.

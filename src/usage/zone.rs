@@ -68,6 +68,14 @@ impl Zone {
         [self.begins(days.start), self.begins(days.end)]
     }
 
+    /// When the period begins that follows the one of a day; `None`: never.
+    pub fn renews_at(self, period: Period, day: i64) -> Option<SystemTime> {
+        match period {
+            Period::Total => None,
+            Period::Day | Period::Week | Period::Month => Some(self.begins(period.days(day).end)),
+        }
+    }
+
     /// Reads a date, as its day's beginning here, or a moment in RFC 3339.
     pub fn read(self, text: &str) -> Option<SystemTime> {
         let (local, zone) = match text.len() {

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use crate::proxy::Shared;
 use crate::proxy::admit::permit::Permit;
 use crate::reports::BudgetStanding;
-use crate::usage::Period;
 
 pub(super) fn balance(permit: &Permit, shared: &Shared, now: SystemTime) -> Value {
     let (tenant, zone) = (permit.tenant(), shared.store.zone());
@@ -25,7 +24,7 @@ pub(super) fn balance(permit: &Permit, shared: &Shared, now: SystemTime) -> Valu
     json!({
         "currency": &*permit.directory().settings.usage.currency,
         "credits": standing.credits.to_string(),
-        "spent": standing.spent[Period::Total as usize].to_string(),
+        "spent": standing.total_spent().to_string(),
         "held": standing.held.to_string(),
         "balance": tenant.billing.prepaid.then(|| standing.balance().to_string()),
         "budgets": shared.budgets(tenant, now).iter().map(budget).collect::<Vec<_>>(),
