@@ -63,7 +63,7 @@ impl Admin {
         let budgets = budgets.flat_map(|tenant| {
             let mut used = BTreeMap::new();
             for budget in self.shared.budgets(tenant, SystemTime::now()) {
-                // Of several budgets for a period the one that is used most is told.
+                // A tenant may have several budgets for a period: the one that is used most is told.
                 let most = used.entry(budget.period.label()).or_insert(f64::MIN);
                 *most = budget.used_ratio().max(*most);
             }

@@ -48,7 +48,7 @@ pub(super) enum Problem {
     Unconfirmed(CommitFault),
     /// An entry of the ledger was not confirmed.
     NotEntered(CommitFault),
-    /// It is not known whether a change was made that brings no secret.
+    /// Perhaps a change was made. The answer to the change has no secret, so the client may ask again.
     Unassured(CommitFault),
     /// No orphan of the account has the id.
     NoSuchOrphan(String),

@@ -9,7 +9,7 @@ use super::admin_client::{AdminClient, AdminFailure, AdminOptions, segment};
 
 /// Show tasks that the accounts have paid for and that no client was told of, and give them to a tenant.
 ///
-/// Such a task is there when the answer to its submit was lost, or when somebody else uses the account. The gateway looks
+/// Orphans come from submits whose answer was lost, or from others who use the account. The gateway looks
 /// every five minutes, and soon after a lost answer. The admin token is taken from $DASHGATE_ADMIN_TOKEN. Exits with 0
 /// when it is done, 1 when not, 64 for bad usage.
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! `[usage]`, `[[prices]]`, and what a tenant pays: `prices`, `price_factor`, `budgets`, `prepaid`, `unpriced`.
+//! `[usage]`, `[[prices]]`, and the money of a tenant: `prices`, `price_factor`, `budgets`, `prepaid`, `unpriced`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub struct UsageSettings {
     pub strict: bool,
 }
 
-/// What a task costs that DashScope forgot before it told an end.
+/// Cost of a task that DashScope forgot before it told an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LostTasks {
     Free,
@@ -33,7 +33,7 @@ pub enum LostTasks {
     Hold,
 }
 
-/// What a tenant pays.
+/// The prices that a tenant pays, and the limits of its money.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Billing {
     /// `None`: nothing.
@@ -105,7 +105,7 @@ pub(super) struct RawPrice {
     from: Option<RawMoment>,
 }
 
-/// What a tenant pays, as written.
+/// Prices and limits of a tenant's money, as written.
 pub(super) struct RawBilling {
     pub(super) prices: Option<Text>,
     price_factor: Option<Text>,
@@ -160,7 +160,7 @@ pub(super) fn read_price(mut table: Table<'_>) -> RawPrice {
     price
 }
 
-/// Reads what a tenant pays.
+/// Reads the prices and the limits of a tenant's money.
 pub(super) fn read_billing(table: &mut Table<'_>) -> RawBilling {
     let hint = "write it like budgets = [{ amount = \"500.00\", period = \"month\" }]";
     let budgets = table.field("budgets").and_then(|node| node.items(hint)).unwrap_or_default();
@@ -221,7 +221,7 @@ impl PriceLists {
         Self(lists.into_iter().map(list).collect())
     }
 
-    /// What a tenant pays; `None` where it has a fault.
+    /// Prices and limits of a tenant's money; `None` if a value has a fault.
     pub(super) fn billing(&self, reader: &ConfigReader<'_>, file: &RawBilling) -> Option<Billing> {
         let prices = match &file.prices {
             Some(name) => Some(self.list(reader, name)?),

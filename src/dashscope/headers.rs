@@ -18,7 +18,7 @@ pub const OSS_RESOLVE: HeaderName = HeaderName::from_static("x-dashscope-ossreso
 pub const API_KEY: HeaderName = HeaderName::from_static("api-key");
 pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// What a task cost its tenant, in the answer that tells its end: an amount and a currency.
+/// Cost of a task to its tenant, in the answer that tells the task's end: an amount and a currency.
 pub const COST: HeaderName = HeaderName::from_static("x-dashgate-cost");
 /// `no` has nginx pass an answer on as it comes (nginx, ngx_http_proxy_module, `proxy_buffering`).
 pub const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");

@@ -45,7 +45,7 @@ pub enum Operation {
     OwnKey,
     /// The tenant's money limit, in the shape of OpenAI's old dashboard.
     BillingSubscription,
-    /// What the tenant spent, in the shape of OpenAI's old dashboard.
+    /// The money that the tenant spent, in the shape of OpenAI's old dashboard.
     BillingUsage,
     Unlisted,
 }

@@ -21,7 +21,7 @@ pub(super) struct Counters {
     tasks: u32,
 }
 
-/// What is used of the limits of a key, or of a tenant.
+/// Use of the limits of a key, or of a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UsedLimits {
     /// By kind of call.
@@ -30,7 +30,7 @@ pub struct UsedLimits {
     pub tasks: u32,
 }
 
-/// What is used of the rule that is written for a kind of call.
+/// Use of the rule that is written for a kind of call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct UsedRule {
     /// Requests that the rate has left; `None` without a rate.

@@ -78,7 +78,7 @@ impl<C: Clock> Registry<C> {
         Ok(Admitted { taken, at: now, task, rate_status })
     }
 
-    /// What is used of the limits of the caller's key, and of those of its tenant.
+    /// Use of the limits of the caller's key, and of the limits of its tenant.
     pub fn used(&self, caller: &LimitedCaller<'_>) -> [UsedLimits; 2] {
         let now = self.now();
         let used = |by_name: &CountersByName, name: &str, limits| {

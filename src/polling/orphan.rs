@@ -127,7 +127,7 @@ impl OrphanList {
     }
 }
 
-/// How far the upstream's clock is ahead of ours, in milliseconds; below zero: behind.
+/// Milliseconds by which the upstream's clock is ahead of ours; below zero: behind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Skew(i64);
 

@@ -22,11 +22,11 @@ pub struct Intent {
     pub lost_at: SystemTime,
     /// Name of the try, or of the hold.
     pub attempt: Box<str>,
-    /// Its answer can be given again, or nobody can ask for it again.
+    /// The submit's answer can be given again, or nobody can ask for it again.
     pub is_answerable: bool,
 }
 
-/// What the searches of one account have shown.
+/// Findings of the searches of one account.
 #[derive(Debug)]
 pub struct SearchedAccount {
     pub account: Arc<str>,
@@ -56,12 +56,12 @@ pub(super) struct SearchPass {
     pub(super) has_skew: bool,
 }
 
-/// What is to be done about a lost submit.
+/// The decision about a lost submit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// The orphan is its task.
+    /// The orphan is the submit's task.
     Adopt(Arc<Orphan>),
-    /// It has made no task.
+    /// The submit has made no task.
     Release,
     Wait,
 }
@@ -76,8 +76,7 @@ pub fn judge(
     let is_of =
         |search: &&SearchedAccount| intent.account.as_ref().is_none_or(|account| *account == search.account);
     let searched: Vec<&SearchedAccount> = searched.iter().filter(is_of).collect();
-    let window =
-        SubmitWindow { sent_at: intent.sent_at, lost_at: Some(intent.lost_at), model: Some(&intent.model) };
+    let window = SubmitWindow::of_intent(intent);
     let suspects =
         searched.iter().flat_map(|search| search.orphans.iter().map(move |orphan| (search, orphan)));
     let suspects: Vec<_> = suspects.filter(|(_, orphan)| window.may_have_made(orphan)).collect();
@@ -172,6 +171,10 @@ struct SubmitWindow<'a> {
 }
 
 impl<'a> SubmitWindow<'a> {
+    fn of_intent(intent: &'a Intent) -> Self {
+        Self { sent_at: intent.sent_at, lost_at: Some(intent.lost_at), model: Some(&intent.model) }
+    }
+
     fn of(doubtful: &'a DoubtfulSubmit) -> Self {
         let DoubtfulSubmit { model, attempt: _, sent_at, lost_at } = doubtful;
         Self { sent_at: *sent_at, lost_at: *lost_at, model: model.as_deref() }
@@ -194,9 +197,8 @@ pub(super) fn is_awaited<'s>(orphan: &Orphan, mut sent: impl Iterator<Item = &'s
 }
 
 fn may_be(intent: &Intent, account: &str, orphan: &Orphan) -> bool {
-    let window =
-        SubmitWindow { sent_at: intent.sent_at, lost_at: Some(intent.lost_at), model: Some(&intent.model) };
-    intent.account.as_deref().is_none_or(|own| own == account) && window.may_have_made(orphan)
+    let is_of_account = intent.account.as_deref().is_none_or(|own| own == account);
+    is_of_account && SubmitWindow::of_intent(intent).may_have_made(orphan)
 }
 
 fn is_between(time: SystemTime, from: SystemTime, to: Option<SystemTime>, by: Duration) -> bool {

@@ -101,7 +101,7 @@ impl PollHub {
         self.list_failed(poller, page.size, outcome, now);
     }
 
-    /// What the searches of the configured accounts have shown, if one has ended since the last call. A process that drains
+    /// Findings of the searches of the configured accounts, if one has ended since the last call. A process that drains
     /// leaves the verdicts to its successor. `is_exclusive` tells whether nobody else uses an account.
     pub fn take_searched(&self, is_exclusive: impl Fn(&str) -> bool) -> Option<Vec<SearchedAccount>> {
         let pollers: Vec<Arc<AccountPoller>> = self.configured_pollers().collect();

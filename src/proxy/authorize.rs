@@ -47,7 +47,7 @@ pub(super) enum Verdict {
     VideoDelete(Arc<TrackedTask>),
     /// Fetch of a finished video's file.
     VideoContent(Arc<TrackedTask>),
-    /// What is the tenant's own, from the gateway's own state.
+    /// A view of the tenant's own use, money or key, from the gateway's state.
     OwnView(OwnView),
 }
 

@@ -20,7 +20,7 @@ pub(super) enum MoneyFault {
         /// Time until the limit begins anew, and the moment as text; `None`: never.
         renews: Option<(Duration, Box<str>)>,
     },
-    /// What the call uses has no price.
+    /// A unit that the call uses has no price.
     Unpriced { model: Box<str>, unit: &'static str },
 }
 

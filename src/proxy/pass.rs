@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use hyper::{Response, StatusCode, Version};
 use tokio::time::timeout_at;
 
+use super::await_answer;
 use super::exchange::Exchange;
 use super::observe::{self, Observed};
 use super::passage::{Destination, Passage};
-use super::read_on;
 use super::reading_on::reads_on;
 use super::rejection::Rejection;
 use super::worker::Proxy;
@@ -34,7 +34,7 @@ impl Proxy {
                 let response = proxy.passed(passage, None).await?;
                 Ok(proxy.deliver(response, &held, version))
             };
-            return read_on::await_answer(work, &exchange).await;
+            return await_answer::await_answer(work, &exchange).await;
         }
         let cancels = (route.operation == Operation::TaskCancel)
             .then(|| Arc::from(route.task_id().unwrap_or_default()));

@@ -45,7 +45,7 @@ struct RunningTask {
     model: Box<str>,
     /// The last use that was told.
     told: Option<Reading>,
-    /// What the client sent to it; `None` of a response.
+    /// Input that the client sent to the task; `None` of a response.
     sent: Option<SentInput>,
 }
 

@@ -46,7 +46,7 @@ pub enum Format {
     Csv,
 }
 
-/// Who asks for a report.
+/// The one who asks for a report.
 #[derive(Debug, Clone, Copy)]
 pub enum Reader<'t> {
     /// Sees all tenants and accounts.
@@ -154,8 +154,8 @@ impl FilterQuery {
             "tenant" => self.names.tenant = Some(value.to_owned()),
             "key" => self.names.key = Some(value.to_owned()),
             "model" => self.names.model = Some(value.to_owned()),
-            "from" => self.from = Some(moment("from", value, zone)?),
-            "to" => self.to = Some(moment("to", value, zone)?),
+            "from" => self.from = Some(read_moment("from", value, zone)?),
+            "to" => self.to = Some(read_moment("to", value, zone)?),
             _ => return Ok(false),
         }
         Ok(true)
@@ -185,8 +185,8 @@ impl EntryFilter {
         let [mut from, mut to] = zone.month(now);
         for (name, value) in parameters(query) {
             match name {
-                "start_date" => from = moment("start_date", &value, zone)?,
-                "end_date" => to = moment("end_date", &value, zone)?,
+                "start_date" => from = read_moment("start_date", &value, zone)?,
+                "end_date" => to = read_moment("end_date", &value, zone)?,
                 _ => {}
             }
         }
@@ -219,7 +219,7 @@ pub fn parameters(query: &str) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
 ///
 /// # Errors
 /// The [`ParameterFault`].
-pub fn moment(name: &'static str, text: &str, zone: Zone) -> Result<SystemTime, ParameterFault> {
+pub fn read_moment(name: &'static str, text: &str, zone: Zone) -> Result<SystemTime, ParameterFault> {
     let problem = "must be a date like 2026-12-01, or a time like 2026-12-01T08:00:00Z";
     zone.read(text).ok_or(ParameterFault::new(name, problem.into()))
 }

@@ -58,13 +58,13 @@ pub struct Report {
 #[derive(Debug)]
 pub struct TooManyGroups;
 
-/// Sums. What is added up for each group stands here and nowhere else.
+/// Sums of one group, or of all entries. Each thing that is added up has its field here and nowhere else.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Totals {
     entries: u64,
     /// Thousandths of each unit of which something was used.
     units: BTreeMap<Unit, u128>,
-    /// What was charged, and corrections of it, in billionths.
+    /// Charges and their corrections, in billionths.
     amount: i128,
     /// Money that was paid in, in billionths.
     credits: i128,
@@ -124,7 +124,7 @@ impl Report {
         Ok(())
     }
 
-    /// What was charged for all entries, and corrections of it, in billionths.
+    /// Charges of all entries, and their corrections, in billionths.
     pub fn spent(&self) -> i128 {
         self.all.amount
     }

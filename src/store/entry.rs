@@ -32,14 +32,14 @@ pub struct Entry {
     /// The upstream's `usage` object, byte for byte; empty where it told none, or a longer one than is kept.
     pub usage: Box<str>,
     pub flags: EntryFlags,
-    /// What the use costs the tenant. Of a credit the amount is the money that was paid in.
+    /// Cost of the use to the tenant. The amount of a credit is the money that was paid in.
     #[serde(default)]
     pub charge: Charge,
     #[serde(default)]
     pub remark: Remark,
 }
 
-/// What an operator adds to a credit or a correction.
+/// Texts that an operator adds to a credit or a correction.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remark {
     /// The label of the entry that is corrected; empty where there is none.
@@ -63,7 +63,7 @@ pub enum EntrySource {
     Correction(Arc<str>),
 }
 
-/// What is uncertain or unusual about an entry.
+/// Properties of an entry that are uncertain or unusual.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntryFlags {
     /// Units were counted by the gateway, as the upstream told none.

@@ -23,13 +23,13 @@ pub(super) struct LedgerWriter {
     ids: HashMap<Box<str>, i64, foldhash::fast::RandomState>,
     /// Time of the last entry, in milliseconds, once it was read in this transaction.
     last: Option<i64>,
-    /// What this transaction adds to the sums of tenants, and has not yet written.
+    /// Money that this transaction adds to the sums of tenants, and has not yet written.
     sums: HashMap<Arc<str>, AddedSums, foldhash::fast::RandomState>,
     /// Tenants whose sums this transaction has changed.
     changed: Vec<Arc<str>>,
 }
 
-/// What is added to the sums of a tenant.
+/// Money that is added to the sums of a tenant.
 #[derive(Debug, Default)]
 struct AddedSums {
     /// Spent, by day.

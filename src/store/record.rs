@@ -32,7 +32,7 @@ pub struct TaskRecord {
     pub asked: Option<Arc<RequestedVideo>>,
     /// True once the tenant has deleted the task in the unified dialect, which then hides it.
     pub hidden: SharedField<bool>,
-    /// What the tenant pays for the task, as it stood when the task was submitted; `None`: nothing.
+    /// Prices of the task, as they stood when the task was submitted; `None` if its tenant has no prices.
     #[serde(default)]
     pub terms: Option<Arc<Terms>>,
 }

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-/// Time that goes on as monotonic time does. It follows the system's clock, but a jump of that only once it has lasted.
+/// Time that goes on as monotonic time does. It follows the system's clock; a jump of the system's clock counts only once it
+/// has lasted five minutes.
 #[derive(Debug)]
 pub(super) struct SteadyClock {
-    /// The same moment by both clocks.
+    /// One moment by both clocks.
     anchor: (SystemTime, Instant),
     /// When the system's clock was first seen apart, and by how much, in seconds.
     apart: Option<(Instant, i128)>,

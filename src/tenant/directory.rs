@@ -59,7 +59,7 @@ pub struct Tenant {
     pub limits: Limits,
     /// Limits of all keys of the tenant together.
     pub tenant_limits: Limits,
-    /// What the tenant pays.
+    /// Prices and limits of the tenant's money.
     pub billing: Billing,
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::{Amount, Factor, Rate};
 use crate::dashscope::usage::{MostUse, Unit, Units};
 
-/// What a tenant pays for a model. A task keeps the terms that stood when it was submitted.
+/// Prices of a model for a tenant. A task keeps the terms that stood when it was submitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terms {
     /// In the order in which they are tried.
@@ -17,7 +17,7 @@ pub struct Terms {
     pub factor: Factor,
 }
 
-/// What a tenant is charged for a use.
+/// Cost of a use to its tenant.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Charge {
     /// Rounded half up, once. `None` if nothing of the use has a price, or no amount can hold the sum.
@@ -29,7 +29,7 @@ pub struct Charge {
 }
 
 impl Charge {
-    /// True if something of the use it is for has no price.
+    /// True if a part of the use that the charge is for has no price.
     pub fn leaves_out(&self, units: &Units, class: &str) -> bool {
         if self.amount.is_none() {
             return !units.is_empty();
@@ -41,8 +41,9 @@ impl Charge {
 }
 
 impl Terms {
-    /// The charge for a use, and the first unit that has no price. A kind of token without a rate of its own costs as the kind it is a part of. Of video seconds
-    /// either those that are billed count, or those of input and output: whichever the first fitting rate names.
+    /// The charge for a use, and the first unit that has no price. A kind of token without a rate of its own costs as the
+    /// kind that it is a part of. Of a video, either the seconds that DashScope bills count, or the seconds of its input and
+    /// of its output: the first rate that fits decides.
     pub fn charge(&self, units: &Units, class: &str) -> (Charge, Option<Unit>) {
         let (mut sum, mut price, mut unpriced) = (Sum::default(), String::new(), None);
         let input_tokens = input_tokens(units);

@@ -142,8 +142,8 @@ fn counted(gateway: &Gateway) -> f64 {
 #[test]
 fn a_task_whose_answer_was_lost_is_listed() {
     let simulator = simulator();
-    // The regular scan would come in an hour.
-    // Longer than the half second by which a `Date` of whole seconds may mislead.
+    // The regular scan would come in an hour. The one after the loss waits longer than the half second by which a `Date`
+    // of whole seconds may mislead.
     let times = OrphanTimes { every: HOUR, after_loss: Duration::from_millis(1500), ..SOON };
     let gateway = gateway(&simulator, times, "");
     let owned = id_of(&submit(&gateway, MODEL));
@@ -237,7 +237,7 @@ fn a_lost_answer_is_given_when_the_submit_comes_again() {
     assert!(again.json()["request_id"].is_string());
     assert_eq!(simulator.tasks().len(), 2, "nothing was bought twice");
     assert!(ids(&gateway).is_empty());
-    // It is a task like any other, and its entry tells that it was lost.
+    // The task is one like any other, and its entry tells that its answer was lost.
     assert!(simulator.finish(&task));
     let key = format!("Authorization: Bearer {TENANT_KEY}");
     let poll = || gateway.ask(message(&format!("GET /api/v1/tasks/{task}"), &[&key], "")).json();

@@ -138,8 +138,8 @@ fn write(text: &mut Vec<u8>, entry: &Entry, currency: &str) {
         "mount": &*entry.mount, "operation": &*entry.operation, "status": &*entry.status,
         "units": units, "class": &*entry.class,
         "amount": entry.charge.amount.map(|amount| amount.to_string()), "currency": currency,
-        "price": told(&entry.charge.price), "factor": told(&entry.charge.factor),
-        "corrects": told(&entry.remark.corrects), "note": told(&entry.remark.note),
+        "price": text_or_null(&entry.charge.price), "factor": text_or_null(&entry.charge.factor),
+        "corrects": text_or_null(&entry.remark.corrects), "note": text_or_null(&entry.remark.note),
         "flags": entry.flags.names().collect::<Vec<_>>(),
     });
     let shown = shown.to_string();
@@ -150,8 +150,8 @@ fn write(text: &mut Vec<u8>, entry: &Entry, currency: &str) {
     let _ = write!(text, ",\"usage\":{}}}", usage.replace(['\r', '\n'], " "));
 }
 
-/// `null` for empty text.
-fn told(text: &str) -> Value {
+/// The text; `null` if it is empty.
+fn text_or_null(text: &str) -> Value {
     if text.is_empty() { Value::Null } else { text.into() }
 }
 

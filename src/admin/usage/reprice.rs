@@ -17,7 +17,7 @@ use crate::admin::problem::Problem;
 use crate::admin::response::{AdminResponse, answer};
 use crate::config::Billing;
 use crate::dashscope::usage::Units;
-use crate::reports::query::moment;
+use crate::reports::query::read_moment;
 use crate::reports::report::amount_text;
 use crate::store::{
     Change, CommitFault, CorrectedEntry, Entry, EntryFlags, EntrySource, LOST, LedgerPlace, Outcome,
@@ -67,7 +67,7 @@ impl Admin {
         let RepriceRequest { from, to, tenant, dry_run, after } = body::parse(&body?)?;
         audit.is_dry_run = dry_run;
         let zone = self.shared.store.zone();
-        let settled = [moment("from", &from, zone)?, moment("to", &to, zone)?];
+        let settled = [read_moment("from", &from, zone)?, read_moment("to", &to, zone)?];
         if settled[0] >= settled[1] {
             return Err(Problem::BadField("to", "must be later than `from`, and is not part of it".into()));
         }

@@ -182,7 +182,7 @@ const MOST_CHARACTERS: u64 = 200_000;
 /// The longest context of a model.
 const MOST_INPUT_TOKENS: u64 = 1_000_000;
 const MOST_OUTPUT_TOKENS: u64 = 32_768;
-/// Of speech at the lowest usual rate, 16 kbit/s.
+/// Bytes of a second of speech at the lowest usual rate, 16 kbit/s.
 const BYTES_OF_A_SECOND: u64 = 2_000;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What a client sent to a task within a WebSocket: an estimate of the use of a task that told none until its end did not
-//! come.
+//! Input that a client sent to a task within a WebSocket. From it the use is estimated of a task whose connection ended
+//! before the upstream told any use.
 
 use memchr::memmem;
 

@@ -23,7 +23,7 @@ use super::rejection::Rejection;
 use super::respond;
 use super::worker::Proxy;
 
-/// What is shown.
+/// A view of what is a tenant's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OwnView {
     Usage,
@@ -31,7 +31,7 @@ pub(super) enum OwnView {
     Key,
     /// The money limit, as OpenAI's old dashboard shows it.
     Subscription,
-    /// What was spent, as OpenAI's old dashboard shows it.
+    /// The money spent, as OpenAI's old dashboard shows it.
     Spent,
 }
 

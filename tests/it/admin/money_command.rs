@@ -16,7 +16,7 @@ fn run(gateway: &Gateway, arguments: &[&str]) -> Output {
         .expect("the program")
 }
 
-/// What a command prints that succeeds.
+/// Output of a command that succeeds.
 fn printed(gateway: &Gateway, arguments: &[&str]) -> String {
     let output = run(gateway, arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
