@@ -1,15 +1,18 @@
-//! The two JSON envelopes of errors on DashScope's surfaces: native, and OpenAI-compatible.
+//! The JSON envelopes of errors on DashScope's surfaces: native, OpenAI's and Anthropic's.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::operation::Surface;
 
-/// One error in the words of both envelopes.
+/// One error in the words of all envelopes.
 #[derive(Debug, Clone, Copy)]
 pub struct ErrorBody<'a> {
+    /// The answer's status. Anthropic's type follows from it.
+    pub status: StatusCode,
     /// The code as native paths spell it: `InvalidApiKey`.
     pub native_code: &'a str,
     /// The code as compatible paths spell it: `invalid_api_key`.
@@ -38,9 +41,29 @@ pub fn write(surface: Surface, error: &ErrorBody<'_>) -> Bytes {
             },
             request_id: error.request_id,
         }),
+        Surface::Anthropic => serde_json::to_vec(&AnthropicEnvelope {
+            kind: "error",
+            error: AnthropicError { kind: anthropic_type(error.status), message: error.message },
+            request_id: error.request_id,
+        }),
     };
     // Serialising strings into memory has no way to fail.
     json.map(Bytes::from).unwrap_or_default()
+}
+
+/// The type by which Anthropic's clients tell errors of this status.
+const fn anthropic_type(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        408 | 504 => "timeout_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        503 => "overloaded_error",
+        500.. => "api_error",
+        _ => "invalid_request_error",
+    }
 }
 
 /// An error of the upstream, read from either envelope. A field that the body lacks is `None`.
@@ -82,4 +105,19 @@ struct CompatibleError<'a> {
     kind: &'a str,
     param: Option<&'a str>,
     code: &'a str,
+}
+
+#[derive(Serialize)]
+struct AnthropicEnvelope<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    error: AnthropicError<'a>,
+    request_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct AnthropicError<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    message: &'a str,
 }

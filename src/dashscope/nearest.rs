@@ -94,6 +94,7 @@ mod tests {
             ("GET", "/compatible-mode/v1/chat/completions", "POST /compatible-mode/v1/chat/completions"),
             ("POST", "/v1/rerank", "POST /compatible-api/v1/reranks"),
             ("POST", "/v1/messages", "POST /apps/anthropic/v1/messages"),
+            ("POST", "/v1/messages/count_tokens", "POST /apps/anthropic/v1/messages/count_tokens"),
             ("POST", "/apps/anthropic/messages", "POST /apps/anthropic/v1/messages"),
             ("GET", "/api/v1/api/v1/tasks/x", "GET /api/v1/tasks/x"),
             ("GET", "/v1/v1/tasks/x/", "GET /v1/tasks/x/"),

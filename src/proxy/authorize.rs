@@ -78,7 +78,7 @@ pub(super) fn authorize(
         Op::Service if permit.submits() => recorded(hub.task_index(), Verdict::Forward(Destination::Any)),
         Op::VideoCreate => recorded(hub.task_index(), Verdict::VideoCreate),
         Op::Service | Op::Tokenizer | Op::PublicKey => Ok(Verdict::Forward(Destination::Any)),
-        Op::Chat | Op::Completion | Op::Message => Ok(Verdict::Forward(Destination::Any)),
+        Op::Chat | Op::Completion | Op::Message | Op::CountTokens => Ok(Verdict::Forward(Destination::Any)),
         Op::Embedding | Op::Rerank | Op::Inference | Op::Realtime => Ok(Verdict::Forward(Destination::Any)),
         Op::TaskGet => {
             let task = hub.tracked_task(task_id, &tenant.name, Instant::now(), now);
@@ -121,6 +121,7 @@ fn unknown(task_id: &str) -> Verdict {
 fn cancel_refused() -> Verdict {
     let request_id = respond::new_request_id();
     let fault = ErrorBody {
+        status: StatusCode::BAD_REQUEST,
         native_code: "UnsupportedOperation",
         openai_code: "unsupported_operation",
         openai_type: "invalid_request_error",

@@ -43,6 +43,7 @@ pub(super) fn refused(
 ) -> Response<Bytes> {
     let request_id = new_request_id();
     let fault = ErrorBody {
+        status: row.status,
         native_code: row.native_code,
         openai_code: row.openai_code,
         openai_type: row.openai_type,

@@ -50,6 +50,7 @@ fn routed(
         SimulatedRoute::Completions => compatible::completions(state, call, caller),
         SimulatedRoute::CompatibleEmbeddings => compatible::embeddings(state, call, caller),
         SimulatedRoute::Reranks => compatible::reranks(state, call, caller),
+        SimulatedRoute::CountTokens => compatible::count_tokens(state, call, caller),
         SimulatedRoute::Messages => compatible::messages(state, call, caller),
         SimulatedRoute::Inference | SimulatedRoute::Realtime => handshake::answer(call),
         SimulatedRoute::WrongMethod => {

@@ -123,6 +123,17 @@ pub(super) fn messages(
     Ok(SimulatedReply::stream(plan.steps(event, error, charge)))
 }
 
+/// The number of tokens of a message's input. It costs nothing.
+pub(super) fn count_tokens(
+    state: &SimulatorState,
+    call: &SimulatedCall,
+    caller: &SimulatedCaller,
+) -> Result<SimulatedReply, ErrorAnswer> {
+    let (body, _) = admitted(state, call, caller)?;
+    let text = input_text(&body["system"]) + &input_text(&body["messages"]);
+    Ok(SimulatedReply::json(200, &json!({"input_tokens": tokens(&text)})))
+}
+
 fn message_end(used: &Consumption) -> String {
     let stop = json!({"type": "content_block_stop", "index": 0});
     let delta = json!({

@@ -19,6 +19,7 @@ pub(super) enum SimulatedRoute {
     CompatibleEmbeddings,
     Reranks,
     Messages,
+    CountTokens,
     Inference,
     Realtime,
     WrongMethod,
@@ -55,6 +56,9 @@ impl SimulatedRoute {
             ["apps", "anthropic", "v1", "messages"]
             | ["api", "v2", "apps", "claude-code-proxy", "v1", "messages"] => {
                 when(method, &Method::POST, SimulatedRoute::Messages)
+            }
+            ["apps", "anthropic", "v1", "messages", "count_tokens"] => {
+                when(method, &Method::POST, SimulatedRoute::CountTokens)
             }
             ["api", "v2", "apps", "agent", _, "compatible-mode", "v1", "responses"] => {
                 SimulatedRoute::AccountWide(vec!["responses".to_owned()])

@@ -149,7 +149,11 @@ fn try_out(gateway: &Gateway, upstream: &Upstream, endpoint: &Endpoint, spelling
 
 /// The envelope of the answer itself, for a path that does not show which envelope it must have.
 fn shape(got: &Message) -> Envelope {
-    if got.json().get("error").is_some() { Envelope::OpenAi } else { Envelope::Flat }
+    match got.json() {
+        body if body["type"] == "error" => Envelope::Anthropic,
+        body if body.get("error").is_some() => Envelope::OpenAi,
+        _ => Envelope::Flat,
+    }
 }
 
 /// A code as the envelope spells it.
@@ -159,7 +163,10 @@ fn code(native: &'static str, envelope: Envelope) -> &'static str {
         ("AccessDenied", Envelope::OpenAi) => "access_denied",
         ("InvalidApiKey", Envelope::OpenAi) => "invalid_api_key",
         ("InvalidParameter", Envelope::OpenAi) => "invalid_parameter",
-        (other, Envelope::OpenAi) => panic!("no OpenAI code for {other}"),
+        ("AccessDenied", Envelope::Anthropic) => "permission_error",
+        ("InvalidApiKey", Envelope::Anthropic) => "authentication_error",
+        ("InvalidParameter", Envelope::Anthropic) => "invalid_request_error",
+        (other, Envelope::OpenAi | Envelope::Anthropic) => panic!("no code for {other}"),
     }
 }
 

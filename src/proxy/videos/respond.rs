@@ -109,6 +109,7 @@ pub(super) fn upstream_error(status: StatusCode, headers: &HeaderMap, body: &[u8
     let error = OpenAiError::read(status.as_u16(), body);
     let request_id = request_id(headers);
     let error = ErrorBody {
+        status,
         native_code: "",
         openai_code: &error.code,
         openai_type: error.kind,

@@ -11,6 +11,8 @@ pub(crate) enum Envelope {
     Flat,
     /// `{"error":{"message","type","param","code"},"request_id"}`
     OpenAi,
+    /// `{"type":"error","error":{"type","message"},"request_id"}`
+    Anthropic,
 }
 
 /// Checks a refusal from its status to the last key of its body, and returns its message.
@@ -40,8 +42,15 @@ pub(crate) fn assert_refused(
             assert!(body["error"]["type"].is_string(), "{shown}");
             &body["error"]
         }
+        Envelope::Anthropic => {
+            assert_eq!(keys(&body), ["error", "request_id", "type"], "{shown}");
+            assert_eq!(keys(&body["error"]), ["message", "type"], "{shown}");
+            assert_eq!(body["type"], "error", "{shown}");
+            &body["error"]
+        }
     };
-    assert_eq!(error["code"], code, "{shown}");
+    let named = if envelope == Envelope::Anthropic { "type" } else { "code" };
+    assert_eq!(error[named], code, "{shown}");
     let request_id = body["request_id"].as_str().expect("text");
     assert_eq!(request_id.len(), 36, "{shown}");
     assert_eq!(answer.field("x-request-id").as_deref(), Some(request_id), "{shown}");

@@ -40,8 +40,11 @@ impl Endpoint {
     }
 
     pub(crate) fn envelope(&self) -> Envelope {
-        let openai = ["/compatible-mode", "/compatible-api", "/apps/"];
-        if openai.iter().any(|root| self.path.starts_with(root)) { Envelope::OpenAi } else { Envelope::Flat }
+        match self.path.split('/').nth(1) {
+            Some("compatible-mode" | "compatible-api") => Envelope::OpenAi,
+            Some("apps") => Envelope::Anthropic,
+            _ => Envelope::Flat,
+        }
     }
 }
 
@@ -62,7 +65,7 @@ pub(crate) fn all() -> Vec<Endpoint> {
 
 type Rows = (&'static str, &'static [&'static str], Treatment);
 
-const TABLE: [Rows; 31] = [
+const TABLE: [Rows; 32] = [
     // 1.1 services
     (
         "POST",
@@ -185,6 +188,7 @@ const TABLE: [Rows; 31] = [
             "/compatible-mode/v1/embeddings",
             "/compatible-api/v1/reranks",
             "/apps/anthropic/v1/messages",
+            "/apps/anthropic/v1/messages/count_tokens",
         ],
         Passes,
     ),
@@ -212,6 +216,7 @@ const TABLE: [Rows; 31] = [
         ],
         Denied,
     ),
+    ("POST GET", &["/apps/anthropic/v1/messages/batches"], Denied),
     // 1.6 WebSocket
     ("GET", &["/api-ws/v1/inference", "/api-ws/v1/realtime?model=qwen-omni"], Shakes),
     ("POST", &["/api-ws/v1/inference", "/api-ws/v1/realtime?model=qwen-omni"], Denied),
