@@ -1,8 +1,7 @@
 use super::*;
 
 fn operation(method: &str, target: &str) -> Operation {
-    let (path, query) =
-        target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
     classify(&method.parse().expect("a method"), path, query).operation
 }
 

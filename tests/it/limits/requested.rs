@@ -58,9 +58,15 @@ fn the_model_is_looked_for_where_each_operation_names_it() {
         "/compatible-mode/v1/embeddings",
         "/compatible-api/v1/reranks",
         "/apps/anthropic/v1/messages",
+        "/apps/anthropic/v1/messages/count_tokens",
     ] {
         let refused = ask(&format!("POST {path}"), r#"{"model":"qwen-max"}"#);
-        assert_refused(&refused, 403, "model_not_allowed", "model_access_denied", Envelope::OpenAi);
+        let (code, envelope) = if path.starts_with("/apps") {
+            ("permission_error", Envelope::Anthropic)
+        } else {
+            ("model_access_denied", Envelope::OpenAi)
+        };
+        assert_refused(&refused, 403, "model_not_allowed", code, envelope);
         assert_eq!(ask(&format!("POST {path}"), r#"{"model":"qwen-plus"}"#).status(), 200);
     }
     let policy = "GET /api/v1/uploads?action=getPolicy";

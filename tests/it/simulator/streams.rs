@@ -84,6 +84,9 @@ fn the_compatible_surfaces_speak_their_own_dialects() {
     let messages = ask("/apps/anthropic/v1/messages", streamed);
     assert!(messages.text().starts_with("event: message_start\ndata: "));
     assert!(messages.text().contains("event: message_stop"));
+    let counted =
+        ask("/apps/anthropic/v1/messages/count_tokens", json!({"model": "qwen-plus", "messages": []}));
+    assert!(counted.json()["input_tokens"].is_u64());
     let vectors = ask("/compatible-mode/v1/embeddings", json!({"model": "text-embedding-v4", "input": "hi"}));
     assert_eq!(vectors.json()["data"][0]["object"], "embedding");
     assert_eq!(ask("/compatible-mode/v1/reranks", json!({"model": "gte-rerank-v2"})).status, 404);
