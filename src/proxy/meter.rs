@@ -13,7 +13,7 @@ use crate::dashscope::coding;
 use crate::dashscope::headers::REQUEST_ID;
 use crate::dashscope::operation::Operation;
 use crate::dashscope::usage::{self, AnswerPart, Reading, StreamReader, Usage};
-use crate::store::{Change, CommitFault, Entry, EntryFlags, EntrySource, Remark, StoreFault, StoreHealth};
+use crate::store::{Change, Entry, EntryFlags, EntrySource, Remark, StoreFault, StoreHealth};
 
 /// Reader of one answer.
 #[derive(Debug)]
@@ -90,15 +90,18 @@ impl CallMeter {
         Some(async move {
             let change = Change::Enter(Arc::clone(&entry));
             let fault = match store.health() {
-                StoreHealth::Writable => store.commit_with(change, hold).await.err(),
-                StoreHealth::Unwritable(fault) => Some(match store.ride_with(change, hold) {
-                    true => CommitFault::Unclear(StoreFault::clone(&fault)),
-                    false => CommitFault::NotMade(StoreFault::clone(&fault)),
-                }),
+                StoreHealth::Writable => {
+                    // The client may leave before the commit.
+                    directory.count_use(&entry);
+                    store.commit_with(change, hold).await.err().map(|fault| fault.fault().clone())
+                }
+                StoreHealth::Unwritable(fault) => {
+                    if store.ride_with(change, hold) {
+                        directory.count_use(&entry);
+                    }
+                    Some(StoreFault::clone(&fault))
+                }
             };
-            if !matches!(fault, Some(CommitFault::NotMade(_))) {
-                directory.count_use(&entry);
-            }
             if let Some(fault) = fault {
                 tracing::error!(%fault, "an answer ended before the entry of its use was durable");
             }

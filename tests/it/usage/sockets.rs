@@ -75,9 +75,12 @@ fn each_task_of_a_socket_is_entered_with_the_model_that_it_named() {
     assert!(sources[1].ends_with("/2"), "{sources:?}");
 }
 
+/// Model, units and flags of an entry.
+type Told = (String, Vec<(Unit, u64)>, Vec<&'static str>);
+
 /// Runs a socket in which the upstream tells `events` after the first message, and the client leaves; returns the
 /// entries.
-fn left(sent: &[Vec<u8>], events: Vec<u8>) -> Vec<(String, Vec<(Unit, u64)>, Vec<&'static str>)> {
+fn left(sent: &[Vec<u8>], events: Vec<u8>) -> Vec<Told> {
     let told = events.clone();
     let asked: usize = sent.iter().map(Vec::len).sum();
     let upstream = accepting(move |stream: &mut TcpStream| {
@@ -118,7 +121,7 @@ fn a_task_that_is_left_before_it_told_its_use_is_estimated() {
     let speech = [run("cosyvoice-v2", "tts"), masked(SPEAK)];
     let flags = vec!["estimated", "cut"];
     assert_eq!(
-        left(&speech, sound.clone()),
+        left(&speech, sound),
         [("cosyvoice-v2".to_owned(), vec![(Unit::Character, 5_000)], flags.clone())]
     );
     assert_eq!(left(&speech, started.clone()), [], "no sound came");
