@@ -68,6 +68,7 @@ impl Changes {
             max_body_bytes,
             min_body_bytes_per_second,
             auth_failures_per_second,
+            trusted_proxies,
             timeouts,
             tls: server_tls,
         } = server;
@@ -96,6 +97,7 @@ impl Changes {
                 "server.min_body_bytes_per_second",
                 before.server.min_body_bytes_per_second != *min_body_bytes_per_second,
             ),
+            ("server.trusted_proxies", before.server.trusted_proxies != *trusted_proxies),
             ("server.timeouts", before.server.timeouts != *timeouts),
         ];
         Self {
@@ -127,6 +129,7 @@ impl StartSettings {
             max_body_bytes: _,
             min_body_bytes_per_second: _,
             auth_failures_per_second: _,
+            trusted_proxies: _,
             timeouts: _,
             tls: _,
         } = &config.settings.server;

@@ -15,8 +15,8 @@ use super::secret::{check_length, check_upstream_key, shown};
 use super::unique::{SecretUse, UniqueSecrets, UniqueValues, unique_name};
 use super::{
     AccountErrors, AccountSettings, AdminSettings, Config, Dialect, GlobalSettings, Mount, PollSettings,
-    Rates, ServerSettings, StoreSettings, SubmitSettings, Timeouts, TraceSettings, egress, log, pace, prices,
-    scalar, storage, tenants, tls,
+    Rates, ServerSettings, StoreSettings, SubmitSettings, Timeouts, TraceSettings, egress, log, networks,
+    pace, prices, scalar, storage, tenants, tls,
 };
 use crate::net::egress_proxy::EnvironmentProxies;
 use crate::unified::StatusSpelling;
@@ -58,6 +58,10 @@ fn server(reader: &ConfigReader<'_>, file: &file::RawServer, now: SystemTime) ->
         max_body_bytes: number(&file.max_body_bytes, MAX_BODY_BYTES),
         min_body_bytes_per_second: number(&file.min_body_bytes_per_second, MIN_BODY_BYTES_PER_SECOND),
         auth_failures_per_second: number(&file.auth_failures_per_second, AUTH_FAILURES_PER_SECOND),
+        trusted_proxies: networks::trusted_proxies(
+            reader,
+            file.trusted_proxies.as_deref().unwrap_or_default(),
+        ),
         tls: file.tls.as_ref().and_then(|file| tls::check(reader, file, &[b"h2", b"http/1.1"], now)),
         timeouts: Timeouts {
             header: duration(&file.timeouts.header, default.header),

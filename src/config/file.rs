@@ -34,6 +34,7 @@ pub(super) struct RawServer {
     pub(super) max_body_bytes: Option<Whole>,
     pub(super) min_body_bytes_per_second: Option<Whole>,
     pub(super) auth_failures_per_second: Option<Whole>,
+    pub(super) trusted_proxies: Option<Vec<Text>>,
     pub(super) timeouts: RawTimeouts,
     pub(super) tls: Option<tls::RawTls>,
 }
@@ -152,6 +153,7 @@ fn server(node: Node<'_>) -> Option<RawServer> {
         auth_failures_per_second: table
             .field("auth_failures_per_second")
             .and_then(|node| node.whole(0..=1_000_000)),
+        trusted_proxies: table.field("trusted_proxies").and_then(|node| node.strings(NETWORKS_HINT)),
         timeouts: table.field("timeouts").and_then(timeouts).unwrap_or_default(),
         tls: table.field("tls").and_then(|node| tls::read(&node)),
     };
@@ -362,6 +364,7 @@ fn key(mut table: Table<'_>) -> RawKey {
 }
 
 const LISTEN_HINT: &str = "write it like \"0.0.0.0:8080\"";
+const NETWORKS_HINT: &str = "write it like [\"10.0.0.0/8\"]";
 const MATERIALS: [&str; 3] = ["key", "key_file", "sha256"];
 const MAX_WEIGHT: u64 = 1000;
 const MAX_CA_FILE_BYTES: u64 = 4 * 1024 * 1024;

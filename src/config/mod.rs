@@ -17,6 +17,7 @@ mod load;
 mod log;
 mod moment;
 mod named_few;
+mod networks;
 mod node;
 mod pace;
 mod price_coverage;
@@ -49,6 +50,7 @@ pub use self::storage::StorageHost;
 pub use self::tls::Tls;
 use crate::dashscope::operation::Groups;
 use crate::net::egress_proxy::{EgressProxy, EnvironmentProxies};
+use crate::net::networks::Networks;
 use crate::unified::StatusSpelling;
 
 /// A whole, checked configuration.
@@ -94,6 +96,8 @@ pub struct ServerSettings {
     pub min_body_bytes_per_second: u64,
     /// Limit for each client address; 0 stands for no limit.
     pub auth_failures_per_second: u32,
+    /// Proxies before the gateway, whose `X-Forwarded-For` names the client.
+    pub trusted_proxies: Networks,
     pub timeouts: Timeouts,
     /// `None`: clients speak cleartext.
     pub tls: Option<Tls>,

@@ -17,6 +17,7 @@ use super::{
     TenantSettings, Timeouts, TraceSettings, UsageOption, UsageSettings, egress, scalar, secret,
 };
 use crate::dashscope::operation::Groups;
+use crate::net::networks::Networks;
 
 /// The configuration of a sidecar; `None` without `DASHSCOPE_API_KEY`.
 pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec<Fault>>> {
@@ -59,6 +60,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         max_body_bytes: MAX_BODY_BYTES,
         min_body_bytes_per_second: MIN_BODY_BYTES_PER_SECOND,
         auth_failures_per_second: AUTH_FAILURES_PER_SECOND,
+        trusted_proxies: Networks::default(),
         timeouts: Timeouts::default(),
         tls: None,
     };

@@ -2,12 +2,14 @@
 
 pub mod authority;
 pub mod certificate;
+pub mod client_address;
 pub mod descriptors;
 pub mod dial;
 pub mod egress_proxy;
 pub mod fetch;
 mod handshake;
 pub mod listen;
+pub mod networks;
 pub mod public_address;
 mod race;
 pub mod resolve;

@@ -1,6 +1,5 @@
 //! Authentication: finds the caller by the key that it presents, its connection's certificate, or both.
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
@@ -12,7 +11,6 @@ use super::rejection::Rejection;
 use super::worker::Proxy;
 use crate::net::site;
 use crate::tenant::caller::{Caller, KeyHolder, RefusedCredential, identify, sidecar_caller};
-use crate::tenant::directory::Directory;
 use crate::tenant::key::VirtualKey;
 use crate::tenant::keyring::Keyring;
 
@@ -34,14 +32,14 @@ impl Proxy {
         let key = exchange.route().key.and_then(|key| key.of(&request.headers));
         let found = match sidecar_caller(directory) {
             Some(caller) => sidecar(caller, request, peer),
-            None => by_credential(directory, &self.shared.keyring, key, request, peer, now),
+            None => by_credential(exchange, &self.shared.keyring, key, request, peer, now),
         };
         found.map_err(|RefusedCaller { rejection, holder }| {
             if let Some(holder) = holder {
                 exchange.enter_holder(holder);
             }
             let per_second = directory.settings.server.auth_failures_per_second;
-            let counted = self.shared.auth_failures.failed(peer.address.ip(), per_second);
+            let counted = self.shared.auth_failures.failed(exchange.client.ip, per_second);
             counted.map_or_else(Rejection::AuthRate, |()| rejection)
         })
     }
@@ -70,18 +68,18 @@ fn sidecar(caller: Caller, request: &Parts, peer: &Peer) -> Result<Caller, Refus
 /// Finds the caller by its key, its certificate, or both. A browser shows the certificate for every web page, so a call
 /// by certificate alone is not taken from a page of another site.
 fn by_credential(
-    directory: &Arc<Directory>,
+    exchange: &Exchange,
     keyring: &Keyring,
     key: Option<VirtualKey<'_>>,
     request: &Parts,
     peer: &Peer,
     now: SystemTime,
 ) -> Result<Caller, RefusedCaller> {
-    let found = identify(directory, keyring, key, peer.certificate.as_ref(), now);
+    let found = identify(exchange.directory(), keyring, key, peer.certificate.as_ref(), now);
     let caller = found.map_err(|RefusedCredential { fault, holder }| {
         // The client gets one message for every invalid key; the log tells the operator more.
         let key_id = holder.as_ref().map(KeyHolder::key_id);
-        tracing::debug!(stranger = ?fault, key_id, address = %peer.address, "a key opens nothing");
+        tracing::debug!(stranger = ?fault, key_id, address = %exchange.client, "a key opens nothing");
         RefusedCaller { rejection: fault.into(), holder }
     })?;
     let caller = caller.ok_or_else(|| no_key(&request.headers))?;

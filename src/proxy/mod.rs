@@ -94,7 +94,7 @@ impl Proxy {
         // The head is boxed, because it is moved from stage to stage.
         let head = Box::new(head);
         let directory = self.shared.directory.load_full();
-        let exchange = Exchange::begin(&self.recorder, directory, &peer, head.method.clone(), Instant::now());
+        let exchange = Exchange::begin(&self.recorder, directory, &peer, &head, Instant::now());
         let exchange = Rc::new(exchange);
         exchange.trace(&head.headers);
         let version = head.version;

@@ -2,6 +2,7 @@
 
 mod access_log;
 mod accounts;
+mod addresses;
 mod admin;
 mod architecture;
 mod async_rule;

@@ -10,13 +10,13 @@ pub(super) mod spans;
 mod trace;
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Instant, SystemTime};
 
 use hyper::header::{HeaderMap, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 
 use uuid::Uuid;
@@ -29,6 +29,7 @@ use crate::dashscope::model_field;
 use crate::dashscope::operation::{Operation, Surface};
 use crate::dashscope::secret_look::looks_like_secret;
 use crate::limits::{Admitted, CallHold, RateStatus};
+use crate::net::client_address::ClientAddress;
 use crate::polling::SentSubmit;
 use crate::polling::hub::PollHub;
 use crate::proxy::admit::permit::Permit;
@@ -54,7 +55,7 @@ pub(super) struct Exchange {
     pub stopwatch: Rc<Stopwatch>,
     recorder: Rc<Recorder>,
     connection: Arc<ConnectionState>,
-    pub address: SocketAddr,
+    pub client: ClientAddress,
     pub method: Method,
     /// The snapshot of the configuration that holds for the exchange to its end.
     directory: Arc<Directory>,
@@ -144,16 +145,17 @@ impl Exchange {
         recorder: &Rc<Recorder>,
         directory: Arc<Directory>,
         peer: &Peer,
-        method: Method,
+        head: &Parts,
         now: Instant,
     ) -> Self {
         peer.connection.enter();
+        let trusted = &directory.settings.server.trusted_proxies;
         Self {
             stopwatch: Rc::new(Stopwatch::begin(now)),
             recorder: Rc::clone(recorder),
             connection: Arc::clone(&peer.connection),
-            address: peer.address,
-            method,
+            client: ClientAddress::of(peer.address, &head.headers, trusted),
+            method: head.method.clone(),
             directory,
             unrouted: Cell::new(None),
             route: OnceCell::new(),

@@ -47,7 +47,7 @@ impl Exchange {
         let text = |text: &str| AttributeValue::Text(text.into());
         let mut attributes = vec![
             ("http.request.method", AttributeValue::Name(method)),
-            ("client.address", AttributeValue::Text(self.address.ip().to_string().into())),
+            ("client.address", AttributeValue::Text(self.client.ip.to_string().into())),
             ("http.request.body.size", whole(self.bytes_in())),
             ("http.response.body.size", whole(self.carried_out.get())),
             ("dashgate.operation", AttributeValue::Name(operation.name())),

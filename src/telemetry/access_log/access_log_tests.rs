@@ -7,12 +7,13 @@ use uuid::Uuid;
 use super::timestamp::push_digits;
 use super::*;
 use crate::config::LogTarget;
+use crate::net::client_address::ClientAddress;
 
 fn line(number: u64) -> LogLine<'static> {
     LogLine {
         request_id: Uuid::nil(),
         upstream_request_id: Some("up-1"),
-        client: ([127, 0, 0, 1], 1234).into(),
+        client: ClientAddress { ip: [127, 0, 0, 1].into(), port: Some(1234) },
         tenant: Some("acme"),
         key_id: Some("acme-1"),
         mount: Some("/wan"),

@@ -4,13 +4,14 @@
 //! can go when serde writes a line in a few hundred nanoseconds.
 
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::timestamp::{Timestamps, push_digits};
 use crate::config::LogFormat;
+use crate::net::client_address::ClientAddress;
 
 /// One exchange that has ended. Unknown fields are left out.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub struct LogLine<'a> {
     pub request_id: Uuid,
     /// The id in the upstream's answer.
     pub upstream_request_id: Option<&'a str>,
-    pub client: SocketAddr,
+    pub client: ClientAddress,
     pub tenant: Option<&'a str>,
     pub key_id: Option<&'a str>,
     pub mount: Option<&'a str>,
@@ -154,12 +155,14 @@ impl LogLine<'_> {
     }
 }
 
-fn push_address(into: &mut Vec<u8>, address: SocketAddr) -> io::Result<()> {
-    let SocketAddr::V4(address) = address else { return write!(into, "{address}") };
-    for (before, octet) in ["", ".", ".", "."].into_iter().zip(address.ip().octets()) {
+fn push_address(into: &mut Vec<u8>, address: ClientAddress) -> io::Result<()> {
+    let IpAddr::V4(ip) = address.ip else { return write!(into, "{address}") };
+    for (before, octet) in ["", ".", ".", "."].into_iter().zip(ip.octets()) {
         push_number(into, before, octet.into());
     }
-    push_number(into, ":", address.port().into());
+    if let Some(port) = address.port {
+        push_number(into, ":", port.into());
+    }
     Ok(())
 }
 

@@ -91,6 +91,22 @@ fn upstream_keys_and_hosts_that_cannot_be_right() {
 }
 
 #[test]
+fn networks() {
+    let proxies = |value: &str| around(&format!("[server]\ntrusted_proxies = [\"{value}\"]"));
+    let at = |problem: &str| format!("2:20: server.trusted_proxies[0]: {problem}");
+    let unreadable = at("is not a network of IP addresses");
+    let behind = at("is an address inside a network, with the length of the network's prefix");
+    let all = at("trusts every client to say who it is");
+    expect(vec![
+        (proxies("10.0.0.0/33"), &unreadable),
+        (proxies("proxy.example"), &unreadable),
+        (proxies("10.0.0.1/8"), &behind),
+        (proxies("0.0.0.0/0"), &all),
+        (proxies("::/0"), &all),
+    ]);
+}
+
+#[test]
 fn types() {
     expect(vec![
         (around("server = 1"), "1:10: server: must be a table, not an integer"),

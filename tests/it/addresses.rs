@@ -1,0 +1,75 @@
+//! Addresses of clients: a trusted proxy names the client that it speaks for, and nobody else does.
+
+use crate::harness::calls::{bearer, check_refusal};
+use crate::harness::{Client, Gateway, Upstream, answer, eventually, message};
+
+const BEHIND_PROXY: &str = "auth_failures_per_second = 1\ntrusted_proxies = [\"127.0.0.0/8\"]";
+
+fn guess(forwarded_for: &str) -> String {
+    let fields = ["Authorization: Bearer sk-a-guess-0123456789", forwarded_for];
+    message("GET /api/v1/tasks/x", &fields, "")
+}
+
+/// Guesses a key again and again for the client of this field, until its address is held up.
+fn use_up(client: &mut Client, forwarded_for: &str) {
+    for _ in 0..200 {
+        let got = client.ask(guess(forwarded_for));
+        if got.status() == 429 {
+            return check_refusal(&got, 429, "auth_rate");
+        }
+        check_refusal(&got, 401, "unknown_key");
+    }
+    panic!("{forwarded_for} is never held up");
+}
+
+#[test]
+fn a_guesser_behind_a_trusted_proxy_holds_up_no_other_client_of_the_proxy() {
+    let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
+    let gateway = Gateway::with(upstream.address, BEHIND_PROXY, "");
+    let mut proxy = Client::connect(gateway.address);
+    use_up(&mut proxy, "X-Forwarded-For: 198.51.100.1");
+    // A guesser forges what stands before its address.
+    for forged in
+        ["X-Forwarded-For: 203.0.113.9, 198.51.100.1", "X-Forwarded-For: x, 198.51.100.1, 127.0.0.2"]
+    {
+        check_refusal(&proxy.ask(guess(forged)), 429, "auth_rate");
+    }
+    check_refusal(&proxy.ask(guess("X-Forwarded-For: 203.0.113.9")), 401, "unknown_key");
+    check_refusal(&proxy.ask(guess("X-Forwarded-For: 198.51.100.1, 203.0.113.7")), 401, "unknown_key");
+    let last = |line: &serde_json::Value| line["client"] == "203.0.113.7";
+    eventually("the log names the clients", || gateway.lines().iter().any(last));
+    let lines = gateway.lines();
+    let (of_guesser, others): (Vec<_>, Vec<_>) =
+        lines.iter().partition(|line| line["client"] == "198.51.100.1");
+    assert!(of_guesser.len() > 3, "{of_guesser:?}");
+    assert_eq!(others.iter().map(|line| &line["client"]).collect::<Vec<_>>(), ["203.0.113.9", "203.0.113.7"]);
+    assert!(upstream.requests().is_empty());
+}
+
+#[test]
+fn a_field_that_cannot_be_read_leaves_the_proxy_as_the_client() {
+    let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
+    let gateway = Gateway::with(upstream.address, BEHIND_PROXY, "");
+    let mut proxy = Client::connect(gateway.address);
+    use_up(&mut proxy, "X-Forwarded-For: 198.51.100.1, unknown");
+    check_refusal(&proxy.ask(guess("X-Forwarded-For: 198.51.100.2, 1.2.3")), 429, "auth_rate");
+    check_refusal(&proxy.ask(guess("X-Forwarded-For: 198.51.100.1")), 401, "unknown_key");
+    let call = message("POST /api/v1/services/aigc/text-generation/generation", &[&bearer()], "{}");
+    assert_eq!(proxy.ask(call).status(), 200, "a good key is not held up");
+    let unnamed = |line: &serde_json::Value| {
+        line["client"].as_str().is_some_and(|client| client.starts_with("127.0.0.1:"))
+    };
+    eventually("the log names the proxy", || gateway.lines().iter().any(unnamed));
+}
+
+#[test]
+fn a_client_that_is_no_trusted_proxy_speaks_for_itself() {
+    let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
+    for trusted in ["", "trusted_proxies = [\"10.0.0.0/8\", \"2001:db8::/32\"]"] {
+        let server = format!("auth_failures_per_second = 1\n{trusted}");
+        let gateway = Gateway::with(upstream.address, &server, "");
+        let mut client = Client::connect(gateway.address);
+        use_up(&mut client, "X-Forwarded-For: 198.51.100.1");
+        check_refusal(&client.ask(guess("X-Forwarded-For: 203.0.113.9")), 429, "auth_rate");
+    }
+}
