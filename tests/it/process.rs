@@ -6,7 +6,7 @@ mod audit;
 mod descriptors;
 mod diagnostics;
 mod egress;
-mod kills;
+pub(crate) mod kills;
 mod many_reloads;
 mod memory;
 mod online_check;
@@ -43,14 +43,14 @@ fn program(folder: &Path) -> Command {
 }
 
 /// A running program and what it has printed.
-struct Process {
-    child: Child,
+pub(crate) struct Process {
+    pub(crate) child: Child,
     printed: Arc<Mutex<String>>,
     readers: Vec<JoinHandle<()>>,
 }
 
 impl Process {
-    fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         Self::start_into(command, Stdio::piped())
     }
 
@@ -73,17 +73,17 @@ impl Process {
         Self { child, printed, readers }
     }
 
-    fn printed(&self) -> String {
+    pub(crate) fn printed(&self) -> String {
         self.printed.lock().expect("no panic").clone()
     }
 
     /// The address in the log line of readiness.
-    fn address(&mut self) -> SocketAddr {
+    pub(crate) fn address(&mut self) -> SocketAddr {
         self.address_behind("listening on http://")
     }
 
     /// The address of the admin listener.
-    fn admin_address(&mut self) -> SocketAddr {
+    pub(crate) fn admin_address(&mut self) -> SocketAddr {
         self.address_behind("(admin http://")
     }
 
@@ -102,12 +102,12 @@ impl Process {
         found.expect("an address")
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         assert!(signal(name, &self.child.id().to_string()), "{name} was not sent");
     }
 
     /// Waits for the end of the program, and returns its output.
-    fn end(mut self) -> (ExitStatus, String) {
+    pub(crate) fn end(mut self) -> (ExitStatus, String) {
         let mut status = None;
         eventually("it ends", || {
             status = self.child.try_wait().expect("a status");

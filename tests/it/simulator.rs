@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-mod bill;
+pub(crate) mod bill;
 mod faults;
 mod oss;
 mod streams;

@@ -4,6 +4,7 @@ mod budgets;
 mod calls;
 mod command;
 mod counts;
+mod kills;
 mod left;
 mod own;
 mod prices;

@@ -329,13 +329,13 @@ fn hang_up_for_ever(address: SocketAddr, client: usize, sent: &AtomicUsize, stop
 }
 
 /// A pseudorandom generator whose printed seed repeats a round.
-struct RandomNumbers {
-    seed: u64,
+pub(crate) struct RandomNumbers {
+    pub(crate) seed: u64,
     state: u64,
 }
 
 impl RandomNumbers {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let clock = || SystemTime::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_nanos() as u64);
         let seed =
             std::env::var("DASHGATE_DICE").map_or_else(|_| clock(), |seed| seed.parse().expect("a number"));
@@ -343,7 +343,7 @@ impl RandomNumbers {
     }
 
     /// A pseudorandom number below the given one (xorshift64).
-    fn throw(&mut self, below: u64) -> u64 {
+    pub(crate) fn throw(&mut self, below: u64) -> u64 {
         for (left, by) in [(true, 13), (false, 7), (true, 17)] {
             self.state ^= if left { self.state << by } else { self.state >> by };
         }

@@ -1,6 +1,6 @@
 //! The simulator's bill: a line for each task and call, once, and the same as the gateway's ledger.
 
-mod ledger;
+pub(crate) mod ledger;
 
 use std::io::{Read, Write};
 use std::time::Duration;

@@ -68,9 +68,9 @@ fn text(value: &Value) -> &str {
 }
 
 /// Service, model, input and parameters of a task.
-type Submit = (&'static str, &'static str, Value, Value);
+pub(crate) type Submit = (&'static str, &'static str, Value, Value);
 
-fn submits() -> Vec<Submit> {
+pub(crate) fn submits() -> Vec<Submit> {
     const VIDEO: &str = "aigc/video-generation/video-synthesis";
     const IMAGE_TO_VIDEO: &str = "aigc/image2video/video-synthesis";
     const TEXT_TO_IMAGE: &str = "aigc/text2image/image-synthesis";
