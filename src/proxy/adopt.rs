@@ -3,7 +3,6 @@
 //! A client whose answer was lost sends its submit again with the same `Idempotency-Key`, and gets the answer of the
 //! adopted task; or a fresh try, once two scans of the account's list have shown that no task was made.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -17,7 +16,8 @@ use crate::config::{Dialect, Mount};
 use crate::dashscope::task::Status;
 use crate::polling::{Intent, Orphan, Verdict, judge, only_fitting};
 use crate::store::{
-    Adoption, Change, CommitFault, FirstAnswer, LostSubmit, OpenHold, Outcome, Store, StoreFault, TaskRecord,
+    Adoption, Change, CommitFault, FirstAnswer, LostSubmit, OpenHold, Outcome, SentRequest, Store,
+    StoreFault, TaskRecord,
 };
 use crate::tenant::directory::Directory;
 use crate::unified::StatusSpelling;
@@ -236,20 +236,26 @@ impl Shared {
 }
 
 impl OpenSubmit {
-    fn keyed(lost: LostSubmit) -> Self {
-        let (submit, sent) = (&lost.submit, lost.sent.as_ref());
+    /// A submit with a key. `hold`: the money for it, which tells where it went if the submit itself does not.
+    fn keyed(lost: LostSubmit, hold: Option<OpenHold>) -> Self {
+        let (submit, sent, hold) = (&lost.submit, lost.sent.as_ref(), hold.as_ref());
+        let of = |of_sent: fn(&SentRequest) -> &Arc<str>, of_hold: fn(&OpenHold) -> &Arc<str>| {
+            sent.map(of_sent).or(hold.map(of_hold)).cloned()
+        };
+        let model = sent.map(|sent| &sent.model).filter(|model| !model.is_empty());
+        let sent_at = sent.map(|sent| sent.sent_at).or(hold.map(|hold| hold.made_at));
         let intent = Intent {
             tenant: Arc::clone(&submit.tenant),
-            key_id: sent.map_or_else(Arc::default, |sent| Arc::clone(&sent.key_id)),
-            account: sent.map(|sent| Arc::clone(&sent.account)),
-            model: sent.map_or_else(Box::default, |sent| sent.model.clone()),
-            sent_at: sent.map_or(submit.began_at, |sent| sent.sent_at),
+            key_id: of(|sent| &sent.key_id, |hold| &hold.key_id).unwrap_or_default(),
+            account: of(|sent| &sent.account, |hold| &hold.account),
+            model: model.or(hold.map(|hold| &hold.model)).cloned().unwrap_or_default(),
+            sent_at: sent_at.unwrap_or(submit.began_at),
             lost_at: lost.lost_at,
             attempt: submit.attempt.clone(),
             is_answerable: sent.is_some_and(|sent| sent.fingerprint.is_some()),
         };
-        let hold = sent.and_then(|sent| sent.hold.clone());
-        let mount = sent.map(|sent| Arc::clone(&sent.mount));
+        let mount = of(|sent| &sent.mount, |hold| &hold.mount);
+        let hold = hold.map(|hold| Arc::clone(&hold.id)).or_else(|| sent?.hold.clone());
         Self { intent, hold, mount, keyed: Some(lost) }
     }
 
@@ -271,12 +277,14 @@ impl OpenSubmit {
 
 /// Reads the open submits. Blocks.
 fn read_open(store: &Store) -> Result<Vec<OpenSubmit>, StoreFault> {
-    let mut open = Vec::new();
-    store.lost_submits(|lost| open.push(OpenSubmit::keyed(lost)))?;
-    let held_by_key: HashSet<Arc<str>> =
-        open.iter().filter_map(|submit: &OpenSubmit| submit.hold.clone()).collect();
-    let holds = store.open_holds()?.into_iter().filter(|hold| !held_by_key.contains(&hold.id));
-    open.extend(holds.filter_map(OpenSubmit::held));
+    let (mut open, mut holds) = (Vec::new(), store.open_holds()?);
+    store.lost_submits(|lost| {
+        let attempt = &*lost.submit.attempt;
+        let own = holds.iter().position(|hold| hold.attempt() == Some(attempt));
+        let hold = own.map(|own| holds.swap_remove(own));
+        open.push(OpenSubmit::keyed(lost, hold));
+    })?;
+    open.extend(holds.into_iter().filter_map(OpenSubmit::held));
     Ok(open)
 }
 

@@ -44,7 +44,7 @@ impl HeldMoney {
             return;
         }
         let hold = Arc::clone(&self.id);
-        self.store.ride(if has_made_nothing || !self.is_sent.get() {
+        self.store.ride_in_any_case(if has_made_nothing || !self.is_sent.get() {
             Change::Free { hold, tenant: Arc::clone(&self.tenant) }
         } else {
             Change::LoseHold { hold, at: SystemTime::now() }

@@ -1,6 +1,6 @@
 //! Adoptions: tasks that no client was told of at first, and that were given to a tenant later.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, Result, Row, params};
 
@@ -52,12 +52,21 @@ pub(super) fn flags(connection: &Connection, entry: &Entry) -> Result<EntryFlags
     Ok(EntryFlags { is_adopted: adopted.exists([id])?, ..entry.flags })
 }
 
-/// Reads the submits whose answer is lost.
-pub(super) fn lost_submits(connection: &Connection, mut each: impl FnMut(LostSubmit)) -> Result<()> {
+/// Reads the submits whose answer is lost. One that has run for too long was lost by a process that was killed beside
+/// another one.
+pub(super) fn lost_submits(
+    connection: &Connection,
+    now: SystemTime,
+    mut each: impl FnMut(LostSubmit),
+) -> Result<()> {
     let mut select = connection.prepare(
-        "SELECT tenant, operation, key, attempt, began_at, sent, lost_at FROM keyed_submits WHERE state = 1",
+        "SELECT tenant, operation, key, attempt, began_at, sent, lost_at FROM keyed_submits WHERE state = 1
+         UNION ALL
+         SELECT tenant, operation, key, attempt, began_at, sent, lost_at FROM keyed_submits
+         WHERE state = 0 AND began_at < ?1",
     )?;
-    let mut found = select.query([])?;
+    let since = milliseconds(now).saturating_sub(idempotency::LONGEST_RUN.as_millis() as i64);
+    let mut found = select.query([since])?;
     while let Some(row) = found.next()? {
         each(lost_submit(row)?);
     }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::usage::{Amount, Budget, Period, Zone};
 
 /// The money that one submit may cost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
-    /// Name of the submit.
+    /// Name of the submit, by [`hold_id`].
     pub id: Arc<str>,
     pub tenant: Arc<str>,
     pub key_id: Arc<str>,
@@ -23,6 +24,13 @@ pub struct Hold {
     pub limits: MoneyLimits,
     /// Money that this process holds for the tenant's calls that run.
     pub held_for_calls: Amount,
+}
+
+/// Name of a new hold. That of a submit with an `Idempotency-Key` begins with the name of its try, so that the two can be
+/// brought together after a crash.
+pub fn hold_id(attempt: Option<&str>) -> Arc<str> {
+    let own = Uuid::new_v4();
+    attempt.map_or_else(|| own.to_string(), |attempt| format!("{attempt}/{own}")).into()
 }
 
 /// Limits of the money of a tenant.

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::Outcome;
 use super::hold::Hold;
+use super::idempotency::LONGEST_RUN;
 use super::ledger::LedgerWriter;
 use super::sums;
 use super::timestamp::{milliseconds, time};
@@ -24,6 +25,13 @@ pub struct OpenHold {
     pub made_at: SystemTime,
     /// When its answer was lost; `None` while the submit runs.
     pub lost_at: Option<SystemTime>,
+}
+
+impl OpenHold {
+    /// Name of the try of a submit that has an `Idempotency-Key`.
+    pub fn attempt(&self) -> Option<&str> {
+        self.id.split_once('/').map(|(attempt, _)| attempt)
+    }
 }
 
 /// Holds money, if the tenant's limits leave room for it.
@@ -107,12 +115,14 @@ fn name(account: &str, task: &str) -> String {
 }
 
 /// Holds whose submits have no task yet.
-pub(super) fn open_holds(connection: &Connection) -> Result<Vec<OpenHold>> {
+pub(super) fn open_holds(connection: &Connection, now: SystemTime) -> Result<Vec<OpenHold>> {
     let mut select = connection.prepare(
         "SELECT id, tenant, key_id, account, model, mount, made_at, lost_at FROM holds WHERE task IS NULL",
     )?;
     let hold = |row: &rusqlite::Row<'_>| {
         let text = |column| Ok::<_, rusqlite::Error>(Arc::<str>::from(row.get_ref(column)?.as_str()?));
+        let made_at = time(row.get(6)?);
+        let lost_at = row.get::<_, Option<i64>>(7)?.map(time);
         Ok(OpenHold {
             id: text(0)?,
             tenant: text(1)?,
@@ -120,8 +130,9 @@ pub(super) fn open_holds(connection: &Connection) -> Result<Vec<OpenHold>> {
             account: text(3)?,
             model: row.get_ref(4)?.as_str()?.into(),
             mount: text(5)?,
-            made_at: time(row.get(6)?),
-            lost_at: row.get::<_, Option<i64>>(7)?.map(time),
+            made_at,
+            // A process that was killed beside another one has noted no loss.
+            lost_at: lost_at.or_else(|| Some(made_at + LONGEST_RUN).filter(|end| *end <= now)),
         })
     };
     select.query_map([], hold)?.collect()

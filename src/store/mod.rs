@@ -55,7 +55,7 @@ pub use self::change::{Change, Outcome};
 pub use self::entry::{Entry, EntryFlags, EntrySource, LOST, REPRICED, Remark};
 pub use self::fault::{CommitFault, StoreCause, StoreFault, WHAT_IS_REFUSED};
 use self::file::LockedFile;
-pub use self::hold::{Exhausted, Hold, MoneyLimits, Standing};
+pub use self::hold::{Exhausted, Hold, MoneyLimits, Standing, hold_id};
 pub use self::holds::OpenHold;
 pub use self::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
 use self::ledger::LedgerWriter;
@@ -259,7 +259,7 @@ impl Store {
     pub fn open_holds(&self) -> Result<Vec<OpenHold>, StoreFault> {
         let mut holds = Vec::new();
         self.read(|connection| {
-            holds = holds::open_holds(connection)?;
+            holds = holds::open_holds(connection, SystemTime::now())?;
             Ok(())
         })?;
         Ok(holds)
@@ -290,7 +290,7 @@ impl Store {
     /// # Errors
     /// Why the file can't be read.
     pub fn lost_submits(&self, each: impl FnMut(LostSubmit)) -> Result<(), StoreFault> {
-        self.read(|connection| adoption::lost_submits(connection, each))
+        self.read(|connection| adoption::lost_submits(connection, SystemTime::now(), each))
     }
 
     fn read(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<(), StoreFault> {

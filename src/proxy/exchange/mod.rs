@@ -387,12 +387,16 @@ impl Exchange {
         self.submit_progress.replace(submit.map_or(SubmitProgress::Unsent, SubmitProgress::GoesUp));
     }
 
+    /// Name of the try of a submit that has an `Idempotency-Key`.
+    pub(super) fn attempt(&self) -> Option<&str> {
+        self.held_key.get().map(HeldKey::attempt)
+    }
+
     /// Notes that the request may make a task at the account from now on.
     fn begin_submit(&self, hub: &PollHub, account: usize) {
         let hold = self.held_money.borrow().as_ref().map(|money| Arc::clone(money.id()));
         // A submit that stands durably is known by the name of its try, else of its hold.
-        let attempt = self.held_key.get().map(|key| key.attempt().into());
-        let attempt = attempt.or_else(|| hold.as_deref().map(Box::from));
+        let attempt = self.attempt().or(hold.as_deref()).map(Box::from);
         let account = &self.directory.accounts[account].name;
         let now = SystemTime::now();
         self.sent.replace(Some(hub.submit_sent(account, attempt, now)));

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use hyper::body::Body as _;
-use uuid::Uuid;
 
 use super::choose::Choice;
 use crate::account::Account;
@@ -20,7 +19,7 @@ use crate::proxy::read_model::read_model;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::route::Route;
 use crate::proxy::worker::Proxy;
-use crate::store::{Change, Exhausted, Hold, MoneyLimits, Outcome};
+use crate::store::{Change, Exhausted, Hold, MoneyLimits, Outcome, hold_id};
 use crate::upstream::Upload;
 use crate::usage::Amount;
 
@@ -92,7 +91,7 @@ impl Proxy {
         }
         // Held in memory until the store has it, so that calls leave room.
         let (_passing, held_for_calls) = self.shared.call_holds.hold_for_submit(&tenant.name, *amount);
-        let id: Arc<str> = Uuid::new_v4().to_string().into();
+        let id = hold_id(exchange.attempt());
         let hold = Hold {
             id: Arc::clone(&id),
             tenant: Arc::clone(&tenant.name),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use dashgate::store::{
-    Change, Entry, EntryFlags, EntrySource, Hold, LOST, MoneyLimits, Outcome, Remark, Store, StoreBounds,
-    TASKS_KEPT,
+    Change, Entry, EntryFlags, EntrySource, Hold, KeyedSubmit, LOST, MoneyLimits, Outcome, Remark, Store,
+    StoreBounds, TASKS_KEPT,
 };
 use dashgate::usage::{Amount, Budget, Charge, Period};
 use futures_util::future::join_all;
@@ -146,6 +146,51 @@ fn an_unclaimed_hold_is_lost_at_a_restart_and_ends_with_its_day() {
     eventually("the hold without a task is gone", || held(&store) == "5");
     store.tidy(now + TASKS_KEPT + Duration::from_secs(1));
     eventually("the forgotten task's hold is gone", || held(&store) == "0");
+}
+
+/// The process that sent the submit was killed beside its successor, which has the file open all the time.
+#[test]
+fn a_hold_of_which_nothing_is_heard_for_an_hour_is_lost() {
+    let place = place();
+    let store = place.open();
+    let now = SystemTime::now();
+    let ago = |minutes: u64| now - Duration::from_secs(60 * minutes);
+    wait(store.commit(reserve("old", ago(61)))).unwrap();
+    wait(store.commit(reserve("try/new", ago(59)))).unwrap();
+    let open = store.open_holds().unwrap();
+    let lost: Vec<_> = open.iter().map(|hold| (&*hold.id, hold.attempt(), hold.lost_at.is_some())).collect();
+    assert_eq!(lost, [("old", None, true), ("try/new", Some("try"), false)]);
+    let begin = |key: &str, began_at| {
+        let (tenant, operation, attempt) = ("one".into(), "submit".into(), key.into());
+        Change::Begin(KeyedSubmit { tenant, operation, key: key.into(), attempt, began_at }.into())
+    };
+    wait(store.commit(begin("old", ago(61)))).unwrap();
+    wait(store.commit(begin("new", ago(59)))).unwrap();
+    let mut lost = Vec::new();
+    store.lost_submits(|submit| lost.push((submit.submit.key.clone(), submit.lost_at <= now))).unwrap();
+    assert_eq!(lost, [("old".into(), true)]);
+}
+
+#[test]
+fn money_is_freed_though_the_queue_is_full() {
+    let place = place();
+    let bounds = StoreBounds { most_per_commit: 1, most_waiting: 1, ..StoreBounds::default() };
+    let store = Store::open_with(&place.path, bounds).unwrap();
+    let names = ["a", "b", "c", "d"];
+    for name in names {
+        assert_eq!(wait(store.commit(reserve(name, at(1)))), Ok(Outcome::Made));
+    }
+    let other = Connection::open(&place.path).expect("the file");
+    other.execute_batch("BEGIN IMMEDIATE").expect("a lock");
+    wait(async {
+        for name in names {
+            store.ride_in_any_case(Change::Free { hold: name.into(), tenant: "one".into() });
+        }
+        other.execute_batch("COMMIT").expect("no lock");
+        while held(&store) != "0" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
 }
 
 #[test]

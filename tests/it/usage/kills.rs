@@ -139,7 +139,9 @@ impl World {
                 let orphans = audit::orphans(self.admin);
                 let orphans: Vec<&str> = orphans.iter().map(|orphan| text(&orphan["task_id"])).collect();
                 let told = submits.told_of();
-                for (id, line) in bill.iter().filter(|(id, line)| !is_stranger(line) && !entries.contains_key(*id)) {
+                for (id, line) in
+                    bill.iter().filter(|(id, line)| !is_stranger(line) && !entries.contains_key(*id))
+                {
                     println!(
                         "not entered: {id} of {}, orphan: {}, told for {:?}",
                         line["model"],
@@ -147,6 +149,23 @@ impl World {
                         told.get(id)
                     );
                 }
+                let file =
+                    rusqlite::Connection::open(self.folder.path().join("dashgate.db")).expect("the file");
+                let mut rows = file
+                    .prepare("SELECT key, state, sent, lost_at - began_at, attempt FROM keyed_submits WHERE state <> 2")
+                    .expect("a statement");
+                let rows = rows
+                    .query_map([], |row| {
+                        Ok((
+                            row.get::<_, String>(0)?,
+                            row.get::<_, i64>(1)?,
+                            row.get::<_, Option<String>>(2)?,
+                            row.get::<_, Option<i64>>(3)?,
+                            row.get::<_, String>(4)?,
+                        ))
+                    })
+                    .expect("rows");
+                rows.for_each(|row| println!("{row:?}"));
                 panic!(
                     "{unanswered} submits unanswered; {made} tasks made, {} billed, {ours} of them ours, {} entered; \
                      {assigned} assigned; spent and held: {money:?}",
@@ -238,4 +257,4 @@ const STRANGER_KEY: &str = "sk-stranger-93b1c07d52e84fa6";
 const STRANGER_MODEL: &str = "wanx2.1-t2v-plus";
 /// Time in which the gateway may adopt a task by itself.
 const ADOPTED_WITHIN: Duration = Duration::from_secs(3);
-const SETTLED_WITHIN: Duration = Duration::from_secs(150);
+const SETTLED_WITHIN: Duration = Duration::from_secs(75);
