@@ -32,7 +32,7 @@ pub use call_permit::CallPermit;
 pub use call_turns::{CallTurns, QueuedCall, TurnFault};
 pub use end_search::SlotHolder;
 pub use orphan::Orphan;
-pub use orphan_match::{Intent, SearchedAccount, Verdict, judge, only_fitting};
+pub use orphan_match::{Intent, SearchedAccount, Verdict, judge, may_be};
 pub use orphan_scan::OrphanPage;
 pub use orphan_search::AnswerClock;
 pub use query_fault::QueryFault;

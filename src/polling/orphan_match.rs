@@ -100,17 +100,6 @@ pub fn judge(
     }
 }
 
-/// The one of the intents that fits an orphan of the account, for an operator who says whose the orphan is; `None` if
-/// several do.
-pub fn only_fitting<'i>(
-    account: &str,
-    orphan: &Orphan,
-    intents: impl Iterator<Item = &'i Intent>,
-) -> Option<&'i Intent> {
-    let mut fitting = intents.filter(|intent| may_be(intent, account, orphan));
-    fitting.next().filter(|_| fitting.next().is_none())
-}
-
 impl SearchedAccount {
     /// True if the orphan, which is the only one that the intent may have made, is surely its task.
     fn allows(&self, intent: &Intent, orphan: &Orphan, intents: &[Intent], min_age: Duration) -> bool {
@@ -196,7 +185,8 @@ pub(super) fn is_awaited<'s>(orphan: &Orphan, mut sent: impl Iterator<Item = &'s
     sent.any(|submit| submit.lost_at.is_none() && SubmitWindow::of(submit).may_have_made(orphan))
 }
 
-fn may_be(intent: &Intent, account: &str, orphan: &Orphan) -> bool {
+/// True unless the submit has surely not made the orphan of the account.
+pub fn may_be(intent: &Intent, account: &str, orphan: &Orphan) -> bool {
     let is_of_account = intent.account.as_deref().is_none_or(|own| own == account);
     is_of_account && SubmitWindow::of_intent(intent).may_have_made(orphan)
 }

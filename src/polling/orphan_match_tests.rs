@@ -193,10 +193,9 @@ fn a_task_is_awaited_while_its_submit_may_run() {
 }
 
 #[test]
-fn an_operator_s_orphan_answers_the_one_submit_that_fits() {
-    let (one, two) = (intent("a"), intent("b"));
-    let fitting = |intents: &[Intent]| only_fitting("main", &orphan("t", 1005), intents.iter()).cloned();
-    assert_eq!(fitting(std::slice::from_ref(&one)), Some(one.clone()));
-    assert_eq!(fitting(&[one.clone(), two]), None);
-    assert_eq!(only_fitting("spare", &orphan("t", 1005), [one].iter()), None);
+fn a_submit_may_be_the_one_of_an_orphan_of_its_account_time_and_model() {
+    let fits = |account: &str, orphan: &Orphan| may_be(&intent("a"), account, orphan);
+    assert!(fits("main", &orphan("t", 1005)));
+    assert!(!fits("spare", &orphan("t", 1005)));
+    assert!(!fits("main", &orphan("t", 500)));
 }

@@ -14,7 +14,7 @@ use super::shared::Shared;
 use super::videos;
 use crate::config::{Dialect, Mount};
 use crate::dashscope::task::Status;
-use crate::polling::{Intent, Orphan, Verdict, judge, only_fitting};
+use crate::polling::{Intent, Orphan, Verdict, judge, may_be};
 use crate::store::{
     Adoption, Change, CommitFault, FirstAnswer, LostSubmit, OpenHold, Outcome, SentRequest, Store,
     StoreFault, TaskRecord,
@@ -94,7 +94,7 @@ impl Shared {
     }
 
     /// Gives an orphan to an owner whom the operator names. If it fits one lost submit of the tenant, and no other, the
-    /// submit gets its answer.
+    /// submit gets its answer; the keys of several that fit stay taken.
     ///
     /// # Errors
     /// `Unreadable`, or why the change was not written in time.
@@ -110,15 +110,22 @@ impl Shared {
         };
         let directory = self.directory.load_full();
         let open = self.open_submits().await.map_err(AssignFault::Unreadable)?;
-        let own = open.iter().filter(|submit| submit.intent.tenant == owner.tenant);
-        let only = only_fitting(account, &orphan, own.clone().map(|submit| &submit.intent));
-        let fitting = own.clone().find(|own| only.is_some_and(|only| only.attempt == own.intent.attempt));
-        let adoption = self.adoption(&directory, account, &orphan, &owner, fitting);
-        let made = self.store.commit(Change::Adopt(adoption)).await.map_err(AssignFault::Commit)?;
+        let fits = |submit: &&OpenSubmit| {
+            submit.intent.tenant == owner.tenant && may_be(&submit.intent, account, &orphan)
+        };
+        let fitting: Vec<&OpenSubmit> = open.iter().filter(fits).collect();
+        let only = if let [only] = fitting[..] { Some(only) } else { None };
+        let mut adoption = self.adoption(&directory, account, &orphan, &owner, only);
+        if only.is_none() {
+            // Nobody can tell which of them made the task, and none may make a second one.
+            let keyed = fitting.iter().filter_map(|submit| submit.keyed.as_ref());
+            adoption.unanswered = keyed.map(|lost| Arc::clone(&lost.submit)).collect();
+        }
+        let made = self.store.commit(Change::Adopt(adoption.into())).await.map_err(AssignFault::Commit)?;
         if made != Outcome::Made {
             return Ok(Assigned::Owned);
         }
-        if let Some(submit) = fitting {
+        for submit in fitting.iter().filter(|submit| only.is_some() || submit.keyed.is_some()) {
             self.hub.clear_attempt(&submit.intent.attempt);
         }
         Ok(Assigned::Done)
@@ -160,7 +167,7 @@ impl Shared {
             return false;
         }
         let (task_id, tenant, key_id) = (&*orphan.task_id, &*owner.tenant, &*owner.key_id);
-        match self.store.commit(Change::Adopt(adoption)).await {
+        match self.store.commit(Change::Adopt(adoption.into())).await {
             Ok(Outcome::Made) => {
                 tracing::info!(
                     account = &**account,
@@ -206,13 +213,14 @@ impl Shared {
         orphan: &Orphan,
         owner: &NamedOwner,
         submit: Option<&OpenSubmit>,
-    ) -> Arc<Adoption> {
+    ) -> Adoption {
         let task = task(directory, account, orphan, owner, submit);
         let lost = submit.and_then(|submit| submit.keyed.as_ref());
         let answer = lost.and_then(|lost| self.answer(directory, lost, &task));
         let hold = submit.and_then(|submit| submit.hold.clone());
         let unanswered = lost.filter(|_| answer.is_none()).map(|lost| Arc::clone(&lost.submit));
-        Arc::new(Adoption { task, answer, unanswered, hold, at: SystemTime::now() })
+        let unanswered = unanswered.into_iter().collect();
+        Adoption { task, answer, unanswered, hold, at: SystemTime::now() }
     }
 
     /// The answer that the client gets who sends a submit again; `None` if it is not known what the submit asked for.

@@ -30,7 +30,7 @@ pub(super) fn adopt(connection: &Connection, ledger: &mut LedgerWriter, adoption
     {
         return Ok(false);
     }
-    if let Some(submit) = unanswered {
+    for submit in unanswered {
         idempotency::keep(connection, submit)?;
     }
     let mut insert =

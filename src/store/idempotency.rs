@@ -67,9 +67,10 @@ pub(super) fn answer_lost(connection: &Connection, answer: &FirstAnswer) -> Resu
     let KeyedSubmit { tenant, operation, key, attempt, began_at: _ } = &*answer.submit;
     let mut select = connection.prepare_cached(
         "SELECT 1 FROM keyed_submits
-         WHERE tenant = ?1 AND operation = ?2 AND key = ?3 AND attempt = ?4 AND state = ?5",
+         WHERE tenant = ?1 AND operation = ?2 AND key = ?3 AND attempt = ?4 AND state < ?5",
     )?;
-    Ok(select.exists(params![tenant, operation, key, attempt, UNCLEAR])? && self::answer(connection, answer)?)
+    Ok(select.exists(params![tenant, operation, key, attempt, ANSWERED])?
+        && self::answer(connection, answer)?)
 }
 
 /// Keeps the answer to a submit; false where another try has the key.
@@ -84,14 +85,14 @@ pub(super) fn answer(connection: &Connection, answer: &FirstAnswer) -> Result<bo
     update.execute(row).map(|rows| rows > 0)
 }
 
-/// Keeps the key of a submit whose answer is lost for good: its task has an owner.
+/// Keeps the key of a submit whose answer is lost for good: the task that it made, or may have made, has an owner.
 pub(super) fn keep(connection: &Connection, submit: &KeyedSubmit) -> Result<()> {
     let KeyedSubmit { tenant, operation, key, attempt, began_at: _ } = submit;
     let mut update = connection.prepare_cached(
         "UPDATE keyed_submits SET state = ?5
-         WHERE tenant = ?1 AND operation = ?2 AND key = ?3 AND attempt = ?4 AND state = ?6",
+         WHERE tenant = ?1 AND operation = ?2 AND key = ?3 AND attempt = ?4 AND state < ?6",
     )?;
-    update.execute(params![tenant, operation, key, attempt, KEPT, UNCLEAR]).map(drop)
+    update.execute(params![tenant, operation, key, attempt, KEPT, ANSWERED]).map(drop)
 }
 
 /// Takes the answers of all running submits for lost: the process that sent them has ended.

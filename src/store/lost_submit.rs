@@ -43,8 +43,8 @@ pub struct Adoption {
     pub task: Arc<TaskRecord>,
     /// The answer to the submit that made the task, if it had an `Idempotency-Key`.
     pub answer: Option<Arc<FirstAnswer>>,
-    /// A submit that made the task and can't be answered: its key stays taken, so that it makes no second task.
-    pub unanswered: Option<Arc<KeyedSubmit>>,
+    /// Submits that may have made the task and can't be answered: their keys stay taken, so that they make no second one.
+    pub unanswered: Vec<Arc<KeyedSubmit>>,
     /// The hold of the submit, which becomes the task's.
     pub hold: Option<Arc<str>>,
     pub at: SystemTime,

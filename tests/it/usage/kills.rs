@@ -4,6 +4,7 @@ mod audit;
 mod child;
 mod clients;
 
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
@@ -11,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use dashgate::sim::{Simulator, SimulatorOptions};
 use dashgate::store::Store;
-use serde_json::Value;
+use rusqlite::Connection;
+use serde_json::json;
 use tempfile::TempDir;
 
 use self::audit::text;
 use self::clients::{Submits, TENANTS};
 use crate::harness::gateway::write_config;
-use crate::harness::{ADMIN_TOKEN, UPSTREAM_KEY, let_pass};
+use crate::harness::{ADMIN_TOKEN, UPSTREAM_KEY, eventually, let_pass};
 use crate::process::Process;
 use crate::process::kills::RandomNumbers;
 use crate::simulator::bill::ledger::{Submit, submits};
@@ -113,62 +115,34 @@ impl World {
     }
 
     /// Waits until all that is billed is entered and nothing is held. Meanwhile an operator gives away the orphans that
-    /// were not adopted, and clients send again what is not answered.
-    fn settle(&self, submits: &Submits) -> Settled {
+    /// were not adopted, and clients send again what is not answered. Returns the number of orphans that were given away.
+    fn settle(&self, submits: &Submits) -> usize {
         let until = Instant::now() + SETTLED_WITHIN;
-        let (mut first_seen, mut assigned) = (std::collections::HashMap::new(), 0);
+        let (mut first_seen, mut assigned) = (HashMap::new(), 0);
         loop {
             for orphan in audit::orphans(self.admin) {
                 let (id, model) = (text(&orphan["task_id"]), text(&orphan["model"]));
                 let seen = *first_seen.entry(id.to_owned()).or_insert_with(Instant::now);
-                if model != STRANGER_MODEL && seen.elapsed() > ADOPTED_WITHIN {
+                if seen.elapsed() > ADOPTED_WITHIN {
                     assigned += usize::from(audit::assign(self.admin, id, owner(model)));
                 }
             }
-            let unanswered = submits.send_unclear_again(self.address);
+            let (unanswered, kept) = (submits.send_unclear_again(self.address), self.kept_keys());
             let bill = audit::bill(self.simulator.address());
-            let ours = bill.values().filter(|line| !is_stranger(line)).count();
             let entries = audit::entries(self.admin);
-            let money = TENANTS.map(|(name, ..)| audit::money(self.admin, name));
+            let held = TENANTS.map(|(name, ..)| audit::money(self.admin, name)[1]);
             let made = self.simulator.tasks().len();
-            let is_settled = unanswered == 0 && made == bill.len() && entries.len() == ours;
-            if is_settled && money.iter().all(|[_, held]| *held == 0) {
-                return Settled { bill: bill.len(), ours, assigned };
+            if unanswered == kept && [bill.len(), entries.len()] == [made; 2] && held == [0; 2] {
+                return assigned;
             }
             if Instant::now() > until {
-                let orphans = audit::orphans(self.admin);
-                let orphans: Vec<&str> = orphans.iter().map(|orphan| text(&orphan["task_id"])).collect();
-                let told = submits.told_of();
-                for (id, line) in
-                    bill.iter().filter(|(id, line)| !is_stranger(line) && !entries.contains_key(*id))
-                {
-                    println!(
-                        "not entered: {id} of {}, orphan: {}, told for {:?}",
-                        line["model"],
-                        orphans.contains(&&**id),
-                        told.get(id)
-                    );
+                let told = submits.told();
+                for (id, line) in bill.iter().filter(|(id, _)| !entries.contains_key(*id)) {
+                    println!("not entered: {id} of {}, told for {:?}", line["model"], told.get(id));
                 }
-                let file =
-                    rusqlite::Connection::open(self.folder.path().join("dashgate.db")).expect("the file");
-                let mut rows = file
-                    .prepare("SELECT key, state, sent, lost_at - began_at, attempt FROM keyed_submits WHERE state <> 2")
-                    .expect("a statement");
-                let rows = rows
-                    .query_map([], |row| {
-                        Ok((
-                            row.get::<_, String>(0)?,
-                            row.get::<_, i64>(1)?,
-                            row.get::<_, Option<String>>(2)?,
-                            row.get::<_, Option<i64>>(3)?,
-                            row.get::<_, String>(4)?,
-                        ))
-                    })
-                    .expect("rows");
-                rows.for_each(|row| println!("{row:?}"));
                 panic!(
-                    "{unanswered} submits unanswered; {made} tasks made, {} billed, {ours} of them ours, {} entered; \
-                     {assigned} assigned; spent and held: {money:?}",
+                    "{unanswered} submits unanswered, {kept} of them for good; {made} tasks made, {} billed, {} entered; \
+                     {assigned} assigned; held: {held:?}",
                     bill.len(),
                     entries.len(),
                 );
@@ -176,16 +150,13 @@ impl World {
             let_pass(Duration::from_millis(200));
         }
     }
-}
 
-struct Settled {
-    bill: usize,
-    ours: usize,
-    assigned: usize,
-}
-
-fn is_stranger(line: &Value) -> bool {
-    line["model"] == STRANGER_MODEL
+    /// Number of keys whose submits may have made tasks that an operator gave away, and which have no answer.
+    fn kept_keys(&self) -> usize {
+        let file = Connection::open(self.folder.path().join("dashgate.db")).expect("the file");
+        let count = "SELECT count(*) FROM keyed_submits WHERE state = 3";
+        file.query_row(count, [], |row| row.get::<_, i64>(0)).expect("a number") as usize
+    }
 }
 
 fn free_address() -> SocketAddr {
@@ -212,7 +183,6 @@ fn the_ledger_is_the_bill_over_kills_and_hand_overs() {
             scope.spawn(|| submits.run(world.address));
         }
         scope.spawn(|| submits.poll(world.address));
-        scope.spawn(|| submits.be_strange(world.simulator.address()));
         let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let running = world.disturb(&submits, &mut dice, kills, hand_overs);
             submits.wait_for(tasks);
@@ -223,11 +193,12 @@ fn the_ledger_is_the_bill_over_kills_and_hand_overs() {
     });
     world.simulator.clear_faults();
     let submitting = began.elapsed();
-    let settled = world.settle(&submits);
+    let assigned = world.settle(&submits);
     let (bill, entries) = (audit::bill(world.simulator.address()), audit::entries(world.admin));
-    let sums = audit::compare(&bill, &entries, is_stranger);
+    let sums = audit::compare(&bill, &entries);
     submits.check(&entries, world.simulator.address());
-    let adopted = entries.values().filter(|entry| entry["flags"].to_string().contains("adopted")).count();
+    let adopted = entries.values().filter(|entry| entry["flags"] == json!(["adopted"])).count();
+    let kept = world.kept_keys();
     running.signal("TERM");
     let (status, printed) = running.end();
     assert!(status.success(), "{printed}");
@@ -239,22 +210,97 @@ fn the_ledger_is_the_bill_over_kills_and_hand_overs() {
     }
     assert_eq!(store.open_holds().expect("holds"), []);
     println!(
-        "{kills} kills and {hand_overs} hand-overs in {submitting:.1?} (dice {}), settled in {:.1?}: {} tasks billed, {} of \
-         them ours and entered, {} told of, {adopted} adopted, {} of these by an operator; {:?} spent",
+        "{kills} kills and {hand_overs} hand-overs in {submitting:.1?} (dice {}), settled in {:.1?}: {} tasks billed and \
+         entered, {} told of, {} adopted and {assigned} given away by an operator, {kept} keys without an answer; {sums:?} \
+         billionths spent",
         dice.seed,
         began.elapsed() - submitting,
-        settled.bill,
-        settled.ours,
-        submits.told(),
-        settled.assigned,
-        sums,
+        bill.len(),
+        submits.told().len(),
+        adopted - assigned,
     );
 }
 
+/// Each task that was paid for is its owner's, or is listed as an orphan; nobody else's task on the account is.
+#[test]
+fn a_task_that_was_paid_for_is_owned_or_listed_after_a_kill_at_its_answer() {
+    let (world, mut dice, kills) =
+        (World::new(), RandomNumbers::new(), asked_for("DASHGATE_LEDGER_KILLS", 6));
+    world.simulator.fault("POST * lose,share=0.02".parse().expect("a fault"));
+    let submits = Submits::new(usize::MAX);
+    let running = std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| submits.run(world.address));
+        }
+        scope.spawn(|| submits.be_strange(world.simulator.address()));
+        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut running = world.start(false);
+            for _ in 0..kills {
+                let enough = world.simulator.tasks().len() + dice.throw(20) as usize + 5;
+                // At the instant at which a task is made, its answer is on the way.
+                eventually("enough tasks are made", || world.simulator.tasks().len() >= enough);
+                running.child.kill().expect("killed");
+                running.end();
+                running = world.start(false);
+            }
+            running
+        }));
+        submits.stop.store(true, Ordering::Relaxed);
+        ran.expect("all kills")
+    });
+    world.simulator.clear_faults();
+    let (made, told) = (world.simulator.tasks(), submits.told());
+    let (mut owned, mut listed) = (0, 0);
+    eventually("each task that was paid for is owned or listed", || {
+        let orphans = audit::orphans(world.admin);
+        let own_key: HashMap<&str, bool> =
+            orphans.iter().map(|orphan| (text(&orphan["task_id"]), orphan["own_key"] == true)).collect();
+        let states: Vec<_> = made
+            .iter()
+            .map(|task| {
+                let owners = submits.owners(world.address, &task.id);
+                let is_listed = own_key.get(&*task.id).copied();
+                if task.key == STRANGER_KEY {
+                    assert_eq!((owners, is_listed), ([false; 2], is_listed.and(Some(false))), "{task:?}");
+                    return TaskState::Strange;
+                }
+                assert!(!owners[1 - owner(&task.model)], "{task:?} is foreign");
+                assert!(owners[owner(&task.model)] || !told.contains_key(&task.id), "{task:?} is missing");
+                assert!(is_listed != Some(false), "{task:?} is taken for a stranger's");
+                match (owners[owner(&task.model)], is_listed) {
+                    (true, _) => TaskState::Owned,
+                    (false, Some(_)) => TaskState::Listed,
+                    (false, None) => TaskState::Missing,
+                }
+            })
+            .collect();
+        let count = |state| states.iter().filter(|seen| **seen == state).count();
+        (owned, listed) = (count(TaskState::Owned), count(TaskState::Listed));
+        count(TaskState::Missing) == 0
+    });
+    running.signal("TERM");
+    let (status, printed) = running.end();
+    assert!(status.success(), "{printed}");
+    println!(
+        "{kills} kills (dice {}): {} tasks made, {} told of; {owned} owned, {listed} listed as orphans, {} strangers'",
+        dice.seed,
+        made.len(),
+        told.len(),
+        made.len() - owned - listed
+    );
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TaskState {
+    Owned,
+    Listed,
+    Missing,
+    Strange,
+}
+
 const CLIENTS: usize = 8;
-/// A key of the same account that the gateway does not have, and the model of its tasks.
+/// A key of the same account that the gateway does not have.
 const STRANGER_KEY: &str = "sk-stranger-93b1c07d52e84fa6";
-const STRANGER_MODEL: &str = "wanx2.1-t2v-plus";
 /// Time in which the gateway may adopt a task by itself.
 const ADOPTED_WITHIN: Duration = Duration::from_secs(3);
 const SETTLED_WITHIN: Duration = Duration::from_secs(75);

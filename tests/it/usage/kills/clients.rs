@@ -10,8 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::audit::{digits, text};
-use super::{FAMILIES, STRANGER_KEY, STRANGER_MODEL, owner};
-use crate::harness::calls::SYNTHESIS;
+use super::{FAMILIES, STRANGER_KEY, owner};
 use crate::harness::message::{read_body, read_head};
 use crate::harness::{
     Message, OTHER_KEY, PATIENCE, TENANT_KEY, UPSTREAM_KEY, client, eventually, let_pass, message,
@@ -59,12 +58,8 @@ impl Submits {
         }
     }
 
-    pub(super) fn told(&self) -> usize {
-        self.told.lock().expect("no panic").len()
-    }
-
     /// The tasks that clients were told of, with the numbers of their submits.
-    pub(super) fn told_of(&self) -> BTreeMap<String, usize> {
+    pub(super) fn told(&self) -> BTreeMap<String, usize> {
         self.told.lock().expect("no panic").clone()
     }
 
@@ -77,7 +72,7 @@ impl Submits {
     pub(super) fn run(&self, address: SocketAddr) {
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
-            if number >= self.total {
+            if number >= self.total || self.stop.load(Ordering::Relaxed) {
                 return;
             }
             while !self.stop.load(Ordering::Relaxed) {
@@ -150,17 +145,26 @@ impl Submits {
         }
     }
 
-    /// Somebody else submits to the account.
+    /// Somebody else submits to the account, as all tenants do.
     pub(super) fn be_strange(&self, upstream: SocketAddr) {
-        let body = json!({"model": STRANGER_MODEL, "input": {"prompt": "a dog"}}).to_string();
-        let key = format!("Authorization: Bearer {STRANGER_KEY}");
-        let host = format!("Host: {upstream}");
-        let fields = [&*host, &key, "X-DashScope-Async: enable", "Content-Type: application/json"];
-        while !self.stop.load(Ordering::Relaxed) {
+        for number in 0.. {
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
             // Faults are the upstream's, and meet everybody.
-            let _ = send(upstream, &message(&format!("POST {SYNTHESIS}"), &fields, &body)).and_then(read);
-            let_pass(Duration::from_millis(200));
+            let _ = send(upstream, &submit(number, Some(STRANGER_KEY))).and_then(read);
+            let_pass(Duration::from_millis(50));
         }
+    }
+
+    /// Whether the task is the one's of each tenant.
+    pub(super) fn owners(&self, address: SocketAddr, id: &str) -> [bool; 2] {
+        TENANTS.map(|(_, _, key)| {
+            let key = format!("Authorization: Bearer {key}");
+            let answer = client::once(address, message(&format!("GET /api/v1/tasks/{id}"), &[&key], ""));
+            assert_eq!(answer.status(), 200, "{}", answer.text());
+            answer.json()["output"]["task_status"] != "UNKNOWN"
+        })
     }
 
     /// Checks that each task that a client was told of is entered, at the cost that was told, and that no submit with a key
@@ -200,8 +204,8 @@ const fn is_polled(number: usize) -> bool {
     number % 7 < 4
 }
 
-/// The submit of a number, of one family after the other.
-fn submit(number: usize) -> String {
+/// The submit of a number, of one family after the other, by its tenant or with another key.
+fn submit(number: usize, other_key: Option<&str>) -> String {
     let (service, model, input, parameters) = &FAMILIES[number % FAMILIES.len()];
     let mut body = json!({"model": model, "input": input});
     if input["prompt"] == "a cat" {
@@ -210,7 +214,7 @@ fn submit(number: usize) -> String {
     if parameters.is_object() {
         body["parameters"] = parameters.clone();
     }
-    let authorization = format!("Authorization: Bearer {}", TENANTS[owner(model)].2);
+    let authorization = format!("Authorization: Bearer {}", other_key.unwrap_or(TENANTS[owner(model)].2));
     let key = format!("Idempotency-Key: key-{number}");
     let mut fields = vec![&*authorization, "X-DashScope-Async: enable"];
     if has_key(number) {
@@ -220,7 +224,7 @@ fn submit(number: usize) -> String {
 }
 
 fn try_submit(address: SocketAddr, number: usize) -> Tried {
-    let Ok(sent) = send(address, &submit(number)) else { return Tried::Again };
+    let Ok(sent) = send(address, &submit(number, None)) else { return Tried::Again };
     let answer = read(sent);
     let lost = if has_key(number) { Tried::Again } else { Tried::Lost };
     let Ok(answer) = answer else { return lost };
