@@ -114,11 +114,16 @@ impl CallMeter {
         let mut flags = EntryFlags { is_cut: !is_whole, ..EntryFlags::default() };
         let (reading, part) = match answer {
             MeteredAnswer::Whole { pieces, bytes } => {
-                let codings = codings.iter().map(HeaderValue::as_bytes);
-                let body = coding::decode(pieces.iter(), codings, MOST_BYTES);
-                // A whole answer that tells no use is one that was not understood.
-                let part = (!is_whole).then_some(AnswerPart::Bytes(bytes as u64));
-                (body.map_or(UNREAD, |body| usage::of_answer(&body)), part)
+                let values = codings.iter().map(HeaderValue::as_bytes);
+                let body = coding::decode(pieces.iter(), values, MOST_BYTES);
+                // A text is cut at that length, so a text of that length may lack its end.
+                let is_text_cut = |text: &Bytes| !codings.is_empty() && text.len() >= MOST_BYTES;
+                let is_readable = body.as_ref().is_some_and(|text| !is_text_cut(text));
+                flags.is_unread |= is_whole && !is_readable;
+                // A whole answer that was read and tells no use is one that was not understood.
+                let known_bytes = body.as_ref().map_or(bytes, |text| text.len().max(bytes));
+                let part = (!is_whole || !is_readable).then_some(AnswerPart::Bytes(known_bytes as u64));
+                (body.filter(|_| is_readable).map_or(UNREAD, |text| usage::of_answer(&text)), part)
             }
             MeteredAnswer::Stream(reader) => {
                 let mut told = reader.finish();

@@ -13,6 +13,7 @@ mod socket_money;
 mod sockets;
 mod streams;
 mod strict;
+mod unreadable;
 
 use std::io::Write;
 use std::ops::ControlFlow;

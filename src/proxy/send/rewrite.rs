@@ -86,7 +86,9 @@ pub(in crate::proxy) fn request<'d>(
             headers.remove(SEC_WEBSOCKET_EXTENSIONS);
         }
     }
-    if permit.submits() || route.operation == Operation::UploadPolicy {
+    let is_priced = permit.tenant().billing.prices.is_some();
+    let is_read = permit.submits() || route.operation == Operation::UploadPolicy;
+    if is_read || is_priced && route.operation.is_inference() {
         keep_readable(headers);
     }
     if !body.is_end_stream() && !headers.contains_key(CONTENT_LENGTH) {
@@ -145,7 +147,7 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
         .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
-/// Leaves only content codings that the gateway can decode: it reads the task in these answers.
+/// Leaves only content codings that the gateway can decode: it reads the task, or the use, in these answers.
 fn keep_readable(headers: &mut HeaderMap) {
     let is_readable = |coding: &str| {
         let name = coding.split(';').next().unwrap_or_default().trim();
