@@ -16,6 +16,7 @@ pub mod path;
 pub mod pattern;
 pub mod refusal;
 pub mod region;
+pub mod response_storage;
 pub mod secret_look;
 pub mod size;
 mod strict_json;

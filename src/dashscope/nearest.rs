@@ -30,7 +30,7 @@ pub fn nearest(method: &Method, path: &str, query: Option<&str>) -> Option<Neare
 fn of_method(method: &Method, path: &str, query: Option<&str>) -> Option<String> {
     let is_listed = |path: &str| {
         let NativeCall { operation, .. } = operation::classify(method, path, query);
-        operation != Operation::Unlisted
+        !matches!(operation, Operation::Unlisted | Operation::StoredResponse)
     };
     path.match_indices('/').find_map(|(at, _)| {
         let (before, rest) = path.split_at(at);
@@ -67,7 +67,8 @@ const MOST_BYTES: usize = 200;
 /// Segments of roots, and the empty one before the first slash.
 const ROOT_WORDS: [&str; 8] =
     ["", "api", "v1", "compatible-mode", "compatible-api", "apps", "anthropic", "api-ws"];
-const COMPATIBLE: [&str; 5] = ["/chat/completions", "/completions", "/embeddings", "/reranks", "/messages"];
+const COMPATIBLE: [&str; 6] =
+    ["/chat/completions", "/completions", "/embeddings", "/responses", "/reranks", "/messages"];
 /// The likeness, from 0 to 1, from which a word counts as misspelt.
 const LIKE: f64 = 0.85;
 
@@ -92,6 +93,7 @@ mod tests {
             ("POST", "/compatible-mode/v1/v1/embeddings", "POST /compatible-mode/v1/embeddings"),
             ("POST", "/compatible-mode/v1/chat/completion", "POST /compatible-mode/v1/chat/completions"),
             ("GET", "/compatible-mode/v1/chat/completions", "POST /compatible-mode/v1/chat/completions"),
+            ("POST", "/v1/responses", "POST /compatible-mode/v1/responses"),
             ("POST", "/v1/rerank", "POST /compatible-api/v1/reranks"),
             ("POST", "/v1/messages", "POST /apps/anthropic/v1/messages"),
             ("POST", "/v1/messages/count_tokens", "POST /apps/anthropic/v1/messages/count_tokens"),
@@ -119,7 +121,7 @@ mod tests {
             ("GET", "/api/v1/files"),
             ("GET", "/compatible-mode/v1/files"),
             ("GET", "/compatible-mode/v1/models"),
-            ("POST", "/compatible-mode/v1/responses"),
+            ("GET", "/v1/responses/r"),
             ("POST", "/api/v1/services/audio/tts/customization"),
             ("POST", "/api/v1/apps/a/completion"),
             ("POST", "/api/v1/threads/t/messages"),

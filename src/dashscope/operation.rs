@@ -24,6 +24,10 @@ pub enum Operation {
     Completion,
     Embedding,
     Rerank,
+    /// A response of OpenAI's newer API, which is not stored.
+    Response,
+    /// A call on a stored response. None is stored.
+    StoredResponse,
     Message,
     /// The number of tokens that a [`Operation::Message`] would have.
     CountTokens,
@@ -115,9 +119,12 @@ impl Operation {
             Op::VideoGet | Op::VideoList | Op::VideoDelete => Facts::new(Tasks, None, Other),
             Op::VideoContent | Op::TaskView => Facts::new(Tasks, None, Other),
             Op::UploadPolicy => Facts::new(Uploads, Some(Query), Other),
-            Op::Chat | Op::Completion | Op::Message => Facts::new(Compatible, Some(Body), InferenceOrEvents),
+            Op::Chat | Op::Completion | Op::Response | Op::Message => {
+                Facts::new(Compatible, Some(Body), InferenceOrEvents)
+            }
             Op::Embedding | Op::Rerank => Facts::new(Compatible, Some(Body), Inference),
             Op::CountTokens => Facts::new(Compatible, Some(Body), Other),
+            Op::StoredResponse => Facts::new(Compatible, None, Other),
             Op::Inference => Facts::new(Realtime, Some(Messages), Other),
             Op::Realtime => Facts::new(Realtime, Some(Query), Other),
             Op::OwnUsage | Op::OwnBalance | Op::OwnKey => Facts { group: None, model: None, answer: Other },
@@ -322,9 +329,23 @@ fn compatible_mode<'p>(method: &Method, path: &'p str, _: Option<&str>) -> (Oper
         "chat/completions" if method == Method::POST => Operation::Chat,
         "completions" if method == Method::POST => Operation::Completion,
         "embeddings" if method == Method::POST => Operation::Embedding,
-        _ => Operation::Unlisted,
+        "responses" if method == Method::POST => Operation::Response,
+        _ => {
+            path.strip_prefix("responses/").map_or(Operation::Unlisted, |rest| stored_response(method, rest))
+        }
     };
     (operation, None)
+}
+
+/// The operation of a path behind `responses/`.
+fn stored_response(method: &Method, path: &str) -> Operation {
+    let is_listed = match path.split_once('/') {
+        None => *method == Method::GET || *method == Method::DELETE,
+        Some((_, "cancel")) => *method == Method::POST,
+        Some((_, "input_items")) => *method == Method::GET,
+        Some(_) => false,
+    };
+    if is_listed { Operation::StoredResponse } else { Operation::Unlisted }
 }
 
 fn compatible_api<'p>(method: &Method, path: &'p str, _: Option<&str>) -> (Operation, Option<&'p str>) {

@@ -77,6 +77,12 @@ impl Field {
         self.count > 0
     }
 
+    /// True if the object has the field, and not as null.
+    pub(super) fn is_set(&self, name: &'static str) -> Result<bool, FieldFault> {
+        self.check(name)?;
+        Ok(!matches!(self.value, FieldValue::Null))
+    }
+
     pub(super) fn text(self, name: &'static str) -> Result<Option<Box<str>>, FieldFault> {
         self.check(name)?;
         match self.value {

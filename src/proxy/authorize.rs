@@ -55,7 +55,7 @@ pub(super) enum Verdict {
 /// guessing task ids uses up the guesser's own limits.
 ///
 /// # Errors
-/// `VideoFault::None` for a task of the unified dialect that is not the tenant's; `StoreUnavailable` for a submit or an
+/// `NotStored`; `VideoFault::None` for a task of the unified dialect that is not the tenant's; `StoreUnavailable` for a submit or an
 /// upload policy that could not be recorded; `UpstreamUnreachable` if the task's account is not configured any more.
 pub(super) fn authorize(
     hub: &PollHub,
@@ -78,7 +78,9 @@ pub(super) fn authorize(
         Op::Service if permit.submits() => recorded(hub.task_index(), Verdict::Forward(Destination::Any)),
         Op::VideoCreate => recorded(hub.task_index(), Verdict::VideoCreate),
         Op::Service | Op::Tokenizer | Op::PublicKey => Ok(Verdict::Forward(Destination::Any)),
-        Op::Chat | Op::Completion | Op::Message | Op::CountTokens => Ok(Verdict::Forward(Destination::Any)),
+        Op::Chat | Op::Completion | Op::Response => Ok(Verdict::Forward(Destination::Any)),
+        Op::Message | Op::CountTokens => Ok(Verdict::Forward(Destination::Any)),
+        Op::StoredResponse => Err(Rejection::NotStored),
         Op::Embedding | Op::Rerank | Op::Inference | Op::Realtime => Ok(Verdict::Forward(Destination::Any)),
         Op::TaskGet => {
             let task = hub.tracked_task(task_id, &tenant.name, Instant::now(), now);

@@ -35,6 +35,7 @@ mod query_model;
 mod read_model;
 mod reading_on;
 mod refusal_row;
+mod refuse_storage;
 mod rejection;
 mod replay;
 mod resolve;
@@ -278,6 +279,7 @@ impl Proxy {
             Box::pin(decide::decide(self, passage)).await?;
         }
         let streams = inspect::inspect(passage).await?.streams;
+        refuse_storage::refuse_storage(passage).await?;
         ask_usage::ask_usage(passage).await?;
         let Passage { exchange, request, body, destination, .. } = passage;
         let permit = exchange.permit();

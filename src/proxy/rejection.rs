@@ -38,6 +38,10 @@ pub(super) enum Rejection {
     /// Method and path of an operation that is not passed on, or not for this tenant.
     NotAllowed(Box<str>),
     AsyncRequired,
+    /// The response would be stored; or the field asks for something that is.
+    StoredResponse(Option<&'static str>),
+    /// The call is for a stored response.
+    NotStored,
     /// The call asks for a stream that tells no use.
     UsageOption,
     /// A call without a key comes from a web page of another site; with the text that says who may call.
@@ -126,6 +130,14 @@ impl Rejection {
             },
             Rejection::NotAllowed(_) => RefusalRow { reason: Reason::NotAllowed, ..DENIED },
             Rejection::AsyncRequired => RefusalRow { reason: Reason::AsyncRequired, ..DENIED },
+            Rejection::StoredResponse(_) => RefusalRow { reason: Reason::StoredResponse, ..BAD_REQUEST },
+            Rejection::NotStored => RefusalRow {
+                reason: Reason::NotStored,
+                status: StatusCode::NOT_FOUND,
+                native_code: "NotFound",
+                openai_code: "not_found",
+                ..BAD_REQUEST
+            },
             Rejection::UsageOption => RefusalRow { reason: Reason::UsageOption, ..BAD_REQUEST },
             Rejection::ForeignOrigin(_) => RefusalRow { reason: Reason::ForeignOrigin, ..DENIED },
             Rejection::BadPath(_) => RefusalRow { reason: Reason::BadPath, ..BAD_REQUEST },
@@ -225,6 +237,15 @@ impl Rejection {
             }
             Rejection::AsyncRequired => {
                 "current user api does not support synchronous calls. Send the field X-DashScope-Async: enable.".into()
+            }
+            Rejection::StoredResponse(None) => {
+                "The request is refused: its response would be stored. Send \"store\": false.".into()
+            }
+            Rejection::StoredResponse(Some(field)) => {
+                format!("The request is refused: `{field}` needs stored responses. Send \"store\": false, all earlier items in \"input\", and no `{field}`.").into()
+            }
+            Rejection::NotStored => {
+                "There is no response with this id: this gateway takes responses with \"store\": false only.".into()
             }
             Rejection::UsageOption => {
                 "The request is refused: its stream tells no usage. Send \"stream_options\": {\"include_usage\": true}."
@@ -333,6 +354,7 @@ impl Rejection {
             self,
             Rejection::ModelNotAllowed(_)
                 | Rejection::OverCap(_)
+                | Rejection::StoredResponse(_)
                 | Rejection::NotAllowed(_)
                 | Rejection::Money(_)
         )

@@ -6,7 +6,7 @@ use super::errors::{ErrorAnswer, ErrorCause};
 use super::reply::SimulatedReply;
 use super::route::{SimulatedRoute, SimulatedSurface};
 use super::state::SimulatorState;
-use super::{account_wide, compatible, handshake, models, report, service, task_api};
+use super::{account_wide, compatible, handshake, models, report, responses, service, task_api};
 
 /// Checks the key, then the body's length. The handler of the route then checks the model, the account and the body.
 pub(super) fn answer(
@@ -50,6 +50,7 @@ fn routed(
         SimulatedRoute::Completions => compatible::completions(state, call, caller),
         SimulatedRoute::CompatibleEmbeddings => compatible::embeddings(state, call, caller),
         SimulatedRoute::Reranks => compatible::reranks(state, call, caller),
+        SimulatedRoute::Responses => responses::answer(state, call, caller),
         SimulatedRoute::CountTokens => compatible::count_tokens(state, call, caller),
         SimulatedRoute::Messages => compatible::messages(state, call, caller),
         SimulatedRoute::Inference | SimulatedRoute::Realtime => handshake::answer(call),

@@ -144,12 +144,12 @@ fn message_end(used: &Consumption) -> String {
     named_event(&stop) + &named_event(&delta) + &named_event(&json!({"type": "message_stop"}))
 }
 
-fn named_event(data: &Value) -> String {
+pub(super) fn named_event(data: &Value) -> String {
     format!("event: {}\ndata: {data}\n\n", data["type"].as_str().unwrap_or_default())
 }
 
 /// The body of a call whose model and account are admitted, and the charge for it.
-fn admitted(
+pub(super) fn admitted(
     state: &SimulatorState,
     call: &SimulatedCall,
     caller: &SimulatedCaller,
@@ -169,12 +169,13 @@ fn admitted(
 }
 
 /// Use of a text after a number of events.
-fn use_after(
+pub(super) fn use_after(
     dialect: TokenDialect,
     plan: &StreamPlan,
     body: &Value,
 ) -> impl Fn(u64) -> Consumption + Clone + Send + use<> {
-    let input = tokens(&(input_text(&body["messages"]) + &input_text(&body["prompt"])));
+    let input =
+        tokens(&(input_text(&body["messages"]) + &input_text(&body["prompt"]) + &input_text(&body["input"])));
     let (wishes, plan) = (body["sim"].clone(), plan.clone());
     move |events| {
         let output = tokens(&plan.text_of(events));

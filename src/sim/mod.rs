@@ -37,6 +37,7 @@ mod raw;
 mod realtime;
 mod reply;
 mod report;
+mod responses;
 mod route;
 mod run_task;
 mod server;

@@ -18,6 +18,7 @@ pub(super) enum SimulatedRoute {
     Completions,
     CompatibleEmbeddings,
     Reranks,
+    Responses,
     Messages,
     CountTokens,
     Inference,
@@ -94,6 +95,7 @@ fn compatible(method: &Method, path: &[&str]) -> SimulatedRoute {
         ["chat", "completions"] => when(method, &Method::POST, SimulatedRoute::Chat),
         ["completions"] => when(method, &Method::POST, SimulatedRoute::Completions),
         ["embeddings"] => when(method, &Method::POST, SimulatedRoute::CompatibleEmbeddings),
+        ["responses"] if method == Method::POST => SimulatedRoute::Responses,
         ["models" | "files" | "batches" | "responses" | "systemone", ..] => {
             let mut path: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
             path.insert(0, "compatible".to_owned());

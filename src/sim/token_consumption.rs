@@ -26,6 +26,8 @@ pub(super) enum TokenDialect {
     Native,
     /// OpenAI's.
     Compatible,
+    /// OpenAI's `/responses`.
+    Responses,
     /// Anthropic's: cached tokens stand beside the input, and thoughts count as output.
     Anthropic,
     /// `response.done` of the realtime protocol, which tells the kinds always.
@@ -87,6 +89,17 @@ impl TokenConsumption {
                     [self.cache_details(), self.input_details()].concat(),
                 );
                 put(&mut usage, "completion_tokens_details", self.output_details());
+                usage
+            }
+            TokenDialect::Responses => {
+                let mut usage =
+                    json!({"input_tokens": input, "output_tokens": output, "total_tokens": input + output});
+                put(
+                    &mut usage,
+                    "input_tokens_details",
+                    [self.cache_details(), self.input_details()].concat(),
+                );
+                put(&mut usage, "output_tokens_details", self.output_details());
                 usage
             }
             TokenDialect::Anthropic => {

@@ -185,7 +185,7 @@ fn alike(asker: &mut ReconnectingClient, foreign: (&Spelling, &str), none: (&Spe
     let [of_foreign, of_none] = [foreign, none].map(|(spelling, id)| {
         let got = asker.ask(spelling.method, target(spelling));
         let expected = match spelling.expected {
-            Expected::Local(status) => status,
+            Expected::Local(status) | Expected::Refused(status, _) => status,
             Expected::Denied => 403,
             Expected::BadPath => 400,
             Expected::Passes(_) => panic!("{} is to pass", target(spelling)),

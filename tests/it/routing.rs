@@ -55,14 +55,18 @@ fn fields(endpoint: &Endpoint) -> &'static [&'static str] {
             "Sec-WebSocket-Version: 13",
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
         ],
-        Treatment::Passes | Treatment::Local(_) | Treatment::Denied => &[],
+        Treatment::Passes | Treatment::Local(_) | Treatment::Refused(..) | Treatment::Denied => &[],
     }
 }
 
 fn call(method: &str, target: &str, endpoint: &Endpoint, key: Option<&str>) -> String {
     let key = key.map(authorization);
     let fields: Vec<&str> = key.as_deref().into_iter().chain(fields(endpoint).iter().copied()).collect();
-    let body = if method == "POST" && endpoint.fate != Treatment::Shakes { "{}" } else { "" };
+    let body = match method {
+        "POST" if endpoint.path.ends_with("/responses") => r#"{"store":false}"#,
+        "POST" if endpoint.fate != Treatment::Shakes => "{}",
+        _ => "",
+    };
     message(&format!("{method} {target}"), &fields, body)
 }
 
@@ -130,6 +134,11 @@ fn try_out(gateway: &Gateway, upstream: &Upstream, endpoint: &Endpoint, spelling
             assert_eq!(got.field("x-dashgate-reason"), None, "{what}");
             assert_eq!(got.json()["request_id"].as_str(), got.field("x-request-id").as_deref(), "{what}");
             'L'
+        }
+        Expected::Refused(status, reason) => {
+            assert_eq!((got.status(), seen.len()), (*status, 0), "{what}");
+            assert_eq!(got.field("x-dashgate-reason").as_deref(), Some(*reason), "{what}");
+            'D'
         }
         Expected::Denied => {
             assert!(seen.is_empty(), "{what} reached the upstream as {}", seen[0].start_line());

@@ -9,6 +9,7 @@ mod left;
 mod own;
 mod prices;
 mod reprice;
+mod responses;
 mod socket_money;
 mod sockets;
 mod streams;

@@ -64,6 +64,8 @@ pub enum Reason {
     NotAllowed,
     AsyncRequired,
     UsageOption,
+    StoredResponse,
+    NotStored,
     BadPath,
     BadRequest,
     ClientTimeout,

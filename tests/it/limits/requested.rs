@@ -56,6 +56,7 @@ fn the_model_is_looked_for_where_each_operation_names_it() {
         "/compatible-mode/v1/chat/completions",
         "/compatible-mode/v1/completions",
         "/compatible-mode/v1/embeddings",
+        "/compatible-mode/v1/responses",
         "/compatible-api/v1/reranks",
         "/apps/anthropic/v1/messages",
         "/apps/anthropic/v1/messages/count_tokens",
@@ -67,7 +68,8 @@ fn the_model_is_looked_for_where_each_operation_names_it() {
             ("model_access_denied", Envelope::OpenAi)
         };
         assert_refused(&refused, 403, "model_not_allowed", code, envelope);
-        assert_eq!(ask(&format!("POST {path}"), r#"{"model":"qwen-plus"}"#).status(), 200);
+        let allowed = ask(&format!("POST {path}"), r#"{"model":"qwen-plus","store":false}"#);
+        assert_eq!(allowed.status(), 200);
     }
     let policy = "GET /api/v1/uploads?action=getPolicy";
     check_model_refused(&ask(&format!("{policy}&model=qwen-max"), ""), "qwen-max");

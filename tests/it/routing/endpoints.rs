@@ -14,11 +14,13 @@ pub(crate) enum Treatment {
     Shakes,
     /// Answered here, with this status; the upstream sees nothing.
     Local(u16),
+    /// Refused here with this status and reason; the upstream sees nothing.
+    Refused(u16, &'static str),
     /// 403; the upstream sees nothing.
     Denied,
 }
 
-use Treatment::{Denied, Local, Passes, Shakes, Submits};
+use Treatment::{Denied, Local, Passes, Refused, Shakes, Submits};
 
 pub(crate) struct Endpoint {
     pub(crate) method: &'static str,
@@ -65,7 +67,7 @@ pub(crate) fn all() -> Vec<Endpoint> {
 
 type Rows = (&'static str, &'static [&'static str], Treatment);
 
-const TABLE: [Rows; 32] = [
+const TABLE: [Rows; 34] = [
     // 1.1 services
     (
         "POST",
@@ -186,6 +188,7 @@ const TABLE: [Rows; 32] = [
             "/compatible-mode/v1/chat/completions",
             "/compatible-mode/v1/completions",
             "/compatible-mode/v1/embeddings",
+            "/compatible-mode/v1/responses",
             "/compatible-api/v1/reranks",
             "/apps/anthropic/v1/messages",
             "/apps/anthropic/v1/messages/count_tokens",
@@ -195,7 +198,6 @@ const TABLE: [Rows; 32] = [
     (
         "POST GET DELETE",
         &[
-            "/compatible-mode/v1/responses",
             "/compatible-mode/v1/models",
             "/compatible-mode/v1/files",
             "/compatible-mode/v1/files/f-1",
@@ -217,6 +219,12 @@ const TABLE: [Rows; 32] = [
         Denied,
     ),
     ("POST GET", &["/apps/anthropic/v1/messages/batches"], Denied),
+    (
+        "GET",
+        &["/compatible-mode/v1/responses/r-1", "/compatible-mode/v1/responses/r-1/input_items"],
+        Refused(404, "not_stored"),
+    ),
+    ("POST", &["/compatible-mode/v1/responses/r-1/cancel"], Refused(404, "not_stored")),
     // 1.6 WebSocket
     ("GET", &["/api-ws/v1/inference", "/api-ws/v1/realtime?model=qwen-omni"], Shakes),
     ("POST", &["/api-ws/v1/inference", "/api-ws/v1/realtime?model=qwen-omni"], Denied),

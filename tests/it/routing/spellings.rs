@@ -17,6 +17,7 @@ pub(crate) enum Expected {
     /// Path seen by the upstream.
     Passes(String),
     Local(u16),
+    Refused(u16, &'static str),
     Denied,
     BadPath,
 }
@@ -46,6 +47,7 @@ pub(crate) fn of(endpoint: &Endpoint, names: &PlaceholderIds<'_>) -> Vec<Spellin
             Expected::Passes(format!("{upstream}{query}"))
         }
         Treatment::Local(status) => Expected::Local(status),
+        Treatment::Refused(status, reason) => Expected::Refused(status, reason),
         Treatment::Denied => Expected::Denied,
     };
     let honest = |name, target: Option<String>| spelling(name, endpoint, target, &query, like(path.clone()));

@@ -154,6 +154,7 @@ fn calls() -> Vec<Call> {
     const MULTIMODAL: &str = "/api/v1/services/aigc/multimodal-generation/generation";
     const CHAT: &str = "/compatible-mode/v1/chat/completions";
     const MESSAGES: &str = "/apps/anthropic/v1/messages";
+    const RESPONSES: &str = "/compatible-mode/v1/responses";
     const EVENTS: &[&str] = &["X-DashScope-SSE: enable"];
     let kinds =
         json!({"cached_tokens": 64, "cache_write_tokens": 32, "image_tokens": 16, "thinking_tokens": 8});
@@ -163,6 +164,7 @@ fn calls() -> Vec<Call> {
         json!({"model": "qwen-plus", "messages": asked, "stream": stream, "sim": sim, "max_tokens": 100,
             "stream_options": {"include_usage": true}})
     };
+    let response = |stream: bool| json!({"model": "qwen-plus", "input": asked, "stream": stream, "store": false, "sim": kinds});
     let pictured = |model: &str, parameters: Value| {
         let message = json!({"role": "user", "content": [{"text": "a cat"}]});
         json!({"model": model, "input": {"messages": [message]}, "parameters": parameters})
@@ -177,6 +179,8 @@ fn calls() -> Vec<Call> {
         (CHAT, &[], chat(true, &kinds)),
         (MESSAGES, &[], chat(false, &kinds)),
         (MESSAGES, &[], chat(true, &kinds)),
+        (RESPONSES, &[], response(false)),
+        (RESPONSES, &[], response(true)),
         ("/compatible-mode/v1/completions", &[], json!({"model": "qwen-plus", "prompt": "hello"})),
         ("/compatible-mode/v1/embeddings", &[], json!({"model": "text-embedding-v4", "input": ["a", "b"]})),
         (
