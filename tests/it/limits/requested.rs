@@ -79,7 +79,7 @@ fn the_model_is_looked_for_where_each_operation_names_it() {
     assert_eq!(ask(&format!("{policy}&model=wan2.7%2Dt2v"), "").status(), 200);
     // A call without a model needs no permission for one.
     assert_eq!(ask("GET /api/v1/public-keys/latest", "").status(), 200);
-    assert_eq!(upstream.requests().len(), 10);
+    assert_eq!(upstream.requests().len(), 12);
 }
 
 #[test]
