@@ -122,6 +122,35 @@ impl EntrySource {
     }
 }
 
+/// One request or one task whose entries are sought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WantedSource {
+    /// A call by the id of its request, or what went through a socket by that of its handshake.
+    Request(Box<str>),
+    /// A task by its id, of any account.
+    Task(Box<str>),
+}
+
+impl WantedSource {
+    pub(super) fn id(&self) -> &str {
+        match self {
+            Self::Request(id) | Self::Task(id) => id,
+        }
+    }
+
+    pub(super) fn is(&self, source: &EntrySource) -> bool {
+        match (self, source) {
+            (Self::Task(wanted), EntrySource::Task(id)) | (Self::Request(wanted), EntrySource::Call(id)) => {
+                **id == **wanted
+            }
+            (Self::Request(wanted), EntrySource::Socket(id)) => {
+                id.rsplit_once('/').map_or(&**id, |(request, _)| request) == &**wanted
+            }
+            (Self::Task(_) | Self::Request(_), _) => false,
+        }
+    }
+}
+
 impl EntryFlags {
     /// Names of the flags, for reports.
     pub fn names(self) -> impl Iterator<Item = &'static str> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rusqlite::{Connection, Result, Row, params};
 
 use super::adoption;
+use super::closed_days::{self, MovedDays};
 use super::entry::{Entry, EntryFlags, EntrySource, LOST, Remark};
 use super::holds;
 use super::idempotency;
@@ -40,6 +41,8 @@ const DELETE_UPLOADS: &str = "DELETE FROM uploads WHERE (tenant, directory) IN
 /// Credits and corrections stay for ever.
 const DELETE_ENTRIES: &str = "DELETE FROM entries WHERE rowid IN
     (SELECT rowid FROM entries WHERE at < ?1 AND kind < 3 ORDER BY at LIMIT ?2)";
+const OLDEST_BATCHES: &str = "SELECT number, last_at FROM entry_batches
+    WHERE number < ?1 ORDER BY number LIMIT ?2";
 const DELETE_KEYS: &str = "DELETE FROM keys WHERE sha256 IN
     (SELECT sha256 FROM keys WHERE ended_at < ?1 ORDER BY ended_at LIMIT ?2) RETURNING sha256";
 
@@ -50,6 +53,7 @@ const EXPIRED_HOLDS: &str = "SELECT id FROM holds WHERE task IS NULL AND made_at
 pub(super) fn delete_expired(
     connection: &Connection,
     ledger: &mut LedgerWriter,
+    moved: &MovedDays,
     now: i64,
     entries_kept: Duration,
     most: usize,
@@ -78,6 +82,9 @@ pub(super) fn delete_expired(
     rows += uploads.execute(params![before(UPLOADS_KEPT), (most - rows) as i64])?;
     let mut entries = connection.prepare_cached(DELETE_ENTRIES)?;
     rows += entries.execute(params![before(entries_kept), (most - rows) as i64])?;
+    let newest = ledger.number(connection)? - 1;
+    rows += delete_batches(connection, newest, before(entries_kept), most - rows)?;
+    rows += moved.delete(connection, most - rows)?;
     let mut submits = connection.prepare_cached(idempotency::DELETE_EXPIRED)?;
     rows += submits.execute(params![before(SUBMITS_KEPT), (most - rows) as i64])?;
     let mut adoptions = connection.prepare_cached(adoption::DELETE_EXPIRED)?;
@@ -85,6 +92,21 @@ pub(super) fn delete_expired(
     let ended = params![before(ENDED_KEYS_KEPT), (most - rows) as i64];
     let keys: Vec<[u8; 32]> = keys.query_map(ended, |row| row.get(0))?.collect::<Result<_>>()?;
     Ok(ExpiredRows { rows: rows + keys.len(), keys })
+}
+
+/// Deletes batches that were not moved in time, oldest first; their number is returned. The last one of all stays.
+fn delete_batches(connection: &Connection, newest: i64, before: i64, most: usize) -> Result<usize> {
+    let mut select = connection.prepare_cached(OLDEST_BATCHES)?;
+    let mut batches = select.query([newest, most as i64])?;
+    let mut last = None;
+    while let Some(batch) = batches.next()? {
+        if batch.get::<_, i64>(1)? >= before {
+            break;
+        }
+        last = Some(batch.get::<_, i64>(0)?);
+    }
+    let Some(last) = last else { return Ok(0) };
+    connection.prepare_cached(closed_days::DELETE_BATCHES)?.execute(params![last, most as i64])
 }
 
 /// The entry of an expired task without a known end; `None` for a task that ended.
@@ -132,6 +154,9 @@ mod tests {
             DELETE_TASKS_AHEAD,
             DELETE_UPLOADS,
             DELETE_ENTRIES,
+            OLDEST_BATCHES,
+            closed_days::DELETE_BATCHES,
+            closed_days::DELETE_ROWS,
             DELETE_KEYS,
             EXPIRED_HOLDS,
             idempotency::DELETE_EXPIRED,

@@ -1,16 +1,15 @@
-//! Entries to rows and back.
+//! Entries into the file: uses into the batch of their commit, credits and corrections into rows.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rusqlite::{Connection, OptionalExtension, Result, Row, Statement, params};
+use rusqlite::{Connection, OptionalExtension, Result, params};
 
-use super::entry::{CREDIT, Entry, EntryFlags, EntrySource, Remark};
+use super::entry::{CREDIT, Entry, EntrySource};
+use super::entry_batch::{self, EntryBatch, FIRST_BATCH, NAMES, NameIds};
 use super::sums;
 use super::timestamp::{milliseconds, time};
-use crate::dashscope::usage::Units;
 use crate::usage::{Amount, Charge, Zone};
 
 /// What the writer knows of the ledger.
@@ -23,6 +22,12 @@ pub(super) struct LedgerWriter {
     ids: HashMap<Box<str>, i64, foldhash::fast::RandomState>,
     /// Time of the last entry, in milliseconds, once it was read in this transaction.
     last: Option<i64>,
+    /// Number of the next batch, once it is known in this transaction.
+    number: Option<i64>,
+    /// Uses that this transaction has entered, and has not yet written.
+    batch: EntryBatch,
+    /// The day of the batch.
+    day: i64,
     /// Money that this transaction adds to the sums of tenants, and has not yet written.
     sums: HashMap<Arc<str>, AddedSums, foldhash::fast::RandomState>,
     /// Tenants whose sums this transaction has changed.
@@ -45,6 +50,9 @@ impl LedgerWriter {
             lost_costs_hold: false,
             ids: HashMap::default(),
             last: None,
+            number: None,
+            batch: EntryBatch::default(),
+            day: 0,
             sums: HashMap::default(),
             changed: Vec::new(),
         }
@@ -58,6 +66,8 @@ impl LedgerWriter {
     /// Begins a transaction: another process may have added entries since the last one.
     pub(super) fn begin(&mut self) {
         self.last = None;
+        self.number = None;
+        self.batch.clear();
         self.sums.clear();
         self.changed.clear();
     }
@@ -115,7 +125,10 @@ impl LedgerWriter {
             None => {
                 let mut select =
                     connection.prepare_cached("SELECT at FROM entries ORDER BY rowid DESC LIMIT 1")?;
-                select.query_row([], |row| row.get(0)).optional()?.unwrap_or(0)
+                let row = select.query_row([], |row| row.get(0)).optional()?.unwrap_or(0);
+                let mut select = connection
+                    .prepare_cached("SELECT last_at FROM entry_batches ORDER BY number DESC LIMIT 1")?;
+                select.query_row([], |row| row.get(0)).optional()?.unwrap_or(0).max(row)
             }
         };
         self.last = Some(last);
@@ -126,6 +139,54 @@ impl LedgerWriter {
     pub(super) fn today(&mut self, connection: &Connection, now: SystemTime) -> Result<i64> {
         let now = self.not_before(connection, milliseconds(now))?;
         Ok(self.zone.day(time(now)))
+    }
+
+    /// The number of the next batch.
+    pub(super) fn number(&mut self, connection: &Connection) -> Result<i64> {
+        let number = match self.number {
+            Some(number) => number,
+            None => {
+                let mut select = connection.prepare_cached("SELECT max(number) FROM entry_batches")?;
+                let last: Option<i64> = select.query_row([], |row| row.get(0))?;
+                last.map_or(FIRST_BATCH, |last| last + 1)
+            }
+        };
+        self.number = Some(number);
+        Ok(number)
+    }
+
+    /// Adds the entry of a use to the batch.
+    fn push(&mut self, connection: &Connection, entry: &Entry, at: i64) -> Result<()> {
+        let mut ids: NameIds = [0; NAMES];
+        for (id, name) in ids.iter_mut().zip(entry_batch::names(entry)) {
+            if !name.is_empty() {
+                *id = self.id(connection, name)?;
+            }
+        }
+        let day = self.zone.day(time(at));
+        if day != self.day || self.batch.entries() >= MOST_ENTRIES {
+            self.write_batch(connection)?;
+            self.day = day;
+        }
+        self.batch.push(entry, at, &ids);
+        Ok(())
+    }
+
+    /// Writes the uses that the transaction has entered so far.
+    pub(super) fn write_batch(&mut self, connection: &Connection) -> Result<()> {
+        if self.batch.entries() == 0 {
+            return Ok(());
+        }
+        let number = self.number(connection)?;
+        if let Some((first_at, last_at, data)) = self.batch.contents() {
+            let mut insert = connection.prepare_cached(
+                "INSERT INTO entry_batches (number, first_at, last_at, data) VALUES (?1, ?2, ?3, ?4)",
+            )?;
+            insert.execute(params![number, first_at, last_at, data])?;
+        }
+        self.number = Some(number + 1);
+        self.batch.clear();
+        Ok(())
     }
 
     /// The number of a name.
@@ -161,6 +222,20 @@ pub(super) fn insert(connection: &Connection, ledger: &mut LedgerWriter, entry: 
         }
     }
     let at = ledger.next(connection, milliseconds(entry.at))?;
+    if kind >= CREDIT {
+        insert_row(connection, ledger, entry, at)?;
+    } else {
+        ledger.push(connection, entry, at)?;
+    }
+    ledger.add(entry, at);
+    Ok(true)
+}
+
+/// Writes a credit or a correction, which stands before the batch that is written next.
+fn insert_row(connection: &Connection, ledger: &mut LedgerWriter, entry: &Entry, at: i64) -> Result<()> {
+    ledger.write_batch(connection)?;
+    let place = ledger.number(connection)?;
+    let (kind, id) = entry.source.columns();
     let mut name = |text: &str| ledger.id(connection, text);
     let Charge { amount, price, factor } = &entry.charge;
     let row = params![
@@ -184,15 +259,14 @@ pub(super) fn insert(connection: &Connection, ledger: &mut LedgerWriter, entry: 
         written(factor).map(&mut name).transpose()?,
         written(&entry.remark.corrects),
         written(&entry.remark.note),
+        place,
     ];
     let mut insert = connection.prepare_cached(
         "INSERT INTO entries (at, kind, id, tenant, key_id, account, model, mount, operation, submitted_at, status,
-                              units, class, usage, flags, amount, price, factor, corrects, note)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
+                              units, class, usage, flags, amount, price, factor, corrects, note, place)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)",
     )?;
-    insert.execute(row)?;
-    ledger.add(entry, at);
-    Ok(true)
+    insert.execute(row).map(drop)
 }
 
 /// Text for a column that is null where there is none.
@@ -200,90 +274,7 @@ fn written(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// Reads the entries of a tenant, or of all, that were settled in a time, oldest first, until `each` breaks.
-pub(super) fn entries(
-    connection: &Connection,
-    tenant: Option<&str>,
-    [from, to]: [SystemTime; 2],
-    mut each: impl FnMut(Entry) -> ControlFlow<()>,
-) -> Result<()> {
-    let mut names = Names::new(connection)?;
-    let mut select = connection.prepare(&format!(
-        "SELECT {COLUMNS} FROM entries WHERE at >= ?1 AND at < ?2
-             AND (?3 IS NULL OR tenant = (SELECT id FROM names WHERE name = ?3)) ORDER BY at, rowid"
-    ))?;
-    let mut rows = select.query(params![milliseconds(from), milliseconds(to), tenant])?;
-    while let Some(row) = rows.next()? {
-        if each(entry(row, &mut names)?).is_break() {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Names by their numbers, each read when it is first needed.
-pub(super) struct Names<'c> {
-    select: Statement<'c>,
-    known: HashMap<i64, Arc<str>, foldhash::fast::RandomState>,
-}
-
-impl<'c> Names<'c> {
-    pub(super) fn new(connection: &'c Connection) -> Result<Self> {
-        let select = connection.prepare("SELECT name FROM names WHERE id = ?1")?;
-        Ok(Self { select, known: HashMap::default() })
-    }
-
-    /// The name whose number is in a column; empty where the column is null.
-    fn at(&mut self, row: &Row<'_>, column: usize) -> Result<Arc<str>> {
-        let Some(id) = row.get::<_, Option<i64>>(column)? else { return Ok(Arc::default()) };
-        if let Some(name) = self.known.get(&id) {
-            return Ok(Arc::clone(name));
-        }
-        let name = self.select.query_row([id], |row| Ok(Arc::<str>::from(row.get_ref(0)?.as_str()?)));
-        let name = name.optional()?.unwrap_or_default();
-        self.known.insert(id, Arc::clone(&name));
-        Ok(name)
-    }
-
-    fn text(&mut self, row: &Row<'_>, column: usize) -> Result<Box<str>> {
-        self.at(row, column).map(|name| (&*name).into())
-    }
-}
-
-/// The entry of a row of [`COLUMNS`].
-pub(super) fn entry(row: &Row<'_>, names: &mut Names<'_>) -> Result<Entry> {
-    let text = |column: usize| -> Result<Box<str>> {
-        Ok(row.get_ref(column)?.as_str_or_null()?.map_or_else(Box::default, Box::from))
-    };
-    let id = row.get_ref(2)?.as_str()?.into();
-    Ok(Entry {
-        source: EntrySource::of_columns(row.get(1)?, id),
-        at: time(row.get(0)?),
-        tenant: names.at(row, 3)?,
-        key_id: names.at(row, 4)?,
-        account: names.at(row, 5)?,
-        model: names.text(row, 6)?,
-        mount: names.at(row, 7)?,
-        operation: names.text(row, 8)?,
-        submitted_at: time(row.get(9)?),
-        status: names.text(row, 10)?,
-        // Units of a later version are none of this one's.
-        units: Units::from_text(row.get_ref(11)?.as_str()?).unwrap_or_default(),
-        class: names.text(row, 12)?,
-        usage: row.get_ref(13)?.as_str()?.into(),
-        flags: EntryFlags::from_bits(row.get(14)?),
-        charge: Charge {
-            amount: row.get::<_, Option<i64>>(15)?.map(Amount::from_nanos),
-            price: names.text(row, 16)?,
-            factor: names.text(row, 17)?,
-        },
-        remark: Remark { corrects: text(18)?, note: text(19)? },
-    })
-}
-
-/// Columns of an entry.
-pub(super) const COLUMNS: &str =
-    "at, kind, id, tenant, key_id, account, model, mount, operation, submitted_at, status,
-    units, class, usage, flags, amount, price, factor, corrects, note";
 /// Names that the writer remembers: those of some thousand tenants.
 const MOST_NAMES: usize = 16_384;
+/// Entries of a batch at most.
+const MOST_ENTRIES: usize = 4_096;

@@ -5,8 +5,12 @@
 
 mod adoption;
 mod change;
+mod closed_days;
 mod commit;
+mod day_files;
 mod entry;
+mod entry_batch;
+mod entry_rows;
 mod expiry;
 mod fault;
 mod file;
@@ -16,6 +20,7 @@ mod holds;
 mod idempotency;
 mod keyed_submit;
 mod ledger;
+mod ledger_reader;
 mod lost_submit;
 mod operator_entry;
 mod probe;
@@ -37,7 +42,6 @@ mod writer;
 use std::convert::Infallible;
 use std::fs::File;
 use std::io;
-use std::ops::ControlFlow;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -52,7 +56,7 @@ use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
 pub use self::change::{Change, Outcome};
-pub use self::entry::{Entry, EntryFlags, EntrySource, LOST, REPRICED, Remark};
+pub use self::entry::{Entry, EntryFlags, EntrySource, LOST, REPRICED, Remark, WantedSource};
 pub use self::fault::{CommitFault, StoreCause, StoreFault, WHAT_IS_REFUSED};
 use self::file::LockedFile;
 pub use self::hold::{Exhausted, Hold, MoneyLimits, Standing, hold_id};
@@ -187,6 +191,12 @@ impl Store {
             writer.run(&runtime);
         };
         thread::Builder::new().name("store".to_owned()).spawn(work)?;
+        state.days.start(
+            Arc::clone(&state.path),
+            bounds.zone,
+            bounds.entries_kept,
+            Arc::clone(&state.moved),
+        )?;
         if has_money && !is_shared {
             compare_sums(Arc::clone(&state.path), bounds.zone)?;
         }
@@ -226,43 +236,12 @@ impl Store {
         self.read(|connection| rows::keys(connection, each))
     }
 
-    /// Reads the entries that were settled from the first of the times until before the second, oldest first, until
-    /// `each` breaks. Blocks.
-    ///
-    /// # Errors
-    /// Why the file can't be read.
-    pub fn entries(
-        &self,
-        settled: [SystemTime; 2],
-        each: impl FnMut(Entry) -> ControlFlow<()>,
-    ) -> Result<(), StoreFault> {
-        self.read(|connection| ledger::entries(connection, None, settled, each))
-    }
-
-    /// Reads the entries of one tenant as [`Store::entries`] does. Blocks.
-    ///
-    /// # Errors
-    /// Why the file can't be read.
-    pub fn entries_of(
-        &self,
-        tenant: &str,
-        settled: [SystemTime; 2],
-        each: impl FnMut(Entry) -> ControlFlow<()>,
-    ) -> Result<(), StoreFault> {
-        self.read(|connection| ledger::entries(connection, Some(tenant), settled, each))
-    }
-
     /// Reads the holds of submits that have no task yet. Blocks.
     ///
     /// # Errors
     /// Why the file can't be read.
     pub fn open_holds(&self) -> Result<Vec<OpenHold>, StoreFault> {
-        let mut holds = Vec::new();
-        self.read(|connection| {
-            holds = holds::open_holds(connection, SystemTime::now())?;
-            Ok(())
-        })?;
-        Ok(holds)
+        self.read(|connection| holds::open_holds(connection, SystemTime::now()))
     }
 
     /// The money of a tenant as of the last commit that changed it. Cheap.
@@ -293,7 +272,10 @@ impl Store {
         self.read(|connection| adoption::lost_submits(connection, SystemTime::now(), each))
     }
 
-    fn read(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<(), StoreFault> {
+    fn read<T, E>(&self, read: impl FnOnce(&Connection) -> Result<T, E>) -> Result<T, StoreFault>
+    where
+        StoreCause: From<E>,
+    {
         // While the disk is full, a reader may need the file alone, and would keep the writer from opening it.
         let _turn = self.state.fault().map(|_| self.state.opening.lock());
         let done = file::open_to_read(&self.state.path)
@@ -329,6 +311,7 @@ impl Store {
     /// Asks the writer to delete rows that have expired at `now`, a few at a time.
     pub fn tidy(&self, now: SystemTime) {
         self.state.tidy(timestamp::milliseconds(now));
+        self.state.days.tick(now);
     }
 
     /// The digests of secrets that were deleted since the last call. Cheap.
@@ -410,6 +393,7 @@ impl Store {
             let path = self.state.path.display();
             tracing::error!("{path}: its disk does not answer, and {waiting} changes are not written");
         }
+        self.state.days.close();
         self.state.lock.lock().take();
     }
 
@@ -426,7 +410,7 @@ fn compare_sums(path: Arc<Path>, zone: Zone) -> io::Result<()> {
     let compare = move || {
         let first = Period::Month.days(zone.day(SystemTime::now())).start;
         let differing = file::open_to_read(&path)
-            .and_then(|connection| sums::differing_days(&connection, zone, first).map_err(StoreCause::from));
+            .and_then(|connection| sums::differing_days(&connection, &path, zone, first));
         for (tenant, day) in differing.unwrap_or_default() {
             tracing::error!(
                 tenant = &*tenant,

@@ -1,15 +1,18 @@
 //! Entries that operators make, credits and corrections, read by their indices.
 
 use std::fmt;
+use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rusqlite::{Connection, OptionalExtension, Result, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::entry::{CREDIT, Entry, EntrySource};
-use super::ledger::{self, COLUMNS, Names};
-use super::timestamp::milliseconds;
-use super::{Store, StoreFault};
+use super::entry_rows::{self, COLUMNS, Names};
+use super::ledger_reader::{self, LedgerQuery};
+use super::timestamp::{milliseconds, time};
+use super::{Store, StoreCause, StoreFault};
 use crate::usage::Amount;
 
 /// Kind of an entry that operators make.
@@ -75,12 +78,7 @@ impl Store {
     /// # Errors
     /// Why the file can't be read.
     pub fn operator_entry(&self, kind: OperatorKind, id: &str) -> Result<Option<Entry>, StoreFault> {
-        let mut found = None;
-        self.read(|connection| {
-            found = by_id(connection, kind, id)?;
-            Ok(())
-        })?;
-        Ok(found)
+        self.read(|connection| by_id(connection, kind, id))
     }
 
     /// The entries of a kind and a tenant, oldest first, `most` at most, each with its number. The first one is behind the
@@ -95,12 +93,7 @@ impl Store {
         after: i64,
         most: usize,
     ) -> Result<Vec<(i64, Entry)>, StoreFault> {
-        let mut page = Vec::new();
-        self.read(|connection| {
-            page = of_tenant(connection, kind, tenant, after, most)?;
-            Ok(())
-        })?;
-        Ok(page)
+        self.read(|connection| of_tenant(connection, kind, tenant, after, most))
     }
 
     /// Entries of uses that were settled from the first of the times until before the second, oldest first, `most` at most,
@@ -114,19 +107,14 @@ impl Store {
         after: Option<LedgerPlace>,
         most: usize,
     ) -> Result<Vec<CorrectedEntry>, StoreFault> {
-        let mut batch = Vec::new();
-        self.read(|connection| {
-            batch = corrected(connection, settled, after, most)?;
-            Ok(())
-        })?;
-        Ok(batch)
+        self.read(|connection| corrected(connection, self.path(), settled, after, most))
     }
 }
 
-fn by_id(connection: &Connection, kind: OperatorKind, id: &str) -> Result<Option<Entry>> {
+fn by_id(connection: &Connection, kind: OperatorKind, id: &str) -> rusqlite::Result<Option<Entry>> {
     let mut names = Names::new(connection)?;
     let mut select = connection.prepare(&select(BY_ID))?;
-    select.query_row(params![kind.number(), id], |row| ledger::entry(row, &mut names)).optional()
+    select.query_row(params![kind.number(), id], |row| entry_rows::entry(row, &mut names)).optional()
 }
 
 fn of_tenant(
@@ -135,44 +123,43 @@ fn of_tenant(
     tenant: &str,
     after: i64,
     most: usize,
-) -> Result<Vec<(i64, Entry)>> {
+) -> rusqlite::Result<Vec<(i64, Entry)>> {
     let mut names = Names::new(connection)?;
     let mut select = connection.prepare(&select(OF_TENANT))?;
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     let rows = select.query_map(params![tenant, kind.number(), after, most], |row| {
-        Ok((row.get("rowid")?, ledger::entry(row, &mut names)?))
+        Ok((row.get("rowid")?, entry_rows::entry(row, &mut names)?))
     })?;
     rows.collect()
 }
 
 fn corrected(
     connection: &Connection,
-    [from, to]: [SystemTime; 2],
+    path: &Path,
+    settled: [SystemTime; 2],
     after: Option<LedgerPlace>,
     most: usize,
-) -> Result<Vec<CorrectedEntry>> {
+) -> Result<Vec<CorrectedEntry>, StoreCause> {
     // One snapshot, so that no correction is made between an entry and its sum.
     let transaction = connection.unchecked_transaction()?;
-    let mut names = Names::new(&transaction)?;
-    let mut entries = transaction.prepare(&select(SETTLED))?;
     let mut sum = transaction.prepare(CORRECTIONS)?;
-    let from = milliseconds(from);
-    let after = after.unwrap_or(LedgerPlace { milliseconds: from, row: 0 });
-    let most = i64::try_from(most).unwrap_or(i64::MAX);
-    let (first, to) = (after.milliseconds.max(from), milliseconds(to));
-    let rows = entries.query_map(params![first, to, after.milliseconds, after.row, most], |row| {
-        let entry = ledger::entry(row, &mut names)?;
+    let [from, to] = settled;
+    let first = after.map_or(from, |after| time(after.milliseconds).max(from));
+    let mut uses = Vec::new();
+    let query = LedgerQuery::settled([first, to]).uses();
+    ledger_reader::read(&transaction, path, &query, |row, entry| {
+        if after.is_none_or(|after| row > after.row) {
+            uses.push((LedgerPlace { milliseconds: milliseconds(entry.at), row }, entry));
+        }
+        if uses.len() >= most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    let with_sum = |(place, entry): (LedgerPlace, Entry)| {
         let label = entry.source.label(&entry.account);
         let (corrections, corrected) =
             sum.query_row(params![label, &*entry.tenant], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(CorrectedEntry {
-            place: LedgerPlace { milliseconds: row.get(0)?, row: row.get("rowid")? },
-            corrections,
-            corrected: Amount::from_nanos(corrected),
-            entry,
-        })
-    })?;
-    rows.collect()
+        Ok(CorrectedEntry { place, corrections, corrected: Amount::from_nanos(corrected), entry })
+    };
+    uses.into_iter().map(with_sum).collect()
 }
 
 fn select(condition: &str) -> String {
@@ -183,8 +170,6 @@ const BY_ID: &str = "kind = ?1 AND id = ?2 AND kind >= 3";
 const OF_TENANT: &str =
     "tenant = (SELECT id FROM names WHERE name = ?1) AND kind = ?2 AND kind >= 3 AND rowid > ?3
     ORDER BY rowid LIMIT ?4";
-const SETTLED: &str =
-    "at >= ?1 AND at < ?2 AND (at, rowid) > (?3, ?4) AND kind < 3 ORDER BY at, rowid LIMIT ?5";
 const CORRECTIONS: &str = "SELECT count(*), coalesce(sum(amount), 0) FROM entries
     WHERE corrects = ?1 AND tenant = (SELECT id FROM names WHERE name = ?2)";
 
@@ -201,13 +186,12 @@ mod tests {
         for (statement, index) in [
             (select(BY_ID), "entries_by_operator (kind=? AND id=?)"),
             (select(OF_TENANT), "entries_of_operator (tenant=? AND kind=? AND rowid>?)"),
-            (select(SETTLED), "entries_by_time (at>? AND at<?)"),
             (CORRECTIONS.to_owned(), "entries_by_corrected (corrects=?)"),
         ] {
             let mut explain =
                 connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).expect("a statement");
             let steps = explain.raw_query().mapped(|row| row.get::<_, String>("detail"));
-            let steps: Vec<String> = steps.collect::<Result<_>>().expect("a plan");
+            let steps: Vec<String> = steps.collect::<rusqlite::Result<_>>().expect("a plan");
             assert!(steps.iter().any(|step| step.contains(index)), "{statement}: {steps:?}");
             let is_slow = |step: &String| step.starts_with("SCAN") || step.contains("TEMP B-TREE");
             assert!(!steps.iter().any(is_slow), "{statement}: {steps:?}");

@@ -65,7 +65,7 @@ fn version(connection: &Connection) -> Result<i64, StoreCause> {
 }
 
 /// Migration steps. Never change a released step: add another. Times are milliseconds since 1970.
-const STEPS: [&str; 10] = [
+const STEPS: [&str; 11] = [
     "
     CREATE TABLE tasks (
         id TEXT NOT NULL UNIQUE,
@@ -235,6 +235,19 @@ const STEPS: [&str; 10] = [
         task_id TEXT NOT NULL PRIMARY KEY,
         adopted_at INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
+",
+    // Uses are entered in batches, one for each commit. `place`: the number of the batch before which a credit or a
+    // correction stands. `earlier_entries`: the last row of a use; such rows move to the files of their days.
+    "
+    CREATE TABLE entry_batches (
+        number INTEGER PRIMARY KEY,
+        first_at INTEGER NOT NULL,
+        last_at INTEGER NOT NULL,
+        data BLOB NOT NULL
+    ) STRICT;
+    ALTER TABLE entries ADD COLUMN place INTEGER;
+    CREATE TABLE earlier_entries (last INTEGER NOT NULL) STRICT;
+    INSERT INTO earlier_entries SELECT coalesce(max(rowid), 0) FROM entries;
 ",
 ];
 /// Tables whose pages are read at each start.

@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use prometheus::Histogram;
 use tokio_util::sync::CancellationToken;
 
+use super::closed_days::{DayMoverHandle, MovedDays};
 use super::fault::{StoreCause, StoreFault};
 use super::group_commit::BatchGate;
 use super::hold::Standing;
@@ -59,6 +60,8 @@ pub(super) struct StoreState {
     /// Lock that keeps other gateways out, until the store is closed.
     pub(super) lock: Mutex<Option<File>>,
     pub(super) mirrors: Mirrors,
+    pub(super) moved: Arc<MovedDays>,
+    pub(super) days: DayMoverHandle,
     /// Ends the writer, once the waiting changes are written.
     pub(super) closing: CancellationToken,
 }
@@ -86,6 +89,8 @@ impl StoreState {
             opening: Mutex::default(),
             lock: Mutex::new(lock),
             mirrors: Mirrors::default(),
+            moved: Arc::default(),
+            days: DayMoverHandle::default(),
             closing: CancellationToken::new(),
         }
     }

@@ -1,16 +1,21 @@
 //! Rows of sums: what each tenant spent, paid in and holds.
 
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Result, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
-use super::entry::CREDIT;
+use super::entry::EntrySource;
+use super::fault::StoreCause;
 use super::hold::Standing;
-use super::timestamp::milliseconds;
+use super::ledger_reader::{self, LedgerQuery};
+use super::timestamp::time;
 use crate::usage::{Amount, Period, Zone};
 
 /// The money of a tenant in the periods of a day, with what this transaction has written.
-pub(super) fn standing(connection: &Connection, tenant: &str, day: i64) -> Result<Standing> {
+pub(super) fn standing(connection: &Connection, tenant: &str, day: i64) -> rusqlite::Result<Standing> {
     let mut select =
         connection.prepare_cached("SELECT spent, credits, held FROM balances WHERE tenant = ?1")?;
     let sums =
@@ -35,7 +40,7 @@ pub(super) fn standings(
     connection: &Connection,
     today: i64,
     tenants: Vec<Arc<str>>,
-) -> Result<Vec<(Arc<str>, Standing)>> {
+) -> rusqlite::Result<Vec<(Arc<str>, Standing)>> {
     let of = |tenant: Arc<str>| standing(connection, &tenant, today).map(|standing| (tenant, standing));
     tenants.into_iter().map(of).collect()
 }
@@ -47,7 +52,7 @@ pub(super) fn add(
     days: impl IntoIterator<Item = (i64, Amount)>,
     credits: Amount,
     held: Amount,
-) -> Result<()> {
+) -> rusqlite::Result<()> {
     let mut spent = Amount::ZERO;
     let mut upsert = connection.prepare_cached(
         "INSERT INTO days_spent (tenant, day, amount) VALUES (?1, ?2, ?3)
@@ -66,14 +71,14 @@ pub(super) fn add(
 }
 
 /// Tenants that have sums.
-pub(super) fn tenants(connection: &Connection) -> Result<Vec<Arc<str>>> {
+pub(super) fn tenants(connection: &Connection) -> rusqlite::Result<Vec<Arc<str>>> {
     let mut select = connection.prepare("SELECT tenant FROM balances")?;
     select.query_map([], |row| Ok(row.get_ref(0)?.as_str()?.into()))?.collect()
 }
 
 /// Compares the sums of each tenant with their rows. Sums that differ are set to what their rows add up to;
 /// their tenants are returned.
-pub(super) fn recover(connection: &Connection) -> Result<Vec<Arc<str>>> {
+pub(super) fn recover(connection: &Connection) -> rusqlite::Result<Vec<Arc<str>>> {
     let mut wrong = connection.prepare(
         "WITH held AS (SELECT tenant, sum(amount) AS amount FROM holds GROUP BY tenant),
               spent AS (SELECT tenant, sum(amount) AS amount FROM days_spent GROUP BY tenant)
@@ -97,24 +102,32 @@ pub(super) fn recover(connection: &Connection) -> Result<Vec<Arc<str>>> {
 }
 
 /// Days from `since` on, with their tenants, on which what was spent is not what the entries add up to. Reads all entries
-/// since then.
+/// since then, also those of closed days, beside the store whose file is at `path`.
 pub(super) fn differing_days(
     connection: &Connection,
+    path: &Path,
     zone: Zone,
     since: i64,
-) -> Result<Vec<(Arc<str>, i64)>> {
-    let mut select = connection.prepare(
-        "WITH entered AS (
-             SELECT names.name AS tenant, (at + ?1) / 86400000 AS day, sum(amount) AS amount
-             FROM entries JOIN names ON names.id = entries.tenant
-             WHERE at >= ?2 AND amount IS NOT NULL AND kind <> ?3 GROUP BY 1, 2)
-         SELECT tenant, day FROM entered LEFT JOIN days_spent USING (tenant, day)
-         WHERE days_spent.amount IS NULL OR days_spent.amount <> entered.amount",
-    )?;
-    let ahead = zone.seconds_ahead() * 1_000;
-    let begins = milliseconds(zone.begins(since));
-    let rows = select.query_map(params![ahead, begins, CREDIT], |row| {
-        Ok((row.get_ref(0)?.as_str()?.into(), row.get(1)?))
+) -> Result<Vec<(Arc<str>, i64)>, StoreCause> {
+    // Entries and sums are of one moment.
+    let transaction = connection.unchecked_transaction()?;
+    let mut entered: HashMap<(Arc<str>, i64), Amount> = HashMap::new();
+    let query = LedgerQuery::settled([zone.begins(since), time(i64::MAX)]);
+    ledger_reader::read(&transaction, path, &query, |_, entry| {
+        if let (Some(amount), false) = (entry.charge.amount, matches!(entry.source, EntrySource::Credit(_))) {
+            let sum = entered.entry((entry.tenant, zone.day(entry.at))).or_default();
+            *sum = sum.saturating_add(amount);
+        }
+        ControlFlow::Continue(())
     })?;
-    rows.collect()
+    let mut select = transaction.prepare("SELECT amount FROM days_spent WHERE tenant = ?1 AND day = ?2")?;
+    let mut differing = Vec::new();
+    for ((tenant, day), amount) in entered {
+        let spent: Option<i64> = select.query_row(params![tenant, day], |row| row.get(0)).optional()?;
+        if spent.unwrap_or_default() != amount.nanos() {
+            differing.push((tenant, day));
+        }
+    }
+    differing.sort_unstable();
+    Ok(differing)
 }

@@ -282,11 +282,13 @@ impl StoreWriter {
             deleted = expiry::delete_expired(
                 &transaction,
                 &mut self.ledger,
+                &self.state.moved,
                 target,
                 self.entries_kept,
                 MOST_RIDERS,
             )?;
         }
+        self.ledger.write_batch(&transaction)?;
         self.ledger.write_sums(&transaction)?;
         let changed = self.state.take_outdated(self.ledger.take_changed());
         let today = self.ledger.today(&transaction, self.state.now())?;

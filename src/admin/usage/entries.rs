@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::admin::problem::Problem;
 use crate::reports::query::{EntryFilter, FilterQuery, parameters};
 use crate::reports::report::decimal;
-use crate::store::{Entry, EntrySource, Store, StoreFault};
+use crate::store::{Entry, Store, StoreFault, WantedSource};
 use crate::usage::Zone;
 
 #[derive(Debug)]
@@ -19,12 +19,6 @@ pub(super) struct EntriesQuery {
     source: Option<WantedSource>,
     limit: usize,
     after: Option<Place>,
-}
-
-#[derive(Debug)]
-enum WantedSource {
-    Request(String),
-    Task(String),
 }
 
 /// A place in the ledger: behind this many entries of this millisecond. Entries are added behind all others only.
@@ -40,8 +34,8 @@ impl EntriesQuery {
         let mut after = None;
         for (name, value) in parameters(query) {
             match name {
-                "request_id" => source = Some(WantedSource::Request(value.into_owned())),
-                "task_id" => source = Some(WantedSource::Task(value.into_owned())),
+                "request_id" => source = Some(WantedSource::Request(value.into())),
+                "task_id" => source = Some(WantedSource::Task(value.into())),
                 "limit" => {
                     let wrong = || Problem::BadField("limit", format!("must be from 1 to {MOST}").into());
                     limit =
@@ -66,16 +60,7 @@ impl EntriesQuery {
     }
 
     fn lets_through(&self, entry: &Entry) -> bool {
-        let fits = match (&self.source, &entry.source) {
-            (None, _) => true,
-            (Some(WantedSource::Task(wanted)), EntrySource::Task(id))
-            | (Some(WantedSource::Request(wanted)), EntrySource::Call(id)) => **id == **wanted,
-            (Some(WantedSource::Request(wanted)), EntrySource::Socket(id)) => {
-                id.rsplit_once('/').map_or(&**id, |(request, _)| request) == wanted
-            }
-            (Some(_), _) => false,
-        };
-        fits && self.filter.lets_through(entry)
+        self.filter.lets_through(entry)
     }
 }
 
@@ -120,7 +105,10 @@ pub(super) fn page(store: &Store, query: &EntriesQuery, currency: &str) -> Resul
         ControlFlow::Continue(())
     };
     if first < to {
-        store.entries([first, to], &mut each)?;
+        match &query.source {
+            Some(source) => store.entries_about(source, [first, to], &mut each)?,
+            None => store.entries([first, to], &mut each)?,
+        }
     }
     let after = next.map(|place| format!("{}-{}", place.milliseconds, place.entries));
     let _ = writeln!(text, "],\"after\":{}}}", Value::from(after));
