@@ -43,6 +43,16 @@ pub(super) fn most_input_seconds(model: &str) -> u32 {
     INPUTS.iter().find(|(pattern, _)| matches(pattern, model)).map_or(0, |(_, seconds)| *seconds)
 }
 
+/// The most videos of one task whose body can't be read; `None` if the model's family is not known.
+pub(super) fn most_videos(model: &str) -> Option<u64> {
+    ONE_VIDEO.iter().any(|pattern| matches(pattern, model)).then_some(1)
+}
+
+/// Lines of the classes that a model's videos may have.
+pub(super) fn class_lines(model: &str) -> &'static [u32] {
+    CLASSES.iter().find(|(pattern, _)| matches(pattern, model)).map_or(&ALL_CLASSES, |(_, lines)| lines)
+}
+
 /// The lines of the video, at most; `None` if the model's default counts and is not known.
 pub fn lines(asked: &LimitedFields) -> Option<u32> {
     let model = defaults(asked);
@@ -106,6 +116,12 @@ const INPUTS: [(&str, u32); 6] = [
     ("*vace*", 10),
     ("wan3.0-*", 30),
 ];
+/// Families whose submits have no number of videos: the protocol lists none among their parameters (chapter 7), and
+/// each task tells a `video_count` of 1 (3.3).
+const ONE_VIDEO: [&str; 1] = ["wan*"];
+/// Families that make fewer classes than all (protocol, chapter 7).
+const CLASSES: [(&str, &[u32]); 2] = [("wan2.7-*", &[720, 1080]), ("wanx2.1-kf2v*", &[720])];
+const ALL_CLASSES: [u32; 3] = [480, 720, 1080];
 /// No video is longer, whatever a submit asks for.
 const LONGEST_NAMED: u32 = 3600;
 

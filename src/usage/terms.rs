@@ -80,9 +80,7 @@ impl Terms {
     /// A unit that the call surely uses and that has no price.
     pub fn most(&self, most: &MostUse) -> Result<Amount, Unit> {
         let covers = |unit: &Unit| {
-            let of_unit =
-                |rate: &&Rate| rate.unit == *unit && (rate.class.is_empty() || most.has(&rate.class));
-            self.rates.iter().any(|rate| of_unit(&rate))
+            most.is_covered(self.rates.iter().filter(|rate| rate.unit == *unit).map(|rate| &*rate.class))
         };
         match most.surely() {
             [] if self.rates.is_empty() => return Err(Unit::InputToken),
@@ -372,6 +370,12 @@ mod tests {
         assert_eq!(most(text, "wan2.7-t2v", "{}"), Ok("7.5".into()));
         assert_eq!(most("1 video_second[720P]=0.6", "wan2.7-t2v", "{}"), Err(Unit::VideoSecond));
         assert_eq!(most("1 image=0.6", "wan2.7-t2v", "{}"), Err(Unit::VideoSecond));
+        // Not read: neither the default resolution nor a part of the classes is enough.
+        assert_eq!(most(text, "wan2.7-t2v", "{"), Ok("7.5".into()));
+        assert_eq!(most(text, "wan2.2-kf2v-flash", "{"), Err(Unit::VideoSecond));
+        let all = "0.5 video_second[480P]=0.3,video_second[720P]=0.6,video_second[1080P]=1";
+        assert_eq!(most(all, "wan2.2-kf2v-flash", "{}"), Ok("1.5".into()));
+        assert_eq!(most(all, "wan2.2-kf2v-flash", "{"), Ok("2.5".into()));
         let parts = "1 input_video_second=1,output_video_second=2";
         assert_eq!(most(parts, "wan2.7-videoedit", "{}"), Ok("30".into()));
         let call = MostUse::of_call(1_000);

@@ -22,6 +22,8 @@ pub struct MostUse {
     output_tokens: u64,
     /// Lines of the resolution, at most; `None` if they are not known.
     lines: Option<u32>,
+    /// Lines of the classes that the model makes.
+    classes: &'static [u32],
 }
 
 /// Kind of a call, by what it surely uses.
@@ -34,12 +36,13 @@ enum CallKind {
 }
 
 impl MostUse {
-    /// The most that a task can use. `body`: the whole body, if it is known and not too long to be read.
+    /// The most that a task can use. `body`: the whole body, if it is known and not too long to be read. A body that is
+    /// not known, or could be read in two ways, may name whatever the model makes: no default counts.
     pub fn of_task(path: &str, model: &str, body: Option<&[u8]>) -> Self {
-        let named = || FieldFault::NotJson;
-        let asked = body.ok_or_else(named).and_then(LimitedFields::from_slice).unwrap_or_default();
-        let counts = body.ok_or_else(named).and_then(AskedCounts::read).unwrap_or_default();
-        let asked = LimitedFields { model: Some(model.into()), ..asked };
+        let asked = body.and_then(|body| LimitedFields::from_slice(body).ok());
+        let counts = body.and_then(|body| AskedCounts::read(body).ok());
+        let is_known = asked.is_some();
+        let asked = LimitedFields { model: Some(model.into()), ..asked.unwrap_or_default() };
         let kind = if video::is_video_path(path) || video::is_video_model(model) {
             CallKind::Video
         } else if path.contains("image") {
@@ -49,12 +52,14 @@ impl MostUse {
         } else {
             CallKind::Other
         };
-        let count = match (counts.n, kind) {
-            (Some(n), _) => n.clamp(1, MOST_COUNT),
-            (None, CallKind::Video) => 1,
-            (None, CallKind::Image | CallKind::Audio | CallKind::Other) => USUAL_IMAGES,
+        let count = match (&counts, kind) {
+            (Some(AskedCounts { n: Some(n), .. }), _) => (*n).clamp(1, MOST_COUNT),
+            (Some(_), CallKind::Video) => 1,
+            (Some(_), CallKind::Image | CallKind::Audio | CallKind::Other) => USUAL_IMAGES,
+            (None, CallKind::Video) => video::most_videos(model).unwrap_or(MOST_COUNT),
+            (None, CallKind::Image | CallKind::Audio | CallKind::Other) => MOST_COUNT,
         };
-        let files = counts.files.unwrap_or(MOST_FILES);
+        let files = counts.and_then(|counts| counts.files).unwrap_or(MOST_FILES);
         Self {
             kind,
             output_seconds: video::most_seconds(&asked).into(),
@@ -64,7 +69,8 @@ impl MostUse {
             characters: MOST_CHARACTERS,
             input_tokens: MOST_INPUT_TOKENS,
             output_tokens: MOST_OUTPUT_TOKENS,
-            lines: video::lines(&asked),
+            lines: if is_known { video::lines(&asked) } else { None },
+            classes: video::class_lines(model),
         }
     }
 
@@ -81,6 +87,7 @@ impl MostUse {
             input_tokens: body_bytes.min(MOST_INPUT_TOKENS),
             output_tokens: MOST_OUTPUT_TOKENS,
             lines: None,
+            classes: &[],
         }
     }
 
@@ -113,9 +120,15 @@ impl MostUse {
         }
     }
 
-    /// True if the use is surely of one of the classes of resolution, and of this one.
-    pub fn has(&self, class: &str) -> bool {
-        self.lines.is_none_or(|most| lines_of(class).is_none_or(|lines| lines == class_lines(most)))
+    /// True if rates of these classes price the use, whatever its resolution. An empty class is each class, and one that
+    /// is no resolution, like a mode, may be the use's.
+    pub fn is_covered<'c>(&self, classes: impl Iterator<Item = &'c str> + Clone) -> bool {
+        let has = |lines: u32| classes.clone().any(|class| lines_of(class) == Some(lines));
+        classes.clone().any(|class| lines_of(class).is_none())
+            || match self.lines {
+                Some(most) => has(class_lines(most)),
+                None => !self.classes.is_empty() && self.classes.iter().all(|lines| has(*lines)),
+            }
     }
 
     /// Units of which a call of its kind surely uses one; empty if that is not known.
@@ -220,11 +233,44 @@ mod tests {
     fn a_resolution_is_the_greatest_that_the_task_may_have() {
         let named = task("wan2.7-t2v", r#""resolution":"720P""#);
         assert!(named.may_have("720P") && named.may_have("480P") && !named.may_have("1080P"));
-        assert!(named.has("720P") && !named.has("480P") && named.has("pro"));
+        let covered = |most: &MostUse, classes: &[&str]| most.is_covered(classes.iter().copied());
+        for (classes, is_covered) in [
+            (&["720P"][..], true),
+            (&["480P", "1080P"], false),
+            (&["480P", "pro"], true),
+            (&["480P", ""], true),
+            (&[], false),
+        ] {
+            assert_eq!(covered(&named, classes), is_covered, "{classes:?}");
+        }
         let unknown = task("kling-v3", "");
-        assert!(unknown.may_have("1080P") && unknown.has("480P"));
+        assert!(unknown.may_have("1080P") && !covered(&unknown, &["480P", "720P"]));
+        assert!(covered(&unknown, &["480P", "720p", "1080P"]) && covered(&unknown, &["pro"]));
         let square = task("wan2.6-t2v", r#""size":"960*960""#);
-        assert!(square.has("720P"));
+        assert!(covered(&square, &["720P"]));
+    }
+
+    /// The default resolution and a number of 1 counted, so that a frame inside the body made a task cheap to hold.
+    #[test]
+    fn a_body_that_is_not_known_may_name_what_the_model_makes() {
+        let of = |model: &str, body: Option<&str>| MostUse::of_task(VIDEO, model, body.map(str::as_bytes));
+        let covered = |most: &MostUse, classes: &[&str]| most.is_covered(classes.iter().copied());
+        let twice = r#"{"parameters":{"resolution":"480P","resolution":"1080P","n":1,"n":2}}"#;
+        for body in [None, Some(twice), Some("{"), Some(r#"{"parameters":{"resolution":720,"n":"2"}}"#)] {
+            let frames = of("wan2.2-kf2v-flash", body);
+            assert!(frames.may_have("1080P"), "{body:?}");
+            assert!(!covered(&frames, &["720P"]) && !covered(&frames, &["720P", "1080P"]), "{body:?}");
+            assert!(covered(&frames, &["480P", "720P", "1080P"]) && covered(&frames, &[""]), "{body:?}");
+            assert_eq!(frames.of(Unit::VideoSecond), 5, "{body:?}");
+            let two = of("wan2.7-i2v", body);
+            assert!(covered(&two, &["720P", "1080P"]) && !covered(&two, &["720P"]), "{body:?}");
+            assert!(covered(&of("wanx2.1-kf2v-plus", body), &["720P"]), "{body:?}");
+            assert_eq!(of("kling-v3", body).of(Unit::VideoSecond), 360, "{body:?}");
+            let image = "/api/v1/services/aigc/text2image/image-synthesis";
+            let image = MostUse::of_task(image, "wan2.2-t2i-flash", body.map(str::as_bytes));
+            assert_eq!(image.of(Unit::Image), 12, "{body:?}");
+            assert!(covered(&image, &["1K"]), "{body:?}");
+        }
     }
 
     #[test]
