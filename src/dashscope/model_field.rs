@@ -5,6 +5,7 @@ use std::fmt;
 use memchr::memmem;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
+use super::model_scan::ModelScanner;
 use super::secret_look::looks_like_secret;
 
 /// The last `model` in the beginning of a body, which may end anywhere. Most readers of JSON take the last of several,
@@ -13,17 +14,19 @@ pub fn last(beginning: &[u8]) -> Option<Box<str>> {
     // A key that stands there once, and that no escape can hide a second time, need not be sought to the end.
     let mut written = memmem::find_iter(beginning, b"\"model\"");
     let is_alone = written.next().is_some() && written.next().is_none();
-    seek(beginning, is_alone && memmem::find(beginning, b"\\u00").is_none())
+    let may_stop = is_alone && memmem::find(beginning, b"\\u00").is_none();
+    // What this reader takes for broken may be whole to the upstream's.
+    may_stop.then(|| first(beginning)).flatten().or_else(|| {
+        let mut scanner = ModelScanner::default();
+        scanner.push(beginning);
+        scanner.model().map(Box::from)
+    })
 }
 
 /// The first `model` in the beginning of a body, unless it looks like a secret. Good enough for logs, and cheap: `model` is mostly the first field.
 pub fn first(beginning: &[u8]) -> Option<Box<str>> {
-    seek(beginning, true)
-}
-
-fn seek(beginning: &[u8], stops: bool) -> Option<Box<str>> {
     let mut found = None;
-    let seek = ModelSeeker { found: &mut found, stops };
+    let seek = ModelSeeker { found: &mut found };
     // An error only says that the text is not whole.
     let _ = seek.deserialize(&mut serde_json::Deserializer::from_slice(beginning));
     found.filter(|model| !looks_like_secret(model))
@@ -31,8 +34,6 @@ fn seek(beginning: &[u8], stops: bool) -> Option<Box<str>> {
 
 struct ModelSeeker<'a> {
     found: &'a mut Option<Box<str>>,
-    /// True to stop at the first one.
-    stops: bool,
 }
 
 impl<'de> DeserializeSeed<'de> for ModelSeeker<'_> {
@@ -54,12 +55,9 @@ impl<'de> Visitor<'de> for ModelSeeker<'_> {
         while let Some(key) = map.next_key::<Box<str>>()? {
             if &*key == "model" {
                 *self.found = Some(map.next_value()?);
-                if self.stops {
-                    return Ok(());
-                }
-            } else {
-                map.next_value::<IgnoredAny>()?;
+                return Ok(());
             }
+            map.next_value::<IgnoredAny>()?;
         }
         Ok(())
     }
@@ -86,6 +84,9 @@ mod tests {
         assert_eq!((first(body).as_deref(), last(body).as_deref()), (Some("a"), Some("b")));
         let hidden = br#"{"model":"a","input":{},"m\u006fdel":"b"}"#;
         assert_eq!(last(hidden).as_deref(), Some("b"));
+        for body in [r#"{"model":null,"model":"b"}"#, r#"{"model":"a","\ud800":1,"model":"b"}"#] {
+            assert_eq!(last(body.as_bytes()).as_deref(), Some("b"), "{body}");
+        }
     }
 
     #[test]

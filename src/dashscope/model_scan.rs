@@ -18,6 +18,8 @@ pub struct ModelScanner {
     /// Beginning of the text that is open, as it is written.
     written: Vec<u8>,
     found: Option<Box<str>>,
+    /// Number of fields `model` at top level.
+    models: usize,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +73,11 @@ impl ModelScanner {
         self.place != Place::Behind && self.found.is_none()
     }
 
+    /// True if what has come has `model` at top level more than once: readers differ in which one they take.
+    pub const fn names_several(&self) -> bool {
+        self.models > 1
+    }
+
     fn read_start(&mut self, byte: u8) {
         match byte {
             b'{' => (self.place, self.depth) = (Place::Between, 1),
@@ -80,6 +87,10 @@ impl ModelScanner {
     }
 
     fn read_mark(&mut self, byte: u8) {
+        if self.text == Text::Model && !is_space(byte) && !b"\":,}".contains(&byte) {
+            // The model is no text; another one may follow.
+            self.text = Text::Other;
+        }
         match byte {
             b'"' => {
                 self.place = Place::InText;
@@ -94,7 +105,7 @@ impl ModelScanner {
             }
             b',' if self.depth == 1 => self.text = Text::Key,
             byte if self.text == Text::Other || is_space(byte) || byte == b':' => {}
-            // The model is no text, or a key is none.
+            // A key is no text.
             _ => self.place = Place::Behind,
         }
     }
@@ -130,7 +141,10 @@ impl ModelScanner {
     fn end_text(&mut self) {
         self.place = Place::Between;
         self.text = match self.text {
-            Text::Key if self.is_model_key() => Text::Model,
+            Text::Key if self.is_model_key() => {
+                self.models += 1;
+                Text::Model
+            }
             Text::Key | Text::Other => Text::Other,
             Text::Model => {
                 self.found = self.read();
@@ -187,6 +201,9 @@ mod tests {
             r#"{"m\u006fdel":"wan2.7\u002di2v"}"#,
             r#"{"model":"first","input":"\\","model":"wan2.7-i2v"}"#,
             r#"{"\\":"\\\"","model":"wan2.7-i2v"} {"model":"no"}"#,
+            r#"{"model":null,"model":"wan2.7-i2v"}"#,
+            r#"{"model":[{"model":"no"},"]"],"model":"wan2.7-i2v","model":{}}"#,
+            r#"{"\ud800":1,"model":"wan2.7-i2v"}"#,
         ] {
             assert_eq!(scanned_whole_and_by_bytes(body).as_deref(), Some("wan2.7-i2v"), "{body}");
         }
@@ -202,13 +219,26 @@ mod tests {
             r#""model":"no""#,
             "--boundary\r\n{\"model\":\"no\"}",
             r#"{"model":"sk-0123456789abcdef"}"#,
-            r#"{"model":3,"model":"no"}"#,
+            r#"{"model":3,"x":"no"}"#,
             r#"{"model":["no"]}"#,
             r#"{"model":"wan2."#,
             r#"{"Model":"no","xmodel":"no"}"#,
             &long,
         ] {
             assert_eq!(scanned_whole_and_by_bytes(body), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_second_model_is_seen() {
+        for (body, expected) in [
+            (r#"{"model":"a","input":{"model":"b"},"x":"model"}"#, false),
+            (r#"{"model":"a","m\u006fdel":"a"}"#, true),
+            (r#"{"model":null,"x":[],"model":"a"#, true),
+        ] {
+            let mut scanner = ModelScanner::default();
+            scanner.push(body.as_bytes());
+            assert_eq!(scanner.names_several(), expected, "{body}");
         }
     }
 

@@ -14,6 +14,7 @@ mod socket_money;
 mod sockets;
 mod streams;
 mod strict;
+mod two_models;
 mod unreadable;
 
 use std::io::Write;

@@ -29,6 +29,8 @@ pub(in crate::proxy) struct Choice<'d> {
     operation: Operation,
     /// The model, as far as it is known; empty if it was looked for and not found.
     pub model: Option<Box<str>>,
+    /// The model stands outside the body, which can't name another one.
+    names_outside: bool,
     /// Another attempt may follow a refusal that says that the request was not accepted.
     pub repeats: bool,
 }
@@ -52,7 +54,8 @@ impl<'d> Choice<'d> {
         let among = Cow::Borrowed(&*permit.tenant().accounts);
         let is_policy = operation == Operation::UploadPolicy;
         let repeats = permit.submits() || is_policy || matches!(destination, Destination::Task(_));
-        let mut choice = Self { accounts, among, destination, operation, model: None, repeats };
+        let mut choice =
+            Self { accounts, among, destination, operation, model: None, names_outside: false, repeats };
         let is_throttled = |index: &usize| accounts[*index].has_throttled_models();
         let may_wait = permit.submits() && choice.among.iter().any(|index| accounts[*index].paces());
         if is_policy || operation == Operation::Realtime {
@@ -60,6 +63,7 @@ impl<'d> Choice<'d> {
             let model = named.unwrap_or_else(|AmbiguousModel(first)| first);
             let is_name = |name: &Cow<'_, str>| !name.is_empty() && !looks_like_secret(name);
             choice.model = model.filter(is_name).map(|name| name.into());
+            choice.names_outside = true;
         } else if may_wait || choice.is_open() && choice.among.iter().any(is_throttled) {
             // Submits whose model could not be read count together as one model without a name.
             let model = read_model(permit, body).await?.unwrap_or_default();
@@ -134,6 +138,12 @@ impl<'d> Choice<'d> {
     /// The model by its name.
     pub(in crate::proxy) fn known_model(&self) -> Option<&str> {
         self.model.as_deref().filter(|model| !model.is_empty())
+    }
+
+    /// The model that stands outside the body, by its name. What a part of the body names does for the choice of an
+    /// account, but is not what is paid for: the rest may name another one, and the last counts.
+    pub(in crate::proxy) fn model_outside(&self) -> Option<&str> {
+        self.known_model().filter(|_| self.names_outside)
     }
 
     /// Adds `Retry-After` to a 429 of DashScope, which seldom has it, where the gateway would refuse the next such call

@@ -64,7 +64,8 @@ impl Proxy {
         let Passage { exchange, native, destination, mut request, mut body, asked: _ } = *passage;
         let (permit, route) = (exchange.permit(), native.as_ref().unwrap_or(exchange.route()));
         let mut choice = Choice::new(permit, route, destination, &request, &mut body, &self.shared).await?;
-        exchange.note_known_model(choice.known_model());
+        let pays = permit.tenant().billing.prices.is_some();
+        exchange.note_known_model(if pays { choice.model_outside() } else { choice.known_model() });
         let needed = Self::money_needed(permit, route, &choice, &mut body).await?;
         let mut submit_wait =
             client.map(|client| SubmitWait::new(permit, &request.headers, client, &exchange));
@@ -147,7 +148,7 @@ impl Proxy {
                 (request, body) = (copy, again);
                 continue;
             }
-            exchange.note_model(choice.known_model());
+            exchange.note_model(if pays { choice.model_outside() } else { choice.known_model() });
             if !permit.submits() {
                 // Only streams often tell no use, or break off before they do.
                 if meter::is_stream(response.headers()) {

@@ -8,12 +8,15 @@ use hyper::body::Body as _;
 use super::choose::Choice;
 use crate::account::Account;
 use crate::config::{Billing, Unpriced};
+use crate::dashscope::limited_fields::FieldFault;
+use crate::dashscope::model_scan::ModelScanner;
 use crate::dashscope::operation::ModelLocation;
 use crate::dashscope::usage::{MostUse, Unit};
 use crate::limits::{CallHold, CallHolds};
 use crate::proxy::admit::permit::Permit;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::held_money::HeldMoney;
+use crate::proxy::inspect::bad_body;
 use crate::proxy::money_fault::MoneyFault;
 use crate::proxy::read_model::read_model;
 use crate::proxy::rejection::Rejection;
@@ -34,7 +37,7 @@ impl Proxy {
     /// Finds out what a request costs at most; `None` for one that needs no money.
     ///
     /// # Errors
-    /// `Money`; the fault of the client's body.
+    /// `Money`; `BadBody` for a body that names two models; the fault of the client's body.
     pub(super) async fn money_needed(
         permit: &Permit,
         route: &Route,
@@ -50,14 +53,15 @@ impl Proxy {
         if !billing.has_limit() || !costs {
             return Ok(None);
         }
-        let model = match choice.known_model() {
+        let most_bytes = permit.directory().settings.server.max_body_bytes;
+        let read = body.read_ahead(MOST_READ, |_| false).await;
+        let is_whole = read.map_err(|fault| Rejection::of_body(fault, most_bytes))?;
+        check_is_clear(body)?;
+        let model = match choice.model_outside() {
             Some(model) => model.into(),
             None => read_model(permit, body).await?.unwrap_or_default(),
         };
         let most = if permit.submits() {
-            let most_bytes = permit.directory().settings.server.max_body_bytes;
-            let read = body.read_ahead(MOST_READ, |_| false).await;
-            let is_whole = read.map_err(|fault| Rejection::of_body(fault, most_bytes))?;
             let known = is_whole.then(|| body.whole());
             MostUse::of_task(&route.path, &model, known.as_deref())
         } else {
@@ -120,6 +124,17 @@ impl Proxy {
     }
 }
 
+/// Checks that what was read of a body does not name two models, as their prices may differ. Where the second one stands
+/// behind that, it is paid for all the same.
+fn check_is_clear(body: &Upload) -> Result<(), Rejection> {
+    let mut scanner = ModelScanner::default();
+    body.pieces().iter().for_each(|piece| scanner.push(piece));
+    if scanner.names_several() {
+        return Err(bad_body("its body", &FieldFault::Ambiguous("model")));
+    }
+    Ok(())
+}
+
 /// Holds money in memory for a call, or for a task in a WebSocket.
 ///
 /// # Errors
@@ -168,5 +183,5 @@ fn refused(exchange: &Exchange, limit: Exhausted, now: SystemTime) -> Rejection 
     Rejection::Money(Box::new(MoneyFault::Budget { limit, currency, renews }))
 }
 
-/// Longest body of a submit that is read for what the task costs at most.
+/// Longest body that is read for its models, and for what the task of a submit costs at most.
 const MOST_READ: usize = 64 * 1024;

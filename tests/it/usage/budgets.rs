@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use super::SUBMIT;
 use crate::harness::{Gateway, Message, TENANT_KEY, Upstream, answer, eventually, message};
 
-const CHAT: &str = "POST /wan/compatible-mode/v1/chat/completions";
+pub(super) const CHAT: &str = "POST /wan/compatible-mode/v1/chat/completions";
 
-fn configuration(upstream: &Upstream, tenant: &str) -> String {
+pub(super) fn configuration(upstream: &Upstream, tenant: &str) -> String {
     let address = upstream.address;
     format!(
         r#"
@@ -55,7 +55,7 @@ keys = [{{ id = "key", key = "{TENANT_KEY}" }}]
 
 /// An upstream that makes a task of each submit, but for those that ask it to refuse or to leave; tasks whose id begins
 /// with `failed` fail. It counts the submits that it has made a task of.
-fn upstream() -> (Upstream, Arc<AtomicUsize>) {
+pub(super) fn upstream() -> (Upstream, Arc<AtomicUsize>) {
     let made = Arc::<AtomicUsize>::default();
     let counted = Arc::clone(&made);
     let upstream = Upstream::start(move |request, stream| {
@@ -88,7 +88,7 @@ fn upstream() -> (Upstream, Arc<AtomicUsize>) {
     (upstream, made)
 }
 
-fn key() -> String {
+pub(super) fn key() -> String {
     format!("Authorization: Bearer {TENANT_KEY}")
 }
 
@@ -97,11 +97,11 @@ fn submit(id: &str) -> String {
     message(SUBMIT, &[&key(), "X-DashScope-Async: enable"], &body)
 }
 
-fn poll(gateway: &Gateway, id: &str) -> Message {
+pub(super) fn poll(gateway: &Gateway, id: &str) -> Message {
     gateway.ask(message(&format!("GET /wan/v1/tasks/{id}"), &[&key()], ""))
 }
 
-fn assert_refused(answer: &Message, reason: &str) {
+pub(super) fn assert_refused(answer: &Message, reason: &str) {
     assert_eq!(answer.field("x-dashgate-reason").as_deref(), Some(reason), "{}", answer.text());
 }
 

@@ -143,3 +143,16 @@ fn the_next_response_of_a_socket_needs_money() {
     assert_closed(client, "The total budget of 2 CNY leaves no room");
     assert_eq!(reads.load(Ordering::Relaxed), 2);
 }
+
+/// Frames of an extension could not be metered.
+#[test]
+fn a_socket_that_is_paid_for_has_no_extensions() {
+    let (upstream, _) = repeating(Vec::new());
+    let gateway = gateway(&upstream, "10");
+    let asked = handshake("/api-ws/v1/realtime?model=qwen3-omni-flash-realtime");
+    let asked = asked.replacen("\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n", 1);
+    let mut client = Client::connect(gateway.address);
+    client.send(asked);
+    assert_eq!(client.head().status(), 101);
+    assert_eq!(upstream.only().field("sec-websocket-extensions"), None);
+}
