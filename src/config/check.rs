@@ -15,8 +15,8 @@ use super::secret::{check_length, check_upstream_key, shown};
 use super::unique::{SecretUse, UniqueSecrets, UniqueValues, unique_name};
 use super::{
     AccountErrors, AccountSettings, AdminSettings, Config, Dialect, GlobalSettings, Mount, PollSettings,
-    Rates, ServerSettings, StoreSettings, SubmitSettings, Timeouts, TraceSettings, egress, log, networks,
-    pace, prices, scalar, storage, tenants, tls,
+    Rates, ServerSettings, StoreSettings, SubmitSettings, Timeouts, TraceSettings, cors, egress, log,
+    networks, pace, prices, scalar, storage, tenants, tls,
 };
 use crate::net::egress_proxy::EnvironmentProxies;
 use crate::unified::StatusSpelling;
@@ -196,9 +196,10 @@ fn mount(
         Some(hosts) => storage::check(reader, hosts)?,
         None => storage::usual(),
     };
+    let cors = cors::check(reader, file.cors.as_deref().unwrap_or_default())?;
     let prefix = file.prefix.as_ref()?;
     reader.check(prefix, scalar::prefix)?;
     prefixes.note(reader, prefix.value.clone(), &prefix.location, "is the same as", "keep one of them");
     let prefix = prefix.value.as_str().into();
-    Some(Mount { prefix, dialect, video_statuses: statuses, hold, storage_hosts })
+    Some(Mount { prefix, dialect, video_statuses: statuses, hold, storage_hosts, cors })
 }

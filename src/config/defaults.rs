@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    Dialect, Mount, OrphanTimes, PollSettings, Rates, StatusSpelling, SubmitSettings, Timeouts, storage,
+    Cors, Dialect, Mount, OrphanTimes, PollSettings, Rates, StatusSpelling, SubmitSettings, Timeouts, storage,
 };
 
 impl Default for Timeouts {
@@ -56,6 +56,7 @@ impl Mount {
             video_statuses: StatusSpelling::Openai,
             hold: Duration::ZERO,
             storage_hosts: storage::usual(),
+            cors: Cors::default(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The tables and keys of a configuration file, and the types of their values. `check` decides what the values mean.
 
 use super::Secret;
+use super::cors;
 use super::limits::{Limits, limits, models};
 use super::log;
 use super::moment::{self, RawMoment};
@@ -83,6 +84,7 @@ pub(super) struct RawMount {
     pub(super) video_statuses: Option<Text>,
     pub(super) hold: Option<Text>,
     pub(super) storage_hosts: Option<Vec<Text>>,
+    pub(super) cors: Option<Vec<Text>>,
 }
 
 pub(super) struct RawTenant {
@@ -289,6 +291,7 @@ fn mount(mut table: Table<'_>) -> RawMount {
         video_statuses: text("video_statuses"),
         hold: table.field("poll").and_then(hold),
         storage_hosts: table.field("storage").and_then(storage_hosts),
+        cors: table.field("cors").and_then(cors::read),
     };
     table.finish();
     mount

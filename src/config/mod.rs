@@ -6,6 +6,7 @@
 mod base_url;
 mod changes;
 mod check;
+mod cors;
 mod defaults;
 mod egress;
 mod fault;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use self::changes::{Changes, Difference, StartSettings};
+pub use self::cors::Cors;
 pub use self::defaults::ADMIN_LISTEN;
 pub use self::fault::{Fault, Position, report};
 pub use self::files::{FileStates, Files};
@@ -268,6 +270,7 @@ pub struct Mount {
     pub hold: Duration,
     /// Hosts from which a unified mount fetches results, and where it puts input files.
     pub storage_hosts: Arc<[StorageHost]>,
+    pub cors: Cors,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

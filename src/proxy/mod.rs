@@ -1,7 +1,7 @@
 //! The life of one request: one file for each stage, named by the stage's verb.
 //!
 //! ```text
-//! route ▶ authenticate ▶ admit ▶ authorize ▶ (translate) ▶ (decide) ▶ inspect ▶ (ask_usage) ▶ resolve ─┐
+//! route ▶ (cors) ▶ authenticate ▶ admit ▶ authorize ▶ (translate) ▶ (decide) ▶ inspect ▶ (ask_usage) ▶ resolve ─┐
 //!                                DashScope ◀── send ◀── submit, pass or tunnel ◀───────────────────────┘
 //!   respond ◀── Rejection ◀── any stage          │
 //!   observe(body, exchange) ◀── claim, of a submit
@@ -15,6 +15,7 @@ mod authenticate;
 mod authorize;
 mod await_answer;
 mod claim;
+mod cors;
 mod decide;
 mod detach;
 mod exchange;
@@ -99,6 +100,7 @@ impl Proxy {
         let exchange = Rc::new(exchange);
         exchange.trace(&head.headers);
         let version = head.version;
+        let origin = cors::origin(&head.headers).cloned();
         let wants_tunnel = UpgradeFields::of(&head.headers).ask_for_websocket() && version != Version::HTTP_2;
         let mut body = Some(body);
         let answered = self.answer(&peer, &exchange, head, &mut body).await;
@@ -108,6 +110,9 @@ impl Proxy {
         });
         if let Some(standing) = exchange.standing.get() {
             respond::tell_standing(response.headers_mut(), standing);
+        }
+        if let Some(mount) = exchange.mount() {
+            cors::share(response.headers_mut(), &mount.cors, origin.as_ref());
         }
         if version == Version::HTTP_2 {
             unread::discard(body, &exchange);
@@ -146,6 +151,10 @@ impl Proxy {
         let route = route::route(directory, &request, &peer.connection)
             .inspect_err(|_| exchange.enter_unrouted(route::unrouted(directory, request.uri.path())))?;
         let route = exchange.enter(route);
+        if cors::is_preflight(&request) {
+            let answer = cors::preflight(&request, &route.mount(directory).cors)?;
+            return Ok(observe::whole(answer, exchange));
+        }
         let caller = self.authenticate(peer, exchange, &request, now)?;
         self.live.enter(exchange, request.version != Version::HTTP_2);
         let bytes = unread.as_ref().map_or(0, |body| body.size_hint().lower());

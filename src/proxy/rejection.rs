@@ -46,6 +46,8 @@ pub(super) enum Rejection {
     UsageOption,
     /// A call without a key comes from a web page of another site; with the text that says who may call.
     ForeignOrigin(&'static str),
+    /// A browser asks for a web page that may not call the mount.
+    ForeignPreflight,
     /// A limit of the caller is reached.
     Limited(LimitRefusal),
     /// The client's address has failed to authenticate too often; with the time until it may try again.
@@ -139,7 +141,9 @@ impl Rejection {
                 ..BAD_REQUEST
             },
             Rejection::UsageOption => RefusalRow { reason: Reason::UsageOption, ..BAD_REQUEST },
-            Rejection::ForeignOrigin(_) => RefusalRow { reason: Reason::ForeignOrigin, ..DENIED },
+            Rejection::ForeignOrigin(_) | Rejection::ForeignPreflight => {
+                RefusalRow { reason: Reason::ForeignOrigin, ..DENIED }
+            }
             Rejection::BadPath(_) => RefusalRow { reason: Reason::BadPath, ..BAD_REQUEST },
             Rejection::BadRequest(_) | Rejection::BadBody(_) | Rejection::BadField(_) => BAD_REQUEST,
             Rejection::Video(fault) => fault.row(),
@@ -253,6 +257,10 @@ impl Rejection {
             }
             Rejection::ForeignOrigin(who) => {
                 format!("Access denied. Its Host, Origin or Sec-Fetch-Site names another site, and {who}.")
+                    .into()
+            }
+            Rejection::ForeignPreflight => {
+                "Access denied. Web pages of this origin may not call here: `cors` of the mount does not name it."
                     .into()
             }
             Rejection::Limited(LimitRefusal { limit: limit @ Limit::Rate { .. }, .. }) => {

@@ -224,6 +224,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::Cors;
     use crate::unified::StatusSpelling;
 
     fn mounts(prefixes: &[&str]) -> Vec<Mount> {
@@ -233,6 +234,7 @@ mod tests {
             video_statuses: StatusSpelling::Openai,
             hold: Duration::ZERO,
             storage_hosts: Arc::default(),
+            cors: Cors::default(),
         };
         prefixes.iter().map(mount).collect()
     }

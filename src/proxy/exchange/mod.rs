@@ -302,7 +302,7 @@ impl Exchange {
     }
 
     /// The mount that takes the request's path.
-    fn mount(&self) -> Option<&Mount> {
+    pub(super) fn mount(&self) -> Option<&Mount> {
         self.directory.mounts.get(self.mount_index()?)
     }
 

@@ -107,6 +107,21 @@ fn networks() {
 }
 
 #[test]
+fn origins_of_web_pages() {
+    let cors =
+        |value: &str| around(&format!("[[mounts]]\nprefix = \"/\"\ncors = {{ origins = [\"{value}\"] }}"));
+    let at = |problem: &str| format!("3:21: mounts[0].cors.origins[0]: {problem}");
+    expect(vec![
+        (cors("*"), &at("has a *, but pages are allowed one by one")),
+        (cors("null"), &at("is not an origin: it has no scheme and ://")),
+        (cors("https://app.example.com/"), &at("has a path; an origin ends with its host or port")),
+        (cors("https://App.example.com"), &at("has capital letters, which browsers do not send")),
+        (cors("https://app.example.com:443"), &at("has the usual port, which browsers leave out")),
+        (cors("https://a b"), &at("is not an origin: its scheme, host or port is not valid")),
+    ]);
+}
+
+#[test]
 fn types() {
     expect(vec![
         (around("server = 1"), "1:10: server: must be a table, not an integer"),

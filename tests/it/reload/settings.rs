@@ -99,6 +99,7 @@ const ROWS: &[Row] = &[
     ("mounts.video_statuses", "video_statuses = \"openai\"", "video_statuses = \"opeai\"", Changes("mounts", "/wan")),
     ("mounts.poll.hold", "hold = \"30s\"", "hold = \"31s\"", Changes("mounts", "/wan")),
     ("mounts.storage.hosts", "hosts = [\"a.example.com\"]", "hosts = [\"b.example.com\"]", Changes("mounts", "/wan")),
+    ("mounts.cors.origins", "origins = [\"https://a.example.com\"]", "origins = [\"https://b.example.com\"]", Changes("mounts", "/wan")),
     ("tenants.name", "name = \"spare-tenant\"", "name = \"other-tenant\"", Renames("tenants")),
     ("tenants.async_header", "async_header = \"require\"", "async_header = \"add\"", TENANT),
     ("tenants.stream_usage", "stream_usage = \"as_sent\"", "stream_usage = \"add\"", TENANT),
@@ -151,7 +152,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// Number of the first rows, whose keys the example shows.
-const SHOWN: usize = 101;
+const SHOWN: usize = 102;
 
 const PRICES: &str = r#"
 [usage]
@@ -243,6 +244,7 @@ dialect = "native"
 video_statuses = "openai"
 poll = {{ hold = "30s" }}
 storage = {{ hosts = ["a.example.com"] }}
+cors = {{ origins = ["https://a.example.com"] }}
 [[tenants]]
 name = "acme"
 async_header = "require"
