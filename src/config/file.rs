@@ -101,6 +101,7 @@ pub(super) struct RawTenant {
     pub(super) limits: Option<Limits>,
     pub(super) tenant_limits: Option<Limits>,
     pub(super) client_certificates: Option<Located<Vec<Text>>>,
+    pub(super) addresses: Option<Located<Vec<Text>>>,
     pub(super) billing: RawBilling,
 }
 
@@ -108,6 +109,7 @@ pub(super) struct RawKey {
     pub(super) id: Option<Text>,
     pub(super) material: Option<RawSecret>,
     pub(super) expires: Option<RawMoment>,
+    pub(super) addresses: Option<Located<Vec<Text>>>,
 }
 
 pub(super) enum RawSecret {
@@ -327,6 +329,7 @@ fn tenant(mut table: Table<'_>) -> RawTenant {
         limits: table.field("limits").and_then(|node| limits(node, true)),
         tenant_limits: table.field("tenant_limits").and_then(|node| limits(node, false)),
         client_certificates: table.field("client_certificates").and_then(list),
+        addresses: table.field("addresses").and_then(addresses),
         billing: prices::read_billing(&mut table),
     };
     table.finish();
@@ -361,9 +364,15 @@ fn key(mut table: Table<'_>) -> RawKey {
         expires: table
             .field("expires")
             .and_then(|node| moment::read(&node, "write it like \"2027-01-01T00:00:00Z\"")),
+        addresses: table.field("addresses").and_then(addresses),
     };
     table.finish();
     key
+}
+
+fn addresses(node: Node<'_>) -> Option<Located<Vec<Text>>> {
+    let value = node.strings(NETWORKS_HINT)?;
+    Some(Located { value, location: node.location })
 }
 
 const LISTEN_HINT: &str = "write it like \"0.0.0.0:8080\"";

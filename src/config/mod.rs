@@ -299,6 +299,8 @@ pub struct TenantSettings {
     /// Names in the form of [`crate::net::certificate::names`]. A caller whose certificate has one of these names needs
     /// no key. A tenant with certificate names refuses a key without a certificate.
     pub client_certificates: Vec<Arc<str>>,
+    /// From where callers may call who have no addresses of their key's own; empty: from anywhere.
+    pub addresses: Networks,
     pub billing: Billing,
 }
 
@@ -309,6 +311,8 @@ pub struct KeySettings {
     /// SHA-256 of the secret: the secret itself is forgotten once the file is read.
     pub sha256: [u8; 32],
     pub expires: Option<SystemTime>,
+    /// From where the key is good, in place of the tenant's addresses; empty: those count.
+    pub addresses: Networks,
 }
 
 /// Treatment of an async-only call without the header `X-DashScope-Async: enable`.

@@ -1,6 +1,6 @@
 //! Lists of networks.
 
-use super::reader::{ConfigReader, Text, ValueFault};
+use super::reader::{ConfigReader, Located, Text, ValueFault};
 use crate::net::networks::{Network, NetworkFault, Networks};
 
 /// The networks of proxies that may say who the client is.
@@ -17,6 +17,18 @@ fn proxies(text: &str) -> Result<Network, ValueFault> {
         ));
     }
     Ok(network)
+}
+
+/// The networks from where a key is good.
+pub(super) fn addresses(reader: &ConfigReader<'_>, written: &Option<Located<Vec<Text>>>) -> Option<Networks> {
+    let Some(written) = written else { return Some(Networks::default()) };
+    if written.value.is_empty() {
+        reader.fault(&written.location, "is empty", "leave it out to allow all addresses");
+        return None;
+    }
+    // All networks are read, so that all faults are found.
+    let checked: Vec<_> = written.value.iter().map(|text| reader.check(text, network)).collect();
+    checked.into_iter().collect()
 }
 
 fn network(text: &str) -> Result<Network, ValueFault> {

@@ -88,6 +88,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         limits: Limits::default(),
         tenant_limits: Limits::default(),
         client_certificates: Vec::new(),
+        addresses: Networks::default(),
         billing: Billing::default(),
     };
     let settings = GlobalSettings {

@@ -12,7 +12,7 @@ use super::prices::PriceLists;
 use super::reader::{ConfigReader, Located, Location, Text, number};
 use super::secret::{check_length, shown};
 use super::unique::{SecretUse, UniqueSecrets, UniqueValues, unique_name};
-use super::{AsyncHeader, KeySettings, TenantSettings, UsageOption, scalar};
+use super::{AsyncHeader, KeySettings, TenantSettings, UsageOption, networks, scalar};
 use crate::dashscope::operation::Groups;
 
 pub(super) fn check(
@@ -87,6 +87,7 @@ impl Check<'_, '_> {
             Some(written) => self.certificates(written),
             None => Some(Vec::new()),
         };
+        let addresses = networks::addresses(reader, &file.addresses);
         let billing = self.prices.billing(reader, &file.billing);
         if let (Some(billing), Some(prices)) = (&billing, &file.billing.prices) {
             let models = file.models.as_deref().unwrap_or_default();
@@ -104,6 +105,7 @@ impl Check<'_, '_> {
             limits: file.limits.clone().unwrap_or_default(),
             tenant_limits: file.tenant_limits.clone().unwrap_or_default(),
             client_certificates: client_certificates?,
+            addresses: addresses?,
             billing: billing?,
         })
     }
@@ -132,7 +134,8 @@ impl Check<'_, '_> {
             Some(expires) => Some(self.expires(expires, &shown(&file.id, "key"), whose)?),
             None => None,
         };
-        Some(KeySettings { id: id?, sha256: sha256?, expires })
+        let addresses = networks::addresses(self.reader, &file.addresses);
+        Some(KeySettings { id: id?, sha256: sha256?, expires, addresses: addresses? })
     }
 
     fn digest(&mut self, material: &RawSecret) -> Option<[u8; 32]> {

@@ -19,7 +19,8 @@ impl Proxy {
     /// it, so clients that share an address with a guesser, behind one NAT, notice nothing.
     ///
     /// # Errors
-    /// `NoKey`, `UnknownKey`, `ExpiredKey`, `RevokedKey`, `NoCertificate`, `OtherCertificate`, `ForeignOrigin`; `AuthRate`
+    /// `NoKey`, `UnknownKey`, `ExpiredKey`, `RevokedKey`, `NoCertificate`, `OtherCertificate`, `ForeignOrigin`,
+    /// `Address`; `AuthRate`
     /// after too many of them.
     pub(super) fn authenticate(
         &self,
@@ -90,6 +91,10 @@ fn by_credential(
         let who = "a call without a key is taken from pages of this gateway's own host alone: send a key";
         let holder = Some(KeyHolder::Caller(caller));
         return Err(RefusedCaller { rejection: Rejection::ForeignOrigin(who), holder });
+    }
+    if !caller.may_call_from(exchange.client.ip) {
+        let holder = Some(KeyHolder::Caller(caller));
+        return Err(RefusedCaller { rejection: Rejection::Address, holder });
     }
     Ok(caller)
 }

@@ -48,6 +48,8 @@ pub(super) enum Rejection {
     ForeignOrigin(&'static str),
     /// A browser asks for a web page that may not call the mount.
     ForeignPreflight,
+    /// The key, or the certificate, is not good from the client's address.
+    Address,
     /// A limit of the caller is reached.
     Limited(LimitRefusal),
     /// The client's address has failed to authenticate too often; with the time until it may try again.
@@ -144,6 +146,7 @@ impl Rejection {
             Rejection::ForeignOrigin(_) | Rejection::ForeignPreflight => {
                 RefusalRow { reason: Reason::ForeignOrigin, ..DENIED }
             }
+            Rejection::Address => RefusalRow { reason: Reason::Address, ..DENIED },
             Rejection::BadPath(_) => RefusalRow { reason: Reason::BadPath, ..BAD_REQUEST },
             Rejection::BadRequest(_) | Rejection::BadBody(_) | Rejection::BadField(_) => BAD_REQUEST,
             Rejection::Video(fault) => fault.row(),
@@ -259,6 +262,7 @@ impl Rejection {
                 format!("Access denied. Its Host, Origin or Sec-Fetch-Site names another site, and {who}.")
                     .into()
             }
+            Rejection::Address => "Access denied. The key may not be used from this address.".into(),
             Rejection::ForeignPreflight => {
                 "Access denied. Web pages of this origin may not call here: `cors` of the mount does not name it."
                     .into()

@@ -1,6 +1,7 @@
 use super::*;
 use crate::config::{AsyncHeader, Billing, Limits, UsageOption};
 use crate::dashscope::operation::Groups;
+use crate::net::networks::Networks;
 use crate::telemetry::metrics::{Metrics, Reason};
 use crate::tenant::directory::Tenant;
 use tokio::io::{DuplexStream, duplex};
@@ -17,6 +18,7 @@ fn tenant() -> Tenant {
         models: vec!["cosyvoice-*".into()],
         limits: Limits::default(),
         tenant_limits: Limits::default(),
+        addresses: Networks::default(),
         billing: Billing::default(),
     }
 }

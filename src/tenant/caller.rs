@@ -1,5 +1,6 @@
 //! Callers: the tenant that a request speaks for, identified by a key, by a certificate, or by both.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -181,6 +182,16 @@ impl Caller {
             },
             Credential::Certificate(_) => None,
         }
+    }
+
+    /// True if the caller may call from the address: its key's own addresses count, else those of its tenant.
+    pub fn may_call_from(&self, address: IpAddr) -> bool {
+        let own = match &self.credential {
+            Credential::Configured(index) => Some(&self.directory.keys[*index].addresses),
+            Credential::Issued(_) | Credential::Certificate(_) => None,
+        };
+        let networks = own.filter(|own| !own.is_empty()).unwrap_or(&self.tenant().addresses);
+        networks.is_empty() || networks.contain(address)
     }
 
     pub fn tenant(&self) -> &Tenant {

@@ -13,6 +13,7 @@ use super::token::AdminToken;
 use crate::account::{Account, AccountRegistry};
 use crate::config::{AsyncHeader, Billing, Config, GlobalSettings, Limits, Mount, UsageOption};
 use crate::dashscope::operation::Groups;
+use crate::net::networks::Networks;
 use crate::store::Entry;
 use crate::telemetry::metrics::{Metrics, ModelSeries, MountSeries, TenantSeries};
 
@@ -59,6 +60,8 @@ pub struct Tenant {
     pub limits: Limits,
     /// Limits of all keys of the tenant together.
     pub tenant_limits: Limits,
+    /// From where callers may call who have no addresses of their key's own; empty: from anywhere.
+    pub addresses: Networks,
     /// Prices and limits of the tenant's money.
     pub billing: Billing,
 }
@@ -69,6 +72,8 @@ pub struct ConfiguredKey {
     /// The key's loggable name.
     pub id: Arc<str>,
     pub expires: Option<SystemTime>,
+    /// From where the key is good, in place of the tenant's addresses; empty: those count.
+    pub(super) addresses: Networks,
     /// `None` for the sidecar's key, which nobody presents.
     pub(super) digest: Option<KeyDigest>,
     /// Index into [`Directory::tenants`].
@@ -110,7 +115,14 @@ impl Directory {
                 let (id, digest) = (Arc::clone(&key.id), Some(key.sha256));
                 directory.by_digest.insert(key.sha256, directory.keys.len());
                 directory.by_id.insert(Arc::clone(&id), directory.keys.len());
-                directory.keys.push(ConfiguredKey { id, expires: key.expires, digest, tenant: number });
+                let addresses = key.addresses.clone();
+                directory.keys.push(ConfiguredKey {
+                    id,
+                    expires: key.expires,
+                    addresses,
+                    digest,
+                    tenant: number,
+                });
             }
             for name in &tenant.client_certificates {
                 directory.certificates.note(name, number);
@@ -118,7 +130,13 @@ impl Directory {
             if config.sidecar {
                 directory.sidecar_key = Some(directory.keys.len());
                 let id = Arc::clone(&tenant.name);
-                directory.keys.push(ConfiguredKey { id, expires: None, digest: None, tenant: number });
+                directory.keys.push(ConfiguredKey {
+                    id,
+                    expires: None,
+                    addresses: Networks::default(),
+                    digest: None,
+                    tenant: number,
+                });
             }
             directory.tenants.push(Tenant {
                 name: Arc::clone(&tenant.name),
@@ -131,6 +149,7 @@ impl Directory {
                 models: tenant.models.clone(),
                 limits: tenant.limits.clone(),
                 tenant_limits: tenant.tenant_limits.clone(),
+                addresses: tenant.addresses.clone(),
                 billing: tenant.billing.clone(),
             });
         }

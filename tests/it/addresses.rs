@@ -1,7 +1,11 @@
-//! Addresses of clients: a trusted proxy names the client that it speaks for, and nobody else does.
+//! Addresses of clients: a trusted proxy names the client that it speaks for, and nobody else does; and keys that are good
+//! from some addresses alone.
 
-use crate::harness::calls::{bearer, check_refusal};
-use crate::harness::{Client, Gateway, Upstream, answer, eventually, message};
+use crate::harness::calls::{bearer, check_refusal, generate};
+use crate::harness::{
+    Client, Envelope, Gateway, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY, Upstream, answer, assert_refused,
+    configuration, eventually, message,
+};
 
 const BEHIND_PROXY: &str = "auth_failures_per_second = 1\ntrusted_proxies = [\"127.0.0.0/8\"]";
 
@@ -72,4 +76,71 @@ fn a_client_that_is_no_trusted_proxy_speaks_for_itself() {
         use_up(&mut client, "X-Forwarded-For: 198.51.100.1");
         check_refusal(&client.ask(guess("X-Forwarded-For: 203.0.113.9")), 429, "auth_rate");
     }
+}
+
+/// A call with this key, for a client at the address.
+fn call(key: &str, from: &str) -> String {
+    let fields = [format!("Authorization: Bearer {key}"), format!("X-Forwarded-For: {from}")];
+    let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+    message("POST /api/v1/services/aigc/text-generation/generation", &fields, "{}")
+}
+
+#[test]
+fn a_key_is_good_from_its_own_addresses_or_else_from_its_tenants() {
+    const OWN: &str = "sk-tenant-one-own-0123456789";
+    let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
+    let tenant = format!(
+        "addresses = [\"203.0.113.0/24\", \"2001:db8::/32\"]\n[[tenants.keys]]\nid = \"own\"\nkey = \"{OWN}\"\n\
+         addresses = [\"198.51.100.7\"]\n"
+    );
+    let server = "auth_failures_per_second = 0\ntrusted_proxies = [\"127.0.0.0/8\"]";
+    let gateway = gateway_with_keys(&upstream, server, &tenant);
+    let mut proxy = Client::connect(gateway.address);
+    for (key, from, is_good) in [
+        (TENANT_KEY, "203.0.113.9", true),
+        (TENANT_KEY, "::ffff:203.0.113.9", true),
+        (TENANT_KEY, "2001:db8::5", true),
+        (TENANT_KEY, "203.0.114.9", false),
+        (TENANT_KEY, "198.51.100.7", false),
+        (TENANT_KEY, "203.0.113.9, 198.51.100.1", false),
+        (OWN, "198.51.100.7", true),
+        (OWN, "203.0.113.9", false),
+        (OTHER_KEY, "192.0.2.1", true),
+    ] {
+        let got = proxy.ask(call(key, from));
+        if is_good {
+            assert_eq!(got.status(), 200, "{key} {from}");
+            continue;
+        }
+        let told = assert_refused(&got, 403, "address", "AccessDenied", Envelope::Flat);
+        assert!(!told.chars().any(|letter| letter.is_ascii_digit()), "{told}");
+    }
+    check_refusal(&proxy.ask(call("sk-a-guess-0123456789", "203.0.113.9")), 401, "unknown_key");
+    assert_eq!(upstream.requests().len(), 5);
+    let refused = |line: &serde_json::Value| line["reason"] == "address" && line["key_id"] == "own";
+    eventually("the log names the key", || gateway.lines().iter().any(refused));
+}
+
+#[test]
+fn a_key_that_is_made_at_run_time_is_good_from_its_tenants_addresses() {
+    let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
+    let server = "trusted_proxies = [\"127.0.0.0/8\"]";
+    let gateway = Gateway::with(upstream.address, server, "addresses = [\"203.0.113.0/24\"]");
+    let made = gateway.administer("POST /admin/keys", "{\"tenant\":\"one\",\"id\":\"made\"}");
+    let made = made.json();
+    let key = made["key"].as_str().expect("a secret");
+    assert_eq!(gateway.ask(call(key, "203.0.113.9")).status(), 200);
+    check_refusal(&gateway.ask(call(key, "198.51.100.1")), 403, "address");
+    check_refusal(&gateway.ask(generate("{}")), 403, "address");
+}
+
+/// The usual gateway, whose tenant `one` has these lines: its keys become tables, so that more of them can follow.
+fn gateway_with_keys(upstream: &Upstream, server: &str, tenant: &str) -> Gateway {
+    let server = format!("listen = \"127.0.0.1:0\"\nworkers = 1\n{server}");
+    let text = configuration(&server, &[("main", upstream.address, &[UPSTREAM_KEY], "")], "");
+    let inline = format!("keys = [{{ id = \"one-key\", key = \"{TENANT_KEY}\" }}]\n");
+    let (first, more) = tenant.split_once('\n').expect("lines");
+    let table = format!("{first}\n[[tenants.keys]]\nid = \"one-key\"\nkey = \"{TENANT_KEY}\"\n{more}");
+    assert!(text.contains(&inline));
+    Gateway::configured(&text.replace(&inline, &table))
 }

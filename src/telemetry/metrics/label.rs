@@ -60,6 +60,7 @@ pub enum Reason {
     NoCertificate,
     OtherCertificate,
     ForeignOrigin,
+    Address,
     NoMount,
     NotAllowed,
     AsyncRequired,

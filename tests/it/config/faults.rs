@@ -103,6 +103,14 @@ fn networks() {
         (proxies("10.0.0.1/8"), &behind),
         (proxies("0.0.0.0/0"), &all),
         (proxies("::/0"), &all),
+        (
+            key("{ id = \"i\", key = \"0123456789abcdef\", addresses = [\"192.0.2.7/24\"] }"),
+            "7:60: tenants[0].keys[0].addresses[0]: is an address inside a network, with the length of the network's prefix",
+        ),
+        (
+            key("{ id = \"i\", key = \"0123456789abcdef\", addresses = [] }"),
+            "7:59: tenants[0].keys[0].addresses: is empty",
+        ),
     ]);
 }
 

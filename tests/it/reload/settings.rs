@@ -130,6 +130,7 @@ const ROWS: &[Row] = &[
     ("tenants.tenant_limits.submits.requests_per_second", "requests_per_second = 52,", "requests_per_second = 55,", TENANT),
     ("tenants.tenant_limits.submits.burst", "burst = 53 ", "burst = 55 ", TENANT),
     ("tenants.tenant_limits.streams.concurrent_requests", "concurrent_requests = 54 ", "concurrent_requests = 55 ", TENANT),
+    ("tenants.addresses", "addresses = [\"192.0.2.0/24\"]", "addresses = [\"192.0.2.0/25\"]", TENANT),
     ("tenants.prices", "prices = \"default\"", "prices = \"second\"", TENANT),
     ("tenants.price_factor", "price_factor = \"0.85\"", "price_factor = \"0.86\"", TENANT),
     ("tenants.budgets.amount", "amount = \"500.00\"", "amount = \"501.00\"", TENANT),
@@ -140,6 +141,7 @@ const ROWS: &[Row] = &[
     ("tenants.keys.id", "id = \"spare-key\"", "id = \"other-key\"", Renames("keys")),
     ("tenants.keys.key", "sk-tenant-0123456789", "sk-tenant-9876543210", KEY),
     ("tenants.keys.expires", "expires = \"2040-01-01T00:00:00Z\"", "expires = \"2041-01-01T00:00:00Z\"", KEY),
+    ("tenants.keys.addresses", "addresses = [\"192.0.2.7\"]", "addresses = [\"192.0.2.8\"]", KEY),
     // Keys that the example names only in comments.
     ("accounts.key_file", "keys = [\"sk-spare\"]", "key_file = \"keys\"", Changes("accounts", "spare")),
     ("admin.key_file", "token = \"${UNSET:-admin-4c1d7be09f2a5836}\"", "key_file = \"keys\"", Setting("admin.token")),
@@ -152,7 +154,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// Number of the first rows, whose keys the example shows.
-const SHOWN: usize = 102;
+const SHOWN: usize = 104;
 
 const PRICES: &str = r#"
 [usage]
@@ -252,6 +254,7 @@ stream_usage = "as_sent"
 accounts = ["main"]
 allow = ["generate"]
 client_certificates = ["CN=acme-prod"]
+addresses = ["192.0.2.0/24"]
 prices = "default"
 price_factor = "0.85"
 budgets = [{{ amount = "500.00", period = "month" }}]
@@ -274,6 +277,7 @@ tenant_limits = {{ requests_per_second = 100, burst = 110, concurrent_requests =
 id = "acme-prod"
 key = "sk-tenant-0123456789"
 expires = "2040-01-01T00:00:00Z"
+addresses = ["192.0.2.7"]
 [[tenants]]
 name = "spare-tenant"
 accounts = [ "main" ]
