@@ -1,5 +1,7 @@
 //! Orphans: tasks that were paid for and that no client was told of are found on the account's list.
 
+mod assignments;
+
 use std::process::Command;
 use std::time::Duration;
 

@@ -117,7 +117,7 @@ impl World {
     /// Waits until all that is billed is entered and nothing is held. Meanwhile an operator gives away the orphans that
     /// were not adopted, and clients send again what is not answered. Returns the number of orphans that were given away.
     fn settle(&self, submits: &Submits) -> usize {
-        let until = Instant::now() + SETTLED_WITHIN;
+        let until = Instant::now() + SETTLED_WITHIN + Duration::from_millis(50) * submits.total as u32;
         let (mut first_seen, mut assigned) = (HashMap::new(), 0);
         loop {
             for orphan in audit::orphans(self.admin) {
@@ -303,4 +303,5 @@ const CLIENTS: usize = 8;
 const STRANGER_KEY: &str = "sk-stranger-93b1c07d52e84fa6";
 /// Time in which the gateway may adopt a task by itself.
 const ADOPTED_WITHIN: Duration = Duration::from_secs(3);
+/// A task that nobody polls is asked for after a minute. More tasks take longer.
 const SETTLED_WITHIN: Duration = Duration::from_secs(75);
