@@ -7,6 +7,7 @@ mod key;
 mod rules;
 
 pub mod choice;
+pub mod model_lists;
 pub mod pace;
 pub mod uploads;
 

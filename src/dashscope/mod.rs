@@ -8,6 +8,7 @@ mod lenient_json;
 pub mod limited_fields;
 pub mod listed_task;
 pub mod model_field;
+pub mod model_list;
 pub mod model_scan;
 pub mod nearest;
 pub mod operation;

@@ -24,6 +24,10 @@ pub enum Operation {
     Completion,
     Embedding,
     Rerank,
+    /// The models that the caller may use, in OpenAI's shape.
+    ModelList,
+    /// One of them.
+    ModelGet,
     /// A response of OpenAI's newer API, which is not stored.
     Response,
     /// A call on a stored response. None is stored.
@@ -124,7 +128,7 @@ impl Operation {
             }
             Op::Embedding | Op::Rerank => Facts::new(Compatible, Some(Body), Inference),
             Op::CountTokens => Facts::new(Compatible, Some(Body), Other),
-            Op::StoredResponse => Facts::new(Compatible, None, Other),
+            Op::StoredResponse | Op::ModelList | Op::ModelGet => Facts::new(Compatible, None, Other),
             Op::Inference => Facts::new(Realtime, Some(Messages), Other),
             Op::Realtime => Facts::new(Realtime, Some(Query), Other),
             Op::OwnUsage | Op::OwnBalance | Op::OwnKey => Facts { group: None, model: None, answer: Other },
@@ -325,16 +329,24 @@ fn asks_for_policy(query: Option<&str>) -> bool {
 }
 
 fn compatible_mode<'p>(method: &Method, path: &'p str, _: Option<&str>) -> (Operation, Option<&'p str>) {
-    let operation = match path {
+    (compatible(method, path), None)
+}
+
+/// Recognises the operation by the path below `/compatible-mode/v1/`.
+pub fn compatible(method: &Method, path: &str) -> Operation {
+    let reads = *method == Method::GET || *method == Method::HEAD;
+    match path {
         "chat/completions" if method == Method::POST => Operation::Chat,
         "completions" if method == Method::POST => Operation::Completion,
         "embeddings" if method == Method::POST => Operation::Embedding,
         "responses" if method == Method::POST => Operation::Response,
+        "models" if reads => Operation::ModelList,
+        // Names of other makers' models have a slash.
+        _ if reads && path.starts_with("models/") => Operation::ModelGet,
         _ => {
             path.strip_prefix("responses/").map_or(Operation::Unlisted, |rest| stored_response(method, rest))
         }
-    };
-    (operation, None)
+    }
 }
 
 /// The operation of a path behind `responses/`.

@@ -49,6 +49,8 @@ pub(super) enum Verdict {
     VideoContent(Arc<TrackedTask>),
     /// A view of the tenant's own use, money or key, from the gateway's state.
     OwnView(OwnView),
+    /// The models that the caller may use.
+    Models,
 }
 
 /// Authorizes a request: the task that it names must be the tenant's own. This stage comes after `admit`, so that
@@ -80,6 +82,7 @@ pub(super) fn authorize(
         Op::Service | Op::Tokenizer | Op::PublicKey => Ok(Verdict::Forward(Destination::Any)),
         Op::Chat | Op::Completion | Op::Response => Ok(Verdict::Forward(Destination::Any)),
         Op::Message | Op::CountTokens => Ok(Verdict::Forward(Destination::Any)),
+        Op::ModelList | Op::ModelGet => Ok(Verdict::Models),
         Op::StoredResponse => Err(Rejection::NotStored),
         Op::Embedding | Op::Rerank | Op::Inference | Op::Realtime => Ok(Verdict::Forward(Destination::Any)),
         Op::TaskGet => {

@@ -147,13 +147,18 @@ pub(super) fn check_model(tenant: &Tenant, model: Option<&str>) -> Result<(), Re
             "the request names no model, and this key may use some only".into(),
         ));
     };
-    let is_in = |list: &Vec<String>| list.is_empty() || list.iter().any(|pattern| matches(pattern, model));
-    if is_in(&tenant.models) && is_in(&tenant.limits.models) {
+    if may_use(tenant, model) {
         return Ok(());
     }
     let shown: String = model.chars().take(MOST_SHOWN).collect();
     let shown = if looks_like_secret(model) { "what it names as its model" } else { &shown };
     Err(Rejection::ModelNotAllowed(format!("this key may not use {shown}").into()))
+}
+
+/// True if the model is in the tenant's list and in the key's, as far as there are any.
+pub(super) fn may_use(tenant: &Tenant, model: &str) -> bool {
+    let is_in = |list: &Vec<String>| list.is_empty() || list.iter().any(|pattern| matches(pattern, model));
+    is_in(&tenant.models) && is_in(&tenant.limits.models)
 }
 
 /// Checks the caps of the key and of all keys of the tenant together; if both are set, the lower one counts.

@@ -24,6 +24,7 @@ mod held_money;
 mod inspect;
 mod list;
 mod meter;
+mod models;
 mod money_fault;
 mod observe;
 mod own;
@@ -199,6 +200,7 @@ impl Proxy {
             }
             Verdict::TaskList => return Box::pin(list::list(self, &request, exchange)).await,
             Verdict::VideoList => return Box::pin(videos::list::list(self, &request, exchange)).await,
+            Verdict::Models => return Box::pin(models::show(self, &request, exchange)).await,
             Verdict::OwnView(view) => return Box::pin(own::show(self, view, &request, exchange)).await,
             Verdict::VideoDelete(task) => {
                 return Box::pin(videos::delete::delete(self, request, &task, exchange)).await;

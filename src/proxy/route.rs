@@ -146,7 +146,11 @@ fn unified_call(method: &Method, rest: &str, path: &str) -> Call {
         let start = id.as_ptr().addr() - path.as_ptr().addr();
         start..start + id.len()
     });
-    (call.operation, Surface::Compatible, path.into(), task_id)
+    let path = match call.upstream {
+        Some((root, below)) => [root, "/", below].concat().into(),
+        None => path.into(),
+    };
+    (call.operation, Surface::Compatible, path, task_id)
 }
 
 /// Operation, surface, path on the upstream, and position of the task's id in it.

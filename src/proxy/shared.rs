@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
 use crate::account::AccountRegistry;
+use crate::account::model_lists::ModelLists;
 use crate::account::uploads::UploadDirectories;
 use crate::config::{Config, LostTasks};
 use crate::limits::{self, AuthFailures, CallHolds};
@@ -32,6 +33,7 @@ pub struct Shared {
     pub hub: Arc<PollHub>,
     pub uploads: Arc<UploadDirectories>,
     pub accounts: Arc<AccountRegistry>,
+    pub model_lists: Arc<ModelLists>,
     pub limits: Arc<limits::Registry>,
     pub auth_failures: Arc<AuthFailures>,
     /// Money of tenants that is held for their calls that run.
@@ -79,6 +81,7 @@ impl Shared {
             hub,
             uploads,
             accounts,
+            model_lists: Arc::default(),
             limits,
             auth_failures: Arc::default(),
             call_holds: Arc::default(),

@@ -139,7 +139,10 @@ fn compatible(call: &SimulatedCall, caller: &SimulatedCaller, path: &[&str]) -> 
     match path {
         ["models"] => {
             let row = |name: &&str| json!({"id": name, "object": "model", "created": created, "owned_by": "system"});
-            json!({"object": "list", "data": models::LISTED.iter().map(row).collect::<Vec<_>>()})
+            let tuned = format!("qwen-plus-ft-202511010800-{}", uid(&caller.account));
+            let tuned =
+                json!({"id": tuned, "object": "model", "created": created, "owned_by": uid(&caller.account)});
+            json!({"object": "list", "data": models::LISTED.iter().map(row).chain([tuned]).collect::<Vec<_>>()})
         }
         ["models", name] => json!({"id": name, "object": "model", "created": created, "owned_by": "system"}),
         ["responses", ..] => {

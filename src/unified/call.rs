@@ -2,7 +2,7 @@
 
 use hyper::Method;
 
-use crate::dashscope::operation::Operation;
+use crate::dashscope::operation::{self, Operation};
 
 /// A call below a unified mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,10 +10,13 @@ pub struct UnifiedCall<'p> {
     pub operation: Operation,
     /// The id of the video or task.
     pub id: Option<&'p str>,
+    /// Root and path of a call that goes to the upstream as it is.
+    pub upstream: Option<(&'static str, &'p str)>,
 }
 
 /// Recognises the call by its method and the rest of its normalised path, below the mount's prefix: `/videos...`,
-/// `/tasks/{id}` or `/dashboard/billing/...`, with or without `/v1` before it, and with or without a slash at the end.
+/// `/tasks/{id}`, `/dashboard/billing/...` or a path of OpenAI's that DashScope has too, with or without `/v1` before it,
+/// and with or without a slash at the end.
 pub fn classify<'p>(method: &Method, rest: &'p str) -> UnifiedCall<'p> {
     let inner = rest.strip_prefix("/v1/").or_else(|| rest.strip_prefix('/')).unwrap_or(rest);
     let inner = inner.strip_suffix('/').unwrap_or(inner);
@@ -46,8 +49,22 @@ pub fn classify<'p>(method: &Method, rest: &'p str) -> UnifiedCall<'p> {
         _ => Operation::Unlisted,
     };
     let operation = if segments.next().is_some() { Operation::Unlisted } else { operation };
-    let has_id = operation != Operation::Unlisted && !operation.is_own_view();
-    UnifiedCall { operation, id: id.filter(|_| has_id) }
+    if operation == Operation::Unlisted {
+        return passed(method, inner);
+    }
+    UnifiedCall { operation, id: id.filter(|_| !operation.is_own_view()), upstream: None }
+}
+
+/// The call on a path that DashScope has too.
+fn passed<'p>(method: &Method, inner: &'p str) -> UnifiedCall<'p> {
+    let (operation, upstream) = match inner {
+        "rerank" | "reranks" if *method == Method::POST => {
+            (Operation::Rerank, ("/compatible-api/v1", "reranks"))
+        }
+        _ => (operation::compatible(method, inner), ("/compatible-mode/v1", inner)),
+    };
+    let is_listed = operation != Operation::Unlisted;
+    UnifiedCall { operation, id: None, upstream: Some(upstream).filter(|_| is_listed) }
 }
 
 #[cfg(test)]
@@ -76,6 +93,26 @@ mod tests {
     }
 
     #[test]
+    fn calls_that_dashscope_has_too_keep_their_paths_there() {
+        for (method, rest, operation, upstream) in [
+            ("GET", "/models", Operation::ModelList, "/compatible-mode/v1/models"),
+            ("GET", "/v1/models/a/b", Operation::ModelGet, "/compatible-mode/v1/models/a/b"),
+            ("POST", "/chat/completions/", Operation::Chat, "/compatible-mode/v1/chat/completions"),
+            ("POST", "/v1/completions", Operation::Completion, "/compatible-mode/v1/completions"),
+            ("POST", "/embeddings", Operation::Embedding, "/compatible-mode/v1/embeddings"),
+            ("POST", "/responses", Operation::Response, "/compatible-mode/v1/responses"),
+            ("GET", "/responses/r", Operation::StoredResponse, "/compatible-mode/v1/responses/r"),
+            ("POST", "/rerank", Operation::Rerank, "/compatible-api/v1/reranks"),
+            ("POST", "/v1/reranks", Operation::Rerank, "/compatible-api/v1/reranks"),
+        ] {
+            let call = classify(&method.parse().expect("a method"), rest);
+            let path = call.upstream.map(|(root, path)| format!("{root}/{path}"));
+            assert_eq!((call.operation, call.id), (operation, None), "{method} {rest}");
+            assert_eq!(path.as_deref(), Some(upstream), "{method} {rest}");
+        }
+    }
+
+    #[test]
     fn the_rest_is_unlisted() {
         for (method, rest) in [
             ("GET", ""),
@@ -89,8 +126,11 @@ mod tests {
             ("GET", "/tasks"),
             ("POST", "/tasks/a/cancel"),
             ("GET", "/v1/v1/videos"),
-            ("GET", "/models"),
-            ("POST", "/chat/completions"),
+            ("POST", "/models"),
+            ("GET", "/chat/completions"),
+            ("POST", "/v1/v1/chat/completions"),
+            ("POST", "/files"),
+            ("GET", "/responses"),
             ("POST", "/dashboard/billing/usage"),
             ("HEAD", "/dashboard/billing/usage"),
             ("GET", "/dashboard/billing/credit_grants"),

@@ -23,6 +23,7 @@ mod keys;
 mod limits;
 mod metrics;
 mod million_keys;
+mod models;
 mod orphans;
 mod pacing;
 mod polls;

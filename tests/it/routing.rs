@@ -279,7 +279,7 @@ fn a_refused_path_is_told_the_one_that_would_have_worked() {
         ("POST /v1/chat/completions", "POST /compatible-mode/v1/chat/completions"),
         ("POST /wan/v1/chat/completions", "POST /wan/compatible-mode/v1/chat/completions"),
         ("POST /wan/compatible-mode/chat/completions", "POST /wan/compatible-mode/v1/chat/completions"),
-        ("POST /videos/chat/completions", "POST /compatible-mode/v1/chat/completions"),
+        ("POST /videos/chat/completion", "POST /compatible-mode/v1/chat/completions"),
         ("GET /wan/api/v1/api/v1/tasks/x", "GET /wan/api/v1/tasks/x"),
         ("POST /wan/v1/rerank", "POST /wan/compatible-api/v1/reranks"),
         ("GET /compatible-mode/v1/embeddings", "POST /compatible-mode/v1/embeddings"),

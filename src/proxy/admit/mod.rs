@@ -163,7 +163,7 @@ fn check(
         Op::TaskGet | Op::TaskList | Op::TaskCancel | Op::TaskView => Ok((false, false)),
         Op::VideoGet | Op::VideoList | Op::VideoDelete | Op::VideoContent => Ok((false, false)),
         Op::Chat | Op::Completion | Op::Message | Op::Embedding | Op::Rerank => Ok((false, false)),
-        Op::Response | Op::StoredResponse => Ok((false, false)),
+        Op::Response | Op::StoredResponse | Op::ModelList | Op::ModelGet => Ok((false, false)),
         Op::Inference | Op::Realtime | Op::Tokenizer | Op::PublicKey | Op::CountTokens => Ok((false, false)),
         Op::OwnUsage | Op::OwnBalance | Op::OwnKey => Ok((false, false)),
         Op::BillingSubscription | Op::BillingUsage => Ok((false, false)),
@@ -203,6 +203,7 @@ fn kind(operation: Operation, submits: bool, headers: &HeaderMap) -> LimitKind {
             stream_or_other()
         }
         Op::Tokenizer | Op::PublicKey | Op::UploadPolicy | Op::Embedding | Op::Rerank => LimitKind::Other,
+        Op::ModelList | Op::ModelGet => LimitKind::Other,
         Op::CountTokens | Op::StoredResponse | Op::VideoContent | Op::Unlisted => LimitKind::Other,
     }
 }

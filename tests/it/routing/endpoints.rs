@@ -67,7 +67,7 @@ pub(crate) fn all() -> Vec<Endpoint> {
 
 type Rows = (&'static str, &'static [&'static str], Treatment);
 
-const TABLE: [Rows; 34] = [
+const TABLE: [Rows; 35] = [
     // 1.1 services
     (
         "POST",
@@ -198,7 +198,6 @@ const TABLE: [Rows; 34] = [
     (
         "POST GET DELETE",
         &[
-            "/compatible-mode/v1/models",
             "/compatible-mode/v1/files",
             "/compatible-mode/v1/files/f-1",
             "/compatible-mode/v1/files/f-1/content",
@@ -219,6 +218,7 @@ const TABLE: [Rows; 34] = [
         Denied,
     ),
     ("POST GET", &["/apps/anthropic/v1/messages/batches"], Denied),
+    ("POST DELETE", &["/compatible-mode/v1/models"], Denied),
     (
         "GET",
         &["/compatible-mode/v1/responses/r-1", "/compatible-mode/v1/responses/r-1/input_items"],

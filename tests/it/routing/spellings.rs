@@ -53,8 +53,9 @@ pub(crate) fn of(endpoint: &Endpoint, names: &PlaceholderIds<'_>) -> Vec<Spellin
     let honest = |name, target: Option<String>| spelling(name, endpoint, target, &query, like(path.clone()));
     let bad = |name, target: String| spelling(name, endpoint, Some(target), &query, Expected::BadPath);
     let other = |method| {
-        // On a WebSocket's path a GET is the listed handshake, so it is no other method there.
-        let target = (method != "GET" || !path.starts_with("/api-ws/")).then(|| path.clone());
+        // On a WebSocket's path, and on the models', a GET is a listed call, so it is no other method there.
+        let takes_get = path.starts_with("/api-ws/") || path == "/compatible-mode/v1/models";
+        let target = (method != "GET" || !takes_get).then(|| path.clone());
         Spelling { method, ..spelling("another method", endpoint, target, &query, Expected::Denied) }
     };
     let escaped = format!("{parent}/%{:02x}{}", last.as_bytes()[0], &last[1..]);
