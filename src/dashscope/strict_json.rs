@@ -225,10 +225,14 @@ impl Visitor<'_> for KeyReader {
         if let Some(at) = self.0.iter().position(|known| known.name == key) {
             return Ok(FieldKey::Named(at));
         }
-        let letters = key.bytes().filter(|byte| !b"-_".contains(byte)).map(|byte| byte.to_ascii_lowercase());
-        let lookalike = self.0.iter().position(|known| known.name.bytes().eq(letters.clone()));
+        let lookalike = self.0.iter().position(|known| letters(known.name).eq(letters(key)));
         Ok(lookalike.map_or(FieldKey::Other, FieldKey::Lookalike))
     }
+}
+
+/// The letters of a name by which lookalikes are told.
+fn letters(name: &str) -> impl Iterator<Item = u8> {
+    name.bytes().filter(|byte| !b"-_".contains(byte)).map(|byte| byte.to_ascii_lowercase())
 }
 
 /// The longest text that is kept, in bytes. No text that a limit is about is longer.

@@ -3,12 +3,13 @@
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::header::CONTENT_LENGTH;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
+use tokio::time::timeout;
 
 use super::exchange::Exchange;
 use super::inspect::may_use;
@@ -31,16 +32,18 @@ pub(super) async fn show(
     request: &Parts,
     exchange: &Rc<Exchange>,
 ) -> Result<Response<Observed>, Rejection> {
-    let models = match known(proxy, exchange, std::time::Instant::now()) {
+    let models = match known(proxy, exchange, Instant::now()) {
         Some(models) => models,
-        None => match ask(proxy, exchange).await {
-            Ok(Asked::List(models)) => models,
-            Ok(Asked::Refusal(response)) => match last(proxy, exchange) {
-                Some(models) => models,
-                None => return Ok(proxy.deliver(*response, exchange, request.version)),
-            },
-            Err(rejection) => last(proxy, exchange).ok_or(rejection)?,
-        },
+        None => {
+            match timeout(PATIENCE, ask(proxy, exchange)).await.unwrap_or(Err(Rejection::UpstreamTimeout)) {
+                Ok(Asked::List(models)) => models,
+                Ok(Asked::Refusal(response)) => match last(proxy, exchange) {
+                    Some(models) => models,
+                    None => return Ok(proxy.deliver(*response, exchange, request.version)),
+                },
+                Err(rejection) => last(proxy, exchange).ok_or(rejection)?,
+            }
+        }
     };
     let tenant = exchange.permit().tenant();
     let mut usable = models.iter().filter(|model| may_use(tenant, &model.id));
@@ -65,7 +68,7 @@ pub(super) async fn show(
 }
 
 /// A fresh list of one of the tenant's accounts.
-fn known(proxy: &Proxy, exchange: &Exchange, now: std::time::Instant) -> Option<Arc<[ListedModel]>> {
+fn known(proxy: &Proxy, exchange: &Exchange, now: Instant) -> Option<Arc<[ListedModel]>> {
     names(exchange).find_map(|account| proxy.shared.model_lists.fresh(account, now))
 }
 
@@ -102,7 +105,7 @@ async fn ask(proxy: &Rc<Proxy>, exchange: &Rc<Exchange>) -> Result<Asked, Reject
     if response.status() != StatusCode::OK {
         return Ok(Asked::Refusal(Box::new(response)));
     }
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = (Instant::now() + PATIENCE).into();
     let bounds = ReadBounds { most_bytes: MOST_BYTES, budget: &proxy.shared.buffer_budget, deadline };
     let read =
         async { upstream::read_whole(&mut response, &bounds).await.map_err(|_| Rejection::UpstreamLost) };
@@ -112,7 +115,7 @@ async fn ask(proxy: &Rc<Proxy>, exchange: &Rc<Exchange>) -> Result<Asked, Reject
     let models: Arc<[ListedModel]> = model_list::read(&text).ok_or(Rejection::UpstreamLost)?.into();
     if let Some(index) = exchange.account.get() {
         let account = &exchange.directory().accounts[index].name;
-        proxy.shared.model_lists.keep(account, Arc::clone(&models), std::time::Instant::now());
+        proxy.shared.model_lists.keep(account, Arc::clone(&models), Instant::now());
     }
     Ok(Asked::List(models))
 }
@@ -133,7 +136,7 @@ fn none() -> (StatusCode, Bytes, Box<str>) {
 }
 
 const LIST: &str = "/compatible-mode/v1/models";
-/// Time for the list, from the head of the answer on.
+/// Time for a list, which DashScope tells within a second.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A list of some hundred models has about 30 KiB.
 const MOST_BYTES: usize = 4 * 1024 * 1024;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::harness::calls::bearer;
-use crate::harness::{Gateway, Message, TENANT_KEY, UPSTREAM_KEY, Upstream, answer, eventually, message};
+use crate::harness::{Gateway, Message, UPSTREAM_KEY, Upstream, answer, configuration, eventually, message};
 
 const LIST: &str = "/compatible-mode/v1/models";
 const MODELS: &str = r#"{"object":"list","data":[
@@ -15,14 +15,11 @@ const MODELS: &str = r#"{"object":"list","data":[
     {"id":"qwen-plus-ft-202511010800-1a2b","object":"model","created":9,"owned_by":"system"},
     {"id":"qwen-ours","object":"model","created":9,"owned_by":"1234567890"}]}"#;
 
+/// A gateway with the usual mounts, and with `/v1` in the unified dialect.
 fn gateway(upstream: SocketAddr, tenant: &str) -> Gateway {
-    Gateway::configured(&format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n\
-         [[accounts]]\nname = \"main\"\nbase_url = \"http://{upstream}\"\nkeys = [\"{UPSTREAM_KEY}\"]\n\
-         [[mounts]]\nprefix = \"/\"\n\
-         [[mounts]]\nprefix = \"/v1\"\ndialect = \"unified\"\n\
-         [[tenants]]\nname = \"one\"\nkeys = [{{ id = \"one-key\", key = \"{TENANT_KEY}\" }}]\n{tenant}\n"
-    ))
+    let server = "listen = \"127.0.0.1:0\"\nworkers = 1";
+    let usual = configuration(server, &[("main", upstream, &[UPSTREAM_KEY], "")], tenant);
+    Gateway::configured(&(usual + "[[mounts]]\nprefix = \"/v1\"\ndialect = \"unified\"\n"))
 }
 
 fn ask(gateway: &Gateway, line: &str) -> Message {
