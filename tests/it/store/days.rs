@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use dashgate::dashscope::usage::{Unit, Units};
 use dashgate::store::{Change, Entry, EntryFlags, EntrySource, Outcome, Store, StoreBounds, WantedSource};
 use dashgate::usage::Zone;
+use futures_util::future::join_all;
 use rusqlite::Connection;
 
 use super::{StoreFile, at, place, wait};
@@ -343,4 +344,63 @@ fn a_batch_of_a_newer_program_is_not_taken_for_another() {
         .expect_err("a newer form")
         .to_string();
     assert!(fault.contains("a newer dashgate wrote, and this program is older"), "{fault}");
+}
+
+/// Figures of a ledger, printed with --nocapture: DASHGATE_FIGURES is the number of its entries.
+#[test]
+fn size_and_reading_of_a_ledger() {
+    let number: u64 =
+        std::env::var("DASHGATE_FIGURES").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000);
+    let place = place();
+    let store = place.open();
+    let id = |number: u64| {
+        uuid::Uuid::from_u128(u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
+    };
+    let usage = r#"{"prompt_tokens":3019,"completion_tokens":104,"total_tokens":3123,"prompt_tokens_details":{"cached_tokens":2048}}"#;
+    let mut entered = 0;
+    while entered < number {
+        let call = |number: u64| {
+            let mut call = entry(EntrySource::Call(id(number).to_string().into()), at(number / 12));
+            call.usage = usage.into();
+            Change::Enter(Arc::new(call))
+        };
+        let to = number.min(entered + 256);
+        wait(join_all((entered..to).map(|number| store.commit(call(number)))));
+        entered = to;
+    }
+    let file = Connection::open(&place.path).unwrap();
+    let sum = "SELECT sum(length(data)), count(*) FROM entry_batches";
+    let (bytes, batches): (i64, i64) = file.query_row(sum, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let pages: i64 = file
+        .query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    println!(
+        "{number} calls with {} bytes of usage in {batches} batches: {bytes} bytes, {pages} with all pages",
+        usage.len()
+    );
+    let time = |what: &str, read: &dyn Fn() -> u64| {
+        let began = Instant::now();
+        let found = read();
+        println!("{what}: {found} entries in {:.2?}", began.elapsed());
+        found
+    };
+    let ever = [UNIX_EPOCH, at(u64::from(u32::MAX))];
+    let counted = |found: &std::cell::Cell<u64>| {
+        found.set(found.get() + 1);
+        ControlFlow::Continue(())
+    };
+    let wanted = WantedSource::Request(id(number / 3).to_string().into());
+    let about = time("a look-up by id", &|| {
+        let found = std::cell::Cell::new(0);
+        store.entries_about(&wanted, ever, |_| counted(&found)).unwrap();
+        found.get()
+    });
+    let read = time("all entries", &|| {
+        let found = std::cell::Cell::new(0);
+        store.entries(ever, |_| counted(&found)).unwrap();
+        found.get()
+    });
+    assert_eq!((about, read), (1, number));
 }
