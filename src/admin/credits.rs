@@ -40,7 +40,7 @@ impl Admin {
         audit: &mut AuditEntry,
     ) -> Result<AdminResponse, Problem> {
         let asked: MoneyRequest = body::parse(&body?)?;
-        let entry = entry(kind, tenant, &asked, SystemTime::now())?;
+        let entry = entry(kind, tenant, &asked, self.shared.store.now())?;
         audit.entry = Some(entry.source.label(""));
         audit.amount = entry.charge.amount.map(Amount::short);
         let _turn = self.changing.lock().await;

@@ -18,7 +18,7 @@ use crate::account::Account;
 use crate::config::Dialect;
 use crate::dashscope::submit_answer::SubmitAnswer;
 use crate::dashscope::task::Status;
-use crate::store::{Change, FirstAnswer, TaskRecord};
+use crate::store::{Change, CommitFault, FirstAnswer, TaskRecord};
 use crate::unified::RequestedVideo;
 use crate::upstream::{self, ANSWER_BYTES, Download};
 
@@ -73,10 +73,13 @@ impl Proxy {
         }
         let hold = exchange.held_money.take().map(HeldMoney::leave_to_task);
         let claim = Change::Claim { task: Arc::clone(&task), answer, hold };
-        if let Err(fault) = self.shared.store.commit(claim).await {
+        if let Err(fault) = self.shared.store.commit(claim.clone()).await {
             // The task is paid for, so the client gets its id all the same. If the gateway crashes before the claim is
             // durable, the task has no owner.
             tracing::error!(task_id = &*task.id, tenant = &*task.tenant, %fault, "a task's owner is not durable yet");
+            if let CommitFault::NotMade(_) = fault {
+                self.shared.store.defer(claim);
+            }
         }
         if status.is_some_and(Status::is_final) {
             self.shared.limits.task_ended(&task.id);

@@ -88,7 +88,7 @@ impl HeldKey {
                 lost_at: SystemTime::now(),
             };
             let change = if has_made_nothing { Change::Release(submit) } else { Change::Lose(lost().into()) };
-            self.store.ride_in_any_case(change);
+            self.store.defer(change);
         }
     }
 

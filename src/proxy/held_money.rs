@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use crate::store::{Change, Store};
 
@@ -44,10 +43,10 @@ impl HeldMoney {
             return;
         }
         let hold = Arc::clone(&self.id);
-        self.store.ride_in_any_case(if has_made_nothing || !self.is_sent.get() {
+        self.store.defer(if has_made_nothing || !self.is_sent.get() {
             Change::Free { hold, tenant: Arc::clone(&self.tenant) }
         } else {
-            Change::LoseHold { hold, at: SystemTime::now() }
+            Change::LoseHold { hold, at: self.store.now() }
         });
     }
 }

@@ -7,7 +7,7 @@ use rusqlite::{Connection, Result, Row, params};
 use super::entry::{Entry, EntryFlags, EntrySource};
 use super::holds;
 use super::idempotency;
-use super::keyed_submit::KeyedSubmit;
+use super::keyed_submit::{KeyedSubmit, LONGEST_RUN};
 use super::ledger::LedgerWriter;
 use super::lost_submit::{Adoption, LostSubmit};
 use super::rows;
@@ -65,7 +65,7 @@ pub(super) fn lost_submits(
          SELECT tenant, operation, key, attempt, began_at, sent, lost_at FROM keyed_submits
          WHERE state = 0 AND began_at < ?1",
     )?;
-    let since = milliseconds(now).saturating_sub(idempotency::LONGEST_RUN.as_millis() as i64);
+    let since = milliseconds(now).saturating_sub(LONGEST_RUN.as_millis() as i64);
     let mut found = select.query([since])?;
     while let Some(row) = found.next()? {
         each(lost_submit(row)?);
@@ -85,7 +85,7 @@ fn lost_submit(row: &Row<'_>) -> Result<LostSubmit> {
     };
     // Rows of an earlier version tell neither.
     let sent = row.get_ref(5)?.as_str_or_null()?.and_then(|sent| serde_json::from_str(sent).ok());
-    let lost_at = row.get::<_, Option<i64>>(6)?.map_or(began_at + idempotency::LONGEST_RUN, time);
+    let lost_at = row.get::<_, Option<i64>>(6)?.map_or(began_at + LONGEST_RUN, time);
     Ok(LostSubmit { submit: submit.into(), sent, lost_at })
 }
 

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -45,6 +44,17 @@ impl Store {
         written
     }
 
+    /// Makes a change that nobody waits for, and that must not be lost while the process lives: it waits where the queue has
+    /// no room.
+    pub fn defer(&self, change: Change) {
+        let (reply, _) = oneshot::channel();
+        match self.queue(QueuedChange { change, reply, withdrawable: None, _kept: None }) {
+            Ok(Some(unqueued)) => self.state.defer(unqueued.change),
+            // A closed store takes no change; the next start judges what is open.
+            Ok(None) | Err(_) => {}
+        }
+    }
+
     /// Makes a change that nobody waits for, and that no mirror holds. It is written in its turn; a crash before that loses
     /// it, as does a full queue, for which it returns false. The log says how many were lost, once the store can be
     /// written again.
@@ -75,25 +85,6 @@ impl Store {
         kept: Option<impl fmt::Debug + Send + 'static>,
     ) -> Result<Outcome, CommitFault> {
         self.write(change, kept.map(|kept| Box::new(kept) as Box<dyn fmt::Debug + Send>)).await
-    }
-
-    /// [`Store::ride`] for a change that must not be lost to a full queue: it waits for room there, in its turn. Outside a
-    /// runtime it can't wait.
-    pub fn ride_in_any_case(&self, change: Change) {
-        let (reply, _) = oneshot::channel();
-        let queued = QueuedChange { change, reply, withdrawable: None, _kept: None };
-        match (self.queue(queued), Handle::try_current()) {
-            (Ok(None), _) => {}
-            (Ok(Some(queued)), Ok(runtime)) => {
-                let (queue, state) = (self.queue.clone(), Arc::clone(&self.state));
-                runtime.spawn(async move {
-                    if queue.send(queued).await.is_err() {
-                        state.count_lost();
-                    }
-                });
-            }
-            (Ok(Some(_)), Err(_)) | (Err(_), _) => self.state.count_lost(),
-        }
     }
 
     /// Writes a change that brings a secret, and takes it back if its outcome does not come in time, or its caller goes.

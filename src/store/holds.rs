@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::Outcome;
 use super::hold::Hold;
-use super::idempotency::LONGEST_RUN;
+use super::keyed_submit::LONGEST_RUN;
 use super::ledger::LedgerWriter;
 use super::sums;
 use super::timestamp::{milliseconds, time};

@@ -1,12 +1,12 @@
 //! Rows of submits that may be repeated under an `Idempotency-Key`.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::Outcome;
-use super::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit, SUBMITS_KEPT};
+use super::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit, LONGEST_RUN, SUBMITS_KEPT};
 use super::lost_submit::LostSubmit;
 use super::timestamp::milliseconds;
 
@@ -103,8 +103,6 @@ pub(super) fn lose_all(connection: &Connection, now: SystemTime) -> Result<()> {
 
 pub(super) const DELETE_EXPIRED: &str = "DELETE FROM keyed_submits WHERE (tenant, operation, key) IN
     (SELECT tenant, operation, key FROM keyed_submits WHERE began_at < ?1 ORDER BY began_at LIMIT ?2)";
-/// No submit runs longer: one that still does belongs to a process that was killed during a hand-over.
-pub(super) const LONGEST_RUN: Duration = Duration::from_secs(3600);
 
 const RUNNING: u8 = 0;
 /// The index `keyed_submits_unclear` names it by its number.

@@ -41,5 +41,7 @@ pub enum EarlierSubmit {
     },
 }
 
+/// No submit runs longer: one that still does belongs to a process that was killed during a hand-over.
+pub(super) const LONGEST_RUN: Duration = Duration::from_secs(3600);
 /// Time for which a key names its submit.
 pub(super) const SUBMITS_KEPT: Duration = Duration::from_secs(24 * 3600);

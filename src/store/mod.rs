@@ -4,6 +4,7 @@
 //! [`Mirror`]s hold the state in memory.
 
 mod adoption;
+mod apply;
 mod change;
 mod closed_days;
 mod commit;
@@ -252,6 +253,11 @@ impl Store {
     /// The ledger's time: that of the system's clock, but for a jump of it that has not lasted five minutes.
     pub fn now(&self) -> SystemTime {
         self.state.now()
+    }
+
+    /// Has the money of all tenants be read anew: another process that changed it has ended.
+    pub fn refresh_standings(&self) {
+        self.state.note_all_outdated();
     }
 
     /// Where the ledger's days begin.

@@ -1,7 +1,7 @@
 //! State that the writer and its callers share: atomics, and collections that are locked for a moment only. The link to
 //! another process is locked while changes are sent, which may take seconds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use prometheus::Histogram;
 use tokio_util::sync::CancellationToken;
 
+use super::Change;
 use super::closed_days::{DayMoverHandle, MovedDays};
 use super::fault::{StoreCause, StoreFault};
 use super::group_commit::BatchGate;
@@ -41,6 +42,8 @@ pub(super) struct StoreState {
     standings: RwLock<HashMap<Arc<str>, Standing, foldhash::fast::RandomState>>,
     /// Tenants whose money another process has changed.
     outdated: Mutex<Vec<Arc<str>>>,
+    /// Changes that must not be lost, for which the queue had no room: one for each submit that runs, at most.
+    deferred: Mutex<VecDeque<Change>>,
     lost_costs_hold: AtomicBool,
     pub(super) clock: Mutex<SteadyClock>,
     /// Changes for which the queue had no room, and for which nobody waited.
@@ -77,6 +80,7 @@ impl StoreState {
             learnt: Mutex::default(),
             standings: RwLock::default(),
             outdated: Mutex::default(),
+            deferred: Mutex::default(),
             lost_costs_hold: AtomicBool::new(false),
             clock: SteadyClock::new(SystemTime::now(), Instant::now()).into(),
             lost: AtomicU64::new(0),
@@ -168,14 +172,37 @@ impl StoreState {
         }
     }
 
+    /// Tenants whose money another process has changed.
+    pub(super) fn outdated(&self) -> Vec<Arc<str>> {
+        self.outdated.lock().clone()
+    }
+
     pub(super) fn has_outdated(&self) -> bool {
         !self.outdated.lock().is_empty()
     }
 
-    /// Adds the tenants whose money another process has changed, which are up to date then.
-    pub(super) fn take_outdated(&self, mut changed: Vec<Arc<str>>) -> Vec<Arc<str>> {
-        changed.append(&mut self.outdated.lock());
-        changed
+    /// Takes all that is known of tenants' money for outdated.
+    pub(super) fn note_all_outdated(&self) {
+        let tenants = self.standings.read().keys().cloned().collect();
+        *self.outdated.lock() = tenants;
+    }
+
+    /// Keeps a change until a commit has room for it.
+    pub(super) fn defer(&self, change: Change) {
+        self.deferred.lock().push_back(change);
+    }
+
+    pub(super) fn take_deferred(&self) -> Option<Change> {
+        self.deferred.lock().pop_front()
+    }
+
+    pub(super) fn has_deferred(&self) -> bool {
+        !self.deferred.lock().is_empty()
+    }
+
+    /// Takes the money of tenants for up to date.
+    pub(super) fn forget_outdated(&self, tenants: &[Arc<str>]) {
+        self.outdated.lock().retain(|tenant| !tenants.contains(tenant));
     }
 
     pub(super) fn set_lost_costs_hold(&self, costs: bool) {

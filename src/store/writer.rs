@@ -10,17 +10,16 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::adoption;
+use super::apply::apply;
 use super::expiry;
 use super::expiry::ExpiredRows;
 use super::fault::{StoreCause, StoreFault, is_fault_of_change};
 use super::file::{self, LockedFile, OpenedFile};
 use super::group_commit::RecentBatches;
-use super::idempotency;
-use super::ledger::{self, LedgerWriter};
+use super::ledger::LedgerWriter;
 use super::state::{LearntStatuses, StoreState};
 use super::withdrawal::{KeyUndo, Withdrawable};
-use super::{Change, Outcome, StoreBounds, WHAT_IS_REFUSED, holds, rows, schema, settlement, sums};
+use super::{Change, Outcome, StoreBounds, WHAT_IS_REFUSED, rows, schema, sums};
 
 /// Answer to the caller of a change.
 pub(super) type Answer = Result<Outcome, StoreFault>;
@@ -38,6 +37,11 @@ pub(super) struct QueuedChange {
 }
 
 impl QueuedChange {
+    /// A change that nobody waits for.
+    fn unawaited(change: Change) -> Self {
+        Self { change, reply: oneshot::channel().0, withdrawable: None, _kept: None }
+    }
+
     /// True if nobody waits for the change.
     fn is_rider(&self) -> bool {
         self.reply.is_closed() && self.withdrawable.is_none()
@@ -113,7 +117,7 @@ impl StoreWriter {
             state.on_disk(|| self.write());
             state.note_taken(self.waiting.len());
             // A retry that succeeds has taken a part of the queue only.
-            let has_changes = !self.waiting.is_empty() || !self.queue.is_empty();
+            let has_changes = !self.waiting.is_empty() || !self.queue.is_empty() || self.state.has_deferred();
             let written = !has_changes && self.undos.is_empty() && self.learnt.is_empty();
             if !more && (self.retry_at.is_some() || written) {
                 break;
@@ -203,9 +207,15 @@ impl StoreWriter {
             || !self.learnt.is_empty()
             || self.tidied != self.state.tidy_at()
             || self.state.has_outdated()
+            || self.state.has_deferred()
     }
 
     fn write(&mut self) {
+        while self.waiting.len() < self.most_per_commit
+            && let Some(change) = self.state.take_deferred()
+        {
+            self.waiting.push(QueuedChange::unawaited(change));
+        }
         if self.learnt.is_empty() {
             self.learnt = self.state.take_learnt();
         }
@@ -265,7 +275,8 @@ impl StoreWriter {
         self.ledger.lost_costs_hold = self.state.lost_costs_hold();
         let mut outcomes = Vec::with_capacity(self.waiting.len());
         for queued in &mut self.waiting {
-            match apply(&transaction, &mut self.ledger, queued) {
+            let QueuedChange { change, withdrawable, .. } = queued;
+            match apply(&transaction, &mut self.ledger, change, withdrawable.as_deref_mut()) {
                 Ok(outcome) => outcomes.push(Ok(outcome)),
                 // A change that the tables refuse must not keep the others waiting.
                 Err(error) if is_fault_of_change(&error) => outcomes.push(Err(StoreCause::from(&error))),
@@ -290,7 +301,8 @@ impl StoreWriter {
         }
         self.ledger.write_batch(&transaction)?;
         self.ledger.write_sums(&transaction)?;
-        let changed = self.state.take_outdated(self.ledger.take_changed());
+        let outdated = self.state.outdated();
+        let changed = [self.ledger.take_changed(), outdated.clone()].concat();
         let today = self.ledger.today(&transaction, self.state.now())?;
         let standings = sums::standings(&transaction, today, changed)?;
         if !is_open || self.retry_at.is_some() {
@@ -298,6 +310,7 @@ impl StoreWriter {
         }
         transaction.commit()?;
         self.state.set_standings(standings);
+        self.state.forget_outdated(&outdated);
         self.state.count_commit(began.elapsed());
         self.batches.note(self.waiting.len());
         // New rows share pages; older rows are on a page each.
@@ -427,49 +440,6 @@ impl StoreWriter {
             Err(error) => tracing::warn!("{}", self.state.because(error.into())),
         }
     }
-}
-
-fn apply(
-    connection: &Connection,
-    ledger: &mut LedgerWriter,
-    queued: &mut QueuedChange,
-) -> rusqlite::Result<Outcome> {
-    let is_made = match &queued.change {
-        Change::Claim { task, answer, hold } => {
-            if let Some(answer) = answer {
-                idempotency::answer(connection, answer)?;
-            }
-            if let Some(hold) = hold {
-                holds::claim(connection, hold, &task.account, &task.id)?;
-            }
-            rows::insert_task(connection, ledger, task).map(|()| true)
-        }
-        Change::Reserve(hold) => return holds::reserve(connection, ledger, hold),
-        Change::Free { hold, tenant: _ } => holds::release(connection, ledger, hold),
-        Change::LoseHold { hold, at } => holds::lose(connection, hold, *at),
-        Change::Begin(submit) => return idempotency::begin(connection, submit),
-        Change::Release(submit) => idempotency::release(connection, submit),
-        Change::Lose(lost) => idempotency::lose(connection, lost),
-        Change::Adopt(adoption) => adoption::adopt(connection, ledger, adoption),
-        Change::Settle(entry) => settlement::settle(connection, ledger, entry),
-        Change::Enter(entry) => ledger::insert(connection, ledger, entry),
-        Change::Hide { id, claimed_at } => rows::hide_task(connection, id, *claimed_at),
-        Change::KeepUpload { upload, displaced } => {
-            if let Some(displaced) = displaced {
-                rows::delete_upload(connection, &upload.tenant, displaced)?;
-            }
-            rows::insert_upload(connection, upload).map(|()| true)
-        }
-        Change::CreateKey(key) => rows::insert_key(connection, key),
-        Change::RotateKey { successor, old_until } => {
-            if let Some(part) = &mut queued.withdrawable {
-                part.retirements = rows::retirements(connection, &successor.id)?;
-            }
-            rows::rotate_key(connection, successor, *old_until)
-        }
-        Change::RevokeKey { id, at } => rows::revoke_key(connection, id, *at),
-    };
-    is_made.map(Outcome::of)
 }
 
 /// Statuses, and expired rows, that a commit has beside its changes.

@@ -97,7 +97,7 @@ impl Admin {
             })?;
             let wanted =
                 batch.iter().filter(|one| tenant.as_deref().is_none_or(|name| *one.entry.tenant == *name));
-            let corrections = repriced.look_at(wanted, &directory, SystemTime::now());
+            let corrections = repriced.look_at(wanted, &directory, self.shared.store.now());
             self.correct(corrections, dry_run, &mut repriced).await?;
             place = batch.last().map(|one| one.place).or(place);
             if batch.len() < BATCH {

@@ -55,6 +55,7 @@ impl Offer {
         thread::Builder::new().name("handover".to_owned()).spawn(move || {
             if let Some(predecessor) = predecessor {
                 predecessor.wait();
+                store.refresh_standings();
             }
             let mut successor = Some(successor);
             while successor.is_some() {

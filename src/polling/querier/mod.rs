@@ -150,15 +150,15 @@ impl Querier {
         let id = utf8_percent_encode(task.id(), UNRESERVED);
         let answer = self.call(&format!("{TASKS}/{id}"), MOST_ANSWER_BYTES, permit).await;
         let mut outcome = answer.map_or_else(|outcome| outcome, |answer| told(&task, answer));
-        self.settle(&task, &mut outcome).await;
-        self.hub.take_outcome(&task, outcome, asked, Instant::now(), SystemTime::now());
+        let date = self.hub.task_index().now();
+        self.settle(&task, &mut outcome, date).await;
+        self.hub.take_outcome(&task, outcome, asked, Instant::now(), date);
     }
 
     /// Settles a task whose end was told, before anybody learns of the end. Where the store does not answer in time, the
     /// end is told all the same: the writer goes on trying, and after a crash the task is still under way.
-    async fn settle(&self, task: &TrackedTask, outcome: &mut QueryOutcome) {
+    async fn settle(&self, task: &TrackedTask, outcome: &mut QueryOutcome, now: SystemTime) {
         let QueryOutcome::Known(named, answer) = outcome else { return };
-        let now = self.hub.task_index().now();
         let entry = settlement::entry(&task.record, named, answer.as_ref(), task.is_forgotten(now), now);
         let Some(entry) = entry else { return };
         let settled = self.hub.task_index().settle(Arc::clone(&entry)).await;

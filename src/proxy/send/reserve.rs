@@ -22,7 +22,7 @@ use crate::proxy::read_model::read_model;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::route::Route;
 use crate::proxy::worker::Proxy;
-use crate::store::{Change, Exhausted, Hold, MoneyLimits, Outcome, hold_id};
+use crate::store::{Change, Exhausted, Hold, MoneyLimits, Outcome, StoreHealth, hold_id};
 use crate::upstream::Upload;
 use crate::usage::Amount;
 
@@ -86,6 +86,9 @@ impl Proxy {
         let permit = exchange.permit();
         let (tenant, now) = (permit.tenant(), self.shared.store.now());
         let store = &self.shared.store;
+        if store.health() != StoreHealth::Writable {
+            return Err(Rejection::StoreUnavailable);
+        }
         if !permit.submits() {
             if exchange.call_hold.borrow().is_some() {
                 return Ok(());

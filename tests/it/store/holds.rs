@@ -184,7 +184,7 @@ fn money_is_freed_though_the_queue_is_full() {
     other.execute_batch("BEGIN IMMEDIATE").expect("a lock");
     wait(async {
         for name in names {
-            store.ride_in_any_case(Change::Free { hold: name.into(), tenant: "one".into() });
+            store.defer(Change::Free { hold: name.into(), tenant: "one".into() });
         }
         other.execute_batch("COMMIT").expect("no lock");
         while held(&store) != "0" {
@@ -221,4 +221,20 @@ fn sums_that_are_not_those_of_their_rows_are_set_right_at_the_start() {
     drop(file);
     let standing = place.open().standing("one");
     assert_eq!([standing.spent[3].short(), standing.held.short()], ["3", "5"]);
+}
+
+#[test]
+fn changes_that_must_not_be_lost_wait_for_room() {
+    let place = place();
+    let bounds = StoreBounds { most_per_commit: 1, most_waiting: 1, ..StoreBounds::default() };
+    let store = Store::open_with(&place.path, bounds).unwrap();
+    let other = Connection::open(&place.path).expect("the file");
+    other.execute_batch("BEGIN IMMEDIATE").expect("a lock");
+    for number in 0..10 {
+        let task = task(&number.to_string(), at(number));
+        store.defer(Change::Claim { task: task.into(), answer: None, hold: None });
+    }
+    other.execute_batch("COMMIT").expect("no lock");
+    store.close();
+    assert_eq!(super::tasks(&place.open()).len(), 10);
 }
