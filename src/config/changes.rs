@@ -69,6 +69,7 @@ impl Changes {
             min_body_bytes_per_second,
             auth_failures_per_second,
             trusted_proxies,
+            proxy_protocol,
             timeouts,
             tls: server_tls,
         } = server;
@@ -98,6 +99,7 @@ impl Changes {
                 before.server.min_body_bytes_per_second != *min_body_bytes_per_second,
             ),
             ("server.trusted_proxies", before.server.trusted_proxies != *trusted_proxies),
+            ("server.proxy_protocol", before.server.proxy_protocol != *proxy_protocol),
             ("server.timeouts", before.server.timeouts != *timeouts),
         ];
         Self {
@@ -130,6 +132,7 @@ impl StartSettings {
             min_body_bytes_per_second: _,
             auth_failures_per_second: _,
             trusted_proxies: _,
+            proxy_protocol: _,
             timeouts: _,
             tls: _,
         } = &config.settings.server;

@@ -62,6 +62,13 @@ fn server(reader: &ConfigReader<'_>, file: &file::RawServer, now: SystemTime) ->
             reader,
             file.trusted_proxies.as_deref().unwrap_or_default(),
         ),
+        proxy_protocol: file.proxy_protocol.as_ref().is_some_and(|written| {
+            if written.value && file.trusted_proxies.as_ref().is_none_or(Vec::is_empty) {
+                let hint = "name the networks of the proxies in `trusted_proxies`";
+                reader.fault(&written.location, "no proxy is trusted to tell a client's address", hint);
+            }
+            written.value
+        }),
         tls: file.tls.as_ref().and_then(|file| tls::check(reader, file, &[b"h2", b"http/1.1"], now)),
         timeouts: Timeouts {
             header: duration(&file.timeouts.header, default.header),

@@ -36,6 +36,7 @@ pub(super) struct RawServer {
     pub(super) min_body_bytes_per_second: Option<Whole>,
     pub(super) auth_failures_per_second: Option<Whole>,
     pub(super) trusted_proxies: Option<Vec<Text>>,
+    pub(super) proxy_protocol: Option<Located<bool>>,
     pub(super) timeouts: RawTimeouts,
     pub(super) tls: Option<tls::RawTls>,
 }
@@ -158,6 +159,7 @@ fn server(node: Node<'_>) -> Option<RawServer> {
             .field("auth_failures_per_second")
             .and_then(|node| node.whole(0..=1_000_000)),
         trusted_proxies: table.field("trusted_proxies").and_then(|node| node.strings(NETWORKS_HINT)),
+        proxy_protocol: table.field("proxy_protocol").and_then(|node| node.boolean()),
         timeouts: table.field("timeouts").and_then(timeouts).unwrap_or_default(),
         tls: table.field("tls").and_then(|node| tls::read(&node)),
     };

@@ -100,6 +100,8 @@ pub struct ServerSettings {
     pub auth_failures_per_second: u32,
     /// Proxies before the gateway, whose `X-Forwarded-For` names the client.
     pub trusted_proxies: Networks,
+    /// Connections from trusted proxies begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
     pub timeouts: Timeouts,
     /// `None`: clients speak cleartext.
     pub tls: Option<Tls>,

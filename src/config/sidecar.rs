@@ -61,6 +61,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         min_body_bytes_per_second: MIN_BODY_BYTES_PER_SECOND,
         auth_failures_per_second: AUTH_FAILURES_PER_SECOND,
         trusted_proxies: Networks::default(),
+        proxy_protocol: false,
         timeouts: Timeouts::default(),
         tls: None,
     };

@@ -19,6 +19,7 @@ use super::balancer::Assignment;
 use super::checked_stream::{CheckedStream, ClientProtocol, ClientTimeouts};
 use super::drain::{Drain, DrainKind};
 use super::http2::serve_http2;
+use crate::net::proxy_protocol;
 use crate::net::spurious_wakes::WakeFiltered;
 use crate::net::stream::{Stream, set_options};
 use crate::net::{HandshakeOutcome, Handshakes};
@@ -55,18 +56,34 @@ struct GreetedClient {
     timeouts: ClientTimeouts,
 }
 
-/// Does the TLS handshake, and waits for the first bytes; `None` if the client left, or was too slow.
+/// Reads the header of a trusted proxy, does the TLS handshake, and waits for the first bytes; `None` if the client left, or was too slow.
 async fn greet(
-    stream: TcpStream,
-    address: SocketAddr,
+    mut stream: TcpStream,
+    mut address: SocketAddr,
     proxy: &Proxy,
     handshakes: &Handshakes,
     drain: &mut Drain,
 ) -> Option<GreetedClient> {
-    let (timeouts, tls) = {
+    let (timeouts, tls, is_told) = {
         let directory = proxy.shared.directory.load();
-        (directory.settings.server.timeouts, directory.settings.server.tls.clone())
+        let server = &directory.settings.server;
+        let is_told = server.proxy_protocol && server.trusted_proxies.contain(address.ip());
+        (server.timeouts, server.tls.clone(), is_told)
     };
+    if is_told {
+        let told = tokio::time::timeout(timeouts.header, proxy_protocol::client_address(&mut stream));
+        let told = tokio::select! {
+            told = told => told,
+            () = drain.stopped() => return None,
+        };
+        match told {
+            Ok(Ok(told)) => address = told.unwrap_or(address),
+            Ok(Err(_)) | Err(_) => {
+                tracing::debug!(%address, "a proxy's connection has no header of the PROXY protocol");
+                return None;
+            }
+        }
+    }
     let outcome = match &tls {
         None => Some(HandshakeOutcome::plain(stream)),
         Some(tls) => tokio::select! {

@@ -144,3 +144,38 @@ fn gateway_with_keys(upstream: &Upstream, server: &str, tenant: &str) -> Gateway
     assert!(text.contains(&inline));
     Gateway::configured(&text.replace(&inline, &table))
 }
+
+#[test]
+fn a_proxy_of_bytes_names_the_client_before_the_first_request() {
+    let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
+    let told = |server: &str| Gateway::with(upstream.address, server, "addresses = [\"203.0.113.0/24\"]");
+    let gateway = told("proxy_protocol = true\ntrusted_proxies = [\"127.0.0.0/8\"]");
+    let signature = b"\r\n\r\n\0\r\nQUIT\n";
+    let version_2 =
+        [&signature[..], &[0x21, 0x11, 0, 12, 203, 0, 113, 9, 10, 0, 0, 1, 0x13, 0x88, 1, 187]].concat();
+    let line = |client: &str| format!("PROXY TCP4 {client} 10.0.0.1 5000 443\r\n").into_bytes();
+    for (header, status) in [
+        (line("203.0.113.9"), 200),
+        (version_2, 200),
+        (line("198.51.100.1"), 403),
+        // The proxy speaks for itself, as in a health check.
+        (b"PROXY UNKNOWN\r\n".to_vec(), 403),
+    ] {
+        let mut client = Client::connect(gateway.address);
+        client.push(&header);
+        assert_eq!(client.ask(generate("{}")).status(), status, "{header:?}");
+        assert_eq!(client.ask(generate("{}")).status(), status, "the whole connection is the client's");
+    }
+    let client = |line: &serde_json::Value| line["client"] == "203.0.113.9:5000";
+    eventually("the log names the client", || gateway.lines().iter().any(client));
+    let mut silent = Client::connect(gateway.address);
+    silent.push(generate("{}"));
+    assert!(silent.rest().is_empty(), "a connection without the header is closed");
+    // Nobody else may name a client.
+    let gateway = told("proxy_protocol = true\ntrusted_proxies = [\"10.0.0.0/8\"]");
+    let mut stranger = Client::connect(gateway.address);
+    stranger.push(line("203.0.113.9"));
+    assert_ne!(stranger.ask(generate("{}")).status(), 200);
+    check_refusal(&gateway.ask(generate("{}")), 403, "address");
+    assert_eq!(upstream.requests().len(), 4);
+}

@@ -44,6 +44,7 @@ const ROWS: &[Row] = &[
     ("server.min_body_bytes_per_second", "min_body_bytes_per_second = 500", "min_body_bytes_per_second = 501", Setting("server.min_body_bytes_per_second")),
     ("server.auth_failures_per_second", "auth_failures_per_second = 20", "auth_failures_per_second = 21", Setting("server.auth_failures_per_second")),
     ("server.trusted_proxies", "trusted_proxies = [\"10.0.0.0/8\"]", "trusted_proxies = [\"10.0.0.0/9\"]", Setting("server.trusted_proxies")),
+    ("server.proxy_protocol", "proxy_protocol = false", "proxy_protocol = true", Setting("server.proxy_protocol")),
     ("server.tls.cert", "[server.tls]\ncert = \"tls.crt\"", "[server.tls]\ncert = \"other.crt\"", Setting("server.tls")),
     ("server.tls.key", "key = \"server.key\"", "key = \"other.key\"", Setting("server.tls")),
     ("server.tls.client_ca", "client_ca = \"ca.pem\" # server", "client_ca = \"other.pem\"", Setting("server.tls")),
@@ -154,7 +155,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// Number of the first rows, whose keys the example shows.
-const SHOWN: usize = 104;
+const SHOWN: usize = 105;
 
 const PRICES: &str = r#"
 [usage]
@@ -194,6 +195,7 @@ max_body_bytes = 9000
 min_body_bytes_per_second = 500
 auth_failures_per_second = 20
 trusted_proxies = ["10.0.0.0/8"]
+proxy_protocol = false
 [server.tls]
 cert = "tls.crt"
 key = "server.key"
