@@ -98,7 +98,7 @@ impl SocketJudge<'_> {
 impl SocketMoney<'_> {
     /// Holds money for a task or a response that has about so many bytes of text.
     fn hold(&self, model: &str, bytes: u64) -> Result<(), Rejection> {
-        let hold = hold_for_call(self.exchange, self.call_holds, model, &MostUse::of_call(bytes))?;
+        let hold = hold_for_call(self.exchange, self.call_holds, model, &MostUse::of_call(bytes, b""))?;
         self.meter.keep_hold(hold);
         Ok(())
     }

@@ -378,7 +378,7 @@ mod tests {
         assert_eq!(most(all, "wan2.2-kf2v-flash", "{"), Ok("2.5".into()));
         let parts = "1 input_video_second=1,output_video_second=2";
         assert_eq!(most(parts, "wan2.7-videoedit", "{}"), Ok("30".into()));
-        let call = MostUse::of_call(1_000);
+        let call = MostUse::of_call(1_000, b"");
         let tokens = terms("1 input_token=2/1000,cached_token=1/1000,output_token=1/32768");
         assert_eq!(tokens.most(&call).map(Amount::short), Ok("3".into()));
         assert_eq!(terms("1 ").most(&call), Err(Unit::InputToken));

@@ -9,6 +9,7 @@ mod family;
 mod fields;
 mod frame;
 mod most;
+mod named_files;
 mod object;
 mod quantity;
 mod reading;

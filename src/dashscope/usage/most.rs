@@ -2,6 +2,7 @@
 
 use serde_json::Deserializer;
 
+use super::named_files::NamedFiles;
 use super::unit::Unit;
 use crate::dashscope::limited_fields::LimitedFields;
 use crate::dashscope::strict_json::{Field, FieldFault, FieldName, read};
@@ -74,17 +75,24 @@ impl MostUse {
         }
     }
 
-    /// An upper estimate of what a call uses that is answered at once, by the size of its body.
-    pub fn of_call(body_bytes: u64) -> Self {
+    /// An upper estimate of what a call uses that is answered at once, by the size of its body, and by the files that the
+    /// beginning of its body names.
+    pub fn of_call(body_bytes: u64, beginning: &[u8]) -> Self {
+        let files = NamedFiles::find(beginning);
+        let tokens_of_files = match files.others {
+            0 => files.images.saturating_mul(TOKENS_OF_AN_IMAGE),
+            _ => MOST_INPUT_TOKENS,
+        };
+        let seconds_of_files = if files.others > 0 { SECONDS_OF_A_FILE } else { 0 };
         Self {
             kind: CallKind::Other,
             output_seconds: 0,
             input_seconds: 0,
             count: USUAL_IMAGES,
-            audio_seconds: body_bytes / BYTES_OF_A_SECOND + 60,
+            audio_seconds: body_bytes / BYTES_OF_A_SECOND + seconds_of_files + 60,
             characters: body_bytes.min(MOST_CHARACTERS),
             // A token has a byte at least.
-            input_tokens: body_bytes.min(MOST_INPUT_TOKENS),
+            input_tokens: body_bytes.saturating_add(tokens_of_files).min(MOST_INPUT_TOKENS),
             output_tokens: MOST_OUTPUT_TOKENS,
             lines: None,
             classes: &[],
@@ -195,6 +203,10 @@ const MOST_CHARACTERS: u64 = 200_000;
 /// The longest context of a model.
 const MOST_INPUT_TOKENS: u64 = 1_000_000;
 const MOST_OUTPUT_TOKENS: u64 = 32_768;
+/// An image at its highest resolution.
+const TOKENS_OF_AN_IMAGE: u64 = 16_384;
+/// Sound in a file of a call that is answered at once.
+const SECONDS_OF_A_FILE: u64 = 3_600;
 /// Bytes of a second of speech at the lowest usual rate, 16 kbit/s.
 const BYTES_OF_A_SECOND: u64 = 2_000;
 
@@ -284,5 +296,17 @@ mod tests {
         let asr = "/api/v1/services/audio/asr/transcription";
         let body = br#"{"input":{"file_urls":["a","b"]}}"#;
         assert_eq!(MostUse::of_task(asr, "paraformer-v2", Some(body)).of(Unit::AudioSecond), 86_400);
+    }
+    /// Files are in no byte of a body, so a call on a long video was held at the cost of its URL.
+    #[test]
+    fn a_call_that_names_files_uses_what_they_have() {
+        let of = |body: &str| MostUse::of_call(body.len() as u64, body.as_bytes());
+        let plain = of(r#"{"messages":[{"content":"https://a.example"}]}"#);
+        assert_eq!([plain.of(Unit::InputToken), plain.of(Unit::AudioSecond)], [46, 60]);
+        let image = of(r#"{"image":"https://a"}"#);
+        assert_eq!([image.of(Unit::InputToken), image.of(Unit::AudioSecond)], [16_384 + 21, 60]);
+        let video = of(r#"{"video":"https://a"}"#);
+        assert_eq!([video.of(Unit::InputVideoToken), video.of(Unit::AudioSecond)], [1_000_000, 3_660]);
+        assert_eq!(MostUse::of_call(u64::MAX, b"").of(Unit::InputToken), 1_000_000);
     }
 }

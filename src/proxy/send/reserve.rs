@@ -61,11 +61,14 @@ impl Proxy {
             Some(model) => model.into(),
             None => read_model(permit, body).await?.unwrap_or_default(),
         };
+        let known = body.whole();
         let most = if permit.submits() {
-            let known = is_whole.then(|| body.whole());
-            MostUse::of_task(&route.path, &model, known.as_deref())
+            MostUse::of_task(&route.path, &model, is_whole.then_some(&*known))
         } else {
-            MostUse::of_call(body.size_hint().exact().unwrap_or(body.size_hint().lower()))
+            // A body without a length may be as long as any.
+            let told_bytes = if is_whole { Some(known.len() as u64) } else { body.size_hint().exact() };
+            let beginning = &known[..known.len().min(MOST_READ)];
+            MostUse::of_call(told_bytes.unwrap_or(most_bytes), beginning)
         };
         let amount = amount(billing, &model, &most)?;
         Ok(Some(NeededMoney { model, amount }))
@@ -186,5 +189,6 @@ fn refused(exchange: &Exchange, limit: Exhausted, now: SystemTime) -> Rejection 
     Rejection::Money(Box::new(MoneyFault::Budget { limit, currency, renews }))
 }
 
-/// Longest body that is read for its models, and for what the task of a submit costs at most.
+/// Longest body that is read for its models, for what the task of a submit costs at most, and for the files that a call
+/// names.
 const MOST_READ: usize = 64 * 1024;
