@@ -13,7 +13,7 @@ use super::reader::{ConfigReader, Located, Location, Text, number};
 use super::secret::{check_length, shown};
 use super::unique::{SecretUse, UniqueSecrets, UniqueValues, unique_name};
 use super::{AsyncHeader, KeySettings, TenantSettings, UsageOption, networks, scalar};
-use crate::dashscope::operation::Groups;
+use crate::dashscope::operation::{Group, Groups};
 
 pub(super) fn check(
     reader: &ConfigReader<'_>,
@@ -92,6 +92,16 @@ impl Check<'_, '_> {
         if let (Some(billing), Some(prices)) = (&billing, &file.billing.prices) {
             let models = file.models.as_deref().unwrap_or_default();
             price_coverage::warn(reader, &shown(&file.name, "tenant"), models, prices, billing);
+            let streams = allow.is_some_and(|allow| allow.contains(Group::Compatible));
+            if billing.has_limit() && streams && stream_usage == UsageOption::AsSent {
+                let location =
+                    file.stream_usage.as_ref().map_or(&prices.location, |written| &written.location);
+                let whose = shown(&file.name, "tenant");
+                let problem = format!(
+                    "OpenAI-compatible streams without `include_usage` are estimated, though the money of {whose} is limited"
+                );
+                reader.warn(location, problem, "write stream_usage = \"add\", so that they tell their use");
+            }
         }
         Some(TenantSettings {
             name: name?,

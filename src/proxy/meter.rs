@@ -128,10 +128,13 @@ impl CallMeter {
             MeteredAnswer::Stream(reader) => {
                 let mut told = reader.finish();
                 flags.is_cut |= told.is_cut;
-                if told.is_beginning
+                if (told.is_beginning || told.is_floor)
                     && let Reading::Read(used) = &mut told.reading
                 {
-                    usage::estimate_message(&mut used.units, told.events);
+                    match told.is_beginning {
+                        true => usage::estimate_message(&mut used.units, told.events),
+                        false => usage::estimate_behind(&mut used.units, told.events),
+                    }
                     flags.is_estimated = true;
                 }
                 (told.reading, Some(AnswerPart::Events(told.events)))

@@ -1,6 +1,7 @@
 //! Usage: what a task used is in the ledger once, from the upstream's own answer.
 
 mod budgets;
+mod call_holds;
 mod calls;
 mod command;
 mod counts;

@@ -70,6 +70,18 @@ pub fn estimate_message(told: &mut Units, events: u64) {
     told.set(Unit::OutputToken, told.get(Unit::OutputToken).max(output));
 }
 
+/// The output of a stream whose last event with a use could not be read: that of the event before, or about a token for
+/// each event, if that is more. No output is added where none is billed.
+pub fn estimate_behind(told: &mut Units, events: u64) {
+    let kinds = [Unit::ThinkingToken, Unit::OutputAudioToken, Unit::OutputImageToken];
+    let others: u64 = kinds.iter().map(|kind| told.get(*kind)).sum();
+    let output = told.get(Unit::OutputToken);
+    if output + others > 0 {
+        let counted = events.saturating_mul(1_000).saturating_sub(others);
+        told.set(Unit::OutputToken, output.max(counted));
+    }
+}
+
 /// Tokens in a text of this length, in thousandths.
 fn tokens(bytes: u64) -> u64 {
     bytes.saturating_mul(1_000) / 4
@@ -99,6 +111,20 @@ mod tests {
         }
         assert_eq!(frame_bytes(br#"{"tools":[{"type":"function"}],"messages":[]}"#), 0);
         assert_eq!(frame_bytes(b"\"\"\"\"\"\""), 0, "more beside the texts than there is");
+    }
+
+    #[test]
+    fn what_was_told_before_is_the_least() {
+        for (told, events, expected) in [
+            ("input_token=9000,output_token=5000", 3, "input_token=9000,output_token=5000"),
+            ("input_token=9000,output_token=5000", 7, "input_token=9000,output_token=7000"),
+            ("output_token=1000,thinking_token=5000", 7, "output_token=2000,thinking_token=5000"),
+            ("character=7000", 7, "character=7000"),
+        ] {
+            let mut units = Units::from_text(told).expect(told);
+            estimate_behind(&mut units, events);
+            assert_eq!(units.to_string(), expected, "{told} {events}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod event_filter;
 mod family;
 mod fields;
 mod frame;
+mod last_field;
 mod most;
 mod named_files;
 mod object;
@@ -21,7 +22,7 @@ mod tokens;
 mod unit;
 
 pub use answer::of_answer;
-pub use estimate::{AnswerPart, estimate, estimate_message, frame_bytes};
+pub use estimate::{AnswerPart, estimate, estimate_behind, estimate_message, frame_bytes};
 pub use event_filter::UsageEventFilter;
 pub use frame::{FrameUsage, of_frame};
 pub use most::MostUse;

@@ -3,10 +3,11 @@
 use memchr::memchr;
 
 use super::family;
+use super::last_field::last_field;
 use super::object;
 use super::reading::Reading;
 
-/// Reader of a stream in pieces, which may be cut anywhere. It holds one line and the last `usage`, never the stream.
+/// Reader of a stream in pieces, which may be cut anywhere. It holds one line, or both ends of a long one, and the last `usage`, never the stream.
 /// Each `usage` is a sum until then, so the last one counts: native events have it at top level, as have OpenAI's last
 /// chunk and Anthropic's `message_delta`; `message_start` and the events of `/responses` have it one level further down.
 #[derive(Debug, Default)]
@@ -15,6 +16,8 @@ pub struct StreamReader {
     line: Vec<u8>,
     /// The line is longer than is held.
     is_overlong: bool,
+    /// The end of a line that is longer than is held.
+    line_end: Vec<u8>,
     /// The event that is not whole yet is an error's.
     tells_error: bool,
     errors: u64,
@@ -40,6 +43,8 @@ pub struct StreamUsage {
     pub is_cut: bool,
     /// The use is that of the beginning of a message alone, which has next to no output.
     pub is_beginning: bool,
+    /// The use is that of an earlier event, because one behind it could not be read: what was used is as much at least.
+    pub is_floor: bool,
 }
 
 impl StreamReader {
@@ -50,7 +55,7 @@ impl StreamReader {
                 self.read_line(&piece[..end]);
             } else {
                 self.hold(&piece[..end]);
-                self.end_line();
+                self.end_line(true);
             }
             piece = &piece[end + 1..];
         }
@@ -59,7 +64,7 @@ impl StreamReader {
 
     /// The use of all that has come.
     pub fn finish(mut self) -> StreamUsage {
-        self.end_line();
+        self.end_line(false);
         let is_beginning = !self.start.is_empty() && self.last.is_empty();
         StreamUsage {
             reading: self.reading(),
@@ -67,13 +72,13 @@ impl StreamReader {
             data_bytes: self.data_bytes,
             is_cut: is_beginning || self.errors > 0 && self.events > 0,
             is_beginning,
+            is_floor: self.missed && !(self.start.is_empty() && self.last.is_empty()),
         }
     }
 
     fn reading(&self) -> Reading {
         match (&*self.start, &*self.last) {
-            _ if self.missed => Reading::Unread { raw: None },
-            (b"", b"") if self.errors > 0 && self.events == 0 => Reading::Unused,
+            (b"", b"") if self.errors > 0 && self.events == 0 && !self.missed => Reading::Unused,
             (b"", b"") => Reading::Unread { raw: None },
             (b"", usage) | (usage, b"") => family::read(usage, false),
             (start, last) => family::read_both(start, last),
@@ -81,29 +86,50 @@ impl StreamReader {
     }
 
     fn hold(&mut self, part: &[u8]) {
-        if self.is_overlong || self.line.len() + part.len() > LONGEST_LINE {
-            self.is_overlong = true;
-            let known = LINE_START.min(self.line.len());
-            let room = LINE_START - known;
-            self.line.truncate(known);
-            self.line.extend_from_slice(&part[..part.len().min(room)]);
-        } else {
+        if !self.is_overlong && self.line.len() + part.len() <= LONGEST_LINE {
             self.line.extend_from_slice(part);
+            return;
         }
+        if !self.is_overlong {
+            self.is_overlong = true;
+            self.line_end.clear();
+            keep_end(&mut self.line_end, &self.line);
+        }
+        let known = LINE_START.min(self.line.len());
+        let room = LINE_START - known;
+        self.line.truncate(known);
+        self.line.extend_from_slice(&part[..part.len().min(room)]);
+        keep_end(&mut self.line_end, part);
     }
 
-    fn end_line(&mut self) {
+    /// `is_whole`: the line has its end.
+    fn end_line(&mut self, is_whole: bool) {
         let mut line = std::mem::take(&mut self.line);
         if std::mem::take(&mut self.is_overlong) {
-            if line.starts_with(b"data") {
+            if let Some(data) = line.strip_prefix(b"data") {
                 self.events += 1;
-                self.missed = true;
+                let is_native = is_native(data.strip_prefix(b":").unwrap_or_default());
+                self.take_from_end(is_native && is_whole);
             }
         } else {
             self.read_line(&line);
         }
         line.clear();
         self.line = line;
+    }
+
+    /// Takes the `usage` from the end of a long line. DashScope's own events have it behind their output, at top level.
+    fn take_from_end(&mut self, is_readable: bool) {
+        let usage = if is_readable { last_field(&self.line_end, "usage") } else { None };
+        match usage {
+            Some(b"null") => {}
+            Some(usage) => {
+                self.last.clear();
+                self.last.extend_from_slice(usage);
+                self.missed = false;
+            }
+            None => self.missed = true,
+        }
     }
 
     fn read_line(&mut self, line: &[u8]) {
@@ -155,10 +181,28 @@ fn usage_within(object: &[u8]) -> Option<&[u8]> {
     usage
 }
 
+/// True if data begin as DashScope's own events do.
+fn is_native(data: &[u8]) -> bool {
+    let fields = data.trim_ascii_start().strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
+    fields.is_some_and(|fields| fields.starts_with(b"\"output\""))
+}
+
+/// Appends to the end of a line, of which at least [`LINE_END`] bytes are kept.
+fn keep_end(end: &mut Vec<u8>, part: &[u8]) {
+    let part = &part[part.len().saturating_sub(LINE_END)..];
+    if end.len() + part.len() > 2 * LINE_END {
+        let kept = LINE_END - part.len();
+        end.drain(..end.len().saturating_sub(kept));
+    }
+    end.extend_from_slice(part);
+}
+
 /// The longest line that is held, in bytes.
 const LONGEST_LINE: usize = 64 * 1024;
-/// The part of a longer line that tells its field.
-const LINE_START: usize = 4;
+/// The part of a longer line that tells its field, and the dialect of its data.
+const LINE_START: usize = 24;
+/// The part of a longer line that has the use.
+const LINE_END: usize = 4 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -217,7 +261,9 @@ mod tests {
         let first = NATIVE.split_once("id:2").expect("two events").0;
         assert_eq!(units(first), [(InputToken, 20_000), (OutputToken, 1_000)]);
         let half = &NATIVE[..NATIVE.len() - 10];
-        assert_eq!(read([half.as_bytes()]).reading, Reading::Unread { raw: None }, "half a usage");
+        let told = read([half.as_bytes()]);
+        assert!(told.is_floor, "half a usage");
+        assert_eq!(told.reading, read([first.as_bytes()]).reading);
         let chunk = CHAT.split_once("data: {\"choices\":[],").expect("two chunks").0;
         let told = read([chunk.as_bytes()]);
         assert_eq!((told.reading, told.events), (Reading::Unread { raw: None }, 1));
@@ -237,6 +283,7 @@ mod tests {
                 data_bytes: 0,
                 is_cut: false,
                 is_beginning: false,
+                is_floor: false,
             };
             assert_eq!(read([stream.as_bytes()]), expected, "{stream}");
             let behind = CHAT.split_once("data: {\"choices\":[],").expect("two chunks").0.to_owned() + stream;
@@ -273,26 +320,65 @@ mod tests {
         }
     }
 
+    /// An event of a native stream with all output so far. Its use was lost where the output was long.
+    fn long_event(output: &str, behind: &str) -> String {
+        format!("data:{{\"output\":{{\"text\":\"{}{output}\"}}{behind}}}\n\n", "x".repeat(LONGEST_LINE))
+    }
+
     #[test]
-    fn a_line_that_is_too_long_to_be_held_is_unread_until_a_later_usage() {
-        let long = format!(
-            "data:{{\"output\":\"{}\",\"usage\":{{\"total_tokens\":1}}}}\n\n",
-            "x".repeat(LONGEST_LINE)
-        );
-        let mut reader = StreamReader::default();
-        for piece in long.as_bytes().chunks(1000) {
-            reader.push(piece);
-            assert!(reader.line.len() <= LONGEST_LINE);
+    fn a_long_line_tells_the_use_at_its_end() {
+        let usage = ",\"usage\":{\"input_tokens\":20,\"output_tokens\":40000},\"request_id\":\"r\"";
+        for (output, behind) in [
+            ("", usage),
+            ("", &usage.replace(",\"request_id\":\"r\"", "")),
+            (r#"\"},\"usage\":{\"input_tokens\":1},\" "#, usage),
+            (r#"","tool":{"usage":{"input_tokens":1}},"y":""#, usage),
+        ] {
+            let long = NATIVE.to_owned() + &long_event(output, behind);
+            for size in [1000, 5000, 70_000, long.len()] {
+                let mut reader = StreamReader::default();
+                for piece in long.as_bytes().chunks(size) {
+                    reader.push(piece);
+                    assert!(reader.line.len() <= LONGEST_LINE && reader.line_end.len() <= 2 * LINE_END);
+                }
+                let told = reader.finish();
+                assert!(!told.is_floor && told.events == 3);
+                let Reading::Read(used) = told.reading else { panic!("not read: {output}") };
+                assert_eq!(used.units.to_string(), "input_token=20000,output_token=40000000", "{output}");
+            }
         }
-        assert_eq!(reader.line.len(), 0);
-        reader.push(CHAT.as_bytes());
-        let told = reader.finish();
-        assert!(matches!(told.reading, Reading::Read(_)) && told.events == 3);
-        let behind = read([CHAT.as_bytes(), &long.as_bytes()[..10], &long.as_bytes()[10..]]);
-        assert_eq!(behind.reading, Reading::Unread { raw: None });
+    }
+
+    #[test]
+    fn a_long_line_without_a_use_leaves_the_use_before_as_the_least() {
+        let planted = "\"usage\":{\"input_tokens\":1,\"output_tokens\":1}";
+        let far = format!(",{planted},\"z\":\"{}\"", "z".repeat(3 * LINE_END));
+        let other = long_event("", &format!(",{planted}")).replace("\"output\"", "\"response\"");
+        let broken = long_event(&format!("\"}},{planted}}}"), "");
+        let broken = &broken[..broken.len() - 5];
+        for long in [
+            &*long_event("", ""),
+            &long_event("", &format!(",\"x\":{{{planted}}}")),
+            &long_event("", &far),
+            &long_event("", &format!(",{planted},{planted}")),
+            &other,
+            broken,
+        ] {
+            let told = read([NATIVE.as_bytes(), &long.as_bytes()[..10], &long.as_bytes()[10..]]);
+            assert!(told.is_floor && told.events == 3, "{}", &long[LONGEST_LINE..]);
+            assert_eq!(told.reading, read([NATIVE.as_bytes()]).reading);
+            let told = read([&long.as_bytes()[..10], &long.as_bytes()[10..]]);
+            assert_eq!((told.reading, told.is_floor), (Reading::Unread { raw: None }, false));
+        }
+        let long = long_event("", "");
+        let told = read([&long.as_bytes()[..10], &long.as_bytes()[10..], CHAT.as_bytes()]);
+        assert!(matches!(told.reading, Reading::Read(_)) && !told.is_floor && told.events == 3);
+        let null = long_event("", ",\"usage\":null");
+        let told = read([NATIVE.as_bytes(), &null.as_bytes()[..10], &null.as_bytes()[10..]]);
+        assert!(matches!(told.reading, Reading::Read(_)) && !told.is_floor);
         let comment = format!(":{}", "x".repeat(2 * LONGEST_LINE));
         let commented = read([CHAT.as_bytes(), comment.as_bytes(), b"\n"]);
-        assert!(matches!(commented.reading, Reading::Read(_)));
+        assert!(matches!(commented.reading, Reading::Read(_)) && !commented.is_floor);
     }
 
     proptest! {

@@ -35,10 +35,9 @@ fn models_without_a_price_are_a_warning() {
     let problem =
         "tenants[0].prices: the list `default` has no price for `wan2.7-vace`, `qwen-vl` of the tenant `t`";
     assert_eq!(warnings(&plain), [format!("8:10: {problem}")]);
-    let limited = priced(&format!("prices = \"default\"\nprepaid = true\n{models}"));
+    let limited = priced(&format!("prices = \"default\"\nprepaid = true\nstream_usage = \"add\"\n{models}"));
     assert_eq!(warnings(&limited), [format!("8:10: {problem}, so calls for them are refused")]);
-    let none =
-        "prices = \"default\"\nbudgets = [{ amount = \"5\", period = \"day\" }]\nmodels = [\"flux-*\"]";
+    let none = "prices = \"default\"\nbudgets = [{ amount = \"5\", period = \"day\" }]\nstream_usage = \"require\"\nmodels = [\"flux-*\"]";
     let problem = "tenants[0].prices: the list `default` prices none of the models of the tenant `t`, so all its calls \
                    are refused";
     assert_eq!(warnings(&priced(none)), [format!("8:10: {problem}")]);
@@ -47,6 +46,25 @@ fn models_without_a_price_are_a_warning() {
         none.replace("flux-*", "wan*-t2v"),
         none.replace("models = [\"flux-*\"]", ""),
         models.to_owned(),
+    ] {
+        assert_eq!(warnings(&priced(&fine)), [""; 0], "{fine}");
+    }
+}
+
+/// A stream that tells no use is estimated by its events, which may be fewer than its tokens.
+#[test]
+fn streams_that_tell_no_use_are_a_warning_where_money_is_limited() {
+    let budget = "budgets = [{ amount = \"5\", period = \"day\" }]\nprices = \"default\"";
+    let problem = "OpenAI-compatible streams without `include_usage` are estimated, though the money of the tenant `t` is \
+                   limited";
+    assert_eq!(warnings(&priced(budget)), [format!("9:10: tenants[0].prices: {problem}")]);
+    let written = format!("{budget}\nstream_usage = \"as_sent\"");
+    assert_eq!(warnings(&priced(&written)), [format!("10:16: tenants[0].stream_usage: {problem}")]);
+    for fine in [
+        format!("{budget}\nstream_usage = \"add\""),
+        format!("{budget}\nstream_usage = \"require\""),
+        format!("{budget}\nallow = [\"generate\", \"tasks\"]"),
+        "prices = \"default\"".to_owned(),
     ] {
         assert_eq!(warnings(&priced(&fine)), [""; 0], "{fine}");
     }
