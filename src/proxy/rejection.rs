@@ -181,15 +181,7 @@ impl Rejection {
                 status: StatusCode::UNPROCESSABLE_ENTITY,
                 ..BAD_REQUEST
             },
-            Rejection::Limited(LimitRefusal { limit: Limit::Rate { .. }, .. }) => {
-                RefusalRow { reason: Reason::Rate, ..THROTTLED }
-            }
-            Rejection::Limited(LimitRefusal { limit: Limit::Concurrent { .. }, .. }) => {
-                RefusalRow { reason: Reason::Concurrency, ..CROWDED }
-            }
-            Rejection::Limited(LimitRefusal { limit: Limit::Tasks { .. }, .. }) => {
-                RefusalRow { reason: Reason::TasksInFlight, ..CROWDED }
-            }
+            Rejection::Limited(refusal) => limit_row(&refusal.limit),
             Rejection::AuthRate(_) => RefusalRow { reason: Reason::AuthRate, ..THROTTLED },
             Rejection::ModelNotAllowed(_) => RefusalRow {
                 reason: Reason::ModelNotAllowed,
@@ -263,19 +255,8 @@ impl Rejection {
                     .into()
             }
             Rejection::Address => "Access denied. The key may not be used from this address.".into(),
-            Rejection::ForeignPreflight => {
-                "Access denied. Web pages of this origin may not call here: `cors` of the mount does not name it."
-                    .into()
-            }
-            Rejection::Limited(LimitRefusal { limit: limit @ Limit::Rate { .. }, .. }) => {
-                format!("{RATE_EXCEEDED} The limit is {limit}.").into()
-            }
-            Rejection::Limited(LimitRefusal { limit: limit @ Limit::Concurrent { .. }, .. }) => {
-                format!("Too many requests run at once, please try again later. The limit is {limit}.").into()
-            }
-            Rejection::Limited(LimitRefusal { limit: limit @ Limit::Tasks { .. }, .. }) => {
-                format!("Too many tasks are in flight, please try again later. The limit is {limit}.").into()
-            }
+            Rejection::ForeignPreflight => FOREIGN_PREFLIGHT.into(),
+            Rejection::Limited(refusal) => limit_message(&refusal.limit).into(),
             Rejection::AuthRate(_) => {
                 "Too many requests from this address had no valid API-key, please try again later.".into()
             }
@@ -433,4 +414,29 @@ impl From<FrameFault> for Rejection {
     }
 }
 
+/// Row of a refusal by a limit.
+const fn limit_row(limit: &Limit) -> RefusalRow {
+    match limit {
+        Limit::Rate { .. } => RefusalRow { reason: Reason::Rate, ..THROTTLED },
+        Limit::Concurrent { .. } => RefusalRow { reason: Reason::Concurrency, ..CROWDED },
+        Limit::Tasks { .. } => RefusalRow { reason: Reason::TasksInFlight, ..CROWDED },
+    }
+}
+
+fn limit_message(limit: &Limit) -> String {
+    match limit {
+        Limit::Rate { .. } => {
+            format!("{RATE_EXCEEDED} The limit is {limit}.")
+        }
+        Limit::Concurrent { .. } => {
+            format!("Too many requests run at once, please try again later. The limit is {limit}.")
+        }
+        Limit::Tasks { .. } => {
+            format!("Too many tasks are in flight, please try again later. The limit is {limit}.")
+        }
+    }
+}
+
 const RATE_EXCEEDED: &str = "Requests rate limit exceeded, please try again later.";
+const FOREIGN_PREFLIGHT: &str =
+    "Access denied. Web pages of this origin may not call here: `cors` of the mount does not name it.";
