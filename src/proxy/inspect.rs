@@ -61,8 +61,19 @@ pub(super) async fn inspect(passage: &mut Passage) -> Result<Inspection, Rejecti
 }
 
 /// True if the client's messages inside the WebSocket must be inspected, because they name models.
-pub(super) fn names_models_inside(permit: &Permit, route: &Route) -> bool {
+fn names_models_inside(permit: &Permit, route: &Route) -> bool {
     Needs::of(permit, route).model == Some(ModelLocation::Messages)
+}
+
+/// True if the tenant, or its keys, may use some models only.
+pub(super) fn lists_models(tenant: &Tenant) -> bool {
+    !tenant.models.is_empty() || !tenant.limits.models.is_empty()
+}
+
+/// True if the gateway reads the client's frames inside the WebSocket: they may name models, or cost money.
+pub(super) fn reads_frames(permit: &Permit, route: &Route) -> bool {
+    let billing = &permit.tenant().billing;
+    names_models_inside(permit, route) || billing.prices.is_some() || billing.has_limit()
 }
 
 /// Reads a text message inside a WebSocket.
@@ -82,14 +93,13 @@ struct Needs {
 
 impl Needs {
     fn of(permit: &Permit, route: &Route) -> Self {
-        let Tenant { models, limits, tenant_limits, .. } = permit.tenant();
-        let lists_models = !models.is_empty() || !limits.models.is_empty();
+        let Tenant { limits, tenant_limits, .. } = permit.tenant();
         let both = [limits, tenant_limits];
         let is_capped =
             both.iter().any(|limits| limits.max_duration_seconds.or(limits.max_resolution).is_some());
         let limits_streams = both.iter().any(|limits| limits.streams != Rule::default());
         Self {
-            model: route.operation.model_location().filter(|_| lists_models),
+            model: route.operation.model_location().filter(|_| lists_models(permit.tenant())),
             caps: is_capped && permit.submits() && video::is_video_path(&route.path),
             stream: limits_streams && route.operation.may_stream() && permit.kind() != LimitKind::Stream,
         }

@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use hyper::Response;
@@ -14,6 +15,7 @@ use crate::dashscope::headers::REQUEST_ID;
 use crate::dashscope::operation::Operation;
 use crate::dashscope::usage::{self, AnswerPart, Reading, StreamReader, Usage};
 use crate::store::{Change, Entry, EntryFlags, EntrySource, Remark, StoreFault, StoreHealth};
+use crate::usage::Terms;
 
 /// Reader of one answer.
 #[derive(Debug)]
@@ -184,12 +186,31 @@ pub(super) fn entry(
     flags: EntryFlags,
     exchange: &Exchange,
 ) -> Entry {
+    let submitted_at = exchange.ledger().now() - exchange.stopwatch.began().elapsed();
+    let terms = exchange.permit().tenant().billing.terms(&model, submitted_at);
+    entry_on_terms(source, model, usage, flags, exchange, Begun { at: submitted_at, terms })
+}
+
+/// Begin of what is paid for, and the terms that held then; `None` where nothing is paid.
+#[derive(Debug, Clone)]
+pub(super) struct Begun {
+    pub(super) at: SystemTime,
+    pub(super) terms: Option<Arc<Terms>>,
+}
+
+/// The entry of a use that began at another time than its exchange.
+pub(super) fn entry_on_terms(
+    source: EntrySource,
+    model: Box<str>,
+    usage: Usage,
+    flags: EntryFlags,
+    exchange: &Exchange,
+    begun: Begun,
+) -> Entry {
     let (permit, directory, now) = (exchange.permit(), exchange.directory(), exchange.ledger().now());
     let account = &directory.accounts[exchange.account.get().unwrap_or_default()];
     let route = exchange.route();
-    let submitted_at = now - exchange.stopwatch.began().elapsed();
-    let terms = permit.tenant().billing.terms(&model, submitted_at);
-    let charge = terms.map(|terms| terms.charge(&usage.units, &usage.class).0);
+    let charge = begun.terms.map(|terms| terms.charge(&usage.units, &usage.class).0);
     // A use that was not understood is not free.
     let charge = charge.filter(|_| !flags.is_unread || !usage.units.is_empty());
     Entry {
@@ -201,7 +222,7 @@ pub(super) fn entry(
         model,
         mount: Arc::clone(&route.mount(directory).prefix),
         operation: route.operation.name().into(),
-        submitted_at,
+        submitted_at: begun.at,
         status: Box::default(),
         units: usage.units,
         class: usage.class,

@@ -16,6 +16,7 @@ mod authorize;
 mod await_answer;
 mod claim;
 mod cors;
+mod current_tenant;
 mod decide;
 mod detach;
 mod exchange;

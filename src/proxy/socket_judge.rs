@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::current_tenant::CurrentTenant;
 use super::exchange::Exchange;
 use super::inspect;
 use super::rejection::Rejection;
@@ -14,13 +15,13 @@ use crate::dashscope::websocket::{Boundary, Frames};
 use crate::limits::CallHolds;
 use crate::tenant::directory::Tenant;
 
-/// The rules for one socket.
+/// The rules for one socket: those of the tenant's settings as they stand when something is judged.
 #[derive(Debug)]
 pub(super) struct SocketJudge<'a> {
-    pub(super) tenant: &'a Tenant,
-    /// The tasks of the socket name models, and not all are allowed.
-    pub(super) checks_models: bool,
-    /// `None` where money is not limited.
+    pub(super) tenant: CurrentTenant<'a>,
+    /// The messages name the models of tasks; else they ask the one model of the socket for responses.
+    pub(super) names_models: bool,
+    /// `None`: nothing is metered.
     pub(super) money: Option<SocketMoney<'a>>,
 }
 
@@ -30,8 +31,6 @@ pub(super) struct SocketMoney<'a> {
     pub(super) exchange: &'a Rc<Exchange>,
     pub(super) call_holds: &'a Arc<CallHolds>,
     pub(super) meter: &'a SocketMeter,
-    /// The messages name the models of tasks; else they ask the one model of the socket for responses.
-    pub(super) names_models: bool,
 }
 
 /// Reader of a client's frames.
@@ -45,15 +44,11 @@ pub(super) enum JudgedFrames {
 }
 
 impl SocketJudge<'_> {
-    /// True if there is anything to judge.
-    pub(super) const fn has_rules(&self) -> bool {
-        self.checks_models || self.money.is_some()
-    }
-
     pub(super) fn frames(&self) -> JudgedFrames {
-        match &self.money {
-            Some(money) if !money.names_models => JudgedFrames::Responses(Boundary::default()),
-            Some(_) | None => JudgedFrames::Messages(Frames::default()),
+        if self.names_models {
+            JudgedFrames::Messages(Frames::default())
+        } else {
+            JudgedFrames::Responses(Boundary::default())
         }
     }
 
@@ -68,14 +63,21 @@ impl SocketJudge<'_> {
         passed: &mut Vec<u8>,
     ) -> Result<(), Rejection> {
         match frames {
-            JudgedFrames::Messages(frames) => frames.read(bytes, passed, |text| self.judge(text)),
+            JudgedFrames::Messages(frames) => {
+                let verdict = frames.read(bytes, passed, |text| self.judge(text));
+                // Behind the texts: sound belongs to the task that a message begins before it.
+                if let Some(money) = &self.money {
+                    money.meter.client_sounded(bytes);
+                }
+                verdict
+            }
             JudgedFrames::Responses(boundary) => {
                 let has_message = boundary.pass(bytes);
                 if let Some(money) =
                     self.money.as_ref().filter(|money| has_message && !money.meter.has_hold())
                 {
                     let model = money.exchange.model.get().map_or("", |model| model);
-                    money.hold(model, TEXT_BYTES)?;
+                    self.tenant.with(|tenant| money.hold(tenant, model, TEXT_BYTES))?;
                 }
                 passed.extend_from_slice(bytes);
                 Ok(())
@@ -83,23 +85,32 @@ impl SocketJudge<'_> {
         }
     }
 
+    /// Judges a text message, and hands the meter what was read in it: both must see the same.
     fn judge(&self, text: &[u8]) -> Result<(), Rejection> {
         let spoken = inspect::read_message(text)?;
-        if self.checks_models && (spoken.runs || spoken.model.is_some()) {
-            inspect::check_model(self.tenant, spoken.model.as_deref())?;
-        }
-        if let Some(money) = self.money.as_ref().filter(|_| spoken.runs) {
-            money.hold(spoken.model.as_deref().unwrap_or_default(), TEXT_BYTES.max(text.len() as u64))?;
+        self.tenant.with(|tenant| {
+            if inspect::lists_models(tenant) && (spoken.runs || spoken.model.is_some()) {
+                inspect::check_model(tenant, spoken.model.as_deref())?;
+            }
+            let Some(money) = self.money.as_ref().filter(|_| spoken.runs) else { return Ok(()) };
+            let model = spoken.model.as_deref().unwrap_or_default();
+            money.hold(tenant, model, TEXT_BYTES.max(text.len() as u64))
+        })?;
+        if let Some(money) = &self.money {
+            money.meter.client_said(&spoken, text);
         }
         Ok(())
     }
 }
 
 impl SocketMoney<'_> {
-    /// Holds money for a task or a response that has about so many bytes of text.
-    fn hold(&self, model: &str, bytes: u64) -> Result<(), Rejection> {
-        let hold = hold_for_call(self.exchange, self.call_holds, model, &MostUse::of_call(bytes, b""))?;
-        self.meter.keep_hold(hold);
+    /// Holds money for a task or a response that has about so many bytes of text, if the tenant's money is limited.
+    fn hold(&self, tenant: &Tenant, model: &str, bytes: u64) -> Result<(), Rejection> {
+        let billing = &tenant.billing;
+        if billing.has_limit() {
+            let most = MostUse::of_call(bytes, b"");
+            self.meter.keep_hold(hold_for_call(self.exchange, billing, self.call_holds, model, &most)?);
+        }
         Ok(())
     }
 }

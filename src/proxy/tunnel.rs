@@ -1,11 +1,12 @@
 //! WebSockets: a handshake with the swapped key, then raw bytes in both directions. If models are named inside and not
-//! all are allowed, or the tenant's money is limited, the client's frames are inspected.
+//! all are allowed, or the tenant has prices, the client's frames are inspected.
 
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::upgrade::OnUpgrade;
@@ -16,6 +17,7 @@ use tokio::time::timeout;
 use tokio_util::io::{InspectReader, InspectWriter};
 use tokio_util::sync::CancellationToken;
 
+use super::current_tenant::CurrentTenant;
 use super::exchange::Exchange;
 use super::inspect;
 use super::observe::{self, Observed};
@@ -29,6 +31,7 @@ use crate::dashscope::websocket::{self, Boundary};
 use crate::limits::CallHolds;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::stopwatch::Awaited;
+use crate::tenant::directory::Directory;
 use crate::upstream::Download;
 
 impl Proxy {
@@ -38,14 +41,15 @@ impl Proxy {
         let patience = passage.permit().directory().settings.server.timeouts.idle;
         let client = passage.request.extensions.remove::<OnUpgrade>();
         let client = client.ok_or(Rejection::BadRequest("a WebSocket handshake takes HTTP/1.1"))?;
-        let checks_models = inspect::names_models_inside(passage.permit(), passage.route());
+        let is_judged = inspect::reads_frames(passage.permit(), passage.route());
         let names_models = passage.route().operation.model_location() == Some(ModelLocation::Messages);
         let response = self.send(passage, None).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(observe::stream(response, &exchange));
         }
         let call_holds = Arc::clone(&self.shared.call_holds);
-        let rules = SocketRules { patience, checks_models, names_models, call_holds };
+        let directory = Arc::clone(&self.shared.directory);
+        let rules = SocketRules { patience, is_judged, names_models, call_holds, directory };
         let (response, carry) = open(client, response, &exchange, rules);
         self.running.spawn_local(carry);
         Ok(observe::whole(response, &exchange))
@@ -56,11 +60,13 @@ impl Proxy {
 struct SocketRules {
     /// When one side has closed, the other may take so long to follow.
     patience: Duration,
-    /// The models that the client's messages name are checked.
-    checks_models: bool,
+    /// The client's frames are read before they pass.
+    is_judged: bool,
     /// The client's messages name the models of their tasks.
     names_models: bool,
     call_holds: Arc<CallHolds>,
+    /// The settings as they stand.
+    directory: Arc<ArcSwap<Directory>>,
 }
 
 /// Joins the two connections and answers the client's handshake. The future that comes with the answer carries the
@@ -84,28 +90,30 @@ fn open(
         };
         let _talk = exchange.stopwatch.start_waiting(Awaited::Client);
         let (client, upstream) = (TokioIo::new(client), TokioIo::new(upstream));
-        let meter = SocketMeter::new(&exchange);
-        let SocketRules { patience, checks_models, names_models, call_holds } = rules;
+        let SocketRules { patience, is_judged, names_models, call_holds, directory } = rules;
+        let meter = SocketMeter::new(&exchange, &directory);
         // The first response may cost what is held since the handshake. A task is judged when it names its model.
         if let Some(hold) = exchange.call_hold.take().filter(|_| !names_models) {
             meter.keep_hold(hold);
         }
-        let tenant = exchange.permit().tenant();
+        let tenant = CurrentTenant::new(exchange.permit().tenant(), Some(&directory));
         let (exchange, meter) = (&exchange, &meter);
         let call_holds = &call_holds;
-        let money = SocketMoney { exchange, call_holds, meter, names_models };
-        let money = tenant.billing.has_limit().then_some(money);
-        let judge = SocketJudge { tenant, checks_models, money };
+        let money = Some(SocketMoney { exchange, call_holds, meter });
+        let judge = SocketJudge { tenant, names_models, money };
         let client = InspectReader::new(client, |bytes: &[u8]| {
             exchange.carry_in(bytes.len() as u64);
-            meter.client_sent(bytes);
+            // The judge hands on what it reads; responses are of the model of the query, whatever messages say.
+            if !is_judged && names_models {
+                meter.client_sent(bytes);
+            }
         });
         let client = InspectWriter::new(client, |bytes: &[u8]| {
             exchange.carry_out(bytes.len() as u64);
             meter.upstream_sent(bytes);
         });
         let talk = async {
-            if judge.has_rules() {
+            if is_judged {
                 carry_inspected(client, upstream, patience, &judge).await
             } else {
                 carry_both(client, upstream, patience).await

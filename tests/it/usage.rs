@@ -12,6 +12,7 @@ mod prices;
 mod reprice;
 mod responses;
 mod socket_money;
+mod socket_prices;
 mod sockets;
 mod streams;
 mod strict;

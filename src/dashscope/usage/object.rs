@@ -2,7 +2,9 @@
 //! use is read in 8,000 instructions; derived readers of `serde_json` with its raw values take 15,000. The form of values
 //! that are skipped is not checked.
 
-use memchr::{memchr2, memmem};
+use std::borrow::Cow;
+
+use memchr::{memchr, memchr2, memmem};
 
 /// The values of the fields with these names, as they are written; `None` for one that is absent or null. Fails if the
 /// text is no object, or has a field twice: readers differ in which one they take.
@@ -13,6 +15,35 @@ pub(super) fn fields<'t, const N: usize>(text: &'t [u8], names: [&str; N]) -> Op
         set_once(&mut found[at], value)
     })?;
     Some(found.map(|value| value.filter(|value| *value != b"null")))
+}
+
+/// As [`fields`], but reads keys that are written with escapes too, and of a field that is there twice the last one, as
+/// the upstream does: for what a client sends, who may hide what it must pay for.
+pub(super) fn last_fields<'t, const N: usize>(
+    text: &'t [u8],
+    names: [&str; N],
+) -> Option<[Option<&'t [u8]>; N]> {
+    let mut found = [None; N];
+    each_field(text, |key, value| {
+        let key = unescaped(key);
+        if let Some(at) = names.iter().position(|name| Some(*name) == key.as_deref()) {
+            found[at] = Some(value);
+        }
+        Some(())
+    })?;
+    Some(found.map(|value| value.filter(|value| *value != b"null")))
+}
+
+/// The text of a value without its quotes and escapes; `None` for any other value.
+pub(super) fn text(value: &[u8]) -> Option<Cow<'_, str>> {
+    unescaped(value.strip_prefix(b"\"")?.strip_suffix(b"\"")?)
+}
+
+fn unescaped(written: &[u8]) -> Option<Cow<'_, str>> {
+    if memchr(b'\\', written).is_none() {
+        return std::str::from_utf8(written).ok().map(Cow::Borrowed);
+    }
+    serde_json::from_slice::<String>(&[b"\"", written, b"\""].concat()).ok().map(Cow::Owned)
 }
 
 /// Passes each field of one object with nothing behind it: the key without quotes and the value, both as written. Fails

@@ -1,8 +1,6 @@
 //! Input that a client sent to a task within a WebSocket. From it the use is estimated of a task whose connection ended
 //! before the upstream told any use.
 
-use memchr::memmem;
-
 use super::object;
 use super::unit::{Unit, Units};
 
@@ -35,23 +33,28 @@ pub struct SentInput {
 }
 
 impl SentMessage {
-    /// Reads a text message; `None` if it brings no input.
+    /// Reads a text message; `None` if it brings no input. Escapes hide nothing, and of a field that is there twice the
+    /// last one counts.
     pub fn from_slice(text: &[u8]) -> Option<Self> {
-        memmem::find(text, b"-task\"")?;
-        let [header, payload] = object::fields(text, ["header", "payload"])?;
-        let [task_id, action] = object::fields(header?, ["task_id", "action"])?;
-        let [task, input, parameters] = object::fields(payload?, ["task", "input", "parameters"])?;
-        let starts = match object::unquoted(action?)? {
-            "run-task" => Some(kind(task, parameters)),
-            "continue-task" => None,
-            _ => return None,
-        };
-        let [spoken] = input.and_then(|input| object::fields(input, ["text"])).unwrap_or_default();
-        let spoken = spoken.and_then(|spoken| serde_json::from_slice::<String>(spoken).ok());
+        let [header, payload] = object::last_fields(text, ["header", "payload"])?;
+        let [task_id, action] = object::last_fields(header?, ["task_id", "action"])?;
+        let action = object::text(action?)?;
+        let starts = action.eq_ignore_ascii_case("run-task");
+        if !starts && !action.eq_ignore_ascii_case("continue-task") {
+            return None;
+        }
+        let [task, input, parameters] = payload
+            .and_then(|payload| object::last_fields(payload, ["task", "input", "parameters"]))
+            .unwrap_or_default();
+        let [spoken] = input.and_then(|input| object::last_fields(input, ["text"])).unwrap_or_default();
         Some(Self {
-            task_id: object::unquoted(task_id?)?.into(),
-            starts,
-            characters: spoken.map_or(0, |spoken| spoken.chars().map(billed).sum()),
+            task_id: task_id.and_then(object::text).unwrap_or_default().into(),
+            starts: starts.then(|| kind(task, parameters)),
+            characters: spoken.map_or(0, |spoken| match object::text(spoken) {
+                Some(spoken) => spoken.chars().map(billed).sum(),
+                // Half a character of a program that cuts texts: counted as it is written.
+                None => spoken.len() as u64,
+            }),
         })
     }
 }
@@ -90,15 +93,16 @@ impl SentInput {
 }
 
 fn kind(task: Option<&[u8]>, parameters: Option<&[u8]>) -> InputKind {
-    match task.and_then(object::unquoted) {
+    match task.and_then(object::text).as_deref() {
         Some("tts") => InputKind::Speech,
         Some("asr") => {
             let [format, rate] = parameters
-                .and_then(|parameters| object::fields(parameters, ["format", "sample_rate"]))
+                .and_then(|parameters| object::last_fields(parameters, ["format", "sample_rate"]))
                 .unwrap_or_default();
             let rate = rate.and_then(|rate| str::from_utf8(rate).ok()?.parse().ok());
-            let bytes_per_second = match format.and_then(object::unquoted) {
-                Some("pcm" | "wav") | None => rate.unwrap_or(USUAL_RATE).max(LEAST_RATE) * BYTES_OF_A_SAMPLE,
+            let rate: u64 = rate.unwrap_or(USUAL_RATE);
+            let bytes_per_second = match format.and_then(object::text).as_deref() {
+                Some("pcm" | "wav") | None => rate.clamp(LEAST_RATE, GREATEST_RATE) * BYTES_OF_A_SAMPLE,
                 Some(_) => COMPRESSED,
             };
             InputKind::Recognition { bytes_per_second }
@@ -119,6 +123,7 @@ const fn billed(character: char) -> u64 {
 /// Samples a second, where a task does not name them.
 const USUAL_RATE: u64 = 16_000;
 const LEAST_RATE: u64 = 8_000;
+const GREATEST_RATE: u64 = 48_000;
 /// 16 bit, one channel.
 const BYTES_OF_A_SAMPLE: u64 = 2;
 /// Bytes of a second of compressed speech: 32 kbit. MP3 has more, Opus and AMR have less.
@@ -140,6 +145,9 @@ mod tests {
             ("run-task", r#"{"task":"chat"}"#, Some(InputKind::Other), 0),
             ("continue-task", r#"{"input":{"text":"\u4f60a\"、"}}"#, None, 5),
             ("continue-task", r#"{"input":{"messages":[{"text":"no"}]}}"#, None, 0),
+            ("run-t\\u0061sk", r#"{"t\u0061sk":"\u0074ts"}"#, Some(InputKind::Speech), 0),
+            ("continue-task", r#"{"input":{"text":"a","te\u0078t":"abc"}}"#, None, 3),
+            ("continue-task", r#"{"input":{"text":"\ud83d"}}"#, None, 8),
         ] {
             let expected = SentMessage { task_id: "t".into(), starts, characters };
             assert_eq!(message(action, payload), Some(expected), "{payload}");
@@ -155,6 +163,7 @@ mod tests {
             (r#"{"format":"pcm","sample_rate":8000}"#, 5),
             (r#"{"format":"opus","sample_rate":16000}"#, 20),
             (r#"{"format":"pcm","sample_rate":0}"#, 5),
+            (r#"{"format":"pcm","sample_rate":48000000}"#, 1),
         ] {
             let run = message("run-task", &format!(r#"{{"task":"asr","parameters":{parameters}}}"#));
             let mut sent = SentInput::new(run.and_then(|run| run.starts).expect("a start"));

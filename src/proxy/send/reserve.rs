@@ -96,7 +96,8 @@ impl Proxy {
             if exchange.call_hold.borrow().is_some() {
                 return Ok(());
             }
-            exchange.call_hold.replace(Some(hold(exchange, &self.shared.call_holds, *amount)?));
+            let held = hold(exchange, &tenant.billing, &self.shared.call_holds, *amount)?;
+            exchange.call_hold.replace(Some(held));
             return Ok(());
         }
         // Held in memory until the store has it, so that calls leave room.
@@ -141,23 +142,29 @@ fn check_is_clear(body: &Upload) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Holds money in memory for a call, or for a task in a WebSocket.
+/// Holds money in memory for a task or a response in a WebSocket.
 ///
 /// # Errors
 /// `Money`.
 pub(in crate::proxy) fn hold_for_call(
     exchange: &Exchange,
+    billing: &Billing,
     call_holds: &Arc<CallHolds>,
     model: &str,
     most: &MostUse,
 ) -> Result<CallHold, Rejection> {
-    hold(exchange, call_holds, amount(&exchange.permit().tenant().billing, model, most)?)
+    hold(exchange, billing, call_holds, amount(billing, model, most)?)
 }
 
-fn hold(exchange: &Exchange, call_holds: &Arc<CallHolds>, amount: Amount) -> Result<CallHold, Rejection> {
+fn hold(
+    exchange: &Exchange,
+    billing: &Billing,
+    call_holds: &Arc<CallHolds>,
+    amount: Amount,
+) -> Result<CallHold, Rejection> {
     let (tenant, store) = (exchange.permit().tenant(), exchange.ledger());
     let now = store.now();
-    let limits = limits(&tenant.billing);
+    let limits = limits(billing);
     let check = |held| store.standing(&tenant.name).check(&limits, amount, held, now, store.zone());
     let held = call_holds.hold_for_call(&tenant.name, amount, check);
     held.map_err(|limit| refused(exchange, limit, now))

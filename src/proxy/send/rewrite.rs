@@ -80,8 +80,7 @@ pub(in crate::proxy) fn request<'d>(
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         // Files that the messages name could not be checked for their owner.
         headers.remove(OSS_RESOLVE);
-        let billing = &permit.tenant().billing;
-        if inspect::names_models_inside(permit, route) || billing.prices.is_some() || billing.has_limit() {
+        if inspect::reads_frames(permit, route) {
             // The gateway reads frames of version 13, without extensions.
             headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             headers.remove(SEC_WEBSOCKET_EXTENSIONS);

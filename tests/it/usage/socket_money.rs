@@ -52,7 +52,7 @@ keys = [{{ id = "key", key = "{TENANT_KEY}" }}]
 }
 
 /// Answers each read of the client with the same bytes; counts the reads.
-fn repeating(told: Vec<u8>) -> (Upstream, Arc<AtomicUsize>) {
+pub(super) fn repeating(told: Vec<u8>) -> (Upstream, Arc<AtomicUsize>) {
     let reads = Arc::<AtomicUsize>::default();
     let counted = Arc::clone(&reads);
     let upstream = accepting(move |stream: &mut TcpStream| {
@@ -64,21 +64,21 @@ fn repeating(told: Vec<u8>) -> (Upstream, Arc<AtomicUsize>) {
     (upstream, reads)
 }
 
-fn open(gateway: &Gateway, path: &str) -> Client {
+pub(super) fn open(gateway: &Gateway, path: &str) -> Client {
     let mut client = Client::connect(gateway.address);
     client.send(handshake(path));
     assert_eq!(client.head().status(), 101);
     client
 }
 
-fn entered(gateway: &Gateway, number: usize) {
+pub(super) fn entered(gateway: &Gateway, number: usize) {
     eventually("the use is entered", || {
         gateway.administer("GET /admin/usage?by=tenant", "").json()["total"]["entries"] == number
     });
 }
 
 #[track_caller]
-fn assert_closed(mut client: Client, reason: &str) {
+pub(super) fn assert_closed(mut client: Client, reason: &str) {
     let frame = client.rest();
     assert_eq!(&frame[..1], [0x88], "{frame:?}");
     assert_eq!(&frame[2..4], 1008_u16.to_be_bytes());
@@ -86,7 +86,7 @@ fn assert_closed(mut client: Client, reason: &str) {
     assert!(told.contains(reason), "{told}");
 }
 
-fn run(model: &str) -> Vec<u8> {
+pub(super) fn run(model: &str) -> Vec<u8> {
     masked(&format!(
         r#"{{"header":{{"action":"run-task","task_id":"a"}},"payload":{{"model":"{model}","task":"tts"}}}}"#
     ))
