@@ -11,6 +11,7 @@ use super::admit::permit::Permit;
 use super::own::OwnView;
 use super::passage::Destination;
 use super::rejection::Rejection;
+use super::response_fault::ResponseFault;
 use super::route::Route;
 use super::videos::fault::VideoFault;
 use super::{admit, respond};
@@ -57,7 +58,7 @@ pub(super) enum Verdict {
 /// guessing task ids uses up the guesser's own limits.
 ///
 /// # Errors
-/// `NotStored`; `VideoFault::None` for a task of the unified dialect that is not the tenant's; `StoreUnavailable` for a submit or an
+/// `Response`; `VideoFault::None` for a task of the unified dialect that is not the tenant's; `StoreUnavailable` for a submit or an
 /// upload policy that could not be recorded; `UpstreamUnreachable` if the task's account is not configured any more.
 pub(super) fn authorize(
     hub: &PollHub,
@@ -83,7 +84,7 @@ pub(super) fn authorize(
         Op::Chat | Op::Completion | Op::Response => Ok(Verdict::Forward(Destination::Any)),
         Op::Message | Op::CountTokens => Ok(Verdict::Forward(Destination::Any)),
         Op::ModelList | Op::ModelGet => Ok(Verdict::Models),
-        Op::StoredResponse => Err(Rejection::NotStored),
+        Op::StoredResponse => Err(Rejection::Response(ResponseFault::NotStored)),
         Op::Embedding | Op::Rerank | Op::Inference | Op::Realtime => Ok(Verdict::Forward(Destination::Any)),
         Op::TaskGet => {
             let task = hub.tracked_task(task_id, &tenant.name, Instant::now(), now);

@@ -43,6 +43,7 @@ mod rejection;
 mod replay;
 mod resolve;
 mod respond;
+mod response_fault;
 mod route;
 mod send;
 mod shared;

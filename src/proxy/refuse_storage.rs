@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::inspect::{MOST_AT_ONCE, Pieces, bad_body};
 use super::passage::Passage;
 use super::rejection::Rejection;
+use super::response_fault::ResponseFault;
 use crate::dashscope::limited_fields::FieldFault;
 use crate::dashscope::operation::Operation;
 use crate::dashscope::response_storage::ResponseStorage;
@@ -13,7 +14,7 @@ use crate::upstream::Upload;
 /// Checks a request for a response, whose body is then read whole before anything is sent. Other calls pass.
 ///
 /// # Errors
-/// `StoredResponse`; `BadBody` for a body that can't be read, or could be read in two ways; `NoRoom`, and faults of the
+/// `Response`; `BadBody` for a body that can't be read, or could be read in two ways; `NoRoom`, and faults of the
 /// client's body.
 pub(super) async fn refuse_storage(passage: &mut Passage) -> Result<(), Rejection> {
     if passage.route().operation != Operation::Response {
@@ -25,8 +26,8 @@ pub(super) async fn refuse_storage(passage: &mut Passage) -> Result<(), Rejectio
     read_ahead.map_err(|fault| Rejection::of_body(fault, most_bytes))?;
     match read(body).await {
         Ok(ResponseStorage::Unused) => Ok(()),
-        Ok(ResponseStorage::Stores) => Err(Rejection::StoredResponse(None)),
-        Ok(ResponseStorage::Needs(field)) => Err(Rejection::StoredResponse(Some(field))),
+        Ok(ResponseStorage::Stores) => Err(Rejection::Response(ResponseFault::Stores)),
+        Ok(ResponseStorage::Needs(field)) => Err(Rejection::Response(ResponseFault::Needs(field))),
         Err(FieldFault::NotJson) => {
             Err(Rejection::BadBody("its body must be plain JSON, and say \"store\": false".into()))
         }

@@ -10,6 +10,7 @@ use super::peer::HeadFault;
 use super::refusal_row::{
     BAD_REQUEST, CONFLICT, CROWDED, DENIED, INVALID_KEY, RefusalRow, THROTTLED, UNAVAILABLE,
 };
+use super::response_fault::ResponseFault;
 use super::videos::fault::VideoFault;
 use crate::dashscope::path::PathFault;
 use crate::dashscope::websocket::FrameFault;
@@ -38,10 +39,8 @@ pub(super) enum Rejection {
     /// Method and path of an operation that is not passed on, or not for this tenant.
     NotAllowed(Box<str>),
     AsyncRequired,
-    /// The response would be stored; or the field asks for something that is.
-    StoredResponse(Option<&'static str>),
-    /// The call is for a stored response.
-    NotStored,
+    /// A call for a response that is stored, or would be.
+    Response(ResponseFault),
     /// The call asks for a stream that tells no use.
     UsageOption,
     /// A call without a key comes from a web page of another site; with the text that says who may call.
@@ -134,14 +133,7 @@ impl Rejection {
             },
             Rejection::NotAllowed(_) => RefusalRow { reason: Reason::NotAllowed, ..DENIED },
             Rejection::AsyncRequired => RefusalRow { reason: Reason::AsyncRequired, ..DENIED },
-            Rejection::StoredResponse(_) => RefusalRow { reason: Reason::StoredResponse, ..BAD_REQUEST },
-            Rejection::NotStored => RefusalRow {
-                reason: Reason::NotStored,
-                status: StatusCode::NOT_FOUND,
-                native_code: "NotFound",
-                openai_code: "not_found",
-                ..BAD_REQUEST
-            },
+            Rejection::Response(fault) => fault.row(),
             Rejection::UsageOption => RefusalRow { reason: Reason::UsageOption, ..BAD_REQUEST },
             Rejection::ForeignOrigin(_) | Rejection::ForeignPreflight => {
                 RefusalRow { reason: Reason::ForeignOrigin, ..DENIED }
@@ -237,15 +229,7 @@ impl Rejection {
             Rejection::AsyncRequired => {
                 "current user api does not support synchronous calls. Send the field X-DashScope-Async: enable.".into()
             }
-            Rejection::StoredResponse(None) => {
-                "The request is refused: its response would be stored. Send \"store\": false.".into()
-            }
-            Rejection::StoredResponse(Some(field)) => {
-                format!("The request is refused: `{field}` needs stored responses. Send \"store\": false, all earlier items in \"input\", and no `{field}`.").into()
-            }
-            Rejection::NotStored => {
-                "There is no response with this id: this gateway takes responses with \"store\": false only.".into()
-            }
+            Rejection::Response(fault) => fault.message(),
             Rejection::UsageOption => {
                 "The request is refused: its stream tells no usage. Send \"stream_options\": {\"include_usage\": true}."
                     .into()
@@ -261,13 +245,12 @@ impl Rejection {
                 "Too many requests from this address had no valid API-key, please try again later.".into()
             }
             Rejection::ModelNotAllowed(what) => format!("Model access denied: {what}.").into(),
-            Rejection::OverCap(what) => format!("The request is refused: {what}.").into(),
             Rejection::NoRoom => {
                 "The gateway reads too many large bodies at present; nothing was sent, come again.".into()
             }
             Rejection::BadPath(fault) => format!("The path is refused: {}.", fault.problem()).into(),
             Rejection::BadRequest(problem) => format!("The request is refused: {problem}.").into(),
-            Rejection::BadBody(problem) => format!("The request is refused: {problem}.").into(),
+            Rejection::BadBody(problem) | Rejection::OverCap(problem) => format!("The request is refused: {problem}.").into(),
             Rejection::BadField(unified::UnifiedFault { field: Some(field), problem }) => {
                 format!("The request is refused: `{field}` {problem}.").into()
             }
@@ -347,7 +330,7 @@ impl Rejection {
             self,
             Rejection::ModelNotAllowed(_)
                 | Rejection::OverCap(_)
-                | Rejection::StoredResponse(_)
+                | Rejection::Response(_)
                 | Rejection::NotAllowed(_)
                 | Rejection::Money(_)
         )
