@@ -23,14 +23,15 @@ pub(super) fn standing(connection: &Connection, tenant: &str, day: i64) -> rusql
     let Some([total, credits, held]) = sums.optional()? else {
         return Ok(Standing { day, ..Standing::default() });
     };
-    let mut select = connection.prepare_cached(
-        "SELECT coalesce(sum(amount), 0) FROM days_spent WHERE tenant = ?1 AND day >= ?2 AND day < ?3",
-    )?;
+    let mut select = connection
+        .prepare_cached("SELECT amount FROM days_spent WHERE tenant = ?1 AND day >= ?2 AND day < ?3")?;
     let mut spent = [total; 4];
     for (period, spent) in Period::ALL.into_iter().zip(&mut spent).take(Period::Total as usize) {
         let days = period.days(day);
-        *spent =
-            Amount::from_nanos(select.query_row(params![tenant, days.start, days.end], |row| row.get(0))?);
+        *spent = Amount::ZERO;
+        for amount in select.query_map(params![tenant, days.start, days.end], |row| row.get(0))? {
+            *spent = spent.saturating_add(Amount::from_nanos(amount?));
+        }
     }
     Ok(Standing { day, spent, credits, held })
 }
@@ -54,20 +55,34 @@ pub(super) fn add(
     held: Amount,
 ) -> rusqlite::Result<()> {
     let mut spent = Amount::ZERO;
-    let mut upsert = connection.prepare_cached(
+    let mut upsert = connection.prepare_cached(&format!(
         "INSERT INTO days_spent (tenant, day, amount) VALUES (?1, ?2, ?3)
-         ON CONFLICT (tenant, day) DO UPDATE SET amount = amount + excluded.amount",
-    )?;
+         ON CONFLICT (tenant, day) DO UPDATE SET amount = {}",
+        sum_in("amount")
+    ))?;
     for (day, amount) in days {
         spent = spent.saturating_add(amount);
         upsert.execute(params![tenant, day, amount.nanos()])?;
     }
-    let mut upsert = connection.prepare_cached(
+    let mut upsert = connection.prepare_cached(&format!(
         "INSERT INTO balances (tenant, spent, credits, held) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (tenant) DO UPDATE SET spent = spent + excluded.spent, credits = credits + excluded.credits,
-                                            held = held + excluded.held",
-    )?;
+         ON CONFLICT (tenant) DO UPDATE SET spent = {}, credits = {}, held = {}",
+        sum_in("spent"),
+        sum_in("credits"),
+        sum_in("held")
+    ))?;
     upsert.execute(params![tenant, spent.nanos(), credits.nanos(), held.nanos()]).map(drop)
+}
+
+/// The sum of a column and of what is added to it, or the last amount that there is: SQLite refuses a greater one, and
+/// with it all that is in the transaction.
+fn sum_in(column: &str) -> String {
+    let (least, most) = (i64::MIN, i64::MAX);
+    format!(
+        "CASE WHEN excluded.{column} > 0 AND {column} > {most} - excluded.{column} THEN {most}
+              WHEN excluded.{column} < 0 AND {column} < {least} - excluded.{column} THEN {least}
+              ELSE {column} + excluded.{column} END"
+    )
 }
 
 /// Tenants that have sums.
@@ -79,26 +94,48 @@ pub(super) fn tenants(connection: &Connection) -> rusqlite::Result<Vec<Arc<str>>
 /// Compares the sums of each tenant with their rows. Sums that differ are set to what their rows add up to;
 /// their tenants are returned.
 pub(super) fn recover(connection: &Connection) -> rusqlite::Result<Vec<Arc<str>>> {
-    let mut wrong = connection.prepare(
-        "WITH held AS (SELECT tenant, sum(amount) AS amount FROM holds GROUP BY tenant),
-              spent AS (SELECT tenant, sum(amount) AS amount FROM days_spent GROUP BY tenant)
-         SELECT tenant, coalesce(held.amount, 0), coalesce(spent.amount, 0)
-         FROM balances LEFT JOIN held USING (tenant) LEFT JOIN spent USING (tenant)
-         WHERE balances.held <> coalesce(held.amount, 0) OR balances.spent <> coalesce(spent.amount, 0)",
-    )?;
-    let rows = wrong.query_map([], |row| {
-        Ok((Arc::<str>::from(row.get_ref(0)?.as_str()?), row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+    let mut select = connection.prepare("SELECT tenant, held, spent, credits FROM balances")?;
+    let sums = select.query_map([], |row| {
+        Ok((Arc::<str>::from(row.get_ref(0)?.as_str()?), [row.get(1)?, row.get(2)?, row.get(3)?]))
     })?;
+    let sums = sums.collect::<rusqlite::Result<Vec<(_, [i64; 3])>>>()?;
+    let rows = [
+        added_up(connection, "SELECT tenant, amount FROM holds")?,
+        added_up(connection, "SELECT tenant, amount FROM days_spent")?,
+        added_up(
+            connection,
+            "SELECT names.name AS tenant, amount FROM entries JOIN names ON names.id = tenant WHERE kind = 3 AND kind >= 3",
+        )?,
+    ];
     let mut tenants = Vec::new();
-    for row in rows {
-        let (tenant, held, spent) = row?;
-        connection.execute(
-            "UPDATE balances SET held = ?2, spent = ?3 WHERE tenant = ?1",
-            params![tenant, held, spent],
-        )?;
-        tenants.push(tenant);
+    for (tenant, sums) in sums {
+        let right = rows.each_ref().map(|rows| rows.get(&tenant).copied().unwrap_or_default());
+        if right != sums {
+            let [held, spent, credits] = right;
+            connection.execute(
+                "UPDATE balances SET held = ?2, spent = ?3, credits = ?4 WHERE tenant = ?1",
+                params![tenant, held, spent, credits],
+            )?;
+            tenants.push(tenant);
+        }
     }
     Ok(tenants)
+}
+
+/// Adds up the amounts of rows by tenant; a sum that no amount holds is the last one that there is.
+fn added_up(connection: &Connection, rows: &str) -> rusqlite::Result<HashMap<Arc<str>, i64>> {
+    // Units and billionths are added up apart, as SQLite refuses a sum that is too great.
+    let mut select = connection.prepare(&format!(
+        "SELECT tenant, sum(amount / 1000000000), sum(amount % 1000000000) FROM ({rows}) WHERE amount IS NOT NULL
+         GROUP BY tenant"
+    ))?;
+    let sums = select.query_map([], |row| {
+        let (units, rest): (i64, i64) = (row.get(1)?, row.get(2)?);
+        let nanos = i128::from(units) * 1_000_000_000 + i128::from(rest);
+        let nanos = nanos.clamp(i64::MIN.into(), i64::MAX.into());
+        Ok((row.get_ref(0)?.as_str()?.into(), i64::try_from(nanos).unwrap_or_default()))
+    })?;
+    sums.collect()
 }
 
 /// Days from `since` on, with their tenants, on which what was spent is not what the entries add up to. Reads all entries

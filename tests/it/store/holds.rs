@@ -238,3 +238,19 @@ fn changes_that_must_not_be_lost_wait_for_room() {
     store.close();
     assert_eq!(super::tasks(&place.open()).len(), 10);
 }
+
+#[test]
+fn sums_that_no_amount_holds_stop_nobody() {
+    let place = place();
+    let store = place.open();
+    let credit = |id: &str| entry(EntrySource::Credit(id.into()), at(1), "9000000000");
+    for id in ["a", "b", "c"] {
+        assert_eq!(wait(store.commit(Change::Enter(credit(id)))), Ok(Outcome::Made), "{id}");
+        assert_eq!(wait(store.commit(reserve(id, at(2)))), Ok(Outcome::Made), "{id}");
+    }
+    let credits = |store: &Store| store.standing("one").credits;
+    assert_eq!((credits(&store), held(&store)), (Amount::MAX, "15".into()));
+    store.close();
+    let store = place.open();
+    assert_eq!((credits(&store), held(&store)), (Amount::MAX, "15".into()));
+}
