@@ -65,7 +65,7 @@ fn server(reader: &ConfigReader<'_>, file: &file::RawServer, now: SystemTime) ->
         proxy_protocol: file.proxy_protocol.as_ref().is_some_and(|written| {
             if written.value && file.trusted_proxies.as_ref().is_none_or(Vec::is_empty) {
                 let hint = "name the networks of the proxies in `trusted_proxies`";
-                reader.fault(&written.location, "no proxy is trusted to tell a client's address", hint);
+                reader.warn(&written.location, "no proxy is trusted to tell a client's address", hint);
             }
             written.value
         }),

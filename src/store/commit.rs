@@ -48,10 +48,11 @@ impl Store {
     /// no room.
     pub fn defer(&self, change: Change) {
         let (reply, _) = oneshot::channel();
-        match self.queue(QueuedChange { change, reply, withdrawable: None, _kept: None }) {
-            Ok(Some(unqueued)) => self.state.defer(unqueued.change),
-            // A closed store takes no change; the next start judges what is open.
-            Ok(None) | Err(_) => {}
+        // A closed store takes no change; the next start judges what is open.
+        if let Ok(Some(unqueued)) =
+            self.queue(QueuedChange { change, reply, withdrawable: None, _kept: None })
+        {
+            self.state.defer(unqueued.change);
         }
     }
 

@@ -110,7 +110,10 @@ proptest! {
             let (_, id) = entry.source.columns();
             let id = match &entry.source {
                 EntrySource::Socket(id) => id.rsplit_once('/').map_or(&**id, |(request, _)| request),
-                _ => id,
+                EntrySource::Task(_)
+                | EntrySource::Call(_)
+                | EntrySource::Credit(_)
+                | EntrySource::Correction(_) => id,
             };
             prop_assert!(memchr::memmem::find(&data, &needle(id)).is_some());
         }

@@ -104,10 +104,6 @@ fn networks() {
         (proxies("0.0.0.0/0"), &all),
         (proxies("::/0"), &all),
         (
-            around("[server]\nproxy_protocol = true"),
-            "2:18: server.proxy_protocol: no proxy is trusted to tell a client's address",
-        ),
-        (
             key("{ id = \"i\", key = \"0123456789abcdef\", addresses = [\"192.0.2.7/24\"] }"),
             "7:60: tenants[0].keys[0].addresses[0]: is an address inside a network, with the length of the network's prefix",
         ),
