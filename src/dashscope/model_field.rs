@@ -15,7 +15,7 @@ pub fn last(beginning: &[u8]) -> Option<Box<str>> {
     let mut written = memmem::find_iter(beginning, b"\"model\"");
     let is_alone = written.next().is_some() && written.next().is_none();
     let may_stop = is_alone && memmem::find(beginning, b"\\u00").is_none();
-    // What this reader takes for broken may be whole to the upstream's.
+    // A body that is broken to this reader may be whole to the upstream's reader.
     may_stop.then(|| first(beginning)).flatten().or_else(|| {
         let mut scanner = ModelScanner::default();
         scanner.push(beginning);

@@ -112,7 +112,7 @@ pub(super) fn names(entry: &Entry) -> [&str; NAMES] {
 /// number in the batch, from 0. `name` gives the name of a number.
 ///
 /// # Errors
-/// What is wrong with the batch, or with the names.
+/// The fault of the batch or of the names.
 pub(super) fn decode(
     data: &[u8],
     tenant: Option<i64>,
@@ -135,7 +135,7 @@ pub(super) fn decode(
 /// Tells `each` the numbers of the names in a batch; one number may come many times.
 ///
 /// # Errors
-/// What is wrong with the batch.
+/// The fault of the batch.
 pub(super) fn name_ids(data: &[u8], mut each: impl FnMut(i64)) -> Result<()> {
     let mut bytes = reader(data)?;
     let mut at = bytes.signed()?;
@@ -230,7 +230,7 @@ fn push_text(data: &mut Vec<u8>, text: &str) {
     data.extend_from_slice(text.as_bytes());
 }
 
-/// What is left of a batch.
+/// The bytes of a batch that are not yet read.
 struct BatchBytes<'b>(&'b [u8]);
 
 fn reader(data: &[u8]) -> Result<BatchBytes<'_>> {

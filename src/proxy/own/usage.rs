@@ -46,7 +46,7 @@ pub(super) async fn usage(
 /// the currency's unit.
 ///
 /// # Errors
-/// Those of [`usage`].
+/// The errors of [`usage`].
 pub(super) async fn spent(proxy: &Proxy, query: &str, exchange: &Rc<Exchange>) -> Result<Value, ViewFault> {
     let zone = proxy.shared.store.zone();
     let tenant = &exchange.permit().tenant().name;

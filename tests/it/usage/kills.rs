@@ -24,7 +24,7 @@ use crate::process::Process;
 use crate::process::kills::RandomNumbers;
 use crate::simulator::bill::ledger::{Submit, submits};
 
-/// Of each family of models.
+/// The submits of all families of models.
 static FAMILIES: LazyLock<Vec<Submit>> = LazyLock::new(submits);
 
 /// The tenant that submits a model: by the model, the bill shows the owner.

@@ -39,7 +39,7 @@ pub(super) fn prices() -> String {
     PRICES.iter().map(row).collect()
 }
 
-/// What a tenant pays, of the configuration.
+/// The lines of the configuration that say what a tenant pays.
 pub(super) fn billing(tenant: usize) -> String {
     let factor = decimal(FACTORS[tenant], 6);
     format!(

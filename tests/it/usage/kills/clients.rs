@@ -157,7 +157,7 @@ impl Submits {
         }
     }
 
-    /// Whether the task is the one's of each tenant.
+    /// Tells for each tenant whether it owns the task.
     pub(super) fn owners(&self, address: SocketAddr, id: &str) -> [bool; 2] {
         TENANTS.map(|(_, _, key)| {
             let key = format!("Authorization: Bearer {key}");
