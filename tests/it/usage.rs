@@ -20,6 +20,7 @@ mod two_models;
 mod unreadable;
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -27,7 +28,7 @@ use dashgate::dashscope::usage::{Unit, Units};
 use dashgate::store::{Entry, Store};
 use serde_json::json;
 
-use crate::harness::{Gateway, TENANT_KEY, Upstream, answer, message};
+use crate::harness::{ADMIN_TOKEN, Gateway, TENANT_KEY, Upstream, answer, message};
 
 const SUBMIT: &str = "POST /wan/v1/services/aigc/video-generation/video-synthesis";
 
@@ -49,6 +50,38 @@ const ENDS: [(&str, &str); 4] = [
             "output":{"task_id":"planted","task_status":"SUCCEEDED","video_url":"u","orig_prompt":"\"usage\":{\"duration\":0}","usage":{"duration":0}}}"#,
     ),
 ];
+
+/// A configuration whose tenant `one` pays by the list `default`. `prices` and `tenant` are lines of rows and of the tenant.
+fn priced(upstream: SocketAddr, mount: &str, prices: &str, tenant: &str) -> String {
+    format!(
+        r#"
+[server]
+listen = "127.0.0.1:0"
+[admin]
+listen = "127.0.0.1:0"
+token = "{ADMIN_TOKEN}"
+{prices}
+[[accounts]]
+name = "main"
+base_url = "http://{upstream}"
+keys = ["sk-upstream"]
+[[mounts]]
+prefix = "{mount}"
+[[tenants]]
+name = "one"
+prices = "default"
+{tenant}
+keys = [{{ id = "key", key = "{TENANT_KEY}" }}]
+"#
+    )
+}
+
+/// A row of the list `default`; `more` are further lines of it.
+fn price(models: &str, unit: &str, price: &str, more: &str) -> String {
+    format!(
+        "[[prices]]\nlist = \"default\"\nmodels = [\"{models}\"]\nunit = \"{unit}\"\nprice = \"{price}\"\n{more}\n"
+    )
+}
 
 fn upstream() -> Upstream {
     Upstream::start(|request, stream| {

@@ -8,49 +8,19 @@ use std::thread;
 use dashgate::store::Store;
 use serde_json::{Value, json};
 
-use super::SUBMIT;
+use super::{SUBMIT, price, priced};
 use crate::harness::{Gateway, Message, TENANT_KEY, Upstream, answer, eventually, message};
 
 pub(super) const CHAT: &str = "POST /wan/compatible-mode/v1/chat/completions";
 
 pub(super) fn configuration(upstream: &Upstream, tenant: &str) -> String {
-    let address = upstream.address;
-    format!(
-        r#"
-[server]
-listen = "127.0.0.1:0"
-[admin]
-listen = "127.0.0.1:0"
-token = "admin-4c1d7be09f2a5836"
-[[prices]]
-list = "default"
-models = ["wan2.7-*"]
-unit = "video_second"
-price = "1"
-[[prices]]
-list = "default"
-models = ["qwen*"]
-unit = "input_token"
-price = "0"
-[[prices]]
-list = "default"
-models = ["qwen*"]
-unit = "output_token"
-price = "1"
-per = 32768
-[[accounts]]
-name = "main"
-base_url = "http://{address}"
-keys = ["sk-upstream"]
-[[mounts]]
-prefix = "/wan"
-[[tenants]]
-name = "one"
-prices = "default"
-{tenant}
-keys = [{{ id = "key", key = "{TENANT_KEY}" }}]
-"#
-    )
+    let prices = price("wan2.7-*", "video_second", "1", "") + &qwen_prices();
+    priced(upstream.address, "/wan", &prices, tenant)
+}
+
+/// A call costs one for its most output tokens, and nothing for its input.
+pub(super) fn qwen_prices() -> String {
+    price("qwen*", "input_token", "0", "") + &price("qwen*", "output_token", "1", "per = 32768")
 }
 
 /// An upstream that makes a task of each submit, but for those that ask it to refuse or to leave; tasks whose id begins

@@ -60,6 +60,14 @@ fn wait_for_leave() {
     let_pass(Duration::from_millis(200));
 }
 
+/// Leaves as a client before the answer's end, and has the upstream go on to it.
+fn leave(client: impl Sized, go_on: &Sender<()>, gateway: &Gateway) {
+    drop(client);
+    wait_for_leave();
+    go_on.send(()).expect("the upstream waits");
+    wait_for_end(gateway);
+}
+
 #[test]
 fn a_stream_whose_client_leaves_is_read_to_its_end() {
     let (upstream, go_on) = upstream(format!("{HEAD}{CHUNKS}"), format!("{LAST_CHUNK}{DONE}"));
@@ -67,10 +75,7 @@ fn a_stream_whose_client_leaves_is_read_to_its_end() {
     let mut client = Client::connect(gateway.address);
     client.send(request());
     client.head();
-    drop(client);
-    wait_for_leave();
-    go_on.send(()).expect("the upstream waits");
-    wait_for_end(&gateway);
+    leave(client, &go_on, &gateway);
     assert_used(&only(gateway), &[(InputToken, 7_000), (OutputToken, 2_000)], &[]);
 }
 
@@ -96,10 +101,7 @@ fn an_answer_whose_client_leaves_before_its_head_is_read_too() {
     let mut client = TcpStream::connect(gateway.address).expect("a connection");
     client.write_all(request().as_bytes()).expect("sent");
     eventually("the request is there", || !upstream.requests().is_empty());
-    drop(client);
-    wait_for_leave();
-    go_on.send(()).expect("the upstream waits");
-    wait_for_end(&gateway);
+    leave(client, &go_on, &gateway);
     assert_used(&only(gateway), &CHAT_UNITS, &[]);
 }
 
@@ -110,10 +112,7 @@ fn what_breaks_off_without_its_client_is_estimated() {
     let mut client = Client::connect(gateway.address);
     client.send(request());
     client.head();
-    drop(client);
-    wait_for_leave();
-    go_on.send(()).expect("the upstream waits");
-    wait_for_end(&gateway);
+    leave(client, &go_on, &gateway);
     let entry = only(gateway);
     assert_eq!(entry.units.get(OutputToken), 2_000);
     assert!(entry.flags.is_estimated);
@@ -127,10 +126,7 @@ fn a_refusal_costs_nothing_though_its_client_left() {
     let mut client = TcpStream::connect(gateway.address).expect("a connection");
     client.write_all(request().as_bytes()).expect("sent");
     eventually("the request is there", || !upstream.requests().is_empty());
-    drop(client);
-    wait_for_leave();
-    go_on.send(()).expect("the upstream waits");
-    wait_for_end(&gateway);
+    leave(client, &go_on, &gateway);
     assert!(super::entries(gateway).is_empty());
 }
 

@@ -2,46 +2,20 @@
 
 use serde_json::json;
 
-use super::{SUBMIT, entries, upstream};
-use crate::harness::{Gateway, TENANT_KEY, message};
+use super::{SUBMIT, entries, price, priced, upstream};
+use crate::harness::{Gateway, TENANT_KEY, Upstream, message};
 use crate::metrics::Page;
 
-fn configuration(upstream: &str, price: &str) -> String {
-    format!(
-        r#"
-[server]
-listen = "127.0.0.1:0"
-[admin]
-listen = "127.0.0.1:0"
-token = "admin-4c1d7be09f2a5836"
-[usage]
-currency = "USD"
-[[prices]]
-list = "default"
-models = ["wan2.7-*"]
-unit = "video_second"
-class = "720P"
-price = "{price}"
-[[accounts]]
-name = "main"
-base_url = "http://{upstream}"
-keys = ["sk-upstream"]
-[[mounts]]
-prefix = "/wan"
-[[tenants]]
-name = "one"
-prices = "default"
-price_factor = "0.85"
-keys = [{{ id = "key", key = "{TENANT_KEY}" }}]
-"#
-    )
+fn configuration(upstream: &Upstream, amount: &str) -> String {
+    let row = price("wan2.7-*", "video_second", amount, "class = \"720P\"");
+    let prices = format!("[usage]\ncurrency = \"USD\"\n{row}");
+    priced(upstream.address, "/wan", &prices, "price_factor = \"0.85\"")
 }
 
 #[test]
 fn a_task_costs_what_it_cost_when_it_was_submitted() {
     let upstream = upstream();
-    let address = upstream.address.to_string();
-    let gateway = Gateway::from_file(&configuration(&address, "0.60"));
+    let gateway = Gateway::from_file(&configuration(&upstream, "0.60"));
     let key = format!("Authorization: Bearer {TENANT_KEY}");
     let submit = |id: &str| {
         let body = json!({"model": "wan2.7-i2v", "id": id}).to_string();
@@ -52,7 +26,7 @@ fn a_task_costs_what_it_cost_when_it_was_submitted() {
         told.field("x-dashgate-cost")
     };
     submit("fraction");
-    gateway.reload(&configuration(&address, "9"));
+    gateway.reload(&configuration(&upstream, "9"));
     for id in ["failed", "strange", "planted"] {
         submit(id);
     }

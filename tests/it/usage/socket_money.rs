@@ -5,50 +5,16 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::budgets::standing;
+use super::budgets::{qwen_prices, standing};
 use super::sockets::{event, masked, text};
-use crate::harness::{Client, Gateway, TENANT_KEY, Upstream, eventually};
+use super::{price, priced};
+use crate::harness::{Client, Gateway, Upstream, eventually};
 use crate::websocket::{INFERENCE, accepting, handshake};
 
 fn gateway(upstream: &Upstream, budget: &str) -> Gateway {
-    let address = upstream.address;
-    Gateway::from_file(&format!(
-        r#"
-[server]
-listen = "127.0.0.1:0"
-[admin]
-listen = "127.0.0.1:0"
-token = "admin-4c1d7be09f2a5836"
-[[prices]]
-list = "default"
-models = ["cosyvoice-*"]
-unit = "character"
-price = "1"
-per = 1000
-[[prices]]
-list = "default"
-models = ["qwen*"]
-unit = "input_token"
-price = "0"
-[[prices]]
-list = "default"
-models = ["qwen*"]
-unit = "output_token"
-price = "1"
-per = 32768
-[[accounts]]
-name = "main"
-base_url = "http://{address}"
-keys = ["sk-upstream"]
-[[mounts]]
-prefix = "/"
-[[tenants]]
-name = "one"
-prices = "default"
-budgets = [{{ amount = "{budget}", period = "total" }}]
-keys = [{{ id = "key", key = "{TENANT_KEY}" }}]
-"#
-    ))
+    let prices = price("cosyvoice-*", "character", "1", "per = 1000") + &qwen_prices();
+    let budget = format!("budgets = [{{ amount = \"{budget}\", period = \"total\" }}]");
+    Gateway::from_file(&priced(upstream.address, "/", &prices, &budget))
 }
 
 /// Answers each read of the client with the same bytes; counts the reads.

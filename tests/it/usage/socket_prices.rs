@@ -9,41 +9,17 @@ use dashgate::dashscope::usage::Unit;
 use dashgate::store::Entry;
 use dashgate::usage::Zone;
 
-use super::entries;
 use super::socket_money::{assert_closed, entered, open, repeating, run};
 use super::sockets::{event, masked, text};
-use crate::harness::{Gateway, TENANT_KEY, Upstream, let_pass};
+use super::{entries, price, priced};
+use crate::harness::{Gateway, Upstream, let_pass};
 use crate::websocket::{INFERENCE, accepting};
 
 fn configuration(upstream: &Upstream, prices: &[(&str, &str)], tenant: &str) -> String {
-    let address = upstream.address;
-    let rows = prices.iter().map(|(price, more)| {
-        format!(
-            "[[prices]]\nlist = \"default\"\nmodels = [\"cosyvoice-*\"]\nunit = \"character\"\nprice = \"{price}\"\nper = 1000\n{more}\n"
-        )
-    });
-    let rows: String = rows.collect();
-    format!(
-        r#"
-[server]
-listen = "127.0.0.1:0"
-[admin]
-listen = "127.0.0.1:0"
-token = "admin-4c1d7be09f2a5836"
-{rows}
-[[accounts]]
-name = "main"
-base_url = "http://{address}"
-keys = ["sk-upstream"]
-[[mounts]]
-prefix = "/"
-[[tenants]]
-name = "one"
-prices = "default"
-{tenant}
-keys = [{{ id = "key", key = "{TENANT_KEY}" }}]
-"#
-    )
+    let row = |(amount, more): &(&str, &str)| {
+        price("cosyvoice-*", "character", amount, &format!("per = 1000\n{more}"))
+    };
+    priced(upstream.address, "/", &prices.iter().map(row).collect::<String>(), tenant)
 }
 
 fn gateway(upstream: &Upstream) -> Gateway {
