@@ -7,6 +7,7 @@ use clap::Args;
 use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 
@@ -72,6 +73,31 @@ impl AdminClient {
             return Ok(answer);
         }
         Err(self.failure(status, &answer))
+    }
+
+    /// Shows a list page by page, so that any number of items can be shown: `head`, then the text that `item` makes of each.
+    /// `name` is the list's name in an answer. Returns the last page.
+    pub(super) async fn list(
+        &self,
+        path: &str,
+        name: &str,
+        head: &str,
+        mut item: impl FnMut(&Value) -> String,
+        show: impl Fn(&str),
+    ) -> Result<Value, AdminFailure> {
+        let mark = if path.contains('?') { '&' } else { '?' };
+        let path = format!("{path}{mark}limit={PAGE}");
+        let mut page = self.call(Method::GET, &path, None).await?;
+        show(head);
+        loop {
+            for listed in page[name].as_array().into_iter().flatten() {
+                show(&item(listed));
+            }
+            // Pages of the ledger name the next one `after`.
+            let Some(next) = page["next"].as_str().or(page["after"].as_str()) else { return Ok(page) };
+            let next = utf8_percent_encode(next, NON_ALPHANUMERIC);
+            page = self.call(Method::GET, &format!("{path}&after={next}"), None).await?;
+        }
     }
 
     /// Asks for a text that is no JSON.
@@ -174,7 +200,14 @@ pub(super) fn misused(problem: &str) -> AdminFailure {
     AdminFailure { problem: problem.to_owned(), usage: true }
 }
 
+/// An item of a list as a line of JSON.
+pub(super) fn json_line(item: &Value) -> String {
+    format!("{item}\n")
+}
+
 const USUAL_URL: &str = "http://127.0.0.1:8081";
+/// Items of a page: as many as the admin API gives.
+const PAGE: usize = 1000;
 
 #[cfg(test)]
 mod tests {

@@ -85,26 +85,20 @@ pub async fn run(
     Ok(())
 }
 
-/// Lists the keys page by page, so that any number can be listed.
 async fn list(gateway: &AdminClient, tenant: Option<&str>, show: impl Fn(&str)) -> Result<(), AdminFailure> {
-    let tenant = tenant.map(segment).transpose()?;
-    let mut path = format!("/admin/keys?limit={PAGE}");
-    if let Some(tenant) = tenant {
-        let _ = write!(path, "&tenant={tenant}");
-    }
-    let mut page = gateway.call(Method::GET, &path, None).await?;
-    show(&row(["ID", "TENANT", "SOURCE", "STATUS", "CREATED", "EXPIRES", "OLD SECRET UNTIL"]));
-    loop {
-        for key in page["keys"].as_array().into_iter().flatten() {
-            let text = |name: &str| key[name].as_str().unwrap_or("-");
-            let old = key["old_until"].as_array().into_iter().flatten().filter_map(Value::as_str);
-            let old = old.max().unwrap_or("-");
-            let (id, tenant, source) = (text("id"), text("tenant"), text("source"));
-            show(&row([id, tenant, source, text("status"), text("created_at"), text("expires_at"), old]));
-        }
-        let Some(next) = page["next"].as_str() else { return Ok(()) };
-        page = gateway.call(Method::GET, &format!("{path}&after={}", segment(next)?), None).await?;
-    }
+    let path = match tenant {
+        Some(tenant) => format!("/admin/keys?tenant={}", segment(tenant)?),
+        None => "/admin/keys".to_owned(),
+    };
+    let head = row(["ID", "TENANT", "SOURCE", "STATUS", "CREATED", "EXPIRES", "OLD SECRET UNTIL"]);
+    let describe = |key: &Value| {
+        let text = |name: &str| key[name].as_str().unwrap_or("-");
+        let old = key["old_until"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let old = old.max().unwrap_or("-");
+        let (id, tenant, source) = (text("id"), text("tenant"), text("source"));
+        row([id, tenant, source, text("status"), text("created_at"), text("expires_at"), old])
+    };
+    gateway.list(&path, "keys", &head, describe, show).await.map(drop)
 }
 
 fn row([id, tenant, source, status, created, expires, old]: [&str; 7]) -> String {
@@ -123,5 +117,3 @@ fn describe(made: &Value, what: &str) -> String {
     let _ = write!(output, "\n\n  {}\n\nKeep it now: it is not shown again.\n", text("key"));
     output
 }
-
-const PAGE: usize = 1000;

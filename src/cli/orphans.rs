@@ -2,10 +2,9 @@
 
 use clap::{Args, Subcommand};
 use hyper::Method;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::admin_client::{AdminClient, AdminFailure, AdminOptions, segment};
+use super::admin_client::{AdminClient, AdminFailure, AdminOptions, json_line, segment};
 
 /// Show tasks that the accounts have paid for and that no client was told of, and give them to a tenant.
 ///
@@ -63,32 +62,21 @@ pub async fn run(
     }
 }
 
-/// Lists the orphans page by page, so that any number can be listed.
 async fn list(gateway: &AdminClient, json: bool, show: impl Fn(&str)) -> Result<(), AdminFailure> {
-    let path = format!("/admin/orphans?limit={PAGE}");
-    let mut page = gateway.call(Method::GET, &path, None).await?;
-    if !json {
-        show(&row(["ACCOUNT", "TASK", "MODEL", "STATUS", "SUBMITTED", "OWN KEY"]));
+    let (path, name) = ("/admin/orphans", "orphans");
+    if json {
+        return gateway.list(path, name, "", json_line, show).await.map(drop);
     }
-    loop {
-        for orphan in page["orphans"].as_array().into_iter().flatten() {
-            if json {
-                show(&format!("{orphan}\n"));
-                continue;
-            }
-            let text = |name: &str| orphan[name].as_str().unwrap_or("-");
-            let own = if orphan["own_key"] == true { "yes" } else { "no" };
-            let (account, id, model) = (text("account"), text("task_id"), text("model"));
-            show(&row([account, id, model, text("status"), text("submitted_at"), own]));
-        }
-        let Some(next) = page["next"].as_str() else { return Ok(()) };
-        let next = utf8_percent_encode(next, NON_ALPHANUMERIC);
-        page = gateway.call(Method::GET, &format!("{path}&after={next}"), None).await?;
-    }
+    let head = row(["ACCOUNT", "TASK", "MODEL", "STATUS", "SUBMITTED", "OWN KEY"]);
+    let describe = |orphan: &Value| {
+        let text = |name: &str| orphan[name].as_str().unwrap_or("-");
+        let own = if orphan["own_key"] == true { "yes" } else { "no" };
+        let (account, id, model) = (text("account"), text("task_id"), text("model"));
+        row([account, id, model, text("status"), text("submitted_at"), own])
+    };
+    gateway.list(path, name, &head, describe, show).await.map(drop)
 }
 
 fn row([account, id, model, status, submitted, own]: [&str; 6]) -> String {
     format!("{account:<16} {id:<36} {model:<24} {status:<9} {submitted:<20} {own}\n")
 }
-
-const PAGE: usize = 1000;

@@ -2,11 +2,10 @@
 
 use clap::{Args, Subcommand};
 use hyper::Method;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::admin_client::{AdminClient, AdminFailure, AdminOptions, segment};
+use super::admin_client::{AdminClient, AdminFailure, AdminOptions, json_line, segment};
 
 /// Enter what a tenant paid in, and correct what it was charged.
 ///
@@ -138,36 +137,25 @@ async fn enter(
     Ok(())
 }
 
-/// Lists the entries page by page, so that any number can be listed.
 async fn list(
     gateway: &AdminClient,
     list: &ListedMoney,
     kind: &str,
     show: impl Fn(&str),
 ) -> Result<(), AdminFailure> {
-    let path = format!("/admin/tenants/{}/{kind}?limit={PAGE}", segment(&list.name)?);
-    let mut page = gateway.call(Method::GET, &path, None).await?;
+    let path = format!("/admin/tenants/{}/{kind}", segment(&list.name)?);
+    if list.json {
+        return gateway.list(&path, kind, "", json_line, show).await.map(drop);
+    }
     let has_source = kind == "corrections";
-    if !list.json {
-        show(&row(["AT", "AMOUNT", "ID"], has_source.then_some("CORRECTS"), "NOTE"));
-    }
-    loop {
-        for entry in page[kind].as_array().into_iter().flatten() {
-            if list.json {
-                show(&format!("{entry}\n"));
-                continue;
-            }
-            let text = |name: &str| entry[name].as_str().unwrap_or("-");
-            let source = has_source.then(|| text("corrects"));
-            show(&row([text("at"), text("amount"), text("id")], source, text("note")));
-        }
-        let Some(next) = page["next"].as_str() else { break };
-        let next = utf8_percent_encode(next, NON_ALPHANUMERIC);
-        page = gateway.call(Method::GET, &format!("{path}&after={next}"), None).await?;
-    }
-    if !list.json {
-        show(&format!("\n{}", balance(&page)));
-    }
+    let head = row(["AT", "AMOUNT", "ID"], has_source.then_some("CORRECTS"), "NOTE");
+    let describe = |entry: &Value| {
+        let text = |name: &str| entry[name].as_str().unwrap_or("-");
+        let source = has_source.then(|| text("corrects"));
+        row([text("at"), text("amount"), text("id")], source, text("note"))
+    };
+    let last = gateway.list(&path, kind, &head, describe, &show).await?;
+    show(&format!("\n{}", balance(&last)));
     Ok(())
 }
 
@@ -181,5 +169,3 @@ fn balance(answer: &Value) -> String {
     let (balance, spent, held) = (text("balance"), text("spent"), text("held"));
     format!("balance {balance} {}; spent {spent}, held {held}\n", text("currency"))
 }
-
-const PAGE: usize = 1000;

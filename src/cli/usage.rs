@@ -5,7 +5,7 @@ use hyper::Method;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::admin_client::{AdminClient, AdminFailure, AdminOptions, misused};
+use super::admin_client::{AdminClient, AdminFailure, AdminOptions, json_line, misused};
 use super::columns;
 use crate::usage::Amount;
 
@@ -82,7 +82,10 @@ pub async fn run(
 ) -> Result<(), AdminFailure> {
     let gateway = AdminClient::new(&options.gateway, token)?;
     match options.command {
-        Some(UsageCommand::Export) => return export(&gateway, &options.filter, show).await,
+        Some(UsageCommand::Export) => {
+            let path = format!("/admin/usage/entries?{}", options.filter.query());
+            return gateway.list(&path, "entries", "", json_line, show).await.map(drop);
+        }
         Some(UsageCommand::Reprice { dry_run }) => {
             return reprice(&gateway, &options.filter, dry_run, show).await;
         }
@@ -101,24 +104,6 @@ pub async fn run(
         show(&table(&report));
     }
     Ok(())
-}
-
-/// Prints the entries page by page, so that any number can be printed.
-async fn export(
-    gateway: &AdminClient,
-    filter: &UsageFilter,
-    show: impl Fn(&str),
-) -> Result<(), AdminFailure> {
-    let path = format!("/admin/usage/entries?limit={PAGE}{}", filter.query());
-    let mut after = String::new();
-    loop {
-        let page = gateway.call(Method::GET, &format!("{path}{after}"), None).await?;
-        for entry in page["entries"].as_array().into_iter().flatten() {
-            show(&format!("{entry}\n"));
-        }
-        let Some(next) = page["after"].as_str() else { return Ok(()) };
-        after = format!("&after={}", utf8_percent_encode(next, NON_ALPHANUMERIC));
-    }
 }
 
 /// Corrects piece by piece, so that any number of entries can be corrected.
@@ -215,8 +200,6 @@ fn table(report: &Value) -> String {
     shown.push_str(&columns::table(&lines, by.len()));
     shown
 }
-
-const PAGE: usize = 1000;
 
 #[cfg(test)]
 mod tests {
