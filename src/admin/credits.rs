@@ -184,13 +184,8 @@ fn checked_amount(text: &str) -> Result<Amount, Problem> {
 
 /// Checks that a text can be the label of an entry.
 fn checked_source(label: &str) -> Result<&str, Problem> {
-    let (kind, id) = label.split_once(':').unwrap_or_default();
-    let is_kind = EntrySource::KINDS.contains(&kind);
-    if is_kind
-        && !id.is_empty()
-        && label.len() <= MOST_SOURCE
-        && label.bytes().all(|byte| byte.is_ascii_graphic())
-    {
+    let is_printable = label.len() <= MOST_SOURCE && label.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_printable && EntrySource::of_label(label).is_some() {
         return Ok(label);
     }
     Err(Problem::BadField("corrects", "must be the `source` of an entry, like \"task:main/0f4c\"".into()))

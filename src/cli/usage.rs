@@ -17,6 +17,7 @@ use crate::usage::Amount;
 /// Examples:
 ///   dashgate usage --by tenant
 ///   dashgate usage --from 2026-11-01 --to 2026-12-01 --tenant acme --by day,model --csv
+///   dashgate usage --task-id 0385dc79-5ff8-4d82-bcb6-b08628dbf5a5
 ///   dashgate usage export --tenant acme > entries.jsonl
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -31,7 +32,7 @@ pub struct UsageOptions {
     /// Print CSV, with a column for each unit.
     #[arg(long, conflicts_with = "json")]
     csv: bool,
-    /// Print the report as JSON.
+    /// Print the report as JSON; with --request-id or --task-id, each entry as a line of JSON.
     #[arg(long)]
     json: bool,
     #[command(subcommand)]
@@ -55,6 +56,12 @@ struct UsageFilter {
     /// Count this model only.
     #[arg(long, global = true, value_name = "NAME")]
     model: Option<String>,
+    /// Show the entries of this request, and their corrections. Without --from, those of all time.
+    #[arg(long, global = true, value_name = "ID", conflicts_with = "task_id")]
+    request_id: Option<String>,
+    /// Show the entries of this task, and their corrections. Without --from, those of all time.
+    #[arg(long, global = true, value_name = "ID")]
+    task_id: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -91,6 +98,14 @@ pub async fn run(
         }
         None => {}
     }
+    if options.filter.is_for_one() {
+        if options.csv {
+            return Err(misused(
+                "--csv is for reports; entries are shown as a table, or as lines with --json",
+            ));
+        }
+        return look_up(&gateway, options, show).await;
+    }
     let by = utf8_percent_encode(&options.by, NON_ALPHANUMERIC);
     let path = format!("/admin/usage?by={by}{}", options.filter.query());
     if options.csv {
@@ -106,6 +121,53 @@ pub async fn run(
     Ok(())
 }
 
+/// Shows the entries of one request or task, and what they cost together.
+async fn look_up(
+    gateway: &AdminClient,
+    options: &UsageOptions,
+    show: impl Fn(&str),
+) -> Result<(), AdminFailure> {
+    let path = format!("/admin/usage/entries?{}", options.filter.query());
+    if options.json {
+        return gateway.list(&path, "entries", "", json_line, show).await.map(drop);
+    }
+    let head = row(["AT", "SOURCE", "TENANT", "KEY", "MODEL", "STATUS", "AMOUNT"], "USED");
+    let (mut uses, mut corrections, mut sum, mut currency) = (0, 0, Amount::ZERO, String::new());
+    let describe = |entry: &Value| {
+        let is_correction = entry["corrects"].is_string();
+        *(if is_correction { &mut corrections } else { &mut uses }) += 1;
+        let amount = entry["amount"].as_str().and_then(Amount::from_text).unwrap_or_default();
+        sum = sum.saturating_add(amount);
+        entry["currency"].as_str().unwrap_or_default().clone_into(&mut currency);
+        let text = |name: &str| entry[name].as_str().filter(|text| !text.is_empty()).unwrap_or("-");
+        let names = ["at", "source", "tenant", "key_id", "model", "status", "amount"].map(text);
+        let remark =
+            if is_correction { format!("{}: {}", text("corrects"), text("note")) } else { used(entry) };
+        row(names, &remark)
+    };
+    gateway.list(&path, "entries", &head, describe, &show).await?;
+    let counts = match (uses, corrections) {
+        (0, 0) => "no entry: a task is entered at its end, a call at its last byte\n".to_owned(),
+        _ => format!("\n{uses} uses, {corrections} corrections: {sum} {currency} together\n"),
+    };
+    show(&counts);
+    Ok(())
+}
+
+/// The units of an entry, and what is uncertain of them.
+fn used(entry: &Value) -> String {
+    let units = entry["units"].as_object().into_iter().flatten();
+    let units = units.map(|(unit, sum)| format!("{} {unit}", sum.as_str().unwrap_or("-")));
+    let class = entry["class"].as_str().filter(|class| !class.is_empty()).map(str::to_owned);
+    let flags = entry["flags"].as_array().into_iter().flatten();
+    let flags = flags.filter_map(|flag| flag.as_str().map(str::to_owned));
+    units.chain(class).chain(flags).collect::<Vec<_>>().join(", ")
+}
+
+fn row([at, source, tenant, key, model, status, amount]: [&str; 7], used: &str) -> String {
+    format!("{at:<24} {source:<46} {tenant:<16} {key:<16} {model:<24} {status:<9} {amount:>16} {used}\n")
+}
+
 /// Corrects piece by piece, so that any number of entries can be corrected.
 async fn reprice(
     gateway: &AdminClient,
@@ -113,7 +175,16 @@ async fn reprice(
     dry_run: bool,
     show: impl Fn(&str),
 ) -> Result<(), AdminFailure> {
-    let UsageFilter { from: Some(from), to: Some(to), tenant, key_id: None, model: None } = filter else {
+    let UsageFilter {
+        from: Some(from),
+        to: Some(to),
+        tenant,
+        key_id: None,
+        model: None,
+        request_id: None,
+        task_id: None,
+    } = filter
+    else {
         return Err(misused("reprice takes --from and --to, and --tenant for one tenant alone"));
     };
     let mut body = json!({ "from": from, "to": to, "dry_run": dry_run });
@@ -140,10 +211,23 @@ async fn reprice(
 }
 
 impl UsageFilter {
+    /// True for the entries of one request or task.
+    const fn is_for_one(&self) -> bool {
+        self.request_id.is_some() || self.task_id.is_some()
+    }
+
     /// The parameters that are given, each behind `&`.
     fn query(&self) -> String {
-        let Self { from, to, tenant, key_id, model } = self;
-        let given = [("from", from), ("to", to), ("tenant", tenant), ("key", key_id), ("model", model)];
+        let Self { from, to, tenant, key_id, model, request_id, task_id } = self;
+        let given = [
+            ("from", from),
+            ("to", to),
+            ("tenant", tenant),
+            ("key", key_id),
+            ("model", model),
+            ("request_id", request_id),
+            ("task_id", task_id),
+        ];
         let given = given.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
         given
             .map(|(name, value)| format!("&{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)))
@@ -245,6 +329,8 @@ mod tests {
             tenant: Some("a&b".to_owned()),
             key_id: None,
             model: None,
+            request_id: None,
+            task_id: None,
         };
         assert_eq!(filter.query(), "&from=2026%2D11%2D01T00%3A00%3A00%2B08%3A00&tenant=a%26b");
     }

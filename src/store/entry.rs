@@ -85,9 +85,6 @@ impl Entry {
 }
 
 impl EntrySource {
-    /// Names of the kinds, with which labels begin.
-    pub const KINDS: [&str; 5] = ["task", "call", "socket", "credit", "correction"];
-
     /// `task:main/0f4c...`, `call:5f1e...`: unique in the ledger.
     pub fn label(&self, account: &str) -> String {
         match self {
@@ -97,6 +94,21 @@ impl EntrySource {
             Self::Credit(id) => format!("credit:{id}"),
             Self::Correction(id) => format!("correction:{id}"),
         }
+    }
+
+    /// Reads a [`Self::label`]; `None` for any other text. The account is empty for all but tasks.
+    pub fn of_label(label: &str) -> Option<(&str, Self)> {
+        let (kind, id) = label.split_once(':')?;
+        let (account, id) = if kind == "task" { id.split_once('/')? } else { ("", id) };
+        let source = match kind {
+            "task" => Self::Task,
+            "call" => Self::Call,
+            "socket" => Self::Socket,
+            "credit" => Self::Credit,
+            "correction" => Self::Correction,
+            _ => return None,
+        };
+        (!id.is_empty()).then(|| (account, source(id.into())))
     }
 
     /// The kind's number in the store, and the id.
@@ -122,7 +134,7 @@ impl EntrySource {
     }
 }
 
-/// One request or one task whose entries are sought.
+/// One request or one task whose entries are sought, with the corrections of these entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WantedSource {
     /// A call by the id of its request, or what went through a socket by that of its handshake.
@@ -138,7 +150,15 @@ impl WantedSource {
         }
     }
 
-    pub(super) fn is(&self, source: &EntrySource) -> bool {
+    pub(super) fn is(&self, entry: &Entry) -> bool {
+        if let EntrySource::Correction(_) = entry.source {
+            let corrected = EntrySource::of_label(&entry.remark.corrects);
+            return corrected.is_some_and(|(_, source)| self.is_source(&source));
+        }
+        self.is_source(&entry.source)
+    }
+
+    fn is_source(&self, source: &EntrySource) -> bool {
         match (self, source) {
             (Self::Task(wanted), EntrySource::Task(id)) | (Self::Request(wanted), EntrySource::Call(id)) => {
                 **id == **wanted

@@ -25,7 +25,7 @@ pub(super) struct LedgerQuery<'w> {
     to: i64,
     /// Entries of one tenant alone.
     tenant: Option<&'w str>,
-    /// Entries of one request or task alone.
+    /// Entries of one request or task alone, and the corrections of these.
     wanted: Option<&'w WantedSource>,
     /// Entries of uses alone.
     are_uses: bool,
@@ -46,7 +46,7 @@ impl<'w> LedgerQuery<'w> {
     }
 
     pub(super) fn about(self, wanted: &'w WantedSource) -> Self {
-        Self { wanted: Some(wanted), are_uses: true, ..self }
+        Self { wanted: Some(wanted), ..self }
     }
 }
 
@@ -77,7 +77,7 @@ impl Store {
         self.read_entries(&LedgerQuery::settled(settled).of_tenant(tenant), each)
     }
 
-    /// Reads the entries of one request or task as [`Store::entries`] does. Blocks.
+    /// Reads the entries of one request or task, and the corrections of these, as [`Store::entries`] does. Blocks.
     ///
     /// # Errors
     /// Why the file can't be read.
@@ -199,7 +199,7 @@ impl<E: FnMut(i64, Entry) -> ControlFlow<()>> MergedLedger<'_, '_, '_, '_, E> {
     /// Gives the rows that stand before a batch.
     fn rows_before(&mut self, number: i64) -> Result<ControlFlow<()>, StoreCause> {
         while let Some((place, entry)) = self.rows.next.take_if(|(place, _)| *place <= number) {
-            let is_wanted = self.query.wanted.is_none_or(|wanted| wanted.is(&entry.source));
+            let is_wanted = self.query.wanted.is_none_or(|wanted| wanted.is(&entry));
             if is_wanted && (self.each)(place.saturating_mul(PLACES) + 1, entry).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
@@ -245,7 +245,7 @@ impl<E: FnMut(i64, Entry) -> ControlFlow<()>> MergedLedger<'_, '_, '_, '_, E> {
                 |id| names.of(id),
                 |index, entry| {
                     let at = milliseconds(entry.at);
-                    let is_wanted = wanted.is_none_or(|wanted| wanted.is(&entry.source));
+                    let is_wanted = wanted.is_none_or(|wanted| wanted.is(&entry));
                     if at < from || at >= to || !is_wanted {
                         return ControlFlow::Continue(());
                     }
@@ -296,7 +296,8 @@ fn select_rows(query: &LedgerQuery<'_>) -> String {
     format!(
         "SELECT {COLUMNS}, coalesce(place, rowid) AS place FROM entries
          WHERE at >= ?1 AND at < ?2 {uses}
-             AND (?3 IS NULL OR tenant = (SELECT id FROM names WHERE name = ?3)) AND (?4 IS NULL OR instr(id, ?4) > 0)
+             AND (?3 IS NULL OR tenant = (SELECT id FROM names WHERE name = ?3))
+             AND (?4 IS NULL OR instr(coalesce(corrects, id), ?4) > 0)
          ORDER BY at, rowid"
     )
 }

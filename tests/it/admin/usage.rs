@@ -124,3 +124,40 @@ fn the_entries_of_a_request_or_a_task_are_found() {
         assert!(got.text().contains("\"duration\":10.0400000000000000001, \"SR\""), "{}", got.text());
     }
 }
+
+/// A look-up tells what was paid in the end, so it must not leave out what was given back.
+#[test]
+fn corrections_are_found_with_the_use_that_they_name() {
+    let mut task = call("t1", DECEMBER, "one", "wan", 1);
+    task.source = EntrySource::Task("t1".into());
+    let mut socket = call("", DECEMBER, "one", "wan", 1);
+    socket.source = EntrySource::Socket("r9/1".into());
+    let correction = |id: &str, corrects: &str| {
+        let mut entry = call("", DECEMBER, "one", "", 0);
+        entry.source = EntrySource::Correction(id.into());
+        entry.remark.corrects = corrects.into();
+        entry
+    };
+    let gateway = gateway(vec![
+        task,
+        socket,
+        call("r1", DECEMBER, "one", "wan", 1),
+        correction("c1", "task:main/t1"),
+        correction("c2", "task:main/t11"),
+        correction("c3", "call:t1"),
+        correction("c4", "socket:r9/1"),
+        correction("task:main/t1", ""),
+    ]);
+    for (query, expected) in [
+        ("task_id=t1", vec!["task:main/t1", "correction:c1"]),
+        ("request_id=r9", vec!["socket:r9/1", "correction:c4"]),
+        ("request_id=r1", vec!["call:r1"]),
+        ("request_id=t1", vec!["correction:c3"]),
+    ] {
+        let query = format!("GET /admin/usage/entries?{query}&to=2027-01-01");
+        let got = gateway.administer(&query, "").json();
+        let sources: Vec<_> = got["entries"].as_array().expect("entries").iter().collect();
+        let sources: Vec<_> = sources.into_iter().map(|entry| entry["source"].clone()).collect();
+        assert_eq!(sources, expected, "{query}");
+    }
+}
