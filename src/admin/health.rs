@@ -59,8 +59,8 @@ impl Admin {
             self.shared.hub.orphans().into_iter().map(|(account, orphans)| {
                 (account, orphans.iter().filter(|orphan| orphan.has_own_key).count())
             });
-        let budgets = directory.tenants().iter().filter(|tenant| *tenant.series.name() == tenant.name);
-        let budgets = budgets.flat_map(|tenant| {
+        let tenants = || directory.tenants().iter().filter(|tenant| *tenant.series.name() == tenant.name);
+        let budgets = tenants().flat_map(|tenant| {
             let mut used = BTreeMap::new();
             for budget in self.shared.budgets(tenant, SystemTime::now()) {
                 // A tenant may have several budgets for a period: the one that is used most is told.
@@ -69,6 +69,10 @@ impl Admin {
             }
             used.into_iter().map(|(period, used)| (Arc::clone(&tenant.name), period, used))
         });
+        let balances = tenants().filter_map(|tenant| {
+            let balance = self.shared.prepaid(tenant)?.balance();
+            Some((Arc::clone(&tenant.name), balance.nanos() as f64 / 1e9))
+        });
         let reloads = self.reloads.as_ref().map(ReloadHandle::counts);
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         text(self.shared.metrics.text(&ScrapeFigures {
@@ -76,6 +80,7 @@ impl Admin {
             cooldowns: cooldowns.collect(),
             orphans: orphans.collect(),
             budgets: budgets.collect(),
+            balances: balances.collect(),
             lines_dropped: self.shared.access_log.dropped(),
             diagnostics_dropped: diagnostics::dropped(),
             reloads: reloads.map_or((0, 0), |counts| (count(&counts.ok), count(&counts.rejected))),

@@ -1,4 +1,5 @@
-//! Watch over budgets: a line in the log when 80 % of one is used, and when all of it is.
+//! Watch over budgets and prepaid balances: a line in the log when 80 % of a budget is used, when all of it is, and when
+//! a balance is used up.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,12 +7,15 @@ use std::time::SystemTime;
 
 use crate::proxy::Shared;
 use crate::reports::BudgetStanding;
+use crate::store::Standing;
 use crate::usage::{Amount, Period};
 
 /// Levels that were told of each budget, so that each is told once in a period.
 #[derive(Debug, Default)]
 pub(super) struct BudgetWatch {
     told: HashMap<WatchedBudget, ToldLevel>,
+    /// Prepaid tenants whose balance was told to be used up, with what they had paid in by then.
+    told_balances: HashMap<Arc<str>, Amount>,
 }
 
 /// A budget whose amount was changed is another one.
@@ -37,11 +41,12 @@ enum BudgetLevel {
 }
 
 impl BudgetWatch {
-    /// Logs the budgets that have passed a level since the last look. Budgets that are not configured any more are
-    /// forgotten.
+    /// Logs the budgets that have passed a level since the last look, and the balances that were used up. Those that are
+    /// not configured any more are forgotten.
     pub(super) fn look(&mut self, shared: &Shared, now: SystemTime) {
         let directory = shared.directory.load();
-        let mut told = HashMap::new();
+        let currency = &directory.settings.usage.currency;
+        let (mut told, mut told_balances) = (HashMap::new(), HashMap::new());
         for tenant in directory.tenants() {
             for budget in shared.budgets(tenant, now) {
                 let BudgetStanding { amount, period, .. } = budget;
@@ -49,11 +54,19 @@ impl BudgetWatch {
                 let (known, passed) = judge(self.told.get(&watched).copied(), &budget);
                 told.extend(known.map(|known| (watched, known)));
                 if let Some(level) = passed {
-                    log(&tenant.name, &budget, level, &directory.settings.usage.currency);
+                    log(&tenant.name, &budget, level, currency);
+                }
+            }
+            if let Some(standing) = shared.prepaid(tenant) {
+                let known = self.told_balances.get(&tenant.name).copied();
+                let (known, is_passed) = judge_balance(known, &standing);
+                told_balances.extend(known.map(|known| (Arc::clone(&tenant.name), known)));
+                if is_passed {
+                    log_balance(&tenant.name, &standing, currency);
                 }
             }
         }
-        self.told = told;
+        (self.told, self.told_balances) = (told, told_balances);
     }
 }
 
@@ -70,6 +83,19 @@ fn judge(told: Option<ToldLevel>, budget: &BudgetStanding) -> (Option<ToldLevel>
         return (told, None);
     }
     (Some(ToldLevel { level, until: budget.renews_at }), Some(level))
+}
+
+/// The credits by which a balance counts as told from now on, and whether to tell now that it is used up. Money that is
+/// held may be freed again, so only another credit lets it be told once more.
+fn judge_balance(told: Option<Amount>, standing: &Standing) -> (Option<Amount>, bool) {
+    let told = told.filter(|credits| *credits == standing.credits);
+    let is_passed = standing.balance() <= Amount::ZERO && told.is_none();
+    (told.or(is_passed.then_some(standing.credits)), is_passed)
+}
+
+fn log_balance(tenant: &str, standing: &Standing, currency: &str) {
+    let (credits, spent, held) = (standing.credits, standing.total_spent(), standing.held);
+    tracing::warn!(tenant, %credits, %spent, %held, currency, "a tenant's prepaid balance is used up");
 }
 
 fn log(tenant: &str, budget: &BudgetStanding, level: BudgetLevel, currency: &str) {
@@ -121,6 +147,28 @@ mod tests {
             };
             let (known, passed) = judge(told, &budget);
             assert_eq!(passed, expected, "{spent} and {held} until {renews_at:?}");
+            told = known;
+        }
+    }
+
+    #[test]
+    fn a_balance_that_is_used_up_is_told_once_for_each_credit() {
+        let amount = |text| Amount::from_text(text).expect("an amount");
+        let mut told = None;
+        for (credits, spent, held, expected) in [
+            ("10", "9.99", "0", false),
+            ("10", "9", "1", true),
+            ("10", "9", "0", false),
+            ("10", "10", "0", false),
+            ("15", "10", "0", false),
+            ("15", "10", "5", true),
+            ("16", "17", "0", true),
+            ("16", "18", "0", false),
+        ] {
+            let [credits, held] = [credits, held].map(amount);
+            let standing = Standing { spent: [amount(spent); 4], credits, held, ..Standing::default() };
+            let (known, passed) = judge_balance(told, &standing);
+            assert_eq!(passed, expected, "{standing:?}");
             told = known;
         }
     }

@@ -23,6 +23,7 @@ use crate::tenant::directory::{Directory, Tenant};
 use crate::tenant::key_warnings;
 use crate::tenant::keyring::Keyring;
 use crate::upstream::BufferBudget;
+use crate::usage::Amount;
 
 /// State that all threads share; a clone is another handle on the same state.
 #[derive(Clone)]
@@ -106,6 +107,15 @@ impl Shared {
         let (standing, zone) = (self.standing(&tenant.name), self.store.zone());
         let stands = |budget| BudgetStanding::new(budget, &standing, now, zone);
         tenant.billing.budgets.iter().map(stands).collect()
+    }
+
+    /// The money of a prepaid tenant. `None` for any other, and for one that has neither paid in nor used anything yet.
+    /// Cheap.
+    pub fn prepaid(&self, tenant: &Tenant) -> Option<Standing> {
+        let has_begun = |standing: &Standing| {
+            [standing.credits, standing.total_spent(), standing.held].iter().any(|sum| *sum != Amount::ZERO)
+        };
+        tenant.billing.prepaid.then(|| self.standing(&tenant.name)).filter(has_begun)
     }
 }
 

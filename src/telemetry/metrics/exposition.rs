@@ -28,6 +28,8 @@ pub struct ScrapeFigures {
     pub orphans: Vec<(Arc<str>, usize)>,
     /// Part of each budget that is used, by tenant and period; each pair once.
     pub budgets: Vec<(Arc<str>, &'static str, f64)>,
+    /// Money that is left of what prepaid tenants have paid in, in units of the currency.
+    pub balances: Vec<(Arc<str>, f64)>,
     /// Dropped lines of the access log.
     pub lines_dropped: u64,
     pub diagnostics_dropped: u64,
@@ -140,6 +142,12 @@ impl Metrics {
                 "Part of a budget that is spent or held, in the period that runs; 1: all of it",
                 &["tenant", "period"],
                 figures.budgets.iter().map(|(tenant, period, used)| (vec![&**tenant, *period], *used)),
+            ),
+            gauges(
+                "dashgate_prepaid_balance",
+                "Money that a prepaid tenant has left, without what is held, in units of the gateway's currency",
+                &["tenant"],
+                figures.balances.iter().map(|(tenant, left)| (vec![&**tenant], *left)),
             ),
             counters(
                 "dashgate_unpriced_total",

@@ -12,6 +12,8 @@ use crate::harness::{Gateway, message};
 fn families() -> BTreeMap<String, BTreeSet<String>> {
     let upstream = upstream("SUCCEEDED");
     let gateway = Gateway::with(upstream.address, "", BUDGET);
+    let credit = r#"{"id":"c","amount":"1","note":"paid"}"#;
+    assert_eq!(gateway.administer("POST /admin/tenants/payer/credits", credit).status(), 201);
     gateway.ask(generate("busy"));
     gateway.ask(generate("used"));
     gateway.ask(submit());
@@ -38,6 +40,10 @@ list = "none"
 models = ["none"]
 unit = "image"
 price = "1"
+[[tenants]]
+name = "payer"
+prices = "none"
+prepaid = true
 "#;
 
 /// The names of metrics in a text. A histogram may be named by one of its parts.

@@ -9,7 +9,8 @@ use dashgate::store::Store;
 use serde_json::{Value, json};
 
 use super::{SUBMIT, price, priced};
-use crate::harness::{Gateway, Message, TENANT_KEY, Upstream, answer, eventually, message};
+use crate::harness::{Gateway, Message, TENANT_KEY, Upstream, answer, eventually, logs, message};
+use crate::metrics::Page;
 
 pub(super) const CHAT: &str = "POST /wan/compatible-mode/v1/chat/completions";
 
@@ -217,6 +218,11 @@ fn a_prepaid_tenant_spends_what_was_paid_in() {
     assert_refused(&refused, "budget");
     assert!(refused.text().contains("prepaid credit of 0 CNY"), "{}", refused.text());
     assert_eq!(refused.field("retry-after").as_deref(), Some("3600"));
+    let balance = || {
+        let page = Page::of(&gateway);
+        page.series("dashgate_prepaid_balance").map(|(_, left)| left).next()
+    };
+    assert_eq!(balance(), None, "a tenant that has not begun is not told of");
     let credit = r#"{"id": "invoice-1", "amount": "7.00", "note": "paid"}"#;
     for status in [201, 200] {
         let credited = gateway.administer("POST /admin/tenants/one/credits", credit);
@@ -224,5 +230,14 @@ fn a_prepaid_tenant_spends_what_was_paid_in() {
     }
     assert_eq!(gateway.ask(submit("good-1")).status(), 200);
     assert_refused(&gateway.ask(submit("good-2")), "budget");
+    assert_eq!(balance(), Some(2.0), "what is held is not left");
+    let back = r#"{"id": "invoice-1-back", "amount": "-2.25", "note": "paid back"}"#;
+    assert_eq!(gateway.administer("POST /admin/tenants/one/credits", back).status(), 201);
+    assert_eq!(balance(), Some(-0.25));
+    eventually("a balance that is used up is in the log", || {
+        let logged = logs::captured();
+        let mut lines = logged.lines().filter(|line| line.contains("a tenant's prepaid balance is used up"));
+        lines.any(|line| line.contains("credits=4.750000000 spent=0.000000000 held=5.000000000"))
+    });
     assert_eq!(standing(gateway), ["0", "5"]);
 }
