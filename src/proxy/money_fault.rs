@@ -89,10 +89,16 @@ fn budget_message(limit: &Exhausted, currency: &str, renews_at: Option<&str>) ->
         Some(period) => format!("budget of {most} {currency} a {}", period.label()),
         None => format!("prepaid credit of {most} {currency}"),
     };
-    let renewal = renews_at.map_or_else(String::new, |at| format!(" It begins anew at {at}."));
+    let renewal = match (renews_at, period) {
+        (Some(at), _) => format!("It begins anew at {at}."),
+        (None, Some(_)) => {
+            "It never begins anew: ask the operator of the gateway for a larger one.".to_owned()
+        }
+        (None, None) => "It never begins anew: top it up, or ask the operator of the gateway.".to_owned(),
+    };
     format!(
         "The {what} leaves no room for this request: {spent} {currency} are spent, and {held} {currency} are held for \
-         what runs.{renewal}"
+         what runs. {renewal}"
     )
 }
 

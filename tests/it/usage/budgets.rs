@@ -131,7 +131,10 @@ fn a_task_that_fails_gives_its_money_back_and_a_refused_submit_holds_none() {
     for id in ["good-1", "good-2"] {
         assert_eq!(poll(&gateway, id).field("x-dashgate-cost").as_deref(), Some("5.000000000 CNY"));
     }
-    assert_refused(&gateway.ask(submit("good-3")), "budget");
+    let refused = gateway.ask(submit("good-3"));
+    assert_refused(&refused, "budget");
+    let text = refused.text();
+    assert!(text.contains("total budget of 10 CNY") && text.contains("never begins anew: ask the"), "{text}");
     assert_eq!(standing(gateway), ["10", "0"]);
 }
 
@@ -216,7 +219,11 @@ fn a_prepaid_tenant_spends_what_was_paid_in() {
     let gateway = Gateway::from_file(&configuration(&upstream, "prepaid = true"));
     let refused = gateway.ask(submit("good-1"));
     assert_refused(&refused, "budget");
-    assert!(refused.text().contains("prepaid credit of 0 CNY"), "{}", refused.text());
+    let text = refused.text();
+    assert!(
+        text.contains("prepaid credit of 0 CNY") && text.contains("never begins anew: top it up"),
+        "{text}"
+    );
     assert_eq!(refused.field("retry-after").as_deref(), Some("3600"));
     let balance = || {
         let page = Page::of(&gateway);
