@@ -37,6 +37,9 @@ enum OrphansCommand {
         /// The tenant's key that it is entered for.
         #[arg(long, value_name = "ID")]
         key_id: String,
+        /// Print the answer as JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -52,11 +55,12 @@ pub async fn run(
     let gateway = AdminClient::new(&options.gateway, token)?;
     match &options.command {
         OrphansCommand::List { json } => list(&gateway, *json, show).await,
-        OrphansCommand::Assign { account, task_id, tenant, key_id } => {
+        OrphansCommand::Assign { account, task_id, tenant, key_id, json } => {
             let path = format!("/admin/orphans/{}/{}/assign", segment(account)?, segment(task_id)?);
             let asked = json!({ "tenant": tenant, "key_id": key_id });
-            gateway.call(Method::POST, &path, Some(asked)).await?;
-            show(&format!("{task_id}: it is a task of the tenant {tenant} from now on\n"));
+            let assigned = gateway.call(Method::POST, &path, Some(asked)).await?;
+            let told = || format!("{task_id}: it is a task of the tenant {tenant} from now on\n");
+            show(&if *json { json_line(&assigned) } else { told() });
             Ok(())
         }
     }

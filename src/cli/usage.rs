@@ -75,6 +75,9 @@ enum UsageCommand {
         /// Show what would be corrected, and correct nothing.
         #[arg(long)]
         dry_run: bool,
+        /// Print the sums as JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -93,8 +96,10 @@ pub async fn run(
             let path = format!("/admin/usage/entries?{}", options.filter.query());
             return gateway.list(&path, "entries", "", json_line, show).await.map(drop);
         }
-        Some(UsageCommand::Reprice { dry_run }) => {
-            return reprice(&gateway, &options.filter, dry_run, show).await;
+        Some(UsageCommand::Reprice { dry_run, json }) => {
+            let sums = reprice(&gateway, &options.filter, dry_run).await?;
+            show(&if json { json_line(&sums) } else { describe_sums(&sums) });
+            return Ok(());
         }
         None => {}
     }
@@ -168,13 +173,8 @@ fn row([at, source, tenant, key, model, status, amount]: [&str; 7], used: &str) 
     format!("{at:<24} {source:<46} {tenant:<16} {key:<16} {model:<24} {status:<9} {amount:>16} {used}\n")
 }
 
-/// Corrects piece by piece, so that any number of entries can be corrected.
-async fn reprice(
-    gateway: &AdminClient,
-    filter: &UsageFilter,
-    dry_run: bool,
-    show: impl Fn(&str),
-) -> Result<(), AdminFailure> {
+/// Corrects piece by piece, so that any number of entries can be corrected. Returns the sums of all pieces.
+async fn reprice(gateway: &AdminClient, filter: &UsageFilter, dry_run: bool) -> Result<Value, AdminFailure> {
     let UsageFilter {
         from: Some(from),
         to: Some(to),
@@ -203,11 +203,19 @@ async fn reprice(
         body["after"] = next.into();
     }
     let [entries, corrections, unpriced] = counts;
-    let would = if dry_run { "would be made" } else { "were made" };
-    show(&format!(
+    Ok(json!({
+        "entries": entries, "corrections": corrections, "unpriced": unpriced, "amount": sum.to_string(),
+        "dry_run": dry_run,
+    }))
+}
+
+fn describe_sums(sums: &Value) -> String {
+    let would = if sums["dry_run"] == true { "would be made" } else { "were made" };
+    let sum = sums["amount"].as_str().unwrap_or("-");
+    let [entries, corrections, unpriced] = ["entries", "corrections", "unpriced"].map(|name| &sums[name]);
+    format!(
         "{entries} entries: {corrections} corrections {would}, of {sum} together; {unpriced} have no price today\n"
-    ));
-    Ok(())
+    )
 }
 
 impl UsageFilter {

@@ -313,12 +313,14 @@ fn an_orphan_of_a_shared_account_is_an_operator_s_to_assign() {
         assert_eq!(gateway.administer(&line, body).json()["code"], expected);
     }
     let output = Command::new(env!("CARGO_BIN_EXE_dashgate"))
-        .args(["orphans", "assign", "main", &task, "--tenant", "one", "--key-id", "one-key"])
+        .args(["orphans", "assign", "main", &task, "--tenant", "one", "--key-id", "one-key", "--json"])
         .args(["--admin", &format!("http://{}", gateway.admin)])
         .env("DASHGATE_ADMIN_TOKEN", ADMIN_TOKEN)
         .output()
         .expect("the program");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let assigned: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&assigned["task_id"], &assigned["tenant"]), (&json!(task), &json!("one")));
     assert!(ids(&gateway).is_empty());
     let again = submit_keyed(&gateway, "k");
     assert_eq!((again.status(), id_of(&again)), (200, task), "{}", again.text());

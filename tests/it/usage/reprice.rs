@@ -192,17 +192,25 @@ fn many_entries_of_one_moment_are_all_corrected() {
     let calls = (0..ENTRIES)
         .map(|number| entry(EntrySource::Call(number.to_string().into()), "two", "wan2.7-t2v", Some("5")));
     let gateway = gateway(&upstream, &price("0.60"), calls.collect());
-    let output = Command::new(env!("CARGO_BIN_EXE_dashgate"))
-        .args(["usage", "reprice", "--from", "2026-11-01", "--to", "2026-12-01"])
-        .args(["--admin", &format!("http://{}", gateway.admin)])
-        .env("DASHGATE_ADMIN_TOKEN", ADMIN_TOKEN)
-        .output()
-        .expect("the program");
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_dashgate"))
+            .args(["usage", "reprice", "--from", "2026-11-01", "--to", "2026-12-01"])
+            .args(["--admin", &format!("http://{}", gateway.admin)])
+            .args(arguments)
+            .env("DASHGATE_ADMIN_TOKEN", ADMIN_TOKEN)
+            .output()
+            .expect("the program");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let dry: Value = serde_json::from_str(&run(&["--dry-run", "--json"])).expect("JSON");
     assert_eq!(
-        String::from_utf8_lossy(&output.stdout),
-        "1500 entries: 1500 corrections were made, of 1500.000000000 together; 0 have no price today\n",
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
+        dry,
+        json!({"entries": 1500, "corrections": 1500, "unpriced": 0, "amount": "1500.000000000", "dry_run": true})
+    );
+    assert_eq!(
+        run(&[]),
+        "1500 entries: 1500 corrections were made, of 1500.000000000 together; 0 have no price today\n"
     );
     assert_eq!(reprice(&gateway, ""), sums(ENTRIES, 0, 0, "0.000000000"));
     let page = gateway.administer("GET /admin/tenants/two/corrections?limit=1000", "").json();
