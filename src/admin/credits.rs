@@ -1,7 +1,8 @@
 //! Credits and corrections: money that an operator enters for a tenant. An id counts once.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -18,6 +19,7 @@ use super::response::{AdminResponse, answer, moment};
 use crate::dashscope::usage::Units;
 use crate::store::{
     Change, Entry, EntryFlags, EntrySource, OperatorKind, Outcome, REPRICED, Remark, Store, StoreFault,
+    WantedSource,
 };
 use crate::usage::{Amount, Charge};
 
@@ -43,6 +45,7 @@ impl Admin {
         let entry = entry(kind, tenant, &asked, self.shared.store.now())?;
         audit.entry = Some(entry.source.label(""));
         audit.amount = entry.charge.amount.map(Amount::short);
+        self.check_corrected(kind, tenant, &asked).await?;
         let _turn = self.changing.lock().await;
         self.check_tenant(tenant)?;
         audit.tenant = Some(tenant.to_owned());
@@ -90,6 +93,25 @@ impl Admin {
             OperatorKind::Correction => "corrections",
         };
         Ok(answer(StatusCode::OK, &self.with_money(tenant, json!({ list: entries, "next": next }))))
+    }
+
+    /// Checks that the entry which a correction names is the tenant's. A correction that was made before is not judged
+    /// again, as the entry may have gone since.
+    async fn check_corrected(
+        &self,
+        kind: OperatorKind,
+        tenant: &str,
+        asked: &MoneyRequest,
+    ) -> Result<(), Problem> {
+        let Some(label) = asked.corrects.clone() else { return Ok(()) };
+        self.check_tenant(tenant)?;
+        let id = asked.id.clone();
+        if self.read_ledger(move |store| store.operator_entry(kind, &id)).await?.is_some() {
+            return Ok(());
+        }
+        let (named, tenant) = (label.clone(), tenant.to_owned());
+        let is_there = self.scan(move |store| has_entry(&store, &named, &tenant)).await?;
+        if is_there { Ok(()) } else { Err(Problem::NoSuchEntry(label)) }
     }
 
     fn check_tenant(&self, tenant: &str) -> Result<(), Problem> {
@@ -191,6 +213,30 @@ fn checked_source(label: &str) -> Result<&str, Problem> {
     Err(Problem::BadField("corrects", "must be the `source` of an entry, like \"task:main/0f4c\"".into()))
 }
 
+/// True if the tenant has the entry. An entry of a use is sought in the whole ledger.
+fn has_entry(store: &Store, label: &str, tenant: &str) -> Result<bool, StoreFault> {
+    let of_operator = |kind, id: &str| {
+        let found = store.operator_entry(kind, id)?;
+        Ok(found.is_some_and(|entry| *entry.tenant == *tenant))
+    };
+    let wanted = match EntrySource::of_label(label) {
+        None => return Ok(false),
+        Some((_, EntrySource::Credit(id))) => return of_operator(OperatorKind::Credit, &id),
+        Some((_, EntrySource::Correction(id))) => return of_operator(OperatorKind::Correction, &id),
+        Some((_, EntrySource::Task(id))) => WantedSource::Task((*id).into()),
+        Some((_, EntrySource::Call(id))) => WantedSource::Request((*id).into()),
+        Some((_, EntrySource::Socket(id))) => {
+            WantedSource::Request(id.rsplit_once('/').map_or(&*id, |(request, _)| request).into())
+        }
+    };
+    let mut is_there = false;
+    store.entries_about(&wanted, [SystemTime::UNIX_EPOCH, store.now() + DAY], |entry| {
+        is_there = *entry.tenant == *tenant && entry.source.label(&entry.account) == label;
+        if is_there { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    Ok(is_there)
+}
+
 fn describe(entry: &Entry) -> Value {
     let amount = entry.charge.amount.unwrap_or_default();
     let mut shown = json!({
@@ -211,6 +257,8 @@ fn describe(entry: &Entry) -> Value {
 }
 
 const MOST_ID: usize = 128;
+/// Entries may bear later times than now, after a clock that was set back.
+const DAY: Duration = Duration::from_secs(86_400);
 /// Characters of a note.
 const MOST_NOTE: usize = 500;
 const MOST_SOURCE: usize = 512;

@@ -104,6 +104,7 @@ fn every() -> Vec<Problem> {
         Problem::BadField("", "".into()),
         Problem::UnknownTenant(text()),
         Problem::NoSuchTenant(text()),
+        Problem::NoSuchEntry(text()),
         Problem::IdTaken(text()),
         Problem::Configured(text()),
         Problem::NoSuchKey(text()),

@@ -38,6 +38,8 @@ pub(super) enum Problem {
     UnknownTenant(String),
     /// The path names a tenant that is not configured.
     NoSuchTenant(String),
+    /// The body names an entry that the tenant does not have.
+    NoSuchEntry(String),
     IdTaken(String),
     /// The key is in the configuration, and must be changed there.
     Configured(String),
@@ -137,6 +139,7 @@ impl Problem {
             Problem::BadField(..) => (StatusCode::BAD_REQUEST, "bad_field"),
             Problem::UnknownTenant(_) => (StatusCode::BAD_REQUEST, "unknown_tenant"),
             Problem::NoSuchTenant(_) => (StatusCode::NOT_FOUND, "no_such_tenant"),
+            Problem::NoSuchEntry(_) => (StatusCode::NOT_FOUND, "no_such_entry"),
             Problem::IdTaken(_) => (StatusCode::CONFLICT, "id_taken"),
             Problem::Configured(_) => (StatusCode::CONFLICT, "configured_key"),
             Problem::NoSuchKey(_) => (StatusCode::NOT_FOUND, "no_such_key"),
@@ -188,6 +191,11 @@ impl Problem {
             Problem::UnknownTenant(name) | Problem::NoSuchTenant(name) => {
                 format!("no tenant `{name}` is configured; GET /admin/tenants lists them").into()
             }
+            Problem::NoSuchEntry(label) => format!(
+                "the tenant has no entry `{label}`; GET /admin/usage/entries lists them. An entry that is older than \
+                 `keep` in [usage] is gone: leave out `corrects`, and name it in the note"
+            )
+            .into(),
             Problem::IdTaken(whose) => whose.clone().into(),
             Problem::Configured(id) => {
                 format!("`{id}` is a key of the configuration: change it there").into()

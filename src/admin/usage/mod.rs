@@ -50,7 +50,7 @@ impl Admin {
     }
 
     /// Reads the ledger on a blocking thread; so many scans at the same time that the disk is not kept from its writer.
-    async fn scan<T: Send + 'static>(
+    pub(super) async fn scan<T: Send + 'static>(
         &self,
         scan: impl FnOnce(crate::store::Store) -> Result<T, crate::store::StoreFault> + Send + 'static,
     ) -> Result<T, Problem> {

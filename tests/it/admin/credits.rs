@@ -2,14 +2,24 @@
 
 use std::time::{Duration, SystemTime};
 
-use dashgate::store::Store;
+use dashgate::store::{EntrySource, Store};
 use serde_json::{Value, json};
 
-use super::{code, gateway};
+use super::{code, gateway, usage};
 use crate::harness::Gateway;
 
 const CREDITS: &str = "/admin/tenants/one/credits";
 const CORRECTIONS: &str = "/admin/tenants/one/corrections";
+
+/// A gateway over a ledger in which the tenant `one` has these uses.
+fn gateway_over(uses: &[EntrySource]) -> Gateway {
+    let entries = uses.iter().map(|source| {
+        let mut entry = usage::call("", "2026-11-01T00:00:00Z", "one", "wan", 1);
+        entry.source = source.clone();
+        entry
+    });
+    usage::gateway(entries.collect())
+}
 
 fn post(gateway: &Gateway, path: &str, body: &Value) -> (u16, Value) {
     let got = gateway.administer(&format!("POST {path}"), &body.to_string());
@@ -49,7 +59,7 @@ fn a_credit_counts_once_however_often_it_is_sent() {
 
 #[test]
 fn what_is_taken_back_and_corrected_stands_beside_what_it_changes() {
-    let (_upstream, gateway) = gateway();
+    let gateway = gateway_over(&[EntrySource::Task("t1".into()), EntrySource::Task("t2".into())]);
     for (path, body, expected) in [
         (CREDITS, json!({"id": "a", "amount": "10", "note": "paid"}), "10.000000000"),
         (CREDITS, json!({"id": "b", "amount": "-2.5", "note": "paid back"}), "7.500000000"),
@@ -64,8 +74,10 @@ fn what_is_taken_back_and_corrected_stands_beside_what_it_changes() {
         assert_eq!((status, &made["balance"]), (201, &json!(expected)), "{made}");
     }
     // Another entry is meant, so it is no repetition.
-    let other = json!({"id": "c", "amount": "-1", "note": "black video", "corrects": "task:main/t2"});
-    assert_eq!(post(&gateway, CORRECTIONS, &other).0, 409);
+    for other in ["task:main/t2", "task:main/nothing"] {
+        let other = json!({"id": "c", "amount": "-1", "note": "black video", "corrects": other});
+        assert_eq!(post(&gateway, CORRECTIONS, &other).0, 409);
+    }
     let listed = |path: &str, name: &str| {
         let page = gateway.administer(&format!("GET {path}"), "").json();
         let entries = page[name].as_array().expect("entries").clone();
@@ -87,8 +99,41 @@ fn what_is_taken_back_and_corrected_stands_beside_what_it_changes() {
     let page = gateway.administer("GET /admin/usage/entries", "").json();
     let sources: Vec<_> =
         page["entries"].as_array().expect("entries").iter().map(|one| &one["source"]).collect();
-    assert_eq!(sources, ["credit:a", "credit:b", "correction:c", "correction:d"]);
-    assert_eq!([&page["entries"][2]["operation"], &page["entries"][2]["key_id"]], ["correction", ""]);
+    assert_eq!(sources[2..], ["credit:a", "credit:b", "correction:c", "correction:d"]);
+    assert_eq!([&page["entries"][4]["operation"], &page["entries"][4]["key_id"]], ["correction", ""]);
+}
+
+/// A slip in the name would leave the look-up of the use without its correction.
+#[test]
+fn only_an_entry_of_the_tenant_can_be_corrected() {
+    let sources = ["t1", "t2"].map(|id| EntrySource::Task(id.into()));
+    let uses = [EntrySource::Call("r1".into()), EntrySource::Socket("r2/1".into())];
+    let gateway = gateway_over(&[sources.as_slice(), &uses].concat());
+    let credit = json!({"id": "paid", "amount": "1", "note": "n"});
+    assert_eq!(post(&gateway, CREDITS, &credit).0, 201);
+    let correct = |tenant: &str, corrects: &str| {
+        let body = json!({"id": corrects, "amount": "-1", "note": "n", "corrects": corrects});
+        let line = format!("POST /admin/tenants/{tenant}/corrections");
+        gateway.administer(&line, &body.to_string())
+    };
+    for wrong in [
+        "task:main/t3",
+        "task:other/t1",
+        "call:t1",
+        "call:r2",
+        "socket:r2",
+        "socket:r2/2",
+        "credit:unpaid",
+        "correction:paid",
+    ] {
+        let got = correct("one", wrong);
+        assert_eq!(code(&got), (404, "no_such_entry".to_owned()), "{wrong}");
+        assert!(got.text().contains(wrong), "{}", got.text());
+    }
+    for right in ["task:main/t1", "call:r1", "socket:r2/1", "credit:paid", "correction:task:main/t1"] {
+        assert_eq!(code(&correct("two", right)), (404, "no_such_entry".to_owned()), "{right} of another");
+        assert_eq!(correct("one", right).status(), 201, "{right}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use super::gateway;
+use super::{gateway, usage};
 use crate::harness::{ADMIN_TOKEN, Gateway};
 
 fn run(gateway: &Gateway, arguments: &[&str]) -> Output {
@@ -52,8 +52,8 @@ fn credits_are_entered_and_listed_with_the_balance() {
 
 #[test]
 fn corrections_name_what_they_correct() {
-    let (_upstream, gateway) = gateway();
-    let source = "task:main/0f4c";
+    let gateway = usage::gateway(vec![usage::call("0f4c", "2026-11-01T00:00:00Z", "one", "wan", 1)]);
+    let source = "call:0f4c";
     printed(
         &gateway,
         &["correct", "one", "-3", "--note", "a black video", "--corrects", source, "--id", "t-7"],
@@ -62,4 +62,7 @@ fn corrections_name_what_they_correct() {
     let rows: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[1][1..], ["-3.000000000", "t-7", source, "a", "black", "video"], "{list}");
     assert!(list.ends_with("balance 3.000000000 CNY; spent -3.000000000, held 0.000000000\n"), "{list}");
+    let refused = run(&gateway, &["correct", "one", "-3", "--note", "n", "--corrects", "call:0f4d"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(1) && said.contains("no entry `call:0f4d`"), "{said}");
 }

@@ -13,7 +13,7 @@ use crate::harness::{ADMIN_TOKEN, Gateway, UPSTREAM_KEY, Upstream, answer, clien
 /// The first moment of December in the zone.
 const DECEMBER: &str = "2026-11-30T16:00:00Z";
 
-fn call(id: &str, at: &str, tenant: &str, model: &str, thousandths: u64) -> Entry {
+pub(super) fn call(id: &str, at: &str, tenant: &str, model: &str, thousandths: u64) -> Entry {
     let at = humantime::parse_rfc3339(at).expect("a time");
     Entry {
         source: EntrySource::Call(id.into()),
@@ -36,7 +36,7 @@ fn call(id: &str, at: &str, tenant: &str, model: &str, thousandths: u64) -> Entr
 }
 
 /// A gateway over a ledger with these entries.
-fn gateway(entries: Vec<Entry>) -> Gateway {
+pub(super) fn gateway(entries: Vec<Entry>) -> Gateway {
     let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
     let server = "listen = \"127.0.0.1:0\"\nworkers = 1";
     let text = configuration(server, &[("main", upstream.address, &[UPSTREAM_KEY], "")], "");
