@@ -18,6 +18,7 @@ use super::{
     Rates, ServerSettings, StoreSettings, SubmitSettings, Timeouts, TraceSettings, cors, egress, log,
     networks, pace, prices, scalar, storage, tenants, tls,
 };
+use crate::dashscope::region::is_workspace;
 use crate::net::egress_proxy::EnvironmentProxies;
 use crate::unified::StatusSpelling;
 
@@ -116,6 +117,7 @@ fn accounts(
     let mut names = UniqueValues::default();
     let checked: Vec<Option<AccountSettings>> =
         files.iter().map(|file| account(reader, file, proxies, &mut names, secrets)).collect();
+    check_exclusive(reader, files, &checked);
     checked.into_iter().collect()
 }
 
@@ -165,6 +167,32 @@ fn account(
         errors: reader.setting(&file.errors, scalar::account_errors, AccountErrors::Pass),
         exclusive: file.exclusive.as_ref().is_some_and(|written| written.value),
     })
+}
+
+/// Refuses `exclusive` for an account whose workspace another table names too: tasks of both are on one list.
+fn check_exclusive(
+    reader: &ConfigReader<'_>,
+    files: &[file::RawAccount],
+    accounts: &[Option<AccountSettings>],
+) {
+    let workspaces: Vec<Option<&str>> = accounts
+        .iter()
+        .map(|account| {
+            let host = account.as_ref()?.base_url.host.trim_end_matches('.');
+            is_workspace(host).then_some(host)
+        })
+        .collect();
+    for (index, file) in files.iter().enumerate() {
+        let written = file.exclusive.as_ref().filter(|written| written.value);
+        let (Some(written), Some(own)) = (written, workspaces[index]) else { continue };
+        let same = (0..files.len()).find(|other| *other != index && workspaces[*other] == Some(own));
+        if let Some(location) = same.and_then(|other| Some(&files[other].base_url.as_ref()?.location)) {
+            let line = reader.position(location).line;
+            let problem = format!("is true, and {} in line {line} is the same workspace", location.path);
+            let hint = "write all keys of a workspace in one table, or leave `exclusive` out";
+            reader.fault(&written.location, problem, hint);
+        }
+    }
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<u8>, ValueFault> {

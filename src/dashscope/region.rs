@@ -35,6 +35,12 @@ impl Region {
     }
 }
 
+/// True for the host of a workspace, which serves no other.
+pub fn is_workspace(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    host.split_once('.').is_some_and(|(_, zone)| HOSTS.iter().any(|(_, _, known)| *known == zone))
+}
+
 /// The likely causes of a refused key, for the operator. A key that is sent to the wrong region is refused like one that
 /// does not exist.
 pub fn refused_key_causes(host: &str) -> String {
@@ -111,6 +117,7 @@ mod tests {
             ("localhost", None),
         ] {
             assert_eq!(Region::of(host), expected, "{host}");
+            assert_eq!(is_workspace(host), host.contains(".maas."), "{host}");
         }
     }
 

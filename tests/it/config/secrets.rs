@@ -181,3 +181,31 @@ proptest! {
         }
     }
 }
+
+/// Tasks of both tables are on one list, so either could adopt a task of the other.
+#[test]
+fn an_exclusive_account_is_in_one_table() {
+    let workspace = "https://llm-1.cn-beijing.maas.aliyuncs.com";
+    let table = |name: &str, url: &str, key: &str, more: &str| {
+        format!("[[accounts]]\nname = \"{name}\"\nbase_url = \"{url}\"\nkeys = [\"{key}\"]\n{more}\n")
+    };
+    let exclusive = "exclusive = true";
+    let found = |other: &str| {
+        let first = table("a", workspace, "sk-1", "");
+        faults(&format!("{first}{other}{TENANT}"))
+    };
+    let problem = "accounts[1].exclusive: is true, and accounts[0].base_url in line 3 is the same workspace";
+    for url in [workspace.to_owned(), format!("{workspace}./x"), workspace.replace("llm", "LLM")] {
+        let found = found(&table("b", &url, "sk-2", exclusive));
+        assert!(found.len() == 1 && found[0].ends_with(problem), "{found:?}");
+    }
+    let both = table("a", workspace, "sk-1", exclusive) + &table("b", workspace, "sk-2", exclusive);
+    assert_eq!(faults(&(both + TENANT)).len(), 2);
+    assert_eq!(found(&table("b", workspace, "sk-2", "")), [""; 0]);
+    assert_eq!(found(&table("b", &workspace.replace("llm-1", "llm-2"), "sk-2", exclusive)), [""; 0]);
+    // A host that all accounts share tells nothing, but a key is of one account.
+    let shared = "https://dashscope.aliyuncs.com";
+    let shared = |key| table("a", shared, "sk-1", "") + &table("b", shared, key, exclusive) + TENANT;
+    assert_eq!(faults(&shared("sk-2")), [""; 0]);
+    assert!(faults(&shared("sk-1"))[0].contains("is the same secret as accounts[0].keys[0]"));
+}
