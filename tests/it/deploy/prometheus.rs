@@ -67,11 +67,37 @@ fn the_dashboard_s_queries_can_be_read() {
         let query = Value::from(query);
         let _ = write!(rules, "      - record: query_{number}\n        expr: {query}\n");
     }
+    for shown in [
+        "dashgate_spend_total",
+        "dashgate_budget_used_ratio",
+        "dashgate_prepaid_balance",
+        "dashgate_usage_unread_total",
+        "dashgate_unpriced_total",
+        "dashgate_orphans",
+    ] {
+        assert!(queries.iter().any(|query| query.contains(shown)), "{shown} is on no panel");
+    }
     let folder = TempDir::new().expect("a folder");
     let path = folder.path().join("queries.yml");
     fs::write(&path, rules).expect("written");
     let said = run(promtool().args(["check", "rules"]).arg(&path), "");
     assert!(said.contains(&format!("SUCCESS: {} rules found", queries.len())), "{said}");
+}
+
+/// Grafana moves panels that overlap, so that the dashboard is not the one that was drawn.
+#[test]
+fn no_two_panels_of_the_dashboard_overlap() {
+    let dashboard: Value = serde_json::from_str(&shipped("grafana/dashgate.json")).expect("JSON");
+    let mut taken = BTreeSet::new();
+    for panel in dashboard["panels"].as_array().expect("panels") {
+        let [left, top, width, height] =
+            ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().expect("a number"));
+        assert!(left + width <= 24, "{} is too wide", panel["title"]);
+        let cells = (left..left + width).flat_map(|x| (top..top + height).map(move |y| (x, y)));
+        for cell in cells {
+            assert!(taken.insert(cell), "{} lies on another panel at {cell:?}", panel["title"]);
+        }
+    }
 }
 
 fn shipped(path: &str) -> String {
