@@ -28,7 +28,7 @@ use dashgate::dashscope::usage::{Unit, Units};
 use dashgate::store::{Entry, Store};
 use serde_json::json;
 
-use crate::harness::{ADMIN_TOKEN, Gateway, TENANT_KEY, Upstream, answer, message};
+use crate::harness::{ADMIN_TOKEN, Gateway, OTHER_KEY, TENANT_KEY, Upstream, answer, message};
 
 const SUBMIT: &str = "POST /wan/v1/services/aigc/video-generation/video-synthesis";
 
@@ -71,9 +71,14 @@ prefix = "{mount}"
 name = "one"
 prices = "default"
 {tenant}
-keys = [{{ id = "key", key = "{TENANT_KEY}" }}]
+keys = [{{ id = "one-key", key = "{TENANT_KEY}", expires = "2099-01-01T00:00:00Z" }}]
 "#
     )
+}
+
+/// A second tenant, `two`, to stand behind a configuration.
+fn second(tenant: &str) -> String {
+    format!("[[tenants]]\nname = \"two\"\n{tenant}\nkeys = [{{ id = \"two-key\", key = \"{OTHER_KEY}\" }}]\n")
 }
 
 /// A row of the list `default`; `more` are further lines of it.

@@ -10,51 +10,18 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::{price, priced, second};
 use crate::harness::{
     Client, Envelope, Gateway, Message, OTHER_KEY, TENANT_KEY, Upstream, answer, assert_refused, eventually,
     logs, message,
 };
 use crate::metrics::Page;
 
-fn configuration(upstream: &str, one: &str) -> String {
-    format!(
-        r#"
-[server]
-listen = "127.0.0.1:0"
-workers = 1
-[admin]
-listen = "127.0.0.1:0"
-token = "admin-4c1d7be09f2a5836"
-[usage]
-currency = "USD"
-[[prices]]
-list = "default"
-models = ["wan*"]
-unit = "video_second"
-price = "1"
-[[accounts]]
-name = "main"
-base_url = "http://{upstream}"
-keys = ["sk-upstream"]
-[[mounts]]
-prefix = "/wan"
-[[mounts]]
-prefix = "/u"
-dialect = "unified"
-[[mounts]]
-prefix = "/openai/v1"
-dialect = "unified"
-[[tenants]]
-name = "one"
-prices = "default"
-keys = [{{ id = "one-key", key = "{TENANT_KEY}", expires = "2099-01-01T00:00:00Z" }}]
-{one}
-[[tenants]]
-name = "two"
-allow = ["realtime"]
-keys = [{{ id = "two-key", key = "{OTHER_KEY}" }}]
-"#
-    )
+fn configuration(upstream: &Upstream, one: &str) -> String {
+    let prices = "[usage]\ncurrency = \"USD\"\n".to_owned() + &price("wan*", "video_second", "1", "");
+    let mounts = ["/u", "/openai/v1"]
+        .map(|prefix| format!("[[mounts]]\nprefix = \"{prefix}\"\ndialect = \"unified\"\n"));
+    priced(upstream.address, "/wan", &prices, one) + &mounts.concat() + &second("allow = [\"realtime\"]")
 }
 
 fn amount(text: &str) -> Amount {
@@ -97,7 +64,7 @@ fn gateway(changes: Vec<Change>, one: &str) -> (Upstream, Gateway) {
         runtime.block_on(store.commit(change)).expect("made");
     }
     store.close();
-    let gateway = Gateway::over(directory, &configuration(&upstream.address.to_string(), one));
+    let gateway = Gateway::over(directory, &configuration(&upstream, one));
     (upstream, gateway)
 }
 

@@ -11,46 +11,19 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{ADMIN_TOKEN, Gateway, OTHER_KEY, TENANT_KEY, Upstream, answer};
+use super::{priced, second};
+use crate::harness::{ADMIN_TOKEN, Gateway, Upstream, answer};
 
 const RANGE: &str = r#""from":"2026-11-01","to":"2026-12-01""#;
 const NOVEMBER: &str = "2026-11-10T00:00:00Z";
 
 fn configuration(upstream: &Upstream, prices: &str) -> String {
-    let upstream = upstream.address;
-    format!(
-        r#"
-[server]
-listen = "127.0.0.1:0"
-workers = 1
-[admin]
-listen = "127.0.0.1:0"
-token = "{ADMIN_TOKEN}"
-{prices}
-[[accounts]]
-name = "main"
-base_url = "http://{upstream}"
-keys = ["sk-upstream"]
-[[mounts]]
-prefix = "/wan"
-[[tenants]]
-name = "one"
-prices = "default"
-price_factor = "0.5"
-keys = [{{ id = "one-key", key = "{TENANT_KEY}" }}]
-[[tenants]]
-name = "two"
-prices = "default"
-keys = [{{ id = "two-key", key = "{OTHER_KEY}" }}]
-"#
-    )
+    priced(upstream.address, "/wan", prices, "price_factor = \"0.5\"") + &second("prices = \"default\"")
 }
 
-/// A list with one price of a video second.
-fn price(price: &str) -> String {
-    format!(
-        "[[prices]]\nlist = \"default\"\nmodels = [\"wan2.7-*\"]\nunit = \"video_second\"\nprice = \"{price}\""
-    )
+/// A price of a video second.
+fn video_second(price: &str) -> String {
+    super::price("wan2.7-*", "video_second", price, "")
 }
 
 /// Ten seconds of video.
@@ -130,7 +103,7 @@ fn a_difference_is_corrected_once_and_a_price_may_change_back() {
         lost,
         failed,
     ];
-    let gateway = gateway(&upstream, &price("0.60"), entries);
+    let gateway = gateway(&upstream, &video_second("0.60"), entries);
     let expected = sums(4, 1, 2, "4.000000000");
     assert_eq!(reprice(&gateway, r#","dry_run":true"#), expected);
     assert_eq!(corrections(&gateway, "one").len(), 0, "a dry run makes nothing");
@@ -148,7 +121,7 @@ fn a_difference_is_corrected_once_and_a_price_may_change_back() {
     assert_eq!(gateway.administer("POST /admin/tenants/one/corrections", gift).status(), 201);
     assert_eq!(reprice(&gateway, r#","dry_run":true"#), sums(4, 1, 1, "3.000000000"));
     for (new, amount) in [("1.20", "15.000000000"), ("0.60", "-12.000000000"), ("1.20", "12.000000000")] {
-        gateway.reload(&configuration(&upstream, &price(new)));
+        gateway.reload(&configuration(&upstream, &video_second(new)));
         assert_eq!(reprice(&gateway, ""), sums(4, 1, 3, amount), "{new}");
         assert_eq!(reprice(&gateway, ""), sums(4, 1, 0, "0.000000000"), "{new}");
     }
@@ -165,7 +138,7 @@ fn a_difference_is_corrected_once_and_a_price_may_change_back() {
 fn a_use_costs_what_the_list_says_for_its_submit() {
     let upstream = upstream();
     let from = "from = \"2026-11-10T08:00:01+08:00\"";
-    let prices = format!("{}\n{from}\n{}", price("9"), price("0.60"));
+    let prices = video_second("9") + from + "\n" + &video_second("0.60");
     let mut later = entry(EntrySource::Call("later".into()), "two", "wan2.7-t2v", None);
     later.submitted_at += Duration::from_secs(1);
     later.at += Duration::from_secs(1);
@@ -191,7 +164,7 @@ fn many_entries_of_one_moment_are_all_corrected() {
     let upstream = upstream();
     let calls = (0..ENTRIES)
         .map(|number| entry(EntrySource::Call(number.to_string().into()), "two", "wan2.7-t2v", Some("5")));
-    let gateway = gateway(&upstream, &price("0.60"), calls.collect());
+    let gateway = gateway(&upstream, &video_second("0.60"), calls.collect());
     let run = |arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_dashgate"))
             .args(["usage", "reprice", "--from", "2026-11-01", "--to", "2026-12-01"])
@@ -222,7 +195,7 @@ fn many_entries_of_one_moment_are_all_corrected() {
 fn a_store_that_fails_says_that_perhaps_not_all_is_made() {
     let upstream = upstream();
     let calls = ["a", "b"].map(|id| entry(EntrySource::Call(id.into()), "two", "wan2.7-t2v", Some("5")));
-    let gateway = gateway(&upstream, &price("0.60"), calls.to_vec());
+    let gateway = gateway(&upstream, &video_second("0.60"), calls.to_vec());
     let other = Connection::open(gateway.directory.path().join("dashgate.db")).expect("the file");
     other.execute_batch("BEGIN IMMEDIATE").expect("a lock");
     let got = gateway.administer("POST /admin/usage/reprice", &format!("{{{RANGE}}}"));
