@@ -27,6 +27,7 @@ mod models;
 mod orphans;
 mod pacing;
 mod polls;
+mod postgres;
 mod process;
 mod reload;
 mod routing;

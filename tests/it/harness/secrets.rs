@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::postgres::PASSWORD;
 use super::{ADMIN_TOKEN, OTHER_KEY, TENANT_KEY, UPSTREAM_KEY};
 
 /// A secret in a client's body.
@@ -12,7 +13,8 @@ pub(crate) const QUERY: &str = "planted-query-51d8a3f60e";
 /// A secret in an upstream's answer.
 pub(crate) const ANSWER: &str = "planted-answer-e47b90c2d5";
 
-const PLANTED: [&str; 7] = [UPSTREAM_KEY, TENANT_KEY, OTHER_KEY, ADMIN_TOKEN, PROMPT, QUERY, ANSWER];
+const PLANTED: [&str; 8] =
+    [UPSTREAM_KEY, TENANT_KEY, OTHER_KEY, ADMIN_TOKEN, PASSWORD, PROMPT, QUERY, ANSWER];
 
 /// The first line that holds a secret.
 pub(crate) fn leak(text: &str) -> Option<&str> {
