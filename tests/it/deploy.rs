@@ -2,6 +2,7 @@
 
 mod kubernetes;
 mod prometheus;
+mod replicas;
 mod schema;
 pub(crate) mod schema_places;
 mod systemd;

@@ -139,6 +139,12 @@ fn the_embedded_store_belongs_to_one_replica() {
     assert_eq!(one(&manifests, "HorizontalPodAutoscaler")["spec"]["maxReplicas"], json!(1));
     // With one replica, a `maxUnavailable` of 0 would keep the node from being drained.
     assert_eq!(one(&manifests, "PodDisruptionBudget")["spec"]["maxUnavailable"], json!(1));
+    let claim = &one(&manifests, "PersistentVolumeClaim")["spec"];
+    assert_eq!(claim["accessModes"], json!(["ReadWriteOncePod"]));
+    let tolerations = deployment["template"]["spec"]["tolerations"].as_array().expect("tolerations");
+    let given_up: Vec<_> = tolerations.iter().map(|one| (&one["key"], &one["tolerationSeconds"])).collect();
+    let keys = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"].map(Value::from);
+    assert_eq!(given_up, [(&keys[0], &json!(30)), (&keys[1], &json!(30))]);
 }
 
 #[test]
@@ -179,7 +185,7 @@ fn rendered(overlay: &str) -> (String, Vec<Value>) {
     rendered_from(&root().join("deploy/kubernetes").join(overlay))
 }
 
-fn rendered_from(folder: &Path) -> (String, Vec<Value>) {
+pub(super) fn rendered_from(folder: &Path) -> (String, Vec<Value>) {
     let python = installed("python/bin/python");
     let yaml = run(Command::new("kubectl").arg("kustomize").arg(folder), "");
     let text = run(Command::new(python).arg(root().join("tests/deploy/manifests.py")), &yaml);
@@ -188,7 +194,7 @@ fn rendered_from(folder: &Path) -> (String, Vec<Value>) {
     (text, documents)
 }
 
-fn one<'m>(manifests: &'m [Value], kind: &str) -> &'m Value {
+pub(super) fn one<'m>(manifests: &'m [Value], kind: &str) -> &'m Value {
     let mut found = manifests.iter().filter(|manifest| manifest["kind"] == json!(kind));
     found.next().unwrap_or_else(|| panic!("no {kind}"))
 }

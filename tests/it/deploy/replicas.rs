@@ -1,0 +1,109 @@
+//! Three replicas on Kubernetes: the component fits the schemas, on the base and on monitoring, and keeps replicas apart.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::kubernetes::{one, rendered_from};
+use super::tools::root;
+
+#[test]
+fn the_component_goes_on_the_base_and_on_monitoring() {
+    for (overlay, others) in [("base", 0), ("monitoring", 3)] {
+        let manifests = replicas_on(overlay);
+        let kinds: Vec<&str> = manifests.iter().filter_map(|manifest| manifest["kind"].as_str()).collect();
+        assert_eq!(kinds.len(), 7 + others, "{overlay}: {kinds:?}");
+        for kind in ["PersistentVolumeClaim", "HorizontalPodAutoscaler"] {
+            assert!(!kinds.contains(&kind), "a {kind} is of one replica");
+        }
+    }
+}
+
+#[test]
+fn an_update_and_a_lost_node_leave_replicas_that_serve() {
+    let manifests = replicas_on("base");
+    let deployment = &one(&manifests, "Deployment")["spec"];
+    assert_eq!(deployment["replicas"], json!(3));
+    assert_eq!(
+        deployment["strategy"],
+        json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}})
+    );
+    assert_eq!(one(&manifests, "PodDisruptionBudget")["spec"]["maxUnavailable"], json!(1));
+    let pod = &deployment["template"]["spec"];
+    let spread = &pod["topologySpreadConstraints"][0];
+    assert_eq!(spread["topologyKey"], json!("kubernetes.io/hostname"));
+    assert_eq!(spread["whenUnsatisfiable"], json!("DoNotSchedule"));
+    // The pod tolerates the lost node for 30 s, so only the taint without a toleration leaves it out.
+    assert_eq!(spread["nodeTaintsPolicy"], json!("Honor"));
+    assert_eq!(spread["labelSelector"]["matchLabels"], deployment["selector"]["matchLabels"]);
+    let tolerations = pod["tolerations"].as_array().expect("tolerations");
+    assert!(tolerations.iter().all(|one| one["effect"] == json!("NoExecute")), "{tolerations:?}");
+}
+
+#[test]
+fn a_database_that_is_away_ends_no_pod() {
+    let manifests = replicas_on("base");
+    let container = &one(&manifests, "Deployment")["spec"]["template"]["spec"]["containers"][0];
+    for probe in ["startupProbe", "livenessProbe"] {
+        assert_eq!(container[probe]["httpGet"]["path"], json!("/livez"), "{probe}");
+    }
+    assert_eq!(container["readinessProbe"]["httpGet"]["path"], json!("/readyz"));
+}
+
+#[test]
+fn a_pod_leaves_the_balancer_before_it_drains() {
+    let manifests = replicas_on("base");
+    let pod = &one(&manifests, "Deployment")["spec"]["template"]["spec"];
+    let before = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().expect("seconds");
+    let grace = pod["terminationGracePeriodSeconds"].as_u64().expect("seconds");
+    let alone = replicas_off();
+    let of_one =
+        one(&alone, "Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_u64();
+    assert!(before > 0 && grace - before >= of_one.expect("seconds"), "{before} s of {grace} s");
+}
+
+#[test]
+fn the_database_is_the_one_that_the_configuration_names() {
+    let manifests = replicas_on("base");
+    let text = one(&manifests, "ConfigMap")["data"]["dashgate.toml"].as_str().expect("a file");
+    let config: toml::Table = toml::from_str(text).expect("TOML");
+    let url = config["store"]["url"].as_str().expect("a URL");
+    assert!(url.ends_with("sslmode=verify-full"), "{url}");
+    let policies = manifests.iter().filter(|manifest| manifest["kind"] == json!("NetworkPolicy"));
+    let to_database = policies.flat_map(|policy| policy["spec"]["egress"].as_array().into_iter().flatten());
+    let to_database: Vec<&Value> =
+        to_database.filter(|rule| rule["ports"] == json!([{"port": 5432}])).collect();
+    let [rule] = to_database[..] else { panic!("one rule: {to_database:?}") };
+    let peer = &rule["to"][0];
+    let label = |selector: &str, key: &str| peer[selector]["matchLabels"][key].as_str().expect("a label");
+    let namespace = label("namespaceSelector", "kubernetes.io/metadata.name");
+    let name = label("podSelector", "app.kubernetes.io/name");
+    assert!(url.contains(&format!("@{name}.{namespace}/")), "{url} is not {name} in {namespace}");
+}
+
+#[test]
+fn names_are_asked_for_on_the_node_too() {
+    let policy = replicas_off();
+    let egress = &one(&policy, "NetworkPolicy")["spec"]["egress"];
+    let to_dns = egress.as_array().into_iter().flatten().find(|rule| rule["ports"][0]["port"] == json!(53));
+    let peers = to_dns.expect("a rule")["to"].as_array().expect("peers");
+    assert!(peers.contains(&json!({"ipBlock": {"cidr": "169.254.20.10/32"}})), "{peers:?}");
+}
+
+/// Manifests of the base alone.
+fn replicas_off() -> Vec<Value> {
+    rendered_from(&root().join("deploy/kubernetes/base")).1
+}
+
+/// Manifests of an overlay with the component, as a kustomization of an operator's own puts them together.
+fn replicas_on(overlay: &str) -> Vec<Value> {
+    let folder = TempDir::new().expect("a folder");
+    let here = folder.path().canonicalize().expect("a path");
+    // Kustomize takes no absolute paths.
+    let up = "../".repeat(here.components().count() - 1);
+    let ours = format!("{up}{}/deploy/kubernetes", root().strip_prefix("/").expect("absolute").display());
+    let text = format!("resources: [{ours}/{overlay}]\ncomponents: [{ours}/replicas]\n");
+    fs::write(here.join("kustomization.yaml"), text).expect("written");
+    rendered_from(&here).1
+}
