@@ -1,5 +1,6 @@
 //! Files in `deploy/` fit the configuration reader, Prometheus and Kubernetes.
 
+mod compose;
 mod kubernetes;
 mod prometheus;
 mod replicas;

@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# The contents of compose.yaml as processes of this machine, until the script is interrupted: PostgreSQL, two gateways and
+# HAProxy, with the same files.
+#
+#   DASHSCOPE_API_KEY=sk-... deploy/compose/processes.sh [DIR]
+#
+# DIR: secrets, data and logs; by default dashgate-replicas. In the PATH: dashgate (or DASHGATE=...), haproxy (or HAPROXY)
+# curl and initdb, which Debian keeps in /usr/lib/postgresql. DASHGATE_BALANCER_LISTEN: for clients, 127.0.0.1:8080 by default.
+# DASHGATE_FIRST_PORT: the first of five ports on 127.0.0.1, 18080 by default.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+directory=${1:-dashgate-replicas}
+first=${DASHGATE_FIRST_PORT:-18080}
+export DASHGATE_BALANCER_LISTEN=${DASHGATE_BALANCER_LISTEN:-127.0.0.1:8080}
+
+fail() {
+  echo "deploy/compose/processes.sh: $*" >&2
+  exit 1
+}
+[ "$(id -u)" -ne 0 ] || fail "PostgreSQL refuses to run as root; run this as another user"
+dashgate=$(command -v "${DASHGATE:-dashgate}") || fail "there is no dashgate in the PATH"
+haproxy=$(command -v "${HAPROXY:-haproxy}") || fail "please install haproxy"
+postgresql=$(dirname "$(command -v initdb || ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null | sort -V | tail -n 1)")
+[ -x "$postgresql/initdb" ] || fail "please install PostgreSQL"
+
+mkdir -p "$directory"
+directory=$(cd "$directory" && pwd)
+"$here/secrets.sh" "$directory/secrets"
+
+started=()
+stop() {
+  trap - EXIT INT TERM
+  # The balancer first, then the gateways, which drain, and the database last.
+  local at
+  for ((at = ${#started[@]} - 1; at >= 0; at--)); do
+    kill -"$([ "$at" -eq 0 ] && echo INT || echo TERM)" "${started[at]}" 2>/dev/null || true
+    wait "${started[at]}" 2>/dev/null || true
+  done
+}
+trap stop EXIT
+trap 'exit 0' INT TERM
+
+wait_for() { # NAME COMMAND...
+  local name=$1
+  shift
+  for _ in $(seq 300); do
+    "$@" >/dev/null 2>&1 && return
+    kill -0 "${started[-1]}" 2>/dev/null || break
+    sleep 0.1
+  done
+  tail -n 20 "$directory/$name.log" >&2
+  fail "$name did not start"
+}
+
+if [ ! -e "$directory/database/PG_VERSION" ]; then
+  "$postgresql/initdb" -D "$directory/database" --username=dashgate --pwfile="$directory/secrets/db.password" \
+    --auth=scram-sha-256 --encoding=UTF8 --locale=C --no-instructions >/dev/null
+fi
+port=$((first + 4))
+"$postgresql/postgres" -D "$directory/database" -p "$port" -c listen_addresses=127.0.0.1 \
+  -c unix_socket_directories= >"$directory/database.log" 2>&1 &
+started+=($!)
+PGPASSWORD=$(cat "$directory/secrets/db.password")
+export PGPASSWORD
+psql() { "$postgresql/psql" --no-psqlrc --quiet -h 127.0.0.1 -p "$port" -U dashgate -d "$@"; }
+wait_for database psql postgres -c "SELECT 1"
+psql dashgate -c "SELECT 1" >/dev/null 2>&1 || psql postgres -c "CREATE DATABASE dashgate"
+unset PGPASSWORD
+
+export DASHGATE_SECRETS=$directory/secrets
+export DASHGATE_BALANCER=127.0.0.1/32
+export DASHGATE_STORE_URL="postgres://dashgate@127.0.0.1:$port/dashgate?sslmode=disable"
+for number in 1 2; do
+  mkdir -p "$directory/gateway-$number"
+  listen=127.0.0.1:$((first + number - 1))
+  admin=$((first + number + 1))
+  DASHGATE_LISTEN=$listen DASHGATE_ADMIN_LISTEN=127.0.0.1:$admin \
+    DASHGATE_STORE_PATH="$directory/gateway-$number/dashgate.db" \
+    "$dashgate" serve -c "$here/gateway/dashgate.toml" >"$directory/gateway-$number.log" 2>&1 &
+  started+=($!)
+  wait_for "gateway-$number" curl -sf "http://127.0.0.1:$admin/readyz"
+  export "DASHGATE_$number=$listen" "DASHGATE_${number}_ADMIN_PORT=$admin"
+done
+"$haproxy" -db -f "$here/haproxy.cfg" >"$directory/balancer.log" 2>&1 &
+started+=($!)
+echo "http://$DASHGATE_BALANCER_LISTEN, with the key in $directory/secrets/acme.key"
+# The end of any of them is the end of all.
+wait -n
