@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use rusqlite::{Error, ErrorCode, ffi};
 
+use super::sql::fault::SqlFault;
+
 /// Why the file could not be read or written. The display names the file and the remedy; the cause alone does not name
 /// the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -222,20 +224,17 @@ impl From<Error> for StoreCause {
     }
 }
 
+impl From<SqlFault> for StoreCause {
+    fn from(fault: SqlFault) -> Self {
+        match fault {
+            SqlFault::Embedded(error) => StoreCause::from(error),
+            SqlFault::Batch(_) | SqlFault::Malformed => StoreCause::Failed(fault.to_string().into()),
+        }
+    }
+}
+
 impl From<io::Error> for StoreCause {
     fn from(error: io::Error) -> Self {
         StoreCause::from(&error)
     }
-}
-
-/// True if the change is at fault, and not the file or the disk.
-pub(super) fn is_fault_of_change(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code().is_some_and(|code| {
-        [
-            rusqlite::ErrorCode::ConstraintViolation,
-            rusqlite::ErrorCode::TypeMismatch,
-            rusqlite::ErrorCode::TooBig,
-        ]
-        .contains(&code)
-    })
 }

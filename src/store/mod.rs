@@ -3,39 +3,23 @@
 //! One thread alone waits for the disk. Other threads send it changes, and get the outcome when a change is durable.
 //! [`Mirror`]s hold the state in memory.
 
-mod adoption;
-mod apply;
 mod change;
-mod closed_days;
 mod commit;
-mod day_files;
+mod embedded;
+mod engine;
 mod entry;
-mod entry_batch;
-mod entry_rows;
-mod expiry;
 mod fault;
-mod file;
 mod group_commit;
 mod hold;
-mod holds;
-mod idempotency;
 mod keyed_submit;
-mod ledger;
-mod ledger_reader;
 mod lost_submit;
-mod operator_entry;
-mod probe;
 mod progress;
 mod record;
 mod replay;
-mod replication;
-mod rows;
-mod schema;
-mod settlement;
 mod shared_field;
+mod sql;
 mod state;
 mod steady_clock;
-mod sums;
 mod timestamp;
 mod withdrawal;
 mod writer;
@@ -52,25 +36,29 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use prometheus::Histogram;
-use rusqlite::Connection;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
 pub use self::change::{Change, Outcome};
+use self::embedded::engine::EmbeddedEngine;
+use self::embedded::file::{self, LockedFile};
+pub use self::embedded::probe::{ProbedStore, probe};
+pub use self::embedded::replication::Follower;
+use self::engine::Engine;
 pub use self::entry::{Entry, EntryFlags, EntrySource, LOST, REPRICED, Remark, WantedSource};
 pub use self::fault::{CommitFault, StoreCause, StoreFault, WHAT_IS_REFUSED};
-use self::file::LockedFile;
 pub use self::hold::{Exhausted, Hold, MoneyLimits, Standing, hold_id};
-pub use self::holds::OpenHold;
 pub use self::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
-use self::ledger::LedgerWriter;
 pub use self::lost_submit::{Adoption, LostSubmit, SentRequest};
-pub use self::operator_entry::{CorrectedEntry, LedgerPlace, OperatorKind};
-pub use self::probe::{ProbedStore, probe};
 pub use self::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};
 pub use self::replay::Mirror;
-pub use self::replication::Follower;
 pub use self::shared_field::SharedField;
+use self::sql::database::Database;
+use self::sql::fault::Result as SqlResult;
+pub use self::sql::holds::OpenHold;
+use self::sql::ledger::LedgerWriter;
+pub use self::sql::operator_entry::{CorrectedEntry, LedgerPlace, OperatorKind};
+use self::sql::{adoption, holds, idempotency, rows, sums};
 use self::state::StoreState;
 use self::writer::{QueuedChange, StoreWriter};
 use crate::dashscope::task::Status;
@@ -156,35 +144,27 @@ impl Store {
         file.and_then(|file| Self::run(file, bounds)).map_err(|cause| StoreFault { path: path.into(), cause })
     }
 
-    fn run(mut file: LockedFile, bounds: StoreBounds) -> Result<Self, StoreCause> {
-        let opened = file.open_at_start()?;
+    fn run(file: LockedFile, bounds: StoreBounds) -> Result<Self, StoreCause> {
         let is_shared = file.is_shared();
-        if let Some(connection) = opened.connection.as_ref().filter(|_| !is_shared) {
-            idempotency::lose_all(connection, SystemTime::now())?;
-            holds::lose_all(connection, SystemTime::now())?;
-            for tenant in sums::recover(connection)? {
-                let path = file.path.display();
-                tracing::error!(
-                    tenant = &*tenant,
-                    "{path}: the sums of this tenant's money were not those of their rows, and are set right"
-                );
-            }
-        }
         let state = Arc::new(StoreState::new(Arc::clone(&file.path), Some(file.lock()?)));
-        if opened.is_full {
+        let engine = EmbeddedEngine::open(file, Arc::clone(&state.opening))?;
+        let mut has_money = false;
+        if let Some(database) = engine.database() {
+            if !is_shared {
+                recover(database, &state.path)?;
+            }
+            let today = LedgerWriter::new(bounds.zone).today(database, state.now())?;
+            let tenants = sums::tenants(database)?;
+            has_money = !tenants.is_empty();
+            state.set_standings(sums::standings(database, today, tenants)?);
+        }
+        if !engine.has_reserve() {
             let fault = state.because(StoreCause::Full);
             tracing::error!("{fault}; {WHAT_IS_REFUSED}");
             state.set_fault(fault.cause);
         }
-        let mut has_money = false;
-        if let Some(connection) = &opened.connection {
-            let today = LedgerWriter::new(bounds.zone).today(connection, state.now())?;
-            let tenants = sums::tenants(connection)?;
-            has_money = !tenants.is_empty();
-            state.set_standings(sums::standings(connection, today, tenants)?);
-        }
         let (queue, changes) = mpsc::channel(bounds.most_waiting);
-        let writer = StoreWriter::new(Arc::clone(&state), file, opened, changes, bounds);
+        let writer = StoreWriter::new(Arc::clone(&state), Engine::Embedded(engine), changes, bounds);
         let runtime = Builder::new_current_thread().enable_time().build()?;
         let (alive, ended) = std::sync::mpsc::channel();
         let work = move || {
@@ -217,7 +197,7 @@ impl Store {
     /// Why the file can't be read.
     pub fn tasks(&self, each: impl FnMut(TaskRecord)) -> Result<(), StoreFault> {
         let each = progress::logged(&self.state.path, "tasks", each);
-        self.read(|connection| rows::tasks(connection, each))
+        self.read(|database| rows::tasks(database, each))
     }
 
     /// Reads every upload directory, oldest first. Blocks.
@@ -225,7 +205,7 @@ impl Store {
     /// # Errors
     /// Why the file can't be read.
     pub fn uploads(&self, each: impl FnMut(UploadRecord)) -> Result<(), StoreFault> {
-        self.read(|connection| rows::uploads(connection, each))
+        self.read(|database| rows::uploads(database, each))
     }
 
     /// Reads every secret of every key, also of keys that were revoked or have expired. Blocks.
@@ -234,7 +214,7 @@ impl Store {
     /// Why the file can't be read.
     pub fn keys(&self, each: impl FnMut(KeyRecord)) -> Result<(), StoreFault> {
         let each = progress::logged(&self.state.path, "keys", each);
-        self.read(|connection| rows::keys(connection, each))
+        self.read(|database| rows::keys(database, each))
     }
 
     /// Reads the holds of submits that have no task yet. Blocks.
@@ -242,7 +222,7 @@ impl Store {
     /// # Errors
     /// Why the file can't be read.
     pub fn open_holds(&self) -> Result<Vec<OpenHold>, StoreFault> {
-        self.read(|connection| holds::open_holds(connection, SystemTime::now()))
+        self.read(|database| holds::open_holds(database, SystemTime::now()))
     }
 
     /// The money of a tenant as of the last commit that changed it. Cheap.
@@ -275,17 +255,20 @@ impl Store {
     /// # Errors
     /// Why the file can't be read.
     pub fn lost_submits(&self, each: impl FnMut(LostSubmit)) -> Result<(), StoreFault> {
-        self.read(|connection| adoption::lost_submits(connection, SystemTime::now(), each))
+        self.read(|database| adoption::lost_submits(database, SystemTime::now(), each))
     }
 
-    fn read<T, E>(&self, read: impl FnOnce(&Connection) -> Result<T, E>) -> Result<T, StoreFault>
+    /// Reads from one state of the store.
+    fn read<T, E>(&self, read: impl FnOnce(Database<'_>) -> Result<T, E>) -> Result<T, StoreFault>
     where
         StoreCause: From<E>,
     {
         // While the disk is full, a reader may need the file alone, and would keep the writer from opening it.
         let _turn = self.state.fault().map(|_| self.state.opening.lock());
-        let done = file::open_to_read(&self.state.path)
-            .and_then(|connection| read(&connection).map_err(StoreCause::from));
+        let done = file::open_to_read(&self.state.path).and_then(|connection| {
+            let transaction = connection.unchecked_transaction()?;
+            read(Database::Embedded(&transaction)).map_err(StoreCause::from)
+        });
         done.map_err(|cause| self.state.because(cause))
     }
 
@@ -411,12 +394,28 @@ impl Store {
     }
 }
 
+/// Sets right what a process that was killed has left: submits that nobody waits for, and sums.
+fn recover(database: Database<'_>, path: &Path) -> SqlResult<()> {
+    idempotency::lose_all(database, SystemTime::now())?;
+    holds::lose_all(database, SystemTime::now())?;
+    for tenant in sums::recover(database)? {
+        let path = path.display();
+        tracing::error!(
+            tenant = &*tenant,
+            "{path}: the sums of this tenant's money were not those of their rows, and are set right"
+        );
+    }
+    Ok(())
+}
+
 /// Compares what the sums of this month say with its entries, on a thread of its own, as a ledger may be large.
 fn compare_sums(path: Arc<Path>, zone: Zone) -> io::Result<()> {
     let compare = move || {
         let first = Period::Month.days(zone.day(SystemTime::now())).start;
-        let differing = file::open_to_read(&path)
-            .and_then(|connection| sums::differing_days(&connection, &path, zone, first));
+        let differing = file::open_to_read(&path).and_then(|connection| {
+            let transaction = connection.unchecked_transaction()?;
+            sums::differing_days(Database::Embedded(&transaction), zone, first)
+        });
         for (tenant, day) in differing.unwrap_or_default() {
             tracing::error!(
                 tenant = &*tenant,
@@ -436,6 +435,8 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::Connection;
+
     use super::*;
 
     #[test]

@@ -14,13 +14,13 @@ use prometheus::Histogram;
 use tokio_util::sync::CancellationToken;
 
 use super::Change;
-use super::closed_days::{DayMoverHandle, MovedDays};
+use super::embedded::closed_days::{DayMoverHandle, MovedDays};
+use super::embedded::replication::ReplicationLink;
 use super::fault::{StoreCause, StoreFault};
 use super::group_commit::BatchGate;
 use super::hold::Standing;
 use super::record::MOST_ID_BYTES;
 use super::replay::Mirrors;
-use super::replication::ReplicationLink;
 use super::steady_clock::SteadyClock;
 use crate::dashscope::task::Status;
 
@@ -59,7 +59,7 @@ pub(super) struct StoreState {
     /// Link to the other process of a hand-over, which has the file open too.
     pub(super) link: ReplicationLink,
     /// Held while the file is opened, or is read while it can't be written.
-    pub(super) opening: Mutex<()>,
+    pub(super) opening: Arc<Mutex<()>>,
     /// Lock that keeps other gateways out, until the store is closed.
     pub(super) lock: Mutex<Option<File>>,
     pub(super) mirrors: Mirrors,
@@ -90,7 +90,7 @@ impl StoreState {
             commit_seconds: OnceLock::new(),
             gate: BatchGate::default(),
             link: ReplicationLink::default(),
-            opening: Mutex::default(),
+            opening: Arc::default(),
             lock: Mutex::new(lock),
             mirrors: Mirrors::default(),
             moved: Arc::default(),

@@ -5,21 +5,22 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, TransactionBehavior};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::apply::apply;
-use super::expiry;
-use super::expiry::ExpiredRows;
-use super::fault::{StoreCause, StoreFault, is_fault_of_change};
-use super::file::{self, LockedFile, OpenedFile};
+use super::engine::Engine;
+use super::fault::{StoreCause, StoreFault};
 use super::group_commit::RecentBatches;
-use super::ledger::LedgerWriter;
+use super::sql::apply::apply;
+use super::sql::database::Database;
+use super::sql::expiry::{self, ExpiredRows};
+use super::sql::fault::Result as SqlResult;
+use super::sql::ledger::LedgerWriter;
+use super::sql::{rows, sums};
 use super::state::{LearntStatuses, StoreState};
 use super::withdrawal::{KeyUndo, Withdrawable};
-use super::{Change, Outcome, StoreBounds, WHAT_IS_REFUSED, rows, schema, sums};
+use super::{Change, Outcome, StoreBounds, WHAT_IS_REFUSED};
 
 /// Answer to the caller of a change.
 pub(super) type Answer = Result<Outcome, StoreFault>;
@@ -51,9 +52,7 @@ impl QueuedChange {
 #[derive(Debug)]
 pub(super) struct StoreWriter {
     state: Arc<StoreState>,
-    file: LockedFile,
-    /// `None` while the file could not be opened again.
-    connection: Option<Connection>,
+    engine: Engine,
     queue: mpsc::Receiver<QueuedChange>,
     most_per_commit: usize,
     entries_kept: Duration,
@@ -69,28 +68,24 @@ pub(super) struct StoreWriter {
     tidied: i64,
     retry_at: Option<Instant>,
     tick_at: Instant,
-    /// False after a full disk, until the reserve file has its space again.
-    has_reserve: bool,
-    truncate_at: Instant,
-    /// Approximate number of pages written since the log was last copied into the file.
-    since_checkpoint: usize,
+    /// Rows that commits have made and changed since the engine was told.
+    new_rows: usize,
+    changed_rows: usize,
 }
 
 impl StoreWriter {
     pub(super) fn new(
         state: Arc<StoreState>,
-        file: LockedFile,
-        opened: OpenedFile,
+        engine: Engine,
         queue: mpsc::Receiver<QueuedChange>,
         bounds: StoreBounds,
     ) -> Self {
         let now = Instant::now();
-        let OpenedFile { connection, is_full } = opened;
+        let is_full = !engine.has_reserve();
         let most_per_commit = bounds.most_per_commit.max(1);
         Self {
             state,
-            file,
-            connection,
+            engine,
             queue,
             most_per_commit,
             entries_kept: bounds.entries_kept,
@@ -102,9 +97,8 @@ impl StoreWriter {
             tidied: i64::MIN,
             retry_at: is_full.then(|| now + RETRY),
             tick_at: now + TICK,
-            has_reserve: !is_full,
-            truncate_at: now + TRUNCATE,
-            since_checkpoint: 0,
+            new_rows: 0,
+            changed_rows: 0,
         }
     }
 
@@ -127,8 +121,6 @@ impl StoreWriter {
         for queued in self.waiting.drain(..) {
             let _ = queued.reply.send(Err(self.state.because(StoreCause::Closed)));
         }
-        // Closing copies the log into the file.
-        drop(self.connection.take());
     }
 
     /// Logs what the file will not have.
@@ -223,16 +215,15 @@ impl StoreWriter {
         let done = if self.has_work() || self.retry_at.is_some() {
             self.commit()
         } else if due {
-            self.file.has_shrunk().and_then(|shrunk| if shrunk { self.commit() } else { Ok(()) })
+            self.engine.must_reopen().and_then(|must| if must { self.commit() } else { Ok(()) })
         } else {
             return;
         };
         match done {
             Ok(()) => self.succeeded(due),
-            Err(StoreCause::Full) if self.file.release() => {
+            Err(StoreCause::Full) if self.engine.release_reserve() => {
                 // The store is unwritable from here on, so no more submits are sent. The reserve's space takes the
                 // claims of submits that were sent already.
-                self.has_reserve = false;
                 self.failed(StoreCause::Full);
                 match self.commit() {
                     Ok(()) => self.retry_at = None,
@@ -245,7 +236,8 @@ impl StoreWriter {
             self.tick_at = Instant::now() + TICK;
         }
         if self.retry_at.is_none() {
-            self.checkpoint();
+            let new = std::mem::take(&mut self.new_rows);
+            self.engine.tidy(new, std::mem::take(&mut self.changed_rows));
         }
     }
 
@@ -262,60 +254,40 @@ impl StoreWriter {
     }
 
     fn write_all(&mut self) -> Result<(), StoreCause> {
-        let is_open = self.reopen()?;
-        let Some(connection) = &mut self.connection else { return Err(StoreCause::Closed) };
         let target = self.state.tidy_at();
         let ids: Vec<Arc<str>> = self.learnt.keys().take(MOST_RIDERS).cloned().collect();
         let began = Instant::now();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for undo in &self.undos {
-            rows::undo_key_change(&transaction, &undo.secret, &undo.retirements)?;
-        }
-        self.ledger.begin();
-        self.ledger.lost_costs_hold = self.state.lost_costs_hold();
-        let mut outcomes = Vec::with_capacity(self.waiting.len());
-        for queued in &mut self.waiting {
-            let QueuedChange { change, withdrawable, .. } = queued;
-            match apply(&transaction, &mut self.ledger, change, withdrawable.as_deref_mut()) {
-                Ok(outcome) => outcomes.push(Ok(outcome)),
-                // A change that the tables refuse must not keep the others waiting.
-                Err(error) if is_fault_of_change(&error) => outcomes.push(Err(StoreCause::from(&error))),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        for id in &ids {
-            if let Some((claimed_at, status)) = self.learnt.get(id) {
-                rows::update_status(&transaction, id, *claimed_at, *status)?;
-            }
-        }
-        let mut deleted = ExpiredRows::default();
-        if self.tidied != target {
-            deleted = expiry::delete_expired(
-                &transaction,
-                &mut self.ledger,
-                &self.state.moved,
-                target,
-                self.entries_kept,
-                MOST_RIDERS,
-            )?;
-        }
-        self.ledger.write_batch(&transaction)?;
-        self.ledger.write_sums(&transaction)?;
         let outdated = self.state.outdated();
-        let changed = [self.ledger.take_changed(), outdated.clone()].concat();
-        let today = self.ledger.today(&transaction, self.state.now())?;
-        let standings = sums::standings(&transaction, today, changed)?;
-        if !is_open || self.retry_at.is_some() {
-            schema::touch(&transaction)?;
-        }
-        transaction.commit()?;
+        let Self { engine, state, ledger, waiting, undos, learnt, .. } = self;
+        let (is_tidied, kept) = (self.tidied == target, self.entries_kept);
+        let (outcomes, deleted, standings) = engine.transact(self.retry_at.is_some(), |database| {
+            for undo in &*undos {
+                rows::undo_key_change(database, &undo.secret, &undo.retirements)?;
+            }
+            ledger.begin();
+            ledger.lost_costs_hold = state.lost_costs_hold();
+            let outcomes = apply_all(database, ledger, waiting)?;
+            for id in &ids {
+                if let Some((claimed_at, status)) = learnt.get(id) {
+                    rows::update_status(database, id, *claimed_at, *status)?;
+                }
+            }
+            let mut deleted = ExpiredRows::default();
+            if !is_tidied {
+                deleted = expiry::delete_expired(database, ledger, &state.moved, target, kept, MOST_RIDERS)?;
+            }
+            ledger.write_batch(database)?;
+            ledger.write_sums(database)?;
+            let changed = [ledger.take_changed(), outdated.clone()].concat();
+            let today = ledger.today(database, state.now())?;
+            Ok((outcomes, deleted, sums::standings(database, today, changed)?))
+        })?;
         self.state.set_standings(standings);
         self.state.forget_outdated(&outdated);
         self.state.count_commit(began.elapsed());
         self.batches.note(self.waiting.len());
-        // New rows share pages; older rows are on a page each.
-        let rows = self.waiting.len() / ROWS_OF_A_PAGE + ids.len() + deleted.rows;
-        self.since_checkpoint += PAGES_OF_A_COMMIT + rows;
+        self.new_rows += self.waiting.len();
+        self.changed_rows += ids.len() + deleted.rows;
         if self.tidied != target && deleted.rows < MOST_RIDERS {
             self.tidied = target;
         }
@@ -331,19 +303,6 @@ impl StoreWriter {
         }
         self.answer(outcomes);
         Ok(())
-    }
-
-    /// Opens the file again where it has shrunk, or could not be opened; true if it was open.
-    fn reopen(&mut self) -> Result<bool, StoreCause> {
-        if self.file.has_shrunk()? {
-            self.connection = None;
-        }
-        let is_open = self.connection.is_some();
-        if !is_open {
-            let _turn = self.state.opening.lock();
-            self.connection = Some(self.file.open()?);
-        }
-        Ok(is_open)
     }
 
     /// Answers the callers after a commit. A change whose caller has given up is undone by the next commit.
@@ -375,22 +334,17 @@ impl StoreWriter {
                 "{path}: there was no room for {lost} changes, most of them entries of calls: they are lost"
             );
         }
-        if !self.has_reserve && due {
-            match self.file.reserve() {
-                Ok(()) => self.has_reserve = true,
-                Err(cause) => self.state.set_fault(cause),
-            }
+        if due && let Err(cause) = self.engine.reserve() {
+            self.state.set_fault(cause);
         }
-        if self.has_reserve && self.state.fault().is_some() {
+        if self.engine.has_reserve() && self.state.fault().is_some() {
             self.state.clear_fault();
             tracing::info!("{} can be written again", self.state.path.display());
         }
     }
 
     fn failed(&mut self, cause: StoreCause) {
-        if !cause.keeps_connection() {
-            self.connection = None;
-        }
+        self.engine.failed(&cause);
         let pause = if cause.is_of_contents() { RETRY_CONTENTS } else { RETRY };
         self.retry_at = Some(Instant::now() + pause);
         let fault = self.state.because(cause);
@@ -399,47 +353,24 @@ impl StoreWriter {
         }
         self.state.set_fault(fault.cause);
     }
+}
 
-    /// Copies the log into the file, and once a minute gives the log's space back to the disk.
-    fn checkpoint(&mut self) {
-        let Some(connection) = &self.connection else { return };
-        let truncate = Instant::now() >= self.truncate_at;
-        if !truncate && self.since_checkpoint < CHECKPOINT_PAGES {
-            return;
-        }
-        let path = &self.state.path;
-        let run = |mode: &str| {
-            let statement = format!("PRAGMA wal_checkpoint({mode})");
-            connection.query_row(&statement, [], |row| row.get::<_, bool>(0))
-        };
-        let ran = if truncate {
-            self.truncate_at = Instant::now() + TRUNCATE;
-            // Claims wait during the checkpoint, so its wait for a reader's open transaction is shorter than usual.
-            let ran = connection.busy_timeout(BUSY_CHECKPOINT).and_then(|()| run("TRUNCATE"));
-            if let Err(error) = connection.busy_timeout(file::BUSY) {
-                tracing::warn!("{}: {error}", path.display());
-            }
-            ran
-        } else {
-            run("PASSIVE")
-        };
-        self.since_checkpoint = 0;
-        match ran {
-            Ok(false) => {}
-            Ok(true) => {
-                let bytes = file::wal_bytes(path);
-                if truncate && bytes > MOST_WAL_BYTES {
-                    tracing::warn!(
-                        "{}-wal has grown to {bytes} bytes: a program that reads the database keeps a transaction \
-                         open; `fuser FILE` names it",
-                        path.display()
-                    );
-                }
-            }
-            // Nothing is lost: the changes stay in the log.
-            Err(error) => tracing::warn!("{}", self.state.because(error.into())),
+/// Applies changes in their order, each with its outcome.
+fn apply_all(
+    database: Database<'_>,
+    ledger: &mut LedgerWriter,
+    waiting: &mut [QueuedChange],
+) -> SqlResult<Vec<Result<Outcome, StoreCause>>> {
+    let mut outcomes = Vec::with_capacity(waiting.len());
+    for QueuedChange { change, withdrawable, .. } in waiting {
+        match apply(database, ledger, change, withdrawable.as_deref_mut()) {
+            Ok(outcome) => outcomes.push(Ok(outcome)),
+            // A change that the tables refuse must not keep the others waiting.
+            Err(fault) if fault.is_of_change() => outcomes.push(Err(fault.into())),
+            Err(fault) => return Err(fault),
         }
     }
+    Ok(outcomes)
 }
 
 /// Statuses, and expired rows, that a commit has beside its changes.
@@ -452,16 +383,6 @@ const TICK: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(1);
 /// Pause after a failure whose next try has to read all the file.
 const RETRY_CONTENTS: Duration = Duration::from_secs(30);
-/// SQLite's own threshold of an automatic checkpoint: 4 MiB of the log.
-const CHECKPOINT_PAGES: usize = 1_000;
-/// New task rows for each written page: a page of 4 KiB has some twenty, and their index takes as much.
-const ROWS_OF_A_PAGE: usize = 16;
-/// Pages that every commit writes: the last page of the tasks and of their index.
-const PAGES_OF_A_COMMIT: usize = 2;
-const TRUNCATE: Duration = Duration::from_secs(60);
-const BUSY_CHECKPOINT: Duration = Duration::from_millis(50);
-/// Size that no load reaches unless a reader keeps a transaction open.
-const MOST_WAL_BYTES: u64 = 256 * 1024 * 1024;
 
 #[cfg(test)]
 #[path = "writer_tests.rs"]

@@ -1,24 +1,30 @@
 //! The writer alone: batches, and changes whose callers give up.
 
+use std::path::Path;
 use std::time::SystemTime;
 
+use rusqlite::Connection;
+
 use super::super::KeyRecord;
+use super::super::embedded::engine::EmbeddedEngine;
+use super::super::embedded::file::{self, LockedFile};
 use super::super::withdrawal::{ChangeStage, GivenUp};
 use super::*;
+
+fn engine(path: &Path) -> Engine {
+    let file = LockedFile::acquire(path).unwrap();
+    Engine::Embedded(EmbeddedEngine::open(file, Arc::default()).unwrap())
+}
 
 /// The number of changes in the next commit, where one change is queued and two more come a moment later.
 async fn gathered(last_commit: usize) -> usize {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.db");
-    let mut file = LockedFile::acquire(&path).unwrap();
-    let connection = file.open().unwrap();
-    let state = Arc::new(StoreState::new(Arc::clone(&file.path), None));
+    let state = Arc::new(StoreState::new(path.as_path().into(), None));
     let (queue, changes) = mpsc::channel(8);
-    let opened = OpenedFile { connection: Some(connection), is_full: false };
     let mut writer = StoreWriter::new(
         state,
-        file,
-        opened,
+        engine(&path),
         changes,
         StoreBounds { most_per_commit: 8, ..StoreBounds::default() },
     );
@@ -52,9 +58,10 @@ fn key(secret: u8, retires_at: Option<u64>) -> KeyRecord {
     }
 }
 
-fn keys(path: &std::path::Path) -> Vec<KeyRecord> {
+fn keys(path: &Path) -> Vec<KeyRecord> {
     let mut keys = Vec::new();
-    rows::keys(&file::open_to_read(path).unwrap(), |key| keys.push(key)).unwrap();
+    let connection = file::open_to_read(path).unwrap();
+    rows::keys(Database::Embedded(&connection), |key| keys.push(key)).unwrap();
     keys
 }
 
@@ -63,20 +70,19 @@ fn keys(path: &std::path::Path) -> Vec<KeyRecord> {
 #[test]
 fn a_rotation_and_a_key_that_were_given_up_during_their_commit_are_undone() {
     let directory = tempfile::tempdir().unwrap();
-    let mut file = LockedFile::acquire(&directory.path().join("store.db")).unwrap();
-    let connection = file.open().unwrap();
-    let path = Arc::clone(&file.path);
+    let path = directory.path().join("store.db");
+    let engine = engine(&path);
+    let connection = Connection::open(&path).unwrap();
     for key in [key(1, Some(100)), key(2, None)] {
-        rows::insert_key(&connection, &KeyRecord { id: "other".into(), ..key.clone() }).unwrap();
+        rows::insert_key(Database::Embedded(&connection), &KeyRecord { id: "other".into(), ..key.clone() })
+            .unwrap();
         connection.execute("UPDATE keys SET id = 'prod'", []).unwrap();
     }
-    let state = Arc::new(StoreState::new(Arc::clone(&path), None));
+    let state = Arc::new(StoreState::new(path.as_path().into(), None));
     let (queue, changes) = mpsc::channel(8);
-    let opened = OpenedFile { connection: Some(connection), is_full: false };
     let mut writer = StoreWriter::new(
         state,
-        file,
-        opened,
+        engine,
         changes,
         StoreBounds { most_per_commit: 8, ..StoreBounds::default() },
     );
@@ -115,10 +121,8 @@ fn a_rotation_and_a_key_that_were_given_up_during_their_commit_are_undone() {
 #[test]
 fn all_that_waits_is_written_at_the_end_after_a_fault() {
     let directory = tempfile::tempdir().unwrap();
-    let mut file = LockedFile::acquire(&directory.path().join("store.db")).unwrap();
-    let connection = file.open().unwrap();
-    let path = Arc::clone(&file.path);
-    let state = Arc::new(StoreState::new(Arc::clone(&path), None));
+    let path = directory.path().join("store.db");
+    let state = Arc::new(StoreState::new(path.as_path().into(), None));
     state.closing.cancel();
     let (queue, changes) = mpsc::channel(8);
     for number in 0..5 {
@@ -127,14 +131,13 @@ fn all_that_waits_is_written_at_the_end_after_a_fault() {
             .try_send(QueuedChange { change, reply: oneshot::channel().0, withdrawable: None, _kept: None })
             .unwrap();
     }
-    let opened = OpenedFile { connection: Some(connection), is_full: true };
-    let writer = StoreWriter::new(
+    let mut writer = StoreWriter::new(
         state,
-        file,
-        opened,
+        engine(&path),
         changes,
         StoreBounds { most_per_commit: 2, ..StoreBounds::default() },
     );
+    writer.retry_at = Some(Instant::now() + RETRY);
     writer.run(&tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap());
     assert_eq!(keys(&path).len(), 5);
 }

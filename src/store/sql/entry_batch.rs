@@ -4,23 +4,20 @@
 //! flags, and how its id stands), the time since the entry before it, the id, the numbers of its names, the time since its
 //! submit, its units, its amount, and the upstream's `usage`. Numbers are in LEB128, those that may be negative in zigzag.
 
-use std::error::Error;
-use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use rusqlite::Result;
-use rusqlite::types::Type;
+use super::fault::{BatchFault, Result};
 use uuid::Uuid;
 
-use super::entry::{Entry, EntryFlags, EntrySource, Remark};
-use super::timestamp::{milliseconds, time};
 use crate::dashscope::usage::{Unit, Units};
+use crate::store::entry::{Entry, EntryFlags, EntrySource, Remark};
+use crate::store::timestamp::{milliseconds, time};
 use crate::usage::{Amount, Charge};
 
 /// The batch that a commit is making. Its memory is kept from commit to commit.
 #[derive(Debug, Default)]
-pub(super) struct EntryBatch {
+pub(in crate::store) struct EntryBatch {
     data: Vec<u8>,
     first_at: i64,
     last_at: i64,
@@ -28,11 +25,11 @@ pub(super) struct EntryBatch {
 }
 
 /// Numbers of an entry's names, in the order of [`names`]; 0 stands for an empty name.
-pub(super) type NameIds = [i64; NAMES];
+pub(in crate::store) type NameIds = [i64; NAMES];
 
 impl EntryBatch {
     /// Adds the entry of a use, which was settled at `at` and not before the one added last.
-    pub(super) fn push(&mut self, entry: &Entry, at: i64, names: &NameIds) {
+    pub(in crate::store) fn push(&mut self, entry: &Entry, at: i64, names: &NameIds) {
         if self.entries == 0 {
             self.data.clear();
             self.data.push(VERSION);
@@ -76,15 +73,15 @@ impl EntryBatch {
     }
 
     /// The times of the first and the last entry, in milliseconds, and the bytes; `None` for an empty batch.
-    pub(super) fn contents(&self) -> Option<(i64, i64, &[u8])> {
+    pub(in crate::store) fn contents(&self) -> Option<(i64, i64, &[u8])> {
         (self.entries > 0).then_some((self.first_at, self.last_at, &*self.data))
     }
 
-    pub(super) fn entries(&self) -> usize {
+    pub(in crate::store) fn entries(&self) -> usize {
         self.entries
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(in crate::store) fn clear(&mut self) {
         self.entries = 0;
         if self.data.capacity() > KEPT_BYTES {
             self.data = Vec::new();
@@ -93,7 +90,7 @@ impl EntryBatch {
 }
 
 /// The names of a use that many entries share.
-pub(super) fn names(entry: &Entry) -> [&str; NAMES] {
+pub(in crate::store) fn names(entry: &Entry) -> [&str; NAMES] {
     [
         &entry.tenant,
         &entry.key_id,
@@ -113,7 +110,7 @@ pub(super) fn names(entry: &Entry) -> [&str; NAMES] {
 ///
 /// # Errors
 /// The fault of the batch or of the names.
-pub(super) fn decode(
+pub(in crate::store) fn decode(
     data: &[u8],
     tenant: Option<i64>,
     mut name: impl FnMut(i64) -> Result<Arc<str>>,
@@ -136,7 +133,7 @@ pub(super) fn decode(
 ///
 /// # Errors
 /// The fault of the batch.
-pub(super) fn name_ids(data: &[u8], mut each: impl FnMut(i64)) -> Result<()> {
+pub(in crate::store) fn name_ids(data: &[u8], mut each: impl FnMut(i64)) -> Result<()> {
     let mut bytes = reader(data)?;
     let mut at = bytes.signed()?;
     while !bytes.0.is_empty() {
@@ -196,7 +193,7 @@ impl EncodedEntry<'_> {
 }
 
 /// Bytes that stand in each batch with an id that begins so.
-pub(super) fn needle(id: &str) -> Vec<u8> {
+pub(in crate::store) fn needle(id: &str) -> Vec<u8> {
     packed(id).map_or_else(|| id.into(), |(uuid, _)| uuid.as_bytes().to_vec())
 }
 
@@ -236,7 +233,7 @@ struct BatchBytes<'b>(&'b [u8]);
 fn reader(data: &[u8]) -> Result<BatchBytes<'_>> {
     match data.split_first() {
         Some((&VERSION, rest)) => Ok(BatchBytes(rest)),
-        Some((&found, _)) if found > VERSION => Err(BatchFault::Newer { found }.into()),
+        Some((&found, _)) if found > VERSION => Err(BatchFault::Newer { found, known: VERSION }.into()),
         Some(_) | None => Err(BatchFault::Damaged.into()),
     }
 }
@@ -314,34 +311,6 @@ impl<'b> BatchBytes<'b> {
     }
 }
 
-/// Why a batch can't be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum BatchFault {
-    Newer { found: u8 },
-    Damaged,
-}
-
-impl fmt::Display for BatchFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Newer { found } => write!(
-                f,
-                "its entries are in form {found}, which a newer dashgate wrote, and this program is older and knows \
-                 form {VERSION}"
-            ),
-            Self::Damaged => f.write_str("a batch of its entries is damaged"),
-        }
-    }
-}
-
-impl Error for BatchFault {}
-
-impl From<BatchFault> for rusqlite::Error {
-    fn from(fault: BatchFault) -> Self {
-        Self::FromSqlConversionFailure(0, Type::Blob, Box::new(fault))
-    }
-}
-
 /// The number of a unit in batches: its place in [`UNITS`].
 const fn code(unit: Unit) -> u8 {
     match unit {
@@ -385,8 +354,8 @@ const UNITS: [Unit; 16] = [
 ];
 const VERSION: u8 = 1;
 /// Number of the first batch. Lesser numbers are those of rows of uses, from before there were batches.
-pub(super) const FIRST_BATCH: i64 = 1 << 32;
-pub(super) const NAMES: usize = 10;
+pub(in crate::store) const FIRST_BATCH: i64 = 1 << 32;
+pub(in crate::store) const NAMES: usize = 10;
 const KIND: u8 = 0b11;
 /// The id begins with 16 bytes of a UUID.
 const PACKED: u8 = 1 << 2;

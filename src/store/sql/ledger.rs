@@ -4,20 +4,21 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rusqlite::{Connection, OptionalExtension, Result, params};
-
-use super::entry::{CREDIT, Entry, EntrySource};
+use super::database::{Database, values};
 use super::entry_batch::{self, EntryBatch, FIRST_BATCH, NAMES, NameIds};
+use super::entry_rows;
+use super::fault::Result;
 use super::sums;
-use super::timestamp::{milliseconds, time};
+use crate::store::entry::{CREDIT, Entry, EntrySource};
+use crate::store::timestamp::{milliseconds, time};
 use crate::usage::{Amount, Charge, Zone};
 
 /// What the writer knows of the ledger.
 #[derive(Debug)]
-pub(super) struct LedgerWriter {
+pub(in crate::store) struct LedgerWriter {
     zone: Zone,
     /// A lost task costs what was held for it.
-    pub(super) lost_costs_hold: bool,
+    pub(in crate::store) lost_costs_hold: bool,
     /// Ids of names that many entries share.
     ids: HashMap<Box<str>, i64, foldhash::fast::RandomState>,
     /// Time of the last entry, in milliseconds, once it was read in this transaction.
@@ -44,7 +45,7 @@ struct AddedSums {
 }
 
 impl LedgerWriter {
-    pub(super) fn new(zone: Zone) -> Self {
+    pub(in crate::store) fn new(zone: Zone) -> Self {
         Self {
             zone,
             lost_costs_hold: false,
@@ -59,12 +60,12 @@ impl LedgerWriter {
     }
 
     /// Where the ledger's days begin.
-    pub(super) const fn zone(&self) -> Zone {
+    pub(in crate::store) const fn zone(&self) -> Zone {
         self.zone
     }
 
     /// Begins a transaction: another process may have added entries since the last one.
-    pub(super) fn begin(&mut self) {
+    pub(in crate::store) fn begin(&mut self) {
         self.last = None;
         self.number = None;
         self.batch.clear();
@@ -73,22 +74,22 @@ impl LedgerWriter {
     }
 
     /// Adds to what is held for a tenant.
-    pub(super) fn add_held(&mut self, tenant: &Arc<str>, amount: Amount) {
+    pub(in crate::store) fn add_held(&mut self, tenant: &Arc<str>, amount: Amount) {
         let sums = self.sums.entry(Arc::clone(tenant)).or_default();
         sums.held = sums.held.saturating_add(amount);
     }
 
     /// Writes what the transaction has added to the sums so far.
-    pub(super) fn write_sums(&mut self, connection: &Connection) -> Result<()> {
+    pub(in crate::store) fn write_sums(&mut self, database: Database<'_>) -> Result<()> {
         for (tenant, AddedSums { days, credits, held }) in self.sums.drain() {
-            sums::add(connection, &tenant, days, credits, held)?;
+            sums::add(database, &tenant, days, credits, held)?;
             self.changed.push(tenant);
         }
         Ok(())
     }
 
     /// Tenants whose sums the last transaction has changed.
-    pub(super) fn take_changed(&mut self) -> Vec<Arc<str>> {
+    pub(in crate::store) fn take_changed(&mut self) -> Vec<Arc<str>> {
         std::mem::take(&mut self.changed)
     }
 
@@ -106,29 +107,27 @@ impl LedgerWriter {
     }
 
     /// Forgets all, as after a transaction that failed.
-    pub(super) fn clear(&mut self) {
+    pub(in crate::store) fn clear(&mut self) {
         self.ids.clear();
         self.begin();
     }
 
     /// The time of the next entry: no clock makes the ledger run backwards.
-    fn next(&mut self, connection: &Connection, at: i64) -> Result<i64> {
-        let at = self.not_before(connection, at)?;
+    fn next(&mut self, database: Database<'_>, at: i64) -> Result<i64> {
+        let at = self.not_before(database, at)?;
         self.last = Some(at);
         Ok(at)
     }
 
     /// A time, or that of the last entry, if that is later.
-    pub(super) fn not_before(&mut self, connection: &Connection, at: i64) -> Result<i64> {
+    pub(in crate::store) fn not_before(&mut self, database: Database<'_>, at: i64) -> Result<i64> {
         let last = match self.last {
             Some(last) => last,
             None => {
-                let mut select =
-                    connection.prepare_cached("SELECT at FROM entries ORDER BY rowid DESC LIMIT 1")?;
-                let row = select.query_row([], |row| row.get(0)).optional()?.unwrap_or(0);
-                let mut select = connection
-                    .prepare_cached("SELECT last_at FROM entry_batches ORDER BY number DESC LIMIT 1")?;
-                select.query_row([], |row| row.get(0)).optional()?.unwrap_or(0).max(row)
+                let last = |select| database.first(select, &[], |row| row.integer(0));
+                let row = last("SELECT at FROM entries ORDER BY rowid DESC LIMIT 1")?;
+                let batch = last("SELECT last_at FROM entry_batches ORDER BY number DESC LIMIT 1")?;
+                batch.unwrap_or(0).max(row.unwrap_or(0))
             }
         };
         self.last = Some(last);
@@ -136,18 +135,18 @@ impl LedgerWriter {
     }
 
     /// The day of the next entry, which is no earlier one than that of the last entry.
-    pub(super) fn today(&mut self, connection: &Connection, now: SystemTime) -> Result<i64> {
-        let now = self.not_before(connection, milliseconds(now))?;
+    pub(in crate::store) fn today(&mut self, database: Database<'_>, now: SystemTime) -> Result<i64> {
+        let now = self.not_before(database, milliseconds(now))?;
         Ok(self.zone.day(time(now)))
     }
 
     /// The number of the next batch.
-    pub(super) fn number(&mut self, connection: &Connection) -> Result<i64> {
+    pub(in crate::store) fn number(&mut self, database: Database<'_>) -> Result<i64> {
         let number = match self.number {
             Some(number) => number,
             None => {
-                let mut select = connection.prepare_cached("SELECT max(number) FROM entry_batches")?;
-                let last: Option<i64> = select.query_row([], |row| row.get(0))?;
+                let select = "SELECT max(number) FROM entry_batches";
+                let last = database.first(select, &[], |row| row.integer_or_null(0))?.flatten();
                 last.map_or(FIRST_BATCH, |last| last + 1)
             }
         };
@@ -156,16 +155,16 @@ impl LedgerWriter {
     }
 
     /// Adds the entry of a use to the batch.
-    fn push(&mut self, connection: &Connection, entry: &Entry, at: i64) -> Result<()> {
+    fn push(&mut self, database: Database<'_>, entry: &Entry, at: i64) -> Result<()> {
         let mut ids: NameIds = [0; NAMES];
         for (id, name) in ids.iter_mut().zip(entry_batch::names(entry)) {
             if !name.is_empty() {
-                *id = self.id(connection, name)?;
+                *id = self.id(database, name)?;
             }
         }
         let day = self.zone.day(time(at));
         if day != self.day || self.batch.entries() >= MOST_ENTRIES {
-            self.write_batch(connection)?;
+            self.write_batch(database)?;
             self.day = day;
         }
         self.batch.push(entry, at, &ids);
@@ -173,16 +172,15 @@ impl LedgerWriter {
     }
 
     /// Writes the uses that the transaction has entered so far.
-    pub(super) fn write_batch(&mut self, connection: &Connection) -> Result<()> {
+    pub(in crate::store) fn write_batch(&mut self, database: Database<'_>) -> Result<()> {
         if self.batch.entries() == 0 {
             return Ok(());
         }
-        let number = self.number(connection)?;
+        let number = self.number(database)?;
         if let Some((first_at, last_at, data)) = self.batch.contents() {
-            let mut insert = connection.prepare_cached(
-                "INSERT INTO entry_batches (number, first_at, last_at, data) VALUES (?1, ?2, ?3, ?4)",
-            )?;
-            insert.execute(params![number, first_at, last_at, data])?;
+            let insert =
+                "INSERT INTO entry_batches (number, first_at, last_at, data) VALUES (?1, ?2, ?3, ?4)";
+            database.post(insert, values![number, first_at, last_at, data])?;
         }
         self.number = Some(number + 1);
         self.batch.clear();
@@ -190,17 +188,15 @@ impl LedgerWriter {
     }
 
     /// The number of a name.
-    pub(super) fn id(&mut self, connection: &Connection, name: &str) -> Result<i64> {
+    pub(in crate::store) fn id(&mut self, database: Database<'_>, name: &str) -> Result<i64> {
         if let Some(id) = self.ids.get(name) {
             return Ok(*id);
         }
-        let mut select = connection.prepare_cached("SELECT id FROM names WHERE name = ?1")?;
-        let known = select.query_row([name], |row| row.get(0)).optional()?;
-        let id = match known {
+        let id = match entry_rows::id(database, name)? {
             Some(id) => id,
             None => {
-                connection.prepare_cached("INSERT INTO names (name) VALUES (?1)")?.execute([name])?;
-                connection.last_insert_rowid()
+                let insert = "INSERT INTO names (name) VALUES (?1) RETURNING id";
+                database.first(insert, values![name], |row| row.integer(0))?.unwrap_or_default()
             }
         };
         if self.ids.len() >= MOST_NAMES {
@@ -212,33 +208,37 @@ impl LedgerWriter {
 }
 
 /// Writes an entry behind the last one; false where there is a credit or a correction of its id.
-pub(super) fn insert(connection: &Connection, ledger: &mut LedgerWriter, entry: &Entry) -> Result<bool> {
+pub(in crate::store) fn insert(
+    database: Database<'_>,
+    ledger: &mut LedgerWriter,
+    entry: &Entry,
+) -> Result<bool> {
     let (kind, id) = entry.source.columns();
     if kind >= CREDIT {
-        let mut select =
-            connection.prepare_cached("SELECT 1 FROM entries WHERE kind = ?1 AND id = ?2 AND kind >= 3")?;
-        if select.exists(params![kind, id])? {
+        let select = "SELECT 1 FROM entries WHERE kind = ?1 AND id = ?2 AND kind >= 3";
+        if database.exists(select, values![kind, id])? {
             return Ok(false);
         }
     }
-    let at = ledger.next(connection, milliseconds(entry.at))?;
+    let at = ledger.next(database, milliseconds(entry.at))?;
     if kind >= CREDIT {
-        insert_row(connection, ledger, entry, at)?;
+        insert_row(database, ledger, entry, at)?;
     } else {
-        ledger.push(connection, entry, at)?;
+        ledger.push(database, entry, at)?;
     }
     ledger.add(entry, at);
     Ok(true)
 }
 
 /// Writes a credit or a correction, which stands before the batch that is written next.
-fn insert_row(connection: &Connection, ledger: &mut LedgerWriter, entry: &Entry, at: i64) -> Result<()> {
-    ledger.write_batch(connection)?;
-    let place = ledger.number(connection)?;
+fn insert_row(database: Database<'_>, ledger: &mut LedgerWriter, entry: &Entry, at: i64) -> Result<()> {
+    ledger.write_batch(database)?;
+    let place = ledger.number(database)?;
     let (kind, id) = entry.source.columns();
-    let mut name = |text: &str| ledger.id(connection, text);
+    let mut name = |text: &str| ledger.id(database, text);
     let Charge { amount, price, factor } = &entry.charge;
-    let row = params![
+    let units = entry.units.to_string();
+    let row = values![
         at,
         kind,
         id,
@@ -250,7 +250,7 @@ fn insert_row(connection: &Connection, ledger: &mut LedgerWriter, entry: &Entry,
         name(&entry.operation)?,
         milliseconds(entry.submitted_at),
         name(&entry.status)?,
-        entry.units.to_string(),
+        &*units,
         name(&entry.class)?,
         &*entry.usage,
         entry.flags.bits(),
@@ -261,12 +261,10 @@ fn insert_row(connection: &Connection, ledger: &mut LedgerWriter, entry: &Entry,
         written(&entry.remark.note),
         place,
     ];
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO entries (at, kind, id, tenant, key_id, account, model, mount, operation, submitted_at, status,
+    let insert = "INSERT INTO entries (at, kind, id, tenant, key_id, account, model, mount, operation, submitted_at, status,
                               units, class, usage, flags, amount, price, factor, corrects, note, place)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)",
-    )?;
-    insert.execute(row).map(drop)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)";
+    database.post(insert, row)
 }
 
 /// Text for a column that is null where there is none.
@@ -274,6 +272,8 @@ fn written(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
 
+pub(in crate::store) const DELETE_BATCHES: &str = "DELETE FROM entry_batches WHERE number IN
+    (SELECT number FROM entry_batches WHERE number <= ?1 ORDER BY number LIMIT ?2)";
 /// Names that the writer remembers: those of some thousand tenants.
 const MOST_NAMES: usize = 16_384;
 /// Entries of a batch at most.

@@ -1,29 +1,30 @@
 //! Deletion of rows that have expired.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use rusqlite::{Connection, Result, Row, params};
-
 use super::adoption;
-use super::closed_days::{self, MovedDays};
-use super::entry::{Entry, EntryFlags, EntrySource, LOST, Remark};
+use super::database::{Database, Row, values};
+use super::fault::Result;
 use super::holds;
 use super::idempotency;
-use super::keyed_submit::SUBMITS_KEPT;
-use super::ledger::LedgerWriter;
-use super::record::{ENDED_KEYS_KEPT, TASKS_KEPT, UPLOADS_KEPT};
+use super::ledger::{DELETE_BATCHES, LedgerWriter};
 use super::settlement;
-use super::timestamp::time;
 use crate::dashscope::task::{self, Status};
 use crate::dashscope::usage::Units;
+use crate::store::embedded::closed_days::MovedDays;
+use crate::store::entry::{Entry, EntryFlags, EntrySource, LOST, Remark};
+use crate::store::keyed_submit::SUBMITS_KEPT;
+use crate::store::record::{ENDED_KEYS_KEPT, TASKS_KEPT, UPLOADS_KEPT};
+use crate::store::timestamp::time;
 use crate::usage::{Amount, Charge};
 
 /// Rows that were deleted because they had expired.
 #[derive(Debug, Default)]
-pub(super) struct ExpiredRows {
-    pub(super) rows: usize,
+pub(in crate::store) struct ExpiredRows {
+    pub(in crate::store) rows: usize,
     /// Digests of the secrets among the rows.
-    pub(super) keys: Vec<[u8; 32]>,
+    pub(in crate::store) keys: Vec<[u8; 32]>,
 }
 
 const DELETE_TASKS: &str = "DELETE FROM tasks WHERE rowid IN
@@ -50,8 +51,8 @@ const DELETE_KEYS: &str = "DELETE FROM keys WHERE sha256 IN
 const EXPIRED_HOLDS: &str = "SELECT id FROM holds WHERE task IS NULL AND made_at < ?1 LIMIT ?2";
 
 /// Deletes rows that have expired at `now`, `most` at most. A task that goes before its end was told is entered as lost.
-pub(super) fn delete_expired(
-    connection: &Connection,
+pub(in crate::store) fn delete_expired(
+    database: Database<'_>,
     ledger: &mut LedgerWriter,
     moved: &MovedDays,
     now: i64,
@@ -59,79 +60,72 @@ pub(super) fn delete_expired(
     most: usize,
 ) -> Result<ExpiredRows> {
     let before = |kept: Duration| now.saturating_sub(kept.as_millis() as i64);
-    let mut tasks = connection.prepare_cached(DELETE_TASKS)?;
-    let mut uploads = connection.prepare_cached(DELETE_UPLOADS)?;
-    let mut keys = connection.prepare_cached(DELETE_KEYS)?;
-    let mut ahead = connection.prepare_cached(DELETE_TASKS_AHEAD)?;
-    let expired = |row: &Row<'_>| expired_task(row, now);
-    let mut lost: Vec<Option<Entry>> =
-        ahead.query_map(params![now, before(TASKS_KEPT), most as i64], expired)?.collect::<Result<_>>()?;
+    let expired = |row: Row<'_>| expired_task(row, now);
+    let ahead = values![now, before(TASKS_KEPT), most as i64];
+    let mut lost = database.all(DELETE_TASKS_AHEAD, ahead, expired)?;
     let left = (most - lost.len()) as i64;
-    for task in tasks.query_map(params![before(TASKS_KEPT), left], expired)? {
-        lost.push(task?);
-    }
+    lost.extend(database.all(DELETE_TASKS, values![before(TASKS_KEPT), left], expired)?);
     let mut rows = lost.len();
     for entry in lost.into_iter().flatten() {
-        settlement::enter(connection, ledger, &entry)?;
+        settlement::enter(database, ledger, &entry)?;
     }
-    let mut holds = connection.prepare_cached(EXPIRED_HOLDS)?;
-    let ids = holds.query_map(params![before(HOLDS_KEPT), (most - rows) as i64], |row| row.get(0))?;
-    for id in ids.collect::<Result<Vec<String>>>()? {
-        rows += usize::from(holds::release(connection, ledger, &id)?);
+    let ids = database.all(EXPIRED_HOLDS, values![before(HOLDS_KEPT), (most - rows) as i64], |row| {
+        Ok(Box::<str>::from(row.text(0)?))
+    })?;
+    for id in ids {
+        rows += usize::from(holds::release(database, ledger, &id)?);
     }
-    rows += uploads.execute(params![before(UPLOADS_KEPT), (most - rows) as i64])?;
-    let mut entries = connection.prepare_cached(DELETE_ENTRIES)?;
-    rows += entries.execute(params![before(entries_kept), (most - rows) as i64])?;
-    let newest = ledger.number(connection)? - 1;
-    rows += delete_batches(connection, newest, before(entries_kept), most - rows)?;
-    rows += moved.delete(connection, most - rows)?;
-    let mut submits = connection.prepare_cached(idempotency::DELETE_EXPIRED)?;
-    rows += submits.execute(params![before(SUBMITS_KEPT), (most - rows) as i64])?;
-    let mut adoptions = connection.prepare_cached(adoption::DELETE_EXPIRED)?;
-    rows += adoptions.execute(params![before(2 * TASKS_KEPT), (most - rows) as i64])?;
-    let ended = params![before(ENDED_KEYS_KEPT), (most - rows) as i64];
-    let keys: Vec<[u8; 32]> = keys.query_map(ended, |row| row.get(0))?.collect::<Result<_>>()?;
+    rows += database.execute(DELETE_UPLOADS, values![before(UPLOADS_KEPT), (most - rows) as i64])?;
+    rows += database.execute(DELETE_ENTRIES, values![before(entries_kept), (most - rows) as i64])?;
+    let newest = ledger.number(database)? - 1;
+    rows += delete_batches(database, newest, before(entries_kept), most - rows)?;
+    rows += moved.delete(database, most - rows)?;
+    let submits = values![before(SUBMITS_KEPT), (most - rows) as i64];
+    rows += database.execute(idempotency::DELETE_EXPIRED, submits)?;
+    let adoptions = values![before(2 * TASKS_KEPT), (most - rows) as i64];
+    rows += database.execute(adoption::DELETE_EXPIRED, adoptions)?;
+    let ended = values![before(ENDED_KEYS_KEPT), (most - rows) as i64];
+    let keys = database.all(DELETE_KEYS, ended, |row| row.digest(0))?;
     Ok(ExpiredRows { rows: rows + keys.len(), keys })
 }
 
 /// Deletes batches that were not moved in time, oldest first; their number is returned. The last one of all stays.
-fn delete_batches(connection: &Connection, newest: i64, before: i64, most: usize) -> Result<usize> {
-    let mut select = connection.prepare_cached(OLDEST_BATCHES)?;
-    let mut batches = select.query([newest, most as i64])?;
+fn delete_batches(database: Database<'_>, newest: i64, before: i64, most: usize) -> Result<usize> {
     let mut last = None;
-    while let Some(batch) = batches.next()? {
-        if batch.get::<_, i64>(1)? >= before {
-            break;
+    database.each(OLDEST_BATCHES, values![newest, most as i64], |batch| {
+        if batch.integer(1)? >= before {
+            return Ok(ControlFlow::Break(()));
         }
-        last = Some(batch.get::<_, i64>(0)?);
-    }
+        last = Some(batch.integer(0)?);
+        Ok(ControlFlow::Continue(()))
+    })?;
     let Some(last) = last else { return Ok(0) };
-    connection.prepare_cached(closed_days::DELETE_BATCHES)?.execute(params![last, most as i64])
+    database.execute(DELETE_BATCHES, values![last, most as i64])
 }
 
 /// The entry of an expired task without a known end; `None` for a task that ended.
-fn expired_task(row: &Row<'_>, now: i64) -> Result<Option<Entry>> {
-    let has_ended = row.get::<_, bool>(9)? || Status::from_name(row.get_ref(7)?.as_str()?).is_final();
+fn expired_task(row: Row<'_>, now: i64) -> Result<Option<Entry>> {
+    let has_ended = row.flag(9)? || Status::from_name(row.text(7)?).is_final();
     if has_ended {
         return Ok(None);
     }
-    let operation = Entry::task_operation(row.get(8)?).into();
+    let operation = Entry::task_operation(row.flag(8)?).into();
     Ok(Some(Entry {
-        source: EntrySource::Task(row.get_ref(0)?.as_str()?.into()),
+        source: EntrySource::Task(row.text(0)?.into()),
         at: time(now),
-        tenant: row.get_ref(1)?.as_str()?.into(),
-        key_id: row.get_ref(2)?.as_str()?.into(),
-        account: row.get_ref(3)?.as_str()?.into(),
-        model: row.get_ref(4)?.as_str()?.into(),
-        mount: row.get_ref(5)?.as_str()?.into(),
+        tenant: row.text(1)?.into(),
+        key_id: row.text(2)?.into(),
+        account: row.text(3)?.into(),
+        model: row.text(4)?.into(),
+        mount: row.text(5)?.into(),
         operation,
-        submitted_at: time(row.get(6)?),
+        submitted_at: time(row.integer(6)?),
         status: LOST.into(),
         units: Units::default(),
         class: Box::default(),
         usage: Box::default(),
         flags: EntryFlags::default(),
-        charge: Charge { amount: row.get::<_, Option<i64>>(10)?.map(|_| Amount::ZERO), ..Charge::default() },
+        charge: Charge { amount: row.integer_or_null(10)?.map(|_| Amount::ZERO), ..Charge::default() },
         remark: Remark::default(),
     }))
 }
@@ -141,8 +135,10 @@ const HOLDS_KEPT: Duration = task::LIFETIME.saturating_add(Duration::from_secs(3
 
 #[cfg(test)]
 mod tests {
-    use super::super::schema;
+    use rusqlite::Connection;
+
     use super::*;
+    use crate::store::embedded::{closed_days, schema};
 
     /// Deletions run each second beside the claims, whatever the size of the tables.
     #[test]
@@ -155,7 +151,7 @@ mod tests {
             DELETE_UPLOADS,
             DELETE_ENTRIES,
             OLDEST_BATCHES,
-            closed_days::DELETE_BATCHES,
+            DELETE_BATCHES,
             closed_days::DELETE_ROWS,
             DELETE_KEYS,
             EXPIRED_HOLDS,
@@ -164,7 +160,7 @@ mod tests {
             let mut explain =
                 connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).expect("a statement");
             let steps = explain.raw_query().mapped(|row| row.get::<_, String>("detail"));
-            let steps: Vec<String> = steps.collect::<Result<_>>().expect("a plan");
+            let steps: Vec<String> = steps.collect::<rusqlite::Result<_>>().expect("a plan");
             // `SEARCH tasks` without an index is the shortcut of `max(rowid)`.
             let is_slow = |step: &String| {
                 step.starts_with("SCAN") || step.starts_with("SEARCH") && !step.contains(" USING ")

@@ -9,35 +9,35 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
-use super::entry_batch;
-use super::entry_rows::Names;
-use super::fault::StoreCause;
 use super::file::{BUSY, beside};
+use crate::store::fault::StoreCause;
+use crate::store::sql::entry_batch;
+use crate::store::sql::entry_rows::Names;
 use crate::usage::Zone;
 
 /// The folder of the day files of a store.
 #[derive(Debug, Clone)]
-pub(super) struct DayFiles {
+pub(in crate::store) struct DayFiles {
     folder: PathBuf,
 }
 
 /// A batch with its number, and the times of its first and last entry, in milliseconds.
 #[derive(Debug)]
-pub(super) struct NumberedBatch {
-    pub(super) number: i64,
-    pub(super) first_at: i64,
-    pub(super) last_at: i64,
-    pub(super) data: Vec<u8>,
+pub(in crate::store) struct NumberedBatch {
+    pub(in crate::store) number: i64,
+    pub(in crate::store) first_at: i64,
+    pub(in crate::store) last_at: i64,
+    pub(in crate::store) data: Vec<u8>,
 }
 
 impl DayFiles {
     /// The day files of the store at `path`; the folder need not exist.
-    pub(super) fn of(path: &Path) -> Self {
+    pub(in crate::store) fn of(path: &Path) -> Self {
         Self { folder: beside(path, "-usage") }
     }
 
     /// The days that have files, oldest first.
-    pub(super) fn days(&self) -> io::Result<Vec<i64>> {
+    pub(in crate::store) fn days(&self) -> io::Result<Vec<i64>> {
         let found = match fs::read_dir(&self.folder) {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -56,14 +56,14 @@ impl DayFiles {
     }
 
     /// True if the file of a day has a batch of this number.
-    pub(super) fn has(&self, day: i64, number: i64) -> Result<bool, StoreCause> {
+    pub(in crate::store) fn has(&self, day: i64, number: i64) -> Result<bool, StoreCause> {
         let Some(file) = self.open(day)? else { return Ok(false) };
         let mut select = file.prepare("SELECT 1 FROM entry_batches WHERE number = ?1")?;
         Ok(select.exists([number])?)
     }
 
     /// Opens the file of a day to be read; `None` where it has been removed meanwhile, or holds nothing yet.
-    pub(super) fn open(&self, day: i64) -> Result<Option<Connection>, StoreCause> {
+    pub(in crate::store) fn open(&self, day: i64) -> Result<Option<Connection>, StoreCause> {
         let path = self.path(day);
         if !path.exists() {
             return Ok(None);
@@ -80,7 +80,7 @@ impl DayFiles {
 
     /// Writes batches into the file of a day, and returns when they are durable. Batches that are there already stay as
     /// they are. `names` are those of the store.
-    pub(super) fn write(
+    pub(in crate::store) fn write(
         &self,
         day: i64,
         batches: &[NumberedBatch],
@@ -125,7 +125,7 @@ impl DayFiles {
     }
 
     /// Removes the file of a day.
-    pub(super) fn remove(&self, day: i64) -> io::Result<()> {
+    pub(in crate::store) fn remove(&self, day: i64) -> io::Result<()> {
         fs::remove_file(self.path(day))
     }
 
@@ -138,7 +138,7 @@ impl DayFiles {
     }
 
     /// Lets one process move days: the lock is held until the file is dropped. `None` while another process holds it.
-    pub(super) fn lock(&self) -> io::Result<Option<File>> {
+    pub(in crate::store) fn lock(&self) -> io::Result<Option<File>> {
         self.create_folder()?;
         let file = File::open(&self.folder)?;
         match file.try_lock() {

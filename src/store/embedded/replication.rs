@@ -12,30 +12,30 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::Change;
+use crate::store::Change;
 
 /// The sender of this process's changes; empty where there is no other process.
 #[derive(Debug, Default)]
-pub(super) struct ReplicationLink(Mutex<Option<UnixStream>>);
+pub(in crate::store) struct ReplicationLink(Mutex<Option<UnixStream>>);
 
 impl ReplicationLink {
-    pub(super) fn open(&self, stream: UnixStream) -> io::Result<()> {
+    pub(in crate::store) fn open(&self, stream: UnixStream) -> io::Result<()> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         *self.0.lock() = Some(stream);
         Ok(())
     }
 
-    pub(super) fn close(&self) {
+    pub(in crate::store) fn close(&self) {
         *self.0.lock() = None;
     }
 
-    pub(super) fn is_open(&self) -> bool {
+    pub(in crate::store) fn is_open(&self) -> bool {
         self.0.lock().is_some()
     }
 
     /// Returns when the other process has applied the changes, or can't be reached any more.
-    pub(super) fn send<'c>(&self, changes: impl Iterator<Item = &'c Change>) {
+    pub(in crate::store) fn send<'c>(&self, changes: impl Iterator<Item = &'c Change>) {
         let mut link = self.0.lock();
         let Some(stream) = link.as_mut() else { return };
         if let Err(error) = send(stream, changes) {

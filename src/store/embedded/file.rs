@@ -11,13 +11,13 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::fault::StoreCause;
 use super::schema;
+use crate::store::fault::StoreCause;
 
 /// The database file, locked by this process: no other gateway can open it; programs that only read can.
 #[derive(Debug)]
-pub(super) struct LockedFile {
-    pub(super) path: Arc<Path>,
+pub(in crate::store) struct LockedFile {
+    pub(in crate::store) path: Arc<Path>,
     /// Identity of the file when it was last checked.
     last: Option<FileIdentity>,
     /// True if another process goes on using the file.
@@ -28,11 +28,11 @@ pub(super) struct LockedFile {
 
 /// The file as it was opened at the start.
 #[derive(Debug)]
-pub(super) struct OpenedFile {
+pub(in crate::store) struct OpenedFile {
     /// `None` if the file can only be read, as there is no space for the files beside it.
-    pub(super) connection: Option<Connection>,
+    pub(in crate::store) connection: Option<Connection>,
     /// True if the file can't be written, or has no reserve, because the disk is full.
-    pub(super) is_full: bool,
+    pub(in crate::store) is_full: bool,
 }
 
 /// Identity of a file: a change shows that the path names another file, or that a part of the file is gone.
@@ -44,14 +44,14 @@ struct FileIdentity {
 }
 
 impl LockedFile {
-    pub(super) fn acquire(path: &Path) -> Result<Self, StoreCause> {
+    pub(in crate::store) fn acquire(path: &Path) -> Result<Self, StoreCause> {
         let path = resolved(path)?;
         let lock = lock(&beside(&path, "-lock"))?;
         Ok(Self { path: path.into(), last: None, is_shared: false, lock })
     }
 
     /// Takes the lock of another process, which goes on using the file until it ends.
-    pub(super) fn inherit(path: &Path, lock: File) -> Result<Self, StoreCause> {
+    pub(in crate::store) fn inherit(path: &Path, lock: File) -> Result<Self, StoreCause> {
         let path = resolved(path)?;
         let (given, there) = (lock.metadata()?, fs::metadata(beside(&path, "-lock"))?);
         if (given.dev(), given.ino()) != (there.dev(), there.ino()) {
@@ -61,18 +61,18 @@ impl LockedFile {
     }
 
     /// True if another process goes on using the file.
-    pub(super) fn is_shared(&self) -> bool {
+    pub(in crate::store) fn is_shared(&self) -> bool {
         self.is_shared
     }
 
     /// A handle on the lock for a process that takes over: the file stays locked until both processes have ended.
-    pub(super) fn lock(&self) -> io::Result<File> {
+    pub(in crate::store) fn lock(&self) -> io::Result<File> {
         self.lock.try_clone()
     }
 
     /// Opens the file at the start, and checks that it can be written. A full disk is no reason not to start, as long as
     /// the file holds what this version can read: DashScope's tasks go on, and their clients ask for them.
-    pub(super) fn open_at_start(&mut self) -> Result<OpenedFile, StoreCause> {
+    pub(in crate::store) fn open_at_start(&mut self) -> Result<OpenedFile, StoreCause> {
         let opened = match self.open() {
             // The reserve is for the other process's claims, which go on, and the file can't be opened alone.
             Err(StoreCause::Full) if self.is_shared => return Err(StoreCause::Full),
@@ -109,7 +109,7 @@ impl LockedFile {
     }
 
     /// Opens the file to be written, and checks it.
-    pub(super) fn open(&mut self) -> Result<Connection, StoreCause> {
+    pub(in crate::store) fn open(&mut self) -> Result<Connection, StoreCause> {
         if self.last.is_some() {
             self.has_shrunk()?;
         }
@@ -169,7 +169,7 @@ impl LockedFile {
     }
 
     /// Creates a reserve file: once the disk is full, its space goes to claims of submits that were sent already.
-    pub(super) fn reserve(&self) -> Result<(), StoreCause> {
+    pub(in crate::store) fn reserve(&self) -> Result<(), StoreCause> {
         let path = beside(&self.path, "-reserve");
         if fs::metadata(&path).is_ok_and(|reserve| reserve.len() == RESERVE_BYTES) {
             return Ok(());
@@ -183,7 +183,7 @@ impl LockedFile {
     }
 
     /// Removes the reserve file; false where there was none.
-    pub(super) fn release(&self) -> bool {
+    pub(in crate::store) fn release(&self) -> bool {
         let path = beside(&self.path, "-reserve");
         let held = fs::metadata(&path).is_ok_and(|reserve| reserve.len() > 0);
         held && fs::remove_file(&path).is_ok()
@@ -193,7 +193,7 @@ impl LockedFile {
     ///
     /// # Errors
     /// `Moved` if the path names another file: writes to a removed file are lost.
-    pub(super) fn has_shrunk(&mut self) -> Result<bool, StoreCause> {
+    pub(in crate::store) fn has_shrunk(&mut self) -> Result<bool, StoreCause> {
         let found = identity(&self.path).map_err(|_| StoreCause::Moved)?;
         let Some(last) = &mut self.last else { return Err(StoreCause::Moved) };
         if (found.device, found.inode) != (last.device, last.inode) {
@@ -207,14 +207,14 @@ impl LockedFile {
 
 /// Refuses an empty file that has a log or a reserve file: SQLite would take the file for a new database and delete the
 /// log.
-pub(super) fn refuse_emptied(path: &Path) -> Result<(), StoreCause> {
+pub(in crate::store) fn refuse_emptied(path: &Path) -> Result<(), StoreCause> {
     let is_empty = fs::metadata(path).is_ok_and(|file| file.len() == 0);
     let was_written = || wal_bytes(path) > 0 || beside(path, "-reserve").exists();
     if is_empty && was_written() { Err(StoreCause::Emptied) } else { Ok(()) }
 }
 
 /// Opens a second connection, for reading.
-pub(super) fn open_to_read(path: &Path) -> Result<Connection, StoreCause> {
+pub(in crate::store) fn open_to_read(path: &Path) -> Result<Connection, StoreCause> {
     match open_beside(path) {
         Err(StoreCause::Full) => open_alone(path),
         opened => opened,
@@ -263,12 +263,12 @@ fn private(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(MODE).open(path)
 }
 
-pub(super) fn wal_bytes(path: &Path) -> u64 {
+pub(in crate::store) fn wal_bytes(path: &Path) -> u64 {
     fs::metadata(beside(path, "-wal")).map_or(0, |wal| wal.len())
 }
 
 /// Resolves links, so that two gateways with the same database ask for the same lock.
-pub(super) fn resolved(path: &Path) -> Result<PathBuf, StoreCause> {
+pub(in crate::store) fn resolved(path: &Path) -> Result<PathBuf, StoreCause> {
     match fs::canonicalize(path) {
         Ok(path) if path.is_file() => Ok(path),
         Ok(_) => Err(StoreCause::NotAFile),
@@ -320,13 +320,13 @@ fn try_to_lock(path: &Path) -> Result<File, StoreCause> {
 }
 
 /// Writes this process's id into the lock file.
-pub(super) fn sign(lock: &mut File) -> io::Result<()> {
+pub(in crate::store) fn sign(lock: &mut File) -> io::Result<()> {
     lock.set_len(0)?;
     lock.rewind()?;
     lock.write_all(std::process::id().to_string().as_bytes())
 }
 
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(in crate::store) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
@@ -345,6 +345,6 @@ const RESERVE_BYTES: u64 = 1024 * 1024;
 /// Size above which the check takes a second or more.
 const CHECKED_SOON_MEBIBYTES: u64 = 128;
 /// Longest wait for another program's transaction.
-pub(super) const BUSY: Duration = Duration::from_secs(1);
+pub(in crate::store) const BUSY: Duration = Duration::from_secs(1);
 /// Space that the log may keep on the disk after a checkpoint.
 const WAL_KEPT_BYTES: i64 = 16 * 1024 * 1024;

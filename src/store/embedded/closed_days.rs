@@ -14,17 +14,20 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, params};
 
 use super::day_files::{DayFiles, NumberedBatch};
-use super::entry::CREDIT;
-use super::entry_batch::EntryBatch;
-use super::entry_rows::{self, COLUMNS, Names};
-use super::fault::StoreCause;
 use super::file;
-use super::timestamp::{milliseconds, time};
+use crate::store::entry::CREDIT;
+use crate::store::fault::StoreCause;
+use crate::store::sql::database::{Database, Row, values};
+use crate::store::sql::entry_batch::EntryBatch;
+use crate::store::sql::entry_rows::{self, COLUMNS, Names};
+use crate::store::sql::fault::Result as SqlResult;
+use crate::store::sql::ledger::DELETE_BATCHES;
+use crate::store::timestamp::{milliseconds, time};
 use crate::usage::Zone;
 
 /// How far closed days are durable in files of their own, so that the writer may delete them.
 #[derive(Debug, Default)]
-pub(super) struct MovedDays {
+pub(in crate::store) struct MovedDays {
     /// Rows of uses up to this one; 0 for none.
     row: AtomicI64,
     /// Batches up to this one; 0 for none.
@@ -35,7 +38,7 @@ pub(super) struct MovedDays {
 
 /// Sends the time to the thread that moves days. The thread ends when this is dropped or closed.
 #[derive(Debug, Default)]
-pub(super) struct DayMoverHandle(Mutex<Option<SyncSender<SystemTime>>>);
+pub(in crate::store) struct DayMoverHandle(Mutex<Option<SyncSender<SystemTime>>>);
 
 struct DayMover {
     path: Arc<Path>,
@@ -53,11 +56,11 @@ struct DayMover {
 
 impl MovedDays {
     /// Deletes rows and batches that have moved, `most` at most; their number is returned.
-    pub(super) fn delete(&self, connection: &Connection, most: usize) -> rusqlite::Result<usize> {
+    pub(in crate::store) fn delete(&self, database: Database<'_>, most: usize) -> SqlResult<usize> {
         let mut deleted = 0;
         let row = self.row.load(Ordering::Acquire);
         if row > 0 {
-            deleted = connection.prepare_cached(DELETE_ROWS)?.execute(params![row, most as i64])?;
+            deleted = database.execute(DELETE_ROWS, values![row, most as i64])?;
             if deleted == 0 {
                 let _ = self.row.compare_exchange(row, 0, Ordering::AcqRel, Ordering::Relaxed);
             }
@@ -66,10 +69,10 @@ impl MovedDays {
         if batch > 0 {
             // A batch may take many pages.
             let most = (most - deleted).min(MOST_DELETED) as i64;
-            deleted += connection.prepare_cached(DELETE_BATCHES)?.execute(params![batch, most])?;
+            deleted += database.execute(DELETE_BATCHES, values![batch, most])?;
         }
         if self.are_rows_moved.swap(false, Ordering::AcqRel) {
-            connection.execute("UPDATE earlier_entries SET last = 0", [])?;
+            database.post("UPDATE earlier_entries SET last = 0", &[])?;
         }
         Ok(deleted)
     }
@@ -80,7 +83,7 @@ impl DayMoverHandle {
     ///
     /// # Errors
     /// Why there is no thread.
-    pub(super) fn start(
+    pub(in crate::store) fn start(
         &self,
         path: Arc<Path>,
         zone: Zone,
@@ -98,7 +101,7 @@ impl DayMoverHandle {
 
     /// Lets the thread move a bounded number of entries of days that are closed at `now`; a thread that is still at work
     /// is let be.
-    pub(super) fn tick(&self, now: SystemTime) {
+    pub(in crate::store) fn tick(&self, now: SystemTime) {
         let mut sender = self.0.lock();
         if let Some(times) = &*sender
             && let Err(TrySendError::Disconnected(_)) = times.try_send(now)
@@ -107,7 +110,7 @@ impl DayMoverHandle {
         }
     }
 
-    pub(super) fn close(&self) {
+    pub(in crate::store) fn close(&self) {
         self.0.lock().take();
     }
 }
@@ -165,7 +168,7 @@ impl DayMover {
         let count = batches.iter().take_while(|batch| day(batch) == day(first)).count();
         let batches = &batches[..count];
         let file = self.file_of(first.number, day(first), &days)?;
-        self.files.write(file, batches, &mut Names::new(&connection)?)?;
+        self.files.write(file, batches, &mut Names::new(Database::Embedded(&connection)))?;
         if let Some(last) = batches.last() {
             let to = if are_left { &self.moved.row } else { &self.moved.batch };
             to.store(last.number, Ordering::Release);
@@ -192,7 +195,7 @@ impl DayMover {
         closed: i64,
     ) -> Result<(Vec<NumberedBatch>, bool), StoreCause> {
         let moved = self.moved.row.load(Ordering::Acquire);
-        let mut names = Names::new(connection)?;
+        let mut names = Names::new(Database::Embedded(connection));
         let mut select =
             connection.prepare(&format!("SELECT {COLUMNS}, rowid FROM entries WHERE {EARLIER_USES}"))?;
         let mut rows = select.query(params![moved, CREDIT, MOST_ROWS])?;
@@ -204,7 +207,11 @@ impl DayMover {
                 break;
             }
             let mut batch = EntryBatch::default();
-            batch.push(&entry_rows::entry(row, &mut names)?, at, &entry_rows::name_ids(row)?);
+            batch.push(
+                &entry_rows::entry(Row::Embedded(row), &mut names)?,
+                at,
+                &entry_rows::name_ids(Row::Embedded(row))?,
+            );
             if let Some((first_at, last_at, data)) = batch.contents() {
                 let number = row.get("rowid")?;
                 batches.push(NumberedBatch { number, first_at, last_at, data: data.to_vec() });
@@ -240,10 +247,8 @@ const EARLIER_USES: &str = "rowid > ?1 AND rowid <= (SELECT last FROM earlier_en
     ORDER BY rowid LIMIT ?3";
 const CLOSED_BATCHES: &str = "SELECT number, first_at, last_at, data FROM entry_batches
     WHERE number > ?1 AND number < (SELECT max(number) FROM entry_batches) ORDER BY number";
-pub(super) const DELETE_ROWS: &str = "DELETE FROM entries WHERE rowid IN
+pub(in crate::store) const DELETE_ROWS: &str = "DELETE FROM entries WHERE rowid IN
     (SELECT rowid FROM entries WHERE rowid <= ?1 AND kind < 3 ORDER BY rowid LIMIT ?2)";
-pub(super) const DELETE_BATCHES: &str = "DELETE FROM entry_batches WHERE number IN
-    (SELECT number FROM entry_batches WHERE number <= ?1 ORDER BY number LIMIT ?2)";
 /// Today and yesterday: days that are asked for most, and in which a hand-over or a late commit may still enter.
 const OPEN_DAYS: i64 = 1;
 /// Rows that one run moves.

@@ -2,13 +2,13 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::fault::StoreCause;
+use crate::store::fault::StoreCause;
 
 /// The schema version that this program writes.
-pub(super) const CURRENT: i64 = STEPS.len() as i64;
+pub(in crate::store) const CURRENT: i64 = STEPS.len() as i64;
 
 /// Checks that the file is this program's and not newer, before anything is changed in it.
-pub(super) fn inspect(connection: &Connection) -> Result<(), StoreCause> {
+pub(in crate::store) fn inspect(connection: &Connection) -> Result<(), StoreCause> {
     let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if application != APPLICATION && (application != 0 || tables > 0) {
@@ -22,22 +22,22 @@ pub(super) fn inspect(connection: &Connection) -> Result<(), StoreCause> {
 }
 
 /// True if the file needs no migration.
-pub(super) fn is_current(connection: &Connection) -> Result<bool, StoreCause> {
+pub(in crate::store) fn is_current(connection: &Connection) -> Result<bool, StoreCause> {
     Ok(version(connection)? == CURRENT)
 }
 
 /// Migrates the file to the current version.
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreCause> {
+pub(in crate::store) fn migrate(connection: &mut Connection) -> Result<(), StoreCause> {
     advance(connection, &STEPS)
 }
 
 /// Writes page 1 unchanged, through the log and to the disk, which shows that the file can be written.
-pub(super) fn touch(connection: &Connection) -> Result<(), StoreCause> {
+pub(in crate::store) fn touch(connection: &Connection) -> Result<(), StoreCause> {
     Ok(connection.pragma_update(None, "user_version", version(connection)?)?)
 }
 
 /// True if the file has a table, which a file of an earlier version may not have.
-pub(super) fn has_table(connection: &Connection, table: &str) -> bool {
+pub(in crate::store) fn has_table(connection: &Connection, table: &str) -> bool {
     connection.prepare(&format!("SELECT 1 FROM {table} LIMIT 0")).is_ok()
 }
 
@@ -251,7 +251,7 @@ const STEPS: [&str; 11] = [
 ",
 ];
 /// Tables whose pages are read at each start.
-pub(super) const CHECKED_TABLES: [&str; 9] =
+pub(in crate::store) const CHECKED_TABLES: [&str; 9] =
     ["tasks", "keys", "uploads", "keyed_submits", "names", "holds", "days_spent", "balances", "adoptions"];
 /// `dgat`: marks the file as this program's.
 const APPLICATION: i64 = 0x6467_6174;

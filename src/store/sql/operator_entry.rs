@@ -2,17 +2,18 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rusqlite::{Connection, OptionalExtension, params};
-
-use super::entry::{CREDIT, Entry, EntrySource};
-use super::entry_rows::{self, COLUMNS, Names};
+use super::database::{Database, values};
+use super::entry_rows::{self, COLUMNS, ENTRY_COLUMNS, Names};
+use super::fault::Result;
 use super::ledger_reader::{self, LedgerQuery};
-use super::timestamp::{milliseconds, time};
-use super::{Store, StoreCause, StoreFault};
+use crate::store::Store;
+use crate::store::StoreCause;
+use crate::store::StoreFault;
+use crate::store::entry::{CREDIT, Entry, EntrySource};
+use crate::store::timestamp::{milliseconds, time};
 use crate::usage::Amount;
 
 /// Kind of an entry that operators make.
@@ -77,8 +78,12 @@ impl Store {
     ///
     /// # Errors
     /// Why the file can't be read.
-    pub fn operator_entry(&self, kind: OperatorKind, id: &str) -> Result<Option<Entry>, StoreFault> {
-        self.read(|connection| by_id(connection, kind, id))
+    pub fn operator_entry(
+        &self,
+        kind: OperatorKind,
+        id: &str,
+    ) -> std::result::Result<Option<Entry>, StoreFault> {
+        self.read(|database| by_id(database, kind, id))
     }
 
     /// The entries of a kind and a tenant, oldest first, `most` at most, each with its number. The first one is behind the
@@ -92,8 +97,8 @@ impl Store {
         tenant: &str,
         after: i64,
         most: usize,
-    ) -> Result<Vec<(i64, Entry)>, StoreFault> {
-        self.read(|connection| of_tenant(connection, kind, tenant, after, most))
+    ) -> std::result::Result<Vec<(i64, Entry)>, StoreFault> {
+        self.read(|database| of_tenant(database, kind, tenant, after, most))
     }
 
     /// Entries of uses that were settled from the first of the times until before the second, oldest first, `most` at most,
@@ -106,48 +111,41 @@ impl Store {
         settled: [SystemTime; 2],
         after: Option<LedgerPlace>,
         most: usize,
-    ) -> Result<Vec<CorrectedEntry>, StoreFault> {
-        self.read(|connection| corrected(connection, self.path(), settled, after, most))
+    ) -> std::result::Result<Vec<CorrectedEntry>, StoreFault> {
+        self.read(|database| corrected(database, settled, after, most))
     }
 }
 
-fn by_id(connection: &Connection, kind: OperatorKind, id: &str) -> rusqlite::Result<Option<Entry>> {
-    let mut names = Names::new(connection)?;
-    let mut select = connection.prepare(&select(BY_ID))?;
-    select.query_row(params![kind.number(), id], |row| entry_rows::entry(row, &mut names)).optional()
+fn by_id(database: Database<'_>, kind: OperatorKind, id: &str) -> Result<Option<Entry>> {
+    let mut names = Names::new(database);
+    database.first(&select(BY_ID), values![kind.number(), id], |row| entry_rows::entry(row, &mut names))
 }
 
 fn of_tenant(
-    connection: &Connection,
+    database: Database<'_>,
     kind: OperatorKind,
     tenant: &str,
     after: i64,
     most: usize,
-) -> rusqlite::Result<Vec<(i64, Entry)>> {
-    let mut names = Names::new(connection)?;
-    let mut select = connection.prepare(&select(OF_TENANT))?;
+) -> Result<Vec<(i64, Entry)>> {
+    let mut names = Names::new(database);
     let most = i64::try_from(most).unwrap_or(i64::MAX);
-    let rows = select.query_map(params![tenant, kind.number(), after, most], |row| {
-        Ok((row.get("rowid")?, entry_rows::entry(row, &mut names)?))
-    })?;
-    rows.collect()
+    database.all(&select(OF_TENANT), values![tenant, kind.number(), after, most], |row| {
+        Ok((row.integer(ENTRY_COLUMNS)?, entry_rows::entry(row, &mut names)?))
+    })
 }
 
 fn corrected(
-    connection: &Connection,
-    path: &Path,
+    database: Database<'_>,
     settled: [SystemTime; 2],
     after: Option<LedgerPlace>,
     most: usize,
-) -> Result<Vec<CorrectedEntry>, StoreCause> {
-    // One snapshot, so that no correction is made between an entry and its sum.
-    let transaction = connection.unchecked_transaction()?;
-    let mut sum = transaction.prepare(CORRECTIONS)?;
+) -> std::result::Result<Vec<CorrectedEntry>, StoreCause> {
     let [from, to] = settled;
     let first = after.map_or(from, |after| time(after.milliseconds).max(from));
     let mut uses = Vec::new();
     let query = LedgerQuery::settled([first, to]).uses();
-    ledger_reader::read(&transaction, path, &query, |row, entry| {
+    ledger_reader::read(database, &query, |row, entry| {
         if after.is_none_or(|after| row > after.row) {
             uses.push((LedgerPlace { milliseconds: milliseconds(entry.at), row }, entry));
         }
@@ -155,8 +153,10 @@ fn corrected(
     })?;
     let with_sum = |(place, entry): (LedgerPlace, Entry)| {
         let label = entry.source.label(&entry.account);
-        let (corrections, corrected) =
-            sum.query_row(params![label, &*entry.tenant], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let sum = database.first(CORRECTIONS, values![&*label, &entry.tenant], |row| {
+            Ok((row.integer(0)?, row.integer(1)?))
+        })?;
+        let (corrections, corrected) = sum.unwrap_or_default();
         Ok(CorrectedEntry { place, corrections, corrected: Amount::from_nanos(corrected), entry })
     };
     uses.into_iter().map(with_sum).collect()
@@ -170,13 +170,15 @@ const BY_ID: &str = "kind = ?1 AND id = ?2 AND kind >= 3";
 const OF_TENANT: &str =
     "tenant = (SELECT id FROM names WHERE name = ?1) AND kind = ?2 AND kind >= 3 AND rowid > ?3
     ORDER BY rowid LIMIT ?4";
-const CORRECTIONS: &str = "SELECT count(*), coalesce(sum(amount), 0) FROM entries
+const CORRECTIONS: &str = "SELECT count(*), CAST(coalesce(sum(amount), 0) AS BIGINT) FROM entries
     WHERE corrects = ?1 AND tenant = (SELECT id FROM names WHERE name = ?2)";
 
 #[cfg(test)]
 mod tests {
-    use super::super::schema;
+    use rusqlite::Connection;
+
     use super::*;
+    use crate::store::embedded::schema;
 
     /// The entries of calls are many, and no question about credits may read them all.
     #[test]

@@ -8,9 +8,9 @@ use std::path::Path;
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use rusqlite::{Connection, OpenFlags};
 
-use super::fault::{StoreCause, StoreFault};
 use super::file::{beside, refuse_emptied, resolved};
 use super::schema;
+use crate::store::fault::{StoreCause, StoreFault};
 
 /// State of a store that a gateway could start with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,58 @@
+//! Each change, as the statements that write it.
+
+use super::adoption;
+use super::database::Database;
+use super::fault::Result;
+use super::holds;
+use super::idempotency;
+use super::ledger::{self, LedgerWriter};
+use super::rows;
+use super::settlement;
+use crate::store::Change;
+use crate::store::Outcome;
+use crate::store::withdrawal::Withdrawable;
+
+/// Writes one change; what must be known to take it back is noted in `withdrawable`.
+pub(in crate::store) fn apply(
+    database: Database<'_>,
+    ledger: &mut LedgerWriter,
+    change: &Change,
+    withdrawable: Option<&mut Withdrawable>,
+) -> Result<Outcome> {
+    let is_made = match change {
+        Change::Claim { task, answer, hold } => {
+            if let Some(answer) = answer {
+                idempotency::answer(database, answer)?;
+            }
+            if let Some(hold) = hold {
+                holds::claim(database, hold, &task.account, &task.id)?;
+            }
+            rows::insert_task(database, ledger, task).map(|()| true)
+        }
+        Change::Reserve(hold) => return holds::reserve(database, ledger, hold),
+        Change::Free { hold, tenant: _ } => holds::release(database, ledger, hold),
+        Change::LoseHold { hold, at } => holds::lose(database, hold, *at),
+        Change::Begin(submit) => return idempotency::begin(database, submit),
+        Change::Release(submit) => idempotency::release(database, submit),
+        Change::Lose(lost) => idempotency::lose(database, lost),
+        Change::Adopt(adoption) => adoption::adopt(database, ledger, adoption),
+        Change::Settle(entry) => settlement::settle(database, ledger, entry),
+        Change::Enter(entry) => ledger::insert(database, ledger, entry),
+        Change::Hide { id, claimed_at } => rows::hide_task(database, id, *claimed_at),
+        Change::KeepUpload { upload, displaced } => {
+            if let Some(displaced) = displaced {
+                rows::delete_upload(database, &upload.tenant, displaced)?;
+            }
+            rows::insert_upload(database, upload).map(|()| true)
+        }
+        Change::CreateKey(key) => rows::insert_key(database, key),
+        Change::RotateKey { successor, old_until } => {
+            if let Some(part) = withdrawable {
+                part.retirements = rows::retirements(database, &successor.id)?;
+            }
+            rows::rotate_key(database, successor, *old_until)
+        }
+        Change::RevokeKey { id, at } => rows::revoke_key(database, id, *at),
+    };
+    is_made.map(Outcome::of)
+}

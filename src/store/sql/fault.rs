@@ -1,0 +1,73 @@
+//! Faults of statements, and of what they read.
+
+use std::error::Error;
+use std::fmt;
+
+use rusqlite::ErrorCode;
+
+/// Why a statement failed.
+#[derive(Debug)]
+pub(in crate::store) enum SqlFault {
+    Embedded(rusqlite::Error),
+    Batch(BatchFault),
+    /// A column does not have the length that it must have.
+    Malformed,
+}
+
+pub(in crate::store) type Result<T> = std::result::Result<T, SqlFault>;
+
+/// Why a batch can't be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum BatchFault {
+    Newer { found: u8, known: u8 },
+    Damaged,
+}
+
+impl fmt::Display for BatchFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Newer { found, known } => write!(
+                f,
+                "its entries are in form {found}, which a newer dashgate wrote, and this program is older and knows \
+                 form {known}"
+            ),
+            Self::Damaged => f.write_str("a batch of its entries is damaged"),
+        }
+    }
+}
+
+impl Error for BatchFault {}
+
+impl From<rusqlite::Error> for SqlFault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Embedded(error)
+    }
+}
+
+impl From<BatchFault> for SqlFault {
+    fn from(fault: BatchFault) -> Self {
+        Self::Batch(fault)
+    }
+}
+
+impl fmt::Display for SqlFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embedded(error) => error.fmt(f),
+            Self::Batch(fault) => fault.fmt(f),
+            Self::Malformed => f.write_str("a column has a wrong length"),
+        }
+    }
+}
+
+impl SqlFault {
+    /// True if the change is at fault, and not the database.
+    pub(in crate::store) fn is_of_change(&self) -> bool {
+        match self {
+            Self::Embedded(error) => error.sqlite_error_code().is_some_and(|code| {
+                [ErrorCode::ConstraintViolation, ErrorCode::TypeMismatch, ErrorCode::TooBig].contains(&code)
+            }),
+            Self::Batch(_) | Self::Malformed => false,
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Records to rows and back: all SQL except the schema.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::database::{Database, Row, values};
+use super::fault::{Result, SqlFault};
+use super::ledger::LedgerWriter;
+use crate::dashscope::task::Status;
+use crate::store::record::{KeyRecord, TaskRecord, UploadRecord};
+use crate::store::timestamp::{milliseconds, time};
+use crate::unified::RequestedVideo;
+use crate::usage::Terms;
+
+/// Inserts a task. Where an id is claimed twice, the first row names the owner.
+pub(in crate::store) fn insert_task(
+    database: Database<'_>,
+    ledger: &mut LedgerWriter,
+    task: &TaskRecord,
+) -> Result<()> {
+    let terms = task.terms.as_ref().map(|terms| ledger.id(database, &terms.to_string())).transpose()?;
+    let insert = "INSERT INTO tasks (id, tenant, key_id, account, model, mount, claimed_at, status,
+                            unified, prompt, seconds, size, hidden, terms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+    let TaskRecord { id, tenant, key_id, account, model, mount, claimed_at, status, asked, hidden, terms: _ } =
+        task;
+    let claimed_at = milliseconds(*claimed_at);
+    let text = |field: fn(&RequestedVideo) -> &Option<Box<str>>| {
+        asked.as_deref().and_then(|asked| field(asked).as_deref())
+    };
+    let (prompt, seconds, size) =
+        (text(|asked| &asked.prompt), text(|asked| &asked.seconds), text(|asked| &asked.size));
+    let row = values![
+        id,
+        tenant,
+        key_id,
+        account,
+        model,
+        mount,
+        claimed_at,
+        status.get().name(),
+        asked.is_some(),
+        prompt,
+        seconds,
+        size,
+        hidden.get(),
+        terms
+    ];
+    database.post(insert, row)
+}
+
+/// Hides a task; false where there is no such task.
+pub(in crate::store) fn hide_task(database: Database<'_>, id: &str, claimed_at: SystemTime) -> Result<bool> {
+    let update = "UPDATE tasks SET hidden = 1 WHERE claimed_at = ?1 AND id = ?2";
+    Ok(database.execute(update, values![milliseconds(claimed_at), id])? > 0)
+}
+
+pub(in crate::store) fn update_status(
+    database: Database<'_>,
+    id: &str,
+    claimed_at: SystemTime,
+    status: Status,
+) -> Result<()> {
+    let update = "UPDATE tasks SET status = ?3 WHERE claimed_at = ?1 AND id = ?2";
+    database.post(update, values![milliseconds(claimed_at), id, status.name()])
+}
+
+/// Records the end of a task; false where it is recorded already, or there is no such task.
+pub(in crate::store) fn settle_task(
+    database: Database<'_>,
+    id: &str,
+    claimed_at: SystemTime,
+    status: &str,
+) -> Result<bool> {
+    let update =
+        "UPDATE tasks SET status = ?3, settled = 1 WHERE claimed_at = ?1 AND id = ?2 AND settled = 0";
+    Ok(database.execute(update, values![milliseconds(claimed_at), id, status])? > 0)
+}
+
+/// Reads all tasks in the order of their claims' commits, which no clock can change.
+pub(in crate::store) fn tasks(database: Database<'_>, mut each: impl FnMut(TaskRecord)) -> Result<()> {
+    let select = "SELECT id, tenant, key_id, account, model, mount, claimed_at, status,
+                         unified, prompt, seconds, size, hidden, terms
+                  FROM tasks ORDER BY rowid";
+    let mut names = InternedNames::default();
+    let mut known_terms = HashMap::new();
+    database.each(select, &[], |row| {
+        let terms = match row.integer_or_null(13)? {
+            Some(id) => terms(database, &mut known_terms, id)?,
+            None => None,
+        };
+        each(TaskRecord {
+            id: row.text(0)?.into(),
+            tenant: names.read(row, 1)?,
+            key_id: names.read(row, 2)?,
+            account: names.read(row, 3)?,
+            model: row.text(4)?.into(),
+            mount: names.read(row, 5)?,
+            claimed_at: time(row.integer(6)?),
+            status: Status::from_name(row.text(7)?).into(),
+            asked: asked(row)?.map(Arc::new),
+            hidden: row.flag(12)?.into(),
+            terms,
+        });
+        Ok(ControlFlow::Continue(()))
+    })
+}
+
+/// The terms of a number, each read once.
+fn terms(
+    database: Database<'_>,
+    known: &mut HashMap<i64, Option<Arc<Terms>>>,
+    id: i64,
+) -> Result<Option<Arc<Terms>>> {
+    if let Some(terms) = known.get(&id) {
+        return Ok(terms.clone());
+    }
+    let select = "SELECT name FROM names WHERE id = ?1";
+    let terms = database.first(select, values![id], |row| Ok(Terms::from_text(row.text(0)?)))?;
+    let terms = terms.flatten().map(Arc::new);
+    known.insert(id, terms.clone());
+    Ok(terms)
+}
+
+fn asked(row: Row<'_>) -> Result<Option<RequestedVideo>> {
+    if !row.flag(8)? {
+        return Ok(None);
+    }
+    let text = |column| Ok::<_, SqlFault>(row.text_or_null(column)?.map(Box::from));
+    Ok(Some(RequestedVideo { prompt: text(9)?, seconds: text(10)?, size: text(11)? }))
+}
+
+/// Inserts an upload directory; a directory that is issued again lives longer.
+pub(in crate::store) fn insert_upload(database: Database<'_>, upload: &UploadRecord) -> Result<()> {
+    let insert =
+        "INSERT INTO uploads (tenant, directory, model, account, issued_at) VALUES (?1, ?2, ?3, ?4, ?5)
+                  ON CONFLICT (tenant, directory) DO UPDATE
+                  SET model = excluded.model, account = excluded.account, issued_at = excluded.issued_at";
+    let UploadRecord { tenant, directory, model, account, issued_at } = upload;
+    database.post(insert, values![tenant, directory, model, account, milliseconds(*issued_at)])
+}
+
+pub(in crate::store) fn delete_upload(database: Database<'_>, tenant: &str, directory: &str) -> Result<()> {
+    database.post("DELETE FROM uploads WHERE tenant = ?1 AND directory = ?2", values![tenant, directory])
+}
+
+pub(in crate::store) fn uploads(database: Database<'_>, mut each: impl FnMut(UploadRecord)) -> Result<()> {
+    let select = "SELECT tenant, directory, model, account, issued_at FROM uploads ORDER BY issued_at";
+    let mut names = InternedNames::default();
+    database.each(select, &[], |row| {
+        each(UploadRecord {
+            tenant: names.read(row, 0)?,
+            directory: row.text(1)?.into(),
+            model: row.text(2)?.into(),
+            account: names.read(row, 3)?,
+            issued_at: time(row.integer(4)?),
+        });
+        Ok(ControlFlow::Continue(()))
+    })
+}
+
+/// Inserts a key; false where the id or the secret exists already.
+pub(in crate::store) fn insert_key(database: Database<'_>, key: &KeyRecord) -> Result<bool> {
+    if database.exists("SELECT 1 FROM keys WHERE id = ?1", values![&key.id])? {
+        return Ok(false);
+    }
+    insert_secret(database, key)
+}
+
+/// Adds a secret to a key; false where no living key has the id and tenant, or the secret exists already.
+pub(in crate::store) fn rotate_key(
+    database: Database<'_>,
+    successor: &KeyRecord,
+    old_until: SystemTime,
+) -> Result<bool> {
+    let living = "SELECT 1 FROM keys WHERE id = ?1 AND tenant = ?2 AND revoked_at IS NULL";
+    if !database.exists(living, values![&successor.id, &successor.tenant])?
+        || !insert_secret(database, successor)?
+    {
+        return Ok(false);
+    }
+    let retire = "UPDATE keys SET retires_at = CASE WHEN retires_at < ?3 THEN retires_at ELSE ?3 END
+         WHERE id = ?1 AND sha256 <> ?2";
+    // Secrets of earlier rotations that have retired stay until they expire: one reading of the clock deletes nothing.
+    database.post(retire, values![&successor.id, &successor.sha256, milliseconds(old_until)])?;
+    Ok(true)
+}
+
+/// The secrets of a key, each with its retirement, for [`undo_key_change`].
+pub(in crate::store) fn retirements(
+    database: Database<'_>,
+    id: &str,
+) -> Result<Vec<([u8; 32], Option<i64>)>> {
+    let select = "SELECT sha256, retires_at FROM keys WHERE id = ?1";
+    database.all(select, values![id], |row| Ok((row.digest(0)?, row.integer_or_null(1)?)))
+}
+
+/// Deletes a new secret, and gives the older secrets of its key their retirements back. A revocation that came since
+/// then stays.
+pub(in crate::store) fn undo_key_change(
+    database: Database<'_>,
+    secret: &[u8; 32],
+    retirements: &[([u8; 32], Option<i64>)],
+) -> Result<()> {
+    database.post("DELETE FROM keys WHERE sha256 = ?1", values![secret])?;
+    for (older, retires_at) in retirements {
+        let restore = "UPDATE keys SET retires_at = ?2 WHERE sha256 = ?1";
+        database.post(restore, values![older, *retires_at])?;
+    }
+    Ok(())
+}
+
+/// Revokes every secret of the key; false where the key had no living secret.
+pub(in crate::store) fn revoke_key(database: Database<'_>, id: &str, at: SystemTime) -> Result<bool> {
+    let revoke = "UPDATE keys SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL";
+    Ok(database.execute(revoke, values![id, milliseconds(at)])? > 0)
+}
+
+pub(in crate::store) fn keys(database: Database<'_>, mut each: impl FnMut(KeyRecord)) -> Result<()> {
+    let select = "SELECT sha256, id, tenant, created_at, expires, revoked_at, retires_at FROM keys";
+    let mut names = InternedNames::default();
+    database.each(select, &[], |row| {
+        each(KeyRecord {
+            sha256: row.digest(0)?,
+            id: row.text(1)?.into(),
+            tenant: names.read(row, 2)?,
+            created_at: time(row.integer(3)?),
+            expires: row.integer_or_null(4)?.map(time),
+            revoked_at: row.integer_or_null(5)?.map(time),
+            retires_at: row.integer_or_null(6)?.map(time),
+        });
+        Ok(ControlFlow::Continue(()))
+    })
+}
+
+fn insert_secret(database: Database<'_>, key: &KeyRecord) -> Result<bool> {
+    let insert = "INSERT INTO keys (sha256, id, tenant, created_at, expires, revoked_at, retires_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (sha256) DO NOTHING";
+    let row = values![
+        &key.sha256,
+        &key.id,
+        &key.tenant,
+        milliseconds(key.created_at),
+        key.expires.map(milliseconds),
+        key.revoked_at.map(milliseconds),
+        key.retires_at.map(milliseconds),
+    ];
+    Ok(database.execute(insert, row)? > 0)
+}
+
+/// Names that many rows share, each in memory once.
+#[derive(Default)]
+struct InternedNames(HashSet<Arc<str>, foldhash::fast::RandomState>);
+
+impl InternedNames {
+    fn read(&mut self, row: Row<'_>, column: usize) -> Result<Arc<str>> {
+        let name = row.text(column)?;
+        if let Some(known) = self.0.get(name) {
+            return Ok(Arc::clone(known));
+        }
+        let new: Arc<str> = name.into();
+        self.0.insert(Arc::clone(&new));
+        Ok(new)
+    }
+}
