@@ -14,7 +14,14 @@ use super::tools::{installed, root, run};
 
 #[test]
 fn every_overlay_renders_and_fits_the_schemas() {
-    for (overlay, least, operators) in [("base", 8, 0), ("monitoring", 11, 2), ("sidecar", 4, 0)] {
+    let overlays = [
+        ("base", 8, 0),
+        ("monitoring", 11, 2),
+        ("sidecar", 4, 0),
+        ("replicas", 7, 0),
+        ("replicas/monitored", 10, 2),
+    ];
+    for (overlay, least, operators) in overlays {
         let (text, manifests) = rendered(overlay);
         assert!(manifests.len() >= least, "{overlay}: {}", manifests.len());
         let modules = installed("node");
@@ -76,21 +83,7 @@ fn the_shipped_configuration_is_one_that_the_gateway_takes() {
 
 #[test]
 fn the_guide_s_kustomization_puts_secrets_and_image_in() {
-    let guide = fs::read_to_string(root().join("deploy/guide/en/deploying.md")).expect("the guide");
-    let (_, rest) = guide.split_once("cat > kustomization.yaml <<'END'\n").expect("a kustomization");
-    let (kustomization, _) = rest.split_once("\nEND\n").expect("its end");
-    // Kustomize takes no absolute paths.
-    let folder = TempDir::new().expect("a folder");
-    let here = folder.path().join("mine");
-    fs::create_dir_all(here.join("secrets")).expect("a folder");
-    for name in ["dashscope.key", "admin.token", "acme.key"] {
-        fs::write(here.join("secrets").join(name), "0123456789abcdef").expect("written");
-    }
-    let up = "../".repeat(here.canonicalize().expect("a folder").components().count() - 1);
-    let below = root().strip_prefix("/").expect("an absolute path").display();
-    let text = kustomization.replace("../deploy/", &format!("{up}{below}/deploy/"));
-    fs::write(here.join("kustomization.yaml"), text).expect("written");
-    let (_, manifests) = rendered_from(&here);
+    let manifests = of_the_guide(|text| text);
     let secret = one(&manifests, "Secret");
     assert_eq!(
         secret["metadata"]["name"],
@@ -104,9 +97,28 @@ fn the_guide_s_kustomization_puts_secrets_and_image_in() {
     assert_eq!(pod["containers"][0]["image"], json!("registry.example.com/dashgate:0.1.0"));
 }
 
+/// Manifests of the guide's kustomization, after a change of its text.
+pub(super) fn of_the_guide(change: impl Fn(String) -> String) -> Vec<Value> {
+    let guide = fs::read_to_string(root().join("deploy/guide/en/deploying.md")).expect("the guide");
+    let (_, rest) = guide.split_once("cat > kustomization.yaml <<'END'\n").expect("a kustomization");
+    let (kustomization, _) = rest.split_once("\nEND\n").expect("its end");
+    // Kustomize takes no absolute paths.
+    let folder = TempDir::new().expect("a folder");
+    let here = folder.path().join("mine");
+    fs::create_dir_all(here.join("secrets")).expect("a folder");
+    for name in ["dashscope.key", "admin.token", "acme.key", "db.password"] {
+        fs::write(here.join("secrets").join(name), "0123456789abcdef").expect("written");
+    }
+    let up = "../".repeat(here.canonicalize().expect("a folder").components().count() - 1);
+    let below = root().strip_prefix("/").expect("an absolute path").display();
+    let text = change(kustomization.to_owned()).replace("../deploy/", &format!("{up}{below}/deploy/"));
+    fs::write(here.join("kustomization.yaml"), text).expect("written");
+    rendered_from(&here).1
+}
+
 #[test]
 fn no_container_has_more_rights_than_it_needs() {
-    for overlay in ["base", "sidecar"] {
+    for overlay in ["base", "sidecar", "replicas"] {
         let (_, manifests) = rendered(overlay);
         let pods: Vec<&Value> = manifests
             .iter()
@@ -181,11 +193,11 @@ fn the_sidecar_serves_an_application_that_is_not_changed() {
 }
 
 /// Manifests as JSON text and as values, after the check against Kubernetes' schemas.
-fn rendered(overlay: &str) -> (String, Vec<Value>) {
+pub(super) fn rendered(overlay: &str) -> (String, Vec<Value>) {
     rendered_from(&root().join("deploy/kubernetes").join(overlay))
 }
 
-pub(super) fn rendered_from(folder: &Path) -> (String, Vec<Value>) {
+fn rendered_from(folder: &Path) -> (String, Vec<Value>) {
     let python = installed("python/bin/python");
     let yaml = run(Command::new("kubectl").arg("kustomize").arg(folder), "");
     let text = run(Command::new(python).arg(root().join("tests/deploy/manifests.py")), &yaml);

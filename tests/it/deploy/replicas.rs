@@ -1,28 +1,36 @@
-//! Three replicas on Kubernetes: the component fits the schemas, on the base and on monitoring, and keeps replicas apart.
-
-use std::fs;
+//! Three replicas on Kubernetes: nothing that a lost node, an update or a database that is away takes out at once.
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-use super::kubernetes::{one, rendered_from};
-use super::tools::root;
+use super::kubernetes::{of_the_guide, one, rendered};
 
 #[test]
-fn the_component_goes_on_the_base_and_on_monitoring() {
-    for (overlay, others) in [("base", 0), ("monitoring", 3)] {
-        let manifests = replicas_on(overlay);
+fn nothing_is_left_of_what_only_one_replica_has() {
+    for (overlay, others) in [("replicas", 0), ("replicas/monitored", 3)] {
+        let (_, manifests) = rendered(overlay);
         let kinds: Vec<&str> = manifests.iter().filter_map(|manifest| manifest["kind"].as_str()).collect();
         assert_eq!(kinds.len(), 7 + others, "{overlay}: {kinds:?}");
         for kind in ["PersistentVolumeClaim", "HorizontalPodAutoscaler"] {
-            assert!(!kinds.contains(&kind), "a {kind} is of one replica");
+            assert!(!kinds.contains(&kind), "{overlay}: a {kind} is of one replica");
         }
     }
 }
 
 #[test]
+fn an_operator_s_secrets_take_the_place_of_the_empty_ones() {
+    let manifests = of_the_guide(|text| {
+        text.replace("/kubernetes/base ", "/kubernetes/replicas ")
+            .replace("secrets/acme.key]", "secrets/acme.key, secrets/db.password]")
+    });
+    assert_eq!(one(&manifests, "Deployment")["spec"]["replicas"], json!(3));
+    let secrets = one(&manifests, "Secret")["data"].as_object().expect("data");
+    assert_eq!(secrets.len(), 4, "{secrets:?}");
+    assert!(secrets.values().all(|value| *value != json!("")), "{secrets:?}");
+}
+
+#[test]
 fn an_update_and_a_lost_node_leave_replicas_that_serve() {
-    let manifests = replicas_on("base");
+    let (_, manifests) = rendered("replicas");
     let deployment = &one(&manifests, "Deployment")["spec"];
     assert_eq!(deployment["replicas"], json!(3));
     assert_eq!(
@@ -43,7 +51,7 @@ fn an_update_and_a_lost_node_leave_replicas_that_serve() {
 
 #[test]
 fn a_database_that_is_away_ends_no_pod() {
-    let manifests = replicas_on("base");
+    let (_, manifests) = rendered("replicas");
     let container = &one(&manifests, "Deployment")["spec"]["template"]["spec"]["containers"][0];
     for probe in ["startupProbe", "livenessProbe"] {
         assert_eq!(container[probe]["httpGet"]["path"], json!("/livez"), "{probe}");
@@ -53,11 +61,11 @@ fn a_database_that_is_away_ends_no_pod() {
 
 #[test]
 fn a_pod_leaves_the_balancer_before_it_drains() {
-    let manifests = replicas_on("base");
+    let (_, manifests) = rendered("replicas");
     let pod = &one(&manifests, "Deployment")["spec"]["template"]["spec"];
     let before = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().expect("seconds");
     let grace = pod["terminationGracePeriodSeconds"].as_u64().expect("seconds");
-    let alone = replicas_off();
+    let (_, alone) = rendered("base");
     let of_one =
         one(&alone, "Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_u64();
     assert!(before > 0 && grace - before >= of_one.expect("seconds"), "{before} s of {grace} s");
@@ -65,7 +73,7 @@ fn a_pod_leaves_the_balancer_before_it_drains() {
 
 #[test]
 fn the_database_is_the_one_that_the_configuration_names() {
-    let manifests = replicas_on("base");
+    let (_, manifests) = rendered("replicas");
     let text = one(&manifests, "ConfigMap")["data"]["dashgate.toml"].as_str().expect("a file");
     let config: toml::Table = toml::from_str(text).expect("TOML");
     let url = config["store"]["url"].as_str().expect("a URL");
@@ -84,26 +92,9 @@ fn the_database_is_the_one_that_the_configuration_names() {
 
 #[test]
 fn names_are_asked_for_on_the_node_too() {
-    let policy = replicas_off();
+    let (_, policy) = rendered("base");
     let egress = &one(&policy, "NetworkPolicy")["spec"]["egress"];
     let to_dns = egress.as_array().into_iter().flatten().find(|rule| rule["ports"][0]["port"] == json!(53));
     let peers = to_dns.expect("a rule")["to"].as_array().expect("peers");
     assert!(peers.contains(&json!({"ipBlock": {"cidr": "169.254.20.10/32"}})), "{peers:?}");
-}
-
-/// Manifests of the base alone.
-fn replicas_off() -> Vec<Value> {
-    rendered_from(&root().join("deploy/kubernetes/base")).1
-}
-
-/// Manifests of an overlay with the component, as a kustomization of an operator's own puts them together.
-fn replicas_on(overlay: &str) -> Vec<Value> {
-    let folder = TempDir::new().expect("a folder");
-    let here = folder.path().canonicalize().expect("a path");
-    // Kustomize takes no absolute paths.
-    let up = "../".repeat(here.components().count() - 1);
-    let ours = format!("{up}{}/deploy/kubernetes", root().strip_prefix("/").expect("absolute").display());
-    let text = format!("resources: [{ours}/{overlay}]\ncomponents: [{ours}/replicas]\n");
-    fs::write(here.join("kustomization.yaml"), text).expect("written");
-    rendered_from(&here).1
 }
