@@ -238,7 +238,8 @@ fn a_lost_answer_is_given_when_the_submit_comes_again() {
     assert_eq!(again.json()["output"]["task_status"], "PENDING");
     assert!(again.json()["request_id"].is_string());
     assert_eq!(simulator.tasks().len(), 2, "nothing was bought twice");
-    assert!(ids(&gateway).is_empty());
+    // The answer is in the file a moment before the task is in memory.
+    eventually("the task is listed no more", || ids(&gateway).is_empty());
     // The task is one like any other, and its entry tells that its answer was lost.
     assert!(simulator.finish(&task));
     let key = format!("Authorization: Bearer {TENANT_KEY}");
