@@ -14,7 +14,7 @@ use crate::upstream::Upstream;
 
 pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Result<()> {
     eprintln!("instructions of a request ...");
-    for call in CALLS {
+    for call in CALLS.into_iter().chain([Call::Chat]) {
         let counts = of(options, World::SMALL, call, &options.program, totals).await?;
         let name = call.name();
         report.add(

@@ -11,7 +11,7 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio_rustls::rustls::ClientConfig;
 
 use crate::requests::{Call, Callers};
-use crate::wire::Wire;
+use crate::wire::{Answer, Wire};
 
 /// Target and callers of a load.
 #[derive(Clone)]
@@ -131,7 +131,16 @@ impl Client {
         self.wire.clear();
         self.call.write(&mut self.request, self.callers.next(), &self.task);
         self.wire.send(&self.request).await?;
-        let answer = self.wire.receive().await?;
+        let answer = if self.call == Call::Chat {
+            let mut body_bytes = 0;
+            let status = self.wire.stream(|piece| {
+                body_bytes += piece.len() as u64;
+                true
+            });
+            Answer { status: status.await?, body_bytes }
+        } else {
+            self.wire.receive().await?
+        };
         if answer.status != 200 {
             let body = String::from_utf8_lossy(self.wire.body());
             return Err(io::Error::other(format!("{}: status {}: {body}", self.call.name(), answer.status)));

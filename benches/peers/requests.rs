@@ -16,6 +16,8 @@ pub(crate) enum Call {
     Pass,
     /// Event frames.
     Frames,
+    /// Some twenty events of a chat, each with its use.
+    Chat,
     /// 1 GiB comes down.
     Download,
     /// 64 MiB go up.
@@ -29,6 +31,7 @@ impl Call {
             Call::Poll => "poll",
             Call::Pass => "synchronous call",
             Call::Frames => "event stream",
+            Call::Chat => "streamed call",
             Call::Download => "download",
             Call::Upload => "upload",
         }
@@ -40,13 +43,13 @@ impl Call {
         let (line, body_bytes) = match self {
             Call::Submit => (SYNTHESIS, submit_body().len()),
             Call::Poll => ("", 0),
-            Call::Pass | Call::Frames | Call::Download => (GENERATION, PASS_BODY.len()),
+            Call::Pass | Call::Frames | Call::Chat | Call::Download => (GENERATION, PASS_BODY.len()),
             Call::Upload => (GENERATION, UPLOAD_BYTES),
         };
         // Writing to a vector does not fail.
         let _ = match self {
             Call::Poll => write!(buffer, "GET {PREFIX}/api/v1/tasks/{task} HTTP/1.1\r\n"),
-            Call::Submit | Call::Pass | Call::Frames | Call::Download | Call::Upload => write!(
+            Call::Submit | Call::Pass | Call::Frames | Call::Chat | Call::Download | Call::Upload => write!(
                 buffer,
                 "POST {PREFIX}{line} HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {body_bytes}\r\n"
             ),
@@ -56,10 +59,11 @@ impl Call {
             Call::Submit => write!(buffer, "X-DashScope-Async: enable\r\n\r\n{}", submit_body()),
             Call::Poll => write!(buffer, "\r\n"),
             Call::Pass => write!(buffer, "\r\n{PASS_BODY}"),
-            Call::Frames => {
+            Call::Frames | Call::Chat => {
+                let kind = if self == Call::Chat { "chat" } else { "frames" };
                 write!(
                     buffer,
-                    "Accept: text/event-stream\r\nX-DashScope-SSE: enable\r\n{KIND}: frames\r\n\r\n{PASS_BODY}"
+                    "Accept: text/event-stream\r\nX-DashScope-SSE: enable\r\n{KIND}: {kind}\r\n\r\n{PASS_BODY}"
                 )
             }
             Call::Download => write!(buffer, "{KIND}: bulk\r\n\r\n{PASS_BODY}"),

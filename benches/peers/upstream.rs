@@ -85,6 +85,7 @@ async fn answer(request: Request<Incoming>) -> Response<Answer> {
     if let Some(kind) = parts.headers.get(KIND) {
         return match kind.as_bytes() {
             b"frames" => respond("text/event-stream", Answer::Frames(interval(BETWEEN_FRAMES), FRAMES)),
+            b"chat" => respond("text/event-stream", Answer::Chat(interval(BETWEEN_EVENTS), EVENTS)),
             _ => respond("application/octet-stream", Answer::Bulk(BULK_BYTES)),
         };
     }
@@ -127,6 +128,8 @@ enum Answer {
     Whole(Bytes),
     /// A number of frames, each with the time at which it was made.
     Frames(Interval, u32),
+    /// A number of events of a chat.
+    Chat(Interval, u32),
     /// A number of bytes.
     Bulk(u64),
 }
@@ -142,11 +145,16 @@ impl Body for Answer {
         let bytes = match &mut *self {
             Answer::Whole(bytes) if bytes.is_empty() => return Poll::Ready(None),
             Answer::Whole(bytes) => std::mem::take(bytes),
-            Answer::Frames(_, 0) | Answer::Bulk(0) => return Poll::Ready(None),
+            Answer::Frames(_, 0) | Answer::Chat(_, 0) | Answer::Bulk(0) => return Poll::Ready(None),
             Answer::Frames(interval, left) => {
                 ready!(interval.poll_tick(cx));
                 *left -= 1;
                 Bytes::from(format!("id:1\nevent:result\ndata:{:020}\n\n", now_nanos()))
+            }
+            Answer::Chat(interval, left) => {
+                ready!(interval.poll_tick(cx));
+                *left -= 1;
+                Bytes::from(chat_event(EVENTS - *left))
             }
             Answer::Bulk(left) => {
                 let piece = Bytes::from_static(&[b'x'; PIECE_BYTES]);
@@ -160,10 +168,21 @@ impl Body for Answer {
     fn size_hint(&self) -> SizeHint {
         match self {
             Answer::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Answer::Frames(..) => SizeHint::default(),
+            Answer::Frames(..) | Answer::Chat(..) => SizeHint::default(),
             Answer::Bulk(left) => SizeHint::with_exact(*left),
         }
     }
+}
+
+/// The Nth event of a chat, as DashScope's own protocol has it.
+fn chat_event(number: u32) -> String {
+    let reason = if number == EVENTS { "stop" } else { "null" };
+    let total = number + 32;
+    format!(
+        "id:{number}\nevent:result\n:HTTP_STATUS/200\ndata:{{\"output\":{{\"choices\":[{{\"message\":{{\"content\":\" the lighthouse\",\
+         \"role\":\"assistant\"}},\"finish_reason\":\"{reason}\"}}]}},\"usage\":{{\"total_tokens\":{total},\"input_tokens\":32,\
+         \"output_tokens\":{number}}},\"request_id\":\"e5d70b02-ebd3-98ce-9fe8-759d7d7b107d\"}}\n\n"
+    )
 }
 
 /// Time by the clock that all processes of the machine share.
@@ -179,6 +198,9 @@ pub(crate) const KIND: &str = "x-bench-answer";
 pub(crate) const FRAMES: u32 = 400;
 pub(crate) const BULK_BYTES: u64 = 1 << 30;
 const BETWEEN_FRAMES: Duration = Duration::from_millis(5);
+/// Apart as far that the gateway reads each event by itself, also below callgrind.
+const BETWEEN_EVENTS: Duration = Duration::from_millis(3);
+const EVENTS: u32 = 20;
 const PIECE_BYTES: usize = 64 * 1024;
 const LISTENING: &str = "listening on http://";
 /// Header fields as DashScope's edge sends them.
