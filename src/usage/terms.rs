@@ -1,6 +1,6 @@
 //! Terms: the rates of one model for one tenant at one moment, and what a use costs by them.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use serde::de::Error;
@@ -36,7 +36,7 @@ impl Charge {
         }
         // The rates that were applied find no unit but those that had a price.
         let applied = Terms::from_text(&format!("{} {}", self.factor, self.price));
-        applied.is_some_and(|terms| terms.charge(units, class).1.is_some())
+        applied.is_some_and(|terms| terms.each_rate(units, class, |_, _| {}).is_some())
     }
 }
 
@@ -45,7 +45,23 @@ impl Terms {
     /// kind that it is a part of. Of a video, either the seconds that DashScope bills count, or the seconds of its input and
     /// of its output: the first rate that fits decides.
     pub fn charge(&self, units: &Units, class: &str) -> (Charge, Option<Unit>) {
-        let (mut sum, mut price, mut unpriced) = (Sum::default(), String::new(), None);
+        let (mut sum, mut price) = (Sum::default(), String::new());
+        let unpriced = self.each_rate(units, class, |thousandths, rate| {
+            sum.add(thousandths, rate);
+            let comma = if price.is_empty() { "" } else { "," };
+            // Writing to a string does not fail.
+            let _ = write!(price, "{comma}{rate}");
+        });
+        if unpriced.is_some() && price.is_empty() {
+            return (Charge::default(), unpriced);
+        }
+        let (amount, price) = (sum.times(self.factor), price.into());
+        (Charge { amount, price, factor: self.factor.to_string().into() }, unpriced)
+    }
+
+    /// Passes each quantity that costs, with its rate; returns the first unit that has no price.
+    fn each_rate(&self, units: &Units, class: &str, mut each: impl FnMut(u64, &Rate)) -> Option<Unit> {
+        let mut unpriced = None;
         let input_tokens = input_tokens(units);
         let find =
             |unit: Unit| self.rates.iter().find(|rate| rate.unit == unit && rate.fits(class, input_tokens));
@@ -55,23 +71,13 @@ impl Terms {
                 continue;
             }
             match find(unit).or_else(|| whole(unit).and_then(find)) {
-                Some(rate) => {
-                    sum.add(thousandths, rate);
-                    if !price.is_empty() {
-                        price.push(',');
-                    }
-                    price.push_str(&rate.to_string());
-                }
+                Some(rate) => each(thousandths, rate),
                 // A part that no rate names is no charge.
                 None if is_by_parts && is_part(unit) => {}
                 None => unpriced = unpriced.or(Some(unit)),
             }
         }
-        if unpriced.is_some() && price.is_empty() {
-            return (Charge::default(), unpriced);
-        }
-        let (amount, price) = (sum.times(self.factor), price.into());
-        (Charge { amount, price, factor: self.factor.to_string().into() }, unpriced)
+        unpriced
     }
 
     /// The greatest possible charge for a call.
