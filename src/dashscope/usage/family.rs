@@ -9,7 +9,8 @@ use super::unit::{Unit, Units};
 
 /// Reads a `usage` object. `makes_video`: the answer has a video beside it, so a bare `duration` is that of a video.
 pub(super) fn read(raw: &[u8], makes_video: bool) -> Reading {
-    reading(raw, UsageFields::read(raw).and_then(|fields| units(&fields, makes_video)))
+    let mut fields = UsageFields::default();
+    reading(raw, fields.take(raw).and_then(|()| units(&fields, makes_video)))
 }
 
 /// Reads the `usage` of Anthropic's `message_start` and the one of `message_delta`, each of which has a part. The text

@@ -41,8 +41,13 @@ impl<'a> UsageFields<'a> {
     /// Reads a `usage` object; `None` if one of its fields stands twice or is of another type than it has to be.
     pub(super) fn read(text: &'a [u8]) -> Option<Self> {
         let mut fields = Self::default();
-        each_field(text, |key, value| if value == b"null" { Some(()) } else { fields.set(key, value) })?;
+        fields.take(text)?;
         Some(fields)
+    }
+
+    /// Takes the fields of a `usage` object in, in place, as they have 800 bytes.
+    pub(super) fn take(&mut self, text: &'a [u8]) -> Option<()> {
+        each_field(text, |key, value| if value == b"null" { Some(()) } else { self.set(key, value) })
     }
 
     fn set(&mut self, key: &[u8], value: &'a [u8]) -> Option<()> {

@@ -18,11 +18,11 @@ impl Quantity {
 
 /// Reads digits, with a fraction or without. An exponent, a sign, or more digits than a quantity has is none.
 fn thousandths(text: &[u8]) -> Option<u64> {
-    let point = text.iter().position(|byte| *byte == b'.').unwrap_or(text.len());
-    let whole = digits(&text[..point], MOST_DIGITS)?;
-    if point == text.len() {
+    if let Some(whole) = digits(text, MOST_DIGITS) {
         return Some(whole * 1000);
     }
+    let point = text.iter().position(|byte| *byte == b'.')?;
+    let whole = digits(&text[..point], MOST_DIGITS)?;
     let fraction = &text[point + 1..];
     let (kept, rest) = fraction.split_at(fraction.len().min(3));
     let scale = [1000, 100, 10, 1][kept.len()];

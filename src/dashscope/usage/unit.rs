@@ -94,32 +94,28 @@ impl Unit {
     }
 }
 
-/// Quantities by unit, in thousandths of it; a unit of which nothing was used is left out.
+/// Quantities by unit, in thousandths of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Units(Vec<(Unit, u64)>);
+pub struct Units([u64; Unit::ALL.len()]);
 
 impl Units {
-    /// Sets the quantity of a unit, in thousandths of it; 0 leaves it out.
-    pub fn set(&mut self, unit: Unit, thousandths: u64) {
-        self.0.retain(|(set, _)| *set != unit);
-        if thousandths > 0 {
-            let at = self.0.partition_point(|(set, _)| *set < unit);
-            self.0.insert(at, (unit, thousandths));
-        }
+    /// Sets the quantity of a unit, in thousandths of it.
+    pub const fn set(&mut self, unit: Unit, thousandths: u64) {
+        self.0[unit as usize] = thousandths;
     }
 
     /// The quantity of a unit, in thousandths of it.
-    pub fn get(&self, unit: Unit) -> u64 {
-        self.0.iter().find(|(set, _)| *set == unit).map_or(0, |(_, thousandths)| *thousandths)
+    pub const fn get(&self, unit: Unit) -> u64 {
+        self.0[unit as usize]
     }
 
-    /// Units with their quantities in thousandths, in the order of [`Unit::ALL`].
+    /// Units of which something was used, with their quantities in thousandths, in the order of [`Unit::ALL`].
     pub fn iter(&self) -> impl Iterator<Item = (Unit, u64)> + '_ {
-        self.0.iter().copied()
+        Unit::ALL.into_iter().zip(self.0).filter(|(_, thousandths)| *thousandths > 0)
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0 == [0; Unit::ALL.len()]
     }
 
     /// Reads the form of [`Units::fmt`]; `None` for any other text.
