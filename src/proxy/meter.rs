@@ -2,6 +2,7 @@
 //! a copy shares their memory.
 
 use std::future::Future;
+use std::iter;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -11,7 +12,6 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use super::exchange::Exchange;
 use crate::dashscope::coding;
-use crate::dashscope::headers::REQUEST_ID;
 use crate::dashscope::operation::Operation;
 use crate::dashscope::usage::{self, AnswerPart, Reading, StreamReader, Usage};
 use crate::store::{Change, Entry, EntryFlags, EntrySource, Remark, StoreFault, StoreHealth};
@@ -20,7 +20,6 @@ use crate::usage::Terms;
 /// Reader of one answer.
 #[derive(Debug)]
 pub(super) struct CallMeter {
-    request_id: Arc<str>,
     codings: Vec<HeaderValue>,
     answer: MeteredAnswer,
 }
@@ -29,14 +28,20 @@ pub(super) struct CallMeter {
 enum MeteredAnswer {
     /// An answer that is read when it is whole.
     Whole {
-        pieces: Vec<Bytes>,
+        /// Most answers come in one piece.
+        first: Bytes,
+        others: Vec<Bytes>,
         bytes: usize,
     },
-    Stream(StreamReader),
+    Stream(Box<StreamReader>),
     /// A stream with a content coding, or an answer that is too large to be held.
     Unreadable {
         bytes: usize,
     },
+}
+
+impl MeteredAnswer {
+    const EMPTY: Self = Self::Whole { first: Bytes::new(), others: Vec::new(), bytes: 0 };
 }
 
 impl CallMeter {
@@ -49,24 +54,26 @@ impl CallMeter {
             return None;
         }
         let headers = response.headers();
-        let request_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
         let codings: Vec<HeaderValue> = headers.get_all(CONTENT_ENCODING).iter().cloned().collect();
         let is_stream = is_stream(headers);
         let answer = match is_stream {
-            false => MeteredAnswer::Whole { pieces: Vec::new(), bytes: 0 },
-            true if codings.is_empty() => MeteredAnswer::Stream(StreamReader::default()),
+            false => MeteredAnswer::EMPTY,
+            true if codings.is_empty() => MeteredAnswer::Stream(Box::default()),
             true => MeteredAnswer::Unreadable { bytes: 0 },
         };
-        let request_id = request_id.map_or_else(|| exchange.new_id().to_string().into(), Arc::from);
-        Some(Box::new(Self { request_id, codings, answer }))
+        Some(Box::new(Self { codings, answer }))
     }
 
     /// Takes in a piece of the answer.
     pub(super) fn push(&mut self, piece: &Bytes) {
         match &mut self.answer {
-            MeteredAnswer::Whole { pieces, bytes } if *bytes + piece.len() <= MOST_BYTES => {
+            MeteredAnswer::Whole { first, others, bytes } if *bytes + piece.len() <= MOST_BYTES => {
                 *bytes += piece.len();
-                pieces.push(piece.clone());
+                if first.is_empty() {
+                    *first = piece.clone();
+                } else {
+                    others.push(piece.clone());
+                }
             }
             MeteredAnswer::Whole { bytes, .. } => {
                 self.answer = MeteredAnswer::Unreadable { bytes: *bytes + piece.len() };
@@ -112,12 +119,12 @@ impl CallMeter {
 
     /// The entry of the use; `None` if nothing was used.
     fn read(self, is_whole: bool, exchange: &Exchange) -> Option<Entry> {
-        let Self { request_id, codings, answer } = self;
+        let Self { codings, answer } = self;
         let mut flags = EntryFlags { is_cut: !is_whole, ..EntryFlags::default() };
         let (reading, part) = match answer {
-            MeteredAnswer::Whole { pieces, bytes } => {
+            MeteredAnswer::Whole { first, others, bytes } => {
                 let values = codings.iter().map(HeaderValue::as_bytes);
-                let body = coding::decode(pieces.iter(), values, MOST_BYTES);
+                let body = coding::decode(iter::once(&first).chain(&others), values, MOST_BYTES);
                 // A text is cut at that length, so a text of that length may lack its end.
                 let is_text_cut = |text: &Bytes| !codings.is_empty() && text.len() >= MOST_BYTES;
                 let is_readable = body.as_ref().is_some_and(|text| !is_text_cut(text));
@@ -156,16 +163,21 @@ impl CallMeter {
         let (usage, is_unread) = reading.into_use()?;
         flags.is_unread |= is_unread;
         let model = exchange.model.get().cloned().unwrap_or_default();
-        Some(entry(EntrySource::Call(request_id), model, usage, flags, exchange))
+        Some(entry(EntrySource::Call(request_id(exchange)), model, usage, flags, exchange))
     }
 }
 
 /// Enters an estimate for a call whose client left before its answer began.
 pub(super) fn enter_unanswered(exchange: &Exchange) {
     exchange.note_model(None);
-    let request_id = exchange.new_id().to_string().into();
-    let answer = MeteredAnswer::Whole { pieces: Vec::new(), bytes: 0 };
-    CallMeter { request_id, codings: Vec::new(), answer }.finish(false, exchange);
+    CallMeter { codings: Vec::new(), answer: MeteredAnswer::EMPTY }.finish(false, exchange);
+}
+
+/// The upstream's id of the request, or one of ours where it told none.
+fn request_id(exchange: &Exchange) -> Arc<str> {
+    let answered = exchange.answer_id.borrow();
+    let told = answered.as_ref().and_then(|id| id.to_str().ok());
+    told.map_or_else(|| exchange.new_id().to_string().into(), Arc::from)
 }
 
 /// Enters a use, and counts it.
@@ -186,9 +198,10 @@ pub(super) fn entry(
     flags: EntryFlags,
     exchange: &Exchange,
 ) -> Entry {
-    let submitted_at = exchange.ledger().now() - exchange.stopwatch.began().elapsed();
+    let now = exchange.ledger().now();
+    let submitted_at = now - exchange.stopwatch.began().elapsed();
     let terms = exchange.permit().tenant().billing.terms(&model, submitted_at);
-    entry_on_terms(source, model, usage, flags, exchange, Begun { at: submitted_at, terms })
+    entry_at(now, source, model, usage, flags, exchange, Begun { at: submitted_at, terms })
 }
 
 /// Begin of what is paid for, and the terms that held then; `None` where nothing is paid.
@@ -207,7 +220,19 @@ pub(super) fn entry_on_terms(
     exchange: &Exchange,
     begun: Begun,
 ) -> Entry {
-    let (permit, directory, now) = (exchange.permit(), exchange.directory(), exchange.ledger().now());
+    entry_at(exchange.ledger().now(), source, model, usage, flags, exchange, begun)
+}
+
+fn entry_at(
+    now: SystemTime,
+    source: EntrySource,
+    model: Box<str>,
+    usage: Usage,
+    flags: EntryFlags,
+    exchange: &Exchange,
+    begun: Begun,
+) -> Entry {
+    let (permit, directory) = (exchange.permit(), exchange.directory());
     let account = &directory.accounts[exchange.account.get().unwrap_or_default()];
     let route = exchange.route();
     let charge = begun.terms.map(|terms| terms.charge(&usage.units, &usage.class).0);
@@ -217,7 +242,7 @@ pub(super) fn entry_on_terms(
         source,
         at: now,
         tenant: Arc::clone(&permit.tenant().name),
-        key_id: permit.caller().key_id().into(),
+        key_id: permit.caller().shared_key_id(),
         account: Arc::clone(&account.name),
         model,
         mount: Arc::clone(&route.mount(directory).prefix),

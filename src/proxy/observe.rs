@@ -105,11 +105,11 @@ pub(super) fn pump(
 
 fn observe(mut response: Response<BodySource>, exchange: &Rc<Exchange>) -> Response<Observed> {
     exchange.status.set(Some(response.status()));
-    if exchange.has_log() {
-        exchange.answer_id.replace(response.headers().get(REQUEST_ID).cloned());
-    }
     let is_ours = matches!(response.body(), BodySource::Whole(_));
     let meter = if is_ours { None } else { CallMeter::of(&response, exchange) };
+    if meter.is_some() || exchange.has_log() {
+        exchange.answer_id.replace(response.headers().get(REQUEST_ID).cloned());
+    }
     let taker = if is_ours { None } else { UsageTaker::of(&mut response, exchange) };
     let mut observed = response.map(|source| Observed {
         source,

@@ -172,6 +172,15 @@ impl Caller {
         }
     }
 
+    /// [`Caller::key_id`] for what outlives the call, shared where the configuration or the certificate has it.
+    pub fn shared_key_id(&self) -> Arc<str> {
+        match &self.credential {
+            Credential::Configured(index) => Arc::clone(&self.directory.keys[*index].id),
+            Credential::Issued(key) => Arc::from(&*key.id),
+            Credential::Certificate(name) => Arc::clone(name),
+        }
+    }
+
     /// When the caller's key ends; `None`: never, or there is no key.
     pub fn expires(&self) -> Option<SystemTime> {
         match &self.credential {

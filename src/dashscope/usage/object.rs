@@ -1,6 +1,6 @@
-//! Objects of an answer, read in place, with numbers as the text that they are. Of a chat's answer of 1,200 bytes the
-//! use is read in 8,000 instructions; derived readers of `serde_json` with its raw values take 15,000. The form of values
-//! that are skipped is not checked.
+//! Objects of an answer, read in place, with numbers as the text that they are. Of a chat's answer of 390 bytes the use is
+//! read in 3,700 instructions; derived readers of `serde_json` with its raw values took more than twice as many. The form
+//! of values that are skipped is not checked.
 
 use std::borrow::Cow;
 

@@ -9,7 +9,7 @@ use crate::dashscope::usage::{Unit, Units};
 
 /// Counts in thousandths of a unit. One lock guards them: a call counts once, when its answer has ended.
 #[derive(Debug, Default)]
-pub(super) struct UseCounts(Mutex<BTreeMap<UseLabels, u64>>);
+pub(super) struct UseCounts(Mutex<BTreeMap<(Arc<str>, &'static str), Units>>);
 
 /// Label of the model, unit, and label of the class.
 type UseLabels = (Arc<str>, Unit, &'static str);
@@ -18,17 +18,21 @@ impl UseCounts {
     pub(super) fn count(&self, model: &Arc<str>, units: &Units, class: &str) {
         let class = class_label(class);
         let mut counts = self.0.lock();
+        let counted = counts.entry((Arc::clone(model), class)).or_default();
         for (unit, thousandths) in units.iter() {
-            let count = counts.entry((Arc::clone(model), unit, class)).or_default();
-            *count = count.saturating_add(thousandths);
+            counted.set(unit, counted.get(unit).saturating_add(thousandths));
         }
     }
 
     /// All counts of models with these labels. Counts of other models, which a reload took away, are dropped.
     pub(super) fn of(&self, models: &[&Arc<str>]) -> Vec<(UseLabels, u64)> {
         let mut counts = self.0.lock();
-        counts.retain(|(model, ..), _| models.contains(&model));
-        counts.iter().map(|(labels, count)| (labels.clone(), *count)).collect()
+        counts.retain(|(model, _), _| models.contains(&model));
+        let of_units = |((model, class), units): (&(Arc<str>, &'static str), &Units)| {
+            let each = units.iter().map(|(unit, count)| ((Arc::clone(model), unit, *class), count));
+            each.collect::<Vec<_>>()
+        };
+        counts.iter().flat_map(of_units).collect()
     }
 }
 
