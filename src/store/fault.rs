@@ -70,6 +70,10 @@ pub enum StoreCause {
     /// The file was removed or replaced while it was open.
     Moved,
     Failed(Box<str>),
+    /// The database of a shared store can't be reached, or does not do what it is asked.
+    Unreachable(Box<str>),
+    /// The tables of a shared store do not take a change.
+    Refused(Box<str>),
     /// The disk has not answered in time; the change may still be written.
     Stuck,
     /// The queue of changes is full.
@@ -139,6 +143,10 @@ impl fmt::Display for StoreCause {
             StoreCause::Failed(detail) => {
                 write!(f, "can't be read or written ({detail}): look at its disk and at the system's log")
             }
+            StoreCause::Unreachable(detail) => {
+                write!(f, "can't be used ({detail}): look at the database and at the network to it")
+            }
+            StoreCause::Refused(detail) => write!(f, "does not take a change ({detail})"),
             StoreCause::Stuck => f.write_str(
                 "can't be written in time: its disk does not answer; look at the disk and at what else uses it",
             ),
@@ -228,7 +236,11 @@ impl From<SqlFault> for StoreCause {
     fn from(fault: SqlFault) -> Self {
         match fault {
             SqlFault::Embedded(error) => StoreCause::from(error),
-            SqlFault::Batch(_) | SqlFault::Malformed => StoreCause::Failed(fault.to_string().into()),
+            SqlFault::Shared(_) if fault.is_of_change() => StoreCause::Refused(fault.to_string().into()),
+            SqlFault::Shared(_) | SqlFault::TimedOut => StoreCause::Unreachable(fault.to_string().into()),
+            SqlFault::Batch(_) | SqlFault::Malformed | SqlFault::Io(_) => {
+                StoreCause::Failed(fault.to_string().into())
+            }
         }
     }
 }

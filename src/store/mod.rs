@@ -16,6 +16,7 @@ mod lost_submit;
 mod progress;
 mod record;
 mod replay;
+mod shared;
 mod shared_field;
 mod sql;
 mod state;

@@ -17,11 +17,12 @@ use super::day_files::{DayFiles, NumberedBatch};
 use super::file;
 use crate::store::entry::CREDIT;
 use crate::store::fault::StoreCause;
-use crate::store::sql::database::{Database, Row, values};
+use crate::store::sql::database::{Database, Row};
 use crate::store::sql::entry_batch::EntryBatch;
 use crate::store::sql::entry_rows::{self, COLUMNS, Names};
 use crate::store::sql::fault::Result as SqlResult;
 use crate::store::sql::ledger::DELETE_BATCHES;
+use crate::store::sql::value::values;
 use crate::store::timestamp::{milliseconds, time};
 use crate::usage::Zone;
 

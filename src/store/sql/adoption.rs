@@ -3,12 +3,13 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime};
 
-use super::database::{Database, Row, values};
+use super::database::{Database, Row};
 use super::fault::Result;
 use super::holds;
 use super::idempotency;
 use super::ledger::LedgerWriter;
 use super::rows;
+use super::value::values;
 use crate::store::entry::{Entry, EntryFlags, EntrySource};
 use crate::store::keyed_submit::{KeyedSubmit, LONGEST_RUN};
 use crate::store::lost_submit::{Adoption, LostSubmit};

@@ -4,32 +4,25 @@
 //! All columns are integers of 64 bits, texts or bytes.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
-use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{ToSql, params_from_iter};
+use rusqlite::params_from_iter;
 
 use super::fault::{Result, SqlFault};
+use super::value::{Value, values};
+use crate::store::shared::session::Session;
 
 /// A connection, in a transaction where it is one of PostgreSQL's.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store) enum Database<'c> {
     Embedded(&'c rusqlite::Connection),
-}
-
-/// A parameter of a statement.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::store) enum Value<'v> {
-    Null,
-    Integer(i64),
-    Text(&'v str),
-    Bytes(&'v [u8]),
+    Shared(&'c Session),
 }
 
 /// A row of a statement's result.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store) enum Row<'r> {
     Embedded(&'r rusqlite::Row<'r>),
+    Shared(&'r tokio_postgres::Row),
 }
 
 impl Database<'_> {
@@ -39,12 +32,16 @@ impl Database<'_> {
             Self::Embedded(connection) => {
                 Ok(connection.prepare_cached(statement)?.execute(params_from_iter(values))?)
             }
+            Self::Shared(session) => session.execute(statement, values),
         }
     }
 
     /// Runs a statement whose result does not matter to those that follow. Its fault may come with the next call.
     pub(in crate::store) fn post(self, statement: &str, values: &[Value<'_>]) -> Result<()> {
-        self.execute(statement, values).map(drop)
+        match self {
+            Self::Embedded(_) => self.execute(statement, values).map(drop),
+            Self::Shared(session) => session.post(statement, values),
+        }
     }
 
     /// Reads the first row of a result.
@@ -59,6 +56,9 @@ impl Database<'_> {
                 let mut select = connection.prepare_cached(statement)?;
                 let mut rows = select.query(params_from_iter(values))?;
                 rows.next()?.map(|row| read(Row::Embedded(row))).transpose()
+            }
+            Self::Shared(session) => {
+                session.rows(statement, values)?.first().map(|row| read(Row::Shared(row))).transpose()
             }
         }
     }
@@ -87,6 +87,7 @@ impl Database<'_> {
                 }
                 Ok(())
             }
+            Self::Shared(session) => session.each(statement, values, each),
         }
     }
 
@@ -97,12 +98,47 @@ impl Database<'_> {
         values: &[Value<'_>],
         mut read: impl FnMut(Row<'_>) -> Result<T>,
     ) -> Result<Vec<T>> {
-        let mut all = Vec::new();
-        self.each(statement, values, |row| {
-            all.push(read(row)?);
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(all)
+        match self {
+            Self::Embedded(_) => {
+                let mut all = Vec::new();
+                self.each(statement, values, |row| {
+                    all.push(read(row)?);
+                    Ok(ControlFlow::Continue(()))
+                })?;
+                Ok(all)
+            }
+            Self::Shared(session) => {
+                session.rows(statement, values)?.iter().map(|row| read(Row::Shared(row))).collect()
+            }
+        }
+    }
+
+    /// Makes other transactions that write a tenant's money wait for the end of this one. An embedded store has one
+    /// transaction at a time.
+    pub(in crate::store) fn lock_money(self, tenant: &str) -> Result<()> {
+        match self {
+            Self::Embedded(_) => Ok(()),
+            Self::Shared(_) => {
+                let lock = "INSERT INTO balances (tenant, spent, credits, held) VALUES (?1, 0, 0, 0)
+                            ON CONFLICT (tenant) DO UPDATE SET tenant = excluded.tenant";
+                self.post(lock, values![tenant])
+            }
+        }
+    }
+
+    /// Makes other transactions that write entries wait for the end of this one, so that the ledger has one order.
+    pub(in crate::store) fn lock_ledger(self) -> Result<()> {
+        match self {
+            Self::Embedded(_) => Ok(()),
+            Self::Shared(_) => {
+                self.first("SELECT pg_advisory_xact_lock(?1)", values![LEDGER_LOCK], |_| Ok(())).map(drop)
+            }
+        }
+    }
+
+    /// True if a statement that fails leaves the rest of its transaction as it is.
+    pub(in crate::store) fn outlives_faults(self) -> bool {
+        matches!(self, Self::Embedded(_))
     }
 }
 
@@ -110,12 +146,14 @@ impl<'r> Row<'r> {
     pub(in crate::store) fn integer(self, column: usize) -> Result<i64> {
         match self {
             Self::Embedded(row) => Ok(row.get(column)?),
+            Self::Shared(row) => Ok(row.try_get(column)?),
         }
     }
 
     pub(in crate::store) fn integer_or_null(self, column: usize) -> Result<Option<i64>> {
         match self {
             Self::Embedded(row) => Ok(row.get(column)?),
+            Self::Shared(row) => Ok(row.try_get(column)?),
         }
     }
 
@@ -133,12 +171,14 @@ impl<'r> Row<'r> {
             Self::Embedded(row) => {
                 Ok(row.get_ref(column)?.as_str_or_null().map_err(rusqlite::Error::from)?)
             }
+            Self::Shared(row) => Ok(row.try_get(column)?),
         }
     }
 
     pub(in crate::store) fn bytes(self, column: usize) -> Result<&'r [u8]> {
         match self {
             Self::Embedded(row) => Ok(row.get_ref(column)?.as_blob().map_err(rusqlite::Error::from)?),
+            Self::Shared(row) => Ok(row.try_get(column)?),
         }
     }
 
@@ -148,73 +188,5 @@ impl<'r> Row<'r> {
     }
 }
 
-impl ToSql for Value<'_> {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(match self {
-            Self::Null => ValueRef::Null,
-            Self::Integer(integer) => ValueRef::Integer(*integer),
-            Self::Text(text) => ValueRef::Text(text.as_bytes()),
-            Self::Bytes(bytes) => ValueRef::Blob(bytes),
-        }))
-    }
-}
-
-impl From<i64> for Value<'_> {
-    fn from(integer: i64) -> Self {
-        Self::Integer(integer)
-    }
-}
-
-impl From<u8> for Value<'_> {
-    fn from(integer: u8) -> Self {
-        Self::Integer(integer.into())
-    }
-}
-
-impl From<bool> for Value<'_> {
-    fn from(flag: bool) -> Self {
-        Self::Integer(flag.into())
-    }
-}
-
-impl<'v> From<&'v str> for Value<'v> {
-    fn from(text: &'v str) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl<'v> From<&'v Arc<str>> for Value<'v> {
-    fn from(text: &'v Arc<str>) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl<'v> From<&'v Box<str>> for Value<'v> {
-    fn from(text: &'v Box<str>) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl<'v> From<&'v [u8]> for Value<'v> {
-    fn from(bytes: &'v [u8]) -> Self {
-        Self::Bytes(bytes)
-    }
-}
-
-impl<'v> From<&'v [u8; 32]> for Value<'v> {
-    fn from(bytes: &'v [u8; 32]) -> Self {
-        Self::Bytes(bytes)
-    }
-}
-
-impl<'v, T: Into<Value<'v>>> From<Option<T>> for Value<'v> {
-    fn from(value: Option<T>) -> Self {
-        value.map_or(Self::Null, T::into)
-    }
-}
-
-/// The parameters of a statement.
-macro_rules! values {
-    ($($value:expr),* $(,)?) => { &[$($crate::store::sql::database::Value::from($value)),*] };
-}
-pub(in crate::store) use values;
+/// Number of the lock that orders the ledger.
+const LEDGER_LOCK: i64 = 0x6467_6c65;

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::database::{Database, Row, values};
+use super::database::{Database, Row};
 use super::entry_batch::{NAMES, NameIds};
 use super::fault::{Result, SqlFault};
+use super::value::values;
 use crate::dashscope::usage::Units;
 use crate::store::entry::{Entry, EntryFlags, EntrySource, Remark};
 use crate::store::timestamp::time;

@@ -4,12 +4,13 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::adoption;
-use super::database::{Database, Row, values};
+use super::database::{Database, Row};
 use super::fault::Result;
 use super::holds;
 use super::idempotency;
 use super::ledger::{DELETE_BATCHES, LedgerWriter};
 use super::settlement;
+use super::value::values;
 use crate::dashscope::task::{self, Status};
 use crate::dashscope::usage::Units;
 use crate::store::embedded::closed_days::MovedDays;

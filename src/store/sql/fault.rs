@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 
 use rusqlite::ErrorCode;
 
@@ -9,6 +10,11 @@ use rusqlite::ErrorCode;
 #[derive(Debug)]
 pub(in crate::store) enum SqlFault {
     Embedded(rusqlite::Error),
+    Shared(tokio_postgres::Error),
+    /// The database did not answer in time.
+    TimedOut,
+    /// There is no thread or runtime for a connection.
+    Io(io::Error),
     Batch(BatchFault),
     /// A column does not have the length that it must have.
     Malformed,
@@ -44,6 +50,12 @@ impl From<rusqlite::Error> for SqlFault {
     }
 }
 
+impl From<tokio_postgres::Error> for SqlFault {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Shared(error)
+    }
+}
+
 impl From<BatchFault> for SqlFault {
     fn from(fault: BatchFault) -> Self {
         Self::Batch(fault)
@@ -54,6 +66,13 @@ impl fmt::Display for SqlFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Embedded(error) => error.fmt(f),
+            // A fault that the server tells is in its own words; the library has two words for it.
+            Self::Shared(error) => match error.as_db_error() {
+                Some(told) => write!(f, "{} (SQLSTATE {})", told.message(), told.code().code()),
+                None => error.fmt(f),
+            },
+            Self::TimedOut => f.write_str("it has not answered in time"),
+            Self::Io(error) => error.fmt(f),
             Self::Batch(fault) => fault.fmt(f),
             Self::Malformed => f.write_str("a column has a wrong length"),
         }
@@ -67,7 +86,9 @@ impl SqlFault {
             Self::Embedded(error) => error.sqlite_error_code().is_some_and(|code| {
                 [ErrorCode::ConstraintViolation, ErrorCode::TypeMismatch, ErrorCode::TooBig].contains(&code)
             }),
-            Self::Batch(_) | Self::Malformed => false,
+            // Data that the tables do not take, and their constraints.
+            Self::Shared(error) => error.code().is_some_and(|code| matches!(&code.code()[..2], "22" | "23")),
+            Self::Batch(_) | Self::Malformed | Self::TimedOut | Self::Io(_) => false,
         }
     }
 }

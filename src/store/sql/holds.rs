@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::database::{Database, Row, values};
+use super::database::{Database, Row};
 use super::fault::{Result, SqlFault};
 use super::ledger::LedgerWriter;
 use super::sums;
+use super::value::values;
 use crate::store::Outcome;
 use crate::store::hold::Hold;
 use crate::store::keyed_submit::LONGEST_RUN;

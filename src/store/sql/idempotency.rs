@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::database::{Database, Row, values};
+use super::database::{Database, Row};
 use super::fault::Result;
+use super::value::values;
 use crate::store::Outcome;
 use crate::store::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit, LONGEST_RUN, SUBMITS_KEPT};
 use crate::store::lost_submit::LostSubmit;

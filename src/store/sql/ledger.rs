@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::database::{Database, values};
+use super::database::Database;
 use super::entry_batch::{self, EntryBatch, FIRST_BATCH, NAMES, NameIds};
 use super::entry_rows;
 use super::fault::Result;
 use super::sums;
+use super::value::values;
 use crate::store::entry::{CREDIT, Entry, EntrySource};
 use crate::store::timestamp::{milliseconds, time};
 use crate::usage::{Amount, Charge, Zone};

@@ -6,10 +6,11 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::database::{Database, values};
+use super::database::Database;
 use super::entry_batch::{self, FIRST_BATCH};
 use super::entry_rows::{self, COLUMNS, ENTRY_COLUMNS, Names};
 use super::fault::Result;
+use super::value::values;
 use crate::store::Store;
 use crate::store::StoreFault;
 use crate::store::embedded::day_files::DayFiles;

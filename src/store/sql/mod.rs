@@ -15,3 +15,4 @@ pub(super) mod operator_entry;
 pub(super) mod rows;
 pub(super) mod settlement;
 pub(super) mod sums;
+pub(super) mod value;

@@ -5,10 +5,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::database::{Database, values};
+use super::database::Database;
 use super::entry_rows::{self, COLUMNS, ENTRY_COLUMNS, Names};
 use super::fault::Result;
 use super::ledger_reader::{self, LedgerQuery};
+use super::value::values;
 use crate::store::Store;
 use crate::store::StoreCause;
 use crate::store::StoreFault;

@@ -5,9 +5,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::database::{Database, Row, values};
+use super::database::{Database, Row};
 use super::fault::{Result, SqlFault};
 use super::ledger::LedgerWriter;
+use super::value::values;
 use crate::dashscope::task::Status;
 use crate::store::record::{KeyRecord, TaskRecord, UploadRecord};
 use crate::store::timestamp::{milliseconds, time};

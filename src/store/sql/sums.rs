@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::database::{Database, Row, values};
+use super::database::{Database, Row};
 use super::fault::Result;
 use super::ledger_reader::{self, LedgerQuery};
+use super::value::values;
 use crate::store::entry::EntrySource;
 use crate::store::fault::StoreCause;
 use crate::store::hold::Standing;

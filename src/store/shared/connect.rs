@@ -1,0 +1,86 @@
+//! Connections to PostgreSQL.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Notification};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::store::sql::fault::{Result, SqlFault};
+
+/// Where a database is, and how it is reached.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct DatabaseAddress {
+    settings: Arc<Config>,
+    tls: Option<Arc<ClientConfig>>,
+    /// Host, port and database, for people. Never the password.
+    pub(in crate::store) name: Arc<str>,
+}
+
+impl DatabaseAddress {
+    pub(in crate::store) fn new(
+        mut settings: Config,
+        tls: Option<Arc<ClientConfig>>,
+        name: Arc<str>,
+    ) -> Self {
+        settings
+            .application_name("dashgate")
+            .connect_timeout(CONNECT)
+            .keepalives_idle(KEEPALIVE)
+            .keepalives_interval(KEEPALIVE)
+            .keepalives_retries(3)
+            .tcp_user_timeout(CALL);
+        Self { settings: Arc::new(settings), tls, name }
+    }
+
+    /// Connects; the connection's notifications go to `notified`. A task of the current runtime drives the connection until
+    /// the client is dropped.
+    ///
+    /// # Errors
+    /// Why there is no connection, after five seconds at most.
+    pub(in crate::store) async fn connect(
+        &self,
+        notified: Option<mpsc::Sender<Notification>>,
+    ) -> Result<Client> {
+        let connecting = async {
+            match &self.tls {
+                Some(tls) => {
+                    let tls = MakeRustlsConnect::new(ClientConfig::clone(tls));
+                    let (client, connection) = self.settings.connect(tls).await?;
+                    tokio::spawn(drive(connection, notified));
+                    Ok(client)
+                }
+                None => {
+                    let (client, connection) = self.settings.connect(NoTls).await?;
+                    tokio::spawn(drive(connection, notified));
+                    Ok(client)
+                }
+            }
+        };
+        timeout(CONNECT, connecting).await.unwrap_or(Err(SqlFault::TimedOut))
+    }
+}
+
+async fn drive<S, T>(mut connection: Connection<S, T>, notified: Option<mpsc::Sender<Notification>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    // A fault of the connection is told to each caller of its client.
+    while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+        if let (AsyncMessage::Notification(notification), Some(notified)) = (message, &notified) {
+            // A notification is a hint: where many wait, one more tells nothing.
+            let _ = notified.try_send(notification);
+        }
+    }
+}
+
+/// Longest time of a call, but for those that say otherwise.
+pub(in crate::store) const CALL: Duration = Duration::from_secs(5);
+const CONNECT: Duration = Duration::from_secs(5);
+const KEEPALIVE: Duration = Duration::from_secs(5);

@@ -1,0 +1,144 @@
+//! The database as the writer uses it: one connection, whose commits are numbered in the log.
+
+use std::time::{Duration, SystemTime};
+
+use tokio_util::sync::CancellationToken;
+
+use super::connect::DatabaseAddress;
+use super::log::{self, LoggedCommit};
+use super::session::Session;
+use crate::store::fault::StoreCause;
+use crate::store::sql::database::Database;
+use crate::store::sql::fault::Result as SqlResult;
+use crate::store::sql::value::values;
+use crate::store::timestamp::milliseconds;
+
+#[derive(Debug)]
+pub(in crate::store) struct SharedEngine {
+    address: DatabaseAddress,
+    session: Option<Session>,
+    /// Number of this process among the writers; a start takes a new one.
+    pub(in crate::store) writer: i64,
+    /// Number of the last commit in the log.
+    number: i64,
+    closing: CancellationToken,
+}
+
+impl SharedEngine {
+    /// Connects, and takes a number for this process. `name` is for people who look at the table of writers.
+    ///
+    /// # Errors
+    /// Why the database can't be used.
+    pub(in crate::store) fn open(
+        address: DatabaseAddress,
+        name: &str,
+        closing: CancellationToken,
+    ) -> Result<Self, StoreCause> {
+        let session = Session::open(&address)?;
+        let insert = "INSERT INTO writers (name, started_at) VALUES (?1, ?2) RETURNING id";
+        let now = milliseconds(SystemTime::now());
+        let writer = Database::Shared(&session).first(insert, values![name, now], |row| row.integer(0))?;
+        let mut engine =
+            Self { address, session: None, writer: writer.unwrap_or_default(), number: 0, closing };
+        engine.introduce(&session)?;
+        engine.session = Some(session);
+        Ok(engine)
+    }
+
+    pub(in crate::store) fn database(&self) -> Option<Database<'_>> {
+        self.session.as_ref().map(Database::Shared)
+    }
+
+    /// Makes a connection this writer's own. The lock is held for as long as the connection lives: another connection of this
+    /// writer, whose last commit may still be under way, has ended once it is taken; and others see that the writer lives.
+    fn introduce(&self, session: &Session) -> Result<(), StoreCause> {
+        let writer = self.writer;
+        let end_the_last = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks
+             WHERE locktype = 'advisory' AND classid = {WRITER_LOCKS} AND objid = {writer} AND granted
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                 AND pid <> pg_backend_pid()"
+        );
+        session.batch(&end_the_last)?;
+        session.batch(&format!(
+            "SELECT pg_advisory_lock({WRITER_LOCKS}, {writer}); SET dashgate.writer = '{writer}'"
+        ))?;
+        Ok(())
+    }
+
+    /// Runs a transaction, and logs what `logged` makes of its result.
+    pub(in crate::store) fn transact<T>(
+        &mut self,
+        work: impl FnOnce(Database<'_>) -> SqlResult<T>,
+        logged: impl FnOnce(&T) -> LoggedCommit,
+    ) -> Result<T, StoreCause> {
+        let session = match self.session.take().filter(Session::is_open) {
+            Some(session) => session,
+            None => {
+                let session = Session::open(&self.address)?;
+                self.introduce(&session)?;
+                session
+            }
+        };
+        let number = self.number + 1;
+        let database = Database::Shared(&session);
+        let prepared = session.batch("BEGIN").and_then(|()| {
+            let done = work(database)?;
+            let commit = logged(&done);
+            let is_logged = !commit.is_empty();
+            if is_logged {
+                log::append(database, self.writer, number, &commit)?;
+            }
+            session.settle()?;
+            Ok((done, is_logged))
+        });
+        let (done, is_logged) = match prepared {
+            Ok(prepared) => prepared,
+            Err(fault) => {
+                session.forget_posted();
+                // A connection that can't even take this back is given up.
+                if session.batch("ROLLBACK").is_ok() {
+                    self.session = Some(session);
+                }
+                return Err(fault.into());
+            }
+        };
+        match session.batch("COMMIT") {
+            Ok(()) => self.session = Some(session),
+            Err(fault) => {
+                drop(session);
+                if !is_logged || !self.has_landed(number) {
+                    return Err(fault.into());
+                }
+            }
+        }
+        if is_logged {
+            self.number = number;
+        }
+        Ok(done)
+    }
+
+    /// True if a commit whose answer was lost has landed. Waits for the database, however long that takes: until then nobody
+    /// knows; false where the store is closed meanwhile.
+    fn has_landed(&mut self, number: i64) -> bool {
+        while !self.closing.is_cancelled() {
+            let found = Session::open(&self.address).map_err(StoreCause::from).and_then(|session| {
+                self.introduce(&session)?;
+                let found = log::has(Database::Shared(&session), self.writer, number)?;
+                Ok((session, found))
+            });
+            match found {
+                Ok((session, found)) => {
+                    self.session = Some(session);
+                    return found;
+                }
+                Err(_) => std::thread::sleep(PAUSE),
+            }
+        }
+        false
+    }
+}
+
+/// First number of the locks that writers hold while they live; the second is the writer's own.
+pub(in crate::store) const WRITER_LOCKS: i32 = 0x6467_7772;
+const PAUSE: Duration = Duration::from_millis(250);

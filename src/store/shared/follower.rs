@@ -1,0 +1,158 @@
+//! The follower: reads what other replicas have logged, four times a second, on a hint, and when somebody asks.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Notification, Statement};
+use tokio_util::sync::CancellationToken;
+
+use super::connect::{CALL, DatabaseAddress};
+use super::log::{BEHIND, LoggedCommit, Positions};
+use crate::store::sql::fault::{Result, SqlFault};
+
+/// Asks the follower for all that was committed before now.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct FollowerHandle(mpsc::Sender<oneshot::Sender<()>>);
+
+/// What the follower does with a commit of another replica.
+pub(in crate::store) type OnCommit = Box<dyn FnMut(LoggedCommit) + Send>;
+
+struct Follower {
+    address: DatabaseAddress,
+    /// The own writer, whose commits are known.
+    writer: i64,
+    positions: Positions,
+    on_commit: OnCommit,
+    asked: mpsc::Receiver<oneshot::Sender<()>>,
+    closing: CancellationToken,
+}
+
+impl FollowerHandle {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// Why there is no thread.
+    pub(in crate::store) fn start(
+        address: DatabaseAddress,
+        writer: i64,
+        positions: Positions,
+        on_commit: OnCommit,
+        closing: CancellationToken,
+    ) -> io::Result<Self> {
+        let (ask, asked) = mpsc::channel(MOST_WAITING);
+        let mut follower = Follower { address, writer, positions, on_commit, asked, closing };
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new().name("follower".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                let closing = follower.closing.clone();
+                closing.run_until_cancelled(follower.run()).await;
+            });
+        })?;
+        Ok(Self(ask))
+    }
+
+    /// Returns once all that was committed before this call is replayed here. One query serves all who wait.
+    ///
+    /// # Errors
+    /// The database has not answered in time.
+    pub(in crate::store) async fn catch_up(&self) -> Result<()> {
+        let (reply, done) = oneshot::channel();
+        let asking = async {
+            self.0.send(reply).await.map_err(|_| SqlFault::TimedOut)?;
+            done.await.map_err(|_| SqlFault::TimedOut)
+        };
+        timeout(CATCH_UP, asking).await.unwrap_or(Err(SqlFault::TimedOut))
+    }
+}
+
+impl Follower {
+    async fn run(&mut self) {
+        let mut fault: Option<Arc<str>> = None;
+        loop {
+            let Err(found) = self.follow(&mut fault).await;
+            let found: Arc<str> = found.to_string().into();
+            if fault.as_ref() != Some(&found) {
+                tracing::error!(
+                    "{}: what other replicas do is not known for now: {found}",
+                    self.address.name
+                );
+            }
+            fault = Some(found);
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Follows over one connection, until that fails.
+    async fn follow(&mut self, fault: &mut Option<Arc<str>>) -> Result<std::convert::Infallible> {
+        let (notified, mut hints) = mpsc::channel::<Notification>(1);
+        let client = self.address.connect(Some(notified)).await?;
+        let listen = format!("LISTEN {HINT}");
+        timeout(CALL, client.batch_execute(&listen)).await.map_err(|_| SqlFault::TimedOut)??;
+        let behind = timeout(CALL, client.prepare(BEHIND)).await.map_err(|_| SqlFault::TimedOut)??;
+        let mut next = Instant::now();
+        loop {
+            let mut waiting = Vec::new();
+            tokio::select! {
+                _ = hints.recv() => {}
+                count = self.asked.recv_many(&mut waiting, MOST_WAITING) => {
+                    if count == 0 {
+                        // Nobody can ask any more: the store is gone.
+                        std::future::pending::<()>().await;
+                    }
+                }
+                () = sleep_until(next) => {}
+            }
+            // The query begins after those who wait have asked.
+            while let Ok(reply) = self.asked.try_recv() {
+                waiting.push(reply);
+            }
+            self.read(&client, &behind).await?;
+            if fault.take().is_some() {
+                tracing::info!("{}: other replicas are followed again", self.address.name);
+            }
+            for reply in waiting {
+                let _ = reply.send(());
+            }
+            next = Instant::now() + TAIL;
+        }
+    }
+
+    /// Replays all that is behind.
+    async fn read(&mut self, client: &Client, behind: &Statement) -> Result<()> {
+        loop {
+            let (writers, numbers): (Vec<i64>, Vec<i64>) = self.positions.iter().unzip();
+            let parameters: [&(dyn ToSql + Sync); 4] = [&writers, &numbers, &self.writer, &MOST_AT_ONCE];
+            let rows =
+                timeout(CALL, client.query(behind, &parameters)).await.map_err(|_| SqlFault::TimedOut)??;
+            for row in &rows {
+                let (writer, number): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+                match serde_json::from_slice(row.try_get(2)?) {
+                    Ok(commit) => (self.on_commit)(commit),
+                    Err(error) => tracing::error!(writer, number, %error, "a logged commit can't be read"),
+                }
+                let position = self.positions.entry(writer).or_default();
+                *position = number.max(*position);
+            }
+            if i64::try_from(rows.len()).unwrap_or(i64::MAX) < MOST_AT_ONCE {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Channel of the hints that something was committed.
+pub(in crate::store) const HINT: &str = "dashgate_log";
+/// Time between two looks without a hint.
+const TAIL: Duration = Duration::from_millis(250);
+const PAUSE: Duration = Duration::from_millis(250);
+/// Longest wait of a caller.
+const CATCH_UP: Duration = Duration::from_secs(2);
+/// Commits of a writer that are read at once.
+const MOST_AT_ONCE: i64 = 512;
+const MOST_WAITING: usize = 1_024;

@@ -1,0 +1,83 @@
+//! The log of changes: what replicas tell each other of their commits.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::Change;
+use crate::dashscope::task::Status;
+use crate::store::sql::database::Database;
+use crate::store::sql::fault::Result;
+use crate::store::sql::value::values;
+
+/// What the other replicas must know of one commit; stored as JSON.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(in crate::store) struct LoggedCommit {
+    /// Changes that mirrors hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::store) changes: Vec<Change>,
+    /// Tenants whose money was changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::store) payers: Vec<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::store) learnt: Vec<LearntStatus>,
+    /// Digests of secrets that were deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::store) dropped_keys: Vec<[u8; 32]>,
+}
+
+/// The last known status of a task.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(in crate::store) struct LearntStatus {
+    pub(in crate::store) task: Arc<str>,
+    pub(in crate::store) claimed_at: SystemTime,
+    pub(in crate::store) status: Status,
+}
+
+impl LoggedCommit {
+    /// True if nobody else must know of the commit.
+    pub(in crate::store) fn is_empty(&self) -> bool {
+        let Self { changes, payers, learnt, dropped_keys } = self;
+        changes.is_empty() && payers.is_empty() && learnt.is_empty() && dropped_keys.is_empty()
+    }
+}
+
+/// How far each writer's commits are known here: the number of the last one.
+pub(in crate::store) type Positions = HashMap<i64, i64, foldhash::fast::RandomState>;
+
+/// Adds a commit of a writer to the log.
+pub(super) fn append(database: Database<'_>, writer: i64, number: i64, commit: &LoggedCommit) -> Result<()> {
+    // Texts, numbers and lists have no way to fail.
+    let body = serde_json::to_vec(commit).unwrap_or_default();
+    let insert = "INSERT INTO changes (writer, number, body) VALUES (?1, ?2, ?3)";
+    database.post(insert, values![writer, number, &*body])
+}
+
+/// True if a commit is in the log.
+pub(super) fn has(database: Database<'_>, writer: i64, number: i64) -> Result<bool> {
+    database.exists("SELECT 1 FROM changes WHERE writer = ?1 AND number = ?2", values![writer, number])
+}
+
+/// The numbers of all writers' last commits, as this transaction sees them.
+pub(super) fn positions(database: Database<'_>) -> Result<Positions> {
+    let select =
+        "SELECT id, greatest(trimmed_to, (SELECT max(number) FROM changes WHERE writer = id)) FROM writers";
+    Ok(database.all(select, &[], |row| Ok((row.integer(0)?, row.integer(1)?)))?.into_iter().collect())
+}
+
+/// The commits of other writers that are behind the positions `?2` of the writers `?1`, `?4` at most, in an order in which
+/// causes come before effects: each is stamped before its transaction ends, and a transaction sees only such as have ended.
+/// `?3` is the own writer.
+pub(super) const BEHIND: &str = "
+    SELECT change.writer, change.number, change.body, writers.trimmed_to
+    FROM writers
+    LEFT JOIN unnest($1::bigint[], $2::bigint[]) AS known (writer, number) ON known.writer = writers.id
+    CROSS JOIN LATERAL (
+        SELECT writer, number, body, at FROM changes
+        WHERE changes.writer = writers.id AND changes.number > coalesce(known.number, 0)
+        ORDER BY number LIMIT $4
+    ) AS change
+    WHERE writers.id <> $3
+    ORDER BY change.at, change.writer, change.number";

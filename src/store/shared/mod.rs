@@ -1,0 +1,13 @@
+//! The shared engine: one PostgreSQL database for several replicas.
+//!
+//! Each replica is a *writer* with one connection that writes, so the numbers of its commits have no gaps. What other
+//! replicas must know of a commit stands in the log, which each of them follows.
+
+pub(super) mod connect;
+pub(super) mod engine;
+pub(super) mod follower;
+pub(super) mod log;
+mod parameter;
+pub(super) mod readers;
+pub(super) mod schema;
+pub(super) mod session;

@@ -1,0 +1,218 @@
+//! The tables of a shared store and their migrations.
+//!
+//! A step only expands, so that the version before runs beside this one. All integers have 64 bits; times are milliseconds
+//! since 1970; money is in billionths.
+
+use std::time::Duration;
+
+use super::connect::DatabaseAddress;
+use super::session::Session;
+use crate::store::fault::StoreCause;
+use crate::store::sql::database::Database;
+use crate::store::sql::fault::SqlFault;
+
+/// The version that this program writes.
+pub(in crate::store) const CURRENT: i64 = STEPS.len() as i64;
+
+/// Brings the database to the current version, one step in a transaction each. Other replicas wait meanwhile.
+///
+/// # Errors
+/// Why it can't be used.
+pub(in crate::store) fn migrate(address: &DatabaseAddress) -> Result<(), StoreCause> {
+    let mut session = Session::open(address)?;
+    check_server(&session)?;
+    session.be_patient(MIGRATION);
+    session.batch(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})"))?;
+    session.batch("CREATE TABLE IF NOT EXISTS schema (version BIGINT NOT NULL)")?;
+    let found = version(&session)?;
+    if found > CURRENT {
+        return Err(StoreCause::Newer { found, known: CURRENT });
+    }
+    for (number, step) in (1..).zip(STEPS).skip(usize::try_from(found).unwrap_or(0)) {
+        if found > 0 {
+            tracing::info!("{}: bringing it to version {number}, which may take a while", address.name);
+        }
+        session.batch(&format!(
+            "BEGIN; {step}; DELETE FROM schema; INSERT INTO schema VALUES ({number}); COMMIT"
+        ))?;
+    }
+    Ok(())
+}
+
+fn check_server(session: &Session) -> Result<(), StoreCause> {
+    let select = "SELECT CAST(current_setting('server_version_num') AS BIGINT),
+                         CASE WHEN pg_is_in_recovery() THEN CAST(1 AS BIGINT) ELSE 0 END";
+    let server = Database::Shared(session).first(select, &[], |row| Ok((row.integer(0)?, row.flag(1)?)))?;
+    match server {
+        Some((version, _)) if version < OLDEST_SERVER => {
+            Err(StoreCause::Unreachable("PostgreSQL 14 or later is needed".into()))
+        }
+        Some((_, true)) => Err(StoreCause::Unreachable("it is a standby, which takes no changes".into())),
+        Some((_, false)) | None => Ok(()),
+    }
+}
+
+fn version(session: &Session) -> Result<i64, SqlFault> {
+    let found = Database::Shared(session).first("SELECT version FROM schema", &[], |row| row.integer(0))?;
+    Ok(found.unwrap_or(0))
+}
+
+/// Migration steps. Never change a released step: add another.
+const STEPS: [&str; 1] = ["
+    -- Replicas that run or ran, each start with a new number. `trimmed_to`: commits up to it have left the log.
+    CREATE TABLE writers (
+        id BIGSERIAL PRIMARY KEY,
+        name TEXT NOT NULL,
+        started_at BIGINT NOT NULL,
+        trimmed_to BIGINT NOT NULL DEFAULT 0
+    );
+    CREATE TABLE changes (
+        writer BIGINT NOT NULL,
+        number BIGINT NOT NULL,
+        at TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
+        body BYTEA NOT NULL,
+        PRIMARY KEY (writer, number)
+    );
+    CREATE INDEX changes_by_time ON changes (at);
+    -- The replica that runs a submit, so that others know which ones ended with it.
+    CREATE FUNCTION own_writer() RETURNS BIGINT LANGUAGE sql STABLE AS
+        $$ SELECT CAST(nullif(current_setting('dashgate.writer', true), '') AS BIGINT) $$;
+    CREATE FUNCTION instr(text, text) RETURNS INTEGER LANGUAGE sql IMMUTABLE AS $$ SELECT strpos($1, $2) $$;
+
+    CREATE TABLE names (
+        id BIGSERIAL PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE
+    );
+    CREATE TABLE tasks (
+        rowid BIGSERIAL PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        tenant TEXT NOT NULL,
+        key_id TEXT NOT NULL,
+        account TEXT NOT NULL,
+        model TEXT NOT NULL,
+        mount TEXT NOT NULL,
+        claimed_at BIGINT NOT NULL,
+        status TEXT NOT NULL,
+        unified BIGINT NOT NULL DEFAULT 0,
+        prompt TEXT,
+        seconds TEXT,
+        size TEXT,
+        hidden BIGINT NOT NULL DEFAULT 0,
+        settled BIGINT NOT NULL DEFAULT 0,
+        terms BIGINT
+    ) WITH (fillfactor = 80);
+    CREATE INDEX tasks_by_time ON tasks (claimed_at);
+    CREATE TABLE keys (
+        sha256 BYTEA PRIMARY KEY,
+        id TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        created_at BIGINT NOT NULL,
+        expires BIGINT,
+        revoked_at BIGINT,
+        retires_at BIGINT,
+        ended_at BIGINT GENERATED ALWAYS AS (least(expires, revoked_at, retires_at)) STORED
+    );
+    CREATE INDEX keys_by_id ON keys (id);
+    CREATE INDEX keys_by_end ON keys (ended_at) WHERE ended_at IS NOT NULL;
+    CREATE TABLE uploads (
+        tenant TEXT NOT NULL,
+        directory TEXT NOT NULL,
+        model TEXT NOT NULL,
+        account TEXT NOT NULL,
+        issued_at BIGINT NOT NULL,
+        PRIMARY KEY (tenant, directory)
+    );
+    CREATE INDEX uploads_by_time ON uploads (issued_at);
+
+    CREATE TABLE entry_batches (
+        number BIGINT PRIMARY KEY,
+        first_at BIGINT NOT NULL,
+        last_at BIGINT NOT NULL,
+        data BYTEA NOT NULL
+    );
+    CREATE TABLE entries (
+        rowid BIGSERIAL PRIMARY KEY,
+        at BIGINT NOT NULL,
+        kind BIGINT NOT NULL,
+        id TEXT NOT NULL,
+        tenant BIGINT NOT NULL,
+        key_id BIGINT NOT NULL,
+        account BIGINT NOT NULL,
+        model BIGINT NOT NULL,
+        mount BIGINT NOT NULL,
+        operation BIGINT NOT NULL,
+        submitted_at BIGINT NOT NULL,
+        status BIGINT NOT NULL,
+        units TEXT NOT NULL,
+        class BIGINT NOT NULL,
+        usage TEXT NOT NULL,
+        flags BIGINT NOT NULL,
+        amount BIGINT,
+        price BIGINT,
+        factor BIGINT,
+        corrects TEXT,
+        note TEXT,
+        place BIGINT
+    );
+    CREATE INDEX entries_by_time ON entries (at);
+    CREATE UNIQUE INDEX entries_by_operator ON entries (kind, id) WHERE kind >= 3;
+    CREATE INDEX entries_of_operator ON entries (tenant, kind) WHERE kind >= 3;
+    CREATE INDEX entries_by_corrected ON entries (corrects) WHERE corrects IS NOT NULL;
+
+    CREATE TABLE keyed_submits (
+        tenant TEXT NOT NULL,
+        operation TEXT NOT NULL,
+        key TEXT NOT NULL,
+        state BIGINT NOT NULL,
+        attempt TEXT NOT NULL,
+        began_at BIGINT NOT NULL,
+        fingerprint BYTEA,
+        answer TEXT,
+        sent TEXT,
+        lost_at BIGINT,
+        writer BIGINT,
+        PRIMARY KEY (tenant, operation, key)
+    );
+    CREATE INDEX keyed_submits_by_time ON keyed_submits (began_at);
+    CREATE INDEX keyed_submits_open ON keyed_submits (state) WHERE state < 2;
+    CREATE FUNCTION note_writer() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN NEW.writer := own_writer(); RETURN NEW; END $$;
+    CREATE TRIGGER keyed_submits_writer BEFORE INSERT OR UPDATE OF attempt ON keyed_submits
+        FOR EACH ROW EXECUTE FUNCTION note_writer();
+    CREATE TABLE adoptions (
+        task_id TEXT PRIMARY KEY,
+        adopted_at BIGINT NOT NULL
+    );
+    CREATE TABLE holds (
+        id TEXT PRIMARY KEY,
+        tenant TEXT NOT NULL,
+        key_id TEXT NOT NULL,
+        account TEXT NOT NULL,
+        model TEXT NOT NULL,
+        mount TEXT NOT NULL,
+        made_at BIGINT NOT NULL,
+        amount BIGINT NOT NULL,
+        lost_at BIGINT,
+        task TEXT,
+        writer BIGINT DEFAULT own_writer()
+    );
+    CREATE UNIQUE INDEX holds_by_task ON holds (task) WHERE task IS NOT NULL;
+    CREATE INDEX holds_without_task ON holds (made_at) WHERE task IS NULL;
+    CREATE TABLE days_spent (
+        tenant TEXT NOT NULL,
+        day BIGINT NOT NULL,
+        amount BIGINT NOT NULL,
+        PRIMARY KEY (tenant, day)
+    ) WITH (fillfactor = 50);
+    CREATE TABLE balances (
+        tenant TEXT PRIMARY KEY,
+        spent BIGINT NOT NULL,
+        credits BIGINT NOT NULL,
+        held BIGINT NOT NULL
+    ) WITH (fillfactor = 50)
+"];
+/// `dgat`: the lock of those who migrate.
+const MIGRATION_LOCK: i64 = 0x6467_6174;
+/// Longest step: a table of a hundred million rows may be read.
+const MIGRATION: Duration = Duration::from_secs(24 * 3600);
+const OLDEST_SERVER: i64 = 140_000;
