@@ -21,7 +21,10 @@ fn configuration(upstream: &Upstream, one: &str) -> String {
     let prices = "[usage]\ncurrency = \"USD\"\n".to_owned() + &price("wan*", "video_second", "1", "");
     let mounts = ["/u", "/openai/v1"]
         .map(|prefix| format!("[[mounts]]\nprefix = \"{prefix}\"\ndialect = \"unified\"\n"));
-    priced(upstream.address, "/wan", &prices, one) + &mounts.concat() + &second("allow = [\"realtime\"]")
+    let text =
+        priced(upstream.address, "/wan", &prices, one) + &mounts.concat() + &second("allow = [\"realtime\"]");
+    // One worker takes connections in their order.
+    text.replacen("[server]\n", "[server]\nworkers = 1\n", 1)
 }
 
 fn amount(text: &str) -> Amount {
