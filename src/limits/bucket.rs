@@ -19,6 +19,8 @@ pub(super) struct Bucket {
     full_at: FullAt,
     interval_nanos: u64,
     burst: u32,
+    /// Part of `full_at` that was added because nothing was known of other replicas.
+    presumed: u64,
 }
 
 /// State of one rate limit for one caller, as the `RateLimit` response headers tell it.
@@ -35,7 +37,18 @@ impl Bucket {
     pub(super) fn new(rate: &Rate) -> Self {
         let full_at = FullAt::default();
         let limiter = RateLimiter::new(quota(rate), full_at.clone(), ManualClock::default());
-        Self { limiter, full_at, interval_nanos: rate.interval_nanos(), burst: rate.burst }
+        Self { limiter, full_at, interval_nanos: rate.interval_nanos(), burst: rate.burst, presumed: 0 }
+    }
+
+    /// Presumes that other replicas have emptied the bucket, until [`Bucket::presume_no_more`].
+    pub(super) fn presume_empty(&mut self, now: Duration) {
+        self.presumed = self.interval_nanos.saturating_mul(self.burst.into());
+        self.full_at.set(nanos(now).saturating_add(self.presumed));
+    }
+
+    pub(super) fn presume_no_more(&mut self) {
+        let presumed = std::mem::take(&mut self.presumed);
+        self.full_at.set(self.full_at.at().saturating_sub(presumed));
     }
 
     /// Takes one request out of the bucket.
@@ -48,13 +61,31 @@ impl Bucket {
         self.limiter.check().map_err(|until| until.wait_time_from(now))
     }
 
+    /// Takes more requests out, also those that the bucket does not hold: it then has to refill for longer.
+    pub(super) fn take_off(&self, requests: u64, since: Duration) {
+        let taken = self.interval_nanos.saturating_mul(requests);
+        self.full_at.set(self.full_at.at().max(nanos(since)).saturating_add(taken));
+    }
+
+    /// Puts requests back that were taken off.
+    pub(super) fn put_back(&self, requests: u64) {
+        let back = self.interval_nanos.saturating_mul(requests);
+        self.full_at.set(self.full_at.at().saturating_sub(back));
+    }
+
+    /// Brings the bucket down to what another replica's lacks, if this one lacks less.
+    pub(super) fn match_missing(&self, missing: u64, now: Duration) {
+        let full_at = self.full_at.at().saturating_sub(self.presumed);
+        let matched = full_at.max(nanos(now).saturating_add(missing));
+        self.full_at.set(matched.saturating_add(self.presumed));
+    }
+
     /// Puts back the request that was taken at `taken`, less the refill since then: a bucket that was full meanwhile
     /// has lost that much.
     pub(super) fn give_back(&self, taken: Duration, now: Duration) {
         let since = u64::try_from(now.saturating_sub(taken).as_nanos()).unwrap_or(u64::MAX);
         let back = self.interval_nanos.saturating_sub(since);
-        let full_at = self.full_at.0.load(Ordering::Relaxed);
-        self.full_at.0.store(full_at.saturating_sub(back), Ordering::Relaxed);
+        self.full_at.set(self.full_at.at().saturating_sub(back));
     }
 
     pub(super) fn status(&self, now: Duration) -> RateStatus {
@@ -74,8 +105,17 @@ impl Bucket {
     }
 
     fn missing_nanos(&self, now: Duration) -> u64 {
-        self.full_at.0.load(Ordering::Relaxed).saturating_sub(Nanos::from(now).as_u64())
+        self.full_at.at().saturating_sub(nanos(now))
     }
+
+    /// Refill that the bucket lacks by what is known, in nanoseconds.
+    pub(super) fn known_missing(&self, now: Duration) -> u64 {
+        self.full_at.at().saturating_sub(self.presumed).saturating_sub(nanos(now))
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    Nanos::from(time).as_u64()
 }
 
 pub(super) fn quota(rate: &Rate) -> Quota {
@@ -88,6 +128,16 @@ pub(super) fn quota(rate: &Rate) -> Quota {
 /// [`super::counters::Counters`] guards every read and write.
 #[derive(Clone, Default)]
 struct FullAt(Arc<AtomicU64>);
+
+impl FullAt {
+    fn at(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, nanos: u64) {
+        self.0.store(nanos, Ordering::Relaxed);
+    }
+}
 
 impl StateStore for FullAt {
     type Key = NotKeyed;

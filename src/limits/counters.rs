@@ -6,8 +6,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::bucket::{Bucket, RateStatus};
+use super::others::{SharedUse, Told};
+use super::replicas::Heard;
 use super::{Limit, LimitKind, LimitScope};
 use crate::config::{Limits, Rate};
+use crate::store::LimitUse;
 
 /// Counters behind one lock, so that a decision over several limits is one step. The lock is held for some hundred
 /// nanoseconds.
@@ -19,6 +22,8 @@ pub(super) struct Counters {
     buckets: Vec<(LimitKind, Rate, Bucket)>,
     running: [u32; LimitKind::COUNT],
     tasks: u32,
+    /// `None` where the process shares its store with no other.
+    shared: Option<Box<SharedUse>>,
 }
 
 /// Use of the limits of a key, or of a tenant.
@@ -46,6 +51,11 @@ impl UsedLimits {
 }
 
 impl Counters {
+    /// Counters that count the calls of other replicas too.
+    pub(super) fn among_replicas(shared: SharedUse) -> Self {
+        Self { shared: Some(Box::new(shared)), ..Self::default() }
+    }
+
     pub(super) fn used(&self, limits: &Limits, now: Duration) -> UsedLimits {
         let mut rules = [UsedRule::default(); LimitKind::COUNT];
         for kind in LimitKind::ALL {
@@ -57,7 +67,7 @@ impl Counters {
             };
             rules[kind as usize] = UsedRule {
                 remaining: rule.rate.map(remaining),
-                running: rule.concurrent_requests.map(|_| self.running[kind as usize]),
+                running: rule.concurrent_requests.map(|_| self.running(kind, now)),
             };
         }
         UsedLimits { rules, tasks: self.tasks }
@@ -72,9 +82,10 @@ impl Counters {
         kind: LimitKind,
         limits: &Limits,
         scope: LimitScope,
+        now: Duration,
     ) -> Result<(), Limit> {
         if let Some((kind, most)) = kind.concurrent(limits)
-            && self.running[kind as usize] >= most
+            && self.running(kind, now) >= self.share_of(most)
         {
             return Err(Limit::Concurrent { scope, kind, most });
         }
@@ -95,10 +106,88 @@ impl Counters {
             if self.buckets.len() >= MOST_BUCKETS {
                 self.buckets.remove(0);
             }
-            self.buckets.push((kind, rate, Bucket::new(&rate)));
+            let bucket = match &self.shared {
+                Some(shared) => shared.new_bucket(&rate, now),
+                None => Bucket::new(&rate),
+            };
+            self.buckets.push((kind, rate, bucket));
             self.buckets.len() - 1
         });
         &mut self.buckets[at].2
+    }
+
+    /// Takes one request out of a bucket.
+    ///
+    /// # Errors
+    /// Time until the bucket holds a request again.
+    pub(super) fn take(&mut self, kind: LimitKind, rate: Rate, now: Duration) -> Result<(), Duration> {
+        self.bucket(kind, rate, now).take(now)?;
+        if self.shared.is_some() {
+            self.share_taken(kind, rate, now);
+        }
+        Ok(())
+    }
+
+    /// Puts the request back that was taken at `taken`.
+    pub(super) fn give_back(&mut self, kind: LimitKind, rate: Rate, taken: Duration, now: Duration) {
+        self.bucket(kind, rate, now).give_back(taken, now);
+        if let Some(shared) = &mut self.shared {
+            shared.count_given_back(kind);
+        }
+    }
+
+    fn share_taken(&mut self, kind: LimitKind, rate: Rate, now: Duration) {
+        let Some(shared) = &mut self.shared else { return };
+        shared.count_taken(kind);
+        let others = shared.shares() - 1;
+        if others > 0 {
+            self.bucket(kind, rate, now).take_off(others.into(), now);
+        }
+    }
+
+    /// Part of a limit that this replica may use.
+    fn share_of(&self, most: u32) -> u32 {
+        match &self.shared {
+            // A limit of 0 lets nothing in.
+            Some(shared) if shared.shares() > 1 => (most / shared.shares()).max(1).min(most),
+            Some(_) | None => most,
+        }
+    }
+
+    /// Requests that run, also at other replicas if these are heard.
+    fn running(&self, kind: LimitKind, now: Duration) -> u32 {
+        let elsewhere = self.shared.as_ref().map_or(0, |shared| shared.running_elsewhere(kind, now));
+        self.running[kind as usize].saturating_add(elsewhere)
+    }
+
+    /// Use to be told to other replicas now.
+    pub(super) fn tell(&mut self, now: Duration) -> Option<Told> {
+        Some(self.shared.as_mut()?.tell(&self.buckets, &self.running, now))
+    }
+
+    /// Use as of now, if other replicas have to know of it.
+    pub(super) fn use_now(&self, now: Duration) -> Option<LimitUse> {
+        let is_used = self.running.iter().any(|running| *running > 0)
+            || self.buckets.iter().any(|(_, _, bucket)| bucket.known_missing(now) > 0);
+        Some(self.shared.as_ref().filter(|_| is_used)?.use_now(&self.buckets, &self.running, now))
+    }
+
+    /// Takes in what another replica has told.
+    pub(super) fn hear(&mut self, heard: &Heard, told: &LimitUse, now: Duration) {
+        if let Some(shared) = &mut self.shared {
+            shared.hear(heard, told, &mut self.buckets, now);
+        }
+    }
+
+    /// Presumes no more that other replicas have emptied buckets.
+    pub(super) fn presume_no_more(&mut self) {
+        self.buckets.iter_mut().for_each(|(_, _, bucket)| bucket.presume_no_more());
+    }
+
+    fn note_news(&mut self) {
+        if let Some(shared) = &mut self.shared {
+            shared.note_news();
+        }
     }
 
     pub(super) fn rate_status(
@@ -113,10 +202,12 @@ impl Counters {
 
     pub(super) fn add_request(&mut self, kind: LimitKind) {
         self.running[kind as usize] += 1;
+        self.note_news();
     }
 
     pub(super) fn remove_request(&mut self, kind: LimitKind) {
         self.running[kind as usize] -= 1;
+        self.note_news();
     }
 
     pub(super) fn add_task(&mut self) {
@@ -135,7 +226,7 @@ impl Counters {
     /// True if new counters would decide alike.
     pub(super) fn is_idle(&self, now: Duration) -> bool {
         self.tasks == 0
-            && self.running.iter().all(|running| *running == 0)
+            && LimitKind::ALL.into_iter().all(|kind| self.running(kind, now) == 0)
             && self.buckets.iter().all(|(_, _, bucket)| bucket.is_full(now))
     }
 }

@@ -13,15 +13,20 @@ use parking_lot::{Mutex, MutexGuard};
 use super::bucket::RateStatus;
 use super::counters::{Counters, SharedCounters, UsedLimits};
 use super::in_flight::TasksInFlight;
+use super::others::SharedUse;
+use super::replicas::{ReplicaNumber, Replicas};
 use super::slots::{RequestSlot, TaskSlot};
 use super::{Limit, LimitKind, LimitRefusal, LimitScope};
 use crate::config::{Limits, Rate};
+use crate::store::{LimitReport, LimitUse};
 
 /// The limiter of the process, shared by all workers.
 pub struct Registry<C: Clock = MonotonicClock> {
     keys: CountersByName,
     tenants: CountersByName,
     in_flight: TasksInFlight,
+    /// `None` where the process shares its store with no other.
+    replicas: Option<Arc<Replicas>>,
     clock: C,
     began: C::Instant,
 }
@@ -45,7 +50,85 @@ impl<C: Clock> Registry<C> {
     pub fn new(clock: C) -> Self {
         let began = clock.now();
         let (keys, tenants) = (CountersByName::default(), CountersByName::default());
-        Self { keys, tenants, in_flight: TasksInFlight::default(), clock, began }
+        Self { keys, tenants, in_flight: TasksInFlight::default(), replicas: None, clock, began }
+    }
+
+    /// A limiter that counts the calls of other replicas too.
+    pub fn among_replicas(clock: C) -> Self {
+        Self { replicas: Some(Arc::default()), ..Self::new(clock) }
+    }
+
+    /// News for other replicas. Called some times a second; `is_connected` if they can be told.
+    pub fn reports(&self, is_connected: bool) -> Vec<LimitReport> {
+        let Some(replicas) = &self.replicas else { return Vec::new() };
+        let now = self.now();
+        let turn = replicas.turn(is_connected, now);
+        if turn.ends_newness {
+            self.presume_no_more();
+        }
+        if !is_connected {
+            return Vec::new();
+        }
+        let uses = if turn.tells_all { self.all_uses(now) } else { self.news(replicas, now) };
+        if uses.is_empty() && !turn.tells_life && !turn.tells_all {
+            return Vec::new();
+        }
+        replicas.note_told(now);
+        Replicas::reports(uses, turn.tells_all, now)
+    }
+
+    /// Takes in what another replica has told.
+    pub fn hear(&self, replica: ReplicaNumber, report: &LimitReport) {
+        let Some(replicas) = &self.replicas else { return };
+        let now = self.now();
+        let (heard, ends_newness) = replicas.hear(replica, report, now);
+        for told in &report.uses {
+            let scope = if told.is_tenant { LimitScope::Tenant } else { LimitScope::Key };
+            self.counters(scope, &told.name).lock().hear(&heard, told, now);
+        }
+        if ends_newness {
+            self.presume_no_more();
+        }
+    }
+
+    fn news(&self, replicas: &Replicas, now: Duration) -> Vec<LimitUse> {
+        let mut uses = Vec::new();
+        for (scope, name) in replicas.take_listed(MOST_TOLD) {
+            let Some(told) = self.counters(scope, &name).lock().tell(now) else { continue };
+            uses.extend(told.use_now);
+            if told.stays {
+                replicas.list(scope, &name);
+            }
+        }
+        uses
+    }
+
+    fn all_uses(&self, now: Duration) -> Vec<LimitUse> {
+        let uses = [&self.keys, &self.tenants].into_iter().flat_map(|counters| counters.by_name.iter());
+        uses.filter_map(|counters| counters.lock().use_now(now)).take(MOST_TOLD_AT_ONCE).collect()
+    }
+
+    fn presume_no_more(&self) {
+        for counters in [&self.keys, &self.tenants].into_iter().flat_map(|counters| counters.by_name.iter()) {
+            counters.lock().presume_no_more();
+        }
+    }
+
+    pub(super) fn counters(&self, scope: LimitScope, name: &str) -> SharedCounters {
+        let by_name = match scope {
+            LimitScope::Key => &self.keys,
+            LimitScope::Tenant => &self.tenants,
+        };
+        by_name.counters(name, || self.new_counters(scope, name))
+    }
+
+    fn new_counters(&self, scope: LimitScope, name: &str) -> Counters {
+        match &self.replicas {
+            None => Counters::default(),
+            Some(replicas) => {
+                Counters::among_replicas(SharedUse::new(replicas, scope, &name.into(), self.now()))
+            }
+        }
     }
 
     /// Admits a call: takes everything that it needs, or nothing.
@@ -54,11 +137,10 @@ impl<C: Clock> Registry<C> {
     /// The first limit that is reached.
     pub fn admit(&self, caller: &LimitedCaller<'_>, kind: LimitKind) -> Result<Admitted, LimitRefusal> {
         let reserves = kind.tasks(caller.limits).or(kind.tasks(caller.tenant_limits)).is_some();
-        let counters = |by_name: &CountersByName, name, limits| {
-            (reserves || kind.is_limited(limits)).then(|| by_name.counters(name))
-        };
-        let key = counters(&self.keys, caller.key_id, caller.limits);
-        let tenant = counters(&self.tenants, caller.tenant, caller.tenant_limits);
+        let counters =
+            |scope, name, limits| (reserves || kind.is_limited(limits)).then(|| self.counters(scope, name));
+        let key = counters(LimitScope::Key, caller.key_id, caller.limits);
+        let tenant = counters(LimitScope::Tenant, caller.tenant, caller.tenant_limits);
         // Lock order: always the key before the tenant.
         let mut locked = [
             key.as_ref().map(|key| LockedCounters::new(key, caller.limits, LimitScope::Key)),
@@ -100,9 +182,8 @@ impl<C: Clock> Registry<C> {
             let (kind, rate) = taken.rate?;
             let mut counters = taken.counters.lock();
             let now = self.now();
-            let bucket = counters.bucket(kind, rate, now);
-            bucket.give_back(admitted.at, now);
-            Some(bucket.status(now))
+            counters.give_back(kind, rate, admitted.at, now);
+            Some(counters.bucket(kind, rate, now).status(now))
         };
         let rates = admitted.taken.iter().flatten().filter_map(give_back);
         rates.min_by_key(|rate| rate.remaining)
@@ -115,7 +196,7 @@ impl<C: Clock> Registry<C> {
 
     /// Adds a task that runs, limited or not: a limit that a reload brings counts the tasks that run already.
     pub fn task_began(&self, id: &Arc<str>, key_id: &str, tenant: &str, at: SystemTime) {
-        let counters = || [self.keys.counters(key_id), self.tenants.counters(tenant)];
+        let counters = || [self.counters(LimitScope::Key, key_id), self.counters(LimitScope::Tenant, tenant)];
         self.in_flight.add(id, at, || TaskSlot::count(counters()));
     }
 
@@ -136,7 +217,7 @@ impl<C: Clock> Registry<C> {
         }
     }
 
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         self.clock.now().duration_since(self.began).into()
     }
 }
@@ -207,13 +288,13 @@ fn take_rates(
     now: Duration,
 ) -> Result<(), (Limit, Duration)> {
     for locked in locked.iter().flatten() {
-        let checked = locked.counters.check_slots(kind, locked.limits, locked.scope);
+        let checked = locked.counters.check_slots(kind, locked.limits, locked.scope, now);
         checked.map_err(|limit| (limit, UNTIL_A_SLOT))?;
     }
     let [key, tenant] = locked;
     let take = |locked: &mut LockedCounters<'_>| {
         let Some((kind, rate)) = kind.rate(locked.limits) else { return Ok(()) };
-        let taken = locked.counters.bucket(kind, rate, now).take(now);
+        let taken = locked.counters.take(kind, rate, now);
         taken.map_err(|wait| (Limit::Rate { scope: locked.scope, kind, rate }, wait))
     };
     key.as_mut().map_or(Ok(()), take)?;
@@ -221,7 +302,7 @@ fn take_rates(
     if let (Err(_), Some(key)) = (&outcome, key)
         && let Some((kind, rate)) = kind.rate(key.limits)
     {
-        key.counters.bucket(kind, rate, now).give_back(now, now);
+        key.counters.give_back(kind, rate, now, now);
     }
     outcome
 }
@@ -246,7 +327,7 @@ struct CountersByName {
 }
 
 impl CountersByName {
-    fn counters(&self, name: &str) -> SharedCounters {
+    fn counters(&self, name: &str, new: impl FnOnce() -> Counters) -> SharedCounters {
         if let Some(known) = self.by_name.get(name) {
             return Arc::clone(&known);
         }
@@ -254,7 +335,7 @@ impl CountersByName {
         match self.by_name.entry(Arc::clone(&name)) {
             dashmap::Entry::Occupied(known) => Arc::clone(known.get()),
             dashmap::Entry::Vacant(vacant) => {
-                let counters = SharedCounters::default();
+                let counters = Arc::new(Mutex::new(new()));
                 vacant.insert(Arc::clone(&counters));
                 self.sweep_order.lock().push_back(name);
                 counters
@@ -288,6 +369,10 @@ const UNTIL_A_SLOT: Duration = Duration::from_secs(1);
 /// Two sweeps a second keep up with 32,000 ended tasks a second.
 const BATCHES_PER_SWEEP: usize = 8;
 const MOST_PER_BATCH: usize = 2_000;
+/// Keys and tenants that one turn tells other replicas of, in some tens of messages. The others have a later turn.
+const MOST_TOLD: usize = 2_000;
+/// Keys and tenants that a new replica is told of.
+const MOST_TOLD_AT_ONCE: usize = 20_000;
 /// Sweeps in which every name has its turn, if none is dropped: those of a minute.
 const SWEEPS_PER_ROUND: usize = 120;
 

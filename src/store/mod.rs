@@ -12,6 +12,7 @@ mod fault;
 mod group_commit;
 mod hold;
 mod keyed_submit;
+mod limit_use;
 mod lost_submit;
 mod progress;
 mod record;
@@ -50,6 +51,7 @@ pub use self::entry::{Entry, EntryFlags, EntrySource, LOST, REPRICED, Remark, Wa
 pub use self::fault::{CommitFault, StoreCause, StoreFault, WHAT_IS_REFUSED};
 pub use self::hold::{Exhausted, Hold, MoneyLimits, Standing, hold_id};
 pub use self::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
+pub use self::limit_use::{LimitReport, LimitUse, RateUse};
 pub use self::lost_submit::{Adoption, LostSubmit, SentRequest};
 pub use self::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};
 pub use self::replay::Mirror;

@@ -114,7 +114,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("tenant", &["account", "config", "dashscope", "net", "store", "telemetry"]),
     ("upstream", &["account", "config", "dashscope", "net", "telemetry"]),
     ("account", &["config", "dashscope", "limits", "net", "store", "telemetry"]),
-    ("limits", &["config", "dashscope", "usage"]),
+    ("limits", &["config", "dashscope", "store", "usage"]),
     ("reports", &["dashscope", "store", "usage"]),
     ("store", &["dashscope", "unified", "usage"]),
     ("telemetry", &["config", "dashscope", "net"]),
