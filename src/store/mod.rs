@@ -3,12 +3,15 @@
 //! One thread alone waits for the disk. Other threads send it changes, and get the outcome when a change is durable.
 //! [`Mirror`]s hold the state in memory.
 
+mod cells;
 mod change;
 mod commit;
 mod embedded;
 mod engine;
 mod entry;
+mod exchange;
 mod fault;
+mod gossip;
 mod group_commit;
 mod hold;
 mod keyed_submit;
@@ -41,6 +44,7 @@ use prometheus::Histogram;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
+pub use self::cells::{Cell, Swap};
 pub use self::change::{Change, Outcome};
 use self::embedded::engine::EmbeddedEngine;
 use self::embedded::file::{self, LockedFile};
@@ -48,7 +52,9 @@ pub use self::embedded::probe::{ProbedStore, probe};
 pub use self::embedded::replication::Follower;
 use self::engine::Engine;
 pub use self::entry::{Entry, EntryFlags, EntrySource, LOST, REPRICED, Remark, WantedSource};
+pub use self::exchange::Exchange;
 pub use self::fault::{CommitFault, StoreCause, StoreFault, WHAT_IS_REFUSED};
+pub use self::gossip::{Gossip, GossipListener, MOST_GOSSIP_BYTES, Replica};
 pub use self::hold::{Exhausted, Hold, MoneyLimits, Standing, hold_id};
 pub use self::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
 pub use self::limit_use::{LimitReport, LimitUse, RateUse};
@@ -72,6 +78,7 @@ use crate::usage::{Period, Zone};
 pub struct Store {
     state: Arc<StoreState>,
     queue: mpsc::Sender<QueuedChange>,
+    exchange: Exchange,
     patience: Duration,
     zone: Zone,
     /// Disconnected once the writer has ended and has closed the file.
@@ -187,6 +194,7 @@ impl Store {
         Ok(Self {
             state,
             queue,
+            exchange: Exchange::local(),
             patience: bounds.patience,
             zone: bounds.zone,
             ended: Arc::new(Mutex::new(ended)),
@@ -385,6 +393,7 @@ impl Store {
             let path = self.state.path.display();
             tracing::error!("{path}: its disk does not answer, and {waiting} changes are not written");
         }
+        self.exchange.close();
         self.state.days.close();
         self.state.lock.lock().take();
     }

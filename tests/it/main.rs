@@ -30,6 +30,7 @@ mod polls;
 mod postgres;
 mod process;
 mod reload;
+mod replicas;
 mod routing;
 mod sidecar;
 mod simulator;

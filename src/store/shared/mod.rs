@@ -1,13 +1,18 @@
 //! The shared engine: one PostgreSQL database for several replicas.
 //!
 //! Each replica is a *writer* with one connection that writes, so the numbers of its commits have no gaps. What other
-//! replicas must know of a commit stands in the log, which each of them follows.
+//! replicas must know of a commit stands in the log, which each of them follows. What is said beside the log goes by the
+//! exchange.
 
+pub(super) mod cells;
 pub(super) mod connect;
 pub(super) mod engine;
+pub(super) mod exchange;
 pub(super) mod follower;
 pub(super) mod log;
+mod outbox;
 mod parameter;
+mod peers;
 pub(super) mod readers;
 pub(super) mod schema;
 pub(super) mod session;

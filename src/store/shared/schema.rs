@@ -74,6 +74,12 @@ const STEPS: [&str; 1] = ["
         PRIMARY KEY (writer, number)
     );
     CREATE INDEX changes_by_time ON changes (at);
+    -- A version is the time of the last change, in microseconds since 1970, so that none comes twice.
+    CREATE TABLE cells (
+        name TEXT PRIMARY KEY,
+        version BIGINT NOT NULL,
+        value BYTEA NOT NULL
+    ) WITH (fillfactor = 50);
     -- The replica that runs a submit, so that others know which ones ended with it.
     CREATE FUNCTION own_writer() RETURNS BIGINT LANGUAGE sql STABLE AS
         $$ SELECT CAST(nullif(current_setting('dashgate.writer', true), '') AS BIGINT) $$;

@@ -1,0 +1,148 @@
+//! What replicas exchange beside the log: cells, and gossip. A store that no other replica has keeps cells in memory, and
+//! has nobody to gossip with.
+
+use std::io;
+use std::sync::{Arc, Weak};
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use tokio_postgres::Config;
+
+use super::cells::{Cell, LocalCells, Swap};
+use super::fault::StoreCause;
+use super::gossip::{Gossip, GossipListener, Replica};
+use super::shared::connect::DatabaseAddress;
+use super::shared::exchange::SharedExchange;
+use super::{Store, StoreFault};
+
+/// The exchange of a store; all clones are one.
+#[derive(Debug, Clone)]
+pub struct Exchange(ExchangeKind);
+
+#[derive(Debug, Clone)]
+enum ExchangeKind {
+    Local(Arc<LocalCells>),
+    Shared(Arc<SharedExchange>),
+}
+
+impl Exchange {
+    /// The exchange of a store that has no other replica.
+    pub fn local() -> Self {
+        Self(ExchangeKind::Local(Arc::default()))
+    }
+
+    /// The exchange of a store that several replicas share, over a connection of its own without TLS.
+    ///
+    /// # Errors
+    /// Why there is no thread for it.
+    pub fn start(database: Config, replica: Replica) -> io::Result<Self> {
+        Self::over(DatabaseAddress::new(database, None, "the database".into()), replica)
+    }
+
+    /// The exchange of a store that several replicas share, over a connection of its own.
+    ///
+    /// # Errors
+    /// Why there is no thread for it.
+    pub(super) fn over(address: DatabaseAddress, replica: Replica) -> io::Result<Self> {
+        SharedExchange::start(address, replica).map(|exchange| Self(ExchangeKind::Shared(exchange)))
+    }
+
+    /// Changes a cell, if its version is still `seen`; 0 stands for a cell that nobody has written.
+    ///
+    /// # Errors
+    /// Why there is no answer, after a second at most. The cell may have been changed all the same.
+    pub async fn swap(&self, cell: &str, seen: u64, new: Bytes) -> Result<Swap, StoreCause> {
+        match &self.0 {
+            ExchangeKind::Local(cells) => Ok(cells.swap(cell, seen, new, SystemTime::now())),
+            ExchangeKind::Shared(exchange) => Ok(exchange.swap(cell, seen, new).await?),
+        }
+    }
+
+    /// Reads a cell.
+    ///
+    /// # Errors
+    /// Why there is no answer, after a second at most.
+    pub async fn cell(&self, cell: &str) -> Result<Cell, StoreCause> {
+        match &self.0 {
+            ExchangeKind::Local(cells) => Ok(cells.read(cell, SystemTime::now())),
+            ExchangeKind::Shared(exchange) => Ok(exchange.cell(cell).await?),
+        }
+    }
+
+    /// Tells the other replicas something some time soon. It may be lost.
+    pub fn gossip(&self, gossip: &Gossip) {
+        match &self.0 {
+            ExchangeKind::Local(_) => {}
+            ExchangeKind::Shared(exchange) => exchange.gossip(gossip),
+        }
+    }
+
+    /// Tells the other replicas that there is news in the log.
+    pub fn hint(&self) {
+        match &self.0 {
+            ExchangeKind::Local(_) => {}
+            ExchangeKind::Shared(exchange) => exchange.hint(),
+        }
+    }
+
+    /// Registers the listeners of gossip, once. The exchange holds them weakly.
+    pub fn listen(&self, listeners: Vec<Weak<dyn GossipListener>>) {
+        match &self.0 {
+            ExchangeKind::Local(_) => {}
+            ExchangeKind::Shared(exchange) => exchange.register(listeners),
+        }
+    }
+
+    /// Number of this replica; `None` if the store has no other.
+    pub fn replica(&self) -> Option<Replica> {
+        match &self.0 {
+            ExchangeKind::Local(_) => None,
+            ExchangeKind::Shared(exchange) => Some(exchange.replica()),
+        }
+    }
+
+    /// Number of the other replicas that were heard in the last three seconds. A replica that is cut off goes on with the
+    /// number that it knew before.
+    pub fn others(&self, now: Instant) -> usize {
+        match &self.0 {
+            ExchangeKind::Local(_) => 0,
+            ExchangeKind::Shared(exchange) => exchange.others(now),
+        }
+    }
+
+    /// The time since which the database has not answered; `None` while it does.
+    pub fn away_since(&self, now: Instant) -> Option<Instant> {
+        match &self.0 {
+            ExchangeKind::Local(_) => None,
+            ExchangeKind::Shared(exchange) => exchange.away_since(now),
+        }
+    }
+
+    /// Ends the connection.
+    pub fn close(&self) {
+        match &self.0 {
+            ExchangeKind::Local(_) => {}
+            ExchangeKind::Shared(exchange) => exchange.close(),
+        }
+    }
+}
+
+impl Store {
+    /// What the replicas exchange beside the log.
+    pub fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
+    /// [`Exchange::swap`], with a fault that names the store.
+    ///
+    /// # Errors
+    /// Why there is no answer, after a second at most. The cell may have been changed all the same.
+    pub async fn swap(&self, cell: &str, seen: u64, new: Bytes) -> Result<Swap, StoreFault> {
+        self.exchange.swap(cell, seen, new).await.map_err(|cause| self.state.because(cause))
+    }
+
+    /// [`Exchange::gossip`].
+    pub fn gossip(&self, gossip: &Gossip) {
+        self.exchange.gossip(gossip);
+    }
+}

@@ -1,0 +1,41 @@
+//! Gossip: what replicas tell each other often, and may lose.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::dashscope::task::Status;
+
+/// Number of a replica: its number among the writers, of which each start takes a new one.
+pub type Replica = i64;
+
+/// One piece of gossip. A piece that takes more than [`MOST_GOSSIP_BYTES`] as JSON is not sent. A replica of another version
+/// ignores what it does not know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Gossip {
+    /// Tasks of an account of which the sender's clients want news. The account's leader asks for them.
+    Wanted {
+        account: Arc<str>,
+        /// A poll is held for each of them.
+        #[serde(default)]
+        held: Vec<Arc<str>>,
+        #[serde(default)]
+        polled: Vec<Arc<str>>,
+    },
+    /// What the account's leader knows of tasks that others want, each with the age of its status in milliseconds. Ends
+    /// come with the log.
+    Known { account: Arc<str>, tasks: Vec<(Arc<str>, Status, u64)> },
+    /// Queries of the account that the sender, who does not lead it, has sent for its clients.
+    Asked { account: Arc<str>, queries: u32 },
+    /// The answer to a submit to the account was lost.
+    LostSubmit { account: Arc<str> },
+}
+
+/// Takes in what other replicas tell. Called on the thread of the exchange, and so must not wait.
+pub trait GossipListener: Send + Sync {
+    /// Takes in a message of another replica; a heartbeat is empty.
+    fn hear(&self, from: Replica, gossip: &[Gossip]);
+}
+
+/// The limit of PostgreSQL for a message is 8,000 bytes; the number of the replica and a line's end are in it too.
+pub const MOST_GOSSIP_BYTES: usize = 7_900;

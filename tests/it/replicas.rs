@@ -1,0 +1,3 @@
+//! Promises of several replicas on one PostgreSQL.
+
+mod exchange;
