@@ -148,8 +148,10 @@ fn serve(options: &Serve) -> ExitCode {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    let inherited =
-        if options.take_over { handover::take_over(&config.settings.store.path) } else { Ok(None) };
+    let inherited = match config.settings.store.path().filter(|_| options.take_over) {
+        Some(path) => handover::take_over(path),
+        None => Ok(None),
+    };
     let mut gateway = match inherited.and_then(|inherited| app::succeed(&config, files, inherited)) {
         Ok(gateway) => gateway,
         Err(error) => return failed_start(&error),

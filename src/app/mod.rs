@@ -7,6 +7,7 @@ mod threads;
 use std::cell::RefCell;
 use std::io;
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::running::RunningGateway;
 use self::threads::Alive;
 use crate::admin::{self, Admin, Refusals};
-use crate::config::{Config, Files};
+use crate::config::{Config, Files, SharedStoreSettings, StoreSettings};
 use crate::lifecycle::handover::Inheritance;
 use crate::lifecycle::liveness::ThreadWatch;
 use crate::lifecycle::readiness::{Readiness, Requirement};
@@ -61,11 +62,13 @@ pub fn succeed(
         shares.iter().flatten().next().map_or(Ok(config.settings.server.listen), TcpListener::local_addr)?;
     let admin_listener = listeners::bind_admin(config.settings.admin.listen, inherited.as_mut())?;
     let sockets = listeners::copies(&shares, &admin_listener)?;
+    let path = match &config.settings.store {
+        StoreSettings::Embedded { path } => path,
+        StoreSettings::Shared(shared) => return Err(no_shared_store(shared)),
+    };
     let store = match &inherited {
-        Some(inherited) => {
-            Store::inherit(&config.settings.store.path, inherited.lock.try_clone()?, bounds(config))
-        }
-        None => open_store(config),
+        Some(inherited) => Store::inherit(path, inherited.lock.try_clone()?, bounds(config)),
+        None => open_store(path, config),
     };
     let store = store.map_err(|fault| io::Error::other(fault.to_string()))?;
     let (shared, opened) = Shared::load(config, store)?;
@@ -142,8 +145,8 @@ const LONGEST_SUBMIT: Duration = Duration::from_secs(3600);
 /// Opens the store of the configuration. Two throw-away gateways go on with a temporary store and a warning: a sidecar
 /// that can't write there, as it has no file in which to name another path; and a gateway that listens on any port (a
 /// trial, a test) while another gateway has the file. Every other gateway does not start.
-fn open_store(config: &Config) -> Result<Store, StoreFault> {
-    let fault = match Store::open_with(&config.settings.store.path, bounds(config)) {
+fn open_store(path: &Path, config: &Config) -> Result<Store, StoreFault> {
+    let fault = match Store::open_with(path, bounds(config)) {
         Ok(store) => return Ok(store),
         Err(fault) => fault,
     };
@@ -157,6 +160,13 @@ fn open_store(config: &Config) -> Result<Store, StoreFault> {
         temporary.display()
     );
     Store::open_with(&temporary, bounds(config))
+}
+
+fn no_shared_store(settings: &SharedStoreSettings) -> io::Error {
+    let url = &settings.url;
+    io::Error::other(format!(
+        "{url}: this build has no shared store yet; remove store.url, and name a file as store.path"
+    ))
 }
 
 fn bounds(config: &Config) -> StoreBounds {

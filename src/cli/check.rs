@@ -13,7 +13,7 @@ use rustls::pki_types::ServerName;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::config::{AccountSettings, Config, Secret};
+use crate::config::{AccountSettings, Config, Secret, StoreSettings};
 use crate::dashscope::refusal::{self, RefusalCause};
 use crate::dashscope::{region, task_state};
 use crate::net::fetch::{SHORT_ANSWER, fetch};
@@ -51,7 +51,13 @@ pub async fn run(config: &Config, mut tell: impl FnMut(&Finding)) -> usize {
             }
         }
     }
-    let path = &config.settings.store.path;
+    let path = match &config.settings.store {
+        StoreSettings::Embedded { path } => path,
+        StoreSettings::Shared(shared) => {
+            tell(format!("store {}", shared.url), Err("this build has no shared store yet".to_owned()));
+            return problems;
+        }
+    };
     let store = match probe(path) {
         Ok(ProbedStore::New) => Ok("can be made".to_owned()),
         Ok(ProbedStore::Ready) => Ok("can be written".to_owned()),

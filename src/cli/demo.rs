@@ -14,7 +14,7 @@ use hyper::{Method, Request, StatusCode, Uri};
 use serde_json::Value;
 
 use crate::app::{self, RunningGateway};
-use crate::config::Config;
+use crate::config::{Config, StoreSettings};
 use crate::net::fetch::{LONG_ANSWER, SHORT_ANSWER, fetch};
 use crate::sim::{self, Simulator};
 
@@ -94,7 +94,7 @@ fn config(
     );
     let loaded = Config::parse(&text, Path::new("."), &|_| None);
     let mut config = loaded.map_err(|faults| io::Error::other(format!("{faults:?}")))?.config;
-    config.settings.store.path = scratch.0.join("dashgate.db");
+    config.settings.store = StoreSettings::Embedded { path: scratch.0.join("dashgate.db") };
     Ok(config)
 }
 

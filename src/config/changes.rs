@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,8 +59,7 @@ impl Changes {
         };
         // Destructured in full: a new setting does not compile until it stands here or in `StartSettings`.
         let Config { settings, accounts: _, mounts: _, tenants: _, sidecar: _ } = new;
-        let GlobalSettings { server, admin, store: _, submit, poll, log, usage, traces, proxies: _ } =
-            settings;
+        let GlobalSettings { server, admin, store, submit, poll, log, usage, traces, proxies: _ } = settings;
         let ServerSettings {
             listen: _,
             workers: _,
@@ -85,6 +83,13 @@ impl Changes {
             ("admin.token", before.admin.token != *token),
             ("admin.tls", before.admin.tls != *admin_tls),
             ("server.tls", before.server.tls != *server_tls),
+            (
+                "store.refuse_stale_keys_after",
+                // The first `url` itself waits for a start.
+                store.url().is_some()
+                    && before.store.url().is_some()
+                    && before.store.refuse_stale_keys_after() != store.refuse_stale_keys_after(),
+            ),
             ("usage.currency", before.usage.currency != *currency),
             ("usage.lost", before.usage.lost != *lost),
             ("usage.strict", before.usage.strict != *strict),
@@ -118,7 +123,7 @@ pub struct StartSettings {
     listen: SocketAddr,
     workers: usize,
     admin: SocketAddr,
-    store: PathBuf,
+    store: StoreSettings,
     zone: Zone,
     keep: Duration,
 }
@@ -137,19 +142,22 @@ impl StartSettings {
             tls: _,
         } = &config.settings.server;
         let AdminSettings { listen: admin, token: _, tls: _ } = &config.settings.admin;
-        let StoreSettings { path: store } = &config.settings.store;
         let UsageSettings { currency: _, zone, keep, lost: _, strict: _ } = config.settings.usage;
-        Self { listen: *listen, workers: *workers, admin: *admin, store: store.clone(), zone, keep }
+        let store = config.settings.store.clone();
+        Self { listen: *listen, workers: *workers, admin: *admin, store, zone, keep }
     }
 
     /// Names of the settings that a restart with the new configuration would change.
     pub fn needs_restart(&self, new: &Config) -> Vec<&'static str> {
         let new = Self::of(new);
+        let [url, password, path] = self.store.differences(&new.store);
         named(&[
             ("server.listen", self.listen != new.listen),
             ("server.workers", self.workers != new.workers),
             ("admin.listen", self.admin != new.admin),
-            ("store.path", self.store != new.store),
+            url,
+            password,
+            path,
             ("usage.zone", self.zone != new.zone),
             ("usage.keep", self.keep != new.keep),
         ])
@@ -246,6 +254,28 @@ mod tests {
              admin.token; server.timeouts"
         );
         assert_eq!(StartSettings::of(&old).needs_restart(&new), ["admin.listen", "store.path"]);
+    }
+
+    #[test]
+    fn a_database_waits_for_a_start_and_the_age_of_keys_does_not() {
+        let store = |table: &str| config(&format!("store = {{ {table} }}\n{OLD}"));
+        let old = "url = 'postgres://me:one@db/db', path = 'spool.db'";
+        for (table, restart, settings) in [
+            (old, vec![], vec![]),
+            ("url = 'postgres://me:two@db/db', path = 'spool.db'", vec!["store.password_file"], vec![]),
+            ("url = 'postgres://me:one@db/db'", vec!["store.path"], vec![]),
+            ("url = 'postgres://you:one@db/db', path = 'spool.db'", vec!["store.url"], vec![]),
+            ("path = 'spool.db'", vec!["store.url"], vec![]),
+            (
+                "url = 'postgres://me:one@db/db', path = 'spool.db', refuse_stale_keys_after = '1h'",
+                vec![],
+                vec!["store.refuse_stale_keys_after"],
+            ),
+        ] {
+            let (old, new) = (store(old), store(table));
+            assert_eq!(StartSettings::of(&old).needs_restart(&new), restart, "{table}");
+            assert_eq!(Changes::between(&old, &new).settings, settings, "{table}");
+        }
     }
 
     #[test]

@@ -1,13 +1,11 @@
 //! The check of the tables as written: values are parsed, defaults filled in, references followed, and values that must
 //! be unique compared.
 
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use super::base_url::{base_url, warn_of_cleartext};
 use super::defaults::{
-    ADMIN_LISTEN, AUTH_FAILURES_PER_SECOND, LISTEN, MAX_BODY_BYTES, MIN_BODY_BYTES_PER_SECOND, STORE_PATH,
-    WEIGHT,
+    ADMIN_LISTEN, AUTH_FAILURES_PER_SECOND, LISTEN, MAX_BODY_BYTES, MIN_BODY_BYTES_PER_SECOND, WEIGHT,
 };
 use super::file::{self, RawConfig};
 use super::reader::{ConfigReader, Text, ValueFault, number};
@@ -15,8 +13,8 @@ use super::secret::{check_length, check_upstream_key, shown};
 use super::unique::{SecretUse, UniqueSecrets, UniqueValues, unique_name};
 use super::{
     AccountErrors, AccountSettings, AdminSettings, Config, Dialect, GlobalSettings, Mount, PollSettings,
-    Rates, ServerSettings, StoreSettings, SubmitSettings, Timeouts, TraceSettings, cors, egress, log,
-    networks, pace, prices, scalar, storage, tenants, tls,
+    Rates, ServerSettings, SubmitSettings, Timeouts, TraceSettings, cors, egress, log, networks, pace,
+    prices, scalar, storage, store, tenants, tls,
 };
 use crate::dashscope::region::is_workspace;
 use crate::net::egress_proxy::EnvironmentProxies;
@@ -35,11 +33,10 @@ pub(super) fn check(reader: &ConfigReader<'_>, file: RawConfig, now: SystemTime)
     let tenants = tenants::check(reader, &file, now, &mut secrets);
     let usual = SubmitSettings::default().max_wait;
     let submit = SubmitSettings { max_wait: reader.setting(&file.max_submit_wait, scalar::wait, usual) };
-    let path = file.store_path.map_or_else(|| PathBuf::from(STORE_PATH), |path| path.value.into());
     let settings = GlobalSettings {
         server,
         admin,
-        store: StoreSettings { path },
+        store: store::check(reader, &file.store),
         submit,
         poll,
         log: log::check(reader, &file.log),

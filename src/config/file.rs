@@ -10,13 +10,13 @@ use super::pace::{self, RawPaceRule};
 use super::prices::{self, RawBilling, RawPrice, RawUsage};
 use super::reader::{Located, Location, Text, Whole};
 use super::secret::{bytes_in_file, secret, secret_in_file, secrets_in_file};
-use super::tls;
+use super::{store, tls};
 
 /// A file as written. A `None` was left out, or has its fault already.
 pub(super) struct RawConfig {
     pub(super) server: RawServer,
     pub(super) admin: RawAdmin,
-    pub(super) store_path: Option<Text>,
+    pub(super) store: store::RawStore,
     pub(super) max_submit_wait: Option<Text>,
     pub(super) poll: RawPoll,
     pub(super) log: log::RawLog,
@@ -123,7 +123,7 @@ pub(super) fn read(mut root: Table<'_>) -> RawConfig {
     let file = RawConfig {
         server: root.field("server").and_then(server).unwrap_or_default(),
         admin: root.field("admin").and_then(admin).unwrap_or_default(),
-        store_path: root.field("store").and_then(store_path),
+        store: root.field("store").and_then(store::read).unwrap_or_default(),
         max_submit_wait: root.field("submit").and_then(pace::max_wait),
         poll: root.field("poll").and_then(poll).unwrap_or_default(),
         log: root.field("log").and_then(log::read).unwrap_or_default(),
@@ -194,18 +194,6 @@ fn admin(node: Node<'_>) -> Option<RawAdmin> {
     let tls = table.field("tls").and_then(|node| tls::read(&node));
     table.finish();
     Some(RawAdmin { listen, token, tls })
-}
-
-fn store_path(node: Node<'_>) -> Option<Text> {
-    let mut table = node.table("write [store]")?;
-    let path = table.field("path").and_then(|node| node.string("write the path of a file"));
-    table.refuse(
-        "url",
-        "a shared store is not in this version",
-        "remove it; `path` names the file of the embedded store",
-    );
-    table.finish();
-    path
 }
 
 fn poll(node: Node<'_>) -> Option<RawPoll> {

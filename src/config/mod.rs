@@ -7,6 +7,7 @@ mod base_url;
 mod changes;
 mod check;
 mod cors;
+mod database_url;
 mod defaults;
 mod egress;
 mod fault;
@@ -28,6 +29,7 @@ mod scalar;
 mod secret;
 mod sidecar;
 mod storage;
+mod store;
 mod syntax;
 mod tenants;
 mod tls;
@@ -41,6 +43,7 @@ use std::time::{Duration, SystemTime};
 
 pub use self::changes::{Changes, Difference, StartSettings};
 pub use self::cors::Cors;
+pub use self::database_url::{DatabaseHost, DatabaseUrl, TlsMode};
 pub use self::defaults::ADMIN_LISTEN;
 pub use self::fault::{Fault, Position, report};
 pub use self::files::{FileStates, Files};
@@ -49,6 +52,7 @@ pub use self::limits::{Limits, Rate, Rule};
 pub use self::named_few::NamedFew;
 pub use self::prices::{Billing, LostTasks, Unpriced, UsageSettings};
 pub use self::storage::StorageHost;
+pub use self::store::{SharedStoreSettings, StoreSettings};
 pub use self::tls::Tls;
 use crate::dashscope::operation::Groups;
 use crate::net::egress_proxy::{EgressProxy, EnvironmentProxies};
@@ -126,11 +130,6 @@ pub struct AdminSettings {
     pub listen: SocketAddr,
     pub token: Option<Secret>,
     pub tls: Option<Tls>,
-}
-
-#[derive(Debug, Clone)]
-pub struct StoreSettings {
-    pub path: PathBuf,
 }
 
 /// Settings of calls that make a task.

@@ -36,6 +36,19 @@ pub(super) fn secret_in_file(node: &Node<'_>) -> Option<Located<Secret>> {
     secret_of_line(node, text.trim(), &shown)
 }
 
+/// The password that a file holds, which may have blanks and any letters in it. One line end behind it is not its own.
+pub(super) fn password_in_file(node: &Node<'_>) -> Option<Located<Secret>> {
+    let (text, shown) = text_in_file(node)?;
+    let password = text.strip_suffix('\n').unwrap_or(&text);
+    let password = password.strip_suffix('\r').unwrap_or(password);
+    if password.chars().any(char::is_control) {
+        let problem = format!("{shown} has more than one line, or a control character");
+        node.reader.fault(&node.location, problem, "put the password alone into it");
+        return None;
+    }
+    Some(Located { value: Secret::new(password), location: node.location.clone() })
+}
+
 /// The secrets that a file holds, one a line.
 pub(super) fn secrets_in_file(node: &Node<'_>) -> Option<Vec<Located<Secret>>> {
     let (text, shown) = text_in_file(node)?;

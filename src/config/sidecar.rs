@@ -95,7 +95,9 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
     let settings = GlobalSettings {
         server,
         admin: AdminSettings { listen: admin, token: None, tls: None },
-        store: StoreSettings { path: store.map_or_else(|| PathBuf::from(STORE_PATH), PathBuf::from) },
+        store: StoreSettings::Embedded {
+            path: store.map_or_else(|| PathBuf::from(STORE_PATH), PathBuf::from),
+        },
         submit: SubmitSettings::default(),
         poll: PollSettings::default(),
         traces: TraceSettings::default(),

@@ -84,7 +84,7 @@ fn the_shortest_file_takes_the_defaults() {
         (config.settings.admin.listen.to_string().as_str(), config.settings.admin.token),
         ("127.0.0.1:8081", None)
     );
-    assert_eq!(config.settings.store.path, Path::new("dashgate.db"));
+    assert_eq!(config.settings.store.path(), Some(Path::new("dashgate.db")));
     assert_eq!((config.accounts[0].rates.query, config.accounts[0].weight), (20, 1));
     assert_eq!(config.mounts.len(), 1);
     assert_eq!((&*config.mounts[0].prefix, config.mounts[0].dialect), ("/", Dialect::Native));
@@ -166,7 +166,7 @@ fn the_example_loads_and_shows_the_defaults() {
     let bare = parse(&around("")).unwrap().config;
     assert_eq!(format!("{:?}", config.settings.server), format!("{:?}", bare.settings.server));
     assert_eq!(config.settings.admin.listen, bare.settings.admin.listen);
-    assert_eq!(config.settings.store.path, bare.settings.store.path);
+    assert_eq!(config.settings.store, bare.settings.store);
     assert_eq!(config.accounts[0].rates, bare.accounts[0].rates);
     assert_eq!(
         (config.settings.poll.max_age, config.settings.poll.hold),

@@ -377,7 +377,8 @@ fn what_stands_twice_or_too_early() {
             around("[server]\ntls = { cert = \"a\", key = \"b\" }"),
             "2:16: server.tls.cert: the file a cannot be read: there is no such file",
         ),
-        (around("[store]\nurl = \"redis://h\""), "2:1: store.url: a shared store is not in this version"),
+        (around("[store]\nurl = \"redis://h\""), "2:7: store.url: does not start with postgres://"),
+        (around("[store]\npassword_file = \"f\""), "1:1: store: has `password_file`, but no `url`"),
     ]);
 }
 
@@ -424,7 +425,7 @@ limits = { burst = 1.5 }
         "5:43: server.timeouts.conect: unknown key `conect`",
         "6:7: server.tls: the key `key` is missing",
         "6:16: server.tls.cert: the file a cannot be read: there is no such file",
-        "8:1: store.url: a shared store is not in this version",
+        "8:7: store.url: does not start with postgres://",
         "11:12: accounts[0].base_url: ends in a slash",
         "12:9: accounts[0].keys[0]: the environment variable UNSET is not set",
         "12:21: accounts[0].keys[1]: must be a string or { key_file = \"path\" }, not an integer",

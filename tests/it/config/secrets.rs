@@ -4,7 +4,7 @@ use super::*;
 use proptest::prelude::*;
 
 /// Places where a secret may stand, rightly or by mistake; `@` is the secret.
-const PLANTED: [&str; 26] = [
+const PLANTED: [&str; 29] = [
     "keyy = \"@\"",
     "@ = 1",
     "\"@\" = 1",
@@ -31,6 +31,9 @@ const PLANTED: [&str; 26] = [
     "key_file = \"@\"",
     "proxy = \"@\"",
     "proxy = \"socks5://me:@\"",
+    "url = \"@\"",
+    "url = \"postgres://me:@\"",
+    "url = \"postgres://db/db?@=1\"",
 ];
 
 fn shown(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> String {
@@ -60,6 +63,7 @@ fn secrets_in_wrong_places() {
                 "",
                 "[server]\n",
                 "[admin]\n",
+                "[store]\n",
                 "[[accounts]]\n",
                 "[[tenants]]\n",
                 "[[tenants]]\n[[tenants.keys]]\n",

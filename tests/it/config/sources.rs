@@ -174,7 +174,7 @@ fn a_sidecar_is_for_its_own_host() {
     let config = config.unwrap().unwrap().config;
     assert_eq!(config.settings.admin.listen.to_string(), "127.0.0.1:0");
     assert!(config.settings.admin.token.is_none());
-    assert_eq!(config.settings.store.path, Path::new("/tmp/aside.db"));
+    assert_eq!(config.settings.store.path(), Some(Path::new("/tmp/aside.db")));
     assert_eq!(config.settings.server.listen.to_string(), "[::1]:0");
     assert_eq!(config.accounts[0].base_url.port, 9000);
     let quoted = sidecar(&[("DASHSCOPE_API_KEY", "\"sk-1\"")]).unwrap().unwrap_err();

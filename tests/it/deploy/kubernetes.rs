@@ -77,7 +77,8 @@ fn the_shipped_configuration_is_one_that_the_gateway_takes() {
         let below = |mount: &Value| mount["mountPath"].as_str().is_some_and(|mount| path.starts_with(mount));
         mounts.iter().any(below)
     };
-    assert!(is_mounted(&loaded.config.settings.store.path), "{:?}", loaded.config.settings.store.path);
+    let store = loaded.config.settings.store.path().expect("a path");
+    assert!(is_mounted(store), "{store:?}");
     assert!(is_mounted(Path::new("/run/secrets/dashgate")) && is_mounted(Path::new("/etc/dashgate")));
 }
 

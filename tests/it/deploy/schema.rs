@@ -216,7 +216,7 @@ const ACCOUNT: &str = "name = \"a\", base_url = \"https://h\", keys = [\"k\"]";
 const TENANT: &str = "name = \"t\"";
 
 /// Lines of an account, a tenant and the rest of a file, each with one fault.
-const WRONG: [(&str, &str, &str); 20] = [
+const WRONG: [(&str, &str, &str); 23] = [
     ("base_url = \"https://h\", keys = [\"k\"]", TENANT, ""),
     ("name = \"a b\", base_url = \"https://h\", keys = [\"k\"]", TENANT, ""),
     ("name = \"a\", base_url = \"h\", keys = [\"k\"]", TENANT, ""),
@@ -235,6 +235,9 @@ const WRONG: [(&str, &str, &str); 20] = [
     (ACCOUNT, TENANT, "server = { listen = \":8080\" }"),
     (ACCOUNT, TENANT, "server = { timeouts = { idle = 10 } }"),
     (ACCOUNT, TENANT, "admin = { token = \"x\", key_file = \"f\" }"),
+    (ACCOUNT, TENANT, "store = { url = \"mysql://me@db/db\" }"),
+    (ACCOUNT, TENANT, "store = { password_file = \"/dev/null\" }"),
+    (ACCOUNT, TENANT, "store = { refuse_stale_keys_after = \"1h\" }"),
     (ACCOUNT, TENANT, "mounts = [{ prefix = \"wan\" }]"),
     (ACCOUNT, TENANT, "mounts = [{ prefix = \"/\", dialect = \"other\" }]"),
 ];

@@ -47,7 +47,7 @@ fn the_unit_s_configuration_is_one_that_the_gateway_takes() {
     };
     assert_eq!(setting("LoadCredential"), "secret:/etc/dashgate/secrets");
     let state = Path::new("/var/lib").join(setting("StateDirectory"));
-    assert_eq!(loaded.config.settings.store.path.parent(), Some(&*state));
+    assert_eq!(loaded.config.settings.store.path().and_then(Path::parent), Some(&*state));
     let patience = humantime::parse_duration(setting("TimeoutStopSec")).expect("a duration");
     assert!(
         patience > loaded.config.settings.server.timeouts.drain + Duration::from_secs(5),

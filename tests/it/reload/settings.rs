@@ -61,6 +61,9 @@ const ROWS: &[Row] = &[
     ("admin.tls.client_ca", "client_ca = \"ca.pem\" # admin", "client_ca = \"other.pem\"", Setting("admin.tls")),
     ("admin.tls.client_crl", "client_crl = \"ca.crl\" # admin", "client_crl = \"other.crl\"", Setting("admin.tls")),
     ("store.path", "dashgate.db", "other.db", Restart("store.path")),
+    ("store.url", "[store]", "[store]\nurl = \"postgres://me@db/db\"", Restart("store.url")),
+    ("store.password_file", "[store]", "[store]\nurl = \"postgres://me@db/db\"\npassword_file = \"keys\"", Restart("store.url")),
+    ("store.refuse_stale_keys_after", "[store]", "[store]\nurl = \"postgres://me@db/db\"\nrefuse_stale_keys_after = \"1h\"", Restart("store.url")),
     ("poll.max_age", "max_age = \"2s\"", "max_age = \"3s\"", Setting("poll")),
     ("poll.hold", "hold = \"0s\"", "hold = \"1s\"", Setting("poll")),
     ("log.access", "access.log", "other.log", Setting("log")),
@@ -155,7 +158,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// Number of the first rows, whose keys the example shows.
-const SHOWN: usize = 105;
+const SHOWN: usize = 108;
 
 const PRICES: &str = r#"
 [usage]

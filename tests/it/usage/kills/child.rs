@@ -38,7 +38,7 @@ fn as_a_gateway() {
     let mut config = loaded.unwrap_or_else(|faults| panic!("{faults:#?}")).config;
     config.settings.poll.orphans = SOON;
     let inherited = match std::env::var_os(TAKES_OVER) {
-        Some(_) => handover::take_over(&config.settings.store.path).expect("a hand-over"),
+        Some(_) => handover::take_over(config.settings.store.path().expect("a path")).expect("a hand-over"),
         None => None,
     };
     let mut gateway = app::succeed(&config, files, inherited).expect("a gateway");
