@@ -68,6 +68,13 @@ impl DatabaseUrl {
 }
 
 impl DatabaseHost {
+    fn is_socket(&self) -> bool {
+        match self {
+            DatabaseHost::Network { .. } => false,
+            DatabaseHost::Socket { .. } => true,
+        }
+    }
+
     fn is_local(&self) -> bool {
         match self {
             DatabaseHost::Network { name, port } => {
@@ -144,8 +151,12 @@ pub(super) fn parse(written: &Secret) -> Result<WrittenUrl, ValueFault> {
     let hosts = match (place, parameters.socket) {
         ("", Some(directory)) => vec![DatabaseHost::Socket { directory, port: PORT }],
         (_, Some(_)) => return Err(wrong("names a host, and another as the parameter `host`")),
-        (_, None) => place.split(',').map(host).collect::<Result<_, _>>()?,
+        (_, None) => place.split(',').map(host).collect::<Result<Vec<_>, _>>()?,
     };
+    let sockets = hosts.iter().filter(|host| host.is_socket()).count();
+    if sockets != 0 && sockets != hosts.len() {
+        return Err(wrong("names a Unix socket beside other hosts"));
+    }
     let mut url = DatabaseUrl {
         hosts,
         database: database.into_owned(),
@@ -156,7 +167,7 @@ pub(super) fn parse(written: &Secret) -> Result<WrittenUrl, ValueFault> {
         connect_timeout: parameters.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
     };
     let usual = if url.is_local() { TlsMode::Prefer } else { TlsMode::VerifyFull };
-    url.tls = parameters.tls.unwrap_or(usual);
+    url.tls = if sockets > 0 { TlsMode::Disable } else { parameters.tls.unwrap_or(usual) };
     if parameters.root_file.is_some() && !url.tls.verifies() {
         let problem = "has an sslrootcert, which only sslmode=verify-ca and verify-full look at";
         return Err(ValueFault::new(problem, "write sslmode=verify-full, or leave sslrootcert out"));
@@ -324,7 +335,8 @@ mod tests {
             ("postgres://me@127.0.0.1,db/db", TlsMode::VerifyFull),
             ("postgres://me@127.0.0.1/db", TlsMode::Prefer),
             ("postgres://me@[::1]:5433/db", TlsMode::Prefer),
-            ("postgres://me@localhost,%2Frun/db", TlsMode::Prefer),
+            ("postgres://me@localhost,127.0.0.2/db", TlsMode::Prefer),
+            ("postgres://me@%2Frun,%2Ftmp/db?sslmode=require", TlsMode::Disable),
             ("postgres://me@db/db?sslmode=disable", TlsMode::Disable),
             ("postgres://me@localhost/db?sslmode=verify-full&sslrootcert=system", TlsMode::VerifyFull),
         ] {
@@ -347,6 +359,7 @@ mod tests {
             "postgres://me:hunter2@db:hunter2/db",
             "postgres://me:hunter2@d b/db",
             "postgres://me:hunter2@db,/db",
+            "postgres://me:hunter2@db,%2Frun/db",
             "postgres://me:a#hunter2@db/db",
             "postgres://me:a/hunter2@db/db",
             "postgres://me:1/hunter2@db/db",

@@ -10,6 +10,7 @@ pub mod fetch;
 mod handshake;
 pub mod listen;
 pub mod networks;
+pub mod partial_trust;
 pub mod proxy_protocol;
 pub mod public_address;
 mod race;
