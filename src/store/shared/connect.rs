@@ -16,7 +16,8 @@ use crate::store::sql::fault::{Result, SqlFault};
 /// Where a database is, and how it is reached.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct DatabaseAddress {
-    settings: Arc<Config>,
+    /// One for each host, tried in this order.
+    hosts: Arc<[Config]>,
     tls: Option<Arc<ClientConfig>>,
     /// Host, port and database, for people. Never the password.
     pub(in crate::store) name: Arc<str>,
@@ -24,45 +25,62 @@ pub(in crate::store) struct DatabaseAddress {
 
 impl DatabaseAddress {
     pub(in crate::store) fn new(
-        mut settings: Config,
+        mut hosts: Vec<Config>,
         tls: Option<Arc<ClientConfig>>,
         name: Arc<str>,
     ) -> Self {
-        settings
-            .application_name("dashgate")
-            .connect_timeout(CONNECT)
-            .keepalives_idle(KEEPALIVE)
-            .keepalives_interval(KEEPALIVE)
-            .keepalives_retries(3)
-            .tcp_user_timeout(CALL);
-        Self { settings: Arc::new(settings), tls, name }
+        for settings in &mut hosts {
+            settings
+                .application_name("dashgate")
+                .keepalives_idle(KEEPALIVE)
+                .keepalives_interval(KEEPALIVE)
+                .keepalives_retries(3)
+                .tcp_user_timeout(CALL);
+        }
+        Self { hosts: hosts.into(), tls, name }
     }
 
-    /// Connects; the connection's notifications go to `notified`. A task of the current runtime drives the connection until
-    /// the client is dropped.
+    /// Connects to the first host that can be written; the connection's notifications go to `notified`. A task of the
+    /// current runtime drives the connection until the client is dropped.
     ///
     /// # Errors
-    /// Why there is no connection, after five seconds at most.
+    /// Why there is no connection to the last host.
     pub(in crate::store) async fn connect(
         &self,
         notified: Option<mpsc::Sender<Notification>>,
     ) -> Result<Client> {
-        let connecting = async {
-            match &self.tls {
-                Some(tls) => {
-                    let tls = MakeRustlsConnect::new(ClientConfig::clone(tls));
-                    let (client, connection) = self.settings.connect(tls).await?;
-                    tokio::spawn(drive(connection, notified));
-                    Ok(client)
-                }
-                None => {
-                    let (client, connection) = self.settings.connect(NoTls).await?;
-                    tokio::spawn(drive(connection, notified));
-                    Ok(client)
-                }
+        let mut fault = SqlFault::TimedOut;
+        for settings in &*self.hosts {
+            // A halted server takes a connection and does not answer, so the time is that of all steps.
+            let patience = settings.get_connect_timeout().copied().unwrap_or(CONNECT);
+            let connecting = self.connect_to(settings, notified.clone());
+            match timeout(patience, connecting).await {
+                Ok(Ok(client)) => return Ok(client),
+                Ok(Err(found)) => fault = found,
+                Err(_) => fault = SqlFault::TimedOut,
             }
-        };
-        timeout(CONNECT, connecting).await.unwrap_or(Err(SqlFault::TimedOut))
+        }
+        Err(fault)
+    }
+
+    async fn connect_to(
+        &self,
+        settings: &Config,
+        notified: Option<mpsc::Sender<Notification>>,
+    ) -> Result<Client> {
+        match &self.tls {
+            Some(tls) => {
+                let tls = MakeRustlsConnect::new(ClientConfig::clone(tls));
+                let (client, connection) = settings.connect(tls).await?;
+                tokio::spawn(drive(connection, notified));
+                Ok(client)
+            }
+            None => {
+                let (client, connection) = settings.connect(NoTls).await?;
+                tokio::spawn(drive(connection, notified));
+                Ok(client)
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! exchange.
 
 pub(super) mod cells;
+pub(super) mod address;
 pub(super) mod connect;
 pub(super) mod engine;
 pub(super) mod exchange;
