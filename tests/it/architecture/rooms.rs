@@ -116,7 +116,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("account", &["config", "dashscope", "limits", "net", "store", "telemetry"]),
     ("limits", &["config", "dashscope", "store", "usage"]),
     ("reports", &["dashscope", "store", "usage"]),
-    ("store", &["dashscope", "unified", "usage"]),
+    ("store", &["config", "dashscope", "net", "unified", "usage"]),
     ("telemetry", &["config", "dashscope", "net"]),
     ("config", &["dashscope", "net", "unified", "usage"]),
     ("net", &[]),

@@ -455,7 +455,7 @@ fn suggestions() {
         (around("[server]\nWorkers = 1"), "did you mean `workers`?"),
         (account("baseurl = 1"), "did you mean `base_url`?"),
         (key("{ id = \"i\", Key = \"0123456789abcdef\" }"), "did you mean `key`?"),
-        (around("[store]\nzzz = 1"), "known here: path, url"),
+        (around("[store]\nzzz = 1"), "known here: path, url, password_file, refuse_stale_keys_after"),
         (
             url("https://dashscope.aliyun.com"),
             "did you mean dashscope.aliyuncs.com? An upstream key must not reach a host that only looks like it",
