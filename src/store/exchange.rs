@@ -36,7 +36,7 @@ impl Exchange {
     /// # Errors
     /// Why there is no thread for it.
     pub fn start(database: Config, replica: Replica) -> io::Result<Self> {
-        Self::over(DatabaseAddress::new(database, None, "the database".into()), replica)
+        Self::over(DatabaseAddress::new(vec![database], None, "the database".into()), replica)
     }
 
     /// The exchange of a store that several replicas share, over a connection of its own.

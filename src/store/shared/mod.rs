@@ -4,8 +4,8 @@
 //! replicas must know of a commit stands in the log, which each of them follows. What is said beside the log goes by the
 //! exchange.
 
-pub(super) mod cells;
 pub(super) mod address;
+pub(super) mod cells;
 pub(super) mod connect;
 pub(super) mod engine;
 pub(super) mod exchange;
