@@ -178,7 +178,7 @@ impl Shared {
                 );
                 true
             }
-            Ok(Outcome::NotMade | Outcome::Earlier(_) | Outcome::Exhausted(_)) => false,
+            Ok(Outcome::NotMade | Outcome::Earlier(_) | Outcome::Exhausted(_) | Outcome::NoSlot(_)) => false,
             Err(fault) => {
                 tracing::error!(task_id, tenant, %fault, "a task whose answer was lost has no owner yet");
                 false

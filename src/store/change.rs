@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::hold::{Exhausted, Hold};
+use super::hold::{Exhausted, Hold, TakenSlots};
 use super::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
 use super::lost_submit::{Adoption, LostSubmit};
 use super::record::MOST_ID_BYTES;
@@ -24,7 +24,7 @@ pub enum Change {
         #[serde(default)]
         hold: Option<Arc<str>>,
     },
-    /// Holds money for a submit; not made where the tenant's limits leave no room for it.
+    /// Holds money and a slot for a submit; not made where the tenant's limits leave no room for it.
     Reserve(Arc<Hold>),
     /// Frees the money of a submit that has surely made no task.
     Free { hold: Arc<str>, tenant: Arc<str> },
@@ -73,6 +73,8 @@ pub enum Outcome {
     Earlier(Arc<EarlierSubmit>),
     /// The limit that leaves no room; nothing was changed.
     Exhausted(Exhausted),
+    /// The limit of tasks in flight that is reached; nothing was changed.
+    NoSlot(TakenSlots),
 }
 
 /// When a change is replayed in the process that makes it. Other processes replay what was written.

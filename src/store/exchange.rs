@@ -128,6 +128,11 @@ impl Exchange {
 }
 
 impl Store {
+    /// True if other replicas may share the store.
+    pub fn has_replicas(&self) -> bool {
+        self.exchange.replica().is_some()
+    }
+
     /// What the replicas exchange beside the log.
     pub fn exchange(&self) -> &Exchange {
         &self.exchange

@@ -24,6 +24,24 @@ pub struct Hold {
     pub limits: MoneyLimits,
     /// Money that this process holds for the tenant's calls that run.
     pub held_for_calls: Amount,
+    /// Limits of tasks in flight, where several replicas share the store. One process counts its tasks itself.
+    #[serde(default)]
+    pub tasks: TaskLimits,
+}
+
+/// Limits of the tasks in flight of a submit's caller.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskLimits {
+    pub key: Option<u32>,
+    pub tenant: Option<u32>,
+}
+
+/// A limit of tasks in flight that is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TakenSlots {
+    /// The limit is one of all keys of the tenant together.
+    pub is_tenants: bool,
+    pub most: u32,
 }
 
 /// Name of a new hold. That of a submit with an `Idempotency-Key` begins with the name of its try, so that the two can be

@@ -55,7 +55,7 @@ pub use self::entry::{Entry, EntryFlags, EntrySource, LOST, REPRICED, Remark, Wa
 pub use self::exchange::Exchange;
 pub use self::fault::{CommitFault, StoreCause, StoreFault, WHAT_IS_REFUSED};
 pub use self::gossip::{Gossip, GossipListener, MOST_GOSSIP_BYTES, Replica};
-pub use self::hold::{Exhausted, Hold, MoneyLimits, Standing, hold_id};
+pub use self::hold::{Exhausted, Hold, MoneyLimits, Standing, TakenSlots, TaskLimits, hold_id};
 pub use self::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
 pub use self::limit_use::{LimitReport, LimitUse, RateUse};
 pub use self::lost_submit::{Adoption, LostSubmit, SentRequest};

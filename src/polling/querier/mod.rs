@@ -249,9 +249,8 @@ impl Querier {
 fn is_kept(settled: &Result<Outcome, CommitFault>) -> bool {
     match settled {
         Ok(Outcome::Made) | Err(CommitFault::Unclear(_)) => true,
-        Ok(Outcome::NotMade | Outcome::Earlier(_) | Outcome::Exhausted(_)) | Err(CommitFault::NotMade(_)) => {
-            false
-        }
+        Ok(Outcome::NotMade | Outcome::Earlier(_) | Outcome::Exhausted(_) | Outcome::NoSlot(_))
+        | Err(CommitFault::NotMade(_)) => false,
     }
 }
 

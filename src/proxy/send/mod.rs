@@ -66,7 +66,7 @@ impl Proxy {
         let mut choice = Choice::new(permit, route, destination, &request, &mut body, &self.shared).await?;
         let pays = permit.tenant().billing.prices.is_some();
         exchange.note_known_model(if pays { choice.model_outside() } else { choice.known_model() });
-        let needed = Self::money_needed(permit, route, &choice, &mut body).await?;
+        let needed = self.money_needed(permit, route, &choice, &mut body).await?;
         let mut submit_wait =
             client.map(|client| SubmitWait::new(permit, &request.headers, client, &exchange));
         let mut tried = TriedAccounts::default();

@@ -1,7 +1,7 @@
 //! Reservation: a call of a tenant whose money is limited is sent only if the greatest possible cost has room.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use hyper::body::Body as _;
 
@@ -12,7 +12,8 @@ use crate::dashscope::limited_fields::FieldFault;
 use crate::dashscope::model_scan::ModelScanner;
 use crate::dashscope::operation::ModelLocation;
 use crate::dashscope::usage::{MostUse, Unit};
-use crate::limits::{CallHold, CallHolds};
+use crate::limits::{CallHold, CallHolds, Limit, LimitRefusal, LimitScope};
+use crate::polling::SlotHolder;
 use crate::proxy::admit::permit::Permit;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::held_money::HeldMoney;
@@ -22,7 +23,10 @@ use crate::proxy::read_model::read_model;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::route::Route;
 use crate::proxy::worker::Proxy;
-use crate::store::{Change, Exhausted, Hold, MoneyLimits, Outcome, StoreHealth, hold_id};
+use crate::store::{
+    Change, CommitFault, Exhausted, Hold, MoneyLimits, Outcome, StoreHealth, TakenSlots, TaskLimits, hold_id,
+};
+use crate::telemetry::stopwatch::Awaited;
 use crate::upstream::Upload;
 use crate::usage::Amount;
 
@@ -39,6 +43,30 @@ impl Proxy {
     /// # Errors
     /// `Money`; `BadBody` for a body that names two models; the fault of the client's body.
     pub(super) async fn money_needed(
+        &self,
+        permit: &Permit,
+        route: &Route,
+        choice: &Choice<'_>,
+        body: &mut Upload,
+    ) -> Result<Option<NeededMoney>, Rejection> {
+        let needed = self.money_of_call(permit, route, choice, body).await?;
+        // A submit whose slot other replicas have to count holds it with its money, even if that is none.
+        let holds_slot = || permit.submits() && self.task_limits(permit) != TaskLimits::default();
+        let model = || choice.model_outside().unwrap_or_default().into();
+        Ok(needed.or_else(|| holds_slot().then(|| NeededMoney { model: model(), amount: Amount::ZERO })))
+    }
+
+    /// Limits of tasks in flight that the store has to hold to, as other replicas take slots too.
+    fn task_limits(&self, permit: &Permit) -> TaskLimits {
+        if !self.shared.store.has_replicas() {
+            return TaskLimits::default();
+        }
+        let tenant = permit.tenant();
+        TaskLimits { key: tenant.limits.tasks_in_flight, tenant: tenant.tenant_limits.tasks_in_flight }
+    }
+
+    async fn money_of_call(
+        &self,
         permit: &Permit,
         route: &Route,
         choice: &Choice<'_>,
@@ -78,7 +106,7 @@ impl Proxy {
     /// entered. Nothing is held for a request that needs none.
     ///
     /// # Errors
-    /// `Money`; `StoreUnavailable`.
+    /// `Money`; `Limited`, where other replicas have taken the last slot for a task; `StoreUnavailable`.
     pub(super) async fn reserve(
         &self,
         needed: Option<&NeededMoney>,
@@ -114,11 +142,13 @@ impl Proxy {
             amount: *amount,
             limits: limits(&tenant.billing),
             held_for_calls,
+            tasks: self.task_limits(permit),
         };
         // Kept before it is written: a client that leaves meanwhile, or a store that does not answer in time, frees it.
         let held = HeldMoney::new(store.clone(), id, Arc::clone(&tenant.name));
-        match store.commit(Change::Reserve(Arc::new(hold))).await {
+        match self.hold_in_store(Arc::new(hold), exchange).await {
             Ok(Outcome::Exhausted(limit)) => Err(refused(exchange, limit, now)),
+            Ok(Outcome::NoSlot(taken)) => Err(no_slot(exchange, taken)),
             Ok(_) => {
                 exchange.held_money.replace(Some(held));
                 Ok(())
@@ -129,6 +159,29 @@ impl Proxy {
             }
         }
     }
+}
+
+impl Proxy {
+    /// Holds what a submit needs. Where other replicas have taken the last slot, tasks without fresh news are asked for, and
+    /// one more try follows if one of them has ended.
+    async fn hold_in_store(&self, hold: Arc<Hold>, exchange: &Exchange) -> Result<Outcome, CommitFault> {
+        let store = &self.shared.store;
+        let first = store.commit(Change::Reserve(Arc::clone(&hold))).await?;
+        let Outcome::NoSlot(taken) = first else { return Ok(first) };
+        let holder =
+            SlotHolder { tenant: &hold.tenant, key_id: (!taken.is_tenants).then_some(&*hold.key_id) };
+        let max_age = exchange.directory().settings.poll.max_age;
+        let turn = exchange.stopwatch.start_waiting(Awaited::Turn);
+        let is_found = self.shared.hub.find_end(holder, max_age, Instant::now()).await;
+        drop(turn);
+        if is_found { store.commit(Change::Reserve(hold)).await } else { Ok(Outcome::NoSlot(taken)) }
+    }
+}
+
+fn no_slot(exchange: &Exchange, taken: TakenSlots) -> Rejection {
+    let scope = if taken.is_tenants { LimitScope::Tenant } else { LimitScope::Key };
+    let limit = Limit::Tasks { scope, most: taken.most };
+    Rejection::Limited(LimitRefusal { limit, wait: UNTIL_A_SLOT, rate_status: exchange.standing.get() })
 }
 
 /// Checks that what was read of a body does not name two models, as their prices may differ. Where the second one stands
@@ -199,3 +252,5 @@ fn refused(exchange: &Exchange, limit: Exhausted, now: SystemTime) -> Rejection 
 /// Longest body that is read for its models, for what the task of a submit costs at most, and for the files that a call
 /// names.
 const MOST_READ: usize = 64 * 1024;
+/// Wait that a refusal names where no slot is free.
+const UNTIL_A_SLOT: Duration = Duration::from_secs(1);

@@ -204,6 +204,9 @@ const STEPS: [&str; 1] = ["
     );
     CREATE UNIQUE INDEX holds_by_task ON holds (task) WHERE task IS NOT NULL;
     CREATE INDEX holds_without_task ON holds (made_at) WHERE task IS NULL;
+    -- A hold is a slot of the tasks in flight of its key and tenant.
+    CREATE INDEX holds_by_key ON holds (key_id, made_at);
+    CREATE INDEX holds_by_tenant ON holds (tenant, made_at);
     CREATE TABLE days_spent (
         tenant TEXT NOT NULL,
         day BIGINT NOT NULL,

@@ -8,8 +8,9 @@ use super::fault::{Result, SqlFault};
 use super::ledger::LedgerWriter;
 use super::sums;
 use super::value::values;
+use crate::dashscope::task;
 use crate::store::Outcome;
-use crate::store::hold::Hold;
+use crate::store::hold::{Hold, TakenSlots};
 use crate::store::keyed_submit::LONGEST_RUN;
 use crate::store::timestamp::{milliseconds, time};
 use crate::usage::Amount;
@@ -35,14 +36,15 @@ impl OpenHold {
     }
 }
 
-/// Holds money, if the tenant's limits leave room for it.
+/// Holds money, and a slot for a task, if the tenant's limits leave room for it.
 pub(in crate::store) fn reserve(
     database: Database<'_>,
     ledger: &mut LedgerWriter,
     hold: &Hold,
 ) -> Result<Outcome> {
     ledger.write_sums(database)?;
-    let Hold { id, tenant, key_id, account, model, mount, made_at, amount, limits, held_for_calls } = hold;
+    let Hold { id, tenant, key_id, account, model, mount, made_at, amount, limits, held_for_calls, .. } =
+        hold;
     let zone = ledger.zone();
     // The ledger's time: a clock that was set back opens no period again.
     let now = time(ledger.not_before(database, milliseconds(*made_at))?);
@@ -50,12 +52,38 @@ pub(in crate::store) fn reserve(
     if let Err(exhausted) = standing.check(limits, *amount, *held_for_calls, now, zone) {
         return Ok(Outcome::Exhausted(exhausted));
     }
+    if let Some(taken) = taken_slots(database, hold)? {
+        return Ok(Outcome::NoSlot(taken));
+    }
     let insert = "INSERT INTO holds (id, tenant, key_id, account, model, mount, made_at, amount)
                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     let (made_at, nanos) = (milliseconds(*made_at), amount.nanos());
     database.post(insert, values![id, tenant, key_id, account, model, mount, made_at, nanos])?;
     ledger.add_held(tenant, *amount);
     Ok(Outcome::Made)
+}
+
+/// The limit of tasks in flight that is reached. A submit's hold is a slot too, from before it is sent until its task's end
+/// is settled, or DashScope has forgotten the task. The lock of the tenant's money keeps other replicas from counting
+/// meanwhile.
+fn taken_slots(database: Database<'_>, hold: &Hold) -> Result<Option<TakenSlots>> {
+    if let Database::Embedded(_) = database {
+        return Ok(None);
+    }
+    let Hold { key_id, tenant, made_at, tasks, .. } = hold;
+    let since = milliseconds(*made_at).saturating_sub(task::LIFETIME.as_millis() as i64);
+    let of_key = "SELECT count(*) FROM holds WHERE key_id = ?1 AND made_at >= ?2";
+    let of_tenant = "SELECT count(*) FROM holds WHERE tenant = ?1 AND made_at >= ?2";
+    for (is_tenants, limit, count, name) in
+        [(false, tasks.key, of_key, key_id), (true, tasks.tenant, of_tenant, tenant)]
+    {
+        let Some(most) = limit else { continue };
+        let taken = database.first(count, values![name, since], |row| row.integer(0))?;
+        if taken.unwrap_or_default() >= i64::from(most) {
+            return Ok(Some(TakenSlots { is_tenants, most }));
+        }
+    }
+    Ok(None)
 }
 
 /// Frees the money of a submit that has surely made no task; false where there is no such hold.

@@ -7,7 +7,7 @@ use super::holds;
 use super::ledger::{self, LedgerWriter};
 use super::rows;
 use crate::store::entry::{Entry, EntrySource, LOST};
-use crate::usage::Charge;
+use crate::usage::{Amount, Charge};
 
 /// Settles a task; false where its end is settled already, or there is no such task.
 pub(in crate::store) fn settle(
@@ -32,6 +32,8 @@ pub(in crate::store) fn enter(
     let EntrySource::Task(id) = &entry.source else { return Ok(()) };
     let held = holds::end(database, ledger, &entry.account, id)?;
     let entry = &Entry { flags: adoption::flags(database, entry)?, ..entry.clone() };
+    // A hold of nothing is a slot for a task.
+    let held = held.filter(|held| *held != Amount::ZERO);
     if *entry.status == *LOST && ledger.lost_costs_hold && held.is_some() {
         let charge = Charge { amount: held, ..Charge::default() };
         let entry = Entry { charge, ..entry.clone() };

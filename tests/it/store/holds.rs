@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use dashgate::store::{
     Change, Entry, EntryFlags, EntrySource, Hold, KeyedSubmit, LOST, MoneyLimits, Outcome, Remark, Store,
-    StoreBounds, TASKS_KEPT,
+    StoreBounds, TASKS_KEPT, TaskLimits,
 };
 use dashgate::usage::{Amount, Budget, Charge, Period};
 use futures_util::future::join_all;
@@ -34,6 +34,7 @@ fn reserve(id: &str, made_at: SystemTime) -> Change {
             is_prepaid: false,
         },
         held_for_calls: Amount::ZERO,
+        tasks: TaskLimits::default(),
     }))
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use dashgate::dashscope::usage::{Unit, Units};
-use dashgate::store::{Change, Entry, EntryFlags, EntrySource, Hold, MoneyLimits, Remark, Store};
+use dashgate::store::{Change, Entry, EntryFlags, EntrySource, Hold, MoneyLimits, Remark, Store, TaskLimits};
 use dashgate::usage::{Amount, Charge, Period, Zone};
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -91,6 +91,7 @@ fn a_balance_is_what_the_ledger_adds_up_to() {
         amount: amount("0.25"),
         limits: MoneyLimits::default(),
         held_for_calls: Amount::ZERO,
+        tasks: TaskLimits::default(),
     };
     let before = now - Duration::from_secs(400 * 86_400);
     let changes = vec![
