@@ -9,6 +9,7 @@ mod rules;
 pub mod choice;
 pub mod model_lists;
 pub mod pace;
+pub mod shared_pace;
 pub mod uploads;
 
 use std::sync::Arc;

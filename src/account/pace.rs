@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::dashscope::submit_rules::SubmitRule;
 use crate::limits::{FairQueue, SlidingWindow, WindowRate};
@@ -44,6 +44,29 @@ pub struct SubmitSlot {
     pace: Arc<SubmitPace>,
     /// Number of the start in the window, until the submit was answered.
     number: Option<u64>,
+    /// The list of answers that other replicas are told of, and the name of the pace.
+    told: Option<(mpsc::UnboundedSender<AnsweredSubmit>, Arc<str>)>,
+}
+
+/// An answer to a submit of a pace that replicas share.
+#[derive(Debug)]
+pub(super) struct AnsweredSubmit {
+    pub(super) cell: Arc<str>,
+    pub(super) pace: Arc<SubmitPace>,
+}
+
+/// Own starts of a model's submits: number, start, and answer.
+pub(super) type OwnStarts = Vec<(u64, Instant, Option<Instant>)>;
+
+/// Next step of the dispatcher.
+#[derive(Debug)]
+pub enum NextTurn {
+    /// No submit waits.
+    Over,
+    /// No submit may start before this time.
+    At(Instant),
+    /// A submit may start.
+    Start(SubmitSlot),
 }
 
 /// A submit in the queue. Dropping it gives the place up.
@@ -110,6 +133,24 @@ impl SubmitPace {
         self.lock().refuse(ask, now)
     }
 
+    /// Starts of this replica, and the time for which a start counts; `None` without a limit.
+    pub(super) fn starts(&self) -> Option<(OwnStarts, Duration)> {
+        let state = self.lock();
+        Some((state.window.starts().collect(), state.rate()?.longest()))
+    }
+
+    /// Takes in the starts of other replicas.
+    pub(super) fn set_others(&self, others: impl IntoIterator<Item = (Instant, Option<Instant>)>) {
+        self.lock().window.set_others(others);
+    }
+
+    /// True if a submit that was to start still may.
+    pub(super) fn has_room_for(&self, number: u64, now: Instant) -> bool {
+        let mut state = self.lock();
+        let rate = state.rate();
+        rate.is_none_or(|rate| state.window.has_room_for(number, rate, now))
+    }
+
     fn is_idle(&self, now: Instant) -> bool {
         let mut state = self.lock();
         let rate = state.rate();
@@ -158,7 +199,7 @@ impl PaceState {
     fn begin(&mut self, pace: &Arc<SubmitPace>, now: Instant) -> SubmitSlot {
         self.starting += 1;
         let number = self.rule.requests_per_second.map(|_| self.window.begin(now));
-        SubmitSlot { pace: Arc::clone(pace), number }
+        SubmitSlot { pace: Arc::clone(pace), number, told: None }
     }
 
     fn refuse(&mut self, ask: &PaceRequest<'_>, now: Instant) -> Duration {
@@ -171,10 +212,31 @@ impl PaceState {
 }
 
 impl SubmitSlot {
+    /// The pace, and the number of the start where it counts.
+    pub(super) fn counted(&self) -> Option<(&Arc<SubmitPace>, u64)> {
+        Some((&self.pace, self.number?))
+    }
+
+    /// Has other replicas be told of the answer.
+    pub(super) fn tell(&mut self, answers: mpsc::UnboundedSender<AnsweredSubmit>, cell: Arc<str>) {
+        self.told = Some((answers, cell));
+    }
+
+    /// Forgets a start that nothing came of.
+    pub(super) fn take_back(&mut self) {
+        if let Some(number) = self.number.take() {
+            self.pace.lock().window.cancel(number);
+        }
+    }
+
     /// Notes that the upstream has answered, and so has counted the submit at `now` at the latest.
     pub fn answered(&mut self, now: Instant) {
         if let Some(number) = self.number.take() {
             self.pace.lock().window.end(number, now);
+            if let Some((answers, cell)) = self.told.take() {
+                // Without a reader the process ends.
+                let _ = answers.send(AnsweredSubmit { cell, pace: Arc::clone(&self.pace) });
+            }
         }
     }
 }
@@ -202,32 +264,42 @@ impl Drop for QueuedSubmit {
 impl Dispatcher {
     /// Starts the submits whose turn it is. Returns the time of the next call, or `None` when no submit waits.
     pub fn call(&mut self, running: u32, now: Instant) -> Option<Instant> {
-        let mut called = Vec::new();
-        let mut state = self.pace.lock();
-        let next = loop {
-            if state.turns.is_empty() {
-                state.is_led = false;
-                self.is_over = true;
-                break None;
+        loop {
+            match self.next(running, now) {
+                NextTurn::Over => return None,
+                NextTurn::At(next) => return Some(next),
+                NextTurn::Start(slot) => self.give(slot),
             }
-            if !state.is_below(running) {
-                break Some(now + LOOK_AGAIN);
-            }
-            let next = state.rate().map_or(now, |rate| state.window.turn(rate, 0, now));
-            if next > now {
-                // The pause is bounded, so that a changed rule is noticed.
-                break Some(next.min(now + LONGEST_PAUSE));
-            }
-            if let Some(call) = state.turns.pop() {
-                called.push((call, state.begin(&self.pace, now)));
-            }
-        };
-        drop(state);
-        for (call, start) in called {
-            // The slot of a client that has left is dropped here, after the lock was released.
-            drop(call.send(start));
         }
-        next
+    }
+
+    /// The next turn. A start counts from now on, and is to be given to a submit.
+    pub fn next(&mut self, running: u32, now: Instant) -> NextTurn {
+        let mut state = self.pace.lock();
+        if state.turns.is_empty() {
+            state.is_led = false;
+            self.is_over = true;
+            return NextTurn::Over;
+        }
+        if !state.is_below(running) {
+            return NextTurn::At(now + LOOK_AGAIN);
+        }
+        let next = state.rate().map_or(now, |rate| state.window.turn(rate, 0, now));
+        if next > now {
+            // The pause is bounded, so that a changed rule is noticed.
+            return NextTurn::At(next.min(now + LONGEST_PAUSE));
+        }
+        NextTurn::Start(state.begin(&self.pace, now))
+    }
+
+    /// Starts the submit whose turn it is, if one still waits.
+    pub fn give(&mut self, mut slot: SubmitSlot) {
+        let call = self.pace.lock().turns.pop();
+        match call {
+            // The slot of a client that has left is dropped here, after the lock was released.
+            Some(call) => drop(call.send(slot)),
+            None => slot.take_back(),
+        }
     }
 
     /// The current rule.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bucket::Bucket;
-use super::replicas::{Heard, ReplicaNumber, Replicas, STALE, milliseconds};
+use super::replicas::{Heard, Replicas, STALE, milliseconds};
 use super::{LimitKind, LimitScope};
 use crate::config::Rate;
-use crate::store::{LimitUse, RateUse};
+use crate::store::{LimitUse, RateUse, Replica};
 
 /// The part of a key's or a tenant's counters that only replicas have.
 pub(super) struct SharedUse {
@@ -29,7 +29,7 @@ pub(super) struct SharedUse {
 
 /// Use at another replica, as it was told last.
 struct OtherUse {
-    replica: ReplicaNumber,
+    replica: Replica,
     began: u64,
     taken: [u64; LimitKind::COUNT],
     running: [u32; LimitKind::COUNT],

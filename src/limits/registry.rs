@@ -14,11 +14,11 @@ use super::bucket::RateStatus;
 use super::counters::{Counters, SharedCounters, UsedLimits};
 use super::in_flight::TasksInFlight;
 use super::others::SharedUse;
-use super::replicas::{ReplicaNumber, Replicas};
+use super::replicas::Replicas;
 use super::slots::{RequestSlot, TaskSlot};
 use super::{Limit, LimitKind, LimitRefusal, LimitScope};
 use crate::config::{Limits, Rate};
-use crate::store::{LimitReport, LimitUse};
+use crate::store::{Gossip, GossipListener, LimitReport, LimitUse, Replica};
 
 /// The limiter of the process, shared by all workers.
 pub struct Registry<C: Clock = MonotonicClock> {
@@ -78,7 +78,7 @@ impl<C: Clock> Registry<C> {
     }
 
     /// Takes in what another replica has told.
-    pub fn hear(&self, replica: ReplicaNumber, report: &LimitReport) {
+    pub fn hear(&self, replica: Replica, report: &LimitReport) {
         let Some(replicas) = &self.replicas else { return };
         let now = self.now();
         let (heard, ends_newness) = replicas.hear(replica, report, now);
@@ -219,6 +219,20 @@ impl<C: Clock> Registry<C> {
 
     pub(super) fn now(&self) -> Duration {
         self.clock.now().duration_since(self.began).into()
+    }
+}
+
+impl GossipListener for Registry {
+    fn hear(&self, from: Replica, gossip: &[Gossip]) {
+        for piece in gossip {
+            match piece {
+                Gossip::Limits(report) => self.hear(from, report),
+                Gossip::Wanted { .. }
+                | Gossip::Known { .. }
+                | Gossip::Asked { .. }
+                | Gossip::LostSubmit { .. } => {}
+            }
+        }
     }
 }
 
@@ -369,10 +383,11 @@ const UNTIL_A_SLOT: Duration = Duration::from_secs(1);
 /// Two sweeps a second keep up with 32,000 ended tasks a second.
 const BATCHES_PER_SWEEP: usize = 8;
 const MOST_PER_BATCH: usize = 2_000;
-/// Keys and tenants that one turn tells other replicas of, in some tens of messages. The others have a later turn.
-const MOST_TOLD: usize = 2_000;
+/// Keys and tenants that one turn tells other replicas of, in some tens of messages: the exchange holds 256 KiB. The
+/// others have a later turn.
+const MOST_TOLD: usize = 1_000;
 /// Keys and tenants that a new replica is told of.
-const MOST_TOLD_AT_ONCE: usize = 20_000;
+const MOST_TOLD_AT_ONCE: usize = 1_000;
 /// Sweeps in which every name has its turn, if none is dropped: those of a minute.
 const SWEEPS_PER_ROUND: usize = 120;
 

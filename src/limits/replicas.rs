@@ -12,10 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::LimitScope;
-use crate::store::{LimitReport, LimitUse};
-
-/// Number of a replica: of its start, as no number is used again.
-pub(super) type ReplicaNumber = u64;
+use crate::store::{LimitReport, LimitUse, Replica};
 
 /// Replicas that this one hears.
 pub(super) struct Replicas {
@@ -30,7 +27,7 @@ pub(super) struct Replicas {
 
 #[derive(Default)]
 struct Hearing {
-    others: HashMap<ReplicaNumber, OtherReplica>,
+    others: HashMap<Replica, OtherReplica>,
     /// The time of the first and of the last turn that found this replica connected.
     connected: Option<(Duration, Duration)>,
     /// Replicas that were heard then, with this one.
@@ -55,7 +52,7 @@ struct OtherReplica {
 /// Another replica's report, as it was heard.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Heard {
-    pub(super) replica: ReplicaNumber,
+    pub(super) replica: Replica,
     /// When the replica was heard first, of the times between which no pause was too long.
     pub(super) first: Duration,
     /// When its report before this one was heard: what it took since then is new.
@@ -107,7 +104,7 @@ impl Replicas {
     }
 
     /// Takes in a report of another replica; returns true if this replica is new no more.
-    pub(super) fn hear(&self, replica: ReplicaNumber, report: &LimitReport, now: Duration) -> (Heard, bool) {
+    pub(super) fn hear(&self, replica: Replica, report: &LimitReport, now: Duration) -> (Heard, bool) {
         let mut hearing = self.hearing.lock();
         let known = hearing.others.remove(&replica);
         let other = match known.filter(|other| now.saturating_sub(other.heard) < STALE) {

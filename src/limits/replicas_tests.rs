@@ -92,7 +92,7 @@ impl SimulatedReplicas {
             let report: LimitReport = serde_json::from_str(&text).expect("a report");
             for (to, registry) in self.registries.iter().enumerate() {
                 if to != from && self.connected[to] && !is_lost(self.step + to as u64) {
-                    registry.hear(from as u64, &report);
+                    registry.hear(from as i64, &report);
                 }
             }
         }
@@ -276,9 +276,9 @@ fn what_is_told_fits_into_messages_and_only_news_is_told() {
         let caller = LimitedCaller { key_id: &key_id, tenant: "t", limits: &limits, tenant_limits: &none };
         drop(replicas.registries[0].admit(&caller, LimitKind::Stream));
     }
-    let turns: Vec<Vec<LimitReport>> = (0..3).map(|_| replicas.registries[0].reports(true)).collect();
+    let turns: Vec<Vec<LimitReport>> = (0..4).map(|_| replicas.registries[0].reports(true)).collect();
     let told = |reports: &[LimitReport]| reports.iter().map(|report| report.uses.len()).sum::<usize>();
-    assert_eq!(turns.iter().map(|turn| told(turn)).collect::<Vec<_>>(), [2_000, 1_000, 0]);
+    assert_eq!(turns.iter().map(|turn| told(turn)).collect::<Vec<_>>(), [1_000, 1_000, 1_000, 0]);
     for report in turns.concat() {
         assert!(serde_json::to_string(&report).expect("JSON").len() <= 7_900);
         replicas.registries[1].hear(0, &report);

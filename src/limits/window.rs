@@ -16,6 +16,8 @@ pub struct WindowRate {
 #[derive(Debug, Default)]
 pub struct SlidingWindow {
     starts: Vec<WindowStart>,
+    /// Calls of other replicas, without numbers.
+    others: Vec<WindowStart>,
     number: u64,
     /// Smoothed time that the upstream takes to answer.
     lag: Duration,
@@ -43,9 +45,40 @@ impl WindowRate {
     pub fn calls_per_second(calls: u32) -> Self {
         Self { starts: calls.max(1) as usize, span: CALL_SPAN, longest_answer: None }
     }
+
+    /// Longest time for which a call counts.
+    pub fn longest(self) -> Duration {
+        self.span + LONGEST_ANSWER
+    }
 }
 
 impl SlidingWindow {
+    /// Takes in the calls of other replicas, instead of those known so far: for each its start and its answer.
+    pub fn set_others(&mut self, others: impl IntoIterator<Item = (Instant, Option<Instant>)>) {
+        let others = others.into_iter().map(|(at, ended)| WindowStart { number: 0, at, ended });
+        self.others = others.collect();
+    }
+
+    /// Numbers of this replica's calls, with their starts and answers.
+    pub fn starts(&self) -> impl Iterator<Item = (u64, Instant, Option<Instant>)> {
+        self.starts.iter().map(|begun| (begun.number, begun.at, begun.ended))
+    }
+
+    /// Forgets a call that was not made after all.
+    pub fn cancel(&mut self, number: u64) -> Option<Instant> {
+        let found = self.starts.binary_search_by_key(&number, |begun| begun.number).ok()?;
+        Some(self.starts.remove(found).at)
+    }
+
+    /// True if a call that has begun would find room if it began only now.
+    pub fn has_room_for(&mut self, number: u64, rate: WindowRate, now: Instant) -> bool {
+        let Some(at) = self.cancel(number) else { return false };
+        let has_room = self.next_start(rate, now) <= now;
+        let place = self.starts.partition_point(|begun| begun.number < number);
+        self.starts.insert(place, WindowStart { number, at, ended: None });
+        has_room
+    }
+
     /// Notes the start of a call, and returns its number.
     pub fn begin(&mut self, now: Instant) -> u64 {
         self.number += 1;
@@ -66,11 +99,12 @@ impl SlidingWindow {
     /// Time at which one more call may start: exact, unless an answer is late. The cost grows with the calls that were
     /// started, not with the rate.
     pub fn next_start(&mut self, rate: WindowRate, now: Instant) -> Instant {
-        if self.length(rate, now) < rate.starts {
+        let length = self.length(rate, now);
+        if length < rate.starts {
             return now;
         }
-        let mut freed: Vec<Instant> = self.starts.iter().map(|begun| begun.frees(rate, now)).collect();
-        *freed.select_nth_unstable(self.starts.len() - rate.starts).1
+        let mut freed: Vec<Instant> = self.all().map(|begun| begun.frees(rate, now)).collect();
+        *freed.select_nth_unstable(length - rate.starts).1
     }
 
     /// Turn of a call that waits behind `before` others. Waiting calls start evenly, so that no call that comes later
@@ -78,7 +112,7 @@ impl SlidingWindow {
     pub fn turn(&mut self, rate: WindowRate, before: usize, now: Instant) -> Instant {
         let slots = self.slots(rate, now);
         let interval = self.interval(rate);
-        let last = self.starts.iter().map(|begun| begun.at).max();
+        let last = self.all().map(|begun| begun.at).max();
         let mut turn = last.map_or(now, |last| now.max(last + interval));
         for (place, slot) in slots.iter().cycle().take(before + 1).enumerate() {
             let round = u32::try_from(place / slots.len()).unwrap_or(u32::MAX);
@@ -91,7 +125,7 @@ impl SlidingWindow {
     /// Times at which the calls of one span may start, in order.
     fn slots(&mut self, rate: WindowRate, now: Instant) -> Vec<Instant> {
         let mut slots = vec![now; rate.starts.saturating_sub(self.length(rate, now))];
-        slots.extend(self.starts.iter().map(|begun| begun.frees(rate, now)));
+        slots.extend(self.all().map(|begun| begun.frees(rate, now)));
         slots.sort_unstable();
         // A slower rate than before: the first that are freed make no room yet.
         slots.split_off(slots.len() - rate.starts)
@@ -109,7 +143,12 @@ impl SlidingWindow {
     /// Number of calls that make no room yet; the others are forgotten.
     fn length(&mut self, rate: WindowRate, now: Instant) -> usize {
         self.starts.retain(|begun| begun.frees(rate, now) > now);
-        self.starts.len()
+        self.others.retain(|begun| begun.frees(rate, now) > now);
+        self.starts.len() + self.others.len()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &WindowStart> {
+        self.starts.iter().chain(&self.others)
     }
 }
 

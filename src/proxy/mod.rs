@@ -41,6 +41,7 @@ mod refusal_row;
 mod refuse_storage;
 mod rejection;
 mod replay;
+mod replicas;
 mod resolve;
 mod respond;
 mod response_fault;

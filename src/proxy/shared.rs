@@ -5,17 +5,20 @@ use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use governor::clock::MonotonicClock;
 use tokio::sync::mpsc;
 
+use super::replicas;
 use crate::account::AccountRegistry;
 use crate::account::model_lists::ModelLists;
+use crate::account::shared_pace::SharedPaces;
 use crate::account::uploads::UploadDirectories;
 use crate::config::{Config, LostTasks};
 use crate::limits::{self, AuthFailures, CallHolds};
 use crate::polling::hub::PollHub;
 use crate::polling::{AccountPoller, TaskEndSubscribers};
 use crate::reports::{BudgetStanding, ReportTurns};
-use crate::store::{Mirror, Standing, Store, StoreFault};
+use crate::store::{GossipListener, Mirror, Standing, Store, StoreFault};
 use crate::tasks::index::TaskIndex;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -36,6 +39,8 @@ pub struct Shared {
     pub accounts: Arc<AccountRegistry>,
     pub model_lists: Arc<ModelLists>,
     pub limits: Arc<limits::Registry>,
+    /// The pace of submits over several replicas; `None` where the process shares its store with no other.
+    pub paces: Option<SharedPaces>,
     pub auth_failures: Arc<AuthFailures>,
     /// Money of tenants that is held for their calls that run.
     pub call_holds: Arc<CallHolds>,
@@ -61,7 +66,14 @@ impl Shared {
         let because = |fault: StoreFault| io::Error::other(fault.to_string());
         let now = SystemTime::now();
         let keyring = Arc::new(Keyring::load(&store).map_err(because)?);
-        let limits = Arc::<limits::Registry>::default();
+        let (limits, paces) = match store.exchange().replica() {
+            None => (Arc::default(), None),
+            Some(replica) => {
+                let limits = Arc::new(limits::Registry::among_replicas(MonotonicClock));
+                let paces = replicas::start(store.exchange(), replica, &limits)?;
+                (limits, Some(paces))
+            }
+        };
         let index = TaskIndex::load(store.clone(), Arc::clone(&limits)).map_err(because)?;
         let uploads = Arc::new(UploadDirectories::load(&store).map_err(because)?);
         let accounts = Arc::new(AccountRegistry::new(Instant::now()));
@@ -75,6 +87,8 @@ impl Shared {
         let mirrors: [Weak<dyn Mirror>; 3] =
             [Arc::downgrade(&hub) as _, Arc::downgrade(&keyring) as _, Arc::downgrade(&uploads) as _];
         store.register(mirrors.into());
+        let listeners: [Weak<dyn GossipListener>; 1] = [Arc::downgrade(&limits) as _];
+        store.exchange().listen(listeners.into());
         let shared = Self {
             directory,
             store,
@@ -84,6 +98,7 @@ impl Shared {
             accounts,
             model_lists: Arc::default(),
             limits,
+            paces,
             auth_failures: Arc::default(),
             call_holds: Arc::default(),
             buffer_budget: BufferBudget::new(BUFFERED_BYTES),

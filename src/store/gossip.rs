@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::limit_use::LimitReport;
 use crate::dashscope::task::Status;
 
 /// Number of a replica: its number among the writers, of which each start takes a new one.
@@ -27,6 +28,8 @@ pub enum Gossip {
     Known { account: Arc<str>, tasks: Vec<(Arc<str>, Status, u64)> },
     /// Queries of the account that the sender, who does not lead it, has sent for its clients.
     Asked { account: Arc<str>, queries: u32 },
+    /// Use of the limits of some callers.
+    Limits(LimitReport),
     /// The answer to a submit to the account was lost.
     LostSubmit { account: Arc<str> },
 }

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hyper::header::HeaderMap;
 use tokio::sync::oneshot;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 
 use super::choose::Choice;
 use crate::account::Account;
 use crate::account::choice::{NoneAvailable, Pick, TriedAccounts};
-use crate::account::pace::{Dispatcher, PaceRequest, SubmitPace, SubmitSlot};
+use crate::account::pace::{Dispatcher, NextTurn, PaceRequest, SubmitPace, SubmitSlot};
+use crate::account::shared_pace::{SharedPaces, Unanswered};
 use crate::dashscope::headers;
 use crate::polling::hub::PollHub;
 use crate::proxy::admit::permit::Permit;
@@ -84,7 +85,9 @@ impl Proxy {
                 let Some(paced) = self.paced(choice, permit, pick.account, now) else {
                     return Ok((pick, None));
                 };
-                if let Some(start) = paced.pace.start(&paced.ask, now) {
+                if let Some(mut start) = paced.pace.start(&paced.ask, now)
+                    && self.confirm(&paced, &mut start).await.map_err(NoAttempt::Refused)?
+                {
                     return Ok((pick, Some(start)));
                 }
                 without.exclude(pick.index);
@@ -104,6 +107,13 @@ impl Proxy {
                 return Ok((pick, Some(start)));
             }
         }
+    }
+
+    /// True if the replicas together leave room for a submit.
+    async fn confirm(&self, paced: &PacedSubmit<'_>, start: &mut SubmitSlot) -> Result<bool, Rejection> {
+        let Some(paces) = &self.shared.paces else { return Ok(true) };
+        let cell = SharedPaces::cell(&paced.account.name, paced.model);
+        paces.confirm(&cell, start).await.map_err(|_| Rejection::StoreUnavailable)
     }
 
     fn paced<'a>(
@@ -139,7 +149,8 @@ impl Proxy {
         };
         if let Some(lead) = lead {
             let (name, model) = (Arc::clone(&paced.account.name), Box::from(paced.model));
-            tokio::task::spawn_local(give_turns(lead, Arc::clone(&self.shared.hub), name, model));
+            let paces = self.shared.paces.clone().map(|paces| (paces, SharedPaces::cell(&name, &model)));
+            tokio::task::spawn_local(give_turns(lead, Arc::clone(&self.shared.hub), name, model, paces));
         }
         let called = tokio::select! {
             biased;
@@ -170,11 +181,28 @@ impl PacedSubmit<'_> {
 }
 
 /// Gives turns to the submits in one queue, until none waits. One worker does it for the submits of all workers.
-async fn give_turns(mut lead: Dispatcher, hub: Arc<PollHub>, account: Arc<str>, model: Box<str>) {
+async fn give_turns(
+    mut lead: Dispatcher,
+    hub: Arc<PollHub>,
+    account: Arc<str>,
+    model: Box<str>,
+    paces: Option<(SharedPaces, Arc<str>)>,
+) {
     loop {
         let limit = lead.rule().running;
         let running = limit.map_or(0, |_| hub.task_index().running(&account, &model, SystemTime::now()));
-        let Some(next) = lead.call(running, Instant::now()) else { return };
-        sleep_until(next.into()).await;
+        match (lead.next(running, Instant::now()), &paces) {
+            (NextTurn::Over, _) => return,
+            (NextTurn::At(next), _) => sleep_until(next.into()).await,
+            (NextTurn::Start(slot), None) => lead.give(slot),
+            (NextTurn::Start(mut slot), Some((paces, cell))) => match paces.confirm(cell, &mut slot).await {
+                Ok(true) => lead.give(slot),
+                Ok(false) => {}
+                Err(Unanswered) => sleep(UNTIL_AN_ANSWER).await,
+            },
+        }
     }
 }
+
+/// Pause after a store that does not answer.
+const UNTIL_AN_ANSWER: Duration = Duration::from_millis(200);
