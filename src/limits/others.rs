@@ -14,8 +14,8 @@ pub(super) struct SharedUse {
     replicas: Arc<Replicas>,
     scope: LimitScope,
     name: Arc<str>,
-    /// When these counters were made, in milliseconds of the registry's time.
-    began: u64,
+    /// When the others were told of these counters first, in milliseconds of the registry's time.
+    began: Option<u64>,
     /// Requests that were taken here, and not given back, by the kind whose rate they use.
     taken: [u64; LimitKind::COUNT],
     others: Vec<OtherUse>,
@@ -45,12 +45,12 @@ enum UseChange {
 }
 
 impl SharedUse {
-    pub(super) fn new(replicas: &Arc<Replicas>, scope: LimitScope, name: &Arc<str>, now: Duration) -> Self {
+    pub(super) fn new(replicas: &Arc<Replicas>, scope: LimitScope, name: &Arc<str>) -> Self {
         Self {
             replicas: Arc::clone(replicas),
             scope,
             name: Arc::clone(name),
-            began: milliseconds(now),
+            began: None,
             taken: [0; LimitKind::COUNT],
             others: Vec::new(),
             is_listed: false,
@@ -116,7 +116,7 @@ impl SharedUse {
 
     /// Use as of now.
     pub(super) fn use_now(
-        &self,
+        &mut self,
         buckets: &[(LimitKind, Rate, Bucket)],
         running: &[u32; LimitKind::COUNT],
         now: Duration,
@@ -130,7 +130,7 @@ impl SharedUse {
         LimitUse {
             is_tenant: self.scope == LimitScope::Tenant,
             name: Arc::clone(&self.name),
-            began: self.began,
+            began: *self.began.get_or_insert(milliseconds(now)),
             taken: self.taken.to_vec(),
             rates: rates.collect(),
             running: running.to_vec(),

@@ -55,7 +55,13 @@ impl<C: Clock> Registry<C> {
 
     /// A limiter that counts the calls of other replicas too.
     pub fn among_replicas(clock: C) -> Self {
-        Self { replicas: Some(Arc::default()), ..Self::new(clock) }
+        let replicas = Arc::<Replicas>::default();
+        let by_name = |scope| {
+            let sharing = Some((Arc::clone(&replicas), scope));
+            CountersByName { sharing, ..CountersByName::default() }
+        };
+        let (keys, tenants) = (by_name(LimitScope::Key), by_name(LimitScope::Tenant));
+        Self { keys, tenants, replicas: Some(replicas), ..Self::new(clock) }
     }
 
     /// News for other replicas. Called some times a second; `is_connected` if they can be told.
@@ -115,19 +121,9 @@ impl<C: Clock> Registry<C> {
     }
 
     pub(super) fn counters(&self, scope: LimitScope, name: &str) -> SharedCounters {
-        let by_name = match scope {
-            LimitScope::Key => &self.keys,
-            LimitScope::Tenant => &self.tenants,
-        };
-        by_name.counters(name, || self.new_counters(scope, name))
-    }
-
-    fn new_counters(&self, scope: LimitScope, name: &str) -> Counters {
-        match &self.replicas {
-            None => Counters::default(),
-            Some(replicas) => {
-                Counters::among_replicas(SharedUse::new(replicas, scope, &name.into(), self.now()))
-            }
+        match scope {
+            LimitScope::Key => self.keys.counters(name),
+            LimitScope::Tenant => self.tenants.counters(name),
         }
     }
 
@@ -137,10 +133,11 @@ impl<C: Clock> Registry<C> {
     /// The first limit that is reached.
     pub fn admit(&self, caller: &LimitedCaller<'_>, kind: LimitKind) -> Result<Admitted, LimitRefusal> {
         let reserves = kind.tasks(caller.limits).or(kind.tasks(caller.tenant_limits)).is_some();
-        let counters =
-            |scope, name, limits| (reserves || kind.is_limited(limits)).then(|| self.counters(scope, name));
-        let key = counters(LimitScope::Key, caller.key_id, caller.limits);
-        let tenant = counters(LimitScope::Tenant, caller.tenant, caller.tenant_limits);
+        let counters = |by_name: &CountersByName, name, limits| {
+            (reserves || kind.is_limited(limits)).then(|| by_name.counters(name))
+        };
+        let key = counters(&self.keys, caller.key_id, caller.limits);
+        let tenant = counters(&self.tenants, caller.tenant, caller.tenant_limits);
         // Lock order: always the key before the tenant.
         let mut locked = [
             key.as_ref().map(|key| LockedCounters::new(key, caller.limits, LimitScope::Key)),
@@ -196,7 +193,7 @@ impl<C: Clock> Registry<C> {
 
     /// Adds a task that runs, limited or not: a limit that a reload brings counts the tasks that run already.
     pub fn task_began(&self, id: &Arc<str>, key_id: &str, tenant: &str, at: SystemTime) {
-        let counters = || [self.counters(LimitScope::Key, key_id), self.counters(LimitScope::Tenant, tenant)];
+        let counters = || [self.keys.counters(key_id), self.tenants.counters(tenant)];
         self.in_flight.add(id, at, || TaskSlot::count(counters()));
     }
 
@@ -338,10 +335,12 @@ struct CountersByName {
     by_name: DashMap<Arc<str>, SharedCounters, RandomState>,
     /// Each name once; a sweep looks at the front and moves names that stay to the end.
     sweep_order: Mutex<VecDeque<Arc<str>>>,
+    /// Replicas that count too; `None` where the process shares its store with no other.
+    sharing: Option<(Arc<Replicas>, LimitScope)>,
 }
 
 impl CountersByName {
-    fn counters(&self, name: &str, new: impl FnOnce() -> Counters) -> SharedCounters {
+    fn counters(&self, name: &str) -> SharedCounters {
         if let Some(known) = self.by_name.get(name) {
             return Arc::clone(&known);
         }
@@ -349,12 +348,19 @@ impl CountersByName {
         match self.by_name.entry(Arc::clone(&name)) {
             dashmap::Entry::Occupied(known) => Arc::clone(known.get()),
             dashmap::Entry::Vacant(vacant) => {
-                let counters = Arc::new(Mutex::new(new()));
+                let counters = Arc::new(Mutex::new(self.new_counters(&name)));
                 vacant.insert(Arc::clone(&counters));
                 self.sweep_order.lock().push_back(name);
                 counters
             }
         }
+    }
+
+    #[cold]
+    fn new_counters(&self, name: &Arc<str>) -> Counters {
+        let shared = self.sharing.as_ref();
+        let shared = shared.map(|(replicas, scope)| SharedUse::new(replicas, *scope, name));
+        shared.map_or_else(Counters::default, Counters::among_replicas)
     }
 
     /// Drops idle counters of the names at the front, which are a share of all: a look at each of a thousand names twice

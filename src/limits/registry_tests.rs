@@ -356,10 +356,7 @@ fn threads_together_get_what_the_rule_says() {
     });
     // Slots are refused in between, but in so many tries the tenant's burst is used up, and no more than that.
     assert_eq!(admitted, 1500);
-    assert!(
-        registry.counters(LimitScope::Key, "a").lock().is_idle(Duration::from_secs(3_000_000)),
-        "all slots are back"
-    );
+    assert!(registry.keys.counters("a").lock().is_idle(Duration::from_secs(3_000_000)), "all slots are back");
 }
 
 /// Units of a request are freed by its drop: also in a task that is aborted, that panics, or scope thread ends
@@ -410,7 +407,7 @@ fn slots_come_back_however_their_task_ends() {
     }));
     assert_eq!(ends, [2_000; 3], "finished, panicked, aborted");
     inner.block_on(tokio::task::yield_now());
-    assert_eq!(registry.counters(LimitScope::Tenant, "t").lock().tasks(), 2_000, "the rest still runs");
+    assert_eq!(registry.tenants.counters("t").lock().tasks(), 2_000, "the rest still runs");
     drop(inner);
     (0..SWEEPS_PER_ROUND).for_each(|_| registry.sweep(Some(UNIX_EPOCH)));
     assert_eq!((registry.keys.by_name.len(), registry.tenants.by_name.len()), (0, 0), "every slot is back");
@@ -425,7 +422,7 @@ fn a_task_holds_its_slot_until_its_end_or_its_day_has_passed() {
     }
     let own = Limits { tasks_in_flight: Some(4), ..Limits::default() };
     let who = LimitedCaller { key_id: "key", tenant: "t", limits: &own, tenant_limits: &own };
-    let left = || 4 - registry.counters(LimitScope::Key, "key").lock().tasks();
+    let left = || 4 - registry.keys.counters("key").lock().tasks();
     assert!(registry.admit(&who, LimitKind::Submit).is_err());
     registry.task_ended("b");
     registry.task_ended("b");
@@ -453,7 +450,7 @@ fn no_slot_is_freed_by_an_unknown_date_and_none_is_kept_by_a_date_to_come() {
     for (id, hours) in [("a", 0), ("ahead", 99_999), ("b", 1)] {
         registry.task_began(&id.into(), "key", "t", at(hours));
     }
-    let taken = || registry.counters(LimitScope::Key, "key").lock().tasks();
+    let taken = || registry.keys.counters("key").lock().tasks();
     registry.sweep(None);
     assert_eq!(taken(), 3);
     registry.sweep(Some(at(24)));
@@ -469,7 +466,7 @@ fn no_slot_is_freed_by_an_unknown_date_and_none_is_kept_by_a_date_to_come() {
 fn a_sweep_looks_at_a_share_of_the_names_and_many_look_at_all() {
     let registry = Registry::default();
     let names = SWEEPS_PER_ROUND * 3;
-    (0..names).for_each(|name| drop(registry.counters(LimitScope::Key, &format!("key-{name}"))));
+    (0..names).for_each(|name| drop(registry.keys.counters(&format!("key-{name}"))));
     registry.sweep(Some(UNIX_EPOCH));
     assert_eq!(registry.keys.by_name.len(), names - 3);
     // The share shrinks with the names that are left.
