@@ -118,6 +118,48 @@ impl Change {
         }
     }
 
+    /// True if the change needs the ledger, or the keys, in one order with those of other replicas.
+    pub(super) fn is_in_order(&self) -> bool {
+        match self {
+            Self::Settle(_)
+            | Self::Enter(_)
+            | Self::CreateKey(_)
+            | Self::RotateKey { .. }
+            | Self::RevokeKey { .. } => true,
+            Self::Claim { .. }
+            | Self::Reserve(_)
+            | Self::Free { .. }
+            | Self::LoseHold { .. }
+            | Self::Begin(_)
+            | Self::Release(_)
+            | Self::Lose(_)
+            | Self::Adopt(_)
+            | Self::Hide { .. }
+            | Self::KeepUpload { .. } => false,
+        }
+    }
+
+    /// True if mirrors hold a part of the change.
+    pub(super) fn is_mirrored(&self) -> bool {
+        match self {
+            Self::Claim { .. }
+            | Self::Adopt(_)
+            | Self::Settle(_)
+            | Self::Hide { .. }
+            | Self::KeepUpload { .. }
+            | Self::CreateKey(_)
+            | Self::RotateKey { .. }
+            | Self::RevokeKey { .. } => true,
+            Self::Reserve(_)
+            | Self::Free { .. }
+            | Self::LoseHold { .. }
+            | Self::Begin(_)
+            | Self::Release(_)
+            | Self::Lose(_)
+            | Self::Enter(_) => false,
+        }
+    }
+
     pub(super) fn replayed(&self) -> Replayed {
         match self {
             Self::Hide { .. } | Self::RevokeKey { .. } => Replayed::AtOnce,

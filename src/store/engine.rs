@@ -2,6 +2,8 @@
 
 use super::embedded::engine::EmbeddedEngine;
 use super::fault::StoreCause;
+use super::shared::engine::SharedEngine;
+use super::shared::log::LoggedCommit;
 use super::sql::database::Database;
 use super::sql::fault::Result as SqlResult;
 
@@ -9,17 +11,21 @@ use super::sql::fault::Result as SqlResult;
 pub(super) enum Engine {
     /// One file of this machine.
     Embedded(EmbeddedEngine),
+    /// A database that several replicas share.
+    Shared(SharedEngine),
 }
 
 impl Engine {
-    /// Runs a transaction. After a fault it shows in any case whether the store can be written.
+    /// Runs a transaction. After a fault it shows in any case whether the store can be written. Other replicas are told
+    /// what comes beside the result.
     pub(super) fn transact<T>(
         &mut self,
         after_fault: bool,
-        work: impl FnOnce(Database<'_>) -> SqlResult<T>,
+        work: impl FnOnce(Database<'_>) -> SqlResult<(T, LoggedCommit)>,
     ) -> Result<T, StoreCause> {
         match self {
-            Self::Embedded(engine) => engine.transact(after_fault, work),
+            Self::Embedded(engine) => engine.transact(after_fault, work).map(|(done, _)| done),
+            Self::Shared(engine) => engine.transact(work),
         }
     }
 
@@ -27,6 +33,7 @@ impl Engine {
     pub(super) fn must_reopen(&mut self) -> Result<bool, StoreCause> {
         match self {
             Self::Embedded(engine) => engine.has_shrunk(),
+            Self::Shared(_) => Ok(false),
         }
     }
 
@@ -34,6 +41,7 @@ impl Engine {
     pub(super) fn release_reserve(&mut self) -> bool {
         match self {
             Self::Embedded(engine) => engine.release_reserve(),
+            Self::Shared(_) => false,
         }
     }
 
@@ -41,6 +49,7 @@ impl Engine {
     pub(super) fn reserve(&mut self) -> Result<(), StoreCause> {
         match self {
             Self::Embedded(engine) => engine.reserve(),
+            Self::Shared(_) => Ok(()),
         }
     }
 
@@ -48,12 +57,14 @@ impl Engine {
     pub(super) fn has_reserve(&self) -> bool {
         match self {
             Self::Embedded(engine) => engine.has_reserve(),
+            Self::Shared(_) => true,
         }
     }
 
     pub(super) fn failed(&mut self, cause: &StoreCause) {
         match self {
             Self::Embedded(engine) => engine.failed(cause),
+            Self::Shared(_) => {}
         }
     }
 
@@ -64,6 +75,7 @@ impl Engine {
                 engine.note_rows(new_rows, changed_rows);
                 engine.checkpoint();
             }
+            Self::Shared(_) => {}
         }
     }
 }

@@ -1,13 +1,18 @@
 //! Replay: one function applies a change to the state in memory, whichever process made the change.
 
-use std::sync::{OnceLock, Weak};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::SystemTime;
 
 use super::Change;
+use crate::dashscope::task::Status;
 
 /// State in memory that mirrors a part of the store.
 pub trait Mirror: Send + Sync {
     /// Applies a change. A change that is applied already, or that concerns another mirror, changes nothing.
     fn apply(&self, change: &Change);
+
+    /// Takes in the last known status of a task, as another replica has learnt it.
+    fn learn(&self, _task: &str, _claimed_at: SystemTime, _status: Status) {}
 }
 
 /// The mirrors of this process.
@@ -21,7 +26,14 @@ impl Mirrors {
     }
 
     pub(super) fn replay(&self, change: &Change) {
-        let mirrors = self.0.get().into_iter().flatten();
-        mirrors.filter_map(Weak::upgrade).for_each(|mirror| mirror.apply(change));
+        self.living().for_each(|mirror| mirror.apply(change));
+    }
+
+    pub(super) fn learn(&self, task: &str, claimed_at: SystemTime, status: Status) {
+        self.living().for_each(|mirror| mirror.learn(task, claimed_at, status));
+    }
+
+    fn living(&self) -> impl Iterator<Item = Arc<dyn Mirror>> {
+        self.0.get().into_iter().flatten().filter_map(Weak::upgrade)
     }
 }

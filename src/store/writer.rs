@@ -1,6 +1,7 @@
 //! The one thread that writes. A commit takes all waiting changes, up to a bound, so that many changes share one sync
 //! of the disk. Their callers are answered after the commit.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::engine::Engine;
 use super::fault::{StoreCause, StoreFault};
 use super::group_commit::RecentBatches;
+use super::shared::log::LoggedCommit;
 use super::sql::apply::apply;
 use super::sql::database::Database;
 use super::sql::expiry::{self, ExpiredRows};
@@ -260,7 +262,8 @@ impl StoreWriter {
         let outdated = self.state.outdated();
         let Self { engine, state, ledger, waiting, undos, learnt, .. } = self;
         let (is_tidied, kept) = (self.tidied == target, self.entries_kept);
-        let (outcomes, deleted, standings) = engine.transact(self.retry_at.is_some(), |database| {
+        let written = engine.transact(self.retry_at.is_some(), |database| {
+            lock_in_order(database, waiting, !is_tidied)?;
             for undo in &*undos {
                 rows::undo_key_change(database, &undo.secret, &undo.retirements)?;
             }
@@ -273,15 +276,41 @@ impl StoreWriter {
                 }
             }
             let mut deleted = ExpiredRows::default();
-            if !is_tidied {
+            if !is_tidied && database.may_tidy()? {
                 deleted = expiry::delete_expired(database, ledger, &state.moved, target, kept, MOST_RIDERS)?;
             }
             ledger.write_batch(database)?;
             ledger.write_sums(database)?;
-            let changed = [ledger.take_changed(), outdated.clone()].concat();
-            let today = ledger.today(database, state.now())?;
-            Ok((outcomes, deleted, sums::standings(database, today, changed)?))
-        })?;
+            let own = ledger.take_changed();
+            let mut commit = LoggedCommit::default();
+            if database.is_shared() {
+                commit.note_changes(waiting.iter().map(|queued| &queued.change), &outcomes);
+                commit.payers.clone_from(&own);
+                let status =
+                    |id| learnt.get(id).map(|(claimed_at, status)| (Arc::clone(id), *claimed_at, *status));
+                commit.learnt = ids.iter().filter_map(status).collect();
+                commit.dropped_keys =
+                    undos.iter().map(|undo| undo.secret).chain(deleted.keys.clone()).collect();
+            }
+            let changed = [own, outdated.clone()].concat();
+            let standings = if changed.is_empty() {
+                Vec::new()
+            } else {
+                let today = ledger.today(database, state.now())?;
+                sums::standings(database, today, changed)?
+            };
+            Ok(((outcomes, deleted, standings), commit))
+        });
+        let (outcomes, deleted, standings) = match written {
+            Err(StoreCause::Refused(_)) if self.waiting.len() > 1 => return self.write_each(),
+            // The change that the tables refuse is the only one, and must not keep later ones waiting.
+            Err(cause @ StoreCause::Refused(_)) if !self.waiting.is_empty() => {
+                self.ledger.clear();
+                self.answer(vec![Err(cause)]);
+                return Ok(());
+            }
+            written => written?,
+        };
         self.state.set_standings(standings);
         self.state.forget_outdated(&outdated);
         self.state.count_commit(began.elapsed());
@@ -303,6 +332,21 @@ impl StoreWriter {
         }
         self.answer(outcomes);
         Ok(())
+    }
+
+    /// Writes each change in a commit of its own: one of them is refused, and nobody knows which.
+    fn write_each(&mut self) -> Result<(), StoreCause> {
+        self.ledger.clear();
+        let mut rest = std::mem::take(&mut self.waiting).into_iter();
+        let mut done = Ok(());
+        while done.is_ok()
+            && let Some(queued) = rest.next()
+        {
+            self.waiting.push(queued);
+            done = self.write_all();
+        }
+        self.waiting.extend(rest);
+        done
     }
 
     /// Answers the callers after a commit. A change whose caller has given up is undone by the next commit.
@@ -355,6 +399,18 @@ impl StoreWriter {
     }
 }
 
+/// Takes the locks of a transaction in an order that all replicas keep, so that no two wait for each other.
+fn lock_in_order(database: Database<'_>, waiting: &[QueuedChange], tidies: bool) -> SqlResult<()> {
+    if !database.is_shared() {
+        return Ok(());
+    }
+    if tidies || waiting.iter().any(|queued| queued.change.is_in_order()) {
+        database.lock_ledger()?;
+    }
+    let payers: BTreeSet<&Arc<str>> = waiting.iter().filter_map(|queued| queued.change.payer()).collect();
+    payers.into_iter().try_for_each(|tenant| database.lock_money(tenant))
+}
+
 /// Applies changes in their order, each with its outcome.
 fn apply_all(
     database: Database<'_>,
@@ -366,7 +422,9 @@ fn apply_all(
         match apply(database, ledger, change, withdrawable.as_deref_mut()) {
             Ok(outcome) => outcomes.push(Ok(outcome)),
             // A change that the tables refuse must not keep the others waiting.
-            Err(fault) if fault.is_of_change() => outcomes.push(Err(fault.into())),
+            Err(fault) if fault.is_of_change() && database.outlives_faults() => {
+                outcomes.push(Err(fault.into()))
+            }
             Err(fault) => return Err(fault),
         }
     }

@@ -66,11 +66,10 @@ impl SharedEngine {
         Ok(())
     }
 
-    /// Runs a transaction, and logs what `logged` makes of its result.
+    /// Runs a transaction, and logs what comes beside its result.
     pub(in crate::store) fn transact<T>(
         &mut self,
-        work: impl FnOnce(Database<'_>) -> SqlResult<T>,
-        logged: impl FnOnce(&T) -> LoggedCommit,
+        work: impl FnOnce(Database<'_>) -> SqlResult<(T, LoggedCommit)>,
     ) -> Result<T, StoreCause> {
         let session = match self.session.take().filter(Session::is_open) {
             Some(session) => session,
@@ -83,8 +82,7 @@ impl SharedEngine {
         let number = self.number + 1;
         let database = Database::Shared(&session);
         let prepared = session.batch("BEGIN").and_then(|()| {
-            let done = work(database)?;
-            let commit = logged(&done);
+            let (done, commit) = work(database)?;
             let is_logged = !commit.is_empty();
             if is_logged {
                 log::append(database, self.writer, number, &commit)?;

@@ -6,11 +6,12 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::Change;
 use crate::dashscope::task::Status;
+use crate::store::fault::StoreCause;
 use crate::store::sql::database::Database;
 use crate::store::sql::fault::Result;
 use crate::store::sql::value::values;
+use crate::store::{Change, Outcome};
 
 /// What the other replicas must know of one commit; stored as JSON.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -21,22 +22,25 @@ pub(in crate::store) struct LoggedCommit {
     /// Tenants whose money was changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(in crate::store) payers: Vec<Arc<str>>,
+    /// Last known statuses of tasks, with the time of the claim.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(in crate::store) learnt: Vec<LearntStatus>,
+    pub(in crate::store) learnt: Vec<(Arc<str>, SystemTime, Status)>,
     /// Digests of secrets that were deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(in crate::store) dropped_keys: Vec<[u8; 32]>,
 }
 
-/// The last known status of a task.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(in crate::store) struct LearntStatus {
-    pub(in crate::store) task: Arc<str>,
-    pub(in crate::store) claimed_at: SystemTime,
-    pub(in crate::store) status: Status,
-}
-
 impl LoggedCommit {
+    /// Notes those of the changes that were made and that mirrors hold.
+    pub(in crate::store) fn note_changes<'c>(
+        &mut self,
+        changes: impl Iterator<Item = &'c Change>,
+        outcomes: &[std::result::Result<Outcome, StoreCause>],
+    ) {
+        let made = changes.zip(outcomes).filter(|(_, outcome)| **outcome == Ok(Outcome::Made));
+        self.changes.extend(made.map(|(change, _)| change).filter(|change| change.is_mirrored()).cloned());
+    }
+
     /// True if nobody else must know of the commit.
     pub(in crate::store) fn is_empty(&self) -> bool {
         let Self { changes, payers, learnt, dropped_keys } = self;

@@ -37,8 +37,10 @@ pub(in crate::store) fn adopt(
     for submit in unanswered {
         idempotency::keep(database, submit)?;
     }
-    let insert = "INSERT INTO adoptions (task_id, adopted_at) VALUES (?1, ?2)";
-    database.post(insert, values![&task.id, milliseconds(*at)])?;
+    let insert = "INSERT INTO adoptions (task_id, adopted_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+    if database.execute(insert, values![&task.id, milliseconds(*at)])? == 0 {
+        return Ok(false);
+    }
     if let Some(hold) = hold {
         holds::claim(database, hold, &task.account, &task.id)?;
     }

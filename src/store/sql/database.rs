@@ -136,6 +136,22 @@ impl Database<'_> {
         }
     }
 
+    /// True if this transaction is the one that deletes what has expired: one replica at a time does.
+    pub(in crate::store) fn may_tidy(self) -> Result<bool> {
+        match self {
+            Self::Embedded(_) => Ok(true),
+            Self::Shared(_) => {
+                let lock = "SELECT CASE WHEN pg_try_advisory_xact_lock(?1) THEN CAST(1 AS BIGINT) ELSE 0 END";
+                Ok(self.first(lock, values![TIDY_LOCK], |row| row.flag(0))?.unwrap_or_default())
+            }
+        }
+    }
+
+    /// True if other replicas follow what is committed.
+    pub(in crate::store) fn is_shared(self) -> bool {
+        matches!(self, Self::Shared(_))
+    }
+
     /// True if a statement that fails leaves the rest of its transaction as it is.
     pub(in crate::store) fn outlives_faults(self) -> bool {
         matches!(self, Self::Embedded(_))
@@ -190,3 +206,5 @@ impl<'r> Row<'r> {
 
 /// Number of the lock that orders the ledger.
 const LEDGER_LOCK: i64 = 0x6467_6c65;
+/// Number of the lock of the replica that deletes what has expired.
+const TIDY_LOCK: i64 = 0x6467_7469;

@@ -1,6 +1,5 @@
 //! Deletion of rows that have expired.
 
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::adoption;
@@ -92,15 +91,12 @@ pub(in crate::store) fn delete_expired(
 
 /// Deletes batches that were not moved in time, oldest first; their number is returned. The last one of all stays.
 fn delete_batches(database: Database<'_>, newest: i64, before: i64, most: usize) -> Result<usize> {
-    let mut last = None;
-    database.each(OLDEST_BATCHES, values![newest, most as i64], |batch| {
-        if batch.integer(1)? >= before {
-            return Ok(ControlFlow::Break(()));
-        }
-        last = Some(batch.integer(0)?);
-        Ok(ControlFlow::Continue(()))
+    let oldest = database.all(OLDEST_BATCHES, values![newest, most as i64], |batch| {
+        Ok((batch.integer(0)?, batch.integer(1)?))
     })?;
-    let Some(last) = last else { return Ok(0) };
+    let Some((last, _)) = oldest.into_iter().take_while(|(_, ends_at)| *ends_at < before).last() else {
+        return Ok(0);
+    };
     database.execute(DELETE_BATCHES, values![last, most as i64])
 }
 

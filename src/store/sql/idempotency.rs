@@ -15,9 +15,19 @@ use crate::store::timestamp::milliseconds;
 pub(in crate::store) fn begin(database: Database<'_>, submit: &KeyedSubmit) -> Result<Outcome> {
     let KeyedSubmit { tenant, operation, key, attempt, began_at } = submit;
     let now = milliseconds(*began_at);
-    let select = "SELECT state, began_at, fingerprint, answer FROM keyed_submits
-                  WHERE tenant = ?1 AND operation = ?2 AND key = ?3 AND began_at > ?4";
     let since = now.saturating_sub(SUBMITS_KEPT.as_millis() as i64);
+    // Decided by the statement itself: another replica may begin a submit with this key at the same time.
+    let insert = "INSERT INTO keyed_submits (tenant, operation, key, state, attempt, began_at)
+                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                  ON CONFLICT (tenant, operation, key) DO UPDATE
+                  SET state = excluded.state, attempt = excluded.attempt, began_at = excluded.began_at,
+                      fingerprint = NULL, answer = NULL, sent = NULL, lost_at = NULL
+                  WHERE keyed_submits.began_at <= ?7";
+    if database.execute(insert, values![tenant, operation, key, RUNNING, attempt, now, since])? > 0 {
+        return Ok(Outcome::Made);
+    }
+    let select = "SELECT state, began_at, fingerprint, answer FROM keyed_submits
+                  WHERE tenant = ?1 AND operation = ?2 AND key = ?3";
     let earlier = |row: Row<'_>| -> Result<EarlierSubmit> {
         Ok(match row.integer(0)? {
             ANSWERED => EarlierSubmit::Answered { fingerprint: row.digest(2)?, body: row.text(3)?.into() },
@@ -27,17 +37,9 @@ pub(in crate::store) fn begin(database: Database<'_>, submit: &KeyedSubmit) -> R
             _ => EarlierSubmit::Unclear,
         })
     };
-    if let Some(earlier) = database.first(select, values![tenant, operation, key, since], earlier)? {
-        return Ok(Outcome::Earlier(Arc::new(earlier)));
-    }
-    // An earlier one is too old to count.
-    let insert = "INSERT INTO keyed_submits (tenant, operation, key, state, attempt, began_at)
-                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                  ON CONFLICT (tenant, operation, key) DO UPDATE
-                  SET state = excluded.state, attempt = excluded.attempt, began_at = excluded.began_at,
-                      fingerprint = NULL, answer = NULL, sent = NULL, lost_at = NULL";
-    database.post(insert, values![tenant, operation, key, RUNNING, attempt, now])?;
-    Ok(Outcome::Made)
+    // One that has gone this moment is as good as one that runs: the caller tries again.
+    let earlier = database.first(select, values![tenant, operation, key], earlier)?;
+    Ok(Outcome::Earlier(Arc::new(earlier.unwrap_or(EarlierSubmit::Running))))
 }
 
 /// Frees the key of a submit that has surely made no task; false where another try has the key, or it has an answer.

@@ -82,7 +82,10 @@ impl LedgerWriter {
 
     /// Writes what the transaction has added to the sums so far.
     pub(in crate::store) fn write_sums(&mut self, database: Database<'_>) -> Result<()> {
-        for (tenant, AddedSums { days, credits, held }) in self.sums.drain() {
+        let mut sums: Vec<_> = self.sums.drain().collect();
+        // One order for all writers, so that no two wait for each other.
+        sums.sort_unstable_by(|(tenant, _), (other, _)| tenant.cmp(other));
+        for (tenant, AddedSums { days, credits, held }) in sums {
             sums::add(database, &tenant, days, credits, held)?;
             self.changed.push(tenant);
         }
@@ -196,7 +199,9 @@ impl LedgerWriter {
         let id = match entry_rows::id(database, name)? {
             Some(id) => id,
             None => {
-                let insert = "INSERT INTO names (name) VALUES (?1) RETURNING id";
+                // Another replica may insert it at the same time.
+                let insert = "INSERT INTO names (name) VALUES (?1)
+                              ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id";
                 database.first(insert, values![name], |row| row.integer(0))?.unwrap_or_default()
             }
         };

@@ -15,7 +15,7 @@ use crate::store::timestamp::{milliseconds, time};
 use crate::unified::RequestedVideo;
 use crate::usage::Terms;
 
-/// Inserts a task. Where an id is claimed twice, the first row names the owner.
+/// Inserts a task. Where an id is claimed twice, the first row names the owner, and a shared store has no second one.
 pub(in crate::store) fn insert_task(
     database: Database<'_>,
     ledger: &mut LedgerWriter,
@@ -24,7 +24,8 @@ pub(in crate::store) fn insert_task(
     let terms = task.terms.as_ref().map(|terms| ledger.id(database, &terms.to_string())).transpose()?;
     let insert = "INSERT INTO tasks (id, tenant, key_id, account, model, mount, claimed_at, status,
                             unified, prompt, seconds, size, hidden, terms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+                  ON CONFLICT DO NOTHING";
     let TaskRecord { id, tenant, key_id, account, model, mount, claimed_at, status, asked, hidden, terms: _ } =
         task;
     let claimed_at = milliseconds(*claimed_at);

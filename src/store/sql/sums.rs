@@ -26,10 +26,8 @@ pub(in crate::store) fn standing(database: Database<'_>, tenant: &str, day: i64)
         let days = period.days(day);
         *spent = Amount::ZERO;
         let select = "SELECT amount FROM days_spent WHERE tenant = ?1 AND day >= ?2 AND day < ?3";
-        database.each(select, values![tenant, days.start, days.end], |row| {
-            *spent = spent.saturating_add(Amount::from_nanos(row.integer(0)?));
-            Ok(ControlFlow::Continue(()))
-        })?;
+        let amounts = database.all(select, values![tenant, days.start, days.end], |row| row.integer(0))?;
+        *spent = amounts.into_iter().map(Amount::from_nanos).fold(Amount::ZERO, Amount::saturating_add);
     }
     Ok(Standing { day, spent, credits, held })
 }
