@@ -4,6 +4,7 @@
 //! [`Mirror`]s hold the state in memory.
 
 mod cells;
+mod access;
 mod change;
 mod commit;
 mod embedded;
@@ -17,6 +18,7 @@ mod hold;
 mod keyed_submit;
 mod limit_use;
 mod lost_submit;
+mod open;
 mod progress;
 mod record;
 mod replay;
@@ -36,21 +38,17 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
-use std::thread;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use prometheus::Histogram;
-use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
 pub use self::cells::{Cell, Swap};
 pub use self::change::{Change, Outcome};
-use self::embedded::engine::EmbeddedEngine;
-use self::embedded::file::{self, LockedFile};
+use self::embedded::file::{self};
 pub use self::embedded::probe::{ProbedStore, probe};
 pub use self::embedded::replication::Follower;
-use self::engine::Engine;
 pub use self::entry::{Entry, EntryFlags, EntrySource, LOST, REPRICED, Remark, WantedSource};
 pub use self::exchange::Exchange;
 pub use self::fault::{CommitFault, StoreCause, StoreFault, WHAT_IS_REFUSED};
@@ -61,17 +59,16 @@ pub use self::limit_use::{LimitReport, LimitUse, RateUse};
 pub use self::lost_submit::{Adoption, LostSubmit, SentRequest};
 pub use self::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};
 pub use self::replay::Mirror;
+pub use self::shared::connect::DatabaseAddress;
 pub use self::shared_field::SharedField;
 use self::sql::database::Database;
-use self::sql::fault::Result as SqlResult;
 pub use self::sql::holds::OpenHold;
-use self::sql::ledger::LedgerWriter;
 pub use self::sql::operator_entry::{CorrectedEntry, LedgerPlace, OperatorKind};
-use self::sql::{adoption, holds, idempotency, rows, sums};
+use self::sql::{adoption, holds, rows};
 use self::state::StoreState;
-use self::writer::{QueuedChange, StoreWriter};
+use self::writer::QueuedChange;
 use crate::dashscope::task::Status;
-use crate::usage::{Period, Zone};
+use crate::usage::Zone;
 
 /// A handle on the store; all clones share one file and one writer.
 #[derive(Debug, Clone)]
@@ -274,19 +271,24 @@ impl Store {
     where
         StoreCause: From<E>,
     {
-        // While the disk is full, a reader may need the file alone, and would keep the writer from opening it.
-        let _turn = self.state.fault().map(|_| self.state.opening.lock());
-        let done = file::open_to_read(&self.state.path).and_then(|connection| {
-            let transaction = connection.unchecked_transaction()?;
-            read(Database::Embedded(&transaction)).map_err(StoreCause::from)
-        });
-        done.map_err(|cause| self.state.because(cause))
+        let is_faulty = self.state.fault().is_some();
+        self.state.access.read(is_faulty, read).map_err(|cause| self.state.because(cause))
+    }
+
+    /// Returns once all is known here that any replica had committed before this call; at once where there is one process.
+    /// Callers that wait at the same time share one query.
+    ///
+    /// # Errors
+    /// Why the database does not tell.
+    pub async fn catch_up(&self) -> Result<(), StoreFault> {
+        self.state.access.catch_up().await.map_err(|cause| self.state.because(cause))
     }
 
     /// Registers the mirrors to which every change is replayed, once, before the first change. The mirrors may hold the
     /// store, so the store holds them weakly.
     pub fn register(&self, mirrors: Vec<Weak<dyn Mirror>>) {
         self.state.mirrors.register(mirrors);
+        self.state.follow();
     }
 
     /// Applies a change of this process, or of the other process of a hand-over, to the mirrors.
@@ -404,40 +406,6 @@ impl Store {
         // A panic of the writer is in the log already.
         matches!(self.ended.lock().recv_timeout(patience), Err(RecvTimeoutError::Disconnected))
     }
-}
-
-/// Sets right what a process that was killed has left: submits that nobody waits for, and sums.
-fn recover(database: Database<'_>, path: &Path) -> SqlResult<()> {
-    idempotency::lose_all(database, SystemTime::now())?;
-    holds::lose_all(database, SystemTime::now())?;
-    for tenant in sums::recover(database)? {
-        let path = path.display();
-        tracing::error!(
-            tenant = &*tenant,
-            "{path}: the sums of this tenant's money were not those of their rows, and are set right"
-        );
-    }
-    Ok(())
-}
-
-/// Compares what the sums of this month say with its entries, on a thread of its own, as a ledger may be large.
-fn compare_sums(path: Arc<Path>, zone: Zone) -> io::Result<()> {
-    let compare = move || {
-        let first = Period::Month.days(zone.day(SystemTime::now())).start;
-        let differing = file::open_to_read(&path).and_then(|connection| {
-            let transaction = connection.unchecked_transaction()?;
-            sums::differing_days(Database::Embedded(&transaction), zone, first)
-        });
-        for (tenant, day) in differing.unwrap_or_default() {
-            tracing::error!(
-                tenant = &*tenant,
-                day = zone.date(zone.begins(day)),
-                "{}: what the tenant spent on this day is not what its entries add up to",
-                path.display()
-            );
-        }
-    };
-    thread::Builder::new().name("sums".to_owned()).spawn(compare).map(drop)
 }
 
 /// A year, and a month to answer questions about it.

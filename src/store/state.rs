@@ -14,6 +14,7 @@ use prometheus::Histogram;
 use tokio_util::sync::CancellationToken;
 
 use super::Change;
+use super::access::Access;
 use super::embedded::closed_days::{DayMoverHandle, MovedDays};
 use super::embedded::replication::ReplicationLink;
 use super::fault::{StoreCause, StoreFault};
@@ -21,6 +22,8 @@ use super::group_commit::BatchGate;
 use super::hold::Standing;
 use super::record::MOST_ID_BYTES;
 use super::replay::Mirrors;
+use super::shared::follower::{FollowerHandle, FollowerStart};
+use super::shared::log::LoggedCommit;
 use super::steady_clock::SteadyClock;
 use crate::dashscope::task::Status;
 
@@ -58,8 +61,9 @@ pub(super) struct StoreState {
     pub(super) gate: BatchGate,
     /// Link to the other process of a hand-over, which has the file open too.
     pub(super) link: ReplicationLink,
-    /// Held while the file is opened, or is read while it can't be written.
-    pub(super) opening: Arc<Mutex<()>>,
+    pub(super) access: Access,
+    /// From where on other replicas are followed, until they are.
+    pub(super) positions: Mutex<Option<FollowerStart>>,
     /// Lock that keeps other gateways out, until the store is closed.
     pub(super) lock: Mutex<Option<File>>,
     pub(super) mirrors: Mirrors,
@@ -70,7 +74,7 @@ pub(super) struct StoreState {
 }
 
 impl StoreState {
-    pub(super) fn new(path: Arc<Path>, lock: Option<File>) -> Self {
+    pub(super) fn new(path: Arc<Path>, access: Access, lock: Option<File>) -> Self {
         Self {
             path,
             fault: ArcSwapOption::empty(),
@@ -90,12 +94,37 @@ impl StoreState {
             commit_seconds: OnceLock::new(),
             gate: BatchGate::default(),
             link: ReplicationLink::default(),
-            opening: Arc::default(),
+            access,
+            positions: Mutex::default(),
             lock: Mutex::new(lock),
             mirrors: Mirrors::default(),
             moved: Arc::default(),
             days: DayMoverHandle::default(),
             closing: CancellationToken::new(),
+        }
+    }
+
+    /// Begins to follow other replicas, if there may be any: the mirrors are loaded.
+    pub(super) fn follow(self: &Arc<Self>) {
+        let Some(start) = self.positions.lock().take() else { return };
+        let state = Arc::clone(self);
+        let on_commit = Box::new(move |commit| state.replay_of_replica(commit));
+        match FollowerHandle::start(start, on_commit, self.closing.clone()) {
+            Ok(handle) => self.access.set_follower(handle),
+            Err(error) => self.set_fault(error.into()),
+        }
+    }
+
+    /// Takes in a commit of another replica.
+    fn replay_of_replica(&self, commit: LoggedCommit) {
+        let LoggedCommit { changes, payers, learnt, dropped_keys } = commit;
+        payers.iter().for_each(|tenant| self.note_outdated(tenant));
+        changes.iter().for_each(|change| self.mirrors.replay(change));
+        for (task, claimed_at, status) in learnt {
+            self.mirrors.learn(&task, claimed_at, status);
+        }
+        if !dropped_keys.is_empty() {
+            self.drop_keys(dropped_keys);
         }
     }
 
@@ -262,7 +291,7 @@ mod tests {
 
     #[test]
     fn what_is_learnt_is_bounded_and_the_last_word_counts() {
-        let state = StoreState::new(Path::new("x").into(), None);
+        let state = StoreState::new(Path::new("x").into(), Access::embedded(Path::new("x")), None);
         for number in 0..MOST_LEARNT + 10 {
             state.learn(number.to_string().into(), SystemTime::UNIX_EPOCH, Status::Running);
         }
@@ -276,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_disk_is_stuck_once_it_was_waited_for_too_long() {
-        let state = StoreState::new(Path::new("x").into(), None);
+        let state = StoreState::new(Path::new("x").into(), Access::embedded(Path::new("x")), None);
         state.on_disk(|| {
             assert!(!state.is_stuck(Duration::from_secs(60)));
             std::thread::sleep(Duration::from_millis(10));

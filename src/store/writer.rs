@@ -14,6 +14,7 @@ use super::engine::Engine;
 use super::fault::{StoreCause, StoreFault};
 use super::group_commit::RecentBatches;
 use super::shared::log::LoggedCommit;
+use super::shared::writers;
 use super::sql::apply::apply;
 use super::sql::database::Database;
 use super::sql::expiry::{self, ExpiredRows};
@@ -278,6 +279,10 @@ impl StoreWriter {
             let mut deleted = ExpiredRows::default();
             if !is_tidied && database.may_tidy()? {
                 deleted = expiry::delete_expired(database, ledger, &state.moved, target, kept, MOST_RIDERS)?;
+                if database.is_shared() {
+                    writers::lose_of_dead(database, state.now())?;
+                    writers::trim_log(database)?;
+                }
             }
             ledger.write_batch(database)?;
             ledger.write_sums(database)?;

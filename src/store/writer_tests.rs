@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use rusqlite::Connection;
 
 use super::super::KeyRecord;
+use super::super::access::Access;
 use super::super::embedded::engine::EmbeddedEngine;
 use super::super::embedded::file::{self, LockedFile};
 use super::super::withdrawal::{ChangeStage, GivenUp};
@@ -20,7 +21,7 @@ fn engine(path: &Path) -> Engine {
 async fn gathered(last_commit: usize) -> usize {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.db");
-    let state = Arc::new(StoreState::new(path.as_path().into(), None));
+    let state = Arc::new(StoreState::new(path.as_path().into(), Access::embedded(&path), None));
     let (queue, changes) = mpsc::channel(8);
     let mut writer = StoreWriter::new(
         state,
@@ -78,7 +79,7 @@ fn a_rotation_and_a_key_that_were_given_up_during_their_commit_are_undone() {
             .unwrap();
         connection.execute("UPDATE keys SET id = 'prod'", []).unwrap();
     }
-    let state = Arc::new(StoreState::new(path.as_path().into(), None));
+    let state = Arc::new(StoreState::new(path.as_path().into(), Access::embedded(&path), None));
     let (queue, changes) = mpsc::channel(8);
     let mut writer = StoreWriter::new(
         state,
@@ -122,7 +123,7 @@ fn a_rotation_and_a_key_that_were_given_up_during_their_commit_are_undone() {
 fn all_that_waits_is_written_at_the_end_after_a_fault() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.db");
-    let state = Arc::new(StoreState::new(path.as_path().into(), None));
+    let state = Arc::new(StoreState::new(path.as_path().into(), Access::embedded(&path), None));
     state.closing.cancel();
     let (queue, changes) = mpsc::channel(8);
     for number in 0..5 {

@@ -11,6 +11,7 @@ mod keyed;
 mod ledger;
 mod older;
 mod refused;
+mod shared;
 mod writing;
 
 use std::path::{Path, PathBuf};

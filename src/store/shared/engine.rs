@@ -45,10 +45,6 @@ impl SharedEngine {
         Ok(engine)
     }
 
-    pub(in crate::store) fn database(&self) -> Option<Database<'_>> {
-        self.session.as_ref().map(Database::Shared)
-    }
-
     /// Makes a connection this writer's own. The lock is held for as long as the connection lives: another connection of this
     /// writer, whose last commit may still be under way, has ended once it is taken; and others see that the writer lives.
     fn introduce(&self, session: &Session) -> Result<(), StoreCause> {
@@ -93,7 +89,8 @@ impl SharedEngine {
         let (done, is_logged) = match prepared {
             Ok(prepared) => prepared,
             Err(fault) => {
-                session.forget_posted();
+                // The first fault is the cause of those that follow; it may be that of a statement nobody has waited for.
+                let fault = session.settle().err().unwrap_or(fault);
                 // A connection that can't even take this back is given up.
                 if session.batch("ROLLBACK").is_ok() {
                     self.session = Some(session);

@@ -23,11 +23,17 @@ pub(in crate::store) struct FollowerHandle(mpsc::Sender<oneshot::Sender<()>>);
 /// What the follower does with a commit of another replica.
 pub(in crate::store) type OnCommit = Box<dyn FnMut(LoggedCommit) + Send>;
 
-struct Follower {
-    address: DatabaseAddress,
+/// From where on a follower reads.
+#[derive(Debug)]
+pub(in crate::store) struct FollowerStart {
+    pub(in crate::store) address: DatabaseAddress,
     /// The own writer, whose commits are known.
-    writer: i64,
-    positions: Positions,
+    pub(in crate::store) writer: i64,
+    pub(in crate::store) positions: Positions,
+}
+
+struct LogFollower {
+    start: FollowerStart,
     on_commit: OnCommit,
     asked: mpsc::Receiver<oneshot::Sender<()>>,
     closing: CancellationToken,
@@ -39,14 +45,12 @@ impl FollowerHandle {
     /// # Errors
     /// Why there is no thread.
     pub(in crate::store) fn start(
-        address: DatabaseAddress,
-        writer: i64,
-        positions: Positions,
+        start: FollowerStart,
         on_commit: OnCommit,
         closing: CancellationToken,
     ) -> io::Result<Self> {
         let (ask, asked) = mpsc::channel(MOST_WAITING);
-        let mut follower = Follower { address, writer, positions, on_commit, asked, closing };
+        let mut follower = LogFollower { start, on_commit, asked, closing };
         let runtime = Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name("follower".to_owned()).spawn(move || {
             runtime.block_on(async {
@@ -71,7 +75,7 @@ impl FollowerHandle {
     }
 }
 
-impl Follower {
+impl LogFollower {
     async fn run(&mut self) {
         let mut fault: Option<Arc<str>> = None;
         loop {
@@ -80,7 +84,7 @@ impl Follower {
             if fault.as_ref() != Some(&found) {
                 tracing::error!(
                     "{}: what other replicas do is not known for now: {found}",
-                    self.address.name
+                    self.start.address.name
                 );
             }
             fault = Some(found);
@@ -91,7 +95,7 @@ impl Follower {
     /// Follows over one connection, until that fails.
     async fn follow(&mut self, fault: &mut Option<Arc<str>>) -> Result<std::convert::Infallible> {
         let (notified, mut hints) = mpsc::channel::<Notification>(1);
-        let client = self.address.connect(Some(notified)).await?;
+        let client = self.start.address.connect(Some(notified)).await?;
         let listen = format!("LISTEN {HINT}");
         timeout(CALL, client.batch_execute(&listen)).await.map_err(|_| SqlFault::TimedOut)??;
         let behind = timeout(CALL, client.prepare(BEHIND)).await.map_err(|_| SqlFault::TimedOut)??;
@@ -114,7 +118,7 @@ impl Follower {
             }
             self.read(&client, &behind).await?;
             if fault.take().is_some() {
-                tracing::info!("{}: other replicas are followed again", self.address.name);
+                tracing::info!("{}: other replicas are followed again", self.start.address.name);
             }
             for reply in waiting {
                 let _ = reply.send(());
@@ -126,8 +130,9 @@ impl Follower {
     /// Replays all that is behind.
     async fn read(&mut self, client: &Client, behind: &Statement) -> Result<()> {
         loop {
-            let (writers, numbers): (Vec<i64>, Vec<i64>) = self.positions.iter().unzip();
-            let parameters: [&(dyn ToSql + Sync); 4] = [&writers, &numbers, &self.writer, &MOST_AT_ONCE];
+            let (writers, numbers): (Vec<i64>, Vec<i64>) = self.start.positions.iter().unzip();
+            let parameters: [&(dyn ToSql + Sync); 4] =
+                [&writers, &numbers, &self.start.writer, &MOST_AT_ONCE];
             let rows =
                 timeout(CALL, client.query(behind, &parameters)).await.map_err(|_| SqlFault::TimedOut)??;
             for row in &rows {
@@ -136,7 +141,7 @@ impl Follower {
                     Ok(commit) => (self.on_commit)(commit),
                     Err(error) => tracing::error!(writer, number, %error, "a logged commit can't be read"),
                 }
-                let position = self.positions.entry(writer).or_default();
+                let position = self.start.positions.entry(writer).or_default();
                 *position = number.max(*position);
             }
             if i64::try_from(rows.len()).unwrap_or(i64::MAX) < MOST_AT_ONCE {

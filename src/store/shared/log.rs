@@ -65,7 +65,7 @@ pub(super) fn has(database: Database<'_>, writer: i64, number: i64) -> Result<bo
 }
 
 /// The numbers of all writers' last commits, as this transaction sees them.
-pub(super) fn positions(database: Database<'_>) -> Result<Positions> {
+pub(in crate::store) fn positions(database: Database<'_>) -> Result<Positions> {
     let select =
         "SELECT id, greatest(trimmed_to, (SELECT max(number) FROM changes WHERE writer = id)) FROM writers";
     Ok(database.all(select, &[], |row| Ok((row.integer(0)?, row.integer(1)?)))?.into_iter().collect())

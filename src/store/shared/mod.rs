@@ -17,3 +17,4 @@ mod peers;
 pub(super) mod readers;
 pub(super) mod schema;
 pub(super) mod session;
+pub(super) mod writers;

@@ -56,19 +56,19 @@ impl Readers {
         Ok(done)
     }
 
-    fn turn(&self) -> Turn<'_> {
+    fn turn(&self) -> ReaderTurn<'_> {
         let mut free = self.free.lock();
         while *free == 0 {
             self.freed.wait(&mut free);
         }
         *free -= 1;
-        Turn(self)
+        ReaderTurn(self)
     }
 }
 
-struct Turn<'r>(&'r Readers);
+struct ReaderTurn<'r>(&'r Readers);
 
-impl Drop for Turn<'_> {
+impl Drop for ReaderTurn<'_> {
     fn drop(&mut self) {
         *self.0.free.lock() += 1;
         self.0.freed.notify_one();

@@ -17,8 +17,8 @@ use tokio_postgres::{Client, Row as PostgresRow, Statement};
 
 use super::connect::{CALL, DatabaseAddress};
 use super::parameter::OwnedValue;
-use crate::store::sql::database::Row;
 use crate::store::sql::fault::{Result, SqlFault};
+use crate::store::sql::row::Row;
 use crate::store::sql::value::Value;
 
 /// A connection with its own runtime. To be dropped outside of other runtimes' tasks.
@@ -68,7 +68,7 @@ impl Session {
     }
 
     fn run<T>(&self, call: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>) -> Result<T> {
-        let done = self.runtime().block_on(timeout(self.patience, call));
+        let done = self.runtime().block_on(async { timeout(self.patience, call).await });
         done.map_err(|_| SqlFault::TimedOut)?.map_err(SqlFault::Shared)
     }
 
@@ -86,11 +86,6 @@ impl Session {
             first = first.and(done);
         }
         first
-    }
-
-    /// Forgets statements that were posted, as after a fault.
-    pub(in crate::store) fn forget_posted(&self) {
-        self.posted.take();
     }
 
     pub(in crate::store) fn execute(&self, statement: &str, values: &[Value<'_>]) -> Result<usize> {

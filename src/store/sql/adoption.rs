@@ -3,11 +3,12 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime};
 
-use super::database::{Database, Row};
+use super::database::Database;
 use super::fault::Result;
 use super::holds;
 use super::idempotency;
 use super::ledger::LedgerWriter;
+use super::row::Row;
 use super::rows;
 use super::value::values;
 use crate::store::entry::{Entry, EntryFlags, EntrySource};

@@ -7,7 +7,8 @@ use std::ops::ControlFlow;
 
 use rusqlite::params_from_iter;
 
-use super::fault::{Result, SqlFault};
+use super::fault::Result;
+use super::row::Row;
 use super::value::{Value, values};
 use crate::store::shared::session::Session;
 
@@ -16,13 +17,6 @@ use crate::store::shared::session::Session;
 pub(in crate::store) enum Database<'c> {
     Embedded(&'c rusqlite::Connection),
     Shared(&'c Session),
-}
-
-/// A row of a statement's result.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::store) enum Row<'r> {
-    Embedded(&'r rusqlite::Row<'r>),
-    Shared(&'r tokio_postgres::Row),
 }
 
 impl Database<'_> {
@@ -155,52 +149,6 @@ impl Database<'_> {
     /// True if a statement that fails leaves the rest of its transaction as it is.
     pub(in crate::store) fn outlives_faults(self) -> bool {
         matches!(self, Self::Embedded(_))
-    }
-}
-
-impl<'r> Row<'r> {
-    pub(in crate::store) fn integer(self, column: usize) -> Result<i64> {
-        match self {
-            Self::Embedded(row) => Ok(row.get(column)?),
-            Self::Shared(row) => Ok(row.try_get(column)?),
-        }
-    }
-
-    pub(in crate::store) fn integer_or_null(self, column: usize) -> Result<Option<i64>> {
-        match self {
-            Self::Embedded(row) => Ok(row.get(column)?),
-            Self::Shared(row) => Ok(row.try_get(column)?),
-        }
-    }
-
-    /// An integer that is 0 for false.
-    pub(in crate::store) fn flag(self, column: usize) -> Result<bool> {
-        Ok(self.integer(column)? != 0)
-    }
-
-    pub(in crate::store) fn text(self, column: usize) -> Result<&'r str> {
-        Ok(self.text_or_null(column)?.unwrap_or_default())
-    }
-
-    pub(in crate::store) fn text_or_null(self, column: usize) -> Result<Option<&'r str>> {
-        match self {
-            Self::Embedded(row) => {
-                Ok(row.get_ref(column)?.as_str_or_null().map_err(rusqlite::Error::from)?)
-            }
-            Self::Shared(row) => Ok(row.try_get(column)?),
-        }
-    }
-
-    pub(in crate::store) fn bytes(self, column: usize) -> Result<&'r [u8]> {
-        match self {
-            Self::Embedded(row) => Ok(row.get_ref(column)?.as_blob().map_err(rusqlite::Error::from)?),
-            Self::Shared(row) => Ok(row.try_get(column)?),
-        }
-    }
-
-    /// 32 bytes of a digest.
-    pub(in crate::store) fn digest(self, column: usize) -> Result<[u8; 32]> {
-        self.bytes(column)?.try_into().map_err(|_| SqlFault::Malformed)
     }
 }
 

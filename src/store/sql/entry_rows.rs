@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::database::{Database, Row};
+use super::database::Database;
 use super::entry_batch::{NAMES, NameIds};
 use super::fault::{Result, SqlFault};
+use super::row::Row;
 use super::value::values;
 use crate::dashscope::usage::Units;
 use crate::store::entry::{Entry, EntryFlags, EntrySource, Remark};

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::adoption;
-use super::database::{Database, Row};
+use super::database::Database;
 use super::fault::Result;
 use super::holds;
 use super::idempotency;
 use super::ledger::{DELETE_BATCHES, LedgerWriter};
+use super::row::Row;
 use super::settlement;
 use super::value::values;
 use crate::dashscope::task::{self, Status};

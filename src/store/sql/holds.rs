@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::database::{Database, Row};
+use super::database::Database;
 use super::fault::{Result, SqlFault};
 use super::ledger::LedgerWriter;
+use super::row::Row;
 use super::sums;
 use super::value::values;
 use crate::dashscope::task;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::database::{Database, Row};
+use super::database::Database;
 use super::fault::Result;
+use super::row::Row;
 use super::value::values;
 use crate::store::Outcome;
 use crate::store::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit, LONGEST_RUN, SUBMITS_KEPT};

@@ -5,9 +5,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::database::{Database, Row};
+use super::database::Database;
 use super::fault::{Result, SqlFault};
 use super::ledger::LedgerWriter;
+use super::row::Row;
 use super::value::values;
 use crate::dashscope::task::Status;
 use crate::store::record::{KeyRecord, TaskRecord, UploadRecord};

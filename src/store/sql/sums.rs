@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::database::{Database, Row};
+use super::database::Database;
 use super::fault::Result;
 use super::ledger_reader::{self, LedgerQuery};
+use super::row::Row;
 use super::value::values;
 use crate::store::entry::EntrySource;
 use crate::store::fault::StoreCause;

@@ -1,0 +1,199 @@
+//! The start of a store.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+use tokio::runtime::Builder;
+use tokio::sync::mpsc;
+
+use super::access::Access;
+use super::embedded::engine::EmbeddedEngine;
+use super::embedded::file::LockedFile;
+use super::engine::Engine;
+use super::fault::{StoreCause, StoreFault, WHAT_IS_REFUSED};
+use super::shared::connect::DatabaseAddress;
+use super::shared::engine::SharedEngine;
+use super::shared::readers::Readers;
+use super::shared::{follower, log, schema, writers};
+use super::sql::database::Database;
+use super::sql::fault::Result as SqlResult;
+use super::sql::ledger::LedgerWriter;
+use super::sql::{holds, idempotency, sums};
+use super::state::StoreState;
+use super::writer::StoreWriter;
+use super::{Store, StoreBounds};
+use crate::usage::{Period, Zone};
+
+impl Store {
+    /// Opens the file or creates it, migrates it to this version, and checks that it can be written. Blocks. On a full
+    /// disk a file of this version is opened to be read; it is written as soon as there is space.
+    ///
+    /// # Errors
+    /// The problem with the file, and what to do about it.
+    pub fn open(path: &Path) -> Result<Self, StoreFault> {
+        Self::open_with(path, StoreBounds::default())
+    }
+
+    /// [`Store::open`] with other bounds.
+    ///
+    /// # Errors
+    /// The problem with the file, and what to do about it.
+    pub fn open_with(path: &Path, bounds: StoreBounds) -> Result<Self, StoreFault> {
+        Self::open_file(path, LockedFile::acquire(path), bounds)
+    }
+
+    /// Opens the file beside another process that has it open, with that process's lock. Blocks.
+    ///
+    /// # Errors
+    /// The problem with the file, and what to do about it; also a lock that belongs to another file.
+    pub fn inherit(path: &Path, lock: File, bounds: StoreBounds) -> Result<Self, StoreFault> {
+        Self::open_file(path, LockedFile::inherit(path, lock), bounds)
+    }
+
+    /// Opens a database that replicas share, and migrates it to this version. `replica` names this one. Blocks.
+    ///
+    /// # Errors
+    /// The problem with the database, and what to do about it.
+    pub fn open_shared(
+        address: &DatabaseAddress,
+        replica: &str,
+        bounds: StoreBounds,
+    ) -> Result<Self, StoreFault> {
+        let path: Arc<Path> = Path::new(&*address.name).into();
+        Self::run_shared(address, replica, bounds, &path).map_err(|cause| StoreFault { path, cause })
+    }
+
+    fn open_file(
+        path: &Path,
+        file: Result<LockedFile, StoreCause>,
+        bounds: StoreBounds,
+    ) -> Result<Self, StoreFault> {
+        let opened = file.and_then(|file| Self::run_embedded(file, bounds));
+        opened.map_err(|cause| StoreFault { path: path.into(), cause })
+    }
+
+    fn run_embedded(file: LockedFile, bounds: StoreBounds) -> Result<Self, StoreCause> {
+        let is_shared = file.is_shared();
+        let (path, opening) = (Arc::clone(&file.path), Arc::default());
+        let access = Access::Embedded { path: Arc::clone(&path), opening: Arc::clone(&opening) };
+        let state = Arc::new(StoreState::new(path, access, Some(file.lock()?)));
+        let engine = EmbeddedEngine::open(file, opening)?;
+        let mut has_money = false;
+        if let Some(database) = engine.database() {
+            if !is_shared {
+                idempotency::lose_all(database, SystemTime::now())?;
+                holds::lose_all(database, SystemTime::now())?;
+                recover_sums(database, &state.path)?;
+            }
+            has_money = read_standings(database, &state, bounds.zone)?;
+        }
+        if !engine.has_reserve() {
+            let fault = state.because(StoreCause::Full);
+            tracing::error!("{fault}; {WHAT_IS_REFUSED}");
+            state.set_fault(fault.cause);
+        }
+        state.days.start(
+            Arc::clone(&state.path),
+            bounds.zone,
+            bounds.entries_kept,
+            Arc::clone(&state.moved),
+        )?;
+        if has_money && !is_shared {
+            compare_sums(Arc::clone(&state), bounds.zone)?;
+        }
+        Self::start(state, Engine::Embedded(engine), bounds)
+    }
+
+    fn run_shared(
+        address: &DatabaseAddress,
+        replica: &str,
+        bounds: StoreBounds,
+        path: &Arc<Path>,
+    ) -> Result<Self, StoreCause> {
+        schema::migrate(address)?;
+        let readers = Readers::new(address.clone());
+        let access = Access::Shared { readers, follower: OnceLock::new() };
+        let state = Arc::new(StoreState::new(Arc::clone(path), access, None));
+        let mut engine = SharedEngine::open(address.clone(), replica, state.closing.clone())?;
+        let zone = bounds.zone;
+        let (positions, has_money) = engine.transact(|database| {
+            writers::lock_all_money(database)?;
+            writers::lose_of_dead(database, SystemTime::now())?;
+            recover_sums(database, path)?;
+            let started = (log::positions(database)?, read_standings(database, &state, zone)?);
+            Ok((started, log::LoggedCommit::default()))
+        })?;
+        // The mirrors are loaded after this, so that they hold all up to these positions, and perhaps more.
+        state.positions.lock().replace(follower::FollowerStart {
+            address: address.clone(),
+            writer: engine.writer,
+            positions,
+        });
+        if has_money {
+            compare_sums(Arc::clone(&state), zone)?;
+        }
+        Self::start(state, Engine::Shared(engine), bounds)
+    }
+
+    fn start(state: Arc<StoreState>, engine: Engine, bounds: StoreBounds) -> Result<Self, StoreCause> {
+        let (queue, changes) = mpsc::channel(bounds.most_waiting);
+        let writer = StoreWriter::new(Arc::clone(&state), engine, changes, bounds);
+        let runtime = Builder::new_current_thread().enable_time().build()?;
+        let (alive, ended) = std::sync::mpsc::channel();
+        let work = move || {
+            let _alive = alive;
+            writer.run(&runtime);
+        };
+        thread::Builder::new().name("store".to_owned()).spawn(work)?;
+        Ok(Self {
+            state,
+            queue,
+            patience: bounds.patience,
+            zone: bounds.zone,
+            ended: Arc::new(Mutex::new(ended)),
+        })
+    }
+}
+
+/// Reads the money of all tenants; false where there is none.
+fn read_standings(database: Database<'_>, state: &StoreState, zone: Zone) -> SqlResult<bool> {
+    let today = LedgerWriter::new(zone).today(database, state.now())?;
+    let tenants = sums::tenants(database)?;
+    let has_money = !tenants.is_empty();
+    state.set_standings(sums::standings(database, today, tenants)?);
+    Ok(has_money)
+}
+
+/// Sets sums right that are not those of their rows.
+fn recover_sums(database: Database<'_>, path: &Path) -> SqlResult<()> {
+    for tenant in sums::recover(database)? {
+        let path = path.display();
+        tracing::error!(
+            tenant = &*tenant,
+            "{path}: the sums of this tenant's money were not those of their rows, and are set right"
+        );
+    }
+    Ok(())
+}
+
+/// Compares what the sums of this month say with its entries, on a thread of its own, as a ledger may be large.
+fn compare_sums(state: Arc<StoreState>, zone: Zone) -> io::Result<()> {
+    let compare = move || {
+        let first = Period::Month.days(zone.day(SystemTime::now())).start;
+        let differing = state.access.read(false, |database| sums::differing_days(database, zone, first));
+        for (tenant, day) in differing.unwrap_or_default() {
+            tracing::error!(
+                tenant = &*tenant,
+                day = zone.date(zone.begins(day)),
+                "{}: what the tenant spent on this day is not what its entries add up to",
+                state.path.display()
+            );
+        }
+    };
+    thread::Builder::new().name("sums".to_owned()).spawn(compare).map(drop)
+}

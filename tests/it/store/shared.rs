@@ -1,0 +1,164 @@
+//! A store that replicas share: what one of them does, the others know and can't do again.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
+
+use dashgate::store::{
+    Change, DatabaseAddress, EarlierSubmit, Hold, KeyRecord, KeyedSubmit, Mirror, MoneyLimits, Outcome,
+    Store, StoreBounds,
+};
+use dashgate::usage::{Amount, Budget, Period};
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+
+use super::{task, wait};
+use crate::harness::postgres::{PASSWORD, Postgres, TestDatabase};
+
+/// What a replica was told of the others' commits.
+#[derive(Default)]
+struct Seen(Mutex<Vec<String>>);
+
+impl Mirror for Seen {
+    fn apply(&self, change: &Change) {
+        let told = match change {
+            Change::Claim { task, .. } => format!("claim {}", task.id),
+            Change::RevokeKey { id, .. } => format!("revoke {id}"),
+            Change::CreateKey(key) => format!("create {}", key.id),
+            _ => return,
+        };
+        self.0.lock().push(told);
+    }
+}
+
+struct Replica {
+    store: Store,
+    seen: Arc<Seen>,
+}
+
+fn replica(database: &TestDatabase<'_>, name: &str) -> Replica {
+    let mut settings: tokio_postgres::Config = database.url().parse().expect("a URL");
+    settings.password(PASSWORD);
+    let address = DatabaseAddress::new(settings, None, database.url().as_str().into());
+    let store = Store::open_shared(&address, name, StoreBounds::default()).expect("a store");
+    let seen = Arc::new(Seen::default());
+    store.register(vec![Arc::downgrade(&seen) as Weak<dyn Mirror>]);
+    Replica { store, seen }
+}
+
+fn now() -> SystemTime {
+    let since = SystemTime::UNIX_EPOCH.elapsed().expect("a date");
+    SystemTime::UNIX_EPOCH + Duration::from_millis(since.as_millis().try_into().expect("a time"))
+}
+
+fn claim(id: &str) -> Change {
+    Change::Claim { task: task(id, now()).into(), answer: None, hold: None }
+}
+
+fn key(id: &str) -> KeyRecord {
+    KeyRecord {
+        id: id.into(),
+        tenant: "one".into(),
+        sha256: [7; 32],
+        created_at: now(),
+        expires: None,
+        revoked_at: None,
+        retires_at: None,
+    }
+}
+
+fn submit(attempt: &str) -> Change {
+    Change::Begin(Arc::new(KeyedSubmit {
+        tenant: "one".into(),
+        operation: "submit".into(),
+        key: "again".into(),
+        attempt: attempt.into(),
+        began_at: now(),
+    }))
+}
+
+#[test]
+fn what_one_replica_has_committed_every_other_knows_after_a_look() {
+    let database = Postgres::shared().database();
+    let (one, other) = (replica(&database, "one"), replica(&database, "other"));
+    wait(async {
+        for number in 0..100 {
+            let id = format!("task-{number}");
+            assert_eq!(one.store.commit(claim(&id)).await, Ok(Outcome::Made));
+            other.store.catch_up().await.expect("a look");
+            assert_eq!(other.seen.0.lock().last(), Some(&format!("claim {id}")));
+        }
+        assert_eq!(one.store.commit(Change::CreateKey(key("k"))).await, Ok(Outcome::Made));
+        assert_eq!(other.store.commit(Change::CreateKey(key("k"))).await, Ok(Outcome::NotMade));
+        let revoke = Change::RevokeKey { id: "k".into(), at: now() };
+        assert_eq!(other.store.commit(revoke).await, Ok(Outcome::Made));
+        one.store.catch_up().await.expect("a look");
+        assert_eq!(one.seen.0.lock()[100..], ["create k", "revoke k"]);
+    });
+    // A replica that starts later reads it all.
+    let third = replica(&database, "third");
+    let mut tasks = 0;
+    third.store.tasks(|_| tasks += 1).expect("tasks");
+    let mut keys = Vec::new();
+    third.store.keys(|key| keys.push(key.revoked_at.is_some())).expect("keys");
+    assert_eq!((tasks, keys), (100, vec![true]));
+}
+
+#[test]
+fn a_repeated_submit_begins_on_one_replica_alone() {
+    let database = Postgres::shared().database();
+    let replicas = ["a", "b", "c"].map(|name| replica(&database, name));
+    let outcomes = wait(async {
+        let begins = (0..60).map(|number| replicas[number % 3].store.commit(submit(&number.to_string())));
+        join_all(begins).await
+    });
+    let made = outcomes.iter().filter(|outcome| **outcome == Ok(Outcome::Made)).count();
+    let running = Ok(Outcome::Earlier(Arc::new(EarlierSubmit::Running)));
+    let earlier = outcomes.iter().filter(|outcome| **outcome == running).count();
+    assert_eq!((made, earlier), (1, 59));
+}
+
+#[test]
+fn replicas_give_out_the_last_money_once() {
+    let database = Postgres::shared().database();
+    let replicas = ["a", "b", "c"].map(|name| replica(&database, name));
+    let amount = |text| Amount::from_text(text).expect("an amount");
+    let reserve = |number: usize| {
+        Change::Reserve(Arc::new(Hold {
+            id: format!("hold-{number}").into(),
+            tenant: "one".into(),
+            key_id: "key".into(),
+            account: "main".into(),
+            model: "wan2.7-t2v".into(),
+            mount: "/".into(),
+            made_at: now(),
+            amount: amount("5"),
+            limits: MoneyLimits {
+                budgets: vec![Budget { amount: amount("20"), period: Period::Month }],
+                is_prepaid: false,
+            },
+            held_for_calls: Amount::ZERO,
+        }))
+    };
+    let outcomes = wait(async {
+        join_all((0..60).map(|number| replicas[number % 3].store.commit(reserve(number)))).await
+    });
+    let made = outcomes.iter().filter(|outcome| **outcome == Ok(Outcome::Made)).count();
+    let refused = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Outcome::Exhausted(_)))).count();
+    assert_eq!((made, refused), (4, 56), "{outcomes:?}");
+    // The sums are those of the rows also for a replica that starts now.
+    let fresh = replica(&database, "fresh");
+    assert_eq!(fresh.store.standing("one").held, amount("20"));
+}
+
+/// PostgreSQL takes back all of a transaction with one statement that it refuses.
+#[test]
+fn a_change_that_the_tables_refuse_keeps_no_other_waiting() {
+    let database = Postgres::shared().database();
+    let replica = replica(&database, "one");
+    database.sql("ALTER TABLE tasks ADD CHECK (id <> 'bad')");
+    let outcomes =
+        wait(async { join_all(["a", "bad", "c"].map(|id| replica.store.commit(claim(id)))).await });
+    assert_eq!((&outcomes[0], &outcomes[2]), (&Ok(Outcome::Made), &Ok(Outcome::Made)));
+    assert!(outcomes[1].is_err(), "{outcomes:?}");
+    assert_eq!(wait(replica.store.commit(claim("NUL \0 in it"))), Ok(Outcome::Made));
+}
