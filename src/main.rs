@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use dashgate::app::{self, RunningGateway};
 use dashgate::cli::admin_client::AdminFailure;
 use dashgate::cli::{check, demo, keys, orphans, prices, tenants, usage};
-use dashgate::config::{self, AccountSettings, Config, Files, Loaded};
+use dashgate::config::{self, AccountSettings, Config, Files, Loaded, StoreSettings};
 use dashgate::lifecycle::handover::{self, Successor};
 use dashgate::lifecycle::{signals, systemd};
 use dashgate::net::descriptors;
@@ -148,9 +148,9 @@ fn serve(options: &Serve) -> ExitCode {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    let inherited = match config.settings.store.path().filter(|_| options.take_over) {
-        Some(path) => handover::take_over(path),
-        None => Ok(None),
+    let inherited = match &config.settings.store {
+        StoreSettings::Embedded { path } if options.take_over => handover::take_over(path),
+        StoreSettings::Embedded { .. } | StoreSettings::Shared(_) => Ok(None),
     };
     let mut gateway = match inherited.and_then(|inherited| app::succeed(&config, files, inherited)) {
         Ok(gateway) => gateway,
@@ -221,7 +221,8 @@ fn successor(gateway: &mut RunningGateway) -> impl Future<Output = Successor> + 
     let offer = gateway.offer();
     async move {
         match offer {
-            Ok(offer) => offer.taken().await,
+            Ok(Some(offer)) => offer.taken().await,
+            Ok(None) => std::future::pending().await,
             Err(error) => {
                 tracing::warn!(
                     "an upgrade will need a restart, as there can be no socket beside the store: {error}"

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::running::RunningGateway;
 use self::threads::Alive;
 use crate::admin::{self, Admin, Refusals};
-use crate::config::{Config, Files, SharedStoreSettings, StoreSettings};
+use crate::config::{Config, Files, StoreSettings};
 use crate::lifecycle::handover::Inheritance;
 use crate::lifecycle::liveness::ThreadWatch;
 use crate::lifecycle::readiness::{Readiness, Requirement};
@@ -62,13 +62,15 @@ pub fn succeed(
         shares.iter().flatten().next().map_or(Ok(config.settings.server.listen), TcpListener::local_addr)?;
     let admin_listener = listeners::bind_admin(config.settings.admin.listen, inherited.as_mut())?;
     let sockets = listeners::copies(&shares, &admin_listener)?;
-    let path = match &config.settings.store {
-        StoreSettings::Embedded { path } => path,
-        StoreSettings::Shared(shared) => return Err(no_shared_store(shared)),
-    };
-    let store = match &inherited {
-        Some(inherited) => Store::inherit(path, inherited.lock.try_clone()?, bounds(config)),
-        None => open_store(path, config),
+    let store = match (&config.settings.store, &inherited) {
+        (StoreSettings::Embedded { path }, Some(inherited)) => {
+            Store::inherit(path, inherited.lock.try_clone()?, bounds(config))
+        }
+        (StoreSettings::Embedded { path }, None) => open_store(path, config),
+        (StoreSettings::Shared(shared), _) => {
+            let name = std::env::var("HOSTNAME").unwrap_or_default();
+            Store::open_shared(&shared.url, &name, bounds(config))
+        }
     };
     let store = store.map_err(|fault| io::Error::other(fault.to_string()))?;
     let (shared, opened) = Shared::load(config, store)?;
@@ -160,13 +162,6 @@ fn open_store(path: &Path, config: &Config) -> Result<Store, StoreFault> {
         temporary.display()
     );
     Store::open_with(&temporary, bounds(config))
-}
-
-fn no_shared_store(settings: &SharedStoreSettings) -> io::Error {
-    let url = &settings.url;
-    io::Error::other(format!(
-        "{url}: this build has no shared store yet; remove store.url, and name a file as store.path"
-    ))
 }
 
 fn bounds(config: &Config) -> StoreBounds {

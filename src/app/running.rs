@@ -85,12 +85,16 @@ impl RunningGateway {
         patience
     }
 
-    /// Offers to hand over to a process that asks. To be called once.
+    /// Offers to hand over to a process that asks; `None` where replicas share a store, of which another one serves
+    /// meanwhile. To be called once.
     ///
     /// # Errors
     /// Why there can be no socket beside the store.
-    pub fn offer(&mut self) -> io::Result<Offer> {
-        Offer::start(self.shared.store.clone(), self.sockets.clone(), self.predecessor.take())
+    pub fn offer(&mut self) -> io::Result<Option<Offer>> {
+        if self.shared.store.lock().is_none() {
+            return Ok(None);
+        }
+        Offer::start(self.shared.store.clone(), self.sockets.clone(), self.predecessor.take()).map(Some)
     }
 
     /// Waits until a worker, the querier or the admin listener ends. Before a drain such an end is a fault.

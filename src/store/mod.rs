@@ -3,8 +3,8 @@
 //! One thread alone waits for the disk. Other threads send it changes, and get the outcome when a change is durable.
 //! [`Mirror`]s hold the state in memory.
 
-mod cells;
 mod access;
+mod cells;
 mod change;
 mod commit;
 mod embedded;
@@ -46,7 +46,7 @@ use tokio::sync::mpsc;
 
 pub use self::cells::{Cell, Swap};
 pub use self::change::{Change, Outcome};
-use self::embedded::file::{self};
+use self::embedded::file;
 pub use self::embedded::probe::{ProbedStore, probe};
 pub use self::embedded::replication::Follower;
 pub use self::entry::{Entry, EntryFlags, EntrySource, LOST, REPRICED, Remark, WantedSource};
@@ -59,7 +59,6 @@ pub use self::limit_use::{LimitReport, LimitUse, RateUse};
 pub use self::lost_submit::{Adoption, LostSubmit, SentRequest};
 pub use self::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};
 pub use self::replay::Mirror;
-pub use self::shared::connect::DatabaseAddress;
 pub use self::shared_field::SharedField;
 use self::sql::database::Database;
 pub use self::sql::holds::OpenHold;
@@ -118,86 +117,6 @@ pub enum StoreHealth {
 }
 
 impl Store {
-    /// Opens the file or creates it, migrates it to this version, and checks that it can be written. Blocks. On a full
-    /// disk a file of this version is opened to be read; it is written as soon as there is space.
-    ///
-    /// # Errors
-    /// The problem with the file, and what to do about it.
-    pub fn open(path: &Path) -> Result<Self, StoreFault> {
-        Self::open_with(path, StoreBounds::default())
-    }
-
-    /// [`Store::open`] with other bounds.
-    ///
-    /// # Errors
-    /// The problem with the file, and what to do about it.
-    pub fn open_with(path: &Path, bounds: StoreBounds) -> Result<Self, StoreFault> {
-        Self::start(path, LockedFile::acquire(path), bounds)
-    }
-
-    /// Opens the file beside another process that has it open, with that process's lock. Blocks.
-    ///
-    /// # Errors
-    /// The problem with the file, and what to do about it; also a lock that belongs to another file.
-    pub fn inherit(path: &Path, lock: File, bounds: StoreBounds) -> Result<Self, StoreFault> {
-        Self::start(path, LockedFile::inherit(path, lock), bounds)
-    }
-
-    fn start(
-        path: &Path,
-        file: Result<LockedFile, StoreCause>,
-        bounds: StoreBounds,
-    ) -> Result<Self, StoreFault> {
-        file.and_then(|file| Self::run(file, bounds)).map_err(|cause| StoreFault { path: path.into(), cause })
-    }
-
-    fn run(file: LockedFile, bounds: StoreBounds) -> Result<Self, StoreCause> {
-        let is_shared = file.is_shared();
-        let state = Arc::new(StoreState::new(Arc::clone(&file.path), Some(file.lock()?)));
-        let engine = EmbeddedEngine::open(file, Arc::clone(&state.opening))?;
-        let mut has_money = false;
-        if let Some(database) = engine.database() {
-            if !is_shared {
-                recover(database, &state.path)?;
-            }
-            let today = LedgerWriter::new(bounds.zone).today(database, state.now())?;
-            let tenants = sums::tenants(database)?;
-            has_money = !tenants.is_empty();
-            state.set_standings(sums::standings(database, today, tenants)?);
-        }
-        if !engine.has_reserve() {
-            let fault = state.because(StoreCause::Full);
-            tracing::error!("{fault}; {WHAT_IS_REFUSED}");
-            state.set_fault(fault.cause);
-        }
-        let (queue, changes) = mpsc::channel(bounds.most_waiting);
-        let writer = StoreWriter::new(Arc::clone(&state), Engine::Embedded(engine), changes, bounds);
-        let runtime = Builder::new_current_thread().enable_time().build()?;
-        let (alive, ended) = std::sync::mpsc::channel();
-        let work = move || {
-            let _alive = alive;
-            writer.run(&runtime);
-        };
-        thread::Builder::new().name("store".to_owned()).spawn(work)?;
-        state.days.start(
-            Arc::clone(&state.path),
-            bounds.zone,
-            bounds.entries_kept,
-            Arc::clone(&state.moved),
-        )?;
-        if has_money && !is_shared {
-            compare_sums(Arc::clone(&state.path), bounds.zone)?;
-        }
-        Ok(Self {
-            state,
-            queue,
-            exchange: Exchange::local(),
-            patience: bounds.patience,
-            zone: bounds.zone,
-            ended: Arc::new(Mutex::new(ended)),
-        })
-    }
-
     /// Reads every task, in the order in which the claims were committed. Where an id was claimed twice, the first claim
     /// is the owner's. Blocks.
     ///

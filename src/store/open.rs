@@ -15,6 +15,7 @@ use super::access::Access;
 use super::embedded::engine::EmbeddedEngine;
 use super::embedded::file::LockedFile;
 use super::engine::Engine;
+use super::exchange::Exchange;
 use super::fault::{StoreCause, StoreFault, WHAT_IS_REFUSED};
 use super::shared::connect::DatabaseAddress;
 use super::shared::engine::SharedEngine;
@@ -27,6 +28,7 @@ use super::sql::{holds, idempotency, sums};
 use super::state::StoreState;
 use super::writer::StoreWriter;
 use super::{Store, StoreBounds};
+use crate::config::DatabaseUrl;
 use crate::usage::{Period, Zone};
 
 impl Store {
@@ -59,13 +61,12 @@ impl Store {
     ///
     /// # Errors
     /// The problem with the database, and what to do about it.
-    pub fn open_shared(
-        address: &DatabaseAddress,
-        replica: &str,
-        bounds: StoreBounds,
-    ) -> Result<Self, StoreFault> {
-        let path: Arc<Path> = Path::new(&*address.name).into();
-        Self::run_shared(address, replica, bounds, &path).map_err(|cause| StoreFault { path, cause })
+    pub fn open_shared(url: &DatabaseUrl, replica: &str, bounds: StoreBounds) -> Result<Self, StoreFault> {
+        let path: Arc<Path> = Path::new(&url.to_string()).into();
+        let address =
+            DatabaseAddress::of(url).map_err(|fault| StoreCause::Unreachable(fault.to_string().into()));
+        let opened = address.and_then(|address| Self::run_shared(&address, replica, bounds, &path));
+        opened.map_err(|cause| StoreFault { path, cause })
     }
 
     fn open_file(
@@ -106,7 +107,7 @@ impl Store {
         if has_money && !is_shared {
             compare_sums(Arc::clone(&state), bounds.zone)?;
         }
-        Self::start(state, Engine::Embedded(engine), bounds)
+        Self::start(state, Engine::Embedded(engine), Exchange::local(), bounds)
     }
 
     fn run_shared(
@@ -137,12 +138,18 @@ impl Store {
         if has_money {
             compare_sums(Arc::clone(&state), zone)?;
         }
-        Self::start(state, Engine::Shared(engine), bounds)
+        let exchange = Exchange::over(address.clone(), engine.writer)?;
+        Self::start(state, Engine::Shared(engine), exchange, bounds)
     }
 
-    fn start(state: Arc<StoreState>, engine: Engine, bounds: StoreBounds) -> Result<Self, StoreCause> {
+    fn start(
+        state: Arc<StoreState>,
+        engine: Engine,
+        exchange: Exchange,
+        bounds: StoreBounds,
+    ) -> Result<Self, StoreCause> {
         let (queue, changes) = mpsc::channel(bounds.most_waiting);
-        let writer = StoreWriter::new(Arc::clone(&state), engine, changes, bounds);
+        let writer = StoreWriter::new(Arc::clone(&state), engine, exchange.clone(), changes, bounds);
         let runtime = Builder::new_current_thread().enable_time().build()?;
         let (alive, ended) = std::sync::mpsc::channel();
         let work = move || {
@@ -153,6 +160,7 @@ impl Store {
         Ok(Self {
             state,
             queue,
+            exchange,
             patience: bounds.patience,
             zone: bounds.zone,
             ended: Arc::new(Mutex::new(ended)),

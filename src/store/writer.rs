@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::engine::Engine;
+use super::exchange::Exchange;
 use super::fault::{StoreCause, StoreFault};
 use super::group_commit::RecentBatches;
 use super::shared::log::LoggedCommit;
@@ -56,6 +57,7 @@ impl QueuedChange {
 pub(super) struct StoreWriter {
     state: Arc<StoreState>,
     engine: Engine,
+    exchange: Exchange,
     queue: mpsc::Receiver<QueuedChange>,
     most_per_commit: usize,
     entries_kept: Duration,
@@ -80,6 +82,7 @@ impl StoreWriter {
     pub(super) fn new(
         state: Arc<StoreState>,
         engine: Engine,
+        exchange: Exchange,
         queue: mpsc::Receiver<QueuedChange>,
         bounds: StoreBounds,
     ) -> Self {
@@ -89,6 +92,7 @@ impl StoreWriter {
         Self {
             state,
             engine,
+            exchange,
             queue,
             most_per_commit,
             entries_kept: bounds.entries_kept,
@@ -335,6 +339,7 @@ impl StoreWriter {
                 "a change of this key came through after its caller had given up, and is undone"
             );
         }
+        self.exchange.hint();
         self.answer(outcomes);
         Ok(())
     }

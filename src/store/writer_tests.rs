@@ -26,6 +26,7 @@ async fn gathered(last_commit: usize) -> usize {
     let mut writer = StoreWriter::new(
         state,
         engine(&path),
+        Exchange::local(),
         changes,
         StoreBounds { most_per_commit: 8, ..StoreBounds::default() },
     );
@@ -84,6 +85,7 @@ fn a_rotation_and_a_key_that_were_given_up_during_their_commit_are_undone() {
     let mut writer = StoreWriter::new(
         state,
         engine,
+        Exchange::local(),
         changes,
         StoreBounds { most_per_commit: 8, ..StoreBounds::default() },
     );
@@ -135,6 +137,7 @@ fn all_that_waits_is_written_at_the_end_after_a_fault() {
     let mut writer = StoreWriter::new(
         state,
         engine(&path),
+        Exchange::local(),
         changes,
         StoreBounds { most_per_commit: 2, ..StoreBounds::default() },
     );

@@ -15,21 +15,15 @@ use crate::store::sql::fault::{Result, SqlFault};
 
 /// Where a database is, and how it is reached.
 #[derive(Debug, Clone)]
-<<<<<<< HEAD
 pub(in crate::store) struct DatabaseAddress {
     /// One for each host, tried in this order.
     hosts: Arc<[Config]>,
-=======
-pub struct DatabaseAddress {
-    settings: Arc<Config>,
->>>>>>> d964bc6 (Open a store in PostgreSQL, follow what other replicas commit, and catch up before a decision)
     tls: Option<Arc<ClientConfig>>,
     /// Host, port and database, for people. Never the password.
-    pub name: Arc<str>,
+    pub(in crate::store) name: Arc<str>,
 }
 
 impl DatabaseAddress {
-<<<<<<< HEAD
     pub(in crate::store) fn new(
         mut hosts: Vec<Config>,
         tls: Option<Arc<ClientConfig>>,
@@ -44,17 +38,6 @@ impl DatabaseAddress {
                 .tcp_user_timeout(CALL);
         }
         Self { hosts: hosts.into(), tls, name }
-=======
-    pub fn new(mut settings: Config, tls: Option<Arc<ClientConfig>>, name: Arc<str>) -> Self {
-        settings
-            .application_name("dashgate")
-            .connect_timeout(CONNECT)
-            .keepalives_idle(KEEPALIVE)
-            .keepalives_interval(KEEPALIVE)
-            .keepalives_retries(3)
-            .tcp_user_timeout(CALL);
-        Self { settings: Arc::new(settings), tls, name }
->>>>>>> d964bc6 (Open a store in PostgreSQL, follow what other replicas commit, and catch up before a decision)
     }
 
     /// Connects to the first host that can be written; the connection's notifications go to `notified`. A task of the

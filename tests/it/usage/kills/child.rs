@@ -45,7 +45,7 @@ fn as_a_gateway() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let successor = runtime.block_on(async {
         let stop = signals::stop_requested().expect("signals");
-        let offer = gateway.offer().expect("an offer");
+        let offer = gateway.offer().expect("an offer").expect("an offer");
         let admin = gateway.admin_address().expect("an admin listener");
         println!("ready: listening on http://{} (admin http://{admin})", gateway.address());
         tokio::select! {
