@@ -18,12 +18,12 @@ pub(super) struct EntriesQuery {
     filter: EntryFilter,
     source: Option<WantedSource>,
     limit: usize,
-    after: Option<Place>,
+    after: Option<EntryPlace>,
 }
 
 /// A place in the ledger: behind this many entries of this millisecond. Entries are added behind all others only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
+struct EntryPlace {
     milliseconds: u64,
     entries: u64,
 }
@@ -44,7 +44,7 @@ impl EntriesQuery {
                 "after" if value.is_empty() => after = None,
                 "after" => {
                     let problem = "must be the `after` of the page before";
-                    after = Some(Place::read(&value).ok_or(Problem::BadField("after", problem.into()))?);
+                    after = Some(EntryPlace::read(&value).ok_or(Problem::BadField("after", problem.into()))?);
                 }
                 _ if filter.take(name, &value, zone)? => {}
                 _ => {
@@ -64,7 +64,7 @@ impl EntriesQuery {
     }
 }
 
-impl Place {
+impl EntryPlace {
     fn read(text: &str) -> Option<Self> {
         let (milliseconds, entries) = text.split_once('-')?;
         let milliseconds = milliseconds.parse().ok().filter(|time| *time <= LAST_MILLISECOND)?;
@@ -82,12 +82,12 @@ pub(super) fn page(store: &Store, query: &EntriesQuery, currency: &str) -> Resul
     let first = query.after.map_or(from, |after| after.time().max(from));
     let mut text = b"{\"entries\":[".to_vec();
     let (mut taken, mut next) = (0, None);
-    let mut place = Place { milliseconds: 0, entries: 0 };
+    let mut place = EntryPlace { milliseconds: 0, entries: 0 };
     let mut each = |entry: Entry| {
         let milliseconds = since_1970(entry.at);
         let before = place;
         let entries = if milliseconds == place.milliseconds { place.entries + 1 } else { 1 };
-        place = Place { milliseconds, entries };
+        place = EntryPlace { milliseconds, entries };
         let was_given =
             query.after.is_some_and(|after| after.milliseconds == milliseconds && entries <= after.entries);
         if was_given || !query.lets_through(&entry) {

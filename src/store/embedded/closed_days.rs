@@ -19,7 +19,7 @@ use crate::store::entry::CREDIT;
 use crate::store::fault::StoreCause;
 use crate::store::sql::database::Database;
 use crate::store::sql::entry_batch::EntryBatch;
-use crate::store::sql::entry_rows::{self, COLUMNS, Names};
+use crate::store::sql::entry_rows::{self, COLUMNS, EntryNames};
 use crate::store::sql::fault::Result as SqlResult;
 use crate::store::sql::ledger::DELETE_BATCHES;
 use crate::store::sql::row::Row;
@@ -170,7 +170,7 @@ impl DayMover {
         let count = batches.iter().take_while(|batch| day(batch) == day(first)).count();
         let batches = &batches[..count];
         let file = self.file_of(first.number, day(first), &days)?;
-        self.files.write(file, batches, &mut Names::new(Database::Embedded(&connection)))?;
+        self.files.write(file, batches, &mut EntryNames::new(Database::Embedded(&connection)))?;
         if let Some(last) = batches.last() {
             let to = if are_left { &self.moved.row } else { &self.moved.batch };
             to.store(last.number, Ordering::Release);
@@ -197,7 +197,7 @@ impl DayMover {
         closed: i64,
     ) -> Result<(Vec<NumberedBatch>, bool), StoreCause> {
         let moved = self.moved.row.load(Ordering::Acquire);
-        let mut names = Names::new(Database::Embedded(connection));
+        let mut names = EntryNames::new(Database::Embedded(connection));
         let mut select =
             connection.prepare(&format!("SELECT {COLUMNS}, rowid FROM entries WHERE {EARLIER_USES}"))?;
         let mut rows = select.query(params![moved, CREDIT, MOST_ROWS])?;

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use super::file::{BUSY, beside};
 use crate::store::fault::StoreCause;
 use crate::store::sql::entry_batch;
-use crate::store::sql::entry_rows::Names;
+use crate::store::sql::entry_rows::EntryNames;
 use crate::usage::Zone;
 
 /// The folder of the day files of a store.
@@ -84,7 +84,7 @@ impl DayFiles {
         &self,
         day: i64,
         batches: &[NumberedBatch],
-        names: &mut Names<'_>,
+        names: &mut EntryNames<'_>,
     ) -> Result<(), StoreCause> {
         let path = self.path(day);
         self.write_file(&path, batches, names).map_err(|cause| named(&path, cause))
@@ -94,7 +94,7 @@ impl DayFiles {
         &self,
         path: &Path,
         batches: &[NumberedBatch],
-        names: &mut Names<'_>,
+        names: &mut EntryNames<'_>,
     ) -> Result<(), StoreCause> {
         self.create_folder()?;
         let is_new = !path.exists();

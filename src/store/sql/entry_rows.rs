@@ -13,13 +13,13 @@ use crate::store::entry::{Entry, EntryFlags, EntrySource, Remark};
 use crate::store::timestamp::time;
 use crate::usage::{Amount, Charge};
 
-/// Names by their numbers, each read when it is first needed.
-pub(in crate::store) struct Names<'c> {
+/// EntryNames by their numbers, each read when it is first needed.
+pub(in crate::store) struct EntryNames<'c> {
     database: Database<'c>,
     known: HashMap<i64, Arc<str>, foldhash::fast::RandomState>,
 }
 
-impl<'c> Names<'c> {
+impl<'c> EntryNames<'c> {
     pub(in crate::store) fn new(database: Database<'c>) -> Self {
         Self { database, known: HashMap::default() }
     }
@@ -52,7 +52,7 @@ pub(in crate::store) fn id(database: Database<'_>, name: &str) -> Result<Option<
 }
 
 /// The entry of a row of [`COLUMNS`].
-pub(in crate::store) fn entry(row: Row<'_>, names: &mut Names<'_>) -> Result<Entry> {
+pub(in crate::store) fn entry(row: Row<'_>, names: &mut EntryNames<'_>) -> Result<Entry> {
     let text = |column: usize| -> Result<Box<str>> {
         Ok(row.text_or_null(column)?.map_or_else(Box::default, Box::from))
     };

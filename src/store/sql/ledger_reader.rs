@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use super::database::Database;
 use super::entry_batch::{self, FIRST_BATCH};
-use super::entry_rows::{self, COLUMNS, ENTRY_COLUMNS, Names};
+use super::entry_rows::{self, COLUMNS, ENTRY_COLUMNS, EntryNames};
 use super::fault::Result;
 use super::value::values;
 use crate::store::Store;
@@ -161,7 +161,7 @@ impl OwnFloors {
 struct RowsInOrder<'m> {
     database: Database<'m>,
     query: &'m LedgerQuery<'m>,
-    names: Names<'m>,
+    names: EntryNames<'m>,
     select: String,
     /// The next ones, each with the number of the batch that it stands before.
     page: VecDeque<(i64, Entry)>,
@@ -174,7 +174,7 @@ impl<'m> RowsInOrder<'m> {
         let mut rows = Self {
             database,
             query,
-            names: Names::new(database),
+            names: EntryNames::new(database),
             select: select_rows(query),
             page: VecDeque::new(),
             last: Some((query.from, i64::MIN)),
@@ -254,7 +254,7 @@ impl<E: FnMut(i64, Entry) -> ControlFlow<()>> MergedLedger<'_, E> {
             Some(name) => Some(entry_rows::id(database, name)?.unwrap_or_default()),
             None => None,
         };
-        let mut names = Names::new(database);
+        let mut names = EntryNames::new(database);
         let select = "SELECT number, first_at, data FROM entry_batches WHERE number >= ?1 ORDER BY number";
         let mut done = ControlFlow::Continue(());
         database.each(select, values![first], |batch| {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::database::Database;
-use super::entry_rows::{self, COLUMNS, ENTRY_COLUMNS, Names};
+use super::entry_rows::{self, COLUMNS, ENTRY_COLUMNS, EntryNames};
 use super::fault::Result;
 use super::ledger_reader::{self, LedgerQuery};
 use super::value::values;
@@ -118,7 +118,7 @@ impl Store {
 }
 
 fn by_id(database: Database<'_>, kind: OperatorKind, id: &str) -> Result<Option<Entry>> {
-    let mut names = Names::new(database);
+    let mut names = EntryNames::new(database);
     database.first(&select(BY_ID), values![kind.number(), id], |row| entry_rows::entry(row, &mut names))
 }
 
@@ -129,7 +129,7 @@ fn of_tenant(
     after: i64,
     most: usize,
 ) -> Result<Vec<(i64, Entry)>> {
-    let mut names = Names::new(database);
+    let mut names = EntryNames::new(database);
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     database.all(&select(OF_TENANT), values![tenant, kind.number(), after, most], |row| {
         Ok((row.integer(ENTRY_COLUMNS)?, entry_rows::entry(row, &mut names)?))

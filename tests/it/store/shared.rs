@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use dashgate::config::{Config, DatabaseUrl};
 use dashgate::store::{
     Change, EarlierSubmit, Hold, KeyRecord, KeyedSubmit, Mirror, MoneyLimits, Outcome, Store, StoreBounds,
+    TaskLimits,
 };
 use dashgate::usage::{Amount, Budget, Period};
 use futures_util::future::join_all;
@@ -146,6 +147,7 @@ fn replicas_give_out_the_last_money_once() {
                 is_prepaid: false,
             },
             held_for_calls: Amount::ZERO,
+            tasks: TaskLimits::default(),
         }))
     };
     let outcomes = wait(async {
