@@ -8,7 +8,7 @@ use super::super::pace::{NextTurn, PaceRequest, SubmitPace, SubmitSlot};
 use super::*;
 use crate::dashscope::submit_rules::SubmitRule;
 
-/// Two submits in twenty seconds: no test takes that long.
+/// One submit in ten seconds: no test takes that long.
 const RULE: SubmitRule = SubmitRule { requests_per_second: Some(0.1), running: None };
 
 struct PacingReplica {

@@ -1,3 +1,4 @@
 //! Promises of several replicas on one PostgreSQL.
 
 mod exchange;
+mod limits;
