@@ -7,6 +7,7 @@ mod processes;
 mod programs;
 mod sql;
 
+use dashgate::config::{Config, DatabaseUrl};
 use std::fs::{self, File, Permissions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
@@ -311,6 +312,18 @@ impl TestDatabase<'_> {
     /// The URL of the same database behind another address, such as that of a relay.
     pub(crate) fn url_at(&self, address: SocketAddr) -> String {
         format!("postgres://{ROLE}@{address}/{}", self.name)
+    }
+
+    /// The database as a configuration names it.
+    pub(crate) fn configured(&self) -> DatabaseUrl {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("password"), PASSWORD).expect("a password");
+        let store = format!("store = {{ url = '{}', password_file = 'password' }}", self.url());
+        let rest = "accounts = [{ name = 'a', base_url = 'https://h', keys = ['sk-1'] }]
+                    tenants = [{ name = 't', keys = [{ id = 'k', key = '0123456789abcdef' }] }]";
+        let loaded = Config::parse(&format!("{store}\n{rest}"), folder.path(), &|_| None);
+        let config = loaded.expect("a configuration").config;
+        config.settings.store.url().cloned().expect("a URL")
     }
 
     /// Runs statements as the gateway's role, and returns the rows of all of them.

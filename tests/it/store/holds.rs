@@ -255,3 +255,14 @@ fn sums_that_no_amount_holds_stop_nobody() {
     let store = place.open();
     assert_eq!((credits(&store), held(&store)), (Amount::MAX, "15".into()));
 }
+
+/// One process counts its tasks in memory, which costs no row of the file.
+#[test]
+fn the_store_of_one_process_counts_no_slots() {
+    let place = place();
+    let store = place.open();
+    let Change::Reserve(hold) = reserve("a", at(1)) else { unreachable!("it reserves") };
+    let tasks = TaskLimits { key: Some(0), tenant: Some(0) };
+    let hold = Hold { tasks, ..Hold::clone(&hold) };
+    assert_eq!(wait(store.commit(Change::Reserve(Arc::new(hold)))), Ok(Outcome::Made));
+}

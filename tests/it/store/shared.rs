@@ -3,7 +3,6 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
-use dashgate::config::{Config, DatabaseUrl};
 use dashgate::store::{
     Change, EarlierSubmit, Hold, KeyRecord, KeyedSubmit, Mirror, MoneyLimits, Outcome, Store, StoreBounds,
     TaskLimits,
@@ -13,7 +12,7 @@ use futures_util::future::join_all;
 use parking_lot::Mutex;
 
 use super::{task, wait};
-use crate::harness::postgres::{PASSWORD, Postgres, TestDatabase};
+use crate::harness::postgres::{Postgres, TestDatabase};
 
 /// What a replica was told of the others' commits.
 #[derive(Default)]
@@ -37,22 +36,10 @@ struct Replica {
 }
 
 fn replica(database: &TestDatabase<'_>, name: &str) -> Replica {
-    let store = Store::open_shared(&url(database), name, StoreBounds::default()).expect("a store");
+    let store = Store::open_shared(&database.configured(), name, StoreBounds::default()).expect("a store");
     let seen = Arc::new(Seen::default());
     store.register(vec![Arc::downgrade(&seen) as Weak<dyn Mirror>]);
     Replica { store, seen }
-}
-
-/// The database as a configuration names it.
-fn url(database: &TestDatabase<'_>) -> DatabaseUrl {
-    let folder = tempfile::tempdir().expect("a folder");
-    std::fs::write(folder.path().join("password"), PASSWORD).expect("a password");
-    let rest = "accounts = [{ name = 'a', base_url = 'https://h', keys = ['sk-1'] }]
-                tenants = [{ name = 't', keys = [{ id = 'k', key = '0123456789abcdef' }] }]";
-    let store = format!("store = {{ url = '{}', password_file = 'password' }}", database.url());
-    let loaded =
-        Config::parse(&format!("{store}\n{rest}"), folder.path(), &|_| None).expect("a configuration");
-    loaded.config.settings.store.url().cloned().expect("a URL")
 }
 
 fn now() -> SystemTime {
