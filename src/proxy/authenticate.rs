@@ -15,39 +15,45 @@ use crate::tenant::key::VirtualKey;
 use crate::tenant::keyring::Keyring;
 
 impl Proxy {
-    /// Finds the caller. A failure is counted against the client's address; callers with a valid key are not held up by
-    /// it, so clients that share an address with a guesser, behind one NAT, notice nothing.
+    /// Finds the caller.
     ///
     /// # Errors
     /// `NoKey`, `UnknownKey`, `ExpiredKey`, `RevokedKey`, `NoCertificate`, `OtherCertificate`, `ForeignOrigin`,
-    /// `Address`; `AuthRate`
-    /// after too many of them.
-    pub(super) fn authenticate(
+    /// `Address`.
+    pub(super) fn identify(
         &self,
         peer: &Peer,
         exchange: &Exchange,
         request: &Parts,
         now: SystemTime,
-    ) -> Result<Caller, Rejection> {
+    ) -> Result<Caller, RefusedCaller> {
         let directory = exchange.directory();
         let key = exchange.route().key.and_then(|key| key.of(&request.headers));
-        let found = match sidecar_caller(directory) {
+        match sidecar_caller(directory) {
             Some(caller) => sidecar(caller, request, peer),
             None => by_credential(exchange, &self.shared.keyring, key, request, peer, now),
-        };
-        found.map_err(|RefusedCaller { rejection, holder }| {
-            if let Some(holder) = holder {
-                exchange.enter_holder(holder);
-            }
-            let per_second = directory.settings.server.auth_failures_per_second;
-            let counted = self.shared.auth_failures.failed(exchange.client.ip, per_second);
-            counted.map_or_else(Rejection::AuthRate, |()| rejection)
-        })
+        }
+    }
+
+    /// The refusal of a caller, which is counted against the client's address; `AuthRate` after too many of them. Callers
+    /// with a valid key are not held up by it, so clients that share an address with a guesser, behind one NAT, notice
+    /// nothing.
+    pub(super) fn refuse_caller(
+        &self,
+        RefusedCaller { rejection, holder }: RefusedCaller,
+        exchange: &Exchange,
+    ) -> Rejection {
+        if let Some(holder) = holder {
+            exchange.enter_holder(holder);
+        }
+        let per_second = exchange.directory().settings.server.auth_failures_per_second;
+        let counted = self.shared.auth_failures.failed(exchange.client.ip, per_second);
+        counted.map_or_else(Rejection::AuthRate, |()| rejection)
     }
 }
 
 /// A caller that is not let in, and who it is, as far as that is known.
-struct RefusedCaller {
+pub(super) struct RefusedCaller {
     rejection: Rejection,
     holder: Option<KeyHolder>,
 }
@@ -97,6 +103,13 @@ fn by_credential(
         return Err(RefusedCaller { rejection: Rejection::Address, holder });
     }
     Ok(caller)
+}
+
+impl RefusedCaller {
+    /// True if nobody has the key that the caller shows.
+    pub(super) fn is_of_unknown_key(&self) -> bool {
+        matches!(self.rejection, Rejection::UnknownKey) && self.holder.is_none()
+    }
 }
 
 impl From<Rejection> for RefusedCaller {

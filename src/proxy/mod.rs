@@ -14,6 +14,7 @@ mod ask_usage;
 mod authenticate;
 mod authorize;
 mod await_answer;
+mod catch_up;
 mod claim;
 mod cors;
 mod current_tenant;
@@ -159,7 +160,10 @@ impl Proxy {
             let answer = cors::preflight(&request, &route.mount(directory).cors)?;
             return Ok(observe::whole(answer, exchange));
         }
-        let caller = self.authenticate(peer, exchange, &request, now)?;
+        let caller = match self.identify(peer, exchange, &request, now) {
+            Ok(caller) => caller,
+            Err(refused) => Box::pin(self.look_for_key(refused, peer, exchange, &request, now)).await?,
+        };
         self.live.enter(exchange, request.version != Version::HTTP_2);
         let bytes = unread.as_ref().map_or(0, |body| body.size_hint().lower());
         let admitted = admit::admit(caller, route, &request, bytes, &self.shared.limits, exchange);
@@ -175,6 +179,7 @@ impl Proxy {
             Err(NotAdmitted::Refused(rejection)) => return Err(rejection),
             Err(NotAdmitted::NoSlot(wait)) => Box::pin(wait.admit(self)).await?,
         };
+        self.look_for_task(route.task_id(), &permit.tenant().name).await?;
         let mount = route.mount(directory);
         let verdict = authorize::authorize(&self.shared.hub, permit, route, &request, now)?;
         let is_create = matches!(verdict, Verdict::VideoCreate);
