@@ -149,7 +149,7 @@ impl Reloader {
 
     fn apply(&mut self, files: Files, loaded: Result<Loaded, Vec<Fault>>) -> ReloadOutcome {
         self.note(files);
-        match loaded {
+        match loaded.and_then(|loaded| self.without_taken_ids(loaded)) {
             Ok(loaded) => Ok(self.swap_in(loaded)),
             Err(faults) => {
                 self.counts.rejected.fetch_add(1, Ordering::Relaxed);
@@ -157,6 +157,25 @@ impl Reloader {
                 Err(faults)
             }
         }
+    }
+
+    /// Refuses new keys whose ids other keys have that were made at run time: which of the two counts must not depend on
+    /// the replica, whose file may be another for a while.
+    fn without_taken_ids(&self, loaded: Loaded) -> Result<Loaded, Vec<Fault>> {
+        let Shared { directory, keyring, .. } = &self.shared;
+        let taken = key_warnings::taken_ids(&directory.load(), &loaded.config, keyring);
+        if taken.is_empty() {
+            return Ok(loaded);
+        }
+        let fault = |(id, problem)| Fault {
+            position: None,
+            path: "tenants.keys".to_owned(),
+            problem,
+            hint: format!(
+                "revoke the latter with `dashgate keys revoke {id}`, or give the former another id"
+            ),
+        };
+        Err(taken.into_iter().map(fault).collect())
     }
 
     fn swap_in(&mut self, Loaded { mut config, warnings }: Loaded) -> Reloaded {

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::directory::Directory;
 use super::keyring::{KeyEnd, Keyring};
-use crate::config::NamedFew;
+use crate::config::{Config, NamedFew};
 
 /// A key of the configuration and a key made at run time that can't be told apart. The key of the configuration counts.
 enum KeyConflict {
@@ -54,6 +54,39 @@ pub fn warn(directory: &Directory, keyring: &Keyring, now: SystemTime) {
     }
 }
 
+/// Ids of keys of the next configuration that other keys have which were made at run time, but for ids that the present
+/// one has already. The message for the operator names both keys.
+pub fn taken_ids(present: &Directory, next: &Config, keyring: &Keyring) -> Vec<(Arc<str>, String)> {
+    let mut taken = Vec::new();
+    let keys = next.tenants.iter().flat_map(|tenant| tenant.keys.iter().map(move |key| (key, tenant)));
+    for (key, tenant) in keys.filter(|(key, _)| present.key_named(&key.id).is_none()) {
+        let living = keyring.named(&key.id).filter(|issued| issued.ends() != KeyEnd::Revoked);
+        // A key that moves into the file with its secret is no other one.
+        let other = living.filter(|issued| !issued.has_digest(&key.sha256));
+        if let Some(issued) = other {
+            let id = Arc::clone(&key.id);
+            let (configured, issued) = (Arc::clone(&tenant.name), Arc::clone(&issued.tenant));
+            taken.push((Arc::clone(&id), KeyConflict::SameId { id, configured, issued }.problem()));
+        }
+    }
+    taken
+}
+
+impl KeyConflict {
+    /// Both keys, without what becomes of them.
+    fn problem(&self) -> String {
+        match self {
+            KeyConflict::SameId { id, configured, issued } => format!(
+                "two keys have the id `{id}`: one of the configuration, of the tenant `{configured}`, and one made at \
+                 run time, of `{issued}`"
+            ),
+            KeyConflict::SameSecret { configured, issued } => format!(
+                "the key `{configured}` of the configuration has the same secret as `{issued}`, which was made at run time"
+            ),
+        }
+    }
+}
+
 fn conflicts(directory: &Directory, keyring: &Keyring) -> Vec<KeyConflict> {
     let mut conflicts = Vec::new();
     for (key, tenant) in directory.keys() {
@@ -75,16 +108,16 @@ fn conflicts(directory: &Directory, keyring: &Keyring) -> Vec<KeyConflict> {
 impl fmt::Display for KeyConflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            KeyConflict::SameId { id, configured, issued } => write!(
+            KeyConflict::SameId { id, configured: _, issued: _ } => write!(
                 f,
-                "two keys have the id `{id}`: one of the configuration, of the tenant `{configured}`, and one made \
-                 at run time, of `{issued}`. The configuration's stands, the other is refused: revoke that with \
-                 `dashgate keys revoke {id}`, or give the one in the configuration another id"
+                "{}. The configuration's stands, the other is refused: revoke that with `dashgate keys revoke {id}`, or \
+                 give the one in the configuration another id",
+                self.problem()
             ),
-            KeyConflict::SameSecret { configured, issued } => write!(
+            KeyConflict::SameSecret { configured: _, issued: _ } => write!(
                 f,
-                "the key `{configured}` of the configuration has the same secret as `{issued}`, which was made at \
-                 run time. The configuration's stands, whatever becomes of the other: give it a secret of its own"
+                "{}. The configuration's stands, whatever becomes of the other: give it a secret of its own",
+                self.problem()
             ),
         }
     }

@@ -228,6 +228,11 @@ impl fmt::Debug for Keyring {
 }
 
 impl IssuedKey {
+    /// True for the digest of this secret.
+    pub fn has_digest(&self, digest: &KeyDigest) -> bool {
+        self.digest == *digest
+    }
+
     pub fn created(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(self.created.into())
     }

@@ -35,7 +35,7 @@ fn a_signal_reloads_and_a_bad_file_is_told() {
     write_config(folder.path(), &text(upstream.address));
     let mut process = Process::start(program(folder.path()).arg("serve"));
     let (address, admin) = (process.address(), process.admin_address());
-    // A key that the configuration will have too.
+    // A key that a configuration will have too.
     let token = format!("Authorization: Bearer {ADMIN_TOKEN}");
     let create = message(
         "POST /admin/keys",
@@ -44,15 +44,20 @@ fn a_signal_reloads_and_a_bad_file_is_told() {
     );
     assert_eq!(client::once(admin, create).status(), 201);
 
-    let new = text(upstream.address).replace(TENANT_KEY, NEW_KEY).replace("one-key", "clash");
+    let new = text(upstream.address).replace(TENANT_KEY, NEW_KEY).replace("one-key", "fresh");
+    write_config(folder.path(), &new.replace("\"fresh\"", "\"clash\""));
+    process.signal("HUP");
+    eventually("it says so", || process.printed().contains("two keys have the id `clash`"));
+    assert!(process.printed().contains("not reloaded, and nothing changed: it has 1 fault(s)"));
+    assert_eq!((status(address, NEW_KEY), status(address, TENANT_KEY)), (401, 200));
+
     write_config(folder.path(), &new.replace("workers = 2", "workers = 3"));
     process.signal("HUP");
     eventually("it says so", || process.printed().contains("takes effect at the next start only"));
     let printed = process.printed();
     let line = |what: &str| printed.lines().any(|line| line.contains(what));
-    assert!(line("dashgate.toml: reloaded: keys +clash -one-key"), "{printed}");
+    assert!(line("dashgate.toml: reloaded: keys +fresh -one-key"), "{printed}");
     assert!(line("takes effect at the next start only: server.workers"), "{printed}");
-    assert!(line("two keys have the id `clash`"), "{printed}");
     assert_eq!((status(address, NEW_KEY), status(address, TENANT_KEY)), (200, 401));
 
     write_config(folder.path(), &new.replace("[admin]", "[adminn]").replace("prefix = \"/\"", "prefix = 7"));
@@ -65,7 +70,7 @@ fn a_signal_reloads_and_a_bad_file_is_told() {
 
     write_config(folder.path(), &text(upstream.address));
     process.signal("HUP");
-    eventually("it says so", || process.printed().contains("keys +one-key -clash"));
+    eventually("it says so", || process.printed().contains("keys +one-key -fresh"));
     assert_eq!(status(address, TENANT_KEY), 200);
 
     write_config(folder.path(), &text(upstream.address).replace("name = \"two\"", "name = \"three\""));
