@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use dashgate::app::{self, RunningGateway};
 use dashgate::cli::admin_client::AdminFailure;
-use dashgate::cli::{check, demo, keys, orphans, prices, tenants, usage};
+use dashgate::cli::store::{StoreCommand, StoreFailure};
+use dashgate::cli::{check, demo, keys, orphans, prices, store, tenants, usage};
 use dashgate::config::{self, AccountSettings, Config, Files, Loaded, StoreSettings};
 use dashgate::lifecycle::handover::{self, Successor};
 use dashgate::lifecycle::{signals, systemd};
@@ -42,7 +43,7 @@ enum Command {
     /// without an interruption.
     Serve(Serve),
     /// Validate a configuration: every fault at once, as file:line:column: problem. Exits with 0 or 64.
-    Check(Check),
+    Check(CheckOptions),
     /// Show the gateway at work: a simulator and a gateway on loopback, and one Wan task from submit to a downloaded
     /// MP4.
     Demo(demo::DemoOptions),
@@ -51,6 +52,8 @@ enum Command {
     Usage(usage::UsageOptions),
     Orphans(orphans::OrphansOptions),
     Tenants(tenants::TenantsOptions),
+    /// Work on the database that replicas share: migrate its tables, or copy an embedded store into it.
+    Store(StoreOptions),
 }
 
 #[derive(Debug, Args)]
@@ -61,7 +64,7 @@ struct ConfigFile {
 }
 
 #[derive(Debug, Args)]
-struct Check {
+struct CheckOptions {
     #[command(flatten)]
     file: ConfigFile,
     /// Also try each account's keys, with a query for a task that does not exist, and whether the store can be written.
@@ -72,6 +75,14 @@ struct Check {
     /// Also show what each tenant would pay for what, with its factor.
     #[arg(long)]
     prices: bool,
+}
+
+#[derive(Debug, Args)]
+struct StoreOptions {
+    #[command(flatten)]
+    file: ConfigFile,
+    #[command(subcommand)]
+    command: StoreCommand,
 }
 
 #[derive(Debug, Args)]
@@ -104,10 +115,11 @@ fn main() -> ExitCode {
         Command::Orphans(options) => administer("orphans", orphans::run(&options, admin_token(), say)),
         Command::Tenants(options) => administer("tenants", tenants::run(&options, admin_token(), say)),
         Command::Usage(options) => administer("usage", usage::run(&options, admin_token(), say)),
+        Command::Store(options) => work_on_store(&options),
     }
 }
 
-fn check(options: &Check) -> ExitCode {
+fn check(options: &CheckOptions) -> ExitCode {
     match load(&options.file) {
         Ok((source, _, loaded)) => {
             let config = &loaded.config;
@@ -125,6 +137,22 @@ fn check(options: &Check) -> ExitCode {
             if options.online { check_online(&source, &loaded.config) } else { ExitCode::SUCCESS }
         }
         Err(code) => code,
+    }
+}
+
+fn work_on_store(options: &StoreOptions) -> ExitCode {
+    let loaded = match load(&options.file) {
+        Ok((_, _, loaded)) => loaded,
+        Err(code) => return code,
+    };
+    let settings = &loaded.config.settings.store;
+    match run(store::run(&options.command, settings, say, complain)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(StoreFailure { problem, usage })) => {
+            complain(&format!("dashgate store: {problem}\n"));
+            if usage { bad_usage() } else { FAILED }
+        }
+        Err(error) => failed_start(&error),
     }
 }
 

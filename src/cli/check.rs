@@ -18,7 +18,7 @@ use crate::dashscope::refusal::{self, RefusalCause};
 use crate::dashscope::{region, task_state};
 use crate::net::fetch::{SHORT_ANSWER, fetch};
 use crate::net::{ServerTls, client_config};
-use crate::store::{ProbedStore, probe};
+use crate::store::{ProbedDatabase, ProbedStore, probe, probe_database};
 
 /// Result of one try.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +54,14 @@ pub async fn run(config: &Config, mut tell: impl FnMut(&Finding)) -> usize {
     let path = match &config.settings.store {
         StoreSettings::Embedded { path } => path,
         StoreSettings::Shared(shared) => {
-            tell(format!("store {}", shared.url), Err("this build has no shared store yet".to_owned()));
+            let url = shared.url.clone();
+            let found = tokio::task::spawn_blocking(move || probe_database(&url)).await;
+            let found = match found {
+                Ok(Ok(found)) => Ok(database(&found)),
+                Ok(Err(fault)) => Err(fault.cause.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            tell(format!("store {}", shared.url), found);
             return problems;
         }
     };
@@ -74,6 +81,27 @@ pub async fn run(config: &Config, mut tell: impl FnMut(&Finding)) -> usize {
     };
     tell(format!("store {}", path.display()), store);
     problems
+}
+
+/// The state of a database, with a line for each of its gaps.
+fn database(found: &ProbedDatabase) -> String {
+    let tls = found.tls.as_deref().unwrap_or("no TLS");
+    let tables = match found.tables {
+        None => "no tables yet: a start or `dashgate store migrate` makes them".to_owned(),
+        Some([found, known]) if found < known => format!(
+            "tables of version {found}, which a start or `dashgate store migrate` brings to version {known}"
+        ),
+        Some([found, _]) => format!("tables of version {found}"),
+    };
+    let gateways = match found.gateways {
+        1 => "1 gateway runs with it".to_owned(),
+        count => format!("{count} gateways run with it"),
+    };
+    let mut text = format!("can be written: PostgreSQL {}, {tls}, {tables}, {gateways}", found.server);
+    for gap in &found.gaps {
+        text += &format!("\n  warning: {gap}");
+    }
+    text
 }
 
 /// Tries a key.

@@ -7,5 +7,6 @@ pub mod demo;
 pub mod keys;
 pub mod orphans;
 pub mod prices;
+pub mod store;
 pub mod tenants;
 pub mod usage;

@@ -74,6 +74,16 @@ pub enum StoreCause {
     Unreachable(Box<str>),
     /// The tables of a shared store do not take a change.
     Refused(Box<str>),
+    /// There is no file to be copied.
+    Missing,
+    /// A gateway has used the database into which a store is to be copied.
+    Used,
+    /// The database into which a store is to be copied has rows in a table.
+    NotEmpty(&'static str),
+    /// The sums of a table differ from those of the file that was copied.
+    NotAsCopied {
+        table: &'static str,
+    },
     /// The disk has not answered in time; the change may still be written.
     Stuck,
     /// The queue of changes is full.
@@ -147,6 +157,21 @@ impl fmt::Display for StoreCause {
                 write!(f, "can't be used ({detail}): look at the database and at the network to it")
             }
             StoreCause::Refused(detail) => write!(f, "does not take a change ({detail})"),
+            StoreCause::Missing => f.write_str("does not exist: name the file that store.path named before"),
+            StoreCause::Used => f.write_str(
+                "has been used by a gateway: copy into a database of its own; drop this one and create it anew if \
+                 nothing in it is needed",
+            ),
+            StoreCause::NotEmpty(table) => write!(
+                f,
+                "is not empty (its table {table} has rows): a copy that ended well need not be made again; for another \
+                 one drop the database and create it anew"
+            ),
+            StoreCause::NotAsCopied { table } => write!(
+                f,
+                "does not have what was read from the file (table {table}), so nothing of it was kept: look at the \
+                 server's log, and copy again"
+            ),
             StoreCause::Stuck => f.write_str(
                 "can't be written in time: its disk does not answer; look at the disk and at what else uses it",
             ),
@@ -242,6 +267,12 @@ impl From<SqlFault> for StoreCause {
                 StoreCause::Failed(fault.to_string().into())
             }
         }
+    }
+}
+
+impl From<rustls::Error> for StoreCause {
+    fn from(error: rustls::Error) -> Self {
+        StoreCause::Unreachable(error.to_string().into())
     }
 }
 

@@ -12,6 +12,7 @@ mod memory;
 mod online_check;
 mod outages;
 mod reloads;
+mod store_command;
 mod systemd;
 mod traces;
 mod upgrade;

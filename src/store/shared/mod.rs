@@ -7,6 +7,9 @@
 pub(super) mod address;
 pub(super) mod cells;
 pub(super) mod connect;
+mod copied_table;
+pub(super) mod copy;
+pub(super) mod durability;
 pub(super) mod engine;
 pub(super) mod exchange;
 pub(super) mod follower;
@@ -14,6 +17,7 @@ pub(super) mod log;
 mod outbox;
 mod parameter;
 mod peers;
+pub(super) mod probe;
 pub(super) mod readers;
 pub(super) mod schema;
 pub(super) mod session;

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::connect::DatabaseAddress;
+use super::engine::WRITER_LOCKS;
 use super::session::Session;
 use crate::store::fault::StoreCause;
 use crate::store::sql::database::Database;
@@ -14,11 +15,12 @@ use crate::store::sql::fault::SqlFault;
 /// The version that this program writes.
 pub(in crate::store) const CURRENT: i64 = STEPS.len() as i64;
 
-/// Brings the database to the current version, one step in a transaction each. Other replicas wait meanwhile.
+/// Brings the database to the current version, one step in a transaction each. Other replicas wait meanwhile. Returns the
+/// version that it had; 0 for a new one.
 ///
 /// # Errors
 /// Why it can't be used.
-pub(in crate::store) fn migrate(address: &DatabaseAddress) -> Result<(), StoreCause> {
+pub(in crate::store) fn migrate(address: &DatabaseAddress) -> Result<i64, StoreCause> {
     let mut session = Session::open(address)?;
     check_server(&session)?;
     session.be_patient(MIGRATION);
@@ -36,10 +38,27 @@ pub(in crate::store) fn migrate(address: &DatabaseAddress) -> Result<(), StoreCa
             "BEGIN; {step}; DELETE FROM schema; INSERT INTO schema VALUES ({number}); COMMIT"
         ))?;
     }
-    Ok(())
+    Ok(found)
 }
 
-fn check_server(session: &Session) -> Result<(), StoreCause> {
+/// The version of the tables; `None` where there are none.
+pub(super) fn found(session: &Session) -> Result<Option<i64>, SqlFault> {
+    let exists = Database::Shared(session).exists("SELECT 1 WHERE to_regclass('schema') IS NOT NULL", &[])?;
+    if exists { version(session).map(Some) } else { Ok(None) }
+}
+
+/// The number of replicas that run with the database.
+pub(super) fn live_writers(session: &Session) -> Result<i64, SqlFault> {
+    let select = format!(
+        "SELECT count(DISTINCT objid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = {WRITER_LOCKS}
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    );
+    let count = Database::Shared(session).first(&select, &[], |row| row.integer(0))?;
+    Ok(count.unwrap_or_default())
+}
+
+/// Refuses a server that is too old or takes no changes.
+pub(super) fn check_server(session: &Session) -> Result<(), StoreCause> {
     let select = "SELECT CAST(current_setting('server_version_num') AS BIGINT),
                          CASE WHEN pg_is_in_recovery() THEN CAST(1 AS BIGINT) ELSE 0 END";
     let server = Database::Shared(session).first(select, &[], |row| Ok((row.integer(0)?, row.flag(1)?)))?;

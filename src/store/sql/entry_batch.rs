@@ -142,6 +142,20 @@ pub(in crate::store) fn name_ids(data: &[u8], mut each: impl FnMut(i64)) -> Resu
     Ok(())
 }
 
+/// The number of entries in a batch.
+///
+/// # Errors
+/// The fault of the batch.
+pub(in crate::store) fn count(data: &[u8]) -> Result<u64> {
+    let mut bytes = reader(data)?;
+    let (mut at, mut entries) = (bytes.signed()?, 0);
+    while !bytes.0.is_empty() {
+        bytes.entry(&mut at)?;
+        entries += 1;
+    }
+    Ok(entries)
+}
+
 /// An entry as it stands in a batch.
 struct EncodedEntry<'b> {
     head: u8,

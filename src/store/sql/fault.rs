@@ -69,7 +69,11 @@ impl fmt::Display for SqlFault {
             // A fault that the server tells is in its own words; the library has two words for it.
             Self::Shared(error) => match error.as_db_error() {
                 Some(told) => write!(f, "{} (SQLSTATE {})", told.message(), told.code().code()),
-                None => error.fmt(f),
+                // The library's own words leave out the cause, as of a refused connection or a certificate.
+                None => match error.source() {
+                    Some(cause) => write!(f, "{error}: {cause}"),
+                    None => error.fmt(f),
+                },
             },
             Self::TimedOut => f.write_str("it has not answered in time"),
             Self::Io(error) => error.fmt(f),

@@ -136,13 +136,13 @@ pub(in crate::store) fn read(
 }
 
 /// The first of the store's own entries; what is before them has moved.
-struct OwnFloors {
+pub(in crate::store) struct OwnFloors {
     row: i64,
     batch: i64,
 }
 
 impl OwnFloors {
-    fn of(database: Database<'_>) -> Result<Self> {
+    pub(in crate::store) fn of(database: Database<'_>) -> Result<Self> {
         let first_row =
             "SELECT rowid FROM entries WHERE rowid <= (SELECT last FROM earlier_entries) AND kind < ?1
                          ORDER BY rowid LIMIT 1";
@@ -152,7 +152,8 @@ impl OwnFloors {
         Ok(Self { row: row.unwrap_or(FIRST_BATCH), batch: batch.unwrap_or(i64::MAX) })
     }
 
-    fn has_moved(&self, number: i64) -> bool {
+    /// True if a batch of a day's file is not in the store's own file any more.
+    pub(in crate::store) fn has_moved(&self, number: i64) -> bool {
         number < if number < FIRST_BATCH { self.row } else { self.batch }
     }
 }

@@ -18,9 +18,9 @@ use rusqlite::Connection;
 use super::{StoreFile, at, place, wait};
 use crate::harness::{PATIENCE, eventually};
 
-const DAY: u64 = 24 * 3600;
+pub(super) const DAY: u64 = 24 * 3600;
 
-fn entry(source: EntrySource, settled_at: SystemTime) -> Entry {
+pub(super) fn entry(source: EntrySource, settled_at: SystemTime) -> Entry {
     Entry {
         source,
         at: settled_at,
@@ -41,14 +41,14 @@ fn entry(source: EntrySource, settled_at: SystemTime) -> Entry {
     }
 }
 
-fn enter(store: &Store, entries: impl IntoIterator<Item = Entry>) {
+pub(super) fn enter(store: &Store, entries: impl IntoIterator<Item = Entry>) {
     for entry in entries {
         assert_eq!(wait(store.commit(Change::Enter(Arc::new(entry)))), Ok(Outcome::Made));
     }
 }
 
 /// Two calls and a credit between them on each of some days.
-fn entries_of_days(days: u64) -> Vec<Entry> {
+pub(super) fn entries_of_days(days: u64) -> Vec<Entry> {
     let sources = |day: u64| {
         [
             EntrySource::Call(format!("{day:08x}-0000-4000-8000-000000000000").into()),
@@ -69,7 +69,7 @@ fn read(store: &Store, settled: [SystemTime; 2]) -> Vec<Entry> {
     entries
 }
 
-fn all(store: &Store) -> Vec<Entry> {
+pub(super) fn all(store: &Store) -> Vec<Entry> {
     read(store, [UNIX_EPOCH, at(u64::from(u32::MAX))])
 }
 
@@ -88,7 +88,7 @@ fn count(path: &Path, table: &str) -> i64 {
 }
 
 /// Lets the store move days, as of a day, until so many batches are left in its file.
-fn move_days(store: &Store, path: &Path, day: u64, left: i64) {
+pub(super) fn move_days(store: &Store, path: &Path, day: u64, left: i64) {
     let mut now = at(day * DAY);
     eventually("the days have moved", || {
         now += Duration::from_secs(61);
@@ -97,7 +97,7 @@ fn move_days(store: &Store, path: &Path, day: u64, left: i64) {
     });
 }
 
-fn day_name(day: u64) -> String {
+pub(super) fn day_name(day: u64) -> String {
     format!("{}.db", Zone::CHINA.date(at(day * DAY)))
 }
 
