@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::budget::CallBudget;
+use super::elsewhere::Elsewhere;
 use super::list_scan::{ListScan, ScanStep};
 use super::orphan_scan::OrphanScan;
 use super::orphan_watch::OrphanWatch;
@@ -14,7 +15,7 @@ use super::page_size::PageSize;
 use super::query_fault::ToldFaults;
 use super::schedule::{NextTask, REST, Schedule};
 use super::sent_submits::SentSubmits;
-use super::signals::{AccountSignals, millis};
+use super::signals::{AccountSignals, Leadership, millis};
 use super::tracked_task::{HELD_EVERY, TrackedTask};
 use crate::config::Rates;
 use crate::dashscope::task::Status;
@@ -27,6 +28,7 @@ pub struct AccountPoller {
     state: Mutex<PollerState>,
     pub(super) orphans: Mutex<OrphanWatch>,
     pub(super) sent: Mutex<SentSubmits>,
+    pub(super) elsewhere: Mutex<Elsewhere>,
 }
 
 #[derive(Debug)]
@@ -130,6 +132,7 @@ impl AccountPoller {
             }),
             orphans: Mutex::new(OrphanWatch::new(OrphanScan::new(origin))),
             sent: Mutex::new(SentSubmits::new(SystemTime::now())),
+            elsewhere: Mutex::default(),
         }
     }
 
@@ -195,6 +198,19 @@ impl AccountPoller {
         self.signals.lists.notified().await;
     }
 
+    /// Why nothing may be asked of the account now, by this replica; `None` where it may.
+    pub(super) fn pause<T>(&self, now: Instant) -> Option<NextCall<T>> {
+        if !self.is_configured() {
+            return Some(NextCall::Nothing);
+        }
+        match self.signals.leadership(now) {
+            Leadership::Leads => None,
+            Leadership::From(time) => Some(NextCall::At(time)),
+            // The querier is woken once this replica leads.
+            Leadership::Follows => Some(NextCall::Nothing),
+        }
+    }
+
     /// The task to query next; it is in hand until the hub takes in the outcome. `weight` says a tenant's weight.
     pub fn next_query(
         &self,
@@ -204,8 +220,8 @@ impl AccountPoller {
     ) -> NextCall<Arc<TrackedTask>> {
         let mut state = self.state();
         state.querier = QuerierWait::No;
-        if !self.is_configured() {
-            return NextCall::Nothing;
+        if let Some(pause) = self.pause(now) {
+            return pause;
         }
         if let Err(time) = state.queries.ready(now) {
             return NextCall::At(time);
@@ -236,6 +252,24 @@ impl AccountPoller {
         self.state().budget(endpoint).take(now)
     }
 
+    /// Counts queries of the account that another replica has sent.
+    pub(super) fn count_queries(&self, queries: u32, now: Instant) {
+        let mut state = self.state();
+        for _ in 0..queries.min(MOST_COUNTED) {
+            let number = state.queries.begin(now);
+            state.queries.answered(number, now);
+        }
+    }
+
+    /// Calls of a kind that may be sent in a second, by all replicas together.
+    pub(super) fn calls_per_second(&self, call: PacedCall) -> u32 {
+        let state = self.state();
+        match call {
+            PacedCall::Cancel => state.cancels.per_second(),
+            PacedCall::PassedPoll => state.passed.per_second(),
+        }
+    }
+
     /// Takes a call of a client. Returns its number in the endpoint's budget.
     ///
     /// # Errors
@@ -254,10 +288,8 @@ impl AccountPoller {
     pub(super) fn turn(&self, call: PacedCall, before: usize, now: Instant) -> Instant {
         let mut state = self.state();
         let next = state.ready(call, now).err().unwrap_or(now);
-        let per_second = match call {
-            PacedCall::Cancel => state.cancels.per_second(),
-            PacedCall::PassedPoll => state.passed.per_second(),
-        };
+        drop(state);
+        let per_second = self.calls_per_second(call);
         let gap = Duration::from_secs(1) / per_second;
         next + gap.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX))
     }
@@ -279,8 +311,11 @@ impl AccountPoller {
         if let Some(until) = state.no_lists_until.filter(|until| *until > now) {
             return NextCall::At(until);
         }
-        if !self.signals.is_bulk() || !self.is_configured() {
+        if !self.signals.is_bulk() {
             return NextCall::Nothing;
+        }
+        if let Some(pause) = self.pause(now) {
+            return pause;
         }
         if let Err(time) = state.lists.ready(now) {
             return NextCall::At(time);
@@ -311,18 +346,24 @@ impl AccountPoller {
 
     /// Decides once a second whether single queries still do, or statuses are learnt from lists.
     pub fn choose_mode(&self, now: Instant) {
+        if !self.signals.leads(now) {
+            self.signals.set_bulk(false);
+            return;
+        }
         let mut state = self.state();
         let since = self.signals.since_origin(now);
+        let mut held_elsewhere = 0;
         let is_left = |task: &TrackedTask| {
             let polled = task.polled.load(Ordering::Acquire);
-            let is_left =
-                task.held.load(Ordering::Acquire) == 0 && since.saturating_sub(polled) > millis(FOLLOWED);
+            held_elsewhere += usize::from(task.is_held_elsewhere_at(since));
+            let is_left = !task.is_held() && since.saturating_sub(polled) > millis(FOLLOWED);
             if is_left {
                 task.followed.store(false, Ordering::Release);
             }
             is_left
         };
         let followed = state.schedule.followed(is_left);
+        self.signals.held_elsewhere.store(held_elsewhere, Ordering::Relaxed);
         let held = self.signals.held();
         // Queries a second that would satisfy all clients.
         let demand = followed as f64 / POLLED_EVERY.as_secs_f64()
@@ -418,6 +459,8 @@ impl PollerState {
     }
 }
 
+/// Queries of another replica that are counted at once.
+const MOST_COUNTED: u32 = 100;
 const PASSED_SHARE: u32 = 4;
 const SCAN_FOR_HELD: Duration = Duration::from_millis(100);
 const SHORTEST_SCAN: Duration = Duration::from_millis(250);

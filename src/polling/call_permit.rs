@@ -21,13 +21,16 @@ impl CallPermit {
         Self { poller: Arc::clone(poller), endpoint, number }
     }
 
-    /// Ends the call, and waits for the next one to the same endpoint.
-    pub(super) async fn renew(self) -> Self {
+    /// Ends the call, and waits for the next one to the same endpoint; `None` if another replica asks by now.
+    pub(super) async fn renew(self) -> Option<Self> {
         let (poller, endpoint) = (Arc::clone(&self.poller), self.endpoint);
         drop(self);
         loop {
+            if !poller.signals.leads(Instant::now()) {
+                return None;
+            }
             match poller.take_call(endpoint, Instant::now()) {
-                Ok(number) => return Self::new(&poller, endpoint, number),
+                Ok(number) => return Some(Self::new(&poller, endpoint, number)),
                 Err(time) => sleep_until(time.into()).await,
             }
         }

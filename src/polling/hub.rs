@@ -12,31 +12,33 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::account_poller::{AccountPoller, PageRequest};
+use super::account_poller::AccountPoller;
 use super::answer_cache::AnswerCache;
 use super::call_turns::CallTurns;
 use super::end_search::EndSearches;
+use super::other_replicas::OtherReplicas;
 use super::query_fault::QueryFault;
 use super::schedule::REST;
 use super::task_ended::{TaskEndSubscribers, TaskEnded};
 use super::tracked_task::{HELD_EVERY, TaskAnswer, TrackedTask};
 use crate::config::Rates;
 use crate::dashscope::task::{LIFETIME, NamedTask, Status};
-use crate::dashscope::task_list::TaskPage;
 use crate::store::{Change, Mirror, TaskRecord};
 use crate::tasks::index::TaskIndex;
 
 /// All workers share the hub.
 #[derive(Debug)]
 pub struct PollHub {
-    subscribers: TaskEndSubscribers,
-    tracked: DashMap<Arc<str>, Arc<TrackedTask>, RandomState>,
-    pollers: DashMap<Arc<str>, Arc<AccountPoller>, RandomState>,
+    pub(super) subscribers: TaskEndSubscribers,
+    pub(super) tracked: DashMap<Arc<str>, Arc<TrackedTask>, RandomState>,
+    pub(super) pollers: DashMap<Arc<str>, Arc<AccountPoller>, RandomState>,
     turns: DashMap<Arc<str>, Arc<CallTurns>, RandomState>,
     /// Hands each new poller to the querier.
     opened: mpsc::UnboundedSender<Arc<AccountPoller>>,
     answers: Mutex<AnswerCache>,
     pub(super) end_searches: EndSearches,
+    /// Present where other replicas may lead accounts.
+    pub(super) replicas: Option<OtherReplicas>,
     numbers: AtomicU64,
     origin: Instant,
     /// Cancelled once no poll is held any longer.
@@ -62,8 +64,8 @@ impl Mirror for PollHub {
             Change::Claim { task, answer: _, hold: _ } => self.take_claim(task),
             Change::Adopt(adoption) => self.take_claim(&adoption.task),
             Change::Hide { id, claimed_at: _ } => self.task_index().note_hidden(id),
-            // Each process learns of an end by itself, and frees what the task held here.
-            Change::Settle(_) | Change::Enter(_) => {}
+            Change::Settle(entry) => self.take_end(entry),
+            Change::Enter(_) => {}
             Change::Begin(_) | Change::Release(_) | Change::Lose(_) => {}
             Change::Reserve(_) | Change::Free { .. } | Change::LoseHold { .. } => {}
             Change::KeepUpload { .. }
@@ -71,6 +73,10 @@ impl Mirror for PollHub {
             | Change::RotateKey { .. }
             | Change::RevokeKey { .. } => {}
         }
+    }
+
+    fn learn(&self, task: &str, _claimed_at: SystemTime, status: Status) {
+        self.take_logged(task, status, Instant::now());
     }
 }
 
@@ -81,6 +87,7 @@ impl PollHub {
         opened: mpsc::UnboundedSender<Arc<AccountPoller>>,
         now: Instant,
     ) -> Self {
+        let replicas = subscribers.index.shared_store().map(OtherReplicas::new);
         let hub = Self {
             subscribers,
             tracked: DashMap::default(),
@@ -89,6 +96,7 @@ impl PollHub {
             opened,
             answers: Mutex::default(),
             end_searches: EndSearches::default(),
+            replicas,
             numbers: AtomicU64::new(0),
             // A moment past: no time since the origin is zero, which stands for never.
             origin: now - Duration::from_millis(1),
@@ -120,7 +128,7 @@ impl PollHub {
         &self.subscribers.index
     }
 
-    fn follow(&self, record: Arc<TaskRecord>, rest: Instant, now: Instant) -> Arc<TrackedTask> {
+    pub(super) fn follow(&self, record: Arc<TaskRecord>, rest: Instant, now: Instant) -> Arc<TrackedTask> {
         let poller = self.account_poller(&record.account);
         let id = Arc::clone(&record.id);
         let fresh = || {
@@ -150,6 +158,9 @@ impl PollHub {
         }
         let open = || {
             let poller = Arc::new(AccountPoller::new(account, Rates::default(), self.origin));
+            if self.replicas.is_some() {
+                poller.signals.follow();
+            }
             // Without a querier the process is about to end.
             let _ = self.opened.send(Arc::clone(&poller));
             poller
@@ -184,11 +195,14 @@ impl PollHub {
     pub fn invalidate(&self, id: &str, now: Instant) {
         let Some(task) = self.tracked.get(id).map(|task| Arc::clone(&task)) else { return };
         task.invalidate();
-        self.want(&task, now + AFTER_CANCEL);
+        self.want(&task, now + AFTER_CANCEL, now);
     }
 
     /// Has the querier ask for the task from `due` on.
-    pub(super) fn want(&self, task: &TrackedTask, due: Instant) {
+    pub(super) fn want(&self, task: &Arc<TrackedTask>, due: Instant, now: Instant) {
+        if self.want_elsewhere(task, now) {
+            return;
+        }
         self.account_poller(task.account()).wake_for(due, |schedule| schedule.want(task.number, due));
     }
 
@@ -219,6 +233,7 @@ impl PollHub {
                 is_over = named.status.is_final() || is_gone;
                 poller.state().succeed();
                 self.learn(task, &named, answer, task.signals.since_origin(asked), date);
+                self.tell_elsewhere(task, now);
                 if is_over {
                     poller.state().schedule.drop(task.number);
                     self.keep_answer(task, is_gone);
@@ -245,6 +260,7 @@ impl PollHub {
         if !is_over {
             self.put_back(&poller, task, retry, now);
         }
+        self.take_late_end(task, is_over);
         if retry.is_some() {
             // After the task is put back: a poll that wakes must see that it is in hand no longer.
             task.wake();
@@ -253,7 +269,7 @@ impl PollHub {
     }
 
     /// Notes that an answer, of any kind, did not come or was of no use.
-    fn note_fault(&self, poller: &AccountPoller, fault: &QueryFault, asked: &str, now: Instant) {
+    pub(super) fn note_fault(&self, poller: &AccountPoller, fault: &QueryFault, asked: &str, now: Instant) {
         let mut state = poller.state();
         if fault.is_answered() {
             state.succeed();
@@ -308,7 +324,7 @@ impl PollHub {
             state.schedule.drop(task.number);
             return;
         }
-        let is_held = task.held.load(Ordering::Acquire) > 0;
+        let is_held = task.is_held();
         let is_followed = task.followed.load(Ordering::Acquire);
         let wanted = if is_held { Some(now + HELD_EVERY) } else { None };
         let wanted = if is_followed { wanted.max(retry) } else { wanted };
@@ -326,7 +342,7 @@ impl PollHub {
     }
 
     /// Keeps the final answer of a task as long as there is room. DashScope has none of a task that is gone.
-    fn keep_answer(&self, task: &TrackedTask, is_gone: bool) {
+    pub(super) fn keep_answer(&self, task: &TrackedTask, is_gone: bool) {
         if is_gone {
             self.task_index().free_slots(&task.record);
             self.tracked.remove(task.id());
@@ -336,97 +352,6 @@ impl PollHub {
         let evicted = self.answers.lock().add(&task.record.tenant, Arc::clone(task.id()), bytes);
         for id in evicted {
             self.tracked.remove_if(&id, |_, task| task.is_final());
-        }
-    }
-
-    /// Takes in a page of a list that was asked for at `asked`.
-    pub fn take_page(
-        &self,
-        poller: &AccountPoller,
-        request: PageRequest,
-        page: &TaskPage,
-        asked: Instant,
-        now: Instant,
-    ) {
-        let seen = poller.signals.since_origin(asked);
-        for row in &page.data {
-            let found = self.tracked.get(&*row.task_id).map(|task| Arc::clone(&task));
-            let Some(task) = found.filter(|task| task.account() == poller.account()) else { continue };
-            if row.status.is_final() || task.status().is_final() {
-                poller.state().schedule.missing(task.number, now);
-            } else if task.status() == row.status {
-                task.confirm(seen);
-            } else {
-                if task.is_news(seen) {
-                    self.task_index().learn(&task.record, row.status);
-                    task.set_answer(None, seen);
-                    poller.state().schedule.sort(task.number);
-                }
-                task.wake();
-            }
-        }
-        let mut state = poller.state();
-        let given = page.data.len();
-        if request.number == 1 && page.total > given && given < request.size {
-            state.page_size.shrink(given, now);
-        }
-        let began = poller.signals.since_origin(request.began);
-        if state.scan(request.status).answered(request.began, page.total, page.size()) {
-            state.page_size.grow(request.size, now);
-            let mut missing = Vec::new();
-            if request.status == Status::Running {
-                poller.signals.set_scanned(began);
-                missing = state.schedule.unheard(Status::Running, began);
-                // Only this scan shows which of the tasks that are pending no longer have begun to run.
-                if let Some((since, _)) = state.pending_scanned.take_if(|(_, over)| *over <= request.began) {
-                    missing.extend(state.schedule.unheard(Status::Pending, since));
-                }
-            } else {
-                state.pending_scanned = Some((began, now));
-            }
-            for number in missing {
-                state.schedule.missing(number, now);
-            }
-            drop(state);
-            poller.signals.queries.notify_one();
-        }
-        poller.signals.lists.notify_one();
-    }
-
-    /// Notes that a page did not come. After a refusal as too large, smaller pages are asked for; else there is a pause.
-    pub fn page_failed(
-        &self,
-        poller: &AccountPoller,
-        request: PageRequest,
-        outcome: &QueryOutcome,
-        now: Instant,
-    ) {
-        poller.state().scan(request.status).failed(request.began);
-        self.list_failed(poller, request.size, outcome, now);
-        poller.signals.lists.notify_one();
-    }
-
-    /// Has lists rest, or pages be smaller, after one of so many tasks did not come.
-    pub(super) fn list_failed(
-        &self,
-        poller: &AccountPoller,
-        size: usize,
-        outcome: &QueryOutcome,
-        now: Instant,
-    ) {
-        let mut state = poller.state();
-        match outcome {
-            QueryOutcome::Throttled(rest) => {
-                state.rest_lists(now + rest.unwrap_or(THROTTLED).min(LONGEST_REST));
-            }
-            QueryOutcome::Failed(fault) if fault.is_of_page_size() => state.halve_pages(size, now),
-            QueryOutcome::Unreachable | QueryOutcome::Failed(_) | QueryOutcome::Known(..) => {
-                state.rest_lists(now + AFTER_FAILURE);
-            }
-        }
-        drop(state);
-        if let QueryOutcome::Failed(fault) = outcome {
-            self.note_fault(poller, fault, "list", now);
         }
     }
 
@@ -480,12 +405,11 @@ impl PollHub {
     }
 }
 
-const THROTTLED: Duration = Duration::from_secs(1);
+pub(super) const THROTTLED: Duration = Duration::from_secs(1);
 /// Longest rest, whatever an upstream asks for: its rates are by the second.
-const LONGEST_REST: Duration = Duration::from_secs(10);
+pub(super) const LONGEST_REST: Duration = Duration::from_secs(10);
 /// Most clients poll sooner after a cancel.
 const AFTER_CANCEL: Duration = Duration::from_secs(1);
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
 const AFTER_TOO_LARGE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

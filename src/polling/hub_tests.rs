@@ -13,7 +13,8 @@ use super::*;
 use crate::account::AccountRegistry;
 use crate::config::Config;
 use crate::dashscope::task::status_answer;
-use crate::dashscope::task_list::TaskRow;
+use crate::dashscope::task_list::{TaskPage, TaskRow};
+use crate::polling::PageRequest;
 use crate::polling::{NextCall, PacedCall, TaskEndpoint};
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::directory::Directory;
@@ -82,7 +83,7 @@ impl HubFixture {
 
     fn poll(&self) {
         self.hub.note_poll(&self.task, self.now);
-        self.hub.want(&self.task, self.now);
+        self.hub.want(&self.task, self.now, self.now);
     }
 
     fn take(&self, outcome: QueryOutcome, asked: Instant) {

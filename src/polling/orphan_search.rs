@@ -38,8 +38,11 @@ impl PollHub {
         now: Instant,
         date: SystemTime,
     ) -> NextCall<OrphanPage> {
-        if !poller.is_configured() || self.released.is_cancelled() {
+        if self.released.is_cancelled() {
             return NextCall::Nothing;
+        }
+        if let Some(pause) = poller.pause(now) {
+            return pause;
         }
         let mut watch = poller.orphans.lock();
         if let OrphanStep::At(time) = watch.scan.step(times, now) {
@@ -110,7 +113,12 @@ impl PollHub {
         if has_news == 0 || self.released.is_cancelled() {
             return None;
         }
+        let has_others = self.replicas.as_ref().is_some_and(|replicas| replicas.others() > 0);
         let searched = pollers.iter().map(|poller| {
+            if has_others {
+                // What other replicas have sent, and is in doubt, is not known here.
+                poller.sent.lock().distrust_until(SystemTime::now());
+            }
             // Before the orphans: a submit that is settled meanwhile has its task in the index by then.
             let sent = poller.sent.lock();
             let (doubtful, known_since) = (sent.in_doubt().cloned().collect(), sent.known_since());
@@ -204,6 +212,13 @@ impl PollHub {
 impl AccountPoller {
     /// Has the account's list be searched some time after a lost answer.
     pub(super) fn note_lost_submit(&self, now: Instant) {
+        self.note_lost_elsewhere(now);
+        self.elsewhere.lock().note_lost_submit();
+        self.signals.gossip.notify_one();
+    }
+
+    /// Notes that an answer was lost on another replica.
+    pub(super) fn note_lost_elsewhere(&self, now: Instant) {
         self.orphans.lock().scan.note_loss(now);
         self.signals.orphans.notify_one();
     }

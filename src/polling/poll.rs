@@ -113,7 +113,7 @@ impl PollHub {
             }
             self.account_poller(task.account()).follow(task, arrived);
         }
-        self.want(task, arrived);
+        self.want(task, arrived, arrived);
         let patience = if !task.has_answer() {
             // There is nothing else to answer.
             FOR_AN_ANSWER
@@ -162,7 +162,7 @@ impl PollHub {
         let before = task.status();
         let seen = task.seen();
         let _held = HeldPoll::enter(task);
-        self.want(task, task.fresh_until(max_age).unwrap_or(arrived));
+        self.want(task, task.fresh_until(max_age).unwrap_or(arrived), arrived);
         let time_is_over = tokio::time::sleep_until((arrived + hold.longest).into());
         tokio::pin!(time_is_over);
         loop {
@@ -200,7 +200,8 @@ impl PollHub {
 /// True if a poll needs no query.
 fn is_fresh(task: &TrackedTask, max_age: Duration, arrived: Instant) -> bool {
     let is_young = |as_of: Instant| arrived.saturating_duration_since(as_of) <= max_age;
-    !max_age.is_zero() && task.as_of().is_some_and(is_young)
+    // An end counts once its answer is here.
+    !max_age.is_zero() && !task.status().is_final() && task.as_of().is_some_and(is_young)
 }
 
 fn answer_now(task: &TrackedTask, served: PollServed) -> Option<PollAnswer> {

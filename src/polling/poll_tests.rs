@@ -189,7 +189,7 @@ async fn a_page_is_polled_as_one() {
 async fn nothing_is_asked_of_an_account_that_is_gone_until_it_is_back() {
     let hub = hub([TaskRecord::sample("a", SystemTime::now())]);
     let (poller, later) = (poller(&hub), Instant::now() + Duration::from_secs(100));
-    hub.want(&tracked(&hub, "a"), Instant::now());
+    hub.want(&tracked(&hub, "a"), Instant::now(), Instant::now());
     poller.configure(None);
     poller.query_news().await;
     assert!(matches!(poller.next_query(MAX_AGE, |_| 1, later), NextCall::Nothing));

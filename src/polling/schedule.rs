@@ -274,7 +274,7 @@ impl Schedule {
     }
 
     /// Number of tasks that clients follow, without those whose clients have left.
-    pub(super) fn followed(&mut self, is_left: impl Fn(&TrackedTask) -> bool) -> usize {
+    pub(super) fn followed(&mut self, mut is_left: impl FnMut(&TrackedTask) -> bool) -> usize {
         let entries = &self.entries;
         self.followed.retain(|number| entries.get(number).is_some_and(|entry| !is_left(&entry.task)));
         self.followed.len()

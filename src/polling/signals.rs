@@ -19,6 +19,12 @@ pub(super) struct AccountSignals {
     pub(super) lists: Notify,
     /// Wakes the querier: a page of a search for orphans may be due sooner than the time that the querier waits for.
     pub(super) orphans: Notify,
+    /// Wakes the querier: there may be something to tell other replicas.
+    pub(super) gossip: Notify,
+    /// This replica asks DashScope from then until then, in milliseconds since the origin. Where there is no other
+    /// replica, it always does.
+    leads_from: AtomicU64,
+    leads_until: AtomicU64,
     /// Delay of the last query, in milliseconds.
     lateness: AtomicU64,
     /// Start of the last complete scan of the running tasks, in milliseconds since the origin.
@@ -29,6 +35,18 @@ pub(super) struct AccountSignals {
     is_configured: AtomicBool,
     /// Held polls.
     pub(super) held: AtomicUsize,
+    /// Tasks with held polls on other replicas.
+    pub(super) held_elsewhere: AtomicUsize,
+}
+
+/// May this replica ask DashScope for the tasks of an account?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leadership {
+    Leads,
+    /// From then on: the last leader's queries still count.
+    From(Instant),
+    /// Another replica does, or nobody.
+    Follows,
 }
 
 impl AccountSignals {
@@ -39,11 +57,15 @@ impl AccountSignals {
             queries: Notify::new(),
             lists: Notify::new(),
             orphans: Notify::new(),
+            gossip: Notify::new(),
+            leads_from: AtomicU64::new(0),
+            leads_until: AtomicU64::new(u64::MAX),
             lateness: AtomicU64::new(0),
             scanned: AtomicU64::new(0),
             is_bulk: AtomicBool::new(false),
             is_configured: AtomicBool::new(true),
             held: AtomicUsize::new(0),
+            held_elsewhere: AtomicUsize::new(0),
         }
     }
 
@@ -72,8 +94,41 @@ impl AccountSignals {
         self.is_configured.swap(is_configured, Ordering::Relaxed)
     }
 
+    /// Held polls, on all replicas.
     pub(super) fn held(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
+        self.held.load(Ordering::Relaxed) + self.held_elsewhere.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn leadership(&self, now: Instant) -> Leadership {
+        let until = self.leads_until.load(Ordering::Acquire);
+        if until == u64::MAX {
+            return Leadership::Leads;
+        }
+        let (from, now) = (self.leads_from.load(Ordering::Acquire), self.since_origin(now));
+        if now >= until {
+            Leadership::Follows
+        } else if now < from {
+            Leadership::From(self.time(from))
+        } else {
+            Leadership::Leads
+        }
+    }
+
+    pub(super) fn leads(&self, now: Instant) -> bool {
+        self.leadership(now) == Leadership::Leads
+    }
+
+    /// Leaves the account to other replicas.
+    pub(super) fn follow(&self) {
+        self.leads_until.store(0, Ordering::Release);
+        self.set_lateness(Duration::ZERO);
+    }
+
+    /// Takes the account over for this time. Another replica has had it until now, or it is this replica's already.
+    pub(super) fn lead(&self, from: Instant, until: Instant) {
+        // The first millisecond that has surely begun, and the last that has surely not ended.
+        self.leads_from.store(self.since_origin(from) + 1, Ordering::Release);
+        self.leads_until.store(self.since_origin(until), Ordering::Release);
     }
 
     pub(super) fn lateness(&self) -> Duration {

@@ -48,6 +48,12 @@ pub struct TrackedTask {
     paused: AtomicU32,
     /// Held polls for the task.
     pub(super) held: AtomicU32,
+    /// Time until which another replica wants news of the task, and holds polls for it, each in tenths of a second since
+    /// the hub's origin; 0: none.
+    wanted_elsewhere: AtomicU32,
+    held_elsewhere: AtomicU32,
+    /// The querier reads the task's answer from the store.
+    pub(super) is_fetched: AtomicBool,
     /// Last poll, in milliseconds since the hub's origin.
     pub(super) polled: AtomicU64,
     /// The schedule counts the task among the tasks that clients follow.
@@ -75,6 +81,9 @@ impl TrackedTask {
             failures: AtomicU8::new(0),
             paused: AtomicU32::new(0),
             held: AtomicU32::new(0),
+            wanted_elsewhere: AtomicU32::new(0),
+            held_elsewhere: AtomicU32::new(0),
+            is_fetched: AtomicBool::new(false),
             polled: AtomicU64::new(0),
             followed: AtomicBool::new(false),
             changed: Notify::new(),
@@ -141,10 +150,40 @@ impl TrackedTask {
         Some(self.signals.time(if waits { seen.max(self.signals.scanned()) } else { seen }))
     }
 
+    /// True if a client waits for the task's end, here or elsewhere.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Acquire) > 0 || self.held_elsewhere.load(Ordering::Relaxed) > 0
+    }
+
+    /// Notes that another replica wants news of the task, and says so again as long as it does.
+    pub(super) fn want_elsewhere(&self, is_held: bool, now: Instant) {
+        let until = self.signals.since_origin(now + WANTED_AGAIN).div_ceil(TENTH);
+        let until = u32::try_from(until).unwrap_or(u32::MAX);
+        self.wanted_elsewhere.store(until, Ordering::Relaxed);
+        if is_held {
+            self.held_elsewhere.store(until, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn is_wanted_elsewhere(&self, now: Instant) -> bool {
+        let until = self.wanted_elsewhere.load(Ordering::Relaxed);
+        until > 0 && self.signals.since_origin(now) < u64::from(until) * TENTH
+    }
+
+    /// True if another replica holds polls for the task at this time, in milliseconds since the hub's origin. A replica that
+    /// has not said so again holds none.
+    pub(super) fn is_held_elsewhere_at(&self, since: u64) -> bool {
+        let until = self.held_elsewhere.load(Ordering::Relaxed);
+        let is_held = since < u64::from(until) * TENTH;
+        if until > 0 && !is_held {
+            self.held_elsewhere.store(0, Ordering::Relaxed);
+        }
+        is_held
+    }
+
     /// Time until which the known status is fresh enough for the clients that poll the task.
     pub(super) fn fresh_until(&self, max_age: Duration) -> Option<Instant> {
-        let is_held = self.held.load(Ordering::Relaxed) > 0;
-        Some(self.as_of()? + if is_held { HELD_EVERY } else { max_age })
+        Some(self.as_of()? + if self.is_held() { HELD_EVERY } else { max_age })
     }
 
     /// True if a poll can be answered without a query.
@@ -242,6 +281,8 @@ impl TrackedTask {
 
 /// Time between two queries for a task with a held poll, which so learns of the end within a quarter of a second.
 pub(super) const HELD_EVERY: Duration = Duration::from_millis(150);
+/// Time for which a replica that wants news does not say so again, at most.
+const WANTED_AGAIN: Duration = Duration::from_millis(1_500);
 /// A tenth of a second, in milliseconds.
 const TENTH: u64 = 100;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

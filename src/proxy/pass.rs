@@ -89,13 +89,15 @@ impl Proxy {
     /// take fair turns. The caller holds the permit until there is an answer.
     async fn turn(&self, passage: &Passage, account: usize) -> Result<CallPermit, Rejection> {
         let (permit, cancels) = (passage.permit(), passage.route().operation == Operation::TaskCancel);
-        let turns = self.shared.hub.call_turns(&permit.directory().accounts[account].name);
+        let account = &permit.directory().accounts[account].name;
+        let turns = self.shared.hub.call_turns(account);
         let call = if cancels { PacedCall::Cancel } else { PacedCall::PassedPoll };
         let (now, tenant) = (Instant::now(), permit.tenant());
         let until = now + TURN_PATIENCE;
         let _turn = passage.exchange.stopwatch.start_waiting(Awaited::Turn);
         if let Ok(mut queued) = turns.wait(call, &tenant.name, tenant.weight, until, now)
             && let Ok(Some(call_permit)) = timeout_at(until.into(), queued.called()).await
+            && self.shared.hub.shared_turn(account, call, until).await
         {
             return Ok(call_permit);
         }

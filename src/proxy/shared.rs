@@ -87,7 +87,8 @@ impl Shared {
         let mirrors: [Weak<dyn Mirror>; 3] =
             [Arc::downgrade(&hub) as _, Arc::downgrade(&keyring) as _, Arc::downgrade(&uploads) as _];
         store.register(mirrors.into());
-        let listeners: [Weak<dyn GossipListener>; 1] = [Arc::downgrade(&limits) as _];
+        let listeners: [Weak<dyn GossipListener>; 2] =
+            [Arc::downgrade(&limits) as _, Arc::downgrade(&hub) as _];
         store.exchange().listen(listeners.into());
         let shared = Self {
             directory,

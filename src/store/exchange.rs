@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio_postgres::Config;
 
 use super::cells::{Cell, LocalCells, Swap};
+use super::end_answer::EndAnswer;
 use super::fault::StoreCause;
 use super::gossip::{Gossip, GossipListener, Replica};
 use super::shared::connect::DatabaseAddress;
@@ -66,6 +67,29 @@ impl Exchange {
         match &self.0 {
             ExchangeKind::Local(cells) => Ok(cells.read(cell, SystemTime::now())),
             ExchangeKind::Shared(exchange) => Ok(exchange.cell(cell).await?),
+        }
+    }
+
+    /// The answer that told a task's end, if a replica has kept one.
+    ///
+    /// # Errors
+    /// Why there is no answer, after a second at most.
+    pub async fn end_answer(&self, task: &str) -> Result<Option<EndAnswer>, StoreCause> {
+        match &self.0 {
+            ExchangeKind::Local(_) => Ok(None),
+            ExchangeKind::Shared(exchange) => Ok(exchange.end_answer(task).await?),
+        }
+    }
+
+    /// Keeps the answer that told a task's end for the other replicas, before they hear of the end. It may be lost in a
+    /// crash of the database: then the task is asked for once more.
+    ///
+    /// # Errors
+    /// Why it may not be kept, after a second at most.
+    pub async fn keep_end_answer(&self, task: &str, answer: &EndAnswer) -> Result<(), StoreCause> {
+        match &self.0 {
+            ExchangeKind::Local(_) => Ok(()),
+            ExchangeKind::Shared(exchange) => Ok(exchange.keep_end_answer(task, answer).await?),
         }
     }
 
@@ -131,6 +155,12 @@ impl Store {
     /// True if other replicas may share the store.
     pub fn has_replicas(&self) -> bool {
         self.exchange.replica().is_some()
+    }
+
+    /// The store with another exchange, for tests of replicas without a database.
+    #[cfg(test)]
+    pub(crate) fn with_exchange(self, exchange: Exchange) -> Self {
+        Self { exchange, ..self }
     }
 
     /// What the replicas exchange beside the log.

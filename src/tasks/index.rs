@@ -161,6 +161,11 @@ impl TaskIndex {
         is_news
     }
 
+    /// The store, if other replicas may share it.
+    pub fn shared_store(&self) -> Option<&Store> {
+        self.store.as_ref().filter(|store| store.has_replicas())
+    }
+
     /// The ledger's time.
     pub fn now(&self) -> SystemTime {
         self.store.as_ref().map_or_else(SystemTime::now, Store::now)

@@ -79,7 +79,9 @@ impl Querier {
             pick.answered(&feedback, &mut tried, Instant::now());
             match cause {
                 None => return Ok(read),
-                Some(RefusalCause::InvalidKey) => permit = permit.renew().await,
+                Some(RefusalCause::InvalidKey) => {
+                    permit = permit.renew().await.ok_or(QueryOutcome::Throttled(None))?;
+                }
                 Some(RefusalCause::Throttled(_)) => return Err(QueryOutcome::Throttled(retry_after)),
                 Some(RefusalCause::Arrearage | RefusalCause::Unreachable) => {
                     return Err(QueryOutcome::Failed(QueryFault::odd(answer)));

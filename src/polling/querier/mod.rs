@@ -3,6 +3,7 @@
 
 mod call;
 mod orphans;
+mod replicas;
 mod supervise;
 
 use std::convert::Infallible;
@@ -55,6 +56,9 @@ impl Querier {
         beat: impl Fn(),
     ) {
         let querier = Rc::new(self);
+        // Where there are no other replicas, nothing comes.
+        let (_none, nothing) = mpsc::unbounded_channel();
+        let mut fetches = querier.hub.take_fetches().unwrap_or(nothing);
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -66,6 +70,9 @@ impl Querier {
                     querier.open_pollers();
                 }
                 Some(poller) = opened.recv() => querier.serve(&poller),
+                Some(task) = fetches.recv() => {
+                    tokio::task::spawn_local(Rc::clone(&querier).fetch(task));
+                }
             }
         }
     }
@@ -75,6 +82,10 @@ impl Querier {
         self.spawn(poller, "lists", Self::list);
         self.spawn(poller, "rates", Self::tick);
         self.spawn(poller, "orphans", Self::search);
+        if self.hub.task_index().shared_store().is_some() {
+            self.spawn(poller, "lease", Self::lead);
+            self.spawn(poller, "gossip", Self::gossip);
+        }
     }
 
     /// Starts one part of the work for a poller. It ends with the thread.
@@ -160,17 +171,20 @@ impl Querier {
     async fn settle(&self, task: &TrackedTask, outcome: &mut QueryOutcome, now: SystemTime) {
         let QueryOutcome::Known(named, answer) = outcome else { return };
         let entry = settlement::entry(&task.record, named, answer.as_ref(), task.is_forgotten(now), now);
+        let directory = self.directory.load_full();
+        let amount = entry.as_ref().and_then(|entry| entry.charge.amount);
+        let cost = amount.and_then(|amount| {
+            HeaderValue::try_from(format!("{amount} {}", directory.settings.usage.currency)).ok()
+        });
+        self.keep_end(task, named, answer.as_ref(), cost.as_ref(), now).await;
         let Some(entry) = entry else { return };
         let settled = self.hub.task_index().settle(Arc::clone(&entry)).await;
-        let directory = self.directory.load();
         if is_kept(&settled) {
-            directory.count_use(&entry);
+            self.directory.load().count_use(&entry);
         }
         match settled {
             Ok(Outcome::Made) => {
-                if let Some((amount, answer)) = entry.charge.amount.zip(answer.as_mut()) {
-                    let cost =
-                        HeaderValue::try_from(format!("{amount} {}", directory.settings.usage.currency));
+                if let Some(answer) = answer {
                     answer.headers.extend(cost.map(|cost| (COST, cost)));
                 }
             }

@@ -12,7 +12,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -25,10 +25,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::cells::CellStatements;
 use super::connect::{CALL, DatabaseAddress};
+use super::end_answers::EndAnswerStatements;
 use super::follower::HINT;
 use super::outbox::{Outbox, read};
 use super::peers::{BEAT, PATIENCE, Peers};
 use crate::store::cells::{Cell, Swap};
+use crate::store::end_answer::EndAnswer;
 use crate::store::gossip::{Gossip, GossipListener, Replica};
 use crate::store::sql::fault::SqlFault;
 
@@ -51,6 +53,7 @@ pub(in crate::store) struct SharedExchange {
 struct ExchangeSession {
     client: Client,
     cells: CellStatements,
+    end_answers: EndAnswerStatements,
     notify: Statement,
 }
 
@@ -122,6 +125,20 @@ impl SharedExchange {
         in_time(session.cells.read(&session.client, cell)).await
     }
 
+    pub(in crate::store) async fn end_answer(&self, task: &str) -> Result<Option<EndAnswer>, SqlFault> {
+        let session = self.session.load_full().ok_or(SqlFault::TimedOut)?;
+        in_time(session.end_answers.read(&session.client, task)).await
+    }
+
+    pub(in crate::store) async fn keep_end_answer(
+        &self,
+        task: &str,
+        answer: &EndAnswer,
+    ) -> Result<(), SqlFault> {
+        let session = self.session.load_full().ok_or(SqlFault::TimedOut)?;
+        in_time(session.end_answers.keep(&session.client, task, answer)).await
+    }
+
     /// Keeps a connection for as long as the store is open.
     async fn run(&self, address: &DatabaseAddress) {
         let mut pause = FIRST_PAUSE;
@@ -185,7 +202,7 @@ impl SharedExchange {
             }
             if asked >= forget_at {
                 forget_at = asked + FORGET_EVERY;
-                if let Err(fault) = in_time(session.cells.forget(&session.client)).await {
+                if let Err(fault) = in_time(session.forget()).await {
                     return fault;
                 }
             }
@@ -217,8 +234,15 @@ impl ExchangeSession {
     async fn open(client: Client) -> Result<Self, Error> {
         client.batch_execute(&format!("SET synchronous_commit = off; LISTEN {GOSSIP_CHANNEL}")).await?;
         let cells = CellStatements::prepare(&client).await?;
+        let end_answers = EndAnswerStatements::prepare(&client).await?;
         let notify = client.prepare(NOTIFY).await?;
-        Ok(Self { client, cells, notify })
+        Ok(Self { client, cells, end_answers, notify })
+    }
+
+    /// Deletes what is old.
+    async fn forget(&self) -> Result<(), Error> {
+        self.cells.forget(&self.client).await?;
+        self.end_answers.forget(&self.client, SystemTime::now()).await
     }
 
     /// Sends gossip, and a hint of the log, in one transaction.
@@ -244,8 +268,8 @@ const NOTIFY: &str = "SELECT pg_notify(channel, payload)
     FROM unnest($1::text[], $2::text[]) AS notice (channel, payload)";
 const GOSSIP_CHANNEL: &str = "dashgate_gossip";
 /// Shortest time between two messages of gossip. The first after a rest goes at once.
-const GOSSIP_EVERY: Duration = Duration::from_millis(100);
-const FORGET_EVERY: Duration = Duration::from_secs(3_600);
+const GOSSIP_EVERY: Duration = Duration::from_millis(50);
+const FORGET_EVERY: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Notifications that wait to be heard.

@@ -10,6 +10,7 @@ pub(super) mod connect;
 mod copied_table;
 pub(super) mod copy;
 pub(super) mod durability;
+mod end_answers;
 pub(super) mod engine;
 pub(super) mod exchange;
 pub(super) mod follower;

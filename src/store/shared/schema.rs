@@ -99,6 +99,14 @@ const STEPS: [&str; 1] = ["
         version BIGINT NOT NULL,
         value BYTEA NOT NULL
     ) WITH (fillfactor = 50);
+    CREATE TABLE answers (
+        task TEXT PRIMARY KEY,
+        at BIGINT NOT NULL,
+        status TEXT NOT NULL,
+        headers TEXT NOT NULL,
+        body BYTEA
+    );
+    CREATE INDEX answers_by_time ON answers (at);
     -- The replica that runs a submit, so that others know which ones ended with it.
     CREATE FUNCTION own_writer() RETURNS BIGINT LANGUAGE sql STABLE AS
         $$ SELECT CAST(nullif(current_setting('dashgate.writer', true), '') AS BIGINT) $$;

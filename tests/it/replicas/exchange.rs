@@ -30,7 +30,11 @@ impl Heard {
 }
 
 fn tables(database: &TestDatabase<'_>) {
-    database.sql("CREATE TABLE cells (name text PRIMARY KEY, version bigint NOT NULL, value bytea NOT NULL)");
+    database.sql(
+        "CREATE TABLE cells (name text PRIMARY KEY, version bigint NOT NULL, value bytea NOT NULL);
+         CREATE TABLE answers (task text PRIMARY KEY, at bigint NOT NULL, status text NOT NULL,
+             headers text NOT NULL, body bytea)",
+    );
 }
 
 fn start(url: &str, replica: Replica) -> (Exchange, Arc<Heard>) {
