@@ -59,6 +59,9 @@ impl Admin {
             self.shared.hub.orphans().into_iter().map(|(account, orphans)| {
                 (account, orphans.iter().filter(|orphan| orphan.has_own_key).count())
             });
+        let leads = |account: &Arc<str>| self.shared.hub.leads(account, now);
+        let leaders =
+            directory.accounts.iter().map(|account| (Arc::clone(&account.name), leads(&account.name)));
         let tenants = || directory.tenants().iter().filter(|tenant| *tenant.series.name() == tenant.name);
         let budgets = tenants().flat_map(|tenant| {
             let mut used = BTreeMap::new();
@@ -79,6 +82,8 @@ impl Admin {
             tasks: states.map(|(name, status)| (name, self.shared.hub.count(status))).into(),
             cooldowns: cooldowns.collect(),
             orphans: orphans.collect(),
+            leaders: leaders.collect(),
+            replicas: 1 + self.shared.store.exchange().others(now),
             budgets: budgets.collect(),
             balances: balances.collect(),
             lines_dropped: self.shared.access_log.dropped(),

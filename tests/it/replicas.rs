@@ -1,5 +1,6 @@
 //! Promises of several replicas on one PostgreSQL.
 
 mod exchange;
+mod leaders;
 mod limits;
 mod slots;

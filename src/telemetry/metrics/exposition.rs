@@ -26,6 +26,10 @@ pub struct ScrapeFigures {
     pub cooldowns: Vec<(Arc<str>, RefusalCause, usize)>,
     /// Number of tasks that no client was told of, by account.
     pub orphans: Vec<(Arc<str>, usize)>,
+    /// Accounts, each with whether this replica asks for its tasks.
+    pub leaders: Vec<(Arc<str>, bool)>,
+    /// Replicas that share the store, this one among them.
+    pub replicas: usize,
     /// Part of each budget that is used, by tenant and period; each pair once.
     pub budgets: Vec<(Arc<str>, &'static str, f64)>,
     /// Money that is left of what prepaid tenants have paid in, in units of the currency.
@@ -264,6 +268,15 @@ impl Metrics {
                 &["account"],
                 figures.orphans.iter().map(|(account, count)| (vec![&**account], *count as f64)),
             ),
+            gauges(
+                "dashgate_leader",
+                "1 on the replica that asks for the tasks of the account, 0 on the others",
+                &["account"],
+                figures
+                    .leaders
+                    .iter()
+                    .map(|(account, leads)| (vec![&**account], f64::from(u8::from(*leads)))),
+            ),
         ]
     }
 
@@ -301,6 +314,12 @@ impl Metrics {
                 "dashgate_store_commit_seconds",
                 "Time of a store commit, which makes changes durable and may hold many of them",
                 [&self.store_commit],
+            ),
+            gauges(
+                "dashgate_replicas",
+                "Gateways that share the store and were heard in the last three seconds, this one among them",
+                &[],
+                [(Vec::new(), figures.replicas as f64)],
             ),
             counters(
                 "dashgate_trace_spans_total",

@@ -76,7 +76,9 @@ impl Gateway {
     /// A gateway with a configuration, over the store in the directory.
     pub(crate) fn of(directory: TempDir, mut config: Config) -> Self {
         config.settings.admin.listen.set_port(0);
-        config.settings.store = StoreSettings::Embedded { path: directory.path().join("dashgate.db") };
+        if let StoreSettings::Embedded { path } = &mut config.settings.store {
+            *path = directory.path().join("dashgate.db");
+        }
         config.settings.log.access = LogTarget::File(directory.path().join(ACCESS_LOG));
         logs::capture();
         let running = app::start(&config).expect("a gateway");
