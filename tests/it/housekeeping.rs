@@ -9,22 +9,20 @@ use dashgate::config::{Config, LogTarget};
 use dashgate::dashscope::task::Status;
 use dashgate::lifecycle::housekeeping::Housekeeper;
 use dashgate::proxy::Shared;
-use dashgate::store::{Change, KeyRecord, Outcome, Store, TaskRecord};
-use tempfile::TempDir;
+use dashgate::store::{Change, KeyRecord, Outcome, TaskRecord};
 
-use crate::harness::{UPSTREAM_KEY, configuration, eventually, logs};
+use crate::harness::{StateDirectory, UPSTREAM_KEY, configuration, eventually, logs};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// State of a gateway over the store in the directory, without its threads.
-fn shared(directory: &TempDir) -> Shared {
+fn shared(directory: &StateDirectory) -> Shared {
     logs::capture();
     let accounts = [("main", ([127, 0, 0, 1], 1).into(), &[UPSTREAM_KEY][..], "")];
     let mut config =
         Config::parse(&configuration("", &accounts, ""), Path::new("."), &|_| None).unwrap().config;
     config.settings.log.access = LogTarget::File(directory.path().join("access.log"));
-    let store = Store::open(&directory.path().join("dashgate.db")).unwrap();
-    Shared::load(&config, store).unwrap().0
+    Shared::load(&config, directory.open()).unwrap().0
 }
 
 fn wait<F: Future>(future: F) -> F::Output {
@@ -56,7 +54,7 @@ fn rows(shared: &Shared) -> usize {
 
 #[test]
 fn a_clock_that_jumps_ahead_for_a_moment_erases_no_ownership() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = StateDirectory::new();
     let gateway = shared(&directory);
     let (clock, began) = (SystemTime::now(), Instant::now());
     let mut housekeeper = Housekeeper::new(gateway.clone(), began);
@@ -80,7 +78,7 @@ fn a_clock_that_jumps_ahead_for_a_moment_erases_no_ownership() {
 
 #[test]
 fn expired_tasks_of_idle_tenants_go_and_are_asked_for_no_more() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = StateDirectory::new();
     let gateway = shared(&directory);
     let (clock, began) = (SystemTime::now(), Instant::now());
     let mut housekeeper = Housekeeper::new(gateway.clone(), began);
@@ -100,7 +98,7 @@ fn expired_tasks_of_idle_tenants_go_and_are_asked_for_no_more() {
 /// A month after its end, a key's id is free again.
 #[test]
 fn an_id_is_free_again_long_after_its_key_ended() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = StateDirectory::new();
     let gateway = shared(&directory);
     let (clock, began) = (SystemTime::now(), Instant::now());
     let key = |id: &str, secret| KeyRecord {

@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use dashgate::config::{Config, OrphanTimes};
 use dashgate::sim::{Simulator, SimulatorOptions};
-use rusqlite::Connection;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::clients::ClientScript;
 use crate::harness::calls::SYNTHESIS;
 use crate::harness::{
-    ADMIN_TOKEN, Client, Gateway, Message, TENANT_KEY, UPSTREAM_KEY, configuration, eventually, message,
+    ADMIN_TOKEN, Client, Gateway, Message, StateDirectory, TENANT_KEY, UPSTREAM_KEY, configuration,
+    eventually, message,
 };
 use crate::metrics::Page;
 
@@ -40,11 +39,16 @@ fn simulator() -> Simulator {
 
 /// A gateway that looks for orphans at these times.
 fn gateway(simulator: &Simulator, times: OrphanTimes, account: &str) -> Gateway {
-    gateway_in(tempfile::tempdir().expect("a directory"), simulator, times, account)
+    gateway_in(StateDirectory::new(), simulator, times, account)
 }
 
 /// A gateway over the store in the directory.
-fn gateway_in(directory: TempDir, simulator: &Simulator, times: OrphanTimes, account: &str) -> Gateway {
+fn gateway_in(
+    directory: StateDirectory,
+    simulator: &Simulator,
+    times: OrphanTimes,
+    account: &str,
+) -> Gateway {
     of(directory, times, &text(simulator, account, ""))
 }
 
@@ -55,7 +59,7 @@ fn text(simulator: &Simulator, account: &str, tenant: &str) -> String {
     configuration("listen = \"127.0.0.1:0\"\nworkers = 1", &accounts, tenant)
 }
 
-fn of(directory: TempDir, times: OrphanTimes, text: &str) -> Gateway {
+fn of(directory: StateDirectory, times: OrphanTimes, text: &str) -> Gateway {
     let loaded = Config::parse(text, std::path::Path::new("."), &|_| None);
     let mut config = loaded.unwrap_or_else(|faults| panic!("{faults:#?}")).config;
     config.settings.poll.orphans = times;
@@ -347,10 +351,9 @@ fn after_a_restart_an_orphan_is_only_listed() {
 }
 
 /// Makes the store what a process leaves that is killed while the submit runs.
-fn as_if_killed(directory: &TempDir) {
-    let file = Connection::open(directory.path().join("dashgate.db")).expect("the file");
+fn as_if_killed(directory: &StateDirectory) {
     let update = "UPDATE keyed_submits SET state = 0, sent = NULL, lost_at = NULL WHERE key = 'k'";
-    assert_eq!(file.execute(update, []), Ok(1));
+    assert_eq!(directory.change(update), 1);
 }
 
 /// Nothing is known of the submit but its key, so that the client can't be answered. A second task would be worse.
@@ -397,7 +400,7 @@ fn a_video_whose_answer_was_lost_is_shown_as_one() {
     let simulator = simulator();
     let text = text(&simulator, "exclusive = true", "");
     let text = format!("{text}\n[[mounts]]\nprefix = \"/v1\"\ndialect = \"unified\"\n");
-    let gateway = of(tempfile::tempdir().expect("a directory"), SOON, &text);
+    let gateway = of(StateDirectory::new(), SOON, &text);
     submit(&gateway, MODEL);
     let create = || {
         let body = json!({"model": MODEL, "prompt": "a cat", "seconds": "5"}).to_string();
@@ -427,7 +430,7 @@ fn with_budget(simulator: &Simulator) -> Gateway {
     let prices =
         "[[prices]]\nlist = \"default\"\nmodels = [\"wan2.7-*\"]\nunit = \"video_second\"\nprice = \"1\"\n";
     let text = format!("{}\n{prices}", text(simulator, "exclusive = true", tenant));
-    of(tempfile::tempdir().expect("a directory"), SOON, &text)
+    of(StateDirectory::new(), SOON, &text)
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Promises of several replicas on one PostgreSQL.
 
 mod exchange;
+mod kills;
 mod leaders;
 mod limits;
+mod one_gateway;
 mod slots;

@@ -1,11 +1,11 @@
 //! Usage: what a task used is in the ledger once, from the upstream's own answer.
 
-mod budgets;
+pub(crate) mod budgets;
 mod call_holds;
 mod calls;
 mod command;
 mod counts;
-mod kills;
+pub(crate) mod kills;
 mod left;
 mod own;
 mod prices;
@@ -25,7 +25,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dashgate::dashscope::usage::{Unit, Units};
-use dashgate::store::{Entry, Store};
+use dashgate::store::Entry;
 use serde_json::json;
 
 use crate::harness::{ADMIN_TOKEN, Gateway, OTHER_KEY, TENANT_KEY, Upstream, answer, message};
@@ -104,7 +104,7 @@ fn upstream() -> Upstream {
 
 fn entries(gateway: Gateway) -> Vec<Entry> {
     let directory = gateway.stop();
-    let store = Store::open(&directory.path().join("dashgate.db")).expect("a store");
+    let store = directory.open();
     let mut entries = Vec::new();
     let all = [UNIX_EPOCH, SystemTime::now() + Duration::from_secs(60)];
     store

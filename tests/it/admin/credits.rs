@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use dashgate::store::{EntrySource, Store};
+use dashgate::store::EntrySource;
 use serde_json::{Value, json};
 
 use super::{code, gateway, usage};
@@ -178,7 +178,7 @@ fn what_is_no_credit_is_refused_and_enters_nothing() {
     }
     assert_eq!(balance(&gateway, CREDITS)[0], "0.000000000");
     let directory = gateway.stop();
-    let store = Store::open(&directory.path().join("dashgate.db")).expect("a store");
+    let store = directory.open();
     let all = [SystemTime::UNIX_EPOCH, SystemTime::now() + Duration::from_secs(60)];
     store.entries(all, |entry| panic!("{entry:?}")).expect("read");
 }

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use dashgate::app::{self, RunningGateway};
-use dashgate::config::{Config, LogTarget, StoreSettings};
+use dashgate::config::{Config, LogTarget};
 
 use super::client;
 use super::logs;
 use super::message::{Message, message};
 use super::openapi;
 use super::secrets::SearchedLog;
-use tempfile::TempDir;
+use super::state::StateDirectory;
 
 pub(crate) const UPSTREAM_KEY: &str = "sk-upstream-5f0c1e9ab7d24c38";
 pub(crate) const TENANT_KEY: &str = "sk-tenant-one-3b9d6c70e1f84a52";
@@ -26,8 +26,8 @@ pub(crate) struct Gateway {
     pub(crate) running: RunningGateway,
     /// The log, searched for secrets when the gateway has ended.
     _searched: SearchedLog,
-    /// Directory of the store and the access log; removed with the gateway.
-    pub(crate) directory: TempDir,
+    /// Directory of the access log and the store, or of the access log beside a database; removed with the gateway.
+    pub(crate) directory: StateDirectory,
 }
 
 impl Gateway {
@@ -50,11 +50,11 @@ impl Gateway {
 
     /// A gateway with this configuration, but for its admin listener, which takes any free port, and its store and log.
     pub(crate) fn configured(text: &str) -> Self {
-        Self::over(tempfile::tempdir().expect("a directory"), text)
+        Self::over(StateDirectory::new(), text)
     }
 
     /// A gateway over the store in the directory.
-    pub(crate) fn over(directory: TempDir, text: &str) -> Self {
+    pub(crate) fn over(directory: impl Into<StateDirectory>, text: &str) -> Self {
         let loaded =
             Config::parse(text, Path::new("."), &|_| None).unwrap_or_else(|faults| panic!("{faults:#?}"));
         Self::of(directory, loaded.config)
@@ -70,14 +70,16 @@ impl Gateway {
         };
         let loaded = Config::sidecar(&environment).expect("a sidecar");
         let config = loaded.unwrap_or_else(|faults| panic!("{faults:#?}")).config;
-        Self::of(tempfile::tempdir().expect("a directory"), config)
+        Self::of(StateDirectory::new(), config)
     }
 
     /// A gateway with a configuration, over the store in the directory.
-    pub(crate) fn of(directory: TempDir, mut config: Config) -> Self {
+    pub(crate) fn of(directory: impl Into<StateDirectory>, mut config: Config) -> Self {
+        let directory = directory.into();
         config.settings.admin.listen.set_port(0);
-        if let StoreSettings::Embedded { path } = &mut config.settings.store {
-            *path = directory.path().join("dashgate.db");
+        // A configuration that names a database keeps it.
+        if config.settings.store.url().is_none() {
+            config.settings.store = directory.settings();
         }
         config.settings.log.access = LogTarget::File(directory.path().join(ACCESS_LOG));
         logs::capture();
@@ -89,12 +91,13 @@ impl Gateway {
 
     /// A gateway with a configuration file beside its store, which a test can rewrite.
     pub(crate) fn from_file(text: &str) -> Self {
-        Self::from_file_in(tempfile::tempdir().expect("a directory"), text)
+        Self::from_file_in(StateDirectory::new(), text)
     }
 
     /// A gateway with a configuration file in a directory that holds other files already.
-    pub(crate) fn from_file_in(directory: TempDir, text: &str) -> Self {
-        write_config(directory.path(), text);
+    pub(crate) fn from_file_in(directory: impl Into<StateDirectory>, text: &str) -> Self {
+        let directory = directory.into();
+        write_config_over(directory.path(), &directory.lines(), text);
         let (files, loaded) = Config::load_with_files(&directory.path().join(CONFIG_FILE));
         let config = loaded.unwrap_or_else(|faults| panic!("{faults:#?}")).config;
         logs::capture();
@@ -106,12 +109,12 @@ impl Gateway {
 
     /// Rewrites the configuration file and reloads it.
     pub(crate) fn reload(&self, text: &str) -> Message {
-        write_config(self.directory.path(), text);
+        write_config_over(self.directory.path(), &self.directory.lines(), text);
         self.administer("POST /admin/reload", "")
     }
 
     /// Stops the gateway, and leaves its store.
-    pub(crate) fn stop(self) -> TempDir {
+    pub(crate) fn stop(self) -> StateDirectory {
         let Self { running, directory, .. } = self;
         drop(running);
         directory
@@ -150,11 +153,14 @@ pub(crate) const ACCESS_LOG: &str = "access.log";
 
 /// Writes the configuration, with a store beside it.
 pub(crate) fn write_config(folder: &Path, text: &str) {
-    let store = folder.join("dashgate.db");
+    write_config_over(folder, &format!("path = {:?}\n", folder.join("dashgate.db")), text);
+}
+
+/// Writes the configuration, with these lines of `[store]`.
+pub(crate) fn write_config_over(folder: &Path, store: &str, text: &str) {
     let file = folder.join(CONFIG_FILE);
     let log = folder.join(ACCESS_LOG);
-    let own =
-        format!("[store]\npath = {store:?}\n[log]\naccess = {log:?}\nformat = \"json\"\nsample = 1.0\n");
+    let own = format!("[store]\n{store}[log]\naccess = {log:?}\nformat = \"json\"\nsample = 1.0\n");
     std::fs::write(file, format!("{text}\n{own}")).expect("written");
 }
 

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use dashgate::store::Store;
 use serde_json::{Value, json};
 
 use super::{SUBMIT, price, priced};
@@ -14,7 +13,7 @@ use crate::metrics::Page;
 
 pub(super) const CHAT: &str = "POST /wan/compatible-mode/v1/chat/completions";
 
-pub(super) fn configuration(upstream: &Upstream, tenant: &str) -> String {
+pub(crate) fn configuration(upstream: &Upstream, tenant: &str) -> String {
     let prices = price("wan2.7-*", "video_second", "1", "") + &qwen_prices();
     priced(upstream.address, "/wan", &prices, tenant)
 }
@@ -26,7 +25,7 @@ pub(super) fn qwen_prices() -> String {
 
 /// An upstream that makes a task of each submit, but for those that ask it to refuse or to leave; tasks whose id begins
 /// with `failed` fail. It counts the submits that it has made a task of.
-pub(super) fn upstream() -> (Upstream, Arc<AtomicUsize>) {
+pub(crate) fn upstream() -> (Upstream, Arc<AtomicUsize>) {
     let made = Arc::<AtomicUsize>::default();
     let counted = Arc::clone(&made);
     let upstream = Upstream::start(move |request, stream| {
@@ -63,7 +62,7 @@ pub(super) fn key() -> String {
     format!("Authorization: Bearer {TENANT_KEY}")
 }
 
-fn submit(id: &str) -> String {
+pub(crate) fn submit(id: &str) -> String {
     let body = json!({"model": "wan2.7-t2v", "id": id, "parameters": {"duration": 5}}).to_string();
     message(SUBMIT, &[&key(), "X-DashScope-Async: enable"], &body)
 }
@@ -79,7 +78,7 @@ pub(super) fn assert_refused(answer: &Message, reason: &str) {
 /// Spent and held of the tenant, from the store.
 pub(super) fn standing(gateway: Gateway) -> [String; 2] {
     let directory = gateway.stop();
-    let store = Store::open(&directory.path().join("dashgate.db")).expect("a store");
+    let store = directory.open();
     let standing = store.standing("one");
     [standing.spent[3].short(), standing.held.short()]
 }

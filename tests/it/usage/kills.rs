@@ -1,8 +1,8 @@
 //! Kills and hand-overs: whatever happens to the process, the ledger is the upstream's bill, and nothing stays held.
 
-mod audit;
-mod child;
-mod clients;
+pub(crate) mod audit;
+pub(crate) mod child;
+pub(crate) mod clients;
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -28,7 +28,7 @@ use crate::simulator::bill::ledger::{Submit, submits};
 static FAMILIES: LazyLock<Vec<Submit>> = LazyLock::new(submits);
 
 /// The tenant that submits a model: by the model, the bill shows the owner.
-fn owner(model: &str) -> usize {
+pub(crate) fn owner(model: &str) -> usize {
     let first = FAMILIES.iter().position(|(_, name, ..)| *name == model);
     first.unwrap_or_else(|| panic!("{model} is no tenant's")) % 2
 }
@@ -43,37 +43,10 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let options = SimulatorOptions {
-            keys: [UPSTREAM_KEY, STRANGER_KEY]
-                .map(|key| format!("main={key}").parse().expect("a key"))
-                .into(),
-            run: Duration::from_millis(1_500),
-            run_jitter: 0.5,
-            pending: Some(Duration::from_millis(100)),
-            failure_rate: 0.04,
-            submit_rps: Some(u32::MAX),
-            running: Some(usize::MAX),
-            query_qps: u32::MAX,
-            journal: 10,
-            ..SimulatorOptions::default()
-        };
-        let simulator = Simulator::start(options).expect("a simulator");
+        let simulator = simulator();
         let folder = tempfile::tempdir().expect("a folder");
         let [address, admin] = [free_address(), free_address()];
-        let upstream = simulator.address();
-        let mut file = format!(
-            "[server]\nlisten = \"{address}\"\nworkers = 2\ntimeouts = {{ drain = \"5s\" }}\n\
-             [admin]\nlisten = \"{admin}\"\ntoken = \"{ADMIN_TOKEN}\"\n\
-             [[accounts]]\nname = \"main\"\nbase_url = \"http://{upstream}\"\nkeys = [\"{UPSTREAM_KEY}\"]\n\
-             exclusive = true\nquery_qps = 100000\nlist_qps = 100000\n[[mounts]]\nprefix = \"/\"\n"
-        );
-        for (number, (name, key_id, key)) in TENANTS.iter().enumerate() {
-            let billing = audit::billing(number);
-            file += &format!(
-                "[[tenants]]\nname = \"{name}\"\n{billing}keys = [{{ id = \"{key_id}\", key = \"{key}\" }}]\n"
-            );
-        }
-        write_config(folder.path(), &(file + &audit::prices()));
+        write_config(folder.path(), &configuration(&simulator, address, admin));
         Self { simulator, folder, address, admin }
     }
 
@@ -114,43 +87,6 @@ impl World {
         running
     }
 
-    /// Waits until all that is billed is entered and nothing is held. Meanwhile an operator gives away the orphans that
-    /// were not adopted, and clients send again what is not answered. Returns the number of orphans that were given away.
-    fn settle(&self, submits: &Submits) -> usize {
-        let until = Instant::now() + SETTLED_WITHIN + Duration::from_millis(50) * submits.total as u32;
-        let (mut first_seen, mut assigned) = (HashMap::new(), 0);
-        loop {
-            for orphan in audit::orphans(self.admin) {
-                let (id, model) = (text(&orphan["task_id"]), text(&orphan["model"]));
-                let seen = *first_seen.entry(id.to_owned()).or_insert_with(Instant::now);
-                if seen.elapsed() > ADOPTED_WITHIN {
-                    assigned += usize::from(audit::assign(self.admin, id, owner(model)));
-                }
-            }
-            let (unanswered, kept) = (submits.send_unclear_again(self.address), self.kept_keys());
-            let bill = audit::bill(self.simulator.address());
-            let entries = audit::entries(self.admin);
-            let held = TENANTS.map(|(name, ..)| audit::money(self.admin, name)[1]);
-            let made = self.simulator.tasks().len();
-            if unanswered == kept && [bill.len(), entries.len()] == [made; 2] && held == [0; 2] {
-                return assigned;
-            }
-            if Instant::now() > until {
-                let told = submits.told();
-                for (id, line) in bill.iter().filter(|(id, _)| !entries.contains_key(*id)) {
-                    println!("not entered: {id} of {}, told for {:?}", line["model"], told.get(id));
-                }
-                panic!(
-                    "{unanswered} submits unanswered, {kept} of them for good; {made} tasks made, {} billed, {} entered; \
-                     {assigned} assigned; held: {held:?}",
-                    bill.len(),
-                    entries.len(),
-                );
-            }
-            let_pass(Duration::from_millis(200));
-        }
-    }
-
     /// Number of keys whose submits may have made tasks that an operator gave away, and which have no answer.
     fn kept_keys(&self) -> usize {
         let file = Connection::open(self.folder.path().join("dashgate.db")).expect("the file");
@@ -159,13 +95,107 @@ impl World {
     }
 }
 
-fn free_address() -> SocketAddr {
+/// A simulator whose tasks end after a second or two.
+pub(crate) fn simulator() -> Simulator {
+    let options = SimulatorOptions {
+        keys: [UPSTREAM_KEY, STRANGER_KEY].map(|key| format!("main={key}").parse().expect("a key")).into(),
+        run: Duration::from_millis(1_500),
+        run_jitter: 0.5,
+        pending: Some(Duration::from_millis(100)),
+        failure_rate: 0.04,
+        submit_rps: Some(u32::MAX),
+        running: Some(usize::MAX),
+        query_qps: u32::MAX,
+        journal: 10,
+        ..SimulatorOptions::default()
+    };
+    Simulator::start(options).expect("a simulator")
+}
+
+/// The configuration of a gateway at these addresses, but for its store and its log.
+pub(crate) fn configuration(simulator: &Simulator, address: SocketAddr, admin: SocketAddr) -> String {
+    let upstream = simulator.address();
+    let mut file = format!(
+        "[server]\nlisten = \"{address}\"\nworkers = 2\ntimeouts = {{ drain = \"5s\" }}\n\
+         [admin]\nlisten = \"{admin}\"\ntoken = \"{ADMIN_TOKEN}\"\n\
+         [[accounts]]\nname = \"main\"\nbase_url = \"http://{upstream}\"\nkeys = [\"{UPSTREAM_KEY}\"]\n\
+         exclusive = true\nquery_qps = 100000\nlist_qps = 100000\n[[mounts]]\nprefix = \"/\"\n"
+    );
+    for (number, (name, key_id, key)) in TENANTS.iter().enumerate() {
+        let billing = audit::billing(number);
+        file += &format!(
+            "[[tenants]]\nname = \"{name}\"\n{billing}keys = [{{ id = \"{key_id}\", key = \"{key}\" }}]\n"
+        );
+    }
+    file + &audit::prices()
+}
+
+/// Adds faults by which answers of submits are lost.
+pub(crate) fn lose_some(simulator: &Simulator) {
+    for fault in ["POST * lose,share=0.02", "POST * lose=close,share=0.01", "POST * reset,share=0.02"] {
+        simulator.fault(fault.parse().expect("a fault"));
+    }
+}
+
+/// Waits until all that is billed is entered and nothing is held. Meanwhile an operator gives away the orphans that
+/// were not adopted, and clients send again what is not answered. Returns the number of orphans that were given away.
+pub(crate) fn settle(
+    simulator: &Simulator,
+    [address, admin]: [SocketAddr; 2],
+    submits: &Submits,
+    kept_keys: impl Fn() -> usize,
+) -> usize {
+    let until = Instant::now() + SETTLED_WITHIN + Duration::from_millis(50) * submits.total as u32;
+    let (mut first_seen, mut assigned) = (HashMap::new(), 0);
+    loop {
+        for orphan in audit::orphans(admin) {
+            let (id, model) = (text(&orphan["task_id"]), text(&orphan["model"]));
+            let seen = *first_seen.entry(id.to_owned()).or_insert_with(Instant::now);
+            if seen.elapsed() > ADOPTED_WITHIN {
+                assigned += usize::from(audit::assign(admin, id, owner(model)));
+            }
+        }
+        let (unanswered, kept) = (submits.send_unclear_again(address), kept_keys());
+        let bill = audit::bill(simulator.address());
+        let entries = audit::entries(admin);
+        let held = TENANTS.map(|(name, ..)| audit::money(admin, name)[1]);
+        let made = simulator.tasks().len();
+        if unanswered == kept && [bill.len(), entries.len()] == [made; 2] && held == [0; 2] {
+            return assigned;
+        }
+        if Instant::now() > until {
+            let told = submits.told();
+            for (id, line) in bill.iter().filter(|(id, _)| !entries.contains_key(*id)) {
+                println!("not entered: {id} of {}, told for {:?}", line["model"], told.get(id));
+            }
+            panic!(
+                "{unanswered} submits unanswered, {kept} of them for good; {made} tasks made, {} billed, {} entered; \
+                 {assigned} assigned; held: {held:?}",
+                bill.len(),
+                entries.len(),
+            );
+        }
+        let_pass(Duration::from_millis(200));
+    }
+}
+
+/// Checks that the store says of each tenant that these sums are spent, and that nothing is held.
+pub(crate) fn check_money(store: &Store, sums: [i128; 2]) {
+    for ((name, ..), sum) in TENANTS.iter().zip(sums) {
+        let standing = store.standing(name);
+        let figures = [standing.spent[3], standing.held].map(|amount| i128::from(amount.nanos()));
+        assert_eq!(figures, [sum, 0], "{name}");
+    }
+    assert_eq!(store.open_holds().expect("holds"), []);
+}
+
+pub(crate) fn free_address() -> SocketAddr {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr());
     free.expect("a port")
 }
 
 /// A number from the environment.
-fn asked_for(name: &str, usual: usize) -> usize {
+pub(crate) fn asked_for(name: &str, usual: usize) -> usize {
     std::env::var(name).map_or(usual, |count| count.parse().expect("a number"))
 }
 
@@ -174,9 +204,7 @@ fn the_ledger_is_the_bill_over_kills_and_hand_overs() {
     let (tasks, kills) = (asked_for("DASHGATE_LEDGER_TASKS", 300), asked_for("DASHGATE_LEDGER_KILLS", 6));
     let hand_overs = (kills / 3).max(1);
     let (world, mut dice, began) = (World::new(), RandomNumbers::new(), Instant::now());
-    for fault in ["POST * lose,share=0.02", "POST * lose=close,share=0.01", "POST * reset,share=0.02"] {
-        world.simulator.fault(fault.parse().expect("a fault"));
-    }
+    lose_some(&world.simulator);
     let submits = Submits::new(tasks);
     let running = std::thread::scope(|scope| {
         for _ in 0..CLIENTS {
@@ -193,7 +221,8 @@ fn the_ledger_is_the_bill_over_kills_and_hand_overs() {
     });
     world.simulator.clear_faults();
     let submitting = began.elapsed();
-    let assigned = world.settle(&submits);
+    let addresses = [world.address, world.admin];
+    let assigned = settle(&world.simulator, addresses, &submits, || world.kept_keys());
     let (bill, entries) = (audit::bill(world.simulator.address()), audit::entries(world.admin));
     let sums = audit::compare(&bill, &entries);
     submits.check(&entries, world.simulator.address());
@@ -203,12 +232,7 @@ fn the_ledger_is_the_bill_over_kills_and_hand_overs() {
     let (status, printed) = running.end();
     assert!(status.success(), "{printed}");
     let store = Store::open(&world.folder.path().join("dashgate.db")).expect("a store");
-    for ((name, ..), sum) in TENANTS.iter().zip(sums) {
-        let standing = store.standing(name);
-        let figures = [standing.spent[3], standing.held].map(|amount| i128::from(amount.nanos()));
-        assert_eq!(figures, [sum, 0], "{name}");
-    }
-    assert_eq!(store.open_holds().expect("holds"), []);
+    check_money(&store, sums);
     println!(
         "{kills} kills and {hand_overs} hand-overs in {submitting:.1?} (dice {}), settled in {:.1?}: {} tasks billed and \
          entered, {} told of, {} adopted and {assigned} given away by an operator, {kept} keys without an answer; {sums:?} \
@@ -298,7 +322,7 @@ enum TaskState {
     Strange,
 }
 
-const CLIENTS: usize = 8;
+pub(crate) const CLIENTS: usize = 8;
 /// A key of the same account that the gateway does not have.
 const STRANGER_KEY: &str = "sk-stranger-93b1c07d52e84fa6";
 /// Time in which the gateway may adopt a task by itself.

@@ -5,14 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashgate::dashscope::usage::{Unit, Units};
-use dashgate::store::{Change, Entry, EntryFlags, EntrySource, LOST, Remark, Store};
+use dashgate::store::{Change, Entry, EntryFlags, EntrySource, LOST, Remark};
 use dashgate::usage::{Amount, Charge};
-use rusqlite::Connection;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use super::{priced, second};
-use crate::harness::{ADMIN_TOKEN, Gateway, Upstream, answer};
+use crate::harness::{ADMIN_TOKEN, Gateway, StateDirectory, Upstream, answer};
 
 const RANGE: &str = r#""from":"2026-11-01","to":"2026-12-01""#;
 const NOVEMBER: &str = "2026-11-10T00:00:00Z";
@@ -52,8 +50,8 @@ fn entry(source: EntrySource, tenant: &str, model: &str, amount: Option<&str>) -
 
 /// A gateway over a ledger with these entries.
 fn gateway(upstream: &Upstream, prices: &str, entries: Vec<Entry>) -> Gateway {
-    let directory = TempDir::new().expect("a directory");
-    let store = Store::open(&directory.path().join("dashgate.db")).expect("a store");
+    let directory = StateDirectory::new();
+    let store = directory.open();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let enter = entries.into_iter().map(|entry| store.commit(Change::Enter(Arc::new(entry))));
     let entered = runtime.block_on(futures_util::future::join_all(enter));
@@ -196,12 +194,10 @@ fn a_store_that_fails_says_that_perhaps_not_all_is_made() {
     let upstream = upstream();
     let calls = ["a", "b"].map(|id| entry(EntrySource::Call(id.into()), "two", "wan2.7-t2v", Some("5")));
     let gateway = gateway(&upstream, &video_second("0.60"), calls.to_vec());
-    let other = Connection::open(gateway.directory.path().join("dashgate.db")).expect("the file");
-    other.execute_batch("BEGIN IMMEDIATE").expect("a lock");
+    let lock = gateway.directory.lock();
     let got = gateway.administer("POST /admin/usage/reprice", &format!("{{{RANGE}}}"));
     assert_eq!((got.status(), &got.json()["code"]), (503, &json!("repriced_in_part")));
-    other.execute_batch("COMMIT").expect("freed");
-    drop(other);
+    drop(lock);
     crate::harness::eventually("the store answers", || {
         gateway.administer("POST /admin/usage/reprice", &format!("{{{RANGE}}}")).status() == 200
     });

@@ -3,9 +3,8 @@
 use std::io::Read;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
-
 use super::calls::{CHAT, CHUNKS, DONE, LAST_CHUNK, events};
+use crate::harness::state::StoreLock;
 use crate::harness::{Client, Gateway, PATIENCE, TENANT_KEY, Upstream, answer, chunked, message};
 
 const STRICT: &str = "[usage]\nstrict = true";
@@ -16,10 +15,8 @@ fn request() -> String {
 }
 
 /// Keeps the gateway from writing its store.
-fn locked(gateway: &Gateway) -> Connection {
-    let other = Connection::open(gateway.directory.path().join("dashgate.db")).expect("the file");
-    other.execute_batch("BEGIN IMMEDIATE").expect("a lock");
-    other
+fn locked(gateway: &Gateway) -> StoreLock {
+    gateway.directory.lock()
 }
 
 /// The bytes that come within a time.
@@ -54,7 +51,7 @@ fn the_end_of_an_answer_waits_for_its_entry() {
         client.send(request());
         let first = within(&mut client, Duration::from_millis(400));
         assert!(!first.ends_with(end), "{first}");
-        lock.execute_batch("ROLLBACK").expect("no lock");
+        drop(lock);
         let mut all = first;
         while !all.ends_with(end) {
             let mut piece = [0; 4096];
@@ -79,7 +76,7 @@ fn a_store_that_is_away_does_not_keep_the_end() {
     let asked = Instant::now();
     assert_eq!(gateway.ask(request()).text(), CHAT);
     assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
-    lock.execute_batch("ROLLBACK").expect("no lock");
+    drop(lock);
     assert_eq!(super::entries(gateway).len(), 2, "entered as soon as the store can be written");
 }
 
@@ -92,5 +89,5 @@ fn an_answer_ends_at_once_where_it_need_not_be_strict() {
     assert_eq!(gateway.ask(request()).text(), CHAT);
     // An answer that waits for the store waits 5 seconds.
     assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
-    lock.execute_batch("ROLLBACK").expect("no lock");
+    drop(lock);
 }

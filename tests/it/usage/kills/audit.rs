@@ -28,7 +28,7 @@ const COMMON: i128 = 21_000_000;
 const FACTORS: [i128; 2] = [850_000, 1_333_333];
 
 /// The lists of prices of the configuration.
-pub(super) fn prices() -> String {
+pub(crate) fn prices() -> String {
     let row = |(unit, class, nanos, per): &Price| {
         let class = if class.is_empty() { String::new() } else { format!("class = {class:?}\n") };
         format!(
@@ -40,7 +40,7 @@ pub(super) fn prices() -> String {
 }
 
 /// The lines of the configuration that say what a tenant pays.
-pub(super) fn billing(tenant: usize) -> String {
+pub(crate) fn billing(tenant: usize) -> String {
     let factor = decimal(FACTORS[tenant], 6);
     format!(
         "prices = \"default\"\nprice_factor = \"{factor}\"\nbudgets = [{{ amount = \"100000000\", period = \"month\" }}]\n"
@@ -53,7 +53,7 @@ fn decimal(number: i128, decimals: u32) -> String {
 }
 
 /// The number of a decimal text, in units of its last digit.
-pub(super) fn digits(text: &str) -> i128 {
+pub(crate) fn digits(text: &str) -> i128 {
     text.replace('.', "").parse().unwrap_or_else(|_| panic!("{text} is no decimal number"))
 }
 
@@ -78,7 +78,7 @@ fn amount(line: &Value, tenant: usize) -> i128 {
 }
 
 /// The bill of the simulator: lines of tasks by their ids.
-pub(super) fn bill(simulator: SocketAddr) -> BTreeMap<String, Value> {
+pub(crate) fn bill(simulator: SocketAddr) -> BTreeMap<String, Value> {
     let bill = client::once(simulator, message("GET /sim/bill", &["Host: sim"], "")).json();
     assert_eq!(bill["dropped"], 0);
     let lines = bill["tasks"].as_array().expect("lines");
@@ -89,7 +89,7 @@ pub(super) fn bill(simulator: SocketAddr) -> BTreeMap<String, Value> {
 }
 
 /// All entries of the ledger by the ids of their tasks.
-pub(super) fn entries(admin: SocketAddr) -> BTreeMap<String, Value> {
+pub(crate) fn entries(admin: SocketAddr) -> BTreeMap<String, Value> {
     let (mut by_id, mut after) = (BTreeMap::new(), String::new());
     loop {
         let page =
@@ -108,7 +108,7 @@ pub(super) fn entries(admin: SocketAddr) -> BTreeMap<String, Value> {
 }
 
 /// Compares each entry with its line. Returns the sum of the amounts of each tenant.
-pub(super) fn compare(bill: &BTreeMap<String, Value>, entries: &BTreeMap<String, Value>) -> [i128; 2] {
+pub(crate) fn compare(bill: &BTreeMap<String, Value>, entries: &BTreeMap<String, Value>) -> [i128; 2] {
     let mut sums = [0; 2];
     for (id, line) in bill {
         let Some(entry) = entries.get(id) else { panic!("not entered: {line}") };
@@ -127,13 +127,13 @@ pub(super) fn compare(bill: &BTreeMap<String, Value>, entries: &BTreeMap<String,
 }
 
 /// Spent and held of a tenant, in billionths.
-pub(super) fn money(admin: SocketAddr, tenant: &str) -> [i128; 2] {
+pub(crate) fn money(admin: SocketAddr, tenant: &str) -> [i128; 2] {
     let shown = administer(admin, &format!("GET /admin/tenants/{tenant}/credits"), "").json();
     ["spent", "held"].map(|name| digits(text(&shown[name])))
 }
 
 /// Orphans of the account, page by page.
-pub(super) fn orphans(admin: SocketAddr) -> Vec<Value> {
+pub(crate) fn orphans(admin: SocketAddr) -> Vec<Value> {
     let (mut orphans, mut after) = (Vec::new(), String::new());
     loop {
         let page = administer(admin, &format!("GET /admin/orphans?limit=1000&after={after}"), "").json();
@@ -146,7 +146,7 @@ pub(super) fn orphans(admin: SocketAddr) -> Vec<Value> {
 }
 
 /// Gives an orphan to a tenant, as an operator does; false where it has an owner by now.
-pub(super) fn assign(admin: SocketAddr, id: &str, tenant: usize) -> bool {
+pub(crate) fn assign(admin: SocketAddr, id: &str, tenant: usize) -> bool {
     let (tenant, key_id) = [("one", "one-key"), ("two", "two-key")][tenant];
     let body = json!({"tenant": tenant, "key_id": key_id}).to_string();
     let got = administer(admin, &format!("POST /admin/orphans/main/{id}/assign"), &body);
@@ -154,6 +154,6 @@ pub(super) fn assign(admin: SocketAddr, id: &str, tenant: usize) -> bool {
     got.status() == 200
 }
 
-pub(super) fn text(value: &Value) -> &str {
+pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
 }

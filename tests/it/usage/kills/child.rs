@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dashgate::app;
 use dashgate::config::{Config, OrphanTimes};
-use dashgate::lifecycle::handover;
+use dashgate::lifecycle::handover::{self, Offer, Successor};
 use dashgate::lifecycle::signals;
 use dashgate::telemetry::diagnostics;
 
@@ -15,7 +15,7 @@ use crate::harness::gateway::CONFIG_FILE;
 use crate::process::Process;
 
 /// Starts the process over the configuration in the folder; `takes_over`: in the place of the one that runs.
-pub(super) fn start(folder: &Path, takes_over: bool) -> Process {
+pub(crate) fn start(folder: &Path, takes_over: bool) -> Process {
     let mut command = Command::new(std::env::current_exe().expect("this binary"));
     command
         .args(["--exact", "usage::kills::child::as_a_gateway", "--nocapture"])
@@ -45,12 +45,12 @@ fn as_a_gateway() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let successor = runtime.block_on(async {
         let stop = signals::stop_requested().expect("signals");
-        let offer = gateway.offer().expect("an offer").expect("an offer");
+        let offer = gateway.offer().expect("an offer");
         let admin = gateway.admin_address().expect("an admin listener");
         println!("ready: listening on http://{} (admin http://{admin})", gateway.address());
         tokio::select! {
             () = stop => None,
-            successor = offer.taken() => Some(successor),
+            successor = taken(offer) => Some(successor),
             () = gateway.worker_ended() => panic!("a worker ended unasked"),
         }
     });
@@ -64,6 +64,14 @@ fn as_a_gateway() {
         }
     }
     gateway.join().expect("the end of all workers");
+}
+
+/// The successor that takes the offer. A gateway on a database has no offer, and no successor.
+async fn taken(offer: Option<Offer>) -> Successor {
+    match offer {
+        Some(offer) => offer.taken().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Times in place of minutes.

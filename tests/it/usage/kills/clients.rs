@@ -17,13 +17,13 @@ use crate::harness::{
 };
 
 /// Name, id of the key, and key of each tenant.
-pub(super) const TENANTS: [(&str, &str, &str); 2] =
+pub(crate) const TENANTS: [(&str, &str, &str); 2] =
     [("one", "one-key", TENANT_KEY), ("two", "two-key", OTHER_KEY)];
 
 /// The submits of all clients, and what came of them.
-pub(super) struct Submits {
-    pub(super) total: usize,
-    pub(super) stop: AtomicBool,
+pub(crate) struct Submits {
+    pub(crate) total: usize,
+    pub(crate) stop: AtomicBool,
     next: AtomicUsize,
     /// Submits that are answered, or given up.
     done: AtomicUsize,
@@ -46,7 +46,7 @@ enum Tried {
 }
 
 impl Submits {
-    pub(super) fn new(total: usize) -> Self {
+    pub(crate) fn new(total: usize) -> Self {
         Self {
             total,
             stop: AtomicBool::new(false),
@@ -59,17 +59,17 @@ impl Submits {
     }
 
     /// The tasks that clients were told of, with the numbers of their submits.
-    pub(super) fn told(&self) -> BTreeMap<String, usize> {
+    pub(crate) fn told(&self) -> BTreeMap<String, usize> {
         self.told.lock().expect("no panic").clone()
     }
 
     /// Waits until so many submits are done.
-    pub(super) fn wait_for(&self, count: usize) {
+    pub(crate) fn wait_for(&self, count: usize) {
         eventually("enough submits are done", || self.done.load(Ordering::Relaxed) >= count);
     }
 
     /// Submits one after the other. A submit with a key is sent until it is answered.
-    pub(super) fn run(&self, address: SocketAddr) {
+    pub(crate) fn run(&self, address: SocketAddr) {
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             if number >= self.total || self.stop.load(Ordering::Relaxed) {
@@ -97,7 +97,7 @@ impl Submits {
     }
 
     /// Sends the unclear submits again, and returns the number of those that still are.
-    pub(super) fn send_unclear_again(&self, address: SocketAddr) -> usize {
+    pub(crate) fn send_unclear_again(&self, address: SocketAddr) -> usize {
         let unclear = std::mem::take(&mut *self.unclear.lock().expect("no panic"));
         let still = unclear.into_iter().filter(|number| match try_submit(address, *number) {
             Tried::Told(id) => {
@@ -114,7 +114,7 @@ impl Submits {
     }
 
     /// Polls half of the tasks to their ends. Two polls of a task are under way at a time.
-    pub(super) fn poll(&self, address: SocketAddr) {
+    pub(crate) fn poll(&self, address: SocketAddr) {
         let mut ended = HashMap::new();
         while !self.stop.load(Ordering::Relaxed) {
             let told = self.told.lock().expect("no panic").clone();
@@ -146,7 +146,7 @@ impl Submits {
     }
 
     /// Somebody else submits to the account, as all tenants do.
-    pub(super) fn be_strange(&self, upstream: SocketAddr) {
+    pub(crate) fn be_strange(&self, upstream: SocketAddr) {
         for number in 0.. {
             if self.stop.load(Ordering::Relaxed) {
                 return;
@@ -158,7 +158,7 @@ impl Submits {
     }
 
     /// Tells for each tenant whether it owns the task.
-    pub(super) fn owners(&self, address: SocketAddr, id: &str) -> [bool; 2] {
+    pub(crate) fn owners(&self, address: SocketAddr, id: &str) -> [bool; 2] {
         TENANTS.map(|(_, _, key)| {
             let key = format!("Authorization: Bearer {key}");
             let answer = client::once(address, message(&format!("GET /api/v1/tasks/{id}"), &[&key], ""));
@@ -169,7 +169,7 @@ impl Submits {
 
     /// Checks that each task that a client was told of is entered, at the cost that was told, and that no submit with a key
     /// made two tasks.
-    pub(super) fn check(&self, entries: &BTreeMap<String, Value>, upstream: SocketAddr) {
+    pub(crate) fn check(&self, entries: &BTreeMap<String, Value>, upstream: SocketAddr) {
         let told = self.told.lock().expect("no panic");
         let missing: Vec<_> = told.keys().filter(|id| !entries.contains_key(*id)).collect();
         assert!(missing.is_empty(), "told of and not entered: {missing:?}");

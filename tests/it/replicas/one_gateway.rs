@@ -1,0 +1,224 @@
+//! Three replicas behind a plain balancer are one gateway to their clients, whichever of them a connection reaches.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use serde_json::json;
+
+use crate::harness::postgres::{Postgres, TestDatabase};
+use crate::harness::relay::Relay;
+use crate::harness::{
+    Gateway, Message, OTHER_KEY, StateDirectory, TENANT_KEY, UPSTREAM_KEY, Upstream, answer, client,
+    configuration, eventually, message,
+};
+use crate::usage::budgets;
+use crate::usage::kills::asked_for;
+
+const SUBMIT: &str = "POST /wan/v1/services/aigc/video-generation/video-synthesis";
+
+struct Replicas {
+    balancer: Relay,
+    gateways: Vec<Gateway>,
+    database: Arc<TestDatabase<'static>>,
+}
+
+impl Replicas {
+    fn start(text: &str) -> Self {
+        Self::over(Postgres::shared().database(), text)
+    }
+
+    fn over(database: TestDatabase<'static>, text: &str) -> Self {
+        let database = Arc::new(database);
+        let start = |_| Gateway::over(StateDirectory::over(&database), text);
+        let gateways: Vec<_> = (0..3).map(start).collect();
+        let addresses: Vec<_> = gateways.iter().map(|gateway| gateway.address).collect();
+        Self { balancer: Relay::over(&addresses), gateways, database }
+    }
+
+    /// The replica of a number; each number counts.
+    fn at(&self, number: usize) -> &Gateway {
+        &self.gateways[number % self.gateways.len()]
+    }
+
+    /// Sends a request to whichever replica the balancer chooses.
+    fn ask(&self, request: impl AsRef<[u8]>) -> Message {
+        client::once(self.balancer.address(), request)
+    }
+}
+
+/// A database in which no replica hears a hint of the log, as if messages were lost; gossip passes.
+fn without_hints() -> TestDatabase<'static> {
+    let database = Postgres::shared().database();
+    database.sql(&format!(
+        "CREATE FUNCTION public.pg_notify(channel text, payload text) RETURNS void LANGUAGE plpgsql AS $$
+         BEGIN
+             IF channel <> 'dashgate_log' THEN PERFORM pg_catalog.pg_notify(channel, payload); END IF;
+         END $$;
+         ALTER DATABASE {} SET search_path = public, pg_catalog",
+        database.name
+    ));
+    database
+}
+
+/// An upstream that makes a task of each submit, and whose tasks run.
+fn upstream() -> Upstream {
+    let made = AtomicUsize::new(0);
+    Upstream::start(move |request, stream| {
+        let line = request.start_line().to_owned();
+        let body = if line.starts_with("POST /api/v1/services/aigc/video") {
+            let number = made.fetch_add(1, Ordering::SeqCst);
+            let id = format!("0385dc79-5ff8-4d82-bcb6-{number:012}");
+            json!({"output": {"task_id": id, "task_status": "PENDING"}, "request_id": "r"})
+        } else if let Some(id) = line.strip_prefix("GET /api/v1/tasks/") {
+            let id = id.split([' ', '?']).next().expect("an id");
+            json!({"output": {"task_id": id, "task_status": "RUNNING"}, "request_id": "r"})
+        } else {
+            json!({"output": {"text": "t"}, "request_id": "r"})
+        };
+        stream.write_all(&answer("200 OK", &[], &body.to_string())).is_ok()
+    })
+}
+
+fn usual(upstream: &Upstream) -> String {
+    let accounts = [("main", upstream.address, &[UPSTREAM_KEY][..], "query_qps = 100000")];
+    configuration("listen = \"127.0.0.1:0\"\nworkers = 1", &accounts, "")
+}
+
+fn bearer(key: &str) -> String {
+    format!("Authorization: Bearer {key}")
+}
+
+fn submit(key: &str, idempotency_key: Option<&str>) -> String {
+    let fields = [bearer(key), format!("Idempotency-Key: {}", idempotency_key.unwrap_or_default())];
+    let mut fields = vec!["X-DashScope-Async: enable", &fields[0], &fields[1]];
+    fields.truncate(if idempotency_key.is_some() { 3 } else { 2 });
+    message(SUBMIT, &fields, r#"{"model":"wan2.7-t2v","input":{"prompt":"a cat"}}"#)
+}
+
+fn poll(key: &str, id: &str) -> String {
+    message(&format!("GET /wan/v1/tasks/{id}"), &[&bearer(key)], "")
+}
+
+#[track_caller]
+fn made(answer: &Message) -> String {
+    assert_eq!(answer.status(), 200, "{}{}", answer.head, answer.text());
+    answer.json()["output"]["task_id"].as_str().expect("an id").to_owned()
+}
+
+#[track_caller]
+fn status(answer: &Message) -> String {
+    assert_eq!(answer.status(), 200, "{}{}", answer.head, answer.text());
+    answer.json()["output"]["task_status"].as_str().expect("a status").to_owned()
+}
+
+/// Outcome of a call: `200`, or the reason of the refusal.
+fn outcome(gateway: &Gateway, key: &str) -> String {
+    let call = "POST /wan/api/v1/services/aigc/text-generation/generation";
+    let got = gateway.ask(message(call, &[&bearer(key)], r#"{"model":"qwen-plus"}"#));
+    got.field("x-dashgate-reason").unwrap_or_else(|| got.status().to_string())
+}
+
+#[test]
+fn a_task_is_known_at_once_to_replicas_that_hear_no_hints() {
+    let upstream = upstream();
+    let replicas = Replicas::over(without_hints(), &usual(&upstream));
+    for number in 0..asked_for("DASHGATE_REPLICA_POLLS", 200) {
+        let id = made(&replicas.at(number).ask(submit(TENANT_KEY, None)));
+        assert_eq!(status(&replicas.at(number + 1).ask(poll(TENANT_KEY, &id))), "RUNNING", "{number}");
+        assert_eq!(status(&replicas.at(number + 2).ask(poll(OTHER_KEY, &id))), "UNKNOWN", "{number}");
+        assert_eq!(status(&replicas.ask(poll(TENANT_KEY, &id))), "RUNNING", "{number}");
+    }
+    assert_eq!(replicas.database.sql("SELECT count(*) > 0 FROM tasks"), [["t"]]);
+}
+
+#[test]
+fn a_key_works_and_ends_on_all_replicas() {
+    let upstream = upstream();
+    let replicas = Replicas::start(&usual(&upstream));
+    for number in 0..3 {
+        let body = format!(r#"{{"tenant":"one","id":"key-{number}"}}"#);
+        let created = replicas.at(number).administer("POST /admin/keys", &body);
+        assert_eq!(created.status(), 201, "{}", created.text());
+        let key = created.json()["key"].as_str().expect("a secret").to_owned();
+        for gateway in &replicas.gateways {
+            eventually("the key works", || outcome(gateway, &key) == "200");
+        }
+        let again = replicas.at(number + 1).administer("POST /admin/keys", &body);
+        assert_eq!(again.status(), 409, "{}", again.text());
+        let revoked = replicas.at(number + 1).administer(&format!("DELETE /admin/keys/key-{number}"), "");
+        assert_eq!(revoked.status(), 200, "{}", revoked.text());
+        assert_eq!(outcome(replicas.at(number + 1), &key), "revoked_key");
+        for gateway in &replicas.gateways {
+            eventually("the key is refused", || outcome(gateway, &key) == "revoked_key");
+        }
+    }
+}
+
+#[test]
+fn a_submit_that_is_sent_again_to_another_replica_makes_no_second_task() {
+    let upstream = upstream();
+    let replicas = Replicas::over(without_hints(), &usual(&upstream));
+    for number in 0..30 {
+        let key = format!("key-{number}");
+        let id = made(&replicas.at(number).ask(submit(TENANT_KEY, Some(&key))));
+        for other in 1..3 {
+            let again = replicas.at(number + other).ask(submit(TENANT_KEY, Some(&key)));
+            assert_eq!(again.field("idempotency-replayed").as_deref(), Some("true"), "{}", again.text());
+            assert_eq!(made(&again), id);
+        }
+    }
+    // Three clients at the same time: one submit is sent, and the others are told so or get its answer.
+    let start = Barrier::new(3);
+    let answers: Vec<Message> = thread::scope(|scope| {
+        let ask = |number| {
+            let (replicas, start) = (&replicas, &start);
+            scope.spawn(move || {
+                start.wait();
+                replicas.at(number).ask(submit(TENANT_KEY, Some("at once")))
+            })
+        };
+        let asked: Vec<_> = (0..3).map(ask).collect();
+        asked.into_iter().map(|client| client.join().expect("an answer")).collect()
+    });
+    let is_fine = |answer: &Message| [200, 409].contains(&answer.status());
+    assert!(answers.iter().all(is_fine), "{answers:#?}");
+    assert!(answers.iter().any(|answer| answer.status() == 200), "{answers:#?}");
+    let is_submit = |request: &&Message| request.start_line().starts_with("POST ");
+    assert_eq!(upstream.requests().iter().filter(is_submit).count(), 31);
+}
+
+#[test]
+fn sixteen_clients_of_three_replicas_never_overspend() {
+    let (upstream, made) = budgets::upstream();
+    let budget = "budgets = [{ amount = \"20\", period = \"month\" }]";
+    let text = budgets::configuration(&upstream, budget);
+    let replicas = Replicas::start(&text);
+    let start = Barrier::new(16);
+    let mut statuses: Vec<u16> = thread::scope(|scope| {
+        let ask = |number| {
+            let (replicas, start) = (&replicas, &start);
+            scope.spawn(move || {
+                start.wait();
+                replicas.ask(budgets::submit(&format!("task-{number}"))).status()
+            })
+        };
+        let clients: Vec<_> = (0..16).map(ask).collect();
+        clients.into_iter().map(|client| client.join().expect("an answer")).collect()
+    });
+    statuses.sort_unstable();
+    assert_eq!(statuses, [[200; 4].as_slice(), &[429; 12]].concat());
+    assert_eq!(made.load(Ordering::Relaxed), 4);
+    for gateway in &replicas.gateways {
+        let refused = gateway.ask(budgets::submit("one-more"));
+        assert_eq!(refused.field("x-dashgate-reason").as_deref(), Some("budget"), "{}", refused.text());
+        eventually("the money is known", || {
+            let shown = gateway.administer("GET /admin/tenants/one/credits", "").json();
+            shown["spent"].as_str().zip(shown["held"].as_str()).is_some_and(|(spent, held)| {
+                let amount = |text: &str| text.parse::<f64>().expect("a number");
+                (amount(spent) + amount(held) - 20.0).abs() < 1e-9
+            })
+        });
+    }
+}
