@@ -11,7 +11,8 @@ use dashgate::tenant::key::VirtualKey;
 use serde_json::Value;
 
 use crate::harness::{
-    ADMIN_TOKEN, Gateway, Message, UPSTREAM_KEY, Upstream, answer, client, eventually, message, needs_the_file,
+    ADMIN_TOKEN, Gateway, Message, UPSTREAM_KEY, Upstream, answer, client, eventually, message,
+    needs_the_file,
 };
 
 const CALL: &str = "POST /wan/api/v1/services/aigc/text-generation/generation";

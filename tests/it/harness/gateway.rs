@@ -57,7 +57,9 @@ impl Gateway {
     pub(crate) fn over(directory: impl Into<StateDirectory>, text: &str) -> Self {
         let loaded =
             Config::parse(text, Path::new("."), &|_| None).unwrap_or_else(|faults| panic!("{faults:#?}"));
-        Self::of(directory, loaded.config)
+        let gateway = Self::of(directory, loaded.config);
+        gateway.directory.wait_for_buckets(text);
+        gateway
     }
 
     /// A sidecar: a gateway without a configuration file, which takes any key or none.
@@ -104,6 +106,7 @@ impl Gateway {
         let running = app::start_from(&config, files).expect("a gateway");
         let admin = running.admin_address().expect("an admin listener");
         let _searched = SearchedLog::new(&directory.path().join(ACCESS_LOG));
+        directory.wait_for_buckets(text);
         Self { address: running.address(), admin, running, _searched, directory }
     }
 

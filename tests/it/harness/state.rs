@@ -8,13 +8,14 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use dashgate::config::{Config, StoreSettings};
 use dashgate::store::{Store, StoreBounds};
 use tempfile::TempDir;
 
-use super::not_run;
 use super::postgres::{PASSWORD, Postgres, Rows, TestDatabase};
+use super::{let_pass, not_run};
 
 /// The directory of a gateway's files, and the place of its store.
 pub(crate) struct StateDirectory {
@@ -60,6 +61,14 @@ impl StateDirectory {
         );
         let loaded = Config::parse(&text, Path::new("."), &|_| None);
         loaded.unwrap_or_else(|faults| panic!("{faults:#?}")).config.settings.store
+    }
+
+    /// Waits until a gateway over a database trusts its buckets, if its configuration has some: it takes them for empty
+    /// until it has heard how much of them other replicas have used.
+    pub(crate) fn wait_for_buckets(&self, configuration: &str) {
+        if self.database.is_some() && configuration.contains("requests_per_") {
+            let_pass(Duration::from_millis(1_500));
+        }
     }
 
     /// Opens the store, which no gateway has open if it is a file.
@@ -139,7 +148,8 @@ pub(crate) fn needs_the_file() -> bool {
     leaves_out
 }
 
-fn is_shared() -> bool {
+/// True where gateways run on a database.
+pub(crate) fn is_shared() -> bool {
     match std::env::var("DASHGATE_TEST_STORE").as_deref() {
         Err(_) | Ok("embedded") => false,
         Ok("postgres") => true,
