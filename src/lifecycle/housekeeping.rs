@@ -64,7 +64,8 @@ impl Housekeeper {
 
     fn delete_expired(&mut self, date: SystemTime, now: Instant) {
         if now >= self.next_tidy {
-            self.next_tidy = now + TIDY_PERIOD;
+            let period = if self.shared.store.has_replicas() { SHARED_TIDY_PERIOD } else { TIDY_PERIOD };
+            self.next_tidy = now + period;
             self.shared.store.tidy(date);
         }
         if now >= self.next_sweep {
@@ -79,6 +80,8 @@ const PERIOD: Duration = Duration::from_millis(500);
 /// Time between two looks at the budgets of all tenants.
 const BUDGET_PERIOD: Duration = Duration::from_secs(5);
 const TIDY_PERIOD: Duration = Duration::from_secs(600);
+/// A replica that ended has left submits that nobody waits for; others see that when they tidy.
+const SHARED_TIDY_PERIOD: Duration = Duration::from_secs(60);
 /// A sweep looks at each tenant's oldest task.
 const SWEEP_PERIOD: Duration = Duration::from_secs(60);
 /// Tasks that one sweep forgets, in some milliseconds. Two sweeps a second keep up with more submits than a gateway has.

@@ -91,6 +91,8 @@ pub enum StoreCause {
     /// The id or directory is longer than any real one.
     TooLarge,
     Closed,
+    /// Other replicas went on for more than an hour without this one, and the log does not go back so far.
+    LeftBehind,
 }
 
 impl fmt::Display for StoreFault {
@@ -179,6 +181,9 @@ impl fmt::Display for StoreCause {
                 "can't be written in time: too many changes wait for its disk, which is too slow for this load",
             ),
             StoreCause::TooLarge => f.write_str("does not take an id as long as this"),
+            StoreCause::LeftBehind => f.write_str(
+                "has changes that this replica was too long cut off to see: restart it, so that it reads all anew",
+            ),
             StoreCause::Closed => f.write_str("is closed: the gateway is stopping, or must be restarted"),
         }
     }

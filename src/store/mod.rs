@@ -37,6 +37,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
@@ -287,6 +288,8 @@ impl Store {
     pub fn health(&self) -> StoreHealth {
         if let Some(fault) = self.state.fault() {
             StoreHealth::Unwritable(fault)
+        } else if self.state.left_behind.load(Ordering::Relaxed) {
+            StoreHealth::Unwritable(Arc::new(self.state.because(StoreCause::LeftBehind)))
         } else if self.queue.is_closed() {
             StoreHealth::Unwritable(Arc::new(self.state.because(StoreCause::Closed)))
         } else if self.state.is_stuck(self.patience) {

@@ -62,6 +62,8 @@ pub(super) struct StoreState {
     /// Link to the other process of a hand-over, which has the file open too.
     pub(super) link: ReplicationLink,
     pub(super) access: Access,
+    /// Commits of other replicas were missed.
+    pub(super) left_behind: Arc<AtomicBool>,
     /// From where on other replicas are followed, until they are.
     pub(super) positions: Mutex<Option<FollowerStart>>,
     /// Lock that keeps other gateways out, until the store is closed.
@@ -95,6 +97,7 @@ impl StoreState {
             gate: BatchGate::default(),
             link: ReplicationLink::default(),
             access,
+            left_behind: Arc::default(),
             positions: Mutex::default(),
             lock: Mutex::new(lock),
             mirrors: Mirrors::default(),
@@ -109,7 +112,7 @@ impl StoreState {
         let Some(start) = self.positions.lock().take() else { return };
         let state = Arc::clone(self);
         let on_commit = Box::new(move |commit| state.replay_of_replica(commit));
-        match FollowerHandle::start(start, on_commit, self.closing.clone()) {
+        match FollowerHandle::start(start, on_commit, Arc::clone(&self.left_behind), self.closing.clone()) {
             Ok(handle) => self.access.set_follower(handle),
             Err(error) => self.set_fault(error.into()),
         }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ struct LogFollower {
     start: FollowerStart,
     on_commit: OnCommit,
     asked: mpsc::Receiver<oneshot::Sender<()>>,
+    /// Set once commits have left the log that were not read.
+    left_behind: Arc<AtomicBool>,
     closing: CancellationToken,
 }
 
@@ -47,10 +50,11 @@ impl FollowerHandle {
     pub(in crate::store) fn start(
         start: FollowerStart,
         on_commit: OnCommit,
+        left_behind: Arc<AtomicBool>,
         closing: CancellationToken,
     ) -> io::Result<Self> {
         let (ask, asked) = mpsc::channel(MOST_WAITING);
-        let mut follower = LogFollower { start, on_commit, asked, closing };
+        let mut follower = LogFollower { start, on_commit, asked, left_behind, closing };
         let runtime = Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name("follower".to_owned()).spawn(move || {
             runtime.block_on(async {
@@ -137,6 +141,13 @@ impl LogFollower {
                 timeout(CALL, client.query(behind, &parameters)).await.map_err(|_| SqlFault::TimedOut)??;
             for row in &rows {
                 let (writer, number): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+                let known = self.start.positions.get(&writer).copied().unwrap_or_default();
+                if number != known + 1 && !self.left_behind.swap(true, Ordering::Relaxed) {
+                    tracing::error!(
+                        "{}: this replica has missed what others did, as it was cut off for more than an hour: restart it",
+                        self.start.address.name
+                    );
+                }
                 match serde_json::from_slice(row.try_get(2)?) {
                     Ok(commit) => (self.on_commit)(commit),
                     Err(error) => tracing::error!(writer, number, %error, "a logged commit can't be read"),

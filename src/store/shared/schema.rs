@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::connect::DatabaseAddress;
+use super::durability;
 use super::engine::WRITER_LOCKS;
 use super::session::Session;
 use crate::store::fault::StoreCause;
@@ -38,6 +39,7 @@ pub(in crate::store) fn migrate(address: &DatabaseAddress) -> Result<i64, StoreC
             "BEGIN; {step}; DELETE FROM schema; INSERT INTO schema VALUES ({number}); COMMIT"
         ))?;
     }
+    durability::warn(&address.name, Database::Shared(&session));
     Ok(found)
 }
 

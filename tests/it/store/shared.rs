@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use dashgate::store::{
     Change, EarlierSubmit, Hold, KeyRecord, KeyedSubmit, Mirror, MoneyLimits, Outcome, Store, StoreBounds,
-    TaskLimits,
+    StoreCause, StoreHealth, TaskLimits,
 };
 use dashgate::usage::{Amount, Budget, Period};
 use futures_util::future::join_all;
@@ -159,4 +159,26 @@ fn a_change_that_the_tables_refuse_keeps_no_other_waiting() {
     assert_eq!((&outcomes[0], &outcomes[2]), (&Ok(Outcome::Made), &Ok(Outcome::Made)));
     assert!(outcomes[1].is_err(), "{outcomes:?}");
     assert_eq!(wait(replica.store.commit(claim("NUL \0 in it"))), Ok(Outcome::Made));
+}
+
+/// A replica that was suspended for longer than the log goes back knows less than it should, and must not go on.
+#[test]
+fn a_replica_that_has_missed_commits_takes_no_more_submits() {
+    let database = Postgres::shared().database();
+    let (one, other) = (replica(&database, "one"), replica(&database, "other"));
+    // Nobody can read the first two commits, as if they had left the log.
+    database.sql(
+        "ALTER TABLE changes RENAME TO all_changes;
+         CREATE VIEW changes AS SELECT writer, number, at, body FROM all_changes WHERE number > 2;
+         ALTER VIEW changes ALTER COLUMN at SET DEFAULT clock_timestamp();",
+    );
+    wait(async {
+        for id in ["a", "b", "c"] {
+            assert_eq!(one.store.commit(claim(id)).await, Ok(Outcome::Made));
+        }
+        other.store.catch_up().await.expect("a look");
+    });
+    assert_eq!(one.store.health(), StoreHealth::Writable);
+    let StoreHealth::Unwritable(fault) = other.store.health() else { panic!("it goes on") };
+    assert_eq!(fault.cause, StoreCause::LeftBehind);
 }
