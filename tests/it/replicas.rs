@@ -1,5 +1,6 @@
 //! Promises of several replicas on one PostgreSQL.
 
+mod calls;
 mod exchange;
 mod kills;
 mod leaders;
