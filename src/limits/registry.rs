@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
@@ -11,6 +11,7 @@ use governor::clock::{Clock, MonotonicClock, Reference};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::bucket::RateStatus;
+use super::call_holds::CallHolds;
 use super::counters::{Counters, SharedCounters, UsedLimits};
 use super::in_flight::TasksInFlight;
 use super::others::SharedUse;
@@ -27,6 +28,7 @@ pub struct Registry<C: Clock = MonotonicClock> {
     in_flight: TasksInFlight,
     /// `None` where the process shares its store with no other.
     replicas: Option<Arc<Replicas>>,
+    call_holds: Arc<CallHolds>,
     clock: C,
     began: C::Instant,
 }
@@ -50,7 +52,15 @@ impl<C: Clock> Registry<C> {
     pub fn new(clock: C) -> Self {
         let began = clock.now();
         let (keys, tenants) = (CountersByName::default(), CountersByName::default());
-        Self { keys, tenants, in_flight: TasksInFlight::default(), replicas: None, clock, began }
+        Self {
+            keys,
+            tenants,
+            in_flight: TasksInFlight::default(),
+            replicas: None,
+            call_holds: Arc::default(),
+            clock,
+            began,
+        }
     }
 
     /// A limiter that counts the calls of other replicas too.
@@ -76,11 +86,22 @@ impl<C: Clock> Registry<C> {
             return Vec::new();
         }
         let uses = if turn.tells_all { self.all_uses(now) } else { self.news(replicas, now) };
-        if uses.is_empty() && !turn.tells_life && !turn.tells_all {
+        let held = self.call_holds.told();
+        let tells_held = replicas.tells_held(!held.is_empty());
+        if uses.is_empty() && !tells_held && !turn.tells_life && !turn.tells_all {
             return Vec::new();
         }
         replicas.note_told(now);
-        Replicas::reports(uses, turn.tells_all, now)
+        let mut reports = Replicas::reports(uses, turn.tells_all, now);
+        if tells_held {
+            reports.push(Replicas::held_report(held, now));
+        }
+        reports
+    }
+
+    /// Money that is held for calls.
+    pub fn call_holds(&self) -> &Arc<CallHolds> {
+        &self.call_holds
     }
 
     /// Takes in what another replica has told.
@@ -91,6 +112,9 @@ impl<C: Clock> Registry<C> {
         for told in &report.uses {
             let scope = if told.is_tenant { LimitScope::Tenant } else { LimitScope::Key };
             self.counters(scope, &told.name).lock().hear(&heard, told, now);
+        }
+        if let Some(held) = &report.held_for_calls {
+            self.call_holds.hear(replica, held, Instant::now());
         }
         if ends_newness {
             self.presume_no_more();

@@ -36,6 +36,8 @@ struct Hearing {
     has_newcomer: bool,
     /// Time of the last report of this replica.
     told: Option<Duration>,
+    /// The last report told of money that is held for calls.
+    has_told_held: bool,
 }
 
 /// Another replica.
@@ -157,6 +159,17 @@ impl Replicas {
     /// Notes that this replica tells something.
     pub(super) fn note_told(&self, now: Duration) {
         self.hearing.lock().told = Some(now);
+    }
+
+    /// True if the money that is held for calls is to be told: as long as there is some, and once more.
+    pub(super) fn tells_held(&self, is_held: bool) -> bool {
+        let before = std::mem::replace(&mut self.hearing.lock().has_told_held, is_held);
+        is_held || before
+    }
+
+    /// Report of the money that is held for calls.
+    pub(super) fn held_report(held: Vec<(Arc<str>, i64)>, now: Duration) -> LimitReport {
+        LimitReport { at: milliseconds(now), held_for_calls: Some(held), ..LimitReport::default() }
     }
 
     /// Reports that each fit into a message.

@@ -90,6 +90,7 @@ impl Shared {
         let listeners: [Weak<dyn GossipListener>; 2] =
             [Arc::downgrade(&limits) as _, Arc::downgrade(&hub) as _];
         store.exchange().listen(listeners.into());
+        let call_holds = Arc::clone(limits.call_holds());
         let shared = Self {
             directory,
             store,
@@ -101,7 +102,7 @@ impl Shared {
             limits,
             paces,
             auth_failures: Arc::default(),
-            call_holds: Arc::default(),
+            call_holds,
             buffer_budget: BufferBudget::new(BUFFERED_BYTES),
             report_turns: Arc::default(),
             metrics,

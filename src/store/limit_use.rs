@@ -12,7 +12,11 @@ pub struct LimitReport {
     /// The replica has told everything at this moment, for replicas that are new.
     #[serde(default, rename = "whole")]
     pub is_whole: bool,
+    #[serde(default)]
     pub uses: Vec<LimitUse>,
+    /// Money that the replica holds for calls that run, in billionths, by tenant: all of it, where it is told.
+    #[serde(default, rename = "calls")]
+    pub held_for_calls: Option<Vec<(Arc<str>, i64)>>,
 }
 
 /// Use of the limits of a key, or of all keys of a tenant, by one replica.
