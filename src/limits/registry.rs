@@ -74,15 +74,16 @@ impl<C: Clock> Registry<C> {
         Self { keys, tenants, replicas: Some(replicas), ..Self::new(clock) }
     }
 
-    /// News for other replicas. Called some times a second; `is_connected` if they can be told.
-    pub fn reports(&self, is_connected: bool) -> Vec<LimitReport> {
+    /// News for other replicas. Called some times a second; `away` is the time for which they could not be
+    /// told, if they can't.
+    pub fn reports(&self, away: Option<Duration>) -> Vec<LimitReport> {
         let Some(replicas) = &self.replicas else { return Vec::new() };
         let now = self.now();
-        let turn = replicas.turn(is_connected, now);
+        let turn = replicas.turn(away, now);
         if turn.ends_newness {
             self.presume_no_more();
         }
-        if !is_connected {
+        if away.is_some() {
             return Vec::new();
         }
         let uses = if turn.tells_all { self.all_uses(now) } else { self.news(replicas, now) };

@@ -28,9 +28,9 @@ pub(super) struct Replicas {
 #[derive(Default)]
 struct Hearing {
     others: HashMap<Replica, OtherReplica>,
-    /// The time of the first and of the last turn that found this replica connected.
-    connected: Option<(Duration, Duration)>,
-    /// Replicas that were heard then, with this one.
+    /// The time of the first turn that found this replica connected.
+    connected: Option<Duration>,
+    /// Replicas that were heard at the last such turn, with this one.
     count: u32,
     /// A replica that is new has to be told everything.
     has_newcomer: bool,
@@ -133,22 +133,21 @@ impl Replicas {
         (heard, report.is_whole && self.is_new.swap(false, Ordering::Relaxed))
     }
 
-    /// Looks who is heard, some times a second.
-    pub(super) fn turn(&self, is_connected: bool, now: Duration) -> ReplicaTurn {
+    /// Looks who is heard, some times a second. `away` is the time for which this replica has been cut off.
+    pub(super) fn turn(&self, away: Option<Duration>, now: Duration) -> ReplicaTurn {
         let mut hearing = self.hearing.lock();
-        let known = hearing.connected.map(|(first, last)| (first, if is_connected { now } else { last }));
-        let Some((first, last)) = known.or(is_connected.then_some((now, now))) else {
+        let Some(first) = hearing.connected.or(away.is_none().then_some(now)) else {
             return ReplicaTurn::default();
         };
-        hearing.connected = Some((first, last));
-        if is_connected {
+        hearing.connected = Some(first);
+        if away.is_none() {
             hearing.others.retain(|_, other| now.saturating_sub(other.heard) < STALE);
             hearing.count = u32::try_from(hearing.others.len() + 1).unwrap_or(u32::MAX);
         }
-        let is_cut_off = now.saturating_sub(last) >= CUT_OFF;
+        let is_cut_off = away.is_some_and(|away| away >= CUT_OFF);
         self.shares.store(if is_cut_off { hearing.count } else { 1 }, Ordering::Relaxed);
         let ends_newness = now.saturating_sub(first) >= NEW && self.is_new.swap(false, Ordering::Relaxed);
-        if !is_connected {
+        if away.is_some() {
             return ReplicaTurn { ends_newness, ..ReplicaTurn::default() };
         }
         let tells_all = std::mem::take(&mut hearing.has_newcomer) && !self.is_new();

@@ -20,6 +20,8 @@ struct SimulatedReplicas {
     clock: FakeRelativeClock,
     registries: Vec<Registry<FakeRelativeClock>>,
     connected: Vec<bool>,
+    /// Steps at which each was connected last.
+    last_connected: Vec<u64>,
     /// Messages on their way, with the step at which each arrives.
     messages: VecDeque<(u64, usize, LimitReport)>,
     /// Steps that a message takes.
@@ -36,6 +38,7 @@ impl SimulatedReplicas {
             clock: FakeRelativeClock::default(),
             registries: Vec::new(),
             connected: Vec::new(),
+            last_connected: Vec::new(),
             messages: VecDeque::new(),
             delay: 1,
             step: 0,
@@ -49,6 +52,7 @@ impl SimulatedReplicas {
     fn start(&mut self) {
         self.registries.push(Registry::among_replicas(self.clock.clone()));
         self.connected.push(true);
+        self.last_connected.push(self.step);
         self.admitted.push(0);
     }
 
@@ -96,9 +100,13 @@ impl SimulatedReplicas {
                 }
             }
         }
+        for (last, is_connected) in self.last_connected.iter_mut().zip(&self.connected) {
+            *last = if *is_connected { self.step } else { *last };
+        }
         for (from, registry) in self.registries.iter().enumerate() {
             if (self.step + 7 * from as u64).is_multiple_of(TURN) {
-                let reports = registry.reports(self.connected[from]);
+                let away = self.step - self.last_connected[from];
+                let reports = registry.reports((away > 0).then(|| STEP * away as u32));
                 let arrives = self.step + self.delay;
                 self.messages.extend(reports.into_iter().map(|report| (arrives, from, report)));
             }
@@ -261,7 +269,7 @@ fn a_limit_that_no_other_replica_shares_costs_nothing() {
     let (limits, none) = (rate(10.0, 100), Limits::default());
     let caller = LimitedCaller { key_id: "key", tenant: "tenant", limits: &limits, tenant_limits: &none };
     let admitted = registry.admit(&caller, LimitKind::Other).expect("room");
-    assert!(registry.reports(true).is_empty());
+    assert!(registry.reports(None).is_empty());
     registry.hear(7, &LimitReport { at: 1, ..LimitReport::default() });
     drop(admitted);
 }
@@ -276,7 +284,7 @@ fn what_is_told_fits_into_messages_and_only_news_is_told() {
         let caller = LimitedCaller { key_id: &key_id, tenant: "t", limits: &limits, tenant_limits: &none };
         drop(replicas.registries[0].admit(&caller, LimitKind::Stream));
     }
-    let turns: Vec<Vec<LimitReport>> = (0..4).map(|_| replicas.registries[0].reports(true)).collect();
+    let turns: Vec<Vec<LimitReport>> = (0..4).map(|_| replicas.registries[0].reports(None)).collect();
     let told = |reports: &[LimitReport]| reports.iter().map(|report| report.uses.len()).sum::<usize>();
     assert_eq!(turns.iter().map(|turn| told(turn)).collect::<Vec<_>>(), [1_000, 1_000, 1_000, 0]);
     for report in turns.concat() {

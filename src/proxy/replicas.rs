@@ -44,8 +44,9 @@ async fn tell(exchange: Exchange, limits: Weak<Registry>) -> Option<Infallible> 
     loop {
         tick.tick().await;
         let limits = limits.upgrade()?;
-        let is_connected = exchange.away_since(Instant::now()).is_none();
-        for report in limits.reports(is_connected) {
+        let now = Instant::now();
+        let away = exchange.away_since(now).map(|since| now.saturating_duration_since(since));
+        for report in limits.reports(away) {
             exchange.gossip(&Gossip::Limits(report));
         }
     }

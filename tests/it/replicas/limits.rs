@@ -44,8 +44,8 @@ fn three(database: &TestDatabase<'_>) -> Vec<LimitingReplica> {
 
 impl LimitingReplica {
     fn tell(&self) {
-        let is_connected = self.exchange.away_since(Instant::now()).is_none();
-        for report in self.limits.reports(is_connected) {
+        let away = self.exchange.away_since(Instant::now()).map(|since| since.elapsed());
+        for report in self.limits.reports(away) {
             self.exchange.gossip(&Gossip::Limits(report));
         }
     }
