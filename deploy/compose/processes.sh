@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The contents of compose.yaml as processes of this machine, until the script is interrupted: PostgreSQL, two gateways and
-# HAProxy, with the same files.
+# HAProxy, with the same files. A gateway that ends is started again; meanwhile the other one serves.
 #
 #   DASHSCOPE_API_KEY=sk-... deploy/compose/processes.sh [DIR]
 #
@@ -22,6 +22,7 @@ dashgate=$(command -v "${DASHGATE:-dashgate}") || fail "there is no dashgate in 
 haproxy=$(command -v "${HAPROXY:-haproxy}") || fail "please install haproxy"
 postgresql=$(dirname "$(command -v initdb || ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null | sort -V | tail -n 1)")
 [ -x "$postgresql/initdb" ] || fail "please install PostgreSQL"
+client=$(command -v "$postgresql/psql" || command -v psql) || fail "please install psql, the client of PostgreSQL"
 
 mkdir -p "$directory"
 directory=$(cd "$directory" && pwd)
@@ -62,7 +63,7 @@ port=$((first + 4))
 started+=($!)
 PGPASSWORD=$(cat "$directory/secrets/db.password")
 export PGPASSWORD
-psql() { "$postgresql/psql" --no-psqlrc --quiet -h 127.0.0.1 -p "$port" -U dashgate -d "$@"; }
+psql() { "$client" --no-psqlrc --quiet -h 127.0.0.1 -p "$port" -U dashgate -d "$@"; }
 wait_for database psql postgres -c "SELECT 1"
 psql dashgate -c "SELECT 1" >/dev/null 2>&1 || psql postgres -c "CREATE DATABASE dashgate"
 unset PGPASSWORD
@@ -70,19 +71,32 @@ unset PGPASSWORD
 export DASHGATE_SECRETS=$directory/secrets
 export DASHGATE_BALANCER=127.0.0.1/32
 export DASHGATE_STORE_URL="postgres://dashgate@127.0.0.1:$port/dashgate?sslmode=disable"
+start_gateway() { # NUMBER
+  local listen=127.0.0.1:$((first + $1 - 1)) admin=$((first + $1 + 1))
+  DASHGATE_LISTEN=$listen DASHGATE_ADMIN_LISTEN=127.0.0.1:$admin \
+    DASHGATE_STORE_PATH="$directory/gateway-$1/dashgate.db" \
+    "$dashgate" serve -c "$here/gateway/dashgate.toml" >>"$directory/gateway-$1.log" 2>&1 &
+  started[$1]=$!
+  export "DASHGATE_$1=$listen" "DASHGATE_$1_ADMIN_PORT=$admin"
+}
 for number in 1 2; do
   mkdir -p "$directory/gateway-$number"
-  listen=127.0.0.1:$((first + number - 1))
-  admin=$((first + number + 1))
-  DASHGATE_LISTEN=$listen DASHGATE_ADMIN_LISTEN=127.0.0.1:$admin \
-    DASHGATE_STORE_PATH="$directory/gateway-$number/dashgate.db" \
-    "$dashgate" serve -c "$here/gateway/dashgate.toml" >"$directory/gateway-$number.log" 2>&1 &
-  started+=($!)
-  wait_for "gateway-$number" curl -sf "http://127.0.0.1:$admin/readyz"
-  export "DASHGATE_$number=$listen" "DASHGATE_${number}_ADMIN_PORT=$admin"
+  : >"$directory/gateway-$number.log"
+  start_gateway "$number"
+  wait_for "gateway-$number" curl -sf "http://127.0.0.1:$((first + number + 1))/readyz"
 done
 "$haproxy" -db -f "$here/haproxy.cfg" >"$directory/balancer.log" 2>&1 &
 started+=($!)
 echo "http://$DASHGATE_BALANCER_LISTEN, with the key in $directory/secrets/acme.key"
-# The end of any of them is the end of all.
-wait -n
+# The end of the database or of the balancer is the end of all.
+while :; do
+  wait -n -p ended || true
+  case $ended in
+    "${started[1]}") number=1 ;;
+    "${started[2]}") number=2 ;;
+    *) fail "the database or the balancer has ended: see the logs in $directory" ;;
+  esac
+  echo "gateway $number has ended and is started again" >&2
+  sleep 1
+  start_gateway "$number"
+done
