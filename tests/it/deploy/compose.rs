@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use dashgate::config::Config;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -62,6 +63,19 @@ fn the_files_name_each_other() {
             );
         }
     }
+}
+
+#[test]
+fn the_shipped_configuration_is_one_that_the_gateway_takes() {
+    let secrets = TempDir::new().expect("a folder");
+    assert!(make_secrets(secrets.path(), Some("sk-of-the-account")));
+    let place = secrets.path().display().to_string();
+    let environment = |name: &str| (name == "DASHGATE_SECRETS").then(|| place.clone());
+    let loaded = Config::parse(&shipped("gateway/dashgate.toml"), Path::new("/etc/dashgate"), &environment);
+    let loaded = loaded.unwrap_or_else(|faults| panic!("{faults:?}"));
+    // The database is on a network of the containers' own, without TLS.
+    let warned: Vec<&str> = loaded.warnings.iter().map(|fault| &*fault.path).collect();
+    assert_eq!(warned, ["store.url"], "{:?}", loaded.warnings);
 }
 
 #[test]

@@ -1,6 +1,11 @@
 //! Three replicas on Kubernetes: nothing that a lost node, an update or a database that is away takes out at once.
 
+use std::fs;
+use std::path::Path;
+
+use dashgate::config::Config;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::kubernetes::{of_the_guide, one, rendered};
 
@@ -88,6 +93,21 @@ fn the_database_is_the_one_that_the_configuration_names() {
     let namespace = label("namespaceSelector", "kubernetes.io/metadata.name");
     let name = label("podSelector", "app.kubernetes.io/name");
     assert!(url.contains(&format!("@{name}.{namespace}/")), "{url} is not {name} in {namespace}");
+}
+
+#[test]
+fn the_shipped_configuration_is_one_that_the_gateway_takes() {
+    let (_, manifests) = rendered("replicas");
+    let secrets = one(&manifests, "Secret")["data"].as_object().expect("data");
+    let folder = TempDir::new().expect("a folder");
+    for name in secrets.keys() {
+        fs::write(folder.path().join(name), format!("0123456789abcdef-{name}\n")).expect("written");
+    }
+    let text = one(&manifests, "ConfigMap")["data"]["dashgate.toml"].as_str().expect("a file");
+    let text = text.replace("/run/secrets/dashgate", &folder.path().display().to_string());
+    let loaded = Config::parse(&text, Path::new("/etc/dashgate"), &|_| None);
+    let loaded = loaded.unwrap_or_else(|faults| panic!("{faults:?}"));
+    assert_eq!(loaded.warnings.len(), 0, "{:?}", loaded.warnings);
 }
 
 #[test]
