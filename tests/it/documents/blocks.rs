@@ -106,7 +106,7 @@ fn provide(table: &Table, folder: &Path, authority: &Authority) {
     if let Some(file) = name("client_crl") {
         write(file, authority.revoking(&[1]));
     }
-    if let Some(file) = name("key_file") {
+    for file in ["key_file", "password_file"].into_iter().filter_map(name) {
         write(file, format!("sk-0123456789abcdef-{file}"));
     }
     for value in table.values() {
