@@ -15,7 +15,7 @@ use crate::dashscope::task::Status;
 use crate::lifecycle::liveness::MOST_STILL;
 use crate::lifecycle::readiness::Requirement;
 use crate::lifecycle::reload::ReloadHandle;
-use crate::store::{StoreHealth, WHAT_IS_REFUSED};
+use crate::store::{StoreCause, StoreHealth, WHAT_IS_REFUSED};
 use crate::telemetry::diagnostics;
 use crate::telemetry::metrics::ScrapeFigures;
 
@@ -32,7 +32,11 @@ impl Admin {
 
     pub(super) fn ready(&self) -> AdminResponse {
         let mut failing: Vec<(&str, String)> = self.readiness.missing().map(describe).collect();
-        if let StoreHealth::Unwritable(fault) = self.shared.store.health() {
+        let store = &self.shared.store;
+        if let StoreHealth::Unwritable(fault) = store.health()
+            // A database that is away must not take every replica out of the balancer at once.
+            && (!store.has_replicas() || fault.cause == StoreCause::Closed)
+        {
             // Readiness needs no token, so the path of the store is for the log alone.
             failing.push(("store", format!("the store {}; {WHAT_IS_REFUSED}", fault.cause)));
         }

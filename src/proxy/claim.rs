@@ -28,7 +28,7 @@ impl Proxy {
     ///
     /// # Errors
     /// `UpstreamLost` or `UpstreamTimeout` if the answer broke off. A task that its beginning names is claimed all the
-    /// same.
+    /// same. `TaskUnrecorded` if other replicas can't be told of the task: they would say that there is none.
     pub(super) async fn claim(
         &self,
         exchange: &Rc<Exchange>,
@@ -44,11 +44,12 @@ impl Proxy {
             Ok(None) | Err(_) => SubmitAnswer::read(&upstream::beginning(response)),
         };
         let mut claimed = None;
+        let mut is_told = true;
         for id in &answer.task_ids {
             let task = new_task(exchange, id, answer.status, asked.clone());
             let text = read.as_ref().ok().and_then(Option::as_ref).filter(|_| claimed.is_none());
             let kept = text.and_then(|text| self.answer_to_keep(exchange, response, text, &task));
-            self.claim_task(exchange, Arc::clone(&task), answer.status, kept).await;
+            is_told &= self.claim_task(exchange, Arc::clone(&task), answer.status, kept).await;
             claimed.get_or_insert(task);
         }
         if claimed.is_some() {
@@ -57,25 +58,28 @@ impl Proxy {
         } else {
             self.note_unclaimed(exchange, response, answer.is_readable);
         }
-        Ok((read?, claimed))
+        if is_told { Ok((read?, claimed)) } else { Err(Rejection::TaskUnrecorded) }
     }
 
+    /// Claims a task. Returns false if there are other replicas that can't be told of it.
     async fn claim_task(
         &self,
         exchange: &Exchange,
         task: Arc<TaskRecord>,
         status: Option<Status>,
         answer: Option<Arc<FirstAnswer>>,
-    ) {
+    ) -> bool {
         exchange.note_task(&task.id);
         if let Some(slot) = exchange.admitted.borrow_mut().task.take() {
             self.shared.limits.task_reserved(&task.id, task.claimed_at, slot);
         }
         let hold = exchange.held_money.take().map(HeldMoney::leave_to_task);
         let claim = Change::Claim { task: Arc::clone(&task), answer, hold };
+        let mut is_told = true;
         if let Err(fault) = self.shared.store.commit(claim.clone()).await {
-            // The task is paid for, so the client gets its id all the same. If the gateway crashes before the claim is
-            // durable, the task has no owner.
+            // The task is paid for, so the client gets its id all the same, unless another replica may be asked for it. If the
+            // gateway crashes before the claim is durable, the task has no owner.
+            is_told = !self.shared.store.has_replicas() || fault.fault().cause.is_of_change();
             tracing::error!(task_id = &*task.id, tenant = &*task.tenant, %fault, "a task's owner is not durable yet");
             if let CommitFault::NotMade(_) = fault {
                 self.shared.store.defer(claim);
@@ -85,6 +89,7 @@ impl Proxy {
             self.shared.limits.task_ended(&task.id);
             self.shared.hub.invalidate(&task.id, Instant::now());
         }
+        is_told
     }
 
     /// The answer as the client gets it, for a submit that may be sent again.

@@ -98,6 +98,8 @@ pub(super) enum Rejection {
     UpstreamLost,
     /// The request may have arrived.
     UpstreamTimeout,
+    /// The request made a task, whose owner other replicas can't be told in time.
+    TaskUnrecorded,
     /// The answer of a task that has ended is too large to be held, and so to be shown as another dialect does.
     AnswerTooLarge,
     Draining,
@@ -190,7 +192,7 @@ impl Rejection {
             Rejection::UpstreamUnreachable => {
                 RefusalRow { reason: Reason::UpstreamUnreachable, ..UNAVAILABLE }
             }
-            Rejection::UpstreamLost => {
+            Rejection::UpstreamLost | Rejection::TaskUnrecorded => {
                 RefusalRow { reason: Reason::UpstreamLost, status: StatusCode::BAD_GATEWAY, ..UNAVAILABLE }
             }
             Rejection::UpstreamTimeout => RefusalRow {
@@ -288,6 +290,9 @@ impl Rejection {
             Rejection::UpstreamLost => {
                 "The connection to the upstream broke; the request may have arrived.".into()
             }
+            Rejection::TaskUnrecorded => {
+                "The upstream took the request, and the gateway can't note its task now. Do not send it again: the list of tasks will show it.".into()
+            }
             Rejection::UpstreamTimeout => {
                 "The upstream did not answer in time; the request may have arrived.".into()
             }
@@ -354,7 +359,13 @@ impl Rejection {
 
     /// True if the upstream may have got the request: a submit must then not be sent again.
     pub(super) const fn may_have_arrived(&self) -> bool {
-        matches!(self, Rejection::UpstreamLost | Rejection::UpstreamTimeout | Rejection::IdempotencyUnclear)
+        matches!(
+            self,
+            Rejection::UpstreamLost
+                | Rejection::UpstreamTimeout
+                | Rejection::TaskUnrecorded
+                | Rejection::IdempotencyUnclear
+        )
     }
 }
 

@@ -179,6 +179,28 @@ impl Change {
         }
     }
 
+    /// True if the change is worth its wait for a database that is away; of the rest nothing has happened yet, and whoever
+    /// asks for it may come again.
+    pub(super) fn outlasts_outage(&self) -> bool {
+        match self {
+            Self::Begin(_)
+            | Self::Reserve(_)
+            | Self::KeepUpload { .. }
+            | Self::CreateKey(_)
+            | Self::RotateKey { .. } => false,
+            Self::Claim { .. }
+            | Self::Free { .. }
+            | Self::LoseHold { .. }
+            | Self::Release(_)
+            | Self::Lose(_)
+            | Self::Adopt(_)
+            | Self::Settle(_)
+            | Self::Enter(_)
+            | Self::Hide { .. }
+            | Self::RevokeKey { .. } => true,
+        }
+    }
+
     /// The id of the key whose new secret the change brings. Such a change is taken back if its caller does not hear of
     /// it: no secret may work that nobody saw.
     pub(super) fn secret_of(&self) -> Option<&Arc<str>> {

@@ -22,6 +22,9 @@ impl Store {
     /// # Errors
     /// Why the change was not written in time.
     pub async fn commit(&self, change: Change) -> Result<Outcome, CommitFault> {
+        if !change.outlasts_outage() && self.exchange.is_away() {
+            return Err(CommitFault::NotMade(self.away()));
+        }
         let replayed = change.replayed();
         if replayed == Replayed::AtOnce {
             self.replay(&change);

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::{Arc, Weak};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use tokio_postgres::Config;
@@ -142,6 +142,18 @@ impl Exchange {
         }
     }
 
+    /// True if the database has not answered for a second, which a new connection after a fail-over does not take. Cheap.
+    pub fn is_away(&self) -> bool {
+        match &self.0 {
+            ExchangeKind::Local(_) => false,
+            ExchangeKind::Shared(exchange) => {
+                let now = Instant::now();
+                let since = exchange.away_since(now);
+                since.is_some_and(|since| now.saturating_duration_since(since) >= AWAY)
+            }
+        }
+    }
+
     /// Ends the connection.
     pub fn close(&self) {
         match &self.0 {
@@ -150,6 +162,9 @@ impl Exchange {
         }
     }
 }
+
+/// Time without an answer after which the database counts as away.
+const AWAY: Duration = Duration::from_secs(1);
 
 impl Store {
     /// True if other replicas may share the store.

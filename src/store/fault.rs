@@ -197,6 +197,11 @@ impl StoreCause {
         matches!(self, StoreCause::Full | StoreCause::Busy | StoreCause::Moved)
     }
 
+    /// True if the change is at fault, and not the store.
+    pub const fn is_of_change(&self) -> bool {
+        matches!(self, StoreCause::TooLarge | StoreCause::Refused(_))
+    }
+
     /// True if the file's contents are at fault; another try has to read them all.
     pub(super) const fn is_of_contents(&self) -> bool {
         matches!(

@@ -206,6 +206,9 @@ impl Store {
     /// # Errors
     /// Why the database does not tell.
     pub async fn catch_up(&self) -> Result<(), StoreFault> {
+        if self.exchange.is_away() {
+            return Err(self.away());
+        }
         self.state.access.catch_up().await.map_err(|cause| self.state.because(cause))
     }
 
@@ -292,11 +295,17 @@ impl Store {
             StoreHealth::Unwritable(Arc::new(self.state.because(StoreCause::LeftBehind)))
         } else if self.queue.is_closed() {
             StoreHealth::Unwritable(Arc::new(self.state.because(StoreCause::Closed)))
+        } else if self.exchange.is_away() {
+            StoreHealth::Unwritable(Arc::new(self.away()))
         } else if self.state.is_stuck(self.patience) {
             StoreHealth::Unwritable(Arc::new(self.state.because(StoreCause::Stuck)))
         } else {
             StoreHealth::Writable
         }
+    }
+
+    fn away(&self) -> StoreFault {
+        self.state.because(StoreCause::Unreachable("it does not answer".into()))
     }
 
     /// Observes the time of each later transaction, in seconds. Only the first call counts.

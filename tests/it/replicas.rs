@@ -1,5 +1,6 @@
 //! Promises of several replicas on one PostgreSQL.
 
+mod away;
 mod calls;
 mod exchange;
 mod kills;

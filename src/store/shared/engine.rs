@@ -67,18 +67,20 @@ impl SharedEngine {
         &mut self,
         work: impl FnOnce(Database<'_>) -> SqlResult<(T, LoggedCommit)>,
     ) -> Result<T, StoreCause> {
-        let session = match self.session.take().filter(Session::is_open) {
-            Some(session) => session,
-            None => {
+        let kept = self.session.take().filter(Session::is_open);
+        let session = match kept {
+            Some(session) if session.batch("BEGIN").is_ok() => session,
+            // A kept connection may be dead without a word, as after a fail-over.
+            Some(_) | None => {
                 let session = Session::open(&self.address)?;
                 self.introduce(&session)?;
+                session.batch("BEGIN")?;
                 session
             }
         };
         let number = self.number + 1;
         let database = Database::Shared(&session);
-        let prepared = session.batch("BEGIN").and_then(|()| {
-            let (done, commit) = work(database)?;
+        let prepared = work(database).and_then(|(done, commit)| {
             let is_logged = !commit.is_empty();
             if is_logged {
                 log::append(database, self.writer, number, &commit)?;
