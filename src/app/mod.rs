@@ -69,7 +69,7 @@ pub fn succeed(
         (StoreSettings::Embedded { path }, None) => open_store(path, config),
         (StoreSettings::Shared(shared), _) => {
             let name = std::env::var("HOSTNAME").unwrap_or_default();
-            Store::open_shared(&shared.url, &name, bounds(config))
+            Store::open_replica(shared, &name, bounds(config))
         }
     };
     let store = store.map_err(|fault| io::Error::other(fault.to_string()))?;

@@ -252,6 +252,7 @@ impl GossipListener for Registry {
                 Gossip::Wanted { .. }
                 | Gossip::Known { .. }
                 | Gossip::Asked { .. }
+                | Gossip::Settled
                 | Gossip::LostSubmit { .. } => {}
             }
         }

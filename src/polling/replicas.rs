@@ -30,7 +30,7 @@ impl GossipListener for PollHub {
                         poller.count_queries(*queries, now);
                     }
                 }
-                Gossip::Limits(_) => {}
+                Gossip::Limits(_) | Gossip::Settled => {}
                 Gossip::LostSubmit { account } => {
                     if let Some(poller) = self.known_poller(account) {
                         poller.note_lost_elsewhere(now);

@@ -9,6 +9,7 @@ use super::embedded::file;
 use super::fault::StoreCause;
 use super::shared::follower::FollowerHandle;
 use super::shared::readers::Readers;
+use super::shared::spool::Spool;
 use super::sql::database::Database;
 
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(super) enum Access {
         readers: Arc<Readers>,
         /// Set once the mirrors are loaded.
         follower: OnceLock<FollowerHandle>,
+        /// Where claims wait that the database can't take just now.
+        spool: Option<Arc<Spool>>,
     },
 }
 
@@ -38,6 +41,13 @@ impl Access {
             Self::Embedded { .. } => {}
             // The mirrors are loaded once.
             Self::Shared { follower, .. } => drop(follower.set(handle)),
+        }
+    }
+
+    pub(super) fn spool(&self) -> Option<&Arc<Spool>> {
+        match self {
+            Self::Embedded { .. } => None,
+            Self::Shared { spool, .. } => spool.as_ref(),
         }
     }
 
@@ -58,7 +68,7 @@ impl Access {
                 let transaction = connection.unchecked_transaction()?;
                 Ok(read(Database::Embedded(&transaction))?)
             }
-            Self::Shared { readers, follower: _ } => readers.read(read),
+            Self::Shared { readers, follower: _, spool: _ } => readers.read(read),
         }
     }
 

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::change::Replayed;
+use super::shared::spool::{Spool, task_of};
 use super::withdrawal::{AwaitedChange, GivenUp, Withdrawable};
 use super::writer::QueuedChange;
 use super::{Change, CommitFault, Outcome, Store, StoreCause, StoreFault, StoreHealth};
@@ -33,9 +35,16 @@ impl Store {
             None => Err(CommitFault::NotMade(self.state.because(StoreCause::TooLarge))),
             Some(stored) => match change.secret_of() {
                 Some(key_id) => self.write_secret(Arc::clone(key_id), stored).await,
-                None => self.write(stored, None).await,
+                None => match self.state.access.spool().filter(|_| task_of(&stored).is_some()) {
+                    // Boxed, as it is rare and its future is large.
+                    Some(spool) => Box::pin(self.write_or_spool(stored, spool)).await,
+                    None => self.write(stored, None).await,
+                },
             },
         };
+        if let (Change::Claim { .. }, Err(_)) = (&change, &written) {
+            self.exchange.note_backlog(true);
+        }
         let is_due = match replayed {
             Replayed::AtOnce => false,
             Replayed::WhenWritten => written == Ok(Outcome::Made),
@@ -145,6 +154,42 @@ impl Store {
         }
     }
 
+    /// Writes a claim, or spools it where the database does not take it at once. It stays queued in any case.
+    async fn write_or_spool(&self, claim: Change, spool: &Arc<Spool>) -> Result<Outcome, CommitFault> {
+        let (reply, mut outcome) = oneshot::channel();
+        let queued = QueuedChange { change: claim.clone(), reply, withdrawable: None, _kept: None };
+        let fault = match self.queue(queued) {
+            Ok(None) => match timeout_at(Instant::now() + SPOOLED_AFTER, &mut outcome).await {
+                Ok(Ok(outcome)) => return outcome.map_err(CommitFault::NotMade),
+                Ok(Err(_)) => self.state.because(StoreCause::Closed),
+                Err(_) => self.timed_out(StoreCause::Stuck),
+            },
+            Ok(Some(unqueued)) => {
+                self.state.defer(unqueued.change);
+                self.timed_out(StoreCause::Crowded)
+            }
+            Err(fault) => fault,
+        };
+        self.exchange.note_backlog(true);
+        let own = Arc::clone(spool);
+        let spooled = tokio::task::spawn_blocking(move || {
+            own.add(&claim)?;
+            // The writer answers before it looks into the spool, so one of the two sees that the claim is written.
+            if outcome.try_recv().is_ok() {
+                own.remove(&task_of(&claim).cloned().into_iter().collect::<Vec<_>>());
+            }
+            Ok::<_, StoreCause>(())
+        });
+        match spooled.await {
+            Ok(Ok(())) => Ok(Outcome::Made),
+            Ok(Err(cause)) => {
+                tracing::error!(?cause, "a claim can't be spooled");
+                Err(CommitFault::Unclear(fault))
+            }
+            Err(_) => Err(CommitFault::Unclear(fault)),
+        }
+    }
+
     /// Queues a change; gives the change back if the queue is full.
     fn queue(&self, queued: QueuedChange) -> Result<Option<QueuedChange>, StoreFault> {
         match self.queue.try_send(queued) {
@@ -173,3 +218,6 @@ impl Store {
         }
     }
 }
+
+/// Wait for the database before a claim is spooled.
+const SPOOLED_AFTER: Duration = Duration::from_secs(1);

@@ -142,15 +142,36 @@ impl Exchange {
         }
     }
 
-    /// True if the database has not answered for a second, which a new connection after a fail-over does not take. Cheap.
-    pub fn is_away(&self) -> bool {
+    /// Time for which the database has not answered; zero while it does. Cheap.
+    pub fn away_for(&self) -> Duration {
         match &self.0 {
-            ExchangeKind::Local(_) => false,
+            ExchangeKind::Local(_) => Duration::ZERO,
             ExchangeKind::Shared(exchange) => {
                 let now = Instant::now();
                 let since = exchange.away_since(now);
-                since.is_some_and(|since| now.saturating_duration_since(since) >= AWAY)
+                since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
             }
+        }
+    }
+
+    /// True if the database has not answered for a second, which a new connection after a fail-over does not take. Cheap.
+    pub fn is_away(&self) -> bool {
+        self.away_for() >= AWAY
+    }
+
+    /// Notes whether clients were told of tasks that the database does not have yet.
+    pub(super) fn note_backlog(&self, has_backlog: bool) {
+        match &self.0 {
+            ExchangeKind::Local(_) => {}
+            ExchangeKind::Shared(exchange) => exchange.note_backlog(has_backlog),
+        }
+    }
+
+    /// False after an outage, until the other replicas have written what they told their clients meanwhile.
+    pub(super) fn are_others_settled(&self) -> bool {
+        match &self.0 {
+            ExchangeKind::Local(_) => true,
+            ExchangeKind::Shared(exchange) => exchange.are_others_settled(Instant::now()),
         }
     }
 

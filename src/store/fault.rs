@@ -55,6 +55,8 @@ pub enum StoreCause {
     /// The database of another program.
     NotOurs,
     NotADatabase,
+    /// The file beside a database's URL is something else than a spool.
+    NotASpool,
     /// The file is empty, though a gateway once wrote to it: SQLite would take it for a new database.
     Emptied,
     Corrupt(Box<str>),
@@ -119,6 +121,9 @@ impl fmt::Display for StoreCause {
             StoreCause::NotADatabase => {
                 f.write_str("is not a database: move it away, or set store.path to another file")
             }
+            StoreCause::NotASpool => f.write_str(
+                "is no file for claims that wait for the database: beside store.url, set store.path to a file of its own",
+            ),
             StoreCause::Emptied => f.write_str(
                 "is empty, though a gateway has written to it: stop the gateway and restore a backup, or remove the \
                  file to begin without its tasks and keys",

@@ -30,6 +30,8 @@ pub enum Gossip {
     Asked { account: Arc<str>, queries: u32 },
     /// Use of the limits of some callers.
     Limits(LimitReport),
+    /// The database has all that the sender told its clients. The exchange keeps this piece to itself.
+    Settled,
     /// The answer to a submit to the account was lost.
     LostSubmit { account: Arc<str> },
 }

@@ -201,12 +201,13 @@ impl Store {
     }
 
     /// Returns once all is known here that any replica had committed before this call; at once where there is one process.
-    /// Callers that wait at the same time share one query.
+    /// Callers that wait at the same time share one query. After an outage it fails until each replica has written what it
+    /// told its clients meanwhile.
     ///
     /// # Errors
     /// Why the database does not tell.
     pub async fn catch_up(&self) -> Result<(), StoreFault> {
-        if self.exchange.is_away() {
+        if self.exchange.is_away() || !self.exchange.are_others_settled() {
             return Err(self.away());
         }
         self.state.access.catch_up().await.map_err(|cause| self.state.because(cause))

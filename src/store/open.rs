@@ -20,7 +20,9 @@ use super::fault::{StoreCause, StoreFault, WHAT_IS_REFUSED};
 use super::shared::connect::DatabaseAddress;
 use super::shared::engine::SharedEngine;
 use super::shared::readers::Readers;
+use super::shared::spool::{Spool, task_of};
 use super::shared::{follower, log, schema, writers};
+use super::sql::apply::apply;
 use super::sql::database::Database;
 use super::sql::fault::Result as SqlResult;
 use super::sql::ledger::LedgerWriter;
@@ -28,7 +30,7 @@ use super::sql::{holds, idempotency, sums};
 use super::state::StoreState;
 use super::writer::StoreWriter;
 use super::{Store, StoreBounds};
-use crate::config::DatabaseUrl;
+use crate::config::{DatabaseUrl, SharedStoreSettings};
 use crate::usage::{Period, Zone};
 
 impl Store {
@@ -57,15 +59,39 @@ impl Store {
         Self::open_file(path, LockedFile::inherit(path, lock), bounds)
     }
 
+    /// [`Store::open_shared`], with a spool beside the database where the settings name one.
+    ///
+    /// # Errors
+    /// The problem with the database or with the file of the spool, and what to do about it.
+    pub fn open_replica(
+        settings: &SharedStoreSettings,
+        replica: &str,
+        bounds: StoreBounds,
+    ) -> Result<Self, StoreFault> {
+        let spool = settings.spool.as_deref().map(|path| {
+            Spool::open(path).map_err(|cause| StoreFault { path: path.into(), cause }).map(Arc::new)
+        });
+        Self::open_database(&settings.url, replica, bounds, spool.transpose()?)
+    }
+
     /// Opens a database that replicas share, and migrates it to this version. `replica` names this one. Blocks.
     ///
     /// # Errors
     /// The problem with the database, and what to do about it.
     pub fn open_shared(url: &DatabaseUrl, replica: &str, bounds: StoreBounds) -> Result<Self, StoreFault> {
+        Self::open_database(url, replica, bounds, None)
+    }
+
+    fn open_database(
+        url: &DatabaseUrl,
+        replica: &str,
+        bounds: StoreBounds,
+        spool: Option<Arc<Spool>>,
+    ) -> Result<Self, StoreFault> {
         let path: Arc<Path> = Path::new(&url.to_string()).into();
         let address =
             DatabaseAddress::of(url).map_err(|fault| StoreCause::Unreachable(fault.to_string().into()));
-        let opened = address.and_then(|address| Self::run_shared(&address, replica, bounds, &path));
+        let opened = address.and_then(|address| Self::run_shared(&address, replica, bounds, spool, &path));
         opened.map_err(|cause| StoreFault { path, cause })
     }
 
@@ -114,14 +140,18 @@ impl Store {
         address: &DatabaseAddress,
         replica: &str,
         bounds: StoreBounds,
+        spool: Option<Arc<Spool>>,
         path: &Arc<Path>,
     ) -> Result<Self, StoreCause> {
         schema::migrate(address)?;
         let readers = Readers::new(address.clone());
-        let access = Access::Shared { readers, follower: OnceLock::new() };
+        let access = Access::Shared { readers, follower: OnceLock::new(), spool };
         let state = Arc::new(StoreState::new(Arc::clone(path), access, None));
         let mut engine = SharedEngine::open(address.clone(), replica, state.closing.clone())?;
         let zone = bounds.zone;
+        if let Some(spool) = state.access.spool() {
+            commit_spooled(&mut engine, spool, zone)?;
+        }
         let (positions, has_money) = engine.transact(|database| {
             writers::lock_all_money(database)?;
             writers::lose_of_dead(database, SystemTime::now())?;
@@ -166,6 +196,35 @@ impl Store {
             ended: Arc::new(Mutex::new(ended)),
         })
     }
+}
+
+/// Commits the claims that an earlier process has left in the spool.
+fn commit_spooled(engine: &mut SharedEngine, spool: &Spool, zone: Zone) -> Result<(), StoreCause> {
+    let mut ledger = LedgerWriter::new(zone);
+    let mut written = Vec::new();
+    for claim in spool.claims()? {
+        let done = engine.transact(|database| {
+            ledger.begin();
+            let outcome = Ok(apply(database, &mut ledger, &claim, None)?);
+            let mut commit = log::LoggedCommit::default();
+            commit.note_changes(std::iter::once(&claim), &[outcome]);
+            Ok(((), commit))
+        });
+        let task_id = task_of(&claim).cloned().unwrap_or_default();
+        match done {
+            Ok(()) => {
+                tracing::info!(task_id = &*task_id, "a task's owner that waited in the spool is recorded")
+            }
+            Err(cause @ StoreCause::Refused(_)) => {
+                ledger.clear();
+                tracing::error!(task_id = &*task_id, ?cause, "a task's owner in the spool can't be recorded");
+            }
+            Err(cause) => return Err(cause),
+        }
+        written.push(task_id);
+    }
+    spool.remove(&written);
+    Ok(())
 }
 
 /// Reads the money of all tenants; false where there is none.

@@ -15,6 +15,7 @@ use super::exchange::Exchange;
 use super::fault::{StoreCause, StoreFault};
 use super::group_commit::RecentBatches;
 use super::shared::log::LoggedCommit;
+use super::shared::spool::task_of;
 use super::shared::writers;
 use super::sql::apply::apply;
 use super::sql::database::Database;
@@ -120,6 +121,9 @@ impl StoreWriter {
             // A retry that succeeds has taken a part of the queue only.
             let has_changes = !self.waiting.is_empty() || !self.queue.is_empty() || self.state.has_deferred();
             let written = !has_changes && self.undos.is_empty() && self.learnt.is_empty();
+            if written {
+                self.exchange.note_backlog(false);
+            }
             if !more && (self.retry_at.is_some() || written) {
                 break;
             }
@@ -373,9 +377,15 @@ impl StoreWriter {
         let made = self.waiting.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Ok(Outcome::Made));
         // The other process gets the changes before the callers are answered: a client may ask that process next.
         self.state.link.send(made.map(|(queued, _)| &queued.change));
+        let spool = self.state.access.spool();
+        let claimed = |queued: &QueuedChange| spool.and_then(|_| task_of(&queued.change).cloned());
+        let claims: Vec<Arc<str>> = self.waiting.iter().filter_map(claimed).collect();
         for (queued, outcome) in self.waiting.drain(..).zip(outcomes) {
             // A caller that has timed out does not wait for the outcome.
             let _ = queued.reply.send(outcome.map_err(|cause| self.state.because(cause)));
+        }
+        if let Some(spool) = spool.filter(|spool| spool.has_claims()) {
+            spool.remove(&claims);
         }
     }
 

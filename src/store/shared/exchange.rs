@@ -39,6 +39,8 @@ pub(in crate::store) struct SharedExchange {
     replica: Replica,
     session: ArcSwapOption<ExchangeSession>,
     outbox: Mutex<Outbox>,
+    /// Clients were told of tasks that the database does not have yet.
+    has_backlog: AtomicBool,
     /// A commit waits to be hinted at.
     is_hinted: AtomicBool,
     /// Wakes the thread for gossip or a hint.
@@ -67,6 +69,7 @@ impl SharedExchange {
             replica,
             session: ArcSwapOption::empty(),
             outbox: Mutex::default(),
+            has_backlog: AtomicBool::new(false),
             is_hinted: AtomicBool::new(false),
             news: Notify::new(),
             peers: Mutex::new(Peers::new(replica, Instant::now())),
@@ -105,6 +108,16 @@ impl SharedExchange {
         if !self.is_hinted.swap(true, Ordering::Relaxed) {
             self.news.notify_one();
         }
+    }
+
+    /// Notes whether clients were told of tasks that the database does not have yet.
+    pub(in crate::store) fn note_backlog(&self, has_backlog: bool) {
+        self.has_backlog.store(has_backlog, Ordering::Relaxed);
+    }
+
+    /// True if all that other replicas told their clients is in the database, as far as they live.
+    pub(in crate::store) fn are_others_settled(&self, now: Instant) -> bool {
+        self.peers.lock().are_settled(now)
     }
 
     pub(in crate::store) fn away_since(&self, now: Instant) -> Option<Instant> {
@@ -184,7 +197,7 @@ impl SharedExchange {
             let beats = asked >= beat_at || (has_gossip && asked >= gossip_at);
             let is_hinted = self.is_hinted.swap(false, Ordering::Relaxed);
             if beats || is_hinted {
-                let gossip = if beats { self.outbox.lock().take(self.replica) } else { Vec::new() };
+                let gossip = if beats { self.take_gossip() } else { Vec::new() };
                 let speaking = in_time(session.notify(gossip, is_hinted.then_some(self.replica)));
                 tokio::select! {
                     spoken = speaking => if let Err(fault) = spoken { return fault },
@@ -215,9 +228,20 @@ impl SharedExchange {
         }
     }
 
+    fn take_gossip(&self) -> Vec<String> {
+        let mut outbox = self.outbox.lock();
+        if !self.has_backlog.load(Ordering::Relaxed) {
+            outbox.add(&Gossip::Settled);
+        }
+        outbox.take(self.replica)
+    }
+
     fn hear(&self, notification: &Notification) {
-        let Some((from, gossip)) = read(notification.payload()) else { return };
-        if self.peers.lock().heard(from, Instant::now()) {
+        let Some((from, mut gossip)) = read(notification.payload()) else { return };
+        let said = gossip.len();
+        gossip.retain(|piece| *piece != Gossip::Settled);
+        let is_settled = gossip.len() < said;
+        if self.peers.lock().heard(from, is_settled, Instant::now()) {
             let listeners = self.listeners.get().into_iter().flatten();
             listeners.filter_map(Weak::upgrade).for_each(|listener| listener.hear(from, &gossip));
         }

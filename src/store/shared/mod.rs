@@ -22,4 +22,5 @@ pub(super) mod probe;
 pub(super) mod readers;
 pub(super) mod schema;
 pub(super) mod session;
+pub(super) mod spool;
 pub(super) mod writers;

@@ -14,7 +14,15 @@ pub(super) struct Peers {
     /// When the last question was put that the database has answered; at first the start.
     answered: Instant,
     is_connected: bool,
-    heard: HashMap<Replica, Instant, RandomState>,
+    heard: HashMap<Replica, Heard, RandomState>,
+}
+
+/// Signs of life of another replica.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    at: Instant,
+    /// When it last said that the database has all that it told its clients.
+    settled: Option<Instant>,
 }
 
 impl Peers {
@@ -24,6 +32,12 @@ impl Peers {
 
     /// Notes that a question of this time was answered.
     pub(super) fn answered(&mut self, asked: Instant) {
+        if self.away_since(asked).is_some() {
+            // Those who lived before have the time to come back too.
+            let seen = self.answered;
+            self.heard.retain(|_, heard| seen.saturating_duration_since(heard.at) < LIVES);
+            self.heard.values_mut().for_each(|heard| *heard = Heard { at: asked, settled: None });
+        }
         self.answered = self.answered.max(asked);
         self.is_connected = true;
     }
@@ -32,14 +46,27 @@ impl Peers {
         self.is_connected = false;
     }
 
-    /// Notes a message. Returns false for one of this replica's own.
-    pub(super) fn heard(&mut self, from: Replica, now: Instant) -> bool {
+    /// Notes a message. `is_settled`: its sender says that the database has all that it told its clients. Returns false for a
+    /// message of this replica's own.
+    pub(super) fn heard(&mut self, from: Replica, is_settled: bool, now: Instant) -> bool {
         if from == self.me {
             return false;
         }
-        self.heard.retain(|_, at| now.saturating_duration_since(*at) < FORGOTTEN);
-        self.heard.insert(from, now);
+        self.heard.retain(|_, heard| now.saturating_duration_since(heard.at) < FORGOTTEN);
+        let heard = self.heard.entry(from).or_insert(Heard { at: now, settled: None });
+        heard.at = now;
+        if is_settled {
+            heard.settled = Some(now);
+        }
         true
+    }
+
+    /// True if all other replicas that live have lately said that the database has all that they told their clients.
+    pub(super) fn are_settled(&self, now: Instant) -> bool {
+        let lives = |heard: &&Heard| now.saturating_duration_since(heard.at) < LIVES;
+        let is_settled =
+            |heard: &Heard| heard.settled.is_some_and(|at| heard.at.saturating_duration_since(at) < LATEST);
+        self.heard.values().filter(lives).all(is_settled)
     }
 
     /// The time since which the database has not answered; `None` while it does.
@@ -51,7 +78,7 @@ impl Peers {
     /// Number of other replicas that live. A replica that is cut off itself counts those that lived before.
     pub(super) fn others(&self, now: Instant) -> usize {
         let seen = self.away_since(now).unwrap_or(now);
-        self.heard.values().filter(|at| seen.saturating_duration_since(**at) < LIVES).count()
+        self.heard.values().filter(|heard| seen.saturating_duration_since(heard.at) < LIVES).count()
     }
 }
 
@@ -87,12 +114,41 @@ mod tests {
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
         let mut peers = Peers::new(1, start);
-        assert!(!peers.heard(1, at(0)), "its own voice");
-        assert!(peers.heard(2, at(0)) && peers.heard(3, at(2_000)));
+        assert!(!peers.heard(1, true, at(0)), "its own voice");
+        assert!(peers.heard(2, true, at(0)) && peers.heard(3, true, at(2_000)));
         peers.answered(at(2_500));
         assert_eq!(peers.others(at(2_999)), 2);
         assert_eq!(peers.others(at(3_000)), 1);
         // Cut off from the database, a replica does not take the others for dead.
         assert_eq!(peers.others(at(60_000)), 2);
+    }
+
+    #[test]
+    fn after_an_outage_each_replica_that_lived_has_to_say_that_it_is_settled() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut peers = Peers::new(1, start);
+        peers.answered(at(0));
+        assert!(peers.are_settled(at(0)), "it is alone");
+        assert!(peers.heard(2, true, at(10)) && peers.heard(3, true, at(10)));
+        assert!(peers.are_settled(at(500)));
+        peers.answered(at(10_000));
+        assert!(!peers.are_settled(at(10_000)), "nobody was heard");
+        peers.heard(2, true, at(10_100));
+        peers.heard(3, false, at(10_100));
+        assert!(!peers.are_settled(at(10_200)), "one has told clients what the database does not have");
+        peers.heard(3, true, at(10_300));
+        assert!(peers.are_settled(at(10_300)));
+        // One that has ended is not waited for longer than it takes to see that.
+        peers.heard(2, true, at(13_000));
+        assert!(peers.are_settled(at(13_400)));
+        peers.answered(at(20_000));
+        peers.heard(2, true, at(20_100));
+        assert!(peers.are_settled(at(20_100)), "one that had ended before the outage does not count");
+        // One that lives, and has said so before, may have more to write.
+        for tenth in 1..=20 {
+            peers.heard(2, false, at(20_100 + tenth * 100));
+        }
+        assert!(!peers.are_settled(at(22_100)));
     }
 }

@@ -3,10 +3,14 @@
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::thread;
+use std::time::Instant;
 
+use dashgate::store::{Change, Mirror, Store, StoreBounds};
+use rusqlite::Connection;
 use serde_json::json;
 
 use crate::harness::calls::{SYNTHESIS, bearer, check_refusal, generate, poll, submit, task};
@@ -136,12 +140,6 @@ impl Gate {
     }
 }
 
-fn new_task(gateway: &Gateway) -> String {
-    let got = gateway.ask(submit());
-    assert_eq!(got.status(), 200, "{}{}", got.head, got.text());
-    got.json()["output"]["task_id"].as_str().expect("an id").to_owned()
-}
-
 fn recorded(database: &TestDatabase<'_>, id: &str) -> bool {
     database.sql(&format!("SELECT tenant FROM tasks WHERE id = '{id}'")) == [["one"]]
 }
@@ -157,7 +155,7 @@ fn what_is_known_is_served_and_no_submit_is_sent_while_the_database_is_away() {
     let tasks = Tasks::new();
     let gateway = tasks.replica(&place.url(&database));
     for outage in [Outage::Stopped, Outage::Halted, Outage::CutOff] {
-        let id = new_task(&gateway);
+        let id = told(&gateway.ask(submit()));
         place.begin(outage);
         eventually("it is noticed", || gateway.ask(submit()).field("x-dashgate-reason").is_some());
         let before = tasks.submits();
@@ -217,4 +215,108 @@ fn a_task_whose_owner_can_t_be_recorded_in_time_is_not_told_and_recorded_later()
         eventually("the store is well", || gateway.ask(poll(&id)).status() == 200 && ready(&gateway) == 200);
         eventually("submits are sent again", || gateway.ask(submit()).status() == 200);
     }
+}
+
+#[test]
+fn beside_a_spool_the_client_is_told_its_task() {
+    let place = Place::new();
+    let database = place.server.database();
+    let tasks = Tasks::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let spool = directory.path().join("spool.db");
+    let store = format!("path = {spool:?}");
+    let gateway = tasks.replica_in(directory, &place.url(&database), &store);
+    let mut ids = Vec::new();
+    for outage in [Outage::Stopped, Outage::Halted, Outage::CutOff] {
+        let asking = tasks.submit_and_hold(&gateway);
+        place.begin(outage);
+        tasks.gate.open();
+        ids.push(told(&asking.join().expect("an answer")));
+        assert_eq!(spooled(&spool), ids[ids.len() - 1..], "{outage:?}");
+        place.end(outage);
+        eventually("it is recorded", || ids.iter().all(|id| recorded(&database, id)));
+        eventually("it has left the spool", || spooled(&spool).is_empty());
+        eventually("submits are sent again", || gateway.ask(submit()).status() == 200);
+    }
+}
+
+/// Tasks that a replica was told of.
+#[derive(Default)]
+struct Seen(Mutex<Vec<Arc<str>>>);
+
+impl Mirror for Seen {
+    fn apply(&self, change: &Change) {
+        if let Change::Claim { task, .. } = change {
+            self.0.lock().expect("no panic").push(Arc::clone(&task.id));
+        }
+    }
+}
+
+/// A client that is told its task by one replica may ask another one, which must not call the task unknown.
+#[test]
+fn after_an_outage_nothing_is_unknown_until_the_other_replicas_have_recorded_what_they_told() {
+    let place = Place::new();
+    let database = place.server.database();
+    let tasks = Tasks::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = format!("path = {:?}", directory.path().join("spool.db"));
+    let gateway = tasks.replica_in(directory, &place.url(&database), &store);
+    let other = Store::open_shared(&database.configured(), "other", StoreBounds::default()).expect("a store");
+    let seen = Arc::new(Seen::default());
+    other.register(vec![Arc::downgrade(&seen) as Weak<dyn Mirror>]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    eventually("it has heard the gateway", || other.exchange().others(Instant::now()) == 1);
+    eventually("all is settled", || runtime.block_on(other.catch_up()).is_ok());
+    for outage in [Outage::Stopped, Outage::Halted] {
+        let asking = tasks.submit_and_hold(&gateway);
+        place.begin(outage);
+        tasks.gate.open();
+        let id: Arc<str> = told(&asking.join().expect("an answer")).into();
+        assert!(runtime.block_on(other.catch_up()).is_err(), "{outage:?}: the database is away");
+        place.end(outage);
+        eventually("all is settled again", || runtime.block_on(other.catch_up()).is_ok());
+        assert!(
+            seen.0.lock().expect("no panic").contains(&id),
+            "{outage:?}: a task that was told is unknown"
+        );
+        eventually("submits are sent again", || gateway.ask(submit()).status() == 200);
+    }
+    other.close();
+}
+
+#[test]
+fn a_spooled_claim_is_committed_by_the_next_process() {
+    let place = Place::new();
+    let database = place.server.database();
+    let tasks = Tasks::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let spool = directory.path().join("spool.db");
+    let store = format!("path = {spool:?}");
+    let gateway = tasks.replica_in(directory, &place.url(&database), &store);
+    let asking = tasks.submit_and_hold(&gateway);
+    place.begin(Outage::Stopped);
+    tasks.gate.open();
+    let id = told(&asking.join().expect("an answer"));
+    let directory = gateway.stop();
+    assert_eq!(spooled(&spool), [&*id]);
+    place.end(Outage::Stopped);
+    assert!(!recorded(&database, &id));
+    let gateway = tasks.replica_in(directory, &place.url(&database), &store);
+    assert!(recorded(&database, &id));
+    assert!(spooled(&spool).is_empty());
+    let got = gateway.ask(poll(&id));
+    assert_eq!(got.json()["output"]["task_status"], "RUNNING", "{}", got.text());
+}
+
+/// The task that a submit's answer tells.
+fn told(got: &Message) -> String {
+    assert_eq!(got.status(), 200, "{}{}", got.head, got.text());
+    got.json()["output"]["task_id"].as_str().expect("an id").to_owned()
+}
+
+fn spooled(path: &Path) -> Vec<String> {
+    let file = Connection::open(path).expect("the spool");
+    let mut select = file.prepare("SELECT task FROM claims").expect("a table");
+    let tasks = select.query_map([], |row| row.get(0)).expect("rows");
+    tasks.map(|task| task.expect("a text")).collect()
 }
