@@ -164,6 +164,7 @@ impl Proxy {
             Ok(caller) => caller,
             Err(refused) => Box::pin(self.look_for_key(refused, peer, exchange, &request, now)).await?,
         };
+        self.check_is_known_lately(&caller, exchange)?;
         self.live.enter(exchange, request.version != Version::HTTP_2);
         let bytes = unread.as_ref().map_or(0, |body| body.size_hint().lower());
         let admitted = admit::admit(caller, route, &request, bytes, &self.shared.limits, exchange);

@@ -94,6 +94,8 @@ pub(super) enum Rejection {
     NoLiveKey,
     /// Nothing was sent.
     UpstreamUnreachable,
+    /// A task or key is not known here, or not lately enough, and the database that other replicas share does not tell more.
+    NotLookedUp,
     /// The request may have arrived.
     UpstreamLost,
     /// The request may have arrived.
@@ -167,7 +169,9 @@ impl Rejection {
                 closes: true,
                 ..BAD_REQUEST
             },
-            Rejection::StoreUnavailable => RefusalRow { reason: Reason::StoreUnavailable, ..UNAVAILABLE },
+            Rejection::StoreUnavailable | Rejection::NotLookedUp => {
+                RefusalRow { reason: Reason::StoreUnavailable, ..UNAVAILABLE }
+            }
             Rejection::IdempotencyRunning => RefusalRow { reason: Reason::IdempotencyRunning, ..CONFLICT },
             Rejection::IdempotencyUnclear => RefusalRow { reason: Reason::IdempotencyUnclear, ..CONFLICT },
             Rejection::IdempotencyBody(_) => RefusalRow {
@@ -268,6 +272,9 @@ impl Rejection {
             Rejection::ClientTimeout => "The request's body stopped coming, or came too slowly.".into(),
             Rejection::StoreUnavailable => {
                 "The gateway can't note new tasks and uploads now, so this one was not submitted.".into()
+            }
+            Rejection::NotLookedUp => {
+                "The gateway can't look up the task or key of the request now; nothing was sent, ask again.".into()
             }
             Rejection::IdempotencyRunning => {
                 "A request with this Idempotency-Key is still running; ask again for its answer.".into()

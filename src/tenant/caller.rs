@@ -162,6 +162,14 @@ impl Caller {
         }
     }
 
+    /// True if the caller's key was made at run time.
+    pub fn is_issued(&self) -> bool {
+        match &self.credential {
+            Credential::Issued(_) => true,
+            Credential::Configured(_) | Credential::Certificate(_) => false,
+        }
+    }
+
     /// The loggable name of the caller's key, or of its certificate where it has no key. No key id has `:` or `=` in
     /// it, so a key id is never equal to a certificate's name.
     pub fn key_id(&self) -> &str {

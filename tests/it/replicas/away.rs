@@ -13,7 +13,7 @@ use dashgate::store::{Change, Mirror, Store, StoreBounds};
 use rusqlite::Connection;
 use serde_json::json;
 
-use crate::harness::calls::{SYNTHESIS, bearer, check_refusal, generate, poll, submit, task};
+use crate::harness::calls::{GENERATION, SYNTHESIS, bearer, check_refusal, generate, poll, submit, task};
 use crate::harness::gateway::administer;
 use crate::harness::postgres::{Options, PASSWORD, Postgres, TestDatabase};
 use crate::harness::relay::Relay;
@@ -282,6 +282,31 @@ fn after_an_outage_nothing_is_unknown_until_the_other_replicas_have_recorded_wha
         eventually("submits are sent again", || gateway.ask(submit()).status() == 200);
     }
     other.close();
+}
+
+/// A key made at run time may be revoked by a replica that still reaches the database.
+#[test]
+fn run_time_keys_are_refused_once_the_database_has_been_away_for_too_long() {
+    let place = Place::new();
+    let database = place.server.database();
+    let tasks = Tasks::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let gateway = tasks.replica_in(directory, &place.url(&database), "refuse_stale_keys_after = '10s'");
+    let made = gateway.administer("POST /admin/keys", r#"{"tenant": "one"}"#);
+    let secret = made.json()["key"].as_str().expect("a key").to_owned();
+    let ask = || {
+        let fields = [&*format!("Authorization: Bearer {secret}")];
+        gateway.ask(message(&format!("POST {GENERATION}"), &fields, "{}"))
+    };
+    assert_eq!(ask().status(), 200);
+    place.begin(Outage::Halted);
+    eventually("the outage is noticed", || gateway.ask(poll("unknown")).status() == 503);
+    assert_eq!(ask().status(), 200, "it is good as last known");
+    eventually("the key is refused", || ask().status() != 200);
+    check_refusal(&ask(), 503, "store_unavailable");
+    assert_eq!(gateway.ask(generate("{}")).status(), 200, "a key of the configuration");
+    place.end(Outage::Halted);
+    eventually("the key is good again", || ask().status() == 200);
 }
 
 #[test]
