@@ -1,7 +1,8 @@
 //! The durable state of a test's gateway: a file, or a database of the test's own.
 //!
 //! Tests run on the embedded store. `DASHGATE_TEST_STORE=postgres cargo test --test it GROUP` runs those of a group on
-//! PostgreSQL; tests about the file itself are left out by [`needs_the_file`], which prints their names.
+//! PostgreSQL; tests about the file itself are left out by [`needs_the_file`], and those of behaviour that differs by
+//! [`differs`]; both print the names.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -140,10 +141,14 @@ impl From<TempDir> for StateDirectory {
 
 /// True where a test must be left out, because the environment names another engine than the file that the test is about.
 pub(crate) fn needs_the_file() -> bool {
+    differs("is about the file of the embedded store")
+}
+
+/// True where a test must be left out, because a gateway over a database does something else, which is printed.
+pub(crate) fn differs(why: &str) -> bool {
     let leaves_out = is_shared();
     if leaves_out {
-        let test = thread::current();
-        not_run(&format!("{} is about the file of the embedded store", test.name().unwrap_or_default()));
+        not_run(&format!("{} {why}", thread::current().name().unwrap_or_default()));
     }
     leaves_out
 }

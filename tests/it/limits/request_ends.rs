@@ -12,6 +12,7 @@ use socket2::SockRef;
 
 use super::check_limited;
 use crate::harness::calls::{SYNTHESIS, bearer, task};
+use crate::harness::state::differs;
 use crate::harness::upstream::until_closed;
 use crate::harness::{Client, Gateway, Message, TENANT_KEY, Upstream, answer, eventually, message};
 
@@ -183,6 +184,10 @@ fn http2(gateway: &Gateway, way: &str) {
 
 #[test]
 fn every_slot_is_back_however_its_request_ended() {
+    if differs("counts slots in one process; a database keeps the slot of a submit that may have made a task")
+    {
+        return;
+    }
     let requests: usize =
         std::env::var("DASHGATE_SLOTS").map_or(1_000, |count| count.parse().expect("a number of requests"));
     let upstream = Upstream::start(script);
@@ -221,6 +226,10 @@ fn every_slot_is_back_however_its_request_ended() {
 
 #[test]
 fn what_a_drain_cuts_has_no_slot_after_the_restart() {
+    if differs("counts slots in one process; a database keeps the slot of a submit that may have made a task")
+    {
+        return;
+    }
     let upstream = Upstream::start(|_, stream| {
         until_closed(stream);
         false
