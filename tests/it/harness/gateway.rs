@@ -58,7 +58,7 @@ impl Gateway {
         let loaded =
             Config::parse(text, Path::new("."), &|_| None).unwrap_or_else(|faults| panic!("{faults:#?}"));
         let gateway = Self::of(directory, loaded.config);
-        gateway.directory.wait_for_buckets(text);
+        gateway.directory.wait_for_lead();
         gateway
     }
 
@@ -106,7 +106,7 @@ impl Gateway {
         let running = app::start_from(&config, files).expect("a gateway");
         let admin = running.admin_address().expect("an admin listener");
         let _searched = SearchedLog::new(&directory.path().join(ACCESS_LOG));
-        directory.wait_for_buckets(text);
+        directory.wait_for_lead();
         Self { address: running.address(), admin, running, _searched, directory }
     }
 

@@ -64,11 +64,11 @@ impl StateDirectory {
         loaded.unwrap_or_else(|faults| panic!("{faults:#?}")).config.settings.store
     }
 
-    /// Waits until a gateway over a database trusts its buckets, if its configuration has some: it takes them for empty
-    /// until it has heard how much of them other replicas have used.
-    pub(crate) fn wait_for_buckets(&self, configuration: &str) {
-        if self.database.is_some() && configuration.contains("requests_per_") {
-            let_pass(Duration::from_millis(1_500));
+    /// Waits until a gateway that is alone over a database leads its accounts and trusts its buckets, both of which take a
+    /// moment, as there might be other replicas.
+    pub(crate) fn wait_for_lead(&self) {
+        if self.database.is_some() && is_shared() {
+            let_pass(Duration::from_millis(2_500));
         }
     }
 

@@ -107,8 +107,9 @@ fn the_ledger_is_the_bill_over_kills_of_replicas() {
     });
     world.simulator.clear_faults();
     let submitting = began.elapsed();
-    let admin = world.places[0].admin;
-    let assigned = settle(&world.simulator, [address, admin], &submits, || world.kept_keys());
+    let admins: Vec<_> = world.places.iter().map(|place| place.admin).collect();
+    let admin = admins[0];
+    let assigned = settle(&world.simulator, address, &admins, &submits, || world.kept_keys());
     let settling = began.elapsed() - submitting;
     let (bill, entries) = (audit::bill(world.simulator.address()), audit::entries(admin));
     let sums = audit::compare(&bill, &entries);
