@@ -9,12 +9,13 @@ use dashmap::DashMap;
 
 use crate::dashscope::oss;
 use crate::limits::TimesAhead;
-use crate::store::{Change, CommitFault, Mirror, Store, StoreFault, UPLOADS_KEPT, UploadRecord};
+use crate::store::{Change, CommitFault, Mirror, Store, StoreFault, TenantNames, UPLOADS_KEPT, UploadRecord};
 
 /// Upload directories that policies named: all in memory, and durable in the store.
 #[derive(Debug, Default)]
 pub struct UploadDirectories {
     by_tenant: DashMap<Arc<str>, TenantUploads, foldhash::fast::RandomState>,
+    names: Arc<TenantNames>,
 }
 
 /// Upload directories and policies of one tenant.
@@ -42,6 +43,7 @@ impl Mirror for UploadDirectories {
     fn apply(&self, change: &Change) {
         match change {
             Change::KeepUpload { upload, displaced: _ } => self.remember(upload.clone()),
+            Change::Rename { former, name } => self.rename(former, name),
             Change::Claim { .. }
             | Change::Reserve(_)
             | Change::Free { .. }
@@ -66,7 +68,7 @@ impl UploadDirectories {
     /// # Errors
     /// The store can't be read.
     pub fn load(store: &Store) -> Result<Self, StoreFault> {
-        let uploads = Self::default();
+        let uploads = Self { names: Arc::clone(store.tenant_names()), ..Self::default() };
         store.uploads(|upload| uploads.remember(upload))?;
         Ok(uploads)
     }
@@ -77,7 +79,8 @@ impl UploadDirectories {
     /// The policy was not stored, and must not be given to the client.
     pub async fn note(&self, store: &Store, mut upload: UploadRecord) -> Result<(), CommitFault> {
         upload.directory = upload.directory.trim_matches('/').into();
-        let displaced = self.by_tenant.get(&upload.tenant).and_then(|issued| issued.displaced());
+        let displaced =
+            self.by_tenant.get(&*self.names.current(&upload.tenant)).and_then(|issued| issued.displaced());
         store.commit(Change::KeepUpload { upload, displaced }).await.map(drop)
     }
 
@@ -98,6 +101,17 @@ impl UploadDirectories {
         issued.last.push_back(LastPolicy { model, account, at });
     }
 
+    /// Gives the directories of a tenant to its new name, which may have directories already.
+    fn rename(&self, former: &str, name: &Arc<str>) {
+        let Some((_, uploads)) = self.by_tenant.remove(former) else { return };
+        let mut renamed = self.by_tenant.entry(Arc::clone(name)).or_default();
+        if renamed.order.is_empty() {
+            *renamed = uploads;
+        } else {
+            renamed.add_earlier(uploads);
+        }
+    }
+
     /// Forgets directories that have expired at `date`.
     pub fn forget_expired(&self, date: SystemTime) {
         let due = self.by_tenant.iter().filter(|issued| issued.may_expire(date));
@@ -111,7 +125,7 @@ impl UploadDirectories {
     /// The account that stores the file of the URL; `None` if its directory was not issued to this tenant.
     pub fn account_of(&self, tenant: &str, url: &str) -> Option<Arc<str>> {
         let key = oss::key(url)?;
-        let issued = self.by_tenant.get(tenant)?;
+        let issued = self.by_tenant.get(&*self.names.current(tenant))?;
         let mut parents = key.match_indices('/').map(|(at, _)| &key[..at]);
         parents
             .find_map(|directory| issued.directories.get(directory))
@@ -122,13 +136,31 @@ impl UploadDirectories {
     /// request must be in one account, and each file may have a policy of its own, so the next policy should come from
     /// there too.
     pub fn last(&self, tenant: &str, model: &str, now: SystemTime) -> Option<(Arc<str>, Duration)> {
-        let issued = self.by_tenant.get(tenant)?;
+        let issued = self.by_tenant.get(&*self.names.current(tenant))?;
         let last = issued.last.iter().find(|last| *last.model == *model)?;
         Some((Arc::clone(&last.account), now.duration_since(last.at).unwrap_or_default()))
     }
 }
 
 impl TenantUploads {
+    /// Adds uploads that were issued before these, and as many of them as there is room for.
+    fn add_earlier(&mut self, earlier: TenantUploads) {
+        let room = MOST_DIRECTORIES.saturating_sub(self.order.len());
+        for (directory, at) in earlier.order.into_iter().rev().take(room) {
+            if let Some(issue) = earlier.directories.get(&directory) {
+                self.directories.entry(Arc::clone(&directory)).or_insert_with(|| issue.clone());
+            }
+            self.order.push_front((directory, at));
+        }
+        for last in earlier.last.into_iter().rev() {
+            if self.last.len() < MOST_MODELS && self.last.iter().all(|later| later.model != last.model) {
+                self.last.push_front(last);
+            }
+        }
+        self.ahead = TimesAhead::default();
+        self.dropped = 0;
+    }
+
     /// True if the first directory has expired at `date`, or its time lies ahead.
     fn may_expire(&self, date: SystemTime) -> bool {
         self.order.front().is_some_and(|(_, at)| has_expired(*at, date) || *at > date)

@@ -62,7 +62,7 @@ impl Admin {
             return Err(Problem::IdTaken(problem));
         }
         if let Some(key) = self.shared.keyring.named(&id) {
-            return Err(Problem::IdTaken(taken(&key)));
+            return Err(Problem::IdTaken(taken(&key.id, &self.tenant_of(&key))));
         }
         let secret = MintedKey::mint()?;
         let record = record(&id, &tenant, &secret, now, expires);
@@ -98,7 +98,7 @@ impl Admin {
         if key.fault(now).is_some() {
             return Err(Problem::Ended(id.to_owned()));
         }
-        let (directory, tenant) = (self.shared.directory.load_full(), Arc::clone(&key.tenant));
+        let (directory, tenant) = (self.shared.directory.load_full(), self.tenant_of(&key));
         entry.tenant = Some((*tenant).to_owned());
         if directory.key_named(id).is_some() {
             return Err(Problem::Configured(id.to_owned()));
@@ -141,7 +141,7 @@ impl Admin {
         let _turn = self.changing.lock().await;
         // The change before may have made the key.
         let key = self.issued(id)?;
-        let tenant = Arc::clone(&key.tenant);
+        let tenant = self.tenant_of(&key);
         entry.tenant = Some((*tenant).to_owned());
         let revoke = Change::RevokeKey { id: id.into(), at: SystemTime::now() };
         self.shared.store.commit(revoke).await.map_err(Problem::RevokedNotKept)?;
@@ -155,6 +155,11 @@ impl Admin {
             let configured = self.shared.directory.load().key_named(id).is_some();
             if configured { Problem::Configured(id.to_owned()) } else { Problem::NoSuchKey(id.to_owned()) }
         })
+    }
+
+    /// The name that the key's tenant has now.
+    pub(super) fn tenant_of(&self, key: &IssuedKey) -> Arc<str> {
+        self.shared.store.tenant_names().load().current(&key.tenant)
     }
 
     pub(super) fn list_keys(&self, query: &str) -> Result<AdminResponse, Problem> {
@@ -173,7 +178,7 @@ impl Admin {
             });
         }
         self.shared.keyring.each(|key| {
-            if *key.id > *after && is_wanted(&key.tenant) {
+            if *key.id > *after && is_wanted(&self.tenant_of(key)) {
                 page.add(&key.id, || self.describe(&directory, key, now));
             }
         });
@@ -182,7 +187,7 @@ impl Admin {
     }
 
     fn describe(&self, directory: &Directory, key: &IssuedKey, now: SystemTime) -> Value {
-        let tenant = &*key.tenant;
+        let tenant = &*self.tenant_of(key);
         let expires = match key.ends() {
             KeyEnd::At(expires) => Some(moment(expires)),
             KeyEnd::Never | KeyEnd::Revoked => None,
@@ -209,8 +214,7 @@ impl Admin {
     }
 }
 
-fn taken(key: &IssuedKey) -> String {
-    let IssuedKey { id, tenant, .. } = key;
+fn taken(id: &str, tenant: &str) -> String {
     format!("there is a key `{id}`, of the tenant `{tenant}`: choose another id, or rotate that one")
 }
 

@@ -90,7 +90,7 @@ impl Admin {
             directory.key_named(key_id).map(|(key, holder)| (Arc::clone(&key.id), Arc::clone(&holder.name)));
         let issued = || {
             let key = self.shared.keyring.named(key_id)?;
-            Some((key_id.into(), Arc::clone(&key.tenant)))
+            Some((key_id.into(), self.tenant_of(&key)))
         };
         match configured.or_else(issued) {
             Some((key_id, holder)) if *holder == *tenant => Ok(NamedOwner { tenant: holder, key_id }),

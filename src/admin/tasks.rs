@@ -10,7 +10,7 @@ use super::name_page::PageQuery;
 use super::problem::Problem;
 use super::response::{AdminResponse, answer, moment};
 use crate::dashscope::task::Status;
-use crate::store::TaskRecord;
+use crate::store::{FormerNames, TaskRecord};
 use crate::tasks::pager::{NewestQuery, TaskPosition};
 
 impl Admin {
@@ -22,14 +22,15 @@ impl Admin {
         let wanted = NewestQuery { tenant: query.tenant.as_deref(), status, after, limit: query.limit };
         let (tasks, next) = self.shared.hub.task_index().newest(&wanted).await;
         let next = next.map(|TaskPosition(at, id)| format!("{}-{id}", since_1970(at).as_millis()));
-        let tasks: Vec<Value> = tasks.iter().map(|task| describe(task)).collect();
+        let names = self.shared.store.tenant_names().load();
+        let tasks: Vec<Value> = tasks.iter().map(|task| describe(task, &names)).collect();
         Ok(answer(StatusCode::OK, &json!({ "tasks": tasks, "next": next })))
     }
 }
 
-fn describe(task: &TaskRecord) -> Value {
+fn describe(task: &TaskRecord, names: &FormerNames) -> Value {
     json!({
-        "id": &*task.id, "tenant": &*task.tenant, "key_id": &*task.key_id, "account": &*task.account,
+        "id": &*task.id, "tenant": &*names.current(&task.tenant), "key_id": &*task.key_id, "account": &*task.account,
         "model": &*task.model, "mount": &*task.mount, "status": task.status.get().name(),
         "claimed_at": moment(task.claimed_at),
     })

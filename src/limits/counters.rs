@@ -246,6 +246,13 @@ impl Counters {
     }
 
     /// True if new counters would decide alike.
+    /// Has other replicas be told of the use under another name.
+    pub(super) fn rename(&mut self, name: &Arc<str>) {
+        if let Some(shared) = &mut self.shared {
+            shared.rename(name);
+        }
+    }
+
     pub(super) fn is_idle(&self, now: Duration) -> bool {
         self.tasks == 0
             && LimitKind::ALL.into_iter().all(|kind| self.running(kind, now) == 0)

@@ -59,6 +59,11 @@ impl SharedUse {
         }
     }
 
+    pub(super) fn rename(&mut self, name: &Arc<str>) {
+        self.name = Arc::clone(name);
+        self.note_news();
+    }
+
     /// A bucket of this replica. While nothing is known of the others, they may have emptied it.
     pub(super) fn new_bucket(&self, rate: &Rate, now: Duration) -> Bucket {
         let mut bucket = Bucket::new(rate);

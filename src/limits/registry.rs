@@ -222,6 +222,11 @@ impl<C: Clock> Registry<C> {
         self.in_flight.add(id, at, || TaskSlot::count(counters()));
     }
 
+    /// Has the counters of a tenant go on under its new name, unless something was counted under that one already.
+    pub fn rename_tenant(&self, former: &str, name: &Arc<str>) {
+        self.tenants.rename(former, name, self.now());
+    }
+
     pub fn task_ended(&self, id: &str) {
         self.in_flight.remove(id);
     }
@@ -387,6 +392,23 @@ impl CountersByName {
         let shared = self.sharing.as_ref();
         let shared = shared.map(|(replicas, scope)| SharedUse::new(replicas, *scope, name));
         shared.map_or_else(Counters::default, Counters::among_replicas)
+    }
+
+    /// Gives the counters of one name to another as well: requests that run still use the former name.
+    fn rename(&self, former: &str, name: &Arc<str>, now: Duration) {
+        let Some(counters) = self.by_name.get(former).map(|known| Arc::clone(&known)) else { return };
+        counters.lock().rename(name);
+        match self.by_name.entry(Arc::clone(name)) {
+            dashmap::Entry::Occupied(mut known) => {
+                if known.get().lock().is_idle(now) {
+                    known.insert(counters);
+                }
+            }
+            dashmap::Entry::Vacant(vacant) => {
+                vacant.insert(counters);
+                self.sweep_order.lock().push_back(Arc::clone(name));
+            }
+        }
     }
 
     /// Drops idle counters of the names at the front, which are a share of all: a look at each of a thousand names twice

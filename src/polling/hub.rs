@@ -64,6 +64,7 @@ impl Mirror for PollHub {
             Change::Claim { task, answer: _, hold: _ } => self.take_claim(task),
             Change::Adopt(adoption) => self.take_claim(&adoption.task),
             Change::Hide { id, claimed_at: _ } => self.task_index().note_hidden(id),
+            Change::Rename { former, name } => self.task_index().rename(former, name),
             Change::Settle(entry) => self.take_end(entry),
             Change::Enter(_) => {}
             Change::Begin(_) | Change::Release(_) | Change::Lose(_) => {}
@@ -117,7 +118,8 @@ impl PollHub {
         let index = self.task_index();
         index.remember(Arc::clone(claimed));
         // Where an id is claimed twice, the first claim is the owner's.
-        let task = index.task(&claimed.id).filter(|task| task.tenant == claimed.tenant);
+        let task =
+            index.task(&claimed.id).filter(|task| index.names().is_same(&task.tenant, &claimed.tenant));
         if let Some(task) = task.filter(|task| !task.status.get().is_final()) {
             let now = Instant::now();
             self.follow(task, now + REST, now);

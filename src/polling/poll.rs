@@ -93,9 +93,13 @@ impl PollHub {
             is_holders && !is_fresh(task, max_age, arrived)
         };
         let mut found = Vec::new();
+        // The schedule has a task under the name that its tenant had at the submit.
+        let names = self.task_index().names().all(holder.tenant);
         for poller in self.configured_pollers() {
-            let left = MOST_SOUGHT - found.len();
-            found.extend(poller.state().schedule.longest_unheard(holder.tenant, left, is_sought));
+            for name in &names {
+                let left = MOST_SOUGHT - found.len();
+                found.extend(poller.state().schedule.longest_unheard(name, left, is_sought));
+            }
         }
         found
     }

@@ -111,7 +111,8 @@ impl Shared {
         let directory = self.directory.load_full();
         let open = self.open_submits().await.map_err(AssignFault::Unreadable)?;
         let fits = |submit: &&OpenSubmit| {
-            submit.intent.tenant == owner.tenant && may_be(&submit.intent, account, &orphan)
+            let names = self.store.tenant_names();
+            names.is_same(&submit.intent.tenant, &owner.tenant) && may_be(&submit.intent, account, &orphan)
         };
         let fitting: Vec<&OpenSubmit> = open.iter().filter(fits).collect();
         let only = if let [only] = fitting[..] { Some(only) } else { None };
@@ -317,7 +318,7 @@ fn task(
     let prefix = prefix.unwrap_or_else(|| "/".into());
     let is_unified = mount(directory, &prefix).is_some_and(|mount| mount.dialect == Dialect::Unified);
     let asked = sent.map_or_else(|| is_unified.then(Arc::default), |sent| sent.asked.clone());
-    let tenant = directory.tenants().iter().find(|tenant| tenant.name == owner.tenant);
+    let tenant = directory.tenant(&owner.tenant);
     let submitted_at = submit.map_or(orphan.created, |submit| submit.intent.sent_at);
     let terms = tenant.and_then(|tenant| tenant.billing.terms(&orphan.model, submitted_at));
     Arc::new(TaskRecord {

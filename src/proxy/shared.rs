@@ -78,7 +78,8 @@ impl Shared {
         let uploads = Arc::new(UploadDirectories::load(&store).map_err(because)?);
         let accounts = Arc::new(AccountRegistry::new(Instant::now()));
         let metrics = Arc::<Metrics>::default();
-        let directory = Directory::build(config, &accounts, &metrics);
+        let former_names = store.tenant_names().load();
+        let directory = Directory::build(config, &accounts, &metrics).with_former_names(&former_names);
         key_warnings::warn(&directory, &keyring, now);
         let (opening, opened) = mpsc::unbounded_channel();
         let directory = Arc::new(ArcSwap::from_pointee(directory));
@@ -113,6 +114,12 @@ impl Shared {
 }
 
 impl Shared {
+    /// The directory of a configuration, which also knows the former names of tenants.
+    pub fn directory_of(&self, config: &Config) -> Directory {
+        let former_names = self.store.tenant_names().load();
+        Directory::build(config, &self.accounts, &self.metrics).with_former_names(&former_names)
+    }
+
     /// The money of a tenant, with what is held for its calls in this process. Cheap.
     pub fn standing(&self, tenant: &str) -> Standing {
         let standing = self.store.standing(tenant);

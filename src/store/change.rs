@@ -60,6 +60,9 @@ pub enum Change {
     /// Revokes all secrets of a key; not made where no living key has the id. Replayed at once, because a leaked key must
     /// not work until a disk answers.
     RevokeKey { id: Box<str>, at: SystemTime },
+    /// Gives all that a tenant has to its new name; not made where the former name leads elsewhere already, or the new name
+    /// is a former name of another tenant.
+    Rename { former: Arc<str>, name: Arc<str> },
 }
 
 /// Outcome of a commit.
@@ -104,6 +107,7 @@ impl Change {
             }
             Self::Reserve(hold) => Some(&hold.tenant),
             Self::Free { tenant, .. } => Some(tenant),
+            Self::Rename { former: _, name } => Some(name),
             Self::Claim { .. }
             | Self::LoseHold { .. }
             | Self::Begin(_)
@@ -125,7 +129,8 @@ impl Change {
             | Self::Enter(_)
             | Self::CreateKey(_)
             | Self::RotateKey { .. }
-            | Self::RevokeKey { .. } => true,
+            | Self::RevokeKey { .. }
+            | Self::Rename { .. } => true,
             Self::Claim { .. }
             | Self::Reserve(_)
             | Self::Free { .. }
@@ -149,7 +154,8 @@ impl Change {
             | Self::KeepUpload { .. }
             | Self::CreateKey(_)
             | Self::RotateKey { .. }
-            | Self::RevokeKey { .. } => true,
+            | Self::RevokeKey { .. }
+            | Self::Rename { .. } => true,
             Self::Reserve(_)
             | Self::Free { .. }
             | Self::LoseHold { .. }
@@ -158,6 +164,11 @@ impl Change {
             | Self::Lose(_)
             | Self::Enter(_) => false,
         }
+    }
+
+    /// True if the change gives a tenant another name. No other replica may write under the former name meanwhile.
+    pub(super) fn is_rename(&self) -> bool {
+        matches!(self, Self::Rename { .. })
     }
 
     pub(super) fn replayed(&self) -> Replayed {
@@ -174,7 +185,8 @@ impl Change {
             | Self::Adopt(_)
             | Self::KeepUpload { .. }
             | Self::CreateKey(_)
-            | Self::RotateKey { .. } => Replayed::WhenWritten,
+            | Self::RotateKey { .. }
+            | Self::Rename { .. } => Replayed::WhenWritten,
             Self::Claim { .. } => Replayed::InAnyCase,
         }
     }
@@ -218,7 +230,8 @@ impl Change {
             | Self::Enter(_)
             | Self::Hide { .. }
             | Self::KeepUpload { .. }
-            | Self::RevokeKey { .. } => None,
+            | Self::RevokeKey { .. }
+            | Self::Rename { .. } => None,
         }
     }
 
@@ -259,7 +272,8 @@ impl Change {
             | Self::Hide { .. }
             | Self::CreateKey(_)
             | Self::RotateKey { .. }
-            | Self::RevokeKey { .. } => {}
+            | Self::RevokeKey { .. }
+            | Self::Rename { .. } => {}
         }
         Some(stored)
     }

@@ -13,6 +13,7 @@ mod engine;
 mod entry;
 mod exchange;
 mod fault;
+mod former_names;
 mod gossip;
 mod group_commit;
 mod hold;
@@ -55,6 +56,7 @@ pub use self::end_answer::{EndAnswer, MOST_END_ANSWER_BYTES};
 pub use self::entry::{Entry, EntryFlags, EntrySource, LOST, REPRICED, Remark, WantedSource};
 pub use self::exchange::Exchange;
 pub use self::fault::{CommitFault, StoreCause, StoreFault, WHAT_IS_REFUSED};
+pub use self::former_names::{FormerNames, TenantNames};
 pub use self::gossip::{Gossip, GossipListener, MOST_GOSSIP_BYTES, Replica};
 pub use self::hold::{Exhausted, Hold, MoneyLimits, Standing, TakenSlots, TaskLimits, hold_id};
 pub use self::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
@@ -160,7 +162,7 @@ impl Store {
 
     /// The money of a tenant as of the last commit that changed it. Cheap.
     pub fn standing(&self, tenant: &str) -> Standing {
-        self.state.standing(tenant)
+        self.state.standing(&self.state.mirrors.names.current(tenant))
     }
 
     /// The ledger's time: that of the system's clock, but for a jump of it that has not lasted five minutes.

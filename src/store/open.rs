@@ -26,7 +26,7 @@ use super::sql::apply::apply;
 use super::sql::database::Database;
 use super::sql::fault::Result as SqlResult;
 use super::sql::ledger::LedgerWriter;
-use super::sql::{holds, idempotency, sums};
+use super::sql::{entry_rows, holds, idempotency, sums};
 use super::state::StoreState;
 use super::writer::StoreWriter;
 use super::{Store, StoreBounds};
@@ -118,6 +118,9 @@ impl Store {
                 recover_sums(database, &state.path)?;
             }
             has_money = read_standings(database, &state, bounds.zone)?;
+            state.mirrors.names.set(entry_rows::former_names(database)?);
+        } else {
+            state.mirrors.names.set(state.access.read(true, entry_rows::former_names)?);
         }
         if !engine.has_reserve() {
             let fault = state.because(StoreCause::Full);
@@ -156,6 +159,7 @@ impl Store {
             writers::lock_all_money(database)?;
             writers::lose_of_dead(database, SystemTime::now())?;
             recover_sums(database, path)?;
+            state.mirrors.names.set(entry_rows::former_names(database)?);
             let started = (log::positions(database)?, read_standings(database, &state, zone)?);
             Ok((started, log::LoggedCommit::default()))
         })?;

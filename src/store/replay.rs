@@ -3,7 +3,10 @@
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::SystemTime;
 
+use parking_lot::RwLock;
+
 use super::Change;
+use super::former_names::TenantNames;
 use crate::dashscope::task::Status;
 
 /// State in memory that mirrors a part of the store.
@@ -17,16 +20,32 @@ pub trait Mirror: Send + Sync {
 
 /// The mirrors of this process.
 #[derive(Debug, Default)]
-pub(super) struct Mirrors(OnceLock<Vec<Weak<dyn Mirror>>>);
+pub(super) struct Mirrors {
+    registered: OnceLock<Vec<Weak<dyn Mirror>>>,
+    /// Names of tenants, which count for all changes.
+    pub(super) names: Arc<TenantNames>,
+    /// Held while a change is applied, by a rename alone: no change comes to the mirrors under a former name after its
+    /// rename.
+    renaming: RwLock<()>,
+}
 
 impl Mirrors {
     pub(super) fn register(&self, mirrors: Vec<Weak<dyn Mirror>>) {
-        let is_first = self.0.set(mirrors).is_ok();
+        let is_first = self.registered.set(mirrors).is_ok();
         assert!(is_first, "mirrors are registered once");
     }
 
     pub(super) fn replay(&self, change: &Change) {
-        self.living().for_each(|mirror| mirror.apply(change));
+        if let Change::Rename { former, name } = change {
+            let _turn = self.renaming.write();
+            self.names.note(former, name);
+            self.living().for_each(|mirror| mirror.apply(change));
+        } else {
+            let _turn = self.renaming.read();
+            let renamed = self.names.load().in_change(change);
+            let change = renamed.as_ref().unwrap_or(change);
+            self.living().for_each(|mirror| mirror.apply(change));
+        }
     }
 
     pub(super) fn learn(&self, task: &str, claimed_at: SystemTime, status: Status) {
@@ -34,6 +53,6 @@ impl Mirrors {
     }
 
     fn living(&self) -> impl Iterator<Item = Arc<dyn Mirror>> {
-        self.0.get().into_iter().flatten().filter_map(Weak::upgrade)
+        self.registered.get().into_iter().flatten().filter_map(Weak::upgrade)
     }
 }

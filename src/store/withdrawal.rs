@@ -125,7 +125,8 @@ impl KeyUndo {
             | Change::Enter(_)
             | Change::Hide { .. }
             | Change::KeepUpload { .. }
-            | Change::RevokeKey { .. } => None,
+            | Change::RevokeKey { .. }
+            | Change::Rename { .. } => None,
         }
     }
 }

@@ -424,6 +424,7 @@ fn lock_in_order(database: Database<'_>, waiting: &[QueuedChange], tidies: bool)
     if !database.is_shared() {
         return Ok(());
     }
+    database.lock_names(waiting.iter().any(|queued| queued.change.is_rename()))?;
     if tidies || waiting.iter().any(|queued| queued.change.is_in_order()) {
         database.lock_ledger()?;
     }

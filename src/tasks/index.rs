@@ -1,5 +1,6 @@
 //! The task index: which tenant owns which task. All in memory, and durable where there is a store.
 
+use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +13,9 @@ use super::running::RunningCounts;
 use super::tenant_tasks::TenantTasks;
 use crate::dashscope::task::Status;
 use crate::limits::Registry;
-use crate::store::{Change, CommitFault, Entry, Outcome, Store, StoreFault, StoreHealth, TaskRecord};
+use crate::store::{
+    Change, CommitFault, Entry, Outcome, Store, StoreFault, StoreHealth, TaskRecord, TenantNames,
+};
 
 /// Every task of the last two days, by id and by tenant: DashScope forgets a task after one day, and the second day is
 /// grace.
@@ -20,7 +23,7 @@ use crate::store::{Change, CommitFault, Entry, Outcome, Store, StoreFault, Store
 pub struct TaskIndex {
     by_id: DashMap<Arc<str>, Arc<TaskRecord>, RandomState>,
     pub(super) by_tenant: DashMap<Arc<str>, TenantTasks, RandomState>,
-    /// Hash of each task's tenant and id. With it a lookup of another tenant's task takes as long as one of no task:
+    /// Hash of each task's tenant and id, for each name that the tenant has had since the task was read. With it a lookup of another tenant's task takes as long as one of no task:
     /// the comparison of the owner's name in `by_id` took 0.4 µs longer.
     owned: DashSet<u64, RandomState>,
     hasher: RandomState,
@@ -29,6 +32,8 @@ pub struct TaskIndex {
     asked_bytes: AtomicUsize,
     running: RunningCounts,
     store: Option<Store>,
+    /// Records keep the names that their tenants had when they were read.
+    names: Arc<TenantNames>,
     /// Counts each tenant's running tasks.
     limits: Arc<Registry>,
 }
@@ -39,7 +44,8 @@ impl TaskIndex {
     /// # Errors
     /// The fault for which the store can't be read.
     pub fn load(store: Store, limits: Arc<Registry>) -> Result<Self, StoreFault> {
-        let index = Self { store: Some(store.clone()), limits, ..Self::default() };
+        let names = Arc::clone(store.tenant_names());
+        let index = Self { store: Some(store.clone()), limits, names, ..Self::default() };
         store.tasks(|task| index.remember(task))?;
         Ok(index)
     }
@@ -77,6 +83,23 @@ impl TaskIndex {
         self.by_tenant.entry(tenant).or_default().push(task);
     }
 
+    /// Gives the tasks of a tenant to its new name. They are found under the former name too: requests that run still use
+    /// it.
+    pub fn rename(&self, former: &str, name: &Arc<str>) {
+        self.limits.rename_tenant(former, name);
+        let Some((_, tasks)) = self.by_tenant.remove(former) else { return };
+        let ids: Vec<Arc<str>> = tasks.iter().map(|task| Arc::clone(&task.id)).collect();
+        self.by_tenant.entry(Arc::clone(name)).or_default().merge(tasks);
+        for id in &ids {
+            self.owned.insert(self.hash(id, name));
+        }
+    }
+
+    /// Names of tenants, by which records are found.
+    pub fn names(&self) -> &TenantNames {
+        &self.names
+    }
+
     /// Forgets tasks of any tenant that have expired at `date`, and returns them: `most` at most.
     pub fn forget_expired(&self, date: SystemTime, most: usize) -> Vec<Arc<TaskRecord>> {
         let due = self.by_tenant.iter().filter(|own| own.may_expire(date));
@@ -85,8 +108,11 @@ impl TaskIndex {
         for tenant in due {
             let most = most - forgotten.len();
             let expired = self.by_tenant.get_mut(&tenant).map(|mut own| own.take_expired(date, most));
+            let names = self.names.all(&tenant);
             for task in expired.into_iter().flatten() {
-                self.owned.remove(&self.hash(&task.id, &tenant));
+                for name in &names {
+                    self.owned.remove(&self.hash(&task.id, name));
+                }
                 self.by_id.remove(&task.id);
                 self.count.fetch_sub(1, Ordering::Relaxed);
                 self.limits.task_ended(&task.id);
@@ -126,8 +152,11 @@ impl TaskIndex {
 
     /// True if the task is the tenant's.
     pub fn owns(&self, id: &str, tenant: &str) -> bool {
-        self.owned.contains(&self.hash(id, tenant))
-            && self.by_id.get(id).is_some_and(|task| *task.tenant == *tenant)
+        let name = self.names.current(tenant);
+        let is_owned = self.owned.contains(&self.hash(id, &name))
+            // During a rename the hashes of the new name are not all there yet.
+            || matches!(name, Cow::Owned(_)) && self.owned.contains(&self.hash(id, tenant));
+        is_owned && self.by_id.get(id).is_some_and(|task| self.names.is_same(&task.tenant, tenant))
     }
 
     /// The record of a task, whichever tenant owns it.

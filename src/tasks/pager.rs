@@ -67,7 +67,8 @@ impl<'w> TaskWalk<'w> {
             None => None,
         };
         let behind = |own: &TenantTasks| own.behind(after.as_ref(), newest_first);
-        let left = index.by_tenant.get(tenant).map_or(Some(0..0), |own| behind(&own))?;
+        let left =
+            index.by_tenant.get(&*index.names().current(tenant)).map_or(Some(0..0), |own| behind(&own))?;
         Some(Self { tenant, newest_first, left, shown: 0 })
     }
 
@@ -83,7 +84,7 @@ impl<'w> TaskWalk<'w> {
             self.shown = 0;
             tokio::task::yield_now().await;
         }
-        let own = index.by_tenant.get(self.tenant);
+        let own = index.by_tenant.get(&*index.names().current(self.tenant));
         let tasks = own.map(|own| own.take(&mut self.left, self.newest_first, is_passed_over));
         let tasks = tasks.unwrap_or_default();
         self.shown += tasks.len();

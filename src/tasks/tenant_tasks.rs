@@ -40,6 +40,22 @@ impl TenantTasks {
         self.tasks.push_back(task);
     }
 
+    /// Adds the tasks of another name of the tenant, in the order of their claims.
+    pub(super) fn merge(&mut self, others: Self) {
+        if self.tasks.is_empty() {
+            *self = others;
+            return;
+        }
+        let mut own = std::mem::take(self).tasks.into_iter().peekable();
+        for task in others.tasks {
+            while let Some(earlier) = own.next_if(|earlier| earlier.claimed_at <= task.claimed_at) {
+                self.push(earlier);
+            }
+            self.push(task);
+        }
+        own.for_each(|task| self.push(task));
+    }
+
     /// True if a look at the first tasks may find expired ones at `date`.
     pub(super) fn may_expire(&self, date: SystemTime) -> bool {
         let first = self.tasks.front();
@@ -113,7 +129,6 @@ impl TenantTasks {
         self.expired + self.tasks.len()
     }
 
-    #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<TaskRecord>> {
         self.tasks.iter()
     }

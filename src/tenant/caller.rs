@@ -232,7 +232,8 @@ impl Caller {
             Credential::Configured(index) => {
                 let digest = self.directory.keys[*index].digest?;
                 let configured = current.by_digest.get(&digest).map(|index| &current.keys[*index]);
-                let own = |key: &&ConfiguredKey| current.tenants[key.tenant].name == self.tenant().name;
+                let tenant = current.tenants_by_name.get(&self.tenant().name);
+                let own = |key: &&ConfiguredKey| Some(&key.tenant) == tenant;
                 configured.filter(own).map_or(Some(CredentialFault::Revoked), |key| key.fault(now))
             }
             Credential::Issued(key) => {

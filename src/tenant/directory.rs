@@ -14,7 +14,7 @@ use crate::account::{Account, AccountRegistry};
 use crate::config::{AsyncHeader, Billing, Config, GlobalSettings, Limits, Mount, UsageOption};
 use crate::dashscope::operation::Groups;
 use crate::net::networks::Networks;
-use crate::store::Entry;
+use crate::store::{Entry, FormerNames};
 use crate::telemetry::metrics::{Metrics, ModelSeries, MountSeries, TenantSeries};
 
 /// Settings, mounts, accounts, tenants and the keys of the configuration. A request loads the directory once and keeps
@@ -156,6 +156,16 @@ impl Directory {
         directory
     }
 
+    /// Finds tenants by the names that they had before too: keys, tasks and requests may still have these.
+    pub fn with_former_names(mut self, names: &FormerNames) -> Self {
+        for (former, name) in names.iter() {
+            if let Some(number) = self.tenants_by_name.get(name).copied() {
+                self.tenants_by_name.entry(Arc::clone(former)).or_insert(number);
+            }
+        }
+        self
+    }
+
     /// The metrics of a model.
     pub fn model_series(&self, model: &str) -> &Arc<ModelSeries> {
         self.models.series(model)
@@ -194,12 +204,14 @@ impl Directory {
         self.tenants_by_name.get(tenant).map_or(1, |number| self.tenants[*number].weight)
     }
 
+    /// The tenant that has the name, or had it before.
     pub fn tenant(&self, name: &str) -> Option<&Tenant> {
         self.tenants_by_name.get(name).map(|number| &self.tenants[*number])
     }
 
+    /// True if a tenant has the name now.
     pub fn has_tenant(&self, name: &str) -> bool {
-        self.tenants_by_name.contains_key(name)
+        self.tenant(name).is_some_and(|tenant| *tenant.name == *name)
     }
 
     /// The key of the configuration with this id, and its tenant.

@@ -91,6 +91,8 @@ impl Mirror for Keyring {
             | Change::Enter(_)
             | Change::Hide { .. }
             | Change::KeepUpload { .. } => {}
+            // The directory knows former names of tenants, and a start reads the new ones.
+            Change::Rename { .. } => {}
         }
     }
 }

@@ -12,6 +12,7 @@ mod keyed;
 mod ledger;
 mod older;
 mod refused;
+mod renames;
 mod shared;
 mod writing;
 

@@ -29,7 +29,8 @@ pub(super) async fn usage(
     exchange: &Rc<Exchange>,
 ) -> Result<Response<Observed>, ViewFault> {
     let zone = proxy.shared.store.zone();
-    let reader = Reader::Tenant(&exchange.permit().tenant().name);
+    let tenant = proxy.shared.store.tenant_names().current(&exchange.permit().tenant().name);
+    let reader = Reader::Tenant(&tenant);
     let UsageQuery { filter, by, format } = UsageQuery::parse(query, reader, zone, SystemTime::now())?;
     let settled = filter.settled;
     let report = read(proxy, filter, by, exchange).await?;
@@ -49,8 +50,8 @@ pub(super) async fn usage(
 /// The errors of [`usage`].
 pub(super) async fn spent(proxy: &Proxy, query: &str, exchange: &Rc<Exchange>) -> Result<Value, ViewFault> {
     let zone = proxy.shared.store.zone();
-    let tenant = &exchange.permit().tenant().name;
-    let filter = EntryFilter::of_dates(query, tenant, zone, SystemTime::now())?;
+    let tenant = proxy.shared.store.tenant_names().current(&exchange.permit().tenant().name);
+    let filter = EntryFilter::of_dates(query, &tenant, zone, SystemTime::now())?;
     let report = read(proxy, filter, Vec::new(), exchange).await?;
     Ok(json!({ "object": "list", "total_usage": report.spent() as f64 / HUNDREDTH }))
 }

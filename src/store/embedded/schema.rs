@@ -65,7 +65,7 @@ fn version(connection: &Connection) -> Result<i64, StoreCause> {
 }
 
 /// Migration steps. Never change a released step: add another. Times are milliseconds since 1970.
-const STEPS: [&str; 11] = [
+const STEPS: [&str; 12] = [
     "
     CREATE TABLE tasks (
         id TEXT NOT NULL UNIQUE,
@@ -249,10 +249,27 @@ const STEPS: [&str; 11] = [
     CREATE TABLE earlier_entries (last INTEGER NOT NULL) STRICT;
     INSERT INTO earlier_entries SELECT coalesce(max(rowid), 0) FROM entries;
 ",
+    // Former names of tenants, each with the name that its tenant has now.
+    "
+    CREATE TABLE renames (
+        former TEXT NOT NULL PRIMARY KEY,
+        name TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 /// Tables whose pages are read at each start.
-pub(in crate::store) const CHECKED_TABLES: [&str; 9] =
-    ["tasks", "keys", "uploads", "keyed_submits", "names", "holds", "days_spent", "balances", "adoptions"];
+pub(in crate::store) const CHECKED_TABLES: [&str; 10] = [
+    "tasks",
+    "keys",
+    "uploads",
+    "keyed_submits",
+    "names",
+    "holds",
+    "days_spent",
+    "balances",
+    "adoptions",
+    "renames",
+];
 /// `dgat`: marks the file as this program's.
 const APPLICATION: i64 = 0x6467_6174;
 

@@ -51,7 +51,7 @@ pub(super) const BATCHES: CopiedTable = CopiedTable {
 };
 
 /// All other tables. A task's claims keep their order.
-pub(super) const TABLES: [CopiedTable; 10] = [
+pub(super) const TABLES: [CopiedTable; 11] = [
     CopiedTable {
         name: "names",
         columns: &[("id", Integer), ("name", Text)],
@@ -186,6 +186,12 @@ pub(super) const TABLES: [CopiedTable; 10] = [
         name: "balances",
         columns: &[("tenant", Text), ("spent", Integer), ("credits", Integer), ("held", Integer)],
         order: "tenant",
+        sequence: None,
+    },
+    CopiedTable {
+        name: "renames",
+        columns: &[("former", Text), ("name", Text)],
+        order: "former",
         sequence: None,
     },
 ];

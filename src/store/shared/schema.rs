@@ -247,7 +247,12 @@ const STEPS: [&str; 1] = ["
         spent BIGINT NOT NULL,
         credits BIGINT NOT NULL,
         held BIGINT NOT NULL
-    ) WITH (fillfactor = 50)
+    ) WITH (fillfactor = 50);
+    -- Former names of tenants, each with the name that its tenant has now.
+    CREATE TABLE renames (
+        former TEXT PRIMARY KEY,
+        name TEXT NOT NULL
+    )
 "];
 /// `dgat`: the lock of those who migrate.
 const MIGRATION_LOCK: i64 = 0x6467_6174;

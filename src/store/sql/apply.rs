@@ -2,10 +2,12 @@
 
 use super::adoption;
 use super::database::Database;
+use super::entry_rows;
 use super::fault::Result;
 use super::holds;
 use super::idempotency;
 use super::ledger::{self, LedgerWriter};
+use super::renames;
 use super::rows;
 use super::settlement;
 use crate::store::Change;
@@ -19,7 +21,12 @@ pub(in crate::store) fn apply(
     change: &Change,
     withdrawable: Option<&mut Withdrawable>,
 ) -> Result<Outcome> {
-    let is_made = match change {
+    let names = match &ledger.former_names {
+        Some(names) => names,
+        None => ledger.former_names.insert(entry_rows::former_names(database)?),
+    };
+    let renamed = names.in_change(change);
+    let is_made = match renamed.as_ref().unwrap_or(change) {
         Change::Claim { task, answer, hold } => {
             if let Some(answer) = answer {
                 idempotency::answer(database, answer)?;
@@ -53,6 +60,7 @@ pub(in crate::store) fn apply(
             rows::rotate_key(database, successor, *old_until)
         }
         Change::RevokeKey { id, at } => rows::revoke_key(database, id, *at),
+        Change::Rename { former, name } => renames::rename(database, ledger, former, name),
     };
     is_made.map(Outcome::of)
 }

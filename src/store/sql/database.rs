@@ -130,6 +130,18 @@ impl Database<'_> {
         }
     }
 
+    /// Keeps tenants from getting other names until the end of the transaction, which may have read their names; or, for a
+    /// rename, waits for all transactions that have.
+    pub(in crate::store) fn lock_names(self, renames: bool) -> Result<()> {
+        match self {
+            Self::Embedded(_) => Ok(()),
+            Self::Shared(_) => {
+                let lock = if renames { "pg_advisory_xact_lock" } else { "pg_advisory_xact_lock_shared" };
+                self.post(&format!("SELECT {lock}(?1)"), values![NAMES_LOCK])
+            }
+        }
+    }
+
     /// True if this transaction is the one that deletes what has expired: one replica at a time does.
     pub(in crate::store) fn may_tidy(self) -> Result<bool> {
         match self {
@@ -154,5 +166,7 @@ impl Database<'_> {
 
 /// Number of the lock that orders the ledger.
 const LEDGER_LOCK: i64 = 0x6467_6c65;
+/// Number of the lock that keeps the names of tenants.
+const NAMES_LOCK: i64 = 0x6467_6e61;
 /// Number of the lock of the replica that deletes what has expired.
 const TIDY_LOCK: i64 = 0x6467_7469;

@@ -105,14 +105,14 @@ pub(in crate::store) fn names(entry: &Entry) -> [&str; NAMES] {
     ]
 }
 
-/// Reads the entries of a batch, or those of the tenant whose name has a number, until `each` breaks. Each comes with its
+/// Reads the entries of a batch, or those of the tenant whose names have these numbers, until `each` breaks. Each comes with its
 /// number in the batch, from 0. `name` gives the name of a number.
 ///
 /// # Errors
 /// The fault of the batch or of the names.
 pub(in crate::store) fn decode(
     data: &[u8],
-    tenant: Option<i64>,
+    tenant: Option<&[i64]>,
     mut name: impl FnMut(i64) -> Result<Arc<str>>,
     mut each: impl FnMut(i64, Entry) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>> {
@@ -120,7 +120,7 @@ pub(in crate::store) fn decode(
     let (mut at, mut index) = (bytes.signed()?, 0);
     while !bytes.0.is_empty() {
         let entry = bytes.entry(&mut at)?;
-        let is_wanted = tenant.is_none_or(|tenant| entry.name_ids[0] == tenant);
+        let is_wanted = tenant.is_none_or(|ids| ids.contains(&entry.name_ids[0]));
         if is_wanted && each(index, entry.named(at, &mut name)?).is_break() {
             return Ok(ControlFlow::Break(()));
         }

@@ -10,6 +10,7 @@ use super::row::Row;
 use super::value::values;
 use crate::dashscope::usage::Units;
 use crate::store::entry::{Entry, EntryFlags, EntrySource, Remark};
+use crate::store::former_names::FormerNames;
 use crate::store::timestamp::time;
 use crate::usage::{Amount, Charge};
 
@@ -49,6 +50,13 @@ impl<'c> EntryNames<'c> {
 /// The number of a name, where it has one.
 pub(in crate::store) fn id(database: Database<'_>, name: &str) -> Result<Option<i64>> {
     database.first("SELECT id FROM names WHERE name = ?1", values![name], |row| row.integer(0))
+}
+
+/// The former names of tenants, under which entries stand.
+pub(in crate::store) fn former_names(database: Database<'_>) -> Result<FormerNames> {
+    let select = "SELECT former, name FROM renames";
+    let names = database.all(select, &[], |row| Ok((Arc::from(row.text(0)?), Arc::from(row.text(1)?))))?;
+    Ok(names.into_iter().collect())
 }
 
 /// The entry of a row of [`COLUMNS`].

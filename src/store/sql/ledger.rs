@@ -11,6 +11,7 @@ use super::fault::Result;
 use super::sums;
 use super::value::values;
 use crate::store::entry::{CREDIT, Entry, EntrySource};
+use crate::store::former_names::FormerNames;
 use crate::store::timestamp::{milliseconds, time};
 use crate::usage::{Amount, Charge, Zone};
 
@@ -34,6 +35,9 @@ pub(in crate::store) struct LedgerWriter {
     sums: HashMap<Arc<str>, AddedSums, foldhash::fast::RandomState>,
     /// Tenants whose sums this transaction has changed.
     changed: Vec<Arc<str>>,
+    /// Former names of tenants, once they were read in this transaction: another process may have renamed a tenant since
+    /// the last one.
+    pub(in crate::store) former_names: Option<FormerNames>,
 }
 
 /// Money that is added to the sums of a tenant.
@@ -57,6 +61,7 @@ impl LedgerWriter {
             day: 0,
             sums: HashMap::default(),
             changed: Vec::new(),
+            former_names: None,
         }
     }
 
@@ -72,6 +77,7 @@ impl LedgerWriter {
         self.batch.clear();
         self.sums.clear();
         self.changed.clear();
+        self.former_names = None;
     }
 
     /// Adds to what is held for a tenant.
@@ -90,6 +96,11 @@ impl LedgerWriter {
             self.changed.push(tenant);
         }
         Ok(())
+    }
+
+    /// Notes that the transaction has changed the sums of a tenant.
+    pub(super) fn note_changed(&mut self, tenant: &Arc<str>) {
+        self.changed.push(Arc::clone(tenant));
     }
 
     /// Tenants whose sums the last transaction has changed.

@@ -16,6 +16,7 @@ use crate::store::StoreFault;
 use crate::store::embedded::day_files::DayFiles;
 use crate::store::entry::{CREDIT, Entry, WantedSource};
 use crate::store::fault::StoreCause;
+use crate::store::former_names::FormerNames;
 use crate::store::timestamp::milliseconds;
 use crate::usage::Zone;
 use memchr::memmem::Finder;
@@ -116,8 +117,12 @@ pub(in crate::store) fn read(
     if query.from >= query.to {
         return Ok(());
     }
+    let former_names = entry_rows::former_names(database)?;
+    let tenant = query.tenant.map(|name| former_names.current(&name.into()));
+    let query = &LedgerQuery { tenant: tenant.as_deref(), ..*query };
     let mut merge = MergedLedger {
         query,
+        former_names: &former_names,
         finder: query.wanted.map(|wanted| Finder::new(&entry_batch::needle(wanted.id())).into_owned()),
         rows: RowsInOrder::new(database, query)?,
         each,
@@ -209,6 +214,8 @@ impl<'m> RowsInOrder<'m> {
 /// Batches and rows, merged.
 struct MergedLedger<'m, E> {
     query: &'m LedgerQuery<'m>,
+    /// Entries keep the names that their tenants had.
+    former_names: &'m FormerNames,
     finder: Option<Finder<'static>>,
     rows: RowsInOrder<'m>,
     each: E,
@@ -235,6 +242,8 @@ impl<E: FnMut(i64, Entry) -> ControlFlow<()>> MergedLedger<'_, E> {
     fn rows_before(&mut self, number: i64) -> Result<ControlFlow<()>> {
         while let Some((place, entry)) = self.rows.next_before(number)? {
             let is_wanted = self.query.wanted.is_none_or(|wanted| wanted.is(&entry));
+            let tenant = self.former_names.current(&entry.tenant);
+            let entry = Entry { tenant, ..entry };
             if is_wanted && (self.each)(place.saturating_mul(PLACES) + 1, entry).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
@@ -250,11 +259,8 @@ impl<E: FnMut(i64, Entry) -> ControlFlow<()>> MergedLedger<'_, E> {
     ) -> Result<ControlFlow<()>> {
         let LedgerQuery { from, to, tenant, wanted, are_uses: _ } = *self.query;
         let Some(first) = first_batch(database, from)? else { return Ok(ControlFlow::Continue(())) };
-        let tenant = match tenant {
-            // A tenant without a number has no entries here.
-            Some(name) => Some(entry_rows::id(database, name)?.unwrap_or_default()),
-            None => None,
-        };
+        // A tenant whose names have no numbers has no entries here.
+        let ids = tenant.map(|name| self.ids(database, name)).transpose()?;
         let mut names = EntryNames::new(database);
         let select = "SELECT number, first_at, data FROM entry_batches WHERE number >= ?1 ORDER BY number";
         let mut done = ControlFlow::Continue(());
@@ -275,7 +281,7 @@ impl<E: FnMut(i64, Entry) -> ControlFlow<()>> MergedLedger<'_, E> {
             let place = number.saturating_mul(PLACES) + 1;
             done = entry_batch::decode(
                 data,
-                tenant,
+                ids.as_deref(),
                 |id| names.of(id),
                 |index, entry| {
                     let at = milliseconds(entry.at);
@@ -283,12 +289,20 @@ impl<E: FnMut(i64, Entry) -> ControlFlow<()>> MergedLedger<'_, E> {
                     if at < from || at >= to || !is_wanted {
                         return ControlFlow::Continue(());
                     }
-                    (self.each)(place + index, entry)
+                    let tenant = self.former_names.current(&entry.tenant);
+                    (self.each)(place + index, Entry { tenant, ..entry })
                 },
             )?;
             Ok(done)
         })?;
         Ok(done)
+    }
+
+    /// The numbers that a file has for the names of a tenant, the former ones too.
+    fn ids(&self, database: Database<'_>, name: &str) -> Result<Vec<i64>> {
+        let formers = self.former_names.of(name).map(|former| &**former);
+        let ids = formers.chain([name]).map(|name| entry_rows::id(database, name));
+        ids.filter_map(Result::transpose).collect()
     }
 }
 
@@ -327,7 +341,9 @@ fn select_rows(query: &LedgerQuery<'_>) -> String {
     format!(
         "SELECT {COLUMNS}, rowid, coalesce(place, rowid) FROM entries
          WHERE (at, rowid) > (?1, ?5) AND at < ?2 {uses}
-             AND (CAST(?3 AS TEXT) IS NULL OR tenant = (SELECT id FROM names WHERE name = ?3))
+             AND (CAST(?3 AS TEXT) IS NULL OR tenant IN (
+                 SELECT id FROM names WHERE name = ?3
+                 OR name IN (SELECT former FROM renames WHERE renames.name = ?3)))
              AND (CAST(?4 AS TEXT) IS NULL OR instr(coalesce(corrects, id), ?4) > 0)
          ORDER BY at, rowid LIMIT ?6"
     )

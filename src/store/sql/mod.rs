@@ -12,6 +12,7 @@ pub(super) mod idempotency;
 pub(super) mod ledger;
 pub(super) mod ledger_reader;
 pub(super) mod operator_entry;
+pub(super) mod renames;
 pub(super) mod row;
 pub(super) mod rows;
 pub(super) mod settlement;

@@ -14,6 +14,7 @@ use crate::store::Store;
 use crate::store::StoreCause;
 use crate::store::StoreFault;
 use crate::store::entry::{CREDIT, Entry, EntrySource};
+use crate::store::former_names::FormerNames;
 use crate::store::timestamp::{milliseconds, time};
 use crate::usage::Amount;
 
@@ -119,7 +120,15 @@ impl Store {
 
 fn by_id(database: Database<'_>, kind: OperatorKind, id: &str) -> Result<Option<Entry>> {
     let mut names = EntryNames::new(database);
-    database.first(&select(BY_ID), values![kind.number(), id], |row| entry_rows::entry(row, &mut names))
+    let entry = database
+        .first(&select(BY_ID), values![kind.number(), id], |row| entry_rows::entry(row, &mut names))?;
+    let former_names = entry_rows::former_names(database)?;
+    Ok(entry.map(|entry| under_current_name(entry, &former_names)))
+}
+
+/// Entries keep the names that their tenants had.
+fn under_current_name(entry: Entry, former_names: &FormerNames) -> Entry {
+    Entry { tenant: former_names.current(&entry.tenant), ..entry }
 }
 
 fn of_tenant(
@@ -130,10 +139,21 @@ fn of_tenant(
     most: usize,
 ) -> Result<Vec<(i64, Entry)>> {
     let mut names = EntryNames::new(database);
-    let most = i64::try_from(most).unwrap_or(i64::MAX);
-    database.all(&select(OF_TENANT), values![tenant, kind.number(), after, most], |row| {
-        Ok((row.integer(ENTRY_COLUMNS)?, entry_rows::entry(row, &mut names)?))
-    })
+    let limit = i64::try_from(most).unwrap_or(i64::MAX);
+    let former_names = entry_rows::former_names(database)?;
+    let current = former_names.current(&tenant.into());
+    let mut entries = Vec::new();
+    for name in former_names.of(&current).chain([&current]) {
+        let of_name =
+            database.all(&select(OF_TENANT), values![name, kind.number(), after, limit], |row| {
+                Ok((row.integer(ENTRY_COLUMNS)?, entry_rows::entry(row, &mut names)?))
+            })?;
+        let under_current = |(number, entry)| (number, under_current_name(entry, &former_names));
+        entries.extend(of_name.into_iter().map(under_current));
+    }
+    entries.sort_by_key(|(number, _)| *number);
+    entries.truncate(most);
+    Ok(entries)
 }
 
 fn corrected(
@@ -152,13 +172,19 @@ fn corrected(
         }
         if uses.len() >= most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
+    let former_names = entry_rows::former_names(database)?;
     let with_sum = |(place, entry): (LedgerPlace, Entry)| {
         let label = entry.source.label(&entry.account);
-        let sum = database.first(CORRECTIONS, values![&*label, &entry.tenant], |row| {
-            Ok((row.integer(0)?, row.integer(1)?))
-        })?;
-        let (corrections, corrected) = sum.unwrap_or_default();
-        Ok(CorrectedEntry { place, corrections, corrected: Amount::from_nanos(corrected), entry })
+        let (mut corrections, mut corrected) = (0, Amount::ZERO);
+        // The entry has the name that its tenant has now, and its corrections those that the tenant had then.
+        for name in former_names.of(&entry.tenant).chain([&entry.tenant]) {
+            let sum = database
+                .first(CORRECTIONS, values![&*label, name], |row| Ok((row.integer(0)?, row.integer(1)?)))?;
+            let (count, amount) = sum.unwrap_or_default();
+            corrections += count;
+            corrected = corrected.saturating_add(Amount::from_nanos(amount));
+        }
+        Ok(CorrectedEntry { place, corrections, corrected, entry })
     };
     uses.into_iter().map(with_sum).collect()
 }

@@ -98,7 +98,9 @@ pub(in crate::store) fn recover(database: Database<'_>) -> Result<Vec<Arc<str>>>
         added_up(database, "SELECT tenant, amount FROM days_spent")?,
         added_up(
             database,
-            "SELECT names.name AS tenant, amount FROM entries JOIN names ON names.id = tenant WHERE kind = 3 AND kind >= 3",
+            "SELECT coalesce(renames.name, names.name) AS tenant, amount
+             FROM entries JOIN names ON names.id = entries.tenant LEFT JOIN renames ON renames.former = names.name
+             WHERE kind = 3 AND kind >= 3",
         )?,
     ];
     let mut tenants = Vec::new();

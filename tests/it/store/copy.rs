@@ -42,7 +42,7 @@ fn filled() -> StoreFile {
          INSERT INTO days_spent VALUES ('acme', 20000, 7000000000);
          INSERT INTO balances VALUES ('acme', 7000000000, 9500000000, 0);
          INSERT INTO keyed_submits (tenant, operation, key, state, attempt, began_at) VALUES ('acme', 'x', 'k', 1, 'a', 1);
-         INSERT INTO adoptions VALUES ('t', 1);",
+         INSERT INTO adoptions VALUES ('t', 1); INSERT INTO renames VALUES ('emca', 'acme');",
     )
     .expect("rows");
     place
@@ -68,6 +68,7 @@ fn a_copy_has_all_that_the_files_have() {
     assert_eq!(tasks(&new), tasks(&old));
     assert_eq!(keys(&new), keys(&old));
     assert_eq!(uploads(&new), uploads(&old));
+    assert_eq!((&*new.tenant_names().current("emca"), rows("renames")), ("acme", 1));
     assert_eq!(days::all(&new).len(), 19);
     assert_eq!(days::all(&new), days::all(&old));
     // New rows stand behind the copied ones.

@@ -30,12 +30,12 @@ impl Mirror for Seen {
     }
 }
 
-struct Replica {
-    store: Store,
+pub(super) struct Replica {
+    pub(super) store: Store,
     seen: Arc<Seen>,
 }
 
-fn replica(database: &TestDatabase<'_>, name: &str) -> Replica {
+pub(super) fn replica(database: &TestDatabase<'_>, name: &str) -> Replica {
     let store = Store::open_shared(&database.configured(), name, StoreBounds::default()).expect("a store");
     let seen = Arc::new(Seen::default());
     store.register(vec![Arc::downgrade(&seen) as Weak<dyn Mirror>]);
