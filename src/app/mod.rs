@@ -19,11 +19,12 @@ use tokio_util::sync::CancellationToken;
 pub use self::running::RunningGateway;
 use self::threads::Alive;
 use crate::admin::{self, Admin, Refusals};
-use crate::config::{Config, Files, StoreSettings};
+use crate::config::{self, Config, Files, StoreSettings};
 use crate::lifecycle::handover::Inheritance;
 use crate::lifecycle::liveness::ThreadWatch;
 use crate::lifecycle::readiness::{Readiness, Requirement};
 use crate::lifecycle::reload::Reloader;
+use crate::lifecycle::renames;
 use crate::net::descriptors;
 use crate::proxy::Shared;
 use crate::server::drain;
@@ -73,11 +74,17 @@ pub fn succeed(
         }
     };
     let store = store.map_err(|fault| io::Error::other(fault.to_string()))?;
+    if inherited.is_none() {
+        rename_tenants(config, &store)?;
+    }
     let (shared, opened) = Shared::load(config, store)?;
     shared.store.observe_commits(shared.metrics.store_commit.clone());
     let (tracer, exporter) = start_traces(&shared.metrics)?.unzip();
     if let Some(inherited) = &mut inherited {
         inherited.follow(&shared.store)?;
+        // The other process, which serves under the former names, is told of renames by then.
+        rename_tenants(config, &shared.store)?;
+        shared.directory.store(Arc::new(shared.directory_of(config)));
     }
     let reloads = Reloader::new(files, config, shared.clone()).map(Reloader::start).transpose()?;
     let (handle, drain) = drain::channel();
@@ -162,6 +169,13 @@ fn open_store(path: &Path, config: &Config) -> Result<Store, StoreFault> {
         temporary.display()
     );
     Store::open_with(&temporary, bounds(config))
+}
+
+/// Makes the renames of tenants that the configuration asks for.
+fn rename_tenants(config: &Config, store: &Store) -> io::Result<()> {
+    let report =
+        |faults: Vec<config::Fault>| io::Error::other(config::report("", &faults).trim_end().to_owned());
+    renames::make(config, store).map_err(report)
 }
 
 fn bounds(config: &Config) -> StoreBounds {

@@ -91,6 +91,7 @@ pub(super) struct RawMount {
 pub(super) struct RawTenant {
     pub(super) location: Location,
     pub(super) name: Option<Text>,
+    pub(super) renamed_from: Option<Text>,
     pub(super) has_keys: bool,
     pub(super) keys: Vec<RawKey>,
     pub(super) async_header: Option<Text>,
@@ -306,6 +307,7 @@ fn tenant(mut table: Table<'_>) -> RawTenant {
     let tenant = RawTenant {
         location: table.location.clone(),
         name: name.and_then(|node| node.string("write it in quotes")),
+        renamed_from: table.field("renamed_from").and_then(|node| node.string("write a name in quotes")),
         has_keys: table.has_items("keys"),
         keys: table.field("keys").and_then(keys).unwrap_or_default(),
         async_header: table.field("async_header").and_then(|node| node.string("\"require\" or \"add\"")),

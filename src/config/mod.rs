@@ -283,6 +283,8 @@ pub enum Dialect {
 #[derive(Debug, Clone, PartialEq)]
 pub struct TenantSettings {
     pub name: Arc<str>,
+    /// The name that the tenant had before.
+    pub renamed_from: Option<Arc<str>>,
     pub keys: Vec<KeySettings>,
     pub async_header: AsyncHeader,
     pub stream_usage: UsageOption,

@@ -79,6 +79,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
     };
     let tenant = TenantSettings {
         name: "local".into(),
+        renamed_from: None,
         keys: Vec::new(),
         async_header: AsyncHeader::Require,
         stream_usage: UsageOption::AsSent,

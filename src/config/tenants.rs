@@ -1,5 +1,6 @@
 //! Tenants and their keys.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -31,6 +32,12 @@ pub(super) fn check(
         takes_new: file.accounts.iter().map(|account| !is_zero(account)).collect(),
         asks_clients: file.server.tls.as_ref().is_some_and(|tls| tls.asks_clients),
         names: UniqueValues::default(),
+        standing: file
+            .tenants
+            .iter()
+            .filter_map(|tenant| Some(tenant.name.as_ref()?.value.as_str()))
+            .collect(),
+        former_names: UniqueValues::default(),
         key_ids: UniqueValues::default(),
         certificates: UniqueValues::default(),
     };
@@ -55,6 +62,9 @@ struct Check<'a, 'r> {
     /// Clients may present certificates.
     asks_clients: bool,
     names: UniqueValues<String>,
+    /// Names of all tenants of the file.
+    standing: HashSet<&'a str>,
+    former_names: UniqueValues<String>,
     key_ids: UniqueValues<String>,
     certificates: UniqueValues<String>,
 }
@@ -63,6 +73,10 @@ impl Check<'_, '_> {
     fn tenant(&mut self, file: &file::RawTenant) -> Option<TenantSettings> {
         let reader = self.reader;
         let name = file.name.as_ref().and_then(|name| unique_name(reader, name, &mut self.names));
+        let renamed_from = match &file.renamed_from {
+            Some(written) => self.former_name(written).map(Some),
+            None => Some(None),
+        };
         let keys: Vec<Option<KeySettings>> =
             file.keys.iter().map(|key| self.key(key, &shown(&file.name, "tenant"))).collect();
         let async_header = reader.setting(&file.async_header, scalar::async_header, AsyncHeader::Require);
@@ -105,6 +119,7 @@ impl Check<'_, '_> {
         }
         Some(TenantSettings {
             name: name?,
+            renamed_from: renamed_from?,
             keys: keys.into_iter().collect::<Option<_>>()?,
             async_header,
             stream_usage,
@@ -118,6 +133,19 @@ impl Check<'_, '_> {
             addresses: addresses?,
             billing: billing?,
         })
+    }
+
+    /// The name that a tenant had before, which no tenant may have now.
+    fn former_name(&mut self, written: &Text) -> Option<Arc<str>> {
+        self.reader.check(written, scalar::name)?;
+        let hint = "one tenant alone can have had the name";
+        let name = written.value.clone();
+        self.former_names.note(self.reader, name, &written.location, "is the same as", hint);
+        if self.standing.contains(written.value.as_str()) {
+            let hint = "rename that tenant, whose tasks and entries this one is to have; or leave this out";
+            self.reader.fault(&written.location, "a tenant of this file still has the name", hint);
+        }
+        Some(written.value.as_str().into())
     }
 
     /// The names of certificates; each stands for one tenant.

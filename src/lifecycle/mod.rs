@@ -7,5 +7,6 @@ pub mod housekeeping;
 pub mod liveness;
 pub mod readiness;
 pub mod reload;
+pub mod renames;
 pub mod signals;
 pub mod systemd;

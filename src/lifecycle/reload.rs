@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
+use super::renames;
 use crate::config::{Changes, Config, Fault, FileStates, Files, Loaded, LostTasks, StartSettings};
 use crate::proxy::Shared;
 use crate::tenant::directory::Directory;
@@ -149,7 +150,12 @@ impl Reloader {
 
     fn apply(&mut self, files: Files, loaded: Result<Loaded, Vec<Fault>>) -> ReloadOutcome {
         self.note(files);
-        match loaded.and_then(|loaded| self.without_taken_ids(loaded)) {
+        // Nothing is renamed for a configuration that is refused.
+        let renamed = loaded.and_then(|loaded| self.without_taken_ids(loaded)).and_then(|loaded| {
+            renames::make(&loaded.config, &self.shared.store)?;
+            Ok(loaded)
+        });
+        match renamed {
             Ok(loaded) => Ok(self.swap_in(loaded)),
             Err(faults) => {
                 self.counts.rejected.fetch_add(1, Ordering::Relaxed);
@@ -182,8 +188,8 @@ impl Reloader {
         config.succeed(&self.config);
         let changes = Changes::between(&self.config, &config);
         let needs_restart = self.fixed.needs_restart(&config);
-        let Shared { directory, accounts, metrics, access_log, keyring, .. } = &self.shared;
-        let next = Directory::build(&config, accounts, metrics);
+        let Shared { directory, access_log, keyring, .. } = &self.shared;
+        let next = self.shared.directory_of(&config);
         key_warnings::warn(&next, keyring, SystemTime::now());
         self.shared.store.charge_lost_tasks(config.settings.usage.lost == LostTasks::Hold);
         self.retired.push(directory.swap(Arc::new(next)));

@@ -9,6 +9,7 @@ pub(crate) mod kills;
 mod left;
 mod own;
 mod prices;
+mod renames;
 mod reprice;
 mod responses;
 mod socket_money;

@@ -105,6 +105,7 @@ const ROWS: &[Row] = &[
     ("mounts.storage.hosts", "hosts = [\"a.example.com\"]", "hosts = [\"b.example.com\"]", Changes("mounts", "/wan")),
     ("mounts.cors.origins", "origins = [\"https://a.example.com\"]", "origins = [\"https://b.example.com\"]", Changes("mounts", "/wan")),
     ("tenants.name", "name = \"spare-tenant\"", "name = \"other-tenant\"", Renames("tenants")),
+    ("tenants.renamed_from", "renamed_from = \"acme-old\"", "renamed_from = \"acme-older\"", TENANT),
     ("tenants.async_header", "async_header = \"require\"", "async_header = \"add\"", TENANT),
     ("tenants.stream_usage", "stream_usage = \"as_sent\"", "stream_usage = \"add\"", TENANT),
     ("tenants.accounts", "accounts = [\"main\"]", "accounts = [\"main\", \"spare\"]", TENANT),
@@ -158,7 +159,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// Number of the first rows, whose keys the example shows.
-const SHOWN: usize = 108;
+const SHOWN: usize = 109;
 
 const PRICES: &str = r#"
 [usage]
@@ -186,6 +187,13 @@ list = "second"
 models = ["wan-*"]
 unit = "video_second"
 price = "0.8"
+"#;
+
+/// A second tenant.
+const SPARE_TENANT: &str = r#"[[tenants]]
+name = "spare-tenant"
+accounts = [ "main" ]
+keys = [{ id = "spare-key", key = "sk-tenant-spare-012345" }]
 "#;
 
 fn base(upstream: &str) -> String {
@@ -254,6 +262,7 @@ storage = {{ hosts = ["a.example.com"] }}
 cors = {{ origins = ["https://a.example.com"] }}
 [[tenants]]
 name = "acme"
+renamed_from = "acme-old"
 async_header = "require"
 stream_usage = "as_sent"
 accounts = ["main"]
@@ -283,11 +292,7 @@ id = "acme-prod"
 key = "sk-tenant-0123456789"
 expires = "2040-01-01T00:00:00Z"
 addresses = ["192.0.2.7"]
-[[tenants]]
-name = "spare-tenant"
-accounts = [ "main" ]
-keys = [{{ id = "spare-key", key = "sk-tenant-spare-012345" }}]
-"#
+{SPARE_TENANT}"#
     )
 }
 
