@@ -309,6 +309,27 @@ mod tests {
     }
 
     #[test]
+    fn a_renamed_tenant_has_the_directories_of_both_names() {
+        let uploads = noted(&[("one", "d/1", "east"), ("one", "d/2", "east"), ("two", "d/2", "west")]);
+        let rename = |former: &str, name: &str| {
+            let change = Change::Rename { former: former.into(), name: name.into() };
+            uploads.apply(&change);
+        };
+        rename("one", "two");
+        rename("nobody", "two");
+        rename("two", "three");
+        let account = |tenant, url| uploads.account_of(tenant, url);
+        for (url, expected) in [("oss://d/1/a", "east"), ("oss://d/2/a", "west")] {
+            assert_eq!(account("three", url).as_deref(), Some(expected), "{url}");
+        }
+        assert_eq!(account("one", "oss://d/1/a"), None);
+        let last = uploads.last("three", "m", SystemTime::UNIX_EPOCH);
+        assert_eq!(last, Some(("west".into(), Duration::ZERO)));
+        uploads.forget_expired(SystemTime::UNIX_EPOCH + 2 * UPLOADS_KEPT);
+        assert_eq!((account("three", "oss://d/1/a"), account("three", "oss://d/2/a")), (None, None));
+    }
+
+    #[test]
     fn the_last_policy_for_a_model_is_remembered() {
         let uploads = noted(&[("one", "d/1", "east"), ("one", "d/2", "west")]);
         let later = SystemTime::UNIX_EPOCH + Duration::from_secs(9);

@@ -160,7 +160,7 @@ impl TenantNames {
     }
 
     /// Notes a rename, unless it is noted already. Only one thread at a time may call this.
-    pub(super) fn note(&self, former: &Arc<str>, name: &Arc<str>) {
+    pub(crate) fn note(&self, former: &Arc<str>, name: &Arc<str>) {
         let mut names = FormerNames::clone(&self.0.load());
         if !names.has(former) {
             names.note(former, name);

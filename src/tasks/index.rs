@@ -316,6 +316,26 @@ mod tests {
     }
 
     #[test]
+    fn a_renamed_tenant_has_the_tasks_of_both_names_in_their_order() {
+        let index = TaskIndex::default();
+        let now = SystemTime::now();
+        for (second, (id, tenant)) in
+            [("a", "one"), ("b", "two"), ("c", "one"), ("d", "two")].iter().enumerate()
+        {
+            index.remember(task(id, tenant, now + Duration::from_secs(second as u64)));
+        }
+        let (former, name) = ("one".into(), "two".into());
+        index.names.note(&former, &name);
+        index.rename(&former, &name);
+        assert_eq!(ids(&index, "two"), ["a", "b", "c", "d"].map(Arc::from));
+        for id in ["a", "b", "c", "d"] {
+            assert!(index.owns(id, "two") && index.owns(id, "one") && !index.owns(id, "three"), "{id}");
+        }
+        assert_eq!(index.forget_expired(now + 2 * TASKS_KEPT, 9).len(), 4);
+        assert_eq!(sizes(&index), [0; 4]);
+    }
+
+    #[test]
     fn what_was_learnt_is_listed() {
         let index = TaskIndex::default();
         index.remember(task("a", "one", SystemTime::now()));

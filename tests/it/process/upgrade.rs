@@ -2,6 +2,7 @@
 //! task is lost.
 
 mod crashes;
+mod renames;
 mod ways;
 
 use std::io::{self, BufReader, Read, Write};

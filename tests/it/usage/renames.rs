@@ -54,6 +54,8 @@ fn check(gateway: &Gateway, secret: &str) {
     let run_time = format!("Authorization: Bearer {secret}");
     // 5 and 0.5 are spent, and 5 are held of 11.
     assert_refused(&submit(gateway, secret, "good-3", "c"), "budget");
+    let shown = gateway.ask(message("GET /wan/dashgate/v1/key", &[&run_time], "")).json();
+    assert_eq!(shown["tenant"], "uno", "{shown}");
     for (key, id, repeat) in [(TENANT_KEY, "good-1", "a"), (secret, "good-2", "b")] {
         let again = submit(gateway, key, id, repeat);
         assert_eq!(again.field("idempotency-replayed").as_deref(), Some("true"), "{}", again.text());
@@ -90,6 +92,8 @@ fn a_tenant_keeps_all_that_it_had_over_a_reload() {
     let (gateway, secret) = used(&upstream);
     let reloaded = gateway.reload(&named(&upstream, "uno", "renamed_from = \"one\""));
     assert_eq!(reloaded.status(), 200, "{}", reloaded.text());
+    let shown = gateway.ask(message("GET /wan/dashgate/v1/key", &[&key()], "")).json();
+    assert_eq!(shown["tenant_limits"]["tasks"], 1, "{shown}");
     check(&gateway, &secret);
     // The rename is durable.
     let gateway = Gateway::from_file_in(gateway.stop(), &named(&upstream, "uno", ""));
