@@ -308,8 +308,8 @@ fn known_status(task: &TrackedTask, now: Instant) -> Option<(Arc<str>, Status, u
 
 /// Time by which the log may be behind gossip: statuses are written once a second.
 const LOG_LAGS: Duration = Duration::from_secs(2);
-/// Ids of 36 bytes in one piece of gossip, with statuses and ages.
-const IDS_AT_ONCE: usize = 100;
+/// Ids of 36 bytes in one piece of gossip: two pieces fill a message, or one with statuses and ages.
+const IDS_AT_ONCE: usize = 90;
 /// Time for which the leader is told of a poll, which waits as long: see [`super::poll`].
 const PATIENCE: Duration = Duration::from_secs(1);
 const LONG_PATIENCE: Duration = Duration::from_secs(10);

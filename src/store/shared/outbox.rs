@@ -73,7 +73,7 @@ mod tests {
     fn messages_are_full_and_not_longer_than_the_database_takes() {
         let mut outbox = Outbox::default();
         assert_eq!(outbox.take(7), ["7"]);
-        (0..30).for_each(|_| outbox.add(&wanted(100)));
+        (0..30).for_each(|_| outbox.add(&wanted(90)));
         outbox.add(&wanted(1_000));
         (0..100).for_each(|_| outbox.add(&wanted(1)));
         let messages = outbox.take(7);
@@ -83,7 +83,7 @@ mod tests {
         assert!(read.iter().all(|(from, _)| *from == 7));
         let heard: Vec<Gossip> = read.into_iter().flat_map(|(_, gossip)| gossip).collect();
         assert_eq!(heard.len(), 130, "all but the one that is too long");
-        assert_eq!((&heard[0], &heard[129]), (&wanted(100), &wanted(1)));
+        assert_eq!((&heard[0], &heard[129]), (&wanted(90), &wanted(1)));
         assert!(outbox.is_empty());
     }
 
