@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dashgate::config::Config;
 use dashgate::sim::{RecordedRequest, SimulatedStatus, Simulator, SimulatorOptions};
@@ -123,6 +123,38 @@ fn a_poll_at_any_replica_has_the_leader_ask() {
     assert!(most_in_a_second(&queries(&simulator)) <= 20);
 }
 
+/// The time from a task's end to the answer is printed, at the leader and at another replica.
+#[test]
+fn polls_that_are_held_at_another_replica_end_with_their_tasks() {
+    let database = Postgres::shared().database();
+    let simulator = simulator(Duration::from_secs(3_600));
+    let replicas: Vec<Gateway> = (0..2).map(|_| replica(&database.url(), &simulator, "")).collect();
+    let leader = leader(&replicas);
+    let mut lags = [Vec::new(), Vec::new()];
+    for _ in 0..30 {
+        let id = submit_video(&replicas[0]);
+        thread::scope(|scope| {
+            let held = [leader, 1 - leader].map(|number| {
+                let (replica, id) = (&replicas[number], &id);
+                scope.spawn(move || (status(&replica.ask(held_poll(id))), Instant::now()))
+            });
+            let asked = queries(&simulator).len();
+            eventually("the leader asks for it", || queries(&simulator).len() > asked + 1);
+            simulator.finish(&id);
+            let ended = Instant::now();
+            for (poll, lags) in held.into_iter().zip(&mut lags) {
+                let (state, at) = poll.join().expect("no panic");
+                assert_eq!(state, "SUCCEEDED");
+                lags.push(at.saturating_duration_since(ended));
+            }
+        });
+    }
+    for (lags, place) in lags.iter_mut().zip(["leader", "other"]) {
+        lags.sort_unstable();
+        println!("{place}: half within {:?}, all within {:?}", lags[15], lags[29]);
+    }
+}
+
 /// The database's address behind a relay of the replica's own.
 fn behind(database: &TestDatabase<'_>, address: SocketAddr) -> (Relay, String) {
     let relay = Relay::over(&[address]);
@@ -139,6 +171,10 @@ fn a_leader_that_is_cut_off_is_followed_by_another_within_the_account_s_budget()
         relays.iter().map(|(_, url)| replica(url, &simulator, "max_age = \"0s\"")).collect();
     let mut leading = leader(&replicas);
     let ids: Vec<String> = (0..100).map(|number| submit_video(&replicas[number % 2])).collect();
+    // A replica that knows the last task of another one knows all before it.
+    for (replica, id) in replicas.iter().zip([&ids[99], &ids[98]]) {
+        assert_ne!(status(&replica.ask(poll(id))), "UNKNOWN");
+    }
     for _ in 0..3 {
         // The budget is wanted whole, before and after.
         let polls = |replica: &Gateway| {
