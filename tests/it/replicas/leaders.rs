@@ -223,7 +223,9 @@ fn cancels_go_out_from_every_replica() {
     let replicas: Vec<Gateway> = (0..2).map(|_| replica(&database.url(), &simulator, "")).collect();
     leader(&replicas);
     let ids: Vec<String> = (0..30).map(|number| submit_video(&replicas[number % 2])).collect();
-    ids.iter().for_each(|id| drop(simulator.pin(id, Some(SimulatedStatus::Pending))));
+    for id in &ids {
+        simulator.pin(id, Some(SimulatedStatus::Pending));
+    }
     thread::scope(|scope| {
         for (number, id) in ids.iter().enumerate() {
             let replica = &replicas[number / 2 % 2];
