@@ -199,7 +199,8 @@ impl Change {
             | Self::Reserve(_)
             | Self::KeepUpload { .. }
             | Self::CreateKey(_)
-            | Self::RotateKey { .. } => false,
+            | Self::RotateKey { .. }
+            | Self::Rename { .. } => false,
             Self::Claim { .. }
             | Self::Free { .. }
             | Self::LoseHold { .. }
