@@ -114,9 +114,10 @@ mod tests {
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
         let mut peers = Peers::new(1, start);
+        peers.answered(at(0));
         assert!(!peers.heard(1, true, at(0)), "its own voice");
         assert!(peers.heard(2, true, at(0)) && peers.heard(3, true, at(2_000)));
-        peers.answered(at(2_500));
+        [0, 1_000, 2_000, 2_500].into_iter().for_each(|asked| peers.answered(at(asked)));
         assert_eq!(peers.others(at(2_999)), 2);
         assert_eq!(peers.others(at(3_000)), 1);
         // Cut off from the database, a replica does not take the others for dead.
@@ -142,6 +143,8 @@ mod tests {
         // One that has ended is not waited for longer than it takes to see that.
         peers.heard(2, true, at(13_000));
         assert!(peers.are_settled(at(13_400)));
+        (11..=16).for_each(|second| peers.answered(at(second * 1_000)));
+        peers.heard(2, true, at(15_000));
         peers.answered(at(20_000));
         peers.heard(2, true, at(20_100));
         assert!(peers.are_settled(at(20_100)), "one that had ended before the outage does not count");
