@@ -93,6 +93,8 @@ impl Admin {
             lines_dropped: self.shared.access_log.dropped(),
             diagnostics_dropped: diagnostics::dropped(),
             reloads: reloads.map_or((0, 0), |counts| (count(&counts.ok), count(&counts.rejected))),
+            config_hash: reloads.map_or(0, |counts| count(&counts.hash)),
+            is_store_up: self.shared.store.health() == StoreHealth::Writable,
         }))
     }
 }

@@ -60,6 +60,17 @@ impl Files {
         held(self) == held(others)
     }
 
+    /// A number below 2^53 made of the bytes of all files, whatever their paths. Files with the same bytes have the same.
+    pub fn hash(&self) -> u64 {
+        let mut digest = Sha256::new();
+        for source in &self.0 {
+            digest.update(source.sha256.unwrap_or_default());
+        }
+        let digest: [u8; 32] = digest.finalize().into();
+        // A metric holds whole numbers exactly up to there.
+        digest[..8].iter().fold(0, |hash, byte| hash << 8 | u64::from(*byte)) >> 11
+    }
+
     /// Reads a file, and notes its state and digest.
     pub(super) fn read(&mut self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         let opened = File::open(path);
@@ -111,12 +122,14 @@ mod tests {
         let mut again = Files::default();
         again.read(&path, 10).expect("read");
         assert!(!again.hold_the_same(&files));
+        assert_ne!(again.hash(), files.hash());
         // Another file with the same bytes has another state and the same content.
         fs::rename(&other, &path).expect("renamed");
         let mut swapped = Files::default();
         swapped.read(&path, 10).expect("read");
         assert_ne!(swapped.when_read(), files.when_read());
         assert!(swapped.hold_the_same(&files));
+        assert_eq!(swapped.hash(), files.hash());
         fs::remove_file(&path).expect("removed");
         assert_ne!(swapped.now(), swapped.when_read());
     }

@@ -31,6 +31,8 @@ pub struct ReloadHandle {
 pub struct Counts {
     pub ok: AtomicU64,
     pub rejected: AtomicU64,
+    /// Hash of the files of the configuration in use.
+    pub hash: AtomicU64,
 }
 
 /// Result of a reload.
@@ -82,15 +84,17 @@ pub struct Reloader {
 impl Reloader {
     /// A reloader of the configuration that was read from `files`; `None` if there are none.
     pub fn new(files: Files, config: &Config, shared: Shared) -> Option<Self> {
+        let path = files.path()?.to_owned();
+        let counts = Counts { hash: files.hash().into(), ..Counts::default() };
         Some(Self {
-            path: files.path()?.to_owned(),
+            path,
             last: files.when_read(),
             files,
             fixed: StartSettings::of(config),
             config: config.clone(),
             shared,
             retired: Vec::new(),
-            counts: Arc::default(),
+            counts: Arc::new(counts),
             pause: PERIOD,
         })
     }
@@ -196,6 +200,7 @@ impl Reloader {
         access_log.retarget(&config.settings.log);
         self.config = config;
         self.counts.ok.fetch_add(1, Ordering::Relaxed);
+        self.counts.hash.store(self.files.hash(), Ordering::Relaxed);
         let path = self.path.display();
         tracing::info!("{path}: reloaded: {changes}");
         if !needs_restart.is_empty() {
@@ -256,7 +261,7 @@ mod tests {
     }
 
     fn counts(reloader: &Reloader) -> (u64, u64) {
-        let Counts { ok, rejected } = &*reloader.counts;
+        let Counts { ok, rejected, hash: _ } = &*reloader.counts;
         (ok.load(Ordering::Relaxed), rejected.load(Ordering::Relaxed))
     }
 

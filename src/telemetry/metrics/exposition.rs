@@ -39,6 +39,10 @@ pub struct ScrapeFigures {
     pub diagnostics_dropped: u64,
     /// Reloads that were taken, and reloads that had a fault.
     pub reloads: (u64, u64),
+    /// Hash of the files of the configuration in use; 0 where there are none.
+    pub config_hash: u64,
+    /// The store can be written, as far as is known.
+    pub is_store_up: bool,
 }
 
 impl Metrics {
@@ -332,6 +336,19 @@ impl Metrics {
                 "Configurations that were loaded anew and taken (ok), or had a fault and changed nothing (rejected)",
                 &["result"],
                 [(vec!["ok"], ok), (vec!["rejected"], rejected)],
+            ),
+            gauges(
+                "dashgate_config_hash",
+                "A number made of the bytes of the configuration in use and of the files that it names: gateways with the \
+                 same files have the same",
+                &[],
+                [(Vec::new(), figures.config_hash as f64)],
+            ),
+            gauges(
+                "dashgate_store_up",
+                "1 while the store can be written, as far as is known",
+                &[],
+                [(Vec::new(), f64::from(u8::from(figures.is_store_up)))],
             ),
             counters(
                 "dashgate_access_log_dropped_total",

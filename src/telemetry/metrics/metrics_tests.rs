@@ -57,6 +57,8 @@ fn what_was_counted_stands_on_the_page() {
         lines_dropped: 5,
         diagnostics_dropped: 6,
         reloads: (3, 4),
+        config_hash: (1 << 53) - 1,
+        is_store_up: true,
     });
     for line in [
         "dashgate_polls_total{served=\"cache\"} 0",
@@ -95,6 +97,8 @@ fn what_was_counted_stands_on_the_page() {
         "dashgate_usage_unread_total{model=\"other\"} 0",
         "dashgate_config_reloads_total{result=\"ok\"} 3",
         "dashgate_config_reloads_total{result=\"rejected\"} 4",
+        "dashgate_config_hash 9007199254740991",
+        "dashgate_store_up 1",
         "dashgate_connections 1",
         "dashgate_tls_handshake_failures_total 1",
         "dashgate_access_log_dropped_total 5",
