@@ -329,8 +329,8 @@ fn a_spooled_claim_is_committed_by_the_next_process() {
     let gateway = tasks.replica_in(directory, &place.url(&database), &store);
     assert!(recorded(&database, &id));
     assert!(spooled(&spool).is_empty());
-    let got = gateway.ask(poll(&id));
-    assert_eq!(got.json()["output"]["task_status"], "RUNNING", "{}", got.text());
+    // It is asked about as soon as the gateway leads its account.
+    eventually("the task is told", || gateway.ask(poll(&id)).json()["output"]["task_status"] == "RUNNING");
 }
 
 /// The task that a submit's answer tells.

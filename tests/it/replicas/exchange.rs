@@ -29,7 +29,8 @@ impl Heard {
     }
 }
 
-fn tables(database: &TestDatabase<'_>) {
+/// The tables that an exchange needs.
+pub(super) fn tables(database: &TestDatabase<'_>) {
     database.sql(
         "CREATE TABLE cells (name text PRIMARY KEY, version bigint NOT NULL, value bytea NOT NULL);
          CREATE TABLE answers (task text PRIMARY KEY, at bigint NOT NULL, status text NOT NULL,
@@ -181,6 +182,8 @@ fn a_database_that_is_halted_cut_off_or_killed_is_away_until_it_is_back() {
         eventually("it is back", || both(true));
         assert!(swap(&direct).is_ok(), "round {round}");
     }
+    let counts = |exchange: &Exchange| exchange.others(Instant::now());
+    eventually("they hear each other", || counts(&direct) == 1 && counts(&relayed) == 1);
     relay.pause();
     eventually("only the replica behind the relay is cut off", || answers(&direct) && !answers(&relayed));
     // Both remember each other: neither takes the other for dead at once.

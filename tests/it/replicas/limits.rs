@@ -35,7 +35,7 @@ fn start(database: &TestDatabase<'_>, number: Replica) -> LimitingReplica {
 }
 
 fn three(database: &TestDatabase<'_>) -> Vec<LimitingReplica> {
-    database.sql("CREATE TABLE cells (name text PRIMARY KEY, version bigint NOT NULL, value bytea NOT NULL)");
+    super::exchange::tables(database);
     let replicas: Vec<_> = (1..=3).map(|number| start(database, number)).collect();
     let is_connected = |replica: &LimitingReplica| replica.exchange.away_since(Instant::now()).is_none();
     eventually("all are connected", || replicas.iter().all(is_connected));
