@@ -20,11 +20,14 @@ struct Seen(Mutex<Vec<String>>);
 
 impl Mirror for Seen {
     fn apply(&self, change: &Change) {
-        let told = match change {
-            Change::Claim { task, .. } => format!("claim {}", task.id),
-            Change::RevokeKey { id, .. } => format!("revoke {id}"),
-            Change::CreateKey(key) => format!("create {}", key.id),
-            _ => return,
+        let told = if let Change::Claim { task, .. } = change {
+            format!("claim {}", task.id)
+        } else if let Change::RevokeKey { id, .. } = change {
+            format!("revoke {id}")
+        } else if let Change::CreateKey(key) = change {
+            format!("create {}", key.id)
+        } else {
+            return;
         };
         self.0.lock().push(told);
     }
