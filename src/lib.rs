@@ -83,7 +83,7 @@
 //! | a mount | a row in the configuration |
 //! | an operation | a variant with its row of facts in [`dashscope::operation`]; the compiler then lists `admit` and `authorize` |
 //! | a dialect | a variant of [`config::Dialect`]; the compiler lists `route` and `submit`; then operations, and its stages in a folder of `proxy/` |
-//! | a store engine | [`store`]`/embedded` is SQLite's; the statements of both engines are in `store/sql`, which names neither but in `database` and `fault` |
+//! | a store engine | `store/embedded` is SQLite's and `store/shared` PostgreSQL's; the statements of both are in `store/sql`, where `database`, `row`, `value` and `fault` alone know which is which |
 //! | a refusal | a variant of `proxy::rejection::Rejection` with its row, its label in [`telemetry::metrics::Reason`], and its row in the guide's `troubleshooting.md` |
 //! | a metric | a family in [`telemetry::metrics`], one line where it is recorded, and its row in the guide's `observability.md` |
 //! | a configuration key | a field with its check in [`config`], its lines in the example and in the schema, and its row in the guide's `reference.md`; tests compare the four |

@@ -1,4 +1,5 @@
-//! Durable state: tasks and uploads with their owners, and virtual keys; in one SQLite file.
+//! Durable state: tasks and uploads with their owners, virtual keys, and the ledger; in one SQLite file, or in a PostgreSQL
+//! database that replicas share.
 //!
 //! One thread alone waits for the disk. Other threads send it changes, and get the outcome when a change is durable.
 //! [`Mirror`]s hold the state in memory.
@@ -77,7 +78,7 @@ use self::writer::QueuedChange;
 use crate::dashscope::task::Status;
 use crate::usage::Zone;
 
-/// A handle on the store; all clones share one file and one writer.
+/// A handle on the store; all clones share one writer.
 #[derive(Debug, Clone)]
 pub struct Store {
     state: Arc<StoreState>,

@@ -152,7 +152,8 @@ impl<'a> StoppableGateway<'a> {
     fn is_back(&mut self) {
         eventually("it can be written again", || self.ready().0 == 200);
         assert_eq!(self.submit().status(), 200);
-        assert!(self.process.printed().contains("can be written again"), "{}", self.process.printed());
+        // The log tells of it a moment after the store takes changes.
+        eventually("the operator is told", || self.process.printed().contains("can be written again"));
         self.serves_what_is_known();
     }
 
