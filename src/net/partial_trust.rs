@@ -10,14 +10,14 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-/// What a certificate must show.
+/// Extent to which a certificate is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verification {
-    /// Nothing: whoever stands between can read along.
+    /// No certificate is refused: an attacker between the two can read along.
     Encrypted,
-    /// That a trusted authority signed it.
+    /// A trusted authority must have signed the certificate.
     Authority,
-    /// That a trusted authority signed it for this host.
+    /// A trusted authority must have signed the certificate for this host.
     AuthorityAndName,
 }
 

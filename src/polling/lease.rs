@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::store::{Cell, Replica, Swap};
 
-/// What is known of a lease.
+/// A lease as this replica knows it.
 #[derive(Debug)]
 pub(super) struct Lease {
     me: Replica,
@@ -27,7 +27,7 @@ pub(super) struct HeldLease {
     pub(super) until: Instant,
 }
 
-/// What to do about a lease.
+/// The next step that a lease needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LeaseStep {
     /// Read the cell.

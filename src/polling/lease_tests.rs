@@ -158,7 +158,7 @@ proptest! {
                     LeaseStep::Read | LeaseStep::Swap(_) => leases[replica].failed(answered),
                 }
                 if hit && kind == 7 {
-                    // It is suspended for some seconds.
+                    // The replica is suspended for some seconds.
                     free_at[replica] += latency * 10;
                 }
             }

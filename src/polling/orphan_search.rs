@@ -116,7 +116,7 @@ impl PollHub {
         let has_others = self.replicas.as_ref().is_some_and(|replicas| replicas.others() > 0);
         let searched = pollers.iter().map(|poller| {
             if has_others {
-                // What other replicas have sent, and is in doubt, is not known here.
+                // Submits of other replicas that are in doubt are not known here.
                 poller.sent.lock().distrust_until(SystemTime::now());
             }
             // Before the orphans: a submit that is settled meanwhile has its task in the index by then.

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::tracked_task::TrackedTask;
 use crate::store::{Entry, Store};
 
-/// What the hub needs where other replicas may lead accounts.
+/// State of the hub where other replicas may lead accounts.
 #[derive(Debug)]
 pub(super) struct OtherReplicas {
     pub(super) store: Store,

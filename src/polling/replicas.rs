@@ -140,7 +140,7 @@ impl PollHub {
         }
     }
 
-    /// What there is to tell other replicas of the account's tasks. `max_age` is the age up to which a status is fresh.
+    /// News of the account's tasks for other replicas. `max_age` is the age up to which a status is fresh.
     pub(super) fn take_gossip(
         &self,
         poller: &Arc<AccountPoller>,

@@ -167,7 +167,7 @@ fn a_leader_asks_for_what_another_replica_wants_and_tells_it() {
     let told =
         |age| vec![Gossip::Known { account: "main".into(), tasks: vec![("t".into(), Status::Running, age)] }];
     assert_eq!(replica.gossip(), told(30));
-    // What is fresh is told at once.
+    // Fresh news is told at once.
     replica.pass(470);
     replica.hear(wanted(&[], &["t"]));
     assert_eq!(replica.gossip(), told(500));
@@ -292,7 +292,7 @@ fn an_answer_that_was_lost_here_is_searched_for_by_the_leader() {
     let mut replica = replica();
     replica.poller.note_lost_submit(replica.now);
     assert_eq!(replica.gossip(), [Gossip::LostSubmit { account: "main".into() }]);
-    // What is heard is not told on.
+    // News that is heard is not told on.
     replica.hear(Gossip::LostSubmit { account: "main".into() });
     assert_eq!(replica.gossip(), []);
     replica.lead();

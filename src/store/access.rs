@@ -1,4 +1,4 @@
-//! How the store is read, and how other replicas are followed.
+//! Reads of the store, and the follower of other replicas.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -23,7 +23,7 @@ pub(super) enum Access {
         readers: Arc<Readers>,
         /// Set once the mirrors are loaded.
         follower: OnceLock<FollowerHandle>,
-        /// Where claims wait that the database can't take just now.
+        /// Claims wait there that the database can't take just now.
         spool: Option<Arc<Spool>>,
     },
 }

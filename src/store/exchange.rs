@@ -1,4 +1,4 @@
-//! What replicas exchange beside the log: cells, and gossip. A store that no other replica has keeps cells in memory, and
+//! Cells and gossip, which replicas exchange beside the log. A store that no other replica has keeps cells in memory, and
 //! has nobody to gossip with.
 
 use std::io;
@@ -199,7 +199,7 @@ impl Store {
         Self { exchange, ..self }
     }
 
-    /// What the replicas exchange beside the log.
+    /// The exchange with other replicas beside the log.
     pub fn exchange(&self) -> &Exchange {
         &self.exchange
     }

@@ -64,7 +64,7 @@ pub(super) struct StoreState {
     pub(super) access: Access,
     /// Commits of other replicas were missed.
     pub(super) left_behind: Arc<AtomicBool>,
-    /// From where on other replicas are followed, until they are.
+    /// The place from which other replicas are followed; `None` once they are.
     pub(super) positions: Mutex<Option<FollowerStart>>,
     /// Lock that keeps other gateways out, until the store is closed.
     pub(super) lock: Mutex<Option<File>>,

@@ -76,7 +76,7 @@ impl Querier {
             for piece in self.hub.take_gossip(&poller, max_age, Instant::now()) {
                 store.gossip(&piece);
             }
-            // What comes meanwhile goes with it.
+            // News that comes meanwhile goes with it.
             sleep(GATHERED).await;
             let next = poller.elsewhere.lock().next_told();
             let again = async {

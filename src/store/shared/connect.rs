@@ -13,7 +13,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::store::sql::fault::{Result, SqlFault};
 
-/// Where a database is, and how it is reached.
+/// The address of a database, with what a connection needs.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct DatabaseAddress {
     /// One for each host, tried in this order.

@@ -28,7 +28,7 @@ use crate::store::sql::ledger_reader::OwnFloors;
 use crate::store::sql::value::Value;
 use crate::usage::Amount;
 
-/// How far a copy is, told about once a second and at the end of each table.
+/// Progress of a copy, told about once a second and at the end of each table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CopyProgress {
     pub table: &'static str,
@@ -39,7 +39,7 @@ pub struct CopyProgress {
     pub is_done: bool,
 }
 
-/// What was copied, as the database says after the copy; it is the same as in the files.
+/// Figures of a copy, as the database tells them after the copy; the files tell the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyReport {
     /// Tables with their rows and the bytes of their texts and blobs.

@@ -34,7 +34,7 @@ use crate::store::end_answer::EndAnswer;
 use crate::store::gossip::{Gossip, GossipListener, Replica};
 use crate::store::sql::fault::SqlFault;
 
-/// What the thread of the exchange and its callers share.
+/// State that the thread of the exchange and its callers share.
 pub(in crate::store) struct SharedExchange {
     replica: Replica,
     session: ArcSwapOption<ExchangeSession>,
@@ -180,7 +180,7 @@ impl SharedExchange {
         session: Arc<ExchangeSession>,
         mut notifications: mpsc::Receiver<Notification>,
     ) -> SqlFault {
-        // What was said before is out of date.
+        // Gossip from before the connection is out of date.
         self.outbox.lock().clear();
         let hearing = async {
             while let Some(notification) = notifications.recv().await {

@@ -21,10 +21,10 @@ use crate::store::sql::fault::{Result, SqlFault};
 #[derive(Debug, Clone)]
 pub(in crate::store) struct FollowerHandle(mpsc::Sender<oneshot::Sender<()>>);
 
-/// What the follower does with a commit of another replica.
+/// The follower calls this with each commit of another replica.
 pub(in crate::store) type OnCommit = Box<dyn FnMut(LoggedCommit) + Send>;
 
-/// From where on a follower reads.
+/// The place in the log from which a follower reads.
 #[derive(Debug)]
 pub(in crate::store) struct FollowerStart {
     pub(in crate::store) address: DatabaseAddress,

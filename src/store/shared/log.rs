@@ -1,4 +1,4 @@
-//! The log of changes: what replicas tell each other of their commits.
+//! The log of changes, by which replicas tell each other of their commits.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::store::sql::fault::Result;
 use crate::store::sql::value::values;
 use crate::store::{Change, Outcome};
 
-/// What the other replicas must know of one commit; stored as JSON.
+/// The part of one commit that the other replicas must know; stored as JSON.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(in crate::store) struct LoggedCommit {
     /// Changes that mirrors hold.
@@ -48,7 +48,7 @@ impl LoggedCommit {
     }
 }
 
-/// How far each writer's commits are known here: the number of the last one.
+/// The number of the last commit that is known here, by writer.
 pub(in crate::store) type Positions = HashMap<i64, i64, foldhash::fast::RandomState>;
 
 /// Adds a commit of a writer to the log.

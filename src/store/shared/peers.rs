@@ -1,4 +1,4 @@
-//! What the exchange knows of the database and of the other replicas: whether they were heard, and when.
+//! Signs of life of the database and of the other replicas: whether they were heard, and when.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ impl Peers {
     /// Notes that a question of this time was answered.
     pub(super) fn answered(&mut self, asked: Instant) {
         if self.away_since(asked).is_some() {
-            // Those who lived before have the time to come back too.
+            // Replicas that lived before have the time to come back too.
             let seen = self.answered;
             self.heard.retain(|_, heard| seen.saturating_duration_since(heard.at) < LIVES);
             self.heard.values_mut().for_each(|heard| *heard = Heard { at: asked, settled: None });

@@ -21,7 +21,7 @@ use crate::store::timestamp::milliseconds;
 use crate::usage::Zone;
 use memchr::memmem::Finder;
 
-/// Which entries are read.
+/// The entries that are read.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store) struct LedgerQuery<'w> {
     /// Settled from the first of these times until before the second, in milliseconds.

@@ -329,7 +329,7 @@ fn a_spooled_claim_is_committed_by_the_next_process() {
     let gateway = tasks.replica_in(directory, &place.url(&database), &store);
     assert!(recorded(&database, &id));
     assert!(spooled(&spool).is_empty());
-    // It is asked about as soon as the gateway leads its account.
+    // The gateway asks about the task as soon as it leads the account.
     eventually("the task is told", || gateway.ask(poll(&id)).json()["output"]["task_status"] == "RUNNING");
 }
 

@@ -1,4 +1,4 @@
-//! Of several replicas one asks DashScope for an account's tasks, and all tell what it learns.
+//! One of several replicas asks DashScope for an account's tasks, and all tell what it learns.
 
 use std::net::SocketAddr;
 use std::thread;

@@ -178,7 +178,7 @@ fn tasks_uploads_keys_and_keyed_submits_go_with_the_tenant() {
     ] {
         assert_eq!(wait(store.commit(change)), Ok(Outcome::Made));
     }
-    // What was under way under the former name ends under the new one.
+    // Work that was under way under the former name ends under the new one.
     let answer = FirstAnswer { submit: keyed("acme", "first"), fingerprint: [7; 32], body: "{}".into() };
     let claim = Change::Claim { task: task("t-2", at(2)).into(), answer: Some(answer.into()), hold: None };
     assert_eq!(wait(store.commit(claim)), Ok(Outcome::Made));

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use super::{task, wait};
 use crate::harness::postgres::{Postgres, TestDatabase};
 
-/// What a replica was told of the others' commits.
+/// Commits of the others that a replica was told of.
 #[derive(Default)]
 struct Seen(Mutex<Vec<String>>);
 

@@ -149,7 +149,7 @@ pub(crate) fn settle(
     let until = Instant::now() + SETTLED_WITHIN + Duration::from_millis(50) * submits.total as u32;
     let (mut first_seen, mut assigned) = (HashMap::new(), 0);
     loop {
-        // Of several replicas only the one that leads the account knows its orphans.
+        // Only the one of several replicas that leads the account knows its orphans.
         let listed =
             admins.iter().flat_map(|admin| audit::orphans(*admin).into_iter().map(|orphan| (*admin, orphan)));
         for (admin, orphan) in listed {
