@@ -1,5 +1,5 @@
-//! News of tasks between the replicas that share an account: a replica that does not lead the account tells which tasks its
-//! clients want news of, and the leader tells the news.
+//! News of tasks between the replicas that share an account: a replica that does not lead the account tells which tasks
+//! its clients want news of, and the leader tells the news.
 
 use std::collections::HashMap;
 use std::sync::Arc;

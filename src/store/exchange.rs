@@ -1,5 +1,5 @@
-//! Cells and gossip, which replicas exchange beside the log. A store that no other replica has keeps cells in memory, and
-//! has nobody to gossip with.
+//! Cells and gossip, which replicas exchange beside the log. A store that no other replica has keeps cells in memory,
+//! and has nobody to gossip with.
 
 use std::io;
 use std::sync::{Arc, Weak};

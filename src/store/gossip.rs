@@ -23,8 +23,8 @@ pub enum Gossip {
         #[serde(default)]
         polled: Vec<Arc<str>>,
     },
-    /// Statuses that the account's leader knows of tasks that others want, each with its age in milliseconds. Ends come with
-    /// the log.
+    /// Statuses that the account's leader knows of tasks that others want, each with its age in milliseconds. Ends come
+    /// with the log.
     Known { account: Arc<str>, tasks: Vec<(Arc<str>, Status, u64)> },
     /// Queries of the account that the sender, who does not lead it, has sent for its clients.
     Asked { account: Arc<str>, queries: u32 },

@@ -1,4 +1,5 @@
-//! Commits that a fail-over of the database can lose: a look at its settings, for the log of a start and for the operator.
+//! Commits that a fail-over of the database can lose: a look at its settings, for the log of a start and for the
+//! operator.
 
 use std::fmt;
 

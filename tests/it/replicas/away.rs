@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::thread;
@@ -99,6 +99,14 @@ impl Tasks {
 
     fn replica(&self, url: &str) -> Gateway {
         self.replica_in(tempfile::tempdir().expect("a directory"), url, "")
+    }
+
+    /// A replica with a spool in its directory, and the spool's path.
+    fn replica_with_spool(&self, directory: impl Into<StateDirectory>, url: &str) -> (Gateway, PathBuf) {
+        let directory = directory.into();
+        let spool = directory.path().join("spool.db");
+        let store = format!("path = {spool:?}");
+        (self.replica_in(directory, url, &store), spool)
     }
 
     fn replica_in(&self, directory: impl Into<StateDirectory>, url: &str, store: &str) -> Gateway {
@@ -223,9 +231,7 @@ fn beside_a_spool_the_client_is_told_its_task() {
     let database = place.server.database();
     let tasks = Tasks::new();
     let directory = tempfile::tempdir().expect("a directory");
-    let spool = directory.path().join("spool.db");
-    let store = format!("path = {spool:?}");
-    let gateway = tasks.replica_in(directory, &place.url(&database), &store);
+    let (gateway, spool) = tasks.replica_with_spool(directory, &place.url(&database));
     let mut ids = Vec::new();
     for outage in [Outage::Stopped, Outage::Halted, Outage::CutOff] {
         let asking = tasks.submit_and_hold(&gateway);
@@ -315,9 +321,7 @@ fn a_spooled_claim_is_committed_by_the_next_process() {
     let database = place.server.database();
     let tasks = Tasks::new();
     let directory = tempfile::tempdir().expect("a directory");
-    let spool = directory.path().join("spool.db");
-    let store = format!("path = {spool:?}");
-    let gateway = tasks.replica_in(directory, &place.url(&database), &store);
+    let (gateway, spool) = tasks.replica_with_spool(directory, &place.url(&database));
     let asking = tasks.submit_and_hold(&gateway);
     place.begin(Outage::Stopped);
     tasks.gate.open();
@@ -326,7 +330,7 @@ fn a_spooled_claim_is_committed_by_the_next_process() {
     assert_eq!(spooled(&spool), [&*id]);
     place.end(Outage::Stopped);
     assert!(!recorded(&database, &id));
-    let gateway = tasks.replica_in(directory, &place.url(&database), &store);
+    let (gateway, spool) = tasks.replica_with_spool(directory, &place.url(&database));
     assert!(recorded(&database, &id));
     assert!(spooled(&spool).is_empty());
     // The gateway asks about the task as soon as it leads the account.
