@@ -303,13 +303,7 @@ fn row(reader: &ConfigReader<'_>, file: &RawPrice) -> Option<PriceRow> {
     file.list.as_ref()?;
     Some(PriceRow {
         models: models?,
-        rate: Rate {
-            unit: unit?.0,
-            class,
-            over_tokens: number(&file.over_tokens, 0),
-            price: price?,
-            per: number(&file.per, 1),
-        },
+        rate: Rate::new(unit?.0, class, number(&file.over_tokens, 0), price?, number(&file.per, 1)),
         from,
     })
 }

@@ -26,6 +26,9 @@ impl Factor {
 /// `0.85`.
 impl fmt::Display for Factor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::ONE {
+            return f.write_str("1");
+        }
         f.write_str(&Amount::from_nanos(i64::from(self.0) * 1_000).short())
     }
 }

@@ -17,13 +17,35 @@ pub struct Rate {
     pub price: Amount,
     /// At least 1.
     pub per: u32,
+    /// The rate as it is written, which each charge by it tells.
+    text: Box<str>,
 }
 
 impl Rate {
+    pub fn new(unit: Unit, class: Box<str>, over_tokens: u64, price: Amount, per: u32) -> Self {
+        let mut text = unit.label().to_owned();
+        if !class.is_empty() {
+            text = format!("{text}[{class}]");
+        }
+        if over_tokens > 0 {
+            text = format!("{text}>{over_tokens}");
+        }
+        text = format!("{text}={}", price.short());
+        if per > 1 {
+            text = format!("{text}/{per}");
+        }
+        Self { unit, class, over_tokens, price, per, text: text.into() }
+    }
+
     /// True if the rate prices uses of the class by a request with as many input tokens.
     pub(super) fn fits(&self, class: &str, input_tokens: u64) -> bool {
         (self.class.is_empty() || self.class.eq_ignore_ascii_case(class))
             && (self.over_tokens == 0 || input_tokens > self.over_tokens)
+    }
+
+    /// The form of [`Rate::fmt`].
+    pub(super) fn text(&self) -> &str {
+        &self.text
     }
 
     /// Reads the form of [`Rate::fmt`]; `None` for any other text.
@@ -35,13 +57,13 @@ impl Rate {
             Some((unit, class)) => (unit, class.strip_suffix(']')?),
             None => (what, ""),
         };
-        Some(Self {
-            unit: Unit::from_label(unit)?,
-            class: class.into(),
-            over_tokens: over_tokens.parse().ok()?,
-            price: Amount::from_text(price)?,
-            per: per.parse().ok().filter(|per| *per > 0)?,
-        })
+        Some(Self::new(
+            Unit::from_label(unit)?,
+            class.into(),
+            over_tokens.parse().ok()?,
+            Amount::from_text(price)?,
+            per.parse().ok().filter(|per| *per > 0)?,
+        ))
     }
 
     /// True if a text can be a class.
@@ -54,16 +76,7 @@ impl Rate {
 /// `video_second[720P]=0.6`, `input_token>128000=2.4/1000000`.
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { unit, class, over_tokens, price, per } = self;
-        f.write_str(unit.label())?;
-        if !class.is_empty() {
-            write!(f, "[{class}]")?;
-        }
-        if *over_tokens > 0 {
-            write!(f, ">{over_tokens}")?;
-        }
-        write!(f, "={}", price.short())?;
-        if *per > 1 { write!(f, "/{per}") } else { Ok(()) }
+        f.write_str(&self.text)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Terms: the rates of one model for one tenant at one moment, and what a use costs by them.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::Arc;
 
 use serde::de::Error;
@@ -34,6 +34,10 @@ impl Charge {
         if self.amount.is_none() {
             return !units.is_empty();
         }
+        // Each rate stands for one unit that had a price.
+        if self.price.split(',').count() == units.iter().count() {
+            return false;
+        }
         // The rates that were applied find no unit but those that had a price.
         let applied = Terms::from_text(&format!("{} {}", self.factor, self.price));
         applied.is_some_and(|terms| terms.each_rate(units, class, |_, _| {}).is_some())
@@ -48,9 +52,10 @@ impl Terms {
         let (mut sum, mut price) = (Sum::default(), String::new());
         let unpriced = self.each_rate(units, class, |thousandths, rate| {
             sum.add(thousandths, rate);
-            let comma = if price.is_empty() { "" } else { "," };
-            // Writing to a string does not fail.
-            let _ = write!(price, "{comma}{rate}");
+            if !price.is_empty() {
+                price.push(',');
+            }
+            price.push_str(rate.text());
         });
         if unpriced.is_some() && price.is_empty() {
             return (Charge::default(), unpriced);
