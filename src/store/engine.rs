@@ -16,16 +16,16 @@ pub(super) enum Engine {
 }
 
 impl Engine {
-    /// Runs a transaction. After a fault it shows in any case whether the store can be written. Other replicas are told
-    /// what comes beside the result.
+    /// Runs a transaction, and tells it whether nobody else has written since this engine's last one. After a fault it
+    /// shows in any case whether the store can be written. Other replicas are told what comes beside the result.
     pub(super) fn transact<T>(
         &mut self,
         after_fault: bool,
-        work: impl FnOnce(Database<'_>) -> SqlResult<(T, LoggedCommit)>,
+        work: impl FnOnce(Database<'_>, bool) -> SqlResult<(T, LoggedCommit)>,
     ) -> Result<T, StoreCause> {
         match self {
             Self::Embedded(engine) => engine.transact(after_fault, work).map(|(done, _)| done),
-            Self::Shared(engine) => engine.transact(work),
+            Self::Shared(engine) => engine.transact(|database| work(database, false)),
         }
     }
 

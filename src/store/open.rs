@@ -208,7 +208,7 @@ fn commit_spooled(engine: &mut SharedEngine, spool: &Spool, zone: Zone) -> Resul
     let mut written = Vec::new();
     for claim in spool.claims()? {
         let done = engine.transact(|database| {
-            ledger.begin();
+            ledger.begin(false);
             let outcome = Ok(apply(database, &mut ledger, &claim, None)?);
             let mut commit = log::LoggedCommit::default();
             commit.note_changes(std::iter::once(&claim), &[outcome]);

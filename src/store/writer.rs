@@ -271,12 +271,12 @@ impl StoreWriter {
         let outdated = self.state.outdated();
         let Self { engine, state, ledger, waiting, undos, learnt, .. } = self;
         let (is_tidied, kept) = (self.tidied == target, self.entries_kept);
-        let written = engine.transact(self.retry_at.is_some(), |database| {
+        let written = engine.transact(self.retry_at.is_some(), |database, is_alone| {
             lock_in_order(database, waiting, !is_tidied)?;
             for undo in &*undos {
                 rows::undo_key_change(database, &undo.secret, &undo.retirements)?;
             }
-            ledger.begin();
+            ledger.begin(is_alone);
             ledger.lost_costs_hold = state.lost_costs_hold();
             let outcomes = apply_all(database, ledger, waiting)?;
             for id in &ids {

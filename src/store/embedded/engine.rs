@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::Connection;
 use tokio::time::Instant;
 
 use super::file::{self, LockedFile, OpenedFile};
@@ -18,6 +18,8 @@ pub(in crate::store) struct EmbeddedEngine {
     file: LockedFile,
     /// `None` while the file could not be opened again.
     connection: Option<Connection>,
+    /// Version of the file's contents in the last transaction; `None` before the connection's first one.
+    version: Option<i64>,
     /// Held while the file is opened.
     opening: Arc<Mutex<()>>,
     /// False after a full disk, until the reserve file has its space again.
@@ -35,7 +37,15 @@ impl EmbeddedEngine {
     pub(in crate::store) fn open(mut file: LockedFile, opening: Arc<Mutex<()>>) -> Result<Self, StoreCause> {
         let OpenedFile { connection, is_full } = file.open_at_start()?;
         let truncate_at = Instant::now() + TRUNCATE;
-        Ok(Self { file, connection, opening, has_reserve: !is_full, truncate_at, since_checkpoint: 0 })
+        Ok(Self {
+            file,
+            connection,
+            version: None,
+            opening,
+            has_reserve: !is_full,
+            truncate_at,
+            since_checkpoint: 0,
+        })
     }
 
     /// The file as it was opened at the start; `None` if a full disk kept it from being opened to be written.
@@ -48,18 +58,22 @@ impl EmbeddedEngine {
         self.has_reserve
     }
 
-    /// Runs a transaction. After a fault it writes to the disk in any case, which shows whether the file can be written.
+    /// Runs a transaction, and tells it whether nobody else has written since the last one. After a fault it writes to
+    /// the disk in any case, which shows whether the file can be written.
     pub(in crate::store) fn transact<T>(
         &mut self,
         after_fault: bool,
-        work: impl FnOnce(Database<'_>) -> SqlResult<T>,
+        work: impl FnOnce(Database<'_>, bool) -> SqlResult<T>,
     ) -> Result<T, StoreCause> {
         let is_open = self.reopen()?;
-        let Some(connection) = &mut self.connection else { return Err(StoreCause::Closed) };
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let done = work(Database::Embedded(&transaction))?;
+        let Some(connection) = &self.connection else { return Err(StoreCause::Closed) };
+        let transaction = Transaction::begin(connection)?;
+        // A commit of this connection leaves its version as it is (SQLite: PRAGMA data_version).
+        let version = transaction.version()?;
+        let is_alone = self.version.replace(version) == Some(version);
+        let done = work(Database::Embedded(connection), is_alone)?;
         if !is_open || after_fault {
-            schema::touch(&transaction)?;
+            schema::touch(connection)?;
         }
         transaction.commit()?;
         self.since_checkpoint += PAGES_OF_A_COMMIT;
@@ -73,6 +87,7 @@ impl EmbeddedEngine {
         }
         let is_open = self.connection.is_some();
         if !is_open {
+            self.version = None;
             let _turn = self.opening.lock();
             self.connection = Some(self.file.open()?);
         }
@@ -156,6 +171,36 @@ impl EmbeddedEngine {
     }
 }
 
+/// A transaction that writes. It is taken back where it is dropped before its commit. Its statements stay prepared.
+struct Transaction<'c>(&'c Connection);
+
+impl<'c> Transaction<'c> {
+    fn begin(connection: &'c Connection) -> rusqlite::Result<Self> {
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        Ok(Self(connection))
+    }
+
+    /// A number that changes with each commit of another connection.
+    fn version(&self) -> rusqlite::Result<i64> {
+        self.0.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
+    }
+
+    fn commit(self) -> rusqlite::Result<()> {
+        self.0.prepare_cached("COMMIT")?.execute([]).map(drop)
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        // A fault of the disk may have taken it back already.
+        if !self.0.is_autocommit()
+            && let Err(error) = self.0.execute_batch("ROLLBACK")
+        {
+            tracing::warn!("a transaction can't be taken back: {error}");
+        }
+    }
+}
+
 /// SQLite's own threshold of an automatic checkpoint: 4 MiB of the log.
 const CHECKPOINT_PAGES: usize = 1_000;
 /// New task rows for each written page: a page of 4 KiB has some twenty, and their index takes as much.
@@ -166,3 +211,50 @@ const TRUNCATE: Duration = Duration::from_secs(60);
 const BUSY_CHECKPOINT: Duration = Duration::from_millis(50);
 /// Size that no load reaches unless a reader keeps a transaction open.
 const MOST_WAL_BYTES: u64 = 256 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sql::value::values;
+
+    fn engine(path: &std::path::Path) -> EmbeddedEngine {
+        EmbeddedEngine::open(LockedFile::acquire(path).unwrap(), Arc::default()).unwrap()
+    }
+
+    const INSERT: &str = "INSERT INTO names (name) VALUES (?1)";
+
+    #[test]
+    fn a_transaction_hears_of_commits_that_are_not_its_engines() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.db");
+        let mut engine = engine(&path);
+        let mut is_alone = |name: &str| {
+            let work = |database: Database<'_>, is_alone| {
+                database.execute(INSERT, values![name])?;
+                Ok(is_alone)
+            };
+            engine.transact(false, work).unwrap()
+        };
+        assert_eq!([is_alone("a"), is_alone("b"), is_alone("c")], [false, true, true]);
+        let other = Connection::open(&path).unwrap();
+        other.execute(INSERT, ["d"]).unwrap();
+        assert_eq!([is_alone("e"), is_alone("f")], [false, true]);
+    }
+
+    #[test]
+    fn a_transaction_that_fails_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.db");
+        let mut engine = engine(&path);
+        let twice = |database: Database<'_>, _| {
+            database.execute(INSERT, values!["a"])?;
+            database.execute(INSERT, values!["a"])
+        };
+        assert!(engine.transact(false, twice).is_err());
+        let once = |database: Database<'_>, _| database.execute(INSERT, values!["a"]);
+        assert_eq!(engine.transact(false, once).unwrap(), 1);
+        let count = "SELECT count(*) FROM names WHERE name = 'a'";
+        let other = Connection::open(&path).unwrap();
+        assert_eq!(other.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap(), 1);
+    }
+}

@@ -136,6 +136,7 @@ impl LockedFile {
         connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
         // The writer runs checkpoints itself, after it has answered the callers.
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        connection.set_prepared_statement_cache_capacity(MOST_STATEMENTS);
         let mebibytes = fs::metadata(&self.path)?.len() >> 20;
         if mebibytes > CHECKED_SOON_MEBIBYTES {
             tracing::info!("{}: checking its {mebibytes} MiB", self.path.display());
@@ -340,6 +341,8 @@ fn identity(path: &Path) -> Result<FileIdentity, StoreCause> {
 const OWN_LOCK_TRIES: u32 = 20;
 const OWN_LOCK_PAUSE: Duration = Duration::from_millis(5);
 const MODE: u32 = 0o600;
+/// Statements that stay prepared: all those of the writer, each of some KiB.
+const MOST_STATEMENTS: usize = 128;
 /// Size of the reserve file: space for some thousand claims.
 const RESERVE_BYTES: u64 = 1024 * 1024;
 /// Size above which the check takes a second or more.

@@ -23,9 +23,9 @@ pub(in crate::store) struct LedgerWriter {
     pub(in crate::store) lost_costs_hold: bool,
     /// Ids of names that many entries share.
     ids: HashMap<Box<str>, i64, foldhash::fast::RandomState>,
-    /// Time of the last entry, in milliseconds, once it was read in this transaction.
+    /// Time of the last entry, in milliseconds, once it is known.
     last: Option<i64>,
-    /// Number of the next batch, once it is known in this transaction.
+    /// Number of the next batch, once it is known.
     number: Option<i64>,
     /// Uses that this transaction has entered, and has not yet written.
     batch: EntryBatch,
@@ -35,8 +35,7 @@ pub(in crate::store) struct LedgerWriter {
     sums: HashMap<Arc<str>, AddedSums, foldhash::fast::RandomState>,
     /// Tenants whose sums this transaction has changed.
     changed: Vec<Arc<str>>,
-    /// Former names of tenants, once they were read in this transaction: another process may have renamed a tenant since
-    /// the last one.
+    /// Former names of tenants, once they are known.
     pub(in crate::store) former_names: Option<FormerNames>,
 }
 
@@ -70,14 +69,17 @@ impl LedgerWriter {
         self.zone
     }
 
-    /// Begins a transaction: another process may have added entries since the last one.
-    pub(in crate::store) fn begin(&mut self) {
-        self.last = None;
-        self.number = None;
+    /// Begins a transaction. Where this writer is not alone, another process may have added entries, or renamed a
+    /// tenant, since the last one.
+    pub(in crate::store) fn begin(&mut self, is_alone: bool) {
+        if !is_alone {
+            self.last = None;
+            self.number = None;
+            self.former_names = None;
+        }
         self.batch.clear();
         self.sums.clear();
         self.changed.clear();
-        self.former_names = None;
     }
 
     /// Adds to what is held for a tenant.
@@ -124,7 +126,7 @@ impl LedgerWriter {
     /// Forgets all, as after a transaction that failed.
     pub(in crate::store) fn clear(&mut self) {
         self.ids.clear();
-        self.begin();
+        self.begin(false);
     }
 
     /// The time of the next entry: no clock makes the ledger run backwards.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::database::Database;
 use super::fault::Result;
@@ -52,24 +52,30 @@ pub(in crate::store) fn add(
     held: Amount,
 ) -> Result<()> {
     let mut spent = Amount::ZERO;
-    let upsert = format!(
+    for (day, amount) in days {
+        spent = spent.saturating_add(amount);
+        database.post(&ADD_TO_DAY, values![tenant, day, amount.nanos()])?;
+    }
+    database.post(&ADD_TO_BALANCE, values![tenant, spent.nanos(), credits.nanos(), held.nanos()])
+}
+
+static ADD_TO_DAY: LazyLock<String> = LazyLock::new(|| {
+    format!(
         "INSERT INTO days_spent (tenant, day, amount) VALUES (?1, ?2, ?3)
          ON CONFLICT (tenant, day) DO UPDATE SET amount = {}",
         sum_in("days_spent", "amount")
-    );
-    for (day, amount) in days {
-        spent = spent.saturating_add(amount);
-        database.post(&upsert, values![tenant, day, amount.nanos()])?;
-    }
-    let upsert = format!(
+    )
+});
+
+static ADD_TO_BALANCE: LazyLock<String> = LazyLock::new(|| {
+    format!(
         "INSERT INTO balances (tenant, spent, credits, held) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (tenant) DO UPDATE SET spent = {}, credits = {}, held = {}",
         sum_in("balances", "spent"),
         sum_in("balances", "credits"),
         sum_in("balances", "held")
-    );
-    database.post(&upsert, values![tenant, spent.nanos(), credits.nanos(), held.nanos()])
-}
+    )
+});
 
 /// The sum of a column and of what is added to it, or the last amount that there is: a database refuses a greater one, and
 /// with it all that is in the transaction.
