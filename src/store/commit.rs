@@ -59,11 +59,8 @@ impl Store {
     /// Makes a change that nobody waits for, and that must not be lost while the process lives: it waits where the queue has
     /// no room.
     pub fn defer(&self, change: Change) {
-        let (reply, _) = oneshot::channel();
         // A closed store takes no change; the next start judges what is open.
-        if let Ok(Some(unqueued)) =
-            self.queue(QueuedChange { change, reply, withdrawable: None, _kept: None })
-        {
+        if let Ok(Some(unqueued)) = self.queue(QueuedChange::unawaited(change)) {
             self.state.defer(unqueued.change);
         }
     }
@@ -77,9 +74,8 @@ impl Store {
 
     /// [`Store::ride`], with something that is kept until the change counts, or is lost.
     pub fn ride_with(&self, change: Change, kept: Option<impl fmt::Debug + Send + 'static>) -> bool {
-        let (reply, _) = oneshot::channel();
         let kept = kept.map(|kept| Box::new(kept) as Box<dyn fmt::Debug + Send>);
-        let queued = QueuedChange { change, reply, withdrawable: None, _kept: kept };
+        let queued = QueuedChange { _kept: kept, ..QueuedChange::unawaited(change) };
         let is_queued = matches!(self.queue(queued), Ok(None));
         if !is_queued {
             self.state.count_lost();
@@ -108,7 +104,7 @@ impl Store {
         let (reply, mut outcome) = oneshot::channel();
         let withdrawable = Some(Box::new(Withdrawable::new(stage.clone())));
         let queued = self
-            .queue(QueuedChange { change, reply, withdrawable, _kept: None })
+            .queue(QueuedChange { change, reply: Some(reply), withdrawable, _kept: None })
             .map_err(CommitFault::NotMade)?;
         if let Some(queued) = queued {
             self.wait_for_room(queued, deadline).await.map_err(CommitFault::NotMade)?;
@@ -141,7 +137,7 @@ impl Store {
     ) -> Result<Outcome, CommitFault> {
         let deadline = Instant::now() + self.patience;
         let (reply, outcome) = oneshot::channel();
-        let queued = self.queue(QueuedChange { change, reply, withdrawable: None, _kept: kept });
+        let queued = self.queue(QueuedChange { change, reply: Some(reply), withdrawable: None, _kept: kept });
         if let Some(queued) = queued.map_err(CommitFault::NotMade)? {
             // Boxed, as a full queue is rare and its future is large.
             Box::pin(self.wait_for_room(queued, deadline)).await.map_err(CommitFault::NotMade)?;
@@ -157,7 +153,7 @@ impl Store {
     /// Writes a claim, or spools it where the database does not take it at once. It stays queued in any case.
     async fn write_or_spool(&self, claim: Change, spool: &Arc<Spool>) -> Result<Outcome, CommitFault> {
         let (reply, mut outcome) = oneshot::channel();
-        let queued = QueuedChange { change: claim.clone(), reply, withdrawable: None, _kept: None };
+        let queued = QueuedChange { reply: Some(reply), ..QueuedChange::unawaited(claim.clone()) };
         let fault = match self.queue(queued) {
             Ok(None) => match timeout_at(Instant::now() + SPOOLED_AFTER, &mut outcome).await {
                 Ok(Ok(outcome)) => return outcome.map_err(CommitFault::NotMade),
@@ -192,8 +188,12 @@ impl Store {
 
     /// Queues a change; gives the change back if the queue is full.
     fn queue(&self, queued: QueuedChange) -> Result<Option<QueuedChange>, StoreFault> {
+        let is_rider = queued.is_rider();
         match self.queue.try_send(queued) {
             Ok(()) => {
+                if !is_rider {
+                    self.state.gate.queued_awaited();
+                }
                 self.state.gate.queued(self.queue.max_capacity() - self.queue.capacity());
                 Ok(None)
             }
@@ -204,7 +204,10 @@ impl Store {
 
     async fn wait_for_room(&self, queued: QueuedChange, deadline: Instant) -> Result<(), StoreFault> {
         match timeout_at(deadline, self.queue.send(queued)).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => {
+                self.state.gate.queued_awaited();
+                Ok(())
+            }
             Ok(Err(_)) => Err(self.state.because(StoreCause::Closed)),
             Err(_) => Err(self.timed_out(StoreCause::Crowded)),
         }

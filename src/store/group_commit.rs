@@ -2,8 +2,11 @@
 //! up to 2 ms for as many others as lately came together, and no longer once they have come. Without the wait a submit
 //! takes 73 µs of CPU instead of 62, with 64 busy connections (`cargo bench --bench peers -- cost`). Should commits
 //! become cheap beside a submit, this file can go: the writer then takes the changes that have queued meanwhile.
+//!
+//! Riders are changes that nobody waits for, like the entries of calls. The first one wakes the writer; those that come
+//! in the next 20 ms only queue.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -17,6 +20,8 @@ pub(super) struct RecentBatches(usize);
 pub(super) struct BatchGate {
     /// Number of queued changes that the writer waits for.
     wanted: AtomicUsize,
+    /// The writer waits for a change that somebody waits for.
+    wants_awaited: AtomicBool,
     enough: Notify,
 }
 
@@ -41,13 +46,38 @@ impl BatchGate {
         }
     }
 
+    /// Tells the writer that a change is queued that somebody waits for.
+    pub(super) fn queued_awaited(&self) {
+        // The writer wants such a change before it looks into the queue: one of the two sees the other.
+        fence(Ordering::SeqCst);
+        if self.wants_awaited.load(Ordering::Relaxed) && self.wants_awaited.swap(false, Ordering::Relaxed) {
+            self.enough.notify_one();
+        }
+    }
+
     /// Waits until `wanted` changes are queued, [`LONGEST_WAIT`] at most.
     pub(super) async fn wait(&self, wanted: usize, queued: impl Fn() -> usize) {
+        self.wait_for(wanted, LONGEST_WAIT, queued).await;
+    }
+
+    /// Chooses whether a change that somebody waits for ends [`BatchGate::wait_as_rider`]. One that does not end it, as
+    /// it came before this choice, is in the queue by now.
+    pub(super) fn want_awaited(&self, wants: bool) {
+        self.wants_awaited.store(wants, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Waits until a change is queued that somebody waits for, or `wanted` changes are, [`RIDERS_WAIT`] at most.
+    pub(super) async fn wait_as_rider(&self, wanted: usize, queued: impl Fn() -> usize) {
+        self.wait_for(wanted, RIDERS_WAIT, queued).await;
+    }
+
+    async fn wait_for(&self, wanted: usize, most: Duration, queued: impl Fn() -> usize) {
         self.wanted.store(wanted, Ordering::Relaxed);
         if queued() < wanted {
             tokio::select! {
                 () = self.enough.notified() => {}
-                () = tokio::time::sleep(LONGEST_WAIT) => {}
+                () = tokio::time::sleep(most) => {}
             }
         }
         self.wanted.store(NOT_WAITING, Ordering::Relaxed);
@@ -56,7 +86,11 @@ impl BatchGate {
 
 impl Default for BatchGate {
     fn default() -> Self {
-        Self { wanted: AtomicUsize::new(NOT_WAITING), enough: Notify::new() }
+        Self {
+            wanted: AtomicUsize::new(NOT_WAITING),
+            wants_awaited: AtomicBool::new(false),
+            enough: Notify::new(),
+        }
     }
 }
 
@@ -65,6 +99,8 @@ const NOT_WAITING: usize = usize::MAX;
 const FEWEST: usize = 4;
 /// A part of the time that the disk takes, and little beside the time that an upstream takes for a submit.
 const LONGEST_WAIT: Duration = Duration::from_millis(2);
+/// Longest wait of a change for which nobody waits. A crash loses it.
+const RIDERS_WAIT: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
@@ -107,5 +143,45 @@ mod tests {
         assert_eq!(waited(0, 3).await, Duration::ZERO);
         assert_eq!(waited(1, 5).await, Duration::ZERO);
         assert!(waited(0, 2).await >= LONGEST_WAIT);
+    }
+
+    /// Time that the writer waits with riders, where up to eight changes are wanted. Of those that come at once,
+    /// `awaited` are changes that somebody waits for.
+    async fn rode(riders: usize, awaited: usize) -> Duration {
+        let gate = BatchGate::default();
+        let began = Instant::now();
+        let comes = async {
+            for number in 1..=riders + awaited {
+                gate.queued(number);
+            }
+            (0..awaited).for_each(|_| gate.queued_awaited());
+        };
+        gate.want_awaited(true);
+        tokio::join!(gate.wait_as_rider(8, || 0), comes);
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn riders_wait_for_their_time_for_a_full_batch_or_for_one_that_is_awaited() {
+        assert!(rode(0, 0).await >= RIDERS_WAIT);
+        assert!(rode(7, 0).await >= RIDERS_WAIT);
+        assert_eq!(rode(8, 0).await, Duration::ZERO);
+        assert_eq!(rode(3, 1).await, Duration::ZERO);
+        assert_eq!(rode(0, 3).await, Duration::ZERO);
+    }
+
+    /// One that is queued after the writer has looked into the queue, and before it waits.
+    #[tokio::test(start_paused = true)]
+    async fn no_awaited_change_is_missed_between_the_look_and_the_wait() {
+        let gate = BatchGate::default();
+        gate.want_awaited(true);
+        gate.queued_awaited();
+        let began = Instant::now();
+        gate.wait_as_rider(8, || 1).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        gate.want_awaited(false);
+        gate.queued_awaited();
+        gate.wait_as_rider(8, || 1).await;
+        assert!(began.elapsed() >= RIDERS_WAIT);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::engine::Engine;
 use super::exchange::Exchange;
@@ -34,8 +34,8 @@ pub(super) type Answer = Result<Outcome, StoreFault>;
 #[derive(Debug)]
 pub(super) struct QueuedChange {
     pub(super) change: Change,
-    /// Dropped unanswered where the writer ends first.
-    pub(super) reply: oneshot::Sender<Answer>,
+    /// Dropped unanswered where the writer ends first; `None` where nobody waits.
+    pub(super) reply: Option<oneshot::Sender<Answer>>,
     /// Present where the caller may take the change back.
     pub(super) withdrawable: Option<Box<Withdrawable>>,
     /// Dropped once the change counts, or is lost.
@@ -44,13 +44,20 @@ pub(super) struct QueuedChange {
 
 impl QueuedChange {
     /// A change that nobody waits for.
-    fn unawaited(change: Change) -> Self {
-        Self { change, reply: oneshot::channel().0, withdrawable: None, _kept: None }
+    pub(super) fn unawaited(change: Change) -> Self {
+        Self { change, reply: None, withdrawable: None, _kept: None }
     }
 
     /// True if nobody waits for the change.
-    fn is_rider(&self) -> bool {
-        self.reply.is_closed() && self.withdrawable.is_none()
+    pub(super) fn is_rider(&self) -> bool {
+        is_unheard(self.reply.as_ref()) && self.withdrawable.is_none()
+    }
+
+    /// Tells the caller the outcome. One that has timed out does not wait for it.
+    fn answer(self, answer: Answer) {
+        if let Some(reply) = self.reply {
+            let _ = reply.send(answer);
+        }
     }
 }
 
@@ -130,7 +137,7 @@ impl StoreWriter {
         }
         self.log_lost();
         for queued in self.waiting.drain(..) {
-            let _ = queued.reply.send(Err(self.state.because(StoreCause::Closed)));
+            queued.answer(Err(self.state.because(StoreCause::Closed)));
         }
     }
 
@@ -165,7 +172,7 @@ impl StoreWriter {
         tokio::select! {
             biased;
             count = self.queue.recv_many(&mut self.waiting, free) => {
-                if count > 0 && self.waiting.iter().all(QueuedChange::is_rider) {
+                if count > 0 && self.has_only_riders() {
                     self.gather_riders().await;
                 }
                 let missing = self.batches.missing(self.waiting.len());
@@ -184,15 +191,24 @@ impl StoreWriter {
     }
 
     /// Gathers more changes, as long as nobody waits for one of them: a commit costs ten times as much as a change.
+    /// The writer does not listen to the queue meanwhile, so that most riders wake nobody.
     async fn gather_riders(&mut self) {
-        let until = Instant::now() + RIDERS_WAIT;
-        while self.waiting.len() < self.most_per_commit && self.waiting.iter().all(QueuedChange::is_rider) {
-            let free = self.most_per_commit - self.waiting.len();
-            match timeout_at(until, self.queue.recv_many(&mut self.waiting, free)).await {
-                Ok(1..) => {}
-                Ok(0) | Err(_) => return,
+        let state = Arc::clone(&self.state);
+        state.gate.want_awaited(true);
+        self.take();
+        let free = self.most_per_commit - self.waiting.len();
+        if free > 0 && self.has_only_riders() {
+            tokio::select! {
+                () = state.gate.wait_as_rider(free, || self.queue.len()) => {}
+                () = state.closing.cancelled() => {}
             }
+            self.take();
         }
+        state.gate.want_awaited(false);
+    }
+
+    fn has_only_riders(&self) -> bool {
+        self.waiting.iter().all(QueuedChange::is_rider)
     }
 
     /// Takes queued changes, as many as a commit may have.
@@ -366,12 +382,12 @@ impl StoreWriter {
     /// Answers the callers after a commit. A change whose caller has given up is undone by the next commit.
     fn answer(&mut self, mut outcomes: Vec<Result<Outcome, StoreCause>>) {
         for (queued, outcome) in self.waiting.iter_mut().zip(&mut outcomes) {
-            let Some(part) = &mut queued.withdrawable else { continue };
-            let is_given_up = !part.stage.end() || queued.reply.is_closed();
+            let QueuedChange { change, reply, withdrawable: Some(part), .. } = queued else { continue };
+            let is_given_up = !part.stage.end() || is_unheard(reply.as_ref());
             if is_given_up && *outcome == Ok(Outcome::Made) {
                 *outcome = Ok(Outcome::NotMade);
                 let retirements = std::mem::take(&mut part.retirements);
-                self.undos.extend(KeyUndo::of(&queued.change, retirements));
+                self.undos.extend(KeyUndo::of(change, retirements));
             }
         }
         let made = self.waiting.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Ok(Outcome::Made));
@@ -381,8 +397,7 @@ impl StoreWriter {
         let claimed = |queued: &QueuedChange| spool.and_then(|_| task_of(&queued.change).cloned());
         let claims: Vec<Arc<str>> = self.waiting.iter().filter_map(claimed).collect();
         for (queued, outcome) in self.waiting.drain(..).zip(outcomes) {
-            // A caller that has timed out does not wait for the outcome.
-            let _ = queued.reply.send(outcome.map_err(|cause| self.state.because(cause)));
+            queued.answer(outcome.map_err(|cause| self.state.because(cause)));
         }
         if let Some(spool) = spool.filter(|spool| spool.has_claims()) {
             spool.remove(&claims);
@@ -417,6 +432,11 @@ impl StoreWriter {
         }
         self.state.set_fault(fault.cause);
     }
+}
+
+/// True if nobody hears the outcome of a change any more.
+fn is_unheard(reply: Option<&oneshot::Sender<Answer>>) -> bool {
+    reply.is_none_or(oneshot::Sender::is_closed)
 }
 
 /// Takes the locks of a transaction in an order that all replicas keep, so that no two wait for each other.
@@ -454,8 +474,6 @@ fn apply_all(
 
 /// Statuses, and expired rows, that a commit has beside its changes.
 const MOST_RIDERS: usize = 256;
-/// Longest wait of a change for which nobody waits. A crash loses it.
-const RIDERS_WAIT: Duration = Duration::from_millis(20);
 /// Longest time that a status waits for a commit.
 const TICK: Duration = Duration::from_secs(1);
 /// Pause after a failed commit.

@@ -17,26 +17,29 @@ fn engine(path: &Path) -> Engine {
     Engine::Embedded(EmbeddedEngine::open(file, Arc::default()).unwrap())
 }
 
+/// A writer of a new store, and the sender of its changes.
+fn writer(path: &Path, most_per_commit: usize) -> (StoreWriter, mpsc::Sender<QueuedChange>) {
+    let state = Arc::new(StoreState::new(path.into(), Access::embedded(path), None));
+    let (queue, changes) = mpsc::channel(8);
+    let bounds = StoreBounds { most_per_commit, ..StoreBounds::default() };
+    (StoreWriter::new(state, engine(path), Exchange::local(), changes, bounds), queue)
+}
+
+fn change(id: &str) -> Change {
+    Change::Hide { id: id.into(), claimed_at: SystemTime::now() }
+}
+
 /// The number of changes in the next commit, where one change is queued and two more come a moment later.
 async fn gathered(last_commit: usize) -> usize {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("store.db");
-    let state = Arc::new(StoreState::new(path.as_path().into(), Access::embedded(&path), None));
-    let (queue, changes) = mpsc::channel(8);
-    let mut writer = StoreWriter::new(
-        state,
-        engine(&path),
-        Exchange::local(),
-        changes,
-        StoreBounds { most_per_commit: 8, ..StoreBounds::default() },
-    );
+    let (mut writer, queue) = writer(&directory.path().join("store.db"), 8);
     writer.batches.note(last_commit);
     let mut outcomes = Vec::new();
     let mut send = |id: &str| {
         let (reply, outcome) = oneshot::channel();
         outcomes.push(outcome);
-        let change = Change::Hide { id: id.into(), claimed_at: SystemTime::now() };
-        queue.try_send(QueuedChange { change, reply, withdrawable: None, _kept: None }).unwrap();
+        let queued = QueuedChange { reply: Some(reply), ..QueuedChange::unawaited(change(id)) };
+        queue.try_send(queued).unwrap();
     };
     let come = async {
         send("a");
@@ -45,6 +48,35 @@ async fn gathered(last_commit: usize) -> usize {
     };
     tokio::join!(writer.gather(), come);
     writer.waiting.len()
+}
+
+/// The number of changes in the next commit, and the time until then in milliseconds: three changes for which nobody
+/// waits come one after another, and then, a moment later, one that somebody waits for if `is_awaited`.
+async fn rode(most_per_commit: usize, is_awaited: bool) -> (usize, u128) {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut writer, queue) = writer(&directory.path().join("store.db"), most_per_commit);
+    let state = Arc::clone(&writer.state);
+    let began = Instant::now();
+    let come = async {
+        for id in ["a", "b", "c"] {
+            queue.try_send(QueuedChange::unawaited(change(id))).unwrap();
+            state.gate.queued(queue.max_capacity() - queue.capacity());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let (reply, outcome) = oneshot::channel();
+        if is_awaited {
+            let queued = QueuedChange { reply: Some(reply), ..QueuedChange::unawaited(change("d")) };
+            queue.try_send(queued).unwrap();
+            state.gate.queued_awaited();
+        }
+        outcome
+    };
+    let gathered = async {
+        writer.gather().await;
+        began.elapsed().as_millis()
+    };
+    let (took, _outcome) = tokio::join!(gathered, come);
+    (writer.waiting.len(), took)
 }
 
 fn key(secret: u8, retires_at: Option<u64>) -> KeyRecord {
@@ -73,31 +105,20 @@ fn keys(path: &Path) -> Vec<KeyRecord> {
 fn a_rotation_and_a_key_that_were_given_up_during_their_commit_are_undone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.db");
-    let engine = engine(&path);
+    let (mut writer, queue) = writer(&path, 8);
     let connection = Connection::open(&path).unwrap();
     for key in [key(1, Some(100)), key(2, None)] {
         rows::insert_key(Database::Embedded(&connection), &KeyRecord { id: "other".into(), ..key.clone() })
             .unwrap();
         connection.execute("UPDATE keys SET id = 'prod'", []).unwrap();
     }
-    let state = Arc::new(StoreState::new(path.as_path().into(), Access::embedded(&path), None));
-    let (queue, changes) = mpsc::channel(8);
-    let mut writer = StoreWriter::new(
-        state,
-        engine,
-        Exchange::local(),
-        changes,
-        StoreBounds { most_per_commit: 8, ..StoreBounds::default() },
-    );
     let old_until = SystemTime::UNIX_EPOCH + Duration::from_secs(50);
     let created = KeyRecord { id: "new".into(), ..key(4, None) };
     let changes = [Change::RotateKey { successor: key(3, None), old_until }, Change::CreateKey(created)];
     let stages = changes.map(|change| {
         let stage = ChangeStage::default();
         let withdrawable = Some(Box::new(Withdrawable::new(stage.clone())));
-        queue
-            .try_send(QueuedChange { change, reply: oneshot::channel().0, withdrawable, _kept: None })
-            .unwrap();
+        queue.try_send(QueuedChange { change, reply: None, withdrawable, _kept: None }).unwrap();
         stage
     });
     writer.take();
@@ -125,22 +146,12 @@ fn a_rotation_and_a_key_that_were_given_up_during_their_commit_are_undone() {
 fn all_that_waits_is_written_at_the_end_after_a_fault() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.db");
-    let state = Arc::new(StoreState::new(path.as_path().into(), Access::embedded(&path), None));
-    state.closing.cancel();
-    let (queue, changes) = mpsc::channel(8);
+    let (mut writer, queue) = writer(&path, 2);
+    writer.state.closing.cancel();
     for number in 0..5 {
         let change = Change::CreateKey(KeyRecord { id: number.to_string().into(), ..key(number, None) });
-        queue
-            .try_send(QueuedChange { change, reply: oneshot::channel().0, withdrawable: None, _kept: None })
-            .unwrap();
+        queue.try_send(QueuedChange::unawaited(change)).unwrap();
     }
-    let mut writer = StoreWriter::new(
-        state,
-        engine(&path),
-        Exchange::local(),
-        changes,
-        StoreBounds { most_per_commit: 2, ..StoreBounds::default() },
-    );
     writer.retry_at = Some(Instant::now() + RETRY);
     writer.run(&tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap());
     assert_eq!(keys(&path).len(), 5);
@@ -149,4 +160,14 @@ fn all_that_waits_is_written_at_the_end_after_a_fault() {
 #[tokio::test(start_paused = true)]
 async fn changes_wait_for_others_only_where_there_was_company() {
     assert_eq!([gathered(1).await, gathered(8).await], [1, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_that_nobody_waits_for_share_a_commit_unless_one_comes_that_is_awaited() {
+    let (changes, took) = rode(8, false).await;
+    assert_eq!(changes, 3);
+    assert!((20..=21).contains(&took), "{took}");
+    assert_eq!(rode(8, true).await, (4, 3));
+    // A full commit waits for no more.
+    assert_eq!(rode(2, false).await, (2, 1));
 }
