@@ -3,6 +3,7 @@
 //! [`recorder`] and [`trace`] hold data that does not refer to an exchange. [`record`] and [`spans`] read an exchange
 //! that has ended; [`revoke`] ends exchanges whose key is not valid any more.
 
+mod doubt;
 mod record;
 pub(super) mod recorder;
 pub(super) mod revoke;
@@ -17,7 +18,7 @@ use std::time::{Instant, SystemTime};
 
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, Response, StatusCode};
+use hyper::{Method, StatusCode};
 
 use uuid::Uuid;
 
@@ -37,7 +38,6 @@ use crate::proxy::held_key::HeldKey;
 use crate::proxy::held_money::HeldMoney;
 use crate::proxy::peer::{ConnectionState, Peer};
 use crate::proxy::reading_on::{ReadOnSlot, ReadingOn};
-use crate::proxy::rejection::Rejection;
 use crate::proxy::route::{Route, Unrouted};
 use crate::store::{SentRequest, Store};
 use crate::telemetry::metrics::Outcome;
@@ -414,28 +414,9 @@ impl Exchange {
         }
     }
 
-    /// Notes that the request has made no task, or that its task is claimed.
-    pub(super) fn settle_submit(&self) {
-        if let Some(sent) = self.sent.take() {
-            sent.settle();
-        }
-    }
-
     /// Digest of a native body that has gone up whole.
     pub(super) fn uploaded(&self) -> Option<[u8; 32]> {
         self.upload.get().filter(|up| up.is_finished()).and_then(|up| up.digest.so_far())
-    }
-
-    /// Takes the answer of the request for lost, unless it is known whether there is a task.
-    fn lose_submit(&self) {
-        if let Some(mut sent) = self.sent.take() {
-            let uploaded = || self.upload.get().and_then(|upload| upload.model());
-            let model = self.model.get().cloned().or_else(uploaded);
-            if let Some(key) = self.held_key.get() {
-                key.note_read(model.clone(), self.uploaded());
-            }
-            sent.note_model(model);
-        }
     }
 
     fn note_sent(&self, is_sent: bool) {
@@ -444,24 +425,6 @@ impl Exchange {
         }
         if let Some(money) = self.held_money.borrow().as_ref().filter(|_| is_sent) {
             money.note_sent();
-        }
-    }
-
-    /// Notes whether a submit may have made a task that no client is told of.
-    pub(super) fn conclude<B>(&self, answered: &Result<Response<B>, Rejection>) {
-        let was_refused = match answered {
-            Ok(response) => response.status().is_client_error(),
-            Err(rejection) => rejection.is_before_arrival(),
-        };
-        if was_refused {
-            self.settle_submit();
-        }
-        self.lose_submit();
-        if let Some(key) = self.held_key.get() {
-            key.conclude(was_refused || answered.is_err() && !key.is_sent());
-        }
-        if let Some(money) = self.held_money.take() {
-            money.conclude(was_refused);
         }
     }
 
