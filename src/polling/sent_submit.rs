@@ -26,6 +26,11 @@ impl SentSubmit {
         self.model = model.filter(|model| !model.is_empty());
     }
 
+    /// Notes that the submit does not stand durably any more: its doubt is known here alone.
+    pub fn note_not_stored(&mut self) {
+        self.poller.sent.lock().note_not_stored(self.number);
+    }
+
     /// Ends the doubt: the submit has made no task, or a client is told of its task.
     pub fn settle(mut self) {
         self.is_settled = true;

@@ -11,6 +11,7 @@ use crate::dashscope::task::LIFETIME;
 pub(super) struct SentSubmits {
     next: u64,
     in_doubt: BTreeMap<u64, DoubtfulSubmit>,
+    began: SystemTime,
     /// All submits that were sent since then and are in doubt are known.
     known_since: SystemTime,
 }
@@ -29,7 +30,7 @@ pub(super) struct DoubtfulSubmit {
 
 impl SentSubmits {
     pub(super) fn new(known_since: SystemTime) -> Self {
-        Self { next: 0, in_doubt: BTreeMap::new(), known_since }
+        Self { next: 0, in_doubt: BTreeMap::new(), began: known_since, known_since }
     }
 
     pub(super) fn send(&mut self, attempt: Option<Box<str>>, date: SystemTime) -> u64 {
@@ -42,6 +43,12 @@ impl SentSubmits {
 
     pub(super) fn settle(&mut self, number: u64) {
         self.in_doubt.remove(&number);
+    }
+
+    pub(super) fn note_not_stored(&mut self, number: u64) {
+        if let Some(submit) = self.in_doubt.get_mut(&number) {
+            submit.attempt = None;
+        }
     }
 
     pub(super) fn lose(&mut self, number: u64, model: Option<Box<str>>, date: SystemTime) {
@@ -65,6 +72,11 @@ impl SentSubmits {
 
     pub(super) fn known_since(&self) -> SystemTime {
         self.known_since
+    }
+
+    /// The time before which this process has sent submits that are not all known; `None` if it knows all its own.
+    pub(super) fn unknown_until(&self) -> Option<SystemTime> {
+        (self.known_since > self.began).then_some(self.known_since)
     }
 
     /// Notes that submits which were sent before are not all known: another process has sent some.

@@ -118,6 +118,7 @@ impl Proxy {
     fn note_unclaimed(&self, exchange: &Exchange, response: &Response<Download>, is_readable: bool) {
         let account = account(exchange);
         if is_readable {
+            exchange.free_slot();
             tracing::warn!(account = &*account.name, "the answer to a submit names no task; it has no owner");
             return;
         }

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use crate::store::{Change, Store};
+use crate::usage::Amount;
 
 /// Money that the store holds for a submit, until its task has it, or it is known that there is none.
 #[derive(Debug)]
@@ -14,11 +15,14 @@ pub(super) struct HeldMoney {
     /// The submit is on its way, or has arrived.
     is_sent: Cell<bool>,
     is_concluded: Cell<bool>,
+    /// The hold is a slot of the tasks in flight alone.
+    has_no_money: bool,
 }
 
 impl HeldMoney {
-    pub(super) fn new(store: Store, id: Arc<str>, tenant: Arc<str>) -> Self {
-        Self { store, id, tenant, is_sent: Cell::default(), is_concluded: Cell::default() }
+    pub(super) fn new(store: Store, id: Arc<str>, tenant: Arc<str>, amount: Amount) -> Self {
+        let has_no_money = amount == Amount::ZERO;
+        Self { store, id, tenant, is_sent: Cell::default(), is_concluded: Cell::default(), has_no_money }
     }
 
     /// Name of the hold.
@@ -35,6 +39,14 @@ impl HeldMoney {
     pub(super) fn leave_to_task(self) -> Arc<str> {
         self.is_concluded.set(true);
         Arc::clone(&self.id)
+    }
+
+    /// Frees a hold that is a slot alone; false if money is held.
+    pub(super) fn free_slot(&self) -> bool {
+        if self.has_no_money {
+            self.conclude(true);
+        }
+        self.has_no_money
     }
 
     /// Frees the money if no task was made; else the answer is lost, and the money stays held.

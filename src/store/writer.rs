@@ -230,11 +230,11 @@ impl StoreWriter {
     }
 
     fn write(&mut self) {
-        while self.waiting.len() < self.most_per_commit
-            && let Some(change) = self.state.take_deferred()
-        {
-            self.waiting.push(QueuedChange::unawaited(change));
-        }
+        // Before what waits: a slot that was freed is free for the submit that comes next.
+        let free = self.most_per_commit.saturating_sub(self.waiting.len());
+        let deferred = std::iter::from_fn(|| self.state.take_deferred()).take(free);
+        let deferred: Vec<QueuedChange> = deferred.map(QueuedChange::unawaited).collect();
+        self.waiting.splice(0..0, deferred);
         if self.learnt.is_empty() {
             self.learnt = self.state.take_learnt();
         }

@@ -3,6 +3,7 @@
 use hyper::Response;
 
 use super::Exchange;
+use crate::proxy::held_money::HeldMoney;
 use crate::proxy::rejection::Rejection;
 
 impl Exchange {
@@ -10,6 +11,17 @@ impl Exchange {
     pub(in crate::proxy) fn settle_submit(&self) {
         if let Some(sent) = self.sent.take() {
             sent.settle();
+        }
+    }
+
+    /// Frees the slot of a submit whose answer names no task. That there is no task stays in doubt.
+    pub(in crate::proxy) fn free_slot(&self) {
+        let is_freed = self.held_money.borrow().as_ref().is_some_and(HeldMoney::free_slot);
+        if is_freed
+            && self.attempt().is_none()
+            && let Some(sent) = &mut *self.sent.borrow_mut()
+        {
+            sent.note_not_stored();
         }
     }
 

@@ -145,7 +145,7 @@ impl Proxy {
             tasks: self.task_limits(permit),
         };
         // Kept before it is written: a client that leaves meanwhile, or a store that does not answer in time, frees it.
-        let held = HeldMoney::new(store.clone(), id, Arc::clone(&tenant.name));
+        let held = HeldMoney::new(store.clone(), id, Arc::clone(&tenant.name), *amount);
         match self.hold_in_store(Arc::new(hold), exchange).await {
             Ok(Outcome::Exhausted(limit)) => Err(refused(exchange, limit, now)),
             Ok(Outcome::NoSlot(taken)) => Err(no_slot(exchange, taken)),
