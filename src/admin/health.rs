@@ -51,7 +51,8 @@ impl Admin {
         }
     }
 
-    pub(super) fn metrics(&self) -> AdminResponse {
+    pub(super) async fn metrics(&self) -> AdminResponse {
+        self.shared.read_orphans().await;
         let states = [("pending", Status::Pending), ("running", Status::Running), ("other", Status::Other)];
         let now = Instant::now();
         let directory = self.shared.directory.load();

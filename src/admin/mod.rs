@@ -110,7 +110,7 @@ impl Admin {
         match route::route(&request.method, path)? {
             (Action::Live, _) => Ok(self.live()),
             (Action::Ready, _) => Ok(self.ready()),
-            (Action::Metrics, _) => Ok(self.metrics()),
+            (Action::Metrics, _) => Ok(self.metrics().await),
             (Action::Document, _) => Ok(response::document(DOCUMENT)),
             (Action::ListKeys, _) => self.list_keys(query),
             (Action::CreateKey, _) => {
@@ -145,7 +145,7 @@ impl Admin {
             }
             (Action::ListAccounts, _) => self.list_accounts(query),
             (Action::ListTasks, _) => self.list_tasks(query).await,
-            (Action::ListOrphans, _) => self.list_orphans(query),
+            (Action::ListOrphans, _) => self.list_orphans(query).await,
             (Action::AssignOrphan, names) => {
                 let mut entry = entry("assign_orphan");
                 let assigned = self.assign_orphan(names, body::read(headers, body).await, &mut entry).await;

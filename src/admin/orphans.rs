@@ -23,8 +23,9 @@ struct Assign {
 }
 
 impl Admin {
-    pub(super) fn list_orphans(&self, query: &str) -> Result<AdminResponse, Problem> {
+    pub(super) async fn list_orphans(&self, query: &str) -> Result<AdminResponse, Problem> {
         let query = PageQuery::parse(query, &[])?;
+        self.shared.read_orphans().await;
         let mut page = NamePage::new(query.limit);
         for (account, orphans) in self.shared.hub.orphans() {
             for orphan in orphans {
@@ -60,6 +61,7 @@ impl Admin {
         let index = directory.account_index(account).ok_or_else(no_orphan)?;
         let account = Arc::clone(&directory.accounts[index].name);
         let _turn = self.changing.lock().await;
+        self.shared.read_orphans().await;
         let assigned = self.shared.assign(&account, task_id, owner).await;
         match assigned {
             Ok(Assigned::NoOrphan) => Err(no_orphan()),

@@ -258,7 +258,9 @@ impl GossipListener for Registry {
                 | Gossip::Known { .. }
                 | Gossip::Asked { .. }
                 | Gossip::Settled
-                | Gossip::LostSubmit { .. } => {}
+                | Gossip::LostSubmit { .. }
+                | Gossip::AskDoubts { .. }
+                | Gossip::Doubts(_) => {}
             }
         }
     }

@@ -5,11 +5,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
+
 use crate::dashscope::listed_task::ListedTask;
 use crate::dashscope::task::{LIFETIME, Status};
 
 /// A task that is on an account's list, and that no client was told of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Orphan {
     pub task_id: Arc<str>,
     /// Empty where the list names none.

@@ -101,6 +101,25 @@ pub fn judge(
 }
 
 impl SearchedAccount {
+    /// Notes a submit of some replica that runs and stands durably. `account`: `None` if it is not known where it was sent.
+    pub fn note_running(&mut self, attempt: &str, account: Option<&str>, model: &str, sent_at: SystemTime) {
+        if account.is_none_or(|account| *account == *self.account) {
+            let (model, attempt) = (Some(model.into()), Some(attempt.into()));
+            self.doubtful.push(DoubtfulSubmit { model, attempt, sent_at, lost_at: None });
+        }
+    }
+
+    /// The orphans without those for which a claim may come.
+    pub fn unclaimed(&self) -> Vec<Arc<Orphan>> {
+        let orphans = self.orphans.iter().filter(|orphan| !is_awaited(orphan, self.doubtful.iter()));
+        orphans.cloned().collect()
+    }
+
+    /// The time before which each submit was sent that may have made one of the orphans; `None` where there are none.
+    pub(super) fn sent_before(&self) -> Option<SystemTime> {
+        self.orphans.iter().map(|orphan| orphan.created + NEARLY).max()
+    }
+
     /// True if the orphan, which is the only one that the intent may have made, is surely its task.
     fn allows(&self, intent: &Intent, orphan: &Orphan, intents: &[Intent], min_age: Duration) -> bool {
         let is_other = |other: &&Intent| other.attempt != intent.attempt;
@@ -201,7 +220,7 @@ const CLOCKS: Duration = Duration::from_secs(3);
 /// Distance at which a task is taken for no submit's: clocks may have been set meanwhile.
 const NEARLY: Duration = Duration::from_secs(30);
 /// Time after the loss of its answer in which a request may still make its task.
-const LATE: Duration = Duration::from_secs(120);
+pub(super) const LATE: Duration = Duration::from_secs(120);
 
 #[cfg(test)]
 #[path = "orphan_match_tests.rs"]

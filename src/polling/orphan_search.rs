@@ -10,9 +10,11 @@ use super::orphan::{Orphan, Skew};
 use super::orphan_match::{Intent, SearchPass, SearchedAccount, is_awaited};
 use super::orphan_scan::{OrphanPage, OrphanStep};
 use super::sent_submit::SentSubmit;
+use super::sent_submits::DoubtfulSubmit;
 use crate::config::OrphanTimes;
 use crate::dashscope::listed_task::ListedTask;
 use crate::dashscope::task_list::TaskPage;
+use crate::store::{DoubtReport, Gossip, MOST_MODEL_BYTES, Replica, ReportedSubmit, SUBMITS_IN_PART};
 
 /// Times of a question and its answer, by our clock and by the upstream's.
 #[derive(Debug, Clone, Copy)]
@@ -104,26 +106,53 @@ impl PollHub {
         self.list_failed(poller, page.size, outcome, now);
     }
 
-    /// Findings of the searches of the configured accounts, if one has ended since the last call. A process that drains
-    /// leaves the verdicts to its successor. `is_exclusive` tells whether nobody else uses an account.
-    pub fn take_searched(&self, is_exclusive: impl Fn(&str) -> bool) -> Option<Vec<SearchedAccount>> {
-        let pollers: Vec<Arc<AccountPoller>> = self.configured_pollers().collect();
-        let has_news =
-            pollers.iter().filter(|poller| std::mem::take(&mut poller.orphans.lock().is_news)).count();
-        if has_news == 0 || self.released.is_cancelled() {
-            return None;
+    /// True if a search of a configured account has ended and can be judged: all other replicas have told their doubts. A
+    /// process that drains leaves the verdicts to its successor. `is_exclusive` tells whether nobody else uses an account.
+    pub fn has_searched(&self, is_exclusive: impl Fn(&str) -> bool, now: Instant) -> bool {
+        if self.released.is_cancelled() {
+            return false;
         }
-        let has_others = self.replicas.as_ref().is_some_and(|replicas| replicas.others() > 0);
-        let searched = pollers.iter().map(|poller| {
-            if has_others {
-                // Submits of other replicas that are in doubt are not known here.
-                poller.sent.lock().distrust_until(SystemTime::now());
-            }
+        let has_news = self.configured_pollers().any(|poller| poller.orphans.lock().is_news);
+        let Some(replicas) = &self.replicas else { return has_news };
+        let may_begin = has_news && replicas.doubts.lock().may_begin(now);
+        if may_begin {
+            let findings = self.findings(is_exclusive);
+            replicas.doubts.lock().begin(findings, now);
+        }
+        let mut doubts = replicas.doubts.lock();
+        if let Some(question) = doubts.next_question(now) {
+            replicas.store.gossip(&question);
+        }
+        doubts.is_answered()
+    }
+
+    /// Takes what the searches have shown, after [`PollHub::has_searched`]. Tasks that have an owner by now are left out.
+    pub fn take_searched(
+        &self,
+        is_exclusive: impl Fn(&str) -> bool,
+        now: Instant,
+    ) -> Option<Vec<SearchedAccount>> {
+        let Some(replicas) = &self.replicas else { return Some(self.findings(is_exclusive)) };
+        let mut searched = replicas.doubts.lock().take(now)?;
+        for search in &mut searched {
+            search.orphans = self.unowned(&search.orphans);
+            search.young = self.unowned(&search.young);
+        }
+        Some(searched)
+    }
+
+    /// Findings of the searches of the configured accounts.
+    fn findings(&self, is_exclusive: impl Fn(&str) -> bool) -> Vec<SearchedAccount> {
+        // Among replicas, submits that stand durably are read from the store.
+        let is_read = |submit: &&DoubtfulSubmit| self.replicas.is_none() || submit.attempt.is_none();
+        let searched = self.configured_pollers().map(|poller| {
             // Before the orphans: a submit that is settled meanwhile has its task in the index by then.
             let sent = poller.sent.lock();
-            let (doubtful, known_since) = (sent.in_doubt().cloned().collect(), sent.known_since());
+            let doubtful = sent.in_doubt().filter(is_read).cloned().collect();
+            let known_since = sent.known_since();
             drop(sent);
-            let watch = poller.orphans.lock();
+            let mut watch = poller.orphans.lock();
+            watch.is_news = false;
             SearchedAccount {
                 account: Arc::clone(poller.account()),
                 is_exclusive: is_exclusive(poller.account()),
@@ -136,7 +165,45 @@ impl PollHub {
                 known_since,
             }
         });
-        Some(searched.collect())
+        searched.collect()
+    }
+
+    /// Notes that this replica may have been cut off until then: others may have come and gone meanwhile.
+    pub(super) fn note_cut_off(&self, until: SystemTime) {
+        if let Some(replicas) = &self.replicas {
+            replicas.doubts.lock().note_gone(until);
+        }
+    }
+
+    /// Tells another replica which submits are in doubt here, of those that were sent before a time and stand nowhere durably.
+    pub(super) fn report_doubts(
+        &self,
+        to: Replica,
+        question: u64,
+        sent_before: SystemTime,
+        date: SystemTime,
+    ) {
+        let Some(replicas) = &self.replicas else { return };
+        let (mut submits, mut unknown_until) = (Vec::new(), None);
+        for poller in &self.pollers {
+            let sent = poller.sent.lock();
+            unknown_until = unknown_until.max(sent.unknown_until());
+            let asked =
+                sent.in_doubt().filter(|submit| submit.attempt.is_none() && submit.sent_at <= sent_before);
+            submits.extend(asked.map(|submit| ReportedSubmit {
+                account: Arc::clone(poller.account()),
+                model: submit.model.clone().filter(|model| model.len() <= MOST_MODEL_BYTES),
+                sent_at: submit.sent_at,
+                lost_at: submit.lost_at,
+            }));
+        }
+        let parts = submits.len().div_ceil(SUBMITS_IN_PART).max(1);
+        for part in 0..parts {
+            let submits =
+                submits.iter().skip(part * SUBMITS_IN_PART).take(SUBMITS_IN_PART).cloned().collect();
+            let report = DoubtReport { to, question, at: date, unknown_until, parts, submits };
+            replicas.store.gossip(&Gossip::Doubts(report));
+        }
     }
 
     /// Has the next scans go back to the first of the submits that still wait for a verdict, and ends the doubt about
@@ -151,7 +218,9 @@ impl PollHub {
             let poller = self.account_poller(&search.account);
             let is_of = |intent: &&Intent| intent.account.as_ref().is_none_or(|own| *own == search.account);
             poller.orphans.lock().back_to = waiting.clone().filter(is_of).map(|intent| intent.sent_at).min();
-            poller.sent.lock().clear(|submit| search.clears(submit, min_age));
+            // Among replicas, a submit that stands durably is known by its row.
+            let is_row = |submit: &DoubtfulSubmit| self.replicas.is_some() && submit.attempt.is_some();
+            poller.sent.lock().clear(|submit| is_row(submit) || search.clears(submit, min_age));
         }
     }
 
@@ -190,6 +259,9 @@ impl PollHub {
 
     /// Orphans of the account, without those for which a claim may come.
     fn orphans_of(&self, poller: &AccountPoller) -> Vec<Arc<Orphan>> {
+        if let Some(replicas) = &self.replicas {
+            return self.unowned(&replicas.told_orphans.of(poller.account()));
+        }
         // In this order: a submit that is settled meanwhile has its task in the index by then.
         let running = poller.sent.lock().running();
         let Some(first) = running.iter().map(|submit| submit.sent_at).min() else {

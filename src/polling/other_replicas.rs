@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use super::doubts::OthersDoubts;
+use super::told_orphans::ToldOrphans;
 use super::tracked_task::TrackedTask;
 use crate::store::{Entry, Store};
 
@@ -22,22 +23,26 @@ pub(super) struct OtherReplicas {
     /// Ends that were told while a query of this replica was under way, by the tasks' ids. That query is about to tell the
     /// same, or fails.
     late: Mutex<HashMap<Arc<str>, Arc<Entry>, RandomState>>,
+    pub(super) doubts: Mutex<OthersDoubts>,
+    pub(super) told_orphans: ToldOrphans,
 }
 
 impl OtherReplicas {
     pub(super) fn new(store: &Store) -> Self {
         let (ended, fetches) = mpsc::unbounded_channel();
-        Self { store: store.clone(), ended, fetches: Mutex::new(Some(fetches)), late: Mutex::default() }
+        Self {
+            store: store.clone(),
+            ended,
+            fetches: Mutex::new(Some(fetches)),
+            late: Mutex::default(),
+            doubts: Mutex::new(OthersDoubts::new(store.exchange().replica().unwrap_or_default())),
+            told_orphans: ToldOrphans::default(),
+        }
     }
 
     /// Has the querier keep the answer of a task for other replicas, which have not found it.
     pub(super) fn keep_again(&self, task: &Arc<TrackedTask>) {
         let _ = self.ended.send(Arc::clone(task));
-    }
-
-    /// Number of the other replicas that live.
-    pub(super) fn others(&self) -> usize {
-        self.store.exchange().others(Instant::now())
     }
 
     /// Has the querier read the answer of a task that has ended.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 
@@ -19,8 +19,11 @@ use crate::dashscope::task::Status;
 use crate::store::{EndAnswer, Entry, EntrySource, Gossip, GossipListener, LOST, Replica};
 
 impl GossipListener for PollHub {
-    fn hear(&self, _from: Replica, gossip: &[Gossip]) {
-        let now = Instant::now();
+    fn hear(&self, from: Replica, gossip: &[Gossip]) {
+        let (now, date) = (Instant::now(), SystemTime::now());
+        if let Some(replicas) = &self.replicas {
+            replicas.doubts.lock().hear(from, now, date);
+        }
         for piece in gossip {
             match piece {
                 Gossip::Wanted { account, held, polled } => self.hear_wanted(account, held, polled),
@@ -34,6 +37,14 @@ impl GossipListener for PollHub {
                 Gossip::LostSubmit { account } => {
                     if let Some(poller) = self.known_poller(account) {
                         poller.note_lost_elsewhere(now);
+                    }
+                }
+                Gossip::AskDoubts { question, sent_before } => {
+                    self.report_doubts(from, *question, *sent_before, date);
+                }
+                Gossip::Doubts(report) => {
+                    if let Some(replicas) = &self.replicas {
+                        replicas.doubts.lock().take_report(from, report, date);
                     }
                 }
             }

@@ -16,8 +16,8 @@ use crate::config::{Dialect, Mount};
 use crate::dashscope::task::Status;
 use crate::polling::{Intent, Orphan, Verdict, judge, may_be};
 use crate::store::{
-    Adoption, Change, CommitFault, FirstAnswer, LostSubmit, OpenHold, Outcome, SentRequest, Store,
-    StoreFault, TaskRecord,
+    Adoption, Change, CommitFault, FirstAnswer, LostSubmit, OpenHold, Outcome, RunningSubmit, SentRequest,
+    Store, StoreFault, TaskRecord,
 };
 use crate::tenant::directory::Directory;
 use crate::unified::StatusSpelling;
@@ -58,6 +58,39 @@ struct OpenSubmit {
     mount: Option<Arc<str>>,
 }
 
+/// Submits that stand durably.
+struct OpenSubmits {
+    open: Vec<OpenSubmit>,
+    /// Submits that run, of all replicas. One process knows its own without the store.
+    running: Vec<RunningIntent>,
+}
+
+/// A submit that stands durably, and whose answer may come.
+struct RunningIntent {
+    attempt: Box<str>,
+    /// `None` if it is not known where the submit was sent.
+    account: Option<Arc<str>>,
+    /// Empty if it is not known.
+    model: Box<str>,
+    sent_at: SystemTime,
+}
+
+impl RunningIntent {
+    fn keyed(submit: RunningSubmit) -> Self {
+        let RunningSubmit { attempt, began_at } = submit;
+        Self { attempt, account: None, model: Box::default(), sent_at: began_at }
+    }
+
+    fn held(hold: &OpenHold) -> Self {
+        Self {
+            attempt: hold.attempt().unwrap_or(&hold.id).into(),
+            account: Some(Arc::clone(&hold.account)),
+            model: hold.model.clone(),
+            sent_at: hold.made_at,
+        }
+    }
+}
+
 impl Shared {
     /// Judges each submit whose answer is lost, once a search for orphans has ended since the last call.
     pub async fn judge_lost_submits(&self) {
@@ -66,14 +99,23 @@ impl Shared {
             let index = directory.account_index(account);
             index.is_some_and(|index| directory.accounts[index].is_exclusive)
         };
-        let Some(searched) = self.hub.take_searched(is_exclusive) else { return };
-        let open = match self.open_submits().await {
+        // Claims of other replicas must be known here; where they can't be read, the next look comes soon.
+        if !self.hub.has_searched(is_exclusive, Instant::now()) || self.store.catch_up().await.is_err() {
+            return;
+        }
+        let Some(mut searched) = self.hub.take_searched(is_exclusive, Instant::now()) else { return };
+        let OpenSubmits { open, running } = match self.open_submits().await {
             Ok(open) => open,
             Err(fault) => {
                 tracing::error!(%fault, "submits whose answer is lost can't be read, and stay as they are");
                 return;
             }
         };
+        for search in &mut searched {
+            for RunningIntent { attempt, account, model, sent_at } in &running {
+                search.note_running(attempt, account.as_deref(), model, *sent_at);
+            }
+        }
         let min_age = directory.settings.poll.orphans.min_age;
         let intents: Vec<Intent> = open.iter().map(|submit| submit.intent.clone()).collect();
         let mut waiting = Vec::new();
@@ -91,6 +133,7 @@ impl Shared {
             }
         }
         self.hub.note_verdicts(&searched, waiting.into_iter(), min_age);
+        self.tell_orphans(&searched).await;
     }
 
     /// Gives an orphan to an owner whom the operator names. If it fits one lost submit of the tenant, and no other, the
@@ -109,7 +152,7 @@ impl Shared {
             return Ok(if is_owned { Assigned::Owned } else { Assigned::NoOrphan });
         };
         let directory = self.directory.load_full();
-        let open = self.open_submits().await.map_err(AssignFault::Unreadable)?;
+        let open = self.open_submits().await.map_err(AssignFault::Unreadable)?.open;
         let fits = |submit: &&OpenSubmit| {
             let names = self.store.tenant_names();
             names.is_same(&submit.intent.tenant, &owner.tenant) && may_be(&submit.intent, account, &orphan)
@@ -142,7 +185,7 @@ impl Shared {
             }
         };
         let is_of = |account: &Arc<str>| {
-            open.iter().any(|submit| submit.intent.account.as_ref().is_none_or(|own| own == account))
+            open.open.iter().any(|submit| submit.intent.account.as_ref().is_none_or(|own| own == account))
         };
         let directory = self.directory.load();
         for account in directory.accounts.iter().filter(|account| is_of(&account.name)) {
@@ -151,7 +194,7 @@ impl Shared {
     }
 
     /// Reads the open submits, on a thread that may block.
-    async fn open_submits(&self) -> Result<Vec<OpenSubmit>, StoreFault> {
+    async fn open_submits(&self) -> Result<OpenSubmits, StoreFault> {
         let store = self.store.clone();
         let read = tokio::task::spawn_blocking(move || read_open(&store));
         // A panic of the reader is this one's, too.
@@ -285,8 +328,16 @@ impl OpenSubmit {
 }
 
 /// Reads the open submits. Blocks.
-fn read_open(store: &Store) -> Result<Vec<OpenSubmit>, StoreFault> {
+fn read_open(store: &Store) -> Result<OpenSubmits, StoreFault> {
+    let mut running = Vec::new();
+    if store.has_replicas() {
+        // Before the lost ones: a submit that is lost meanwhile is one of either.
+        running.extend(store.running_submits()?.into_iter().map(RunningIntent::keyed));
+    }
     let (mut open, mut holds) = (Vec::new(), store.open_holds()?);
+    if store.has_replicas() {
+        running.extend(holds.iter().filter(|hold| hold.lost_at.is_none()).map(RunningIntent::held));
+    }
     store.lost_submits(|lost| {
         let attempt = &*lost.submit.attempt;
         let own = holds.iter().position(|hold| hold.attempt() == Some(attempt));
@@ -294,7 +345,7 @@ fn read_open(store: &Store) -> Result<Vec<OpenSubmit>, StoreFault> {
         open.push(OpenSubmit::keyed(lost, hold));
     })?;
     open.extend(holds.into_iter().filter_map(OpenSubmit::held));
-    Ok(open)
+    Ok(OpenSubmits { open, running })
 }
 
 /// The answer to a native submit, in DashScope's shape.

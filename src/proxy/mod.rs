@@ -29,6 +29,7 @@ mod meter;
 mod models;
 mod money_fault;
 mod observe;
+mod orphan_list;
 mod own;
 mod pass;
 mod passage;

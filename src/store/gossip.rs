@@ -1,9 +1,11 @@
 //! Gossip: what replicas tell each other often, and may lose.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::doubt_report::DoubtReport;
 use super::limit_use::LimitReport;
 use crate::dashscope::task::Status;
 
@@ -34,6 +36,10 @@ pub enum Gossip {
     Settled,
     /// The answer to a submit to the account was lost.
     LostSubmit { account: Arc<str> },
+    /// Asks each replica for its submits that are in doubt, as far as they were sent before `sent_before`.
+    AskDoubts { question: u64, sent_before: SystemTime },
+    /// The answer to such a question, or a part of it.
+    Doubts(DoubtReport),
 }
 
 /// Takes in what other replicas tell. Called on the thread of the exchange, and so must not wait.

@@ -18,6 +18,14 @@ pub struct LostSubmit {
     pub lost_at: SystemTime,
 }
 
+/// A submit that runs at some replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningSubmit {
+    /// Name of the try.
+    pub attempt: Box<str>,
+    pub began_at: SystemTime,
+}
+
 /// The request that was sent for a submit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentRequest {

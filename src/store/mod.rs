@@ -8,6 +8,7 @@ mod access;
 mod cells;
 mod change;
 mod commit;
+mod doubt_report;
 mod embedded;
 mod end_answer;
 mod engine;
@@ -50,6 +51,7 @@ use tokio::sync::mpsc;
 
 pub use self::cells::{Cell, Swap};
 pub use self::change::{Change, Outcome};
+pub use self::doubt_report::{DoubtReport, ReportedSubmit, SUBMITS_IN_PART};
 use self::embedded::file;
 pub use self::embedded::probe::{ProbedStore, probe};
 pub use self::embedded::replication::Follower;
@@ -62,8 +64,10 @@ pub use self::gossip::{Gossip, GossipListener, MOST_GOSSIP_BYTES, Replica};
 pub use self::hold::{Exhausted, Hold, MoneyLimits, Standing, TakenSlots, TaskLimits, hold_id};
 pub use self::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
 pub use self::limit_use::{LimitReport, LimitUse, RateUse};
-pub use self::lost_submit::{Adoption, LostSubmit, SentRequest};
-pub use self::record::{ENDED_KEYS_KEPT, KeyRecord, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord};
+pub use self::lost_submit::{Adoption, LostSubmit, RunningSubmit, SentRequest};
+pub use self::record::{
+    ENDED_KEYS_KEPT, KeyRecord, MOST_MODEL_BYTES, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord,
+};
 pub use self::replay::Mirror;
 pub use self::shared::copy::{CopyProgress, CopyReport, TableSums, copy_into};
 pub use self::shared::durability::DurabilityGap;
@@ -72,7 +76,7 @@ pub use self::shared_field::SharedField;
 use self::sql::database::Database;
 pub use self::sql::holds::OpenHold;
 pub use self::sql::operator_entry::{CorrectedEntry, LedgerPlace, OperatorKind};
-use self::sql::{adoption, holds, rows};
+use self::sql::{adoption, holds, idempotency, rows};
 use self::state::StoreState;
 use self::writer::QueuedChange;
 use crate::dashscope::task::Status;
@@ -192,6 +196,14 @@ impl Store {
     /// Why the file can't be read.
     pub fn lost_submits(&self, each: impl FnMut(LostSubmit)) -> Result<(), StoreFault> {
         self.read(|database| adoption::lost_submits(database, SystemTime::now(), each))
+    }
+
+    /// Reads the submits with an `Idempotency-Key` that run, of all replicas. Blocks.
+    ///
+    /// # Errors
+    /// Why the store can't be read.
+    pub fn running_submits(&self) -> Result<Vec<RunningSubmit>, StoreFault> {
+        self.read(idempotency::running)
     }
 
     /// Reads from one state of the store.

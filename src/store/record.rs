@@ -146,5 +146,6 @@ pub const UPLOADS_KEPT: Duration = oss::FILE_LIFETIME.saturating_add(Duration::f
 pub const ENDED_KEYS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Longest task id or upload directory: DashScope's task ids have 36 bytes, and its directories about 100.
 pub(super) const MOST_ID_BYTES: usize = 256;
-const MOST_MODEL_BYTES: usize = 128;
+/// Longest model that a record names.
+pub const MOST_MODEL_BYTES: usize = 128;
 const MOST_PROMPT_BYTES: usize = 20_000;

@@ -18,16 +18,16 @@ use crate::harness::{
 use crate::metrics::Page;
 
 /// Times in place of minutes. A task may be claimed after the scan that first shows it as an orphan.
-const SOON: OrphanTimes = OrphanTimes {
+pub(crate) const SOON: OrphanTimes = OrphanTimes {
     every: Duration::from_millis(300),
     after_loss: Duration::from_millis(300),
     min_age: Duration::ZERO,
 };
 const HOUR: Duration = Duration::from_secs(3600);
-const MODEL: &str = "wan2.7-t2v";
+pub(crate) const MODEL: &str = "wan2.7-t2v";
 
 /// A simulator whose tasks stay PENDING.
-fn simulator() -> Simulator {
+pub(crate) fn simulator() -> Simulator {
     Simulator::start(SimulatorOptions {
         pending: Some(Duration::from_secs(24 * 3600)),
         submit_rps: Some(u32::MAX),
@@ -53,13 +53,13 @@ fn gateway_in(
 }
 
 /// A configuration with more lines in its account and in the tenant `one`.
-fn text(simulator: &Simulator, account: &str, tenant: &str) -> String {
+pub(crate) fn text(simulator: &Simulator, account: &str, tenant: &str) -> String {
     let account = format!("query_qps = 100000\nlist_qps = 100000\n{account}");
     let accounts = [("main", simulator.address(), &[UPSTREAM_KEY][..], &*account)];
     configuration("listen = \"127.0.0.1:0\"\nworkers = 1", &accounts, tenant)
 }
 
-fn of(directory: StateDirectory, times: OrphanTimes, text: &str) -> Gateway {
+pub(crate) fn of(directory: StateDirectory, times: OrphanTimes, text: &str) -> Gateway {
     let loaded = Config::parse(text, std::path::Path::new("."), &|_| None);
     let mut config = loaded.unwrap_or_else(|faults| panic!("{faults:#?}")).config;
     config.settings.poll.orphans = times;
@@ -73,14 +73,14 @@ fn exclusive(simulator: &Simulator) -> Gateway {
     gateway
 }
 
-fn submit(gateway: &Gateway, model: &str) -> Message {
+pub(crate) fn submit(gateway: &Gateway, model: &str) -> Message {
     let body = json!({"model": model, "input": {"prompt": "a cat"}}).to_string();
     let key = format!("Authorization: Bearer {TENANT_KEY}");
     gateway.ask(message(&format!("POST {SYNTHESIS}"), &[&key, "X-DashScope-Async: enable"], &body))
 }
 
 /// Submits under an `Idempotency-Key`.
-fn submit_keyed(gateway: &Gateway, idempotency_key: &str) -> Message {
+pub(crate) fn submit_keyed(gateway: &Gateway, idempotency_key: &str) -> Message {
     let body = json!({"model": MODEL, "input": {"prompt": "a cat"}}).to_string();
     let fields =
         [format!("Authorization: Bearer {TENANT_KEY}"), format!("Idempotency-Key: {idempotency_key}")];
@@ -89,7 +89,7 @@ fn submit_keyed(gateway: &Gateway, idempotency_key: &str) -> Message {
 }
 
 /// Loses the answer to a submit under this key, and returns the id of its task.
-fn lose_keyed(gateway: &Gateway, simulator: &Simulator, idempotency_key: &str) -> String {
+pub(crate) fn lose_keyed(gateway: &Gateway, simulator: &Simulator, idempotency_key: &str) -> String {
     let before: Vec<String> = simulator.tasks().into_iter().map(|task| task.id).collect();
     lose_next(simulator);
     assert_eq!(submit_keyed(gateway, idempotency_key).status(), 502);
@@ -97,12 +97,12 @@ fn lose_keyed(gateway: &Gateway, simulator: &Simulator, idempotency_key: &str) -
     made.expect("a task").id
 }
 
-fn is_unclear(answer: &Message) -> bool {
+pub(crate) fn is_unclear(answer: &Message) -> bool {
     answer.field("x-dashgate-reason").as_deref() == Some("idempotency_unclear")
 }
 
 /// Waits until some more scans have ended.
-fn wait_for_scans(simulator: &Simulator) {
+pub(crate) fn wait_for_scans(simulator: &Simulator) {
     let scans = || {
         let lists = simulator.requests().into_iter().filter(|seen| seen.path() == "/api/v1/tasks");
         lists.count()
@@ -122,26 +122,26 @@ fn submit_elsewhere(simulator: &Simulator, key: &str) -> String {
     id_of(&made)
 }
 
-fn id_of(made: &Message) -> String {
+pub(crate) fn id_of(made: &Message) -> String {
     made.json()["output"]["task_id"].as_str().unwrap_or_else(|| panic!("{}", made.text())).to_owned()
 }
 
 /// Has the simulator lose the answer to the next submit, after it has made the task.
-fn lose_next(simulator: &Simulator) {
+pub(crate) fn lose_next(simulator: &Simulator) {
     simulator.clear_faults();
     simulator.fault(format!("POST {SYNTHESIS}#1 lose").parse().expect("a fault"));
 }
 
-fn orphans(gateway: &Gateway) -> Vec<Value> {
+pub(crate) fn orphans(gateway: &Gateway) -> Vec<Value> {
     let listed = gateway.administer("GET /admin/orphans", "").json();
     listed["orphans"].as_array().expect("orphans").clone()
 }
 
-fn ids(gateway: &Gateway) -> Vec<String> {
+pub(crate) fn ids(gateway: &Gateway) -> Vec<String> {
     orphans(gateway).iter().map(|orphan| orphan["task_id"].as_str().expect("an id").to_owned()).collect()
 }
 
-fn counted(gateway: &Gateway) -> f64 {
+pub(crate) fn counted(gateway: &Gateway) -> f64 {
     Page::of(gateway).value(r#"dashgate_orphans{account="main"}"#)
 }
 

@@ -7,4 +7,5 @@ mod kills;
 mod leaders;
 mod limits;
 mod one_gateway;
+mod orphans;
 mod slots;

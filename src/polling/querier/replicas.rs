@@ -32,7 +32,7 @@ impl Querier {
         let (exchange, account) = (store.exchange(), &**poller.account());
         let cell = format!("leader/{account}");
         let mut lease = Lease::new(me, Instant::now());
-        let mut has_led = false;
+        let (mut has_led, mut was_leader) = (false, false);
         loop {
             let now = Instant::now();
             if !poller.is_configured() || self.hub.released.is_cancelled() {
@@ -63,6 +63,9 @@ impl Querier {
                 },
             }
             let (now, held) = (Instant::now(), lease.held());
+            if held.is_some() && !has_led && std::mem::replace(&mut was_leader, true) {
+                self.hub.note_cut_off(SystemTime::now());
+            }
             poller.set_lease(held, now);
             note_leader(account, &mut has_led, held.is_some_and(|held| now < held.until));
         }

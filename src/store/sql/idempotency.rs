@@ -9,8 +9,8 @@ use super::row::Row;
 use super::value::values;
 use crate::store::Outcome;
 use crate::store::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit, LONGEST_RUN, SUBMITS_KEPT};
-use crate::store::lost_submit::LostSubmit;
-use crate::store::timestamp::milliseconds;
+use crate::store::lost_submit::{LostSubmit, RunningSubmit};
+use crate::store::timestamp::{milliseconds, time};
 
 /// Begins a submit, unless an earlier one with its key counts.
 pub(in crate::store) fn begin(database: Database<'_>, submit: &KeyedSubmit) -> Result<Outcome> {
@@ -94,6 +94,14 @@ pub(in crate::store) fn keep(database: Database<'_>, submit: &KeyedSubmit) -> Re
 pub(in crate::store) fn lose_all(database: Database<'_>, now: SystemTime) -> Result<()> {
     let update = "UPDATE keyed_submits SET state = ?1, lost_at = ?3 WHERE state = ?2";
     database.post(update, values![UNCLEAR, RUNNING, milliseconds(now)])
+}
+
+/// Reads the submits that run.
+pub(in crate::store) fn running(database: Database<'_>) -> Result<Vec<RunningSubmit>> {
+    let select = "SELECT attempt, began_at FROM keyed_submits WHERE state = ?1";
+    database.all(select, values![RUNNING], |row| {
+        Ok(RunningSubmit { attempt: row.text(0)?.into(), began_at: time(row.integer(1)?) })
+    })
 }
 
 pub(in crate::store) const DELETE_EXPIRED: &str =
