@@ -63,9 +63,9 @@ impl<C: Clock> Registry<C> {
         }
     }
 
-    /// A limiter that counts the calls of other replicas too.
-    pub fn among_replicas(clock: C) -> Self {
-        let replicas = Arc::<Replicas>::default();
+    /// A limiter that counts the calls of other replicas too. `is_alone`: no other one lives yet that has taken anything.
+    pub fn among_replicas(clock: C, is_alone: bool) -> Self {
+        let replicas = Arc::new(Replicas::new(is_alone));
         let by_name = |scope| {
             let sharing = Some((Arc::clone(&replicas), scope));
             CountersByName { sharing, ..CountersByName::default() }

@@ -74,18 +74,17 @@ pub(super) struct ReplicaTurn {
     pub(super) tells_life: bool,
 }
 
-impl Default for Replicas {
-    fn default() -> Self {
+impl Replicas {
+    /// The replicas as they are known at a start. `is_alone`: none but this one lives.
+    pub(super) fn new(is_alone: bool) -> Self {
         Self {
             shares: AtomicU32::new(1),
-            is_new: AtomicBool::new(true),
+            is_new: AtomicBool::new(!is_alone),
             listed: Mutex::default(),
             hearing: Mutex::default(),
         }
     }
-}
 
-impl Replicas {
     pub(super) fn shares(&self) -> u32 {
         self.shares.load(Ordering::Relaxed)
     }

@@ -50,7 +50,7 @@ impl SimulatedReplicas {
     }
 
     fn start(&mut self) {
-        self.registries.push(Registry::among_replicas(self.clock.clone()));
+        self.registries.push(Registry::among_replicas(self.clock.clone(), false));
         self.connected.push(true);
         self.last_connected.push(self.step);
         self.admitted.push(0);
@@ -206,7 +206,7 @@ fn a_replica_that_has_ended_counts_no_more() {
     let held = replicas.admit(0);
     assert!(replicas.admit(0).is_none(), "none is left");
     replicas.connected[1] = false;
-    replicas.registries[1] = Registry::among_replicas(replicas.clock.clone());
+    replicas.registries[1] = Registry::among_replicas(replicas.clock.clone(), false);
     replicas.run(seconds(4), &[0.0], |_| false);
     assert!((0..3).filter_map(|_| replicas.admit(0)).count() == 3);
     drop((running, held));

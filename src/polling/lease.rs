@@ -3,7 +3,8 @@
 //!
 //! A lease ends three seconds after its last renewal by the database's clock. Its holder gives it up after two, by its own
 //! clock and counted from before the renewal was sent, so a clock may run wrong by half. The next leader waits a second
-//! more: DashScope limits the queries of a second, and some of the last leader's may be in it.
+//! more: DashScope limits the queries of a second, and some of the last leader's may be in it. A replica that starts alone
+//! waits only for what is left of that second.
 
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,10 @@ pub(super) struct Lease {
     /// Version of the cell as it was last seen.
     version: u64,
     held: Option<HeldLease>,
+    /// No other replica lived at the start of this one, which has not led yet.
+    is_alone: bool,
+    /// Pause before the first query, if the next swap takes the lease.
+    gap: Duration,
     next: LeaseStep,
     next_at: Instant,
 }
@@ -37,8 +42,9 @@ pub(super) enum LeaseStep {
 }
 
 impl Lease {
-    pub(super) fn new(me: Replica, now: Instant) -> Self {
-        Self { me, version: 0, held: None, next: LeaseStep::Read, next_at: now }
+    /// The lease as seen by a replica that starts. `is_alone`: no other one lives.
+    pub(super) fn new(me: Replica, is_alone: bool, now: Instant) -> Self {
+        Self { me, version: 0, held: None, is_alone, gap: GAP, next: LeaseStep::Read, next_at: now }
     }
 
     /// The next step, and its time.
@@ -64,7 +70,8 @@ impl Lease {
                 self.version = cell.version;
                 // Where the lease was kept without a gap, nobody else has led.
                 let kept = self.held.filter(|held| now < held.until);
-                let from = kept.map_or(now + GAP, |held| held.from);
+                let from = kept.map_or(now + self.gap, |held| held.from);
+                (self.is_alone, self.gap) = (false, GAP);
                 self.held = Some(HeldLease { from, until: asked + HELD_FOR });
                 self.plan(LeaseStep::Swap(cell.version), asked + RENEWED_EVERY);
             }
@@ -85,6 +92,10 @@ impl Lease {
             Some(_) => LASTS.saturating_sub(cell.age()),
             None => Duration::ZERO,
         };
+        // One that has been over for long, or never was, needs no pause where nobody else may lead.
+        let over = if holder.is_some() { LASTS } else { Duration::ZERO };
+        let past = if cell.version == 0 { GAP } else { cell.age().saturating_sub(over) };
+        self.gap = if self.is_alone { GAP.saturating_sub(past) } else { GAP };
         if left.is_zero() {
             self.plan(LeaseStep::Swap(cell.version), now);
         } else {

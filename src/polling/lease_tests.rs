@@ -20,7 +20,7 @@ fn cell(version: u64, holder: &str, age: u64) -> Cell {
 #[test]
 fn a_new_leader_waits_a_second_and_one_that_renews_does_not() {
     let start = Instant::now();
-    let mut lease = Lease::new(1, start);
+    let mut lease = Lease::new(1, false, start);
     assert_eq!(lease.next(), (LeaseStep::Read, start));
     lease.take_read(&cell(0, "", 0), start);
     assert_eq!(lease.next(), (LeaseStep::Swap(0), start));
@@ -38,9 +38,36 @@ fn a_new_leader_waits_a_second_and_one_that_renews_does_not() {
 }
 
 #[test]
+fn a_replica_that_starts_alone_waits_only_for_an_earlier_leader() {
+    let start = Instant::now();
+    // The cell as it was found, and the pause before the first query in milliseconds.
+    let cases = [
+        (cell(0, "", 0), 0),
+        (cell(7, "", 0), 1_000),
+        (cell(7, "", 1), 0),
+        (cell(7, "2", 3), 1_000),
+        (cell(7, "2", 4), 0),
+    ];
+    for (found, pause) in cases {
+        let mut lease = Lease::new(1, true, start);
+        lease.take_read(&found, start);
+        assert_eq!(lease.next(), (LeaseStep::Swap(found.version), start));
+        lease.take_swap(&Swap::Made(cell(20, "1", 0)), start, start);
+        assert_eq!(lease.held().map(|held| held.from), Some(at(start, pause)), "{found:?}");
+        // Later it is one of many.
+        lease.take_read(&cell(30, "", 9), at(start, 9_000));
+        lease.take_swap(&Swap::Made(cell(31, "1", 0)), at(start, 9_000), at(start, 9_000));
+        assert_eq!(lease.held().map(|held| held.from), Some(at(start, 10_000)));
+    }
+    let mut lease = Lease::new(1, true, start);
+    lease.take_read(&cell(7, "2", 2), start);
+    assert_eq!(lease.next(), (LeaseStep::Read, at(start, 1_000)), "an earlier process may lead yet");
+}
+
+#[test]
 fn another_s_lease_is_watched_until_its_end_or_its_return() {
     let start = Instant::now();
-    let mut lease = Lease::new(1, start);
+    let mut lease = Lease::new(1, false, start);
     lease.take_read(&cell(7, "2", 0), start);
     assert_eq!((lease.held(), lease.next()), (None, (LeaseStep::Read, at(start, 1_000))));
     lease.take_read(&cell(7, "2", 2), at(start, 2_500));
@@ -57,7 +84,7 @@ fn another_s_lease_is_watched_until_its_end_or_its_return() {
 #[test]
 fn a_leader_that_sees_another_s_lease_leads_no_longer() {
     let start = Instant::now();
-    let mut lease = Lease::new(1, start);
+    let mut lease = Lease::new(1, false, start);
     lease.take_swap(&Swap::Made(cell(5, "1", 0)), start, start);
     lease.take_swap(&Swap::Stale(cell(6, "2", 0)), at(start, 1_000), at(start, 1_000));
     assert_eq!(lease.held(), None);
@@ -66,7 +93,7 @@ fn a_leader_that_sees_another_s_lease_leads_no_longer() {
 #[test]
 fn a_swap_whose_answer_was_lost_is_recognized() {
     let start = Instant::now();
-    let mut lease = Lease::new(1, start);
+    let mut lease = Lease::new(1, false, start);
     lease.take_swap(&Swap::Made(cell(5, "1", 0)), start, start);
     lease.failed(at(start, 1_000));
     lease.take_swap(&Swap::Stale(cell(6, "1", 0)), at(start, 1_250), at(start, 1_260));
@@ -78,7 +105,7 @@ fn a_swap_whose_answer_was_lost_is_recognized() {
 #[test]
 fn a_lease_that_is_given_back_is_not_taken_again_at_once() {
     let start = Instant::now();
-    let mut lease = Lease::new(1, start);
+    let mut lease = Lease::new(1, false, start);
     assert_eq!(lease.give_back(start), None);
     lease.take_swap(&Swap::Made(cell(5, "1", 0)), start, start);
     assert_eq!(lease.give_back(at(start, 100)), Some(5_000_000));
@@ -116,7 +143,7 @@ proptest! {
     ) {
         let start = Instant::now();
         let mut database = LeaseCell { version: 1_000_000, value: Bytes::new() };
-        let mut leases: Vec<Lease> = (1..=3).map(|me| Lease::new(me, start)).collect();
+        let mut leases: Vec<Lease> = (1..=3).map(|me| Lease::new(me, false, start)).collect();
         // Each replica has a clock of its own, which runs up to a tenth faster or slower.
         let own = |replica: usize, real: u64| start + Duration::from_micros(real * drift[replica] * 10);
         let mut last: Option<(usize, u64)> = None;

@@ -69,7 +69,10 @@ impl Shared {
         let (limits, paces) = match store.exchange().replica() {
             None => (Arc::default(), None),
             Some(replica) => {
-                let limits = Arc::new(limits::Registry::among_replicas(MonotonicClock));
+                let limits = Arc::new(limits::Registry::among_replicas(
+                    MonotonicClock,
+                    store.exchange().starts_alone(),
+                ));
                 let paces = replicas::start(store.exchange(), replica, &limits)?;
                 (limits, Some(paces))
             }

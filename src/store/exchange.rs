@@ -37,15 +37,17 @@ impl Exchange {
     /// # Errors
     /// Why there is no thread for it.
     pub fn start(database: Config, replica: Replica) -> io::Result<Self> {
-        Self::over(DatabaseAddress::new(vec![database], None, "the database".into()), replica)
+        Self::over(DatabaseAddress::new(vec![database], None, "the database".into()), replica, false)
     }
 
-    /// The exchange of a store that several replicas share, over a connection of its own.
+    /// The exchange of a store that several replicas share, over a connection of its own. `starts_alone`: no other replica
+    /// lives.
     ///
     /// # Errors
     /// Why there is no thread for it.
-    pub(super) fn over(address: DatabaseAddress, replica: Replica) -> io::Result<Self> {
-        SharedExchange::start(address, replica).map(|exchange| Self(ExchangeKind::Shared(exchange)))
+    pub(super) fn over(address: DatabaseAddress, replica: Replica, starts_alone: bool) -> io::Result<Self> {
+        SharedExchange::start(address, replica, starts_alone)
+            .map(|exchange| Self(ExchangeKind::Shared(exchange)))
     }
 
     /// Changes a cell, if its version is still `seen`; 0 stands for a cell that nobody has written.
@@ -122,6 +124,14 @@ impl Exchange {
         match &self.0 {
             ExchangeKind::Local(_) => None,
             ExchangeKind::Shared(exchange) => Some(exchange.replica()),
+        }
+    }
+
+    /// True if no other replica was connected to the database when this one started.
+    pub fn starts_alone(&self) -> bool {
+        match &self.0 {
+            ExchangeKind::Local(_) => true,
+            ExchangeKind::Shared(exchange) => exchange.starts_alone(),
         }
     }
 

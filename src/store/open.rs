@@ -172,7 +172,7 @@ impl Store {
         if has_money {
             compare_sums(Arc::clone(&state), zone)?;
         }
-        let exchange = Exchange::over(address.clone(), engine.writer)?;
+        let exchange = Exchange::over(address.clone(), engine.writer, engine.starts_alone)?;
         Self::start(state, Engine::Shared(engine), exchange, bounds)
     }
 

@@ -31,7 +31,7 @@ impl Querier {
         };
         let (exchange, account) = (store.exchange(), &**poller.account());
         let cell = format!("leader/{account}");
-        let mut lease = Lease::new(me, Instant::now());
+        let mut lease = Lease::new(me, exchange.starts_alone(), Instant::now());
         let (mut has_led, mut was_leader) = (false, false);
         loop {
             let now = Instant::now();

@@ -6,7 +6,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect::DatabaseAddress;
 use super::log::{self, LoggedCommit};
+use super::schema;
 use super::session::Session;
+use super::writers::WRITER_LOCKS;
 use crate::store::fault::StoreCause;
 use crate::store::sql::database::Database;
 use crate::store::sql::fault::Result as SqlResult;
@@ -19,6 +21,8 @@ pub(in crate::store) struct SharedEngine {
     session: Option<Session>,
     /// Number of this process among the writers; a start takes a new one.
     pub(in crate::store) writer: i64,
+    /// No other writer lived when this one began. Of two that begin at once, at least one sees the other.
+    pub(in crate::store) starts_alone: bool,
     /// Number of the last commit in the log.
     number: i64,
     closing: CancellationToken,
@@ -38,9 +42,10 @@ impl SharedEngine {
         let insert = "INSERT INTO writers (name, started_at) VALUES (?1, ?2) RETURNING id";
         let now = milliseconds(SystemTime::now());
         let writer = Database::Shared(&session).first(insert, values![name, now], |row| row.integer(0))?;
-        let mut engine =
-            Self { address, session: None, writer: writer.unwrap_or_default(), number: 0, closing };
+        let writer = writer.unwrap_or_default();
+        let mut engine = Self { address, session: None, writer, starts_alone: false, number: 0, closing };
         engine.introduce(&session)?;
+        engine.starts_alone = schema::live_writers(&session)? == 1;
         engine.session = Some(session);
         Ok(engine)
     }
@@ -136,6 +141,4 @@ impl SharedEngine {
     }
 }
 
-/// First number of the locks that writers hold while they live; the second is the writer's own.
-pub(in crate::store) const WRITER_LOCKS: i32 = 0x6467_7772;
 const PAUSE: Duration = Duration::from_millis(250);

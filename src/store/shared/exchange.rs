@@ -37,6 +37,8 @@ use crate::store::sql::fault::SqlFault;
 /// State that the thread of the exchange and its callers share.
 pub(in crate::store) struct SharedExchange {
     replica: Replica,
+    /// No other replica lived when this one started.
+    starts_alone: bool,
     session: ArcSwapOption<ExchangeSession>,
     outbox: Mutex<Outbox>,
     /// Clients were told of tasks that the database does not have yet.
@@ -64,9 +66,14 @@ impl SharedExchange {
     ///
     /// # Errors
     /// Why there is no thread.
-    pub(in crate::store) fn start(address: DatabaseAddress, replica: Replica) -> io::Result<Arc<Self>> {
+    pub(in crate::store) fn start(
+        address: DatabaseAddress,
+        replica: Replica,
+        starts_alone: bool,
+    ) -> io::Result<Arc<Self>> {
         let exchange = Arc::new(Self {
             replica,
+            starts_alone,
             session: ArcSwapOption::empty(),
             outbox: Mutex::default(),
             has_backlog: AtomicBool::new(false),
@@ -90,6 +97,10 @@ impl SharedExchange {
 
     pub(in crate::store) fn replica(&self) -> Replica {
         self.replica
+    }
+
+    pub(in crate::store) fn starts_alone(&self) -> bool {
+        self.starts_alone
     }
 
     pub(in crate::store) fn register(&self, listeners: Vec<Weak<dyn GossipListener>>) {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::connect::DatabaseAddress;
 use super::durability;
-use super::engine::WRITER_LOCKS;
 use super::session::Session;
+use super::writers::WRITER_LOCKS;
 use crate::store::fault::StoreCause;
 use crate::store::sql::database::Database;
 use crate::store::sql::fault::SqlFault;

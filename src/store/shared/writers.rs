@@ -2,7 +2,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::engine::WRITER_LOCKS;
 use crate::store::sql::database::Database;
 use crate::store::sql::fault::Result;
 use crate::store::sql::value::values;
@@ -65,6 +64,8 @@ fn is_dead(writer: &str) -> String {
     )
 }
 
+/// First number of the locks that writers hold while they live; the second is the writer's own.
+pub(super) const WRITER_LOCKS: i32 = 0x6467_7772;
 /// Time for which a replica may be suspended without having to load anew.
 const LOG_KEPT: Duration = Duration::from_secs(3600);
 const MOST_TRIMMED: u32 = 2_000;

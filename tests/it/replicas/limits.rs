@@ -28,7 +28,7 @@ fn start(database: &TestDatabase<'_>, number: Replica) -> LimitingReplica {
     let mut config: Config = database.url().parse().expect("a URL");
     config.password(PASSWORD);
     let exchange = Exchange::start(config, number).expect("a thread");
-    let limits = Arc::new(Registry::among_replicas(MonotonicClock));
+    let limits = Arc::new(Registry::among_replicas(MonotonicClock, false));
     let listener: Weak<dyn GossipListener> = Arc::downgrade(&(Arc::clone(&limits) as _));
     exchange.listen(vec![listener]);
     LimitingReplica { exchange, limits }

@@ -1,10 +1,12 @@
 //! Three replicas behind a plain balancer are one gateway to their clients, whichever of them a connection reaches.
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
+use dashgate::config::Config;
 use serde_json::json;
 
 use crate::harness::postgres::{Postgres, TestDatabase};
@@ -221,4 +223,24 @@ fn sixteen_clients_of_three_replicas_never_overspend() {
             })
         });
     }
+}
+
+/// Nobody else can have taken anything before.
+#[test]
+fn a_gateway_that_starts_alone_has_full_buckets_at_once() {
+    let upstream = upstream();
+    let database = Arc::new(Postgres::shared().database());
+    let server = "listen = \"127.0.0.1:0\"\nworkers = 1";
+    let account = ("main", upstream.address, &[UPSTREAM_KEY][..], "");
+    let text = configuration(server, &[account], "limits = { requests_per_second = 0.001, burst = 2 }");
+    let loaded =
+        Config::parse(&text, Path::new("."), &|_| None).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    // A second one may not: the first may have given all out.
+    let first = Gateway::of(StateDirectory::over(&database), loaded.config.clone());
+    let key = format!("Authorization: Bearer {TENANT_KEY}");
+    let call = message(SUBMIT, &[&key, "X-DashScope-Async: enable"], r#"{"model":"wan2.7-t2v"}"#);
+    let status = |gateway: &Gateway| gateway.ask(&call).status();
+    assert_eq!([status(&first), status(&first), status(&first)], [200, 200, 429]);
+    let second = Gateway::of(StateDirectory::over(&database), loaded.config);
+    assert_eq!(status(&second), 429);
 }
