@@ -88,6 +88,7 @@ impl Admin {
             cooldowns: cooldowns.collect(),
             orphans: orphans.collect(),
             leaders: leaders.collect(),
+            store_lag: self.shared.store.lag(),
             replicas: 1 + self.shared.store.exchange().others(now),
             budgets: budgets.collect(),
             balances: balances.collect(),

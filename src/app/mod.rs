@@ -29,6 +29,7 @@ use crate::net::descriptors;
 use crate::proxy::Shared;
 use crate::server::drain;
 use crate::store::{Store, StoreBounds, StoreCause, StoreFault};
+use crate::telemetry::diagnostics;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::{self, Exporter, Tracer};
 
@@ -74,6 +75,9 @@ pub fn succeed(
         }
     };
     let store = store.map_err(|fault| io::Error::other(fault.to_string()))?;
+    if let Some(name) = store.replica_name() {
+        diagnostics::name_replica(name);
+    }
     if inherited.is_none() {
         rename_tenants(config, &store)?;
     }

@@ -203,6 +203,16 @@ impl Store {
         self.exchange.replica().is_some()
     }
 
+    /// Time since which commits of other replicas may not be known here; zero where there are none.
+    pub fn lag(&self) -> Duration {
+        if self.has_replicas() { self.state.followed.lag() } else { Duration::ZERO }
+    }
+
+    /// Name of this replica in logs: that of its host, and its number. `None` if the store has no other replica.
+    pub fn replica_name(&self) -> Option<&str> {
+        self.state.replica_name.get().map(|name| &**name)
+    }
+
     /// The store with another exchange, for tests of replicas without a database.
     #[cfg(test)]
     pub(crate) fn with_exchange(self, exchange: Exchange) -> Self {

@@ -307,7 +307,7 @@ impl Store {
     pub fn health(&self) -> StoreHealth {
         if let Some(fault) = self.state.fault() {
             StoreHealth::Unwritable(fault)
-        } else if self.state.left_behind.load(Ordering::Relaxed) {
+        } else if self.state.followed.is_left_behind.load(Ordering::Relaxed) {
             StoreHealth::Unwritable(Arc::new(self.state.because(StoreCause::LeftBehind)))
         } else if self.queue.is_closed() {
             StoreHealth::Unwritable(Arc::new(self.state.because(StoreCause::Closed)))

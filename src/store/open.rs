@@ -151,6 +151,7 @@ impl Store {
         let access = Access::Shared { readers, follower: OnceLock::new(), spool };
         let state = Arc::new(StoreState::new(Arc::clone(path), access, None));
         let mut engine = SharedEngine::open(address.clone(), replica, state.closing.clone())?;
+        let _ = state.replica_name.set(format!("{replica}/{}", engine.writer).trim_start_matches('/').into());
         let zone = bounds.zone;
         if let Some(spool) = state.access.spool() {
             commit_spooled(&mut engine, spool, zone)?;

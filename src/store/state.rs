@@ -22,7 +22,7 @@ use super::group_commit::BatchGate;
 use super::hold::Standing;
 use super::record::MOST_ID_BYTES;
 use super::replay::Mirrors;
-use super::shared::follower::{FollowerHandle, FollowerStart};
+use super::shared::follower::{FollowerHandle, FollowerProgress, FollowerStart};
 use super::shared::log::LoggedCommit;
 use super::steady_clock::SteadyClock;
 use crate::dashscope::task::Status;
@@ -62,8 +62,9 @@ pub(super) struct StoreState {
     /// Link to the other process of a hand-over, which has the file open too.
     pub(super) link: ReplicationLink,
     pub(super) access: Access,
-    /// Commits of other replicas were missed.
-    pub(super) left_behind: Arc<AtomicBool>,
+    pub(super) followed: Arc<FollowerProgress>,
+    /// Name of this replica in logs, where others may share the store.
+    pub(super) replica_name: OnceLock<Box<str>>,
     /// The place from which other replicas are followed; `None` once they are.
     pub(super) positions: Mutex<Option<FollowerStart>>,
     /// Lock that keeps other gateways out, until the store is closed.
@@ -97,7 +98,8 @@ impl StoreState {
             gate: BatchGate::default(),
             link: ReplicationLink::default(),
             access,
-            left_behind: Arc::default(),
+            followed: Arc::new(FollowerProgress::new()),
+            replica_name: OnceLock::new(),
             positions: Mutex::default(),
             lock: Mutex::new(lock),
             mirrors: Mirrors::default(),
@@ -112,7 +114,7 @@ impl StoreState {
         let Some(start) = self.positions.lock().take() else { return };
         let state = Arc::clone(self);
         let on_commit = Box::new(move |commit| state.replay_of_replica(commit));
-        match FollowerHandle::start(start, on_commit, Arc::clone(&self.left_behind), self.closing.clone()) {
+        match FollowerHandle::start(start, on_commit, Arc::clone(&self.followed), self.closing.clone()) {
             Ok(handle) => self.access.set_follower(handle),
             Err(error) => self.set_fault(error.into()),
         }

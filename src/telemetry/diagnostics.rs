@@ -2,6 +2,7 @@
 //! lines that find the queue full are dropped, and counted.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fmt;
 use std::io::{self, IsTerminal};
 use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
@@ -10,6 +11,8 @@ use std::{panic, thread};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -51,10 +54,31 @@ pub fn start(asked: Option<String>) -> DiagnosticsGuard {
         .thread_name("diagnostics")
         .finish(io::stderr());
     let _ = DROPPED.set(writer.error_counter());
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(io::stderr().is_terminal());
+    let lines = tracing_subscriber::fmt::layer()
+        .with_timer(LineBeginning)
+        .with_writer(writer)
+        .with_ansi(io::stderr().is_terminal());
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
     log_panics();
     DiagnosticsGuard(Some(guard))
+}
+
+/// Has each further line name this replica, as several may log to one place. Only the first name counts.
+pub fn name_replica(name: &str) {
+    let _ = REPLICA.set(name.into());
+}
+
+/// The beginning of a line: the time, and the replica if there is a name.
+struct LineBeginning;
+
+impl FormatTime for LineBeginning {
+    fn format_time(&self, line: &mut Writer<'_>) -> fmt::Result {
+        SystemTime.format_time(line)?;
+        match REPLICA.get() {
+            Some(name) => write!(line, " replica={name}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Number of lines that were dropped so far.
@@ -78,6 +102,7 @@ fn log_panics() {
 
 /// The subscriber of `tracing` is the process's too.
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+static REPLICA: OnceLock<Box<str>> = OnceLock::new();
 const LONGEST_END: Duration = Duration::from_secs(1);
 /// A line has some 200 bytes.
 const MOST_WAITING_LINES: usize = 4096;

@@ -74,6 +74,7 @@ impl Recorder {
         let line = LogLine {
             request_id: own.unwrap_or_else(|| self.request_id()),
             upstream_request_id: answered.filter(|_| !is_ours).and_then(name),
+            replica: self.store.replica_name(),
             client: exchange.client,
             tenant: tenant.map(|name| &**name),
             key_id,

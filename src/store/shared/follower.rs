@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -33,12 +34,31 @@ pub(in crate::store) struct FollowerStart {
     pub(in crate::store) positions: Positions,
 }
 
+/// How far the follower has come, for whoever looks.
+#[derive(Debug)]
+pub(in crate::store) struct FollowerProgress {
+    /// Set once commits have left the log that were not read.
+    pub(in crate::store) is_left_behind: AtomicBool,
+    /// All that was committed before this time is known.
+    followed_at: Mutex<Instant>,
+}
+
+impl FollowerProgress {
+    pub(in crate::store) fn new() -> Self {
+        Self { is_left_behind: AtomicBool::new(false), followed_at: Mutex::new(Instant::now()) }
+    }
+
+    /// Time since which commits of others may not be known here.
+    pub(in crate::store) fn lag(&self) -> Duration {
+        self.followed_at.lock().elapsed()
+    }
+}
+
 struct LogFollower {
     start: FollowerStart,
     on_commit: OnCommit,
     asked: mpsc::Receiver<oneshot::Sender<()>>,
-    /// Set once commits have left the log that were not read.
-    left_behind: Arc<AtomicBool>,
+    progress: Arc<FollowerProgress>,
     closing: CancellationToken,
 }
 
@@ -50,11 +70,11 @@ impl FollowerHandle {
     pub(in crate::store) fn start(
         start: FollowerStart,
         on_commit: OnCommit,
-        left_behind: Arc<AtomicBool>,
+        progress: Arc<FollowerProgress>,
         closing: CancellationToken,
     ) -> io::Result<Self> {
         let (ask, asked) = mpsc::channel(MOST_WAITING);
-        let mut follower = LogFollower { start, on_commit, asked, left_behind, closing };
+        let mut follower = LogFollower { start, on_commit, asked, progress, closing };
         let runtime = Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name("follower".to_owned()).spawn(move || {
             runtime.block_on(async {
@@ -120,7 +140,9 @@ impl LogFollower {
             while let Ok(reply) = self.asked.try_recv() {
                 waiting.push(reply);
             }
+            let began = Instant::now();
             self.read(&client, &behind).await?;
+            *self.progress.followed_at.lock() = began;
             if fault.take().is_some() {
                 tracing::info!("{}: other replicas are followed again", self.start.address.name);
             }
@@ -142,7 +164,7 @@ impl LogFollower {
             for row in &rows {
                 let (writer, number): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
                 let known = self.start.positions.get(&writer).copied().unwrap_or_default();
-                if number != known + 1 && !self.left_behind.swap(true, Ordering::Relaxed) {
+                if number != known + 1 && !self.progress.is_left_behind.swap(true, Ordering::Relaxed) {
                     tracing::error!(
                         "{}: this replica has missed what others did, as it was cut off for more than an hour: restart it",
                         self.start.address.name

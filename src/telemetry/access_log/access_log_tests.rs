@@ -13,6 +13,7 @@ fn line(number: u64) -> LogLine<'static> {
     LogLine {
         request_id: Uuid::nil(),
         upstream_request_id: Some("up-1"),
+        replica: None,
         client: ClientAddress { ip: [127, 0, 0, 1].into(), port: Some(1234) },
         tenant: Some("acme"),
         key_id: Some("acme-1"),

@@ -20,6 +20,8 @@ pub struct LogLine<'a> {
     pub request_id: Uuid,
     /// The id in the upstream's answer.
     pub upstream_request_id: Option<&'a str>,
+    /// The replica that served the exchange, where several may.
+    pub replica: Option<&'a str>,
     pub client: ClientAddress,
     pub tenant: Option<&'a str>,
     pub key_id: Option<&'a str>,
@@ -128,7 +130,7 @@ impl LogLine<'_> {
         writeln!(into, " from={} request_id={}", self.client, self.request_id)
     }
 
-    fn texts(&self) -> [(&'static str, Option<&str>); 11] {
+    fn texts(&self) -> [(&'static str, Option<&str>); 12] {
         [
             ("outcome", Some(self.outcome)),
             ("operation", Some(self.operation)),
@@ -141,6 +143,7 @@ impl LogLine<'_> {
             ("task_id", self.task_id),
             ("account", self.account),
             ("upstream_request_id", self.upstream_request_id),
+            ("replica", self.replica),
         ]
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, TextEncoder};
@@ -30,6 +31,8 @@ pub struct ScrapeFigures {
     pub leaders: Vec<(Arc<str>, bool)>,
     /// Replicas that share the store, this one among them.
     pub replicas: usize,
+    /// Time since which commits of other replicas may not be known here.
+    pub store_lag: Duration,
     /// Part of each budget that is used, by tenant and period; each pair once.
     pub budgets: Vec<(Arc<str>, &'static str, f64)>,
     /// Money that is left of what prepaid tenants have paid in, in units of the currency.
@@ -324,6 +327,12 @@ impl Metrics {
                 "Gateways that share the store and were heard in the last three seconds, this one among them",
                 &[],
                 [(Vec::new(), figures.replicas as f64)],
+            ),
+            gauges(
+                "dashgate_store_lag_seconds",
+                "Time since which this gateway may not know what other replicas have done, 0 without a database",
+                &[],
+                [(Vec::new(), figures.store_lag.as_secs_f64())],
             ),
             counters(
                 "dashgate_trace_spans_total",

@@ -241,6 +241,12 @@ fn a_gateway_that_starts_alone_has_full_buckets_at_once() {
     let call = message(SUBMIT, &[&key, "X-DashScope-Async: enable"], r#"{"model":"wan2.7-t2v"}"#);
     let status = |gateway: &Gateway| gateway.ask(&call).status();
     assert_eq!([status(&first), status(&first), status(&first)], [200, 200, 429]);
+    let names_it =
+        |line: &serde_json::Value| line["replica"].as_str().is_some_and(|name| name.ends_with('1'));
+    eventually("each line names the replica", || {
+        let lines = first.lines();
+        lines.len() == 3 && lines.iter().all(names_it)
+    });
     let second = Gateway::of(StateDirectory::over(&database), loaded.config);
     assert_eq!(status(&second), 429);
 }
