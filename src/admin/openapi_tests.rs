@@ -87,7 +87,7 @@ fn collect(value: &Value, codes: &mut BTreeSet<String>) {
 
 fn every() -> Vec<Problem> {
     let text = String::new;
-    let fault = || StoreFault { path: std::path::Path::new("x").into(), cause: StoreCause::Stuck };
+    let fault = || StoreFault { store: std::path::Path::new("x").into(), cause: StoreCause::Stuck };
     vec![
         Problem::Off,
         Problem::Unauthorized,

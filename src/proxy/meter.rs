@@ -198,10 +198,9 @@ pub(super) fn entry(
     flags: EntryFlags,
     exchange: &Exchange,
 ) -> Entry {
-    let now = exchange.ledger().now();
-    let submitted_at = now - exchange.stopwatch.began().elapsed();
+    let submitted_at = exchange.ledger().now() - exchange.stopwatch.began().elapsed();
     let terms = exchange.permit().tenant().billing.terms(&model, submitted_at);
-    entry_at(now, source, model, usage, flags, exchange, Begun { at: submitted_at, terms })
+    entry_on_terms(source, model, usage, flags, exchange, Begun { at: submitted_at, terms })
 }
 
 /// Begin of what is paid for, and the terms that held then; `None` where nothing is paid.
@@ -220,18 +219,7 @@ pub(super) fn entry_on_terms(
     exchange: &Exchange,
     begun: Begun,
 ) -> Entry {
-    entry_at(exchange.ledger().now(), source, model, usage, flags, exchange, begun)
-}
-
-fn entry_at(
-    now: SystemTime,
-    source: EntrySource,
-    model: Box<str>,
-    usage: Usage,
-    flags: EntryFlags,
-    exchange: &Exchange,
-    begun: Begun,
-) -> Entry {
+    let now = exchange.ledger().now();
     let (permit, directory) = (exchange.permit(), exchange.directory());
     let account = &directory.accounts[exchange.account.get().unwrap_or_default()];
     let route = exchange.route();

@@ -13,7 +13,8 @@ use super::sql::fault::SqlFault;
 /// the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreFault {
-    pub path: Arc<Path>,
+    /// The file by its path, or the database by its URL without the password.
+    pub store: Arc<Path>,
     pub cause: StoreCause,
 }
 
@@ -99,7 +100,7 @@ pub enum StoreCause {
 
 impl fmt::Display for StoreFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.path.display(), self.cause)
+        write!(f, "{} {}", self.store.display(), self.cause)
     }
 }
 

@@ -69,7 +69,7 @@ impl Store {
         bounds: StoreBounds,
     ) -> Result<Self, StoreFault> {
         let spool = settings.spool.as_deref().map(|path| {
-            Spool::open(path).map_err(|cause| StoreFault { path: path.into(), cause }).map(Arc::new)
+            Spool::open(path).map_err(|cause| StoreFault { store: path.into(), cause }).map(Arc::new)
         });
         Self::open_database(&settings.url, replica, bounds, spool.transpose()?)
     }
@@ -92,7 +92,7 @@ impl Store {
         let address =
             DatabaseAddress::of(url).map_err(|fault| StoreCause::Unreachable(fault.to_string().into()));
         let opened = address.and_then(|address| Self::run_shared(&address, replica, bounds, spool, &path));
-        opened.map_err(|cause| StoreFault { path, cause })
+        opened.map_err(|cause| StoreFault { store: path, cause })
     }
 
     fn open_file(
@@ -101,7 +101,7 @@ impl Store {
         bounds: StoreBounds,
     ) -> Result<Self, StoreFault> {
         let opened = file.and_then(|file| Self::run_embedded(file, bounds));
-        opened.map_err(|cause| StoreFault { path: path.into(), cause })
+        opened.map_err(|cause| StoreFault { store: path.into(), cause })
     }
 
     fn run_embedded(file: LockedFile, bounds: StoreBounds) -> Result<Self, StoreCause> {
@@ -113,8 +113,8 @@ impl Store {
         let mut has_money = false;
         if let Some(database) = engine.database() {
             if !is_shared {
-                idempotency::lose_all(database, SystemTime::now())?;
-                holds::lose_all(database, SystemTime::now())?;
+                idempotency::lose_all(database, "TRUE", SystemTime::now())?;
+                holds::lose_all(database, "TRUE", SystemTime::now())?;
                 recover_sums(database, &state.path)?;
             }
             has_money = read_standings(database, &state, bounds.zone)?;

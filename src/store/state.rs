@@ -134,7 +134,7 @@ impl StoreState {
     }
 
     pub(super) fn because(&self, cause: StoreCause) -> StoreFault {
-        StoreFault { path: Arc::clone(&self.path), cause }
+        StoreFault { store: Arc::clone(&self.path), cause }
     }
 
     pub(super) fn fault(&self) -> Option<Arc<StoreFault>> {

@@ -32,7 +32,7 @@ pub enum ProbedStore {
 /// # Errors
 /// The fault that would keep a gateway from starting, or from recording tasks.
 pub fn probe(path: &Path) -> Result<ProbedStore, StoreFault> {
-    look(path).map_err(|cause| StoreFault { path: path.into(), cause })
+    look(path).map_err(|cause| StoreFault { store: path.into(), cause })
 }
 
 fn look(path: &Path) -> Result<ProbedStore, StoreCause> {

@@ -75,8 +75,8 @@ pub async fn copy_into(
     url: &DatabaseUrl,
     tell: impl FnMut(CopyProgress),
 ) -> Result<CopyReport, StoreFault> {
-    let of_source = |cause| StoreFault { path: from.into(), cause };
-    let of_target = |cause| StoreFault { path: Path::new(&url.to_string()).into(), cause };
+    let of_source = |cause| StoreFault { store: from.into(), cause };
+    let of_target = |cause| StoreFault { store: Path::new(&url.to_string()).into(), cause };
     if !from.exists() {
         return Err(of_source(StoreCause::Missing));
     }

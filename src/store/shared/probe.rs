@@ -34,7 +34,7 @@ pub fn migrate_database(url: &DatabaseUrl) -> Result<[i64; 2], StoreFault> {
         DatabaseAddress::of(url).map_err(StoreCause::from).and_then(|address| schema::migrate(&address));
     migrated
         .map(|found| [found, schema::CURRENT])
-        .map_err(|cause| StoreFault { path: Path::new(&url.to_string()).into(), cause })
+        .map_err(|cause| StoreFault { store: Path::new(&url.to_string()).into(), cause })
 }
 
 /// Looks whether a gateway could use this database. Nothing in it is changed. Blocks.
@@ -42,7 +42,7 @@ pub fn migrate_database(url: &DatabaseUrl) -> Result<[i64; 2], StoreFault> {
 /// # Errors
 /// The fault that would keep a gateway from starting, or from recording tasks.
 pub fn probe_database(url: &DatabaseUrl) -> Result<ProbedDatabase, StoreFault> {
-    look(url).map_err(|cause| StoreFault { path: Path::new(&url.to_string()).into(), cause })
+    look(url).map_err(|cause| StoreFault { store: Path::new(&url.to_string()).into(), cause })
 }
 
 fn look(url: &DatabaseUrl) -> Result<ProbedDatabase, StoreCause> {

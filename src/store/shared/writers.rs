@@ -5,21 +5,13 @@ use std::time::{Duration, SystemTime};
 use crate::store::sql::database::Database;
 use crate::store::sql::fault::Result;
 use crate::store::sql::value::values;
+use crate::store::sql::{holds, idempotency};
 use crate::store::timestamp::milliseconds;
 
 /// Takes the answers of submits for lost whose replicas have ended.
 pub(in crate::store) fn lose_of_dead(database: Database<'_>, now: SystemTime) -> Result<()> {
-    let now = milliseconds(now);
-    let holds = format!(
-        "UPDATE holds SET lost_at = ?1 WHERE task IS NULL AND lost_at IS NULL AND {}",
-        is_dead("holds.writer")
-    );
-    database.post(&holds, values![now])?;
-    let submits = format!(
-        "UPDATE keyed_submits SET state = 1, lost_at = ?1 WHERE state = 0 AND {}",
-        is_dead("keyed_submits.writer")
-    );
-    database.post(&submits, values![now])
+    holds::lose_all(database, &is_dead("holds.writer"), now)?;
+    idempotency::lose_all(database, &is_dead("keyed_submits.writer"), now)
 }
 
 /// Deletes commits that every replica has had the time to read, a bounded number of them.

@@ -157,8 +157,9 @@ pub(in crate::store) fn open_holds(database: Database<'_>, now: SystemTime) -> R
     database.all(select, &[], hold)
 }
 
-/// Takes the answers of all running submits for lost: the process that sent them has ended.
-pub(in crate::store) fn lose_all(database: Database<'_>, now: SystemTime) -> Result<()> {
-    let update = "UPDATE holds SET lost_at = ?1 WHERE task IS NULL AND lost_at IS NULL";
-    database.post(update, values![milliseconds(now)])
+/// Takes the answers of running submits for lost: the process that sent them has ended. `condition` tells which rows.
+pub(in crate::store) fn lose_all(database: Database<'_>, condition: &str, now: SystemTime) -> Result<()> {
+    let update =
+        format!("UPDATE holds SET lost_at = ?1 WHERE task IS NULL AND lost_at IS NULL AND {condition}");
+    database.post(&update, values![milliseconds(now)])
 }

@@ -90,16 +90,19 @@ pub(in crate::store) fn keep(database: Database<'_>, submit: &KeyedSubmit) -> Re
     database.post(update, values![tenant, operation, key, attempt, KEPT, ANSWERED])
 }
 
-/// Takes the answers of all running submits for lost: the process that sent them has ended.
-pub(in crate::store) fn lose_all(database: Database<'_>, now: SystemTime) -> Result<()> {
-    let update = "UPDATE keyed_submits SET state = ?1, lost_at = ?3 WHERE state = ?2";
-    database.post(update, values![UNCLEAR, RUNNING, milliseconds(now)])
+/// Takes the answers of running submits for lost: the process that sent them has ended. `condition` tells which rows.
+pub(in crate::store) fn lose_all(database: Database<'_>, condition: &str, now: SystemTime) -> Result<()> {
+    // With numbers in place of parameters the index of open submits is sure to be used.
+    let update = format!(
+        "UPDATE keyed_submits SET state = {UNCLEAR}, lost_at = ?1 WHERE state = {RUNNING} AND {condition}"
+    );
+    database.post(&update, values![milliseconds(now)])
 }
 
 /// Reads the submits that run.
 pub(in crate::store) fn running(database: Database<'_>) -> Result<Vec<RunningSubmit>> {
-    let select = "SELECT attempt, began_at FROM keyed_submits WHERE state = ?1";
-    database.all(select, values![RUNNING], |row| {
+    let select = format!("SELECT attempt, began_at FROM keyed_submits WHERE state = {RUNNING}");
+    database.all(&select, &[], |row| {
         Ok(RunningSubmit { attempt: row.text(0)?.into(), began_at: time(row.integer(1)?) })
     })
 }
