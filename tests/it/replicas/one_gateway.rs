@@ -237,9 +237,7 @@ fn a_gateway_that_starts_alone_has_full_buckets_at_once() {
         Config::parse(&text, Path::new("."), &|_| None).unwrap_or_else(|faults| panic!("{faults:#?}"));
     // A second one may not: the first may have given all out.
     let first = Gateway::of(StateDirectory::over(&database), loaded.config.clone());
-    let key = format!("Authorization: Bearer {TENANT_KEY}");
-    let call = message(SUBMIT, &[&key, "X-DashScope-Async: enable"], r#"{"model":"wan2.7-t2v"}"#);
-    let status = |gateway: &Gateway| gateway.ask(&call).status();
+    let status = |gateway: &Gateway| gateway.ask(submit(TENANT_KEY, None)).status();
     assert_eq!([status(&first), status(&first), status(&first)], [200, 200, 429]);
     let names_it =
         |line: &serde_json::Value| line["replica"].as_str().is_some_and(|name| name.ends_with('1'));
@@ -249,4 +247,25 @@ fn a_gateway_that_starts_alone_has_full_buckets_at_once() {
     });
     let second = Gateway::of(StateDirectory::over(&database), loaded.config);
     assert_eq!(status(&second), 429);
+}
+
+#[test]
+fn the_admin_api_answers_alike_on_each_replica() {
+    let upstream = upstream();
+    let replicas = Replicas::over(without_hints(), &usual(&upstream));
+    let lists = ["GET /admin/keys", "GET /admin/tasks?tenant=one"];
+    for number in 0..9 {
+        let changed = replicas.at(number);
+        let key = changed.administer("POST /admin/keys", r#"{"tenant":"one"}"#);
+        assert_eq!(key.status(), 201, "{}", key.text());
+        assert_eq!(changed.ask(submit(TENANT_KEY, None)).status(), 200);
+        for list in lists {
+            let other = replicas.at(number + 1).administer(list, "").json();
+            assert_eq!(other, changed.administer(list, "").json(), "{list}");
+        }
+        // A key that was made at one replica can be changed at any.
+        let id = key.json()["id"].as_str().expect("an id").to_owned();
+        let revoke = format!("DELETE /admin/keys/{id}");
+        assert_eq!(replicas.at(number + 2).administer(&revoke, "").status(), 200);
+    }
 }
