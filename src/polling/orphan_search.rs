@@ -243,6 +243,13 @@ impl PollHub {
         }
     }
 
+    /// Takes in what stands in the cell of an account's orphans.
+    pub fn take_told_orphans(&self, account: &Arc<str>, cell: &[u8]) {
+        if let Some(replicas) = &self.replicas {
+            replicas.told_orphans.take(account, cell);
+        }
+    }
+
     /// The orphan of the account with this id.
     pub fn orphan(&self, account: &str, id: &str) -> Option<Arc<Orphan>> {
         let poller = self.configured_pollers().find(|poller| **poller.account() == *account)?;

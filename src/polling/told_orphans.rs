@@ -7,7 +7,6 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 
-use super::hub::PollHub;
 use super::orphan::Orphan;
 
 /// Orphans by account, as they were last read from the cells.
@@ -18,15 +17,12 @@ impl ToldOrphans {
     pub(super) fn of(&self, account: &str) -> Vec<Arc<Orphan>> {
         self.0.read().get(account).cloned().unwrap_or_default()
     }
-}
 
-impl PollHub {
     /// Takes in what stands in the cell of an account's orphans. A cell of another version is left out.
-    pub fn take_told_orphans(&self, account: &Arc<str>, cell: &[u8]) {
-        let Some(replicas) = &self.replicas else { return };
+    pub(super) fn take(&self, account: &Arc<str>, cell: &[u8]) {
         let orphans = if cell.is_empty() { Some(Vec::new()) } else { serde_json::from_slice(cell).ok() };
         if let Some(orphans) = orphans {
-            replicas.told_orphans.0.write().insert(Arc::clone(account), orphans);
+            self.0.write().insert(Arc::clone(account), orphans);
         }
     }
 }

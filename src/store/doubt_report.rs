@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::gossip::Replica;
+use super::replica::Replica;
 
 /// A part of the answer to [`super::Gossip::AskDoubts`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

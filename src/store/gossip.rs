@@ -7,10 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::doubt_report::DoubtReport;
 use super::limit_use::LimitReport;
+use super::replica::Replica;
 use crate::dashscope::task::Status;
-
-/// Number of a replica: its number among the writers, of which each start takes a new one.
-pub type Replica = i64;
 
 /// One piece of gossip. A piece that takes more than [`MOST_GOSSIP_BYTES`] as JSON is not sent. A replica of another version
 /// ignores what it does not know.

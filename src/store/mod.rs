@@ -26,6 +26,7 @@ mod open;
 mod progress;
 mod record;
 mod replay;
+mod replica;
 mod shared;
 mod shared_field;
 mod sql;
@@ -60,7 +61,7 @@ pub use self::entry::{Entry, EntryFlags, EntrySource, LOST, REPRICED, Remark, Wa
 pub use self::exchange::Exchange;
 pub use self::fault::{CommitFault, StoreCause, StoreFault, WHAT_IS_REFUSED};
 pub use self::former_names::{FormerNames, TenantNames};
-pub use self::gossip::{Gossip, GossipListener, MOST_GOSSIP_BYTES, Replica};
+pub use self::gossip::{Gossip, GossipListener, MOST_GOSSIP_BYTES};
 pub use self::hold::{Exhausted, Hold, MoneyLimits, Standing, TakenSlots, TaskLimits, hold_id};
 pub use self::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
 pub use self::limit_use::{LimitReport, LimitUse, RateUse};
@@ -69,6 +70,7 @@ pub use self::record::{
     ENDED_KEYS_KEPT, KeyRecord, MOST_MODEL_BYTES, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord,
 };
 pub use self::replay::Mirror;
+pub use self::replica::Replica;
 pub use self::shared::copy::{CopyProgress, CopyReport, TableSums, copy_into};
 pub use self::shared::durability::DurabilityGap;
 pub use self::shared::probe::{ProbedDatabase, migrate_database, probe_database};

@@ -31,7 +31,8 @@ use super::outbox::{Outbox, read};
 use super::peers::{BEAT, PATIENCE, Peers};
 use crate::store::cells::{Cell, Swap};
 use crate::store::end_answer::EndAnswer;
-use crate::store::gossip::{Gossip, GossipListener, Replica};
+use crate::store::gossip::{Gossip, GossipListener};
+use crate::store::replica::Replica;
 use crate::store::sql::fault::SqlFault;
 
 /// State that the thread of the exchange and its callers share.

@@ -3,7 +3,8 @@
 
 use std::collections::VecDeque;
 
-use crate::store::gossip::{Gossip, MOST_GOSSIP_BYTES, Replica};
+use crate::store::gossip::{Gossip, MOST_GOSSIP_BYTES};
+use crate::store::replica::Replica;
 
 /// Gossip that waits to be sent. Where the database is away, the oldest gossip makes room for new.
 #[derive(Debug, Default)]

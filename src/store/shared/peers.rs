@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
-use crate::store::gossip::Replica;
+use crate::store::replica::Replica;
 
 /// Signs of life.
 #[derive(Debug)]
