@@ -15,7 +15,7 @@ mod reloads;
 mod store_command;
 mod systemd;
 mod traces;
-mod upgrade;
+pub(crate) mod upgrade;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -32,7 +32,7 @@ use crate::harness::{
 };
 
 /// The program with nothing in its environment but what the test sets, in an empty folder.
-fn program(folder: &Path) -> Command {
+pub(crate) fn program(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dashgate"));
     command
         .env_clear()

@@ -1,68 +1,19 @@
 //! Upgrade: one process takes over from another; no request is refused or broken off, and no
 //! task is lost.
 
+pub(crate) mod clients;
 mod crashes;
 mod renames;
 mod ways;
 
-use std::io::{self, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
+use self::clients::{ClientCounts, upstream};
 use super::{Process, program};
-use crate::harness::calls::{Dechunk, bearer, generate, poll, submit, task};
 use crate::harness::gateway::write_config;
-use crate::harness::message::{Message, read_body, read_head};
-use crate::harness::{
-    PATIENCE, UPSTREAM_KEY, Upstream, answer, configuration, eventually, let_pass, message,
-};
-
-/// Makes tasks that run for ever, and answers the rest: with a stream of events, an echo, or at once.
-fn upstream() -> Upstream {
-    let made = AtomicUsize::new(0);
-    Upstream::start(move |request, stream| {
-        let line = request.start_line().to_owned();
-        if request.field("upgrade").is_some() {
-            echo(stream);
-            false
-        } else if line.contains("video-synthesis") {
-            let id = format!("t-{}", made.fetch_add(1, Ordering::Relaxed));
-            stream.write_all(&task(&id, "PENDING")).is_ok()
-        } else if let Some((_, id)) = line.split_once("/tasks/") {
-            stream.write_all(&task(id.split(' ').next().unwrap_or_default(), "RUNNING")).is_ok()
-        } else if request.text() == "stream" {
-            events(stream, EVENTS).is_ok()
-        } else if request.text() == "endless" {
-            events(stream, usize::MAX).is_ok()
-        } else {
-            stream.write_all(&answer("200 OK", &[], "{}")).is_ok()
-        }
-    })
-}
-
-fn echo(stream: &mut TcpStream) {
-    let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
-    stream.write_all(head.as_bytes()).expect("written");
-    let mut bytes = [0; 16];
-    while let Ok(read @ 1..) = stream.read(&mut bytes) {
-        if stream.write_all(&bytes[..read]).is_err() {
-            return;
-        }
-    }
-}
-
-fn events(stream: &mut TcpStream, count: usize) -> io::Result<()> {
-    stream.write_all(
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
-    )?;
-    for _ in 0..count {
-        stream.write_all(b"8\r\ndata:1\n\n\r\n")?;
-        let_pass(BETWEEN_EVENTS);
-    }
-    stream.write_all(b"0\r\n\r\n")
-}
+use crate::harness::{UPSTREAM_KEY, configuration};
 
 /// A folder with a configuration whose drain is longer than any running request.
 fn place(upstream: SocketAddr) -> tempfile::TempDir {
@@ -80,127 +31,6 @@ fn take_over(folder: &Path) -> Process {
     Process::start(program(folder).args(["serve", "--take-over"]))
 }
 
-/// A connection that returns every fault as an error.
-struct RawConnection(BufReader<TcpStream>);
-
-impl RawConnection {
-    fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_nodelay(true)?;
-        Ok(Self(BufReader::new(stream)))
-    }
-
-    fn head(&mut self, request: &str) -> io::Result<Message> {
-        self.0.get_mut().write_all(request.as_bytes())?;
-        read_head(&mut self.0)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
-    }
-
-    fn ask(&mut self, request: &str) -> io::Result<Message> {
-        let mut answer = self.head(request)?;
-        read_body(&mut answer, &mut self.0, false);
-        Ok(answer)
-    }
-}
-
-/// True when the task is the tenant's. An unknown task is `UNKNOWN`; the status of a known one depends on the poll
-/// budget.
-fn is_known(polled: &Message) -> bool {
-    polled.status() == 200
-        && ["PENDING", "RUNNING"].map(Some).contains(&polled.json()["output"]["task_status"].as_str())
-}
-
-/// Observations of the clients, over all processes.
-#[derive(Default)]
-struct ClientCounts {
-    stop: AtomicBool,
-    fresh: AtomicUsize,
-    kept: AtomicUsize,
-    closes: AtomicUsize,
-    tasks: AtomicUsize,
-    streams: AtomicUsize,
-    tunnels: AtomicUsize,
-}
-
-impl ClientCounts {
-    fn goes_on(&self) -> bool {
-        !self.stop.load(Ordering::Relaxed)
-    }
-
-    fn counts(&self) -> [usize; 6] {
-        [&self.fresh, &self.kept, &self.closes, &self.tasks, &self.streams, &self.tunnels]
-            .map(|count| count.load(Ordering::Relaxed))
-    }
-
-    /// Sends each request on a new connection.
-    fn fresh(&self, address: SocketAddr) {
-        while self.goes_on() {
-            let got = RawConnection::open(address).and_then(|mut line| line.ask(&generate("{}")));
-            assert_eq!(got.expect("an answer").status(), 200);
-            self.fresh.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Sends requests on one connection for as long as the gateway keeps it open.
-    fn kept(&self, address: SocketAddr) {
-        let mut line = RawConnection::open(address).expect("a connection");
-        while self.goes_on() {
-            let got = line.ask(&generate("{}")).expect("an answer");
-            assert_eq!(got.status(), 200, "{}", got.head);
-            self.kept.fetch_add(1, Ordering::Relaxed);
-            if got.field("connection").as_deref() == Some("close") {
-                self.closes.fetch_add(1, Ordering::Relaxed);
-                line = RawConnection::open(address).expect("a connection");
-            }
-        }
-    }
-
-    /// Submits tasks, and checks that each is known at once, in every process.
-    fn tasks(&self, address: SocketAddr) {
-        let mut kept = RawConnection::open(address).expect("a connection");
-        while self.goes_on() {
-            let made = kept.ask(&submit()).expect("an answer");
-            assert_eq!(made.status(), 200, "{}{}", made.head, made.text());
-            if made.field("connection").as_deref() == Some("close") {
-                kept = RawConnection::open(address).expect("a connection");
-            }
-            let id = made.json()["output"]["task_id"].as_str().expect("an id").to_owned();
-            let got =
-                RawConnection::open(address).and_then(|mut line| line.ask(&poll(&id))).expect("an answer");
-            assert!(is_known(&got), "{id}: {}{}", got.head, got.text());
-            self.tasks.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn streams(&self, address: SocketAddr) {
-        while self.goes_on() {
-            let mut line = RawConnection::open(address).expect("a connection");
-            assert_eq!(line.head(&generate("stream")).expect("a head").status(), 200);
-            let mut whole = Vec::new();
-            Dechunk::new(&mut line.0).read_to_end(&mut whole).expect("a whole stream");
-            assert_eq!(whole.len(), EVENTS * 8);
-            self.streams.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn tunnels(&self, address: SocketAddr) {
-        while self.goes_on() {
-            let mut line = RawConnection::open(address).expect("a connection");
-            let fields =
-                [&*bearer(), "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"];
-            let request = message("GET /api-ws/v1/realtime?model=m", &fields, "");
-            assert_eq!(line.head(&request).expect("a head").status(), 101);
-            for _ in 0..EVENTS {
-                line.0.get_mut().write_all(b"ping").expect("sent");
-                let mut echo = [0; 4];
-                line.0.read_exact(&mut echo).expect("an echo");
-                let_pass(BETWEEN_EVENTS);
-            }
-            self.tunnels.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
 #[test]
 fn processes_follow_each_other_and_no_client_notices() {
     let upgrades = std::env::var("DASHGATE_UPGRADES").map_or(2, |many| many.parse().expect("a number"));
@@ -209,45 +39,20 @@ fn processes_follow_each_other_and_no_client_notices() {
     let mut running = serve(folder.path());
     let address = running.address();
     let seen = ClientCounts::default();
-    std::thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| seen.fresh(address));
-            scope.spawn(|| seen.kept(address));
-            scope.spawn(|| seen.tasks(address));
-            scope.spawn(|| seen.streams(address));
-            scope.spawn(|| seen.tunnels(address));
+    seen.during(address, || {
+        for number in 1..=upgrades {
+            seen.wait_for_each_kind();
+            let mut next = take_over(folder.path());
+            assert_eq!(next.address(), address);
+            let (status, printed) = std::mem::replace(&mut running, next).end();
+            assert_eq!(status.code(), Some(0), "{printed}");
+            assert!(printed.contains("has taken over"), "{printed}");
+            assert!(!printed.contains("is cut"), "upgrade {number}: {printed}");
+            println!("upgrade {number}: {:?} fresh, kept, closes, tasks, streams, tunnels", seen.counts());
         }
-        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            for number in 1..=upgrades {
-                let before = seen.counts();
-                eventually("all kinds of clients are served", || {
-                    seen.counts()
-                        .iter()
-                        .zip(before)
-                        .enumerate()
-                        .all(|(at, (now, before))| at == 2 || *now > before)
-                });
-                let mut next = take_over(folder.path());
-                assert_eq!(next.address(), address);
-                let (status, printed) = std::mem::replace(&mut running, next).end();
-                assert_eq!(status.code(), Some(0), "{printed}");
-                assert!(printed.contains("has taken over"), "{printed}");
-                assert!(!printed.contains("is cut"), "upgrade {number}: {printed}");
-                println!(
-                    "upgrade {number}: {:?} fresh, kept, closes, tasks, streams, tunnels",
-                    seen.counts()
-                );
-            }
-        }));
-        seen.stop.store(true, Ordering::Relaxed);
-        done.expect("all upgrades");
     });
     assert!(seen.closes.load(Ordering::Relaxed) >= upgrades, "no connection was told to close");
     running.signal("TERM");
     let (status, printed) = running.end();
     assert_eq!(status.code(), Some(0), "{printed}");
 }
-
-/// Number of events of a stream, and of messages of a tunnel, which so takes some two seconds.
-const EVENTS: usize = 40;
-const BETWEEN_EVENTS: Duration = Duration::from_millis(50);

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{RawConnection, is_known, place, serve, take_over, upstream};
+use super::clients::{RawConnection, is_known, upstream};
+use super::{place, serve, take_over};
 use crate::harness::calls::{bearer, poll, submit};
 use crate::harness::{client, eventually, let_pass, message};
 use crate::process::Process;

@@ -1,6 +1,7 @@
 //! A new process renames a tenant while the old one still serves it under its former name.
 
-use super::{RawConnection, is_known, place, serve, upstream};
+use super::clients::{RawConnection, is_known, upstream};
+use super::{place, serve};
 use crate::harness::calls::{generate, poll, submit};
 use crate::harness::client;
 use crate::harness::gateway::CONFIG_FILE;

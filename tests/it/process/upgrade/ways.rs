@@ -5,7 +5,8 @@ use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::{RawConnection, place, serve, take_over, upstream};
+use super::clients::{RawConnection, upstream};
+use super::{place, serve, take_over};
 use crate::harness::calls::{Dechunk, generate};
 use crate::harness::gateway::CONFIG_FILE;
 use crate::harness::{ADMIN_TOKEN, OTHER_KEY, PATIENCE, TENANT_KEY, client, eventually, message, signal};
