@@ -62,9 +62,11 @@ impl RunningGateway {
         self.reloads.as_ref()
     }
 
-    /// Stops accepting. Requests that run may end until `timeouts.drain` has passed, which is returned.
+    /// Stops accepting. Requests that run may end until `timeouts.drain` has passed, which is returned. Where replicas share
+    /// a store, an open connection has one more request served, so that a rolling update refuses none.
     pub fn drain(&self) -> Duration {
-        self.begin_drain(DrainKind::Stop)
+        let others_serve = self.shared.directory.load().settings.store.url().is_some();
+        self.begin_drain(if others_serve { DrainKind::Part } else { DrainKind::Stop })
     }
 
     /// Leaves accepting to another process. Requests that run may end until `timeouts.drain` has passed, which is
@@ -73,7 +75,7 @@ impl RunningGateway {
         if let Some(admin) = &self.admin {
             admin.close();
         }
-        self.begin_drain(DrainKind::HandOver)
+        self.begin_drain(DrainKind::Part)
     }
 
     fn begin_drain(&self, kind: DrainKind) -> Duration {

@@ -20,7 +20,7 @@ pub struct Proxy {
     pub recorder: Rc<Recorder>,
     pub upstream: Upstream,
     pub draining: CancellationToken,
-    /// Another process accepts new connections: each connection of this process closes after its answer.
+    /// Others accept new connections: each connection of this process closes after its answer.
     pub parting: Cell<bool>,
     /// Work that may run longer than its connection: submits, which are read to their end, and tunnels.
     pub running: TaskTracker,

@@ -181,14 +181,15 @@ async fn serve_http1<S>(
 }
 
 /// Waits until a drain closes idle connections. A connection that is closed at once could meet a request on its way,
-/// and HTTP/1.1 has no remedy for that; so a hand-over gives idle connections half of the time to its deadline.
+/// and HTTP/1.1 has no remedy for that (RFC 9112, 9.6); so where others serve, idle connections have half of the time to
+/// the deadline.
 async fn wait_to_close_idle(drain: &mut Drain) -> DrainKind {
     let order = drain.begun().await;
     let left = order.deadline.saturating_duration_since(Instant::now());
     match order.kind {
         DrainKind::Stop => DrainKind::Stop,
-        DrainKind::HandOver => tokio::select! {
-            () = tokio::time::sleep(left / 2) => DrainKind::HandOver,
+        DrainKind::Part => tokio::select! {
+            () = tokio::time::sleep(left / 2) => DrainKind::Part,
             () = drain.stopped() => DrainKind::Stop,
         },
     }

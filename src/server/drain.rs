@@ -23,9 +23,9 @@ pub struct DrainOrder {
 pub enum DrainKind {
     /// The process stops without a successor: new requests are refused.
     Stop,
-    /// Another process accepts new connections. An open connection has one more request served, since one may be on its
-    /// way; the answer tells the client to close.
-    HandOver,
+    /// Others accept new connections: the process that takes over, or the other replicas. An open connection has one more
+    /// request served, since one may be on its way; the answer tells the client to close.
+    Part,
 }
 
 /// Makes the two ends of the signal.

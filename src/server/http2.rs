@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(watch.patience(), TIMEOUTS.head);
         watch.flows.begin().note_key();
         assert_eq!(watch.patience(), TIMEOUTS.idle);
-        watch.leave(DrainKind::HandOver);
+        watch.leave(DrainKind::Part);
         assert_eq!(watch.patience(), TIMEOUTS.idle);
         watch.leave(DrainKind::Stop);
         assert_eq!(watch.patience(), LEAVE_PATIENCE);

@@ -93,14 +93,13 @@ pub async fn work(
             }
         }
     };
-    drop(listeners);
-    if let Some((stream, address)) = crowded_out {
+    for (stream, address) in crowded_out.into_iter().chain(close(listeners)) {
         take(&balancer, stream, address, room.overfill());
     }
     balancer.close().into_iter().for_each(serve_handed);
     match order.kind {
         DrainKind::Stop => proxy.draining.cancel(),
-        DrainKind::HandOver => proxy.parting.set(true),
+        DrainKind::Part => proxy.parting.set(true),
     }
     connections.close();
     proxy.running.close();
@@ -134,7 +133,58 @@ async fn accept(listeners: &[tokio::net::TcpListener]) -> io::Result<(TcpStream,
     .await
 }
 
+/// Closes the listeners, and returns the connections that wait in them, which the kernel would reset.
+fn close(listeners: Vec<tokio::net::TcpListener>) -> Vec<(TcpStream, SocketAddr)> {
+    let mut waiting = Vec::new();
+    // A listener that can't be asked is closed all the same.
+    for listener in listeners.into_iter().filter_map(|listener| listener.into_std().ok()) {
+        // Not by tokio's own accept, which knows of a connection only when the runtime has asked the kernel.
+        let accepted = std::iter::from_fn(|| listener.accept().ok());
+        let accepted = accepted.filter_map(|(stream, address)| {
+            stream.set_nonblocking(true).ok()?;
+            Some((TcpStream::from_std(stream).ok()?, address))
+        });
+        waiting.extend(accepted.take(MOST_WAITING));
+    }
+    waiting
+}
+
 /// Half of the second within which the streams of a revoked key must end.
 const SWEEP: Duration = Duration::from_millis(500);
 /// Pause after a failed accept: a process out of file descriptors would spin otherwise.
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(50);
+/// Most connections that are taken from a listener that closes, while more may come.
+const MOST_WAITING: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::{Ipv4Addr, TcpStream as Client};
+
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// They were reset: to a balancer they looked taken, so that it asked no other replica.
+    #[tokio::test]
+    async fn connections_that_wait_in_a_closed_listener_are_served() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        listener.set_nonblocking(true).expect("an option");
+        let address = listener.local_addr().expect("an address");
+        let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+        let mut clients: Vec<Client> =
+            (0..3).map(|_| Client::connect(address).expect("a connection")).collect();
+        let waiting = close(vec![listener]);
+        assert_eq!(waiting.len(), 3);
+        assert!(Client::connect(address).is_err());
+        for (mut stream, peer) in waiting {
+            stream.write_all(b"hello").await.expect("written");
+            drop(stream);
+            let is_its = |client: &&mut Client| client.local_addr().is_ok_and(|address| address == peer);
+            let client = clients.iter_mut().find(is_its).expect("its client");
+            let mut got = String::new();
+            client.read_to_string(&mut got).expect("text");
+            assert_eq!(got, "hello");
+        }
+    }
+}

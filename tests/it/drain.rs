@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{self, Sender};
 
 use crate::harness::calls::{Dechunk, check_refusal, generate, submit, task};
+use crate::harness::state::differs;
 use crate::harness::upstream::until_closed;
 use crate::harness::{Client, Gateway, Upstream, answer, eventually};
 
@@ -88,6 +89,9 @@ fn a_stream_goes_on_to_its_end() {
 
 #[test]
 fn idle_connections_are_closed_at_once() {
+    if differs("drains beside others, and gives idle connections some time") {
+        return;
+    }
     let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
     let gateway = Gateway::start(upstream.address);
     let mut used = Client::connect(gateway.address);
@@ -107,6 +111,9 @@ fn idle_connections_are_closed_at_once() {
 
 #[test]
 fn a_second_request_on_a_connection_is_not_taken() {
+    if differs("drains beside others, and serves one more request on each connection") {
+        return;
+    }
     let (upstream, go) = at_a_word(answer("200 OK", &[], "{}"));
     let gateway = Gateway::start(upstream.address);
     let mut client = Client::connect(gateway.address);
@@ -206,6 +213,9 @@ fn a_dropped_gateway_is_cut() {
 
 #[test]
 fn a_request_that_comes_too_late_is_told_to_connect_again() {
+    if differs("drains beside others, and serves one more request on each connection") {
+        return;
+    }
     let (upstream, go) = at_a_word(answer("200 OK", &[], "{}"));
     let gateway = Gateway::start(upstream.address);
     let mut client = Client::connect(gateway.address);

@@ -8,4 +8,6 @@ mod leaders;
 mod limits;
 mod one_gateway;
 mod orphans;
+mod place;
+mod rolling;
 mod slots;

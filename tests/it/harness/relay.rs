@@ -101,7 +101,9 @@ impl Shared {
         if !self.may_pass() {
             return;
         }
-        let targets = self.state().targets.clone();
+        // Under the lock: no server is connected to after `lead_to` has left it out.
+        let mut state = self.state();
+        let targets = &state.targets;
         let first = self.next.fetch_add(1, Ordering::Relaxed);
         let mut in_turn = (0..targets.len()).map(|number| targets[(first + number) % targets.len()]);
         let Some(server) = in_turn.find_map(|target| TcpStream::connect(target).ok()) else { return };
@@ -109,7 +111,6 @@ impl Shared {
             socket.set_nodelay(true).expect("an option");
         }
         let twin = |socket: &TcpStream| socket.try_clone().expect("a twin");
-        let mut state = self.state();
         state.connections.retain(|[client, _]| client.peer_addr().is_ok());
         state.connections.push([twin(&client), twin(&server)]);
         drop(state);

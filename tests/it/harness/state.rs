@@ -5,6 +5,7 @@
 //! [`differs`]; both print the names.
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::Arc;
@@ -20,8 +21,8 @@ use super::{let_pass, not_run};
 
 /// The directory of a gateway's files, and the place of its store.
 pub(crate) struct StateDirectory {
-    /// `None`: the store is a file in the directory.
-    database: Option<Arc<TestDatabase<'static>>>,
+    /// The database and its address. `None`: the store is a file in the directory.
+    database: Option<(Arc<TestDatabase<'static>>, SocketAddr)>,
     directory: TempDir,
 }
 
@@ -33,8 +34,13 @@ impl StateDirectory {
 
     /// The directory of one of several gateways on a database.
     pub(crate) fn over(database: &Arc<TestDatabase<'static>>) -> Self {
+        Self::over_at(database, Postgres::shared().address())
+    }
+
+    /// The directory of one of several gateways that find their database at this address.
+    pub(crate) fn over_at(database: &Arc<TestDatabase<'static>>, address: SocketAddr) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        Self { database: Some(Arc::clone(database)), directory }
+        Self { database: Some((Arc::clone(database), address)), directory }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -45,10 +51,10 @@ impl StateDirectory {
     pub(crate) fn lines(&self) -> String {
         match &self.database {
             None => format!("path = {:?}\n", self.path().join(STORE_FILE)),
-            Some(database) => {
+            Some((database, address)) => {
                 let file = self.path().join("db.password");
                 std::fs::write(&file, PASSWORD).expect("written");
-                format!("url = {:?}\npassword_file = {file:?}\n", database.url())
+                format!("url = {:?}\npassword_file = {file:?}\n", database.url_at(*address))
             }
         }
     }
@@ -83,7 +89,7 @@ impl StateDirectory {
 
     /// Keeps gateways from writing the store until the lock is dropped.
     pub(crate) fn lock(&self) -> StoreLock {
-        let Some(database) = &self.database else {
+        let Some((database, _)) = &self.database else {
             let file = rusqlite::Connection::open(self.path().join(STORE_FILE)).expect("the file");
             file.execute_batch("BEGIN IMMEDIATE").expect("a lock");
             return StoreLock::File(file);
@@ -104,7 +110,7 @@ impl StateDirectory {
                 let file = rusqlite::Connection::open(self.path().join(STORE_FILE)).expect("the file");
                 file.execute(sql, []).expect("changed")
             }
-            Some(database) => {
+            Some((database, _)) => {
                 let counted: Rows = database
                     .sql(&format!("WITH changed AS ({sql} RETURNING 1) SELECT count(*) FROM changed"));
                 counted[0][0].parse().expect("a number")
@@ -134,7 +140,8 @@ impl Drop for StoreLock {
 
 impl From<TempDir> for StateDirectory {
     fn from(directory: TempDir) -> Self {
-        let database = is_shared().then(|| Arc::new(Postgres::shared().database()));
+        let shared = || (Arc::new(Postgres::shared().database()), Postgres::shared().address());
+        let database = is_shared().then(shared);
         Self { database, directory }
     }
 }
