@@ -20,14 +20,14 @@ use crate::usage::kills::asked_for;
 
 const SUBMIT: &str = "POST /wan/v1/services/aigc/video-generation/video-synthesis";
 
-struct Replicas {
+pub(super) struct Replicas {
     balancer: Relay,
-    gateways: Vec<Gateway>,
+    pub(super) gateways: Vec<Gateway>,
     database: Arc<TestDatabase<'static>>,
 }
 
 impl Replicas {
-    fn start(text: &str) -> Self {
+    pub(super) fn start(text: &str) -> Self {
         Self::over(Postgres::shared().database(), text)
     }
 
@@ -40,7 +40,7 @@ impl Replicas {
     }
 
     /// The replica of a number; each number counts.
-    fn at(&self, number: usize) -> &Gateway {
+    pub(super) fn at(&self, number: usize) -> &Gateway {
         &self.gateways[number % self.gateways.len()]
     }
 
@@ -83,12 +83,12 @@ fn upstream() -> Upstream {
     })
 }
 
-fn usual(upstream: &Upstream) -> String {
+pub(super) fn usual(upstream: &Upstream) -> String {
     let accounts = [("main", upstream.address, &[UPSTREAM_KEY][..], "query_qps = 100000")];
     configuration("listen = \"127.0.0.1:0\"\nworkers = 1", &accounts, "")
 }
 
-fn bearer(key: &str) -> String {
+pub(super) fn bearer(key: &str) -> String {
     format!("Authorization: Bearer {key}")
 }
 
@@ -116,7 +116,7 @@ fn status(answer: &Message) -> String {
 }
 
 /// Outcome of a call: `200`, or the reason of the refusal.
-fn outcome(gateway: &Gateway, key: &str) -> String {
+pub(super) fn outcome(gateway: &Gateway, key: &str) -> String {
     let call = "POST /wan/api/v1/services/aigc/text-generation/generation";
     let got = gateway.ask(message(call, &[&bearer(key)], r#"{"model":"qwen-plus"}"#));
     got.field("x-dashgate-reason").unwrap_or_else(|| got.status().to_string())
