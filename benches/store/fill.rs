@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dashgate::dashscope::task::Status;
 use dashgate::dashscope::usage::{Unit, Units};
@@ -76,25 +76,27 @@ async fn commit(store: &Store, count: u64, at_once: usize, change: impl Fn(u64) 
     Ok(())
 }
 
-/// Moves days until the store's own file has only today's and yesterday's batches.
+/// Moves days until all that are surely closed, in any zone, have files of their own.
 fn move_closed_days(store: &Store, path: &Path, now: SystemTime) -> io::Result<()> {
-    let began = Instant::now();
-    let left = || -> rusqlite::Result<i64> {
+    let closed = now.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(OPEN);
+    let is_left = || -> rusqlite::Result<bool> {
         let file = Connection::open(path)?;
-        file.query_row("SELECT count(*) FROM entry_batches", [], |row| row.get(0))
+        let exists = "SELECT EXISTS (SELECT 1 FROM entry_batches WHERE last_at < ?1)";
+        file.query_row(exists, [closed.as_millis() as i64], |row| row.get(0))
     };
-    let (mut before, mut steady_since) = (left().map_err(io::Error::other)?, Instant::now());
-    let mut ticks = 0;
-    while steady_since.elapsed() < STEADY && began.elapsed() < MOVED_WITHIN {
-        ticks += 1;
-        store.tidy(now + Duration::from_secs(61) * (ticks / 50));
-        thread::sleep(Duration::from_millis(20));
-        let is_left = left().map_err(io::Error::other)?;
-        if is_left != before {
-            (before, steady_since) = (is_left, Instant::now());
+    let began = Instant::now();
+    for tick in 0.. {
+        if !is_left().map_err(io::Error::other)? {
+            return Ok(());
         }
+        if began.elapsed() > MOVED_WITHIN {
+            break;
+        }
+        // The store looks for closed days once a minute, and goes on where it found one.
+        store.tidy(now + Duration::from_secs(61) * (tick / 50));
+        thread::sleep(Duration::from_millis(20));
     }
-    Ok(())
+    Err(io::Error::other("closed days stay in the store's own file"))
 }
 
 /// Bytes of the store's file, and of those of its closed days.
@@ -196,6 +198,6 @@ const LIVE: Duration = Duration::from_secs(20 * 3600);
 pub(crate) const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
 /// A commit that waits behind a busy disk is no fault here.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// Time without a moved batch after which all have moved.
-const STEADY: Duration = Duration::from_secs(3);
+/// Today and yesterday in any zone.
+const OPEN: Duration = Duration::from_secs(62 * 3600);
 const MOVED_WITHIN: Duration = Duration::from_secs(900);
