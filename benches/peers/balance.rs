@@ -23,7 +23,7 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
             let job =
                 Job { workers: 2, cores: &cores, ..Job::of(options, upstream.address, directory.path()) };
             let peer = Peer::start(*kind, &job).await?;
-            let target = Target { address: peer.address, tls: None, keys: options.keys };
+            let target = Target::of(&peer, None, options.keys);
             let mut rates = [0.0; 2];
             for (rate, connections) in rates.iter_mut().zip([FEW, MANY]) {
                 let time = Duration::from_secs_f64(options.seconds);

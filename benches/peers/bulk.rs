@@ -19,7 +19,7 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
             let upstream = Upstream::start(None)?;
             let job = Job::of(options, upstream.address, directory.path());
             let peer = Peer::start(*kind, &job).await?;
-            let target = Target { address: peer.address, tls: None, keys: options.keys };
+            let target = Target::of(&peer, None, options.keys);
             let resident = peer.taken().resident_bytes;
             for (call, times, bytes) in
                 [(Call::Download, 1, BULK_BYTES), (Call::Upload, 16, 16 * UPLOAD_BYTES as u64)]

@@ -45,7 +45,7 @@ async fn of(options: &Options, World { keys, tasks }: World) -> io::Result<Vec<f
     let upstream = Upstream::start(None)?;
     let job = Job { keys, ..Job::of(options, upstream.address, directory.path()) };
     let peer = Peer::start(Kind::Dashgate, &job).await?;
-    let target = Target { address: peer.address, tls: None, keys };
+    let target = Target::of(&peer, None, keys);
     load::submit(&target, CONNECTIONS, tasks).await?;
     let mut costs = Vec::new();
     for call in CALLS {

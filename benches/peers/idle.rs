@@ -24,7 +24,7 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
                 Job { identity: identity.as_ref(), ..Job::of(options, upstream.address, directory.path()) };
             let peer = Peer::start(*kind, &job).await?;
             let tls = identity.as_ref().map(Identity::client).transpose()?;
-            let target = Target { address: peer.address, tls, keys: options.keys };
+            let target = Target::of(&peer, tls, options.keys);
             let count = if *kind == Kind::Haproxy { OF_HAPROXY } else { CONNECTIONS };
             let mut idle = Vec::with_capacity(count + FIRST);
             // Memory that the peer takes for its first connections is shared by all, and is not counted.

@@ -61,12 +61,12 @@ pub(crate) async fn of<T>(
     if world.tasks > 0 {
         // A peer at full speed makes the tasks; the counted peer finds them in its store.
         let peer = Peer::start(Kind::Dashgate, &job).await?;
-        let target = Target { address: peer.address, tls: None, keys: world.keys };
+        let target = Target::of(&peer, None, world.keys);
         load::submit(&target, AT_ONCE, world.tasks).await?;
     }
     let counts = directory.path().join("callgrind.out");
     let peer = Peer::start_counted(&job, &counts).await?;
-    let target = Target { address: peer.address, tls: None, keys: world.keys };
+    let target = Target::of(&peer, None, world.keys);
     let mut client = Client::new(&target, call, 0).await?;
     settle(&peer).await;
     peer.tell("instrumentation on")?;

@@ -22,7 +22,7 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
             let directory = tempfile::tempdir()?;
             let job = Job::of(options, upstream.address, directory.path());
             let peer = Peer::start(*kind, &job).await?;
-            let target = Target { address: peer.address, tls: None, keys: options.keys };
+            let target = Target::of(&peer, None, options.keys);
             for (number, call) in [Call::Poll, Call::Pass, Call::Submit].into_iter().enumerate() {
                 let times = LocalSet::new().run_until(one_by_one(&target, call)).await?;
                 let [p50, p99] = [50.0, 99.0].map(|percent| percentile(&times, percent) as f64 / 1e3);

@@ -10,15 +10,23 @@ use std::time::{Duration, Instant};
 use tokio::task::{JoinSet, LocalSet};
 use tokio_rustls::rustls::ClientConfig;
 
+use crate::peer::Peer;
 use crate::requests::{Call, Callers};
 use crate::wire::{Answer, Wire};
 
 /// Target and callers of a load.
 #[derive(Clone)]
 pub(crate) struct Target {
-    pub(crate) address: SocketAddr,
-    pub(crate) tls: Option<Arc<ClientConfig>>,
-    pub(crate) keys: usize,
+    /// Addresses of the peer, which connections take in turn.
+    addresses: Vec<SocketAddr>,
+    tls: Option<Arc<ClientConfig>>,
+    keys: usize,
+}
+
+impl Target {
+    pub(crate) fn of(peer: &Peer, tls: Option<Arc<ClientConfig>>, keys: usize) -> Target {
+        Target { addresses: peer.addresses.clone(), tls, keys }
+    }
 }
 
 /// Counts of a stretch of time.
@@ -112,7 +120,8 @@ pub(crate) struct Client {
 impl Client {
     /// The Nth client. For polls it submits a task first.
     pub(crate) async fn new(target: &Target, call: Call, number: usize) -> io::Result<Client> {
-        let wire = Wire::connect(target.address, target.tls.as_ref()).await?;
+        let wire =
+            Wire::connect(target.addresses[number % target.addresses.len()], target.tls.as_ref()).await?;
         let callers = Callers::of(number, target.keys);
         let mut client =
             Client { wire, callers, call: Call::Submit, task: String::new(), request: Vec::new() };

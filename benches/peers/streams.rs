@@ -20,7 +20,7 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> io::Resul
             let directory = tempfile::tempdir()?;
             let job = Job::of(options, upstream.address, directory.path());
             let peer = Peer::start(*kind, &job).await?;
-            let target = Target { address: peer.address, tls: None, keys: options.keys };
+            let target = Target::of(&peer, None, options.keys);
             let first = first(&target).await?;
             let later = later(&target).await?;
             let found = [(&first, 50.0), (&first, 99.0), (&later, 99.0), (&later, 100.0)]

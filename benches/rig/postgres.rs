@@ -10,6 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::process::{Taken, taken_by_all};
+
 /// A server with one empty database. Its commits wait for the disk, and its settings are PostgreSQL's own but for the
 /// port. A watchdog ends it with this program, however that ends.
 pub(crate) struct Postgres {
@@ -90,9 +92,15 @@ impl Postgres {
         output(psql.env("PGPASSWORD", PASSWORD))
     }
 
-    /// The server's first process.
-    pub(crate) fn id(&self) -> u32 {
-        self.server.id()
+    /// Use of the machine by the server. Memory that its processes share is counted for each of them.
+    pub(crate) fn taken(&self) -> Taken {
+        taken_by_all(self.server.id())
+    }
+
+    /// Transactions of the gateway's database that were committed, as of a second ago at most.
+    pub(crate) fn commits(&self) -> io::Result<u64> {
+        let sql = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
+        self.query(sql)?.trim().parse().map_err(io::Error::other)
     }
 }
 

@@ -60,12 +60,7 @@ impl Process {
 
     /// Use of the machine by the program and its children so far.
     pub(crate) fn taken(&self) -> Taken {
-        let own = self.child.id();
-        let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        pids.filter(|pid| *pid == own || parent(*pid) == Some(own))
-            .map(taken)
-            .fold(Taken::default(), Taken::and)
+        taken_by_all(self.child.id())
     }
 }
 
@@ -122,13 +117,20 @@ pub(crate) struct Taken {
 }
 
 impl Taken {
-    fn and(self, other: Taken) -> Taken {
+    pub(crate) fn and(self, other: Taken) -> Taken {
         Taken {
             cpu: self.cpu + other.cpu,
             peak_bytes: self.peak_bytes + other.peak_bytes,
             resident_bytes: self.resident_bytes + other.resident_bytes,
         }
     }
+}
+
+/// Use of the machine by a process and its children so far.
+pub(crate) fn taken_by_all(own: u32) -> Taken {
+    let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| *pid == own || parent(*pid) == Some(own)).map(taken).fold(Taken::default(), Taken::and)
 }
 
 /// Use of the machine by a process; zero when it is gone.

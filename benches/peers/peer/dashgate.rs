@@ -12,7 +12,12 @@ use crate::rig::fetch;
 use crate::rig::process::{Process, address_after};
 
 pub(super) fn start(job: &Job<'_>) -> io::Result<(Process, SocketAddr)> {
-    serve(job, Command::new(job.program), "")
+    serve(job, Command::new(job.program), &own_file(job), "")
+}
+
+/// The gateway with these lines of `[store]`.
+pub(super) fn replica(job: &Job<'_>, store: &str) -> io::Result<(Process, SocketAddr)> {
+    serve(job, Command::new(job.program), store, "")
 }
 
 /// dashgate below callgrind, which counts nothing yet. By itself it asks the upstream only once a second, so that the
@@ -22,7 +27,7 @@ pub(super) fn start_counted(job: &Job<'_>, counts: &Path) -> io::Result<(Process
     command.args(["--tool=callgrind", "--compress-strings=no", "--instr-atstart=no", "--cache-sim=yes"]);
     command.args(CACHES);
     command.arg(format!("--callgrind-out-file={}", counts.display())).arg(job.program);
-    serve(job, command, "query_qps = 1\nlist_qps = 1\n")
+    serve(job, command, &own_file(job), "query_qps = 1\nlist_qps = 1\n")
 }
 
 /// Sends a command to callgrind by vgdb (Valgrind's manual, "Callgrind Monitor Commands").
@@ -38,8 +43,13 @@ pub(super) fn tell(process: &Process, words: &str) -> io::Result<()> {
 /// Cache sizes, equal on each machine: 32 KiB for code and as much for data, and half a MiB behind both.
 const CACHES: [&str; 3] = ["--I1=32768,8,64", "--D1=32768,8,64", "--LL=524288,8,64"];
 
-fn serve(job: &Job<'_>, mut command: Command, rates: &str) -> io::Result<(Process, SocketAddr)> {
-    let file = write(job, "dashgate.toml", &config(job, rates))?;
+/// The lines of `[store]` for a file in the job's directory.
+fn own_file(job: &Job<'_>) -> String {
+    format!("path = {:?}\n", job.directory.join("dashgate.db"))
+}
+
+fn serve(job: &Job<'_>, mut command: Command, store: &str, rates: &str) -> io::Result<(Process, SocketAddr)> {
+    let file = write(job, "dashgate.toml", &config(job, store, rates))?;
     command.env("RUST_LOG", "info").args(["serve", "-c"]).arg(&file);
     let process = Process::start(&mut confined(job, &command))?;
     let words = if job.identity.is_some() { "listening on https://" } else { "listening on http://" };
@@ -47,7 +57,7 @@ fn serve(job: &Job<'_>, mut command: Command, rates: &str) -> io::Result<(Proces
     Ok((process, address))
 }
 
-fn config(job: &Job<'_>, rates: &str) -> String {
+fn config(job: &Job<'_>, store: &str, rates: &str) -> String {
     let (scheme, tls, ca) = match job.identity {
         None => ("http", String::new(), String::new()),
         Some(identity) => (
@@ -67,7 +77,7 @@ listen = "127.0.0.1:0"
 [log]
 access = {log:?}
 [store]
-path = {store:?}
+{store}
 [[accounts]]
 name = "main"
 base_url = "{scheme}://{upstream}"
@@ -78,7 +88,6 @@ prefix = "{PREFIX}"
 "#,
         workers = job.workers,
         log = job.directory.join("access.log"),
-        store = job.directory.join("dashgate.db"),
         upstream = job.upstream,
     );
     let tenants = job::tenants(job.keys);
