@@ -160,15 +160,17 @@ pub(crate) fn settle(
             }
         }
         let (unanswered, kept) = (submits.send_unclear_again(address), kept_keys());
-        let bill = audit::bill(simulator.address());
-        let entries = audit::entries(admins[0]);
         let held = TENANTS.map(|(name, ..)| audit::money(admins[0], name)[1]);
-        let made = simulator.tasks().len();
-        if unanswered == kept && [bill.len(), entries.len()] == [made; 2] && held == [0; 2] {
-            return assigned;
+        // All lines are read only when the cheaper figures agree: a million take their time.
+        if unanswered == kept && held == [0; 2] {
+            let made = simulator.tasks().len();
+            if audit::entered(admins[0]) == made as u64 && audit::bill(simulator.address()).len() == made {
+                return assigned;
+            }
         }
         if Instant::now() > until {
-            let told = submits.told();
+            let (told, made) = (submits.told(), simulator.tasks().len());
+            let (bill, entries) = (audit::bill(simulator.address()), audit::entries(admins[0]));
             for (id, line) in bill.iter().filter(|(id, _)| !entries.contains_key(*id)) {
                 println!("not entered: {id} of {}, told for {:?}", line["model"], told.get(id));
             }

@@ -63,9 +63,13 @@ impl Submits {
         self.told.lock().expect("no panic").clone()
     }
 
-    /// Waits until so many submits are done.
+    /// Waits until so many submits are done, which takes long only if they are many.
     pub(crate) fn wait_for(&self, count: usize) {
-        eventually("enough submits are done", || self.done.load(Ordering::Relaxed) >= count);
+        let done = || self.done.load(Ordering::Relaxed);
+        while done() < count {
+            let before = done();
+            eventually("another submit is done", || done() > before);
+        }
     }
 
     /// Submits one after the other. A submit with a key is sent until it is answered.
