@@ -111,8 +111,8 @@ fn charge(work: &BilledWork, used: Option<&Consumption>) -> Value {
     line
 }
 
-/// Room for about 200,000 lines.
-pub(super) const KEPT_BYTES: usize = 64 << 20;
+/// Room for about 1,500,000 lines. A run without many tasks never has them.
+pub(super) const KEPT_BYTES: usize = 512 << 20;
 
 #[cfg(test)]
 mod tests {
