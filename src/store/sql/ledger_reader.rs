@@ -308,9 +308,9 @@ impl<E: FnMut(i64, Entry) -> ControlFlow<()>> MergedLedger<'_, E> {
 
 /// The number of the first batch that ends at a time or later. Times run with the numbers.
 fn first_batch(database: Database<'_>, from: i64) -> Result<Option<i64>> {
-    let ends = database.first("SELECT min(number), max(number) FROM entry_batches", &[], |row| {
-        Ok((row.integer_or_null(0)?, row.integer_or_null(1)?))
-    })?;
+    // SQLite finds either by the key, and both of one SELECT by all rows: 22 ms for 15,000 batches.
+    let ends = "SELECT (SELECT min(number) FROM entry_batches), (SELECT max(number) FROM entry_batches)";
+    let ends = database.first(ends, &[], |row| Ok((row.integer_or_null(0)?, row.integer_or_null(1)?)))?;
     let Some((Some(mut low), Some(last))) = ends else { return Ok(None) };
     // The batch that is sought is from `low` to before `high`, or is none.
     let mut high = last + 1;
