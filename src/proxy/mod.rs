@@ -71,7 +71,7 @@ use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Version};
 
 pub use adopt::{AssignFault, Assigned, NamedOwner};
-pub use exchange::LiveExchanges;
+pub use exchange::revoke::LiveExchanges;
 pub use exchange::recorder::Recorder;
 pub use observe::Observed;
 pub use shared::Shared;

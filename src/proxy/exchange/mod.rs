@@ -11,9 +11,8 @@ pub(super) mod spans;
 mod trace;
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::{Instant, SystemTime};
 
 use hyper::header::{HeaderMap, HeaderValue};
@@ -23,6 +22,7 @@ use hyper::{Method, StatusCode};
 use uuid::Uuid;
 
 use self::recorder::Recorder;
+use self::revoke::LiveEntry;
 use self::trace::Trace;
 use crate::account::pace::SubmitSlot;
 use crate::config::{LogTarget, Mount};
@@ -44,7 +44,6 @@ use crate::telemetry::metrics::Outcome;
 use crate::telemetry::stopwatch::Stopwatch;
 use crate::tenant::caller::{Caller, KeyHolder};
 use crate::tenant::directory::Directory;
-use crate::tenant::key::CredentialFault;
 use crate::upstream::Progress;
 
 /// One request and its answer. Each stage adds its result; the exchange rides in the answer's body and is recorded
@@ -119,25 +118,6 @@ enum SubmitProgress {
     GoesUp(Rc<Progress>),
     /// The upstream has begun its answer, which may name a task.
     Answered,
-}
-
-/// The exchanges of one worker whose caller is known. Entering costs a push and leaving a swap, which must be cheap,
-/// because most exchanges are short.
-#[derive(Debug, Default)]
-pub struct LiveExchanges(RefCell<Vec<Weak<Exchange>>>);
-
-/// One exchange in [`LiveExchanges`]; removed when it is dropped.
-#[derive(Debug)]
-struct LiveEntry {
-    live: Rc<LiveExchanges>,
-    /// Index in the list.
-    index: Cell<usize>,
-    /// No other exchange runs on the connection, as it speaks HTTP/1.1.
-    alone: bool,
-    /// Set once the key is not valid any more.
-    fault: Cell<Option<CredentialFault>>,
-    /// Waker of the one future of this thread that waits for `fault`.
-    waiter: RefCell<Option<Waker>>,
 }
 
 impl Exchange {

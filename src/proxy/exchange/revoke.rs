@@ -5,16 +5,35 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 
-use super::{Exchange, LiveEntry, LiveExchanges, SubmitProgress};
+use super::{Exchange, SubmitProgress};
 use crate::proxy::rejection::Rejection;
 use crate::telemetry::metrics::Outcome;
 use crate::tenant::directory::Directory;
 use crate::tenant::key::CredentialFault;
+
+/// The exchanges of one worker whose caller is known. Entering costs a push and leaving a swap, which must be cheap,
+/// because most exchanges are short.
+#[derive(Debug, Default)]
+pub struct LiveExchanges(RefCell<Vec<Weak<Exchange>>>);
+
+/// One exchange in [`LiveExchanges`]; removed when it is dropped.
+#[derive(Debug)]
+pub(super) struct LiveEntry {
+    live: Rc<LiveExchanges>,
+    /// Index in the list.
+    index: Cell<usize>,
+    /// No other exchange runs on the connection, as it speaks HTTP/1.1.
+    alone: bool,
+    /// Set once the key is not valid any more.
+    fault: Cell<Option<CredentialFault>>,
+    /// Waker of the one future of this thread that waits for `fault`.
+    waiter: RefCell<Option<Waker>>,
+}
 
 impl LiveExchanges {
     /// Adds an exchange. `alone`: no other exchange runs on its connection.
