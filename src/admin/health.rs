@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use hyper::StatusCode;
 use serde_json::json;
@@ -85,6 +85,7 @@ impl Admin {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         text(self.shared.metrics.text(&ScrapeFigures {
             tasks: states.map(|(name, status)| (name, self.shared.hub.count(status))).into(),
+            old_tasks: self.shared.hub.count_submitted_before(SystemTime::now() - OLD),
             cooldowns: cooldowns.collect(),
             orphans: orphans.collect(),
             leaders: leaders.collect(),
@@ -112,3 +113,6 @@ fn describe((need, held, needed): (Requirement, usize, usize)) -> (&'static str,
     };
     (need.name(), problem)
 }
+
+/// Age of tasks that are told apart as old: most end within minutes, and DashScope ends them after three hours.
+const OLD: Duration = Duration::from_secs(3600);

@@ -2,6 +2,7 @@
 
 pub mod coding;
 pub mod envelope;
+pub mod error_code;
 pub mod headers;
 pub mod inference_message;
 mod lenient_json;

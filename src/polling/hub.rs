@@ -390,6 +390,11 @@ impl PollHub {
         self.configured_pollers().map(|poller| poller.state().schedule.count(status)).sum()
     }
 
+    /// Number of followed tasks that were submitted before this time.
+    pub fn count_submitted_before(&self, time: SystemTime) -> usize {
+        self.configured_pollers().map(|poller| poller.state().schedule.count_submitted_before(time)).sum()
+    }
+
     pub(super) fn configured_pollers(&self) -> impl Iterator<Item = Arc<AccountPoller>> {
         let pollers = self.pollers.iter().map(|poller| Arc::clone(&poller));
         pollers.filter(|poller| poller.is_configured())

@@ -146,6 +146,10 @@ impl Skew {
         })
     }
 
+    pub(super) const fn milliseconds(self) -> i64 {
+        self.0
+    }
+
     /// A time of the upstream by our clock.
     pub(super) fn ours(self, theirs: SystemTime) -> Option<SystemTime> {
         let by = Duration::from_millis(self.0.unsigned_abs());

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use foldhash::fast::RandomState;
 
@@ -93,6 +93,11 @@ impl Schedule {
             | Status::Unknown
             | Status::Other => self.entries.len() - self.running.len() - self.pending.len(),
         }
+    }
+
+    /// Number of tasks that were submitted before this time: a look at each of them.
+    pub(super) fn count_submitted_before(&self, time: SystemTime) -> usize {
+        self.entries.values().filter(|entry| entry.task.record.claimed_at < time).count()
     }
 
     pub(super) fn length(&self) -> usize {

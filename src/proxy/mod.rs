@@ -71,8 +71,8 @@ use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Version};
 
 pub use adopt::{AssignFault, Assigned, NamedOwner};
-pub use exchange::revoke::LiveExchanges;
 pub use exchange::recorder::Recorder;
+pub use exchange::revoke::LiveExchanges;
 pub use observe::Observed;
 pub use shared::Shared;
 pub use worker::Proxy;

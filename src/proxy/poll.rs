@@ -49,6 +49,7 @@ pub(super) async fn poll(
         fields.insert(COST, cost.clone());
     }
     proxy.recorder.metrics.count_poll(polled.served);
+    exchange.served.set(Some(polled.served));
     if polled.served != PollServed::Upstream {
         // Age of the answer (RFC 9111, 5.1).
         fields.insert(AGE, HeaderValue::from(polled.age.as_secs()));

@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Shared;
-use super::exchange::revoke::LiveExchanges;
 use super::exchange::recorder::Recorder;
+use super::exchange::revoke::LiveExchanges;
 use super::reading_on::ReadingOn;
 use crate::telemetry::traces::Tracer;
 use crate::upstream::Upstream;

@@ -73,6 +73,7 @@ fn a_line_tells_what_is_known_and_leaves_out_the_rest() {
     );
     assert_eq!((&lines[1]["task_id"], &lines[1]["model"]), (&TASK.into(), &"wan2.7-t2v".into()));
     assert_eq!((&lines[2]["task_id"], &lines[2]["account"]), (&TASK.into(), &"main".into()));
+    assert_eq!((&lines[1]["served"], &lines[2]["served"]), (&Value::Null, &"upstream".into()));
     let last = &lines[3];
     assert_eq!((&last["outcome"], &last["reason"]), (&"rejected".into(), &"no_key".into()));
     assert_eq!(last["request_id"].as_str(), refused.field("x-request-id").as_deref());

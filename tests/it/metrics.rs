@@ -1,6 +1,7 @@
 //! Metrics agree with what happened, and their number stays bounded.
 
 mod exact;
+mod failures;
 mod names;
 
 use std::collections::BTreeMap;
@@ -58,7 +59,10 @@ fn upstream(status: &'static str) -> Upstream {
         use std::io::Write;
         let bytes = match request.head.split(' ').nth(1) {
             Some(path) if path.ends_with("video-synthesis") => task("task-1", "PENDING"),
-            Some(path) if path.starts_with("/api/v1/tasks/") => task("task-1", status),
+            Some(path) if path.starts_with("/api/v1/tasks/") => {
+                let body = format!(r#"{{"output":{{"task_id":"task-1","task_status":"{status}"}}}}"#);
+                answer("200 OK", &["Date: Sun, 06 Nov 1994 08:49:37 GMT"], &body)
+            }
             _ if request.text() == "busy" => answer(
                 "429 Too Many Requests",
                 &["Content-Type: application/json"],

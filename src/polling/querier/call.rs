@@ -1,8 +1,10 @@
 //! One call of the querier, with whichever key of the account works.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderValue, USER_AGENT};
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, DATE, HOST, HeaderMap, HeaderValue, USER_AGENT,
+};
 use hyper::{Request, Response, Uri};
 
 use super::Querier;
@@ -12,8 +14,10 @@ use crate::config::Timeouts;
 use crate::dashscope::headers::{is_withheld_from_client, strip};
 use crate::dashscope::operation::Operation;
 use crate::dashscope::refusal::{self, RefusalCause};
+use crate::dashscope::time;
 use crate::polling::CallPermit;
 use crate::polling::hub::QueryOutcome;
+use crate::polling::orphan::Skew;
 use crate::polling::{QueryFault, TaskAnswer, TaskEndpoint};
 use crate::upstream::{self, AnswerText, Download, ReadBounds, SendFault, Target, Upload};
 
@@ -43,13 +47,14 @@ impl Querier {
         loop {
             let pick = choice::choose_key(&directory.accounts, index, &NEED, &tried, Instant::now());
             let pick = pick.map_err(|_| QueryOutcome::Unreachable)?;
-            let began = Instant::now();
+            let (began, asked) = (Instant::now(), SystemTime::now());
             let attempt = pick.account.series.start_attempt(operation(permit.endpoint), began);
             let timeouts = directory.settings.server.timeouts;
             let timeouts = Timeouts { upstream: timeouts.upstream.min(PATIENCE), ..timeouts };
             let response = match self.send(pick.account, pick.key, target, &timeouts).await {
                 Ok(response) => {
                     attempt.answered(response.status(), Instant::now());
+                    note_clock_skew(pick.account, response.headers(), asked);
                     response
                 }
                 Err(QueryOutcome::Unreachable) => {
@@ -73,6 +78,11 @@ impl Querier {
                 // The limits of queries are not a model's.
                 model: None,
             };
+            if !answer.status.is_success()
+                && let Some(code) = refusal::code(&answer.body)
+            {
+                pick.account.series.count_error(operation(permit.endpoint), &code);
+            }
             if let Some(RefusalCause::Throttled(kind)) = cause {
                 pick.account.series.count_throttled(kind);
             }
@@ -130,6 +140,14 @@ impl Querier {
                 Err(SendFault::TimedOut) => return Err(QueryOutcome::Failed(QueryFault::Late)),
             }
         }
+    }
+}
+
+/// Compares the clocks by the date of an answer that has just come to a question of `asked`.
+fn note_clock_skew(account: &Account, headers: &HeaderMap, asked: SystemTime) {
+    let date = headers.get(DATE).and_then(|date| time::read_http(date.to_str().ok()?));
+    if let Some(date) = date {
+        account.series.note_clock_skew(Skew::measured(date, asked, SystemTime::now()).milliseconds());
     }
 }
 

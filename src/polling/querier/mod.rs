@@ -24,6 +24,7 @@ use self::supervise::{caught, restarted};
 use crate::dashscope::headers::COST;
 use crate::dashscope::task_list::{self, TaskPage};
 use crate::dashscope::task_state;
+use crate::polling::end_report::EndReport;
 use crate::polling::hub::{PollHub, QueryOutcome};
 use crate::polling::settlement;
 use crate::polling::{
@@ -178,9 +179,11 @@ impl Querier {
         });
         self.keep_end(task, named, answer.as_ref(), cost.as_ref(), now).await;
         let Some(entry) = entry else { return };
+        let report = EndReport::read(&entry, answer.as_ref());
         let settled = self.hub.task_index().settle(Arc::clone(&entry)).await;
         if is_kept(&settled) {
             self.directory.load().count_use(&entry);
+            report.tell(&entry, &self.directory.load());
         }
         match settled {
             Ok(Outcome::Made) => {
@@ -192,14 +195,14 @@ impl Querier {
             Err(fault) => {
                 tracing::error!(task_id = &**task.id(), tenant = &*entry.tenant, %fault, "the end of a task is not recorded yet");
                 if let CommitFault::NotMade(_) = fault {
-                    self.settle_later(entry);
+                    self.settle_later(entry, report);
                 }
             }
         }
     }
 
     /// Tries again to settle a task, for which the store had no room, until it has.
-    fn settle_later(&self, entry: Arc<Entry>) {
+    fn settle_later(&self, entry: Arc<Entry>, report: EndReport) {
         let (hub, directory) = (Arc::clone(&self.hub), Arc::clone(&self.directory));
         tokio::task::spawn_local(async move {
             loop {
@@ -207,6 +210,7 @@ impl Querier {
                 let settled = hub.task_index().settle(Arc::clone(&entry)).await;
                 if is_kept(&settled) {
                     directory.load().count_use(&entry);
+                    report.tell(&entry, &directory.load());
                 }
                 if !matches!(settled, Err(CommitFault::NotMade(_))) {
                     return;

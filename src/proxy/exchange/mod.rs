@@ -24,6 +24,7 @@ use uuid::Uuid;
 use self::recorder::Recorder;
 use self::revoke::LiveEntry;
 use self::trace::Trace;
+use crate::account::Account;
 use crate::account::pace::SubmitSlot;
 use crate::config::{LogTarget, Mount};
 use crate::dashscope::model_field;
@@ -40,7 +41,7 @@ use crate::proxy::peer::{ConnectionState, Peer};
 use crate::proxy::reading_on::{ReadOnSlot, ReadingOn};
 use crate::proxy::route::{Route, Unrouted};
 use crate::store::{SentRequest, Store};
-use crate::telemetry::metrics::Outcome;
+use crate::telemetry::metrics::{Outcome, PollServed};
 use crate::telemetry::stopwatch::Stopwatch;
 use crate::tenant::caller::{Caller, KeyHolder};
 use crate::tenant::directory::Directory;
@@ -75,6 +76,10 @@ pub(super) struct Exchange {
     /// Model and task, as far as they are known; see `note_model` and `note_task`.
     pub model: OnceCell<Box<str>>,
     pub task_id: OnceCell<Arc<str>>,
+    /// Source of the answer to a task query.
+    pub served: Cell<Option<PollServed>>,
+    /// Code of the upstream's last answer, if that was an error.
+    upstream_code: RefCell<Option<Box<str>>>,
     /// Request id in the answer's head.
     pub answer_id: RefCell<Option<HeaderValue>>,
     /// Slot of a paced submit, until its task is claimed.
@@ -146,6 +151,8 @@ impl Exchange {
             attempts: Cell::new(0),
             model: OnceCell::new(),
             task_id: OnceCell::new(),
+            served: Cell::new(None),
+            upstream_code: RefCell::default(),
             answer_id: RefCell::default(),
             start: RefCell::default(),
             submit_progress: RefCell::default(),
@@ -413,6 +420,14 @@ impl Exchange {
         if self.is_told() {
             self.task_id.get_or_init(|| Arc::clone(id));
         }
+    }
+
+    /// Records the code of the upstream's answer; `None` if the answer is no error.
+    pub(super) fn note_upstream_code(&self, account: &Account, operation: Operation, code: Option<Box<str>>) {
+        if let Some(code) = &code {
+            account.series.count_error(operation, code);
+        }
+        self.upstream_code.replace(code);
     }
 
     /// Counts bytes that the client sent over its WebSocket.

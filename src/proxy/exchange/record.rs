@@ -71,6 +71,7 @@ impl Recorder {
         let answered = answered.as_ref().and_then(|id| id.to_str().ok());
         let is_ours = matches!(outcome, Outcome::Local | Outcome::Rejected(_));
         let own = answered.filter(|_| is_ours).and_then(|id| Uuid::try_parse(id).ok());
+        let upstream_code = exchange.upstream_code.borrow();
         let line = LogLine {
             request_id: own.unwrap_or_else(|| self.request_id()),
             upstream_request_id: answered.filter(|_| !is_ours).and_then(name),
@@ -85,6 +86,8 @@ impl Recorder {
             task_id: exchange.task_id.get().and_then(|id| name(id)),
             account: account.map(|account| &*account.name),
             attempts: exchange.attempts.get(),
+            served: exchange.served.get().map(Into::into),
+            upstream_code: upstream_code.as_deref(),
             code: exchange.status.get().map(|status| status.as_u16()),
             outcome: outcome.name(),
             reason: outcome.reason().map(crate::telemetry::metrics::Reason::name),

@@ -124,7 +124,8 @@ impl Proxy {
                 return Err(Rejection::UpstreamLost);
             }
             rewrite::response(&mut response, key);
-            let Classified { cause, takes_key } = classify::classify(&mut response).await;
+            let Classified { cause, takes_key, code } = classify::classify(&mut response).await;
+            exchange.note_upstream_code(account, route.operation, code);
             if let Some(RefusalCause::Throttled(kind)) = cause {
                 account.series.count_throttled(kind);
                 let known = choice.model.take().filter(|model| !model.is_empty());

@@ -24,6 +24,8 @@ fn line(number: u64) -> LogLine<'static> {
         task_id: None,
         account: Some("main"),
         attempts: 1,
+        served: None,
+        upstream_code: None,
         code: Some(200),
         outcome: "answered",
         reason: None,

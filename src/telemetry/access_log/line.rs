@@ -33,6 +33,10 @@ pub struct LogLine<'a> {
     pub account: Option<&'a str>,
     /// Number of times that the request was sent to an upstream.
     pub attempts: u32,
+    /// Source of the answer to a task query.
+    pub served: Option<&'static str>,
+    /// Code in the upstream's answer, if that was an error.
+    pub upstream_code: Option<&'a str>,
     /// `None` if the client left before there was an answer.
     pub code: Option<u16>,
     pub outcome: &'static str,
@@ -130,11 +134,12 @@ impl LogLine<'_> {
         writeln!(into, " from={} request_id={}", self.client, self.request_id)
     }
 
-    fn texts(&self) -> [(&'static str, Option<&str>); 12] {
+    fn texts(&self) -> [(&'static str, Option<&str>); 14] {
         [
             ("outcome", Some(self.outcome)),
             ("operation", Some(self.operation)),
             ("reason", self.reason),
+            ("served", self.served),
             ("method", self.method),
             ("mount", self.mount),
             ("tenant", self.tenant),
@@ -142,6 +147,7 @@ impl LogLine<'_> {
             ("model", self.model),
             ("task_id", self.task_id),
             ("account", self.account),
+            ("upstream_code", self.upstream_code),
             ("upstream_request_id", self.upstream_request_id),
             ("replica", self.replica),
         ]

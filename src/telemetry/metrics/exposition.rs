@@ -22,6 +22,8 @@ use crate::dashscope::refusal::{RefusalCause, Throttling};
 pub struct ScrapeFigures {
     /// Tasks under way, by state.
     pub tasks: Vec<(&'static str, usize)>,
+    /// Tasks under way whose submit was an hour ago or longer.
+    pub old_tasks: usize,
     /// Number of an account's parts (the account itself, its keys, its models) that are in cooldown, by account and
     /// cause.
     pub cooldowns: Vec<(Arc<str>, RefusalCause, usize)>,
@@ -55,6 +57,7 @@ impl Metrics {
         families.extend(self.client_families());
         families.extend(self.usage_families(figures));
         families.extend(self.upstream_families(figures));
+        families.extend(self.task_families(figures));
         families.extend(self.gateway_families(figures));
         families.extend(process::families());
         // The encoder refuses a family without a series.
@@ -225,6 +228,10 @@ impl Metrics {
             .iter()
             .flat_map(|account| account.attempts().map(|counted| (&*account.name, counted)))
             .collect();
+        let errors: Vec<_> = accounts
+            .iter()
+            .flat_map(|account| account.errors.all().into_iter().map(|counted| (&*account.name, counted)))
+            .collect();
         let throttled = accounts.iter().flat_map(|account| {
             let named = |(kind, count): (usize, u64)| {
                 (vec![&*account.name, Throttling::ALL[kind].native_code()], count)
@@ -244,6 +251,21 @@ impl Metrics {
                 "dashgate_upstream_duration_seconds",
                 "Time of these requests, from the search for a connection to the head of the answer, or the failure",
                 accounts.iter().flat_map(|account| made(&account.durations)),
+            ),
+            counters(
+                "dashgate_upstream_errors_total",
+                "Answers of DashScope that are errors, by DashScope's own code; other: one that it does not document",
+                &["account", "operation", "code"],
+                errors
+                    .iter()
+                    .map(|(account, (operation, code, count))| (vec![*account, *operation, *code], *count)),
+            ),
+            gauges(
+                "dashgate_clock_skew_seconds",
+                "Seconds by which DashScope's clock is ahead of this host's, by the date of the latest answer to a query \
+                 of the gateway's own; below zero: behind. Exact to a second",
+                &["account"],
+                accounts.iter().filter_map(|account| Some((vec![&*account.name], account.clock_skew()?))),
             ),
             counters(
                 "dashgate_upstream_throttled_total",
@@ -287,11 +309,14 @@ impl Metrics {
         ]
     }
 
-    fn gateway_families(&self, figures: &ScrapeFigures) -> Vec<MetricFamily> {
+    fn task_families(&self, figures: &ScrapeFigures) -> Vec<MetricFamily> {
         let mut models = self.models.all();
         models.push(Arc::clone(&self.other_models));
+        let ends: Vec<_> = models
+            .iter()
+            .flat_map(|model| model.ends.all().into_iter().map(|counted| (&**model.name(), counted)))
+            .collect();
         let ended = |series: &&Arc<ModelSeries>| series.task_durations.get_sample_count() > 0;
-        let (ok, rejected) = figures.reloads;
         vec![
             counters(
                 "dashgate_polls_total",
@@ -306,6 +331,19 @@ impl Metrics {
                 &["state"],
                 figures.tasks.iter().map(|(state, count)| (vec![*state], *count as f64)),
             ),
+            gauges(
+                "dashgate_tasks_old",
+                "Tasks that have not ended an hour after their submit",
+                &[],
+                [(Vec::new(), figures.old_tasks as f64)],
+            ),
+            counters(
+                "dashgate_tasks_ended_total",
+                "Tasks that have ended, each counted by the gateway that settled it; lost: DashScope forgot the task \
+                 before its end was known. code: DashScope's code of a failure, other: one that it does not document",
+                &["model", "status", "code"],
+                ends.iter().map(|(model, (status, code, count))| (vec![*model, *status, *code], *count)),
+            ),
             histograms(
                 "dashgate_task_duration_seconds",
                 "Time from a task's submit to its end, by the upstream's clock, whatever its end; model: as the \
@@ -317,6 +355,12 @@ impl Metrics {
                 "Time from a task's end, by the upstream's clock, until the gateway knew of it",
                 [&self.completion_lag],
             ),
+        ]
+    }
+
+    fn gateway_families(&self, figures: &ScrapeFigures) -> Vec<MetricFamily> {
+        let (ok, rejected) = figures.reloads;
+        vec![
             histograms(
                 "dashgate_store_commit_seconds",
                 "Time of a store commit, which makes changes durable and may hold many of them",

@@ -36,10 +36,13 @@ fn what_was_counted_stands_on_the_page() {
     account.start_attempt(Operation::Chat, Instant::now()).answered(StatusCode::OK, Instant::now());
     drop(account.start_attempt(Operation::Chat, Instant::now()));
     account.count_throttled(Throttling::RateQuota);
+    account.count_error(Operation::Submit, "InternalError.Algo.Unheard");
+    account.note_clock_skew(-1_500);
     let model = metrics.model(&"wan2.7-*".into());
     model.task_durations.observe(61.0);
     tenant.count_use(&model, &Units::from_iter([(Unit::VideoSecond, 10_040)]), "720P");
     model.count_unread_use();
+    model.count_end("FAILED", "InternalError.Timeout");
     model.count_unpriced_use();
     for nanos in [2_500_000_000, 1, -7] {
         tenant.count_spend(nanos);
@@ -48,6 +51,7 @@ fn what_was_counted_stands_on_the_page() {
     metrics.count_failed_handshake();
     let text = metrics.text(&ScrapeFigures {
         tasks: vec![("pending", 1), ("running", 2)],
+        old_tasks: 1,
         cooldowns: vec![("main".into(), RefusalCause::Unreachable, 1)],
         orphans: vec![("main".into(), 2)],
         leaders: vec![("main".into(), true), ("other".into(), false)],
@@ -65,6 +69,10 @@ fn what_was_counted_stands_on_the_page() {
         "dashgate_polls_total{served=\"cache\"} 0",
         "dashgate_polls_total{served=\"stale\"} 1",
         "dashgate_tasks{state=\"running\"} 2",
+        "dashgate_tasks_old 1",
+        "dashgate_tasks_ended_total{model=\"wan2.7-*\",status=\"FAILED\",code=\"InternalError.Timeout\"} 1",
+        "dashgate_upstream_errors_total{account=\"main\",operation=\"submit\",code=\"InternalError.Algo\"} 1",
+        "dashgate_clock_skew_seconds{account=\"main\"} -1.5",
         "dashgate_completion_lag_seconds_bucket{le=\"0.5\"} 1",
         "dashgate_completion_lag_seconds_bucket{le=\"0.25\"} 0",
         "dashgate_requests_total{mount=\"/wan\",operation=\"chat\",code=\"200\",outcome=\"answered\"} 1",

@@ -4,6 +4,7 @@ mod counter_grid;
 mod exposition;
 mod family;
 mod label;
+mod pair_counts;
 mod process;
 mod series;
 mod use_counts;

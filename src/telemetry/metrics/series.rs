@@ -3,7 +3,7 @@
 //! dropped.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
@@ -14,7 +14,9 @@ use prometheus::Histogram;
 use super::counter_grid::CounterGrid;
 use super::family;
 use super::label::{Outcome, Reason, StatusLabel};
+use super::pair_counts::PairCounts;
 use super::use_counts::UseCounts;
+use crate::dashscope::error_code;
 use crate::dashscope::operation::Operation;
 use crate::dashscope::refusal::Throttling;
 use crate::dashscope::usage::Units;
@@ -107,6 +109,10 @@ pub struct AccountSeries {
     attempts: CounterGrid<OPERATIONS, { StatusLabel::COUNT }>,
     pub(super) throttled: [AtomicU64; Throttling::ALL.len()],
     pub(super) unread_submits: AtomicU64,
+    /// Errors by operation and code.
+    pub(super) errors: PairCounts,
+    /// Milliseconds by which the upstream's clock is ahead of ours; [`NO_SKEW`] before the first answer.
+    clock_skew: AtomicI64,
     pub(super) durations: [OnceLock<Histogram>; OPERATIONS],
 }
 
@@ -117,6 +123,8 @@ impl AccountSeries {
             attempts: CounterGrid::default(),
             throttled: [const { AtomicU64::new(0) }; Throttling::ALL.len()],
             unread_submits: AtomicU64::new(0),
+            errors: PairCounts::default(),
+            clock_skew: AtomicI64::new(NO_SKEW),
             durations: [const { OnceLock::new() }; OPERATIONS],
         }
     }
@@ -134,6 +142,22 @@ impl AccountSeries {
     /// Counts a submit that the account accepted with an answer that could not be read.
     pub fn count_unread_submit(&self) {
         self.unread_submits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an answer that is an error, by its code.
+    pub fn count_error(&self, operation: Operation, code: &str) {
+        self.errors.count(operation.name(), error_code::label(code));
+    }
+
+    /// Notes by how many milliseconds the upstream's clock is ahead of ours; below zero: behind.
+    pub fn note_clock_skew(&self, milliseconds: i64) {
+        self.clock_skew.store(milliseconds.max(NO_SKEW + 1), Ordering::Relaxed);
+    }
+
+    /// Seconds of [`AccountSeries::note_clock_skew`]; `None` before the first answer.
+    pub(super) fn clock_skew(&self) -> Option<f64> {
+        let milliseconds = self.clock_skew.load(Ordering::Relaxed);
+        (milliseconds != NO_SKEW).then(|| milliseconds as f64 / 1_000.0)
     }
 
     /// Operation, code and count.
@@ -180,6 +204,8 @@ pub struct ModelSeries {
     pub task_durations: Histogram,
     pub(super) unread_uses: AtomicU64,
     pub(super) unpriced_uses: AtomicU64,
+    /// Ends of tasks by status and code.
+    pub(super) ends: PairCounts,
 }
 
 impl ModelSeries {
@@ -189,6 +215,7 @@ impl ModelSeries {
             task_durations: family::task_duration(name),
             unread_uses: AtomicU64::new(0),
             unpriced_uses: AtomicU64::new(0),
+            ends: PairCounts::default(),
         }
     }
 
@@ -200,6 +227,11 @@ impl ModelSeries {
     /// Counts an entry of the ledger of which something has no price, of a tenant with prices.
     pub fn count_unpriced_use(&self) {
         self.unpriced_uses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts the end of a task. Both texts come from closed sets.
+    pub fn count_end(&self, status: &'static str, code: &'static str) {
+        self.ends.count(status, code);
     }
 
     /// Value of the label.
@@ -256,3 +288,6 @@ impl<T> SeriesByName<T> {
         self.0.lock().len()
     }
 }
+
+/// Stands for a clock skew that was never measured.
+const NO_SKEW: i64 = i64::MIN;
