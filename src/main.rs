@@ -4,11 +4,12 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 use dashgate::app::{self, RunningGateway};
 use dashgate::cli::admin_client::AdminFailure;
 use dashgate::cli::store::{StoreCommand, StoreFailure};
-use dashgate::cli::{check, demo, keys, orphans, prices, store, tenants, usage};
+use dashgate::cli::{check, demo, health, keys, orphans, prices, store, tasks, tenants, usage};
 use dashgate::config::{self, AccountSettings, Config, Files, Loaded, StoreSettings};
 use dashgate::lifecycle::handover::{self, Successor};
 use dashgate::lifecycle::{signals, systemd};
@@ -24,7 +25,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// A transparent reverse proxy for Alibaba Cloud's DashScope: virtual keys, tenants that keep to their own
 /// tasks, streams untouched.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version = VERSION, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -52,8 +53,14 @@ enum Command {
     Usage(usage::UsageOptions),
     Orphans(orphans::OrphansOptions),
     Tenants(tenants::TenantsOptions),
+    Tasks(tasks::TasksOptions),
+    Health(health::HealthOptions),
     /// Work on the database that replicas share: migrate its tables, or copy an embedded store into it.
     Store(StoreOptions),
+    /// Print a script that completes these commands in a shell.
+    ///
+    /// bash: dashgate completions bash > /etc/bash_completion.d/dashgate. zsh, fish, elvish and powershell know others.
+    Completions { shell: Shell },
 }
 
 #[derive(Debug, Args)]
@@ -114,8 +121,11 @@ fn main() -> ExitCode {
         Command::Keys(options) => administer("keys", keys::run(&options, admin_token(), say)),
         Command::Orphans(options) => administer("orphans", orphans::run(&options, admin_token(), say)),
         Command::Tenants(options) => administer("tenants", tenants::run(&options, admin_token(), say)),
+        Command::Tasks(options) => administer("tasks", tasks::run(&options, admin_token(), say)),
         Command::Usage(options) => administer("usage", usage::run(&options, admin_token(), say)),
+        Command::Health(options) => administer("health", health::run(&options, say)),
         Command::Store(options) => work_on_store(&options),
+        Command::Completions { shell } => complete(shell),
     }
 }
 
@@ -318,6 +328,13 @@ fn simulate(options: sim::SimulatorOptions) -> ExitCode {
     }
 }
 
+fn complete(shell: Shell) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "dashgate", &mut script);
+    say(&String::from_utf8_lossy(&script));
+    ExitCode::SUCCESS
+}
+
 fn admin_token() -> Option<String> {
     std::env::var("DASHGATE_ADMIN_TOKEN").ok()
 }
@@ -391,4 +408,6 @@ fn bad_usage() -> ExitCode {
     ExitCode::from(64)
 }
 
+/// `0.1.0 (542d2f5b17d4)`.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("DASHGATE_COMMIT"), ")");
 const FAILED: ExitCode = ExitCode::FAILURE;

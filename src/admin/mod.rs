@@ -14,6 +14,7 @@ mod problem;
 mod reload;
 mod response;
 mod route;
+mod task;
 mod tasks;
 mod tenants;
 mod token;
@@ -148,6 +149,12 @@ impl Admin {
             }
             (Action::ListAccounts, _) => self.list_accounts(query),
             (Action::ListTasks, _) => self.list_tasks(query).await,
+            (Action::ShowTask, id) => self.show_task(id).await,
+            (Action::RefreshTask, id) => {
+                let mut entry = entry("refresh_task");
+                let refreshed = self.refresh_task(id, &mut entry).await;
+                entry.end(refreshed)
+            }
             (Action::ListOrphans, _) => self.list_orphans(query).await,
             (Action::AssignOrphan, names) => {
                 let mut entry = entry("assign_orphan");

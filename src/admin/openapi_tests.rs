@@ -114,6 +114,7 @@ fn every() -> Vec<Problem> {
         Problem::NotEntered(CommitFault::NotMade(fault())),
         Problem::NotEntered(CommitFault::Unclear(fault())),
         Problem::Unassured(CommitFault::Unclear(fault())),
+        Problem::NoSuchTask(text()),
         Problem::NoSuchOrphan(text()),
         Problem::TaskOwned(text()),
         Problem::RepricedInPart(fault()),

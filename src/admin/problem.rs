@@ -52,6 +52,8 @@ pub(super) enum Problem {
     NotEntered(CommitFault),
     /// Perhaps a change was made. The answer to the change has no secret, so the client may ask again.
     Unassured(CommitFault),
+    /// No task has the id.
+    NoSuchTask(String),
     /// No orphan of the account has the id.
     NoSuchOrphan(String),
     /// The task has an owner already.
@@ -144,6 +146,7 @@ impl Problem {
             Problem::Configured(_) => (StatusCode::CONFLICT, "configured_key"),
             Problem::NoSuchKey(_) => (StatusCode::NOT_FOUND, "no_such_key"),
             Problem::Ended(_) => (StatusCode::CONFLICT, "key_ended"),
+            Problem::NoSuchTask(_) => (StatusCode::NOT_FOUND, "no_such_task"),
             Problem::NoSuchOrphan(_) => (StatusCode::NOT_FOUND, "no_such_orphan"),
             Problem::TaskOwned(_) => (StatusCode::CONFLICT, "task_owned"),
             Problem::Unconfirmed(CommitFault::NotMade(_))
@@ -204,6 +207,11 @@ impl Problem {
             Problem::Ended(id) => {
                 format!("`{id}` was revoked or has expired, and can't be rotated; create another key").into()
             }
+            Problem::NoSuchTask(id) => format!(
+                "no task `{id}` is known; GET /admin/tasks lists those of the last two days, GET /admin/orphans those that \
+                 no client was told of"
+            )
+            .into(),
             Problem::NoSuchOrphan(id) => {
                 format!("there is no orphan `{id}` on that account; GET /admin/orphans lists them").into()
             }

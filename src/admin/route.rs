@@ -22,6 +22,8 @@ pub(super) enum Action {
     EnterCorrection,
     ListAccounts,
     ListTasks,
+    ShowTask,
+    RefreshTask,
     ListOrphans,
     AssignOrphan,
     ReportUsage,
@@ -31,7 +33,7 @@ pub(super) enum Action {
 }
 
 /// Every path in the spelling of `openapi.json`, with its methods and their actions.
-pub(super) const PATHS: [(&str, &[(Method, Action)]); 18] = [
+pub(super) const PATHS: [(&str, &[(Method, Action)]); 20] = [
     ("/livez", &[(Method::GET, Action::Live)]),
     ("/readyz", &[(Method::GET, Action::Ready)]),
     ("/metrics", &[(Method::GET, Action::Metrics)]),
@@ -50,6 +52,8 @@ pub(super) const PATHS: [(&str, &[(Method, Action)]); 18] = [
     ),
     ("/admin/accounts", &[(Method::GET, Action::ListAccounts)]),
     ("/admin/tasks", &[(Method::GET, Action::ListTasks)]),
+    ("/admin/tasks/{task_id}", &[(Method::GET, Action::ShowTask)]),
+    ("/admin/tasks/{task_id}/refresh", &[(Method::POST, Action::RefreshTask)]),
     ("/admin/orphans", &[(Method::GET, Action::ListOrphans)]),
     ("/admin/orphans/{account}/{task_id}/assign", &[(Method::POST, Action::AssignOrphan)]),
     ("/admin/usage", &[(Method::GET, Action::ReportUsage)]),
@@ -120,6 +124,8 @@ mod tests {
             (Method::POST, "/admin/tenants/a/corrections", Action::EnterCorrection, "a"),
             (Method::GET, "/admin/accounts", Action::ListAccounts, ""),
             (Method::GET, "/admin/tasks", Action::ListTasks, ""),
+            (Method::GET, "/admin/tasks/t-1", Action::ShowTask, "t-1"),
+            (Method::POST, "/admin/tasks/t-1/refresh", Action::RefreshTask, "t-1"),
             (Method::GET, "/admin/orphans", Action::ListOrphans, ""),
             (Method::POST, "/admin/orphans/a/t-1/assign", Action::AssignOrphan, "a/t-1"),
             (Method::GET, "/admin/usage", Action::ReportUsage, ""),

@@ -6,25 +6,85 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::Admin;
-use super::name_page::PageQuery;
 use super::problem::Problem;
 use super::response::{AdminResponse, answer, moment};
 use crate::dashscope::task::Status;
+use crate::reports::query::{parameters, read_moment};
 use crate::store::{FormerNames, TaskRecord};
 use crate::tasks::pager::{NewestQuery, TaskPosition};
+use crate::usage::Zone;
 
 impl Admin {
     pub(super) async fn list_tasks(&self, query: &str) -> Result<AdminResponse, Problem> {
-        let query = PageQuery::parse(query, &["tenant", "status"])?;
-        let status = query.status.as_deref().map(status).transpose()?;
-        let wrong = || Problem::BadField("after", "must be the `next` of the page before".into());
-        let after = if query.after.is_empty() { None } else { Some(place(&query.after).ok_or_else(wrong)?) };
-        let wanted = NewestQuery { tenant: query.tenant.as_deref(), status, after, limit: query.limit };
+        let query = TasksQuery::parse(query, self.shared.store.zone())?;
+        let wanted = NewestQuery {
+            tenant: query.tenant.as_deref(),
+            key: query.key.as_deref(),
+            model: query.model.as_deref(),
+            status: query.status,
+            since: query.from,
+            until: query.to,
+            after: query.after,
+            limit: query.limit,
+        };
         let (tasks, next) = self.shared.hub.task_index().newest(&wanted).await;
         let next = next.map(|TaskPosition(at, id)| format!("{}-{id}", since_1970(at).as_millis()));
         let names = self.shared.store.tenant_names().load();
         let tasks: Vec<Value> = tasks.iter().map(|task| describe(task, &names)).collect();
         Ok(answer(StatusCode::OK, &json!({ "tasks": tasks, "next": next })))
+    }
+}
+
+/// Which tasks are meant, and the page of them.
+#[derive(Debug)]
+struct TasksQuery {
+    tenant: Option<String>,
+    key: Option<String>,
+    model: Option<String>,
+    status: Option<Status>,
+    from: Option<SystemTime>,
+    to: Option<SystemTime>,
+    after: Option<TaskPosition>,
+    limit: usize,
+}
+
+impl TasksQuery {
+    fn parse(query: &str, zone: Zone) -> Result<Self, Problem> {
+        let mut parsed = Self {
+            tenant: None,
+            key: None,
+            model: None,
+            status: None,
+            from: None,
+            to: None,
+            after: None,
+            limit: USUAL,
+        };
+        for (name, value) in parameters(query) {
+            match name {
+                "tenant" => parsed.tenant = Some(value.into()),
+                "key" => parsed.key = Some(value.into()),
+                "model" => parsed.model = Some(value.into()),
+                "status" => parsed.status = Some(status(&value)?),
+                "from" => parsed.from = Some(read_moment("from", &value, zone)?),
+                "to" => parsed.to = Some(read_moment("to", &value, zone)?),
+                "after" if value.is_empty() => {}
+                "after" => {
+                    let problem = "must be the `next` of the page before";
+                    parsed.after = Some(place(&value).ok_or(Problem::BadField("after", problem.into()))?);
+                }
+                "limit" => {
+                    let limit = value.parse().ok().filter(|limit| (1..=MOST).contains(limit));
+                    let wrong = || Problem::BadField("limit", format!("must be from 1 to {MOST}").into());
+                    parsed.limit = limit.ok_or_else(wrong)?;
+                }
+                _ => {
+                    let names = "takes after, limit, tenant, key, model, status, from, to";
+                    return Err(Problem::BadField("query", names.into()));
+                }
+            }
+        }
+        Ok(parsed)
     }
 }
 
@@ -54,4 +114,27 @@ fn place(text: &str) -> Option<TaskPosition> {
 
 fn since_1970(time: SystemTime) -> Duration {
     time.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+const USUAL: usize = 100;
+const MOST: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_read_strictly() {
+        let query = "tenant=one&key=k&model=wan%2A&status=FAILED&from=2026-12-01&to=2026-12-02&limit=7&after=5-t-1";
+        let query = TasksQuery::parse(query, Zone::CHINA).expect("a query");
+        assert_eq!((query.model.as_deref(), query.status, query.limit), (Some("wan*"), Some(Status::Failed), 7));
+        let day = Duration::from_secs(86_400);
+        assert_eq!(query.from.map(|from| from + day), query.to);
+        let position = TaskPosition(UNIX_EPOCH + Duration::from_millis(5), "t-1".into());
+        assert_eq!(query.after, Some(position));
+        for wrong in ["status=failed", "from=x", "limit=0", "limit=1001", "after=x", "page=1", "key_id=k"] {
+            let parsed = TasksQuery::parse(wrong, Zone::CHINA);
+            assert!(matches!(parsed, Err(Problem::BadField(..))), "{wrong}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Client of a running gateway's admin API, and the options that every command which uses it takes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use clap::Args;
@@ -20,6 +20,9 @@ pub struct AdminOptions {
     /// The gateway's admin listener.
     #[arg(long, global = true, value_name = "URL", env = "DASHGATE_ADMIN_URL", default_value = USUAL_URL)]
     admin: String,
+    /// A file with the admin token; without it the token is taken from $DASHGATE_ADMIN_TOKEN.
+    #[arg(long, global = true, value_name = "FILE", env = "DASHGATE_ADMIN_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
     /// Certificate authorities (PEM) to trust beside the public ones, for an https URL.
     #[arg(long, global = true, value_name = "FILE", env = "DASHGATE_ADMIN_CA")]
     ca: Option<PathBuf>,
@@ -42,22 +45,84 @@ pub struct AdminFailure {
 
 /// Client of the gateway's admin API.
 pub(super) struct AdminClient {
+    listener: Listener,
+    token: HeaderValue,
+}
+
+/// Client of what the admin listener shows without a token.
+pub(super) struct HealthClient(Listener);
+
+/// Whether a gateway is ready.
+pub(super) struct GatewayReadiness {
+    /// `None` if it is.
+    pub problem: Option<String>,
+    /// The answer's JSON.
+    pub answer: Value,
+}
+
+/// The gateway's admin listener.
+struct Listener {
     authority: String,
     tls: Option<ServerTls>,
-    token: HeaderValue,
+}
+
+impl Listener {
+    fn new(options: &AdminOptions) -> Result<Self, AdminFailure> {
+        let (authority, host) = authority(&options.admin)?;
+        let tls = host.map(|host| trusted(options, host)).transpose()?;
+        Ok(Self { authority, tls })
+    }
+
+    async fn fetch(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), AdminFailure> {
+        let answer = fetch(&self.authority, self.tls.as_ref(), None, request, LONG_ANSWER).await;
+        answer.map_err(|fault| {
+            failed(format!("{fault}; is the gateway running, and its admin listener there? See --admin"))
+        })
+    }
+
+    fn not_an_admin_listener(&self, status: StatusCode) -> String {
+        format!("{} answered {status}, and not as an admin listener does; see --admin", self.authority)
+    }
+}
+
+impl HealthClient {
+    pub(super) fn new(options: &AdminOptions) -> Result<Self, AdminFailure> {
+        Listener::new(options).map(Self)
+    }
+
+    /// Asks whether the gateway is ready.
+    pub(super) async fn readiness(&self) -> Result<GatewayReadiness, AdminFailure> {
+        let request = Request::builder().uri("/readyz").header(HOST, &self.0.authority);
+        let request = request.body(Full::default()).map_err(|error| failed(error.to_string()))?;
+        let (status, body) = self.0.fetch(request).await?;
+        let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let Some(state) = answer["status"].as_str() else {
+            return Err(failed(self.0.not_an_admin_listener(status)));
+        };
+        let problem = (!status.is_success()).then(|| match answer["problem"].as_str() {
+            Some(problem) => format!("not ready ({state}): {problem}"),
+            None => format!("not ready: {state}"),
+        });
+        Ok(GatewayReadiness { problem, answer })
+    }
 }
 
 impl AdminClient {
     pub(super) fn new(options: &AdminOptions, token: Option<String>) -> Result<Self, AdminFailure> {
-        let (authority, host) = authority(&options.admin)?;
+        let token = match &options.token_file {
+            Some(path) => Some(read_token(path)?),
+            None => token,
+        };
         let token = token.filter(|token| !token.is_empty()).ok_or_else(|| {
-            misused("set DASHGATE_ADMIN_TOKEN to the `token` in [admin] of the gateway's configuration")
+            misused(
+                "give --token-file, or set DASHGATE_ADMIN_TOKEN, to the `token` in [admin] of the gateway's \
+                 configuration",
+            )
         })?;
         let mut token = HeaderValue::try_from(format!("Bearer {token}"))
-            .map_err(|_| misused("DASHGATE_ADMIN_TOKEN holds what no token can, perhaps a line end"))?;
+            .map_err(|_| misused("the admin token holds what no token can, perhaps a line end"))?;
         token.set_sensitive(true);
-        let tls = host.map(|host| trusted(options, host)).transpose()?;
-        Ok(Self { authority, tls, token })
+        Ok(Self { listener: Listener::new(options)?, token })
     }
 
     /// Asks, and returns the answer's JSON.
@@ -118,35 +183,25 @@ impl AdminClient {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header(HOST, &self.authority)
+            .header(HOST, &self.listener.authority)
             .header(AUTHORIZATION, &self.token);
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
         let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let request = request.body(Full::new(body)).map_err(|error| failed(error.to_string()))?;
-        let answer = fetch(&self.authority, self.tls.as_ref(), None, request, LONG_ANSWER).await;
-        answer.map_err(|fault| {
-            failed(format!("{fault}; is the gateway running, and its admin listener there? See --admin"))
-        })
+        self.listener.fetch(request).await
     }
 
     /// The failure that an answer tells.
     fn failure(&self, status: StatusCode, answer: &Value) -> AdminFailure {
-        let message = answer["message"].as_str().map_or_else(
-            || {
-                format!(
-                    "{} answered {status}, and not as an admin listener does; see --admin",
-                    self.authority
-                )
-            },
-            str::to_owned,
-        );
+        let message = answer["message"].as_str();
+        let message = message.map_or_else(|| self.listener.not_an_admin_listener(status), str::to_owned);
         let hint = match status {
             _ if answer["request_id"].is_string() => {
                 "\nThat is the listener for clients: give the URL of the admin listener with --admin"
             }
-            StatusCode::UNAUTHORIZED => "; DASHGATE_ADMIN_TOKEN is not the gateway's token",
+            StatusCode::UNAUTHORIZED => "; --token-file or DASHGATE_ADMIN_TOKEN is not the gateway's token",
             _ => "",
         };
         failed(format!("{message}{hint}"))
@@ -155,6 +210,13 @@ impl AdminClient {
 
 const fn failed(problem: String) -> AdminFailure {
     AdminFailure { problem, usage: false }
+}
+
+/// Reads a file with a token, whose last line end is no part of it.
+fn read_token(path: &Path) -> Result<String, AdminFailure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| misused(&format!("{} can't be read: {error}", path.display())))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// Host and port of a URL; for https also the name that the certificate must have.
@@ -230,7 +292,8 @@ mod tests {
 
     #[test]
     fn a_token_is_needed() {
-        let options = AdminOptions { admin: USUAL_URL.to_owned(), ca: None, cert: None, key: None };
+        let options =
+            AdminOptions { admin: USUAL_URL.to_owned(), token_file: None, ca: None, cert: None, key: None };
         for token in [None, Some(String::new()), Some("a\nb".to_owned())] {
             assert!(AdminClient::new(&options, token).is_err_and(|failure| failure.usage));
         }

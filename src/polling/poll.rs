@@ -72,6 +72,17 @@ impl PollHub {
         join_all(stale.map(|task| self.ask(task, arrived))).await;
     }
 
+    /// Asks for the task, however fresh the news of it is, and waits as long as a poll does; `None` if nothing is known.
+    pub async fn refresh(&self, task: &Arc<TrackedTask>, now: Instant) -> Option<PollAnswer> {
+        self.ask(task, now).await
+    }
+
+    /// Time since the known status of the task was surely true; `None` if DashScope was not asked for it since the start.
+    pub fn news_age(&self, id: &str, now: Instant) -> Option<Duration> {
+        let as_of = self.tracked.get(id)?.as_of()?;
+        Some(now.saturating_duration_since(as_of))
+    }
+
     /// Asks for some of the holder's tasks, those without news for the longest time first, and waits until one is known
     /// to have ended, as long as a poll waits for its turn. Returns true if one has. Returns false at once where no query
     /// can tell anything new, as there is fresh news of every task, and while another search for the holder runs: a

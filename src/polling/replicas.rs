@@ -14,7 +14,7 @@ use super::hub::PollHub;
 use super::lease::HeldLease;
 use super::schedule::REST;
 use super::signals::Leadership;
-use super::tracked_task::TrackedTask;
+use super::tracked_task::{TaskAnswer, TrackedTask};
 use crate::dashscope::task::Status;
 use crate::store::{EndAnswer, Entry, EntrySource, Gossip, GossipListener, LOST, Replica};
 
@@ -258,6 +258,18 @@ impl PollHub {
         if let Some(entry) = late.filter(|_| !is_over) {
             self.take_end(&entry);
         }
+    }
+
+    /// DashScope's answer that told a task's end, as this replica holds it, or as the store keeps it for all. Nothing is
+    /// asked.
+    pub async fn told_end(&self, id: &str) -> Option<Arc<TaskAnswer>> {
+        let tracked = self.tracked.get(id).map(|task| Arc::clone(&task));
+        if let Some(answer) = tracked.filter(|task| task.is_final()).and_then(|task| task.answer()) {
+            return Some(answer);
+        }
+        let store = self.task_index().shared_store()?;
+        let kept = store.exchange().end_answer(id).await.ok().flatten()?;
+        end_answer::held(kept).map(Arc::new)
     }
 
     /// Takes in what the store has of a task's end. Where it has nothing, DashScope is asked once more.

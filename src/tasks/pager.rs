@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::index::TaskIndex;
 use super::tenant_tasks::{ClaimTimes, TenantTasks};
+use crate::dashscope::pattern;
 use crate::dashscope::task::Status;
 use crate::store::TaskRecord;
 
@@ -27,10 +28,35 @@ pub struct TenantPageQuery<'q> {
 pub struct NewestQuery<'q> {
     /// Only this tenant's tasks.
     pub tenant: Option<&'q str>,
+    /// Only tasks that were submitted with the key of this id.
+    pub key: Option<&'q str>,
+    /// Only tasks of this model, which may be a pattern with `*`.
+    pub model: Option<&'q str>,
     pub status: Option<Status>,
+    /// Only tasks that were claimed from this time on.
+    pub since: Option<SystemTime>,
+    /// Only tasks that were claimed before this time.
+    pub until: Option<SystemTime>,
     /// The page begins after this position.
     pub after: Option<TaskPosition>,
     pub limit: usize,
+}
+
+impl NewestQuery<'_> {
+    fn wants(&self, task: &TaskRecord) -> bool {
+        self.status.is_none_or(|status| status.name() == task.status.get().name())
+            && self.key.is_none_or(|key| *key == *task.key_id)
+            && self.model.is_none_or(|model| pattern::matches(model, &task.model))
+            && self.since.is_none_or(|since| since <= task.claimed_at)
+            && self.until.is_none_or(|until| task.claimed_at < until)
+    }
+
+    /// True if no task that was claimed at such a time is on the page.
+    fn passes_over(&self, times: &ClaimTimes) -> bool {
+        self.after.as_ref().is_some_and(|after| after.0 < to_millisecond(times.earliest))
+            || self.since.is_some_and(|since| times.latest < since)
+            || self.until.is_some_and(|until| until <= times.earliest)
+    }
 }
 
 /// A task's position in time, to the millisecond; the id orders tasks of one moment.
@@ -145,11 +171,8 @@ impl TaskIndex {
         newest: &mut BTreeMap<TaskPosition, Arc<TaskRecord>>,
     ) {
         let Some(mut walk) = TaskWalk::begin(self, tenant, None, true) else { return };
-        let is_before = |times: &ClaimTimes, _| {
-            query.after.as_ref().is_some_and(|after| after.0 < to_millisecond(times.earliest))
-        };
         loop {
-            let tasks = walk.next(self, is_before).await;
+            let tasks = walk.next(self, |times, _| query.passes_over(times)).await;
             if tasks.is_empty() {
                 return;
             }
@@ -160,7 +183,7 @@ impl TaskIndex {
                     return;
                 }
                 let is_behind = query.after.as_ref().is_none_or(|after| position < *after);
-                if is_behind && query.status.is_none_or(|status| status.name() == task.status.get().name()) {
+                if is_behind && query.wants(&task) {
                     newest.insert(position, task);
                     if newest.len() > query.limit + 1 {
                         newest.pop_first();
@@ -296,7 +319,7 @@ mod tests {
     ) -> Vec<u64> {
         let (mut ids, mut after) = (Vec::new(), None);
         loop {
-            let (page, next) = index.newest(&NewestQuery { tenant, status, after, limit }).await;
+            let (page, next) = index.newest(&NewestQuery { tenant, status, after, limit, ..NewestQuery::default() }).await;
             assert!(page.len() <= limit && (next.is_none() || page.len() == limit));
             ids.extend(page.iter().map(|task| task.id[1..].parse::<u64>().expect("a number")));
             after = next;
@@ -326,6 +349,29 @@ mod tests {
             assert_eq!(numbers(&index, Some("two"), Some(Status::Failed), limit).await, [15, 0]);
         }
         assert!(numbers(&index, Some("three"), None, 1).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_page_may_be_of_a_key_a_model_and_a_time() {
+        let second = |number: usize| UNIX_EPOCH + Duration::from_secs(number as u64);
+        let index = index(1000, |number| TaskRecord {
+            key_id: if number % 2 == 0 { "even".into() } else { "odd".into() },
+            model: if number % 5 == 0 { "wan2.7-t2v".into() } else { "wan2.7-i2v".into() },
+            ..TaskRecord::sample(&number.to_string(), second(number))
+        });
+        let query = NewestQuery {
+            key: Some("even"),
+            model: Some("*-t2v"),
+            since: Some(second(700)),
+            until: Some(second(730)),
+            limit: 2,
+            ..NewestQuery::default()
+        };
+        let ids = |page: Vec<Arc<TaskRecord>>| page.iter().map(|task| task.id.to_string()).collect::<Vec<_>>();
+        let (page, next) = index.newest(&query).await;
+        assert_eq!(ids(page), ["720", "710"]);
+        let (page, next) = index.newest(&NewestQuery { after: next, ..query }).await;
+        assert_eq!((ids(page), next), (vec!["700".to_owned()], None));
     }
 
     /// The list of one tenant with many tasks stopped its worker.

@@ -1,11 +1,13 @@
 //! Admin listener: health is open to all, everything else needs the token, and each bad request gets a code and a
 //! message.
 
+mod commands;
 mod credits;
 mod document;
 mod money_command;
 mod separation;
 mod slow_clients;
+mod tasks;
 mod usage;
 
 use std::io::Write as _;

@@ -3,12 +3,15 @@
 
 use std::collections::BTreeSet;
 
+use crate::harness::calls::{submit, task};
 use crate::harness::{
     ADMIN_TOKEN, Gateway, UPSTREAM_KEY, Upstream, answer, client, configuration, message, openapi,
 };
 
+const TASK: &str = "0f4c1a55-0000-4000-8000-000000000001";
+
 /// Documented answers that a test can't provoke, or that another test sees.
-const NOT_HERE: [&str; 17] = [
+const NOT_HERE: [&str; 19] = [
     // A thread that hangs, which a test can't make; see `liveness`.
     "GET /livez 503",
     // Ten seconds of silence; see `slow_clients`.
@@ -28,6 +31,8 @@ const NOT_HERE: [&str; 17] = [
     "GET /admin/usage 503",
     "GET /admin/usage/entries 503",
     "POST /admin/usage/reprice 408",
+    "GET /admin/tasks/{task_id} 503",
+    "POST /admin/tasks/{task_id}/refresh 503",
     // See `usage::reprice`.
     "POST /admin/usage/reprice 503",
     "GET /admin/tenants/{name}/credits 503",
@@ -47,12 +52,17 @@ fn it_is_served_to_who_has_the_token() {
 
 #[test]
 fn everything_that_it_promises_is_real() {
-    let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
+    let upstream = Upstream::answering(task(TASK, "SUCCEEDED"));
     let server = "listen = \"127.0.0.1:0\"\nworkers = 1";
     let text = configuration(server, &[("main", upstream.address, &[UPSTREAM_KEY], "")], "");
     let gateway = Gateway::from_file(&text);
     for path in ["/livez", "/readyz", "/metrics", "/admin/openapi.json"] {
         gateway.administer(&format!("GET {path}"), "");
+    }
+    assert_eq!(gateway.ask(submit()).status(), 200);
+    for id in [TASK, "none"] {
+        gateway.administer(&format!("GET /admin/tasks/{id}"), "");
+        gateway.administer(&format!("POST /admin/tasks/{id}/refresh"), "");
     }
     keys(&gateway);
     money(&gateway);
@@ -143,7 +153,7 @@ fn money(gateway: &Gateway) {
 fn without_a_token(gateway: &Gateway) {
     for promised in openapi::documented() {
         let (line, _) = promised.rsplit_once(' ').expect("a status");
-        let line = line.replace("{id}", "one-key").replace("{name}", "one");
+        let line = line.replace("{id}", "one-key").replace("{name}", "one").replace("{task_id}", TASK);
         let got = client::once(gateway.admin, message(&line, &[], ""));
         openapi::check(&line, "", &got);
     }

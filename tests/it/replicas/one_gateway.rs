@@ -123,6 +123,26 @@ pub(super) fn outcome(gateway: &Gateway, key: &str) -> String {
 }
 
 #[test]
+fn an_operator_sees_a_task_alike_at_each_replica() {
+    let upstream = upstream();
+    let replicas = Replicas::over(without_hints(), &usual(&upstream));
+    let id = made(&replicas.at(0).ask(submit(TENANT_KEY, None)));
+    let shown = |number| {
+        let got = replicas.at(number).administer(&format!("GET /admin/tasks/{id}"), "");
+        assert_eq!(got.status(), 200, "{}", got.text());
+        let mut shown = got.json();
+        // The leader alone asks DashScope, and the others hear of it a moment later.
+        ["known_at", "status"].map(|field| shown[field].take());
+        shown
+    };
+    let first = shown(0);
+    assert_eq!(first["tenant"], "one");
+    assert_eq!([shown(1), shown(2)], [first.clone(), first]);
+    let refreshed = replicas.at(1).administer(&format!("POST /admin/tasks/{id}/refresh"), "").json();
+    assert_eq!(refreshed["status"], "RUNNING", "{refreshed}");
+}
+
+#[test]
 fn a_task_is_known_at_once_to_replicas_that_hear_no_hints() {
     let upstream = upstream();
     let replicas = Replicas::over(without_hints(), &usual(&upstream));

@@ -1,0 +1,186 @@
+//! `dashgate tasks`: a client of a running gateway's admin API.
+
+use std::fmt::Write as _;
+
+use clap::{Args, Subcommand};
+use hyper::Method;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use super::admin_client::{AdminClient, AdminFailure, AdminOptions, json_line, segment};
+
+/// Look up tasks: whose they are, what is known of them and since when, why they failed, what they cost.
+///
+/// A running gateway knows the tasks of the last two days, and of older ones what is in the ledger. The admin token is
+/// taken from $DASHGATE_ADMIN_TOKEN. Exits with 0 when it is done, 1 when not, 64 for bad usage.
+///
+/// Examples:
+///   dashgate tasks list --tenant acme --status FAILED
+///   dashgate tasks list --model "wan2.7-*" --from 2026-12-01T08:00:00Z
+///   dashgate tasks show 0385dc79-5ff8-4d82-bcb6-b08628dbf5a5
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub struct TasksOptions {
+    #[command(flatten)]
+    gateway: AdminOptions,
+    #[command(subcommand)]
+    command: TasksCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum TasksCommand {
+    /// List tasks, the newest first.
+    List {
+        #[command(flatten)]
+        filter: TaskFilter,
+        /// Print each as a line of JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show all that is known of a task.
+    Show {
+        id: String,
+        /// Print it as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask DashScope for a task now, within the account's budget for queries, and show it.
+    Refresh {
+        id: String,
+        /// Print it as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct TaskFilter {
+    /// List this tenant's tasks only.
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<String>,
+    /// List tasks with this status only: PENDING, RUNNING, SUSPENDED, SUCCEEDED, FAILED, CANCELED or UNKNOWN.
+    #[arg(long)]
+    status: Option<String>,
+    /// List tasks that were submitted with the key of this id only.
+    #[arg(long, value_name = "ID")]
+    key: Option<String>,
+    /// List tasks of this model only; "wan2.7-*" stands for all that begin so.
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// The first moment of their submits: a date, or RFC 3339.
+    #[arg(long, value_name = "WHEN")]
+    from: Option<String>,
+    /// The moment behind the last one.
+    #[arg(long, value_name = "WHEN")]
+    to: Option<String>,
+}
+
+impl TaskFilter {
+    fn query(&self) -> String {
+        let Self { tenant, status, key, model, from, to } = self;
+        let filters = [
+            ("tenant", tenant),
+            ("status", status),
+            ("key", key),
+            ("model", model),
+            ("from", from),
+            ("to", to),
+        ];
+        let given = filters.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+        let pairs: Vec<String> =
+            given.map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC))).collect();
+        if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
+    }
+}
+
+/// Runs the command; `show` prints its output.
+///
+/// # Errors
+/// The [`AdminFailure`].
+pub async fn run(
+    options: &TasksOptions,
+    token: Option<String>,
+    show: impl Fn(&str),
+) -> Result<(), AdminFailure> {
+    let gateway = AdminClient::new(&options.gateway, token)?;
+    match &options.command {
+        TasksCommand::List { filter, json } => list(&gateway, filter, *json, show).await,
+        TasksCommand::Show { id, json } => {
+            let path = format!("/admin/tasks/{}", segment(id)?);
+            let task = gateway.call(Method::GET, &path, None).await?;
+            show(&if *json { json_line(&task) } else { describe(&task) });
+            Ok(())
+        }
+        TasksCommand::Refresh { id, json } => {
+            let path = format!("/admin/tasks/{}/refresh", segment(id)?);
+            let task = gateway.call(Method::POST, &path, None).await?;
+            let told = if task["refreshed"] == true {
+                "DashScope was asked just now.\n\n"
+            } else {
+                "DashScope was not asked: the end is known, or it could not be asked in time.\n\n"
+            };
+            show(&if *json { json_line(&task) } else { told.to_owned() + &describe(&task) });
+            Ok(())
+        }
+    }
+}
+
+async fn list(
+    gateway: &AdminClient,
+    filter: &TaskFilter,
+    json: bool,
+    show: impl Fn(&str),
+) -> Result<(), AdminFailure> {
+    let (path, name) = (format!("/admin/tasks{}", filter.query()), "tasks");
+    if json {
+        return gateway.list(&path, name, "", json_line, show).await.map(drop);
+    }
+    let head = row(["TASK", "STATUS", "TENANT", "KEY", "MODEL", "ACCOUNT", "SUBMITTED"]);
+    let describe = |task: &Value| {
+        let fields = ["id", "status", "tenant", "key_id", "model", "account", "claimed_at"];
+        row(fields.map(|field| task[field].as_str().unwrap_or("-")))
+    };
+    gateway.list(&path, name, &head, describe, show).await.map(drop)
+}
+
+fn row([id, status, tenant, key, model, account, submitted]: [&str; 7]) -> String {
+    format!("{id:<36} {status:<9} {tenant:<16} {key:<20} {model:<20} {account:<12} {submitted}\n")
+}
+
+/// A line for each field that is known.
+fn describe(task: &Value) -> String {
+    let mut shown = String::new();
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(shown, "{name:<20} {value}");
+    };
+    for (name, field) in LINES {
+        match &task[field] {
+            Value::Null => {}
+            Value::String(text) => line(name, text),
+            other => line(name, &other.to_string()),
+        }
+    }
+    if let Some(cost) = task["cost"].as_str() {
+        line("cost", &format!("{cost} {}", task["currency"].as_str().unwrap_or_default()));
+    }
+    for (name, field) in [("error code", "code"), ("error", "message")] {
+        if let Some(text) = task["error"][field].as_str() {
+            line(name, text);
+        }
+    }
+    shown
+}
+
+const LINES: [(&str, &str); 11] = [
+    ("task", "task_id"),
+    ("status", "status"),
+    ("tenant", "tenant"),
+    ("key", "key_id"),
+    ("account", "account"),
+    ("model", "model"),
+    ("submitted", "submitted_at"),
+    ("known since", "known_at"),
+    ("ended", "ended_at"),
+    ("DashScope's request", "upstream_request_id"),
+    ("usage", "usage"),
+];
