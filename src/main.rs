@@ -60,7 +60,9 @@ enum Command {
     /// Print a script that completes these commands in a shell.
     ///
     /// bash: dashgate completions bash > /etc/bash_completion.d/dashgate. zsh, fish, elvish and powershell know others.
-    Completions { shell: Shell },
+    Completions {
+        shell: Shell,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -57,7 +57,8 @@ impl Mirror for UploadDirectories {
             | Change::Hide { .. }
             | Change::CreateKey(_)
             | Change::RotateKey { .. }
-            | Change::RevokeKey { .. } => {}
+            | Change::RevokeKey { .. }
+            | Change::PutTenant(_) => {}
         }
     }
 }

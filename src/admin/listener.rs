@@ -103,6 +103,8 @@ async fn accept(
             // Housekeeping ends only by a panic. Without it the memory in use would grow, so the process ends.
             Err(panic) = &mut housekeeping => return Err(io::Error::other(panic)),
             _ = second.tick() => admin.each_second(),
+            // Another replica, or the other process of a hand-over, has changed a tenant.
+            () = admin.shared.tenants.changed.notified() => admin.shared.directories.take_tenants(),
             accepted = next(listener.as_ref()) => match accepted {
                 Ok((stream, peer)) => {
                     let (admin, handshakes) = (Rc::clone(&admin), Rc::clone(&handshakes));

@@ -84,6 +84,7 @@ impl Admin {
     /// Checks the threads, and logs the number of silenced refusals. To be called once a second.
     fn each_second(&self) {
         self.threads.borrow_mut().check();
+        self.shared.directories.drop_retired();
         self.refusals.log_silenced(Instant::now());
     }
 
@@ -133,6 +134,22 @@ impl Admin {
                 entry.end(revoked)
             }
             (Action::ListTenants, _) => self.list_tenants(query),
+            (Action::ShowTenant, name) => self.show_tenant(name),
+            (Action::CreateTenant, _) => {
+                let (mut entry, body) = (entry("create_tenant"), body::read(headers, body).await);
+                let created = self.create_tenant(body, &mut entry).await;
+                entry.end(created)
+            }
+            (Action::ChangeTenant, name) => {
+                let (mut entry, body) = (entry("change_tenant"), body::read(headers, body).await);
+                let changed = self.change_tenant(name, body, &mut entry).await;
+                entry.end(changed)
+            }
+            (Action::DeleteTenant, name) => {
+                let mut entry = entry("delete_tenant");
+                let deleted = self.delete_tenant(name, &mut entry).await;
+                entry.end(deleted)
+            }
             (Action::ListCredits, tenant) => self.list_money(OperatorKind::Credit, tenant, query).await,
             (Action::EnterCredit, tenant) => {
                 let (mut entry, body) = (entry("enter_credit"), body::read(headers, body).await);

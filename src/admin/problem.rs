@@ -41,6 +41,14 @@ pub(super) enum Problem {
     /// The body names an entry that the tenant does not have.
     NoSuchEntry(String),
     IdTaken(String),
+    /// A tenant has the name, or had it.
+    NameTaken(String),
+    /// The tenant is in the configuration, and must be changed there.
+    ConfiguredTenant(String),
+    /// Another replica has changed the tenant at the same time.
+    ChangedMeanwhile(String),
+    /// Holds the faults of a tenant's settings; nothing was changed.
+    BadTenant(Vec<Fault>),
     /// The key is in the configuration, and must be changed there.
     Configured(String),
     NoSuchKey(String),
@@ -86,7 +94,7 @@ impl Problem {
     pub(super) fn answer(&self) -> AdminResponse {
         let (status, code) = self.row();
         let mut body = json!({ "code": code, "message": self.message() });
-        if let Problem::BadConfig(faults) = self {
+        if let Problem::BadConfig(faults) | Problem::BadTenant(faults) = self {
             body["faults"] = faults.iter().map(fault).collect();
         }
         let mut answer = answer(status, &body);
@@ -143,6 +151,10 @@ impl Problem {
             Problem::NoSuchTenant(_) => (StatusCode::NOT_FOUND, "no_such_tenant"),
             Problem::NoSuchEntry(_) => (StatusCode::NOT_FOUND, "no_such_entry"),
             Problem::IdTaken(_) => (StatusCode::CONFLICT, "id_taken"),
+            Problem::NameTaken(_) => (StatusCode::CONFLICT, "name_taken"),
+            Problem::ConfiguredTenant(_) => (StatusCode::CONFLICT, "configured_tenant"),
+            Problem::ChangedMeanwhile(_) => (StatusCode::CONFLICT, "changed_meanwhile"),
+            Problem::BadTenant(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_tenant"),
             Problem::Configured(_) => (StatusCode::CONFLICT, "configured_key"),
             Problem::NoSuchKey(_) => (StatusCode::NOT_FOUND, "no_such_key"),
             Problem::Ended(_) => (StatusCode::CONFLICT, "key_ended"),
@@ -200,6 +212,19 @@ impl Problem {
             )
             .into(),
             Problem::IdTaken(whose) => whose.clone().into(),
+            Problem::NameTaken(name) => {
+                format!("a tenant has the name `{name}`, or had it: choose another one").into()
+            }
+            Problem::ConfiguredTenant(name) => {
+                format!("`{name}` is a tenant of the configuration: change it there").into()
+            }
+            Problem::ChangedMeanwhile(name) => {
+                format!("`{name}` was changed elsewhere at the same time: look at it, and ask again").into()
+            }
+            Problem::BadTenant(faults) => {
+                let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
+                format!("nothing was changed: {}", told.join("; ")).into()
+            }
             Problem::Configured(id) => {
                 format!("`{id}` is a key of the configuration: change it there").into()
             }

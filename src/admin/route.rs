@@ -16,6 +16,10 @@ pub(super) enum Action {
     RotateKey,
     RevokeKey,
     ListTenants,
+    CreateTenant,
+    ShowTenant,
+    ChangeTenant,
+    DeleteTenant,
     ListCredits,
     EnterCredit,
     ListCorrections,
@@ -33,7 +37,7 @@ pub(super) enum Action {
 }
 
 /// Every path in the spelling of `openapi.json`, with its methods and their actions.
-pub(super) const PATHS: [(&str, &[(Method, Action)]); 20] = [
+pub(super) const PATHS: [(&str, &[(Method, Action)]); 21] = [
     ("/livez", &[(Method::GET, Action::Live)]),
     ("/readyz", &[(Method::GET, Action::Ready)]),
     ("/metrics", &[(Method::GET, Action::Metrics)]),
@@ -41,7 +45,15 @@ pub(super) const PATHS: [(&str, &[(Method, Action)]); 20] = [
     ("/admin/keys", &[(Method::GET, Action::ListKeys), (Method::POST, Action::CreateKey)]),
     ("/admin/keys/{id}", &[(Method::DELETE, Action::RevokeKey)]),
     ("/admin/keys/{id}/rotate", &[(Method::POST, Action::RotateKey)]),
-    ("/admin/tenants", &[(Method::GET, Action::ListTenants)]),
+    ("/admin/tenants", &[(Method::GET, Action::ListTenants), (Method::POST, Action::CreateTenant)]),
+    (
+        "/admin/tenants/{name}",
+        &[
+            (Method::GET, Action::ShowTenant),
+            (Method::PATCH, Action::ChangeTenant),
+            (Method::DELETE, Action::DeleteTenant),
+        ],
+    ),
     (
         "/admin/tenants/{name}/credits",
         &[(Method::GET, Action::ListCredits), (Method::POST, Action::EnterCredit)],
@@ -118,6 +130,10 @@ mod tests {
             (Method::DELETE, "/admin/keys/a.b", Action::RevokeKey, "a.b"),
             (Method::POST, "/admin/keys/a/rotate", Action::RotateKey, "a"),
             (Method::GET, "/admin/tenants", Action::ListTenants, ""),
+            (Method::POST, "/admin/tenants", Action::CreateTenant, ""),
+            (Method::GET, "/admin/tenants/a.b", Action::ShowTenant, "a.b"),
+            (Method::PATCH, "/admin/tenants/a", Action::ChangeTenant, "a"),
+            (Method::DELETE, "/admin/tenants/a", Action::DeleteTenant, "a"),
             (Method::GET, "/admin/tenants/a.b/credits", Action::ListCredits, "a.b"),
             (Method::POST, "/admin/tenants/a/credits", Action::EnterCredit, "a"),
             (Method::GET, "/admin/tenants/a/corrections", Action::ListCorrections, "a"),

@@ -103,7 +103,9 @@ impl Admin {
                     // Corrections come behind what they correct.
                     Some(found) => {
                         let more = entry.charge.amount;
-                        found.cost = found.cost.map_or(more, |cost| Some(more.map_or(cost, |more| cost.saturating_add(more))));
+                        found.cost = found
+                            .cost
+                            .map_or(more, |cost| Some(more.map_or(cost, |more| cost.saturating_add(more))));
                     }
                     None if is_end_of(&entry, account.as_deref()) => {
                         found = Some(SettledTask { cost: entry.charge.amount, entry });

@@ -125,9 +125,13 @@ mod tests {
 
     #[test]
     fn queries_are_read_strictly() {
-        let query = "tenant=one&key=k&model=wan%2A&status=FAILED&from=2026-12-01&to=2026-12-02&limit=7&after=5-t-1";
+        let query =
+            "tenant=one&key=k&model=wan%2A&status=FAILED&from=2026-12-01&to=2026-12-02&limit=7&after=5-t-1";
         let query = TasksQuery::parse(query, Zone::CHINA).expect("a query");
-        assert_eq!((query.model.as_deref(), query.status, query.limit), (Some("wan*"), Some(Status::Failed), 7));
+        assert_eq!(
+            (query.model.as_deref(), query.status, query.limit),
+            (Some("wan*"), Some(Status::Failed), 7)
+        );
         let day = Duration::from_secs(86_400);
         assert_eq!(query.from.map(|from| from + day), query.to);
         let position = TaskPosition(UNIX_EPOCH + Duration::from_millis(5), "t-1".into());

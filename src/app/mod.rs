@@ -88,7 +88,7 @@ pub fn succeed(
         inherited.follow(&shared.store)?;
         // The other process, which serves under the former names, is told of renames by then.
         rename_tenants(config, &shared.store)?;
-        shared.directory.store(Arc::new(shared.directory_of(config)));
+        shared.directories.rebuild();
     }
     let reloads = Reloader::new(files, config, shared.clone()).map(Reloader::start).transpose()?;
     let (handle, drain) = drain::channel();

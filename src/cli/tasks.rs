@@ -87,8 +87,9 @@ impl TaskFilter {
             ("to", to),
         ];
         let given = filters.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
-        let pairs: Vec<String> =
-            given.map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC))).collect();
+        let pairs: Vec<String> = given
+            .map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)))
+            .collect();
         if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
     }
 }

@@ -58,7 +58,7 @@ impl Changes {
             config.mounts.iter().map(|one| (Arc::clone(&one.prefix), one.clone())).collect()
         };
         // Destructured in full: a new setting does not compile until it stands here or in `StartSettings`.
-        let Config { settings, accounts: _, mounts: _, tenants: _, sidecar: _ } = new;
+        let Config { settings, accounts: _, mounts: _, tenants: _, prices: _, sidecar: _ } = new;
         let GlobalSettings { server, admin, store, submit, poll, log, usage, traces, proxies: _ } = settings;
         let ServerSettings {
             listen: _,

@@ -30,7 +30,8 @@ pub(super) fn check(reader: &ConfigReader<'_>, file: RawConfig, now: SystemTime)
     let admin = admin(reader, &file.admin, &server, &mut secrets, now);
     let poll = poll(reader, &file.poll);
     let mounts = mounts(reader, &file.mounts, poll.hold);
-    let tenants = tenants::check(reader, &file, now, &mut secrets);
+    let lists = prices::PriceLists::check(reader, &file.prices);
+    let tenants = tenants::check(reader, &file, &lists, now, &mut secrets);
     let usual = SubmitSettings::default().max_wait;
     let submit = SubmitSettings { max_wait: reader.setting(&file.max_submit_wait, scalar::wait, usual) };
     let settings = GlobalSettings {
@@ -44,7 +45,14 @@ pub(super) fn check(reader: &ConfigReader<'_>, file: RawConfig, now: SystemTime)
         traces: TraceSettings { propagate: file.propagate.as_ref().is_some_and(|written| written.value) },
         proxies,
     };
-    Some(Config { settings, accounts: accounts?, mounts: mounts?, tenants: tenants?, sidecar: false })
+    Some(Config {
+        settings,
+        accounts: accounts?,
+        mounts: mounts?,
+        tenants: tenants?,
+        prices: lists,
+        sidecar: false,
+    })
 }
 
 fn server(reader: &ConfigReader<'_>, file: &file::RawServer, now: SystemTime) -> ServerSettings {

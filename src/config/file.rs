@@ -92,6 +92,7 @@ pub(super) struct RawTenant {
     pub(super) location: Location,
     pub(super) name: Option<Text>,
     pub(super) renamed_from: Option<Text>,
+    pub(super) enabled: Option<Located<bool>>,
     pub(super) has_keys: bool,
     pub(super) keys: Vec<RawKey>,
     pub(super) async_header: Option<Text>,
@@ -145,6 +146,13 @@ pub(super) fn read(mut root: Table<'_>) -> RawConfig {
     }
     root.finish();
     file
+}
+
+/// Reads a document with one tenant alone.
+pub(super) fn read_tenant(mut root: Table<'_>) -> Option<RawTenant> {
+    let written = root.tables("tenants").into_iter().map(tenant).next();
+    root.finish();
+    written
 }
 
 fn server(node: Node<'_>) -> Option<RawServer> {
@@ -307,6 +315,7 @@ fn tenant(mut table: Table<'_>) -> RawTenant {
     let tenant = RawTenant {
         location: table.location.clone(),
         name: name.and_then(|node| node.string("write it in quotes")),
+        enabled: table.field("enabled").and_then(|node| node.boolean()),
         renamed_from: table.field("renamed_from").and_then(|node| node.string("write a name in quotes")),
         has_keys: table.has_items("keys"),
         keys: table.field("keys").and_then(keys).unwrap_or_default(),

@@ -25,6 +25,7 @@ mod pace;
 mod price_coverage;
 mod prices;
 mod reader;
+mod runtime_tenant;
 mod scalar;
 mod secret;
 mod sidecar;
@@ -51,6 +52,7 @@ pub use self::interpolate::Environment;
 pub use self::limits::{Limits, Rate, Rule};
 pub use self::named_few::NamedFew;
 pub use self::prices::{Billing, LostTasks, Unpriced, UsageSettings};
+pub use self::runtime_tenant::check_tenant;
 pub use self::storage::StorageHost;
 pub use self::store::{SharedStoreSettings, StoreSettings};
 pub use self::tls::Tls;
@@ -66,6 +68,8 @@ pub struct Config {
     pub accounts: Vec<AccountSettings>,
     pub mounts: Vec<Mount>,
     pub tenants: Vec<TenantSettings>,
+    /// The lists of prices, for tenants that are made at run time.
+    prices: prices::PriceLists,
     /// There is no file: every caller on the same host is the one tenant, with any key or without a key.
     pub sidecar: bool,
 }
@@ -285,6 +289,8 @@ pub struct TenantSettings {
     pub name: Arc<str>,
     /// The name that the tenant had before.
     pub renamed_from: Option<Arc<str>>,
+    /// False: all calls of the tenant are refused. What runs goes on.
+    pub enabled: bool,
     pub keys: Vec<KeySettings>,
     pub async_header: AsyncHeader,
     pub stream_usage: UsageOption,

@@ -199,6 +199,7 @@ pub(super) fn check_usage(reader: &ConfigReader<'_>, file: &RawUsage) -> UsageSe
 }
 
 /// The lists of prices by name; `None` if a row has a fault, and its list with it.
+#[derive(Debug, Clone, Default)]
 pub(super) struct PriceLists(BTreeMap<String, Option<Arc<PriceList>>>);
 
 impl PriceLists {

@@ -10,6 +10,7 @@ use super::defaults::{
 };
 use super::fault::Fault;
 use super::interpolate::Environment;
+use super::prices::PriceLists;
 use super::reader::ValueFault;
 use super::{
     AccountErrors, AccountSettings, AdminSettings, AsyncHeader, Billing, Config, GlobalSettings, Limits,
@@ -80,6 +81,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
     let tenant = TenantSettings {
         name: "local".into(),
         renamed_from: None,
+        enabled: true,
         keys: Vec::new(),
         async_header: AsyncHeader::Require,
         stream_usage: UsageOption::AsSent,
@@ -111,6 +113,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         accounts: vec![account],
         mounts: ["/alibabacloudapi", "/wan", "/"].map(Mount::native).into(),
         tenants: vec![tenant],
+        prices: PriceLists::default(),
         sidecar: true,
     };
     Some(Ok(Loaded { config, warnings }))

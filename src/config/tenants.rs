@@ -13,12 +13,13 @@ use super::prices::PriceLists;
 use super::reader::{ConfigReader, Located, Location, Text, number};
 use super::secret::{check_length, shown};
 use super::unique::{SecretUse, UniqueSecrets, UniqueValues, unique_name};
-use super::{AsyncHeader, KeySettings, TenantSettings, UsageOption, networks, scalar};
+use super::{AsyncHeader, Config, KeySettings, TenantSettings, UsageOption, networks, scalar};
 use crate::dashscope::operation::{Group, Groups};
 
 pub(super) fn check(
     reader: &ConfigReader<'_>,
     file: &RawConfig,
+    prices: &PriceLists,
     now: SystemTime,
     secrets: &mut UniqueSecrets,
 ) -> Option<Vec<TenantSettings>> {
@@ -27,7 +28,7 @@ pub(super) fn check(
         reader,
         now,
         secrets,
-        prices: PriceLists::check(reader, &file.prices),
+        prices,
         accounts: file.accounts.iter().map(|account| Some(account.name.as_ref()?.value.as_str())).collect(),
         takes_new: file.accounts.iter().map(|account| !is_zero(account)).collect(),
         asks_clients: file.server.tls.as_ref().is_some_and(|tls| tls.asks_clients),
@@ -46,6 +47,30 @@ pub(super) fn check(
     checked.into_iter().collect()
 }
 
+/// Checks one tenant that is not of the configuration's file.
+pub(super) fn check_one(
+    reader: &ConfigReader<'_>,
+    written: &file::RawTenant,
+    config: &Config,
+    now: SystemTime,
+) -> Option<TenantSettings> {
+    let mut check = Check {
+        reader,
+        now,
+        secrets: &mut UniqueSecrets::default(),
+        prices: &config.prices,
+        accounts: config.accounts.iter().map(|account| Some(&*account.name)).collect(),
+        takes_new: config.accounts.iter().map(|account| account.weight > 0).collect(),
+        asks_clients: config.settings.server.tls.as_ref().is_some_and(|tls| tls.clients.is_some()),
+        names: UniqueValues::default(),
+        standing: HashSet::new(),
+        former_names: UniqueValues::default(),
+        key_ids: UniqueValues::default(),
+        certificates: UniqueValues::default(),
+    };
+    check.tenant(written)
+}
+
 fn is_zero(account: &file::RawAccount) -> bool {
     account.weight.as_ref().is_some_and(|weight| weight.value == 0)
 }
@@ -55,7 +80,7 @@ struct Check<'a, 'r> {
     reader: &'a ConfigReader<'r>,
     now: SystemTime,
     secrets: &'a mut UniqueSecrets,
-    prices: PriceLists,
+    prices: &'a PriceLists,
     /// Names of accounts in the order of the file; `None` where a name could not be read.
     accounts: Vec<Option<&'a str>>,
     takes_new: Vec<bool>,
@@ -120,6 +145,7 @@ impl Check<'_, '_> {
         Some(TenantSettings {
             name: name?,
             renamed_from: renamed_from?,
+            enabled: file.enabled.as_ref().is_none_or(|written| written.value),
             keys: keys.into_iter().collect::<Option<_>>()?,
             async_header,
             stream_usage,

@@ -16,7 +16,6 @@ use tokio::sync::oneshot;
 use super::renames;
 use crate::config::{Changes, Config, Fault, FileStates, Files, Loaded, LostTasks, StartSettings};
 use crate::proxy::Shared;
-use crate::tenant::directory::Directory;
 use crate::tenant::key_warnings;
 
 /// Handle that requests reloads, and reads their counts. The thread ends with the last clone.
@@ -73,9 +72,6 @@ pub struct Reloader {
     fixed: StartSettings,
     config: Config,
     shared: Shared,
-    /// Old directories that exchanges still hold. They are dropped here, as the drop of a large one would hold up a
-    /// worker.
-    retired: Vec<Arc<Directory>>,
     counts: Arc<Counts>,
     /// Time until the next check of the files.
     pause: Duration,
@@ -93,7 +89,6 @@ impl Reloader {
             fixed: StartSettings::of(config),
             config: config.clone(),
             shared,
-            retired: Vec::new(),
             counts: Arc::new(counts),
             pause: PERIOD,
         })
@@ -125,7 +120,7 @@ impl Reloader {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            self.retired.retain(|directory| Arc::strong_count(directory) > 1);
+            self.shared.directories.drop_retired();
         }
     }
 
@@ -155,7 +150,10 @@ impl Reloader {
     fn apply(&mut self, files: Files, loaded: Result<Loaded, Vec<Fault>>) -> ReloadOutcome {
         self.note(files);
         // Nothing is renamed for a configuration that is refused.
-        let renamed = loaded.and_then(|loaded| self.without_taken_ids(loaded)).and_then(|loaded| {
+        let fitting = loaded
+            .and_then(|loaded| self.without_taken_ids(loaded))
+            .and_then(|loaded| self.beside_tenants(loaded));
+        let renamed = fitting.and_then(|loaded| {
             renames::make(&loaded.config, &self.shared.store)?;
             Ok(loaded)
         });
@@ -188,15 +186,20 @@ impl Reloader {
         Err(taken.into_iter().map(fault).collect())
     }
 
+    /// Refuses a configuration beside which a tenant that was made at run time could not stand.
+    fn beside_tenants(&self, loaded: Loaded) -> Result<Loaded, Vec<Fault>> {
+        let faults = self.shared.tenants.faults_under(&loaded.config);
+        if faults.is_empty() { Ok(loaded) } else { Err(faults) }
+    }
+
     fn swap_in(&mut self, Loaded { mut config, warnings }: Loaded) -> Reloaded {
         config.succeed(&self.config);
         let changes = Changes::between(&self.config, &config);
         let needs_restart = self.fixed.needs_restart(&config);
-        let Shared { directory, access_log, keyring, .. } = &self.shared;
-        let next = self.shared.directory_of(&config);
-        key_warnings::warn(&next, keyring, SystemTime::now());
+        let Shared { directories, access_log, keyring, .. } = &self.shared;
         self.shared.store.charge_lost_tasks(config.settings.usage.lost == LostTasks::Hold);
-        self.retired.push(directory.swap(Arc::new(next)));
+        let next = directories.take_config(&config);
+        key_warnings::warn(&next, keyring, SystemTime::now());
         access_log.retarget(&config.settings.log);
         self.config = config;
         self.counts.ok.fetch_add(1, Ordering::Relaxed);

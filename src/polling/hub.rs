@@ -72,7 +72,8 @@ impl Mirror for PollHub {
             Change::KeepUpload { .. }
             | Change::CreateKey(_)
             | Change::RotateKey { .. }
-            | Change::RevokeKey { .. } => {}
+            | Change::RevokeKey { .. }
+            | Change::PutTenant(_) => {}
         }
     }
 

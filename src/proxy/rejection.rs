@@ -49,6 +49,8 @@ pub(super) enum Rejection {
     ForeignPreflight,
     /// The key, or the certificate, is not good from the client's address.
     Address,
+    /// The operator has suspended the tenant.
+    Suspended,
     /// A limit of the caller is reached.
     Limited(LimitRefusal),
     /// The client's address has failed to authenticate too often; with the time until it may try again.
@@ -143,6 +145,7 @@ impl Rejection {
                 RefusalRow { reason: Reason::ForeignOrigin, ..DENIED }
             }
             Rejection::Address => RefusalRow { reason: Reason::Address, ..DENIED },
+            Rejection::Suspended => RefusalRow { reason: Reason::Suspended, ..DENIED },
             Rejection::BadPath(_) => RefusalRow { reason: Reason::BadPath, ..BAD_REQUEST },
             Rejection::BadRequest(_) | Rejection::BadBody(_) | Rejection::BadField(_) => BAD_REQUEST,
             Rejection::Video(fault) => fault.row(),
@@ -245,6 +248,7 @@ impl Rejection {
                     .into()
             }
             Rejection::Address => "Access denied. The key may not be used from this address.".into(),
+            Rejection::Suspended => "Access denied. The account of this key is suspended.".into(),
             Rejection::ForeignPreflight => FOREIGN_PREFLIGHT.into(),
             Rejection::Limited(refusal) => limit_message(&refusal.limit).into(),
             Rejection::AuthRate(_) => {

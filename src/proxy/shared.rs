@@ -23,8 +23,10 @@ use crate::tasks::index::TaskIndex;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::tenant::directory::{Directory, Tenant};
+use crate::tenant::directory_builder::DirectoryBuilder;
 use crate::tenant::key_warnings;
 use crate::tenant::keyring::Keyring;
+use crate::tenant::runtime_tenants::RuntimeTenants;
 use crate::upstream::BufferBudget;
 use crate::usage::Amount;
 
@@ -32,6 +34,10 @@ use crate::usage::Amount;
 #[derive(Clone)]
 pub struct Shared {
     pub directory: Arc<ArcSwap<Directory>>,
+    /// Builds the directory anew.
+    pub directories: Arc<DirectoryBuilder>,
+    /// Tenants that were made at run time.
+    pub tenants: Arc<RuntimeTenants>,
     pub store: Store,
     pub keyring: Arc<Keyring>,
     pub hub: Arc<PollHub>,
@@ -81,15 +87,25 @@ impl Shared {
         let uploads = Arc::new(UploadDirectories::load(&store).map_err(because)?);
         let accounts = Arc::new(AccountRegistry::new(Instant::now()));
         let metrics = Arc::<Metrics>::default();
-        let former_names = store.tenant_names().load();
-        let directory = Directory::build(config, &accounts, &metrics).with_former_names(&former_names);
-        key_warnings::warn(&directory, &keyring, now);
+        let tenants = Arc::new(RuntimeTenants::load(&store).map_err(because)?);
+        let directories = Arc::new(DirectoryBuilder::new(
+            config,
+            store.clone(),
+            Arc::clone(&tenants),
+            Arc::clone(&accounts),
+            Arc::clone(&metrics),
+        ));
+        let directory = Arc::clone(directories.directory());
+        key_warnings::warn(&directory.load(), &keyring, now);
         let (opening, opened) = mpsc::unbounded_channel();
-        let directory = Arc::new(ArcSwap::from_pointee(directory));
         let ends = TaskEndSubscribers::new(Arc::new(index), Arc::clone(&metrics), Arc::clone(&directory));
         let hub = Arc::new(PollHub::new(ends, opening, Instant::now()));
-        let mirrors: [Weak<dyn Mirror>; 3] =
-            [Arc::downgrade(&hub) as _, Arc::downgrade(&keyring) as _, Arc::downgrade(&uploads) as _];
+        let mirrors: [Weak<dyn Mirror>; 4] = [
+            Arc::downgrade(&hub) as _,
+            Arc::downgrade(&keyring) as _,
+            Arc::downgrade(&uploads) as _,
+            Arc::downgrade(&tenants) as _,
+        ];
         store.register(mirrors.into());
         let listeners: [Weak<dyn GossipListener>; 2] =
             [Arc::downgrade(&limits) as _, Arc::downgrade(&hub) as _];
@@ -97,6 +113,8 @@ impl Shared {
         let call_holds = Arc::clone(limits.call_holds());
         let shared = Self {
             directory,
+            directories,
+            tenants,
             store,
             keyring,
             hub,
@@ -117,12 +135,6 @@ impl Shared {
 }
 
 impl Shared {
-    /// The directory of a configuration, which also knows the former names of tenants.
-    pub fn directory_of(&self, config: &Config) -> Directory {
-        let former_names = self.store.tenant_names().load();
-        Directory::build(config, &self.accounts, &self.metrics).with_former_names(&former_names)
-    }
-
     /// The money of a tenant, with what is held for its calls in this process. Cheap.
     pub fn standing(&self, tenant: &str) -> Standing {
         let standing = self.store.standing(tenant);

@@ -10,6 +10,7 @@ fn tenant() -> Tenant {
     Tenant {
         series: Metrics::default().tenant(&"one".into(), 0),
         name: "one".into(),
+        enabled: true,
         async_header: AsyncHeader::Require,
         stream_usage: UsageOption::AsSent,
         accounts: Vec::new(),

@@ -9,7 +9,7 @@ use super::hold::{Exhausted, Hold, TakenSlots};
 use super::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
 use super::lost_submit::{Adoption, LostSubmit};
 use super::record::MOST_ID_BYTES;
-use super::{Entry, KeyRecord, TaskRecord, UploadRecord};
+use super::{Entry, KeyRecord, TaskRecord, TenantRecord, UploadRecord};
 
 /// One change of durable state; the other process of a hand-over gets it as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -60,6 +60,9 @@ pub enum Change {
     /// Revokes all secrets of a key; not made where no living key has the id. Replayed at once, because a leaked key must
     /// not work until a disk answers.
     RevokeKey { id: Box<str>, at: SystemTime },
+    /// Makes a tenant, or changes or closes one that was made at run time; not made where the record that stands is not the
+    /// predecessor of this one.
+    PutTenant(Arc<TenantRecord>),
     /// Gives all that a tenant has to its new name; not made where the former name leads elsewhere already, or the new name
     /// is a former name of another tenant.
     Rename { former: Arc<str>, name: Arc<str> },
@@ -118,7 +121,8 @@ impl Change {
             | Self::KeepUpload { .. }
             | Self::CreateKey(_)
             | Self::RotateKey { .. }
-            | Self::RevokeKey { .. } => None,
+            | Self::RevokeKey { .. }
+            | Self::PutTenant(_) => None,
         }
     }
 
@@ -130,6 +134,7 @@ impl Change {
             | Self::CreateKey(_)
             | Self::RotateKey { .. }
             | Self::RevokeKey { .. }
+            | Self::PutTenant(_)
             | Self::Rename { .. } => true,
             Self::Claim { .. }
             | Self::Reserve(_)
@@ -155,6 +160,7 @@ impl Change {
             | Self::CreateKey(_)
             | Self::RotateKey { .. }
             | Self::RevokeKey { .. }
+            | Self::PutTenant(_)
             | Self::Rename { .. } => true,
             Self::Reserve(_)
             | Self::Free { .. }
@@ -186,6 +192,7 @@ impl Change {
             | Self::KeepUpload { .. }
             | Self::CreateKey(_)
             | Self::RotateKey { .. }
+            | Self::PutTenant(_)
             | Self::Rename { .. } => Replayed::WhenWritten,
             Self::Claim { .. } => Replayed::InAnyCase,
         }
@@ -200,6 +207,7 @@ impl Change {
             | Self::KeepUpload { .. }
             | Self::CreateKey(_)
             | Self::RotateKey { .. }
+            | Self::PutTenant(_)
             | Self::Rename { .. } => false,
             Self::Claim { .. }
             | Self::Free { .. }
@@ -232,6 +240,7 @@ impl Change {
             | Self::Hide { .. }
             | Self::KeepUpload { .. }
             | Self::RevokeKey { .. }
+            | Self::PutTenant(_)
             | Self::Rename { .. } => None,
         }
     }
@@ -274,6 +283,7 @@ impl Change {
             | Self::CreateKey(_)
             | Self::RotateKey { .. }
             | Self::RevokeKey { .. }
+            | Self::PutTenant(_)
             | Self::Rename { .. } => {}
         }
         Some(stored)

@@ -101,6 +101,7 @@ impl FormerNames {
             | Change::LoseHold { .. }
             | Change::Hide { .. }
             | Change::RevokeKey { .. }
+            | Change::PutTenant(_)
             | Change::Rename { .. } => false,
         };
         is_renamed.then_some(renamed)

@@ -32,6 +32,7 @@ mod shared_field;
 mod sql;
 mod state;
 mod steady_clock;
+mod tenant_record;
 mod timestamp;
 mod withdrawal;
 mod writer;
@@ -78,8 +79,9 @@ pub use self::shared_field::SharedField;
 use self::sql::database::Database;
 pub use self::sql::holds::OpenHold;
 pub use self::sql::operator_entry::{CorrectedEntry, LedgerPlace, OperatorKind};
-use self::sql::{adoption, holds, idempotency, rows};
+use self::sql::{adoption, holds, idempotency, rows, tenants};
 use self::state::StoreState;
+pub use self::tenant_record::TenantRecord;
 use self::writer::QueuedChange;
 use crate::dashscope::task::Status;
 use crate::usage::Zone;
@@ -157,6 +159,14 @@ impl Store {
     pub fn keys(&self, each: impl FnMut(KeyRecord)) -> Result<(), StoreFault> {
         let each = progress::logged(&self.state.path, "keys", each);
         self.read(|database| rows::keys(database, each))
+    }
+
+    /// Reads all tenants that were made at run time, deleted ones too. Blocks.
+    ///
+    /// # Errors
+    /// Why the file can't be read.
+    pub fn tenants(&self, each: impl FnMut(TenantRecord)) -> Result<(), StoreFault> {
+        self.read(|database| tenants::all(database, each))
     }
 
     /// Reads the holds of submits that have no task yet. Blocks.

@@ -126,6 +126,7 @@ impl KeyUndo {
             | Change::Hide { .. }
             | Change::KeepUpload { .. }
             | Change::RevokeKey { .. }
+            | Change::PutTenant(_)
             | Change::Rename { .. } => None,
         }
     }

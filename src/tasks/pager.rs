@@ -319,7 +319,8 @@ mod tests {
     ) -> Vec<u64> {
         let (mut ids, mut after) = (Vec::new(), None);
         loop {
-            let (page, next) = index.newest(&NewestQuery { tenant, status, after, limit, ..NewestQuery::default() }).await;
+            let (page, next) =
+                index.newest(&NewestQuery { tenant, status, after, limit, ..NewestQuery::default() }).await;
             assert!(page.len() <= limit && (next.is_none() || page.len() == limit));
             ids.extend(page.iter().map(|task| task.id[1..].parse::<u64>().expect("a number")));
             after = next;
@@ -367,7 +368,8 @@ mod tests {
             limit: 2,
             ..NewestQuery::default()
         };
-        let ids = |page: Vec<Arc<TaskRecord>>| page.iter().map(|task| task.id.to_string()).collect::<Vec<_>>();
+        let ids =
+            |page: Vec<Arc<TaskRecord>>| page.iter().map(|task| task.id.to_string()).collect::<Vec<_>>();
         let (page, next) = index.newest(&query).await;
         assert_eq!(ids(page), ["720", "710"]);
         let (page, next) = index.newest(&NewestQuery { after: next, ..query }).await;

@@ -11,7 +11,9 @@ use super::key::{CredentialFault, KeyDigest};
 use super::models::ModelLabels;
 use super::token::AdminToken;
 use crate::account::{Account, AccountRegistry};
-use crate::config::{AsyncHeader, Billing, Config, GlobalSettings, Limits, Mount, UsageOption};
+use crate::config::{
+    AsyncHeader, Billing, Config, GlobalSettings, Limits, Mount, TenantSettings, UsageOption,
+};
 use crate::dashscope::operation::Groups;
 use crate::net::networks::Networks;
 use crate::store::{Entry, FormerNames};
@@ -47,6 +49,8 @@ pub struct Directory {
 pub struct Tenant {
     pub name: Arc<str>,
     pub series: Arc<TenantSeries>,
+    /// False: all calls of the tenant are refused.
+    pub enabled: bool,
     pub async_header: AsyncHeader,
     pub stream_usage: UsageOption,
     /// Indices into [`Directory::accounts`].
@@ -81,9 +85,14 @@ pub struct ConfiguredKey {
 }
 
 impl Directory {
-    /// Builds the directory of a configuration. Accounts keep their health from `registry`, and metrics go on counting:
+    /// Builds the directory of a configuration, and of tenants that were made at run time. Accounts keep their health from `registry`, and metrics go on counting:
     /// the registry and the metrics outlive every directory.
-    pub fn build(config: &Config, registry: &AccountRegistry, metrics: &Metrics) -> Self {
+    pub fn build(
+        config: &Config,
+        made: &[Arc<TenantSettings>],
+        registry: &AccountRegistry,
+        metrics: &Metrics,
+    ) -> Self {
         let mut mounts = config.mounts.clone();
         mounts.sort_by_key(|mount| std::cmp::Reverse(mount.prefix.len()));
         let mut directory = Directory {
@@ -98,7 +107,7 @@ impl Directory {
             admin_token: config.settings.admin.token.as_ref().map(AdminToken::new),
             models: ModelLabels::new(config, metrics),
             no_tenant: Arc::clone(&metrics.no_tenant),
-            tenants: Vec::with_capacity(config.tenants.len()),
+            tenants: Vec::with_capacity(config.tenants.len() + made.len()),
             tenants_by_name: HashMap::default(),
             keys: Vec::new(),
             by_digest: HashMap::default(),
@@ -108,7 +117,7 @@ impl Directory {
         };
         directory.certificates.verifier =
             config.settings.server.tls.as_ref().and_then(|tls| tls.clients.clone());
-        for tenant in &config.tenants {
+        for tenant in config.tenants.iter().chain(made.iter().map(Arc::as_ref)) {
             let number = directory.tenants.len();
             directory.tenants_by_name.insert(Arc::clone(&tenant.name), number);
             for key in &tenant.keys {
@@ -141,6 +150,7 @@ impl Directory {
             directory.tenants.push(Tenant {
                 name: Arc::clone(&tenant.name),
                 series: metrics.tenant(&tenant.name, number),
+                enabled: tenant.enabled,
                 async_header: tenant.async_header,
                 stream_usage: tenant.stream_usage,
                 accounts: tenant.accounts.clone(),

@@ -90,7 +90,8 @@ impl Mirror for Keyring {
             | Change::Settle(_)
             | Change::Enter(_)
             | Change::Hide { .. }
-            | Change::KeepUpload { .. } => {}
+            | Change::KeepUpload { .. }
+            | Change::PutTenant(_) => {}
             // The directory knows former names of tenants, and a start reads the new ones.
             Change::Rename { .. } => {}
         }

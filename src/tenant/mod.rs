@@ -3,8 +3,10 @@
 pub mod caller;
 pub mod certificate;
 pub mod directory;
+pub mod directory_builder;
 pub mod key;
 pub mod key_warnings;
 pub mod keyring;
 mod models;
+pub mod runtime_tenants;
 pub mod token;

@@ -166,6 +166,7 @@ fn a_look_up_costs_the_same_among_a_million() {
     );
     let directory = Arc::new(Directory::build(
         &config.expect("a config").config,
+        &[],
         &AccountRegistry::new(Instant::now()),
         &Metrics::default(),
     ));

@@ -133,6 +133,9 @@ fn check(
 ) -> Result<(bool, bool), Rejection> {
     use Operation as Op;
     let tenant = caller.tenant();
+    if !tenant.enabled {
+        return Err(Rejection::Suspended);
+    }
     match route.operation.group() {
         Some(group) if tenant.allow.contains(group) => {}
         Some(group) => return Err(withheld(route, request, group)),

@@ -23,13 +23,13 @@ pub(super) fn key(permit: &Permit, limits: &Registry, zone: Zone) -> Value {
         "expires_at": caller.expires().map(|at| zone.moment(at)),
         "allow": allowed.map(|group| group.name()).collect::<Vec<_>>(),
         "models": patterns(&tenant.models),
-        "limits": table(&tenant.limits, &of_key),
-        "tenant_limits": table(&tenant.tenant_limits, &of_tenant),
+        "limits": limits_in_use(&tenant.limits, &of_key),
+        "tenant_limits": limits_in_use(&tenant.tenant_limits, &of_tenant),
     })
 }
 
 /// A table of limits as the configuration has it, each limit with what is left or used of it.
-fn table(limits: &Limits, used: &UsedLimits) -> Value {
+pub fn limits_in_use(limits: &Limits, used: &UsedLimits) -> Value {
     let mut table = Map::new();
     for kind in LimitKind::ALL {
         let (rule, used) = (kind.rule(limits), used.of(kind));

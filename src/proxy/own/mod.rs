@@ -4,7 +4,7 @@
 mod balance;
 mod billing;
 mod fault;
-mod key;
+pub(super) mod key;
 mod usage;
 
 use std::rc::Rc;

@@ -65,7 +65,7 @@ fn version(connection: &Connection) -> Result<i64, StoreCause> {
 }
 
 /// Migration steps. Never change a released step: add another. Times are milliseconds since 1970.
-const STEPS: [&str; 12] = [
+const STEPS: [&str; 13] = [
     "
     CREATE TABLE tasks (
         id TEXT NOT NULL UNIQUE,
@@ -256,9 +256,20 @@ const STEPS: [&str; 12] = [
         name TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
 ",
+    // Tenants that were made at run time, with their settings as JSON.
+    "
+    CREATE TABLE tenants (
+        name TEXT NOT NULL PRIMARY KEY,
+        version INTEGER NOT NULL,
+        settings TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        changed_at INTEGER NOT NULL,
+        closed_at INTEGER
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 /// Tables whose pages are read at each start.
-pub(in crate::store) const CHECKED_TABLES: [&str; 10] = [
+pub(in crate::store) const CHECKED_TABLES: [&str; 11] = [
     "tasks",
     "keys",
     "uploads",
@@ -269,6 +280,7 @@ pub(in crate::store) const CHECKED_TABLES: [&str; 10] = [
     "balances",
     "adoptions",
     "renames",
+    "tenants",
 ];
 /// `dgat`: marks the file as this program's.
 const APPLICATION: i64 = 0x6467_6174;

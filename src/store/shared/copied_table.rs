@@ -51,7 +51,7 @@ pub(super) const BATCHES: CopiedTable = CopiedTable {
 };
 
 /// All other tables. A task's claims keep their order.
-pub(super) const TABLES: [CopiedTable; 11] = [
+pub(super) const TABLES: [CopiedTable; 12] = [
     CopiedTable {
         name: "names",
         columns: &[("id", Integer), ("name", Text)],
@@ -94,6 +94,19 @@ pub(super) const TABLES: [CopiedTable; 11] = [
         ],
         order: "rowid",
         sequence: Some("rowid"),
+    },
+    CopiedTable {
+        name: "tenants",
+        columns: &[
+            ("name", Text),
+            ("version", Integer),
+            ("settings", Text),
+            ("created_at", Integer),
+            ("changed_at", Integer),
+            ("closed_at", Integer),
+        ],
+        order: "name",
+        sequence: None,
     },
     CopiedTable {
         name: "uploads",

@@ -252,6 +252,14 @@ const STEPS: [&str; 1] = ["
     CREATE TABLE renames (
         former TEXT PRIMARY KEY,
         name TEXT NOT NULL
+    );
+    CREATE TABLE tenants (
+        name TEXT PRIMARY KEY,
+        version BIGINT NOT NULL,
+        settings TEXT NOT NULL,
+        created_at BIGINT NOT NULL,
+        changed_at BIGINT NOT NULL,
+        closed_at BIGINT
     )
 "];
 /// `dgat`: the lock of those who migrate.

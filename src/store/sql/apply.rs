@@ -10,6 +10,7 @@ use super::ledger::{self, LedgerWriter};
 use super::renames;
 use super::rows;
 use super::settlement;
+use super::tenants;
 use crate::store::Change;
 use crate::store::Outcome;
 use crate::store::withdrawal::Withdrawable;
@@ -60,6 +61,7 @@ pub(in crate::store) fn apply(
             rows::rotate_key(database, successor, *old_until)
         }
         Change::RevokeKey { id, at } => rows::revoke_key(database, id, *at),
+        Change::PutTenant(record) => tenants::put(database, record),
         Change::Rename { former, name } => renames::rename(database, ledger, former, name),
     };
     is_made.map(Outcome::of)

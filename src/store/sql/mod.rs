@@ -17,4 +17,5 @@ pub(super) mod row;
 pub(super) mod rows;
 pub(super) mod settlement;
 pub(super) mod sums;
+pub(super) mod tenants;
 pub(super) mod value;

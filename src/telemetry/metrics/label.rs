@@ -61,6 +61,7 @@ pub enum Reason {
     OtherCertificate,
     ForeignOrigin,
     Address,
+    Suspended,
     NoMount,
     NotAllowed,
     AsyncRequired,

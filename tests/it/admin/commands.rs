@@ -69,7 +69,9 @@ fn the_admin_token_may_stand_in_a_file() {
 
 #[test]
 fn completions_and_the_version_need_no_gateway() {
-    for (shell, word) in [("bash", "complete"), ("zsh", "#compdef dashgate"), ("fish", "complete -c dashgate")] {
+    for (shell, word) in
+        [("bash", "complete"), ("zsh", "#compdef dashgate"), ("fish", "complete -c dashgate")]
+    {
         let printed = run(&["completions", shell]);
         let script = text(&printed.stdout);
         assert!(printed.status.success() && script.contains(word) && script.contains("tasks"), "{shell}");

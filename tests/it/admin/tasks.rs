@@ -84,7 +84,11 @@ fn a_task_is_shown_with_its_owner_and_refreshed_on_demand() {
     assert_eq!(gateway.ask(poll(TASK)).json()["output"]["task_status"], "RUNNING");
     assert_eq!(show(&gateway)["status"], "RUNNING");
     let refreshed = gateway.administer(&format!("POST /admin/tasks/{TASK}/refresh"), "").json();
-    assert_eq!((&refreshed["status"], &refreshed["refreshed"]), (&"FAILED".into(), &true.into()), "{refreshed}");
+    assert_eq!(
+        (&refreshed["status"], &refreshed["refreshed"]),
+        (&"FAILED".into(), &true.into()),
+        "{refreshed}"
+    );
     assert_eq!(refreshed["error"]["code"], "InvalidFile", "{refreshed}");
     assert_eq!(refreshed["error"]["message"], "a cat is no video", "{refreshed}");
     assert_eq!(refreshed["upstream_request_id"], "up-1", "{refreshed}");

@@ -106,6 +106,7 @@ const ROWS: &[Row] = &[
     ("mounts.cors.origins", "origins = [\"https://a.example.com\"]", "origins = [\"https://b.example.com\"]", Changes("mounts", "/wan")),
     ("tenants.name", "name = \"spare-tenant\"", "name = \"other-tenant\"", Renames("tenants")),
     ("tenants.renamed_from", "renamed_from = \"acme-old\"", "renamed_from = \"acme-older\"", TENANT),
+    ("tenants.enabled", "enabled = true", "enabled = false", TENANT),
     ("tenants.async_header", "async_header = \"require\"", "async_header = \"add\"", TENANT),
     ("tenants.stream_usage", "stream_usage = \"as_sent\"", "stream_usage = \"add\"", TENANT),
     ("tenants.accounts", "accounts = [\"main\"]", "accounts = [\"main\", \"spare\"]", TENANT),
@@ -263,6 +264,7 @@ cors = {{ origins = ["https://a.example.com"] }}
 [[tenants]]
 name = "acme"
 renamed_from = "acme-old"
+enabled = true
 async_header = "require"
 stream_usage = "as_sent"
 accounts = ["main"]
