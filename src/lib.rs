@@ -59,7 +59,7 @@
 //! | [`polling`] | the poll hub: what is known of each running task, which client waits for it, which query comes next |
 //! | [`upstream`] | connections to DashScope and to object storage: pool, bodies |
 //! | [`tasks`] | which tenant owns which task: the task index and its pages |
-//! | [`tenant`] | who may call: virtual keys, certificates, the directory |
+//! | [`tenant`] | who may call: virtual keys, certificates, tenants made at run time, the directory |
 //! | [`account`] | Alibaba accounts: keys, health, cooldown, choice, pace of submits, owners of uploads |
 //! | [`limits`] | rates, slots, tasks in flight, auth failures, money held for calls that run |
 //! | [`telemetry`] | metrics, access log, traces, stopwatch |

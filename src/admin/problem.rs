@@ -242,8 +242,8 @@ impl Problem {
             }
             Problem::TaskOwned(id) => format!("the task `{id}` has an owner already").into(),
             Problem::Unassured(CommitFault::Unclear(fault)) => format!(
-                "it is not known yet whether it was done, as the store {fault}; once the store answers, GET \
-                 /admin/orphans tells"
+                "it is not known yet whether it was done, as the store {fault}; once the store answers, look \
+                 whether it was, and ask again"
             )
             .into(),
             Problem::Unconfirmed(CommitFault::NotMade(fault))

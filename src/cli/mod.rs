@@ -10,5 +10,6 @@ pub mod orphans;
 pub mod prices;
 pub mod store;
 pub mod tasks;
+mod tenant_settings;
 pub mod tenants;
 pub mod usage;

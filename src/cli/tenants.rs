@@ -1,4 +1,6 @@
-//! `dashgate tenants`: the money of tenants, through a running gateway's admin API.
+//! `dashgate tenants`: tenants and their money, through a running gateway's admin API.
+
+use std::fmt::Write as _;
 
 use clap::{Args, Subcommand};
 use hyper::Method;
@@ -6,14 +8,19 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::admin_client::{AdminClient, AdminFailure, AdminOptions, json_line, segment};
+use super::tenant_settings;
 
-/// Enter what a tenant paid in, and correct what it was charged.
+/// Make and change tenants at run time, enter what a tenant paid in, and correct what it was charged.
+///
+/// Tenants of the configuration's file are listed, and changed there. A setting is KEY=VALUE with the keys of [[tenants]].
 ///
 /// Credits and corrections are entries of the ledger: they stay for ever, and a mistake is put right by another entry, of a
 /// negative amount. An id counts once, so a command that failed can be given again with the same --id. The admin token is
 /// taken from $DASHGATE_ADMIN_TOKEN. Exits with 0 when it is done, 1 when not, 64 for bad usage.
 ///
 /// Examples:
+///   dashgate tenants create acme limits.requests_per_second=10 'models=["wan2.7-*"]'
+///   dashgate tenants suspend acme
 ///   dashgate tenants credit acme 100.00 --note "bank transfer" --id invoice-42
 ///   dashgate tenants correct acme -3.00 --note "a black video" --corrects task:main/0f4c
 ///   dashgate tenants credits acme
@@ -28,6 +35,42 @@ pub struct TenantsOptions {
 
 #[derive(Debug, Subcommand)]
 enum TenantsCommand {
+    /// Make a tenant. Its keys are made with `dashgate keys create`.
+    Create {
+        #[command(flatten)]
+        change: TenantChange,
+    },
+    /// List all tenants, those of the configuration too.
+    List {
+        /// Print each as a line of JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a tenant, with what is used of its limits.
+    Show {
+        #[command(flatten)]
+        tenant: NamedTenant,
+    },
+    /// Change settings of a tenant that was made at run time; KEY=null takes one back to its default.
+    Set {
+        #[command(flatten)]
+        change: TenantChange,
+    },
+    /// Refuse all calls of a tenant that was made at run time. What runs goes on, and is settled.
+    Suspend {
+        #[command(flatten)]
+        tenant: NamedTenant,
+    },
+    /// Let a suspended tenant call again.
+    Resume {
+        #[command(flatten)]
+        tenant: NamedTenant,
+    },
+    /// Delete a tenant that was made at run time: its keys are revoked, and its name is not used again.
+    Delete {
+        #[command(flatten)]
+        tenant: NamedTenant,
+    },
     /// Enter money that a tenant has paid in. A negative amount takes money back.
     Credit {
         #[command(flatten)]
@@ -51,6 +94,27 @@ enum TenantsCommand {
         #[command(flatten)]
         list: ListedMoney,
     },
+}
+
+#[derive(Debug, Args)]
+struct TenantChange {
+    /// The tenant.
+    name: String,
+    /// Settings, like async_header=add or 'models=["wan*"]'.
+    #[arg(value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// Print the tenant as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct NamedTenant {
+    /// The tenant.
+    name: String,
+    /// Print the answer as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -91,13 +155,91 @@ pub async fn run(
 ) -> Result<(), AdminFailure> {
     let gateway = AdminClient::new(&options.gateway, token)?;
     match &options.command {
-        TenantsCommand::Credit { entry } => enter(&gateway, entry, "credits", None, show).await,
-        TenantsCommand::Correct { entry, corrects } => {
-            enter(&gateway, entry, "corrections", corrects.as_deref(), show).await
+        TenantsCommand::Create { change } => {
+            let mut settings = tenant_settings::read(&change.settings)?;
+            settings.insert("name".to_owned(), change.name.as_str().into());
+            let made = gateway.call(Method::POST, "/admin/tenants", Some(settings.into())).await?;
+            tell(&made, &change.name, "made", change.json, show);
         }
-        TenantsCommand::Credits { list } => self::list(&gateway, list, "credits", show).await,
-        TenantsCommand::Corrections { list } => self::list(&gateway, list, "corrections", show).await,
+        TenantsCommand::Set { change } => {
+            let settings = tenant_settings::read(&change.settings)?.into();
+            let changed = gateway.call(Method::PATCH, &path(&change.name)?, Some(settings)).await?;
+            tell(&changed, &change.name, "changed", change.json, show);
+        }
+        TenantsCommand::Suspend { tenant } => {
+            let settings = json!({ "enabled": false });
+            let changed = gateway.call(Method::PATCH, &path(&tenant.name)?, Some(settings)).await?;
+            tell(&changed, &tenant.name, "suspended; its calls are refused from now on", tenant.json, show);
+        }
+        TenantsCommand::Resume { tenant } => {
+            let settings = json!({ "enabled": true });
+            let changed = gateway.call(Method::PATCH, &path(&tenant.name)?, Some(settings)).await?;
+            tell(&changed, &tenant.name, "it may call again", tenant.json, show);
+        }
+        TenantsCommand::Delete { tenant } => {
+            let deleted = gateway.call(Method::DELETE, &path(&tenant.name)?, None).await?;
+            tell(&deleted, &tenant.name, "deleted; its keys are revoked", tenant.json, show);
+        }
+        TenantsCommand::Show { tenant } => {
+            let shown = gateway.call(Method::GET, &path(&tenant.name)?, None).await?;
+            show(&if tenant.json { json_line(&shown) } else { describe(&shown) });
+        }
+        TenantsCommand::List { json } => list_tenants(&gateway, *json, show).await?,
+        TenantsCommand::Credit { entry } => enter(&gateway, entry, "credits", None, show).await?,
+        TenantsCommand::Correct { entry, corrects } => {
+            enter(&gateway, entry, "corrections", corrects.as_deref(), show).await?;
+        }
+        TenantsCommand::Credits { list } => self::list(&gateway, list, "credits", show).await?,
+        TenantsCommand::Corrections { list } => self::list(&gateway, list, "corrections", show).await?,
     }
+    Ok(())
+}
+
+fn path(name: &str) -> Result<String, AdminFailure> {
+    Ok(format!("/admin/tenants/{}", segment(name)?))
+}
+
+fn tell(answer: &Value, name: &str, what: &str, json: bool, show: impl Fn(&str)) {
+    show(&if json { json_line(answer) } else { format!("{name}: {what}\n") });
+}
+
+/// A line for each setting of a tenant, and for what is used of its limits.
+fn describe(tenant: &Value) -> String {
+    let mut shown = String::new();
+    for field in
+        ["name", "source", "enabled", "accounts", "allow", "async_header", "created_at", "changed_at"]
+    {
+        line(&mut shown, field, &tenant[field]);
+    }
+    for (table, of) in [("", "settings"), ("use.", "use")] {
+        for (name, value) in tenant[of].as_object().into_iter().flatten() {
+            line(&mut shown, &format!("{table}{name}"), value);
+        }
+    }
+    shown
+}
+
+fn line(shown: &mut String, name: &str, value: &Value) {
+    let _ = match value {
+        Value::Null => return,
+        Value::String(text) => writeln!(shown, "{name:<28} {text}"),
+        other => writeln!(shown, "{name:<28} {other}"),
+    };
+}
+
+async fn list_tenants(gateway: &AdminClient, json: bool, show: impl Fn(&str)) -> Result<(), AdminFailure> {
+    let (path, name) = ("/admin/tenants", "tenants");
+    if json {
+        return gateway.list(path, name, "", json_line, show).await.map(drop);
+    }
+    let row =
+        |[name, source, state, changed]: [&str; 4]| format!("{name:<32} {source:<7} {state:<10} {changed}\n");
+    let describe = |tenant: &Value| {
+        let text = |name: &str| tenant[name].as_str().unwrap_or("-");
+        let state = if tenant["enabled"] == true { "enabled" } else { "suspended" };
+        row([text("name"), text("source"), state, text("changed_at")])
+    };
+    gateway.list(path, name, &row(["NAME", "SOURCE", "STATE", "CHANGED"]), describe, show).await.map(drop)
 }
 
 async fn enter(

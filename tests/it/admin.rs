@@ -8,6 +8,7 @@ mod money_command;
 mod separation;
 mod slow_clients;
 mod tasks;
+mod tenants;
 mod usage;
 
 use std::io::Write as _;

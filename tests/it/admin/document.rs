@@ -11,12 +11,14 @@ use crate::harness::{
 const TASK: &str = "0f4c1a55-0000-4000-8000-000000000001";
 
 /// Documented answers that a test can't provoke, or that another test sees.
-const NOT_HERE: [&str; 19] = [
+const NOT_HERE: [&str; 21] = [
     // A thread that hangs, which a test can't make; see `liveness`.
     "GET /livez 503",
     // Ten seconds of silence; see `slow_clients`.
     "POST /admin/keys 408",
     "POST /admin/keys/{id}/rotate 408",
+    "POST /admin/tenants 408",
+    "PATCH /admin/tenants/{name} 408",
     "POST /admin/tenants/{name}/credits 408",
     "POST /admin/tenants/{name}/corrections 408",
     "POST /admin/orphans/{account}/{task_id}/assign 408",
@@ -65,6 +67,7 @@ fn everything_that_it_promises_is_real() {
         gateway.administer(&format!("POST /admin/tasks/{id}/refresh"), "");
     }
     keys(&gateway);
+    tenants(&gateway);
     money(&gateway);
     for list in ["keys", "tenants", "accounts", "tasks", "orphans"] {
         gateway.administer(&format!("GET /admin/{list}"), "");
@@ -115,6 +118,8 @@ fn keys(gateway: &Gateway) {
     for line in [
         "POST /admin/keys",
         "POST /admin/keys/one-key/rotate",
+        "POST /admin/tenants",
+        "PATCH /admin/tenants/one",
         "POST /admin/tenants/one/credits",
         "POST /admin/tenants/one/corrections",
         "POST /admin/usage/reprice",
@@ -125,6 +130,27 @@ fn keys(gateway: &Gateway) {
         let token = format!("Authorization: Bearer {ADMIN_TOKEN}");
         let got = client::once(gateway.admin, message(line, &[&token, "Content-Type: text/plain"], "{}"));
         openapi::check(line, "{}", &got);
+    }
+}
+
+fn tenants(gateway: &Gateway) {
+    for (line, body) in [
+        ("POST /admin/tenants", r#"{"name":"t1","weight":2}"#),
+        ("POST /admin/tenants", r#"{"name":"t1"}"#),
+        ("POST /admin/tenants", r#"{"name":"t2","colour":"red"}"#),
+        ("POST /admin/tenants", "{}"),
+        ("GET /admin/tenants/t1", ""),
+        ("GET /admin/tenants/nobody", ""),
+        ("PATCH /admin/tenants/t1", r#"{"enabled":false}"#),
+        ("PATCH /admin/tenants/t1", r#"{"name":"t2"}"#),
+        ("PATCH /admin/tenants/t1", r#"{"weight":"many"}"#),
+        ("PATCH /admin/tenants/one", r#"{"weight":2}"#),
+        ("PATCH /admin/tenants/nobody", "{}"),
+        ("DELETE /admin/tenants/one", ""),
+        ("DELETE /admin/tenants/nobody", ""),
+        ("DELETE /admin/tenants/t1", ""),
+    ] {
+        gateway.administer(line, body);
     }
 }
 
@@ -161,11 +187,15 @@ fn without_a_token(gateway: &Gateway) {
 
 fn with_a_locked_store(gateway: &Gateway) {
     gateway.administer("POST /admin/keys", r#"{"tenant":"one","id":"k2"}"#);
+    gateway.administer("POST /admin/tenants", r#"{"name":"t3"}"#);
     let lock = gateway.directory.lock();
     let lines = [
         ("POST /admin/keys", r#"{"tenant":"one","id":"k3"}"#),
         ("POST /admin/keys/k2/rotate", ""),
         ("DELETE /admin/keys/k2", ""),
+        ("POST /admin/tenants", r#"{"name":"t4"}"#),
+        ("PATCH /admin/tenants/t3", r#"{"weight":2}"#),
+        ("DELETE /admin/tenants/t3", ""),
         ("POST /admin/tenants/one/credits", r#"{"id":"c","amount":"1","note":"n"}"#),
         ("POST /admin/tenants/one/corrections", r#"{"id":"c","amount":"1","note":"n"}"#),
     ];

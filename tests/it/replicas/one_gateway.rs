@@ -123,6 +123,26 @@ pub(super) fn outcome(gateway: &Gateway, key: &str) -> String {
 }
 
 #[test]
+fn a_tenant_that_is_made_or_suspended_at_one_replica_is_known_to_all() {
+    let upstream = upstream();
+    let replicas = Replicas::over(without_hints(), &usual(&upstream));
+    let made = replicas.at(0).administer("POST /admin/tenants", r#"{"name":"shop"}"#);
+    assert_eq!(made.status(), 201, "{}", made.text());
+    let key = replicas.at(0).administer("POST /admin/keys", r#"{"tenant":"shop","id":"shop-key"}"#).json();
+    let key = key["key"].as_str().expect("a secret");
+    eventually("all replicas know the tenant", || {
+        (0..3).all(|number| outcome(replicas.at(number), key) == "200")
+    });
+    let suspended = replicas.at(1).administer("PATCH /admin/tenants/shop", r#"{"enabled":false}"#);
+    assert_eq!(suspended.status(), 200, "{}", suspended.text());
+    eventually("all replicas refuse its calls", || {
+        (0..3).all(|number| outcome(replicas.at(number), key) == "suspended")
+    });
+    let again = replicas.at(2).administer("POST /admin/tenants", r#"{"name":"shop"}"#);
+    assert_eq!((again.status(), &again.json()["code"]), (409, &"name_taken".into()));
+}
+
+#[test]
 fn an_operator_sees_a_task_alike_at_each_replica() {
     let upstream = upstream();
     let replicas = Replicas::over(without_hints(), &usual(&upstream));
