@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::problem::Problem;
 use super::response::AdminResponse;
+use super::token::TokenHolder;
 
 /// One requested change, logged when it is dropped, however it ended.
 pub(super) struct AuditEntry {
     action: &'static str,
     peer: SocketAddr,
-    /// Fingerprint of the admin token of the request.
-    token: String,
+    holder: TokenHolder,
     /// The key's id, set once the text is known to be an id and not a secret.
     pub key_id: Option<String>,
     /// The tenant, set once the text is known to be a tenant's name.
@@ -32,11 +32,11 @@ pub(super) struct AuditEntry {
 }
 
 impl AuditEntry {
-    pub(super) fn new(action: &'static str, peer: SocketAddr, token: String) -> Self {
+    pub(super) fn new(action: &'static str, peer: SocketAddr, holder: TokenHolder) -> Self {
         Self {
             action,
             peer,
-            token,
+            holder,
             key_id: None,
             tenant: None,
             task: None,
@@ -62,7 +62,7 @@ impl Drop for AuditEntry {
         let Self {
             action,
             peer,
-            token,
+            holder,
             key_id,
             tenant,
             task,
@@ -73,6 +73,7 @@ impl Drop for AuditEntry {
             outcome,
             is_unclear,
         } = self;
+        let (by, token) = (holder.name.as_deref(), &*holder.token);
         let (key_id, tenant, until) = (key_id.as_deref(), tenant.as_deref(), until.as_deref());
         let task = task.as_deref();
         let (entry, amount) = (entry.as_deref(), amount.as_deref());
@@ -87,11 +88,11 @@ impl Drop for AuditEntry {
         };
         if *outcome == "done" {
             tracing::info!(
-                target: "audit", action, key_id, tenant, task, until, entry, amount, outcome, %peer, token, "{told}"
+                target: "audit", action, key_id, tenant, task, until, entry, amount, outcome, by, %peer, token, "{told}"
             );
         } else {
             tracing::warn!(
-                target: "audit", action, key_id, tenant, task, until, entry, amount, outcome, %peer, token, "{told}"
+                target: "audit", action, key_id, tenant, task, until, entry, amount, outcome, by, %peer, token, "{told}"
             );
         }
     }

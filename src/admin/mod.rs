@@ -38,6 +38,8 @@ use self::audit::AuditEntry;
 use self::problem::Problem;
 use self::response::AdminResponse;
 use self::route::Action;
+use self::token::TokenHolder;
+use crate::config::AdminRole;
 use crate::lifecycle::liveness::ThreadWatch;
 use crate::lifecycle::readiness::{Readiness, Requirement};
 use crate::lifecycle::reload::ReloadHandle;
@@ -102,17 +104,33 @@ impl Admin {
         let (path, headers) = (request.uri.path(), &request.headers);
         let query = request.uri.query().unwrap_or_default();
         // Without the token, a guarded path that exists is answered like one that does not.
-        let token = if route::is_guarded(path) {
+        let holder = if route::is_guarded(path) {
             let opened = self.open(visitor, headers);
             let token = opened.inspect_err(|problem| self.refusals.log(peer, problem, Instant::now()))?;
             // Every replica answers alike. While the database is away, each tells what it knows.
             let _ = self.shared.store.catch_up().await;
             token
         } else {
-            String::new()
+            TokenHolder::nobody()
         };
-        let entry = |action| AuditEntry::new(action, peer, token);
-        match route::route(&request.method, path)? {
+        let routed = route::route(&request.method, path)?;
+        if holder.role == AdminRole::Read && !request.method.is_safe() {
+            return Err(Problem::ReadOnly);
+        }
+        let entry = |action| AuditEntry::new(action, peer, holder);
+        self.perform(routed, query, headers, body, entry).await
+    }
+
+    /// Does what a request asks for that may ask for it.
+    async fn perform(
+        &self,
+        routed: (Action, &str),
+        query: &str,
+        headers: &HeaderMap,
+        body: Incoming,
+        entry: impl FnOnce(&'static str) -> AuditEntry,
+    ) -> Result<AdminResponse, Problem> {
+        match routed {
             (Action::Live, _) => Ok(self.live()),
             (Action::Ready, _) => Ok(self.ready()),
             (Action::Metrics, _) => Ok(self.metrics().await),
@@ -192,8 +210,8 @@ impl Admin {
         }
     }
 
-    /// Checks the token, and the client certificate where one is required; returns the token's fingerprint.
-    fn open(&self, visitor: &Visitor, headers: &HeaderMap) -> Result<String, Problem> {
+    /// Checks the token, and the client certificate where one is required.
+    fn open(&self, visitor: &Visitor, headers: &HeaderMap) -> Result<TokenHolder, Problem> {
         let directory = self.shared.directory.load();
         if let Some(verifier) = directory.settings.admin.tls.as_ref().and_then(|tls| tls.clients.as_ref()) {
             let holds = |certificate: &Arc<ClientCertificate>| certificate.holds(verifier, SystemTime::now());
@@ -201,7 +219,7 @@ impl Admin {
                 return Err(Problem::NoCertificate);
             }
         }
-        token::check(directory.admin_token.as_ref(), headers)
+        token::check(&directory.admin_tokens, headers)
     }
 }
 

@@ -91,6 +91,7 @@ fn every() -> Vec<Problem> {
     vec![
         Problem::Off,
         Problem::Unauthorized,
+        Problem::ReadOnly,
         Problem::NoCertificate,
         Problem::Cleartext,
         Problem::ForeignHost,

@@ -17,6 +17,8 @@ pub(super) enum Problem {
     Off,
     /// The request has no token, or a wrong one.
     Unauthorized,
+    /// The token is good for looking alone.
+    ReadOnly,
     /// The request has no valid client certificate.
     NoCertificate,
     /// Cleartext on a listener with TLS.
@@ -136,6 +138,7 @@ impl Problem {
         match self {
             Problem::Off => (StatusCode::FORBIDDEN, "admin_api_off"),
             Problem::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Problem::ReadOnly => (StatusCode::FORBIDDEN, "read_only"),
             Problem::NoCertificate => (StatusCode::FORBIDDEN, "no_certificate"),
             Problem::Cleartext => (StatusCode::BAD_REQUEST, "cleartext"),
             Problem::ForeignHost => (StatusCode::FORBIDDEN, "foreign_host"),
@@ -190,6 +193,9 @@ impl Problem {
                 "the admin API is off: set `token` in [admin] of the configuration and reload it".into()
             }
             Problem::Unauthorized => "send `Authorization: Bearer <the token in [admin]>`".into(),
+            Problem::ReadOnly => {
+                "this token has the role \"read\": changes need one with the role \"operate\"".into()
+            }
             Problem::NoCertificate => {
                 "the admin API takes a client certificate of `client_ca` in [admin], beside the token".into()
             }

@@ -71,7 +71,7 @@ impl Changes {
             timeouts,
             tls: server_tls,
         } = server;
-        let AdminSettings { listen: _, token, tls: admin_tls } = admin;
+        let AdminSettings { listen: _, token, tokens, tls: admin_tls } = admin;
         let SubmitSettings { max_wait } = submit;
         let TraceSettings { propagate } = traces;
         let UsageSettings { currency, zone: _, keep: _, lost, strict } = usage;
@@ -81,6 +81,7 @@ impl Changes {
             ("poll", before.poll != *poll),
             ("log", before.log != *log),
             ("admin.token", before.admin.token != *token),
+            ("admin.tokens", before.admin.tokens != *tokens),
             ("admin.tls", before.admin.tls != *admin_tls),
             ("server.tls", before.server.tls != *server_tls),
             (
@@ -141,7 +142,7 @@ impl StartSettings {
             timeouts: _,
             tls: _,
         } = &config.settings.server;
-        let AdminSettings { listen: admin, token: _, tls: _ } = &config.settings.admin;
+        let AdminSettings { listen: admin, token: _, tokens: _, tls: _ } = &config.settings.admin;
         let UsageSettings { currency: _, zone, keep, lost: _, strict: _ } = config.settings.usage;
         let store = config.settings.store.clone();
         Self { listen: *listen, workers: *workers, admin: *admin, store, zone, keep }

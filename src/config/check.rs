@@ -12,9 +12,9 @@ use super::reader::{ConfigReader, Text, ValueFault, number};
 use super::secret::{check_length, check_upstream_key, shown};
 use super::unique::{SecretUse, UniqueSecrets, UniqueValues, unique_name};
 use super::{
-    AccountErrors, AccountSettings, AdminSettings, Config, Dialect, GlobalSettings, Mount, PollSettings,
-    Rates, ServerSettings, SubmitSettings, Timeouts, TraceSettings, cors, egress, log, networks, pace,
-    prices, scalar, storage, store, tenants, tls,
+    AccountErrors, AccountSettings, AdminRole, AdminSettings, AdminTokenSettings, Config, Dialect,
+    GlobalSettings, Mount, PollSettings, Rates, ServerSettings, SubmitSettings, Timeouts, TraceSettings,
+    cors, egress, log, networks, pace, prices, scalar, storage, store, tenants, tls,
 };
 use crate::dashscope::region::is_workspace;
 use crate::net::egress_proxy::EnvironmentProxies;
@@ -106,11 +106,32 @@ fn admin(
         reader.check(token, check_length);
         secrets.note(reader, token, SecretUse::Admin);
     }
+    let mut names = UniqueValues::default();
+    let tokens = file.tokens.iter().filter_map(|written| admin_token(reader, written, &mut names, secrets));
     AdminSettings {
         listen,
         token: file.token.as_ref().map(|token| token.value.clone()),
+        tokens: tokens.collect(),
         tls: file.tls.as_ref().and_then(|file| tls::check(reader, file, &[b"http/1.1"], now)),
     }
+}
+
+/// Checks one of several admin tokens. `None` if it has a fault.
+fn admin_token(
+    reader: &ConfigReader<'_>,
+    written: &file::RawAdminToken,
+    names: &mut UniqueValues<String>,
+    secrets: &mut UniqueSecrets,
+) -> Option<AdminTokenSettings> {
+    let name = written.name.as_ref().and_then(|name| unique_name(reader, name, names));
+    if let Some(token) = &written.token {
+        reader.check(token, check_length);
+        secrets.note(reader, token, SecretUse::Admin);
+    }
+    let role =
+        |text: &str| scalar::one_of(text, &[("read", AdminRole::Read), ("operate", AdminRole::Operate)]);
+    let role = reader.setting(&written.role, role, AdminRole::Read);
+    Some(AdminTokenSettings { name: name?, token: written.token.as_ref()?.value.clone(), role })
 }
 
 fn accounts(

@@ -54,7 +54,14 @@ pub(super) struct RawTimeouts {
 pub(super) struct RawAdmin {
     pub(super) listen: Option<Text>,
     pub(super) token: Option<Located<Secret>>,
+    pub(super) tokens: Vec<RawAdminToken>,
     pub(super) tls: Option<tls::RawTls>,
+}
+
+pub(super) struct RawAdminToken {
+    pub(super) name: Option<Text>,
+    pub(super) token: Option<Located<Secret>>,
+    pub(super) role: Option<Text>,
 }
 
 #[derive(Default)]
@@ -200,9 +207,22 @@ fn admin(node: Node<'_>) -> Option<RawAdmin> {
     }
     let token = token.and_then(|node| secret(&node));
     let token = key_file.and_then(|node| secret_in_file(&node)).or(token);
+    let tokens = table.tables("tokens").into_iter().map(admin_token).collect();
     let tls = table.field("tls").and_then(|node| tls::read(&node));
     table.finish();
-    Some(RawAdmin { listen, token, tls })
+    Some(RawAdmin { listen, token, tokens, tls })
+}
+
+fn admin_token(mut table: Table<'_>) -> RawAdminToken {
+    let name = table.required("name", "give it the name of who holds it, for the audit");
+    let token = table.required("token", "make one with: openssl rand -hex 24");
+    let token = RawAdminToken {
+        name: name.and_then(|node| node.string("write it in quotes")),
+        token: token.and_then(|node| secret(&node)),
+        role: table.field("role").and_then(|node| node.string("\"read\" or \"operate\"")),
+    };
+    table.finish();
+    token
 }
 
 fn poll(node: Node<'_>) -> Option<RawPoll> {

@@ -132,8 +132,35 @@ pub struct Timeouts {
 #[derive(Debug, Clone)]
 pub struct AdminSettings {
     pub listen: SocketAddr,
+    /// The token that may do everything, and has no name.
     pub token: Option<Secret>,
+    pub tokens: Vec<AdminTokenSettings>,
     pub tls: Option<Tls>,
+}
+
+/// A token of the admin API, and who holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminTokenSettings {
+    /// The name in the audit.
+    pub name: Arc<str>,
+    pub token: Secret,
+    pub role: AdminRole,
+}
+
+/// What a token of the admin API is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdminRole {
+    /// To look at everything.
+    Read,
+    /// To change everything, too.
+    Operate,
+}
+
+impl AdminSettings {
+    /// True if anybody may make changes at run time.
+    pub fn can_operate(&self) -> bool {
+        self.token.is_some() || self.tokens.iter().any(|token| token.role == AdminRole::Operate)
+    }
 }
 
 /// Settings of calls that make a task.
@@ -349,7 +376,7 @@ impl Config {
     pub fn keyless_tenants(&self) -> usize {
         let is_keyless =
             |tenant: &&TenantSettings| tenant.keys.is_empty() && tenant.client_certificates.is_empty();
-        let can_be_made = !self.sidecar && self.settings.admin.token.is_some();
+        let can_be_made = !self.sidecar && self.settings.admin.can_operate();
         if can_be_made { self.tenants.iter().filter(is_keyless).count() } else { 0 }
     }
 

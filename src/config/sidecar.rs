@@ -97,7 +97,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
     };
     let settings = GlobalSettings {
         server,
-        admin: AdminSettings { listen: admin, token: None, tls: None },
+        admin: AdminSettings { listen: admin, token: None, tokens: Vec::new(), tls: None },
         store: StoreSettings::Embedded {
             path: store.map_or_else(|| PathBuf::from(STORE_PATH), PathBuf::from),
         },

@@ -270,7 +270,10 @@ impl Check<'_, '_> {
 fn warn_of_keyless(reader: &ConfigReader<'_>, file: &RawConfig) {
     let is_keyless = |tenant: &&file::RawTenant| !tenant.has_keys && tenant.client_certificates.is_none();
     let keyless = || file.tenants.iter().filter(is_keyless);
-    let Some(first) = keyless().next().filter(|_| file.admin.token.is_none()) else { return };
+    let Some(first) = keyless().next().filter(|_| file.admin.token.is_none() && file.admin.tokens.is_empty())
+    else {
+        return;
+    };
     let mut names = NamedFew::default();
     keyless().for_each(|tenant| names.note(shown(&tenant.name, "tenant")));
     let location = Location { path: "tenants".to_owned(), ..first.location.clone() };

@@ -29,8 +29,8 @@ pub struct Directory {
     pub mount_series: Vec<Arc<MountSeries>>,
     pub accounts: Vec<Account>,
     pub settings: GlobalSettings,
-    /// The digest of the configured token. Without a token the admin listener serves health only.
-    pub admin_token: Option<AdminToken>,
+    /// Without a token the admin listener serves health only.
+    pub admin_tokens: Vec<AdminToken>,
     models: ModelLabels,
     no_tenant: Arc<TenantSeries>,
     /// Tenants in the order of the configuration. The fields below hold indices into them and into `keys`.
@@ -104,7 +104,7 @@ impl Directory {
                 .map(|account| Account::new(account, registry, metrics))
                 .collect(),
             settings: config.settings.clone(),
-            admin_token: config.settings.admin.token.as_ref().map(AdminToken::new),
+            admin_tokens: AdminToken::all(&config.settings.admin),
             models: ModelLabels::new(config, metrics),
             no_tenant: Arc::clone(&metrics.no_tenant),
             tenants: Vec::with_capacity(config.tenants.len() + made.len()),

@@ -39,7 +39,7 @@ pub fn warn(directory: &Directory, keyring: &Keyring, now: SystemTime) {
         );
     }
     // Where no keys can be made at run time, the check of the configuration has told.
-    if directory.admin_token.is_none() {
+    if !directory.settings.admin.can_operate() {
         return;
     }
     let mut closed = NamedFew::default();

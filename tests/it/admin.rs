@@ -9,6 +9,7 @@ mod separation;
 mod slow_clients;
 mod tasks;
 mod tenants;
+mod tokens;
 mod usage;
 
 use std::io::Write as _;

@@ -56,6 +56,9 @@ const ROWS: &[Row] = &[
     ("server.timeouts.drain", "drain = \"30s\"", "drain = \"31s\"", Setting("server.timeouts")),
     ("admin.listen", "listen = \"127.0.0.3:0\"", "listen = \"127.0.0.4:0\"", Restart("admin.listen")),
     ("admin.token", "token = \"${UNSET:-admin-4c1d7be09f2a5836}\"", "token = \"another-token-0123\"", Setting("admin.token")),
+    ("admin.tokens.name", "name = \"night-watch\"", "name = \"day-watch\"", Setting("admin.tokens")),
+    ("admin.tokens.token", "watcher-4c1d7be09f2a5836", "watcher-another-0123", Setting("admin.tokens")),
+    ("admin.tokens.role", "role = \"read\"", "role = \"operate\"", Setting("admin.tokens")),
     ("admin.tls.cert", "[admin.tls]\ncert = \"tls.crt\"", "[admin.tls]\ncert = \"other.crt\"", Setting("admin.tls")),
     ("admin.tls.key", "key = \"admin.key\"", "key = \"other.key\"", Setting("admin.tls")),
     ("admin.tls.client_ca", "client_ca = \"ca.pem\" # admin", "client_ca = \"other.pem\"", Setting("admin.tls")),
@@ -160,7 +163,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// Number of the first rows, whose keys the example shows.
-const SHOWN: usize = 109;
+const SHOWN: usize = 113;
 
 const PRICES: &str = r#"
 [usage]
@@ -222,6 +225,7 @@ drain = "30s"
 [admin]
 listen = "127.0.0.3:0"
 token = "${{UNSET:-{ADMIN_TOKEN}}}"
+tokens = [{{ name = "night-watch", token = "watcher-4c1d7be09f2a5836", role = "read" }}]
 [admin.tls]
 cert = "tls.crt"
 key = "admin.key"
