@@ -13,7 +13,6 @@ use super::problem::Problem;
 use super::response::{AdminResponse, answer};
 use crate::dashscope::headers::REQUEST_ID;
 use crate::dashscope::task_report::TaskReport;
-use crate::polling::TaskAnswer;
 use crate::store::{Entry, EntrySource, TaskRecord, WantedSource};
 use crate::telemetry::metrics::PollServed;
 use crate::usage::Amount;
@@ -23,8 +22,10 @@ struct KnownTask {
     /// `None` for a task of more than two days ago.
     record: Option<Arc<TaskRecord>>,
     settled: Option<SettledTask>,
-    /// DashScope's answer that told the task's end.
-    told: Option<Arc<TaskAnswer>>,
+    /// DashScope's report of the task's end.
+    end: Option<TaskReport>,
+    /// Id of the answer that told the end.
+    upstream_request_id: Option<String>,
     /// Time since the known status was surely true; `None` if DashScope was not asked since the start.
     age: Option<Duration>,
 }
@@ -79,8 +80,11 @@ impl Admin {
             return Err(Problem::NoSuchTask(id.to_owned()));
         }
         let told = self.shared.hub.told_end(id).await;
+        let end = told.as_ref().and_then(|told| TaskReport::read(&told.body));
+        let upstream_request_id = told.as_ref().and_then(|told| told.headers.get(REQUEST_ID)?.to_str().ok());
+        let upstream_request_id = upstream_request_id.map(str::to_owned);
         let age = self.shared.hub.news_age(id, Instant::now());
-        let known = KnownTask { record, settled, told, age };
+        let known = KnownTask { record, settled, end, upstream_request_id, age };
         let names = self.shared.store.tenant_names().load();
         let currency = Arc::clone(&self.shared.directory.load().settings.usage.currency);
         Ok(known.describe(id, |tenant| names.current(tenant), &currency, SystemTime::now()))
@@ -134,14 +138,13 @@ impl KnownTask {
     ) -> Value {
         let entry = self.settled.as_ref().map(|settled| &settled.entry);
         let record = self.record.as_deref();
-        let told = self.told.as_deref();
-        let report = told.and_then(|told| TaskReport::read(&told.body));
-        let ended = report.as_ref().and_then(|report| report.ended).or(entry.map(|entry| entry.at));
+        let report = self.end.as_ref();
+        let ended = report.and_then(|report| report.ended).or(entry.map(|entry| entry.at));
         let known_at = match self.age {
             Some(age) => now.checked_sub(age),
             None => entry.map(|entry| entry.at),
         };
-        let error = report.as_ref().filter(|report| report.code.is_some() || report.message.is_some());
+        let error = report.filter(|report| report.code.is_some() || report.message.is_some());
         let error = error.map(|report| json!({ "code": report.code, "message": report.message }));
         let status = entry.map(|entry| entry.status.to_string());
         let usage = entry.and_then(|entry| serde_json::from_str::<Value>(&entry.usage).ok());
@@ -162,7 +165,7 @@ impl KnownTask {
             "known_at": known_at.map(moment),
             "ended_at": ended.map(moment),
             "error": error,
-            "upstream_request_id": told.and_then(|told| told.headers.get(REQUEST_ID)?.to_str().ok()),
+            "upstream_request_id": self.upstream_request_id,
             "usage": usage,
             "cost": self.settled.as_ref().and_then(|settled| settled.cost).map(|cost| cost.to_string()),
             "currency": currency,

@@ -17,8 +17,7 @@ use super::problem::Problem;
 use super::response::{AdminResponse, answer, moment};
 use crate::config::{AsyncHeader, check_tenant};
 use crate::dashscope::operation::Group;
-use crate::limits::LimitedCaller;
-use crate::proxy::limits_in_use;
+use crate::proxy::tenant_limits_in_use;
 use crate::store::{Change, Outcome, TenantRecord};
 use crate::tenant::directory::{Directory, Tenant};
 use crate::tenant::keyring::KeyEnd;
@@ -55,13 +54,7 @@ impl Admin {
                 .ok_or_else(|| Problem::NoSuchTenant(name.to_owned()));
         };
         let mut shown = self.describe_tenant(&directory, tenant);
-        let [_, used] = self.shared.limits.used(&LimitedCaller {
-            key_id: "",
-            tenant: &tenant.name,
-            limits: &tenant.limits,
-            tenant_limits: &tenant.tenant_limits,
-        });
-        shown["use"] = limits_in_use(&tenant.tenant_limits, &used);
+        shown["use"] = tenant_limits_in_use(tenant, &self.shared.limits);
         Ok(shown)
     }
 

@@ -6,6 +6,7 @@ use crate::config::Limits;
 use crate::dashscope::operation::Group;
 use crate::limits::{LimitKind, LimitedCaller, Registry, UsedLimits};
 use crate::proxy::admit::permit::Permit;
+use crate::tenant::directory::Tenant;
 use crate::usage::Zone;
 
 pub(super) fn key(permit: &Permit, limits: &Registry, zone: Zone) -> Value {
@@ -28,8 +29,19 @@ pub(super) fn key(permit: &Permit, limits: &Registry, zone: Zone) -> Value {
     })
 }
 
+/// The limits of all keys of a tenant together, each with what is left or used of it.
+pub fn tenant_limits_in_use(tenant: &Tenant, limits: &Registry) -> Value {
+    let [_, used] = limits.used(&LimitedCaller {
+        key_id: "",
+        tenant: &tenant.name,
+        limits: &tenant.limits,
+        tenant_limits: &tenant.tenant_limits,
+    });
+    limits_in_use(&tenant.tenant_limits, &used)
+}
+
 /// A table of limits as the configuration has it, each limit with what is left or used of it.
-pub fn limits_in_use(limits: &Limits, used: &UsedLimits) -> Value {
+fn limits_in_use(limits: &Limits, used: &UsedLimits) -> Value {
     let mut table = Map::new();
     for kind in LimitKind::ALL {
         let (rule, used) = (kind.rule(limits), used.of(kind));
