@@ -57,7 +57,7 @@ impl Admin {
         scan: impl FnOnce(crate::store::Store) -> Result<T, crate::store::StoreFault> + Send + 'static,
     ) -> Result<T, Problem> {
         let turn = Arc::clone(&self.scans).try_acquire_owned().map_err(|_| Problem::ReportsBusy)?;
-        self.read_ledger(turn, scan).await
+        self.read_in_turn(turn, scan).await
     }
 
     /// Reads a few entries of the ledger, which needs no long turn: reports that run are waited for, for a while.
@@ -67,10 +67,10 @@ impl Admin {
     ) -> Result<T, Problem> {
         let turn = timeout(FOR_A_TURN, Arc::clone(&self.scans).acquire_owned()).await;
         let turn = turn.ok().and_then(Result::ok).ok_or(Problem::ReportsBusy)?;
-        self.read_ledger(turn, look_up).await
+        self.read_in_turn(turn, look_up).await
     }
 
-    async fn read_ledger<T: Send + 'static>(
+    async fn read_in_turn<T: Send + 'static>(
         &self,
         turn: OwnedSemaphorePermit,
         read: impl FnOnce(crate::store::Store) -> Result<T, crate::store::StoreFault> + Send + 'static,
