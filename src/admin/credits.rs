@@ -120,7 +120,7 @@ impl Admin {
     }
 
     /// Reads entries on a blocking thread.
-    async fn read_ledger<T: Send + 'static>(
+    pub(super) async fn read_ledger<T: Send + 'static>(
         &self,
         read: impl FnOnce(Store) -> Result<T, StoreFault> + Send + 'static,
     ) -> Result<T, Problem> {

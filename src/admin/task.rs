@@ -100,7 +100,7 @@ impl Admin {
         let from = record.and_then(|record| record.claimed_at.checked_sub(DAY)).unwrap_or(UNIX_EPOCH);
         let settled = [from, SystemTime::now() + DAY];
         let account = record.map(|record| Arc::clone(&record.account));
-        self.look_up(move |store| {
+        self.read_ledger(move |store| {
             let mut found: Option<SettledTask> = None;
             store.entries_about(&wanted, settled, |entry| {
                 match &mut found {

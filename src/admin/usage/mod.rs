@@ -5,12 +5,10 @@ mod reprice;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use hyper::StatusCode;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 
 use self::entries::EntriesQuery;
 use super::Admin;
@@ -57,36 +55,16 @@ impl Admin {
         scan: impl FnOnce(crate::store::Store) -> Result<T, crate::store::StoreFault> + Send + 'static,
     ) -> Result<T, Problem> {
         let turn = Arc::clone(&self.scans).try_acquire_owned().map_err(|_| Problem::ReportsBusy)?;
-        self.read_in_turn(turn, scan).await
-    }
-
-    /// Reads a few entries of the ledger, which needs no long turn: reports that run are waited for, for a while.
-    pub(super) async fn look_up<T: Send + 'static>(
-        &self,
-        look_up: impl FnOnce(crate::store::Store) -> Result<T, crate::store::StoreFault> + Send + 'static,
-    ) -> Result<T, Problem> {
-        let turn = timeout(FOR_A_TURN, Arc::clone(&self.scans).acquire_owned()).await;
-        let turn = turn.ok().and_then(Result::ok).ok_or(Problem::ReportsBusy)?;
-        self.read_in_turn(turn, look_up).await
-    }
-
-    async fn read_in_turn<T: Send + 'static>(
-        &self,
-        turn: OwnedSemaphorePermit,
-        read: impl FnOnce(crate::store::Store) -> Result<T, crate::store::StoreFault> + Send + 'static,
-    ) -> Result<T, Problem> {
         let store = self.shared.store.clone();
-        let read = spawn_blocking(move || {
+        let scanned = spawn_blocking(move || {
             let _turn = turn;
-            read(store)
+            scan(store)
         });
-        read.await.map_err(|_| Problem::Panicked)?.map_err(Problem::Unreadable)
+        scanned.await.map_err(|_| Problem::Panicked)?.map_err(Problem::Unreadable)
     }
 }
 
 /// Reports that may run at the same time.
 pub const MOST_SCANS: usize = 2;
-/// Patience of a reader of a few entries for its turn.
-const FOR_A_TURN: Duration = Duration::from_secs(5);
 /// Rows of a report at most.
 const MOST_ROWS: usize = 100_000;
