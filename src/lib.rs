@@ -104,6 +104,7 @@
 //! | client, upstream | the two peers of the gateway |
 //! | tenant | a team or a customer: who is limited, and pays |
 //! | virtual key, key id | the secret that we issued, and its name in logs |
+//! | browser token | a short-lived secret for a web page, made with a virtual key |
 //! | upstream key | our DashScope credential |
 //! | account | one Alibaba Cloud account: one namespace of tasks, one set of quotas, some upstream keys |
 //! | mount, dialect | a path prefix, and the API spoken under it |

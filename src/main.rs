@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use dashgate::app::{self, RunningGateway};
 use dashgate::cli::admin_client::AdminFailure;
 use dashgate::cli::store::{StoreCommand, StoreFailure};
-use dashgate::cli::{check, demo, health, keys, orphans, prices, store, tasks, tenants, usage};
+use dashgate::cli::{check, demo, health, keys, orphans, prices, store, tasks, tenants, tokens, usage};
 use dashgate::config::{self, AccountSettings, Config, Files, Loaded, StoreSettings};
 use dashgate::lifecycle::handover::{self, Successor};
 use dashgate::lifecycle::{signals, systemd};
@@ -55,6 +55,7 @@ enum Command {
     Tenants(tenants::TenantsOptions),
     Tasks(tasks::TasksOptions),
     Health(health::HealthOptions),
+    Tokens(tokens::TokensOptions),
     /// Work on the database that replicas share: migrate its tables, or copy an embedded store into it.
     Store(StoreOptions),
     /// Print a script that completes these commands in a shell.
@@ -124,6 +125,7 @@ fn main() -> ExitCode {
         Command::Orphans(options) => administer("orphans", orphans::run(&options, admin_token(), say)),
         Command::Tenants(options) => administer("tenants", tenants::run(&options, admin_token(), say)),
         Command::Tasks(options) => administer("tasks", tasks::run(&options, admin_token(), say)),
+        Command::Tokens(options) => administer("tokens", tokens::run(&options, admin_token(), say)),
         Command::Usage(options) => administer("usage", usage::run(&options, admin_token(), say)),
         Command::Health(options) => administer("health", health::run(&options, say)),
         Command::Store(options) => work_on_store(&options),

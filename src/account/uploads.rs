@@ -58,7 +58,8 @@ impl Mirror for UploadDirectories {
             | Change::CreateKey(_)
             | Change::RotateKey { .. }
             | Change::RevokeKey { .. }
-            | Change::PutTenant(_) => {}
+            | Change::PutTenant(_)
+            | Change::KeepSecret { .. } => {}
         }
     }
 }

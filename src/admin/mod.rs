@@ -4,6 +4,7 @@
 mod accounts;
 mod audit;
 mod body;
+mod browser_tokens;
 mod credits;
 mod health;
 mod keys;
@@ -202,6 +203,11 @@ impl Admin {
                 let (mut entry, body) = (entry("reprice"), body::read(headers, body).await);
                 let repriced = self.reprice(body, &mut entry).await;
                 entry.end(repriced)
+            }
+            (Action::RotateTokens, _) => {
+                let mut entry = entry("rotate_tokens");
+                let rotated = self.rotate_tokens(&mut entry).await;
+                entry.end(rotated)
             }
             (Action::Reload, _) => {
                 let entry = entry("reload");

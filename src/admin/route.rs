@@ -33,11 +33,12 @@ pub(super) enum Action {
     ReportUsage,
     ListEntries,
     Reprice,
+    RotateTokens,
     Reload,
 }
 
 /// Every path in the spelling of `openapi.json`, with its methods and their actions.
-pub(super) const PATHS: [(&str, &[(Method, Action)]); 21] = [
+pub(super) const PATHS: [(&str, &[(Method, Action)]); 22] = [
     ("/livez", &[(Method::GET, Action::Live)]),
     ("/readyz", &[(Method::GET, Action::Ready)]),
     ("/metrics", &[(Method::GET, Action::Metrics)]),
@@ -71,6 +72,7 @@ pub(super) const PATHS: [(&str, &[(Method, Action)]); 21] = [
     ("/admin/usage", &[(Method::GET, Action::ReportUsage)]),
     ("/admin/usage/entries", &[(Method::GET, Action::ListEntries)]),
     ("/admin/usage/reprice", &[(Method::POST, Action::Reprice)]),
+    ("/admin/tokens/rotate", &[(Method::POST, Action::RotateTokens)]),
     ("/admin/reload", &[(Method::POST, Action::Reload)]),
 ];
 
@@ -147,6 +149,7 @@ mod tests {
             (Method::GET, "/admin/usage", Action::ReportUsage, ""),
             (Method::GET, "/admin/usage/entries", Action::ListEntries, ""),
             (Method::POST, "/admin/usage/reprice", Action::Reprice, ""),
+            (Method::POST, "/admin/tokens/rotate", Action::RotateTokens, ""),
             (Method::POST, "/admin/reload", Action::Reload, ""),
         ] {
             assert_eq!(route(&method, path).ok(), Some((action, id)), "{method} {path}");

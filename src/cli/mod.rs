@@ -12,4 +12,5 @@ pub mod store;
 pub mod tasks;
 mod tenant_settings;
 pub mod tenants;
+pub mod tokens;
 pub mod usage;

@@ -38,7 +38,7 @@ pub(super) fn check(reader: &ConfigReader<'_>, origins: &[Text]) -> Option<Cors>
 }
 
 /// Checks an origin: browsers send scheme, host and port in one spelling, which is compared byte by byte.
-fn origin(text: &str) -> Result<Box<str>, ValueFault> {
+pub(super) fn origin(text: &str) -> Result<Box<str>, ValueFault> {
     let wrong = |problem: &str| {
         let hint =
             "write it as browsers send it, like \"https://app.example.com\" or \"http://localhost:3000\"";

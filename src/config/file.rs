@@ -10,6 +10,7 @@ use super::pace::{self, RawPaceRule};
 use super::prices::{self, RawBilling, RawPrice, RawUsage};
 use super::reader::{Located, Location, Text, Whole};
 use super::secret::{bytes_in_file, secret, secret_in_file, secrets_in_file};
+use super::tokens::{self, RawTokens};
 use super::{store, tls};
 
 /// A file as written. A `None` was left out, or has its fault already.
@@ -112,6 +113,7 @@ pub(super) struct RawTenant {
     pub(super) tenant_limits: Option<Limits>,
     pub(super) client_certificates: Option<Located<Vec<Text>>>,
     pub(super) addresses: Option<Located<Vec<Text>>>,
+    pub(super) tokens: Option<RawTokens>,
     pub(super) billing: RawBilling,
 }
 
@@ -351,6 +353,7 @@ fn tenant(mut table: Table<'_>) -> RawTenant {
         tenant_limits: table.field("tenant_limits").and_then(|node| limits(node, false)),
         client_certificates: table.field("client_certificates").and_then(list),
         addresses: table.field("addresses").and_then(addresses),
+        tokens: table.field("tokens").and_then(|node| tokens::read(&node)),
         billing: prices::read_billing(&mut table),
     };
     table.finish();

@@ -34,6 +34,7 @@ mod store;
 mod syntax;
 mod tenants;
 mod tls;
+mod tokens;
 mod unique;
 
 use std::fmt;
@@ -56,6 +57,7 @@ pub use self::runtime_tenant::check_tenant;
 pub use self::storage::StorageHost;
 pub use self::store::{SharedStoreSettings, StoreSettings};
 pub use self::tls::Tls;
+pub use self::tokens::TokenSettings;
 use crate::dashscope::operation::Groups;
 use crate::net::egress_proxy::{EgressProxy, EnvironmentProxies};
 use crate::net::networks::Networks;
@@ -337,6 +339,8 @@ pub struct TenantSettings {
     pub client_certificates: Vec<Arc<str>>,
     /// From where callers may call who have no addresses of their key's own; empty: from anywhere.
     pub addresses: Networks,
+    /// Rules of its browser tokens; `None`: it can make none.
+    pub tokens: Option<TokenSettings>,
     pub billing: Billing,
 }
 

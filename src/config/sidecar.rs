@@ -93,6 +93,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         tenant_limits: Limits::default(),
         client_certificates: Vec::new(),
         addresses: Networks::default(),
+        tokens: None,
         billing: Billing::default(),
     };
     let settings = GlobalSettings {

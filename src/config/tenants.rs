@@ -13,7 +13,7 @@ use super::prices::PriceLists;
 use super::reader::{ConfigReader, Located, Location, Text, number};
 use super::secret::{check_length, shown};
 use super::unique::{SecretUse, UniqueSecrets, UniqueValues, unique_name};
-use super::{AsyncHeader, Config, KeySettings, TenantSettings, UsageOption, networks, scalar};
+use super::{AsyncHeader, Config, KeySettings, TenantSettings, UsageOption, networks, scalar, tokens};
 use crate::dashscope::operation::{Group, Groups};
 
 pub(super) fn check(
@@ -127,6 +127,7 @@ impl Check<'_, '_> {
             None => Some(Vec::new()),
         };
         let addresses = networks::addresses(reader, &file.addresses);
+        let tokens = file.tokens.as_ref().map(|written| tokens::check(reader, written, allow));
         let billing = self.prices.billing(reader, &file.billing);
         if let (Some(billing), Some(prices)) = (&billing, &file.billing.prices) {
             let models = file.models.as_deref().unwrap_or_default();
@@ -157,6 +158,10 @@ impl Check<'_, '_> {
             tenant_limits: file.tenant_limits.clone().unwrap_or_default(),
             client_certificates: client_certificates?,
             addresses: addresses?,
+            tokens: match tokens {
+                Some(checked) => Some(checked?),
+                None => None,
+            },
             billing: billing?,
         })
     }

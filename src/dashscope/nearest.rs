@@ -30,7 +30,7 @@ pub fn nearest(method: &Method, path: &str, query: Option<&str>) -> Option<Neare
 fn of_method(method: &Method, path: &str, query: Option<&str>) -> Option<String> {
     let is_listed = |path: &str| {
         let NativeCall { operation, .. } = operation::classify(method, path, query);
-        !matches!(operation, Operation::Unlisted | Operation::StoredResponse)
+        !matches!(operation, Operation::Unlisted | Operation::StoredResponse | Operation::Token)
     };
     path.match_indices('/').find_map(|(at, _)| {
         let (before, rest) = path.split_at(at);
@@ -65,8 +65,18 @@ fn likely(rest: &str) -> Option<&'static str> {
 /// ones have less than half of this.
 const MOST_BYTES: usize = 200;
 /// Segments of roots, and the empty one before the first slash.
-const ROOT_WORDS: [&str; 8] =
-    ["", "api", "v1", "compatible-mode", "compatible-api", "apps", "anthropic", "api-ws"];
+const ROOT_WORDS: [&str; 10] = [
+    "",
+    "api",
+    "v1",
+    "v2",
+    "compatible-mode",
+    "compatible-api",
+    "apps",
+    "anthropic",
+    "claude-code-proxy",
+    "api-ws",
+];
 const COMPATIBLE: [&str; 6] =
     ["/chat/completions", "/completions", "/embeddings", "/responses", "/reranks", "/messages"];
 /// The likeness, from 0 to 1, from which a word counts as misspelt.
@@ -98,6 +108,7 @@ mod tests {
             ("POST", "/v1/responses", "POST /compatible-mode/v1/responses"),
             ("POST", "/v1/rerank", "POST /compatible-api/v1/reranks"),
             ("POST", "/v1/messages", "POST /apps/anthropic/v1/messages"),
+            ("POST", "/api/v2/apps/claude-code-proxy/v1/messages", "POST /apps/anthropic/v1/messages"),
             ("POST", "/v1/messages/count_tokens", "POST /apps/anthropic/v1/messages/count_tokens"),
             ("POST", "/apps/anthropic/messages", "POST /apps/anthropic/v1/messages"),
             ("GET", "/api/v1/api/v1/tasks/x", "GET /api/v1/tasks/x"),

@@ -6,7 +6,7 @@ use strum::{IntoStaticStr, VariantArray};
 /// A call that may pass; [`Operation::Unlisted`] for all others.
 ///
 /// The variants are Model Studio's inference surface: one request, or one task that belongs to the caller. Account-wide
-/// calls (tokens, files, fine-tunes, ...) have no variant on purpose.
+/// calls (files, fine-tunes, deployments, ...) have no variant on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Operation {
@@ -20,6 +20,8 @@ pub enum Operation {
     TaskList,
     TaskCancel,
     UploadPolicy,
+    /// A browser token for the caller's key, made by the gateway. DashScope's own tokens would pass by all limits.
+    Token,
     Chat,
     Completion,
     Embedding,
@@ -83,6 +85,13 @@ impl Operation {
         )
     }
 
+    /// True if a browser token may make the call. It may call on tasks whose ids its page knows, but sees no list: the
+    /// tenant's other pages belong to other people.
+    pub const fn is_for_browsers(self) -> bool {
+        use Operation as Op;
+        !self.is_own_view() && !matches!(self, Op::Token | Op::TaskList | Op::VideoList)
+    }
+
     /// The place in which the call names its model, if it names one.
     pub const fn model_location(self) -> Option<ModelLocation> {
         self.facts().model
@@ -123,6 +132,7 @@ impl Operation {
             Op::VideoGet | Op::VideoList | Op::VideoDelete => Facts::new(Tasks, None, Other),
             Op::VideoContent | Op::TaskView => Facts::new(Tasks, None, Other),
             Op::UploadPolicy => Facts::new(Uploads, Some(Query), Other),
+            Op::Token => Facts { group: None, model: None, answer: Other },
             Op::Chat | Op::Completion | Op::Response | Op::Message => {
                 Facts::new(Compatible, Some(Body), InferenceOrEvents)
             }
@@ -201,6 +211,11 @@ impl Groups {
 
     pub fn contains(self, group: Group) -> bool {
         self.0 & group.bit() != 0
+    }
+
+    /// The groups that stand in both sets.
+    pub fn and(self, other: Self) -> Self {
+        Groups(self.0 & other.0)
     }
 }
 
@@ -293,6 +308,7 @@ fn native<'p>(method: &Method, path: &'p str, query: Option<&str>) -> (Operation
     }
     let operation = match path {
         "uploads" if method == Method::GET && asks_for_policy(query) => Operation::UploadPolicy,
+        "tokens" if method == Method::POST => Operation::Token,
         "tokenizer" if method == Method::POST => Operation::Tokenizer,
         "public-keys/latest" if method == Method::GET => Operation::PublicKey,
         _ => Operation::Unlisted,

@@ -73,7 +73,8 @@ impl Mirror for PollHub {
             | Change::CreateKey(_)
             | Change::RotateKey { .. }
             | Change::RevokeKey { .. }
-            | Change::PutTenant(_) => {}
+            | Change::PutTenant(_)
+            | Change::KeepSecret { .. } => {}
         }
     }
 

@@ -7,6 +7,7 @@ use hyper::http::request::Parts;
 
 use super::exchange::Exchange;
 use super::peer::Peer;
+use super::presented_key::PresentedKey;
 use super::rejection::Rejection;
 use super::worker::Proxy;
 use crate::net::site;
@@ -98,6 +99,17 @@ fn by_credential(
         let holder = Some(KeyHolder::Caller(caller));
         return Err(RefusedCaller { rejection: Rejection::ForeignOrigin(who), holder });
     }
+    let is_foreign = |origin: &HeaderValue| {
+        let cors = &exchange.route().mount(exchange.directory()).cors;
+        !cors.allows(origin.as_bytes()) && !site::of_origin(origin.as_bytes()).is_some_and(is_own)
+    };
+    let is_of_foreign_page = exchange.route().key.is_some_and(PresentedKey::is_of_page)
+        && request.headers.get_all(ORIGIN).iter().any(is_foreign);
+    let is_of_other_page = caller.page().is_some_and(|page| !is_of_page(&request.headers, page, host));
+    if is_of_foreign_page || is_of_other_page {
+        let holder = Some(KeyHolder::Caller(caller));
+        return Err(RefusedCaller { rejection: Rejection::ForeignPage, holder });
+    }
     if !caller.may_call_from(exchange.client.ip) {
         let holder = Some(KeyHolder::Caller(caller));
         return Err(RefusedCaller { rejection: Rejection::Address, holder });
@@ -136,6 +148,18 @@ fn is_of_foreign_page(headers: &HeaderMap, is_own: impl Fn(&[u8]) -> bool) -> bo
     let is_cross_site = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"cross-site");
     headers.get_all(ORIGIN).iter().any(is_foreign)
         || headers.get_all(SEC_FETCH_SITE).iter().any(is_cross_site)
+}
+
+/// True if a browser says that the call comes from a page of this origin. Browsers leave `Origin` out of a plain GET to
+/// the page's own host (WHATWG Fetch, 3.2).
+fn is_of_page(headers: &HeaderMap, page: &str, called: Option<&[u8]>) -> bool {
+    let mut origins = headers.get_all(ORIGIN).iter().peekable();
+    if origins.peek().is_some() {
+        return origins.all(|origin| origin.as_bytes() == page.as_bytes());
+    }
+    let is_same_origin = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"same-origin");
+    headers.get(SEC_FETCH_SITE).is_some_and(is_same_origin)
+        && site::of_origin(page.as_bytes()).and_then(site::host) == called
 }
 
 /// Set by browsers alone; a page can't change it (W3C Fetch Metadata, 2.3).

@@ -52,6 +52,8 @@ pub(super) enum Verdict {
     OwnView(OwnView),
     /// The models that the caller may use.
     Models,
+    /// A browser token for the caller's key.
+    Token,
 }
 
 /// Authorizes a request: the task that it names must be the tenant's own. This stage comes after `admit`, so that
@@ -110,6 +112,7 @@ pub(super) fn authorize(
         Op::OwnKey => Ok(Verdict::OwnView(OwnView::Key)),
         Op::BillingSubscription => Ok(Verdict::OwnView(OwnView::Subscription)),
         Op::BillingUsage => Ok(Verdict::OwnView(OwnView::Spent)),
+        Op::Token => Ok(Verdict::Token),
         Op::Unlisted => Err(admit::not_listed(route, request, permit.directory())),
     }
 }

@@ -33,11 +33,11 @@ pub(super) fn is_preflight(request: &Parts) -> bool {
 /// Answers a preflight. [`share`] names the origin on this answer, as on all others.
 ///
 /// # Errors
-/// `ForeignPreflight` where pages of the origin may not call the mount.
+/// `ForeignPage` where pages of the origin may not call the mount.
 pub(super) fn preflight(request: &Parts, cors: &Cors) -> Result<Response<Bytes>, Rejection> {
     let asked = &request.headers;
     if !origin(asked).is_some_and(|origin| cors.allows(origin.as_bytes())) {
-        return Err(Rejection::ForeignPreflight);
+        return Err(Rejection::ForeignPage);
     }
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NO_CONTENT;

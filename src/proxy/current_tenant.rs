@@ -21,7 +21,7 @@ impl<'a> CurrentTenant<'a> {
     /// Passes the settings on.
     pub(super) fn with<T>(self, then: impl FnOnce(&Tenant) -> T) -> T {
         let directory = self.directory.map(ArcSwap::load);
-        let current = directory.as_ref().and_then(|directory| directory.tenant(&self.admitted.name));
+        let current = directory.as_ref().and_then(|directory| directory.successor(self.admitted));
         then(current.unwrap_or(self.admitted))
     }
 }

@@ -24,6 +24,7 @@ mod exchange;
 mod held_key;
 mod held_money;
 mod inspect;
+mod issue_token;
 mod list;
 mod meter;
 mod models;
@@ -53,6 +54,7 @@ mod shared;
 mod socket_judge;
 mod socket_meter;
 mod submit;
+mod subprotocol;
 mod take_usage;
 mod tunnel;
 mod unread;
@@ -212,6 +214,7 @@ impl Proxy {
             Verdict::TaskList => return Box::pin(list::list(self, &request, exchange)).await,
             Verdict::VideoList => return Box::pin(videos::list::list(self, &request, exchange)).await,
             Verdict::Models => return Box::pin(models::show(self, &request, exchange)).await,
+            Verdict::Token => return Box::pin(issue_token::issue_token(self, &request, exchange)).await,
             Verdict::OwnView(view) => return Box::pin(own::show(self, view, &request, exchange)).await,
             Verdict::VideoDelete(task) => {
                 return Box::pin(videos::delete::delete(self, request, &task, exchange)).await;

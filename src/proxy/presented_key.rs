@@ -1,12 +1,14 @@
 //! The key that a request presents.
 
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, SEC_WEBSOCKET_PROTOCOL};
 
 use super::rejection::Rejection;
+use super::subprotocol;
 use crate::dashscope::headers::{API_KEY, X_API_KEY};
 use crate::tenant::key::VirtualKey;
 
-/// Position of the client's key in a head: the one key in `Authorization: Bearer`, `x-api-key` and `api-key`.
+/// Position of the client's key in a head: the one key in `Authorization: Bearer`, `x-api-key` and `api-key`; where there is
+/// none, the key among the subprotocols of a page's WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PresentedKey {
     field: KeyField,
@@ -19,6 +21,7 @@ enum KeyField {
     Authorization,
     XApiKey,
     ApiKey,
+    Subprotocol,
 }
 
 impl PresentedKey {
@@ -40,7 +43,16 @@ impl PresentedKey {
                 return Err(Rejection::BadRequest("it bears two different keys"));
             }
         }
-        Ok(found.map(|(position, _)| position))
+        let of_page = || {
+            let line = subprotocol::line_with_key(headers)?;
+            Some(Self { field: KeyField::Subprotocol, line })
+        };
+        Ok(found.map(|(position, _)| position).or_else(of_page))
+    }
+
+    /// True if a page presents it with the handshake of a WebSocket.
+    pub(super) fn is_of_page(self) -> bool {
+        self.field == KeyField::Subprotocol
     }
 
     /// The key itself, in the head in which it was found.
@@ -56,6 +68,7 @@ impl KeyField {
             KeyField::Authorization => AUTHORIZATION,
             KeyField::XApiKey => X_API_KEY,
             KeyField::ApiKey => API_KEY,
+            KeyField::Subprotocol => SEC_WEBSOCKET_PROTOCOL,
         }
     }
 
@@ -64,6 +77,7 @@ impl KeyField {
         let secret = match self {
             KeyField::Authorization => bearer(value)?,
             KeyField::XApiKey | KeyField::ApiKey => value.trim_ascii(),
+            KeyField::Subprotocol => subprotocol::key(value)?,
         };
         (!secret.is_empty()).then_some(secret)
     }
@@ -100,6 +114,7 @@ mod tests {
             [("authorization", "bearer  sk-a ")],
             [("x-api-key", "sk-a")],
             [("api-key", " sk-a")],
+            [("sec-websocket-protocol", "dashgate, dashgate.sk-a")],
         ] {
             let headers = headers(&fields);
             assert_eq!(presented(&headers), Ok(Some(VirtualKey::new(b"sk-a"))), "{fields:?}");

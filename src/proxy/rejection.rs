@@ -45,8 +45,8 @@ pub(super) enum Rejection {
     UsageOption,
     /// A call without a key comes from a web page of another site; with the text that says who may call.
     ForeignOrigin(&'static str),
-    /// A browser asks for a web page that may not call the mount.
-    ForeignPreflight,
+    /// A browser calls for a web page that may not call the mount, or not with this browser token.
+    ForeignPage,
     /// The key, or the certificate, is not good from the client's address.
     Address,
     /// The operator has suspended the tenant.
@@ -141,7 +141,7 @@ impl Rejection {
             Rejection::AsyncRequired => RefusalRow { reason: Reason::AsyncRequired, ..DENIED },
             Rejection::Response(fault) => fault.row(),
             Rejection::UsageOption => RefusalRow { reason: Reason::UsageOption, ..BAD_REQUEST },
-            Rejection::ForeignOrigin(_) | Rejection::ForeignPreflight => {
+            Rejection::ForeignOrigin(_) | Rejection::ForeignPage => {
                 RefusalRow { reason: Reason::ForeignOrigin, ..DENIED }
             }
             Rejection::Address => RefusalRow { reason: Reason::Address, ..DENIED },
@@ -249,7 +249,7 @@ impl Rejection {
             }
             Rejection::Address => "Access denied. The key may not be used from this address.".into(),
             Rejection::Suspended => "Access denied. The account of this key is suspended.".into(),
-            Rejection::ForeignPreflight => FOREIGN_PREFLIGHT.into(),
+            Rejection::ForeignPage => FOREIGN_PAGE.into(),
             Rejection::Limited(refusal) => limit_message(&refusal.limit).into(),
             Rejection::AuthRate(_) => {
                 "Too many requests from this address had no valid API-key, please try again later.".into()
@@ -443,5 +443,5 @@ fn limit_message(limit: &Limit) -> String {
 }
 
 const RATE_EXCEEDED: &str = "Requests rate limit exceeded, please try again later.";
-const FOREIGN_PREFLIGHT: &str =
-    "Access denied. Web pages of this origin may not call here: `cors` of the mount does not name it.";
+const FOREIGN_PAGE: &str = "Access denied. Web pages of this origin may not call here: `cors` of the mount does not name it, or the token is of \
+     another origin.";

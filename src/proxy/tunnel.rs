@@ -22,9 +22,11 @@ use super::exchange::Exchange;
 use super::inspect;
 use super::observe::{self, Observed};
 use super::passage::Passage;
+use super::presented_key::PresentedKey;
 use super::rejection::Rejection;
 use super::socket_judge::{SocketJudge, SocketMoney};
 use super::socket_meter::SocketMeter;
+use super::subprotocol;
 use super::worker::Proxy;
 use crate::dashscope::operation::ModelLocation;
 use crate::dashscope::websocket::{self, Boundary};
@@ -82,6 +84,9 @@ fn open(
     download.detach();
     parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    if exchange.route().key.is_some_and(PresentedKey::is_of_page) {
+        subprotocol::select(&mut parts.headers);
+    }
     let exchange = Rc::clone(exchange);
     let carry = async move {
         let both = async { tokio::join!(client, upstream) };

@@ -21,6 +21,9 @@ fn tenant() -> Tenant {
         tenant_limits: Limits::default(),
         addresses: Networks::default(),
         billing: Billing::default(),
+        tokens: None,
+        is_for_browsers: false,
+        browser_models: Vec::new(),
     }
 }
 

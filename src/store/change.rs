@@ -9,7 +9,7 @@ use super::hold::{Exhausted, Hold, TakenSlots};
 use super::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
 use super::lost_submit::{Adoption, LostSubmit};
 use super::record::MOST_ID_BYTES;
-use super::{Entry, KeyRecord, TaskRecord, TenantRecord, UploadRecord};
+use super::{Entry, KeyRecord, TaskRecord, TenantRecord, TokenSecret, UploadRecord};
 
 /// One change of durable state; the other process of a hand-over gets it as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -63,6 +63,8 @@ pub enum Change {
     /// Makes a tenant, or changes or closes one that was made at run time; not made where the record that stands is not the
     /// predecessor of this one.
     PutTenant(Arc<TenantRecord>),
+    /// Adds a secret that signs browser tokens from now on; not made where there is one and it is not to be replaced.
+    KeepSecret { secret: TokenSecret, replaces: bool },
     /// Gives all that a tenant has to its new name; not made where the former name leads elsewhere already, or the new name
     /// is a former name of another tenant.
     Rename { former: Arc<str>, name: Arc<str> },
@@ -122,7 +124,8 @@ impl Change {
             | Self::CreateKey(_)
             | Self::RotateKey { .. }
             | Self::RevokeKey { .. }
-            | Self::PutTenant(_) => None,
+            | Self::PutTenant(_)
+            | Self::KeepSecret { .. } => None,
         }
     }
 
@@ -135,6 +138,7 @@ impl Change {
             | Self::RotateKey { .. }
             | Self::RevokeKey { .. }
             | Self::PutTenant(_)
+            | Self::KeepSecret { .. }
             | Self::Rename { .. } => true,
             Self::Claim { .. }
             | Self::Reserve(_)
@@ -161,6 +165,7 @@ impl Change {
             | Self::RotateKey { .. }
             | Self::RevokeKey { .. }
             | Self::PutTenant(_)
+            | Self::KeepSecret { .. }
             | Self::Rename { .. } => true,
             Self::Reserve(_)
             | Self::Free { .. }
@@ -193,6 +198,7 @@ impl Change {
             | Self::CreateKey(_)
             | Self::RotateKey { .. }
             | Self::PutTenant(_)
+            | Self::KeepSecret { .. }
             | Self::Rename { .. } => Replayed::WhenWritten,
             Self::Claim { .. } => Replayed::InAnyCase,
         }
@@ -208,6 +214,7 @@ impl Change {
             | Self::CreateKey(_)
             | Self::RotateKey { .. }
             | Self::PutTenant(_)
+            | Self::KeepSecret { .. }
             | Self::Rename { .. } => false,
             Self::Claim { .. }
             | Self::Free { .. }
@@ -241,6 +248,7 @@ impl Change {
             | Self::KeepUpload { .. }
             | Self::RevokeKey { .. }
             | Self::PutTenant(_)
+            | Self::KeepSecret { .. }
             | Self::Rename { .. } => None,
         }
     }
@@ -284,6 +292,7 @@ impl Change {
             | Self::RotateKey { .. }
             | Self::RevokeKey { .. }
             | Self::PutTenant(_)
+            | Self::KeepSecret { .. }
             | Self::Rename { .. } => {}
         }
         Some(stored)

@@ -102,6 +102,7 @@ impl FormerNames {
             | Change::Hide { .. }
             | Change::RevokeKey { .. }
             | Change::PutTenant(_)
+            | Change::KeepSecret { .. }
             | Change::Rename { .. } => false,
         };
         is_renamed.then_some(renamed)

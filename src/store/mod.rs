@@ -34,6 +34,7 @@ mod state;
 mod steady_clock;
 mod tenant_record;
 mod timestamp;
+mod token_secret;
 mod withdrawal;
 mod writer;
 
@@ -82,6 +83,7 @@ pub use self::sql::operator_entry::{CorrectedEntry, LedgerPlace, OperatorKind};
 use self::sql::{adoption, holds, idempotency, rows, tenants};
 use self::state::StoreState;
 pub use self::tenant_record::TenantRecord;
+pub use self::token_secret::{LONGEST_TOKEN, MOST_TOKEN_SECRETS, TokenSecret};
 use self::writer::QueuedChange;
 use crate::dashscope::task::Status;
 use crate::usage::Zone;

@@ -127,6 +127,7 @@ impl KeyUndo {
             | Change::KeepUpload { .. }
             | Change::RevokeKey { .. }
             | Change::PutTenant(_)
+            | Change::KeepSecret { .. }
             | Change::Rename { .. } => None,
         }
     }

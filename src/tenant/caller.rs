@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::browser_token::{PresentedToken, TokenSigner};
 use super::certificate::{CertificateHolder, ClientCertificate};
 use super::directory::{ConfiguredKey, Directory, Tenant};
-use super::key::{CredentialFault, VirtualKey};
+use super::key::{CredentialFault, KeyDigest, VirtualKey};
 use super::keyring::{IssuedKey, KeyEnd, Keyring};
 
 /// A tenant, identified by one of its keys or certificates. The caller keeps the directory in which it was found.
@@ -17,6 +18,8 @@ pub struct Caller {
     credential: Credential,
     /// The tenant's certificate of the connection, beside the key or instead of a key.
     certificate: Option<Arc<ClientCertificate>>,
+    /// End of the browser token by which the caller has shown its key.
+    token_ends: Option<SystemTime>,
 }
 
 #[derive(Debug, Clone)]
@@ -64,7 +67,10 @@ pub fn identify(
             Caller { certificate, ..Caller::new(directory, tenant, Credential::Certificate(name)) }
         }
         (Some(key), holder) => {
-            let caller = by_key(directory, keyring, key, now)?;
+            let caller = match key.as_browser_token() {
+                Some(token) => by_token(directory, keyring, token, now)?,
+                None => by_key(directory, keyring, key, now)?,
+            };
             if let Err(fault) = directory.certificates.check(caller.tenant, holder.as_ref()) {
                 return Err(caller.refused(fault));
             }
@@ -108,6 +114,36 @@ fn by_key(
     }
 }
 
+/// Finds the holder of the key that made a browser token.
+fn by_token(
+    directory: &Arc<Directory>,
+    keyring: &Keyring,
+    token: &[u8],
+    now: SystemTime,
+) -> Result<Caller, RefusedCredential> {
+    let token = PresentedToken::read(token).ok_or(CredentialFault::Mistyped)?;
+    let is_of = |digest: &KeyDigest| keyring.signer.verify(&token, digest, now);
+    let (caller, fault) = match directory.by_id.get(token.key_id()).copied() {
+        Some(index) => {
+            let key = &directory.keys[index];
+            key.digest().copied().filter(is_of).ok_or(CredentialFault::Unknown)?;
+            (Caller::configured(directory, index), key.fault(now))
+        }
+        None => {
+            let mut secrets = keyring.secrets(token.key_id()).into_iter();
+            let issued = secrets.find(|secret| is_of(secret.digest())).ok_or(CredentialFault::Unknown)?;
+            let tenant = tenant_of(directory, &issued).ok_or(CredentialFault::Unknown)?;
+            let fault = issued.fault(now);
+            (Caller::new(directory, tenant, Credential::Issued(issued)), fault)
+        }
+    };
+    let caller = Caller { token_ends: Some(token.ends_at()), ..caller };
+    match fault.or_else(|| caller.token_fault(directory, now)) {
+        None => Ok(caller),
+        Some(fault) => Err(caller.refused(fault)),
+    }
+}
+
 /// The tenant of a key made at run time. `None` if the tenant is not configured, or if a key of the configuration has
 /// the same id.
 fn tenant_of(directory: &Directory, issued: &IssuedKey) -> Option<usize> {
@@ -141,7 +177,7 @@ impl From<CredentialFault> for RefusedCredential {
 
 impl Caller {
     fn new(directory: &Arc<Directory>, tenant: usize, credential: Credential) -> Self {
-        Self { directory: Arc::clone(directory), tenant, credential, certificate: None }
+        Self { directory: Arc::clone(directory), tenant, credential, certificate: None, token_ends: None }
     }
 
     fn configured(directory: &Arc<Directory>, index: usize) -> Self {
@@ -211,8 +247,35 @@ impl Caller {
         networks.is_empty() || networks.contain(address)
     }
 
+    /// The tenant, narrowed to what its browser tokens may do for a caller with one.
     pub fn tenant(&self) -> &Tenant {
-        &self.directory.tenants[self.tenant]
+        let tenant = &self.directory.tenants[self.tenant];
+        match &tenant.tokens {
+            Some(tokens) if self.is_browser() => &tokens.scope,
+            Some(_) | None => tenant,
+        }
+    }
+
+    /// True if the caller has shown a browser token in place of its key.
+    pub fn is_browser(&self) -> bool {
+        self.token_ends.is_some()
+    }
+
+    /// The origin of the pages that may use the caller's browser token, where it is for one origin.
+    pub fn page(&self) -> Option<&str> {
+        let tokens = self.directory.tenants[self.tenant].tokens.as_ref().filter(|_| self.is_browser());
+        tokens.and_then(|tokens| tokens.rules.origin.as_deref())
+    }
+
+    /// A browser token for the caller's key, which ends at `ends_at`; `None` if there is no secret to sign with yet, or the
+    /// caller has no key.
+    pub fn browser_token(&self, signer: &TokenSigner, ends_at: SystemTime) -> Option<String> {
+        let digest = match &self.credential {
+            Credential::Configured(index) => self.directory.keys[*index].digest()?,
+            Credential::Issued(key) => key.digest(),
+            Credential::Certificate(_) => return None,
+        };
+        signer.sign(self.key_id(), digest, ends_at)
     }
 
     pub fn directory(&self) -> &Arc<Directory> {
@@ -222,7 +285,18 @@ impl Caller {
     /// Why the caller's key or certificate, which was valid before, is not valid at `now`; `None` while it is valid.
     /// `current` is the directory in force.
     pub fn fault(&self, current: &Arc<Directory>, now: SystemTime) -> Option<CredentialFault> {
-        self.key_fault(current, now).or_else(|| self.certificate_fault(current, now))
+        let of_key = self.key_fault(current, now).or_else(|| self.certificate_fault(current, now));
+        of_key.or_else(|| self.token_fault(current, now))
+    }
+
+    /// Why the caller's browser token is not valid; `None` where it is, and where the caller has none.
+    fn token_fault(&self, current: &Directory, now: SystemTime) -> Option<CredentialFault> {
+        let ends_at = self.token_ends?;
+        let name = &self.directory.tenants[self.tenant].name;
+        if current.tenant(name).is_none_or(|tenant| tenant.tokens.is_none()) {
+            return Some(CredentialFault::Revoked);
+        }
+        (ends_at <= now).then_some(CredentialFault::Expired)
     }
 
     fn key_fault(&self, current: &Arc<Directory>, now: SystemTime) -> Option<CredentialFault> {

@@ -12,7 +12,7 @@ use super::models::ModelLabels;
 use super::token::AdminToken;
 use crate::account::{Account, AccountRegistry};
 use crate::config::{
-    AsyncHeader, Billing, Config, GlobalSettings, Limits, Mount, TenantSettings, UsageOption,
+    AsyncHeader, Billing, Config, GlobalSettings, Limits, Mount, TenantSettings, TokenSettings, UsageOption,
 };
 use crate::dashscope::operation::Groups;
 use crate::net::networks::Networks;
@@ -68,6 +68,20 @@ pub struct Tenant {
     pub addresses: Networks,
     /// Prices and limits of the tenant's money.
     pub billing: Billing,
+    /// The browser tokens that its keys may make.
+    pub tokens: Option<BrowserTokens>,
+    /// True for a tenant as its browser tokens may call.
+    pub is_for_browsers: bool,
+    /// Models that its browser tokens may use, beside `models`; empty: all of them.
+    pub browser_models: Vec<String>,
+}
+
+/// The browser tokens of a tenant.
+#[derive(Debug)]
+pub struct BrowserTokens {
+    pub rules: TokenSettings,
+    /// The tenant, narrowed to what its tokens may do.
+    pub scope: Box<Tenant>,
 }
 
 /// A key of the configuration.
@@ -147,21 +161,8 @@ impl Directory {
                     tenant: number,
                 });
             }
-            directory.tenants.push(Tenant {
-                name: Arc::clone(&tenant.name),
-                series: metrics.tenant(&tenant.name, number),
-                enabled: tenant.enabled,
-                async_header: tenant.async_header,
-                stream_usage: tenant.stream_usage,
-                accounts: tenant.accounts.clone(),
-                allow: tenant.allow,
-                weight: tenant.weight,
-                models: tenant.models.clone(),
-                limits: tenant.limits.clone(),
-                tenant_limits: tenant.tenant_limits.clone(),
-                addresses: tenant.addresses.clone(),
-                billing: tenant.billing.clone(),
-            });
+            let series = metrics.tenant(&tenant.name, number);
+            directory.tenants.push(Tenant::new(tenant, &series));
         }
         directory
     }
@@ -219,6 +220,12 @@ impl Directory {
         self.tenants_by_name.get(name).map(|number| &self.tenants[*number])
     }
 
+    /// A tenant of an earlier directory as it stands in this one.
+    pub fn successor(&self, earlier: &Tenant) -> Option<&Tenant> {
+        let tenant = self.tenant(&earlier.name)?;
+        if earlier.is_for_browsers { Some(&tenant.tokens.as_ref()?.scope) } else { Some(tenant) }
+    }
+
     /// True if a tenant has the name now.
     pub fn has_tenant(&self, name: &str) -> bool {
         self.tenant(name).is_some_and(|tenant| *tenant.name == *name)
@@ -248,7 +255,48 @@ impl Directory {
     }
 }
 
+impl Tenant {
+    fn new(settings: &TenantSettings, series: &Arc<TenantSeries>) -> Self {
+        let tokens = settings.tokens.as_ref().map(|rules| {
+            let narrowed = Self {
+                allow: settings.allow.and(rules.allow),
+                is_for_browsers: true,
+                browser_models: rules.models.clone(),
+                ..Self::without_tokens(settings, series)
+            };
+            BrowserTokens { rules: rules.clone(), scope: Box::new(narrowed) }
+        });
+        Self { tokens, ..Self::without_tokens(settings, series) }
+    }
+
+    fn without_tokens(settings: &TenantSettings, series: &Arc<TenantSeries>) -> Self {
+        Self {
+            name: Arc::clone(&settings.name),
+            series: Arc::clone(series),
+            enabled: settings.enabled,
+            async_header: settings.async_header,
+            stream_usage: settings.stream_usage,
+            accounts: settings.accounts.clone(),
+            allow: settings.allow,
+            weight: settings.weight,
+            models: settings.models.clone(),
+            limits: settings.limits.clone(),
+            tenant_limits: settings.tenant_limits.clone(),
+            addresses: settings.addresses.clone(),
+            billing: settings.billing.clone(),
+            tokens: None,
+            is_for_browsers: false,
+            browser_models: Vec::new(),
+        }
+    }
+}
+
 impl ConfiguredKey {
+    /// SHA-256 of the secret; `None` for the sidecar's key.
+    pub(super) fn digest(&self) -> Option<&KeyDigest> {
+        self.digest.as_ref()
+    }
+
     /// Why the key lets nobody in at `now`; `None` while the key is valid.
     pub(super) fn fault(&self, now: SystemTime) -> Option<CredentialFault> {
         self.expires.is_some_and(|expires| expires <= now).then_some(CredentialFault::Expired)

@@ -37,6 +37,11 @@ impl<'h> VirtualKey<'h> {
         self.0.starts_with(PREFIX.as_bytes()) && !self.is_whole()
     }
 
+    /// The text of a browser token behind its prefix; `None` for a key.
+    pub(super) fn as_browser_token(self) -> Option<&'h [u8]> {
+        self.0.strip_prefix(BROWSER_TOKEN.as_bytes())
+    }
+
     fn is_whole(self) -> bool {
         let signed = PREFIX.len() + RANDOM_CHARACTERS;
         self.0.len() == signed + CHECKSUM_CHARACTERS && checksum(&self.0[..signed]) == self.0[signed..]
@@ -132,6 +137,8 @@ fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_CHARACTERS] {
     digits
 }
 
+/// Prefix of browser tokens, which begin as DashScope's temporary keys do.
+pub(super) const BROWSER_TOKEN: &str = "st-dg-";
 const PREFIX: &str = "sk-dg-";
 const BASE62: [u8; 62] = *b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 const RANDOM_CHARACTERS: usize = 43;

@@ -12,6 +12,7 @@ use dashmap::DashSet;
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
+use super::browser_token::TokenSigner;
 use super::key::{CredentialFault, KeyDigest};
 use crate::store::{Change, KeyRecord, Mirror, Store, StoreFault};
 
@@ -25,6 +26,8 @@ pub struct Keyring {
     by_id: DashSet<ById, RandomState>,
     /// Secrets with a successor, by the id of their key.
     retired: Mutex<RetiredSecrets>,
+    /// Signs browser tokens of these keys, and of the configuration's.
+    pub signer: TokenSigner,
     /// Names of tenants, so that each name is in memory once.
     tenants: Mutex<HashSet<Arc<str>, RandomState>>,
 }
@@ -79,6 +82,7 @@ impl Mirror for Keyring {
                 self.rotate(&successor.id, successor.sha256, *old_until, successor.created_at);
             }
             Change::RevokeKey { id, at: _ } => self.revoke(id),
+            Change::KeepSecret { secret, replaces: _ } => self.signer.add(secret),
             Change::Claim { .. }
             | Change::Reserve(_)
             | Change::Free { .. }
@@ -105,6 +109,7 @@ impl Keyring {
     /// The store can't be read.
     pub fn load(store: &Store) -> Result<Self, StoreFault> {
         let keyring = Self::default();
+        keyring.signer.load(store.token_secrets()?);
         store.keys(|key| {
             let ends = match (key.revoked_at, key.expires, key.retires_at) {
                 (Some(_), _, _) => KeyEnd::Revoked,
@@ -132,6 +137,13 @@ impl Keyring {
     /// The newest secret of the key.
     pub fn named(&self, id: &str) -> Option<Arc<IssuedKey>> {
         self.by_id.get(id).map(|found| Arc::clone(&found.0))
+    }
+
+    /// All secrets of the key, the newest first.
+    pub(super) fn secrets(&self, id: &str) -> Vec<Arc<IssuedKey>> {
+        let retired = self.retired.lock();
+        let earlier = retired.get(id).into_iter().flatten().rev().cloned();
+        self.named(id).into_iter().chain(earlier).collect()
     }
 
     /// Number of secrets.
@@ -234,6 +246,11 @@ impl IssuedKey {
     /// True for the digest of this secret.
     pub fn has_digest(&self, digest: &KeyDigest) -> bool {
         self.digest == *digest
+    }
+
+    /// SHA-256 of the secret.
+    pub fn digest(&self) -> &KeyDigest {
+        &self.digest
     }
 
     pub fn created(&self) -> SystemTime {

@@ -1,5 +1,6 @@
 //! Tenants, and the keys and certificates with which they call.
 
+pub mod browser_token;
 pub mod caller;
 pub mod certificate;
 pub mod directory;

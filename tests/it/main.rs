@@ -39,6 +39,7 @@ mod streaming;
 mod tasks;
 mod timeouts;
 mod tls;
+mod tokens;
 mod transparency;
 mod unified;
 mod uploads;

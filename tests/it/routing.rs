@@ -294,10 +294,12 @@ fn a_refused_path_is_told_the_one_that_would_have_worked() {
         assert!(got.text().contains(&told), "{}", got.text());
     }
     // Calls of the whole account have no other way.
-    for line in ["POST /api/v1/tokens", "GET /wan/api/v1/files", "POST /api/v1/threads/t/messages"] {
+    for line in ["GET /api/v1/tokens", "GET /wan/api/v1/files", "POST /api/v1/threads/t/messages"] {
         let got = gateway.ask(message(line, &[&authorization(TENANT_KEY)], ""));
         assert!(got.text().contains(&format!("does not pass on {line}.\"")), "{}", got.text());
     }
+    let got = gateway.ask(message("POST /api/v1/tokens", &[&authorization(TENANT_KEY)], ""));
+    assert!(got.text().contains("its tenant has no `tokens`"), "{}", got.text());
     assert_eq!(upstream.connections(), 0);
 }
 

@@ -136,10 +136,15 @@ fn check(
     if !tenant.enabled {
         return Err(Rejection::Suspended);
     }
+    if caller.is_browser() && !route.operation.is_for_browsers() {
+        return Err(withheld_from_browsers(route, request));
+    }
     match route.operation.group() {
         Some(group) if tenant.allow.contains(group) => {}
         Some(group) => return Err(withheld(route, request, group)),
         None if route.operation.is_own_view() => {}
+        None if route.operation == Op::Token && tenant.tokens.is_some() && !caller.is_keyless() => {}
+        None if route.operation == Op::Token => return Err(without_tokens(route, request)),
         None => return Err(not_listed(route, request, caller.directory())),
     }
     let most_bytes = caller.directory().settings.server.max_body_bytes;
@@ -170,7 +175,7 @@ fn check(
         Op::Inference | Op::Realtime | Op::Tokenizer | Op::PublicKey | Op::CountTokens => Ok((false, false)),
         Op::OwnUsage | Op::OwnBalance | Op::OwnKey => Ok((false, false)),
         Op::BillingSubscription | Op::BillingUsage => Ok((false, false)),
-        Op::UploadPolicy | Op::Unlisted => Ok((false, false)),
+        Op::UploadPolicy | Op::Token | Op::Unlisted => Ok((false, false)),
     }
 }
 
@@ -179,6 +184,18 @@ fn withheld(route: &Route, request: &Parts, group: Group) -> Rejection {
     let path: String = route.path.chars().take(MOST_SHOWN).collect();
     let (method, group) = (&request.method, group.name());
     Rejection::NotAllowed(format!("{method} {path} for this key: `allow` of its tenant lacks {group}").into())
+}
+
+/// The refusal of browser tokens for a tenant that has none. It names the setting.
+fn without_tokens(route: &Route, request: &Parts) -> Rejection {
+    let (method, path) = (&request.method, &route.path);
+    Rejection::NotAllowed(format!("{method} {path} for this key: its tenant has no `tokens`").into())
+}
+
+/// The refusal of an operation that no browser token is for.
+fn withheld_from_browsers(route: &Route, request: &Parts) -> Rejection {
+    let path: String = route.path.chars().take(MOST_SHOWN).collect();
+    Rejection::NotAllowed(format!("{} {path} for a browser token: it takes a key", request.method).into())
 }
 
 /// The refusal of an operation that no tenant may use. It names the call that was most likely meant.
@@ -206,7 +223,7 @@ fn kind(operation: Operation, submits: bool, headers: &HeaderMap) -> LimitKind {
             stream_or_other()
         }
         Op::Tokenizer | Op::PublicKey | Op::UploadPolicy | Op::Embedding | Op::Rerank => LimitKind::Other,
-        Op::ModelList | Op::ModelGet => LimitKind::Other,
+        Op::ModelList | Op::ModelGet | Op::Token => LimitKind::Other,
         Op::CountTokens | Op::StoredResponse | Op::VideoContent | Op::Unlisted => LimitKind::Other,
     }
 }

@@ -20,6 +20,7 @@ use crate::proxy::admit::permit::Permit;
 use crate::proxy::inspect;
 use crate::proxy::rejection::Rejection;
 use crate::proxy::route::Route;
+use crate::proxy::subprotocol;
 use crate::telemetry::traces::{TRACEPARENT, TRACESTATE};
 use crate::tenant::key::VirtualKey;
 use crate::upstream::{Download, Upload};
@@ -65,6 +66,9 @@ pub(in crate::proxy) fn request<'d>(
     let bears_secret = move |value: &[u8]| secret.as_ref().is_some_and(|secret| secret.stands_in(value));
     let trailers = accepts_trailers(&from.headers);
     let headers = &mut from.headers;
+    if route.operation.is_socket() {
+        subprotocol::take_off(headers);
+    }
     strip(headers, is_withheld_from_upstream, &bears_secret);
     headers.insert(HOST, account.address.host.clone());
     headers.insert(AUTHORIZATION, key.bearer().clone());

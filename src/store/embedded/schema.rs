@@ -65,7 +65,7 @@ fn version(connection: &Connection) -> Result<i64, StoreCause> {
 }
 
 /// Migration steps. Never change a released step: add another. Times are milliseconds since 1970.
-const STEPS: [&str; 13] = [
+const STEPS: [&str; 14] = [
     "
     CREATE TABLE tasks (
         id TEXT NOT NULL UNIQUE,
@@ -267,9 +267,17 @@ const STEPS: [&str; 13] = [
         closed_at INTEGER
     ) STRICT, WITHOUT ROWID;
 ",
+    // Secrets that sign browser tokens. `retires_at`: null for the one that signs.
+    "
+    CREATE TABLE secrets (
+        secret BLOB NOT NULL PRIMARY KEY,
+        made_at INTEGER NOT NULL,
+        retires_at INTEGER
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 /// Tables whose pages are read at each start.
-pub(in crate::store) const CHECKED_TABLES: [&str; 11] = [
+pub(in crate::store) const CHECKED_TABLES: [&str; 12] = [
     "tasks",
     "keys",
     "uploads",
@@ -281,6 +289,7 @@ pub(in crate::store) const CHECKED_TABLES: [&str; 11] = [
     "adoptions",
     "renames",
     "tenants",
+    "secrets",
 ];
 /// `dgat`: marks the file as this program's.
 const APPLICATION: i64 = 0x6467_6174;

@@ -207,6 +207,12 @@ pub(super) const TABLES: [CopiedTable; 12] = [
         order: "former",
         sequence: None,
     },
+    CopiedTable {
+        name: "secrets",
+        columns: &[("secret", Bytes), ("made_at", Integer), ("retires_at", Integer)],
+        order: "secret",
+        sequence: None,
+    },
 ];
 
 #[cfg(test)]

@@ -260,6 +260,12 @@ const STEPS: [&str; 1] = ["
         created_at BIGINT NOT NULL,
         changed_at BIGINT NOT NULL,
         closed_at BIGINT
+    );
+    -- Secrets that sign browser tokens. `retires_at`: null for the one that signs.
+    CREATE TABLE secrets (
+        secret BYTEA PRIMARY KEY,
+        made_at BIGINT NOT NULL,
+        retires_at BIGINT
     )
 "];
 /// `dgat`: the lock of those who migrate.

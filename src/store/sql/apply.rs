@@ -9,6 +9,7 @@ use super::idempotency;
 use super::ledger::{self, LedgerWriter};
 use super::renames;
 use super::rows;
+use super::secrets;
 use super::settlement;
 use super::tenants;
 use crate::store::Change;
@@ -62,6 +63,7 @@ pub(in crate::store) fn apply(
         }
         Change::RevokeKey { id, at } => rows::revoke_key(database, id, *at),
         Change::PutTenant(record) => tenants::put(database, record),
+        Change::KeepSecret { secret, replaces } => secrets::add(database, secret, *replaces),
         Change::Rename { former, name } => renames::rename(database, ledger, former, name),
     };
     is_made.map(Outcome::of)

@@ -15,6 +15,7 @@ pub(super) mod operator_entry;
 pub(super) mod renames;
 pub(super) mod row;
 pub(super) mod rows;
+pub(super) mod secrets;
 pub(super) mod settlement;
 pub(super) mod sums;
 pub(super) mod tenants;

@@ -11,7 +11,7 @@ use crate::harness::{
 const TASK: &str = "0f4c1a55-0000-4000-8000-000000000001";
 
 /// Documented answers that a test can't provoke, or that another test sees.
-const NOT_HERE: [&str; 21] = [
+const NOT_HERE: [&str; 22] = [
     // A thread that hangs, which a test can't make; see `liveness`.
     "GET /livez 503",
     // Ten seconds of silence; see `slow_clients`.
@@ -39,6 +39,7 @@ const NOT_HERE: [&str; 21] = [
     "POST /admin/usage/reprice 503",
     "GET /admin/tenants/{name}/credits 503",
     "GET /admin/tenants/{name}/corrections 503",
+    "POST /admin/tokens/rotate 503",
     // The answer to every panic.
     " 500",
 ];
@@ -68,6 +69,7 @@ fn everything_that_it_promises_is_real() {
     }
     keys(&gateway);
     tenants(&gateway);
+    gateway.administer("POST /admin/tokens/rotate", "");
     money(&gateway);
     for list in ["keys", "tenants", "accounts", "tasks", "orphans"] {
         gateway.administer(&format!("GET /admin/{list}"), "");

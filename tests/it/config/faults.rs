@@ -115,6 +115,31 @@ fn networks() {
 }
 
 #[test]
+fn browser_tokens() {
+    let tokens = |value: &str| {
+        let keys = "[[tenants.keys]]";
+        let text = around("");
+        let tenant = text.find("[[tenants]]").expect("a tenant");
+        let lines = format!("[[tenants]]\nallow = [\"tasks\"]\ntokens = {{ {value} }}");
+        assert!(!text[..tenant].contains(keys));
+        text.replace("[[tenants]]", &lines)
+    };
+    let line = tokens("").lines().position(|line| line.starts_with("tokens")).expect("a line") + 1;
+    let at = |column: usize, rest: &str| format!("{line}:{column}: tenants[0].tokens.{rest}");
+    let rows = [
+        ("seconds = 1801", at(22, "seconds: must be from 1 to 1800")),
+        ("allow = []", at(20, "allow: is empty")),
+        ("allow = [\"generate\"]", at(21, "allow[0]: is not in `allow` of the tenant")),
+        (
+            "origin = \"https://a.example/\"",
+            at(21, "origin: has a path; an origin ends with its host or port"),
+        ),
+        ("second = 1", at(12, "second: unknown key `second`")),
+    ];
+    expect(rows.iter().map(|(value, expected)| (tokens(value), &**expected)).collect());
+}
+
+#[test]
 fn origins_of_web_pages() {
     let cors =
         |value: &str| around(&format!("[[mounts]]\nprefix = \"/\"\ncors = {{ origins = [\"{value}\"] }}"));

@@ -113,7 +113,7 @@ const ROWS: &[Row] = &[
     ("tenants.async_header", "async_header = \"require\"", "async_header = \"add\"", TENANT),
     ("tenants.stream_usage", "stream_usage = \"as_sent\"", "stream_usage = \"add\"", TENANT),
     ("tenants.accounts", "accounts = [\"main\"]", "accounts = [\"main\", \"spare\"]", TENANT),
-    ("tenants.allow", "allow = [\"generate\"]", "allow = [\"generate\", \"tasks\"]", TENANT),
+    ("tenants.allow", "allow = [\"generate\", \"tasks\"]", "allow = [\"generate\", \"tasks\", \"uploads\"]", TENANT),
     ("tenants.weight", "weight = 3", "weight = 4", TENANT),
     ("tenants.models", "models = [\"wan*\"]", "models = [\"qwen*\"]", TENANT),
     ("tenants.limits.requests_per_second", "limits.requests_per_second = 10", "limits.requests_per_second = 11", TENANT),
@@ -140,6 +140,10 @@ const ROWS: &[Row] = &[
     ("tenants.tenant_limits.submits.burst", "burst = 53 ", "burst = 55 ", TENANT),
     ("tenants.tenant_limits.streams.concurrent_requests", "concurrent_requests = 54 ", "concurrent_requests = 55 ", TENANT),
     ("tenants.addresses", "addresses = [\"192.0.2.0/24\"]", "addresses = [\"192.0.2.0/25\"]", TENANT),
+    ("tenants.tokens.seconds", "tokens.seconds = 600", "tokens.seconds = 601", TENANT),
+    ("tenants.tokens.allow", "tokens.allow = [\"generate\"]", "tokens.allow = [\"tasks\"]", TENANT),
+    ("tenants.tokens.models", "tokens.models = [\"wan2.7-*\"]", "", TENANT),
+    ("tenants.tokens.origin", "tokens.origin = \"https://app.example.com\"", "", TENANT),
     ("tenants.prices", "prices = \"default\"", "prices = \"second\"", TENANT),
     ("tenants.price_factor", "price_factor = \"0.85\"", "price_factor = \"0.86\"", TENANT),
     ("tenants.budgets.amount", "amount = \"500.00\"", "amount = \"501.00\"", TENANT),
@@ -272,9 +276,13 @@ enabled = true
 async_header = "require"
 stream_usage = "as_sent"
 accounts = ["main"]
-allow = ["generate"]
+allow = ["generate", "tasks"]
 client_certificates = ["CN=acme-prod"]
 addresses = ["192.0.2.0/24"]
+tokens.seconds = 600
+tokens.allow = ["generate"]
+tokens.models = ["wan2.7-*"]
+tokens.origin = "https://app.example.com"
 prices = "default"
 price_factor = "0.85"
 budgets = [{{ amount = "500.00", period = "month" }}]

@@ -19,8 +19,8 @@ fn a_file_of_a_newer_program_is_left_as_it_is() {
     place.open().close();
     Connection::open(&place.path).unwrap().pragma_update(None, "user_version", 14).unwrap();
     let before = fs::read(&place.path).unwrap();
-    let newer = StoreCause::Newer { found: 14, known: 13 };
-    assert_says(&refusal(&place.path), &newer, &["newer dashgate", "version 14", "version 13", "store.path"]);
+    let newer = StoreCause::Newer { found: 15, known: 14 };
+    assert_says(&refusal(&place.path), &newer, &["newer dashgate", "version 15", "version 14", "store.path"]);
     assert!(fs::read(&place.path).unwrap() == before);
 }
 
