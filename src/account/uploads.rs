@@ -59,6 +59,7 @@ impl Mirror for UploadDirectories {
             | Change::RotateKey { .. }
             | Change::RevokeKey { .. }
             | Change::PutTenant(_)
+            | Change::ChangeKey { .. }
             | Change::KeepSecret { .. } => {}
         }
     }

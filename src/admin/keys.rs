@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::Admin;
@@ -15,10 +15,13 @@ use super::body;
 use super::name_page::{NamePage, PageQuery};
 use super::problem::Problem;
 use super::response::{AdminResponse, answer, moment};
-use crate::store::{Change, KeyRecord, Outcome};
+use crate::dashscope::secret_look::looks_like_secret;
+use crate::net::networks::{Network, Networks};
+use crate::store::{Change, KeyDetails, KeyRecord, Outcome};
 use crate::tenant::directory::Directory;
 use crate::tenant::key::{CredentialFault, MintedKey, mint_id};
 use crate::tenant::keyring::{IssuedKey, KeyEnd};
+use crate::tenant::rotation::{self, Rotation, USUAL_GRACE, whole_second};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,6 +30,25 @@ struct Create {
     id: Option<String>,
     /// Duration from now, or a time.
     expires: Option<String>,
+    addresses: Option<Vec<String>>,
+    note: Option<String>,
+}
+
+/// New settings of a key; what is left out stays, and what is null ends.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    #[serde(default, deserialize_with = "written")]
+    expires: Option<Option<String>>,
+    #[serde(default, deserialize_with = "written")]
+    addresses: Option<Option<Vec<String>>>,
+    #[serde(default, deserialize_with = "written")]
+    note: Option<Option<String>>,
+}
+
+/// A field that is written, if only as null.
+fn written<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -41,7 +63,8 @@ impl Admin {
         body: Result<Bytes, Problem>,
         entry: &mut AuditEntry,
     ) -> Result<AdminResponse, Problem> {
-        let Create { tenant, id, expires } = body::parse(&body?)?;
+        let Create { tenant, id, expires, addresses, note } = body::parse(&body?)?;
+        let details = KeyDetails { addresses: networks(addresses)?, note: checked_note(note)? };
         let now = SystemTime::now();
         let expires = expires.map(|text| end(&text, now)).transpose()?;
         let id = match id {
@@ -65,7 +88,16 @@ impl Admin {
             return Err(Problem::IdTaken(taken(&key.id, &self.tenant_of(&key))));
         }
         let secret = MintedKey::mint()?;
-        let record = record(&id, &tenant, &secret, now, expires);
+        let record = KeyRecord {
+            id: id.as_str().into(),
+            tenant: tenant.as_str().into(),
+            sha256: secret.digest(),
+            created_at: now,
+            expires,
+            revoked_at: None,
+            retires_at: None,
+            details: details.shared(),
+        };
         let created = self.shared.store.commit(Change::CreateKey(record)).await;
         if created.map_err(Problem::Unconfirmed)? == Outcome::NotMade {
             return Err(Problem::IdTaken(format!("the store has a key `{id}` already: choose another id")));
@@ -91,7 +123,9 @@ impl Admin {
         entry.key_id = Some(id.to_owned());
         let body = body?;
         let Rotate { grace } = if body.is_empty() { Rotate { grace: None } } else { body::parse(&body)? };
-        let grace = grace.map_or(Ok(USUAL_GRACE), |text| grace_period(&text))?;
+        let wrong =
+            || Problem::BadField("grace", "must be a duration from \"0s\" to \"365d\", like \"24h\"".into());
+        let grace = grace.map_or(Some(USUAL_GRACE), |text| rotation::grace(&text)).ok_or_else(wrong)?;
         let _turn = self.changing.lock().await;
         let now = SystemTime::now();
         let key = self.issued(id)?;
@@ -106,19 +140,11 @@ impl Admin {
         if !directory.has_tenant(&tenant) {
             return Err(Problem::UnknownTenant((*tenant).to_owned()));
         }
-        let until = if grace.is_zero() { now } else { whole_second(now + grace) };
-        let secret = MintedKey::mint()?;
-        let expires = match key.ends() {
-            KeyEnd::At(expires) => Some(expires),
-            KeyEnd::Never | KeyEnd::Revoked => None,
-        };
-        let successor = record(id, &tenant, &secret, now, expires);
-        let rotated = self.shared.store.commit(Change::RotateKey { successor, old_until: until }).await;
-        if rotated.map_err(Problem::Unconfirmed)? == Outcome::NotMade {
+        let Rotation { secret, change, expires, old_until } = Rotation::of(&key, &tenant, grace, now)?;
+        if self.shared.store.commit(change).await.map_err(Problem::Unconfirmed)? == Outcome::NotMade {
             return Err(Problem::Ended(id.to_owned()));
         }
-        let until = expires.map_or(until, |expires| expires.min(until));
-        let (until, expires) = (moment(until), expires.map(moment));
+        let (until, expires) = (moment(old_until), expires.map(moment));
         entry.until = Some(until.clone());
         Ok(answer(
             StatusCode::OK,
@@ -127,6 +153,38 @@ impl Admin {
                 "created_at": moment(now), "expires_at": expires, "old_until": until,
             }),
         ))
+    }
+
+    /// Gives a key another end, other addresses or another note. Its secrets stay.
+    pub(super) async fn change_key(
+        &self,
+        id: &str,
+        body: Result<Bytes, Problem>,
+        entry: &mut AuditEntry,
+    ) -> Result<AdminResponse, Problem> {
+        let id = checked_id(id)?;
+        entry.key_id = Some(id.to_owned());
+        let Settings { expires, addresses, note } = body::parse(&body?)?;
+        let now = SystemTime::now();
+        let expires = expires.map(|text| text.map(|text| end(&text, now)).transpose()).transpose()?;
+        let (addresses, note) = (addresses.map(networks).transpose()?, note.map(checked_note).transpose()?);
+        let _turn = self.changing.lock().await;
+        let key = self.issued(id)?;
+        if key.fault(now).is_some() {
+            return Err(Problem::Ended(id.to_owned()));
+        }
+        let tenant = self.tenant_of(&key);
+        entry.tenant = Some((*tenant).to_owned());
+        let expires = expires.unwrap_or_else(|| end_of(&key));
+        let mut details = key.details().as_deref().cloned().unwrap_or_default();
+        details.addresses = addresses.unwrap_or(details.addresses);
+        details.note = note.unwrap_or(details.note);
+        let change = Change::ChangeKey { id: id.into(), expires, details: details.shared() };
+        if self.shared.store.commit(change).await.map_err(Problem::Unassured)? == Outcome::NotMade {
+            return Err(Problem::Ended(id.to_owned()));
+        }
+        entry.until = expires.map(moment);
+        Ok(answer(StatusCode::OK, &self.describe(&self.shared.directory.load_full(), &key, now)))
     }
 
     pub(super) async fn revoke_key(
@@ -173,7 +231,7 @@ impl Admin {
             page.add(&key.id, || {
                 json!({
                     "id": &*key.id, "tenant": &*tenant.name, "source": "config", "status": status,
-                    "expires_at": key.expires.map(moment),
+                    "expires_at": key.expires.map(moment), "addresses": texts(key.addresses()), "note": null,
                 })
             });
         }
@@ -188,10 +246,8 @@ impl Admin {
 
     fn describe(&self, directory: &Directory, key: &IssuedKey, now: SystemTime) -> Value {
         let tenant = &*self.tenant_of(key);
-        let expires = match key.ends() {
-            KeyEnd::At(expires) => Some(moment(expires)),
-            KeyEnd::Never | KeyEnd::Revoked => None,
-        };
+        let expires = end_of(key).map(moment);
+        let details = key.details().as_deref().cloned().unwrap_or_default();
         let status = match key.fault(now) {
             Some(CredentialFault::Expired) => "expired",
             Some(
@@ -210,6 +266,7 @@ impl Admin {
         json!({
             "id": &*key.id, "tenant": tenant, "source": "admin", "status": status,
             "created_at": moment(key.created()), "expires_at": expires, "old_until": old_until,
+            "addresses": texts(&details.addresses), "note": details.note,
         })
     }
 }
@@ -218,22 +275,36 @@ fn taken(id: &str, tenant: &str) -> String {
     format!("there is a key `{id}`, of the tenant `{tenant}`: choose another id, or rotate that one")
 }
 
-fn record(
-    id: &str,
-    tenant: &str,
-    secret: &MintedKey,
-    created_at: SystemTime,
-    expires: Option<SystemTime>,
-) -> KeyRecord {
-    KeyRecord {
-        id: id.into(),
-        tenant: tenant.into(),
-        sha256: secret.digest(),
-        created_at,
-        expires,
-        revoked_at: None,
-        retires_at: None,
+/// End of a key that has one.
+fn end_of(key: &IssuedKey) -> Option<SystemTime> {
+    match key.ends() {
+        KeyEnd::At(expires) => Some(expires),
+        KeyEnd::Never | KeyEnd::Revoked => None,
     }
+}
+
+fn texts(networks: &Networks) -> Vec<String> {
+    networks.iter().map(Network::to_string).collect()
+}
+
+/// Checks the networks from where a key is to be good; none stand for its tenant's.
+fn networks(texts: Option<Vec<String>>) -> Result<Networks, Problem> {
+    let texts = texts.unwrap_or_default();
+    let read: Option<Networks> = texts.iter().map(|text| text.parse().ok()).collect();
+    let problem =
+        format!("must be up to {MOST_NETWORKS} networks like \"203.0.113.0/24\" or \"203.0.113.7\"");
+    read.filter(|_| texts.len() <= MOST_NETWORKS).ok_or(Problem::BadField("addresses", problem.into()))
+}
+
+/// Checks a note; an empty one is none.
+fn checked_note(note: Option<String>) -> Result<Option<Box<str>>, Problem> {
+    let note = note.filter(|note| !note.is_empty());
+    let is_fine = |note: &String| note.len() <= MOST_NOTE_BYTES && !note.chars().any(char::is_control);
+    if note.as_ref().is_some_and(|note| !is_fine(note) || looks_like_secret(note)) {
+        let problem = format!("must be up to {MOST_NOTE_BYTES} bytes of plain text, without a secret in it");
+        return Err(Problem::BadField("note", problem.into()));
+    }
+    Ok(note.map(String::into_boxed_str))
 }
 
 /// Checks a key's id. Logs show the id, so it must not be a secret.
@@ -265,22 +336,9 @@ fn end(text: &str, now: SystemTime) -> Result<SystemTime, Problem> {
     if asked <= now { Err(wrong("must lie in the future")) } else { Ok(whole_second(asked)) }
 }
 
-fn grace_period(text: &str) -> Result<Duration, Problem> {
-    let wrong =
-        || Problem::BadField("grace", "must be a duration from \"0s\" to \"365d\", like \"24h\"".into());
-    humantime::parse_duration(text).ok().filter(|grace| *grace <= MOST_GRACE).ok_or_else(wrong)
-}
-
-/// Rounds up to a whole second, so that a key lives at least as long as was asked.
-fn whole_second(time: SystemTime) -> SystemTime {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let more = u64::from(since.subsec_nanos() > 0);
-    UNIX_EPOCH + Duration::from_secs(since.as_secs() + more)
-}
-
 const MOST_ID_BYTES: usize = 64;
-const USUAL_GRACE: Duration = Duration::from_secs(24 * 3600);
-const MOST_GRACE: Duration = Duration::from_secs(365 * 24 * 3600);
+const MOST_NETWORKS: usize = 32;
+const MOST_NOTE_BYTES: usize = 256;
 /// 2100-01-01T00:00:00Z, a few years before the 32-bit seconds of the key ring overflow.
 const LATEST_END: Duration = Duration::from_secs(4_102_444_800);
 
@@ -307,14 +365,6 @@ mod tests {
         assert!(checked_id("acme-prod.2_x").is_ok());
         for wrong in ["", "a b", "a/b", "sk-dg-0123", "é", &"a".repeat(65)] {
             assert!(matches!(checked_id(wrong), Err(Problem::BadField("id", _))), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_grace_may_be_nothing_and_not_for_ever() {
-        assert_eq!(grace_period("0s").ok(), Some(Duration::ZERO));
-        for wrong in ["", "1", "366d", "-1h"] {
-            assert!(grace_period(wrong).is_err(), "{wrong}");
         }
     }
 }

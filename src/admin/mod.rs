@@ -147,6 +147,11 @@ impl Admin {
                 let rotated = self.rotate_key(id, body::read(headers, body).await, &mut entry).await;
                 entry.end(rotated)
             }
+            (Action::ChangeKey, id) => {
+                let mut entry = entry("change_key");
+                let changed = self.change_key(id, body::read(headers, body).await, &mut entry).await;
+                entry.end(changed)
+            }
             (Action::RevokeKey, id) => {
                 let mut entry = entry("revoke_key");
                 let revoked = self.revoke_key(id, &mut entry).await;

@@ -13,6 +13,7 @@ pub(super) enum Action {
     Document,
     ListKeys,
     CreateKey,
+    ChangeKey,
     RotateKey,
     RevokeKey,
     ListTenants,
@@ -44,7 +45,7 @@ pub(super) const PATHS: [(&str, &[(Method, Action)]); 22] = [
     ("/metrics", &[(Method::GET, Action::Metrics)]),
     ("/admin/openapi.json", &[(Method::GET, Action::Document)]),
     ("/admin/keys", &[(Method::GET, Action::ListKeys), (Method::POST, Action::CreateKey)]),
-    ("/admin/keys/{id}", &[(Method::DELETE, Action::RevokeKey)]),
+    ("/admin/keys/{id}", &[(Method::PATCH, Action::ChangeKey), (Method::DELETE, Action::RevokeKey)]),
     ("/admin/keys/{id}/rotate", &[(Method::POST, Action::RotateKey)]),
     ("/admin/tenants", &[(Method::GET, Action::ListTenants), (Method::POST, Action::CreateTenant)]),
     (
@@ -130,6 +131,7 @@ mod tests {
             (Method::GET, "/admin/keys", Action::ListKeys, ""),
             (Method::POST, "/admin/keys", Action::CreateKey, ""),
             (Method::DELETE, "/admin/keys/a.b", Action::RevokeKey, "a.b"),
+            (Method::PATCH, "/admin/keys/a", Action::ChangeKey, "a"),
             (Method::POST, "/admin/keys/a/rotate", Action::RotateKey, "a"),
             (Method::GET, "/admin/tenants", Action::ListTenants, ""),
             (Method::POST, "/admin/tenants", Action::CreateTenant, ""),
@@ -170,7 +172,7 @@ mod tests {
                 "{path}: {found:?}"
             );
         }
-        for (path, expected) in [("/admin/keys", "GET, HEAD, POST"), ("/admin/keys/a", "DELETE")] {
+        for (path, expected) in [("/admin/keys", "GET, HEAD, POST"), ("/admin/keys/a", "PATCH, DELETE")] {
             let Err(Problem::WrongMethod(allowed)) = route(&Method::PUT, path) else {
                 panic!("PUT is not offered")
             };

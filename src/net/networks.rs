@@ -1,8 +1,11 @@
 //! Networks of IP addresses, as an operator writes them: `10.0.0.0/8`, `2001:db8::/32`, or one address.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 /// All addresses that begin with the same bits. IPv4 written inside IPv6, like `::ffff:192.0.2.0/120`, is IPv4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,8 +14,9 @@ pub struct Network {
     prefix_bits: u32,
 }
 
-/// Networks of one setting. Clones share the list.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// Networks of one setting. Clones share the list. As text, they have commas between them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Networks(Arc<[Network]>);
 
 /// Why a text is not a network.
@@ -78,6 +82,44 @@ impl Networks {
     }
 }
 
+impl Networks {
+    /// Each network by itself.
+    pub fn iter(&self) -> impl Iterator<Item = &Network> {
+        self.0.iter()
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { first, prefix_bits } = self;
+        if *prefix_bits == bits(*first) { write!(f, "{first}") } else { write!(f, "{first}/{prefix_bits}") }
+    }
+}
+
+impl FromStr for Networks {
+    type Err = NetworkFault;
+
+    /// # Errors
+    /// The fault of the first network that can't be read.
+    fn from_str(text: &str) -> Result<Self, NetworkFault> {
+        text.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::parse).collect()
+    }
+}
+
+impl TryFrom<String> for Networks {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        text.parse().map_err(|_| "not networks of IP addresses")
+    }
+}
+
+impl From<Networks> for String {
+    fn from(networks: Networks) -> Self {
+        networks.0.iter().map(Network::to_string).collect::<Vec<_>>().join(",")
+    }
+}
+
 impl FromIterator<Network> for Networks {
     fn from_iter<I: IntoIterator<Item = Network>>(networks: I) -> Self {
         Self(networks.into_iter().collect())
@@ -133,6 +175,15 @@ mod tests {
             assert!(contains(network, inside), "{inside} in {network}");
             assert!(!contains(network, outside), "{outside} not in {network}");
         }
+    }
+
+    #[test]
+    fn networks_are_written_as_they_are_read() {
+        let text = "10.0.0.0/8, 192.0.2.1,2001:db8::/32,::ffff:10.0.0.0/104";
+        let networks: Networks = text.parse().expect("networks");
+        assert_eq!(String::from(networks.clone()), "10.0.0.0/8,192.0.2.1,2001:db8::/32,10.0.0.0/8");
+        assert_eq!(String::from(networks.clone()).parse(), Ok(networks));
+        assert!("".parse::<Networks>().is_ok_and(|none| none.is_empty()));
     }
 
     #[test]

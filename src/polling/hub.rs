@@ -74,6 +74,7 @@ impl Mirror for PollHub {
             | Change::RotateKey { .. }
             | Change::RevokeKey { .. }
             | Change::PutTenant(_)
+            | Change::ChangeKey { .. }
             | Change::KeepSecret { .. } => {}
         }
     }

@@ -9,7 +9,7 @@ use super::hold::{Exhausted, Hold, TakenSlots};
 use super::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
 use super::lost_submit::{Adoption, LostSubmit};
 use super::record::MOST_ID_BYTES;
-use super::{Entry, KeyRecord, TaskRecord, TenantRecord, TokenSecret, UploadRecord};
+use super::{Entry, KeyDetails, KeyRecord, TaskRecord, TenantRecord, TokenSecret, UploadRecord};
 
 /// One change of durable state; the other process of a hand-over gets it as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -57,6 +57,9 @@ pub enum Change {
     /// Adds a secret under the id of a living key of the tenant, whose older secrets work until `old_until`; not made
     /// where there is no such key, or the secret exists already.
     RotateKey { successor: KeyRecord, old_until: SystemTime },
+    /// Gives a living key another end and other details; not made where there is no such key. Secrets with a successor end
+    /// no later for it.
+    ChangeKey { id: Box<str>, expires: Option<SystemTime>, details: Option<Arc<KeyDetails>> },
     /// Revokes all secrets of a key; not made where no living key has the id. Replayed at once, because a leaked key must
     /// not work until a disk answers.
     RevokeKey { id: Box<str>, at: SystemTime },
@@ -125,6 +128,7 @@ impl Change {
             | Self::RotateKey { .. }
             | Self::RevokeKey { .. }
             | Self::PutTenant(_)
+            | Self::ChangeKey { .. }
             | Self::KeepSecret { .. } => None,
         }
     }
@@ -138,6 +142,7 @@ impl Change {
             | Self::RotateKey { .. }
             | Self::RevokeKey { .. }
             | Self::PutTenant(_)
+            | Self::ChangeKey { .. }
             | Self::KeepSecret { .. }
             | Self::Rename { .. } => true,
             Self::Claim { .. }
@@ -165,6 +170,7 @@ impl Change {
             | Self::RotateKey { .. }
             | Self::RevokeKey { .. }
             | Self::PutTenant(_)
+            | Self::ChangeKey { .. }
             | Self::KeepSecret { .. }
             | Self::Rename { .. } => true,
             Self::Reserve(_)
@@ -198,6 +204,7 @@ impl Change {
             | Self::CreateKey(_)
             | Self::RotateKey { .. }
             | Self::PutTenant(_)
+            | Self::ChangeKey { .. }
             | Self::KeepSecret { .. }
             | Self::Rename { .. } => Replayed::WhenWritten,
             Self::Claim { .. } => Replayed::InAnyCase,
@@ -214,6 +221,7 @@ impl Change {
             | Self::CreateKey(_)
             | Self::RotateKey { .. }
             | Self::PutTenant(_)
+            | Self::ChangeKey { .. }
             | Self::KeepSecret { .. }
             | Self::Rename { .. } => false,
             Self::Claim { .. }
@@ -248,6 +256,7 @@ impl Change {
             | Self::KeepUpload { .. }
             | Self::RevokeKey { .. }
             | Self::PutTenant(_)
+            | Self::ChangeKey { .. }
             | Self::KeepSecret { .. }
             | Self::Rename { .. } => None,
         }
@@ -292,6 +301,7 @@ impl Change {
             | Self::RotateKey { .. }
             | Self::RevokeKey { .. }
             | Self::PutTenant(_)
+            | Self::ChangeKey { .. }
             | Self::KeepSecret { .. }
             | Self::Rename { .. } => {}
         }

@@ -103,6 +103,7 @@ impl FormerNames {
             | Change::RevokeKey { .. }
             | Change::PutTenant(_)
             | Change::KeepSecret { .. }
+            | Change::ChangeKey { .. }
             | Change::Rename { .. } => false,
         };
         is_renamed.then_some(renamed)

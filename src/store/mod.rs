@@ -69,7 +69,8 @@ pub use self::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
 pub use self::limit_use::{LimitReport, LimitUse, RateUse};
 pub use self::lost_submit::{Adoption, LostSubmit, RunningSubmit, SentRequest};
 pub use self::record::{
-    ENDED_KEYS_KEPT, KeyRecord, MOST_MODEL_BYTES, TASKS_KEPT, TaskRecord, UPLOADS_KEPT, UploadRecord,
+    ENDED_KEYS_KEPT, KeyDetails, KeyRecord, MOST_MODEL_BYTES, TASKS_KEPT, TaskRecord, UPLOADS_KEPT,
+    UploadRecord,
 };
 pub use self::replay::Mirror;
 pub use self::replica::Replica;

@@ -10,6 +10,7 @@ use super::shared_field::SharedField;
 use crate::dashscope::oss;
 use crate::dashscope::task;
 use crate::dashscope::task::Status;
+use crate::net::networks::Networks;
 use crate::unified::RequestedVideo;
 use crate::usage::Terms;
 
@@ -135,6 +136,25 @@ pub struct KeyRecord {
     pub revoked_at: Option<SystemTime>,
     /// End of the grace period in which the secret works beside its successor.
     pub retires_at: Option<SystemTime>,
+    /// Details of the key, the same for all its secrets; `None` if there are none.
+    #[serde(default)]
+    pub details: Option<Arc<KeyDetails>>,
+}
+
+/// Details that an operator gives a key beside its tenant and its end.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct KeyDetails {
+    /// From where the key is good, in place of its tenant's addresses; empty: those count.
+    pub addresses: Networks,
+    /// Words for the operator's eyes.
+    pub note: Option<Box<str>>,
+}
+
+impl KeyDetails {
+    /// The details for many hands; `None` if there are none.
+    pub fn shared(self) -> Option<Arc<Self>> {
+        (self != Self::default()).then(|| Arc::new(self))
+    }
 }
 
 /// DashScope forgets a task after 24 hours; a day of grace follows.

@@ -128,6 +128,7 @@ impl KeyUndo {
             | Change::RevokeKey { .. }
             | Change::PutTenant(_)
             | Change::KeepSecret { .. }
+            | Change::ChangeKey { .. }
             | Change::Rename { .. } => None,
         }
     }

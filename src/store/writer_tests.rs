@@ -89,6 +89,7 @@ fn key(secret: u8, retires_at: Option<u64>) -> KeyRecord {
         expires: None,
         revoked_at: None,
         retires_at: retires_at.map(at),
+        details: None,
     }
 }
 

@@ -9,6 +9,7 @@ use super::certificate::{CertificateHolder, ClientCertificate};
 use super::directory::{ConfiguredKey, Directory, Tenant};
 use super::key::{CredentialFault, KeyDigest, VirtualKey};
 use super::keyring::{IssuedKey, KeyEnd, Keyring};
+use crate::net::networks::Networks;
 
 /// A tenant, identified by one of its keys or certificates. The caller keeps the directory in which it was found.
 #[derive(Debug, Clone)]
@@ -206,6 +207,14 @@ impl Caller {
         }
     }
 
+    /// The caller's key, if it was made at run time.
+    pub fn issued(&self) -> Option<&Arc<IssuedKey>> {
+        match &self.credential {
+            Credential::Issued(key) => Some(key),
+            Credential::Configured(_) | Credential::Certificate(_) => None,
+        }
+    }
+
     /// The loggable name of the caller's key, or of its certificate where it has no key. No key id has `:` or `=` in
     /// it, so a key id is never equal to a certificate's name.
     pub fn key_id(&self) -> &str {
@@ -239,12 +248,19 @@ impl Caller {
 
     /// True if the caller may call from the address: its key's own addresses count, else those of its tenant.
     pub fn may_call_from(&self, address: IpAddr) -> bool {
-        let own = match &self.credential {
-            Credential::Configured(index) => Some(&self.directory.keys[*index].addresses),
-            Credential::Issued(_) | Credential::Certificate(_) => None,
-        };
-        let networks = own.filter(|own| !own.is_empty()).unwrap_or(&self.tenant().addresses);
-        networks.is_empty() || networks.contain(address)
+        let is_in = |networks: &Networks| networks.is_empty() || networks.contain(address);
+        let of_tenant = || is_in(&self.tenant().addresses);
+        match &self.credential {
+            Credential::Configured(index) => match &self.directory.keys[*index].addresses {
+                own if own.is_empty() => of_tenant(),
+                own => is_in(own),
+            },
+            Credential::Issued(key) => match key.details() {
+                Some(details) if !details.addresses.is_empty() => is_in(&details.addresses),
+                Some(_) | None => of_tenant(),
+            },
+            Credential::Certificate(_) => of_tenant(),
+        }
     }
 
     /// The tenant, narrowed to what its browser tokens may do for a caller with one.

@@ -292,6 +292,11 @@ impl Tenant {
 }
 
 impl ConfiguredKey {
+    /// From where the key is good, in place of the tenant's addresses; empty: those count.
+    pub fn addresses(&self) -> &Networks {
+        &self.addresses
+    }
+
     /// SHA-256 of the secret; `None` for the sidecar's key.
     pub(super) fn digest(&self) -> Option<&KeyDigest> {
         self.digest.as_ref()

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwapOption;
 use dashmap::DashSet;
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
 use super::browser_token::TokenSigner;
 use super::key::{CredentialFault, KeyDigest};
-use crate::store::{Change, KeyRecord, Mirror, Store, StoreFault};
+use crate::store::{Change, KeyDetails, KeyRecord, Mirror, Store, StoreFault};
 
 /// Keys made at run time. A lookup by digest takes constant time, and every worker sees a change at its next lookup.
 ///
@@ -44,10 +45,11 @@ pub struct IssuedKey {
     created: u32,
     /// Seconds since 1970, or [`NEVER`], or [`REVOKED`].
     ends: AtomicU32,
+    details: ArcSwapOption<KeyDetails>,
 }
 
 /// A secret to be added to the keyring.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct NewKey<'a> {
     pub id: &'a str,
     pub tenant: &'a str,
@@ -56,6 +58,7 @@ pub struct NewKey<'a> {
     pub ends: KeyEnd,
     /// The secret has a successor.
     pub retired: bool,
+    pub details: Option<Arc<KeyDetails>>,
 }
 
 /// End of a secret's validity.
@@ -72,15 +75,16 @@ impl Mirror for Keyring {
         match change {
             // `load` may have read the secret from the store already.
             Change::CreateKey(KeyRecord { sha256, .. }) if self.find(sha256).is_some() => {}
-            Change::CreateKey(KeyRecord { id, tenant, sha256, created_at, expires, .. }) => {
+            Change::CreateKey(KeyRecord { id, tenant, sha256, created_at, expires, details, .. }) => {
                 let ends = expires.map_or(KeyEnd::Never, KeyEnd::At);
-                let (digest, created) = (*sha256, *created_at);
-                self.insert(&NewKey { id, tenant, digest, created, ends, retired: false });
+                let (digest, created, details) = (*sha256, *created_at, details.clone());
+                self.insert(&NewKey { id, tenant, digest, created, ends, retired: false, details });
             }
             Change::RotateKey { successor, .. } if self.find(&successor.sha256).is_some() => {}
             Change::RotateKey { successor, old_until } => {
                 self.rotate(&successor.id, successor.sha256, *old_until, successor.created_at);
             }
+            Change::ChangeKey { id, expires, details } => self.change(id, *expires, details.as_ref()),
             Change::RevokeKey { id, at: _ } => self.revoke(id),
             Change::KeepSecret { secret, replaces: _ } => self.signer.add(secret),
             Change::Claim { .. }
@@ -124,6 +128,7 @@ impl Keyring {
                 created: key.created_at,
                 ends,
                 retired: key.retires_at.is_some(),
+                details: key.details,
             });
         })?;
         Ok(keyring)
@@ -140,7 +145,7 @@ impl Keyring {
     }
 
     /// All secrets of the key, the newest first.
-    pub(super) fn secrets(&self, id: &str) -> Vec<Arc<IssuedKey>> {
+    pub fn secrets(&self, id: &str) -> Vec<Arc<IssuedKey>> {
         let retired = self.retired.lock();
         let earlier = retired.get(id).into_iter().flatten().rev().cloned();
         self.named(id).into_iter().chain(earlier).collect()
@@ -163,6 +168,7 @@ impl Keyring {
             tenant: self.name_of(issue.tenant),
             created: KeyEnd::At(issue.created).seconds(),
             ends: AtomicU32::new(issue.ends.seconds()),
+            details: ArcSwapOption::new(issue.details.clone()),
         });
         self.by_digest.insert(ByDigest(Arc::clone(&key)));
         if issue.retired {
@@ -177,12 +183,26 @@ impl Keyring {
     pub fn rotate(&self, id: &str, digest: KeyDigest, until: SystemTime, now: SystemTime) {
         let Some(old) = self.named(id) else { return };
         let ends = old.ends();
-        self.insert(&NewKey { id, tenant: &old.tenant, digest, created: now, ends, retired: false });
+        let details = old.details();
+        self.insert(&NewKey { id, tenant: &old.tenant, digest, created: now, ends, retired: false, details });
         let mut retired = self.retired.lock();
         let secrets = retired.entry(id.into()).or_default();
         secrets.push(old);
         for secret in secrets {
             secret.ends.fetch_min(KeyEnd::At(until).seconds(), Ordering::Relaxed);
+        }
+    }
+
+    /// Gives the key another end and other details. Secrets with a successor, and revoked ones, end no later for it.
+    pub fn change(&self, id: &str, expires: Option<SystemTime>, details: Option<&Arc<KeyDetails>>) {
+        let ends = expires.map_or(KeyEnd::Never, KeyEnd::At).seconds();
+        if let Some(key) = self.named(id) {
+            let changed = |now| (now != REVOKED).then_some(ends);
+            let _ = key.ends.fetch_update(Ordering::Relaxed, Ordering::Relaxed, changed);
+        }
+        for secret in self.secrets(id) {
+            secret.ends.fetch_min(ends, Ordering::Relaxed);
+            secret.details.store(details.cloned());
         }
     }
 
@@ -246,6 +266,11 @@ impl IssuedKey {
     /// True for the digest of this secret.
     pub fn has_digest(&self, digest: &KeyDigest) -> bool {
         self.digest == *digest
+    }
+
+    /// Details that the operator gave the key.
+    pub fn details(&self) -> Option<Arc<KeyDetails>> {
+        self.details.load_full()
     }
 
     /// SHA-256 of the secret.
@@ -360,7 +385,8 @@ mod tests {
     }
 
     fn insert(ring: &Keyring, id: &str, tenant: &str, digest: KeyDigest, ends: KeyEnd, retired: bool) {
-        ring.insert(&NewKey { id, tenant, digest, created: at(1), ends, retired });
+        let (created, details) = (at(1), None);
+        ring.insert(&NewKey { id, tenant, digest, created, ends, retired, details });
     }
 
     fn fault(ring: &Keyring, digest: u8, now: u64) -> Option<CredentialFault> {
@@ -433,9 +459,27 @@ mod tests {
         assert_eq!((fault(&ring, 4, 1), ring.len(), ring.by_id.len()), (None, 2, 2));
     }
 
+    #[test]
+    fn a_longer_life_is_for_the_newest_secret_alone() {
+        let ring = Keyring::default();
+        insert(&ring, "a", "one", [1; 32], KeyEnd::At(at(2000)), true);
+        insert(&ring, "a", "one", [2; 32], KeyEnd::At(at(3000)), false);
+        let details = KeyDetails { note: Some("mine".into()), ..KeyDetails::default() }.shared();
+        ring.change("a", Some(at(9000)), details.as_ref());
+        assert_eq!((fault(&ring, 1, 2000), fault(&ring, 2, 8999)), (Some(CredentialFault::Expired), None));
+        assert!(ring.secrets("a").iter().all(|secret| secret.details() == details));
+        ring.change("a", Some(at(1500)), None);
+        assert_eq!(fault(&ring, 1, 1500), Some(CredentialFault::Expired));
+        ring.change("a", None, None);
+        assert_eq!(fault(&ring, 2, 9_000_000), None);
+        ring.revoke("a");
+        ring.change("a", None, None);
+        assert_eq!(fault(&ring, 2, 1), Some(CredentialFault::Revoked));
+    }
+
     /// The part of a key's memory that the compiler knows; the rest is measured on the running program.
     #[test]
     fn a_key_is_small() {
-        assert!(size_of::<IssuedKey>() <= 72, "{}", size_of::<IssuedKey>());
+        assert!(size_of::<IssuedKey>() <= 80, "{}", size_of::<IssuedKey>());
     }
 }

@@ -9,5 +9,6 @@ pub mod key;
 pub mod key_warnings;
 pub mod keyring;
 mod models;
+pub mod rotation;
 pub mod runtime_tenants;
 pub mod token;

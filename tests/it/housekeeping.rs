@@ -109,6 +109,7 @@ fn an_id_is_free_again_long_after_its_key_ended() {
         expires: None,
         revoked_at: None,
         retires_at: None,
+        details: None,
     };
     for (id, secret, revoked) in [("old", 1, Duration::ZERO), ("young", 2, 2 * DAY)] {
         assert_eq!(wait(gateway.store.commit(Change::CreateKey(key(id, secret)))), Ok(Outcome::Made));

@@ -1,6 +1,7 @@
 //! Virtual keys made at run time work at once, can be rotated and revoked, expire, outlive a restart, and are never
 //! confused with the keys of the configuration.
 
+mod changes;
 mod command;
 mod revocation;
 

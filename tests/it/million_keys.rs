@@ -180,6 +180,7 @@ fn a_look_up_costs_the_same_among_a_million() {
                 created: SystemTime::UNIX_EPOCH,
                 ends: KeyEnd::Never,
                 retired: false,
+                details: None,
             });
         }
         (keys, ring)

@@ -66,6 +66,7 @@ fn key(id: &str, secret: u8) -> KeyRecord {
         expires: None,
         revoked_at: None,
         retires_at: None,
+        details: None,
     }
 }
 

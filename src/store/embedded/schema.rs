@@ -275,6 +275,11 @@ const STEPS: [&str; 14] = [
         retires_at INTEGER
     ) STRICT, WITHOUT ROWID;
 ",
+    // Addresses and note of a key, from its operator: networks with commas between them, and words.
+    "
+    ALTER TABLE keys ADD COLUMN addresses TEXT;
+    ALTER TABLE keys ADD COLUMN note TEXT;
+",
 ];
 /// Tables whose pages are read at each start.
 pub(in crate::store) const CHECKED_TABLES: [&str; 12] = [

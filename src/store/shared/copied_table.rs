@@ -51,7 +51,7 @@ pub(super) const BATCHES: CopiedTable = CopiedTable {
 };
 
 /// All other tables. A task's claims keep their order.
-pub(super) const TABLES: [CopiedTable; 12] = [
+pub(super) const TABLES: [CopiedTable; 13] = [
     CopiedTable {
         name: "names",
         columns: &[("id", Integer), ("name", Text)],
@@ -68,6 +68,8 @@ pub(super) const TABLES: [CopiedTable; 12] = [
             ("expires", Integer),
             ("revoked_at", Integer),
             ("retires_at", Integer),
+            ("addresses", Text),
+            ("note", Text),
         ],
         order: "sha256",
         sequence: None,

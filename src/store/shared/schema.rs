@@ -145,6 +145,8 @@ const STEPS: [&str; 1] = ["
         expires BIGINT,
         revoked_at BIGINT,
         retires_at BIGINT,
+        addresses TEXT,
+        note TEXT,
         ended_at BIGINT GENERATED ALWAYS AS (least(expires, revoked_at, retires_at)) STORED
     );
     CREATE INDEX keys_by_id ON keys (id);

@@ -61,6 +61,9 @@ pub(in crate::store) fn apply(
             }
             rows::rotate_key(database, successor, *old_until)
         }
+        Change::ChangeKey { id, expires, details } => {
+            rows::change_key(database, id, *expires, details.as_deref())
+        }
         Change::RevokeKey { id, at } => rows::revoke_key(database, id, *at),
         Change::PutTenant(record) => tenants::put(database, record),
         Change::KeepSecret { secret, replaces } => secrets::add(database, secret, *replaces),

@@ -11,7 +11,7 @@ use super::ledger::LedgerWriter;
 use super::row::Row;
 use super::value::values;
 use crate::dashscope::task::Status;
-use crate::store::record::{KeyRecord, TaskRecord, UploadRecord};
+use crate::store::record::{KeyDetails, KeyRecord, TaskRecord, UploadRecord};
 use crate::store::timestamp::{milliseconds, time};
 use crate::unified::RequestedVideo;
 use crate::usage::Terms;
@@ -215,6 +215,22 @@ pub(in crate::store) fn undo_key_change(
     Ok(())
 }
 
+/// Gives a key another end and other details; false where no living key has the id. Secrets with a successor end no later
+/// for it.
+pub(in crate::store) fn change_key(
+    database: Database<'_>,
+    id: &str,
+    expires: Option<SystemTime>,
+    details: Option<&KeyDetails>,
+) -> Result<bool> {
+    let update = "UPDATE keys SET addresses = ?3, note = ?4,
+             expires = CASE WHEN retires_at IS NULL OR expires IS NULL OR ?2 < expires THEN ?2 ELSE expires END
+         WHERE id = ?1 AND revoked_at IS NULL";
+    let (addresses, note) = columns(details);
+    let row = values![id, expires.map(milliseconds), addresses.as_deref(), note];
+    Ok(database.execute(update, row)? > 0)
+}
+
 /// Revokes every secret of the key; false where the key had no living secret.
 pub(in crate::store) fn revoke_key(database: Database<'_>, id: &str, at: SystemTime) -> Result<bool> {
     let revoke = "UPDATE keys SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL";
@@ -222,7 +238,8 @@ pub(in crate::store) fn revoke_key(database: Database<'_>, id: &str, at: SystemT
 }
 
 pub(in crate::store) fn keys(database: Database<'_>, mut each: impl FnMut(KeyRecord)) -> Result<()> {
-    let select = "SELECT sha256, id, tenant, created_at, expires, revoked_at, retires_at FROM keys";
+    let select =
+        "SELECT sha256, id, tenant, created_at, expires, revoked_at, retires_at, addresses, note FROM keys";
     let mut names = InternedNames::default();
     database.each(select, &[], |row| {
         each(KeyRecord {
@@ -233,14 +250,17 @@ pub(in crate::store) fn keys(database: Database<'_>, mut each: impl FnMut(KeyRec
             expires: row.integer_or_null(4)?.map(time),
             revoked_at: row.integer_or_null(5)?.map(time),
             retires_at: row.integer_or_null(6)?.map(time),
+            details: details(row)?,
         });
         Ok(ControlFlow::Continue(()))
     })
 }
 
 fn insert_secret(database: Database<'_>, key: &KeyRecord) -> Result<bool> {
-    let insert = "INSERT INTO keys (sha256, id, tenant, created_at, expires, revoked_at, retires_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (sha256) DO NOTHING";
+    let insert =
+        "INSERT INTO keys (sha256, id, tenant, created_at, expires, revoked_at, retires_at, addresses, note)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (sha256) DO NOTHING";
+    let (addresses, note) = columns(key.details.as_deref());
     let row = values![
         &key.sha256,
         &key.id,
@@ -249,8 +269,24 @@ fn insert_secret(database: Database<'_>, key: &KeyRecord) -> Result<bool> {
         key.expires.map(milliseconds),
         key.revoked_at.map(milliseconds),
         key.retires_at.map(milliseconds),
+        addresses.as_deref(),
+        note,
     ];
     Ok(database.execute(insert, row)? > 0)
+}
+
+/// Addresses and note of a key, as their columns have them.
+fn columns(details: Option<&KeyDetails>) -> (Option<String>, Option<&str>) {
+    let Some(KeyDetails { addresses, note }) = details else { return (None, None) };
+    let addresses = (!addresses.is_empty()).then(|| addresses.clone().into());
+    (addresses, note.as_deref())
+}
+
+/// Addresses and note of a row of [`keys`].
+fn details(row: Row<'_>) -> Result<Option<Arc<KeyDetails>>> {
+    let addresses = row.text_or_null(7)?.map(str::parse).transpose().map_err(|_| SqlFault::Malformed)?;
+    let note = row.text_or_null(8)?.map(Box::from);
+    Ok(KeyDetails { addresses: addresses.unwrap_or_default(), note }.shared())
 }
 
 /// Names that many rows share, each in memory once.

@@ -11,7 +11,7 @@ use crate::harness::{
 const TASK: &str = "0f4c1a55-0000-4000-8000-000000000001";
 
 /// Documented answers that a test can't provoke, or that another test sees.
-const NOT_HERE: [&str; 22] = [
+const NOT_HERE: [&str; 24] = [
     // A thread that hangs, which a test can't make; see `liveness`.
     "GET /livez 503",
     // Ten seconds of silence; see `slow_clients`.
@@ -40,6 +40,8 @@ const NOT_HERE: [&str; 22] = [
     "GET /admin/tenants/{name}/credits 503",
     "GET /admin/tenants/{name}/corrections 503",
     "POST /admin/tokens/rotate 503",
+    "PATCH /admin/keys/{id} 408",
+    "PATCH /admin/keys/{id} 503",
     // The answer to every panic.
     " 500",
 ];
@@ -107,6 +109,10 @@ fn keys(gateway: &Gateway) {
         ("POST /admin/keys/k1/rotate", r#"{"grace":"never"}"#),
         ("POST /admin/keys/one-key/rotate", ""),
         ("POST /admin/keys/nothing/rotate", ""),
+        ("PATCH /admin/keys/k1", r#"{"note":"n"}"#),
+        ("PATCH /admin/keys/k1", r#"{"note":1}"#),
+        ("PATCH /admin/keys/one-key", "{}"),
+        ("PATCH /admin/keys/nothing", "{}"),
         ("GET /admin/keys", ""),
         ("POST /admin/orphans/main/t/assign", r#"{"tenant":"one","key_id":"one-key"}"#),
         ("POST /admin/orphans/main/t/assign", r#"{"tenant":"one","key_id":"two-key"}"#),
@@ -119,6 +125,7 @@ fn keys(gateway: &Gateway) {
     }
     for line in [
         "POST /admin/keys",
+        "PATCH /admin/keys/one-key",
         "POST /admin/keys/one-key/rotate",
         "POST /admin/tenants",
         "PATCH /admin/tenants/one",

@@ -37,7 +37,11 @@ fn a_key_from_its_making_to_its_end() {
     assert_eq!(outcome(&gateway, &first), "200");
     let second = secret_in(&run(&["rotate", "ci", "--grace", "1h"]));
     assert_eq!((outcome(&gateway, &first), outcome(&gateway, &second)), ("200".into(), "200".into()));
+    let changed = run(&["set", "ci", "--expires", "never", "--note", "for CI", "--address", "127.0.0.0/8"]);
+    assert_eq!(changed, "ci: changed\n");
     let listed = run(&["list"]);
+    assert!(listed.lines().any(|line| line.starts_with("ci ") && line.ends_with(" for CI")), "{listed}");
+    assert!(run(&["set", "ci", "--address", "any", "--expires", "30d"]).starts_with("ci: changed, until 20"));
     assert!(listed.lines().any(|line| line.starts_with("ci ") && line.contains(" live ")), "{listed}");
     assert!(listed.lines().any(|line| line.starts_with("one-key ") && line.contains(" config ")), "{listed}");
     assert!(!listed.contains("sk-"));

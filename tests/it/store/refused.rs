@@ -17,7 +17,7 @@ use crate::harness::eventually;
 fn a_file_of_a_newer_program_is_left_as_it_is() {
     let place = place();
     place.open().close();
-    Connection::open(&place.path).unwrap().pragma_update(None, "user_version", 14).unwrap();
+    Connection::open(&place.path).unwrap().pragma_update(None, "user_version", 15).unwrap();
     let before = fs::read(&place.path).unwrap();
     let newer = StoreCause::Newer { found: 15, known: 14 };
     assert_says(&refusal(&place.path), &newer, &["newer dashgate", "version 15", "version 14", "store.path"]);

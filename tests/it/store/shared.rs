@@ -63,6 +63,7 @@ fn key(id: &str) -> KeyRecord {
         expires: None,
         revoked_at: None,
         retires_at: None,
+        details: None,
     }
 }
 
