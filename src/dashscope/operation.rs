@@ -55,6 +55,10 @@ pub enum Operation {
     OwnBalance,
     /// The caller's key and its limits.
     OwnKey,
+    /// A new secret for the caller's key.
+    OwnKeyRotate,
+    /// The description of the gateway's own calls.
+    OwnDocument,
     /// The tenant's money limit, in the shape of OpenAI's old dashboard.
     BillingSubscription,
     /// The money that the tenant spent, in the shape of OpenAI's old dashboard.
@@ -81,7 +85,13 @@ impl Operation {
         use Operation as Op;
         matches!(
             self,
-            Op::OwnUsage | Op::OwnBalance | Op::OwnKey | Op::BillingSubscription | Op::BillingUsage
+            Op::OwnUsage
+                | Op::OwnBalance
+                | Op::OwnKey
+                | Op::OwnKeyRotate
+                | Op::OwnDocument
+                | Op::BillingSubscription
+                | Op::BillingUsage
         )
     }
 
@@ -141,7 +151,9 @@ impl Operation {
             Op::StoredResponse | Op::ModelList | Op::ModelGet => Facts::new(Compatible, None, Other),
             Op::Inference => Facts::new(Realtime, Some(Messages), Other),
             Op::Realtime => Facts::new(Realtime, Some(Query), Other),
-            Op::OwnUsage | Op::OwnBalance | Op::OwnKey => Facts { group: None, model: None, answer: Other },
+            Op::OwnUsage | Op::OwnBalance | Op::OwnKey | Op::OwnKeyRotate | Op::OwnDocument => {
+                Facts { group: None, model: None, answer: Other }
+            }
             Op::BillingSubscription | Op::BillingUsage => Facts { group: None, model: None, answer: Other },
             Op::Unlisted => Facts { group: None, model: None, answer: Other },
         }
@@ -404,6 +416,8 @@ fn own_views<'p>(method: &Method, path: &'p str, _: Option<&str>) -> (Operation,
         "usage" if method == Method::GET => Operation::OwnUsage,
         "balance" if method == Method::GET => Operation::OwnBalance,
         "key" if method == Method::GET => Operation::OwnKey,
+        "key/rotate" if method == Method::POST => Operation::OwnKeyRotate,
+        "openapi.json" if method == Method::GET => Operation::OwnDocument,
         _ => Operation::Unlisted,
     };
     (operation, None)

@@ -42,6 +42,8 @@ fn every_listed_operation_has_its_name_and_group() {
         ("GET", "/dashgate/v1/usage?by=day", Operation::OwnUsage),
         ("GET", "/dashgate/v1/balance/", Operation::OwnBalance),
         ("GET", "/dashgate/v1/key", Operation::OwnKey),
+        ("POST", "/dashgate/v1/key/rotate", Operation::OwnKeyRotate),
+        ("GET", "/dashgate/v1/openapi.json", Operation::OwnDocument),
         ("POST", "/api/v1/tokens?expire_in_seconds=60", Operation::Token),
     ] {
         assert_eq!(operation(method, target), expected, "{method} {target}");

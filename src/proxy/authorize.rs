@@ -54,6 +54,8 @@ pub(super) enum Verdict {
     Models,
     /// A browser token for the caller's key.
     Token,
+    /// A new secret for the caller's key.
+    KeyRotation,
 }
 
 /// Authorizes a request: the task that it names must be the tenant's own. This stage comes after `admit`, so that
@@ -110,6 +112,8 @@ pub(super) fn authorize(
         Op::OwnUsage => Ok(Verdict::OwnView(OwnView::Usage)),
         Op::OwnBalance => Ok(Verdict::OwnView(OwnView::Balance)),
         Op::OwnKey => Ok(Verdict::OwnView(OwnView::Key)),
+        Op::OwnDocument => Ok(Verdict::OwnView(OwnView::Document)),
+        Op::OwnKeyRotate => Ok(Verdict::KeyRotation),
         Op::BillingSubscription => Ok(Verdict::OwnView(OwnView::Subscription)),
         Op::BillingUsage => Ok(Verdict::OwnView(OwnView::Spent)),
         Op::Token => Ok(Verdict::Token),

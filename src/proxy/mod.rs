@@ -215,6 +215,10 @@ impl Proxy {
             Verdict::VideoList => return Box::pin(videos::list::list(self, &request, exchange)).await,
             Verdict::Models => return Box::pin(models::show(self, &request, exchange)).await,
             Verdict::Token => return Box::pin(issue_token::issue_token(self, &request, exchange)).await,
+            Verdict::KeyRotation => {
+                let body = self.small_body(exchange, unread.take());
+                return Box::pin(own::rotate_key(self, body, exchange)).await;
+            }
             Verdict::OwnView(view) => return Box::pin(own::show(self, view, &request, exchange)).await,
             Verdict::VideoDelete(task) => {
                 return Box::pin(videos::delete::delete(self, request, &task, exchange)).await;
@@ -254,6 +258,12 @@ impl Proxy {
         let _ = exchange.upload.set(progress);
         let exchange = Rc::clone(exchange);
         Box::new(Passage { exchange, native: None, destination, request, body, asked: None })
+    }
+
+    /// The body of a call that the gateway answers itself.
+    fn small_body(&self, exchange: &Exchange, body: Option<Incoming>) -> Upload {
+        let (server, stopwatch) = (&exchange.directory().settings.server, Rc::clone(&exchange.stopwatch));
+        body.map_or_else(Upload::empty, |body| Upload::new(body, server, Keep::Beginning, None, stopwatch))
     }
 
     /// The share of the buffer budget for a body, with a bound for its tenant if there are others. `None` for a body that

@@ -3,6 +3,7 @@
 
 mod changes;
 mod command;
+mod own;
 mod revocation;
 
 use std::fs;

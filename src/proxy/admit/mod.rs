@@ -174,6 +174,7 @@ fn check(
         Op::Response | Op::StoredResponse | Op::ModelList | Op::ModelGet => Ok((false, false)),
         Op::Inference | Op::Realtime | Op::Tokenizer | Op::PublicKey | Op::CountTokens => Ok((false, false)),
         Op::OwnUsage | Op::OwnBalance | Op::OwnKey => Ok((false, false)),
+        Op::OwnKeyRotate | Op::OwnDocument => Ok((false, false)),
         Op::BillingSubscription | Op::BillingUsage => Ok((false, false)),
         Op::UploadPolicy | Op::Token | Op::Unlisted => Ok((false, false)),
     }
@@ -214,7 +215,7 @@ fn kind(operation: Operation, submits: bool, headers: &HeaderMap) -> LimitKind {
     match operation {
         Op::TaskGet | Op::TaskList | Op::TaskCancel | Op::TaskView => LimitKind::Poll,
         Op::VideoGet | Op::VideoList | Op::VideoDelete => LimitKind::Poll,
-        Op::OwnUsage | Op::OwnBalance | Op::OwnKey => LimitKind::Poll,
+        Op::OwnUsage | Op::OwnBalance | Op::OwnKey | Op::OwnDocument => LimitKind::Poll,
         Op::BillingSubscription | Op::BillingUsage => LimitKind::Poll,
         Op::VideoCreate => LimitKind::Submit,
         Op::Submit | Op::Service if submits => LimitKind::Submit,
@@ -223,7 +224,7 @@ fn kind(operation: Operation, submits: bool, headers: &HeaderMap) -> LimitKind {
             stream_or_other()
         }
         Op::Tokenizer | Op::PublicKey | Op::UploadPolicy | Op::Embedding | Op::Rerank => LimitKind::Other,
-        Op::ModelList | Op::ModelGet | Op::Token => LimitKind::Other,
+        Op::ModelList | Op::ModelGet | Op::Token | Op::OwnKeyRotate => LimitKind::Other,
         Op::CountTokens | Op::StoredResponse | Op::VideoContent | Op::Unlisted => LimitKind::Other,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::proxy::refusal_row::{BAD_REQUEST, CROWDED, RefusalRow, UNAVAILABLE};
+use crate::proxy::refusal_row::{BAD_REQUEST, CONFLICT, CROWDED, RefusalRow, UNAVAILABLE};
 use crate::proxy::rejection::Rejection;
 use crate::reports::NoTurn;
 use crate::reports::query::ParameterFault;
@@ -14,6 +14,20 @@ use crate::unified::UnifiedFault;
 pub(super) enum ViewFault {
     Refused(Rejection),
     Report(ReportFault),
+    Rotation(RotationFault),
+}
+
+/// Why a key is not given a new secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RotationFault {
+    /// The key is in the configuration.
+    Configured,
+    /// The key has had many secrets lately.
+    TooOften,
+    /// The key has ended meanwhile.
+    Ended,
+    /// The store does not take the new secret now.
+    NotKept,
 }
 
 /// Why a report can't be made.
@@ -59,6 +73,39 @@ impl ReportFault {
             ReportFault::Busy | ReportFault::Unreadable => Some(Duration::from_secs(5)),
             ReportFault::TooManyRows => None,
         }
+    }
+}
+
+impl RotationFault {
+    pub(super) const fn row(self) -> RefusalRow {
+        match self {
+            RotationFault::Configured | RotationFault::TooOften | RotationFault::Ended => {
+                RefusalRow { reason: Reason::NotRotated, ..CONFLICT }
+            }
+            RotationFault::NotKept => RefusalRow { reason: Reason::StoreUnavailable, ..UNAVAILABLE },
+        }
+    }
+
+    /// Message for the client.
+    pub(super) const fn message(self) -> &'static str {
+        match self {
+            RotationFault::Configured => {
+                "The key is in the gateway's configuration and is rotated there: ask the operator."
+            }
+            RotationFault::TooOften => {
+                "The key has been rotated too often within 30 days: ask the operator for another key."
+            }
+            RotationFault::Ended => "The key has ended meanwhile: ask the operator for another key.",
+            RotationFault::NotKept => {
+                "The gateway can't store a new secret now. The old one works as before; ask again."
+            }
+        }
+    }
+}
+
+impl From<RotationFault> for ViewFault {
+    fn from(fault: RotationFault) -> Self {
+        Self::Rotation(fault)
     }
 }
 

@@ -5,6 +5,7 @@ mod balance;
 mod billing;
 mod fault;
 pub(super) mod key;
+mod rotate;
 mod usage;
 
 use std::rc::Rc;
@@ -22,6 +23,7 @@ use super::observe::{self, Observed};
 use super::rejection::Rejection;
 use super::respond;
 use super::worker::Proxy;
+use crate::upstream::Upload;
 
 /// A view of what is a tenant's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub(super) enum OwnView {
     Subscription,
     /// The money spent, as OpenAI's old dashboard shows it.
     Spent,
+    /// The description of the own calls, for programs.
+    Document,
 }
 
 /// Answers a view.
@@ -45,13 +49,33 @@ pub(super) async fn show(
     request: &Parts,
     exchange: &Rc<Exchange>,
 ) -> Result<Response<Observed>, Rejection> {
-    match view_of(proxy, view, request.uri.query().unwrap_or(""), exchange).await {
+    or_refusal(view_of(proxy, view, request.uri.query().unwrap_or(""), exchange).await, exchange)
+}
+
+/// Gives the caller's key a new secret, which the answer shows.
+///
+/// # Errors
+/// `BadField` for a body that can't be read; the fault of the client's body.
+pub(super) async fn rotate_key(
+    proxy: &Proxy,
+    body: Upload,
+    exchange: &Rc<Exchange>,
+) -> Result<Response<Observed>, Rejection> {
+    or_refusal(rotate::rotate(proxy, body, exchange).await, exchange)
+}
+
+/// The answer, or the refusal that only views have.
+fn or_refusal(
+    answered: Result<Response<Observed>, ViewFault>,
+    exchange: &Rc<Exchange>,
+) -> Result<Response<Observed>, Rejection> {
+    let refused =
+        |row, message, wait| observe::whole(respond::refused(row, message, None, wait, exchange), exchange);
+    match answered {
         Ok(response) => Ok(response),
         Err(ViewFault::Refused(rejection)) => Err(rejection),
-        Err(ViewFault::Report(fault)) => {
-            let refused = respond::refused(fault.row(), fault.message(), None, fault.retry_after(), exchange);
-            Ok(observe::whole(refused, exchange))
-        }
+        Err(ViewFault::Report(fault)) => Ok(refused(fault.row(), fault.message(), fault.retry_after())),
+        Err(ViewFault::Rotation(fault)) => Ok(refused(fault.row(), fault.message(), None)),
     }
 }
 
@@ -68,6 +92,9 @@ async fn view_of(
         OwnView::Key => key::key(permit, &proxy.shared.limits, store.zone()),
         OwnView::Subscription => billing::subscription(permit, store),
         OwnView::Spent => usage::spent(proxy, query, exchange).await?,
+        OwnView::Document => {
+            return Ok(text(DOCUMENT.into(), HeaderValue::from_static("application/json"), exchange));
+        }
     };
     Ok(answer(&shown, exchange))
 }
@@ -87,3 +114,6 @@ fn text(body: Bytes, kind: HeaderValue, exchange: &Rc<Exchange>) -> Response<Obs
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     observe::whole(response, exchange)
 }
+
+/// The description of the own calls, whose paths are behind the mount's prefix.
+const DOCUMENT: &str = include_str!("openapi.json");

@@ -68,6 +68,7 @@ pub enum Reason {
     UsageOption,
     StoredResponse,
     NotStored,
+    NotRotated,
     BadPath,
     BadRequest,
     ClientTimeout,
