@@ -1,6 +1,6 @@
 """A real Chromium plays a video through the gateway, in a <video> element.
 
-    DASHGATE_CHROMIUM    the browser's program
+    DASHGATE_CHROMIUM    the browser's program, in place of the system's
 
 A <video> element can't send a key, so the page comes from a small server of
 this script that adds it, as a shop's own backend would, and passes on all the
@@ -9,6 +9,7 @@ browser asks for: its ranges reach the gateway, and the gateway's answers it.
 
 import json
 import os
+import shutil
 import subprocess
 import threading
 import urllib.error
@@ -76,14 +77,17 @@ def main():
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     flags += " --disable-component-update --disable-sync --autoplay-policy=no-user-gesture-required --mute-audio"
     with scratch() as profile:
-        command = [os.environ["DASHGATE_CHROMIUM"], *flags.split(), "--remote-debugging-port=0"]
+        program = os.environ.get("DASHGATE_CHROMIUM") or shutil.which("chromium")
+        check(program, "there is no chromium")
+        command = [program, *flags.split(), "--remote-debugging-port=0"]
         command += [f"--user-data-dir={profile}", f"http://127.0.0.1:{server.server_port}/"]
         browser = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             check(Backend.reported.wait(90), "the browser told nothing; it asked for", Backend.asked)
         finally:
-            browser.kill()
-            browser.wait()
+            # Its processes end in order, so that nothing is left that still writes into the profile.
+            browser.terminate()
+            browser.wait(30)
     for line in Backend.asked:
         step("range, status, content-range, bytes:", *line)
     step("played:", Backend.report)

@@ -1,5 +1,5 @@
-//! Unmodified clients against the real binary: the DashScope SDK, requests, Node, Java, curl, openai and the
-//! AI SDK, and every example of the documentation pages. Each has a script in `tests/clients/`.
+//! Unmodified clients against the real binary: the DashScope SDK, requests, Node, Java, curl, openai, anthropic,
+//! LiteLLM and the AI SDK, and every example of the documentation pages. Each has a script in `tests/clients/`.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -83,12 +83,43 @@ fn openai_videos_for_node() {
 }
 
 #[test]
+fn openai_for_python_with_one_base_url() {
+    ClientScript::python("one_base_url.py").run();
+}
+
+#[test]
+fn openai_for_node_with_one_base_url() {
+    ClientScript::node("one_base_url.mjs").run();
+}
+
+#[test]
+fn anthropic_for_python() {
+    ClientScript::python("anthropic_messages.py").run();
+}
+
+#[test]
+fn anthropic_for_node() {
+    ClientScript::node("anthropic_messages.mjs").run();
+}
+
+#[test]
+fn litellm_with_its_dashscope_provider() {
+    ClientScript::litellm("litellm_dashscope.py").run();
+}
+
+#[test]
+fn habits_of_programs_that_probe_a_base_url() {
+    ClientScript::python("habits.py").run();
+}
+
+#[test]
 fn a_browser_plays_a_video() {
-    if std::env::var_os("DASHGATE_CHROMIUM").is_none() {
-        not_run("a video in a browser; DASHGATE_CHROMIUM names the program of a Chromium.");
-        return;
-    }
     ClientScript::python("chromium.py").run();
+}
+
+#[test]
+fn a_page_in_a_browser_calls_by_itself() {
+    ClientScript::python("page.py").run();
 }
 
 #[test]
@@ -125,6 +156,10 @@ impl ClientScript {
 
     pub(crate) fn old_python(script: &'static str) -> Self {
         Self::new(script, installed("python-old/bin/python"), &[], sources())
+    }
+
+    pub(crate) fn litellm(script: &'static str) -> Self {
+        Self::new(script, installed("python-litellm/bin/python"), &[], sources())
     }
 
     /// The options make Node look for packages beside the script's link; by default it looks beside the link's target.
@@ -247,12 +282,15 @@ impl ScriptGateway {
         let keys = keys.each_ref().map(|key| [key.as_str()]);
         let accounts: Vec<Account<'_>> =
             ACCOUNTS.iter().zip(&keys).map(|(name, key)| (*name, upstream, key.as_slice(), "")).collect();
-        let text = configuration(&format!("listen = \"127.0.0.1:0\"\nworkers = 1\n{tls}"), &accounts, "");
+        let server = format!("listen = \"127.0.0.1:0\"\nworkers = 1\n{tls}");
+        let cors = "cors = { origins = [\"http://app.example.com\"] }";
+        let text = configuration(&server, &accounts, "tokens = {}")
+            .replace("prefix = \"/\"\n", &format!("prefix = \"/\"\n{cors}\n"));
         let storage = simulator.storage();
         let unified = |prefix: &str, statuses: &str| {
             format!(
                 "[[mounts]]\nprefix = {prefix:?}\ndialect = \"unified\"\nvideo_statuses = {statuses:?}\n\
-                 storage = {{ hosts = [{storage:?}] }}\n"
+                 storage = {{ hosts = [{storage:?}] }}\n{cors}\n"
             )
         };
         let text = text + &unified("/v1", "openai") + &unified("/ope", "opeai");
@@ -342,8 +380,9 @@ fn forget_the_callers_settings(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         let upper = name.to_ascii_uppercase();
-        let foreign =
-            ["DASHGATE_", "DASHSCOPE_", "OPENAI_", "ALIBABA_"].iter().any(|start| upper.starts_with(start));
+        let foreign = ["DASHGATE_", "DASHSCOPE_", "OPENAI_", "ANTHROPIC_", "LITELLM_", "ALIBABA_"]
+            .iter()
+            .any(|start| upper.starts_with(start));
         if (foreign && !["DASHGATE_SEEDS", "DASHGATE_CHROMIUM"].contains(&&*name))
             || upper.ends_with("_PROXY")
         {
