@@ -11,6 +11,7 @@ use super::prices::{self, RawBilling, RawPrice, RawUsage};
 use super::reader::{Located, Location, Text, Whole};
 use super::secret::{bytes_in_file, secret, secret_in_file, secrets_in_file};
 use super::tokens::{self, RawTokens};
+use super::webhooks::{self, RawWebhooks};
 use super::{store, tls};
 
 /// A file as written. A `None` was left out, or has its fault already.
@@ -115,6 +116,7 @@ pub(super) struct RawTenant {
     pub(super) addresses: Option<Located<Vec<Text>>>,
     pub(super) tokens: Option<RawTokens>,
     pub(super) billing: RawBilling,
+    pub(super) webhooks: RawWebhooks,
 }
 
 pub(super) struct RawKey {
@@ -355,6 +357,7 @@ fn tenant(mut table: Table<'_>) -> RawTenant {
         addresses: table.field("addresses").and_then(addresses),
         tokens: table.field("tokens").and_then(|node| tokens::read(&node)),
         billing: prices::read_billing(&mut table),
+        webhooks: webhooks::read(&mut table),
     };
     table.finish();
     tenant

@@ -36,6 +36,8 @@ mod tenants;
 mod tls;
 mod tokens;
 mod unique;
+mod webhook_url;
+mod webhooks;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -58,6 +60,8 @@ pub use self::storage::StorageHost;
 pub use self::store::{SharedStoreSettings, StoreSettings};
 pub use self::tls::Tls;
 pub use self::tokens::TokenSettings;
+pub use self::webhook_url::WebhookUrl;
+pub use self::webhooks::{EventType, WebhookEndpoint, WebhookSecret, WebhookSettings};
 use crate::dashscope::operation::Groups;
 use crate::net::egress_proxy::{EgressProxy, EnvironmentProxies};
 use crate::net::networks::Networks;
@@ -342,6 +346,7 @@ pub struct TenantSettings {
     /// Rules of its browser tokens; `None`: it can make none.
     pub tokens: Option<TokenSettings>,
     pub billing: Billing,
+    pub webhooks: WebhookSettings,
 }
 
 #[derive(Debug, Clone, PartialEq)]

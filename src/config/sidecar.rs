@@ -15,7 +15,8 @@ use super::reader::ValueFault;
 use super::{
     AccountErrors, AccountSettings, AdminSettings, AsyncHeader, Billing, Config, GlobalSettings, Limits,
     Loaded, LogSettings, Mount, PollSettings, Rates, Secret, ServerSettings, StoreSettings, SubmitSettings,
-    TenantSettings, Timeouts, TraceSettings, UsageOption, UsageSettings, egress, scalar, secret,
+    TenantSettings, Timeouts, TraceSettings, UsageOption, UsageSettings, WebhookSettings, egress, scalar,
+    secret,
 };
 use crate::dashscope::operation::Groups;
 use crate::net::networks::Networks;
@@ -95,6 +96,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         addresses: Networks::default(),
         tokens: None,
         billing: Billing::default(),
+        webhooks: WebhookSettings::default(),
     };
     let settings = GlobalSettings {
         server,

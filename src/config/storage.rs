@@ -50,14 +50,18 @@ fn host(text: &str) -> Result<StorageHost, ValueFault> {
             Err(ValueFault::new("has a path", hint))
         };
     }
+    host_pattern(text).map(StorageHost::Pattern).ok_or_else(|| {
+        ValueFault::new("is not the name of a host, in lower case and with a domain behind its last *", hint)
+    })
+}
+
+/// Reads the name of a host, in lower case, or a pattern with `*`; `None` for any other text.
+pub(super) fn host_pattern(text: &str) -> Option<Box<str>> {
     let fine = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-*".contains(&byte);
     // A pattern with a star must end in a domain: anybody may own hosts under `*` or `*.com`.
     let fixed = text.rsplit('*').next().unwrap_or_default().trim_matches('.');
     let is_bounded = !text.contains('*') || fixed.contains('.');
-    if !text.is_empty() && text.bytes().all(fine) && is_bounded {
-        return Ok(StorageHost::Pattern(text.into()));
-    }
-    Err(ValueFault::new("is not the name of a host, in lower case and with a domain behind its last *", hint))
+    (!text.is_empty() && text.bytes().all(fine) && is_bounded).then(|| text.into())
 }
 
 const USUAL: [&str; 2] = ["dashscope-*.oss-*.aliyuncs.com", "*.oss-accelerate.aliyuncs.com"];

@@ -13,7 +13,7 @@ use super::prices::PriceLists;
 use super::reader::{ConfigReader, Located, Location, Text, number};
 use super::secret::{check_length, shown};
 use super::unique::{SecretUse, UniqueSecrets, UniqueValues, unique_name};
-use super::{AsyncHeader, Config, KeySettings, TenantSettings, UsageOption, networks, scalar, tokens};
+use super::{AsyncHeader, Config, KeySettings, TenantSettings, UsageOption, networks, scalar, tokens, webhooks};
 use crate::dashscope::operation::{Group, Groups};
 
 pub(super) fn check(
@@ -129,6 +129,7 @@ impl Check<'_, '_> {
         let addresses = networks::addresses(reader, &file.addresses);
         let tokens = file.tokens.as_ref().map(|written| tokens::check(reader, written, allow));
         let billing = self.prices.billing(reader, &file.billing);
+        let webhooks = webhooks::check(reader, &file.webhooks);
         if let (Some(billing), Some(prices)) = (&billing, &file.billing.prices) {
             let models = file.models.as_deref().unwrap_or_default();
             price_coverage::warn(reader, &shown(&file.name, "tenant"), models, prices, billing);
@@ -163,6 +164,7 @@ impl Check<'_, '_> {
                 None => None,
             },
             billing: billing?,
+            webhooks: webhooks?,
         })
     }
 

@@ -150,6 +150,12 @@ const ROWS: &[Row] = &[
     ("tenants.budgets.period", "period = \"month\"", "period = \"week\"", TENANT),
     ("tenants.prepaid", "prepaid = false", "prepaid = true", TENANT),
     ("tenants.unpriced", "unpriced = \"refuse\"", "unpriced = \"allow\"", TENANT),
+    ("tenants.webhooks.url", "url = \"https://acme.example/a\"", "url = \"https://acme.example/b\"", TENANT),
+    ("tenants.webhooks.secrets", "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "whsec_BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB", TENANT),
+    ("tenants.webhooks.events", "events = [\"task.*\"]", "events = [\"*\"]", TENANT),
+    ("tenants.webhooks.include", "include = \"none\"", "include = \"output\"", TENANT),
+    ("tenants.webhooks.private", "private = false", "private = true", TENANT),
+    ("tenants.webhook_hosts", "webhook_hosts = [\"*.acme.example\"]", "webhook_hosts = [\"acme.example\"]", TENANT),
     ("tenants.client_certificates", "CN=acme-prod", "CN=acme-test", TENANT),
     ("tenants.keys.id", "id = \"spare-key\"", "id = \"other-key\"", Renames("keys")),
     ("tenants.keys.key", "sk-tenant-0123456789", "sk-tenant-9876543210", KEY),
@@ -167,7 +173,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// Number of the first rows, whose keys the example shows.
-const SHOWN: usize = 113;
+const SHOWN: usize = 123;
 
 const PRICES: &str = r#"
 [usage]
@@ -288,6 +294,8 @@ price_factor = "0.85"
 budgets = [{{ amount = "500.00", period = "month" }}]
 prepaid = false
 unpriced = "refuse"
+webhooks = [{{ url = "https://acme.example/a", secrets = ["whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"], events = ["task.*"], include = "none", private = false }}]
+webhook_hosts = ["*.acme.example"]
 weight = 3
 models = ["wan*"]
 limits.requests_per_second = 10
