@@ -57,6 +57,7 @@
 //! | [`lifecycle`] | reload, hand-over to a new process, housekeeping, readiness, liveness, signals, notices to systemd |
 //! | [`proxy`] | the life of one request: a file for each stage |
 //! | [`polling`] | the poll hub: what is known of each running task, which client waits for it, which query comes next |
+//! | [`webhooks`] | telling tenants of a task's end, of budgets and of keys: payloads, signatures, the sender |
 //! | [`upstream`] | connections to DashScope and to object storage: pool, bodies |
 //! | [`tasks`] | which tenant owns which task: the task index and its pages |
 //! | [`tenant`] | who may call: virtual keys, certificates, tenants made at run time, the directory |
@@ -89,6 +90,7 @@
 //! | a configuration key | a field with its check in [`config`], its lines in the example and in the schema, and its row in the guide's `reference.md`; tests compare the four |
 //! | a stage | a file in `proxy/`, and a line where the stages are called |
 //! | a reaction to a task's end | a subscriber in [`polling::TaskEndSubscribers`]; [`polling::TaskEnded`] is emitted once for each task |
+//! | an event for webhooks | a variant of [`store::TenantEvent`], its type in [`config::EventType`], its data in `webhooks/payload.rs`, and its row in the guide's `webhooks.md` |
 //! | a kind of stored change | a [`store::Change`] variant, its replay, and its rows in the store's file |
 //! | a command | a file in `cli/`, and a line in `main.rs` |
 //!
@@ -126,6 +128,8 @@
 //! | poll hub | what is known of all running tasks, and which clients wait for news |
 //! | account poller | the part of the poll hub that spends one account's queries |
 //! | tracked task | a task that the poll hub follows to its end |
+//! | endpoint, delivery | where a tenant is told of events; one event on its way to one endpoint |
+//! | lease | the time for which one of several senders has a delivery, or one of several replicas an account |
 //! | list scan | a pass over the account's task list, a page at a time |
 //! | answer cache | answers of finished tasks, kept byte for byte |
 //! | hand-over | a new process takes the sockets of the old one |
@@ -152,3 +156,4 @@ pub mod tenant;
 pub mod unified;
 pub mod upstream;
 pub mod usage;
+pub mod webhooks;

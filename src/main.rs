@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use dashgate::app::{self, RunningGateway};
 use dashgate::cli::admin_client::AdminFailure;
 use dashgate::cli::store::{StoreCommand, StoreFailure};
-use dashgate::cli::{check, demo, health, keys, orphans, prices, store, tasks, tenants, tokens, usage};
+use dashgate::cli::{check, demo, health, keys, orphans, prices, store, tasks, tenants, tokens, usage, webhooks};
 use dashgate::config::{self, AccountSettings, Config, Files, Loaded, StoreSettings};
 use dashgate::lifecycle::handover::{self, Successor};
 use dashgate::lifecycle::{signals, systemd};
@@ -52,6 +52,7 @@ enum Command {
     Keys(keys::KeysOptions),
     Usage(usage::UsageOptions),
     Orphans(orphans::OrphansOptions),
+    Webhooks(webhooks::WebhooksOptions),
     Tenants(tenants::TenantsOptions),
     Tasks(tasks::TasksOptions),
     Health(health::HealthOptions),
@@ -123,6 +124,7 @@ fn main() -> ExitCode {
         Command::Sim(options) => simulate(*options),
         Command::Keys(options) => administer("keys", keys::run(&options, admin_token(), say)),
         Command::Orphans(options) => administer("orphans", orphans::run(&options, admin_token(), say)),
+        Command::Webhooks(options) => administer("webhooks", webhooks::run(&options, admin_token(), say)),
         Command::Tenants(options) => administer("tenants", tenants::run(&options, admin_token(), say)),
         Command::Tasks(options) => administer("tasks", tasks::run(&options, admin_token(), say)),
         Command::Tokens(options) => administer("tokens", tokens::run(&options, admin_token(), say)),

@@ -52,7 +52,8 @@ impl Mirror for UploadDirectories {
             | Change::Release(_)
             | Change::Lose(_)
             | Change::Adopt(_)
-            | Change::Settle(_)
+            | Change::Settle { .. }
+            | Change::Deliver(_)
             | Change::Enter(_)
             | Change::Hide { .. }
             | Change::CreateKey(_)

@@ -19,6 +19,8 @@ pub(super) struct AuditEntry {
     pub tenant: Option<String>,
     /// Account and id of a task, set once it is known to be one.
     pub task: Option<String>,
+    /// The id of a webhook's delivery, set once it is known to be one.
+    pub delivery: Option<String>,
     /// End of the key, or of its old secret.
     pub until: Option<String>,
     /// The label of the entry.
@@ -40,6 +42,7 @@ impl AuditEntry {
             key_id: None,
             tenant: None,
             task: None,
+            delivery: None,
             until: None,
             entry: None,
             amount: None,
@@ -66,6 +69,7 @@ impl Drop for AuditEntry {
             key_id,
             tenant,
             task,
+            delivery,
             until,
             entry,
             amount,
@@ -75,7 +79,7 @@ impl Drop for AuditEntry {
         } = self;
         let (by, token) = (holder.name.as_deref(), &*holder.token);
         let (key_id, tenant, until) = (key_id.as_deref(), tenant.as_deref(), until.as_deref());
-        let task = task.as_deref();
+        let (task, delivery) = (task.as_deref(), delivery.as_deref());
         let (entry, amount) = (entry.as_deref(), amount.as_deref());
         let told = if *is_dry_run {
             "tried"
@@ -88,11 +92,11 @@ impl Drop for AuditEntry {
         };
         if *outcome == "done" {
             tracing::info!(
-                target: "audit", action, key_id, tenant, task, until, entry, amount, outcome, by, %peer, token, "{told}"
+                target: "audit", action, key_id, tenant, task, delivery, until, entry, amount, outcome, by, %peer, token, "{told}"
             );
         } else {
             tracing::warn!(
-                target: "audit", action, key_id, tenant, task, until, entry, amount, outcome, by, %peer, token, "{told}"
+                target: "audit", action, key_id, tenant, task, delivery, until, entry, amount, outcome, by, %peer, token, "{told}"
             );
         }
     }

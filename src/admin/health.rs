@@ -18,6 +18,7 @@ use crate::lifecycle::reload::ReloadHandle;
 use crate::store::{StoreCause, StoreHealth, WHAT_IS_REFUSED};
 use crate::telemetry::diagnostics;
 use crate::telemetry::metrics::ScrapeFigures;
+use crate::webhooks::TenantWaiting;
 
 impl Admin {
     pub(super) fn live(&self) -> AdminResponse {
@@ -81,6 +82,15 @@ impl Admin {
             let balance = self.shared.prepaid(tenant)?.balance();
             Some((Arc::clone(&tenant.name), balance.nanos() as f64 / 1e9))
         });
+        let clock = SystemTime::now();
+        let age = |since: SystemTime| clock.duration_since(since).unwrap_or_default().as_secs_f64();
+        let waiting = self.webhooks.read().into_iter();
+        // Tenants past the first thousand have no label of their own.
+        let labelled = |waiting: &TenantWaiting| {
+            let series = directory.tenant(&waiting.tenant).map(|tenant| &tenant.series);
+            series.is_some_and(|series| *series.name() == waiting.tenant)
+        };
+        let webhooks = waiting.filter(labelled).map(|one| (one.tenant, one.waiting, age(one.oldest)));
         let reloads = self.reloads.as_ref().map(ReloadHandle::counts);
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         text(self.shared.metrics.text(&ScrapeFigures {
@@ -93,6 +103,7 @@ impl Admin {
             replicas: 1 + self.shared.store.exchange().others(now),
             budgets: budgets.collect(),
             balances: balances.collect(),
+            webhooks: webhooks.collect(),
             lines_dropped: self.shared.access_log.dropped(),
             diagnostics_dropped: diagnostics::dropped(),
             reloads: reloads.map_or((0, 0), |counts| (count(&counts.ok), count(&counts.rejected))),

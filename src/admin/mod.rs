@@ -20,6 +20,7 @@ mod tasks;
 mod tenants;
 mod token;
 mod usage;
+mod webhooks;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -48,6 +49,7 @@ use crate::net::site;
 use crate::proxy::Shared;
 use crate::store::OperatorKind;
 use crate::tenant::certificate::ClientCertificate;
+use crate::webhooks::WaitingFigures;
 
 /// State that the listener shows and changes.
 pub struct Admin {
@@ -61,6 +63,8 @@ pub struct Admin {
     pub refusals: Refusals,
     /// A permit for each report that may run.
     pub scans: Arc<Semaphore>,
+    /// Webhooks that wait.
+    pub webhooks: Arc<WaitingFigures>,
 }
 
 /// The peer of a connection.
@@ -201,6 +205,17 @@ impl Admin {
                 let mut entry = entry("assign_orphan");
                 let assigned = self.assign_orphan(names, body::read(headers, body).await, &mut entry).await;
                 entry.end(assigned)
+            }
+            (Action::ListDeliveries, _) => self.list_deliveries(query).await,
+            (Action::Redeliver, id) => {
+                let mut entry = entry("redeliver_webhook");
+                let begun = self.redeliver(id, &mut entry).await;
+                entry.end(begun)
+            }
+            (Action::TestWebhooks, _) => {
+                let (mut entry, body) = (entry("test_webhooks"), body::read(headers, body).await);
+                let sent = self.test_webhooks(body, &mut entry).await;
+                entry.end(sent)
             }
             (Action::ReportUsage, _) => self.report_usage(query).await,
             (Action::ListEntries, _) => self.list_entries(query).await,

@@ -12,6 +12,8 @@ pub(super) struct PageQuery {
     pub limit: usize,
     /// Only items of this tenant.
     pub tenant: Option<String>,
+    pub status: Option<String>,
+    pub state: Option<String>,
 }
 
 impl PageQuery {
@@ -20,13 +22,15 @@ impl PageQuery {
     /// # Errors
     /// `BadField` for a limit out of bounds, or an unknown parameter.
     pub(super) fn parse(query: &str, filters: &[&str]) -> Result<Self, Problem> {
-        let mut parsed = Self { after: String::new(), limit: USUAL, tenant: None };
+        let mut parsed = Self { after: String::new(), limit: USUAL, tenant: None, status: None, state: None };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value = percent_encoding::percent_decode_str(value).decode_utf8_lossy();
             match name {
                 "after" => parsed.after = value.into_owned(),
                 "tenant" if filters.contains(&name) => parsed.tenant = Some(value.into_owned()),
+                "state" if filters.contains(&name) => parsed.state = Some(value.into_owned()),
+                "status" if filters.contains(&name) => parsed.status = Some(value.into_owned()),
                 "limit" => {
                     let limit = value.parse().ok().filter(|limit| (1..=MOST).contains(limit));
                     let wrong = || Problem::BadField("limit", format!("must be from 1 to {MOST}").into());
@@ -105,7 +109,16 @@ mod tests {
     #[test]
     fn queries_are_read_strictly() {
         let query = PageQuery::parse("after=a%2Eb&limit=7&tenant=one", &["tenant"]).expect("a query");
-        assert_eq!(query, PageQuery { after: "a.b".into(), limit: 7, tenant: Some("one".into()) });
+        assert_eq!(
+            query,
+            PageQuery {
+                after: "a.b".into(),
+                limit: 7,
+                tenant: Some("one".into()),
+                status: None,
+                state: None
+            }
+        );
         assert_eq!(PageQuery::parse("", &[]).expect("a query").limit, USUAL);
         for wrong in ["limit=0", "limit=1001", "limit=x", "limit", "page=1", "status=PENDING"] {
             assert!(matches!(PageQuery::parse(wrong, &["tenant"]), Err(Problem::BadField(..))), "{wrong}");

@@ -122,6 +122,7 @@ fn every() -> Vec<Problem> {
         Problem::NoSuchTask(text()),
         Problem::NoSuchOrphan(text()),
         Problem::TaskOwned(text()),
+        Problem::NoSuchDelivery(text()),
         Problem::RepricedInPart(fault()),
         Problem::RevokedNotKept(CommitFault::Unclear(fault())),
         Problem::NoRandomness(getrandom::Error::UNSUPPORTED),

@@ -68,6 +68,7 @@ pub(super) enum Problem {
     NoSuchOrphan(String),
     /// The task has an owner already.
     TaskOwned(String),
+    NoSuchDelivery(String),
     /// The store failed while corrections were made.
     RepricedInPart(StoreFault),
     /// The key is revoked in memory, and it is not known whether the store has recorded it.
@@ -164,6 +165,7 @@ impl Problem {
             Problem::NoSuchTask(_) => (StatusCode::NOT_FOUND, "no_such_task"),
             Problem::NoSuchOrphan(_) => (StatusCode::NOT_FOUND, "no_such_orphan"),
             Problem::TaskOwned(_) => (StatusCode::CONFLICT, "task_owned"),
+            Problem::NoSuchDelivery(_) => (StatusCode::NOT_FOUND, "no_such_delivery"),
             Problem::Unconfirmed(CommitFault::NotMade(_))
             | Problem::Unassured(CommitFault::NotMade(_))
             | Problem::NotEntered(CommitFault::NotMade(_)) => {
@@ -245,6 +247,9 @@ impl Problem {
             .into(),
             Problem::NoSuchOrphan(id) => {
                 format!("there is no orphan `{id}` on that account; GET /admin/orphans lists them").into()
+            }
+            Problem::NoSuchDelivery(id) => {
+                format!("there is no delivery `{id}`; GET /admin/webhooks/deliveries lists them").into()
             }
             Problem::TaskOwned(id) => format!("the task `{id}` has an owner already").into(),
             Problem::Unassured(CommitFault::Unclear(fault)) => format!(

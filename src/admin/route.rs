@@ -31,6 +31,9 @@ pub(super) enum Action {
     RefreshTask,
     ListOrphans,
     AssignOrphan,
+    ListDeliveries,
+    Redeliver,
+    TestWebhooks,
     ReportUsage,
     ListEntries,
     Reprice,
@@ -39,7 +42,7 @@ pub(super) enum Action {
 }
 
 /// Every path in the spelling of `openapi.json`, with its methods and their actions.
-pub(super) const PATHS: [(&str, &[(Method, Action)]); 22] = [
+pub(super) const PATHS: [(&str, &[(Method, Action)]); 25] = [
     ("/livez", &[(Method::GET, Action::Live)]),
     ("/readyz", &[(Method::GET, Action::Ready)]),
     ("/metrics", &[(Method::GET, Action::Metrics)]),
@@ -70,6 +73,9 @@ pub(super) const PATHS: [(&str, &[(Method, Action)]); 22] = [
     ("/admin/tasks/{task_id}/refresh", &[(Method::POST, Action::RefreshTask)]),
     ("/admin/orphans", &[(Method::GET, Action::ListOrphans)]),
     ("/admin/orphans/{account}/{task_id}/assign", &[(Method::POST, Action::AssignOrphan)]),
+    ("/admin/webhooks/deliveries", &[(Method::GET, Action::ListDeliveries)]),
+    ("/admin/webhooks/deliveries/{id}/redeliver", &[(Method::POST, Action::Redeliver)]),
+    ("/admin/webhooks/test", &[(Method::POST, Action::TestWebhooks)]),
     ("/admin/usage", &[(Method::GET, Action::ReportUsage)]),
     ("/admin/usage/entries", &[(Method::GET, Action::ListEntries)]),
     ("/admin/usage/reprice", &[(Method::POST, Action::Reprice)]),
@@ -148,6 +154,9 @@ mod tests {
             (Method::POST, "/admin/tasks/t-1/refresh", Action::RefreshTask, "t-1"),
             (Method::GET, "/admin/orphans", Action::ListOrphans, ""),
             (Method::POST, "/admin/orphans/a/t-1/assign", Action::AssignOrphan, "a/t-1"),
+            (Method::GET, "/admin/webhooks/deliveries", Action::ListDeliveries, ""),
+            (Method::POST, "/admin/webhooks/deliveries/msg_a/redeliver", Action::Redeliver, "msg_a"),
+            (Method::POST, "/admin/webhooks/test", Action::TestWebhooks, ""),
             (Method::GET, "/admin/usage", Action::ReportUsage, ""),
             (Method::GET, "/admin/usage/entries", Action::ListEntries, ""),
             (Method::POST, "/admin/usage/reprice", Action::Reprice, ""),

@@ -32,6 +32,7 @@ use crate::store::{Store, StoreBounds, StoreCause, StoreFault};
 use crate::telemetry::diagnostics;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::{self, Exporter, Tracer};
+use crate::webhooks::WaitingFigures;
 
 /// Starts a gateway whose configuration never changes.
 ///
@@ -97,6 +98,7 @@ pub fn succeed(
     let mut threads = ThreadWatch::default();
     let pulses: Vec<_> = (0..shares.len()).map(|number| threads.watch(format!("worker {number}"))).collect();
     let querier_pulse = threads.watch("the querier");
+    let webhooks = Arc::<WaitingFigures>::default();
     let admin = Admin {
         shared: shared.clone(),
         reloads: reloads.clone(),
@@ -105,6 +107,7 @@ pub fn succeed(
         changing: tokio::sync::Mutex::default(),
         refusals: Refusals::default(),
         scans: Arc::new(tokio::sync::Semaphore::new(admin::MOST_SCANS)),
+        webhooks: Arc::clone(&webhooks),
     };
     let admin = Some(admin::start(admin_listener, admin, Alive(alive.clone()))?);
     let shares = shares.into_iter().zip(pulses);
@@ -130,6 +133,7 @@ pub fn succeed(
         _configured: readiness.hold(Requirement::Config),
         shared,
         querier: None,
+        webhooks: None,
         admin,
         exporter,
         reloads,
@@ -144,6 +148,9 @@ pub fn succeed(
         running.predecessor = Some(inherited.ready()?);
         running.shared.store.sign_lock()?;
     }
+    let stop = CancellationToken::new();
+    let sender = threads::start_webhooks(&running.shared, webhooks, stop.clone(), Alive(alive.clone()))?;
+    running.webhooks = Some((sender, stop));
     // The querier starts after the hand-over, as both processes share an account's query budget.
     let stop = CancellationToken::new();
     let held = (Alive(alive), readiness.hold(Requirement::Querier));

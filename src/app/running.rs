@@ -31,6 +31,8 @@ pub struct RunningGateway {
     pub(super) shared: Shared,
     /// The querier's thread, with the token that stops it.
     pub(super) querier: Option<(JoinHandle<io::Result<()>>, CancellationToken)>,
+    /// The thread that delivers webhooks, with the token that stops it.
+    pub(super) webhooks: Option<(JoinHandle<io::Result<()>>, CancellationToken)>,
     pub(super) admin: Option<AdminListener>,
     /// `None` where the environment asks for no spans.
     pub(super) exporter: Option<Exporter>,
@@ -131,9 +133,10 @@ impl Drop for RunningGateway {
             // A worker's fault has no reader any more.
             let _ = worker.join();
         }
-        if let Some((querier, stop)) = self.querier.take() {
+        // The querier ends first: what it settles is told by the next start, if not by this one.
+        for (thread, stop) in [self.querier.take(), self.webhooks.take()].into_iter().flatten() {
             stop.cancel();
-            let _ = querier.join();
+            let _ = thread.join();
         }
         // The admin listener ends before the store is closed: a change of keys that it breaks off is still taken back.
         self.admin = None;

@@ -20,6 +20,8 @@ use crate::server::balancer::Balancer;
 use crate::server::drain::Drain;
 use crate::server::worker;
 use crate::telemetry::traces::Tracer;
+use crate::webhooks::WaitingFigures;
+use crate::webhooks::sender::WebhookSender;
 
 /// Starts one worker for each share of the sockets. Only the workers hold the tracer: the exporter ends with its last
 /// clone.
@@ -63,6 +65,23 @@ pub(super) fn start_querier(
         Ok(())
     };
     thread::Builder::new().name("querier".to_owned()).spawn(work)
+}
+
+/// Starts the thread that delivers webhooks.
+pub(super) fn start_webhooks(
+    shared: &Shared,
+    figures: Arc<WaitingFigures>,
+    stop: CancellationToken,
+    alive: Alive,
+) -> io::Result<JoinHandle<io::Result<()>>> {
+    let (store, directory) = (shared.store.clone(), Arc::clone(&shared.directory));
+    let work = move || {
+        let _alive = alive;
+        let sender = WebhookSender::new(store, directory, figures)?;
+        runtime()?.block_on(sender.work(stop));
+        Ok(())
+    };
+    thread::Builder::new().name("webhooks".to_owned()).spawn(work)
 }
 
 fn runtime() -> io::Result<LocalRuntime> {

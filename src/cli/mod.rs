@@ -14,3 +14,4 @@ mod tenant_settings;
 pub mod tenants;
 pub mod tokens;
 pub mod usage;
+pub mod webhooks;

@@ -15,6 +15,8 @@ use super::{lenient_json, size, time};
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskReport {
     pub status: Status,
+    /// DashScope's id of the answer.
+    pub request_id: Option<String>,
     pub ended: Option<SystemTime>,
     pub prompt: Option<String>,
     pub code: Option<String>,
@@ -33,6 +35,7 @@ impl TaskReport {
     pub fn of_status(status: Status) -> Self {
         Self {
             status,
+            request_id: None,
             ended: None,
             prompt: None,
             code: None,
@@ -46,7 +49,7 @@ impl TaskReport {
 
     /// Reads the body of an answer; `None` if it reports no task.
     pub fn read(body: &[u8]) -> Option<Self> {
-        let ReportAnswer { output, usage } = lenient_json::from_slice(body)?;
+        let ReportAnswer { output, usage, request_id } = lenient_json::from_slice(body)?;
         let output = Value::Object(output.0);
         let (output, usage) = (&output, &usage);
         let status = Status::from_name(output["task_status"].as_str()?);
@@ -55,6 +58,7 @@ impl TaskReport {
         let url = video.or_else(|| first_url(output));
         Some(Self {
             status,
+            request_id: request_id.as_str().map(str::to_owned),
             ended: output["end_time"].as_str().and_then(time::read),
             prompt: text("orig_prompt"),
             code: text("code"),
@@ -80,6 +84,8 @@ struct ReportAnswer {
     output: ReportOutput,
     #[serde(default)]
     usage: Value,
+    #[serde(default)]
+    request_id: Value,
 }
 
 /// The fields of `output` that a report is made of.

@@ -112,7 +112,7 @@ fn log(tenant: &str, budget: &BudgetStanding, level: BudgetLevel, currency: &str
 }
 
 /// Used part of a budget from which the rest is low.
-const LOW: f64 = 0.8;
+pub(super) const LOW: f64 = 0.8;
 
 #[cfg(test)]
 mod tests {

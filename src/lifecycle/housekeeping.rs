@@ -1,5 +1,5 @@
 //! Housekeeping of the process, on one thread: expired records, deleted keys, idle limits, submits
-//! whose answer is lost, budgets that run out.
+//! whose answer is lost, budgets that run out, events for webhooks.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant, SystemTime};
@@ -8,6 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::budget_watch::BudgetWatch;
 use super::deletion_date::DeletionDate;
+use super::event_watch::EventWatch;
 use crate::proxy::Shared;
 
 /// Runs twice a second until it is dropped.
@@ -27,6 +28,7 @@ pub struct Housekeeper {
     shared: Shared,
     deletion_date: DeletionDate,
     budget_watch: BudgetWatch,
+    event_watch: EventWatch,
     next_look_at_budgets: Instant,
     /// Next deletion of expired records from memory.
     next_sweep: Instant,
@@ -40,6 +42,7 @@ impl Housekeeper {
             shared,
             deletion_date: DeletionDate::new(now),
             budget_watch: BudgetWatch::default(),
+            event_watch: EventWatch::new(now),
             next_look_at_budgets: now,
             next_sweep: now,
             next_tidy: now,
@@ -59,6 +62,7 @@ impl Housekeeper {
         if now >= self.next_look_at_budgets {
             self.next_look_at_budgets = now + BUDGET_PERIOD;
             self.budget_watch.look(&self.shared, clock);
+            self.event_watch.look(&self.shared, clock, now);
         }
     }
 

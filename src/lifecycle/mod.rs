@@ -2,6 +2,7 @@
 
 mod budget_watch;
 pub mod deletion_date;
+mod event_watch;
 pub mod handover;
 pub mod housekeeping;
 pub mod liveness;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
+use hyper::http::response::Parts;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 
@@ -50,7 +51,41 @@ pub async fn fetch(
         };
         tokio::join!(answer, connection).0
     };
-    tokio::time::timeout(ANSWER_TIMEOUT, exchange).await.unwrap_or_else(|_| Err(because(FetchCause::Silent)))
+    tokio::time::timeout(ANSWER_TIMEOUT, exchange)
+        .await
+        .unwrap_or_else(|_| Err(because(FetchCause::Silent(ANSWER_TIMEOUT))))
+}
+
+/// Sends a request over a connection of its own, and reads the head of the answer, within `patience`.
+///
+/// # Errors
+/// The reason why there is no answer.
+pub async fn head(
+    dialer: &Dialer,
+    to: &Destination,
+    request: Request<Full<Bytes>>,
+    patience: Duration,
+) -> Result<Parts, FetchFault> {
+    let because = |cause| FetchFault { authority: to.host.clone(), cause };
+    let broken = |error: hyper::Error| because(FetchCause::Broken(error.into()));
+    let exchange = async {
+        let connected = dialer.connect(to, patience).await;
+        let stream = connected.map_err(|fault| because(FetchCause::NotConnected(fault)))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let answer = async move { sender.send_request(request).await.map_err(broken) };
+        // The connection is driven until the head has come, and then dropped with the rest of the answer.
+        tokio::select! {
+            biased;
+            answer = answer => Ok(answer?.into_parts().0),
+            ended = connection => Err(match ended {
+                Ok(()) => because(FetchCause::Broken("the connection was closed".into())),
+                Err(error) => broken(error),
+            }),
+        }
+    };
+    tokio::time::timeout(patience, exchange)
+        .await
+        .unwrap_or_else(|_| Err(because(FetchCause::Silent(patience))))
 }
 
 /// A request without a whole answer.
@@ -65,7 +100,8 @@ enum FetchCause {
     NotConnected(ConnectFault),
     Broken(Box<dyn Error + Send + Sync>),
     TooLarge(usize),
-    Silent,
+    /// For this time.
+    Silent(Duration),
 }
 
 impl fmt::Display for FetchFault {
@@ -74,8 +110,11 @@ impl fmt::Display for FetchFault {
         match &self.cause {
             FetchCause::Broken(error) => write!(f, "{authority} gave no HTTP answer: {error}"),
             FetchCause::TooLarge(most) => write!(f, "{authority} answered with more than {most} bytes"),
-            FetchCause::Silent | FetchCause::NotConnected(ConnectFault::Timeout) => {
-                write!(f, "{authority} did not answer within {} s", ANSWER_TIMEOUT.as_secs())
+            FetchCause::Silent(patience) => {
+                write!(f, "{authority} did not answer within {} s", patience.as_secs())
+            }
+            FetchCause::NotConnected(ConnectFault::Timeout) => {
+                write!(f, "{authority} was not reached in time")
             }
             FetchCause::NotConnected(ConnectFault::Tls(error)) => {
                 write!(f, "TLS with {authority} failed: {error}")

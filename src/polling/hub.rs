@@ -65,8 +65,8 @@ impl Mirror for PollHub {
             Change::Adopt(adoption) => self.take_claim(&adoption.task),
             Change::Hide { id, claimed_at: _ } => self.task_index().note_hidden(id),
             Change::Rename { former, name } => self.task_index().rename(former, name),
-            Change::Settle(entry) => self.take_end(entry),
-            Change::Enter(_) => {}
+            Change::Settle { entry, report: _ } => self.take_end(entry),
+            Change::Enter(_) | Change::Deliver(_) => {}
             Change::Begin(_) | Change::Release(_) | Change::Lose(_) => {}
             Change::Reserve(_) | Change::Free { .. } | Change::LoseHold { .. } => {}
             Change::KeepUpload { .. }

@@ -9,6 +9,7 @@ mod call_turns;
 mod doubts;
 mod elsewhere;
 mod end_answer;
+mod end_line;
 mod end_report;
 mod end_search;
 pub mod hub;

@@ -219,11 +219,11 @@ fn an_end_that_another_replica_has_settled_frees_its_slot_and_brings_its_answer(
     };
     replica.poll();
     assert_eq!(running(&replica), 1);
-    replica.hub.apply(&Change::Settle(replica.settled(Status::Succeeded)));
+    replica.hub.apply(&Change::Settle { entry: replica.settled(Status::Succeeded), report: None });
     assert_eq!((running(&replica), replica.task.status()), (0, Status::Succeeded));
     assert!(!replica.task.is_final(), "an end counts once its answer is here");
     assert_eq!(replica.fetched(), 1);
-    replica.hub.apply(&Change::Settle(replica.settled(Status::Succeeded)));
+    replica.hub.apply(&Change::Settle { entry: replica.settled(Status::Succeeded), report: None });
     replica.poll();
     assert_eq!(replica.fetched(), 0, "it is on its way");
     let kept = end_answer::kept(Some(&answer(Status::Succeeded)), Status::Succeeded, replica.date);
@@ -237,7 +237,7 @@ fn an_end_that_another_replica_has_settled_frees_its_slot_and_brings_its_answer(
 #[test]
 fn an_answer_that_is_not_in_the_store_is_asked_for_by_the_leader() {
     let mut replica = replica();
-    replica.hub.apply(&Change::Settle(replica.settled(Status::Failed)));
+    replica.hub.apply(&Change::Settle { entry: replica.settled(Status::Failed), report: None });
     assert_eq!(replica.fetched(), 0, "nobody polls");
     replica.poll();
     assert_eq!(replica.fetched(), 1);
@@ -271,7 +271,7 @@ fn an_end_that_comes_during_a_query_of_this_replica_counts_if_the_query_fails() 
     replica.lead();
     replica.poll();
     assert!(replica.is_asked_for());
-    replica.hub.apply(&Change::Settle(replica.settled(Status::Canceled)));
+    replica.hub.apply(&Change::Settle { entry: replica.settled(Status::Canceled), report: None });
     assert_eq!(replica.task.status(), Status::Pending, "the query may tell it too, with its answer");
     replica.take(QueryOutcome::Throttled(None));
     assert_eq!(replica.task.status(), Status::Canceled);
@@ -282,7 +282,7 @@ fn an_end_that_comes_during_a_query_of_this_replica_counts_if_the_query_fails() 
 fn a_task_that_was_lost_elsewhere_is_followed_no_longer() {
     let replica = replica();
     let lost = Entry { status: LOST.into(), ..Entry::clone(&replica.settled(Status::Failed)) };
-    replica.hub.apply(&Change::Settle(Arc::new(lost)));
+    replica.hub.apply(&Change::Settle { entry: Arc::new(lost), report: None });
     assert_eq!(replica.poller.state().schedule.length(), 0);
     assert_eq!(replica.hub.task_index().running(&"main".into(), "wan2.7-i2v", replica.date), 0);
 }

@@ -222,7 +222,13 @@ impl Shared {
                 );
                 true
             }
-            Ok(Outcome::NotMade | Outcome::Earlier(_) | Outcome::Exhausted(_) | Outcome::NoSlot(_)) => false,
+            Ok(
+                Outcome::NotMade
+                | Outcome::Earlier(_)
+                | Outcome::Exhausted(_)
+                | Outcome::NoSlot(_)
+                | Outcome::Leased(_),
+            ) => false,
             Err(fault) => {
                 tracing::error!(task_id, tenant, %fault, "a task whose answer was lost has no owner yet");
                 false
@@ -385,6 +391,7 @@ fn task(
         asked,
         hidden: false.into(),
         terms,
+        webhook: sent.and_then(|sent| sent.webhook.clone()),
     })
 }
 

@@ -34,6 +34,7 @@ impl Proxy {
         exchange: &Rc<Exchange>,
         response: &mut Response<Download>,
         asked: Option<Arc<RequestedVideo>>,
+        webhook: Option<Arc<str>>,
     ) -> Result<(Option<Bytes>, Option<Arc<TaskRecord>>), Rejection> {
         if !response.status().is_success() {
             return Ok((upstream::read_ahead(response, ANSWER_BYTES).await?, None));
@@ -46,7 +47,7 @@ impl Proxy {
         let mut claimed = None;
         let mut is_told = true;
         for id in &answer.task_ids {
-            let task = new_task(exchange, id, answer.status, asked.clone());
+            let task = new_task(exchange, id, answer.status, asked.clone(), webhook.clone());
             let text = read.as_ref().ok().and_then(Option::as_ref).filter(|_| claimed.is_none());
             let kept = text.and_then(|text| self.answer_to_keep(exchange, response, text, &task));
             is_told &= self.claim_task(exchange, Arc::clone(&task), answer.status, kept).await;
@@ -145,6 +146,7 @@ fn new_task(
     id: &Arc<str>,
     status: Option<Status>,
     asked: Option<Arc<RequestedVideo>>,
+    webhook: Option<Arc<str>>,
 ) -> Arc<TaskRecord> {
     let (permit, directory) = (exchange.permit(), exchange.directory());
     let status = status.unwrap_or(Status::Unknown);
@@ -163,6 +165,7 @@ fn new_task(
         asked,
         hidden: false.into(),
         terms,
+        webhook,
     })
 }
 

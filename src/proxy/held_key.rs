@@ -20,6 +20,8 @@ pub(super) struct HeldKey {
     sent: RefCell<Option<SentRequest>>,
     /// The request's fields in the unified dialect.
     asked: RefCell<Option<Arc<RequestedVideo>>>,
+    /// The address that the client named for a webhook.
+    webhook: RefCell<Option<Arc<str>>>,
     is_concluded: Cell<bool>,
 }
 
@@ -32,6 +34,7 @@ impl HeldKey {
             is_sent: Cell::default(),
             sent: RefCell::default(),
             asked: RefCell::default(),
+            webhook: RefCell::default(),
             is_concluded: Cell::default(),
         }
     }
@@ -45,15 +48,16 @@ impl HeldKey {
         self.is_sent.set(is_sent);
     }
 
-    /// Notes the request's fields in the unified dialect, if it is of that dialect.
-    pub(super) fn note_asked(&self, asked: Option<&Arc<RequestedVideo>>) {
+    /// Notes the request's fields in the unified dialect, if it is of that dialect, and the address for a webhook.
+    pub(super) fn note_asked(&self, asked: Option<&Arc<RequestedVideo>>, webhook: Option<&Arc<str>>) {
         self.asked.replace(asked.cloned());
+        self.webhook.replace(webhook.cloned());
     }
 
     /// Notes the request of an attempt, for the case that its answer is lost.
     pub(super) fn note_request(&self, sent: SentRequest) {
-        let asked = self.asked.borrow().clone();
-        self.sent.replace(Some(SentRequest { asked, ..sent }));
+        let (asked, webhook) = (self.asked.borrow().clone(), self.webhook.borrow().clone());
+        self.sent.replace(Some(SentRequest { asked, webhook, ..sent }));
     }
 
     /// Notes what has been read of the request meanwhile.

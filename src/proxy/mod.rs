@@ -56,6 +56,7 @@ mod socket_meter;
 mod submit;
 mod subprotocol;
 mod take_usage;
+mod take_webhook;
 mod tunnel;
 mod unread;
 pub mod upgrade;
@@ -257,7 +258,7 @@ impl Proxy {
         }
         let _ = exchange.upload.set(progress);
         let exchange = Rc::clone(exchange);
-        Box::new(Passage { exchange, native: None, destination, request, body, asked: None })
+        Box::new(Passage { exchange, native: None, destination, request, body, asked: None, webhook: None })
     }
 
     /// The body of a call that the gateway answers itself.
@@ -313,6 +314,7 @@ impl Proxy {
         if decide::is_open(passage.permit(), passage.route()) {
             Box::pin(decide::decide(self, passage)).await?;
         }
+        passage.webhook = take_webhook::take_webhook(passage)?;
         let streams = inspect::inspect(passage).await?.streams;
         refuse_storage::refuse_storage(passage).await?;
         ask_usage::ask_usage(passage).await?;

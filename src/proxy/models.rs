@@ -100,6 +100,7 @@ async fn ask(proxy: &Rc<Proxy>, exchange: &Rc<Exchange>) -> Result<Asked, Reject
         request: Box::new(Request::new(()).into_parts().0),
         body: Upload::empty(),
         asked: None,
+        webhook: None,
     };
     let mut response = proxy.send(Box::new(passage), None).await?;
     if response.status() != StatusCode::OK {

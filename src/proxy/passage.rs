@@ -21,6 +21,8 @@ pub(super) struct Passage {
     pub body: Upload,
     /// Fields that the client asked for in a create of the unified dialect.
     pub asked: Option<Arc<RequestedVideo>>,
+    /// The address that a submit names for a webhook.
+    pub webhook: Option<Arc<str>>,
 }
 
 /// The accounts that a request may go to.

@@ -63,7 +63,13 @@ pub(super) async fn begin(
             held.leave();
             Ok(Some(earlier))
         }
-        Ok(Outcome::Made | Outcome::NotMade | Outcome::Exhausted(_) | Outcome::NoSlot(_)) => Ok(None),
+        Ok(
+            Outcome::Made
+            | Outcome::NotMade
+            | Outcome::Exhausted(_)
+            | Outcome::NoSlot(_)
+            | Outcome::Leased(_),
+        ) => Ok(None),
         Err(fault) => {
             tracing::error!(%fault, "the key of a submit could not be noted");
             held.conclude(true);

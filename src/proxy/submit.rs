@@ -28,7 +28,7 @@ impl Proxy {
         let work = async move {
             let (exchange, asked) = (Rc::clone(&passage.exchange), passage.asked.take());
             if let Some(key) = exchange.held_key.get() {
-                key.note_asked(asked.as_ref());
+                key.note_asked(asked.as_ref(), passage.webhook.as_ref());
             }
             let made = proxy.make(passage, asked, client).await;
             // Also where the client has left, who may come again.
@@ -42,13 +42,14 @@ impl Proxy {
     /// Sends a submit, and claims its task.
     async fn make(
         &self,
-        passage: Box<Passage>,
+        mut passage: Box<Passage>,
         asked: Option<Arc<RequestedVideo>>,
         client: oneshot::Receiver<Infallible>,
     ) -> Result<Response<Observed>, Rejection> {
         let exchange = Rc::clone(&passage.exchange);
+        let webhook = passage.webhook.take();
         let mut response = self.send(passage, Some(client)).await?;
-        let (text, claimed) = self.claim(&exchange, &mut response, asked).await?;
+        let (text, claimed) = self.claim(&exchange, &mut response, asked, webhook).await?;
         exchange.start.take();
         let mount = exchange.route().mount(exchange.directory());
         Ok(match mount.dialect {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{AsyncHeader, Billing, Limits, UsageOption};
+use crate::config::{AsyncHeader, Billing, Limits, UsageOption, WebhookSettings};
 use crate::dashscope::operation::Groups;
 use crate::net::networks::Networks;
 use crate::telemetry::metrics::{Metrics, Reason};
@@ -24,6 +24,7 @@ fn tenant() -> Tenant {
         tokens: None,
         is_for_browsers: false,
         browser_models: Vec::new(),
+        webhooks: WebhookSettings::default(),
     }
 }
 

@@ -5,10 +5,12 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::delivery::{Delivery, DeliveryChange};
 use super::hold::{Exhausted, Hold, TakenSlots};
 use super::keyed_submit::{EarlierSubmit, FirstAnswer, KeyedSubmit};
 use super::lost_submit::{Adoption, LostSubmit};
 use super::record::MOST_ID_BYTES;
+use super::tenant_event::EndReport;
 use super::{Entry, KeyDetails, KeyRecord, TaskRecord, TenantRecord, TokenSecret, UploadRecord};
 
 /// One change of durable state; the other process of a hand-over gets it as JSON.
@@ -40,10 +42,17 @@ pub enum Change {
     /// answer is for has an answer or is released.
     Adopt(Arc<Adoption>),
     /// Records the end of a task that was claimed at `entry.submitted_at`, with its entry; not made where the end has an
-    /// entry already, or there is no such task.
-    Settle(Arc<Entry>),
+    /// entry already, or there is no such task. Webhooks are told in the same transaction.
+    Settle {
+        entry: Arc<Entry>,
+        /// What webhooks tell beside the entry. No other process needs it.
+        #[serde(skip)]
+        report: Option<Arc<EndReport>>,
+    },
     /// Writes the entry of a call, a credit or a correction; not made where there is a credit or a correction of its id.
     Enter(Arc<Entry>),
+    /// Changes deliveries to webhooks.
+    Deliver(DeliveryChange),
     /// Hides a task from the unified dialect; not made where there is no such task.
     Hide { id: Box<str>, claimed_at: SystemTime },
     /// Records the owner of an upload directory.
@@ -86,6 +95,8 @@ pub enum Outcome {
     Exhausted(Exhausted),
     /// The limit of tasks in flight that is reached; nothing was changed.
     NoSlot(TakenSlots),
+    /// The deliveries that were leased.
+    Leased(Vec<Delivery>),
 }
 
 /// When a change is replayed in the process that makes it. Other processes replay what was written.
@@ -110,7 +121,7 @@ impl Change {
     /// The tenant whose money the change may move.
     pub(super) fn payer(&self) -> Option<&Arc<str>> {
         match self {
-            Self::Settle(entry) | Self::Enter(entry) => {
+            Self::Settle { entry, report: _ } | Self::Enter(entry) => {
                 entry.charge.amount.is_some().then_some(&entry.tenant)
             }
             Self::Reserve(hold) => Some(&hold.tenant),
@@ -122,6 +133,7 @@ impl Change {
             | Self::Release(_)
             | Self::Lose(_)
             | Self::Adopt(_)
+            | Self::Deliver(_)
             | Self::Hide { .. }
             | Self::KeepUpload { .. }
             | Self::CreateKey(_)
@@ -136,7 +148,7 @@ impl Change {
     /// True if the change needs the ledger, or the keys, in one order with those of other replicas.
     pub(super) fn is_in_order(&self) -> bool {
         match self {
-            Self::Settle(_)
+            Self::Settle { .. }
             | Self::Enter(_)
             | Self::CreateKey(_)
             | Self::RotateKey { .. }
@@ -153,6 +165,7 @@ impl Change {
             | Self::Release(_)
             | Self::Lose(_)
             | Self::Adopt(_)
+            | Self::Deliver(_)
             | Self::Hide { .. }
             | Self::KeepUpload { .. } => false,
         }
@@ -163,7 +176,7 @@ impl Change {
         match self {
             Self::Claim { .. }
             | Self::Adopt(_)
-            | Self::Settle(_)
+            | Self::Settle { .. }
             | Self::Hide { .. }
             | Self::KeepUpload { .. }
             | Self::CreateKey(_)
@@ -179,7 +192,8 @@ impl Change {
             | Self::Begin(_)
             | Self::Release(_)
             | Self::Lose(_)
-            | Self::Enter(_) => false,
+            | Self::Enter(_)
+            | Self::Deliver(_) => false,
         }
     }
 
@@ -191,7 +205,7 @@ impl Change {
     pub(super) fn replayed(&self) -> Replayed {
         match self {
             Self::Hide { .. } | Self::RevokeKey { .. } => Replayed::AtOnce,
-            Self::Settle(_)
+            Self::Settle { .. }
             | Self::Enter(_)
             | Self::Reserve(_)
             | Self::Free { .. }
@@ -200,6 +214,7 @@ impl Change {
             | Self::Release(_)
             | Self::Lose(_)
             | Self::Adopt(_)
+            | Self::Deliver(_)
             | Self::KeepUpload { .. }
             | Self::CreateKey(_)
             | Self::RotateKey { .. }
@@ -215,6 +230,7 @@ impl Change {
     /// asks for it may come again.
     pub(super) fn outlasts_outage(&self) -> bool {
         match self {
+            Self::Deliver(change) => change.outlasts_outage(),
             Self::Begin(_)
             | Self::Reserve(_)
             | Self::KeepUpload { .. }
@@ -230,7 +246,7 @@ impl Change {
             | Self::Release(_)
             | Self::Lose(_)
             | Self::Adopt(_)
-            | Self::Settle(_)
+            | Self::Settle { .. }
             | Self::Enter(_)
             | Self::Hide { .. }
             | Self::RevokeKey { .. } => true,
@@ -250,8 +266,9 @@ impl Change {
             | Self::Release(_)
             | Self::Lose(_)
             | Self::Adopt(_)
-            | Self::Settle(_)
+            | Self::Settle { .. }
             | Self::Enter(_)
+            | Self::Deliver(_)
             | Self::Hide { .. }
             | Self::KeepUpload { .. }
             | Self::RevokeKey { .. }
@@ -294,8 +311,9 @@ impl Change {
             | Self::Reserve(_)
             | Self::Free { .. }
             | Self::LoseHold { .. }
-            | Self::Settle(_)
+            | Self::Settle { .. }
             | Self::Enter(_)
+            | Self::Deliver(_)
             | Self::Hide { .. }
             | Self::CreateKey(_)
             | Self::RotateKey { .. }

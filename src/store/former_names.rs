@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
 
 use super::Change;
+use super::delivery::DeliveryChange;
 use super::keyed_submit::KeyedSubmit;
 use super::lost_submit::LostSubmit;
 use super::record::TaskRecord;
@@ -87,17 +88,19 @@ impl FormerNames {
                 let LostSubmit { submit, .. } = Arc::make_mut(lost);
                 self.in_submit(submit)
             }
-            Change::Settle(entry) | Change::Enter(entry) if self.has(&entry.tenant) => {
+            Change::Settle { entry, report: _ } | Change::Enter(entry) if self.has(&entry.tenant) => {
                 self.in_name(&mut Arc::make_mut(entry).tenant)
             }
+            Change::Deliver(DeliveryChange::Announce(announcement)) => self.in_name(&mut announcement.tenant),
             Change::KeepUpload { upload, displaced: _ } => self.in_name(&mut upload.tenant),
             Change::CreateKey(key) | Change::RotateKey { successor: key, old_until: _ } => {
                 self.in_name(&mut key.tenant)
             }
             Change::Reserve(_)
             | Change::Lose(_)
-            | Change::Settle(_)
+            | Change::Settle { .. }
             | Change::Enter(_)
+            | Change::Deliver(_)
             | Change::LoseHold { .. }
             | Change::Hide { .. }
             | Change::RevokeKey { .. }

@@ -43,6 +43,9 @@ pub struct SentRequest {
     /// The hold of the submit, where money is held for it.
     #[serde(default)]
     pub hold: Option<Arc<str>>,
+    /// The address that the submit named for a webhook.
+    #[serde(default)]
+    pub webhook: Option<Arc<str>>,
 }
 
 /// A task that no client was told of, with the tenant to whom it is given.

@@ -9,6 +9,7 @@ mod cells;
 mod change;
 mod commit;
 mod doubt_report;
+mod delivery;
 mod embedded;
 mod end_answer;
 mod engine;
@@ -33,6 +34,7 @@ mod sql;
 mod state;
 mod steady_clock;
 mod tenant_record;
+mod tenant_event;
 mod timestamp;
 mod token_secret;
 mod withdrawal;
@@ -55,6 +57,11 @@ use tokio::sync::mpsc;
 pub use self::cells::{Cell, Swap};
 pub use self::change::{Change, Outcome};
 pub use self::doubt_report::{DoubtReport, ReportedSubmit, SUBMITS_IN_PART};
+use self::delivery::Subscriptions;
+pub use self::delivery::{
+    Announcement, Delivery, DeliveryChange, DeliveryQuery, DeliveryRecord, DeliveryState, EndedTry, LEASE,
+    LeaseWish, QueueLength, QueueStanding, TRIED_FOR, TryEnd, delivery_id,
+};
 use self::embedded::file;
 pub use self::embedded::probe::{ProbedStore, probe};
 pub use self::embedded::replication::Follower;
@@ -85,7 +92,9 @@ use self::sql::{adoption, holds, idempotency, rows, tenants};
 use self::state::StoreState;
 pub use self::tenant_record::TenantRecord;
 pub use self::token_secret::{LONGEST_TOKEN, MOST_TOKEN_SECRETS, TokenSecret};
+pub use self::tenant_event::{BudgetEvent, EndReport, MOST_OUTPUT_BYTES, TenantEvent};
 use self::writer::QueuedChange;
+use crate::config::Config;
 use crate::dashscope::task::Status;
 use crate::usage::Zone;
 
@@ -203,6 +212,16 @@ impl Store {
     /// Chooses what lost tasks cost from now on: what was held for them, or nothing.
     pub fn charge_lost_tasks(&self, costs_hold: bool) {
         self.state.set_lost_costs_hold(costs_hold);
+    }
+
+    /// Has the endpoints of a configuration's tenants told of events from now on.
+    pub fn subscribe(&self, config: &Config) {
+        self.state.subscriptions.store(Arc::new(Subscriptions::of(config)));
+    }
+
+    /// Waits until there are new deliveries to be sent. There is one caller.
+    pub async fn delivery_news(&self) {
+        self.state.delivery_news.notified().await;
     }
 
     /// Reads the submits with an `Idempotency-Key` whose answer is lost. Blocks.

@@ -36,6 +36,9 @@ pub struct TaskRecord {
     /// Prices of the task, as they stood when the task was submitted; `None` if its tenant has no prices.
     #[serde(default)]
     pub terms: Option<Arc<Terms>>,
+    /// The address that the submit named for a webhook.
+    #[serde(default)]
+    pub webhook: Option<Arc<str>>,
 }
 
 impl TaskRecord {
@@ -54,6 +57,7 @@ impl TaskRecord {
             asked: None,
             hidden: false.into(),
             terms: None,
+            webhook: None,
         }
     }
 

@@ -8,13 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::{Mutex, RwLock};
 use prometheus::Histogram;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Change;
 use super::access::Access;
+use super::delivery::Subscriptions;
 use super::embedded::closed_days::{DayMoverHandle, MovedDays};
 use super::embedded::replication::ReplicationLink;
 use super::fault::{StoreCause, StoreFault};
@@ -48,6 +50,10 @@ pub(super) struct StoreState {
     /// Changes that must not be lost, for which the queue had no room: one for each submit that runs, at most.
     deferred: Mutex<VecDeque<Change>>,
     lost_costs_hold: AtomicBool,
+    /// Endpoints that are told of events.
+    pub(super) subscriptions: ArcSwap<Subscriptions>,
+    /// Notified when there are deliveries to be sent.
+    pub(super) delivery_news: Notify,
     pub(super) clock: Mutex<SteadyClock>,
     /// Changes for which the queue had no room, and for which nobody waited.
     lost: AtomicU64,
@@ -89,6 +95,8 @@ impl StoreState {
             outdated: Mutex::default(),
             deferred: Mutex::default(),
             lost_costs_hold: AtomicBool::new(false),
+            subscriptions: ArcSwap::default(),
+            delivery_news: Notify::new(),
             clock: SteadyClock::new(SystemTime::now(), Instant::now()).into(),
             lost: AtomicU64::new(0),
             tidy_at: AtomicI64::new(i64::MIN),

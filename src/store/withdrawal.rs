@@ -121,8 +121,9 @@ impl KeyUndo {
             | Change::Release(_)
             | Change::Lose(_)
             | Change::Adopt(_)
-            | Change::Settle(_)
+            | Change::Settle { .. }
             | Change::Enter(_)
+            | Change::Deliver(_)
             | Change::Hide { .. }
             | Change::KeepUpload { .. }
             | Change::RevokeKey { .. }

@@ -294,6 +294,7 @@ impl StoreWriter {
             }
             ledger.begin(is_alone);
             ledger.lost_costs_hold = state.lost_costs_hold();
+            ledger.subscriptions = state.subscriptions.load_full();
             let outcomes = apply_all(database, ledger, waiting)?;
             for id in &ids {
                 if let Some((claimed_at, status)) = learnt.get(id) {
@@ -360,6 +361,9 @@ impl StoreWriter {
             );
         }
         self.exchange.hint();
+        if self.ledger.has_deliveries {
+            self.state.delivery_news.notify_one();
+        }
         self.answer(outcomes);
         Ok(())
     }

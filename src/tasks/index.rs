@@ -14,7 +14,7 @@ use super::tenant_tasks::TenantTasks;
 use crate::dashscope::task::Status;
 use crate::limits::Registry;
 use crate::store::{
-    Change, CommitFault, Entry, Outcome, Store, StoreFault, StoreHealth, TaskRecord, TenantNames,
+    Change, CommitFault, EndReport, Entry, Outcome, Store, StoreFault, StoreHealth, TaskRecord, TenantNames,
 };
 
 /// Every task of the last two days, by id and by tenant: DashScope forgets a task after one day, and the second day is
@@ -200,13 +200,17 @@ impl TaskIndex {
         self.store.as_ref().map_or_else(SystemTime::now, Store::now)
     }
 
-    /// Records the end of a task with its entry, durably; not made where the end has an entry already.
+    /// Records the end of a task with its entry, durably, and has webhooks told of it; not made where the end has an entry already.
     ///
     /// # Errors
     /// Why the change was not written in time.
-    pub async fn settle(&self, entry: Arc<Entry>) -> Result<Outcome, CommitFault> {
+    pub async fn settle(
+        &self,
+        entry: Arc<Entry>,
+        report: Option<Arc<EndReport>>,
+    ) -> Result<Outcome, CommitFault> {
         match &self.store {
-            Some(store) => store.commit(Change::Settle(entry)).await,
+            Some(store) => store.commit(Change::Settle { entry, report }).await,
             None => Ok(Outcome::Made),
         }
     }

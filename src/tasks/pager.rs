@@ -223,6 +223,7 @@ mod tests {
             tenant: if number % 2 == 0 { "one".into() } else { "two".into() },
             hidden: (number % 3 == 0).into(),
             terms: None,
+            webhook: None,
             ..TaskRecord::sample(&number.to_string(), SystemTime::now())
         })
     }

@@ -12,12 +12,12 @@ use super::models::ModelLabels;
 use super::token::AdminToken;
 use crate::account::{Account, AccountRegistry};
 use crate::config::{
-    AsyncHeader, Billing, Config, GlobalSettings, Limits, Mount, TenantSettings, TokenSettings, UsageOption,
+    AsyncHeader, Billing, Config, GlobalSettings, Limits, Mount, TenantSettings, TokenSettings, UsageOption, WebhookSettings,
 };
 use crate::dashscope::operation::Groups;
 use crate::net::networks::Networks;
 use crate::store::{Entry, FormerNames};
-use crate::telemetry::metrics::{Metrics, ModelSeries, MountSeries, TenantSeries};
+use crate::telemetry::metrics::{DeliveryResult, Metrics, ModelSeries, MountSeries, TenantSeries};
 
 /// Settings, mounts, accounts, tenants and the keys of the configuration. A request loads the directory once and keeps
 /// it until the request ends.
@@ -68,6 +68,7 @@ pub struct Tenant {
     pub addresses: Networks,
     /// Prices and limits of the tenant's money.
     pub billing: Billing,
+    pub webhooks: WebhookSettings,
     /// The browser tokens that its keys may make.
     pub tokens: Option<BrowserTokens>,
     /// True for a tenant as its browser tokens may call.
@@ -163,6 +164,21 @@ impl Directory {
             }
             let series = metrics.tenant(&tenant.name, number);
             directory.tenants.push(Tenant::new(tenant, &series));
+            directory.tenants.push(Tenant {
+                name: Arc::clone(&tenant.name),
+                series: metrics.tenant(&tenant.name, number),
+                async_header: tenant.async_header,
+                stream_usage: tenant.stream_usage,
+                accounts: tenant.accounts.clone(),
+                allow: tenant.allow,
+                weight: tenant.weight,
+                models: tenant.models.clone(),
+                limits: tenant.limits.clone(),
+                tenant_limits: tenant.tenant_limits.clone(),
+                addresses: tenant.addresses.clone(),
+                billing: tenant.billing.clone(),
+                webhooks: tenant.webhooks.clone(),
+            });
         }
         directory
     }
@@ -199,6 +215,11 @@ impl Directory {
         if entry.flags.is_unread {
             model.count_unread_use();
         }
+    }
+
+    /// Counts a try to deliver a webhook of a tenant.
+    pub fn count_delivery(&self, tenant: &str, result: DeliveryResult) {
+        self.tenant(tenant).map_or(&self.no_tenant, |tenant| &tenant.series).count_delivery(result);
     }
 
     /// The index of the account with this name, if it is still configured.
@@ -284,6 +305,7 @@ impl Tenant {
             tenant_limits: settings.tenant_limits.clone(),
             addresses: settings.addresses.clone(),
             billing: settings.billing.clone(),
+            webhooks: settings.webhooks.clone(),
             tokens: None,
             is_for_browsers: false,
             browser_models: Vec::new(),

@@ -95,7 +95,8 @@ impl Mirror for Keyring {
             | Change::Release(_)
             | Change::Lose(_)
             | Change::Adopt(_)
-            | Change::Settle(_)
+            | Change::Settle { .. }
+            | Change::Deliver(_)
             | Change::Enter(_)
             | Change::Hide { .. }
             | Change::KeepUpload { .. }

@@ -42,6 +42,7 @@ fn claim(shared: &Shared, id: &str, tenant: &str, claimed_at: SystemTime) {
         asked: None,
         hidden: false.into(),
         terms: None,
+        webhook: None,
     };
     wait(shared.store.commit(Change::Claim { task: task.into(), answer: None, hold: None })).unwrap();
 }

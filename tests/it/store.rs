@@ -54,6 +54,7 @@ fn task(id: &str, claimed_at: SystemTime) -> TaskRecord {
         asked: None,
         hidden: false.into(),
         terms: None,
+        webhook: None,
     }
 }
 

@@ -24,13 +24,13 @@ use self::supervise::{caught, restarted};
 use crate::dashscope::headers::COST;
 use crate::dashscope::task_list::{self, TaskPage};
 use crate::dashscope::task_state;
-use crate::polling::end_report::EndReport;
+use crate::polling::end_line::EndLine;
 use crate::polling::hub::{PollHub, QueryOutcome};
-use crate::polling::settlement;
 use crate::polling::{
     AccountPoller, CallPermit, NextCall, PageRequest, QueryFault, TaskEndpoint, TrackedTask,
 };
-use crate::store::{CommitFault, Entry, Outcome};
+use crate::polling::{end_report, settlement};
+use crate::store::{CommitFault, EndReport, Entry, Outcome};
 use crate::tenant::directory::Directory;
 use crate::upstream::{BufferBudget, Upstream};
 
@@ -179,11 +179,13 @@ impl Querier {
         });
         self.keep_end(task, named, answer.as_ref(), cost.as_ref(), now).await;
         let Some(entry) = entry else { return };
-        let report = EndReport::read(&entry, answer.as_ref());
-        let settled = self.hub.task_index().settle(Arc::clone(&entry)).await;
+        let line = EndLine::read(&entry, answer.as_ref());
+        let endpoints = directory.tenant(&entry.tenant).map(|tenant| &*tenant.webhooks.endpoints);
+        let report = end_report::report(answer.as_ref(), endpoints.unwrap_or_default()).map(Arc::new);
+        let settled = self.hub.task_index().settle(Arc::clone(&entry), report.clone()).await;
         if is_kept(&settled) {
             self.directory.load().count_use(&entry);
-            report.tell(&entry, &self.directory.load());
+            line.tell(&entry, &self.directory.load());
         }
         match settled {
             Ok(Outcome::Made) => {
@@ -195,22 +197,22 @@ impl Querier {
             Err(fault) => {
                 tracing::error!(task_id = &**task.id(), tenant = &*entry.tenant, %fault, "the end of a task is not recorded yet");
                 if let CommitFault::NotMade(_) = fault {
-                    self.settle_later(entry, report);
+                    self.settle_later(entry, report, line);
                 }
             }
         }
     }
 
     /// Tries again to settle a task, for which the store had no room, until it has.
-    fn settle_later(&self, entry: Arc<Entry>, report: EndReport) {
+    fn settle_later(&self, entry: Arc<Entry>, report: Option<Arc<EndReport>>, line: EndLine) {
         let (hub, directory) = (Arc::clone(&self.hub), Arc::clone(&self.directory));
         tokio::task::spawn_local(async move {
             loop {
                 sleep(AFTER_FULL_STORE).await;
-                let settled = hub.task_index().settle(Arc::clone(&entry)).await;
+                let settled = hub.task_index().settle(Arc::clone(&entry), report.clone()).await;
                 if is_kept(&settled) {
                     directory.load().count_use(&entry);
-                    report.tell(&entry, &directory.load());
+                    line.tell(&entry, &directory.load());
                 }
                 if !matches!(settled, Err(CommitFault::NotMade(_))) {
                     return;
@@ -267,7 +269,13 @@ impl Querier {
 fn is_kept(settled: &Result<Outcome, CommitFault>) -> bool {
     match settled {
         Ok(Outcome::Made) | Err(CommitFault::Unclear(_)) => true,
-        Ok(Outcome::NotMade | Outcome::Earlier(_) | Outcome::Exhausted(_) | Outcome::NoSlot(_))
+        Ok(
+            Outcome::NotMade
+            | Outcome::Earlier(_)
+            | Outcome::Exhausted(_)
+            | Outcome::NoSlot(_)
+            | Outcome::Leased(_),
+        )
         | Err(CommitFault::NotMade(_)) => false,
     }
 }

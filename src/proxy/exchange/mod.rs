@@ -394,6 +394,7 @@ impl Exchange {
                 key_id: self.permit().caller().key_id().into(),
                 mount: Arc::clone(&self.route().mount(&self.directory).prefix),
                 asked: None,
+                webhook: None,
                 fingerprint: None,
                 sent_at: now,
                 hold,

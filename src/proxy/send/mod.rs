@@ -61,7 +61,7 @@ impl Proxy {
         passage: Box<Passage>,
         client: Option<oneshot::Receiver<Infallible>>,
     ) -> Result<Response<Download>, Rejection> {
-        let Passage { exchange, native, destination, mut request, mut body, asked: _ } = *passage;
+        let Passage { exchange, native, destination, mut request, mut body, asked: _, webhook: _ } = *passage;
         let (permit, route) = (exchange.permit(), native.as_ref().unwrap_or(exchange.route()));
         let mut choice = Choice::new(permit, route, destination, &request, &mut body, &self.shared).await?;
         let pays = permit.tenant().billing.prices.is_some();

@@ -25,5 +25,13 @@ pub(super) fn native_request(
         request.headers.remove(stale);
     }
     let (exchange, body) = (Rc::clone(exchange), Upload::empty());
-    Box::new(Passage { exchange, native: Some(route), destination, request, body, asked: None })
+    Box::new(Passage {
+        exchange,
+        native: Some(route),
+        destination,
+        request,
+        body,
+        asked: None,
+        webhook: None,
+    })
 }

@@ -65,7 +65,7 @@ fn version(connection: &Connection) -> Result<i64, StoreCause> {
 }
 
 /// Migration steps. Never change a released step: add another. Times are milliseconds since 1970.
-const STEPS: [&str; 14] = [
+const STEPS: [&str; 16] = [
     "
     CREATE TABLE tasks (
         id TEXT NOT NULL UNIQUE,
@@ -280,9 +280,39 @@ const STEPS: [&str; 14] = [
     ALTER TABLE keys ADD COLUMN addresses TEXT;
     ALTER TABLE keys ADD COLUMN note TEXT;
 ",
+    // Addresses that submits have named for webhooks. `deliveries`: events on their way to an endpoint; `own`: a submit has
+    // named the address; `state` 0 waits, 1 was delivered, 2 is given up. `notices`: names of events that were told.
+    "
+    ALTER TABLE tasks ADD COLUMN webhook TEXT;
+    CREATE TABLE deliveries (
+        id TEXT NOT NULL PRIMARY KEY,
+        tenant TEXT NOT NULL,
+        queue TEXT NOT NULL,
+        url TEXT NOT NULL,
+        own INTEGER NOT NULL,
+        event TEXT NOT NULL,
+        facts TEXT NOT NULL,
+        state INTEGER NOT NULL,
+        tries INTEGER NOT NULL,
+        created_at INTEGER NOT NULL,
+        began_at INTEGER NOT NULL,
+        due_at INTEGER NOT NULL,
+        ended_at INTEGER,
+        status INTEGER,
+        problem TEXT
+    ) STRICT;
+    CREATE INDEX deliveries_due ON deliveries (queue, due_at) WHERE state = 0;
+    CREATE INDEX deliveries_waiting ON deliveries (began_at) WHERE state = 0;
+    CREATE INDEX deliveries_by_time ON deliveries (created_at, id);
+    CREATE TABLE notices (
+        name TEXT NOT NULL PRIMARY KEY,
+        until INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX notices_by_end ON notices (until);
+",
 ];
 /// Tables whose pages are read at each start.
-pub(in crate::store) const CHECKED_TABLES: [&str; 12] = [
+pub(in crate::store) const CHECKED_TABLES: [&str; 14] = [
     "tasks",
     "keys",
     "uploads",
@@ -295,6 +325,8 @@ pub(in crate::store) const CHECKED_TABLES: [&str; 12] = [
     "renames",
     "tenants",
     "secrets",
+    "deliveries",
+    "notices",
 ];
 /// `dgat`: marks the file as this program's.
 const APPLICATION: i64 = 0x6467_6174;

@@ -51,7 +51,7 @@ pub(super) const BATCHES: CopiedTable = CopiedTable {
 };
 
 /// All other tables. A task's claims keep their order.
-pub(super) const TABLES: [CopiedTable; 13] = [
+pub(super) const TABLES: [CopiedTable; 15] = [
     CopiedTable {
         name: "names",
         columns: &[("id", Integer), ("name", Text)],
@@ -93,6 +93,7 @@ pub(super) const TABLES: [CopiedTable; 13] = [
             ("hidden", Integer),
             ("settled", Integer),
             ("terms", Integer),
+            ("webhook", Text),
         ],
         order: "rowid",
         sequence: Some("rowid"),
@@ -201,6 +202,34 @@ pub(super) const TABLES: [CopiedTable; 13] = [
         name: "balances",
         columns: &[("tenant", Text), ("spent", Integer), ("credits", Integer), ("held", Integer)],
         order: "tenant",
+        sequence: None,
+    },
+    CopiedTable {
+        name: "deliveries",
+        columns: &[
+            ("id", Text),
+            ("tenant", Text),
+            ("queue", Text),
+            ("url", Text),
+            ("own", Integer),
+            ("event", Text),
+            ("facts", Text),
+            ("state", Integer),
+            ("tries", Integer),
+            ("created_at", Integer),
+            ("began_at", Integer),
+            ("due_at", Integer),
+            ("ended_at", Integer),
+            ("status", Integer),
+            ("problem", Text),
+        ],
+        order: "created_at, id",
+        sequence: None,
+    },
+    CopiedTable {
+        name: "notices",
+        columns: &[("name", Text), ("until", Integer)],
+        order: "name",
         sequence: None,
     },
     CopiedTable {

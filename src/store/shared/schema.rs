@@ -134,7 +134,8 @@ const STEPS: [&str; 1] = ["
         size TEXT,
         hidden BIGINT NOT NULL DEFAULT 0,
         settled BIGINT NOT NULL DEFAULT 0,
-        terms BIGINT
+        terms BIGINT,
+        webhook TEXT
     ) WITH (fillfactor = 80);
     CREATE INDEX tasks_by_time ON tasks (claimed_at);
     CREATE TABLE keys (
@@ -250,6 +251,32 @@ const STEPS: [&str; 1] = ["
         credits BIGINT NOT NULL,
         held BIGINT NOT NULL
     ) WITH (fillfactor = 50);
+    -- Events on their way to endpoints. `due_at` is by the database's clock; a lease is a later `due_at`.
+    CREATE TABLE deliveries (
+        id TEXT PRIMARY KEY,
+        tenant TEXT NOT NULL,
+        queue TEXT NOT NULL,
+        url TEXT NOT NULL,
+        own BIGINT NOT NULL,
+        event TEXT NOT NULL,
+        facts TEXT NOT NULL,
+        state BIGINT NOT NULL,
+        tries BIGINT NOT NULL,
+        created_at BIGINT NOT NULL,
+        began_at BIGINT NOT NULL,
+        due_at BIGINT NOT NULL,
+        ended_at BIGINT,
+        status BIGINT,
+        problem TEXT
+    ) WITH (fillfactor = 80);
+    CREATE INDEX deliveries_due ON deliveries (queue, due_at) WHERE state = 0;
+    CREATE INDEX deliveries_waiting ON deliveries (began_at) WHERE state = 0;
+    CREATE INDEX deliveries_by_time ON deliveries (created_at, id);
+    CREATE TABLE notices (
+        name TEXT PRIMARY KEY,
+        until BIGINT NOT NULL
+    );
+    CREATE INDEX notices_by_end ON notices (until);
     -- Former names of tenants, each with the name that its tenant has now.
     CREATE TABLE renames (
         former TEXT PRIMARY KEY,

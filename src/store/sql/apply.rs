@@ -2,6 +2,7 @@
 
 use super::adoption;
 use super::database::Database;
+use super::deliveries;
 use super::entry_rows;
 use super::fault::Result;
 use super::holds;
@@ -45,8 +46,9 @@ pub(in crate::store) fn apply(
         Change::Release(submit) => idempotency::release(database, submit),
         Change::Lose(lost) => idempotency::lose(database, lost),
         Change::Adopt(adoption) => adoption::adopt(database, ledger, adoption),
-        Change::Settle(entry) => settlement::settle(database, ledger, entry),
+        Change::Settle { entry, report } => settlement::settle(database, ledger, entry, report.as_deref()),
         Change::Enter(entry) => ledger::insert(database, ledger, entry),
+        Change::Deliver(change) => return deliveries::apply(database, ledger, change),
         Change::Hide { id, claimed_at } => rows::hide_task(database, id, *claimed_at),
         Change::KeepUpload { upload, displaced } => {
             if let Some(displaced) = displaced {

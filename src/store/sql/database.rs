@@ -4,6 +4,7 @@
 //! All columns are integers of 64 bits, texts or bytes.
 
 use std::ops::ControlFlow;
+use std::time::SystemTime;
 
 use rusqlite::params_from_iter;
 
@@ -11,6 +12,7 @@ use super::fault::Result;
 use super::row::Row;
 use super::value::{Value, values};
 use crate::store::shared::session::Session;
+use crate::store::timestamp::milliseconds;
 
 /// A connection, in a transaction where it is one of PostgreSQL's.
 #[derive(Debug, Clone, Copy)]
@@ -150,6 +152,25 @@ impl Database<'_> {
                 let lock = "SELECT CASE WHEN pg_try_advisory_xact_lock(?1) THEN CAST(1 AS BIGINT) ELSE 0 END";
                 Ok(self.first(lock, values![TIDY_LOCK], |row| row.flag(0))?.unwrap_or_default())
             }
+        }
+    }
+
+    /// The time by which leases count, in milliseconds since 1970: the database's, where replicas share one.
+    pub(in crate::store) fn clock(self) -> Result<i64> {
+        match self {
+            Self::Embedded(_) => Ok(milliseconds(SystemTime::now())),
+            Self::Shared(_) => {
+                let now = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)";
+                Ok(self.first(now, &[], |row| row.integer(0))?.unwrap_or_default())
+            }
+        }
+    }
+
+    /// The end of a selection of rows to be changed, which leaves out rows that another transaction changes just now.
+    pub(in crate::store) const fn skip_locked(self) -> &'static str {
+        match self {
+            Self::Embedded(_) => "",
+            Self::Shared(_) => " FOR UPDATE SKIP LOCKED",
         }
     }
 

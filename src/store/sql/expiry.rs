@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::adoption;
 use super::database::Database;
+use super::deliveries;
 use super::fault::Result;
 use super::holds;
 use super::idempotency;
@@ -30,14 +31,14 @@ pub(in crate::store) struct ExpiredRows {
 
 const DELETE_TASKS: &str = "DELETE FROM tasks WHERE rowid IN
     (SELECT rowid FROM tasks WHERE claimed_at < ?1 ORDER BY claimed_at LIMIT ?2)
-    RETURNING id, tenant, key_id, account, model, mount, claimed_at, status, unified, settled, terms";
+    RETURNING id, tenant, key_id, account, model, mount, claimed_at, status, unified, settled, terms, webhook";
 /// A claim time ahead of the clock is of a clock that was wrong. Such a task is as old as the tasks that were claimed
 /// after it. The last expired task comes from the index: for `max(rowid)` SQLite would read the table from its end.
 const DELETE_TASKS_AHEAD: &str = "DELETE FROM tasks WHERE rowid IN
     (SELECT rowid FROM tasks WHERE claimed_at > ?1 AND rowid <
         (SELECT rowid FROM tasks WHERE claimed_at < ?2 ORDER BY claimed_at DESC LIMIT 1)
      LIMIT ?3)
-    RETURNING id, tenant, key_id, account, model, mount, claimed_at, status, unified, settled, terms";
+    RETURNING id, tenant, key_id, account, model, mount, claimed_at, status, unified, settled, terms, webhook";
 const DELETE_UPLOADS: &str = "DELETE FROM uploads WHERE (tenant, directory) IN
     (SELECT tenant, directory FROM uploads WHERE issued_at < ?1 ORDER BY issued_at LIMIT ?2)";
 /// Credits and corrections stay for ever.
@@ -67,8 +68,8 @@ pub(in crate::store) fn delete_expired(
     let left = (most - lost.len()) as i64;
     lost.extend(database.all(DELETE_TASKS, values![before(TASKS_KEPT), left], expired)?);
     let mut rows = lost.len();
-    for entry in lost.into_iter().flatten() {
-        settlement::enter(database, ledger, &entry)?;
+    for (entry, webhook) in lost.into_iter().flatten() {
+        settlement::enter(database, ledger, &entry, None, webhook.as_deref())?;
     }
     let ids = database.all(EXPIRED_HOLDS, values![before(HOLDS_KEPT), (most - rows) as i64], |row| {
         Ok(Box::<str>::from(row.text(0)?))
@@ -76,6 +77,7 @@ pub(in crate::store) fn delete_expired(
     for id in ids {
         rows += usize::from(holds::release(database, ledger, &id)?);
     }
+    rows += deliveries::expire(database, now, most - rows)?;
     rows += database.execute(DELETE_UPLOADS, values![before(UPLOADS_KEPT), (most - rows) as i64])?;
     rows += database.execute(DELETE_ENTRIES, values![before(entries_kept), (most - rows) as i64])?;
     let newest = ledger.number(database)? - 1;
@@ -101,14 +103,16 @@ fn delete_batches(database: Database<'_>, newest: i64, before: i64, most: usize)
     database.execute(DELETE_BATCHES, values![last, most as i64])
 }
 
-/// The entry of an expired task without a known end; `None` for a task that ended.
-fn expired_task(row: Row<'_>, now: i64) -> Result<Option<Entry>> {
+/// The entry of an expired task without a known end, and the address that its submit named for a webhook; `None` for a
+/// task that ended.
+fn expired_task(row: Row<'_>, now: i64) -> Result<Option<(Entry, Option<Box<str>>)>> {
     let has_ended = row.flag(9)? || Status::from_name(row.text(7)?).is_final();
     if has_ended {
         return Ok(None);
     }
     let operation = Entry::task_operation(row.flag(8)?).into();
-    Ok(Some(Entry {
+    let webhook = row.text_or_null(11)?.map(Box::from);
+    let entry = Entry {
         source: EntrySource::Task(row.text(0)?.into()),
         at: time(now),
         tenant: row.text(1)?.into(),
@@ -125,7 +129,8 @@ fn expired_task(row: Row<'_>, now: i64) -> Result<Option<Entry>> {
         flags: EntryFlags::default(),
         charge: Charge { amount: row.integer_or_null(10)?.map(|_| Amount::ZERO), ..Charge::default() },
         remark: Remark::default(),
-    }))
+    };
+    Ok(Some((entry, webhook)))
 }
 
 /// An hour longer than DashScope keeps a task.
@@ -153,6 +158,9 @@ mod tests {
             closed_days::DELETE_ROWS,
             DELETE_KEYS,
             EXPIRED_HOLDS,
+            deliveries::GIVE_UP,
+            deliveries::DELETE_DELIVERIES,
+            deliveries::DELETE_NOTICES,
             idempotency::DELETE_EXPIRED,
         ] {
             let mut explain =

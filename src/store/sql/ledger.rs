@@ -10,6 +10,7 @@ use super::entry_rows;
 use super::fault::Result;
 use super::sums;
 use super::value::values;
+use crate::store::delivery::Subscriptions;
 use crate::store::entry::{CREDIT, Entry, EntrySource};
 use crate::store::former_names::FormerNames;
 use crate::store::timestamp::{milliseconds, time};
@@ -35,6 +36,10 @@ pub(in crate::store) struct LedgerWriter {
     sums: HashMap<Arc<str>, AddedSums, foldhash::fast::RandomState>,
     /// Tenants whose sums this transaction has changed.
     changed: Vec<Arc<str>>,
+    /// Endpoints that are told of events.
+    pub(in crate::store) subscriptions: Arc<Subscriptions>,
+    /// This transaction has deliveries to be sent.
+    pub(in crate::store) has_deliveries: bool,
     /// Former names of tenants, once they are known.
     pub(in crate::store) former_names: Option<FormerNames>,
 }
@@ -60,6 +65,8 @@ impl LedgerWriter {
             day: 0,
             sums: HashMap::default(),
             changed: Vec::new(),
+            subscriptions: Arc::default(),
+            has_deliveries: false,
             former_names: None,
         }
     }
@@ -80,6 +87,7 @@ impl LedgerWriter {
         self.batch.clear();
         self.sums.clear();
         self.changed.clear();
+        self.has_deliveries = false;
     }
 
     /// Adds to what is held for a tenant.

@@ -3,6 +3,7 @@
 pub(super) mod adoption;
 pub(super) mod apply;
 pub(super) mod database;
+pub(super) mod deliveries;
 pub(super) mod entry_batch;
 pub(super) mod entry_rows;
 pub(super) mod expiry;

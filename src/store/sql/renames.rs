@@ -87,8 +87,9 @@ fn add_sums(
 
 /// Statements that give rows of the former name (`?1`) to the new name (`?2`). Where the new name has a submit or an
 /// upload directory of the same key already, that one is the later one, and stays.
-const MOVES: [&str; 7] = [
+const MOVES: [&str; 8] = [
     "UPDATE tasks SET tenant = ?2 WHERE tenant = ?1",
+    "UPDATE deliveries SET tenant = ?2 WHERE tenant = ?1",
     "UPDATE holds SET tenant = ?2 WHERE tenant = ?1",
     "UPDATE keys SET tenant = ?2 WHERE tenant = ?1",
     "DELETE FROM uploads WHERE tenant = ?1

@@ -24,10 +24,10 @@ pub(in crate::store) fn insert_task(
 ) -> Result<()> {
     let terms = task.terms.as_ref().map(|terms| ledger.id(database, &terms.to_string())).transpose()?;
     let insert = "INSERT INTO tasks (id, tenant, key_id, account, model, mount, claimed_at, status,
-                            unified, prompt, seconds, size, hidden, terms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+                            unified, prompt, seconds, size, hidden, terms, webhook)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
                   ON CONFLICT DO NOTHING";
-    let TaskRecord { id, tenant, key_id, account, model, mount, claimed_at, status, asked, hidden, terms: _ } =
+    let TaskRecord { id, tenant, key_id, account, model, mount, claimed_at, status, asked, hidden, .. } =
         task;
     let claimed_at = milliseconds(*claimed_at);
     let text = |field: fn(&RequestedVideo) -> &Option<Box<str>>| {
@@ -49,7 +49,8 @@ pub(in crate::store) fn insert_task(
         seconds,
         size,
         hidden.get(),
-        terms
+        terms,
+        task.webhook.as_deref()
     ];
     database.post(insert, row)
 }
@@ -70,22 +71,23 @@ pub(in crate::store) fn update_status(
     database.post(update, values![milliseconds(claimed_at), id, status.name()])
 }
 
-/// Records the end of a task; false where it is recorded already, or there is no such task.
+/// Records the end of a task; `None` where it is recorded already, or there is no such task. Returns the address that its
+/// submit named for a webhook.
 pub(in crate::store) fn settle_task(
     database: Database<'_>,
     id: &str,
     claimed_at: SystemTime,
     status: &str,
-) -> Result<bool> {
-    let update =
-        "UPDATE tasks SET status = ?3, settled = 1 WHERE claimed_at = ?1 AND id = ?2 AND settled = 0";
-    Ok(database.execute(update, values![milliseconds(claimed_at), id, status])? > 0)
+) -> Result<Option<Option<Box<str>>>> {
+    let update = "UPDATE tasks SET status = ?3, settled = 1 WHERE claimed_at = ?1 AND id = ?2 AND settled = 0 RETURNING webhook";
+    let webhook = |row: Row<'_>| Ok(row.text_or_null(0)?.map(Box::from));
+    database.first(update, values![milliseconds(claimed_at), id, status], webhook)
 }
 
 /// Reads all tasks in the order of their claims' commits, which no clock can change.
 pub(in crate::store) fn tasks(database: Database<'_>, mut each: impl FnMut(TaskRecord)) -> Result<()> {
     let select = "SELECT id, tenant, key_id, account, model, mount, claimed_at, status,
-                         unified, prompt, seconds, size, hidden, terms
+                         unified, prompt, seconds, size, hidden, terms, webhook
                   FROM tasks ORDER BY rowid";
     let mut names = InternedNames::default();
     let mut known_terms = HashMap::new();
@@ -106,6 +108,7 @@ pub(in crate::store) fn tasks(database: Database<'_>, mut each: impl FnMut(TaskR
             asked: asked(row)?.map(Arc::new),
             hidden: row.flag(12)?.into(),
             terms,
+            webhook: row.text_or_null(14)?.map(Arc::from),
         });
         Ok(ControlFlow::Continue(()))
     })

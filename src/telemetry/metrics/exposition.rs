@@ -11,7 +11,7 @@ use strum::VariantArray;
 
 use super::counter_grid::counted;
 use super::family::{counters, decimal_counters, gauges, histograms};
-use super::label::{PollServed, Reason, SpanResult};
+use super::label::{DeliveryResult, PollServed, Reason, SpanResult};
 use super::series::{ModelSeries, OPERATIONS};
 use super::{Metrics, process};
 use crate::dashscope::operation::Operation;
@@ -37,6 +37,8 @@ pub struct ScrapeFigures {
     pub store_lag: Duration,
     /// Part of each budget that is used, by tenant and period; each pair once.
     pub budgets: Vec<(Arc<str>, &'static str, f64)>,
+    /// Webhooks that wait, by tenant: how many, and the seconds since the oldest began.
+    pub webhooks: Vec<(Arc<str>, usize, f64)>,
     /// Money that is left of what prepaid tenants have paid in, in units of the currency.
     pub balances: Vec<(Arc<str>, f64)>,
     /// Dropped lines of the access log.
@@ -56,6 +58,7 @@ impl Metrics {
         let mut families = self.request_families();
         families.extend(self.client_families());
         families.extend(self.usage_families(figures));
+        families.extend(self.webhook_families(figures));
         families.extend(self.upstream_families(figures));
         families.extend(self.task_families(figures));
         families.extend(self.gateway_families(figures));
@@ -176,6 +179,38 @@ impl Metrics {
                 "Entries whose usage was not understood, so that more was used than they say",
                 &["model"],
                 models.iter().map(|model| (vec![&**model.name()], model.unread_uses.load(Ordering::Relaxed))),
+            ),
+        ]
+    }
+
+    fn webhook_families(&self, figures: &ScrapeFigures) -> Vec<MetricFamily> {
+        let mut tenants = self.tenants.all();
+        tenants.extend([Arc::clone(&self.no_tenant), Arc::clone(&self.other_tenants)]);
+        let results = tenants.iter().flat_map(|tenant| {
+            let named = |(result, count): (usize, u64)| {
+                (vec![&*tenant.name, DeliveryResult::VARIANTS[result].into()], count)
+            };
+            counted(&tenant.deliveries).map(named)
+        });
+        let waiting = || figures.webhooks.iter();
+        vec![
+            counters(
+                "dashgate_webhook_deliveries_total",
+                "Tries to deliver a webhook: delivered, failed (another try follows), or given up",
+                &["tenant", "result"],
+                results,
+            ),
+            gauges(
+                "dashgate_webhooks_waiting",
+                "Webhooks that wait for their delivery; all replicas tell the same",
+                &["tenant"],
+                waiting().map(|(tenant, count, _)| (vec![&**tenant], *count as f64)),
+            ),
+            gauges(
+                "dashgate_webhooks_oldest_seconds",
+                "Time since the oldest webhook that waits was to be delivered first",
+                &["tenant"],
+                waiting().map(|(tenant, _, seconds)| (vec![&**tenant], *seconds)),
             ),
         ]
     }

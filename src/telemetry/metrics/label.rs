@@ -128,6 +128,17 @@ pub enum SpanResult {
     Failed,
 }
 
+/// Result of a try to deliver a webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum DeliveryResult {
+    /// The endpoint took it.
+    Delivered,
+    /// Another try follows.
+    Failed,
+    GivenUp,
+}
+
 /// Source of the answer to a task query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]

@@ -47,6 +47,7 @@ fn what_was_counted_stands_on_the_page() {
     for nanos in [2_500_000_000, 1, -7] {
         tenant.count_spend(nanos);
     }
+    tenant.count_delivery(DeliveryResult::GivenUp);
     let connected = metrics.count_connection();
     metrics.count_failed_handshake();
     let text = metrics.text(&ScrapeFigures {
@@ -59,6 +60,7 @@ fn what_was_counted_stands_on_the_page() {
         store_lag: Duration::from_millis(250),
         budgets: vec![("acme".into(), "month", 0.875)],
         balances: vec![("acme".into(), -2.5)],
+        webhooks: vec![("acme".into(), 7, 1.5)],
         lines_dropped: 5,
         diagnostics_dropped: 6,
         reloads: (3, 4),
@@ -66,6 +68,9 @@ fn what_was_counted_stands_on_the_page() {
         is_store_up: true,
     });
     for line in [
+        "dashgate_webhook_deliveries_total{tenant=\"acme\",result=\"given_up\"} 1",
+        "dashgate_webhooks_waiting{tenant=\"acme\"} 7",
+        "dashgate_webhooks_oldest_seconds{tenant=\"acme\"} 1.5",
         "dashgate_polls_total{served=\"cache\"} 0",
         "dashgate_polls_total{served=\"stale\"} 1",
         "dashgate_tasks{state=\"running\"} 2",

@@ -17,7 +17,7 @@ use prometheus::Histogram;
 use strum::VariantArray;
 
 pub use self::exposition::ScrapeFigures;
-pub use self::label::{Outcome, PollServed, Reason, SpanResult};
+pub use self::label::{DeliveryResult, Outcome, PollServed, Reason, SpanResult};
 pub use self::series::{AccountSeries, ModelSeries, MountSeries, TenantSeries, UpstreamAttempt};
 
 use self::series::{OPERATIONS, SeriesByName};

@@ -10,10 +10,11 @@ use std::time::Instant;
 use hyper::StatusCode;
 use parking_lot::Mutex;
 use prometheus::Histogram;
+use strum::VariantArray;
 
 use super::counter_grid::CounterGrid;
 use super::family;
-use super::label::{Outcome, Reason, StatusLabel};
+use super::label::{DeliveryResult, Outcome, Reason, StatusLabel};
 use super::pair_counts::PairCounts;
 use super::use_counts::UseCounts;
 use crate::dashscope::error_code;
@@ -59,6 +60,8 @@ pub struct TenantSeries {
     pub(super) uses: UseCounts,
     /// Billionths of the currency's unit.
     pub(super) spent: AtomicU64,
+    /// Tries to deliver webhooks, by their result.
+    pub(super) deliveries: [AtomicU64; DeliveryResult::VARIANTS.len()],
 }
 
 impl TenantSeries {
@@ -70,6 +73,7 @@ impl TenantSeries {
             rejections,
             uses: UseCounts::default(),
             spent: AtomicU64::new(0),
+            deliveries: [const { AtomicU64::new(0) }; DeliveryResult::VARIANTS.len()],
         }
     }
 
@@ -89,6 +93,11 @@ impl TenantSeries {
     /// charge counts as none.
     pub fn count_spend(&self, nanos: i64) {
         self.spent.fetch_add(u64::try_from(nanos).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Counts a try to deliver a webhook.
+    pub fn count_delivery(&self, result: DeliveryResult) {
+        self.deliveries[result as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Value of the label: the tenant's name, unless it shares the series of others.

@@ -55,12 +55,13 @@ fn claim(id: &str, claimed_at: SystemTime, hold: &str) -> Change {
         asked: None,
         hidden: false.into(),
         terms: None,
+        webhook: None,
     };
     Change::Claim { task: task.into(), answer: None, hold: Some(hold.into()) }
 }
 
 fn settle(id: &str, claimed_at: SystemTime) -> Change {
-    Change::Settle(Arc::new(Entry {
+    let entry = Entry {
         source: EntrySource::Task(id.into()),
         at: claimed_at,
         tenant: "one".into(),
@@ -77,7 +78,8 @@ fn settle(id: &str, claimed_at: SystemTime) -> Change {
         flags: EntryFlags::default(),
         charge: Charge::default(),
         remark: Remark::default(),
-    }))
+    };
+    Change::Settle { entry: entry.into(), report: None }
 }
 
 /// A time that the store keeps whole.

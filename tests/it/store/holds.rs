@@ -103,7 +103,8 @@ fn a_hold_becomes_the_tasks_and_its_cost_takes_the_place_of_it() {
     // A hold of a task is freed by its end alone.
     assert_eq!(commit(Change::Free { hold: "a".into(), tenant: "one".into() }), Outcome::NotMade);
     assert_eq!(held(&store), "5");
-    let settle = || Change::Settle(entry(EntrySource::Task("task".into()), at(2), "3"));
+    let settle =
+        || Change::Settle { entry: entry(EntrySource::Task("task".into()), at(2), "3"), report: None };
     assert_eq!([commit(settle()), commit(settle())], [Outcome::Made, Outcome::NotMade]);
     assert_eq!((held(&store), store.standing("one").spent[3].short()), ("0".into(), "3".into()));
     assert_eq!(commit(reserve("b", at(3))), Outcome::Made);
@@ -204,7 +205,7 @@ fn a_lost_task_costs_what_the_operator_has_chosen() {
         wait(store.commit(claim("task", at(1), "a"))).unwrap();
         let mut lost = Entry::clone(&entry(EntrySource::Task("task".into()), at(2), "0"));
         lost.status = LOST.into();
-        wait(store.commit(Change::Settle(lost.into()))).unwrap();
+        wait(store.commit(Change::Settle { entry: lost.into(), report: None })).unwrap();
         let standing = store.standing("one");
         assert_eq!([standing.spent[3].short(), standing.held.short()], [spent, "0"], "{costs_hold}");
     }

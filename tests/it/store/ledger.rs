@@ -36,7 +36,8 @@ fn entry(source: EntrySource, submitted_at: SystemTime, settled_at: SystemTime) 
 }
 
 fn task_entry(id: &str, submitted_at: SystemTime) -> Change {
-    Change::Settle(Arc::new(entry(EntrySource::Task(id.into()), submitted_at, at(500))))
+    let entry = entry(EntrySource::Task(id.into()), submitted_at, at(500));
+    Change::Settle { entry: entry.into(), report: None }
 }
 
 fn entries(store: &Store) -> Vec<Entry> {
