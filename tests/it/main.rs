@@ -45,4 +45,5 @@ mod unified;
 mod uploads;
 mod upstream_tls;
 mod usage;
+mod webhooks;
 mod websocket;

@@ -11,7 +11,7 @@ use crate::harness::{
 const TASK: &str = "0f4c1a55-0000-4000-8000-000000000001";
 
 /// Documented answers that a test can't provoke, or that another test sees.
-const NOT_HERE: [&str; 24] = [
+const NOT_HERE: [&str; 29] = [
     // A thread that hangs, which a test can't make; see `liveness`.
     "GET /livez 503",
     // Ten seconds of silence; see `slow_clients`.
@@ -22,6 +22,9 @@ const NOT_HERE: [&str; 24] = [
     "POST /admin/tenants/{name}/credits 408",
     "POST /admin/tenants/{name}/corrections 408",
     "POST /admin/orphans/{account}/{task_id}/assign 408",
+    "POST /admin/webhooks/test 408",
+    // A delivery; see `webhooks`.
+    "POST /admin/webhooks/deliveries/{id}/redeliver 200",
     // An orphan; see `orphans`.
     "POST /admin/orphans/{account}/{task_id}/assign 200",
     "POST /admin/orphans/{account}/{task_id}/assign 409",
@@ -32,6 +35,9 @@ const NOT_HERE: [&str; 24] = [
     // A ledger that can't be read, or three reports at the same time.
     "GET /admin/usage 503",
     "GET /admin/usage/entries 503",
+    "GET /admin/webhooks/deliveries 503",
+    "POST /admin/webhooks/deliveries/{id}/redeliver 503",
+    "POST /admin/webhooks/test 503",
     "POST /admin/usage/reprice 408",
     "GET /admin/tasks/{task_id} 503",
     "POST /admin/tasks/{task_id}/refresh 503",
@@ -46,6 +52,10 @@ const NOT_HERE: [&str; 24] = [
     " 500",
 ];
 
+/// An endpoint that nobody listens at.
+const WEBHOOKS: &str = "webhooks = [{ url = \"http://127.0.0.1:1/\", private = true, \
+                        secrets = [\"whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"] }]";
+
 #[test]
 fn it_is_served_to_who_has_the_token() {
     let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
@@ -59,7 +69,7 @@ fn it_is_served_to_who_has_the_token() {
 fn everything_that_it_promises_is_real() {
     let upstream = Upstream::answering(task(TASK, "SUCCEEDED"));
     let server = "listen = \"127.0.0.1:0\"\nworkers = 1";
-    let text = configuration(server, &[("main", upstream.address, &[UPSTREAM_KEY], "")], "");
+    let text = configuration(server, &[("main", upstream.address, &[UPSTREAM_KEY], "")], WEBHOOKS);
     let gateway = Gateway::from_file(&text);
     for path in ["/livez", "/readyz", "/metrics", "/admin/openapi.json"] {
         gateway.administer(&format!("GET {path}"), "");
@@ -116,6 +126,11 @@ fn keys(gateway: &Gateway) {
         ("GET /admin/keys", ""),
         ("POST /admin/orphans/main/t/assign", r#"{"tenant":"one","key_id":"one-key"}"#),
         ("POST /admin/orphans/main/t/assign", r#"{"tenant":"one","key_id":"two-key"}"#),
+        ("GET /admin/webhooks/deliveries", ""),
+        ("GET /admin/webhooks/deliveries?state=x", ""),
+        ("POST /admin/webhooks/deliveries/msg_0/redeliver", ""),
+        ("POST /admin/webhooks/test", r#"{"tenant":"one"}"#),
+        ("POST /admin/webhooks/test", r#"{"tenant":"two"}"#),
         ("DELETE /admin/keys/k1", ""),
         ("DELETE /admin/keys/one-key", ""),
         ("DELETE /admin/keys/nothing", ""),
@@ -133,6 +148,7 @@ fn keys(gateway: &Gateway) {
         "POST /admin/tenants/one/corrections",
         "POST /admin/usage/reprice",
         "POST /admin/orphans/main/t/assign",
+        "POST /admin/webhooks/test",
     ] {
         let large = " ".repeat(16 * 1024 + 1);
         gateway.administer(line, &large);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Page, upstream};
 use crate::documents::{cells, documents, guide, in_backticks, texts_below};
 use crate::harness::calls::{generate, poll, submit};
-use crate::harness::{Gateway, message};
+use crate::harness::{Gateway, eventually, message};
 
 /// The families of `/metrics` with their labels. A family has no series before its first event, so each event is made.
 fn families() -> BTreeMap<String, BTreeSet<String>> {
@@ -14,6 +14,10 @@ fn families() -> BTreeMap<String, BTreeSet<String>> {
     let gateway = Gateway::with(upstream.address, "", BUDGET);
     let credit = r#"{"id":"c","amount":"1","note":"paid"}"#;
     assert_eq!(gateway.administer("POST /admin/tenants/payer/credits", credit).status(), 201);
+    assert_eq!(gateway.administer("POST /admin/webhooks/test", r#"{"tenant":"payer"}"#).status(), 200);
+    eventually("a webhook waits", || {
+        Page::of(&gateway).0.keys().any(|series| series.starts_with("dashgate_webhooks_oldest_seconds"))
+    });
     gateway.ask(generate("busy"));
     gateway.ask(generate("used"));
     gateway.ask(submit());
@@ -42,6 +46,7 @@ unit = "image"
 price = "1"
 [[tenants]]
 name = "payer"
+webhooks = [{ url = "http://127.0.0.1:1/", secrets = ["whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"], private = true }]
 prices = "none"
 prepaid = true
 "#;
