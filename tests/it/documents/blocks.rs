@@ -1,13 +1,16 @@
 //! The code blocks of the documents, by language: each language has its check.
 
 use std::path::Path;
+use std::process::Command;
 
-use dashgate::config::Config;
+use dashgate::config::{Config, EventType};
+use strum::VariantArray;
 use tempfile::TempDir;
 use toml::{Table, Value};
 
 use super::documents;
 use super::shell::heredocs;
+use super::upstream::WEBHOOK_SECRET;
 use crate::clients::ClientScript;
 use crate::harness::tls::Authority;
 
@@ -49,8 +52,8 @@ fn all() -> Vec<Block> {
 #[test]
 fn each_block_is_of_a_language_that_has_a_check() {
     for block in all() {
-        // The checks of toml and python are in this file, the check of sh is in `commands`.
-        let has_check = ["toml", "python", "sh"].contains(&&*block.language);
+        // The check of sh is in `commands`, the others are in this file.
+        let has_check = ["toml", "python", "js", "json", "sh"].contains(&&*block.language);
         assert!(has_check, "{}: nothing checks {:?}", block.place, block.language);
     }
 }
@@ -70,7 +73,10 @@ fn each_fragment_of_a_configuration_is_one_that_the_gateway_takes() {
         }
         let folder = TempDir::new().expect("a folder");
         provide(&document, folder.path(), &Authority::new());
-        let environment = |name: &str| Some(format!("sk-0123456789abcdef-{name}"));
+        let environment = |name: &str| match name.ends_with("_HOOK") {
+            true => Some(WEBHOOK_SECRET.to_owned()),
+            false => Some(format!("sk-0123456789abcdef-{name}")),
+        };
         let text = toml::to_string(&document).expect("TOML");
         if let Err(faults) = Config::parse(&text, folder.path(), &environment) {
             panic!("{place}: {faults:#?}");
@@ -119,4 +125,27 @@ fn provide(table: &Table, folder: &Path, authority: &Authority) {
 fn the_python_examples_run_against_the_gateway() {
     assert!(!blocks("python").is_empty());
     ClientScript::python("documents.py").run();
+}
+
+/// Blocks of JSON are payloads of webhooks.
+#[test]
+fn each_payload_is_of_an_event_that_there_is() {
+    for block in blocks("json") {
+        let payload: serde_json::Value =
+            serde_json::from_str(&block.text).unwrap_or_else(|error| panic!("{}: {error}", block.place));
+        let is_known = EventType::VARIANTS.iter().any(|event| payload["type"] == event.name());
+        assert!(is_known && payload["data"].is_object(), "{}: {payload}", block.place);
+    }
+}
+
+#[test]
+fn each_block_for_node_can_be_read() {
+    crate::clients::installed("");
+    let folder = TempDir::new().expect("a folder");
+    for block in blocks("js") {
+        let file = folder.path().join("block.mjs");
+        std::fs::write(&file, &block.text).expect("written");
+        let output = Command::new("node").arg("--check").arg(&file).output().expect("node");
+        assert!(output.status.success(), "{}: {}", block.place, String::from_utf8_lossy(&output.stderr));
+    }
 }

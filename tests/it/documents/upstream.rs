@@ -14,6 +14,8 @@ pub(super) struct World {
     task: String,
 }
 
+pub(super) const WEBHOOK_SECRET: &str = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
 impl World {
     pub(super) fn start() -> Self {
         let keys = vec![UPSTREAM_KEY.parse().expect("a key")];
@@ -26,11 +28,15 @@ impl World {
             server = {{ listen = "127.0.0.1:0", workers = 1 }}
             admin = {{ token = "{ADMIN_TOKEN}" }}
             accounts = [{{ name = "main", base_url = "http://{api}", keys = ["{UPSTREAM_KEY}"] }}]
-            tenants = [{{ name = "acme", keys = [{{ id = "acme-1", key = "{TENANT_KEY}" }}] }}]
             mounts = [
                 {{ prefix = "/" }},
                 {{ prefix = "/v1", dialect = "unified", storage = {{ hosts = ["http://{storage}"] }} }},
             ]
+            [[tenants]]
+            name = "acme"
+            keys = [{{ id = "acme-1", key = "{TENANT_KEY}" }}]
+            webhooks = [{{ url = "http://127.0.0.1:1/", secrets = ["{WEBHOOK_SECRET}"], private = true }}]
+            webhook_hosts = ["*.acme.example"]
             "#
         );
         let gateway = Gateway::configured(&text);
