@@ -164,21 +164,6 @@ impl Directory {
             }
             let series = metrics.tenant(&tenant.name, number);
             directory.tenants.push(Tenant::new(tenant, &series));
-            directory.tenants.push(Tenant {
-                name: Arc::clone(&tenant.name),
-                series: metrics.tenant(&tenant.name, number),
-                async_header: tenant.async_header,
-                stream_usage: tenant.stream_usage,
-                accounts: tenant.accounts.clone(),
-                allow: tenant.allow,
-                weight: tenant.weight,
-                models: tenant.models.clone(),
-                limits: tenant.limits.clone(),
-                tenant_limits: tenant.tenant_limits.clone(),
-                addresses: tenant.addresses.clone(),
-                billing: tenant.billing.clone(),
-                webhooks: tenant.webhooks.clone(),
-            });
         }
         directory
     }

@@ -312,7 +312,7 @@ const STEPS: [&str; 16] = [
 ",
 ];
 /// Tables whose pages are read at each start.
-pub(in crate::store) const CHECKED_TABLES: [&str; 14] = [
+pub(in crate::store) const CHECKED_TABLES: [&str; 13] = [
     "tasks",
     "keys",
     "uploads",
@@ -325,7 +325,6 @@ pub(in crate::store) const CHECKED_TABLES: [&str; 14] = [
     "renames",
     "tenants",
     "secrets",
-    "deliveries",
     "notices",
 ];
 /// `dgat`: marks the file as this program's.
