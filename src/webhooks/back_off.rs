@@ -38,6 +38,6 @@ mod tests {
             tries += 1;
             passed += pause(tries, 0.5);
         }
-        assert_eq!(tries, 19);
+        assert_eq!(tries, 20);
     }
 }

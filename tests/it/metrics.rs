@@ -13,7 +13,7 @@ use crate::harness::{
 };
 
 /// Every series of `/metrics`, as it is written there.
-pub(crate) struct Page(pub(crate) BTreeMap<String, f64>);
+pub(crate) struct Page(BTreeMap<String, f64>);
 
 impl Page {
     pub(crate) fn of(gateway: &Gateway) -> Self {
