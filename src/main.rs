@@ -9,7 +9,9 @@ use clap_complete::Shell;
 use dashgate::app::{self, RunningGateway};
 use dashgate::cli::admin_client::AdminFailure;
 use dashgate::cli::store::{StoreCommand, StoreFailure};
-use dashgate::cli::{check, demo, health, keys, orphans, prices, store, tasks, tenants, tokens, usage, webhooks};
+use dashgate::cli::{
+    check, demo, health, keys, orphans, prices, store, tasks, tenants, tokens, usage, webhooks,
+};
 use dashgate::config::{self, AccountSettings, Config, Files, Loaded, StoreSettings};
 use dashgate::lifecycle::handover::{self, Successor};
 use dashgate::lifecycle::{signals, systemd};

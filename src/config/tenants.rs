@@ -13,7 +13,9 @@ use super::prices::PriceLists;
 use super::reader::{ConfigReader, Located, Location, Text, number};
 use super::secret::{check_length, shown};
 use super::unique::{SecretUse, UniqueSecrets, UniqueValues, unique_name};
-use super::{AsyncHeader, Config, KeySettings, TenantSettings, UsageOption, networks, scalar, tokens, webhooks};
+use super::{
+    AsyncHeader, Config, KeySettings, TenantSettings, UsageOption, networks, scalar, tokens, webhooks,
+};
 use crate::dashscope::operation::{Group, Groups};
 
 pub(super) fn check(

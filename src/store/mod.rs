@@ -8,8 +8,8 @@ mod access;
 mod cells;
 mod change;
 mod commit;
-mod doubt_report;
 mod delivery;
+mod doubt_report;
 mod embedded;
 mod end_answer;
 mod engine;
@@ -33,8 +33,8 @@ mod shared_field;
 mod sql;
 mod state;
 mod steady_clock;
-mod tenant_record;
 mod tenant_event;
+mod tenant_record;
 mod timestamp;
 mod token_secret;
 mod withdrawal;
@@ -56,12 +56,12 @@ use tokio::sync::mpsc;
 
 pub use self::cells::{Cell, Swap};
 pub use self::change::{Change, Outcome};
-pub use self::doubt_report::{DoubtReport, ReportedSubmit, SUBMITS_IN_PART};
 use self::delivery::Subscriptions;
 pub use self::delivery::{
     Announcement, Delivery, DeliveryChange, DeliveryQuery, DeliveryRecord, DeliveryState, EndedTry, LEASE,
     LeaseWish, QueueLength, QueueStanding, TRIED_FOR, TryEnd, delivery_id,
 };
+pub use self::doubt_report::{DoubtReport, ReportedSubmit, SUBMITS_IN_PART};
 use self::embedded::file;
 pub use self::embedded::probe::{ProbedStore, probe};
 pub use self::embedded::replication::Follower;
@@ -90,9 +90,9 @@ pub use self::sql::holds::OpenHold;
 pub use self::sql::operator_entry::{CorrectedEntry, LedgerPlace, OperatorKind};
 use self::sql::{adoption, holds, idempotency, rows, tenants};
 use self::state::StoreState;
+pub use self::tenant_event::{BudgetEvent, EndReport, MOST_OUTPUT_BYTES, TenantEvent};
 pub use self::tenant_record::TenantRecord;
 pub use self::token_secret::{LONGEST_TOKEN, MOST_TOKEN_SECRETS, TokenSecret};
-pub use self::tenant_event::{BudgetEvent, EndReport, MOST_OUTPUT_BYTES, TenantEvent};
 use self::writer::QueuedChange;
 use crate::config::Config;
 use crate::dashscope::task::Status;

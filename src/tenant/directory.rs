@@ -12,7 +12,8 @@ use super::models::ModelLabels;
 use super::token::AdminToken;
 use crate::account::{Account, AccountRegistry};
 use crate::config::{
-    AsyncHeader, Billing, Config, GlobalSettings, Limits, Mount, TenantSettings, TokenSettings, UsageOption, WebhookSettings,
+    AsyncHeader, Billing, Config, GlobalSettings, Limits, Mount, TenantSettings, TokenSettings, UsageOption,
+    WebhookSettings,
 };
 use crate::dashscope::operation::Groups;
 use crate::net::networks::Networks;

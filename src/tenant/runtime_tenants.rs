@@ -49,7 +49,10 @@ impl Mirror for RuntimeTenants {
             | Change::Release(_)
             | Change::Lose(_)
             | Change::Adopt(_)
-            | Change::Settle(_)
+            | Change::Settle { .. }
+            | Change::Deliver(_)
+            | Change::ChangeKey { .. }
+            | Change::KeepSecret { .. }
             | Change::Enter(_)
             | Change::Hide { .. }
             | Change::KeepUpload { .. }
