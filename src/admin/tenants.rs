@@ -21,7 +21,7 @@ use crate::proxy::tenant_limits_in_use;
 use crate::store::{Change, Outcome, TenantRecord};
 use crate::tenant::directory::{Directory, Tenant};
 use crate::tenant::keyring::KeyEnd;
-use crate::tenant::runtime_tenants::settings_of;
+use crate::tenant::runtime_tenants::{settings_of, shown_settings};
 
 impl Admin {
     pub(super) fn list_tenants(&self, query: &str) -> Result<AdminResponse, Problem> {
@@ -193,7 +193,7 @@ impl Admin {
             "accounts": accounts,
             "allow": allowed.map(|group| group.name()).collect::<Vec<_>>(),
             "async_header": async_header,
-            "settings": record.map(settings_of),
+            "settings": record.map(shown_settings),
             "created_at": record.map(|record| moment(record.created_at)),
             "changed_at": record.map(|record| moment(record.changed_at)),
         })
@@ -204,7 +204,7 @@ impl Admin {
 fn describe_invalid(record: &TenantRecord) -> Value {
     json!({
         "name": &*record.name, "source": "admin", "enabled": false, "accounts": [], "allow": [],
-        "async_header": null, "settings": settings_of(record), "created_at": moment(record.created_at),
+        "async_header": null, "settings": shown_settings(record), "created_at": moment(record.created_at),
         "changed_at": moment(record.changed_at),
     })
 }

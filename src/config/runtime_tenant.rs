@@ -46,7 +46,11 @@ pub fn check_tenant(
     let written = file::read_tenant(Table::root(&reader, tree.get_ref()));
     let checked =
         written.and_then(|written| tenants::check_one(&reader, &written, config, SystemTime::now()));
-    let (faults, _) = reader.finish();
+    let (mut faults, _) = reader.finish();
+    if checked.as_ref().is_some_and(|tenant| tenant.webhooks.endpoints.iter().any(|endpoint| endpoint.is_private)) {
+        let hint = "put the tenant into the configuration's file";
+        faults.push(Fault::elsewhere("webhooks", "has an endpoint that is private", hint));
+    }
     match checked {
         Some(checked) if faults.is_empty() => Ok(checked),
         Some(_) | None => Err(faults.into_iter().map(placed).collect()),

@@ -198,7 +198,6 @@ impl Reloader {
         let needs_restart = self.fixed.needs_restart(&config);
         let Shared { directories, access_log, keyring, .. } = &self.shared;
         self.shared.store.charge_lost_tasks(config.settings.usage.lost == LostTasks::Hold);
-        self.shared.store.subscribe(&config);
         let next = directories.take_config(&config);
         key_warnings::warn(&next, keyring, SystemTime::now());
         access_log.retarget(&config.settings.log);

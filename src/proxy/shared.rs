@@ -69,7 +69,6 @@ impl Shared {
         store: Store,
     ) -> io::Result<(Self, mpsc::UnboundedReceiver<Arc<AccountPoller>>)> {
         store.charge_lost_tasks(config.settings.usage.lost == LostTasks::Hold);
-        store.subscribe(config);
         let because = |fault: StoreFault| io::Error::other(fault.to_string());
         let now = SystemTime::now();
         let keyring = Arc::new(Keyring::load(&store).map_err(because)?);

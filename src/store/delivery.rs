@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::tenant_event::TenantEvent;
-use crate::config::{Config, WebhookEndpoint};
+use crate::config::{TenantSettings, WebhookEndpoint};
 
 /// A change of deliveries. No mirror holds any.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -186,11 +186,9 @@ impl DeliveryState {
 }
 
 impl Subscriptions {
-    pub(super) fn of(config: &Config) -> Self {
-        let with_endpoints = config.tenants.iter().filter(|tenant| !tenant.webhooks.endpoints.is_empty());
-        let row = |tenant: &crate::config::TenantSettings| {
-            (Arc::clone(&tenant.name), Arc::clone(&tenant.webhooks.endpoints))
-        };
+    pub(super) fn of<'a>(tenants: impl Iterator<Item = &'a TenantSettings>) -> Self {
+        let with_endpoints = tenants.filter(|tenant| !tenant.webhooks.endpoints.is_empty());
+        let row = |tenant: &TenantSettings| (Arc::clone(&tenant.name), Arc::clone(&tenant.webhooks.endpoints));
         Self(with_endpoints.map(row).collect())
     }
 

@@ -94,7 +94,7 @@ pub use self::tenant_event::{BudgetEvent, EndReport, MOST_OUTPUT_BYTES, TenantEv
 pub use self::tenant_record::TenantRecord;
 pub use self::token_secret::{LONGEST_TOKEN, MOST_TOKEN_SECRETS, TokenSecret};
 use self::writer::QueuedChange;
-use crate::config::Config;
+use crate::config::TenantSettings;
 use crate::dashscope::task::Status;
 use crate::usage::Zone;
 
@@ -214,9 +214,9 @@ impl Store {
         self.state.set_lost_costs_hold(costs_hold);
     }
 
-    /// Has the endpoints of a configuration's tenants told of events from now on.
-    pub fn subscribe(&self, config: &Config) {
-        self.state.subscriptions.store(Arc::new(Subscriptions::of(config)));
+    /// Has the endpoints of these tenants, and of no others, told of events from now on.
+    pub fn subscribe<'a>(&self, tenants: impl Iterator<Item = &'a TenantSettings>) {
+        self.state.subscriptions.store(Arc::new(Subscriptions::of(tenants)));
     }
 
     /// Waits until there are new deliveries to be sent. There is one caller.

@@ -105,6 +105,7 @@ fn build(
     store: &Store,
 ) -> Directory {
     let made = tenants.settings(config);
+    store.subscribe(config.tenants.iter().chain(made.iter().map(|tenant| &**tenant)));
     let former_names = store.tenant_names().load();
     Directory::build(config, &made, accounts, metrics).with_former_names(&former_names)
 }

@@ -172,9 +172,19 @@ impl RuntimeTenants {
     }
 }
 
-/// The settings as the API takes and shows them.
+/// The settings as the API takes them.
 pub fn settings_of(record: &TenantRecord) -> Map<String, Value> {
     serde_json::from_str(&record.settings).unwrap_or_default()
+}
+
+/// The settings without the secrets of webhooks.
+pub fn shown_settings(record: &TenantRecord) -> Map<String, Value> {
+    let mut settings = settings_of(record);
+    let webhooks = settings.get_mut("webhooks").and_then(Value::as_array_mut);
+    for endpoint in webhooks.into_iter().flatten().filter_map(Value::as_object_mut) {
+        endpoint.remove("secrets");
+    }
+    settings
 }
 
 fn check(config: &Config, record: &TenantRecord) -> Result<Arc<TenantSettings>, Arc<[Fault]>> {
