@@ -148,9 +148,7 @@ pub fn succeed(
         running.predecessor = Some(inherited.ready()?);
         running.shared.store.sign_lock()?;
     }
-    let stop = CancellationToken::new();
-    let sender = threads::start_webhooks(&running.shared, webhooks, stop.clone(), Alive(alive.clone()))?;
-    running.webhooks = Some((sender, stop));
+    running.webhooks = Some(threads::start_webhooks(&running.shared, webhooks, Alive(alive.clone()))?);
     // The querier starts after the hand-over, as both processes share an account's query budget.
     let stop = CancellationToken::new();
     let held = (Alive(alive), readiness.hold(Requirement::Querier));

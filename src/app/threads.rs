@@ -67,21 +67,22 @@ pub(super) fn start_querier(
     thread::Builder::new().name("querier".to_owned()).spawn(work)
 }
 
-/// Starts the thread that delivers webhooks.
+/// Starts the thread that delivers webhooks, and returns it with the token that stops it.
 pub(super) fn start_webhooks(
     shared: &Shared,
     figures: Arc<WaitingFigures>,
-    stop: CancellationToken,
     alive: Alive,
-) -> io::Result<JoinHandle<io::Result<()>>> {
+) -> io::Result<(JoinHandle<io::Result<()>>, CancellationToken)> {
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
     let (store, directory) = (shared.store.clone(), Arc::clone(&shared.directory));
     let work = move || {
         let _alive = alive;
         let sender = WebhookSender::new(store, directory, figures)?;
-        runtime()?.block_on(sender.work(stop));
+        runtime()?.block_on(sender.work(stopped));
         Ok(())
     };
-    thread::Builder::new().name("webhooks".to_owned()).spawn(work)
+    Ok((thread::Builder::new().name("webhooks".to_owned()).spawn(work)?, stop))
 }
 
 fn runtime() -> io::Result<LocalRuntime> {
