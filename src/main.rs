@@ -190,15 +190,16 @@ fn check_online(source: &str, config: &Config) -> ExitCode {
 
 fn serve(options: &Serve) -> ExitCode {
     let descriptors_before = descriptors::raise_limit();
-    let (source, files, Loaded { config, .. }) = match load(&options.file) {
+    let (source, files, loaded) = match load(&options.file) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
+    let config = &loaded.config;
     let inherited = match &config.settings.store {
         StoreSettings::Embedded { path } if options.take_over => handover::take_over(path),
         StoreSettings::Embedded { .. } | StoreSettings::Shared(_) => Ok(None),
     };
-    let mut gateway = match inherited.and_then(|inherited| app::succeed(&config, files, inherited)) {
+    let mut gateway = match inherited.and_then(|inherited| app::succeed(&loaded, files, inherited)) {
         Ok(gateway) => gateway,
         Err(error) => return failed_start(&error),
     };
@@ -207,8 +208,8 @@ fn serve(options: &Serve) -> ExitCode {
         let (stop, hangup, upgrade) =
             (signals::stop_requested()?, signals::reload_requests()?, signals::upgrade_requests()?);
         let successor = successor(&mut gateway);
-        announce(&gateway, &config, &source);
-        announce_ways(&gateway, &config, descriptors_before);
+        announce(&gateway, config, &source);
+        announce_ways(&gateway, config, descriptors_before);
         systemd::ready();
         let reloads = gateway.reloads().cloned();
         tokio::select! {

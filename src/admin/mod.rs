@@ -5,6 +5,7 @@ mod accounts;
 mod audit;
 mod body;
 mod browser_tokens;
+mod configuration;
 mod credits;
 mod health;
 mod keys;
@@ -229,6 +230,7 @@ impl Admin {
                 let rotated = self.rotate_tokens(&mut entry).await;
                 entry.end(rotated)
             }
+            (Action::ShowConfiguration, _) => self.show_configuration(),
             (Action::Reload, _) => {
                 let entry = entry("reload");
                 entry.end(self.reload().await)

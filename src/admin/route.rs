@@ -38,11 +38,12 @@ pub(super) enum Action {
     ListEntries,
     Reprice,
     RotateTokens,
+    ShowConfiguration,
     Reload,
 }
 
 /// Every path in the spelling of `openapi.json`, with its methods and their actions.
-pub(super) const PATHS: [(&str, &[(Method, Action)]); 25] = [
+pub(super) const PATHS: [(&str, &[(Method, Action)]); 26] = [
     ("/livez", &[(Method::GET, Action::Live)]),
     ("/readyz", &[(Method::GET, Action::Ready)]),
     ("/metrics", &[(Method::GET, Action::Metrics)]),
@@ -80,6 +81,7 @@ pub(super) const PATHS: [(&str, &[(Method, Action)]); 25] = [
     ("/admin/usage/entries", &[(Method::GET, Action::ListEntries)]),
     ("/admin/usage/reprice", &[(Method::POST, Action::Reprice)]),
     ("/admin/tokens/rotate", &[(Method::POST, Action::RotateTokens)]),
+    ("/admin/config", &[(Method::GET, Action::ShowConfiguration)]),
     ("/admin/reload", &[(Method::POST, Action::Reload)]),
 ];
 
@@ -161,6 +163,7 @@ mod tests {
             (Method::GET, "/admin/usage/entries", Action::ListEntries, ""),
             (Method::POST, "/admin/usage/reprice", Action::Reprice, ""),
             (Method::POST, "/admin/tokens/rotate", Action::RotateTokens, ""),
+            (Method::GET, "/admin/config", Action::ShowConfiguration, ""),
             (Method::POST, "/admin/reload", Action::Reload, ""),
         ] {
             assert_eq!(route(&method, path).ok(), Some((action, id)), "{method} {path}");

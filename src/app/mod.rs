@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::running::RunningGateway;
 use self::threads::Alive;
 use crate::admin::{self, Admin, Refusals};
-use crate::config::{self, Config, Files, StoreSettings};
+use crate::config::{self, Config, Files, Loaded, StoreSettings};
 use crate::lifecycle::handover::Inheritance;
 use crate::lifecycle::liveness::ThreadWatch;
 use crate::lifecycle::readiness::{Readiness, Requirement};
@@ -39,15 +39,15 @@ use crate::webhooks::WaitingFigures;
 /// # Errors
 /// Why an address can't be bound, or the store can't be used.
 pub fn start(config: &Config) -> io::Result<RunningGateway> {
-    start_from(config, Files::default())
+    run(config, None, None)
 }
 
 /// Starts a gateway whose configuration was read from these files, and is loaded anew when they change.
 ///
 /// # Errors
 /// Why an address can't be bound, or the store can't be used.
-pub fn start_from(config: &Config, files: Files) -> io::Result<RunningGateway> {
-    succeed(config, files, None)
+pub fn start_from(loaded: &Loaded, files: Files) -> io::Result<RunningGateway> {
+    succeed(loaded, files, None)
 }
 
 /// Starts a gateway in the place of another process, which accepts nothing more when this returns. After an error the
@@ -55,9 +55,13 @@ pub fn start_from(config: &Config, files: Files) -> io::Result<RunningGateway> {
 ///
 /// # Errors
 /// Why an address can't be bound, or the store can't be used.
-pub fn succeed(
+pub fn succeed(loaded: &Loaded, files: Files, inherited: Option<Inheritance>) -> io::Result<RunningGateway> {
+    run(&loaded.config, Some((loaded, files)), inherited)
+}
+
+fn run(
     config: &Config,
-    files: Files,
+    read: Option<(&Loaded, Files)>,
     mut inherited: Option<Inheritance>,
 ) -> io::Result<RunningGateway> {
     let shares = listeners::bind(&config.settings.server, inherited.as_mut())?;
@@ -91,7 +95,8 @@ pub fn succeed(
         rename_tenants(config, &shared.store)?;
         shared.directories.rebuild();
     }
-    let reloads = Reloader::new(files, config, shared.clone()).map(Reloader::start).transpose()?;
+    let reloader = read.and_then(|(loaded, files)| Reloader::new(files, loaded, shared.clone()));
+    let reloads = reloader.map(Reloader::start).transpose()?;
     let (handle, drain) = drain::channel();
     let (alive, ended) = mpsc::unbounded_channel();
     let readiness = Readiness::new(shares.len());

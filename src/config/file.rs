@@ -383,7 +383,10 @@ fn key(mut table: Table<'_>) -> RawKey {
     }
     let key = key.and_then(|node| secret(&node));
     let from_file = key_file.and_then(|node| secret_in_file(&node));
-    let sha256 = sha256.and_then(|node| node.string("write 64 hex digits in quotes"));
+    let sha256 = sha256.and_then(|node| {
+        node.reader.hide(&node.location);
+        node.string("write 64 hex digits in quotes")
+    });
     let material = key.or(from_file).map(RawSecret::Secret).or(sha256.map(RawSecret::Sha256));
     let key = RawKey {
         id: id.and_then(|node| node.string("write it in quotes")),

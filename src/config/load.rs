@@ -10,7 +10,7 @@ use super::files::Files;
 use super::interpolate::Environment;
 use super::node::Table;
 use super::reader::ConfigReader;
-use super::{Config, Loaded, check, file, secret, sidecar};
+use super::{Config, Loaded, check, file, secret, sidecar, written};
 
 impl Config {
     /// Reads a file, with variables from the process's environment.
@@ -53,9 +53,10 @@ impl Config {
         let file = file::read(Table::root(&reader, tree.get_ref()));
         let config = check::check(&reader, file, SystemTime::now());
         let files = reader.files.take();
+        let written = written::written(&reader, tree.get_ref());
         let (faults, warnings) = reader.finish();
         let outcome = match config {
-            Some(config) if faults.is_empty() => Ok(Loaded { config, warnings }),
+            Some(config) if faults.is_empty() => Ok(Loaded { config, warnings, written }),
             Some(_) | None => Err(faults),
         };
         (files, outcome)

@@ -38,6 +38,7 @@ mod tokens;
 mod unique;
 mod webhook_url;
 mod webhooks;
+mod written;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -85,6 +86,8 @@ pub struct Config {
 pub struct Loaded {
     pub config: Config,
     pub warnings: Vec<Fault>,
+    /// The file as written, without secrets; null without a file.
+    pub written: serde_json::Value,
 }
 
 /// The single tables of the file: settings of the whole gateway.

@@ -19,6 +19,8 @@ pub(super) struct ConfigReader<'a> {
     /// Files read so far.
     pub(super) files: RefCell<Files>,
     guessed: Option<UnreliableText>,
+    /// Places of values that were read as secrets.
+    pub(super) secrets: RefCell<Vec<usize>>,
     syntax: Vec<Fault>,
     found: RefCell<Vec<Fault>>,
     warnings: RefCell<Vec<Fault>>,
@@ -41,6 +43,7 @@ impl<'a> ConfigReader<'a> {
             torn: torn.is_some(),
             files: files.into(),
             guessed: torn,
+            secrets: RefCell::default(),
             syntax,
             found: RefCell::default(),
             warnings: RefCell::default(),
@@ -49,6 +52,11 @@ impl<'a> ConfigReader<'a> {
 
     pub(super) fn position(&self, location: &Location) -> Position {
         self.lines.position(location.offset)
+    }
+
+    /// Notes that a secret stands here, which is never shown.
+    pub(super) fn hide(&self, location: &Location) {
+        self.secrets.borrow_mut().push(location.offset);
     }
 
     pub(super) fn fault(&self, location: &Location, problem: impl Into<String>, hint: impl Into<String>) {

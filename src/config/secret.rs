@@ -8,6 +8,7 @@ use super::{Secret, scalar};
 
 /// A string, or `{ key_file = "path" }` in its place.
 pub(super) fn secret(node: &Node<'_>) -> Option<Located<Secret>> {
+    node.reader.hide(&node.location);
     let hint = "write it as \"${NAME}\" to take it from the environment, or as { key_file = \"path\" }";
     if node.is_table() {
         let mut table = node.table(hint)?;
@@ -177,7 +178,7 @@ pub(super) fn shown(name: &Option<Text>, kind: &str) -> String {
 }
 
 /// Tells whether a path or a name may be shown: an operator may write a secret in its place by mistake.
-fn may_be_shown(raw: &str) -> bool {
+pub(super) fn may_be_shown(raw: &str) -> bool {
     let random = |run: &str| {
         let letters = run.bytes().any(|byte| byte.is_ascii_alphabetic());
         run.len() >= 32 || run.len() >= 12 && letters && run.bytes().any(|byte| byte.is_ascii_digit())

@@ -119,7 +119,7 @@ pub(super) fn sidecar(environment: Environment<'_>) -> Option<Result<Loaded, Vec
         prices: PriceLists::default(),
         sidecar: true,
     };
-    Some(Ok(Loaded { config, warnings }))
+    Some(Ok(Loaded { config, warnings, written: serde_json::Value::Null }))
 }
 
 fn upstream_key(text: &str) -> Result<Secret, ValueFault> {

@@ -1,6 +1,7 @@
 //! The life of the process: reloads, hand-overs, housekeeping, health, and messages to the service manager.
 
 mod budget_watch;
+pub mod config_view;
 pub mod deletion_date;
 mod event_watch;
 pub mod handover;

@@ -11,8 +11,10 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
+use super::config_view::{ConfigView, RefusedFile};
 use super::renames;
 use crate::config::{Changes, Config, Fault, FileStates, Files, Loaded, LostTasks, StartSettings};
 use crate::proxy::Shared;
@@ -23,6 +25,7 @@ use crate::tenant::key_warnings;
 pub struct ReloadHandle {
     asked: SyncSender<ReloadRequest>,
     counts: Arc<Counts>,
+    view: Arc<ArcSwap<ConfigView>>,
 }
 
 /// Numbers of configurations that were taken and rejected.
@@ -60,6 +63,11 @@ impl ReloadHandle {
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
+
+    /// The configuration in use, as operators see it.
+    pub fn view(&self) -> Arc<ConfigView> {
+        self.view.load_full()
+    }
 }
 
 /// Loads new configurations, and compares them with the one in use.
@@ -73,15 +81,25 @@ pub struct Reloader {
     config: Config,
     shared: Shared,
     counts: Arc<Counts>,
+    view: Arc<ArcSwap<ConfigView>>,
     /// Time until the next check of the files.
     pause: Duration,
 }
 
 impl Reloader {
     /// A reloader of the configuration that was read from `files`; `None` if there are none.
-    pub fn new(files: Files, config: &Config, shared: Shared) -> Option<Self> {
+    pub fn new(files: Files, loaded: &Loaded, shared: Shared) -> Option<Self> {
+        let Loaded { config, warnings, written } = loaded;
         let path = files.path()?.to_owned();
         let counts = Counts { hash: files.hash().into(), ..Counts::default() };
+        let view = ConfigView {
+            file: path.clone(),
+            loaded_at: SystemTime::now(),
+            written: Arc::new(written.clone()),
+            warnings: warnings.clone(),
+            needs_restart: Vec::new(),
+            refused: None,
+        };
         Some(Self {
             path,
             last: files.when_read(),
@@ -90,6 +108,7 @@ impl Reloader {
             config: config.clone(),
             shared,
             counts: Arc::new(counts),
+            view: Arc::new(ArcSwap::from_pointee(view)),
             pause: PERIOD,
         })
     }
@@ -100,10 +119,10 @@ impl Reloader {
     /// Why there is no thread.
     pub fn start(self) -> io::Result<ReloadHandle> {
         let (asked, asks) = mpsc::sync_channel(MOST_WAITING);
-        let counts = Arc::clone(&self.counts);
+        let (counts, view) = (Arc::clone(&self.counts), Arc::clone(&self.view));
         // The thread is not joined: it may hang in a file that can't be read, and has nothing to lose.
         thread::Builder::new().name("reload".to_owned()).spawn(move || self.run(&asks))?;
-        Ok(ReloadHandle { asked, counts })
+        Ok(ReloadHandle { asked, counts, view })
     }
 
     fn run(mut self, asks: &Receiver<ReloadRequest>) {
@@ -162,6 +181,9 @@ impl Reloader {
             Err(faults) => {
                 self.counts.rejected.fetch_add(1, Ordering::Relaxed);
                 self.log_faults(&faults);
+                let told = faults.iter().take(MOST_SHOWN).cloned().collect();
+                let refused = Some(RefusedFile { at: SystemTime::now(), faults: told });
+                self.view.store(Arc::new(ConfigView { refused, ..(*self.view.load_full()).clone() }));
                 Err(faults)
             }
         }
@@ -192,7 +214,7 @@ impl Reloader {
         if faults.is_empty() { Ok(loaded) } else { Err(faults) }
     }
 
-    fn swap_in(&mut self, Loaded { mut config, warnings }: Loaded) -> Reloaded {
+    fn swap_in(&mut self, Loaded { mut config, warnings, written }: Loaded) -> Reloaded {
         config.succeed(&self.config);
         let changes = Changes::between(&self.config, &config);
         let needs_restart = self.fixed.needs_restart(&config);
@@ -213,6 +235,14 @@ impl Reloader {
         for warning in &warnings {
             tracing::warn!("{path}:{warning}");
         }
+        self.view.store(Arc::new(ConfigView {
+            file: self.path.clone(),
+            loaded_at: SystemTime::now(),
+            written: Arc::new(written),
+            warnings: warnings.clone(),
+            needs_restart: needs_restart.clone(),
+            refused: None,
+        }));
         Reloaded { changes, needs_restart, warnings }
     }
 
@@ -238,6 +268,8 @@ const PAUSE_FACTOR: u32 = 100;
 const MOST_WAITING: usize = 16;
 /// Faults of one configuration that are logged.
 const MOST_LOGGED: usize = 20;
+/// Faults of one configuration that are kept for operators.
+const MOST_SHOWN: usize = 100;
 
 #[cfg(test)]
 mod tests {
@@ -257,10 +289,10 @@ mod tests {
         let path = folder.path().join("dashgate.toml");
         fs::write(&path, GOOD).expect("written");
         let (files, loaded) = Config::load_with_files(&path);
-        let config = loaded.expect("a configuration").config;
+        let loaded = loaded.expect("a configuration");
         let store = Store::open(&folder.path().join("store.db")).expect("a store");
-        let (shared, _) = Shared::load(&config, store).expect("loaded");
-        (folder, Reloader::new(files, &config, shared).expect("a file"))
+        let (shared, _) = Shared::load(&loaded.config, store).expect("loaded");
+        (folder, Reloader::new(files, &loaded, shared).expect("a file"))
     }
 
     fn counts(reloader: &Reloader) -> (u64, u64) {

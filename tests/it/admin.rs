@@ -2,6 +2,7 @@
 //! message.
 
 mod commands;
+mod configuration;
 mod credits;
 mod document;
 mod money_command;

@@ -70,7 +70,7 @@ fn key(table: &str) -> String {
 
 #[test]
 fn the_shortest_file_takes_the_defaults() {
-    let Loaded { config, warnings } = parse(&around("")).unwrap();
+    let Loaded { config, warnings, .. } = parse(&around("")).unwrap();
     assert_eq!(warnings, []);
     assert_eq!(config.settings.server.listen.to_string(), "0.0.0.0:8080");
     assert_eq!((config.settings.server.workers, config.settings.server.max_body_bytes), (0, 67_108_864));
@@ -161,7 +161,8 @@ fn the_contract_loads() {
 #[test]
 fn the_example_loads_and_shows_the_defaults() {
     let text = include_str!("../../deploy/dashgate.example.toml");
-    let Loaded { config, warnings } = parse(text).unwrap_or_else(|faults| panic!("{}", report("f", &faults)));
+    let Loaded { config, warnings, .. } =
+        parse(text).unwrap_or_else(|faults| panic!("{}", report("f", &faults)));
     assert_eq!(warnings, []);
     let bare = parse(&around("")).unwrap().config;
     assert_eq!(format!("{:?}", config.settings.server), format!("{:?}", bare.settings.server));
@@ -184,7 +185,7 @@ fn the_example_loads_and_shows_the_defaults() {
     let whole = text.replace("\n# models", "\nmodels").replace("\n# limits", "\nlimits");
     let whole = whole.replace("\n# pace", "\npace");
     let whole = whole.replace("\n# tenant_limits", "\ntenant_limits").replace("\n# expires", "\nexpires");
-    let Loaded { config, warnings } =
+    let Loaded { config, warnings, .. } =
         parse(&whole).unwrap_or_else(|faults| panic!("{}", report("f", &faults)));
     assert_eq!(warnings, []);
     let tenant = &config.tenants[0];

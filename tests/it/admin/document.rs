@@ -91,6 +91,7 @@ fn everything_that_it_promises_is_real() {
         gateway.administer(&format!("GET /admin/{list}"), "");
         gateway.administer(&format!("GET /admin/{list}?from=never"), "");
     }
+    gateway.administer("GET /admin/config", "");
     gateway.reload(&text.replace("workers = 1", "workers = 2"));
     gateway.reload(&text.replace("workers = 1", "workers = \"many\""));
     without_a_token(&gateway);
@@ -98,6 +99,7 @@ fn everything_that_it_promises_is_real() {
     without_a_token(&gateway);
     let without_file = Gateway::start(upstream.address);
     without_file.administer("POST /admin/reload", "");
+    without_file.administer("GET /admin/config", "");
     with_a_locked_store(&without_file);
     let promised = openapi::documented();
     let given = openapi::seen();

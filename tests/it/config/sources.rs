@@ -151,7 +151,7 @@ fn sidecar(variables: &[(&str, &str)]) -> Option<Result<Loaded, Vec<String>>> {
 fn a_sidecar_needs_a_key_only() {
     assert!(sidecar(&[]).is_none());
     assert!(sidecar(&[("DASHSCOPE_API_KEY", "")]).is_none());
-    let Loaded { config, warnings } = sidecar(&[("DASHSCOPE_API_KEY", "sk-1")]).unwrap().unwrap();
+    let Loaded { config, warnings, .. } = sidecar(&[("DASHSCOPE_API_KEY", "sk-1")]).unwrap().unwrap();
     assert_eq!(warnings, []);
     assert!(config.sidecar);
     assert_eq!(config.settings.server.listen.to_string(), "127.0.0.1:8080");

@@ -101,9 +101,9 @@ impl Gateway {
         let directory = directory.into();
         write_config_over(directory.path(), &directory.lines(), text);
         let (files, loaded) = Config::load_with_files(&directory.path().join(CONFIG_FILE));
-        let config = loaded.unwrap_or_else(|faults| panic!("{faults:#?}")).config;
+        let loaded = loaded.unwrap_or_else(|faults| panic!("{faults:#?}"));
         logs::capture();
-        let running = app::start_from(&config, files).expect("a gateway");
+        let running = app::start_from(&loaded, files).expect("a gateway");
         let admin = running.admin_address().expect("an admin listener");
         let _searched = SearchedLog::new(&directory.path().join(ACCESS_LOG));
         directory.wait_for_lead();

@@ -35,13 +35,14 @@ fn as_a_gateway() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
     let _diagnostics = diagnostics::start(Some("warn,dashgate=info".to_owned()));
     let (files, loaded) = Config::load_with_files(&Path::new(&folder).join(CONFIG_FILE));
-    let mut config = loaded.unwrap_or_else(|faults| panic!("{faults:#?}")).config;
+    let mut loaded = loaded.unwrap_or_else(|faults| panic!("{faults:#?}"));
+    let config = &mut loaded.config;
     config.settings.poll.orphans = SOON;
     let inherited = match std::env::var_os(TAKES_OVER) {
         Some(_) => handover::take_over(config.settings.store.path().expect("a path")).expect("a hand-over"),
         None => None,
     };
-    let mut gateway = app::succeed(&config, files, inherited).expect("a gateway");
+    let mut gateway = app::succeed(&loaded, files, inherited).expect("a gateway");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let successor = runtime.block_on(async {
         let stop = signals::stop_requested().expect("signals");
