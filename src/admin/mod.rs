@@ -1,11 +1,12 @@
 //! The operator's listener: health without a token; with the admin token, state that may be read and changed at run
-//! time. The listener for clients has none of these paths.
+//! time, by programs and by the console's page. The listener for clients has none of these paths.
 
 mod accounts;
 mod audit;
 mod body;
 mod browser_tokens;
 mod configuration;
+mod console;
 mod credits;
 mod health;
 mod keys;
@@ -108,6 +109,9 @@ impl Admin {
             return Err(Problem::ForeignHost);
         }
         let (path, headers) = (request.uri.path(), &request.headers);
+        if let Some(answer) = console::answer(&request.method, path, headers) {
+            return Ok(answer);
+        }
         let query = request.uri.query().unwrap_or_default();
         // Without the token, a guarded path that exists is answered like one that does not.
         let holder = if route::is_guarded(path) {

@@ -8,6 +8,7 @@ mod architecture;
 mod async_rule;
 mod clients;
 mod config;
+mod console;
 mod cors;
 mod credentials;
 mod deploy;

@@ -1,6 +1,7 @@
 //! Test harness: a gateway on a port of its own, a scripted upstream that records requests, and
 //! a client that can send what no client should.
 
+pub(crate) mod browser;
 pub(crate) mod calls;
 pub(crate) mod client;
 pub(crate) mod gateway;
