@@ -48,7 +48,7 @@ fn every_key_is_used_and_every_used_key_is_there() {
     let code: String =
         files().into_iter().filter(|(name, _)| !name.starts_with("words/")).map(|(_, text)| text).collect();
     let mut groups = BTreeSet::new();
-    for (_, rest) in code.match_indices("t(").map(|(at, call)| code.split_at(at + call.len())) {
+    for rest in behind(&code, "t(") {
         if let Some(key) = rest.strip_prefix('"').and_then(|rest| rest.split('"').next()) {
             let is_key = key.contains('.') && !key.contains(['/', ' ', '-']);
             assert!(!is_key || english.contains_key(key), "no words for {key}");
@@ -56,11 +56,18 @@ fn every_key_is_used_and_every_used_key_is_there() {
             groups.insert(start.to_owned());
         }
     }
-    for (_, rest) in code.match_indices("worded(\"").map(|(at, call)| code.split_at(at + call.len())) {
+    for rest in behind(&code, "worded(\"") {
         groups.insert(format!("{}.", rest.split('"').next().expect("a group")));
     }
     let is_used =
         |key: &str| code.contains(&format!("\"{key}\"")) || groups.iter().any(|group| key.starts_with(group));
     let unused: Vec<&String> = english.keys().filter(|key| !is_used(key)).collect();
     assert!(unused.is_empty(), "{unused:?}");
+}
+
+/// The code behind each call of a function, whose name begins there.
+fn behind<'c>(code: &'c str, call: &'c str) -> impl Iterator<Item = &'c str> {
+    let is_whole =
+        |at: usize| !code[..at].ends_with(|letter: char| letter.is_alphanumeric() || letter == '.');
+    code.match_indices(call).filter(move |(at, _)| is_whole(*at)).map(move |(at, _)| &code[at + call.len()..])
 }

@@ -183,7 +183,9 @@ impl Drop for Browser {
 /// The port that the driver names. The rest of its output is read until its end, so that the driver never waits.
 fn port_of(output: impl Read + Send + 'static) -> Option<u16> {
     let mut lines = BufReader::new(output).lines().map_while(Result::ok);
-    let port = lines.find_map(|line| line.trim_end_matches('.').rsplit_once("on port ")?.1.parse().ok());
+    let port = lines.find_map(|line| {
+        line.trim_end_matches('.').rsplit_once("started successfully on port ")?.1.parse().ok()
+    });
     std::thread::spawn(move || lines.for_each(drop));
     port
 }
