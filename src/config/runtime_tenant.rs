@@ -47,7 +47,10 @@ pub fn check_tenant(
     let checked =
         written.and_then(|written| tenants::check_one(&reader, &written, config, SystemTime::now()));
     let (mut faults, _) = reader.finish();
-    if checked.as_ref().is_some_and(|tenant| tenant.webhooks.endpoints.iter().any(|endpoint| endpoint.is_private)) {
+    if checked
+        .as_ref()
+        .is_some_and(|tenant| tenant.webhooks.endpoints.iter().any(|endpoint| endpoint.is_private))
+    {
         let hint = "put the tenant into the configuration's file";
         faults.push(Fault::elsewhere("webhooks", "has an endpoint that is private", hint));
     }

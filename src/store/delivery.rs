@@ -188,7 +188,8 @@ impl DeliveryState {
 impl Subscriptions {
     pub(super) fn of<'a>(tenants: impl Iterator<Item = &'a TenantSettings>) -> Self {
         let with_endpoints = tenants.filter(|tenant| !tenant.webhooks.endpoints.is_empty());
-        let row = |tenant: &TenantSettings| (Arc::clone(&tenant.name), Arc::clone(&tenant.webhooks.endpoints));
+        let row =
+            |tenant: &TenantSettings| (Arc::clone(&tenant.name), Arc::clone(&tenant.webhooks.endpoints));
         Self(with_endpoints.map(row).collect())
     }
 
