@@ -74,6 +74,10 @@ impl PollHub {
 
     /// Asks for the task, however fresh the news of it is, and waits as long as a poll does; `None` if nothing is known.
     pub async fn refresh(&self, task: &Arc<TrackedTask>, now: Instant) -> Option<PollAnswer> {
+        // A fresh status would put the query off.
+        if !task.is_final() {
+            task.invalidate();
+        }
         self.ask(task, now).await
     }
 
