@@ -103,8 +103,8 @@ fn by_key(
             );
         };
         let Some(tenant) = tenant_of(directory, &issued) else {
-            let holder = Some(KeyHolder::Unlisted(issued));
-            return Err(RefusedCredential { fault: CredentialFault::Unknown, holder });
+            let fault = issued.fault(now).unwrap_or(CredentialFault::Unknown);
+            return Err(RefusedCredential { fault, holder: Some(KeyHolder::Unlisted(issued)) });
         };
         let fault = issued.fault(now);
         (Caller::new(directory, tenant, Credential::Issued(issued)), fault)
