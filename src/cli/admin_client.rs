@@ -27,11 +27,11 @@ pub struct AdminOptions {
     #[arg(long, global = true, value_name = "FILE", env = "DASHGATE_ADMIN_CA")]
     ca: Option<PathBuf>,
     /// Our certificate (PEM), where the admin listener has `client_ca`.
-    #[arg(long, global = true, value_name = "FILE", requires = "key", env = "DASHGATE_ADMIN_CERT")]
+    #[arg(long, global = true, value_name = "FILE", requires = "cert_key", env = "DASHGATE_ADMIN_CERT")]
     cert: Option<PathBuf>,
     /// Its private key (PEM).
     #[arg(long, global = true, value_name = "FILE", requires = "cert", env = "DASHGATE_ADMIN_KEY")]
-    key: Option<PathBuf>,
+    cert_key: Option<PathBuf>,
 }
 
 /// Why a command failed.
@@ -240,11 +240,11 @@ fn trusted(options: &AdminOptions, host: String) -> Result<ServerTls, AdminFailu
     };
     let ca = options.ca.as_ref().map(read).transpose()?;
     let certificate = options.cert.as_ref().map(read).transpose()?;
-    let key = options.key.as_ref().map(read).transpose()?;
+    let key = options.cert_key.as_ref().map(read).transpose()?;
     let identity = certificate.as_ref().zip(key.as_ref());
     let identity = identity.map(|(certificate, key)| Identity { certificate, key });
     let config = client_config(ca.as_deref(), identity)
-        .map_err(|error| misused(&format!("--ca, --cert or --key can't be used: {error}")))?;
+        .map_err(|error| misused(&format!("--ca, --cert or --cert-key can't be used: {error}")))?;
     let name = ServerName::try_from(host).map_err(|_| misused("--admin names no host"))?;
     Ok((config, name))
 }
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn a_token_is_needed() {
         let options =
-            AdminOptions { admin: USUAL_URL.to_owned(), token_file: None, ca: None, cert: None, key: None };
+            AdminOptions { admin: USUAL_URL.to_owned(), token_file: None, ca: None, cert: None, cert_key: None };
         for token in [None, Some(String::new()), Some("a\nb".to_owned())] {
             assert!(AdminClient::new(&options, token).is_err_and(|failure| failure.usage));
         }

@@ -90,7 +90,7 @@ fn a_certificate_is_needed_beside_the_token() {
     let secure = TlsClient::connect(operated.gateway.admin, &operated.trusted(Some(&forged)));
     assert!(secure.and_then(|mut secure| secure.ask(message("GET /livez", &[], ""))).is_err());
     identity.write(operated.gateway.directory.path(), "operator");
-    let mine = ["--ca", "ca.pem", "--cert", "operator.crt", "--key", "operator.key", "list"];
+    let mine = ["--ca", "ca.pem", "--cert", "operator.crt", "--cert-key", "operator.key", "list"];
     let (code, printed) = operated.keys(&mine);
     assert_eq!(code, Some(0), "{printed}");
     assert_eq!(operated.keys(&["--ca", "ca.pem", "list"]).0, Some(1));
