@@ -130,6 +130,7 @@ fn task(number: u64, count: u64, now: SystemTime) -> TaskRecord {
         asked: None,
         hidden: false.into(),
         terms: None,
+        webhook: None,
     }
 }
 

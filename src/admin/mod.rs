@@ -235,10 +235,7 @@ impl Admin {
                 entry.end(rotated)
             }
             (Action::ShowConfiguration, _) => self.show_configuration(),
-            (Action::Reload, _) => {
-                let entry = entry("reload");
-                entry.end(self.reload().await)
-            }
+            (Action::Reload, _) => entry("reload").end(self.reload().await),
         }
     }
 

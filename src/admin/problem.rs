@@ -191,13 +191,9 @@ impl Problem {
 
     fn message(&self) -> Cow<'static, str> {
         match self {
-            Problem::Off => {
-                "the admin API is off: set `token` in [admin] of the configuration and reload it".into()
-            }
+            Problem::Off => OFF.into(),
             Problem::Unauthorized => "send `Authorization: Bearer <the token in [admin]>`".into(),
-            Problem::ReadOnly => {
-                "this token has the role \"read\": changes need one with the role \"operate\"".into()
-            }
+            Problem::ReadOnly => READ_ONLY.into(),
             Problem::NoCertificate => {
                 "the admin API takes a client certificate of `client_ca` in [admin], beside the token".into()
             }
@@ -288,9 +284,7 @@ impl Problem {
                 format!("nothing was changed: the configuration has {} fault(s)", faults.len()).into()
             }
             Problem::ReloadBusy => "nothing was changed: too many reloads wait already; try again".into(),
-            Problem::TooManyGroups => "the report has more than 100000 rows: narrow it by `from`, `to`, `tenant` or \
-                                       `model`, or name fewer things in `by`"
-                .into(),
+            Problem::TooManyGroups => TOO_MANY_GROUPS.into(),
             Problem::ReportsBusy => "two reports run already; try again when one has ended".into(),
             Problem::Unreadable(fault) => format!("what is recorded can't be read: the store {fault}").into(),
             Problem::Panicked => "it failed inside; whether it was done, GET /admin/keys tells".into(),
@@ -303,6 +297,11 @@ impl From<getrandom::Error> for Problem {
         Problem::NoRandomness(error)
     }
 }
+
+const OFF: &str = "the admin API is off: set `token` in [admin] of the configuration and reload it";
+const READ_ONLY: &str = "this token has the role \"read\": changes need one with the role \"operate\"";
+const TOO_MANY_GROUPS: &str = "the report has more than 100000 rows: narrow it by `from`, `to`, `tenant` or `model`, or \
+                               name fewer things in `by`";
 
 /// A fault with the fields that `dashgate check` prints.
 pub(super) fn fault(Fault { position, path, problem, hint }: &Fault) -> Value {

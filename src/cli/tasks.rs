@@ -158,7 +158,9 @@ fn describe(task: &Value) -> String {
         match &task[field] {
             Value::Null => {}
             Value::String(text) => line(name, text),
-            other => line(name, &other.to_string()),
+            other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                line(name, &other.to_string())
+            }
         }
     }
     if let Some(cost) = task["cost"].as_str() {

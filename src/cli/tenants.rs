@@ -223,7 +223,9 @@ fn line(shown: &mut String, name: &str, value: &Value) {
     let _ = match value {
         Value::Null => return,
         Value::String(text) => writeln!(shown, "{name:<28} {text}"),
-        other => writeln!(shown, "{name:<28} {other}"),
+        other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+            writeln!(shown, "{name:<28} {other}")
+        }
     };
 }
 

@@ -45,7 +45,7 @@ impl Proxy {
         exchange: &Exchange,
     ) -> Rejection {
         if let Some(holder) = holder {
-            exchange.enter_holder(holder);
+            exchange.enter_holder(*holder);
         }
         let per_second = exchange.directory().settings.server.auth_failures_per_second;
         let counted = self.shared.auth_failures.failed(exchange.client.ip, per_second);
@@ -56,7 +56,8 @@ impl Proxy {
 /// A caller that is not let in, and who it is, as far as that is known.
 pub(super) struct RefusedCaller {
     rejection: Rejection,
-    holder: Option<KeyHolder>,
+    /// On the heap, so that the `Ok` of every call stays small.
+    holder: Option<Box<KeyHolder>>,
 }
 
 /// In the sidecar every caller on the same host is the tenant, with any key or none; but not a web page of another site
@@ -88,7 +89,7 @@ fn by_credential(
         // The client gets one message for every invalid key; the log tells the operator more.
         let key_id = holder.as_ref().map(KeyHolder::key_id);
         tracing::debug!(stranger = ?fault, key_id, address = %exchange.client, "a key opens nothing");
-        RefusedCaller { rejection: fault.into(), holder }
+        RefusedCaller { rejection: fault.into(), holder: holder.map(Box::new) }
     })?;
     let caller = caller.ok_or_else(|| no_key(&request.headers))?;
     let host = called_host(request).and_then(site::host);
@@ -96,7 +97,7 @@ fn by_credential(
         |site: &[u8]| site::host(site).zip(host).is_some_and(|(one, other)| one.eq_ignore_ascii_case(other));
     if caller.is_keyless() && is_of_foreign_page(&request.headers, is_own) {
         let who = "a call without a key is taken from pages of this gateway's own host alone: send a key";
-        let holder = Some(KeyHolder::Caller(caller));
+        let holder = Some(Box::new(KeyHolder::Caller(caller)));
         return Err(RefusedCaller { rejection: Rejection::ForeignOrigin(who), holder });
     }
     let is_foreign = |origin: &HeaderValue| {
@@ -107,11 +108,11 @@ fn by_credential(
         && request.headers.get_all(ORIGIN).iter().any(is_foreign);
     let is_of_other_page = caller.page().is_some_and(|page| !is_of_page(&request.headers, page, host));
     if is_of_foreign_page || is_of_other_page {
-        let holder = Some(KeyHolder::Caller(caller));
+        let holder = Some(Box::new(KeyHolder::Caller(caller)));
         return Err(RefusedCaller { rejection: Rejection::ForeignPage, holder });
     }
     if !caller.may_call_from(exchange.client.ip) {
-        let holder = Some(KeyHolder::Caller(caller));
+        let holder = Some(Box::new(KeyHolder::Caller(caller)));
         return Err(RefusedCaller { rejection: Rejection::Address, holder });
     }
     Ok(caller)

@@ -57,25 +57,24 @@ async fn rode(most_per_commit: usize, is_awaited: bool) -> (usize, u128) {
     let (mut writer, queue) = writer(&directory.path().join("store.db"), most_per_commit);
     let state = Arc::clone(&writer.state);
     let began = Instant::now();
+    let (reply, _outcome) = oneshot::channel();
     let come = async {
         for id in ["a", "b", "c"] {
             queue.try_send(QueuedChange::unawaited(change(id))).unwrap();
             state.gate.queued(queue.max_capacity() - queue.capacity());
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        let (reply, outcome) = oneshot::channel();
         if is_awaited {
             let queued = QueuedChange { reply: Some(reply), ..QueuedChange::unawaited(change("d")) };
             queue.try_send(queued).unwrap();
             state.gate.queued_awaited();
         }
-        outcome
     };
     let gathered = async {
         writer.gather().await;
         began.elapsed().as_millis()
     };
-    let (took, _outcome) = tokio::join!(gathered, come);
+    let (took, ()) = tokio::join!(gathered, come);
     (writer.waiting.len(), took)
 }
 

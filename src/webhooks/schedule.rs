@@ -86,11 +86,10 @@ impl Schedule {
 
     /// Notes a try that runs.
     pub(super) fn began(&mut self, queue: &str) {
-        match self.queues.get_mut(queue) {
-            Some(health) => health.running += 1,
-            None => {
-                drop(self.queues.insert(queue.into(), QueueHealth { running: 1, ..QueueHealth::default() }))
-            }
+        if let Some(health) = self.queues.get_mut(queue) {
+            health.running += 1;
+        } else {
+            self.queues.insert(queue.into(), QueueHealth { running: 1, ..QueueHealth::default() });
         }
     }
 

@@ -210,6 +210,20 @@ accounts = [ "main" ]
 keys = [{ id = "spare-key", key = "sk-tenant-spare-012345" }]
 "#;
 
+/// Limits of the keys, and of the tenant.
+const LIMITS: &str = r#"limits.requests_per_second = 10
+limits.burst = 20
+limits.concurrent_requests = 50
+limits.tasks_in_flight = 20
+limits.max_duration_seconds = 10
+limits.max_resolution = "1080P"
+limits.models = ["wan2.7-*"]
+limits.polls = { requests_per_second = 30, burst = 40 }
+limits.submits = { requests_per_second = 2, burst = 5 }
+limits.streams = { concurrent_requests = 15 }
+tenant_limits = { requests_per_second = 100, burst = 110, concurrent_requests = 200, tasks_in_flight = 120, max_duration_seconds = 12, max_resolution = "720P", polls = { requests_per_second = 50, burst = 51 }, submits = { requests_per_second = 52, burst = 53 }, streams = { concurrent_requests = 54 } }
+"#;
+
 fn base(upstream: &str) -> String {
     format!(
         r#"
@@ -298,18 +312,7 @@ webhooks = [{{ url = "https://acme.example/a", secrets = ["whsec_AAAAAAAAAAAAAAA
 webhook_hosts = ["*.acme.example"]
 weight = 3
 models = ["wan*"]
-limits.requests_per_second = 10
-limits.burst = 20
-limits.concurrent_requests = 50
-limits.tasks_in_flight = 20
-limits.max_duration_seconds = 10
-limits.max_resolution = "1080P"
-limits.models = ["wan2.7-*"]
-limits.polls = {{ requests_per_second = 30, burst = 40 }}
-limits.submits = {{ requests_per_second = 2, burst = 5 }}
-limits.streams = {{ concurrent_requests = 15 }}
-tenant_limits = {{ requests_per_second = 100, burst = 110, concurrent_requests = 200, tasks_in_flight = 120, max_duration_seconds = 12, max_resolution = "720P", polls = {{ requests_per_second = 50, burst = 51 }}, submits = {{ requests_per_second = 52, burst = 53 }}, streams = {{ concurrent_requests = 54 }} }}
-[[tenants.keys]]
+{LIMITS}[[tenants.keys]]
 id = "acme-prod"
 key = "sk-tenant-0123456789"
 expires = "2040-01-01T00:00:00Z"

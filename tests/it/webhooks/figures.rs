@@ -26,7 +26,7 @@ fn task_of(delivery: &Message) -> String {
 fn flaky(arrivals: Arrivals) -> Upstream {
     let count = AtomicUsize::new(0);
     Upstream::start(move |request, stream| {
-        let fails = count.fetch_add(1, Ordering::Relaxed) % 3 == 0;
+        let fails = count.fetch_add(1, Ordering::Relaxed).is_multiple_of(3);
         if !fails {
             arrivals.lock().expect("no panic").entry(task_of(request)).or_insert_with(Instant::now);
         }
