@@ -63,7 +63,7 @@ struct TaskFilter {
     status: Option<String>,
     /// List tasks that were submitted with the key of this id only.
     #[arg(long, value_name = "ID")]
-    key_id: Option<String>,
+    key: Option<String>,
     /// List tasks of this model only; "wan2.7-*" stands for all that begin so.
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
@@ -77,11 +77,11 @@ struct TaskFilter {
 
 impl TaskFilter {
     fn query(&self) -> String {
-        let Self { tenant, status, key_id, model, from, to } = self;
+        let Self { tenant, status, key, model, from, to } = self;
         let filters = [
             ("tenant", tenant),
             ("status", status),
-            ("key", key_id),
+            ("key", key),
             ("model", model),
             ("from", from),
             ("to", to),

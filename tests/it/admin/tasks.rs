@@ -141,7 +141,7 @@ fn the_command_shows_what_an_operator_needs() {
     }
     let json: Value = serde_json::from_str(&printed(&gateway, &["show", TASK, "--json"])).expect("JSON");
     assert_eq!(json["status"], "FAILED");
-    let found = ["list", "--tenant", "one", "--status", "FAILED", "--key-id", "one-key", "--model", "wan*"];
+    let found = ["list", "--tenant", "one", "--status", "FAILED", "--key", "one-key", "--model", "wan*"];
     for (arguments, lines) in [
         (&found[..], 2),
         (&["list", "--status", "RUNNING"], 1),

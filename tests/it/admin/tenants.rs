@@ -61,7 +61,7 @@ fn a_tenant_is_made_changed_suspended_and_deleted_and_outlasts_a_restart() {
     assert_eq!(administer(&gateway, "PATCH /admin/tenants/shop", &json!({"enabled": true})).status(), 200);
     assert_eq!(call(&gateway, &key).status(), 200);
     assert_eq!(gateway.administer("DELETE /admin/tenants/shop", "").status(), 200);
-    check_refusal(&call(&gateway, &key), 401, "unknown_key");
+    check_refusal(&call(&gateway, &key), 401, "revoked_key");
     assert_eq!(code(&gateway.administer("GET /admin/tenants/shop", ""), 404), "no_such_tenant");
     let again = administer(&gateway, "POST /admin/tenants", &json!({"name": "shop"}));
     assert_eq!(code(&again, 409), "name_taken", "the name is not used again");
