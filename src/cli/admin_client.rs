@@ -292,8 +292,13 @@ mod tests {
 
     #[test]
     fn a_token_is_needed() {
-        let options =
-            AdminOptions { admin: USUAL_URL.to_owned(), token_file: None, ca: None, cert: None, cert_key: None };
+        let options = AdminOptions {
+            admin: USUAL_URL.to_owned(),
+            token_file: None,
+            ca: None,
+            cert: None,
+            cert_key: None,
+        };
         for token in [None, Some(String::new()), Some("a\nb".to_owned())] {
             assert!(AdminClient::new(&options, token).is_err_and(|failure| failure.usage));
         }
