@@ -184,7 +184,8 @@ fn is_of_a_variable(byte: u8) -> bool {
 /// Folders of this repository.
 const OURS: [&str; 5] = ["deploy/", "src/", "tests/", "benches/", ".github/"];
 /// Programs of the system, which the documents use as everybody does.
-const SYSTEM: [&str; 15] = [
+const SYSTEM: [&str; 16] = [
+    "ssh",
     "podman",
     "kubectl",
     "systemctl",

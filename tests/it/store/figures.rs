@@ -100,7 +100,7 @@ fn many_tasks_and_as_many_keys() {
         )
         .unwrap();
     let mut create =
-        transaction.prepare("INSERT INTO keys VALUES (?1, ?2, ?3, 1, NULL, NULL, NULL)").unwrap();
+        transaction.prepare("INSERT INTO keys VALUES (?1, ?2, ?3, 1, NULL, NULL, NULL, NULL, NULL)").unwrap();
     for number in 0..many {
         let tenant = format!("tenant-{}", number % 1_000);
         let id = uuid::Uuid::new_v4();
