@@ -135,7 +135,9 @@ impl LeaseCell {
 }
 
 proptest! {
-    /// Whatever is lost, late or suspended: two replicas never lead at once, nor within a second of each other.
+    /// Whatever is lost, late or suspended: two replicas never lead at once, nor within a second of each other. Once nothing
+    /// is any more, there is a leader again. (While each second answer to one replica is lost, there may be none: it takes
+    /// the lease again and again, and never learns of it.)
     #[test]
     fn there_is_one_leader_and_a_second_between_two(
         faults in prop::collection::vec((0_usize..3, 0_u64..1_000, 0_u8..10), 1..400),
@@ -163,7 +165,7 @@ proptest! {
                     continue;
                 }
                 let (victim, latency, kind) = faults.next().unwrap_or_default();
-                let hit = victim == replica;
+                let hit = victim == replica && real < 40_000;
                 // The statement runs when it is asked; its answer may take a second, or never come.
                 let microseconds = 1_000_000_000 + real * 1_000;
                 let lasts = if hit && kind < 5 { latency } else { 1 };
@@ -190,6 +192,6 @@ proptest! {
                 }
             }
         }
-        prop_assert!(last.is_some());
+        prop_assert!(last.is_some_and(|(_, at)| at > 59_000));
     }
 }
