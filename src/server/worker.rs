@@ -165,7 +165,7 @@ mod tests {
 
     use super::*;
 
-    /// They were reset: to a balancer they looked taken, so that it asked no other replica.
+    /// The kernel reset them: to a balancer they had looked taken, so that it asked no other replica.
     #[tokio::test]
     async fn connections_that_wait_in_a_closed_listener_are_served() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");

@@ -18,7 +18,7 @@ use crate::harness::{
     Account, Client, OTHER_KEY, PATIENCE, TENANT_KEY, client, configuration, eventually, let_pass, message,
 };
 
-const CLIENTS: usize = 16;
+pub(crate) const CLIENTS: usize = 16;
 const POLICY: &str = "GET /api/v1/uploads?action=getPolicy&model=wan2.7-i2v";
 const ACCOUNTS: [&str; 3] = ["east", "west", "north"];
 /// Each tenant's key, and the model that only this tenant submits: by the model, the simulator's record shows the owner
@@ -166,13 +166,18 @@ fn no_upload_that_a_client_was_told_of_is_lost() {
 }
 
 /// A simulator with three accounts, and the folder of a gateway before it.
-struct ThreeAccounts {
+pub(crate) struct ThreeAccounts {
     simulator: Simulator,
     folder: tempfile::TempDir,
 }
 
 impl ThreeAccounts {
     fn new() -> Self {
+        Self::over("")
+    }
+
+    /// Gateways over the store of these lines, or over a file in their folder.
+    pub(crate) fn over(store: &str) -> Self {
         let options = SimulatorOptions {
             keys: ACCOUNTS.iter().map(|name| format!("{name}=sk-{name}").parse().expect("a key")).collect(),
             run: Duration::from_secs(24 * 3600),
@@ -189,12 +194,13 @@ impl ThreeAccounts {
         let accounts: Vec<Account<'_>> =
             ACCOUNTS.iter().zip(keys.each_ref().map(<[&str; 1]>::as_slice)).map(account).collect();
         let text = configuration("listen = \"127.0.0.1:0\"\nworkers = 2", &accounts, "");
+        let text = format!("{text}\n[store]\n{store}");
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("dashgate.toml"), text).expect("written");
         Self { simulator, folder }
     }
 
-    fn start(&self) -> Process {
+    pub(crate) fn start(&self) -> Process {
         Process::start(program(self.folder.path()).arg("serve"))
     }
 
@@ -208,7 +214,7 @@ impl ThreeAccounts {
 
     /// Starts once more and asks for every task that the upstream made, for its tenant and for the other one.
     /// All tasks of `known` must be there. Returns the number of all tasks, and of the tasks without an owner.
-    fn read_back(&self, known: &HashSet<String>) -> (usize, usize) {
+    pub(crate) fn read_back(&self, known: &HashSet<String>) -> (usize, usize) {
         let mut process = self.start();
         let address = process.address();
         let mut clients = TENANTS.map(|_| Client::connect(address));
@@ -277,7 +283,11 @@ fn status(client: &mut Client, tenant: usize, id: &str) -> String {
 }
 
 /// Submits and reads the answers, until the gateway is gone.
-fn submit_for_ever(address: SocketAddr, tenant: usize, received: &Mutex<Vec<String>>) -> Option<()> {
+pub(crate) fn submit_for_ever(
+    address: SocketAddr,
+    tenant: usize,
+    received: &Mutex<Vec<String>>,
+) -> Option<()> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     let mut reader = BufReader::new(stream.try_clone().ok()?);

@@ -7,11 +7,12 @@ use crate::harness::StateDirectory;
 use crate::harness::gateway::write_config_over;
 use crate::harness::postgres::TestDatabase;
 use crate::process::{Process, program};
-use crate::usage::kills::free_address;
+use crate::usage::kills::{child, free_address};
 
 pub(super) struct Place {
-    directory: StateDirectory,
+    pub(super) directory: StateDirectory,
     pub(super) address: SocketAddr,
+    pub(super) admin: SocketAddr,
 }
 
 impl Place {
@@ -24,12 +25,20 @@ impl Place {
         let directory = StateDirectory::over_at(database, database_address);
         let [address, admin] = [free_address(), free_address()];
         write_config_over(directory.path(), &directory.lines(), &configuration(address, admin));
-        Self { directory, address }
+        Self { directory, address, admin }
     }
 
     /// Starts the program.
     pub(super) fn start(&self) -> Process {
-        let mut process = Process::start(program(self.directory.path()).arg("serve"));
+        self.ready(Process::start(program(self.directory.path()).arg("serve")))
+    }
+
+    /// Starts the program's gateway with short times between the scans for orphans.
+    pub(super) fn start_with_frequent_scans(&self) -> Process {
+        self.ready(child::start(self.directory.path(), false))
+    }
+
+    fn ready(&self, mut process: Process) -> Process {
         assert_eq!(process.address(), self.address);
         process
     }

@@ -60,8 +60,8 @@ fn replicas_are_replaced_one_by_one_and_no_client_notices() {
     }
 }
 
-/// A request may be on its way when its replica is told to stop. It was refused: a client that must not repeat a submit
-/// had failed.
+/// A request may be on its way when its replica is told to stop. Such a request was refused, and a submit is nothing that
+/// every client may repeat.
 #[test]
 fn an_open_connection_has_one_more_request_served_while_its_replica_ends() {
     let upstream = Upstream::answering(answer("200 OK", &[], "{}"));
